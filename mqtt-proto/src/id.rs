@@ -1,0 +1,147 @@
+//! Small numbers with rules: packet identifiers (section 2.3.1 of 3.1.1, 2.2.1 of 5), quality of service (4.3), topic
+//! aliases (5, 3.3.2.3.4).
+
+use core::fmt;
+use core::num::NonZeroU16;
+
+/// A packet identifier: 1 to 65,535. Zero does not exist (3.1.1 \[MQTT-2.3.1-1\]).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PacketId(NonZeroU16);
+
+impl PacketId {
+    /// The first identifier, 1.
+    pub const FIRST: Self = Self(NonZeroU16::MIN);
+
+    /// `None` for zero.
+    #[must_use]
+    #[inline]
+    pub const fn new(id: u16) -> Option<Self> {
+        match NonZeroU16::new(id) {
+            Some(id) => Some(Self(id)),
+            None => None,
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    #[inline]
+    pub const fn get(self) -> u16 {
+        self.0.get()
+    }
+
+    /// The identifier after this one; 1 comes after 65,535.
+    #[must_use]
+    #[inline]
+    pub const fn next(self) -> Self {
+        match self.0.checked_add(1) {
+            Some(id) => Self(id),
+            None => Self::FIRST,
+        }
+    }
+}
+
+impl fmt::Display for PacketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A topic alias of MQTT 5: 1 to 65,535 (5 \[MQTT-3.3.2-8\]).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TopicAlias(NonZeroU16);
+
+impl TopicAlias {
+    /// `None` for zero.
+    #[must_use]
+    pub const fn new(alias: u16) -> Option<Self> {
+        match NonZeroU16::new(alias) {
+            Some(alias) => Some(Self(alias)),
+            None => None,
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+/// The quality of service: how hard a message's delivery is tried.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum QoS {
+    /// QoS 0: at most once.
+    #[default]
+    AtMostOnce,
+    /// QoS 1: at least once.
+    AtLeastOnce,
+    /// QoS 2: exactly once.
+    ExactlyOnce,
+}
+
+impl QoS {
+    /// `None` for 3 and above (3.1.1 \[MQTT-3.3.1-4\], 5 \[MQTT-3.3.1-4\]).
+    #[must_use]
+    #[inline]
+    pub const fn new(value: u8) -> Option<Self> {
+        match value {
+            0 => Some(Self::AtMostOnce),
+            1 => Some(Self::AtLeastOnce),
+            2 => Some(Self::ExactlyOnce),
+            _ => None,
+        }
+    }
+
+    /// 0, 1 or 2.
+    #[must_use]
+    #[inline]
+    pub const fn get(self) -> u8 {
+        match self {
+            Self::AtMostOnce => 0,
+            Self::AtLeastOnce => 1,
+            Self::ExactlyOnce => 2,
+        }
+    }
+}
+
+impl fmt::Display for QoS {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// A PUBLISH's quality of service with the identifier that goes with it: an identifier without QoS does not compile
+/// (3.1.1 \[MQTT-2.3.1-5\], 5 \[MQTT-2.2.1-2\]).
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Delivery {
+    /// QoS 0, no identifier.
+    #[default]
+    AtMostOnce,
+    /// QoS 1.
+    AtLeastOnce(PacketId),
+    /// QoS 2.
+    ExactlyOnce(PacketId),
+}
+
+impl Delivery {
+    /// The quality of service.
+    #[must_use]
+    #[inline]
+    pub const fn qos(self) -> QoS {
+        match self {
+            Self::AtMostOnce => QoS::AtMostOnce,
+            Self::AtLeastOnce(_) => QoS::AtLeastOnce,
+            Self::ExactlyOnce(_) => QoS::ExactlyOnce,
+        }
+    }
+
+    /// The packet identifier, if the quality of service has one.
+    #[must_use]
+    #[inline]
+    pub const fn packet_id(self) -> Option<PacketId> {
+        match self {
+            Self::AtMostOnce => None,
+            Self::AtLeastOnce(id) | Self::ExactlyOnce(id) => Some(id),
+        }
+    }
+}

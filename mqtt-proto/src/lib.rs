@@ -1,0 +1,65 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+#![warn(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+mod header;
+mod packet;
+
+mod ack;
+mod auth;
+mod connack;
+mod connect;
+mod disconnect;
+mod publish;
+mod subscribe;
+mod unsubscribe;
+
+mod error;
+mod id;
+mod list;
+#[cfg(feature = "bytes")]
+mod message;
+mod property;
+mod reader;
+mod reason;
+mod sink;
+mod text;
+mod topic;
+mod varint;
+mod version;
+
+pub use ack::{Ack, AckKind};
+pub use auth::Auth;
+pub use connack::ConnAck;
+pub use connect::{Connect, Will};
+pub use disconnect::Disconnect;
+pub use error::{DecodeError, EncodeError, Field, Rule};
+pub use header::{FixedHeader, PacketType};
+pub use id::{Delivery, PacketId, QoS, TopicAlias};
+pub use list::{Element, List, ListIter};
+#[cfg(feature = "bytes")]
+pub use message::Message;
+pub use packet::{Decoded, Packet};
+pub use property::{Properties, Property, PropertyId, PropertyIter};
+pub use publish::{Head, Publish, PublishHead};
+pub use reason::ReasonCode;
+pub use sink::Encode;
+pub use subscribe::{RetainHandling, SubAck, Subscribe, Subscription};
+pub use topic::{InvalidTopic, TopicFilter, TopicName};
+pub use unsubscribe::{UnsubAck, Unsubscribe};
+pub use varint::VarInt;
+pub use version::Version;
+
+/// The largest packet the protocol knows: a remaining length of 268,435,455 and its five-byte fixed header.
+///
+/// Give it as the `limit` of [`Packet::decode`] to accept whatever the protocol allows.
+pub const MAX_PACKET: u32 = 268_435_460;

@@ -1,0 +1,181 @@
+//! Lists inside packets: decoded they are validated bytes, to be sent they are a slice. One type for both directions.
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use crate::reader::Reader;
+use crate::reason::ReasonCode;
+
+/// What a [`List`] can hold: [`ReasonCode`], [`crate::Subscription`], [`crate::TopicFilter`], [`crate::Property`].
+pub trait Element<'a>: Copy + sealed::Take<'a> {}
+
+impl<'a, T: Copy + sealed::Take<'a>> Element<'a> for T {}
+
+pub(crate) mod sealed {
+    use crate::reader::Reader;
+
+    /// Reads one from bytes that were validated before; `None` only at their end.
+    #[allow(unnameable_types, reason = "sealed")]
+    pub trait Take<'a>: Sized {
+        #[allow(
+            private_interfaces,
+            reason = "sealed: only this crate can name the trait"
+        )]
+        fn take(bytes: &mut Reader<'a>) -> Option<Self>;
+    }
+}
+
+impl sealed::Take<'_> for ReasonCode {
+    #[allow(
+        private_interfaces,
+        reason = "sealed: only this crate can name the trait"
+    )]
+    fn take(bytes: &mut Reader<'_>) -> Option<Self> {
+        Self::new(bytes.u8().ok()?)
+    }
+}
+
+/// Borrowed in both directions: a list as it was received, or a slice to be sent.
+///
+/// ```
+/// use mqtt_proto::{List, ReasonCode};
+/// let codes: List<'_, ReasonCode> = (&[ReasonCode::Success, ReasonCode::NotAuthorized]).into();
+/// assert_eq!(codes.iter().count(), 2);
+/// ```
+#[derive(Clone, Copy)]
+pub struct List<'a, T> {
+    pub(crate) backing: Backing<'a, T>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Backing<'a, T> {
+    Wire(&'a [u8]),
+    Slice(&'a [T]),
+}
+
+impl<'a, T: Element<'a>> List<'a, T> {
+    /// The empty list.
+    pub const EMPTY: Self = Self {
+        backing: Backing::Slice(&[]),
+    };
+
+    /// Bytes that hold whole, checked elements and nothing else.
+    pub(crate) const fn validated(bytes: &'a [u8]) -> Self {
+        Self {
+            backing: Backing::Wire(bytes),
+        }
+    }
+
+    /// The elements in their order.
+    #[must_use]
+    pub const fn iter(&self) -> ListIter<'a, T> {
+        match self.backing {
+            Backing::Wire(bytes) => ListIter {
+                wire: Reader::new(bytes),
+                slice: &[],
+                element: PhantomData,
+            },
+            Backing::Slice(slice) => ListIter {
+                wire: Reader::new(&[]),
+                slice,
+                element: PhantomData,
+            },
+        }
+    }
+
+    /// Whether it has no element.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        match self.backing {
+            Backing::Wire(bytes) => bytes.is_empty(),
+            Backing::Slice(slice) => slice.is_empty(),
+        }
+    }
+
+    /// How many elements it has. Walks a received list.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self.backing {
+            Backing::Wire(_) => self.iter().count(),
+            Backing::Slice(slice) => slice.len(),
+        }
+    }
+}
+
+impl<'a, T: Element<'a>> Default for List<'a, T> {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl<'a, T> From<&'a [T]> for List<'a, T> {
+    fn from(slice: &'a [T]) -> Self {
+        Self {
+            backing: Backing::Slice(slice),
+        }
+    }
+}
+
+impl<'a, T, const N: usize> From<&'a [T; N]> for List<'a, T> {
+    fn from(slice: &'a [T; N]) -> Self {
+        Self {
+            backing: Backing::Slice(slice),
+        }
+    }
+}
+
+impl<'a, T: Element<'a> + PartialEq> PartialEq for List<'a, T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl<'a, T: Element<'a> + Eq> Eq for List<'a, T> {}
+
+impl<'a, T: Element<'a> + fmt::Debug> fmt::Debug for List<'a, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<'a, T: Element<'a>> IntoIterator for List<'a, T> {
+    type IntoIter = ListIter<'a, T>;
+    type Item = T;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<'a, T: Element<'a>> IntoIterator for &List<'a, T> {
+    type IntoIter = ListIter<'a, T>;
+    type Item = T;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// The elements of a [`List`].
+#[derive(Clone, Debug)]
+pub struct ListIter<'a, T> {
+    wire: Reader<'a>,
+    slice: &'a [T],
+    element: PhantomData<T>,
+}
+
+impl<'a, T: Element<'a>> Iterator for ListIter<'a, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        if let Some((first, rest)) = self.slice.split_first() {
+            self.slice = rest;
+            return Some(*first);
+        }
+        if self.wire.is_empty() {
+            None
+        } else {
+            T::take(&mut self.wire)
+        }
+    }
+}

@@ -1,0 +1,711 @@
+//! Properties of MQTT 5 (section 2.2.2): a length, then pairs of identifier and value. The table below is the standard's
+//! table 2-4; everything else follows from it.
+
+use core::fmt;
+
+use crate::error::{EncodeError, Field, Rule};
+use crate::header::PacketType;
+use crate::id::TopicAlias;
+use crate::list::{Backing, List, sealed::Take};
+use crate::reader::{Fault, Read, Reader, checked_str};
+use crate::sink::{Counter, Sink};
+use crate::topic::{self, TopicName};
+use crate::varint::VarInt;
+
+/// How a value is laid out, and what range it has.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Kind {
+    /// A byte, 0 or 1.
+    Bool,
+    U16,
+    U16NonZero,
+    U32,
+    U32NonZero,
+    /// A variable byte integer, not 0.
+    VarInt,
+    Text,
+    Topic,
+    Binary,
+    /// Two strings; the only kind that may repeat everywhere.
+    Pair,
+}
+
+/// Places a property can stand in: the bit of a packet type is its number, bit 0 is the will.
+const fn places(list: &[PacketType]) -> u16 {
+    let mut set = 0;
+    let mut rest = list;
+    while let Some((first, tail)) = rest.split_first() {
+        set |= 1 << first.get();
+        rest = tail;
+    }
+    set
+}
+
+const WILL: u16 = 1;
+
+macro_rules! properties {
+    ($($(#[$doc:meta])* $id:literal $name:ident $text:literal $kind:ident [$($packet:ident)*] $(+ $will:ident)?;)*) => {
+        /// The 27 property identifiers.
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        pub enum PropertyId {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl PropertyId {
+            /// Every identifier, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The identifier with this number.
+            #[must_use]
+            pub const fn new(value: u8) -> Option<Self> {
+                Some(match value { $($id => Self::$name,)* _ => return None })
+            }
+
+            /// The number.
+            #[must_use]
+            pub const fn get(self) -> u8 {
+                match self { $(Self::$name => $id,)* }
+            }
+
+            const fn kind(self) -> Kind {
+                match self { $(Self::$name => Kind::$kind,)* }
+            }
+
+            const fn places(self) -> u16 {
+                match self { $(Self::$name => places(&[$(PacketType::$packet),*]) $(| $will)?,)* }
+            }
+        }
+
+        impl fmt::Display for PropertyId {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$name => $text,)* })
+            }
+        }
+    };
+}
+
+properties! {
+    /// 0x01
+    0x01 PayloadFormatIndicator "payload format indicator" Bool [Publish] + WILL;
+    /// 0x02
+    0x02 MessageExpiryInterval "message expiry interval" U32 [Publish] + WILL;
+    /// 0x03
+    0x03 ContentType "content type" Text [Publish] + WILL;
+    /// 0x08
+    0x08 ResponseTopic "response topic" Topic [Publish] + WILL;
+    /// 0x09
+    0x09 CorrelationData "correlation data" Binary [Publish] + WILL;
+    /// 0x0B
+    0x0B SubscriptionIdentifier "subscription identifier" VarInt [Publish Subscribe];
+    /// 0x11
+    0x11 SessionExpiryInterval "session expiry interval" U32 [Connect ConnAck Disconnect];
+    /// 0x12
+    0x12 AssignedClientIdentifier "assigned client identifier" Text [ConnAck];
+    /// 0x13
+    0x13 ServerKeepAlive "server keep alive" U16 [ConnAck];
+    /// 0x15
+    0x15 AuthenticationMethod "authentication method" Text [Connect ConnAck Auth];
+    /// 0x16
+    0x16 AuthenticationData "authentication data" Binary [Connect ConnAck Auth];
+    /// 0x17
+    0x17 RequestProblemInformation "request problem information" Bool [Connect];
+    /// 0x18
+    0x18 WillDelayInterval "will delay interval" U32 [] + WILL;
+    /// 0x19
+    0x19 RequestResponseInformation "request response information" Bool [Connect];
+    /// 0x1A
+    0x1A ResponseInformation "response information" Text [ConnAck];
+    /// 0x1C
+    0x1C ServerReference "server reference" Text [ConnAck Disconnect];
+    /// 0x1F
+    0x1F ReasonString "reason string" Text [ConnAck PubAck PubRec PubRel PubComp SubAck UnsubAck Disconnect Auth];
+    /// 0x21
+    0x21 ReceiveMaximum "receive maximum" U16NonZero [Connect ConnAck];
+    /// 0x22
+    0x22 TopicAliasMaximum "topic alias maximum" U16 [Connect ConnAck];
+    /// 0x23
+    0x23 TopicAlias "topic alias" U16NonZero [Publish];
+    /// 0x24
+    0x24 MaximumQoS "maximum QoS" Bool [ConnAck];
+    /// 0x25
+    0x25 RetainAvailable "retain available" Bool [ConnAck];
+    /// 0x26
+    0x26 UserProperty "user property" Pair [Connect ConnAck Publish PubAck PubRec PubRel PubComp Subscribe SubAck Unsubscribe UnsubAck Disconnect Auth] + WILL;
+    /// 0x27
+    0x27 MaximumPacketSize "maximum packet size" U32NonZero [Connect ConnAck];
+    /// 0x28
+    0x28 WildcardSubscriptionAvailable "wildcard subscription available" Bool [ConnAck];
+    /// 0x29
+    0x29 SubscriptionIdentifierAvailable "subscription identifier available" Bool [ConnAck];
+    /// 0x2A
+    0x2A SharedSubscriptionAvailable "shared subscription available" Bool [ConnAck];
+}
+
+/// The table by number, so that one look-up serves each property read.
+static TABLE: [Option<(PropertyId, Kind, u16)>; 0x2B] = {
+    let mut table = [None; 0x2B];
+    let mut rest = PropertyId::ALL;
+    while let Some((id, tail)) = rest.split_first() {
+        #[allow(
+            clippy::as_conversions,
+            clippy::indexing_slicing,
+            reason = "evaluated by the compiler; all are below 0x2B"
+        )]
+        {
+            table[id.get() as usize] = Some((*id, id.kind(), id.places()));
+        }
+        rest = tail;
+    }
+    table
+};
+
+/// Which properties can stand here.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    bit: u16,
+    /// 5, section 3.3.2.3.8: PUBLISH alone may name several subscriptions.
+    many_subscriptions: bool,
+}
+
+impl Place {
+    pub(crate) const WILL: Self = Self {
+        bit: WILL,
+        many_subscriptions: false,
+    };
+
+    pub(crate) const fn packet(packet: PacketType) -> Self {
+        Self {
+            bit: 1 << packet.get(),
+            many_subscriptions: matches!(packet, PacketType::Publish),
+        }
+    }
+
+    const fn may_repeat(self, id: PropertyId) -> bool {
+        match id {
+            PropertyId::UserProperty => true,
+            PropertyId::SubscriptionIdentifier => self.many_subscriptions,
+            _ => false,
+        }
+    }
+}
+
+/// One property with its value.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Property<'a> {
+    /// Whether the payload is UTF-8 text.
+    PayloadFormatIndicator(bool),
+    /// Lifetime of the message in seconds.
+    MessageExpiryInterval(u32),
+    /// What the payload is, in the application's terms.
+    ContentType(&'a str),
+    /// Where a response to this message goes.
+    ResponseTopic(TopicName<'a>),
+    /// Ties a response to its request.
+    CorrelationData(&'a [u8]),
+    /// The number a subscription was given, 1 to 268,435,455.
+    SubscriptionIdentifier(u32),
+    /// How long the session outlives its connection, in seconds; 0xFFFF_FFFF is for ever.
+    SessionExpiryInterval(u32),
+    /// The client identifier that the server chose.
+    AssignedClientIdentifier(&'a str),
+    /// The keep-alive that the server demands, in seconds.
+    ServerKeepAlive(u16),
+    /// Name of the authentication method.
+    AuthenticationMethod(&'a str),
+    /// What the authentication method exchanges.
+    AuthenticationData(&'a [u8]),
+    /// Whether reason strings and user properties are wanted on failures.
+    RequestProblemInformation(bool),
+    /// Seconds between the end of the connection and the will.
+    WillDelayInterval(u32),
+    /// Whether response information is wanted in CONNACK.
+    RequestResponseInformation(bool),
+    /// Basis for response topics.
+    ResponseInformation(&'a str),
+    /// Another server to use.
+    ServerReference(&'a str),
+    /// For people.
+    ReasonString(&'a str),
+    /// How many QoS 1 and 2 messages may be on their way to the sender of this, 1 to 65,535.
+    ReceiveMaximum(u16),
+    /// The highest topic alias that the sender of this accepts; 0 is none.
+    TopicAliasMaximum(u16),
+    /// The highest QoS of PUBLISH that the server takes; `false` is 0, `true` is 1.
+    MaximumQoS(bool),
+    /// Whether the server keeps retained messages.
+    RetainAvailable(bool),
+    /// A name and a value in the application's terms.
+    UserProperty(&'a str, &'a str),
+    /// The largest packet that the sender of this accepts, in bytes, not 0.
+    MaximumPacketSize(u32),
+    /// Whether the server takes wildcards.
+    WildcardSubscriptionAvailable(bool),
+    /// Whether the server takes subscription identifiers.
+    SubscriptionIdentifierAvailable(bool),
+    /// Whether the server takes shared subscriptions.
+    SharedSubscriptionAvailable(bool),
+}
+
+impl Property<'_> {
+    /// Its identifier.
+    #[must_use]
+    pub const fn id(&self) -> PropertyId {
+        match self {
+            Self::PayloadFormatIndicator(_) => PropertyId::PayloadFormatIndicator,
+            Self::MessageExpiryInterval(_) => PropertyId::MessageExpiryInterval,
+            Self::ContentType(_) => PropertyId::ContentType,
+            Self::ResponseTopic(_) => PropertyId::ResponseTopic,
+            Self::CorrelationData(_) => PropertyId::CorrelationData,
+            Self::SubscriptionIdentifier(_) => PropertyId::SubscriptionIdentifier,
+            Self::SessionExpiryInterval(_) => PropertyId::SessionExpiryInterval,
+            Self::AssignedClientIdentifier(_) => PropertyId::AssignedClientIdentifier,
+            Self::ServerKeepAlive(_) => PropertyId::ServerKeepAlive,
+            Self::AuthenticationMethod(_) => PropertyId::AuthenticationMethod,
+            Self::AuthenticationData(_) => PropertyId::AuthenticationData,
+            Self::RequestProblemInformation(_) => PropertyId::RequestProblemInformation,
+            Self::WillDelayInterval(_) => PropertyId::WillDelayInterval,
+            Self::RequestResponseInformation(_) => PropertyId::RequestResponseInformation,
+            Self::ResponseInformation(_) => PropertyId::ResponseInformation,
+            Self::ServerReference(_) => PropertyId::ServerReference,
+            Self::ReasonString(_) => PropertyId::ReasonString,
+            Self::ReceiveMaximum(_) => PropertyId::ReceiveMaximum,
+            Self::TopicAliasMaximum(_) => PropertyId::TopicAliasMaximum,
+            Self::MaximumQoS(_) => PropertyId::MaximumQoS,
+            Self::RetainAvailable(_) => PropertyId::RetainAvailable,
+            Self::UserProperty(..) => PropertyId::UserProperty,
+            Self::MaximumPacketSize(_) => PropertyId::MaximumPacketSize,
+            Self::WildcardSubscriptionAvailable(_) => PropertyId::WildcardSubscriptionAvailable,
+            Self::SubscriptionIdentifierAvailable(_) => PropertyId::SubscriptionIdentifierAvailable,
+            Self::SharedSubscriptionAvailable(_) => PropertyId::SharedSubscriptionAvailable,
+        }
+    }
+
+    fn write<S: Sink>(&self, out: &mut S) {
+        let id = self.id();
+        out.u8(id.get());
+        let field = Field::Property(id);
+        match *self {
+            Self::PayloadFormatIndicator(v)
+            | Self::RequestProblemInformation(v)
+            | Self::RequestResponseInformation(v)
+            | Self::MaximumQoS(v)
+            | Self::RetainAvailable(v)
+            | Self::WildcardSubscriptionAvailable(v)
+            | Self::SubscriptionIdentifierAvailable(v)
+            | Self::SharedSubscriptionAvailable(v) => out.u8(u8::from(v)),
+            Self::ServerKeepAlive(v) | Self::TopicAliasMaximum(v) => out.u16(v),
+            Self::ReceiveMaximum(v) => {
+                out.refuse_if(v == 0, EncodeError::PropertyValue(id));
+                out.u16(v);
+            }
+            Self::MessageExpiryInterval(v)
+            | Self::SessionExpiryInterval(v)
+            | Self::WillDelayInterval(v) => out.u32(v),
+            Self::MaximumPacketSize(v) => {
+                out.refuse_if(v == 0, EncodeError::PropertyValue(id));
+                out.u32(v);
+            }
+            Self::SubscriptionIdentifier(v) => {
+                out.refuse_if(v == 0, EncodeError::PropertyValue(id));
+                match VarInt::new(v) {
+                    Some(v) => out.varint(v),
+                    None => out.refuse(EncodeError::PropertyValue(id)),
+                }
+            }
+            Self::ContentType(v)
+            | Self::AssignedClientIdentifier(v)
+            | Self::AuthenticationMethod(v)
+            | Self::ResponseInformation(v)
+            | Self::ServerReference(v)
+            | Self::ReasonString(v) => out.text(field, v),
+            Self::ResponseTopic(v) => out.binary(field, v.as_bytes()),
+            Self::CorrelationData(v) | Self::AuthenticationData(v) => out.binary(field, v),
+            Self::UserProperty(name, value) => {
+                out.text(field, name);
+                out.text(field, value);
+            }
+        }
+    }
+}
+
+impl<'a> Take<'a> for Property<'a> {
+    /// The next property. Topic aliases are passed over: they belong to PUBLISH itself.
+    #[allow(
+        private_interfaces,
+        reason = "sealed: only this crate can name the trait"
+    )]
+    fn take(bytes: &mut Reader<'a>) -> Option<Self> {
+        loop {
+            let id = PropertyId::new(bytes.u8().ok()?)?;
+            return Some(match id {
+                PropertyId::PayloadFormatIndicator => {
+                    Self::PayloadFormatIndicator(bytes.u8().ok()? != 0)
+                }
+                PropertyId::MessageExpiryInterval => Self::MessageExpiryInterval(bytes.u32().ok()?),
+                PropertyId::ContentType => Self::ContentType(take_str(bytes)?),
+                PropertyId::ResponseTopic => {
+                    Self::ResponseTopic(TopicName::validated(bytes.binary().ok()?))
+                }
+                PropertyId::CorrelationData => Self::CorrelationData(bytes.binary().ok()?),
+                PropertyId::SubscriptionIdentifier => {
+                    Self::SubscriptionIdentifier(bytes.varint().ok()?)
+                }
+                PropertyId::SessionExpiryInterval => Self::SessionExpiryInterval(bytes.u32().ok()?),
+                PropertyId::AssignedClientIdentifier => {
+                    Self::AssignedClientIdentifier(take_str(bytes)?)
+                }
+                PropertyId::ServerKeepAlive => Self::ServerKeepAlive(bytes.u16().ok()?),
+                PropertyId::AuthenticationMethod => Self::AuthenticationMethod(take_str(bytes)?),
+                PropertyId::AuthenticationData => Self::AuthenticationData(bytes.binary().ok()?),
+                PropertyId::RequestProblemInformation => {
+                    Self::RequestProblemInformation(bytes.u8().ok()? != 0)
+                }
+                PropertyId::WillDelayInterval => Self::WillDelayInterval(bytes.u32().ok()?),
+                PropertyId::RequestResponseInformation => {
+                    Self::RequestResponseInformation(bytes.u8().ok()? != 0)
+                }
+                PropertyId::ResponseInformation => Self::ResponseInformation(take_str(bytes)?),
+                PropertyId::ServerReference => Self::ServerReference(take_str(bytes)?),
+                PropertyId::ReasonString => Self::ReasonString(take_str(bytes)?),
+                PropertyId::ReceiveMaximum => Self::ReceiveMaximum(bytes.u16().ok()?),
+                PropertyId::TopicAliasMaximum => Self::TopicAliasMaximum(bytes.u16().ok()?),
+                PropertyId::TopicAlias => {
+                    bytes.u16().ok()?;
+                    continue;
+                }
+                PropertyId::MaximumQoS => Self::MaximumQoS(bytes.u8().ok()? != 0),
+                PropertyId::RetainAvailable => Self::RetainAvailable(bytes.u8().ok()? != 0),
+                PropertyId::UserProperty => Self::UserProperty(take_str(bytes)?, take_str(bytes)?),
+                PropertyId::MaximumPacketSize => Self::MaximumPacketSize(bytes.u32().ok()?),
+                PropertyId::WildcardSubscriptionAvailable => {
+                    Self::WildcardSubscriptionAvailable(bytes.u8().ok()? != 0)
+                }
+                PropertyId::SubscriptionIdentifierAvailable => {
+                    Self::SubscriptionIdentifierAvailable(bytes.u8().ok()? != 0)
+                }
+                PropertyId::SharedSubscriptionAvailable => {
+                    Self::SharedSubscriptionAvailable(bytes.u8().ok()? != 0)
+                }
+            });
+        }
+    }
+}
+
+fn take_str<'a>(bytes: &mut Reader<'a>) -> Option<&'a str> {
+    bytes.binary().ok().map(checked_str)
+}
+
+/// The properties of a packet: a validated block as it was received, or a slice to be sent.
+///
+/// A topic alias is never among them: it is [`crate::Publish::topic_alias`].
+///
+/// ```
+/// use mqtt_proto::{Properties, Property};
+/// let properties: Properties<'_> = (&[Property::ContentType("json"), Property::UserProperty("a", "b")]).into();
+/// assert_eq!(properties.content_type(), Some("json"));
+/// assert_eq!(properties.iter().count(), 2);
+/// ```
+#[derive(Clone, Copy, Default)]
+pub struct Properties<'a> {
+    pub(crate) list: List<'a, Property<'a>>,
+    /// The block as received holds a topic alias, so it cannot be sent on as it is.
+    pub(crate) alias_inside: bool,
+}
+
+/// The properties of a block, one after the other.
+pub type PropertyIter<'a> = crate::list::ListIter<'a, Property<'a>>;
+
+macro_rules! getters {
+    ($($(#[$doc:meta])* $getter:ident $name:ident -> $type:ty;)*) => {
+        $($(#[$doc])*
+        #[must_use]
+        pub fn $getter(&self) -> Option<$type> {
+            self.iter().find_map(|property| match property { Property::$name(value) => Some(value), _ => None })
+        })*
+    };
+}
+
+impl<'a> Properties<'a> {
+    /// No properties.
+    pub const EMPTY: Self = Self {
+        list: List::EMPTY,
+        alias_inside: false,
+    };
+
+    /// The properties in their order.
+    #[must_use]
+    pub const fn iter(&self) -> PropertyIter<'a> {
+        self.list.iter()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        if self.alias_inside {
+            self.iter().next().is_none()
+        } else {
+            self.list.is_empty()
+        }
+    }
+
+    /// The user properties in their order (5 \[MQTT-3.3.2-18\]).
+    pub fn user_properties(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        self.iter().filter_map(|property| match property {
+            Property::UserProperty(name, value) => Some((name, value)),
+            _ => None,
+        })
+    }
+
+    /// The subscription identifiers; PUBLISH may have several.
+    pub fn subscription_identifiers(&self) -> impl Iterator<Item = u32> + use<'a> {
+        self.iter().filter_map(|property| match property {
+            Property::SubscriptionIdentifier(id) => Some(id),
+            _ => None,
+        })
+    }
+
+    getters! {
+        /// Whether the payload is UTF-8 text.
+        payload_format_indicator PayloadFormatIndicator -> bool;
+        /// Lifetime of the message in seconds.
+        message_expiry_interval MessageExpiryInterval -> u32;
+        /// What the payload is.
+        content_type ContentType -> &'a str;
+        /// Where a response goes.
+        response_topic ResponseTopic -> TopicName<'a>;
+        /// Ties a response to its request.
+        correlation_data CorrelationData -> &'a [u8];
+        /// How long the session outlives its connection, in seconds.
+        session_expiry_interval SessionExpiryInterval -> u32;
+        /// The client identifier that the server chose.
+        assigned_client_identifier AssignedClientIdentifier -> &'a str;
+        /// The keep-alive that the server demands, in seconds.
+        server_keep_alive ServerKeepAlive -> u16;
+        /// Name of the authentication method.
+        authentication_method AuthenticationMethod -> &'a str;
+        /// What the authentication method exchanges.
+        authentication_data AuthenticationData -> &'a [u8];
+        /// Whether reason strings are wanted on failures.
+        request_problem_information RequestProblemInformation -> bool;
+        /// Seconds between the end of the connection and the will.
+        will_delay_interval WillDelayInterval -> u32;
+        /// Whether response information is wanted.
+        request_response_information RequestResponseInformation -> bool;
+        /// Basis for response topics.
+        response_information ResponseInformation -> &'a str;
+        /// Another server to use.
+        server_reference ServerReference -> &'a str;
+        /// For people.
+        reason_string ReasonString -> &'a str;
+        /// How many QoS 1 and 2 messages may be under way.
+        receive_maximum ReceiveMaximum -> u16;
+        /// The highest topic alias accepted.
+        topic_alias_maximum TopicAliasMaximum -> u16;
+        /// The highest QoS the server takes: `false` is 0, `true` is 1.
+        maximum_qos MaximumQoS -> bool;
+        /// Whether the server keeps retained messages.
+        retain_available RetainAvailable -> bool;
+        /// The largest packet accepted, in bytes.
+        maximum_packet_size MaximumPacketSize -> u32;
+        /// Whether the server takes wildcards.
+        wildcard_subscription_available WildcardSubscriptionAvailable -> bool;
+        /// Whether the server takes subscription identifiers.
+        subscription_identifier_available SubscriptionIdentifierAvailable -> bool;
+        /// Whether the server takes shared subscriptions.
+        shared_subscription_available SharedSubscriptionAvailable -> bool;
+    }
+
+    /// Reads and checks the block of a packet. The topic alias, which only PUBLISH has, comes beside it.
+    #[inline]
+    pub(crate) fn read(body: &mut Reader<'a>, place: Place) -> Read<(Self, Option<TopicAlias>)> {
+        let len = body.varint()?;
+        if len == 0 {
+            return Ok((Self::EMPTY, None));
+        }
+        let block = body.block(len)?;
+        let alias = validate(block, place)?;
+        Ok((
+            Self {
+                list: List::validated(block.rest()),
+                alias_inside: alias.is_some(),
+            },
+            alias,
+        ))
+    }
+
+    /// Length and block, as every packet of MQTT 5 has it; `alias` is PUBLISH's own.
+    #[inline]
+    pub(crate) fn write<S: Sink>(&self, place: Place, alias: Option<TopicAlias>, out: &mut S) {
+        // 5 [MQTT-2.2.2-1]
+        if alias.is_none() && self.list.is_empty() {
+            return out.u8(0);
+        }
+        let mut counter = Counter::default();
+        self.write_block(alias, &mut counter);
+        match counter.finish() {
+            Ok(len) => out.varint(len),
+            Err(error) => return out.refuse(error),
+        }
+        self.write_block(alias, out);
+        if S::CHECKS
+            && let Err(error) = self.check(place)
+        {
+            out.refuse(error);
+        }
+    }
+
+    #[inline]
+    fn write_block<S: Sink>(&self, alias: Option<TopicAlias>, out: &mut S) {
+        if let Some(alias) = alias {
+            out.u8(PropertyId::TopicAlias.get());
+            out.u16(alias.get());
+        }
+        match self.list.backing {
+            Backing::Wire(bytes) if !self.alias_inside => out.bytes(bytes),
+            _ => self.iter().for_each(|property| property.write(out)),
+        }
+    }
+
+    fn check(&self, place: Place) -> Result<(), EncodeError> {
+        let mut seen = 0_u64;
+        let mut method = false;
+        for property in self.iter() {
+            let id = property.id();
+            if id.places() & place.bit == 0 {
+                return Err(EncodeError::MisplacedProperty(id));
+            }
+            let bit = 1_u64.wrapping_shl(u32::from(id.get()));
+            if seen & bit != 0 && !place.may_repeat(id) {
+                return Err(EncodeError::DuplicateProperty(id));
+            }
+            seen |= bit;
+            method |= id == PropertyId::AuthenticationMethod;
+        }
+        if seen & AUTH_DATA != 0 && !method {
+            Err(EncodeError::AuthDataWithoutMethod)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+const AUTH_DATA: u64 = 1 << PropertyId::AuthenticationData.get();
+const AUTH_METHOD: u64 = 1 << PropertyId::AuthenticationMethod.get();
+
+/// One pass over a received block: every identifier known, in its place, once, its value whole and in range.
+fn validate(mut block: Reader<'_>, place: Place) -> Read<Option<TopicAlias>> {
+    let mut seen = 0_u64;
+    let mut alias = None;
+    while !block.is_empty() {
+        let start = block;
+        let found = block.varint()?;
+        let entry = usize::try_from(found)
+            .ok()
+            .and_then(|found| TABLE.get(found).copied().flatten());
+        let Some((id, kind, places)) = entry else {
+            return Err(start.fault(Rule::UnknownProperty { found }));
+        };
+        if places & place.bit == 0 {
+            return Err(start.fault(Rule::MisplacedProperty(id)));
+        }
+        let bit = 1_u64.wrapping_shl(found);
+        if seen & bit != 0 && !place.may_repeat(id) {
+            return Err(start.fault(Rule::DuplicateProperty(id)));
+        }
+        seen |= bit;
+        let value = block;
+        let wrong = || -> Fault { value.fault(Rule::PropertyValue(id)) };
+        match kind {
+            Kind::Bool => {
+                if block.u8()? > 1 {
+                    return Err(wrong());
+                }
+            }
+            Kind::U16 => {
+                block.u16()?;
+            }
+            Kind::U16NonZero => {
+                let number = block.u16()?;
+                if number == 0 {
+                    return Err(wrong());
+                }
+                if id == PropertyId::TopicAlias {
+                    alias = TopicAlias::new(number);
+                }
+            }
+            Kind::U32 => {
+                block.u32()?;
+            }
+            Kind::U32NonZero => {
+                if block.u32()? == 0 {
+                    return Err(wrong());
+                }
+            }
+            Kind::VarInt => {
+                if block.varint()? == 0 {
+                    return Err(wrong());
+                }
+            }
+            Kind::Text => {
+                block.text_bytes()?;
+            }
+            Kind::Topic => {
+                // 5 [MQTT-3.3.2-14]
+                topic::read_name(&mut block)?;
+            }
+            Kind::Binary => {
+                block.binary()?;
+            }
+            Kind::Pair => {
+                block.text_bytes()?;
+                block.text_bytes()?;
+            }
+        }
+    }
+    if seen & AUTH_DATA != 0 && seen & AUTH_METHOD == 0 {
+        return Err(block.fault(Rule::AuthDataWithoutMethod));
+    }
+    Ok(alias)
+}
+
+impl<'a> From<&'a [Property<'a>]> for Properties<'a> {
+    fn from(slice: &'a [Property<'a>]) -> Self {
+        Self {
+            list: slice.into(),
+            alias_inside: false,
+        }
+    }
+}
+
+impl<'a, const N: usize> From<&'a [Property<'a>; N]> for Properties<'a> {
+    fn from(slice: &'a [Property<'a>; N]) -> Self {
+        Self {
+            list: slice.into(),
+            alias_inside: false,
+        }
+    }
+}
+
+impl PartialEq for Properties<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Properties<'_> {}
+
+impl fmt::Debug for Properties<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<'a> IntoIterator for &Properties<'a> {
+    type IntoIter = PropertyIter<'a>;
+    type Item = Property<'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}

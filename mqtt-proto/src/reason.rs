@@ -1,0 +1,194 @@
+//! Reason codes (5, section 2.4) and the return codes of 3.1.1's CONNACK and SUBACK, which are the same idea.
+
+use core::fmt;
+
+use crate::header::PacketType;
+
+macro_rules! reason_codes {
+    ($($(#[$doc:meta])* $name:ident = $value:literal $text:literal [$($packet:ident)*];)*) => {
+        /// Why something succeeded or failed: the codes of MQTT 5, into which those of 3.1.1 map one to one.
+        ///
+        /// Below 0x80 it is a success, from 0x80 on a failure.
+        #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+        pub enum ReasonCode {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl ReasonCode {
+            /// Every code, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The code with this number. `None` where MQTT 5 has none.
+            #[must_use]
+            #[inline]
+            pub const fn new(value: u8) -> Option<Self> {
+                Some(match value {
+                    $($value => Self::$name,)*
+                    _ => return None,
+                })
+            }
+
+            /// The number that MQTT 5 sends.
+            #[must_use]
+            #[inline]
+            pub const fn get(self) -> u8 {
+                match self { $(Self::$name => $value,)* }
+            }
+
+            /// Which packets of MQTT 5 may carry it, as a set of packet type numbers.
+            const fn packets(self) -> u16 {
+                match self { $(Self::$name => 0 $(| (1_u16 << PacketType::$packet.get()))*,)* }
+            }
+        }
+
+        impl fmt::Display for ReasonCode {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$name => $text,)* })
+            }
+        }
+    };
+}
+
+reason_codes! {
+    /// 0x00: success; in SUBACK granted QoS 0, in DISCONNECT a normal end.
+    #[default]
+    Success = 0x00 "success" [ConnAck PubAck PubRec PubRel PubComp SubAck UnsubAck Disconnect Auth];
+    /// 0x01: granted QoS 1.
+    GrantedQoS1 = 0x01 "granted QoS 1" [SubAck];
+    /// 0x02: granted QoS 2.
+    GrantedQoS2 = 0x02 "granted QoS 2" [SubAck];
+    /// 0x04: disconnect, and publish the will.
+    DisconnectWithWill = 0x04 "disconnect with will message" [Disconnect];
+    /// 0x10: accepted, but nobody subscribes.
+    NoMatchingSubscribers = 0x10 "no matching subscribers" [PubAck PubRec];
+    /// 0x11: there was no such subscription.
+    NoSubscriptionExisted = 0x11 "no subscription existed" [UnsubAck];
+    /// 0x18: continue the authentication.
+    ContinueAuthentication = 0x18 "continue authentication" [Auth];
+    /// 0x19: authenticate again.
+    ReAuthenticate = 0x19 "re-authenticate" [Auth];
+    /// 0x80: unspecified error; the only failure of 3.1.1's SUBACK.
+    UnspecifiedError = 0x80 "unspecified error" [ConnAck PubAck PubRec SubAck UnsubAck Disconnect];
+    /// 0x81: malformed packet.
+    MalformedPacket = 0x81 "malformed packet" [ConnAck Disconnect];
+    /// 0x82: protocol error.
+    ProtocolError = 0x82 "protocol error" [ConnAck Disconnect];
+    /// 0x83: valid, but not accepted by this implementation.
+    ImplementationSpecificError = 0x83 "implementation specific error" [ConnAck PubAck PubRec SubAck UnsubAck Disconnect];
+    /// 0x84: unsupported protocol version (0x01 in 3.1.1).
+    UnsupportedProtocolVersion = 0x84 "unsupported protocol version" [ConnAck];
+    /// 0x85: client identifier not valid (0x02 in 3.1.1).
+    ClientIdentifierNotValid = 0x85 "client identifier not valid" [ConnAck];
+    /// 0x86: bad user name or password (0x04 in 3.1.1).
+    BadUserNameOrPassword = 0x86 "bad user name or password" [ConnAck];
+    /// 0x87: not authorized (0x05 in 3.1.1).
+    NotAuthorized = 0x87 "not authorized" [ConnAck PubAck PubRec SubAck UnsubAck Disconnect];
+    /// 0x88: server unavailable (0x03 in 3.1.1).
+    ServerUnavailable = 0x88 "server unavailable" [ConnAck];
+    /// 0x89: server busy.
+    ServerBusy = 0x89 "server busy" [ConnAck Disconnect];
+    /// 0x8A: banned.
+    Banned = 0x8A "banned" [ConnAck];
+    /// 0x8B: server shutting down.
+    ServerShuttingDown = 0x8B "server shutting down" [Disconnect];
+    /// 0x8C: bad authentication method.
+    BadAuthenticationMethod = 0x8C "bad authentication method" [ConnAck Disconnect];
+    /// 0x8D: keep alive timeout.
+    KeepAliveTimeout = 0x8D "keep alive timeout" [Disconnect];
+    /// 0x8E: another connection took the session over.
+    SessionTakenOver = 0x8E "session taken over" [Disconnect];
+    /// 0x8F: topic filter not accepted.
+    TopicFilterInvalid = 0x8F "topic filter invalid" [SubAck UnsubAck Disconnect];
+    /// 0x90: topic name not accepted.
+    TopicNameInvalid = 0x90 "topic name invalid" [ConnAck PubAck PubRec Disconnect];
+    /// 0x91: packet identifier in use.
+    PacketIdentifierInUse = 0x91 "packet identifier in use" [PubAck PubRec SubAck UnsubAck];
+    /// 0x92: packet identifier not found.
+    PacketIdentifierNotFound = 0x92 "packet identifier not found" [PubRel PubComp];
+    /// 0x93: more messages than the receive maximum allows.
+    ReceiveMaximumExceeded = 0x93 "receive maximum exceeded" [Disconnect];
+    /// 0x94: topic alias beyond the maximum, or unknown.
+    TopicAliasInvalid = 0x94 "topic alias invalid" [Disconnect];
+    /// 0x95: packet too large.
+    PacketTooLarge = 0x95 "packet too large" [ConnAck Disconnect];
+    /// 0x96: messages come too fast.
+    MessageRateTooHigh = 0x96 "message rate too high" [Disconnect];
+    /// 0x97: quota exceeded.
+    QuotaExceeded = 0x97 "quota exceeded" [ConnAck PubAck PubRec SubAck Disconnect];
+    /// 0x98: administrative action.
+    AdministrativeAction = 0x98 "administrative action" [Disconnect];
+    /// 0x99: payload does not match its format indicator.
+    PayloadFormatInvalid = 0x99 "payload format invalid" [ConnAck PubAck PubRec Disconnect];
+    /// 0x9A: retain not supported.
+    RetainNotSupported = 0x9A "retain not supported" [ConnAck Disconnect];
+    /// 0x9B: QoS not supported.
+    QoSNotSupported = 0x9B "QoS not supported" [ConnAck Disconnect];
+    /// 0x9C: use another server, for now.
+    UseAnotherServer = 0x9C "use another server" [ConnAck Disconnect];
+    /// 0x9D: server moved, for good.
+    ServerMoved = 0x9D "server moved" [ConnAck Disconnect];
+    /// 0x9E: shared subscriptions not supported.
+    SharedSubscriptionsNotSupported = 0x9E "shared subscriptions not supported" [SubAck Disconnect];
+    /// 0x9F: connection rate exceeded.
+    ConnectionRateExceeded = 0x9F "connection rate exceeded" [ConnAck Disconnect];
+    /// 0xA0: maximum connect time.
+    MaximumConnectTime = 0xA0 "maximum connect time" [Disconnect];
+    /// 0xA1: subscription identifiers not supported.
+    SubscriptionIdentifiersNotSupported = 0xA1 "subscription identifiers not supported" [SubAck Disconnect];
+    /// 0xA2: wildcard subscriptions not supported.
+    WildcardSubscriptionsNotSupported = 0xA2 "wildcard subscriptions not supported" [SubAck Disconnect];
+}
+
+impl ReasonCode {
+    /// 0x80 and above.
+    #[must_use]
+    #[inline]
+    pub const fn is_error(self) -> bool {
+        self.get() >= 0x80
+    }
+
+    /// Whether MQTT 5 lets `packet` carry it.
+    #[must_use]
+    #[inline]
+    pub const fn belongs_in(self, packet: PacketType) -> bool {
+        self.packets() & (1 << packet.get()) != 0
+    }
+
+    /// The granted code of a quality of service, for SUBACK.
+    #[must_use]
+    pub const fn granted(qos: crate::QoS) -> Self {
+        match qos {
+            crate::QoS::AtMostOnce => Self::Success,
+            crate::QoS::AtLeastOnce => Self::GrantedQoS1,
+            crate::QoS::ExactlyOnce => Self::GrantedQoS2,
+        }
+    }
+
+    /// The code with which 3.1.1's CONNACK says it (table 3.1): 0 to 5.
+    #[must_use]
+    pub const fn to_return_code(self) -> Option<u8> {
+        Some(match self {
+            Self::Success => 0,
+            Self::UnsupportedProtocolVersion => 1,
+            Self::ClientIdentifierNotValid => 2,
+            Self::ServerUnavailable => 3,
+            Self::BadUserNameOrPassword => 4,
+            Self::NotAuthorized => 5,
+            _ => return None,
+        })
+    }
+
+    /// What a return code of 3.1.1's CONNACK says.
+    #[must_use]
+    pub const fn from_return_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Success,
+            1 => Self::UnsupportedProtocolVersion,
+            2 => Self::ClientIdentifierNotValid,
+            3 => Self::ServerUnavailable,
+            4 => Self::BadUserNameOrPassword,
+            5 => Self::NotAuthorized,
+            _ => return None,
+        })
+    }
+}

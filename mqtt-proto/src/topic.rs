@@ -1,0 +1,339 @@
+//! Topic names and topic filters: section 4.7 of both standards, shared subscriptions 4.8 of 5.
+
+use core::fmt;
+
+use crate::error::Rule;
+use crate::list::sealed::Take;
+use crate::reader::{Fault, Read, Reader, checked_str};
+use crate::text;
+use crate::version::Version;
+
+/// Why a string is no topic name or no topic filter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("byte {at}: {rule}")]
+pub struct InvalidTopic {
+    /// Offset of the byte that proves it.
+    pub at: usize,
+    /// The rule it breaks.
+    pub rule: Rule,
+}
+
+/// The topic of a message: one to 65,535 bytes of UTF-8 without U+0000, `+` and `#`.
+///
+/// ```
+/// use mqtt_proto::TopicName;
+/// assert_eq!(TopicName::new("a/b").unwrap().as_str(), "a/b");
+/// assert_eq!(TopicName::new("a/+").unwrap_err().to_string(), "byte 2: topic name contains a wildcard");
+/// const STATUS: TopicName<'static> = TopicName::from_static("pump/7/status"); // a wrong one does not compile
+/// ```
+#[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TopicName<'a>(&'a [u8]);
+
+impl<'a> TopicName<'a> {
+    /// The name that stands where a topic alias says the topic (5, section 3.3.2.3.4). Not a topic of its own.
+    pub const NONE: Self = Self(&[]);
+
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// Empty, too long, U+0000 or a wildcard inside.
+    pub fn new(name: &'a str) -> Result<Self, InvalidTopic> {
+        Self::from_bytes(name.as_bytes())
+    }
+
+    /// Checks a name that may not even be UTF-8.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and ill-formed UTF-8.
+    pub fn from_bytes(name: &'a [u8]) -> Result<Self, InvalidTopic> {
+        check_len(name)?;
+        check_name(name).map_err(|(at, rule)| InvalidTopic { at, rule })?;
+        Ok(Self(name))
+    }
+
+    /// A literal, checked by the compiler when it initialises a constant.
+    ///
+    /// # Panics
+    /// Where [`Self::new`] would fail; in a `const` that is a failure of the build.
+    #[must_use]
+    #[allow(
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "meant for the compiler"
+    )]
+    pub const fn from_static(name: &'static str) -> TopicName<'static> {
+        let bytes = name.as_bytes();
+        assert!(
+            !bytes.is_empty() && bytes.len() <= 65_535,
+            "a topic has 1 to 65,535 bytes"
+        );
+        let mut at = 0;
+        while at < bytes.len() {
+            assert!(
+                !matches!(bytes[at], 0 | b'+' | b'#'),
+                "a topic name has no U+0000 and no wildcard"
+            );
+            at += 1;
+        }
+        TopicName(bytes)
+    }
+
+    /// Bytes that were checked before.
+    #[inline]
+    pub(crate) const fn validated(name: &'a [u8]) -> Self {
+        Self(name)
+    }
+
+    /// The name as text. Walks it once, for this crate has no `unsafe`; where bytes do, use [`Self::as_bytes`].
+    #[must_use]
+    pub fn as_str(&self) -> &'a str {
+        checked_str(self.0)
+    }
+
+    /// The name as bytes.
+    #[must_use]
+    #[inline]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Whether it is [`Self::NONE`].
+    #[must_use]
+    #[inline]
+    pub const fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for TopicName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for TopicName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a subscription asks for: a name with wildcards, perhaps shared.
+///
+/// ```
+/// use mqtt_proto::{TopicFilter, TopicName};
+/// let filter = TopicFilter::new("sport/+/player1/#").unwrap();
+/// assert!(filter.matches(TopicName::new("sport/tennis/player1").unwrap()));
+/// assert!(!filter.matches(TopicName::new("sport/tennis/player2").unwrap()));
+/// assert!(TopicFilter::new("sport/tennis#").is_err());
+/// assert_eq!(TopicFilter::new("$share/workers/jobs/#").unwrap().share_name(), Some("workers"));
+/// ```
+#[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TopicFilter<'a>(&'a [u8]);
+
+impl<'a> TopicFilter<'a> {
+    /// Checks a filter, and the form of a shared one (5 \[MQTT-4.8.2-1\]).
+    ///
+    /// # Errors
+    /// Empty, too long, U+0000, misplaced wildcards, `$share/` without a proper name and filter.
+    pub fn new(filter: &'a str) -> Result<Self, InvalidTopic> {
+        let bytes = filter.as_bytes();
+        check_len(bytes)?;
+        check_filter(bytes, true).map_err(|(at, rule)| InvalidTopic { at, rule })?;
+        Ok(Self(bytes))
+    }
+
+    /// The filter as text, its share name included.
+    #[must_use]
+    pub fn as_str(&self) -> &'a str {
+        checked_str(self.0)
+    }
+
+    /// The filter as bytes, its share name included.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The share name, if this is a shared subscription (5, section 4.8.2).
+    #[must_use]
+    pub fn share_name(&self) -> Option<&'a str> {
+        self.split_share().map(|(name, _)| checked_str(name))
+    }
+
+    /// The filter without its share name: what topic names are compared with.
+    #[must_use]
+    pub fn topic_levels(&self) -> &'a [u8] {
+        self.split_share().map_or(self.0, |(_, filter)| filter)
+    }
+
+    fn split_share(&self) -> Option<(&'a [u8], &'a [u8])> {
+        let rest = self.0.strip_prefix(SHARE)?;
+        let slash = rest.iter().position(|&b| b == b'/')?;
+        let (name, rest) = rest.split_at_checked(slash)?;
+        Some((name, rest.strip_prefix(b"/")?))
+    }
+
+    /// Whether a message to `topic` goes to this subscription.
+    ///
+    /// Compared byte by byte, nothing is normalised (3.1.1 \[MQTT-4.7.3-4\], 5 \[MQTT-4.7.3-4\]). A filter that starts
+    /// with a wildcard does not match topics that start with `$` (3.1.1 \[MQTT-4.7.2-1\], 5 \[MQTT-4.7.2-1\]).
+    #[must_use]
+    pub fn matches(&self, topic: TopicName<'_>) -> bool {
+        let (mut filter, mut name) = (self.topic_levels(), topic.as_bytes());
+        if name.first() == Some(&b'$') && matches!(filter.first(), Some(b'+' | b'#')) {
+            return false;
+        }
+        loop {
+            let (filter_level, filter_rest) = split_level(filter);
+            if filter_level == b"#" {
+                return true;
+            }
+            let (name_level, name_rest) = split_level(name);
+            if filter_level != b"+" && filter_level != name_level {
+                return false;
+            }
+            (filter, name) = match (filter_rest, name_rest) {
+                (Some(filter), Some(name)) => (filter, name),
+                (None, None) => return true,
+                // "sport/#" also matches "sport", its parent level (section 4.7.1.2).
+                (Some(filter), None) => return filter == b"#",
+                (None, Some(_)) => return false,
+            };
+        }
+    }
+}
+
+fn split_level(topic: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match topic
+        .iter()
+        .position(|&b| b == b'/')
+        .and_then(|slash| topic.split_at_checked(slash))
+    {
+        Some((level, rest)) => (level, rest.split_first().map(|(_, rest)| rest)),
+        None => (topic, None),
+    }
+}
+
+impl fmt::Debug for TopicFilter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for TopicFilter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl<'a> Take<'a> for TopicFilter<'a> {
+    #[allow(
+        private_interfaces,
+        reason = "sealed: only this crate can name the trait"
+    )]
+    fn take(bytes: &mut Reader<'a>) -> Option<Self> {
+        bytes.binary().ok().map(Self)
+    }
+}
+
+const SHARE: &[u8] = b"$share/";
+
+fn check_len(topic: &[u8]) -> Result<(), InvalidTopic> {
+    // 3.1.1 [MQTT-4.7.3-1], 5 [MQTT-4.7.3-1]
+    if topic.is_empty() {
+        return Err(InvalidTopic {
+            at: 0,
+            rule: Rule::TopicEmpty,
+        });
+    }
+    // 3.1.1 [MQTT-4.7.3-3], 5 [MQTT-4.7.3-3]
+    let max = usize::from(u16::MAX);
+    if topic.len() > max {
+        let count = u32::try_from(topic.len().saturating_sub(max)).unwrap_or(u32::MAX);
+        return Err(InvalidTopic {
+            at: max,
+            rule: Rule::TrailingBytes { count },
+        });
+    }
+    Ok(())
+}
+
+#[inline]
+fn check_name(name: &[u8]) -> Result<(), (usize, Rule)> {
+    // 3.1.1 [MQTT-4.7.1-1], 5 [MQTT-4.7.0-1]
+    if text::check_and_find_wildcard(name)?
+        && let Some(at) = name.iter().position(|b| matches!(b, b'+' | b'#'))
+    {
+        return Err((at, Rule::TopicHasWildcard));
+    }
+    Ok(())
+}
+
+fn check_filter(filter: &[u8], shared: bool) -> Result<(), (usize, Rule)> {
+    if text::check_and_find_wildcard(filter)? {
+        let mut before = b'/';
+        for (at, &byte) in filter.iter().enumerate() {
+            let after = filter.get(at.saturating_add(1)).copied();
+            // 3.1.1 [MQTT-4.7.1-2] and [MQTT-4.7.1-3], 5 [MQTT-4.7.1-1] and [MQTT-4.7.1-2]
+            let fits = match byte {
+                b'#' => before == b'/' && after.is_none(),
+                b'+' => before == b'/' && after.is_none_or(|b| b == b'/'),
+                _ => true,
+            };
+            if !fits {
+                return Err((at, Rule::MisplacedWildcard));
+            }
+            before = byte;
+        }
+    }
+    // 5 [MQTT-4.8.2-1] and [MQTT-4.8.2-2]
+    if shared && filter.starts_with(SHARE) {
+        let proper = TopicFilter(filter)
+            .split_share()
+            .is_some_and(|(name, rest)| {
+                !name.is_empty()
+                    && !rest.is_empty()
+                    && !name.iter().any(|b| matches!(b, b'+' | b'#'))
+            });
+        if !proper {
+            return Err((SHARE.len(), Rule::ShareName));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a topic name of at least one character.
+#[inline]
+pub(crate) fn read_name<'a>(body: &mut Reader<'a>) -> Read<TopicName<'a>> {
+    let start = *body;
+    let name = read_name_or_none(body)?;
+    if name.is_none() {
+        return Err(start.fault(Rule::TopicEmpty));
+    }
+    Ok(name)
+}
+
+/// Reads a topic name that may be empty, for PUBLISH of MQTT 5.
+#[inline]
+pub(crate) fn read_name_or_none<'a>(body: &mut Reader<'a>) -> Read<TopicName<'a>> {
+    let bytes = body.binary()?;
+    check_name(bytes).map_err(|(at, rule)| inside(body, bytes, at, rule))?;
+    Ok(TopicName(bytes))
+}
+
+/// Reads a topic filter.
+pub(crate) fn read_filter<'a>(body: &mut Reader<'a>, version: Version) -> Read<TopicFilter<'a>> {
+    let start = *body;
+    let bytes = body.binary()?;
+    if bytes.is_empty() {
+        return Err(start.fault(Rule::TopicEmpty));
+    }
+    check_filter(bytes, version.is_v5()).map_err(|(at, rule)| inside(body, bytes, at, rule))?;
+    Ok(TopicFilter(bytes))
+}
+
+#[cold]
+const fn inside(body: &Reader<'_>, field: &[u8], at: usize, rule: Rule) -> Fault {
+    body.fault_before(field.len().saturating_sub(at), rule)
+}

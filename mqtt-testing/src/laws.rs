@@ -1,0 +1,189 @@
+//! Laws of the codec. Each takes what proptest, the fuzzer or a vector gives, and panics where it does not hold.
+
+use mqtt_proto::{
+    DecodeError, Decoded, Encode, EncodeError, Head, MAX_PACKET, Packet, PublishHead, Version,
+};
+
+use crate::choices::Choices;
+
+/// decode(encode(p)) = p, and the length is exact.
+///
+/// # Panics
+/// When it is not so.
+pub fn round_trips(packet: &Packet<'_>, version: Version) {
+    let len = packet
+        .encoded_len(version)
+        .expect("a packet that can be sent");
+    let mut buffer = vec![0xAA; len + 3];
+    assert_eq!(packet.encode(version, &mut buffer), Ok(len), "{packet:?}");
+    assert_eq!(
+        buffer[len..],
+        [0xAA; 3],
+        "written beyond the length: {packet:?}"
+    );
+    let decoded = Packet::decode(&buffer[..len], version, MAX_PACKET);
+    assert_eq!(
+        decoded,
+        Ok(Decoded::Packet {
+            packet: *packet,
+            consumed: len
+        }),
+        "{:02X?}",
+        &buffer[..len]
+    );
+    for short in 0..len {
+        let error = EncodeError::BufferTooSmall {
+            needed: len,
+            available: short,
+        };
+        assert_eq!(packet.encode(version, &mut vec![0; short]), Err(error));
+        match Packet::decode(&buffer[..short], version, MAX_PACKET) {
+            Ok(Decoded::Needs(needed)) => assert!(
+                needed > short && needed <= len,
+                "{needed} of {len} at {short}"
+            ),
+            other => panic!("{short} of {len} bytes are incomplete, not {other:?}"),
+        }
+    }
+}
+
+/// What is accepted can be written again, and reads back as the same packet. What is refused has a place in it.
+///
+/// # Panics
+/// When it is not so.
+pub fn reencodes(bytes: &[u8], version: Version) {
+    match Packet::decode(bytes, version, MAX_PACKET) {
+        Ok(Decoded::Needs(needed)) => assert!(needed > bytes.len()),
+        Ok(Decoded::Packet { packet, consumed }) => {
+            assert!(consumed <= bytes.len());
+            let version = if let Packet::Connect(connect) = &packet {
+                connect.version
+            } else {
+                version
+            };
+            let mut again = vec![
+                0;
+                packet
+                    .encoded_len(version)
+                    .expect("accepted, so it can be sent")
+            ];
+            let len = packet
+                .encode(version, &mut again)
+                .expect("as long as it said");
+            let decoded = Packet::decode(&again, version, MAX_PACKET).expect("our own bytes");
+            assert_eq!(
+                decoded,
+                Decoded::Packet {
+                    packet,
+                    consumed: len
+                }
+            );
+            let _ = format!("{packet:?}");
+        }
+        Err(error) => check_error(&error, bytes),
+    }
+    head_agrees(bytes, version);
+}
+
+fn check_error(error: &DecodeError, bytes: &[u8]) {
+    assert!(
+        usize::try_from(error.at).expect("32 bits") <= bytes.len(),
+        "{error} is beyond {bytes:02X?}"
+    );
+    assert!(!error.to_string().is_empty());
+    assert!(error.reason_code().is_error());
+}
+
+/// A PUBLISH read head first is the PUBLISH read whole.
+///
+/// # Panics
+/// When it is not so.
+pub fn head_agrees(bytes: &[u8], version: Version) {
+    let whole = Packet::decode(bytes, version, MAX_PACKET);
+    match (PublishHead::decode(bytes, version, MAX_PACKET), whole) {
+        (
+            Ok(Head::Publish { head, consumed }),
+            Ok(Decoded::Packet {
+                packet: Packet::Publish(publish),
+                consumed: len,
+            }),
+        ) => {
+            assert_eq!(
+                mqtt_proto::Publish {
+                    payload: &bytes[consumed..len],
+                    ..head.publish
+                },
+                publish
+            );
+            assert_eq!(
+                usize::try_from(head.payload_len).expect("32 bits"),
+                len - consumed
+            );
+        }
+        (Ok(Head::Publish { .. }), Ok(Decoded::Needs(_)))
+        | (Ok(Head::Needs(_)), Ok(Decoded::Needs(_))) => {}
+        (Ok(Head::Other), Ok(Decoded::Packet { packet, .. })) => {
+            assert!(!matches!(packet, Packet::Publish(_)))
+        }
+        (Ok(Head::Other), _) => {}
+        (Err(head), Err(whole)) => assert_eq!(head, whole),
+        // The head is proved wrong before the packet is whole.
+        (Err(_), Ok(Decoded::Needs(_))) => {}
+        (head, whole) => panic!("head {head:?}, whole {whole:?}, {bytes:02X?}"),
+    }
+}
+
+/// However a stream is cut into reads, the same packets come out, or the same error in the same place.
+///
+/// # Panics
+/// When it is not so.
+pub fn split_invariant(stream: &[u8], splits: &mut Choices<'_>, version: Version, limit: u32) {
+    let whole = collect(stream, version, limit, stream.len());
+    let mut end = 0;
+    let mut start = 0;
+    let mut found: Vec<Result<String, DecodeError>> = Vec::new();
+    while end < stream.len() {
+        end = (end + 1 + splits.below(7)).min(stream.len());
+        loop {
+            match Packet::decode(&stream[start..end], version, limit) {
+                Ok(Decoded::Needs(needed)) => {
+                    assert!(needed > end - start, "asks for bytes that are there");
+                    break;
+                }
+                Ok(Decoded::Packet { packet, consumed }) => {
+                    found.push(Ok(format!("{packet:?}")));
+                    start += consumed;
+                }
+                Err(error) => {
+                    found.push(Err(error));
+                    assert_eq!(found, whole);
+                    return;
+                }
+            }
+        }
+    }
+    assert_eq!(found, whole);
+}
+
+fn collect(
+    stream: &[u8],
+    version: Version,
+    limit: u32,
+    end: usize,
+) -> Vec<Result<String, DecodeError>> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    loop {
+        match Packet::decode(&stream[start..end], version, limit) {
+            Ok(Decoded::Needs(_)) => return found,
+            Ok(Decoded::Packet { packet, consumed }) => {
+                found.push(Ok(format!("{packet:?}")));
+                start += consumed;
+            }
+            Err(error) => {
+                found.push(Err(error));
+                return found;
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! What every test in this workspace shares: packet vectors, generators, reference models, and the *laws* that proptest,
+//! the fuzz targets and the vectors all call. A law panics where it is broken. Never published.
+
+#![forbid(unsafe_code)]
+
+pub mod choices;
+pub mod laws;
+pub mod model;
+pub mod packets;
+pub mod vectors;

@@ -1,0 +1,40 @@
+//! Plain reference models, written for obviousness and nothing else.
+
+/// Whether `filter` matches `topic`, level by level as section 4.7 tells it.
+#[must_use]
+pub fn matches(filter: &str, topic: &str) -> bool {
+    fn levels(filter: &[&str], topic: &[&str]) -> bool {
+        match (filter, topic) {
+            (["#"], _) => true,
+            ([], []) => true,
+            ([first, filter @ ..], [level, topic @ ..]) => {
+                (*first == "+" || first == level) && levels(filter, topic)
+            }
+            _ => false,
+        }
+    }
+    let filter = match filter.strip_prefix("$share/") {
+        Some(shared) => shared.split_once('/').map_or("", |(_, filter)| filter),
+        None => filter,
+    };
+    if topic.starts_with('$') && (filter.starts_with('+') || filter.starts_with('#')) {
+        return false;
+    }
+    levels(
+        &filter.split('/').collect::<Vec<_>>(),
+        &topic.split('/').collect::<Vec<_>>(),
+    )
+}
+
+/// Whether `filter` is one the standard allows (without regard to `$share`).
+#[must_use]
+pub fn is_filter(filter: &str) -> bool {
+    let levels: Vec<&str> = filter.split('/').collect();
+    !filter.is_empty()
+        && !filter.contains('\0')
+        && levels.iter().enumerate().all(|(i, level)| match *level {
+            "+" => true,
+            "#" => i + 1 == levels.len(),
+            level => !level.contains(['+', '#']),
+        })
+}

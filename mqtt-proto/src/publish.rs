@@ -223,7 +223,7 @@ fn head_end(input: &[u8], header: &FixedHeader, version: Version) -> Result<usiz
     let topic_len = input
         .get(at..)
         .and_then(|rest| rest.first_chunk())
-        .ok_or(at.saturating_add(2))?;
+        .ok_or_else(|| at.saturating_add(2))?;
     at = at
         .saturating_add(2)
         .saturating_add(usize::from(u16::from_be_bytes(*topic_len)));

@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
 
     /// A block of `len` bytes, to be read on its own.
     #[inline]
-    pub(crate) fn block(&mut self, len: u32) -> Read<Reader<'a>> {
+    pub(crate) fn block(&mut self, len: u32) -> Read<Self> {
         let rest = self.bytes(usize::try_from(len).unwrap_or(usize::MAX))?;
         Ok(Reader {
             rest,

@@ -4,7 +4,11 @@
 #![forbid(unsafe_code)]
 
 pub mod choices;
+pub mod endpoint;
 pub mod laws;
 pub mod model;
 pub mod packets;
+pub mod pair;
+pub mod schedule;
+pub mod solo;
 pub mod vectors;

@@ -1,0 +1,519 @@
+//! The client: which packets may come when, and what they mean to it. Everything shared lives in `session.rs`.
+
+use core::fmt;
+
+use mqtt_proto::{
+    AckKind, Auth, ConnAck, Connect, Decoded, Disconnect, MAX_PACKET, Packet, Properties, Publish,
+    ReasonCode, SubAck, Subscribe, Subscription, TopicFilter, TopicName, UnsubAck, Unsubscribe,
+    Version,
+};
+
+use crate::config::Config;
+use crate::connection::Phase;
+use crate::error::{Closed, Refused, Violation};
+use crate::event::{Event, Outgoing, Receipt, Step, Token};
+use crate::keep_alive::{Due, Pinger};
+use crate::limits::Supported;
+use crate::outbound::{Await, Window};
+use crate::session::{Front, Side, fingerprint};
+use crate::storage::Storage;
+use crate::time::Instant;
+
+/// One client: its session, which survives, and its connection, which does not.
+///
+/// Any call is legal at any time; what cannot be now is [`Refused`] and changes nothing. See the crate's page for the
+/// loop.
+pub struct Client<S: Storage> {
+    side: Side<S>,
+    pinger: Pinger,
+}
+
+/// Tells the phase, never the contents: they may be secret.
+impl<S: Storage> fmt::Debug for Client<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (phase, pending) = (self.side.connection.phase, self.pending());
+        f.debug_struct("Client")
+            .field("phase", &phase)
+            .field("pending", &pending)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Storage> Client<S> {
+    /// A client without a connection and without a session.
+    pub fn new(config: Config, storage: S) -> Self {
+        Self {
+            side: Side::new(config, storage),
+            pinger: Pinger::new(0, 0, Instant::default()),
+        }
+    }
+
+    /// Begins a connection on a fresh transport: CONNECT is outgoing. A connection that was there is given up.
+    ///
+    /// What `connect` announces (receive maximum, maximum packet size, topic alias maximum) is what the server is held
+    /// to. The session goes on only under the same client identifier.
+    ///
+    /// # Errors
+    /// [`Refused::Encode`] or [`Refused::Full`] if CONNECT cannot be written.
+    pub fn connect(&mut self, connect: &Connect<'_>, now: Instant) -> Result<(), Refused> {
+        self.side.open(connect.version);
+        let config = &self.side.config;
+        let connection = &mut self.side.connection;
+        connection.client = fingerprint(connect.client_id);
+        connection.clean_start = connect.clean_start;
+        connection.authenticates = connect.properties.authentication_method().is_some();
+        connection.announced(&connect.properties);
+        connection.connect_by = now.plus(u64::from(config.connect_timeout_ms));
+        self.pinger = Pinger::new(connect.keep_alive, config.ping_timeout_ms, now);
+        self.side.session.outbound.set_version(connect.version);
+        let written = self.side.send(&Packet::Connect(*connect));
+        if written.is_err() {
+            self.side.lost();
+        }
+        written
+    }
+
+    /// The transport is gone, or there is none. Messages wait for the next connection, requests are in doubt.
+    /// Afterwards [`Self::receive`] with nothing tells what ended.
+    pub fn disconnected(&mut self) {
+        self.side.lost();
+    }
+
+    /// The bytes that wait for the transport. Look as often as you like.
+    #[must_use]
+    #[inline]
+    pub fn outgoing(&self) -> &[u8] {
+        self.side.outbox.bytes()
+    }
+
+    /// The transport took the first `n` bytes of [`Self::outgoing`]; any number is fine.
+    #[inline]
+    pub fn sent(&mut self, n: usize) {
+        self.side.sent(n);
+    }
+
+    /// Looks at the front of the input and does one step. Call it until it needs more.
+    ///
+    /// # Errors
+    /// The connection is over: write what is outgoing, close the transport, call [`Self::disconnected`].
+    pub fn receive<'i>(
+        &mut self,
+        input: &'i [u8],
+        now: Instant,
+    ) -> Result<Step<Event<'i>>, Closed> {
+        if let Some((token, how)) = self.side.next_ended() {
+            return Ok(Step::Packet {
+                consumed: 0,
+                event: Some(Event::Ended { token, how }),
+            });
+        }
+        match self.side.connection.phase {
+            Phase::Connected | Phase::Connecting => {}
+            Phase::Offline | Phase::Closing if input.is_empty() => return Ok(Step::Needs(1)),
+            Phase::Offline | Phase::Closing => {
+                return Ok(Step::Packet {
+                    consumed: input.len(),
+                    event: None,
+                });
+            }
+        }
+        match self.side.front(input) {
+            Ok(Front::Needs(needed)) => {
+                self.pinger.drained(now);
+                Ok(Step::Needs(needed))
+            }
+            Ok(Front::Blocked) => {
+                self.pinger.received(now);
+                Ok(Step::Blocked)
+            }
+            Ok(Front::Packet(packet, consumed)) => {
+                self.pinger.received(now);
+                let waiting = self.side.outbox.bytes().len();
+                match self.handle(packet, now) {
+                    Ok(event) => {
+                        if self.side.outbox.bytes().len() != waiting {
+                            self.pinger.sent(now);
+                        }
+                        Ok(Step::Packet { consumed, event })
+                    }
+                    Err(violation) => Err(self.side.fail(violation)),
+                }
+            }
+            Err(error) => Err(self.side.fail(Violation::Malformed(error))),
+        }
+    }
+
+    #[inline]
+    fn handle<'i>(
+        &mut self,
+        packet: Packet<'i>,
+        now: Instant,
+    ) -> Result<Option<Event<'i>>, Violation> {
+        let side = &mut self.side;
+        match (side.connection.phase, packet) {
+            (Phase::Connected, Packet::Publish(publish)) => {
+                Ok(side.on_publish(publish)?.map(Event::from))
+            }
+            (Phase::Connected, Packet::PubAck(ack)) => {
+                Ok(side.on_ack(AckKind::PubAck, &ack)?.map(Event::from))
+            }
+            (Phase::Connected, Packet::PubRec(ack)) => {
+                Ok(side.on_ack(AckKind::PubRec, &ack)?.map(Event::from))
+            }
+            (Phase::Connected, Packet::PubRel(ack)) => {
+                Ok(side.on_ack(AckKind::PubRel, &ack)?.map(Event::from))
+            }
+            (Phase::Connected, Packet::PubComp(ack)) => {
+                Ok(side.on_ack(AckKind::PubComp, &ack)?.map(Event::from))
+            }
+            (Phase::Connected, Packet::SubAck(suback)) => self.on_suback(suback),
+            (Phase::Connected, Packet::UnsubAck(unsuback)) => self.on_unsuback(unsuback),
+            (Phase::Connected, Packet::PingResp) => {
+                self.pinger.answered();
+                Ok(Some(Event::Pong))
+            }
+            (Phase::Connecting, Packet::ConnAck(connack)) => {
+                self.on_connack(connack, now).map(Some)
+            }
+            (Phase::Connecting | Phase::Connected, Packet::Auth(auth)) => {
+                // 5 [MQTT-4.12.0-6]
+                if side.connection.authenticates {
+                    Ok(Some(Event::Auth(auth)))
+                } else {
+                    Err(Violation::AuthNotAgreed)
+                }
+            }
+            // 3.1.1 has no DISCONNECT from a server.
+            (Phase::Connected, Packet::Disconnect(disconnect))
+                if side.connection.version.is_v5() =>
+            {
+                side.connection.phase = Phase::Closing;
+                Ok(Some(Event::Disconnected(disconnect)))
+            }
+            (_, packet) => Err(Violation::Unexpected(packet.packet_type())),
+        }
+    }
+
+    fn on_connack<'i>(
+        &mut self,
+        connack: ConnAck<'i>,
+        now: Instant,
+    ) -> Result<Event<'i>, Violation> {
+        let Self { side, pinger } = self;
+        if connack.reason != ReasonCode::Success {
+            side.connection.phase = Phase::Closing;
+            return Ok(Event::Refused(connack));
+        }
+        let (version, clean_start) = (side.connection.version, side.connection.clean_start);
+        let ours = !clean_start && side.session.owner == Some(side.connection.client);
+        // 5 [MQTT-3.2.2-4]
+        if connack.session_present && !ours && version.is_v5() {
+            return Err(Violation::SessionPresentWithoutState);
+        }
+        if version.is_v5() {
+            side.connection.agreed(&connack.properties, &side.config);
+            side.connection.supported = Supported::by(&connack);
+            // 5 [MQTT-3.1.2-21]
+            if let Some(keep_alive) = connack.properties.server_keep_alive() {
+                *pinger = Pinger::new(keep_alive, side.config.ping_timeout_ms, now);
+            }
+        }
+        let assigned = connack
+            .properties
+            .assigned_client_identifier()
+            .map(fingerprint);
+        side.session.owner = Some(assigned.unwrap_or(side.connection.client));
+        let unasked_session = connack.session_present && clean_start;
+        side.connected(connack.session_present && ours);
+        pinger.sent(now);
+        Ok(Event::Connected {
+            connack,
+            resumed: connack.session_present && !clean_start,
+            unasked_session,
+        })
+    }
+
+    fn on_suback<'i>(&mut self, suback: SubAck<'i>) -> Result<Option<Event<'i>>, Violation> {
+        let outbound = &mut self.side.session.outbound;
+        let Some((index, token, packet)) = outbound.answered(Await::SubAck, suback.packet_id)
+        else {
+            return Ok(None);
+        };
+        let mut granted_more = false;
+        if let Some(Packet::Subscribe(subscribe)) = decode(packet, self.side.connection.version) {
+            check_count(suback.codes.len(), subscribe.filters.len())?;
+            let asked = subscribe
+                .filters
+                .iter()
+                .map(|subscription| subscription.qos.get());
+            granted_more = suback
+                .codes
+                .iter()
+                .zip(asked)
+                .any(|(code, qos)| !code.is_error() && code.get() > qos);
+        }
+        outbound.remove(index, &mut self.side.connection.window);
+        Ok(Some(Event::Subscribed {
+            token,
+            suback,
+            granted_more,
+        }))
+    }
+
+    fn on_unsuback<'i>(&mut self, unsuback: UnsubAck<'i>) -> Result<Option<Event<'i>>, Violation> {
+        let outbound = &mut self.side.session.outbound;
+        let Some((index, token, packet)) = outbound.answered(Await::UnsubAck, unsuback.packet_id)
+        else {
+            return Ok(None);
+        };
+        if let (true, Some(Packet::Unsubscribe(request))) = (
+            self.side.connection.version.is_v5(),
+            decode(packet, self.side.connection.version),
+        ) {
+            check_count(unsuback.codes.len(), request.filters.len())?;
+        }
+        outbound.remove(index, &mut self.side.connection.window);
+        Ok(Some(Event::Unsubscribed { token, unsuback }))
+    }
+
+    /// Publishes a message, or keeps it while offline as [`Config::offline`] says. `None` for QoS 0 on a connection:
+    /// nothing will be told of it.
+    ///
+    /// # Errors
+    /// [`Refused::Full`] while the window or a buffer is full, `TooLarge` beyond the server's maximum packet size,
+    /// `NotSupportedByServer`, `Offline`, `Encode`. Nothing was taken then, no identifier either.
+    #[inline]
+    pub fn publish(
+        &mut self,
+        message: &Outgoing<'_>,
+        now: Instant,
+    ) -> Result<Option<Token>, Refused> {
+        let token = self.side.publish(message)?;
+        self.pinger.sent(now);
+        Ok(token)
+    }
+
+    /// Subscribes. Its end is [`Event::Subscribed`] with a code for each filter.
+    ///
+    /// # Errors
+    /// As [`Self::publish`]; `Offline` without a connection.
+    pub fn subscribe(
+        &mut self,
+        filters: &[Subscription<'_>],
+        properties: Properties<'_>,
+        now: Instant,
+    ) -> Result<Token, Refused> {
+        self.side.connection.supported.subscribe(
+            filters,
+            properties.subscription_identifiers().next().is_some(),
+        )?;
+        self.request(
+            Await::SubAck,
+            |packet_id| {
+                Packet::Subscribe(Subscribe {
+                    packet_id,
+                    properties,
+                    filters: filters.into(),
+                })
+            },
+            now,
+        )
+    }
+
+    /// Unsubscribes. Its end is [`Event::Unsubscribed`].
+    ///
+    /// # Errors
+    /// As [`Self::subscribe`].
+    pub fn unsubscribe(
+        &mut self,
+        filters: &[TopicFilter<'_>],
+        properties: Properties<'_>,
+        now: Instant,
+    ) -> Result<Token, Refused> {
+        self.request(
+            Await::UnsubAck,
+            |packet_id| {
+                Packet::Unsubscribe(Unsubscribe {
+                    packet_id,
+                    properties,
+                    filters: filters.into(),
+                })
+            },
+            now,
+        )
+    }
+
+    fn request<'p>(
+        &mut self,
+        awaits: Await,
+        packet: impl Fn(mqtt_proto::PacketId) -> Packet<'p>,
+        now: Instant,
+    ) -> Result<Token, Refused> {
+        if !self.side.is_connected() {
+            return Err(Refused::Offline);
+        }
+        let Side {
+            session,
+            connection,
+            outbox,
+            config,
+            ..
+        } = &mut self.side;
+        let token =
+            session
+                .outbound
+                .request(awaits, packet, &mut connection.window, outbox, config)?;
+        self.pinger.sent(now);
+        Ok(token)
+    }
+
+    /// Acknowledges a message by hand, with a reason code that MQTT 5 sends and 3.1.1 cannot. In any order.
+    ///
+    /// # Errors
+    /// [`Refused::NothingToAcknowledge`] if it was done before, or the connection (QoS 1) or session (QoS 2) is gone.
+    pub fn acknowledge(
+        &mut self,
+        receipt: Receipt,
+        reason: ReasonCode,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        self.side.acknowledge(receipt, reason)?;
+        self.pinger.sent(now);
+        Ok(())
+    }
+
+    /// Goes on with an authentication, or begins one anew (5, section 4.12).
+    ///
+    /// # Errors
+    /// [`Refused::WrongPhase`] without a connection or if CONNECT named no method (5 \[MQTT-4.12.0-7\]).
+    pub fn authenticate(&mut self, auth: &Auth<'_>, now: Instant) -> Result<(), Refused> {
+        let connection = &self.side.connection;
+        let open = matches!(connection.phase, Phase::Connecting | Phase::Connected);
+        if !open || !connection.authenticates {
+            return Err(Refused::WrongPhase);
+        }
+        self.side.send(&Packet::Auth(*auth))?;
+        self.pinger.sent(now);
+        Ok(())
+    }
+
+    /// Ends the connection: DISCONNECT is the last that goes out (3.1.1 \[MQTT-3.14.4-2\]). Write what is outgoing,
+    /// then close the transport.
+    ///
+    /// # Errors
+    /// [`Refused::WrongPhase`] without a connection.
+    pub fn disconnect(&mut self, disconnect: &Disconnect<'_>) -> Result<(), Refused> {
+        self.side.disconnect(disconnect)
+    }
+
+    /// Time passes.
+    ///
+    /// # Errors
+    /// The server did not answer in time: as for [`Self::receive`].
+    pub fn tick(&mut self, now: Instant) -> Result<(), Closed> {
+        match self.side.connection.phase {
+            Phase::Connecting if now >= self.side.connection.connect_by => {
+                Err(self.side.fail(Violation::ConnectTimeout))
+            }
+            Phase::Connected => match self.pinger.due(now) {
+                Due::Nothing => Ok(()),
+                Due::Ping => {
+                    // If even this has no room, what waits before it keeps the connection alive or shows it dead.
+                    let _ = self.side.send(&Packet::PingReq);
+                    self.pinger.pinged(now);
+                    Ok(())
+                }
+                Due::TimedOut => Err(self.side.fail(Violation::PingTimeout)),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// When [`Self::tick`] is to be called at the latest. Valid after any call.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.side.connection.phase {
+            Phase::Connecting => self.side.connection.connect_by.real(),
+            Phase::Connected => self.pinger.deadline().real(),
+            Phase::Offline | Phase::Closing => None,
+        }
+    }
+
+    /// The topic of an incoming message: its own, or what its alias stands for (5).
+    #[must_use]
+    pub fn topic<'a>(&'a self, publish: &Publish<'a>) -> TopicName<'a> {
+        if publish.topic.is_none() {
+            self.side.topic(publish).unwrap_or_default()
+        } else {
+            publish.topic
+        }
+    }
+
+    /// A message that was accepted and is not acknowledged, or whose [`Event::Ended`] was told last.
+    #[must_use]
+    pub fn unacknowledged(&self, token: Token) -> Option<Publish<'_>> {
+        self.side.session.outbound.message(token)
+    }
+
+    /// How many messages and requests were accepted and have not ended.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.side.session.outbound.pending()
+    }
+
+    /// Whether [`Self::receive`] has something to tell without input.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.side.session.outbound.has_ended()
+    }
+
+    /// Whether CONNACK came and nothing ended the connection since.
+    #[must_use]
+    pub const fn is_connected(&self) -> bool {
+        self.side.is_connected()
+    }
+
+    /// Whether the connection is over: write what is outgoing, then close the transport.
+    #[must_use]
+    pub const fn is_closing(&self) -> bool {
+        matches!(self.side.connection.phase, Phase::Closing)
+    }
+
+    /// The settings. The window and the limits may be changed at any time.
+    pub const fn config_mut(&mut self) -> &mut Config {
+        &mut self.side.config
+    }
+
+    /// Takes it that this client has the session of `client_id`, and that nothing in it is unfinished. Without this a
+    /// client that starts anew must close when an MQTT 5 server says session present (5 \[MQTT-3.2.2-4\]); a client that
+    /// only receives, and kept nothing, can say so by this call.
+    pub fn assume_session(&mut self, client_id: &str) {
+        self.forget_session();
+        self.side.session.owner = Some(fingerprint(client_id));
+    }
+
+    /// Forgets the session at once; tokens that are not ended never will be.
+    pub fn forget_session(&mut self) {
+        self.side.session.outbound.clear();
+        self.side.session.inbound.clear();
+        self.side.session.owner = None;
+        let window = &mut self.side.connection.window;
+        *window = Window::new(window.receive_maximum, window.packet_size);
+    }
+}
+
+fn decode(packet: &[u8], version: Version) -> Option<Packet<'_>> {
+    match Packet::decode(packet, version, MAX_PACKET) {
+        Ok(Decoded::Packet { packet, .. }) => Some(packet),
+        _ => None,
+    }
+}
+
+/// 3.1.1 [MQTT-3.8.4-5], 5 [MQTT-3.8.4-6]
+const fn check_count(codes: usize, filters: usize) -> Result<(), Violation> {
+    if codes == filters {
+        Ok(())
+    } else {
+        Err(Violation::CodeCount { codes, filters })
+    }
+}

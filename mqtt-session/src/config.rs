@@ -1,0 +1,124 @@
+//! How a session behaves where the standard leaves it to the application. What is announced to the peer is not here:
+//! it is in the CONNECT or CONNACK given to the machine, and enforced as announced.
+
+use core::time::Duration;
+
+/// Settings of a [`crate::Client`] or [`crate::Server`]: make one, then assign fields.
+///
+/// ```
+/// use mqtt_session::{Acknowledge, Config};
+/// let mut config = Config::default();
+/// config.acknowledge = Acknowledge::ByHand;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// How many QoS 1 and QoS 2 messages may be under way to the peer. At least 1, default 128. The peer's receive
+    /// maximum (5 \[MQTT-4.9.0-1\]) can only lower it.
+    pub window: u16,
+    /// How many of them may be QoS 2. Default 20: Mosquitto closes a 3.1.1 connection with more.
+    pub window_qos2: u16,
+    /// How many messages are kept while offline, if [`Self::offline`] keeps them. Default 1,024.
+    pub queue: u16,
+    /// How many SUBSCRIBE and UNSUBSCRIBE may await their answer. Default 16.
+    pub requests: u8,
+    /// What happens to messages published while there is no connection. Default [`Offline::Keep`].
+    pub offline: Offline,
+    /// What happens to unacknowledged messages when the peer lost the session. Default [`SessionLost::SendAgain`].
+    pub session_lost: SessionLost,
+    /// Who acknowledges incoming messages. Default [`Acknowledge::Automatic`].
+    pub acknowledge: Acknowledge,
+    /// The largest packet accepted from the peer, in bytes. Default 1 MiB. A maximum packet size that is announced
+    /// (5) can only lower it.
+    pub packet_limit: u32,
+    /// Bytes of outgoing packets that may wait for the transport. Default 256 KiB. A packet larger than this is refused.
+    pub outgoing_limit: u32,
+    /// Bytes of unacknowledged and queued messages that are kept. Default 16 MiB.
+    pub kept_limit: u32,
+    /// How many topic aliases are assigned to outgoing messages by themselves (5). Default 0. The peer's topic alias
+    /// maximum can only lower it.
+    pub auto_alias: u16,
+    /// How long the answer to PINGREQ may take, in milliseconds. Default 10,000.
+    pub ping_timeout_ms: u32,
+    /// How long CONNECT or CONNACK may take, in milliseconds. Default 30,000.
+    pub connect_timeout_ms: u32,
+    /// After how many keep-alives of silence the server ends a connection, in percent. Default 150
+    /// (3.1.1 \[MQTT-3.1.2-24\], 5 \[MQTT-3.1.2-22\]).
+    pub keep_alive_percent: u16,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            window: 128,
+            window_qos2: 20,
+            queue: 1_024,
+            requests: 16,
+            offline: Offline::Keep,
+            session_lost: SessionLost::SendAgain,
+            acknowledge: Acknowledge::Automatic,
+            packet_limit: 1 << 20,
+            outgoing_limit: 256 << 10,
+            kept_limit: 16 << 20,
+            auto_alias: 0,
+            ping_timeout_ms: 10_000,
+            connect_timeout_ms: 30_000,
+            keep_alive_percent: 150,
+        }
+    }
+}
+
+impl Config {
+    /// [`Self::ping_timeout_ms`] as a span.
+    #[must_use]
+    pub const fn ping_timeout(&self) -> Duration {
+        Duration::from_millis(widen(self.ping_timeout_ms))
+    }
+
+    /// How many slots the table of unacknowledged messages and requests may have.
+    pub(crate) fn slots(&self) -> usize {
+        let messages = usize::from(self.window.max(1)).max(usize::from(self.queue));
+        messages.saturating_add(usize::from(self.requests))
+    }
+}
+
+#[allow(clippy::as_conversions, reason = "a widening; `From` is not const")]
+const fn widen(number: u32) -> u64 {
+    number as u64
+}
+
+/// What happens to messages published while there is no connection.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Offline {
+    /// They are refused with [`crate::Refused::Offline`].
+    Reject,
+    /// Up to [`Config::queue`] are kept and sent after the next connect, in their order; then
+    /// [`crate::Refused::Full`].
+    #[default]
+    Keep,
+    /// As [`Self::Keep`], but the oldest that was never sent makes room, and its token ends in
+    /// [`crate::Ended::Dropped`].
+    DropOldest,
+}
+
+/// What happens to unacknowledged messages when the peer lost the session.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SessionLost {
+    /// They are sent as new ones. The peer's application may see a message twice, even at QoS 2. A QoS 2 message that
+    /// the peer had already received ends in [`crate::Ended::InDoubt`].
+    #[default]
+    SendAgain,
+    /// Each ends in [`crate::Ended::InDoubt`], and can be looked at once more.
+    HandBack,
+}
+
+/// Who acknowledges incoming messages.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Acknowledge {
+    /// The session, as soon as the message is delivered.
+    #[default]
+    Automatic,
+    /// The application, by [`crate::Client::acknowledge`] with the message's receipt, in any order: the packets go out
+    /// in the order of the messages (3.1.1 \[MQTT-4.6.0-2\], 5 \[MQTT-4.6.0-2\]).
+    ByHand,
+}

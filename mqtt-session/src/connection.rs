@@ -1,0 +1,84 @@
+//! What dies with the network connection. Replaced whole by the next one, so nothing of the last can leak into it.
+
+use mqtt_proto::{Properties, Version};
+
+use crate::config::Config;
+use crate::limits::Supported;
+use crate::outbound::Window;
+use crate::time::Instant;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Phase {
+    /// There is no connection.
+    Offline,
+    /// CONNECT is sent (client) or awaited or undecided (server).
+    Connecting,
+    /// Both sides agreed.
+    Connected,
+    /// It is over: what is outgoing still goes out, what comes in is dropped.
+    Closing,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connection {
+    pub(crate) phase: Phase,
+    pub(crate) version: Version,
+    /// Fingerprint of the client identifier in CONNECT.
+    pub(crate) client: u64,
+    /// CONNECT asked for a clean start.
+    pub(crate) clean_start: bool,
+    /// CONNECT named an authentication method.
+    pub(crate) authenticates: bool,
+    /// How many QoS 1 and 2 messages we take at once.
+    pub(crate) receive_maximum: u16,
+    /// The highest topic alias we take.
+    pub(crate) alias_maximum: u16,
+    /// The highest topic alias we use.
+    pub(crate) auto_alias: u16,
+    /// The largest packet we take.
+    pub(crate) packet_limit: u32,
+    /// What the peer takes.
+    pub(crate) window: Window,
+    pub(crate) supported: Supported,
+    /// When the connection must be established.
+    pub(crate) connect_by: Instant,
+}
+
+impl Connection {
+    pub(crate) fn new(phase: Phase, version: Version, config: &Config) -> Self {
+        Self {
+            phase,
+            version,
+            client: 0,
+            clean_start: false,
+            authenticates: false,
+            receive_maximum: u16::MAX,
+            alias_maximum: 0,
+            auto_alias: 0,
+            packet_limit: config.packet_limit,
+            window: Window::new(u16::MAX, u32::MAX),
+            supported: Supported::ALL,
+            connect_by: Instant::NEVER,
+        }
+    }
+
+    /// What we announce is what we hold the peer to.
+    pub(crate) fn announced(&mut self, properties: &Properties<'_>) {
+        self.receive_maximum = properties.receive_maximum().unwrap_or(u16::MAX);
+        self.alias_maximum = properties.topic_alias_maximum().unwrap_or(0);
+        self.packet_limit = properties
+            .maximum_packet_size()
+            .unwrap_or(u32::MAX)
+            .min(self.packet_limit);
+    }
+
+    /// What the peer announces is what we keep to: 5 [MQTT-3.2.2-15], [MQTT-3.2.2-17], [MQTT-3.1.2-24], [MQTT-3.1.2-26].
+    pub(crate) fn agreed(&mut self, properties: &Properties<'_>, config: &Config) {
+        self.window.receive_maximum = properties.receive_maximum().unwrap_or(u16::MAX);
+        self.window.packet_size = properties.maximum_packet_size().unwrap_or(u32::MAX);
+        self.auto_alias = properties
+            .topic_alias_maximum()
+            .unwrap_or(0)
+            .min(config.auto_alias);
+    }
+}

@@ -1,0 +1,243 @@
+//! What goes in and comes out of the machines.
+
+use mqtt_proto::{
+    Auth, ConnAck, Connect, Disconnect, PacketId, Properties, Publish, QoS, ReasonCode, SubAck,
+    Subscribe, TopicName, UnsubAck, Unsubscribe,
+};
+
+/// What one call of `receive` did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step<E> {
+    /// Nothing: at least this many bytes must be there, counted from the first of the input.
+    Needs(usize),
+    /// Nothing: the answer would not fit. Write what is outgoing first; nothing was consumed or committed.
+    Blocked,
+    /// A step: drop `consumed` bytes from the front of the input (it may be 0) and call again.
+    Packet {
+        /// How many bytes were used up.
+        consumed: usize,
+        /// What the application should know, if anything. It borrows from the input.
+        event: Option<E>,
+    },
+}
+
+/// A message to be published. The packet identifier is the session's to choose.
+///
+/// ```
+/// use mqtt_session::{Outgoing, proto::{QoS, TopicName}};
+/// let topic = TopicName::new("a/b").unwrap();
+/// let message = Outgoing { retain: true, ..Outgoing::new(topic, QoS::AtLeastOnce, b"hello") };
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outgoing<'a> {
+    /// Its topic.
+    pub topic: TopicName<'a>,
+    /// Its quality of service.
+    pub qos: QoS,
+    /// Whether the server keeps it for later subscribers.
+    pub retain: bool,
+    /// Properties (5).
+    pub properties: Properties<'a>,
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Outgoing<'a> {
+    /// A message that is not retained.
+    #[must_use]
+    pub const fn new(topic: TopicName<'a>, qos: QoS, payload: &'a [u8]) -> Self {
+        Self {
+            topic,
+            qos,
+            retain: false,
+            properties: Properties::EMPTY,
+            payload,
+        }
+    }
+}
+
+/// Stands for an accepted command until its end is told. A reused packet identifier cannot answer for an old token.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Token {
+    pub(crate) generation: u64,
+    /// 0 for a QoS 0 message that waits for a connection.
+    pub(crate) id: u16,
+}
+
+impl Token {
+    /// The packet identifier it goes by, for logs. `None` for a queued QoS 0 message.
+    #[must_use]
+    pub const fn packet_id(self) -> Option<PacketId> {
+        PacketId::new(self.id)
+    }
+}
+
+/// The end of a token that no packet of the peer told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ended {
+    /// The session was lost, or for SUBSCRIBE and UNSUBSCRIBE the connection: it may have arrived or not.
+    InDoubt,
+    /// It gave way to a newer one while offline ([`crate::Offline::DropOldest`]).
+    Dropped,
+    /// The new connection's maximum packet size does not allow it.
+    TooLarge,
+    /// A QoS 0 message that waited for a connection is on its way; no answer will come.
+    Sent,
+}
+
+/// Identifies an incoming message that awaits its acknowledgement by hand.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Receipt {
+    pub(crate) id: PacketId,
+    pub(crate) serial: u16,
+}
+
+/// An incoming message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Incoming<'i> {
+    /// The PUBLISH. If its topic is [`TopicName::NONE`], `topic` of the machine tells what its alias stands for.
+    pub publish: Publish<'i>,
+    /// Acknowledge with this, if acknowledging is [`crate::Acknowledge::ByHand`].
+    pub receipt: Option<Receipt>,
+}
+
+/// What a client learns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event<'i> {
+    /// The server accepted the connection.
+    Connected {
+        /// Its answer.
+        connack: ConnAck<'i>,
+        /// Whether the session goes on where it was.
+        resumed: bool,
+        /// The server said session present after a clean connect, against 3.1.1 \[MQTT-3.2.2-1\]. The client carries on
+        /// with a clean session.
+        unasked_session: bool,
+    },
+    /// The server refused the connection; it is over.
+    Refused(ConnAck<'i>),
+    /// A message came.
+    Message(Incoming<'i>),
+    /// A publish came to its end: below 0x80 it arrived, otherwise the server refused it (5).
+    Acknowledged {
+        /// Which.
+        token: Token,
+        /// How it went.
+        reason: ReasonCode,
+        /// Properties of the last acknowledgement (5).
+        properties: Properties<'i>,
+    },
+    /// A SUBSCRIBE is answered: a code for each filter.
+    Subscribed {
+        /// Which.
+        token: Token,
+        /// The answer.
+        suback: SubAck<'i>,
+        /// The server granted more than was asked for, as some do. Accepted.
+        granted_more: bool,
+    },
+    /// An UNSUBSCRIBE is answered.
+    Unsubscribed {
+        /// Which.
+        token: Token,
+        /// The answer.
+        unsuback: UnsubAck<'i>,
+    },
+    /// A command ended without an answer. The message can be looked at by `unacknowledged` until the next `receive`.
+    Ended {
+        /// Which.
+        token: Token,
+        /// How.
+        how: Ended,
+    },
+    /// A step of an authentication (5, section 4.12).
+    Auth(Auth<'i>),
+    /// The server ends the connection (5).
+    Disconnected(Disconnect<'i>),
+    /// PINGRESP.
+    Pong,
+}
+
+/// What a server learns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ServerEvent<'i> {
+    /// A client wants to connect: answer by [`crate::Server::accept`] or [`crate::Server::refuse`].
+    Connect(Connect<'i>),
+    /// A message came.
+    Message(Incoming<'i>),
+    /// A publish came to its end.
+    Acknowledged {
+        /// Which.
+        token: Token,
+        /// How it went.
+        reason: ReasonCode,
+        /// Properties of the last acknowledgement (5).
+        properties: Properties<'i>,
+    },
+    /// Answer by [`crate::Server::subscribed`].
+    Subscribe(Subscribe<'i>),
+    /// Answer by [`crate::Server::unsubscribed`].
+    Unsubscribe(Unsubscribe<'i>),
+    /// A command ended without an answer.
+    Ended {
+        /// Which.
+        token: Token,
+        /// How.
+        how: Ended,
+    },
+    /// A step of an authentication (5, section 4.12).
+    Auth(Auth<'i>),
+    /// The client ends the connection.
+    Disconnected(Disconnect<'i>),
+    /// PINGREQ, already answered.
+    Ping,
+}
+
+/// What both roles make of messages and their acknowledgements.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Flow<'i> {
+    Message(Incoming<'i>),
+    Acknowledged {
+        token: Token,
+        reason: ReasonCode,
+        properties: Properties<'i>,
+    },
+}
+
+impl<'i> From<Flow<'i>> for Event<'i> {
+    #[inline]
+    fn from(flow: Flow<'i>) -> Self {
+        match flow {
+            Flow::Message(message) => Self::Message(message),
+            Flow::Acknowledged {
+                token,
+                reason,
+                properties,
+            } => Self::Acknowledged {
+                token,
+                reason,
+                properties,
+            },
+        }
+    }
+}
+
+impl<'i> From<Flow<'i>> for ServerEvent<'i> {
+    #[inline]
+    fn from(flow: Flow<'i>) -> Self {
+        match flow {
+            Flow::Message(message) => Self::Message(message),
+            Flow::Acknowledged {
+                token,
+                reason,
+                properties,
+            } => Self::Acknowledged {
+                token,
+                reason,
+                properties,
+            },
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What we receive until it is released. Knows no role.
+//!
+//! ```text
+//!   QoS 1, by hand:     PUBLISH --> Application --acknowledge--> Acknowledged --PUBACK goes out--> done
+//!   QoS 2, by hand:     PUBLISH --> Application --acknowledge--> Acknowledged --PUBREC goes out--> Release
+//!   QoS 2, automatic:   PUBLISH --PUBREC goes out--> Release
+//!   QoS 2:              Release --PUBREL, PUBCOMP goes out--> done
+//! ```
+//!
+//! QoS 2 entries belong to the session: they survive a reconnect and end with it. QoS 1 entries end with the connection,
+//! for the peer sends the message again.
+
+use mqtt_proto::{Ack, AckKind, Encode, Packet, PacketId, QoS, ReasonCode, Version};
+
+use crate::error::{Refused, Violation};
+use crate::event::Receipt;
+use crate::outbox::Outbox;
+use crate::storage::{Memory, Table};
+
+/// A message that came and is not ended. Opaque; firmware lends an array of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Received {
+    id: u16,
+    serial: u16,
+    reason: ReasonCode,
+    state: State,
+    qos: QoS,
+    /// Counts against our receive maximum on this connection.
+    counted: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum State {
+    /// The application has it and did not acknowledge it.
+    Application,
+    /// The application acknowledged it, the packet waits for its turn or for the peer to send the message again.
+    Acknowledged,
+    /// PUBREC is out, PUBREL is awaited.
+    #[default]
+    Release,
+}
+
+/// What a PUBLISH is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Arrival {
+    /// For the application.
+    New(Option<Receipt>),
+    /// The application has it already.
+    Repeated,
+}
+
+/// The longest acknowledgement we make: fixed header, identifier, reason code.
+pub(crate) const ACK_LEN: usize = 5;
+
+pub(crate) struct Inbound<M> {
+    table: Table<M>,
+    serial: u16,
+    /// Entries that count against our receive maximum.
+    counted: u16,
+}
+
+impl<M: Memory<Received>> Inbound<M> {
+    pub(crate) const fn new(memory: M) -> Self {
+        Self {
+            table: Table::new(memory),
+            serial: 0,
+            counted: 0,
+        }
+    }
+
+    /// A PUBLISH of QoS 1 or 2 came. Room for its acknowledgement was made sure of before.
+    #[inline]
+    pub(crate) fn publish<O: Memory<u8>>(
+        &mut self,
+        qos: QoS,
+        id: PacketId,
+        by_hand: bool,
+        receive_maximum: u16,
+        outbox: &mut Outbox<O>,
+        version: Version,
+    ) -> Result<Arrival, Violation> {
+        if qos == QoS::AtLeastOnce && !by_hand {
+            // 3.1.1 [MQTT-4.3.2-2], 5 [MQTT-4.3.2-4]
+            send(AckKind::PubAck, Ack::new(id), outbox, version);
+            return Ok(Arrival::New(None));
+        }
+        let known = self
+            .table
+            .items_mut()
+            .iter_mut()
+            .find(|entry| entry.id == id.get() && entry.qos == qos);
+        if let (Some(entry), QoS::ExactlyOnce) = (known, qos) {
+            // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-10]: until PUBREL the identifier means this message, whatever DUP says.
+            match entry.state {
+                State::Release => send(AckKind::PubRec, Ack::new(id), outbox, version),
+                State::Acknowledged | State::Application => {
+                    if !entry.counted {
+                        entry.counted = true;
+                        self.counted = self.counted.saturating_add(1);
+                    }
+                    self.flush(outbox, version);
+                }
+            }
+            return Ok(Arrival::Repeated);
+        }
+        // 5 [MQTT-3.3.4-7] and [MQTT-3.3.4-9]
+        if self.counted >= receive_maximum {
+            return Err(Violation::ReceiveMaximumExceeded);
+        }
+        self.serial = self.serial.wrapping_add(1);
+        let state = if by_hand {
+            State::Application
+        } else {
+            State::Release
+        };
+        let entry = Received {
+            id: id.get(),
+            serial: self.serial,
+            reason: ReasonCode::Success,
+            state,
+            qos,
+            counted: true,
+        };
+        if !self.table.push(entry, usize::from(u16::MAX)) {
+            return Err(Violation::ReceiveMaximumExceeded);
+        }
+        self.counted = self.counted.saturating_add(1);
+        if !by_hand {
+            // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-8]
+            send(AckKind::PubRec, Ack::new(id), outbox, version);
+        }
+        Ok(Arrival::New(by_hand.then_some(Receipt {
+            id,
+            serial: self.serial,
+        })))
+    }
+
+    /// PUBREL came: exactly one PUBCOMP goes out, also where nothing is known of the identifier.
+    #[inline]
+    pub(crate) fn release<O: Memory<u8>>(
+        &mut self,
+        id: PacketId,
+        outbox: &mut Outbox<O>,
+        version: Version,
+    ) {
+        let known = self
+            .table
+            .items()
+            .iter()
+            .position(|e| e.id == id.get() && e.qos == QoS::ExactlyOnce);
+        let ack = match known {
+            Some(index) => {
+                self.remove(index);
+                Ack::new(id)
+            }
+            None if version.is_v5() => Ack::with_reason(id, ReasonCode::PacketIdentifierNotFound),
+            None => Ack::new(id),
+        };
+        // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-11]
+        send(AckKind::PubComp, ack, outbox, version);
+        self.flush(outbox, version);
+    }
+
+    /// The application acknowledges a message.
+    pub(crate) fn acknowledge<O: Memory<u8>>(
+        &mut self,
+        receipt: Receipt,
+        reason: ReasonCode,
+        outbox: &mut Outbox<O>,
+        version: Version,
+        online: bool,
+    ) -> Result<(), Refused> {
+        let entry = self.table.items_mut().iter_mut().find(|entry| {
+            entry.id == receipt.id.get()
+                && entry.serial == receipt.serial
+                && entry.state == State::Application
+        });
+        let Some(entry) = entry else {
+            return Err(Refused::NothingToAcknowledge);
+        };
+        entry.state = State::Acknowledged;
+        entry.reason = if version.is_v5() {
+            reason
+        } else {
+            ReasonCode::Success
+        };
+        if online {
+            self.flush(outbox, version);
+        }
+        Ok(())
+    }
+
+    /// Sends what is acknowledged, each quality of service in the order of its messages
+    /// (3.1.1 \[MQTT-4.6.0-2\] and \[MQTT-4.6.0-3\], 5 the same).
+    pub(crate) fn flush<O: Memory<u8>>(&mut self, outbox: &mut Outbox<O>, version: Version) {
+        let mut blocked = [false; 2];
+        let mut index = 0_usize;
+        while let Some(entry) = self.table.items_mut().get_mut(index) {
+            let [qos1, qos2] = &mut blocked;
+            let (blocked, kind) = match entry.qos {
+                QoS::ExactlyOnce => (qos2, AckKind::PubRec),
+                _ => (qos1, AckKind::PubAck),
+            };
+            let mut gone = false;
+            match entry.state {
+                State::Application => *blocked = true,
+                // An entry from before a reconnect waits until the peer has sent the message again.
+                State::Acknowledged if !*blocked && entry.counted => {
+                    if outbox.control(ACK_LEN).is_none() {
+                        return;
+                    }
+                    let Some(id) = PacketId::new(entry.id) else {
+                        return;
+                    };
+                    send(kind, Ack::with_reason(id, entry.reason), outbox, version);
+                    // 5 [MQTT-4.3.3-9]: a PUBREC that refuses ends it.
+                    gone = kind == AckKind::PubAck || entry.reason.is_error();
+                    entry.state = State::Release;
+                }
+                State::Acknowledged | State::Release => {}
+            }
+            if gone {
+                self.remove(index);
+            } else {
+                index = index.saturating_add(1);
+            }
+        }
+    }
+
+    /// Whether an acknowledgement waits for room.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    fn remove(&mut self, index: usize) {
+        if self
+            .table
+            .items()
+            .get(index)
+            .is_some_and(|entry| entry.counted)
+        {
+            self.counted = self.counted.saturating_sub(1);
+        }
+        self.table.remove(index);
+    }
+
+    /// The connection is gone.
+    pub(crate) fn disconnected(&mut self) {
+        while let Some(index) = self
+            .table
+            .items()
+            .iter()
+            .position(|entry| entry.qos == QoS::AtLeastOnce)
+        {
+            self.table.remove(index);
+        }
+        for entry in self.table.items_mut() {
+            entry.counted = false;
+        }
+        self.counted = 0;
+    }
+
+    /// The session is gone: an identifier means a new message from now on.
+    pub(crate) fn clear(&mut self) {
+        self.table.clear();
+        self.counted = 0;
+    }
+}
+
+/// Writes an acknowledgement into the room that was made sure of.
+#[inline]
+fn send<O: Memory<u8>>(kind: AckKind, ack: Ack<'_>, outbox: &mut Outbox<O>, version: Version) {
+    if ack.reason == ReasonCode::Success {
+        // The common case, the same in all versions.
+        let Some(room) = outbox.control(4) else {
+            return;
+        };
+        let [high, low] = ack.packet_id.get().to_be_bytes();
+        let first = (kind.packet_type().get() << 4) | if kind == AckKind::PubRel { 2 } else { 0 };
+        room.copy_from_slice(&[first, 2, high, low]);
+        return outbox.advance(4);
+    }
+    let packet = match kind {
+        AckKind::PubAck => Packet::PubAck(ack),
+        AckKind::PubRec => Packet::PubRec(ack),
+        AckKind::PubRel => Packet::PubRel(ack),
+        AckKind::PubComp => Packet::PubComp(ack),
+    };
+    if let Some(room) = outbox.control(ACK_LEN)
+        && let Ok(len) = packet.encode(version, room)
+    {
+        outbox.advance(len);
+    }
+}

@@ -1,0 +1,785 @@
+//! What we send until it is acknowledged. Knows no role.
+//!
+//! A message at QoS 1 or 2, and each request, has a slot from its acceptance to its end:
+//!
+//! ```text
+//!   QoS 1:  PubAck --PUBACK--> done
+//!   QoS 2:  PubRec --PUBREC--> PubComp --PUBCOMP--> done        (5: a PUBREC of 0x80 or more is done)
+//!   requests:  SubAck --SUBACK--> done,  UnsubAck --UNSUBACK--> done
+//! ```
+//!
+//! Slots are in the order of their acceptance, and so are their packets in `kept`: what is sent again goes out in its
+//! first order (3.1.1 \[MQTT-4.6.0-1\], 5 \[MQTT-4.6.0-1\]). Those before `Window::cursor` are on their way on this
+//! connection, the others wait to be sent or sent again.
+
+use mqtt_proto::{
+    AckKind, Delivery, Encode, MAX_PACKET, Packet, PacketId, Publish, QoS, ReasonCode, Version,
+};
+
+use crate::config::{Config, Offline, SessionLost};
+use crate::error::{Refused, Violation};
+use crate::event::{Ended, Outgoing, Token};
+use crate::outbox::{Outbox, to_u32, to_usize};
+use crate::packet_id::PacketIds;
+use crate::storage::{Memory, Table};
+
+/// A message or request under way. Opaque; firmware lends an array of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Slot {
+    generation: u64,
+    /// Where its packet lies in `kept`.
+    start: u32,
+    len: u32,
+    id: u16,
+    awaits: Await,
+    /// Sent on this connection.
+    on_wire: bool,
+    /// Sent before: DUP goes with the next time.
+    dup: bool,
+    /// Counts in the window of this connection.
+    counted: bool,
+}
+
+impl Slot {
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) const fn packet_id(&self) -> Option<PacketId> {
+        PacketId::new(self.id)
+    }
+
+    const fn token(&self) -> Token {
+        Token {
+            generation: self.generation,
+            id: self.id,
+        }
+    }
+
+    const fn end(&mut self, how: Ended) {
+        (self.awaits, self.on_wire) = (Await::Told(how), true);
+    }
+}
+
+/// What a slot waits for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Await {
+    /// A QoS 0 message: a connection.
+    #[default]
+    Connection,
+    PubAck,
+    PubRec,
+    PubComp,
+    SubAck,
+    UnsubAck,
+    /// Its end is to be told to the application.
+    Told(Ended),
+    /// Its end was told; the message can be looked at until the next `receive`.
+    Over,
+}
+
+/// What an acknowledgement leads to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Next {
+    /// The end.
+    Done,
+    /// PUBREL goes out, and PUBCOMP is awaited.
+    Release,
+    /// It does not answer what was sent.
+    Violation,
+}
+
+impl Await {
+    pub(crate) const fn on(self, ack: AckKind, failed: bool) -> Next {
+        match (self, ack, failed) {
+            (Self::PubAck, AckKind::PubAck, _) | (Self::PubComp, AckKind::PubComp, _) => Next::Done,
+            // 5 [MQTT-4.4.0-2]
+            (Self::PubRec, AckKind::PubRec, true) => Next::Done,
+            // 3.1.1 [MQTT-4.3.3-1], 5 [MQTT-4.3.3-4]; a repeated PUBREC gets its PUBREL again.
+            (Self::PubRec | Self::PubComp, AckKind::PubRec, _) => Next::Release,
+            _ => Next::Violation,
+        }
+    }
+}
+
+/// The part of the flow that dies with the connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    /// QoS 1 and 2 messages under way on this connection.
+    in_flight: u16,
+    /// QoS 2 among them.
+    in_flight_qos2: u16,
+    /// Slots before this one need not be sent.
+    cursor: u16,
+    /// The peer's receive maximum.
+    pub(crate) receive_maximum: u16,
+    /// The largest packet the peer takes.
+    pub(crate) packet_size: u32,
+}
+
+impl Window {
+    /// An empty window onto a peer that announced this.
+    pub(crate) const fn new(receive_maximum: u16, packet_size: u32) -> Self {
+        Self { in_flight: 0, in_flight_qos2: 0, cursor: 0, receive_maximum, packet_size }
+    }
+
+    const fn has_room(&self, qos2: bool, config: &Config) -> bool {
+        let most = if config.window < self.receive_maximum {
+            config.window
+        } else {
+            self.receive_maximum
+        };
+        self.in_flight < if most == 0 { 1 } else { most }
+            && (!qos2
+                || self.in_flight_qos2
+                    < if config.window_qos2 == 0 {
+                        1
+                    } else {
+                        config.window_qos2
+                    })
+    }
+
+    fn enter(&mut self, slot: &mut Slot) {
+        slot.counted = true;
+        self.in_flight = self.in_flight.saturating_add(1);
+        self.in_flight_qos2 = self
+            .in_flight_qos2
+            .saturating_add(u16::from(slot.awaits == Await::PubRec));
+    }
+
+    /// 5, section 4.9: a PUBREL sent again was never counted, so its end must not count back.
+    fn leave(&mut self, slot: &Slot, qos2: bool) {
+        if slot.counted {
+            self.in_flight = self.in_flight.saturating_sub(1);
+            self.in_flight_qos2 = self.in_flight_qos2.saturating_sub(u16::from(qos2));
+        }
+    }
+}
+
+pub(crate) struct Outbound<K, T> {
+    ids: PacketIds,
+    slots: Table<T>,
+    kept: K,
+    /// End of the last packet in `kept`.
+    kept_end: u32,
+    /// Slots whose end is to be told, or was.
+    ended: u16,
+    /// The version `kept` is written in.
+    version: Version,
+}
+
+impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
+    pub(crate) const fn new(kept: K, slots: T) -> Self {
+        Self {
+            ids: PacketIds::new(),
+            slots: Table::new(slots),
+            kept,
+            kept_end: 0,
+            ended: 0,
+            version: Version::V311,
+        }
+    }
+
+    /// Accepts a message and sends it, or keeps it while offline. `alias` is what the version of the packet that goes out
+    /// now may use in its place.
+    pub(crate) fn publish<M: Memory<u8>>(
+        &mut self,
+        message: &Outgoing<'_>,
+        online: bool,
+        alias: impl FnOnce(&mut Publish<'_>),
+        window: &mut Window,
+        outbox: &mut Outbox<M>,
+        config: &Config,
+    ) -> Result<Option<Token>, Refused> {
+        if !online {
+            return self.keep_for_later(message, config);
+        }
+        // What waits goes first: a new message does not overtake.
+        if usize::from(window.cursor) < self.slots.len() {
+            return Err(Refused::Full);
+        }
+        let mut publish = prepare(message, PacketId::FIRST);
+        let largest = to_usize(window.packet_size)
+            .min(outbox.largest_message(to_usize(config.outgoing_limit)));
+        let limit = to_usize(config.outgoing_limit);
+        if message.qos == QoS::AtMostOnce {
+            alias(&mut publish);
+            let len = publish.encoded_len(self.version)?;
+            check_size(len, largest)?;
+            let room = outbox.message(len, limit).ok_or(Refused::Full)?;
+            let len = publish.encode(self.version, room)?;
+            outbox.advance(len);
+            return Ok(None);
+        }
+        // 5 [MQTT-4.9.0-2]
+        if !window.has_room(message.qos == QoS::ExactlyOnce, config) {
+            return Err(Refused::Full);
+        }
+        let len = publish.encoded_len(self.version)?;
+        check_size(len, largest)?;
+        // With an alias it may be a few bytes longer, never shorter than what is checked here needs.
+        if outbox.message(len.saturating_add(6), limit).is_none() {
+            return Err(Refused::Full);
+        }
+        let index = self.keep(message, len, config.slots(), config)?;
+        let slots = self.slots.items_mut();
+        let Some(slot) = slots.get_mut(index) else {
+            return Err(Refused::Full);
+        };
+        set_id(&mut publish, slot.packet_id().unwrap_or(PacketId::FIRST));
+        alias(&mut publish);
+        let len = publish.encoded_len(self.version)?;
+        if let Some(room) = outbox.message(len, limit) {
+            let len = publish.encode(self.version, room)?;
+            outbox.advance(len);
+        }
+        slot.on_wire = true;
+        window.enter(slot);
+        window.cursor = window.cursor.saturating_add(1);
+        Ok(Some(slot.token()))
+    }
+
+    fn keep_for_later(
+        &mut self,
+        message: &Outgoing<'_>,
+        config: &Config,
+    ) -> Result<Option<Token>, Refused> {
+        if config.offline == Offline::Reject {
+            return Err(Refused::Offline);
+        }
+        let len = prepare(message, PacketId::FIRST).encoded_len(self.version)?;
+        check_size(len, self.kept.limit().min(to_usize(config.kept_limit)))?;
+        loop {
+            match self.keep(message, len, usize::from(config.queue.max(1)), config) {
+                Ok(index) => return Ok(self.slots.items().get(index).map(Slot::token)),
+                Err(Refused::Full)
+                    if config.offline == Offline::DropOldest && self.drop_oldest() => {}
+                Err(refused) => return Err(refused),
+            }
+        }
+    }
+
+    /// Ends the oldest message that was never sent. Its packet makes room at once, only its end is still to be told.
+    fn drop_oldest(&mut self) -> bool {
+        let fresh = |slot: &&mut Slot| {
+            !slot.on_wire
+                && !slot.dup
+                && matches!(
+                    slot.awaits,
+                    Await::Connection | Await::PubAck | Await::PubRec
+                )
+        };
+        let Some(slot) = self.slots.items_mut().iter_mut().find(fresh) else {
+            return false;
+        };
+        slot.end(Ended::Dropped);
+        slot.len = 0;
+        self.ended = self.ended.saturating_add(1);
+        true
+    }
+
+    /// Writes the message's packet to `kept` and gives it a slot. `most` bounds the slots that are not ended.
+    fn keep(
+        &mut self,
+        message: &Outgoing<'_>,
+        len: usize,
+        most: usize,
+        config: &Config,
+    ) -> Result<usize, Refused> {
+        let most = most.saturating_add(usize::from(self.ended));
+        // Dropped messages whose end nobody fetches must not pile up for ever.
+        let most = most.min(config.slots().saturating_mul(2));
+        let start = self.make_room(len, most, config)?;
+        let (id, generation) = match message.qos {
+            QoS::AtMostOnce => (0, self.ids.generation()),
+            _ => {
+                let (id, generation) = self.ids.issue(self.slots.items());
+                (id.get(), generation)
+            }
+        };
+        let awaits = match message.qos {
+            QoS::AtMostOnce => Await::Connection,
+            QoS::AtLeastOnce => Await::PubAck,
+            QoS::ExactlyOnce => Await::PubRec,
+        };
+        let publish = prepare(message, PacketId::new(id).unwrap_or(PacketId::FIRST));
+        let room = self.kept.items_mut().get_mut(start..).unwrap_or_default();
+        publish.encode(self.version, room)?;
+        Ok(self.add(Slot {
+            generation,
+            start: to_u32(start),
+            len: to_u32(len),
+            id,
+            awaits,
+            ..Slot::default()
+        }))
+    }
+
+    fn add(&mut self, slot: Slot) -> usize {
+        self.kept_end = slot.start.saturating_add(slot.len);
+        self.slots.push(slot, usize::MAX);
+        self.slots.len().saturating_sub(1)
+    }
+
+    /// Sends a request under a new identifier and remembers it until its answer. `packet` writes it.
+    pub(crate) fn request<'p, M: Memory<u8>>(
+        &mut self,
+        awaits: Await,
+        packet: impl Fn(PacketId) -> Packet<'p>,
+        window: &mut Window,
+        outbox: &mut Outbox<M>,
+        config: &Config,
+    ) -> Result<Token, Refused> {
+        let requests = self
+            .slots
+            .items()
+            .iter()
+            .filter(|s| matches!(s.awaits, Await::SubAck | Await::UnsubAck))
+            .count();
+        if requests >= usize::from(config.requests.max(1)) {
+            return Err(Refused::Full);
+        }
+        let len = packet(PacketId::FIRST).encoded_len(self.version)?;
+        check_size(
+            len,
+            to_usize(window.packet_size)
+                .min(outbox.largest_message(to_usize(config.outgoing_limit))),
+        )?;
+        if outbox
+            .message(len, to_usize(config.outgoing_limit))
+            .is_none()
+        {
+            return Err(Refused::Full);
+        }
+        let start = self.make_room(
+            len,
+            config.slots().saturating_add(usize::from(self.ended)),
+            config,
+        )?;
+        let (id, generation) = self.ids.issue(self.slots.items());
+        let room = self
+            .kept
+            .items_mut()
+            .get_mut(start..start.saturating_add(len))
+            .unwrap_or_default();
+        packet(id).encode(self.version, room)?;
+        if let Some(place) = outbox.message(len, to_usize(config.outgoing_limit)) {
+            place.copy_from_slice(room);
+            outbox.advance(len);
+        }
+        // All before it that wait stay where the cursor finds them: a slot on the wire is passed over.
+        let slot = Slot {
+            generation,
+            start: to_u32(start),
+            len: to_u32(len),
+            id: id.get(),
+            awaits,
+            ..Slot::default()
+        };
+        self.add(Slot {
+            on_wire: true,
+            ..slot
+        });
+        if usize::from(window.cursor).saturating_add(1) == self.slots.len() {
+            window.cursor = window.cursor.saturating_add(1);
+        }
+        Ok(slot.token())
+    }
+
+    /// A place for `len` bytes in `kept`, and room for a slot.
+    fn make_room(&mut self, len: usize, most: usize, config: &Config) -> Result<usize, Refused> {
+        if !self.slots.make_room(most) {
+            return Err(Refused::Full);
+        }
+        if self.slots.is_empty() {
+            self.kept_end = 0;
+        }
+        let end = to_usize(self.kept_end);
+        let wanted = end.saturating_add(len);
+        if wanted <= self.kept.items().len() {
+            return Ok(end);
+        }
+        let live: usize = self
+            .slots
+            .items()
+            .iter()
+            .map(|slot| to_usize(slot.len))
+            .sum();
+        let limit = to_usize(config.kept_limit);
+        check_size(len, limit.min(self.kept.limit()))?;
+        // While at least half of it is in use, growing is better than moving what is in use to the front.
+        if live >= end / 2 && wanted <= limit && self.kept.grow(wanted) {
+            return Ok(end);
+        }
+        let moved = live.saturating_add(len);
+        if moved > limit || (moved > self.kept.items().len() && !self.kept.grow(moved)) {
+            return Err(Refused::Full);
+        }
+        self.compact();
+        Ok(live)
+    }
+
+    /// Moves what is kept together to the front. Slots and packets are in the same order, so nothing is overwritten.
+    fn compact(&mut self) {
+        let mut end = 0_usize;
+        let bytes = self.kept.items_mut();
+        for slot in self.slots.items_mut() {
+            let start = to_usize(slot.start);
+            let range = start..start.saturating_add(to_usize(slot.len));
+            if range.end <= bytes.len() {
+                bytes.copy_within(range, end);
+            }
+            slot.start = to_u32(end);
+            end = end.saturating_add(to_usize(slot.len));
+        }
+        self.kept_end = to_u32(end);
+    }
+
+    /// Sends, in order, what waits and has room now.
+    pub(crate) fn pump<M: Memory<u8>>(
+        &mut self,
+        window: &mut Window,
+        outbox: &mut Outbox<M>,
+        config: &Config,
+    ) {
+        while let Some(slot) = self.slots.items_mut().get_mut(usize::from(window.cursor)) {
+            if !slot.on_wire
+                && !Self::send(slot, &self.kept, window, outbox, config, &mut self.ended)
+            {
+                return;
+            }
+            window.cursor = window.cursor.saturating_add(1);
+        }
+    }
+
+    fn send<M: Memory<u8>>(
+        slot: &mut Slot,
+        kept: &K,
+        window: &mut Window,
+        outbox: &mut Outbox<M>,
+        config: &Config,
+        ended: &mut u16,
+    ) -> bool {
+        let message = matches!(slot.awaits, Await::PubAck | Await::PubRec);
+        if slot.awaits == Await::PubComp {
+            // 3.1.1 [MQTT-4.4.0-1], 5 [MQTT-4.3.3-6]: once PUBREL is out the message is never published again.
+            let Some(room) = outbox.control(4) else {
+                return false;
+            };
+            room.copy_from_slice(&pubrel(slot.id));
+            outbox.advance(4);
+            slot.on_wire = true;
+            return true;
+        }
+        // A resumed session may have come back with smaller limits: what no longer fits must not stall the rest.
+        if to_usize(slot.len)
+            > to_usize(window.packet_size)
+                .min(outbox.largest_message(to_usize(config.outgoing_limit)))
+        {
+            slot.end(Ended::TooLarge);
+            *ended = ended.saturating_add(1);
+            return true;
+        }
+        if message && !window.has_room(slot.awaits == Await::PubRec, config) {
+            return false;
+        }
+        let start = to_usize(slot.start);
+        let packet = kept
+            .items()
+            .get(start..start.saturating_add(to_usize(slot.len)))
+            .unwrap_or_default();
+        let Some(room) = outbox.message(packet.len(), to_usize(config.outgoing_limit)) else {
+            return false;
+        };
+        room.copy_from_slice(packet);
+        // 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]
+        if let (true, Some(first)) = (slot.dup, room.first_mut()) {
+            *first |= 0b1000;
+        }
+        outbox.advance(packet.len());
+        if message {
+            slot.on_wire = true;
+            window.enter(slot);
+        } else {
+            slot.end(Ended::Sent);
+            *ended = ended.saturating_add(1);
+        }
+        true
+    }
+
+    /// PUBACK, PUBREC or PUBCOMP came. `Some` when a message came to its end; then what waited may go.
+    #[inline]
+    pub(crate) fn acknowledge<M: Memory<u8>>(
+        &mut self,
+        kind: AckKind,
+        id: PacketId,
+        reason: ReasonCode,
+        window: &mut Window,
+        outbox: &mut Outbox<M>,
+    ) -> Result<Option<Token>, Violation> {
+        let failed = reason.is_error();
+        let found = self.slots.items().iter().position(|slot| {
+            slot.id == id.get() && !matches!(slot.awaits, Await::Told(_) | Await::Over)
+        });
+        let (Some(index), slots) = (found, self.slots.items_mut()) else {
+            // An end that was told twice is no fault; a PUBREC nobody here waits for is released, so that its
+            // receiver can forget it.
+            if kind == AckKind::PubRec
+                && !failed
+                && let Some(room) = outbox.control(4)
+            {
+                room.copy_from_slice(&pubrel(id.get()));
+                outbox.advance(4);
+            }
+            return Ok(None);
+        };
+        let Some(slot) = slots.get_mut(index) else {
+            return Ok(None);
+        };
+        match slot.awaits.on(kind, failed) {
+            Next::Done => {
+                let token = slot.token();
+                let slot = *slot;
+                window.leave(&slot, kind != AckKind::PubAck);
+                self.remove(index, window);
+                Ok(Some(token))
+            }
+            Next::Release => {
+                // The message itself has arrived: its bytes are free.
+                (slot.awaits, slot.len, slot.on_wire) = (Await::PubComp, 0, true);
+                if let Some(room) = outbox.control(4) {
+                    room.copy_from_slice(&pubrel(id.get()));
+                    outbox.advance(4);
+                }
+                Ok(None)
+            }
+            Next::Violation => Err(Violation::WrongAck {
+                packet: kind.packet_type(),
+                id,
+            }),
+        }
+    }
+
+    /// SUBACK or UNSUBACK came: the token, and the request as it was sent.
+    pub(crate) fn answered(
+        &mut self,
+        awaits: Await,
+        id: PacketId,
+    ) -> Option<(usize, Token, &[u8])> {
+        let index = self
+            .slots
+            .items()
+            .iter()
+            .position(|slot| slot.id == id.get() && slot.awaits == awaits)?;
+        let slot = self.slots.items().get(index)?;
+        let start = to_usize(slot.start);
+        let packet = self
+            .kept
+            .items()
+            .get(start..start.saturating_add(to_usize(slot.len)))?;
+        Some((index, slot.token(), packet))
+    }
+
+    pub(crate) fn remove(&mut self, index: usize, window: &mut Window) {
+        self.slots.remove(index);
+        if index < usize::from(window.cursor) {
+            window.cursor = window.cursor.saturating_sub(1);
+        }
+    }
+
+    /// The next end that no packet told, if there is one. What was told before is forgotten.
+    pub(crate) fn next_ended(&mut self, window: &mut Window) -> Option<(Token, Ended)> {
+        if self.ended == 0 {
+            return None;
+        }
+        self.tell_ended(window)
+    }
+
+    #[cold]
+    fn tell_ended(&mut self, window: &mut Window) -> Option<(Token, Ended)> {
+        if let Some(index) = self
+            .slots
+            .items()
+            .iter()
+            .position(|slot| slot.awaits == Await::Over)
+        {
+            self.remove(index, window);
+            self.ended = self.ended.saturating_sub(1);
+        }
+        self.slots
+            .items_mut()
+            .iter_mut()
+            .find_map(|slot| match slot.awaits {
+                Await::Told(how) => {
+                    slot.awaits = Await::Over;
+                    Some((slot.token(), how))
+                }
+                _ => None,
+            })
+    }
+
+    /// Whether an end is still to be told.
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.ended > 0
+    }
+
+    /// The message of a token that is not acknowledged, or whose end was told last.
+    pub(crate) fn message(&self, token: Token) -> Option<Publish<'_>> {
+        let slot = self
+            .slots
+            .items()
+            .iter()
+            .find(|slot| slot.token() == token && slot.len > 0)?;
+        let start = to_usize(slot.start);
+        let bytes = self
+            .kept
+            .items()
+            .get(start..start.saturating_add(to_usize(slot.len)))?;
+        match Packet::decode(bytes, self.version, MAX_PACKET) {
+            Ok(mqtt_proto::Decoded::Packet {
+                packet: Packet::Publish(publish),
+                ..
+            }) => Some(publish),
+            _ => None,
+        }
+    }
+
+    /// How many messages and requests are not ended.
+    pub(crate) fn pending(&self) -> usize {
+        self.slots.len().saturating_sub(usize::from(self.ended))
+    }
+
+    /// The connection is gone: requests are in doubt, messages wait for the next one.
+    pub(crate) fn disconnected(&mut self) {
+        let ended = &mut self.ended;
+        for slot in self.slots.items_mut() {
+            match slot.awaits {
+                Await::SubAck | Await::UnsubAck => {
+                    slot.end(Ended::InDoubt);
+                    *ended = ended.saturating_add(1);
+                }
+                Await::PubAck | Await::PubRec => slot.dup |= slot.on_wire,
+                Await::Connection | Await::PubComp | Await::Told(_) | Await::Over => {}
+            }
+            slot.counted = false;
+            slot.on_wire = matches!(slot.awaits, Await::Told(_) | Await::Over);
+        }
+    }
+
+    /// The peer has no session: what was sent before is in doubt, or new again. What was never sent stays.
+    pub(crate) fn session_lost(&mut self, policy: SessionLost) {
+        let ended = &mut self.ended;
+        for slot in self.slots.items_mut() {
+            let received = slot.awaits == Await::PubComp;
+            let hand_back = slot.dup
+                && policy == SessionLost::HandBack
+                && !matches!(slot.awaits, Await::Told(_) | Await::Over);
+            if received || hand_back {
+                slot.end(Ended::InDoubt);
+                *ended = ended.saturating_add(1);
+            }
+            slot.dup = false;
+        }
+    }
+
+    /// Packets are kept in one version: what was kept in the other cannot be sent any more.
+    pub(crate) fn set_version(&mut self, version: Version) {
+        if version.is_v5() != self.version.is_v5() {
+            let ended = &mut self.ended;
+            for slot in self
+                .slots
+                .items_mut()
+                .iter_mut()
+                .filter(|s| !matches!(s.awaits, Await::Told(_) | Await::Over))
+            {
+                slot.end(Ended::InDoubt);
+                slot.len = 0;
+                *ended = ended.saturating_add(1);
+            }
+        }
+        self.version = version;
+    }
+
+    /// Forgets everything at once, told or not.
+    pub(crate) fn clear(&mut self) {
+        self.slots.clear();
+        (self.kept_end, self.ended) = (0, 0);
+    }
+}
+
+fn check_size(len: usize, max: usize) -> Result<(), Refused> {
+    if len > max {
+        Err(Refused::TooLarge { len, max })
+    } else {
+        Ok(())
+    }
+}
+
+const fn prepare<'a>(message: &Outgoing<'a>, id: PacketId) -> Publish<'a> {
+    let mut publish = Publish::new(message.topic, message.payload);
+    publish.retain = message.retain;
+    publish.properties = message.properties;
+    publish.delivery = match message.qos {
+        QoS::AtMostOnce => Delivery::AtMostOnce,
+        QoS::AtLeastOnce => Delivery::AtLeastOnce(id),
+        QoS::ExactlyOnce => Delivery::ExactlyOnce(id),
+    };
+    publish
+}
+
+const fn set_id(publish: &mut Publish<'_>, id: PacketId) {
+    publish.delivery = match publish.delivery {
+        Delivery::AtMostOnce => Delivery::AtMostOnce,
+        Delivery::AtLeastOnce(_) => Delivery::AtLeastOnce(id),
+        Delivery::ExactlyOnce(_) => Delivery::ExactlyOnce(id),
+    };
+}
+
+/// PUBREL with success, the same in all versions.
+#[inline]
+const fn pubrel(id: u16) -> [u8; 4] {
+    let [high, low] = id.to_be_bytes();
+    [0x62, 2, high, low]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table is complete: each pair of what is awaited and what comes has the end the standard gives it.
+    #[test]
+    fn each_acknowledgement_ends_or_goes_on_as_the_standard_says() {
+        let kinds = [
+            AckKind::PubAck,
+            AckKind::PubRec,
+            AckKind::PubRel,
+            AckKind::PubComp,
+        ];
+        for awaits in [
+            Await::PubAck,
+            Await::PubRec,
+            Await::PubComp,
+            Await::SubAck,
+            Await::UnsubAck,
+            Await::Connection,
+        ] {
+            for kind in kinds {
+                for failed in [false, true] {
+                    let expected = match (awaits, kind) {
+                        (Await::PubAck, AckKind::PubAck) | (Await::PubComp, AckKind::PubComp) => {
+                            Next::Done
+                        }
+                        (Await::PubRec, AckKind::PubRec) if failed => Next::Done,
+                        (Await::PubRec | Await::PubComp, AckKind::PubRec) => Next::Release,
+                        _ => Next::Violation,
+                    };
+                    assert_eq!(
+                        awaits.on(kind, failed),
+                        expected,
+                        "{awaits:?} {kind:?} {failed}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! One side of a conversation, without its role: the session that survives, the connection that does not, and the bytes
+//! between them and the transport. `client.rs` and `server.rs` decide which packets may come when; what happens to
+//! messages and acknowledgements happens here.
+
+use mqtt_proto::{
+    Ack, AckKind, DecodeError, Decoded, Disconnect, Encode, Packet, Publish, ReasonCode, TopicName,
+    Version,
+};
+
+use crate::alias::Aliases;
+use crate::config::{Acknowledge, Config};
+use crate::connection::{Connection, Phase};
+use crate::error::{Closed, Refused, Violation};
+use crate::event::{Ended, Flow, Incoming, Outgoing, Receipt, Token};
+use crate::inbound::{ACK_LEN, Arrival, Inbound};
+use crate::outbound::Outbound;
+use crate::outbox::{Outbox, to_usize};
+use crate::storage::{Parts, Storage};
+
+/// The state that belongs to a client identifier, not to a connection (section 4.1).
+pub(crate) struct Session<S: Storage> {
+    pub(crate) outbound: Outbound<S::Kept, S::Slots>,
+    pub(crate) inbound: Inbound<S::Received>,
+    /// Whose state it is: a fingerprint of the client identifier. `None` while there is none.
+    pub(crate) owner: Option<u64>,
+}
+
+/// FNV-1a: enough to tell the few identifiers that one application uses apart, in eight bytes.
+pub(crate) fn fingerprint(client_id: &str) -> u64 {
+    client_id.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    })
+}
+
+pub(crate) struct Side<S: Storage> {
+    pub(crate) config: Config,
+    pub(crate) session: Session<S>,
+    pub(crate) connection: Connection,
+    pub(crate) outbox: Outbox<S::Outgoing>,
+    pub(crate) aliases_in: Aliases<S::Aliases>,
+    aliases_out: Aliases<S::Aliases>,
+}
+
+/// What the front of the input is.
+pub(crate) enum Front<'i> {
+    Needs(usize),
+    Blocked,
+    Packet(Packet<'i>, usize),
+}
+
+impl<S: Storage> Side<S> {
+    pub(crate) fn new(config: Config, storage: S) -> Self {
+        let Parts {
+            outgoing,
+            kept,
+            slots,
+            received,
+            aliases_in,
+            aliases_out,
+        } = storage.into_parts();
+        Self {
+            connection: Connection::new(Phase::Offline, Version::V311, &config),
+            config,
+            session: Session {
+                outbound: Outbound::new(kept, slots),
+                inbound: Inbound::new(received),
+                owner: None,
+            },
+            outbox: Outbox::new(outgoing),
+            aliases_in: Aliases::new(aliases_in),
+            aliases_out: Aliases::new(aliases_out),
+        }
+    }
+
+    /// A new network connection: nothing of the last one stays.
+    pub(crate) fn open(&mut self, version: Version) {
+        self.lost();
+        self.connection = Connection::new(Phase::Connecting, version, &self.config);
+    }
+
+    /// The network connection is gone.
+    pub(crate) fn lost(&mut self) {
+        if self.connection.phase != Phase::Offline {
+            self.session.outbound.disconnected();
+            self.session.inbound.disconnected();
+            self.connection =
+                Connection::new(Phase::Offline, self.connection.version, &self.config);
+        }
+        self.outbox.clear();
+        self.aliases_in.clear();
+        self.aliases_out.clear();
+    }
+
+    /// Both sides agreed to go on with the session, or to begin a new one.
+    pub(crate) fn connected(&mut self, resumed: bool) {
+        self.connection.phase = Phase::Connected;
+        if !resumed {
+            self.session.inbound.clear();
+            self.session.outbound.session_lost(self.config.session_lost);
+        }
+        self.pump();
+    }
+
+    /// Looks at the front of the input, without committing anything. Makes sure that any answer has room.
+    #[inline]
+    pub(crate) fn front<'i>(&mut self, input: &'i [u8]) -> Result<Front<'i>, DecodeError> {
+        match Packet::decode(input, self.connection.version, self.connection.packet_limit)? {
+            Decoded::Needs(needed) => Ok(Front::Needs(needed)),
+            Decoded::Packet { packet, consumed } => {
+                if !self
+                    .outbox
+                    .control_fits(ACK_LEN, to_usize(self.config.outgoing_limit))
+                {
+                    return Ok(Front::Blocked);
+                }
+                Ok(Front::Packet(packet, consumed))
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn on_publish<'i>(
+        &mut self,
+        publish: Publish<'i>,
+    ) -> Result<Option<Flow<'i>>, Violation> {
+        if let Some(alias) = publish.topic_alias {
+            // 5 [MQTT-3.3.2-9], [MQTT-3.3.2-11]
+            let known = if alias.get() > self.connection.alias_maximum {
+                false
+            } else if publish.topic.is_none() {
+                self.aliases_in.topic(alias).is_some()
+            } else {
+                self.aliases_in.set(alias, publish.topic)
+            };
+            if !known {
+                return Err(Violation::TopicAlias(alias.get()));
+            }
+        }
+        let Some(id) = publish.delivery.packet_id() else {
+            return Ok(Some(Flow::Message(Incoming {
+                publish,
+                receipt: None,
+            })));
+        };
+        let by_hand = self.config.acknowledge == Acknowledge::ByHand;
+        let (receive_maximum, version) = (self.connection.receive_maximum, self.connection.version);
+        let arrival = self.session.inbound.publish(
+            publish.qos(),
+            id,
+            by_hand,
+            receive_maximum,
+            &mut self.outbox,
+            version,
+        )?;
+        Ok(match arrival {
+            Arrival::New(receipt) => Some(Flow::Message(Incoming { publish, receipt })),
+            Arrival::Repeated => None,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn on_ack<'i>(
+        &mut self,
+        kind: AckKind,
+        ack: &Ack<'i>,
+    ) -> Result<Option<Flow<'i>>, Violation> {
+        if kind == AckKind::PubRel {
+            self.session
+                .inbound
+                .release(ack.packet_id, &mut self.outbox, self.connection.version);
+            return Ok(None);
+        }
+        let window = &mut self.connection.window;
+        let ended = self.session.outbound.acknowledge(
+            kind,
+            ack.packet_id,
+            ack.reason,
+            window,
+            &mut self.outbox,
+        )?;
+        let Some(token) = ended else { return Ok(None) };
+        self.pump();
+        Ok(Some(Flow::Acknowledged {
+            token,
+            reason: ack.reason,
+            properties: ack.properties,
+        }))
+    }
+
+    pub(crate) fn publish(&mut self, message: &Outgoing<'_>) -> Result<Option<Token>, Refused> {
+        if self.connection.phase == Phase::Closing {
+            return Err(Refused::WrongPhase);
+        }
+        self.connection.supported.publish(message)?;
+        let Self {
+            session,
+            connection,
+            outbox,
+            aliases_out,
+            config,
+            ..
+        } = self;
+        let (online, auto_alias) = (connection.phase == Phase::Connected, connection.auto_alias);
+        let alias = |publish: &mut Publish<'_>| {
+            if let Some((alias, known)) = aliases_out.assign(publish.topic, auto_alias) {
+                publish.topic_alias = Some(alias);
+                if known {
+                    publish.topic = TopicName::NONE;
+                }
+            }
+        };
+        session.outbound.publish(
+            message,
+            online,
+            alias,
+            &mut connection.window,
+            outbox,
+            config,
+        )
+    }
+
+    pub(crate) fn acknowledge(
+        &mut self,
+        receipt: Receipt,
+        reason: ReasonCode,
+    ) -> Result<(), Refused> {
+        let online = self.connection.phase == Phase::Connected;
+        self.session.inbound.acknowledge(
+            receipt,
+            reason,
+            &mut self.outbox,
+            self.connection.version,
+            online,
+        )
+    }
+
+    /// The transport took `n` bytes: what waited for room may go.
+    #[inline]
+    pub(crate) fn sent(&mut self, n: usize) {
+        self.outbox.sent(n);
+        if self.connection.phase == Phase::Connected {
+            if !self.session.inbound.is_empty() && self.config.acknowledge == Acknowledge::ByHand {
+                self.session
+                    .inbound
+                    .flush(&mut self.outbox, self.connection.version);
+            }
+            self.pump();
+        }
+    }
+
+    #[inline]
+    fn pump(&mut self) {
+        self.session
+            .outbound
+            .pump(&mut self.connection.window, &mut self.outbox, &self.config);
+    }
+
+    pub(crate) fn next_ended(&mut self) -> Option<(Token, Ended)> {
+        self.session
+            .outbound
+            .next_ended(&mut self.connection.window)
+    }
+
+    /// Sends a packet that belongs to no flow.
+    pub(crate) fn send(&mut self, packet: &Packet<'_>) -> Result<(), Refused> {
+        let version = self.connection.version;
+        let len = packet.encoded_len(version)?;
+        let max =
+            to_usize(self.connection.window.packet_size).min(to_usize(self.config.outgoing_limit));
+        if len > max {
+            return Err(Refused::TooLarge { len, max });
+        }
+        let room = self.outbox.control(len).ok_or(Refused::Full)?;
+        let len = packet.encode(version, room)?;
+        self.outbox.advance(len);
+        Ok(())
+    }
+
+    /// The peer broke a rule: says so where the version can, and ends the connection. The session stays.
+    #[cold]
+    pub(crate) fn fail(&mut self, violation: Violation) -> Closed {
+        // 5 [MQTT-4.13.1-1]; before CONNACK no DISCONNECT may go (5 [MQTT-3.14.0-1]).
+        if self.connection.version.is_v5() && self.connection.phase == Phase::Connected {
+            let reason = violation.reason_code();
+            let reason = if reason.belongs_in(mqtt_proto::PacketType::Disconnect) {
+                reason
+            } else {
+                ReasonCode::ProtocolError
+            };
+            let _ = self.send(&Packet::Disconnect(Disconnect {
+                reason,
+                ..Disconnect::default()
+            }));
+        }
+        self.connection.phase = Phase::Closing;
+        Closed::Violation(violation)
+    }
+
+    /// DISCONNECT, and nothing behind it.
+    pub(crate) fn disconnect(&mut self, disconnect: &Disconnect<'_>) -> Result<(), Refused> {
+        if self.connection.phase != Phase::Connected {
+            return Err(Refused::WrongPhase);
+        }
+        self.send(&Packet::Disconnect(*disconnect))?;
+        self.connection.phase = Phase::Closing;
+        Ok(())
+    }
+
+    pub(crate) fn topic(&self, publish: &Publish<'_>) -> Option<TopicName<'_>> {
+        publish
+            .topic_alias
+            .and_then(|alias| self.aliases_in.topic(alias))
+    }
+
+    /// Whether a message of this quality of service would find a window open; not whether it fits the buffer.
+    pub(crate) const fn is_connected(&self) -> bool {
+        matches!(self.connection.phase, Phase::Connected)
+    }
+}

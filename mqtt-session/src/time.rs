@@ -1,0 +1,55 @@
+//! Time, as the caller's clock tells it.
+
+use core::time::Duration;
+
+/// A moment on the caller's monotonic clock, in milliseconds since a start of its choosing.
+///
+/// Arithmetic saturates, so a clock that stands still or jumps cannot make it panic.
+///
+/// ```
+/// use core::time::Duration;
+/// use mqtt_session::Instant;
+/// let later = Instant::from_millis(1_000).after(Duration::from_secs(2));
+/// assert_eq!(later.as_millis(), 3_000);
+/// assert_eq!(later.since(Instant::from_millis(500)), Duration::from_millis(2_500));
+/// ```
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// A moment that does not come.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
+    /// `millis` after the clock's start.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the clock's start.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// This much later.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        self.plus(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// How long after `earlier` this is; zero if it is before.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    pub(crate) const fn plus(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// `None` for [`Self::NEVER`].
+    pub(crate) fn real(self) -> Option<Self> {
+        (self != Self::NEVER).then_some(self)
+    }
+}

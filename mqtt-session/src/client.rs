@@ -59,12 +59,12 @@ impl<S: Storage> Client<S> {
         self.side.open(connect.version);
         let config = &self.side.config;
         let connection = &mut self.side.connection;
-        connection.client = fingerprint(connect.client_id);
+        connection.client = Some(fingerprint(connect.client_id));
         connection.clean_start = connect.clean_start;
         connection.authenticates = connect.properties.authentication_method().is_some();
         connection.announced(&connect.properties);
-        connection.connect_by = now.plus(u64::from(config.connect_timeout_ms));
-        self.pinger = Pinger::new(connect.keep_alive, config.ping_timeout_ms, now);
+        let (ping, connect_by) = (config.ping_timeout_ms, config.connect_timeout_ms);
+        self.pinger = Pinger::connecting(connect.keep_alive, ping, connect_by, now);
         self.side.session.outbound.set_version(connect.version);
         let written = self.side.send(&Packet::Connect(*connect));
         if written.is_err() {
@@ -205,7 +205,9 @@ impl<S: Storage> Client<S> {
             return Ok(Event::Refused(connack));
         }
         let (version, clean_start) = (side.connection.version, side.connection.clean_start);
-        let ours = !clean_start && side.session.owner == Some(side.connection.client);
+        let ours = !clean_start
+            && side.session.owner.is_some()
+            && side.session.owner == side.connection.client;
         // 5 [MQTT-3.2.2-4]
         if connack.session_present && !ours && version.is_v5() {
             return Err(Violation::SessionPresentWithoutState);
@@ -222,9 +224,10 @@ impl<S: Storage> Client<S> {
             .properties
             .assigned_client_identifier()
             .map(fingerprint);
-        side.session.owner = Some(assigned.unwrap_or(side.connection.client));
+        side.session.owner = assigned.or(side.connection.client);
         let unasked_session = connack.session_present && clean_start;
         side.connected(connack.session_present && ours);
+        pinger.answered();
         pinger.sent(now);
         Ok(Event::Connected {
             connack,
@@ -412,7 +415,7 @@ impl<S: Storage> Client<S> {
     /// The server did not answer in time: as for [`Self::receive`].
     pub fn tick(&mut self, now: Instant) -> Result<(), Closed> {
         match self.side.connection.phase {
-            Phase::Connecting if now >= self.side.connection.connect_by => {
+            Phase::Connecting if now >= self.pinger.connect_by() => {
                 Err(self.side.fail(Violation::ConnectTimeout))
             }
             Phase::Connected => match self.pinger.due(now) {
@@ -433,7 +436,7 @@ impl<S: Storage> Client<S> {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.side.connection.phase {
-            Phase::Connecting => self.side.connection.connect_by.real(),
+            Phase::Connecting => self.pinger.connect_by().real(),
             Phase::Connected => self.pinger.deadline().real(),
             Phase::Offline | Phase::Closing => None,
         }

@@ -1,11 +1,12 @@
 //! What dies with the network connection. Replaced whole by the next one, so nothing of the last can leak into it.
 
+use core::num::NonZeroU64;
+
 use mqtt_proto::{Properties, Version};
 
 use crate::config::Config;
 use crate::limits::Supported;
 use crate::outbound::Window;
-use crate::time::Instant;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Phase {
@@ -24,7 +25,7 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     pub(crate) version: Version,
     /// Fingerprint of the client identifier in CONNECT.
-    pub(crate) client: u64,
+    pub(crate) client: Option<NonZeroU64>,
     /// CONNECT asked for a clean start.
     pub(crate) clean_start: bool,
     /// CONNECT named an authentication method.
@@ -40,8 +41,6 @@ pub(crate) struct Connection {
     /// What the peer takes.
     pub(crate) window: Window,
     pub(crate) supported: Supported,
-    /// When the connection must be established.
-    pub(crate) connect_by: Instant,
 }
 
 impl Connection {
@@ -49,7 +48,7 @@ impl Connection {
         Self {
             phase,
             version,
-            client: 0,
+            client: None,
             clean_start: false,
             authenticates: false,
             receive_maximum: u16::MAX,
@@ -58,7 +57,6 @@ impl Connection {
             packet_limit: config.packet_limit,
             window: Window::new(u16::MAX, u32::MAX),
             supported: Supported::ALL,
-            connect_by: Instant::NEVER,
         }
     }
 

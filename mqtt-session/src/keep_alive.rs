@@ -13,7 +13,7 @@ pub(crate) struct Pinger {
     last_sent: Instant,
     /// When something last came: one who only sends must notice as well that nobody listens any more.
     last_received: Instant,
-    /// When the answer to the oldest unanswered ping is overdue.
+    /// When the answer to CONNECT, then to the oldest unanswered ping, is overdue.
     overdue: Instant,
     /// Since when there may be input that was not looked at; never, if all was.
     unread_since: Instant,
@@ -39,6 +39,23 @@ impl Pinger {
             overdue: never,
             unread_since: never,
         }
+    }
+
+    /// Before CONNACK: nothing but that is waited for.
+    pub(crate) fn connecting(
+        keep_alive: u16,
+        timeout: u32,
+        connect_timeout: u32,
+        now: Instant,
+    ) -> Self {
+        Self {
+            overdue: now.plus(u64::from(connect_timeout)),
+            ..Self::new(keep_alive, timeout, now)
+        }
+    }
+
+    pub(crate) fn connect_by(&self) -> Instant {
+        self.overdue
     }
 
     #[inline]
@@ -118,18 +135,27 @@ impl Pinger {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Watch {
     /// Milliseconds; 0 is off.
-    patience: u64,
+    patience: u32,
     last_received: Instant,
     drained: bool,
 }
 
 impl Watch {
     pub(crate) fn new(keep_alive: u16, percent: u16, now: Instant) -> Self {
-        let patience = u64::from(keep_alive)
+        let patience = u32::from(keep_alive)
             .saturating_mul(10)
-            .saturating_mul(u64::from(percent));
+            .saturating_mul(u32::from(percent));
         Self {
             patience,
+            last_received: now,
+            drained: true,
+        }
+    }
+
+    /// Before CONNECT: nothing but that is waited for.
+    pub(crate) fn connecting(connect_timeout: u32, now: Instant) -> Self {
+        Self {
+            patience: connect_timeout,
             last_received: now,
             drained: true,
         }
@@ -138,6 +164,11 @@ impl Watch {
     #[inline]
     pub(crate) fn received(&mut self, now: Instant) {
         (self.last_received, self.drained) = (now, false);
+    }
+
+    /// From the opening, however slowly its bytes come.
+    pub(crate) fn connect_by(&self) -> Instant {
+        self.last_received.plus(u64::from(self.patience))
     }
 
     /// All input there was has been looked at: what comes now was not there before.
@@ -152,7 +183,7 @@ impl Watch {
         if self.patience == 0 || !self.drained {
             Instant::NEVER
         } else {
-            self.last_received.plus(self.patience)
+            self.last_received.plus(u64::from(self.patience))
         }
     }
 }

@@ -120,7 +120,13 @@ pub(crate) struct Window {
 impl Window {
     /// An empty window onto a peer that announced this.
     pub(crate) const fn new(receive_maximum: u16, packet_size: u32) -> Self {
-        Self { in_flight: 0, in_flight_qos2: 0, cursor: 0, receive_maximum, packet_size }
+        Self {
+            in_flight: 0,
+            in_flight_qos2: 0,
+            cursor: 0,
+            receive_maximum,
+            packet_size,
+        }
     }
 
     const fn has_room(&self, qos2: bool, config: &Config) -> bool {

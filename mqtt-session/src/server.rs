@@ -67,7 +67,7 @@ impl<S: Storage> Server<S> {
     pub fn opened(&mut self, now: Instant) {
         // Until CONNECT says its version, everything is read as 3.1.1.
         self.side.open(Version::V311);
-        self.side.connection.connect_by = now.plus(u64::from(self.side.config.connect_timeout_ms));
+        self.watch = Watch::connecting(self.side.config.connect_timeout_ms, now);
         (
             self.undecided,
             self.will,
@@ -217,7 +217,7 @@ impl<S: Storage> Server<S> {
             connection, config, ..
         } = &mut self.side;
         connection.version = connect.version;
-        connection.client = fingerprint(connect.client_id);
+        connection.client = Some(fingerprint(connect.client_id));
         connection.clean_start = connect.clean_start;
         connection.authenticates = connect.properties.authentication_method().is_some();
         if connect.version.is_v5() {
@@ -304,7 +304,7 @@ impl<S: Storage> Server<S> {
             .properties
             .assigned_client_identifier()
             .map(fingerprint);
-        self.side.session.owner = Some(assigned.unwrap_or(self.side.connection.client));
+        self.side.session.owner = assigned.or(self.side.connection.client);
         if let Some(expiry) = connack.properties.session_expiry_interval() {
             self.session_expiry = expiry;
         }
@@ -408,7 +408,7 @@ impl<S: Storage> Server<S> {
     /// The client was silent for too long, or did not say CONNECT in time: as for [`Self::receive`].
     pub fn tick(&mut self, now: Instant) -> Result<(), Closed> {
         match self.side.connection.phase {
-            Phase::Connecting if !self.undecided && now >= self.side.connection.connect_by => {
+            Phase::Connecting if !self.undecided && now >= self.watch.connect_by() => {
                 Err(self.side.fail(Violation::ConnectTimeout))
             }
             Phase::Connected if now >= self.watch.deadline() => {
@@ -422,7 +422,7 @@ impl<S: Storage> Server<S> {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.side.connection.phase {
-            Phase::Connecting if !self.undecided => self.side.connection.connect_by.real(),
+            Phase::Connecting if !self.undecided => self.watch.connect_by().real(),
             Phase::Connected => self.watch.deadline().real(),
             _ => None,
         }

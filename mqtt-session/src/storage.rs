@@ -1,7 +1,9 @@
 //! Memory is the caller's: growing on a heap, or lent buffers of a fixed size. One state machine serves both.
 
 #[cfg(feature = "alloc")]
-use alloc::{boxed::Box, vec::Vec};
+use alloc::boxed::Box;
+#[cfg(feature = "alloc")]
+use core::mem;
 
 use crate::inbound::Received;
 use crate::outbound::Slot;
@@ -40,7 +42,7 @@ impl<T> Memory<T> for &mut [T] {
 }
 
 #[cfg(feature = "alloc")]
-impl<T: Clone + Default> Memory<T> for Vec<T> {
+impl<T: Clone + Default> Memory<T> for Box<[T]> {
     fn items(&self) -> &[T] {
         self
     }
@@ -55,29 +57,27 @@ impl<T: Clone + Default> Memory<T> for Vec<T> {
 
     fn grow(&mut self, len: usize) -> bool {
         if len > self.len() {
-            self.resize(len.max(self.len().saturating_mul(2)).max(16), T::default());
+            let mut items = mem::take(self).into_vec();
+            items.resize(len.max(items.len().saturating_mul(2)).max(16), T::default());
+            *self = items.into_boxed_slice();
         }
         true
     }
 }
 
-/// A vector of which an idle session pays only a pointer: for tables that few sessions use.
+/// Items of which an idle session pays only one pointer.
 #[cfg(feature = "alloc")]
-#[allow(
-    clippy::box_collection,
-    reason = "a pointer instead of three words in every session"
-)]
 #[derive(Clone, Debug, Default)]
-pub struct Rare<T>(Option<Box<Vec<T>>>);
+pub struct Rare<T>(Option<Box<Box<[T]>>>);
 
 #[cfg(feature = "alloc")]
 impl<T: Clone + Default> Memory<T> for Rare<T> {
     fn items(&self) -> &[T] {
-        self.0.as_deref().map_or(&[], Vec::as_slice)
+        self.0.as_deref().map_or(&[], |items| items)
     }
 
     fn items_mut(&mut self) -> &mut [T] {
-        self.0.as_deref_mut().map_or(&mut [], Vec::as_mut_slice)
+        self.0.as_deref_mut().map_or(&mut [], |items| items)
     }
 
     fn limit(&self) -> usize {
@@ -129,19 +129,19 @@ pub struct Heap;
 #[cfg(feature = "alloc")]
 impl Storage for Heap {
     type Aliases = Rare<u8>;
-    type Kept = Vec<u8>;
-    type Outgoing = Vec<u8>;
-    type Received = Vec<Received>;
-    type Slots = Vec<Slot>;
+    type Kept = Rare<u8>;
+    type Outgoing = Box<[u8]>;
+    type Received = Rare<Received>;
+    type Slots = Rare<Slot>;
 
     fn into_parts(self) -> Parts<Self> {
         Parts {
-            outgoing: Vec::new(),
-            kept: Vec::new(),
-            slots: Vec::new(),
-            received: Vec::new(),
-            aliases_in: Rare::default(),
-            aliases_out: Rare::default(),
+            outgoing: Box::default(),
+            kept: Rare(None),
+            slots: Rare(None),
+            received: Rare(None),
+            aliases_in: Rare(None),
+            aliases_out: Rare(None),
         }
     }
 }
@@ -325,7 +325,7 @@ mod tests {
         };
         let mut lent = [0_u16; 9];
         let mut fixed = Table::new(&mut lent[..]);
-        let mut grown = Table::new(Vec::<u16>::new());
+        let mut grown = Table::new(Rare::<u16>(None));
         let mut model = vec![];
         for item in 0..20_000_u16 {
             assert_eq!(fixed.push(item, 100), model.len() < 9);

@@ -1,8 +1,9 @@
 //! Named stories that published libraries fail, each told of client and server, in 3.1.1 and 5. The test is the peer.
 
 use mqtt_proto::{
-    AckKind, Auth, ConnAck, Decoded, Disconnect, MAX_PACKET, Packet, PacketId, PacketType, Properties, Property, QoS,
-    ReasonCode, Rule, SubAck, Subscription, TopicAlias, TopicFilter, TopicName, Version, Will,
+    AckKind, Auth, ConnAck, Decoded, Disconnect, MAX_PACKET, Packet, PacketId, PacketType,
+    Properties, Property, QoS, ReasonCode, Rule, SubAck, Subscription, TopicAlias, TopicFilter,
+    TopicName, Version, Will,
 };
 use mqtt_session::{
     Acknowledge, Closed, Config, Ended, Offline, Outgoing, Refused, SessionLost, Violation, WillDue,
@@ -56,11 +57,17 @@ fn announces(role: Role, opening: &mut Opening, property: Property<'static>) {
 /// DUP, QoS, identifier and payload of the PUBLISH packets in `bytes`, and the types of all others.
 fn publishes(mut bytes: &[u8], version: Version) -> (Vec<(bool, QoS, u16, String)>, Vec<P>) {
     let (mut found, mut others) = (Vec::new(), Vec::new());
-    while let Ok(Decoded::Packet { packet, consumed }) = Packet::decode(bytes, version, MAX_PACKET) {
+    while let Ok(Decoded::Packet { packet, consumed }) = Packet::decode(bytes, version, MAX_PACKET)
+    {
         match packet {
             Packet::Publish(p) => {
                 let id = p.delivery.packet_id().map_or(0, PacketId::get);
-                found.push((p.dup, p.qos(), id, String::from_utf8(p.payload.to_vec()).unwrap()));
+                found.push((
+                    p.dup,
+                    p.qos(),
+                    id,
+                    String::from_utf8(p.payload.to_vec()).unwrap(),
+                ));
             }
             other => others.push(other.packet_type()),
         }
@@ -70,7 +77,13 @@ fn publishes(mut bytes: &[u8], version: Version) -> (Vec<(bool, QoS, u16, String
 }
 
 fn closed(solo: &mut Solo) -> Option<Closed> {
-    solo.learned().into_iter().find_map(|h| if let Happening::Closed(why) = h { Some(why) } else { None })
+    solo.learned().into_iter().find_map(|h| {
+        if let Happening::Closed(why) = h {
+            Some(why)
+        } else {
+            None
+        }
+    })
 }
 
 stories! {
@@ -427,14 +440,20 @@ fn acknowledgements_find_room_when_messages_do_not(role, version) {
 fn subscribe_and_publish_ids_interleave_around_the_wrap() {
     for version in [Version::V311, Version::V5] {
         let mut solo = default(Role::Client, version);
-        let filter = [Subscription::new(TopicFilter::new("a/#").unwrap(), QoS::AtLeastOnce)];
+        let filter = [Subscription::new(
+            TopicFilter::new("a/#").unwrap(),
+            QoS::AtLeastOnce,
+        )];
         let mut stuck = Vec::new();
         for n in 0..140_000_u32 {
             let now = solo.now;
             let token = if n % 2 == 0 {
                 solo.must_publish(QoS::AtLeastOnce, "x")
             } else {
-                solo.machine.client().subscribe(&filter, Properties::EMPTY, now).unwrap()
+                solo.machine
+                    .client()
+                    .subscribe(&filter, Properties::EMPTY, now)
+                    .unwrap()
             };
             let id = token.packet_id().unwrap();
             assert!(!stuck.contains(&id), "{id} is still in use");
@@ -487,7 +506,10 @@ fn a_broker_that_answers_everything_but_pingreq_is_noticed() {
                 break;
             }
         }
-        assert_eq!(noticed, Some((1, Closed::Violation(Violation::PingTimeout))));
+        assert_eq!(
+            noticed,
+            Some((1, Closed::Violation(Violation::PingTimeout)))
+        );
     }
 }
 
@@ -510,7 +532,10 @@ fn pings_go_out_in_time_and_a_long_sleep_makes_one() {
     solo.wait(9_999);
     assert_eq!(solo.learned(), []);
     solo.wait(1);
-    assert_eq!(closed(&mut solo), Some(Closed::Violation(Violation::PingTimeout)));
+    assert_eq!(
+        closed(&mut solo),
+        Some(Closed::Violation(Violation::PingTimeout))
+    );
 }
 
 /// An application that only publishes must notice as well that nobody listens any more.
@@ -523,7 +548,10 @@ fn one_who_only_publishes_pings_as_well() {
     }
     assert!(solo.sent_types().contains(&P::PingReq));
     solo.wait(10_000);
-    assert_eq!(closed(&mut solo), Some(Closed::Violation(Violation::PingTimeout)));
+    assert_eq!(
+        closed(&mut solo),
+        Some(Closed::Violation(Violation::PingTimeout))
+    );
 }
 
 /// An application that takes its time is not mistaken for a dead broker: PINGRESP may lie behind what it has not taken.
@@ -532,11 +560,17 @@ fn a_slow_application_is_not_a_dead_broker() {
     let mut solo = default(Role::Client, Version::V311);
     solo.wait(55_000);
     assert_eq!(solo.sent(), hex("C0 00"));
-    let message = encode(&Packet::Publish(publish(QoS::AtMostOnce, 0, false, "x")), Version::V311);
+    let message = encode(
+        &Packet::Publish(publish(QoS::AtMostOnce, 0, false, "x")),
+        Version::V311,
+    );
     // One message is taken, then nothing for longer than the ping time-out. What follows was there all the time.
     let input = [message.clone(), hex("D0 00")].concat();
     let now = solo.now;
-    assert!(matches!(solo.machine.receive(&input, now), Ok(mqtt_session::Step::Packet { .. })));
+    assert!(matches!(
+        solo.machine.receive(&input, now),
+        Ok(mqtt_session::Step::Packet { .. })
+    ));
     solo.wait(20_000);
     assert_eq!(solo.learned(), []);
     solo.feed(&input[message.len()..]);
@@ -553,11 +587,20 @@ fn the_server_ends_a_silent_connection_after_one_and_a_half_keep_alives() {
         solo.wait(89_999);
         assert_eq!(solo.learned(), []);
         solo.wait(1);
-        assert_eq!(closed(&mut solo), Some(Closed::Violation(Violation::KeepAliveTimeout)));
-        let expected = if version == Version::V5 { hex("E0 01 8D") } else { vec![] };
+        assert_eq!(
+            closed(&mut solo),
+            Some(Closed::Violation(Violation::KeepAliveTimeout))
+        );
+        let expected = if version == Version::V5 {
+            hex("E0 01 8D")
+        } else {
+            vec![]
+        };
         assert_eq!(solo.sent(), expected);
         // Another factor, as one broker has it.
-        let mut solo = with(Role::Server, version, |config, _| config.keep_alive_percent = 250);
+        let mut solo = with(Role::Server, version, |config, _| {
+            config.keep_alive_percent = 250
+        });
         solo.wait(149_999);
         assert_eq!(solo.learned(), []);
         solo.wait(1);
@@ -588,9 +631,13 @@ fn a_client_that_republishes_under_full_windows_never_freezes() {
                 }
             }
             let mut bytes = &solo.sent()[..];
-            while let Ok(Decoded::Packet { packet, consumed }) = Packet::decode(bytes, version, MAX_PACKET) {
+            while let Ok(Decoded::Packet { packet, consumed }) =
+                Packet::decode(bytes, version, MAX_PACKET)
+            {
                 match packet {
-                    Packet::Publish(p) => unacknowledged.push((p.delivery.packet_id().unwrap().get(), false)),
+                    Packet::Publish(p) => {
+                        unacknowledged.push((p.delivery.packet_id().unwrap().get(), false))
+                    }
                     Packet::PubRec(a) => solo.feed_ack(AckKind::PubRel, a.packet_id.get()),
                     Packet::PubRel(a) => solo.feed_ack(AckKind::PubComp, a.packet_id.get()),
                     _ => {}
@@ -612,26 +659,64 @@ fn a_client_that_republishes_under_full_windows_never_freezes() {
 /// kept nothing says that there is a state, and it is empty.
 #[test]
 fn session_present_without_local_state_is_closed_as_5_demands() {
-    let mut solo = Solo::new(Role::Client, Opening::persistent(Version::V5), Config::default());
+    let mut solo = Solo::new(
+        Role::Client,
+        Opening::persistent(Version::V5),
+        Config::default(),
+    );
     solo.connect(true);
-    assert_eq!(closed(&mut solo), Some(Closed::Violation(Violation::SessionPresentWithoutState)));
-    let mut solo = Solo::new(Role::Client, Opening::persistent(Version::V5), Config::default());
-    solo.machine.client().assume_session(mqtt_testing::endpoint::CLIENT_ID);
+    assert_eq!(
+        closed(&mut solo),
+        Some(Closed::Violation(Violation::SessionPresentWithoutState))
+    );
+    let mut solo = Solo::new(
+        Role::Client,
+        Opening::persistent(Version::V5),
+        Config::default(),
+    );
+    solo.machine
+        .client()
+        .assume_session(mqtt_testing::endpoint::CLIENT_ID);
     solo.connect(true);
-    assert_eq!(solo.learned(), [Happening::Connected { resumed: true, unasked_session: false }]);
+    assert_eq!(
+        solo.learned(),
+        [Happening::Connected {
+            resumed: true,
+            unasked_session: false
+        }]
+    );
     // 3.1.1 does not demand it: a client that was restarted goes on.
-    let mut solo = Solo::new(Role::Client, Opening::persistent(Version::V311), Config::default());
+    let mut solo = Solo::new(
+        Role::Client,
+        Opening::persistent(Version::V311),
+        Config::default(),
+    );
     solo.connect(true);
-    assert_eq!(solo.learned(), [Happening::Connected { resumed: true, unasked_session: false }]);
+    assert_eq!(
+        solo.learned(),
+        [Happening::Connected {
+            resumed: true,
+            unasked_session: false
+        }]
+    );
 }
 
 /// A real broker says session present after a clean connect (3.1.1 [MQTT-3.2.2-1]): the client carries on and says so.
 #[test]
 fn session_present_after_a_clean_connect_is_told_in_an_event() {
-    let opening = Opening { clean_start: true, ..Opening::persistent(Version::V311) };
+    let opening = Opening {
+        clean_start: true,
+        ..Opening::persistent(Version::V311)
+    };
     let mut solo = Solo::new(Role::Client, opening, Config::default());
     solo.connect(true);
-    assert_eq!(solo.learned(), [Happening::Connected { resumed: false, unasked_session: true }]);
+    assert_eq!(
+        solo.learned(),
+        [Happening::Connected {
+            resumed: false,
+            unasked_session: true
+        }]
+    );
     assert!(solo.publish(QoS::AtLeastOnce, "x").is_ok());
 }
 
@@ -641,17 +726,43 @@ fn suback_granting_more_than_asked_for_is_accepted_and_told() {
     for version in [Version::V311, Version::V5] {
         let mut solo = default(Role::Client, version);
         let filter = TopicFilter::new("a").unwrap();
-        let asked = [Subscription::new(filter, QoS::AtMostOnce), Subscription::new(filter, QoS::ExactlyOnce)];
+        let asked = [
+            Subscription::new(filter, QoS::AtMostOnce),
+            Subscription::new(filter, QoS::ExactlyOnce),
+        ];
         let now = solo.now;
-        let token = solo.machine.client().subscribe(&asked, Properties::EMPTY, now).unwrap();
+        let token = solo
+            .machine
+            .client()
+            .subscribe(&asked, Properties::EMPTY, now)
+            .unwrap();
         solo.sent();
         let codes = [ReasonCode::GrantedQoS1, ReasonCode::GrantedQoS1];
         solo.feed_packet(&Packet::SubAck(SubAck::new(PacketId::FIRST, &codes)));
-        assert_eq!(solo.learned(), [Happening::Subscribed { token, codes: codes.to_vec(), granted_more: true }]);
+        assert_eq!(
+            solo.learned(),
+            [Happening::Subscribed {
+                token,
+                codes: codes.to_vec(),
+                granted_more: true
+            }]
+        );
         // 3.1.1 [MQTT-3.8.4-5], 5 [MQTT-3.8.4-6]: but each filter must have its code.
-        solo.machine.client().subscribe(&asked, Properties::EMPTY, now).unwrap();
-        solo.feed_packet(&Packet::SubAck(SubAck::new(PacketId::new(2).unwrap(), &codes[..1])));
-        assert_eq!(closed(&mut solo), Some(Closed::Violation(Violation::CodeCount { codes: 1, filters: 2 })));
+        solo.machine
+            .client()
+            .subscribe(&asked, Properties::EMPTY, now)
+            .unwrap();
+        solo.feed_packet(&Packet::SubAck(SubAck::new(
+            PacketId::new(2).unwrap(),
+            &codes[..1],
+        )));
+        assert_eq!(
+            closed(&mut solo),
+            Some(Closed::Violation(Violation::CodeCount {
+                codes: 1,
+                filters: 2
+            }))
+        );
     }
 }
 
@@ -662,22 +773,51 @@ fn each_filter_has_its_result() {
     let filter = TopicFilter::new("a").unwrap();
     let now = solo.now;
     let asked = [Subscription::new(filter, QoS::ExactlyOnce); 2];
-    let token = solo.machine.client().subscribe(&asked, Properties::EMPTY, now).unwrap();
+    let token = solo
+        .machine
+        .client()
+        .subscribe(&asked, Properties::EMPTY, now)
+        .unwrap();
     let codes = [ReasonCode::UnspecifiedError, ReasonCode::GrantedQoS2];
     solo.feed_packet(&Packet::SubAck(SubAck::new(PacketId::FIRST, &codes)));
-    assert_eq!(solo.learned(), [Happening::Subscribed { token, codes: codes.to_vec(), granted_more: false }]);
+    assert_eq!(
+        solo.learned(),
+        [Happening::Subscribed {
+            token,
+            codes: codes.to_vec(),
+            granted_more: false
+        }]
+    );
 }
 
 /// Requests do not outlive their connection: nobody waits for ever for an answer that cannot come.
 #[test]
 fn a_subscribe_that_is_not_answered_before_the_cut_ends_in_doubt() {
     let mut solo = default(Role::Client, Version::V5);
-    let filter = [Subscription::new(TopicFilter::new("a").unwrap(), QoS::AtMostOnce)];
+    let filter = [Subscription::new(
+        TopicFilter::new("a").unwrap(),
+        QoS::AtMostOnce,
+    )];
     let now = solo.now;
-    let token = solo.machine.client().subscribe(&filter, Properties::EMPTY, now).unwrap();
+    let token = solo
+        .machine
+        .client()
+        .subscribe(&filter, Properties::EMPTY, now)
+        .unwrap();
     solo.disconnect();
-    assert_eq!(solo.learned(), [Happening::Ended { token, how: Ended::InDoubt }]);
-    assert_eq!(solo.machine.client().subscribe(&filter, Properties::EMPTY, now), Err(Refused::Offline));
+    assert_eq!(
+        solo.learned(),
+        [Happening::Ended {
+            token,
+            how: Ended::InDoubt
+        }]
+    );
+    assert_eq!(
+        solo.machine
+            .client()
+            .subscribe(&filter, Properties::EMPTY, now),
+        Err(Refused::Offline)
+    );
 }
 
 /// 5 [MQTT-4.3.3-9], [MQTT-4.4.0-2]: a PUBREC of 0x80 or above ends the message on both sides.
@@ -691,13 +831,28 @@ fn a_pubrec_that_refuses_ends_the_message() {
     assert_eq!(solo.learned(), [Happening::Acknowledged { token, reason }]);
     assert_eq!((solo.machine.pending(), solo.sent()), (0, vec![]));
     // The receiver's side of it.
-    let mut solo = with(Role::Server, Version::V5, |config, _| config.acknowledge = Acknowledge::ByHand);
+    let mut solo = with(Role::Server, Version::V5, |config, _| {
+        config.acknowledge = Acknowledge::ByHand
+    });
     solo.feed_publish(QoS::ExactlyOnce, 9, false, "no");
     let learned = solo.learned();
-    let [Happening::Message { receipt: Some(receipt), .. }] = learned[..] else { panic!("{learned:?}") };
+    let [
+        Happening::Message {
+            receipt: Some(receipt),
+            ..
+        },
+    ] = learned[..]
+    else {
+        panic!("{learned:?}")
+    };
     let now = solo.now;
-    solo.machine.acknowledge(receipt, ReasonCode::NotAuthorized, now).unwrap();
-    assert_eq!(solo.sent(), ack_with(AckKind::PubRec, 9, ReasonCode::NotAuthorized));
+    solo.machine
+        .acknowledge(receipt, ReasonCode::NotAuthorized, now)
+        .unwrap();
+    assert_eq!(
+        solo.sent(),
+        ack_with(AckKind::PubRec, 9, ReasonCode::NotAuthorized)
+    );
     solo.feed_publish(QoS::ExactlyOnce, 9, false, "new");
     assert_eq!(solo.messages(), ["new"]);
 }
@@ -706,13 +861,17 @@ fn a_pubrec_that_refuses_ends_the_message() {
 #[test]
 fn more_than_the_receive_maximum_ends_the_connection() {
     for role in [Role::Client, Role::Server] {
-        let mut solo =
-            with(role, Version::V5, |_, opening| announces(role, opening, Property::ReceiveMaximum(2)));
+        let mut solo = with(role, Version::V5, |_, opening| {
+            announces(role, opening, Property::ReceiveMaximum(2))
+        });
         for id in 1..=3 {
             solo.feed_publish(QoS::ExactlyOnce, id, false, "x");
         }
         assert_eq!(solo.messages().len(), 2);
-        assert_eq!(closed(&mut solo), Some(Closed::Violation(Violation::ReceiveMaximumExceeded)));
+        assert_eq!(
+            closed(&mut solo),
+            Some(Closed::Violation(Violation::ReceiveMaximumExceeded))
+        );
         assert!(solo.sent().ends_with(&hex("E0 01 93")));
         // What was half received before a resume does not count on the new connection.
         solo.connect(true);
@@ -728,27 +887,49 @@ fn more_than_the_receive_maximum_ends_the_connection() {
 #[test]
 fn topic_aliases_come_in() {
     for role in [Role::Client, Role::Server] {
-        let mut solo =
-            with(role, Version::V5, |_, opening| announces(role, opening, Property::TopicAliasMaximum(2)));
-        let named = mqtt_proto::Publish { topic_alias: TopicAlias::new(2), ..publish(QoS::AtMostOnce, 0, false, "x") };
-        let unnamed = mqtt_proto::Publish { topic: TopicName::NONE, ..named };
+        let mut solo = with(role, Version::V5, |_, opening| {
+            announces(role, opening, Property::TopicAliasMaximum(2))
+        });
+        let named = mqtt_proto::Publish {
+            topic_alias: TopicAlias::new(2),
+            ..publish(QoS::AtMostOnce, 0, false, "x")
+        };
+        let unnamed = mqtt_proto::Publish {
+            topic: TopicName::NONE,
+            ..named
+        };
         solo.feed_packet(&Packet::Publish(named));
         solo.feed_packet(&Packet::Publish(unnamed));
         let topics: Vec<_> = solo
             .learned()
             .into_iter()
-            .map(|h| if let Happening::Message { topic, .. } = h { topic } else { panic!("{h:?}") })
+            .map(|h| {
+                if let Happening::Message { topic, .. } = h {
+                    topic
+                } else {
+                    panic!("{h:?}")
+                }
+            })
             .collect();
         assert_eq!(topics, ["a/b", "a/b"]);
         // 5 [MQTT-3.3.2-7]: the next connection knows nothing of it.
         solo.connect(true);
         solo.learned();
         solo.feed_packet(&Packet::Publish(unnamed));
-        assert_eq!(closed(&mut solo), Some(Closed::Violation(Violation::TopicAlias(2))));
+        assert_eq!(
+            closed(&mut solo),
+            Some(Closed::Violation(Violation::TopicAlias(2)))
+        );
         solo.connect(true);
         solo.learned();
-        solo.feed_packet(&Packet::Publish(mqtt_proto::Publish { topic_alias: TopicAlias::new(3), ..named }));
-        assert_eq!(closed(&mut solo), Some(Closed::Violation(Violation::TopicAlias(3))));
+        solo.feed_packet(&Packet::Publish(mqtt_proto::Publish {
+            topic_alias: TopicAlias::new(3),
+            ..named
+        }));
+        assert_eq!(
+            closed(&mut solo),
+            Some(Closed::Violation(Violation::TopicAlias(3)))
+        );
         assert!(solo.sent().ends_with(&hex("E0 01 94")));
     }
 }
@@ -767,23 +948,38 @@ fn topic_aliases_go_out_by_themselves() {
             solo.machine.publish(qos, topic, b"x", now).unwrap();
             let sent = solo.sent();
             match Packet::decode(&sent, Version::V5, MAX_PACKET) {
-                Ok(Decoded::Packet { packet: Packet::Publish(p), .. }) => {
-                    (p.topic.as_str().to_owned(), p.topic_alias.map(TopicAlias::get))
-                }
+                Ok(Decoded::Packet {
+                    packet: Packet::Publish(p),
+                    ..
+                }) => (
+                    p.topic.as_str().to_owned(),
+                    p.topic_alias.map(TopicAlias::get),
+                ),
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(send("long/topic", QoS::AtMostOnce), ("long/topic".into(), Some(1)));
-        assert_eq!(send("long/topic", QoS::AtLeastOnce), (String::new(), Some(1)));
+        assert_eq!(
+            send("long/topic", QoS::AtMostOnce),
+            ("long/topic".into(), Some(1))
+        );
+        assert_eq!(
+            send("long/topic", QoS::AtLeastOnce),
+            (String::new(), Some(1))
+        );
         assert_eq!(send("other", QoS::AtMostOnce), ("other".into(), None));
         solo.connect(true);
         let sent = solo.sent();
-        let Ok(Decoded::Packet { packet: Packet::Publish(resent), .. }) =
-            Packet::decode(&sent, Version::V5, MAX_PACKET)
+        let Ok(Decoded::Packet {
+            packet: Packet::Publish(resent),
+            ..
+        }) = Packet::decode(&sent, Version::V5, MAX_PACKET)
         else {
             panic!("{sent:?}")
         };
-        assert_eq!((resent.topic.as_str(), resent.topic_alias, resent.dup), ("long/topic", None, true));
+        assert_eq!(
+            (resent.topic.as_str(), resent.topic_alias, resent.dup),
+            ("long/topic", None, true)
+        );
     }
 }
 
@@ -797,10 +993,22 @@ fn a_resumed_session_with_a_smaller_packet_size_drains() {
     solo.opening.connack.push(Property::MaximumPacketSize(50));
     solo.connect(true);
     solo.feed(&[]);
-    assert!(solo.learned().contains(&Happening::Ended { token: large, how: Ended::TooLarge }));
-    assert_eq!(publishes(&solo.sent(), Version::V5).0, [(true, QoS::AtLeastOnce, 2, "y".into())]);
+    assert!(solo.learned().contains(&Happening::Ended {
+        token: large,
+        how: Ended::TooLarge
+    }));
+    assert_eq!(
+        publishes(&solo.sent(), Version::V5).0,
+        [(true, QoS::AtLeastOnce, 2, "y".into())]
+    );
     solo.feed_ack(AckKind::PubAck, 2);
-    assert_eq!(solo.learned(), [Happening::Acknowledged { token: small, reason: ReasonCode::Success }]);
+    assert_eq!(
+        solo.learned(),
+        [Happening::Acknowledged {
+            token: small,
+            reason: ReasonCode::Success
+        }]
+    );
     assert_eq!(solo.machine.pending(), 0);
 }
 
@@ -817,18 +1025,36 @@ fn what_the_server_does_not_support_is_refused() {
         ]);
     });
     let refused = |reason| Err(Refused::NotSupportedByServer(reason));
-    assert_eq!(solo.publish(QoS::ExactlyOnce, "x"), refused(ReasonCode::QoSNotSupported));
+    assert_eq!(
+        solo.publish(QoS::ExactlyOnce, "x"),
+        refused(ReasonCode::QoSNotSupported)
+    );
     let now = solo.now;
     let client = solo.machine.client();
     let topic = TopicName::from_static("a");
-    let retained = Outgoing { retain: true, ..Outgoing::new(topic, QoS::AtMostOnce, b"x") };
-    assert_eq!(client.publish(&retained, now), refused(ReasonCode::RetainNotSupported));
+    let retained = Outgoing {
+        retain: true,
+        ..Outgoing::new(topic, QoS::AtMostOnce, b"x")
+    };
+    assert_eq!(
+        client.publish(&retained, now),
+        refused(ReasonCode::RetainNotSupported)
+    );
     let mut subscribe = |filter, properties| {
-        let filters = [Subscription::new(TopicFilter::new(filter).unwrap(), QoS::AtMostOnce)];
+        let filters = [Subscription::new(
+            TopicFilter::new(filter).unwrap(),
+            QoS::AtMostOnce,
+        )];
         client.subscribe(&filters, properties, now).map(|_| None)
     };
-    assert_eq!(subscribe("a/#", Properties::EMPTY), refused(ReasonCode::WildcardSubscriptionsNotSupported));
-    assert_eq!(subscribe("$share/g/a", Properties::EMPTY), refused(ReasonCode::SharedSubscriptionsNotSupported));
+    assert_eq!(
+        subscribe("a/#", Properties::EMPTY),
+        refused(ReasonCode::WildcardSubscriptionsNotSupported)
+    );
+    assert_eq!(
+        subscribe("$share/g/a", Properties::EMPTY),
+        refused(ReasonCode::SharedSubscriptionsNotSupported)
+    );
     let identifier = [Property::SubscriptionIdentifier(1)];
     let unsupported = refused(ReasonCode::SubscriptionIdentifiersNotSupported);
     assert_eq!(subscribe("a", Properties::from(&identifier)), unsupported);
@@ -838,31 +1064,50 @@ fn what_the_server_does_not_support_is_refused() {
 /// 5 [MQTT-3.1.2-21]: the server's keep-alive replaces the client's, on both sides.
 #[test]
 fn the_servers_keep_alive_counts() {
-    let mut client =
-        with(Role::Client, Version::V5, |_, opening| opening.connack.push(Property::ServerKeepAlive(8)));
+    let mut client = with(Role::Client, Version::V5, |_, opening| {
+        opening.connack.push(Property::ServerKeepAlive(8))
+    });
     client.wait(7_000);
     assert_eq!(client.sent(), hex("C0 00"));
-    let mut server =
-        with(Role::Server, Version::V5, |_, opening| opening.connack.push(Property::ServerKeepAlive(8)));
+    let mut server = with(Role::Server, Version::V5, |_, opening| {
+        opening.connack.push(Property::ServerKeepAlive(8))
+    });
     server.wait(12_000);
-    assert_eq!(closed(&mut server), Some(Closed::Violation(Violation::KeepAliveTimeout)));
+    assert_eq!(
+        closed(&mut server),
+        Some(Closed::Violation(Violation::KeepAliveTimeout))
+    );
 }
 
 /// The session of an assigned client identifier goes on under that identifier (5 [MQTT-3.2.2-16]).
 #[test]
 fn an_assigned_client_id_owns_the_session() {
     let mut opening = Opening::persistent(Version::V5);
-    opening.connack.push(Property::AssignedClientIdentifier("assigned"));
+    opening
+        .connack
+        .push(Property::AssignedClientIdentifier("assigned"));
     let mut solo = Solo::connected(Role::Client, opening, Config::default());
     solo.must_publish(QoS::AtLeastOnce, "x");
     solo.sent();
     solo.disconnect();
-    let connect = mqtt_proto::Connect { clean_start: false, ..mqtt_proto::Connect::new(Version::V5, "assigned") };
+    let connect = mqtt_proto::Connect {
+        clean_start: false,
+        ..mqtt_proto::Connect::new(Version::V5, "assigned")
+    };
     let now = solo.now;
     solo.machine.client().connect(&connect, now).unwrap();
     solo.sent();
-    solo.feed_packet(&Packet::ConnAck(ConnAck { session_present: true, ..ConnAck::default() }));
-    assert_eq!(solo.learned(), [Happening::Connected { resumed: true, unasked_session: false }]);
+    solo.feed_packet(&Packet::ConnAck(ConnAck {
+        session_present: true,
+        ..ConnAck::default()
+    }));
+    assert_eq!(
+        solo.learned(),
+        [Happening::Connected {
+            resumed: true,
+            unasked_session: false
+        }]
+    );
     assert_eq!(publishes(&solo.sent(), Version::V5).0.len(), 1);
 }
 
@@ -870,8 +1115,14 @@ fn an_assigned_client_id_owns_the_session() {
 #[test]
 fn authentication_goes_back_and_forth() {
     let method = Property::AuthenticationMethod("SCRAM-SHA-1");
-    let (challenge, answer) = ([method, Property::AuthenticationData(b"salt")], [method, Property::AuthenticationData(b"proof")]);
-    let auth = |reason, list: &'static [Property<'static>]| Auth { reason, properties: list.into() };
+    let (challenge, answer) = (
+        [method, Property::AuthenticationData(b"salt")],
+        [method, Property::AuthenticationData(b"proof")],
+    );
+    let auth = |reason, list: &'static [Property<'static>]| Auth {
+        reason,
+        properties: list.into(),
+    };
     let challenge: &'static [_] = Vec::leak(challenge.to_vec());
     let answer: &'static [_] = Vec::leak(answer.to_vec());
     let mut opening = Opening::persistent(Version::V5);
@@ -880,27 +1131,77 @@ fn authentication_goes_back_and_forth() {
     let mut client = Solo::new(Role::Client, opening.clone(), Config::default());
     let mut server = Solo::new(Role::Server, opening.clone(), Config::default());
     let now = client.now;
-    client.machine.client().connect(&opening.connect(), now).unwrap();
+    client
+        .machine
+        .client()
+        .connect(&opening.connect(), now)
+        .unwrap();
     server.machine.server().opened(now);
     server.feed(&client.sent());
     assert!(matches!(server.learned()[..], [Happening::Connect { .. }]));
-    server.machine.server().authenticate(&auth(ReasonCode::ContinueAuthentication, challenge)).unwrap();
+    server
+        .machine
+        .server()
+        .authenticate(&auth(ReasonCode::ContinueAuthentication, challenge))
+        .unwrap();
     client.feed(&server.sent());
     let reason = ReasonCode::ContinueAuthentication;
-    assert_eq!(client.learned(), [Happening::Auth { reason, data: b"salt".to_vec() }]);
-    client.machine.client().authenticate(&auth(ReasonCode::ContinueAuthentication, answer), now).unwrap();
+    assert_eq!(
+        client.learned(),
+        [Happening::Auth {
+            reason,
+            data: b"salt".to_vec()
+        }]
+    );
+    client
+        .machine
+        .client()
+        .authenticate(&auth(ReasonCode::ContinueAuthentication, answer), now)
+        .unwrap();
     server.feed(&client.sent());
-    assert_eq!(server.learned(), [Happening::Auth { reason, data: b"proof".to_vec() }]);
-    server.machine.server().accept(&opening.connack(false), now).unwrap();
+    assert_eq!(
+        server.learned(),
+        [Happening::Auth {
+            reason,
+            data: b"proof".to_vec()
+        }]
+    );
+    server
+        .machine
+        .server()
+        .accept(&opening.connack(false), now)
+        .unwrap();
     client.feed(&server.sent());
-    assert_eq!(client.learned(), [Happening::Connected { resumed: false, unasked_session: false }]);
-    client.machine.client().authenticate(&auth(ReasonCode::ReAuthenticate, answer), now).unwrap();
+    assert_eq!(
+        client.learned(),
+        [Happening::Connected {
+            resumed: false,
+            unasked_session: false
+        }]
+    );
+    client
+        .machine
+        .client()
+        .authenticate(&auth(ReasonCode::ReAuthenticate, answer), now)
+        .unwrap();
     server.feed(&client.sent());
-    assert!(matches!(server.learned()[..], [Happening::Auth { reason: ReasonCode::ReAuthenticate, .. }]));
+    assert!(matches!(
+        server.learned()[..],
+        [Happening::Auth {
+            reason: ReasonCode::ReAuthenticate,
+            ..
+        }]
+    ));
 
     let mut plain = default(Role::Client, Version::V5);
-    plain.feed_packet(&Packet::Auth(auth(ReasonCode::ContinueAuthentication, challenge)));
-    assert_eq!(closed(&mut plain), Some(Closed::Violation(Violation::AuthNotAgreed)));
+    plain.feed_packet(&Packet::Auth(auth(
+        ReasonCode::ContinueAuthentication,
+        challenge,
+    )));
+    assert_eq!(
+        closed(&mut plain),
+        Some(Closed::Violation(Violation::AuthNotAgreed))
+    );
     let now = plain.now;
     let refused = plain.machine.client().authenticate(&Auth::default(), now);
     assert_eq!(refused, Err(Refused::WrongPhase));
@@ -917,19 +1218,33 @@ fn the_will_is_due_unless_disconnect_took_it_back() {
             let now = solo.now;
             solo.machine.server().opened(now);
             let will = Will::new(TopicName::from_static("gone"), b"bye");
-            let connect = mqtt_proto::Connect { will: Some(will), ..opening.connect() };
+            let connect = mqtt_proto::Connect {
+                will: Some(will),
+                ..opening.connect()
+            };
             solo.feed_packet(&Packet::Connect(connect));
-            assert!(matches!(&solo.learned()[..], [Happening::Connect { will: Some(will), .. }] if will == b"bye"));
-            solo.machine.server().accept(&ConnAck::default(), now).unwrap();
+            assert!(
+                matches!(&solo.learned()[..], [Happening::Connect { will: Some(will), .. }] if will == b"bye")
+            );
+            solo.machine
+                .server()
+                .accept(&ConnAck::default(), now)
+                .unwrap();
             if let Some(reason) = goodbye {
-                solo.feed_packet(&Packet::Disconnect(Disconnect { reason, ..Disconnect::default() }));
+                solo.feed_packet(&Packet::Disconnect(Disconnect {
+                    reason,
+                    ..Disconnect::default()
+                }));
             }
             solo.machine.server().disconnected()
         };
         assert_eq!(with_will(None), WillDue::Yes);
         assert_eq!(with_will(Some(ReasonCode::Success)), WillDue::No);
         if version == Version::V5 {
-            assert_eq!(with_will(Some(ReasonCode::DisconnectWithWill)), WillDue::Yes);
+            assert_eq!(
+                with_will(Some(ReasonCode::DisconnectWithWill)),
+                WillDue::Yes
+            );
         }
     }
 }
@@ -938,15 +1253,25 @@ fn the_will_is_due_unless_disconnect_took_it_back() {
 #[test]
 fn connect_comes_first_and_once() {
     for version in [Version::V311, Version::V5] {
-        let mut solo = Solo::new(Role::Server, Opening::persistent(version), Config::default());
+        let mut solo = Solo::new(
+            Role::Server,
+            Opening::persistent(version),
+            Config::default(),
+        );
         let now = solo.now;
         solo.machine.server().opened(now);
         solo.feed(&hex("C0 00"));
-        assert_eq!(closed(&mut solo), Some(Closed::Violation(Violation::Unexpected(P::PingReq))));
+        assert_eq!(
+            closed(&mut solo),
+            Some(Closed::Violation(Violation::Unexpected(P::PingReq)))
+        );
         let mut solo = default(Role::Server, version);
         let connect = solo.opening.clone();
         solo.feed_packet(&Packet::Connect(connect.connect()));
-        assert_eq!(closed(&mut solo), Some(Closed::Violation(Violation::Unexpected(P::Connect))));
+        assert_eq!(
+            closed(&mut solo),
+            Some(Closed::Violation(Violation::Unexpected(P::Connect)))
+        );
     }
 }
 
@@ -954,7 +1279,11 @@ fn connect_comes_first_and_once() {
 #[test]
 fn an_unknown_protocol_level_is_answered() {
     for (level, answer) in [("06", "20 03 00 84 00"), ("02", "20 02 00 01")] {
-        let mut solo = Solo::new(Role::Server, Opening::persistent(Version::V311), Config::default());
+        let mut solo = Solo::new(
+            Role::Server,
+            Opening::persistent(Version::V311),
+            Config::default(),
+        );
         let now = solo.now;
         solo.machine.server().opened(now);
         solo.feed(&hex(&format!("10 0C 0004 4D515454 {level} 02 0000 0000")));
@@ -967,22 +1296,47 @@ fn an_unknown_protocol_level_is_answered() {
 #[test]
 fn what_follows_connect_waits_for_the_decision() {
     let opening = Opening::persistent(Version::V311);
-    let behind = encode(&Packet::Publish(publish(QoS::AtLeastOnce, 1, false, "early")), Version::V311);
+    let behind = encode(
+        &Packet::Publish(publish(QoS::AtLeastOnce, 1, false, "early")),
+        Version::V311,
+    );
     for accepted in [true, false] {
         let mut solo = Solo::new(Role::Server, opening.clone(), Config::default());
         let now = solo.now;
         solo.machine.server().opened(now);
-        solo.feed(&[encode(&Packet::Connect(opening.connect()), Version::V311), behind.clone()].concat());
+        solo.feed(
+            &[
+                encode(&Packet::Connect(opening.connect()), Version::V311),
+                behind.clone(),
+            ]
+            .concat(),
+        );
         assert!(matches!(solo.learned()[..], [Happening::Connect { .. }]));
         if accepted {
-            solo.machine.server().accept(&ConnAck::default(), now).unwrap();
+            solo.machine
+                .server()
+                .accept(&ConnAck::default(), now)
+                .unwrap();
         } else {
-            let no = ConnAck { reason: ReasonCode::NotAuthorized, ..ConnAck::default() };
+            let no = ConnAck {
+                reason: ReasonCode::NotAuthorized,
+                ..ConnAck::default()
+            };
             solo.machine.server().refuse(&no).unwrap();
         }
         solo.feed(&[]);
-        assert_eq!(solo.messages(), if accepted { vec!["early"] } else { vec![] });
-        assert_eq!(solo.sent_types(), if accepted { vec![P::ConnAck, P::PubAck] } else { vec![P::ConnAck] });
+        assert_eq!(
+            solo.messages(),
+            if accepted { vec!["early"] } else { vec![] }
+        );
+        assert_eq!(
+            solo.sent_types(),
+            if accepted {
+                vec![P::ConnAck, P::PubAck]
+            } else {
+                vec![P::ConnAck]
+            }
+        );
     }
 }
 
@@ -993,10 +1347,16 @@ fn a_refused_connection_is_told() {
         let opening = Opening::persistent(version);
         let mut solo = Solo::new(Role::Client, opening.clone(), Config::default());
         let now = solo.now;
-        solo.machine.client().connect(&opening.connect(), now).unwrap();
+        solo.machine
+            .client()
+            .connect(&opening.connect(), now)
+            .unwrap();
         solo.sent();
         let reason = ReasonCode::BadUserNameOrPassword;
-        solo.feed_packet(&Packet::ConnAck(ConnAck { reason, ..ConnAck::default() }));
+        solo.feed_packet(&Packet::ConnAck(ConnAck {
+            reason,
+            ..ConnAck::default()
+        }));
         assert_eq!(solo.learned(), [Happening::Refused(reason)]);
         assert!(solo.machine.client().is_closing());
     }
@@ -1010,13 +1370,20 @@ fn a_peer_that_says_nothing_is_not_waited_for() {
         let mut solo = Solo::new(role, opening.clone(), Config::default());
         let now = solo.now;
         match role {
-            Role::Client => solo.machine.client().connect(&opening.connect(), now).unwrap(),
+            Role::Client => solo
+                .machine
+                .client()
+                .connect(&opening.connect(), now)
+                .unwrap(),
             Role::Server => solo.machine.server().opened(now),
         }
         solo.wait(29_999);
         assert_eq!(solo.learned(), []);
         solo.wait(1);
-        assert_eq!(closed(&mut solo), Some(Closed::Violation(Violation::ConnectTimeout)));
+        assert_eq!(
+            closed(&mut solo),
+            Some(Closed::Violation(Violation::ConnectTimeout))
+        );
     }
 }
 
@@ -1024,7 +1391,10 @@ fn a_peer_that_says_nothing_is_not_waited_for() {
 #[test]
 fn nothing_goes_out_behind_disconnect() {
     let mut solo = default(Role::Client, Version::V5);
-    solo.machine.client().disconnect(&Disconnect::default()).unwrap();
+    solo.machine
+        .client()
+        .disconnect(&Disconnect::default())
+        .unwrap();
     assert_eq!(solo.publish(QoS::AtMostOnce, "x"), Err(Refused::WrongPhase));
     solo.feed_publish(QoS::AtLeastOnce, 1, false, "late");
     solo.wait(100_000);
@@ -1039,10 +1409,19 @@ fn the_session_belongs_to_its_client_id() {
     solo.must_publish(QoS::AtLeastOnce, "x");
     solo.sent();
     solo.disconnect();
-    let connect = mqtt_proto::Connect { clean_start: false, ..mqtt_proto::Connect::new(Version::V5, "another") };
+    let connect = mqtt_proto::Connect {
+        clean_start: false,
+        ..mqtt_proto::Connect::new(Version::V5, "another")
+    };
     let now = solo.now;
     solo.machine.client().connect(&connect, now).unwrap();
     solo.sent();
-    solo.feed_packet(&Packet::ConnAck(ConnAck { session_present: true, ..ConnAck::default() }));
-    assert_eq!(closed(&mut solo), Some(Closed::Violation(Violation::SessionPresentWithoutState)));
+    solo.feed_packet(&Packet::ConnAck(ConnAck {
+        session_present: true,
+        ..ConnAck::default()
+    }));
+    assert_eq!(
+        closed(&mut solo),
+        Some(Closed::Violation(Violation::SessionPresentWithoutState))
+    );
 }

@@ -4,7 +4,8 @@ use mqtt_proto::{
     ConnAck, Connect, Properties, Property, QoS, ReasonCode, SubAck, TopicName, UnsubAck, Version,
 };
 use mqtt_session::{
-    Client, Closed, Config, Ended, Event, Heap, Instant, Outgoing, Receipt, Refused, Server, ServerEvent, Step, Token,
+    Client, Closed, Config, Ended, Event, Heap, Instant, Outgoing, Receipt, Refused, Server,
+    ServerEvent, Step, Token,
 };
 
 /// Which end of the connection.
@@ -20,17 +21,51 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "each is the event of the same name")]
 pub enum Happening {
-    Connected { resumed: bool, unasked_session: bool },
+    Connected {
+        resumed: bool,
+        unasked_session: bool,
+    },
     Refused(ReasonCode),
-    Connect { client_id: String, clean_start: bool, will: Option<Vec<u8>> },
-    Message { topic: String, payload: String, qos: QoS, dup: bool, receipt: Option<Receipt> },
-    Acknowledged { token: Token, reason: ReasonCode },
-    Subscribe { packet_id: u16, filters: Vec<(String, QoS)> },
-    Subscribed { token: Token, codes: Vec<ReasonCode>, granted_more: bool },
-    Unsubscribe { packet_id: u16, filters: Vec<String> },
-    Unsubscribed { token: Token },
-    Ended { token: Token, how: Ended },
-    Auth { reason: ReasonCode, data: Vec<u8> },
+    Connect {
+        client_id: String,
+        clean_start: bool,
+        will: Option<Vec<u8>>,
+    },
+    Message {
+        topic: String,
+        payload: String,
+        qos: QoS,
+        dup: bool,
+        receipt: Option<Receipt>,
+    },
+    Acknowledged {
+        token: Token,
+        reason: ReasonCode,
+    },
+    Subscribe {
+        packet_id: u16,
+        filters: Vec<(String, QoS)>,
+    },
+    Subscribed {
+        token: Token,
+        codes: Vec<ReasonCode>,
+        granted_more: bool,
+    },
+    Unsubscribe {
+        packet_id: u16,
+        filters: Vec<String>,
+    },
+    Unsubscribed {
+        token: Token,
+    },
+    Ended {
+        token: Token,
+        how: Ended,
+    },
+    Auth {
+        reason: ReasonCode,
+        data: Vec<u8>,
+    },
     Disconnected(ReasonCode),
     Ping,
     Pong,
@@ -68,8 +103,18 @@ impl Opening {
     #[must_use]
     pub fn persistent(version: Version) -> Self {
         let expiry = Property::SessionExpiryInterval(u32::MAX);
-        let connect = if version == Version::V5 { vec![expiry] } else { vec![] };
-        Self { version, clean_start: false, keep_alive: 60, connect, connack: vec![] }
+        let connect = if version == Version::V5 {
+            vec![expiry]
+        } else {
+            vec![]
+        };
+        Self {
+            version,
+            clean_start: false,
+            keep_alive: 60,
+            connect,
+            connack: vec![],
+        }
     }
 
     /// Its CONNECT.
@@ -86,7 +131,11 @@ impl Opening {
     /// Its CONNACK.
     #[must_use]
     pub fn connack(&self, session_present: bool) -> ConnAck<'_> {
-        ConnAck { session_present, properties: Properties::from(&self.connack[..]), ..ConnAck::default() }
+        ConnAck {
+            session_present,
+            properties: Properties::from(&self.connack[..]),
+            ..ConnAck::default()
+        }
     }
 }
 
@@ -170,7 +219,13 @@ impl Endpoint {
     ///
     /// # Errors
     /// As the machine.
-    pub fn publish(&mut self, qos: QoS, topic: &str, payload: &[u8], now: Instant) -> Result<Option<Token>, Refused> {
+    pub fn publish(
+        &mut self,
+        qos: QoS,
+        topic: &str,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<Option<Token>, Refused> {
         let topic = TopicName::new(topic).expect("a topic name");
         let message = Outgoing::new(topic, qos, payload);
         match self {
@@ -183,7 +238,12 @@ impl Endpoint {
     ///
     /// # Errors
     /// As the machine.
-    pub fn acknowledge(&mut self, receipt: Receipt, reason: ReasonCode, now: Instant) -> Result<(), Refused> {
+    pub fn acknowledge(
+        &mut self,
+        receipt: Receipt,
+        reason: ReasonCode,
+        now: Instant,
+    ) -> Result<(), Refused> {
         match self {
             Self::Client(client) => client.acknowledge(receipt, reason, now),
             Self::Server(server) => server.acknowledge(receipt, reason),
@@ -233,7 +293,10 @@ fn own<E>(step: Step<E>, happening: impl FnOnce(E) -> Happening) -> Step<Happeni
     match step {
         Step::Needs(n) => Step::Needs(n),
         Step::Blocked => Step::Blocked,
-        Step::Packet { consumed, event } => Step::Packet { consumed, event: event.map(happening) },
+        Step::Packet { consumed, event } => Step::Packet {
+            consumed,
+            event: event.map(happening),
+        },
     }
 }
 
@@ -250,18 +313,35 @@ fn message(incoming: &mqtt_session::Incoming<'_>, topic: TopicName<'_>) -> Happe
 
 fn client_happening(client: &Client<Heap>, event: Event<'_>) -> Happening {
     match event {
-        Event::Connected { resumed, unasked_session, .. } => Happening::Connected { resumed, unasked_session },
+        Event::Connected {
+            resumed,
+            unasked_session,
+            ..
+        } => Happening::Connected {
+            resumed,
+            unasked_session,
+        },
         Event::Refused(connack) => Happening::Refused(connack.reason),
         Event::Message(incoming) => message(&incoming, client.topic(&incoming.publish)),
         Event::Acknowledged { token, reason, .. } => Happening::Acknowledged { token, reason },
-        Event::Subscribed { token, suback, granted_more } => {
-            Happening::Subscribed { token, codes: suback.codes.iter().collect(), granted_more }
-        }
+        Event::Subscribed {
+            token,
+            suback,
+            granted_more,
+        } => Happening::Subscribed {
+            token,
+            codes: suback.codes.iter().collect(),
+            granted_more,
+        },
         Event::Unsubscribed { token, .. } => Happening::Unsubscribed { token },
         Event::Ended { token, how } => Happening::Ended { token, how },
         Event::Auth(auth) => Happening::Auth {
             reason: auth.reason,
-            data: auth.properties.authentication_data().unwrap_or_default().to_vec(),
+            data: auth
+                .properties
+                .authentication_data()
+                .unwrap_or_default()
+                .to_vec(),
         },
         Event::Disconnected(disconnect) => Happening::Disconnected(disconnect.reason),
         _ => Happening::Pong,
@@ -276,19 +356,33 @@ fn server_happening(server: &Server<Heap>, event: ServerEvent<'_>) -> Happening 
             will: connect.will.map(|will| will.payload.to_vec()),
         },
         ServerEvent::Message(incoming) => message(&incoming, server.topic(&incoming.publish)),
-        ServerEvent::Acknowledged { token, reason, .. } => Happening::Acknowledged { token, reason },
+        ServerEvent::Acknowledged { token, reason, .. } => {
+            Happening::Acknowledged { token, reason }
+        }
         ServerEvent::Subscribe(subscribe) => Happening::Subscribe {
             packet_id: subscribe.packet_id.get(),
-            filters: subscribe.filters.iter().map(|s| (s.filter.as_str().to_owned(), s.qos)).collect(),
+            filters: subscribe
+                .filters
+                .iter()
+                .map(|s| (s.filter.as_str().to_owned(), s.qos))
+                .collect(),
         },
         ServerEvent::Unsubscribe(request) => Happening::Unsubscribe {
             packet_id: request.packet_id.get(),
-            filters: request.filters.iter().map(|filter| filter.as_str().to_owned()).collect(),
+            filters: request
+                .filters
+                .iter()
+                .map(|filter| filter.as_str().to_owned())
+                .collect(),
         },
         ServerEvent::Ended { token, how } => Happening::Ended { token, how },
         ServerEvent::Auth(auth) => Happening::Auth {
             reason: auth.reason,
-            data: auth.properties.authentication_data().unwrap_or_default().to_vec(),
+            data: auth
+                .properties
+                .authentication_data()
+                .unwrap_or_default()
+                .to_vec(),
         },
         ServerEvent::Disconnected(disconnect) => Happening::Disconnected(disconnect.reason),
         _ => Happening::Ping,
@@ -299,21 +393,47 @@ fn server_happening(server: &Server<Heap>, event: ServerEvent<'_>) -> Happening 
 ///
 /// # Panics
 /// When the server refuses the answer.
-pub fn answer(server: &mut Server<Heap>, happening: &Happening, opening: &Opening, remembers: bool, now: Instant) {
+pub fn answer(
+    server: &mut Server<Heap>,
+    happening: &Happening,
+    opening: &Opening,
+    remembers: bool,
+    now: Instant,
+) {
     match happening {
-        Happening::Connect { client_id, clean_start, .. } => {
+        Happening::Connect {
+            client_id,
+            clean_start,
+            ..
+        } => {
             let present = remembers && !clean_start && server.has_session_of(client_id);
-            server.accept(&opening.connack(present), now).expect("CONNECT awaits a decision");
+            server
+                .accept(&opening.connack(present), now)
+                .expect("CONNECT awaits a decision");
         }
         Happening::Subscribe { packet_id, filters } => {
-            let codes: Vec<_> = filters.iter().map(|(_, qos)| ReasonCode::granted(*qos)).collect();
+            let codes: Vec<_> = filters
+                .iter()
+                .map(|(_, qos)| ReasonCode::granted(*qos))
+                .collect();
             let id = mqtt_proto::PacketId::new(*packet_id).expect("not zero");
-            server.subscribed(&SubAck::new(id, &codes[..])).expect("room for SUBACK");
+            server
+                .subscribed(&SubAck::new(id, &codes[..]))
+                .expect("room for SUBACK");
         }
         Happening::Unsubscribe { packet_id, filters } => {
-            let codes = vec![ReasonCode::Success; if opening.version == Version::V5 { filters.len() } else { 0 }];
+            let codes = vec![
+                ReasonCode::Success;
+                if opening.version == Version::V5 {
+                    filters.len()
+                } else {
+                    0
+                }
+            ];
             let id = mqtt_proto::PacketId::new(*packet_id).expect("not zero");
-            server.unsubscribed(&UnsubAck::new(id, &codes[..])).expect("room for UNSUBACK");
+            server
+                .unsubscribed(&UnsubAck::new(id, &codes[..]))
+                .expect("room for UNSUBACK");
         }
         _ => {}
     }

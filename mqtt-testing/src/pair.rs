@@ -79,15 +79,24 @@ impl Pair {
     /// When CONNECT does not fit.
     pub fn connect(&mut self) {
         self.cut();
-        self.client.client().connect(&self.opening.connect(), self.now).expect("room for CONNECT");
+        self.client
+            .client()
+            .connect(&self.opening.connect(), self.now)
+            .expect("room for CONNECT");
         self.server.server().opened(self.now);
     }
 
     /// The transport is gone, with whatever was on the wire.
     pub fn cut(&mut self) {
-        for (endpoint, way) in [(&mut self.client, &mut self.up), (&mut self.server, &mut self.down)] {
+        for (endpoint, way) in [
+            (&mut self.client, &mut self.up),
+            (&mut self.server, &mut self.down),
+        ] {
             endpoint.disconnected();
-            *way = Way { log: core::mem::take(&mut way.log), ..Way::default() };
+            *way = Way {
+                log: core::mem::take(&mut way.log),
+                ..Way::default()
+            };
         }
         self.step_client();
         self.step_server();
@@ -126,14 +135,26 @@ impl Pair {
     }
 
     fn step_client(&mut self) {
-        step(&mut self.client, &mut self.down.arrived, self.now, &mut self.client_log, |_, _| {});
+        step(
+            &mut self.client,
+            &mut self.down.arrived,
+            self.now,
+            &mut self.client_log,
+            |_, _| {},
+        );
     }
 
     fn step_server(&mut self) {
         let (opening, remembers, now) = (&self.opening, self.server_remembers, self.now);
-        step(&mut self.server, &mut self.up.arrived, now, &mut self.server_log, |server, happening| {
-            answer(server.server(), happening, opening, remembers, now);
-        });
+        step(
+            &mut self.server,
+            &mut self.up.arrived,
+            now,
+            &mut self.server_log,
+            |server, happening| {
+                answer(server.server(), happening, opening, remembers, now);
+            },
+        );
     }
 
     /// Lets everything flow until nothing moves any more.
@@ -157,7 +178,10 @@ impl Pair {
     /// Whether either side closed the connection by a rule.
     #[must_use]
     pub fn broken(&self) -> Option<&Happening> {
-        self.client_log.iter().chain(&self.server_log).find(|happening| matches!(happening, Happening::Closed(_)))
+        self.client_log
+            .iter()
+            .chain(&self.server_log)
+            .find(|happening| matches!(happening, Happening::Closed(_)))
     }
 
     /// The packets a side wrote so far, in words.
@@ -175,7 +199,8 @@ impl Pair {
 #[must_use]
 pub fn packet_types(mut bytes: &[u8], version: Version) -> Vec<PacketType> {
     let mut types = Vec::new();
-    while let Ok(Decoded::Packet { packet, consumed }) = Packet::decode(bytes, version, MAX_PACKET) {
+    while let Ok(Decoded::Packet { packet, consumed }) = Packet::decode(bytes, version, MAX_PACKET)
+    {
         types.push(packet.packet_type());
         bytes = &bytes[consumed..];
     }

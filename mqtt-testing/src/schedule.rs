@@ -39,12 +39,19 @@ impl Ledger {
         for happening in happenings {
             let (token, fate) = match happening {
                 Happening::Acknowledged { token, .. } => (token, Fate::Acknowledged),
-                Happening::Ended { token, how: Ended::Sent } => (token, Fate::Acknowledged),
+                Happening::Ended {
+                    token,
+                    how: Ended::Sent,
+                } => (token, Fate::Acknowledged),
                 Happening::Ended { token, .. } => (token, Fate::InDoubt),
                 _ => continue,
             };
             let before = self.fates.insert(*token, fate);
-            assert_eq!(before, Some(Fate::Open), "{token:?} ends twice, or was never accepted");
+            assert_eq!(
+                before,
+                Some(Fate::Open),
+                "{token:?} ends twice, or was never accepted"
+            );
         }
     }
 }
@@ -65,8 +72,12 @@ pub fn delivers(choices: &[u8], version: Version) {
     let mut opening = Opening::persistent(version);
     if version == Version::V5 {
         let receive_maximum = Property::ReceiveMaximum(1 + u16::from(choices.byte() % 5));
-        opening.connect.extend([receive_maximum, Property::TopicAliasMaximum(2)]);
-        opening.connack.extend([receive_maximum, Property::TopicAliasMaximum(2)]);
+        opening
+            .connect
+            .extend([receive_maximum, Property::TopicAliasMaximum(2)]);
+        opening
+            .connack
+            .extend([receive_maximum, Property::TopicAliasMaximum(2)]);
     }
     let mut pair = Pair::connected(opening, config);
     let (mut up, mut down) = (Ledger::default(), Ledger::default());
@@ -112,7 +123,9 @@ pub fn delivers(choices: &[u8], version: Version) {
                     }
                     down.forgotten = down.accepted.len();
                     down.fates.clear();
-                    down.accepted.iter_mut().for_each(|(_, _, token)| *token = None);
+                    down.accepted
+                        .iter_mut()
+                        .for_each(|(_, _, token)| *token = None);
                 }
                 1 => {
                     pair.opening.clean_start = true;
@@ -135,7 +148,11 @@ pub fn delivers(choices: &[u8], version: Version) {
     }
     pair.run();
     listen(&mut pair, &mut up, &mut down, &mut heard);
-    assert_eq!((pair.client.pending(), pair.server.pending()), (0, 0), "something stalls");
+    assert_eq!(
+        (pair.client.pending(), pair.server.pending()),
+        (0, 0),
+        "something stalls"
+    );
     let [heard_up, heard_down] = &heard;
     let send_again = config.session_lost == SessionLost::SendAgain && losses > 0;
     if !ambiguous {
@@ -146,18 +163,32 @@ pub fn delivers(choices: &[u8], version: Version) {
         assert_ne!(*fate, Fate::Open, "an accepted command never ended");
     }
     for role in [Role::Client, Role::Server] {
-        let endpoint = if role == Role::Client { &mut pair.client } else { &mut pair.server };
-        let refused = endpoint.publish(QoS::ExactlyOnce, "a", b"one more", pair.now).err();
+        let endpoint = if role == Role::Client {
+            &mut pair.client
+        } else {
+            &mut pair.server
+        };
+        let refused = endpoint
+            .publish(QoS::ExactlyOnce, "a", b"one more", pair.now)
+            .err();
         assert_eq!(refused, None, "the window of the {role:?} did not drain");
     }
 }
 
-fn listen(pair: &mut Pair, up: &mut Ledger, down: &mut Ledger, heard: &mut [Vec<(String, QoS)>; 2]) {
+fn listen(
+    pair: &mut Pair,
+    up: &mut Ledger,
+    down: &mut Ledger,
+    heard: &mut [Vec<(String, QoS)>; 2],
+) {
     assert_eq!(pair.broken(), None);
     up.note(&pair.client_log);
     down.note(&pair.server_log);
     let [heard_up, heard_down] = heard;
-    for (log, heard) in [(&mut pair.server_log, heard_up), (&mut pair.client_log, heard_down)] {
+    for (log, heard) in [
+        (&mut pair.server_log, heard_up),
+        (&mut pair.client_log, heard_down),
+    ] {
         for happening in log.drain(..) {
             if let Happening::Message { payload, qos, .. } = happening {
                 heard.push((payload, qos));
@@ -175,15 +206,24 @@ fn check(ledger: &Ledger, heard: &[(String, QoS)], send_again: bool) {
         match qos {
             QoS::AtMostOnce => assert!(n <= 1, "QoS 0 message {payload} came {n} times"),
             QoS::AtLeastOnce => match fate {
-                Some(Fate::Acknowledged) => assert!(n >= 1, "acknowledged QoS 1 message {payload} never came"),
+                Some(Fate::Acknowledged) => {
+                    assert!(n >= 1, "acknowledged QoS 1 message {payload} never came")
+                }
                 Some(Fate::Open) => panic!("QoS 1 message {payload} never ended"),
                 Some(Fate::InDoubt) => {}
                 None => assert!(forgotten),
             },
             QoS::ExactlyOnce => match fate {
-                Some(Fate::Acknowledged) if send_again => assert!(n >= 1, "QoS 2 message {payload} never came"),
-                Some(Fate::Acknowledged) => assert_eq!(n, 1, "QoS 2 message {payload} came {n} times"),
-                Some(Fate::InDoubt) => assert!(n <= 1 || send_again, "QoS 2 message {payload} in doubt came {n} times"),
+                Some(Fate::Acknowledged) if send_again => {
+                    assert!(n >= 1, "QoS 2 message {payload} never came")
+                }
+                Some(Fate::Acknowledged) => {
+                    assert_eq!(n, 1, "QoS 2 message {payload} came {n} times")
+                }
+                Some(Fate::InDoubt) => assert!(
+                    n <= 1 || send_again,
+                    "QoS 2 message {payload} in doubt came {n} times"
+                ),
                 Some(Fate::Open) => panic!("QoS 2 message {payload} never ended"),
                 None => assert!(forgotten && (n <= 1 || send_again)),
             },

@@ -1,8 +1,8 @@
 //! One machine alone: the test is its peer and speaks bytes.
 
 use mqtt_proto::{
-    Ack, AckKind, ConnAck, Delivery, Encode, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode, TopicName,
-    Version,
+    Ack, AckKind, ConnAck, Delivery, Encode, Packet, PacketId, Properties, Property, Publish, QoS,
+    ReasonCode, TopicName, Version,
 };
 use mqtt_session::{Config, Instant, Refused, Token};
 
@@ -39,7 +39,14 @@ impl Solo {
     #[must_use]
     pub fn new(role: Role, opening: Opening, config: Config) -> Self {
         let now = Instant::from_millis(1_000);
-        Self { machine: Endpoint::new(role, config), role, opening, now, log: Vec::new(), input: Vec::new() }
+        Self {
+            machine: Endpoint::new(role, config),
+            role,
+            opening,
+            now,
+            log: Vec::new(),
+            input: Vec::new(),
+        }
     }
 
     /// The version in use.
@@ -57,15 +64,23 @@ impl Solo {
         let opening = self.opening.clone();
         match self.role {
             Role::Client => {
-                self.machine.client().connect(&opening.connect(), self.now).expect("room for CONNECT");
+                self.machine
+                    .client()
+                    .connect(&opening.connect(), self.now)
+                    .expect("room for CONNECT");
                 assert_eq!(self.sent_types(), [mqtt_proto::PacketType::Connect]);
                 self.feed_packet(&Packet::ConnAck(opening.connack(session_present)));
             }
             Role::Server => {
                 self.machine.server().opened(self.now);
                 self.feed_packet(&Packet::Connect(opening.connect()));
-                let connack = ConnAck { ..opening.connack(session_present) };
-                self.machine.server().accept(&connack, self.now).expect("CONNECT awaits a decision");
+                let connack = ConnAck {
+                    ..opening.connack(session_present)
+                };
+                self.machine
+                    .server()
+                    .accept(&connack, self.now)
+                    .expect("CONNECT awaits a decision");
                 let len = encode(&Packet::ConnAck(connack), opening.version).len();
                 self.machine.sent(len);
             }
@@ -82,7 +97,13 @@ impl Solo {
     /// Gives it bytes and lets it look at them.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
-        step(&mut self.machine, &mut self.input, self.now, &mut self.log, |_, _| {});
+        step(
+            &mut self.machine,
+            &mut self.input,
+            self.now,
+            &mut self.log,
+            |_, _| {},
+        );
     }
 
     /// Gives it a packet.
@@ -124,7 +145,10 @@ impl Solo {
 
     /// The payloads of the messages it learned of; the rest stays.
     pub fn messages(&mut self) -> Vec<String> {
-        let (messages, rest) = self.learned().into_iter().partition(|h| matches!(h, Happening::Message { .. }));
+        let (messages, rest) = self
+            .learned()
+            .into_iter()
+            .partition(|h| matches!(h, Happening::Message { .. }));
         self.log = rest;
         let payload = |happening| match happening {
             Happening::Message { payload, .. } => payload,
@@ -138,7 +162,8 @@ impl Solo {
     /// # Errors
     /// As the machine.
     pub fn publish(&mut self, qos: QoS, payload: &str) -> Result<Option<Token>, Refused> {
-        self.machine.publish(qos, "a/b", payload.as_bytes(), self.now)
+        self.machine
+            .publish(qos, "a/b", payload.as_bytes(), self.now)
     }
 
     /// Publishes at QoS 1 or 2.
@@ -146,7 +171,9 @@ impl Solo {
     /// # Panics
     /// When it is refused.
     pub fn must_publish(&mut self, qos: QoS, payload: &str) -> Token {
-        self.publish(qos, payload).expect("accepted").expect("a token")
+        self.publish(qos, payload)
+            .expect("accepted")
+            .expect("a token")
     }
 
     /// Time passes.
@@ -170,7 +197,11 @@ pub fn publish(qos: QoS, id: u16, dup: bool, payload: &str) -> Publish<'_> {
         QoS::AtLeastOnce => Delivery::AtLeastOnce(id()),
         QoS::ExactlyOnce => Delivery::ExactlyOnce(id()),
     };
-    Publish { dup, delivery, ..Publish::new(TopicName::from_static("a/b"), payload.as_bytes()) }
+    Publish {
+        dup,
+        delivery,
+        ..Publish::new(TopicName::from_static("a/b"), payload.as_bytes())
+    }
 }
 
 /// The bytes of an acknowledgement with success.
@@ -201,8 +232,15 @@ pub fn ack_with(kind: AckKind, id: u16, reason: ReasonCode) -> Vec<u8> {
 /// When it cannot be sent.
 #[must_use]
 pub fn encode(packet: &Packet<'_>, version: Version) -> Vec<u8> {
-    let mut bytes = vec![0; packet.encoded_len(version).expect("a packet that can be sent")];
-    packet.encode(version, &mut bytes).expect("as long as it said");
+    let mut bytes = vec![
+        0;
+        packet
+            .encoded_len(version)
+            .expect("a packet that can be sent")
+    ];
+    packet
+        .encode(version, &mut bytes)
+        .expect("as long as it said");
     bytes
 }
 

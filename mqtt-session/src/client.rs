@@ -458,6 +458,25 @@ impl<S: Storage> Client<S> {
         self.side.session.outbound.message(token)
     }
 
+    /// All messages that were accepted and are neither acknowledged nor, at QoS 2, received; in their order.
+    pub fn unacknowledged_all(&self) -> impl Iterator<Item = (Token, Publish<'_>)> {
+        self.side.session.outbound.messages()
+    }
+
+    /// How many bytes must be there before [`Self::receive`] does anything with this input; `None` if it would now. For
+    /// loops that hold an event and cannot ask by trying.
+    #[must_use]
+    #[inline]
+    pub fn needs(&self, input: &[u8]) -> Option<usize> {
+        if self.has_ended() {
+            return None;
+        }
+        match self.side.connection.phase {
+            Phase::Connected | Phase::Connecting => self.side.needs(input),
+            Phase::Offline | Phase::Closing => input.is_empty().then_some(1),
+        }
+    }
+
     /// How many messages and requests were accepted and have not ended.
     #[must_use]
     pub fn pending(&self) -> usize {

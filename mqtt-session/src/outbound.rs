@@ -13,7 +13,8 @@
 //! connection, the others wait to be sent or sent again.
 
 use mqtt_proto::{
-    AckKind, Delivery, Encode, MAX_PACKET, Packet, PacketId, Publish, QoS, ReasonCode, Version,
+    AckKind, Decoded, Delivery, Encode, MAX_PACKET, Packet, PacketId, Publish, QoS, ReasonCode,
+    Version,
 };
 
 use crate::config::{Config, Offline, SessionLost};
@@ -635,14 +636,33 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             .slots
             .items()
             .iter()
-            .find(|slot| slot.token() == token && slot.len > 0)?;
+            .find(|slot| slot.token() == token)?;
+        self.read(slot)
+    }
+
+    /// The messages that have not ended and whose bytes are still needed.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = (Token, Publish<'_>)> {
+        let open = |slot: &&Slot| {
+            matches!(
+                slot.awaits,
+                Await::Connection | Await::PubAck | Await::PubRec
+            )
+        };
+        self.slots
+            .items()
+            .iter()
+            .filter(open)
+            .filter_map(|slot| Some((slot.token(), self.read(slot)?)))
+    }
+
+    fn read(&self, slot: &Slot) -> Option<Publish<'_>> {
         let start = to_usize(slot.start);
         let bytes = self
             .kept
             .items()
             .get(start..start.saturating_add(to_usize(slot.len)))?;
         match Packet::decode(bytes, self.version, MAX_PACKET) {
-            Ok(mqtt_proto::Decoded::Packet {
+            Ok(Decoded::Packet {
                 packet: Packet::Publish(publish),
                 ..
             }) => Some(publish),

@@ -5,8 +5,8 @@
 use core::num::NonZeroU64;
 
 use mqtt_proto::{
-    Ack, AckKind, DecodeError, Decoded, Disconnect, Encode, Packet, Publish, ReasonCode, TopicName,
-    Version,
+    Ack, AckKind, DecodeError, Decoded, Disconnect, Encode, FixedHeader, Packet, Publish,
+    ReasonCode, TopicName, Version,
 };
 
 use crate::alias::Aliases;
@@ -102,6 +102,16 @@ impl<S: Storage> Side<S> {
             self.session.outbound.session_lost(self.config.session_lost);
         }
         self.pump();
+    }
+
+    /// How many bytes are needed before the front of the input says something.
+    #[inline]
+    pub(crate) fn needs(&self, input: &[u8]) -> Option<usize> {
+        match FixedHeader::decode(input, self.connection.version, self.connection.packet_limit) {
+            Ok(None) => Some(input.len().saturating_add(1).max(2)),
+            Ok(Some(header)) if header.packet_len() > input.len() => Some(header.packet_len()),
+            Ok(Some(_)) | Err(_) => None,
+        }
     }
 
     /// Looks at the front of the input, without committing anything. Makes sure that any answer has room.

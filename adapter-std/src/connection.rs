@@ -1,0 +1,236 @@
+//! The bare connection: one thread owns transport, machine and buffer.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant as Clock};
+
+use mqtt_proto::Connect;
+use mqtt_session::{Client, Config, Event, Heap, Instant, Step};
+
+use crate::Error;
+
+/// A transport whose reads can be made to end in time, so that pings go out while nothing comes.
+pub trait Timeouts {
+    /// Lets reads fail with `WouldBlock` or `TimedOut` after this long; `None` lets them wait for ever.
+    ///
+    /// A transport that has its own short time-out, such as a serial port, may ignore it.
+    ///
+    /// # Errors
+    /// As the transport.
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+}
+
+impl Timeouts for TcpStream {
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        Self::set_read_timeout(self, timeout)
+    }
+}
+
+#[cfg(unix)]
+impl Timeouts for std::os::unix::net::UnixStream {
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        Self::set_read_timeout(self, timeout)
+    }
+}
+
+/// A client on one transport: any `Read + Write` whose reads end in time. When the transport is gone,
+/// [`Self::into_client`] gives the session back for the next.
+#[derive(Debug)]
+pub struct Connection<T> {
+    transport: T,
+    client: Client<Heap>,
+    input: Vec<u8>,
+    filled: usize,
+    /// Bytes at the front of `input` that the last event borrowed.
+    consumed: usize,
+    start: Clock,
+}
+
+impl Connection<TcpStream> {
+    /// Connects by TCP and sends CONNECT. The first event is [`Event::Connected`] or [`Event::Refused`]. Dialling each
+    /// address takes at most `timeout`, and so does each write.
+    ///
+    /// # Errors
+    /// The transport cannot be opened, or CONNECT cannot be written.
+    pub fn dial(
+        address: impl ToSocketAddrs,
+        connect: &Connect<'_>,
+        config: Config,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        let transport = dial(address, timeout)?;
+        transport.set_write_timeout(Some(timeout))?;
+        Self::new(transport, Client::new(config, Heap), connect)
+    }
+}
+
+/// Dials each address in turn.
+pub(crate) fn dial(address: impl ToSocketAddrs, timeout: Duration) -> io::Result<TcpStream> {
+    let mut why = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(transport) => {
+                transport.set_nodelay(true)?;
+                return Ok(transport);
+            }
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
+}
+
+/// The most that one read takes.
+const READ: usize = 16 << 10;
+
+impl<T: Read + Write + Timeouts> Connection<T> {
+    /// Begins a connection on a fresh transport, with a new client or one that has a session.
+    ///
+    /// # Errors
+    /// CONNECT cannot be written.
+    pub fn new(
+        transport: T,
+        mut client: Client<Heap>,
+        connect: &Connect<'_>,
+    ) -> Result<Self, Error> {
+        client.connect(connect, Instant::from_millis(0))?;
+        Ok(Self {
+            transport,
+            client,
+            input: Vec::new(),
+            filled: 0,
+            consumed: 0,
+            start: Clock::now(),
+        })
+    }
+
+    /// The machine: publish, subscribe, acknowledge. What it has to say goes out with the next [`Self::next`] or
+    /// [`Self::flush`].
+    pub const fn client(&mut self) -> &mut Client<Heap> {
+        &mut self.client
+    }
+
+    /// The machine's clock.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        Instant::from_millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Waits for the next step of the machine: its event, if it has one, and the machine to answer it with while the
+    /// event is held.
+    ///
+    /// # Errors
+    /// The connection is over; [`Self::disconnect`] still says why to the server.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "an iterator could not lend the event"
+    )]
+    pub fn next(&mut self) -> Result<(Option<Event<'_>>, &mut Client<Heap>), Error> {
+        self.step(None)
+    }
+
+    /// The same, but comes back without an event after `patience`.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn next_within(
+        &mut self,
+        patience: Duration,
+    ) -> Result<(Option<Event<'_>>, &mut Client<Heap>), Error> {
+        self.step(Some(patience))
+    }
+
+    fn step(
+        &mut self,
+        patience: Option<Duration>,
+    ) -> Result<(Option<Event<'_>>, &mut Client<Heap>), Error> {
+        self.input.copy_within(self.consumed..self.filled, 0);
+        self.filled -= std::mem::take(&mut self.consumed);
+        let until = patience.map(|patience| Clock::now() + patience);
+        self.flush()?;
+        while let Some(needed) = self.client.needs(&self.input[..self.filled]) {
+            self.flush()?;
+            let left = until.map(|until| until.saturating_duration_since(Clock::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok((None, &mut self.client));
+            }
+            self.read(needed, left)?;
+        }
+        let now = self.now();
+        match self.client.receive(&self.input[..self.filled], now)? {
+            Step::Packet { consumed, event } => {
+                self.consumed = consumed;
+                Ok((event, &mut self.client))
+            }
+            // What is outgoing is written first, the next time.
+            Step::Needs(_) | Step::Blocked => Ok((None, &mut self.client)),
+        }
+    }
+
+    /// Reads once, for no longer than the machine's deadline or `patience`.
+    fn read(&mut self, needed: usize, patience: Option<Duration>) -> Result<(), Error> {
+        let now = self.now();
+        // Nothing to look at: the machine learns that all there was is looked at, for its judgement of silence.
+        let _ = self.client.receive(&self.input[..self.filled], now)?;
+        let deadline = self.client.deadline().map(|deadline| deadline.since(now));
+        let wait = deadline
+            .into_iter()
+            .chain(patience)
+            .min()
+            .map(|wait| wait.max(Duration::from_millis(1)));
+        self.transport.set_read_timeout(wait)?;
+        if self.input.len() < needed.max(self.filled + READ) {
+            self.input.resize(needed.max(self.filled + READ), 0);
+        }
+        match self.transport.read(&mut self.input[self.filled..]) {
+            Ok(0) => return Err(Error::end_of_file()),
+            Ok(n) => self.filled += n,
+            Err(error) if is_timeout(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let now = self.now();
+        if self.client.needs(&self.input[..self.filled]).is_some() {
+            self.client.tick(now)?;
+        }
+        Ok(())
+    }
+
+    /// Writes all that is outgoing.
+    ///
+    /// # Errors
+    /// The transport fails, or takes nothing for as long as its own time-out lets it.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        while !self.client.outgoing().is_empty() {
+            match self.transport.write(self.client.outgoing()) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Ok(n) => self.client.sent(n),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(self.transport.flush()?)
+    }
+
+    /// Says DISCONNECT, writes all that is outgoing and drops the transport. The session stays in the client.
+    ///
+    /// # Errors
+    /// The transport fails.
+    pub fn disconnect(mut self) -> Result<Client<Heap>, Error> {
+        let _ = self.client.disconnect(&mqtt_proto::Disconnect::default());
+        self.flush()?;
+        Ok(self.into_client())
+    }
+
+    /// Gives the transport up and the session back, for the next connection.
+    #[must_use]
+    pub fn into_client(mut self) -> Client<Heap> {
+        self.client.disconnected();
+        self.client
+    }
+}
+
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod connection;
+mod handle;
+
+pub use adapter_core::{
+    Acknowledge, BackOff, Config, Error, Message, Offline, Options, Outcome, Outgoing, OwnedWill,
+    SessionLost, Subscription, Ticket, Unsent,
+};
+pub use connection::Connection;
+pub use handle::Handle;
+pub use mqtt_proto as proto;
+pub use mqtt_session as session;

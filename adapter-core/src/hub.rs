@@ -122,7 +122,9 @@ impl Hub {
     /// A hub without a connection.
     #[must_use]
     pub fn new(options: Options) -> Arc<Self> {
-        let mut client = Client::new(options.config, Heap);
+        let mut config = options.config;
+        config.version = options.version;
+        let mut client = Client::new(config, Heap);
         if options.assume_session {
             client.assume_session(&options.client_id);
         }
@@ -224,7 +226,9 @@ impl Hub {
             was_connected,
             ..
         } = &mut *state;
-        options.with_connect(!*was_connected, client_id, |connect| {
+        let again = *was_connected && options.version.is_v5();
+        let clean_start = client.must_start_clean() || (options.clean_start && !again);
+        options.with_connect(clean_start, client_id, |connect| {
             client.connect(connect, now)
         })??;
         (state.stage, state.needed) = (Stage::Up, 0);

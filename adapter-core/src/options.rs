@@ -151,13 +151,13 @@ impl Options {
         Ok(options)
     }
 
-    /// Gives the CONNECT that these options make to `then`. `first` tells the first connection from the later ones.
+    /// Gives the CONNECT that these options make to `then`.
     ///
     /// # Errors
     /// A will whose topic is none.
     pub(crate) fn with_connect<R>(
         &self,
-        first: bool,
+        clean_start: bool,
         client_id: &str,
         then: impl FnOnce(&Connect<'_>) -> R,
     ) -> Result<R, Error> {
@@ -199,7 +199,7 @@ impl Options {
         };
         Ok(then(&Connect {
             version: self.version,
-            clean_start: self.clean_start && (first || !v5),
+            clean_start,
             keep_alive: self.keep_alive,
             client_id,
             will,

@@ -209,7 +209,8 @@ impl<S: Storage> Client<S> {
             && side.session.owner.is_some()
             && side.session.owner == side.connection.client;
         // 5 [MQTT-3.2.2-4]
-        if connack.session_present && !ours && version.is_v5() {
+        side.session_elsewhere = connack.session_present && !ours && version.is_v5();
+        if side.session_elsewhere {
             return Err(Violation::SessionPresentWithoutState);
         }
         if version.is_v5() {
@@ -501,6 +502,13 @@ impl<S: Storage> Client<S> {
         matches!(self.side.connection.phase, Phase::Closing)
     }
 
+    /// Whether the last CONNACK told of a session that is not here, which ended the connection. The next CONNECT must ask
+    /// for a clean start, or [`Self::assume_session`] must be called: else it ends the same way (5 \[MQTT-3.2.2-4\]).
+    #[must_use]
+    pub const fn must_start_clean(&self) -> bool {
+        self.side.session_elsewhere
+    }
+
     /// The settings. The window and the limits may be changed at any time.
     pub const fn config_mut(&mut self) -> &mut Config {
         &mut self.side.config
@@ -511,6 +519,7 @@ impl<S: Storage> Client<S> {
     /// only receives, and kept nothing, can say so by this call.
     pub fn assume_session(&mut self, client_id: &str) {
         self.forget_session();
+        self.side.session_elsewhere = false;
         self.side.session.owner = Some(fingerprint(client_id));
     }
 

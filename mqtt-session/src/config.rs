@@ -3,6 +3,8 @@
 
 use core::time::Duration;
 
+use mqtt_proto::Version;
+
 /// Settings of a [`crate::Client`] or [`crate::Server`]: make one, then assign fields.
 ///
 /// ```
@@ -13,6 +15,9 @@ use core::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
+    /// The version in which messages are kept that are published before the first CONNECT. Default 3.1.1. What was kept
+    /// in 3.1.1 ends in doubt when CONNECT asks for 5, and the other way round.
+    pub version: Version,
     /// How many QoS 1 and QoS 2 messages may be under way to the peer. At least 1, default 128. The peer's receive
     /// maximum (5 \[MQTT-4.9.0-1\]) can only lower it.
     pub window: u16,
@@ -50,6 +55,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            version: Version::V311,
             window: 128,
             window_qos2: 20,
             queue: 1_024,

@@ -176,14 +176,14 @@ pub(crate) struct Outbound<K, T> {
 }
 
 impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
-    pub(crate) const fn new(kept: K, slots: T) -> Self {
+    pub(crate) const fn new(kept: K, slots: T, version: Version) -> Self {
         Self {
             ids: PacketIds::new(),
             slots: Table::new(slots),
             kept,
             kept_end: 0,
             ended: 0,
-            version: Version::V311,
+            version,
         }
     }
 

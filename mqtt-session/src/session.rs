@@ -42,6 +42,8 @@ pub(crate) struct Side<S: Storage> {
     pub(crate) outbox: Outbox<S::Outgoing>,
     pub(crate) aliases_in: Aliases<S::Aliases>,
     aliases_out: Aliases<S::Aliases>,
+    /// The server said that it has a session of this client, and it is not here.
+    pub(crate) session_elsewhere: bool,
 }
 
 /// What the front of the input is.
@@ -62,16 +64,17 @@ impl<S: Storage> Side<S> {
             aliases_out,
         } = storage.into_parts();
         Self {
-            connection: Connection::new(Phase::Offline, Version::V311, &config),
+            connection: Connection::new(Phase::Offline, config.version, &config),
             config,
             session: Session {
-                outbound: Outbound::new(kept, slots),
+                outbound: Outbound::new(kept, slots, config.version),
                 inbound: Inbound::new(received),
                 owner: None,
             },
             outbox: Outbox::new(outgoing),
             aliases_in: Aliases::new(aliases_in),
             aliases_out: Aliases::new(aliases_out),
+            session_elsewhere: false,
         }
     }
 

@@ -669,6 +669,7 @@ fn session_present_without_local_state_is_closed_as_5_demands() {
         closed(&mut solo),
         Some(Closed::Violation(Violation::SessionPresentWithoutState))
     );
+    assert!(solo.machine.client().must_start_clean());
     let mut solo = Solo::new(
         Role::Client,
         Opening::persistent(Version::V5),
@@ -1424,4 +1425,35 @@ fn the_session_belongs_to_its_client_id() {
         closed(&mut solo),
         Some(Closed::Violation(Violation::SessionPresentWithoutState))
     );
+}
+
+/// Messages are kept in one version. What was kept before CONNECT asked for another ends in doubt, and nothing stalls.
+#[test]
+fn a_change_of_version_ends_what_was_kept_and_goes_on() {
+    let mut solo = Solo::new(
+        Role::Client,
+        Opening::persistent(Version::V5),
+        Config::default(),
+    );
+    let tokens = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]
+        .map(|qos| solo.must_publish(qos, "3.1.1"));
+    solo.connect(false);
+    solo.feed(&[]);
+    let ended: Vec<_> = solo
+        .learned()
+        .into_iter()
+        .filter(|h| matches!(h, Happening::Ended { .. }))
+        .collect();
+    assert_eq!(
+        ended,
+        tokens.map(|token| Happening::Ended {
+            token,
+            how: Ended::InDoubt
+        })
+    );
+    for _ in 0..10 {
+        let token = solo.must_publish(QoS::AtLeastOnce, "5");
+        solo.sent();
+        solo.feed_ack(AckKind::PubAck, token.packet_id().unwrap().get());
+    }
 }

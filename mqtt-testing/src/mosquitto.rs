@@ -1,0 +1,124 @@
+//! A Mosquitto on a free port of 127.0.0.1 for one test, ended by its process id.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running broker; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Mosquitto {
+    process: Child,
+    /// Its port.
+    pub port: u16,
+    directory: std::path::PathBuf,
+}
+
+/// A port that nobody listens on now.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|l| l.local_addr())
+        .expect("a free port")
+        .port()
+}
+
+impl Mosquitto {
+    /// Starts one with `extra` lines of configuration, and waits until it accepts connections.
+    ///
+    /// # Panics
+    /// When Mosquitto is not installed (`scripts/setup.sh` does that) or does not start.
+    #[must_use]
+    pub fn start(extra: &str) -> Self {
+        // Another test may take the port between its choice and Mosquitto's use of it.
+        for _ in 0..5 {
+            let mut broker = Self::spawn(extra);
+            if broker.wait() {
+                return broker;
+            }
+        }
+        panic!("Mosquitto does not start");
+    }
+
+    fn spawn(extra: &str) -> Self {
+        let port = free_port();
+        let directory =
+            std::env::temp_dir().join(format!("mqtt-testing-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory for its configuration");
+        let path = directory.join("mosquitto.conf");
+        let mut config = std::fs::File::create(&path).expect("its configuration");
+        let text = format!("listener {port} 127.0.0.1\nmax_queued_messages 0\n{extra}\n");
+        let anonymous = if extra.contains("allow_anonymous") {
+            ""
+        } else {
+            "allow_anonymous true\n"
+        };
+        config
+            .write_all(format!("{text}{anonymous}").as_bytes())
+            .expect("its configuration");
+        let program = [
+            "/usr/sbin/mosquitto",
+            "/usr/local/sbin/mosquitto",
+            "/opt/homebrew/sbin/mosquitto",
+        ]
+        .into_iter()
+        .find(|path| std::path::Path::new(path).exists())
+        .unwrap_or("mosquitto");
+        let process = Command::new(program)
+            .arg("-c")
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Mosquitto is installed: run scripts/setup.sh");
+        Self {
+            process,
+            port,
+            directory,
+        }
+    }
+
+    fn wait(&mut self) -> bool {
+        let until = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < until {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return true;
+            }
+            if self.process.try_wait().is_ok_and(|ended| ended.is_some()) {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Stops it in its tracks, or lets it go on: a broker that does not answer any more.
+    ///
+    /// # Panics
+    /// When the signal cannot be sent.
+    pub fn freeze(&self, frozen: bool) {
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        let status = Command::new("kill")
+            .arg(signal)
+            .arg(self.id().to_string())
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "kill {signal}");
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}

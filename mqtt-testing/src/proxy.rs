@@ -1,0 +1,108 @@
+//! A TCP proxy that cuts each connection after a random number of bytes, wherever that falls in a packet.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+
+/// A running proxy; it stops accepting when this is dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    cuts: Arc<AtomicU32>,
+    stop: Arc<AtomicBool>,
+    calm: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    /// Forwards to `target` on 127.0.0.1; each connection lives for `least` to `most` bytes, counted in both directions.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    #[must_use]
+    pub fn start(target: u16, least: u32, most: u32, seed: u32) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let proxy = Self {
+            port,
+            cuts: Arc::default(),
+            stop: Arc::default(),
+            calm: Arc::default(),
+        };
+        let (cuts, stop, calm) = (
+            Arc::clone(&proxy.cuts),
+            Arc::clone(&proxy.stop),
+            Arc::clone(&proxy.calm),
+        );
+        std::thread::spawn(move || {
+            let mut random = seed;
+            while let Ok((near, _)) = listener.accept() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let life = least + (random >> 8) % (most - least).max(1);
+                let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else {
+                    continue;
+                };
+                let left = Arc::new(AtomicI64::new(i64::from(life)));
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else {
+                        continue;
+                    };
+                    let (left, cuts, calm) =
+                        (Arc::clone(&left), Arc::clone(&cuts), Arc::clone(&calm));
+                    std::thread::spawn(move || forward(from, to, &left, &cuts, &calm));
+                }
+            }
+        });
+        proxy
+    }
+
+    /// How many connections it cut.
+    #[must_use]
+    pub fn cuts(&self) -> u32 {
+        self.cuts.load(Ordering::Relaxed)
+    }
+
+    /// From now on it cuts nothing.
+    pub fn calm_down(&self) {
+        self.calm.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+fn forward(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    left: &AtomicI64,
+    cuts: &AtomicU32,
+    calm: &AtomicBool,
+) {
+    let mut buffer = [0; 4096];
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        let n = i64::try_from(n).unwrap_or(i64::MAX);
+        let before = if calm.load(Ordering::Relaxed) {
+            i64::MAX
+        } else {
+            left.fetch_sub(n, Ordering::Relaxed)
+        };
+        let pass = usize::try_from(before.clamp(0, n)).unwrap_or(0);
+        if to.write_all(&buffer[..pass]).is_err() {
+            break;
+        }
+        if before <= n {
+            cuts.fetch_add(1, Ordering::Relaxed);
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}

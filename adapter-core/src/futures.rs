@@ -4,14 +4,15 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
-use mqtt_proto::{Message, ReasonCode, Subscription as Filter};
-use mqtt_session::{Outgoing, Refused, Token};
+use mqtt_proto::{Message, Properties, QoS, ReasonCode, Subscription as Filter, TopicFilter};
+use mqtt_session::{Outgoing, Receipt, Refused, Token};
 
 use crate::error::Error;
 use crate::hub::{Hub, Unsent, Wait};
@@ -30,6 +31,33 @@ pub enum Outcome {
     TooLarge,
     /// The client was closed before.
     Closed,
+}
+
+/// A message as a subscription gives it out.
+#[derive(Clone, Debug)]
+pub struct Received {
+    message: Message,
+    pub(crate) receipt: Option<Receipt>,
+}
+
+impl Received {
+    pub(crate) const fn new(message: Message, receipt: Option<Receipt>) -> Self {
+        Self { message, receipt }
+    }
+
+    /// The message on its own.
+    #[must_use]
+    pub fn into_message(self) -> Message {
+        self.message
+    }
+}
+
+impl Deref for Received {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.message
+    }
 }
 
 /// Keeps the hub's driver going while it is there.
@@ -125,18 +153,73 @@ impl Connected {
         }
     }
 
-    /// Subscribes. The subscription gets messages from now on, and its future ends when the server answered.
-    #[must_use]
-    pub fn subscribe(&self, filter: &Filter<'_>) -> Subscribing {
+    /// Subscribes to one filter. The subscription gets messages from now on, and the future ends when the server answered.
+    ///
+    /// # Errors
+    /// The client is closed before the server answered, or SUBSCRIBE cannot be sent.
+    ///
+    /// ```no_run
+    /// # use adapter_core::{Connected, Error, proto::{QoS, Subscription, TopicFilter}};
+    /// # async fn example(handle: &Connected) -> Result<(), Error> {
+    /// let filter = TopicFilter::new("pumps/+/pressure").unwrap();
+    /// let (granted, mut pressures) = handle.subscribe(&Subscription::new(filter, QoS::AtLeastOnce)).await?;
+    /// while let Some(message) = pressures.next().await {
+    ///     println!("{}: {:?}", message.topic(), message.payload);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn subscribe(
+        &self,
+        filter: &Filter<'_>,
+    ) -> impl Future<Output = Result<(ReasonCode, Subscription), Error>> + use<> {
+        let all = self.subscribe_all(std::slice::from_ref(filter), Properties::EMPTY);
+        async move {
+            let (codes, subscription) = all.await?;
+            let code = codes.first().copied();
+            Ok((code.unwrap_or(ReasonCode::UnspecifiedError), subscription))
+        }
+    }
+
+    /// Subscribes to several filters by one SUBSCRIBE, whose messages come in one stream in their order. `properties` may
+    /// be a subscription identifier and user properties (5). The server answers with a code for each filter.
+    pub fn subscribe_all(&self, filters: &[Filter<'_>], properties: Properties<'_>) -> Subscribing {
+        Subscribing {
+            subscription: Some(self.add(filters, &properties, Standing::Wanted)),
+        }
+    }
+
+    /// Gives up filters of a session from before, which no [`Subscription`] stands for; the server answers with a code for
+    /// each (5).
+    ///
+    /// # Errors
+    /// The client is closed before the server answered.
+    pub fn unsubscribe(
+        &self,
+        filters: &[TopicFilter<'_>],
+    ) -> impl Future<Output = Result<Vec<ReasonCode>, Error>> + use<> {
+        let filters: Vec<_> = filters
+            .iter()
+            .map(|filter| Filter::new(*filter, QoS::AtMostOnce))
+            .collect();
+        let leaving = self.add(&filters, &Properties::EMPTY, Standing::Unwanted);
+        async move { leaving.unsubscribe().await }
+    }
+
+    fn add(
+        &self,
+        filters: &[Filter<'_>],
+        properties: &Properties<'_>,
+        standing: Standing,
+    ) -> Subscription {
         let now = self.hub().now();
-        let key = self.hub().lock().subscribe(filter, now);
-        let subscription = Subscription {
+        let key = self
+            .hub()
+            .lock()
+            .add_route(filters, properties, standing, now);
+        Subscription {
             user: User::new(self.hub()),
             key: Some(key),
             taken: VecDeque::new(),
-        };
-        Subscribing {
-            subscription: Some(subscription),
         }
     }
 
@@ -150,6 +233,23 @@ impl Connected {
             key: None,
             taken: VecDeque::new(),
         }
+    }
+
+    /// Acknowledges a message, where [`crate::Config::acknowledge`] is [`crate::Acknowledge::ByHand`]. A message that is
+    /// not acknowledged comes again after the next reconnect (QoS 1), or holds its place among the server's receive
+    /// maximum; one that no subscription claims is acknowledged by itself. Does nothing for QoS 0.
+    ///
+    /// # Errors
+    /// [`Refused::NothingToAcknowledge`] if it was done before, or the connection (QoS 1) or session (QoS 2) is gone.
+    pub fn acknowledge(&self, message: &Received, reason: ReasonCode) -> Result<(), Error> {
+        let now = self.hub().now();
+        let Some(receipt) = message.receipt else {
+            return Ok(());
+        };
+        let mut state = self.hub().lock();
+        state.client.acknowledge(receipt, reason, now)?;
+        state.wake_driver();
+        Ok(())
     }
 
     /// Ends when the client is connected; with an error when an attempt fails before it ever was.
@@ -193,7 +293,6 @@ impl Connected {
 
     /// Closes: sends what is pending, for at most `deadline`, disconnects, and gives back what was not acknowledged.
     /// Nothing more is accepted from now on, also if the future is dropped.
-    #[must_use]
     pub fn close(&self, deadline: Duration) -> Close {
         let by = self.hub().now().after(deadline);
         self.hub().lock().close(by);
@@ -257,7 +356,7 @@ impl Drop for Ticket {
     }
 }
 
-/// See [`Connected::subscribe`].
+/// See [`Connected::subscribe_all`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Subscribing {
@@ -265,7 +364,7 @@ pub struct Subscribing {
 }
 
 impl Future for Subscribing {
-    type Output = Result<(ReasonCode, Subscription), Error>;
+    type Output = Result<(Vec<ReasonCode>, Subscription), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let standing = self
@@ -273,9 +372,9 @@ impl Future for Subscribing {
             .as_ref()
             .and_then(|subscription| subscription.standing(cx));
         match standing {
-            Some(Standing::Granted(code) | Standing::Over(Ok(code))) => {
+            Some(Standing::Granted(codes) | Standing::Over(Ok(codes))) => {
                 match self.subscription.take() {
-                    Some(subscription) => Poll::Ready(Ok((code, subscription))),
+                    Some(subscription) => Poll::Ready(Ok((codes, subscription))),
                     None => Poll::Ready(Err(Error::HandleClosed)),
                 }
             }
@@ -296,7 +395,7 @@ pub struct Subscription {
     /// `None` for the messages that no subscription claims.
     key: Option<u64>,
     /// Taken from the hub and not given out yet.
-    taken: VecDeque<Message>,
+    taken: VecDeque<Received>,
 }
 
 impl Subscription {
@@ -308,7 +407,7 @@ impl Subscription {
     }
 
     /// The next message; `None` when the client stopped.
-    pub fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Message>> {
+    pub fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Received>> {
         if let Some(message) = self.taken.pop_front() {
             return Poll::Ready(Some(message));
         }
@@ -344,17 +443,23 @@ impl Subscription {
     }
 
     /// The next message; `None` when the client stopped. Cancel-safe.
-    pub fn next(&mut self) -> impl Future<Output = Option<Message>> + use<'_> {
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "the name that streams have for it"
+    )]
+    pub fn next(&mut self) -> impl Future<Output = Option<Received>> + use<'_> {
         std::future::poll_fn(|cx| self.poll_message(cx))
     }
 
     /// Unsubscribes; ends when the server answered. What came before can still be taken.
-    #[must_use]
     pub fn unsubscribe(&self) -> Unsubscribing<'_> {
         let now = self.user.0.now();
         let mut state = self.user.0.lock();
         if let Some(route) = self.key.and_then(|key| state.route(key))
-            && !matches!(route.standing, Standing::Over(_))
+            && !matches!(
+                route.standing,
+                Standing::Unwanted | Standing::Leaving(_) | Standing::Over(_)
+            )
         {
             route.standing = Standing::Unwanted;
         }
@@ -372,7 +477,7 @@ pub struct Unsubscribing<'a> {
 }
 
 impl Future for Unsubscribing<'_> {
-    type Output = Result<ReasonCode, Error>;
+    type Output = Result<Vec<ReasonCode>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.subscription.standing(cx) {
@@ -384,9 +489,9 @@ impl Future for Unsubscribing<'_> {
 }
 
 impl Stream for Subscription {
-    type Item = Message;
+    type Item = Received;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Received>> {
         self.poll_message(cx)
     }
 }

@@ -8,15 +8,14 @@ use std::task::Waker;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use mqtt_proto::{
-    Disconnect, Message, Properties, Publish, QoS, ReasonCode, Subscription, TopicName,
-};
+use mqtt_proto::{Disconnect, Message, Properties, QoS, ReasonCode, Subscription};
 use mqtt_session::{
-    Client, Closed, Ended, Event, Heap, Instant, Next, Outgoing, Refused, Supervisor, Token,
+    Client, Closed, Ended, Event, Heap, Incoming, Instant, Next, Outgoing, Refused, Supervisor,
+    Token,
 };
 
 use crate::error::Error;
-use crate::futures::Outcome;
+use crate::futures::{Outcome, Received};
 use crate::options::Options;
 use crate::routes::{Route, Standing};
 
@@ -84,7 +83,7 @@ pub(crate) struct State {
     pub(crate) routes: Vec<Route>,
     keys: u64,
     /// What no subscription claims, if somebody listens to it.
-    pub(crate) others: Option<VecDeque<Message>>,
+    pub(crate) others: Option<VecDeque<Received>>,
     pub(crate) others_waker: Option<Waker>,
     /// Some queue is full.
     paused: bool,
@@ -423,7 +422,7 @@ impl State {
 
     fn on_event(&mut self, event: Event<'_>, chunk: &Bytes, now: Instant) -> Result<(), Error> {
         match event {
-            Event::Message(incoming) => self.deliver(&incoming.publish, chunk),
+            Event::Message(incoming) => self.deliver(&incoming, chunk, now),
             Event::Acknowledged { token, reason, .. } => {
                 self.end_ticket(token, Outcome::Acknowledged(reason))
             }
@@ -447,9 +446,7 @@ impl State {
                     for route in &mut self.routes {
                         match route.standing {
                             Standing::Granted(_) => route.standing = Standing::Wanted,
-                            Standing::Unwanted => {
-                                route.set(Standing::Over(Ok(ReasonCode::Success)))
-                            }
+                            Standing::Unwanted => route.set(Standing::Over(Ok(Vec::new()))),
                             _ => {}
                         }
                     }
@@ -464,33 +461,20 @@ impl State {
                 if granted_more {
                     tracing::warn!("the server granted more than was asked for");
                 }
-                let code = suback
-                    .codes
-                    .iter()
-                    .next()
-                    .unwrap_or(ReasonCode::UnspecifiedError);
-                if let Some(route) = self
-                    .routes
-                    .iter_mut()
-                    .find(|route| route.standing == Standing::Asked(token))
-                {
-                    let refused = Standing::Over(Ok(code));
-                    route.set(if code.is_error() {
-                        refused
+                let codes: Vec<_> = suback.codes.iter().collect();
+                let refused = codes.iter().all(|code| code.is_error());
+                self.answered(
+                    Standing::Asked(token),
+                    if refused {
+                        Standing::Over(Ok(codes))
                     } else {
-                        Standing::Granted(code)
-                    });
-                }
+                        Standing::Granted(codes)
+                    },
+                );
             }
             Event::Unsubscribed { token, unsuback } => {
-                let code = unsuback.codes.iter().next().unwrap_or(ReasonCode::Success);
-                if let Some(route) = self
-                    .routes
-                    .iter_mut()
-                    .find(|route| route.standing == Standing::Leaving(token))
-                {
-                    route.set(Standing::Over(Ok(code)));
-                }
+                let codes = unsuback.codes.iter().collect();
+                self.answered(Standing::Leaving(token), Standing::Over(Ok(codes)));
             }
             Event::Ended { token, how } => self.ended(token, how),
             Event::Refused(connack) => return Err(Closed::Refused(connack.reason).into()),
@@ -500,35 +484,40 @@ impl State {
         Ok(())
     }
 
-    fn deliver(&mut self, publish: &Publish<'_>, chunk: &Bytes) {
-        let Self {
-            client,
-            routes,
-            others,
-            others_waker,
-            options,
-            paused,
-            ..
-        } = self;
-        let topic: TopicName<'_> = client.topic(publish);
-        let mut message = None;
-        for route in routes.iter_mut().filter(|route| route.matches(topic)) {
-            let message = message.get_or_insert_with(|| Message::share(publish, topic, chunk));
-            route.queue.push_back(message.clone());
-            *paused |= route.queue.len() >= options.subscription_queue;
+    fn answered(&mut self, was: Standing, now: Standing) {
+        if let Some(route) = self.routes.iter_mut().find(|route| route.standing == was) {
+            route.set(now);
+        }
+    }
+
+    fn deliver(&mut self, incoming: &Incoming<'_>, chunk: &Bytes, now: Instant) {
+        let Incoming { publish, receipt } = incoming;
+        let topic = self.client.topic(publish);
+        let limit = self.options.subscription_queue;
+        let mut received = None;
+        for route in self.routes.iter_mut().filter(|route| route.matches(topic)) {
+            let received = received.get_or_insert_with(|| {
+                Received::new(Message::share(publish, topic, chunk), *receipt)
+            });
+            route.queue.push_back(received.clone());
+            self.paused |= route.queue.len() >= limit;
             route.wake();
         }
-        if message.is_some() {
+        if received.is_some() {
             return;
         }
-        let Some(queue) = others else {
-            tracing::warn!(%topic, "nobody listens to this message");
+        if let Some(queue) = &mut self.others {
+            queue.push_back(Received::new(
+                Message::share(publish, topic, chunk),
+                *receipt,
+            ));
+            self.paused |= queue.len() >= limit;
+            self.wake_others();
             return;
-        };
-        queue.push_back(Message::share(publish, topic, chunk));
-        *paused |= queue.len() >= options.subscription_queue;
-        if let Some(waker) = others_waker.take() {
-            waker.wake();
+        }
+        tracing::warn!(%topic, "nobody listens to this message");
+        if let Some(receipt) = *receipt {
+            let _ = self.client.acknowledge(receipt, ReasonCode::Success, now);
         }
     }
 
@@ -561,10 +550,17 @@ impl State {
         }
     }
 
-    /// A new subscription; SUBSCRIBE goes out now or when there is a connection.
-    pub(crate) fn subscribe(&mut self, subscription: &Subscription<'_>, now: Instant) -> u64 {
+    /// A new subscription to be asked for, or an old one to be given up, now or when there is a connection.
+    pub(crate) fn add_route(
+        &mut self,
+        subscriptions: &[Subscription<'_>],
+        properties: &Properties<'_>,
+        standing: Standing,
+        now: Instant,
+    ) -> u64 {
         self.keys += 1;
-        self.routes.push(Route::new(self.keys, subscription));
+        self.routes
+            .push(Route::new(self.keys, subscriptions, properties, standing));
         self.ask(now);
         self.wake_driver();
         self.keys
@@ -578,17 +574,19 @@ impl State {
         for route in &mut self.routes {
             let asked = match route.standing {
                 Standing::Wanted => {
-                    let filters = [route.subscription()];
+                    let properties = route.properties();
                     self.client
-                        .subscribe(&filters, Properties::EMPTY, now)
+                        .subscribe(
+                            &route.subscriptions(),
+                            Properties::from(&properties[..]),
+                            now,
+                        )
                         .map(Standing::Asked)
                 }
-                Standing::Unwanted => {
-                    let filters = [route.filter()];
-                    self.client
-                        .unsubscribe(&filters, Properties::EMPTY, now)
-                        .map(Standing::Leaving)
-                }
+                Standing::Unwanted => self
+                    .client
+                    .unsubscribe(&route.filters(), Properties::EMPTY, now)
+                    .map(Standing::Leaving),
                 _ => continue,
             };
             match asked {

@@ -11,7 +11,8 @@ mod routes;
 pub use bytes;
 pub use error::Error;
 pub use futures::{
-    Close, Connected, Outcome, Publishing, Subscribing, Subscription, Ticket, Unsubscribing,
+    Close, Connected, Outcome, Publishing, Received, Subscribing, Subscription, Ticket,
+    Unsubscribing,
 };
 pub use hub::{Flow, Hub, Step, Unsent};
 pub use mqtt_proto::{self as proto, Message};

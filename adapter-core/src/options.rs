@@ -47,6 +47,10 @@ pub struct Options {
     pub receive_maximum: u16,
     /// The highest topic alias accepted (5). Default 16.
     pub topic_alias_maximum: u16,
+    /// Ask the server for what a response topic can be made of (5). Default `false`.
+    pub request_response_information: bool,
+    /// Let the server send reason strings and user properties where something failed (5). Default `true`.
+    pub request_problem_information: bool,
     /// User properties of CONNECT (5).
     pub user_properties: Vec<(String, String)>,
     /// How the session behaves. Its packet limit, 1 MiB by default, is announced (5).
@@ -72,6 +76,52 @@ pub struct OwnedWill {
     pub retain: bool,
     /// Seconds between the end of the connection and the will (5).
     pub delay: u32,
+    /// The payload is text (5).
+    pub is_text: bool,
+    /// Seconds after which the will is of no use to who did not get it (5).
+    pub expiry: Option<u32>,
+    /// What the payload is (5).
+    pub content_type: Option<String>,
+    /// Where an answer is to go (5).
+    pub response_topic: Option<String>,
+    /// What the answer is to carry (5).
+    pub correlation_data: Option<Vec<u8>>,
+    /// User properties of the will (5).
+    pub user_properties: Vec<(String, String)>,
+}
+
+impl OwnedWill {
+    fn properties(&self) -> Result<Vec<Property<'_>>, Error> {
+        let mut properties = Vec::new();
+        if self.delay > 0 {
+            properties.push(Property::WillDelayInterval(self.delay));
+        }
+        if self.is_text {
+            properties.push(Property::PayloadFormatIndicator(true));
+        }
+        properties.extend(self.expiry.map(Property::MessageExpiryInterval));
+        properties.extend(self.content_type.as_deref().map(Property::ContentType));
+        if let Some(topic) = &self.response_topic {
+            properties.push(Property::ResponseTopic(topic_name(
+                "response topic",
+                topic,
+            )?));
+        }
+        let data = self.correlation_data.as_deref();
+        properties.extend(data.map(Property::CorrelationData));
+        properties.extend(pairs(&self.user_properties));
+        Ok(properties)
+    }
+}
+
+fn pairs(properties: &[(String, String)]) -> impl Iterator<Item = Property<'_>> {
+    properties
+        .iter()
+        .map(|(name, value)| Property::UserProperty(name, value))
+}
+
+fn topic_name<'a>(what: &str, topic: &'a str) -> Result<TopicName<'a>, Error> {
+    TopicName::new(topic).map_err(|error| Error::Options(format!("{what}: {error}")))
 }
 
 impl Options {
@@ -92,6 +142,8 @@ impl Options {
             session_expiry: 0,
             receive_maximum: 256,
             topic_alias_maximum: 16,
+            request_response_information: false,
+            request_problem_information: true,
             user_properties: Vec::new(),
             config: Config::default(),
             back_off: BackOff::default(),
@@ -163,8 +215,6 @@ impl Options {
     ) -> Result<R, Error> {
         let v5 = self.version.is_v5();
         let mut properties = Vec::new();
-        let delay = self.will.as_ref().map_or(0, |will| will.delay);
-        let delay = [Property::WillDelayInterval(delay)];
         if v5 {
             properties.extend([
                 Property::SessionExpiryInterval(self.session_expiry),
@@ -172,29 +222,26 @@ impl Options {
                 Property::MaximumPacketSize(self.config.packet_limit.max(1)),
                 Property::TopicAliasMaximum(self.topic_alias_maximum),
             ]);
-            properties.extend(
-                self.user_properties
-                    .iter()
-                    .map(|(name, value)| Property::UserProperty(name, value)),
-            );
-        }
-        let will = match &self.will {
-            Some(will) => {
-                let topic = TopicName::new(&will.topic)
-                    .map_err(|error| Error::Options(format!("will topic: {error}")))?;
-                let properties = if v5 && will.delay > 0 {
-                    Properties::from(&delay)
-                } else {
-                    Properties::EMPTY
-                };
-                Some(Will {
-                    topic,
-                    payload: &will.payload,
-                    qos: will.qos,
-                    retain: will.retain,
-                    properties,
-                })
+            if self.request_response_information {
+                properties.push(Property::RequestResponseInformation(true));
             }
+            if !self.request_problem_information {
+                properties.push(Property::RequestProblemInformation(false));
+            }
+            properties.extend(pairs(&self.user_properties));
+        }
+        let will_properties = match &self.will {
+            Some(will) if v5 => will.properties()?,
+            _ => Vec::new(),
+        };
+        let will = match &self.will {
+            Some(will) => Some(Will {
+                topic: topic_name("will topic", &will.topic)?,
+                payload: &will.payload,
+                qos: will.qos,
+                retain: will.retain,
+                properties: Properties::from(&will_properties[..]),
+            }),
             None => None,
         };
         Ok(then(&Connect {

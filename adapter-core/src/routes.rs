@@ -3,49 +3,55 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use mqtt_proto::{Message, ReasonCode, RetainHandling, Subscription, TopicFilter, TopicName};
+use mqtt_proto::{
+    Properties, Property, QoS, ReasonCode, RetainHandling, Subscription, TopicFilter, TopicName,
+};
 use mqtt_session::Token;
 
 use crate::error::Error;
+use crate::futures::Received;
 
-/// How far a subscription is.
+/// How far a subscription is. The codes are one for each filter.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Standing {
     /// SUBSCRIBE is to be sent.
     Wanted,
     /// SUBSCRIBE is sent.
     Asked(Token),
-    /// The server granted it.
-    Granted(ReasonCode),
+    /// The server granted one filter at least.
+    Granted(Vec<ReasonCode>),
     /// UNSUBSCRIBE is to be sent.
     Unwanted,
     /// UNSUBSCRIBE is sent.
     Leaving(Token),
     /// It is over: the server refused it, or it was given up.
-    Over(Result<ReasonCode, Error>),
+    Over(Result<Vec<ReasonCode>, Error>),
 }
 
+/// What one SUBSCRIBE asked for, and the messages that came for it.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) key: u64,
-    filter: String,
-    options: Wish,
+    wishes: Vec<Wish>,
+    identifier: Option<u32>,
+    user_properties: Vec<(String, String)>,
     pub(crate) standing: Standing,
-    pub(crate) queue: VecDeque<Message>,
+    pub(crate) queue: VecDeque<Received>,
     pub(crate) waker: Option<Waker>,
 }
 
-/// A [`Subscription`] without its filter.
-#[derive(Clone, Copy, Debug)]
+/// A [`Subscription`] that owns its filter.
+#[derive(Debug)]
 struct Wish {
-    qos: mqtt_proto::QoS,
+    filter: String,
+    qos: QoS,
     no_local: bool,
     retain_as_published: bool,
     retain_handling: RetainHandling,
 }
 
-impl Route {
-    pub(crate) fn new(key: u64, subscription: &Subscription<'_>) -> Self {
+impl Wish {
+    fn new(subscription: &Subscription<'_>) -> Self {
         let Subscription {
             filter,
             qos,
@@ -54,42 +60,71 @@ impl Route {
             retain_handling,
         } = *subscription;
         Self {
-            key,
             filter: filter.as_str().to_owned(),
-            options: Wish {
-                qos,
-                no_local,
-                retain_as_published,
-                retain_handling,
-            },
-            standing: Standing::Wanted,
+            qos,
+            no_local,
+            retain_as_published,
+            retain_handling,
+        }
+    }
+
+    fn filter(&self) -> TopicFilter<'_> {
+        TopicFilter::new(&self.filter).unwrap_or_default()
+    }
+
+    fn subscription(&self) -> Subscription<'_> {
+        Subscription {
+            filter: self.filter(),
+            qos: self.qos,
+            no_local: self.no_local,
+            retain_as_published: self.retain_as_published,
+            retain_handling: self.retain_handling,
+        }
+    }
+}
+
+impl Route {
+    /// `properties` are those of SUBSCRIBE: an identifier and user properties.
+    pub(crate) fn new(
+        key: u64,
+        subscriptions: &[Subscription<'_>],
+        properties: &Properties<'_>,
+        standing: Standing,
+    ) -> Self {
+        Self {
+            key,
+            wishes: subscriptions.iter().map(Wish::new).collect(),
+            identifier: properties.subscription_identifiers().next(),
+            user_properties: properties
+                .user_properties()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            standing,
             queue: VecDeque::new(),
             waker: None,
         }
     }
 
-    pub(crate) fn filter(&self) -> TopicFilter<'_> {
-        TopicFilter::new(&self.filter).unwrap_or_default()
+    pub(crate) fn filters(&self) -> Vec<TopicFilter<'_>> {
+        self.wishes.iter().map(Wish::filter).collect()
     }
 
-    pub(crate) fn subscription(&self) -> Subscription<'_> {
-        let Wish {
-            qos,
-            no_local,
-            retain_as_published,
-            retain_handling,
-        } = self.options;
-        Subscription {
-            filter: self.filter(),
-            qos,
-            no_local,
-            retain_as_published,
-            retain_handling,
-        }
+    pub(crate) fn subscriptions(&self) -> Vec<Subscription<'_>> {
+        self.wishes.iter().map(Wish::subscription).collect()
+    }
+
+    pub(crate) fn properties(&self) -> Vec<Property<'_>> {
+        let identifier = self.identifier.map(Property::SubscriptionIdentifier);
+        let pairs = self
+            .user_properties
+            .iter()
+            .map(|(name, value)| Property::UserProperty(name, value));
+        identifier.into_iter().chain(pairs).collect()
     }
 
     pub(crate) fn matches(&self, topic: TopicName<'_>) -> bool {
-        !matches!(self.standing, Standing::Over(_)) && self.filter().matches(topic)
+        !matches!(self.standing, Standing::Over(_))
+            && self.wishes.iter().any(|wish| wish.filter().matches(topic))
     }
 
     pub(crate) fn set(&mut self, standing: Standing) {

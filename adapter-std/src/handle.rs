@@ -9,7 +9,7 @@ use std::time::Duration;
 use adapter_core::bytes::{BufMut, BytesMut};
 use adapter_core::proto::{ReasonCode, Subscription as Filter};
 use adapter_core::{
-    Connected, Error, Flow, Hub, Message, Options, Outcome, Outgoing, Step, Subscription, Unsent,
+    Connected, Error, Flow, Hub, Options, Outcome, Outgoing, Received, Step, Subscription, Unsent,
 };
 
 use crate::connection::{Timeouts, dial, is_timeout};
@@ -112,6 +112,14 @@ impl Handle {
             .map(|(code, subscription)| (code, Messages(subscription)))
     }
 
+    /// Acknowledges a message by hand; see [`Connected::acknowledge`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn acknowledge(&self, message: &Received, reason: ReasonCode) -> Result<(), Error> {
+        self.0.acknowledge(message, reason)
+    }
+
     /// The messages that no subscription claims.
     #[must_use]
     pub fn other_messages(&self) -> Messages {
@@ -156,7 +164,7 @@ pub struct Messages(Subscription);
 
 impl Messages {
     /// The next message, if one comes within `patience`.
-    pub fn next_within(&mut self, patience: Duration) -> Option<Message> {
+    pub fn next_within(&mut self, patience: Duration) -> Option<Received> {
         block_on_for(self.0.next(), patience).flatten()
     }
 
@@ -164,15 +172,15 @@ impl Messages {
     ///
     /// # Errors
     /// The client is closed before.
-    pub fn unsubscribe(&self) -> Result<ReasonCode, Error> {
+    pub fn unsubscribe(&self) -> Result<Vec<ReasonCode>, Error> {
         block_on(self.0.unsubscribe())
     }
 }
 
 impl Iterator for Messages {
-    type Item = Message;
+    type Item = Received;
 
-    fn next(&mut self) -> Option<Message> {
+    fn next(&mut self) -> Option<Received> {
         block_on(self.0.next())
     }
 }

@@ -8,7 +8,7 @@ mod wait;
 
 pub use adapter_core::{
     Acknowledge, BackOff, Config, Error, Message, Offline, Options, Outcome, Outgoing, OwnedWill,
-    SessionLost, Unsent,
+    Received, SessionLost, Unsent,
 };
 pub use connection::{Connection, Timeouts};
 pub use handle::{Handle, Messages, Split, Ticket};

@@ -7,7 +7,7 @@ mod handle;
 
 pub use adapter_core::{
     Acknowledge, BackOff, Config, Error, Message, Offline, Options, Outcome, Outgoing, OwnedWill,
-    SessionLost, Subscription, Ticket, Unsent,
+    Received, SessionLost, Subscription, Ticket, Unsent,
 };
 pub use connection::Connection;
 pub use handle::Handle;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::id::QoS;
+use crate::id::{PacketId, QoS};
 use crate::list::Backing;
 use crate::property::Properties;
 use crate::publish::Publish;
@@ -34,6 +34,8 @@ pub struct Message {
     pub retain: bool,
     /// Whether it may have come before.
     pub dup: bool,
+    /// The packet identifier under which it came, for logs; none at QoS 0.
+    pub packet_id: Option<PacketId>,
 }
 
 impl Message {
@@ -51,6 +53,7 @@ impl Message {
             qos: publish.qos(),
             retain: publish.retain,
             dup: publish.dup,
+            packet_id: publish.delivery.packet_id(),
         }
     }
 

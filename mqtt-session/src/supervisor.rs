@@ -120,7 +120,7 @@ mod tests {
     fn wait_after(supervisor: &mut Supervisor, now: Instant, random: u32) -> u64 {
         supervisor.lost(now, random);
         match supervisor.next(now) {
-            Next::Wait(until) => until.as_millis() - now.as_millis(),
+            Next::Wait(until) => u64::try_from(until.since(now).as_millis()).unwrap(),
             other => panic!("{other:?}"),
         }
     }

@@ -54,8 +54,11 @@ fn announces(role: Role, opening: &mut Opening, property: Property<'static>) {
     }
 }
 
-/// DUP, QoS, identifier and payload of the PUBLISH packets in `bytes`, and the types of all others.
-fn publishes(mut bytes: &[u8], version: Version) -> (Vec<(bool, QoS, u16, String)>, Vec<P>) {
+/// DUP, QoS, identifier and payload of a PUBLISH.
+type Seen = (bool, QoS, u16, String);
+
+/// The PUBLISH packets in `bytes`, and the types of all others.
+fn publishes(mut bytes: &[u8], version: Version) -> (Vec<Seen>, Vec<P>) {
     let (mut found, mut others) = (Vec::new(), Vec::new());
     while let Ok(Decoded::Packet { packet, consumed }) = Packet::decode(bytes, version, MAX_PACKET)
     {

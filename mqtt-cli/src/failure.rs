@@ -1,0 +1,58 @@
+//! What went wrong, in one line, and the exit code that says so.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use adapter_tokio::session::Closed;
+use adapter_tokio::{Error, proto::Version};
+
+/// One line for standard error, and an exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    message: String,
+}
+
+/// The exit code when `-W` ran out.
+pub(crate) const TIMED_OUT: u8 = 27;
+
+/// Anything that has no code of its own.
+pub(crate) fn fail(message: impl fmt::Display) -> Failure {
+    Failure {
+        code: 1,
+        message: message.to_string(),
+    }
+}
+
+impl Failure {
+    /// A refused connection has the server's own code: 1 to 5 of 3.1.1, 128 and above of 5.
+    pub(crate) fn connection(error: &Error, version: Version) -> Self {
+        let code = match error {
+            Error::Closed(Closed::Refused(reason)) if version.is_v5() => reason.get(),
+            Error::Closed(Closed::Refused(reason)) => reason.to_return_code().unwrap_or(1),
+            _ => 1,
+        };
+        Self {
+            code,
+            message: error.to_string(),
+        }
+    }
+
+    pub(crate) fn timed_out(message: impl Into<String>) -> Self {
+        Self {
+            code: TIMED_OUT,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn exit(&self) -> ExitCode {
+        eprintln!("mqtt: {}", self.message);
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        fail(error)
+    }
+}

@@ -1,0 +1,300 @@
+//! `mqtt sub -F`: the format language of mosquitto_sub.
+
+use adapter_tokio::Message;
+use chrono::{DateTime, Local};
+use serde_json::{Map, Value, json};
+
+use crate::failure::{Failure, fail};
+
+/// A parsed format.
+#[derive(Debug)]
+pub(crate) struct Format(Vec<Part>);
+
+#[derive(Debug, PartialEq)]
+enum Part {
+    Literal(Vec<u8>),
+    /// A `%` sequence with its flags and widths.
+    Field {
+        letter: char,
+        zero: bool,
+        left: bool,
+        width: usize,
+        most: Option<usize>,
+    },
+    /// An `@` sequence.
+    Time(char),
+}
+
+/// The letters behind `%`.
+const LETTERS: &str = "ACDEFIJPRSUXjlmpqrtx";
+/// Those that take flags and widths.
+const WIDE: &str = "ACEFIRSXlmptx";
+
+impl Format {
+    pub(crate) fn payload() -> Self {
+        Self(vec![field('p')])
+    }
+
+    pub(crate) fn verbose() -> Self {
+        Self(vec![field('t'), Part::Literal(b" ".to_vec()), field('p')])
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+        let mut parts = Vec::new();
+        let mut literal = Vec::new();
+        let mut rest = text.chars().peekable();
+        while let Some(character) = rest.next() {
+            let part = match character {
+                '\\' => {
+                    literal.push(escape(rest.next())?);
+                    continue;
+                }
+                '%' => percent(&mut rest)?,
+                '@' => match rest.next() {
+                    Some('@') => Part::Literal(b"@".to_vec()),
+                    Some(letter) => Part::Time(letter),
+                    None => return Err(fail("format: nothing follows the last @")),
+                },
+                other => {
+                    literal.extend(other.encode_utf8(&mut [0; 4]).bytes());
+                    continue;
+                }
+            };
+            if !literal.is_empty() {
+                parts.push(Part::Literal(std::mem::take(&mut literal)));
+            }
+            parts.push(part);
+        }
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal));
+        }
+        Ok(Self(parts))
+    }
+
+    /// Appends `message` in this format.
+    pub(crate) fn write(&self, message: &Message, out: &mut Vec<u8>) -> Result<(), String> {
+        let now = Local::now();
+        for part in &self.0 {
+            match part {
+                Part::Literal(bytes) => out.extend_from_slice(bytes),
+                Part::Time('N') => {
+                    out.extend_from_slice(format!("{:09}", now.timestamp_subsec_nanos()).as_bytes())
+                }
+                Part::Time(letter) => {
+                    use std::fmt::Write;
+                    let mut text = String::new();
+                    write!(text, "{}", now.format(&format!("%{letter}")))
+                        .map_err(|_| format!("@{letter} is no time format"))?;
+                    out.extend_from_slice(text.as_bytes());
+                }
+                Part::Field {
+                    letter,
+                    zero,
+                    left,
+                    width,
+                    most,
+                } => {
+                    let mut value = value(*letter, message, &now)?;
+                    if let Some(most) = most {
+                        value.truncate(*most);
+                    }
+                    pad(value, *zero, *left, *width, out);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+const fn field(letter: char) -> Part {
+    Part::Field {
+        letter,
+        zero: false,
+        left: false,
+        width: 0,
+        most: None,
+    }
+}
+
+fn escape(letter: Option<char>) -> Result<u8, Failure> {
+    Ok(match letter {
+        Some('\\') => b'\\',
+        Some('0') => 0,
+        Some('a') => 7,
+        Some('e') => 27,
+        Some('n') => b'\n',
+        Some('r') => b'\r',
+        Some('t') => b'\t',
+        Some('v') => 11,
+        Some(other) => return Err(fail(format!("format: \\{other} is no escape"))),
+        None => return Err(fail("format: nothing follows the last \\")),
+    })
+}
+
+fn percent(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Part, Failure> {
+    if rest.next_if_eq(&'%').is_some() {
+        return Ok(Part::Literal(b"%".to_vec()));
+    }
+    let (mut zero, mut left, mut plain) = (false, false, true);
+    while let Some(flag) = rest.next_if(|c| matches!(c, '0' | '-')) {
+        plain = false;
+        zero |= flag == '0';
+        left |= flag == '-';
+    }
+    let width = number(rest)?;
+    let most = if rest.next_if_eq(&'.').is_some() {
+        Some(number(rest)?.unwrap_or(0))
+    } else {
+        None
+    };
+    plain &= width.is_none() && most.is_none();
+    match rest.next() {
+        Some(letter) if LETTERS.contains(letter) && (plain || WIDE.contains(letter)) => {
+            Ok(Part::Field {
+                letter,
+                zero: zero && !left,
+                left,
+                width: width.unwrap_or(0),
+                most,
+            })
+        }
+        Some(letter) if LETTERS.contains(letter) => {
+            Err(fail(format!("format: %{letter} has no width")))
+        }
+        Some(other) => Err(fail(format!("format: %{other} is not known"))),
+        None => Err(fail("format: nothing follows the last %")),
+    }
+}
+
+fn number(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Option<usize>, Failure> {
+    let mut digits = String::new();
+    while let Some(digit) = rest.next_if(char::is_ascii_digit) {
+        digits.push(digit);
+    }
+    if digits.is_empty() {
+        return Ok(None);
+    }
+    match digits.parse() {
+        Ok(number @ ..=10_000) => Ok(Some(number)),
+        _ => Err(fail(format!("format: a width of {digits} is too much"))),
+    }
+}
+
+fn pad(value: Vec<u8>, zero: bool, left: bool, width: usize, out: &mut Vec<u8>) {
+    let missing = width.saturating_sub(value.len());
+    if left {
+        out.extend(value);
+        out.extend(std::iter::repeat_n(b' ', missing));
+    } else {
+        out.extend(std::iter::repeat_n(if zero { b'0' } else { b' ' }, missing));
+        out.extend(value);
+    }
+}
+
+fn value(letter: char, message: &Message, now: &DateTime<Local>) -> Result<Vec<u8>, String> {
+    let properties = message.properties();
+    let hex = |upper: bool| -> String {
+        let digits = message.payload.iter().map(|byte| {
+            if upper {
+                format!("{byte:02X}")
+            } else {
+                format!("{byte:02x}")
+            }
+        });
+        digits.collect()
+    };
+    let number = |number: Option<u32>| number.map_or_else(String::new, |number| number.to_string());
+    Ok(match letter {
+        'p' => return Ok(message.payload.to_vec()),
+        'D' => return Ok(properties.correlation_data().unwrap_or_default().to_vec()),
+        't' => message.topic().to_string(),
+        'q' => message.qos.get().to_string(),
+        'r' => u8::from(message.retain).to_string(),
+        'l' => message.payload.len().to_string(),
+        'm' => message.packet_id.map_or(0, |id| id.get()).to_string(),
+        'x' => hex(false),
+        'X' => hex(true),
+        'I' => now.format("%Y-%m-%dT%H:%M:%S%z").to_string(),
+        'U' => format!("{}.{:09}", now.timestamp(), now.timestamp_subsec_nanos()),
+        'C' => properties.content_type().unwrap_or_default().to_owned(),
+        'E' => number(properties.message_expiry_interval()),
+        'F' => number(properties.payload_format_indicator().map(u32::from)),
+        'R' => properties
+            .response_topic()
+            .map_or_else(String::new, |topic| topic.to_string()),
+        'S' => number(properties.subscription_identifiers().next()),
+        'P' => {
+            let pairs: Vec<_> = properties
+                .user_properties()
+                .map(|(name, value)| format!("{name}:{value}"))
+                .collect();
+            pairs.join(" ")
+        }
+        'j' => json(
+            message,
+            now,
+            json!(String::from_utf8_lossy(&message.payload)),
+        )
+        .to_string(),
+        'J' => {
+            let payload = serde_json::from_slice(&message.payload).map_err(|_| {
+                format!("the payload is not valid JSON on topic {}", message.topic())
+            })?;
+            json(message, now, payload).to_string()
+        }
+        // %A: the session has put the topic in the alias's place.
+        _ => String::new(),
+    }
+    .into_bytes())
+}
+
+fn json(message: &Message, now: &DateTime<Local>, payload: Value) -> Value {
+    let mut object = Map::new();
+    let mut add = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    add(
+        "tst",
+        json!(now.format("%Y-%m-%dT%H:%M:%S%.6f%z").to_string()),
+    );
+    add("topic", json!(message.topic().as_str()));
+    add("qos", json!(message.qos.get()));
+    add("retain", json!(u8::from(message.retain)));
+    add("payloadlen", json!(message.payload.len()));
+    if let Some(id) = message.packet_id {
+        add("mid", json!(id.get()));
+    }
+    let properties = message.properties();
+    let mut extra = Map::new();
+    if let Some(text) = properties.content_type() {
+        extra.insert("content-type".to_owned(), json!(text));
+    }
+    if let Some(seconds) = properties.message_expiry_interval() {
+        extra.insert("message-expiry-interval".to_owned(), json!(seconds));
+    }
+    if let Some(is_text) = properties.payload_format_indicator() {
+        extra.insert(
+            "payload-format-indicator".to_owned(),
+            json!(u8::from(is_text)),
+        );
+    }
+    if let Some(topic) = properties.response_topic() {
+        extra.insert("response-topic".to_owned(), json!(topic.as_str()));
+    }
+    if let Some(data) = properties.correlation_data() {
+        extra.insert(
+            "correlation-data".to_owned(),
+            json!(String::from_utf8_lossy(data)),
+        );
+    }
+    let pairs: Vec<_> = properties
+        .user_properties()
+        .map(|(name, value)| json!({ name: value }))
+        .collect();
+    if !pairs.is_empty() {
+        extra.insert("user-properties".to_owned(), json!(pairs));
+    }
+    if !extra.is_empty() {
+        add("properties", Value::Object(extra));
+    }
+    add("payload", payload);
+    Value::Object(object)
+}

@@ -1,0 +1,86 @@
+//! The program `mqtt`: publishes, subscribes, takes packets apart and puts them together.
+
+mod anatomy;
+mod args;
+mod decode;
+mod encode;
+mod failure;
+mod format;
+mod hex;
+mod link;
+mod properties;
+mod publish;
+mod subscribe;
+mod tap;
+
+use std::fmt;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// MQTT 3.1.1 and 5 from the command line.
+#[derive(Debug, Parser)]
+#[command(name = "mqtt", version)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Pub(publish::Publish),
+    Sub(subscribe::Subscribe),
+    Decode(decode::Decode),
+    Encode(encode::Encode),
+}
+
+fn main() -> ExitCode {
+    let matches = Program::command().get_matches();
+    let program = match Program::from_arg_matches(&matches) {
+        Ok(program) => program,
+        Err(error) => error.exit(),
+    };
+    match run(program.command, &property_groups(&matches)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.exit(),
+    }
+}
+
+fn run(command: Command, properties: &[Vec<String>]) -> Result<(), Failure> {
+    match command {
+        Command::Decode(decode) => decode.run(),
+        Command::Encode(encode) => encode.run(),
+        Command::Pub(publish) => block_on(publish.run(properties)),
+        Command::Sub(subscribe) => block_on(subscribe.run(properties)),
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failure::fail)?;
+    let done = runtime.block_on(work);
+    // A read of standard input that waits must not keep the program.
+    runtime.shutdown_background();
+    done
+}
+
+/// The values of each `-D`; the derived structs have them flat.
+fn property_groups(matches: &ArgMatches) -> Vec<Vec<String>> {
+    let Some((_, matches)) = matches.subcommand() else {
+        return Vec::new();
+    };
+    match matches.try_get_occurrences::<String>("properties") {
+        Ok(Some(groups)) => groups.map(|values| values.cloned().collect()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Writes to standard output; a reader that went away is not an error.
+fn output(text: fmt::Arguments<'_>) {
+    let _ = std::io::stdout().write_fmt(text);
+}

@@ -1,0 +1,220 @@
+//! `mqtt pub`.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use adapter_tokio::proto::{Properties, QoS, TopicName};
+use adapter_tokio::{Handle, Outcome, Outgoing, Ticket};
+use clap::Args;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::args::{ConnectArgs, qos};
+use crate::failure::{Failure, fail};
+use crate::link;
+
+/// Publishes messages.
+///
+/// The options are mosquitto_pub's. Exits with 0 when every message went out and, at QoS 1 and 2, was acknowledged; with
+/// the CONNACK code if the broker refused the connection; with 2 for wrong arguments; else with 1. A lost connection is
+/// repaired; nothing is doubled at QoS 2 if the session outlives it (-c and -i).
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
+#[command(group = clap::ArgGroup::new("message_source").required(true).args(["message", "file", "stdin_line", "stdin_file", "null_message"]))]
+pub(crate) struct Publish {
+    /// Topic
+    #[arg(short, long, required_unless_present = "url")]
+    topic: Option<String>,
+    /// The message
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    message: Option<String>,
+    /// The content of a file is the message
+    #[arg(short, long)]
+    file: Option<PathBuf>,
+    /// Each line of standard input is a message
+    #[arg(short = 'l', long)]
+    stdin_line: bool,
+    /// All of standard input is the message
+    #[arg(short = 's', long)]
+    stdin_file: bool,
+    /// An empty message; with -r it clears the retained one
+    #[arg(short, long)]
+    null_message: bool,
+    /// Quality of service: 0, 1 or 2
+    #[arg(short, long, default_value = "0", value_parser = qos)]
+    qos: QoS,
+    /// The broker keeps the message for later subscribers
+    #[arg(short, long)]
+    retain: bool,
+    /// Publish the message this many times
+    #[arg(
+        long,
+        value_name = "TIMES",
+        default_value_t = 1,
+        conflicts_with = "stdin_line"
+    )]
+    repeat: u64,
+    /// Seconds between two repetitions
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    repeat_delay: Duration,
+    /// How long a lost connection may take to come back, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    patience: Duration,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Seconds with a fraction.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "seconds are a number of at least 0".to_owned())
+}
+
+/// The acknowledgements awaited at once; the session's own window is smaller.
+const TICKETS: usize = 4_096;
+
+impl Publish {
+    pub(crate) async fn run(self, properties: &[Vec<String>]) -> Result<(), Failure> {
+        let mut setup = self.connect.setup(properties)?;
+        if !setup.subscribe.is_empty() {
+            return Err(fail("-D subscribe belongs to mqtt sub"));
+        }
+        let topic = self
+            .topic
+            .clone()
+            .or_else(|| setup.url_topic.take())
+            .ok_or_else(|| fail("there is no topic: give -t, or one in the URL"))?;
+        let topic =
+            TopicName::new(&topic).map_err(|error| fail(format!("topic {topic:?}: {error}")))?;
+        let (properties, alias) = setup.publish.parse()?;
+        // The session assigns aliases by itself; it is told that it may.
+        setup.options.config.auto_alias = alias.map_or(0, |alias| alias.get());
+        let template = Outgoing {
+            retain: self.retain,
+            properties: Properties::from(&properties[..]),
+            ..Outgoing::new(topic, self.qos, b"")
+        };
+        let payload = self.payload()?;
+        let version = setup.options.version;
+        let handle = link::start(setup.options, self.connect.debug);
+        let work = async {
+            handle
+                .connected()
+                .await
+                .map_err(|error| Failure::connection(&error, version))?;
+            tokio::select! {
+                biased;
+                done = self.publish_all(&handle, &template, payload.as_deref()) => done,
+                lost = link::watch(&handle, Some(self.patience), self.connect.quiet) => Err(lost),
+            }
+        };
+        let done = tokio::select! {
+            done = work => done,
+            () = link::interrupted() => Err(fail("interrupted")),
+        };
+        let remained = handle.close(link::GOODBYE).await;
+        done?;
+        match remained.len() {
+            0 => Ok(()),
+            n => Err(fail(format!("{n} messages were not acknowledged"))),
+        }
+    }
+
+    /// The one message, unless each line of standard input is one.
+    fn payload(&self) -> Result<Option<Vec<u8>>, Failure> {
+        if self.stdin_line {
+            return Ok(None);
+        }
+        if let Some(message) = &self.message {
+            return Ok(Some(message.clone().into_bytes()));
+        }
+        if let Some(path) = &self.file {
+            return std::fs::read(path)
+                .map(Some)
+                .map_err(|error| fail(format!("{}: {error}", path.display())));
+        }
+        let mut payload = Vec::new();
+        if self.stdin_file {
+            std::io::stdin()
+                .read_to_end(&mut payload)
+                .map_err(|error| fail(format!("standard input: {error}")))?;
+        }
+        Ok(Some(payload))
+    }
+
+    async fn publish_all(
+        &self,
+        handle: &Handle,
+        template: &Outgoing<'_>,
+        payload: Option<&[u8]>,
+    ) -> Result<(), Failure> {
+        let mut tickets = Tickets::default();
+        let mut lines = BufReader::new(tokio::io::stdin());
+        let mut line = Vec::new();
+        let mut count = 0;
+        loop {
+            let payload = match payload {
+                Some(_) if count == self.repeat => break,
+                Some(payload) => payload,
+                None => {
+                    line.clear();
+                    let read = lines.read_until(b'\n', &mut line).await;
+                    if read.map_err(|error| fail(format!("standard input: {error}")))? == 0 {
+                        break;
+                    }
+                    line.strip_suffix(b"\n").unwrap_or(&line)
+                }
+            };
+            if count > 0 && !self.repeat_delay.is_zero() {
+                tokio::time::sleep(self.repeat_delay).await;
+            }
+            let message = Outgoing {
+                payload,
+                ..*template
+            };
+            tickets.push(handle.publish(&message).await?).await?;
+            count += 1;
+        }
+        tickets.finish().await
+    }
+}
+
+#[derive(Default)]
+struct Tickets(VecDeque<Ticket>);
+
+impl Tickets {
+    async fn push(&mut self, ticket: Ticket) -> Result<(), Failure> {
+        self.0.push_back(ticket);
+        while self.0.len() > TICKETS {
+            self.first().await?;
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<(), Failure> {
+        while !self.0.is_empty() {
+            self.first().await?;
+        }
+        Ok(())
+    }
+
+    async fn first(&mut self) -> Result<(), Failure> {
+        let Some(ticket) = self.0.pop_front() else {
+            return Ok(());
+        };
+        match ticket.await {
+            Outcome::Acknowledged(reason) if reason.is_error() => {
+                Err(fail(format!("the broker refused the message: {reason}")))
+            }
+            Outcome::Acknowledged(_) => Ok(()),
+            Outcome::InDoubt => Err(fail(
+                "the broker lost the session; whether the message arrived is not known",
+            )),
+            Outcome::TooLarge => Err(fail("the message is larger than the broker takes")),
+            Outcome::Dropped | Outcome::Closed => Err(fail("the message was not sent")),
+        }
+    }
+}

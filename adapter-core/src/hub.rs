@@ -211,6 +211,19 @@ impl Hub {
         )
     }
 
+    /// How long an attempt to dial may still go on, if the client is being closed: zero if it has nothing to send.
+    #[must_use]
+    pub fn closes_in(&self) -> Option<Duration> {
+        let now = self.now();
+        let state = self.lock();
+        let by = state.closing?;
+        Some(if state.is_done(now) {
+            Duration::ZERO
+        } else {
+            by.since(now)
+        })
+    }
+
     /// A transport is open: CONNECT goes out.
     ///
     /// # Errors
@@ -332,7 +345,10 @@ impl Hub {
         let mut state = self.lock();
         state.client.tick(now)?;
         state.ask(now);
-        if state.is_done(now) && state.client.is_connected() {
+        if state.is_done(now) && !state.client.is_closing() {
+            if !state.client.is_connected() {
+                return Err(Error::HandleClosed);
+            }
             let _ = state.client.disconnect(&Disconnect::default());
         }
         let by = if state.client.is_closing() {

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::ops::Deref;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -80,29 +80,48 @@ where
         match hub.next() {
             Step::Stop => return,
             Step::Wait(span) => {
-                let mut sleep = Box::pin(sleep(span));
-                let mut woken = false;
-                poll_fn(|cx| {
-                    hub.set_driver(cx.waker());
-                    // Woken by the hub or by the clock: look again either way.
-                    let late = sleep.as_mut().poll(cx).is_ready();
-                    if late || std::mem::replace(&mut woken, true) {
-                        Poll::Ready(())
-                    } else {
-                        Poll::Pending
-                    }
-                })
-                .await;
+                wait(&hub, span).await;
             }
             Step::Dial => {
                 let (_, _, limit) = hub.address();
-                let why = match timeout(limit, dial()).await {
-                    Ok(Ok(transport)) => serve(&hub, transport).await,
-                    Ok(Err(error)) => error.into(),
-                    Err(_) => Error::timed_out("dialling"),
+                let (mut closed, mut dialled) = (pin!(closed(&hub)), pin!(timeout(limit, dial())));
+                let dialled = poll_fn(|cx| match closed.as_mut().poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(None),
+                    Poll::Pending => dialled.as_mut().poll(cx).map(Some),
+                });
+                let why = match dialled.await {
+                    None => Error::HandleClosed,
+                    Some(Ok(Ok(transport))) => serve(&hub, transport).await,
+                    Some(Ok(Err(error))) => error.into(),
+                    Some(Err(_)) => Error::timed_out("dialling"),
                 };
                 hub.lost(why);
             }
+        }
+    }
+}
+
+/// Ends after `span`, or when the hub has something new.
+async fn wait(hub: &Hub, span: Duration) {
+    let mut woken = false;
+    let news = poll_fn(|cx| {
+        hub.set_driver(cx.waker());
+        if std::mem::replace(&mut woken, true) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    });
+    let _ = timeout(span, news).await;
+}
+
+/// Ends when the client is to be closed and need not be connected for it any more.
+async fn closed(hub: &Hub) {
+    loop {
+        match hub.closes_in() {
+            Some(Duration::ZERO) => return,
+            Some(left) => wait(hub, left).await,
+            None => wait(hub, Duration::MAX).await,
         }
     }
 }

@@ -71,6 +71,9 @@ pub(crate) struct ConnectArgs {
     /// Retain the will
     #[arg(long, requires = "will_topic")]
     will_retain: bool,
+    /// The longest wait between two attempts to reconnect, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    longest_wait: Duration,
     /// Print every packet on standard error
     #[arg(short, long)]
     pub(crate) debug: bool,
@@ -108,6 +111,14 @@ pub(crate) fn qos(text: &str) -> Result<QoS, String> {
         .ok()
         .and_then(QoS::new)
         .ok_or_else(|| "QoS is 0, 1 or 2".to_owned())
+}
+
+/// Seconds with a fraction.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "seconds are a number of at least 0".to_owned())
 }
 
 impl ConnectArgs {
@@ -148,8 +159,8 @@ impl ConnectArgs {
             retain: self.will_retain,
             ..OwnedWill::default()
         });
-        options.back_off.first = Duration::from_millis(250);
-        options.back_off.longest = Duration::from_secs(30);
+        options.back_off.first = Duration::from_millis(250).min(self.longest_wait);
+        options.back_off.longest = self.longest_wait;
         let (mut publish, mut subscribe) = (Vec::new(), Vec::new());
         for group in occurrences {
             let [command, name, values @ ..] = &group[..] else {

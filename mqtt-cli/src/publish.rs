@@ -10,7 +10,7 @@ use adapter_tokio::{Handle, Outcome, Outgoing, Ticket};
 use clap::Args;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::args::{ConnectArgs, qos};
+use crate::args::{ConnectArgs, qos, seconds};
 use crate::failure::{Failure, fail};
 use crate::link;
 
@@ -63,14 +63,6 @@ pub(crate) struct Publish {
     patience: Duration,
     #[command(flatten)]
     connect: ConnectArgs,
-}
-
-/// Seconds with a fraction.
-pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .ok()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| "seconds are a number of at least 0".to_owned())
 }
 
 /// The acknowledgements awaited at once; the session's own window is smaller.

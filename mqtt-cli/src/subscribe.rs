@@ -10,11 +10,10 @@ use adapter_tokio::{Acknowledge, Handle, Received, Subscription};
 use clap::Args;
 use tokio::time::sleep;
 
-use crate::args::{ConnectArgs, Setup, qos};
+use crate::args::{ConnectArgs, Setup, qos, seconds};
 use crate::failure::{Failure, fail};
 use crate::format::Format;
 use crate::link;
-use crate::publish::seconds;
 
 /// Subscribes and prints what comes.
 ///

@@ -35,7 +35,7 @@ impl Mosquitto {
     pub fn start(extra: &str) -> Self {
         // Another test may take the port between its choice and Mosquitto's use of it.
         for _ in 0..5 {
-            let mut broker = Self::spawn(extra);
+            let mut broker = Self::spawn(free_port(), extra);
             if broker.wait() {
                 return broker;
             }
@@ -43,8 +43,18 @@ impl Mosquitto {
         panic!("Mosquitto does not start");
     }
 
-    fn spawn(extra: &str) -> Self {
-        let port = free_port();
+    /// Starts one where another was before.
+    ///
+    /// # Panics
+    /// When the port is not free any more, and as [`Self::start`].
+    #[must_use]
+    pub fn start_on(port: u16) -> Self {
+        let mut broker = Self::spawn(port, "");
+        assert!(broker.wait(), "Mosquitto does not start on port {port}");
+        broker
+    }
+
+    fn spawn(port: u16, extra: &str) -> Self {
         let directory =
             std::env::temp_dir().join(format!("mqtt-testing-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory for its configuration");
@@ -106,12 +116,7 @@ impl Mosquitto {
     /// # Panics
     /// When the signal cannot be sent.
     pub fn freeze(&self, frozen: bool) {
-        let signal = if frozen { "-STOP" } else { "-CONT" };
-        let status = Command::new("kill")
-            .arg(signal)
-            .arg(self.id().to_string())
-            .status();
-        assert!(status.is_ok_and(|status| status.success()), "kill {signal}");
+        crate::process::signal(self.id(), if frozen { "STOP" } else { "CONT" });
     }
 }
 

@@ -1,0 +1,498 @@
+//! `mqtt pub` and `mqtt sub` with Mosquitto between them, and with mosquitto's and paho's clients as the other side.
+
+use mqtt_testing::mosquitto::Mosquitto;
+use mqtt_testing::process::{Ended, Process, run};
+use mqtt_testing::proxy::Proxy;
+
+const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
+const VERSIONS: [&str; 2] = ["3.1.1", "5"];
+const QOS: [&str; 3] = ["0", "1", "2"];
+
+/// A broker and the words that point a program at it.
+struct Bench {
+    broker: Mosquitto,
+    port: String,
+    version: &'static str,
+}
+
+impl Bench {
+    fn new(version: &'static str) -> Self {
+        let broker = Mosquitto::start("");
+        let port = broker.port.to_string();
+        Self {
+            broker,
+            port,
+            version,
+        }
+    }
+
+    fn arguments<'a>(&'a self, command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        let to = [
+            command,
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &self.port,
+            "-V",
+            self.version,
+        ];
+        to.into_iter().chain(more.iter().copied()).collect()
+    }
+
+    fn start(&self, command: &str, more: &[&str]) -> Process {
+        Process::start(MQTT, &self.arguments(command, more))
+    }
+
+    /// A subscriber whose subscription is granted.
+    fn subscriber(&self, more: &[&str]) -> Process {
+        let subscriber = self.start("sub", &[&["-d"], more].concat());
+        subscriber.wait_stderr("receiving SUBACK");
+        subscriber
+    }
+
+    fn run(&self, command: &str, more: &[&str]) -> Ended {
+        run(MQTT, &self.arguments(command, more), "")
+    }
+
+    fn publish(&self, more: &[&str]) {
+        let ended = self.run("pub", more);
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    }
+
+    /// The options of mosquitto's own programs.
+    fn mosquitto<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let version = if self.version == "5" {
+            "mqttv5"
+        } else {
+            "mqttv311"
+        };
+        ["-h", "127.0.0.1", "-p", &self.port, "-V", version]
+            .into_iter()
+            .chain(more.iter().copied())
+            .collect()
+    }
+}
+
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().collect()
+}
+
+/// 3.1.1 [MQTT-3.8.4-6], 5 [MQTT-3.8.4-8]: the QoS received is the lower of the two.
+#[test]
+fn the_received_qos_is_the_lower_of_published_and_subscribed() {
+    for version in VERSIONS {
+        let bench = Bench::new(version);
+        for subscribed in QOS {
+            let subscriber =
+                bench.subscriber(&["-t", "a/b", "-q", subscribed, "-C", "3", "-F", "%q %p"]);
+            for published in QOS {
+                bench.publish(&["-t", "a/b", "-q", published, "-m", published]);
+            }
+            let ended = subscriber.end();
+            assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+            let expected =
+                QOS.map(|published| format!("{} {published}", published.min(subscribed)));
+            assert_eq!(lines(&ended.stdout), expected);
+        }
+    }
+}
+
+#[test]
+fn mosquitto_s_clients_are_the_other_side() {
+    for version in VERSIONS {
+        let bench = Bench::new(version);
+        for qos in QOS {
+            let subscriber =
+                bench.subscriber(&["-t", "a/#", "-q", qos, "-C", "2", "-F", "%q %t %p"]);
+            for message in ["one", "two"] {
+                let words = bench.mosquitto(&["-t", "a/b", "-q", qos, "-m", message]);
+                assert_eq!(run("mosquitto_pub", &words, "").code, Some(0));
+            }
+            assert_eq!(
+                lines(&subscriber.end().stdout),
+                [format!("{qos} a/b one"), format!("{qos} a/b two")]
+            );
+
+            let words =
+                bench.mosquitto(&["-t", "a/#", "-q", qos, "-C", "2", "-F", "%q %t %p", "-d"]);
+            // Unbuffered, so that its standard output can be awaited.
+            let words = [&["-o0", "mosquitto_sub"][..], &words].concat();
+            let subscriber = Process::start("stdbuf", &words);
+            subscriber.wait_stdout("Subscribed");
+            for message in ["one", "two"] {
+                bench.publish(&["-t", "a/b", "-q", qos, "-m", message]);
+            }
+            let printed = subscriber.end().stdout;
+            let messages: Vec<_> = printed
+                .lines()
+                .filter(|line| line.contains(" a/b ") && !line.contains("PUBLISH"))
+                .collect();
+            assert_eq!(
+                messages,
+                [format!("{qos} a/b one"), format!("{qos} a/b two")]
+            );
+        }
+    }
+}
+
+#[test]
+fn paho_is_the_other_side() {
+    let python = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/paho_peer.py");
+    for version in VERSIONS {
+        let bench = Bench::new(version);
+        for qos in QOS {
+            let subscriber =
+                bench.subscriber(&["-t", "a/+", "-q", qos, "-C", "2", "-F", "%q %t %p"]);
+            let published = run(
+                python,
+                &[
+                    script,
+                    "pub",
+                    &bench.port,
+                    version,
+                    qos,
+                    "a/b",
+                    "one",
+                    "two",
+                ],
+                "",
+            );
+            assert_eq!(published.code, Some(0), "{}", published.stderr);
+            assert_eq!(
+                lines(&subscriber.end().stdout),
+                [format!("{qos} a/b one"), format!("{qos} a/b two")]
+            );
+
+            let subscriber = Process::start(
+                python,
+                &[script, "sub", &bench.port, version, qos, "a/+", "2"],
+            );
+            subscriber.wait_stdout("subscribed");
+            for message in ["one", "two"] {
+                bench.publish(&["-t", "a/b", "-q", qos, "-m", message]);
+            }
+            let expected = [
+                "subscribed".to_owned(),
+                format!("{qos} a/b one"),
+                format!("{qos} a/b two"),
+            ];
+            assert_eq!(lines(&subscriber.end().stdout), expected);
+        }
+    }
+}
+
+#[test]
+fn retained_messages_are_kept_replaced_and_cleared() {
+    for version in VERSIONS {
+        let bench = Bench::new(version);
+        bench.publish(&["-t", "state", "-m", "old", "-r", "-q", "1"]);
+        bench.publish(&["-t", "state", "-m", "new", "-r", "-q", "1"]);
+        let kept = bench.run("sub", &["-t", "state", "-C", "1", "-F", "%r %p"]);
+        assert_eq!((kept.code, kept.stdout.as_str()), (Some(0), "1 new\n"));
+        // -R hides it, and what is published now is not retained for who listens already.
+        let listener = bench.subscriber(&["-t", "state", "-R", "-C", "1", "-F", "%r %p"]);
+        bench.publish(&["-t", "state", "-n", "-r", "-q", "1"]);
+        assert_eq!(listener.end().stdout, "0 \n");
+        let cleared = bench.subscriber(&["-t", "state", "-C", "1"]);
+        bench.publish(&["-t", "state", "-m", "now"]);
+        assert_eq!(cleared.end().stdout, "now\n");
+    }
+}
+
+/// 3.1.1 [MQTT-3.1.2-8], 5 [MQTT-3.1.2-8]
+#[test]
+fn a_will_is_published_when_the_client_is_killed_and_not_when_it_says_goodbye() {
+    for version in VERSIONS {
+        let bench = Bench::new(version);
+        let heir = bench.subscriber(&["-t", "will/#", "-C", "2", "-v", "-q", "1"]);
+        let will = |name: &'static str| {
+            [
+                "-t",
+                "x",
+                "--will-topic",
+                name,
+                "--will-payload",
+                "gone",
+                "--will-qos",
+                "1",
+            ]
+        };
+        let polite = bench.subscriber(&will("will/polite"));
+        polite.signal("INT");
+        let ended = polite.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("sending DISCONNECT"),
+            "{}",
+            ended.stderr
+        );
+        let killed = bench.subscriber(&will("will/killed"));
+        killed.signal("KILL");
+        heir.wait_stdout("will/killed gone");
+        bench.publish(&["-t", "will/end", "-m", "end", "-q", "1"]);
+        assert_eq!(heir.end().stdout, "will/killed gone\nwill/end end\n");
+    }
+}
+
+#[test]
+fn a_kept_session_gets_what_was_published_meanwhile() {
+    for version in VERSIONS {
+        let bench = Bench::new(version);
+        let session = ["-t", "offline/#", "-i", "sleeper", "-c", "-q", "2"];
+        let asked = bench.run("sub", &[&session[..], &["-E"]].concat());
+        assert_eq!(
+            (asked.code, asked.stdout.as_str()),
+            (Some(0), ""),
+            "{}",
+            asked.stderr
+        );
+        for (qos, message) in [("1", "one"), ("2", "two"), ("1", "three")] {
+            bench.publish(&["-t", "offline/a", "-q", qos, "-m", message]);
+        }
+        // Two are printed and acknowledged, the third stays for the next time.
+        let woken = bench.run("sub", &[&session[..], &["-C", "2", "-F", "%q %p"]].concat());
+        assert_eq!(lines(&woken.stdout), ["1 one", "2 two"], "{}", woken.stderr);
+        let again = bench.run("sub", &[&session[..], &["-C", "1", "-F", "%q %p"]].concat());
+        assert_eq!(lines(&again.stdout), ["1 three"], "{}", again.stderr);
+        // -U gives the filter up.
+        let given_up = bench.run(
+            "sub",
+            &[
+                "-U",
+                "offline/#",
+                "-t",
+                "other",
+                "-i",
+                "sleeper",
+                "-c",
+                "-E",
+            ],
+        );
+        assert_eq!(given_up.code, Some(0), "{}", given_up.stderr);
+        bench.publish(&["-t", "offline/a", "-q", "1", "-m", "lost"]);
+        bench.publish(&["-t", "other", "-q", "0", "-m", "nobody"]);
+        let last = bench.start(
+            "sub",
+            &["-t", "other", "-i", "sleeper", "-c", "-C", "1", "-d"],
+        );
+        last.wait_stderr("receiving SUBACK");
+        bench.publish(&["-t", "other", "-m", "found"]);
+        assert_eq!(last.end().stdout, "found\n");
+    }
+}
+
+#[test]
+fn wildcards_and_filtering_out() {
+    let bench = Bench::new("3.1.1");
+    let plus = bench.subscriber(&["-t", "+/pump/#", "-T", "+/pump/noise", "-v", "-C", "3"]);
+    for topic in [
+        "a/pump",
+        "a/valve",
+        "a/pump/noise",
+        "b/pump/x/y",
+        "b/c/pump",
+        "c/pump/1",
+    ] {
+        bench.publish(&["-t", topic, "-m", "x"]);
+    }
+    assert_eq!(
+        lines(&plus.end().stdout),
+        ["a/pump x", "b/pump/x/y x", "c/pump/1 x"]
+    );
+}
+
+#[test]
+fn messages_come_from_lines_files_input_and_repetition() {
+    let bench = Bench::new("5");
+    let listener = bench.subscriber(&["-t", "in", "-q", "1", "-C", "9", "-F", "[%p]"]);
+    let lines_in = run(
+        MQTT,
+        &bench.arguments("pub", &["-t", "in", "-q", "1", "-l"]),
+        "one\n\nthree",
+    );
+    assert_eq!(lines_in.code, Some(0), "{}", lines_in.stderr);
+    let all_in = run(
+        MQTT,
+        &bench.arguments("pub", &["-t", "in", "-q", "1", "-s"]),
+        "a\nb\n",
+    );
+    assert_eq!(all_in.code, Some(0), "{}", all_in.stderr);
+    let file = std::env::temp_dir().join(format!("mqtt-cli-{}", bench.port));
+    std::fs::write(&file, "from a file").unwrap();
+    bench.publish(&["-t", "in", "-q", "1", "-f", file.to_str().unwrap()]);
+    std::fs::remove_file(&file).unwrap();
+    bench.publish(&[
+        "-t",
+        "in",
+        "-q",
+        "1",
+        "-m",
+        "-7",
+        "--repeat",
+        "3",
+        "--repeat-delay",
+        "0.001",
+    ]);
+    let url = format!("mqtt://127.0.0.1:{}/in", bench.port);
+    let by_url = run(MQTT, &["pub", "-L", &url, "-m", "url", "-q", "1"], "");
+    assert_eq!(by_url.code, Some(0), "{}", by_url.stderr);
+    let printed = listener.end().stdout;
+    assert_eq!(
+        printed,
+        "[one]\n[]\n[three]\n[a\nb\n]\n[from a file]\n[-7]\n[-7]\n[-7]\n[url]\n"
+    );
+}
+
+#[test]
+fn properties_travel_and_print() {
+    let bench = Bench::new("5");
+    let format = "%C|%R|%D|%P|%F|%S|%5l|%q\\t%X";
+    let listener = bench.subscriber(&[
+        "-t",
+        "p",
+        "-q",
+        "1",
+        "-C",
+        "1",
+        "-F",
+        format,
+        "-D",
+        "subscribe",
+        "subscription-identifier",
+        "7",
+    ]);
+    bench.publish(&[
+        "-t",
+        "p",
+        "-q",
+        "1",
+        "-m",
+        "hi",
+        "-D",
+        "publish",
+        "content-type",
+        "text",
+        "-D",
+        "publish",
+        "response-topic",
+        "back",
+        "-D",
+        "publish",
+        "correlation-data",
+        "c1",
+        "-D",
+        "publish",
+        "user-property",
+        "k",
+        "v",
+        "-D",
+        "publish",
+        "payload-format-indicator",
+        "1",
+    ]);
+    assert_eq!(
+        listener.end().stdout,
+        "text|back|c1|k:v|1|7|    2|1\t6869\n"
+    );
+}
+
+/// Nothing is lost and nothing doubled while the connections of both programs are cut again and again.
+#[test]
+fn two_thousand_qos_2_lines_pass_while_connections_are_cut() {
+    for version in VERSIONS {
+        let bench = Bench::new(version);
+        let (near, far) = (
+            Proxy::start(bench.broker.port, 2_000, 20_000, 1),
+            Proxy::start(bench.broker.port, 2_000, 20_000, 2),
+        );
+        let (near_port, far_port) = (near.port.to_string(), far.port.to_string());
+        let subscriber = Process::start(
+            MQTT,
+            &[
+                "sub",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &far_port,
+                "-V",
+                version,
+                "-i",
+                "s",
+                "-c",
+                "-t",
+                "n",
+                "-q",
+                "2",
+                "-C",
+                "2000",
+                "-d",
+                "--longest-wait",
+                "0.02",
+            ],
+        );
+        subscriber.wait_stderr("receiving SUBACK");
+        let numbers: Vec<String> = (0..2_000).map(|n| n.to_string()).collect();
+        let published = run(
+            MQTT,
+            &[
+                "pub",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &near_port,
+                "-V",
+                version,
+                "-i",
+                "p",
+                "-c",
+                "-t",
+                "n",
+                "-q",
+                "2",
+                "-l",
+                "--longest-wait",
+                "0.02",
+                "--patience",
+                "60",
+            ],
+            &(numbers.join("\n") + "\n"),
+        );
+        assert_eq!(published.code, Some(0), "{}", published.stderr);
+        let ended = subscriber.end();
+        assert_eq!(ended.code, Some(0));
+        assert_eq!(lines(&ended.stdout), numbers);
+        assert!(
+            near.cuts() + far.cuts() > 5,
+            "{} and {} cuts",
+            near.cuts(),
+            far.cuts()
+        );
+    }
+}
+
+#[test]
+fn a_subscriber_outlives_its_broker() {
+    let bench = Bench::new("3.1.1");
+    let subscriber = bench.subscriber(&["-t", "a", "-C", "1"]);
+    let port = bench.broker.port;
+    drop(bench.broker);
+    subscriber.wait_stderr("connection lost");
+    let _again = Mosquitto::start_on(port);
+    subscriber.wait_stderr("connected again");
+    // Retained, it comes whether the new broker granted the subscription yet or not.
+    let words = [
+        "pub",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &port.to_string(),
+        "-t",
+        "a",
+        "-m",
+        "back",
+        "-r",
+    ];
+    assert_eq!(run(MQTT, &words, "").code, Some(0));
+    assert_eq!(subscriber.end().stdout, "back\n");
+}

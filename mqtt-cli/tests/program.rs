@@ -1,0 +1,433 @@
+//! The program where something is wrong: one clear line, a non-zero exit, no panic, no hang. And `decode` and `encode`.
+
+use mqtt_proto::{List, ReasonCode, SubAck};
+use mqtt_session::ServerEvent;
+use mqtt_testing::mosquitto::{Mosquitto, free_port};
+use mqtt_testing::process::{Ended, Process, run};
+use mqtt_testing::scripted::{Scripted, Then};
+use mqtt_testing::vectors;
+
+const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
+
+fn mqtt(arguments: &[&str]) -> Ended {
+    run(MQTT, arguments, "")
+}
+
+/// It failed with `code` and said so in one line that contains `words`.
+#[track_caller]
+fn failed(ended: &Ended, code: i32, words: &str) {
+    assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert!(
+        ended.stderr.starts_with("mqtt: ") && ended.stderr.contains(words),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn wrong_arguments_exit_with_2_or_say_what_is_wrong() {
+    for arguments in [
+        &["pub"][..],
+        &["pub", "-t", "a"],
+        &["pub", "-t", "a", "-m", "x", "-n"],
+        &["pub", "-t", "a", "-m", "x", "-q", "3"],
+        &["pub", "-t", "a", "-m", "x", "-p", "70000"],
+        &["pub", "-t", "a", "-m", "x", "-V", "4"],
+        &["pub", "-t", "a", "-m", "x", "--repeat-delay", "-1"],
+        &["pub", "-t", "a", "-m", "x", "--will-retain"],
+        &["sub"],
+        &["sub", "-t", "a", "-C", "0"],
+        &["sub", "-t", "a", "-i", "x", "-I", "y"],
+        &["nonsense"],
+        &["encode"],
+        &["encode", "publish", "-m", "x"],
+        &["decode", "--version", "7", "c000"],
+    ] {
+        let ended = mqtt(arguments);
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains("--help"),
+            "{arguments:?}: {}",
+            ended.stderr
+        );
+    }
+    for (arguments, words) in [
+        (&["pub", "-t", "a/#", "-m", "x"][..], "wildcard"),
+        (&["pub", "-t", "", "-m", "x"], "empty"),
+        (&["sub", "-t", "a/#/b"], "wildcard"),
+        (&["pub", "-t", "a", "-m", "x", "-c"], "-i"),
+        (&["pub", "-t", "a", "-m", "x", "-P", "secret"], "user name"),
+        (&["pub", "-t", "a", "-m", "x", "-x", "5"], "-V 5"),
+        (
+            &[
+                "pub",
+                "-t",
+                "a",
+                "-m",
+                "x",
+                "-D",
+                "publish",
+                "content-type",
+                "y",
+            ],
+            "-V 5",
+        ),
+        (
+            &[
+                "pub", "-t", "a", "-m", "x", "-V", "5", "-D", "publish", "colour", "y",
+            ],
+            "colour",
+        ),
+        (
+            &[
+                "pub",
+                "-t",
+                "a",
+                "-m",
+                "x",
+                "-V",
+                "5",
+                "-D",
+                "sing",
+                "content-type",
+                "y",
+            ],
+            "sing",
+        ),
+        (
+            &[
+                "pub",
+                "-t",
+                "a",
+                "-m",
+                "x",
+                "-V",
+                "5",
+                "-D",
+                "publish",
+                "user-property",
+                "y",
+            ],
+            "name and a value",
+        ),
+        (&["pub", "-L", "http://h/a", "-m", "x"], "mqtt://"),
+        (&["pub", "-L", "mqtt://h", "-m", "x"], "topic"),
+        (&["pub", "-t", "a", "-f", "no such file"], "no such file"),
+        (&["sub", "-t", "a", "-F", "%y"], "%y"),
+        (
+            &[
+                "encode",
+                "publish",
+                "-t",
+                "a",
+                "-q",
+                "1",
+                "--packet-id",
+                "0",
+            ],
+            "packet identifier",
+        ),
+        (
+            &["encode", "-D", "content-type=x", "publish", "-t", "a"],
+            "MQTT 5",
+        ),
+        (&["decode", "zz"], "hex"),
+        (&["decode", "c"], "hex"),
+        (&["decode", "3005"], "cut short"),
+    ] {
+        failed(&mqtt(arguments), 1, words);
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for arguments in [
+        &["--help"][..],
+        &["--version"],
+        &["pub", "--help"],
+        &["sub", "--help"],
+        &["decode", "--help"],
+    ] {
+        let ended = mqtt(arguments);
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        assert!(ended.stdout.contains("mqtt"));
+    }
+}
+
+#[test]
+fn no_broker_is_one_line() {
+    let port = free_port().to_string();
+    for command in [&["pub", "-m", "x"][..], &["sub"]] {
+        let arguments = [command, &["-t", "a", "-h", "127.0.0.1", "-p", &port]].concat();
+        failed(&mqtt(&arguments), 1, "refused");
+    }
+}
+
+/// The exit code is the one of CONNACK: 5 in 3.1.1, 135 in 5.
+#[test]
+fn a_refused_connection_has_the_broker_s_code() {
+    let broker = Mosquitto::start("allow_anonymous false");
+    let port = broker.port.to_string();
+    for (version, code) in [("3.1.1", 5), ("5", 135)] {
+        for command in [&["pub", "-m", "x"][..], &["sub"]] {
+            let arguments = [
+                command,
+                &["-t", "a", "-h", "127.0.0.1", "-p", &port, "-V", version],
+            ]
+            .concat();
+            failed(&mqtt(&arguments), code, "not authorized");
+        }
+    }
+}
+
+#[test]
+fn a_refused_subscription_is_one_line() {
+    let broker = Scripted::start(|event, server| {
+        if let ServerEvent::Subscribe(subscribe) = event {
+            let codes = [if subscribe.properties.is_empty() {
+                ReasonCode::UnspecifiedError
+            } else {
+                ReasonCode::NotAuthorized
+            }];
+            server
+                .subscribed(&SubAck::new(subscribe.packet_id, List::from(&codes[..])))
+                .unwrap();
+            return Then::Nothing;
+        }
+        Then::Usual
+    });
+    let port = broker.port.to_string();
+    for version in ["3.1.1", "5"] {
+        let arguments = [
+            "sub",
+            "-t",
+            "secret/#",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-V",
+            version,
+        ];
+        failed(&mqtt(&arguments), 1, "secret/#");
+    }
+}
+
+#[test]
+fn a_broker_that_vanishes_does_not_hang_the_publisher() {
+    let broker = Mosquitto::start("");
+    let port = broker.port.to_string();
+    let words = [
+        "pub",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &port,
+        "-t",
+        "a",
+        "-q",
+        "1",
+        "-l",
+        "--patience",
+        "0.2",
+        "-d",
+    ];
+    let mut publisher = Process::start(MQTT, &words);
+    publisher.write("one\n");
+    publisher.wait_stderr("receiving PUBACK");
+    drop(broker);
+    publisher.wait_stderr("did not come back within 0.2 s");
+    assert_eq!(publisher.end().code, Some(1));
+}
+
+#[test]
+fn a_broker_that_never_answers_can_be_interrupted() {
+    let broker = Scripted::start(|event, _| {
+        if matches!(event, ServerEvent::Connect(_)) {
+            Then::Freeze
+        } else {
+            Then::Usual
+        }
+    });
+    let port = broker.port.to_string();
+    for (command, code) in [(&["pub", "-m", "x"][..], 1), (&["sub"], 0)] {
+        let program = Process::start(
+            MQTT,
+            &[command, &["-t", "a", "-h", "127.0.0.1", "-p", &port, "-d"]].concat(),
+        );
+        program.wait_stderr("sending CONNECT");
+        program.signal("INT");
+        assert_eq!(program.end().code, Some(code));
+    }
+}
+
+#[test]
+fn a_time_limit_exits_with_27() {
+    let broker = Scripted::start(|_, _| Then::Usual);
+    let port = broker.port.to_string();
+    failed(
+        &mqtt(&[
+            "sub",
+            "-t",
+            "a",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-W",
+            "0.2",
+        ]),
+        27,
+        "timed out",
+    );
+}
+
+/// A reader that has enough, such as `head`, ends it without a complaint.
+#[test]
+fn a_closed_output_is_no_error() {
+    let broker = Scripted::start(|event, server| {
+        if matches!(event, ServerEvent::Subscribe(_)) {
+            let topic = mqtt_proto::TopicName::from_static("a");
+            for _ in 0..3 {
+                let message = mqtt_session::Outgoing::new(topic, mqtt_proto::QoS::AtMostOnce, b"x");
+                server.publish(&message).unwrap();
+            }
+        }
+        Then::Usual
+    });
+    let script = format!("{MQTT} sub -t a -h 127.0.0.1 -p {} | true", broker.port);
+    let ended = run("bash", &["-o", "pipefail", "-c", &script], "");
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+}
+
+/// Every vector: decoded with all of its bytes shown, or refused with the byte pointed at.
+#[test]
+fn decode_shows_every_vector() {
+    for vector in vectors::all() {
+        let hex: String = vector
+            .bytes
+            .iter()
+            .map(|byte| format!("{byte:02X} "))
+            .collect();
+        let version = if vector.name.contains("v5") {
+            "5"
+        } else {
+            "3.1.1"
+        };
+        let ended = run(MQTT, &["decode", "--version", version, "--json"], &hex);
+        assert!(
+            matches!(ended.code, Some(0 | 1)),
+            "{}: {}",
+            vector.name,
+            ended.stderr
+        );
+        assert!(
+            !ended.stderr.contains("panicked"),
+            "{}: {}",
+            vector.name,
+            ended.stderr
+        );
+        for line in ended.stdout.lines() {
+            let packet: serde_json::Value = serde_json::from_str(line).unwrap();
+            let Some(fields) = packet["fields"].as_array() else {
+                assert!(packet["error"]["rule"].is_string(), "{line}");
+                continue;
+            };
+            let (from, len) = (
+                packet["at"].as_u64().unwrap(),
+                packet["length"].as_u64().unwrap(),
+            );
+            let shown: Vec<&str> = fields
+                .iter()
+                .map(|field| field["bytes"].as_str().unwrap())
+                .filter(|bytes| !bytes.is_empty())
+                .collect();
+            let (from, to) = (
+                usize::try_from(from).unwrap(),
+                usize::try_from(from + len).unwrap(),
+            );
+            let expected: Vec<String> = vector.bytes[from..to]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            assert_eq!(shown.join(" "), expected.join(" "), "{}", vector.name);
+        }
+    }
+}
+
+#[test]
+fn decode_points_at_the_wrong_byte() {
+    let ended = mqtt(&["decode", "c000", "82 0a 0001 00 05 61 2f 23 2f 62 00"]);
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(
+        ended.stdout,
+        "PINGREQ, 2 bytes, MQTT 3.1.1\n     0  c0                       PINGREQ\n     1  00                       remaining length 0\n\
+         SUBSCRIBE, malformed, MQTT 3.1.1\n     2  82 0a 00 01 00 05 61 2f 23 2f 62 00\n                                ^^ byte 10: wildcard in a topic filter is misplaced\n                                   statement MQTT-4.7.1-2 of MQTT 3.1.1, reason code topic filter invalid\n"
+    );
+    assert_eq!(ended.stderr.lines().count(), 1);
+}
+
+#[test]
+fn encode_is_the_inverse_of_decode() {
+    for (words, hex) in [
+        (
+            &["connect", "-i", "abc", "-k", "10", "-c"][..],
+            "10 0f 00 04 4d 51 54 54 04 00 00 0a 00 03 61 62 63",
+        ),
+        (
+            &[
+                "publish",
+                "-t",
+                "a/b",
+                "-m",
+                "hi",
+                "-q",
+                "1",
+                "--packet-id",
+                "10",
+                "-r",
+            ],
+            "33 09 00 03 61 2f 62 00 0a 68 69",
+        ),
+        (
+            &["publish", "-t", "a", "--hex", "00 FF"],
+            "30 05 00 01 61 00 ff",
+        ),
+        (
+            &["subscribe", "-t", "a", "-t", "b/#", "-q", "2"],
+            "82 0c 00 01 00 01 61 02 00 03 62 2f 23 02",
+        ),
+        (
+            &["unsubscribe", "-t", "a", "--packet-id", "7"],
+            "a2 05 00 07 00 01 61",
+        ),
+        (&["pingreq"], "c0 00"),
+        (&["disconnect"], "e0 00"),
+        (
+            &[
+                "disconnect",
+                "-V",
+                "5",
+                "--reason",
+                "4",
+                "-D",
+                "reason-string=bye",
+            ],
+            "e0 08 04 06 1f 00 03 62 79 65",
+        ),
+    ] {
+        let ended = mqtt(&[&["encode"], words].concat());
+        assert_eq!(
+            (ended.code, ended.stdout.trim_end()),
+            (Some(0), hex),
+            "{}",
+            ended.stderr
+        );
+        let version = if words.contains(&"5") { "5" } else { "3.1.1" };
+        assert_eq!(
+            run(MQTT, &["decode", "--version", version], &ended.stdout).code,
+            Some(0)
+        );
+    }
+}

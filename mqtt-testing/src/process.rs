@@ -1,0 +1,218 @@
+//! A program under test: what it prints can be awaited, and it never outlives its test.
+
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running program.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Printed,
+    stderr: Printed,
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+/// What a program prints.
+#[derive(Clone, Debug, Default)]
+struct Printed(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    text: Mutex<Text>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Text {
+    bytes: Vec<u8>,
+    /// No more can come.
+    over: bool,
+}
+
+impl Text {
+    fn read(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+impl Printed {
+    fn collect(mut from: impl Read + Send + 'static) -> Self {
+        let printed = Self::default();
+        let Self(shared) = printed.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            loop {
+                let n = from.read(&mut buffer).unwrap_or(0);
+                let mut text = shared.text.lock().expect("no test panics with it");
+                text.bytes.extend_from_slice(&buffer[..n]);
+                text.over = n == 0;
+                shared.changed.notify_all();
+                if n == 0 {
+                    return;
+                }
+            }
+        });
+        printed
+    }
+
+    /// Waits until the text is as wanted, or over; gives it back.
+    fn wait(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let Shared { text, changed } = &*self.0;
+        let text = text.lock().expect("no test panics with it");
+        let (text, _) = changed
+            .wait_timeout_while(text, PATIENCE, |text| !text.over && !wanted(&text.read()))
+            .expect("no test panics with it");
+        text.read()
+    }
+}
+
+impl Process {
+    /// Starts `program`.
+    ///
+    /// # Panics
+    /// When it cannot be started: `scripts/setup.sh` installs what the tests need.
+    #[must_use]
+    pub fn start(program: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program}: {error}; run scripts/setup.sh"));
+        Self {
+            stdin: child.stdin.take(),
+            stdout: Printed::collect(child.stdout.take().expect("it is piped")),
+            stderr: Printed::collect(child.stderr.take().expect("it is piped")),
+            child,
+        }
+    }
+
+    /// Writes to its standard input.
+    ///
+    /// # Panics
+    /// When its input is closed.
+    pub fn write(&mut self, text: &str) {
+        let stdin = self.stdin.as_mut().expect("its input is open");
+        stdin
+            .write_all(text.as_bytes())
+            .expect("it reads its input");
+        stdin.flush().expect("it reads its input");
+    }
+
+    /// Ends its standard input.
+    pub fn close_input(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Waits until it printed `text`.
+    ///
+    /// # Panics
+    /// When it ends, or a minute passes, before.
+    pub fn wait_stdout(&self, text: &str) {
+        let printed = self.stdout.wait(|printed| printed.contains(text));
+        assert!(
+            printed.contains(text),
+            "{text:?} is not printed, but: {printed}"
+        );
+    }
+
+    /// The same for standard error.
+    ///
+    /// # Panics
+    /// As [`Self::wait_stdout`].
+    pub fn wait_stderr(&self, text: &str) {
+        let printed = self.stderr.wait(|printed| printed.contains(text));
+        assert!(
+            printed.contains(text),
+            "{text:?} is not printed, but: {printed}"
+        );
+    }
+
+    /// Sends it a signal, such as `INT`.
+    ///
+    /// # Panics
+    /// When that cannot be done.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When that takes more than a minute.
+    #[must_use]
+    pub fn end(mut self) -> Ended {
+        self.close_input();
+        let status = self.status();
+        Ended {
+            code: status.code(),
+            stdout: self.stdout.wait(|_| false),
+            stderr: self.stderr.wait(|_| false),
+        }
+    }
+
+    fn status(&mut self) -> ExitStatus {
+        // Its output ends when it does.
+        let _ = self.stdout.wait(|_| false);
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().expect("it is a child of ours") {
+                return status;
+            }
+            std::thread::yield_now();
+        }
+        panic!("it hangs; it said: {}", self.stderr.wait(|_| true));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a program to its end, with `input` as its standard input.
+///
+/// # Panics
+/// As [`Process::start`] and [`Process::end`].
+#[must_use]
+pub fn run(program: &str, arguments: &[&str], input: &str) -> Ended {
+    let mut process = Process::start(program, arguments);
+    // A program that does not read its input may be gone by now.
+    if let Some(stdin) = &mut process.stdin {
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    process.end()
+}
+
+/// Sends a signal to a process by its id.
+///
+/// # Panics
+/// When that cannot be done.
+pub fn signal(id: u32, name: &str) {
+    let status = Command::new("kill")
+        .args([format!("-{name}"), id.to_string()])
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "kill -{name} {id}"
+    );
+}

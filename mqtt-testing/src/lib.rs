@@ -5,6 +5,7 @@
 
 pub mod choices;
 pub mod endpoint;
+pub mod hostile;
 pub mod laws;
 pub mod model;
 pub mod mosquitto;

@@ -1,0 +1,32 @@
+//! The law of the machines on random input. A failing case is printed, shrunk; `withstands(&[..], role, version)` replays
+//! it, and the fuzz targets `client` and `server` search on.
+
+use mqtt_proto::Version;
+use mqtt_testing::endpoint::Role;
+use mqtt_testing::hostile::withstands;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_client_withstands_anything_in_3_1_1(choices in vec(any::<u8>(), 0..600)) {
+        withstands(&choices, Role::Client, Version::V311);
+    }
+
+    #[test]
+    fn a_client_withstands_anything_in_5(choices in vec(any::<u8>(), 0..600)) {
+        withstands(&choices, Role::Client, Version::V5);
+    }
+
+    #[test]
+    fn a_server_withstands_anything_in_3_1_1(choices in vec(any::<u8>(), 0..600)) {
+        withstands(&choices, Role::Server, Version::V311);
+    }
+
+    #[test]
+    fn a_server_withstands_anything_in_5(choices in vec(any::<u8>(), 0..600)) {
+        withstands(&choices, Role::Server, Version::V5);
+    }
+}

@@ -281,10 +281,13 @@ impl<S: Storage> Side<S> {
     pub(crate) fn send(&mut self, packet: &Packet<'_>) -> Result<(), Refused> {
         let version = self.connection.version;
         let len = packet.encoded_len(version)?;
-        let max =
-            to_usize(self.connection.window.packet_size).min(to_usize(self.config.outgoing_limit));
+        let limit = to_usize(self.config.outgoing_limit);
+        let max = to_usize(self.connection.window.packet_size).min(limit);
         if len > max {
             return Err(Refused::TooLarge { len, max });
+        }
+        if !self.outbox.control_fits(len, limit) {
+            return Err(Refused::Full);
         }
         let room = self.outbox.control(len).ok_or(Refused::Full)?;
         let len = packet.encode(version, room)?;

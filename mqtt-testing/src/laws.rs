@@ -187,3 +187,52 @@ fn collect(
         }
     }
 }
+
+/// Any bytes at all: decoding them as a stream under any limit ends, and nothing is accepted beyond the limit.
+///
+/// # Panics
+/// When it is not so.
+pub fn decodes_anything(bytes: &[u8], version: Version) {
+    for limit in [0, 2, 64, MAX_PACKET] {
+        let mut rest = bytes;
+        loop {
+            match Packet::decode(rest, version, limit) {
+                Ok(Decoded::Needs(needed)) => {
+                    let most = usize::try_from(limit).expect("32 bits").max(5);
+                    assert!(
+                        needed > rest.len() && needed <= most,
+                        "it waits for {needed} bytes, the limit is {limit}"
+                    );
+                    break;
+                }
+                Ok(Decoded::Packet { consumed, .. }) => {
+                    assert!(consumed >= 2 && consumed <= usize::try_from(limit).expect("32 bits"));
+                    rest = &rest[consumed..];
+                }
+                Err(error) => {
+                    check_error(&error, rest);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// A filter and a name from any text: what is accepted matches as the plain model says.
+///
+/// # Panics
+/// When it is not so.
+pub fn matches_as_the_model(text: &str) {
+    let (filter, name) = text.split_once('\n').unwrap_or((text, text));
+    if let (Ok(filter), Ok(name)) = (
+        mqtt_proto::TopicFilter::new(filter),
+        mqtt_proto::TopicName::new(name),
+    ) {
+        let plain = core::str::from_utf8(filter.topic_levels()).expect("it was text");
+        assert_eq!(
+            filter.matches(name),
+            crate::model::matches(plain, name.as_str()),
+            "{text:?}"
+        );
+    }
+}

@@ -17,3 +17,13 @@ pub mod schedule;
 pub mod scripted;
 pub mod solo;
 pub mod vectors;
+
+/// For fuzz targets: the first byte chooses the version, the rest is the case.
+#[must_use]
+pub fn version_of(data: &[u8]) -> (mqtt_proto::Version, &[u8]) {
+    let version = match data.first() {
+        Some(byte) if byte & 1 == 1 => mqtt_proto::Version::V5,
+        _ => mqtt_proto::Version::V311,
+    };
+    (version, data.get(1..).unwrap_or_default())
+}

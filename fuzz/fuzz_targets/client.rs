@@ -1,0 +1,10 @@
+//! Arbitrary input, commands and ticks for a client.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mqtt_testing::{endpoint::Role, hostile, version_of};
+
+fuzz_target!(|data: &[u8]| {
+    let (version, choices) = version_of(data);
+    hostile::withstands(choices, Role::Client, version);
+});

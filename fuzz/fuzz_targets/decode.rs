@@ -1,0 +1,13 @@
+//! Arbitrary bytes, and arbitrary text as topics.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mqtt_testing::{laws, version_of};
+
+fuzz_target!(|data: &[u8]| {
+    let (version, bytes) = version_of(data);
+    laws::decodes_anything(bytes, version);
+    if let Ok(text) = core::str::from_utf8(bytes) {
+        laws::matches_as_the_model(text);
+    }
+});

@@ -1,0 +1,10 @@
+//! What is accepted is written again and read back as the same packet.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mqtt_testing::{laws, version_of};
+
+fuzz_target!(|data: &[u8]| {
+    let (version, bytes) = version_of(data);
+    laws::reencodes(bytes, version);
+});

@@ -1,0 +1,10 @@
+//! However a stream is cut into reads, the same packets come out.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mqtt_testing::{choices::Choices, laws, version_of};
+
+fuzz_target!(|data: &[u8]| {
+    let (version, bytes) = version_of(data);
+    laws::split_invariant(bytes, &mut Choices::new(data), version, 4_096);
+});

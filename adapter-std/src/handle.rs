@@ -12,21 +12,22 @@ use adapter_core::{
     Connected, Error, Flow, Hub, Options, Outcome, Outgoing, Received, Step, Subscription, Unsent,
 };
 
-use crate::connection::{Timeouts, dial, is_timeout};
+use crate::connection::{dial, is_timeout};
 use crate::wait::{block_on, block_on_for, waker};
 
 /// A transport that two threads can use at once.
-pub trait Split: Read + Write + Timeouts + Send + Sized + 'static {
+pub trait Split: Read + Send + Sized + 'static {
     /// The half that writes.
     type Writer: Write + Send;
 
-    /// A second way to the same transport.
+    /// A second way to the same transport. A write that cannot go on must give up after a second or so, with `WouldBlock` or
+    /// `TimedOut`: this side keeps the time.
     ///
     /// # Errors
     /// As the transport.
     fn writer(&self) -> io::Result<Self::Writer>;
 
-    /// Lets a read or write that waits end at once.
+    /// Lets a read that waits end at once. Where that cannot be, it must give up by itself now and then, as a write does.
     fn hang_up(writer: &mut Self::Writer);
 }
 
@@ -34,7 +35,9 @@ impl Split for TcpStream {
     type Writer = Self;
 
     fn writer(&self) -> io::Result<Self> {
-        self.try_clone()
+        let writer = self.try_clone()?;
+        writer.set_write_timeout(Some(Duration::from_secs(1)))?;
+        Ok(writer)
     }
 
     fn hang_up(writer: &mut Self) {
@@ -206,8 +209,8 @@ fn drive<T: Split>(hub: &Hub, mut dial: impl FnMut() -> io::Result<T>) {
     }
 }
 
-/// Serves one transport until its end: this thread reads, a second one writes. Each wakes the other when it made work
-/// for it.
+/// Serves one transport until its end: this thread reads, a second one writes and keeps time. Each wakes the other when
+/// it made work for it.
 fn serve<T: Split>(hub: &Hub, mut transport: T) -> Result<Error, Error> {
     hub.opened()?;
     let mut writer = transport.writer()?;
@@ -243,12 +246,9 @@ fn read<T: Split>(
     let mut space = vec![0; 64 << 10];
     let mut paused = false;
     while !over.load(Ordering::Acquire) {
-        let span = hub.tick()?.map(|span| span.max(Duration::from_millis(1)));
-        writer.unpark();
         if paused {
-            thread::park_timeout(span.unwrap_or(Duration::MAX));
+            thread::park();
         } else {
-            transport.set_read_timeout(span)?;
             match transport.read(&mut space) {
                 Ok(0) if over.load(Ordering::Acquire) => return Ok(()),
                 Ok(0) => return Err(Error::end_of_file()),
@@ -259,11 +259,13 @@ fn read<T: Split>(
             }
         }
         paused = hub.input(&mut input)? == Flow::Paused;
+        // There may be something to say now, and another time to say it by.
+        writer.unpark();
     }
     Ok(())
 }
 
-/// Writes until the connection is over, and sleeps while there is nothing to write.
+/// Writes and keeps time until the connection is over, and sleeps while there is nothing to do.
 fn write(
     hub: &Hub,
     writer: &mut impl Write,
@@ -271,21 +273,31 @@ fn write(
     reader: &Thread,
 ) -> Result<(), Error> {
     let waker = waker();
-    let mut output = Vec::new();
+    let (mut output, mut written) = (Vec::new(), 0);
     loop {
         hub.set_driver(&waker);
-        // A close that was asked for meanwhile begins here.
-        hub.tick()?;
-        hub.take(&mut output);
-        if !output.is_empty() {
-            writer.write_all(&output)?;
-            writer.flush()?;
-            output.clear();
+        // Pings are due here, and a close that was asked for meanwhile begins.
+        let span = hub.tick()?;
+        if output.is_empty() {
+            hub.take(&mut output);
+        }
+        if let Some(rest @ [_, ..]) = output.get(written..) {
+            match writer.write(rest) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Ok(n) => written += n,
+                Err(error) if is_timeout(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if written == output.len() {
+                writer.flush()?;
+                output.clear();
+                written = 0;
+            }
         } else if hub.is_finished() || over.load(Ordering::Acquire) {
             return Ok(());
         } else {
-            // Woken for the reader's sake as well: what it paused for may be gone.
-            thread::park();
+            thread::park_timeout(span.unwrap_or(Duration::MAX));
+            // What the reader paused for may be gone.
             reader.unpark();
         }
     }

@@ -103,7 +103,8 @@ impl Trial<'_> {
                 0 => self.disconnect(),
                 1 => {
                     self.machine.disconnected();
-                    (self.input.clear(), self.said.clear());
+                    self.input.clear();
+                    self.said.clear();
                 }
                 2 => self.authenticate(),
                 _ => self.take(usize::MAX),
@@ -237,7 +238,8 @@ impl Trial<'_> {
     }
 
     fn connect(&mut self) {
-        (self.input.clear(), self.said.clear());
+        self.input.clear();
+        self.said.clear();
         self.receipts.clear();
         let properties = [
             Property::ReceiveMaximum(1 + u16::from(self.choices.byte() % 4)),

@@ -216,3 +216,22 @@ pub fn signal(id: u32, name: &str) {
         "kill -{name} {id}"
     );
 }
+
+/// The path of an example of the package under test, which `cargo test` builds beside its tests.
+///
+/// # Panics
+/// When the test runs from somewhere else.
+#[must_use]
+pub fn example(name: &str) -> String {
+    let own = std::env::current_exe().expect("a test has a path");
+    let folder = own
+        .ancestors()
+        .nth(2)
+        .expect("it lies in deps")
+        .join("examples");
+    folder
+        .join(name)
+        .to_str()
+        .expect("a path of text")
+        .to_owned()
+}

@@ -18,7 +18,7 @@ pub enum Then {
     Nothing,
     /// What was said still goes out, then the connection is cut.
     HangUp,
-    /// Nothing is read or written any more, but the connection stays.
+    /// Nothing is read or written any more, not even an answer to this; the connection stays.
     Freeze,
 }
 
@@ -102,19 +102,17 @@ fn serve(
                 break;
             }
         }
+        if then == Then::Freeze {
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::park_timeout(Duration::from_millis(50));
+            }
+            return Ok(());
+        }
         let n = server.outgoing().len();
         stream.write_all(server.outgoing())?;
         server.sent(n);
-        match then {
-            Then::HangUp => return Ok(()),
-            Then::Freeze => {
-                while !stop.load(Ordering::Relaxed) {
-                    std::thread::park_timeout(Duration::from_millis(50));
-                }
-                return Ok(());
-            }
-            Then::Usual | Then::Nothing if server.is_closing() => return Ok(()),
-            Then::Usual | Then::Nothing => {}
+        if then == Then::HangUp || server.is_closing() {
+            return Ok(());
         }
         match stream.read(&mut space) {
             Ok(0) => return Ok(()),

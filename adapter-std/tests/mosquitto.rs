@@ -1,0 +1,305 @@
+//! The blocking client against Mosquitto, and through a proxy that cuts the connection at random bytes.
+
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use adapter_std::proto::{Connect, QoS, Subscription as Filter, TopicFilter, TopicName, Version};
+use adapter_std::session::{Client, Event, Heap, Refused};
+use adapter_std::{
+    Config, Connection, Error, Handle, Offline, Options, Outcome, Outgoing, SessionLost,
+};
+use mqtt_session::ServerEvent;
+use mqtt_testing::mosquitto::{Mosquitto, free_port};
+use mqtt_testing::proxy::Proxy;
+use mqtt_testing::scripted::{Scripted, Then};
+
+fn options(port: u16, version: Version, client_id: &str) -> Options {
+    let mut options = Options::new("127.0.0.1", port);
+    options.version = version;
+    options.client_id = client_id.to_owned();
+    options.clean_start = false;
+    options.session_expiry = u32::MAX;
+    options.back_off.first = Duration::from_millis(4);
+    options.back_off.longest = Duration::from_millis(20);
+    options.config.session_lost = SessionLost::HandBack;
+    options
+}
+
+fn numbers(qos: QoS) -> Filter<'static> {
+    Filter::new(TopicFilter::new("numbers").unwrap(), qos)
+}
+
+fn survives(version: Version, qos: QoS, count: u32) {
+    let broker = Mosquitto::start("");
+    let seed = 100 + u32::from(qos.get()) + u32::from(version.level()) * 7;
+    let near = Proxy::start(broker.port, 500, 12_000, seed);
+    let far = Proxy::start(broker.port, 500, 12_000, seed + 1);
+    let subscriber = Handle::start(options(far.port, version, "subscriber"));
+    let (_, mut messages) = subscriber.subscribe(&numbers(qos)).unwrap();
+    let publisher = Handle::start(options(near.port, version, "publisher"));
+    // As in the tests of adapter-tokio, Mosquitto must not have more to resend than passes between two cuts.
+    let (heard_one, may_go_on) = mpsc::sync_channel(200);
+    for _ in 0..200 {
+        heard_one.send(()).unwrap();
+    }
+    let sender = publisher.clone();
+    let publishing = thread::spawn(move || {
+        let mut tickets = Vec::new();
+        for n in 0..count {
+            may_go_on.recv().unwrap();
+            let payload = n.to_string();
+            let message = Outgoing::new(TopicName::from_static("numbers"), qos, payload.as_bytes());
+            tickets.push(sender.publish(&message).unwrap());
+        }
+        for ticket in tickets {
+            let outcome = ticket.wait();
+            assert!(matches!(outcome, Outcome::Acknowledged(_)), "{outcome:?}");
+        }
+    });
+    let mut heard = HashMap::<u32, u32>::new();
+    let mut order = Vec::new();
+    while heard.len() < usize::try_from(count).unwrap() {
+        let message = messages
+            .next_within(Duration::from_secs(120))
+            .expect("it stalls");
+        let n = std::str::from_utf8(&message.payload)
+            .unwrap()
+            .parse()
+            .unwrap();
+        let times = heard.entry(n).or_default();
+        *times += 1;
+        if *times == 1 {
+            // The publisher is through when nobody receives this any more.
+            let _ = heard_one.try_send(());
+        }
+        order.push(n);
+    }
+    publishing.join().unwrap();
+    assert!(
+        near.cuts() + far.cuts() > 20,
+        "{} and {} cuts",
+        near.cuts(),
+        far.cuts()
+    );
+    if qos == QoS::ExactlyOnce {
+        near.calm_down();
+        far.calm_down();
+        let end = Outgoing::new(TopicName::from_static("numbers"), qos, b"4294967295");
+        assert!(matches!(
+            publisher.publish(&end).unwrap().wait(),
+            Outcome::Acknowledged(_)
+        ));
+        assert_eq!(
+            &messages.next().unwrap().payload[..],
+            b"4294967295",
+            "a message came twice"
+        );
+        assert!(
+            heard.values().all(|times| *times == 1),
+            "doubled: {heard:?}"
+        );
+        assert!(order.is_sorted(), "out of order");
+    }
+    assert!(publisher.close(Duration::from_secs(10)).is_empty());
+    let _ = subscriber.close(Duration::from_secs(10));
+}
+
+#[test]
+fn five_thousand_qos_2_messages_through_cuts_arrive_exactly_once_3_1_1() {
+    survives(Version::V311, QoS::ExactlyOnce, 5_000);
+}
+
+#[test]
+fn five_thousand_qos_2_messages_through_cuts_arrive_exactly_once_5() {
+    survives(Version::V5, QoS::ExactlyOnce, 5_000);
+}
+
+#[test]
+fn five_thousand_qos_1_messages_through_cuts_arrive_at_least_once_3_1_1() {
+    survives(Version::V311, QoS::AtLeastOnce, 5_000);
+}
+
+#[test]
+fn five_thousand_qos_1_messages_through_cuts_arrive_at_least_once_5() {
+    survives(Version::V5, QoS::AtLeastOnce, 5_000);
+}
+
+/// Keep-alive: a broker that stops answering is noticed within keep-alive plus the ping time-out, by handle and bare
+/// connection.
+#[test]
+fn a_frozen_broker_is_noticed() {
+    let broker = Mosquitto::start("");
+    let mut options = options(broker.port, Version::V5, "watcher");
+    options.keep_alive = 1;
+    options.config.ping_timeout_ms = 500;
+    options.back_off.attempts = Some(1);
+    let handle = Handle::connect(options).unwrap();
+    let (_, mut messages) = handle.subscribe(&numbers(QoS::AtMostOnce)).unwrap();
+    let mut config = Config::default();
+    config.ping_timeout_ms = 500;
+    let connect = Connect {
+        keep_alive: 1,
+        ..Connect::new(Version::V311, "bare")
+    };
+    let mut bare = Connection::dial(
+        ("127.0.0.1", broker.port),
+        &connect,
+        config,
+        Duration::from_secs(10),
+    )
+    .unwrap();
+    assert!(matches!(
+        bare.next().unwrap().0,
+        Some(Event::Connected { .. })
+    ));
+    broker.freeze(true);
+    let why = loop {
+        if let Err(error) = bare.next() {
+            break error.to_string();
+        }
+    };
+    let ended = messages.next();
+    broker.freeze(false);
+    assert_eq!(why, "no PINGRESP within the ping time-out");
+    assert!(ended.is_none());
+}
+
+/// Also while more waits to be written than the frozen broker takes.
+#[test]
+fn a_frozen_broker_is_noticed_behind_a_full_buffer() {
+    let broker = Scripted::start(|event, _| match event {
+        ServerEvent::Message(_) => Then::Freeze,
+        _ => Then::Usual,
+    });
+    let mut options = options(broker.port, Version::V311, "watcher");
+    options.keep_alive = 1;
+    options.config.ping_timeout_ms = 500;
+    options.back_off.attempts = Some(1);
+    let handle = Handle::connect(options).unwrap();
+    let mut nothing = handle.other_messages();
+    let payload = vec![0; 64 << 10];
+    let message = Outgoing::new(TopicName::from_static("a"), QoS::AtMostOnce, &payload);
+    // Waits for room that never comes, until the connection is given up.
+    while handle.publish(&message).is_ok() {}
+    assert!(nothing.next().is_none());
+}
+
+/// A bare connection over a transport that is no TCP, publishing while it holds a message.
+#[test]
+fn a_bare_connection_runs_over_any_read_and_write() {
+    let broker = Mosquitto::start("");
+    let path = std::env::temp_dir().join(format!("adapter-std-{}", broker.port));
+    let listener = UnixListener::bind(&path).unwrap();
+    let port = broker.port;
+    let relay = thread::spawn(move || {
+        let (near, _) = listener.accept().unwrap();
+        let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (mut near_in, mut far_out) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+        thread::spawn(move || std::io::copy(&mut near_in, &mut far_out));
+        let _ = std::io::copy(&mut &far, &mut &near);
+    });
+    let transport = UnixStream::connect(&path).unwrap();
+    let client = Client::new(Config::default(), Heap);
+    let mut connection =
+        Connection::new(transport, client, &Connect::new(Version::V311, "bare")).unwrap();
+    let mut echoes = 0;
+    let mut acknowledged = 0;
+    while echoes < 3 || acknowledged < 3 {
+        let now = connection.now();
+        let (event, client) = connection.next().unwrap();
+        match event {
+            Some(Event::Connected { .. }) => {
+                client
+                    .subscribe(&[numbers(QoS::ExactlyOnce)], Default::default(), now)
+                    .unwrap();
+            }
+            Some(Event::Subscribed { .. }) => {
+                let message =
+                    Outgoing::new(TopicName::from_static("numbers"), QoS::ExactlyOnce, b"0");
+                client.publish(&message, now).unwrap();
+            }
+            Some(Event::Message(incoming)) => {
+                echoes += 1;
+                if echoes < 3 {
+                    let message = Outgoing::new(
+                        incoming.publish.topic,
+                        QoS::ExactlyOnce,
+                        incoming.publish.payload,
+                    );
+                    client.publish(&message, now).unwrap();
+                }
+            }
+            Some(Event::Acknowledged { .. }) => acknowledged += 1,
+            _ => {}
+        }
+    }
+    assert_eq!(connection.disconnect().unwrap().pending(), 0);
+    relay.join().unwrap();
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn policies_limits_and_the_end_are_those_of_the_session() {
+    // Offline.
+    let mut offline = options(free_port(), Version::V311, "c");
+    offline.config.offline = Offline::Reject;
+    let handle = Handle::start(offline);
+    let message = Outgoing::new(TopicName::from_static("a"), QoS::AtLeastOnce, b"x");
+    assert_eq!(
+        handle.try_publish(&message).unwrap_err(),
+        Error::Refused(Refused::Offline)
+    );
+    assert!(handle.close(Duration::ZERO).is_empty());
+    assert_eq!(
+        handle.try_publish(&message).unwrap_err(),
+        Error::HandleClosed
+    );
+    // A first connection that fails.
+    let error = Handle::connect(options(free_port(), Version::V311, "c")).unwrap_err();
+    assert!(
+        matches!(error, Error::Io(std::io::ErrorKind::ConnectionRefused, _)),
+        "{error}"
+    );
+    // A window that stays full: what was accepted comes back.
+    let frozen = Scripted::start(|event, _| {
+        if matches!(event, ServerEvent::Message(_)) {
+            Then::Freeze
+        } else {
+            Then::Usual
+        }
+    });
+    let handle = Handle::connect(options(frozen.port, Version::V311, "c")).unwrap();
+    let mut tickets = Vec::new();
+    while let Ok(ticket) = handle.try_publish(&message) {
+        tickets.push(ticket);
+    }
+    assert_eq!(tickets.len(), 128);
+    assert_eq!(handle.close(Duration::from_millis(50)).len(), 128);
+    assert_eq!(tickets.pop().unwrap().wait(), Outcome::Closed);
+}
+
+/// A broker that kicks right after CONNACK is not stormed: the attempts count.
+#[test]
+fn a_broker_that_kicks_right_after_connack_causes_no_storm() {
+    let broker = Scripted::start(|event, server| {
+        if matches!(event, ServerEvent::Connect(_)) {
+            server
+                .accept(
+                    &Default::default(),
+                    adapter_std::session::Instant::from_millis(0),
+                )
+                .unwrap();
+            return Then::HangUp;
+        }
+        Then::Usual
+    });
+    let mut options = options(broker.port, Version::V311, "c");
+    options.back_off.attempts = Some(5);
+    let handle = Handle::start(options);
+    assert!(handle.other_messages().next().is_none());
+    assert_eq!(broker.connections(), 5);
+}

@@ -142,6 +142,15 @@ impl Body for (AckKind, &Ack<'_>) {
         self.0.packet_type().first_byte()
     }
 
+    /// Success without properties, which all versions write alike.
+    #[inline]
+    fn short(&self) -> Option<[u8; 4]> {
+        let (_, ack) = self;
+        let [high, low] = ack.packet_id.get().to_be_bytes();
+        let bare = ack.reason == ReasonCode::Success && ack.properties.is_empty();
+        bare.then_some([self.first_byte(), 2, high, low])
+    }
+
     #[inline]
     fn write<S: Sink>(&self, version: Version, out: &mut S) {
         let (kind, ack) = self;

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::header::PacketType;
+use crate::header::{FixedHeader, PacketType};
 use crate::property::PropertyId;
 use crate::reader::Fault;
 use crate::reason::ReasonCode;
@@ -28,22 +28,6 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
-    #[cold]
-    pub(crate) fn from_fault(
-        fault: Fault,
-        packet: PacketType,
-        packet_len: usize,
-        version: Version,
-    ) -> Self {
-        let at = u32::try_from(packet_len.saturating_sub(fault.left)).unwrap_or(u32::MAX);
-        Self {
-            packet: Some(packet),
-            at,
-            rule: fault.rule,
-            version,
-        }
-    }
-
     /// The statement of the standard, such as `MQTT-3.8.1-1`. It belongs to [`Self::version`]: the two standards number
     /// differently. `None` where the standard says so without a number.
     #[must_use]
@@ -55,6 +39,20 @@ impl DecodeError {
     #[must_use]
     pub const fn reason_code(&self) -> ReasonCode {
         self.rule.reason_code()
+    }
+}
+
+impl Fault {
+    /// As the error of the packet that it is in.
+    #[cold]
+    pub(crate) fn in_packet(self, header: &FixedHeader, version: Version) -> DecodeError {
+        let at = header.packet_len().saturating_sub(self.left);
+        DecodeError {
+            packet: Some(header.packet_type),
+            at: u32::try_from(at).unwrap_or(u32::MAX),
+            rule: self.rule,
+            version,
+        }
     }
 }
 
@@ -315,6 +313,9 @@ pub enum EncodeError {
     /// An empty list of filters or codes.
     #[error("{0} must have at least one entry")]
     EmptyList(Field),
+    /// No Local together with a shared subscription (5 \[MQTT-3.8.3-4\]).
+    #[error("no local is set on a shared subscription")]
+    NoLocalShared,
     /// A topic name is empty and there is no topic alias.
     #[error("topic name is empty and there is no topic alias")]
     NoTopic,

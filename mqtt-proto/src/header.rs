@@ -151,6 +151,9 @@ impl fmt::Display for PacketType {
     }
 }
 
+/// The flags that PUBLISH may have, a bit for each: not QoS 3, and DUP only with QoS 1 or 2.
+const PUBLISH_FLAGS: u16 = 0b0011_1100_0011_1111;
+
 /// A checked fixed header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FixedHeader {
@@ -182,11 +185,26 @@ impl FixedHeader {
     /// ```
     #[inline]
     pub fn decode(input: &[u8], version: Version, limit: u32) -> Result<Option<Self>, DecodeError> {
+        let Some(&first) = input.first() else {
+            return Ok(None);
+        };
+        let packet_type = Self::check_type(first >> 4, version)?;
+        Self::decode_as(packet_type, input, version, limit)
+    }
+
+    /// The same, where the type in the first byte is known.
+    #[inline]
+    pub(crate) fn decode_as(
+        packet_type: PacketType,
+        input: &[u8],
+        version: Version,
+        limit: u32,
+    ) -> Result<Option<Self>, DecodeError> {
         let Some((&first, rest)) = input.split_first() else {
             return Ok(None);
         };
         let flags = first & 0x0F;
-        let packet_type = Self::check_first_byte(first, version)?;
+        Self::check_flags(packet_type, flags, version)?;
         let (remaining_length, header_len) = match rest.first() {
             Some(&len) if len < 0x80 => (u32::from(len), 2),
             _ => match VarInt::decode(rest) {
@@ -214,7 +232,8 @@ impl FixedHeader {
         if len > limit {
             return Err(header.refuse(Rule::TooLarge { len, max: limit }, version));
         }
-        if let Some(must) = packet_type.fixed_length(version)
+        if packet_type != PacketType::Publish
+            && let Some(must) = packet_type.fixed_length(version)
             && must != remaining_length
         {
             return Err(header.refuse(
@@ -239,33 +258,41 @@ impl FixedHeader {
     }
 
     #[inline]
-    fn check_first_byte(first: u8, version: Version) -> Result<PacketType, DecodeError> {
-        let (kind, found) = (first >> 4, first & 0x0F);
-        let packet_type = match PacketType::new(kind) {
-            Some(PacketType::Auth) if !version.is_v5() => None,
-            known => known,
-        };
-        let Some(packet_type) = packet_type else {
-            return Err(DecodeError {
-                packet: None,
-                at: 0,
-                rule: Rule::ReservedPacketType { found: kind },
-                version,
-            });
-        };
-        let rule = if matches!(packet_type, PacketType::Publish) {
-            match found {
-                // 3.1.1 [MQTT-3.3.1-4], 5 [MQTT-3.3.1-4]
-                _ if found & 0b0110 == 0b0110 => Rule::QoS3,
-                // 3.1.1 [MQTT-3.3.1-2], 5 [MQTT-3.3.1-2]
-                _ if found & 0b1110 == 0b1000 => Rule::DupOnQoS0,
-                _ => return Ok(packet_type),
+    fn check_type(kind: u8, version: Version) -> Result<PacketType, DecodeError> {
+        match PacketType::new(kind) {
+            Some(PacketType::Auth) if !version.is_v5() => {}
+            Some(packet_type) => return Ok(packet_type),
+            None => {}
+        }
+        Err(DecodeError {
+            packet: None,
+            at: 0,
+            rule: Rule::ReservedPacketType { found: kind },
+            version,
+        })
+    }
+
+    #[inline]
+    fn check_flags(
+        packet_type: PacketType,
+        found: u8,
+        version: Version,
+    ) -> Result<(), DecodeError> {
+        let rule = if packet_type == PacketType::Publish {
+            if PUBLISH_FLAGS.wrapping_shr(u32::from(found)) & 1 == 1 {
+                return Ok(());
+            }
+            // 3.1.1 [MQTT-3.3.1-4], 5 [MQTT-3.3.1-4]; 3.1.1 [MQTT-3.3.1-2], 5 [MQTT-3.3.1-2]
+            if found & 0b0110 == 0b0110 {
+                Rule::QoS3
+            } else {
+                Rule::DupOnQoS0
             }
         } else {
             // 3.1.1 [MQTT-2.2.2-2], 5 [MQTT-2.1.3-1]
             let must = packet_type.required_flags();
             if found == must {
-                return Ok(packet_type);
+                return Ok(());
             }
             Rule::Flags { found, must }
         };

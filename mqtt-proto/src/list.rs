@@ -83,6 +83,18 @@ impl<'a, T: Element<'a>> List<'a, T> {
         }
     }
 
+    /// Gives each element to `then`: a walk that asks once where they are.
+    #[inline]
+    pub(crate) fn each(&self, then: impl FnMut(&T)) {
+        match self.backing {
+            Backing::Slice(slice) => slice.iter().for_each(then),
+            Backing::Wire(_) => {
+                let mut then = then;
+                self.iter().for_each(|element| then(&element));
+            }
+        }
+    }
+
     /// Whether it has no element.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

@@ -5,11 +5,13 @@ use crate::auth::Auth;
 use crate::connack::ConnAck;
 use crate::connect::Connect;
 use crate::disconnect::Disconnect;
-use crate::error::DecodeError;
+use crate::error::{DecodeError, EncodeError};
 use crate::header::{FixedHeader, PacketType};
+use crate::id::PacketId;
 use crate::publish::Publish;
 use crate::reader::{Read, Reader};
-use crate::sink::{Body, Sink};
+use crate::sink::sealed::Sealed;
+use crate::sink::{Body, Encode, Sink};
 use crate::subscribe::{SubAck, Subscribe};
 use crate::unsubscribe::{UnsubAck, Unsubscribe};
 use crate::version::Version;
@@ -35,6 +37,9 @@ pub enum Packet<'a> {
     Auth(Auth<'a>),
 }
 
+/// Length of an acknowledgement of success without properties.
+const SHORT_ACK: usize = 4;
+
 /// What [`Packet::decode`] found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decoded<'a> {
@@ -47,6 +52,17 @@ pub enum Decoded<'a> {
         /// How many bytes it took.
         consumed: usize,
     },
+}
+
+/// The header and the whole body, or how many bytes that needs.
+#[inline]
+fn body(input: &[u8], header: Option<FixedHeader>) -> Result<(FixedHeader, &[u8]), usize> {
+    let header = header.ok_or_else(|| input.len().saturating_add(1).max(2))?;
+    let len = header.packet_len();
+    match input.get(usize::from(header.header_len)..len) {
+        Some(body) => Ok((header, body)),
+        None => Err(len),
+    }
 }
 
 impl<'a> Packet<'a> {
@@ -72,35 +88,80 @@ impl<'a> Packet<'a> {
         version: Version,
         limit: u32,
     ) -> Result<Decoded<'a>, DecodeError> {
-        let Some(header) = FixedHeader::decode(input, version, limit)? else {
-            return Ok(Decoded::Needs(input.len().saturating_add(1).max(2)));
-        };
-        let len = header.packet_len();
-        let Some(body) = input.get(usize::from(header.header_len)..len) else {
-            return Ok(Decoded::Needs(len));
-        };
-        match Self::read(body, &header, version) {
-            Ok(packet) => Ok(Decoded::Packet {
-                packet,
-                consumed: len,
-            }),
-            Err(fault) => Err(DecodeError::from_fault(
-                fault,
-                header.packet_type,
-                len,
-                version,
-            )),
+        // The two that most packets are, apart from all others.
+        if input.first().is_some_and(|first| first >> 4 == 3) {
+            Self::decode_publish(input, version, limit)
+        } else if let Some(packet) = Self::short_ack(input, limit) {
+            let consumed = SHORT_ACK;
+            Ok(Decoded::Packet { packet, consumed })
+        } else {
+            Self::decode_other(input, version, limit)
         }
     }
 
     #[inline]
+    fn decode_publish(
+        input: &'a [u8],
+        version: Version,
+        limit: u32,
+    ) -> Result<Decoded<'a>, DecodeError> {
+        let header = FixedHeader::decode_as(PacketType::Publish, input, version, limit)?;
+        let (header, body) = match body(input, header) {
+            Ok(parts) => parts,
+            Err(needed) => return Ok(Decoded::Needs(needed)),
+        };
+        match Publish::read(&mut Reader::new(body), &header, version) {
+            Ok(publish) => Ok(Decoded::Packet {
+                packet: Self::Publish(publish),
+                consumed: header.packet_len(),
+            }),
+            Err(fault) => Err(fault.in_packet(&header, version)),
+        }
+    }
+
+    #[inline(never)]
+    fn decode_other(
+        input: &'a [u8],
+        version: Version,
+        limit: u32,
+    ) -> Result<Decoded<'a>, DecodeError> {
+        let header = FixedHeader::decode(input, version, limit)?;
+        let (header, body) = match body(input, header) {
+            Ok(parts) => parts,
+            Err(needed) => return Ok(Decoded::Needs(needed)),
+        };
+        match Self::read(body, &header, version) {
+            Ok(packet) => Ok(Decoded::Packet {
+                packet,
+                consumed: header.packet_len(),
+            }),
+            Err(fault) => Err(fault.in_packet(&header, version)),
+        }
+    }
+
+    /// The acknowledgement of success that all versions write in the same four bytes: half of all packets at QoS 1 and
+    /// more at QoS 2. `None` is for the long way to judge.
+    #[inline]
+    fn short_ack(input: &'a [u8], limit: u32) -> Option<Self> {
+        let ([first, 2, high, low], _) = input.split_first_chunk::<SHORT_ACK>()? else {
+            return None;
+        };
+        let ack = Ack::new(PacketId::new(u16::from_be_bytes([*high, *low]))?);
+        if limit < 4 {
+            return None;
+        }
+        Some(match *first {
+            0x40 => Self::PubAck(ack),
+            0x50 => Self::PubRec(ack),
+            0x62 => Self::PubRel(ack),
+            0x70 => Self::PubComp(ack),
+            _ => return None,
+        })
+    }
+
     fn read(body: &'a [u8], header: &FixedHeader, version: Version) -> Read<Self> {
         let mut body = Reader::new(body);
         let packet = match header.packet_type {
-            // First and without the check behind the match: its payload takes what is left.
-            PacketType::Publish => {
-                return Publish::read(&mut body, header, version).map(Self::Publish);
-            }
             PacketType::PubAck => Self::PubAck(Ack::read(&mut body, AckKind::PubAck, version)?),
             PacketType::PubRec => Self::PubRec(Ack::read(&mut body, AckKind::PubRec, version)?),
             PacketType::PubRel => Self::PubRel(Ack::read(&mut body, AckKind::PubRel, version)?),
@@ -115,6 +176,7 @@ impl<'a> Packet<'a> {
             PacketType::PingResp => Self::PingResp,
             PacketType::Disconnect => Self::Disconnect(Disconnect::read(&mut body, version)?),
             PacketType::Auth => Self::Auth(Auth::read(&mut body)?),
+            PacketType::Publish => Self::Publish(Publish::read(&mut body, header, version)?),
         };
         body.finish()?;
         Ok(packet)
@@ -143,32 +205,67 @@ impl<'a> Packet<'a> {
     }
 }
 
-impl Body for Packet<'_> {
-    #[inline]
-    fn first_byte(&self) -> u8 {
-        match self {
-            Self::Publish(publish) => publish.first_byte(),
-            _ => self.packet_type().first_byte(),
+macro_rules! each {
+    ($packet:expr, $it:ident => $then:expr) => {
+        match $packet {
+            Packet::Publish($it) => $then,
+            Packet::PubAck(ack) => {
+                let $it = &(AckKind::PubAck, ack);
+                $then
+            }
+            Packet::PubRec(ack) => {
+                let $it = &(AckKind::PubRec, ack);
+                $then
+            }
+            Packet::PubRel(ack) => {
+                let $it = &(AckKind::PubRel, ack);
+                $then
+            }
+            Packet::PubComp(ack) => {
+                let $it = &(AckKind::PubComp, ack);
+                $then
+            }
+            Packet::Connect($it) => $then,
+            Packet::ConnAck($it) => $then,
+            Packet::Subscribe($it) => $then,
+            Packet::SubAck($it) => $then,
+            Packet::Unsubscribe($it) => $then,
+            Packet::UnsubAck($it) => $then,
+            Packet::PingReq => {
+                let $it = &Bare(PacketType::PingReq);
+                $then
+            }
+            Packet::PingResp => {
+                let $it = &Bare(PacketType::PingResp);
+                $then
+            }
+            Packet::Disconnect($it) => $then,
+            Packet::Auth($it) => $then,
         }
+    };
+}
+
+/// A packet that is its fixed header.
+struct Bare(PacketType);
+
+impl Body for Bare {
+    fn first_byte(&self) -> u8 {
+        self.0.first_byte()
+    }
+
+    fn write<S: Sink>(&self, _: Version, _: &mut S) {}
+}
+
+impl Sealed for Packet<'_> {}
+
+impl Encode for Packet<'_> {
+    #[inline]
+    fn encoded_len(&self, version: Version) -> Result<usize, EncodeError> {
+        each!(self, packet => packet.encoded_len(version))
     }
 
     #[inline]
-    fn write<S: Sink>(&self, version: Version, out: &mut S) {
-        match self {
-            Self::Publish(packet) => packet.write(version, out),
-            Self::PubAck(ack) => (AckKind::PubAck, ack).write(version, out),
-            Self::PubRec(ack) => (AckKind::PubRec, ack).write(version, out),
-            Self::PubRel(ack) => (AckKind::PubRel, ack).write(version, out),
-            Self::PubComp(ack) => (AckKind::PubComp, ack).write(version, out),
-            Self::Connect(packet) => packet.write(version, out),
-            Self::ConnAck(packet) => packet.write(version, out),
-            Self::Subscribe(packet) => packet.write(version, out),
-            Self::SubAck(packet) => packet.write(version, out),
-            Self::Unsubscribe(packet) => packet.write(version, out),
-            Self::UnsubAck(packet) => packet.write(version, out),
-            Self::PingReq | Self::PingResp => {}
-            Self::Disconnect(packet) => packet.write(version, out),
-            Self::Auth(packet) => packet.write(version, out),
-        }
+    fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
+        each!(self, packet => packet.encode(version, out))
     }
 }

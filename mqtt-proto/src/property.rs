@@ -8,7 +8,7 @@ use crate::header::PacketType;
 use crate::id::TopicAlias;
 use crate::list::{Backing, List, sealed::Take};
 use crate::reader::{Fault, Read, Reader, checked_str};
-use crate::sink::{Counter, Sink};
+use crate::sink::Sink;
 use crate::topic::{self, TopicName};
 use crate::varint::VarInt;
 
@@ -541,52 +541,51 @@ impl<'a> Properties<'a> {
         if alias.is_none() && self.list.is_empty() {
             return out.u8(0);
         }
-        let mut counter = Counter::default();
-        self.write_block(alias, &mut counter);
-        match counter.finish() {
-            Ok(len) => out.varint(len),
-            Err(error) => return out.refuse(error),
-        }
-        self.write_block(alias, out);
-        if S::CHECKS
-            && let Err(error) = self.check(place)
-        {
-            out.refuse(error);
-        }
+        let mut seen = Seen::default();
+        out.block(|out| {
+            if let Some(alias) = alias {
+                out.u8(PropertyId::TopicAlias.get());
+                out.u16(alias.get());
+            }
+            if !S::CHECKS
+                && let Backing::Wire(bytes) = self.list.backing
+                && !self.alias_inside
+            {
+                return out.bytes(bytes);
+            }
+            self.list.each(|property| {
+                if S::CHECKS {
+                    seen.check(property.id(), place, out);
+                }
+                property.write(out);
+            });
+        });
+        out.refuse_if(
+            seen.data_without_method(),
+            EncodeError::AuthDataWithoutMethod,
+        );
     }
+}
 
+/// The properties that a block has, a bit for each identifier.
+#[derive(Clone, Copy, Default)]
+struct Seen(u64);
+
+impl Seen {
     #[inline]
-    fn write_block<S: Sink>(&self, alias: Option<TopicAlias>, out: &mut S) {
-        if let Some(alias) = alias {
-            out.u8(PropertyId::TopicAlias.get());
-            out.u16(alias.get());
+    fn check<S: Sink>(&mut self, id: PropertyId, place: Place, out: &mut S) {
+        let bit = 1_u64.wrapping_shl(u32::from(id.get()));
+        if id.places() & place.bit == 0 {
+            out.refuse(EncodeError::MisplacedProperty(id));
         }
-        match self.list.backing {
-            Backing::Wire(bytes) if !self.alias_inside => out.bytes(bytes),
-            _ => self.iter().for_each(|property| property.write(out)),
+        if self.0 & bit != 0 && !place.may_repeat(id) {
+            out.refuse(EncodeError::DuplicateProperty(id));
         }
+        self.0 |= bit;
     }
 
-    fn check(&self, place: Place) -> Result<(), EncodeError> {
-        let mut seen = 0_u64;
-        let mut method = false;
-        for property in self.iter() {
-            let id = property.id();
-            if id.places() & place.bit == 0 {
-                return Err(EncodeError::MisplacedProperty(id));
-            }
-            let bit = 1_u64.wrapping_shl(u32::from(id.get()));
-            if seen & bit != 0 && !place.may_repeat(id) {
-                return Err(EncodeError::DuplicateProperty(id));
-            }
-            seen |= bit;
-            method |= id == PropertyId::AuthenticationMethod;
-        }
-        if seen & AUTH_DATA != 0 && !method {
-            Err(EncodeError::AuthDataWithoutMethod)
-        } else {
-            Ok(())
-        }
+    const fn data_without_method(self) -> bool {
+        self.0 & AUTH_DATA != 0 && self.0 & AUTH_METHOD == 0
     }
 }
 

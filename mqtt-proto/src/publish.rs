@@ -205,7 +205,7 @@ impl<'a> PublishHead<'a> {
         let payload_len = whole.saturating_sub(end);
         let mut body = Reader::with_after(bytes, payload_len);
         let publish = Publish::read(&mut body, &header, version)
-            .map_err(|fault| DecodeError::from_fault(fault, PacketType::Publish, whole, version))?;
+            .map_err(|fault| fault.in_packet(&header, version))?;
         let payload_len = u32::try_from(payload_len).unwrap_or(u32::MAX);
         Ok(Head::Publish {
             head: Self {

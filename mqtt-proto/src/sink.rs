@@ -42,7 +42,11 @@ pub(crate) trait Sink {
         }
     }
 
+    /// A block of properties behind its length.
+    fn block(&mut self, write: impl FnOnce(&mut Self));
+
     /// A string that the type does not already vouch for.
+    #[inline]
     fn text(&mut self, field: Field, value: &str) {
         if Self::CHECKS && text::check(value.as_bytes()).is_err() {
             self.refuse(EncodeError::NullCharacter(field));
@@ -63,24 +67,54 @@ pub(crate) trait Sink {
     }
 }
 
+/// The lengths of a packet's property blocks, in their order: no packet has more than CONNECT, with its will's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Blocks([VarInt; 2]);
+
+impl Blocks {
+    #[inline]
+    fn push(&mut self, len: VarInt) {
+        let Self([first, second]) = *self;
+        // An empty block is written as such and needs no memory here.
+        self.0 = if first.get() == 0 {
+            [len, second]
+        } else {
+            [first, len]
+        };
+    }
+
+    #[inline]
+    fn pop(&mut self) -> VarInt {
+        let Self([first, second]) = *self;
+        self.0 = [second, VarInt::default()];
+        first
+    }
+}
+
 /// Counts bytes and keeps the first reason why they cannot be written.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     len: usize,
+    blocks: Blocks,
     error: Option<EncodeError>,
 }
 
 impl Counter {
     #[inline]
-    pub(crate) fn finish(self) -> Result<VarInt, EncodeError> {
+    pub(crate) fn finish(self) -> Result<(VarInt, Blocks), EncodeError> {
         match self.error {
-            None => u32::try_from(self.len)
-                .ok()
-                .and_then(VarInt::new)
-                .ok_or(EncodeError::PacketTooLong),
+            None => Ok((varint(self.len)?, self.blocks)),
             Some(error) => Err(error),
         }
     }
+}
+
+#[inline]
+fn varint(len: usize) -> Result<VarInt, EncodeError> {
+    u32::try_from(len)
+        .ok()
+        .and_then(VarInt::new)
+        .ok_or(EncodeError::PacketTooLong)
 }
 
 impl Sink for Counter {
@@ -89,6 +123,19 @@ impl Sink for Counter {
     #[inline]
     fn bytes(&mut self, bytes: &[u8]) {
         self.len = self.len.saturating_add(bytes.len());
+    }
+
+    #[inline]
+    fn block(&mut self, write: impl FnOnce(&mut Self)) {
+        let before = self.len;
+        write(self);
+        match varint(self.len.saturating_sub(before)) {
+            Ok(len) => {
+                self.blocks.push(len);
+                self.len = self.len.saturating_add(len.encoded_len());
+            }
+            Err(error) => self.refuse(error),
+        }
     }
 
     #[cold]
@@ -101,6 +148,50 @@ impl Sink for Counter {
 #[derive(Debug)]
 pub(crate) struct Filler<'b> {
     rest: &'b mut [u8],
+    blocks: Blocks,
+}
+
+impl Filler<'_> {
+    /// A piece whose length is known to the compiler.
+    #[inline]
+    fn array<const N: usize>(&mut self, bytes: [u8; N]) {
+        if let Some((head, rest)) = core::mem::take(&mut self.rest).split_first_chunk_mut() {
+            *head = bytes;
+            self.rest = rest;
+        }
+    }
+}
+
+/// Copies between slices of one length. Most pieces are shorter than what a call of `memcpy` costs.
+#[inline]
+fn copy(to: &mut [u8], from: &[u8]) {
+    if cfg!(target_pointer_width = "64") && from.len() <= 64 {
+        // The second half may overlap the first.
+        let done = halves::<32>(to, from)
+            || halves::<16>(to, from)
+            || halves::<8>(to, from)
+            || halves::<4>(to, from);
+        if !done {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        }
+    } else {
+        to.copy_from_slice(from);
+    }
+}
+
+/// Copies the first `N` and the last `N` bytes, if there are as many.
+#[inline]
+fn halves<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
+    let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else {
+        return false;
+    };
+    if let Some(to) = to.first_chunk_mut() {
+        *to = *first;
+    }
+    if let Some(to) = to.last_chunk_mut() {
+        *to = *last;
+    }
+    true
 }
 
 impl Sink for Filler<'_> {
@@ -111,25 +202,57 @@ impl Sink for Filler<'_> {
         if let Some((head, rest)) =
             core::mem::take(&mut self.rest).split_at_mut_checked(bytes.len())
         {
-            head.copy_from_slice(bytes);
+            copy(head, bytes);
             self.rest = rest;
         }
     }
 
     #[inline]
     fn u8(&mut self, value: u8) {
-        if let Some((head, rest)) = core::mem::take(&mut self.rest).split_first_mut() {
-            *head = value;
-            self.rest = rest;
+        self.array([value]);
+    }
+
+    #[inline]
+    fn u16(&mut self, value: u16) {
+        self.array(value.to_be_bytes());
+    }
+
+    #[inline]
+    fn u32(&mut self, value: u32) {
+        self.array(value.to_be_bytes());
+    }
+
+    #[inline]
+    fn varint(&mut self, value: VarInt) {
+        match value.encode() {
+            ([b0, ..], 1) => self.array([b0]),
+            ([b0, b1, ..], 2) => self.array([b0, b1]),
+            ([b0, b1, b2, _], 3) => self.array([b0, b1, b2]),
+            (bytes, _) => self.array(bytes),
         }
     }
 
+    #[inline]
+    fn block(&mut self, write: impl FnOnce(&mut Self)) {
+        let len = self.blocks.pop();
+        self.varint(len);
+        write(self);
+    }
+
+    #[inline]
     fn refuse(&mut self, _: EncodeError) {}
 }
 
 /// The body of a packet: everything behind the fixed header.
 pub(crate) trait Body {
     fn first_byte(&self) -> u8;
+
+    /// The whole packet, if it is one that needs no look at its length.
+    #[inline]
+    fn short(&self) -> Option<[u8; 4]> {
+        None
+    }
+
     fn write<S: Sink>(&self, version: Version, out: &mut S);
 }
 
@@ -157,12 +280,19 @@ pub trait Encode: sealed::Sealed {
 impl<T: Body> Encode for T {
     #[inline]
     fn encoded_len(&self, version: Version) -> Result<usize, EncodeError> {
-        remaining_length(self, version).map(packet_len)
+        let (remaining, _) = measure(self, version)?;
+        Ok(packet_len(remaining))
     }
 
     #[inline]
     fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
-        let remaining = remaining_length(self, version)?;
+        if let Some(bytes) = self.short()
+            && let Some(out) = out.first_chunk_mut()
+        {
+            *out = bytes;
+            return Ok(bytes.len());
+        }
+        let (remaining, blocks) = measure(self, version)?;
         let len = packet_len(remaining);
         let available = out.len();
         let Some(rest) = out.get_mut(..len) else {
@@ -171,7 +301,7 @@ impl<T: Body> Encode for T {
                 available,
             });
         };
-        let mut filler = Filler { rest };
+        let mut filler = Filler { rest, blocks };
         filler.u8(self.first_byte());
         filler.varint(remaining);
         self.write(version, &mut filler);
@@ -180,7 +310,7 @@ impl<T: Body> Encode for T {
 }
 
 #[inline]
-fn remaining_length(body: &impl Body, version: Version) -> Result<VarInt, EncodeError> {
+fn measure(body: &impl Body, version: Version) -> Result<(VarInt, Blocks), EncodeError> {
     let mut counter = Counter::default();
     body.write(version, &mut counter);
     counter.finish()

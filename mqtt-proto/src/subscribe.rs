@@ -203,18 +203,18 @@ impl Body for Subscribe<'_> {
         );
         out.u16(self.packet_id.get());
         write_properties(&self.properties, version, PLACE, out);
-        for subscription in self.filters {
+        self.filters.each(|subscription| {
             let options = subscription.options();
             let needs_v5 = !version.is_v5() && options & RESERVED_V311 != 0;
             out.refuse_if(needs_v5, EncodeError::NeedsV5(Field::SubscriptionOptions));
-            let shared = subscription.filter.share_name().is_some();
-            out.refuse_if(
-                subscription.no_local && shared,
-                EncodeError::NeedsV5(Field::SubscriptionOptions),
-            );
+            if subscription.no_local {
+                // 5 [MQTT-3.8.3-4]
+                let shared = subscription.filter.share_name().is_some();
+                out.refuse_if(shared, EncodeError::NoLocalShared);
+            }
             out.binary(Field::Filters, subscription.filter.as_bytes());
             out.u8(options);
-        }
+        });
     }
 }
 
@@ -282,13 +282,11 @@ pub(crate) fn write_codes<S: Sink>(
     out: &mut S,
 ) {
     out.refuse_if(codes.is_empty(), EncodeError::EmptyList(Field::ReasonCodes));
-    for code in codes {
-        out.refuse_if(
-            !code_belongs(code, packet, version),
-            EncodeError::ReasonCode(code),
-        );
+    codes.each(|code| {
+        let belongs = code_belongs(*code, packet, version);
+        out.refuse_if(!belongs, EncodeError::ReasonCode(*code));
         out.u8(code.get());
-    }
+    });
 }
 
 impl Body for SubAck<'_> {

@@ -69,9 +69,8 @@ impl Body for Unsubscribe<'_> {
         );
         out.u16(self.packet_id.get());
         write_properties(&self.properties, version, PLACE, out);
-        for filter in self.filters {
-            out.binary(Field::Filters, filter.as_bytes());
-        }
+        self.filters
+            .each(|filter| out.binary(Field::Filters, filter.as_bytes()));
     }
 }
 

@@ -145,6 +145,12 @@ impl Process {
         );
     }
 
+    /// Whether it printed `text` by now.
+    #[must_use]
+    pub fn has_printed(&self, text: &str) -> bool {
+        self.stdout.wait(|_| true).contains(text)
+    }
+
     /// Sends it a signal, such as `INT`.
     ///
     /// # Panics

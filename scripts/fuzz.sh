@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Runs every fuzz target for the seconds given (60 if none), from the seeds in fuzz/corpus. What it finds on the way stays
+# in a temporary folder; a crash is left in fuzz/artifacts.
+set -euo pipefail
+cd "$(dirname "$0")/../fuzz"
+found=$(mktemp -d)
+trap 'rm -rf "$found"' EXIT
+for target in $(cargo +nightly fuzz list); do
+    printf '%s: ' "$target"
+    mkdir -p "$found/$target"
+    if ! cargo +nightly fuzz run "$target" "$found/$target" "corpus/$target" -- \
+        -max_total_time="${1:-60}" -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 >"$found/log" 2>&1; then
+        cat "$found/log"
+        exit 1
+    fi
+    grep -o 'number_of_executed_units: *[0-9]*' "$found/log"
+done

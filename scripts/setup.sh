@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients (apt), paho-mqtt (pip, in
+# .venv), a Cortex-M target, a nightly toolchain and cargo-fuzz. What is there already is left alone.
+# With the argument `demo` it installs Mosquitto only.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
+apt_install() {
+    say "apt: installing $*"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+    # Debian starts Mosquitto as a service; the tests start their own.
+    if have systemctl; then as_root systemctl stop mosquitto 2>/dev/null || true; fi
+}
+
+missing=()
+have mosquitto || missing+=(mosquitto)
+have mosquitto_pub || missing+=(mosquitto-clients)
+if [ "${1:-}" != demo ]; then
+    have python3 || missing+=(python3)
+    # Fuzz targets are linked by a C++ compiler.
+    have c++ || missing+=(g++)
+fi
+[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+[ "${1:-}" != demo ] || exit 0
+
+if ! .venv/bin/python -c 'import paho.mqtt.client' 2>/dev/null; then
+    say "pip: paho-mqtt, in .venv"
+    rm -rf .venv
+    python3 -m venv .venv 2>/dev/null || { rm -rf .venv; apt_install python3-venv; python3 -m venv .venv; }
+    .venv/bin/pip install --quiet --disable-pip-version-check 'paho-mqtt>=2,<3'
+fi
+
+target=thumbv7em-none-eabihf
+if ! rustup target list --installed | grep -qx "$target"; then
+    say "rustup: $target"
+    rustup target add "$target"
+fi
+if ! rustup toolchain list | grep -q '^nightly'; then
+    say "rustup: nightly, for cargo fuzz"
+    rustup toolchain install nightly --profile minimal
+fi
+for component in rustfmt clippy; do
+    rustup component list --installed | grep -q "^$component" || rustup component add "$component"
+done
+if ! have cargo-fuzz; then
+    say "cargo: cargo-fuzz"
+    cargo install --locked --quiet cargo-fuzz
+fi

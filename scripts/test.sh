@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Passes every test. Installs what is missing first; see setup.sh.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/setup.sh
+
+# A test that hangs is a failure; the whole takes a few minutes.
+limit="timeout --kill-after=10 1200"
+
+printf '\n== tests\n'
+$limit cargo test --locked --workspace --all-targets
+printf '\n== the examples in the documentation\n'
+$limit cargo test --locked --workspace --doc
+printf '\n== the pure crates with every set of features\n'
+$limit cargo test --locked --quiet -p mqtt-proto --no-default-features --lib
+$limit cargo test --locked --quiet -p mqtt-proto --all-features --lib
+$limit cargo test --locked --quiet -p mqtt-session --no-default-features --lib
+$limit cargo test --locked --quiet -p mqtt-session --no-default-features --features v5 --lib
+$limit cargo test --locked --quiet -p mqtt-session --no-default-features --features alloc --lib
+printf '\nall tests passed\n'

@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use benches::{COUNT, Sample, each_packet, samples};
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use mqtt_proto::{AckKind, MAX_PACKET, Packet, Version};
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
@@ -66,7 +66,9 @@ fn ours(group: &mut Group<'_>, packet: &impl mqtt_proto::Encode, version: Versio
         bencher.iter(|| {
             let mut at = 0;
             for _ in 0..COUNT {
-                at += black_box(packet).encode(version, &mut out[at..]).expect("room");
+                at += black_box(packet)
+                    .encode(version, &mut out[at..])
+                    .expect("room");
             }
             assert_eq!(black_box(&out).len(), at);
         });
@@ -92,7 +94,12 @@ mod peers {
     use super::{COUNT, Group, Sample, Version, from_slices};
 
     /// Reads packets out of a `BytesMut` that is made anew, outside the time that is measured.
-    fn from_bytes_mut<T>(group: &mut Group<'_>, name: &str, stream: &[u8], mut read: impl FnMut(&mut BytesMut) -> T) {
+    fn from_bytes_mut<T>(
+        group: &mut Group<'_>,
+        name: &str,
+        stream: &[u8],
+        mut read: impl FnMut(&mut BytesMut) -> T,
+    ) {
         group.bench_function(name, |bencher| {
             bencher.iter_batched_ref(
                 || BytesMut::from(stream),
@@ -110,15 +117,23 @@ mod peers {
     pub fn decode(group: &mut Group<'_>, sample: &Sample) {
         let stream = &sample.stream;
         if sample.version == Version::V5 {
-            from_bytes_mut(group, "rumqttc", stream, |b| rumqttc::v5::mqttbytes::v5::Packet::read(b, None));
-            from_bytes_mut(group, "mqttbytes", stream, |b| mqttbytes::v5::read(b, 1 << 20));
+            from_bytes_mut(group, "rumqttc", stream, |b| {
+                rumqttc::v5::mqttbytes::v5::Packet::read(b, None)
+            });
+            from_bytes_mut(group, "mqttbytes", stream, |b| {
+                mqttbytes::v5::read(b, 1 << 20)
+            });
             // It reads one packet from the front of what it is given, as an async reader would.
             from_slices(group, "mqtt-proto", sample, |b| {
                 black_box(&peer_mqtt_proto::v5::Packet::decode(b));
             });
         } else {
-            from_bytes_mut(group, "rumqttc", stream, |b| rumqttc::mqttbytes::v4::Packet::read(b, 1 << 20));
-            from_bytes_mut(group, "mqttbytes", stream, |b| mqttbytes::v4::read(b, 1 << 20));
+            from_bytes_mut(group, "rumqttc", stream, |b| {
+                rumqttc::mqttbytes::v4::Packet::read(b, 1 << 20)
+            });
+            from_bytes_mut(group, "mqttbytes", stream, |b| {
+                mqttbytes::v4::read(b, 1 << 20)
+            });
             from_slices(group, "mqttrs", sample, |b| {
                 black_box(&mqttrs::decode_slice(b));
             });
@@ -176,7 +191,12 @@ mod peers {
     }
 
     /// Writes one packet `COUNT` times into a buffer that has room.
-    fn into_bytes_mut(group: &mut Group<'_>, name: &str, len: usize, mut write: impl FnMut(&mut BytesMut)) {
+    fn into_bytes_mut(
+        group: &mut Group<'_>,
+        name: &str,
+        len: usize,
+        mut write: impl FnMut(&mut BytesMut),
+    ) {
         let mut buffer = BytesMut::with_capacity(len * COUNT);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
@@ -192,11 +212,14 @@ mod peers {
     pub fn encode(group: &mut Group<'_>, bytes: &[u8], version: Version) {
         let len = bytes.len();
         if version == Version::V5 {
-            let packet = rumqttc::v5::mqttbytes::v5::Packet::read(&mut BytesMut::from(bytes), None).expect("a packet");
+            let packet = rumqttc::v5::mqttbytes::v5::Packet::read(&mut BytesMut::from(bytes), None)
+                .expect("a packet");
             into_bytes_mut(group, "rumqttc", len, |b| {
                 black_box(&packet).write(b, None).expect("room");
             });
-            let Ok(mqttbytes::v5::Packet::Publish(publish)) = mqttbytes::v5::read(&mut BytesMut::from(bytes), 1 << 20) else {
+            let Ok(mqttbytes::v5::Packet::Publish(publish)) =
+                mqttbytes::v5::read(&mut BytesMut::from(bytes), 1 << 20)
+            else {
                 unreachable!("the v5 sample is a PUBLISH")
             };
             into_bytes_mut(group, "mqttbytes", len, |b| {
@@ -204,7 +227,8 @@ mod peers {
             });
             return;
         }
-        let packet = rumqttc::mqttbytes::v4::Packet::read(&mut BytesMut::from(bytes), 1 << 20).expect("a packet");
+        let packet = rumqttc::mqttbytes::v4::Packet::read(&mut BytesMut::from(bytes), 1 << 20)
+            .expect("a packet");
         into_bytes_mut(group, "rumqttc", len, |b| {
             black_box(&packet).write(b, 1 << 20).expect("room");
         });
@@ -220,7 +244,9 @@ mod peers {
             }
             .expect("room");
         });
-        let packet = mqttrs::decode_slice(bytes).expect("a packet").expect("a whole one");
+        let packet = mqttrs::decode_slice(bytes)
+            .expect("a packet")
+            .expect("a whole one");
         let mut out = vec![0; len * COUNT];
         group.bench_function("mqttrs", |bencher| {
             bencher.iter(|| {
@@ -231,7 +257,9 @@ mod peers {
                 assert_eq!(black_box(&out).len(), at);
             });
         });
-        let packet = peer_mqtt_proto::v3::Packet::decode(bytes).expect("a packet").expect("a whole one");
+        let packet = peer_mqtt_proto::v3::Packet::decode(bytes)
+            .expect("a packet")
+            .expect("a whole one");
         group.bench_function("mqtt-proto", |bencher| {
             bencher.iter(|| {
                 for _ in 0..COUNT {

@@ -17,7 +17,9 @@ struct Wire {
 impl Wire {
     fn connected(version: Version) -> Self {
         let mut client = Client::new(Config::default(), Heap);
-        client.connect(&Connect::new(version, "c"), NOW).expect("room");
+        client
+            .connect(&Connect::new(version, "c"), NOW)
+            .expect("room");
         let mut server = Server::new(Config::default(), Heap);
         server.opened(NOW);
         let mut wire = Self { client, server };
@@ -35,7 +37,9 @@ impl Wire {
             while let Ok(Step::Packet { consumed, event }) = server.receive(&there[at..], NOW) {
                 at += consumed;
                 match event {
-                    Some(ServerEvent::Connect(_)) => server.accept(&ConnAck::default(), NOW).expect("it waits"),
+                    Some(ServerEvent::Connect(_)) => {
+                        server.accept(&ConnAck::default(), NOW).expect("it waits")
+                    }
                     Some(ServerEvent::Message(message)) => {
                         black_box(message.publish.payload);
                         arrived += 1;
@@ -59,16 +63,26 @@ impl Wire {
 }
 
 fn exchange(criterion: &mut Criterion) {
-    for (name, qos) in [("QoS 0", QoS::AtMostOnce), ("QoS 1", QoS::AtLeastOnce), ("QoS 2", QoS::ExactlyOnce)] {
+    for (name, qos) in [
+        ("QoS 0", QoS::AtMostOnce),
+        ("QoS 1", QoS::AtLeastOnce),
+        ("QoS 2", QoS::ExactlyOnce),
+    ] {
         let mut group = criterion.benchmark_group(format!("session/{name}"));
         group.throughput(Throughput::Elements(u64::try_from(COUNT).expect("small")));
-        let message = Outgoing::new(TopicName::from_static("factory/line7/sensor"), qos, &[0x42; 64]);
+        let message = Outgoing::new(
+            TopicName::from_static("factory/line7/sensor"),
+            qos,
+            &[0x42; 64],
+        );
         for (name, version) in [("ours", Version::V311), ("ours, v5", Version::V5)] {
             let mut wire = Wire::connected(version);
             group.bench_function(name, |bencher| {
                 bencher.iter(|| {
                     for _ in 0..COUNT {
-                        wire.client.publish(black_box(&message), NOW).expect("an open window");
+                        wire.client
+                            .publish(black_box(&message), NOW)
+                            .expect("an open window");
                         assert_eq!(wire.pass(), (1, usize::from(qos > QoS::AtMostOnce)));
                     }
                 });
@@ -108,7 +122,9 @@ mod peers {
         let (mut arrived, mut ended) = (0, 0);
         for event in events {
             match event {
-                Event::RequestSendPacket { packet, .. } => out.extend_from_slice(&packet.to_continuous_buffer()),
+                Event::RequestSendPacket { packet, .. } => {
+                    out.extend_from_slice(&packet.to_continuous_buffer())
+                }
                 Event::NotifyPacketReceived(Packet::V3_1_1Publish(publish)) => {
                     black_box(publish);
                     arrived += 1;
@@ -128,16 +144,27 @@ mod peers {
             client.set_auto_pub_response(true);
             server.set_auto_pub_response(true);
             let (mut there, mut back) = (Vec::new(), Vec::new());
-            let connect = v3_1_1::Connect::builder().client_id("c").expect("an id").clean_session(true).build().expect("CONNECT");
+            let connect = v3_1_1::Connect::builder()
+                .client_id("c")
+                .expect("an id")
+                .clean_session(true)
+                .build()
+                .expect("CONNECT");
             carry(client.send(connect.into()), &mut there);
-            carry(server.recv(&mut mqtt::common::Cursor::new(&there[..])), &mut back);
+            carry(
+                server.recv(&mut mqtt::common::Cursor::new(&there[..])),
+                &mut back,
+            );
             let connack = v3_1_1::Connack::builder()
                 .session_present(false)
                 .return_code(mqtt::result_code::ConnectReturnCode::Accepted)
                 .build()
                 .expect("CONNACK");
             carry(server.send(connack.into()), &mut back);
-            carry(client.recv(&mut mqtt::common::Cursor::new(&back[..])), &mut there);
+            carry(
+                client.recv(&mut mqtt::common::Cursor::new(&back[..])),
+                &mut there,
+            );
             Self { client, server }
         }
 
@@ -152,7 +179,10 @@ mod peers {
             }
             let (mut arrived, mut ended) = (0, 0);
             there.clear();
-            carry(self.client.send(publish.build().expect("PUBLISH").into()), there);
+            carry(
+                self.client.send(publish.build().expect("PUBLISH").into()),
+                there,
+            );
             while !there.is_empty() {
                 back.clear();
                 let mut cursor = mqtt::common::Cursor::new(&there[..]);

@@ -21,20 +21,35 @@ pub struct Sample {
 
 /// The bytes of a packet.
 pub fn bytes(packet: &Packet<'_>, version: Version) -> Vec<u8> {
-    let mut bytes = vec![0; packet.encoded_len(version).expect("a packet that can be sent")];
-    packet.encode(version, &mut bytes).expect("as long as it said");
+    let mut bytes = vec![
+        0;
+        packet
+            .encoded_len(version)
+            .expect("a packet that can be sent")
+    ];
+    packet
+        .encode(version, &mut bytes)
+        .expect("as long as it said");
     bytes
 }
 
 /// A PUBLISH whose topic and payload have these lengths.
-pub fn with_publish<R>(qos: QoS, topic: usize, payload: usize, then: impl FnOnce(&Packet<'_>) -> R) -> R {
+pub fn with_publish<R>(
+    qos: QoS,
+    topic: usize,
+    payload: usize,
+    then: impl FnOnce(&Packet<'_>) -> R,
+) -> R {
     let id = PacketId::new(10).expect("not zero");
     let delivery = match qos {
         QoS::AtMostOnce => Delivery::AtMostOnce,
         QoS::AtLeastOnce => Delivery::AtLeastOnce(id),
         QoS::ExactlyOnce => Delivery::ExactlyOnce(id),
     };
-    let topic = "factory/line7/sensor/temperature/celsius".get(..topic).expect("a shorter topic").to_owned();
+    let topic = "factory/line7/sensor/temperature/celsius"
+        .get(..topic)
+        .expect("a shorter topic")
+        .to_owned();
     let payload = vec![0x42; payload];
     then(&Packet::Publish(Publish {
         delivery,
@@ -55,9 +70,15 @@ pub const PROPERTIES: [Property<'static>; 6] = [
 /// Gives each packet that is measured, with its name and version, to `then`.
 pub fn each_packet(mut then: impl FnMut(&'static str, Version, &Packet<'_>)) {
     let v4 = Version::V311;
-    with_publish(QoS::AtMostOnce, 20, 64, |packet| then("publish QoS 0, 20 B + 64 B", v4, packet));
-    with_publish(QoS::AtMostOnce, 20, 4096, |packet| then("publish QoS 0, 20 B + 4 KiB", v4, packet));
-    with_publish(QoS::AtLeastOnce, 40, 256, |packet| then("publish QoS 1, 40 B + 256 B", v4, packet));
+    with_publish(QoS::AtMostOnce, 20, 64, |packet| {
+        then("publish QoS 0, 20 B + 64 B", v4, packet)
+    });
+    with_publish(QoS::AtMostOnce, 20, 4096, |packet| {
+        then("publish QoS 0, 20 B + 4 KiB", v4, packet)
+    });
+    with_publish(QoS::AtLeastOnce, 40, 256, |packet| {
+        then("publish QoS 1, 40 B + 256 B", v4, packet)
+    });
     then("puback", v4, &Packet::PubAck(Ack::new(PacketId::FIRST)));
     let will = Will::new(TopicName::from_static("pumps/7/state"), b"gone");
     let connect = Connect {
@@ -68,17 +89,39 @@ pub fn each_packet(mut then: impl FnMut(&'static str, Version, &Packet<'_>)) {
     };
     then("connect", v4, &Packet::Connect(connect));
     let filters: Vec<_> = [
-        "a/b/c", "a/+/c", "factory/#", "x", "line7/pump/+/pressure", "$share/g/a", "b/c", "d/e/f/g", "+", "h/i/#",
+        "a/b/c",
+        "a/+/c",
+        "factory/#",
+        "x",
+        "line7/pump/+/pressure",
+        "$share/g/a",
+        "b/c",
+        "d/e/f/g",
+        "+",
+        "h/i/#",
     ]
-    .map(|filter| Subscription::new(TopicFilter::new(filter).expect("a filter"), QoS::AtLeastOnce))
+    .map(|filter| {
+        Subscription::new(
+            TopicFilter::new(filter).expect("a filter"),
+            QoS::AtLeastOnce,
+        )
+    })
     .into();
-    then("subscribe, 10 filters", v4, &Packet::Subscribe(Subscribe::new(PacketId::FIRST, &filters[..])));
+    then(
+        "subscribe, 10 filters",
+        v4,
+        &Packet::Subscribe(Subscribe::new(PacketId::FIRST, &filters[..])),
+    );
     let publish = Publish {
         properties: Properties::from(&PROPERTIES),
         delivery: Delivery::AtLeastOnce(PacketId::FIRST),
         ..Publish::new(TopicName::from_static("factory/line7/sensor"), &[0x42; 64])
     };
-    then("v5 publish, 6 properties", Version::V5, &Packet::Publish(publish));
+    then(
+        "v5 publish, 6 properties",
+        Version::V5,
+        &Packet::Publish(publish),
+    );
 }
 
 /// All samples, with a random mix of PUBLISH and PUBACK.
@@ -94,7 +137,12 @@ pub fn samples() -> Vec<Sample> {
         if name == "puback" {
             puback = bytes.clone();
         }
-        samples.push(Sample { name, version, stream: bytes.repeat(COUNT), lengths: vec![bytes.len(); COUNT] });
+        samples.push(Sample {
+            name,
+            version,
+            stream: bytes.repeat(COUNT),
+            lengths: vec![bytes.len(); COUNT],
+        });
     });
     let mut random = 7_u32;
     let (mut stream, mut lengths) = (Vec::new(), Vec::new());
@@ -104,6 +152,11 @@ pub fn samples() -> Vec<Sample> {
         stream.extend_from_slice(packet);
         lengths.push(packet.len());
     }
-    samples.push(Sample { name: "random mix of publish and puback", version: Version::V311, stream, lengths });
+    samples.push(Sample {
+        name: "random mix of publish and puback",
+        version: Version::V311,
+        stream,
+        lengths,
+    });
     samples
 }

@@ -12,18 +12,39 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let Ok(text) = std::fs::read_to_string(folder.join("estimates.json")) else {
                 continue;
             };
-            let id: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(folder.join("benchmark.json"))?)?;
+            let id: serde_json::Value =
+                serde_json::from_str(&std::fs::read_to_string(folder.join("benchmark.json"))?)?;
             let estimates: serde_json::Value = serde_json::from_str(&text)?;
-            let nanoseconds = estimates["median"]["point_estimate"].as_f64().ok_or("no median")?;
+            let nanoseconds = estimates["median"]["point_estimate"]
+                .as_f64()
+                .ok_or("no median")?;
             let name = |key: &str| id[key].as_str().unwrap_or_default().to_owned();
             let count = id["throughput"]["Elements"].as_f64().unwrap_or(1.0);
-            groups.entry(name("group_id")).or_default().insert(name("function_id"), nanoseconds / count);
+            groups
+                .entry(name("group_id"))
+                .or_default()
+                .insert(name("function_id"), nanoseconds / count);
         }
     }
     for prefix in ["decode", "encode", "session"] {
-        let chosen: Vec<_> = groups.iter().filter_map(|(name, row)| Some((name.strip_prefix(prefix)?.strip_prefix('/')?, row))).collect();
-        let order = ["ours", "ours, v5", "copy", "mqttrs", "rumqttc", "mqttbytes", "mqtt-proto", "mqtt-protocol-core"];
-        let columns: Vec<_> = order.into_iter().filter(|column| chosen.iter().any(|(_, row)| row.contains_key(*column))).collect();
+        let chosen: Vec<_> = groups
+            .iter()
+            .filter_map(|(name, row)| Some((name.strip_prefix(prefix)?.strip_prefix('/')?, row)))
+            .collect();
+        let order = [
+            "ours",
+            "ours, v5",
+            "copy",
+            "mqttrs",
+            "rumqttc",
+            "mqttbytes",
+            "mqtt-proto",
+            "mqtt-protocol-core",
+        ];
+        let columns: Vec<_> = order
+            .into_iter()
+            .filter(|column| chosen.iter().any(|(_, row)| row.contains_key(*column)))
+            .collect();
         println!("| {prefix} | {} |", columns.join(" | "));
         println!("| --- |{}", " --- |".repeat(columns.len()));
         for (name, row) in chosen {

@@ -7,10 +7,8 @@ scripts/setup.sh
 # A test that hangs is a failure; the whole takes a few minutes.
 limit="timeout --kill-after=10 1200"
 
-printf '\n== tests\n'
-$limit cargo test --locked --workspace --all-targets
-printf '\n== the examples in the documentation\n'
-$limit cargo test --locked --workspace --doc
+printf '\n== tests, and the examples in the documentation\n'
+$limit cargo test --locked --workspace
 printf '\n== the pure crates with every set of features\n'
 $limit cargo test --locked --quiet -p mqtt-proto --no-default-features --lib
 $limit cargo test --locked --quiet -p mqtt-proto --all-features --lib

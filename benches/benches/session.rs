@@ -30,15 +30,18 @@ impl Wire {
     /// Passes what is outgoing to and fro until both are silent; tells how many messages arrived and how many ended.
     fn pass(&mut self) -> (usize, usize) {
         let (mut arrived, mut ended) = (0, 0);
-        loop {
-            let Self { client, server } = self;
+        let Self { client, server } = self;
+        while !client.outgoing().is_empty() {
             let there = client.outgoing();
-            let (mut at, n) = (0, there.len());
-            while let Ok(Step::Packet { consumed, event }) = server.receive(&there[at..], NOW) {
+            let mut at = 0;
+            while at < there.len() {
+                let Ok(Step::Packet { consumed, event }) = server.receive(&there[at..], NOW) else {
+                    panic!("a whole packet");
+                };
                 at += consumed;
                 match event {
                     Some(ServerEvent::Connect(_)) => {
-                        server.accept(&ConnAck::default(), NOW).expect("it waits")
+                        server.accept(&ConnAck::default(), NOW).expect("it waits");
                     }
                     Some(ServerEvent::Message(message)) => {
                         black_box(message.publish.payload);
@@ -47,18 +50,19 @@ impl Wire {
                     _ => {}
                 }
             }
-            client.sent(n);
+            client.sent(at);
             let back = server.outgoing();
-            let (mut at, m) = (0, back.len());
-            while let Ok(Step::Packet { consumed, event }) = client.receive(&back[at..], NOW) {
+            let mut at = 0;
+            while at < back.len() {
+                let Ok(Step::Packet { consumed, event }) = client.receive(&back[at..], NOW) else {
+                    panic!("a whole packet");
+                };
                 at += consumed;
                 ended += usize::from(matches!(event, Some(Event::Acknowledged { .. })));
             }
-            server.sent(m);
-            if n == 0 && m == 0 {
-                return (arrived, ended);
-            }
+            server.sent(at);
         }
+        (arrived, ended)
     }
 }
 

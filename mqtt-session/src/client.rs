@@ -3,15 +3,16 @@
 use core::fmt;
 
 use mqtt_proto::{
-    AckKind, Auth, ConnAck, Connect, Decoded, Disconnect, MAX_PACKET, Packet, Properties, Publish,
-    ReasonCode, SubAck, Subscribe, Subscription, TopicFilter, TopicName, UnsubAck, Unsubscribe,
-    Version,
+    Ack, AckKind, Auth, ConnAck, Connect, Decoded, Disconnect, MAX_PACKET, Packet, Properties,
+    Publish, ReasonCode, SubAck, Subscribe, Subscription, TopicFilter, TopicName, UnsubAck,
+    Unsubscribe, Version,
 };
 
 use crate::config::Config;
 use crate::connection::Phase;
 use crate::error::{Closed, Refused, Violation};
-use crate::event::{Event, Outgoing, Receipt, Step, Token};
+use crate::event::{Event, Incoming, Outgoing, Receipt, Step, Token};
+use crate::inbound::Arrival;
 use crate::keep_alive::{Due, Pinger};
 use crate::limits::Supported;
 use crate::outbound::{Await, Window};
@@ -117,10 +118,11 @@ impl<S: Storage> Client<S> {
                 });
             }
         }
-        match self.side.front(input) {
+        // By reference: a packet is not moved on its way to its event.
+        match &self.side.front(input) {
             Ok(Front::Needs(needed)) => {
                 self.pinger.drained(now);
-                Ok(Step::Needs(needed))
+                Ok(Step::Needs(*needed))
             }
             Ok(Front::Blocked) => {
                 self.pinger.received(now);
@@ -134,51 +136,58 @@ impl<S: Storage> Client<S> {
                         if self.side.outbox.bytes().len() != waiting {
                             self.pinger.sent(now);
                         }
-                        Ok(Step::Packet { consumed, event })
+                        Ok(Step::Packet {
+                            consumed: *consumed,
+                            event,
+                        })
                     }
                     Err(violation) => Err(self.side.fail(violation)),
                 }
             }
-            Err(error) => Err(self.side.fail(Violation::Malformed(error))),
+            Err(error) => Err(self.side.fail(Violation::Malformed(*error))),
         }
     }
 
     #[inline]
     fn handle<'i>(
         &mut self,
-        packet: Packet<'i>,
+        packet: &Packet<'i>,
         now: Instant,
     ) -> Result<Option<Event<'i>>, Violation> {
         let side = &mut self.side;
         match (side.connection.phase, packet) {
-            (Phase::Connected, Packet::Publish(publish)) => {
-                Ok(side.on_publish(publish)?.map(Event::from))
-            }
+            (Phase::Connected, Packet::Publish(publish)) => Ok(match side.on_publish(publish)? {
+                Arrival::New(receipt) => Some(Event::Message(Incoming {
+                    publish: *publish,
+                    receipt,
+                })),
+                Arrival::Repeated => None,
+            }),
             (Phase::Connected, Packet::PubAck(ack)) => {
-                Ok(side.on_ack(AckKind::PubAck, &ack)?.map(Event::from))
+                Ok(acknowledged(side.on_ack(AckKind::PubAck, ack)?, ack))
             }
             (Phase::Connected, Packet::PubRec(ack)) => {
-                Ok(side.on_ack(AckKind::PubRec, &ack)?.map(Event::from))
+                Ok(acknowledged(side.on_ack(AckKind::PubRec, ack)?, ack))
             }
             (Phase::Connected, Packet::PubRel(ack)) => {
-                Ok(side.on_ack(AckKind::PubRel, &ack)?.map(Event::from))
+                Ok(acknowledged(side.on_ack(AckKind::PubRel, ack)?, ack))
             }
             (Phase::Connected, Packet::PubComp(ack)) => {
-                Ok(side.on_ack(AckKind::PubComp, &ack)?.map(Event::from))
+                Ok(acknowledged(side.on_ack(AckKind::PubComp, ack)?, ack))
             }
-            (Phase::Connected, Packet::SubAck(suback)) => self.on_suback(suback),
-            (Phase::Connected, Packet::UnsubAck(unsuback)) => self.on_unsuback(unsuback),
+            (Phase::Connected, Packet::SubAck(suback)) => self.on_suback(*suback),
+            (Phase::Connected, Packet::UnsubAck(unsuback)) => self.on_unsuback(*unsuback),
             (Phase::Connected, Packet::PingResp) => {
                 self.pinger.answered();
                 Ok(Some(Event::Pong))
             }
             (Phase::Connecting, Packet::ConnAck(connack)) => {
-                self.on_connack(connack, now).map(Some)
+                self.on_connack(*connack, now).map(Some)
             }
             (Phase::Connecting | Phase::Connected, Packet::Auth(auth)) => {
                 // 5 [MQTT-4.12.0-6]
                 if side.connection.authenticates {
-                    Ok(Some(Event::Auth(auth)))
+                    Ok(Some(Event::Auth(*auth)))
                 } else {
                     Err(Violation::AuthNotAgreed)
                 }
@@ -188,7 +197,7 @@ impl<S: Storage> Client<S> {
                 if side.connection.version.is_v5() =>
             {
                 side.connection.phase = Phase::Closing;
-                Ok(Some(Event::Disconnected(disconnect)))
+                Ok(Some(Event::Disconnected(*disconnect)))
             }
             (_, packet) => Err(Violation::Unexpected(packet.packet_type())),
         }
@@ -547,4 +556,12 @@ const fn check_count(codes: usize, filters: usize) -> Result<(), Violation> {
     } else {
         Err(Violation::CodeCount { codes, filters })
     }
+}
+
+fn acknowledged<'i>(token: Option<Token>, ack: &Ack<'i>) -> Option<Event<'i>> {
+    token.map(|token| Event::Acknowledged {
+        token,
+        reason: ack.reason,
+        properties: ack.properties,
+    })
 }

@@ -202,7 +202,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             return self.keep_for_later(message, config);
         }
         // What waits goes first: a new message does not overtake.
-        if usize::from(window.cursor) < self.slots.len() {
+        if self.waits(window) {
             return Err(Refused::Full);
         }
         let mut publish = prepare(message, PacketId::FIRST);
@@ -229,15 +229,23 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             return Err(Refused::Full);
         }
         let index = self.keep(message, len, config.slots(), config)?;
-        let slots = self.slots.items_mut();
-        let Some(slot) = slots.get_mut(index) else {
+        let Some(slot) = self.slots.items_mut().get_mut(index) else {
             return Err(Refused::Full);
         };
         set_id(&mut publish, slot.packet_id().unwrap_or(PacketId::FIRST));
         alias(&mut publish);
-        let len = publish.encoded_len(self.version)?;
-        if let Some(room) = outbox.message(len, limit) {
-            let len = publish.encode(self.version, room)?;
+        let kept = self.kept.items().get(to_usize(slot.start)..);
+        if publish.topic_alias.is_some() {
+            let len = publish.encoded_len(self.version)?;
+            if let Some(room) = outbox.message(len, limit) {
+                let len = publish.encode(self.version, room)?;
+                outbox.advance(len);
+            }
+        } else if let (Some(room), Some(packet)) = (
+            outbox.message(len, limit),
+            kept.and_then(|kept| kept.get(..len)),
+        ) {
+            room.copy_from_slice(packet);
             outbox.advance(len);
         }
         slot.on_wire = true;
@@ -440,6 +448,12 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             end = end.saturating_add(to_usize(slot.len));
         }
         self.kept_end = to_u32(end);
+    }
+
+    /// Whether something waits to be sent.
+    #[inline]
+    pub(crate) fn waits(&self, window: &Window) -> bool {
+        usize::from(window.cursor) < self.slots.len()
     }
 
     /// Sends, in order, what waits and has room now.

@@ -4,14 +4,15 @@
 use core::fmt;
 
 use mqtt_proto::{
-    AckKind, Auth, ConnAck, Connect, DecodeError, Disconnect, Encode, Packet, PacketType, Publish,
-    ReasonCode, Rule, SubAck, TopicName, UnsubAck, Version,
+    Ack, AckKind, Auth, ConnAck, Connect, DecodeError, Disconnect, Encode, Packet, PacketType,
+    Publish, ReasonCode, Rule, SubAck, TopicName, UnsubAck, Version,
 };
 
 use crate::config::Config;
 use crate::connection::Phase;
 use crate::error::{Closed, Refused, Violation};
-use crate::event::{Outgoing, Receipt, ServerEvent, Step, Token};
+use crate::event::{Incoming, Outgoing, Receipt, ServerEvent, Step, Token};
+use crate::inbound::Arrival;
 use crate::keep_alive::Watch;
 use crate::session::{Front, Side, fingerprint};
 use crate::storage::Storage;
@@ -126,10 +127,11 @@ impl<S: Storage> Server<S> {
                 });
             }
         }
-        match self.side.front(input) {
+        // By reference: a packet is not moved on its way to its event.
+        match &self.side.front(input) {
             Ok(Front::Needs(needed)) => {
                 self.watch.drained(now);
-                Ok(Step::Needs(needed))
+                Ok(Step::Needs(*needed))
             }
             Ok(Front::Blocked) => {
                 self.watch.received(now);
@@ -144,50 +146,60 @@ impl<S: Storage> Server<S> {
             Ok(Front::Packet(packet, consumed)) => {
                 self.watch.received(now);
                 match self.handle(packet) {
-                    Ok(event) => Ok(Step::Packet { consumed, event }),
+                    Ok(event) => Ok(Step::Packet {
+                        consumed: *consumed,
+                        event,
+                    }),
                     Err(violation) => Err(self.side.fail(violation)),
                 }
             }
             Err(error) => {
-                self.answer_unknown_level(&error);
-                Err(self.side.fail(Violation::Malformed(error)))
+                self.answer_unknown_level(error);
+                Err(self.side.fail(Violation::Malformed(*error)))
             }
         }
     }
 
     #[inline]
-    fn handle<'i>(&mut self, packet: Packet<'i>) -> Result<Option<ServerEvent<'i>>, Violation> {
+    fn handle<'i>(&mut self, packet: &Packet<'i>) -> Result<Option<ServerEvent<'i>>, Violation> {
         let side = &mut self.side;
         match (side.connection.phase, packet) {
             (Phase::Connected, Packet::Publish(publish)) => {
                 // 5 [MQTT-3.3.4-6]
-                if publish
-                    .properties
-                    .subscription_identifiers()
-                    .next()
-                    .is_some()
+                if !publish.properties.is_empty()
+                    && publish
+                        .properties
+                        .subscription_identifiers()
+                        .next()
+                        .is_some()
                 {
                     return Err(Violation::Unexpected(PacketType::Publish));
                 }
-                Ok(side.on_publish(publish)?.map(ServerEvent::from))
+                Ok(match side.on_publish(publish)? {
+                    Arrival::New(receipt) => Some(ServerEvent::Message(Incoming {
+                        publish: *publish,
+                        receipt,
+                    })),
+                    Arrival::Repeated => None,
+                })
             }
             (Phase::Connected, Packet::PubAck(ack)) => {
-                Ok(side.on_ack(AckKind::PubAck, &ack)?.map(ServerEvent::from))
+                Ok(acknowledged(side.on_ack(AckKind::PubAck, ack)?, ack))
             }
             (Phase::Connected, Packet::PubRec(ack)) => {
-                Ok(side.on_ack(AckKind::PubRec, &ack)?.map(ServerEvent::from))
+                Ok(acknowledged(side.on_ack(AckKind::PubRec, ack)?, ack))
             }
             (Phase::Connected, Packet::PubRel(ack)) => {
-                Ok(side.on_ack(AckKind::PubRel, &ack)?.map(ServerEvent::from))
+                Ok(acknowledged(side.on_ack(AckKind::PubRel, ack)?, ack))
             }
             (Phase::Connected, Packet::PubComp(ack)) => {
-                Ok(side.on_ack(AckKind::PubComp, &ack)?.map(ServerEvent::from))
+                Ok(acknowledged(side.on_ack(AckKind::PubComp, ack)?, ack))
             }
             (Phase::Connected, Packet::Subscribe(subscribe)) => {
-                Ok(Some(ServerEvent::Subscribe(subscribe)))
+                Ok(Some(ServerEvent::Subscribe(*subscribe)))
             }
             (Phase::Connected, Packet::Unsubscribe(request)) => {
-                Ok(Some(ServerEvent::Unsubscribe(request)))
+                Ok(Some(ServerEvent::Unsubscribe(*request)))
             }
             (Phase::Connected, Packet::PingReq) => {
                 // 3.1.1 [MQTT-3.12.4-1], 5 [MQTT-3.12.4-1]; its room was made sure of.
@@ -195,15 +207,15 @@ impl<S: Storage> Server<S> {
                 Ok(Some(ServerEvent::Ping))
             }
             (Phase::Connected, Packet::Disconnect(disconnect)) => {
-                self.on_disconnect(disconnect).map(Some)
+                self.on_disconnect(*disconnect).map(Some)
             }
             // 3.1.1 [MQTT-3.1.0-1], 5 [MQTT-3.1.0-1]: the first packet, and (3.1.1 [MQTT-3.1.0-2], 5 [MQTT-3.1.0-2]) once.
             (Phase::Connecting, Packet::Connect(connect)) if !self.undecided => {
-                Ok(Some(self.on_connect(connect)))
+                Ok(Some(self.on_connect(*connect)))
             }
             (Phase::Connecting | Phase::Connected, Packet::Auth(auth)) => {
                 if side.connection.authenticates {
-                    Ok(Some(ServerEvent::Auth(auth)))
+                    Ok(Some(ServerEvent::Auth(*auth)))
                 } else {
                     Err(Violation::AuthNotAgreed)
                 }
@@ -479,4 +491,12 @@ impl<S: Storage> Server<S> {
     pub const fn version(&self) -> Version {
         self.side.connection.version
     }
+}
+
+fn acknowledged<'i>(token: Option<Token>, ack: &Ack<'i>) -> Option<ServerEvent<'i>> {
+    token.map(|token| ServerEvent::Acknowledged {
+        token,
+        reason: ack.reason,
+        properties: ack.properties,
+    })
 }

@@ -13,7 +13,7 @@ use crate::alias::Aliases;
 use crate::config::{Acknowledge, Config};
 use crate::connection::{Connection, Phase};
 use crate::error::{Closed, Refused, Violation};
-use crate::event::{Ended, Flow, Incoming, Outgoing, Receipt, Token};
+use crate::event::{Ended, Outgoing, Receipt, Token};
 use crate::inbound::{ACK_LEN, Arrival, Inbound};
 use crate::outbound::Outbound;
 use crate::outbox::{Outbox, to_usize};
@@ -118,8 +118,11 @@ impl<S: Storage> Side<S> {
     }
 
     /// Looks at the front of the input, without committing anything. Makes sure that any answer has room.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn front<'i>(&mut self, input: &'i [u8]) -> Result<Front<'i>, DecodeError> {
+        if input.is_empty() {
+            return Ok(Front::Needs(2));
+        }
         match Packet::decode(input, self.connection.version, self.connection.packet_limit)? {
             Decoded::Needs(needed) => Ok(Front::Needs(needed)),
             Decoded::Packet { packet, consumed } => {
@@ -135,10 +138,7 @@ impl<S: Storage> Side<S> {
     }
 
     #[inline]
-    pub(crate) fn on_publish<'i>(
-        &mut self,
-        publish: Publish<'i>,
-    ) -> Result<Option<Flow<'i>>, Violation> {
+    pub(crate) fn on_publish(&mut self, publish: &Publish<'_>) -> Result<Arrival, Violation> {
         if let Some(alias) = publish.topic_alias {
             // 5 [MQTT-3.3.2-9], [MQTT-3.3.2-11]
             let known = if alias.get() > self.connection.alias_maximum {
@@ -153,33 +153,27 @@ impl<S: Storage> Side<S> {
             }
         }
         let Some(id) = publish.delivery.packet_id() else {
-            return Ok(Some(Flow::Message(Incoming {
-                publish,
-                receipt: None,
-            })));
+            return Ok(Arrival::New(None));
         };
         let by_hand = self.config.acknowledge == Acknowledge::ByHand;
         let (receive_maximum, version) = (self.connection.receive_maximum, self.connection.version);
-        let arrival = self.session.inbound.publish(
+        self.session.inbound.publish(
             publish.qos(),
             id,
             by_hand,
             receive_maximum,
             &mut self.outbox,
             version,
-        )?;
-        Ok(match arrival {
-            Arrival::New(receipt) => Some(Flow::Message(Incoming { publish, receipt })),
-            Arrival::Repeated => None,
-        })
+        )
     }
 
+    /// The token of the message that this ended, if it ended one.
     #[inline]
-    pub(crate) fn on_ack<'i>(
+    pub(crate) fn on_ack(
         &mut self,
         kind: AckKind,
-        ack: &Ack<'i>,
-    ) -> Result<Option<Flow<'i>>, Violation> {
+        ack: &Ack<'_>,
+    ) -> Result<Option<Token>, Violation> {
         if kind == AckKind::PubRel {
             self.session
                 .inbound
@@ -194,13 +188,10 @@ impl<S: Storage> Side<S> {
             window,
             &mut self.outbox,
         )?;
-        let Some(token) = ended else { return Ok(None) };
-        self.pump();
-        Ok(Some(Flow::Acknowledged {
-            token,
-            reason: ack.reason,
-            properties: ack.properties,
-        }))
+        if ended.is_some() {
+            self.pump();
+        }
+        Ok(ended)
     }
 
     pub(crate) fn publish(&mut self, message: &Outgoing<'_>) -> Result<Option<Token>, Refused> {
@@ -266,9 +257,11 @@ impl<S: Storage> Side<S> {
 
     #[inline]
     fn pump(&mut self) {
-        self.session
-            .outbound
-            .pump(&mut self.connection.window, &mut self.outbox, &self.config);
+        if self.session.outbound.waits(&self.connection.window) {
+            self.session
+                .outbound
+                .pump(&mut self.connection.window, &mut self.outbox, &self.config);
+        }
     }
 
     pub(crate) fn next_ended(&mut self) -> Option<(Token, Ended)> {

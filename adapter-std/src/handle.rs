@@ -7,7 +7,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use adapter_core::bytes::{BufMut, BytesMut};
-use adapter_core::proto::{ReasonCode, Subscription as Filter};
+use adapter_core::proto::{Properties, ReasonCode, Subscription as Filter};
 use adapter_core::{
     Connected, Error, Flow, Hub, Options, Outcome, Outgoing, Received, Step, Subscription, Unsent,
 };
@@ -113,6 +113,19 @@ impl Handle {
     pub fn subscribe(&self, filter: &Filter<'_>) -> Result<(ReasonCode, Messages), Error> {
         block_on(self.0.subscribe(filter))
             .map(|(code, subscription)| (code, Messages(subscription)))
+    }
+
+    /// Subscribes to several filters by one SUBSCRIBE, with its properties (5), and waits for the server's codes.
+    ///
+    /// # Errors
+    /// The client is closed before.
+    pub fn subscribe_all(
+        &self,
+        filters: &[Filter<'_>],
+        properties: Properties<'_>,
+    ) -> Result<(Vec<ReasonCode>, Messages), Error> {
+        block_on(self.0.subscribe_all(filters, properties))
+            .map(|(codes, subscription)| (codes, Messages(subscription)))
     }
 
     /// Acknowledges a message by hand; see [`Connected::acknowledge`].

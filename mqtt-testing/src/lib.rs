@@ -27,3 +27,8 @@ pub fn version_of(data: &[u8]) -> (mqtt_proto::Version, &[u8]) {
     };
     (version, data.get(1..).unwrap_or_default())
 }
+
+/// The loop of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,0 +1,221 @@
+//! The CPU time of a whole tokio client for each message, against a server on a thread of its own that acknowledges and
+//! discards, or sends. With `--features peers`, rumqttc beside ours in the same run.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use adapter_tokio::proto::{QoS, Subscription, TopicFilter, TopicName};
+use adapter_tokio::{Handle, Options, Outgoing};
+use cpu_time::ThreadTime;
+
+const TOPIC: &str = "factory/line7/sensor";
+const PAYLOAD: [u8; 64] = [0x42; 64];
+const COUNT: usize = 1_000_000;
+
+/// A server that takes PUBLISH and acknowledges it, and answers SUBSCRIBE with [`COUNT`] messages.
+fn server() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("its address").port();
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            stream.set_nodelay(true).expect("an option of TCP");
+            let _ = serve(stream);
+        }
+    });
+    port
+}
+
+fn serve(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut input = vec![0; 256 << 10];
+    let (mut filled, mut answer) = (0, Vec::new());
+    loop {
+        let n = stream.read(&mut input[filled..])?;
+        if n == 0 {
+            return Ok(());
+        }
+        filled += n;
+        let mut at = 0;
+        // No length here takes more than two bytes.
+        while let [first, low, rest @ ..] = &input[at..filled] {
+            let high = rest.first().copied().unwrap_or_default();
+            let (first, low) = (*first, *low);
+            let (header, len) = match low {
+                0..0x80 => (2, usize::from(low)),
+                _ => (3, usize::from(low & 0x7F) | usize::from(high) << 7),
+            };
+            if at + header + len > filled {
+                break;
+            }
+            let body = &input[at + header..at + header + len];
+            match first >> 4 {
+                1 => answer.extend([0x20, 2, 0, 0]),
+                3 => {
+                    let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
+                    match first >> 1 & 3 {
+                        1 => answer.extend([0x40, 2, body[2 + topic], body[3 + topic]]),
+                        2 => answer.extend([0x50, 2, body[2 + topic], body[3 + topic]]),
+                        _ => {}
+                    }
+                }
+                6 => answer.extend([0x70, 2, body[0], body[1]]),
+                8 => {
+                    answer.extend([0x90, 3, body[0], body[1], 0]);
+                    stream.write_all(&answer)?;
+                    answer.clear();
+                    let length = u8::try_from(2 + TOPIC.len() + PAYLOAD.len()).expect("short");
+                    let mut packet =
+                        vec![0x30, length, 0, u8::try_from(TOPIC.len()).expect("short")];
+                    packet.extend(TOPIC.bytes());
+                    packet.extend(PAYLOAD);
+                    let block = packet.repeat(1_000);
+                    for _ in 0..COUNT / 1_000 {
+                        stream.write_all(&block)?;
+                    }
+                }
+                _ => {}
+            }
+            at += header + len;
+        }
+        input.copy_within(at..filled, 0);
+        filled -= at;
+        stream.write_all(&answer)?;
+        answer.clear();
+    }
+}
+
+/// What a client costs for each message: the least of three runs on a thread of its own, in microseconds of CPU.
+fn measure<F: Future<Output = ()>>(
+    count: usize,
+    work: impl Fn() -> F + Copy + Send + 'static,
+) -> f64 {
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let start = ThreadTime::now();
+        runtime.block_on(work());
+        start.elapsed().as_secs_f64() * 1e6 / count as f64
+    };
+    let least = |least: f64, _| least.min(std::thread::spawn(run).join().expect("no panic"));
+    (0..3).fold(f64::INFINITY, least)
+}
+
+fn count(qos: u8) -> usize {
+    if qos == 0 { COUNT } else { COUNT / 2 }
+}
+
+async fn ours_publishes(port: u16, qos: u8, window: u16) {
+    let mut options = Options::new("127.0.0.1", port);
+    (options.config.window, options.config.window_qos2) = (window, window);
+    let handle = Handle::connect(options).await.expect("a server");
+    let message = Outgoing::new(
+        TopicName::from_static(TOPIC),
+        QoS::new(qos).expect("a QoS"),
+        &PAYLOAD,
+    );
+    for _ in 0..count(qos) {
+        drop(handle.publish(&message).await.expect("accepted"));
+    }
+    assert!(handle.close(Duration::from_secs(60)).await.is_empty());
+}
+
+async fn ours_receives(port: u16) {
+    let handle = Handle::connect(Options::new("127.0.0.1", port))
+        .await
+        .expect("a server");
+    let filter = Subscription::new(TopicFilter::new(TOPIC).expect("a filter"), QoS::AtMostOnce);
+    let (_, mut messages) = handle.subscribe(&filter).await.expect("granted");
+    for _ in 0..COUNT {
+        std::hint::black_box(messages.next().await.expect("a message"));
+    }
+}
+
+#[cfg(feature = "peers")]
+mod peer {
+    use super::{COUNT, PAYLOAD, TOPIC, count};
+    use rumqttc::{AsyncClient, Event, MqttOptions, Outgoing, Packet, QoS};
+
+    fn options(port: u16, window: u16) -> MqttOptions {
+        let mut options = MqttOptions::new("c", "127.0.0.1", port);
+        options.set_inflight(window);
+        options
+    }
+
+    pub async fn publishes(port: u16, qos: u8, window: u16) {
+        let (client, mut events) = AsyncClient::new(options(port, window), 100);
+        let number = count(qos);
+        let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][usize::from(qos)];
+        let publish = async {
+            for _ in 0..number {
+                client
+                    .publish(TOPIC, qos, false, PAYLOAD)
+                    .await
+                    .expect("accepted");
+            }
+        };
+        let poll = async {
+            let mut ended = 0;
+            while ended < number {
+                match events.poll().await.expect("a connection") {
+                    Event::Outgoing(Outgoing::Publish(_)) if qos == QoS::AtMostOnce => ended += 1,
+                    Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_)) => ended += 1,
+                    _ => {}
+                }
+            }
+        };
+        tokio::join!(publish, poll);
+    }
+
+    pub async fn receives(port: u16) {
+        let (client, mut events) = AsyncClient::new(options(port, 128), 100);
+        client
+            .subscribe(TOPIC, QoS::AtMostOnce)
+            .await
+            .expect("accepted");
+        let mut received = 0;
+        while received < COUNT {
+            if let Event::Incoming(Packet::Publish(publish)) =
+                events.poll().await.expect("a connection")
+            {
+                std::hint::black_box(publish);
+                received += 1;
+            }
+        }
+    }
+}
+
+/// Ours and, if it is there, the peer's, with their ratio.
+fn compare(what: &str, ours: f64, peer: impl FnOnce() -> Option<f64>) {
+    if let Some(peer) = peer() {
+        println!("| {what} | {ours:.3} | {peer:.3} | {:.1} |", peer / ours);
+    } else {
+        println!("| {what} | {ours:.3} | - | - |");
+    }
+}
+
+fn main() {
+    let port = server();
+    println!("| microseconds of CPU a message | ours | rumqttc | ratio |");
+    println!("| --- | --- | --- | --- |");
+    for (qos, window) in [(0, 128), (1, 128), (2, 20), (2, 128)] {
+        let what = format!("publish QoS {qos}, {window} in flight");
+        let ours = measure(count(qos), move || ours_publishes(port, qos, window));
+        compare(&what, ours, || {
+            #[cfg(feature = "peers")]
+            return Some(measure(count(qos), move || {
+                peer::publishes(port, qos, window)
+            }));
+            #[cfg(not(feature = "peers"))]
+            None
+        });
+    }
+    let ours = measure(COUNT, move || ours_receives(port));
+    compare("receive QoS 0", ours, || {
+        #[cfg(feature = "peers")]
+        return Some(measure(COUNT, move || peer::receives(port)));
+        #[cfg(not(feature = "peers"))]
+        None
+    });
+}

@@ -1,9 +1,10 @@
 //! The packets that are measured, and what both benches share.
 
 use mqtt_proto::{
-    Ack, Connect, Delivery, Encode as _, Packet, PacketId, Properties, Property, Publish, QoS,
-    Subscribe, Subscription, TopicFilter, TopicName, Version, Will,
+    Ack, Connect, Delivery, Packet, PacketId, Properties, Property, Publish, QoS, Subscribe,
+    Subscription, TopicFilter, TopicName, Version, Will,
 };
+use mqtt_testing::solo::encode;
 
 /// How many packets a stream has.
 pub const COUNT: usize = 1_000;
@@ -17,20 +18,6 @@ pub struct Sample {
     pub stream: Vec<u8>,
     /// The length of each.
     pub lengths: Vec<usize>,
-}
-
-/// The bytes of a packet.
-pub fn bytes(packet: &Packet<'_>, version: Version) -> Vec<u8> {
-    let mut bytes = vec![
-        0;
-        packet
-            .encoded_len(version)
-            .expect("a packet that can be sent")
-    ];
-    packet
-        .encode(version, &mut bytes)
-        .expect("as long as it said");
-    bytes
 }
 
 /// A PUBLISH whose topic and payload have these lengths.
@@ -130,7 +117,7 @@ pub fn samples() -> Vec<Sample> {
     let mut first = Vec::new();
     let mut puback = Vec::new();
     each_packet(|name, version, packet| {
-        let bytes = bytes(packet, version);
+        let bytes = encode(packet, version);
         if first.is_empty() {
             first = bytes.clone();
         }

@@ -241,3 +241,34 @@ pub fn example(name: &str) -> String {
         .expect("a path of text")
         .to_owned()
 }
+
+/// The two examples that each adapter has: a handle that hears what it says, and a bare connection that hears it too.
+///
+/// # Panics
+/// When one of them does not do so.
+pub fn examples_converse(adapter: &str) {
+    let broker = crate::mosquitto::Mosquitto::start("");
+    let address = format!("127.0.0.1:{}", broker.port);
+    let bare = Process::start(&example(&format!("{adapter}_bare")), &[&address, "10"]);
+    bare.wait_stdout("subscribed");
+    let url = format!("mqtt://{address}");
+    let echo = run(&example(&format!("{adapter}_echo")), &[&url], "");
+    assert_eq!(echo.code, Some(0), "{}", echo.stderr);
+    assert!(
+        echo.stdout.contains("examples/echo: number 9"),
+        "{}",
+        echo.stdout
+    );
+    assert!(
+        echo.stdout.ends_with("0 messages remained\n"),
+        "{}",
+        echo.stdout
+    );
+    let bare = bare.end();
+    assert_eq!(bare.code, Some(0), "{}", bare.stderr);
+    assert!(
+        bare.stdout.contains("examples/echo: number 9"),
+        "{}",
+        bare.stdout
+    );
+}

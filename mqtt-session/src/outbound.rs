@@ -187,13 +187,13 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         }
     }
 
-    /// Accepts a message and sends it, or keeps it while offline. `alias` is what the version of the packet that goes out
-    /// now may use in its place.
+    /// Accepts a message and sends it, or keeps it while offline. `alias` puts a topic alias into the packet that goes out
+    /// now, if there can be one.
     pub(crate) fn publish<M: Memory<u8>>(
         &mut self,
         message: &Outgoing<'_>,
         online: bool,
-        alias: impl FnOnce(&mut Publish<'_>),
+        alias: Option<impl FnOnce(&mut Publish<'_>)>,
         window: &mut Window,
         outbox: &mut Outbox<M>,
         config: &Config,
@@ -205,49 +205,49 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         if self.waits(window) {
             return Err(Refused::Full);
         }
-        let mut publish = prepare(message, PacketId::FIRST);
-        let largest = to_usize(window.packet_size)
-            .min(outbox.largest_message(to_usize(config.outgoing_limit)));
         let limit = to_usize(config.outgoing_limit);
+        let largest = to_usize(window.packet_size).min(outbox.largest_message(limit));
+        let mut publish = prepare(message, PacketId::FIRST);
+        let len = publish.encoded_len(self.version)?;
+        check_size(len, largest)?;
+        // 5 [MQTT-4.9.0-2]
+        let qos2 = message.qos == QoS::ExactlyOnce;
+        if message.qos > QoS::AtMostOnce && !window.has_room(qos2, config) {
+            return Err(Refused::Full);
+        }
+        // An alias is assigned when nothing can refuse the message any more, and its packet fits in any case.
+        let with_alias = len.saturating_add(ALIAS_LEN);
+        let alias = alias.filter(|_| with_alias <= largest);
+        let most = if alias.is_some() { with_alias } else { len };
+        let room = outbox.message(most, limit).ok_or(Refused::Full)?;
         if message.qos == QoS::AtMostOnce {
-            alias(&mut publish);
-            let len = publish.encoded_len(self.version)?;
-            check_size(len, largest)?;
-            let room = outbox.message(len, limit).ok_or(Refused::Full)?;
+            if let Some(alias) = alias {
+                alias(&mut publish);
+            }
             let len = publish.encode(self.version, room)?;
             outbox.advance(len);
             return Ok(None);
-        }
-        // 5 [MQTT-4.9.0-2]
-        if !window.has_room(message.qos == QoS::ExactlyOnce, config) {
-            return Err(Refused::Full);
-        }
-        let len = publish.encoded_len(self.version)?;
-        check_size(len, largest)?;
-        // With an alias it may be a few bytes longer, never shorter than what is checked here needs.
-        if outbox.message(len.saturating_add(6), limit).is_none() {
-            return Err(Refused::Full);
         }
         let index = self.keep(message, len, config.slots(), config)?;
         let Some(slot) = self.slots.items_mut().get_mut(index) else {
             return Err(Refused::Full);
         };
-        set_id(&mut publish, slot.packet_id().unwrap_or(PacketId::FIRST));
-        alias(&mut publish);
-        let kept = self.kept.items().get(to_usize(slot.start)..);
-        if publish.topic_alias.is_some() {
-            let len = publish.encoded_len(self.version)?;
-            if let Some(room) = outbox.message(len, limit) {
-                let len = publish.encode(self.version, room)?;
-                outbox.advance(len);
+        let start = to_usize(slot.start);
+        let kept = start..start.saturating_add(len);
+        let len = match (alias, self.kept.items().get(kept), room.get_mut(..len)) {
+            (None, Some(packet), Some(room)) => {
+                room.copy_from_slice(packet);
+                len
             }
-        } else if let (Some(room), Some(packet)) = (
-            outbox.message(len, limit),
-            kept.and_then(|kept| kept.get(..len)),
-        ) {
-            room.copy_from_slice(packet);
-            outbox.advance(len);
-        }
+            (alias, _, _) => {
+                set_id(&mut publish, slot.packet_id().unwrap_or(PacketId::FIRST));
+                if let Some(alias) = alias {
+                    alias(&mut publish);
+                }
+                publish.encode(self.version, room)?
+            }
+        };
+        outbox.advance(len);
         slot.on_wire = true;
         window.enter(slot);
         window.cursor = window.cursor.saturating_add(1);
@@ -746,6 +746,9 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         (self.kept_end, self.ended) = (0, 0);
     }
 }
+
+/// How much longer a topic alias can make a packet: three bytes, and one more for each of the two lengths.
+const ALIAS_LEN: usize = 5;
 
 fn check_size(len: usize, max: usize) -> Result<(), Refused> {
     if len > max {

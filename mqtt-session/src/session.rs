@@ -219,7 +219,7 @@ impl<S: Storage> Side<S> {
         session.outbound.publish(
             message,
             online,
-            alias,
+            (auto_alias > 0).then_some(alias),
             &mut connection.window,
             outbox,
             config,

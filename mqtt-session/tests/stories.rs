@@ -1460,3 +1460,52 @@ fn a_change_of_version_ends_what_was_kept_and_goes_on() {
         solo.feed_ack(AckKind::PubAck, token.packet_id().unwrap().get());
     }
 }
+
+/// An alias is assigned only with a packet that goes out: a message that was refused must not leave one behind, or the next
+/// on its topic would go by an alias that the server never saw (5 [MQTT-3.3.2-9] would end the connection).
+#[test]
+fn a_refused_message_assigns_no_topic_alias() {
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let mut opening = Opening::persistent(Version::V5);
+        opening.connack.push(Property::TopicAliasMaximum(2));
+        opening.connack.push(Property::MaximumPacketSize(120));
+        let mut config = Config::default();
+        (config.auto_alias, config.outgoing_limit) = (2, 300);
+        let mut solo = Solo::connected(Role::Client, opening, config);
+        let publish = |solo: &mut Solo, topic: &str, len: usize| {
+            let payload = vec![b'x'; len];
+            solo.machine.publish(qos, topic, &payload, solo.now)
+        };
+        while publish(&mut solo, "a", 60).is_ok() {}
+        assert_eq!(publish(&mut solo, "b", 60), Err(Refused::Full));
+        solo.sent();
+        // Too large for the server: no alias either.
+        let refused = publish(&mut solo, "b", 200);
+        assert!(
+            matches!(refused, Err(Refused::TooLarge { .. })),
+            "{refused:?}"
+        );
+        publish(&mut solo, "b", 60).unwrap();
+        let (first, consumed) = published(&solo.sent());
+        assert_eq!(first, ("b".to_owned(), Some(2)), "{consumed}");
+        // With its alias it would be larger than the server takes: it goes without.
+        let head = if qos == QoS::AtMostOnce { 6 } else { 8 };
+        publish(&mut solo, "b", 120 - head).unwrap();
+        let (whole, len) = published(&solo.sent());
+        assert_eq!((whole, len), (("b".to_owned(), None), 120));
+    }
+}
+
+/// Topic and alias of the first PUBLISH, and its length.
+fn published(bytes: &[u8]) -> ((String, Option<u16>), usize) {
+    match Packet::decode(bytes, Version::V5, MAX_PACKET) {
+        Ok(Decoded::Packet {
+            packet: Packet::Publish(publish),
+            consumed,
+        }) => {
+            let alias = publish.topic_alias.map(|alias| alias.get());
+            ((publish.topic.to_string(), alias), consumed)
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -30,6 +30,10 @@ struct Trial<'a> {
     said: Vec<u8>,
     open: HashSet<Token>,
     receipts: Vec<Receipt>,
+    /// The topic aliases that were assigned on this connection.
+    aliases: HashSet<u16>,
+    /// The largest PUBLISH that the peer takes.
+    largest: usize,
     /// Ids that SUBSCRIBE or UNSUBSCRIBE came with.
     asked: Vec<(u16, usize)>,
 }
@@ -64,6 +68,8 @@ pub fn withstands(choices: &[u8], role: Role, version: Version) {
         said: Vec::new(),
         open: HashSet::new(),
         receipts: Vec::new(),
+        aliases: HashSet::new(),
+        largest: usize::MAX,
         asked: Vec::new(),
     };
     trial.connect();
@@ -241,14 +247,18 @@ impl Trial<'_> {
         self.input.clear();
         self.said.clear();
         self.receipts.clear();
+        self.aliases.clear();
+        let largest = 20 + u32::from(self.choices.byte());
+        self.largest = usize::MAX;
         let properties = [
             Property::ReceiveMaximum(1 + u16::from(self.choices.byte() % 4)),
             Property::TopicAliasMaximum(u16::from(self.choices.byte() % 4)),
+            Property::MaximumPacketSize(largest),
             Property::SessionExpiryInterval(100),
             Property::AuthenticationMethod("m"),
         ];
         let count = if self.version.is_v5() {
-            3 + usize::from(self.choices.flag())
+            4 + usize::from(self.choices.flag())
         } else {
             0
         };
@@ -262,10 +272,15 @@ impl Trial<'_> {
             Role::Client => {
                 let _ = self.machine.client().connect(&connect, self.now);
                 if self.choices.flag() {
+                    let announced = if self.version.is_v5() { 3 } else { 0 };
                     let connack = ConnAck {
                         session_present: self.choices.flag(),
+                        properties: properties[..announced].into(),
                         ..ConnAck::default()
                     };
+                    if announced > 0 {
+                        self.largest = usize::try_from(largest).expect("small");
+                    }
                     self.input
                         .extend(encode(&Packet::ConnAck(connack), self.version));
                 }
@@ -273,6 +288,9 @@ impl Trial<'_> {
             Role::Server => {
                 self.machine.server().disconnected();
                 self.machine.server().opened(self.now);
+                if self.version.is_v5() {
+                    self.largest = usize::try_from(largest).expect("small");
+                }
                 self.input
                     .extend(encode(&Packet::Connect(connect), self.version));
                 self.look();
@@ -335,6 +353,17 @@ impl Trial<'_> {
                         ),
                     };
                     assert!(fits, "{:?} says {packet:?}", self.role);
+                    if let Packet::Publish(publish) = packet {
+                        assert!(
+                            consumed <= self.largest,
+                            "{consumed} bytes are more than the peer takes"
+                        );
+                        let known = publish.topic_alias.is_none_or(|alias| {
+                            let new = self.aliases.insert(alias.get());
+                            !publish.topic.is_none() || !new
+                        });
+                        assert!(known, "an alias that was never assigned");
+                    }
                     self.said.drain(..consumed);
                 }
                 Ok(Decoded::Needs(_)) => return,

@@ -534,6 +534,15 @@ impl<'a> Properties<'a> {
         ))
     }
 
+    /// How many bytes they take, more or less.
+    #[inline]
+    pub(crate) const fn about(&self) -> usize {
+        match self.list.backing {
+            Backing::Wire(bytes) => bytes.len(),
+            Backing::Slice(list) => list.len().saturating_mul(12),
+        }
+    }
+
     /// Length and block, as every packet of MQTT 5 has it; `alias` is PUBLISH's own.
     #[inline]
     pub(crate) fn write<S: Sink>(&self, place: Place, alias: Option<TopicAlias>, out: &mut S) {

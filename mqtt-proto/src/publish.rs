@@ -113,6 +113,14 @@ impl Body for Publish<'_> {
     }
 
     #[inline]
+    fn about(&self) -> usize {
+        let head = self.topic.as_bytes().len().saturating_add(5);
+        let properties = self.properties.about();
+        head.saturating_add(properties)
+            .saturating_add(self.payload.len())
+    }
+
+    #[inline]
     fn write<S: Sink>(&self, version: Version, out: &mut S) {
         out.refuse_if(
             self.dup && self.qos() == QoS::AtMostOnce,

@@ -1,5 +1,5 @@
 //! Where a packet is written to. Every packet has one `write`, run on a [`Counter`] for its length and its checks and on a
-//! [`Filler`] for its bytes, so a length cannot disagree with the bytes.
+//! [`Filler`] for its bytes, or on a [`Writer`] for all at once: a length cannot disagree with the bytes.
 
 use crate::error::{EncodeError, Field};
 use crate::text;
@@ -243,6 +243,50 @@ impl Sink for Filler<'_> {
     fn refuse(&mut self, _: EncodeError) {}
 }
 
+/// Writes checks, lengths and bytes in one pass, where a guess of the lengths turns out right. Whatever goes wrong is told by
+/// writing once more on a [`Counter`] and a [`Filler`].
+#[derive(Debug)]
+struct Writer<'b> {
+    rest: &'b mut [u8],
+    right: bool,
+}
+
+impl Sink for Writer<'_> {
+    const CHECKS: bool = true;
+
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) {
+        match core::mem::take(&mut self.rest).split_at_mut_checked(bytes.len()) {
+            Some((head, rest)) => {
+                copy(head, bytes);
+                self.rest = rest;
+            }
+            None => self.right = false,
+        }
+    }
+
+    /// Nearly every block is shorter than 128 bytes: its length takes one.
+    #[inline]
+    fn block(&mut self, write: impl FnOnce(&mut Self)) {
+        let Some((len, rest)) = core::mem::take(&mut self.rest).split_first_mut() else {
+            self.right = false;
+            return;
+        };
+        let before = rest.len();
+        self.rest = rest;
+        write(self);
+        match u8::try_from(before.saturating_sub(self.rest.len())) {
+            Ok(found @ ..=0x7F) => *len = found,
+            _ => self.right = false,
+        }
+    }
+
+    #[cold]
+    fn refuse(&mut self, _: EncodeError) {
+        self.right = false;
+    }
+}
+
 /// The body of a packet: everything behind the fixed header.
 pub(crate) trait Body {
     fn first_byte(&self) -> u8;
@@ -251,6 +295,12 @@ pub(crate) trait Body {
     #[inline]
     fn short(&self) -> Option<[u8; 4]> {
         None
+    }
+
+    /// How long the body is, more or less: a wrong guess costs writing twice.
+    #[inline]
+    fn about(&self) -> usize {
+        0
     }
 
     fn write<S: Sink>(&self, version: Version, out: &mut S);
@@ -273,7 +323,7 @@ pub trait Encode: sealed::Sealed {
     /// Writes the whole packet to the front of `out` and says how many bytes it took.
     ///
     /// # Errors
-    /// As [`Self::encoded_len`], and `BufferTooSmall`. Then `out` is untouched.
+    /// As [`Self::encoded_len`], and `BufferTooSmall`. What `out` holds then is not a packet.
     fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError>;
 }
 
@@ -292,21 +342,61 @@ impl<T: Body> Encode for T {
             *out = bytes;
             return Ok(bytes.len());
         }
-        let (remaining, blocks) = measure(self, version)?;
-        let len = packet_len(remaining);
-        let available = out.len();
-        let Some(rest) = out.get_mut(..len) else {
-            return Err(EncodeError::BufferTooSmall {
-                needed: len,
-                available,
-            });
+        // Where memory is scarce one way to write must do.
+        let written = if cfg!(target_pointer_width = "64") {
+            write_at_once(self, version, out)
+        } else {
+            None
         };
-        let mut filler = Filler { rest, blocks };
-        filler.u8(self.first_byte());
-        filler.varint(remaining);
-        self.write(version, &mut filler);
-        Ok(len)
+        match written {
+            Some(len) => Ok(len),
+            None => write_measured(self, version, out),
+        }
     }
+}
+
+#[inline]
+fn write_at_once(body: &impl Body, version: Version, out: &mut [u8]) -> Option<usize> {
+    let len_len = varint(body.about()).ok()?.encoded_len();
+    let (header, rest) = out.split_at_mut_checked(len_len.saturating_add(1))?;
+    let available = rest.len();
+    let mut writer = Writer { rest, right: true };
+    body.write(version, &mut writer);
+    let len = available.saturating_sub(writer.rest.len());
+    let remaining = varint(len).ok()?;
+    if !writer.right || remaining.encoded_len() != len_len {
+        return None;
+    }
+    let blocks = Blocks::default();
+    let mut header = Filler {
+        rest: header,
+        blocks,
+    };
+    header.u8(body.first_byte());
+    header.varint(remaining);
+    Some(packet_len(remaining))
+}
+
+#[inline(never)]
+fn write_measured<B: Body>(
+    body: &B,
+    version: Version,
+    out: &mut [u8],
+) -> Result<usize, EncodeError> {
+    let (remaining, blocks) = measure(body, version)?;
+    let len = packet_len(remaining);
+    let available = out.len();
+    let Some(rest) = out.get_mut(..len) else {
+        return Err(EncodeError::BufferTooSmall {
+            needed: len,
+            available,
+        });
+    };
+    let mut filler = Filler { rest, blocks };
+    filler.u8(body.first_byte());
+    filler.varint(remaining);
+    body.write(version, &mut filler);
+    Ok(len)
 }
 
 #[inline]

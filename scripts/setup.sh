@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients (apt), paho-mqtt (pip, in
-# .venv), a Cortex-M target, a nightly toolchain and cargo-fuzz. What is there already is left alone.
+# .venv), a Cortex-M target, a nightly toolchain, the oldest Rust supported and cargo-fuzz. What is there already is left alone.
 # With the argument `demo` it installs Mosquitto only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -42,6 +42,11 @@ fi
 if ! rustup toolchain list | grep -q '^nightly'; then
     say "rustup: nightly, for cargo fuzz"
     rustup toolchain install nightly --profile minimal
+fi
+oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+if ! rustup toolchain list | grep -q "^$oldest"; then
+    say "rustup: $oldest, the oldest Rust supported"
+    rustup toolchain install "$oldest" --profile minimal
 fi
 for component in rustfmt clippy; do
     rustup component list --installed | grep -q "^$component" || rustup component add "$component"

@@ -320,7 +320,8 @@ pub trait Encode: sealed::Sealed {
     /// Any [`EncodeError`] but `BufferTooSmall`: what the packet says cannot be said in `version`, or not at all.
     fn encoded_len(&self, version: Version) -> Result<usize, EncodeError>;
 
-    /// Writes the whole packet to the front of `out` and says how many bytes it took.
+    /// Writes the whole packet to the front of `out` and says how many bytes it took. The rest of `out` may be written to as
+    /// well.
     ///
     /// # Errors
     /// As [`Self::encoded_len`], and `BufferTooSmall`. What `out` holds then is not a packet.

@@ -118,6 +118,24 @@ impl<S: Storage> Client<S> {
                 });
             }
         }
+        let waiting = self.side.outbox.bytes().len();
+        if let Some((publish, consumed, arrival)) = self.side.message(input, |_| false) {
+            self.pinger.received(now);
+            if self.side.outbox.bytes().len() != waiting {
+                self.pinger.sent(now);
+            }
+            return match arrival {
+                Ok(Arrival::New(receipt)) => Ok(Step::Packet {
+                    consumed,
+                    event: Some(Event::Message(Incoming { publish, receipt })),
+                }),
+                Ok(Arrival::Repeated) => Ok(Step::Packet {
+                    consumed,
+                    event: None,
+                }),
+                Err(violation) => Err(self.side.fail(violation)),
+            };
+        }
         // By reference: a packet is not moved on its way to its event.
         match &self.side.front(input) {
             Ok(Front::Needs(needed)) => {
@@ -130,7 +148,6 @@ impl<S: Storage> Client<S> {
             }
             Ok(Front::Packet(packet, consumed)) => {
                 self.pinger.received(now);
-                let waiting = self.side.outbox.bytes().len();
                 match self.handle(packet, now) {
                     Ok(event) => {
                         if self.side.outbox.bytes().len() != waiting {
@@ -156,13 +173,6 @@ impl<S: Storage> Client<S> {
     ) -> Result<Option<Event<'i>>, Violation> {
         let side = &mut self.side;
         match (side.connection.phase, packet) {
-            (Phase::Connected, Packet::Publish(publish)) => Ok(match side.on_publish(publish)? {
-                Arrival::New(receipt) => Some(Event::Message(Incoming {
-                    publish: *publish,
-                    receipt,
-                })),
-                Arrival::Repeated => None,
-            }),
             (Phase::Connected, Packet::PubAck(ack)) => {
                 Ok(acknowledged(side.on_ack(AckKind::PubAck, ack)?, ack))
             }

@@ -127,6 +127,23 @@ impl<S: Storage> Server<S> {
                 });
             }
         }
+        // 5 [MQTT-3.3.4-6]
+        let forbidden =
+            |publish: &Publish<'_>| !publish.properties.is_empty() && has_identifier(publish);
+        if let Some((publish, consumed, arrival)) = self.side.message(input, forbidden) {
+            self.watch.received(now);
+            return match arrival {
+                Ok(Arrival::New(receipt)) => Ok(Step::Packet {
+                    consumed,
+                    event: Some(ServerEvent::Message(Incoming { publish, receipt })),
+                }),
+                Ok(Arrival::Repeated) => Ok(Step::Packet {
+                    consumed,
+                    event: None,
+                }),
+                Err(violation) => Err(self.side.fail(violation)),
+            };
+        }
         // By reference: a packet is not moved on its way to its event.
         match &self.side.front(input) {
             Ok(Front::Needs(needed)) => {
@@ -164,25 +181,6 @@ impl<S: Storage> Server<S> {
     fn handle<'i>(&mut self, packet: &Packet<'i>) -> Result<Option<ServerEvent<'i>>, Violation> {
         let side = &mut self.side;
         match (side.connection.phase, packet) {
-            (Phase::Connected, Packet::Publish(publish)) => {
-                // 5 [MQTT-3.3.4-6]
-                if !publish.properties.is_empty()
-                    && publish
-                        .properties
-                        .subscription_identifiers()
-                        .next()
-                        .is_some()
-                {
-                    return Err(Violation::Unexpected(PacketType::Publish));
-                }
-                Ok(match side.on_publish(publish)? {
-                    Arrival::New(receipt) => Some(ServerEvent::Message(Incoming {
-                        publish: *publish,
-                        receipt,
-                    })),
-                    Arrival::Repeated => None,
-                })
-            }
             (Phase::Connected, Packet::PubAck(ack)) => {
                 Ok(acknowledged(side.on_ack(AckKind::PubAck, ack)?, ack))
             }
@@ -491,6 +489,14 @@ impl<S: Storage> Server<S> {
     pub const fn version(&self) -> Version {
         self.side.connection.version
     }
+}
+
+fn has_identifier(publish: &Publish<'_>) -> bool {
+    publish
+        .properties
+        .subscription_identifiers()
+        .next()
+        .is_some()
 }
 
 fn acknowledged<'i>(token: Option<Token>, ack: &Ack<'i>) -> Option<ServerEvent<'i>> {

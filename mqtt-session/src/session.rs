@@ -5,8 +5,8 @@
 use core::num::NonZeroU64;
 
 use mqtt_proto::{
-    Ack, AckKind, DecodeError, Decoded, Disconnect, Encode, FixedHeader, Packet, Publish,
-    ReasonCode, TopicName, Version,
+    Ack, AckKind, DecodeError, Decoded, Disconnect, Encode, FixedHeader, Packet, PacketType,
+    Publish, ReasonCode, TopicName, Version,
 };
 
 use crate::alias::Aliases;
@@ -117,6 +117,41 @@ impl<S: Storage> Side<S> {
         }
     }
 
+    /// The PUBLISH at the front of the input of a connection, if that is what is there whole and its answer has room: most
+    /// packets are, and this way they go from the input to their event without being put together in between. For all else
+    /// there is [`Self::front`]. What `forbidden` says of it is its role's own rule.
+    #[inline(always)]
+    pub(crate) fn message<'i>(
+        &mut self,
+        input: &'i [u8],
+        forbidden: impl FnOnce(&Publish<'_>) -> bool,
+    ) -> Option<(Publish<'i>, usize, Result<Arrival, Violation>)> {
+        if self.connection.phase != Phase::Connected {
+            return None;
+        }
+        let (version, limit) = (self.connection.version, self.connection.packet_limit);
+        match Packet::decode(input, version, limit) {
+            Ok(Decoded::Packet {
+                packet: Packet::Publish(publish),
+                consumed,
+            }) if self.answer_fits() => {
+                let arrival = if forbidden(&publish) {
+                    Err(Violation::Unexpected(PacketType::Publish))
+                } else {
+                    self.on_publish(&publish)
+                };
+                Some((publish, consumed, arrival))
+            }
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn answer_fits(&mut self) -> bool {
+        let limit = to_usize(self.config.outgoing_limit);
+        self.outbox.control_fits(ACK_LEN, limit)
+    }
+
     /// Looks at the front of the input, without committing anything. Makes sure that any answer has room.
     #[inline(always)]
     pub(crate) fn front<'i>(&mut self, input: &'i [u8]) -> Result<Front<'i>, DecodeError> {
@@ -126,10 +161,7 @@ impl<S: Storage> Side<S> {
         match Packet::decode(input, self.connection.version, self.connection.packet_limit)? {
             Decoded::Needs(needed) => Ok(Front::Needs(needed)),
             Decoded::Packet { packet, consumed } => {
-                if !self
-                    .outbox
-                    .control_fits(ACK_LEN, to_usize(self.config.outgoing_limit))
-                {
+                if !self.answer_fits() {
                     return Ok(Front::Blocked);
                 }
                 Ok(Front::Packet(packet, consumed))
@@ -138,7 +170,7 @@ impl<S: Storage> Side<S> {
     }
 
     #[inline]
-    pub(crate) fn on_publish(&mut self, publish: &Publish<'_>) -> Result<Arrival, Violation> {
+    fn on_publish(&mut self, publish: &Publish<'_>) -> Result<Arrival, Violation> {
         if let Some(alias) = publish.topic_alias {
             // 5 [MQTT-3.3.2-9], [MQTT-3.3.2-11]
             let known = if alias.get() > self.connection.alias_maximum {
@@ -294,7 +326,7 @@ impl<S: Storage> Side<S> {
         // 5 [MQTT-4.13.1-1]; before CONNACK no DISCONNECT may go (5 [MQTT-3.14.0-1]).
         if self.connection.version.is_v5() && self.connection.phase == Phase::Connected {
             let reason = violation.reason_code();
-            let reason = if reason.belongs_in(mqtt_proto::PacketType::Disconnect) {
+            let reason = if reason.belongs_in(PacketType::Disconnect) {
                 reason
             } else {
                 ReasonCode::ProtocolError

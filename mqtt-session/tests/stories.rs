@@ -2,8 +2,8 @@
 
 use mqtt_proto::{
     AckKind, Auth, ConnAck, Decoded, Disconnect, MAX_PACKET, Packet, PacketId, PacketType,
-    Properties, Property, QoS, ReasonCode, Rule, SubAck, Subscription, TopicAlias, TopicFilter,
-    TopicName, Version, Will,
+    Properties, Property, Publish, QoS, ReasonCode, Rule, SubAck, Subscription, TopicAlias,
+    TopicFilter, TopicName, Version, Will,
 };
 use mqtt_session::{
     Acknowledge, Closed, Config, Ended, Offline, Outgoing, Refused, SessionLost, Violation, WillDue,
@@ -894,11 +894,11 @@ fn topic_aliases_come_in() {
         let mut solo = with(role, Version::V5, |_, opening| {
             announces(role, opening, Property::TopicAliasMaximum(2))
         });
-        let named = mqtt_proto::Publish {
+        let named = Publish {
             topic_alias: TopicAlias::new(2),
             ..publish(QoS::AtMostOnce, 0, false, "x")
         };
-        let unnamed = mqtt_proto::Publish {
+        let unnamed = Publish {
             topic: TopicName::NONE,
             ..named
         };
@@ -926,7 +926,7 @@ fn topic_aliases_come_in() {
         );
         solo.connect(true);
         solo.learned();
-        solo.feed_packet(&Packet::Publish(mqtt_proto::Publish {
+        solo.feed_packet(&Packet::Publish(Publish {
             topic_alias: TopicAlias::new(3),
             ..named
         }));
@@ -1508,4 +1508,26 @@ fn published(bytes: &[u8]) -> ((String, Option<u16>), usize) {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// 5 [MQTT-3.3.4-6]: a client sends no subscription identifier. Such a message is not acknowledged before it is refused.
+#[test]
+fn a_subscription_identifier_from_a_client_ends_the_connection() {
+    let mut solo = Solo::connected(
+        Role::Server,
+        Opening::persistent(Version::V5),
+        Config::default(),
+    );
+    let identifier = [Property::SubscriptionIdentifier(7)];
+    let publish = Publish {
+        properties: (&identifier).into(),
+        ..publish(QoS::ExactlyOnce, 5, false, "x")
+    };
+    solo.feed_packet(&Packet::Publish(publish));
+    assert_eq!(solo.messages(), [""; 0]);
+    assert_eq!(
+        closed(&mut solo),
+        Some(Closed::Violation(Violation::Unexpected(P::Publish)))
+    );
+    assert_eq!(solo.sent_types(), [P::Disconnect]);
 }

@@ -262,9 +262,6 @@ impl Hub {
                 _ => {}
             }
         }
-        if !state.was_connected && state.supervisor.failures() == 0 {
-            tracing::debug!("the first attempt failed");
-        }
         state.supervisor.lost(now, random);
         state.stage = Stage::Down;
         state.last_error = Some(why);

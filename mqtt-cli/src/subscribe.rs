@@ -98,19 +98,19 @@ impl Subscribe {
         let others = handle.other_messages();
         let work = async {
             // Asked for before the connection is there, so that no message of a kept session comes before its printer.
-            let leaving = handle.unsubscribe(&given_up);
-            let asked = handle.subscribe_all(&wanted, Properties::from(&subscribe[..]));
+            let leaving = (!given_up.is_empty()).then(|| handle.unsubscribe(&given_up));
+            let properties = Properties::from(&subscribe[..]);
+            let asked = (!wanted.is_empty()).then(|| handle.subscribe_all(&wanted, properties));
             handle
                 .connected()
                 .await
                 .map_err(|error| Failure::connection(&error, version))?;
-            if !given_up.is_empty() {
+            if let Some(leaving) = leaving {
                 leaving.await?;
             }
-            let messages = if wanted.is_empty() {
-                None
-            } else {
-                Some(self.granted(asked.await?)?)
+            let messages = match asked {
+                Some(asked) => Some(self.granted(asked.await?)?),
+                None => None,
             };
             if self.exit_subscribed {
                 return Ok(());

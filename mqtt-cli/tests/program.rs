@@ -185,11 +185,7 @@ fn a_refused_connection_has_the_broker_s_code() {
 fn a_refused_subscription_is_one_line() {
     let broker = Scripted::start(|event, server| {
         if let ServerEvent::Subscribe(subscribe) = event {
-            let codes = [if subscribe.properties.is_empty() {
-                ReasonCode::UnspecifiedError
-            } else {
-                ReasonCode::NotAuthorized
-            }];
+            let codes = [ReasonCode::UnspecifiedError];
             server
                 .subscribed(&SubAck::new(subscribe.packet_id, List::from(&codes[..])))
                 .unwrap();
@@ -310,18 +306,12 @@ fn decode_shows_every_vector() {
             .iter()
             .map(|byte| format!("{byte:02X} "))
             .collect();
-        let version = if vector.name.contains("v5") {
-            "5"
-        } else {
-            "3.1.1"
-        };
-        let ended = run(MQTT, &["decode", "--version", version, "--json"], &hex);
-        assert!(
-            matches!(ended.code, Some(0 | 1)),
-            "{}: {}",
-            vector.name,
-            ended.stderr
-        );
+        let ended = run(MQTT, &["decode", "--json"], &hex);
+        let bare_number = vector.expectation.starts_with("variable byte integer");
+        let wrong = vector.expectation.starts_with("MALFORMED");
+        let code = i32::from(wrong || bare_number);
+        assert_eq!(ended.code, Some(code), "{}: {}", vector.name, ended.stderr);
+        assert_eq!(ended.stdout.contains("\"error\""), wrong, "{}", vector.name);
         assert!(
             !ended.stderr.contains("panicked"),
             "{}: {}",

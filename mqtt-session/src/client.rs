@@ -108,15 +108,8 @@ impl<S: Storage> Client<S> {
                 event: Some(Event::Ended { token, how }),
             });
         }
-        match self.side.connection.phase {
-            Phase::Connected | Phase::Connecting => {}
-            Phase::Offline | Phase::Closing if input.is_empty() => return Ok(Step::Needs(1)),
-            Phase::Offline | Phase::Closing => {
-                return Ok(Step::Packet {
-                    consumed: input.len(),
-                    event: None,
-                });
-            }
+        if let Some(step) = self.side.without_connection(input) {
+            return Ok(step);
         }
         let waiting = self.side.outbox.bytes().len();
         if let Some((publish, consumed, arrival)) = self.side.message(input, |_| false) {

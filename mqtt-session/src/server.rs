@@ -117,15 +117,8 @@ impl<S: Storage> Server<S> {
                 event: Some(ServerEvent::Ended { token, how }),
             });
         }
-        match self.side.connection.phase {
-            Phase::Connected | Phase::Connecting => {}
-            Phase::Offline | Phase::Closing if input.is_empty() => return Ok(Step::Needs(1)),
-            Phase::Offline | Phase::Closing => {
-                return Ok(Step::Packet {
-                    consumed: input.len(),
-                    event: None,
-                });
-            }
+        if let Some(step) = self.side.without_connection(input) {
+            return Ok(step);
         }
         // 5 [MQTT-3.3.4-6]
         let forbidden =

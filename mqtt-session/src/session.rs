@@ -13,7 +13,7 @@ use crate::alias::Aliases;
 use crate::config::{Acknowledge, Config};
 use crate::connection::{Connection, Phase};
 use crate::error::{Closed, Refused, Violation};
-use crate::event::{Ended, Outgoing, Receipt, Token};
+use crate::event::{Ended, Outgoing, Receipt, Step, Token};
 use crate::inbound::{ACK_LEN, Arrival, Inbound};
 use crate::outbound::Outbound;
 use crate::outbox::{Outbox, to_usize};
@@ -117,6 +117,19 @@ impl<S: Storage> Side<S> {
         }
     }
 
+    /// What a step is while there is no connection: what comes in is dropped.
+    #[inline]
+    pub(crate) fn without_connection<E>(&self, input: &[u8]) -> Option<Step<E>> {
+        match self.connection.phase {
+            Phase::Connected | Phase::Connecting => None,
+            Phase::Offline | Phase::Closing if input.is_empty() => Some(Step::Needs(1)),
+            Phase::Offline | Phase::Closing => Some(Step::Packet {
+                consumed: input.len(),
+                event: None,
+            }),
+        }
+    }
+
     /// The PUBLISH at the front of the input of a connection, if that is what is there whole and its answer has room: most
     /// packets are, and this way they go from the input to their event without being put together in between. For all else
     /// there is [`Self::front`]. What `forbidden` says of it is its role's own rule.
@@ -126,7 +139,8 @@ impl<S: Storage> Side<S> {
         input: &'i [u8],
         forbidden: impl FnOnce(&Publish<'_>) -> bool,
     ) -> Option<(Publish<'i>, usize, Result<Arrival, Violation>)> {
-        if self.connection.phase != Phase::Connected {
+        let is_publish = |first: &u8| PacketType::new(first >> 4) == Some(PacketType::Publish);
+        if self.connection.phase != Phase::Connected || !input.first().is_some_and(is_publish) {
             return None;
         }
         let (version, limit) = (self.connection.version, self.connection.packet_limit);

@@ -14,11 +14,8 @@ fn main() -> std::io::Result<()> {
         let folder = corpus.join(target);
         std::fs::create_dir_all(&folder)?;
         for vector in vectors::all() {
-            let version = u8::from(vector.name.contains("v5"));
-            std::fs::write(
-                folder.join(vector.name),
-                [&[version], &vector.bytes[..]].concat(),
-            )?;
+            // All of them are 3.1.1.
+            std::fs::write(folder.join(vector.name), [&[0], &vector.bytes[..]].concat())?;
         }
         for (first, version) in [(0, Version::V311), (1, Version::V5)] {
             for packet_type in packets::types(version) {

@@ -37,7 +37,8 @@ fn survives(version: Version, qos: QoS, count: u32) {
     let broker = Mosquitto::start("");
     let seed = 100 + u32::from(qos.get()) + u32::from(version.level()) * 7;
     let near = Proxy::start(broker.port, 500, 12_000, seed);
-    let far = Proxy::start(broker.port, 500, 12_000, seed + 1);
+    // Not sooner than Mosquitto needs for the PUBRELs of a resumed session; see the tests of adapter-tokio.
+    let far = Proxy::start(broker.port, 4_000, 16_000, seed + 1);
     let subscriber = Handle::start(options(far.port, version, "subscriber"));
     let (_, mut messages) = subscriber.subscribe(&numbers(qos)).unwrap();
     let publisher = Handle::start(options(near.port, version, "publisher"));
@@ -62,6 +63,7 @@ fn survives(version: Version, qos: QoS, count: u32) {
     });
     let mut heard = HashMap::<u32, u32>::new();
     let mut order = Vec::new();
+    let mut seen: Vec<(u32, bool, Option<u16>)> = Vec::new();
     while heard.len() < usize::try_from(count).unwrap() {
         let message = messages
             .next_within(Duration::from_secs(120))
@@ -76,6 +78,7 @@ fn survives(version: Version, qos: QoS, count: u32) {
             // The publisher is through when nobody receives this any more.
             let _ = heard_one.try_send(());
         }
+        seen.push((n, message.dup, message.packet_id.map(|id| id.get())));
         order.push(n);
     }
     publishing.join().unwrap();
@@ -98,10 +101,8 @@ fn survives(version: Version, qos: QoS, count: u32) {
             b"4294967295",
             "a message came twice"
         );
-        assert!(
-            heard.values().all(|times| *times == 1),
-            "doubled: {heard:?}"
-        );
+        let doubled: Vec<_> = seen.iter().filter(|(n, ..)| heard[n] > 1).collect();
+        assert!(doubled.is_empty(), "doubled: {doubled:?}");
         assert!(order.is_sorted(), "out of order");
     }
     assert!(publisher.close(Duration::from_secs(10)).is_empty());

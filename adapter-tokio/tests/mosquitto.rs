@@ -24,9 +24,11 @@ fn options(port: u16, version: Version, client_id: &str) -> Options {
 async fn survives(version: Version, qos: QoS, count: u32) {
     let broker = Mosquitto::start("");
     let seed = u32::from(qos.get()) + u32::from(version.level()) * 7;
+    // Mosquitto 2.0.11 publishes a message again after its PUBREC came, against 3.1.1 [MQTT-4.3.3-1] and 5 [MQTT-4.3.3-6], if
+    // a resumed connection is cut before its PUBREL is written: the subscriber's connections live long enough for those.
     let (near, far) = (
         Proxy::start(broker.port, 500, 12_000, seed),
-        Proxy::start(broker.port, 500, 12_000, seed + 1),
+        Proxy::start(broker.port, 4_000, 16_000, seed + 1),
     );
     let subscriber = Handle::start(options(far.port, version, "subscriber"));
     let filter = Filter::new(TopicFilter::new("numbers").unwrap(), qos);

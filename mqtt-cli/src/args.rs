@@ -149,6 +149,9 @@ impl ConnectArgs {
         if let Some(password) = &self.password {
             options.password = Some(password.clone().into_bytes());
         }
+        if !version.is_v5() && options.password.is_some() && options.user_name.is_none() {
+            return Err(fail("a password without a user name needs MQTT 5"));
+        }
         options.will = self.will_topic.as_ref().map(|topic| OwnedWill {
             topic: topic.clone(),
             payload: self.will_payload.clone().unwrap_or_default().into_bytes(),

@@ -1,8 +1,10 @@
 //! The program where something is wrong: one clear line, a non-zero exit, no panic, no hang. And `decode` and `encode`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use mqtt_proto::{List, ReasonCode, SubAck};
 use mqtt_session::ServerEvent;
-use mqtt_testing::mosquitto::{Mosquitto, free_port};
+use mqtt_testing::mosquitto::Mosquitto;
 use mqtt_testing::process::{Ended, Process, run};
 use mqtt_testing::scripted::{Scripted, Then};
 use mqtt_testing::vectors;
@@ -157,9 +159,9 @@ fn help_and_version_are_no_errors() {
 
 #[test]
 fn no_broker_is_one_line() {
-    let port = free_port().to_string();
+    // No server has port 1, and none of another test is given it.
     for command in [&["pub", "-m", "x"][..], &["sub"]] {
-        let arguments = [command, &["-t", "a", "-h", "127.0.0.1", "-p", &port]].concat();
+        let arguments = [command, &["-t", "a", "-h", "127.0.0.1", "-p", "1"]].concat();
         failed(&mqtt(&arguments), 1, "refused");
     }
 }
@@ -212,27 +214,30 @@ fn a_refused_subscription_is_one_line() {
 
 #[test]
 fn a_broker_that_vanishes_does_not_hang_the_publisher() {
-    let broker = Mosquitto::start("");
+    // Its port stays taken, or a broker of another test might be found there.
+    let vanished = AtomicBool::new(false);
+    let broker = Scripted::start(move |event, _| {
+        if matches!(event, ServerEvent::Message(message) if message.publish.payload == b"two") {
+            vanished.store(true, Ordering::Relaxed);
+        }
+        if vanished.load(Ordering::Relaxed) {
+            Then::HangUp
+        } else {
+            Then::Usual
+        }
+    });
     let port = broker.port.to_string();
-    let words = [
-        "pub",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        &port,
-        "-t",
-        "a",
-        "-q",
-        "1",
-        "-l",
-        "--patience",
-        "0.2",
-        "-d",
-    ];
-    let mut publisher = Process::start(MQTT, &words);
+    let mut publisher = Process::start(
+        MQTT,
+        &[
+            &["pub", "-h", "127.0.0.1", "-p", &port, "-t", "a", "-q", "1"][..],
+            &["-l", "--patience", "0.2", "-d"],
+        ]
+        .concat(),
+    );
     publisher.write("one\n");
     publisher.wait_stderr("receiving PUBACK");
-    drop(broker);
+    publisher.write("two\n");
     publisher.wait_stderr("did not come back within 0.2 s");
     assert_eq!(publisher.end().code, Some(1));
 }
@@ -311,7 +316,10 @@ fn decode_shows_every_vector() {
         let wrong = vector.expectation.starts_with("MALFORMED");
         let code = i32::from(wrong || bare_number);
         assert_eq!(ended.code, Some(code), "{}: {}", vector.name, ended.stderr);
-        assert_eq!(ended.stdout.contains("\"error\""), wrong, "{}", vector.name);
+        // A number on its own is the beginning of some packet, or of none.
+        if !bare_number {
+            assert_eq!(ended.stdout.contains("\"error\""), wrong, "{}", vector.name);
+        }
         assert!(
             !ended.stderr.contains("panicked"),
             "{}: {}",

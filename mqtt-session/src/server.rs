@@ -454,9 +454,20 @@ impl<S: Storage> Server<S> {
     }
 
     /// Gives the session of `other` to this connection and takes the one it had: what a host does between CONNECT and
-    /// [`Self::accept`] when the client was known under another connection.
+    /// [`Self::accept`] when the client was known under another connection, and when a connection ends whose session
+    /// stays. Each session goes on with the next `accept`, as after [`Self::disconnected`].
     pub fn swap_session(&mut self, other: &mut Self) {
         core::mem::swap(&mut self.side.session, &mut other.side.session);
+        for session in [&mut self.side.session, &mut other.side.session] {
+            session.outbound.disconnected();
+            session.inbound.disconnected();
+        }
+    }
+
+    /// Whether there is a will that the end of the connection makes due.
+    #[must_use]
+    pub const fn will_due(&self) -> WillDue {
+        if self.will { WillDue::Yes } else { WillDue::No }
     }
 
     /// How many messages were accepted and have not ended.

@@ -1,0 +1,127 @@
+//! What a broker allows. Every limit has a default that a stranger's broker survives with.
+
+use mqtt_session::Instant;
+
+/// Settings and limits of a [`crate::Broker`]: make one, then assign fields.
+///
+/// ```
+/// use mqtt_broker::Config;
+/// let mut config = Config::default();
+/// config.connections = 100;
+/// config.queued_messages = 50;
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Connections at once, those included that have not sent CONNECT. Default 10,000.
+    pub connections: usize,
+    /// Sessions, of clients that are connected and of clients that are away. Default 100,000.
+    pub sessions: usize,
+    /// How long CONNECT may take, in milliseconds. Default 10,000.
+    pub connect_timeout_ms: u32,
+    /// After how many keep-alives of silence a connection ends, in percent. Default 150
+    /// (3.1.1 \[MQTT-3.1.2-24\], 5 \[MQTT-3.1.2-22\]).
+    pub keep_alive_percent: u16,
+    /// The longest keep-alive of a client of MQTT 5, in seconds; one that asks for more or for none is told this
+    /// (5 \[MQTT-3.1.2-21\]). Default 0: any.
+    pub keep_alive_maximum: u16,
+    /// The largest packet from a client, in bytes. Default 1 MiB; told to clients of MQTT 5.
+    pub packet_size: u32,
+    /// How many QoS 1 and 2 messages of one client may be half received at once. Default 1,024; told to clients of
+    /// MQTT 5.
+    pub receive_maximum: u16,
+    /// The highest topic alias a client may use (5). Default 16; told to clients.
+    pub topic_alias_maximum: u16,
+    /// How many topic aliases are assigned to one client that allows them (5). Default 16.
+    pub topic_aliases: u16,
+    /// How many QoS 1 and QoS 2 messages may be under way to one client. Default 128.
+    pub window: u16,
+    /// How many of them may be QoS 2. Default 20.
+    pub window_qos2: u16,
+    /// Bytes that may wait for one client's transport before messages are queued. Default 256 KiB.
+    pub outgoing_bytes: u32,
+    /// How many messages may be queued for one client. Default 100,000.
+    pub queued_messages: usize,
+    /// How many bytes of messages may be queued for one client. Default 32 MiB.
+    pub queued_bytes: usize,
+    /// How many bytes of messages may be queued in all, each counted once for each client. Default 512 MiB. Beyond it,
+    /// only clients lose messages that have more than their share of it waiting.
+    pub queued_bytes_total: usize,
+    /// Whether QoS 0 messages are queued for clients that are away. Default no.
+    pub queue_qos0: bool,
+    /// Subscriptions of one client. Default 10,000.
+    pub subscriptions: usize,
+    /// Levels of a topic name or filter. Default 64.
+    pub topic_levels: usize,
+    /// Retained messages. Default 100,000.
+    pub retained_messages: usize,
+    /// Bytes of retained messages. Default 256 MiB.
+    pub retained_bytes: usize,
+    /// After how many seconds a retained message is forgotten, unless its own expiry is sooner. Default `None`: never.
+    pub retained_expiry: Option<u32>,
+    /// The longest time a session outlives its connection, in seconds. Default `u32::MAX`: as long as the client wants.
+    pub session_expiry_maximum: u32,
+    /// How often the `$SYS` topics are published, in seconds; 0 turns them off. Default 10.
+    pub statistics_interval: u32,
+    /// A secret of the host, so that nobody can choose topics that slow the broker down. Default 0.
+    pub hash_key: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            sessions: 100_000,
+            connect_timeout_ms: 10_000,
+            keep_alive_percent: 150,
+            keep_alive_maximum: 0,
+            packet_size: 1 << 20,
+            receive_maximum: 1_024,
+            topic_alias_maximum: 16,
+            topic_aliases: 16,
+            window: 128,
+            window_qos2: 20,
+            outgoing_bytes: 256 << 10,
+            queued_messages: 100_000,
+            queued_bytes: 32 << 20,
+            queued_bytes_total: 512 << 20,
+            queue_qos0: false,
+            subscriptions: 10_000,
+            topic_levels: 64,
+            retained_messages: 100_000,
+            retained_bytes: 256 << 20,
+            retained_expiry: None,
+            session_expiry_maximum: u32::MAX,
+            statistics_interval: 10,
+            hash_key: 0,
+        }
+    }
+}
+
+impl Config {
+    /// What one connection's machine is told.
+    pub(crate) fn session(&self) -> mqtt_session::Config {
+        let mut config = mqtt_session::Config::default();
+        config.window = self.window;
+        config.window_qos2 = self.window_qos2;
+        config.offline = mqtt_session::Offline::Reject;
+        config.session_lost = mqtt_session::SessionLost::HandBack;
+        config.acknowledge = mqtt_session::Acknowledge::ByHand;
+        config.packet_limit = self.packet_size;
+        config.outgoing_limit = self.outgoing_bytes;
+        config.auto_alias = self.topic_aliases;
+        config.connect_timeout_ms = self.connect_timeout_ms;
+        config.keep_alive_percent = self.keep_alive_percent;
+        config
+    }
+
+    /// Whether a topic name or filter is not too deep.
+    pub(crate) fn allows_levels(&self, topic: &[u8]) -> bool {
+        topic.iter().filter(|byte| **byte == b'/').count() < self.topic_levels
+    }
+
+    pub(crate) fn statistics_due(&self, now: Instant) -> Option<Instant> {
+        let interval = core::time::Duration::from_secs(u64::from(self.statistics_interval));
+        (!interval.is_zero()).then(|| now.after(interval))
+    }
+}

@@ -1,0 +1,451 @@
+//! CONNECT, and the end of connections and sessions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mqtt_session::proto::{
+    ConnAck, Connect, Decoded, MAX_PACKET, Packet, Properties, Property, QoS, ReasonCode,
+    TopicFilter, Version,
+};
+use mqtt_session::{Heap, Instant, Outgoing, Server, WillDue};
+
+use crate::broker::{Broker, ConnectionId, Extra, number, usize_of};
+use crate::hooks::{ClientInfo, Ending, Hooks, Observation, Verdict};
+use crate::message::Message;
+use crate::session::{Session, Will};
+use crate::timers::Due;
+
+/// A CONNECT that was kept until its decision.
+pub(crate) fn decode(packet: &[u8]) -> Option<Connect<'_>> {
+    match Packet::decode(packet, Version::V5, MAX_PACKET) {
+        Ok(Decoded::Packet {
+            packet: Packet::Connect(connect),
+            ..
+        }) => Some(connect),
+        _ => None,
+    }
+}
+
+impl<H: Hooks> Broker<H> {
+    pub(crate) fn on_connect(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        packet: &[u8],
+        now: Instant,
+    ) {
+        let method = connect.properties.authentication_method();
+        let verdict = match (refusal(connect, &self.config), method) {
+            (Some(reason), _) => Verdict::Refuse(reason),
+            (None, Some(method)) => {
+                let data = connect.properties.authentication_data();
+                self.hooks.authenticate(id, method, data)
+            }
+            (None, None) => self.hooks.connect(id, connect),
+        };
+        self.decided(id.index, connect, packet, verdict, now);
+    }
+
+    pub(crate) fn decided(
+        &mut self,
+        index: u32,
+        connect: &Connect<'_>,
+        packet: &[u8],
+        verdict: Verdict,
+        now: Instant,
+    ) {
+        let method = connect.properties.authentication_method();
+        match verdict {
+            Verdict::Accept => self.accept(index, connect, None, now),
+            Verdict::AcceptWith(data) => self.accept(index, connect, Some(&data), now),
+            Verdict::Refuse(reason) => self.refuse(index, reason, now),
+            Verdict::Later => self.keep_connect(index, packet),
+            Verdict::Continue(data) => {
+                self.keep_connect(index, packet);
+                let reason = ReasonCode::ContinueAuthentication;
+                let sent =
+                    method.map(|method| self.send_auth(index, reason, method, Some(&data)).is_ok());
+                if sent != Some(true) {
+                    self.refuse(index, ReasonCode::UnspecifiedError, now);
+                }
+            }
+        }
+    }
+
+    fn keep_connect(&mut self, index: u32, packet: &[u8]) {
+        if let Some(connection) = self.connections.get_mut(usize_of(index)) {
+            let extra = connection.extra();
+            if extra.connect.is_none() {
+                extra.connect = Some(packet.into());
+            }
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, index: u32, reason: ReasonCode, now: Instant) {
+        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+            return;
+        };
+        // 3.1.1 has five ways to say no.
+        let said = if connection.server.version().is_v5() || reason.to_return_code().is_some() {
+            reason
+        } else {
+            match reason {
+                ReasonCode::BadAuthenticationMethod | ReasonCode::Banned => {
+                    ReasonCode::NotAuthorized
+                }
+                _ => ReasonCode::ServerUnavailable,
+            }
+        };
+        let _ = connection.server.refuse(&ConnAck {
+            reason: said,
+            ..ConnAck::default()
+        });
+        self.end(index, Ending::ConnectRefused(reason), now);
+    }
+
+    fn accept(&mut self, index: u32, connect: &Connect<'_>, data: Option<&[u8]>, now: Instant) {
+        let assigned = connect
+            .client_id
+            .is_empty()
+            .then(|| format!("auto-{:032x}", self.hooks.unguessable()));
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let info = ClientInfo {
+            client_id,
+            user_name: connect.user_name,
+            version: connect.version,
+        };
+        if let Some(will) = &connect.will
+            && (is_reserved(will.topic.as_str()) || !self.hooks.may_publish(&info, will.topic))
+        {
+            self.refuse(index, ReasonCode::NotAuthorized, now);
+            return;
+        }
+        let known = self.known(client_id, now);
+        if known.is_none() && self.sessions.len() >= self.config.sessions {
+            self.refuse(index, ReasonCode::QuotaExceeded, now);
+            return;
+        }
+        if let Some(key) = known {
+            // 3.1.1 [MQTT-3.1.4-2], 5 [MQTT-3.1.4-3]
+            let other = self.sessions.get(usize_of(key)).and_then(|s| s.connection);
+            if let Some(other) = other {
+                self.close(other, ReasonCode::SessionTakenOver, now);
+            }
+            // 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]
+            if connect.clean_start {
+                self.end_session(key, now);
+            }
+        }
+        // What was there may have ended with its connection.
+        let resumed = self.clients.get(client_id).copied();
+        let key = resumed.unwrap_or_else(|| self.new_session(client_id));
+        self.attach(index, key, connect, now);
+        let session_expiry = self.session_expiry(connect);
+        let properties = self.announce(connect, assigned.as_deref(), data, session_expiry);
+        let connack = ConnAck {
+            // 3.1.1 [MQTT-3.2.2-2], 5 [MQTT-3.2.2-3]
+            session_present: resumed.is_some(),
+            reason: ReasonCode::Success,
+            properties: Properties::from(&properties[..]),
+        };
+        let accepted = self
+            .connections
+            .get_mut(usize_of(index))
+            .map(|connection| connection.server.accept(&connack, now));
+        if accepted != Some(Ok(())) {
+            // It cannot take even its CONNACK.
+            self.end(index, Ending::ByBroker(ReasonCode::PacketTooLarge), now);
+            return;
+        }
+        self.schedule(index);
+        let connected = self.statistics.clients_connected.saturating_add(1);
+        self.statistics.clients_connected = connected;
+        self.statistics.clients_maximum = self.statistics.clients_maximum.max(connected);
+        if let Some(connection) = self.id(index) {
+            self.hooks.observe(&Observation::Connected {
+                connection,
+                client: info,
+                resumed: resumed.is_some(),
+            });
+        }
+        self.mark_ready(index);
+        self.pump(key, now);
+    }
+
+    /// The session of a client, unless it is over.
+    fn known(&mut self, client_id: &str, now: Instant) -> Option<u32> {
+        let key = *self.clients.get(client_id)?;
+        self.session_due(key, now);
+        self.clients.get(client_id).copied()
+    }
+
+    fn new_session(&mut self, client_id: &str) -> u32 {
+        let client_id: Arc<str> = client_id.into();
+        let key = number(self.sessions.insert(Session::new(Arc::clone(&client_id))));
+        self.clients.insert(client_id, key);
+        key
+    }
+
+    /// Ties connection and session together.
+    fn attach(&mut self, index: u32, key: u32, connect: &Connect<'_>, now: Instant) {
+        let (Some(connection), Some(session)) = (
+            self.connections.get_mut(usize_of(index)),
+            self.sessions.get_mut(usize_of(key)),
+        ) else {
+            return;
+        };
+        if let Some(due) = session.due() {
+            self.timers.clear(due, Due::Session(key));
+        }
+        if let Some(mut parked) = session.parked.take() {
+            connection.server.swap_session(&mut parked);
+        }
+        connection.session = Some(key);
+        let method = connect.properties.authentication_method();
+        connection.extra = method.map(Extra::authenticated_by);
+        session.connection = Some(index);
+        session.version = connect.version;
+        session.user_name = connect.user_name.map(Into::into);
+        (session.will_at, session.ends_at) = (None, None);
+        session.will = connect.will.as_ref().and_then(|will| {
+            let delay = will.properties.will_delay_interval().unwrap_or(0);
+            let properties: Vec<Property<'_>> = will
+                .properties
+                .iter()
+                .filter(|property| !matches!(property, Property::WillDelayInterval(_)))
+                .collect();
+            let message = Outgoing {
+                retain: will.retain,
+                properties: Properties::from(&properties[..]),
+                ..Outgoing::new(will.topic, will.qos, will.payload)
+            };
+            let message = Message::new(&message, now).ok()?;
+            let delay = Duration::from_secs(u64::from(delay));
+            Some(Box::new(Will { message, delay }))
+        });
+    }
+
+    /// How long the session may outlive this connection, in seconds.
+    fn session_expiry(&self, connect: &Connect<'_>) -> u32 {
+        let asked = if connect.version.is_v5() {
+            connect.properties.session_expiry_interval().unwrap_or(0)
+        } else if connect.clean_start {
+            0
+        } else {
+            u32::MAX
+        };
+        asked.min(self.config.session_expiry_maximum)
+    }
+
+    /// What a client of MQTT 5 is told in CONNACK.
+    fn announce<'a>(
+        &self,
+        connect: &Connect<'a>,
+        assigned: Option<&'a str>,
+        data: Option<&'a [u8]>,
+        session_expiry: u32,
+    ) -> Vec<Property<'a>> {
+        if !connect.version.is_v5() {
+            return Vec::new();
+        }
+        let config = &self.config;
+        let mut properties = vec![
+            Property::ReceiveMaximum(nonzero(config.receive_maximum)),
+            Property::MaximumPacketSize(nonzero(config.packet_size)),
+        ];
+        if config.topic_alias_maximum > 0 {
+            properties.push(Property::TopicAliasMaximum(config.topic_alias_maximum));
+        }
+        let asked = connect.properties.session_expiry_interval().unwrap_or(0);
+        if session_expiry != asked {
+            properties.push(Property::SessionExpiryInterval(session_expiry));
+        }
+        let most = config.keep_alive_maximum;
+        if most > 0 && (connect.keep_alive == 0 || connect.keep_alive > most) {
+            properties.push(Property::ServerKeepAlive(most));
+        }
+        // 5 [MQTT-3.2.2-16]
+        properties.extend(assigned.map(Property::AssignedClientIdentifier));
+        // 5 [MQTT-4.12.0-5]
+        if let Some(method) = connect.properties.authentication_method() {
+            properties.push(Property::AuthenticationMethod(method));
+            properties.extend(data.map(Property::AuthenticationData));
+        }
+        properties
+    }
+
+    /// The connection is over, for whatever reason; its last bytes may still go out. Does nothing the second time.
+    pub(crate) fn end(&mut self, index: u32, ending: Ending, now: Instant) {
+        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+            return;
+        };
+        if connection.ended {
+            return;
+        }
+        connection.ended = true;
+        connection.extra = None;
+        let will_due = connection.server.will_due();
+        let connected = connection.server.session_expiry();
+        let expiry = connected.min(self.config.session_expiry_maximum);
+        let key = connection.session.take();
+        let session = key.and_then(|key| self.sessions.get_mut(usize_of(key)));
+        let client_id = session
+            .as_ref()
+            .map(|session| Arc::clone(&session.client_id));
+        if let Some(session) = session {
+            let mut parked = Server::new(self.config.session(), Heap);
+            parked.swap_session(&mut connection.server);
+            session.parked = Some(Box::new(parked));
+            session.connection = None;
+        }
+        self.mark_ready(index);
+        if let Some(connection) = self.id(index) {
+            self.hooks.observe(&Observation::Ended {
+                connection,
+                client_id: client_id.as_deref(),
+                ending,
+            });
+        }
+        let Some(key) = key else { return };
+        let connected = &mut self.statistics.clients_connected;
+        *connected = connected.saturating_sub(1);
+        self.leave(key, will_due, expiry, now);
+    }
+
+    /// The client of a session is gone: its will, what others may get instead, and how long it stays.
+    fn leave(&mut self, key: u32, will_due: WillDue, expiry: u32, now: Instant) {
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        let expiry_span = Duration::from_secs(u64::from(expiry));
+        match (will_due, &session.will) {
+            // 5 [MQTT-3.1.2-8]: after its delay or with the session, whichever is first.
+            (WillDue::Yes, Some(will)) => {
+                session.will_at = Some(now.after(will.delay.min(expiry_span)));
+            }
+            // 3.1.1 [MQTT-3.1.2-10], 5 [MQTT-3.1.2-10]
+            _ => session.will = None,
+        }
+        session.ends_at = (expiry != u32::MAX).then(|| now.after(expiry_span));
+        let shared = session.queue.take_shared(&mut self.queued);
+        if let Some(due) = session.due() {
+            self.timers.set(due, Due::Session(key));
+        }
+        for item in shared {
+            self.hand_over(item, now);
+        }
+        // What is due at once is not left to the next tick.
+        self.session_due(key, now);
+    }
+
+    /// A session that is away: publishes its will and ends it, if their time has come.
+    pub(crate) fn session_due(&mut self, key: u32, now: Instant) {
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        let Some(due) = session.due().filter(|_| session.connection.is_none()) else {
+            return;
+        };
+        if due > now {
+            return;
+        }
+        self.timers.clear(due, Due::Session(key));
+        if session.ends_at.is_some_and(|at| at <= now) {
+            let expired = &mut self.statistics.clients_expired;
+            *expired = expired.saturating_add(1);
+            self.end_session(key, now);
+            return;
+        }
+        session.will_at = None;
+        let will = session.will.take();
+        if let Some(due) = session.due() {
+            self.timers.set(due, Due::Session(key));
+        }
+        if let Some(will) = will {
+            self.publish_will(key, &will, now);
+        }
+    }
+
+    fn publish_will(&mut self, key: u32, will: &Will, now: Instant) {
+        let publish = will.message.publish();
+        let message = Outgoing {
+            topic: publish.topic,
+            qos: will.message.qos(),
+            retain: publish.retain,
+            properties: publish.properties,
+            payload: publish.payload,
+        };
+        // 3.1.1 [MQTT-3.1.2-16] and [MQTT-3.1.2-17], 5 [MQTT-3.1.2-14] and [MQTT-3.1.2-15]
+        if message.retain {
+            self.retain(&message, now);
+        }
+        self.route(Some(key), &message, now);
+    }
+
+    /// Forgets a session. Its will goes out now at the latest (5 \[MQTT-3.1.2-8\]), and other members get what was under
+    /// way for a shared subscription at QoS 1 (5 \[MQTT-4.8.2-5\] forbids it for QoS 2).
+    pub(crate) fn end_session(&mut self, key: u32, now: Instant) {
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        if let Some(due) = session.due() {
+            self.timers.clear(due, Due::Session(key));
+        }
+        (session.will_at, session.ends_at) = (None, None);
+        let will = session.will.take();
+        let mut shared: Vec<_> = std::mem::take(&mut session.shared)
+            .into_iter()
+            .map(|(_, item)| item)
+            .filter(|item| item.qos == QoS::AtLeastOnce)
+            .collect();
+        shared.extend(session.queue.take_shared(&mut self.queued));
+        session.queue.clear(&mut self.queued);
+        let filters = std::mem::take(&mut session.filters);
+        let client_id = Arc::clone(&session.client_id);
+        for filter in &filters {
+            if let Ok(filter) = TopicFilter::new(filter) {
+                self.router.unsubscribe(&filter, key);
+            }
+        }
+        self.clients.remove(&client_id);
+        self.sessions.remove(usize_of(key));
+        for item in shared {
+            self.hand_over(item, now);
+        }
+        if let Some(will) = will {
+            self.publish_will(key, &will, now);
+        }
+    }
+}
+
+/// Names of the broker's own.
+pub(crate) fn is_reserved(topic: &str) -> bool {
+    topic.starts_with("$SYS/")
+}
+
+/// Why a CONNECT cannot be accepted, whoever sends it.
+fn refusal(connect: &Connect<'_>, config: &crate::Config) -> Option<ReasonCode> {
+    // 3.1.1 [MQTT-3.1.3-8]; 3.1 knows no empty identifier at all.
+    let may_assign = match connect.version {
+        Version::V31 => false,
+        Version::V311 => connect.clean_start,
+        Version::V5 => true,
+    };
+    if connect.client_id.is_empty() && !may_assign {
+        return Some(ReasonCode::ClientIdentifierNotValid);
+    }
+    let will = connect.will.as_ref();
+    if will.is_some_and(|will| !config.allows_levels(will.topic.as_bytes())) {
+        return Some(ReasonCode::TopicNameInvalid);
+    }
+    None
+}
+
+/// A limit of 0 cannot be announced.
+fn nonzero<T: Default + From<u8> + PartialEq>(limit: T) -> T {
+    if limit == T::default() {
+        T::from(1)
+    } else {
+        limit
+    }
+}

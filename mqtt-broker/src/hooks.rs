@@ -1,0 +1,162 @@
+//! What the host decides: who may connect, publish and subscribe; and what it wants to know.
+
+use mqtt_session::proto::{Connect, ReasonCode, TopicFilter, TopicName, Version};
+use mqtt_session::{Closed, Refused};
+
+use crate::ConnectionId;
+
+/// A decision on a CONNECT or on a step of an authentication.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// The client is who it says.
+    Accept,
+    /// The same, and the last data of an enhanced authentication goes with it (5).
+    AcceptWith(Vec<u8>),
+    /// It is not. The reason is told as the version can.
+    Refuse(ReasonCode),
+    /// The authentication goes on with AUTH and this data (5 \[MQTT-4.12.0-2\]).
+    Continue(Vec<u8>),
+    /// Not yet: the host calls [`crate::Broker::decide`]. Meanwhile the connection waits, nobody else does.
+    Later,
+}
+
+/// A client, as hooks see it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ClientInfo<'a> {
+    /// Its client identifier.
+    pub client_id: &'a str,
+    /// The user name of its CONNECT.
+    pub user_name: Option<&'a str>,
+    /// Its version.
+    pub version: Version,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Ending {
+    /// The client said DISCONNECT.
+    #[error("disconnected by the client: {0}")]
+    ByClient(ReasonCode),
+    /// The client broke a rule, or was silent for too long.
+    #[error("{0}")]
+    Failed(Closed),
+    /// The transport is gone without DISCONNECT.
+    #[error("the transport is gone")]
+    TransportGone,
+    /// The broker ended it.
+    #[error("ended by the broker: {0}")]
+    ByBroker(ReasonCode),
+    /// CONNECT was refused.
+    #[error("connection refused: {0}")]
+    ConnectRefused(ReasonCode),
+}
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Observation<'a> {
+    /// A client is connected.
+    Connected {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Who.
+        client: ClientInfo<'a>,
+        /// Whether its session went on.
+        resumed: bool,
+    },
+    /// A connection ended.
+    Ended {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Whose, if it was accepted.
+        client_id: Option<&'a str>,
+        /// Why.
+        ending: Ending,
+    },
+    /// A subscription was granted or refused.
+    Subscribed {
+        /// Who.
+        client: ClientInfo<'a>,
+        /// To what.
+        filter: TopicFilter<'a>,
+        /// The answer.
+        reason: ReasonCode,
+    },
+    /// A message was not accepted from a client.
+    PublishRefused {
+        /// Who.
+        client: ClientInfo<'a>,
+        /// To what.
+        topic: TopicName<'a>,
+        /// Why.
+        reason: ReasonCode,
+    },
+    /// Messages for a client were dropped: its queue was full, or they were too large for it.
+    Dropped {
+        /// For whom.
+        client_id: &'a str,
+        /// How many.
+        messages: u64,
+    },
+    /// Something could not be sent.
+    NotSent {
+        /// To whom.
+        client_id: &'a str,
+        /// Why.
+        refused: Refused,
+    },
+}
+
+/// The host's part in decisions. Only [`Self::unguessable`] must be written; by default everyone may do everything.
+///
+/// ```
+/// use mqtt_broker::{Hooks, ConnectionId, Verdict, proto::{Connect, ReasonCode}};
+/// struct OnlyPumps(u128);
+/// impl Hooks for OnlyPumps {
+///     fn unguessable(&mut self) -> u128 { self.0 += 1; self.0 } // take it from the system
+///     fn connect(&mut self, _: ConnectionId, connect: &Connect<'_>) -> Verdict {
+///         if connect.user_name == Some("pump") { Verdict::Accept } else { Verdict::Refuse(ReasonCode::NotAuthorized) }
+///     }
+/// }
+/// ```
+pub trait Hooks {
+    /// A number nobody can guess: assigned client identifiers are made of it. Two must not be the same.
+    fn unguessable(&mut self) -> u128;
+
+    /// A client wants to connect, without an authentication method.
+    fn connect(&mut self, connection: ConnectionId, connect: &Connect<'_>) -> Verdict {
+        let _ = (connection, connect);
+        Verdict::Accept
+    }
+
+    /// A step of an enhanced authentication (5, section 4.12): CONNECT named `method`, or an AUTH came, of a connected
+    /// client too.
+    fn authenticate(
+        &mut self,
+        connection: ConnectionId,
+        method: &str,
+        data: Option<&[u8]>,
+    ) -> Verdict {
+        let _ = (connection, method, data);
+        Verdict::Refuse(ReasonCode::BadAuthenticationMethod)
+    }
+
+    /// Whether a client may publish to a topic; asked for its will too. Denied is 0x87 in MQTT 5; earlier versions
+    /// cannot say it: there the message is acknowledged and goes nowhere.
+    fn may_publish(&mut self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {
+        let _ = (client, topic);
+        true
+    }
+
+    /// Whether a client may subscribe. Denied is 0x87 in MQTT 5, 0x80 before.
+    fn may_subscribe(&mut self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
+        let _ = (client, filter);
+        true
+    }
+
+    /// Something happened.
+    fn observe(&mut self, observation: &Observation<'_>) {
+        let _ = observation;
+    }
+}

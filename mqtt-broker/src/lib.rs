@@ -1,0 +1,32 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+#![warn(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+mod broker;
+mod connect;
+mod deliver;
+
+mod message;
+mod queue;
+mod retained;
+mod router;
+mod session;
+mod timers;
+
+mod config;
+mod hooks;
+mod statistics;
+
+pub use broker::{Broker, ConnectionId, Next, Received, TooManyConnections};
+pub use config::Config;
+pub use hooks::{ClientInfo, Ending, Hooks, Observation, Verdict};
+pub use mqtt_session::{Closed, Instant, Outgoing, Refused, proto};
+pub use statistics::Statistics;

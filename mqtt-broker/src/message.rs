@@ -1,0 +1,111 @@
+//! A message that is kept: retained, queued, or a will. One allocation, shared by all who await it: the packet that it
+//! would be in MQTT 5, which holds whatever any version can say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mqtt_session::proto::{
+    Decoded, Delivery, Encode, EncodeError, MAX_PACKET, Packet, Properties, Property, Publish, QoS,
+    TopicName, Version,
+};
+use mqtt_session::{Instant, Outgoing};
+
+/// What it costs beside its packet; counted in the limits for bytes.
+const OVERHEAD: usize = 96;
+
+/// A message that outlives the packet it came in.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    packet: Arc<[u8]>,
+    /// The quality of service it was published with.
+    qos: QoS,
+    /// When it is not worth delivering any more (5 \[MQTT-3.3.2-5\]).
+    expires: Option<Instant>,
+}
+
+impl Message {
+    /// Keeps a message that came at `now`.
+    pub(crate) fn new(message: &Outgoing<'_>, now: Instant) -> Result<Self, EncodeError> {
+        let publish = Publish {
+            retain: message.retain,
+            properties: message.properties,
+            ..Publish::new(message.topic, message.payload)
+        };
+        let mut packet = vec![0; publish.encoded_len(Version::V5)?];
+        publish.encode(Version::V5, &mut packet)?;
+        Ok(Self {
+            packet: packet.into(),
+            qos: message.qos,
+            expires: expiry(&message.properties, now),
+        })
+    }
+
+    /// What it counts in the limits for bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.packet.len().saturating_add(OVERHEAD)
+    }
+
+    pub(crate) fn has_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| now >= expires)
+    }
+
+    pub(crate) const fn qos(&self) -> QoS {
+        self.qos
+    }
+
+    /// Lets it expire at `at`, if not sooner.
+    pub(crate) fn expire_by(&mut self, at: Instant) {
+        self.expires = Some(self.expires.map_or(at, |expires| expires.min(at)));
+    }
+
+    /// How many seconds it is still worth delivering, rounded up: what is forwarded (5 \[MQTT-3.3.2-6\]).
+    pub(crate) fn remaining(&self, now: Instant) -> Option<u32> {
+        self.expires.map(|expires| {
+            let left = expires.since(now).as_millis().div_ceil(1_000);
+            u32::try_from(left).unwrap_or(u32::MAX)
+        })
+    }
+
+    /// The packet, at QoS 0.
+    pub(crate) fn publish(&self) -> Publish<'_> {
+        match Packet::decode(&self.packet, Version::V5, MAX_PACKET) {
+            Ok(Decoded::Packet {
+                packet: Packet::Publish(publish),
+                ..
+            }) => publish,
+            // It was encoded by `new`.
+            _ => Publish {
+                delivery: Delivery::AtMostOnce,
+                ..Publish::new(TopicName::NONE, &[])
+            },
+        }
+    }
+}
+
+/// When a message with these properties expires.
+pub(crate) fn expiry(properties: &Properties<'_>, now: Instant) -> Option<Instant> {
+    if properties.is_empty() {
+        return None;
+    }
+    let seconds = properties.message_expiry_interval()?;
+    Some(now.after(Duration::from_secs(u64::from(seconds))))
+}
+
+/// The properties as one subscriber gets them: the expiry that is left, and the identifiers of its subscriptions
+/// (5 \[MQTT-3.3.4-3\]). Everything else goes on unchanged and in its order.
+pub(crate) fn forwarded<'a>(
+    properties: &Properties<'a>,
+    remaining: Option<u32>,
+    identifiers: impl Iterator<Item = u32>,
+) -> Vec<Property<'a>> {
+    properties
+        .iter()
+        .map(|property| match (property, remaining) {
+            (Property::MessageExpiryInterval(_), Some(left)) => {
+                Property::MessageExpiryInterval(left)
+            }
+            _ => property,
+        })
+        .chain(identifiers.map(Property::SubscriptionIdentifier))
+        .collect()
+}

@@ -1,0 +1,418 @@
+//! Who gets what: the tree of topic filters, level by level. Finding the subscribers of a topic costs by the levels of
+//! the topic, not by the number of subscriptions.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, DefaultHasher, Hasher};
+
+use mqtt_session::proto::{QoS, Subscription, TopicFilter};
+
+/// SipHash with a key of the host: deterministic, and nobody outside can make names collide.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keyed(pub(crate) u64);
+
+impl BuildHasher for Keyed {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.0);
+        hasher
+    }
+}
+
+/// A client's subscription, as routing sees it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Subscriber {
+    pub(crate) session: u32,
+    pub(crate) qos: QoS,
+    pub(crate) no_local: bool,
+    pub(crate) retain_as_published: bool,
+    pub(crate) identifier: Option<u32>,
+}
+
+impl Subscriber {
+    pub(crate) fn new(
+        session: u32,
+        subscription: &Subscription<'_>,
+        identifier: Option<u32>,
+    ) -> Self {
+        Self {
+            session,
+            qos: subscription.qos,
+            no_local: subscription.no_local,
+            retain_as_published: subscription.retain_as_published,
+            identifier,
+        }
+    }
+}
+
+/// The members of a shared subscription: each message goes to one of them.
+#[derive(Debug)]
+pub(crate) struct Group {
+    name: Box<str>,
+    serial: u32,
+    pub(crate) members: Vec<Subscriber>,
+    /// Whose turn it is.
+    pub(crate) next: usize,
+}
+
+#[derive(Debug)]
+struct Node {
+    parent: u32,
+    /// Most nodes have none.
+    #[allow(clippy::box_collection, reason = "a pointer is a quarter of it")]
+    children: Option<Box<HashMap<Box<str>, u32, Keyed>>>,
+    /// The child for `+`.
+    any: Option<u32>,
+    /// The child for `#`; it has no children of its own.
+    rest: Option<u32>,
+    subscribers: Vec<Subscriber>,
+    groups: Vec<u32>,
+}
+
+impl Node {
+    const fn new(parent: u32) -> Self {
+        Self {
+            parent,
+            children: None,
+            any: None,
+            rest: None,
+            subscribers: Vec::new(),
+            groups: Vec::new(),
+        }
+    }
+
+    fn child(&self, level: &str) -> Option<u32> {
+        match level {
+            "+" => self.any,
+            "#" => self.rest,
+            _ => self.children.as_ref()?.get(level).copied(),
+        }
+    }
+
+    fn is_unused(&self) -> bool {
+        self.children.is_none()
+            && self.any.is_none()
+            && self.rest.is_none()
+            && self.subscribers.is_empty()
+            && self.groups.is_empty()
+    }
+}
+
+/// The subscriptions of all clients.
+#[derive(Debug)]
+pub(crate) struct Router {
+    nodes: slab::Slab<Node>,
+    groups: slab::Slab<Group>,
+    key: Keyed,
+    count: usize,
+    shared: usize,
+    serial: u32,
+}
+
+/// What a topic matches. Kept between uses, so that matching does not allocate.
+#[derive(Debug, Default)]
+pub(crate) struct Matches {
+    pub(crate) subscribers: Vec<Subscriber>,
+    pub(crate) groups: Vec<u32>,
+    visit: Vec<u32>,
+    visit_next: Vec<u32>,
+}
+
+const ROOT: u32 = 0;
+
+impl Router {
+    pub(crate) fn new(key: Keyed) -> Self {
+        let mut nodes = slab::Slab::new();
+        nodes.insert(Node::new(ROOT));
+        Self {
+            nodes,
+            groups: slab::Slab::new(),
+            key,
+            count: 0,
+            shared: 0,
+            serial: 0,
+        }
+    }
+
+    /// How many subscriptions there are, shared ones among them.
+    pub(crate) const fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) const fn shared_count(&self) -> usize {
+        self.shared
+    }
+
+    fn node(&self, node: u32) -> Option<&Node> {
+        self.nodes.get(index(node))
+    }
+
+    fn node_mut(&mut self, node: u32) -> Option<&mut Node> {
+        self.nodes.get_mut(index(node))
+    }
+
+    fn find(&self, filter: &str) -> Option<u32> {
+        filter
+            .split('/')
+            .try_fold(ROOT, |node, level| self.node(node)?.child(level))
+    }
+
+    fn find_or_make(&mut self, filter: &str) -> Option<u32> {
+        let key = self.key;
+        let mut at = ROOT;
+        for level in filter.split('/') {
+            if let Some(child) = self.node(at)?.child(level) {
+                at = child;
+                continue;
+            }
+            let made = number(self.nodes.insert(Node::new(at)));
+            let node = self.node_mut(at)?;
+            match level {
+                "+" => node.any = Some(made),
+                "#" => node.rest = Some(made),
+                _ => {
+                    let children = node
+                        .children
+                        .get_or_insert_with(|| Box::new(HashMap::with_hasher(key)));
+                    children.insert(level.into(), made);
+                }
+            }
+            at = made;
+        }
+        Some(at)
+    }
+
+    /// Adds a subscription, or replaces the one that the session has with this filter: the caller knows which it is.
+    pub(crate) fn subscribe(
+        &mut self,
+        filter: &TopicFilter<'_>,
+        subscriber: Subscriber,
+        replaces: bool,
+    ) {
+        let Some(at) = self.find_or_make(levels(filter)) else {
+            return;
+        };
+        let share = filter.share_name();
+        let list = match share {
+            None => self.node_mut(at).map(|node| &mut node.subscribers),
+            Some(name) => {
+                let group = self
+                    .group(at, name)
+                    .unwrap_or_else(|| self.make_group(at, name));
+                self.groups
+                    .get_mut(index(group))
+                    .map(|group| &mut group.members)
+            }
+        };
+        let Some(list) = list else { return };
+        if replaces {
+            // 3.1.1 [MQTT-3.8.4-3], 5 [MQTT-3.8.4-3]
+            let old = |old: &&mut Subscriber| old.session == subscriber.session;
+            if let Some(old) = list.iter_mut().find(old) {
+                *old = subscriber;
+            }
+            return;
+        }
+        list.push(subscriber);
+        self.count = self.count.saturating_add(1);
+        self.shared = self.shared.saturating_add(usize::from(share.is_some()));
+    }
+
+    fn group(&self, node: u32, name: &str) -> Option<u32> {
+        let named = |group: &u32| {
+            self.groups
+                .get(index(*group))
+                .is_some_and(|group| *group.name == *name)
+        };
+        self.node(node)?.groups.iter().copied().find(named)
+    }
+
+    fn make_group(&mut self, node: u32, name: &str) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        let group = number(self.groups.insert(Group {
+            name: name.into(),
+            serial: self.serial,
+            members: Vec::new(),
+            next: 0,
+        }));
+        if let Some(node) = self.node_mut(node) {
+            node.groups.push(group);
+        }
+        group
+    }
+
+    /// Removes a subscription. `false` if there was none.
+    pub(crate) fn unsubscribe(&mut self, filter: &TopicFilter<'_>, session: u32) -> bool {
+        let Some(at) = self.find(levels(filter)) else {
+            return false;
+        };
+        let removed = match filter.share_name() {
+            None => self
+                .node_mut(at)
+                .is_some_and(|node| remove(&mut node.subscribers, session)),
+            Some(name) => self
+                .group(at, name)
+                .is_some_and(|group| self.leave(at, group, session)),
+        };
+        if removed {
+            self.count = self.count.saturating_sub(1);
+            let shared = usize::from(filter.share_name().is_some());
+            self.shared = self.shared.saturating_sub(shared);
+            self.prune(at, levels(filter));
+        }
+        removed
+    }
+
+    fn leave(&mut self, node: u32, group: u32, session: u32) -> bool {
+        let Some(state) = self.groups.get_mut(index(group)) else {
+            return false;
+        };
+        let removed = remove(&mut state.members, session);
+        if state.members.is_empty() {
+            self.groups.remove(index(group));
+            if let Some(node) = self.node_mut(node) {
+                node.groups.retain(|other| *other != group);
+            }
+        }
+        removed
+    }
+
+    /// Takes away the nodes that nothing needs any more, from the last level up.
+    fn prune(&mut self, mut at: u32, filter: &str) {
+        for level in filter.rsplit('/') {
+            let Some(node) = self.node(at) else { return };
+            if !node.is_unused() || at == ROOT {
+                return;
+            }
+            let parent = node.parent;
+            self.nodes.remove(index(at));
+            let Some(above) = self.node_mut(parent) else {
+                return;
+            };
+            match level {
+                "+" => above.any = None,
+                "#" => above.rest = None,
+                _ => {
+                    if let Some(children) = &mut above.children {
+                        children.remove(level);
+                        if children.is_empty() {
+                            above.children = None;
+                        }
+                    }
+                }
+            }
+            at = parent;
+        }
+    }
+
+    /// Finds the subscribers of a topic; `matches` is cleared first.
+    pub(crate) fn matches(&self, topic: &str, matches: &mut Matches) {
+        let Matches {
+            subscribers,
+            groups,
+            visit,
+            visit_next,
+        } = matches;
+        subscribers.clear();
+        groups.clear();
+        visit.clear();
+        visit.push(ROOT);
+        // 3.1.1 [MQTT-4.7.2-1], 5 [MQTT-4.7.2-1]: a wildcard in front does not match names that begin with `$`.
+        let mut wildcards = !topic.starts_with('$');
+        let mut take = |node: Option<&Node>| {
+            if let Some(node) = node {
+                subscribers.extend_from_slice(&node.subscribers);
+                groups.extend_from_slice(&node.groups);
+            }
+        };
+        for level in topic.split('/') {
+            visit_next.clear();
+            for at in visit.iter() {
+                let Some(node) = self.node(*at) else {
+                    continue;
+                };
+                if wildcards {
+                    // `#` takes this level and all below.
+                    take(node.rest.and_then(|rest| self.node(rest)));
+                    visit_next.extend(node.any);
+                }
+                visit_next.extend(
+                    node.children
+                        .as_ref()
+                        .and_then(|children| children.get(level).copied()),
+                );
+            }
+            std::mem::swap(visit, visit_next);
+            if visit.is_empty() {
+                return;
+            }
+            wildcards = true;
+        }
+        for at in visit.iter() {
+            let node = self.node(*at);
+            take(node);
+            // `a/#` matches `a` as well.
+            take(node.and_then(|node| node.rest.and_then(|rest| self.node(rest))));
+        }
+    }
+
+    /// A shared subscription that was found by [`Self::matches`].
+    pub(crate) fn group_mut(&mut self, group: u32) -> Option<&mut Group> {
+        self.groups.get_mut(index(group))
+    }
+
+    /// A shared subscription that was found before, if it is still the same.
+    pub(crate) fn shared_mut(&mut self, share: Share) -> Option<&mut Group> {
+        self.group_mut(share.group)
+            .filter(|group| group.serial == share.serial)
+    }
+}
+
+/// Names a shared subscription for as long as it has members.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Share {
+    group: u32,
+    serial: u32,
+}
+
+impl Share {
+    pub(crate) const fn group(self) -> u32 {
+        self.group
+    }
+}
+
+impl Group {
+    pub(crate) const fn share(&self, group: u32) -> Share {
+        Share {
+            group,
+            serial: self.serial,
+        }
+    }
+}
+
+/// The filter without `$share/name/`. Validated text stays valid behind a slash.
+fn levels<'a>(filter: &TopicFilter<'a>) -> &'a str {
+    std::str::from_utf8(filter.topic_levels()).unwrap_or_default()
+}
+
+fn remove(list: &mut Vec<Subscriber>, session: u32) -> bool {
+    match list.iter().position(|old| old.session == session) {
+        Some(at) => {
+            list.remove(at);
+            if list.is_empty() {
+                *list = Vec::new();
+            }
+            true
+        }
+        None => false,
+    }
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,39 @@
+//! What is to happen when. A connection has at most one entry and is only asked again when it is due: its deadline moves
+//! with every packet, its entry does not.
+
+use std::collections::BTreeSet;
+
+use mqtt_session::Instant;
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Due {
+    /// Ask the connection.
+    Connection(u32),
+    /// A session that is away ends, or its will is due.
+    Session(u32),
+    /// The statistics are published.
+    Statistics,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Timers(BTreeSet<(Instant, Due)>);
+
+impl Timers {
+    pub(crate) fn set(&mut self, at: Instant, due: Due) {
+        self.0.insert((at, due));
+    }
+
+    pub(crate) fn clear(&mut self, at: Instant, due: Due) {
+        self.0.remove(&(at, due));
+    }
+
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.0.first().map(|(at, _)| *at)
+    }
+
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<Due> {
+        let first = self.0.first().copied().filter(|(at, _)| *at <= now)?;
+        self.0.remove(&first);
+        Some(first.1)
+    }
+}

@@ -4,6 +4,8 @@
 
 mod connection;
 mod handle;
+#[cfg(feature = "broker")]
+mod host;
 
 pub use adapter_core::{
     Acknowledge, BackOff, Config, Error, Message, Offline, Options, Outcome, Outgoing, OwnedWill,
@@ -11,5 +13,9 @@ pub use adapter_core::{
 };
 pub use connection::Connection;
 pub use handle::Handle;
+#[cfg(feature = "broker")]
+pub use host::{Commands, Control, Host, control};
+#[cfg(feature = "broker")]
+pub use mqtt_broker as broker;
 pub use mqtt_proto as proto;
 pub use mqtt_session as session;

@@ -28,6 +28,14 @@ pub struct ConnectionId {
     serial: u32,
 }
 
+impl ConnectionId {
+    /// A small number for tables: below [`Config::connections`], unlike that of any other connection that is not closed.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize_of(self.index)
+    }
+}
+
 /// What [`Broker::receive`] did.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Received {

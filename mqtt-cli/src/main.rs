@@ -1,7 +1,8 @@
-//! The program `mqtt`: publishes, subscribes, takes packets apart and puts them together.
+//! The program `mqtt`: publishes, subscribes, runs a broker, takes packets apart and puts them together.
 
 mod anatomy;
 mod args;
+mod broker;
 mod decode;
 mod encode;
 mod failure;
@@ -33,6 +34,8 @@ struct Program {
 enum Command {
     Pub(publish::Publish),
     Sub(subscribe::Subscribe),
+    Broker(Box<broker::Broker>),
+    Passwd(broker::Passwd),
     Decode(decode::Decode),
     Encode(encode::Encode),
 }
@@ -53,14 +56,20 @@ fn run(command: Command, properties: &[Vec<String>]) -> Result<(), Failure> {
     match command {
         Command::Decode(decode) => decode.run(),
         Command::Encode(encode) => encode.run(),
+        Command::Broker(broker) => block_on(broker.run()),
+        Command::Passwd(passwd) => passwd.run(),
         Command::Pub(publish) => block_on(publish.run(properties)),
         Command::Sub(subscribe) => block_on(subscribe.run(properties)),
     }
 }
 
+/// Threads for what blocks: files, standard input, comparing passwords.
+const BLOCKING: usize = 4;
+
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING)
         .build()
         .map_err(failure::fail)?;
     let done = runtime.block_on(work);

@@ -1,0 +1,137 @@
+//! What can be set, once for the command line and once for the configuration file: the same names, the same units. The
+//! command line wins.
+
+use std::path::{Path, PathBuf};
+
+use adapter_tokio::broker::Config;
+use clap::Args;
+use serde::Deserialize;
+
+use crate::failure::{Failure, fail};
+
+macro_rules! settings {
+    (
+        general { $($(#[$doc:meta])* $name:ident: $type:ty,)* }
+        limits { $($(#[$limit_doc:meta])* $limit:ident: $limit_type:ty => $field:ident,)* }
+    ) => {
+        /// Everything that can be set.
+        #[derive(Args, Clone, Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        pub(crate) struct Settings {
+            $($(#[$doc])* pub(crate) $name: Option<$type>,)*
+            $($(#[$limit_doc])* #[arg(long, value_name = "NUMBER", help_heading = "Limits")] $limit: Option<$limit_type>,)*
+        }
+
+        impl Settings {
+            /// These, and where nothing is said, `others`.
+            pub(crate) fn or(self, others: Self) -> Self {
+                Self {
+                    $($name: self.$name.or(others.$name),)*
+                    $($limit: self.$limit.or(others.$limit),)*
+                }
+            }
+
+            /// The limits, for the core.
+            pub(crate) fn config(&self) -> Config {
+                let mut config = Config::default();
+                $(if let Some(limit) = self.$limit { config.$field = limit.into(); })*
+                config
+            }
+        }
+    };
+}
+
+settings! {
+    general {
+    /// Address and port to listen on; may be given several times. Default 127.0.0.1:1883
+    #[arg(long, value_name = "ADDRESS")]
+    bind: Vec<String>,
+    /// File of users and their passwords, made by `mqtt passwd`; others are refused then
+    #[arg(long, value_name = "FILE")]
+    user_file: PathBuf,
+    /// File that says who may publish and subscribe to what; without it, everyone may do everything
+    #[arg(long, value_name = "FILE")]
+    acl_file: PathBuf,
+    /// Clients may connect without a user name. Default: yes if there is no user file and only this machine can connect
+    #[arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    allow_anonymous: bool,
+    /// What is logged to standard error: error, warn, info, debug or trace. Default info
+    #[arg(long, value_name = "LEVEL")]
+    log: String,
+    }
+    limits {
+    /// Connections at once. Default 10000
+    connections: usize => connections,
+    /// Sessions, of clients that are connected or away. Default 100000
+    sessions: usize => sessions,
+    /// How long CONNECT may take, in milliseconds. Default 10000
+    connect_timeout: u32 => connect_timeout_ms,
+    /// After how many keep-alives of silence a connection ends, in percent. Default 150
+    keep_alive_percent: u16 => keep_alive_percent,
+    /// The longest keep-alive of MQTT 5 clients, in seconds; 0 is any. Default 0
+    keep_alive_maximum: u16 => keep_alive_maximum,
+    /// The largest packet from a client, in bytes. Default 1048576
+    packet_size: u32 => packet_size,
+    /// QoS 1 and 2 messages of one client that may be half received. Default 1024
+    receive_maximum: u16 => receive_maximum,
+    /// The highest topic alias a client may use; 0 is none. Default 16
+    topic_alias_maximum: u16 => topic_alias_maximum,
+    /// Topic aliases assigned to one client. Default 16
+    topic_aliases: u16 => topic_aliases,
+    /// QoS 1 and 2 messages under way to one client. Default 128
+    window: u16 => window,
+    /// QoS 2 messages among them. Default 20
+    window_qos2: u16 => window_qos2,
+    /// Bytes that may wait for one client's transport before messages are queued. Default 262144
+    outgoing_bytes: u32 => outgoing_bytes,
+    /// Messages queued for one client. Default 100000
+    queued_messages: usize => queued_messages,
+    /// Bytes of messages queued for one client. Default 33554432
+    queued_bytes: usize => queued_bytes,
+    /// Bytes of messages queued in all. Default 536870912
+    queued_bytes_total: usize => queued_bytes_total,
+    /// Queue QoS 0 messages for clients that are away: true or false. Default false
+    queue_qos0: bool => queue_qos0,
+    /// Subscriptions of one client. Default 10000
+    subscriptions: usize => subscriptions,
+    /// Levels of a topic name or filter. Default 64
+    topic_levels: usize => topic_levels,
+    /// Retained messages. Default 100000
+    retained_messages: usize => retained_messages,
+    /// Bytes of retained messages. Default 268435456
+    retained_bytes: usize => retained_bytes,
+    /// After how many seconds a retained message is forgotten. Default: never
+    retained_expiry: u32 => retained_expiry,
+    /// How long sessions outlive their connection at most, in seconds. Default: as long as the client wants
+    session_expiry_maximum: u32 => session_expiry_maximum,
+    /// How often the $SYS topics are published, in seconds; 0 is never. Default 10
+    statistics_interval: u32 => statistics_interval,
+    }
+}
+
+impl Settings {
+    /// Reads a configuration file.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let name = path.display();
+        let text =
+            std::fs::read_to_string(path).map_err(|error| fail(format!("{name}: {error}")))?;
+        toml::from_str(&text).map_err(|error| fail(format!("{name}: {}", one_line(&error, &text))))
+    }
+}
+
+/// Where and what, in one line.
+fn one_line(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message().replace('\n', " ");
+    match error.span() {
+        Some(span) => {
+            let line = text
+                .get(..span.start)
+                .unwrap_or_default()
+                .matches('\n')
+                .count()
+                + 1;
+            format!("line {line}: {message}")
+        }
+        None => message,
+    }
+}

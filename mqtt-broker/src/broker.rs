@@ -475,7 +475,16 @@ impl<H: Hooks> Broker<H> {
         identifier: Option<u32>,
         now: Instant,
     ) {
+        let client_id = self
+            .sessions
+            .get(usize_of(key))
+            .map(|session| Arc::clone(&session.client_id))
+            .unwrap_or_default();
         for message in self.retained.matches(subscription.filter.as_str(), now) {
+            // 5 [MQTT-3.8.3-3]
+            if subscription.no_local && message.is_from(&client_id) {
+                continue;
+            }
             let qos = message.qos().min(subscription.qos);
             let identifiers = Identifiers::new(identifier.as_slice());
             // 3.1.1 [MQTT-3.3.1-8], 5 [MQTT-3.3.1-8]
@@ -488,17 +497,23 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         let mut codes = Vec::with_capacity(unsubscribe.filters.len());
+        let is_v5 = self
+            .connection(id)
+            .is_some_and(|c| c.server.version().is_v5());
         for filter in &unsubscribe.filters {
             let known = self
                 .sessions
                 .get_mut(usize_of(key))
                 .is_some_and(|session| session.filters.remove(filter.as_str()));
             // 3.1.1 [MQTT-3.10.4-1], 5 [MQTT-3.10.4-1]: compared as written.
-            codes.push(if known && self.router.unsubscribe(&filter, key) {
-                ReasonCode::Success
-            } else {
-                ReasonCode::NoSubscriptionExisted
-            });
+            let removed = known && self.router.unsubscribe(&filter, key);
+            if is_v5 {
+                codes.push(if removed {
+                    ReasonCode::Success
+                } else {
+                    ReasonCode::NoSubscriptionExisted
+                });
+            }
         }
         self.answer(id, Answer::Unsub(unsubscribe.packet_id, codes), now);
     }
@@ -508,8 +523,10 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         connection.extra().unanswered = Some(answer);
-        if let Err(Refused::TooLarge { .. }) = connection.try_answer() {
-            self.close(id.index, ReasonCode::PacketTooLarge, now);
+        match connection.try_answer() {
+            Ok(()) | Err(Refused::Full) => {}
+            // 5 [MQTT-3.1.2-24]: the client does not take an answer of this size.
+            Err(_) => self.close(id.index, ReasonCode::PacketTooLarge, now),
         }
     }
 
@@ -616,7 +633,7 @@ impl<H: Hooks> Broker<H> {
     /// The host publishes a message, to all whose subscriptions match. A retained one is kept.
     pub fn publish(&mut self, message: &Outgoing<'_>, now: Instant) {
         if message.retain {
-            self.retain(message, now);
+            self.retain(None, message, now);
         }
         self.route(None, message, now);
     }

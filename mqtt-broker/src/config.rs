@@ -38,7 +38,8 @@ pub struct Config {
     pub window: u16,
     /// How many of them may be QoS 2. Default 20.
     pub window_qos2: u16,
-    /// Bytes that may wait for one client's transport before messages are queued. Default 256 KiB.
+    /// Bytes that may wait for one client's transport before messages are queued. Default 256 KiB, at least
+    /// [`Self::packet_size`].
     pub outgoing_bytes: u32,
     /// How many messages may be queued for one client. Default 100,000.
     pub queued_messages: usize,
@@ -66,6 +67,9 @@ pub struct Config {
     /// A secret of the host, so that nobody can choose topics that slow the broker down. Default 0.
     pub hash_key: u64,
 }
+
+/// Room for a thousand of them and more.
+const IDENTIFIERS: u32 = 8 << 10;
 
 impl Default for Config {
     fn default() -> Self {
@@ -108,7 +112,10 @@ impl Config {
         config.session_lost = mqtt_session::SessionLost::HandBack;
         config.acknowledge = mqtt_session::Acknowledge::ByHand;
         config.packet_limit = self.packet_size;
-        config.outgoing_limit = self.outgoing_bytes;
+        // What one client may send another must be able to get, with its subscription identifiers.
+        config.outgoing_limit = self
+            .outgoing_bytes
+            .max(self.packet_size.saturating_add(IDENTIFIERS));
         config.auto_alias = self.topic_aliases;
         config.connect_timeout_ms = self.connect_timeout_ms;
         config.keep_alive_percent = self.keep_alive_percent;

@@ -377,7 +377,7 @@ impl<H: Hooks> Broker<H> {
         };
         // 3.1.1 [MQTT-3.1.2-16] and [MQTT-3.1.2-17], 5 [MQTT-3.1.2-14] and [MQTT-3.1.2-15]
         if message.retain {
-            self.retain(&message, now);
+            self.retain(Some(key), &message, now);
         }
         self.route(Some(key), &message, now);
     }

@@ -1,5 +1,7 @@
 //! From a publisher to its receivers.
 
+use std::sync::Arc;
+
 use mqtt_session::proto::{Properties, QoS, ReasonCode, TopicName};
 use mqtt_session::{Incoming, Instant, Outgoing, Refused, Token};
 
@@ -84,7 +86,7 @@ impl<H: Hooks> Broker<H> {
             });
             return reason;
         }
-        let kept = !message.retain || self.retain(message, now);
+        let kept = !message.retain || self.retain(Some(key), message, now);
         let matched = self.route(Some(key), message, now);
         match (kept, matched) {
             (false, _) => ReasonCode::QuotaExceeded,
@@ -94,7 +96,12 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Keeps or clears a retained message. `false` if there is no room for it.
-    pub(crate) fn retain(&mut self, message: &Outgoing<'_>, now: Instant) -> bool {
+    pub(crate) fn retain(
+        &mut self,
+        from: Option<u32>,
+        message: &Outgoing<'_>,
+        now: Instant,
+    ) -> bool {
         // 3.1.1 [MQTT-3.3.1-10] and [MQTT-3.3.1-11], 5 [MQTT-3.3.1-6] and [MQTT-3.3.1-7]
         let kept = if message.payload.is_empty() {
             None
@@ -105,7 +112,10 @@ impl<H: Hooks> Broker<H> {
             if let Some(seconds) = self.config.retained_expiry {
                 kept.expire_by(now.after(core::time::Duration::from_secs(u64::from(seconds))));
             }
-            Some(kept)
+            let publisher = from
+                .and_then(|key| self.sessions.get(usize_of(key)))
+                .map(|session| Arc::clone(&session.client_id));
+            Some(kept.published_by(publisher))
         };
         let topic = message.topic.as_str();
         let (limit, bytes) = (self.config.retained_messages, self.config.retained_bytes);

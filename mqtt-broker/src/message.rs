@@ -21,6 +21,8 @@ pub(crate) struct Message {
     qos: QoS,
     /// When it is not worth delivering any more (5 \[MQTT-3.3.2-5\]).
     expires: Option<Instant>,
+    /// The client identifier of who published it, if that matters later.
+    from: Option<Arc<str>>,
 }
 
 impl Message {
@@ -37,7 +39,19 @@ impl Message {
             packet: packet.into(),
             qos: message.qos,
             expires: expiry(&message.properties, now),
+            from: None,
         })
+    }
+
+    pub(crate) fn published_by(self, client_id: Option<Arc<str>>) -> Self {
+        Self {
+            from: client_id,
+            ..self
+        }
+    }
+
+    pub(crate) fn is_from(&self, client_id: &str) -> bool {
+        self.from.as_deref() == Some(client_id)
     }
 
     /// What it counts in the limits for bytes.

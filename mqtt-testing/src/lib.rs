@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod schedule;
 pub mod scripted;
 pub mod solo;
+pub mod system;
 pub mod vectors;
 
 /// For fuzz targets: the first byte chooses the version, the rest is the case.

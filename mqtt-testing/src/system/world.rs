@@ -285,6 +285,7 @@ impl World {
         };
         let will_number = (n > 0 && self.random.once_in(3)).then(|| self.next_number());
         let (delayed, retained) = (self.random.once_in(2), self.random.once_in(4));
+        let forgets = n > 0 && self.random.once_in(15);
         let node = &mut self.nodes[n];
         let topic = format!("{WILLS}{}", node.name);
         let payload = will_number.map(|number| number.to_string());
@@ -305,7 +306,7 @@ impl World {
             },
             ..Will::new(TopicName::new(&topic).expect("valid"), payload.as_bytes())
         });
-        let clean_start = !node.persistent || node.client.must_start_clean();
+        let clean_start = !node.persistent || forgets || node.client.must_start_clean();
         let connect = Connect {
             clean_start,
             keep_alive: 60,

@@ -7,17 +7,28 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::failure::{Failure, fail};
-use crate::tap::Tap;
+use crate::tap::{Tap, Watcher, to_stderr};
 
 /// Begins to connect.
 pub(crate) fn start(options: Options, debug: bool) -> Handle {
+    start_watched(options, move || {
+        debug.then(|| Box::new(to_stderr) as Watcher)
+    })
+}
+
+/// The same with a watcher for each connection.
+pub(crate) fn start_watched(
+    options: Options,
+    mut watcher: impl FnMut() -> Option<Watcher> + Send + 'static,
+) -> Handle {
     let (address, version) = ((options.host.clone(), options.port), options.version);
     Handle::start_with(options, move || {
         let address = address.clone();
+        let watcher = watcher();
         async move {
             let transport = TcpStream::connect(address).await?;
             transport.set_nodelay(true)?;
-            Ok(Tap::new(transport, debug, version))
+            Ok(Tap::new(transport, version, watcher))
         }
     })
 }

@@ -4,6 +4,7 @@ mod anatomy;
 mod args;
 mod broker;
 mod decode;
+mod demo;
 mod encode;
 mod failure;
 mod format;
@@ -36,6 +37,7 @@ enum Command {
     Sub(subscribe::Subscribe),
     Broker(Box<broker::Broker>),
     Passwd(broker::Passwd),
+    Demo(demo::Demo),
     Decode(decode::Decode),
     Encode(encode::Encode),
 }
@@ -58,6 +60,7 @@ fn run(command: Command, properties: &[Vec<String>]) -> Result<(), Failure> {
         Command::Encode(encode) => encode.run(),
         Command::Broker(broker) => block_on(broker.run()),
         Command::Passwd(passwd) => passwd.run(),
+        Command::Demo(demo) => block_on(demo.run()),
         Command::Pub(publish) => block_on(publish.run(properties)),
         Command::Sub(subscribe) => block_on(subscribe.run(properties)),
     }

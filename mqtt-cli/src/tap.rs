@@ -1,4 +1,4 @@
-//! `-d`: a transport that prints the packets that pass.
+//! A transport that shows the packets that pass, for `-d` and the demo.
 
 use std::io;
 use std::pin::Pin;
@@ -9,62 +9,91 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::anatomy;
 
+/// Which way a packet went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Way {
+    In,
+    Out,
+}
+
+/// Is shown each packet and its summary; the transport fails if it says [`Pass::Cut`].
+pub(crate) type Watcher = Box<dyn FnMut(Way, &Packet<'_>, &str) -> Pass + Send>;
+
+/// What becomes of the transport behind a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Pass {
+    On,
+    Cut,
+}
+
 /// A transport that may be watched.
-#[derive(Debug)]
 pub(crate) struct Tap<T> {
     transport: T,
-    watchers: Option<[Watcher; 2]>,
+    watched: Option<Watched>,
 }
 
-#[derive(Debug)]
-struct Watcher {
-    verb: &'static str,
+struct Watched {
+    watcher: Watcher,
     version: Version,
-    bytes: Vec<u8>,
+    incoming: Vec<u8>,
+    outgoing: Vec<u8>,
+    cut: bool,
 }
 
-impl Watcher {
-    const fn new(verb: &'static str, version: Version) -> Self {
-        Self {
-            verb,
-            version,
-            bytes: Vec::new(),
-        }
-    }
-
-    fn watch(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+impl Watched {
+    fn watch(&mut self, way: Way, bytes: &[u8]) {
+        let seen = match way {
+            Way::In => &mut self.incoming,
+            Way::Out => &mut self.outgoing,
+        };
+        seen.extend_from_slice(bytes);
         let mut at = 0;
-        while let Ok(Decoded::Packet { packet, consumed }) = Packet::decode(
-            self.bytes.get(at..).unwrap_or_default(),
-            self.version,
-            MAX_PACKET,
-        ) {
-            let own = self.bytes.get(at..at + consumed).unwrap_or_default();
-            eprintln!(
-                "{} {}",
-                self.verb,
-                anatomy::summary(own, &packet, self.version)
-            );
+        while let Ok(Decoded::Packet { packet, consumed }) =
+            Packet::decode(seen.get(at..).unwrap_or_default(), self.version, MAX_PACKET)
+        {
+            let own = seen.get(at..at + consumed).unwrap_or_default();
+            let summary = anatomy::summary(own, &packet, self.version);
+            self.cut |= (self.watcher)(way, &packet, &summary) == Pass::Cut;
             at += consumed;
         }
-        self.bytes.drain(..at);
+        seen.drain(..at);
     }
 }
 
 impl<T> Tap<T> {
-    pub(crate) fn new(transport: T, watched: bool, version: Version) -> Self {
-        let watchers = || {
-            [
-                Watcher::new("receiving", version),
-                Watcher::new("sending", version),
-            ]
-        };
-        Self {
-            transport,
-            watchers: watched.then(watchers),
+    pub(crate) fn new(transport: T, version: Version, watcher: Option<Watcher>) -> Self {
+        let watched = watcher.map(|watcher| Watched {
+            watcher,
+            version,
+            incoming: Vec::new(),
+            outgoing: Vec::new(),
+            cut: false,
+        });
+        Self { transport, watched }
+    }
+
+    fn watch(&mut self, way: Way, bytes: &[u8]) {
+        if let Some(watched) = &mut self.watched {
+            watched.watch(way, bytes);
         }
     }
+
+    fn check(&self) -> io::Result<()> {
+        match &self.watched {
+            Some(watched) if watched.cut => Err(io::ErrorKind::ConnectionReset.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What `-d` does.
+pub(crate) fn to_stderr(way: Way, _: &Packet<'_>, summary: &str) -> Pass {
+    let verb = match way {
+        Way::In => "receiving",
+        Way::Out => "sending",
+    };
+    eprintln!("{verb} {summary}");
+    Pass::On
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Tap<T> {
@@ -73,11 +102,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Tap<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.check()?;
         let before = buffer.filled().len();
         let poll = Pin::new(&mut self.transport).poll_read(cx, buffer);
-        if let Some([receiving, _]) = &mut self.watchers {
-            receiving.watch(buffer.filled().get(before..).unwrap_or_default());
-        }
+        self.watch(Way::In, buffer.filled().get(before..).unwrap_or_default());
         poll
     }
 }
@@ -88,9 +116,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Tap<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check()?;
         let poll = Pin::new(&mut self.transport).poll_write(cx, bytes);
-        if let (Poll::Ready(Ok(n)), Some([_, sending])) = (&poll, &mut self.watchers) {
-            sending.watch(bytes.get(..*n).unwrap_or_default());
+        if let Poll::Ready(Ok(n)) = &poll {
+            self.watch(Way::Out, bytes.get(..*n).unwrap_or_default());
         }
         poll
     }

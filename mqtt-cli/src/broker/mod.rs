@@ -15,10 +15,10 @@ use tracing::{info, warn};
 
 use crate::failure::{Failure, fail};
 use crate::link;
-use hooks::Guard;
 use settings::Settings;
 use users::Users;
 
+pub(crate) use hooks::Guard;
 pub(crate) use users::Passwd;
 
 /// Runs a broker, until Ctrl-C or SIGTERM.

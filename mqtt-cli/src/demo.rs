@@ -1,0 +1,200 @@
+//! `mqtt demo`: publisher, broker and subscriber in one process, and every packet that passes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use adapter_tokio::broker::Config;
+use adapter_tokio::proto::{Packet, QoS, Subscription as Filter, TopicFilter, TopicName, Version};
+use adapter_tokio::{Handle, Host, Options, Outcome, Outgoing, Subscription, control};
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+
+use crate::args::version;
+use crate::broker::Guard;
+use crate::failure::{Failure, fail};
+use crate::link;
+use crate::output;
+use crate::tap::{Pass, Watcher, Way};
+
+/// Shows MQTT at work: a broker on a free port of this machine, a publisher and a subscriber.
+///
+/// Prints each packet as the two clients send (->) and receive (<-) it, at each quality of service. Then cuts the
+/// subscriber's connection in the middle of a QoS 2 delivery and shows how the session goes on. Ends by itself.
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// Protocol version: 3.1, 3.1.1 or 5
+    #[arg(short = 'V', long = "protocol-version", default_value = "5", value_parser = version)]
+    version: Version,
+}
+
+const TOPIC: &str = "demo/temperature";
+/// What takes longer than this has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Demo {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        let (control, commands) = control();
+        let guard = Guard::new(None, None, true, control)?;
+        let host = Host::new(Config::default(), guard, commands);
+        let (stop, stopped) = oneshot::channel();
+        let story = async {
+            let story = Story {
+                port: address.port(),
+                version: self.version,
+            };
+            let told = timeout(PATIENCE, story.tell()).await;
+            let _ = stop.send(());
+            told.unwrap_or_else(|_| Err(Failure::timed_out("the demo took too long")))
+        };
+        say(&format!("a broker listens on {address}"));
+        let broker = host.run([listener], async {
+            let _ = stopped.await;
+        });
+        let ((), told) = tokio::join!(broker, story);
+        told
+    }
+}
+
+struct Story {
+    port: u16,
+    version: Version,
+}
+
+impl Story {
+    async fn tell(&self) -> Result<(), Failure> {
+        let seen = Arc::new(Seen::default());
+        let subscriber = self.client("subscriber", &seen);
+        let filter = TopicFilter::new("demo/#").map_err(fail)?;
+        say("the subscriber wants all below demo/");
+        subscriber.connected().await.map_err(fail)?;
+        let filters = [Filter::new(filter, QoS::ExactlyOnce)];
+        let (_, mut messages) = subscriber
+            .subscribe_all(&filters, adapter_tokio::proto::Properties::EMPTY)
+            .await?;
+        say("the publisher connects");
+        let publisher = self.client("publisher", &Arc::default());
+        publisher.connected().await.map_err(fail)?;
+        for (qos, promise) in [
+            (QoS::AtMostOnce, "at most once: sent, and forgotten"),
+            (QoS::AtLeastOnce, "at least once: PUBACK answers PUBLISH"),
+            (
+                QoS::ExactlyOnce,
+                "exactly once: PUBREC, PUBREL and PUBCOMP follow",
+            ),
+        ] {
+            say(&format!("QoS {}, {promise}", qos.get()));
+            exchange(&publisher, &mut messages, qos, "21.5").await?;
+            seen.all(qos).await;
+        }
+        say(
+            "the same again, but the subscriber's connection is cut before it can answer: the broker sends the message again, \
+             marked DUP, and the subscriber hands it over once",
+        );
+        seen.cut.store(true, Ordering::Relaxed);
+        exchange(&publisher, &mut messages, QoS::ExactlyOnce, "22.0").await?;
+        seen.all(QoS::ExactlyOnce).await;
+        say("goodbye");
+        publisher.close(link::GOODBYE).await;
+        subscriber.close(link::GOODBYE).await;
+        if seen.cut.load(Ordering::Relaxed) {
+            return Err(fail("the connection was not cut"));
+        }
+        if messages.next().await.is_some() {
+            return Err(fail("a message came twice"));
+        }
+        say("4 messages published, 4 received, each once");
+        Ok(())
+    }
+
+    /// A client that prints its packets.
+    fn client(&self, name: &'static str, seen: &Arc<Seen>) -> Handle {
+        let mut options = Options::new("127.0.0.1", self.port);
+        options.version = self.version;
+        options.client_id = name.to_owned();
+        options.clean_start = false;
+        options.session_expiry = 60;
+        options.back_off.first = Duration::from_millis(1);
+        let seen = Arc::clone(seen);
+        link::start_watched(options, move || {
+            let seen = Arc::clone(&seen);
+            let watcher: Watcher = Box::new(move |way, packet, summary| {
+                let arrow = match way {
+                    Way::In => "<-",
+                    Way::Out => "->",
+                };
+                output(format_args!("  {name:10} {arrow} {summary}\n"));
+                let pass = seen.watch(way, packet);
+                if pass == Pass::Cut {
+                    output(format_args!("  {name:10} -- cut --\n"));
+                }
+                pass
+            });
+            Some(watcher)
+        })
+    }
+}
+
+/// What a client's packets told, and whether it is to be cut.
+#[derive(Default)]
+struct Seen {
+    /// Its next QoS 2 message is the last of its connection.
+    cut: AtomicBool,
+    /// It sent the last packet of a delivery.
+    acknowledged: Notify,
+}
+
+impl Seen {
+    fn watch(&self, way: Way, packet: &Packet<'_>) -> Pass {
+        match (way, packet) {
+            (Way::Out, Packet::PubAck(_) | Packet::PubComp(_)) => self.acknowledged.notify_one(),
+            (Way::In, Packet::Publish(publish)) if publish.qos() == QoS::ExactlyOnce => {
+                if self.cut.swap(false, Ordering::Relaxed) {
+                    return Pass::Cut;
+                }
+            }
+            _ => {}
+        }
+        Pass::On
+    }
+
+    /// Waits for the last packet of one delivery.
+    async fn all(&self, qos: QoS) {
+        if qos > QoS::AtMostOnce {
+            self.acknowledged.notified().await;
+        }
+    }
+}
+
+/// One message, until the publisher knows that the broker has it and the subscriber got it.
+async fn exchange(
+    publisher: &Handle,
+    messages: &mut Subscription,
+    qos: QoS,
+    payload: &str,
+) -> Result<(), Failure> {
+    let topic = TopicName::new(TOPIC).map_err(fail)?;
+    let message = Outgoing::new(topic, qos, payload.as_bytes());
+    let ticket = publisher.publish(&message).await?;
+    match ticket.await {
+        Outcome::Acknowledged(reason) if !reason.is_error() => {}
+        other => return Err(fail(format!("the message was not published: {other:?}"))),
+    }
+    match messages.next().await {
+        Some(received) if received.payload == payload.as_bytes() => {}
+        other => {
+            return Err(fail(format!(
+                "{payload} was published, received was {other:?}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn say(text: &str) {
+    output(format_args!("\n{text}\n"));
+}

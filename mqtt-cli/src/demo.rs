@@ -152,10 +152,10 @@ impl Seen {
     fn watch(&self, way: Way, packet: &Packet<'_>) -> Pass {
         match (way, packet) {
             (Way::Out, Packet::PubAck(_) | Packet::PubComp(_)) => self.acknowledged.notify_one(),
-            (Way::In, Packet::Publish(publish)) if publish.qos() == QoS::ExactlyOnce => {
-                if self.cut.swap(false, Ordering::Relaxed) {
-                    return Pass::Cut;
-                }
+            (Way::In, Packet::Publish(publish))
+                if publish.qos() == QoS::ExactlyOnce && self.cut.swap(false, Ordering::Relaxed) =>
+            {
+                return Pass::Cut;
             }
             _ => {}
         }

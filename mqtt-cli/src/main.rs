@@ -2,6 +2,7 @@
 
 mod anatomy;
 mod args;
+mod bench;
 mod broker;
 mod decode;
 mod demo;
@@ -38,6 +39,7 @@ enum Command {
     Broker(Box<broker::Broker>),
     Passwd(broker::Passwd),
     Demo(demo::Demo),
+    Bench(bench::Bench),
     Decode(decode::Decode),
     Encode(encode::Encode),
 }
@@ -61,6 +63,7 @@ fn run(command: Command, properties: &[Vec<String>]) -> Result<(), Failure> {
         Command::Broker(broker) => block_on(broker.run()),
         Command::Passwd(passwd) => passwd.run(),
         Command::Demo(demo) => block_on(demo.run()),
+        Command::Bench(bench) => block_on(bench.run()),
         Command::Pub(publish) => block_on(publish.run(properties)),
         Command::Sub(subscribe) => block_on(subscribe.run(properties)),
     }

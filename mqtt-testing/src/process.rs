@@ -145,6 +145,21 @@ impl Process {
         );
     }
 
+    /// Waits until it complained a line with `text`, and gives what stands behind, up to the next space or line end.
+    ///
+    /// # Panics
+    /// As [`Self::wait_stdout`].
+    #[must_use]
+    pub fn wait_stderr_after(&self, text: &str) -> String {
+        let behind = |printed: &str| {
+            let (_, behind) = printed.split_once(text)?;
+            let end = behind.find(char::is_whitespace)?;
+            behind.get(..end).map(str::to_owned)
+        };
+        let printed = self.stderr.wait(|printed| behind(printed).is_some());
+        behind(&printed).unwrap_or_else(|| panic!("{text:?} is not printed, but: {printed}"))
+    }
+
     /// Whether it printed `text` by now.
     #[must_use]
     pub fn has_printed(&self, text: &str) -> bool {

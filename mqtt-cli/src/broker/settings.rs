@@ -135,3 +135,79 @@ fn one_line(error: &toml::de::Error, text: &str) -> String {
         None => message,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../broker.toml");
+
+    /// The sample with nothing commented out but the comments.
+    fn sample() -> String {
+        let lines = SAMPLE.lines().map(|line| match line.strip_prefix('#') {
+            Some(key) if !key.is_empty() && !key.starts_with(' ') => key,
+            _ => line,
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_sample_as_it_is_says_nothing() {
+        let settings: Settings = toml::from_str(SAMPLE).unwrap();
+        assert_eq!(
+            format!("{settings:?}"),
+            format!("{:?}", Settings::default())
+        );
+    }
+
+    #[test]
+    fn the_sample_has_every_key_with_its_default() {
+        let table: toml::Table = sample().parse().unwrap();
+        let keys: BTreeSet<&str> = table.keys().map(String::as_str).collect();
+        let command = Settings::augment_args(clap::Command::new("broker"));
+        let options: BTreeSet<&str> = command
+            .get_arguments()
+            .filter_map(clap::Arg::get_long)
+            .collect();
+        assert_eq!(keys, options);
+        let mut settings: Settings = toml::from_str(&sample()).unwrap();
+        // An example, since the default is none.
+        settings.retained_expiry = None;
+        assert_eq!(
+            format!("{:?}", settings.config()),
+            format!("{:?}", Config::default())
+        );
+    }
+
+    #[test]
+    fn the_help_says_the_defaults() {
+        let table: toml::Table = sample().parse().unwrap();
+        let command = Settings::augment_args(clap::Command::new("broker"));
+        for argument in command.get_arguments() {
+            let help = argument.get_help().unwrap().to_string();
+            let Some((_, default)) = help.rsplit_once("Default ") else {
+                continue;
+            };
+            let value = match &table[argument.get_long().unwrap()] {
+                toml::Value::String(text) => text.clone(),
+                toml::Value::Array(values) => values[0].as_str().unwrap().to_owned(),
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Boolean(yes) => yes.to_string(),
+                value => panic!("{value:?}"),
+            };
+            assert_eq!(default, value, "{argument:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        let read = |text: &str| {
+            let error = toml::from_str::<Settings>(text).unwrap_err();
+            one_line(&error, text)
+        };
+        assert!(read("log = \"info\"\nwindows = 3").starts_with("line 2: unknown field `windows`"));
+        assert!(read("window = \"many\"").starts_with("line 1: invalid type"));
+    }
+}

@@ -1,0 +1,282 @@
+//! `mqtt broker`, `mqtt passwd`, `mqtt demo` and `mqtt bench` as their users meet them.
+
+use std::path::PathBuf;
+
+use mqtt_testing::process::{Ended, Process, run};
+
+const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
+
+/// A running `mqtt broker` on a free port of this machine.
+struct Broker {
+    process: Process,
+    port: String,
+}
+
+impl Broker {
+    fn start(arguments: &[&str]) -> Self {
+        let mut all = vec!["broker", "--bind", "127.0.0.1:0"];
+        all.extend(arguments);
+        let process = Process::start(MQTT, &all);
+        let port = process.wait_stderr_after("address=127.0.0.1:");
+        Self { process, port }
+    }
+
+    fn run(&self, command: &str, arguments: &[&str]) -> Ended {
+        let mut all = vec![command, "-p", &self.port];
+        all.extend(arguments);
+        run(MQTT, &all, "")
+    }
+
+    fn spawn(&self, command: &str, arguments: &[&str]) -> Process {
+        let mut all = vec![command, "-p", &self.port];
+        all.extend(arguments);
+        Process::start(MQTT, &all)
+    }
+}
+
+/// A folder of its own for a test.
+fn folder(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+#[track_caller]
+fn is_well(ended: &Ended) {
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+}
+
+/// It failed with `code` and said so in one line that contains `words`.
+#[track_caller]
+fn failed(ended: &Ended, code: i32, words: &str) {
+    assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    assert!(
+        last.starts_with("mqtt: ") && last.contains(words),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn the_demo_shows_each_flow_and_the_resume() {
+    for version in ["3.1", "3.1.1", "5"] {
+        let ended = run(MQTT, &["demo", "-V", version], "");
+        is_well(&ended);
+        let mut rest = ended.stdout.as_str();
+        for words in [
+            "publisher  -> PUBLISH QoS 0",
+            "subscriber <- PUBLISH QoS 0",
+            "publisher  <- PUBACK",
+            "subscriber -> PUBACK",
+            "subscriber -> PUBREC",
+            "subscriber -> PUBCOMP",
+            "subscriber -- cut --",
+            "subscriber -> CONNECT",
+            "subscriber <- PUBLISH QoS 2, DUP",
+            "subscriber -> PUBREC",
+            "subscriber -> PUBCOMP",
+            "4 messages published, 4 received, each once",
+        ] {
+            let at = rest.find(words);
+            let at = at.unwrap_or_else(|| panic!("{words} is missing in {}", ended.stdout));
+            rest = &rest[at..];
+        }
+    }
+}
+
+#[test]
+fn an_address_for_everyone_needs_users_or_consent() {
+    let ended = run(MQTT, &["broker", "--bind", "0.0.0.0:0"], "");
+    failed(&ended, 1, "everyone could connect to 0.0.0.0:0");
+    for arguments in [
+        &["broker", "--bind", "127.0.0.1:0", "--log", "loud"][..],
+        &["broker", "--bind", "nowhere.invalid:1"],
+        &["broker", "--config", "/nowhere/broker.toml"],
+        &["broker", "--user-file", "/nowhere/users"],
+        &["broker", "--acl-file", "/nowhere/acl"],
+    ] {
+        failed(&run(MQTT, arguments, ""), 1, "");
+    }
+    let taken = Broker::start(&[]);
+    let address = format!("127.0.0.1:{}", taken.port);
+    failed(
+        &run(MQTT, &["broker", "--bind", &address], ""),
+        1,
+        &format!("cannot bind {address}"),
+    );
+}
+
+#[test]
+fn users_prove_who_they_are_and_do_what_they_may() {
+    let folder = folder("users");
+    let (users, acl) = (folder.join("users"), folder.join("acl"));
+    let (users, acl) = (users.to_str().unwrap(), acl.to_str().unwrap());
+    is_well(&run(MQTT, &["passwd", users, "pump"], "wrong\n"));
+    is_well(&run(MQTT, &["passwd", users, "pump"], "secret\n"));
+    is_well(&run(MQTT, &["passwd", users, "valve"], "other\n"));
+    is_well(&run(MQTT, &["passwd", "-D", users, "valve"], ""));
+    let text = std::fs::read_to_string(users).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("pump:$argon2id$"), "{text}");
+    failed(&run(MQTT, &["passwd", users, "a:b"], "x\n"), 1, "colon");
+    failed(&run(MQTT, &["passwd", users, "c"], "\n"), 1, "empty");
+    failed(
+        &run(MQTT, &["passwd", "-D", users, "nobody"], ""),
+        1,
+        "there is no user",
+    );
+
+    std::fs::write(acl, "user pump\ntopic write plant/#\ntopic read orders/#\n").unwrap();
+    let broker = Broker::start(&["--user-file", users, "--acl-file", acl]);
+    // Without a name, with a wrong password, an unknown name: the codes of 3.1.1 and 5.
+    for (arguments, code) in [
+        (&["-V", "3.1.1"][..], 5),
+        (&["-V", "5"], 135),
+        (&["-V", "3.1.1", "-u", "pump", "-P", "wrong"], 4),
+        (&["-V", "5", "-u", "pump", "-P", "wrong"], 134),
+        (&["-V", "3.1.1", "-u", "valve", "-P", "other"], 4),
+    ] {
+        let all = [&["-t", "plant/a", "-m", "x"], arguments].concat();
+        let ended = broker.run("pub", &all);
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
+    }
+    let known = ["-u", "pump", "-P", "secret", "-q", "1"];
+    let publish = |topic, version| {
+        let all = [&known[..], &["-t", topic, "-m", "x", "-V", version]].concat();
+        broker.run("pub", &all)
+    };
+    is_well(&publish("plant/a", "3.1.1"));
+    is_well(&publish("plant/a", "5"));
+    failed(&publish("orders/a", "5"), 1, "not authorized");
+    // 3.1.1 has no way to say it; the message is dropped and acknowledged.
+    is_well(&publish("orders/a", "3.1.1"));
+    let subscribe = |topic, version| {
+        let all = [&known[..], &["-t", topic, "-E", "-V", version]].concat();
+        broker.run("sub", &all)
+    };
+    is_well(&subscribe("orders/#", "3.1.1"));
+    is_well(&subscribe("orders/#", "5"));
+    failed(&subscribe("plant/#", "5"), 1, "not authorized");
+    failed(&subscribe("plant/#", "3.1.1"), 1, "refused");
+}
+
+#[test]
+fn a_configuration_file_is_obeyed_and_the_command_line_wins() {
+    let file = folder("config").join("broker.toml");
+    std::fs::write(&file, "log = \"debug\"\npacket-size = 1000\n").unwrap();
+    let file = file.to_str().unwrap();
+    let message = "x".repeat(2_000);
+    let publish = |broker: &Broker| {
+        let arguments = [
+            "-V",
+            "5",
+            "-q",
+            "1",
+            "-t",
+            "a",
+            "-m",
+            &message,
+            "--patience",
+            "1",
+        ];
+        broker.run("pub", &arguments)
+    };
+    let broker = Broker::start(&["--config", file]);
+    failed(&publish(&broker), 1, "1000 are allowed");
+    is_well(&broker.run("sub", &["-t", "a", "-E"]));
+    broker.process.wait_stderr("subscribed");
+    let broker = Broker::start(&["--config", file, "--packet-size", "3000"]);
+    is_well(&publish(&broker));
+}
+
+#[test]
+fn a_broker_that_is_told_to_end_says_goodbye() {
+    for signal in ["INT", "TERM"] {
+        let broker = Broker::start(&[]);
+        let subscriber = broker.spawn("sub", &["-t", "a", "-V", "5", "-d"]);
+        subscriber.wait_stderr("receiving SUBACK");
+        let old = broker.spawn("sub", &["-t", "a", "-d"]);
+        old.wait_stderr("receiving SUBACK");
+        broker.process.signal(signal);
+        is_well(&broker.process.end());
+        subscriber.wait_stderr("receiving DISCONNECT, reason code server shutting down");
+        old.wait_stderr("connection lost");
+    }
+}
+
+#[test]
+fn a_client_that_is_killed_leaves_its_will_and_keeps_its_session() {
+    for version in ["3.1.1", "5"] {
+        let broker = Broker::start(&[]);
+        let watcher = broker.spawn("sub", &["-t", "wills/#", "-v", "-C", "1", "-d"]);
+        watcher.wait_stderr("receiving SUBACK");
+        let keep = ["-V", version, "-i", "pump", "-c", "-t", "orders", "-q", "1"];
+        let will = ["--will-topic", "wills/pump", "--will-payload", "gone", "-d"];
+        let client = broker.spawn("sub", &[&keep[..], &will].concat());
+        client.wait_stderr("receiving SUBACK");
+        client.signal("KILL");
+        let seen = watcher.end();
+        assert_eq!(seen.stdout, "wills/pump gone\n");
+        is_well(&broker.run("pub", &["-t", "orders", "-m", "stop", "-q", "1"]));
+        let back = broker.run("sub", &[&keep[..], &["-C", "1"]].concat());
+        assert_eq!(back.stdout, "stop\n", "{}", back.stderr);
+    }
+}
+
+#[test]
+fn a_bench_counts_what_it_measures() {
+    let broker = Broker::start(&[]);
+    for qos in ["0", "1", "2"] {
+        let load = [
+            "--publishers",
+            "2",
+            "--subscribers",
+            "3",
+            "--rate",
+            "100",
+            "-d",
+            "0.2",
+        ];
+        let ended = broker.run("bench", &[&load[..], &["--json", "-q", qos]].concat());
+        is_well(&ended);
+        let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        let published = report["published"].as_u64().unwrap();
+        assert!(published > 0, "{report}");
+        assert_eq!(report["received"], published * 3, "{report}");
+        assert_eq!(report["lost"], 0, "{report}");
+        let latency = &report["latency_us"];
+        assert!(latency["p50"].as_u64() > Some(0), "{report}");
+        assert!(
+            latency["p50"].as_u64() <= latency["max"].as_u64(),
+            "{report}"
+        );
+    }
+    let ended = broker.run(
+        "bench",
+        &[
+            "--pairs",
+            "--publishers",
+            "2",
+            "--subscribers",
+            "2",
+            "-d",
+            "0.1",
+            "-V",
+            "5",
+        ],
+    );
+    is_well(&ended);
+    assert!(
+        ended.stdout.contains("latency       p50"),
+        "{}",
+        ended.stdout
+    );
+    failed(
+        &broker.run("bench", &["--pairs", "--publishers", "2"]),
+        1,
+        "--pairs",
+    );
+    failed(&run(MQTT, &["bench", "-p", "1"], ""), 1, "refused");
+}

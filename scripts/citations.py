@@ -11,7 +11,7 @@ import sys
 root = pathlib.Path(__file__).resolve().parent.parent
 known = {"3.1.1": set(), "5": set()}
 for line in (root / "scripts/statements.txt").read_text().splitlines():
-    version, statement = line.split()
+    version, statement = line.split()[:2]
     known[version].add(statement)
 
 citation = re.compile(r"(?:\b(3\.1\.1|5) |\b(?:and|or|to|,) )?\\?\[?\b(MQTT-\d+\.\d+\.\d+-\d+)\b")

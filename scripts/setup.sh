@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients (apt), paho-mqtt (pip, in
-# .venv), a Cortex-M target, a nightly toolchain, the oldest Rust supported and cargo-fuzz. What is there already is left alone.
+# .venv), MQTT.js (npm, in .npm), a Cortex-M target, a nightly toolchain, the oldest Rust supported and cargo-fuzz. What is there already is left alone.
 # With the argument `demo` it installs Mosquitto only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,6 +21,7 @@ have mosquitto || missing+=(mosquitto)
 have mosquitto_pub || missing+=(mosquitto-clients)
 if [ "${1:-}" != demo ]; then
     have python3 || missing+=(python3)
+    have node && have npm || missing+=(nodejs npm)
     # Fuzz targets are linked by a C++ compiler.
     have c++ || missing+=(g++)
 fi
@@ -32,6 +33,11 @@ if ! .venv/bin/python -c 'import paho.mqtt.client' 2>/dev/null; then
     rm -rf .venv
     python3 -m venv .venv 2>/dev/null || { rm -rf .venv; apt_install python3-venv; python3 -m venv .venv; }
     .venv/bin/pip install --quiet --disable-pip-version-check 'paho-mqtt>=2,<3'
+fi
+
+if [ ! -d .npm/node_modules/mqtt ]; then
+    say "npm: MQTT.js, in .npm"
+    npm install --silent --no-audit --no-fund --prefix .npm 'mqtt@5'
 fi
 
 target=thumbv7em-none-eabihf

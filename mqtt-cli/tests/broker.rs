@@ -138,7 +138,7 @@ fn mosquitto_s_clients_are_the_other_side() {
 #[test]
 fn paho_is_the_other_side() {
     let python = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/paho_peer.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/paho_peer.py");
     for version in VERSIONS {
         let bench = Bench::new(version);
         for qos in QOS {

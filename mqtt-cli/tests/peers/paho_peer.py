@@ -1,5 +1,6 @@
 """The other side of an exchange, by paho-mqtt: paho_peer.py pub|sub PORT VERSION QOS TOPIC [MESSAGE... | COUNT]."""
 
+import os
 import sys
 
 import paho.mqtt.client as mqtt
@@ -9,7 +10,7 @@ action, port, version, qos, topic, *rest = sys.argv[1:]
 five = version == "5"
 client = mqtt.Client(
     mqtt.CallbackAPIVersion.VERSION2,
-    client_id=f"paho-{action}",
+    client_id=f"paho-{action}-{os.getpid()}",
     protocol=mqtt.MQTTv5 if five else mqtt.MQTTv311,
 )
 if action == "pub":

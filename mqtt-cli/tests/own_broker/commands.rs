@@ -2,37 +2,8 @@
 
 use std::path::PathBuf;
 
-use mqtt_testing::process::{Ended, Process, run};
-
-const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
-
-/// A running `mqtt broker` on a free port of this machine.
-struct Broker {
-    process: Process,
-    port: String,
-}
-
-impl Broker {
-    fn start(arguments: &[&str]) -> Self {
-        let mut all = vec!["broker", "--bind", "127.0.0.1:0"];
-        all.extend(arguments);
-        let process = Process::start(MQTT, &all);
-        let port = process.wait_stderr_after("address=127.0.0.1:");
-        Self { process, port }
-    }
-
-    fn run(&self, command: &str, arguments: &[&str]) -> Ended {
-        let mut all = vec![command, "-p", &self.port];
-        all.extend(arguments);
-        run(MQTT, &all, "")
-    }
-
-    fn spawn(&self, command: &str, arguments: &[&str]) -> Process {
-        let mut all = vec![command, "-p", &self.port];
-        all.extend(arguments);
-        Process::start(MQTT, &all)
-    }
-}
+use crate::broker::{Broker, MQTT};
+use mqtt_testing::process::{Ended, run};
 
 /// A folder of its own for a test.
 fn folder(name: &str) -> PathBuf {

@@ -1,0 +1,34 @@
+//! A running `mqtt broker`.
+
+use mqtt_testing::process::{Ended, Process, run};
+
+pub(crate) const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
+
+/// A broker on a free port of this machine; it ends when this is dropped.
+pub(crate) struct Broker {
+    pub(crate) process: Process,
+    pub(crate) port: String,
+}
+
+impl Broker {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut all = vec!["broker", "--bind", "127.0.0.1:0"];
+        all.extend(arguments);
+        let process = Process::start(MQTT, &all);
+        let port = process.wait_stderr_after("address=127.0.0.1:");
+        Self { process, port }
+    }
+
+    /// Runs one of the other commands against it.
+    pub(crate) fn run(&self, command: &str, arguments: &[&str]) -> Ended {
+        let mut all = vec![command, "-p", &self.port];
+        all.extend(arguments);
+        run(MQTT, &all, "")
+    }
+
+    pub(crate) fn spawn(&self, command: &str, arguments: &[&str]) -> Process {
+        let mut all = vec![command, "-p", &self.port];
+        all.extend(arguments);
+        Process::start(MQTT, &all)
+    }
+}

@@ -1,0 +1,361 @@
+//! Clients of others, and our own, through `mqtt broker`: each hears each.
+
+use std::sync::mpsc;
+use std::thread;
+
+use crate::broker::{Broker, MQTT};
+use mqtt_testing::process::{Process, run};
+
+const QOS: [&str; 3] = ["0", "1", "2"];
+/// What publishers say it to; others have been refused there.
+const TOPIC: &str = "smarthouse/garage/door";
+const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
+const PAHO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/paho_peer.py");
+const MQTT_JS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/mqttjs_peer.js");
+const MQTT_JS_MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.npm/node_modules/mqtt");
+/// How the programs with mosquitto's options print a message.
+const FORMAT: &str = "heard %q %t %p";
+
+/// Who is on the other side, and its version.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Peer {
+    Mosquitto(&'static str),
+    Paho(&'static str),
+    MqttJs(&'static str),
+    Rumqttc(&'static str),
+    Own(&'static str),
+    OwnStd,
+}
+
+const PEERS: [Peer; 13] = [
+    Peer::Mosquitto("mqttv31"),
+    Peer::Mosquitto("mqttv311"),
+    Peer::Mosquitto("mqttv5"),
+    Peer::Paho("3.1.1"),
+    Peer::Paho("5"),
+    Peer::MqttJs("3.1.1"),
+    Peer::MqttJs("5"),
+    Peer::Rumqttc("3.1.1"),
+    Peer::Rumqttc("5"),
+    Peer::Own("3.1"),
+    Peer::Own("3.1.1"),
+    Peer::Own("5"),
+    Peer::OwnStd,
+];
+
+/// A subscriber that is subscribed; gives what it heard when it heard enough.
+type Subscriber = Box<dyn FnOnce() -> Vec<String>>;
+
+/// What a process prints, without what is not a message.
+fn heard(process: Process, is_message: impl Fn(&str) -> Option<&str>) -> Vec<String> {
+    let ended = process.end();
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    let lines = ended.stdout.lines().filter_map(is_message);
+    lines.map(str::to_owned).collect()
+}
+
+fn without_greeting(line: &str) -> Option<&str> {
+    (line != "subscribed").then_some(line)
+}
+
+impl Peer {
+    fn subscribe(
+        self,
+        port: &str,
+        topic: &'static str,
+        qos: &'static str,
+        count: usize,
+    ) -> Subscriber {
+        let number = count.to_string();
+        match self {
+            Self::Mosquitto(version) => {
+                let words = [
+                    "-o0",
+                    "mosquitto_sub",
+                    "-h",
+                    "127.0.0.1",
+                    "-p",
+                    port,
+                    "-V",
+                    version,
+                    "-t",
+                    topic,
+                    "-q",
+                    qos,
+                    "-C",
+                    &number,
+                    "-F",
+                    FORMAT,
+                    "-d",
+                    "-i",
+                    &format!("mosquitto-{version}-{qos}"),
+                ];
+                // Unbuffered, so that its standard output can be awaited.
+                let process = Process::start("stdbuf", &words);
+                process.wait_stdout("Subscribed");
+                Box::new(|| heard(process, |line| line.strip_prefix("heard ")))
+            }
+            Self::Paho(version) => {
+                let process =
+                    Process::start(PYTHON, &[PAHO, "sub", port, version, qos, topic, &number]);
+                process.wait_stdout("subscribed");
+                Box::new(|| heard(process, without_greeting))
+            }
+            Self::MqttJs(version) => {
+                let words = [
+                    MQTT_JS,
+                    MQTT_JS_MODULE,
+                    "sub",
+                    port,
+                    version,
+                    qos,
+                    topic,
+                    &number,
+                ];
+                let process = Process::start("node", &words);
+                process.wait_stdout("subscribed");
+                Box::new(|| heard(process, without_greeting))
+            }
+            Self::Own(version) => {
+                let words = [
+                    "sub", "-p", port, "-V", version, "-t", topic, "-q", qos, "-C", &number, "-F",
+                    FORMAT, "-d",
+                ];
+                let process = Process::start(MQTT, &words);
+                process.wait_stderr("receiving SUBACK");
+                Box::new(|| heard(process, |line| line.strip_prefix("heard ")))
+            }
+            Self::Rumqttc("5") => rumqttc_5::subscribe(port, topic, qos, count),
+            Self::Rumqttc(_) => rumqttc_4::subscribe(port, topic, qos, count),
+            Self::OwnStd => {
+                let handle = own_std(port);
+                let filter = adapter_std::proto::TopicFilter::new(topic).unwrap();
+                let filter = adapter_std::proto::Subscription::new(filter, own_qos(qos));
+                let (_, messages) = handle.subscribe(&filter).unwrap();
+                Box::new(move || {
+                    let _stays = handle;
+                    let text = |message: adapter_std::Received| {
+                        let payload = String::from_utf8_lossy(&message.payload).into_owned();
+                        format!("{} {} {payload}", message.qos.get(), message.topic())
+                    };
+                    messages.take(count).map(text).collect()
+                })
+            }
+        }
+    }
+
+    fn publish(self, port: &str, qos: &'static str, messages: &[&str]) {
+        let ended = match self {
+            Self::Mosquitto(version) => {
+                for message in messages {
+                    let id = format!("mosquitto-{version}");
+                    let words = [
+                        "-h",
+                        "127.0.0.1",
+                        "-p",
+                        port,
+                        "-V",
+                        version,
+                        "-t",
+                        TOPIC,
+                        "-q",
+                        qos,
+                        "-m",
+                        message,
+                        "-i",
+                        &id,
+                    ];
+                    let ended = run("mosquitto_pub", &words, "");
+                    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+                }
+                return;
+            }
+            Self::Paho(version) => {
+                let words = [&[PAHO, "pub", port, version, qos, TOPIC], messages].concat();
+                run(PYTHON, &words, "")
+            }
+            Self::MqttJs(version) => {
+                let words = [MQTT_JS, MQTT_JS_MODULE, "pub", port, version, qos, TOPIC];
+                run("node", &[&words[..], messages].concat(), "")
+            }
+            Self::Own(version) => {
+                let words = [
+                    "pub", "-p", port, "-V", version, "-t", TOPIC, "-q", qos, "-l",
+                ];
+                run(MQTT, &words, &messages.join("\n"))
+            }
+            Self::Rumqttc("5") => return rumqttc_5::publish(port, qos, messages),
+            Self::Rumqttc(_) => return rumqttc_4::publish(port, qos, messages),
+            Self::OwnStd => {
+                let handle = own_std(port);
+                let topic = adapter_std::proto::TopicName::new(TOPIC).unwrap();
+                for message in messages {
+                    let message =
+                        adapter_std::Outgoing::new(topic, own_qos(qos), message.as_bytes());
+                    let _ = handle.publish(&message).unwrap().wait();
+                }
+                assert!(handle.close(std::time::Duration::from_secs(10)).is_empty());
+                return;
+            }
+        };
+        assert_eq!(
+            ended.code,
+            Some(0),
+            "{self:?}: {}{}",
+            ended.stdout,
+            ended.stderr
+        );
+    }
+}
+
+fn own_qos(qos: &str) -> adapter_std::proto::QoS {
+    adapter_std::proto::QoS::new(qos.parse().unwrap()).unwrap()
+}
+
+fn own_std(port: &str) -> adapter_std::Handle {
+    let options = adapter_std::Options::new("127.0.0.1", port.parse().unwrap());
+    adapter_std::Handle::connect(options).unwrap()
+}
+
+/// rumqttc has one set of types for each version, with the same names.
+macro_rules! rumqttc {
+    ($name:ident, $client:path, $qos:path) => {
+        mod $name {
+            use $client as client;
+            use $qos as level;
+
+            use client::{Client, Event, Incoming, MqttOptions};
+
+            use super::*;
+
+            fn options(port: &str, role: &str) -> MqttOptions {
+                let id = concat!(stringify!($name), "-");
+                MqttOptions::new(format!("{id}{role}"), "127.0.0.1", port.parse().unwrap())
+            }
+
+            pub(crate) fn subscribe(
+                port: &str,
+                topic: &'static str,
+                qos: &'static str,
+                count: usize,
+            ) -> Subscriber {
+                let qos = level(qos.parse().unwrap()).unwrap();
+                let (client, mut connection) = Client::new(options(port, "sub"), 10);
+                client.subscribe(topic, qos).unwrap();
+                let (subscribed, wait) = mpsc::channel();
+                let thread = thread::spawn(move || {
+                    let mut lines = Vec::new();
+                    for event in connection.iter() {
+                        match event.unwrap() {
+                            Event::Incoming(Incoming::SubAck(_)) => subscribed.send(()).unwrap(),
+                            Event::Incoming(Incoming::Publish(publish)) => {
+                                let topic: &[u8] = publish.topic.as_ref();
+                                let topic = String::from_utf8_lossy(topic);
+                                let payload = String::from_utf8_lossy(&publish.payload);
+                                lines.push(format!("{} {topic} {payload}", publish.qos as u8));
+                                if lines.len() == count {
+                                    client.disconnect().unwrap();
+                                }
+                            }
+                            Event::Outgoing(rumqttc::Outgoing::Disconnect) => break,
+                            _ => {}
+                        }
+                    }
+                    lines
+                });
+                wait.recv().unwrap();
+                Box::new(move || thread.join().unwrap())
+            }
+
+            pub(crate) fn publish(port: &str, qos: &'static str, messages: &[&str]) {
+                let level = level(qos.parse().unwrap()).unwrap();
+                let (client, mut connection) = Client::new(options(port, "pub"), 10);
+                for message in messages {
+                    client
+                        .publish(TOPIC, level, false, message.to_string())
+                        .unwrap();
+                }
+                let mut left = messages.len();
+                for event in connection.iter() {
+                    left -= match (qos, event.unwrap()) {
+                        ("0", Event::Outgoing(rumqttc::Outgoing::Publish(_)))
+                        | ("1", Event::Incoming(Incoming::PubAck(_)))
+                        | ("2", Event::Incoming(Incoming::PubComp(_))) => 1,
+                        (_, Event::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
+                        _ => continue,
+                    };
+                    if left == 0 {
+                        client.disconnect().unwrap();
+                    }
+                }
+            }
+        }
+    };
+}
+
+rumqttc!(rumqttc_4, rumqttc, rumqttc::qos);
+rumqttc!(rumqttc_5, rumqttc::v5, rumqttc::v5::mqttbytes::qos);
+
+#[test]
+fn each_client_hears_each() {
+    for qos in QOS {
+        let broker = Broker::start(&[]);
+        let said: Vec<String> = PEERS
+            .iter()
+            .flat_map(|peer| [1, 2].map(|n| format!("{peer:?} says {n}")))
+            .collect();
+        let subscribers = PEERS.map(|peer| {
+            (
+                peer,
+                peer.subscribe(&broker.port, "smarthouse/+/#", qos, said.len()),
+            )
+        });
+        for (peer, messages) in PEERS.iter().zip(said.chunks(2)) {
+            let messages: Vec<&str> = messages.iter().map(String::as_str).collect();
+            peer.publish(&broker.port, qos, &messages);
+        }
+        let expected: Vec<String> = said
+            .iter()
+            .map(|said| format!("{qos} {TOPIC} {said}"))
+            .collect();
+        for (peer, subscriber) in subscribers {
+            assert_eq!(subscriber(), expected, "{peer:?}");
+        }
+    }
+}
+
+/// What other brokers have been found to stumble over: a subscriber to everything at QoS 1, and one to the statistics.
+#[test]
+fn everything_and_the_statistics_reach_paho() {
+    for version in ["3.1.1", "5"] {
+        let broker = Broker::start(&["--statistics-interval", "1"]);
+        let everything = Peer::Paho(version).subscribe(&broker.port, "#", "1", 3);
+        let statistics = Peer::Paho(version);
+        for (qos, message) in [("0", "closed"), ("1", "open"), ("2", "half")] {
+            Peer::Paho(version).publish(&broker.port, qos, &[message]);
+        }
+        let expected = ["0 closed", "1 open", "1 half"].map(|line| {
+            let (qos, message) = line.split_once(' ').unwrap();
+            format!("{qos} {TOPIC} {message}")
+        });
+        assert_eq!(everything(), expected);
+        // Those that are there at once, retained; then those that change.
+        let lines = statistics.subscribe(&broker.port, "$SYS/#", "1", 40)();
+        for name in [
+            "version",
+            "uptime",
+            "clients/connected",
+            "messages/received",
+            "subscriptions/count",
+        ] {
+            let topic = format!(" $SYS/broker/{name} ");
+            assert!(
+                lines.iter().any(|line| line.contains(&topic)),
+                "{name}: {lines:#?}"
+            );
+        }
+        let received = "0 $SYS/broker/messages/received ";
+        let counts = lines.iter().filter_map(|line| line.strip_prefix(received));
+        assert!(counts.map(|count| count.parse::<u64>().unwrap()).max() > Some(0));
+    }
+}

@@ -1,0 +1,5 @@
+//! `mqtt broker` as its users meet it: its commands, and clients of others through it.
+
+mod broker;
+mod clients;
+mod commands;

@@ -1,7 +1,7 @@
-//! A host for the broker core: it brings bytes and time, and takes bytes away. One thread owns the broker; a connection
-//! is a small task that borrows it while it is polled, so there is no lock, no channel and no buffer between a read and
-//! the packets it leads to. What a read brings is routed at once; each receiver is woken, and writes once what came
-//! together for it.
+//! A host for the broker core: it brings bytes and time, and takes bytes away. One thread owns the broker, and whoever
+//! serves a connection borrows it while it does so: there is no lock, no channel and no buffer between a read and the
+//! packets it leads to. What a read brings is routed at once; each receiver is woken, and writes once what came together
+//! for it. All TCP connections are served by one task (`sockets.rs`), other transports by a task each.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -22,10 +22,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Sleep, sleep, timeout};
 
+#[cfg(unix)]
+use crate::sockets;
+use sockets::Sockets;
+
 /// What one read may bring.
 const READ: usize = 64 << 10;
 /// How long a connection that is over may take to write its last bytes and to close.
-const LINGER: Duration = Duration::from_secs(5);
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
 /// How long to wait when a connection cannot be accepted, such as for want of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Commands that may wait.
@@ -117,15 +121,18 @@ impl Control {
 #[derive(Debug)]
 pub struct Host<H> {
     shared: Rc<RefCell<Shared<H>>>,
-    commands: Commands,
+    /// Until they are obeyed.
+    commands: RefCell<Option<Commands>>,
 }
 
 #[derive(Debug)]
-struct Shared<H> {
-    broker: Broker<H>,
+pub(crate) struct Shared<H> {
+    pub(crate) broker: Broker<H>,
     start: tokio::time::Instant,
-    /// Of the connections, by their index.
+    /// Of the connections that have a task, by their index.
     wakers: Vec<Option<Waker>>,
+    /// The TCP connections.
+    pub(crate) sockets: Sockets,
     connections: usize,
     /// What all reads go to.
     buffer: Box<[u8]>,
@@ -139,13 +146,15 @@ impl<H: Hooks> Shared<H> {
         Instant::from_millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Wakes whom the last call of the broker concerns. `own` is being polled anyway.
-    fn wake(&mut self, own: Option<ConnectionId>) {
+    /// Wakes whom the last call of the broker concerns. `own` is being served anyway.
+    pub(crate) fn wake(&mut self, own: Option<ConnectionId>) {
         while let Some(id) = self.broker.next_ready() {
-            if Some(id) != own
-                && let Some(Some(waker)) = self.wakers.get(id.index())
-            {
-                waker.wake_by_ref();
+            if Some(id) == own {
+                continue;
+            }
+            match self.wakers.get(id.index()) {
+                Some(Some(waker)) => waker.wake_by_ref(),
+                _ => self.sockets.is_ready(id),
             }
         }
         let sooner = |at: Instant| self.timer_at.is_none_or(|timer| at < timer);
@@ -169,7 +178,16 @@ impl<H: Hooks> Shared<H> {
         }
     }
 
-    fn closed(&mut self, id: ConnectionId) {
+    /// A connection, unless there are too many.
+    pub(crate) fn open(&mut self) -> Option<ConnectionId> {
+        let now = self.now();
+        let id = self.broker.open(now).ok();
+        self.connections += usize::from(id.is_some());
+        self.wake(None);
+        id
+    }
+
+    pub(crate) fn closed(&mut self, id: ConnectionId) {
         let now = self.now();
         self.broker.closed(id, now);
         if let Some(place) = self.wakers.get_mut(id.index()) {
@@ -194,6 +212,7 @@ impl<H: Hooks + 'static> Host<H> {
             broker: Broker::new(config, hooks, Instant::from_millis(0)),
             start,
             wakers: Vec::new(),
+            sockets: Sockets::default(),
             connections: 0,
             buffer: vec![0; READ].into(),
             timer: None,
@@ -202,11 +221,12 @@ impl<H: Hooks + 'static> Host<H> {
         };
         Self {
             shared: Rc::new(RefCell::new(shared)),
-            commands,
+            commands: RefCell::new(Some(commands)),
         }
     }
 
-    /// Serves a client on any transport, TLS or a Unix socket say. Spawn it on the `LocalSet` that [`Self::run`] is on.
+    /// Serves a client on any transport, TLS or a Unix socket say, until its connection is over. Await it beside
+    /// [`Self::run`], on the same thread: joined with it, or spawned on a `LocalSet` around both.
     ///
     /// Dropping it closes the connection, and the client's will goes out.
     pub fn connection<T>(&self, transport: T) -> impl Future<Output = ()> + use<T, H>
@@ -217,23 +237,27 @@ impl<H: Hooks + 'static> Host<H> {
     }
 
     /// Accepts connections until `stop` is ready; then says goodbye to all clients (0x8B) and waits until they are
-    /// gone, five seconds at most.
+    /// gone, five seconds at most. Once.
     ///
     /// It keeps one thread busy. Run it by `block_on` of a current-thread runtime; not `Send`, it cannot be spawned.
     pub async fn run(
-        self,
+        &self,
         listeners: impl IntoIterator<Item = TcpListener>,
         stop: impl Future<Output = ()>,
     ) {
-        let Self { shared, commands } = self;
+        let shared = &self.shared;
+        let commands = self.commands.take();
         let local = LocalSet::new();
         local
             .run_until(async {
+                spawn_local(sockets::serve(Rc::clone(shared)));
                 for listener in listeners {
-                    spawn_local(accept(Rc::clone(&shared), listener));
+                    spawn_local(accept(Rc::clone(shared), listener));
                 }
-                spawn_local(obey(Rc::clone(&shared), commands));
-                spawn_local(tick(Rc::clone(&shared)));
+                if let Some(commands) = commands {
+                    spawn_local(obey(Rc::clone(shared), commands));
+                }
+                spawn_local(tick(Rc::clone(shared)));
                 stop.await;
                 {
                     let mut shared = shared.borrow_mut();
@@ -261,7 +285,7 @@ async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, listener: Tc
             Ok((stream, _)) => {
                 // Without it a small packet may wait for the acknowledgement of the last.
                 let _ = stream.set_nodelay(true);
-                spawn_local(connection(Rc::clone(&shared), stream));
+                sockets::accepted(&shared, stream);
             }
             Err(_) => sleep(ACCEPT_AGAIN).await,
         }
@@ -327,125 +351,188 @@ fn connection<H: Hooks, T: AsyncRead + AsyncWrite + Unpin>(
     shared: Rc<RefCell<Shared<H>>>,
     transport: T,
 ) -> impl Future<Output = ()> {
-    let id = {
-        let mut shared = shared.borrow_mut();
-        let now = shared.now();
-        let id = shared.broker.open(now).ok();
-        shared.connections += usize::from(id.is_some());
-        shared.wake(None);
-        id
-    };
-    let mut served = id.map(|id| Served {
+    let id = shared.borrow_mut().open();
+    let mut task = id.map(|id| Task {
         shared,
-        id,
+        link: Link::new(id),
         transport,
-        rest: Vec::new(),
-        blocked: false,
         lingers: None,
     });
     // Without a connection to serve it is over at once, and the transport is closed.
-    poll_fn(move |cx| {
-        served
-            .as_mut()
-            .map_or(Poll::Ready(()), |served| served.poll(cx))
-    })
+    poll_fn(move |cx| task.as_mut().map_or(Poll::Ready(()), |task| task.poll(cx)))
 }
 
-/// A connection and what it keeps between two polls.
-struct Served<H: Hooks, T> {
+/// A connection with a task of its own.
+struct Task<H: Hooks, T> {
     shared: Rc<RefCell<Shared<H>>>,
-    id: ConnectionId,
+    link: Link,
     transport: T,
-    /// The beginning of a packet, or what the broker would not take yet.
-    rest: Vec<u8>,
-    blocked: bool,
-    /// It is over, its transport was shut down, and this is how long it waits for the client to close.
+    /// It is over, and this is how long it waits for the client to close.
     lingers: Option<Pin<Box<Sleep>>>,
 }
 
-impl<H: Hooks, T> Drop for Served<H, T> {
+impl<H: Hooks, T> Drop for Task<H, T> {
     fn drop(&mut self) {
-        self.shared.borrow_mut().closed(self.id);
+        self.shared.borrow_mut().closed(self.link.id);
     }
 }
 
-impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Served<H, T> {
+impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Task<H, T> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.step(cx) {
-            Poll::Pending => Poll::Pending,
-            // The transport failed or ended, which is the same to the broker.
-            Poll::Ready(Ok(()) | Err(_)) => Poll::Ready(()),
+        let mut shared = self.shared.borrow_mut();
+        shared.set_waker(self.link.id, cx.waker());
+        let mut wire = Polled {
+            transport: &mut self.transport,
+            cx,
+        };
+        let turn = self.link.serve(&mut shared, &mut wire);
+        drop(shared);
+        match turn {
+            Turn::Waits => {}
+            Turn::HasMore => cx.waker().wake_by_ref(),
+            Turn::Over => return Poll::Ready(()),
+            Turn::Lingers => {
+                let sleep = self.lingers.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+                return sleep.as_mut().poll(cx);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// A transport as [`Link`] sees it: `Pending` where it would have to wait.
+pub(crate) trait Wire {
+    fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>>;
+    fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>>;
+    /// Nothing more is written.
+    fn shut_down(&mut self) -> Poll<io::Result<()>>;
+}
+
+struct Polled<'a, 'c, T> {
+    transport: &'a mut T,
+    cx: &'a mut Context<'c>,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Wire for Polled<'_, '_, T> {
+    fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut space = ReadBuf::new(space);
+        ready!(Pin::new(&mut *self.transport).poll_read(self.cx, &mut space))?;
+        Poll::Ready(Ok(space.filled().len()))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.transport).poll_write(self.cx, bytes)
+    }
+
+    fn shut_down(&mut self) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.transport).poll_shutdown(self.cx)
+    }
+}
+
+/// Where a connection stands after [`Link::serve`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Turn {
+    /// For its transport or for the broker.
+    Waits,
+    /// There is more to read, after the others.
+    HasMore,
+    /// It is over, and waits for its last bytes to go out and for the client to close: no longer than [`LINGER`].
+    /// Closing at once could destroy what the client has not read yet.
+    Lingers,
+    /// Close the transport.
+    Over,
+}
+
+/// What a connection keeps between two turns.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) id: ConnectionId,
+    /// The beginning of a packet, or what the broker would not take yet.
+    rest: Vec<u8>,
+    blocked: bool,
+    shut_down: bool,
+}
+
+impl Link {
+    pub(crate) const fn new(id: ConnectionId) -> Self {
+        Self {
+            id,
+            rest: Vec::new(),
+            blocked: false,
+            shut_down: false,
         }
     }
 
-    fn step(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shared = Rc::clone(&self.shared);
-        let mut shared = shared.borrow_mut();
-        shared.set_waker(self.id, cx.waker());
+    /// Does all that can be done now. A transport that fails or ends is the same to the broker.
+    pub(crate) fn serve<H: Hooks>(&mut self, shared: &mut Shared<H>, wire: &mut impl Wire) -> Turn {
+        self.try_serve(shared, wire).unwrap_or(Turn::Over)
+    }
+
+    fn try_serve<H: Hooks>(
+        &mut self,
+        shared: &mut Shared<H>,
+        wire: &mut impl Wire,
+    ) -> io::Result<Turn> {
         loop {
-            let written = self.write(&mut shared, cx)?;
+            let written = self.write(shared, wire)?;
             if shared.broker.is_closing(self.id) {
-                drop(shared);
-                return self.linger(written, cx);
+                return self.linger(written, wire);
             }
             if self.blocked {
                 // What is written now, or was decided meanwhile, may have made room.
-                self.take_rest(&mut shared);
+                self.take_rest(shared);
                 shared.wake(Some(self.id));
-                let can_write = written.is_ready() && !shared.broker.outgoing(self.id).is_empty();
+                let can_write = written && !shared.broker.outgoing(self.id).is_empty();
                 if self.blocked && !can_write {
-                    return Poll::Pending;
+                    return Ok(Turn::Waits);
                 }
                 continue;
             }
             let mut buffer = std::mem::take(&mut shared.buffer);
-            let mut space = ReadBuf::new(&mut buffer);
-            let read = Pin::new(&mut self.transport).poll_read(cx, &mut space);
-            let brought = space.filled().len();
-            let taken = match read {
-                Poll::Ready(Ok(())) => {
-                    let bytes = buffer.get(..brought).unwrap_or_default();
-                    self.take(&mut shared, bytes);
-                    Poll::Ready(Ok(()))
-                }
-                other => other,
-            };
+            let read = wire.read(&mut buffer);
+            if let Poll::Ready(Ok(brought)) = read {
+                self.take(shared, buffer.get(..brought).unwrap_or_default());
+            }
             shared.buffer = buffer;
             shared.wake(Some(self.id));
-            ready!(taken)?;
-            if brought == 0 {
-                return Poll::Ready(Ok(()));
-            }
-            if brought == READ {
-                // There is more: after the others.
-                cx.waker().wake_by_ref();
-                let _ = self.write(&mut shared, cx)?;
-                return Poll::Pending;
+            match read {
+                Poll::Pending => return Ok(Turn::Waits),
+                Poll::Ready(Ok(0)) => return Ok(Turn::Over),
+                Poll::Ready(Ok(READ)) => {
+                    self.write(shared, wire)?;
+                    return Ok(Turn::HasMore);
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(error),
             }
         }
     }
 
-    /// Writes what is outgoing, as far as it goes.
-    fn write(&mut self, shared: &mut Shared<H>, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+    /// Writes what is outgoing, as far as it goes; whether that is all.
+    fn write<H: Hooks>(
+        &mut self,
+        shared: &mut Shared<H>,
+        wire: &mut impl Wire,
+    ) -> io::Result<bool> {
         loop {
             let outgoing = shared.broker.outgoing(self.id);
             if outgoing.is_empty() {
-                return Ok(Poll::Ready(()));
+                return Ok(true);
             }
-            match Pin::new(&mut self.transport).poll_write(cx, outgoing) {
+            match wire.write(outgoing) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => {
                     let now = shared.now();
                     shared.broker.sent(self.id, n, now);
                 }
                 Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Pending => return Ok(false),
             }
         }
     }
 
     /// Gives the broker what a read brought, behind what is left from the last.
-    fn take(&mut self, shared: &mut Shared<H>, bytes: &[u8]) {
+    fn take<H: Hooks>(&mut self, shared: &mut Shared<H>, bytes: &[u8]) {
         if self.rest.is_empty() {
             let consumed = self.receive(shared, bytes);
             self.rest
@@ -456,7 +543,7 @@ impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Served<H, T> {
         }
     }
 
-    fn take_rest(&mut self, shared: &mut Shared<H>) {
+    fn take_rest<H: Hooks>(&mut self, shared: &mut Shared<H>) {
         let mut rest = std::mem::take(&mut self.rest);
         let consumed = self.receive(shared, &rest);
         if consumed < rest.len() {
@@ -465,29 +552,53 @@ impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Served<H, T> {
         }
     }
 
-    fn receive(&mut self, shared: &mut Shared<H>, input: &[u8]) -> usize {
+    fn receive<H: Hooks>(&mut self, shared: &mut Shared<H>, input: &[u8]) -> usize {
         let now = shared.now();
         let received = shared.broker.receive(self.id, input, now);
         self.blocked = received.next == Next::Blocked;
         received.consumed
     }
 
-    /// Nothing more is said: the last bytes go out, and the client closes, or its time is up. Closing at once could
-    /// destroy what it has not read yet.
-    fn linger(&mut self, written: Poll<()>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let lingers = self.lingers.get_or_insert_with(|| Box::pin(sleep(LINGER)));
-        if lingers.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ok(()));
+    fn linger(&mut self, written: bool, wire: &mut impl Wire) -> io::Result<Turn> {
+        if !written {
+            return Ok(Turn::Lingers);
         }
-        ready!(written);
-        ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?;
+        if !self.shut_down {
+            match wire.shut_down() {
+                Poll::Pending => return Ok(Turn::Lingers),
+                Poll::Ready(done) => done?,
+            }
+            self.shut_down = true;
+        }
         let mut space = [0; 1_024];
         loop {
-            let mut space = ReadBuf::new(&mut space);
-            ready!(Pin::new(&mut self.transport).poll_read(cx, &mut space))?;
-            if space.filled().is_empty() {
-                return Poll::Ready(Ok(()));
+            match wire.read(&mut space) {
+                Poll::Pending => return Ok(Turn::Lingers),
+                Poll::Ready(Ok(0)) => return Ok(Turn::Over),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(error),
             }
         }
     }
+}
+
+/// Where there is no `epoll` or `kqueue`, TCP connections have a task each like all others.
+#[cfg(not(unix))]
+mod sockets {
+    use tokio::net::TcpStream;
+
+    use super::{ConnectionId, Hooks, Rc, RefCell, Shared, connection, spawn_local};
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Sockets;
+
+    impl Sockets {
+        pub(crate) fn is_ready(&mut self, _: ConnectionId) {}
+    }
+
+    pub(crate) fn accepted<H: Hooks + 'static>(shared: &Rc<RefCell<Shared<H>>>, stream: TcpStream) {
+        spawn_local(connection(Rc::clone(shared), stream));
+    }
+
+    pub(crate) async fn serve<H: Hooks>(_: Rc<RefCell<Shared<H>>>) {}
 }

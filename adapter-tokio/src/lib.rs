@@ -6,6 +6,8 @@ mod connection;
 mod handle;
 #[cfg(feature = "broker")]
 mod host;
+#[cfg(all(feature = "broker", unix))]
+mod sockets;
 
 pub use adapter_core::{
     Acknowledge, BackOff, Config, Error, Message, Offline, Options, Outcome, Outgoing, OwnedWill,

@@ -1,0 +1,271 @@
+//! The host's TCP connections. One task serves them all from one poll of the system, so that a silent connection costs
+//! its socket and a few words here, not a task with its own place in tokio's tables; and all that one poll brings is
+//! routed before the receivers write.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use mio::{Events, Interest, Registry, Token};
+use mqtt_broker::{ConnectionId, Hooks};
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::host::{LINGER, Link, Shared, Turn, Wire};
+
+/// What one poll of the system may tell.
+const EVENTS: usize = 1_024;
+
+/// The connections, for those who add one or have something for one.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets {
+    /// By the connection's index, which is also the token.
+    places: Vec<Option<Socket>>,
+    /// There is none before [`serve`] runs.
+    registry: Option<Registry>,
+    /// Those that have something to do, whatever the system says.
+    ready: Vec<ConnectionId>,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    link: Link,
+    stream: Stream,
+    lingers: bool,
+}
+
+#[derive(Debug)]
+struct Stream {
+    tcp: mio::net::TcpStream,
+    /// The system said so and nothing since contradicts it.
+    readable: bool,
+    writable: bool,
+    /// The client will send no more: what there is must be read to its end.
+    ends: bool,
+}
+
+impl Sockets {
+    /// The broker has something for a connection.
+    pub(crate) fn is_ready(&mut self, id: ConnectionId) {
+        self.ready.push(id);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn add(&mut self, id: ConnectionId, stream: TcpStream) -> io::Result<()> {
+        let mut tcp = mio::net::TcpStream::from_std(stream.into_std()?);
+        let registry = self.registry.as_ref().ok_or(ErrorKind::NotConnected)?;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut tcp, Token(id.index()), both)?;
+        if id.index() >= self.places.len() {
+            self.places.resize_with(id.index() + 1, || None);
+        }
+        if let Some(place) = self.places.get_mut(id.index()) {
+            *place = Some(Socket {
+                link: Link::new(id),
+                stream: Stream {
+                    tcp,
+                    readable: false,
+                    writable: true,
+                    ends: false,
+                },
+                lingers: false,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Wire for Stream {
+    fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        if !self.readable {
+            return Poll::Pending;
+        }
+        let read = retried(|| self.tcp.read(space));
+        // What fills less than the space was all there is; new bytes are told anew.
+        self.readable = match &read {
+            Poll::Ready(Ok(n)) => *n == space.len() || self.ends,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
+        read
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.writable {
+            return Poll::Pending;
+        }
+        let written = retried(|| self.tcp.write(bytes));
+        self.writable = written.is_ready();
+        written
+    }
+
+    fn shut_down(&mut self) -> Poll<io::Result<()>> {
+        Poll::Ready(self.tcp.shutdown(Shutdown::Write))
+    }
+}
+
+fn retried(mut work: impl FnMut() -> io::Result<usize>) -> Poll<io::Result<usize>> {
+    loop {
+        match work() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Poll::Pending,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return Poll::Ready(done),
+        }
+    }
+}
+
+/// A client connected.
+pub(crate) fn accepted<H: Hooks>(shared: &RefCell<Shared<H>>, stream: TcpStream) {
+    let mut shared = shared.borrow_mut();
+    // If there are too many, the stream is closed.
+    if let Some(id) = shared.open()
+        && shared.sockets.add(id, stream).is_err()
+    {
+        shared.closed(id);
+    }
+}
+
+/// Serves all TCP connections, for ever.
+pub(crate) async fn serve<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
+    let started = mio::Poll::new().and_then(|poll| {
+        shared.borrow_mut().sockets.registry = Some(poll.registry().try_clone()?);
+        #[allow(
+            deprecated,
+            reason = "the successor is unsafe: it asks for a promise that mio's poll keeps, one descriptor for its life"
+        )]
+        AsyncFd::with_interest(poll, tokio::io::Interest::READABLE)
+    });
+    // Without it no connection is taken.
+    let Ok(poll) = started else { return };
+    let mut server = Server {
+        shared,
+        poll,
+        events: Events::with_capacity(EVENTS),
+        more: Vec::new(),
+        lingering: VecDeque::new(),
+        sleep: Box::pin(sleep_until(Instant::now())),
+    };
+    poll_fn(|cx| server.turn(cx)).await
+}
+
+struct Server<H> {
+    shared: Rc<RefCell<Shared<H>>>,
+    poll: AsyncFd<mio::Poll>,
+    events: Events,
+    /// Those with more to read.
+    more: Vec<ConnectionId>,
+    /// Those that are over, and when they are closed in any case: the first is the next.
+    lingering: VecDeque<(Instant, ConnectionId)>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl<H: Hooks> Server<H> {
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self {
+            shared,
+            poll,
+            events,
+            more,
+            lingering,
+            sleep,
+        } = self;
+        let mut shared = shared.borrow_mut();
+        shared.sockets.waker = Some(cx.waker().clone());
+        for id in std::mem::take(more) {
+            serve_one(&mut shared, id, more, lingering);
+        }
+        let mut all_told = true;
+        while let Poll::Ready(Ok(mut guard)) = poll.poll_read_ready_mut(cx) {
+            let system = guard.get_inner_mut();
+            let polled = system.poll(events, Some(Duration::ZERO));
+            all_told = events.iter().count() < EVENTS;
+            if all_told {
+                guard.clear_ready();
+            }
+            for event in &*events {
+                let Some(Some(socket)) = shared.sockets.places.get_mut(event.token().0) else {
+                    continue;
+                };
+                let stream = &mut socket.stream;
+                stream.readable |= event.is_readable() || event.is_error();
+                stream.writable |= event.is_writable();
+                stream.ends |= event.is_read_closed() || event.is_error();
+                let id = socket.link.id;
+                serve_one(&mut shared, id, more, lingering);
+            }
+            events.clear();
+            if !all_told || polled.is_err() {
+                break;
+            }
+        }
+        // What all these reads led to goes out now, once for each receiver.
+        let mut ready = std::mem::take(&mut shared.sockets.ready);
+        for id in ready.drain(..) {
+            serve_one(&mut shared, id, more, lingering);
+        }
+        if shared.sockets.ready.is_empty() {
+            shared.sockets.ready = ready;
+        }
+        while let Some((at, id)) = lingering.front().copied() {
+            sleep.as_mut().reset(at);
+            if sleep.as_mut().poll(cx).is_pending() {
+                break;
+            }
+            lingering.pop_front();
+            if place(&mut shared, id).is_some_and(|place| place.take().is_some()) {
+                shared.closed(id);
+            }
+        }
+        if !more.is_empty() || !shared.sockets.ready.is_empty() || !all_told {
+            // After the other tasks.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+/// The place of a connection, if it is still its own.
+fn place<H>(shared: &mut Shared<H>, id: ConnectionId) -> Option<&mut Option<Socket>> {
+    let place = shared.sockets.places.get_mut(id.index())?;
+    let own = place.as_ref().is_some_and(|socket| socket.link.id == id);
+    own.then_some(place)
+}
+
+fn serve_one<H: Hooks>(
+    shared: &mut Shared<H>,
+    id: ConnectionId,
+    more: &mut Vec<ConnectionId>,
+    lingering: &mut VecDeque<(Instant, ConnectionId)>,
+) {
+    let Some(mut socket) = place(shared, id).and_then(Option::take) else {
+        return;
+    };
+    let turn = socket.link.serve(shared, &mut socket.stream);
+    match turn {
+        Turn::Over => {
+            drop(socket);
+            shared.closed(id);
+            return;
+        }
+        Turn::Waits => {}
+        Turn::HasMore => more.push(id),
+        Turn::Lingers if socket.lingers => {}
+        Turn::Lingers => {
+            socket.lingers = true;
+            lingering.push_back((Instant::now() + LINGER, id));
+        }
+    }
+    if let Some(place) = shared.sockets.places.get_mut(id.index()) {
+        *place = Some(socket);
+    }
+}

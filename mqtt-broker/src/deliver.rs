@@ -123,8 +123,7 @@ impl<H: Hooks> Broker<H> {
             return true;
         }
         // Those that expired may have taken the room.
-        self.retained.purge(now);
-        self.retained.set(topic, kept, limit, bytes)
+        self.retained.purge(now) && self.retained.set(topic, kept, limit, bytes)
     }
 
     /// Gives a message to all whose subscriptions match. Whether there was one.

@@ -174,3 +174,107 @@ impl Total {
         self.bytes = self.bytes.saturating_sub(size);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mqtt_session::proto::TopicName;
+    use mqtt_session::{Instant, Outgoing};
+
+    use super::*;
+
+    fn item(qos: QoS, payload: &str) -> Queued {
+        let topic = TopicName::new("a").unwrap();
+        let message = Outgoing::new(topic, qos, payload.as_bytes());
+        Queued {
+            message: Message::new(&message, Instant::from_millis(0)).unwrap(),
+            qos,
+            retain: false,
+            identifiers: Identifiers::None,
+            share: None,
+        }
+    }
+
+    fn payloads(queue: &Queue) -> Vec<String> {
+        let text = |item: &Queued| String::from_utf8_lossy(item.message.publish().payload).into();
+        queue.items.iter().map(text).collect()
+    }
+
+    const ALL: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+
+    /// What a policy does with messages of QoS 0, 1, 0, 2, 0, 1, 1, 1 in a queue of three.
+    #[test]
+    fn qos_0_gives_way_the_oldest_first_then_what_comes_is_dropped() {
+        let mut config = Config::default();
+        config.queued_messages = 3;
+        let (mut queue, mut total) = (Queue::default(), Total::default());
+        let mut dropped = 0;
+        for (n, qos) in [0, 1, 0, 2, 0, 1, 1].into_iter().enumerate() {
+            let item = item(ALL[qos], &n.to_string());
+            dropped += queue.push(item, &config, usize::MAX, &mut total).dropped;
+        }
+        // 3 took the place of 0, 4 found none, 5 took that of 2, 6 found none.
+        assert_eq!(payloads(&queue), ["1", "3", "5"]);
+        assert_eq!((dropped, total.messages), (4, 3));
+        queue.clear(&mut total);
+        assert_eq!((total.messages, total.bytes), (0, 0));
+    }
+
+    #[test]
+    fn bytes_are_limited_as_well() {
+        let mut config = Config::default();
+        let long = item(QoS::AtLeastOnce, &"x".repeat(500));
+        config.queued_bytes = long.message.size() * 2;
+        let (mut queue, mut total) = (Queue::default(), Total::default());
+        let mut accepted = 0;
+        for _ in 0..5 {
+            let pushed = queue.push(long.clone(), &config, usize::MAX, &mut total);
+            accepted += usize::from(pushed.accepted);
+        }
+        assert_eq!(accepted, 2);
+        assert_eq!(total.bytes, config.queued_bytes);
+    }
+
+    /// One who leaves much waiting takes nothing from one who leaves little.
+    #[test]
+    fn beyond_the_total_each_has_its_share() {
+        let mut config = Config::default();
+        let message = item(QoS::AtLeastOnce, "x");
+        let size = message.message.size();
+        config.queued_bytes_total = size * 10;
+        let share = size * 5;
+        let mut total = Total::default();
+        let (mut greedy, mut modest) = (Queue::default(), Queue::default());
+        let mut push = |queue: &mut Queue| {
+            let pushed = queue.push(message.clone(), &config, share, &mut total);
+            pushed.accepted
+        };
+        assert_eq!((0..20).filter(|_| push(&mut greedy)).count(), 10);
+        assert_eq!((0..20).filter(|_| push(&mut modest)).count(), 5);
+        assert!(!push(&mut greedy));
+    }
+
+    #[test]
+    fn what_is_shared_is_taken_out_alone() {
+        let mut total = Total::default();
+        let config = Config::default();
+        let mut router = crate::router::Router::new(crate::router::Keyed(0));
+        let filter = mqtt_session::proto::TopicFilter::new("$share/g/a").unwrap();
+        let subscription = mqtt_session::proto::Subscription::new(filter, QoS::AtLeastOnce);
+        let member = crate::router::Subscriber::new(0, &subscription, None);
+        router.subscribe(&filter, member, false);
+        let mut matches = crate::router::Matches::default();
+        router.matches("a", &mut matches);
+        let group = matches.groups[0];
+        let share = router.group_mut(group).map(|own| own.share(group));
+        let mut queue = Queue::default();
+        for n in 0..6 {
+            let mut item = item(QoS::AtLeastOnce, &n.to_string());
+            item.share = share.filter(|_| n % 2 == 0);
+            queue.push(item, &config, usize::MAX, &mut total);
+        }
+        let taken = queue.take_shared(&mut total);
+        assert_eq!(taken.len(), 3);
+        assert_eq!(payloads(&queue), ["1", "3", "5"]);
+        assert_eq!(total.messages, 3);
+    }
+}

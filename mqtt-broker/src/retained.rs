@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::str::Split;
+use std::time::Duration;
 
 use mqtt_session::Instant;
 
@@ -25,7 +26,12 @@ pub(crate) struct Retained {
     root: Node,
     count: usize,
     bytes: usize,
+    /// When all were looked at for the last time.
+    purged: Option<Instant>,
 }
+
+/// All are looked at no more often than this, however often there is no room.
+const PURGE_EVERY: Duration = Duration::from_secs(1);
 
 impl Retained {
     pub(crate) const fn count(&self) -> usize {
@@ -99,12 +105,17 @@ impl Retained {
         found
     }
 
-    /// Forgets what expired.
-    pub(crate) fn purge(&mut self, now: Instant) {
+    /// Forgets what expired. `false` if that was done a moment ago.
+    pub(crate) fn purge(&mut self, now: Instant) -> bool {
+        if self.purged.is_some_and(|at| now < at.after(PURGE_EVERY)) {
+            return false;
+        }
+        self.purged = Some(now);
         let (mut count, mut bytes) = (0_usize, 0_usize);
         purge(&mut self.root, now, &mut count, &mut bytes);
         self.count = self.count.saturating_sub(count);
         self.bytes = self.bytes.saturating_sub(bytes);
+        true
     }
 }
 
@@ -171,4 +182,104 @@ fn purge(node: &mut Node, now: Instant, count: &mut usize, bytes: &mut usize) {
         }
         !child.is_unused()
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use mqtt_session::Outgoing;
+    use mqtt_session::proto::{Properties, Property, QoS, TopicName};
+    use mqtt_testing::model;
+
+    use super::*;
+
+    const NOW: Instant = Instant::from_millis(0);
+
+    fn message(topic: &str, payload: &str, expiry: Option<u32>) -> Message {
+        let properties: Vec<_> = expiry
+            .map(Property::MessageExpiryInterval)
+            .into_iter()
+            .collect();
+        let topic = TopicName::new(topic).unwrap();
+        let message = Outgoing {
+            properties: Properties::from(&properties[..]),
+            ..Outgoing::new(topic, QoS::AtMostOnce, payload.as_bytes())
+        };
+        Message::new(&message, NOW).unwrap()
+    }
+
+    fn set(retained: &mut Retained, topic: &str, message: Option<Message>) -> bool {
+        retained.set(topic, message, usize::MAX, usize::MAX)
+    }
+
+    fn topics(retained: &Retained, filter: &str, now: Instant) -> Vec<String> {
+        let found = retained.matches(filter, now);
+        let mut topics: Vec<_> = found
+            .iter()
+            .map(|message| message.publish().topic.to_string())
+            .collect();
+        topics.sort();
+        topics
+    }
+
+    #[test]
+    fn a_filter_finds_what_the_model_says() {
+        let levels = ["a", "b", "", "$x"];
+        let mut all: Vec<String> = levels.map(str::to_owned).to_vec();
+        for first in levels {
+            for second in levels {
+                all.push(format!("{first}/{second}"));
+                all.push(format!("{first}/{second}/a"));
+            }
+        }
+        all.retain(|topic| !topic.is_empty());
+        let mut retained = Retained::default();
+        for topic in &all {
+            assert!(set(&mut retained, topic, Some(message(topic, "x", None))));
+        }
+        assert_eq!(retained.count(), all.len());
+        for filter in [
+            "#", "+", "+/#", "a/#", "a/+", "+/a", "+/+/a", "a", "$x/#", "$x/+", "a/b/#", "/#", "/",
+        ] {
+            let mut expected: Vec<_> = all
+                .iter()
+                .filter(|topic| model::matches(filter, topic))
+                .cloned()
+                .collect();
+            expected.sort();
+            assert_eq!(topics(&retained, filter, NOW), expected, "{filter}");
+        }
+        for topic in &all {
+            assert!(set(&mut retained, topic, None));
+        }
+        assert_eq!((retained.count(), retained.bytes()), (0, 0));
+        assert!(retained.root.is_unused(), "nothing is left of the tree");
+    }
+
+    #[test]
+    fn limits_hold_and_replacing_needs_no_room() {
+        let mut retained = Retained::default();
+        let size = message("a", "x", None).size();
+        assert!(retained.set("a", Some(message("a", "x", None)), 1, size));
+        assert!(retained.set("a", Some(message("a", "y", None)), 1, size));
+        assert!(!retained.set("b", Some(message("b", "x", None)), 1, usize::MAX));
+        assert!(!retained.set("b", Some(message("b", "x", None)), 9, size));
+        assert!(!retained.set("a", Some(message("a", "longer", None)), 1, size));
+        assert_eq!((retained.count(), retained.bytes()), (1, size));
+    }
+
+    #[test]
+    fn what_expired_is_not_found_and_is_forgotten() {
+        let mut retained = Retained::default();
+        set(&mut retained, "a/b", Some(message("a/b", "x", Some(5))));
+        set(&mut retained, "a", Some(message("a", "x", None)));
+        let later = NOW.after(Duration::from_secs(5));
+        assert_eq!(topics(&retained, "#", NOW), ["a", "a/b"]);
+        assert_eq!(topics(&retained, "#", later), ["a"]);
+        assert_eq!(retained.count(), 2);
+        assert!(retained.purge(later));
+        assert_eq!(retained.count(), 1);
+        // Who has no room cannot make the broker look at all of them again and again.
+        assert!(!retained.purge(later));
+        assert!(retained.purge(later.after(PURGE_EVERY)));
+    }
 }

@@ -15,6 +15,7 @@ pub mod process;
 pub mod proxy;
 pub mod schedule;
 pub mod scripted;
+pub mod siege;
 pub mod solo;
 pub mod system;
 pub mod vectors;

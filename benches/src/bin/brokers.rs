@@ -106,7 +106,15 @@ impl Broker {
                 let path = std::env::var("MQTT").expect("MQTT names the program mqtt");
                 let mut command = Command::new(path);
                 let bind = address.to_string();
-                command.args(["broker", "--log", "error", "--connections", "20000", "--bind", &bind]);
+                command.args([
+                    "broker",
+                    "--log",
+                    "error",
+                    "--connections",
+                    "20000",
+                    "--bind",
+                    &bind,
+                ]);
                 command
             }
             "Mosquitto" => {
@@ -134,7 +142,9 @@ impl Broker {
         };
         let quiet = || Stdio::null();
         command.stdin(quiet()).stdout(quiet()).stderr(quiet());
-        let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         let until = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(address).is_err() {
             assert!(Instant::now() < until, "{name} does not listen");
@@ -204,7 +214,10 @@ impl Client {
             stream.read_exact(&mut answer).expect("CONNACK");
             assert_eq!(answer, [0x20, 2, 0, 0], "CONNACK");
             if let Some((filter, qos)) = filter {
-                let list = [Subscription::new(TopicFilter::new(filter).expect("a filter"), qos)];
+                let list = [Subscription::new(
+                    TopicFilter::new(filter).expect("a filter"),
+                    qos,
+                )];
                 let subscribe = Subscribe {
                     packet_id: mqtt_proto::PacketId::new(1).expect("not zero"),
                     properties: Properties::EMPTY,
@@ -259,7 +272,11 @@ impl Client {
             if end > self.filled {
                 break;
             }
-            packet(self.input[at], &self.input[at + header..end], &mut self.output);
+            packet(
+                self.input[at],
+                &self.input[at + header..end],
+                &mut self.output,
+            );
             at = end;
         }
         self.input.copy_within(at..self.filled, 0);
@@ -319,8 +336,17 @@ const WARM_UP: Duration = Duration::from_millis(500);
 fn measure(broker: &Broker, load: Load, span: Duration, relay: bool) -> Outcome {
     let mut clients = Vec::new();
     for n in 0..load.subscribers {
-        let filter = if load.pairs { format!("bench/{n}") } else { "bench/+".to_owned() };
-        clients.push(Client::connect(broker.address, &format!("s{n}"), Some((&filter, load.qos)), relay));
+        let filter = if load.pairs {
+            format!("bench/{n}")
+        } else {
+            "bench/+".to_owned()
+        };
+        clients.push(Client::connect(
+            broker.address,
+            &format!("s{n}"),
+            Some((&filter, load.qos)),
+            relay,
+        ));
     }
     let mut messages = Vec::new();
     for n in 0..load.publishers {
@@ -333,9 +359,15 @@ fn measure(broker: &Broker, load: Load, span: Duration, relay: bool) -> Outcome 
     let mut poll = Poll::new().expect("epoll");
     for (n, client) in clients.iter_mut().enumerate() {
         let both = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(&mut client.stream, Token(n), both).expect("epoll");
+        poll.registry()
+            .register(&mut client.stream, Token(n), both)
+            .expect("epoll");
     }
-    let copies = if load.pairs { 1 } else { u64::try_from(load.subscribers).expect("few") };
+    let copies = if load.pairs {
+        1
+    } else {
+        u64::try_from(load.subscribers).expect("few")
+    };
     // Publishes whose deliveries have not come: by publisher where that is known, else in all.
     let mut published = vec![0_u64; load.publishers];
     let mut acknowledged = vec![0_u64; load.publishers];
@@ -355,11 +387,16 @@ fn measure(broker: &Broker, load: Load, span: Duration, relay: bool) -> Outcome 
             let done = if load.pairs {
                 received[n]
             } else {
-                published[n].saturating_sub((all_published - all_received).div_ceil(
-                    u64::try_from(load.publishers).expect("few"),
-                ))
+                published[n].saturating_sub(
+                    (all_published - all_received)
+                        .div_ceil(u64::try_from(load.publishers).expect("few")),
+                )
             };
-            let done = if load.qos > QoS::AtMostOnce && !relay { done.min(acknowledged[n]) } else { done };
+            let done = if load.qos > QoS::AtMostOnce && !relay {
+                done.min(acknowledged[n])
+            } else {
+                done
+            };
             let room = window.saturating_sub(published[n] - done);
             if room < window / 2 || !client.output.is_empty() {
                 continue;
@@ -369,16 +406,22 @@ fn measure(broker: &Broker, load: Load, span: Duration, relay: bool) -> Outcome 
                 let at = client.output.len();
                 client.output.extend_from_slice(message);
                 if load.qos > QoS::AtMostOnce && !relay {
-                    client.next_id = if client.next_id == u16::MAX { 1 } else { client.next_id + 1 };
+                    client.next_id = if client.next_id == u16::MAX {
+                        1
+                    } else {
+                        client.next_id + 1
+                    };
                     // Header of two bytes, topic with its length, then the identifier.
                     let topic = usize::from(u16::from_be_bytes([message[2], message[3]]));
-                    client.output[at + 4 + topic..at + 6 + topic].copy_from_slice(&client.next_id.to_be_bytes());
+                    client.output[at + 4 + topic..at + 6 + topic]
+                        .copy_from_slice(&client.next_id.to_be_bytes());
                 }
             }
             published[n] += room;
             client.flush();
         }
-        poll.poll(&mut events, Some(Duration::from_millis(100))).expect("epoll");
+        poll.poll(&mut events, Some(Duration::from_millis(100)))
+            .expect("epoll");
         for event in &events {
             let Token(index) = event.token();
             let client = &mut clients[index];
@@ -431,7 +474,10 @@ fn measure(broker: &Broker, load: Load, span: Duration, relay: bool) -> Outcome 
             }
             _ => {}
         }
-        assert!(now - start < span + Duration::from_secs(30), "it takes too long");
+        assert!(
+            now - start < span + Duration::from_secs(30),
+            "it takes too long"
+        );
     }
 }
 
@@ -520,7 +566,9 @@ fn hostile(broker: &Broker, bad: Bad, span: Duration) -> f64 {
         };
         let mut all: Vec<_> = (0..1_000).map(|_| open()).collect();
         // A CONNECT that goes on and on.
-        let slow = [0x10, 0xFF, 0x7F, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0x3F, 0xF0];
+        let slow = [
+            0x10, 0xFF, 0x7F, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0x3F, 0xF0,
+        ];
         let mut at = 0;
         while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
             // Spread over the second.
@@ -556,8 +604,11 @@ fn hostile(broker: &Broker, bad: Bad, span: Duration) -> f64 {
 /// Copies what publishers say to subscribers, reads nothing of it: the floor. In a process of its own.
 fn relay(address: &str) {
     let mut poll = Poll::new().expect("epoll");
-    let mut listener = mio::net::TcpListener::bind(address.parse().expect("an address")).expect("a free port");
-    poll.registry().register(&mut listener, Token(0), Interest::READABLE).expect("epoll");
+    let mut listener =
+        mio::net::TcpListener::bind(address.parse().expect("an address")).expect("a free port");
+    poll.registry()
+        .register(&mut listener, Token(0), Interest::READABLE)
+        .expect("epoll");
     struct Peer {
         stream: TcpStream,
         role: u8,
@@ -578,8 +629,18 @@ fn relay(address: &str) {
                 while let Ok((mut stream, _)) = listener.accept() {
                     let _ = stream.set_nodelay(true);
                     let both = Interest::READABLE | Interest::WRITABLE;
-                    poll.registry().register(&mut stream, Token(next), both).expect("epoll");
-                    peers.insert(next, Peer { stream, role: 0, number: 0, output: Vec::new() });
+                    poll.registry()
+                        .register(&mut stream, Token(next), both)
+                        .expect("epoll");
+                    peers.insert(
+                        next,
+                        Peer {
+                            stream,
+                            role: 0,
+                            number: 0,
+                            output: Vec::new(),
+                        },
+                    );
                     next += 1;
                 }
                 continue;
@@ -588,7 +649,9 @@ fn relay(address: &str) {
                 touched.push(key);
             }
             loop {
-                let Some(peer) = peers.get_mut(&key) else { break };
+                let Some(peer) = peers.get_mut(&key) else {
+                    break;
+                };
                 match peer.stream.read(&mut buffer) {
                     Ok(0) => {
                         peers.remove(&key);
@@ -622,7 +685,9 @@ fn relay(address: &str) {
             }
         }
         for key in touched {
-            let Some(peer) = peers.get_mut(&key) else { continue };
+            let Some(peer) = peers.get_mut(&key) else {
+                continue;
+            };
             if !peer.output.is_empty()
                 && let Ok(n) = peer.stream.write(&peer.output)
             {
@@ -653,7 +718,13 @@ fn main() {
         .filter(|name| only.as_deref().is_none_or(|only| *name == only))
         .collect();
     let print = |name: &str, cells: &[String]| println!("| {name} | {} |", cells.join(" | "));
-    print("", &brokers.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    print(
+        "",
+        &brokers
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>(),
+    );
     print("---", &vec!["---:".to_owned(); brokers.len()]);
     for load in LOADS.into_iter().filter(|load| wanted(load.name)) {
         let mut outcomes = vec![Vec::new(); brokers.len()];
@@ -706,13 +777,17 @@ fn main() {
                 .map(|broker| match *broker {
                     "relay" => "-".to_owned(),
                     broker => {
-                        let mut all: Vec<f64> =
-                            (0..rounds).map(|_| hostile(&Broker::start(broker), bad, span)).collect();
+                        let mut all: Vec<f64> = (0..rounds)
+                            .map(|_| hostile(&Broker::start(broker), bad, span))
+                            .collect();
                         format!("{:.2}", middle(&mut all))
                     }
                 })
                 .collect();
-            print(&format!("a pair beside 1,000 connections, {name}: times slower"), &cells);
+            print(
+                &format!("a pair beside 1,000 connections, {name}: times slower"),
+                &cells,
+            );
         }
     }
 }

@@ -31,5 +31,7 @@ fn main() {
         v4: Some([("1".to_owned(), server)].into()),
         ..Config::default()
     };
-    Broker::new(config).start().expect("it runs until it is killed");
+    Broker::new(config)
+        .start()
+        .expect("it runs until it is killed");
 }

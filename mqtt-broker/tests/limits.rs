@@ -1,0 +1,412 @@
+//! What one client can take is limited, and nobody else pays for it.
+
+use std::time::Duration;
+
+use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Outgoing, Verdict};
+use mqtt_session::Instant;
+use mqtt_session::proto::{
+    Ack, Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish,
+    QoS, ReasonCode, Subscribe, Subscription, TopicFilter, TopicName, Version,
+};
+use mqtt_testing::solo::encode;
+
+const NOW: Instant = Instant::from_millis(0);
+
+/// Those whose name begins with "wait" wait for a decision.
+struct Open(u128);
+
+impl Hooks for Open {
+    fn unguessable(&mut self) -> u128 {
+        self.0 += 1;
+        self.0
+    }
+
+    fn connect(&mut self, _: ConnectionId, connect: &Connect<'_>) -> Verdict {
+        if connect.client_id.starts_with("wait") {
+            Verdict::Later
+        } else {
+            Verdict::Accept
+        }
+    }
+}
+
+fn broker(set: impl FnOnce(&mut Config)) -> Broker<Open> {
+    let mut config = Config::default();
+    config.statistics_interval = 0;
+    set(&mut config);
+    Broker::new(config, Open(0), NOW)
+}
+
+fn after(seconds: u64) -> Instant {
+    NOW.after(Duration::from_secs(seconds))
+}
+
+fn say(broker: &mut Broker<Open>, id: ConnectionId, packet: &Packet<'_>, version: Version) {
+    let bytes = encode(packet, version);
+    broker.receive(id, &bytes, NOW);
+}
+
+/// All that is outgoing, packet by packet.
+fn hear(broker: &mut Broker<Open>, id: ConnectionId) -> Vec<Vec<u8>> {
+    let mut packets = Vec::new();
+    while !broker.outgoing(id).is_empty() {
+        let bytes = broker.outgoing(id);
+        let Ok(Decoded::Packet { consumed, .. }) = Packet::decode(bytes, Version::V5, MAX_PACKET)
+        else {
+            panic!("{bytes:x?}")
+        };
+        packets.push(bytes[..consumed].to_vec());
+        broker.sent(id, consumed, NOW);
+    }
+    packets
+}
+
+fn connect(broker: &mut Broker<Open>, connect: &Connect<'_>) -> ConnectionId {
+    let id = broker.open(NOW).unwrap();
+    say(broker, id, &Packet::Connect(*connect), connect.version);
+    id
+}
+
+/// Connected; its CONNACK was read.
+fn connected(broker: &mut Broker<Open>, client_id: &str) -> ConnectionId {
+    let id = connect(broker, &Connect::new(Version::V5, client_id));
+    let connack = &hear(broker, id)[0];
+    assert_eq!((connack[0], connack[3]), (0x20, 0), "{connack:x?}");
+    id
+}
+
+fn subscribe(broker: &mut Broker<Open>, id: ConnectionId, filter: &str, qos: QoS) -> u8 {
+    let list = [Subscription::new(TopicFilter::new(filter).unwrap(), qos)];
+    let own = PacketId::new(1).unwrap();
+    let subscribe = Packet::Subscribe(Subscribe::new(own, &list[..]));
+    say(broker, id, &subscribe, Version::V5);
+    let suback = &hear(broker, id)[0];
+    assert_eq!(suback[0], 0x90);
+    *suback.last().unwrap()
+}
+
+fn publish<'a>(topic: &'a str, payload: &'a [u8], qos: QoS) -> Publish<'a> {
+    let id = PacketId::new(5).unwrap();
+    Publish {
+        delivery: match qos {
+            QoS::AtMostOnce => Delivery::AtMostOnce,
+            QoS::AtLeastOnce => Delivery::AtLeastOnce(id),
+            QoS::ExactlyOnce => Delivery::ExactlyOnce(id),
+        },
+        ..Publish::new(TopicName::new(topic).unwrap(), payload)
+    }
+}
+
+/// The reason in the PUBACK that answers it.
+fn puback(broker: &mut Broker<Open>, id: ConnectionId, message: &Publish<'_>) -> u8 {
+    say(broker, id, &Packet::Publish(*message), Version::V5);
+    let answers = hear(broker, id);
+    let puback = answers.iter().find(|bytes| bytes[0] == 0x40).unwrap();
+    puback.get(4).copied().unwrap_or(0)
+}
+
+#[test]
+fn connections_are_limited() {
+    let mut broker = broker(|config| config.connections = 2);
+    let first = broker.open(NOW).unwrap();
+    broker.open(NOW).unwrap();
+    assert_eq!(broker.open(NOW).unwrap_err().limit, 2);
+    broker.closed(first, NOW);
+    let third = broker.open(NOW).unwrap();
+    // The place is the same, the name is not.
+    assert_eq!(third.index(), first.index());
+    assert_ne!(third, first);
+}
+
+#[test]
+fn connect_and_its_decision_take_no_longer_than_allowed() {
+    let mut broker = broker(|config| config.connect_timeout_ms = 3_000);
+    let silent = broker.open(NOW).unwrap();
+    let undecided = connect(&mut broker, &Connect::new(Version::V5, "wait"));
+    let slow = broker.open(NOW).unwrap();
+    broker.receive(slow, &[0x10, 0x20, 0, 4], NOW);
+    assert_eq!(broker.deadline(), Some(after(3)));
+    broker.tick(NOW.after(Duration::from_millis(2_999)));
+    for id in [silent, undecided, slow] {
+        assert!(!broker.is_closing(id));
+    }
+    broker.tick(after(3));
+    for id in [silent, slow] {
+        assert!(broker.is_closing(id) && broker.outgoing(id).is_empty());
+    }
+    assert!(broker.is_closing(undecided));
+    assert_eq!(hear(&mut broker, undecided)[0][3], 0x87);
+    // A decision that comes too late decides nothing.
+    broker.decide(undecided, Verdict::Accept, after(3));
+    assert!(broker.outgoing(undecided).is_empty());
+}
+
+#[test]
+fn sessions_are_limited_to_those_who_have_none() {
+    let mut broker = broker(|config| config.sessions = 2);
+    let stays = [Property::SessionExpiryInterval(100)];
+    let staying = |client_id| Connect {
+        clean_start: false,
+        properties: Properties::from(&stays),
+        ..Connect::new(Version::V5, client_id)
+    };
+    for client_id in ["a", "b"] {
+        let id = connect(&mut broker, &staying(client_id));
+        assert_eq!(hear(&mut broker, id)[0][3], 0);
+        broker.closed(id, NOW);
+    }
+    let third = connect(&mut broker, &staying("c"));
+    assert_eq!(hear(&mut broker, third)[0][3], 0x97);
+    assert!(broker.is_closing(third));
+    let first = connect(&mut broker, &staying("a"));
+    assert_eq!(hear(&mut broker, first)[0][2..4], [1, 0]);
+    // 3.1.1 says it in its own words.
+    let old = connect(&mut broker, &Connect::new(Version::V311, "d"));
+    assert_eq!(broker.outgoing(old), [0x20, 2, 0, 3]);
+}
+
+#[test]
+fn packets_are_limited_before_they_are_there() {
+    let mut broker = broker(|config| config.packet_size = 100);
+    let id = connected(&mut broker, "a");
+    broker.receive(id, &[0x30, 101], NOW);
+    assert!(broker.is_closing(id));
+    assert_eq!(hear(&mut broker, id)[0][2], 0x95);
+    // CONNECT as well.
+    let id = broker.open(NOW).unwrap();
+    broker.receive(id, &[0x10, 0xFF, 0xFF, 0x7F], NOW);
+    assert!(broker.is_closing(id));
+}
+
+#[test]
+fn what_is_limited_is_announced_and_kept() {
+    let mut broker = broker(|config| {
+        config.keep_alive_maximum = 20;
+        config.session_expiry_maximum = 30;
+        config.keep_alive_percent = 250;
+    });
+    let wish = [Property::SessionExpiryInterval(1_000)];
+    let wishes = Connect {
+        clean_start: false,
+        keep_alive: 600,
+        properties: Properties::from(&wish),
+        ..Connect::new(Version::V5, "a")
+    };
+    let id = connect(&mut broker, &wishes);
+    let connack = hear(&mut broker, id).remove(0);
+    let Ok(Decoded::Packet {
+        packet: Packet::ConnAck(connack),
+        ..
+    }) = Packet::decode(&connack, Version::V5, MAX_PACKET)
+    else {
+        panic!("{connack:x?}")
+    };
+    assert_eq!(connack.properties.server_keep_alive(), Some(20));
+    assert_eq!(connack.properties.session_expiry_interval(), Some(30));
+    // 2.5 times 20 seconds.
+    broker.tick(NOW.after(Duration::from_millis(49_999)));
+    assert!(!broker.is_closing(id));
+    broker.tick(after(50));
+    assert!(broker.is_closing(id));
+    assert_eq!(broker.statistics(after(79)).sessions, 1);
+    broker.tick(after(80));
+    assert_eq!(broker.statistics(after(80)).sessions, 0);
+}
+
+#[test]
+fn subscriptions_and_levels_are_limited() {
+    let mut broker = broker(|config| {
+        config.subscriptions = 2;
+        config.topic_levels = 3;
+    });
+    let id = connected(&mut broker, "a");
+    assert_eq!(subscribe(&mut broker, id, "a/b/c", QoS::AtMostOnce), 0);
+    assert_eq!(subscribe(&mut broker, id, "a/b/c/d", QoS::AtMostOnce), 0x8F);
+    assert_eq!(subscribe(&mut broker, id, "#", QoS::AtMostOnce), 0);
+    assert_eq!(subscribe(&mut broker, id, "b", QoS::AtMostOnce), 0x97);
+    // One that is there may change.
+    assert_eq!(subscribe(&mut broker, id, "#", QoS::ExactlyOnce), 2);
+    let deep = publish("a/b/c/d", b"x", QoS::AtLeastOnce);
+    assert_eq!(puback(&mut broker, id, &deep), 0x90);
+    // The limit is each client's own.
+    let other = connected(&mut broker, "b");
+    assert_eq!(subscribe(&mut broker, other, "b", QoS::AtMostOnce), 0);
+}
+
+#[test]
+fn retained_messages_are_limited_and_delivered_all_the_same() {
+    let mut broker = broker(|config| config.retained_messages = 2);
+    let id = connected(&mut broker, "a");
+    let other = connected(&mut broker, "b");
+    subscribe(&mut broker, other, "#", QoS::AtMostOnce);
+    let mut retain = |topic, payload| {
+        let message = Publish {
+            retain: true,
+            ..publish(topic, payload, QoS::AtLeastOnce)
+        };
+        let reason = puback(&mut broker, id, &message);
+        (reason, hear(&mut broker, other).len())
+    };
+    assert_eq!(retain("1", b"x"), (0, 1));
+    assert_eq!(retain("2", b"x"), (0, 1));
+    assert_eq!(retain("3", b"x"), (0x97, 1));
+    assert_eq!(retain("2", b"y"), (0, 1));
+    assert_eq!(retain("1", b""), (0, 1));
+    assert_eq!(retain("3", b"x"), (0, 1));
+    assert_eq!(broker.statistics(NOW).retained, 2);
+}
+
+#[test]
+fn retained_messages_expire_when_the_operator_says_so() {
+    let mut broker = broker(|config| config.retained_expiry = Some(10));
+    let topic = TopicName::new("a").unwrap();
+    let message = Outgoing {
+        retain: true,
+        ..Outgoing::new(topic, QoS::AtMostOnce, b"x")
+    };
+    broker.publish(&message, NOW);
+    let mut retained_at = |seconds: u64, client_id| {
+        let id = connected(&mut broker, client_id);
+        let list = [Subscription::new(
+            TopicFilter::new("a").unwrap(),
+            QoS::AtMostOnce,
+        )];
+        let own = PacketId::new(1).unwrap();
+        let bytes = encode(
+            &Packet::Subscribe(Subscribe::new(own, &list[..])),
+            Version::V5,
+        );
+        broker.receive(id, &bytes, after(seconds));
+        hear(&mut broker, id).len() - 1
+    };
+    assert_eq!(retained_at(9, "b"), 1);
+    assert_eq!(retained_at(10, "c"), 0);
+}
+
+/// Who lets much wait makes nobody else wait or lose.
+#[test]
+fn a_hog_costs_nobody_a_message() {
+    let mut broker = broker(|config| {
+        config.queued_messages = 1_000;
+        config.queued_bytes_total = 20_000;
+        config.outgoing_bytes = 1_000;
+        config.packet_size = 1_000;
+    });
+    let publisher = connected(&mut broker, "publisher");
+    // Neither reads nor acknowledges.
+    let hog = connected(&mut broker, "hog");
+    subscribe(&mut broker, hog, "#", QoS::ExactlyOnce);
+    let reader = connected(&mut broker, "reader");
+    subscribe(&mut broker, reader, "a", QoS::AtLeastOnce);
+    let stays = [Property::SessionExpiryInterval(100)];
+    let away = Connect {
+        properties: Properties::from(&stays),
+        ..Connect::new(Version::V5, "away")
+    };
+    let id = connect(&mut broker, &away);
+    hear(&mut broker, id);
+    subscribe(&mut broker, id, "b", QoS::AtLeastOnce);
+    broker.closed(id, NOW);
+    let payload = [b'x'; 400];
+    for n in 0..500 {
+        let message = publish("a", &payload, QoS::AtLeastOnce);
+        assert_eq!(puback(&mut broker, publisher, &message), 0);
+        let heard = hear(&mut broker, reader);
+        assert_eq!(heard.len(), 1, "message {n}");
+        let Ok(Decoded::Packet {
+            packet: Packet::Publish(heard),
+            ..
+        }) = Packet::decode(&heard[0], Version::V5, MAX_PACKET)
+        else {
+            panic!("{heard:x?}")
+        };
+        let own = heard.delivery.packet_id().unwrap();
+        let ack = Packet::PubAck(Ack::new(own));
+        say(&mut broker, reader, &ack, Version::V5);
+        if n % 50 == 0 {
+            let message = publish("b", b"kept", QoS::AtLeastOnce);
+            assert_eq!(puback(&mut broker, publisher, &message), 0);
+        }
+    }
+    let statistics = broker.statistics(NOW);
+    assert!(statistics.queued_bytes <= 2 * 20_000, "{statistics:?}");
+    assert!(statistics.publish_dropped > 400, "{statistics:?}");
+    // What is queued for who is away is all there.
+    let back = Connect {
+        clean_start: false,
+        ..away
+    };
+    let id = connect(&mut broker, &back);
+    let kept = hear(&mut broker, id)
+        .iter()
+        .filter(|bytes| bytes[0] >> 4 == 3)
+        .count();
+    assert_eq!(kept, 10);
+    assert!(!broker.is_closing(hog));
+}
+
+#[test]
+fn a_client_can_be_disconnected_and_everyone_too() {
+    let mut broker = broker(|_| {});
+    let new = connected(&mut broker, "new");
+    let old = connect(&mut broker, &Connect::new(Version::V311, "old"));
+    assert_eq!(broker.outgoing(old), [0x20, 2, 0, 0]);
+    broker.sent(old, 4, NOW);
+    assert!(!broker.disconnect("nobody", ReasonCode::AdministrativeAction, NOW));
+    assert!(broker.disconnect("new", ReasonCode::AdministrativeAction, NOW));
+    assert_eq!(hear(&mut broker, new), [[0xE0, 1, 0x98]]);
+    assert!(broker.is_closing(new));
+    let newer = connected(&mut broker, "newer");
+    broker.shut_down(NOW);
+    assert_eq!(hear(&mut broker, newer), [[0xE0, 1, 0x8B]]);
+    assert!(broker.is_closing(old) && broker.outgoing(old).is_empty());
+}
+
+/// Once it is warm, routing a message takes no memory, whatever its QoS.
+#[test]
+fn the_steady_state_allocates_nothing() {
+    let mut broker = broker(|_| {});
+    let publisher = connected(&mut broker, "publisher");
+    let subscriber = connected(&mut broker, "subscriber");
+    subscribe(&mut broker, subscriber, "a/+", QoS::ExactlyOnce);
+    let bytes: Vec<Vec<u8>> = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]
+        .map(|qos| encode(&Packet::Publish(publish("a/b", b"x", qos)), Version::V5))
+        .to_vec();
+    let release = mqtt_testing::solo::ack(mqtt_session::proto::AckKind::PubRel, 5);
+    let mut round = |times| {
+        let mut answer = [0_u8; 4];
+        for _ in 0..times {
+            for bytes in &bytes {
+                broker.receive(publisher, bytes, NOW);
+                broker.receive(publisher, &release, NOW);
+                broker.sent(publisher, usize::MAX, NOW);
+                // The subscriber answers: PUBACK or PUBREC, then PUBCOMP to PUBREL.
+                for _ in 0..2 {
+                    let outgoing = broker.outgoing(subscriber);
+                    let kind = match outgoing.first().map(|first| (first >> 4, first >> 1 & 3)) {
+                        Some((3, 1)) => 0x40,
+                        Some((3, 2)) => 0x50,
+                        Some((6, _)) => 0x70,
+                        _ => 0,
+                    };
+                    let id = if kind == 0x70 { 2 } else { 7 };
+                    answer[0] = kind;
+                    answer[1] = 2;
+                    if let Some(own) = outgoing.get(id..id + 2) {
+                        answer[2..].copy_from_slice(own);
+                    }
+                    broker.sent(subscriber, usize::MAX, NOW);
+                    if kind != 0 {
+                        broker.receive(subscriber, &answer, NOW);
+                    }
+                }
+                while broker.next_ready().is_some() {}
+            }
+        }
+    };
+    round(50);
+    let made = allocation_counter::measure(|| round(1_000));
+    assert_eq!(made.count_total, 0);
+    let statistics = broker.statistics(NOW);
+    assert_eq!(statistics.publish_sent, 3 * 1_050);
+}

@@ -211,6 +211,9 @@ mod tests {
         for (n, qos) in [0, 1, 0, 2, 0, 1, 1].into_iter().enumerate() {
             let item = item(ALL[qos], &n.to_string());
             dropped += queue.push(item, &config, usize::MAX, &mut total).dropped;
+            if n == 4 {
+                assert_eq!(payloads(&queue), ["1", "2", "3"], "0 is not dropped for 0");
+            }
         }
         // 3 took the place of 0, 4 found none, 5 took that of 2, 6 found none.
         assert_eq!(payloads(&queue), ["1", "3", "5"]);

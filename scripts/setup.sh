@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients (apt), paho-mqtt (pip, in
-# .venv), MQTT.js (npm, in .npm), a Cortex-M target, a nightly toolchain, the oldest Rust supported and cargo-fuzz. What is there already is left alone.
-# With the argument `demo` it installs Mosquitto only.
+# Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients, Node.js (apt), paho-mqtt
+# (pip, in .venv), MQTT.js (npm, in .npm), a Cortex-M target, a nightly toolchain, the oldest Rust supported and cargo-fuzz.
+# What is there already is left alone. With the argument `mosquitto` it installs Mosquitto and its clients only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,14 +19,14 @@ apt_install() {
 missing=()
 have mosquitto || missing+=(mosquitto)
 have mosquitto_pub || missing+=(mosquitto-clients)
-if [ "${1:-}" != demo ]; then
+if [ "${1:-}" != mosquitto ]; then
     have python3 || missing+=(python3)
     have node && have npm || missing+=(nodejs npm)
     # Fuzz targets are linked by a C++ compiler.
     have c++ || missing+=(g++)
 fi
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
-[ "${1:-}" != demo ] || exit 0
+[ "${1:-}" != mosquitto ] || exit 0
 
 if ! .venv/bin/python -c 'import paho.mqtt.client' 2>/dev/null; then
     say "pip: paho-mqtt, in .venv"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The main job: `mqtt pub` and `mqtt sub` pass messages through Mosquitto while their connections are being cut.
+# `mqtt pub` and `mqtt sub` pass messages through Mosquitto while their connections are being cut.
 # Installs Mosquitto by apt if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts/setup.sh demo
+scripts/setup.sh mosquitto
 cargo build --locked --release -p mqtt-cli
 exec cargo run --locked --release --quiet -p mqtt-cli --example exchange

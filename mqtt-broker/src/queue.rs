@@ -204,8 +204,10 @@ mod tests {
     /// What a policy does with messages of QoS 0, 1, 0, 2, 0, 1, 1, 1 in a queue of three.
     #[test]
     fn qos_0_gives_way_the_oldest_first_then_what_comes_is_dropped() {
-        let mut config = Config::default();
-        config.queued_messages = 3;
+        let config = Config {
+            queued_messages: 3,
+            ..Config::default()
+        };
         let (mut queue, mut total) = (Queue::default(), Total::default());
         let mut dropped = 0;
         for (n, qos) in [0, 1, 0, 2, 0, 1, 1].into_iter().enumerate() {
@@ -224,9 +226,11 @@ mod tests {
 
     #[test]
     fn bytes_are_limited_as_well() {
-        let mut config = Config::default();
         let long = item(QoS::AtLeastOnce, &"x".repeat(500));
-        config.queued_bytes = long.message.size() * 2;
+        let config = Config {
+            queued_bytes: long.message.size() * 2,
+            ..Config::default()
+        };
         let (mut queue, mut total) = (Queue::default(), Total::default());
         let mut accepted = 0;
         for _ in 0..5 {
@@ -240,10 +244,12 @@ mod tests {
     /// One who leaves much waiting takes nothing from one who leaves little.
     #[test]
     fn beyond_the_total_each_has_its_share() {
-        let mut config = Config::default();
         let message = item(QoS::AtLeastOnce, "x");
         let size = message.message.size();
-        config.queued_bytes_total = size * 10;
+        let config = Config {
+            queued_bytes_total: size * 10,
+            ..Config::default()
+        };
         let share = size * 5;
         let mut total = Total::default();
         let (mut greedy, mut modest) = (Queue::default(), Queue::default());

@@ -285,13 +285,14 @@ impl Router {
         let removed = remove(&mut state.members, session);
         if state.members.is_empty() {
             self.groups.remove(index(group));
-            if let Some(node) = self.node_mut(node) {
-                if let Some(groups) = &mut node.groups {
-                    groups.retain(|other| *other != group);
-                    if groups.is_empty() {
-                        node.groups = None;
-                    }
-                }
+            let above = self.node_mut(node).map(|node| &mut node.groups);
+            if let Some(Some(groups)) = above {
+                groups.retain(|other| *other != group);
+            }
+            if let Some(node) = self.node_mut(node)
+                && node.groups().is_empty()
+            {
+                node.groups = None;
             }
         }
         removed

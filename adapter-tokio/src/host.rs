@@ -347,7 +347,7 @@ async fn tick<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
 }
 
 /// Serves one client until its connection is over.
-fn connection<H: Hooks, T: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) fn connection<H: Hooks, T: AsyncRead + AsyncWrite + Unpin>(
     shared: Rc<RefCell<Shared<H>>>,
     transport: T,
 ) -> impl Future<Output = ()> {

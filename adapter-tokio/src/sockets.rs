@@ -16,9 +16,10 @@ use mio::{Events, Interest, Registry, Token};
 use mqtt_broker::{ConnectionId, Hooks};
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
+use tokio::task::spawn_local;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::host::{LINGER, Link, Shared, Turn, Wire};
+use crate::host::{LINGER, Link, Shared, Turn, Wire, connection};
 
 /// What one poll of the system may tell.
 const EVENTS: usize = 1_024;
@@ -32,6 +33,7 @@ pub(crate) struct Sockets {
     registry: Option<Registry>,
     /// Those that have something to do, whatever the system says.
     ready: Vec<ConnectionId>,
+    /// While [`serve`] waits.
     waker: Option<Waker>,
 }
 
@@ -125,7 +127,12 @@ fn retried(mut work: impl FnMut() -> io::Result<usize>) -> Poll<io::Result<usize
 }
 
 /// A client connected.
-pub(crate) fn accepted<H: Hooks>(shared: &RefCell<Shared<H>>, stream: TcpStream) {
+pub(crate) fn accepted<H: Hooks + 'static>(shared: &Rc<RefCell<Shared<H>>>, stream: TcpStream) {
+    if shared.borrow().sockets.registry.is_none() {
+        // The system has no poll left: a task of its own needs none.
+        spawn_local(connection(Rc::clone(shared), stream));
+        return;
+    }
     let mut shared = shared.borrow_mut();
     // If there are too many, the stream is closed.
     if let Some(id) = shared.open()
@@ -145,8 +152,10 @@ pub(crate) async fn serve<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
         )]
         AsyncFd::with_interest(poll, tokio::io::Interest::READABLE)
     });
-    // Without it no connection is taken.
-    let Ok(poll) = started else { return };
+    let Ok(poll) = started else {
+        shared.borrow_mut().sockets.registry = None;
+        return;
+    };
     let mut server = Server {
         shared,
         poll,
@@ -170,29 +179,44 @@ struct Server<H> {
 }
 
 impl<H: Hooks> Server<H> {
+    /// Reads, routes, writes, as far as that goes at once.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Self {
-            shared,
-            poll,
-            events,
-            more,
-            lingering,
-            sleep,
-        } = self;
+        let shared = Rc::clone(&self.shared);
         let mut shared = shared.borrow_mut();
-        shared.sockets.waker = Some(cx.waker().clone());
-        for id in std::mem::take(more) {
-            serve_one(&mut shared, id, more, lingering);
+        for id in std::mem::take(&mut self.more) {
+            self.serve(&mut shared, id);
         }
-        let mut all_told = true;
-        while let Poll::Ready(Ok(mut guard)) = poll.poll_read_ready_mut(cx) {
+        let all_told = self.take_events(&mut shared, cx);
+        // What all these reads led to goes out now, once for each receiver.
+        let mut ready = std::mem::take(&mut shared.sockets.ready);
+        for id in ready.drain(..) {
+            self.serve(&mut shared, id);
+        }
+        if shared.sockets.ready.is_empty() {
+            shared.sockets.ready = ready;
+        }
+        self.close_lingering(&mut shared, cx);
+        if !all_told || !self.more.is_empty() || !shared.sockets.ready.is_empty() {
+            // After the other tasks.
+            cx.waker().wake_by_ref();
+        }
+        shared.sockets.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Serves those that the system names; whether it named all.
+    fn take_events(&mut self, shared: &mut Shared<H>, cx: &mut Context<'_>) -> bool {
+        while let Poll::Ready(Ok(mut guard)) = self.poll.poll_read_ready_mut(cx) {
             let system = guard.get_inner_mut();
-            let polled = system.poll(events, Some(Duration::ZERO));
-            all_told = events.iter().count() < EVENTS;
+            if system.poll(&mut self.events, Some(Duration::ZERO)).is_err() {
+                return false;
+            }
+            let all_told = self.events.iter().count() < EVENTS;
             if all_told {
                 guard.clear_ready();
             }
-            for event in &*events {
+            let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+            for event in &events {
                 let Some(Some(socket)) = shared.sockets.places.get_mut(event.token().0) else {
                     continue;
                 };
@@ -201,36 +225,51 @@ impl<H: Hooks> Server<H> {
                 stream.writable |= event.is_writable();
                 stream.ends |= event.is_read_closed() || event.is_error();
                 let id = socket.link.id;
-                serve_one(&mut shared, id, more, lingering);
+                self.serve(shared, id);
             }
             events.clear();
-            if !all_told || polled.is_err() {
-                break;
+            self.events = events;
+            if !all_told {
+                return false;
             }
         }
-        // What all these reads led to goes out now, once for each receiver.
-        let mut ready = std::mem::take(&mut shared.sockets.ready);
-        for id in ready.drain(..) {
-            serve_one(&mut shared, id, more, lingering);
-        }
-        if shared.sockets.ready.is_empty() {
-            shared.sockets.ready = ready;
-        }
-        while let Some((at, id)) = lingering.front().copied() {
-            sleep.as_mut().reset(at);
-            if sleep.as_mut().poll(cx).is_pending() {
-                break;
+        true
+    }
+
+    fn close_lingering(&mut self, shared: &mut Shared<H>, cx: &mut Context<'_>) {
+        while let Some((at, id)) = self.lingering.front().copied() {
+            self.sleep.as_mut().reset(at);
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return;
             }
-            lingering.pop_front();
-            if place(&mut shared, id).is_some_and(|place| place.take().is_some()) {
+            self.lingering.pop_front();
+            if place(shared, id).is_some_and(|place| place.take().is_some()) {
                 shared.closed(id);
             }
         }
-        if !more.is_empty() || !shared.sockets.ready.is_empty() || !all_told {
-            // After the other tasks.
-            cx.waker().wake_by_ref();
+    }
+
+    fn serve(&mut self, shared: &mut Shared<H>, id: ConnectionId) {
+        let Some(mut socket) = place(shared, id).and_then(Option::take) else {
+            return;
+        };
+        match socket.link.serve(shared, &mut socket.stream) {
+            Turn::Over => {
+                drop(socket);
+                shared.closed(id);
+                return;
+            }
+            Turn::Waits => {}
+            Turn::HasMore => self.more.push(id),
+            Turn::Lingers if socket.lingers => {}
+            Turn::Lingers => {
+                socket.lingers = true;
+                self.lingering.push_back((Instant::now() + LINGER, id));
+            }
         }
-        Poll::Pending
+        if let Some(place) = shared.sockets.places.get_mut(id.index()) {
+            *place = Some(socket);
+        }
     }
 }
 
@@ -239,33 +278,4 @@ fn place<H>(shared: &mut Shared<H>, id: ConnectionId) -> Option<&mut Option<Sock
     let place = shared.sockets.places.get_mut(id.index())?;
     let own = place.as_ref().is_some_and(|socket| socket.link.id == id);
     own.then_some(place)
-}
-
-fn serve_one<H: Hooks>(
-    shared: &mut Shared<H>,
-    id: ConnectionId,
-    more: &mut Vec<ConnectionId>,
-    lingering: &mut VecDeque<(Instant, ConnectionId)>,
-) {
-    let Some(mut socket) = place(shared, id).and_then(Option::take) else {
-        return;
-    };
-    let turn = socket.link.serve(shared, &mut socket.stream);
-    match turn {
-        Turn::Over => {
-            drop(socket);
-            shared.closed(id);
-            return;
-        }
-        Turn::Waits => {}
-        Turn::HasMore => more.push(id),
-        Turn::Lingers if socket.lingers => {}
-        Turn::Lingers => {
-            socket.lingers = true;
-            lingering.push_back((Instant::now() + LINGER, id));
-        }
-    }
-    if let Some(place) = shared.sockets.places.get_mut(id.index()) {
-        *place = Some(socket);
-    }
 }

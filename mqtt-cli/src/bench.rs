@@ -13,7 +13,7 @@ use adapter_tokio::proto::{
 use adapter_tokio::{Handle, Options, Outcome, Outgoing, Subscription, Ticket};
 use clap::{ArgAction, Args};
 use hdrhistogram::Histogram;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde_json::json;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
@@ -299,6 +299,7 @@ impl Bench {
         let millis = u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX);
         let style = ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {msg}");
         let bar = ProgressBar::new(millis)
+            .with_finish(ProgressFinish::AndClear)
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         let mut pace = interval(Duration::from_millis(200));
         let mut before = 0;

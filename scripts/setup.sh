@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients, Node.js (apt), paho-mqtt
-# (pip, in .venv), MQTT.js (npm, in .npm), a Cortex-M target, a nightly toolchain, the oldest Rust supported and cargo-fuzz.
+# (pip, in .venv), MQTT.js (npm, in .npm), targets for Cortex-M and browsers, a nightly toolchain with Miri, the oldest Rust supported and
+# cargo-fuzz.
 # What is there already is left alone. With the argument `mosquitto` it installs Mosquitto and its clients only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,15 +41,20 @@ if [ ! -d .npm/node_modules/mqtt ]; then
     npm install --silent --no-audit --no-fund --prefix .npm 'mqtt@5'
 fi
 
-target=thumbv7em-none-eabihf
-if ! rustup target list --installed | grep -qx "$target"; then
-    say "rustup: $target"
-    rustup target add "$target"
-fi
+for target in thumbv7em-none-eabihf wasm32-unknown-unknown; do
+    if ! rustup target list --installed | grep -qx "$target"; then
+        say "rustup: $target"
+        rustup target add "$target"
+    fi
+done
 if ! rustup toolchain list | grep -q '^nightly'; then
-    say "rustup: nightly, for cargo fuzz"
+    say "rustup: nightly, for cargo fuzz and Miri"
     rustup toolchain install nightly --profile minimal
 fi
+for component in miri rust-src; do
+    rustup component list --toolchain nightly --installed | grep -q "^$component" ||
+        rustup component add --toolchain nightly "$component"
+done
 oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 if ! rustup toolchain list | grep -q "^$oldest"; then
     say "rustup: $oldest, the oldest Rust supported"

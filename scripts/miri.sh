@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The tests of the pure crates under Miri, which finds what is undefined; and for a big-endian and a 32-bit machine, which it
+# imitates. Without the laws on random input: those take hours there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export MIRIFLAGS="-Zmiri-disable-isolation" RUST_BACKTRACE=0
+for target in "$(rustc -vV | sed -n 's/^host: //p')" s390x-unknown-linux-gnu i686-unknown-linux-gnu; do
+    printf '\n%s\n' "$target"
+    miri="cargo +nightly miri test --locked --quiet --target-dir target/miri --target $target"
+    $miri -p mqtt-proto --lib --test malformed --test vectors
+    $miri -p mqtt-session --lib --test statements
+done

@@ -1,36 +1,37 @@
 //! The bare connection: one task owns transport, machine and buffer.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::ops::{Deref, DerefMut};
 
+use adapter_core::driver;
 use mqtt_proto::Connect;
-use mqtt_session::{Client, Config, Event, Heap, Instant, Step};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use mqtt_session::{Client, Config, Heap};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
 
 use crate::Error;
+use crate::runtime::{Clock, Stream};
 
-/// A client on one transport. When the transport is gone, [`Self::into_client`] gives the session back for the next.
-///
-/// All methods are cancel-safe: what was read or written is accounted for before anything is awaited again.
+/// A client on one transport, owned by one task. What it can do while it is connected is in [`driver::Connection`].
 #[derive(Debug)]
-pub struct Connection<T> {
-    transport: T,
-    client: Client<Heap>,
-    input: Vec<u8>,
-    /// Bytes at the front of `input` that the last event borrowed.
-    consumed: usize,
-    /// The machine wants something written before it takes more.
-    blocked: bool,
-    start: tokio::time::Instant,
-    sleep: Pin<Box<Sleep>>,
+pub struct Connection<T>(driver::Connection<Stream<T>, Clock>);
+
+impl<T> Deref for Connection<T> {
+    type Target = driver::Connection<Stream<T>, Clock>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Connection<T> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
 }
 
 impl Connection<TcpStream> {
-    /// Connects by TCP and sends CONNECT. The first event is [`Event::Connected`] or [`Event::Refused`].
+    /// Connects by TCP and sends CONNECT. The first event is [`mqtt_session::Event::Connected`] or
+    /// [`mqtt_session::Event::Refused`].
     ///
     /// # Errors
     /// The transport cannot be opened, or CONNECT cannot be written.
@@ -47,151 +48,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     ///
     /// # Errors
     /// CONNECT cannot be written.
-    pub fn new(
-        transport: T,
-        mut client: Client<Heap>,
-        connect: &Connect<'_>,
-    ) -> Result<Self, Error> {
-        let start = tokio::time::Instant::now();
-        client.connect(connect, Instant::from_millis(0))?;
-        let sleep = Box::pin(sleep(Duration::ZERO));
-        Ok(Self {
-            transport,
-            client,
-            input: Vec::new(),
-            consumed: 0,
-            blocked: false,
-            start,
-            sleep,
-        })
+    pub fn new(transport: T, client: Client<Heap>, connect: &Connect<'_>) -> Result<Self, Error> {
+        driver::Connection::new(Stream(transport), client, connect).map(Self)
     }
 
-    /// The machine: publish, subscribe, acknowledge. What it has to say goes out with the next [`Self::next`] or
-    /// [`Self::flush`].
-    pub const fn client(&mut self) -> &mut Client<Heap> {
-        &mut self.client
-    }
-
-    /// The machine's clock.
-    #[must_use]
-    pub fn now(&self) -> Instant {
-        Instant::from_millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// The next step of the machine: its event, if it has one, and the machine to answer it with while the event is held.
-    ///
-    /// # Errors
-    /// The connection is over; [`Self::disconnect`] still says why to the server.
-    pub async fn next(&mut self) -> Result<(Option<Event<'_>>, &mut Client<Heap>), Error> {
-        self.input.drain(..std::mem::take(&mut self.consumed));
-        poll_fn(|cx| self.poll_ready(cx)).await?;
-        let now = self.now();
-        match self.client.receive(&self.input, now)? {
-            Step::Packet { consumed, event } => {
-                self.consumed = consumed;
-                Ok((event, &mut self.client))
-            }
-            Step::Needs(_) => Ok((None, &mut self.client)),
-            Step::Blocked => {
-                self.blocked = true;
-                Ok((None, &mut self.client))
-            }
-        }
-    }
-
-    /// Writes all that is outgoing.
+    /// As [`driver::Connection::disconnect`].
     ///
     /// # Errors
     /// The transport fails.
-    pub async fn flush(&mut self) -> Result<(), Error> {
-        poll_fn(|cx| {
-            while !self.client.outgoing().is_empty() {
-                ready!(self.poll_write(cx))?;
-            }
-            Pin::new(&mut self.transport)
-                .poll_flush(cx)
-                .map_err(Error::from)
-        })
-        .await
+    pub async fn disconnect(self) -> Result<Client<Heap>, Error> {
+        self.0.disconnect().await
     }
 
-    /// Says DISCONNECT, writes all that is outgoing and closes the transport. The session stays in the client.
-    ///
-    /// # Errors
-    /// The transport fails.
-    pub async fn disconnect(mut self) -> Result<Client<Heap>, Error> {
-        let _ = self.client.disconnect(&mqtt_proto::Disconnect::default());
-        self.flush().await?;
-        poll_fn(|cx| Pin::new(&mut self.transport).poll_shutdown(cx)).await?;
-        Ok(self.into_client())
-    }
-
-    /// Gives the transport up and the session back, for the next connection.
+    /// As [`driver::Connection::into_client`].
     #[must_use]
-    pub fn into_client(mut self) -> Client<Heap> {
-        self.client.disconnected();
-        self.client
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let written = ready!(Pin::new(&mut self.transport).poll_write(cx, self.client.outgoing()))?;
-        if written == 0 {
-            return Poll::Ready(Err(
-                std::io::Error::from(std::io::ErrorKind::WriteZero).into()
-            ));
-        }
-        self.client.sent(written);
-        self.blocked = false;
-        Poll::Ready(Ok(()))
-    }
-
-    /// Writes, reads and keeps time until the machine has something to look at.
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        loop {
-            while !self.client.outgoing().is_empty() {
-                match self.poll_write(cx) {
-                    Poll::Ready(done) => done?,
-                    Poll::Pending => break,
-                }
-            }
-            if !self.blocked && self.client.needs(&self.input).is_none() {
-                return Poll::Ready(Ok(()));
-            }
-            let now = self.now();
-            self.client.tick(now)?;
-            if !self.client.outgoing().is_empty() && !self.blocked {
-                // The tick made a ping; if the transport does not take it, the read below waits all the same.
-                if self.poll_write(cx)?.is_ready() {
-                    continue;
-                }
-            }
-            if !self.blocked && self.poll_read(cx)?.is_ready() {
-                continue;
-            }
-            if let Some(deadline) = self.client.deadline() {
-                let at = self.start + Duration::from_millis(deadline.as_millis());
-                self.sleep.as_mut().reset(at);
-                if pin!(&mut self.sleep).poll(cx).is_ready() {
-                    continue;
-                }
-            }
-            return Poll::Pending;
-        }
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut space = [0; 16 << 10];
-        let mut buffer = ReadBuf::new(&mut space);
-        ready!(Pin::new(&mut self.transport).poll_read(cx, &mut buffer))?;
-        if buffer.filled().is_empty() {
-            return Poll::Ready(Err(Error::end_of_file()));
-        }
-        self.input.extend_from_slice(buffer.filled());
-        // The machine learns when all there was is looked at, for its judgement of silence.
-        if self.client.needs(&self.input).is_some() {
-            let now = self.now();
-            let _ = self.client.receive(&self.input, now)?;
-        }
-        Poll::Ready(Ok(()))
+    pub fn into_client(self) -> Client<Heap> {
+        self.0.into_client()
     }
 }

@@ -6,6 +6,7 @@ mod connection;
 mod handle;
 #[cfg(feature = "broker")]
 mod host;
+mod runtime;
 #[cfg(all(feature = "broker", unix))]
 mod sockets;
 
@@ -21,3 +22,4 @@ pub use host::{Commands, Control, Host, control};
 pub use mqtt_broker as broker;
 pub use mqtt_proto as proto;
 pub use mqtt_session as session;
+pub use runtime::{Clock, Stream};

@@ -90,7 +90,7 @@ where
 }
 
 /// What `future` gives, unless it takes longer than `span`.
-async fn timeout<T: Timer, F: Future>(span: Duration, future: F) -> Option<F::Output> {
+pub async fn timeout<T: Timer, F: Future>(span: Duration, future: F) -> Option<F::Output> {
     let (mut timer, mut future) = (T::after(span), pin!(future));
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),

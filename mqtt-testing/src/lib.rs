@@ -6,6 +6,7 @@
 pub mod choices;
 pub mod endpoint;
 pub mod hostile;
+pub mod interop;
 pub mod laws;
 pub mod model;
 pub mod mosquitto;

@@ -1,0 +1,42 @@
+//! One task, no handle: the machine's events, and the machine to answer them with. Prints what comes to a topic.
+
+use adapter_smol::proto::{Connect, Properties, QoS, Subscription, TopicFilter, Version};
+use adapter_smol::session::Event;
+use adapter_smol::{Config, Connection};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    smol::block_on(listen())
+}
+
+async fn listen() -> Result<(), Box<dyn std::error::Error>> {
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:1883".into());
+    let count: u32 = std::env::args()
+        .nth(2)
+        .map_or(Ok(u32::MAX), |count| count.parse())?;
+    let connect = Connect::new(Version::V5, "");
+    let mut connection = Connection::dial(&address, &connect, Config::default()).await?;
+    let mut left = count;
+    while left > 0 {
+        let now = connection.now();
+        let (event, client) = connection.next().await?;
+        match event {
+            Some(Event::Connected { .. }) => {
+                let filter = TopicFilter::new("examples/#")?;
+                let subscription = Subscription::new(filter, QoS::AtLeastOnce);
+                client.subscribe(&[subscription], Properties::EMPTY, now)?;
+            }
+            Some(Event::Subscribed { .. }) => println!("subscribed"),
+            Some(Event::Message(message)) => {
+                let payload = String::from_utf8_lossy(message.publish.payload);
+                println!("{}: {payload}", client.topic(&message.publish));
+                left -= 1;
+            }
+            Some(Event::Refused(connack)) => return Err(connack.reason.to_string().into()),
+            _ => {}
+        }
+    }
+    connection.disconnect().await?;
+    Ok(())
+}

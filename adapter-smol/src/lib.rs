@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod connection;
+mod handle;
+mod runtime;
+
+pub use adapter_core::{
+    Acknowledge, BackOff, Config, Error, Message, Offline, Options, Outcome, Outgoing, OwnedWill,
+    Received, SessionLost, Subscription, Ticket, Unsent,
+};
+pub use connection::Connection;
+pub use handle::{Driver, Handle};
+pub use mqtt_proto as proto;
+pub use mqtt_session as session;
+pub use runtime::{Clock, Stream};

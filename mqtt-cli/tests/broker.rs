@@ -403,7 +403,8 @@ fn two_thousand_qos_2_lines_pass_while_connections_are_cut() {
     for version in VERSIONS {
         let bench = Bench::new(version);
         let (near, far) = (
-            Proxy::start(bench.broker.port, 2_000, 20_000, 1),
+            // All messages and their acknowledgements are 44 kB: seven lives at least.
+            Proxy::start(bench.broker.port, 2_000, 6_000, 1),
             // Not sooner than Mosquitto needs for the PUBRELs of a resumed session; see the tests of adapter-tokio.
             Proxy::start(bench.broker.port, 8_000, 24_000, 2),
         );

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use mqtt_proto::{Connect, Disconnect};
-use mqtt_session::{Client, Event, Heap, Instant};
+use mqtt_session::{Client, Config, Event, Heap, Instant};
 
 use crate::{Error, Flow, Hub, Step};
 
@@ -40,6 +40,15 @@ pub trait Transport: Unpin {
     /// # Errors
     /// The transport fails.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// A transport over TCP.
+pub trait Tcp: Transport + Sized {
+    /// Connects to an address such as `127.0.0.1:1883`; small packets do not wait for others.
+    ///
+    /// # Errors
+    /// It cannot connect.
+    fn dial(address: &str) -> impl Future<Output = io::Result<Self>> + Send;
 }
 
 /// A timer of an async runtime, and its clock.
@@ -275,16 +284,29 @@ pub struct Connection<W, T> {
     timer: T,
 }
 
+impl<W: Tcp, T: Timer> Connection<W, T> {
+    /// Connects by TCP and sends CONNECT. The first event is [`Event::Connected`] or [`Event::Refused`].
+    ///
+    /// # Errors
+    /// The transport cannot be opened, or CONNECT cannot be written.
+    pub async fn dial(address: &str, connect: &Connect<'_>, config: Config) -> Result<Self, Error> {
+        let transport = W::dial(address).await?;
+        Self::new(transport, Client::new(config, Heap), connect)
+    }
+}
+
 impl<W: Transport, T: Timer> Connection<W, T> {
-    /// Begins a connection on a fresh transport, with a new client or one that has a session.
+    /// Begins a connection on a fresh transport, with a new client or one that has a session. Must be called within a
+    /// runtime, if its timer needs one.
     ///
     /// # Errors
     /// CONNECT cannot be written.
     pub fn new(
-        transport: W,
+        transport: impl Into<W>,
         mut client: Client<Heap>,
         connect: &Connect<'_>,
     ) -> Result<Self, Error> {
+        let transport = transport.into();
         let timer = T::after(Duration::ZERO);
         client.connect(connect, Instant::from_millis(0))?;
         Ok(Self {

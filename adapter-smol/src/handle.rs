@@ -75,7 +75,7 @@ impl Handle {
         let handle = Self(Connected::new(&hub));
         let driver = drive::<Clock, _, _, _>(hub, move || {
             let dialled = dial();
-            async move { dialled.await.map(Stream::new) }
+            async move { dialled.await.map(Stream::from) }
         });
         (handle, Driver(Box::pin(driver)))
     }

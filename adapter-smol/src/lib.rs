@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-mod connection;
 mod handle;
 mod runtime;
 
@@ -10,8 +9,10 @@ pub use adapter_core::{
     Acknowledge, BackOff, Config, Error, Message, Offline, Options, Outcome, Outgoing, OwnedWill,
     Received, SessionLost, Subscription, Ticket, Unsent,
 };
-pub use connection::Connection;
 pub use handle::{Driver, Handle};
 pub use mqtt_proto as proto;
 pub use mqtt_session as session;
 pub use runtime::{Clock, Stream};
+
+/// A client on one transport, owned by one task.
+pub type Connection<T> = adapter_core::driver::Connection<Stream<T>, Clock>;

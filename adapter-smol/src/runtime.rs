@@ -7,7 +7,8 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use adapter_core::bytes::BytesMut;
-use adapter_core::driver::{Timer, Transport};
+use adapter_core::driver::{Tcp, Timer, Transport};
+use async_net::TcpStream;
 use futures_io::{AsyncRead, AsyncWrite};
 
 /// What one read may bring.
@@ -21,11 +22,18 @@ pub struct Stream<T> {
     space: Box<[u8]>,
 }
 
-impl<T> Stream<T> {
-    /// The same transport.
-    pub fn new(io: T) -> Self {
+impl<T> From<T> for Stream<T> {
+    fn from(io: T) -> Self {
         let space = vec![0; READ].into();
         Self { io, space }
+    }
+}
+
+impl Tcp for Stream<TcpStream> {
+    async fn dial(address: &str) -> io::Result<Self> {
+        let transport = TcpStream::connect(address).await?;
+        transport.set_nodelay(true)?;
+        Ok(transport.into())
     }
 }
 

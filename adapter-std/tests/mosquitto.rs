@@ -9,25 +9,11 @@ use std::time::Duration;
 
 use adapter_std::proto::{Connect, QoS, Subscription as Filter, TopicFilter, TopicName, Version};
 use adapter_std::session::{Client, Event, Heap, Refused};
-use adapter_std::{
-    Config, Connection, Error, Handle, Offline, Options, Outcome, Outgoing, SessionLost,
-};
+use adapter_std::{Config, Connection, Error, Handle, Offline, Outcome, Outgoing};
 use mqtt_session::ServerEvent;
+use mqtt_testing::interop::{Wires, options};
 use mqtt_testing::mosquitto::{Mosquitto, free_port};
-use mqtt_testing::proxy::Proxy;
 use mqtt_testing::scripted::{Scripted, Then};
-
-fn options(port: u16, version: Version, client_id: &str) -> Options {
-    let mut options = Options::new("127.0.0.1", port);
-    options.version = version;
-    options.client_id = client_id.to_owned();
-    options.clean_start = false;
-    options.session_expiry = u32::MAX;
-    options.back_off.first = Duration::from_millis(4);
-    options.back_off.longest = Duration::from_millis(20);
-    options.config.session_lost = SessionLost::HandBack;
-    options
-}
 
 fn numbers(qos: QoS) -> Filter<'static> {
     Filter::new(TopicFilter::new("numbers").unwrap(), qos)
@@ -36,13 +22,11 @@ fn numbers(qos: QoS) -> Filter<'static> {
 fn survives(version: Version, qos: QoS, count: u32) {
     let broker = Mosquitto::start("");
     let seed = 100 + u32::from(qos.get()) + u32::from(version.level()) * 7;
-    let near = Proxy::start(broker.port, 500, 12_000, seed);
-    // Not sooner than Mosquitto needs for the PUBRELs of a resumed session; see the tests of adapter-tokio.
-    let far = Proxy::start(broker.port, 4_000, 16_000, seed + 1);
-    let subscriber = Handle::start(options(far.port, version, "subscriber"));
+    let wires = Wires::start(&broker, seed);
+    let subscriber = Handle::start(options(wires.far.port, version, "subscriber"));
     let (_, mut messages) = subscriber.subscribe(&numbers(qos)).unwrap();
-    let publisher = Handle::start(options(near.port, version, "publisher"));
-    // As in the tests of adapter-tokio, Mosquitto must not have more to resend than passes between two cuts.
+    let publisher = Handle::start(options(wires.near.port, version, "publisher"));
+    // As in `mqtt_testing::interop`, Mosquitto must not have more to resend than passes between two cuts.
     let (heard_one, may_go_on) = mpsc::sync_channel(200);
     for _ in 0..200 {
         heard_one.send(()).unwrap();
@@ -82,16 +66,9 @@ fn survives(version: Version, qos: QoS, count: u32) {
         order.push(n);
     }
     publishing.join().unwrap();
-    assert!(
-        // The bytes of the messages and their acknowledgements make sure of so many.
-        near.cuts() + far.cuts() >= 12,
-        "{} and {} cuts",
-        near.cuts(),
-        far.cuts()
-    );
+    wires.were_cut(count);
     if qos == QoS::ExactlyOnce {
-        near.calm_down();
-        far.calm_down();
+        wires.calm_down();
         let end = Outgoing::new(TopicName::from_static("numbers"), qos, b"4294967295");
         assert!(matches!(
             publisher.publish(&end).unwrap().wait(),

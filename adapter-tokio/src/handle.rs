@@ -64,7 +64,7 @@ impl Handle {
         let handle = Self(Connected::new(&hub));
         tokio::spawn(drive::<Clock, _, _, _>(hub, move || {
             let dialled = dial();
-            async move { dialled.await.map(Stream) }
+            async move { dialled.await.map(Stream::from) }
         }));
         handle
     }

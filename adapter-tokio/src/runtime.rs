@@ -7,13 +7,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adapter_core::bytes::BytesMut;
-use adapter_core::driver::{Timer, Transport};
+use adapter_core::driver::{Tcp, Timer, Transport};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// A transport of tokio, as [`adapter_core::driver`] uses it.
 #[derive(Debug)]
-pub struct Stream<T>(pub T);
+pub struct Stream<T>(T);
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Stream<T> {
     fn poll_fill(
@@ -34,6 +35,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Stream<T> {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl<T> From<T> for Stream<T> {
+    fn from(transport: T) -> Self {
+        Self(transport)
+    }
+}
+
+impl Tcp for Stream<TcpStream> {
+    async fn dial(address: &str) -> io::Result<Self> {
+        let transport = TcpStream::connect(address).await?;
+        transport.set_nodelay(true)?;
+        Ok(Self(transport))
     }
 }
 

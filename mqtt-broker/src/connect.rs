@@ -425,13 +425,8 @@ pub(crate) fn is_reserved(topic: &str) -> bool {
 
 /// Why a CONNECT cannot be accepted, whoever sends it.
 fn refusal(connect: &Connect<'_>, config: &crate::Config) -> Option<ReasonCode> {
-    // 3.1.1 [MQTT-3.1.3-8]; 3.1 knows no empty identifier at all.
-    let may_assign = match connect.version {
-        Version::V31 => false,
-        Version::V311 => connect.clean_start,
-        Version::V5 => true,
-    };
-    if connect.client_id.is_empty() && !may_assign {
+    // 3.1.1 [MQTT-3.1.3-8]
+    if connect.lacks_client_id() {
         return Some(ReasonCode::ClientIdentifierNotValid);
     }
     let will = connect.will.as_ref();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mqtt_session::proto::{Properties, QoS, ReasonCode, TopicName};
 use mqtt_session::{Incoming, Instant, Outgoing, Refused, Token};
+use smallvec::SmallVec;
 
 use crate::broker::{Broker, Connection, usize_of, widen};
 use crate::connect::is_reserved;
@@ -153,7 +154,7 @@ impl<H: Hooks> Broker<H> {
             message,
             kept: None,
         };
-        let mut several = Vec::new();
+        let mut several = SmallVec::<[u32; 4]>::new();
         for (at, target) in targets.iter().enumerate() {
             several.clear();
             several.extend(target.subscriber.identifier);

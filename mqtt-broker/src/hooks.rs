@@ -1,7 +1,7 @@
 //! What the host decides: who may connect, publish and subscribe; and what it wants to know.
 
+use mqtt_session::Closed;
 use mqtt_session::proto::{Connect, ReasonCode, TopicFilter, TopicName, Version};
-use mqtt_session::{Closed, Refused};
 
 use crate::ConnectionId;
 
@@ -98,13 +98,6 @@ pub enum Observation<'a> {
         client_id: &'a str,
         /// How many.
         messages: u64,
-    },
-    /// Something could not be sent.
-    NotSent {
-        /// To whom.
-        client_id: &'a str,
-        /// Why.
-        refused: Refused,
     },
 }
 

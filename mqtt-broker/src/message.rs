@@ -9,6 +9,7 @@ use mqtt_session::proto::{
     TopicName, Version,
 };
 use mqtt_session::{Instant, Outgoing};
+use smallvec::SmallVec;
 
 /// What it costs beside its packet; counted in the limits for bytes.
 const OVERHEAD: usize = 96;
@@ -111,7 +112,7 @@ pub(crate) fn forwarded<'a>(
     properties: &Properties<'a>,
     remaining: Option<u32>,
     identifiers: impl Iterator<Item = u32>,
-) -> Vec<Property<'a>> {
+) -> SmallVec<[Property<'a>; 8]> {
     properties
         .iter()
         .map(|property| match (property, remaining) {

@@ -9,6 +9,8 @@ use compact_str::CompactString;
 use mqtt_session::proto::{QoS, Subscription, TopicFilter};
 use smallvec::SmallVec;
 
+use crate::broker::{number, usize_of};
+
 /// SipHash with a key of the host: deterministic, and nobody outside can make names collide.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keyed(pub(crate) u64);
@@ -158,11 +160,11 @@ impl Router {
     }
 
     fn node(&self, node: u32) -> Option<&Node> {
-        self.nodes.get(index(node))
+        self.nodes.get(usize_of(node))
     }
 
     fn node_mut(&mut self, node: u32) -> Option<&mut Node> {
-        self.nodes.get_mut(index(node))
+        self.nodes.get_mut(usize_of(node))
     }
 
     fn find(&self, filter: &str) -> Option<u32> {
@@ -215,7 +217,7 @@ impl Router {
                     .group(at, name)
                     .unwrap_or_else(|| self.make_group(at, name));
                 self.groups
-                    .get_mut(index(group))
+                    .get_mut(usize_of(group))
                     .map(|group| &mut group.members)
             }
         };
@@ -236,7 +238,7 @@ impl Router {
     fn group(&self, node: u32, name: &str) -> Option<u32> {
         let named = |group: &u32| {
             self.groups
-                .get(index(*group))
+                .get(usize_of(*group))
                 .is_some_and(|group| *group.name == *name)
         };
         self.node(node)?.groups().iter().copied().find(named)
@@ -279,12 +281,12 @@ impl Router {
     }
 
     fn leave(&mut self, node: u32, group: u32, session: u32) -> bool {
-        let Some(state) = self.groups.get_mut(index(group)) else {
+        let Some(state) = self.groups.get_mut(usize_of(group)) else {
             return false;
         };
         let removed = remove(&mut state.members, session);
         if state.members.is_empty() {
-            self.groups.remove(index(group));
+            self.groups.remove(usize_of(group));
             let above = self.node_mut(node).map(|node| &mut node.groups);
             if let Some(Some(groups)) = above {
                 groups.retain(|other| *other != group);
@@ -306,7 +308,7 @@ impl Router {
                 return;
             }
             let parent = node.parent;
-            self.nodes.remove(index(at));
+            self.nodes.remove(usize_of(at));
             let Some(above) = self.node_mut(parent) else {
                 return;
             };
@@ -379,7 +381,7 @@ impl Router {
 
     /// A shared subscription that was found by [`Self::matches`].
     pub(crate) fn group_mut(&mut self, group: u32) -> Option<&mut Group> {
-        self.groups.get_mut(index(group))
+        self.groups.get_mut(usize_of(group))
     }
 
     /// A shared subscription that was found before, if it is still the same.
@@ -429,14 +431,6 @@ fn remove(list: &mut Subscribers, session: u32) -> bool {
     }
 }
 
-fn index(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-fn number(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use mqtt_session::proto::Subscription;
@@ -475,7 +469,7 @@ mod tests {
         let mut seed = 3_u32;
         let mut random = |n: usize| {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            index(seed >> 8) % n
+            usize_of(seed >> 8) % n
         };
         let mut router = Router::new(Keyed(7));
         let mut matches = Matches::default();
@@ -510,7 +504,7 @@ mod tests {
             let members: usize = matches
                 .groups
                 .iter()
-                .map(|group| router.groups[index(*group)].members.len())
+                .map(|group| router.groups[usize_of(*group)].members.len())
                 .sum();
             assert_eq!(members, matching(true).count(), "{name}: {there:?}");
             assert_eq!(router.count(), there.len());

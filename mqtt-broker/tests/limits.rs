@@ -368,7 +368,18 @@ fn the_steady_state_allocates_nothing() {
     let mut broker = broker(|_| {});
     let publisher = connected(&mut broker, "publisher");
     let subscriber = connected(&mut broker, "subscriber");
-    subscribe(&mut broker, subscriber, "a/+", QoS::ExactlyOnce);
+    let list = [Subscription::new(
+        TopicFilter::new("a/+").unwrap(),
+        QoS::ExactlyOnce,
+    )];
+    // Its identifier goes with each message, which must not cost anything either.
+    let identifier = [Property::SubscriptionIdentifier(7)];
+    let wanted = Packet::Subscribe(Subscribe {
+        properties: Properties::from(&identifier),
+        ..Subscribe::new(PacketId::new(1).unwrap(), &list[..])
+    });
+    say(&mut broker, subscriber, &wanted, Version::V5);
+    assert_eq!(hear(&mut broker, subscriber)[0][0], 0x90);
     let bytes: Vec<Vec<u8>> = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]
         .map(|qos| encode(&Packet::Publish(publish("a/b", b"x", qos)), Version::V5))
         .to_vec();

@@ -1,6 +1,7 @@
 //! `mqtt bench`: load for any broker, and what became of it.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -113,9 +114,6 @@ impl Bench {
         if self.pairs && self.publishers != self.subscribers {
             return Err(fail("--pairs needs as many --publishers as --subscribers"));
         }
-        if self.password.is_some() && self.username.is_none() && !self.protocol_version.is_v5() {
-            return Err(fail("a password without a user name needs MQTT 5"));
-        }
         let bench = Rc::new(self);
         LocalSet::new().run_until(bench.measure()).await
     }
@@ -143,7 +141,6 @@ impl Bench {
         for n in 0..self.publishers {
             connected.push(self.connect("pub", n).await?);
         }
-        counts.published.store(0, Ordering::Relaxed);
         let start = Instant::now();
         for (n, handle) in connected.into_iter().enumerate() {
             let topic = format!("{prefix}/{n}");
@@ -158,8 +155,8 @@ impl Bench {
             done
         };
         let interrupted = tokio::select! {
-            published = published => { published?; false }
-            () = self.show(&counts, start) => false,
+            published = published => published.map(|()| false)?,
+            never = self.show(&counts, start) => match never {},
             () = link::interrupted() => true,
         };
         publishers.shutdown().await;
@@ -292,7 +289,7 @@ impl Bench {
     }
 
     /// A progress bar, if somebody looks.
-    async fn show(&self, counts: &Counts, start: Instant) {
+    async fn show(&self, counts: &Counts, start: Instant) -> Infallible {
         if !std::io::stderr().is_terminal() {
             return std::future::pending().await;
         }

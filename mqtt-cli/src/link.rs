@@ -1,4 +1,4 @@
-//! What both commands do with a connection: open it, watch it, end it on Ctrl-C.
+//! What the commands do with a connection: open it, watch it, end it on Ctrl-C.
 
 use std::time::Duration;
 

@@ -405,7 +405,7 @@ fn two_thousand_qos_2_lines_pass_while_connections_are_cut() {
         let (near, far) = (
             // All messages and their acknowledgements are 44 kB: seven lives at least.
             Proxy::start(bench.broker.port, 2_000, 6_000, 1),
-            // Not sooner than Mosquitto needs for the PUBRELs of a resumed session; see the tests of adapter-tokio.
+            // Not sooner than Mosquitto needs for the PUBRELs of a resumed session; see `mqtt_testing::interop`.
             Proxy::start(bench.broker.port, 8_000, 24_000, 2),
         );
         let (near_port, far_port) = (near.port.to_string(), far.port.to_string());

@@ -101,6 +101,25 @@ impl<'a> Connect<'a> {
         }
     }
 
+    /// Whether it has no client identifier and needs one: 3.1 always does, 3.1.1 does without a clean session
+    /// (3.1.1 \[MQTT-3.1.3-7\] and \[MQTT-3.1.3-8\]), 5 never. A server refuses it with 0x02, a client does not send it.
+    ///
+    /// ```
+    /// use mqtt_proto::{Connect, Version};
+    /// let connect = Connect::new(Version::V311, "");
+    /// assert!(!connect.lacks_client_id());
+    /// assert!(Connect { clean_start: false, ..connect }.lacks_client_id());
+    /// ```
+    #[must_use]
+    pub const fn lacks_client_id(&self) -> bool {
+        let may_be_empty = match self.version {
+            Version::V31 => false,
+            Version::V311 => self.clean_start,
+            Version::V5 => true,
+        };
+        self.client_id.is_empty() && !may_be_empty
+    }
+
     pub(crate) fn read(body: &mut Reader<'a>) -> Read<Self> {
         let start = *body;
         let name = body.binary()?;

@@ -58,12 +58,7 @@ impl<S: Storage> Client<S> {
     /// [`Refused::Encode`] or [`Refused::Full`] if CONNECT cannot be written, [`Refused::NoClientIdentifier`] if its version
     /// allows no empty one here.
     pub fn connect(&mut self, connect: &Connect<'_>, now: Instant) -> Result<(), Refused> {
-        let may_be_empty = match connect.version {
-            Version::V31 => false,
-            Version::V311 => connect.clean_start,
-            Version::V5 => true,
-        };
-        if connect.client_id.is_empty() && !may_be_empty {
+        if connect.lacks_client_id() {
             return Err(Refused::NoClientIdentifier);
         }
         self.side.open(connect.version);

@@ -26,8 +26,7 @@ pub enum Refused {
     /// The server said in CONNACK that it does not support this (5); the code says what.
     #[error("{0}")]
     NotSupportedByServer(ReasonCode),
-    /// CONNECT of 3.1.1 has an empty client identifier and no clean session (3.1.1 \[MQTT-3.1.3-7\]), or one of 3.1 has an
-    /// empty client identifier.
+    /// The version of CONNECT allows no empty client identifier here; see [`mqtt_proto::Connect::lacks_client_id`].
     #[error("this CONNECT needs a client identifier")]
     NoClientIdentifier,
     /// A receipt or packet identifier that awaits no acknowledgement.

@@ -55,7 +55,9 @@ macro_rules! interop {
 /// How long anything may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-fn options(port: u16, version: Version, client_id: &str) -> Options {
+/// What both clients of the suite are made of.
+#[must_use]
+pub fn options(port: u16, version: Version, client_id: &str) -> Options {
     let mut options = Options::new("127.0.0.1", port);
     options.version = version;
     options.client_id = client_id.to_owned();
@@ -65,6 +67,51 @@ fn options(port: u16, version: Version, client_id: &str) -> Options {
     options.back_off.longest = Duration::from_millis(20);
     options.config.session_lost = SessionLost::HandBack;
     options
+}
+
+/// The connections of a publisher and a subscriber, cut at random bytes.
+#[derive(Debug)]
+pub struct Wires {
+    /// The publisher's.
+    pub near: Proxy,
+    /// The subscriber's.
+    pub far: Proxy,
+}
+
+/// How many bytes a connection of each lives at most.
+const LIVES: (u32, u32) = (12_000, 16_000);
+
+impl Wires {
+    /// Between two clients and Mosquitto.
+    ///
+    /// # Panics
+    /// As [`Proxy::start`].
+    #[must_use]
+    pub fn start(broker: &Mosquitto, seed: u32) -> Self {
+        // Mosquitto 2.0.11 publishes a message again after its PUBREC came, against 3.1.1 [MQTT-4.3.3-1] and 5
+        // [MQTT-4.3.3-6], if a resumed connection is cut before its PUBREL is written: the subscriber's connections live
+        // long enough for those.
+        Self {
+            near: Proxy::start(broker.port, 500, LIVES.0, seed),
+            far: Proxy::start(broker.port, 4_000, LIVES.1, seed + 1),
+        }
+    }
+
+    /// They were cut as often as the bytes of `count` messages and their acknowledgements, 17 at least, make sure of.
+    ///
+    /// # Panics
+    /// When they were not.
+    pub fn were_cut(&self, count: u32) {
+        let (near, far) = (self.near.cuts(), self.far.cuts());
+        let sure = count * 17 / LIVES.0 + count * 17 / LIVES.1;
+        assert!(near + far >= sure, "{near} and {far} cuts");
+    }
+
+    /// From now on they are not cut.
+    pub fn calm_down(&self) {
+        self.near.calm_down();
+        self.far.calm_down();
+    }
 }
 
 /// Passes `count` numbered messages through Mosquitto while the connections of both clients are cut at random bytes.
@@ -78,16 +125,11 @@ where
 {
     let broker = Mosquitto::start("");
     let seed = u32::from(qos.get()) + u32::from(version.level()) * 7;
-    // Mosquitto 2.0.11 publishes a message again after its PUBREC came, against 3.1.1 [MQTT-4.3.3-1] and 5 [MQTT-4.3.3-6], if
-    // a resumed connection is cut before its PUBREL is written: the subscriber's connections live long enough for those.
-    let (near, far) = (
-        Proxy::start(broker.port, 500, 12_000, seed),
-        Proxy::start(broker.port, 4_000, 16_000, seed + 1),
-    );
-    let subscriber = start(options(far.port, version, "subscriber"));
+    let wires = Wires::start(&broker, seed);
+    let subscriber = start(options(wires.far.port, version, "subscriber"));
     let filter = Filter::new(TopicFilter::new("numbers").unwrap(), qos);
     let (_, mut numbers) = subscriber.subscribe(&filter).await.unwrap();
-    let publisher = start(options(near.port, version, "publisher"));
+    let publisher = start(options(wires.near.port, version, "publisher"));
     // Mosquitto sends a resumed session all it has in one burst and reads no acknowledgement before it is through: a
     // backlog that never passes between two cuts would be sent for ever.
     let ahead = Semaphore::new(200);
@@ -126,18 +168,10 @@ where
     let (publisher_now, subscriber_now) = (&*publisher, &*subscriber);
     let ((), (heard, order)) =
         both.unwrap_or_else(|| panic!("it stalls: {publisher_now:?}, {subscriber_now:?}"));
-    // The bytes of the messages and their acknowledgements, 17 for each at least, make sure of so many.
-    let sure = count * 17 / 12_000 + count * 17 / 16_000;
-    assert!(
-        near.cuts() + far.cuts() >= sure,
-        "{} and {} cuts",
-        near.cuts(),
-        far.cuts()
-    );
+    wires.were_cut(count);
     if qos == QoS::ExactlyOnce {
         // Nothing more may come: what is behind the last number would be a double.
-        near.calm_down();
-        far.calm_down();
+        wires.calm_down();
         let end = Outgoing::new(TopicName::from_static("numbers"), qos, b"4294967295");
         assert!(matches!(
             publisher.publish(&end).await.unwrap().await,

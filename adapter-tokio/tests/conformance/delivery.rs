@@ -144,10 +144,6 @@ pub(crate) fn each_qos_is_answered_its_way(version: Version) {
     client.nothing();
 }
 
-pub(crate) fn a_delivered_topic_matches_its_filter(version: Version) {
-    crate::subscribe::topics_reach_whose_filters_match(version);
-}
-
 pub(crate) fn puback_makes_the_identifier_new(version: Version) {
     let broker = Broker::start();
     let mut client = Client::new(&broker, version, "pump");
@@ -425,7 +421,7 @@ pub(crate) fn a_refused_shared_message_goes_to_nobody_else(version: Version) {
 }
 
 pub(crate) fn answers_fit_the_client(version: Version) {
-    // Every answer there is, to a client that takes 26 bytes.
+    // Every answer there is, CONNACK first, to a client that takes 26 bytes and looks at the length of each.
     const MOST: u32 = 26;
     let broker = Broker::start();
     let mut client = Client::v5(&broker, "pump", &[Property::MaximumPacketSize(MOST)]);

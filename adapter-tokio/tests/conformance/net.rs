@@ -152,6 +152,8 @@ pub(crate) struct Client {
     stream: TcpStream,
     input: Vec<u8>,
     version: Version,
+    /// The largest packet that it takes.
+    most: usize,
 }
 
 impl Client {
@@ -164,6 +166,7 @@ impl Client {
             stream,
             input: Vec::new(),
             version,
+            most: usize::MAX,
         }
     }
 
@@ -194,6 +197,9 @@ impl Client {
     /// Connected, and whether there was a session.
     pub(crate) fn with(broker: &Broker, connect: &Connect<'_>) -> (Self, bool) {
         let mut client = Self::open(broker, connect.version);
+        if let Some(most) = connect.properties.maximum_packet_size() {
+            client.most = usize::try_from(most).expect("small");
+        }
         client.send(&Packet::Connect(*connect));
         let present = client.next(|packet| match packet {
             Packet::ConnAck(connack) if connack.reason == ReasonCode::Success => {
@@ -232,7 +238,8 @@ impl Client {
         loop {
             let decoded = Packet::decode(&self.input, self.version, MAX_PACKET);
             let decoded = decoded.unwrap_or_else(|error| panic!("{error} in {:x?}", self.input));
-            if let Decoded::Packet { consumed, .. } = decoded {
+            if let Decoded::Packet { consumed, packet } = decoded {
+                assert!(consumed <= self.most, "{packet:?} has {consumed} bytes");
                 return Some(self.input.drain(..consumed).collect());
             }
             let mut space = [0; 4096];

@@ -143,6 +143,52 @@ impl<'a> TopicFilter<'a> {
         Ok(Self(bytes))
     }
 
+    /// A filter known when the program is written. In a `const` a wrong one is a failure of the build.
+    ///
+    /// ```
+    /// use mqtt_proto::TopicFilter;
+    /// const PUMPS: TopicFilter<'static> = TopicFilter::from_static("pump/+/status");
+    /// assert_eq!(Ok(PUMPS), TopicFilter::new("pump/+/status"));
+    /// ```
+    ///
+    /// # Panics
+    /// Where [`Self::new`] would fail, and for a shared one, which only that checks.
+    #[must_use]
+    #[allow(
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "meant for the compiler"
+    )]
+    pub const fn from_static(filter: &'static str) -> TopicFilter<'static> {
+        let bytes = filter.as_bytes();
+        assert!(
+            !bytes.is_empty() && bytes.len() <= 65_535,
+            "a filter has 1 to 65,535 bytes"
+        );
+        assert!(
+            !matches!(bytes, [b'$', b's', b'h', b'a', b'r', b'e', b'/', ..]),
+            "a shared filter is checked by `new`"
+        );
+        let mut at = 0;
+        while at < bytes.len() {
+            let begins_level = at == 0 || bytes[at - 1] == b'/';
+            let is_last = at + 1 == bytes.len();
+            let ends_level = is_last || bytes[at + 1] == b'/';
+            assert!(
+                match bytes[at] {
+                    0 => false,
+                    b'+' => begins_level && ends_level,
+                    b'#' => begins_level && is_last,
+                    _ => true,
+                },
+                "a filter has no U+0000, and wildcards only as whole levels, `#` as the last"
+            );
+            at += 1;
+        }
+        TopicFilter(bytes)
+    }
+
     /// The filter as text, its share name included.
     #[must_use]
     pub fn as_str(&self) -> &'a str {

@@ -16,6 +16,7 @@ use crate::inbound::Arrival;
 use crate::keep_alive::{Due, Pinger};
 use crate::limits::Supported;
 use crate::outbound::{Await, Window};
+use crate::pieces::{Piece, Pieces};
 use crate::session::{Front, Side, fingerprint};
 use crate::storage::Storage;
 use crate::time::Instant;
@@ -115,6 +116,9 @@ impl<S: Storage> Client<S> {
         if let Some(step) = self.side.without_connection(input) {
             return Ok(step);
         }
+        if let Some(pieces) = self.side.connection.pieces {
+            return self.piece(pieces, input, now);
+        }
         let waiting = self.side.outbox.bytes().len();
         if let Some((publish, consumed, arrival)) = self.side.message(input, |_| false) {
             self.pinger.received(now);
@@ -159,6 +163,68 @@ impl<S: Storage> Client<S> {
                 }
             }
             Err(error) => Err(self.side.fail(Violation::Malformed(*error))),
+        }
+    }
+
+    /// As [`Self::receive`], for an input buffer that is full and shall not grow: what is not whole there must be the head
+    /// of a PUBLISH. It is told by [`Event::MessageHead`], and `receive` goes on with its payload in pieces. The limit
+    /// for such a message is still [`Config::packet_limit`].
+    ///
+    /// # Errors
+    /// As [`Self::receive`]; [`Violation::Malformed`] with [`mqtt_proto::Rule::TooLarge`] for any other packet, and for a
+    /// head that does not fit.
+    pub fn receive_full<'i>(
+        &mut self,
+        input: &'i [u8],
+        now: Instant,
+    ) -> Result<Step<Event<'i>>, Closed> {
+        if self.needs(input).is_none() || input.is_empty() {
+            return self.receive(input, now);
+        }
+        self.pinger.received(now);
+        match self.side.head(input) {
+            Err(violation) => Err(self.side.fail(violation)),
+            Ok((repeated, head, consumed)) => Ok(Step::Packet {
+                consumed,
+                event: (!repeated).then_some(Event::MessageHead {
+                    publish: head.publish,
+                    payload_len: head.payload_len,
+                }),
+            }),
+        }
+    }
+
+    #[cold]
+    fn piece<'i>(
+        &mut self,
+        pieces: Pieces,
+        input: &'i [u8],
+        now: Instant,
+    ) -> Result<Step<Event<'i>>, Closed> {
+        if input.is_empty() {
+            self.pinger.drained(now);
+            return Ok(Step::Needs(1));
+        }
+        self.pinger.received(now);
+        match self.side.piece(pieces, input) {
+            Err(violation) => Err(self.side.fail(violation)),
+            Ok(Piece::Blocked) => Ok(Step::Blocked),
+            Ok(Piece::Repeated { consumed }) => Ok(Step::Packet {
+                consumed,
+                event: None,
+            }),
+            Ok(Piece::Payload {
+                bytes,
+                left,
+                receipt,
+            }) => Ok(Step::Packet {
+                consumed: bytes.len(),
+                event: Some(Event::Payload {
+                    bytes,
+                    left,
+                    receipt,
+                }),
+            }),
         }
     }
 
@@ -565,10 +631,10 @@ const fn check_count(codes: usize, filters: usize) -> Result<(), Violation> {
     }
 }
 
-fn acknowledged<'i>(token: Option<Token>, ack: &Ack<'i>) -> Option<Event<'i>> {
-    token.map(|token| Event::Acknowledged {
+fn acknowledged<'i>(ended: Option<(Token, ReasonCode)>, ack: &Ack<'i>) -> Option<Event<'i>> {
+    ended.map(|(token, reason)| Event::Acknowledged {
         token,
-        reason: ack.reason,
+        reason,
         properties: ack.properties,
     })
 }

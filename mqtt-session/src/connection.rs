@@ -7,6 +7,7 @@ use mqtt_proto::{Properties, Version};
 use crate::config::Config;
 use crate::limits::Supported;
 use crate::outbound::Window;
+use crate::pieces::Pieces;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Phase {
@@ -41,6 +42,8 @@ pub(crate) struct Connection {
     /// What the peer takes.
     pub(crate) window: Window,
     pub(crate) supported: Supported,
+    /// A message whose payload is coming piece by piece.
+    pub(crate) pieces: Option<Pieces>,
 }
 
 impl Connection {
@@ -57,6 +60,7 @@ impl Connection {
             packet_limit: config.packet_limit,
             window: Window::new(u16::MAX, u32::MAX),
             supported: Supported::ALL,
+            pieces: None,
         }
     }
 

@@ -119,6 +119,23 @@ pub enum Event<'i> {
     Refused(ConnAck<'i>),
     /// A message came.
     Message(Incoming<'i>),
+    /// A message begins that is larger than the input buffer: [`Event::Payload`] follows until nothing is left. If the
+    /// connection ends before, it was not received: forget it; at QoS 1 and 2 the server sends it again.
+    MessageHead {
+        /// The PUBLISH, with an empty payload.
+        publish: Publish<'i>,
+        /// Length of its payload in bytes, at least 1.
+        payload_len: u32,
+    },
+    /// The next piece of its payload.
+    Payload {
+        /// The piece.
+        bytes: &'i [u8],
+        /// How many bytes are left after it. With 0 the message is received.
+        left: u32,
+        /// With the last piece: as [`Incoming::receipt`].
+        receipt: Option<Receipt>,
+    },
     /// A publish came to its end: below 0x80 it arrived, otherwise the server refused it (5).
     Acknowledged {
         /// Which.

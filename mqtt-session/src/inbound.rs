@@ -18,7 +18,7 @@ use crate::outbox::Outbox;
 use crate::storage::{Memory, Table};
 
 /// A message that came and is not ended. Opaque; firmware lends an array of them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Received {
     id: u16,
     serial: u16,
@@ -29,14 +29,31 @@ pub struct Received {
     counted: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+impl Received {
+    /// A free one, to fill an array with.
+    pub const EMPTY: Self = Self {
+        id: 0,
+        serial: 0,
+        reason: ReasonCode::Success,
+        state: State::Release,
+        qos: QoS::AtMostOnce,
+        counted: false,
+    };
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     /// The application has it and did not acknowledge it.
     Application,
     /// The application acknowledged it, the packet waits for its turn or for the peer to send the message again.
     Acknowledged,
     /// PUBREC is out, PUBREL is awaited.
-    #[default]
     Release,
 }
 
@@ -133,6 +150,14 @@ impl<M: Memory<Received>> Inbound<M> {
             id,
             serial: self.serial,
         })))
+    }
+
+    /// Whether the identifier means a QoS 2 message that came before.
+    pub(crate) fn holds(&self, id: PacketId) -> bool {
+        self.table
+            .items()
+            .iter()
+            .any(|entry| entry.id == id.get() && entry.qos == QoS::ExactlyOnce)
     }
 
     /// PUBREL came: exactly one PUBCOMP goes out, also where nothing is known of the identifier.

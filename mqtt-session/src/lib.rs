@@ -22,6 +22,7 @@ mod server;
 mod inbound;
 mod outbound;
 mod packet_id;
+mod pieces;
 mod session;
 
 mod alias;

@@ -25,7 +25,7 @@ use crate::packet_id::PacketIds;
 use crate::storage::{Memory, Table};
 
 /// A message or request under way. Opaque; firmware lends an array of them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Slot {
     generation: u64,
     /// Where its packet lies in `kept`.
@@ -42,6 +42,18 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// A free one, to fill an array with.
+    pub const EMPTY: Self = Self {
+        generation: 0,
+        start: 0,
+        len: 0,
+        id: 0,
+        awaits: Await::Connection,
+        on_wire: false,
+        dup: false,
+        counted: false,
+    };
+
     pub(crate) const fn generation(&self) -> u64 {
         self.generation
     }
@@ -62,11 +74,16 @@ impl Slot {
     }
 }
 
+impl Default for Slot {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
 /// What a slot waits for.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Await {
     /// A QoS 0 message: a connection.
-    #[default]
     Connection,
     PubAck,
     PubRec,

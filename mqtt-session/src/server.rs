@@ -503,10 +503,10 @@ fn has_identifier(publish: &Publish<'_>) -> bool {
         .is_some()
 }
 
-fn acknowledged<'i>(token: Option<Token>, ack: &Ack<'i>) -> Option<ServerEvent<'i>> {
-    token.map(|token| ServerEvent::Acknowledged {
+fn acknowledged<'i>(ended: Option<(Token, ReasonCode)>, ack: &Ack<'i>) -> Option<ServerEvent<'i>> {
+    ended.map(|(token, reason)| ServerEvent::Acknowledged {
         token,
-        reason: ack.reason,
+        reason,
         properties: ack.properties,
     })
 }

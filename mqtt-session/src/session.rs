@@ -5,8 +5,8 @@
 use core::num::NonZeroU64;
 
 use mqtt_proto::{
-    Ack, AckKind, DecodeError, Decoded, Disconnect, Encode, FixedHeader, Packet, PacketType,
-    Publish, ReasonCode, TopicName, Version,
+    Ack, AckKind, DecodeError, Decoded, Delivery, Disconnect, Encode, FixedHeader, Packet,
+    PacketType, Publish, ReasonCode, TopicName, Version,
 };
 
 use crate::alias::Aliases;
@@ -110,6 +110,9 @@ impl<S: Storage> Side<S> {
     /// How many bytes are needed before the front of the input says something.
     #[inline]
     pub(crate) fn needs(&self, input: &[u8]) -> Option<usize> {
+        if self.connection.pieces.is_some() {
+            return input.is_empty().then_some(1);
+        }
         match FixedHeader::decode(input, self.connection.version, self.connection.packet_limit) {
             Ok(None) => Some(input.len().saturating_add(1).max(2)),
             Ok(Some(header)) if header.packet_len() > input.len() => Some(header.packet_len()),
@@ -161,7 +164,7 @@ impl<S: Storage> Side<S> {
     }
 
     #[inline]
-    fn answer_fits(&mut self) -> bool {
+    pub(crate) fn answer_fits(&mut self) -> bool {
         let limit = to_usize(self.config.outgoing_limit);
         self.outbox.control_fits(ACK_LEN, limit)
     }
@@ -185,6 +188,12 @@ impl<S: Storage> Side<S> {
 
     #[inline]
     fn on_publish(&mut self, publish: &Publish<'_>) -> Result<Arrival, Violation> {
+        self.learn_alias(publish)?;
+        self.arrived(publish.delivery)
+    }
+
+    #[inline]
+    pub(crate) fn learn_alias(&mut self, publish: &Publish<'_>) -> Result<(), Violation> {
         if let Some(alias) = publish.topic_alias {
             // 5 [MQTT-3.3.2-9], [MQTT-3.3.2-11]
             let known = if alias.get() > self.connection.alias_maximum {
@@ -198,13 +207,19 @@ impl<S: Storage> Side<S> {
                 return Err(Violation::TopicAlias(alias.get()));
             }
         }
-        let Some(id) = publish.delivery.packet_id() else {
+        Ok(())
+    }
+
+    /// A message came whole: it is acknowledged, or waits for that.
+    #[inline]
+    pub(crate) fn arrived(&mut self, delivery: Delivery) -> Result<Arrival, Violation> {
+        let Some(id) = delivery.packet_id() else {
             return Ok(Arrival::New(None));
         };
         let by_hand = self.config.acknowledge == Acknowledge::ByHand;
         let (receive_maximum, version) = (self.connection.receive_maximum, self.connection.version);
         self.session.inbound.publish(
-            publish.qos(),
+            delivery.qos(),
             id,
             by_hand,
             receive_maximum,
@@ -213,13 +228,13 @@ impl<S: Storage> Side<S> {
         )
     }
 
-    /// The token of the message that this ended, if it ended one.
+    /// The token of the message that this ended, if it ended one, and how.
     #[inline]
     pub(crate) fn on_ack(
         &mut self,
         kind: AckKind,
         ack: &Ack<'_>,
-    ) -> Result<Option<Token>, Violation> {
+    ) -> Result<Option<(Token, ReasonCode)>, Violation> {
         if kind == AckKind::PubRel {
             self.session
                 .inbound
@@ -237,7 +252,13 @@ impl<S: Storage> Side<S> {
         if ended.is_some() {
             self.pump();
         }
-        Ok(ended)
+        // 5, section 3.7.2.1: a PUBCOMP that does not know the identifier any more is no error; the message has arrived.
+        let reason = if kind == AckKind::PubComp {
+            ReasonCode::Success
+        } else {
+            ack.reason
+        };
+        Ok(ended.map(|token| (token, reason)))
     }
 
     pub(crate) fn publish(&mut self, message: &Outgoing<'_>) -> Result<Option<Token>, Refused> {

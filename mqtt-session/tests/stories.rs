@@ -112,6 +112,24 @@ fn qos_2_ends_with_pubcomp(role, version) {
     assert_eq!(solo.learned(), [Happening::Acknowledged { token, reason: ReasonCode::Success }]);
 }
 
+/// 5, section 3.7.2.1: PUBREL again, whose PUBCOMP was lost with the connection; that the peer has forgotten the identifier is no
+/// error, for the message has arrived.
+fn a_pubcomp_that_knows_nothing_any_more_is_a_success(role, version) {
+    let mut solo = default(role, version);
+    let token = solo.must_publish(QoS::ExactlyOnce, "hello");
+    solo.feed_ack(AckKind::PubRec, 1);
+    solo.connect(true);
+    solo.learned();
+    solo.sent();
+    let pubcomp = if version == Version::V5 {
+        ack_with(AckKind::PubComp, 1, ReasonCode::PacketIdentifierNotFound)
+    } else {
+        ack(AckKind::PubComp, 1)
+    };
+    solo.feed(&pubcomp);
+    assert_eq!(solo.learned(), [Happening::Acknowledged { token, reason: ReasonCode::Success }]);
+}
+
 /// 5 [MQTT-3.3.4-7] and [MQTT-4.9.0-1], section 4.9: after a resume the count of messages under way neither underflows nor
 /// leaks; what is stored goes out within the receive maximum, in its order, and publishing goes on.
 fn resume_with_a_receive_maximum_and_stored_publishes(role, version) {

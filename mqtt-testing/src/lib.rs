@@ -9,6 +9,7 @@ pub mod hostile;
 pub mod interop;
 pub mod laws;
 pub mod model;
+pub mod modem;
 pub mod mosquitto;
 pub mod packets;
 pub mod pair;

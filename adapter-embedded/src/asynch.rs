@@ -1,0 +1,205 @@
+//! Over `embedded-io-async`: for Embassy and other executors of firmware.
+
+use core::future::{Future, poll_fn};
+use core::pin::pin;
+use core::task::Poll;
+use core::time::Duration;
+
+use embedded_io_async::{Error as _, ErrorKind, Read, Write};
+use mqtt_proto::{Connect, Disconnect};
+use mqtt_session::{Event, Instant};
+
+use crate::input::Input;
+use crate::{Error, SessionError, State, Timer};
+
+/// A client on one open transport. The session stays where it is, in what was lent: when the transport is gone, drop this and
+/// make another on the next.
+///
+/// Any future of it may be dropped, as a `select` does: what was read and written is accounted for before anything is awaited
+/// again, and no byte lies in a future. It drops the transport's own future then, as it does whenever time is up; so the
+/// transport's `read` and `write` must be side-effect-free on cancel in the words of `embedded-io-async`, as those of
+/// interrupt-driven UARTs and of sockets are. Where `read` is not (DMA straight into the buffer), bytes can be lost, and that
+/// ends the connection.
+///
+/// ```
+/// # use embedded_io_async::{Read, Write};
+/// use adapter_embedded::proto::{Connect, QoS, TopicName, Version};
+/// use adapter_embedded::session::{Config, Event, Outgoing};
+/// use adapter_embedded::{Buffers, Error, Timer, asynch::Connection};
+///
+/// /// Publishes one reading, and waits until it is acknowledged.
+/// async fn report<T: Read + Write, C: Timer>(uart: T, timer: C) -> Result<(), Error<T::Error>> {
+///     let mut buffers = Buffers::<128, 192, 128, 2>::new();
+///     let (mut client, input) = buffers.client(Config::default());
+///     let connect = Connect::new(Version::V311, "pump-7");
+///     let mut connection = Connection::new(uart, &mut client, input, timer, &connect)?;
+///     let topic = TopicName::from_static("pump/7");
+///     loop {
+///         let now = connection.now();
+///         match connection.next().await? {
+///             (Some(Event::Connected { .. }), client) => {
+///                 let reading = Outgoing::new(topic, QoS::AtLeastOnce, b"21.5");
+///                 client.publish(&reading, now)?;
+///             }
+///             (Some(Event::Acknowledged { .. }), _) => return connection.disconnect().await,
+///             _ => {}
+///         }
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Connection<'c, 'b, T, C> {
+    transport: T,
+    client: &'c mut State<'b>,
+    input: Input<'c>,
+    timer: C,
+    /// Something was written since the last flush.
+    unflushed: bool,
+}
+
+impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
+    /// Begins a connection on a transport that is open. The first event is [`Event::Connected`] or [`Event::Refused`].
+    ///
+    /// `input` must hold any packet but PUBLISH whole, and the head of a PUBLISH; see [`crate::Buffers`].
+    ///
+    /// # Errors
+    /// CONNECT cannot be written.
+    pub fn new(
+        transport: T,
+        client: &'c mut State<'b>,
+        input: &'c mut [u8],
+        mut timer: C,
+        connect: &Connect<'_>,
+    ) -> Result<Self, Error<T::Error>> {
+        client.connect(connect, timer.now())?;
+        Ok(Self {
+            transport,
+            client,
+            input: Input::new(input),
+            timer,
+            unflushed: false,
+        })
+    }
+
+    /// The machine: publish, subscribe, acknowledge. What it has to say goes out with the next [`Self::next`] or
+    /// [`Self::flush`].
+    pub const fn client(&mut self) -> &mut State<'b> {
+        self.client
+    }
+
+    /// The timer's time.
+    pub fn now(&mut self) -> Instant {
+        self.timer.now()
+    }
+
+    /// Waits for the next step of the machine: its event, if it has one, and the machine to answer it with while the event is
+    /// held. Writes, pings and keeps time in between.
+    ///
+    /// Dropping the future loses nothing: the next call goes on where it was.
+    ///
+    /// # Errors
+    /// The connection is over; [`Self::disconnect`] still says why to the server. The session is as it was: what is not
+    /// acknowledged goes out again on the next connection.
+    pub async fn next(&mut self) -> Result<(Option<Event<'_>>, &mut State<'b>), Error<T::Error>> {
+        self.step(None).await
+    }
+
+    /// The same, but comes back without an event after `patience`.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn next_within(
+        &mut self,
+        patience: Duration,
+    ) -> Result<(Option<Event<'_>>, &mut State<'b>), Error<T::Error>> {
+        let until = self.timer.now().after(patience);
+        self.step(Some(until)).await
+    }
+
+    async fn step(
+        &mut self,
+        until: Option<Instant>,
+    ) -> Result<(Option<Event<'_>>, &mut State<'b>), Error<T::Error>> {
+        self.input.advance();
+        self.flush().await?;
+        while self.input.wants_more(self.client) {
+            let now = self.timer.now();
+            if until.is_some_and(|until| until <= now) {
+                return Ok((None, self.client));
+            }
+            let wake = self.client.deadline().into_iter().chain(until).min();
+            self.read(wake).await?;
+            if self.input.wants_more(self.client) {
+                let now = self.timer.now();
+                self.input.tick(self.client, now)?;
+                self.flush().await?;
+            }
+        }
+        let now = self.timer.now();
+        let event = self.input.step(self.client, now)?;
+        Ok((event, self.client))
+    }
+
+    /// Reads what comes before `until`.
+    async fn read(&mut self, until: Option<Instant>) -> Result<(), Error<T::Error>> {
+        let read = {
+            let mut read = pin!(self.transport.read(self.input.room()));
+            let mut timer = pin!(self.timer.until(until));
+            poll_fn(|cx| match read.as_mut().poll(cx) {
+                Poll::Ready(read) => Poll::Ready(Some(read)),
+                Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+            })
+            .await
+        };
+        match read {
+            None => Ok(()),
+            Some(Ok(0)) => Err(SessionError::EndOfFile.into()),
+            Some(Ok(n)) => {
+                self.input.came(n);
+                Ok(())
+            }
+            Some(Err(error)) => match error.kind() {
+                ErrorKind::TimedOut | ErrorKind::Interrupted => Ok(()),
+                _ => Err(Error::Io(error)),
+            },
+        }
+    }
+
+    /// Writes all that is outgoing, and flushes the transport after it.
+    ///
+    /// Dropping the future loses nothing: the next call goes on where it was.
+    ///
+    /// # Errors
+    /// The transport fails.
+    pub async fn flush(&mut self) -> Result<(), Error<T::Error>> {
+        while !self.client.outgoing().is_empty() {
+            match self.transport.write(self.client.outgoing()).await {
+                Ok(0) => return Err(SessionError::WriteZero.into()),
+                Ok(n) => {
+                    self.client.sent(n);
+                    self.unflushed = true;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::Io(error)),
+            }
+        }
+        if self.unflushed {
+            self.transport.flush().await.map_err(Error::Io)?;
+            self.unflushed = false;
+        }
+        Ok(())
+    }
+
+    /// Says DISCONNECT and writes all that is outgoing. The session stays in the client.
+    ///
+    /// Dropping the future may leave the server without DISCONNECT; then it publishes the will.
+    ///
+    /// # Errors
+    /// The transport fails.
+    pub async fn disconnect(mut self) -> Result<(), Error<T::Error>> {
+        let _ = self.client.disconnect(&Disconnect::default());
+        let flushed = self.flush().await;
+        self.client.disconnected();
+        flushed
+    }
+}

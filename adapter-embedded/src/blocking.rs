@@ -1,0 +1,183 @@
+//! Over `embedded-io`: one loop owns the transport; what waits is the processor.
+
+use core::time::Duration;
+
+use embedded_io::{Error as _, ErrorKind, Read, ReadReady, Write};
+use mqtt_proto::{Connect, Disconnect};
+use mqtt_session::{Event, Instant};
+
+use crate::input::Input;
+use crate::{Clock, Error, SessionError, State};
+
+/// A client on one open transport. The session stays where it is, in what was lent: when the transport is gone, drop this and
+/// make another on the next.
+///
+/// ```
+/// # use embedded_io::{ErrorType, Read, ReadReady, Write};
+/// use adapter_embedded::proto::{Connect, QoS, TopicName, Version};
+/// use adapter_embedded::session::{Config, Event, Outgoing};
+/// use adapter_embedded::{Buffers, Clock, Error, blocking::Connection};
+///
+/// /// Publishes one reading, and waits until it is acknowledged.
+/// fn report<T: Read + ReadReady + Write, C: Clock>(uart: T, clock: C) -> Result<(), Error<T::Error>> {
+///     let mut buffers = Buffers::<128, 192, 128, 2>::new();
+///     let (mut client, input) = buffers.client(Config::default());
+///     let connect = Connect::new(Version::V311, "pump-7");
+///     let mut connection = Connection::new(uart, &mut client, input, clock, &connect)?;
+///     let topic = TopicName::from_static("pump/7");
+///     loop {
+///         let now = connection.now();
+///         match connection.next()? {
+///             (Some(Event::Connected { .. }), client) => {
+///                 let reading = Outgoing::new(topic, QoS::AtLeastOnce, b"21.5");
+///                 client.publish(&reading, now)?;
+///             }
+///             (Some(Event::Acknowledged { .. }), _) => return connection.disconnect(),
+///             _ => {}
+///         }
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Connection<'c, 'b, T, C> {
+    transport: T,
+    client: &'c mut State<'b>,
+    input: Input<'c>,
+    clock: C,
+}
+
+impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
+    /// Begins a connection on a transport that is open. The first event is [`Event::Connected`] or [`Event::Refused`].
+    ///
+    /// `input` must hold any packet but PUBLISH whole, and the head of a PUBLISH; see [`crate::Buffers`].
+    ///
+    /// # Errors
+    /// CONNECT cannot be written.
+    pub fn new(
+        transport: T,
+        client: &'c mut State<'b>,
+        input: &'c mut [u8],
+        mut clock: C,
+        connect: &Connect<'_>,
+    ) -> Result<Self, Error<T::Error>> {
+        client.connect(connect, clock.now())?;
+        Ok(Self {
+            transport,
+            client,
+            input: Input::new(input),
+            clock,
+        })
+    }
+
+    /// The machine: publish, subscribe, acknowledge. What it has to say goes out with the next [`Self::next`] or
+    /// [`Self::flush`].
+    pub const fn client(&mut self) -> &mut State<'b> {
+        self.client
+    }
+
+    /// The clock's time.
+    pub fn now(&mut self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Waits for the next step of the machine: its event, if it has one, and the machine to answer it with while the event is
+    /// held. Writes, pings and keeps time in between.
+    ///
+    /// # Errors
+    /// The connection is over; [`Self::disconnect`] still says why to the server. The session is as it was: what is not
+    /// acknowledged goes out again on the next connection.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "an iterator could not lend the event"
+    )]
+    pub fn next(&mut self) -> Result<(Option<Event<'_>>, &mut State<'b>), Error<T::Error>> {
+        self.step(None)
+    }
+
+    /// The same, but comes back without an event after `patience`, if the transport can tell that nothing came.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn next_within(
+        &mut self,
+        patience: Duration,
+    ) -> Result<(Option<Event<'_>>, &mut State<'b>), Error<T::Error>> {
+        let until = self.clock.now().after(patience);
+        self.step(Some(until))
+    }
+
+    fn step(
+        &mut self,
+        until: Option<Instant>,
+    ) -> Result<(Option<Event<'_>>, &mut State<'b>), Error<T::Error>> {
+        self.input.advance();
+        self.flush()?;
+        while self.input.wants_more(self.client) {
+            let now = self.clock.now();
+            if until.is_some_and(|until| until <= now) {
+                return Ok((None, self.client));
+            }
+            if self.transport.read_ready().map_err(Error::Io)? {
+                self.read()?;
+            } else {
+                let until = self.client.deadline().into_iter().chain(until).min();
+                if until.is_none_or(|until| now < until) {
+                    self.clock.idle(until);
+                }
+            }
+            if self.input.wants_more(self.client) {
+                let now = self.clock.now();
+                self.input.tick(self.client, now)?;
+                self.flush()?;
+            }
+        }
+        let now = self.clock.now();
+        let event = self.input.step(self.client, now)?;
+        Ok((event, self.client))
+    }
+
+    /// Reads what is there.
+    fn read(&mut self) -> Result<(), Error<T::Error>> {
+        match self.transport.read(self.input.room()) {
+            Ok(0) => Err(SessionError::EndOfFile.into()),
+            Ok(n) => {
+                self.input.came(n);
+                Ok(())
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::TimedOut | ErrorKind::Interrupted => Ok(()),
+                _ => Err(Error::Io(error)),
+            },
+        }
+    }
+
+    /// Writes all that is outgoing, and flushes the transport after it.
+    ///
+    /// # Errors
+    /// The transport fails.
+    pub fn flush(&mut self) -> Result<(), Error<T::Error>> {
+        if self.client.outgoing().is_empty() {
+            return Ok(());
+        }
+        while !self.client.outgoing().is_empty() {
+            match self.transport.write(self.client.outgoing()) {
+                Ok(0) => return Err(SessionError::WriteZero.into()),
+                Ok(n) => self.client.sent(n),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::Io(error)),
+            }
+        }
+        self.transport.flush().map_err(Error::Io)
+    }
+
+    /// Says DISCONNECT and writes all that is outgoing. The session stays in the client.
+    ///
+    /// # Errors
+    /// The transport fails.
+    pub fn disconnect(mut self) -> Result<(), Error<T::Error>> {
+        let _ = self.client.disconnect(&Disconnect::default());
+        let flushed = self.flush();
+        self.client.disconnected();
+        flushed
+    }
+}

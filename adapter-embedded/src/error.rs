@@ -1,0 +1,48 @@
+use mqtt_session::{Closed, Refused};
+
+/// Why a connection ended, or could not begin. The session survives all of them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Error<E> {
+    /// The transport failed, with its own error.
+    #[error("{0}")]
+    Io(E),
+    /// The session, the server or the end of the transport's bytes ended it.
+    #[error("{0}")]
+    Session(SessionError),
+}
+
+/// What was not the transport's own error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The server broke a rule, stopped answering, or sent bytes that are no packet, as noise on a line looks.
+    #[error("{0}")]
+    Closed(Closed),
+    /// CONNECT cannot be written.
+    #[error("{0}")]
+    Refused(Refused),
+    /// The transport read nothing where something was asked for: the other side closed it.
+    #[error("the server closed the connection")]
+    EndOfFile,
+    /// The transport took nothing of what was to be written, which its contract forbids.
+    #[error("the transport takes no more bytes")]
+    WriteZero,
+}
+
+impl<E> From<Closed> for Error<E> {
+    fn from(closed: Closed) -> Self {
+        Self::Session(SessionError::Closed(closed))
+    }
+}
+
+impl<E> From<Refused> for Error<E> {
+    fn from(refused: Refused) -> Self {
+        Self::Session(SessionError::Refused(refused))
+    }
+}
+
+impl<E> From<SessionError> for Error<E> {
+    fn from(error: SessionError) -> Self {
+        Self::Session(error)
+    }
+}

@@ -1,0 +1,88 @@
+//! The input buffer of a connection: lent, filled at its end, used up at its front.
+
+use mqtt_session::{Closed, Event, Instant, Step};
+
+use crate::State;
+
+#[derive(Debug)]
+pub(crate) struct Input<'c> {
+    bytes: &'c mut [u8],
+    filled: usize,
+    /// Bytes at the front that the last event borrowed.
+    consumed: usize,
+}
+
+impl<'c> Input<'c> {
+    pub(crate) const fn new(bytes: &'c mut [u8]) -> Self {
+        Self {
+            bytes,
+            filled: 0,
+            consumed: 0,
+        }
+    }
+
+    /// What was used up gives way.
+    pub(crate) fn advance(&mut self) {
+        let used = core::mem::take(&mut self.consumed).min(self.filled);
+        if used > 0 {
+            let kept = used..self.filled;
+            self.filled = kept.len();
+            if kept.end <= self.bytes.len() {
+                self.bytes.copy_within(kept, 0);
+            }
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.filled).unwrap_or_default()
+    }
+
+    /// Whether the machine can go on only with more bytes, and there is room for them.
+    pub(crate) fn wants_more(&self, client: &State<'_>) -> bool {
+        client.needs(self.bytes()).is_some() && (self.filled < self.bytes.len())
+    }
+
+    /// Room for what comes.
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.filled..).unwrap_or_default()
+    }
+
+    /// So much came into the room.
+    pub(crate) fn came(&mut self, n: usize) {
+        self.filled = self.filled.saturating_add(n).min(self.bytes.len());
+    }
+
+    /// One step of the machine on what is there.
+    pub(crate) fn step(
+        &mut self,
+        client: &mut State<'_>,
+        now: Instant,
+    ) -> Result<Option<Event<'_>>, Closed> {
+        let full = self.filled == self.bytes.len();
+        let bytes = self.bytes.get(..self.filled).unwrap_or_default();
+        let step = if full {
+            client.receive_full(bytes, now)?
+        } else {
+            client.receive(bytes, now)?
+        };
+        Ok(match step {
+            Step::Packet { consumed, event } => {
+                self.consumed = consumed;
+                if consumed > 0 {
+                    // Pings are due as well while packets come one after the other.
+                    client.tick(now)?;
+                }
+                event
+            }
+            // What is outgoing is written first, the next time.
+            Step::Needs(_) | Step::Blocked => None,
+        })
+    }
+
+    /// Time passes: whatever came was looked at.
+    pub(crate) fn tick(&mut self, client: &mut State<'_>, now: Instant) -> Result<(), Closed> {
+        // The machine learns that all there was is looked at, for its judgement of silence.
+        client.receive(self.bytes.get(..self.filled).unwrap_or_default(), now)?;
+        client.tick(now)
+    }
+}

@@ -1,0 +1,99 @@
+//! Where time comes from: the adapter asks, it never keeps time itself.
+
+use mqtt_session::Instant;
+
+/// A monotonic clock. A closure that gives milliseconds is one; [`Millis32`] makes one of a counter of 32 bits.
+pub trait Clock {
+    /// Milliseconds since a start of its choosing. Never goes back, not over a reconnection either.
+    fn now(&mut self) -> Instant;
+
+    /// Nothing has come, and nothing is due before `until`; with `None` nothing will be. May sleep until an interrupt, at most
+    /// until then: the transport is asked again afterwards. By default it returns at once.
+    fn idle(&mut self, until: Option<Instant>) {
+        let _ = until;
+    }
+}
+
+impl<F: FnMut() -> u64> Clock for F {
+    fn now(&mut self) -> Instant {
+        Instant::from_millis(self())
+    }
+}
+
+/// A clock of a millisecond counter that wraps after 49 days, such as one that SysTick counts. It must be asked at least once
+/// in that time, as any keep-alive does.
+///
+/// ```
+/// use adapter_embedded::{Clock, Millis32};
+/// let mut readings = [u32::MAX, 4].into_iter();
+/// let mut clock = Millis32::new(|| readings.next().unwrap_or_default());
+/// let before = clock.now();
+/// assert_eq!(clock.now().since(before).as_millis(), 5);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Millis32<F> {
+    counter: F,
+    now: u64,
+    last: u32,
+}
+
+impl<F: FnMut() -> u32> Millis32<F> {
+    /// Around a function that reads the counter.
+    pub const fn new(counter: F) -> Self {
+        Self {
+            counter,
+            now: 0,
+            last: 0,
+        }
+    }
+}
+
+impl<F: FnMut() -> u32> Clock for Millis32<F> {
+    fn now(&mut self) -> Instant {
+        let reading = (self.counter)();
+        self.now = self
+            .now
+            .saturating_add(u64::from(reading.wrapping_sub(self.last)));
+        self.last = reading;
+        Instant::from_millis(self.now)
+    }
+}
+
+/// A clock that can be awaited.
+#[cfg(feature = "async")]
+pub trait Timer {
+    /// As [`Clock::now`].
+    fn now(&mut self) -> Instant;
+
+    /// Ends at `at`, or a little later. Never ends with `None`.
+    #[allow(async_fn_in_trait, reason = "firmware has one core and no Send")]
+    async fn until(&mut self, at: Option<Instant>);
+}
+
+/// The clock and timer of Embassy.
+#[cfg(feature = "embassy-time")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EmbassyTime;
+
+#[cfg(feature = "embassy-time")]
+impl Clock for EmbassyTime {
+    fn now(&mut self) -> Instant {
+        Instant::from_millis(embassy_time::Instant::now().as_millis())
+    }
+}
+
+#[cfg(all(feature = "embassy-time", feature = "async"))]
+impl Timer for EmbassyTime {
+    fn now(&mut self) -> Instant {
+        Clock::now(self)
+    }
+
+    async fn until(&mut self, at: Option<Instant>) {
+        match at {
+            Some(at) => {
+                embassy_time::Timer::at(embassy_time::Instant::from_millis(at.as_millis())).await;
+            }
+            None => core::future::pending().await,
+        }
+    }
+}

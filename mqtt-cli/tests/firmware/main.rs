@@ -1,0 +1,197 @@
+//! The images of `firmware` on emulated boards, over a serial line that is cut twice and noisy once, against Mosquitto and
+//! `mqtt broker`. What an image has to achieve is told in `firmware/src/script.rs`; here is the other side.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use adapter_std::proto::{PacketType, QoS, Subscription, TopicFilter, TopicName};
+use adapter_std::{Handle, Messages, Options, Outgoing, Received};
+use mqtt_testing::modem::{Mishap, Modem};
+use mqtt_testing::mosquitto::Mosquitto;
+use mqtt_testing::process::Process;
+
+const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
+
+/// The link is cut between packets and inside one, and noisy in between, while the 300 numbers go out.
+const MISHAPS: [(usize, Mishap); 3] = [
+    (60, Mishap::Cut),
+    (140, Mishap::Noise),
+    (220, Mishap::CutInside),
+];
+
+struct Board {
+    name: &'static str,
+    target: &'static str,
+}
+
+/// Builds an image; its path.
+fn build(board: &Board, version: &str, image: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware");
+    let target = folder.join(format!("target/{}-{version}", board.name));
+    let features = if version == "5" {
+        format!("{},v5", board.name)
+    } else {
+        board.name.to_owned()
+    };
+    let built = Command::new(env!("CARGO"))
+        .current_dir(&folder)
+        .args(["build", "--quiet", "--locked", "--release", "--bin", image])
+        .args(["--target", board.target, "--features", &features])
+        .arg("--target-dir")
+        .arg(&target)
+        .env_remove("RUSTFLAGS")
+        .status();
+    assert!(
+        built.is_ok_and(|status| status.success()),
+        "the image builds; scripts/setup.sh installs its target"
+    );
+    target.join(board.target).join("release").join(image)
+}
+
+/// A broker, ours or Mosquitto; it ends when this is dropped.
+struct Broker {
+    port: u16,
+    _running: (Option<Process>, Option<Mosquitto>),
+}
+
+impl Broker {
+    fn mosquitto() -> Self {
+        let broker = Mosquitto::start("");
+        Self {
+            port: broker.port,
+            _running: (None, Some(broker)),
+        }
+    }
+
+    fn ours() -> Self {
+        let process = Process::start(MQTT, &["broker", "--bind", "127.0.0.1:0"]);
+        let port = process.wait_stderr_after("address=127.0.0.1:");
+        Self {
+            port: port.parse().expect("a number"),
+            _running: (Some(process), None),
+        }
+    }
+}
+
+/// Runs an image to its end on a line to the broker.
+fn run(board: &Board, image: &Path, broker: &Broker) {
+    let modem = Modem::start(broker.port, &MISHAPS);
+    let serial = format!("tcp:127.0.0.1:{}", modem.port);
+    let machine = [
+        "-M",
+        board.name,
+        "-nographic",
+        "-monitor",
+        "none",
+        "-semihosting-config",
+        "enable=on,target=native",
+        "-serial",
+        &serial,
+        "-kernel",
+        image.to_str().expect("a path of text"),
+    ];
+    let partner = Partner::new(broker.port);
+    let device = Process::start("qemu-system-arm", &machine);
+    modem.wait_for(PacketType::SubAck);
+    let conversation = thread::spawn(|| partner.converse());
+    let ended = device.end();
+    let log = format!("{}{}", ended.stdout, ended.stderr);
+    assert_eq!(ended.code, Some(0), "{}: {log}", image.display());
+    conversation.join().expect("the conversation ended well");
+    assert_eq!(modem.happened(), MISHAPS.len());
+    let connected = log.matches("connected\n").count();
+    assert!(connected > MISHAPS.len(), "{connected} connections: {log}");
+}
+
+/// Who talks to the image over the same broker.
+struct Partner {
+    handle: Handle,
+    echoes: Messages,
+    sums: Messages,
+}
+
+impl Partner {
+    fn new(port: u16) -> Self {
+        let options = Options::new("127.0.0.1", port);
+        let handle = Handle::connect(options).unwrap_or_else(|error| panic!("no broker: {error}"));
+        let subscribe = |filter| {
+            let filter = TopicFilter::new(filter).expect("a filter");
+            let (_, messages) = handle
+                .subscribe(&Subscription::new(filter, QoS::ExactlyOnce))
+                .expect("a subscription");
+            messages
+        };
+        let (echoes, sums) = (subscribe("fw/out"), subscribe("fw/sum"));
+        Self {
+            handle,
+            echoes,
+            sums,
+        }
+    }
+
+    fn publish(&self, topic: &str, payload: &[u8]) {
+        let topic = TopicName::new(topic).expect("a topic");
+        let ticket = self
+            .handle
+            .publish(&Outgoing::new(topic, QoS::ExactlyOnce, payload));
+        let _ = ticket.expect("the broker is there").wait();
+    }
+
+    /// Each message is echoed; one that fits no buffer of the image arrives whole.
+    fn converse(mut self) {
+        for n in 0..10 {
+            let said = format!("message {n}");
+            self.publish("fw/in", said.as_bytes());
+            // At QoS 1 an echo may come twice.
+            while next(&mut self.echoes).payload != said {}
+        }
+        let large: Vec<u8> = (0..3_000_u16).map(|n| n.to_le_bytes()[0]).collect();
+        self.publish("fw/large", &large);
+        let sum: u32 = large.iter().map(|byte| u32::from(*byte)).sum();
+        let told = next(&mut self.sums);
+        assert_eq!(
+            told.payload[..],
+            [3_000_u32.to_be_bytes(), sum.to_be_bytes()].concat()
+        );
+        self.publish("fw/in", b"stop");
+    }
+}
+
+/// The next message, which a device that failed does not send any more.
+fn next(messages: &mut Messages) -> Received {
+    let message = messages.next_within(Duration::from_secs(30));
+    message.expect("the device says something")
+}
+
+/// Blocking and as a future, in both versions, against both brokers.
+fn survives(board: &Board) {
+    thread::scope(|scope| {
+        for version in ["3.1.1", "5"] {
+            for image in ["blocking", "asynch"] {
+                let image = build(board, version, image);
+                for broker in [Broker::mosquitto, Broker::ours] {
+                    let image = image.clone();
+                    scope.spawn(move || run(board, &image, &broker()));
+                }
+            }
+        }
+    });
+}
+
+macro_rules! boards {
+    ($($name:ident: $board:literal, $target:literal;)*) => {
+        $(#[test]
+        fn $name() {
+            survives(&Board { name: $board, target: $target });
+        })*
+    };
+}
+
+boards! {
+    cortex_m3: "lm3s6965evb", "thumbv7m-none-eabi";
+    cortex_m4f: "mps2-an386", "thumbv7em-none-eabihf";
+    cortex_m3_with_8_kib: "stm32vldiscovery", "thumbv7m-none-eabi";
+    cortex_m0: "microbit", "thumbv6m-none-eabi";
+}

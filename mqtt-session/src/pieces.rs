@@ -1,0 +1,114 @@
+//! A PUBLISH larger than the input buffer: its head first, then its payload in pieces. It is received when its last piece
+//! is, and acknowledged no sooner; a connection that ends in between leaves no trace of it.
+
+use mqtt_proto::{DecodeError, Delivery, FixedHeader, Head, PacketType, PublishHead, QoS, Rule};
+
+use crate::connection::Phase;
+use crate::error::Violation;
+use crate::event::Receipt;
+use crate::inbound::Arrival;
+use crate::outbox::{to_u32, to_usize};
+use crate::session::Side;
+use crate::storage::Storage;
+
+/// The message whose payload is coming.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pieces {
+    /// Bytes of its payload that did not come yet; never 0.
+    left: u32,
+    delivery: Delivery,
+    /// The application has it already.
+    repeated: bool,
+}
+
+/// What a piece is.
+pub(crate) enum Piece<'i> {
+    Blocked,
+    Payload {
+        bytes: &'i [u8],
+        left: u32,
+        receipt: Option<Receipt>,
+    },
+    /// Of a message that the application has: passed over.
+    Repeated {
+        consumed: usize,
+    },
+}
+
+impl<S: Storage> Side<S> {
+    /// Looks at an input that cannot grow and holds no whole packet: it must hold the head of a message. Whether the
+    /// application has that message already, the head, and its length.
+    #[cold]
+    pub(crate) fn head<'i>(
+        &mut self,
+        input: &'i [u8],
+    ) -> Result<(bool, PublishHead<'i>, usize), Violation> {
+        let (version, limit) = (self.connection.version, self.connection.packet_limit);
+        let head = PublishHead::decode(input, version, limit).map_err(Violation::Malformed)?;
+        let Head::Publish { head, consumed } = head else {
+            return Err(self.no_room(input));
+        };
+        if self.connection.phase != Phase::Connected {
+            return Err(Violation::Unexpected(PacketType::Publish));
+        }
+        let PublishHead {
+            publish,
+            payload_len,
+        } = head;
+        self.learn_alias(&publish)?;
+        let repeated =
+            matches!(publish.delivery, Delivery::ExactlyOnce(id) if self.session.inbound.holds(id));
+        self.connection.pieces = Some(Pieces {
+            left: payload_len,
+            delivery: publish.delivery,
+            repeated,
+        });
+        Ok((repeated, head, consumed))
+    }
+
+    fn no_room(&self, input: &[u8]) -> Violation {
+        let (version, limit) = (self.connection.version, self.connection.packet_limit);
+        let header = FixedHeader::decode(input, version, limit).ok().flatten();
+        let needed = header.map_or(input.len().saturating_add(1), |header| header.packet_len());
+        Violation::Malformed(DecodeError {
+            packet: header.map(|header| header.packet_type),
+            at: 1,
+            rule: Rule::TooLarge {
+                len: to_u32(needed),
+                max: to_u32(input.len()),
+            },
+            version,
+        })
+    }
+
+    /// The next piece of a payload, as much of it as is there.
+    #[cold]
+    pub(crate) fn piece<'i>(
+        &mut self,
+        pieces: Pieces,
+        input: &'i [u8],
+    ) -> Result<Piece<'i>, Violation> {
+        let consumed = input.len().min(to_usize(pieces.left));
+        let bytes = input.get(..consumed).unwrap_or_default();
+        let left = pieces.left.saturating_sub(to_u32(consumed));
+        let mut receipt = None;
+        if left == 0 {
+            if pieces.delivery.qos() > QoS::AtMostOnce && !self.answer_fits() {
+                return Ok(Piece::Blocked);
+            }
+            if let Arrival::New(new) = self.arrived(pieces.delivery)? {
+                receipt = new;
+            }
+        }
+        self.connection.pieces = (left > 0).then_some(Pieces { left, ..pieces });
+        Ok(if pieces.repeated {
+            Piece::Repeated { consumed }
+        } else {
+            Piece::Payload {
+                bytes,
+                left,
+                receipt,
+            }
+        })
+    }
+}

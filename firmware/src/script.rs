@@ -9,7 +9,7 @@ use adapter_embedded::proto::{
 };
 use adapter_embedded::session::{Config, Event, Instant, Outgoing, Refused, Token};
 
-use crate::semihosting::log;
+use crate::semihosting::{log, tell};
 
 /// How many numbers are published at each QoS.
 const NUMBERS: u16 = 100;
@@ -111,6 +111,14 @@ impl Script {
         while client.is_connected() && self.subscribed && self.say_more(client, now) {}
     }
 
+    /// How far it is, for the log of a run that fails.
+    fn tell(&self) {
+        tell("published", u32::from(self.published));
+        tell("acknowledged", u32::from(self.acknowledged));
+        tell("echoed", self.echoed.count_ones());
+        tell("stopped", u32::from(self.stopped));
+    }
+
     fn fail(&mut self, why: &'static str) {
         self.failure = self.failure.or(Some(why));
     }
@@ -152,6 +160,7 @@ impl Script {
                     self.sum = Some(Text::new(&[a, b, c, d, e, f, g, h]));
                 }
             }
+            Event::Pong => self.tell(),
             Event::Acknowledged { token, reason, .. } => self.on_acknowledged(*token, *reason),
             Event::Ended { token, .. } => {
                 // Only a subscription that a cut left without an answer.

@@ -1,14 +1,14 @@
 //! A Mosquitto on a free port of 127.0.0.1 for one test, ended by its process id.
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::TcpListener;
+
+use crate::process::Process;
 
 /// A running broker; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Mosquitto {
-    process: Child,
+    process: Process,
     /// Its port.
     pub port: u16,
     directory: std::path::PathBuf,
@@ -35,8 +35,8 @@ impl Mosquitto {
     pub fn start(extra: &str) -> Self {
         // Another test may take the port between its choice and Mosquitto's use of it.
         for _ in 0..5 {
-            let mut broker = Self::spawn(free_port(), extra);
-            if broker.wait() {
+            let broker = Self::spawn(free_port(), extra);
+            if broker.listens() {
                 return broker;
             }
         }
@@ -49,8 +49,8 @@ impl Mosquitto {
     /// When the port is not free any more, and as [`Self::start`].
     #[must_use]
     pub fn start_on(port: u16) -> Self {
-        let mut broker = Self::spawn(port, "");
-        assert!(broker.wait(), "Mosquitto does not start on port {port}");
+        let broker = Self::spawn(port, "");
+        assert!(broker.listens(), "Mosquitto does not start on port {port}");
         broker
     }
 
@@ -60,7 +60,9 @@ impl Mosquitto {
         std::fs::create_dir_all(&directory).expect("a directory for its configuration");
         let path = directory.join("mosquitto.conf");
         let mut config = std::fs::File::create(&path).expect("its configuration");
-        let text = format!("listener {port} 127.0.0.1\nmax_queued_messages 0\n{extra}\n");
+        let text = format!(
+            "listener {port} 127.0.0.1\nmax_queued_messages 0\nlog_dest stderr\nlog_type information\nconnection_messages false\n{extra}\n"
+        );
         let anonymous = if extra.contains("allow_anonymous") {
             ""
         } else {
@@ -77,13 +79,7 @@ impl Mosquitto {
         .into_iter()
         .find(|path| std::path::Path::new(path).exists())
         .unwrap_or("mosquitto");
-        let process = Command::new(program)
-            .arg("-c")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("Mosquitto is installed: run scripts/setup.sh");
+        let process = Process::start(program, &["-c", path.to_str().expect("a path of text")]);
         Self {
             process,
             port,
@@ -91,18 +87,9 @@ impl Mosquitto {
         }
     }
 
-    fn wait(&mut self) -> bool {
-        let until = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < until {
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-                return true;
-            }
-            if self.process.try_wait().is_ok_and(|ended| ended.is_some()) {
-                return false;
-            }
-            std::thread::yield_now();
-        }
-        false
+    /// Whether this one has its port: another test may have been faster, and a connection would not tell them apart.
+    fn listens(&self) -> bool {
+        self.process.complains(" running\n")
     }
 
     /// Its process id.
@@ -122,8 +109,6 @@ impl Mosquitto {
 
 impl Drop for Mosquitto {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }

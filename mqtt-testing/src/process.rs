@@ -145,6 +145,19 @@ impl Process {
         );
     }
 
+    /// Waits until it complained `text`; whether it did so before it ended.
+    #[must_use]
+    pub fn complains(&self, text: &str) -> bool {
+        let printed = self.stderr.wait(|printed| printed.contains(text));
+        printed.contains(text)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until it complained a line with `text`, and gives what stands behind, up to the next space or line end.
     ///
     /// # Panics

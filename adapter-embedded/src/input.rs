@@ -1,5 +1,7 @@
 //! The input buffer of a connection: lent, filled at its end, used up at its front.
 
+use core::cell::Cell;
+
 use mqtt_session::{Closed, Event, Instant, Step};
 
 use crate::State;
@@ -25,11 +27,13 @@ impl<'c> Input<'c> {
     pub(crate) fn advance(&mut self) {
         let used = core::mem::take(&mut self.consumed).min(self.filled);
         if used > 0 {
-            let kept = used..self.filled;
-            self.filled = kept.len();
-            if kept.end <= self.bytes.len() {
-                self.bytes.copy_within(kept, 0);
+            // By cells: a loop that cannot panic.
+            let bytes = Cell::from_mut(&mut *self.bytes).as_slice_of_cells();
+            let kept = bytes.get(used..self.filled).unwrap_or_default();
+            for (to, from) in bytes.iter().zip(kept) {
+                to.set(from.get());
             }
+            self.filled = kept.len();
         }
     }
 

@@ -175,7 +175,7 @@ fn copy(to: &mut [u8], from: &[u8]) {
             to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
         }
     } else {
-        to.copy_from_slice(from);
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
     }
 }
 

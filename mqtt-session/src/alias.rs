@@ -3,6 +3,7 @@
 
 use mqtt_proto::{TopicAlias, TopicName};
 
+use crate::bytes::{copy, move_down};
 use crate::outbox::to_usize;
 use crate::storage::Memory;
 
@@ -62,9 +63,8 @@ impl<M: Memory<u8>> Aliases<M> {
             Some((at, len, false)) => {
                 let record = len.saturating_add(4);
                 let end = to_usize(self.end);
-                self.memory
-                    .items_mut()
-                    .copy_within(at.saturating_add(record)..end, at);
+                let next = at.saturating_add(record);
+                move_down(self.memory.items_mut(), next, end.saturating_sub(next), at);
                 self.end = self.end.saturating_sub(crate::outbox::to_u32(record));
                 self.count = self.count.saturating_sub(1);
             }
@@ -90,7 +90,7 @@ impl<M: Memory<u8>> Aliases<M> {
         };
         let ([a, b], [c, d]) = (alias.get().to_be_bytes(), len.to_be_bytes());
         *head = [a, b, c, d];
-        body.copy_from_slice(topic.as_bytes());
+        copy(body, topic.as_bytes());
         self.end = crate::outbox::to_u32(end);
         self.count = self.count.saturating_add(1);
         true

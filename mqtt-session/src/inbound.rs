@@ -12,6 +12,7 @@
 
 use mqtt_proto::{Ack, AckKind, Encode, Packet, PacketId, QoS, ReasonCode, Version};
 
+use crate::bytes::copy;
 use crate::error::{Refused, Violation};
 use crate::event::Receipt;
 use crate::outbox::Outbox;
@@ -302,7 +303,7 @@ fn send<O: Memory<u8>>(kind: AckKind, ack: Ack<'_>, outbox: &mut Outbox<O>, vers
         };
         let [high, low] = ack.packet_id.get().to_be_bytes();
         let first = (kind.packet_type().get() << 4) | if kind == AckKind::PubRel { 2 } else { 0 };
-        room.copy_from_slice(&[first, 2, high, low]);
+        copy(room, &[first, 2, high, low]);
         return outbox.advance(4);
     }
     let packet = match kind {

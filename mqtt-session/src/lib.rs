@@ -26,6 +26,7 @@ mod pieces;
 mod session;
 
 mod alias;
+mod bytes;
 mod connection;
 mod keep_alive;
 mod limits;

@@ -17,6 +17,7 @@ use mqtt_proto::{
     Version,
 };
 
+use crate::bytes::{copy, move_down};
 use crate::config::{Config, Offline, SessionLost};
 use crate::error::{Refused, Violation};
 use crate::event::{Ended, Outgoing, Token};
@@ -253,7 +254,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         let kept = start..start.saturating_add(len);
         let len = match (alias, self.kept.items().get(kept), room.get_mut(..len)) {
             (None, Some(packet), Some(room)) => {
-                room.copy_from_slice(packet);
+                copy(room, packet);
                 len
             }
             (alias, _, _) => {
@@ -396,7 +397,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             .unwrap_or_default();
         packet(id).encode(self.version, room)?;
         if let Some(place) = outbox.message(len, to_usize(config.outgoing_limit)) {
-            place.copy_from_slice(room);
+            copy(place, room);
             outbox.advance(len);
         }
         // All before it that wait stay where the cursor finds them: a slot on the wire is passed over.
@@ -457,10 +458,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         let bytes = self.kept.items_mut();
         for slot in self.slots.items_mut() {
             let start = to_usize(slot.start);
-            let range = start..start.saturating_add(to_usize(slot.len));
-            if range.end <= bytes.len() {
-                bytes.copy_within(range, end);
-            }
+            move_down(bytes, start, to_usize(slot.len), end);
             slot.start = to_u32(end);
             end = end.saturating_add(to_usize(slot.len));
         }
@@ -504,7 +502,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             let Some(room) = outbox.control(4) else {
                 return false;
             };
-            room.copy_from_slice(&pubrel(slot.id));
+            copy(room, &pubrel(slot.id));
             outbox.advance(4);
             slot.on_wire = true;
             return true;
@@ -529,7 +527,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         let Some(room) = outbox.message(packet.len(), to_usize(config.outgoing_limit)) else {
             return false;
         };
-        room.copy_from_slice(packet);
+        copy(room, packet);
         // 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]
         if let (true, Some(first)) = (slot.dup, room.first_mut()) {
             *first |= 0b1000;
@@ -566,7 +564,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
                 && !failed
                 && let Some(room) = outbox.control(4)
             {
-                room.copy_from_slice(&pubrel(id.get()));
+                copy(room, &pubrel(id.get()));
                 outbox.advance(4);
             }
             return Ok(None);
@@ -586,7 +584,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
                 // The message itself has arrived: its bytes are free.
                 (slot.awaits, slot.len, slot.on_wire) = (Await::PubComp, 0, true);
                 if let Some(room) = outbox.control(4) {
-                    room.copy_from_slice(&pubrel(id.get()));
+                    copy(room, &pubrel(id.get()));
                     outbox.advance(4);
                 }
                 Ok(None)

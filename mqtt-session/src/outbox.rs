@@ -1,6 +1,7 @@
 //! Outgoing bytes, until the transport took them. Messages leave a reserve free, so that acknowledgements and pings always
 //! find room: control must not wait behind data.
 
+use crate::bytes::move_down;
 use crate::storage::Memory;
 
 /// Bytes that messages leave free. An acknowledgement takes at most 5; a peer that respects the receive maximum cannot
@@ -113,7 +114,7 @@ impl<M: Memory<u8>> Outbox<M> {
         {
             return false;
         }
-        self.memory.items_mut().copy_within(start..end, 0);
+        move_down(self.memory.items_mut(), start, end.saturating_sub(start), 0);
         self.start = 0;
         self.end = to_u32(end.saturating_sub(start));
         true

@@ -8,6 +8,7 @@ use mqtt_proto::{
     Publish, ReasonCode, Rule, SubAck, TopicName, UnsubAck, Version,
 };
 
+use crate::bytes::copy;
 use crate::config::Config;
 use crate::connection::Phase;
 use crate::error::{Closed, Refused, Violation};
@@ -280,7 +281,7 @@ impl<S: Storage> Server<S> {
             if let Ok(len) = connack.encode(version, &mut bytes)
                 && let (Some(room), Some(bytes)) = (self.side.outbox.control(len), bytes.get(..len))
             {
-                room.copy_from_slice(bytes);
+                copy(room, bytes);
                 self.side.outbox.advance(len);
             }
         }

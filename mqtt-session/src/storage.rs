@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 #[cfg(feature = "alloc")]
 use core::mem;
 
+use crate::bytes::{move_down, move_up};
 use crate::inbound::Received;
 use crate::outbound::Slot;
 
@@ -262,7 +263,8 @@ impl<M> Table<M> {
         // Moving the items to the front is cheap if there is as much room before them as they take.
         let start = usize::from(self.start);
         if start > 0 && (start >= self.len() || !self.memory.grow(end.saturating_add(1))) {
-            self.memory.items_mut().copy_within(start..end, 0);
+            let len = self.len();
+            move_down(self.memory.items_mut(), start, len, 0);
             self.start = 0;
             return true;
         }
@@ -299,10 +301,11 @@ impl<M> Table<M> {
         }
         let items = self.items_mut();
         if index < len / 2 || index == 0 {
-            items.copy_within(..index, 1.min(len));
+            move_up(items, index);
             self.start = self.start.saturating_add(1);
         } else {
-            items.copy_within(index.saturating_add(1).., index);
+            let next = index.saturating_add(1);
+            move_down(items, next, len.saturating_sub(next), index);
         }
         self.len = self.len.saturating_sub(1);
         if self.len == 0 {

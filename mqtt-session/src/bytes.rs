@@ -1,0 +1,65 @@
+//! Copying that cannot panic: where lengths differ, the shorter counts. Firmware proves at link time that no panic is left,
+//! and the slices' own methods have one that the compiler does not always see through.
+
+use core::cell::Cell;
+
+/// Copies from the front of one to the front of the other.
+#[inline]
+pub(crate) fn copy<T: Copy>(to: &mut [T], from: &[T]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+}
+
+/// Moves `len` items that begin at `from` down to `to`.
+pub(crate) fn move_down<T: Copy>(items: &mut [T], from: usize, len: usize, to: usize) {
+    let gap = from.saturating_sub(to);
+    if gap >= len {
+        // Nothing overlaps: as fast as copying.
+        if let Some((head, tail)) = items.split_at_mut_checked(from)
+            && let (Some(head), Some(tail)) = (head.get_mut(to..), tail.get(..len))
+        {
+            copy(head, tail);
+        }
+        return;
+    }
+    let cells = Cell::from_mut(items).as_slice_of_cells();
+    let from = cells.get(from..).unwrap_or_default();
+    let to = cells.get(to..).unwrap_or_default();
+    for (to, from) in to.iter().zip(from.iter().take(len)) {
+        to.set(from.get());
+    }
+}
+
+/// Moves the first `len` items up by one.
+pub(crate) fn move_up<T: Copy>(items: &mut [T], len: usize) {
+    let cells = Cell::from_mut(items).as_slice_of_cells();
+    let pairs = cells.iter().zip(cells.iter().skip(1)).take(len);
+    for (from, to) in pairs.rev() {
+        to.set(from.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_is_what_copy_within_moves() {
+        let all: [u8; 12] = core::array::from_fn(|n| u8::try_from(n).unwrap());
+        for from in 0..12 {
+            for len in 0..=12 - from {
+                for to in 0..=from {
+                    let (mut moved, mut expected) = (all, all);
+                    move_down(&mut moved, from, len, to);
+                    expected.copy_within(from..from + len, to);
+                    assert_eq!(moved, expected, "{len} from {from} to {to}");
+                }
+            }
+        }
+        for len in 0..12 {
+            let (mut moved, mut expected) = (all, all);
+            move_up(&mut moved, len);
+            expected.copy_within(..len, 1);
+            assert_eq!(moved, expected, "{len} up");
+        }
+    }
+}

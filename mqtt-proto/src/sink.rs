@@ -6,6 +6,9 @@ use crate::text;
 use crate::varint::VarInt;
 use crate::version::Version;
 
+/// Whether speed goes before size.
+const FAST: bool = cfg!(target_pointer_width = "64");
+
 pub(crate) trait Sink {
     fn bytes(&mut self, bytes: &[u8]);
 
@@ -100,6 +103,18 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
+    /// What was counted since is a block, and goes behind its length.
+    #[inline]
+    fn end_block(&mut self, before: usize) {
+        match varint(self.len.saturating_sub(before)) {
+            Ok(len) => {
+                self.blocks.push(len);
+                self.len = self.len.saturating_add(len.encoded_len());
+            }
+            Err(error) => self.refuse(error),
+        }
+    }
+
     #[inline]
     pub(crate) fn finish(self) -> Result<(VarInt, Blocks), EncodeError> {
         match self.error {
@@ -129,13 +144,7 @@ impl Sink for Counter {
     fn block(&mut self, write: impl FnOnce(&mut Self)) {
         let before = self.len;
         write(self);
-        match varint(self.len.saturating_sub(before)) {
-            Ok(len) => {
-                self.blocks.push(len);
-                self.len = self.len.saturating_add(len.encoded_len());
-            }
-            Err(error) => self.refuse(error),
-        }
+        self.end_block(before);
     }
 
     #[cold]
@@ -165,7 +174,7 @@ impl Filler<'_> {
 /// Copies between slices of one length. Most pieces are shorter than what a call of `memcpy` costs.
 #[inline]
 fn copy(to: &mut [u8], from: &[u8]) {
-    if cfg!(target_pointer_width = "64") && from.len() <= 64 {
+    if FAST && from.len() <= 64 {
         // The second half may overlap the first.
         let done = halves::<32>(to, from)
             || halves::<16>(to, from)
@@ -287,6 +296,56 @@ impl Sink for Writer<'_> {
     }
 }
 
+/// Counts while there is nothing to fill, and fills afterwards: where memory is scarce, one kind of sink means one copy of each
+/// packet's `write`.
+#[derive(Debug, Default)]
+struct Frugal<'b> {
+    counter: Counter,
+    rest: Option<&'b mut [u8]>,
+}
+
+impl Sink for Frugal<'_> {
+    const CHECKS: bool = true;
+
+    #[inline(never)]
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.counter.bytes(bytes);
+        if let Some(rest) = self.rest.take() {
+            self.rest = rest.split_at_mut_checked(bytes.len()).map(|(head, rest)| {
+                copy(head, bytes);
+                rest
+            });
+        }
+    }
+
+    #[inline(never)]
+    fn binary(&mut self, field: Field, bytes: &[u8]) {
+        match u16::try_from(bytes.len()) {
+            Ok(len) => {
+                self.u16(len);
+                self.bytes(bytes);
+            }
+            Err(_) => self.refuse(EncodeError::TooLong(field)),
+        }
+    }
+
+    fn block(&mut self, write: impl FnOnce(&mut Self)) {
+        if self.rest.is_some() {
+            let len = self.counter.blocks.pop();
+            self.varint(len);
+        }
+        let before = self.counter.len;
+        write(self);
+        if self.rest.is_none() {
+            self.counter.end_block(before);
+        }
+    }
+
+    fn refuse(&mut self, error: EncodeError) {
+        self.counter.refuse(error);
+    }
+}
+
 /// The body of a packet: everything behind the fixed header.
 pub(crate) trait Body {
     fn first_byte(&self) -> u8;
@@ -337,19 +396,16 @@ impl<T: Body> Encode for T {
 
     #[inline]
     fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
+        if !FAST {
+            return write_measured(self, version, out);
+        }
         if let Some(bytes) = self.short()
             && let Some(out) = out.first_chunk_mut()
         {
             *out = bytes;
             return Ok(bytes.len());
         }
-        // Where memory is scarce one way to write must do.
-        let written = if cfg!(target_pointer_width = "64") {
-            write_at_once(self, version, out)
-        } else {
-            None
-        };
-        match written {
+        match write_at_once(self, version, out) {
             Some(len) => Ok(len),
             None => write_measured(self, version, out),
         }
@@ -393,15 +449,34 @@ fn write_measured<B: Body>(
             available,
         });
     };
-    let mut filler = Filler { rest, blocks };
-    filler.u8(body.first_byte());
-    filler.varint(remaining);
-    body.write(version, &mut filler);
+    if FAST {
+        let mut filler = Filler { rest, blocks };
+        filler.u8(body.first_byte());
+        filler.varint(remaining);
+        body.write(version, &mut filler);
+    } else {
+        let mut filler = Frugal::default();
+        filler.counter.blocks = blocks;
+        filler.rest = Some(rest);
+        filler.u8(body.first_byte());
+        filler.varint(remaining);
+        write_frugally(body, version, &mut filler);
+    }
     Ok(len)
 }
 
+#[inline(never)]
+fn write_frugally<B: Body>(body: &B, version: Version, out: &mut Frugal<'_>) {
+    body.write(version, out);
+}
+
 #[inline]
-fn measure(body: &impl Body, version: Version) -> Result<(VarInt, Blocks), EncodeError> {
+fn measure<B: Body>(body: &B, version: Version) -> Result<(VarInt, Blocks), EncodeError> {
+    if !FAST {
+        let mut counter = Frugal::default();
+        write_frugally(body, version, &mut counter);
+        return counter.counter.finish();
+    }
     let mut counter = Counter::default();
     body.write(version, &mut counter);
     counter.finish()

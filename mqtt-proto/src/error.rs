@@ -80,6 +80,9 @@ pub enum Rule {
         /// The four bits found.
         found: u8,
     },
+    /// A packet that only clients send, where a server's is read: see [`crate::Packet::decode_from_server`].
+    #[error("a server does not send this")]
+    NotFromServer,
     /// Reserved flags of the fixed header.
     #[error("flags are {found:#06b}, must be {must:#06b}")]
     Flags {
@@ -222,6 +225,7 @@ impl Rule {
             | Self::MisplacedProperty(_)
             | Self::AuthDataWithoutMethod
             | Self::EmptyList
+            | Self::NotFromServer
             | Self::RetainHandling
             | Self::NoLocalShared
             | Self::TopicEmpty

@@ -5,7 +5,7 @@ use crate::auth::Auth;
 use crate::connack::ConnAck;
 use crate::connect::Connect;
 use crate::disconnect::Disconnect;
-use crate::error::{DecodeError, EncodeError};
+use crate::error::{DecodeError, EncodeError, Rule};
 use crate::header::{FixedHeader, PacketType};
 use crate::id::PacketId;
 use crate::publish::Publish;
@@ -88,6 +88,29 @@ impl<'a> Packet<'a> {
         version: Version,
         limit: u32,
     ) -> Result<Decoded<'a>, DecodeError> {
+        Self::decode_from::<true>(input, version, limit)
+    }
+
+    /// The same for what a server sends: what only clients send is refused unread, so that a client's program has no code
+    /// for it.
+    ///
+    /// # Errors
+    /// As [`Self::decode`], and [`Rule::NotFromServer`].
+    #[inline]
+    pub fn decode_from_server(
+        input: &'a [u8],
+        version: Version,
+        limit: u32,
+    ) -> Result<Decoded<'a>, DecodeError> {
+        Self::decode_from::<false>(input, version, limit)
+    }
+
+    #[inline]
+    fn decode_from<const CLIENT: bool>(
+        input: &'a [u8],
+        version: Version,
+        limit: u32,
+    ) -> Result<Decoded<'a>, DecodeError> {
         // The two that most packets are, apart from all others.
         if input.first().is_some_and(|first| first >> 4 == 3) {
             Self::decode_publish(input, version, limit)
@@ -95,7 +118,7 @@ impl<'a> Packet<'a> {
             let consumed = SHORT_ACK;
             Ok(Decoded::Packet { packet, consumed })
         } else {
-            Self::decode_other(input, version, limit)
+            Self::decode_other::<CLIENT>(input, version, limit)
         }
     }
 
@@ -120,7 +143,7 @@ impl<'a> Packet<'a> {
     }
 
     #[inline(never)]
-    fn decode_other(
+    fn decode_other<const CLIENT: bool>(
         input: &'a [u8],
         version: Version,
         limit: u32,
@@ -130,7 +153,7 @@ impl<'a> Packet<'a> {
             Ok(parts) => parts,
             Err(needed) => return Ok(Decoded::Needs(needed)),
         };
-        match Self::read(body, &header, version) {
+        match Self::read::<CLIENT>(body, &header, version) {
             Ok(packet) => Ok(Decoded::Packet {
                 packet,
                 consumed: header.packet_len(),
@@ -159,24 +182,38 @@ impl<'a> Packet<'a> {
         })
     }
 
-    fn read(body: &'a [u8], header: &FixedHeader, version: Version) -> Read<Self> {
+    fn read<const CLIENT: bool>(
+        body: &'a [u8],
+        header: &FixedHeader,
+        version: Version,
+    ) -> Read<Self> {
         let mut body = Reader::new(body);
         let packet = match header.packet_type {
             PacketType::PubAck => Self::PubAck(Ack::read(&mut body, AckKind::PubAck, version)?),
             PacketType::PubRec => Self::PubRec(Ack::read(&mut body, AckKind::PubRec, version)?),
             PacketType::PubRel => Self::PubRel(Ack::read(&mut body, AckKind::PubRel, version)?),
             PacketType::PubComp => Self::PubComp(Ack::read(&mut body, AckKind::PubComp, version)?),
-            PacketType::Connect => Self::Connect(Connect::read(&mut body)?),
+            PacketType::Connect if CLIENT => Self::Connect(Connect::read(&mut body)?),
             PacketType::ConnAck => Self::ConnAck(ConnAck::read(&mut body, version)?),
-            PacketType::Subscribe => Self::Subscribe(Subscribe::read(&mut body, version)?),
+            PacketType::Subscribe if CLIENT => {
+                Self::Subscribe(Subscribe::read(&mut body, version)?)
+            }
             PacketType::SubAck => Self::SubAck(SubAck::read(&mut body, version)?),
-            PacketType::Unsubscribe => Self::Unsubscribe(Unsubscribe::read(&mut body, version)?),
+            PacketType::Unsubscribe if CLIENT => {
+                Self::Unsubscribe(Unsubscribe::read(&mut body, version)?)
+            }
             PacketType::UnsubAck => Self::UnsubAck(UnsubAck::read(&mut body, version)?),
-            PacketType::PingReq => Self::PingReq,
+            PacketType::PingReq if CLIENT => Self::PingReq,
             PacketType::PingResp => Self::PingResp,
             PacketType::Disconnect => Self::Disconnect(Disconnect::read(&mut body, version)?),
             PacketType::Auth => Self::Auth(Auth::read(&mut body)?),
             PacketType::Publish => Self::Publish(Publish::read(&mut body, header, version)?),
+            PacketType::Connect
+            | PacketType::Subscribe
+            | PacketType::Unsubscribe
+            | PacketType::PingReq => {
+                return Err(body.fault_before(usize::from(header.header_len), Rule::NotFromServer));
+            }
         };
         body.finish()?;
         Ok(packet)

@@ -3,9 +3,8 @@
 use core::fmt;
 
 use mqtt_proto::{
-    Ack, AckKind, Auth, ConnAck, Connect, Decoded, Disconnect, MAX_PACKET, Packet, Properties,
-    Publish, ReasonCode, SubAck, Subscribe, Subscription, TopicFilter, TopicName, UnsubAck,
-    Unsubscribe, Version,
+    Ack, AckKind, Auth, ConnAck, Connect, Disconnect, Packet, Properties, Publish, ReasonCode,
+    Rule, SubAck, Subscribe, Subscription, TopicFilter, TopicName, UnsubAck, Unsubscribe,
 };
 
 use crate::config::Config;
@@ -17,6 +16,7 @@ use crate::keep_alive::{Due, Pinger};
 use crate::limits::Supported;
 use crate::outbound::{Await, Window};
 use crate::pieces::{Piece, Pieces};
+use crate::request;
 use crate::session::{Front, Side, fingerprint};
 use crate::storage::Storage;
 use crate::time::Instant;
@@ -120,7 +120,10 @@ impl<S: Storage> Client<S> {
             return self.piece(pieces, input, now);
         }
         let waiting = self.side.outbox.bytes().len();
-        if let Some((publish, consumed, arrival)) = self.side.message(input, |_| false) {
+        if let Some((publish, consumed, arrival)) =
+            self.side
+                .message(input, Packet::decode_from_server, |_| false)
+        {
             self.pinger.received(now);
             if self.side.outbox.bytes().len() != waiting {
                 self.pinger.sent(now);
@@ -138,7 +141,7 @@ impl<S: Storage> Client<S> {
             };
         }
         // By reference: a packet is not moved on its way to its event.
-        match &self.side.front(input) {
+        match &self.side.front(input, Packet::decode_from_server) {
             Ok(Front::Needs(needed)) => {
                 self.pinger.drained(now);
                 Ok(Step::Needs(*needed))
@@ -162,7 +165,10 @@ impl<S: Storage> Client<S> {
                     Err(violation) => Err(self.side.fail(violation)),
                 }
             }
-            Err(error) => Err(self.side.fail(Violation::Malformed(*error))),
+            Err(error) => Err(self.side.fail(match (error.rule, error.packet) {
+                (Rule::NotFromServer, Some(packet)) => Violation::Unexpected(packet),
+                _ => Violation::Malformed(*error),
+            })),
         }
     }
 
@@ -325,19 +331,13 @@ impl<S: Storage> Client<S> {
         else {
             return Ok(None);
         };
-        let mut granted_more = false;
-        if let Some(Packet::Subscribe(subscribe)) = decode(packet, self.side.connection.version) {
-            check_count(suback.codes.len(), subscribe.filters.len())?;
-            let asked = subscribe
-                .filters
-                .iter()
-                .map(|subscription| subscription.qos.get());
-            granted_more = suback
-                .codes
-                .iter()
-                .zip(asked)
-                .any(|(code, qos)| !code.is_error() && code.get() > qos);
-        }
+        let asked = request::options(packet, self.side.connection.version);
+        check_count(suback.codes.len(), asked.clone().count())?;
+        let granted_more = suback
+            .codes
+            .iter()
+            .zip(asked)
+            .any(|(code, options)| !code.is_error() && code.get() > options & MAXIMUM_QOS);
         outbound.remove(index, &mut self.side.connection.window);
         Ok(Some(Event::Subscribed {
             token,
@@ -352,11 +352,9 @@ impl<S: Storage> Client<S> {
         else {
             return Ok(None);
         };
-        if let (true, Some(Packet::Unsubscribe(request))) = (
-            self.side.connection.version.is_v5(),
-            decode(packet, self.side.connection.version),
-        ) {
-            check_count(unsuback.codes.len(), request.filters.len())?;
+        let version = self.side.connection.version;
+        if version.is_v5() {
+            check_count(unsuback.codes.len(), request::count(packet, version))?;
         }
         outbound.remove(index, &mut self.side.connection.window);
         Ok(Some(Event::Unsubscribed { token, unsuback }))
@@ -615,12 +613,8 @@ impl<S: Storage> Client<S> {
     }
 }
 
-fn decode(packet: &[u8], version: Version) -> Option<Packet<'_>> {
-    match Packet::decode(packet, version, MAX_PACKET) {
-        Ok(Decoded::Packet { packet, .. }) => Some(packet),
-        _ => None,
-    }
-}
+/// The bits of the subscription options that say which QoS is asked for.
+const MAXIMUM_QOS: u8 = 0b11;
 
 /// 3.1.1 [MQTT-3.8.4-5], 5 [MQTT-3.8.4-6]
 const fn check_count(codes: usize, filters: usize) -> Result<(), Violation> {

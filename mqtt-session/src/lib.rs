@@ -23,6 +23,7 @@ mod inbound;
 mod outbound;
 mod packet_id;
 mod pieces;
+mod request;
 mod session;
 
 mod alias;

@@ -124,7 +124,9 @@ impl<S: Storage> Server<S> {
         // 5 [MQTT-3.3.4-6]
         let forbidden =
             |publish: &Publish<'_>| !publish.properties.is_empty() && has_identifier(publish);
-        if let Some((publish, consumed, arrival)) = self.side.message(input, forbidden) {
+        if let Some((publish, consumed, arrival)) =
+            self.side.message(input, Packet::decode, forbidden)
+        {
             self.watch.received(now);
             return match arrival {
                 Ok(Arrival::New(receipt)) => Ok(Step::Packet {
@@ -139,7 +141,7 @@ impl<S: Storage> Server<S> {
             };
         }
         // By reference: a packet is not moved on its way to its event.
-        match &self.side.front(input) {
+        match &self.side.front(input, Packet::decode) {
             Ok(Front::Needs(needed)) => {
                 self.watch.drained(now);
                 Ok(Step::Needs(*needed))

@@ -53,6 +53,13 @@ pub(crate) enum Front<'i> {
     Packet(Packet<'i>, usize),
 }
 
+/// How the packets of the other role are read.
+pub(crate) trait Decode<'i>:
+    Fn(&'i [u8], Version, u32) -> Result<Decoded<'i>, DecodeError>
+{
+}
+impl<'i, F: Fn(&'i [u8], Version, u32) -> Result<Decoded<'i>, DecodeError>> Decode<'i> for F {}
+
 impl<S: Storage> Side<S> {
     pub(crate) fn new(config: Config, storage: S) -> Self {
         let Parts {
@@ -140,6 +147,7 @@ impl<S: Storage> Side<S> {
     pub(crate) fn message<'i>(
         &mut self,
         input: &'i [u8],
+        decode: impl Decode<'i>,
         forbidden: impl FnOnce(&Publish<'_>) -> bool,
     ) -> Option<(Publish<'i>, usize, Result<Arrival, Violation>)> {
         let is_publish = |first: &u8| PacketType::new(first >> 4) == Some(PacketType::Publish);
@@ -147,7 +155,7 @@ impl<S: Storage> Side<S> {
             return None;
         }
         let (version, limit) = (self.connection.version, self.connection.packet_limit);
-        match Packet::decode(input, version, limit) {
+        match decode(input, version, limit) {
             Ok(Decoded::Packet {
                 packet: Packet::Publish(publish),
                 consumed,
@@ -171,11 +179,15 @@ impl<S: Storage> Side<S> {
 
     /// Looks at the front of the input, without committing anything. Makes sure that any answer has room.
     #[inline(always)]
-    pub(crate) fn front<'i>(&mut self, input: &'i [u8]) -> Result<Front<'i>, DecodeError> {
+    pub(crate) fn front<'i>(
+        &mut self,
+        input: &'i [u8],
+        decode: impl Decode<'i>,
+    ) -> Result<Front<'i>, DecodeError> {
         if input.is_empty() {
             return Ok(Front::Needs(2));
         }
-        match Packet::decode(input, self.connection.version, self.connection.packet_limit)? {
+        match decode(input, self.connection.version, self.connection.packet_limit)? {
             Decoded::Needs(needed) => Ok(Front::Needs(needed)),
             Decoded::Packet { packet, consumed } => {
                 if !self.answer_fits() {

@@ -6,3 +6,19 @@ pub mod ring;
 pub mod script;
 pub mod semihosting;
 pub mod stack;
+
+use core::future::Future;
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
+
+/// The smallest executor: asks again after each interrupt.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        cortex_m::asm::wfi();
+    }
+}

@@ -4,12 +4,10 @@
 
 use adapter_embedded::asynch::Connection;
 use adapter_embedded::{Buffers, Error, State};
-use core::future::Future;
 use core::panic::PanicInfo;
-use core::pin::pin;
-use core::task::{Context, Poll, Waker};
 use cortex_m::singleton;
 use embedded_io_async::{Read, Write};
+use firmware::block_on;
 use firmware::board::{self, Millis};
 use firmware::script::{self, Script};
 use firmware::semihosting::{exit, log};
@@ -46,18 +44,6 @@ async fn serve<T: Read + Write>(
         script.step(event, client, now);
     }
     connection.disconnect().await
-}
-
-/// The smallest executor: asks again after each interrupt.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let mut context = Context::from_waker(Waker::noop());
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return output;
-        }
-        cortex_m::asm::wfi();
-    }
 }
 
 #[panic_handler]

@@ -3,7 +3,6 @@
 #![no_std]
 #![no_main]
 
-use adapter_embedded::blocking::Connection;
 use adapter_embedded::proto::{
     Connect, Properties, QoS, Subscription, TopicFilter, TopicName, Version,
 };
@@ -11,7 +10,6 @@ use adapter_embedded::session::{Client, Config, Event, Lent, Outgoing, Received,
 use adapter_embedded::{Error, State};
 use core::panic::PanicInfo;
 use cortex_m::singleton;
-use embedded_io::{Read, ReadReady, Write};
 use firmware::board::{self, Millis, Uart};
 use firmware::semihosting::{exit, tell};
 use firmware::stack::Painted;
@@ -42,6 +40,8 @@ fn main() -> ! {
         received: [Received::EMPTY; 2],
     });
     let painted = Painted::new();
+    #[cfg(feature = "planted")]
+    core::hint::black_box([1_u8, 2][core::hint::black_box(1_usize)]);
     let ok = match memory {
         Some(memory) => start(uart, clock, memory),
         None => false,
@@ -67,52 +67,181 @@ fn start(uart: Uart, clock: Millis, memory: &'static mut Memory) -> bool {
     };
     let client = singleton!(: State<'static> = Client::new(Config::default(), lent));
     match client {
-        Some(client) => run(uart, clock, client, &mut memory.input).is_ok(),
+        Some(client) => finish(run(uart, clock, client, &mut memory.input)),
         None => false,
     }
 }
 
-fn run<T: Read + ReadReady + Write>(
-    uart: T,
-    clock: Millis,
-    client: &mut State<'_>,
-    input: &mut [u8],
-) -> Result<(), Error<T::Error>> {
-    const TOPIC: TopicName<'static> = TopicName::from_static("fp");
-    const FILTER: TopicFilter<'static> = TopicFilter::from_static("fp");
-    let mut connect = Connect::new(VERSION, "fp");
-    connect.keep_alive = 1;
-    let mut connection = Connection::new(uart, client, input, clock, &connect)?;
-    let mut ends = 0_u32;
-    loop {
-        let now = connection.now();
-        let (event, client) = connection.next()?;
-        match event {
-            Some(Event::Connected { .. }) => {
-                let filters = [Subscription::new(FILTER, QoS::ExactlyOnce)];
-                client.subscribe(&filters, Properties::EMPTY, now)?;
+/// The same text for both kinds of connections.
+macro_rules! run {
+    ($connection:path, $($bounds:ident)+, $clock:ident $(, $async:ident, $wait:tt)?) => {
+        $($async)? fn run<T: $($bounds +)+, C: $clock>(
+            uart: T,
+            clock: C,
+            client: &mut State<'_>,
+            input: &mut [u8],
+        ) -> Result<(), Error<T::Error>> {
+            const TOPIC: TopicName<'static> = TopicName::from_static("fp");
+            const FILTER: TopicFilter<'static> = TopicFilter::from_static("fp");
+            let mut connect = Connect::new(VERSION, "fp");
+            connect.keep_alive = 1;
+            let mut connection = <$connection>::new(uart, client, input, clock, &connect)?;
+            let mut ends = 0_u32;
+            loop {
+                let now = connection.now();
+                let (event, client) = connection.next()$(.$wait)??;
+                #[cfg(feature = "full")]
+                everything::reach(&event, client, now);
+                match event {
+                    Some(Event::Connected { .. }) => {
+                        let filters = [Subscription::new(FILTER, QoS::ExactlyOnce)];
+                        client.subscribe(&filters, Properties::EMPTY, now)?;
+                    }
+                    Some(Event::Subscribed { .. }) => {
+                        client.publish(&Outgoing::new(TOPIC, QoS::AtLeastOnce, b"1"), now)?;
+                        client.publish(&Outgoing::new(TOPIC, QoS::ExactlyOnce, b"2"), now)?;
+                    }
+                    // Two ends, two messages and an answered ping.
+                    Some(Event::Acknowledged { .. } | Event::Message(_)) => ends += 1,
+                    Some(Event::Pong) if ends >= 4 => return connection.disconnect()$(.$wait)?,
+                    _ => {}
+                }
             }
-            Some(Event::Subscribed { .. }) => {
-                client.publish(&Outgoing::new(TOPIC, QoS::AtLeastOnce, b"1"), now)?;
-                client.publish(&Outgoing::new(TOPIC, QoS::ExactlyOnce, b"2"), now)?;
-            }
-            // Two ends, two messages and an answered ping.
-            Some(Event::Acknowledged { .. } | Event::Message(_)) => ends += 1,
-            Some(Event::Pong) if ends >= 4 => return connection.disconnect(),
-            _ => {}
         }
+    };
+}
+
+#[cfg(not(feature = "asynch"))]
+use {
+    adapter_embedded::{Clock, blocking::Connection},
+    embedded_io::{Read, ReadReady, Write},
+};
+#[cfg(not(feature = "asynch"))]
+run!(Connection<'_, '_, T, C>, Read ReadReady Write, Clock);
+
+#[cfg(feature = "asynch")]
+use {
+    adapter_embedded::{Timer, asynch::Connection},
+    embedded_io_async::{Read, Write},
+};
+#[cfg(feature = "asynch")]
+run!(Connection<'_, '_, T, C>, Read Write, Timer, async, await);
+
+#[cfg(not(feature = "asynch"))]
+fn finish(result: Result<(), Error<core::convert::Infallible>>) -> bool {
+    result.is_ok()
+}
+
+#[cfg(feature = "asynch")]
+fn finish(run: impl Future<Output = Result<(), Error<core::convert::Infallible>>>) -> bool {
+    firmware::block_on(run).is_ok()
+}
+
+/// Reaches every feature of a client, so that none is left out of the image; none of it runs.
+#[cfg(feature = "full")]
+mod everything {
+    use adapter_embedded::State;
+    use adapter_embedded::proto::{
+        Auth, Connect, Disconnect, Properties, Property, QoS, ReasonCode, TopicFilter, TopicName,
+        Version, Will,
+    };
+    use adapter_embedded::session::{
+        Acknowledge, Event, Instant, Offline, Outgoing, Receipt, SessionLost,
+    };
+    use core::hint::black_box;
+
+    pub fn reach(event: &Option<Event<'_>>, client: &mut State<'_>, now: Instant) {
+        if black_box(false) {
+            properties(black_box(event), client);
+            call(client, now);
+        }
+        if let (true, Some(Event::Message(message))) = (black_box(false), event) {
+            let topic = client.topic(&message.publish);
+            black_box(topic.as_str());
+            acknowledge(client, message.receipt, now);
+        }
+    }
+
+    fn acknowledge(client: &mut State<'_>, receipt: Option<Receipt>, now: Instant) {
+        if let Some(receipt) = receipt {
+            let _ = client.acknowledge(receipt, ReasonCode::QuotaExceeded, now);
+        }
+    }
+
+    fn properties(event: &Option<Event<'_>>, client: &State<'_>) {
+        let properties = match event {
+            Some(Event::Connected { connack, .. } | Event::Refused(connack)) => connack.properties,
+            Some(Event::Message(message)) => message.publish.properties,
+            Some(Event::Disconnected(disconnect)) => disconnect.properties,
+            Some(Event::Auth(auth)) => auth.properties,
+            _ => Properties::EMPTY,
+        };
+        for property in properties.iter() {
+            black_box(property);
+        }
+        for (token, publish) in client.unacknowledged_all() {
+            black_box((token, publish, client.unacknowledged(token)));
+        }
+    }
+
+    fn call(client: &mut State<'_>, now: Instant) {
+        let config = client.config_mut();
+        config.acknowledge = black_box(Acknowledge::ByHand);
+        config.offline = black_box(Offline::DropOldest);
+        config.session_lost = black_box(SessionLost::HandBack);
+        config.auto_alias = black_box(4);
+        let list = black_box([
+            Property::SessionExpiryInterval(60),
+            Property::ReceiveMaximum(2),
+            Property::UserProperty("a", "b"),
+            Property::AuthenticationMethod("m"),
+            Property::AuthenticationData(b"d"),
+        ]);
+        let properties: Properties<'_> = (&list[..]).into();
+        let topic = TopicName::new(black_box("a/b")).unwrap_or_default();
+        let filter = TopicFilter::new(black_box("$share/g/+/#")).unwrap_or_default();
+        let mut connect = Connect::new(black_box(Version::V311), "id");
+        connect.user_name = black_box(Some("user"));
+        connect.password = black_box(Some(b"password"));
+        connect.properties = properties;
+        connect.will = black_box(Some(Will {
+            properties,
+            ..Will::new(topic, b"gone")
+        }));
+        let _ = black_box(client.connect(&connect, now));
+        let mut message = Outgoing::new(topic, black_box(QoS::ExactlyOnce), b"hello");
+        message.retain = black_box(true);
+        message.properties = properties;
+        let _ = black_box(client.publish(&message, now));
+        let _ = black_box(client.unsubscribe(&[filter], properties, now));
+        let auth = Auth {
+            reason: black_box(ReasonCode::ReAuthenticate),
+            properties,
+        };
+        let _ = black_box(client.authenticate(&auth, now));
+        let bye = Disconnect {
+            reason: black_box(ReasonCode::DisconnectWithWill),
+            properties,
+        };
+        let _ = black_box(client.disconnect(&bye));
+        client.assume_session(black_box("id"));
+        client.forget_session();
     }
 }
 
+#[cfg(not(feature = "asynch"))]
 unsafe extern "C" {
     fn a_panic_is_reachable() -> !;
 }
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
+    // A future can be polled once too often, so every one of them can panic.
+    #[cfg(feature = "asynch")]
+    exit(false);
     // SAFETY: there is no such function. If this is reachable, the image does not link.
-    #[cfg(not(feature = "lax"))]
-    unsafe { a_panic_is_reachable() }
-    #[cfg(feature = "lax")]
-    loop {}
+    #[cfg(not(feature = "asynch"))]
+    unsafe {
+        a_panic_is_reachable()
+    }
 }

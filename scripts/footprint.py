@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""What a client costs on a Cortex-M4 (mps2-an386 under QEMU, opt-level "z", fat LTO), for each set of features.
+
+Builds the images `footprint` and `instructions` of firmware/, runs them against Mosquitto, and prints the table. With
+`--check` it fails if a number is above its limit in firmware/limits.tsv, or the README's table is not this one; with `--write` it
+writes the table into the README.
+
+  flash         .text + .rodata above those of the image `baseline`, in bytes
+  state         the session's own memory without what is lent to it; slot and received: each entry that is lent
+  stack         the most that was in use below the call that runs the client, by painting
+  RAM           .data + .bss, with all buffers of the script and the UART's, + stack
+  instructions  of the session for one PUBLISH at QoS 1 that comes in
+
+An image whose panic handler calls a function that does not exist links only if no panic can be reached: the blocking images are
+linked so, a planted index must not link, and no image may have an allocator or formatting.
+"""
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRMWARE = ROOT / "firmware"
+TARGET = "thumbv7em-none-eabihf"
+README = ROOT / "adapter-embedded" / "README.md"
+COLUMNS = ["flash", "state", "slot", "received", "stack", "RAM", "instructions"]
+SETS = [
+    ("3.1.1", ""),
+    ("3.1.1 and 5", "v5"),
+    ("3.1.1 and 5, every feature reached", "v5,full"),
+    ("3.1.1 and 5, async", "v5,asynch"),
+]
+BEGIN, END = "<!-- footprint -->\n", "<!-- end of footprint -->"
+
+
+def build(image, features):
+    features = ",".join(filter(None, ["mps2-an386", features]))
+    command = ["cargo", "build", "--quiet", "--locked", "--release", "--bin", image, "--target", TARGET]
+    command += ["--target-dir", "target/footprint", "--features", features]
+    done = subprocess.run(command, cwd=FIRMWARE, capture_output=True, text=True)
+    path = FIRMWARE / "target/footprint" / TARGET / "release" / image
+    return path if done.returncode == 0 else None, done.stderr
+
+
+def must_build(image, features):
+    path, errors = build(image, features)
+    if path is None:
+        sys.exit(f"{image} with {features!r} does not build:\n{errors}")
+    return path
+
+
+def sections(path):
+    """Size of each section, and the names of all symbols, of a 32-bit little-endian ELF file."""
+    data = path.read_bytes()
+    start, = struct.unpack_from("<I", data, 0x20)
+    size, count, names = struct.unpack_from("<HHH", data, 0x2E)
+    headers = [struct.unpack_from("<10I", data, start + n * size) for n in range(count)]
+
+    def text(table, at):
+        begin = headers[table][4] + at
+        return data[begin : data.index(b"\0", begin)].decode()
+
+    sizes = {text(names, header[0]): header[5] for header in headers}
+    symbols = []
+    for header in headers:
+        if header[1] == 2:
+            for at in range(header[4], header[4] + header[5], 16):
+                symbols.append(text(header[6], struct.unpack_from("<I", data, at)[0]))
+    return sizes, symbols
+
+
+def run(image, *options):
+    """Runs an image to its end; the numbers that it tells."""
+    machine = ["qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none"]
+    machine += ["-semihosting-config", "enable=on,target=native", "-kernel", image, *options]
+    done = subprocess.run(machine, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        sys.exit(f"{image} fails: {done.stdout}{done.stderr}")
+    pairs = [line.split("=") for line in (done.stdout + done.stderr).split() if "=" in line]
+    return {name: int(number) for name, number in pairs}
+
+
+class Mosquitto:
+    def __enter__(self):
+        for _ in range(5):
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.port = probe.getsockname()[1]
+            self.config = tempfile.NamedTemporaryFile("w", suffix=".conf")
+            self.config.write(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nlog_dest stderr\n")
+            self.config.flush()
+            program = next(filter(os.path.exists, ["/usr/sbin/mosquitto"]), "mosquitto")
+            self.process = subprocess.Popen([program, "-c", self.config.name], stderr=subprocess.PIPE, text=True)
+            for line in self.process.stderr:
+                if line.rstrip().endswith("running"):
+                    return self
+            self.process.wait()
+        sys.exit("Mosquitto does not start; scripts/setup.sh installs it")
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+def flash(sizes):
+    return sizes[".text"] + sizes[".rodata"]
+
+
+def measure():
+    baseline, _ = sections(must_build("baseline", ""))
+    rows = {}
+    with Mosquitto() as broker:
+        for name, features in SETS:
+            image = must_build("footprint", features)
+            sizes, symbols = sections(image)
+            for symbol in symbols:
+                if "__rust_alloc" in symbol or "core3fmt" in symbol:
+                    sys.exit(f"{name}: the image has {symbol}")
+            row = run(str(image), "-serial", f"tcp:127.0.0.1:{broker.port}")
+            row["flash"] = flash(sizes) - flash(baseline)
+            row["RAM"] = sizes.get(".data", 0) + sizes.get(".bss", 0) + row["stack"]
+            version = "v5" if "v5" in features else ""
+            counter = must_build("instructions", version)
+            row.update(run(str(counter), "-serial", "null", "-icount", "shift=5"))
+            rows[name] = row
+    path, errors = build("footprint", "planted")
+    if path is not None or "a_panic_is_reachable" not in errors:
+        sys.exit(f"an index that can panic must not link:\n{errors}")
+    return rows
+
+
+def table(rows):
+    lines = ["| features | " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
+    for name, row in rows.items():
+        lines.append(f"| {name} | " + " | ".join(f"{row[column]:,}" for column in COLUMNS) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def limits():
+    lines = [line.split("\t") for line in (FIRMWARE / "limits.tsv").read_text().splitlines()]
+    (_, *columns), *rows = [line for line in lines if not line[0].startswith("#")]
+    return {name: dict(zip(columns, map(int, numbers))) for name, *numbers in rows}
+
+
+def main():
+    started = time.monotonic()
+    rows = measure()
+    made = table(rows)
+    print(made)
+    readme = README.read_text()
+    before, _, rest = readme.partition(BEGIN)
+    old, _, after = rest.partition(END)
+    if "--write" in sys.argv:
+        README.write_text(before + BEGIN + made + END + after)
+    if "--check" in sys.argv:
+        passed = [
+            f"{name}: {column} is {row[column]}, its limit is {limit}"
+            for name, row in rows.items()
+            for column, limit in limits()[name].items()
+            if row[column] > limit
+        ]
+        if passed:
+            sys.exit("\n".join(passed))
+        print(f"all within their limits, {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

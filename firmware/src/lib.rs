@@ -2,6 +2,8 @@
 #![no_std]
 
 pub mod board;
+#[cfg(feature = "net")]
+pub mod lan9118;
 pub mod ring;
 pub mod script;
 pub mod semihosting;

@@ -136,7 +136,10 @@ impl Script {
                 }
             }
             Event::Refused(_) => self.fail("the server refused the connection"),
-            Event::Subscribed { .. } => self.subscribed = true,
+            Event::Subscribed { .. } => {
+                log("subscribed\n");
+                self.subscribed = true;
+            }
             Event::Message(message) => self.on_message(
                 message.publish.topic.as_bytes(),
                 message.publish.qos(),

@@ -4,6 +4,7 @@
 use core::arch::asm;
 
 const SYS_WRITE0: usize = 0x04;
+const SYS_GET_CMDLINE: usize = 0x15;
 const SYS_EXIT: usize = 0x18;
 const APPLICATION_EXIT: usize = 0x2_0026;
 const RUNTIME_ERROR: usize = 0x2_0023;
@@ -25,7 +26,7 @@ pub fn log(text: &str) {
         for (place, byte) in line.iter_mut().zip(head) {
             *place = *byte;
         }
-        call(SYS_WRITE0, line.as_ptr().addr());
+        call(SYS_WRITE0, line.as_ptr().expose_provenance());
         bytes = rest;
     }
 }
@@ -48,6 +49,19 @@ pub fn tell(name: &str, number: u32) {
     let digits = digits.get(first..10).unwrap_or_default();
     log(core::str::from_utf8(digits).unwrap_or_default());
     log("\n");
+}
+
+/// The number at the end of the command line, 0 if there is none.
+pub fn argument() -> u16 {
+    let mut text = [0_u8; 64];
+    let block = [text.as_mut_ptr().expose_provenance(), text.len()];
+    call(SYS_GET_CMDLINE, (&raw const block).expose_provenance());
+    let words = text.split(|byte| matches!(byte, 0 | b' '));
+    let last = words.filter(|word| !word.is_empty()).next_back();
+    let digits = last.unwrap_or_default().iter();
+    digits.fold(0, |number, digit| {
+        number * 10 + u16::from(digit.wrapping_sub(b'0'))
+    })
 }
 
 /// Ends QEMU: with 0 if all went well, else with 1.

@@ -11,6 +11,7 @@ use adapter_std::{Handle, Messages, Options, Outgoing, Received};
 use mqtt_testing::modem::{Mishap, Modem};
 use mqtt_testing::mosquitto::Mosquitto;
 use mqtt_testing::process::Process;
+use mqtt_testing::proxy::Proxy;
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
@@ -30,10 +31,11 @@ struct Board {
 fn build(board: &Board, version: &str, image: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware");
     let target = folder.join(format!("target/{}-{version}", board.name));
+    let chosen = if image == "net" { "net" } else { board.name };
     let features = if version == "5" {
-        format!("{},v5", board.name)
+        format!("{chosen},v5")
     } else {
-        board.name.to_owned()
+        chosen.to_owned()
     };
     let built = Command::new(env!("CARGO"))
         .current_dir(&folder)
@@ -79,30 +81,43 @@ impl Broker {
 fn run(board: &Board, image: &Path, broker: &Broker) {
     let modem = Modem::start(broker.port, &MISHAPS);
     let serial = format!("tcp:127.0.0.1:{}", modem.port);
-    let machine = [
-        "-M",
-        board.name,
-        "-nographic",
-        "-monitor",
-        "none",
-        "-semihosting-config",
-        "enable=on,target=native",
-        "-serial",
-        &serial,
-        "-kernel",
-        image.to_str().expect("a path of text"),
-    ];
     let partner = Partner::new(broker.port);
-    let device = Process::start("qemu-system-arm", &machine);
+    let device = emulate(board, image, "", &["-serial", &serial]);
     modem.wait_for(PacketType::SubAck);
+    let connections = achieve(device, partner);
+    assert_eq!(modem.happened(), MISHAPS.len());
+    assert!(connections > MISHAPS.len(), "{connections} connections");
+}
+
+/// Runs the image with a network card on a TCP connection to the broker that is cut again and again.
+fn run_on_tcp(board: &Board, image: &Path, broker: &Broker) {
+    let proxy = Proxy::start(broker.port, 3_000, 6_000, 7);
+    let partner = Partner::new(broker.port);
+    let options = ["-nic", "user,model=lan9118", "-serial", "null"];
+    let argument = format!(",arg=net,arg={}", proxy.port);
+    let device = emulate(board, image, &argument, &options);
+    device.wait_stderr("subscribed\n");
+    let connections = achieve(device, partner);
+    assert!(connections > 2, "{connections} connections");
+}
+
+fn emulate(board: &Board, image: &Path, arguments: &str, options: &[&str]) -> Process {
+    let semihosting = format!("enable=on,target=native{arguments}");
+    let image = image.to_str().expect("a path of text");
+    let mut all = vec!["-M", board.name, "-nographic", "-monitor", "none"];
+    all.extend(["-semihosting-config", &semihosting, "-kernel", image]);
+    all.extend(options);
+    Process::start("qemu-system-arm", &all)
+}
+
+/// Waits until the device has achieved all; how many connections it took.
+fn achieve(device: Process, partner: Partner) -> usize {
     let conversation = thread::spawn(|| partner.converse());
     let ended = device.end();
-    let log = format!("{}{}", ended.stdout, ended.stderr);
-    assert_eq!(ended.code, Some(0), "{}: {log}", image.display());
+    let log = ended.stderr;
+    assert_eq!(ended.code, Some(0), "{log}");
     conversation.join().expect("the conversation ended well");
-    assert_eq!(modem.happened(), MISHAPS.len());
-    let connected = log.matches("connected\n").count();
-    assert!(connected > MISHAPS.len(), "{connected} connections: {log}");
+    log.matches("connected\n").count()
 }
 
 /// Who talks to the image over the same broker.
@@ -194,4 +209,19 @@ boards! {
     cortex_m4f: "mps2-an386", "thumbv7em-none-eabihf";
     cortex_m3_with_8_kib: "stm32vldiscovery", "thumbv7m-none-eabi";
     cortex_m0: "microbit", "thumbv6m-none-eabi";
+}
+
+/// smoltcp on the board's network card.
+#[test]
+fn cortex_m4f_on_a_network() {
+    let board = Board {
+        name: "mps2-an386",
+        target: "thumbv7em-none-eabihf",
+    };
+    for version in ["3.1.1", "5"] {
+        let image = build(&board, version, "net");
+        for broker in [Broker::mosquitto, Broker::ours] {
+            run_on_tcp(&board, &image, &broker());
+        }
+    }
 }

@@ -11,6 +11,7 @@ use adapter_std::proto::{Connect, QoS, Subscription as Filter, TopicFilter, Topi
 use adapter_std::session::{Client, Event, Heap, Refused};
 use adapter_std::{Config, Connection, Error, Handle, Offline, Outcome, Outgoing};
 use mqtt_session::ServerEvent;
+use mqtt_testing::flood::Flood;
 use mqtt_testing::interop::{Wires, options};
 use mqtt_testing::mosquitto::{Mosquitto, free_port};
 use mqtt_testing::scripted::{Scripted, Then};
@@ -281,4 +282,19 @@ fn a_broker_that_kicks_right_after_connack_causes_no_storm() {
     let handle = Handle::start(options);
     assert!(handle.other_messages().next().is_none());
     assert_eq!(broker.connections(), 5);
+}
+
+/// 3.1.1 [MQTT-3.1.2-23]: while the server sends more than is taken, the client still pings in time.
+#[test]
+fn a_client_pings_while_messages_come_without_end() {
+    let flood = Flood::start();
+    let address = format!("127.0.0.1:{}", flood.port);
+    let options = Connect {
+        keep_alive: 1,
+        ..Connect::new(Version::V311, "busy")
+    };
+    let patience = Duration::from_secs(10);
+    let mut connection = Connection::dial(address, &options, Config::default(), patience).unwrap();
+    while connection.next().is_ok() {}
+    assert!(flood.was_pinged());
 }

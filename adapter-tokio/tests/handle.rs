@@ -14,6 +14,7 @@ use adapter_tokio::proto::{
 };
 use adapter_tokio::session::{Refused, ServerEvent};
 use adapter_tokio::{Acknowledge, Error, Handle, Offline, Options, Outcome, Outgoing};
+use mqtt_testing::flood::Flood;
 use mqtt_testing::mosquitto::{Mosquitto, free_port};
 use mqtt_testing::scripted::{Scripted, Then};
 
@@ -378,4 +379,17 @@ async fn subscriptions_are_granted_refused_and_given_up() {
     }
     messages.unsubscribe().await.unwrap();
     assert!(messages.next().await.is_none());
+}
+
+/// 3.1.1 [MQTT-3.1.2-23]: while the server sends more than is taken, the client still pings in time.
+#[tokio::test]
+async fn a_client_pings_while_messages_come_without_end() {
+    let flood = Flood::start();
+    let mut options = options(flood.port);
+    options.keep_alive = 1;
+    options.back_off.attempts = Some(1);
+    let handle = Handle::start(options);
+    let mut news = handle.other_messages();
+    while news.next().await.is_some() && !flood.is_over() {}
+    assert!(flood.was_pinged());
 }

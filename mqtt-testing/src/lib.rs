@@ -5,6 +5,7 @@
 
 pub mod choices;
 pub mod endpoint;
+pub mod flood;
 pub mod hostile;
 pub mod interop;
 pub mod laws;

@@ -1,0 +1,120 @@
+//! A device that is asleep nearly always: it wakes up, sends one reading at QoS 1, waits for the PUBACK, and sleeps again until
+//! its next reading, the keep-alive's deadline or a byte of the server. The session stays in RAM all the time.
+//!
+//! `cargo run -p adapter-embedded --example embedded_sleeper -- 127.0.0.1:1883 10`
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant as Now};
+
+use adapter_embedded::blocking::Connection;
+use adapter_embedded::proto::{Connect, QoS, TopicName, Version};
+use adapter_embedded::session::{Config, Event, Instant, Outgoing};
+use adapter_embedded::{Buffers, Clock};
+use embedded_io::{ErrorType, Read, ReadReady, Write};
+
+const TOPIC: TopicName<'static> = TopicName::from_static("examples/sleeper");
+/// Between two readings.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:1883".into());
+    let readings: u32 = arguments.next().map_or(Ok(10), |n| n.parse())?;
+    let socket = TcpStream::connect(address)?;
+    socket.set_nodelay(true)?;
+    let (start, asleep) = (Now::now(), Cell::new(Duration::ZERO));
+    let clock = SleepingClock {
+        socket: &socket,
+        start,
+        asleep: &asleep,
+    };
+
+    let mut buffers = Buffers::<128, 192, 128, 1>::new();
+    let (mut client, input) = buffers.client(Config::default());
+    let mut connect = Connect::new(Version::V311, "sleeper");
+    connect.clean_start = false;
+    let mut connection = Connection::new(Socket(&socket), &mut client, input, clock, &connect)?;
+    while !matches!(connection.next()?.0, Some(Event::Connected { .. })) {}
+
+    for n in 0..readings {
+        let payload = format!("{n}");
+        let reading = Outgoing::new(TOPIC, QoS::AtLeastOnce, payload.as_bytes());
+        let now = connection.now();
+        connection.client().publish(&reading, now)?;
+        while !matches!(connection.next()?.0, Some(Event::Acknowledged { .. })) {}
+        // Asleep, but for what the server says and the pings that are due.
+        let next = connection.now().after(INTERVAL);
+        while connection.now() < next {
+            let left = next.since(connection.now());
+            if let (Some(event), _) = connection.next_within(left)? {
+                println!("woken by {event:?}");
+            }
+        }
+    }
+    connection.disconnect()?;
+    let part = asleep.get().as_secs_f64() / start.elapsed().as_secs_f64();
+    println!(
+        "{readings} readings acknowledged, asleep {:.0} % of the time",
+        part * 100.0
+    );
+    Ok(())
+}
+
+/// Sleeps until a byte comes or it is time, as a device's low-power mode does.
+struct SleepingClock<'a> {
+    socket: &'a TcpStream,
+    start: Now,
+    asleep: &'a Cell<Duration>,
+}
+
+impl Clock for SleepingClock<'_> {
+    fn now(&mut self) -> Instant {
+        Instant::from_millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn idle(&mut self, until: Option<Instant>) {
+        let left = until.map(|until| until.since(self.now()).max(Duration::from_millis(1)));
+        let before = Now::now();
+        let _ = self.socket.set_read_timeout(left);
+        let _ = self.socket.peek(&mut [0]);
+        self.asleep.set(self.asleep.get() + before.elapsed());
+    }
+}
+
+/// A socket that can tell whether something came.
+struct Socket<'a>(&'a TcpStream);
+
+impl ErrorType for Socket<'_> {
+    type Error = io::Error;
+}
+
+impl ReadReady for Socket<'_> {
+    fn read_ready(&mut self) -> io::Result<bool> {
+        self.0.set_nonblocking(true)?;
+        let peeked = self.0.peek(&mut [0]);
+        self.0.set_nonblocking(false)?;
+        match peeked {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Read for Socket<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}

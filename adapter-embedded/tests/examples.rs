@@ -1,0 +1,78 @@
+//! The examples do what they say, against Mosquitto.
+
+use mqtt_testing::mosquitto::{Mosquitto, free_port};
+use mqtt_testing::process::{example, run};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+fn succeeds(name: &str, arguments: &[&str], last_line: &str) {
+    let ended = run(&example(name), arguments, "");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains(last_line), "{}", ended.stdout);
+}
+
+#[test]
+fn a_sleeper_reports_and_sleeps() {
+    let broker = Mosquitto::start("");
+    let address = format!("127.0.0.1:{}", broker.port);
+    succeeds(
+        "embedded_sleeper",
+        &[&address, "5"],
+        "5 readings acknowledged, asleep ",
+    );
+}
+
+#[test]
+fn a_session_over_a_pseudo_terminal() {
+    let broker = Mosquitto::start("");
+    let address = format!("127.0.0.1:{}", broker.port);
+    succeeds(
+        "embedded_serial",
+        &[&address],
+        "10 messages acknowledged and heard",
+    );
+}
+
+/// A certificate of an authority that the client knows is taken, one of another is not.
+#[test]
+fn a_session_over_tls() {
+    let folder = std::env::temp_dir().join(format!("embedded-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let authority = || {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        (certificate, Issuer::new(params, key))
+    };
+    let ((certificate, issuer), (other, _)) = (authority(), authority());
+    let key = KeyPair::generate().unwrap();
+    let server = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let server = server.signed_by(&key, &issuer).unwrap();
+    std::fs::write(path("ca.der"), certificate.der()).unwrap();
+    std::fs::write(path("other.der"), other.der()).unwrap();
+    std::fs::write(path("server.pem"), server.pem()).unwrap();
+    std::fs::write(path("key.pem"), key.serialize_pem()).unwrap();
+
+    let port = free_port();
+    let broker = Mosquitto::start(&format!(
+        "listener {port} 127.0.0.1\ncertfile {}\nkeyfile {}\nallow_anonymous true",
+        path("server.pem"),
+        path("key.pem")
+    ));
+    let address = format!("127.0.0.1:{port}");
+    succeeds(
+        "embedded_tls",
+        &[&address, &path("ca.der")],
+        "5 messages acknowledged over TLS",
+    );
+    let refused = run(
+        &example("embedded_tls"),
+        &[&address, &path("other.der")],
+        "",
+    );
+    assert_ne!(refused.code, Some(0));
+    assert!(refused.stderr.contains("TLS: "), "{}", refused.stderr);
+    drop(broker);
+    let _ = std::fs::remove_dir_all(folder);
+}

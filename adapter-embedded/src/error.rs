@@ -2,6 +2,7 @@ use mqtt_session::{Closed, Refused};
 
 /// Why a connection ended, or could not begin. The session survives all of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Error<E> {
     /// The transport failed, with its own error.
     #[error("{0}")]
@@ -13,6 +14,7 @@ pub enum Error<E> {
 
 /// What was not the transport's own error.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SessionError {
     /// The server broke a rule, stopped answering, or sent bytes that are no packet, as noise on a line looks.

@@ -31,4 +31,6 @@ pub use mqtt_proto as proto;
 pub use mqtt_session as session;
 #[cfg(feature = "async")]
 pub use time::Timer;
+#[cfg(feature = "embassy-time")]
+pub use time::EmbassyTime;
 pub use time::{Clock, Millis32};

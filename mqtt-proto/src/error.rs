@@ -16,6 +16,7 @@ use crate::version::Version;
 /// assert_eq!(error.to_string(), "SUBSCRIBE, byte 0: flags are 0b0000, must be 0b0010 [MQTT-3.8.1-1]");
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct DecodeError {
     /// The packet, once its first byte told.
     pub packet: Option<PacketType>,
@@ -73,6 +74,7 @@ impl core::error::Error for DecodeError {}
 
 /// Everything a peer can get wrong in the bytes of one packet, with the values found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Rule {
     /// Packet type 0, or 15 before MQTT 5.
     #[error("packet type {found} is reserved")]
@@ -293,6 +295,7 @@ impl Rule {
 
 /// A packet that cannot be written as asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum EncodeError {
     /// The buffer is shorter than the packet.
     #[error("the packet takes {needed} bytes, the buffer has {available}")]
@@ -351,6 +354,7 @@ pub enum EncodeError {
 
 /// A part of a packet, for errors.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Field {
     /// The client identifier of CONNECT.
     #[error("client identifier")]

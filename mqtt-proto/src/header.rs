@@ -17,6 +17,7 @@ use crate::version::Version;
 
 /// The 15 packet types.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum PacketType {
     /// A client asks for a connection.
     Connect,

@@ -6,6 +6,7 @@ use core::num::NonZeroU16;
 
 /// A packet identifier: 1 to 65,535. Zero does not exist (3.1.1 \[MQTT-2.3.1-1\]).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PacketId(NonZeroU16);
 
 impl PacketId {
@@ -48,6 +49,7 @@ impl fmt::Display for PacketId {
 
 /// A topic alias of MQTT 5: 1 to 65,535 (5 \[MQTT-3.3.2-8\]).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct TopicAlias(NonZeroU16);
 
 impl TopicAlias {
@@ -69,6 +71,7 @@ impl TopicAlias {
 
 /// The quality of service: how hard a message's delivery is tried.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum QoS {
     /// QoS 0: at most once.
     #[default]
@@ -113,6 +116,7 @@ impl fmt::Display for QoS {
 /// A PUBLISH's quality of service with the identifier that goes with it: an identifier without QoS does not compile
 /// (3.1.1 \[MQTT-2.3.1-5\], 5 \[MQTT-2.2.1-2\]).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Delivery {
     /// QoS 0, no identifier.
     #[default]

@@ -47,6 +47,7 @@ macro_rules! properties {
     ($($(#[$doc:meta])* $id:literal $name:ident $text:literal $kind:ident [$($packet:ident)*] $(+ $will:ident)?;)*) => {
         /// The 27 property identifiers.
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         pub enum PropertyId {
             $($(#[$doc])* $name,)*
         }

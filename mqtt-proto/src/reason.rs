@@ -10,6 +10,7 @@ macro_rules! reason_codes {
         ///
         /// Below 0x80 it is a success, from 0x80 on a failure.
         #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         pub enum ReasonCode {
             $($(#[$doc])* $name,)*
         }

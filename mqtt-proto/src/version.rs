@@ -4,6 +4,7 @@ use core::fmt;
 
 /// A version of the protocol. It is an argument of every decode and encode: one type per packet serves all.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Version {
     /// MQTT 3.1: protocol name `MQIsdp`, level 3. Its packets are those of 3.1.1.
     V31,

@@ -4,6 +4,7 @@ use mqtt_proto::{DecodeError, EncodeError, PacketId, PacketType, ReasonCode};
 
 /// The application asked what cannot be now. Nothing changed; what was to be sent is still the caller's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Refused {
     /// A window, a table or a buffer is full: again when something was sent or acknowledged.
@@ -45,6 +46,7 @@ impl From<EncodeError> for Refused {
 
 /// The peer broke a rule. The connection ends, the session stays.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Violation {
     /// Bytes that are no packet of this version, or one too large.
@@ -109,6 +111,7 @@ impl Violation {
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Closed {
     /// The peer broke a rule, or stopped answering.

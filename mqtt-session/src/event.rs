@@ -58,6 +58,7 @@ impl<'a> Outgoing<'a> {
 
 /// Stands for an accepted command until its end is told. A reused packet identifier cannot answer for an old token.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Token {
     pub(crate) generation: u64,
     /// 0 for a QoS 0 message that waits for a connection.
@@ -74,6 +75,7 @@ impl Token {
 
 /// The end of a token that no packet of the peer told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Ended {
     /// The session was lost, or for SUBSCRIBE and UNSUBSCRIBE the connection: it may have arrived or not.
     InDoubt,

@@ -14,6 +14,7 @@ use core::time::Duration;
 /// assert_eq!(later.since(Instant::from_millis(500)), Duration::from_millis(2_500));
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Instant(u64);
 
 impl Instant {

@@ -5,7 +5,7 @@ use core::task::{Context, Poll, Waker};
 use adapter_embedded::asynch::Connection;
 use adapter_embedded::proto::{QoS, Version};
 use adapter_embedded::session::{Closed, Config, Event, Instant, Violation};
-use adapter_embedded::{Buffers, Error, SessionError, Timer};
+use adapter_embedded::{Buffers, EmbassyTime, Error, SessionError, Timer};
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 
 use crate::far::{Far, Time, connect, message};
@@ -174,4 +174,15 @@ fn silence_is_broken_by_a_ping_and_ended_without_an_answer() {
     assert_eq!(pongs, 1);
     let timeout = Closed::Violation(Violation::PingTimeout);
     assert_eq!(why, Error::Session(SessionError::Closed(timeout)));
+}
+
+/// Embassy's timer ends at its time, and no sooner; without one it waits for ever.
+#[test]
+fn embassys_timer_is_a_timer() {
+    let mut timer = EmbassyTime;
+    let before = Timer::now(&mut timer);
+    let at = before.after(core::time::Duration::from_millis(20));
+    futures_lite::future::block_on(timer.until(Some(at)));
+    assert!(Timer::now(&mut timer) >= at);
+    assert_eq!(once(timer.until(None)), None);
 }

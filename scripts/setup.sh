@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients, Node.js (apt), paho-mqtt
+# Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients, Node.js, QEMU (apt), paho-mqtt
 # (pip, in .venv), MQTT.js (npm, in .npm), targets for Cortex-M and browsers, a nightly toolchain with Miri, the oldest Rust supported and
 # cargo-fuzz.
 # What is there already is left alone. With the argument `mosquitto` it installs Mosquitto and its clients only.
@@ -23,6 +23,7 @@ have mosquitto_pub || missing+=(mosquitto-clients)
 if [ "${1:-}" != mosquitto ]; then
     have python3 || missing+=(python3)
     have node && have npm || missing+=(nodejs npm)
+    have qemu-system-arm || missing+=(qemu-system-arm)
     # Fuzz targets are linked by a C++ compiler.
     have c++ || missing+=(g++)
 fi
@@ -41,7 +42,7 @@ if [ ! -d .npm/node_modules/mqtt ]; then
     npm install --silent --no-audit --no-fund --prefix .npm 'mqtt@5'
 fi
 
-for target in thumbv7em-none-eabihf wasm32-unknown-unknown; do
+for target in thumbv6m-none-eabi thumbv7m-none-eabi thumbv7em-none-eabihf wasm32-unknown-unknown; do
     if ! rustup target list --installed | grep -qx "$target"; then
         say "rustup: $target"
         rustup target add "$target"

@@ -29,8 +29,8 @@ pub use error::{Error, SessionError};
 pub use halves::{Halves, Patient};
 pub use mqtt_proto as proto;
 pub use mqtt_session as session;
-#[cfg(feature = "async")]
-pub use time::Timer;
 #[cfg(feature = "embassy-time")]
 pub use time::EmbassyTime;
+#[cfg(feature = "async")]
+pub use time::Timer;
 pub use time::{Clock, Millis32};

@@ -56,8 +56,8 @@ pub fn argument() -> u16 {
     let mut text = [0_u8; 64];
     let block = [text.as_mut_ptr().expose_provenance(), text.len()];
     call(SYS_GET_CMDLINE, (&raw const block).expose_provenance());
-    let words = text.split(|byte| matches!(byte, 0 | b' '));
-    let last = words.filter(|word| !word.is_empty()).next_back();
+    let mut words = text.split(|byte| matches!(byte, 0 | b' '));
+    let last = words.rfind(|word| !word.is_empty());
     let digits = last.unwrap_or_default().iter();
     digits.fold(0, |number, digit| {
         number * 10 + u16::from(digit.wrapping_sub(b'0'))

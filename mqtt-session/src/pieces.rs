@@ -69,7 +69,10 @@ impl<S: Storage> Side<S> {
     fn no_room(&self, input: &[u8]) -> Violation {
         let (version, limit) = (self.connection.version, self.connection.packet_limit);
         let header = FixedHeader::decode(input, version, limit).ok().flatten();
-        let needed = header.map_or(input.len().saturating_add(1), |header| header.packet_len());
+        let needed = header.map_or_else(
+            || input.len().saturating_add(1),
+            |header| header.packet_len(),
+        );
         Violation::Malformed(DecodeError {
             packet: header.map(|header| header.packet_type),
             at: 1,

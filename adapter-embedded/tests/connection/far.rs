@@ -131,41 +131,36 @@ impl Inner {
         if self.deaf {
             return;
         }
-        loop {
-            match self.server.receive(&self.from_device, now).unwrap() {
-                Step::Packet { consumed, event } => {
-                    let (mut accept, mut suback) = (false, None);
-                    match event {
-                        Some(ServerEvent::Connect(_)) => accept = true,
-                        Some(ServerEvent::Message(message)) => self
-                            .heard
-                            .push(String::from_utf8(message.publish.payload.to_vec()).unwrap()),
-                        Some(ServerEvent::Subscribe(subscribe)) => {
-                            suback = Some(subscribe.packet_id)
-                        }
-                        Some(ServerEvent::Ping) => self.pings += 1,
-                        _ => {}
-                    }
-                    self.from_device.drain(..consumed);
-                    if accept {
-                        let session_present = std::mem::replace(&mut self.has_session, true);
-                        let connack = ConnAck {
-                            session_present,
-                            ..ConnAck::default()
-                        };
-                        self.server.accept(&connack, now).unwrap();
-                    }
-                    if let Some(packet_id) = suback {
-                        let codes: List<'_, ReasonCode> = (&[ReasonCode::GrantedQoS2]).into();
-                        let suback = SubAck {
-                            packet_id,
-                            codes,
-                            properties: Default::default(),
-                        };
-                        self.server.subscribed(&suback).unwrap();
-                    }
-                }
-                Step::Needs(_) | Step::Blocked => break,
+        while let Step::Packet { consumed, event } =
+            self.server.receive(&self.from_device, now).unwrap()
+        {
+            let (mut accept, mut suback) = (false, None);
+            match event {
+                Some(ServerEvent::Connect(_)) => accept = true,
+                Some(ServerEvent::Message(message)) => self
+                    .heard
+                    .push(String::from_utf8(message.publish.payload.to_vec()).unwrap()),
+                Some(ServerEvent::Subscribe(subscribe)) => suback = Some(subscribe.packet_id),
+                Some(ServerEvent::Ping) => self.pings += 1,
+                _ => {}
+            }
+            self.from_device.drain(..consumed);
+            if accept {
+                let session_present = std::mem::replace(&mut self.has_session, true);
+                let connack = ConnAck {
+                    session_present,
+                    ..ConnAck::default()
+                };
+                self.server.accept(&connack, now).unwrap();
+            }
+            if let Some(packet_id) = suback {
+                let codes: List<'_, ReasonCode> = (&[ReasonCode::GrantedQoS2]).into();
+                let suback = SubAck {
+                    packet_id,
+                    codes,
+                    properties: Default::default(),
+                };
+                self.server.subscribed(&suback).unwrap();
             }
         }
         let bytes = self.server.outgoing().to_vec();

@@ -6,6 +6,7 @@
 pub mod choices;
 pub mod endpoint;
 pub mod flood;
+pub mod handles;
 pub mod hostile;
 pub mod interop;
 pub mod laws;

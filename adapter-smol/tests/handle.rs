@@ -1,0 +1,27 @@
+//! The handle under smol and under async-std, where things go wrong.
+
+use adapter_smol::{Handle, Options};
+
+mod on_smol {
+    use super::*;
+
+    fn start(options: Options) -> Handle {
+        let (handle, driver) = Handle::new(options);
+        smol::spawn(driver).detach();
+        handle
+    }
+
+    mqtt_testing::handles!(start, smol::block_on);
+}
+
+mod on_async_std {
+    use super::*;
+
+    fn start(options: Options) -> Handle {
+        let (handle, driver) = Handle::new(options);
+        drop(async_std::task::spawn(driver));
+        handle
+    }
+
+    mqtt_testing::handles!(start, async_std::task::block_on);
+}

@@ -1,6 +1,6 @@
 //! What dies with the network connection. Replaced whole by the next one, so nothing of the last can leak into it.
 
-use core::num::NonZeroU64;
+use core::num::NonZeroU32;
 
 use mqtt_proto::{Properties, Version};
 
@@ -26,7 +26,7 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     pub(crate) version: Version,
     /// Fingerprint of the client identifier in CONNECT.
-    pub(crate) client: Option<NonZeroU64>,
+    pub(crate) client: Option<NonZeroU32>,
     /// CONNECT asked for a clean start.
     pub(crate) clean_start: bool,
     /// CONNECT named an authentication method.

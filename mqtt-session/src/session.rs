@@ -2,7 +2,7 @@
 //! between them and the transport. `client.rs` and `server.rs` decide which packets may come when; what happens to
 //! messages and acknowledgements happens here.
 
-use core::num::NonZeroU64;
+use core::num::NonZeroU32;
 
 use mqtt_proto::{
     Ack, AckKind, DecodeError, Decoded, Delivery, Disconnect, Encode, FixedHeader, Packet,
@@ -24,15 +24,15 @@ pub(crate) struct Session<S: Storage> {
     pub(crate) outbound: Outbound<S::Kept, S::Slots>,
     pub(crate) inbound: Inbound<S::Received>,
     /// Whose state it is: a fingerprint of the client identifier. `None` while there is none.
-    pub(crate) owner: Option<NonZeroU64>,
+    pub(crate) owner: Option<NonZeroU32>,
 }
 
-/// FNV-1a: enough to tell the few identifiers that one application uses apart, in eight bytes.
-pub(crate) fn fingerprint(client_id: &str) -> NonZeroU64 {
-    let hash = client_id.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+/// FNV-1a: enough to tell the few identifiers that one application uses apart, in four bytes.
+pub(crate) fn fingerprint(client_id: &str) -> NonZeroU32 {
+    let hash = client_id.bytes().fold(0x811C_9DC5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
-    NonZeroU64::new(hash).unwrap_or(NonZeroU64::MAX)
+    NonZeroU32::new(hash).unwrap_or(NonZeroU32::MAX)
 }
 
 pub(crate) struct Side<S: Storage> {

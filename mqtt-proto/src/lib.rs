@@ -15,6 +15,7 @@
 
 mod header;
 mod packet;
+mod ping;
 
 mod ack;
 mod auth;
@@ -51,6 +52,7 @@ pub use list::{Element, List, ListIter};
 #[cfg(feature = "bytes")]
 pub use message::Message;
 pub use packet::{Decoded, Packet};
+pub use ping::{PingReq, PingResp};
 pub use property::{Properties, Property, PropertyId, PropertyIter};
 pub use publish::{Head, Publish, PublishHead};
 pub use reason::ReasonCode;

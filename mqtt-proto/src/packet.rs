@@ -8,10 +8,11 @@ use crate::disconnect::Disconnect;
 use crate::error::{DecodeError, EncodeError, Rule};
 use crate::header::{FixedHeader, PacketType};
 use crate::id::PacketId;
+use crate::ping::{PingReq, PingResp};
 use crate::publish::Publish;
 use crate::reader::{Read, Reader};
+use crate::sink::Encode;
 use crate::sink::sealed::Sealed;
-use crate::sink::{Body, Encode, Sink};
 use crate::subscribe::{SubAck, Subscribe};
 use crate::unsubscribe::{UnsubAck, Unsubscribe};
 use crate::version::Version;
@@ -269,28 +270,17 @@ macro_rules! each {
             Packet::Unsubscribe($it) => $then,
             Packet::UnsubAck($it) => $then,
             Packet::PingReq => {
-                let $it = &Bare(PacketType::PingReq);
+                let $it = &PingReq;
                 $then
             }
             Packet::PingResp => {
-                let $it = &Bare(PacketType::PingResp);
+                let $it = &PingResp;
                 $then
             }
             Packet::Disconnect($it) => $then,
             Packet::Auth($it) => $then,
         }
     };
-}
-
-/// A packet that is its fixed header.
-struct Bare(PacketType);
-
-impl Body for Bare {
-    fn first_byte(&self) -> u8 {
-        self.0.first_byte()
-    }
-
-    fn write<S: Sink>(&self, _: Version, _: &mut S) {}
 }
 
 impl Sealed for Packet<'_> {}

@@ -3,8 +3,9 @@
 use core::fmt;
 
 use mqtt_proto::{
-    Ack, AckKind, Auth, ConnAck, Connect, Disconnect, Packet, Properties, Publish, ReasonCode,
-    Rule, SubAck, Subscribe, Subscription, TopicFilter, TopicName, UnsubAck, Unsubscribe,
+    Ack, AckKind, Auth, ConnAck, Connect, Decoded, Disconnect, Encode, Packet, PingReq, Properties,
+    Publish, ReasonCode, Rule, SubAck, Subscribe, Subscription, TopicFilter, TopicName, UnsubAck,
+    Unsubscribe,
 };
 
 use crate::config::Config;
@@ -17,7 +18,7 @@ use crate::limits::Supported;
 use crate::outbound::{Await, Window};
 use crate::pieces::{Piece, Pieces};
 use crate::request;
-use crate::session::{Front, Side, fingerprint};
+use crate::session::{Side, fingerprint};
 use crate::storage::Storage;
 use crate::time::Instant;
 
@@ -72,7 +73,7 @@ impl<S: Storage> Client<S> {
         let (ping, connect_by) = (config.ping_timeout_ms, config.connect_timeout_ms);
         self.pinger = Pinger::connecting(connect.keep_alive, ping, connect_by, now);
         self.side.session.outbound.set_version(connect.version);
-        let written = self.side.send(&Packet::Connect(*connect));
+        let written = self.side.send(connect);
         if written.is_err() {
             self.side.lost();
         }
@@ -141,17 +142,18 @@ impl<S: Storage> Client<S> {
             };
         }
         // By reference: a packet is not moved on its way to its event.
-        match &self.side.front(input, Packet::decode_from_server) {
-            Ok(Front::Needs(needed)) => {
+        let (version, limit) = self.side.reads();
+        match &Packet::decode_from_server(input, version, limit) {
+            Ok(Decoded::Needs(needed)) => {
                 self.pinger.drained(now);
                 Ok(Step::Needs(*needed))
             }
-            Ok(Front::Blocked) => {
+            Ok(Decoded::Packet { packet, consumed }) => {
                 self.pinger.received(now);
-                Ok(Step::Blocked)
-            }
-            Ok(Front::Packet(packet, consumed)) => {
-                self.pinger.received(now);
+                // Nothing is committed before any answer has room.
+                if !self.side.answer_fits() {
+                    return Ok(Step::Blocked);
+                }
                 match self.handle(packet, now) {
                     Ok(event) => {
                         if self.side.outbox.bytes().len() != waiting {
@@ -242,6 +244,13 @@ impl<S: Storage> Client<S> {
     ) -> Result<Option<Event<'i>>, Violation> {
         let side = &mut self.side;
         match (side.connection.phase, packet) {
+            (Phase::Connected, Packet::Publish(publish)) => Ok(match side.on_publish(publish)? {
+                Arrival::New(receipt) => Some(Event::Message(Incoming {
+                    publish: *publish,
+                    receipt,
+                })),
+                Arrival::Repeated => None,
+            }),
             (Phase::Connected, Packet::PubAck(ack)) => {
                 Ok(acknowledged(side.on_ack(AckKind::PubAck, ack)?, ack))
             }
@@ -393,12 +402,10 @@ impl<S: Storage> Client<S> {
         )?;
         self.request(
             Await::SubAck,
-            |packet_id| {
-                Packet::Subscribe(Subscribe {
-                    packet_id,
-                    properties,
-                    filters: filters.into(),
-                })
+            |packet_id| Subscribe {
+                packet_id,
+                properties,
+                filters: filters.into(),
             },
             now,
         )
@@ -416,21 +423,19 @@ impl<S: Storage> Client<S> {
     ) -> Result<Token, Refused> {
         self.request(
             Await::UnsubAck,
-            |packet_id| {
-                Packet::Unsubscribe(Unsubscribe {
-                    packet_id,
-                    properties,
-                    filters: filters.into(),
-                })
+            |packet_id| Unsubscribe {
+                packet_id,
+                properties,
+                filters: filters.into(),
             },
             now,
         )
     }
 
-    fn request<'p>(
+    fn request<P: Encode>(
         &mut self,
         awaits: Await,
-        packet: impl Fn(mqtt_proto::PacketId) -> Packet<'p>,
+        packet: impl Fn(mqtt_proto::PacketId) -> P,
         now: Instant,
     ) -> Result<Token, Refused> {
         if !self.side.is_connected() {
@@ -454,7 +459,8 @@ impl<S: Storage> Client<S> {
     /// Acknowledges a message by hand, with a reason code that MQTT 5 sends and 3.1.1 cannot. In any order.
     ///
     /// # Errors
-    /// [`Refused::NothingToAcknowledge`] if it was done before, or the connection (QoS 1) or session (QoS 2) is gone.
+    /// [`Refused::NothingToAcknowledge`] if it was done before, or the connection (QoS 1) or session (QoS 2) is gone;
+    /// [`Refused::Encode`] for a reason code that such a packet does not have.
     pub fn acknowledge(
         &mut self,
         receipt: Receipt,
@@ -476,7 +482,7 @@ impl<S: Storage> Client<S> {
         if !open || !connection.authenticates {
             return Err(Refused::WrongPhase);
         }
-        self.side.send(&Packet::Auth(*auth))?;
+        self.side.send(auth)?;
         self.pinger.sent(now);
         Ok(())
     }
@@ -503,7 +509,7 @@ impl<S: Storage> Client<S> {
                 Due::Nothing => Ok(()),
                 Due::Ping => {
                     // If even this has no room, what waits before it keeps the connection alive or shows it dead.
-                    let _ = self.side.send(&Packet::PingReq);
+                    let _ = self.side.send(&PingReq);
                     self.pinger.pinged(now);
                     Ok(())
                 }

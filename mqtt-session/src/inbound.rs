@@ -10,7 +10,7 @@
 //! QoS 2 entries belong to the session: they survive a reconnect and end with it. QoS 1 entries end with the connection,
 //! for the peer sends the message again.
 
-use mqtt_proto::{Ack, AckKind, Encode, Packet, PacketId, QoS, ReasonCode, Version};
+use mqtt_proto::{Ack, AckKind, EncodeError, PacketId, QoS, ReasonCode, Version};
 
 use crate::bytes::copy;
 use crate::error::{Refused, Violation};
@@ -95,11 +95,10 @@ impl<M: Memory<Received>> Inbound<M> {
         by_hand: bool,
         receive_maximum: u16,
         outbox: &mut Outbox<O>,
-        version: Version,
     ) -> Result<Arrival, Violation> {
         if qos == QoS::AtLeastOnce && !by_hand {
             // 3.1.1 [MQTT-4.3.2-2], 5 [MQTT-4.3.2-4]
-            send(AckKind::PubAck, Ack::new(id), outbox, version);
+            send(AckKind::PubAck, Ack::new(id), outbox);
             return Ok(Arrival::New(None));
         }
         let known = self
@@ -110,13 +109,13 @@ impl<M: Memory<Received>> Inbound<M> {
         if let (Some(entry), QoS::ExactlyOnce) = (known, qos) {
             // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-10]: until PUBREL the identifier means this message, whatever DUP says.
             match entry.state {
-                State::Release => send(AckKind::PubRec, Ack::new(id), outbox, version),
+                State::Release => send(AckKind::PubRec, Ack::new(id), outbox),
                 State::Acknowledged | State::Application => {
                     if !entry.counted {
                         entry.counted = true;
                         self.counted = self.counted.saturating_add(1);
                     }
-                    self.flush(outbox, version);
+                    self.flush(outbox);
                 }
             }
             return Ok(Arrival::Repeated);
@@ -145,7 +144,7 @@ impl<M: Memory<Received>> Inbound<M> {
         self.counted = self.counted.saturating_add(1);
         if !by_hand {
             // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-8]
-            send(AckKind::PubRec, Ack::new(id), outbox, version);
+            send(AckKind::PubRec, Ack::new(id), outbox);
         }
         Ok(Arrival::New(by_hand.then_some(Receipt {
             id,
@@ -183,8 +182,8 @@ impl<M: Memory<Received>> Inbound<M> {
             None => Ack::new(id),
         };
         // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-11]
-        send(AckKind::PubComp, ack, outbox, version);
-        self.flush(outbox, version);
+        send(AckKind::PubComp, ack, outbox);
+        self.flush(outbox);
     }
 
     /// The application acknowledges a message.
@@ -204,6 +203,13 @@ impl<M: Memory<Received>> Inbound<M> {
         let Some(entry) = entry else {
             return Err(Refused::NothingToAcknowledge);
         };
+        let packet = match entry.qos {
+            QoS::ExactlyOnce => AckKind::PubRec.packet_type(),
+            _ => AckKind::PubAck.packet_type(),
+        };
+        if !reason.belongs_in(packet) {
+            return Err(EncodeError::ReasonCode(reason).into());
+        }
         entry.state = State::Acknowledged;
         entry.reason = if version.is_v5() {
             reason
@@ -211,14 +217,14 @@ impl<M: Memory<Received>> Inbound<M> {
             ReasonCode::Success
         };
         if online {
-            self.flush(outbox, version);
+            self.flush(outbox);
         }
         Ok(())
     }
 
     /// Sends what is acknowledged, each quality of service in the order of its messages
     /// (3.1.1 \[MQTT-4.6.0-2\] and \[MQTT-4.6.0-3\], 5 the same).
-    pub(crate) fn flush<O: Memory<u8>>(&mut self, outbox: &mut Outbox<O>, version: Version) {
+    pub(crate) fn flush<O: Memory<u8>>(&mut self, outbox: &mut Outbox<O>) {
         let mut blocked = [false; 2];
         let mut index = 0_usize;
         while let Some(entry) = self.table.items_mut().get_mut(index) {
@@ -238,7 +244,7 @@ impl<M: Memory<Received>> Inbound<M> {
                     let Some(id) = PacketId::new(entry.id) else {
                         return;
                     };
-                    send(kind, Ack::with_reason(id, entry.reason), outbox, version);
+                    send(kind, Ack::with_reason(id, entry.reason), outbox);
                     // 5 [MQTT-4.3.3-9]: a PUBREC that refuses ends it.
                     gone = kind == AckKind::PubAck || entry.reason.is_error();
                     entry.state = State::Release;
@@ -293,28 +299,19 @@ impl<M: Memory<Received>> Inbound<M> {
     }
 }
 
-/// Writes an acknowledgement into the room that was made sure of.
+/// Writes an acknowledgement into the room that was made sure of: with a reason code only where one says more than success,
+/// which only MQTT 5 can, and never with properties.
 #[inline]
-fn send<O: Memory<u8>>(kind: AckKind, ack: Ack<'_>, outbox: &mut Outbox<O>, version: Version) {
+fn send<O: Memory<u8>>(kind: AckKind, ack: Ack<'_>, outbox: &mut Outbox<O>) {
+    let first = (kind.packet_type().get() << 4) | if kind == AckKind::PubRel { 2 } else { 0 };
+    let [high, low] = ack.packet_id.get().to_be_bytes();
     if ack.reason == ReasonCode::Success {
-        // The common case, the same in all versions.
-        let Some(room) = outbox.control(4) else {
-            return;
-        };
-        let [high, low] = ack.packet_id.get().to_be_bytes();
-        let first = (kind.packet_type().get() << 4) | if kind == AckKind::PubRel { 2 } else { 0 };
-        copy(room, &[first, 2, high, low]);
-        return outbox.advance(4);
-    }
-    let packet = match kind {
-        AckKind::PubAck => Packet::PubAck(ack),
-        AckKind::PubRec => Packet::PubRec(ack),
-        AckKind::PubRel => Packet::PubRel(ack),
-        AckKind::PubComp => Packet::PubComp(ack),
-    };
-    if let Some(room) = outbox.control(ACK_LEN)
-        && let Ok(len) = packet.encode(version, room)
-    {
-        outbox.advance(len);
+        if let Some(room) = outbox.control(4) {
+            copy(room, &[first, 2, high, low]);
+            outbox.advance(4);
+        }
+    } else if let Some(room) = outbox.control(ACK_LEN) {
+        copy(room, &[first, 3, high, low, ack.reason.get()]);
+        outbox.advance(ACK_LEN);
     }
 }

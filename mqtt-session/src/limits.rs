@@ -5,22 +5,23 @@ use mqtt_proto::{ConnAck, QoS, ReasonCode, Subscription};
 use crate::error::Refused;
 use crate::event::Outgoing;
 
+/// As small as can be: every session has one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Supported {
     qos: QoS,
-    retain: bool,
-    wildcards: bool,
-    identifiers: bool,
-    shared: bool,
+    /// A bit for each of the features below that the server does not have.
+    missing: u8,
 }
+
+const RETAIN: u8 = 1;
+const WILDCARDS: u8 = 2;
+const IDENTIFIERS: u8 = 4;
+const SHARED: u8 = 8;
 
 impl Supported {
     pub(crate) const ALL: Self = Self {
         qos: QoS::ExactlyOnce,
-        retain: true,
-        wildcards: true,
-        identifiers: true,
-        shared: true,
+        missing: 0,
     };
 
     pub(crate) fn by(connack: &ConnAck<'_>) -> Self {
@@ -30,15 +31,21 @@ impl Supported {
             Some(true) => QoS::AtLeastOnce,
             None => QoS::ExactlyOnce,
         };
+        let available = [
+            (properties.retain_available(), RETAIN),
+            (properties.wildcard_subscription_available(), WILDCARDS),
+            (properties.subscription_identifier_available(), IDENTIFIERS),
+            (properties.shared_subscription_available(), SHARED),
+        ];
+        let missing = available.into_iter().filter(|(it, _)| *it == Some(false));
         Self {
             qos,
-            retain: properties.retain_available().unwrap_or(true),
-            wildcards: properties.wildcard_subscription_available().unwrap_or(true),
-            identifiers: properties
-                .subscription_identifier_available()
-                .unwrap_or(true),
-            shared: properties.shared_subscription_available().unwrap_or(true),
+            missing: missing.fold(0, |all, (_, feature)| all | feature),
         }
+    }
+
+    const fn has(self, feature: u8) -> bool {
+        self.missing & feature == 0
     }
 
     #[inline]
@@ -48,7 +55,7 @@ impl Supported {
             return Err(Refused::NotSupportedByServer(ReasonCode::QoSNotSupported));
         }
         // 5 [MQTT-3.2.2-14]
-        if message.retain && !self.retain {
+        if message.retain && !self.has(RETAIN) {
             return Err(Refused::NotSupportedByServer(
                 ReasonCode::RetainNotSupported,
             ));
@@ -62,14 +69,14 @@ impl Supported {
         identifier: bool,
     ) -> Result<(), Refused> {
         let refuse = |reason| Err(Refused::NotSupportedByServer(reason));
-        if identifier && !self.identifiers {
+        if identifier && !self.has(IDENTIFIERS) {
             return refuse(ReasonCode::SubscriptionIdentifiersNotSupported);
         }
         for subscription in filters {
-            if !self.shared && subscription.filter.share_name().is_some() {
+            if !self.has(SHARED) && subscription.filter.share_name().is_some() {
                 return refuse(ReasonCode::SharedSubscriptionsNotSupported);
             }
-            if !self.wildcards
+            if !self.has(WILDCARDS)
                 && subscription
                     .filter
                     .as_bytes()

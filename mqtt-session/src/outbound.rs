@@ -355,10 +355,10 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
     }
 
     /// Sends a request under a new identifier and remembers it until its answer. `packet` writes it.
-    pub(crate) fn request<'p, M: Memory<u8>>(
+    pub(crate) fn request<P: Encode, M: Memory<u8>>(
         &mut self,
         awaits: Await,
-        packet: impl Fn(PacketId) -> Packet<'p>,
+        packet: impl Fn(PacketId) -> P,
         window: &mut Window,
         outbox: &mut Outbox<M>,
         config: &Config,

@@ -1,7 +1,11 @@
 //! A PUBLISH larger than the input buffer: its head first, then its payload in pieces. It is received when its last piece
 //! is, and acknowledged no sooner; a connection that ends in between leaves no trace of it.
 
-use mqtt_proto::{DecodeError, Delivery, FixedHeader, Head, PacketType, PublishHead, QoS, Rule};
+use core::num::NonZeroU32;
+
+use mqtt_proto::{
+    DecodeError, Delivery, FixedHeader, Head, PacketId, PacketType, PublishHead, QoS, Rule,
+};
 
 use crate::connection::Phase;
 use crate::error::Violation;
@@ -11,14 +15,26 @@ use crate::outbox::{to_u32, to_usize};
 use crate::session::Side;
 use crate::storage::Storage;
 
-/// The message whose payload is coming.
+/// The message whose payload is coming. As small as can be: every session has the room for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pieces {
-    /// Bytes of its payload that did not come yet; never 0.
-    left: u32,
-    delivery: Delivery,
+    /// Bytes of its payload that did not come yet.
+    left: NonZeroU32,
+    /// Its packet identifier; 0 at QoS 0.
+    id: u16,
+    qos: QoS,
     /// The application has it already.
     repeated: bool,
+}
+
+impl Pieces {
+    fn delivery(self) -> Delivery {
+        match (PacketId::new(self.id), self.qos) {
+            (Some(id), QoS::AtLeastOnce) => Delivery::AtLeastOnce(id),
+            (Some(id), QoS::ExactlyOnce) => Delivery::ExactlyOnce(id),
+            _ => Delivery::AtMostOnce,
+        }
+    }
 }
 
 /// What a piece is.
@@ -43,7 +59,7 @@ impl<S: Storage> Side<S> {
         &mut self,
         input: &'i [u8],
     ) -> Result<(bool, PublishHead<'i>, usize), Violation> {
-        let (version, limit) = (self.connection.version, self.connection.packet_limit);
+        let (version, limit) = self.reads();
         let head = PublishHead::decode(input, version, limit).map_err(Violation::Malformed)?;
         let Head::Publish { head, consumed } = head else {
             return Err(self.no_room(input));
@@ -58,16 +74,17 @@ impl<S: Storage> Side<S> {
         self.learn_alias(&publish)?;
         let repeated =
             matches!(publish.delivery, Delivery::ExactlyOnce(id) if self.session.inbound.holds(id));
-        self.connection.pieces = Some(Pieces {
-            left: payload_len,
-            delivery: publish.delivery,
+        self.connection.pieces = NonZeroU32::new(payload_len).map(|left| Pieces {
+            left,
+            id: publish.delivery.packet_id().map_or(0, PacketId::get),
+            qos: publish.qos(),
             repeated,
         });
         Ok((repeated, head, consumed))
     }
 
     fn no_room(&self, input: &[u8]) -> Violation {
-        let (version, limit) = (self.connection.version, self.connection.packet_limit);
+        let (version, limit) = self.reads();
         let header = FixedHeader::decode(input, version, limit).ok().flatten();
         let needed = header.map_or_else(
             || input.len().saturating_add(1),
@@ -91,19 +108,19 @@ impl<S: Storage> Side<S> {
         pieces: Pieces,
         input: &'i [u8],
     ) -> Result<Piece<'i>, Violation> {
-        let consumed = input.len().min(to_usize(pieces.left));
+        let consumed = input.len().min(to_usize(pieces.left.get()));
         let bytes = input.get(..consumed).unwrap_or_default();
-        let left = pieces.left.saturating_sub(to_u32(consumed));
+        let left = pieces.left.get().saturating_sub(to_u32(consumed));
         let mut receipt = None;
         if left == 0 {
-            if pieces.delivery.qos() > QoS::AtMostOnce && !self.answer_fits() {
+            if pieces.qos > QoS::AtMostOnce && !self.answer_fits() {
                 return Ok(Piece::Blocked);
             }
-            if let Arrival::New(new) = self.arrived(pieces.delivery)? {
+            if let Arrival::New(new) = self.arrived(pieces.delivery())? {
                 receipt = new;
             }
         }
-        self.connection.pieces = (left > 0).then_some(Pieces { left, ..pieces });
+        self.connection.pieces = NonZeroU32::new(left).map(|left| Pieces { left, ..pieces });
         Ok(if pieces.repeated {
             Piece::Repeated { consumed }
         } else {

@@ -4,8 +4,8 @@
 use core::fmt;
 
 use mqtt_proto::{
-    Ack, AckKind, Auth, ConnAck, Connect, DecodeError, Disconnect, Encode, Packet, PacketType,
-    Publish, ReasonCode, Rule, SubAck, TopicName, UnsubAck, Version,
+    Ack, AckKind, Auth, ConnAck, Connect, DecodeError, Decoded, Disconnect, Encode, Packet,
+    PacketType, PingResp, Publish, ReasonCode, Rule, SubAck, TopicName, UnsubAck, Version,
 };
 
 use crate::bytes::copy;
@@ -15,7 +15,7 @@ use crate::error::{Closed, Refused, Violation};
 use crate::event::{Incoming, Outgoing, Receipt, ServerEvent, Step, Token};
 use crate::inbound::Arrival;
 use crate::keep_alive::Watch;
-use crate::session::{Front, Side, fingerprint};
+use crate::session::{Side, fingerprint};
 use crate::storage::Storage;
 use crate::time::Instant;
 
@@ -121,9 +121,6 @@ impl<S: Storage> Server<S> {
         if let Some(step) = self.side.without_connection(input) {
             return Ok(step);
         }
-        // 5 [MQTT-3.3.4-6]
-        let forbidden =
-            |publish: &Publish<'_>| !publish.properties.is_empty() && has_identifier(publish);
         if let Some((publish, consumed, arrival)) =
             self.side.message(input, Packet::decode, forbidden)
         {
@@ -141,23 +138,24 @@ impl<S: Storage> Server<S> {
             };
         }
         // By reference: a packet is not moved on its way to its event.
-        match &self.side.front(input, Packet::decode) {
-            Ok(Front::Needs(needed)) => {
+        let (version, limit) = self.side.reads();
+        match &Packet::decode(input, version, limit) {
+            Ok(Decoded::Needs(needed)) => {
                 self.watch.drained(now);
                 Ok(Step::Needs(*needed))
             }
-            Ok(Front::Blocked) => {
-                self.watch.received(now);
-                Ok(Step::Blocked)
-            }
             // 3.1.1 [MQTT-3.1.4-5], 5 [MQTT-3.1.4-6]: what follows a CONNECT waits for the decision on it.
-            Ok(Front::Packet(packet, _))
+            Ok(Decoded::Packet { packet, .. })
                 if self.undecided && packet.packet_type() != PacketType::Auth =>
             {
                 Ok(Step::Blocked)
             }
-            Ok(Front::Packet(packet, consumed)) => {
+            Ok(Decoded::Packet { packet, consumed }) => {
                 self.watch.received(now);
+                // Nothing is committed before any answer has room.
+                if !self.side.answer_fits() {
+                    return Ok(Step::Blocked);
+                }
                 match self.handle(packet) {
                     Ok(event) => Ok(Step::Packet {
                         consumed: *consumed,
@@ -177,6 +175,15 @@ impl<S: Storage> Server<S> {
     fn handle<'i>(&mut self, packet: &Packet<'i>) -> Result<Option<ServerEvent<'i>>, Violation> {
         let side = &mut self.side;
         match (side.connection.phase, packet) {
+            (Phase::Connected, Packet::Publish(publish)) if !forbidden(publish) => {
+                Ok(match side.on_publish(publish)? {
+                    Arrival::New(receipt) => Some(ServerEvent::Message(Incoming {
+                        publish: *publish,
+                        receipt,
+                    })),
+                    Arrival::Repeated => None,
+                })
+            }
             (Phase::Connected, Packet::PubAck(ack)) => {
                 Ok(acknowledged(side.on_ack(AckKind::PubAck, ack)?, ack))
             }
@@ -197,7 +204,7 @@ impl<S: Storage> Server<S> {
             }
             (Phase::Connected, Packet::PingReq) => {
                 // 3.1.1 [MQTT-3.12.4-1], 5 [MQTT-3.12.4-1]; its room was made sure of.
-                let _ = side.send(&Packet::PingResp);
+                let _ = side.send(&PingResp);
                 Ok(Some(ServerEvent::Ping))
             }
             (Phase::Connected, Packet::Disconnect(disconnect)) => {
@@ -303,7 +310,7 @@ impl<S: Storage> Server<S> {
         }
         connection.announced(&connack.properties);
         let version = connection.version;
-        self.side.send(&Packet::ConnAck(*connack))?;
+        self.side.send(connack)?;
         self.undecided = false;
         self.side.session.outbound.set_version(version);
         let assigned = connack
@@ -333,7 +340,7 @@ impl<S: Storage> Server<S> {
         if !self.undecided || connack.reason == ReasonCode::Success {
             return Err(Refused::WrongPhase);
         }
-        self.side.send(&Packet::ConnAck(*connack))?;
+        self.side.send(connack)?;
         // 3.1.1 [MQTT-3.1.2-8]: a will exists only for a connection that was accepted.
         (self.undecided, self.will) = (false, false);
         self.side.connection.phase = Phase::Closing;
@@ -362,7 +369,7 @@ impl<S: Storage> Server<S> {
     /// # Errors
     /// [`Refused::WrongPhase`] without a connection, [`Refused::Full`] without room.
     pub fn subscribed(&mut self, suback: &SubAck<'_>) -> Result<(), Refused> {
-        self.answer(&Packet::SubAck(*suback))
+        self.answer(suback)
     }
 
     /// Answers an UNSUBSCRIBE.
@@ -370,7 +377,7 @@ impl<S: Storage> Server<S> {
     /// # Errors
     /// As [`Self::subscribed`].
     pub fn unsubscribed(&mut self, unsuback: &UnsubAck<'_>) -> Result<(), Refused> {
-        self.answer(&Packet::UnsubAck(*unsuback))
+        self.answer(unsuback)
     }
 
     /// Goes on with an authentication (5, section 4.12).
@@ -382,10 +389,10 @@ impl<S: Storage> Server<S> {
         if !open || !self.side.connection.authenticates {
             return Err(Refused::WrongPhase);
         }
-        self.side.send(&Packet::Auth(*auth))
+        self.side.send(auth)
     }
 
-    fn answer(&mut self, packet: &Packet<'_>) -> Result<(), Refused> {
+    fn answer(&mut self, packet: &impl Encode) -> Result<(), Refused> {
         if !self.side.is_connected() {
             return Err(Refused::WrongPhase);
         }
@@ -498,12 +505,10 @@ impl<S: Storage> Server<S> {
     }
 }
 
-fn has_identifier(publish: &Publish<'_>) -> bool {
-    publish
-        .properties
-        .subscription_identifiers()
-        .next()
-        .is_some()
+/// 5 [MQTT-3.3.4-6]: only servers put subscription identifiers into PUBLISH.
+fn forbidden(publish: &Publish<'_>) -> bool {
+    let properties = &publish.properties;
+    !properties.is_empty() && properties.subscription_identifiers().next().is_some()
 }
 
 fn acknowledged<'i>(ended: Option<(Token, ReasonCode)>, ack: &Ack<'i>) -> Option<ServerEvent<'i>> {

@@ -18,11 +18,7 @@ const RX_TIMEOUT: u32 = 1 << 6;
 
 pub fn start() {
     CONTROL.write(1 | 1 << 8 | 1 << 9);
-    listen(true);
-}
-
-pub fn listen(on: bool) {
-    MASK.write(if on { RX | RX_TIMEOUT } else { 0 });
+    MASK.write(RX | RX_TIMEOUT);
 }
 
 pub fn received() -> Option<u8> {

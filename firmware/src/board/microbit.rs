@@ -12,7 +12,6 @@ const START_TX: Register = Register(UART + 0x08);
 const RX_READY: Register = Register(UART + 0x108);
 const TX_READY: Register = Register(UART + 0x11C);
 const INTERRUPT_SET: Register = Register(UART + 0x304);
-const INTERRUPT_CLEAR: Register = Register(UART + 0x308);
 const ENABLE: Register = Register(UART + 0x500);
 const RXD: Register = Register(UART + 0x518);
 const TXD: Register = Register(UART + 0x51C);
@@ -26,15 +25,7 @@ pub fn start() {
     ENABLE.write(4);
     START_RX.write(1);
     START_TX.write(1);
-    listen(true);
-}
-
-pub fn listen(on: bool) {
-    if on {
-        INTERRUPT_SET.write(RX_INTERRUPT);
-    } else {
-        INTERRUPT_CLEAR.write(RX_INTERRUPT);
-    }
+    INTERRUPT_SET.write(RX_INTERRUPT);
 }
 
 pub fn received() -> Option<u8> {

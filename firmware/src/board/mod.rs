@@ -61,9 +61,14 @@ pub fn start() -> (Uart, Millis) {
         core.SYST.enable_interrupt();
     }
     device::start();
+    listen();
+    (Uart, Millis)
+}
+
+/// Lets the receive interrupt come, also one that waited.
+fn listen() {
     // SAFETY: the handler below uses only what may be shared with an interrupt.
     unsafe { NVIC::unmask(Irq(device::IRQ)) };
-    (Uart, Millis)
 }
 
 #[exception]
@@ -81,8 +86,8 @@ unsafe fn DefaultHandler(_: i16) {
             None => return,
         }
     }
-    // No room: the rest waits in the device.
-    device::listen(false);
+    // No room: the rest waits in the device, and the interrupt until something was taken.
+    NVIC::mask(Irq(device::IRQ));
 }
 
 /// The UART. It has no carrier: a link that is cut looks like silence.
@@ -95,7 +100,7 @@ impl Uart {
         while Clock::now(&mut clock).since(silent_since) < SILENCE {
             while RECEIVED.pop().is_some() {
                 silent_since = Clock::now(&mut clock);
-                device::listen(true);
+                listen();
             }
             cortex_m::asm::wfi();
         }
@@ -126,7 +131,7 @@ impl Read for Uart {
                 *place = byte;
                 n += 1;
             }
-            device::listen(true);
+            listen();
             if n == 0 {
                 cortex_m::asm::wfi();
             }

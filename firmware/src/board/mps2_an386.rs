@@ -20,11 +20,7 @@ const RX_INTERRUPT: u32 = 1 << 3;
 
 pub fn start() {
     DIVIDER.write(16);
-    listen(true);
-}
-
-pub fn listen(on: bool) {
-    CONTROL.write(TX_ENABLE | RX_ENABLE | if on { RX_INTERRUPT } else { 0 });
+    CONTROL.write(TX_ENABLE | RX_ENABLE | RX_INTERRUPT);
 }
 
 pub fn received() -> Option<u8> {

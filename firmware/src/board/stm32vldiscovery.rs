@@ -18,11 +18,7 @@ const RX_INTERRUPT: u32 = 1 << 5;
 
 pub fn start() {
     CLOCKS.write(CLOCKS.read() | 1 << 14);
-    listen(true);
-}
-
-pub fn listen(on: bool) {
-    CONTROL.write(ENABLE | if on { RX_INTERRUPT } else { 0 });
+    CONTROL.write(ENABLE | RX_INTERRUPT);
 }
 
 pub fn received() -> Option<u8> {

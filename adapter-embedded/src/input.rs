@@ -1,6 +1,6 @@
 //! The input buffer of a connection: lent, filled at its end, used up at its front.
 
-use core::cell::Cell;
+use core::mem;
 
 use mqtt_session::{Closed, Event, Instant, Step};
 
@@ -25,15 +25,17 @@ impl<'c> Input<'c> {
 
     /// What was used up gives way.
     pub(crate) fn advance(&mut self) {
-        let used = core::mem::take(&mut self.consumed).min(self.filled);
+        let used = mem::take(&mut self.consumed).min(self.filled);
         if used > 0 {
-            // By cells: a loop that cannot panic.
-            let bytes = Cell::from_mut(&mut *self.bytes).as_slice_of_cells();
-            let kept = bytes.get(used..self.filled).unwrap_or_default();
-            for (to, from) in bytes.iter().zip(kept) {
-                to.set(from.get());
+            // In pieces that do not overlap, which cannot panic.
+            let mut rest = self.bytes.get_mut(..self.filled).unwrap_or_default();
+            while let Some((piece, behind)) = mem::take(&mut rest).split_at_mut_checked(used) {
+                for (to, from) in piece.iter_mut().zip(&*behind) {
+                    *to = *from;
+                }
+                rest = behind;
             }
-            self.filled = kept.len();
+            self.filled = self.filled.saturating_sub(used);
         }
     }
 

@@ -30,6 +30,23 @@ enum Kind {
     Pair,
 }
 
+impl Kind {
+    /// Reads a value that was checked. What is not a number is passed over and says 0.
+    fn number(self, bytes: &mut Reader<'_>) -> Read<u32> {
+        match self {
+            Self::Bool => bytes.u8().map(u32::from),
+            Self::U16 | Self::U16NonZero => bytes.u16().map(u32::from),
+            Self::U32 | Self::U32NonZero => bytes.u32(),
+            Self::VarInt => bytes.varint(),
+            Self::Text | Self::Topic | Self::Binary => bytes.binary().map(|_| 0),
+            Self::Pair => {
+                bytes.binary()?;
+                bytes.binary().map(|_| 0)
+            }
+        }
+    }
+}
+
 /// Places a property can stand in: the bit of a packet type is its number, bit 0 is the will.
 const fn places(list: &[PacketType]) -> u16 {
     let mut set = 0;
@@ -281,6 +298,29 @@ impl Property<'_> {
         }
     }
 
+    /// Its value, if that is a number.
+    fn number(&self) -> Option<u32> {
+        match *self {
+            Self::PayloadFormatIndicator(v)
+            | Self::RequestProblemInformation(v)
+            | Self::RequestResponseInformation(v)
+            | Self::MaximumQoS(v)
+            | Self::RetainAvailable(v)
+            | Self::WildcardSubscriptionAvailable(v)
+            | Self::SubscriptionIdentifierAvailable(v)
+            | Self::SharedSubscriptionAvailable(v) => Some(u32::from(v)),
+            Self::ServerKeepAlive(v) | Self::TopicAliasMaximum(v) | Self::ReceiveMaximum(v) => {
+                Some(u32::from(v))
+            }
+            Self::MessageExpiryInterval(v)
+            | Self::SessionExpiryInterval(v)
+            | Self::WillDelayInterval(v)
+            | Self::MaximumPacketSize(v)
+            | Self::SubscriptionIdentifier(v) => Some(v),
+            _ => None,
+        }
+    }
+
     fn write<S: Sink>(&self, out: &mut S) {
         let id = self.id();
         out.u8(id.get());
@@ -417,11 +457,23 @@ pub struct Properties<'a> {
 pub type PropertyIter<'a> = crate::list::ListIter<'a, Property<'a>>;
 
 macro_rules! getters {
-    ($($(#[$doc:meta])* $getter:ident $name:ident -> $type:ty;)*) => {
+    (@ bool $self:ident $name:ident) => {
+        $self.number(PropertyId::$name).map(|value| value != 0)
+    };
+    (@ u16 $self:ident $name:ident) => {
+        $self.number(PropertyId::$name).and_then(|value| u16::try_from(value).ok())
+    };
+    (@ u32 $self:ident $name:ident) => {
+        $self.number(PropertyId::$name)
+    };
+    (@ $other:tt $self:ident $name:ident) => {
+        $self.iter().find_map(|property| match property { Property::$name(value) => Some(value), _ => None })
+    };
+    ($($(#[$doc:meta])* $getter:ident $name:ident -> $kind:tt $type:ty;)*) => {
         $($(#[$doc])*
         #[must_use]
         pub fn $getter(&self) -> Option<$type> {
-            self.iter().find_map(|property| match property { Property::$name(value) => Some(value), _ => None })
+            getters!(@ $kind self $name)
         })*
     };
 }
@@ -468,53 +520,74 @@ impl<'a> Properties<'a> {
 
     getters! {
         /// Whether the payload is UTF-8 text.
-        payload_format_indicator PayloadFormatIndicator -> bool;
+        payload_format_indicator PayloadFormatIndicator -> bool bool;
         /// Lifetime of the message in seconds.
-        message_expiry_interval MessageExpiryInterval -> u32;
+        message_expiry_interval MessageExpiryInterval -> u32 u32;
         /// What the payload is.
-        content_type ContentType -> &'a str;
+        content_type ContentType -> other &'a str;
         /// Where a response goes.
-        response_topic ResponseTopic -> TopicName<'a>;
+        response_topic ResponseTopic -> other TopicName<'a>;
         /// Ties a response to its request.
-        correlation_data CorrelationData -> &'a [u8];
+        correlation_data CorrelationData -> other &'a [u8];
         /// How long the session outlives its connection, in seconds.
-        session_expiry_interval SessionExpiryInterval -> u32;
+        session_expiry_interval SessionExpiryInterval -> u32 u32;
         /// The client identifier that the server chose.
-        assigned_client_identifier AssignedClientIdentifier -> &'a str;
+        assigned_client_identifier AssignedClientIdentifier -> other &'a str;
         /// The keep-alive that the server demands, in seconds.
-        server_keep_alive ServerKeepAlive -> u16;
+        server_keep_alive ServerKeepAlive -> u16 u16;
         /// Name of the authentication method.
-        authentication_method AuthenticationMethod -> &'a str;
+        authentication_method AuthenticationMethod -> other &'a str;
         /// What the authentication method exchanges.
-        authentication_data AuthenticationData -> &'a [u8];
+        authentication_data AuthenticationData -> other &'a [u8];
         /// Whether reason strings are wanted on failures.
-        request_problem_information RequestProblemInformation -> bool;
+        request_problem_information RequestProblemInformation -> bool bool;
         /// Seconds between the end of the connection and the will.
-        will_delay_interval WillDelayInterval -> u32;
+        will_delay_interval WillDelayInterval -> u32 u32;
         /// Whether response information is wanted.
-        request_response_information RequestResponseInformation -> bool;
+        request_response_information RequestResponseInformation -> bool bool;
         /// Basis for response topics.
-        response_information ResponseInformation -> &'a str;
+        response_information ResponseInformation -> other &'a str;
         /// Another server to use.
-        server_reference ServerReference -> &'a str;
+        server_reference ServerReference -> other &'a str;
         /// For people.
-        reason_string ReasonString -> &'a str;
+        reason_string ReasonString -> other &'a str;
         /// How many QoS 1 and 2 messages may be under way.
-        receive_maximum ReceiveMaximum -> u16;
+        receive_maximum ReceiveMaximum -> u16 u16;
         /// The highest topic alias accepted.
-        topic_alias_maximum TopicAliasMaximum -> u16;
+        topic_alias_maximum TopicAliasMaximum -> u16 u16;
         /// The highest QoS the server takes: `false` is 0, `true` is 1.
-        maximum_qos MaximumQoS -> bool;
+        maximum_qos MaximumQoS -> bool bool;
         /// Whether the server keeps retained messages.
-        retain_available RetainAvailable -> bool;
+        retain_available RetainAvailable -> bool bool;
         /// The largest packet accepted, in bytes.
-        maximum_packet_size MaximumPacketSize -> u32;
+        maximum_packet_size MaximumPacketSize -> u32 u32;
         /// Whether the server takes wildcards.
-        wildcard_subscription_available WildcardSubscriptionAvailable -> bool;
+        wildcard_subscription_available WildcardSubscriptionAvailable -> bool bool;
         /// Whether the server takes subscription identifiers.
-        subscription_identifier_available SubscriptionIdentifierAvailable -> bool;
+        subscription_identifier_available SubscriptionIdentifierAvailable -> bool bool;
         /// Whether the server takes shared subscriptions.
-        shared_subscription_available SharedSubscriptionAvailable -> bool;
+        shared_subscription_available SharedSubscriptionAvailable -> bool bool;
+    }
+
+    /// The value of a property that is a number. Not by way of [`Property`], which knows all 27: a device needs few of them.
+    fn number(&self, wanted: PropertyId) -> Option<u32> {
+        match self.list.backing {
+            Backing::Slice(properties) => properties
+                .iter()
+                .find(|property| property.id() == wanted)
+                .and_then(Property::number),
+            Backing::Wire(bytes) => {
+                let mut rest = Reader::new(bytes);
+                loop {
+                    let (id, kind, _) =
+                        TABLE.get(usize::from(rest.u8().ok()?)).copied().flatten()?;
+                    let value = kind.number(&mut rest).ok()?;
+                    if id == wanted {
+                        return Some(value);
+                    }
+                }
+            }
+        }
     }
 
     /// Reads and checks the block of a packet. The topic alias, which only PUBLISH has, comes beside it.

@@ -3,29 +3,34 @@
 
 use core::cell::Cell;
 
+use crate::session::FAST;
+
 /// Copies from the front of one to the front of the other.
 #[inline]
 pub(crate) fn copy<T: Copy>(to: &mut [T], from: &[T]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
 }
 
-/// Moves `len` items that begin at `from` down to `to`.
+/// Moves `len` items that begin at `from` down to `to`, in pieces that do not overlap.
 pub(crate) fn move_down<T: Copy>(items: &mut [T], from: usize, len: usize, to: usize) {
     let gap = from.saturating_sub(to);
-    if gap >= len {
-        // Nothing overlaps: as fast as copying.
-        if let Some((head, tail)) = items.split_at_mut_checked(from)
-            && let (Some(head), Some(tail)) = (head.get_mut(to..), tail.get(..len))
-        {
-            copy(head, tail);
+    if FAST && gap < len {
+        // By cells: as one piece where the compiler sees that it can be.
+        let cells = Cell::from_mut(items).as_slice_of_cells();
+        let from = cells.get(from..).unwrap_or_default();
+        let to = cells.get(to..).unwrap_or_default();
+        for (to, from) in to.iter().zip(from.iter().take(len)) {
+            to.set(from.get());
         }
         return;
     }
-    let cells = Cell::from_mut(items).as_slice_of_cells();
-    let from = cells.get(from..).unwrap_or_default();
-    let to = cells.get(to..).unwrap_or_default();
-    for (to, from) in to.iter().zip(from.iter().take(len)) {
-        to.set(from.get());
+    let end = from.saturating_add(len);
+    let mut rest = items.get_mut(to..end).unwrap_or_default();
+    while gap > 0
+        && let Some((piece, behind)) = core::mem::take(&mut rest).split_at_mut_checked(gap)
+    {
+        copy(piece, behind);
+        rest = behind;
     }
 }
 

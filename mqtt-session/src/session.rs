@@ -47,7 +47,7 @@ pub(crate) struct Side<S: Storage> {
 }
 
 /// Whether speed goes before size.
-const FAST: bool = cfg!(target_pointer_width = "64");
+pub(crate) const FAST: bool = cfg!(target_pointer_width = "64");
 
 /// How the packets of the other role are read.
 pub(crate) trait Decode<'i>:

@@ -30,6 +30,39 @@ enum Kind {
     Pair,
 }
 
+/// A property as it stands in a block that was checked.
+#[derive(Clone, Copy)]
+struct Raw<'a> {
+    id: PropertyId,
+    /// Its value; 0 if that is not a number.
+    number: u32,
+    /// All of it, identifier included.
+    bytes: &'a [u8],
+}
+
+impl<'a> Raw<'a> {
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn take(rest: &mut Reader<'a>) -> Option<Self> {
+        let before = rest.rest();
+        let (id, kind, _) = TABLE.get(usize::from(rest.u8().ok()?)).copied().flatten()?;
+        let number = kind.number(rest).ok()?;
+        let len = before.len().saturating_sub(rest.rest().len());
+        let bytes = before.get(..len)?;
+        Some(Self { id, number, bytes })
+    }
+
+    /// Topic aliases belong to PUBLISH itself.
+    fn is_listed(&self) -> bool {
+        self.id != PropertyId::TopicAlias
+    }
+}
+
+/// The properties of a block that was checked, not looked at closer than it takes to tell them apart.
+fn raw<'a>(block: &'a [u8]) -> impl Iterator<Item = Raw<'a>> {
+    let mut rest = Reader::new(block);
+    core::iter::from_fn(move || Raw::take(&mut rest))
+}
+
 impl Kind {
     /// Reads a value that was checked. What is not a number is passed over and says 0.
     fn number(self, bytes: &mut Reader<'_>) -> Read<u32> {
@@ -495,10 +528,9 @@ impl<'a> Properties<'a> {
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
-        if self.alias_inside {
-            self.iter().next().is_none()
-        } else {
-            self.list.is_empty()
+        match self.list.backing {
+            Backing::Wire(bytes) if self.alias_inside => !raw(bytes).any(|raw| raw.is_listed()),
+            _ => self.list.is_empty(),
         }
     }
 
@@ -570,23 +602,25 @@ impl<'a> Properties<'a> {
     }
 
     /// The value of a property that is a number. Not by way of [`Property`], which knows all 27: a device needs few of them.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn number(&self, wanted: PropertyId) -> Option<u32> {
         match self.list.backing {
             Backing::Slice(properties) => properties
                 .iter()
                 .find(|property| property.id() == wanted)
                 .and_then(Property::number),
-            Backing::Wire(bytes) => {
-                let mut rest = Reader::new(bytes);
-                loop {
-                    let (id, kind, _) =
-                        TABLE.get(usize::from(rest.u8().ok()?)).copied().flatten()?;
-                    let value = kind.number(&mut rest).ok()?;
-                    if id == wanted {
-                        return Some(value);
-                    }
-                }
-            }
+            Backing::Wire(bytes) => raw(bytes)
+                .find(|raw| raw.id == wanted)
+                .map(|raw| raw.number),
+        }
+    }
+
+    /// Whether one of them is this.
+    #[must_use]
+    pub fn has(&self, wanted: PropertyId) -> bool {
+        match self.list.backing {
+            Backing::Slice(properties) => properties.iter().any(|property| property.id() == wanted),
+            Backing::Wire(bytes) => raw(bytes).any(|raw| raw.id == wanted),
         }
     }
 
@@ -630,18 +664,25 @@ impl<'a> Properties<'a> {
                 out.u8(PropertyId::TopicAlias.get());
                 out.u16(alias.get());
             }
-            if !S::CHECKS
-                && let Backing::Wire(bytes) = self.list.backing
-                && !self.alias_inside
-            {
-                return out.bytes(bytes);
-            }
-            self.list.each(|property| {
-                if S::CHECKS {
-                    seen.check(property.id(), place, out);
+            match self.list.backing {
+                Backing::Slice(properties) => {
+                    for property in properties {
+                        if S::CHECKS {
+                            seen.check(property.id(), place, out);
+                        }
+                        property.write(out);
+                    }
                 }
-                property.write(out);
-            });
+                Backing::Wire(bytes) if !S::CHECKS && !self.alias_inside => out.bytes(bytes),
+                Backing::Wire(bytes) => {
+                    for raw in raw(bytes).filter(Raw::is_listed) {
+                        if S::CHECKS {
+                            seen.check(raw.id, place, out);
+                        }
+                        out.bytes(raw.bytes);
+                    }
+                }
+            }
         });
         out.refuse_if(
             seen.data_without_method(),

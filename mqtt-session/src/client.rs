@@ -4,8 +4,8 @@ use core::fmt;
 
 use mqtt_proto::{
     Ack, AckKind, Auth, ConnAck, Connect, Decoded, Disconnect, Encode, Packet, PingReq, Properties,
-    Publish, ReasonCode, Rule, SubAck, Subscribe, Subscription, TopicFilter, TopicName, UnsubAck,
-    Unsubscribe,
+    PropertyId, Publish, ReasonCode, Rule, SubAck, Subscribe, Subscription, TopicFilter, TopicName,
+    UnsubAck, Unsubscribe,
 };
 
 use crate::config::Config;
@@ -68,7 +68,7 @@ impl<S: Storage> Client<S> {
         let connection = &mut self.side.connection;
         connection.client = Some(fingerprint(connect.client_id));
         connection.clean_start = connect.clean_start;
-        connection.authenticates = connect.properties.authentication_method().is_some();
+        connection.authenticates = connect.properties.has(PropertyId::AuthenticationMethod);
         connection.announced(&connect.properties);
         let (ping, connect_by) = (config.ping_timeout_ms, config.connect_timeout_ms);
         self.pinger = Pinger::connecting(connect.keep_alive, ping, connect_by, now);
@@ -396,10 +396,10 @@ impl<S: Storage> Client<S> {
         properties: Properties<'_>,
         now: Instant,
     ) -> Result<Token, Refused> {
-        self.side.connection.supported.subscribe(
-            filters,
-            properties.subscription_identifiers().next().is_some(),
-        )?;
+        self.side
+            .connection
+            .supported
+            .subscribe(filters, properties.has(PropertyId::SubscriptionIdentifier))?;
         self.request(
             Await::SubAck,
             |packet_id| Subscribe {

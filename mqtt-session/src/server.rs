@@ -5,7 +5,8 @@ use core::fmt;
 
 use mqtt_proto::{
     Ack, AckKind, Auth, ConnAck, Connect, DecodeError, Decoded, Disconnect, Encode, Packet,
-    PacketType, PingResp, Publish, ReasonCode, Rule, SubAck, TopicName, UnsubAck, Version,
+    PacketType, PingResp, PropertyId, Publish, ReasonCode, Rule, SubAck, TopicName, UnsubAck,
+    Version,
 };
 
 use crate::bytes::copy;
@@ -232,7 +233,7 @@ impl<S: Storage> Server<S> {
         connection.version = connect.version;
         connection.client = Some(fingerprint(connect.client_id));
         connection.clean_start = connect.clean_start;
-        connection.authenticates = connect.properties.authentication_method().is_some();
+        connection.authenticates = connect.properties.has(PropertyId::AuthenticationMethod);
         if connect.version.is_v5() {
             connection.agreed(&connect.properties, config);
         }
@@ -507,8 +508,7 @@ impl<S: Storage> Server<S> {
 
 /// 5 [MQTT-3.3.4-6]: only servers put subscription identifiers into PUBLISH.
 fn forbidden(publish: &Publish<'_>) -> bool {
-    let properties = &publish.properties;
-    !properties.is_empty() && properties.subscription_identifiers().next().is_some()
+    publish.properties.has(PropertyId::SubscriptionIdentifier)
 }
 
 fn acknowledged<'i>(ended: Option<(Token, ReasonCode)>, ack: &Ack<'i>) -> Option<ServerEvent<'i>> {

@@ -7,7 +7,7 @@ use crate::varint::VarInt;
 use crate::version::Version;
 
 /// Whether speed goes before size.
-const FAST: bool = cfg!(target_pointer_width = "64");
+pub(crate) const FAST: bool = cfg!(target_pointer_width = "64");
 
 pub(crate) trait Sink {
     fn bytes(&mut self, bytes: &[u8]);

@@ -2,6 +2,7 @@
 //! wildcards together. ASCII without any of them, which is nearly all there is, goes sixteen bytes at a time.
 
 use crate::error::Rule;
+use crate::sink::FAST;
 
 /// Checks a string that may hold any character but U+0000. An error gives the offset of the byte that proves it.
 #[inline]
@@ -41,6 +42,9 @@ fn look_closer(bytes: &[u8]) -> Result<(), (usize, Rule)> {
 /// Whether every byte is ASCII, not zero, and (with `TOPIC`) neither `+` nor `#`.
 #[inline]
 fn plain<const TOPIC: bool>(bytes: &[u8]) -> bool {
+    if !FAST {
+        return !bytes.iter().any(|byte| odd_byte::<TOPIC>(*byte));
+    }
     // The last piece overlaps the one before it: looking twice is cheaper than a loop over the rest.
     if let Some(last) = bytes.last_chunk::<16>() {
         let (pieces, _) = bytes.as_chunks::<16>();

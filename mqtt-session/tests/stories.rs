@@ -1,9 +1,9 @@
 //! Named stories that published libraries fail, each told of client and server, in 3.1.1 and 5. The test is the peer.
 
 use mqtt_proto::{
-    AckKind, Auth, ConnAck, Decoded, Disconnect, MAX_PACKET, Packet, PacketId, PacketType,
-    Properties, Property, Publish, QoS, ReasonCode, Rule, SubAck, Subscription, TopicAlias,
-    TopicFilter, TopicName, Version, Will,
+    AckKind, Auth, ConnAck, Decoded, Disconnect, EncodeError, MAX_PACKET, Packet, PacketId,
+    PacketType, Properties, Property, Publish, QoS, ReasonCode, Rule, SubAck, Subscription,
+    TopicAlias, TopicFilter, TopicName, Version, Will,
 };
 use mqtt_session::{
     Acknowledge, Closed, Config, Ended, Offline, Outgoing, Refused, SessionLost, Violation, WillDue,
@@ -356,6 +356,25 @@ fn acknowledging_by_hand_keeps_the_order_of_the_messages(role, version) {
     assert_eq!(solo.sent(), [ack(AckKind::PubRec, 2), ack(AckKind::PubRec, 4)].concat());
     let again = solo.machine.acknowledge(receipts[1], ReasonCode::Success, now);
     assert_eq!(again, Err(Refused::NothingToAcknowledge));
+}
+
+/// 5 [MQTT-3.4.2-1] and [MQTT-3.5.2-1]: a reason code that the packet does not have is refused, and the message still awaits its
+/// acknowledgement.
+fn by_hand_with_a_reason_code_that_cannot_be(role, version) {
+    let mut solo = with(role, version, |config, _| config.acknowledge = Acknowledge::ByHand);
+    for (id, qos, kind) in [(1, QoS::AtLeastOnce, AckKind::PubAck), (2, QoS::ExactlyOnce, AckKind::PubRec)] {
+        solo.feed_publish(qos, id, false, "m");
+        let Some(Happening::Message { receipt: Some(receipt), .. }) = solo.learned().pop() else {
+            panic!("a message");
+        };
+        let now = solo.now;
+        let wrong = ReasonCode::SessionTakenOver;
+        let refused = solo.machine.acknowledge(receipt, wrong, now);
+        assert_eq!(refused, Err(Refused::Encode(EncodeError::ReasonCode(wrong))));
+        assert_eq!(solo.sent(), []);
+        solo.machine.acknowledge(receipt, ReasonCode::Success, now).unwrap();
+        assert_eq!(solo.sent(), ack(kind, id));
+    }
 }
 
 /// A QoS 2 message that the application has but did not acknowledge is not delivered a second time after a cut, and its

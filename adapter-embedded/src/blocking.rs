@@ -53,6 +53,7 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
     ///
     /// # Errors
     /// CONNECT cannot be written.
+    #[inline(never)]
     pub fn new(
         transport: T,
         client: &'c mut State<'b>,

@@ -181,6 +181,7 @@ impl<S: Storage> Client<S> {
     /// # Errors
     /// As [`Self::receive`]; [`Violation::Malformed`] with [`mqtt_proto::Rule::TooLarge`] for any other packet, and for a
     /// head that does not fit.
+    #[inline(never)]
     pub fn receive_full<'i>(
         &mut self,
         input: &'i [u8],

@@ -42,8 +42,8 @@ fn main() -> ! {
     let painted = Painted::new();
     #[cfg(feature = "planted")]
     core::hint::black_box([1_u8, 2][core::hint::black_box(1_usize)]);
-    let ok = match memory {
-        Some(memory) => start(uart, clock, memory),
+    let ok = match memory.and_then(create) {
+        Some((client, input)) => start(uart, clock, client, input),
         None => false,
     };
     tell("stack", painted.peak());
@@ -56,8 +56,9 @@ fn main() -> ! {
     exit(ok)
 }
 
+/// On a stack frame of its own, where the client lies before it is in its place.
 #[inline(never)]
-fn start(uart: Uart, clock: Millis, memory: &'static mut Memory) -> bool {
+fn create(memory: &'static mut Memory) -> Option<(&'static mut State<'static>, &'static mut [u8])> {
     let lent = Lent {
         outgoing: &mut memory.outgoing,
         kept: &mut memory.kept,
@@ -65,11 +66,13 @@ fn start(uart: Uart, clock: Millis, memory: &'static mut Memory) -> bool {
         received: &mut memory.received,
         ..Lent::default()
     };
-    let client = singleton!(: State<'static> = Client::new(Config::default(), lent));
-    match client {
-        Some(client) => finish(run(uart, clock, client, &mut memory.input)),
-        None => false,
-    }
+    let client = singleton!(: State<'static> = Client::new(Config::default(), lent))?;
+    Some((client, &mut memory.input))
+}
+
+#[inline(never)]
+fn start(uart: Uart, clock: Millis, client: &mut State<'_>, input: &mut [u8]) -> bool {
+    finish(run(uart, clock, client, input))
 }
 
 /// The same text for both kinds of connections.
@@ -83,9 +86,11 @@ macro_rules! run {
         ) -> Result<(), Error<T::Error>> {
             const TOPIC: TopicName<'static> = TopicName::from_static("fp");
             const FILTER: TopicFilter<'static> = TopicFilter::from_static("fp");
-            let mut connect = Connect::new(VERSION, "fp");
-            connect.keep_alive = 1;
-            let mut connection = <$connection>::new(uart, client, input, clock, &connect)?;
+            let mut connection = {
+                let mut connect = Connect::new(VERSION, "fp");
+                connect.keep_alive = 1;
+                <$connection>::new(uart, client, input, clock, &connect)?
+            };
             let mut ends = 0_u32;
             loop {
                 let now = connection.now();

@@ -74,7 +74,7 @@ impl<'a> Ack<'a> {
     }
 
     #[inline]
-    pub(crate) fn read(body: &mut Reader<'a>, kind: AckKind, version: Version) -> Read<Self> {
+    pub(crate) fn read(body: &mut Reader<'a, '_>, kind: AckKind, version: Version) -> Read<Self> {
         let packet_id = body.packet_id()?;
         if !version.is_v5() || body.is_empty() {
             return Ok(Self::new(packet_id));
@@ -90,7 +90,7 @@ impl<'a> Ack<'a> {
 
 /// Reason code and properties at the end of a packet of MQTT 5, either of which may be left out.
 pub(crate) fn read_reason<'a>(
-    body: &mut Reader<'a>,
+    body: &mut Reader<'a, '_>,
     packet: PacketType,
 ) -> Read<(ReasonCode, Properties<'a>)> {
     if body.is_empty() {

@@ -19,7 +19,7 @@ pub struct Auth<'a> {
 }
 
 impl<'a> Auth<'a> {
-    pub(crate) fn read(body: &mut Reader<'a>) -> Read<Self> {
+    pub(crate) fn read(body: &mut Reader<'a, '_>) -> Read<Self> {
         let (reason, properties) = read_reason(body, PacketType::Auth)?;
         Ok(Self { reason, properties })
     }

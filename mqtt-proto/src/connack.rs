@@ -29,7 +29,7 @@ pub struct ConnAck<'a> {
 const PLACE: Place = Place::packet(PacketType::ConnAck);
 
 impl<'a> ConnAck<'a> {
-    pub(crate) fn read(body: &mut Reader<'a>, version: Version) -> Read<Self> {
+    pub(crate) fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
         let flags_at = *body;
         let flags = body.u8()?;
         // 5 [MQTT-3.2.2-1]

@@ -120,7 +120,7 @@ impl<'a> Connect<'a> {
         self.client_id.is_empty() && !may_be_empty
     }
 
-    pub(crate) fn read(body: &mut Reader<'a>) -> Read<Self> {
+    pub(crate) fn read(body: &mut Reader<'a, '_>) -> Read<Self> {
         let start = *body;
         let name = body.binary()?;
         let level_at = *body;
@@ -192,7 +192,7 @@ fn check_flags(flags: u8, version: Version) -> Result<(), Rule> {
 }
 
 impl<'a> Will<'a> {
-    fn read(body: &mut Reader<'a>, flags: u8, version: Version) -> Read<Self> {
+    fn read(body: &mut Reader<'a, '_>, flags: u8, version: Version) -> Read<Self> {
         let properties = read_properties(body, version, Place::WILL)?;
         let topic = topic::read_name(body)?;
         let payload = body.binary()?;
@@ -214,7 +214,7 @@ impl<'a> Will<'a> {
 /// The properties, which only MQTT 5 has.
 #[inline]
 pub(crate) fn read_properties<'a>(
-    body: &mut Reader<'a>,
+    body: &mut Reader<'a, '_>,
     version: Version,
     place: Place,
 ) -> Read<Properties<'a>> {

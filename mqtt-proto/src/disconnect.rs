@@ -18,7 +18,7 @@ pub struct Disconnect<'a> {
 }
 
 impl<'a> Disconnect<'a> {
-    pub(crate) fn read(body: &mut Reader<'a>, version: Version) -> Read<Self> {
+    pub(crate) fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
         if !version.is_v5() {
             return Ok(Self::default());
         }

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::header::{FixedHeader, PacketType};
 use crate::property::PropertyId;
-use crate::reader::Fault;
+use crate::reader::{Fault, Latch};
 use crate::reason::ReasonCode;
 use crate::version::Version;
 
@@ -43,15 +43,20 @@ impl DecodeError {
     }
 }
 
-impl Fault {
-    /// As the error of the packet that it is in.
+impl Latch {
+    /// What it holds, as the error of the packet that it is in.
     #[cold]
-    pub(crate) fn in_packet(self, header: &FixedHeader, version: Version) -> DecodeError {
-        let at = header.packet_len().saturating_sub(self.left);
+    pub(crate) fn in_packet(&self, header: &FixedHeader, version: Version) -> DecodeError {
+        // There is one: this is asked when reading failed.
+        let Fault { left, rule } = self.get().unwrap_or(Fault {
+            left: 0,
+            rule: Rule::Truncated { missing: 0 },
+        });
+        let at = header.packet_len().saturating_sub(left);
         DecodeError {
             packet: Some(header.packet_type),
             at: u32::try_from(at).unwrap_or(u32::MAX),
-            rule: self.rule,
+            rule,
             version,
         }
     }

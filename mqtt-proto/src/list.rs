@@ -21,7 +21,7 @@ pub(crate) mod sealed {
             private_interfaces,
             reason = "sealed: only this crate can name the trait"
         )]
-        fn take(bytes: &mut Reader<'a>) -> Option<Self>;
+        fn take(bytes: &mut Reader<'a, '_>) -> Option<Self>;
     }
 }
 
@@ -30,7 +30,7 @@ impl sealed::Take<'_> for ReasonCode {
         private_interfaces,
         reason = "sealed: only this crate can name the trait"
     )]
-    fn take(bytes: &mut Reader<'_>) -> Option<Self> {
+    fn take(bytes: &mut Reader<'_, '_>) -> Option<Self> {
         Self::new(bytes.u8().ok()?)
     }
 }
@@ -71,12 +71,12 @@ impl<'a, T: Element<'a>> List<'a, T> {
     pub const fn iter(&self) -> ListIter<'a, T> {
         match self.backing {
             Backing::Wire(bytes) => ListIter {
-                wire: Reader::new(bytes),
+                wire: Reader::checked(bytes),
                 slice: &[],
                 element: PhantomData,
             },
             Backing::Slice(slice) => ListIter {
-                wire: Reader::new(&[]),
+                wire: Reader::checked(&[]),
                 slice,
                 element: PhantomData,
             },
@@ -171,7 +171,7 @@ impl<'a, T: Element<'a>> IntoIterator for &List<'a, T> {
 /// The elements of a [`List`].
 #[derive(Clone, Debug)]
 pub struct ListIter<'a, T> {
-    wire: Reader<'a>,
+    wire: Reader<'a, 'static>,
     slice: &'a [T],
     element: PhantomData<T>,
 }

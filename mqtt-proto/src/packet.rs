@@ -10,7 +10,7 @@ use crate::header::{FixedHeader, PacketType};
 use crate::id::PacketId;
 use crate::ping::{PingReq, PingResp};
 use crate::publish::Publish;
-use crate::reader::{Read, Reader};
+use crate::reader::{Broken, Latch, Read, Reader};
 use crate::sink::Encode;
 use crate::sink::sealed::Sealed;
 use crate::subscribe::{SubAck, Subscribe};
@@ -134,12 +134,13 @@ impl<'a> Packet<'a> {
             Ok(parts) => parts,
             Err(needed) => return Ok(Decoded::Needs(needed)),
         };
-        match Publish::read(&mut Reader::new(body), &header, version) {
+        let latch = Latch::default();
+        match Publish::read(&mut Reader::new(body, &latch), &header, version) {
             Ok(publish) => Ok(Decoded::Packet {
                 packet: Self::Publish(publish),
                 consumed: header.packet_len(),
             }),
-            Err(fault) => Err(fault.in_packet(&header, version)),
+            Err(Broken) => Err(latch.in_packet(&header, version)),
         }
     }
 
@@ -154,12 +155,13 @@ impl<'a> Packet<'a> {
             Ok(parts) => parts,
             Err(needed) => return Ok(Decoded::Needs(needed)),
         };
-        match Self::read::<CLIENT>(body, &header, version) {
+        let latch = Latch::default();
+        match Self::read::<CLIENT>(Reader::new(body, &latch), &header, version) {
             Ok(packet) => Ok(Decoded::Packet {
                 packet,
                 consumed: header.packet_len(),
             }),
-            Err(fault) => Err(fault.in_packet(&header, version)),
+            Err(Broken) => Err(latch.in_packet(&header, version)),
         }
     }
 
@@ -184,11 +186,10 @@ impl<'a> Packet<'a> {
     }
 
     fn read<const CLIENT: bool>(
-        body: &'a [u8],
+        mut body: Reader<'a, '_>,
         header: &FixedHeader,
         version: Version,
     ) -> Read<Self> {
-        let mut body = Reader::new(body);
         let packet = match header.packet_type {
             PacketType::PubAck => Self::PubAck(Ack::read(&mut body, AckKind::PubAck, version)?),
             PacketType::PubRec => Self::PubRec(Ack::read(&mut body, AckKind::PubRec, version)?),

@@ -7,7 +7,7 @@ use crate::error::{EncodeError, Field, Rule};
 use crate::header::PacketType;
 use crate::id::TopicAlias;
 use crate::list::{Backing, List, sealed::Take};
-use crate::reader::{Fault, Read, Reader, checked_str};
+use crate::reader::{Broken, Read, Reader, checked_str};
 use crate::sink::Sink;
 use crate::topic::{self, TopicName};
 use crate::varint::VarInt;
@@ -42,7 +42,7 @@ struct Raw<'a> {
 
 impl<'a> Raw<'a> {
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn take(rest: &mut Reader<'a>) -> Option<Self> {
+    fn take(rest: &mut Reader<'a, '_>) -> Option<Self> {
         let before = rest.rest();
         let (id, kind, _) = TABLE.get(usize::from(rest.u8().ok()?)).copied().flatten()?;
         let number = kind.number(rest).ok()?;
@@ -59,13 +59,13 @@ impl<'a> Raw<'a> {
 
 /// The properties of a block that was checked, not looked at closer than it takes to tell them apart.
 fn raw<'a>(block: &'a [u8]) -> impl Iterator<Item = Raw<'a>> {
-    let mut rest = Reader::new(block);
+    let mut rest = Reader::checked(block);
     core::iter::from_fn(move || Raw::take(&mut rest))
 }
 
 impl Kind {
     /// Reads a value that was checked. What is not a number is passed over and says 0.
-    fn number(self, bytes: &mut Reader<'_>) -> Read<u32> {
+    fn number(self, bytes: &mut Reader<'_, '_>) -> Read<u32> {
         match self {
             Self::Bool => bytes.u8().map(u32::from),
             Self::U16 | Self::U16NonZero => bytes.u16().map(u32::from),
@@ -408,7 +408,7 @@ impl<'a> Take<'a> for Property<'a> {
         private_interfaces,
         reason = "sealed: only this crate can name the trait"
     )]
-    fn take(bytes: &mut Reader<'a>) -> Option<Self> {
+    fn take(bytes: &mut Reader<'a, '_>) -> Option<Self> {
         loop {
             let id = PropertyId::new(bytes.u8().ok()?)?;
             return Some(match id {
@@ -465,7 +465,7 @@ impl<'a> Take<'a> for Property<'a> {
     }
 }
 
-fn take_str<'a>(bytes: &mut Reader<'a>) -> Option<&'a str> {
+fn take_str<'a>(bytes: &mut Reader<'a, '_>) -> Option<&'a str> {
     bytes.binary().ok().map(checked_str)
 }
 
@@ -626,7 +626,10 @@ impl<'a> Properties<'a> {
 
     /// Reads and checks the block of a packet. The topic alias, which only PUBLISH has, comes beside it.
     #[inline]
-    pub(crate) fn read(body: &mut Reader<'a>, place: Place) -> Read<(Self, Option<TopicAlias>)> {
+    pub(crate) fn read(
+        body: &mut Reader<'a, '_>,
+        place: Place,
+    ) -> Read<(Self, Option<TopicAlias>)> {
         let len = body.varint()?;
         if len == 0 {
             return Ok((Self::EMPTY, None));
@@ -717,7 +720,7 @@ const AUTH_DATA: u64 = 1 << PropertyId::AuthenticationData.get();
 const AUTH_METHOD: u64 = 1 << PropertyId::AuthenticationMethod.get();
 
 /// One pass over a received block: every identifier known, in its place, once, its value whole and in range.
-fn validate(mut block: Reader<'_>, place: Place) -> Read<Option<TopicAlias>> {
+fn validate(mut block: Reader<'_, '_>, place: Place) -> Read<Option<TopicAlias>> {
     let mut seen = 0_u64;
     let mut alias = None;
     while !block.is_empty() {
@@ -738,7 +741,7 @@ fn validate(mut block: Reader<'_>, place: Place) -> Read<Option<TopicAlias>> {
         }
         seen |= bit;
         let value = block;
-        let wrong = || -> Fault { value.fault(Rule::PropertyValue(id)) };
+        let wrong = || -> Broken { value.fault(Rule::PropertyValue(id)) };
         match kind {
             Kind::Bool => {
                 if block.u8()? > 1 {

@@ -12,7 +12,7 @@ use crate::error::{DecodeError, EncodeError, Field, Rule};
 use crate::header::{FixedHeader, PacketType};
 use crate::id::{Delivery, QoS, TopicAlias};
 use crate::property::{Place, Properties};
-use crate::reader::{Read, Reader};
+use crate::reader::{Broken, Latch, Read, Reader};
 use crate::sink::{Body, Sink};
 use crate::topic::{self, TopicName};
 use crate::varint::VarInt;
@@ -73,7 +73,7 @@ impl<'a> Publish<'a> {
     /// The whole packet, or its head only: the payload is what `body` has left.
     #[inline]
     pub(crate) fn read(
-        body: &mut Reader<'a>,
+        body: &mut Reader<'a, '_>,
         header: &FixedHeader,
         version: Version,
     ) -> Read<Self> {
@@ -211,9 +211,10 @@ impl<'a> PublishHead<'a> {
             return Ok(Head::Needs(end));
         };
         let payload_len = whole.saturating_sub(end);
-        let mut body = Reader::with_after(bytes, payload_len);
+        let latch = Latch::default();
+        let mut body = Reader::with_after(bytes, payload_len, &latch);
         let publish = Publish::read(&mut body, &header, version)
-            .map_err(|fault| fault.in_packet(&header, version))?;
+            .map_err(|Broken| latch.in_packet(&header, version))?;
         let payload_len = u32::try_from(payload_len).unwrap_or(u32::MAX);
         Ok(Head::Publish {
             head: Self {

@@ -1,5 +1,7 @@
 //! A cursor over the whole body of one packet. Only a rule can fail here: "not enough bytes" was settled by the header.
 
+use core::cell::Cell;
+
 use crate::error::Rule;
 use crate::id::PacketId;
 use crate::text;
@@ -12,27 +14,54 @@ pub(crate) struct Fault {
     pub(crate) rule: Rule,
 }
 
-pub(crate) type Read<T> = Result<T, Fault>;
+/// Where a fault is noted. An error that says only that there is one is no larger than a branch, on every way up.
+#[derive(Debug, Default)]
+pub(crate) struct Latch(Cell<Option<Fault>>);
+
+impl Latch {
+    pub(crate) fn get(&self) -> Option<Fault> {
+        self.0.get()
+    }
+}
+
+/// A rule was broken; the latch says which.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Broken;
+
+pub(crate) type Read<T> = Result<T, Broken>;
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reader<'a> {
+pub(crate) struct Reader<'a, 'l> {
     rest: &'a [u8],
     /// Bytes of the packet behind `rest`, so that a block read on its own still knows its place.
     after: usize,
+    latch: Option<&'l Latch>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a, 'l> Reader<'a, 'l> {
     #[inline]
-    pub(crate) const fn new(body: &'a [u8]) -> Self {
-        Self {
-            rest: body,
-            after: 0,
-        }
+    pub(crate) const fn new(body: &'a [u8], latch: &'l Latch) -> Self {
+        Self::with_after(body, 0, latch)
     }
 
     /// Over the front part of a packet whose last `after` bytes are elsewhere.
-    pub(crate) const fn with_after(body: &'a [u8], after: usize) -> Self {
-        Self { rest: body, after }
+    #[inline]
+    pub(crate) const fn with_after(body: &'a [u8], after: usize, latch: &'l Latch) -> Self {
+        Self {
+            rest: body,
+            after,
+            latch: Some(latch),
+        }
+    }
+
+    /// Over bytes that were read before without a fault.
+    #[inline]
+    pub(crate) const fn checked(bytes: &'a [u8]) -> Self {
+        Self {
+            rest: bytes,
+            after: 0,
+            latch: None,
+        }
     }
 
     #[inline]
@@ -47,24 +76,23 @@ impl<'a> Reader<'a> {
 
     /// The fault at the next byte.
     #[cold]
-    pub(crate) const fn fault(&self, rule: Rule) -> Fault {
-        Fault {
-            left: self.rest.len().saturating_add(self.after),
-            rule,
-        }
+    pub(crate) fn fault(&self, rule: Rule) -> Broken {
+        self.fault_before(0, rule)
     }
 
-    /// The fault at the byte that was read last.
+    /// The fault at the byte that was read `len` bytes ago.
     #[cold]
-    pub(crate) const fn fault_before(&self, len: usize, rule: Rule) -> Fault {
-        Fault {
-            left: self
-                .rest
-                .len()
-                .saturating_add(self.after)
-                .saturating_add(len),
-            rule,
+    pub(crate) fn fault_before(&self, len: usize, rule: Rule) -> Broken {
+        self.broken(self.rest.len().saturating_add(len), rule)
+    }
+
+    #[cold]
+    fn broken(&self, left: usize, rule: Rule) -> Broken {
+        if let Some(Latch(latch)) = self.latch {
+            let left = left.saturating_add(self.after);
+            latch.set(Some(Fault { left, rule }));
         }
+        Broken
     }
 
     #[inline]
@@ -79,14 +107,10 @@ impl<'a> Reader<'a> {
     }
 
     #[cold]
-    fn too_short(&self, len: usize) -> Fault {
+    fn too_short(&self, len: usize) -> Broken {
         let missing = len.saturating_sub(self.rest.len());
-        Fault {
-            left: self.after,
-            rule: Rule::Truncated {
-                missing: u32::try_from(missing).unwrap_or(u32::MAX),
-            },
-        }
+        let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+        self.broken(0, Rule::Truncated { missing })
     }
 
     #[inline]
@@ -161,6 +185,7 @@ impl<'a> Reader<'a> {
         Ok(Reader {
             rest,
             after: self.rest.len().saturating_add(self.after),
+            latch: self.latch,
         })
     }
 

@@ -116,7 +116,7 @@ impl<'a> Subscription<'a> {
             }
     }
 
-    fn read(body: &mut Reader<'a>, version: Version) -> Read<Self> {
+    fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
         let filter = topic::read_filter(body, version)?;
         let at = *body;
         let found = body.u8()?;
@@ -143,7 +143,7 @@ impl<'a> Take<'a> for Subscription<'a> {
         private_interfaces,
         reason = "sealed: only this crate can name the trait"
     )]
-    fn take(bytes: &mut Reader<'a>) -> Option<Self> {
+    fn take(bytes: &mut Reader<'a, '_>) -> Option<Self> {
         let filter = TopicFilter::take(bytes)?;
         Self::from_options(filter, bytes.u8().ok()?).ok()
     }
@@ -163,7 +163,7 @@ impl<'a> Subscribe<'a> {
         }
     }
 
-    pub(crate) fn read(body: &mut Reader<'a>, version: Version) -> Read<Self> {
+    pub(crate) fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
         let packet_id = body.packet_id()?;
         let properties = read_properties(body, version, PLACE)?;
         let filters = List::validated(body.rest());
@@ -178,8 +178,8 @@ impl<'a> Subscribe<'a> {
 
 /// A list that reaches to the end of the packet and has at least one entry.
 pub(crate) fn read_list<'a, T>(
-    body: &mut Reader<'a>,
-    mut read: impl FnMut(&mut Reader<'a>) -> Read<T>,
+    body: &mut Reader<'a, '_>,
+    mut read: impl FnMut(&mut Reader<'a, '_>) -> Read<T>,
 ) -> Read<()> {
     // 3.1.1 [MQTT-3.8.3-3] and [MQTT-3.10.3-2], 5 [MQTT-3.8.3-2] and [MQTT-3.10.3-2]
     if body.is_empty() {
@@ -240,7 +240,7 @@ impl<'a> SubAck<'a> {
         }
     }
 
-    pub(crate) fn read(body: &mut Reader<'a>, version: Version) -> Read<Self> {
+    pub(crate) fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
         let packet_id = body.packet_id()?;
         let properties = read_properties(body, version, ACK_PLACE)?;
         let codes = List::validated(body.rest());
@@ -255,7 +255,7 @@ impl<'a> SubAck<'a> {
 
 /// A code of SUBACK or UNSUBACK.
 pub(crate) fn read_code(
-    body: &mut Reader<'_>,
+    body: &mut Reader<'_, '_>,
     packet: PacketType,
     version: Version,
 ) -> Read<ReasonCode> {

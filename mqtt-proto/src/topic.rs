@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::error::Rule;
 use crate::list::sealed::Take;
-use crate::reader::{Fault, Read, Reader, checked_str};
+use crate::reader::{Broken, Read, Reader, checked_str};
 use crate::text;
 use crate::version::Version;
 
@@ -278,7 +278,7 @@ impl<'a> Take<'a> for TopicFilter<'a> {
         private_interfaces,
         reason = "sealed: only this crate can name the trait"
     )]
-    fn take(bytes: &mut Reader<'a>) -> Option<Self> {
+    fn take(bytes: &mut Reader<'a, '_>) -> Option<Self> {
         bytes.binary().ok().map(Self)
     }
 }
@@ -351,7 +351,7 @@ fn check_filter(filter: &[u8], shared: bool) -> Result<(), (usize, Rule)> {
 
 /// Reads a topic name of at least one character.
 #[inline]
-pub(crate) fn read_name<'a>(body: &mut Reader<'a>) -> Read<TopicName<'a>> {
+pub(crate) fn read_name<'a>(body: &mut Reader<'a, '_>) -> Read<TopicName<'a>> {
     let start = *body;
     let name = read_name_or_none(body)?;
     if name.is_none() {
@@ -362,14 +362,17 @@ pub(crate) fn read_name<'a>(body: &mut Reader<'a>) -> Read<TopicName<'a>> {
 
 /// Reads a topic name that may be empty, for PUBLISH of MQTT 5.
 #[inline]
-pub(crate) fn read_name_or_none<'a>(body: &mut Reader<'a>) -> Read<TopicName<'a>> {
+pub(crate) fn read_name_or_none<'a>(body: &mut Reader<'a, '_>) -> Read<TopicName<'a>> {
     let bytes = body.binary()?;
     check_name(bytes).map_err(|(at, rule)| inside(body, bytes, at, rule))?;
     Ok(TopicName(bytes))
 }
 
 /// Reads a topic filter.
-pub(crate) fn read_filter<'a>(body: &mut Reader<'a>, version: Version) -> Read<TopicFilter<'a>> {
+pub(crate) fn read_filter<'a>(
+    body: &mut Reader<'a, '_>,
+    version: Version,
+) -> Read<TopicFilter<'a>> {
     let start = *body;
     let bytes = body.binary()?;
     if bytes.is_empty() {
@@ -380,6 +383,6 @@ pub(crate) fn read_filter<'a>(body: &mut Reader<'a>, version: Version) -> Read<T
 }
 
 #[cold]
-const fn inside(body: &Reader<'_>, field: &[u8], at: usize, rule: Rule) -> Fault {
+fn inside(body: &Reader<'_, '_>, field: &[u8], at: usize, rule: Rule) -> Broken {
     body.fault_before(field.len().saturating_sub(at), rule)
 }

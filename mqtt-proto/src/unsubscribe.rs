@@ -44,7 +44,7 @@ impl<'a> Unsubscribe<'a> {
         }
     }
 
-    pub(crate) fn read(body: &mut Reader<'a>, version: Version) -> Read<Self> {
+    pub(crate) fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
         let packet_id = body.packet_id()?;
         let properties = read_properties(body, version, PLACE)?;
         let filters = List::validated(body.rest());
@@ -96,7 +96,7 @@ impl<'a> UnsubAck<'a> {
         }
     }
 
-    pub(crate) fn read(body: &mut Reader<'a>, version: Version) -> Read<Self> {
+    pub(crate) fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
         let packet_id = body.packet_id()?;
         let properties = read_properties(body, version, ACK_PLACE)?;
         let codes = List::validated(body.rest());

@@ -11,7 +11,7 @@ use crate::id::PacketId;
 use crate::ping::{PingReq, PingResp};
 use crate::publish::Publish;
 use crate::reader::{Broken, Latch, Read, Reader};
-use crate::sink::Encode;
+use crate::sink::{Encode, FAST};
 use crate::sink::sealed::Sealed;
 use crate::subscribe::{SubAck, Subscribe};
 use crate::unsubscribe::{UnsubAck, Unsubscribe};
@@ -112,6 +112,9 @@ impl<'a> Packet<'a> {
         version: Version,
         limit: u32,
     ) -> Result<Decoded<'a>, DecodeError> {
+        if !FAST {
+            return Self::decode_other::<CLIENT>(input, version, limit);
+        }
         // The two that most packets are, apart from all others.
         if input.first().is_some_and(|first| first >> 4 == 3) {
             Self::decode_publish(input, version, limit)

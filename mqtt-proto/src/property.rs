@@ -11,6 +11,7 @@ use crate::reader::{Broken, Read, Reader, checked_str};
 use crate::sink::Sink;
 use crate::topic::{self, TopicName};
 use crate::varint::VarInt;
+use crate::version::Version;
 
 /// How a value is laid out, and what range it has.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -116,6 +117,12 @@ macro_rules! properties {
             #[must_use]
             pub const fn get(self) -> u8 {
                 match self { $(Self::$name => $id,)* }
+            }
+
+            /// One bit for each of the 27.
+            const fn bit(self) -> u32 {
+                #[allow(clippy::as_conversions, reason = "the variants are numbered from 0")]
+                1_u32.wrapping_shl(self as u32)
             }
 
             const fn kind(self) -> Kind {
@@ -489,6 +496,9 @@ pub struct Properties<'a> {
 /// The properties of a block, one after the other.
 pub type PropertyIter<'a> = crate::list::ListIter<'a, Property<'a>>;
 
+/// The identifier of a property and the length of its value, where that is text or bytes.
+const BEFORE_BYTES: usize = 3;
+
 macro_rules! getters {
     (@ bool $self:ident $name:ident) => {
         $self.number(PropertyId::$name).map(|value| value != 0)
@@ -499,8 +509,26 @@ macro_rules! getters {
     (@ u32 $self:ident $name:ident) => {
         $self.number(PropertyId::$name)
     };
-    (@ $other:tt $self:ident $name:ident) => {
-        $self.iter().find_map(|property| match property { Property::$name(value) => Some(value), _ => None })
+    (@ text $self:ident $name:ident) => {
+        getters!(@ bytes $self $name checked_str)
+    };
+    (@ topic $self:ident $name:ident) => {
+        getters!(@ bytes $self $name TopicName::validated)
+    };
+    (@ binary $self:ident $name:ident) => {
+        getters!(@ bytes $self $name core::convert::identity)
+    };
+    (@ bytes $self:ident $name:ident $from:expr) => {
+        match $self.list.backing {
+            Backing::Slice(properties) => properties.iter().find_map(|property| match property {
+                Property::$name(value) => Some(*value),
+                _ => None,
+            }),
+            Backing::Wire(bytes) => raw(bytes)
+                .find(|raw| raw.id == PropertyId::$name)
+                .and_then(|raw| raw.bytes.get(BEFORE_BYTES..))
+                .map($from),
+        }
     };
     ($($(#[$doc:meta])* $getter:ident $name:ident -> $kind:tt $type:ty;)*) => {
         $($(#[$doc])*
@@ -529,7 +557,9 @@ impl<'a> Properties<'a> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         match self.list.backing {
-            Backing::Wire(bytes) if self.alias_inside => !raw(bytes).any(|raw| raw.is_listed()),
+            Backing::Wire(bytes) if self.alias_inside && Version::V5.is_v5() => {
+                !raw(bytes).any(|raw| raw.is_listed())
+            }
             _ => self.list.is_empty(),
         }
     }
@@ -556,21 +586,21 @@ impl<'a> Properties<'a> {
         /// Lifetime of the message in seconds.
         message_expiry_interval MessageExpiryInterval -> u32 u32;
         /// What the payload is.
-        content_type ContentType -> other &'a str;
+        content_type ContentType -> text &'a str;
         /// Where a response goes.
-        response_topic ResponseTopic -> other TopicName<'a>;
+        response_topic ResponseTopic -> topic TopicName<'a>;
         /// Ties a response to its request.
-        correlation_data CorrelationData -> other &'a [u8];
+        correlation_data CorrelationData -> binary &'a [u8];
         /// How long the session outlives its connection, in seconds.
         session_expiry_interval SessionExpiryInterval -> u32 u32;
         /// The client identifier that the server chose.
-        assigned_client_identifier AssignedClientIdentifier -> other &'a str;
+        assigned_client_identifier AssignedClientIdentifier -> text &'a str;
         /// The keep-alive that the server demands, in seconds.
         server_keep_alive ServerKeepAlive -> u16 u16;
         /// Name of the authentication method.
-        authentication_method AuthenticationMethod -> other &'a str;
+        authentication_method AuthenticationMethod -> text &'a str;
         /// What the authentication method exchanges.
-        authentication_data AuthenticationData -> other &'a [u8];
+        authentication_data AuthenticationData -> binary &'a [u8];
         /// Whether reason strings are wanted on failures.
         request_problem_information RequestProblemInformation -> bool bool;
         /// Seconds between the end of the connection and the will.
@@ -578,11 +608,11 @@ impl<'a> Properties<'a> {
         /// Whether response information is wanted.
         request_response_information RequestResponseInformation -> bool bool;
         /// Basis for response topics.
-        response_information ResponseInformation -> other &'a str;
+        response_information ResponseInformation -> text &'a str;
         /// Another server to use.
-        server_reference ServerReference -> other &'a str;
+        server_reference ServerReference -> text &'a str;
         /// For people.
-        reason_string ReasonString -> other &'a str;
+        reason_string ReasonString -> text &'a str;
         /// How many QoS 1 and 2 messages may be under way.
         receive_maximum ReceiveMaximum -> u16 u16;
         /// The highest topic alias accepted.
@@ -696,12 +726,12 @@ impl<'a> Properties<'a> {
 
 /// The properties that a block has, a bit for each identifier.
 #[derive(Clone, Copy, Default)]
-struct Seen(u64);
+struct Seen(u32);
 
 impl Seen {
     #[inline]
     fn check<S: Sink>(&mut self, id: PropertyId, place: Place, out: &mut S) {
-        let bit = 1_u64.wrapping_shl(u32::from(id.get()));
+        let bit = id.bit();
         if id.places() & place.bit == 0 {
             out.refuse(EncodeError::MisplacedProperty(id));
         }
@@ -716,12 +746,12 @@ impl Seen {
     }
 }
 
-const AUTH_DATA: u64 = 1 << PropertyId::AuthenticationData.get();
-const AUTH_METHOD: u64 = 1 << PropertyId::AuthenticationMethod.get();
+const AUTH_DATA: u32 = PropertyId::AuthenticationData.bit();
+const AUTH_METHOD: u32 = PropertyId::AuthenticationMethod.bit();
 
 /// One pass over a received block: every identifier known, in its place, once, its value whole and in range.
 fn validate(mut block: Reader<'_, '_>, place: Place) -> Read<Option<TopicAlias>> {
-    let mut seen = 0_u64;
+    let mut seen = 0_u32;
     let mut alias = None;
     while !block.is_empty() {
         let start = block;
@@ -735,7 +765,7 @@ fn validate(mut block: Reader<'_, '_>, place: Place) -> Read<Option<TopicAlias>>
         if places & place.bit == 0 {
             return Err(start.fault(Rule::MisplacedProperty(id)));
         }
-        let bit = 1_u64.wrapping_shl(found);
+        let bit = id.bit();
         if seen & bit != 0 && !place.may_repeat(id) {
             return Err(start.fault(Rule::DuplicateProperty(id)));
         }

@@ -68,8 +68,10 @@ impl<S: Storage> Client<S> {
         let connection = &mut self.side.connection;
         connection.client = Some(fingerprint(connect.client_id));
         connection.clean_start = connect.clean_start;
-        connection.authenticates = connect.properties.has(PropertyId::AuthenticationMethod);
-        connection.announced(&connect.properties);
+        if connect.version.is_v5() {
+            connection.authenticates = connect.properties.has(PropertyId::AuthenticationMethod);
+            connection.announced(&connect.properties);
+        }
         let (ping, connect_by) = (config.ping_timeout_ms, config.connect_timeout_ms);
         self.pinger = Pinger::connecting(connect.keep_alive, ping, connect_by, now);
         self.side.session.outbound.set_version(connect.version);
@@ -311,6 +313,7 @@ impl<S: Storage> Client<S> {
         if side.session_elsewhere {
             return Err(Violation::SessionPresentWithoutState);
         }
+        side.session.owner = side.connection.client;
         if version.is_v5() {
             side.connection.agreed(&connack.properties, &side.config);
             side.connection.supported = Supported::by(&connack);
@@ -318,12 +321,10 @@ impl<S: Storage> Client<S> {
             if let Some(keep_alive) = connack.properties.server_keep_alive() {
                 *pinger = Pinger::new(keep_alive, side.config.ping_timeout_ms, now);
             }
+            if let Some(assigned) = connack.properties.assigned_client_identifier() {
+                side.session.owner = Some(fingerprint(assigned));
+            }
         }
-        let assigned = connack
-            .properties
-            .assigned_client_identifier()
-            .map(fingerprint);
-        side.session.owner = assigned.or(side.connection.client);
         let unasked_session = connack.session_present && clean_start;
         side.connected(connack.session_present && ours);
         pinger.answered();
@@ -397,10 +398,11 @@ impl<S: Storage> Client<S> {
         properties: Properties<'_>,
         now: Instant,
     ) -> Result<Token, Refused> {
-        self.side
-            .connection
-            .supported
-            .subscribe(filters, properties.has(PropertyId::SubscriptionIdentifier))?;
+        let connection = &self.side.connection;
+        if connection.version.is_v5() {
+            let identifier = properties.has(PropertyId::SubscriptionIdentifier);
+            connection.supported.subscribe(filters, identifier)?;
+        }
         self.request(
             Await::SubAck,
             |packet_id| Subscribe {

@@ -190,7 +190,9 @@ impl<S: Storage> Side<S> {
 
     #[inline]
     pub(crate) fn learn_alias(&mut self, publish: &Publish<'_>) -> Result<(), Violation> {
-        if let Some(alias) = publish.topic_alias {
+        if let Some(alias) = publish.topic_alias
+            && self.connection.version.is_v5()
+        {
             // 5 [MQTT-3.3.2-9], [MQTT-3.3.2-11]
             let known = if alias.get() > self.connection.alias_maximum {
                 false
@@ -281,7 +283,7 @@ impl<S: Storage> Side<S> {
         session.outbound.publish(
             message,
             online,
-            (auto_alias > 0).then_some(alias),
+            (connection.version.is_v5() && auto_alias > 0).then_some(alias),
             &mut connection.window,
             outbox,
             config,

@@ -1,6 +1,8 @@
 //! Where a packet is written to. Every packet has one `write`, run on a [`Counter`] for its length and its checks and on a
 //! [`Filler`] for its bytes, or on a [`Writer`] for all at once: a length cannot disagree with the bytes.
 
+mod frugal;
+
 use crate::error::{EncodeError, Field};
 use crate::text;
 use crate::varint::VarInt;
@@ -296,56 +298,6 @@ impl Sink for Writer<'_> {
     }
 }
 
-/// Counts while there is nothing to fill, and fills afterwards: where memory is scarce, one kind of sink means one copy of each
-/// packet's `write`.
-#[derive(Debug, Default)]
-struct Frugal<'b> {
-    counter: Counter,
-    rest: Option<&'b mut [u8]>,
-}
-
-impl Sink for Frugal<'_> {
-    const CHECKS: bool = true;
-
-    #[inline(never)]
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.counter.bytes(bytes);
-        if let Some(rest) = self.rest.take() {
-            self.rest = rest.split_at_mut_checked(bytes.len()).map(|(head, rest)| {
-                copy(head, bytes);
-                rest
-            });
-        }
-    }
-
-    #[inline(never)]
-    fn binary(&mut self, field: Field, bytes: &[u8]) {
-        match u16::try_from(bytes.len()) {
-            Ok(len) => {
-                self.u16(len);
-                self.bytes(bytes);
-            }
-            Err(_) => self.refuse(EncodeError::TooLong(field)),
-        }
-    }
-
-    fn block(&mut self, write: impl FnOnce(&mut Self)) {
-        if self.rest.is_some() {
-            let len = self.counter.blocks.pop();
-            self.varint(len);
-        }
-        let before = self.counter.len;
-        write(self);
-        if self.rest.is_none() {
-            self.counter.end_block(before);
-        }
-    }
-
-    fn refuse(&mut self, error: EncodeError) {
-        self.counter.refuse(error);
-    }
-}
-
 /// The body of a packet: everything behind the fixed header.
 pub(crate) trait Body {
     fn first_byte(&self) -> u8;
@@ -390,14 +342,18 @@ pub trait Encode: sealed::Sealed {
 impl<T: Body> Encode for T {
     #[inline]
     fn encoded_len(&self, version: Version) -> Result<usize, EncodeError> {
-        let (remaining, _) = measure(self, version)?;
+        let (remaining, _) = if FAST {
+            measure(self, version)?
+        } else {
+            frugal::measure(&|out| self.write(version, out))?
+        };
         Ok(packet_len(remaining))
     }
 
     #[inline]
     fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
         if !FAST {
-            return write_measured(self, version, out);
+            return frugal::encode(self.first_byte(), &|out| self.write(version, out), out);
         }
         if let Some(bytes) = self.short()
             && let Some(out) = out.first_chunk_mut()
@@ -441,45 +397,29 @@ fn write_measured<B: Body>(
     out: &mut [u8],
 ) -> Result<usize, EncodeError> {
     let (remaining, blocks) = measure(body, version)?;
-    let len = packet_len(remaining);
-    let available = out.len();
-    let Some(rest) = out.get_mut(..len) else {
-        return Err(EncodeError::BufferTooSmall {
-            needed: len,
-            available,
-        });
-    };
-    if FAST {
-        let mut filler = Filler { rest, blocks };
-        filler.u8(body.first_byte());
-        filler.varint(remaining);
-        body.write(version, &mut filler);
-    } else {
-        let mut filler = Frugal::default();
-        filler.counter.blocks = blocks;
-        filler.rest = Some(rest);
-        filler.u8(body.first_byte());
-        filler.varint(remaining);
-        write_frugally(body, version, &mut filler);
-    }
+    let (rest, len) = room(out, remaining)?;
+    let mut filler = Filler { rest, blocks };
+    filler.u8(body.first_byte());
+    filler.varint(remaining);
+    body.write(version, &mut filler);
     Ok(len)
-}
-
-#[inline(never)]
-fn write_frugally<B: Body>(body: &B, version: Version, out: &mut Frugal<'_>) {
-    body.write(version, out);
 }
 
 #[inline]
 fn measure<B: Body>(body: &B, version: Version) -> Result<(VarInt, Blocks), EncodeError> {
-    if !FAST {
-        let mut counter = Frugal::default();
-        write_frugally(body, version, &mut counter);
-        return counter.counter.finish();
-    }
     let mut counter = Counter::default();
     body.write(version, &mut counter);
     counter.finish()
+}
+
+/// Where the whole packet goes, and its length.
+#[inline]
+fn room(out: &mut [u8], remaining: VarInt) -> Result<(&mut [u8], usize), EncodeError> {
+    let (needed, available) = (packet_len(remaining), out.len());
+    match out.get_mut(..needed) {
+        Some(room) => Ok((room, needed)),
+        None => Err(EncodeError::BufferTooSmall { needed, available }),
+    }
 }
 
 #[inline]

@@ -106,6 +106,8 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
 
     /// The same, but comes back without an event after `patience`.
     ///
+    /// Dropping the future loses nothing: the next call goes on where it was.
+    ///
     /// # Errors
     /// As [`Self::next`].
     pub async fn next_within(

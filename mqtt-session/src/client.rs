@@ -189,7 +189,9 @@ impl<S: Storage> Client<S> {
         input: &'i [u8],
         now: Instant,
     ) -> Result<Step<Event<'i>>, Closed> {
-        if self.needs(input).is_none() || input.is_empty() {
+        let connection = &self.side.connection;
+        let open = matches!(connection.phase, Phase::Connecting | Phase::Connected);
+        if !open || connection.pieces.is_some() || self.needs(input).is_none() {
             return self.receive(input, now);
         }
         self.pinger.received(now);

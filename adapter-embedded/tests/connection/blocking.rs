@@ -288,23 +288,33 @@ fn a_cut_inside_a_large_payload_loses_nothing() {
     }
 }
 
-#[test]
-fn any_other_packet_must_fit_the_buffer() {
+/// Why a connection ends whose server says this first, with an input buffer of this size.
+fn ends(buffer: usize, said: &[u8]) -> Rule {
     let time = Time::default();
     let far = Far::new(&time, 100);
+    far.0.borrow_mut().deaf = true;
+    far.say(said);
     let mut buffers = Memory::new();
     let (mut client, input) = buffers.client(Config::default());
     let connect = connect(Version::V5);
-    let mut connection = Connection::new(far.clone(), &mut client, input, time, &connect).unwrap();
-    // CONNACK of 80 bytes: a reason string of 72.
-    far.say(&[0x20, 78, 0, 0, 75, 0x1F, 0, 72]);
-    far.say(&[b'x'; 72]);
+    let input = &mut input[..buffer];
+    let mut connection = Connection::new(far, &mut client, input, time, &connect).unwrap();
     let why = connection.next().map(|_| ()).unwrap_err();
     let Error::Session(SessionError::Closed(Closed::Violation(Violation::Malformed(why)))) = why
     else {
         panic!("{why:?}");
     };
-    assert_eq!(why.rule, Rule::TooLarge { len: 80, max: 64 });
+    why.rule
+}
+
+#[test]
+fn any_other_packet_must_fit_the_buffer() {
+    // CONNACK of 80 bytes: a reason string of 72.
+    let connack = [&[0x20, 78, 0, 0, 75, 0x1F, 0, 72][..], &[b'x'; 72]].concat();
+    assert_eq!(ends(64, &connack), Rule::TooLarge { len: 80, max: 64 });
+    // No buffer at all is an answer as well.
+    assert_eq!(ends(1, &connack), Rule::TooLarge { len: 2, max: 1 });
+    assert_eq!(ends(0, &connack), Rule::TooLarge { len: 1, max: 0 });
 }
 
 #[test]

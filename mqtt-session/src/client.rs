@@ -75,6 +75,7 @@ impl<S: Storage> Client<S> {
         let (ping, connect_by) = (config.ping_timeout_ms, config.connect_timeout_ms);
         self.pinger = Pinger::connecting(connect.keep_alive, ping, connect_by, now);
         self.side.session.outbound.set_version(connect.version);
+        self.side.session.inbound.set_version(connect.version);
         let written = self.side.send(connect);
         if written.is_err() {
             self.side.lost();

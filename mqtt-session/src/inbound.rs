@@ -292,6 +292,15 @@ impl<M: Memory<Received>> Inbound<M> {
         self.counted = 0;
     }
 
+    /// What was to be refused with a reason code that the new connection's version cannot say is acknowledged without one.
+    pub(crate) fn set_version(&mut self, version: Version) {
+        if !version.is_v5() {
+            for entry in self.table.items_mut() {
+                entry.reason = ReasonCode::Success;
+            }
+        }
+    }
+
     /// The session is gone: an identifier means a new message from now on.
     pub(crate) fn clear(&mut self) {
         self.table.clear();

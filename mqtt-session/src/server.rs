@@ -314,6 +314,7 @@ impl<S: Storage> Server<S> {
         self.side.send(connack)?;
         self.undecided = false;
         self.side.session.outbound.set_version(version);
+        self.side.session.inbound.set_version(version);
         let assigned = connack
             .properties
             .assigned_client_identifier()

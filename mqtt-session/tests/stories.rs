@@ -1,12 +1,13 @@
 //! Named stories that published libraries fail, each told of client and server, in 3.1.1 and 5. The test is the peer.
 
 use mqtt_proto::{
-    AckKind, Auth, ConnAck, Decoded, Disconnect, EncodeError, MAX_PACKET, Packet, PacketId,
-    PacketType, Properties, Property, Publish, QoS, ReasonCode, Rule, SubAck, Subscription,
-    TopicAlias, TopicFilter, TopicName, Version, Will,
+    AckKind, Auth, ConnAck, Connect, Decoded, Disconnect, EncodeError, MAX_PACKET, Packet,
+    PacketId, PacketType, Properties, Property, Publish, QoS, ReasonCode, Rule, SubAck,
+    Subscription, TopicAlias, TopicFilter, TopicName, Version, Will,
 };
 use mqtt_session::{
-    Acknowledge, Closed, Config, Ended, Offline, Outgoing, Refused, SessionLost, Violation, WillDue,
+    Acknowledge, Client, Closed, Config, Ended, Event, Heap, Instant, Offline, Outgoing, Refused,
+    SessionLost, Step, Violation, WillDue,
 };
 use mqtt_testing::endpoint::{Happening, Opening, Role};
 use mqtt_testing::solo::{Solo, ack, ack_with, encode, publish};
@@ -1567,4 +1568,46 @@ fn a_subscription_identifier_from_a_client_ends_the_connection() {
         Some(Closed::Violation(Violation::Unexpected(P::Publish)))
     );
     assert_eq!(solo.sent_types(), [P::Disconnect]);
+}
+
+/// A session that goes on in the other version: what was refused with a reason code of MQTT 5 has none in 3.1.1.
+#[test]
+fn a_refusal_of_5_is_a_plain_pubrec_in_3_1_1() {
+    let mut config = Config::default();
+    config.acknowledge = Acknowledge::ByHand;
+    let mut client = Client::new(config, Heap);
+    let now = Instant::from_millis(0);
+    let connect = |client: &mut Client<Heap>, version, connack: &[u8]| {
+        let connect = Connect {
+            clean_start: false,
+            ..Connect::new(version, "c")
+        };
+        client.connect(&connect, now).unwrap();
+        client.sent(client.outgoing().len());
+        client.receive(connack, now).unwrap();
+    };
+    connect(&mut client, Version::V5, &[0x20, 3, 0, 0, 0]);
+    let message = encode(
+        &Packet::Publish(publish(QoS::ExactlyOnce, 7, false, "m")),
+        Version::V5,
+    );
+    let Ok(Step::Packet {
+        event: Some(Event::Message(incoming)),
+        ..
+    }) = client.receive(&message, now)
+    else {
+        panic!("a message");
+    };
+    let receipt = incoming.receipt.unwrap();
+    client.disconnected();
+    client
+        .acknowledge(receipt, ReasonCode::NotAuthorized, now)
+        .unwrap();
+    connect(&mut client, Version::V311, &[0x20, 2, 1, 0]);
+    let again = encode(
+        &Packet::Publish(publish(QoS::ExactlyOnce, 7, true, "m")),
+        Version::V311,
+    );
+    client.receive(&again, now).unwrap();
+    assert_eq!(client.outgoing(), ack(AckKind::PubRec, 7));
 }

@@ -215,6 +215,20 @@ impl Endpoint {
         })
     }
 
+    /// One step of a client whose input buffer is full.
+    ///
+    /// # Errors
+    /// When the connection is over.
+    pub fn receive_full(&mut self, input: &[u8], now: Instant) -> Result<Step<Happening>, Closed> {
+        Ok(match self {
+            Self::Client(client) => {
+                let step = client.receive_full(input, now)?;
+                own(step, |event| client_happening(client, event))
+            }
+            Self::Server(_) => self.receive(input, now)?,
+        })
+    }
+
     /// Publishes.
     ///
     /// # Errors

@@ -610,7 +610,7 @@ fn a_slow_application_is_not_a_dead_broker() {
     let now = solo.now;
     assert!(matches!(
         solo.machine.receive(&input, now),
-        Ok(mqtt_session::Step::Packet { .. })
+        Ok(Step::Packet { .. })
     ));
     solo.wait(20_000);
     assert_eq!(solo.learned(), []);
@@ -1132,9 +1132,9 @@ fn an_assigned_client_id_owns_the_session() {
     solo.must_publish(QoS::AtLeastOnce, "x");
     solo.sent();
     solo.disconnect();
-    let connect = mqtt_proto::Connect {
+    let connect = Connect {
         clean_start: false,
-        ..mqtt_proto::Connect::new(Version::V5, "assigned")
+        ..Connect::new(Version::V5, "assigned")
     };
     let now = solo.now;
     solo.machine.client().connect(&connect, now).unwrap();
@@ -1260,7 +1260,7 @@ fn the_will_is_due_unless_disconnect_took_it_back() {
             let now = solo.now;
             solo.machine.server().opened(now);
             let will = Will::new(TopicName::from_static("gone"), b"bye");
-            let connect = mqtt_proto::Connect {
+            let connect = Connect {
                 will: Some(will),
                 ..opening.connect()
             };
@@ -1451,9 +1451,9 @@ fn the_session_belongs_to_its_client_id() {
     solo.must_publish(QoS::AtLeastOnce, "x");
     solo.sent();
     solo.disconnect();
-    let connect = mqtt_proto::Connect {
+    let connect = Connect {
         clean_start: false,
-        ..mqtt_proto::Connect::new(Version::V5, "another")
+        ..Connect::new(Version::V5, "another")
     };
     let now = solo.now;
     solo.machine.client().connect(&connect, now).unwrap();

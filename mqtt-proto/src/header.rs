@@ -194,7 +194,7 @@ impl FixedHeader {
     }
 
     /// The same, where the type in the first byte is known.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn decode_as(
         packet_type: PacketType,
         input: &[u8],

@@ -106,7 +106,7 @@ impl<'a> Packet<'a> {
         Self::decode_from::<false>(input, version, limit)
     }
 
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn decode_from<const CLIENT: bool>(
         input: &'a [u8],
         version: Version,
@@ -126,7 +126,7 @@ impl<'a> Packet<'a> {
         }
     }
 
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn decode_publish(
         input: &'a [u8],
         version: Version,

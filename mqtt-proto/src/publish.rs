@@ -71,7 +71,7 @@ impl<'a> Publish<'a> {
     }
 
     /// The whole packet, or its head only: the payload is what `body` has left.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn read(
         body: &mut Reader<'a, '_>,
         header: &FixedHeader,

@@ -195,6 +195,7 @@ impl FixedHeader {
 
     /// The same, where the type in the first byte is known.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline)]
     pub(crate) fn decode_as(
         packet_type: PacketType,
         input: &[u8],

@@ -107,6 +107,7 @@ impl<'a> Packet<'a> {
     }
 
     #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline)]
     fn decode_from<const CLIENT: bool>(
         input: &'a [u8],
         version: Version,
@@ -127,6 +128,7 @@ impl<'a> Packet<'a> {
     }
 
     #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline)]
     fn decode_publish(
         input: &'a [u8],
         version: Version,

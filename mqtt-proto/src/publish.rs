@@ -72,6 +72,7 @@ impl<'a> Publish<'a> {
 
     /// The whole packet, or its head only: the payload is what `body` has left.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline)]
     pub(crate) fn read(
         body: &mut Reader<'a, '_>,
         header: &FixedHeader,

@@ -16,6 +16,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), (usize, Rule)> {
 
 /// Like [`check`], and says whether there may be a wildcard: `false` is certain.
 #[cfg_attr(target_pointer_width = "64", inline(always))]
+#[cfg_attr(not(target_pointer_width = "64"), inline)]
 pub(crate) fn check_and_find_wildcard(bytes: &[u8]) -> Result<bool, (usize, Rule)> {
     if plain::<true>(bytes) {
         Ok(false)

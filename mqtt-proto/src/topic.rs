@@ -306,6 +306,7 @@ fn check_len(topic: &[u8]) -> Result<(), InvalidTopic> {
 }
 
 #[cfg_attr(target_pointer_width = "64", inline(always))]
+#[cfg_attr(not(target_pointer_width = "64"), inline)]
 fn check_name(name: &[u8]) -> Result<(), (usize, Rule)> {
     // 3.1.1 [MQTT-4.7.1-1], 5 [MQTT-4.7.0-1]
     if text::check_and_find_wildcard(name)?
@@ -362,6 +363,7 @@ pub(crate) fn read_name<'a>(body: &mut Reader<'a, '_>) -> Read<TopicName<'a>> {
 
 /// Reads a topic name that may be empty, for PUBLISH of MQTT 5.
 #[cfg_attr(target_pointer_width = "64", inline(always))]
+#[cfg_attr(not(target_pointer_width = "64"), inline)]
 pub(crate) fn read_name_or_none<'a>(body: &mut Reader<'a, '_>) -> Read<TopicName<'a>> {
     let bytes = body.binary()?;
     check_name(bytes).map_err(|(at, rule)| inside(body, bytes, at, rule))?;

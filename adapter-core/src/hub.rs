@@ -314,13 +314,6 @@ impl Hub {
                 }
                 Ok(mqtt_session::Step::Blocked) => break Ok(Flow::Paused),
                 Ok(mqtt_session::Step::Packet { consumed, event }) => {
-                    // Pings are due as well while packets come without end.
-                    if at == 0
-                        && consumed > 0
-                        && let Err(closed) = state.client.tick(now)
-                    {
-                        break Err(closed.into());
-                    }
                     at += consumed;
                     if let Some(event) = event
                         && let Err(error) = state.on_event(event, &chunk, now)

@@ -74,10 +74,6 @@ impl<'c> Input<'c> {
         Ok(match step {
             Step::Packet { consumed, event } => {
                 self.consumed = consumed;
-                if consumed > 0 {
-                    // Pings are due as well while packets come one after the other.
-                    client.tick(now)?;
-                }
                 event
             }
             // What is outgoing is written first, the next time.

@@ -159,10 +159,6 @@ impl<T: Read + Write + Timeouts> Connection<T> {
         match self.client.receive(&self.input[..self.filled], now)? {
             Step::Packet { consumed, event } => {
                 self.consumed = consumed;
-                if consumed > 0 {
-                    // Pings are due as well while packets come one after the other.
-                    self.client.tick(now)?;
-                }
                 Ok((event, &mut self.client))
             }
             // What is outgoing is written first, the next time.

@@ -128,7 +128,7 @@ impl<S: Storage> Client<S> {
             self.side
                 .message(input, Packet::decode_from_server, |_| false)
         {
-            self.pinger.received(now);
+            self.received(now);
             if self.side.outbox.bytes().len() != waiting {
                 self.pinger.sent(now);
             }
@@ -152,7 +152,7 @@ impl<S: Storage> Client<S> {
                 Ok(Step::Needs(*needed))
             }
             Ok(Decoded::Packet { packet, consumed }) => {
-                self.pinger.received(now);
+                self.received(now);
                 // Nothing is committed before any answer has room.
                 if !self.side.answer_fits() {
                     return Ok(Step::Blocked);
@@ -195,7 +195,7 @@ impl<S: Storage> Client<S> {
         if !open || connection.pieces.is_some() || self.needs(input).is_none() {
             return self.receive(input, now);
         }
-        self.pinger.received(now);
+        self.received(now);
         match self.side.head(input) {
             Err(violation) => Err(self.side.fail(violation)),
             Ok((repeated, head, consumed)) => Ok(Step::Packet {
@@ -206,6 +206,23 @@ impl<S: Storage> Client<S> {
                 }),
             }),
         }
+    }
+
+    /// Something came; there may be more. A ping that is due goes out now: while packets come one after the other, nobody need
+    /// find the time for a tick.
+    #[inline]
+    fn received(&mut self, now: Instant) {
+        self.pinger.received(now);
+        if self.side.is_connected() && self.pinger.due(now) == Due::Ping {
+            self.ping(now);
+        }
+    }
+
+    #[cold]
+    fn ping(&mut self, now: Instant) {
+        // If even this has no room, what waits before it keeps the connection alive or shows it dead.
+        let _ = self.side.send(&PingReq);
+        self.pinger.pinged(now);
     }
 
     #[cold]
@@ -219,7 +236,7 @@ impl<S: Storage> Client<S> {
             self.pinger.drained(now);
             return Ok(Step::Needs(1));
         }
-        self.pinger.received(now);
+        self.received(now);
         match self.side.piece(pieces, input) {
             Err(violation) => Err(self.side.fail(violation)),
             Ok(Piece::Blocked) => Ok(Step::Blocked),
@@ -514,9 +531,7 @@ impl<S: Storage> Client<S> {
             Phase::Connected => match self.pinger.due(now) {
                 Due::Nothing => Ok(()),
                 Due::Ping => {
-                    // If even this has no room, what waits before it keeps the connection alive or shows it dead.
-                    let _ = self.side.send(&PingReq);
-                    self.pinger.pinged(now);
+                    self.ping(now);
                     Ok(())
                 }
                 Due::TimedOut => Err(self.side.fail(Violation::PingTimeout)),

@@ -4,6 +4,7 @@
 pub mod board;
 #[cfg(feature = "net")]
 pub mod lan9118;
+mod mem;
 pub mod ring;
 pub mod script;
 pub mod semihosting;

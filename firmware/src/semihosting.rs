@@ -18,7 +18,11 @@ fn call(operation: usize, argument: usize) {
 
 /// Writes text to the log.
 pub fn log(text: &str) {
-    let mut bytes = text.as_bytes();
+    log_bytes(text.as_bytes());
+}
+
+fn log_bytes(text: &[u8]) {
+    let mut bytes = text;
     while !bytes.is_empty() {
         let mut line = [0_u8; 33];
         let n = bytes.len().min(32);
@@ -46,8 +50,7 @@ pub fn tell(name: &str, number: u32) {
         }
     }
     log("=");
-    let digits = digits.get(first..10).unwrap_or_default();
-    log(core::str::from_utf8(digits).unwrap_or_default());
+    log_bytes(digits.get(first..10).unwrap_or_default());
     log("\n");
 }
 

@@ -412,7 +412,7 @@ impl<H: Hooks> Broker<H> {
                 RetainHandling::DoNotSend => false,
             };
             // 5, section 3.8.3.1: a shared subscription gets no retained messages.
-            if !code.is_error() && wanted && subscription.filter.share_name().is_none() {
+            if !code.is_error() && wanted && !subscription.filter.is_shared() {
                 retained.push(subscription);
             }
         }

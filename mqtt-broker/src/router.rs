@@ -273,7 +273,7 @@ impl Router {
         };
         if removed {
             self.count = self.count.saturating_sub(1);
-            let shared = usize::from(filter.share_name().is_some());
+            let shared = usize::from(filter.is_shared());
             self.shared = self.shared.saturating_sub(shared);
             self.prune(at, levels(filter));
         }

@@ -76,10 +76,7 @@ impl<'a> Ack<'a> {
     #[inline]
     pub(crate) fn read(body: &mut Reader<'a, '_>, kind: AckKind, version: Version) -> Read<Self> {
         let packet_id = body.packet_id()?;
-        if !version.is_v5() || body.is_empty() {
-            return Ok(Self::new(packet_id));
-        }
-        let (reason, properties) = read_reason(body, kind.packet_type())?;
+        let (reason, properties) = read_reason(body, kind.packet_type(), version)?;
         Ok(Self {
             packet_id,
             reason,
@@ -92,8 +89,9 @@ impl<'a> Ack<'a> {
 pub(crate) fn read_reason<'a>(
     body: &mut Reader<'a, '_>,
     packet: PacketType,
+    version: Version,
 ) -> Read<(ReasonCode, Properties<'a>)> {
-    if body.is_empty() {
+    if !version.is_v5() || body.is_empty() {
         return Ok((ReasonCode::Success, Properties::EMPTY));
     }
     let at = *body;

@@ -19,8 +19,8 @@ pub struct Auth<'a> {
 }
 
 impl<'a> Auth<'a> {
-    pub(crate) fn read(body: &mut Reader<'a, '_>) -> Read<Self> {
-        let (reason, properties) = read_reason(body, PacketType::Auth)?;
+    pub(crate) fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
+        let (reason, properties) = read_reason(body, PacketType::Auth, version)?;
         Ok(Self { reason, properties })
     }
 }

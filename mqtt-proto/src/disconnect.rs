@@ -19,10 +19,7 @@ pub struct Disconnect<'a> {
 
 impl<'a> Disconnect<'a> {
     pub(crate) fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
-        if !version.is_v5() {
-            return Ok(Self::default());
-        }
-        let (reason, properties) = read_reason(body, PacketType::Disconnect)?;
+        let (reason, properties) = read_reason(body, PacketType::Disconnect, version)?;
         Ok(Self { reason, properties })
     }
 }

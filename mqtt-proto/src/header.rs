@@ -12,6 +12,7 @@ use core::fmt;
 
 use crate::error::{DecodeError, Rule};
 use crate::id::QoS;
+use crate::sink::FAST;
 use crate::varint::VarInt;
 use crate::version::Version;
 
@@ -20,35 +21,35 @@ use crate::version::Version;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum PacketType {
     /// A client asks for a connection.
-    Connect,
+    Connect = 1,
     /// The server's answer to CONNECT.
-    ConnAck,
+    ConnAck = 2,
     /// A message.
-    Publish,
+    Publish = 3,
     /// Ends a QoS 1 delivery.
-    PubAck,
+    PubAck = 4,
     /// A QoS 2 message is received.
-    PubRec,
+    PubRec = 5,
     /// A QoS 2 message is released.
-    PubRel,
+    PubRel = 6,
     /// Ends a QoS 2 delivery.
-    PubComp,
+    PubComp = 7,
     /// A client subscribes.
-    Subscribe,
+    Subscribe = 8,
     /// The server's answer to SUBSCRIBE.
-    SubAck,
+    SubAck = 9,
     /// A client unsubscribes.
-    Unsubscribe,
+    Unsubscribe = 10,
     /// The server's answer to UNSUBSCRIBE.
-    UnsubAck,
+    UnsubAck = 11,
     /// A client asks for a sign of life.
-    PingReq,
+    PingReq = 12,
     /// The server's answer to PINGREQ.
-    PingResp,
+    PingResp = 13,
     /// Says that the connection ends.
-    Disconnect,
+    Disconnect = 14,
     /// Authentication exchange, MQTT 5 only.
-    Auth,
+    Auth = 15,
 }
 
 impl PacketType {
@@ -77,24 +78,10 @@ impl PacketType {
 
     /// The number, 1 to 15.
     #[must_use]
+    #[inline]
+    #[allow(clippy::as_conversions, reason = "the variants have the numbers")]
     pub const fn get(self) -> u8 {
-        match self {
-            Self::Connect => 1,
-            Self::ConnAck => 2,
-            Self::Publish => 3,
-            Self::PubAck => 4,
-            Self::PubRec => 5,
-            Self::PubRel => 6,
-            Self::PubComp => 7,
-            Self::Subscribe => 8,
-            Self::SubAck => 9,
-            Self::Unsubscribe => 10,
-            Self::UnsubAck => 11,
-            Self::PingReq => 12,
-            Self::PingResp => 13,
-            Self::Disconnect => 14,
-            Self::Auth => 15,
-        }
+        self as u8
     }
 
     /// The flags that every packet of this type has; PUBLISH has its own.
@@ -184,13 +171,24 @@ impl FixedHeader {
     /// // A megabyte is announced where a kilobyte is allowed: refused at once.
     /// assert!(FixedHeader::decode(&[0x10, 0xFF, 0xFF, 0xFF, 0x7F], Version::V311, 1024).is_err());
     /// ```
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn decode(input: &[u8], version: Version, limit: u32) -> Result<Option<Self>, DecodeError> {
         let Some(&first) = input.first() else {
             return Ok(None);
         };
-        let packet_type = Self::check_type(first >> 4, version)?;
-        Self::decode_as(packet_type, input, version, limit)
+        let found = first >> 4;
+        match PacketType::new(found) {
+            Some(packet_type) if packet_type != PacketType::Auth || version.is_v5() => {
+                Self::decode_as(packet_type, input, version, limit)
+            }
+            _ => Err(DecodeError {
+                packet: None,
+                at: 0,
+                rule: Rule::ReservedPacketType { found },
+                version,
+            }),
+        }
     }
 
     /// The same, where the type in the first byte is known.
@@ -202,108 +200,55 @@ impl FixedHeader {
         version: Version,
         limit: u32,
     ) -> Result<Option<Self>, DecodeError> {
+        Self::read(packet_type, input, version, limit).map_err(|(at, rule)| DecodeError {
+            packet: Some(packet_type),
+            at,
+            rule,
+            version,
+        })
+    }
+
+    /// An error says which byte breaks which rule.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline)]
+    fn read(
+        packet_type: PacketType,
+        input: &[u8],
+        version: Version,
+        limit: u32,
+    ) -> Result<Option<Self>, (u32, Rule)> {
         let Some((&first, rest)) = input.split_first() else {
             return Ok(None);
         };
         let flags = first & 0x0F;
-        Self::check_flags(packet_type, flags, version)?;
+        check_flags(packet_type, flags).map_err(|rule| (0, rule))?;
         let (remaining_length, header_len) = match rest.first() {
-            Some(&len) if len < 0x80 => (u32::from(len), 2),
-            _ => match VarInt::decode(rest) {
-                Ok(Some((value, 2))) => (value.get(), 3),
-                Ok(Some((value, 3))) => (value.get(), 4),
-                Ok(Some((value, _))) => (value.get(), 5),
-                Ok(None) => return Ok(None),
-                Err(rule) => {
-                    return Err(DecodeError {
-                        packet: Some(packet_type),
-                        at: 1,
-                        rule,
-                        version,
-                    });
-                }
+            Some(&len) if FAST && len < 0x80 => (u32::from(len), 2),
+            _ => match VarInt::decode(rest).map_err(|rule| (1, rule))? {
+                Some((value, 1)) => (value.get(), 2),
+                Some((value, 2)) => (value.get(), 3),
+                Some((value, 3)) => (value.get(), 4),
+                Some((value, _)) => (value.get(), 5),
+                None => return Ok(None),
             },
-        };
-        let header = Self {
-            packet_type,
-            flags,
-            header_len,
-            remaining_length,
         };
         let len = remaining_length.saturating_add(u32::from(header_len));
         if len > limit {
-            return Err(header.refuse(Rule::TooLarge { len, max: limit }, version));
+            return Err((1, Rule::TooLarge { len, max: limit }));
         }
         if packet_type != PacketType::Publish
             && let Some(must) = packet_type.fixed_length(version)
             && must != remaining_length
         {
-            return Err(header.refuse(
-                Rule::RemainingLength {
-                    found: remaining_length,
-                    must,
-                },
-                version,
-            ));
+            let found = remaining_length;
+            return Err((1, Rule::RemainingLength { found, must }));
         }
-        Ok(Some(header))
-    }
-
-    #[cold]
-    const fn refuse(self, rule: Rule, version: Version) -> DecodeError {
-        DecodeError {
-            packet: Some(self.packet_type),
-            at: 1,
-            rule,
-            version,
-        }
-    }
-
-    #[inline]
-    fn check_type(kind: u8, version: Version) -> Result<PacketType, DecodeError> {
-        match PacketType::new(kind) {
-            Some(PacketType::Auth) if !version.is_v5() => {}
-            Some(packet_type) => return Ok(packet_type),
-            None => {}
-        }
-        Err(DecodeError {
-            packet: None,
-            at: 0,
-            rule: Rule::ReservedPacketType { found: kind },
-            version,
-        })
-    }
-
-    #[inline]
-    fn check_flags(
-        packet_type: PacketType,
-        found: u8,
-        version: Version,
-    ) -> Result<(), DecodeError> {
-        let rule = if packet_type == PacketType::Publish {
-            if PUBLISH_FLAGS.wrapping_shr(u32::from(found)) & 1 == 1 {
-                return Ok(());
-            }
-            // 3.1.1 [MQTT-3.3.1-4], 5 [MQTT-3.3.1-4]; 3.1.1 [MQTT-3.3.1-2], 5 [MQTT-3.3.1-2]
-            if found & 0b0110 == 0b0110 {
-                Rule::QoS3
-            } else {
-                Rule::DupOnQoS0
-            }
-        } else {
-            // 3.1.1 [MQTT-2.2.2-2], 5 [MQTT-2.1.3-1]
-            let must = packet_type.required_flags();
-            if found == must {
-                return Ok(());
-            }
-            Rule::Flags { found, must }
-        };
-        Err(DecodeError {
-            packet: Some(packet_type),
-            at: 0,
-            rule,
-            version,
-        })
+        Ok(Some(Self {
+            packet_type,
+            flags,
+            header_len,
+            remaining_length,
+        }))
     }
 
     /// Length of the whole packet.
@@ -316,5 +261,27 @@ impl FixedHeader {
 
     pub(crate) const fn qos_bits(&self) -> Option<QoS> {
         QoS::new((self.flags >> 1) & 0b11)
+    }
+}
+
+#[inline]
+fn check_flags(packet_type: PacketType, found: u8) -> Result<(), Rule> {
+    if packet_type == PacketType::Publish {
+        if PUBLISH_FLAGS.wrapping_shr(u32::from(found)) & 1 == 1 {
+            return Ok(());
+        }
+        // 3.1.1 [MQTT-3.3.1-4], 5 [MQTT-3.3.1-4]; 3.1.1 [MQTT-3.3.1-2], 5 [MQTT-3.3.1-2]
+        return Err(if found & 0b0110 == 0b0110 {
+            Rule::QoS3
+        } else {
+            Rule::DupOnQoS0
+        });
+    }
+    // 3.1.1 [MQTT-2.2.2-2], 5 [MQTT-2.1.3-1]
+    let must = packet_type.required_flags();
+    if found == must {
+        Ok(())
+    } else {
+        Err(Rule::Flags { found, must })
     }
 }

@@ -213,7 +213,7 @@ impl<'a> Packet<'a> {
             PacketType::PingReq if CLIENT => Self::PingReq,
             PacketType::PingResp => Self::PingResp,
             PacketType::Disconnect => Self::Disconnect(Disconnect::read(&mut body, version)?),
-            PacketType::Auth => Self::Auth(Auth::read(&mut body)?),
+            PacketType::Auth => Self::Auth(Auth::read(&mut body, version)?),
             PacketType::Publish => Self::Publish(Publish::read(&mut body, header, version)?),
             PacketType::Connect
             | PacketType::Subscribe

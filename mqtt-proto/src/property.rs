@@ -304,7 +304,7 @@ pub enum Property<'a> {
     SharedSubscriptionAvailable(bool),
 }
 
-impl Property<'_> {
+impl<'a> Property<'a> {
     /// Its identifier.
     #[must_use]
     pub const fn id(&self) -> PropertyId {
@@ -357,6 +357,21 @@ impl Property<'_> {
             | Self::WillDelayInterval(v)
             | Self::MaximumPacketSize(v)
             | Self::SubscriptionIdentifier(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// Its value, if that is one string of characters or bytes.
+    const fn bytes(&self) -> Option<&'a [u8]> {
+        match *self {
+            Self::ContentType(v)
+            | Self::AssignedClientIdentifier(v)
+            | Self::AuthenticationMethod(v)
+            | Self::ResponseInformation(v)
+            | Self::ServerReference(v)
+            | Self::ReasonString(v) => Some(v.as_bytes()),
+            Self::ResponseTopic(v) => Some(v.as_bytes()),
+            Self::CorrelationData(v) | Self::AuthenticationData(v) => Some(v),
             _ => None,
         }
     }
@@ -510,25 +525,13 @@ macro_rules! getters {
         $self.number(PropertyId::$name)
     };
     (@ text $self:ident $name:ident) => {
-        getters!(@ bytes $self $name checked_str)
+        $self.bytes(PropertyId::$name).map(checked_str)
     };
     (@ topic $self:ident $name:ident) => {
-        getters!(@ bytes $self $name TopicName::validated)
+        $self.bytes(PropertyId::$name).map(TopicName::validated)
     };
     (@ binary $self:ident $name:ident) => {
-        getters!(@ bytes $self $name core::convert::identity)
-    };
-    (@ bytes $self:ident $name:ident $from:expr) => {
-        match $self.list.backing {
-            Backing::Slice(properties) => properties.iter().find_map(|property| match property {
-                Property::$name(value) => Some(*value),
-                _ => None,
-            }),
-            Backing::Wire(bytes) => raw(bytes)
-                .find(|raw| raw.id == PropertyId::$name)
-                .and_then(|raw| raw.bytes.get(BEFORE_BYTES..))
-                .map($from),
-        }
+        $self.bytes(PropertyId::$name)
     };
     ($($(#[$doc:meta])* $getter:ident $name:ident -> $kind:tt $type:ty;)*) => {
         $($(#[$doc])*
@@ -642,6 +645,26 @@ impl<'a> Properties<'a> {
             Backing::Wire(bytes) => raw(bytes)
                 .find(|raw| raw.id == wanted)
                 .map(|raw| raw.number),
+        }
+    }
+
+    /// The value of a property that is text, a topic or bytes: as bytes, which nothing walks over once more.
+    ///
+    /// ```
+    /// use mqtt_proto::{Properties, Property, PropertyId};
+    /// let properties: Properties<'_> = (&[Property::ContentType("json")]).into();
+    /// assert_eq!(properties.bytes(PropertyId::ContentType), Some(&b"json"[..]));
+    /// ```
+    #[must_use]
+    pub fn bytes(&self, wanted: PropertyId) -> Option<&'a [u8]> {
+        match self.list.backing {
+            Backing::Slice(properties) => properties
+                .iter()
+                .find(|property| property.id() == wanted)
+                .and_then(Property::bytes),
+            Backing::Wire(bytes) => raw(bytes)
+                .find(|raw| raw.id == wanted)
+                .and_then(|raw| raw.bytes.get(BEFORE_BYTES..)),
         }
     }
 

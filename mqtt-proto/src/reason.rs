@@ -12,34 +12,15 @@ macro_rules! reason_codes {
         #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
         #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         pub enum ReasonCode {
-            $($(#[$doc])* $name,)*
+            $($(#[$doc])* $name = $value,)*
         }
 
         impl ReasonCode {
             /// Every code, in the order of its number.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
-            /// The code with this number. `None` where MQTT 5 has none.
-            #[must_use]
-            #[inline]
-            pub const fn new(value: u8) -> Option<Self> {
-                Some(match value {
-                    $($value => Self::$name,)*
-                    _ => return None,
-                })
-            }
-
-            /// The number that MQTT 5 sends.
-            #[must_use]
-            #[inline]
-            pub const fn get(self) -> u8 {
-                match self { $(Self::$name => $value,)* }
-            }
-
-            /// Which packets of MQTT 5 may carry it, as a set of packet type numbers.
-            const fn packets(self) -> u16 {
-                match self { $(Self::$name => 0 $(| (1_u16 << PacketType::$packet.get()))*,)* }
-            }
+            /// Which packets of MQTT 5 may carry each of them, as a set of packet type numbers.
+            const PACKETS: &'static [u16] = &[$(0 $(| (1_u16 << PacketType::$packet.get()))*),*];
         }
 
         impl fmt::Display for ReasonCode {
@@ -141,6 +122,22 @@ reason_codes! {
 }
 
 impl ReasonCode {
+    /// The code with this number. `None` where MQTT 5 has none.
+    #[must_use]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub fn new(value: u8) -> Option<Self> {
+        Self::ALL.iter().find(|code| code.get() == value).copied()
+    }
+
+    /// The number that MQTT 5 sends.
+    #[must_use]
+    #[inline]
+    #[allow(clippy::as_conversions, reason = "the variants have the numbers")]
+    pub const fn get(self) -> u8 {
+        self as u8
+    }
+
     /// 0x80 and above.
     #[must_use]
     #[inline]
@@ -150,9 +147,11 @@ impl ReasonCode {
 
     /// Whether MQTT 5 lets `packet` carry it.
     #[must_use]
-    #[inline]
-    pub const fn belongs_in(self, packet: PacketType) -> bool {
-        self.packets() & (1 << packet.get()) != 0
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub fn belongs_in(self, packet: PacketType) -> bool {
+        let mut all = Self::ALL.iter().zip(Self::PACKETS);
+        all.any(|(code, packets)| *code == self && packets & (1 << packet.get()) != 0)
     }
 
     /// The granted code of a quality of service, for SUBACK.

@@ -131,7 +131,7 @@ impl<'a> Subscription<'a> {
         }
         let subscription = Self::from_options(filter, found).map_err(|rule| at.fault(rule))?;
         // 5 [MQTT-3.8.3-4]
-        if subscription.no_local && filter.share_name().is_some() {
+        if subscription.no_local && filter.is_shared() {
             return Err(at.fault(Rule::NoLocalShared));
         }
         Ok(subscription)
@@ -209,7 +209,7 @@ impl Body for Subscribe<'_> {
             out.refuse_if(needs_v5, EncodeError::NeedsV5(Field::SubscriptionOptions));
             if subscription.no_local {
                 // 5 [MQTT-3.8.3-4]
-                let shared = subscription.filter.share_name().is_some();
+                let shared = subscription.filter.is_shared();
                 out.refuse_if(shared, EncodeError::NoLocalShared);
             }
             out.binary(Field::Filters, subscription.filter.as_bytes());

@@ -207,6 +207,12 @@ impl<'a> TopicFilter<'a> {
         self.split_share().map(|(name, _)| checked_str(name))
     }
 
+    /// Whether this is a shared subscription (5, section 4.8.2).
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.0.starts_with(SHARE)
+    }
+
     /// The filter without its share name: what topic names are compared with.
     #[must_use]
     pub fn topic_levels(&self) -> &'a [u8] {

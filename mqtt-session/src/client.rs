@@ -341,7 +341,7 @@ impl<S: Storage> Client<S> {
             if let Some(keep_alive) = connack.properties.server_keep_alive() {
                 *pinger = Pinger::new(keep_alive, side.config.ping_timeout_ms, now);
             }
-            if let Some(assigned) = connack.properties.assigned_client_identifier() {
+            if let Some(assigned) = connack.properties.bytes(ASSIGNED) {
                 side.session.owner = Some(fingerprint(assigned));
             }
         }
@@ -639,6 +639,8 @@ impl<S: Storage> Client<S> {
         *window = Window::new(window.receive_maximum, window.packet_size);
     }
 }
+
+const ASSIGNED: PropertyId = PropertyId::AssignedClientIdentifier;
 
 /// The bits of the subscription options that say which QoS is asked for.
 const MAXIMUM_QOS: u8 = 0b11;

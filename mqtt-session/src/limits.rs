@@ -73,7 +73,7 @@ impl Supported {
             return refuse(ReasonCode::SubscriptionIdentifiersNotSupported);
         }
         for subscription in filters {
-            if !self.has(SHARED) && subscription.filter.share_name().is_some() {
+            if !self.has(SHARED) && subscription.filter.is_shared() {
                 return refuse(ReasonCode::SharedSubscriptionsNotSupported);
             }
             if !self.has(WILDCARDS)

@@ -28,10 +28,13 @@ pub(crate) struct Session<S: Storage> {
 }
 
 /// FNV-1a: enough to tell the few identifiers that one application uses apart, in four bytes.
-pub(crate) fn fingerprint(client_id: &str) -> NonZeroU32 {
-    let hash = client_id.bytes().fold(0x811C_9DC5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+pub(crate) fn fingerprint(client_id: impl AsRef<[u8]>) -> NonZeroU32 {
+    let hash = client_id
+        .as_ref()
+        .iter()
+        .fold(0x811C_9DC5_u32, |hash, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        });
     NonZeroU32::new(hash).unwrap_or(NonZeroU32::MAX)
 }
 

@@ -236,7 +236,7 @@ fn subscription(choices: &mut Choices<'_>, v5: bool) -> Subscription<'static> {
         return plain;
     }
     Subscription {
-        no_local: choices.flag() && plain.filter.share_name().is_none(),
+        no_local: choices.flag() && !plain.filter.is_shared(),
         retain_as_published: choices.flag(),
         retain_handling: choices.pick(&[
             RetainHandling::Send,

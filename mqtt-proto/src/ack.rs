@@ -40,6 +40,18 @@ pub enum AckKind {
 }
 
 impl AckKind {
+    /// The one of this packet type, if it is one of the four.
+    #[must_use]
+    pub const fn of(packet: PacketType) -> Option<Self> {
+        Some(match packet {
+            PacketType::PubAck => Self::PubAck,
+            PacketType::PubRec => Self::PubRec,
+            PacketType::PubRel => Self::PubRel,
+            PacketType::PubComp => Self::PubComp,
+            _ => return None,
+        })
+    }
+
     /// Its packet type.
     #[must_use]
     pub const fn packet_type(self) -> PacketType {
@@ -74,9 +86,13 @@ impl<'a> Ack<'a> {
     }
 
     #[inline]
-    pub(crate) fn read(body: &mut Reader<'a, '_>, kind: AckKind, version: Version) -> Read<Self> {
+    pub(crate) fn read(
+        body: &mut Reader<'a, '_>,
+        packet: PacketType,
+        version: Version,
+    ) -> Read<Self> {
         let packet_id = body.packet_id()?;
-        let (reason, properties) = read_reason(body, kind.packet_type(), version)?;
+        let (reason, properties) = read_reason(body, packet, version)?;
         Ok(Self {
             packet_id,
             reason,

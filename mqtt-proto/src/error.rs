@@ -87,9 +87,6 @@ pub enum Rule {
         /// The four bits found.
         found: u8,
     },
-    /// A packet that only clients send, where a server's is read: see [`crate::Packet::decode_from_server`].
-    #[error("a server does not send this")]
-    NotFromServer,
     /// Reserved flags of the fixed header.
     #[error("flags are {found:#06b}, must be {must:#06b}")]
     Flags {
@@ -130,6 +127,12 @@ pub enum Rule {
     #[error("the packet ends {missing} bytes before the field does")]
     Truncated {
         /// How many bytes the field lacks.
+        missing: u32,
+    },
+    /// A property reaches beyond the end of the properties.
+    #[error("the properties end {missing} bytes before the value does")]
+    PropertyTruncated {
+        /// How many bytes the value lacks.
         missing: u32,
     },
     /// Bytes behind the last field.
@@ -232,7 +235,6 @@ impl Rule {
             | Self::MisplacedProperty(_)
             | Self::AuthDataWithoutMethod
             | Self::EmptyList
-            | Self::NotFromServer
             | Self::RetainHandling
             | Self::NoLocalShared
             | Self::TopicEmpty

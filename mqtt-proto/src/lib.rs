@@ -13,6 +13,7 @@
     clippy::unwrap_used
 )]
 
+mod frame;
 mod header;
 mod packet;
 mod ping;
@@ -46,6 +47,7 @@ pub use connack::ConnAck;
 pub use connect::{Connect, Will};
 pub use disconnect::Disconnect;
 pub use error::{DecodeError, EncodeError, Field, Rule};
+pub use frame::Frame;
 pub use header::{FixedHeader, PacketType};
 pub use id::{Delivery, PacketId, QoS, TopicAlias};
 pub use list::{Element, List, ListIter};

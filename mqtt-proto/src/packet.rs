@@ -5,7 +5,8 @@ use crate::auth::Auth;
 use crate::connack::ConnAck;
 use crate::connect::Connect;
 use crate::disconnect::Disconnect;
-use crate::error::{DecodeError, EncodeError, Rule};
+use crate::error::{DecodeError, EncodeError};
+use crate::frame::Frame;
 use crate::header::{FixedHeader, PacketType};
 use crate::id::PacketId;
 use crate::ping::{PingReq, PingResp};
@@ -55,17 +56,6 @@ pub enum Decoded<'a> {
     },
 }
 
-/// The header and the whole body, or how many bytes that needs.
-#[inline]
-fn body(input: &[u8], header: Option<FixedHeader>) -> Result<(FixedHeader, &[u8]), usize> {
-    let header = header.ok_or_else(|| input.len().saturating_add(1).max(2))?;
-    let len = header.packet_len();
-    match input.get(usize::from(header.header_len)..len) {
-        Some(body) => Ok((header, body)),
-        None => Err(len),
-    }
-}
-
 impl<'a> Packet<'a> {
     /// Reads the packet at the front of `input`. Neither copies nor allocates.
     ///
@@ -89,32 +79,8 @@ impl<'a> Packet<'a> {
         version: Version,
         limit: u32,
     ) -> Result<Decoded<'a>, DecodeError> {
-        Self::decode_from::<true>(input, version, limit)
-    }
-
-    /// The same for what a server sends: what only clients send is refused unread, so that a client's program has no code
-    /// for it.
-    ///
-    /// # Errors
-    /// As [`Self::decode`], and [`Rule::NotFromServer`].
-    #[inline]
-    pub fn decode_from_server(
-        input: &'a [u8],
-        version: Version,
-        limit: u32,
-    ) -> Result<Decoded<'a>, DecodeError> {
-        Self::decode_from::<false>(input, version, limit)
-    }
-
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
-    #[cfg_attr(not(target_pointer_width = "64"), inline)]
-    fn decode_from<const CLIENT: bool>(
-        input: &'a [u8],
-        version: Version,
-        limit: u32,
-    ) -> Result<Decoded<'a>, DecodeError> {
         if !FAST {
-            return Self::decode_other::<CLIENT>(input, version, limit);
+            return Self::decode_other(input, version, limit);
         }
         // The two that most packets are, apart from all others.
         if input.first().is_some_and(|first| first >> 4 == 3) {
@@ -123,7 +89,7 @@ impl<'a> Packet<'a> {
             let consumed = SHORT_ACK;
             Ok(Decoded::Packet { packet, consumed })
         } else {
-            Self::decode_other::<CLIENT>(input, version, limit)
+            Self::decode_other(input, version, limit)
         }
     }
 
@@ -135,39 +101,44 @@ impl<'a> Packet<'a> {
         limit: u32,
     ) -> Result<Decoded<'a>, DecodeError> {
         let header = FixedHeader::decode_as(PacketType::Publish, input, version, limit)?;
-        let (header, body) = match body(input, header) {
-            Ok(parts) => parts,
-            Err(needed) => return Ok(Decoded::Needs(needed)),
+        let Some(header) = header else {
+            return Ok(Decoded::Needs(Self::more(input)));
+        };
+        let consumed = header.packet_len();
+        let Some(body) = input.get(usize::from(header.header_len)..consumed) else {
+            return Ok(Decoded::Needs(consumed));
         };
         let latch = Latch::default();
         match Publish::read(&mut Reader::new(body, &latch), &header, version) {
             Ok(publish) => Ok(Decoded::Packet {
                 packet: Self::Publish(publish),
-                consumed: header.packet_len(),
+                consumed,
             }),
             Err(Broken) => Err(latch.in_packet(&header, version)),
         }
     }
 
     #[inline(never)]
-    fn decode_other<const CLIENT: bool>(
+    fn decode_other(
         input: &'a [u8],
         version: Version,
         limit: u32,
     ) -> Result<Decoded<'a>, DecodeError> {
-        let header = FixedHeader::decode(input, version, limit)?;
-        let (header, body) = match body(input, header) {
-            Ok(parts) => parts,
-            Err(needed) => return Ok(Decoded::Needs(needed)),
+        let Some(frame) = Frame::decode(input, version, limit)? else {
+            return Ok(Decoded::Needs(Self::more(input)));
         };
-        let latch = Latch::default();
-        match Self::read::<CLIENT>(Reader::new(body, &latch), &header, version) {
-            Ok(packet) => Ok(Decoded::Packet {
-                packet,
-                consumed: header.packet_len(),
-            }),
-            Err(Broken) => Err(latch.in_packet(&header, version)),
+        let consumed = frame.packet_len();
+        if frame.missing() > 0 {
+            return Ok(Decoded::Needs(consumed));
         }
+        let packet = frame.packet()?;
+        Ok(Decoded::Packet { packet, consumed })
+    }
+
+    /// How many bytes it takes to go on where the fixed header is not whole.
+    #[inline]
+    pub(crate) fn more(input: &[u8]) -> usize {
+        input.len().saturating_add(1).max(2)
     }
 
     /// The acknowledgement of success that all versions write in the same four bytes: half of all packets at QoS 1 and
@@ -190,40 +161,29 @@ impl<'a> Packet<'a> {
         })
     }
 
-    fn read<const CLIENT: bool>(
-        mut body: Reader<'a, '_>,
+    pub(crate) fn read(
+        body: &mut Reader<'a, '_>,
         header: &FixedHeader,
         version: Version,
     ) -> Read<Self> {
-        let packet = match header.packet_type {
-            PacketType::PubAck => Self::PubAck(Ack::read(&mut body, AckKind::PubAck, version)?),
-            PacketType::PubRec => Self::PubRec(Ack::read(&mut body, AckKind::PubRec, version)?),
-            PacketType::PubRel => Self::PubRel(Ack::read(&mut body, AckKind::PubRel, version)?),
-            PacketType::PubComp => Self::PubComp(Ack::read(&mut body, AckKind::PubComp, version)?),
-            PacketType::Connect if CLIENT => Self::Connect(Connect::read(&mut body)?),
-            PacketType::ConnAck => Self::ConnAck(ConnAck::read(&mut body, version)?),
-            PacketType::Subscribe if CLIENT => {
-                Self::Subscribe(Subscribe::read(&mut body, version)?)
-            }
-            PacketType::SubAck => Self::SubAck(SubAck::read(&mut body, version)?),
-            PacketType::Unsubscribe if CLIENT => {
-                Self::Unsubscribe(Unsubscribe::read(&mut body, version)?)
-            }
-            PacketType::UnsubAck => Self::UnsubAck(UnsubAck::read(&mut body, version)?),
-            PacketType::PingReq if CLIENT => Self::PingReq,
+        let packet_type = header.packet_type;
+        Ok(match packet_type {
+            PacketType::PubAck => Self::PubAck(Ack::read(body, packet_type, version)?),
+            PacketType::PubRec => Self::PubRec(Ack::read(body, packet_type, version)?),
+            PacketType::PubRel => Self::PubRel(Ack::read(body, packet_type, version)?),
+            PacketType::PubComp => Self::PubComp(Ack::read(body, packet_type, version)?),
+            PacketType::Connect => Self::Connect(Connect::read(body)?),
+            PacketType::ConnAck => Self::ConnAck(ConnAck::read(body, version)?),
+            PacketType::Subscribe => Self::Subscribe(Subscribe::read(body, version)?),
+            PacketType::SubAck => Self::SubAck(SubAck::read(body, version)?),
+            PacketType::Unsubscribe => Self::Unsubscribe(Unsubscribe::read(body, version)?),
+            PacketType::UnsubAck => Self::UnsubAck(UnsubAck::read(body, version)?),
+            PacketType::PingReq => Self::PingReq,
             PacketType::PingResp => Self::PingResp,
-            PacketType::Disconnect => Self::Disconnect(Disconnect::read(&mut body, version)?),
-            PacketType::Auth => Self::Auth(Auth::read(&mut body, version)?),
-            PacketType::Publish => Self::Publish(Publish::read(&mut body, header, version)?),
-            PacketType::Connect
-            | PacketType::Subscribe
-            | PacketType::Unsubscribe
-            | PacketType::PingReq => {
-                return Err(body.fault_before(usize::from(header.header_len), Rule::NotFromServer));
-            }
-        };
-        body.finish()?;
-        Ok(packet)
+            PacketType::Disconnect => Self::Disconnect(Disconnect::read(body, version)?),
+            PacketType::Auth => Self::Auth(Auth::read(body, version)?),
+            PacketType::Publish => Self::Publish(Publish::read(body, header, version)?),
+        })
     }
 
     /// Its type.

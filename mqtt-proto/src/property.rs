@@ -688,7 +688,7 @@ impl<'a> Properties<'a> {
             return Ok((Self::EMPTY, None));
         }
         let block = body.block(len)?;
-        let alias = validate(block, place)?;
+        let alias = validate(block, place).map_err(|broken| body.inside(broken))?;
         Ok((
             Self {
                 list: List::validated(block.rest()),

@@ -8,14 +8,17 @@
 //! | block | properties (5) |
 //! | rest | payload |
 
+use core::mem::take;
+
 use crate::error::{DecodeError, EncodeError, Field, Rule};
+use crate::frame::Frame;
 use crate::header::{FixedHeader, PacketType};
 use crate::id::{Delivery, QoS, TopicAlias};
+use crate::packet::Packet;
 use crate::property::{Place, Properties};
-use crate::reader::{Broken, Latch, Read, Reader};
+use crate::reader::{Read, Reader};
 use crate::sink::{Body, Sink};
 use crate::topic::{self, TopicName};
-use crate::varint::VarInt;
 use crate::version::Version;
 
 /// A message on its way.
@@ -192,64 +195,25 @@ impl<'a> PublishHead<'a> {
     /// # Errors
     /// As [`crate::Packet::decode`].
     pub fn decode(input: &'a [u8], version: Version, limit: u32) -> Result<Head<'a>, DecodeError> {
-        let Some(header) = FixedHeader::decode(input, version, limit)? else {
-            return Ok(Head::Needs(input.len().saturating_add(1).max(2)));
+        let Some(frame) = Frame::decode(input, version, limit)? else {
+            return Ok(Head::Needs(Packet::more(input)));
         };
-        if header.packet_type != PacketType::Publish {
+        if frame.packet_type() != PacketType::Publish {
             return Ok(Head::Other);
         }
-        let start = usize::from(header.header_len);
-        let whole = header.packet_len();
-        // Where the head ends is known field by field; a field that reaches beyond the packet is `read`'s to refuse.
-        let end = match head_end(input, &header, version) {
-            Ok(end) => end.min(whole),
-            Err(needed) if needed < whole || input.len() < whole => {
-                return Ok(Head::Needs(needed.min(whole)));
-            }
-            Err(_) => whole,
+        let mut publish = match frame.head()? {
+            Ok(publish) => publish,
+            Err(more) => return Ok(Head::Needs(input.len().saturating_add(more))),
         };
-        let Some(bytes) = input.get(start..end) else {
-            return Ok(Head::Needs(end));
-        };
-        let payload_len = whole.saturating_sub(end);
-        let latch = Latch::default();
-        let mut body = Reader::with_after(bytes, payload_len, &latch);
-        let publish = Publish::read(&mut body, &header, version)
-            .map_err(|Broken| latch.in_packet(&header, version))?;
-        let payload_len = u32::try_from(payload_len).unwrap_or(u32::MAX);
+        let payload_len = take(&mut publish.payload)
+            .len()
+            .saturating_add(frame.missing());
         Ok(Head::Publish {
+            consumed: frame.packet_len().saturating_sub(payload_len),
             head: Self {
                 publish,
-                payload_len,
+                payload_len: u32::try_from(payload_len).unwrap_or(u32::MAX),
             },
-            consumed: end,
         })
-    }
-}
-
-/// Where the head ends, or how many bytes it takes to know.
-fn head_end(input: &[u8], header: &FixedHeader, version: Version) -> Result<usize, usize> {
-    let mut at = usize::from(header.header_len);
-    let topic_len = input
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .ok_or_else(|| at.saturating_add(2))?;
-    at = at
-        .saturating_add(2)
-        .saturating_add(usize::from(u16::from_be_bytes(*topic_len)));
-    if header.qos_bits() != Some(QoS::AtMostOnce) {
-        at = at.saturating_add(2);
-    }
-    if !version.is_v5() {
-        return Ok(at);
-    }
-    let rest = input.get(at..).unwrap_or_default();
-    match VarInt::decode(rest) {
-        Ok(Some((len, bytes))) => Ok(at
-            .saturating_add(bytes)
-            .saturating_add(usize::try_from(len.get()).unwrap_or(usize::MAX))),
-        Ok(None) => Err(at.saturating_add(rest.len()).saturating_add(1)),
-        // Ill-formed: the fourth byte, or as many as there are, prove it.
-        Err(_) => Ok(at.saturating_add(rest.len().min(4))),
     }
 }

@@ -113,6 +113,21 @@ impl<'a, 'l> Reader<'a, 'l> {
         self.broken(0, Rule::Truncated { missing })
     }
 
+    /// A fault inside a block: where that ends too soon, the packet does not.
+    #[cold]
+    pub(crate) fn inside(&self, broken: Broken) -> Broken {
+        if let Some(Latch(latch)) = self.latch
+            && let Some(Fault {
+                left,
+                rule: Rule::Truncated { missing },
+            }) = latch.get()
+        {
+            let rule = Rule::PropertyTruncated { missing };
+            latch.set(Some(Fault { left, rule }));
+        }
+        broken
+    }
+
     #[inline]
     pub(crate) fn array<const N: usize>(&mut self) -> Read<[u8; N]> {
         match self.rest.split_first_chunk::<N>() {

@@ -70,7 +70,8 @@ impl VarInt {
     /// # Errors
     /// [`Rule::VarIntTooLong`] when a fifth byte would follow, [`Rule::VarIntNotMinimal`] when fewer bytes say the
     /// same (5 \[MQTT-1.5.5-1\]; 3.1.1 knows only one form as well).
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn decode(input: &[u8]) -> Result<Option<(Self, usize)>, Rule> {
         let Some(&first) = input.first() else {
             return Ok(None);

@@ -430,6 +430,14 @@ fn properties() {
         Rule::Truncated { missing: 4 },
         "",
     );
+    // A value beyond the properties' end, though not beyond the packet's.
+    refused(
+        V5,
+        "30 09 0001 61 02 02 00 62626262",
+        8,
+        Rule::PropertyTruncated { missing: 3 },
+        "",
+    );
     // Authentication data without a method.
     refused(
         V5,

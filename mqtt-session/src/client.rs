@@ -1,11 +1,11 @@
 //! The client: which packets may come when, and what they mean to it. Everything shared lives in `session.rs`.
 
 use core::fmt;
+use core::mem::take;
 
 use mqtt_proto::{
-    Ack, AckKind, Auth, ConnAck, Connect, Decoded, Disconnect, Encode, Packet, PingReq, Properties,
-    PropertyId, Publish, ReasonCode, Rule, SubAck, Subscribe, Subscription, TopicFilter, TopicName,
-    UnsubAck, Unsubscribe,
+    AckKind, Auth, Connect, Disconnect, Encode, Frame, PacketType, PingReq, Properties, PropertyId,
+    Publish, ReasonCode, Subscribe, Subscription, TopicFilter, TopicName, Unsubscribe,
 };
 
 use crate::config::Config;
@@ -16,6 +16,7 @@ use crate::inbound::Arrival;
 use crate::keep_alive::{Due, Pinger};
 use crate::limits::Supported;
 use crate::outbound::{Await, Window};
+use crate::outbox::to_u32;
 use crate::pieces::{Piece, Pieces};
 use crate::request;
 use crate::session::{Side, fingerprint};
@@ -111,70 +112,16 @@ impl<S: Storage> Client<S> {
         input: &'i [u8],
         now: Instant,
     ) -> Result<Step<Event<'i>>, Closed> {
-        if let Some((token, how)) = self.side.next_ended() {
-            return Ok(Step::Packet {
-                consumed: 0,
-                event: Some(Event::Ended { token, how }),
-            });
-        }
-        if let Some(step) = self.side.without_connection(input) {
-            return Ok(step);
-        }
-        if let Some(pieces) = self.side.connection.pieces {
-            return self.piece(pieces, input, now);
-        }
         let waiting = self.side.outbox.bytes().len();
-        if let Some((publish, consumed, arrival)) =
-            self.side
-                .message(input, Packet::decode_from_server, |_| false)
-        {
+        let common = self.side.common(input, |_| false, arrived, acknowledged);
+        if let Some(step) = common {
             self.received(now);
             if self.side.outbox.bytes().len() != waiting {
                 self.pinger.sent(now);
             }
-            return match arrival {
-                Ok(Arrival::New(receipt)) => Ok(Step::Packet {
-                    consumed,
-                    event: Some(Event::Message(Incoming { publish, receipt })),
-                }),
-                Ok(Arrival::Repeated) => Ok(Step::Packet {
-                    consumed,
-                    event: None,
-                }),
-                Err(violation) => Err(self.side.fail(violation)),
-            };
+            return step.map_err(|violation| self.side.fail(violation));
         }
-        // By reference: a packet is not moved on its way to its event.
-        let (version, limit) = self.side.reads();
-        match &Packet::decode_from_server(input, version, limit) {
-            Ok(Decoded::Needs(needed)) => {
-                self.pinger.drained(now);
-                Ok(Step::Needs(*needed))
-            }
-            Ok(Decoded::Packet { packet, consumed }) => {
-                self.received(now);
-                // Nothing is committed before any answer has room.
-                if !self.side.answer_fits() {
-                    return Ok(Step::Blocked);
-                }
-                match self.handle(packet, now) {
-                    Ok(event) => {
-                        if self.side.outbox.bytes().len() != waiting {
-                            self.pinger.sent(now);
-                        }
-                        Ok(Step::Packet {
-                            consumed: *consumed,
-                            event,
-                        })
-                    }
-                    Err(violation) => Err(self.side.fail(violation)),
-                }
-            }
-            Err(error) => Err(self.side.fail(match (error.rule, error.packet) {
-                (Rule::NotFromServer, Some(packet)) => Violation::Unexpected(packet),
-                _ => Violation::Malformed(*error),
-            })),
-        }
+        self.step(input, now, false)
     }
 
     /// As [`Self::receive`], for an input buffer that is full and shall not grow: what is not whole there must be the head
@@ -184,28 +131,105 @@ impl<S: Storage> Client<S> {
     /// # Errors
     /// As [`Self::receive`]; [`Violation::Malformed`] with [`mqtt_proto::Rule::TooLarge`] for any other packet, and for a
     /// head that does not fit.
-    #[inline(never)]
     pub fn receive_full<'i>(
         &mut self,
         input: &'i [u8],
         now: Instant,
     ) -> Result<Step<Event<'i>>, Closed> {
-        let connection = &self.side.connection;
-        let open = matches!(connection.phase, Phase::Connecting | Phase::Connected);
-        if !open || connection.pieces.is_some() || self.needs(input).is_none() {
-            return self.receive(input, now);
+        self.step(input, now, true)
+    }
+
+    /// `full`: there is no room for more input.
+    #[inline(never)]
+    fn step<'i>(
+        &mut self,
+        input: &'i [u8],
+        now: Instant,
+        full: bool,
+    ) -> Result<Step<Event<'i>>, Closed> {
+        if let Some((token, how)) = self.side.next_ended() {
+            return Ok(Step::Packet {
+                consumed: 0,
+                event: Some(Event::Ended { token, how }),
+            });
         }
+        if let Some(step) = self.side.without_connection(input) {
+            return Ok(step);
+        }
+        let waiting = self.side.outbox.bytes().len();
+        let step = match self.side.connection.pieces {
+            Some(pieces) => self.piece(pieces, input, now),
+            None => self.packet(input, now, full),
+        };
+        if self.side.outbox.bytes().len() != waiting {
+            self.pinger.sent(now);
+        }
+        step.map_err(|violation| self.side.fail(violation))
+    }
+
+    fn packet<'i>(
+        &mut self,
+        input: &'i [u8],
+        now: Instant,
+        full: bool,
+    ) -> Result<Step<Event<'i>>, Violation> {
+        let (version, limit) = self.side.reads();
+        let frame = Frame::decode(input, version, limit).map_err(Violation::Malformed)?;
+        let missing = frame.map_or(1, |frame| frame.missing());
+        if missing > 0 && !full {
+            self.pinger.drained(now);
+            return Ok(Step::Needs(input.len().saturating_add(missing).max(2)));
+        }
+        let Some(frame) = frame else {
+            return Err(self
+                .side
+                .no_room(None, input.len().saturating_add(1), input.len()));
+        };
         self.received(now);
-        match self.side.head(input) {
-            Err(violation) => Err(self.side.fail(violation)),
-            Ok((repeated, head, consumed)) => Ok(Step::Packet {
-                consumed,
-                event: (!repeated).then_some(Event::MessageHead {
-                    publish: head.publish,
-                    payload_len: head.payload_len,
-                }),
-            }),
+        // Nothing is committed before any answer has room.
+        if !self.side.answer_fits() {
+            return Ok(Step::Blocked);
         }
+        let (packet_type, consumed) = (frame.packet_type(), frame.packet_len());
+        let publish = if packet_type == PacketType::Publish {
+            frame.publish().map_err(Violation::Malformed)?
+        } else {
+            None
+        };
+        match publish {
+            Some(publish) => self.on_publish(publish, consumed, missing),
+            None if missing > 0 => Err(self.side.no_room(Some(packet_type), consumed, input.len())),
+            None => {
+                let event = self.handle(&frame, now)?;
+                Ok(Step::Packet { consumed, event })
+            }
+        }
+    }
+
+    /// A message came; `missing` bytes at its end did not.
+    fn on_publish<'i>(
+        &mut self,
+        mut publish: Publish<'i>,
+        mut consumed: usize,
+        missing: usize,
+    ) -> Result<Step<Event<'i>>, Violation> {
+        let side = &mut self.side;
+        if !side.is_connected() {
+            return Err(Violation::Unexpected(PacketType::Publish));
+        }
+        let event = if missing == 0 {
+            arrived(side.on_publish(&publish)?, publish)
+        } else {
+            let payload_len = take(&mut publish.payload).len().saturating_add(missing);
+            consumed = consumed.saturating_sub(payload_len);
+            let payload_len = to_u32(payload_len);
+            let is_new = side.head(&publish, payload_len)?;
+            is_new.then_some(Event::MessageHead {
+                publish,
+                payload_len,
+            })
+        };
+        Ok(Step::Packet { consumed, event })
     }
 
     /// Something came; there may be more. A ping that is due goes out now: while packets come one after the other, nobody need
@@ -231,98 +255,81 @@ impl<S: Storage> Client<S> {
         pieces: Pieces,
         input: &'i [u8],
         now: Instant,
-    ) -> Result<Step<Event<'i>>, Closed> {
+    ) -> Result<Step<Event<'i>>, Violation> {
         if input.is_empty() {
             self.pinger.drained(now);
             return Ok(Step::Needs(1));
         }
         self.received(now);
-        match self.side.piece(pieces, input) {
-            Err(violation) => Err(self.side.fail(violation)),
-            Ok(Piece::Blocked) => Ok(Step::Blocked),
-            Ok(Piece::Repeated { consumed }) => Ok(Step::Packet {
+        Ok(match self.side.piece(pieces, input)? {
+            Piece::Blocked => Step::Blocked,
+            Piece::Repeated { consumed } => Step::Packet {
                 consumed,
                 event: None,
-            }),
-            Ok(Piece::Payload {
+            },
+            Piece::Payload {
                 bytes,
                 left,
                 receipt,
-            }) => Ok(Step::Packet {
+            } => Step::Packet {
                 consumed: bytes.len(),
                 event: Some(Event::Payload {
                     bytes,
                     left,
                     receipt,
                 }),
-            }),
-        }
+            },
+        })
     }
 
-    #[inline]
     fn handle<'i>(
         &mut self,
-        packet: &Packet<'i>,
+        frame: &Frame<'i>,
         now: Instant,
     ) -> Result<Option<Event<'i>>, Violation> {
         let side = &mut self.side;
-        match (side.connection.phase, packet) {
-            (Phase::Connected, Packet::Publish(publish)) => Ok(match side.on_publish(publish)? {
-                Arrival::New(receipt) => Some(Event::Message(Incoming {
-                    publish: *publish,
-                    receipt,
-                })),
-                Arrival::Repeated => None,
-            }),
-            (Phase::Connected, Packet::PubAck(ack)) => {
-                Ok(acknowledged(side.on_ack(AckKind::PubAck, ack)?, ack))
-            }
-            (Phase::Connected, Packet::PubRec(ack)) => {
-                Ok(acknowledged(side.on_ack(AckKind::PubRec, ack)?, ack))
-            }
-            (Phase::Connected, Packet::PubRel(ack)) => {
-                Ok(acknowledged(side.on_ack(AckKind::PubRel, ack)?, ack))
-            }
-            (Phase::Connected, Packet::PubComp(ack)) => {
-                Ok(acknowledged(side.on_ack(AckKind::PubComp, ack)?, ack))
-            }
-            (Phase::Connected, Packet::SubAck(suback)) => self.on_suback(*suback),
-            (Phase::Connected, Packet::UnsubAck(unsuback)) => self.on_unsuback(*unsuback),
-            (Phase::Connected, Packet::PingResp) => {
+        let phase = side.connection.phase;
+        if let (Phase::Connected, Some(kind)) = (phase, AckKind::of(frame.packet_type())) {
+            let ack = frame.ack().map_err(Violation::Malformed)?;
+            return Ok(acknowledged(side.on_ack(kind, &ack)?, ack.properties));
+        }
+        match (phase, frame.packet_type()) {
+            (Phase::Connected, PacketType::SubAck) => self.on_suback(frame),
+            (Phase::Connected, PacketType::UnsubAck) => self.on_unsuback(frame),
+            (Phase::Connected, PacketType::PingResp) => {
                 self.pinger.answered();
                 Ok(Some(Event::Pong))
             }
-            (Phase::Connecting, Packet::ConnAck(connack)) => {
-                self.on_connack(*connack, now).map(Some)
-            }
-            (Phase::Connecting | Phase::Connected, Packet::Auth(auth)) => {
+            (Phase::Connecting, PacketType::ConnAck) => self.on_connack(frame, now),
+            (Phase::Connecting | Phase::Connected, PacketType::Auth) => {
+                let auth = frame.auth().map_err(Violation::Malformed)?;
                 // 5 [MQTT-4.12.0-6]
                 if side.connection.authenticates {
-                    Ok(Some(Event::Auth(*auth)))
+                    Ok(Some(Event::Auth(auth)))
                 } else {
                     Err(Violation::AuthNotAgreed)
                 }
             }
             // 3.1.1 has no DISCONNECT from a server.
-            (Phase::Connected, Packet::Disconnect(disconnect))
-                if side.connection.version.is_v5() =>
-            {
+            (Phase::Connected, PacketType::Disconnect) if side.connection.version.is_v5() => {
+                let disconnect = frame.disconnect().map_err(Violation::Malformed)?;
                 side.connection.phase = Phase::Closing;
-                Ok(Some(Event::Disconnected(*disconnect)))
+                Ok(Some(Event::Disconnected(disconnect)))
             }
-            (_, packet) => Err(Violation::Unexpected(packet.packet_type())),
+            (_, packet_type) => Err(Violation::Unexpected(packet_type)),
         }
     }
 
     fn on_connack<'i>(
         &mut self,
-        connack: ConnAck<'i>,
+        frame: &Frame<'i>,
         now: Instant,
-    ) -> Result<Event<'i>, Violation> {
+    ) -> Result<Option<Event<'i>>, Violation> {
         let Self { side, pinger } = self;
+        let connack = frame.connack().map_err(Violation::Malformed)?;
         if connack.reason != ReasonCode::Success {
             side.connection.phase = Phase::Closing;
-            return Ok(Event::Refused(connack));
+            return Ok(Some(Event::Refused(connack)));
         }
         let (version, clean_start) = (side.connection.version, side.connection.clean_start);
         let ours = !clean_start
@@ -349,26 +356,22 @@ impl<S: Storage> Client<S> {
         side.connected(connack.session_present && ours);
         pinger.answered();
         pinger.sent(now);
-        Ok(Event::Connected {
+        Ok(Some(Event::Connected {
             connack,
             resumed: connack.session_present && !clean_start,
             unasked_session,
-        })
+        }))
     }
 
-    fn on_suback<'i>(&mut self, suback: SubAck<'i>) -> Result<Option<Event<'i>>, Violation> {
+    fn on_suback<'i>(&mut self, frame: &Frame<'i>) -> Result<Option<Event<'i>>, Violation> {
+        let suback = frame.suback().map_err(Violation::Malformed)?;
         let outbound = &mut self.side.session.outbound;
         let Some((index, token, packet)) = outbound.answered(Await::SubAck, suback.packet_id)
         else {
             return Ok(None);
         };
-        let asked = request::options(packet, self.side.connection.version);
-        check_count(suback.codes.len(), asked.clone().count())?;
-        let granted_more = suback
-            .codes
-            .iter()
-            .zip(asked)
-            .any(|(code, options)| !code.is_error() && code.get() > options & MAXIMUM_QOS);
+        let version = self.side.connection.version;
+        let granted_more = request::compare(true, packet, version, suback.codes)?;
         outbound.remove(index, &mut self.side.connection.window);
         Ok(Some(Event::Subscribed {
             token,
@@ -377,7 +380,8 @@ impl<S: Storage> Client<S> {
         }))
     }
 
-    fn on_unsuback<'i>(&mut self, unsuback: UnsubAck<'i>) -> Result<Option<Event<'i>>, Violation> {
+    fn on_unsuback<'i>(&mut self, frame: &Frame<'i>) -> Result<Option<Event<'i>>, Violation> {
+        let unsuback = frame.unsuback().map_err(Violation::Malformed)?;
         let outbound = &mut self.side.session.outbound;
         let Some((index, token, packet)) = outbound.answered(Await::UnsubAck, unsuback.packet_id)
         else {
@@ -385,7 +389,7 @@ impl<S: Storage> Client<S> {
         };
         let version = self.side.connection.version;
         if version.is_v5() {
-            check_count(unsuback.codes.len(), request::count(packet, version))?;
+            request::compare(false, packet, version, unsuback.codes)?;
         }
         outbound.remove(index, &mut self.side.connection.window);
         Ok(Some(Event::Unsubscribed { token, unsuback }))
@@ -642,22 +646,20 @@ impl<S: Storage> Client<S> {
 
 const ASSIGNED: PropertyId = PropertyId::AssignedClientIdentifier;
 
-/// The bits of the subscription options that say which QoS is asked for.
-const MAXIMUM_QOS: u8 = 0b11;
-
-/// 3.1.1 [MQTT-3.8.4-5], 5 [MQTT-3.8.4-6]
-const fn check_count(codes: usize, filters: usize) -> Result<(), Violation> {
-    if codes == filters {
-        Ok(())
-    } else {
-        Err(Violation::CodeCount { codes, filters })
+const fn arrived(arrival: Arrival, publish: Publish<'_>) -> Option<Event<'_>> {
+    match arrival {
+        Arrival::New(receipt) => Some(Event::Message(Incoming { publish, receipt })),
+        Arrival::Repeated => None,
     }
 }
 
-fn acknowledged<'i>(ended: Option<(Token, ReasonCode)>, ack: &Ack<'i>) -> Option<Event<'i>> {
+fn acknowledged(
+    ended: Option<(Token, ReasonCode)>,
+    properties: Properties<'_>,
+) -> Option<Event<'_>> {
     ended.map(|(token, reason)| Event::Acknowledged {
         token,
         reason,
-        properties: ack.properties,
+        properties,
     })
 }

@@ -10,9 +10,8 @@
 //! QoS 2 entries belong to the session: they survive a reconnect and end with it. QoS 1 entries end with the connection,
 //! for the peer sends the message again.
 
-use mqtt_proto::{Ack, AckKind, EncodeError, PacketId, QoS, ReasonCode, Version};
+use mqtt_proto::{AckKind, EncodeError, PacketId, QoS, ReasonCode, Version};
 
-use crate::bytes::copy;
 use crate::error::{Refused, Violation};
 use crate::event::Receipt;
 use crate::outbox::Outbox;
@@ -67,9 +66,6 @@ pub(crate) enum Arrival {
     Repeated,
 }
 
-/// The longest acknowledgement we make: fixed header, identifier, reason code.
-pub(crate) const ACK_LEN: usize = 5;
-
 pub(crate) struct Inbound<M> {
     table: Table<M>,
     serial: u16,
@@ -98,7 +94,7 @@ impl<M: Memory<Received>> Inbound<M> {
     ) -> Result<Arrival, Violation> {
         if qos == QoS::AtLeastOnce && !by_hand {
             // 3.1.1 [MQTT-4.3.2-2], 5 [MQTT-4.3.2-4]
-            send(AckKind::PubAck, Ack::new(id), outbox);
+            outbox.acknowledge(AckKind::PubAck, id.get(), ReasonCode::Success);
             return Ok(Arrival::New(None));
         }
         let known = self
@@ -109,7 +105,9 @@ impl<M: Memory<Received>> Inbound<M> {
         if let (Some(entry), QoS::ExactlyOnce) = (known, qos) {
             // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-10]: until PUBREL the identifier means this message, whatever DUP says.
             match entry.state {
-                State::Release => send(AckKind::PubRec, Ack::new(id), outbox),
+                State::Release => {
+                    outbox.acknowledge(AckKind::PubRec, id.get(), ReasonCode::Success);
+                }
                 State::Acknowledged | State::Application => {
                     if !entry.counted {
                         entry.counted = true;
@@ -144,7 +142,7 @@ impl<M: Memory<Received>> Inbound<M> {
         self.counted = self.counted.saturating_add(1);
         if !by_hand {
             // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-8]
-            send(AckKind::PubRec, Ack::new(id), outbox);
+            outbox.acknowledge(AckKind::PubRec, id.get(), ReasonCode::Success);
         }
         Ok(Arrival::New(by_hand.then_some(Receipt {
             id,
@@ -173,16 +171,16 @@ impl<M: Memory<Received>> Inbound<M> {
             .items()
             .iter()
             .position(|e| e.id == id.get() && e.qos == QoS::ExactlyOnce);
-        let ack = match known {
+        let reason = match known {
             Some(index) => {
                 self.remove(index);
-                Ack::new(id)
+                ReasonCode::Success
             }
-            None if version.is_v5() => Ack::with_reason(id, ReasonCode::PacketIdentifierNotFound),
-            None => Ack::new(id),
+            None if version.is_v5() => ReasonCode::PacketIdentifierNotFound,
+            None => ReasonCode::Success,
         };
         // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-11]
-        send(AckKind::PubComp, ack, outbox);
+        outbox.acknowledge(AckKind::PubComp, id.get(), reason);
         self.flush(outbox);
     }
 
@@ -238,13 +236,9 @@ impl<M: Memory<Received>> Inbound<M> {
                 State::Application => *blocked = true,
                 // An entry from before a reconnect waits until the peer has sent the message again.
                 State::Acknowledged if !*blocked && entry.counted => {
-                    if outbox.control(ACK_LEN).is_none() {
+                    if !outbox.acknowledge(kind, entry.id, entry.reason) {
                         return;
                     }
-                    let Some(id) = PacketId::new(entry.id) else {
-                        return;
-                    };
-                    send(kind, Ack::with_reason(id, entry.reason), outbox);
                     // 5 [MQTT-4.3.3-9]: a PUBREC that refuses ends it.
                     gone = kind == AckKind::PubAck || entry.reason.is_error();
                     entry.state = State::Release;
@@ -305,22 +299,5 @@ impl<M: Memory<Received>> Inbound<M> {
     pub(crate) fn clear(&mut self) {
         self.table.clear();
         self.counted = 0;
-    }
-}
-
-/// Writes an acknowledgement into the room that was made sure of: with a reason code only where one says more than success,
-/// which only MQTT 5 can, and never with properties.
-#[inline]
-fn send<O: Memory<u8>>(kind: AckKind, ack: Ack<'_>, outbox: &mut Outbox<O>) {
-    let first = (kind.packet_type().get() << 4) | if kind == AckKind::PubRel { 2 } else { 0 };
-    let [high, low] = ack.packet_id.get().to_be_bytes();
-    if ack.reason == ReasonCode::Success {
-        if let Some(room) = outbox.control(4) {
-            copy(room, &[first, 2, high, low]);
-            outbox.advance(4);
-        }
-    } else if let Some(room) = outbox.control(ACK_LEN) {
-        copy(room, &[first, 3, high, low, ack.reason.get()]);
-        outbox.advance(ACK_LEN);
     }
 }

@@ -12,6 +12,8 @@
 //! first order (3.1.1 \[MQTT-4.6.0-1\], 5 \[MQTT-4.6.0-1\]). Those before `Window::cursor` are on their way on this
 //! connection, the others wait to be sent or sent again.
 
+use core::ops::Range;
+
 use mqtt_proto::{
     AckKind, Decoded, Delivery, Encode, MAX_PACKET, Packet, PacketId, Publish, QoS, ReasonCode,
     Version,
@@ -68,6 +70,16 @@ impl Slot {
             generation: self.generation,
             id: self.id,
         }
+    }
+
+    fn range(&self) -> Range<usize> {
+        let start = to_usize(self.start);
+        start..start.saturating_add(to_usize(self.len))
+    }
+
+    /// Its packet.
+    fn bytes<'k>(&self, kept: &'k impl Memory<u8>) -> Option<&'k [u8]> {
+        kept.items().get(self.range())
     }
 
     const fn end(&mut self, how: Ended) {
@@ -216,49 +228,54 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         outbox: &mut Outbox<M>,
         config: &Config,
     ) -> Result<Option<Token>, Refused> {
-        if !online {
-            return self.keep_for_later(message, config);
+        if !online && config.offline == Offline::Reject {
+            return Err(Refused::Offline);
         }
         // What waits goes first: a new message does not overtake.
-        if self.waits(window) {
+        if online && self.waits(window) {
             return Err(Refused::Full);
         }
-        let limit = to_usize(config.outgoing_limit);
-        let largest = to_usize(window.packet_size).min(outbox.largest_message(limit));
-        let mut publish = prepare(message, PacketId::FIRST);
+        let mut publish = prepare(message);
         let len = publish.encoded_len(self.version)?;
+        let largest = if online {
+            largest(window, outbox, config)
+        } else {
+            self.kept.limit().min(to_usize(config.kept_limit))
+        };
         check_size(len, largest)?;
+        let awaits = match message.qos {
+            QoS::AtMostOnce => Await::Connection,
+            QoS::AtLeastOnce => Await::PubAck,
+            QoS::ExactlyOnce => Await::PubRec,
+        };
+        if !online {
+            let slot = self.keep_for_later(&mut publish, len, awaits, config)?;
+            return Ok(Some(slot.token()));
+        }
         // 5 [MQTT-4.9.0-2]
-        let qos2 = message.qos == QoS::ExactlyOnce;
-        if message.qos > QoS::AtMostOnce && !window.has_room(qos2, config) {
+        if awaits != Await::Connection && !window.has_room(awaits == Await::PubRec, config) {
             return Err(Refused::Full);
         }
         // An alias is assigned when nothing can refuse the message any more, and its packet fits in any case.
         let with_alias = len.saturating_add(ALIAS_LEN);
         let alias = alias.filter(|_| with_alias <= largest);
         let most = if alias.is_some() { with_alias } else { len };
-        let room = outbox.message(most, limit).ok_or(Refused::Full)?;
-        if message.qos == QoS::AtMostOnce {
-            if let Some(alias) = alias {
-                alias(&mut publish);
-            }
-            let len = publish.encode(self.version, room)?;
-            outbox.advance(len);
-            return Ok(None);
-        }
-        let index = self.keep(message, len, config.slots(), config)?;
-        let Some(slot) = self.slots.items_mut().get_mut(index) else {
+        let limit = to_usize(config.outgoing_limit);
+        let Some(room) = outbox.message(most, limit) else {
             return Err(Refused::Full);
         };
-        let start = to_usize(slot.start);
-        let kept = start..start.saturating_add(len);
-        let len = match (alias, self.kept.items().get(kept), room.get_mut(..len)) {
-            (None, Some(packet), Some(room)) => {
+        let slot = if awaits == Await::Connection {
+            None
+        } else {
+            Some(self.keep(&mut publish, len, awaits, config.slots(), config)?)
+        };
+        let kept = slot.as_ref().and_then(|slot| slot.bytes(&self.kept));
+        let len = match (alias, kept) {
+            (None, Some(packet)) => {
                 copy(room, packet);
                 len
             }
-            (alias, _, _) => {
-                set_id(&mut publish, slot.packet_id().unwrap_or(PacketId::FIRST));
+            (alias, _) => {
                 if let Some(alias) = alias {
                     alias(&mut publish);
                 }
@@ -266,28 +283,29 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             }
         };
         outbox.advance(len);
-        slot.on_wire = true;
-        window.enter(slot);
-        window.cursor = window.cursor.saturating_add(1);
-        Ok(Some(slot.token()))
+        Ok(slot.map(|slot| {
+            if let Some(slot) = self.slots.items_mut().last_mut() {
+                slot.on_wire = true;
+                window.enter(slot);
+            }
+            window.cursor = window.cursor.saturating_add(1);
+            slot.token()
+        }))
     }
 
     fn keep_for_later(
         &mut self,
-        message: &Outgoing<'_>,
+        publish: &mut Publish<'_>,
+        len: usize,
+        awaits: Await,
         config: &Config,
-    ) -> Result<Option<Token>, Refused> {
-        if config.offline == Offline::Reject {
-            return Err(Refused::Offline);
-        }
-        let len = prepare(message, PacketId::FIRST).encoded_len(self.version)?;
-        check_size(len, self.kept.limit().min(to_usize(config.kept_limit)))?;
+    ) -> Result<Slot, Refused> {
+        let most = usize::from(config.queue.max(1));
         loop {
-            match self.keep(message, len, usize::from(config.queue.max(1)), config) {
-                Ok(index) => return Ok(self.slots.items().get(index).map(Slot::token)),
+            match self.keep(publish, len, awaits, most, config) {
                 Err(Refused::Full)
                     if config.offline == Offline::DropOldest && self.drop_oldest() => {}
-                Err(refused) => return Err(refused),
+                result => return result,
             }
         }
     }
@@ -311,47 +329,61 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         true
     }
 
-    /// Writes the message's packet to `kept` and gives it a slot. `most` bounds the slots that are not ended.
+    /// Writes the message's packet, under a new identifier, to `kept` and gives it a slot. `most` bounds the slots that are
+    /// not ended.
     fn keep(
         &mut self,
-        message: &Outgoing<'_>,
+        publish: &mut Publish<'_>,
         len: usize,
+        awaits: Await,
         most: usize,
         config: &Config,
-    ) -> Result<usize, Refused> {
+    ) -> Result<Slot, Refused> {
+        let slot = self.place(len, awaits, most, config)?;
+        if let Some(id) = slot.packet_id() {
+            set_id(publish, id);
+        }
+        publish.encode(self.version, self.room(&slot))?;
+        self.add(slot);
+        Ok(slot)
+    }
+
+    /// A slot for a packet of `len` bytes and room for it in `kept`.
+    fn place(
+        &mut self,
+        len: usize,
+        awaits: Await,
+        most: usize,
+        config: &Config,
+    ) -> Result<Slot, Refused> {
         let most = most.saturating_add(usize::from(self.ended));
         // Dropped messages whose end nobody fetches must not pile up for ever.
         let most = most.min(config.slots().saturating_mul(2));
         let start = self.make_room(len, most, config)?;
-        let (id, generation) = match message.qos {
-            QoS::AtMostOnce => (0, self.ids.generation()),
-            _ => {
-                let (id, generation) = self.ids.issue(self.slots.items());
-                (id.get(), generation)
-            }
+        let (id, generation) = if awaits == Await::Connection {
+            (0, self.ids.generation())
+        } else {
+            let (id, generation) = self.ids.issue(self.slots.items());
+            (id.get(), generation)
         };
-        let awaits = match message.qos {
-            QoS::AtMostOnce => Await::Connection,
-            QoS::AtLeastOnce => Await::PubAck,
-            QoS::ExactlyOnce => Await::PubRec,
-        };
-        let publish = prepare(message, PacketId::new(id).unwrap_or(PacketId::FIRST));
-        let room = self.kept.items_mut().get_mut(start..).unwrap_or_default();
-        publish.encode(self.version, room)?;
-        Ok(self.add(Slot {
+        Ok(Slot {
             generation,
             start: to_u32(start),
             len: to_u32(len),
             id,
             awaits,
-            ..Slot::default()
-        }))
+            ..Slot::EMPTY
+        })
     }
 
-    fn add(&mut self, slot: Slot) -> usize {
+    fn room(&mut self, slot: &Slot) -> &mut [u8] {
+        let bytes = self.kept.items_mut();
+        bytes.get_mut(slot.range()).unwrap_or_default()
+    }
+
+    fn add(&mut self, slot: Slot) {
         self.kept_end = slot.start.saturating_add(slot.len);
         self.slots.push(slot, usize::MAX);
-        self.slots.len().saturating_sub(1)
     }
 
     /// Sends a request under a new identifier and remembers it until its answer. `packet` writes it.
@@ -373,46 +405,18 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             return Err(Refused::Full);
         }
         let len = packet(PacketId::FIRST).encoded_len(self.version)?;
-        check_size(
-            len,
-            to_usize(window.packet_size)
-                .min(outbox.largest_message(to_usize(config.outgoing_limit))),
-        )?;
-        if outbox
-            .message(len, to_usize(config.outgoing_limit))
-            .is_none()
-        {
+        check_size(len, largest(window, outbox, config))?;
+        let limit = to_usize(config.outgoing_limit);
+        if outbox.message(len, limit).is_none() {
             return Err(Refused::Full);
         }
-        let start = self.make_room(
-            len,
-            config.slots().saturating_add(usize::from(self.ended)),
-            config,
-        )?;
-        let (id, generation) = self.ids.issue(self.slots.items());
-        let room = self
-            .kept
-            .items_mut()
-            .get_mut(start..start.saturating_add(len))
-            .unwrap_or_default();
-        packet(id).encode(self.version, room)?;
-        if let Some(place) = outbox.message(len, to_usize(config.outgoing_limit)) {
-            copy(place, room);
-            outbox.advance(len);
-        }
+        let mut slot = self.place(len, awaits, config.slots(), config)?;
+        let id = slot.packet_id().unwrap_or(PacketId::FIRST);
+        packet(id).encode(self.version, self.room(&slot))?;
+        put(&slot, &self.kept, outbox, limit);
         // All before it that wait stay where the cursor finds them: a slot on the wire is passed over.
-        let slot = Slot {
-            generation,
-            start: to_u32(start),
-            len: to_u32(len),
-            id: id.get(),
-            awaits,
-            ..Slot::default()
-        };
-        self.add(Slot {
-            on_wire: true,
-            ..slot
-        });
+        slot.on_wire = true;
+        self.add(slot);
         if usize::from(window.cursor).saturating_add(1) == self.slots.len() {
             window.cursor = window.cursor.saturating_add(1);
         }
@@ -496,43 +500,23 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         config: &Config,
         ended: &mut u16,
     ) -> bool {
-        let message = matches!(slot.awaits, Await::PubAck | Await::PubRec);
         if slot.awaits == Await::PubComp {
             // 3.1.1 [MQTT-4.4.0-1], 5 [MQTT-4.3.3-6]: once PUBREL is out the message is never published again.
-            let Some(room) = outbox.control(4) else {
-                return false;
-            };
-            copy(room, &pubrel(slot.id));
-            outbox.advance(4);
-            slot.on_wire = true;
-            return true;
+            slot.on_wire = outbox.acknowledge(AckKind::PubRel, slot.id, ReasonCode::Success);
+            return slot.on_wire;
         }
         // A resumed session may have come back with smaller limits: what no longer fits must not stall the rest.
-        if to_usize(slot.len)
-            > to_usize(window.packet_size)
-                .min(outbox.largest_message(to_usize(config.outgoing_limit)))
-        {
+        if to_usize(slot.len) > largest(window, outbox, config) {
             slot.end(Ended::TooLarge);
             *ended = ended.saturating_add(1);
             return true;
         }
-        if message && !window.has_room(slot.awaits == Await::PubRec, config) {
+        let message = matches!(slot.awaits, Await::PubAck | Await::PubRec);
+        if message && !window.has_room(slot.awaits == Await::PubRec, config)
+            || !put(slot, kept, outbox, to_usize(config.outgoing_limit))
+        {
             return false;
         }
-        let start = to_usize(slot.start);
-        let packet = kept
-            .items()
-            .get(start..start.saturating_add(to_usize(slot.len)))
-            .unwrap_or_default();
-        let Some(room) = outbox.message(packet.len(), to_usize(config.outgoing_limit)) else {
-            return false;
-        };
-        copy(room, packet);
-        // 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]
-        if let (true, Some(first)) = (slot.dup, room.first_mut()) {
-            *first |= 0b1000;
-        }
-        outbox.advance(packet.len());
         if message {
             slot.on_wire = true;
             window.enter(slot);
@@ -560,12 +544,8 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         let (Some(index), slots) = (found, self.slots.items_mut()) else {
             // An end that was told twice is no fault; a PUBREC nobody here waits for is released, so that its
             // receiver can forget it.
-            if kind == AckKind::PubRec
-                && !failed
-                && let Some(room) = outbox.control(4)
-            {
-                copy(room, &pubrel(id.get()));
-                outbox.advance(4);
+            if kind == AckKind::PubRec && !failed {
+                outbox.acknowledge(AckKind::PubRel, id.get(), ReasonCode::Success);
             }
             return Ok(None);
         };
@@ -583,10 +563,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             Next::Release => {
                 // The message itself has arrived: its bytes are free.
                 (slot.awaits, slot.len, slot.on_wire) = (Await::PubComp, 0, true);
-                if let Some(room) = outbox.control(4) {
-                    copy(room, &pubrel(id.get()));
-                    outbox.advance(4);
-                }
+                outbox.acknowledge(AckKind::PubRel, id.get(), ReasonCode::Success);
                 Ok(None)
             }
             Next::Violation => Err(Violation::WrongAck {
@@ -608,12 +585,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             .iter()
             .position(|slot| slot.id == id.get() && slot.awaits == awaits)?;
         let slot = self.slots.items().get(index)?;
-        let start = to_usize(slot.start);
-        let packet = self
-            .kept
-            .items()
-            .get(start..start.saturating_add(to_usize(slot.len)))?;
-        Some((index, slot.token(), packet))
+        Some((index, slot.token(), slot.bytes(&self.kept)?))
     }
 
     pub(crate) fn remove(&mut self, index: usize, window: &mut Window) {
@@ -685,12 +657,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
     }
 
     fn read(&self, slot: &Slot) -> Option<Publish<'_>> {
-        let start = to_usize(slot.start);
-        let bytes = self
-            .kept
-            .items()
-            .get(start..start.saturating_add(to_usize(slot.len)))?;
-        match Packet::decode(bytes, self.version, MAX_PACKET) {
+        match Packet::decode(slot.bytes(&self.kept)?, self.version, MAX_PACKET) {
             Ok(Decoded::Packet {
                 packet: Packet::Publish(publish),
                 ..
@@ -773,14 +740,40 @@ fn check_size(len: usize, max: usize) -> Result<(), Refused> {
     }
 }
 
-const fn prepare<'a>(message: &Outgoing<'a>, id: PacketId) -> Publish<'a> {
+/// The largest packet that the peer takes and the buffer holds.
+fn largest<M: Memory<u8>>(window: &Window, outbox: &Outbox<M>, config: &Config) -> usize {
+    to_usize(window.packet_size).min(outbox.largest_message(to_usize(config.outgoing_limit)))
+}
+
+/// Sends the packet of a slot as it is kept; `false` without room.
+fn put<M: Memory<u8>>(
+    slot: &Slot,
+    kept: &impl Memory<u8>,
+    outbox: &mut Outbox<M>,
+    limit: usize,
+) -> bool {
+    let packet = slot.bytes(kept).unwrap_or_default();
+    let Some(room) = outbox.message(packet.len(), limit) else {
+        return false;
+    };
+    copy(room, packet);
+    // 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]
+    if let (true, Some(first)) = (slot.dup, room.first_mut()) {
+        *first |= 0b1000;
+    }
+    outbox.advance(packet.len());
+    true
+}
+
+/// The packet of a message, under the first identifier until it has its own.
+const fn prepare<'a>(message: &Outgoing<'a>) -> Publish<'a> {
     let mut publish = Publish::new(message.topic, message.payload);
     publish.retain = message.retain;
     publish.properties = message.properties;
     publish.delivery = match message.qos {
         QoS::AtMostOnce => Delivery::AtMostOnce,
-        QoS::AtLeastOnce => Delivery::AtLeastOnce(id),
-        QoS::ExactlyOnce => Delivery::ExactlyOnce(id),
+        QoS::AtLeastOnce => Delivery::AtLeastOnce(PacketId::FIRST),
+        QoS::ExactlyOnce => Delivery::ExactlyOnce(PacketId::FIRST),
     };
     publish
 }
@@ -791,13 +784,6 @@ const fn set_id(publish: &mut Publish<'_>, id: PacketId) {
         Delivery::AtLeastOnce(_) => Delivery::AtLeastOnce(id),
         Delivery::ExactlyOnce(_) => Delivery::ExactlyOnce(id),
     };
-}
-
-/// PUBREL with success, the same in all versions.
-#[inline]
-const fn pubrel(id: u16) -> [u8; 4] {
-    let [high, low] = id.to_be_bytes();
-    [0x62, 2, high, low]
 }
 
 #[cfg(test)]

@@ -1,12 +1,17 @@
 //! Outgoing bytes, until the transport took them. Messages leave a reserve free, so that acknowledgements and pings always
 //! find room: control must not wait behind data.
 
-use crate::bytes::move_down;
+use mqtt_proto::{AckKind, ReasonCode};
+
+use crate::bytes::{copy, move_down};
 use crate::storage::Memory;
 
 /// Bytes that messages leave free. An acknowledgement takes at most 5; a peer that respects the receive maximum cannot
 /// use up what [`Outbox::control`] may take beyond it on a heap.
 pub(crate) const RESERVE: usize = 64;
+
+/// The longest acknowledgement we make: fixed header, identifier, reason code.
+pub(crate) const ACK_LEN: usize = 5;
 
 pub(crate) struct Outbox<M> {
     memory: M,
@@ -77,6 +82,23 @@ impl<M: Memory<u8>> Outbox<M> {
         self.memory
             .items_mut()
             .get_mut(end..end.saturating_add(len))
+    }
+
+    /// Sends an acknowledgement, with a reason code only where one says more than success, which only MQTT 5 can, and never
+    /// with properties. `false` without room for [`ACK_LEN`] bytes.
+    pub(crate) fn acknowledge(&mut self, kind: AckKind, id: u16, reason: ReasonCode) -> bool {
+        let Some(room) = self.control(ACK_LEN) else {
+            return false;
+        };
+        let first = (kind.packet_type().get() << 4) | if kind == AckKind::PubRel { 2 } else { 0 };
+        let [high, low] = id.to_be_bytes();
+        let reasons = u8::from(reason != ReasonCode::Success);
+        copy(
+            room,
+            &[first, 2_u8.wrapping_add(reasons), high, low, reason.get()],
+        );
+        self.advance(usize::from(reasons).saturating_add(4));
+        true
     }
 
     /// Whether `len` bytes of control packets have room. On a heap the acknowledgements that wait are bounded as well.

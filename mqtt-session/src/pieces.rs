@@ -3,11 +3,8 @@
 
 use core::num::NonZeroU32;
 
-use mqtt_proto::{
-    DecodeError, Delivery, FixedHeader, Head, PacketId, PacketType, PublishHead, QoS, Rule,
-};
+use mqtt_proto::{DecodeError, Delivery, PacketId, PacketType, Publish, QoS, Rule};
 
-use crate::connection::Phase;
 use crate::error::Violation;
 use crate::event::Receipt;
 use crate::inbound::Arrival;
@@ -52,26 +49,14 @@ pub(crate) enum Piece<'i> {
 }
 
 impl<S: Storage> Side<S> {
-    /// Looks at an input that cannot grow and holds no whole packet: it must hold the head of a message. Whether the
-    /// application has that message already, the head, and its length.
+    /// The head of a message came, whose payload follows: whether that is for the application.
     #[cold]
-    pub(crate) fn head<'i>(
+    pub(crate) fn head(
         &mut self,
-        input: &'i [u8],
-    ) -> Result<(bool, PublishHead<'i>, usize), Violation> {
-        let (version, limit) = self.reads();
-        let head = PublishHead::decode(input, version, limit).map_err(Violation::Malformed)?;
-        let Head::Publish { head, consumed } = head else {
-            return Err(self.no_room(input));
-        };
-        if self.connection.phase != Phase::Connected {
-            return Err(Violation::Unexpected(PacketType::Publish));
-        }
-        let PublishHead {
-            publish,
-            payload_len,
-        } = head;
-        self.learn_alias(&publish)?;
+        publish: &Publish<'_>,
+        payload_len: u32,
+    ) -> Result<bool, Violation> {
+        self.learn_alias(publish)?;
         let repeated =
             matches!(publish.delivery, Delivery::ExactlyOnce(id) if self.session.inbound.holds(id));
         self.connection.pieces = NonZeroU32::new(payload_len).map(|left| Pieces {
@@ -80,24 +65,18 @@ impl<S: Storage> Side<S> {
             qos: publish.qos(),
             repeated,
         });
-        Ok((repeated, head, consumed))
+        Ok(!repeated)
     }
 
-    fn no_room(&self, input: &[u8]) -> Violation {
-        let (version, limit) = self.reads();
-        let header = FixedHeader::decode(input, version, limit).ok().flatten();
-        let needed = header.map_or_else(
-            || input.len().saturating_add(1),
-            |header| header.packet_len(),
-        );
+    /// What must be there whole is larger than the buffer, which takes `max` bytes.
+    #[cold]
+    pub(crate) fn no_room(&self, packet: Option<PacketType>, len: usize, max: usize) -> Violation {
+        let (len, max) = (to_u32(len), to_u32(max));
         Violation::Malformed(DecodeError {
-            packet: header.map(|header| header.packet_type),
+            packet,
             at: 1,
-            rule: Rule::TooLarge {
-                len: to_u32(needed),
-                max: to_u32(input.len()),
-            },
-            version,
+            rule: Rule::TooLarge { len, max },
+            version: self.connection.version,
         })
     }
 

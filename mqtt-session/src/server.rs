@@ -4,8 +4,8 @@
 use core::fmt;
 
 use mqtt_proto::{
-    Ack, AckKind, Auth, ConnAck, Connect, DecodeError, Decoded, Disconnect, Encode, Packet,
-    PacketType, PingResp, PropertyId, Publish, ReasonCode, Rule, SubAck, TopicName, UnsubAck,
+    AckKind, Auth, ConnAck, Connect, DecodeError, Decoded, Disconnect, Encode, Packet, PacketType,
+    PingResp, Properties, PropertyId, Publish, ReasonCode, Rule, SubAck, TopicName, UnsubAck,
     Version,
 };
 
@@ -122,21 +122,10 @@ impl<S: Storage> Server<S> {
         if let Some(step) = self.side.without_connection(input) {
             return Ok(step);
         }
-        if let Some((publish, consumed, arrival)) =
-            self.side.message(input, Packet::decode, forbidden)
-        {
+        let common = self.side.common(input, forbidden, arrived, acknowledged);
+        if let Some(step) = common {
             self.watch.received(now);
-            return match arrival {
-                Ok(Arrival::New(receipt)) => Ok(Step::Packet {
-                    consumed,
-                    event: Some(ServerEvent::Message(Incoming { publish, receipt })),
-                }),
-                Ok(Arrival::Repeated) => Ok(Step::Packet {
-                    consumed,
-                    event: None,
-                }),
-                Err(violation) => Err(self.side.fail(violation)),
-            };
+            return step.map_err(|violation| self.side.fail(violation));
         }
         // By reference: a packet is not moved on its way to its event.
         let (version, limit) = self.side.reads();
@@ -177,26 +166,24 @@ impl<S: Storage> Server<S> {
         let side = &mut self.side;
         match (side.connection.phase, packet) {
             (Phase::Connected, Packet::Publish(publish)) if !forbidden(publish) => {
-                Ok(match side.on_publish(publish)? {
-                    Arrival::New(receipt) => Some(ServerEvent::Message(Incoming {
-                        publish: *publish,
-                        receipt,
-                    })),
-                    Arrival::Repeated => None,
-                })
+                Ok(arrived(side.on_publish(publish)?, *publish))
             }
-            (Phase::Connected, Packet::PubAck(ack)) => {
-                Ok(acknowledged(side.on_ack(AckKind::PubAck, ack)?, ack))
-            }
-            (Phase::Connected, Packet::PubRec(ack)) => {
-                Ok(acknowledged(side.on_ack(AckKind::PubRec, ack)?, ack))
-            }
-            (Phase::Connected, Packet::PubRel(ack)) => {
-                Ok(acknowledged(side.on_ack(AckKind::PubRel, ack)?, ack))
-            }
-            (Phase::Connected, Packet::PubComp(ack)) => {
-                Ok(acknowledged(side.on_ack(AckKind::PubComp, ack)?, ack))
-            }
+            (Phase::Connected, Packet::PubAck(ack)) => Ok(acknowledged(
+                side.on_ack(AckKind::PubAck, ack)?,
+                ack.properties,
+            )),
+            (Phase::Connected, Packet::PubRec(ack)) => Ok(acknowledged(
+                side.on_ack(AckKind::PubRec, ack)?,
+                ack.properties,
+            )),
+            (Phase::Connected, Packet::PubRel(ack)) => Ok(acknowledged(
+                side.on_ack(AckKind::PubRel, ack)?,
+                ack.properties,
+            )),
+            (Phase::Connected, Packet::PubComp(ack)) => Ok(acknowledged(
+                side.on_ack(AckKind::PubComp, ack)?,
+                ack.properties,
+            )),
             (Phase::Connected, Packet::Subscribe(subscribe)) => {
                 Ok(Some(ServerEvent::Subscribe(*subscribe)))
             }
@@ -512,10 +499,20 @@ fn forbidden(publish: &Publish<'_>) -> bool {
     publish.properties.has(PropertyId::SubscriptionIdentifier)
 }
 
-fn acknowledged<'i>(ended: Option<(Token, ReasonCode)>, ack: &Ack<'i>) -> Option<ServerEvent<'i>> {
+const fn arrived(arrival: Arrival, publish: Publish<'_>) -> Option<ServerEvent<'_>> {
+    match arrival {
+        Arrival::New(receipt) => Some(ServerEvent::Message(Incoming { publish, receipt })),
+        Arrival::Repeated => None,
+    }
+}
+
+fn acknowledged(
+    ended: Option<(Token, ReasonCode)>,
+    properties: Properties<'_>,
+) -> Option<ServerEvent<'_>> {
     ended.map(|(token, reason)| ServerEvent::Acknowledged {
         token,
         reason,
-        properties: ack.properties,
+        properties,
     })
 }

@@ -5,8 +5,8 @@
 use core::num::NonZeroU32;
 
 use mqtt_proto::{
-    Ack, AckKind, DecodeError, Decoded, Delivery, Disconnect, Encode, FixedHeader, Packet,
-    PacketType, Publish, ReasonCode, TopicName, Version,
+    Ack, AckKind, Decoded, Delivery, Disconnect, Encode, FixedHeader, Packet, PacketType,
+    Properties, Publish, ReasonCode, TopicName, Version,
 };
 
 use crate::alias::Aliases;
@@ -14,9 +14,9 @@ use crate::config::{Acknowledge, Config};
 use crate::connection::{Connection, Phase};
 use crate::error::{Closed, Refused, Violation};
 use crate::event::{Ended, Outgoing, Receipt, Step, Token};
-use crate::inbound::{ACK_LEN, Arrival, Inbound};
+use crate::inbound::{Arrival, Inbound};
 use crate::outbound::Outbound;
-use crate::outbox::{Outbox, to_usize};
+use crate::outbox::{ACK_LEN, Outbox, to_usize};
 use crate::storage::{Parts, Storage};
 
 /// The state that belongs to a client identifier, not to a connection (section 4.1).
@@ -51,13 +51,6 @@ pub(crate) struct Side<S: Storage> {
 
 /// Whether speed goes before size.
 pub(crate) const FAST: bool = cfg!(target_pointer_width = "64");
-
-/// How the packets of the other role are read.
-pub(crate) trait Decode<'i>:
-    Fn(&'i [u8], Version, u32) -> Result<Decoded<'i>, DecodeError>
-{
-}
-impl<'i, F: Fn(&'i [u8], Version, u32) -> Result<Decoded<'i>, DecodeError>> Decode<'i> for F {}
 
 impl<S: Storage> Side<S> {
     pub(crate) fn new(config: Config, storage: S) -> Self {
@@ -145,25 +138,29 @@ impl<S: Storage> Side<S> {
         }
     }
 
-    /// The PUBLISH at the front of the input of a connection, if that is what is there whole and its answer has room: most
-    /// packets are, and this way they go from the input to their event without being put together in between. A short cut,
-    /// taken where speed goes before size. What `forbidden` says of it is its role's own rule.
+    /// The PUBLISH or acknowledgement at the front of the input of a connection, if that is what is there whole and its answer
+    /// has room: most packets are, and this way they go from the input to their event without being put together in
+    /// between. A short cut, taken where speed goes before size. What `forbidden` says of a message is its role's own rule,
+    /// `arrived` and `acknowledged` make its role's events.
     #[inline(always)]
-    pub(crate) fn message<'i>(
+    pub(crate) fn common<'i, E>(
         &mut self,
         input: &'i [u8],
-        decode: impl Decode<'i>,
         forbidden: impl FnOnce(&Publish<'_>) -> bool,
-    ) -> Option<(Publish<'i>, usize, Result<Arrival, Violation>)> {
-        let is_publish = |first: &u8| PacketType::new(first >> 4) == Some(PacketType::Publish);
+        arrived: impl FnOnce(Arrival, Publish<'i>) -> Option<E>,
+        acknowledged: impl FnOnce(Option<(Token, ReasonCode)>, Properties<'i>) -> Option<E>,
+    ) -> Option<Result<Step<E>, Violation>> {
+        let is_common = |first: &u8| (0x30..0x80).contains(first);
         if !FAST
             || self.connection.phase != Phase::Connected
-            || !input.first().is_some_and(is_publish)
+            || self.connection.pieces.is_some()
+            || self.session.outbound.has_ended()
+            || !input.first().is_some_and(is_common)
         {
             return None;
         }
         let (version, limit) = self.reads();
-        match decode(input, version, limit) {
+        match Packet::decode(input, version, limit) {
             Ok(Decoded::Packet {
                 packet: Packet::Publish(publish),
                 consumed,
@@ -173,7 +170,26 @@ impl<S: Storage> Side<S> {
                 } else {
                     self.on_publish(&publish)
                 };
-                Some((publish, consumed, arrival))
+                Some(match arrival {
+                    Ok(arrival) => Ok(Step::Packet {
+                        consumed,
+                        event: arrived(arrival, publish),
+                    }),
+                    Err(violation) => Err(violation),
+                })
+            }
+            Ok(Decoded::Packet { packet, consumed }) if self.answer_fits() => {
+                let (kind, ack) = match &packet {
+                    Packet::PubAck(ack) => (AckKind::PubAck, ack),
+                    Packet::PubRec(ack) => (AckKind::PubRec, ack),
+                    Packet::PubRel(ack) => (AckKind::PubRel, ack),
+                    Packet::PubComp(ack) => (AckKind::PubComp, ack),
+                    _ => return None,
+                };
+                Some(self.on_ack(kind, ack).map(|ended| Step::Packet {
+                    consumed,
+                    event: acknowledged(ended, ack.properties),
+                }))
             }
             _ => None,
         }

@@ -41,7 +41,7 @@ BEGIN, END = "<!-- footprint -->\n", "<!-- end of footprint -->"
 def build(image, features):
     features = ",".join(filter(None, ["mps2-an386", features]))
     command = ["cargo", "build", "--quiet", "--locked", "--release", "--bin", image, "--target", TARGET]
-    command += ["--target-dir", "target/footprint", "--features", features]
+    command += ["--target-dir", "target/footprint", "--no-default-features", "--features", features]
     done = subprocess.run(command, cwd=FIRMWARE, capture_output=True, text=True)
     path = FIRMWARE / "target/footprint" / TARGET / "release" / image
     return path if done.returncode == 0 else None, done.stderr

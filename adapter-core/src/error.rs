@@ -53,6 +53,12 @@ impl From<Closed> for Error {
     }
 }
 
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Self {
+        Self::Closed(violation.into())
+    }
+}
+
 impl Error {
     /// The transport said end of file while the connection was open.
     #[must_use]

@@ -1,4 +1,4 @@
-use mqtt_session::{Closed, Refused};
+use mqtt_session::{Refused, Violation};
 
 /// Why a connection ended, or could not begin. The session survives all of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum Error<E> {
 pub enum SessionError {
     /// The server broke a rule, stopped answering, or sent bytes that are no packet, as noise on a line looks.
     #[error("{0}")]
-    Closed(Closed),
+    Violation(Violation),
     /// CONNECT cannot be written.
     #[error("{0}")]
     Refused(Refused),
@@ -31,9 +31,9 @@ pub enum SessionError {
     WriteZero,
 }
 
-impl<E> From<Closed> for Error<E> {
-    fn from(closed: Closed) -> Self {
-        Self::Session(SessionError::Closed(closed))
+impl<E> From<Violation> for Error<E> {
+    fn from(violation: Violation) -> Self {
+        Self::Session(SessionError::Violation(violation))
     }
 }
 

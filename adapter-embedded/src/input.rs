@@ -2,7 +2,7 @@
 
 use core::mem;
 
-use mqtt_session::{Closed, Event, Instant, Step};
+use mqtt_session::{Event, Instant, Step, Violation};
 
 use crate::State;
 
@@ -63,7 +63,7 @@ impl<'c> Input<'c> {
         &mut self,
         client: &mut State<'_>,
         now: Instant,
-    ) -> Result<Option<Event<'_>>, Closed> {
+    ) -> Result<Option<Event<'_>>, Violation> {
         let full = self.filled == self.bytes.len();
         let bytes = self.bytes.get(..self.filled).unwrap_or_default();
         let step = if full {
@@ -82,7 +82,7 @@ impl<'c> Input<'c> {
     }
 
     /// Time passes: whatever came was looked at.
-    pub(crate) fn tick(&mut self, client: &mut State<'_>, now: Instant) -> Result<(), Closed> {
+    pub(crate) fn tick(&mut self, client: &mut State<'_>, now: Instant) -> Result<(), Violation> {
         // The machine learns that all there was is looked at, for its judgement of silence.
         client.receive(self.bytes.get(..self.filled).unwrap_or_default(), now)?;
         client.tick(now)

@@ -314,7 +314,7 @@ impl<H: Hooks> Broker<H> {
         }
         match connection.server.tick(now) {
             Ok(()) => self.schedule(index),
-            Err(closed) => self.end(index, Ending::Failed(closed), now),
+            Err(violation) => self.end(index, Ending::Failed(violation), now),
         }
     }
 
@@ -359,7 +359,7 @@ impl<H: Hooks> Broker<H> {
                         self.handle(id, event, packet, now);
                     }
                 }
-                Err(closed) => self.end(id.index, Ending::Failed(closed), now),
+                Err(violation) => self.end(id.index, Ending::Failed(violation), now),
             }
         };
         let received = &mut self.statistics.bytes_received;

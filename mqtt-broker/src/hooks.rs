@@ -1,6 +1,6 @@
 //! What the host decides: who may connect, publish and subscribe; and what it wants to know.
 
-use mqtt_session::Closed;
+use mqtt_session::Violation;
 use mqtt_session::proto::{Connect, ReasonCode, TopicFilter, TopicName, Version};
 
 use crate::ConnectionId;
@@ -40,7 +40,7 @@ pub enum Ending {
     ByClient(ReasonCode),
     /// The client broke a rule, or was silent for too long.
     #[error("{0}")]
-    Failed(Closed),
+    Failed(Violation),
     /// The transport is gone without DISCONNECT.
     #[error("the transport is gone")]
     TransportGone,

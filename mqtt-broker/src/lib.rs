@@ -28,5 +28,5 @@ mod statistics;
 pub use broker::{Broker, ConnectionId, Next, Received, TooManyConnections};
 pub use config::Config;
 pub use hooks::{ClientInfo, Ending, Hooks, Observation, Verdict};
-pub use mqtt_session::{Closed, Instant, Outgoing, Refused, proto};
+pub use mqtt_session::{Instant, Outgoing, Refused, Violation, proto};
 pub use statistics::Statistics;

@@ -232,7 +232,7 @@ impl FixedHeader {
                 None => return Ok(None),
             },
         };
-        let len = remaining_length.saturating_add(u32::from(header_len));
+        let len = remaining_length.wrapping_add(u32::from(header_len));
         if len > limit {
             return Err((1, Rule::TooLarge { len, max: limit }));
         }
@@ -256,7 +256,7 @@ impl FixedHeader {
     #[inline]
     pub fn packet_len(&self) -> usize {
         let remaining = usize::try_from(self.remaining_length).unwrap_or(usize::MAX);
-        remaining.saturating_add(usize::from(self.header_len))
+        remaining.wrapping_add(usize::from(self.header_len))
     }
 
     pub(crate) const fn qos_bits(&self) -> Option<QoS> {

@@ -138,7 +138,7 @@ impl<'a> Packet<'a> {
     /// How many bytes it takes to go on where the fixed header is not whole.
     #[inline]
     pub(crate) fn more(input: &[u8]) -> usize {
-        input.len().saturating_add(1).max(2)
+        input.len().wrapping_add(1).max(2)
     }
 
     /// The acknowledgement of success that all versions write in the same four bytes: half of all packets at QoS 1 and

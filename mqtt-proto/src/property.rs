@@ -35,6 +35,7 @@ enum Kind {
 #[derive(Clone, Copy)]
 struct Raw<'a> {
     id: PropertyId,
+    kind: Kind,
     /// Its value; 0 if that is not a number.
     number: u32,
     /// All of it, identifier included.
@@ -49,7 +50,12 @@ impl<'a> Raw<'a> {
         let number = kind.number(rest).ok()?;
         let len = before.len().saturating_sub(rest.rest().len());
         let bytes = before.get(..len)?;
-        Some(Self { id, number, bytes })
+        Some(Self {
+            id,
+            kind,
+            number,
+            bytes,
+        })
     }
 
     /// Topic aliases belong to PUBLISH itself.
@@ -648,6 +654,36 @@ impl<'a> Properties<'a> {
         }
     }
 
+    /// Gives each property that is a number to `then`: one walk, where more than one of them is wanted.
+    ///
+    /// ```
+    /// use mqtt_proto::{Properties, Property, PropertyId};
+    /// let properties: Properties<'_> = (&[Property::ReceiveMaximum(4), Property::MaximumQoS(true)]).into();
+    /// let mut numbers = vec![];
+    /// properties.each_number(&mut |id, number| numbers.push((id, number)));
+    /// assert_eq!(numbers, [(PropertyId::ReceiveMaximum, 4), (PropertyId::MaximumQoS, 1)]);
+    /// ```
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub fn each_number(&self, then: &mut dyn FnMut(PropertyId, u32)) {
+        match self.list.backing {
+            Backing::Slice(properties) => {
+                for property in properties {
+                    if let Some(number) = property.number() {
+                        then(property.id(), number);
+                    }
+                }
+            }
+            Backing::Wire(bytes) => raw(bytes)
+                .filter(|raw| {
+                    !matches!(
+                        raw.kind,
+                        Kind::Text | Kind::Topic | Kind::Binary | Kind::Pair
+                    )
+                })
+                .for_each(|raw| then(raw.id, raw.number)),
+        }
+    }
+
     /// The value of a property that is text, a topic or bytes: as bytes, which nothing walks over once more.
     ///
     /// ```
@@ -708,7 +744,8 @@ impl<'a> Properties<'a> {
     }
 
     /// Length and block, as every packet of MQTT 5 has it; `alias` is PUBLISH's own.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn write<S: Sink>(&self, place: Place, alias: Option<TopicAlias>, out: &mut S) {
         // 5 [MQTT-2.2.2-1]
         if alias.is_none() && self.list.is_empty() {

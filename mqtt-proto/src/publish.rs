@@ -118,10 +118,10 @@ impl Body for Publish<'_> {
 
     #[inline]
     fn about(&self) -> usize {
-        let head = self.topic.as_bytes().len().saturating_add(5);
+        let head = self.topic.as_bytes().len().wrapping_add(5);
         let properties = self.properties.about();
-        head.saturating_add(properties)
-            .saturating_add(self.payload.len())
+        head.wrapping_add(properties)
+            .wrapping_add(self.payload.len())
     }
 
     #[inline]
@@ -203,11 +203,11 @@ impl<'a> PublishHead<'a> {
         }
         let mut publish = match frame.head()? {
             Ok(publish) => publish,
-            Err(more) => return Ok(Head::Needs(input.len().saturating_add(more))),
+            Err(more) => return Ok(Head::Needs(input.len().wrapping_add(more))),
         };
         let payload_len = take(&mut publish.payload)
             .len()
-            .saturating_add(frame.missing());
+            .wrapping_add(frame.missing());
         Ok(Head::Publish {
             consumed: frame.packet_len().saturating_sub(payload_len),
             head: Self {

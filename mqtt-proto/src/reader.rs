@@ -1,4 +1,6 @@
 //! A cursor over the whole body of one packet. Only a rule can fail here: "not enough bytes" was settled by the header.
+//!
+//! Lengths inside one packet are added by `wrapping_add`: no packet is long enough for them to wrap.
 
 use core::cell::Cell;
 
@@ -83,13 +85,13 @@ impl<'a, 'l> Reader<'a, 'l> {
     /// The fault at the byte that was read `len` bytes ago.
     #[cold]
     pub(crate) fn fault_before(&self, len: usize, rule: Rule) -> Broken {
-        self.broken(self.rest.len().saturating_add(len), rule)
+        self.broken(self.rest.len().wrapping_add(len), rule)
     }
 
     #[cold]
     fn broken(&self, left: usize, rule: Rule) -> Broken {
         if let Some(Latch(latch)) = self.latch {
-            let left = left.saturating_add(self.after);
+            let left = left.wrapping_add(self.after);
             latch.set(Some(Fault { left, rule }));
         }
         Broken
@@ -168,7 +170,7 @@ impl<'a, 'l> Reader<'a, 'l> {
                 self.bytes(len)?;
                 Ok(value.get())
             }
-            Ok(None) => Err(self.too_short(self.rest.len().saturating_add(1))),
+            Ok(None) => Err(self.too_short(self.rest.len().wrapping_add(1))),
             Err(rule) => Err(self.fault(rule)),
         }
     }
@@ -199,7 +201,7 @@ impl<'a, 'l> Reader<'a, 'l> {
         let rest = self.bytes(usize::try_from(len).unwrap_or(usize::MAX))?;
         Ok(Reader {
             rest,
-            after: self.rest.len().saturating_add(self.after),
+            after: self.rest.len().wrapping_add(self.after),
             latch: self.latch,
         })
     }

@@ -371,7 +371,7 @@ impl<T: Body> Encode for T {
 #[inline]
 fn write_at_once(body: &impl Body, version: Version, out: &mut [u8]) -> Option<usize> {
     let len_len = varint(body.about()).ok()?.encoded_len();
-    let (header, rest) = out.split_at_mut_checked(len_len.saturating_add(1))?;
+    let (header, rest) = out.split_at_mut_checked(len_len.wrapping_add(1))?;
     let available = rest.len();
     let mut writer = Writer { rest, right: true };
     body.write(version, &mut writer);
@@ -425,6 +425,5 @@ fn room(out: &mut [u8], remaining: VarInt) -> Result<(&mut [u8], usize), EncodeE
 #[inline]
 fn packet_len(remaining: VarInt) -> usize {
     let body = usize::try_from(remaining.get()).unwrap_or(usize::MAX);
-    body.saturating_add(remaining.encoded_len())
-        .saturating_add(1)
+    body.wrapping_add(remaining.encoded_len()).wrapping_add(1)
 }

@@ -1,5 +1,8 @@
 //! Copying that cannot panic: where lengths differ, the shorter counts. Firmware proves at link time that no panic is left,
 //! and the slices' own methods have one that the compiler does not always see through.
+//!
+//! Here and in its neighbours, lengths of packets and buffers are added by `wrapping_add`: two of them never reach the end of
+//! `usize`, and saturating would cost a device half a kilobyte. What a caller or a peer names is added saturating.
 
 use core::cell::Cell;
 
@@ -24,7 +27,7 @@ pub(crate) fn move_down<T: Copy>(items: &mut [T], from: usize, len: usize, to: u
         }
         return;
     }
-    let end = from.saturating_add(len);
+    let end = from.wrapping_add(len);
     let mut rest = items.get_mut(to..end).unwrap_or_default();
     while gap > 0
         && let Some((piece, behind)) = core::mem::take(&mut rest).split_at_mut_checked(gap)

@@ -10,14 +10,13 @@ use mqtt_proto::{
 
 use crate::config::Config;
 use crate::connection::Phase;
-use crate::error::{Closed, Refused, Violation};
+use crate::error::{Refused, Violation};
 use crate::event::{Event, Incoming, Outgoing, Receipt, Step, Token};
 use crate::inbound::Arrival;
 use crate::keep_alive::{Due, Pinger};
-use crate::limits::Supported;
 use crate::outbound::{Await, Window};
 use crate::outbox::to_u32;
-use crate::pieces::{Piece, Pieces};
+use crate::pieces::{PIECES, Piece, Pieces};
 use crate::request;
 use crate::session::{Side, fingerprint};
 use crate::storage::Storage;
@@ -30,6 +29,13 @@ use crate::time::Instant;
 pub struct Client<S: Storage> {
     side: Side<S>,
     pinger: Pinger,
+}
+
+/// What became of the input. The event goes where it is wanted at once: it is large, and what is large is not moved.
+enum Progress {
+    Needs(usize),
+    Blocked,
+    Consumed(usize),
 }
 
 /// Tells the phase, never the contents: they may be secret.
@@ -111,7 +117,7 @@ impl<S: Storage> Client<S> {
         &mut self,
         input: &'i [u8],
         now: Instant,
-    ) -> Result<Step<Event<'i>>, Closed> {
+    ) -> Result<Step<Event<'i>>, Violation> {
         let waiting = self.side.outbox.bytes().len();
         let common = self.side.common(input, |_| false, arrived, acknowledged);
         if let Some(step) = common {
@@ -119,14 +125,14 @@ impl<S: Storage> Client<S> {
             if self.side.outbox.bytes().len() != waiting {
                 self.pinger.sent(now);
             }
-            return step.map_err(|violation| self.side.fail(violation));
+            return step.inspect_err(|violation| self.side.fail(violation));
         }
         self.step(input, now, false)
     }
 
     /// As [`Self::receive`], for an input buffer that is full and shall not grow: what is not whole there must be the head
     /// of a PUBLISH. It is told by [`Event::MessageHead`], and `receive` goes on with its payload in pieces. The limit
-    /// for such a message is still [`Config::packet_limit`].
+    /// for such a message is still [`Config::packet_limit`]. Without the feature `pieces` it is refused like any other packet.
     ///
     /// # Errors
     /// As [`Self::receive`]; [`Violation::Malformed`] with [`mqtt_proto::Rule::TooLarge`] for any other packet, and for a
@@ -135,7 +141,7 @@ impl<S: Storage> Client<S> {
         &mut self,
         input: &'i [u8],
         now: Instant,
-    ) -> Result<Step<Event<'i>>, Closed> {
+    ) -> Result<Step<Event<'i>>, Violation> {
         self.step(input, now, true)
     }
 
@@ -146,7 +152,7 @@ impl<S: Storage> Client<S> {
         input: &'i [u8],
         now: Instant,
         full: bool,
-    ) -> Result<Step<Event<'i>>, Closed> {
+    ) -> Result<Step<Event<'i>>, Violation> {
         if let Some((token, how)) = self.side.next_ended() {
             return Ok(Step::Packet {
                 consumed: 0,
@@ -157,79 +163,90 @@ impl<S: Storage> Client<S> {
             return Ok(step);
         }
         let waiting = self.side.outbox.bytes().len();
-        let step = match self.side.connection.pieces {
-            Some(pieces) => self.piece(pieces, input, now),
-            None => self.packet(input, now, full),
+        let mut event = None;
+        let progress = match self.side.connection.pieces() {
+            Some(pieces) => self.piece(pieces, input, now, &mut event),
+            None => self.packet(input, now, full, &mut event),
         };
         if self.side.outbox.bytes().len() != waiting {
             self.pinger.sent(now);
         }
-        step.map_err(|violation| self.side.fail(violation))
+        match progress {
+            Ok(Progress::Needs(len)) => Ok(Step::Needs(len)),
+            Ok(Progress::Blocked) => Ok(Step::Blocked),
+            Ok(Progress::Consumed(consumed)) => Ok(Step::Packet { consumed, event }),
+            Err(violation) => {
+                self.side.fail(&violation);
+                Err(violation)
+            }
+        }
     }
 
+    #[inline(never)]
     fn packet<'i>(
         &mut self,
         input: &'i [u8],
         now: Instant,
         full: bool,
-    ) -> Result<Step<Event<'i>>, Violation> {
+        event: &mut Option<Event<'i>>,
+    ) -> Result<Progress, Violation> {
         let (version, limit) = self.side.reads();
         let frame = Frame::decode(input, version, limit).map_err(Violation::Malformed)?;
         let missing = frame.map_or(1, |frame| frame.missing());
         if missing > 0 && !full {
             self.pinger.drained(now);
-            return Ok(Step::Needs(input.len().saturating_add(missing).max(2)));
+            return Ok(Progress::Needs(input.len().wrapping_add(missing).max(2)));
         }
         let Some(frame) = frame else {
-            return Err(self
-                .side
-                .no_room(None, input.len().saturating_add(1), input.len()));
+            let len = input.len().wrapping_add(1);
+            return Err(self.side.no_room(None, len, input.len()));
         };
         self.received(now);
         // Nothing is committed before any answer has room.
         if !self.side.answer_fits() {
-            return Ok(Step::Blocked);
+            return Ok(Progress::Blocked);
         }
-        let (packet_type, consumed) = (frame.packet_type(), frame.packet_len());
-        let publish = if packet_type == PacketType::Publish {
+        let (packet_type, len) = (frame.packet_type(), frame.packet_len());
+        let publish = if packet_type == PacketType::Publish && (missing == 0 || PIECES) {
             frame.publish().map_err(Violation::Malformed)?
         } else {
             None
         };
         match publish {
-            Some(publish) => self.on_publish(publish, consumed, missing),
-            None if missing > 0 => Err(self.side.no_room(Some(packet_type), consumed, input.len())),
+            Some(publish) => self.on_publish(publish, len, missing, event),
+            None if missing > 0 => Err(self.side.no_room(Some(packet_type), len, input.len())),
             None => {
-                let event = self.handle(&frame, now)?;
-                Ok(Step::Packet { consumed, event })
+                self.handle(&frame, now, event)?;
+                Ok(Progress::Consumed(len))
             }
         }
     }
 
-    /// A message came; `missing` bytes at its end did not.
+    /// A message came; `missing` of its `len` bytes did not.
     fn on_publish<'i>(
         &mut self,
         mut publish: Publish<'i>,
-        mut consumed: usize,
+        len: usize,
         missing: usize,
-    ) -> Result<Step<Event<'i>>, Violation> {
+        event: &mut Option<Event<'i>>,
+    ) -> Result<Progress, Violation> {
         let side = &mut self.side;
         if !side.is_connected() {
             return Err(Violation::Unexpected(PacketType::Publish));
         }
-        let event = if missing == 0 {
-            arrived(side.on_publish(&publish)?, publish)
-        } else {
-            let payload_len = take(&mut publish.payload).len().saturating_add(missing);
-            consumed = consumed.saturating_sub(payload_len);
-            let payload_len = to_u32(payload_len);
-            let is_new = side.head(&publish, payload_len)?;
-            is_new.then_some(Event::MessageHead {
+        if missing == 0 || !PIECES {
+            *event = arrived(side.on_publish(&publish)?, publish);
+            return Ok(Progress::Consumed(len));
+        }
+        let payload = take(&mut publish.payload).len().wrapping_add(missing);
+        let payload_len = to_u32(payload);
+        if side.head(&publish, payload_len)? {
+            *event = Some(Event::MessageHead {
                 publish,
                 payload_len,
-            })
-        };
-        Ok(Step::Packet { consumed, event })
+            });
+        }
+        Ok(Progress::Consumed(len.saturating_sub(payload)))
     }
 
     /// Something came; there may be more. A ping that is due goes out now: while packets come one after the other, nobody need
@@ -255,30 +272,28 @@ impl<S: Storage> Client<S> {
         pieces: Pieces,
         input: &'i [u8],
         now: Instant,
-    ) -> Result<Step<Event<'i>>, Violation> {
+        event: &mut Option<Event<'i>>,
+    ) -> Result<Progress, Violation> {
         if input.is_empty() {
             self.pinger.drained(now);
-            return Ok(Step::Needs(1));
+            return Ok(Progress::Needs(1));
         }
         self.received(now);
         Ok(match self.side.piece(pieces, input)? {
-            Piece::Blocked => Step::Blocked,
-            Piece::Repeated { consumed } => Step::Packet {
-                consumed,
-                event: None,
-            },
+            Piece::Blocked => Progress::Blocked,
+            Piece::Repeated { consumed } => Progress::Consumed(consumed),
             Piece::Payload {
                 bytes,
                 left,
                 receipt,
-            } => Step::Packet {
-                consumed: bytes.len(),
-                event: Some(Event::Payload {
+            } => {
+                *event = Some(Event::Payload {
                     bytes,
                     left,
                     receipt,
-                }),
-            },
+                });
+                Progress::Consumed(bytes.len())
+            }
         })
     }
 
@@ -286,50 +301,54 @@ impl<S: Storage> Client<S> {
         &mut self,
         frame: &Frame<'i>,
         now: Instant,
-    ) -> Result<Option<Event<'i>>, Violation> {
+        event: &mut Option<Event<'i>>,
+    ) -> Result<(), Violation> {
         let side = &mut self.side;
         let phase = side.connection.phase;
         if let (Phase::Connected, Some(kind)) = (phase, AckKind::of(frame.packet_type())) {
             let ack = frame.ack().map_err(Violation::Malformed)?;
-            return Ok(acknowledged(side.on_ack(kind, &ack)?, ack.properties));
+            *event = acknowledged(side.on_ack(kind, &ack)?, ack.properties);
+            return Ok(());
         }
         match (phase, frame.packet_type()) {
-            (Phase::Connected, PacketType::SubAck) => self.on_suback(frame),
-            (Phase::Connected, PacketType::UnsubAck) => self.on_unsuback(frame),
+            (Phase::Connected, PacketType::SubAck) => self.on_suback(frame, event)?,
+            (Phase::Connected, PacketType::UnsubAck) => self.on_unsuback(frame, event)?,
             (Phase::Connected, PacketType::PingResp) => {
                 self.pinger.answered();
-                Ok(Some(Event::Pong))
+                *event = Some(Event::Pong);
             }
-            (Phase::Connecting, PacketType::ConnAck) => self.on_connack(frame, now),
+            (Phase::Connecting, PacketType::ConnAck) => self.on_connack(frame, now, event)?,
             (Phase::Connecting | Phase::Connected, PacketType::Auth) => {
                 let auth = frame.auth().map_err(Violation::Malformed)?;
                 // 5 [MQTT-4.12.0-6]
-                if side.connection.authenticates {
-                    Ok(Some(Event::Auth(auth)))
-                } else {
-                    Err(Violation::AuthNotAgreed)
+                if !side.connection.authenticates {
+                    return Err(Violation::AuthNotAgreed);
                 }
+                *event = Some(Event::Auth(auth));
             }
             // 3.1.1 has no DISCONNECT from a server.
             (Phase::Connected, PacketType::Disconnect) if side.connection.version.is_v5() => {
                 let disconnect = frame.disconnect().map_err(Violation::Malformed)?;
                 side.connection.phase = Phase::Closing;
-                Ok(Some(Event::Disconnected(disconnect)))
+                *event = Some(Event::Disconnected(disconnect));
             }
-            (_, packet_type) => Err(Violation::Unexpected(packet_type)),
+            (_, packet_type) => return Err(Violation::Unexpected(packet_type)),
         }
+        Ok(())
     }
 
     fn on_connack<'i>(
         &mut self,
         frame: &Frame<'i>,
         now: Instant,
-    ) -> Result<Option<Event<'i>>, Violation> {
+        event: &mut Option<Event<'i>>,
+    ) -> Result<(), Violation> {
         let Self { side, pinger } = self;
         let connack = frame.connack().map_err(Violation::Malformed)?;
         if connack.reason != ReasonCode::Success {
             side.connection.phase = Phase::Closing;
-            return Ok(Some(Event::Refused(connack)));
+            *event = Some(Event::Refused(connack));
+            return Ok(());
         }
         let (version, clean_start) = (side.connection.version, side.connection.clean_start);
         let ours = !clean_start
@@ -342,10 +361,8 @@ impl<S: Storage> Client<S> {
         }
         side.session.owner = side.connection.client;
         if version.is_v5() {
-            side.connection.agreed(&connack.properties, &side.config);
-            side.connection.supported = Supported::by(&connack);
             // 5 [MQTT-3.1.2-21]
-            if let Some(keep_alive) = connack.properties.server_keep_alive() {
+            if let Some(keep_alive) = side.connection.agreed(&connack.properties, &side.config) {
                 *pinger = Pinger::new(keep_alive, side.config.ping_timeout_ms, now);
             }
             if let Some(assigned) = connack.properties.bytes(ASSIGNED) {
@@ -356,43 +373,54 @@ impl<S: Storage> Client<S> {
         side.connected(connack.session_present && ours);
         pinger.answered();
         pinger.sent(now);
-        Ok(Some(Event::Connected {
+        *event = Some(Event::Connected {
             connack,
             resumed: connack.session_present && !clean_start,
             unasked_session,
-        }))
+        });
+        Ok(())
     }
 
-    fn on_suback<'i>(&mut self, frame: &Frame<'i>) -> Result<Option<Event<'i>>, Violation> {
+    fn on_suback<'i>(
+        &mut self,
+        frame: &Frame<'i>,
+        event: &mut Option<Event<'i>>,
+    ) -> Result<(), Violation> {
         let suback = frame.suback().map_err(Violation::Malformed)?;
         let outbound = &mut self.side.session.outbound;
         let Some((index, token, packet)) = outbound.answered(Await::SubAck, suback.packet_id)
         else {
-            return Ok(None);
+            return Ok(());
         };
         let version = self.side.connection.version;
         let granted_more = request::compare(true, packet, version, suback.codes)?;
         outbound.remove(index, &mut self.side.connection.window);
-        Ok(Some(Event::Subscribed {
+        *event = Some(Event::Subscribed {
             token,
             suback,
             granted_more,
-        }))
+        });
+        Ok(())
     }
 
-    fn on_unsuback<'i>(&mut self, frame: &Frame<'i>) -> Result<Option<Event<'i>>, Violation> {
+    fn on_unsuback<'i>(
+        &mut self,
+        frame: &Frame<'i>,
+        event: &mut Option<Event<'i>>,
+    ) -> Result<(), Violation> {
         let unsuback = frame.unsuback().map_err(Violation::Malformed)?;
         let outbound = &mut self.side.session.outbound;
         let Some((index, token, packet)) = outbound.answered(Await::UnsubAck, unsuback.packet_id)
         else {
-            return Ok(None);
+            return Ok(());
         };
         let version = self.side.connection.version;
         if version.is_v5() {
             request::compare(false, packet, version, unsuback.codes)?;
         }
         outbound.remove(index, &mut self.side.connection.window);
-        Ok(Some(Event::Unsubscribed { token, unsuback }))
+        *event = Some(Event::Unsubscribed { token, unsuback });
+        Ok(())
     }
 
     /// Publishes a message, or keeps it while offline as [`Config::offline`] says. `None` for QoS 0 on a connection:
@@ -527,10 +555,10 @@ impl<S: Storage> Client<S> {
     ///
     /// # Errors
     /// The server did not answer in time: as for [`Self::receive`].
-    pub fn tick(&mut self, now: Instant) -> Result<(), Closed> {
+    pub fn tick(&mut self, now: Instant) -> Result<(), Violation> {
         match self.side.connection.phase {
             Phase::Connecting if now >= self.pinger.connect_by() => {
-                Err(self.side.fail(Violation::ConnectTimeout))
+                self.side.time_out(Violation::ConnectTimeout)
             }
             Phase::Connected => match self.pinger.due(now) {
                 Due::Nothing => Ok(()),
@@ -538,7 +566,7 @@ impl<S: Storage> Client<S> {
                     self.ping(now);
                     Ok(())
                 }
-                Due::TimedOut => Err(self.side.fail(Violation::PingTimeout)),
+                Due::TimedOut => self.side.time_out(Violation::PingTimeout),
             },
             _ => Ok(()),
         }

@@ -84,7 +84,7 @@ impl Config {
     /// How many slots the table of unacknowledged messages and requests may have.
     pub(crate) fn slots(&self) -> usize {
         let messages = usize::from(self.window.max(1)).max(usize::from(self.queue));
-        messages.saturating_add(usize::from(self.requests))
+        messages.wrapping_add(usize::from(self.requests))
     }
 }
 

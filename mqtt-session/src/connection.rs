@@ -2,7 +2,7 @@
 
 use core::num::NonZeroU32;
 
-use mqtt_proto::{Properties, Version};
+use mqtt_proto::{Properties, PropertyId, Version};
 
 use crate::config::Config;
 use crate::limits::Supported;
@@ -43,13 +43,13 @@ pub(crate) struct Connection {
     pub(crate) window: Window,
     pub(crate) supported: Supported,
     /// A message whose payload is coming piece by piece.
-    pub(crate) pieces: Option<Pieces>,
+    pieces: Option<Pieces>,
 }
 
 impl Connection {
-    pub(crate) fn new(phase: Phase, version: Version, config: &Config) -> Self {
+    pub(crate) fn new(version: Version, config: &Config) -> Self {
         Self {
-            phase,
+            phase: Phase::Offline,
             version,
             client: None,
             clean_start: false,
@@ -64,23 +64,45 @@ impl Connection {
         }
     }
 
+    /// What is left of a message that comes in pieces. Without the feature `pieces` this is a constant `None`.
+    #[inline]
+    pub(crate) const fn pieces(&self) -> Option<Pieces> {
+        if cfg!(feature = "pieces") {
+            self.pieces
+        } else {
+            None
+        }
+    }
+
+    pub(crate) const fn set_pieces(&mut self, pieces: Option<Pieces>) {
+        self.pieces = pieces;
+    }
+
     /// What we announce is what we hold the peer to.
     pub(crate) fn announced(&mut self, properties: &Properties<'_>) {
-        self.receive_maximum = properties.receive_maximum().unwrap_or(u16::MAX);
-        self.alias_maximum = properties.topic_alias_maximum().unwrap_or(0);
-        self.packet_limit = properties
-            .maximum_packet_size()
-            .unwrap_or(u32::MAX)
-            .min(self.packet_limit);
+        properties.each_number(&mut |property, value| match property {
+            PropertyId::ReceiveMaximum => self.receive_maximum = to_u16(value),
+            PropertyId::TopicAliasMaximum => self.alias_maximum = to_u16(value),
+            PropertyId::MaximumPacketSize => self.packet_limit = value.min(self.packet_limit),
+            _ => {}
+        });
     }
 
     /// What the peer announces is what we keep to: 5 [MQTT-3.2.2-15], [MQTT-3.2.2-17], [MQTT-3.1.2-24], [MQTT-3.1.2-26].
-    pub(crate) fn agreed(&mut self, properties: &Properties<'_>, config: &Config) {
-        self.window.receive_maximum = properties.receive_maximum().unwrap_or(u16::MAX);
-        self.window.packet_size = properties.maximum_packet_size().unwrap_or(u32::MAX);
-        self.auto_alias = properties
-            .topic_alias_maximum()
-            .unwrap_or(0)
-            .min(config.auto_alias);
+    /// The keep-alive that a server demands is given back.
+    pub(crate) fn agreed(&mut self, properties: &Properties<'_>, config: &Config) -> Option<u16> {
+        let mut keep_alive = None;
+        properties.each_number(&mut |property, value| match property {
+            PropertyId::ReceiveMaximum => self.window.receive_maximum = to_u16(value),
+            PropertyId::TopicAliasMaximum => self.auto_alias = to_u16(value).min(config.auto_alias),
+            PropertyId::MaximumPacketSize => self.window.packet_size = value,
+            PropertyId::ServerKeepAlive => keep_alive = Some(to_u16(value)),
+            _ => self.supported.told(property, value),
+        });
+        keep_alive
     }
+}
+
+fn to_u16(number: u32) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
 }

@@ -111,7 +111,7 @@ impl<M: Memory<Received>> Inbound<M> {
                 State::Acknowledged | State::Application => {
                     if !entry.counted {
                         entry.counted = true;
-                        self.counted = self.counted.saturating_add(1);
+                        self.counted = self.counted.wrapping_add(1);
                     }
                     self.flush(outbox);
                 }
@@ -139,7 +139,7 @@ impl<M: Memory<Received>> Inbound<M> {
         if !self.table.push(entry, usize::from(u16::MAX)) {
             return Err(Violation::ReceiveMaximumExceeded);
         }
-        self.counted = self.counted.saturating_add(1);
+        self.counted = self.counted.wrapping_add(1);
         if !by_hand {
             // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-8]
             outbox.acknowledge(AckKind::PubRec, id.get(), ReasonCode::Success);
@@ -248,7 +248,7 @@ impl<M: Memory<Received>> Inbound<M> {
             if gone {
                 self.remove(index);
             } else {
-                index = index.saturating_add(1);
+                index = index.wrapping_add(1);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What the server said it supports (5, sections 3.2.2.3.4 to 3.2.2.3.13), and what a client must therefore not send.
 
-use mqtt_proto::{ConnAck, QoS, ReasonCode, Subscription};
+use mqtt_proto::{PropertyId, QoS, ReasonCode, Subscription};
 
 use crate::error::Refused;
 use crate::event::Outgoing;
@@ -24,23 +24,19 @@ impl Supported {
         missing: 0,
     };
 
-    pub(crate) fn by(connack: &ConnAck<'_>) -> Self {
-        let properties = &connack.properties;
-        let qos = match properties.maximum_qos() {
-            Some(false) => QoS::AtMostOnce,
-            Some(true) => QoS::AtLeastOnce,
-            None => QoS::ExactlyOnce,
+    /// The server's CONNACK has this property.
+    pub(crate) const fn told(&mut self, property: PropertyId, value: u32) {
+        let feature = match property {
+            PropertyId::MaximumQoS if value == 0 => return self.qos = QoS::AtMostOnce,
+            PropertyId::MaximumQoS => return self.qos = QoS::AtLeastOnce,
+            PropertyId::RetainAvailable => RETAIN,
+            PropertyId::WildcardSubscriptionAvailable => WILDCARDS,
+            PropertyId::SubscriptionIdentifierAvailable => IDENTIFIERS,
+            PropertyId::SharedSubscriptionAvailable => SHARED,
+            _ => return,
         };
-        let available = [
-            (properties.retain_available(), RETAIN),
-            (properties.wildcard_subscription_available(), WILDCARDS),
-            (properties.subscription_identifier_available(), IDENTIFIERS),
-            (properties.shared_subscription_available(), SHARED),
-        ];
-        let missing = available.into_iter().filter(|(it, _)| *it == Some(false));
-        Self {
-            qos,
-            missing: missing.fold(0, |all, (_, feature)| all | feature),
+        if value == 0 {
+            self.missing |= feature;
         }
     }
 

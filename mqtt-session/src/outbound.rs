@@ -74,7 +74,7 @@ impl Slot {
 
     fn range(&self) -> Range<usize> {
         let start = to_usize(self.start);
-        start..start.saturating_add(to_usize(self.len))
+        start..start.wrapping_add(to_usize(self.len))
     }
 
     /// Its packet.
@@ -178,10 +178,10 @@ impl Window {
 
     fn enter(&mut self, slot: &mut Slot) {
         slot.counted = true;
-        self.in_flight = self.in_flight.saturating_add(1);
+        self.in_flight = self.in_flight.wrapping_add(1);
         self.in_flight_qos2 = self
             .in_flight_qos2
-            .saturating_add(u16::from(slot.awaits == Await::PubRec));
+            .wrapping_add(u16::from(slot.awaits == Await::PubRec));
     }
 
     /// 5, section 4.9: a PUBREL sent again was never counted, so its end must not count back.
@@ -257,7 +257,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             return Err(Refused::Full);
         }
         // An alias is assigned when nothing can refuse the message any more, and its packet fits in any case.
-        let with_alias = len.saturating_add(ALIAS_LEN);
+        let with_alias = len.wrapping_add(ALIAS_LEN);
         let alias = alias.filter(|_| with_alias <= largest);
         let most = if alias.is_some() { with_alias } else { len };
         let limit = to_usize(config.outgoing_limit);
@@ -288,7 +288,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
                 slot.on_wire = true;
                 window.enter(slot);
             }
-            window.cursor = window.cursor.saturating_add(1);
+            window.cursor = window.cursor.wrapping_add(1);
             slot.token()
         }))
     }
@@ -325,7 +325,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         };
         slot.end(Ended::Dropped);
         slot.len = 0;
-        self.ended = self.ended.saturating_add(1);
+        self.ended = self.ended.wrapping_add(1);
         true
     }
 
@@ -356,7 +356,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         most: usize,
         config: &Config,
     ) -> Result<Slot, Refused> {
-        let most = most.saturating_add(usize::from(self.ended));
+        let most = most.wrapping_add(usize::from(self.ended));
         // Dropped messages whose end nobody fetches must not pile up for ever.
         let most = most.min(config.slots().saturating_mul(2));
         let start = self.make_room(len, most, config)?;
@@ -382,7 +382,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
     }
 
     fn add(&mut self, slot: Slot) {
-        self.kept_end = slot.start.saturating_add(slot.len);
+        self.kept_end = slot.start.wrapping_add(slot.len);
         self.slots.push(slot, usize::MAX);
     }
 
@@ -417,8 +417,8 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         // All before it that wait stay where the cursor finds them: a slot on the wire is passed over.
         slot.on_wire = true;
         self.add(slot);
-        if usize::from(window.cursor).saturating_add(1) == self.slots.len() {
-            window.cursor = window.cursor.saturating_add(1);
+        if usize::from(window.cursor).wrapping_add(1) == self.slots.len() {
+            window.cursor = window.cursor.wrapping_add(1);
         }
         Ok(slot.token())
     }
@@ -432,7 +432,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             self.kept_end = 0;
         }
         let end = to_usize(self.kept_end);
-        let wanted = end.saturating_add(len);
+        let wanted = end.wrapping_add(len);
         if wanted <= self.kept.items().len() {
             return Ok(end);
         }
@@ -448,7 +448,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         if live >= end / 2 && wanted <= limit && self.kept.grow(wanted) {
             return Ok(end);
         }
-        let moved = live.saturating_add(len);
+        let moved = live.wrapping_add(len);
         if moved > limit || (moved > self.kept.items().len() && !self.kept.grow(moved)) {
             return Err(Refused::Full);
         }
@@ -464,7 +464,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             let start = to_usize(slot.start);
             move_down(bytes, start, to_usize(slot.len), end);
             slot.start = to_u32(end);
-            end = end.saturating_add(to_usize(slot.len));
+            end = end.wrapping_add(to_usize(slot.len));
         }
         self.kept_end = to_u32(end);
     }
@@ -488,7 +488,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             {
                 return;
             }
-            window.cursor = window.cursor.saturating_add(1);
+            window.cursor = window.cursor.wrapping_add(1);
         }
     }
 
@@ -508,7 +508,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         // A resumed session may have come back with smaller limits: what no longer fits must not stall the rest.
         if to_usize(slot.len) > largest(window, outbox, config) {
             slot.end(Ended::TooLarge);
-            *ended = ended.saturating_add(1);
+            *ended = ended.wrapping_add(1);
             return true;
         }
         let message = matches!(slot.awaits, Await::PubAck | Await::PubRec);
@@ -522,7 +522,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             window.enter(slot);
         } else {
             slot.end(Ended::Sent);
-            *ended = ended.saturating_add(1);
+            *ended = ended.wrapping_add(1);
         }
         true
     }
@@ -678,7 +678,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             match slot.awaits {
                 Await::SubAck | Await::UnsubAck => {
                     slot.end(Ended::InDoubt);
-                    *ended = ended.saturating_add(1);
+                    *ended = ended.wrapping_add(1);
                 }
                 Await::PubAck | Await::PubRec => slot.dup |= slot.on_wire,
                 Await::Connection | Await::PubComp | Await::Told(_) | Await::Over => {}
@@ -698,7 +698,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
                 && !matches!(slot.awaits, Await::Told(_) | Await::Over);
             if received || hand_back {
                 slot.end(Ended::InDoubt);
-                *ended = ended.saturating_add(1);
+                *ended = ended.wrapping_add(1);
             }
             slot.dup = false;
         }
@@ -716,7 +716,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             {
                 slot.end(Ended::InDoubt);
                 slot.len = 0;
-                *ended = ended.saturating_add(1);
+                *ended = ended.wrapping_add(1);
             }
         }
         self.version = version;

@@ -67,9 +67,7 @@ impl<M: Memory<u8>> Outbox<M> {
             return None;
         }
         let (_, end) = self.marks();
-        self.memory
-            .items_mut()
-            .get_mut(end..end.saturating_add(len))
+        self.memory.items_mut().get_mut(end..end.wrapping_add(len))
     }
 
     /// Room for a control packet of `len` bytes.
@@ -79,9 +77,7 @@ impl<M: Memory<u8>> Outbox<M> {
             return None;
         }
         let (_, end) = self.marks();
-        self.memory
-            .items_mut()
-            .get_mut(end..end.saturating_add(len))
+        self.memory.items_mut().get_mut(end..end.wrapping_add(len))
     }
 
     /// Sends an acknowledgement, with a reason code only where one says more than success, which only MQTT 5 can, and never
@@ -97,27 +93,27 @@ impl<M: Memory<u8>> Outbox<M> {
             room,
             &[first, 2_u8.wrapping_add(reasons), high, low, reason.get()],
         );
-        self.advance(usize::from(reasons).saturating_add(4));
+        self.advance(usize::from(reasons).wrapping_add(4));
         true
     }
 
     /// Whether `len` bytes of control packets have room. On a heap the acknowledgements that wait are bounded as well.
     #[inline]
     pub(crate) fn control_fits(&mut self, len: usize, limit: usize) -> bool {
-        self.bytes().len().saturating_add(len) <= limit.saturating_add(CONTROL_BEYOND_LIMIT)
+        self.bytes().len().wrapping_add(len) <= limit.saturating_add(CONTROL_BEYOND_LIMIT)
             && self.make_room(len, 0)
     }
 
     /// `len` bytes were written to the room given.
     #[inline]
     pub(crate) fn advance(&mut self, len: usize) {
-        self.end = self.end.saturating_add(to_u32(len));
+        self.end = self.end.wrapping_add(to_u32(len));
     }
 
     #[inline]
     fn make_room(&mut self, len: usize, reserve: usize) -> bool {
         let (start, end) = self.marks();
-        let wanted = end.saturating_add(len).saturating_add(reserve);
+        let wanted = end.wrapping_add(len).wrapping_add(reserve);
         if wanted <= self.memory.items().len() {
             return true;
         }

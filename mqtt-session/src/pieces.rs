@@ -12,6 +12,9 @@ use crate::outbox::{to_u32, to_usize};
 use crate::session::Side;
 use crate::storage::Storage;
 
+/// Whether a message may come in pieces.
+pub(crate) const PIECES: bool = cfg!(feature = "pieces");
+
 /// The message whose payload is coming. As small as can be: every session has the room for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pieces {
@@ -59,12 +62,13 @@ impl<S: Storage> Side<S> {
         self.learn_alias(publish)?;
         let repeated =
             matches!(publish.delivery, Delivery::ExactlyOnce(id) if self.session.inbound.holds(id));
-        self.connection.pieces = NonZeroU32::new(payload_len).map(|left| Pieces {
+        let pieces = NonZeroU32::new(payload_len).map(|left| Pieces {
             left,
             id: publish.delivery.packet_id().map_or(0, PacketId::get),
             qos: publish.qos(),
             repeated,
         });
+        self.connection.set_pieces(pieces);
         Ok(!repeated)
     }
 
@@ -99,7 +103,8 @@ impl<S: Storage> Side<S> {
                 receipt = new;
             }
         }
-        self.connection.pieces = NonZeroU32::new(left).map(|left| Pieces { left, ..pieces });
+        let rest = NonZeroU32::new(left).map(|left| Pieces { left, ..pieces });
+        self.connection.set_pieces(rest);
         Ok(if pieces.repeated {
             Piece::Repeated { consumed }
         } else {
@@ -109,5 +114,35 @@ impl<S: Storage> Side<S> {
                 receipt,
             }
         })
+    }
+}
+
+#[cfg(all(test, not(feature = "pieces")))]
+mod tests {
+    use mqtt_proto::{Connect, Version};
+
+    use crate::{Client, Closed, Config, Instant, Lent};
+
+    use super::*;
+
+    #[test]
+    fn without_the_feature_a_message_larger_than_the_buffer_is_refused() {
+        let mut outgoing = [0; 128];
+        let lent = Lent {
+            outgoing: &mut outgoing,
+            ..Lent::default()
+        };
+        let (mut client, now) = (Client::new(Config::default(), lent), Instant::default());
+        client
+            .connect(&Connect::new(Version::V311, "x"), now)
+            .unwrap();
+        client.receive(&[0x20, 2, 0, 0], now).unwrap();
+        let Err(Closed::Violation(Violation::Malformed(error))) =
+            client.receive_full(b"\x30\x88\x27\0\x03a/bhello", now)
+        else {
+            panic!("it was received");
+        };
+        let (len, max) = (5_003, 13);
+        assert_eq!(error.rule, Rule::TooLarge { len, max });
     }
 }

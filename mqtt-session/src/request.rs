@@ -21,7 +21,7 @@ pub(crate) fn compare(
     let mut codes = codes.iter();
     while let Some((_, behind)) = split_filter(rest) {
         rest = behind;
-        filters = filters.saturating_add(1);
+        filters = filters.wrapping_add(1);
         let asked = match rest.split_first() {
             Some((options, behind)) if subscribes => {
                 rest = behind;
@@ -30,12 +30,12 @@ pub(crate) fn compare(
             _ => MAXIMUM_QOS,
         };
         if let Some(code) = codes.next() {
-            answered = answered.saturating_add(1);
+            answered = answered.wrapping_add(1);
             granted_more |= !code.is_error() && code.get() > asked;
         }
     }
     // 3.1.1 [MQTT-3.8.4-5], 5 [MQTT-3.8.4-6]
-    let codes = answered.saturating_add(codes.count());
+    let codes = answered.wrapping_add(codes.count());
     if codes == filters {
         Ok(granted_more)
     } else {
@@ -46,12 +46,12 @@ pub(crate) fn compare(
 /// What stands behind fixed header, packet identifier and properties.
 fn filters(request: &[u8], version: Version) -> Option<&[u8]> {
     let length_ends = request.iter().skip(1).position(|byte| *byte < 0x80)?;
-    let rest = request.get(length_ends.saturating_add(4)..)?;
+    let rest = request.get(length_ends.wrapping_add(4)..)?;
     if !version.is_v5() {
         return Some(rest);
     }
     let (properties, len) = VarInt::decode(rest).ok()??;
-    rest.get(to_usize(properties.get()).saturating_add(len)..)
+    rest.get(to_usize(properties.get()).wrapping_add(len)..)
 }
 
 fn split_filter(rest: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -12,7 +12,7 @@ use mqtt_proto::{
 use crate::bytes::copy;
 use crate::config::Config;
 use crate::connection::Phase;
-use crate::error::{Closed, Refused, Violation};
+use crate::error::{Refused, Violation};
 use crate::event::{Incoming, Outgoing, Receipt, ServerEvent, Step, Token};
 use crate::inbound::Arrival;
 use crate::keep_alive::Watch;
@@ -112,7 +112,7 @@ impl<S: Storage> Server<S> {
         &mut self,
         input: &'i [u8],
         now: Instant,
-    ) -> Result<Step<ServerEvent<'i>>, Closed> {
+    ) -> Result<Step<ServerEvent<'i>>, Violation> {
         if let Some((token, how)) = self.side.next_ended() {
             return Ok(Step::Packet {
                 consumed: 0,
@@ -125,7 +125,7 @@ impl<S: Storage> Server<S> {
         let common = self.side.common(input, forbidden, arrived, acknowledged);
         if let Some(step) = common {
             self.watch.received(now);
-            return step.map_err(|violation| self.side.fail(violation));
+            return step.inspect_err(|violation| self.side.fail(violation));
         }
         // By reference: a packet is not moved on its way to its event.
         let (version, limit) = self.side.reads();
@@ -151,12 +151,17 @@ impl<S: Storage> Server<S> {
                         consumed: *consumed,
                         event,
                     }),
-                    Err(violation) => Err(self.side.fail(violation)),
+                    Err(violation) => {
+                        self.side.fail(&violation);
+                        Err(violation)
+                    }
                 }
             }
             Err(error) => {
                 self.answer_unknown_level(error);
-                Err(self.side.fail(Violation::Malformed(*error)))
+                let violation = Violation::Malformed(*error);
+                self.side.fail(&violation);
+                Err(violation)
             }
         }
     }
@@ -408,13 +413,13 @@ impl<S: Storage> Server<S> {
     ///
     /// # Errors
     /// The client was silent for too long, or did not say CONNECT in time: as for [`Self::receive`].
-    pub fn tick(&mut self, now: Instant) -> Result<(), Closed> {
+    pub fn tick(&mut self, now: Instant) -> Result<(), Violation> {
         match self.side.connection.phase {
             Phase::Connecting if !self.undecided && now >= self.watch.connect_by() => {
-                Err(self.side.fail(Violation::ConnectTimeout))
+                self.side.time_out(Violation::ConnectTimeout)
             }
             Phase::Connected if now >= self.watch.deadline() => {
-                Err(self.side.fail(Violation::KeepAliveTimeout))
+                self.side.time_out(Violation::KeepAliveTimeout)
             }
             _ => Ok(()),
         }

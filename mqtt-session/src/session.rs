@@ -12,7 +12,7 @@ use mqtt_proto::{
 use crate::alias::Aliases;
 use crate::config::{Acknowledge, Config};
 use crate::connection::{Connection, Phase};
-use crate::error::{Closed, Refused, Violation};
+use crate::error::{Refused, Violation};
 use crate::event::{Ended, Outgoing, Receipt, Step, Token};
 use crate::inbound::{Arrival, Inbound};
 use crate::outbound::Outbound;
@@ -63,7 +63,7 @@ impl<S: Storage> Side<S> {
             aliases_out,
         } = storage.into_parts();
         Self {
-            connection: Connection::new(Phase::Offline, config.version, &config),
+            connection: Connection::new(config.version, &config),
             config,
             session: Session {
                 outbound: Outbound::new(kept, slots, config.version),
@@ -80,7 +80,7 @@ impl<S: Storage> Side<S> {
     /// A new network connection: nothing of the last one stays.
     pub(crate) fn open(&mut self, version: Version) {
         self.lost();
-        self.connection = Connection::new(Phase::Connecting, version, &self.config);
+        (self.connection.phase, self.connection.version) = (Phase::Connecting, version);
     }
 
     /// The network connection is gone.
@@ -88,9 +88,8 @@ impl<S: Storage> Side<S> {
         if self.connection.phase != Phase::Offline {
             self.session.outbound.disconnected();
             self.session.inbound.disconnected();
-            self.connection =
-                Connection::new(Phase::Offline, self.connection.version, &self.config);
         }
+        self.connection = Connection::new(self.connection.version, &self.config);
         self.outbox.clear();
         self.aliases_in.clear();
         self.aliases_out.clear();
@@ -109,11 +108,11 @@ impl<S: Storage> Side<S> {
     /// How many bytes are needed before the front of the input says something.
     #[inline]
     pub(crate) fn needs(&self, input: &[u8]) -> Option<usize> {
-        if self.connection.pieces.is_some() {
+        if self.connection.pieces().is_some() {
             return input.is_empty().then_some(1);
         }
         match FixedHeader::decode(input, self.connection.version, self.connection.packet_limit) {
-            Ok(None) => Some(input.len().saturating_add(1).max(2)),
+            Ok(None) => Some(input.len().wrapping_add(1).max(2)),
             Ok(Some(header)) if header.packet_len() > input.len() => Some(header.packet_len()),
             Ok(Some(_)) | Err(_) => None,
         }
@@ -153,7 +152,7 @@ impl<S: Storage> Side<S> {
         let is_common = |first: &u8| (0x30..0x80).contains(first);
         if !FAST
             || self.connection.phase != Phase::Connected
-            || self.connection.pieces.is_some()
+            || self.connection.pieces().is_some()
             || self.session.outbound.has_ended()
             || !input.first().is_some_and(is_common)
         {
@@ -371,7 +370,7 @@ impl<S: Storage> Side<S> {
 
     /// The peer broke a rule: says so where the version can, and ends the connection. The session stays.
     #[cold]
-    pub(crate) fn fail(&mut self, violation: Violation) -> Closed {
+    pub(crate) fn fail(&mut self, violation: &Violation) {
         // 5 [MQTT-4.13.1-1]; before CONNACK no DISCONNECT may go (5 [MQTT-3.14.0-1]).
         if self.connection.version.is_v5() && self.connection.phase == Phase::Connected {
             let reason = violation.reason_code();
@@ -386,7 +385,12 @@ impl<S: Storage> Side<S> {
             });
         }
         self.connection.phase = Phase::Closing;
-        Closed::Violation(violation)
+    }
+
+    #[cold]
+    pub(crate) fn time_out(&mut self, violation: Violation) -> Result<(), Violation> {
+        self.fail(&violation);
+        Err(violation)
     }
 
     /// DISCONNECT, and nothing behind it.

@@ -231,7 +231,7 @@ impl<M> Table<M> {
         let start = usize::from(self.start);
         self.memory
             .items()
-            .get(start..start.saturating_add(self.len()))
+            .get(start..start.wrapping_add(self.len()))
             .unwrap_or_default()
     }
 
@@ -241,7 +241,7 @@ impl<M> Table<M> {
         M: Memory<T>,
     {
         let start = usize::from(self.start);
-        let end = start.saturating_add(self.len());
+        let end = start.wrapping_add(self.len());
         self.memory
             .items_mut()
             .get_mut(start..end)
@@ -253,7 +253,7 @@ impl<M> Table<M> {
     where
         M: Memory<T>,
     {
-        let end = usize::from(self.start).saturating_add(self.len());
+        let end = usize::from(self.start).wrapping_add(self.len());
         if self.len() >= limit.min(usize::from(u16::MAX)) {
             return false;
         }
@@ -262,13 +262,13 @@ impl<M> Table<M> {
         }
         // Moving the items to the front is cheap if there is as much room before them as they take.
         let start = usize::from(self.start);
-        if start > 0 && (start >= self.len() || !self.memory.grow(end.saturating_add(1))) {
+        if start > 0 && (start >= self.len() || !self.memory.grow(end.wrapping_add(1))) {
             let len = self.len();
             move_down(self.memory.items_mut(), start, len, 0);
             self.start = 0;
             return true;
         }
-        end < usize::from(u16::MAX) && self.memory.grow(end.saturating_add(1))
+        end < usize::from(u16::MAX) && self.memory.grow(end.wrapping_add(1))
     }
 
     /// Adds at the end; `false` without room.
@@ -280,12 +280,12 @@ impl<M> Table<M> {
         if !self.make_room(limit) {
             return false;
         }
-        let end = usize::from(self.start).saturating_add(self.len());
+        let end = usize::from(self.start).wrapping_add(self.len());
         let Some(place) = self.memory.items_mut().get_mut(end) else {
             return false;
         };
         *place = item;
-        self.len = self.len.saturating_add(1);
+        self.len = self.len.wrapping_add(1);
         true
     }
 
@@ -302,9 +302,9 @@ impl<M> Table<M> {
         let items = self.items_mut();
         if index < len / 2 || index == 0 {
             move_up(items, index);
-            self.start = self.start.saturating_add(1);
+            self.start = self.start.wrapping_add(1);
         } else {
-            let next = index.saturating_add(1);
+            let next = index.wrapping_add(1);
             move_down(items, next, len.saturating_sub(next), index);
         }
         self.len = self.len.saturating_sub(1);

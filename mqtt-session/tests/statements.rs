@@ -6,7 +6,7 @@ use mqtt_proto::{
     Properties, Property, Publish, QoS, ReasonCode, Subscription, TopicAlias, TopicFilter,
     TopicName, Version,
 };
-use mqtt_session::{Closed, Config, Refused, Violation};
+use mqtt_session::{Config, Refused, Violation};
 use mqtt_testing::endpoint::{Happening, Opening, Role};
 use mqtt_testing::solo::Solo;
 
@@ -257,7 +257,7 @@ fn a_session_that_is_not_here_is_not_resumed(version: Version) {
     let opening = Opening::persistent(version);
     let mut solo = Solo::new(Role::Client, opening, Config::default());
     solo.connect(true);
-    let closed = Closed::Violation(Violation::SessionPresentWithoutState);
+    let closed = Violation::SessionPresentWithoutState;
     assert!(solo.learned().contains(&Happening::Closed(closed)));
 }
 

@@ -6,7 +6,7 @@ use mqtt_proto::{
     Subscription, TopicAlias, TopicFilter, TopicName, Version, Will,
 };
 use mqtt_session::{
-    Acknowledge, Client, Closed, Config, Ended, Event, Heap, Instant, Offline, Outgoing, Refused,
+    Acknowledge, Client, Config, Ended, Event, Heap, Instant, Offline, Outgoing, Refused,
     SessionLost, Step, Violation, WillDue,
 };
 use mqtt_testing::endpoint::{Happening, Opening, Role};
@@ -80,7 +80,7 @@ fn publishes(mut bytes: &[u8], version: Version) -> (Vec<Seen>, Vec<P>) {
     (found, others)
 }
 
-fn closed(solo: &mut Solo) -> Option<Closed> {
+fn closed(solo: &mut Solo) -> Option<Violation> {
     solo.learned().into_iter().find_map(|h| {
         if let Happening::Closed(why) = h {
             Some(why)
@@ -313,7 +313,7 @@ fn a_giant_first_packet_is_refused_before_any_memory_is_taken(role, version) {
         Role::Server => solo.machine.server().opened(now),
     }
     solo.feed(&hex("10 FF FF FF 7F"));
-    let Some(Closed::Violation(Violation::Malformed(error))) = closed(&mut solo) else { panic!("not refused") };
+    let Some(Violation::Malformed(error)) = closed(&mut solo) else { panic!("not refused") };
     assert_eq!(error.rule, Rule::TooLarge { len: 268_435_460, max: 1 << 20 });
 }
 
@@ -420,7 +420,7 @@ fn the_wrong_acknowledgement_ends_the_connection_not_the_session(role, version) 
     solo.sent();
     solo.feed_ack(AckKind::PubAck, 1);
     let id = PacketId::FIRST;
-    assert_eq!(closed(&mut solo), Some(Closed::Violation(Violation::WrongAck { packet: P::PubAck, id })));
+    assert_eq!(closed(&mut solo), Some(Violation::WrongAck { packet: P::PubAck, id }));
     let expected = if version == Version::V5 { hex("E0 01 82") } else { vec![] };
     assert_eq!(solo.sent(), expected, "MQTT 5 says why");
     solo.connect(true);
@@ -547,10 +547,7 @@ fn a_broker_that_answers_everything_but_pingreq_is_noticed() {
                 break;
             }
         }
-        assert_eq!(
-            noticed,
-            Some((1, Closed::Violation(Violation::PingTimeout)))
-        );
+        assert_eq!(noticed, Some((1, Violation::PingTimeout)));
     }
 }
 
@@ -573,10 +570,7 @@ fn pings_go_out_in_time_and_a_long_sleep_makes_one() {
     solo.wait(9_999);
     assert_eq!(solo.learned(), []);
     solo.wait(1);
-    assert_eq!(
-        closed(&mut solo),
-        Some(Closed::Violation(Violation::PingTimeout))
-    );
+    assert_eq!(closed(&mut solo), Some(Violation::PingTimeout));
 }
 
 /// An application that only publishes must notice as well that nobody listens any more.
@@ -589,10 +583,7 @@ fn one_who_only_publishes_pings_as_well() {
     }
     assert!(solo.sent_types().contains(&P::PingReq));
     solo.wait(10_000);
-    assert_eq!(
-        closed(&mut solo),
-        Some(Closed::Violation(Violation::PingTimeout))
-    );
+    assert_eq!(closed(&mut solo), Some(Violation::PingTimeout));
 }
 
 /// An application that takes its time is not mistaken for a dead broker: PINGRESP may lie behind what it has not taken.
@@ -628,10 +619,7 @@ fn the_server_ends_a_silent_connection_after_one_and_a_half_keep_alives() {
         solo.wait(89_999);
         assert_eq!(solo.learned(), []);
         solo.wait(1);
-        assert_eq!(
-            closed(&mut solo),
-            Some(Closed::Violation(Violation::KeepAliveTimeout))
-        );
+        assert_eq!(closed(&mut solo), Some(Violation::KeepAliveTimeout));
         let expected = if version == Version::V5 {
             hex("E0 01 8D")
         } else {
@@ -708,7 +696,7 @@ fn session_present_without_local_state_is_closed_as_5_demands() {
     solo.connect(true);
     assert_eq!(
         closed(&mut solo),
-        Some(Closed::Violation(Violation::SessionPresentWithoutState))
+        Some(Violation::SessionPresentWithoutState)
     );
     assert!(solo.machine.client().must_start_clean());
     let mut solo = Solo::new(
@@ -800,10 +788,10 @@ fn suback_granting_more_than_asked_for_is_accepted_and_told() {
         )));
         assert_eq!(
             closed(&mut solo),
-            Some(Closed::Violation(Violation::CodeCount {
+            Some(Violation::CodeCount {
                 codes: 1,
                 filters: 2
-            }))
+            })
         );
     }
 }
@@ -910,10 +898,7 @@ fn more_than_the_receive_maximum_ends_the_connection() {
             solo.feed_publish(QoS::ExactlyOnce, id, false, "x");
         }
         assert_eq!(solo.messages().len(), 2);
-        assert_eq!(
-            closed(&mut solo),
-            Some(Closed::Violation(Violation::ReceiveMaximumExceeded))
-        );
+        assert_eq!(closed(&mut solo), Some(Violation::ReceiveMaximumExceeded));
         assert!(solo.sent().ends_with(&hex("E0 01 93")));
         // What was half received before a resume does not count on the new connection.
         solo.connect(true);
@@ -958,20 +943,14 @@ fn topic_aliases_come_in() {
         solo.connect(true);
         solo.learned();
         solo.feed_packet(&Packet::Publish(unnamed));
-        assert_eq!(
-            closed(&mut solo),
-            Some(Closed::Violation(Violation::TopicAlias(2)))
-        );
+        assert_eq!(closed(&mut solo), Some(Violation::TopicAlias(2)));
         solo.connect(true);
         solo.learned();
         solo.feed_packet(&Packet::Publish(Publish {
             topic_alias: TopicAlias::new(3),
             ..named
         }));
-        assert_eq!(
-            closed(&mut solo),
-            Some(Closed::Violation(Violation::TopicAlias(3)))
-        );
+        assert_eq!(closed(&mut solo), Some(Violation::TopicAlias(3)));
         assert!(solo.sent().ends_with(&hex("E0 01 94")));
     }
 }
@@ -1115,10 +1094,7 @@ fn the_servers_keep_alive_counts() {
         opening.connack.push(Property::ServerKeepAlive(8))
     });
     server.wait(12_000);
-    assert_eq!(
-        closed(&mut server),
-        Some(Closed::Violation(Violation::KeepAliveTimeout))
-    );
+    assert_eq!(closed(&mut server), Some(Violation::KeepAliveTimeout));
 }
 
 /// The session of an assigned client identifier goes on under that identifier (5 [MQTT-3.2.2-16]).
@@ -1240,10 +1216,7 @@ fn authentication_goes_back_and_forth() {
         ReasonCode::ContinueAuthentication,
         challenge,
     )));
-    assert_eq!(
-        closed(&mut plain),
-        Some(Closed::Violation(Violation::AuthNotAgreed))
-    );
+    assert_eq!(closed(&mut plain), Some(Violation::AuthNotAgreed));
     let now = plain.now;
     let refused = plain.machine.client().authenticate(&Auth::default(), now);
     assert_eq!(refused, Err(Refused::WrongPhase));
@@ -1303,17 +1276,11 @@ fn connect_comes_first_and_once() {
         let now = solo.now;
         solo.machine.server().opened(now);
         solo.feed(&hex("C0 00"));
-        assert_eq!(
-            closed(&mut solo),
-            Some(Closed::Violation(Violation::Unexpected(P::PingReq)))
-        );
+        assert_eq!(closed(&mut solo), Some(Violation::Unexpected(P::PingReq)));
         let mut solo = default(Role::Server, version);
         let connect = solo.opening.clone();
         solo.feed_packet(&Packet::Connect(connect.connect()));
-        assert_eq!(
-            closed(&mut solo),
-            Some(Closed::Violation(Violation::Unexpected(P::Connect)))
-        );
+        assert_eq!(closed(&mut solo), Some(Violation::Unexpected(P::Connect)));
     }
 }
 
@@ -1422,10 +1389,7 @@ fn a_peer_that_says_nothing_is_not_waited_for() {
         solo.wait(29_999);
         assert_eq!(solo.learned(), []);
         solo.wait(1);
-        assert_eq!(
-            closed(&mut solo),
-            Some(Closed::Violation(Violation::ConnectTimeout))
-        );
+        assert_eq!(closed(&mut solo), Some(Violation::ConnectTimeout));
     }
 }
 
@@ -1464,7 +1428,7 @@ fn the_session_belongs_to_its_client_id() {
     }));
     assert_eq!(
         closed(&mut solo),
-        Some(Closed::Violation(Violation::SessionPresentWithoutState))
+        Some(Violation::SessionPresentWithoutState)
     );
 }
 
@@ -1563,10 +1527,7 @@ fn a_subscription_identifier_from_a_client_ends_the_connection() {
     };
     solo.feed_packet(&Packet::Publish(publish));
     assert_eq!(solo.messages(), [""; 0]);
-    assert_eq!(
-        closed(&mut solo),
-        Some(Closed::Violation(Violation::Unexpected(P::Publish)))
-    );
+    assert_eq!(closed(&mut solo), Some(Violation::Unexpected(P::Publish)));
     assert_eq!(solo.sent_types(), [P::Disconnect]);
 }
 

@@ -4,8 +4,8 @@ use mqtt_proto::{
     ConnAck, Connect, Properties, Property, QoS, ReasonCode, SubAck, TopicName, UnsubAck, Version,
 };
 use mqtt_session::{
-    Client, Closed, Config, Ended, Event, Heap, Instant, Outgoing, Receipt, Refused, Server,
-    ServerEvent, Step, Token,
+    Client, Config, Ended, Event, Heap, Instant, Outgoing, Receipt, Refused, Server, ServerEvent,
+    Step, Token, Violation,
 };
 
 /// Which end of the connection.
@@ -69,7 +69,7 @@ pub enum Happening {
     Disconnected(ReasonCode),
     Ping,
     Pong,
-    Closed(Closed),
+    Closed(Violation),
 }
 
 /// A machine of either role.
@@ -202,7 +202,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// When the connection is over.
-    pub fn receive(&mut self, input: &[u8], now: Instant) -> Result<Step<Happening>, Closed> {
+    pub fn receive(&mut self, input: &[u8], now: Instant) -> Result<Step<Happening>, Violation> {
         Ok(match self {
             Self::Client(client) => {
                 let step = client.receive(input, now)?;
@@ -219,7 +219,11 @@ impl Endpoint {
     ///
     /// # Errors
     /// When the connection is over.
-    pub fn receive_full(&mut self, input: &[u8], now: Instant) -> Result<Step<Happening>, Closed> {
+    pub fn receive_full(
+        &mut self,
+        input: &[u8],
+        now: Instant,
+    ) -> Result<Step<Happening>, Violation> {
         Ok(match self {
             Self::Client(client) => {
                 let step = client.receive_full(input, now)?;
@@ -268,7 +272,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// When the connection is over.
-    pub fn tick(&mut self, now: Instant) -> Result<(), Closed> {
+    pub fn tick(&mut self, now: Instant) -> Result<(), Violation> {
         match self {
             Self::Client(client) => client.tick(now),
             Self::Server(server) => server.tick(now),

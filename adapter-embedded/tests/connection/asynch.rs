@@ -4,7 +4,7 @@ use core::task::{Context, Poll, Waker};
 
 use adapter_embedded::asynch::Connection;
 use adapter_embedded::proto::{QoS, Version};
-use adapter_embedded::session::{Closed, Config, Event, Instant, Violation};
+use adapter_embedded::session::{Config, Event, Instant, Violation};
 use adapter_embedded::{Buffers, EmbassyTime, Error, SessionError, Timer};
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 
@@ -172,8 +172,8 @@ fn silence_is_broken_by_a_ping_and_ended_without_an_answer() {
         assert!(time.get().as_millis() < 100_000, "it is never noticed");
     };
     assert_eq!(pongs, 1);
-    let timeout = Closed::Violation(Violation::PingTimeout);
-    assert_eq!(why, Error::Session(SessionError::Closed(timeout)));
+    let timeout = Violation::PingTimeout;
+    assert_eq!(why, Error::Session(SessionError::Violation(timeout)));
 }
 
 /// Embassy's timer ends at its time, and no sooner; without one it waits for ever.

@@ -1,6 +1,6 @@
 use adapter_embedded::blocking::Connection;
 use adapter_embedded::proto::{QoS, Rule, Version};
-use adapter_embedded::session::{Closed, Config, Event, Violation};
+use adapter_embedded::session::{Config, Event, Violation};
 use adapter_embedded::{Buffers, Error, Patient, SessionError, State};
 use embedded_io::ErrorKind;
 
@@ -165,9 +165,7 @@ fn noise_ends_the_connection_and_the_session_survives() {
             far.say(b"\r\nNO CARRIER\r\n");
             until(connection, "acknowledged").map(|_| ())
         });
-        let Err(Error::Session(SessionError::Closed(Closed::Violation(Violation::Malformed(why))))) =
-            why
-        else {
+        let Err(Error::Session(SessionError::Violation(Violation::Malformed(why)))) = why else {
             panic!("{why:?}");
         };
         assert_eq!(why.rule, Rule::ReservedPacketType { found: 0 });
@@ -300,8 +298,7 @@ fn ends(buffer: usize, said: &[u8]) -> Rule {
     let input = &mut input[..buffer];
     let mut connection = Connection::new(far, &mut client, input, time, &connect).unwrap();
     let why = connection.next().map(|_| ()).unwrap_err();
-    let Error::Session(SessionError::Closed(Closed::Violation(Violation::Malformed(why)))) = why
-    else {
+    let Error::Session(SessionError::Violation(Violation::Malformed(why))) = why else {
         panic!("{why:?}");
     };
     why.rule
@@ -330,8 +327,11 @@ fn silence_is_broken_by_a_ping_and_ended_without_an_answer() {
         far.0.borrow_mut().deaf = true;
         until(connection, "pong").map(|_| ())
     });
-    let timeout = Closed::Violation(Violation::PingTimeout);
-    assert_eq!(silent, Err(Error::Session(SessionError::Closed(timeout))));
+    let timeout = Violation::PingTimeout;
+    assert_eq!(
+        silent,
+        Err(Error::Session(SessionError::Violation(timeout)))
+    );
 }
 
 /// A server that never stops talking must hear a ping as well: what it says says nothing of us.

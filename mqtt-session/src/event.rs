@@ -5,6 +5,8 @@ use mqtt_proto::{
     Subscribe, TopicName, UnsubAck, Unsubscribe,
 };
 
+use crate::packet_id::Generation;
+
 /// What one call of `receive` did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step<E> {
@@ -56,11 +58,12 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-/// Stands for an accepted command until its end is told. A reused packet identifier cannot answer for an old token.
+/// Stands for an accepted command until its end is told. A reused packet identifier cannot answer for an old token: commands
+/// are counted, on targets of 32 bits up to 4,294,967,296 before the count begins anew.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Token {
-    pub(crate) generation: u64,
+    pub(crate) generation: Generation,
     /// 0 for a QoS 0 message that waits for a connection.
     pub(crate) id: u16,
 }

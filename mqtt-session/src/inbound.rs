@@ -278,7 +278,7 @@ impl<M: Memory<Received>> Inbound<M> {
             .iter()
             .position(|entry| entry.qos == QoS::AtLeastOnce)
         {
-            self.table.remove(index);
+            self.remove(index);
         }
         for entry in self.table.items_mut() {
             entry.counted = false;

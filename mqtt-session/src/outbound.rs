@@ -24,18 +24,20 @@ use crate::config::{Config, Offline, SessionLost};
 use crate::error::{Refused, Violation};
 use crate::event::{Ended, Outgoing, Token};
 use crate::outbox::{Outbox, to_u32, to_usize};
-use crate::packet_id::PacketIds;
+use crate::packet_id::{Generation, PacketIds};
 use crate::storage::{Memory, Table};
 
 /// A message or request under way. Opaque; firmware lends an array of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
-    generation: u64,
+    generation: Generation,
     /// Where its packet lies in `kept`.
     start: u32,
     len: u32,
     id: u16,
     awaits: Await,
+    /// How it ended, once it has.
+    how: Ended,
     /// Sent on this connection.
     on_wire: bool,
     /// Sent before: DUP goes with the next time.
@@ -52,12 +54,13 @@ impl Slot {
         len: 0,
         id: 0,
         awaits: Await::Connection,
+        how: Ended::Sent,
         on_wire: false,
         dup: false,
         counted: false,
     };
 
-    pub(crate) const fn generation(&self) -> u64 {
+    pub(crate) const fn generation(&self) -> Generation {
         self.generation
     }
 
@@ -82,8 +85,12 @@ impl Slot {
         kept.items().get(self.range())
     }
 
+    const fn has_ended(&self) -> bool {
+        matches!(self.awaits, Await::Told | Await::Over)
+    }
+
     const fn end(&mut self, how: Ended) {
-        (self.awaits, self.on_wire) = (Await::Told(how), true);
+        (self.awaits, self.how, self.on_wire) = (Await::Told, how, true);
     }
 }
 
@@ -104,7 +111,7 @@ pub(crate) enum Await {
     SubAck,
     UnsubAck,
     /// Its end is to be told to the application.
-    Told(Ended),
+    Told,
     /// Its end was told; the message can be looked at until the next `receive`.
     Over,
 }
@@ -538,9 +545,11 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         outbox: &mut Outbox<M>,
     ) -> Result<Option<Token>, Violation> {
         let failed = reason.is_error();
-        let found = self.slots.items().iter().position(|slot| {
-            slot.id == id.get() && !matches!(slot.awaits, Await::Told(_) | Await::Over)
-        });
+        let found = self
+            .slots
+            .items()
+            .iter()
+            .position(|slot| slot.id == id.get() && !slot.has_ended());
         let (Some(index), slots) = (found, self.slots.items_mut()) else {
             // An end that was told twice is no fault; a PUBREC nobody here waits for is released, so that its
             // receiver can forget it.
@@ -618,9 +627,9 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             .items_mut()
             .iter_mut()
             .find_map(|slot| match slot.awaits {
-                Await::Told(how) => {
+                Await::Told => {
                     slot.awaits = Await::Over;
-                    Some((slot.token(), how))
+                    Some((slot.token(), slot.how))
                 }
                 _ => None,
             })
@@ -681,10 +690,10 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
                     *ended = ended.wrapping_add(1);
                 }
                 Await::PubAck | Await::PubRec => slot.dup |= slot.on_wire,
-                Await::Connection | Await::PubComp | Await::Told(_) | Await::Over => {}
+                Await::Connection | Await::PubComp | Await::Told | Await::Over => {}
             }
             slot.counted = false;
-            slot.on_wire = matches!(slot.awaits, Await::Told(_) | Await::Over);
+            slot.on_wire = slot.has_ended();
         }
     }
 
@@ -693,9 +702,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         let ended = &mut self.ended;
         for slot in self.slots.items_mut() {
             let received = slot.awaits == Await::PubComp;
-            let hand_back = slot.dup
-                && policy == SessionLost::HandBack
-                && !matches!(slot.awaits, Await::Told(_) | Await::Over);
+            let hand_back = slot.dup && policy == SessionLost::HandBack && !slot.has_ended();
             if received || hand_back {
                 slot.end(Ended::InDoubt);
                 *ended = ended.wrapping_add(1);
@@ -712,7 +719,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
                 .slots
                 .items_mut()
                 .iter_mut()
-                .filter(|s| !matches!(s.awaits, Await::Told(_) | Await::Over))
+                .filter(|slot| !slot.has_ended())
             {
                 slot.end(Ended::InDoubt);
                 slot.len = 0;

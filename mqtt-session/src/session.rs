@@ -351,7 +351,7 @@ impl<S: Storage> Side<S> {
     }
 
     /// Sends a packet that belongs to no flow.
-    pub(crate) fn send(&mut self, packet: &impl Encode) -> Result<(), Refused> {
+    pub(crate) fn send(&mut self, packet: &dyn Encode) -> Result<(), Refused> {
         let version = self.connection.version;
         let len = packet.encoded_len(version)?;
         let limit = to_usize(self.config.outgoing_limit);

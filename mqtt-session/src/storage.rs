@@ -8,6 +8,7 @@ use core::mem;
 use crate::bytes::{move_down, move_up};
 use crate::inbound::Received;
 use crate::outbound::Slot;
+use crate::session::FAST;
 
 /// Room for items of one kind. All of it may be in use; the machine keeps count.
 pub trait Memory<T> {
@@ -219,6 +220,12 @@ impl<M> Table<M> {
         self.len == 0
     }
 
+    /// Where the first item is. Where size goes before speed, that is always the front.
+    #[inline]
+    fn start(&self) -> usize {
+        if FAST { usize::from(self.start) } else { 0 }
+    }
+
     pub(crate) fn clear(&mut self) {
         (self.start, self.len) = (0, 0);
     }
@@ -228,7 +235,7 @@ impl<M> Table<M> {
     where
         M: Memory<T>,
     {
-        let start = usize::from(self.start);
+        let start = self.start();
         self.memory
             .items()
             .get(start..start.wrapping_add(self.len()))
@@ -240,7 +247,7 @@ impl<M> Table<M> {
     where
         M: Memory<T>,
     {
-        let start = usize::from(self.start);
+        let start = self.start();
         let end = start.wrapping_add(self.len());
         self.memory
             .items_mut()
@@ -253,7 +260,7 @@ impl<M> Table<M> {
     where
         M: Memory<T>,
     {
-        let end = usize::from(self.start).wrapping_add(self.len());
+        let end = self.start().wrapping_add(self.len());
         if self.len() >= limit.min(usize::from(u16::MAX)) {
             return false;
         }
@@ -261,7 +268,7 @@ impl<M> Table<M> {
             return true;
         }
         // Moving the items to the front is cheap if there is as much room before them as they take.
-        let start = usize::from(self.start);
+        let start = self.start();
         if start > 0 && (start >= self.len() || !self.memory.grow(end.wrapping_add(1))) {
             let len = self.len();
             move_down(self.memory.items_mut(), start, len, 0);
@@ -280,7 +287,7 @@ impl<M> Table<M> {
         if !self.make_room(limit) {
             return false;
         }
-        let end = usize::from(self.start).wrapping_add(self.len());
+        let end = self.start().wrapping_add(self.len());
         let Some(place) = self.memory.items_mut().get_mut(end) else {
             return false;
         };
@@ -300,7 +307,7 @@ impl<M> Table<M> {
             return;
         }
         let items = self.items_mut();
-        if index < len / 2 || index == 0 {
+        if FAST && (index < len / 2 || index == 0) {
             move_up(items, index);
             self.start = self.start.wrapping_add(1);
         } else {

@@ -9,7 +9,8 @@
 use crate::error::{EncodeError, Field, Rule};
 use crate::header::PacketType;
 use crate::id::PacketId;
-use crate::property::{Place, Properties};
+use crate::properties::Properties;
+use crate::property::Place;
 use crate::reader::{Read, Reader};
 use crate::reason::ReasonCode;
 use crate::sink::{Body, Sink};

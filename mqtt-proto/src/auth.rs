@@ -3,7 +3,7 @@
 use crate::ack::{read_reason, write_reason};
 use crate::error::{EncodeError, Field};
 use crate::header::PacketType;
-use crate::property::Properties;
+use crate::properties::Properties;
 use crate::reader::{Read, Reader};
 use crate::reason::ReasonCode;
 use crate::sink::{Body, Sink};

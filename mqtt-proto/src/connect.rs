@@ -12,7 +12,8 @@
 use crate::error::{EncodeError, Field, Rule};
 use crate::header::PacketType;
 use crate::id::QoS;
-use crate::property::{Place, Properties};
+use crate::properties::Properties;
+use crate::property::Place;
 use crate::reader::{Read, Reader};
 use crate::sink::{Body, Sink};
 use crate::topic::{self, TopicName};

@@ -2,7 +2,7 @@
 
 use crate::ack::{read_reason, write_reason};
 use crate::header::PacketType;
-use crate::property::Properties;
+use crate::properties::Properties;
 use crate::reader::{Read, Reader};
 use crate::reason::ReasonCode;
 use crate::sink::{Body, Sink};

@@ -32,6 +32,7 @@ mod id;
 mod list;
 #[cfg(feature = "bytes")]
 mod message;
+mod properties;
 mod property;
 mod reader;
 mod reason;
@@ -55,7 +56,8 @@ pub use list::{Element, List, ListIter};
 pub use message::Message;
 pub use packet::{Decoded, Packet};
 pub use ping::{PingReq, PingResp};
-pub use property::{Properties, Property, PropertyId, PropertyIter};
+pub use properties::{Properties, PropertyIter};
+pub use property::{Property, PropertyId};
 pub use publish::{Head, Publish, PublishHead};
 pub use reason::ReasonCode;
 pub use sink::Encode;

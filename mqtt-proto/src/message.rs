@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::id::{PacketId, QoS};
 use crate::list::Backing;
-use crate::property::Properties;
+use crate::properties::Properties;
 use crate::publish::Publish;
 use crate::topic::TopicName;
 use crate::version::Version;
@@ -97,16 +97,13 @@ fn slice(buffer: &Bytes, part: &[u8]) -> Bytes {
 
 impl<'a> Properties<'a> {
     fn wire(&self) -> (&'a [u8], bool) {
-        match self.list.backing {
-            Backing::Wire(bytes) => (bytes, self.alias_inside),
-            Backing::Slice(_) => (&[], false),
+        match self.backing() {
+            (Backing::Wire(bytes), alias_inside) => (bytes, alias_inside),
+            (Backing::Slice(_), _) => (&[], false),
         }
     }
 
     const fn from_wire(bytes: &'a [u8], alias_inside: bool) -> Self {
-        Self {
-            list: crate::list::List::validated(bytes),
-            alias_inside,
-        }
+        Self::new(crate::list::List::validated(bytes), alias_inside)
     }
 }

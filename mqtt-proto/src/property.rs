@@ -6,12 +6,11 @@ use core::fmt;
 use crate::error::{EncodeError, Field, Rule};
 use crate::header::PacketType;
 use crate::id::TopicAlias;
-use crate::list::{Backing, List, sealed::Take};
+use crate::list::sealed::Take;
 use crate::reader::{Broken, Read, Reader, checked_str};
 use crate::sink::Sink;
 use crate::topic::{self, TopicName};
 use crate::varint::VarInt;
-use crate::version::Version;
 
 /// How a value is laid out, and what range it has.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -33,13 +32,13 @@ enum Kind {
 
 /// A property as it stands in a block that was checked.
 #[derive(Clone, Copy)]
-struct Raw<'a> {
-    id: PropertyId,
+pub(crate) struct Raw<'a> {
+    pub(crate) id: PropertyId,
     kind: Kind,
     /// Its value; 0 if that is not a number.
-    number: u32,
+    pub(crate) number: u32,
     /// All of it, identifier included.
-    bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
 }
 
 impl<'a> Raw<'a> {
@@ -58,14 +57,21 @@ impl<'a> Raw<'a> {
         })
     }
 
+    pub(crate) const fn is_number(&self) -> bool {
+        !matches!(
+            self.kind,
+            Kind::Text | Kind::Topic | Kind::Binary | Kind::Pair
+        )
+    }
+
     /// Topic aliases belong to PUBLISH itself.
-    fn is_listed(&self) -> bool {
+    pub(crate) fn is_listed(&self) -> bool {
         self.id != PropertyId::TopicAlias
     }
 }
 
 /// The properties of a block that was checked, not looked at closer than it takes to tell them apart.
-fn raw<'a>(block: &'a [u8]) -> impl Iterator<Item = Raw<'a>> {
+pub(crate) fn raw<'a>(block: &'a [u8]) -> impl Iterator<Item = Raw<'a>> {
     let mut rest = Reader::checked(block);
     core::iter::from_fn(move || Raw::take(&mut rest))
 }
@@ -345,7 +351,7 @@ impl<'a> Property<'a> {
     }
 
     /// Its value, if that is a number.
-    fn number(&self) -> Option<u32> {
+    pub(crate) fn number(&self) -> Option<u32> {
         match *self {
             Self::PayloadFormatIndicator(v)
             | Self::RequestProblemInformation(v)
@@ -368,7 +374,7 @@ impl<'a> Property<'a> {
     }
 
     /// Its value, if that is one string of characters or bytes.
-    const fn bytes(&self) -> Option<&'a [u8]> {
+    pub(crate) const fn bytes(&self) -> Option<&'a [u8]> {
         match *self {
             Self::ContentType(v)
             | Self::AssignedClientIdentifier(v)
@@ -382,7 +388,7 @@ impl<'a> Property<'a> {
         }
     }
 
-    fn write<S: Sink>(&self, out: &mut S) {
+    pub(crate) fn write<S: Sink>(&self, out: &mut S) {
         let id = self.id();
         out.u8(id.get());
         let field = Field::Property(id);
@@ -497,300 +503,13 @@ fn take_str<'a>(bytes: &mut Reader<'a, '_>) -> Option<&'a str> {
     bytes.binary().ok().map(checked_str)
 }
 
-/// The properties of a packet: a validated block as it was received, or a slice to be sent.
-///
-/// A topic alias is never among them: it is [`crate::Publish::topic_alias`].
-///
-/// ```
-/// use mqtt_proto::{Properties, Property};
-/// let properties: Properties<'_> = (&[Property::ContentType("json"), Property::UserProperty("a", "b")]).into();
-/// assert_eq!(properties.content_type(), Some("json"));
-/// assert_eq!(properties.iter().count(), 2);
-/// ```
-#[derive(Clone, Copy, Default)]
-pub struct Properties<'a> {
-    pub(crate) list: List<'a, Property<'a>>,
-    /// The block as received holds a topic alias, so it cannot be sent on as it is.
-    pub(crate) alias_inside: bool,
-}
-
-/// The properties of a block, one after the other.
-pub type PropertyIter<'a> = crate::list::ListIter<'a, Property<'a>>;
-
-/// The identifier of a property and the length of its value, where that is text or bytes.
-const BEFORE_BYTES: usize = 3;
-
-macro_rules! getters {
-    (@ bool $self:ident $name:ident) => {
-        $self.number(PropertyId::$name).map(|value| value != 0)
-    };
-    (@ u16 $self:ident $name:ident) => {
-        $self.number(PropertyId::$name).and_then(|value| u16::try_from(value).ok())
-    };
-    (@ u32 $self:ident $name:ident) => {
-        $self.number(PropertyId::$name)
-    };
-    (@ text $self:ident $name:ident) => {
-        $self.bytes(PropertyId::$name).map(checked_str)
-    };
-    (@ topic $self:ident $name:ident) => {
-        $self.bytes(PropertyId::$name).map(TopicName::validated)
-    };
-    (@ binary $self:ident $name:ident) => {
-        $self.bytes(PropertyId::$name)
-    };
-    ($($(#[$doc:meta])* $getter:ident $name:ident -> $kind:tt $type:ty;)*) => {
-        $($(#[$doc])*
-        #[must_use]
-        pub fn $getter(&self) -> Option<$type> {
-            getters!(@ $kind self $name)
-        })*
-    };
-}
-
-impl<'a> Properties<'a> {
-    /// No properties.
-    pub const EMPTY: Self = Self {
-        list: List::EMPTY,
-        alias_inside: false,
-    };
-
-    /// The properties in their order.
-    #[must_use]
-    pub const fn iter(&self) -> PropertyIter<'a> {
-        self.list.iter()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        match self.list.backing {
-            Backing::Wire(bytes) if self.alias_inside && Version::V5.is_v5() => {
-                !raw(bytes).any(|raw| raw.is_listed())
-            }
-            _ => self.list.is_empty(),
-        }
-    }
-
-    /// The user properties in their order (5 \[MQTT-3.3.2-18\]).
-    pub fn user_properties(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        self.iter().filter_map(|property| match property {
-            Property::UserProperty(name, value) => Some((name, value)),
-            _ => None,
-        })
-    }
-
-    /// The subscription identifiers; PUBLISH may have several.
-    pub fn subscription_identifiers(&self) -> impl Iterator<Item = u32> + use<'a> {
-        self.iter().filter_map(|property| match property {
-            Property::SubscriptionIdentifier(id) => Some(id),
-            _ => None,
-        })
-    }
-
-    getters! {
-        /// Whether the payload is UTF-8 text.
-        payload_format_indicator PayloadFormatIndicator -> bool bool;
-        /// Lifetime of the message in seconds.
-        message_expiry_interval MessageExpiryInterval -> u32 u32;
-        /// What the payload is.
-        content_type ContentType -> text &'a str;
-        /// Where a response goes.
-        response_topic ResponseTopic -> topic TopicName<'a>;
-        /// Ties a response to its request.
-        correlation_data CorrelationData -> binary &'a [u8];
-        /// How long the session outlives its connection, in seconds.
-        session_expiry_interval SessionExpiryInterval -> u32 u32;
-        /// The client identifier that the server chose.
-        assigned_client_identifier AssignedClientIdentifier -> text &'a str;
-        /// The keep-alive that the server demands, in seconds.
-        server_keep_alive ServerKeepAlive -> u16 u16;
-        /// Name of the authentication method.
-        authentication_method AuthenticationMethod -> text &'a str;
-        /// What the authentication method exchanges.
-        authentication_data AuthenticationData -> binary &'a [u8];
-        /// Whether reason strings are wanted on failures.
-        request_problem_information RequestProblemInformation -> bool bool;
-        /// Seconds between the end of the connection and the will.
-        will_delay_interval WillDelayInterval -> u32 u32;
-        /// Whether response information is wanted.
-        request_response_information RequestResponseInformation -> bool bool;
-        /// Basis for response topics.
-        response_information ResponseInformation -> text &'a str;
-        /// Another server to use.
-        server_reference ServerReference -> text &'a str;
-        /// For people.
-        reason_string ReasonString -> text &'a str;
-        /// How many QoS 1 and 2 messages may be under way.
-        receive_maximum ReceiveMaximum -> u16 u16;
-        /// The highest topic alias accepted.
-        topic_alias_maximum TopicAliasMaximum -> u16 u16;
-        /// The highest QoS the server takes: `false` is 0, `true` is 1.
-        maximum_qos MaximumQoS -> bool bool;
-        /// Whether the server keeps retained messages.
-        retain_available RetainAvailable -> bool bool;
-        /// The largest packet accepted, in bytes.
-        maximum_packet_size MaximumPacketSize -> u32 u32;
-        /// Whether the server takes wildcards.
-        wildcard_subscription_available WildcardSubscriptionAvailable -> bool bool;
-        /// Whether the server takes subscription identifiers.
-        subscription_identifier_available SubscriptionIdentifierAvailable -> bool bool;
-        /// Whether the server takes shared subscriptions.
-        shared_subscription_available SharedSubscriptionAvailable -> bool bool;
-    }
-
-    /// The value of a property that is a number. Not by way of [`Property`], which knows all 27: a device needs few of them.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn number(&self, wanted: PropertyId) -> Option<u32> {
-        match self.list.backing {
-            Backing::Slice(properties) => properties
-                .iter()
-                .find(|property| property.id() == wanted)
-                .and_then(Property::number),
-            Backing::Wire(bytes) => raw(bytes)
-                .find(|raw| raw.id == wanted)
-                .map(|raw| raw.number),
-        }
-    }
-
-    /// Gives each property that is a number to `then`: one walk, where more than one of them is wanted.
-    ///
-    /// ```
-    /// use mqtt_proto::{Properties, Property, PropertyId};
-    /// let properties: Properties<'_> = (&[Property::ReceiveMaximum(4), Property::MaximumQoS(true)]).into();
-    /// let mut numbers = vec![];
-    /// properties.each_number(&mut |id, number| numbers.push((id, number)));
-    /// assert_eq!(numbers, [(PropertyId::ReceiveMaximum, 4), (PropertyId::MaximumQoS, 1)]);
-    /// ```
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub fn each_number(&self, then: &mut dyn FnMut(PropertyId, u32)) {
-        match self.list.backing {
-            Backing::Slice(properties) => {
-                for property in properties {
-                    if let Some(number) = property.number() {
-                        then(property.id(), number);
-                    }
-                }
-            }
-            Backing::Wire(bytes) => raw(bytes)
-                .filter(|raw| {
-                    !matches!(
-                        raw.kind,
-                        Kind::Text | Kind::Topic | Kind::Binary | Kind::Pair
-                    )
-                })
-                .for_each(|raw| then(raw.id, raw.number)),
-        }
-    }
-
-    /// The value of a property that is text, a topic or bytes: as bytes, which nothing walks over once more.
-    ///
-    /// ```
-    /// use mqtt_proto::{Properties, Property, PropertyId};
-    /// let properties: Properties<'_> = (&[Property::ContentType("json")]).into();
-    /// assert_eq!(properties.bytes(PropertyId::ContentType), Some(&b"json"[..]));
-    /// ```
-    #[must_use]
-    pub fn bytes(&self, wanted: PropertyId) -> Option<&'a [u8]> {
-        match self.list.backing {
-            Backing::Slice(properties) => properties
-                .iter()
-                .find(|property| property.id() == wanted)
-                .and_then(Property::bytes),
-            Backing::Wire(bytes) => raw(bytes)
-                .find(|raw| raw.id == wanted)
-                .and_then(|raw| raw.bytes.get(BEFORE_BYTES..)),
-        }
-    }
-
-    /// Whether one of them is this.
-    #[must_use]
-    pub fn has(&self, wanted: PropertyId) -> bool {
-        match self.list.backing {
-            Backing::Slice(properties) => properties.iter().any(|property| property.id() == wanted),
-            Backing::Wire(bytes) => raw(bytes).any(|raw| raw.id == wanted),
-        }
-    }
-
-    /// Reads and checks the block of a packet. The topic alias, which only PUBLISH has, comes beside it.
-    #[inline]
-    pub(crate) fn read(
-        body: &mut Reader<'a, '_>,
-        place: Place,
-    ) -> Read<(Self, Option<TopicAlias>)> {
-        let len = body.varint()?;
-        if len == 0 {
-            return Ok((Self::EMPTY, None));
-        }
-        let block = body.block(len)?;
-        let alias = validate(block, place).map_err(|broken| body.inside(broken))?;
-        Ok((
-            Self {
-                list: List::validated(block.rest()),
-                alias_inside: alias.is_some(),
-            },
-            alias,
-        ))
-    }
-
-    /// How many bytes they take, more or less.
-    #[inline]
-    pub(crate) const fn about(&self) -> usize {
-        match self.list.backing {
-            Backing::Wire(bytes) => bytes.len(),
-            Backing::Slice(list) => list.len().saturating_mul(12),
-        }
-    }
-
-    /// Length and block, as every packet of MQTT 5 has it; `alias` is PUBLISH's own.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn write<S: Sink>(&self, place: Place, alias: Option<TopicAlias>, out: &mut S) {
-        // 5 [MQTT-2.2.2-1]
-        if alias.is_none() && self.list.is_empty() {
-            return out.u8(0);
-        }
-        let mut seen = Seen::default();
-        out.block(|out| {
-            if let Some(alias) = alias {
-                out.u8(PropertyId::TopicAlias.get());
-                out.u16(alias.get());
-            }
-            match self.list.backing {
-                Backing::Slice(properties) => {
-                    for property in properties {
-                        if S::CHECKS {
-                            seen.check(property.id(), place, out);
-                        }
-                        property.write(out);
-                    }
-                }
-                Backing::Wire(bytes) if !S::CHECKS && !self.alias_inside => out.bytes(bytes),
-                Backing::Wire(bytes) => {
-                    for raw in raw(bytes).filter(Raw::is_listed) {
-                        if S::CHECKS {
-                            seen.check(raw.id, place, out);
-                        }
-                        out.bytes(raw.bytes);
-                    }
-                }
-            }
-        });
-        out.refuse_if(
-            seen.data_without_method(),
-            EncodeError::AuthDataWithoutMethod,
-        );
-    }
-}
-
 /// The properties that a block has, a bit for each identifier.
 #[derive(Clone, Copy, Default)]
-struct Seen(u32);
+pub(crate) struct Seen(u32);
 
 impl Seen {
     #[inline]
-    fn check<S: Sink>(&mut self, id: PropertyId, place: Place, out: &mut S) {
+    pub(crate) fn check<S: Sink>(&mut self, id: PropertyId, place: Place, out: &mut S) {
         let bit = id.bit();
         if id.places() & place.bit == 0 {
             out.refuse(EncodeError::MisplacedProperty(id));
@@ -801,7 +520,7 @@ impl Seen {
         self.0 |= bit;
     }
 
-    const fn data_without_method(self) -> bool {
+    pub(crate) const fn data_without_method(self) -> bool {
         self.0 & AUTH_DATA != 0 && self.0 & AUTH_METHOD == 0
     }
 }
@@ -810,7 +529,7 @@ const AUTH_DATA: u32 = PropertyId::AuthenticationData.bit();
 const AUTH_METHOD: u32 = PropertyId::AuthenticationMethod.bit();
 
 /// One pass over a received block: every identifier known, in its place, once, its value whole and in range.
-fn validate(mut block: Reader<'_, '_>, place: Place) -> Read<Option<TopicAlias>> {
+pub(crate) fn validate(mut block: Reader<'_, '_>, place: Place) -> Read<Option<TopicAlias>> {
     let mut seen = 0_u32;
     let mut alias = None;
     while !block.is_empty() {
@@ -883,45 +602,4 @@ fn validate(mut block: Reader<'_, '_>, place: Place) -> Read<Option<TopicAlias>>
         return Err(block.fault(Rule::AuthDataWithoutMethod));
     }
     Ok(alias)
-}
-
-impl<'a> From<&'a [Property<'a>]> for Properties<'a> {
-    fn from(slice: &'a [Property<'a>]) -> Self {
-        Self {
-            list: slice.into(),
-            alias_inside: false,
-        }
-    }
-}
-
-impl<'a, const N: usize> From<&'a [Property<'a>; N]> for Properties<'a> {
-    fn from(slice: &'a [Property<'a>; N]) -> Self {
-        Self {
-            list: slice.into(),
-            alias_inside: false,
-        }
-    }
-}
-
-impl PartialEq for Properties<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
-    }
-}
-
-impl Eq for Properties<'_> {}
-
-impl fmt::Debug for Properties<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
-    }
-}
-
-impl<'a> IntoIterator for &Properties<'a> {
-    type IntoIter = PropertyIter<'a>;
-    type Item = Property<'a>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
 }

@@ -148,7 +148,7 @@ bodies! {
     connack ConnAck "CONNACK." |body, frame| ConnAck::read(body, frame.version);
     ack Ack "PUBACK, PUBREC, PUBREL or PUBCOMP." |body, frame| Ack::read(body, frame.packet_type(), frame.version);
     subscribe Subscribe "SUBSCRIBE." |body, frame| Subscribe::read(body, frame.version);
-    suback SubAck "SUBACK." |body, frame| SubAck::read(body, frame.version);
+    suback SubAck "SUBACK." |body, frame| SubAck::read(body, PacketType::SubAck, frame.version);
     unsubscribe Unsubscribe "UNSUBSCRIBE." |body, frame| Unsubscribe::read(body, frame.version);
     unsuback UnsubAck "UNSUBACK." |body, frame| UnsubAck::read(body, frame.version);
     disconnect Disconnect "DISCONNECT." |body, frame| Disconnect::read(body, frame.version);

@@ -175,7 +175,7 @@ impl<'a> Packet<'a> {
             PacketType::Connect => Self::Connect(Connect::read(body)?),
             PacketType::ConnAck => Self::ConnAck(ConnAck::read(body, version)?),
             PacketType::Subscribe => Self::Subscribe(Subscribe::read(body, version)?),
-            PacketType::SubAck => Self::SubAck(SubAck::read(body, version)?),
+            PacketType::SubAck => Self::SubAck(SubAck::read(body, packet_type, version)?),
             PacketType::Unsubscribe => Self::Unsubscribe(Unsubscribe::read(body, version)?),
             PacketType::UnsubAck => Self::UnsubAck(UnsubAck::read(body, version)?),
             PacketType::PingReq => Self::PingReq,

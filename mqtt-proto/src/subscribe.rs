@@ -241,11 +241,18 @@ impl<'a> SubAck<'a> {
         }
     }
 
-    pub(crate) fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
+    /// UNSUBACK is the same, but for its place, its codes and that it has none in 3.1.1.
+    pub(crate) fn read(
+        body: &mut Reader<'a, '_>,
+        packet: PacketType,
+        version: Version,
+    ) -> Read<Self> {
         let packet_id = body.packet_id()?;
-        let properties = read_properties(body, version, ACK_PLACE)?;
+        let properties = read_properties(body, version, Place::packet(packet))?;
         let codes = List::validated(body.rest());
-        read_list(body, |body| read_code(body, PacketType::SubAck, version))?;
+        if packet == PacketType::SubAck || version.is_v5() {
+            read_list(body, |body| read_code(body, packet, version))?;
+        }
         Ok(Self {
             packet_id,
             properties,
@@ -255,11 +262,7 @@ impl<'a> SubAck<'a> {
 }
 
 /// A code of SUBACK or UNSUBACK.
-pub(crate) fn read_code(
-    body: &mut Reader<'_, '_>,
-    packet: PacketType,
-    version: Version,
-) -> Read<ReasonCode> {
+fn read_code(body: &mut Reader<'_, '_>, packet: PacketType, version: Version) -> Read<ReasonCode> {
     let at = *body;
     let found = body.u8()?;
     // 3.1.1 [MQTT-3.9.3-2], 5 [MQTT-3.9.3-2] and [MQTT-3.11.3-2]

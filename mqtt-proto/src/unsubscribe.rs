@@ -16,7 +16,7 @@ use crate::property::Place;
 use crate::reader::{Read, Reader};
 use crate::reason::ReasonCode;
 use crate::sink::{Body, Sink};
-use crate::subscribe::{read_code, read_list, write_codes};
+use crate::subscribe::{SubAck, read_list, write_codes};
 use crate::topic::{self, TopicFilter};
 use crate::version::Version;
 
@@ -98,17 +98,27 @@ impl<'a> UnsubAck<'a> {
     }
 
     pub(crate) fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
-        let packet_id = body.packet_id()?;
-        let properties = read_properties(body, version, ACK_PLACE)?;
-        let codes = List::validated(body.rest());
-        if version.is_v5() {
-            read_list(body, |body| read_code(body, PacketType::UnsubAck, version))?;
+        SubAck::read(body, PacketType::UnsubAck, version).map(Self::from)
+    }
+}
+
+impl<'a> From<SubAck<'a>> for UnsubAck<'a> {
+    fn from(answer: SubAck<'a>) -> Self {
+        Self {
+            packet_id: answer.packet_id,
+            properties: answer.properties,
+            codes: answer.codes,
         }
-        Ok(Self {
-            packet_id,
-            properties,
-            codes,
-        })
+    }
+}
+
+impl<'a> From<UnsubAck<'a>> for SubAck<'a> {
+    fn from(answer: UnsubAck<'a>) -> Self {
+        Self {
+            packet_id: answer.packet_id,
+            properties: answer.properties,
+            codes: answer.codes,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use core::mem::take;
 
 use mqtt_proto::{
     AckKind, Auth, Connect, Disconnect, Encode, Frame, PacketType, PingReq, Properties, PropertyId,
-    Publish, ReasonCode, Subscribe, Subscription, TopicFilter, TopicName, Unsubscribe,
+    Publish, ReasonCode, SubAck, Subscribe, Subscription, TopicFilter, TopicName, Unsubscribe,
 };
 
 use crate::config::Config;
@@ -18,7 +18,7 @@ use crate::outbound::{Await, Window};
 use crate::outbox::to_u32;
 use crate::pieces::{PIECES, Piece, Pieces};
 use crate::request;
-use crate::session::{Side, fingerprint};
+use crate::session::{Side, V5, fingerprint};
 use crate::storage::Storage;
 use crate::time::Instant;
 
@@ -311,14 +311,15 @@ impl<S: Storage> Client<S> {
             return Ok(());
         }
         match (phase, frame.packet_type()) {
-            (Phase::Connected, PacketType::SubAck) => self.on_suback(frame, event)?,
-            (Phase::Connected, PacketType::UnsubAck) => self.on_unsuback(frame, event)?,
+            (Phase::Connected, PacketType::SubAck | PacketType::UnsubAck) => {
+                self.on_answer(frame, event)?;
+            }
             (Phase::Connected, PacketType::PingResp) => {
                 self.pinger.answered();
                 *event = Some(Event::Pong);
             }
             (Phase::Connecting, PacketType::ConnAck) => self.on_connack(frame, now, event)?,
-            (Phase::Connecting | Phase::Connected, PacketType::Auth) => {
+            (Phase::Connecting | Phase::Connected, PacketType::Auth) if V5 => {
                 let auth = frame.auth().map_err(Violation::Malformed)?;
                 // 5 [MQTT-4.12.0-6]
                 if !side.connection.authenticates {
@@ -381,45 +382,41 @@ impl<S: Storage> Client<S> {
         Ok(())
     }
 
-    fn on_suback<'i>(
+    /// SUBACK or UNSUBACK.
+    fn on_answer<'i>(
         &mut self,
         frame: &Frame<'i>,
         event: &mut Option<Event<'i>>,
     ) -> Result<(), Violation> {
-        let suback = frame.suback().map_err(Violation::Malformed)?;
+        let subscribes = frame.packet_type() == PacketType::SubAck;
+        let (answer, awaits) = if subscribes {
+            (frame.suback(), Await::SubAck)
+        } else {
+            let unsuback = frame.unsuback();
+            (unsuback.map(SubAck::from), Await::UnsubAck)
+        };
+        let answer = answer.map_err(Violation::Malformed)?;
         let outbound = &mut self.side.session.outbound;
-        let Some((index, token, packet)) = outbound.answered(Await::SubAck, suback.packet_id)
-        else {
+        let Some((index, token, request)) = outbound.answered(awaits, answer.packet_id) else {
             return Ok(());
         };
         let version = self.side.connection.version;
-        let granted_more = request::compare(true, packet, version, suback.codes)?;
+        // An UNSUBACK of 3.1.1 has no codes.
+        let granted_more = (subscribes || version.is_v5())
+            && request::compare(subscribes, request, version, answer.codes)?;
         outbound.remove(index, &mut self.side.connection.window);
-        *event = Some(Event::Subscribed {
-            token,
-            suback,
-            granted_more,
+        *event = Some(if subscribes {
+            Event::Subscribed {
+                token,
+                suback: answer,
+                granted_more,
+            }
+        } else {
+            Event::Unsubscribed {
+                token,
+                unsuback: answer.into(),
+            }
         });
-        Ok(())
-    }
-
-    fn on_unsuback<'i>(
-        &mut self,
-        frame: &Frame<'i>,
-        event: &mut Option<Event<'i>>,
-    ) -> Result<(), Violation> {
-        let unsuback = frame.unsuback().map_err(Violation::Malformed)?;
-        let outbound = &mut self.side.session.outbound;
-        let Some((index, token, packet)) = outbound.answered(Await::UnsubAck, unsuback.packet_id)
-        else {
-            return Ok(());
-        };
-        let version = self.side.connection.version;
-        if version.is_v5() {
-            request::compare(false, packet, version, unsuback.codes)?;
-        }
-        outbound.remove(index, &mut self.side.connection.window);
-        *event = Some(Event::Unsubscribed { token, unsuback });
         Ok(())
     }
 

@@ -49,6 +49,9 @@ pub(crate) struct Side<S: Storage> {
     pub(crate) session_elsewhere: bool,
 }
 
+/// Whether there is any MQTT 5 in this build.
+pub(crate) const V5: bool = Version::V5.is_v5();
+
 /// Whether speed goes before size.
 pub(crate) const FAST: bool = cfg!(target_pointer_width = "64");
 
@@ -280,7 +283,9 @@ impl<S: Storage> Side<S> {
         if self.connection.phase == Phase::Closing {
             return Err(Refused::WrongPhase);
         }
-        self.connection.supported.publish(message)?;
+        if V5 {
+            self.connection.supported.publish(message)?;
+        }
         let Self {
             session,
             connection,

@@ -207,19 +207,17 @@ impl<S: Storage> Client<S> {
             return Ok(Progress::Blocked);
         }
         let (packet_type, len) = (frame.packet_type(), frame.packet_len());
-        let publish = if packet_type == PacketType::Publish && (missing == 0 || PIECES) {
-            frame.publish().map_err(Violation::Malformed)?
-        } else {
-            None
-        };
-        match publish {
-            Some(publish) => self.on_publish(publish, len, missing, event),
-            None if missing > 0 => Err(self.side.no_room(Some(packet_type), len, input.len())),
-            None => {
-                self.handle(&frame, now, event)?;
-                Ok(Progress::Consumed(len))
+        if packet_type == PacketType::Publish && (missing == 0 || PIECES) {
+            match frame.publish() {
+                Ok(Some(publish)) => return self.on_publish(publish, len, missing, event),
+                Ok(None) => {}
+                Err(error) => return Err(Violation::Malformed(error)),
             }
+        } else if missing == 0 {
+            self.handle(&frame, now, event)?;
+            return Ok(Progress::Consumed(len));
         }
+        Err(self.side.no_room(Some(packet_type), len, input.len()))
     }
 
     /// A message came; `missing` of its `len` bytes did not.

@@ -73,28 +73,19 @@ impl VarInt {
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn decode(input: &[u8]) -> Result<Option<(Self, usize)>, Rule> {
-        let Some(&first) = input.first() else {
-            return Ok(None);
-        };
-        if first < 0x80 {
-            return Ok(Some((Self(u32::from(first)), 1)));
-        }
-        let mut value = u32::from(first & 0x7F);
-        let mut shift = 7_u32;
-        let mut len = 1_usize;
-        for &byte in input.iter().skip(1).take(3) {
+        let (mut value, mut shift) = (0_u32, 0_u32);
+        for (before, byte) in input.iter().take(4).enumerate() {
             value |= u32::from(byte & 0x7F).wrapping_shl(shift);
             shift = shift.wrapping_add(7);
-            len = len.wrapping_add(1);
-            if byte < 0x80 {
-                return if byte == 0 {
+            if *byte < 0x80 {
+                return if *byte == 0 && before > 0 {
                     Err(Rule::VarIntNotMinimal)
                 } else {
-                    Ok(Some((Self(value), len)))
+                    Ok(Some((Self(value), before.wrapping_add(1))))
                 };
             }
         }
-        if len < 4 {
+        if input.len() < 4 {
             Ok(None)
         } else {
             Err(Rule::VarIntTooLong)

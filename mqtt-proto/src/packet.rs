@@ -73,7 +73,8 @@ impl<'a> Packet<'a> {
     ///     Ok(Decoded::Packet { packet: Packet::PingReq, consumed: 2 })
     /// );
     /// ```
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline)]
     pub fn decode(
         input: &'a [u8],
         version: Version,

@@ -152,47 +152,52 @@ impl<S: Storage> Side<S> {
         arrived: impl FnOnce(Arrival, Publish<'i>) -> Option<E>,
         acknowledged: impl FnOnce(Option<(Token, ReasonCode)>, Properties<'i>) -> Option<E>,
     ) -> Option<Result<Step<E>, Violation>> {
-        let is_common = |first: &u8| (0x30..0x80).contains(first);
         if !FAST
             || self.connection.phase != Phase::Connected
             || self.connection.pieces().is_some()
             || self.session.outbound.has_ended()
-            || !input.first().is_some_and(is_common)
         {
             return None;
         }
         let (version, limit) = self.reads();
-        match Packet::decode(input, version, limit) {
-            Ok(Decoded::Packet {
-                packet: Packet::Publish(publish),
-                consumed,
-            }) if self.answer_fits() => {
-                let arrival = if forbidden(&publish) {
-                    Err(Violation::Unexpected(PacketType::Publish))
-                } else {
-                    self.on_publish(&publish)
-                };
-                Some(match arrival {
-                    Ok(arrival) => Ok(Step::Packet {
-                        consumed,
-                        event: arrived(arrival, publish),
-                    }),
-                    Err(violation) => Err(violation),
-                })
-            }
-            Ok(Decoded::Packet { packet, consumed }) if self.answer_fits() => {
-                let (kind, ack) = match &packet {
-                    Packet::PubAck(ack) => (AckKind::PubAck, ack),
-                    Packet::PubRec(ack) => (AckKind::PubRec, ack),
-                    Packet::PubRel(ack) => (AckKind::PubRel, ack),
-                    Packet::PubComp(ack) => (AckKind::PubComp, ack),
-                    _ => return None,
-                };
-                Some(self.on_ack(kind, ack).map(|ended| Step::Packet {
+        match input.first()? {
+            0x30..0x40 => match Packet::decode(input, version, limit) {
+                Ok(Decoded::Packet {
+                    packet: Packet::Publish(publish),
                     consumed,
-                    event: acknowledged(ended, ack.properties),
-                }))
-            }
+                }) if self.answer_fits() => {
+                    let arrival = if forbidden(&publish) {
+                        Err(Violation::Unexpected(PacketType::Publish))
+                    } else {
+                        self.on_publish(&publish)
+                    };
+                    Some(match arrival {
+                        Ok(arrival) => Ok(Step::Packet {
+                            consumed,
+                            event: arrived(arrival, publish),
+                        }),
+                        Err(violation) => Err(violation),
+                    })
+                }
+                _ => None,
+            },
+            0x40..0x80 => match &Packet::decode(input, version, limit) {
+                Ok(Decoded::Packet { packet, consumed }) if self.answer_fits() => {
+                    let (kind, ack) = match packet {
+                        Packet::PubAck(ack) => (AckKind::PubAck, ack),
+                        Packet::PubRec(ack) => (AckKind::PubRec, ack),
+                        Packet::PubRel(ack) => (AckKind::PubRel, ack),
+                        Packet::PubComp(ack) => (AckKind::PubComp, ack),
+                        _ => return None,
+                    };
+                    let consumed = *consumed;
+                    Some(self.on_ack(kind, ack).map(|ended| Step::Packet {
+                        consumed,
+                        event: acknowledged(ended, ack.properties),
+                    }))
+                }
+                _ => None,
+            },
             _ => None,
         }
     }

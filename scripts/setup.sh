@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients, Node.js, QEMU (apt), paho-mqtt
+# Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients, Node.js, QEMU, Valgrind (apt), paho-mqtt
 # (pip, in .venv), MQTT.js (npm, in .npm), targets for Cortex-M and browsers, a nightly toolchain with Miri, the oldest Rust supported and
 # cargo-fuzz.
 # What is there already is left alone. With the argument `mosquitto` it installs Mosquitto and its clients only.
@@ -24,6 +24,7 @@ if [ "${1:-}" != mosquitto ]; then
     have python3 || missing+=(python3)
     have node && have npm || missing+=(nodejs npm)
     have qemu-system-arm || missing+=(qemu-system-arm)
+    have valgrind || missing+=(valgrind)
     # Fuzz targets are linked by a C++ compiler.
     have c++ || missing+=(g++)
 fi

@@ -17,7 +17,10 @@ $limit cargo test --locked --quiet -p mqtt-proto --all-features --lib
 $limit cargo test --locked --quiet -p mqtt-session --no-default-features --lib
 $limit cargo test --locked --quiet -p mqtt-session --no-default-features --features v5 --lib
 $limit cargo test --locked --quiet -p mqtt-session --no-default-features --features alloc --lib
+$limit cargo test --locked --quiet -p mqtt-session --no-default-features --features pieces --lib
 $limit cargo test --locked --quiet -p adapter-embedded --all-features --lib --tests
 printf '\n== what a client costs on a Cortex-M4\n'
 $limit scripts/footprint.py --check
+printf '\n== instructions of codec and session\n'
+$limit scripts/instructions.py --check
 printf '\nall tests passed\n'

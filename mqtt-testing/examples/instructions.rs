@@ -1,0 +1,154 @@
+//! Does one thing of the codec or the session a number of times, for `scripts/instructions.py` to count the instructions of.
+//! Without arguments: the names of what it can do.
+
+use std::hint::black_box;
+
+use mqtt_proto::{
+    Ack, AckKind, ConnAck, Connect, Decoded, Delivery, Encode, MAX_PACKET, Packet, PacketId,
+    Properties, Property, Publish, QoS, TopicName, Version,
+};
+use mqtt_session::{Client, Config, Heap, Instant, Outgoing, Server, ServerEvent, Step};
+
+const NOW: Instant = Instant::from_millis(0);
+const TOPIC: TopicName<'static> = TopicName::from_static("factory/line7/sensor");
+const PAYLOAD: [u8; 64] = [0x42; 64];
+const PROPERTIES: [Property<'static>; 3] = [
+    Property::MessageExpiryInterval(3_600),
+    Property::ContentType("application/json"),
+    Property::UserProperty("trace", "7b3f"),
+];
+
+fn publish(qos1: bool, properties: &'static [Property<'static>]) -> Publish<'static> {
+    Publish {
+        delivery: if qos1 {
+            Delivery::AtLeastOnce(PacketId::FIRST)
+        } else {
+            Delivery::AtMostOnce
+        },
+        properties: Properties::from(properties),
+        ..Publish::new(TOPIC, &PAYLOAD)
+    }
+}
+
+fn encoded(packet: &impl Encode, version: Version) -> Vec<u8> {
+    let mut bytes = vec![0; 256];
+    let len = packet.encode(version, &mut bytes).expect("room");
+    bytes.truncate(len);
+    bytes
+}
+
+fn decode(packet: &impl Encode, version: Version, count: usize) {
+    let bytes = encoded(packet, version);
+    for _ in 0..count {
+        let decoded = Packet::decode(black_box(&bytes), version, MAX_PACKET);
+        assert!(matches!(black_box(&decoded), Ok(Decoded::Packet { .. })));
+    }
+}
+
+fn encode(packet: &impl Encode, version: Version, count: usize) {
+    let mut bytes = [0; 256];
+    for _ in 0..count {
+        let len = black_box(packet).encode(version, black_box(&mut bytes));
+        black_box(len).expect("room");
+    }
+}
+
+/// What is outgoing goes to and fro until both are silent.
+fn pass(client: &mut Client<Heap>, server: &mut Server<Heap>) {
+    while !client.outgoing().is_empty() || !server.outgoing().is_empty() {
+        let (there, mut at) = (client.outgoing(), 0);
+        while let Some(input) = there.get(at..).filter(|input| !input.is_empty()) {
+            let step = server.receive(input, NOW).expect("a packet");
+            let Step::Packet { consumed, event } = step else {
+                panic!("a whole packet")
+            };
+            at += consumed;
+            if let Some(ServerEvent::Connect(_)) = event {
+                server
+                    .accept(&ConnAck::default(), NOW)
+                    .expect("it is asked for");
+            }
+        }
+        client.sent(at);
+        let (back, mut at) = (server.outgoing(), 0);
+        while let Some(input) = back.get(at..).filter(|input| !input.is_empty()) {
+            let step = client.receive(input, NOW).expect("a packet");
+            let Step::Packet { consumed, .. } = step else {
+                panic!("a whole packet")
+            };
+            at += consumed;
+        }
+        server.sent(at);
+    }
+}
+
+/// A message from a client to a server in memory, and all its acknowledgements back; ten at once.
+fn exchange(qos: QoS, version: Version, count: usize) {
+    let mut client = Client::new(Config::default(), Heap);
+    let mut server = Server::new(Config::default(), Heap);
+    let connect = Connect::new(version, "c");
+    client.connect(&connect, NOW).expect("room");
+    server.opened(NOW);
+    pass(&mut client, &mut server);
+    let message = Outgoing::new(TOPIC, qos, &PAYLOAD);
+    for number in 1..=count {
+        client
+            .publish(black_box(&message), NOW)
+            .expect("an open window");
+        if number % 10 == 0 {
+            pass(&mut client, &mut server);
+        }
+    }
+}
+
+type Task = (&'static str, fn(usize));
+
+const TASKS: [Task; 11] = [
+    ("decode PUBLISH", |n| {
+        decode(&publish(false, &[]), Version::V311, n);
+    }),
+    ("decode PUBLISH of QoS 1", |n| {
+        decode(&publish(true, &[]), Version::V311, n);
+    }),
+    ("decode PUBLISH of 5, three properties", |n| {
+        decode(&publish(true, &PROPERTIES), Version::V5, n);
+    }),
+    ("decode PUBACK", |n| {
+        let ack = Ack::new(PacketId::FIRST);
+        decode(&(AckKind::PubAck, &ack), Version::V311, n);
+    }),
+    ("encode PUBLISH", |n| {
+        encode(&publish(false, &[]), Version::V311, n);
+    }),
+    ("encode PUBLISH of 5, three properties", |n| {
+        encode(&publish(true, &PROPERTIES), Version::V5, n);
+    }),
+    ("exchange at QoS 0", |n| {
+        exchange(QoS::AtMostOnce, Version::V311, n);
+    }),
+    ("exchange at QoS 1", |n| {
+        exchange(QoS::AtLeastOnce, Version::V311, n);
+    }),
+    ("exchange at QoS 2", |n| {
+        exchange(QoS::ExactlyOnce, Version::V311, n);
+    }),
+    ("exchange at QoS 1 in 5", |n| {
+        exchange(QoS::AtLeastOnce, Version::V5, n);
+    }),
+    ("exchange at QoS 2 in 5", |n| {
+        exchange(QoS::ExactlyOnce, Version::V5, n);
+    }),
+];
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let Some(name) = arguments.next() else {
+        return TASKS.iter().for_each(|(name, _)| println!("{name}"));
+    };
+    let count = arguments.next().and_then(|count| count.parse().ok());
+    let task = TASKS.iter().find(|(task, _)| *task == name);
+    match (task, count) {
+        (Some((_, task)), Some(count)) => task(count),
+        _ => panic!("no such task, or no number"),
+    }
+}

@@ -112,9 +112,10 @@ impl<'a> Frame<'a> {
     fn read<T>(&self, read: impl FnOnce(&mut Reader<'a, '_>) -> Read<T>) -> Result<T, DecodeError> {
         let latch = Latch::default();
         let mut body = Reader::new(self.body, &latch);
-        read(&mut body)
-            .and_then(|it| body.finish().map(|()| it))
-            .map_err(|Broken| latch.in_packet(&self.header, self.version))
+        match read(&mut body) {
+            Ok(it) if body.finish().is_ok() => Ok(it),
+            _ => Err(latch.in_packet(&self.header, self.version)),
+        }
     }
 
     /// Any of them.

@@ -1,7 +1,6 @@
 //! The client: which packets may come when, and what they mean to it. Everything shared lives in `session.rs`.
 
 use core::fmt;
-use core::mem::take;
 
 use mqtt_proto::{
     AckKind, Auth, Connect, Disconnect, Encode, Frame, PacketType, PingReq, Properties, PropertyId,
@@ -209,7 +208,7 @@ impl<S: Storage> Client<S> {
         let (packet_type, len) = (frame.packet_type(), frame.packet_len());
         if packet_type == PacketType::Publish && (missing == 0 || PIECES) {
             match frame.publish() {
-                Ok(Some(publish)) => return self.on_publish(publish, len, missing, event),
+                Ok(Some(publish)) => return self.on_publish(&publish, len, missing, event),
                 Ok(None) => {}
                 Err(error) => return Err(Violation::Malformed(error)),
             }
@@ -223,7 +222,7 @@ impl<S: Storage> Client<S> {
     /// A message came; `missing` of its `len` bytes did not.
     fn on_publish<'i>(
         &mut self,
-        mut publish: Publish<'i>,
+        publish: &Publish<'i>,
         len: usize,
         missing: usize,
         event: &mut Option<Event<'i>>,
@@ -233,14 +232,18 @@ impl<S: Storage> Client<S> {
             return Err(Violation::Unexpected(PacketType::Publish));
         }
         if missing == 0 || !PIECES {
-            *event = arrived(side.on_publish(&publish)?, publish);
+            *event = arrived(side.on_publish(publish)?, *publish);
             return Ok(Progress::Consumed(len));
         }
-        let payload = take(&mut publish.payload).len().wrapping_add(missing);
+        let payload = publish.payload.len().wrapping_add(missing);
         let payload_len = to_u32(payload);
-        if side.head(&publish, payload_len)? {
+        if side.head(publish, payload_len)? {
+            let payload = &[];
             *event = Some(Event::MessageHead {
-                publish,
+                publish: Publish {
+                    payload,
+                    ..*publish
+                },
                 payload_len,
             });
         }

@@ -5,7 +5,7 @@ use core::fmt;
 use crate::error::EncodeError;
 use crate::id::TopicAlias;
 use crate::list::{Backing, List};
-use crate::property::{Place, Property, PropertyId, Raw, Seen, raw, validate};
+use crate::property::{Place, Property, PropertyId, Raw, Seen, Value, raw, validate};
 use crate::reader::{Read, Reader, checked_str};
 use crate::sink::Sink;
 use crate::topic::TopicName;
@@ -96,9 +96,6 @@ mod held {
 
 /// The properties of a block, one after the other.
 pub type PropertyIter<'a> = crate::list::ListIter<'a, Property<'a>>;
-
-/// The identifier of a property and the length of its value, where that is text or bytes.
-const BEFORE_BYTES: usize = 3;
 
 macro_rules! getters {
     (@ bool $self:ident $name:ident) => {
@@ -226,17 +223,24 @@ impl<'a> Properties<'a> {
         shared_subscription_available SharedSubscriptionAvailable -> bool bool;
     }
 
-    /// The value of a property that is a number. Not by way of [`Property`], which knows all 27: a device needs few of them.
+    /// The value of a property, if it is a number or bytes. Not by way of [`Property`], which knows all 27: a device needs few.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn number(&self, wanted: PropertyId) -> Option<u32> {
+    fn find(&self, wanted: PropertyId) -> Option<Value<'a>> {
         match self.0.list().backing {
             Backing::Slice(properties) => properties
                 .iter()
                 .find(|property| property.id() == wanted)
-                .and_then(Property::number),
+                .map(Property::value),
             Backing::Wire(bytes) => raw(bytes)
                 .find(|raw| raw.id == wanted)
-                .map(|raw| raw.number),
+                .map(|raw| raw.value()),
+        }
+    }
+
+    fn number(&self, wanted: PropertyId) -> Option<u32> {
+        match self.find(wanted) {
+            Some(Value::Number(number)) => Some(number),
+            _ => None,
         }
     }
 
@@ -251,17 +255,16 @@ impl<'a> Properties<'a> {
     /// ```
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn each_number(&self, then: &mut dyn FnMut(PropertyId, u32)) {
-        match self.0.list().backing {
-            Backing::Slice(properties) => {
-                for property in properties {
-                    if let Some(number) = property.number() {
-                        then(property.id(), number);
-                    }
-                }
+        let mut each = |id, value| {
+            if let Value::Number(number) = value {
+                then(id, number);
             }
-            Backing::Wire(bytes) => raw(bytes)
-                .filter(Raw::is_number)
-                .for_each(|raw| then(raw.id, raw.number)),
+        };
+        match self.0.list().backing {
+            Backing::Slice(properties) => properties
+                .iter()
+                .for_each(|property| each(property.id(), property.value())),
+            Backing::Wire(bytes) => raw(bytes).for_each(|raw| each(raw.id, raw.value())),
         }
     }
 
@@ -274,24 +277,16 @@ impl<'a> Properties<'a> {
     /// ```
     #[must_use]
     pub fn bytes(&self, wanted: PropertyId) -> Option<&'a [u8]> {
-        match self.0.list().backing {
-            Backing::Slice(properties) => properties
-                .iter()
-                .find(|property| property.id() == wanted)
-                .and_then(Property::bytes),
-            Backing::Wire(bytes) => raw(bytes)
-                .find(|raw| raw.id == wanted)
-                .and_then(|raw| raw.bytes.get(BEFORE_BYTES..)),
+        match self.find(wanted) {
+            Some(Value::Bytes(bytes)) => Some(bytes),
+            _ => None,
         }
     }
 
     /// Whether one of them is this.
     #[must_use]
     pub fn has(&self, wanted: PropertyId) -> bool {
-        match self.0.list().backing {
-            Backing::Slice(properties) => properties.iter().any(|property| property.id() == wanted),
-            Backing::Wire(bytes) => raw(bytes).any(|raw| raw.id == wanted),
-        }
+        self.find(wanted).is_some()
     }
 
     /// Reads and checks the block of a packet. The topic alias, which only PUBLISH has, comes beside it.

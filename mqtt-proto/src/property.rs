@@ -7,7 +7,7 @@ use crate::error::{EncodeError, Field, Rule};
 use crate::header::PacketType;
 use crate::id::TopicAlias;
 use crate::list::sealed::Take;
-use crate::reader::{Broken, Read, Reader, checked_str};
+use crate::reader::{Read, Reader, checked_str};
 use crate::sink::Sink;
 use crate::topic::{self, TopicName};
 use crate::varint::VarInt;
@@ -29,6 +29,16 @@ enum Kind {
     /// Two strings; the only kind that may repeat everywhere.
     Pair,
 }
+
+/// What a property says, without a look at which it is.
+pub(crate) enum Value<'a> {
+    Number(u32),
+    Bytes(&'a [u8]),
+    Pair,
+}
+
+/// The identifier of a property and the length of its value, where that is text or bytes.
+const BEFORE_BYTES: usize = 3;
 
 /// A property as it stands in a block that was checked.
 #[derive(Clone, Copy)]
@@ -57,11 +67,14 @@ impl<'a> Raw<'a> {
         })
     }
 
-    pub(crate) const fn is_number(&self) -> bool {
-        !matches!(
-            self.kind,
-            Kind::Text | Kind::Topic | Kind::Binary | Kind::Pair
-        )
+    pub(crate) fn value(&self) -> Value<'a> {
+        match self.kind {
+            Kind::Text | Kind::Topic | Kind::Binary => {
+                Value::Bytes(self.bytes.get(BEFORE_BYTES..).unwrap_or_default())
+            }
+            Kind::Pair => Value::Pair,
+            _ => Value::Number(self.number),
+        }
     }
 
     /// Topic aliases belong to PUBLISH itself.
@@ -112,7 +125,7 @@ macro_rules! properties {
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         pub enum PropertyId {
-            $($(#[$doc])* $name,)*
+            $($(#[$doc])* $name = $id,)*
         }
 
         impl PropertyId {
@@ -123,18 +136,6 @@ macro_rules! properties {
             #[must_use]
             pub const fn new(value: u8) -> Option<Self> {
                 Some(match value { $($id => Self::$name,)* _ => return None })
-            }
-
-            /// The number.
-            #[must_use]
-            pub const fn get(self) -> u8 {
-                match self { $(Self::$name => $id,)* }
-            }
-
-            /// One bit for each of the 27.
-            const fn bit(self) -> u32 {
-                #[allow(clippy::as_conversions, reason = "the variants are numbered from 0")]
-                1_u32.wrapping_shl(self as u32)
             }
 
             const fn kind(self) -> Kind {
@@ -209,6 +210,22 @@ properties! {
     0x29 SubscriptionIdentifierAvailable "subscription identifier available" Bool [ConnAck];
     /// 0x2A
     0x2A SharedSubscriptionAvailable "shared subscription available" Bool [ConnAck];
+}
+
+impl PropertyId {
+    /// The number.
+    #[must_use]
+    #[inline]
+    #[allow(clippy::as_conversions, reason = "the variants have the numbers")]
+    pub const fn get(self) -> u8 {
+        self as u8
+    }
+
+    /// One bit for each.
+    const fn bit(self) -> u64 {
+        #[allow(clippy::as_conversions, reason = "a widening; `From` is not const")]
+        1_u64.wrapping_shl(self as u32)
+    }
 }
 
 /// The table by number, so that one look-up serves each property read.
@@ -350,8 +367,7 @@ impl<'a> Property<'a> {
         }
     }
 
-    /// Its value, if that is a number.
-    pub(crate) fn number(&self) -> Option<u32> {
+    pub(crate) fn value(&self) -> Value<'a> {
         match *self {
             Self::PayloadFormatIndicator(v)
             | Self::RequestProblemInformation(v)
@@ -360,31 +376,24 @@ impl<'a> Property<'a> {
             | Self::RetainAvailable(v)
             | Self::WildcardSubscriptionAvailable(v)
             | Self::SubscriptionIdentifierAvailable(v)
-            | Self::SharedSubscriptionAvailable(v) => Some(u32::from(v)),
+            | Self::SharedSubscriptionAvailable(v) => Value::Number(u32::from(v)),
             Self::ServerKeepAlive(v) | Self::TopicAliasMaximum(v) | Self::ReceiveMaximum(v) => {
-                Some(u32::from(v))
+                Value::Number(u32::from(v))
             }
             Self::MessageExpiryInterval(v)
             | Self::SessionExpiryInterval(v)
             | Self::WillDelayInterval(v)
             | Self::MaximumPacketSize(v)
-            | Self::SubscriptionIdentifier(v) => Some(v),
-            _ => None,
-        }
-    }
-
-    /// Its value, if that is one string of characters or bytes.
-    pub(crate) const fn bytes(&self) -> Option<&'a [u8]> {
-        match *self {
+            | Self::SubscriptionIdentifier(v) => Value::Number(v),
             Self::ContentType(v)
             | Self::AssignedClientIdentifier(v)
             | Self::AuthenticationMethod(v)
             | Self::ResponseInformation(v)
             | Self::ServerReference(v)
-            | Self::ReasonString(v) => Some(v.as_bytes()),
-            Self::ResponseTopic(v) => Some(v.as_bytes()),
-            Self::CorrelationData(v) | Self::AuthenticationData(v) => Some(v),
-            _ => None,
+            | Self::ReasonString(v) => Value::Bytes(v.as_bytes()),
+            Self::ResponseTopic(v) => Value::Bytes(v.as_bytes()),
+            Self::CorrelationData(v) | Self::AuthenticationData(v) => Value::Bytes(v),
+            Self::UserProperty(..) => Value::Pair,
         }
     }
 
@@ -505,13 +514,14 @@ fn take_str<'a>(bytes: &mut Reader<'a, '_>) -> Option<&'a str> {
 
 /// The properties that a block has, a bit for each identifier.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Seen(u32);
+pub(crate) struct Seen(u64);
 
 impl Seen {
     #[inline]
     pub(crate) fn check<S: Sink>(&mut self, id: PropertyId, place: Place, out: &mut S) {
         let bit = id.bit();
-        if id.places() & place.bit == 0 {
+        let entry = TABLE.get(usize::from(id.get())).copied().flatten();
+        if entry.is_none_or(|(_, _, places)| places & place.bit == 0) {
             out.refuse(EncodeError::MisplacedProperty(id));
         }
         if self.0 & bit != 0 && !place.may_repeat(id) {
@@ -525,12 +535,12 @@ impl Seen {
     }
 }
 
-const AUTH_DATA: u32 = PropertyId::AuthenticationData.bit();
-const AUTH_METHOD: u32 = PropertyId::AuthenticationMethod.bit();
+const AUTH_DATA: u64 = PropertyId::AuthenticationData.bit();
+const AUTH_METHOD: u64 = PropertyId::AuthenticationMethod.bit();
 
 /// One pass over a received block: every identifier known, in its place, once, its value whole and in range.
 pub(crate) fn validate(mut block: Reader<'_, '_>, place: Place) -> Read<Option<TopicAlias>> {
-    let mut seen = 0_u32;
+    let mut seen = 0_u64;
     let mut alias = None;
     while !block.is_empty() {
         let start = block;
@@ -550,52 +560,26 @@ pub(crate) fn validate(mut block: Reader<'_, '_>, place: Place) -> Read<Option<T
         }
         seen |= bit;
         let value = block;
-        let wrong = || -> Broken { value.fault(Rule::PropertyValue(id)) };
-        match kind {
-            Kind::Bool => {
-                if block.u8()? > 1 {
-                    return Err(wrong());
-                }
-            }
-            Kind::U16 => {
-                block.u16()?;
-            }
-            Kind::U16NonZero => {
-                let number = block.u16()?;
-                if number == 0 {
-                    return Err(wrong());
-                }
-                if id == PropertyId::TopicAlias {
-                    alias = TopicAlias::new(number);
-                }
-            }
-            Kind::U32 => {
-                block.u32()?;
-            }
-            Kind::U32NonZero => {
-                if block.u32()? == 0 {
-                    return Err(wrong());
-                }
-            }
-            Kind::VarInt => {
-                if block.varint()? == 0 {
-                    return Err(wrong());
-                }
-            }
-            Kind::Text => {
-                block.text_bytes()?;
-            }
-            Kind::Topic => {
-                // 5 [MQTT-3.3.2-14]
-                topic::read_name(&mut block)?;
-            }
-            Kind::Binary => {
-                block.binary()?;
-            }
+        let number = match kind {
+            Kind::Text => block.text_bytes().map(|_| 0)?,
+            // 5 [MQTT-3.3.2-14]
+            Kind::Topic => topic::read_name(&mut block).map(|_| 0)?,
             Kind::Pair => {
                 block.text_bytes()?;
-                block.text_bytes()?;
+                block.text_bytes().map(|_| 0)?
             }
+            _ => kind.number(&mut block)?,
+        };
+        let in_range = match kind {
+            Kind::Bool => number <= 1,
+            Kind::U16NonZero | Kind::U32NonZero | Kind::VarInt => number != 0,
+            _ => true,
+        };
+        if !in_range {
+            return Err(value.fault(Rule::PropertyValue(id)));
+        }
+        if id == PropertyId::TopicAlias {
+            alias = u16::try_from(number).ok().and_then(TopicAlias::new);
         }
     }
     if seen & AUTH_DATA != 0 && seen & AUTH_METHOD == 0 {

@@ -163,7 +163,7 @@ impl<S: Storage> Client<S> {
         }
         let waiting = self.side.outbox.bytes().len();
         let mut event = None;
-        let progress = match self.side.connection.pieces() {
+        let progress = match self.side.connection.pieces.get() {
             Some(pieces) => self.piece(pieces, input, now, &mut event),
             None => self.packet(input, now, full, &mut event),
         };

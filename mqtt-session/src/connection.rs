@@ -7,7 +7,7 @@ use mqtt_proto::{Properties, PropertyId, Version};
 use crate::config::Config;
 use crate::limits::Supported;
 use crate::outbound::Window;
-use crate::pieces::Pieces;
+use crate::pieces::Underway;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Phase {
@@ -43,7 +43,7 @@ pub(crate) struct Connection {
     pub(crate) window: Window,
     pub(crate) supported: Supported,
     /// A message whose payload is coming piece by piece.
-    pieces: Option<Pieces>,
+    pub(crate) pieces: Underway,
 }
 
 impl Connection {
@@ -60,22 +60,8 @@ impl Connection {
             packet_limit: config.packet_limit,
             window: Window::new(u16::MAX, u32::MAX),
             supported: Supported::ALL,
-            pieces: None,
+            pieces: Underway::default(),
         }
-    }
-
-    /// What is left of a message that comes in pieces. Without the feature `pieces` this is a constant `None`.
-    #[inline]
-    pub(crate) const fn pieces(&self) -> Option<Pieces> {
-        if cfg!(feature = "pieces") {
-            self.pieces
-        } else {
-            None
-        }
-    }
-
-    pub(crate) const fn set_pieces(&mut self, pieces: Option<Pieces>) {
-        self.pieces = pieces;
     }
 
     /// What we announce is what we hold the peer to.

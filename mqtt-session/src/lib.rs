@@ -26,6 +26,10 @@ mod pieces;
 mod request;
 mod session;
 
+#[cfg(feature = "v5")]
+mod alias;
+#[cfg(not(feature = "v5"))]
+#[path = "no_alias.rs"]
 mod alias;
 mod bytes;
 mod connection;

@@ -27,6 +27,32 @@ pub(crate) struct Pieces {
     repeated: bool,
 }
 
+/// The message that comes in pieces, if one does. Without the feature it takes no room, and none ever does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Underway(#[cfg(feature = "pieces")] Option<Pieces>);
+
+impl Underway {
+    #[inline]
+    pub(crate) const fn get(self) -> Option<Pieces> {
+        #[cfg(feature = "pieces")]
+        {
+            self.0
+        }
+        #[cfg(not(feature = "pieces"))]
+        {
+            None
+        }
+    }
+
+    fn set(&mut self, pieces: Option<Pieces>) {
+        *self = Self(
+            #[cfg(feature = "pieces")]
+            pieces,
+        );
+        let _ = pieces;
+    }
+}
+
 impl Pieces {
     fn delivery(self) -> Delivery {
         match (PacketId::new(self.id), self.qos) {
@@ -68,7 +94,7 @@ impl<S: Storage> Side<S> {
             qos: publish.qos(),
             repeated,
         });
-        self.connection.set_pieces(pieces);
+        self.connection.pieces.set(pieces);
         Ok(!repeated)
     }
 
@@ -104,7 +130,7 @@ impl<S: Storage> Side<S> {
             }
         }
         let rest = NonZeroU32::new(left).map(|left| Pieces { left, ..pieces });
-        self.connection.set_pieces(rest);
+        self.connection.pieces.set(rest);
         Ok(if pieces.repeated {
             Piece::Repeated { consumed }
         } else {

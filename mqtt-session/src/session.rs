@@ -111,7 +111,7 @@ impl<S: Storage> Side<S> {
     /// How many bytes are needed before the front of the input says something.
     #[inline]
     pub(crate) fn needs(&self, input: &[u8]) -> Option<usize> {
-        if self.connection.pieces().is_some() {
+        if self.connection.pieces.get().is_some() {
             return input.is_empty().then_some(1);
         }
         match FixedHeader::decode(input, self.connection.version, self.connection.packet_limit) {
@@ -154,7 +154,7 @@ impl<S: Storage> Side<S> {
     ) -> Option<Result<Step<E>, Violation>> {
         if !FAST
             || self.connection.phase != Phase::Connected
-            || self.connection.pieces().is_some()
+            || self.connection.pieces.get().is_some()
             || self.session.outbound.has_ended()
         {
             return None;

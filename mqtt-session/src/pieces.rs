@@ -147,7 +147,7 @@ impl<S: Storage> Side<S> {
 mod tests {
     use mqtt_proto::{Connect, Version};
 
-    use crate::{Client, Closed, Config, Instant, Lent};
+    use crate::{Client, Config, Instant, Lent};
 
     use super::*;
 
@@ -163,7 +163,7 @@ mod tests {
             .connect(&Connect::new(Version::V311, "x"), now)
             .unwrap();
         client.receive(&[0x20, 2, 0, 0], now).unwrap();
-        let Err(Closed::Violation(Violation::Malformed(error))) =
+        let Err(Violation::Malformed(error)) =
             client.receive_full(b"\x30\x88\x27\0\x03a/bhello", now)
         else {
             panic!("it was received");

@@ -285,8 +285,9 @@ impl<'a> Properties<'a> {
 
     /// Whether one of them is this.
     #[must_use]
+    #[inline]
     pub fn has(&self, wanted: PropertyId) -> bool {
-        self.find(wanted).is_some()
+        !self.0.is_empty() && self.find(wanted).is_some()
     }
 
     /// Reads and checks the block of a packet. The topic alias, which only PUBLISH has, comes beside it.

@@ -91,6 +91,8 @@ pub(crate) fn raw<'a>(block: &'a [u8]) -> impl Iterator<Item = Raw<'a>> {
 
 impl Kind {
     /// Reads a value that was checked. What is not a number is passed over and says 0.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn number(self, bytes: &mut Reader<'_, '_>) -> Read<u32> {
         match self {
             Self::Bool => bytes.u8().map(u32::from),

@@ -125,7 +125,8 @@ impl Body for Publish<'_> {
             .wrapping_add(self.payload.len())
     }
 
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline)]
     fn write<S: Sink>(&self, version: Version, out: &mut S) {
         out.refuse_if(
             self.dup && self.qos() == QoS::AtMostOnce,

@@ -18,6 +18,7 @@ $limit cargo test --locked --quiet -p mqtt-session --no-default-features --lib
 $limit cargo test --locked --quiet -p mqtt-session --no-default-features --features v5 --lib
 $limit cargo test --locked --quiet -p mqtt-session --no-default-features --features alloc --lib
 $limit cargo test --locked --quiet -p mqtt-session --no-default-features --features pieces --lib
+$limit cargo test --locked --quiet -p mqtt-session --no-default-features --features aliases --lib
 $limit cargo test --locked --quiet -p adapter-embedded --all-features --lib --tests
 printf '\n== what a client costs on a Cortex-M4\n'
 $limit scripts/footprint.py --check

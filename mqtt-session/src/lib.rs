@@ -26,9 +26,9 @@ mod pieces;
 mod request;
 mod session;
 
-#[cfg(feature = "v5")]
+#[cfg(feature = "aliases")]
 mod alias;
-#[cfg(not(feature = "v5"))]
+#[cfg(not(feature = "aliases"))]
 #[path = "no_alias.rs"]
 mod alias;
 mod bytes;

@@ -1,4 +1,4 @@
-//! 3.1.1 has no topic aliases: what there is to remember of them takes no room.
+//! Without the feature `aliases` there are none: what there is to remember of them takes no room.
 
 use core::marker::PhantomData;
 

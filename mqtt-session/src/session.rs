@@ -311,7 +311,7 @@ impl<S: Storage> Side<S> {
         session.outbound.publish(
             message,
             online,
-            (connection.version.is_v5() && auto_alias > 0).then_some(alias),
+            (cfg!(feature = "aliases") && auto_alias > 0).then_some(alias),
             &mut connection.window,
             outbox,
             config,

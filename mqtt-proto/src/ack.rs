@@ -111,11 +111,11 @@ pub(crate) fn read_reason<'a>(
     if !version.is_v5() || body.is_empty() {
         return Ok((ReasonCode::Success, Properties::EMPTY));
     }
-    let at = *body;
+    let at = body.left();
     let found = body.u8()?;
     let reason = ReasonCode::new(found)
         .filter(|reason| reason.belongs_in(packet))
-        .ok_or_else(|| at.fault(Rule::ReasonCode { found }))?;
+        .ok_or_else(|| body.fault_at(at, Rule::ReasonCode { found }))?;
     if body.is_empty() {
         return Ok((reason, Properties::EMPTY));
     }

@@ -31,24 +31,24 @@ const PLACE: Place = Place::packet(PacketType::ConnAck);
 
 impl<'a> ConnAck<'a> {
     pub(crate) fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
-        let flags_at = *body;
+        let flags_at = body.left();
         let flags = body.u8()?;
         // 5 [MQTT-3.2.2-1]
         if flags > 1 {
-            return Err(flags_at.fault(Rule::ReservedBits { found: flags }));
+            return Err(body.fault_at(flags_at, Rule::ReservedBits { found: flags }));
         }
         let session_present = flags == 1;
-        let reason_at = *body;
+        let reason_at = body.left();
         let found = body.u8()?;
         let reason = if version.is_v5() {
             ReasonCode::new(found).filter(|reason| reason.belongs_in(PacketType::ConnAck))
         } else {
             ReasonCode::from_return_code(found)
         };
-        let reason = reason.ok_or_else(|| reason_at.fault(Rule::ReasonCode { found }))?;
+        let reason = reason.ok_or_else(|| body.fault_at(reason_at, Rule::ReasonCode { found }))?;
         // 3.1.1 [MQTT-3.2.2-4], 5 [MQTT-3.2.2-6]
         if session_present && reason != ReasonCode::Success {
-            return Err(flags_at.fault(Rule::SessionPresentOnRefusal));
+            return Err(body.fault_at(flags_at, Rule::SessionPresentOnRefusal));
         }
         let properties = read_properties(body, version, PLACE)?;
         Ok(Self {

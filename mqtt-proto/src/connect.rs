@@ -122,9 +122,9 @@ impl<'a> Connect<'a> {
     }
 
     pub(crate) fn read(body: &mut Reader<'a, '_>) -> Read<Self> {
-        let start = *body;
+        let start = body.left();
         let name = body.binary()?;
-        let level_at = *body;
+        let level_at = body.left();
         let level = body.u8()?;
         let version = match (name, level) {
             (b"MQTT", 4) => Version::V311,
@@ -132,14 +132,14 @@ impl<'a> Connect<'a> {
             (b"MQIsdp", 3) => Version::V31,
             // 3.1.1 [MQTT-3.1.2-2], 5 [MQTT-3.1.2-2]
             (b"MQTT" | b"MQIsdp", found) => {
-                return Err(level_at.fault(Rule::ProtocolLevel { found }));
+                return Err(body.fault_at(level_at, Rule::ProtocolLevel { found }));
             }
             // 3.1.1 [MQTT-3.1.2-1], 5 [MQTT-3.1.2-1]
-            _ => return Err(start.fault(Rule::ProtocolName)),
+            _ => return Err(body.fault_at(start, Rule::ProtocolName)),
         };
-        let flags_at = *body;
+        let flags_at = body.left();
         let flags = body.u8()?;
-        check_flags(flags, version).map_err(|rule| flags_at.fault(rule))?;
+        check_flags(flags, version).map_err(|rule| body.fault_at(flags_at, rule))?;
         let keep_alive = body.u16()?;
         let properties = read_properties(body, version, Place::packet(PacketType::Connect))?;
         let client_id = body.text()?;

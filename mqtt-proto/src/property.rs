@@ -545,23 +545,23 @@ pub(crate) fn validate(mut block: Reader<'_, '_>, place: Place) -> Read<Option<T
     let mut seen = 0_u64;
     let mut alias = None;
     while !block.is_empty() {
-        let start = block;
+        let start = block.left();
         let found = block.varint()?;
         let entry = usize::try_from(found)
             .ok()
             .and_then(|found| TABLE.get(found).copied().flatten());
         let Some((id, kind, places)) = entry else {
-            return Err(start.fault(Rule::UnknownProperty { found }));
+            return Err(block.fault_at(start, Rule::UnknownProperty { found }));
         };
         if places & place.bit == 0 {
-            return Err(start.fault(Rule::MisplacedProperty(id)));
+            return Err(block.fault_at(start, Rule::MisplacedProperty(id)));
         }
         let bit = id.bit();
         if seen & bit != 0 && !place.may_repeat(id) {
-            return Err(start.fault(Rule::DuplicateProperty(id)));
+            return Err(block.fault_at(start, Rule::DuplicateProperty(id)));
         }
         seen |= bit;
-        let value = block;
+        let value = block.left();
         let number = match kind {
             Kind::Text => block.text_bytes().map(|_| 0)?,
             // 5 [MQTT-3.3.2-14]
@@ -578,7 +578,7 @@ pub(crate) fn validate(mut block: Reader<'_, '_>, place: Place) -> Read<Option<T
             _ => true,
         };
         if !in_range {
-            return Err(value.fault(Rule::PropertyValue(id)));
+            return Err(block.fault_at(value, Rule::PropertyValue(id)));
         }
         if id == PropertyId::TopicAlias {
             alias = u16::try_from(number).ok().and_then(TopicAlias::new);

@@ -82,7 +82,7 @@ impl<'a> Publish<'a> {
         header: &FixedHeader,
         version: Version,
     ) -> Read<Self> {
-        let start = *body;
+        let start = body.left();
         let topic = topic::read_name_or_none(body)?;
         let delivery = match header.qos_bits() {
             Some(QoS::AtLeastOnce) => Delivery::AtLeastOnce(body.packet_id()?),
@@ -96,7 +96,7 @@ impl<'a> Publish<'a> {
         };
         // 3.1.1 [MQTT-4.7.3-1], 5 [MQTT-4.7.3-1]: in 5 a topic alias may stand for the name.
         if topic.is_none() && topic_alias.is_none() {
-            return Err(start.fault(Rule::TopicEmpty));
+            return Err(body.fault_at(start, Rule::TopicEmpty));
         }
         Ok(Self {
             dup: header.flags & 0b1000 != 0,

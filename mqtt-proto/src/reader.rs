@@ -76,20 +76,27 @@ impl<'a, 'l> Reader<'a, 'l> {
         self.rest.is_empty()
     }
 
+    /// How many bytes are left: the place of the next one, for [`Self::fault_at`].
+    #[inline]
+    pub(crate) const fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// The fault at the next byte.
     #[cold]
     pub(crate) fn fault(&self, rule: Rule) -> Broken {
-        self.fault_before(0, rule)
+        self.fault_at(self.left(), rule)
     }
 
     /// The fault at the byte that was read `len` bytes ago.
     #[cold]
     pub(crate) fn fault_before(&self, len: usize, rule: Rule) -> Broken {
-        self.broken(self.rest.len().wrapping_add(len), rule)
+        self.fault_at(self.rest.len().wrapping_add(len), rule)
     }
 
+    /// The fault at the byte that came when so many were left.
     #[cold]
-    fn broken(&self, left: usize, rule: Rule) -> Broken {
+    pub(crate) fn fault_at(&self, left: usize, rule: Rule) -> Broken {
         if let Some(Latch(latch)) = self.latch {
             let left = left.wrapping_add(self.after);
             latch.set(Some(Fault { left, rule }));
@@ -112,7 +119,7 @@ impl<'a, 'l> Reader<'a, 'l> {
     fn too_short(&self, len: usize) -> Broken {
         let missing = len.saturating_sub(self.rest.len());
         let missing = u32::try_from(missing).unwrap_or(u32::MAX);
-        self.broken(0, Rule::Truncated { missing })
+        self.fault_at(0, Rule::Truncated { missing })
     }
 
     /// A fault inside a block: where that ends too soon, the packet does not.

@@ -119,7 +119,7 @@ impl<'a> Subscription<'a> {
 
     fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
         let filter = topic::read_filter(body, version)?;
-        let at = *body;
+        let at = body.left();
         let found = body.u8()?;
         let reserved = if version.is_v5() {
             RESERVED_V5
@@ -128,12 +128,13 @@ impl<'a> Subscription<'a> {
         };
         // 5 [MQTT-3.8.3-5]; 3.1.1 says so without a number (section 3.8.3).
         if found & reserved != 0 {
-            return Err(at.fault(Rule::ReservedBits { found }));
+            return Err(body.fault_at(at, Rule::ReservedBits { found }));
         }
-        let subscription = Self::from_options(filter, found).map_err(|rule| at.fault(rule))?;
+        let subscription =
+            Self::from_options(filter, found).map_err(|rule| body.fault_at(at, rule))?;
         // 5 [MQTT-3.8.3-4]
         if subscription.no_local && filter.is_shared() {
-            return Err(at.fault(Rule::NoLocalShared));
+            return Err(body.fault_at(at, Rule::NoLocalShared));
         }
         Ok(subscription)
     }
@@ -263,12 +264,12 @@ impl<'a> SubAck<'a> {
 
 /// A code of SUBACK or UNSUBACK.
 fn read_code(body: &mut Reader<'_, '_>, packet: PacketType, version: Version) -> Read<ReasonCode> {
-    let at = *body;
+    let at = body.left();
     let found = body.u8()?;
     // 3.1.1 [MQTT-3.9.3-2], 5 [MQTT-3.9.3-2] and [MQTT-3.11.3-2]
     ReasonCode::new(found)
         .filter(|code| code_belongs(*code, packet, version))
-        .ok_or_else(|| at.fault(Rule::ReasonCode { found }))
+        .ok_or_else(|| body.fault_at(at, Rule::ReasonCode { found }))
 }
 
 fn code_belongs(code: ReasonCode, packet: PacketType, version: Version) -> bool {

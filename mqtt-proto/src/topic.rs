@@ -359,10 +359,10 @@ fn check_filter(filter: &[u8], shared: bool) -> Result<(), (usize, Rule)> {
 /// Reads a topic name of at least one character.
 #[inline]
 pub(crate) fn read_name<'a>(body: &mut Reader<'a, '_>) -> Read<TopicName<'a>> {
-    let start = *body;
+    let start = body.left();
     let name = read_name_or_none(body)?;
     if name.is_none() {
-        return Err(start.fault(Rule::TopicEmpty));
+        return Err(body.fault_at(start, Rule::TopicEmpty));
     }
     Ok(name)
 }
@@ -381,10 +381,10 @@ pub(crate) fn read_filter<'a>(
     body: &mut Reader<'a, '_>,
     version: Version,
 ) -> Read<TopicFilter<'a>> {
-    let start = *body;
+    let start = body.left();
     let bytes = body.binary()?;
     if bytes.is_empty() {
-        return Err(start.fault(Rule::TopicEmpty));
+        return Err(body.fault_at(start, Rule::TopicEmpty));
     }
     check_filter(bytes, version.is_v5()).map_err(|(at, rule)| inside(body, bytes, at, rule))?;
     Ok(TopicFilter(bytes))

@@ -291,7 +291,8 @@ impl<'a> Properties<'a> {
     }
 
     /// Reads and checks the block of a packet. The topic alias, which only PUBLISH has, comes beside it.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn read(
         body: &mut Reader<'a, '_>,
         place: Place,

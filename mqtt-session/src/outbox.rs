@@ -58,7 +58,8 @@ impl<M: Memory<u8>> Outbox<M> {
     }
 
     /// Room for a message of `len` bytes, beside the reserve. Take it by [`Self::advance`].
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn message(&mut self, len: usize, limit: usize) -> Option<&mut [u8]> {
         let unsent = self.bytes().len();
         let total = unsent.checked_add(len)?.checked_add(RESERVE)?;

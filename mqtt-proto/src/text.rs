@@ -142,7 +142,7 @@ mod tests {
             0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1,
             0xED, 0xEF, 0xF0, 0xF1, 0xF4, 0xF5,
         ];
-        for number in 0..20_usize.pow(4) {
+        for number in (0..20_usize.pow(4)).step_by(if cfg!(miri) { 997 } else { 1 }) {
             let bytes = [0, 1, 2, 3].map(|at| CLASSES[number / 20_usize.pow(at) % 20]);
             for len in 0..=4 {
                 let bytes = &bytes[..len];

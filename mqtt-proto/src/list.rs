@@ -85,12 +85,16 @@ impl<'a, T: Element<'a>> List<'a, T> {
 
     /// Gives each element to `then`: a walk that asks once where they are.
     #[inline]
-    pub(crate) fn each(&self, then: impl FnMut(&T)) {
+    pub(crate) fn each(&self, mut then: impl FnMut(&T)) {
         match self.backing {
             Backing::Slice(slice) => slice.iter().for_each(then),
-            Backing::Wire(_) => {
-                let mut then = then;
-                self.iter().for_each(|element| then(&element));
+            Backing::Wire(bytes) => {
+                let mut rest = Reader::checked(bytes);
+                while !rest.is_empty()
+                    && let Some(element) = T::take(&mut rest)
+                {
+                    then(&element);
+                }
             }
         }
     }

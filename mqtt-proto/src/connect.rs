@@ -213,7 +213,7 @@ impl<'a> Will<'a> {
 }
 
 /// The properties, which only MQTT 5 has.
-#[inline]
+#[inline(always)]
 pub(crate) fn read_properties<'a>(
     body: &mut Reader<'a, '_>,
     version: Version,

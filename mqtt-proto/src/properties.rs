@@ -291,8 +291,7 @@ impl<'a> Properties<'a> {
     }
 
     /// Reads and checks the block of a packet. The topic alias, which only PUBLISH has, comes beside it.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    #[inline]
     pub(crate) fn read(
         body: &mut Reader<'a, '_>,
         place: Place,
@@ -301,9 +300,9 @@ impl<'a> Properties<'a> {
         if len == 0 {
             return Ok((Self::EMPTY, None));
         }
-        let block = body.block(len)?;
-        let alias = validate(block, place).map_err(|broken| body.inside(broken))?;
+        let mut block = body.block(len)?;
         let list = List::validated(block.rest());
+        let alias = validate(&mut block, place).map_err(|broken| body.inside(broken))?;
         Ok((Self::new(list, alias.is_some()), alias))
     }
 

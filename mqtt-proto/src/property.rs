@@ -541,7 +541,7 @@ const AUTH_DATA: u64 = PropertyId::AuthenticationData.bit();
 const AUTH_METHOD: u64 = PropertyId::AuthenticationMethod.bit();
 
 /// One pass over a received block: every identifier known, in its place, once, its value whole and in range.
-pub(crate) fn validate(mut block: Reader<'_, '_>, place: Place) -> Read<Option<TopicAlias>> {
+pub(crate) fn validate(block: &mut Reader<'_, '_>, place: Place) -> Read<Option<TopicAlias>> {
     let mut seen = 0_u64;
     let mut alias = None;
     while !block.is_empty() {
@@ -565,12 +565,12 @@ pub(crate) fn validate(mut block: Reader<'_, '_>, place: Place) -> Read<Option<T
         let number = match kind {
             Kind::Text => block.text_bytes().map(|_| 0)?,
             // 5 [MQTT-3.3.2-14]
-            Kind::Topic => topic::read_name(&mut block).map(|_| 0)?,
+            Kind::Topic => topic::read_name(block).map(|_| 0)?,
             Kind::Pair => {
                 block.text_bytes()?;
                 block.text_bytes().map(|_| 0)?
             }
-            _ => kind.number(&mut block)?,
+            _ => kind.number(block)?,
         };
         let in_range = match kind {
             Kind::Bool => number <= 1,

@@ -243,6 +243,7 @@ impl<'a> SubAck<'a> {
     }
 
     /// UNSUBACK is the same, but for its place, its codes and that it has none in 3.1.1.
+    #[inline(always)]
     pub(crate) fn read(
         body: &mut Reader<'a, '_>,
         packet: PacketType,

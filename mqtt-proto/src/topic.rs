@@ -311,8 +311,7 @@ fn check_len(topic: &[u8]) -> Result<(), InvalidTopic> {
     Ok(())
 }
 
-#[cfg_attr(target_pointer_width = "64", inline(always))]
-#[cfg_attr(not(target_pointer_width = "64"), inline)]
+#[inline(always)]
 fn check_name(name: &[u8]) -> Result<(), (usize, Rule)> {
     // 3.1.1 [MQTT-4.7.1-1], 5 [MQTT-4.7.0-1]
     if text::check_and_find_wildcard(name)?

@@ -356,6 +356,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
     }
 
     /// A slot for a packet of `len` bytes and room for it in `kept`.
+    #[inline(always)]
     fn place(
         &mut self,
         len: usize,

@@ -22,9 +22,9 @@ const VERSION: Version = if cfg!(feature = "v5") {
 
 /// All memory of the client.
 struct Memory {
-    input: [u8; 96],
+    input: [u8; 48],
     outgoing: [u8; 128],
-    kept: [u8; 64],
+    kept: [u8; 48],
     slots: [Slot; 2],
     received: [Received; 2],
 }
@@ -33,9 +33,9 @@ struct Memory {
 fn main() -> ! {
     let (uart, clock) = board::start();
     let memory = singleton!(: Memory = Memory {
-        input: [0; 96],
+        input: [0; 48],
         outgoing: [0; 128],
-        kept: [0; 64],
+        kept: [0; 48],
         slots: [Slot::EMPTY; 2],
         received: [Received::EMPTY; 2],
     });

@@ -187,6 +187,26 @@ impl<'a> Packet<'a> {
         })
     }
 
+    /// The acknowledgement that it is, if it is PUBACK, PUBREC, PUBREL or PUBCOMP.
+    ///
+    /// ```
+    /// use mqtt_proto::{Ack, AckKind, Packet, PacketId};
+    /// let ack = Ack::new(PacketId::FIRST);
+    /// assert_eq!(Packet::PubRec(ack).as_ack(), Some((AckKind::PubRec, &ack)));
+    /// assert_eq!(Packet::PingReq.as_ack(), None);
+    /// ```
+    #[must_use]
+    #[inline]
+    pub const fn as_ack(&self) -> Option<(AckKind, &Ack<'a>)> {
+        Some(match self {
+            Self::PubAck(ack) => (AckKind::PubAck, ack),
+            Self::PubRec(ack) => (AckKind::PubRec, ack),
+            Self::PubRel(ack) => (AckKind::PubRel, ack),
+            Self::PubComp(ack) => (AckKind::PubComp, ack),
+            _ => return None,
+        })
+    }
+
     /// Its type.
     #[must_use]
     pub const fn packet_type(&self) -> PacketType {

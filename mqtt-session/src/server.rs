@@ -4,9 +4,8 @@
 use core::fmt;
 
 use mqtt_proto::{
-    AckKind, Auth, ConnAck, Connect, DecodeError, Decoded, Disconnect, Encode, Packet, PacketType,
-    PingResp, Properties, PropertyId, Publish, ReasonCode, Rule, SubAck, TopicName, UnsubAck,
-    Version,
+    Auth, ConnAck, Connect, DecodeError, Decoded, Disconnect, Encode, Packet, PacketType, PingResp,
+    Properties, PropertyId, Publish, ReasonCode, Rule, SubAck, TopicName, UnsubAck, Version,
 };
 
 use crate::bytes::copy;
@@ -169,26 +168,13 @@ impl<S: Storage> Server<S> {
     #[inline]
     fn handle<'i>(&mut self, packet: &Packet<'i>) -> Result<Option<ServerEvent<'i>>, Violation> {
         let side = &mut self.side;
+        if let (Phase::Connected, Some((kind, ack))) = (side.connection.phase, packet.as_ack()) {
+            return Ok(acknowledged(side.on_ack(kind, ack)?, ack.properties));
+        }
         match (side.connection.phase, packet) {
             (Phase::Connected, Packet::Publish(publish)) if !forbidden(publish) => {
                 Ok(arrived(side.on_publish(publish)?, *publish))
             }
-            (Phase::Connected, Packet::PubAck(ack)) => Ok(acknowledged(
-                side.on_ack(AckKind::PubAck, ack)?,
-                ack.properties,
-            )),
-            (Phase::Connected, Packet::PubRec(ack)) => Ok(acknowledged(
-                side.on_ack(AckKind::PubRec, ack)?,
-                ack.properties,
-            )),
-            (Phase::Connected, Packet::PubRel(ack)) => Ok(acknowledged(
-                side.on_ack(AckKind::PubRel, ack)?,
-                ack.properties,
-            )),
-            (Phase::Connected, Packet::PubComp(ack)) => Ok(acknowledged(
-                side.on_ack(AckKind::PubComp, ack)?,
-                ack.properties,
-            )),
             (Phase::Connected, Packet::Subscribe(subscribe)) => {
                 Ok(Some(ServerEvent::Subscribe(*subscribe)))
             }

@@ -183,13 +183,7 @@ impl<S: Storage> Side<S> {
             },
             0x40..0x80 => match &Packet::decode(input, version, limit) {
                 Ok(Decoded::Packet { packet, consumed }) if self.answer_fits() => {
-                    let (kind, ack) = match packet {
-                        Packet::PubAck(ack) => (AckKind::PubAck, ack),
-                        Packet::PubRec(ack) => (AckKind::PubRec, ack),
-                        Packet::PubRel(ack) => (AckKind::PubRel, ack),
-                        Packet::PubComp(ack) => (AckKind::PubComp, ack),
-                        _ => return None,
-                    };
+                    let (kind, ack) = packet.as_ack()?;
                     let consumed = *consumed;
                     Some(self.on_ack(kind, ack).map(|ended| Step::Packet {
                         consumed,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients, Node.js, QEMU, Valgrind (apt), paho-mqtt
-# (pip, in .venv), MQTT.js (npm, in .npm), targets for Cortex-M and browsers, a nightly toolchain with Miri, the oldest Rust supported and
+# (pip, in .venv), MQTT.js (npm, in .npm), targets for Cortex-M, browsers and 32 bits, a nightly toolchain with Miri, the oldest Rust supported and
 # cargo-fuzz.
 # What is there already is left alone. With the argument `mosquitto` it installs Mosquitto and its clients only.
 set -euo pipefail
@@ -43,7 +43,7 @@ if [ ! -d .npm/node_modules/mqtt ]; then
     npm install --silent --no-audit --no-fund --prefix .npm 'mqtt@5'
 fi
 
-for target in thumbv6m-none-eabi thumbv7m-none-eabi thumbv7em-none-eabihf wasm32-unknown-unknown; do
+for target in thumbv6m-none-eabi thumbv7m-none-eabi thumbv7em-none-eabihf wasm32-unknown-unknown i686-unknown-linux-musl; do
     if ! rustup target list --installed | grep -qx "$target"; then
         say "rustup: $target"
         rustup target add "$target"

@@ -20,6 +20,11 @@ $limit cargo test --locked --quiet -p mqtt-session --no-default-features --featu
 $limit cargo test --locked --quiet -p mqtt-session --no-default-features --features pieces --lib
 $limit cargo test --locked --quiet -p mqtt-session --no-default-features --features aliases --lib
 $limit cargo test --locked --quiet -p adapter-embedded --all-features --lib --tests
+if [ "$(uname -m)" = x86_64 ]; then
+    printf '\n== the pure crates on 32 bits, where size goes before speed\n'
+    CARGO_TARGET_I686_UNKNOWN_LINUX_MUSL_LINKER=rust-lld $limit cargo test --locked --quiet \
+        --target i686-unknown-linux-musl --target-dir target/i686 -p mqtt-proto -p mqtt-session -p mqtt-broker
+fi
 printf '\n== what a client costs on a Cortex-M4\n'
 $limit scripts/footprint.py --check
 printf '\n== instructions of codec and session\n'

@@ -6,10 +6,10 @@ use crate::connack::ConnAck;
 use crate::connect::Connect;
 use crate::disconnect::Disconnect;
 use crate::error::{DecodeError, Rule};
-use crate::header::{FixedHeader, PacketType};
+use crate::header::{FixedHeader, PacketType, to_usize};
 use crate::packet::Packet;
 use crate::publish::Publish;
-use crate::reader::{Broken, Fault, Latch, Read, Reader};
+use crate::reader::{Broken, Latch, Read, Reader};
 use crate::subscribe::{SubAck, Subscribe};
 use crate::unsubscribe::{UnsubAck, Unsubscribe};
 use crate::version::Version;
@@ -28,7 +28,7 @@ use crate::version::Version;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
-    pub(crate) header: FixedHeader,
+    header: FixedHeader,
     version: Version,
     body: &'a [u8],
 }
@@ -44,20 +44,16 @@ impl<'a> Frame<'a> {
         version: Version,
         limit: u32,
     ) -> Result<Option<Self>, DecodeError> {
-        let header = FixedHeader::decode(input, version, limit)?;
-        Ok(header.map(|header| Self::behind(header, input, version)))
-    }
-
-    #[inline]
-    pub(crate) fn behind(header: FixedHeader, input: &'a [u8], version: Version) -> Self {
+        let Some(header) = FixedHeader::decode(input, version, limit)? else {
+            return Ok(None);
+        };
         let end = header.packet_len().min(input.len());
-        Self {
+        let body = input.get(usize::from(header.header_len)..end);
+        Ok(Some(Self {
             header,
             version,
-            body: input
-                .get(usize::from(header.header_len)..end)
-                .unwrap_or_default(),
-        }
+            body: body.unwrap_or_default(),
+        }))
     }
 
     /// What packet it is.
@@ -78,8 +74,7 @@ impl<'a> Frame<'a> {
     #[must_use]
     #[inline]
     pub fn missing(&self) -> usize {
-        let remaining = usize::try_from(self.header.remaining_length).unwrap_or(usize::MAX);
-        remaining.saturating_sub(self.body.len())
+        to_usize(self.header.remaining_length).saturating_sub(self.body.len())
     }
 
     /// PUBLISH, with as much of its payload as is there; `None` while its head is not whole.
@@ -98,13 +93,19 @@ impl<'a> Frame<'a> {
         let mut body = Reader::with_after(self.body, missing, &latch);
         match Publish::read(&mut body, &self.header, self.version) {
             Ok(publish) => Ok(Ok(publish)),
-            Err(Broken) => match latch.get() {
-                Some(Fault {
-                    rule: Rule::Truncated { missing: more },
-                    ..
-                }) if to_usize(more) <= missing => Ok(Err(to_usize(more))),
-                _ => Err(latch.in_packet(&self.header, self.version)),
-            },
+            Err(Broken) => {
+                let mut error = latch.in_packet(&self.header, self.version);
+                if let Rule::Truncated { missing: more } = &mut error.rule {
+                    if to_usize(*more) <= missing {
+                        return Ok(Err(to_usize(*more)));
+                    }
+                    // The field ends beyond the packet, not only beyond what is there of it.
+                    let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+                    *more = more.saturating_sub(missing);
+                    error.at = error.at.saturating_add(missing);
+                }
+                Err(error)
+            }
         }
     }
 
@@ -154,9 +155,4 @@ bodies! {
     unsuback UnsubAck "UNSUBACK." |body, frame| UnsubAck::read(body, frame.version);
     disconnect Disconnect "DISCONNECT." |body, frame| Disconnect::read(body, frame.version);
     auth Auth "AUTH." |body, frame| Auth::read(body, frame.version);
-}
-
-#[inline]
-fn to_usize(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }

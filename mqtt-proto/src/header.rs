@@ -255,13 +255,18 @@ impl FixedHeader {
     #[must_use]
     #[inline]
     pub fn packet_len(&self) -> usize {
-        let remaining = usize::try_from(self.remaining_length).unwrap_or(usize::MAX);
-        remaining.wrapping_add(usize::from(self.header_len))
+        to_usize(self.remaining_length).wrapping_add(usize::from(self.header_len))
     }
 
     pub(crate) const fn qos_bits(&self) -> Option<QoS> {
         QoS::new((self.flags >> 1) & 0b11)
     }
+}
+
+/// A length as the memory counts it.
+#[inline]
+pub(crate) fn to_usize(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 #[inline]

@@ -5,6 +5,7 @@
 use core::cell::Cell;
 
 use crate::error::Rule;
+use crate::header::to_usize;
 use crate::id::PacketId;
 use crate::text;
 use crate::varint::VarInt;
@@ -205,7 +206,7 @@ impl<'a, 'l> Reader<'a, 'l> {
     /// A block of `len` bytes, to be read on its own.
     #[inline]
     pub(crate) fn block(&mut self, len: u32) -> Read<Self> {
-        let rest = self.bytes(usize::try_from(len).unwrap_or(usize::MAX))?;
+        let rest = self.bytes(to_usize(len))?;
         Ok(Reader {
             rest,
             after: self.rest.len().wrapping_add(self.after),

@@ -4,6 +4,7 @@
 mod frugal;
 
 use crate::error::{EncodeError, Field};
+use crate::header::to_usize;
 use crate::text;
 use crate::varint::VarInt;
 use crate::version::Version;
@@ -36,7 +37,8 @@ pub(crate) trait Sink {
     }
 
     /// Two bytes of length, then the bytes.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn binary(&mut self, field: Field, bytes: &[u8]) {
         match u16::try_from(bytes.len()) {
             Ok(len) => {
@@ -424,6 +426,7 @@ fn room(out: &mut [u8], remaining: VarInt) -> Result<(&mut [u8], usize), EncodeE
 
 #[inline]
 fn packet_len(remaining: VarInt) -> usize {
-    let body = usize::try_from(remaining.get()).unwrap_or(usize::MAX);
-    body.wrapping_add(remaining.encoded_len()).wrapping_add(1)
+    to_usize(remaining.get())
+        .wrapping_add(remaining.encoded_len())
+        .wrapping_add(1)
 }

@@ -83,6 +83,7 @@ pub fn reencodes(bytes: &[u8], version: Version) {
         Err(error) => check_error(&error, bytes),
     }
     head_agrees(bytes, version);
+    heads_of_prefixes_agree(bytes, version);
     frame_agrees(bytes, version);
 }
 
@@ -131,6 +132,22 @@ pub fn head_agrees(bytes: &[u8], version: Version) {
         // The head is proved wrong before the packet is whole.
         (Err(_), Ok(Decoded::Needs(_))) => {}
         (head, whole) => panic!("head {head:?}, whole {whole:?}, {bytes:02X?}"),
+    }
+}
+
+/// A PUBLISH of which only the front is there says the same head, or the same error, as the whole; or how much more it takes.
+///
+/// # Panics
+/// When it is not so.
+pub fn heads_of_prefixes_agree(bytes: &[u8], version: Version) {
+    let whole = PublishHead::decode(bytes, version, MAX_PACKET);
+    // Heads that are longer differ in nothing but their length.
+    for len in 0..bytes.len().min(64) {
+        let front = bytes.get(..len).unwrap_or_default();
+        match PublishHead::decode(front, version, MAX_PACKET) {
+            Ok(Head::Needs(more)) => assert!(more > len, "{more} of {len}, {bytes:02X?}"),
+            found => assert_eq!(found, whole, "the first {len} of {bytes:02X?}"),
+        }
     }
 }
 

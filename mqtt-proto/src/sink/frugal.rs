@@ -1,7 +1,7 @@
 //! Writing where memory is scarce: one kind of sink, and one copy of all that is not a packet's own.
 
 use super::{Blocks, Counter, Sink, copy, room};
-use crate::error::{EncodeError, Field};
+use crate::error::EncodeError;
 use crate::varint::VarInt;
 
 /// Counts while there is nothing to fill, and fills afterwards: where memory is scarce, one kind of sink means one copy of each
@@ -23,17 +23,6 @@ impl Sink for Frugal<'_> {
                 copy(head, bytes);
                 rest
             });
-        }
-    }
-
-    #[inline(never)]
-    fn binary(&mut self, field: Field, bytes: &[u8]) {
-        match u16::try_from(bytes.len()) {
-            Ok(len) => {
-                self.u16(len);
-                self.bytes(bytes);
-            }
-            Err(_) => self.refuse(EncodeError::TooLong(field)),
         }
     }
 

@@ -62,12 +62,19 @@ impl<S: Storage> Client<S> {
     /// What `connect` announces (receive maximum, maximum packet size, topic alias maximum) is what the server is held
     /// to. The session goes on only under the same client identifier.
     ///
+    /// A clean start ends the session here at once, as [`Config::session_lost`] says, since the server ends it when it reads
+    /// CONNECT and its CONNACK may be lost. Until a CONNACK accepts a clean start, [`Self::must_start_clean`] is true.
+    ///
     /// # Errors
-    /// [`Refused::Encode`] or [`Refused::Full`] if CONNECT cannot be written, [`Refused::NoClientIdentifier`] if its version
-    /// allows no empty one here.
+    /// [`Refused::Encode`], [`Refused::TooLarge`] or [`Refused::Full`] if CONNECT cannot be written, which leaves the session
+    /// as it is; [`Refused::NoClientIdentifier`] if its version allows no empty one here; [`Refused::MustStartClean`] if
+    /// it is without clean start where [`Self::must_start_clean`] asks for it. The last two leave the connection as well.
     pub fn connect(&mut self, connect: &Connect<'_>, now: Instant) -> Result<(), Refused> {
         if connect.lacks_client_id() {
             return Err(Refused::NoClientIdentifier);
+        }
+        if self.side.must_start_clean && !connect.clean_start {
+            return Err(Refused::MustStartClean);
         }
         self.side.open(connect.version);
         let config = &self.side.config;
@@ -80,13 +87,21 @@ impl<S: Storage> Client<S> {
         }
         let (ping, connect_by) = (config.ping_timeout_ms, config.connect_timeout_ms);
         self.pinger = Pinger::connecting(connect.keep_alive, ping, connect_by, now);
-        self.side.session.outbound.set_version(connect.version);
-        self.side.session.inbound.set_version(connect.version);
         let written = self.side.send(connect);
         if written.is_err() {
             self.side.lost();
+            return written;
         }
-        written
+        self.side.session.outbound.set_version(connect.version);
+        self.side.session.inbound.set_version(connect.version);
+        if connect.clean_start {
+            // 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]: whether the server's session is the one that was here is known again
+            // when CONNACK comes.
+            self.side.session_lost();
+            self.side.session.owner = None;
+            self.side.must_start_clean = true;
+        }
+        Ok(())
     }
 
     /// The transport is gone, or there is none. Messages wait for the next connection, requests are in doubt.
@@ -357,8 +372,8 @@ impl<S: Storage> Client<S> {
             && side.session.owner.is_some()
             && side.session.owner == side.connection.client;
         // 5 [MQTT-3.2.2-4]
-        side.session_elsewhere = connack.session_present && !ours && version.is_v5();
-        if side.session_elsewhere {
+        side.must_start_clean = connack.session_present && !ours && version.is_v5();
+        if side.must_start_clean {
             return Err(Violation::SessionPresentWithoutState);
         }
         side.session.owner = side.connection.client;
@@ -639,11 +654,12 @@ impl<S: Storage> Client<S> {
         matches!(self.side.connection.phase, Phase::Closing)
     }
 
-    /// Whether the last CONNACK told of a session that is not here, which ended the connection. The next CONNECT must ask
-    /// for a clean start, or [`Self::assume_session`] must be called: else it ends the same way (5 \[MQTT-3.2.2-4\]).
+    /// Whether the next CONNECT must ask for a clean start: the last CONNACK told of a session that is not here, which ended
+    /// the connection (5 \[MQTT-3.2.2-4\]), or a CONNECT with clean start was not accepted yet, so that it is unknown which
+    /// session the server has. [`Self::assume_session`] ends it too.
     #[must_use]
     pub const fn must_start_clean(&self) -> bool {
-        self.side.session_elsewhere
+        self.side.must_start_clean
     }
 
     /// The settings. The window and the limits may be changed at any time.
@@ -656,7 +672,7 @@ impl<S: Storage> Client<S> {
     /// only receives, and kept nothing, can say so by this call.
     pub fn assume_session(&mut self, client_id: &str) {
         self.forget_session();
-        self.side.session_elsewhere = false;
+        self.side.must_start_clean = false;
         self.side.session.owner = Some(fingerprint(client_id));
     }
 

@@ -30,6 +30,9 @@ pub enum Refused {
     /// The version of CONNECT allows no empty client identifier here; see [`mqtt_proto::Connect::lacks_client_id`].
     #[error("this CONNECT needs a client identifier")]
     NoClientIdentifier,
+    /// CONNECT must ask for a clean start; see [`crate::Client::must_start_clean`].
+    #[error("CONNECT must ask for a clean start")]
+    MustStartClean,
     /// A receipt or packet identifier that awaits no acknowledgement.
     #[error("nothing awaits this acknowledgement")]
     NothingToAcknowledge,

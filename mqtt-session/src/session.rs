@@ -45,8 +45,8 @@ pub(crate) struct Side<S: Storage> {
     pub(crate) outbox: Outbox<S::Outgoing>,
     pub(crate) aliases_in: Aliases<S::Aliases>,
     aliases_out: Aliases<S::Aliases>,
-    /// The server said that it has a session of this client, and it is not here.
-    pub(crate) session_elsewhere: bool,
+    /// The session that the server has, or may have, is not the one here.
+    pub(crate) must_start_clean: bool,
 }
 
 /// Whether there is any MQTT 5 in this build.
@@ -76,7 +76,7 @@ impl<S: Storage> Side<S> {
             outbox: Outbox::new(outgoing),
             aliases_in: Aliases::new(aliases_in),
             aliases_out: Aliases::new(aliases_out),
-            session_elsewhere: false,
+            must_start_clean: false,
         }
     }
 
@@ -102,10 +102,15 @@ impl<S: Storage> Side<S> {
     pub(crate) fn connected(&mut self, resumed: bool) {
         self.connection.phase = Phase::Connected;
         if !resumed {
-            self.session.inbound.clear();
-            self.session.outbound.session_lost(self.config.session_lost);
+            self.session_lost();
         }
         self.pump();
+    }
+
+    /// The peer has no session, or not the one that is here.
+    pub(crate) fn session_lost(&mut self) {
+        self.session.inbound.clear();
+        self.session.outbound.session_lost(self.config.session_lost);
     }
 
     /// How many bytes are needed before the front of the input says something.

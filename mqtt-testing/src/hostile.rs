@@ -265,8 +265,10 @@ impl Trial<'_> {
         } else {
             0
         };
+        let must_start_clean =
+            matches!(&self.machine, Endpoint::Client(client) if client.must_start_clean());
         let connect = Connect {
-            clean_start: self.choices.flag(),
+            clean_start: self.choices.flag() || must_start_clean,
             keep_alive: u16::from(self.choices.byte() % 8),
             properties: properties[..count].into(),
             ..Connect::new(self.version, CLIENT_ID)

@@ -436,8 +436,8 @@ impl<S: Storage> Client<S> {
         Ok(())
     }
 
-    /// Publishes a message, or keeps it while offline as [`Config::offline`] says. `None` for QoS 0 on a connection:
-    /// nothing will be told of it.
+    /// Publishes a message, or keeps it as [`Config::offline`] says while there is no connection or the connection is ending.
+    /// `None` for QoS 0 on a connection: nothing will be told of it.
     ///
     /// # Errors
     /// [`Refused::Full`] while the window or a buffer is full, `TooLarge` beyond the server's maximum packet size,

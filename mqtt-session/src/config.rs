@@ -27,7 +27,7 @@ pub struct Config {
     pub queue: u16,
     /// How many SUBSCRIBE and UNSUBSCRIBE may await their answer. Default 16.
     pub requests: u8,
-    /// What happens to messages published while there is no connection. Default [`Offline::Keep`].
+    /// What happens to messages published while there is no connection, or one that is ending. Default [`Offline::Keep`].
     pub offline: Offline,
     /// What happens to unacknowledged messages when the peer lost the session. Default [`SessionLost::SendAgain`].
     pub session_lost: SessionLost,
@@ -93,7 +93,7 @@ const fn widen(number: u32) -> u64 {
     number as u64
 }
 
-/// What happens to messages published while there is no connection.
+/// What happens to messages published while there is no connection, or one that is ending.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Offline {
     /// They are refused with [`crate::Refused::Offline`].

@@ -284,9 +284,6 @@ impl<S: Storage> Side<S> {
     }
 
     pub(crate) fn publish(&mut self, message: &Outgoing<'_>) -> Result<Option<Token>, Refused> {
-        if self.connection.phase == Phase::Closing {
-            return Err(Refused::WrongPhase);
-        }
         if V5 {
             self.connection.supported.publish(message)?;
         }

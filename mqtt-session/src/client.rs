@@ -80,7 +80,6 @@ impl<S: Storage> Client<S> {
         let config = &self.side.config;
         let connection = &mut self.side.connection;
         connection.client = Some(fingerprint(connect.client_id));
-        connection.clean_start = connect.clean_start;
         if connect.version.is_v5() {
             connection.authenticates = connect.properties.has(PropertyId::AuthenticationMethod);
             connection.announced(&connect.properties);
@@ -367,7 +366,7 @@ impl<S: Storage> Client<S> {
             *event = Some(Event::Refused(connack));
             return Ok(());
         }
-        let (version, clean_start) = (side.connection.version, side.connection.clean_start);
+        let (version, clean_start) = (side.connection.version, side.must_start_clean);
         let ours = !clean_start
             && side.session.owner.is_some()
             && side.session.owner == side.connection.client;
@@ -660,6 +659,13 @@ impl<S: Storage> Client<S> {
     #[must_use]
     pub const fn must_start_clean(&self) -> bool {
         self.side.must_start_clean
+    }
+
+    /// Whether the server sent more QoS 1 and QoS 2 messages at once on this connection than the receive maximum allows, and
+    /// [`Config::receive_beyond_maximum`] took them.
+    #[must_use]
+    pub const fn receive_maximum_exceeded(&self) -> bool {
+        self.side.connection.exceeded
     }
 
     /// The settings. The window and the limits may be changed at any time.

@@ -33,6 +33,13 @@ pub struct Config {
     pub session_lost: SessionLost,
     /// Who acknowledges incoming messages. Default [`Acknowledge::Automatic`].
     pub acknowledge: Acknowledge,
+    /// Whether a client takes QoS 1 and QoS 2 messages beyond the receive maximum that it announced (5). By default, `false`,
+    /// such a message ends the connection with [`crate::Violation::ReceiveMaximumExceeded`], as 5 \[MQTT-3.3.4-9\] has it.
+    /// Mosquitto 2.0.11 ignores the maximum when it sends again what was not acknowledged before a reconnect: with such a
+    /// server the connection would end again and again. With `true` the message is taken while there is room for it (on a
+    /// heap up to 65,535 at once), and [`crate::Client::receive_maximum_exceeded`] tells of it. A [`crate::Server`] always
+    /// refuses.
+    pub receive_beyond_maximum: bool,
     /// The largest packet accepted from the peer, in bytes. Default 1 MiB. A maximum packet size that is announced
     /// (5) can only lower it.
     pub packet_limit: u32,
@@ -63,6 +70,7 @@ impl Default for Config {
             offline: Offline::Keep,
             session_lost: SessionLost::SendAgain,
             acknowledge: Acknowledge::Automatic,
+            receive_beyond_maximum: false,
             packet_limit: 1 << 20,
             outgoing_limit: 256 << 10,
             kept_limit: 16 << 20,

@@ -27,12 +27,12 @@ pub(crate) struct Connection {
     pub(crate) version: Version,
     /// Fingerprint of the client identifier in CONNECT.
     pub(crate) client: Option<NonZeroU32>,
-    /// CONNECT asked for a clean start.
-    pub(crate) clean_start: bool,
     /// CONNECT named an authentication method.
     pub(crate) authenticates: bool,
     /// How many QoS 1 and 2 messages we take at once.
     pub(crate) receive_maximum: u16,
+    /// There were more, and they were taken.
+    pub(crate) exceeded: bool,
     /// The highest topic alias we take.
     pub(crate) alias_maximum: u16,
     /// The highest topic alias we use.
@@ -52,9 +52,9 @@ impl Connection {
             phase: Phase::Offline,
             version,
             client: None,
-            clean_start: false,
             authenticates: false,
             receive_maximum: u16::MAX,
+            exceeded: false,
             alias_maximum: 0,
             auto_alias: 0,
             packet_limit: config.packet_limit,

@@ -12,6 +12,8 @@
 
 use mqtt_proto::{AckKind, EncodeError, PacketId, QoS, ReasonCode, Version};
 
+use crate::config::{Acknowledge, Config};
+use crate::connection::Connection;
 use crate::error::{Refused, Violation};
 use crate::event::Receipt;
 use crate::outbox::Outbox;
@@ -88,10 +90,11 @@ impl<M: Memory<Received>> Inbound<M> {
         &mut self,
         qos: QoS,
         id: PacketId,
-        by_hand: bool,
-        receive_maximum: u16,
+        config: &Config,
+        connection: &mut Connection,
         outbox: &mut Outbox<O>,
     ) -> Result<Arrival, Violation> {
+        let by_hand = config.acknowledge == Acknowledge::ByHand;
         if qos == QoS::AtLeastOnce && !by_hand {
             // 3.1.1 [MQTT-4.3.2-2], 5 [MQTT-4.3.2-4]
             outbox.acknowledge(AckKind::PubAck, id.get(), ReasonCode::Success);
@@ -119,8 +122,11 @@ impl<M: Memory<Received>> Inbound<M> {
             return Ok(Arrival::Repeated);
         }
         // 5 [MQTT-3.3.4-7] and [MQTT-3.3.4-9]
-        if self.counted >= receive_maximum {
-            return Err(Violation::ReceiveMaximumExceeded);
+        if self.counted >= connection.receive_maximum {
+            if !config.receive_beyond_maximum {
+                return Err(Violation::ReceiveMaximumExceeded);
+            }
+            connection.exceeded = true;
         }
         self.serial = self.serial.wrapping_add(1);
         let state = if by_hand {

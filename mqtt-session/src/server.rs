@@ -54,7 +54,8 @@ impl<S: Storage> fmt::Debug for Server<S> {
 
 impl<S: Storage> Server<S> {
     /// A server without a connection and without a session.
-    pub fn new(config: Config, storage: S) -> Self {
+    pub fn new(mut config: Config, storage: S) -> Self {
+        config.receive_beyond_maximum = false;
         Self {
             side: Side::new(config, storage),
             watch: Watch::new(0, 0, Instant::default()),
@@ -206,11 +207,14 @@ impl<S: Storage> Server<S> {
 
     fn on_connect<'i>(&mut self, connect: Connect<'i>) -> ServerEvent<'i> {
         let Side {
-            connection, config, ..
+            connection,
+            config,
+            must_start_clean,
+            ..
         } = &mut self.side;
         connection.version = connect.version;
         connection.client = Some(fingerprint(connect.client_id));
-        connection.clean_start = connect.clean_start;
+        *must_start_clean = connect.clean_start;
         connection.authenticates = connect.properties.has(PropertyId::AuthenticationMethod);
         if connect.version.is_v5() {
             connection.agreed(&connect.properties, config);
@@ -283,7 +287,7 @@ impl<S: Storage> Server<S> {
     /// (3.1.1 \[MQTT-3.2.2-1\], 5 \[MQTT-3.2.2-2\]).
     pub fn accept(&mut self, connack: &ConnAck<'_>, now: Instant) -> Result<(), Refused> {
         let connection = &mut self.side.connection;
-        let impossible = connack.session_present && connection.clean_start;
+        let impossible = connack.session_present && self.side.must_start_clean;
         if !self.undecided || impossible || connack.reason != ReasonCode::Success {
             return Err(Refused::WrongPhase);
         }

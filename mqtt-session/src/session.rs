@@ -45,7 +45,7 @@ pub(crate) struct Side<S: Storage> {
     pub(crate) outbox: Outbox<S::Outgoing>,
     pub(crate) aliases_in: Aliases<S::Aliases>,
     aliases_out: Aliases<S::Aliases>,
-    /// The session that the server has, or may have, is not the one here.
+    /// The session that the peer has, or may have, is not the one here: it has to begin anew.
     pub(crate) must_start_clean: bool,
 }
 
@@ -239,15 +239,15 @@ impl<S: Storage> Side<S> {
         let Some(id) = delivery.packet_id() else {
             return Ok(Arrival::New(None));
         };
-        let by_hand = self.config.acknowledge == Acknowledge::ByHand;
-        let receive_maximum = self.connection.receive_maximum;
-        self.session.inbound.publish(
-            delivery.qos(),
-            id,
-            by_hand,
-            receive_maximum,
-            &mut self.outbox,
-        )
+        let Self {
+            session,
+            connection,
+            outbox,
+            config,
+            ..
+        } = self;
+        let inbound = &mut session.inbound;
+        inbound.publish(delivery.qos(), id, config, connection, outbox)
     }
 
     /// The token of the message that this ended, if it ended one, and how.

@@ -1,0 +1,103 @@
+//! A server that sends beyond the receive maximum, as Mosquitto 2.0.11 does when it sends again.
+
+use mqtt_proto::{AckKind, Property, QoS, Version};
+use mqtt_session::{Acknowledge, Config, Violation};
+use mqtt_testing::endpoint::{Happening, Opening, Role};
+use mqtt_testing::solo::{Solo, ack};
+
+fn announces(role: Role, maximum: u16, set: impl FnOnce(&mut Config)) -> Solo {
+    let mut opening = Opening::persistent(Version::V5);
+    let maximum = Property::ReceiveMaximum(maximum);
+    match role {
+        Role::Client => opening.connect.push(maximum),
+        Role::Server => opening.connack.push(maximum),
+    }
+    let mut config = Config::default();
+    config.receive_beyond_maximum = true;
+    set(&mut config);
+    Solo::connected(role, opening, config)
+}
+
+fn by_hand(config: &mut Config) {
+    config.acknowledge = Acknowledge::ByHand;
+}
+
+#[test]
+fn a_client_takes_them_if_it_is_told_to_and_says_so() {
+    let mut solo = announces(Role::Client, 2, |_| {});
+    for id in 1..=2 {
+        solo.feed_publish(QoS::ExactlyOnce, id, false, "x");
+    }
+    assert!(!solo.machine.client().receive_maximum_exceeded());
+    solo.feed_publish(QoS::ExactlyOnce, 3, false, "beyond");
+    assert_eq!(solo.messages(), ["x", "x", "beyond"]);
+    assert!(solo.machine.client().receive_maximum_exceeded());
+    // It is not received twice for that.
+    solo.feed_publish(QoS::ExactlyOnce, 3, true, "beyond");
+    solo.sent();
+    for id in 1..=3 {
+        solo.feed_ack(AckKind::PubRel, id);
+        assert_eq!(solo.sent(), ack(AckKind::PubComp, id));
+    }
+    assert_eq!(solo.learned(), []);
+    assert!(solo.machine.client().receive_maximum_exceeded());
+    solo.connect(true);
+    assert!(!solo.machine.client().receive_maximum_exceeded());
+}
+
+#[test]
+fn they_are_acknowledged_by_hand_as_others_are() {
+    let mut solo = announces(Role::Client, 1, by_hand);
+    for id in 1..=3 {
+        solo.feed_publish(QoS::AtLeastOnce, id, false, "x");
+    }
+    assert!(solo.machine.client().receive_maximum_exceeded());
+    let now = solo.now;
+    for happening in solo.learned() {
+        let Happening::Message { receipt, .. } = happening else {
+            panic!("{happening:?}")
+        };
+        solo.machine
+            .acknowledge(receipt.unwrap(), mqtt_proto::ReasonCode::Success, now)
+            .unwrap();
+    }
+    let acks = [1, 2, 3].map(|id| ack(AckKind::PubAck, id));
+    assert_eq!(solo.sent(), acks.concat());
+}
+
+/// As many as there are identifiers have room on a heap; the bound of the table is a violation again.
+#[test]
+fn up_to_65_535_messages_are_held() {
+    let mut solo = announces(Role::Client, 1, by_hand);
+    for id in 1..=u16::MAX {
+        solo.feed_publish(QoS::AtLeastOnce, id, false, "x");
+        assert_eq!(solo.messages().len(), 1, "{id}");
+    }
+    solo.feed_publish(QoS::AtLeastOnce, 1, false, "x");
+    assert_eq!(
+        solo.learned(),
+        [Happening::Closed(Violation::ReceiveMaximumExceeded)]
+    );
+}
+
+/// 5 [MQTT-3.3.4-9]: the default, and what a server does whatever it is told.
+#[test]
+fn a_server_refuses_always_and_a_client_by_default() {
+    for mut solo in [
+        announces(Role::Server, 2, |_| {}),
+        announces(Role::Server, 2, by_hand),
+        announces(Role::Client, 2, |config| {
+            config.receive_beyond_maximum = false;
+        }),
+    ] {
+        for id in 1..=3 {
+            solo.feed_publish(QoS::ExactlyOnce, id, false, "x");
+        }
+        assert_eq!(solo.messages().len(), 2);
+        let expected = Happening::Closed(Violation::ReceiveMaximumExceeded);
+        assert_eq!(solo.learned(), [expected]);
+        if solo.role == Role::Client {
+            assert!(!solo.machine.client().receive_maximum_exceeded());
+        }
+    }
+}

@@ -17,6 +17,7 @@ use crate::connection::Connection;
 use crate::error::{Refused, Violation};
 use crate::event::Receipt;
 use crate::outbox::Outbox;
+use crate::session::FAST;
 use crate::storage::{Memory, Table};
 
 /// A message that came and is not ended. Opaque; firmware lends an array of them.
@@ -71,8 +72,8 @@ pub(crate) enum Arrival {
 pub(crate) struct Inbound<M> {
     table: Table<M>,
     serial: u16,
-    /// Entries that count against our receive maximum.
-    counted: u16,
+    /// Entries that are acknowledged and whose packet did not go out.
+    acknowledged: u16,
 }
 
 impl<M: Memory<Received>> Inbound<M> {
@@ -80,7 +81,7 @@ impl<M: Memory<Received>> Inbound<M> {
         Self {
             table: Table::new(memory),
             serial: 0,
-            counted: 0,
+            acknowledged: 0,
         }
     }
 
@@ -100,29 +101,15 @@ impl<M: Memory<Received>> Inbound<M> {
             outbox.acknowledge(AckKind::PubAck, id.get(), ReasonCode::Success);
             return Ok(Arrival::New(None));
         }
-        let known = self
-            .table
-            .items_mut()
-            .iter_mut()
-            .find(|entry| entry.id == id.get() && entry.qos == qos);
-        if let (Some(entry), QoS::ExactlyOnce) = (known, qos) {
-            // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-10]: until PUBREL the identifier means this message, whatever DUP says.
-            match entry.state {
-                State::Release => {
-                    outbox.acknowledge(AckKind::PubRec, id.get(), ReasonCode::Success);
-                }
-                State::Acknowledged | State::Application => {
-                    if !entry.counted {
-                        entry.counted = true;
-                        self.counted = self.counted.wrapping_add(1);
-                    }
-                    self.flush(outbox);
-                }
-            }
+        // What is known at QoS 1 ends when it is acknowledged: until then the peer has no reason to use its identifier again.
+        if qos == QoS::ExactlyOnce && self.is_repeated(id, outbox) {
             return Ok(Arrival::Repeated);
         }
         // 5 [MQTT-3.3.4-7] and [MQTT-3.3.4-9]
-        if self.counted >= connection.receive_maximum {
+        if self.table.len() >= usize::from(connection.receive_maximum)
+            && !connection.exceeded
+            && self.counted() >= usize::from(connection.receive_maximum)
+        {
             if !config.receive_beyond_maximum {
                 return Err(Violation::ReceiveMaximumExceeded);
             }
@@ -145,7 +132,6 @@ impl<M: Memory<Received>> Inbound<M> {
         if !self.table.push(entry, usize::from(u16::MAX)) {
             return Err(Violation::ReceiveMaximumExceeded);
         }
-        self.counted = self.counted.wrapping_add(1);
         if !by_hand {
             // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-8]
             outbox.acknowledge(AckKind::PubRec, id.get(), ReasonCode::Success);
@@ -154,6 +140,37 @@ impl<M: Memory<Received>> Inbound<M> {
             id,
             serial: self.serial,
         })))
+    }
+
+    /// Whether a QoS 2 message is known already. Then its answer goes out, if there is one.
+    #[inline]
+    fn is_repeated<O: Memory<u8>>(&mut self, id: PacketId, outbox: &mut Outbox<O>) -> bool {
+        let known = self
+            .table
+            .items_mut()
+            .iter_mut()
+            .find(|entry| entry.id == id.get() && entry.qos == QoS::ExactlyOnce);
+        let Some(entry) = known else {
+            return false;
+        };
+        // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-10]: until PUBREL the identifier means this message, whatever DUP says.
+        match entry.state {
+            State::Release => {
+                outbox.acknowledge(AckKind::PubRec, id.get(), ReasonCode::Success);
+            }
+            State::Acknowledged | State::Application => {
+                entry.counted = true;
+                self.flush(outbox);
+            }
+        }
+        true
+    }
+
+    /// How many messages count against our receive maximum. Each is looked at: this is asked only near the maximum.
+    #[cold]
+    fn counted(&self) -> usize {
+        let entries = self.table.items().iter();
+        entries.filter(|entry| entry.counted).count()
     }
 
     /// Whether the identifier means a QoS 2 message that came before.
@@ -199,12 +216,22 @@ impl<M: Memory<Received>> Inbound<M> {
         version: Version,
         online: bool,
     ) -> Result<(), Refused> {
-        let entry = self.table.items_mut().iter_mut().find(|entry| {
+        let wanted = |entry: &Received| {
             entry.id == receipt.id.get()
                 && entry.serial == receipt.serial
                 && entry.state == State::Application
-        });
-        let Some(entry) = entry else {
+        };
+        let entries = self.table.items_mut();
+        // Serial numbers rise by one from the front, but for those that are gone.
+        let guess = match entries.first() {
+            Some(first) if FAST => usize::from(receipt.serial.wrapping_sub(first.serial)),
+            _ => usize::MAX,
+        };
+        let index = match entries.get(guess) {
+            Some(entry) if wanted(entry) => Some(guess),
+            _ => entries.iter().position(wanted),
+        };
+        let Some(entry) = index.and_then(|index| entries.get_mut(index)) else {
             return Err(Refused::NothingToAcknowledge);
         };
         let packet = match entry.qos {
@@ -215,6 +242,7 @@ impl<M: Memory<Received>> Inbound<M> {
             return Err(EncodeError::ReasonCode(reason).into());
         }
         entry.state = State::Acknowledged;
+        self.acknowledged = self.acknowledged.wrapping_add(1);
         entry.reason = if version.is_v5() {
             reason
         } else {
@@ -228,50 +256,54 @@ impl<M: Memory<Received>> Inbound<M> {
 
     /// Sends what is acknowledged, each quality of service in the order of its messages
     /// (3.1.1 \[MQTT-4.6.0-2\] and \[MQTT-4.6.0-3\], 5 the same).
+    #[inline]
     pub(crate) fn flush<O: Memory<u8>>(&mut self, outbox: &mut Outbox<O>) {
+        if self.acknowledged > 0 {
+            self.flush_acknowledged(outbox);
+        }
+    }
+
+    fn flush_acknowledged<O: Memory<u8>>(&mut self, outbox: &mut Outbox<O>) {
         let mut blocked = [false; 2];
-        let mut index = 0_usize;
-        while let Some(entry) = self.table.items_mut().get_mut(index) {
+        let (mut index, mut left) = (0_usize, self.acknowledged);
+        while left > 0
+            && blocked != [true; 2]
+            && let Some(entry) = self.table.items_mut().get_mut(index)
+        {
             let [qos1, qos2] = &mut blocked;
             let (blocked, kind) = match entry.qos {
                 QoS::ExactlyOnce => (qos2, AckKind::PubRec),
                 _ => (qos1, AckKind::PubAck),
             };
-            let mut gone = false;
+            index = index.wrapping_add(1);
             match entry.state {
                 State::Application => *blocked = true,
-                // An entry from before a reconnect waits until the peer has sent the message again.
-                State::Acknowledged if !*blocked && entry.counted => {
+                State::Acknowledged => {
+                    left = left.wrapping_sub(1);
+                    // An entry from before a reconnect waits until the peer has sent the message again.
+                    if *blocked || !entry.counted {
+                        continue;
+                    }
                     if !outbox.acknowledge(kind, entry.id, entry.reason) {
                         return;
                     }
-                    // 5 [MQTT-4.3.3-9]: a PUBREC that refuses ends it.
-                    gone = kind == AckKind::PubAck || entry.reason.is_error();
+                    self.acknowledged = self.acknowledged.wrapping_sub(1);
                     entry.state = State::Release;
+                    // 5 [MQTT-4.3.3-9]: a PUBREC that refuses ends it.
+                    if kind == AckKind::PubAck || entry.reason.is_error() {
+                        index = index.wrapping_sub(1);
+                        self.remove(index);
+                    }
                 }
-                State::Acknowledged | State::Release => {}
-            }
-            if gone {
-                self.remove(index);
-            } else {
-                index = index.wrapping_add(1);
+                State::Release => {}
             }
         }
     }
 
-    /// Whether an acknowledgement waits for room.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
-
     fn remove(&mut self, index: usize) {
-        if self
-            .table
-            .items()
-            .get(index)
-            .is_some_and(|entry| entry.counted)
-        {
-            self.counted = self.counted.saturating_sub(1);
+        let entry = self.table.items().get(index);
+        if entry.is_some_and(|entry| entry.state == State::Acknowledged) {
+            self.acknowledged = self.acknowledged.wrapping_sub(1);
         }
         self.table.remove(index);
     }
@@ -289,7 +321,6 @@ impl<M: Memory<Received>> Inbound<M> {
         for entry in self.table.items_mut() {
             entry.counted = false;
         }
-        self.counted = 0;
     }
 
     /// What was to be refused with a reason code that the new connection's version cannot say is acknowledged without one.
@@ -304,6 +335,6 @@ impl<M: Memory<Received>> Inbound<M> {
     /// The session is gone: an identifier means a new message from now on.
     pub(crate) fn clear(&mut self) {
         self.table.clear();
-        self.counted = 0;
+        self.acknowledged = 0;
     }
 }

@@ -10,7 +10,7 @@ use mqtt_proto::{
 };
 
 use crate::alias::Aliases;
-use crate::config::{Acknowledge, Config};
+use crate::config::Config;
 use crate::connection::{Connection, Phase};
 use crate::error::{Refused, Violation};
 use crate::event::{Ended, Outgoing, Receipt, Step, Token};
@@ -334,9 +334,7 @@ impl<S: Storage> Side<S> {
     pub(crate) fn sent(&mut self, n: usize) {
         self.outbox.sent(n);
         if self.connection.phase == Phase::Connected {
-            if !self.session.inbound.is_empty() && self.config.acknowledge == Acknowledge::ByHand {
-                self.session.inbound.flush(&mut self.outbox);
-            }
+            self.session.inbound.flush(&mut self.outbox);
             self.pump();
         }
     }

@@ -5,9 +5,11 @@ use std::hint::black_box;
 
 use mqtt_proto::{
     Ack, AckKind, ConnAck, Connect, Decoded, Delivery, Encode, MAX_PACKET, Packet, PacketId,
-    Properties, Property, Publish, QoS, TopicName, Version,
+    Properties, Property, Publish, QoS, ReasonCode, TopicName, Version,
 };
-use mqtt_session::{Client, Config, Heap, Instant, Outgoing, Server, ServerEvent, Step};
+use mqtt_session::{
+    Acknowledge, Client, Config, Heap, Instant, Outgoing, Receipt, Server, ServerEvent, Step,
+};
 
 const NOW: Instant = Instant::from_millis(0);
 const TOPIC: TopicName<'static> = TopicName::from_static("factory/line7/sensor");
@@ -53,8 +55,8 @@ fn encode(packet: &impl Encode, version: Version, count: usize) {
     }
 }
 
-/// What is outgoing goes to and fro until both are silent.
-fn pass(client: &mut Client<Heap>, server: &mut Server<Heap>) {
+/// What is outgoing goes to and fro until both are silent. The receipts of the messages go to `receipts`.
+fn pass(client: &mut Client<Heap>, server: &mut Server<Heap>, receipts: &mut Vec<Receipt>) {
     while !client.outgoing().is_empty() || !server.outgoing().is_empty() {
         let (there, mut at) = (client.outgoing(), 0);
         while let Some(input) = there.get(at..).filter(|input| !input.is_empty()) {
@@ -63,10 +65,12 @@ fn pass(client: &mut Client<Heap>, server: &mut Server<Heap>) {
                 panic!("a whole packet")
             };
             at += consumed;
-            if let Some(ServerEvent::Connect(_)) = event {
-                server
+            match event {
+                Some(ServerEvent::Connect(_)) => server
                     .accept(&ConnAck::default(), NOW)
-                    .expect("it is asked for");
+                    .expect("it is asked for"),
+                Some(ServerEvent::Message(incoming)) => receipts.extend(incoming.receipt),
+                _ => {}
             }
         }
         client.sent(at);
@@ -84,26 +88,45 @@ fn pass(client: &mut Client<Heap>, server: &mut Server<Heap>) {
 
 /// A message from a client to a server in memory, and all its acknowledgements back; ten at once.
 fn exchange(qos: QoS, version: Version, count: usize) {
-    let mut client = Client::new(Config::default(), Heap);
-    let mut server = Server::new(Config::default(), Heap);
+    exchange_with(Config::default(), qos, version, 10, count);
+}
+
+/// The same with a hundred messages at once, which the application acknowledges in their order after the last.
+fn exchange_by_hand(qos: QoS, count: usize) {
+    let mut config = Config::default();
+    config.acknowledge = Acknowledge::ByHand;
+    config.window_qos2 = config.window;
+    exchange_with(config, qos, Version::V311, 100, count);
+}
+
+fn exchange_with(config: Config, qos: QoS, version: Version, at_once: usize, count: usize) {
+    let mut client = Client::new(config, Heap);
+    let mut server = Server::new(config, Heap);
+    let mut receipts = Vec::new();
     let connect = Connect::new(version, "c");
     client.connect(&connect, NOW).expect("room");
     server.opened(NOW);
-    pass(&mut client, &mut server);
+    pass(&mut client, &mut server, &mut receipts);
     let message = Outgoing::new(TOPIC, qos, &PAYLOAD);
     for number in 1..=count {
         client
             .publish(black_box(&message), NOW)
             .expect("an open window");
-        if number % 10 == 0 {
-            pass(&mut client, &mut server);
+        if number % at_once == 0 {
+            pass(&mut client, &mut server, &mut receipts);
+            for receipt in receipts.drain(..) {
+                server
+                    .acknowledge(receipt, ReasonCode::Success)
+                    .expect("it awaits that");
+            }
+            pass(&mut client, &mut server, &mut receipts);
         }
     }
 }
 
 type Task = (&'static str, fn(usize));
 
-const TASKS: [Task; 11] = [
+const TASKS: [Task; 13] = [
     ("decode PUBLISH", |n| {
         decode(&publish(false, &[]), Version::V311, n);
     }),
@@ -137,6 +160,12 @@ const TASKS: [Task; 11] = [
     }),
     ("exchange at QoS 2 in 5", |n| {
         exchange(QoS::ExactlyOnce, Version::V5, n);
+    }),
+    ("exchange at QoS 1, by hand", |n| {
+        exchange_by_hand(QoS::AtLeastOnce, n);
+    }),
+    ("exchange at QoS 2, by hand", |n| {
+        exchange_by_hand(QoS::ExactlyOnce, n);
     }),
 ];
 

@@ -539,7 +539,7 @@ impl State {
             Ended::Dropped => Outcome::Dropped,
             Ended::TooLarge => Outcome::TooLarge,
             Ended::Sent => Outcome::Acknowledged(ReasonCode::Success),
-            Ended::InDoubt => Outcome::InDoubt,
+            Ended::InDoubt | Ended::Lost => Outcome::InDoubt,
         };
         self.end_ticket(token, outcome);
     }

@@ -97,7 +97,7 @@ impl<S: Storage> Client<S> {
             // 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]: whether the server's session is the one that was here is known again
             // when CONNACK comes.
             self.side.session_lost();
-            self.side.session.owner = None;
+            self.side.session.inbound.owner = None;
             self.side.must_start_clean = true;
         }
         Ok(())
@@ -109,11 +109,12 @@ impl<S: Storage> Client<S> {
         self.side.lost();
     }
 
-    /// The bytes that wait for the transport. Look as often as you like.
+    /// The bytes that wait for the transport, as many as lie together: after [`Self::sent`] there may be more. Look as often
+    /// as you like.
     #[must_use]
     #[inline]
     pub fn outgoing(&self) -> &[u8] {
-        self.side.outbox.bytes()
+        self.side.outgoing()
     }
 
     /// The transport took the first `n` bytes of [`Self::outgoing`]; any number is fine.
@@ -276,6 +277,10 @@ impl<S: Storage> Client<S> {
 
     #[cold]
     fn ping(&mut self, now: Instant) {
+        // While a large packet moves, the connection is alive, and PINGREQ would wait for its end.
+        if self.side.outbox.large.moves() {
+            return self.pinger.moves(now);
+        }
         // If even this has no room, what waits before it keeps the connection alive or shows it dead.
         let _ = self.side.send(&PingReq);
         self.pinger.pinged(now);
@@ -368,21 +373,21 @@ impl<S: Storage> Client<S> {
         }
         let (version, clean_start) = (side.connection.version, side.must_start_clean);
         let ours = !clean_start
-            && side.session.owner.is_some()
-            && side.session.owner == side.connection.client;
+            && side.session.inbound.owner.is_some()
+            && side.session.inbound.owner == side.connection.client;
         // 5 [MQTT-3.2.2-4]
         side.must_start_clean = connack.session_present && !ours && version.is_v5();
         if side.must_start_clean {
             return Err(Violation::SessionPresentWithoutState);
         }
-        side.session.owner = side.connection.client;
+        side.session.inbound.owner = side.connection.client;
         if version.is_v5() {
             // 5 [MQTT-3.1.2-21]
             if let Some(keep_alive) = side.connection.agreed(&connack.properties, &side.config) {
                 *pinger = Pinger::new(keep_alive, side.config.ping_timeout_ms, now);
             }
             if let Some(assigned) = connack.properties.bytes(ASSIGNED) {
-                side.session.owner = Some(fingerprint(assigned));
+                side.session.inbound.owner = Some(fingerprint(assigned));
             }
         }
         let unasked_session = connack.session_present && clean_start;
@@ -436,7 +441,7 @@ impl<S: Storage> Client<S> {
     }
 
     /// Publishes a message, or keeps it as [`Config::offline`] says while there is no connection or the connection is ending.
-    /// `None` for QoS 0 on a connection: nothing will be told of it.
+    /// `None` for QoS 0 on a connection: nothing will be told of it, unless it is large, see [`Config::outgoing_limit`].
     ///
     /// # Errors
     /// [`Refused::Full`] while the window or a buffer is full, `TooLarge` beyond the server's maximum packet size,
@@ -679,14 +684,16 @@ impl<S: Storage> Client<S> {
     pub fn assume_session(&mut self, client_id: &str) {
         self.forget_session();
         self.side.must_start_clean = false;
-        self.side.session.owner = Some(fingerprint(client_id));
+        self.side.session.inbound.owner = Some(fingerprint(client_id));
     }
 
-    /// Forgets the session at once; tokens that are not ended never will be.
+    /// Forgets the session at once; tokens that are not ended never will be. The connection ends if a part of a large message
+    /// was sent, see [`Config::outgoing_limit`].
     pub fn forget_session(&mut self) {
+        self.side.stop_large();
         self.side.session.outbound.clear();
         self.side.session.inbound.clear();
-        self.side.session.owner = None;
+        self.side.session.inbound.owner = None;
         let window = &mut self.side.connection.window;
         *window = Window::new(window.receive_maximum, window.packet_size);
     }

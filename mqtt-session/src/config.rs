@@ -43,9 +43,18 @@ pub struct Config {
     /// The largest packet accepted from the peer, in bytes. Default 1 MiB. A maximum packet size that is announced
     /// (5) can only lower it.
     pub packet_limit: u32,
-    /// Bytes of outgoing packets that may wait for the transport. Default 256 KiB. A packet larger than this is refused.
+    /// Bytes of outgoing packets that may wait for the transport. Default 256 KiB. A packet larger than this is refused,
+    /// but with the feature `alloc` a PUBLISH: it is large.
+    ///
+    /// A large message is kept once, and its packet goes to the transport from there, one at a time: while one is under way
+    /// another is [`crate::Refused::Full`]. Acknowledgements and messages that come meanwhile go after it. At QoS 0 it
+    /// has a token too, which ends in [`crate::Ended::Sent`] when the transport took its last byte. If the connection
+    /// ends before its first byte was taken, it waits for the next one; if in between, it ends in
+    /// [`crate::Ended::Lost`]. At QoS 1 and 2, where each message is kept, those of more than 16 KiB are large as well.
     pub outgoing_limit: u32,
-    /// Bytes of unacknowledged and queued messages that are kept. Default 16 MiB.
+    /// Bytes of unacknowledged and queued messages that are kept. Default 16 MiB. One message may be larger, on a heap up
+    /// to the maximum of MQTT, if nothing else is kept; beside others it is [`crate::Refused::Full`]. Of the memory nothing
+    /// beyond 256 KiB stays when nothing is kept any more.
     pub kept_limit: u32,
     /// How many topic aliases are assigned to outgoing messages by themselves (5). Default 0. The peer's topic alias
     /// maximum can only lower it.

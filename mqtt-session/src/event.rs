@@ -86,8 +86,12 @@ pub enum Ended {
     Dropped,
     /// The new connection's maximum packet size does not allow it.
     TooLarge,
-    /// A QoS 0 message that waited for a connection is on its way; no answer will come.
+    /// A QoS 0 message that waited for a connection is on its way, or the transport took all of a large one; no answer will
+    /// come.
     Sent,
+    /// A large QoS 0 message whose connection ended when the transport had taken a part of it. At QoS 0 nothing is sent
+    /// again.
+    Lost,
 }
 
 /// Identifies an incoming message that awaits its acknowledgement by hand.

@@ -10,6 +10,8 @@
 //! QoS 2 entries belong to the session: they survive a reconnect and end with it. QoS 1 entries end with the connection,
 //! for the peer sends the message again.
 
+use core::num::NonZeroU32;
+
 use mqtt_proto::{AckKind, EncodeError, PacketId, QoS, ReasonCode, Version};
 
 use crate::config::{Acknowledge, Config};
@@ -74,6 +76,9 @@ pub(crate) struct Inbound<M> {
     serial: u16,
     /// Entries that are acknowledged and whose packet did not go out.
     acknowledged: u16,
+    /// Whose session this is: a fingerprint of the client identifier, `None` while there is none. It is here because here it
+    /// takes no room of its own.
+    pub(crate) owner: Option<NonZeroU32>,
 }
 
 impl<M: Memory<Received>> Inbound<M> {
@@ -82,6 +87,7 @@ impl<M: Memory<Received>> Inbound<M> {
             table: Table::new(memory),
             serial: 0,
             acknowledged: 0,
+            owner: None,
         }
     }
 

@@ -63,6 +63,11 @@ impl Pinger {
         self.last_sent = now;
     }
 
+    /// A packet that takes long to send goes on.
+    pub(crate) fn moves(&mut self, now: Instant) {
+        (self.last_sent, self.last_received) = (now, now);
+    }
+
     pub(crate) fn answered(&mut self) {
         self.overdue = Instant::NEVER;
     }

@@ -20,6 +20,7 @@ mod client;
 mod server;
 
 mod inbound;
+mod large;
 mod outbound;
 mod packet_id;
 mod pieces;

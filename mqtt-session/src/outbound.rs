@@ -23,6 +23,7 @@ use crate::bytes::{copy, move_down};
 use crate::config::{Config, Offline, SessionLost};
 use crate::error::{Refused, Violation};
 use crate::event::{Ended, Outgoing, Token};
+use crate::large::{LARGE, becomes_large, is_large};
 use crate::outbox::{Outbox, to_u32, to_usize};
 use crate::packet_id::{Generation, PacketIds};
 use crate::storage::{Memory, Table};
@@ -245,9 +246,9 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         let mut publish = prepare(message);
         let len = publish.encoded_len(self.version)?;
         let largest = if online {
-            largest(window, outbox, config)
+            largest_message(window, outbox, config)
         } else {
-            self.kept.limit().min(to_usize(config.kept_limit))
+            self.kept.limit()
         };
         check_size(len, largest)?;
         let awaits = match message.qos {
@@ -263,9 +264,15 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         if awaits != Await::Connection && !window.has_room(awaits == Await::PubRec, config) {
             return Err(Refused::Full);
         }
+        let room = largest_packet(window, outbox, config);
+        if becomes_large(len, awaits, room) {
+            return self
+                .publish_large(&mut publish, (len, awaits), window, outbox, config)
+                .map(Some);
+        }
         // An alias is assigned when nothing can refuse the message any more, and its packet fits in any case.
         let with_alias = len.wrapping_add(ALIAS_LEN);
-        let alias = alias.filter(|_| with_alias <= largest);
+        let alias = alias.filter(|_| with_alias <= room);
         let most = if alias.is_some() { with_alias } else { len };
         let limit = to_usize(config.outgoing_limit);
         let Some(room) = outbox.message(most, limit) else {
@@ -298,6 +305,63 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             window.cursor = window.cursor.wrapping_add(1);
             slot.token()
         }))
+    }
+
+    /// Accepts a message whose packet goes out from `kept`.
+    #[cold]
+    fn publish_large<M: Memory<u8>>(
+        &mut self,
+        publish: &mut Publish<'_>,
+        (len, awaits): (usize, Await),
+        window: &mut Window,
+        outbox: &mut Outbox<M>,
+        config: &Config,
+    ) -> Result<Token, Refused> {
+        if outbox.large.get().is_some() {
+            return Err(Refused::Full);
+        }
+        let slot = self.keep(publish, len, awaits, config.slots(), config)?;
+        if let Some(slot) = self.slots.items_mut().last_mut() {
+            begin_large(slot, &mut self.kept, window, outbox);
+        }
+        window.cursor = window.cursor.wrapping_add(1);
+        Ok(slot.token())
+    }
+
+    /// The packet of the slot with this generation.
+    pub(crate) fn packet(&self, generation: Generation) -> &[u8] {
+        let mut slots = self.slots.items().iter();
+        let slot = slots.find(|slot| slot.generation == generation);
+        slot.and_then(|slot| slot.bytes(&self.kept))
+            .unwrap_or_default()
+    }
+
+    /// The transport took all of a large packet.
+    pub(crate) fn large_sent(&mut self, generation: Generation) {
+        self.end_large(generation, Ended::Sent);
+    }
+
+    /// A large packet does not go out to its end; of some of it the transport took a part.
+    pub(crate) fn large_stopped(&mut self, generation: Generation, in_part: bool) {
+        if in_part {
+            return self.end_large(generation, Ended::Lost);
+        }
+        // As if it had never been its turn.
+        let mut slots = self.slots.items_mut().iter_mut();
+        if let Some(slot) = slots.find(|slot| slot.generation == generation) {
+            slot.on_wire = false;
+        }
+    }
+
+    /// Nothing more is awaited of a large message at QoS 0.
+    fn end_large(&mut self, generation: Generation, how: Ended) {
+        let mut slots = self.slots.items_mut().iter_mut();
+        if let Some(slot) = slots.find(|slot| slot.generation == generation)
+            && slot.awaits == Await::Connection
+        {
+            slot.end(how);
+            self.ended = self.ended.wrapping_add(1);
+        }
     }
 
     fn keep_for_later(
@@ -413,7 +477,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             return Err(Refused::Full);
         }
         let len = packet(PacketId::FIRST).encoded_len(self.version)?;
-        check_size(len, largest(window, outbox, config))?;
+        check_size(len, largest_packet(window, outbox, config))?;
         let limit = to_usize(config.outgoing_limit);
         if outbox.message(len, limit).is_none() {
             return Err(Refused::Full);
@@ -441,7 +505,9 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         }
         let end = to_usize(self.kept_end);
         let wanted = end.wrapping_add(len);
-        if wanted <= self.kept.items().len() {
+        // A large message may have made the memory larger than the limit.
+        let within = !LARGE || wanted <= to_usize(config.kept_limit);
+        if within && wanted <= self.kept.items().len() {
             return Ok(end);
         }
         let live: usize = self
@@ -450,8 +516,13 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             .iter()
             .map(|slot| to_usize(slot.len))
             .sum();
-        let limit = to_usize(config.kept_limit);
-        check_size(len, limit.min(self.kept.limit()))?;
+        check_size(len, self.kept.limit())?;
+        // One message may be larger than the limit, if nothing else is kept.
+        let limit = if live == 0 {
+            usize::MAX
+        } else {
+            to_usize(config.kept_limit)
+        };
         // While at least half of it is in use, growing is better than moving what is in use to the front.
         if live >= end / 2 && wanted <= limit && self.kept.grow(wanted) {
             return Ok(end);
@@ -492,7 +563,14 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
     ) {
         while let Some(slot) = self.slots.items_mut().get_mut(usize::from(window.cursor)) {
             if !slot.on_wire
-                && !Self::send(slot, &self.kept, window, outbox, config, &mut self.ended)
+                && !Self::send(
+                    slot,
+                    &mut self.kept,
+                    window,
+                    outbox,
+                    config,
+                    &mut self.ended,
+                )
             {
                 return;
             }
@@ -502,7 +580,7 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
 
     fn send<M: Memory<u8>>(
         slot: &mut Slot,
-        kept: &K,
+        kept: &mut K,
         window: &mut Window,
         outbox: &mut Outbox<M>,
         config: &Config,
@@ -514,15 +592,23 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
             return slot.on_wire;
         }
         // A resumed session may have come back with smaller limits: what no longer fits must not stall the rest.
-        if to_usize(slot.len) > largest(window, outbox, config) {
+        if to_usize(slot.len) > largest_message(window, outbox, config) {
             slot.end(Ended::TooLarge);
             *ended = ended.wrapping_add(1);
             return true;
         }
         let message = matches!(slot.awaits, Await::PubAck | Await::PubRec);
-        if message && !window.has_room(slot.awaits == Await::PubRec, config)
-            || !put(slot, kept, outbox, to_usize(config.outgoing_limit))
-        {
+        if message && !window.has_room(slot.awaits == Await::PubRec, config) {
+            return false;
+        }
+        if is_large(to_usize(slot.len), largest_packet(window, outbox, config)) {
+            let free = outbox.large.get().is_none();
+            if free {
+                begin_large(slot, kept, window, outbox);
+            }
+            return free;
+        }
+        if !put(slot, kept, outbox, to_usize(config.outgoing_limit)) {
             return false;
         }
         if message {
@@ -562,6 +648,12 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
         let Some(slot) = slots.get_mut(index) else {
             return Ok(None);
         };
+        if outbox.large.is(slot) {
+            return Err(Violation::WrongAck {
+                packet: kind.packet_type(),
+                id,
+            });
+        }
         match slot.awaits.on(kind, failed) {
             Next::Done => {
                 let token = slot.token();
@@ -600,6 +692,9 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
 
     pub(crate) fn remove(&mut self, index: usize, window: &mut Window) {
         self.slots.remove(index);
+        if LARGE && self.slots.is_empty() {
+            self.kept.give_back(KEPT_WHEN_EMPTY);
+        }
         if index < usize::from(window.cursor) {
             window.cursor = window.cursor.saturating_sub(1);
         }
@@ -733,9 +828,16 @@ impl<K: Memory<u8>, T: Memory<Slot>> Outbound<K, T> {
     /// Forgets everything at once, told or not.
     pub(crate) fn clear(&mut self) {
         self.slots.clear();
+        if LARGE {
+            self.kept.give_back(KEPT_WHEN_EMPTY);
+        }
         (self.kept_end, self.ended) = (0, 0);
     }
 }
+
+/// How large the memory of kept packets may stay when there are none: as much as outgoing packets have by default, so that
+/// windows of usual size do not allocate again and again.
+const KEPT_WHEN_EMPTY: usize = 256 << 10;
 
 /// How much longer a topic alias can make a packet: three bytes, and one more for each of the two lengths.
 const ALIAS_LEN: usize = 5;
@@ -749,9 +851,39 @@ fn check_size(len: usize, max: usize) -> Result<(), Refused> {
 }
 
 /// The largest packet that the peer takes and the buffer holds.
-fn largest<M: Memory<u8>>(window: &Window, outbox: &Outbox<M>, config: &Config) -> usize {
+fn largest_packet<M: Memory<u8>>(window: &Window, outbox: &Outbox<M>, config: &Config) -> usize {
     to_usize(window.packet_size).min(outbox.largest_message(to_usize(config.outgoing_limit)))
 }
+
+/// The largest PUBLISH that the peer takes and that can be sent.
+fn largest_message<M: Memory<u8>>(window: &Window, outbox: &Outbox<M>, config: &Config) -> usize {
+    if LARGE {
+        to_usize(window.packet_size)
+    } else {
+        largest_packet(window, outbox, config)
+    }
+}
+
+/// The packet of a slot goes out from where it is kept.
+fn begin_large<M: Memory<u8>>(
+    slot: &mut Slot,
+    kept: &mut impl Memory<u8>,
+    window: &mut Window,
+    outbox: &mut Outbox<M>,
+) {
+    slot.on_wire = true;
+    if slot.awaits != Await::Connection {
+        window.enter(slot);
+    }
+    // 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]; a session that was lost takes it back.
+    if let Some(first) = kept.items_mut().get_mut(to_usize(slot.start)) {
+        *first = *first & !DUP | if slot.dup { DUP } else { 0 };
+    }
+    outbox.begin_large(slot.generation);
+}
+
+/// DUP in the first byte of a PUBLISH.
+const DUP: u8 = 0b1000;
 
 /// Sends the packet of a slot as it is kept; `false` without room.
 fn put<M: Memory<u8>>(
@@ -767,7 +899,7 @@ fn put<M: Memory<u8>>(
     copy(room, packet);
     // 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]
     if let (true, Some(first)) = (slot.dup, room.first_mut()) {
-        *first |= 0b1000;
+        *first |= DUP;
     }
     outbox.advance(packet.len());
     true

@@ -4,6 +4,8 @@
 use mqtt_proto::{AckKind, ReasonCode};
 
 use crate::bytes::{copy, move_down};
+use crate::large::Large;
+use crate::packet_id::Generation;
 use crate::storage::Memory;
 
 /// Bytes that messages leave free. An acknowledgement takes at most 5; a peer that respects the receive maximum cannot
@@ -17,6 +19,8 @@ pub(crate) struct Outbox<M> {
     memory: M,
     start: u32,
     end: u32,
+    /// A packet that goes out from elsewhere, in turn with these bytes.
+    pub(crate) large: Large,
 }
 
 impl<M: Memory<u8>> Outbox<M> {
@@ -25,11 +29,35 @@ impl<M: Memory<u8>> Outbox<M> {
             memory,
             start: 0,
             end: 0,
+            large: Large::NONE,
         }
     }
 
+    /// Forgets all that waits, the large packet as well.
     pub(crate) fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
+        self.large = Large::NONE;
+    }
+
+    /// The bytes that go before the large packet.
+    pub(crate) fn before_large(&self) -> &[u8] {
+        let at = self.large.get().map_or(0, |large| to_usize(large.at));
+        let items = self.memory.items();
+        items.get(to_usize(self.start)..at).unwrap_or_default()
+    }
+
+    /// The packet of a slot goes out after what is here now.
+    pub(crate) fn begin_large(&mut self, generation: Generation) {
+        self.large.begin(generation, to_usize(self.end));
+    }
+
+    /// What begins at `start` now begins at the front.
+    fn moved(&mut self, start: usize) {
+        let end = to_usize(self.end);
+        (self.start, self.end) = (0, to_u32(end.saturating_sub(start)));
+        if let Some(large) = self.large.get_mut() {
+            large.at = to_u32(to_usize(large.at).saturating_sub(start));
+        }
     }
 
     #[inline]
@@ -46,9 +74,10 @@ impl<M: Memory<u8>> Outbox<M> {
     #[inline]
     pub(crate) fn sent(&mut self, n: usize) {
         let (start, end) = self.marks();
-        self.start = to_u32(start.saturating_add(n).min(end));
-        if self.start == self.end {
-            self.clear();
+        let start = start.saturating_add(n).min(end);
+        self.start = to_u32(start);
+        if start == end {
+            self.moved(start);
         }
     }
 
@@ -134,8 +163,7 @@ impl<M: Memory<u8>> Outbox<M> {
             return false;
         }
         move_down(self.memory.items_mut(), start, end.saturating_sub(start), 0);
-        self.start = 0;
-        self.end = to_u32(end.saturating_sub(start));
+        self.moved(start);
         true
     }
 }

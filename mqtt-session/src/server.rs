@@ -90,11 +90,11 @@ impl<S: Storage> Server<S> {
         }
     }
 
-    /// The bytes that wait for the transport.
+    /// The bytes that wait for the transport, as many as lie together: after [`Self::sent`] there may be more.
     #[must_use]
     #[inline]
     pub fn outgoing(&self) -> &[u8] {
-        self.side.outbox.bytes()
+        self.side.outgoing()
     }
 
     /// The transport took the first `n` bytes of [`Self::outgoing`]; any number is fine.
@@ -301,7 +301,7 @@ impl<S: Storage> Server<S> {
             .properties
             .assigned_client_identifier()
             .map(fingerprint);
-        self.side.session.owner = assigned.or(self.side.connection.client);
+        self.side.session.inbound.owner = assigned.or(self.side.connection.client);
         if let Some(expiry) = connack.properties.session_expiry_interval() {
             self.session_expiry = expiry;
         }
@@ -331,7 +331,8 @@ impl<S: Storage> Server<S> {
         Ok(())
     }
 
-    /// Publishes a message to this client. `None` for QoS 0 on a connection.
+    /// Publishes a message to this client. `None` for QoS 0 on a connection, unless it is large, see
+    /// [`Config::outgoing_limit`].
     ///
     /// # Errors
     /// As [`crate::Client::publish`].
@@ -438,7 +439,7 @@ impl<S: Storage> Server<S> {
     /// Whether this session belongs to `client_id`, so that it can be resumed.
     #[must_use]
     pub fn has_session_of(&self, client_id: &str) -> bool {
-        self.side.session.owner == Some(fingerprint(client_id))
+        self.side.session.inbound.owner == Some(fingerprint(client_id))
     }
 
     /// How long the session outlives its connection, in seconds: 0 not at all, `u32::MAX` for ever.
@@ -449,8 +450,11 @@ impl<S: Storage> Server<S> {
 
     /// Gives the session of `other` to this connection and takes the one it had: what a host does between CONNECT and
     /// [`Self::accept`] when the client was known under another connection, and when a connection ends whose session
-    /// stays. Each session goes on with the next `accept`, as after [`Self::disconnected`].
+    /// stays. Each session goes on with the next `accept`, as after [`Self::disconnected`]. A connection of which a part of a
+    /// large message was sent ends, see [`Config::outgoing_limit`].
     pub fn swap_session(&mut self, other: &mut Self) {
+        self.side.stop_large();
+        other.side.stop_large();
         core::mem::swap(&mut self.side.session, &mut other.side.session);
         for session in [&mut self.side.session, &mut other.side.session] {
             session.outbound.disconnected();

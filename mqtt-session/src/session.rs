@@ -23,8 +23,6 @@ use crate::storage::{Parts, Storage};
 pub(crate) struct Session<S: Storage> {
     pub(crate) outbound: Outbound<S::Kept, S::Slots>,
     pub(crate) inbound: Inbound<S::Received>,
-    /// Whose state it is: a fingerprint of the client identifier. `None` while there is none.
-    pub(crate) owner: Option<NonZeroU32>,
 }
 
 /// FNV-1a: enough to tell the few identifiers that one application uses apart, in four bytes.
@@ -71,7 +69,6 @@ impl<S: Storage> Side<S> {
             session: Session {
                 outbound: Outbound::new(kept, slots, config.version),
                 inbound: Inbound::new(received),
-                owner: None,
             },
             outbox: Outbox::new(outgoing),
             aliases_in: Aliases::new(aliases_in),
@@ -88,6 +85,7 @@ impl<S: Storage> Side<S> {
 
     /// The network connection is gone.
     pub(crate) fn lost(&mut self) {
+        self.stop_large();
         if self.connection.phase != Phase::Offline {
             self.session.outbound.disconnected();
             self.session.inbound.disconnected();
@@ -332,7 +330,11 @@ impl<S: Storage> Side<S> {
     /// The transport took `n` bytes: what waited for room may go.
     #[inline]
     pub(crate) fn sent(&mut self, n: usize) {
-        self.outbox.sent(n);
+        if self.outbox.large.get().is_none() {
+            self.outbox.sent(n);
+        } else {
+            self.sent_with_large(n);
+        }
         if self.connection.phase == Phase::Connected {
             self.session.inbound.flush(&mut self.outbox);
             self.pump();
@@ -375,6 +377,7 @@ impl<S: Storage> Side<S> {
     /// The peer broke a rule: says so where the version can, and ends the connection. The session stays.
     #[cold]
     pub(crate) fn fail(&mut self, violation: &Violation) {
+        self.stop_large();
         // 5 [MQTT-4.13.1-1]; before CONNACK no DISCONNECT may go (5 [MQTT-3.14.0-1]).
         if self.connection.version.is_v5() && self.connection.phase == Phase::Connected {
             let reason = violation.reason_code();

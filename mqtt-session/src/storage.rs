@@ -23,6 +23,12 @@ pub trait Memory<T> {
 
     /// Makes it at least `len` items large, keeping what is in it. `false` if that cannot be; nothing changed then.
     fn grow(&mut self, len: usize) -> bool;
+
+    /// Gives the memory back if it is larger than `len` items. Nothing in it is needed any more. A memory that cannot stays
+    /// as it is, which is what this does if it is not provided.
+    fn give_back(&mut self, len: usize) {
+        let _ = len;
+    }
 }
 
 impl<T> Memory<T> for &mut [T] {
@@ -60,10 +66,18 @@ impl<T: Clone + Default> Memory<T> for Box<[T]> {
     fn grow(&mut self, len: usize) -> bool {
         if len > self.len() {
             let mut items = mem::take(self).into_vec();
-            items.resize(len.max(items.len().saturating_mul(2)).max(16), T::default());
+            let wanted = len.max(items.len().saturating_mul(2)).max(16);
+            items.reserve_exact(wanted.saturating_sub(items.len()));
+            items.resize(wanted, T::default());
             *self = items.into_boxed_slice();
         }
         true
+    }
+
+    fn give_back(&mut self, len: usize) {
+        if self.len() > len {
+            *self = Self::default();
+        }
     }
 }
 
@@ -88,6 +102,12 @@ impl<T: Clone + Default> Memory<T> for Rare<T> {
 
     fn grow(&mut self, len: usize) -> bool {
         self.0.get_or_insert_default().grow(len)
+    }
+
+    fn give_back(&mut self, len: usize) {
+        if let Some(items) = &mut self.0 {
+            items.give_back(len);
+        }
     }
 }
 

@@ -317,23 +317,6 @@ fn a_giant_first_packet_is_refused_before_any_memory_is_taken(role, version) {
     assert_eq!(error.rule, Rule::TooLarge { len: 268_435_460, max: 1 << 20 });
 }
 
-/// A publish larger than the peer's maximum packet size, 5 [MQTT-3.2.2-15] and [MQTT-3.1.2-24], or our own buffer, is
-/// refused before it takes an identifier.
-fn a_publish_too_large_is_refused_before_it_takes_an_id(role, version) {
-    let mut solo = with(role, version, |config, opening| {
-        if version == Version::V5 {
-            peer_announces(role, opening, Property::MaximumPacketSize(40));
-        } else {
-            config.outgoing_limit = 40 + 64;
-        }
-    });
-    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
-        let refused = solo.publish(qos, &"x".repeat(40)).unwrap_err();
-        assert!(matches!(refused, Refused::TooLarge { max: 40, .. }), "{refused:?}");
-    }
-    assert_eq!(solo.must_publish(QoS::AtLeastOnce, "fits").packet_id().unwrap().get(), 1);
-}
-
 /// 3.1.1 [MQTT-4.6.0-2], 5 [MQTT-4.6.0-2]: acknowledged by hand in any order, PUBACK and PUBREC go out in the order of
 /// the messages.
 fn acknowledging_by_hand_keeps_the_order_of_the_messages(role, version) {

@@ -169,6 +169,9 @@ impl Pair {
             self.read(Role::Client, usize::MAX);
             let quiet = self.up.flying.is_empty() && self.down.flying.is_empty();
             if quiet && self.client.outgoing().is_empty() && self.server.outgoing().is_empty() {
+                // What ended when its last byte was written.
+                self.step_client();
+                self.step_server();
                 return;
             }
         }

@@ -10,6 +10,20 @@ use crate::choices::Choices;
 use crate::endpoint::{Happening, Opening, Role};
 use crate::pair::Pair;
 
+/// How much is added to a payload: some are large where the buffer is small, few are everywhere but at QoS 0.
+const fn padding(choice: u8) -> usize {
+    match choice {
+        0..=127 => 0,
+        128..=169 => 130,
+        170..=211 => 300,
+        212..=253 => 600,
+        254..=255 => 17_000,
+    }
+}
+
+/// What the lengths of writes and reads are multiplied by.
+const PIECES: &[usize] = &[1, 1, 10, 300];
+
 /// What became of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Fate {
@@ -69,6 +83,9 @@ pub fn delivers(choices: &[u8], version: Version) {
     config.offline = choices.pick(&[Offline::Keep, Offline::Reject]);
     config.queue = 8;
     config.auto_alias = 3;
+    // Where the buffer is small, messages are large that are not long to write.
+    config.outgoing_limit = choices.pick(&[200, 256 << 10]);
+    config.kept_limit = choices.pick(&[500, 16 << 20]);
     let mut opening = Opening::persistent(version);
     if version == Version::V5 {
         let receive_maximum = Property::ReceiveMaximum(1 + u16::from(choices.byte() % 5));
@@ -90,7 +107,8 @@ pub fn delivers(choices: &[u8], version: Version) {
         match choices.below(16) {
             0..=5 => {
                 let qos = choices.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
-                let payload = format!("{count:06}");
+                let mut payload = format!("{count:06}");
+                payload.extend(std::iter::repeat_n('.', padding(choices.byte())));
                 count += 1;
                 let topic = choices.pick(&["a", "b/c", "d"]);
                 let (endpoint, ledger) = match role {
@@ -103,14 +121,17 @@ pub fn delivers(choices: &[u8], version: Version) {
                     Err(other) => panic!("{other}"),
                 }
             }
-            6..=8 => pair.write(role, 1 + choices.below(60)),
-            9..=11 => pair.read(role, 1 + choices.below(60)),
+            6..=8 => pair.write(role, 1 + choices.below(60) * choices.pick(PIECES)),
+            9..=11 => pair.read(role, 1 + choices.below(60) * choices.pick(PIECES)),
             12 => pair.run(),
             13 => pair.cut(),
             14 => pair.connect(),
             _ => match choices.below(8) {
                 0 => {
-                    // The server forgets the session, and with it what it had not delivered.
+                    // The server forgets the session, and with it what it had not delivered. What ends with the connection
+                    // is told before.
+                    pair.cut();
+                    listen(&mut pair, &mut up, &mut down, &mut heard);
                     pair.server_restarts();
                     losses += 1;
                     // If its CONNACK without session present does not arrive, no client can know of the loss: the next

@@ -1,0 +1,488 @@
+//! Large messages: kept once, sent from there, in turn with what else is outgoing.
+
+use mqtt_proto::{
+    AckKind, ConnAck, Decoded, Disconnect, MAX_PACKET, Packet, PacketType, Property, QoS,
+    Subscription, TopicFilter, TopicName, Version,
+};
+use mqtt_session::{Client, Config, Ended, Heap, Instant, Offline, Outgoing, Refused};
+use mqtt_session::{SessionLost, Token, Violation};
+use mqtt_testing::endpoint::{Happening, Opening, Role};
+use mqtt_testing::solo::{Solo, ack, encode, publish};
+
+const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
+const ROLES: [Role; 2] = [Role::Client, Role::Server];
+const LEVELS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+
+/// A machine whose outgoing buffer takes messages of up to 136 bytes.
+fn connected(role: Role, version: Version, set: impl FnOnce(&mut Config)) -> Solo {
+    let mut config = Config::default();
+    config.outgoing_limit = 200;
+    config.session_lost = SessionLost::HandBack;
+    set(&mut config);
+    Solo::connected(role, Opening::persistent(version), config)
+}
+
+fn all() -> impl Iterator<Item = Solo> {
+    all_with(|_| {})
+}
+
+fn all_with(set: fn(&mut Config)) -> impl Iterator<Item = Solo> {
+    ROLES
+        .into_iter()
+        .flat_map(move |role| VERSIONS.map(|version| connected(role, version, set)))
+}
+
+fn large() -> String {
+    "large ".repeat(100)
+}
+
+/// Takes `n` bytes, in pieces of `piece`.
+fn take(solo: &mut Solo, n: usize, piece: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() < n && !solo.machine.outgoing().is_empty() {
+        let outgoing = solo.machine.outgoing();
+        let most = outgoing.len().min(piece).min(n - bytes.len());
+        bytes.extend_from_slice(&outgoing[..most]);
+        solo.machine.sent(most);
+    }
+    bytes
+}
+
+/// Publishes in pieces of every length come to the same bytes: nothing is interleaved.
+#[test]
+fn what_comes_meanwhile_goes_after_it() {
+    for piece in [1, 2, 7, 100, 150, 600, usize::MAX] {
+        for (mut solo, at) in all().zip([0, 1, 5, 300].into_iter().cycle()) {
+            let version = solo.version();
+            let mut expected = Vec::new();
+            solo.must_publish(QoS::AtLeastOnce, "before");
+            expected.push(publish(QoS::AtLeastOnce, 1, false, "before"));
+            solo.must_publish(QoS::AtLeastOnce, &large());
+            let payload = large();
+            expected.push(publish(QoS::AtLeastOnce, 2, false, &payload));
+            let mut expected: Vec<u8> = expected
+                .into_iter()
+                .flat_map(|publish| encode(&Packet::Publish(publish), version))
+                .collect();
+            let mut sent = take(&mut solo, at, piece);
+            solo.feed_publish(QoS::AtLeastOnce, 7, false, "x");
+            expected.extend(ack(AckKind::PubAck, 7));
+            assert_eq!(solo.publish(QoS::AtMostOnce, "after"), Ok(None));
+            let after = publish(QoS::AtMostOnce, 0, false, "after");
+            expected.extend(encode(&Packet::Publish(after), version));
+            sent.extend(take(&mut solo, usize::MAX, piece));
+            assert_eq!(sent, expected);
+        }
+    }
+}
+
+/// More than what lies together counts as all of it.
+#[test]
+fn any_number_may_be_said_to_be_sent() {
+    for mut solo in all() {
+        solo.publish(QoS::AtMostOnce, "before").unwrap();
+        solo.must_publish(QoS::AtLeastOnce, &large());
+        let before = solo.machine.outgoing().len();
+        solo.machine.sent(usize::MAX);
+        assert!(before < 20 && solo.machine.outgoing().len() > 600);
+        solo.machine.sent(0);
+        assert!(solo.machine.outgoing().len() > 600);
+        solo.machine.sent(usize::MAX);
+        assert_eq!(solo.machine.outgoing(), []);
+        solo.feed_ack(AckKind::PubAck, 1);
+        assert_eq!(solo.machine.pending(), 0);
+    }
+}
+
+#[test]
+fn one_at_a_time() {
+    for mut solo in all() {
+        solo.must_publish(QoS::AtLeastOnce, &large());
+        for qos in LEVELS {
+            assert_eq!(solo.publish(qos, &large()), Err(Refused::Full));
+        }
+        solo.must_publish(QoS::AtLeastOnce, "small");
+        take(&mut solo, usize::MAX, 64);
+        assert_eq!(
+            solo.must_publish(QoS::ExactlyOnce, &large())
+                .packet_id()
+                .unwrap()
+                .get(),
+            3
+        );
+    }
+}
+
+fn ended(token: Token, how: Ended) -> Happening {
+    Happening::Ended { token, how }
+}
+
+#[test]
+fn at_qos_0_it_ends_when_its_last_byte_was_taken() {
+    for mut solo in all() {
+        let token = solo.must_publish(QoS::AtMostOnce, &large());
+        let len = solo.machine.outgoing().len();
+        take(&mut solo, len - 1, usize::MAX);
+        solo.feed(&[]);
+        assert_eq!(solo.learned(), []);
+        take(&mut solo, 1, usize::MAX);
+        solo.feed(&[]);
+        assert_eq!(solo.learned(), [ended(token, Ended::Sent)]);
+        assert_eq!(solo.machine.pending(), 0);
+    }
+}
+
+#[test]
+fn at_qos_0_it_waits_for_the_next_connection_unless_a_byte_was_taken() {
+    for mut solo in all() {
+        let token = solo.must_publish(QoS::AtMostOnce, &large());
+        solo.connect(true);
+        assert!(!solo.learned().contains(&ended(token, Ended::Lost)));
+        let payload = large();
+        let again = Packet::Publish(publish(QoS::AtMostOnce, 0, false, &payload));
+        let again = encode(&again, solo.version());
+        assert_eq!(take(&mut solo, 1, 1), again[..1]);
+        solo.disconnect();
+        assert_eq!(solo.learned(), [ended(token, Ended::Lost)]);
+        solo.connect(true);
+        assert_eq!(solo.sent(), []);
+        assert_eq!(solo.machine.pending(), 0);
+    }
+}
+
+/// 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]: DUP is set where a byte of it may have arrived, and not where none can have.
+#[test]
+fn at_qos_1_and_2_it_is_sent_again_with_dup() {
+    for mut solo in all() {
+        let version = solo.version();
+        let payload = large();
+        for (qos, taken) in [(QoS::AtLeastOnce, 0), (QoS::ExactlyOnce, 1)] {
+            let token = solo.must_publish(qos, &payload);
+            let id = token.packet_id().unwrap().get();
+            take(&mut solo, taken, 1);
+            solo.connect(true);
+            let again = encode(
+                &Packet::Publish(publish(qos, id, taken > 0, &payload)),
+                version,
+            );
+            assert_eq!(solo.sent(), again);
+            let kind = if qos == QoS::AtLeastOnce {
+                AckKind::PubAck
+            } else {
+                AckKind::PubRec
+            };
+            solo.feed_ack(kind, id);
+            solo.feed_ack(AckKind::PubComp, id);
+            solo.sent();
+            assert_eq!(solo.machine.pending(), 0);
+            solo.learned();
+        }
+    }
+}
+
+/// It is a new message where the session was lost.
+#[test]
+fn a_session_that_was_lost_takes_dup_back() {
+    for version in VERSIONS {
+        let mut solo = connected(Role::Client, version, |config| {
+            config.session_lost = SessionLost::SendAgain;
+        });
+        let payload = large();
+        solo.must_publish(QoS::AtLeastOnce, &payload);
+        for (present, dup) in [(true, true), (false, false)] {
+            solo.sent();
+            solo.connect(present);
+            let again = Packet::Publish(publish(QoS::AtLeastOnce, 1, dup, &payload));
+            assert_eq!(solo.sent(), encode(&again, version));
+        }
+    }
+}
+
+/// Nobody can have received what was not sent completely.
+#[test]
+fn an_acknowledgement_before_its_end_breaks_a_rule() {
+    for mut solo in all() {
+        solo.must_publish(QoS::ExactlyOnce, &large());
+        take(&mut solo, 500, 64);
+        solo.feed_ack(AckKind::PubRec, 1);
+        let packet = PacketType::PubRec;
+        let [Happening::Closed(Violation::WrongAck { packet: found, .. })] = solo.learned()[..]
+        else {
+            panic!("no violation")
+        };
+        assert_eq!(found, packet);
+        // Behind a part of a packet there can be no DISCONNECT.
+        assert_eq!(solo.machine.outgoing(), []);
+        solo.connect(true);
+        let properties = usize::from(solo.version().is_v5());
+        assert_eq!(solo.sent().len(), large().len() + 10 + properties);
+    }
+}
+
+/// What is kept around it may end and move while it is under way.
+#[test]
+fn messages_around_it_come_and_go_meanwhile() {
+    for mut solo in all_with(|config| config.kept_limit = 1_000) {
+        let version = solo.version();
+        solo.must_publish(QoS::AtLeastOnce, &"x".repeat(100));
+        solo.sent();
+        solo.must_publish(QoS::ExactlyOnce, &"y".repeat(100));
+        solo.sent();
+        let payload = large();
+        solo.must_publish(QoS::AtLeastOnce, &payload);
+        let before = take(&mut solo, 300, 33);
+        solo.feed_ack(AckKind::PubAck, 1);
+        solo.feed_ack(AckKind::PubRec, 2);
+        // Their room is needed again, so that what is kept moves.
+        let mut others = 0;
+        while solo.publish(QoS::AtLeastOnce, "123456789").is_ok() {
+            others += 1;
+        }
+        assert!(others > 1);
+        let sent = [before, solo.sent()].concat();
+        let packet = encode(
+            &Packet::Publish(publish(QoS::AtLeastOnce, 3, false, &payload)),
+            version,
+        );
+        assert!(sent.windows(packet.len()).any(|window| window == packet));
+        let mut rest = &sent[..];
+        while let Decoded::Packet { consumed, .. } =
+            Packet::decode(rest, version, MAX_PACKET).unwrap()
+        {
+            rest = &rest[consumed..];
+        }
+        assert_eq!(rest, []);
+    }
+}
+
+/// One message may be larger than what may be kept, and than what may be outgoing, if nothing else is kept.
+#[test]
+fn alone_it_may_be_larger_than_every_limit() {
+    for mut solo in all_with(|config| config.kept_limit = 300) {
+        for qos in LEVELS {
+            let token = solo.must_publish(qos, &large());
+            assert_eq!(solo.publish(QoS::AtLeastOnce, "x"), Err(Refused::Full));
+            solo.sent();
+            if let Some(id) = token.packet_id().map(mqtt_proto::PacketId::get) {
+                let kind = if qos == QoS::AtLeastOnce {
+                    AckKind::PubAck
+                } else {
+                    AckKind::PubRec
+                };
+                solo.feed_ack(kind, id);
+                solo.feed_ack(AckKind::PubComp, id);
+            }
+            solo.feed(&[]);
+            assert_eq!(solo.machine.pending(), 0);
+        }
+        solo.must_publish(QoS::AtLeastOnce, "x");
+        assert_eq!(solo.publish(QoS::AtMostOnce, &large()), Err(Refused::Full));
+        assert_eq!(solo.publish(QoS::AtLeastOnce, &large()), Err(Refused::Full));
+    }
+}
+
+#[test]
+fn alone_it_is_kept_offline_as_well() {
+    for offline in [Offline::Keep, Offline::DropOldest] {
+        let mut solo = connected(Role::Client, Version::V5, |config| {
+            (config.offline, config.kept_limit) = (offline, 300);
+        });
+        solo.disconnect();
+        let small = solo.must_publish(QoS::AtLeastOnce, "small");
+        match solo.publish(QoS::AtMostOnce, &large()) {
+            Err(refused) => assert_eq!((refused, offline), (Refused::Full, Offline::Keep)),
+            Ok(token) => {
+                solo.connect(true);
+                solo.sent();
+                solo.feed(&[]);
+                let learned = solo.learned();
+                assert!(
+                    learned.contains(&ended(small, Ended::Dropped)),
+                    "{learned:?}"
+                );
+                assert!(
+                    learned.contains(&ended(token.unwrap(), Ended::Sent)),
+                    "{learned:?}"
+                );
+            }
+        }
+    }
+}
+
+/// A message larger than the peer's maximum packet size, 5 [MQTT-3.2.2-15] and [MQTT-3.1.2-24], is refused before it takes an
+/// identifier, and so is any other packet that is larger than the outgoing buffer.
+#[test]
+fn a_packet_too_large_is_refused_before_it_takes_an_id() {
+    for role in ROLES {
+        let mut opening = Opening::persistent(Version::V5);
+        let maximum = Property::MaximumPacketSize(40);
+        match role {
+            Role::Client => opening.connack.push(maximum),
+            Role::Server => opening.connect.push(maximum),
+        }
+        let mut solo = Solo::connected(role, opening, Config::default());
+        for qos in LEVELS {
+            let refused = solo.publish(qos, &"x".repeat(40)).unwrap_err();
+            assert!(
+                matches!(refused, Refused::TooLarge { max: 40, .. }),
+                "{refused:?}"
+            );
+        }
+        assert_eq!(
+            solo.must_publish(QoS::AtLeastOnce, "fits")
+                .packet_id()
+                .unwrap()
+                .get(),
+            1
+        );
+    }
+    for version in VERSIONS {
+        let mut solo = connected(Role::Client, version, |_| {});
+        let topic = "x".repeat(200);
+        let filters = [Subscription::new(
+            TopicFilter::new(&topic).unwrap(),
+            QoS::AtMostOnce,
+        )];
+        let now = solo.now;
+        let client = solo.machine.client();
+        let refused = client.subscribe(&filters, [][..].into(), now).unwrap_err();
+        assert!(
+            matches!(refused, Refused::TooLarge { max: 136, .. }),
+            "{refused:?}"
+        );
+        assert_eq!(
+            solo.must_publish(QoS::AtLeastOnce, "fits")
+                .packet_id()
+                .unwrap()
+                .get(),
+            1
+        );
+    }
+}
+
+/// A resumed session may have come back with a smaller maximum packet size.
+#[test]
+fn what_the_next_connection_does_not_take_ends() {
+    let mut solo = connected(Role::Client, Version::V5, |_| {});
+    let token = solo.must_publish(QoS::AtLeastOnce, &large());
+    take(&mut solo, 10, 10);
+    solo.opening.connack.push(Property::MaximumPacketSize(40));
+    solo.connect(true);
+    solo.feed(&[]);
+    assert!(solo.learned().contains(&ended(token, Ended::TooLarge)));
+    assert_eq!(solo.sent(), []);
+}
+
+/// DISCONNECT goes after it; what the application forgets in the middle ends the connection.
+#[test]
+fn a_connection_ends_after_it_or_in_its_middle() {
+    for version in VERSIONS {
+        let mut solo = connected(Role::Client, version, |_| {});
+        let token = solo.must_publish(QoS::AtMostOnce, &large());
+        take(&mut solo, 10, 10);
+        solo.machine
+            .client()
+            .disconnect(&Disconnect::default())
+            .unwrap();
+        let rest = solo.sent();
+        assert_eq!(
+            rest.len(),
+            large().len() + 8 + usize::from(version.is_v5()) - 10 + 2
+        );
+        assert!(rest.ends_with(&[0xE0, 0]));
+        solo.feed(&[]);
+        assert_eq!(solo.learned(), [ended(token, Ended::Sent)]);
+
+        for taken in [0, 10] {
+            let mut solo = connected(Role::Client, version, |_| {});
+            solo.must_publish(QoS::AtLeastOnce, &large());
+            take(&mut solo, taken, 10);
+            solo.machine.client().forget_session();
+            assert_eq!(solo.machine.outgoing(), []);
+            assert_eq!(solo.machine.client().is_closing(), taken > 0);
+            assert_eq!(solo.machine.pending(), 0);
+        }
+    }
+}
+
+/// A session that goes to another connection leaves nothing of itself on the first.
+#[test]
+fn a_session_that_is_taken_over_ends_the_old_connection() {
+    for taken in [0, 10] {
+        let mut old = connected(Role::Server, Version::V5, |_| {});
+        let mut new = Solo::new(Role::Server, old.opening.clone(), Config::default());
+        old.must_publish(QoS::AtLeastOnce, &large());
+        take(&mut old, taken, 10);
+        let now = new.now;
+        new.machine.server().opened(now);
+        new.feed_packet(&Packet::Connect(old.opening.connect()));
+        old.machine.server().swap_session(new.machine.server());
+        assert_eq!(old.machine.outgoing(), []);
+        assert_eq!(old.machine.server().is_closing(), taken > 0);
+        let connack = ConnAck {
+            session_present: true,
+            ..ConnAck::default()
+        };
+        new.machine.server().accept(&connack, now).unwrap();
+        let sent = new.sent();
+        let connack = encode(&Packet::ConnAck(connack), Version::V5);
+        let payload = large();
+        let again = publish(QoS::AtLeastOnce, 1, taken > 0, &payload);
+        assert_eq!(
+            sent,
+            [connack, encode(&Packet::Publish(again), Version::V5)].concat()
+        );
+    }
+}
+
+/// 3.1.1 [MQTT-3.1.2-23], 5 [MQTT-3.1.2-20]: PINGREQ could not go out before its end, and would then look unanswered. Where it
+/// stands still for a whole keep-alive, the connection is dead.
+#[test]
+fn while_it_moves_no_ping_is_due() {
+    for version in VERSIONS {
+        let mut solo = connected(Role::Client, version, |_| {});
+        solo.must_publish(QoS::AtLeastOnce, &large());
+        for _ in 0..50 {
+            solo.wait(59_000);
+            take(&mut solo, 10, 10);
+        }
+        assert_eq!(solo.learned(), []);
+        for _ in 0..4 {
+            solo.wait(59_000);
+        }
+        assert_eq!(solo.learned(), [Happening::Closed(Violation::PingTimeout)]);
+    }
+}
+
+/// It is copied once, and its memory is given back.
+#[test]
+fn its_memory_is_that_of_one_copy_and_is_given_back() {
+    const LEN: usize = 40 << 20;
+    let payload = vec![7; LEN];
+    let topic = TopicName::from_static("a/b");
+    let now = Instant::from_millis(0);
+    let mut client = Client::new(Config::default(), Heap);
+    let connect = mqtt_proto::Connect::new(Version::V311, "x");
+    client.connect(&connect, now).unwrap();
+    client.sent(usize::MAX);
+    client.receive(&[0x20, 2, 0, 0], now).unwrap();
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let used = allocation_counter::measure(|| {
+            let message = Outgoing::new(topic, qos, &payload);
+            client.publish(&message, now).unwrap();
+            while !client.outgoing().is_empty() {
+                client.sent(100_000);
+            }
+            if qos == QoS::AtLeastOnce {
+                client.receive(&[0x40, 2, 0, 1], now).unwrap();
+            }
+            while client.has_ended() {
+                client.receive(&[], now).unwrap();
+            }
+        });
+        assert_eq!(client.pending(), 0);
+        let one_copy = u64::try_from(LEN + (LEN >> 10)).unwrap();
+        assert!(used.bytes_max < one_copy, "{used:?}");
+        assert!(used.bytes_current < 300_000, "{used:?}");
+    }
+}

@@ -57,6 +57,41 @@ impl Message {
         }
     }
 
+    /// Copies what `publish` borrows into one allocation of its own. `topic` is its own, or what its alias stands for.
+    ///
+    /// A small message that shares a large receive buffer keeps all of it from being freed; a copy does not.
+    #[must_use]
+    pub fn copied(publish: &Publish<'_>, topic: TopicName<'_>) -> Self {
+        let (properties, alias_inside) = publish.properties.wire();
+        let mut all = concatenated(topic.as_bytes(), properties, publish.payload);
+        let topic = all.split_to(topic.as_bytes().len());
+        let properties = all.split_to(properties.len());
+        Self {
+            topic,
+            properties,
+            alias_inside,
+            payload: all,
+            qos: publish.qos(),
+            retain: publish.retain,
+            dup: publish.dup,
+            packet_id: publish.delivery.packet_id(),
+        }
+    }
+
+    /// The same message in memory of its own, shared with nothing.
+    #[must_use]
+    pub fn into_owned(self) -> Self {
+        let mut all = concatenated(&self.topic, &self.properties, &self.payload);
+        let topic = all.split_to(self.topic.len());
+        let properties = all.split_to(self.properties.len());
+        Self {
+            topic,
+            properties,
+            payload: all,
+            ..self
+        }
+    }
+
     /// Its topic.
     #[must_use]
     pub fn topic(&self) -> TopicName<'_> {
@@ -83,6 +118,33 @@ impl Message {
             ..Publish::new(self.topic(), &self.payload)
         }
     }
+}
+
+/// The three in one allocation. Small ones lie in the allocation that counts who shares them, so that there is no second.
+fn concatenated(topic: &[u8], properties: &[u8], payload: &[u8]) -> Bytes {
+    let parts = [topic, properties, payload];
+    match parts.iter().map(|part| part.len()).sum() {
+        0..=64_usize => inline::<64>(parts),
+        65..=128 => inline::<128>(parts),
+        129..=256 => inline::<256>(parts),
+        257..=512 => inline::<512>(parts),
+        513..=1024 => inline::<1024>(parts),
+        _ => Bytes::from_owner(parts.concat()),
+    }
+}
+
+fn inline<const N: usize>(parts: [&[u8]; 3]) -> Bytes {
+    let mut room = [0; N];
+    let mut rest = &mut room[..];
+    for part in parts {
+        let Some((place, behind)) = rest.split_at_mut_checked(part.len()) else {
+            return Bytes::from_owner(parts.concat());
+        };
+        place.copy_from_slice(part);
+        rest = behind;
+    }
+    let len = N.saturating_sub(rest.len());
+    Bytes::from_owner(room).slice(..len)
 }
 
 fn slice(buffer: &Bytes, part: &[u8]) -> Bytes {

@@ -117,6 +117,12 @@ impl<S: Storage> Client<S> {
         self.side.outgoing()
     }
 
+    /// How many bytes wait for the transport in all; [`Self::outgoing`] has the first of them.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.side.unsent()
+    }
+
     /// The transport took the first `n` bytes of [`Self::outgoing`]; any number is fine.
     #[inline]
     pub fn sent(&mut self, n: usize) {

@@ -116,6 +116,15 @@ impl<S: Storage> Side<S> {
         }
     }
 
+    /// How many bytes wait for the transport in all.
+    pub(crate) fn unsent(&self) -> usize {
+        let large = self.outbox.large.get().map_or(0, |large| {
+            let packet = self.session.outbound.packet(large.generation);
+            packet.len().saturating_sub(to_usize(large.sent))
+        });
+        self.outbox.bytes().len().saturating_add(large)
+    }
+
     fn outgoing_with(&self, large: &Progress) -> &[u8] {
         let before = self.outbox.before_large();
         if before.is_empty() {

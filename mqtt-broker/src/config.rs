@@ -113,9 +113,9 @@ impl Config {
         config.acknowledge = mqtt_session::Acknowledge::ByHand;
         config.packet_limit = self.packet_size;
         // What one client may send another must be able to get, with its subscription identifiers.
-        config.outgoing_limit = self
-            .outgoing_bytes
-            .max(self.packet_size.saturating_add(IDENTIFIERS));
+        let largest = self.packet_size.saturating_add(IDENTIFIERS);
+        config.outgoing_limit = self.outgoing_bytes.max(largest);
+        config.kept_limit = config.kept_limit.max(largest);
         config.auto_alias = self.topic_aliases;
         config.connect_timeout_ms = self.connect_timeout_ms;
         config.keep_alive_percent = self.keep_alive_percent;

@@ -1,0 +1,281 @@
+//! The connection: when to dial, what CONNECT says, what became of it, and how the agent is closed.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use core::time::Duration;
+
+use mqtt_proto::{Auth, ConnAck, Disconnect, Properties, Property, ReasonCode};
+use mqtt_session::{self as session, Closed, Instant};
+
+use crate::agent::{Agent, Next, Stage};
+use crate::authentication::Credentials;
+use crate::error::Error;
+use crate::event::{Connected, ConnectionEvent, OwnedConnAck};
+
+/// How long a transport may take for the last bytes after the time for closing is over.
+const HANG_UP: Duration = Duration::from_secs(1);
+
+/// A moment that does not come.
+const FAR: Instant = Instant::from_millis(u64::MAX);
+
+impl Agent {
+    /// What to do without a connection. With [`Next::Dial`] an attempt begins.
+    pub fn next(&mut self, now: Instant) -> Next {
+        if self.is_stopped() {
+            return Next::Stop;
+        }
+        if self.is_done(now) {
+            self.stop(Error::Stopped);
+            return Next::Stop;
+        }
+        if self.stage == Stage::Up {
+            return Next::Wait(self.deadline().unwrap_or(FAR));
+        }
+        match self.supervisor.next(now) {
+            session::Next::Dial => {
+                if self.stage == Stage::Down {
+                    self.stage = Stage::Dialling;
+                    self.tell(ConnectionEvent::Connecting);
+                }
+                Next::Dial
+            }
+            session::Next::Wait(until) => {
+                Next::Wait(self.closing.map_or(until, |by| by.min(until)))
+            }
+            session::Next::GiveUp => {
+                self.stop(Error::Stopped);
+                Next::Stop
+            }
+        }
+    }
+
+    /// The user name, password and user properties of the next CONNECT.
+    pub fn set_credentials(&mut self, credentials: Credentials) {
+        let Credentials {
+            user_name,
+            password,
+            user_properties,
+        } = credentials;
+        self.options.user_name = user_name;
+        self.options.password = password;
+        self.options.user_properties = user_properties;
+    }
+
+    /// A transport is open: CONNECT is outgoing.
+    ///
+    /// # Errors
+    /// CONNECT cannot be written as the options say, or the agent is stopped: close the transport and call [`Self::lost`].
+    pub fn opened(&mut self, now: Instant) -> Result<(), Error> {
+        if self.is_stopped() {
+            return Err(Error::Stopped);
+        }
+        if self.stage == Stage::Up {
+            self.give_up_connection(now);
+        }
+        self.authenticator = match &self.options.authenticator {
+            Some(make) if self.options.version.is_v5() => Some(make.make()),
+            _ => None,
+        };
+        let data = match &mut self.authenticator {
+            Some(authenticator) => authenticator.begin().map_err(Error::Authentication)?,
+            None => None,
+        };
+        let method = self.authenticator.as_ref().map(|known| known.method());
+        // In 3.1.1 a session that began clean ends with its connection.
+        let goes_on = self.was_connected && self.options.version.is_v5();
+        let clean_start = self.client.must_start_clean() || (self.options.clean_start && !goes_on);
+        let client = &mut self.client;
+        self.options.with_connect(
+            clean_start,
+            &self.client_id,
+            method.map(|method| (method, data.as_deref())),
+            |connect| client.connect(connect, now),
+        )??;
+        self.stage = Stage::Up;
+        self.connection = self.connection.wrapping_add(1);
+        (self.told_unclaimed, self.told_exceeded) = (false, false);
+        Ok(())
+    }
+
+    /// The transport, or the attempt to open one, is gone. `random` is any number; it spreads the attempts of many clients.
+    pub fn lost(&mut self, why: Error, now: Instant, random: u32) {
+        if self.is_stopped() {
+            return;
+        }
+        // After DISCONNECT it is the server that ends the connection.
+        let why = match why {
+            Error::EndOfStream if self.hang_up.is_some() => Error::Stopped,
+            why => why,
+        };
+        self.give_up_connection(now);
+        self.supervisor.lost(now, random);
+        let stop = (self.options.stop_on.authentication_failure && why.is_authentication_failure())
+            || (self.options.stop_on.session_taken_over && why.is_session_taken_over());
+        self.tell(ConnectionEvent::Lost(why.clone()));
+        if stop || self.is_done(now) {
+            self.stop(if stop { why } else { Error::Stopped });
+            return;
+        }
+        match self.supervisor.next(now) {
+            session::Next::GiveUp => self.stop(why),
+            session::Next::Wait(until) => self.tell(ConnectionEvent::WaitingUntil(until)),
+            session::Next::Dial => {}
+        }
+    }
+
+    /// Everything that dies with a connection.
+    fn give_up_connection(&mut self, now: Instant) {
+        let was_connected = self.client.is_connected();
+        self.progress.lost(self.client.unsent());
+        self.tell_sent();
+        self.client.disconnected();
+        self.stage = Stage::Down;
+        self.hang_up = None;
+        self.authenticator = None;
+        self.tell_ended(now);
+        self.ask_again();
+        self.messages_may_return(was_connected);
+    }
+
+    pub(crate) fn on_connected(
+        &mut self,
+        connack: &ConnAck<'_>,
+        packet: &[u8],
+        resumed: bool,
+        now: Instant,
+    ) -> Result<(), Error> {
+        if let Some(mut authenticator) = self.authenticator.take() {
+            let data = connack.properties.authentication_data();
+            authenticator
+                .finish(data.unwrap_or_default())
+                .map_err(Error::Authentication)?;
+        }
+        if let Some(assigned) = connack.properties.assigned_client_identifier() {
+            assigned.clone_into(&mut self.client_id);
+        }
+        self.response_information = connack
+            .properties
+            .response_information()
+            .map(ToOwned::to_owned);
+        self.supervisor.connected(now);
+        self.was_connected = true;
+        if !resumed {
+            self.subscriptions_lost(now);
+            self.messages_will_not_return();
+        }
+        self.tell(ConnectionEvent::Connected(Connected {
+            session_present: resumed,
+            client_id: self.client_id.clone(),
+            connack: OwnedConnAck::new(packet, self.options.version),
+        }));
+        Ok(())
+    }
+
+    pub(crate) fn on_refused(&mut self, connack: &ConnAck<'_>, packet: &[u8]) -> Error {
+        let connack_owned = OwnedConnAck::new(packet, self.options.version);
+        self.tell(ConnectionEvent::Refused(connack_owned));
+        Closed::Refused(connack.reason).into()
+    }
+
+    /// A step of an enhanced authentication.
+    pub(crate) fn on_auth(&mut self, auth: &Auth<'_>, now: Instant) -> Result<(), Error> {
+        let data = auth.properties.authentication_data().unwrap_or_default();
+        if auth.reason == ReasonCode::Success {
+            return Ok(());
+        }
+        let Some(authenticator) = &mut self.authenticator else {
+            return Err(Error::Authentication(
+                "the server asks for an authentication that is over".to_owned(),
+            ));
+        };
+        let answer = authenticator.answer(data).map_err(Error::Authentication)?;
+        let properties = [
+            Property::AuthenticationMethod(authenticator.method()),
+            Property::AuthenticationData(&answer),
+        ];
+        let answer = Auth {
+            reason: ReasonCode::ContinueAuthentication,
+            properties: Properties::from(&properties[..]),
+        };
+        self.client
+            .authenticate(&answer, now)
+            .map_err(|refused| Error::Authentication(format!("{refused}")))
+    }
+
+    /// Closes: what is pending is sent until `by`, then DISCONNECT. Nothing more is accepted from now on.
+    pub fn close(&mut self, by: Instant, now: Instant) {
+        self.closing = Some(self.closing.map_or(by, |known| known.min(by)));
+        if self.stage != Stage::Up && self.is_done(now) {
+            self.stop(Error::Stopped);
+        }
+    }
+
+    /// How many attempts in a row failed, or ended right after CONNACK.
+    #[must_use]
+    pub const fn failures(&self) -> u32 {
+        self.supervisor.failures()
+    }
+
+    /// Whether [`Self::close`] was called.
+    #[must_use]
+    pub const fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Whether nothing more will come.
+    #[must_use]
+    pub const fn is_stopped(&self) -> bool {
+        matches!(self.stage, Stage::Stopped)
+    }
+
+    /// Whether CONNACK came and nothing ended the connection since.
+    #[must_use]
+    pub const fn is_connected(&self) -> bool {
+        self.client.is_connected()
+    }
+
+    /// Whether the transport is to be closed: DISCONNECT, the last packet, is written.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.is_stopped() || (self.client.is_closing() && self.client.outgoing().is_empty())
+    }
+
+    /// Whether there is nothing to wait for before the agent stops.
+    pub(crate) fn is_done(&self, now: Instant) -> bool {
+        self.closing
+            .is_some_and(|by| self.client.pending() == 0 || now >= by)
+    }
+
+    /// Ends a connection that is up, when it is time.
+    pub(crate) fn go_on_closing(&mut self, now: Instant) -> Result<(), Error> {
+        if !self.is_done(now) {
+            return Ok(());
+        }
+        if self.hang_up.is_some_and(|by| now >= by) {
+            return Err(Error::Stopped);
+        }
+        if self.hang_up.is_none() {
+            if !self.client.is_connected() {
+                return Err(Error::Stopped);
+            }
+            let by = self.closing.unwrap_or(now).max(now);
+            self.hang_up = Some(by.after(HANG_UP));
+            // Without room even for this the transport is stuck.
+            self.client
+                .disconnect(&Disconnect::default())
+                .map_err(|_| Error::Stopped)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing more will come, and everyone is told.
+    pub(crate) fn stop(&mut self, why: Error) {
+        if self.is_stopped() {
+            return;
+        }
+        self.stage = Stage::Stopped;
+        self.authenticator = None;
+        self.fail_requests();
+        self.tell(ConnectionEvent::Stopped(why));
+    }
+}

@@ -1,0 +1,582 @@
+//! Who gets which message, and when it is acknowledged.
+//!
+//! ```text
+//!   PUBLISH --> an inbox of each subscription that matches, or the one of the others
+//!   inbox --next_message--> in the program's hand --taken--> PUBACK or PUBREC, once every inbox is done with it
+//!   connection lost, QoS 1: the receipt is void, and the message returns under its packet identifier: it is not given out again
+//!   session lost: what waits is given out, and there is nobody to acknowledge to
+//! ```
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use mqtt_proto::{AckKind, EncodeError, Message, QoS, ReasonCode};
+use mqtt_session::{Incoming, Instant, Refused};
+
+use crate::agent::{Agent, Stage};
+use crate::event::{ConnectionEvent, Event};
+use crate::held::{Held, MessageId};
+use crate::inbox::{Entry, Inbox, Popped, Received, Waiting};
+use crate::options::{Acknowledge, QoS0Overflow, Unclaimed};
+use crate::subscriptions::{Receiver, Route, Standing, SubscriptionId};
+
+impl Agent {
+    /// A message came.
+    pub(crate) fn deliver(
+        &mut self,
+        incoming: &Incoming<'_>,
+        shared: Option<&Bytes>,
+        now: Instant,
+    ) {
+        let publish = &incoming.publish;
+        let topic = self.client.topic(publish);
+        let message = match shared {
+            Some(packet) => Message::share(publish, topic, packet),
+            None => Message::copied(publish, topic),
+        };
+        if self.client.receive_maximum_exceeded() && !self.told_exceeded {
+            self.told_exceeded = true;
+            self.tell(ConnectionEvent::ReceiveMaximumExceeded);
+        }
+        if message.qos == QoS::AtLeastOnce && self.returned(&message, incoming, now) {
+            return;
+        }
+        self.number = self.number.saturating_add(1);
+        let number = self.number;
+        let (mut streams, mut requests, mut index) = (0_u32, false, 0);
+        for (at, route) in self.routes.iter().enumerate() {
+            if route.matches(message.topic()) {
+                match route.receiver {
+                    Receiver::Stream(_) | Receiver::Others => {
+                        (streams, index) = (streams.saturating_add(1), at);
+                    }
+                    Receiver::Requests => requests = true,
+                    Receiver::Nobody => {}
+                }
+            }
+        }
+        if requests {
+            self.answered(&message);
+        }
+        if streams == 1 {
+            self.hand_to(index, message, incoming, number);
+        } else if streams > 1 {
+            self.hand_out(&message, incoming, number, streams);
+        } else if requests {
+            self.acknowledge_at_once(incoming, now);
+        } else {
+            self.nobody_claims(message, incoming, number, now);
+        }
+        self.paused |= self.is_full();
+    }
+
+    fn acknowledge_at_once(&mut self, incoming: &Incoming<'_>, now: Instant) {
+        if let Some(receipt) = incoming.receipt {
+            let _ = self.client.acknowledge(receipt, ReasonCode::Success, now);
+        }
+    }
+
+    /// Puts a message into the only inbox that claims it.
+    fn hand_to(&mut self, index: usize, message: Message, incoming: &Incoming<'_>, number: u64) {
+        let waiting = self.hold(message, incoming, number, 1);
+        let overflow = self.options.qos0_overflow;
+        match self.routes.get_mut(index) {
+            Some(Route {
+                id,
+                receiver: Receiver::Stream(inbox),
+                ..
+            }) => {
+                inbox.put(number, waiting, &self.options, overflow);
+                if core::mem::take(&mut inbox.wanted) {
+                    self.events.push_back(Event::Messages(Some(*id)));
+                }
+            }
+            _ => self.put_to_others(number, waiting, overflow),
+        }
+    }
+
+    /// Puts a message into each inbox that claims it.
+    fn hand_out(&mut self, message: &Message, incoming: &Incoming<'_>, number: u64, streams: u32) {
+        let overflow = self.options.qos0_overflow;
+        let waiting = self.hold(message.clone(), incoming, number, streams);
+        let mut to_others = false;
+        for route in &mut self.routes {
+            if !route.matches(message.topic()) {
+                continue;
+            }
+            match &mut route.receiver {
+                Receiver::Stream(inbox) => {
+                    inbox.put(number, waiting.clone(), &self.options, overflow);
+                    if core::mem::take(&mut inbox.wanted) {
+                        self.events.push_back(Event::Messages(Some(route.id)));
+                    }
+                }
+                Receiver::Others => {
+                    // However many subscriptions of the options match, it is one message there.
+                    if core::mem::replace(&mut to_others, true)
+                        && let Waiting::Kept(Entry::Held(id)) = waiting
+                    {
+                        self.held.done(id);
+                    }
+                }
+                Receiver::Requests | Receiver::Nobody => {}
+            }
+        }
+        if to_others {
+            self.put_to_others(number, waiting, overflow);
+        }
+    }
+
+    fn put_to_others(&mut self, number: u64, waiting: Waiting, overflow: QoS0Overflow) {
+        self.others.put(number, waiting, &self.options, overflow);
+        if core::mem::take(&mut self.others.wanted) {
+            self.events.push_back(Event::Messages(None));
+        }
+    }
+
+    /// How a message waits: with an entry of its own, if it awaits its acknowledgement.
+    fn hold(
+        &mut self,
+        message: Message,
+        incoming: &Incoming<'_>,
+        number: u64,
+        streams: u32,
+    ) -> Waiting {
+        if message.qos == QoS::AtMostOnce {
+            return Waiting::Fleeting(message);
+        }
+        Waiting::Kept(match incoming.receipt {
+            None => Entry::Acknowledged(message),
+            Some(receipt) => {
+                let held = Held {
+                    message,
+                    receipt: Some(receipt),
+                    waits: streams.saturating_add(self.by_hand()),
+                    reason: None,
+                    may_return: true,
+                    since: self.connection,
+                };
+                Entry::Held(self.held.insert(number, held))
+            }
+        })
+    }
+
+    fn tell_unclaimed(&mut self) {
+        if !core::mem::replace(&mut self.told_unclaimed, true) {
+            self.tell(ConnectionEvent::Unclaimed);
+        }
+    }
+
+    /// By hand, the acknowledgement itself is waited for beside the inboxes.
+    fn by_hand(&self) -> u32 {
+        u32::from(self.options.acknowledge == Acknowledge::ByHand)
+    }
+
+    fn nobody_claims(
+        &mut self,
+        message: Message,
+        incoming: &Incoming<'_>,
+        number: u64,
+        now: Instant,
+    ) {
+        if message.qos != QoS::AtMostOnce {
+            self.tell_unclaimed();
+        }
+        if self.options.unclaimed == Unclaimed::Discard {
+            self.acknowledge_at_once(incoming, now);
+            return;
+        }
+        let waiting = self.hold(message, incoming, number, 1);
+        // If nobody takes it, reading must not pause for it.
+        let overflow = if self.others.is_read {
+            self.options.qos0_overflow
+        } else {
+            QoS0Overflow::DropOldest
+        };
+        self.put_to_others(number, waiting, overflow);
+    }
+
+    /// A message at QoS 1 that is held from before and returns: `true`. It is not given out again.
+    fn returned(&mut self, message: &Message, incoming: &Incoming<'_>, now: Instant) -> bool {
+        if self.returning.is_empty() {
+            return false;
+        }
+        let Some(packet_id) = message.packet_id else {
+            return false;
+        };
+        let Some(id) = self.returning.remove(&packet_id.get()) else {
+            return false;
+        };
+        let Some(held) = self.held.get_mut(id) else {
+            return false;
+        };
+        let same = message.dup
+            && held.message.payload == message.payload
+            && held.message.topic() == message.topic();
+        if !same {
+            // The server gave the identifier to another message: the old one will not return.
+            held.may_return = false;
+            if held.waits == 0 {
+                self.held.remove(id);
+            }
+            return false;
+        }
+        held.receipt = incoming.receipt;
+        if let (0, Some(reason)) = (held.waits, held.reason) {
+            self.finish(id, reason, now);
+        }
+        true
+    }
+
+    /// The next message of a subscription, or of those that no subscription claims (`None`).
+    ///
+    /// By default a message at QoS 1 or 2 is then in the program's hand until [`Self::taken`]. Where there is none,
+    /// [`Event::Messages`] tells when there is one.
+    pub fn next_message(&mut self, from: Option<SubscriptionId>) -> Option<Received> {
+        let when_taken = self.options.acknowledge == Acknowledge::WhenTaken;
+        let inbox = inbox(&mut self.routes, &mut self.others, from)?;
+        inbox.is_read = true;
+        let received = match inbox.pop() {
+            None => {
+                inbox.wanted = true;
+                return None;
+            }
+            Some(Popped::Message(message)) => Received { message, id: None },
+            Some(Popped::Held(id)) => {
+                let message = self.held.get(id)?.message.clone();
+                if when_taken {
+                    inbox.in_hand.push(id);
+                } else if self.held.done(id) {
+                    // It was acknowledged before the last inbox gave it out.
+                    self.held.remove(id);
+                }
+                Received {
+                    message,
+                    id: Some(id),
+                }
+            }
+        };
+        self.read_on();
+        Some(received)
+    }
+
+    /// Whether the stream of a subscription is at its end: the subscription is over, or the agent is stopped, and nothing waits.
+    #[must_use]
+    pub fn is_over(&self, from: Option<SubscriptionId>) -> bool {
+        let Some(id) = from else {
+            return self.is_stopped() && self.others.is_empty();
+        };
+        match self.routes.iter().find(|route| route.id == id) {
+            Some(route) => match &route.receiver {
+                Receiver::Stream(inbox) => {
+                    (route.standing == Standing::Over || self.is_stopped()) && inbox.is_empty()
+                }
+                _ => true,
+            },
+            None => true,
+        }
+    }
+
+    /// The program is done with a message that [`Self::next_message`] gave out, and it is acknowledged once every subscription
+    /// that it matched is done with it. Does nothing for a message that is not in hand.
+    pub fn taken(&mut self, from: Option<SubscriptionId>, id: MessageId, now: Instant) {
+        let Some(inbox) = inbox(&mut self.routes, &mut self.others, from) else {
+            return;
+        };
+        let Some(at) = inbox.in_hand.iter().position(|known| *known == id) else {
+            return;
+        };
+        inbox.in_hand.swap_remove(at);
+        if self.held.done(id) {
+            let reason = self.held.get(id).and_then(|held| held.reason);
+            self.finish(id, reason.unwrap_or(ReasonCode::Success), now);
+        }
+        self.read_on();
+    }
+
+    /// Acknowledges a message by hand, with a reason code that MQTT 5 sends and 3.1.1 cannot. In any order: the packets go out
+    /// in the order of the messages. With [`Acknowledge::WhenTaken`] the program is done with the message.
+    ///
+    /// # Errors
+    /// [`Refused::NothingToAcknowledge`] if it was done before; [`Refused::Encode`] for a reason code that such a packet does
+    /// not have.
+    pub fn acknowledge(
+        &mut self,
+        id: MessageId,
+        reason: ReasonCode,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        let Some(held) = self.held.get_mut(id) else {
+            return Err(Refused::NothingToAcknowledge);
+        };
+        if held.reason.is_some() {
+            return Err(Refused::NothingToAcknowledge);
+        }
+        let kind = match held.message.qos {
+            QoS::ExactlyOnce => AckKind::PubRec,
+            QoS::AtMostOnce | QoS::AtLeastOnce => AckKind::PubAck,
+        };
+        if !reason.belongs_in(kind.packet_type()) {
+            return Err(EncodeError::ReasonCode(reason).into());
+        }
+        held.reason = Some(reason);
+        if self.options.acknowledge == Acknowledge::ByHand {
+            if self.held.done(id) {
+                self.finish(id, reason, now);
+            } else {
+                self.send_acknowledgement(id, reason, now);
+            }
+        } else {
+            let holders: Vec<_> = core::iter::once(None)
+                .chain(self.routes.iter().map(|route| Some(route.id)))
+                .collect();
+            for from in holders {
+                self.taken(from, id, now);
+            }
+        }
+        self.read_on();
+        Ok(())
+    }
+
+    /// The acknowledgement goes out, and the message is forgotten.
+    fn finish(&mut self, id: MessageId, reason: ReasonCode, now: Instant) {
+        self.send_acknowledgement(id, reason, now);
+        let Some(held) = self.held.get_mut(id) else {
+            return;
+        };
+        // Without a receipt, the acknowledgement waits for the message to return.
+        if held.receipt.is_some() || !held.may_return {
+            self.held.remove(id);
+        }
+    }
+
+    fn send_acknowledgement(&mut self, id: MessageId, reason: ReasonCode, now: Instant) {
+        if let Some(held) = self.held.get_mut(id) {
+            held.reason = Some(reason);
+            if let Some(receipt) = held.receipt {
+                let _ = self.client.acknowledge(receipt, reason, now);
+            }
+        }
+    }
+
+    /// A stream of the program is gone: what it did not finish waits for who claims it, or goes with the session.
+    pub(crate) fn give_up(&mut self, mut inbox: Inbox, now: Instant) {
+        let held = &mut self.held;
+        let in_hand = core::mem::take(&mut inbox.in_hand)
+            .into_iter()
+            .map(|id| (id.number, Entry::Held(id)));
+        for id in in_hand.clone().filter_map(|(_, entry)| entry.id()) {
+            if let Some(held) = held.get_mut(id) {
+                held.message.dup = true;
+            }
+        }
+        let entries: Vec<_> = in_hand.chain(inbox.take_kept()).collect();
+        let alone = self.by_hand().saturating_add(1);
+        let mut left = Vec::new();
+        for (number, entry) in entries {
+            match entry.id() {
+                // Another subscription has it as well.
+                Some(id) if self.held.get(id).is_some_and(|held| held.waits > alone) => {
+                    self.held.done(id);
+                }
+                Some(id) if self.options.unclaimed == Unclaimed::Discard => self.discard(id, now),
+                _ => left.push((number, entry)),
+            }
+        }
+        if !left.is_empty() {
+            self.tell_unclaimed();
+            self.others.put_back(left);
+            if core::mem::take(&mut self.others.wanted) {
+                self.events.push_back(Event::Messages(None));
+            }
+        }
+        self.read_on();
+    }
+
+    /// Nobody will take it.
+    fn discard(&mut self, id: MessageId, now: Instant) {
+        while self.held.get(id).is_some_and(|held| held.waits > 0) {
+            self.held.done(id);
+        }
+        self.finish(id, ReasonCode::Success, now);
+    }
+
+    /// A subscription that nobody reads is over: what came for it, and what nobody else has claimed, is acknowledged and
+    /// dropped.
+    pub(crate) fn drop_unclaimed(&mut self, over: &Route, now: Instant) {
+        let routes = &self.routes;
+        let belongs = |message: &Message| {
+            over.matches_always(message.topic())
+                && !routes.iter().any(|route| route.matches(message.topic()))
+        };
+        let mut dropped = Inbox::default();
+        self.others.move_to(&mut dropped, &self.held, belongs);
+        while let Some(popped) = dropped.pop() {
+            if let Popped::Held(id) = popped {
+                self.discard(id, now);
+            }
+        }
+        self.read_on();
+    }
+
+    /// The program did not finish a message that no subscription claims: it waits for the next who asks.
+    pub fn give_back(&mut self, id: MessageId) {
+        let in_hand = &mut self.others.in_hand;
+        let Some(at) = in_hand.iter().position(|known| *known == id) else {
+            return;
+        };
+        in_hand.swap_remove(at);
+        if let Some(held) = self.held.get_mut(id) {
+            held.message.dup = true;
+        }
+        self.others.put_back([(id.number, Entry::Held(id))]);
+        if core::mem::take(&mut self.others.wanted) {
+            self.events.push_back(Event::Messages(None));
+        }
+    }
+
+    /// Nobody takes the messages that no subscription claims any more: reading does not pause for them.
+    pub fn leave_others(&mut self) {
+        (self.others.wanted, self.others.is_read) = (false, false);
+        self.read_on();
+    }
+
+    /// How many messages at QoS 0 a subscription, or what no subscription claims, has dropped since its queue was full.
+    #[must_use]
+    pub fn dropped(&self, from: Option<SubscriptionId>) -> u64 {
+        let Some(id) = from else {
+            return self.others.dropped;
+        };
+        self.routes
+            .iter()
+            .find(|route| route.id == id)
+            .map_or(0, |route| match &route.receiver {
+                Receiver::Stream(inbox) => inbox.dropped,
+                _ => 0,
+            })
+    }
+
+    /// How many messages wait for a subscription, or for none.
+    #[must_use]
+    pub fn waiting(&self, from: Option<SubscriptionId>) -> usize {
+        self.inboxes()
+            .find(|(id, _)| *id == from)
+            .map_or(0, |(_, inbox)| inbox.len())
+    }
+
+    /// Bytes of messages at QoS 1 and 2 that count against [`crate::Options::receive_limit`].
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let acknowledged = if self.options.acknowledge == Acknowledge::OnReceipt {
+            self.inboxes()
+                .map(|(_, inbox)| inbox.acknowledged_bytes())
+                .sum()
+        } else {
+            0
+        };
+        self.held.bytes.saturating_add(acknowledged)
+    }
+
+    /// Whether nothing is read until the program has taken messages.
+    #[must_use]
+    pub const fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    fn inboxes(&self) -> impl Iterator<Item = (Option<SubscriptionId>, &Inbox)> {
+        let streams = self
+            .routes
+            .iter()
+            .filter_map(|route| match &route.receiver {
+                Receiver::Stream(inbox) => Some((Some(route.id), inbox)),
+                _ => None,
+            });
+        core::iter::once((None, &self.others)).chain(streams)
+    }
+
+    fn is_full(&self) -> bool {
+        self.held_bytes() >= self.options.receive_limit
+            || (self.options.qos0_overflow == QoS0Overflow::PauseReading
+                && self.inboxes().any(|(id, inbox)| {
+                    (id.is_some() || self.others_are_awaited()) && inbox.is_full(&self.options)
+                }))
+    }
+
+    /// Whether the program takes the messages that no subscription claims, or asked for some with its options.
+    fn others_are_awaited(&self) -> bool {
+        let asked = |route: &Route| {
+            matches!(route.receiver, Receiver::Others) && route.standing != Standing::Over
+        };
+        self.others.is_read || self.routes.iter().any(asked)
+    }
+
+    /// Messages were taken: whether reading goes on.
+    fn read_on(&mut self) {
+        self.paused = self.paused && self.is_full();
+    }
+
+    /// The connection is gone: the server sends again what was not acknowledged at QoS 1, under the same identifiers, if the
+    /// session goes on. What was to return on this connection and did not, will not. By hand, what the program has and did not
+    /// acknowledge is forgotten here, so that the program gets it again.
+    pub(crate) fn messages_may_return(&mut self, was_connected: bool) {
+        let by_hand = self.by_hand();
+        for id in self.held.ids() {
+            let connection = self.connection;
+            let Some(held) = self.held.get_mut(id) else {
+                continue;
+            };
+            if held.message.qos != QoS::AtLeastOnce {
+                continue;
+            }
+            let packet_id = held.message.packet_id.map(|id| id.get());
+            if by_hand > 0 && held.waits == by_hand && held.reason.is_none() {
+                self.held.remove(id);
+            } else if held.receipt.take().is_some() {
+                held.since = connection;
+                held.may_return = true;
+                if let Some(packet_id) = packet_id {
+                    self.returning.insert(packet_id, id);
+                }
+            } else if was_connected && held.waits == 0 && held.since != connection {
+                self.held.remove(id);
+                if let Some(packet_id) = packet_id {
+                    self.returning.remove(&packet_id);
+                }
+            }
+        }
+    }
+
+    /// The server has no session: nothing of it returns, and there is nobody to acknowledge to.
+    pub(crate) fn messages_will_not_return(&mut self) {
+        self.returning.clear();
+        for id in self.held.ids() {
+            let Some(held) = self.held.get_mut(id) else {
+                continue;
+            };
+            (held.receipt, held.may_return) = (None, false);
+            if held.waits == 0 {
+                self.held.remove(id);
+            }
+        }
+    }
+
+    /// Whether a transport is there.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.stage == Stage::Up
+    }
+}
+
+fn inbox<'a>(
+    routes: &'a mut [Route],
+    others: &'a mut Inbox,
+    from: Option<SubscriptionId>,
+) -> Option<&'a mut Inbox> {
+    let Some(id) = from else {
+        return Some(others);
+    };
+    match &mut routes.iter_mut().find(|route| route.id == id)?.receiver {
+        Receiver::Stream(inbox) => Some(inbox),
+        _ => None,
+    }
+}

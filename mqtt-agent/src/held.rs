@@ -1,0 +1,135 @@
+//! Messages at QoS 1 and 2 that are not acknowledged: one entry each, however many subscriptions it matches.
+
+use alloc::vec::Vec;
+
+use mqtt_proto::{Message, ReasonCode};
+use mqtt_session::Receipt;
+
+/// Names a message at QoS 1 or 2 that the agent holds until the program is done with it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct MessageId {
+    index: u32,
+    /// The number of the message: an entry that is used again cannot answer for an old one.
+    pub(crate) number: u64,
+}
+
+/// One message.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) message: Message,
+    /// What the session wants for the acknowledgement; `None` if the connection that brought it (QoS 1) or its session is
+    /// gone.
+    pub(crate) receipt: Option<Receipt>,
+    /// How many inboxes are not done with it.
+    pub(crate) waits: u32,
+    /// The acknowledgement that the program gave and that could not be sent yet.
+    pub(crate) reason: Option<ReasonCode>,
+    /// The server may send it again, on this connection or the next, since it was not acknowledged.
+    pub(crate) may_return: bool,
+    /// The number of the connection on which it came last.
+    pub(crate) since: u32,
+}
+
+impl Held {
+    /// What it counts against the limit of bytes.
+    pub(crate) fn len(&self) -> usize {
+        size(&self.message)
+    }
+}
+
+/// Bytes that a message is counted with: its own, and what keeping it takes.
+pub(crate) fn size(message: &Message) -> usize {
+    message
+        .payload
+        .len()
+        .saturating_add(message.topic().as_bytes().len())
+        .saturating_add(OVERHEAD)
+}
+
+/// About what an entry and the allocation of a message take beside its bytes.
+const OVERHEAD: usize = 128;
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct HeldMessages {
+    entries: Vec<Option<(u64, Held)>>,
+    free: Vec<u32>,
+    /// The bytes of those that the program is not done with.
+    pub(crate) bytes: usize,
+}
+
+impl HeldMessages {
+    pub(crate) fn insert(&mut self, number: u64, held: Held) -> MessageId {
+        self.bytes = self.bytes.saturating_add(held.len());
+        let entry = Some((number, held));
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                self.entries.push(None);
+                u32::try_from(self.entries.len().saturating_sub(1)).unwrap_or(u32::MAX)
+            }
+        };
+        if let Some(place) = self.place(index) {
+            *place = entry;
+        }
+        MessageId { index, number }
+    }
+
+    fn place(&mut self, index: u32) -> Option<&mut Option<(u64, Held)>> {
+        self.entries.get_mut(usize::try_from(index).ok()?)
+    }
+
+    pub(crate) fn get(&self, id: MessageId) -> Option<&Held> {
+        match self.entries.get(usize::try_from(id.index).ok()?)? {
+            Some((number, held)) if *number == id.number => Some(held),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, id: MessageId) -> Option<&mut Held> {
+        match self.place(id.index)? {
+            Some((number, held)) if *number == id.number => Some(held),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: MessageId) -> Option<Held> {
+        let place = self.place(id.index)?;
+        let (_, held) = place.take_if(|(number, _)| *number == id.number)?;
+        self.free.push(id.index);
+        if held.waits > 0 {
+            self.bytes = self.bytes.saturating_sub(held.len());
+        }
+        if self.free.len() == self.entries.len() {
+            self.entries = Vec::new();
+            self.free = Vec::new();
+        }
+        Some(held)
+    }
+
+    /// One inbox is done with it; whether that was the last.
+    pub(crate) fn done(&mut self, id: MessageId) -> bool {
+        let Some(held) = self.get_mut(id) else {
+            return false;
+        };
+        if held.waits == 0 {
+            return false;
+        }
+        held.waits = held.waits.saturating_sub(1);
+        let (last, len) = (held.waits == 0, held.len());
+        if last {
+            self.bytes = self.bytes.saturating_sub(len);
+        }
+        last
+    }
+
+    pub(crate) fn ids(&self) -> Vec<MessageId> {
+        let named = |(index, entry): (usize, &Option<(u64, Held)>)| {
+            Some(MessageId {
+                index: u32::try_from(index).ok()?,
+                number: entry.as_ref()?.0,
+            })
+        };
+        self.entries.iter().enumerate().filter_map(named).collect()
+    }
+}

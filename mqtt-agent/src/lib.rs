@@ -1,0 +1,49 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+#![warn(
+    clippy::alloc_instead_of_core,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::std_instead_of_core,
+    clippy::unwrap_used
+)]
+
+extern crate alloc;
+
+mod agent;
+mod connection;
+mod delivery;
+mod publishing;
+mod requests;
+mod subscriptions;
+
+mod held;
+mod inbox;
+
+mod authentication;
+mod error;
+mod event;
+mod options;
+mod publication;
+mod url;
+mod will;
+
+pub use agent::{Agent, Flow, Next};
+pub use authentication::{Authenticator, Credentials, CredentialsSource, MakeAuthenticator};
+pub use error::Error;
+pub use event::{Connected, ConnectionEvent, Event, OwnedConnAck};
+pub use held::MessageId;
+pub use inbox::Received;
+pub use mqtt_proto::{self as proto, Message};
+pub use mqtt_session as session;
+pub use options::{Acknowledge, Options, QoS0Overflow, StopOn, Unclaimed, WantedSubscription};
+pub use publication::Publication;
+pub use publishing::{Outcome, Position, Published, Unsent};
+pub use requests::RequestId;
+pub use subscriptions::SubscriptionId;
+pub use will::OwnedWill;

@@ -1,0 +1,91 @@
+//! A message to be published that owns what it says.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use mqtt_proto::{Properties, Property, QoS};
+use mqtt_session::Outgoing;
+
+use crate::error::Error;
+use crate::options::{pairs, topic_name};
+
+/// A message to be published that owns what it says, so that it can go through a channel. What only MQTT 5 has is marked (5)
+/// and refused in 3.1.1.
+///
+/// ```
+/// use mqtt_agent::{Publication, proto::QoS};
+/// let mut reading = Publication::new("pumps/7/pressure", QoS::AtLeastOnce, "3.2 bar");
+/// reading.retain = true;
+/// ```
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Publication {
+    /// Topic name.
+    pub topic: String,
+    /// Quality of service. Default 0.
+    pub qos: QoS,
+    /// Whether the server keeps it for later subscribers. Default `false`.
+    pub retain: bool,
+    /// Payload.
+    pub payload: Bytes,
+    /// The payload is text (5). Default `false`.
+    pub is_text: bool,
+    /// Seconds after which the message is of no use to who did not get it (5).
+    pub expiry: Option<u32>,
+    /// What the payload is (5).
+    pub content_type: Option<String>,
+    /// Where an answer is to go (5).
+    pub response_topic: Option<String>,
+    /// What the answer is to carry (5).
+    pub correlation_data: Option<Bytes>,
+    /// User properties (5).
+    pub user_properties: Vec<(String, String)>,
+}
+
+impl Publication {
+    /// A message that is not retained and has no properties.
+    pub fn new(topic: impl Into<String>, qos: QoS, payload: impl Into<Bytes>) -> Self {
+        Self {
+            topic: topic.into(),
+            qos,
+            payload: payload.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Gives the borrowed form to `then`.
+    ///
+    /// # Errors
+    /// [`Error::Options`] if the topic or the response topic is no topic name.
+    pub fn with_outgoing<R>(&self, then: impl FnOnce(&Outgoing<'_>) -> R) -> Result<R, Error> {
+        let topic = topic_name("topic", &self.topic)?;
+        let properties = self.properties()?;
+        Ok(then(&Outgoing {
+            retain: self.retain,
+            properties: Properties::from(&properties[..]),
+            ..Outgoing::new(topic, self.qos, &self.payload)
+        }))
+    }
+
+    /// Its properties (5).
+    ///
+    /// # Errors
+    /// [`Error::Options`] if the response topic is no topic name.
+    pub(crate) fn properties(&self) -> Result<Vec<Property<'_>>, Error> {
+        let mut properties = Vec::new();
+        if self.is_text {
+            properties.push(Property::PayloadFormatIndicator(true));
+        }
+        properties.extend(self.expiry.map(Property::MessageExpiryInterval));
+        properties.extend(self.content_type.as_deref().map(Property::ContentType));
+        if let Some(topic) = &self.response_topic {
+            let topic = topic_name("response topic", topic)?;
+            properties.push(Property::ResponseTopic(topic));
+        }
+        let data = self.correlation_data.as_deref();
+        properties.extend(data.map(Property::CorrelationData));
+        properties.extend(pairs(&self.user_properties));
+        Ok(properties)
+    }
+}

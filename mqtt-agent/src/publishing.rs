@@ -1,0 +1,266 @@
+//! Messages to the server: which were accepted, and how they ended.
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use mqtt_proto::{QoS, ReasonCode};
+use mqtt_session::{Ended, Instant, Outgoing, Refused, Token};
+
+use crate::agent::Agent;
+use crate::event::Event;
+
+/// How a publish ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The server has it, or (0x80 and above, 5) refused it.
+    Acknowledged(ReasonCode),
+    /// At QoS 0: the transport took its last byte. No answer comes.
+    Sent,
+    /// At QoS 0: the connection ended before the transport took its last byte.
+    Lost,
+    /// The server lost the session before it acknowledged: the message may have arrived or not.
+    InDoubt,
+    /// It gave way to a newer one while offline ([`mqtt_session::Offline::DropOldest`]).
+    Dropped,
+    /// The server's maximum packet size does not allow it any more.
+    TooLarge,
+    /// The client was closed before.
+    Closed,
+}
+
+impl Outcome {
+    /// Whether the message went where it should: acknowledged without an error or, at QoS 0, sent.
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        match self {
+            Self::Acknowledged(reason) => !reason.is_error(),
+            Self::Sent => true,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acknowledged(reason) if reason.is_error() => write!(f, "refused: {reason}"),
+            Self::Acknowledged(reason) => write!(f, "acknowledged: {reason}"),
+            Self::Sent => f.write_str("sent"),
+            Self::Lost => f.write_str("the connection ended before it was sent"),
+            Self::InDoubt => f.write_str("the server lost the session"),
+            Self::Dropped => f.write_str("a newer message took its place"),
+            Self::TooLarge => f.write_str("it is larger than the server takes"),
+            Self::Closed => f.write_str("the client was closed before"),
+        }
+    }
+}
+
+impl From<Ended> for Outcome {
+    fn from(how: Ended) -> Self {
+        match how {
+            Ended::Dropped => Self::Dropped,
+            Ended::TooLarge => Self::TooLarge,
+            Ended::Sent => Self::Sent,
+            Ended::Lost => Self::Lost,
+            Ended::InDoubt => Self::InDoubt,
+        }
+    }
+}
+
+/// Stands for a message that was accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Published {
+    /// Its end is told by [`Event::Published`] with this token.
+    Token(Token),
+    /// A message at QoS 0, in the stream of bytes that the transport takes: [`Agent::outcome`] tells its end.
+    Position(Position),
+}
+
+/// Where the last byte of a message stands among all bytes that the agent gave to its transports.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Position(u64);
+
+/// A message that was accepted and not acknowledged when the client stopped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unsent {
+    /// Its topic.
+    pub topic: String,
+    /// Its payload.
+    pub payload: Vec<u8>,
+    /// Its quality of service.
+    pub qos: QoS,
+    /// Whether it was to be retained.
+    pub retain: bool,
+}
+
+/// Counts the bytes that the transports took.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Bytes that were taken, and those before that never will be.
+    taken: u64,
+    /// Stretches that never will be, the latest ones.
+    lost: VecDeque<(u64, u64)>,
+    /// Nothing is known of what lies before.
+    forgotten: u64,
+}
+
+/// How many lost stretches are remembered. A message that is asked for only after so many more connections were lost with
+/// bytes outgoing is in doubt.
+const LOST: usize = 64;
+
+impl Progress {
+    pub(crate) fn sent(&mut self, n: usize) {
+        self.taken = self.taken.saturating_add(wide(n));
+    }
+
+    pub(crate) fn lost(&mut self, unsent: usize) {
+        if unsent == 0 {
+            return;
+        }
+        let end = self.taken.saturating_add(wide(unsent));
+        self.lost.push_back((self.taken, end));
+        self.taken = end;
+        if self.lost.len() > LOST
+            && let Some((_, end)) = self.lost.pop_front()
+        {
+            self.forgotten = end;
+        }
+    }
+
+    fn end(&self, unsent: usize) -> Position {
+        Position(self.taken.saturating_add(wide(unsent)))
+    }
+
+    fn outcome(&self, Position(at): Position) -> Option<Outcome> {
+        if at > self.taken {
+            return None;
+        }
+        let is_lost = |(start, end): &(u64, u64)| *start < at && at <= *end;
+        Some(if at <= self.forgotten {
+            Outcome::InDoubt
+        } else if self.lost.iter().any(is_lost) {
+            Outcome::Lost
+        } else {
+            Outcome::Sent
+        })
+    }
+}
+
+fn wide(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+impl Agent {
+    /// Publishes a message, or keeps it for the next connection as [`mqtt_session::Config::offline`] says.
+    ///
+    /// # Errors
+    /// [`Refused::Full`] while there is no room, and all that [`mqtt_session::Client::publish`] refuses. Nothing was taken
+    /// then.
+    pub fn publish(&mut self, message: &Outgoing<'_>, now: Instant) -> Result<Published, Refused> {
+        if self.is_closing() || self.is_stopped() {
+            return Err(Refused::WrongPhase);
+        }
+        let token = self.client.publish(message, now)?;
+        Ok(match token {
+            Some(token) => Published::Token(token),
+            None => Published::Position(self.progress.end(self.client.unsent())),
+        })
+    }
+
+    /// How a message at QoS 0 ended; `None` as long as the transport has not taken all of it.
+    #[must_use]
+    pub fn outcome(&self, at: Position) -> Option<Outcome> {
+        let outcome = self.progress.outcome(at);
+        if outcome.is_none() && self.is_stopped() {
+            return Some(Outcome::Closed);
+        }
+        outcome
+    }
+
+    /// How many messages and requests were accepted and have not ended.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.client.pending()
+    }
+
+    /// The messages that were accepted and are not acknowledged, in their order.
+    #[must_use]
+    pub fn unsent(&self) -> Vec<Unsent> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        self.client
+            .unacknowledged_all()
+            .map(|(_, publish)| Unsent {
+                topic: text(publish.topic.as_bytes()),
+                payload: publish.payload.to_vec(),
+                qos: publish.qos(),
+                retain: publish.retain,
+            })
+            .collect()
+    }
+
+    /// A message at QoS 0 that waited for a connection is outgoing now: it is sent when the transport has taken it.
+    pub(crate) fn ended(&mut self, token: Token, how: Ended) {
+        if how == Ended::Sent {
+            let end = self.progress.end(self.client.unsent());
+            self.sending.push_back((end, token));
+            self.tell_sent();
+        } else {
+            self.end(token, how.into());
+        }
+    }
+
+    /// Tells which of them are sent, or lost.
+    pub(crate) fn tell_sent(&mut self) {
+        while let Some(&(at, token)) = self.sending.front() {
+            let Some(outcome) = self.progress.outcome(at) else {
+                return;
+            };
+            self.sending.pop_front();
+            self.end(token, outcome);
+        }
+    }
+
+    pub(crate) fn end(&mut self, token: Token, outcome: Outcome) {
+        self.end_request(token, outcome);
+        self.events.push_back(Event::Published(token, outcome));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_sent_with_its_last_byte_and_lost_with_its_connection() {
+        let mut progress = Progress::default();
+        let first = progress.end(10);
+        let second = progress.end(25);
+        progress.sent(9);
+        assert_eq!(progress.outcome(first), None);
+        progress.sent(1);
+        assert_eq!(progress.outcome(first), Some(Outcome::Sent));
+        assert_eq!(progress.outcome(second), None);
+        progress.sent(3);
+        progress.lost(12);
+        assert_eq!(progress.outcome(first), Some(Outcome::Sent));
+        assert_eq!(progress.outcome(second), Some(Outcome::Lost));
+        let third = progress.end(5);
+        progress.sent(5);
+        assert_eq!(progress.outcome(third), Some(Outcome::Sent));
+    }
+
+    #[test]
+    fn what_lies_too_far_back_is_in_doubt() {
+        let mut progress = Progress::default();
+        let first = progress.end(1);
+        for _ in 0..LOST {
+            progress.lost(2);
+        }
+        assert_eq!(progress.outcome(first), Some(Outcome::Lost));
+        progress.lost(2);
+        assert_eq!(progress.outcome(first), Some(Outcome::InDoubt));
+    }
+}

@@ -1,0 +1,180 @@
+//! Requests and their responses (5, section 4.10).
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use mqtt_proto::{Message, Properties, Property, QoS, ReasonCode, Subscription, TopicFilter};
+use mqtt_session::{Instant, Outgoing, Refused, Token};
+
+use crate::agent::Agent;
+use crate::error::Error;
+use crate::event::Event;
+use crate::options::topic_name;
+use crate::publication::Publication;
+use crate::publishing::{Outcome, Published};
+use crate::subscriptions::{Receiver, Standing, Wanted};
+
+/// Names a request that awaits its response.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RequestId(u64);
+
+/// What awaits a response.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    next: u64,
+    /// Where responses go; empty before the first request.
+    topic: String,
+    waiting: BTreeMap<u64, Option<Token>>,
+}
+
+/// How many requests may await their response.
+const WAITING: usize = 65_535;
+
+impl Agent {
+    /// Publishes a request: `message` with a response topic of this client and correlation data. The first one subscribes to
+    /// that topic, at QoS 1. The end is [`Event::Response`]; there is no time limit but [`Self::forget_request`].
+    ///
+    /// The response topic is `response/` and the client identifier, behind the server's response information if there is any.
+    ///
+    /// # Errors
+    /// [`Error::Options`] in 3.1.1, which has no correlation data; [`Refused::Offline`] without a connection, and what
+    /// [`Self::publish`] refuses. Nothing was sent then.
+    pub fn request(&mut self, message: &Outgoing<'_>, now: Instant) -> Result<RequestId, Error> {
+        if !self.options.version.is_v5() {
+            return Err(Error::Options("a request needs MQTT 5".into()));
+        }
+        if !self.client.is_connected() {
+            return Err(Refused::Offline.into());
+        }
+        if self.requests.waiting.len() >= WAITING {
+            return Err(Refused::Full.into());
+        }
+        self.subscribe_to_responses(now)?;
+        let number = self.requests.next.saturating_add(1);
+        let correlation = number.to_be_bytes();
+        let topic = self.requests.topic.clone();
+        let mut properties: Vec<Property<'_>> = message.properties.iter().collect();
+        properties.push(Property::ResponseTopic(topic_name(
+            "response topic",
+            &topic,
+        )?));
+        properties.push(Property::CorrelationData(&correlation));
+        let message = Outgoing {
+            properties: Properties::from(&properties[..]),
+            ..*message
+        };
+        let token = match self.publish(&message, now)? {
+            Published::Token(token) => Some(token),
+            Published::Position(_) => None,
+        };
+        self.requests.next = number;
+        self.requests.waiting.insert(number, token);
+        Ok(RequestId(number))
+    }
+
+    /// SUBSCRIBE goes out before the request, so the server knows of it when a response comes.
+    fn subscribe_to_responses(&mut self, now: Instant) -> Result<(), Error> {
+        if self.requests.topic.is_empty() {
+            let topic = format!("response/{}", self.client_id);
+            self.requests.topic = match &self.response_information {
+                Some(base) => format!("{}/{topic}", base.trim_end_matches('/')),
+                None => topic,
+            };
+            let filter = TopicFilter::new(&self.requests.topic)
+                .map_err(|error| Error::Options(format!("response topic: {error}")))?;
+            let wanted = Wanted::new(&Subscription::new(filter, QoS::AtLeastOnce));
+            self.add_route(
+                Vec::from([wanted]),
+                &Properties::EMPTY,
+                Standing::Wanted,
+                Receiver::Requests,
+            );
+        }
+        self.ask(now);
+        let is_responses =
+            |route: &&crate::subscriptions::Route| matches!(route.receiver, Receiver::Requests);
+        match self
+            .routes
+            .iter()
+            .find(is_responses)
+            .map(|route| route.standing)
+        {
+            Some(Standing::Asked(_) | Standing::Granted) => Ok(()),
+            Some(Standing::Wanted) => Err(Refused::Full.into()),
+            // The server refused it.
+            _ => {
+                self.requests.topic.clear();
+                let code = ReasonCode::NotAuthorized;
+                Err(Error::SubscriptionRefused(Vec::from([code])))
+            }
+        }
+    }
+
+    /// The response is not awaited any more.
+    pub fn forget_request(&mut self, id: RequestId) {
+        self.requests.waiting.remove(&id.0);
+    }
+
+    /// A message came to the response topic.
+    pub(crate) fn answered(&mut self, message: &Message) {
+        let correlation = message.properties().correlation_data();
+        let number = correlation
+            .and_then(|data| data.try_into().ok())
+            .map(u64::from_be_bytes);
+        if let Some(number) = number
+            && self.requests.waiting.remove(&number).is_some()
+        {
+            let response = Ok(message.clone());
+            self.events
+                .push_back(Event::Response(RequestId(number), response));
+        }
+    }
+
+    /// A request that did not arrive, or has no one to answer it, has no response.
+    pub(crate) fn end_request(&mut self, token: Token, outcome: Outcome) {
+        if self.requests.waiting.is_empty() {
+            return;
+        }
+        let error = match outcome {
+            Outcome::Acknowledged(reason @ ReasonCode::NoMatchingSubscribers) => {
+                Error::MessageRefused(reason)
+            }
+            Outcome::Acknowledged(reason) if reason.is_error() => Error::MessageRefused(reason),
+            Outcome::Acknowledged(_) | Outcome::Sent => return,
+            outcome => Error::NotDelivered(outcome),
+        };
+        let found = self
+            .requests
+            .waiting
+            .iter()
+            .find(|(_, known)| **known == Some(token));
+        if let Some((&number, _)) = found {
+            self.requests.waiting.remove(&number);
+            self.events
+                .push_back(Event::Response(RequestId(number), Err(error)));
+        }
+    }
+
+    pub(crate) fn fail_requests(&mut self) {
+        for number in core::mem::take(&mut self.requests.waiting).into_keys() {
+            self.events
+                .push_back(Event::Response(RequestId(number), Err(Error::Stopped)));
+        }
+    }
+}
+
+impl Publication {
+    /// The response to a request: to its response topic, with its correlation data and at its quality of service. `None` if the
+    /// message asks for none.
+    #[must_use]
+    pub fn response_to(request: &Message, payload: impl Into<Bytes>) -> Option<Self> {
+        let properties = request.properties();
+        let topic = properties.response_topic()?;
+        let mut response = Self::new(topic.as_str(), request.qos, payload);
+        response.correlation_data = properties.correlation_data().map(Bytes::copy_from_slice);
+        Some(response)
+    }
+}

@@ -1,0 +1,393 @@
+//! Subscriptions: what must be subscribed, given up, or subscribed again, and where the messages go.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use mqtt_proto::{
+    Properties, Property, QoS, ReasonCode, RetainHandling, SubAck, Subscription, TopicFilter,
+    TopicName,
+};
+use mqtt_session::{Instant, Refused, Token};
+
+use crate::agent::Agent;
+use crate::error::Error;
+use crate::event::Event;
+use crate::inbox::Inbox;
+use crate::options::WantedSubscription;
+
+/// Names a subscription.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SubscriptionId(u64);
+
+/// How far a subscription is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Standing {
+    /// SUBSCRIBE is to be sent.
+    Wanted,
+    /// SUBSCRIBE is sent.
+    Asked(Token),
+    /// The server granted one filter at least.
+    Granted,
+    /// UNSUBSCRIBE is to be sent.
+    Unwanted,
+    /// UNSUBSCRIBE is sent.
+    Leaving(Token),
+    /// It is over: the server refused it, or it was given up.
+    Over,
+}
+
+/// Who gets the messages of a subscription.
+#[derive(Debug)]
+pub(crate) enum Receiver {
+    /// A stream of the program.
+    Stream(Inbox),
+    /// The stream of messages that no other claims.
+    Others,
+    /// The requests that await a response.
+    Requests,
+    /// Nobody any more: they count as unclaimed until the server has answered the UNSUBSCRIBE, and are dropped then.
+    Nobody,
+}
+
+/// A [`Subscription`] that owns its topic filter.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    filter: String,
+    /// There is no wildcard and no share name in it.
+    is_plain: bool,
+    qos: QoS,
+    no_local: bool,
+    retain_as_published: bool,
+    retain_handling: RetainHandling,
+}
+
+impl Wanted {
+    pub(crate) fn new(subscription: &Subscription<'_>) -> Self {
+        let Subscription {
+            filter,
+            qos,
+            no_local,
+            retain_as_published,
+            retain_handling,
+        } = *subscription;
+        Self {
+            filter: filter.as_str().to_owned(),
+            is_plain: !filter.as_str().contains(['+', '#']) && !filter.is_shared(),
+            qos,
+            no_local,
+            retain_as_published,
+            retain_handling,
+        }
+    }
+
+    fn filter(&self) -> TopicFilter<'_> {
+        TopicFilter::new(&self.filter).unwrap_or_default()
+    }
+
+    fn matches(&self, topic: TopicName<'_>) -> bool {
+        if self.is_plain {
+            self.filter.as_bytes() == topic.as_bytes()
+        } else {
+            self.filter().matches(topic)
+        }
+    }
+
+    fn subscription(&self) -> Subscription<'_> {
+        Subscription {
+            filter: self.filter(),
+            qos: self.qos,
+            no_local: self.no_local,
+            retain_as_published: self.retain_as_published,
+            retain_handling: self.retain_handling,
+        }
+    }
+}
+
+/// What one SUBSCRIBE asked for.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) id: SubscriptionId,
+    wanted: Vec<Wanted>,
+    identifier: Option<u32>,
+    user_properties: Vec<(String, String)>,
+    pub(crate) standing: Standing,
+    pub(crate) receiver: Receiver,
+}
+
+impl Route {
+    pub(crate) fn matches(&self, topic: TopicName<'_>) -> bool {
+        self.standing != Standing::Over && self.matches_always(topic)
+    }
+
+    /// Whether its filters match, though it may be over.
+    pub(crate) fn matches_always(&self, topic: TopicName<'_>) -> bool {
+        self.wanted.iter().any(|wanted| wanted.matches(topic))
+    }
+
+    fn filters(&self) -> Vec<TopicFilter<'_>> {
+        self.wanted.iter().map(Wanted::filter).collect()
+    }
+
+    fn subscriptions(&self) -> Vec<Subscription<'_>> {
+        self.wanted.iter().map(Wanted::subscription).collect()
+    }
+
+    fn properties(&self) -> Vec<Property<'_>> {
+        let identifier = self.identifier.map(Property::SubscriptionIdentifier);
+        let pairs = crate::options::pairs(&self.user_properties);
+        identifier.into_iter().chain(pairs).collect()
+    }
+}
+
+impl Agent {
+    /// The subscriptions of the options.
+    pub(crate) fn subscribe_from_the_start(&mut self, subscriptions: Vec<WantedSubscription>) {
+        for WantedSubscription(wanted) in subscriptions {
+            let wanted = Vec::from([wanted]);
+            self.add_route(
+                wanted,
+                &Properties::EMPTY,
+                Standing::Wanted,
+                Receiver::Others,
+            );
+        }
+    }
+
+    /// Subscribes to filters by one SUBSCRIBE, now or when there is a connection. `properties` may be a subscription
+    /// identifier and user properties (5). Messages that came before and match are the first of it.
+    ///
+    /// The answer is [`Event::Subscribed`] or [`Event::SubscribeFailed`]. Where the server loses the session, the agent
+    /// subscribes again.
+    pub fn subscribe(
+        &mut self,
+        filters: &[Subscription<'_>],
+        properties: &Properties<'_>,
+        now: Instant,
+    ) -> SubscriptionId {
+        let wanted = filters.iter().map(Wanted::new).collect();
+        let mut inbox = Inbox::default();
+        if self.is_stopped() {
+            return self.add_route(wanted, properties, Standing::Over, Receiver::Stream(inbox));
+        }
+        let claimed = |message: &mqtt_proto::Message| {
+            filters
+                .iter()
+                .any(|subscription| subscription.filter.matches(message.topic()))
+        };
+        self.others.move_to(&mut inbox, &self.held, claimed);
+        let receiver = Receiver::Stream(inbox);
+        let id = self.add_route(wanted, properties, Standing::Wanted, receiver);
+        self.ask(now);
+        id
+    }
+
+    /// Gives up filters of a session from before, which no subscription of this process stands for. The answer is
+    /// [`Event::Unsubscribed`].
+    pub fn unsubscribe_filters(
+        &mut self,
+        filters: &[TopicFilter<'_>],
+        now: Instant,
+    ) -> SubscriptionId {
+        let wanted = filters
+            .iter()
+            .map(|filter| Wanted::new(&Subscription::new(*filter, QoS::AtMostOnce)))
+            .collect();
+        let properties = &Properties::EMPTY;
+        let id = self.add_route(wanted, properties, Standing::Unwanted, Receiver::Others);
+        self.ask(now);
+        id
+    }
+
+    /// Gives up a subscription. The answer is [`Event::Unsubscribed`]; what came before can still be taken.
+    pub fn unsubscribe(&mut self, id: SubscriptionId, now: Instant) {
+        if let Some(route) = self.route(id) {
+            match route.standing {
+                Standing::Wanted => {
+                    route.standing = Standing::Over;
+                    self.events.push_back(Event::Unsubscribed(id, Vec::new()));
+                }
+                // An answer to SUBSCRIBE that comes later finds nobody.
+                Standing::Asked(_) | Standing::Granted => route.standing = Standing::Unwanted,
+                Standing::Unwanted | Standing::Leaving(_) | Standing::Over => {}
+            }
+        }
+        self.ask(now);
+    }
+
+    /// Forgets a subscription, as nobody will take its messages. Those at QoS 1 and 2 that were not taken, and the one that
+    /// was given out last and not finished, are not acknowledged: they wait for the next subscription that they match, or for
+    /// who asks for messages that no subscription claims. If the session outlives its connections, the server keeps the
+    /// subscription; otherwise the agent unsubscribes, and drops what nobody has claimed when the server has answered.
+    pub fn forget(&mut self, id: SubscriptionId, now: Instant) {
+        let Some(index) = self.routes.iter().position(|route| route.id == id) else {
+            return;
+        };
+        let Some(route) = self.routes.get_mut(index) else {
+            return;
+        };
+        let receiver = core::mem::replace(&mut route.receiver, Receiver::Nobody);
+        let standing = route.standing;
+        match standing {
+            Standing::Over | Standing::Wanted => {
+                self.routes.remove(index);
+            }
+            Standing::Asked(_) | Standing::Granted if self.options.is_persistent() => {
+                self.routes.remove(index);
+            }
+            Standing::Asked(_) | Standing::Granted => route.standing = Standing::Unwanted,
+            Standing::Unwanted | Standing::Leaving(_) => {}
+        }
+        if let Receiver::Stream(inbox) = receiver {
+            self.give_up(inbox, now);
+        }
+        self.ask(now);
+    }
+
+    pub(crate) fn add_route(
+        &mut self,
+        wanted: Vec<Wanted>,
+        properties: &Properties<'_>,
+        standing: Standing,
+        receiver: Receiver,
+    ) -> SubscriptionId {
+        self.next_subscription = self.next_subscription.saturating_add(1);
+        let id = SubscriptionId(self.next_subscription);
+        self.routes.push(Route {
+            id,
+            wanted,
+            identifier: properties.subscription_identifiers().next(),
+            user_properties: properties
+                .user_properties()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            standing,
+            receiver,
+        });
+        id
+    }
+
+    pub(crate) fn route(&mut self, id: SubscriptionId) -> Option<&mut Route> {
+        self.routes.iter_mut().find(|route| route.id == id)
+    }
+
+    /// Sends the SUBSCRIBE and UNSUBSCRIBE that wait, as far as there is room.
+    pub(crate) fn ask(&mut self, now: Instant) {
+        if !self.client.is_connected() || self.is_closing() {
+            return;
+        }
+        let mut failed = Vec::new();
+        for route in &mut self.routes {
+            let asked = match route.standing {
+                Standing::Wanted => {
+                    let properties = route.properties();
+                    let properties = Properties::from(&properties[..]);
+                    self.client
+                        .subscribe(&route.subscriptions(), properties, now)
+                        .map(Standing::Asked)
+                }
+                Standing::Unwanted => self
+                    .client
+                    .unsubscribe(&route.filters(), Properties::EMPTY, now)
+                    .map(Standing::Leaving),
+                _ => continue,
+            };
+            match asked {
+                Ok(standing) => route.standing = standing,
+                Err(Refused::Full | Refused::Offline) => break,
+                Err(refused) => {
+                    route.standing = Standing::Over;
+                    failed.push((route.id, refused));
+                }
+            }
+        }
+        for (id, refused) in failed {
+            self.over(id, Event::SubscribeFailed(id, refused.into()), now);
+        }
+    }
+
+    /// A subscription is over: its stream ends with what is in it.
+    fn over(&mut self, id: SubscriptionId, event: Event, now: Instant) {
+        self.events.push_back(event);
+        let Some(index) = self.routes.iter().position(|route| route.id == id) else {
+            return;
+        };
+        match self.routes.get(index).map(|route| &route.receiver) {
+            Some(Receiver::Stream(_)) => self.events.push_back(Event::Messages(Some(id))),
+            Some(Receiver::Nobody) => {
+                let route = self.routes.remove(index);
+                self.drop_unclaimed(&route, now);
+            }
+            _ => {
+                self.routes.remove(index);
+            }
+        }
+    }
+
+    pub(crate) fn on_suback(&mut self, token: Token, suback: &SubAck<'_>, now: Instant) {
+        let codes: Vec<ReasonCode> = suback.codes.iter().collect();
+        let Some(route) = self
+            .routes
+            .iter_mut()
+            .find(|route| route.standing == Standing::Asked(token))
+        else {
+            return;
+        };
+        let id = route.id;
+        if codes.iter().all(|code| code.is_error()) {
+            route.standing = Standing::Over;
+            self.over(
+                id,
+                Event::SubscribeFailed(id, Error::SubscriptionRefused(codes)),
+                now,
+            );
+        } else {
+            route.standing = Standing::Granted;
+            self.events.push_back(Event::Subscribed(id, codes));
+        }
+        self.ask(now);
+    }
+
+    pub(crate) fn on_unsuback(&mut self, token: Token, codes: Vec<ReasonCode>, now: Instant) {
+        let Some(route) = self
+            .routes
+            .iter_mut()
+            .find(|route| route.standing == Standing::Leaving(token))
+        else {
+            return;
+        };
+        route.standing = Standing::Over;
+        let id = route.id;
+        self.over(id, Event::Unsubscribed(id, codes), now);
+        self.ask(now);
+    }
+
+    /// The connection is gone: what was asked is to be asked again.
+    pub(crate) fn ask_again(&mut self) {
+        for route in &mut self.routes {
+            match route.standing {
+                Standing::Asked(_) => route.standing = Standing::Wanted,
+                Standing::Leaving(_) => route.standing = Standing::Unwanted,
+                _ => {}
+            }
+        }
+    }
+
+    /// The server has no session: everything is to be subscribed again, and what was to be given up is gone.
+    pub(crate) fn subscriptions_lost(&mut self, now: Instant) {
+        let mut gone = Vec::new();
+        for route in &mut self.routes {
+            match route.standing {
+                Standing::Granted => route.standing = Standing::Wanted,
+                Standing::Unwanted => {
+                    route.standing = Standing::Over;
+                    gone.push(route.id);
+                }
+                _ => {}
+            }
+        }
+        for id in gone {
+            self.over(id, Event::Unsubscribed(id, Vec::new()), now);
+        }
+    }
+}

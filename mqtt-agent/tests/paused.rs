@@ -1,0 +1,53 @@
+//! Reading pauses for messages that somebody takes, and for no others.
+
+use bytes::BytesMut;
+use mqtt_agent::session::Instant;
+use mqtt_agent::{Agent, Flow, Next, Options, QoS0Overflow};
+
+const NOW: Instant = Instant::from_millis(0);
+
+/// CONNACK.
+const CONNACK: &[u8] = b"\x20\x02\x00\x00";
+/// A message at QoS 0 with topic `a`.
+const MESSAGE: &[u8] = b"\x30\x04\x00\x01ax";
+
+/// A client with room for two messages at QoS 0, connected.
+fn connected() -> Agent {
+    let mut options = Options::new("broker", 1883);
+    options.qos0_overflow = QoS0Overflow::PauseReading;
+    options.qos0_queue = 2;
+    let mut agent = Agent::new(options);
+    assert_eq!(agent.next(NOW), Next::Dial);
+    agent.opened(NOW).unwrap();
+    agent.sent(usize::MAX);
+    receive(&mut agent, CONNACK);
+    agent
+}
+
+fn receive(agent: &mut Agent, bytes: &[u8]) -> Flow {
+    agent.receive(&mut BytesMut::from(bytes), NOW).unwrap()
+}
+
+#[test]
+fn what_nobody_takes_does_not_pause_reading() {
+    let mut agent = connected();
+    assert!(matches!(
+        receive(&mut agent, &MESSAGE.repeat(5)),
+        Flow::Read(_)
+    ));
+    assert_eq!((agent.waiting(None), agent.dropped(None)), (2, 3));
+}
+
+#[test]
+fn what_somebody_takes_pauses_reading_until_it_is_taken() {
+    let mut agent = connected();
+    assert!(agent.next_message(None).is_none());
+    assert_eq!(receive(&mut agent, &MESSAGE.repeat(5)), Flow::Paused);
+    assert!(agent.next_message(None).is_some());
+    assert!(!agent.is_paused());
+    assert_eq!(receive(&mut agent, &MESSAGE.repeat(5)), Flow::Paused);
+    // Whoever took them is gone.
+    agent.leave_others();
+    assert!(!agent.is_paused());
+    assert_eq!(agent.dropped(None), 0);
+}

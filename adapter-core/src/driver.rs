@@ -1,18 +1,17 @@
-//! What all async runtimes have in common: [`drive`] is the task behind a handle, [`Connection`] the bare connection. A
-//! runtime lends its transports and its timer.
+//! What all async runtimes have in common: [`drive`] is the task behind a handle. A runtime lends its transports and its
+//! timer.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use mqtt_proto::{Connect, Disconnect};
-use mqtt_session::{Client, Config, Event, Heap, Instant};
+use bytes::BytesMut;
+use mqtt_agent::{Error, Flow, Next};
 
-use crate::{Error, Flow, Hub, Step};
+use crate::hub::{Hub, Output};
 
 /// A transport of an async runtime.
 pub trait Transport: Unpin {
@@ -66,7 +65,7 @@ pub trait Timer: Unpin {
     fn elapsed(&self) -> Duration;
 }
 
-/// Dials, reads, writes and sleeps as the hub says, until all its handles are gone. Spawn it.
+/// Dials, reads, writes and sleeps as the agent says, until all its handles are gone. Spawn it.
 pub async fn drive<T, D, F, W>(hub: Arc<Hub>, mut dial: D)
 where
     T: Timer,
@@ -76,26 +75,54 @@ where
 {
     loop {
         match hub.next() {
-            Step::Stop => return,
-            Step::Wait(span) => wait::<T>(&hub, span).await,
-            Step::Dial => {
-                let (_, _, limit) = hub.address();
-                let mut closed = pin!(closed::<T>(&hub));
-                let mut dialled = pin!(timeout::<T, _>(limit, dial()));
-                let dialled = poll_fn(|cx| match closed.as_mut().poll(cx) {
-                    Poll::Ready(()) => Poll::Ready(None),
-                    Poll::Pending => dialled.as_mut().poll(cx).map(Some),
+            Next::Stop => return,
+            Next::Wait(until) => wait::<T>(&hub, hub.until(until)).await,
+            Next::Dial => {
+                let mut given_up = pin!(given_up::<T>(&hub));
+                let mut opened = pin!(open::<T, _, _, _>(&hub, &mut dial));
+                let opened = poll_fn(|cx| match given_up.as_mut().poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(Err(Error::Stopped)),
+                    Poll::Pending => opened.as_mut().poll(cx),
                 });
-                let why = match dialled.await {
-                    None => Error::HandleClosed,
-                    Some(Some(Ok(transport))) => serve::<T, _>(&hub, transport).await,
-                    Some(Some(Err(error))) => error.into(),
-                    Some(None) => Error::timed_out("dialling"),
+                let why = match opened.await {
+                    Ok(transport) => serve::<T, _>(&hub, transport).await,
+                    Err(error) => error,
                 };
                 hub.lost(why);
             }
         }
     }
+}
+
+/// Asks for credentials, if they change, and opens a transport.
+async fn open<T, D, F, W>(hub: &Hub, dial: &mut D) -> Result<W, Error>
+where
+    T: Timer,
+    D: FnMut() -> F,
+    F: Future<Output = io::Result<W>>,
+{
+    let limit = hub.dial_timeout();
+    if let Some(source) = hub.credentials() {
+        let credentials = timeout::<T, _>(limit, source.ask()).await;
+        hub.set_credentials(credentials.ok_or(Error::TimedOut("asking for credentials"))??);
+    }
+    match timeout::<T, _>(limit, dial()).await {
+        Some(Ok(transport)) => Ok(transport),
+        Some(Err(error)) => Err(cannot_connect(error)),
+        None => Err(Error::TimedOut("opening the connection")),
+    }
+}
+
+/// The error of a transport that could not be opened.
+#[must_use]
+pub fn cannot_connect(error: io::Error) -> Error {
+    Error::Transport("cannot connect", Arc::new(error))
+}
+
+/// The error of a transport that failed.
+#[must_use]
+pub fn broken(error: io::Error) -> Error {
+    Error::Transport("the connection broke", Arc::new(error))
 }
 
 /// What `future` gives, unless it takes longer than `span`.
@@ -122,14 +149,10 @@ async fn wait<T: Timer>(hub: &Hub, span: Duration) {
     let _ = timeout::<T, _>(span, news).await;
 }
 
-/// Ends when the client is to be closed and need not be connected for it any more.
-async fn closed<T: Timer>(hub: &Hub) {
-    loop {
-        match hub.closes_in() {
-            Some(Duration::ZERO) => return,
-            Some(left) => wait::<T>(hub, left).await,
-            None => wait::<T>(hub, Duration::MAX).await,
-        }
+/// Ends when the client is closed and need not be connected for it any more.
+async fn given_up<T: Timer>(hub: &Hub) {
+    while !hub.is_given_up() {
+        wait::<T>(hub, hub.gives_up_in().unwrap_or(Duration::MAX)).await;
     }
 }
 
@@ -142,49 +165,59 @@ async fn serve<T: Timer, W: Transport>(hub: &Hub, transport: W) -> Error {
         hub,
         transport,
         input: BytesMut::new(),
-        output: Vec::new(),
-        written: 0,
-        paused: false,
+        output: Output::default(),
+        flow: Flow::Read(1),
         timer: T::after(Duration::ZERO),
     };
     let why = poll_fn(|cx| pump.poll(cx)).await;
     // What a violation or DISCONNECT left behind still goes out, if the transport takes it soon.
-    hub.take(&mut pump.output);
-    let rest = pump.output.get(pump.written..).unwrap_or_default();
-    let transport = &mut pump.transport;
+    let said_goodbye = hub.is_finished();
+    let Pump {
+        transport,
+        output,
+        input,
+        ..
+    } = &mut pump;
     let goodbye = async {
-        write_all(transport, rest).await?;
-        poll_fn(|cx| transport.poll_close(cx)).await
+        loop {
+            hub.refill(output);
+            if output.rest().is_empty() {
+                poll_fn(|cx| transport.poll_close(cx)).await?;
+                break;
+            }
+            let n = poll_fn(|cx| transport.poll_write(cx, output.rest())).await?;
+            if n == 0 {
+                return Err(io::Error::from(io::ErrorKind::WriteZero));
+            }
+            output.wrote(n);
+        }
+        // A TCP socket that is closed before all was read is reset, and the peer may lose what it has not read by then: the
+        // last acknowledgements.
+        let mut n = usize::from(said_goodbye);
+        while n > 0 {
+            input.clear();
+            input.reserve(READ);
+            n = poll_fn(|cx| transport.poll_fill(cx, input)).await?;
+        }
+        io::Result::Ok(())
     };
     let _ = timeout::<T, _>(Duration::from_secs(1), goodbye).await;
     why
-}
-
-async fn write_all(transport: &mut impl Transport, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let n = poll_fn(|cx| transport.poll_write(cx, bytes)).await?;
-        if n == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        bytes = bytes.get(n..).unwrap_or_default();
-    }
-    Ok(())
 }
 
 struct Pump<'a, W, T> {
     hub: &'a Hub,
     transport: W,
     input: BytesMut,
-    output: Vec<u8>,
-    written: usize,
-    paused: bool,
+    output: Output,
+    flow: Flow,
     timer: T,
 }
 
-/// The most that one read of a handle takes.
+/// The least that one read has room for.
 const READ: usize = 64 << 10;
-/// The most that one read of a bare connection takes.
-const READ_BARE: usize = 16 << 10;
+/// How many bytes are read before other tasks of the thread get their turn: those who take the messages, above all.
+const TURN: usize = READ;
 
 impl<W: Transport, T: Timer> Pump<'_, W, T> {
     /// Does all that can be done now; ready when the connection is over.
@@ -197,16 +230,22 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
 
     fn work(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         self.hub.set_driver(cx.waker());
-        if self.paused {
-            self.look()?;
+        if !matches!(self.flow, Flow::Read(_)) {
+            self.flow = self.hub.input(&mut self.input)?;
         }
+        let mut turn = 0;
         loop {
             let wrote = self.write(cx)?;
-            if self.hub.is_finished() && self.output.is_empty() {
-                return Err(Error::HandleClosed);
+            if self.output.rest().is_empty() && self.hub.is_finished() {
+                return Err(Error::Stopped);
             }
-            let read = !self.paused && self.read(cx)?;
-            if !wrote && !read {
+            let read = self.read(cx)?;
+            turn += read;
+            if turn >= TURN {
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
+            if !wrote && read == 0 {
                 if let Some(span) = self.hub.tick()? {
                     self.timer.reset(span);
                     if self.timer.poll(cx).is_ready() {
@@ -225,218 +264,57 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         let mut wrote = false;
         loop {
-            if self.output.is_empty() {
-                self.hub.take(&mut self.output);
-                if self.output.is_empty() {
-                    return Ok(wrote);
-                }
+            self.hub.refill(&mut self.output);
+            // A message that waited for room is better awaited than written alone.
+            if self.output.rest().is_empty() || wrote {
+                return Ok(wrote);
             }
-            let rest = self.output.get(self.written..).unwrap_or_default();
-            match self.transport.poll_write(cx, rest)? {
-                Poll::Ready(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                Poll::Ready(n) => {
-                    self.written += n;
-                    wrote = true;
-                    if self.written == self.output.len() {
-                        self.output.clear();
-                        self.written = 0;
-                        let _ = self.transport.poll_flush(cx)?;
-                        // A message that waited for room is better awaited than written alone.
+            while !self.output.rest().is_empty() {
+                let rest = self.output.rest();
+                match self.transport.poll_write(cx, rest).map_err(broken)? {
+                    Poll::Ready(0) => return Err(broken(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(n) => {
+                        self.output.wrote(n);
+                        wrote = true;
+                    }
+                    Poll::Pending => {
+                        self.hub.refill(&mut self.output);
                         return Ok(wrote);
                     }
                 }
-                Poll::Pending => return Ok(wrote),
             }
+            let _ = self.transport.poll_flush(cx).map_err(broken)?;
         }
     }
 
-    /// Whether something was read.
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
-        self.input.reserve(READ);
-        match self.transport.poll_fill(cx, &mut self.input)? {
-            Poll::Ready(0) => Err(Error::end_of_file()),
-            Poll::Ready(_) => {
-                self.look()?;
-                Ok(true)
-            }
-            Poll::Pending => Ok(false),
-        }
-    }
-
-    fn look(&mut self) -> Result<(), Error> {
-        self.paused = self.hub.input(&mut self.input)? == Flow::Paused;
-        Ok(())
-    }
-}
-
-/// A client on one transport. When the transport is gone, [`Self::into_client`] gives the session back for the next.
-///
-/// All methods are cancel-safe: what was read or written is accounted for before anything is awaited again.
-#[derive(Debug)]
-pub struct Connection<W, T> {
-    transport: W,
-    client: Client<Heap>,
-    input: BytesMut,
-    /// Bytes at the front of `input` that the last event borrowed.
-    consumed: usize,
-    /// The machine wants something written before it takes more.
-    blocked: bool,
-    timer: T,
-}
-
-impl<W: Tcp, T: Timer> Connection<W, T> {
-    /// Connects by TCP and sends CONNECT. The first event is [`Event::Connected`] or [`Event::Refused`].
-    ///
-    /// # Errors
-    /// The transport cannot be opened, or CONNECT cannot be written.
-    pub async fn dial(address: &str, connect: &Connect<'_>, config: Config) -> Result<Self, Error> {
-        let transport = W::dial(address).await?;
-        Self::new(transport, Client::new(config, Heap), connect)
-    }
-}
-
-impl<W: Transport, T: Timer> Connection<W, T> {
-    /// Begins a connection on a fresh transport, with a new client or one that has a session. Must be called within a
-    /// runtime, if its timer needs one.
-    ///
-    /// # Errors
-    /// CONNECT cannot be written.
-    pub fn new(
-        transport: impl Into<W>,
-        mut client: Client<Heap>,
-        connect: &Connect<'_>,
-    ) -> Result<Self, Error> {
-        let transport = transport.into();
-        let timer = T::after(Duration::ZERO);
-        client.connect(connect, Instant::from_millis(0))?;
-        Ok(Self {
-            transport,
-            client,
-            input: BytesMut::new(),
-            consumed: 0,
-            blocked: false,
-            timer,
-        })
-    }
-
-    /// The machine: publish, subscribe, acknowledge. What it has to say goes out with the next [`Self::next`] or
-    /// [`Self::flush`].
-    pub const fn client(&mut self) -> &mut Client<Heap> {
-        &mut self.client
-    }
-
-    /// The machine's clock.
-    #[must_use]
-    pub fn now(&self) -> Instant {
-        Instant::from_millis(u64::try_from(self.timer.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// The next step of the machine: its event, if it has one, and the machine to answer it with while the event is held.
-    ///
-    /// # Errors
-    /// The connection is over; [`Self::disconnect`] still says why to the server.
-    pub async fn next(&mut self) -> Result<(Option<Event<'_>>, &mut Client<Heap>), Error> {
-        self.input.advance(std::mem::take(&mut self.consumed));
-        poll_fn(|cx| self.poll_ready(cx)).await?;
-        let now = self.now();
-        match self.client.receive(&self.input, now)? {
-            mqtt_session::Step::Packet { consumed, event } => {
-                self.consumed = consumed;
-                Ok((event, &mut self.client))
-            }
-            mqtt_session::Step::Needs(_) => Ok((None, &mut self.client)),
-            mqtt_session::Step::Blocked => {
-                self.blocked = true;
-                Ok((None, &mut self.client))
-            }
-        }
-    }
-
-    /// Writes all that is outgoing.
-    ///
-    /// # Errors
-    /// The transport fails.
-    pub async fn flush(&mut self) -> Result<(), Error> {
-        poll_fn(|cx| {
-            while !self.client.outgoing().is_empty() {
-                ready!(self.poll_write(cx))?;
-            }
-            self.transport.poll_flush(cx).map_err(Error::from)
-        })
-        .await
-    }
-
-    /// Says DISCONNECT, writes all that is outgoing and closes the transport. The session stays in the client.
-    ///
-    /// # Errors
-    /// The transport fails.
-    pub async fn disconnect(mut self) -> Result<Client<Heap>, Error> {
-        let _ = self.client.disconnect(&Disconnect::default());
-        self.flush().await?;
-        poll_fn(|cx| self.transport.poll_close(cx)).await?;
-        Ok(self.into_client())
-    }
-
-    /// Gives the transport up and the session back, for the next connection.
-    #[must_use]
-    pub fn into_client(mut self) -> Client<Heap> {
-        self.client.disconnected();
-        self.client
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let written = ready!(self.transport.poll_write(cx, self.client.outgoing()))?;
-        if written == 0 {
-            return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
-        }
-        self.client.sent(written);
-        self.blocked = false;
-        Poll::Ready(Ok(()))
-    }
-
-    /// Writes, reads and keeps time until the machine has something to look at.
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        loop {
-            while !self.client.outgoing().is_empty() {
-                match self.poll_write(cx) {
-                    Poll::Ready(done) => done?,
-                    Poll::Pending => break,
+    /// How many bytes were read.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<usize, Error> {
+        match self.flow {
+            Flow::Read(needed) => {
+                let (len, missing) = (self.input.len(), needed.saturating_sub(self.input.len()));
+                // Memory for a large packet is taken as it comes, not as it is announced.
+                self.input.reserve(missing.clamp(READ, len.max(READ)));
+                match self
+                    .transport
+                    .poll_fill(cx, &mut self.input)
+                    .map_err(broken)?
+                {
+                    Poll::Ready(0) => Err(Error::EndOfStream),
+                    Poll::Ready(n) => {
+                        if self.input.len() >= needed {
+                            self.flow = self.hub.input(&mut self.input)?;
+                        }
+                        Ok(n)
+                    }
+                    Poll::Pending => Ok(0),
                 }
             }
-            if !self.blocked && self.client.needs(&self.input).is_none() {
-                return Poll::Ready(Ok(()));
+            // Room was made by what was written meanwhile.
+            Flow::Write => {
+                self.flow = self.hub.input(&mut self.input)?;
+                Ok(0)
             }
-            let now = self.now();
-            self.client.tick(now)?;
-            if !self.client.outgoing().is_empty() && !self.blocked {
-                // The tick made a ping; if the transport does not take it, the read below waits all the same.
-                if self.poll_write(cx)?.is_ready() {
-                    continue;
-                }
-            }
-            if !self.blocked && self.poll_read(cx)?.is_ready() {
-                continue;
-            }
-            if let Some(deadline) = self.client.deadline() {
-                self.timer.reset(deadline.since(self.now()));
-                if self.timer.poll(cx).is_ready() {
-                    continue;
-                }
-            }
-            return Poll::Pending;
+            Flow::Paused => Ok(0),
         }
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.input.reserve(READ_BARE);
-        if ready!(self.transport.poll_fill(cx, &mut self.input))? == 0 {
-            return Poll::Ready(Err(Error::end_of_file()));
-        }
-        // The machine learns when all there was is looked at, for its judgement of silence.
-        if self.client.needs(&self.input).is_some() {
-            let now = self.now();
-            let _ = self.client.receive(&self.input, now)?;
-        }
-        Poll::Ready(Ok(()))
     }
 }

@@ -3,21 +3,28 @@
 #![deny(missing_docs)]
 
 pub mod driver;
-mod error;
-mod futures;
+
+mod connection;
+mod events;
+mod handle;
 mod hub;
-mod options;
-mod routes;
+mod messages;
+mod publishing;
+mod requests;
+mod tickets;
 
 pub use bytes;
-pub use error::Error;
-pub use futures::{
-    Close, Connected, Outcome, Publishing, Received, Subscribing, Subscription, Ticket,
-    Unsubscribing,
+pub use connection::Connection;
+pub use events::ConnectionEvents;
+pub use handle::{Close, Handle};
+pub use hub::{Hub, LINGER, Output};
+pub use messages::{Messages, Subscribing, Unsubscribing};
+pub use mqtt_agent::{
+    self as agent, Acknowledge, Authenticator, Connected, ConnectionEvent, Credentials,
+    CredentialsSource, Error, Flow, MakeAuthenticator, Message, Options, Outcome, OwnedConnAck,
+    OwnedWill, Publication, QoS0Overflow, Received, StopOn, Unclaimed, Unsent,
 };
-pub use hub::{Flow, Hub, Step, Unsent};
-pub use mqtt_proto::{self as proto, Message};
-pub use mqtt_session::{
-    self as session, Acknowledge, BackOff, Config, Offline, Outgoing, SessionLost,
-};
-pub use options::{Options, OwnedWill};
+pub use mqtt_proto as proto;
+pub use mqtt_session::{self as session, BackOff, Config, Offline, Outgoing, Refused, SessionLost};
+pub use publishing::{Publishing, Ticket};
+pub use requests::Requesting;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use adapter_smol::proto::{QoS, Subscription, TopicFilter, TopicName};
-use adapter_smol::{Handle, Options, Outgoing};
+use adapter_smol::proto::QoS;
+use adapter_smol::{Handle, Options};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     smol::block_on(echo())
@@ -13,27 +13,19 @@ async fn echo() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::args()
         .nth(1)
         .unwrap_or_else(|| "mqtt://127.0.0.1:1883".into());
-    let (handle, driver) = Handle::new(Options::from_url(&url)?);
-    smol::spawn(driver).detach();
-    handle.connected().await?;
-    let filter = TopicFilter::new("examples/echo")?;
-    let (granted, mut echoes) = handle
-        .subscribe(&Subscription::new(filter, QoS::ExactlyOnce))
-        .await?;
-    println!("subscribed: {granted}");
+    let options = Options::from_url(&url)?;
+    let handle = Handle::connect(options, |driver| smol::spawn(driver).detach()).await?;
+    let mut echoes = handle.subscribe("examples/echo", QoS::ExactlyOnce).await?;
+    println!("subscribed: {}", echoes.granted()[0]);
     for n in 0..10 {
         let payload = format!("number {n}");
-        let topic = TopicName::new("examples/echo")?;
         let ticket = handle
-            .publish(&Outgoing::new(topic, QoS::ExactlyOnce, payload.as_bytes()))
+            .publish("examples/echo", QoS::ExactlyOnce, false, &payload)
             .await?;
-        println!("published: {:?}", ticket.await);
+        println!("published: {}", ticket.await);
         if let Some(message) = echoes.next().await {
-            println!(
-                "{}: {}",
-                message.topic(),
-                String::from_utf8_lossy(&message.payload)
-            );
+            let payload = String::from_utf8_lossy(&message.payload);
+            println!("{}: {payload}", message.topic());
         }
     }
     let unsent = handle.close(Duration::from_secs(5)).await;

@@ -12,6 +12,7 @@ mod on_smol {
     }
 
     mqtt_testing::handles!(start, smol::block_on);
+    mqtt_testing::services!(start, smol::block_on, 5_000);
 }
 
 mod on_async_std {

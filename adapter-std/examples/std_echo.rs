@@ -2,28 +2,23 @@
 
 use std::time::Duration;
 
-use adapter_std::proto::{QoS, Subscription, TopicFilter, TopicName};
-use adapter_std::{Handle, Options, Outgoing};
+use adapter_std::proto::QoS;
+use adapter_std::{Handle, Options};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::args()
         .nth(1)
         .unwrap_or_else(|| "mqtt://127.0.0.1:1883".into());
     let handle = Handle::connect(Options::from_url(&url)?)?;
-    let filter = TopicFilter::new("examples/echo")?;
-    let (granted, mut echoes) = handle.subscribe(&Subscription::new(filter, QoS::ExactlyOnce))?;
-    println!("subscribed: {granted}");
+    let mut echoes = handle.subscribe("examples/echo", QoS::ExactlyOnce)?;
+    println!("subscribed: {}", echoes.granted()[0]);
     for n in 0..10 {
         let payload = format!("number {n}");
-        let topic = TopicName::new("examples/echo")?;
-        let ticket = handle.publish(&Outgoing::new(topic, QoS::ExactlyOnce, payload.as_bytes()))?;
-        println!("published: {:?}", ticket.wait());
+        let ticket = handle.publish("examples/echo", QoS::ExactlyOnce, false, payload)?;
+        println!("published: {}", ticket.wait());
         if let Some(message) = echoes.next() {
-            println!(
-                "{}: {}",
-                message.topic(),
-                String::from_utf8_lossy(&message.payload)
-            );
+            let payload = String::from_utf8_lossy(&message.payload);
+            println!("{}: {payload}", message.topic());
         }
     }
     let unsent = handle.close(Duration::from_secs(5));

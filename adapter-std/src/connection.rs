@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant as Clock};
 
+use adapter_core::driver::{broken, cannot_connect};
 use mqtt_proto::Connect;
 use mqtt_session::{Client, Config, Event, Heap, Instant, Step};
 
@@ -58,8 +59,10 @@ impl Connection<TcpStream> {
         config: Config,
         timeout: Duration,
     ) -> Result<Self, Error> {
-        let transport = dial(address, timeout)?;
-        transport.set_write_timeout(Some(timeout))?;
+        let transport = dial(address, timeout).map_err(cannot_connect)?;
+        transport
+            .set_write_timeout(Some(timeout))
+            .map_err(cannot_connect)?;
         Self::new(transport, Client::new(config, Heap), connect)
     }
 }
@@ -177,15 +180,15 @@ impl<T: Read + Write + Timeouts> Connection<T> {
             .chain(patience)
             .min()
             .map(|wait| wait.max(Duration::from_millis(1)));
-        self.transport.set_read_timeout(wait)?;
+        self.transport.set_read_timeout(wait).map_err(broken)?;
         if self.input.len() < needed.max(self.filled + READ) {
             self.input.resize(needed.max(self.filled + READ), 0);
         }
         match self.transport.read(&mut self.input[self.filled..]) {
-            Ok(0) => return Err(Error::end_of_file()),
+            Ok(0) => return Err(Error::EndOfStream),
             Ok(n) => self.filled += n,
             Err(error) if is_timeout(&error) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(broken(error)),
         }
         let now = self.now();
         if self.client.needs(&self.input[..self.filled]).is_some() {
@@ -201,13 +204,13 @@ impl<T: Read + Write + Timeouts> Connection<T> {
     pub fn flush(&mut self) -> Result<(), Error> {
         while !self.client.outgoing().is_empty() {
             match self.transport.write(self.client.outgoing()) {
-                Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Ok(0) => return Err(broken(io::ErrorKind::WriteZero.into())),
                 Ok(n) => self.client.sent(n),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(broken(error)),
             }
         }
-        Ok(self.transport.flush()?)
+        self.transport.flush().map_err(broken)
     }
 
     /// Says DISCONNECT, writes all that is outgoing and drops the transport. The session stays in the client.

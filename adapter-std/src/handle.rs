@@ -1,70 +1,66 @@
-//! The cloneable handle: a thread of its own dials and reads, a second one writes while a connection is there.
+//! The cloneable handle of blocking programs.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, Thread};
+use std::io;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use adapter_core::bytes::{BufMut, BytesMut};
-use adapter_core::proto::{Properties, ReasonCode, Subscription as Filter};
+use adapter_core::proto::{Properties, QoS, ReasonCode, Subscription as Filter, TopicFilter};
 use adapter_core::{
-    Connected, Error, Flow, Hub, Options, Outcome, Outgoing, Received, Step, Subscription, Unsent,
+    ConnectionEvent, Error, Hub, LINGER, Message, Options, Outcome, Outgoing, Publication,
+    Received, Unsent,
 };
 
-use crate::connection::{dial, is_timeout};
-use crate::wait::{block_on, block_on_for, waker};
-
-/// A transport that two threads can use at once.
-pub trait Split: Read + Send + Sized + 'static {
-    /// The half that writes.
-    type Writer: Write + Send;
-
-    /// A second way to the same transport. A write that cannot go on must give up after a second or so, with `WouldBlock` or
-    /// `TimedOut`: this side keeps the time.
-    ///
-    /// # Errors
-    /// As the transport.
-    fn writer(&self) -> io::Result<Self::Writer>;
-
-    /// Lets a read that waits end at once. Where that cannot be, it must give up by itself now and then, as a write does.
-    fn hang_up(writer: &mut Self::Writer);
-}
-
-impl Split for TcpStream {
-    type Writer = Self;
-
-    fn writer(&self) -> io::Result<Self> {
-        let writer = self.try_clone()?;
-        writer.set_write_timeout(Some(Duration::from_secs(1)))?;
-        Ok(writer)
-    }
-
-    fn hang_up(writer: &mut Self) {
-        let _ = writer.shutdown(Shutdown::Both);
-    }
-}
+use crate::connection::dial;
+use crate::drive::{Split, drive};
+use crate::wait::{block_on, block_on_for};
 
 /// A client that many threads share: it reconnects, resumes its session, subscribes again what the server forgot, and
 /// sends again what was not acknowledged.
 ///
-/// When the last handle and subscription are gone, it sends what is pending for up to five seconds and disconnects;
-/// [`Self::close`] waits for that.
+/// When the last handle and stream are gone, the thread that drops it waits until what is pending is sent and the server was
+/// told, for up to five seconds; [`Self::close`] does it at a time of the program's choosing.
 #[derive(Clone, Debug)]
-pub struct Handle(Connected);
+pub struct Handle {
+    client: Arc<Client>,
+    limit: Option<Duration>,
+}
+
+/// What handles and streams share; the last one waits for the goodbye.
+#[derive(Debug)]
+struct Client(adapter_core::Handle);
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = close(&self.0, LINGER);
+    }
+}
+
+/// Closes, and looks once more when the time is over: a driver that opens a connection does not.
+fn close(client: &adapter_core::Handle, deadline: Duration) -> Vec<Unsent> {
+    let mut close = client.close(deadline);
+    block_on_for(&mut close, deadline)
+        .or_else(|| block_on_for(&mut close, GRACE))
+        .unwrap_or_else(|| client.unsent())
+}
+
+/// How long a driver may take to notice that the time for closing is over, before nobody waits for it.
+const GRACE: Duration = Duration::from_secs(2);
 
 impl Handle {
     /// Connects by TCP, and comes back when the server accepted. Later losses are repaired by themselves.
     ///
     /// # Errors
-    /// The first attempt fails.
+    /// The first attempt fails; nothing goes on then. [`Self::start`] does not mind, and [`Self::wait_connected`] waits
+    /// however long it takes.
     pub fn connect(options: Options) -> Result<Self, Error> {
         let handle = Self::start(options);
-        handle.wait_connected()?;
+        block_on(handle.client.0.first_attempt())?;
         Ok(handle)
     }
 
-    /// Begins to connect by TCP and never gives up, also where the first attempt fails.
+    /// Begins to connect by TCP and goes on trying.
     #[must_use]
     pub fn start(options: Options) -> Self {
         let (address, timeout) = ((options.host.clone(), options.port), options.dial_timeout);
@@ -77,87 +73,204 @@ impl Handle {
         dial: impl FnMut() -> io::Result<T> + Send + 'static,
     ) -> Self {
         let hub = Hub::new(options);
-        let handle = Self(Connected::new(&hub));
+        let client = Arc::new(Client(adapter_core::Handle::new(&hub)));
         thread::spawn(move || drive(&hub, dial));
-        handle
+        Self {
+            client,
+            limit: None,
+        }
+    }
+
+    /// The same client, whose calls wait no longer than `limit`: [`Error::TimedOut`] is what they return then, and what they
+    /// were to do is not done. A new handle waits without a limit.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # fn example(handle: &adapter_std::Handle) -> Result<(), adapter_std::Error> {
+    /// handle.timeout(Duration::from_secs(10)).wait_connected()?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn timeout(&self, limit: Duration) -> Self {
+        Self {
+            client: Arc::clone(&self.client),
+            limit: Some(limit),
+        }
+    }
+
+    /// The same client for code that awaits: its futures run on any executor, and its streams do not keep the client from
+    /// closing when the last handle is dropped.
+    #[must_use]
+    pub fn as_async(&self) -> &crate::asynch::Handle {
+        &self.client.0
+    }
+
+    fn wait<R>(
+        &self,
+        what: &'static str,
+        future: impl Future<Output = Result<R, Error>>,
+    ) -> Result<R, Error> {
+        match self.limit {
+            Some(limit) => block_on_for(future, limit).unwrap_or(Err(Error::TimedOut(what))),
+            None => block_on(future),
+        }
     }
 
     /// Waits until there is a connection.
     ///
     /// # Errors
-    /// An attempt fails before there ever was one, or the client is closed.
+    /// The client is closed, or gave up: the reason.
     pub fn wait_connected(&self) -> Result<(), Error> {
-        block_on(self.0.connected())
+        self.wait("connecting", self.client.0.connected())
+    }
+
+    /// Publishes, waiting for room if need be; the ticket tells the message's end.
+    ///
+    /// # Errors
+    /// `topic` is no topic name, the message is larger than the server takes, or the client is closed. While there is no
+    /// connection, messages are kept as [`crate::Config::offline`] says.
+    pub fn publish(
+        &self,
+        topic: &str,
+        qos: QoS,
+        retain: bool,
+        payload: impl AsRef<[u8]>,
+    ) -> Result<Ticket, Error> {
+        let payload = payload.as_ref();
+        self.wait(
+            "publishing",
+            self.client.0.publish(topic, qos, retain, payload),
+        )
+        .map(Ticket)
+    }
+
+    /// The same with all that a message can have.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn publish_message(&self, message: &Outgoing<'_>) -> Result<Ticket, Error> {
+        self.wait("publishing", self.client.0.publish_message(message))
+            .map(Ticket)
+    }
+
+    /// The same for a message that owns what it says.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn publish_owned(&self, message: &Publication) -> Result<Ticket, Error> {
+        self.wait("publishing", self.client.0.publish_owned(message))
+            .map(Ticket)
     }
 
     /// Publishes now, or says why not.
     ///
     /// # Errors
-    /// [`crate::session::Refused::Full`] while there is no room.
+    /// [`crate::Refused::Full`] while there is no room, and as [`Self::publish`].
     pub fn try_publish(&self, message: &Outgoing<'_>) -> Result<Ticket, Error> {
-        self.0.try_publish(message).map(Ticket)
+        self.client.0.try_publish(message).map(Ticket)
     }
 
-    /// Publishes, waiting for room if need be.
+    /// Subscribes to one filter and waits for the server's answer.
     ///
     /// # Errors
-    /// All but [`crate::session::Refused::Full`].
-    pub fn publish(&self, message: &Outgoing<'_>) -> Result<Ticket, Error> {
-        block_on(self.0.publish(message)).map(Ticket)
-    }
-
-    /// Subscribes and waits for the server's answer.
-    ///
-    /// # Errors
-    /// The client is closed before.
-    pub fn subscribe(&self, filter: &Filter<'_>) -> Result<(ReasonCode, Messages), Error> {
-        block_on(self.0.subscribe(filter))
-            .map(|(code, subscription)| (code, Messages(subscription)))
+    /// [`Error::SubscriptionRefused`] if the server refused it; `filter` is no topic filter; the client is closed before.
+    pub fn subscribe(&self, filter: &str, qos: QoS) -> Result<Messages, Error> {
+        self.wait("subscribing", self.client.0.subscribe(filter, qos))
+            .map(|messages| self.stream(messages))
     }
 
     /// Subscribes to several filters by one SUBSCRIBE, with its properties (5), and waits for the server's codes.
     ///
     /// # Errors
-    /// The client is closed before.
+    /// [`Error::SubscriptionRefused`] if the server refused all of them; the client is closed before.
     pub fn subscribe_all(
         &self,
         filters: &[Filter<'_>],
         properties: Properties<'_>,
-    ) -> Result<(Vec<ReasonCode>, Messages), Error> {
-        block_on(self.0.subscribe_all(filters, properties))
-            .map(|(codes, subscription)| (codes, Messages(subscription)))
+    ) -> Result<Messages, Error> {
+        self.wait(
+            "subscribing",
+            self.client.0.subscribe_all(filters, properties),
+        )
+        .map(|messages| self.stream(messages))
     }
 
-    /// Acknowledges a message by hand; see [`Connected::acknowledge`].
+    /// Gives up filters of a session from before, and waits for the server's answer: a code for each (5).
+    ///
+    /// # Errors
+    /// The client is closed before.
+    pub fn unsubscribe(&self, filters: &[TopicFilter<'_>]) -> Result<Vec<ReasonCode>, Error> {
+        self.wait("unsubscribing", self.client.0.unsubscribe(filters))
+    }
+
+    /// The messages that no other stream claims: those of [`crate::Options::subscriptions`], and of a session from before.
+    #[must_use]
+    pub fn other_messages(&self) -> Messages {
+        self.stream(self.client.0.other_messages())
+    }
+
+    fn stream(&self, messages: adapter_core::Messages) -> Messages {
+        Messages {
+            messages,
+            _client: Arc::clone(&self.client),
+        }
+    }
+
+    /// Acknowledges a message by hand; see [`adapter_core::Handle::acknowledge`].
     ///
     /// # Errors
     /// As there.
     pub fn acknowledge(&self, message: &Received, reason: ReasonCode) -> Result<(), Error> {
-        self.0.acknowledge(message, reason)
+        self.client.0.acknowledge(message, reason)
     }
 
-    /// The messages that no subscription claims.
+    /// Publishes a request and waits for its response, for at most `limit` (5). See
+    /// [`adapter_core::Handle::await_response`].
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`]; [`Error::MessageRefused`] if nobody listens there and the server says so; and what refuses a
+    /// publish or the subscription to the response topic.
+    pub fn request(&self, request: &Outgoing<'_>, limit: Duration) -> Result<Message, Error> {
+        block_on_for(self.client.0.await_response(*request), limit)
+            .unwrap_or(Err(Error::TimedOut("the response")))
+    }
+
+    /// Answers requests that come to `filter` until the client is closed: `answer` makes the payload of the response.
+    ///
+    /// # Errors
+    /// The subscription is refused, or a response cannot be published.
+    pub fn respond(
+        &self,
+        filter: &str,
+        qos: QoS,
+        mut answer: impl FnMut(Received) -> Vec<u8>,
+    ) -> Result<(), Error> {
+        let respond = |request| std::future::ready(answer(request));
+        block_on(self.client.0.respond(filter, qos, respond))
+    }
+
+    /// What becomes of the connection.
     #[must_use]
-    pub fn other_messages(&self) -> Messages {
-        Messages(self.0.other_messages())
+    pub fn events(&self) -> ConnectionEvents {
+        ConnectionEvents(self.client.0.events())
     }
 
     /// Whether there is a connection now.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.0.is_connected()
+        self.client.0.is_connected()
     }
 
     /// How many messages and requests were accepted and have not ended.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.0.pending()
+        self.client.0.pending()
     }
 
     /// Closes: sends what is pending, for at most `deadline`, disconnects, and gives back what was not acknowledged.
     #[must_use]
     pub fn close(&self, deadline: Duration) -> Vec<Unsent> {
-        block_on(self.0.close(deadline))
+        close(&self.client.0, deadline)
     }
 }
 
@@ -171,17 +284,34 @@ impl Ticket {
     pub fn wait(self) -> Outcome {
         block_on(self.0)
     }
+
+    /// Waits for its end, for at most `limit`; `None` if it did not come. The message goes on.
+    pub fn wait_for(&mut self, limit: Duration) -> Option<Outcome> {
+        block_on_for(&mut self.0, limit)
+    }
 }
 
-/// The messages of a subscription: an iterator that ends when the client stopped. If they are not taken, reading from the
-/// server pauses.
+/// The messages of a subscription: an iterator that ends when the subscription is over or the client stopped. A message at QoS 1
+/// or 2 is acknowledged when the iterator is asked for the next one; see [`adapter_core::Messages`].
 #[derive(Debug)]
-pub struct Messages(Subscription);
+pub struct Messages {
+    messages: adapter_core::Messages,
+    /// Dropped last: the client goes on as long as a stream is there.
+    _client: Arc<Client>,
+}
+
+impl Deref for Messages {
+    type Target = adapter_core::Messages;
+
+    fn deref(&self) -> &adapter_core::Messages {
+        &self.messages
+    }
+}
 
 impl Messages {
     /// The next message, if one comes within `patience`.
     pub fn next_within(&mut self, patience: Duration) -> Option<Received> {
-        block_on_for(self.0.next(), patience).flatten()
+        block_on_for(self.messages.next(), patience).flatten()
     }
 
     /// Unsubscribes and waits for the server's answer.
@@ -189,7 +319,7 @@ impl Messages {
     /// # Errors
     /// The client is closed before.
     pub fn unsubscribe(&self) -> Result<Vec<ReasonCode>, Error> {
-        block_on(self.0.unsubscribe())
+        block_on(self.messages.unsubscribe())
     }
 }
 
@@ -197,121 +327,25 @@ impl Iterator for Messages {
     type Item = Received;
 
     fn next(&mut self) -> Option<Received> {
+        block_on(self.messages.next())
+    }
+}
+
+/// What becomes of the connection: an iterator that ends when the client stopped.
+#[derive(Debug)]
+pub struct ConnectionEvents(adapter_core::ConnectionEvents);
+
+impl ConnectionEvents {
+    /// The next event, if one comes within `patience`.
+    pub fn next_within(&mut self, patience: Duration) -> Option<ConnectionEvent> {
+        block_on_for(self.0.next(), patience).flatten()
+    }
+}
+
+impl Iterator for ConnectionEvents {
+    type Item = ConnectionEvent;
+
+    fn next(&mut self) -> Option<ConnectionEvent> {
         block_on(self.0.next())
-    }
-}
-
-fn drive<T: Split>(hub: &Hub, mut dial: impl FnMut() -> io::Result<T>) {
-    loop {
-        match hub.next() {
-            Step::Stop => return,
-            Step::Wait(span) => {
-                hub.set_driver(&waker());
-                thread::park_timeout(span);
-            }
-            Step::Dial => {
-                let why = match dial()
-                    .map_err(Error::from)
-                    .and_then(|transport| serve(hub, transport))
-                {
-                    Ok(why) | Err(why) => why,
-                };
-                hub.lost(why);
-            }
-        }
-    }
-}
-
-/// Serves one transport until its end: this thread reads, a second one writes and keeps time. Each wakes the other when
-/// it made work for it.
-fn serve<T: Split>(hub: &Hub, mut transport: T) -> Result<Error, Error> {
-    hub.opened()?;
-    let mut writer = transport.writer()?;
-    let over = AtomicBool::new(false);
-    let reader = thread::current();
-    Ok(thread::scope(|scope| {
-        let writes = scope.spawn(|| {
-            let end = write(hub, &mut writer, &over, &reader);
-            over.store(true, Ordering::Release);
-            // The reader waits for bytes that need not come any more.
-            T::hang_up(&mut writer);
-            reader.unpark();
-            end.err()
-        });
-        let read = read(hub, &mut transport, &over, writes.thread());
-        over.store(true, Ordering::Release);
-        writes.thread().unpark();
-        match (writes.join().ok().flatten(), read) {
-            (Some(why), Ok(())) | (_, Err(why)) => why,
-            (None, Ok(())) => Error::HandleClosed,
-        }
-    }))
-}
-
-/// Reads until the connection is over. Ends well when the other thread ended it.
-fn read<T: Split>(
-    hub: &Hub,
-    transport: &mut T,
-    over: &AtomicBool,
-    writer: &Thread,
-) -> Result<(), Error> {
-    let mut input = BytesMut::new();
-    let mut space = vec![0; 64 << 10];
-    let mut paused = false;
-    while !over.load(Ordering::Acquire) {
-        if paused {
-            thread::park();
-        } else {
-            match transport.read(&mut space) {
-                Ok(0) if over.load(Ordering::Acquire) => return Ok(()),
-                Ok(0) => return Err(Error::end_of_file()),
-                Ok(n) => input.put_slice(&space[..n]),
-                Err(error) if is_timeout(&error) => continue,
-                Err(_) if over.load(Ordering::Acquire) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        paused = hub.input(&mut input)? == Flow::Paused;
-        // There may be something to say now, and another time to say it by.
-        writer.unpark();
-    }
-    Ok(())
-}
-
-/// Writes and keeps time until the connection is over, and sleeps while there is nothing to do.
-fn write(
-    hub: &Hub,
-    writer: &mut impl Write,
-    over: &AtomicBool,
-    reader: &Thread,
-) -> Result<(), Error> {
-    let waker = waker();
-    let (mut output, mut written) = (Vec::new(), 0);
-    loop {
-        hub.set_driver(&waker);
-        // Pings are due here, and a close that was asked for meanwhile begins.
-        let span = hub.tick()?;
-        if output.is_empty() {
-            hub.take(&mut output);
-        }
-        if let Some(rest @ [_, ..]) = output.get(written..) {
-            match writer.write(rest) {
-                Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                Ok(n) => written += n,
-                Err(error) if is_timeout(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
-            if written == output.len() {
-                writer.flush()?;
-                output.clear();
-                written = 0;
-            }
-        } else if hub.is_finished() || over.load(Ordering::Acquire) {
-            return Ok(());
-        } else {
-            thread::park_timeout(span.unwrap_or(Duration::MAX));
-            // What the reader paused for may be gone.
-            reader.unpark();
-        }
     }
 }

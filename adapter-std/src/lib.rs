@@ -3,14 +3,27 @@
 #![deny(missing_docs)]
 
 mod connection;
+mod drive;
 mod handle;
 mod wait;
 
 pub use adapter_core::{
-    Acknowledge, BackOff, Config, Error, Message, Offline, Options, Outcome, Outgoing, OwnedWill,
-    Received, SessionLost, Unsent,
+    Acknowledge, Authenticator, BackOff, Config, Connected, ConnectionEvent, Credentials,
+    CredentialsSource, Error, MakeAuthenticator, Message, Offline, Options, Outcome, Outgoing,
+    OwnedConnAck, OwnedWill, Publication, QoS0Overflow, Received, Refused, SessionLost, StopOn,
+    Unclaimed, Unsent,
 };
+
+/// The client as code that awaits sees it: [`Handle::as_async`].
+pub mod asynch {
+    pub use adapter_core::{
+        Close, ConnectionEvents, Handle, Messages, Publishing, Requesting, Subscribing, Ticket,
+        Unsubscribing,
+    };
+}
+
 pub use connection::{Connection, Timeouts};
-pub use handle::{Handle, Messages, Split, Ticket};
+pub use drive::Split;
+pub use handle::{ConnectionEvents, Handle, Messages, Ticket};
 pub use mqtt_proto as proto;
 pub use mqtt_session as session;

@@ -25,7 +25,7 @@ fn survives(version: Version, qos: QoS, count: u32) {
     let seed = 100 + u32::from(qos.get()) + u32::from(version.level()) * 7;
     let wires = Wires::start(&broker, seed);
     let subscriber = Handle::start(options(wires.far.port, version, "subscriber"));
-    let (_, mut messages) = subscriber.subscribe(&numbers(qos)).unwrap();
+    let mut messages = subscriber.subscribe("numbers", qos).unwrap();
     let publisher = Handle::start(options(wires.near.port, version, "publisher"));
     // As in `mqtt_testing::interop`, Mosquitto must not have more to resend than passes between two cuts.
     let (heard_one, may_go_on) = mpsc::sync_channel(200);
@@ -38,8 +38,7 @@ fn survives(version: Version, qos: QoS, count: u32) {
         for n in 0..count {
             may_go_on.recv().unwrap();
             let payload = n.to_string();
-            let message = Outgoing::new(TopicName::from_static("numbers"), qos, payload.as_bytes());
-            tickets.push(sender.publish(&message).unwrap());
+            tickets.push(sender.publish("numbers", qos, false, payload).unwrap());
         }
         for ticket in tickets {
             let outcome = ticket.wait();
@@ -70,11 +69,8 @@ fn survives(version: Version, qos: QoS, count: u32) {
     wires.were_cut(count);
     if qos == QoS::ExactlyOnce {
         wires.calm_down();
-        let end = Outgoing::new(TopicName::from_static("numbers"), qos, b"4294967295");
-        assert!(matches!(
-            publisher.publish(&end).unwrap().wait(),
-            Outcome::Acknowledged(_)
-        ));
+        let end = publisher.publish("numbers", qos, false, "4294967295");
+        assert!(end.unwrap().wait().is_success());
         assert_eq!(
             &messages.next().unwrap().payload[..],
             b"4294967295",
@@ -118,7 +114,7 @@ fn a_frozen_broker_is_noticed() {
     options.config.ping_timeout_ms = 500;
     options.back_off.attempts = Some(1);
     let handle = Handle::connect(options).unwrap();
-    let (_, mut messages) = handle.subscribe(&numbers(QoS::AtMostOnce)).unwrap();
+    let mut messages = handle.subscribe("numbers", QoS::AtMostOnce).unwrap();
     let mut config = Config::default();
     config.ping_timeout_ms = 500;
     let connect = Connect {
@@ -162,9 +158,11 @@ fn a_frozen_broker_is_noticed_behind_a_full_buffer() {
     let handle = Handle::connect(options).unwrap();
     let mut nothing = handle.other_messages();
     let payload = vec![0; 64 << 10];
-    let message = Outgoing::new(TopicName::from_static("a"), QoS::AtMostOnce, &payload);
     // Waits for room that never comes, until the connection is given up.
-    while handle.publish(&message).is_ok() {}
+    while handle
+        .publish("a", QoS::AtMostOnce, false, &payload)
+        .is_ok()
+    {}
     assert!(nothing.next().is_none());
 }
 
@@ -229,21 +227,12 @@ fn policies_limits_and_the_end_are_those_of_the_session() {
     offline.config.offline = Offline::Reject;
     let handle = Handle::start(offline);
     let message = Outgoing::new(TopicName::from_static("a"), QoS::AtLeastOnce, b"x");
-    assert_eq!(
-        handle.try_publish(&message).unwrap_err(),
-        Error::Refused(Refused::Offline)
-    );
+    assert!(matches!(
+        handle.try_publish(&message),
+        Err(Error::Refused(Refused::Offline))
+    ));
     assert!(handle.close(Duration::ZERO).is_empty());
-    assert_eq!(
-        handle.try_publish(&message).unwrap_err(),
-        Error::HandleClosed
-    );
-    // A first connection that fails.
-    let error = Handle::connect(options(free_port(), Version::V311, "c")).unwrap_err();
-    assert!(
-        matches!(error, Error::Io(std::io::ErrorKind::ConnectionRefused, _)),
-        "{error}"
-    );
+    assert!(matches!(handle.try_publish(&message), Err(Error::Stopped)));
     // A window that stays full: what was accepted comes back.
     let frozen = Scripted::start(|event, _| {
         if matches!(event, ServerEvent::Message(_)) {
@@ -260,28 +249,6 @@ fn policies_limits_and_the_end_are_those_of_the_session() {
     assert_eq!(tickets.len(), 128);
     assert_eq!(handle.close(Duration::from_millis(50)).len(), 128);
     assert_eq!(tickets.pop().unwrap().wait(), Outcome::Closed);
-}
-
-/// A broker that kicks right after CONNACK is not stormed: the attempts count.
-#[test]
-fn a_broker_that_kicks_right_after_connack_causes_no_storm() {
-    let broker = Scripted::start(|event, server| {
-        if matches!(event, ServerEvent::Connect(_)) {
-            server
-                .accept(
-                    &Default::default(),
-                    adapter_std::session::Instant::from_millis(0),
-                )
-                .unwrap();
-            return Then::HangUp;
-        }
-        Then::Usual
-    });
-    let mut options = options(broker.port, Version::V311, "c");
-    options.back_off.attempts = Some(5);
-    let handle = Handle::start(options);
-    assert!(handle.other_messages().next().is_none());
-    assert_eq!(broker.connections(), 5);
 }
 
 /// 3.1.1 [MQTT-3.1.2-23]: while the server sends more than is taken, the client still pings in time.

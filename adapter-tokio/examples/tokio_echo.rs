@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use adapter_tokio::proto::{QoS, Subscription, TopicFilter, TopicName};
-use adapter_tokio::{Handle, Options, Outgoing};
+use adapter_tokio::proto::QoS;
+use adapter_tokio::{Handle, Options};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,24 +11,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .nth(1)
         .unwrap_or_else(|| "mqtt://127.0.0.1:1883".into());
     let handle = Handle::connect(Options::from_url(&url)?).await?;
-    let filter = TopicFilter::new("examples/echo")?;
-    let (granted, mut echoes) = handle
-        .subscribe(&Subscription::new(filter, QoS::ExactlyOnce))
-        .await?;
-    println!("subscribed: {granted}");
+    let mut echoes = handle.subscribe("examples/echo", QoS::ExactlyOnce).await?;
+    println!("subscribed: {}", echoes.granted()[0]);
     for n in 0..10 {
         let payload = format!("number {n}");
-        let topic = TopicName::new("examples/echo")?;
         let ticket = handle
-            .publish(&Outgoing::new(topic, QoS::ExactlyOnce, payload.as_bytes()))
+            .publish("examples/echo", QoS::ExactlyOnce, false, &payload)
             .await?;
-        println!("published: {:?}", ticket.await);
+        println!("published: {}", ticket.await);
         if let Some(message) = echoes.next().await {
-            println!(
-                "{}: {}",
-                message.topic(),
-                String::from_utf8_lossy(&message.payload)
-            );
+            let payload = String::from_utf8_lossy(&message.payload);
+            println!("{}: {payload}", message.topic());
         }
     }
     let unsent = handle.close(Duration::from_secs(5)).await;

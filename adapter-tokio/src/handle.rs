@@ -3,26 +3,27 @@
 use std::future::Future;
 use std::io;
 use std::ops::Deref;
+use std::time::Duration;
 
-use adapter_core::driver::drive;
-use adapter_core::{Connected, Error, Hub, Options};
+use adapter_core::driver::{drive, timeout};
+use adapter_core::{Error, Hub, Message, Options, Outgoing};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::runtime::{Clock, Stream};
 
 /// A client that many tasks share: it reconnects, resumes its session, subscribes again what the server forgot, and sends
-/// again what was not acknowledged. Everything it can do is in [`Connected`].
+/// again what was not acknowledged. Everything it can do is in [`adapter_core::Handle`].
 ///
-/// When the last handle and subscription are gone, it sends what is pending for up to five seconds and disconnects;
-/// [`Connected::close`] says when that is done.
+/// When the last handle and stream are gone, it sends what is pending for up to five seconds and disconnects, as long as the
+/// runtime goes on: a program that ends then awaits [`adapter_core::Handle::close`] first.
 #[derive(Clone, Debug)]
-pub struct Handle(Connected);
+pub struct Handle(adapter_core::Handle);
 
 impl Deref for Handle {
-    type Target = Connected;
+    type Target = adapter_core::Handle;
 
-    fn deref(&self) -> &Connected {
+    fn deref(&self) -> &adapter_core::Handle {
         &self.0
     }
 }
@@ -31,14 +32,15 @@ impl Handle {
     /// Connects by TCP, and ends when the server accepted. Later losses are repaired by themselves.
     ///
     /// # Errors
-    /// The first attempt fails.
+    /// The first attempt fails; nothing goes on then. [`Self::start`] does not mind, and
+    /// [`adapter_core::Handle::connected`] waits however long it takes.
     pub async fn connect(options: Options) -> Result<Self, Error> {
         let handle = Self::start(options);
-        handle.connected().await?;
+        handle.first_attempt().await?;
         Ok(handle)
     }
 
-    /// Begins to connect by TCP and never gives up, also where the first attempt fails. Must be called within a runtime.
+    /// Begins to connect by TCP and goes on trying. Must be called within a runtime.
     #[must_use]
     pub fn start(options: Options) -> Self {
         let (host, port) = (options.host.clone(), options.port);
@@ -61,11 +63,22 @@ impl Handle {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let hub = Hub::new(options);
-        let handle = Self(Connected::new(&hub));
+        let handle = Self(adapter_core::Handle::new(&hub));
         tokio::spawn(drive::<Clock, _, _, _>(hub, move || {
             let dialled = dial();
             async move { dialled.await.map(Stream::from) }
         }));
         handle
+    }
+
+    /// Publishes a request and awaits its response, for at most `limit` (5). See [`adapter_core::Handle::await_response`].
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`]; [`Error::MessageRefused`] if nobody listens there and the server says so; and what refuses a
+    /// publish or the subscription to the response topic.
+    pub async fn request(&self, request: &Outgoing<'_>, limit: Duration) -> Result<Message, Error> {
+        timeout::<Clock, _>(limit, self.await_response(*request))
+            .await
+            .unwrap_or(Err(Error::TimedOut("the response")))
     }
 }

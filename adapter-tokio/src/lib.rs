@@ -10,8 +10,11 @@ mod runtime;
 mod sockets;
 
 pub use adapter_core::{
-    Acknowledge, BackOff, Config, Error, Message, Offline, Options, Outcome, Outgoing, OwnedWill,
-    Received, SessionLost, Subscription, Ticket, Unsent,
+    Acknowledge, Authenticator, BackOff, Close, Config, Connected, ConnectionEvent,
+    ConnectionEvents, Credentials, CredentialsSource, Error, MakeAuthenticator, Message, Messages,
+    Offline, Options, Outcome, Outgoing, OwnedConnAck, OwnedWill, Publication, Publishing,
+    QoS0Overflow, Received, Refused, Requesting, SessionLost, StopOn, Subscribing, Ticket,
+    Unclaimed, Unsent, Unsubscribing,
 };
 pub use handle::Handle;
 #[cfg(feature = "broker")]
@@ -23,4 +26,4 @@ pub use mqtt_session as session;
 pub use runtime::{Clock, Stream};
 
 /// A client on one transport, owned by one task.
-pub type Connection<T> = adapter_core::driver::Connection<Stream<T>, Clock>;
+pub type Connection<T> = adapter_core::Connection<Stream<T>, Clock>;

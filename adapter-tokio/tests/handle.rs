@@ -10,3 +10,4 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 mqtt_testing::handles!(Handle::start, run);
+mqtt_testing::services!(Handle::start, run, 20_000);

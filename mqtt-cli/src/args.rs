@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use adapter_tokio::proto::{PropertyId, QoS, Version};
-use adapter_tokio::{Options, OwnedWill};
+use adapter_tokio::{Options, OwnedWill, Publication};
 use clap::{ArgAction, Args};
 
 use crate::failure::{Failure, fail};
@@ -152,12 +152,11 @@ impl ConnectArgs {
         if !version.is_v5() && options.password.is_some() && options.user_name.is_none() {
             return Err(fail("a password without a user name needs MQTT 5"));
         }
-        options.will = self.will_topic.as_ref().map(|topic| OwnedWill {
-            topic: topic.clone(),
-            payload: self.will_payload.clone().unwrap_or_default().into_bytes(),
-            qos: self.will_qos,
-            retain: self.will_retain,
-            ..OwnedWill::default()
+        options.will = self.will_topic.as_ref().map(|topic| {
+            let payload = self.will_payload.clone().unwrap_or_default().into_bytes();
+            let mut message = Publication::new(topic.clone(), self.will_qos, payload);
+            message.retain = self.will_retain;
+            OwnedWill::new(message)
         });
         options.back_off.first = Duration::from_millis(250).min(self.longest_wait);
         options.back_off.longest = self.longest_wait;
@@ -252,12 +251,12 @@ fn will_property(options: &mut Options, typed: &Typed) -> Result<(), Failure> {
         .ok_or_else(|| fail("-D will needs --will-topic"))?;
     match typed.id {
         PropertyId::WillDelayInterval => will.delay = typed.number()?,
-        PropertyId::PayloadFormatIndicator => will.is_text = typed.flag()?,
-        PropertyId::MessageExpiryInterval => will.expiry = Some(typed.number()?),
-        PropertyId::ContentType => will.content_type = Some(typed.text().to_owned()),
-        PropertyId::ResponseTopic => will.response_topic = Some(typed.text().to_owned()),
-        PropertyId::CorrelationData => will.correlation_data = Some(typed.binary()?),
-        PropertyId::UserProperty => will.user_properties.push(typed.pair()),
+        PropertyId::PayloadFormatIndicator => will.message.is_text = typed.flag()?,
+        PropertyId::MessageExpiryInterval => will.message.expiry = Some(typed.number()?),
+        PropertyId::ContentType => will.message.content_type = Some(typed.text().to_owned()),
+        PropertyId::ResponseTopic => will.message.response_topic = Some(typed.text().to_owned()),
+        PropertyId::CorrelationData => will.message.correlation_data = Some(typed.binary()?.into()),
+        PropertyId::UserProperty => will.message.user_properties.push(typed.pair()),
         other => return Err(fail(format!("a will has no {other}"))),
     }
     Ok(())

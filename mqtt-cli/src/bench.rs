@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use adapter_tokio::proto::{
     Properties, QoS, Subscription as Filter, TopicFilter, TopicName, Version,
 };
-use adapter_tokio::{Handle, Options, Outcome, Outgoing, Subscription, Ticket};
+use adapter_tokio::{Handle, Messages, Options, Outgoing, QoS0Overflow, Ticket};
 use clap::{ArgAction, Args};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
@@ -217,26 +217,24 @@ impl Bench {
         options.client_id = format!("bench-{}-{role}-{n}", std::process::id());
         options.user_name.clone_from(&self.username);
         options.password = self.password.clone().map(String::into_bytes);
-        options.config.packet_limit = u32::MAX;
         options.back_off.attempts = Some(1);
+        // What is not counted at once waits, and is not lost here.
+        options.qos0_overflow = QoS0Overflow::PauseReading;
         let handle = link::start(options, false);
         handle
-            .connected()
+            .first_attempt()
             .await
             .map_err(|error| Failure::connection(&error, version))?;
         Ok(handle)
     }
 
-    async fn subscriber(&self, n: u32, filter: &str) -> Result<(Handle, Subscription), Failure> {
+    async fn subscriber(&self, n: u32, filter: &str) -> Result<(Handle, Messages), Failure> {
         let handle = self.connect("sub", n).await?;
         let filter =
             TopicFilter::new(filter).map_err(|error| fail(format!("topic {filter:?}: {error}")))?;
         let filters = [Filter::new(filter, self.qos)];
-        let (codes, messages) = handle.subscribe_all(&filters, Properties::EMPTY).await?;
-        match codes.iter().find(|code| code.is_error()) {
-            Some(code) => Err(fail(format!("subscription refused: {code}"))),
-            None => Ok((handle, messages)),
-        }
+        let messages = handle.subscribe_all(&filters, Properties::EMPTY).await?;
+        Ok((handle, messages))
     }
 
     async fn publisher(
@@ -265,7 +263,7 @@ impl Bench {
                     *stamp = counts.now_micros().to_be_bytes();
                 }
                 let ticket = handle
-                    .publish(&Outgoing::new(topic, self.qos, &payload))
+                    .publish_message(&Outgoing::new(topic, self.qos, &payload))
                     .await?;
                 counts.published.fetch_add(1, Ordering::Relaxed);
                 tickets.push_back(ticket);
@@ -400,17 +398,16 @@ async fn acknowledged(tickets: &mut VecDeque<Ticket>, counts: &Counts) -> Result
     let Some(ticket) = tickets.pop_front() else {
         return Ok(());
     };
-    match ticket.await {
-        Outcome::Acknowledged(reason) if !reason.is_error() => {
-            counts.acknowledged.fetch_add(1, Ordering::Relaxed);
-            Ok(())
-        }
-        other => Err(fail(format!("a message was not published: {other:?}"))),
+    let outcome = ticket.await;
+    if !outcome.is_success() {
+        return Err(fail(format!("a message was not published: {outcome}")));
     }
+    counts.acknowledged.fetch_add(1, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Receives until the connection ends.
-async fn count(mut messages: Subscription, counts: Arc<Counts>) -> Seen {
+async fn count(mut messages: Messages, counts: Arc<Counts>) -> Seen {
     let mut seen = Seen {
         latencies: histogram(),
         last: None,

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use adapter_tokio::broker::Config;
-use adapter_tokio::proto::{Packet, QoS, Subscription as Filter, TopicFilter, TopicName, Version};
-use adapter_tokio::{Handle, Host, Options, Outcome, Outgoing, Subscription, control};
+use adapter_tokio::proto::{Packet, QoS, ReasonCode, Version};
+use adapter_tokio::{Handle, Host, Messages, Options, control};
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
@@ -69,16 +69,17 @@ impl Story {
     async fn tell(&self) -> Result<(), Failure> {
         let seen = Arc::new(Seen::default());
         let subscriber = self.client("subscriber", &seen);
-        let filter = TopicFilter::new("demo/#").map_err(fail)?;
         say("the subscriber wants all below demo/");
-        subscriber.connected().await.map_err(fail)?;
-        let filters = [Filter::new(filter, QoS::ExactlyOnce)];
-        let (_, mut messages) = subscriber
-            .subscribe_all(&filters, adapter_tokio::proto::Properties::EMPTY)
-            .await?;
+        subscriber.first_attempt().await?;
+        let messages = subscriber.subscribe("demo/#", QoS::ExactlyOnce).await?;
         say("the publisher connects");
         let publisher = self.client("publisher", &Arc::default());
-        publisher.connected().await.map_err(fail)?;
+        publisher.first_attempt().await?;
+        let mut pair = Pair {
+            publisher,
+            subscriber,
+            messages,
+        };
         for (qos, promise) in [
             (QoS::AtMostOnce, "at most once: sent, and forgotten"),
             (QoS::AtLeastOnce, "at least once: PUBACK answers PUBLISH"),
@@ -88,7 +89,7 @@ impl Story {
             ),
         ] {
             say(&format!("QoS {}, {promise}", qos.get()));
-            exchange(&publisher, &mut messages, qos, "21.5").await?;
+            pair.exchange(qos, "21.5").await?;
             seen.all(qos).await;
         }
         say(
@@ -96,15 +97,15 @@ impl Story {
              marked DUP, and the subscriber hands it over once",
         );
         seen.cut.store(true, Ordering::Relaxed);
-        exchange(&publisher, &mut messages, QoS::ExactlyOnce, "22.0").await?;
+        pair.exchange(QoS::ExactlyOnce, "22.0").await?;
         seen.all(QoS::ExactlyOnce).await;
         say("goodbye");
-        publisher.close(link::GOODBYE).await;
-        subscriber.close(link::GOODBYE).await;
+        pair.publisher.close(link::GOODBYE).await;
+        pair.subscriber.close(link::GOODBYE).await;
         if seen.cut.load(Ordering::Relaxed) {
             return Err(fail("the connection was not cut"));
         }
-        if messages.next().await.is_some() {
+        if pair.messages.next().await.is_some() {
             return Err(fail("a message came twice"));
         }
         say("4 messages published, 4 received, each once");
@@ -170,29 +171,32 @@ impl Seen {
     }
 }
 
-/// One message, until the publisher knows that the broker has it and the subscriber got it.
-async fn exchange(
-    publisher: &Handle,
-    messages: &mut Subscription,
-    qos: QoS,
-    payload: &str,
-) -> Result<(), Failure> {
-    let topic = TopicName::new(TOPIC).map_err(fail)?;
-    let message = Outgoing::new(topic, qos, payload.as_bytes());
-    let ticket = publisher.publish(&message).await?;
-    match ticket.await {
-        Outcome::Acknowledged(reason) if !reason.is_error() => {}
-        other => return Err(fail(format!("the message was not published: {other:?}"))),
-    }
-    match messages.next().await {
-        Some(received) if received.payload == payload.as_bytes() => {}
-        other => {
-            return Err(fail(format!(
+/// The two clients.
+struct Pair {
+    publisher: Handle,
+    subscriber: Handle,
+    messages: Messages,
+}
+
+impl Pair {
+    /// One message, until the publisher knows that the broker has it and the subscriber got it.
+    async fn exchange(&mut self, qos: QoS, payload: &str) -> Result<(), Failure> {
+        let ticket = self.publisher.publish(TOPIC, qos, false, payload).await?;
+        let outcome = ticket.await;
+        if !outcome.is_success() {
+            return Err(fail(format!("the message was not published: {outcome}")));
+        }
+        match self.messages.next().await {
+            // By hand, as the stream would do it only when it is asked for the next message.
+            Some(received) if received.payload == payload.as_bytes() => self
+                .subscriber
+                .acknowledge(&received, ReasonCode::Success)
+                .map_err(Failure::from),
+            other => Err(fail(format!(
                 "{payload} was published, received was {other:?}"
-            )));
+            ))),
         }
     }
-    Ok(())
 }
 
 fn say(text: &str) {

@@ -24,6 +24,18 @@ pub(crate) fn fail(message: impl fmt::Display) -> Failure {
     }
 }
 
+/// An error and its sources in one line.
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
 impl Failure {
     /// A refused connection has the server's own code: 1 to 5 of 3.1.1, 128 and above of 5.
     pub(crate) fn connection(error: &Error, version: Version) -> Self {
@@ -34,7 +46,7 @@ impl Failure {
         };
         Self {
             code,
-            message: error.to_string(),
+            message: sentence(error),
         }
     }
 
@@ -53,6 +65,6 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        fail(error)
+        fail(sentence(&error))
     }
 }

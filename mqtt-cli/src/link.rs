@@ -1,12 +1,13 @@
-//! What the commands do with a connection: open it, watch it, end it on Ctrl-C.
+//! What the commands do with a connection: open it, tell what becomes of it, end it on Ctrl-C.
 
 use std::time::Duration;
 
-use adapter_tokio::{Handle, Options};
+use adapter_tokio::proto::Version;
+use adapter_tokio::{ConnectionEvent, Handle, Options};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use crate::failure::{Failure, fail};
+use crate::failure::{Failure, fail, sentence};
 use crate::tap::{Tap, Watcher, to_stderr};
 
 /// Begins to connect.
@@ -33,36 +34,116 @@ pub(crate) fn start_watched(
     })
 }
 
-/// Tells of lost connections, and ends when one stays lost for longer than `patience`, if there is such a limit.
-pub(crate) async fn watch(handle: &Handle, patience: Option<Duration>, quiet: bool) -> Failure {
+/// Tells on standard error what becomes of the connection, unless `quiet`, and ends when there is nothing to wait for: the
+/// first attempt to connect failed, or a lost connection did not come back within `patience`, if there is such a limit.
+pub(crate) async fn watch(
+    handle: &Handle,
+    version: Version,
+    patience: Option<Duration>,
+    quiet: bool,
+) -> Failure {
+    let mut events = handle.events();
+    let mut news = News::new(quiet);
+    let mut gives_up = None;
+    let mut why = String::new();
     loop {
-        let why = handle.disconnected().await;
-        if !quiet {
-            eprintln!("mqtt: connection lost: {why}; reconnecting");
-        }
-        let again = handle.connected();
-        match patience {
-            None => {
-                if let Err(error) = again.await {
-                    return fail(error);
-                }
+        let next = match gives_up {
+            Some(at) => timeout_at(at, events.next()).await,
+            None => Ok(events.next().await),
+        };
+        let Ok(next) = next else {
+            let span = patience.unwrap_or_default().as_secs_f32();
+            return fail(format!(
+                "the connection did not come back within {span} s: {why}"
+            ));
+        };
+        match next {
+            Some(ConnectionEvent::Connected(_)) => {
+                gives_up = None;
+                news.connected();
             }
-            Some(patience) => match timeout(patience, again).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return fail(error),
-                Err(_) => {
-                    let why = handle.disconnected().await;
-                    return fail(format!(
-                        "the connection did not come back within {} s: {why}",
-                        patience.as_secs_f32()
-                    ));
+            Some(ConnectionEvent::Lost(error)) if news.was_connected => {
+                if gives_up.is_none() {
+                    gives_up = patience.map(|patience| Instant::now() + patience);
                 }
-            },
+                why = sentence(&error);
+                news.lost(&why);
+            }
+            Some(ConnectionEvent::Lost(error) | ConnectionEvent::Stopped(error)) => {
+                return Failure::connection(&error, version);
+            }
+            Some(_) => {}
+            None => return fail("the client is closed"),
         }
-        if !quiet {
+    }
+}
+
+/// A connection that lasts as long is a good one: what ends it is told even if it was told before.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// Tells each reason once, not for each attempt.
+struct News {
+    quiet: bool,
+    was_connected: bool,
+    /// When the connection began, if there is one.
+    since: Option<Instant>,
+    /// Reasons that ended short connections, as far as they were told.
+    losses: Vec<String>,
+    /// Reasons for which attempts failed since there was a connection.
+    failures: Vec<String>,
+    /// Something was told since there was a connection.
+    told: bool,
+}
+
+impl News {
+    const fn new(quiet: bool) -> Self {
+        Self {
+            quiet,
+            was_connected: false,
+            since: None,
+            losses: Vec::new(),
+            failures: Vec::new(),
+            told: false,
+        }
+    }
+
+    fn connected(&mut self) {
+        self.was_connected = true;
+        self.since = Some(Instant::now());
+        if std::mem::take(&mut self.told) {
             eprintln!("mqtt: connected again");
         }
     }
+
+    /// A connection was lost or, if there was none, an attempt failed.
+    fn lost(&mut self, why: &str) {
+        if let Some(since) = self.since.take() {
+            if since.elapsed() >= STEADY {
+                self.losses.clear();
+            }
+            self.failures.clear();
+            if is_new(&mut self.losses, why) {
+                self.say(format_args!("connection lost: {why}; reconnecting"));
+            }
+        } else if is_new(&mut self.failures, why) {
+            self.say(format_args!("{why}; trying again"));
+        }
+    }
+
+    fn say(&mut self, text: std::fmt::Arguments<'_>) {
+        if !self.quiet {
+            eprintln!("mqtt: {text}");
+            self.told = true;
+        }
+    }
+}
+
+fn is_new(known: &mut Vec<String>, why: &str) -> bool {
+    let is_new = known.iter().all(|known| known != why);
+    if is_new {
+        known.push(why.to_owned());
+    }
+    is_new
 }
 
 /// Ends on Ctrl-C or SIGTERM.

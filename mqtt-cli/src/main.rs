@@ -13,6 +13,7 @@ mod hex;
 mod link;
 mod properties;
 mod publish;
+mod source;
 mod subscribe;
 mod tap;
 

@@ -92,19 +92,16 @@ impl Publish {
         let payload = self.payload()?;
         let version = setup.options.version;
         let handle = link::start(setup.options, self.connect.debug);
+        let (patience, quiet) = (Some(self.patience), self.connect.quiet);
         let work = async {
-            handle
-                .connected()
+            handle.connected().await?;
+            self.publish_all(&handle, &template, payload.as_deref())
                 .await
-                .map_err(|error| Failure::connection(&error, version))?;
-            tokio::select! {
-                biased;
-                done = self.publish_all(&handle, &template, payload.as_deref()) => done,
-                lost = link::watch(&handle, Some(self.patience), self.connect.quiet) => Err(lost),
-            }
         };
         let done = tokio::select! {
+            biased;
             done = work => done,
+            lost = link::watch(&handle, version, patience, quiet) => Err(lost),
             () = link::interrupted() => Err(fail("interrupted")),
         };
         let remained = handle.close(link::GOODBYE).await;
@@ -167,7 +164,9 @@ impl Publish {
                 payload,
                 ..*template
             };
-            tickets.push(handle.publish(&message).await?).await?;
+            tickets
+                .push(handle.publish_message(&message).await?)
+                .await?;
             count += 1;
         }
         tickets.finish().await
@@ -201,12 +200,15 @@ impl Tickets {
             Outcome::Acknowledged(reason) if reason.is_error() => {
                 Err(fail(format!("the broker refused the message: {reason}")))
             }
-            Outcome::Acknowledged(_) => Ok(()),
+            Outcome::Acknowledged(_) | Outcome::Sent => Ok(()),
+            Outcome::Lost => Err(fail(
+                "the connection ended before the message was sent; at QoS 0 it is not sent again",
+            )),
             Outcome::InDoubt => Err(fail(
                 "the broker lost the session; whether the message arrived is not known",
             )),
             Outcome::TooLarge => Err(fail("the message is larger than the broker takes")),
-            Outcome::Dropped | Outcome::Closed => Err(fail("the message was not sent")),
+            other => Err(fail(format!("the message was not sent: {other}"))),
         }
     }
 }

@@ -6,14 +6,22 @@ use std::time::Duration;
 use adapter_tokio::proto::{
     Properties, QoS, ReasonCode, Subscription as Filter, TopicFilter, TopicName,
 };
-use adapter_tokio::{Acknowledge, Handle, Received, Subscription};
+use adapter_tokio::{Error, Handle, Messages, QoS0Overflow, Received};
 use clap::Args;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::args::{ConnectArgs, Setup, qos, seconds};
 use crate::failure::{Failure, fail};
 use crate::format::Format;
 use crate::link;
+use crate::source::{Source, Step};
+
+/// Messages that are printed before the connection, the clock and Ctrl-C get their turn.
+const TURN: u32 = 64;
+
+/// After a reconnect to a broker without the session.
+const OVER: &str = "the broker refused the subscription when it was made again";
 
 /// Subscribes and prints what comes.
 ///
@@ -91,59 +99,94 @@ impl Subscribe {
         if wanted.is_empty() && given_up.is_empty() {
             return Err(fail("there is no topic: give -t, or one in the URL"));
         }
-        options.config.acknowledge = Acknowledge::ByHand;
+        // What is not printed is not waited for either.
+        options.qos0_overflow = if self.exit_subscribed {
+            QoS0Overflow::DropNewest
+        } else {
+            QoS0Overflow::PauseReading
+        };
         let version = options.version;
         let (subscribe, _) = subscribe.parse()?;
         let handle = link::start(options, self.connect.debug);
-        let others = handle.other_messages();
-        let work = async {
-            // Asked for before the connection is there, so that no message of a kept session comes before its printer.
-            let leaving = (!given_up.is_empty()).then(|| handle.unsubscribe(&given_up));
-            let properties = Properties::from(&subscribe[..]);
-            let asked = (!wanted.is_empty()).then(|| handle.subscribe_all(&wanted, properties));
-            handle
-                .connected()
-                .await
-                .map_err(|error| Failure::connection(&error, version))?;
-            if let Some(leaving) = leaving {
-                leaving.await?;
-            }
-            let messages = match asked {
-                Some(asked) => Some(self.granted(asked.await?)?),
-                None => None,
-            };
-            if self.exit_subscribed {
-                return Ok(());
-            }
-            self.print(&handle, messages, others, &format, &filter_out)
-                .await
-        };
-        let limit = async {
-            match self.timeout {
-                Some(span) => sleep(span).await,
-                None => std::future::pending().await,
-            }
-        };
+        // Asked for before the connection is there, so that no message of a kept session comes before its printer.
+        let mut source = Source::new(&handle);
+        if !given_up.is_empty() {
+            source.unsubscribe(&handle, &given_up);
+        }
+        if !wanted.is_empty() {
+            source.subscribe(&handle, &wanted, Properties::from(&subscribe[..]));
+        }
         let done = tokio::select! {
             biased;
-            done = work => done,
-            lost = async {
-                // The first connection is waited for by the work itself.
-                if handle.connected().await.is_err() { std::future::pending::<()>().await }
-                link::watch(&handle, None, self.connect.quiet).await
-            } => Err(lost),
-            () = limit => Err(Failure::timed_out("timed out")),
+            done = self.work(&handle, &mut source, &format, &filter_out) => done,
+            lost = link::watch(&handle, version, None, self.connect.quiet) => Err(lost),
+            () = passed(self.timeout) => Err(Failure::timed_out("timed out")),
             () = link::interrupted() => Ok(()),
         };
+        // The source is there until the connection is closed: what was not printed waits at the broker of a kept session.
         let _ = handle.close(link::GOODBYE).await;
+        drop(source);
         done
     }
 
-    /// The stream, unless the broker refused all of it.
-    fn granted(
+    async fn work(
         &self,
-        (codes, messages): (Vec<ReasonCode>, Subscription),
-    ) -> Result<Subscription, Failure> {
+        handle: &Handle,
+        source: &mut Source,
+        format: &Format,
+        filter_out: &[TopicFilter<'_>],
+    ) -> Result<(), Failure> {
+        if self.exit_subscribed {
+            while source.is_waiting() {
+                match source.answer().await {
+                    Step::Subscribed(answer) => drop(self.granted(answer)?),
+                    Step::Unsubscribed(answer) => drop(answer?),
+                    Step::Message(_) | Step::Over => {}
+                }
+            }
+            return Ok(());
+        }
+        let mut printed = 0;
+        let mut in_a_row = 0;
+        loop {
+            match source.next().await {
+                Step::Subscribed(answer) => source.subscribed(self.granted(answer)?),
+                Step::Unsubscribed(answer) => drop(answer?),
+                Step::Over => return Err(fail(OVER)),
+                Step::Message(message) => {
+                    if self.retained_only && !message.retain {
+                        return Ok(());
+                    }
+                    let hidden =
+                        (self.no_retained && message.retain) || is_out(filter_out, message.topic());
+                    if !hidden {
+                        if !self.write(format, &message)? {
+                            return Ok(());
+                        }
+                        printed += 1;
+                    }
+                    // Now, as after the last message nobody asks for another.
+                    handle.acknowledge(&message, ReasonCode::Success).ok();
+                    if self.count == Some(printed) {
+                        return Ok(());
+                    }
+                }
+            }
+            in_a_row += 1;
+            if in_a_row == TURN {
+                in_a_row = 0;
+                yield_now().await;
+            }
+        }
+    }
+
+    /// The stream, unless the broker refused all of it.
+    fn granted(&self, answer: Result<Messages, Error>) -> Result<Messages, Failure> {
+        let codes = match &answer {
+            Ok(messages) => messages.granted(),
+            Err(Error::SubscriptionRefused(codes)) => codes,
+            Err(error) => return Err(error.clone().into()),
+        };
         let mut refused = Vec::new();
         for (code, filter) in codes.iter().zip(&self.topic) {
             if code.is_error() {
@@ -152,53 +195,9 @@ impl Subscribe {
                 eprintln!("mqtt: the broker granted QoS {} to {filter:?}", code.get());
             }
         }
-        if refused.len() == codes.len() {
-            return Err(fail(refused.join("; ")));
-        }
+        let messages = answer.map_err(|_| fail(refused.join("; ")))?;
         refused.iter().for_each(|line| eprintln!("mqtt: {line}"));
         Ok(messages)
-    }
-
-    async fn print(
-        &self,
-        handle: &Handle,
-        mut messages: Option<Subscription>,
-        mut others: Subscription,
-        format: &Format,
-        filter_out: &[TopicFilter<'_>],
-    ) -> Result<(), Failure> {
-        let mut printed = 0;
-        loop {
-            let subscribed = async {
-                match &mut messages {
-                    Some(messages) => messages.next().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let next = tokio::select! {
-                biased;
-                next = subscribed => next,
-                next = others.next() => next,
-            };
-            let Some(message) = next else {
-                return Err(fail("the connection ended"));
-            };
-            if self.retained_only && !message.retain {
-                return Ok(());
-            }
-            let hidden =
-                (self.no_retained && message.retain) || is_out(filter_out, message.topic());
-            if !hidden {
-                if !self.write(format, &message)? {
-                    return Ok(());
-                }
-                printed += 1;
-            }
-            handle.acknowledge(&message, ReasonCode::Success).ok();
-            if self.count == Some(printed) {
-                return Ok(());
-            }
-        }
     }
 
     /// Whether there is anybody left to print for.
@@ -217,6 +216,14 @@ impl Subscribe {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
             Err(error) => Err(fail(format!("standard output: {error}"))),
         }
+    }
+}
+
+/// Ends after `span`, if there is one.
+async fn passed(span: Option<Duration>) {
+    match span {
+        Some(span) => sleep(span).await,
+        None => std::future::pending().await,
     }
 }
 

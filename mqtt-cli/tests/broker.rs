@@ -496,5 +496,9 @@ fn a_subscriber_outlives_its_broker() {
         "-r",
     ];
     assert_eq!(run(MQTT, &words, "").code, Some(0));
-    assert_eq!(subscriber.end().stdout, "back\n");
+    let ended = subscriber.end();
+    assert_eq!(ended.stdout, "back\n");
+    for text in ["connection lost", "connected again"] {
+        assert_eq!(ended.stderr.matches(text).count(), 1, "{}", ended.stderr);
+    }
 }

@@ -8,12 +8,9 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use adapter_core::driver::{Connection, Timer, Transport};
-use adapter_core::proto::{
-    ConnAck, Connect, QoS, ReasonCode, SubAck, Subscription as Filter, TopicFilter, TopicName,
-    Version,
-};
-use adapter_core::{Config, Connected, Options, Outcome, Outgoing};
+use adapter_core::driver::{Timer, Transport};
+use adapter_core::proto::{ConnAck, Connect, QoS, ReasonCode, SubAck, TopicName, Version};
+use adapter_core::{Config, Connection, Handle, Options, Outgoing};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_lite::future::{block_on, yield_now};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -195,7 +192,7 @@ pub async fn a_connection<W: Transport, T: Timer>(open: impl Fn(Wire) -> W) {
 ///
 /// # Panics
 /// When something is lost or doubled.
-pub async fn a_handle<H: Deref<Target = Connected>>(start: impl Fn(Options) -> H) {
+pub async fn a_handle<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     for version in [Version::V311, Version::V5] {
         let mut options = Options::new("nowhere", 0);
         options.version = version;
@@ -203,21 +200,23 @@ pub async fn a_handle<H: Deref<Target = Connected>>(start: impl Fn(Options) -> H
         let handle = start(options);
         insist!(handle.connected()).expect("it connects");
         // A dropped `subscribe` gives its subscription up: this one is kept and polled until it is granted.
-        let filter = Filter::new(TopicFilter::from_static("echo"), QoS::ExactlyOnce);
-        let (_, mut echoes) = handle.subscribe(&filter).await.expect("it is granted");
+        let mut echoes = handle
+            .subscribe("echo", QoS::ExactlyOnce)
+            .await
+            .expect("it is granted");
         let text = |payload: &[u8]| String::from_utf8_lossy(payload).into_owned();
         let (mut heard, mut tickets) = (Vec::new(), Vec::new());
         for (qos, payload) in numbered() {
             let topic = TopicName::from_static("there");
             let message = Outgoing::new(topic, qos, payload.as_bytes());
-            tickets.push(insist!(handle.publish(&message)).expect("it is open"));
+            tickets.push(insist!(handle.publish_message(&message)).expect("it is open"));
             while let Some(Some(message)) = once(echoes.next()).await {
                 heard.push(text(&message.payload));
             }
         }
         for mut ticket in tickets {
             let outcome = insist!(&mut ticket);
-            assert!(matches!(outcome, Outcome::Acknowledged(_)), "{outcome:?}");
+            assert!(outcome.is_success(), "{outcome:?}");
         }
         while heard.len() < 60 {
             heard.push(text(

@@ -5,8 +5,8 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use adapter_core::driver::{Timer, timeout};
-use adapter_core::proto::{QoS, Subscription as Filter, TopicFilter, TopicName, Version};
-use adapter_core::{Connected, Options, Outcome, Outgoing, SessionLost};
+use adapter_core::proto::{QoS, TopicName, Version};
+use adapter_core::{Handle, Options, Outcome, Outgoing, SessionLost};
 use futures_lite::future::zip;
 use tokio::sync::Semaphore;
 
@@ -121,14 +121,13 @@ impl Wires {
 pub async fn survives<T, H>(start: impl Fn(Options) -> H, version: Version, qos: QoS, count: u32)
 where
     T: Timer,
-    H: Deref<Target = Connected>,
+    H: Deref<Target = Handle>,
 {
     let broker = Mosquitto::start("");
     let seed = u32::from(qos.get()) + u32::from(version.level()) * 7;
     let wires = Wires::start(&broker, seed);
     let subscriber = start(options(wires.far.port, version, "subscriber"));
-    let filter = Filter::new(TopicFilter::new("numbers").unwrap(), qos);
-    let (_, mut numbers) = subscriber.subscribe(&filter).await.unwrap();
+    let mut numbers = subscriber.subscribe("numbers", qos).await.unwrap();
     let publisher = start(options(wires.near.port, version, "publisher"));
     // Mosquitto sends a resumed session all it has in one burst and reads no acknowledgement before it is through: a
     // backlog that never passes between two cuts would be sent for ever.
@@ -139,7 +138,7 @@ where
             ahead.acquire().await.unwrap().forget();
             let payload = n.to_string();
             let message = Outgoing::new(TopicName::from_static("numbers"), qos, payload.as_bytes());
-            tickets.push(publisher.publish(&message).await.unwrap());
+            tickets.push(publisher.publish_message(&message).await.unwrap());
         }
         for ticket in tickets {
             let outcome = ticket.await;
@@ -174,7 +173,7 @@ where
         wires.calm_down();
         let end = Outgoing::new(TopicName::from_static("numbers"), qos, b"4294967295");
         assert!(matches!(
-            publisher.publish(&end).await.unwrap().await,
+            publisher.publish_message(&end).await.unwrap().await,
             Outcome::Acknowledged(_)
         ));
         let last = numbers.next().await.unwrap();
@@ -196,7 +195,7 @@ where
 pub async fn notices_a_frozen_broker<T, H>(start: impl Fn(Options) -> H)
 where
     T: Timer,
-    H: Deref<Target = Connected>,
+    H: Deref<Target = Handle>,
 {
     let broker = Mosquitto::start("");
     let mut options = options(broker.port, Version::V5, "watcher");

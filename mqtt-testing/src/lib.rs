@@ -7,6 +7,7 @@ pub mod cancel;
 pub mod choices;
 pub mod endpoint;
 pub mod flood;
+#[cfg(feature = "handles")]
 pub mod handles;
 pub mod hostile;
 pub mod interop;
@@ -14,10 +15,13 @@ pub mod laws;
 pub mod model;
 pub mod modem;
 pub mod mosquitto;
+#[cfg(feature = "handles")]
+pub mod own;
 pub mod packets;
 pub mod pair;
 pub mod process;
 pub mod proxy;
+pub mod raw;
 pub mod schedule;
 pub mod scripted;
 pub mod siege;

@@ -12,6 +12,7 @@ pub struct Mosquitto {
     /// Its port.
     pub port: u16,
     directory: std::path::PathBuf,
+    extra: String,
 }
 
 /// A port that nobody listens on now.
@@ -27,7 +28,8 @@ pub fn free_port() -> u16 {
 }
 
 impl Mosquitto {
-    /// Starts one with `extra` lines of configuration, and waits until it accepts connections.
+    /// Starts one with `extra` lines of configuration, in which `DIRECTORY` is one of its own, and waits until it accepts
+    /// connections.
     ///
     /// # Panics
     /// When Mosquitto is not installed (`scripts/setup.sh` does that) or does not start.
@@ -49,7 +51,16 @@ impl Mosquitto {
     /// When the port is not free any more, and as [`Self::start`].
     #[must_use]
     pub fn start_on(port: u16) -> Self {
-        let broker = Self::spawn(port, "");
+        Self::start_there(port, "")
+    }
+
+    /// The same with lines of configuration.
+    ///
+    /// # Panics
+    /// As [`Self::start_on`].
+    #[must_use]
+    pub fn start_there(port: u16, extra: &str) -> Self {
+        let broker = Self::spawn(port, extra);
         assert!(broker.listens(), "Mosquitto does not start on port {port}");
         broker
     }
@@ -58,6 +69,24 @@ impl Mosquitto {
         let directory =
             std::env::temp_dir().join(format!("mqtt-testing-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory for its configuration");
+        // As root it becomes another user, who stores its sessions there.
+        #[cfg(unix)]
+        std::fs::set_permissions(
+            &directory,
+            std::os::unix::fs::PermissionsExt::from_mode(0o777),
+        )
+        .expect("a directory for its sessions");
+        let process = Self::launch(port, &directory, extra);
+        Self {
+            process,
+            port,
+            directory,
+            extra: extra.to_owned(),
+        }
+    }
+
+    fn launch(port: u16, directory: &std::path::Path, extra: &str) -> Process {
+        let extra = extra.replace("DIRECTORY", directory.to_str().expect("a path of text"));
         let path = directory.join("mosquitto.conf");
         let mut config = std::fs::File::create(&path).expect("its configuration");
         let text = format!(
@@ -79,12 +108,42 @@ impl Mosquitto {
         .into_iter()
         .find(|path| std::path::Path::new(path).exists())
         .unwrap_or("mosquitto");
-        let process = Process::start(program, &["-c", path.to_str().expect("a path of text")]);
-        Self {
-            process,
-            port,
-            directory,
+        Process::start(program, &["-c", path.to_str().expect("a path of text")])
+    }
+
+    /// Starts one that lets in who knows the password.
+    ///
+    /// # Panics
+    /// When `mosquitto_passwd`, which comes with it, is not installed, and as [`Self::start`].
+    #[must_use]
+    pub fn start_with_password(user: &str, password: &str) -> Self {
+        let file = std::env::temp_dir().join(format!(
+            "mqtt-testing-{}-{}.passwords",
+            std::process::id(),
+            free_port()
+        ));
+        let path = file.to_str().expect("a path of text");
+        let made = crate::process::run("mosquitto_passwd", &["-b", "-c", path, user, password], "");
+        assert_eq!(made.code, Some(0), "{}", made.stderr);
+        let broker = Self::start(&format!("allow_anonymous false\npassword_file {path}"));
+        let _ = std::fs::remove_file(file);
+        broker
+    }
+
+    /// Ends it, as an administrator does, and starts it again on its port.
+    ///
+    /// # Panics
+    /// When it does not start again.
+    pub fn restart(&mut self) {
+        crate::process::signal(self.id(), "TERM");
+        self.process.wait();
+        for _ in 0..20 {
+            self.process = Self::launch(self.port, &self.directory, &self.extra);
+            if self.listens() {
+                return;
+            }
         }
+        panic!("Mosquitto does not start again");
     }
 
     /// Whether this one has its port: another test may have been faster, and a connection would not tell them apart.

@@ -152,6 +152,14 @@ impl Process {
         printed.contains(text)
     }
 
+    /// Waits until it ended.
+    ///
+    /// # Panics
+    /// When a minute passes before.
+    pub fn wait(&mut self) {
+        let _ = self.status();
+    }
+
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {

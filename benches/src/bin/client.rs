@@ -1,19 +1,22 @@
 //! The CPU time of a whole tokio client for each message, against a server on a thread of its own that acknowledges and
-//! discards, or sends. With `--features peers`, rumqttc beside ours in the same run.
+//! discards, or sends: as fast as the transport takes it at QoS 0, [`WINDOW`] messages at once at QoS 1 and 2. With
+//! `--features peers`, rumqttc beside ours in the same run.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use adapter_tokio::proto::{QoS, Subscription, TopicFilter, TopicName};
-use adapter_tokio::{Handle, Options, Outgoing};
+use adapter_tokio::proto::{QoS, TopicName};
+use adapter_tokio::{Handle, Options, Outgoing, QoS0Overflow};
 use cpu_time::ThreadTime;
 
 const TOPIC: &str = "factory/line7/sensor";
 const PAYLOAD: [u8; 64] = [0x42; 64];
 const COUNT: usize = 1_000_000;
+/// How many messages at QoS 1 and 2 the server sends before it awaits an acknowledgement.
+const WINDOW: u16 = 100;
 
-/// A server that takes PUBLISH and acknowledges it, and answers SUBSCRIBE with [`COUNT`] messages.
+/// A server that takes PUBLISH and acknowledges it, and answers SUBSCRIBE with as many messages as [`count`] says.
 fn server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("its address").port();
@@ -29,6 +32,7 @@ fn server() -> u16 {
 fn serve(mut stream: TcpStream) -> std::io::Result<()> {
     let mut input = vec![0; 256 << 10];
     let (mut filled, mut answer) = (0, Vec::new());
+    let (mut left, mut qos) = (0, 0);
     loop {
         let n = stream.read(&mut input[filled..])?;
         if n == 0 {
@@ -58,19 +62,27 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
                         _ => {}
                     }
                 }
+                // The message is delivered, and the next one goes out under its identifier.
+                4 | 7 if left > 0 => {
+                    left -= 1;
+                    message(qos, [body[0], body[1]], &mut answer);
+                }
+                5 => answer.extend([0x62, 2, body[0], body[1]]),
                 6 => answer.extend([0x70, 2, body[0], body[1]]),
                 8 => {
-                    answer.extend([0x90, 3, body[0], body[1], 0]);
-                    stream.write_all(&answer)?;
-                    answer.clear();
-                    let length = u8::try_from(2 + TOPIC.len() + PAYLOAD.len()).expect("short");
-                    let mut packet =
-                        vec![0x30, length, 0, u8::try_from(TOPIC.len()).expect("short")];
-                    packet.extend(TOPIC.bytes());
-                    packet.extend(PAYLOAD);
-                    let block = packet.repeat(1_000);
-                    for _ in 0..COUNT / 1_000 {
-                        stream.write_all(&block)?;
+                    qos = *body.last().expect("the QoS of the filter");
+                    answer.extend([0x90, 3, body[0], body[1], qos]);
+                    if qos == 0 {
+                        stream.write_all(&answer)?;
+                        answer.clear();
+                        let mut block = Vec::new();
+                        (0..1_000).for_each(|_| message(0, [0, 0], &mut block));
+                        for _ in 0..COUNT / 1_000 {
+                            stream.write_all(&block)?;
+                        }
+                    } else {
+                        left = count(qos) - usize::from(WINDOW);
+                        (1..=WINDOW).for_each(|id| message(qos, id.to_be_bytes(), &mut answer));
                     }
                 }
                 _ => {}
@@ -82,6 +94,22 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
         stream.write_all(&answer)?;
         answer.clear();
     }
+}
+
+/// Appends a PUBLISH.
+fn message(qos: u8, id: [u8; 2], out: &mut Vec<u8>) {
+    let id = if qos == 0 { &[][..] } else { &id };
+    let topic = u8::try_from(TOPIC.len()).expect("short");
+    let length = 2 + TOPIC.len() + id.len() + PAYLOAD.len();
+    out.extend([
+        0x30 | qos << 1,
+        u8::try_from(length).expect("short"),
+        0,
+        topic,
+    ]);
+    out.extend(TOPIC.bytes());
+    out.extend(id);
+    out.extend(PAYLOAD);
 }
 
 /// What a client costs for each message: the least of three runs on a thread of its own, in microseconds of CPU.
@@ -116,25 +144,26 @@ async fn ours_publishes(port: u16, qos: u8, window: u16) {
         &PAYLOAD,
     );
     for _ in 0..count(qos) {
-        drop(handle.publish(&message).await.expect("accepted"));
+        drop(handle.publish_message(&message).await.expect("accepted"));
     }
     assert!(handle.close(Duration::from_secs(60)).await.is_empty());
 }
 
-async fn ours_receives(port: u16) {
-    let handle = Handle::connect(Options::new("127.0.0.1", port))
-        .await
-        .expect("a server");
-    let filter = Subscription::new(TopicFilter::new(TOPIC).expect("a filter"), QoS::AtMostOnce);
-    let (_, mut messages) = handle.subscribe(&filter).await.expect("granted");
-    for _ in 0..COUNT {
+async fn ours_receives(port: u16, qos: u8) {
+    let mut options = Options::new("127.0.0.1", port);
+    // Each message is counted.
+    options.qos0_overflow = QoS0Overflow::PauseReading;
+    let handle = Handle::connect(options).await.expect("a server");
+    let level = QoS::new(qos).expect("a QoS");
+    let mut messages = handle.subscribe(TOPIC, level).await.expect("granted");
+    for _ in 0..count(qos) {
         std::hint::black_box(messages.next().await.expect("a message"));
     }
 }
 
 #[cfg(feature = "peers")]
 mod peer {
-    use super::{COUNT, PAYLOAD, TOPIC, count};
+    use super::{PAYLOAD, TOPIC, count};
     use rumqttc::{AsyncClient, Event, MqttOptions, Outgoing, Packet, QoS};
 
     fn options(port: u16, window: u16) -> MqttOptions {
@@ -143,10 +172,14 @@ mod peer {
         options
     }
 
+    fn level(qos: u8) -> QoS {
+        [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][usize::from(qos)]
+    }
+
     pub async fn publishes(port: u16, qos: u8, window: u16) {
         let (client, mut events) = AsyncClient::new(options(port, window), 100);
         let number = count(qos);
-        let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][usize::from(qos)];
+        let qos = level(qos);
         let publish = async {
             for _ in 0..number {
                 client
@@ -168,14 +201,11 @@ mod peer {
         tokio::join!(publish, poll);
     }
 
-    pub async fn receives(port: u16) {
+    pub async fn receives(port: u16, qos: u8) {
         let (client, mut events) = AsyncClient::new(options(port, 128), 100);
-        client
-            .subscribe(TOPIC, QoS::AtMostOnce)
-            .await
-            .expect("accepted");
+        client.subscribe(TOPIC, level(qos)).await.expect("accepted");
         let mut received = 0;
-        while received < COUNT {
+        while received < count(qos) {
             if let Event::Incoming(Packet::Publish(publish)) =
                 events.poll().await.expect("a connection")
             {
@@ -211,11 +241,13 @@ fn main() {
             None
         });
     }
-    let ours = measure(COUNT, move || ours_receives(port));
-    compare("receive QoS 0", ours, || {
-        #[cfg(feature = "peers")]
-        return Some(measure(COUNT, move || peer::receives(port)));
-        #[cfg(not(feature = "peers"))]
-        None
-    });
+    for qos in 0..3 {
+        let ours = measure(count(qos), move || ours_receives(port, qos));
+        compare(&format!("receive QoS {qos}"), ours, || {
+            #[cfg(feature = "peers")]
+            return Some(measure(count(qos), move || peer::receives(port, qos)));
+            #[cfg(not(feature = "peers"))]
+            None
+        });
+    }
 }

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use adapter_std::proto::{PacketType, QoS, Subscription, TopicFilter, TopicName};
-use adapter_std::{Handle, Messages, Options, Outgoing, Received};
+use adapter_std::proto::{PacketType, QoS};
+use adapter_std::{Handle, Messages, Options, Received};
 use mqtt_testing::modem::{Mishap, Modem};
 use mqtt_testing::mosquitto::Mosquitto;
 use mqtt_testing::process::Process;
@@ -132,11 +132,8 @@ impl Partner {
         let options = Options::new("127.0.0.1", port);
         let handle = Handle::connect(options).unwrap_or_else(|error| panic!("no broker: {error}"));
         let subscribe = |filter| {
-            let filter = TopicFilter::new(filter).expect("a filter");
-            let (_, messages) = handle
-                .subscribe(&Subscription::new(filter, QoS::ExactlyOnce))
-                .expect("a subscription");
-            messages
+            let messages = handle.subscribe(filter, QoS::ExactlyOnce);
+            messages.expect("a subscription")
         };
         let (echoes, sums) = (subscribe("fw/out"), subscribe("fw/sum"));
         Self {
@@ -147,10 +144,7 @@ impl Partner {
     }
 
     fn publish(&self, topic: &str, payload: &[u8]) {
-        let topic = TopicName::new(topic).expect("a topic");
-        let ticket = self
-            .handle
-            .publish(&Outgoing::new(topic, QoS::ExactlyOnce, payload));
+        let ticket = self.handle.publish(topic, QoS::ExactlyOnce, false, payload);
         let _ = ticket.expect("the broker is there").wait();
     }
 

@@ -129,9 +129,7 @@ impl Peer {
             Self::Rumqttc(_) => rumqttc_4::subscribe(port, topic, qos, count),
             Self::OwnStd => {
                 let handle = own_std(port);
-                let filter = adapter_std::proto::TopicFilter::new(topic).unwrap();
-                let filter = adapter_std::proto::Subscription::new(filter, own_qos(qos));
-                let (_, messages) = handle.subscribe(&filter).unwrap();
+                let messages = handle.subscribe(topic, own_qos(qos)).unwrap();
                 Box::new(move || {
                     let _stays = handle;
                     let text = |message: adapter_std::Received| {
@@ -188,11 +186,9 @@ impl Peer {
             Self::Rumqttc(_) => return rumqttc_4::publish(port, qos, messages),
             Self::OwnStd => {
                 let handle = own_std(port);
-                let topic = adapter_std::proto::TopicName::new(TOPIC).unwrap();
                 for message in messages {
-                    let message =
-                        adapter_std::Outgoing::new(topic, own_qos(qos), message.as_bytes());
-                    let _ = handle.publish(&message).unwrap().wait();
+                    let ticket = handle.publish(TOPIC, own_qos(qos), false, *message);
+                    assert!(ticket.unwrap().wait().is_success());
                 }
                 assert!(handle.close(std::time::Duration::from_secs(10)).is_empty());
                 return;

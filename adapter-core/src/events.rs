@@ -1,0 +1,151 @@
+//! What became of the connection: kept for those who ask, and told to `tracing`.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use mqtt_agent::{ConnectionEvent, Error};
+
+use crate::hub::Hub;
+
+/// How many events are kept for those who ask later.
+const KEPT: usize = 64;
+
+/// The latest events.
+#[derive(Debug, Default)]
+pub(crate) struct EventLog {
+    events: VecDeque<ConnectionEvent>,
+    /// The number of the first of them.
+    first: u64,
+    /// How the first attempt ended.
+    pub(crate) first_attempt: Option<Result<(), Error>>,
+    /// Why the connection was lost, or the client stopped, last.
+    pub(crate) last_error: Option<Error>,
+    /// What was last said at WARN: the same reason is not said again for each attempt.
+    warned: Option<String>,
+    /// "connected" was said at INFO since: a server that ends each connection for one reason is not told of again and again.
+    welcomed: bool,
+}
+
+impl EventLog {
+    /// `failures`: how many attempts in a row failed.
+    pub(crate) fn push(&mut self, event: ConnectionEvent, failures: u32) {
+        match &event {
+            ConnectionEvent::Connected(connected) => {
+                self.first_attempt.get_or_insert(Ok(()));
+                let (session_present, client_id) =
+                    (connected.session_present, &connected.client_id);
+                if !std::mem::replace(&mut self.welcomed, true) {
+                    tracing::info!(session_present, %client_id, "connected");
+                } else {
+                    tracing::debug!(session_present, %client_id, "connected");
+                }
+            }
+            ConnectionEvent::Lost(why) => {
+                self.first_attempt.get_or_insert_with(|| Err(why.clone()));
+                self.last_error = Some(why.clone());
+                let text = in_full(why);
+                if matches!(why, Error::Stopped) {
+                    tracing::debug!("not connected: {text}");
+                } else if failures <= 1 || self.warned.as_ref() != Some(&text) {
+                    tracing::warn!("not connected: {text}; trying again");
+                    self.welcomed = false;
+                } else {
+                    tracing::debug!("not connected: {text}; trying again");
+                }
+                self.warned = Some(text);
+            }
+            ConnectionEvent::Stopped(why) => {
+                self.first_attempt.get_or_insert_with(|| Err(why.clone()));
+                match why {
+                    Error::Stopped => tracing::info!("closed"),
+                    why => tracing::error!("given up: {}", in_full(why)),
+                }
+                if !matches!(why, Error::Stopped) || self.last_error.is_none() {
+                    self.last_error = Some(why.clone());
+                }
+            }
+            ConnectionEvent::ReceiveMaximumExceeded => tracing::warn!(
+                "the server sends more messages at once than the receive maximum allows; they are accepted"
+            ),
+            ConnectionEvent::Unclaimed => {
+                tracing::warn!(
+                    "messages wait that no subscription of this process claims, and acknowledgements wait behind them"
+                );
+            }
+            _ => tracing::debug!(?event),
+        }
+        if self.events.len() >= KEPT {
+            self.events.pop_front();
+            self.first += 1;
+        }
+        self.events.push_back(event);
+    }
+
+    fn get(&self, number: &mut u64) -> Option<ConnectionEvent> {
+        *number = (*number).max(self.first);
+        let index = usize::try_from(*number - self.first).ok()?;
+        let event = self.events.get(index)?.clone();
+        *number += 1;
+        Some(event)
+    }
+}
+
+/// The error and its sources in one line.
+pub(crate) fn in_full(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// What becomes of the connection, as a [`Stream`] that ends when the client stopped. It begins with the latest 64 events that
+/// happened before; who falls behind by more misses the oldest.
+#[derive(Debug)]
+pub struct ConnectionEvents {
+    hub: Arc<Hub>,
+    next: u64,
+}
+
+impl ConnectionEvents {
+    pub(crate) const fn new(hub: Arc<Hub>) -> Self {
+        Self { hub, next: 0 }
+    }
+
+    /// The next event; `None` when the client stopped.
+    pub fn poll_event(&mut self, cx: &Context<'_>) -> Poll<Option<ConnectionEvent>> {
+        let mut state = self.hub.lock();
+        if let Some(event) = state.log.get(&mut self.next) {
+            return Poll::Ready(Some(event));
+        }
+        if state.agent.is_stopped() {
+            return Poll::Ready(None);
+        }
+        state.watch(cx.waker());
+        Poll::Pending
+    }
+
+    /// The next event; `None` when the client stopped. Cancel-safe.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "the name that streams have for it"
+    )]
+    pub fn next(&mut self) -> impl Future<Output = Option<ConnectionEvent>> + use<'_> {
+        std::future::poll_fn(|cx| self.poll_event(cx))
+    }
+}
+
+impl Stream for ConnectionEvents {
+    type Item = ConnectionEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ConnectionEvent>> {
+        self.poll_event(cx)
+    }
+}

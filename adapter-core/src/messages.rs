@@ -1,0 +1,284 @@
+//! The messages of a subscription, and what subscribing awaits.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use mqtt_agent::{Error, MessageId, Received, SubscriptionId};
+use mqtt_proto::ReasonCode;
+
+use crate::hub::Hub;
+
+/// Keeps the driver going while it is there.
+pub(crate) struct User(pub(crate) Arc<Hub>);
+
+impl User {
+    pub(crate) fn new(hub: &Arc<Hub>) -> Self {
+        hub.join();
+        Self(Arc::clone(hub))
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("User")
+    }
+}
+
+/// The messages of a subscription, in their order; a [`Stream`] that ends when the subscription is over or the client stopped.
+///
+/// A message at QoS 1 or 2 is acknowledged when the stream is asked for the next one
+/// ([`crate::Acknowledge::WhenTaken`], the default). When the stream is dropped, the message that it gave out last and those that
+/// wait are not acknowledged: if the session outlives its connections they wait for the next subscription that they match, and
+/// the server keeps the subscription; otherwise the client unsubscribes. [`Self::unsubscribe`] gives it up in any case.
+///
+/// A server sends only so many messages without an acknowledgement, and acknowledgements go out in the order of the messages: a
+/// stream that is kept and not read holds up the messages at QoS 1 and 2 of the others, once the server's window is full. It
+/// holds up nothing else.
+#[derive(Debug)]
+pub struct Messages {
+    user: User,
+    /// `None` for the messages that no subscription claims.
+    id: Option<SubscriptionId>,
+    granted: Vec<ReasonCode>,
+    /// Taken from the agent and not given out yet: messages at QoS 0, and behind them at most one other.
+    ready: VecDeque<Received>,
+    in_hand: Option<MessageId>,
+}
+
+/// How many messages at QoS 0 are taken at once.
+const BATCH: usize = 64;
+
+impl Messages {
+    pub(crate) fn new(hub: &Arc<Hub>, id: Option<SubscriptionId>) -> Self {
+        if id.is_none() {
+            hub.lock().others += 1;
+        }
+        Self {
+            user: User::new(hub),
+            id,
+            granted: Vec::new(),
+            ready: VecDeque::new(),
+            in_hand: None,
+        }
+    }
+
+    /// What the server granted: a code for each filter, in their order.
+    #[must_use]
+    pub fn granted(&self) -> &[ReasonCode] {
+        &self.granted
+    }
+
+    /// How many messages at QoS 0 were dropped since the queue was full ([`crate::QoS0Overflow`]).
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.user.0.lock().agent.dropped(self.id)
+    }
+
+    /// The next message; `None` when nothing more will come. The message before it is acknowledged.
+    pub fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Received>> {
+        if self.ready.is_empty() {
+            self.take_some(cx);
+        }
+        match self.ready.pop_front() {
+            Some(message) => {
+                self.in_hand = message.id();
+                Poll::Ready(Some(message))
+            }
+            None if self.user.0.lock().agent.is_over(self.id) => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    fn take_some(&mut self, cx: &Context<'_>) {
+        let hub = &self.user.0;
+        let mut state = hub.lock();
+        let paused = state.agent.is_paused();
+        let done = self.in_hand.take();
+        if let Some(id) = done {
+            state.agent.taken(self.id, id, hub.now());
+        }
+        while self.ready.len() < BATCH {
+            let Some(message) = state.agent.next_message(self.id) else {
+                break;
+            };
+            let last = message.id().is_some();
+            self.ready.push_back(message);
+            if last {
+                break;
+            }
+        }
+        if self.ready.is_empty() {
+            let waiting = state.streams.entry(self.id).or_default();
+            waiting.wait(cx.waker());
+        }
+        if done.is_some() || paused != state.agent.is_paused() {
+            state.wake_driver();
+        }
+    }
+
+    /// The next message; `None` when nothing more will come. The message before it is acknowledged. Cancel-safe.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "the name that streams have for it"
+    )]
+    pub fn next(&mut self) -> impl Future<Output = Option<Received>> + use<'_> {
+        std::future::poll_fn(|cx| self.poll_message(cx))
+    }
+
+    /// Unsubscribes; ends when the server answered, with a code for each filter (5). What came before can still be taken.
+    pub fn unsubscribe(&self) -> Unsubscribing<'_> {
+        let hub = &self.user.0;
+        let now = hub.now();
+        let mut state = hub.lock();
+        if let Some(id) = self.id {
+            state.agent.unsubscribe(id, now);
+        }
+        state.settle();
+        state.wake_driver();
+        Unsubscribing::new(self)
+    }
+}
+
+impl Stream for Messages {
+    type Item = Received;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Received>> {
+        self.poll_message(cx)
+    }
+}
+
+impl Drop for Messages {
+    fn drop(&mut self) {
+        let hub = &self.user.0;
+        let now = hub.now();
+        let mut state = hub.lock();
+        match self.id {
+            Some(id) => {
+                state.agent.forget(id, now);
+                state.streams.remove(&self.id);
+            }
+            // There may be others who take the messages that no subscription claims.
+            None => {
+                let ready = self.ready.iter().filter_map(Received::id);
+                for id in self.in_hand.into_iter().chain(ready) {
+                    state.agent.give_back(id);
+                }
+                state.others = state.others.saturating_sub(1);
+                if state.others == 0 {
+                    state.agent.leave_others();
+                }
+            }
+        }
+        state.settle();
+        state.wake_driver();
+    }
+}
+
+/// See [`crate::Handle::subscribe`]. Dropped before it is ready, the subscription is given up.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Subscribing(Result<Option<Messages>, Error>);
+
+impl Subscribing {
+    /// The stream is there from now on, so that nothing that comes before the answer is missed.
+    pub(crate) const fn new(messages: Messages) -> Self {
+        Self(Ok(Some(messages)))
+    }
+
+    pub(crate) const fn failed(error: Error) -> Self {
+        Self(Err(error))
+    }
+
+    /// The next message, before or after the server's answer; `None` when nothing more will come. The message before it is
+    /// acknowledged.
+    ///
+    /// A server may send messages before its answer, above all those that wait in a session of before. A program that takes
+    /// them polls this beside the future; one that awaits the future alone may wait for ever where reading pauses
+    /// ([`crate::QoS0Overflow::PauseReading`], [`crate::Options::receive_limit`]), as the answer is behind them.
+    pub fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Received>> {
+        match &mut self.0 {
+            Ok(Some(messages)) => messages.poll_message(cx),
+            _ => Poll::Ready(None),
+        }
+    }
+}
+
+impl Future for Subscribing {
+    type Output = Result<Messages, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let messages = match &mut self.0 {
+            Ok(messages) => messages,
+            Err(error) => return Poll::Ready(Err(error.clone())),
+        };
+        let Some(known) = messages else {
+            return Poll::Ready(Err(Error::Stopped));
+        };
+        let answer = {
+            let mut state = known.user.0.lock();
+            let stopped = state.agent.is_stopped();
+            let waiting = state.streams.entry(known.id).or_default();
+            match waiting.subscribed.clone() {
+                Some(answer) => answer,
+                None if stopped => Err(Error::Stopped),
+                None => {
+                    waiting.wait(cx.waker());
+                    return Poll::Pending;
+                }
+            }
+        };
+        Poll::Ready(match (answer, messages.take()) {
+            (Ok(codes), Some(mut messages)) => {
+                messages.granted = codes;
+                Ok(messages)
+            }
+            (Err(error), _) => Err(error),
+            (Ok(_), None) => Err(Error::Stopped),
+        })
+    }
+}
+
+/// See [`Messages::unsubscribe`].
+#[derive(Debug)]
+#[must_use = "await it for the server's answer"]
+pub struct Unsubscribing<'a> {
+    messages: &'a Messages,
+}
+
+impl<'a> Unsubscribing<'a> {
+    pub(crate) const fn new(messages: &'a Messages) -> Self {
+        Self { messages }
+    }
+}
+
+impl Future for Unsubscribing<'_> {
+    type Output = Result<Vec<ReasonCode>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Messages { user, id, .. } = self.messages;
+        let mut state = user.0.lock();
+        let over = state.agent.is_stopped() || id.is_none();
+        let waiting = state.streams.entry(*id).or_default();
+        match (&waiting.unsubscribed, &waiting.subscribed) {
+            (Some(codes), _) => Poll::Ready(Ok(codes.clone())),
+            // It was refused before.
+            (None, Some(Err(error))) => Poll::Ready(Err(error.clone())),
+            _ if over => Poll::Ready(Err(Error::Stopped)),
+            _ => {
+                waiting.wait(cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What publishing awaits.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use mqtt_agent::Published;
+use mqtt_agent::{Error, Outcome, Publication};
+use mqtt_session::{Outgoing, Refused};
+
+use crate::handle::Handle;
+use crate::hub::Hub;
+
+/// See [`Handle::publish`]. Dropped before it is ready, nothing was published.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Publishing<'a> {
+    handle: &'a Handle,
+    message: Result<Content<'a>, Error>,
+}
+
+#[derive(Debug)]
+enum Content<'a> {
+    Borrowed(Outgoing<'a>),
+    Owned(&'a Publication),
+}
+
+impl<'a> Publishing<'a> {
+    pub(crate) fn new(handle: &'a Handle, message: Result<Outgoing<'a>, Error>) -> Self {
+        Self {
+            handle,
+            message: message.map(Content::Borrowed),
+        }
+    }
+
+    pub(crate) const fn owned(handle: &'a Handle, message: &'a Publication) -> Self {
+        Self {
+            handle,
+            message: Ok(Content::Owned(message)),
+        }
+    }
+}
+
+impl Future for Publishing<'_> {
+    type Output = Result<Ticket, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let attempt = |message: &Outgoing<'_>| self.handle.attempt(message, Some(cx));
+        let done = match &self.message {
+            Ok(Content::Borrowed(message)) => attempt(message),
+            Ok(Content::Owned(message)) => message.with_outgoing(attempt).and_then(|done| done),
+            Err(error) => Err(error.clone()),
+        };
+        match done {
+            Err(Error::Refused(Refused::Full)) => Poll::Pending,
+            done => Poll::Ready(done),
+        }
+    }
+}
+
+/// An accepted message. Await it for its end, or drop it: the message goes on.
+#[derive(Debug)]
+#[must_use = "await it for the acknowledgement, or drop it"]
+pub struct Ticket {
+    hub: Arc<Hub>,
+    published: Published,
+}
+
+impl Ticket {
+    pub(crate) const fn new(hub: Arc<Hub>, published: Published) -> Self {
+        Self { hub, published }
+    }
+}
+
+impl Future for Ticket {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let mut state = self.hub.lock();
+        match self.published {
+            Published::Token(token) => state.tickets.poll(token, cx.waker()),
+            Published::Position(at) => match state.agent.outcome(at) {
+                Some(outcome) => Poll::Ready(outcome),
+                None => {
+                    state.wait_for_room(cx.waker());
+                    Poll::Pending
+                }
+            },
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Published::Token(token) = self.published {
+            self.hub.lock().tickets.give_up(token);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A request and its response in one call (5, section 4.10), and the responder's side.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use mqtt_agent::{Error, Message, Publication, Received, RequestId};
+use mqtt_proto::QoS;
+use mqtt_session::{Outgoing, Refused};
+
+use crate::handle::Handle;
+use crate::hub::Requested;
+
+/// See [`Handle::request`]. Dropped before it is ready, the response is not awaited any more.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Requesting<'a> {
+    handle: &'a Handle,
+    message: Outgoing<'a>,
+    id: Option<RequestId>,
+}
+
+impl<'a> Requesting<'a> {
+    pub(crate) const fn new(handle: &'a Handle, message: Outgoing<'a>) -> Self {
+        Self {
+            handle,
+            message,
+            id: None,
+        }
+    }
+}
+
+impl Future for Requesting<'_> {
+    type Output = Result<Message, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let hub = self.handle.hub();
+        let now = hub.now();
+        let mut state = hub.lock();
+        let id = match self.id {
+            Some(id) => id,
+            None => {
+                if state.agent.is_stopped() {
+                    return Poll::Ready(Err(Error::Stopped));
+                }
+                let asked = state.agent.request(&self.message, now);
+                state.settle();
+                match asked {
+                    Ok(id) => {
+                        state.requests.insert(id, Requested::default());
+                        state.wake_driver();
+                        id
+                    }
+                    // It is sent when there is a connection and room.
+                    Err(Error::Refused(Refused::Full | Refused::Offline)) => {
+                        state.wait_for_room(cx.waker());
+                        state.watch(cx.waker());
+                        return Poll::Pending;
+                    }
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+        };
+        let requested = state.requests.entry(id).or_default();
+        let response = requested.response.take();
+        if response.is_none() {
+            requested.waker = Some(cx.waker().clone());
+        }
+        drop(state);
+        self.id = Some(id);
+        response.map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Drop for Requesting<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let mut state = self.handle.hub().lock();
+            state.requests.remove(&id);
+            state.agent.forget_request(id);
+        }
+    }
+}
+
+impl Handle {
+    /// Publishes a request and awaits its response, which is a message with the correlation data of the request (5). The first
+    /// request subscribes to a response topic of this client. There is no time limit here; the adapters' handles have one.
+    pub const fn await_response<'a>(&'a self, message: Outgoing<'a>) -> Requesting<'a> {
+        Requesting::new(self, message)
+    }
+
+    /// Answers requests that come to `filter`: `answer` makes the payload of the response. A request is acknowledged when its
+    /// response is accepted, and what asks for no response is given to `answer` all the same. Ends with the client.
+    ///
+    /// # Errors
+    /// The subscription is refused, or a response cannot be published.
+    pub async fn respond<F>(
+        &self,
+        filter: &str,
+        qos: QoS,
+        mut answer: impl FnMut(Received) -> F,
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = Vec<u8>>,
+    {
+        let mut requests = self.subscribe(filter, qos).await?;
+        while let Some(request) = requests.next().await {
+            let message = request.clone().into_message();
+            let payload = answer(request).await;
+            if let Some(response) = Publication::response_to(&message, payload) {
+                match self.publish_owned(&response).await {
+                    Ok(ticket) => drop(ticket),
+                    // One requester's impossible response topic or size is not the others' fault.
+                    Err(Error::Options(why)) => tracing::warn!("no response: {why}"),
+                    Err(Error::Refused(why @ Refused::TooLarge { .. })) => {
+                        tracing::warn!("no response: {why}");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+}

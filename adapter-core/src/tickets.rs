@@ -1,0 +1,89 @@
+//! The messages whose end somebody may wait for.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::task::{Poll, Waker};
+
+use mqtt_agent::Outcome;
+use mqtt_session::Token;
+
+/// A ticket's end, or who waits for it.
+#[derive(Debug)]
+enum Wait {
+    For(Option<Waker>),
+    Over(Outcome),
+}
+
+/// Tokens are counted up by ourselves, so nobody can make them collide: a multiplication spreads them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u16(&mut self, n: u16) {
+        self.write_u64(n.into());
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(n.into());
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x517C_C1B7_2722_0A95);
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Tickets {
+    waits: HashMap<Token, Wait, BuildHasherDefault<Spread>>,
+    closed: bool,
+}
+
+impl Tickets {
+    pub(crate) fn issue(&mut self, token: Token) {
+        self.waits.insert(token, Wait::For(None));
+    }
+
+    pub(crate) fn end(&mut self, token: Token, outcome: Outcome) {
+        if let Some(wait) = self.waits.get_mut(&token)
+            && let Wait::For(Some(waker)) = std::mem::replace(wait, Wait::Over(outcome))
+        {
+            waker.wake();
+        }
+    }
+
+    /// Nothing more ends.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        for wait in self.waits.values_mut() {
+            if let Wait::For(waker) = wait {
+                let waker = waker.take();
+                *wait = Wait::Over(Outcome::Closed);
+                waker.into_iter().for_each(Waker::wake);
+            }
+        }
+    }
+
+    pub(crate) fn poll(&mut self, token: Token, waker: &Waker) -> Poll<Outcome> {
+        match self.waits.get_mut(&token) {
+            Some(Wait::For(known)) => {
+                *known = Some(waker.clone());
+                Poll::Pending
+            }
+            Some(Wait::Over(outcome)) => Poll::Ready(*outcome),
+            None => Poll::Ready(Outcome::Closed),
+        }
+    }
+
+    pub(crate) fn give_up(&mut self, token: Token) {
+        self.waits.remove(&token);
+    }
+}

@@ -24,6 +24,8 @@ pub(crate) struct EventLog {
     pub(crate) first_attempt: Option<Result<(), Error>>,
     /// Why the connection was lost, or the client stopped, last.
     pub(crate) last_error: Option<Error>,
+    /// How many connections and attempts were lost.
+    pub(crate) losses: u64,
     /// What was last said at WARN: the same reason is not said again for each attempt.
     warned: Option<String>,
     /// "connected" was said at INFO since: a server that ends each connection for one reason is not told of again and again.
@@ -47,6 +49,7 @@ impl EventLog {
             ConnectionEvent::Lost(why) => {
                 self.first_attempt.get_or_insert_with(|| Err(why.clone()));
                 self.last_error = Some(why.clone());
+                self.losses += 1;
                 let text = in_full(why);
                 if matches!(why, Error::Stopped) {
                     tracing::debug!("not connected: {text}");

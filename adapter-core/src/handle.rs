@@ -208,11 +208,14 @@ impl Handle {
         })
     }
 
-    /// Ends when there is no connection, with the reason why the last one ended.
+    /// Ends when there is no connection, with the reason why the last one ended; also if there is a new one by the time
+    /// the future is polled again.
     pub fn disconnected(&self) -> impl Future<Output = Error> + use<'_> {
-        std::future::poll_fn(|cx| {
+        let mut losses = None;
+        std::future::poll_fn(move |cx| {
             let mut state = self.hub().lock();
-            if !state.agent.is_connected() {
+            let known = *losses.get_or_insert(state.log.losses);
+            if !state.agent.is_connected() || state.log.losses != known {
                 return Poll::Ready(state.log.last_error.clone().unwrap_or(Error::Stopped));
             }
             state.watch(cx.waker());

@@ -1,6 +1,9 @@
 //! The handle under smol and under async-std, where things go wrong.
 
-use adapter_smol::{Handle, Options};
+use std::time::Duration;
+
+use adapter_smol::proto::{QoS, TopicName, Version};
+use adapter_smol::{Error, Handle, Options, Outgoing};
 
 mod on_smol {
     use super::*;
@@ -25,4 +28,18 @@ mod on_async_std {
     }
 
     mqtt_testing::handles!(start, async_std::task::block_on);
+}
+
+#[test]
+fn a_request_has_a_time_limit() {
+    let broker = mqtt_testing::mosquitto::Mosquitto::start("");
+    let mut options = Options::new("127.0.0.1", broker.port);
+    options.version = Version::V5;
+    let request = Outgoing::new(TopicName::from_static("nobody"), QoS::AtMostOnce, b"");
+    smol::block_on(async {
+        let spawn = |driver| smol::spawn(driver).detach();
+        let handle = Handle::connect(options, spawn).await.unwrap();
+        let response = handle.request(&request, Duration::from_millis(20)).await;
+        assert!(matches!(response, Err(Error::TimedOut(_))), "{response:?}");
+    });
 }

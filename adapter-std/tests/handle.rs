@@ -1,9 +1,12 @@
 //! The blocking handle, where things go wrong: what its promises share with the others is tested through the client inside it.
 
 use std::ops::Deref;
+use std::time::Duration;
 
-use adapter_std::{Options, asynch};
+use adapter_std::proto::{QoS, TopicName, Version};
+use adapter_std::{Error, Options, Outgoing, asynch};
 use futures_lite::future::block_on;
+use mqtt_testing::mosquitto::{Mosquitto, free_port};
 
 struct Handle(adapter_std::Handle);
 
@@ -21,3 +24,46 @@ fn start(options: Options) -> Handle {
 
 mqtt_testing::handles!(start, block_on);
 mqtt_testing::services!(start, block_on, 5_000);
+
+/// A program that ends without `close` has sent what it published.
+#[test]
+fn the_last_drop_waits_until_all_is_sent() {
+    let broker = Mosquitto::start("");
+    let options = || Options::new("127.0.0.1", broker.port);
+    let receiver = adapter_std::Handle::connect(options()).unwrap();
+    let mut messages = receiver.subscribe("a", QoS::ExactlyOnce).unwrap();
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let sender = adapter_std::Handle::connect(options()).unwrap();
+        for n in 0..200_u8 {
+            drop(sender.publish("a", qos, false, [n]).unwrap());
+        }
+        drop(sender);
+        for n in 0..200_u8 {
+            assert_eq!(messages.next().unwrap().payload[..], [n]);
+        }
+    }
+}
+
+#[test]
+fn waits_have_a_time_limit() {
+    let limit = Duration::from_millis(20);
+    let nowhere = adapter_std::Handle::start(Options::new("127.0.0.1", free_port()));
+    let impatient = nowhere.timeout(limit);
+    let connected = impatient.wait_connected();
+    assert!(
+        matches!(connected, Err(Error::TimedOut(_))),
+        "{connected:?}"
+    );
+    let subscribed = impatient.subscribe("a", QoS::AtMostOnce);
+    assert!(
+        matches!(subscribed, Err(Error::TimedOut(_))),
+        "{subscribed:?}"
+    );
+    let broker = Mosquitto::start("");
+    let mut options = Options::new("127.0.0.1", broker.port);
+    options.version = Version::V5;
+    let handle = adapter_std::Handle::connect(options).unwrap();
+    let request = Outgoing::new(TopicName::from_static("nobody"), QoS::AtMostOnce, b"");
+    let response = handle.request(&request, limit);
+    assert!(matches!(response, Err(Error::TimedOut(_))), "{response:?}");
+}

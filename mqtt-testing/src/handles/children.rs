@@ -215,8 +215,7 @@ impl Subscriber for Log {
 /// How many messages come, and each how many are kept.
 const STREAM: (u32, u32) = (100_000, 200);
 
-/// A message holds its own bytes, not those of the buffer that it was read in: 500 of 100,000 small ones held many
-/// megabytes.
+/// A message holds its own bytes, not those of the buffer that it was read in: 500 of 100,000 small ones held all 30 MB.
 pub async fn kept_messages_hold_little_more_than_themselves<H: Deref<Target = Handle>>(
     _start: impl Fn(Options) -> H,
     module: &str,
@@ -231,7 +230,8 @@ pub async fn kept_messages_hold_little_more_than_themselves<H: Deref<Target = Ha
         .lines()
         .find_map(|line| line.strip_prefix("grown by "));
     let grown: u64 = grown.unwrap().parse().unwrap();
-    assert!(grown < 4 << 20, "{grown} bytes");
+    // The queue itself may hold 4 MiB.
+    assert!(grown < 12 << 20, "{grown} bytes");
 }
 
 /// The bytes of this process that are in memory.
@@ -245,8 +245,12 @@ async fn keep<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     let server = Raw::start(|mut stream, _| {
         let _ = stream.read(&mut [0; 1024]);
         let _ = stream.write_all(&CONNACK_3_1_1);
+        // PUBLISH at QoS 0 to `a`, of 306 bytes.
+        let mut publish = vec![0x30, 0xAF, 2, 0, 1, b'a'];
+        publish.resize(306, b'x');
+        let hundred = publish.repeat(100);
         for _ in 0..STREAM.0 / 100 {
-            let _ = stream.write_all(&b"\x30\x07\0\x01anews".repeat(100));
+            let _ = stream.write_all(&hundred);
         }
         let _ = std::io::copy(&mut stream, &mut std::io::sink());
     });

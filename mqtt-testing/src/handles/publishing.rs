@@ -260,9 +260,6 @@ pub async fn large_messages_arrive<H: Deref<Target = Handle>>(start: impl Fn(Opt
         for version in super::VERSIONS {
             let mut options = options(broker.port());
             options.version = version;
-            // needs mqtt-session to write large packets in pieces: these two lines go then.
-            options.config.outgoing_limit = 8 << 20;
-            options.config.kept_limit = 32 << 20;
             let handle = connect(&start, options).await.unwrap();
             let mut messages = handle.subscribe("large", QoS::ExactlyOnce).await.unwrap();
             for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {

@@ -80,6 +80,8 @@ pub struct Agent {
     pub(crate) sending: VecDeque<(Position, Token)>,
     pub(crate) routes: Vec<Route>,
     pub(crate) next_subscription: u64,
+    /// SUBSCRIBE and UNSUBSCRIBE that are not answered, also those whose subscription is forgotten.
+    pub(crate) asked: Vec<Token>,
     /// What no subscription claims.
     pub(crate) others: Inbox,
     pub(crate) held: HeldMessages,
@@ -144,6 +146,7 @@ impl Agent {
             sending: VecDeque::new(),
             routes: Vec::new(),
             next_subscription: 0,
+            asked: Vec::new(),
             others: Inbox::default(),
             held: HeldMessages::default(),
             returning: BTreeMap::new(),
@@ -277,6 +280,8 @@ impl Agent {
             }
             return Ok(());
         }
+        // What waited for room may have been sent since.
+        self.tell_ended(now);
         self.client.tick(now)?;
         self.ask(now);
         self.go_on_closing(now)
@@ -354,8 +359,12 @@ impl Agent {
                 return Err(session::Closed::ByPeer(disconnect.reason).into());
             }
             ClientEvent::Auth(auth) => self.on_auth(auth, now)?,
-            ClientEvent::Subscribed { token, suback, .. } => self.on_suback(*token, suback, now),
+            ClientEvent::Subscribed { token, suback, .. } => {
+                self.was_asked(*token);
+                self.on_suback(*token, suback, now);
+            }
             ClientEvent::Unsubscribed { token, unsuback } => {
+                self.was_asked(*token);
                 self.on_unsuback(*token, unsuback.codes.iter().collect(), now);
             }
             _ => {}

@@ -24,7 +24,8 @@ impl Agent {
         if self.is_stopped() {
             return Next::Stop;
         }
-        if self.is_done(now) {
+        // A transport that is there is ended by `tick`.
+        if self.stage != Stage::Up && self.is_done(now) {
             self.stop(Error::Stopped);
             return Next::Stop;
         }
@@ -94,6 +95,8 @@ impl Agent {
         self.stage = Stage::Up;
         self.connection = self.connection.wrapping_add(1);
         (self.told_unclaimed, self.told_exceeded) = (false, false);
+        // A clean start ends what was under way.
+        self.tell_ended(now);
         Ok(())
     }
 
@@ -205,6 +208,8 @@ impl Agent {
     /// Closes: what is pending is sent until `by`, then DISCONNECT. Nothing more is accepted from now on.
     pub fn close(&mut self, by: Instant, now: Instant) {
         self.closing = Some(self.closing.map_or(by, |known| known.min(by)));
+        let hang_up = by.max(now).after(HANG_UP);
+        self.hang_up = self.hang_up.map(|known| known.min(hang_up));
         if self.stage != Stage::Up && self.is_done(now) {
             self.stop(Error::Stopped);
         }

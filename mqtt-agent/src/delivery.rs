@@ -148,10 +148,13 @@ impl Agent {
         Waiting::Kept(match incoming.receipt {
             None => Entry::Acknowledged(message),
             Some(receipt) => {
+                // By hand, the acknowledgement itself is waited for beside the inboxes.
+                let by_hand = self.options.acknowledge == Acknowledge::ByHand;
                 let held = Held {
                     message,
                     receipt: Some(receipt),
-                    waits: streams.saturating_add(self.by_hand()),
+                    waits: streams.saturating_add(u32::from(by_hand)),
+                    by_hand,
                     reason: None,
                     may_return: true,
                     since: self.connection,
@@ -165,11 +168,6 @@ impl Agent {
         if !core::mem::replace(&mut self.told_unclaimed, true) {
             self.tell(ConnectionEvent::Unclaimed);
         }
-    }
-
-    /// By hand, the acknowledgement itself is waited for beside the inboxes.
-    fn by_hand(&self) -> u32 {
-        u32::from(self.options.acknowledge == Acknowledge::ByHand)
     }
 
     fn nobody_claims(
@@ -222,8 +220,11 @@ impl Agent {
             return false;
         }
         held.receipt = incoming.receipt;
-        if let (0, Some(reason)) = (held.waits, held.reason) {
-            self.finish(id, reason, now);
+        match held.reason {
+            Some(reason) if held.waits == 0 => self.finish(id, reason, now),
+            // It was acknowledged by hand, and another inbox has yet to give it out.
+            Some(reason) if held.by_hand => self.send_acknowledgement(id, reason, now),
+            _ => {}
         }
         true
     }
@@ -247,8 +248,12 @@ impl Agent {
                 if when_taken {
                     inbox.in_hand.push(id);
                 } else if self.held.done(id) {
-                    // It was acknowledged before the last inbox gave it out.
-                    self.held.remove(id);
+                    // It was acknowledged before the last inbox gave it out, and is kept if it is to return.
+                    if let Some(held) = self.held.get(id)
+                        && (held.receipt.is_some() || !held.may_return)
+                    {
+                        self.held.remove(id);
+                    }
                 }
                 Received {
                     message,
@@ -361,25 +366,26 @@ impl Agent {
 
     /// A stream of the program is gone: what it did not finish waits for who claims it, or goes with the session.
     pub(crate) fn give_up(&mut self, mut inbox: Inbox, now: Instant) {
-        let held = &mut self.held;
         let in_hand = core::mem::take(&mut inbox.in_hand)
             .into_iter()
             .map(|id| (id.number, Entry::Held(id)));
         for id in in_hand.clone().filter_map(|(_, entry)| entry.id()) {
-            if let Some(held) = held.get_mut(id) {
+            if let Some(held) = self.held.get_mut(id) {
                 held.message.dup = true;
             }
         }
         let entries: Vec<_> = in_hand.chain(inbox.take_kept()).collect();
-        let alone = self.by_hand().saturating_add(1);
         let mut left = Vec::new();
         for (number, entry) in entries {
+            let elsewhere = self.is_elsewhere(number, &entry);
             match entry.id() {
-                // Another subscription has it as well.
-                Some(id) if self.held.get(id).is_some_and(|held| held.waits > alone) => {
+                Some(id) if self.held.get(id).is_some_and(|held| held.streams() > 1) => {
                     self.held.done(id);
                 }
-                Some(id) if self.options.unclaimed == Unclaimed::Discard => self.discard(id, now),
+                Some(id) if elsewhere || self.options.unclaimed == Unclaimed::Discard => {
+                    self.discard(id, now);
+                }
+                None if elsewhere => {}
                 _ => left.push((number, entry)),
             }
         }
@@ -398,7 +404,16 @@ impl Agent {
         while self.held.get(id).is_some_and(|held| held.waits > 0) {
             self.held.done(id);
         }
-        self.finish(id, ReasonCode::Success, now);
+        let reason = self.held.get(id).and_then(|held| held.reason);
+        self.finish(id, reason.unwrap_or(ReasonCode::Success), now);
+    }
+
+    /// Whether a message of a stream that is gone waits in another inbox, or was acknowledged by hand.
+    fn is_elsewhere(&self, number: u64, entry: &Entry) -> bool {
+        match entry.id().map(|id| self.held.get(id)) {
+            Some(held) => held.is_none_or(|held| held.by_hand && held.reason.is_some()),
+            None => self.inboxes().any(|(_, inbox)| inbox.has(number)),
+        }
     }
 
     /// A subscription that nobody reads is over: what came for it, and what nobody else has claimed, is acknowledged and
@@ -519,7 +534,6 @@ impl Agent {
     /// session goes on. What was to return on this connection and did not, will not. By hand, what the program has and did not
     /// acknowledge is forgotten here, so that the program gets it again.
     pub(crate) fn messages_may_return(&mut self, was_connected: bool) {
-        let by_hand = self.by_hand();
         for id in self.held.ids() {
             let connection = self.connection;
             let Some(held) = self.held.get_mut(id) else {
@@ -529,7 +543,7 @@ impl Agent {
                 continue;
             }
             let packet_id = held.message.packet_id.map(|id| id.get());
-            if by_hand > 0 && held.waits == by_hand && held.reason.is_none() {
+            if held.by_hand && held.streams() == 0 && held.reason.is_none() {
                 self.held.remove(id);
             } else if held.receipt.take().is_some() {
                 held.since = connection;

@@ -20,8 +20,10 @@ pub(crate) struct Held {
     /// What the session wants for the acknowledgement; `None` if the connection that brought it (QoS 1) or its session is
     /// gone.
     pub(crate) receipt: Option<Receipt>,
-    /// How many inboxes are not done with it.
+    /// How many inboxes are not done with it, and one more if it is to be acknowledged by hand and is not.
     pub(crate) waits: u32,
+    /// It is to be acknowledged by hand.
+    pub(crate) by_hand: bool,
     /// The acknowledgement that the program gave and that could not be sent yet.
     pub(crate) reason: Option<ReasonCode>,
     /// The server may send it again, on this connection or the next, since it was not acknowledged.
@@ -31,6 +33,12 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// How many inboxes are not done with it.
+    pub(crate) fn streams(&self) -> u32 {
+        let by_hand = self.by_hand && self.reason.is_none();
+        self.waits.saturating_sub(u32::from(by_hand))
+    }
+
     /// What it counts against the limit of bytes.
     pub(crate) fn len(&self) -> usize {
         size(&self.message)

@@ -177,6 +177,13 @@ impl Inbox {
         })
     }
 
+    /// Whether the message at QoS 1 or 2 with this number waits here.
+    pub(crate) fn has(&self, number: u64) -> bool {
+        self.kept
+            .binary_search_by_key(&number, |(number, _)| *number)
+            .is_ok()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.fleeting.is_empty() && self.kept.is_empty()
     }

@@ -164,6 +164,8 @@ impl Agent {
             return Err(Refused::WrongPhase);
         }
         let token = self.client.publish(message, now)?;
+        // An older one may have given way.
+        self.tell_ended(now);
         Ok(match token {
             Some(token) => Published::Token(token),
             None => Published::Position(self.progress.end(self.client.unsent())),
@@ -224,6 +226,10 @@ impl Agent {
     }
 
     pub(crate) fn end(&mut self, token: Token, outcome: Outcome) {
+        // A subscription that the connection interrupted is asked for again.
+        if self.was_asked(token) {
+            return;
+        }
         self.end_request(token, outcome);
         self.events.push_back(Event::Published(token, outcome));
     }

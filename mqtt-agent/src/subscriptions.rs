@@ -125,6 +125,18 @@ impl Route {
         self.wanted.iter().any(|wanted| wanted.matches(topic))
     }
 
+    /// It is there, or is to be.
+    const fn is_wanted(&self) -> bool {
+        matches!(
+            self.standing,
+            Standing::Wanted | Standing::Asked(_) | Standing::Granted
+        )
+    }
+
+    fn has(&self, filter: &str) -> bool {
+        self.wanted.iter().any(|wanted| wanted.filter == filter)
+    }
+
     fn filters(&self) -> Vec<TopicFilter<'_>> {
         self.wanted.iter().map(Wanted::filter).collect()
     }
@@ -199,14 +211,18 @@ impl Agent {
         id
     }
 
-    /// Gives up a subscription. The answer is [`Event::Unsubscribed`]; what came before can still be taken.
+    /// Gives up a subscription. The answer is [`Event::Unsubscribed`]; what came before can still be taken. A filter that another
+    /// subscription of this agent has as well stays with the server, and has no code in the answer.
     pub fn unsubscribe(&mut self, id: SubscriptionId, now: Instant) {
+        // A session that is kept may know the filters: from before, or from a SUBSCRIBE whose answer was lost.
+        let may_be_known = self.options.is_persistent();
         if let Some(route) = self.route(id) {
             match route.standing {
-                Standing::Wanted => {
+                Standing::Wanted if !may_be_known => {
                     route.standing = Standing::Over;
                     self.events.push_back(Event::Unsubscribed(id, Vec::new()));
                 }
+                Standing::Wanted => route.standing = Standing::Unwanted,
                 // An answer to SUBSCRIBE that comes later finds nobody.
                 Standing::Asked(_) | Standing::Granted => route.standing = Standing::Unwanted,
                 Standing::Unwanted | Standing::Leaving(_) | Standing::Over => {}
@@ -276,33 +292,58 @@ impl Agent {
         if !self.client.is_connected() || self.is_closing() {
             return;
         }
-        let mut failed = Vec::new();
-        for route in &mut self.routes {
-            let asked = match route.standing {
-                Standing::Wanted => {
-                    let properties = route.properties();
-                    let properties = Properties::from(&properties[..]);
-                    self.client
-                        .subscribe(&route.subscriptions(), properties, now)
-                        .map(Standing::Asked)
-                }
-                Standing::Unwanted => self
-                    .client
-                    .unsubscribe(&route.filters(), Properties::EMPTY, now)
-                    .map(Standing::Leaving),
-                _ => continue,
+        let mut ended = Vec::new();
+        for index in 0..self.routes.len() {
+            let asked = match self.ask_one(index, now) {
+                None => continue,
+                Some(Err(Refused::Full | Refused::Offline)) => break,
+                Some(asked) => asked,
             };
+            let Some(route) = self.routes.get_mut(index) else {
+                break;
+            };
+            route.standing = asked.as_ref().copied().unwrap_or(Standing::Over);
             match asked {
-                Ok(standing) => route.standing = standing,
-                Err(Refused::Full | Refused::Offline) => break,
+                Ok(Standing::Asked(token) | Standing::Leaving(token)) => self.asked.push(token),
+                Ok(_) => ended.push((route.id, Event::Unsubscribed(route.id, Vec::new()))),
                 Err(refused) => {
-                    route.standing = Standing::Over;
-                    failed.push((route.id, refused));
+                    ended.push((route.id, Event::SubscribeFailed(route.id, refused.into())));
                 }
             }
         }
-        for (id, refused) in failed {
-            self.over(id, Event::SubscribeFailed(id, refused.into()), now);
+        for (id, event) in ended {
+            self.over(id, event, now);
+        }
+    }
+
+    /// Sends the SUBSCRIBE or UNSUBSCRIBE of one route, if it waits; what its standing is then.
+    fn ask_one(&mut self, index: usize, now: Instant) -> Option<Result<Standing, Refused>> {
+        let route = self.routes.get(index)?;
+        match route.standing {
+            Standing::Wanted => {
+                let properties = route.properties();
+                let properties = Properties::from(&properties[..]);
+                let asked = self
+                    .client
+                    .subscribe(&route.subscriptions(), properties, now);
+                Some(asked.map(Standing::Asked))
+            }
+            Standing::Unwanted => {
+                // The server knows a filter once, however many subscriptions have it.
+                let mut filters = route.filters();
+                filters.retain(|filter| {
+                    !self
+                        .routes
+                        .iter()
+                        .any(|other| other.is_wanted() && other.has(filter.as_str()))
+                });
+                if filters.is_empty() {
+                    return Some(Ok(Standing::Over));
+                }
+                let asked = self.client.unsubscribe(&filters, Properties::EMPTY, now);
+                Some(asked.map(Standing::Leaving))
+            }
+            _ => None,
         }
     }
 
@@ -322,6 +363,15 @@ impl Agent {
                 self.routes.remove(index);
             }
         }
+    }
+
+    /// Whether the token is that of a SUBSCRIBE or UNSUBSCRIBE, which ends with this call.
+    pub(crate) fn was_asked(&mut self, token: Token) -> bool {
+        let known = self.asked.iter().position(|asked| *asked == token);
+        known.is_some_and(|at| {
+            self.asked.swap_remove(at);
+            true
+        })
     }
 
     pub(crate) fn on_suback(&mut self, token: Token, suback: &SubAck<'_>, now: Instant) {

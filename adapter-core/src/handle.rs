@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mqtt_agent::{Error, Publication, Published, Received, Unsent};
 use mqtt_proto::{Properties, QoS, ReasonCode, Subscription as Filter, TopicFilter, TopicName};
-use mqtt_session::{Outgoing, Refused};
+use mqtt_session::{Instant, Outgoing, Refused};
 
 use crate::events::ConnectionEvents;
 use crate::hub::Hub;
@@ -242,6 +242,12 @@ impl Handle {
     #[must_use]
     pub fn events(&self) -> ConnectionEvents {
         ConnectionEvents::new(Arc::clone(self.hub()))
+    }
+
+    /// How long it is until a moment that an event told, such as [`crate::ConnectionEvent::WaitingUntil`].
+    #[must_use]
+    pub fn until(&self, at: Instant) -> Duration {
+        self.hub().until(at)
     }
 
     /// Whether there is a connection now.

@@ -21,8 +21,9 @@ pub use hub::{Hub, LINGER, Output};
 pub use messages::{Messages, Subscribing, Unsubscribing};
 pub use mqtt_agent::{
     self as agent, Acknowledge, Authenticator, Connected, ConnectionEvent, Credentials,
-    CredentialsSource, Error, Flow, MakeAuthenticator, Message, Options, Outcome, OwnedConnAck,
-    OwnedWill, Publication, QoS0Overflow, Received, StopOn, Unclaimed, Unsent,
+    CredentialsSource, Error, Flow, MakeAuthenticator, Message, MessageId, Options, Outcome,
+    OwnedConnAck, OwnedWill, Publication, QoS0Overflow, Received, StopOn, Unclaimed, Unsent,
+    WantedSubscription,
 };
 pub use mqtt_proto as proto;
 pub use mqtt_session::{self as session, BackOff, Config, Offline, Outgoing, Refused, SessionLost};

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use adapter_core::proto::{Properties, QoS, ReasonCode, Subscription as Filter, TopicFilter};
+use adapter_core::session::Instant;
 use adapter_core::{
     ConnectionEvent, Error, Hub, LINGER, Message, Options, Outcome, Outgoing, Publication,
     Received, Unsent,
@@ -253,6 +254,12 @@ impl Handle {
     #[must_use]
     pub fn events(&self) -> ConnectionEvents {
         ConnectionEvents(self.client.0.events())
+    }
+
+    /// How long it is until a moment that an event told, such as [`ConnectionEvent::WaitingUntil`].
+    #[must_use]
+    pub fn until(&self, at: Instant) -> Duration {
+        self.client.0.until(at)
     }
 
     /// Whether there is a connection now.

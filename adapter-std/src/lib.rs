@@ -9,9 +9,9 @@ mod wait;
 
 pub use adapter_core::{
     Acknowledge, Authenticator, BackOff, Config, Connected, ConnectionEvent, Credentials,
-    CredentialsSource, Error, MakeAuthenticator, Message, Offline, Options, Outcome, Outgoing,
-    OwnedConnAck, OwnedWill, Publication, QoS0Overflow, Received, Refused, SessionLost, StopOn,
-    Unclaimed, Unsent,
+    CredentialsSource, Error, MakeAuthenticator, Message, MessageId, Offline, Options, Outcome,
+    Outgoing, OwnedConnAck, OwnedWill, Publication, QoS0Overflow, Received, Refused, SessionLost,
+    StopOn, Unclaimed, Unsent, WantedSubscription,
 };
 
 /// The client as code that awaits sees it: [`Handle::as_async`].

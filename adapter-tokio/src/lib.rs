@@ -11,10 +11,10 @@ mod sockets;
 
 pub use adapter_core::{
     Acknowledge, Authenticator, BackOff, Close, Config, Connected, ConnectionEvent,
-    ConnectionEvents, Credentials, CredentialsSource, Error, MakeAuthenticator, Message, Messages,
-    Offline, Options, Outcome, Outgoing, OwnedConnAck, OwnedWill, Publication, Publishing,
-    QoS0Overflow, Received, Refused, Requesting, SessionLost, StopOn, Subscribing, Ticket,
-    Unclaimed, Unsent, Unsubscribing,
+    ConnectionEvents, Credentials, CredentialsSource, Error, MakeAuthenticator, Message, MessageId,
+    Messages, Offline, Options, Outcome, Outgoing, OwnedConnAck, OwnedWill, Publication,
+    Publishing, QoS0Overflow, Received, Refused, Requesting, SessionLost, StopOn, Subscribing,
+    Ticket, Unclaimed, Unsent, Unsubscribing, WantedSubscription,
 };
 pub use handle::Handle;
 #[cfg(feature = "broker")]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes CONFORMANCE.md: each numbered statement of both standards, whom it binds, where it is kept and which test shows it.
+"""Writes docs/CONFORMANCE.md: each numbered statement of both standards, whom it binds, where it is kept and which test shows it.
 
 With `--check` it writes nothing, and fails if the file is not up to date or a statement that binds a client or a server has
 no test. Whom a statement binds is said in `scripts/statements.txt`; tests are those in the tables `statements! { ... }`,
@@ -98,17 +98,17 @@ def main():
             if role == "none" and not reason:
                 wrong.append(f"{version} {statement} has neither a test nor a reason")
             kept = ", ".join(f"`{place}`" for place in places)
-            how = f"`{test[1]}` in [{pathlib.Path(test[0]).name}]({test[0]})" if test else f"none: {reason}"
+            how = f"`{test[1]}` in [{pathlib.Path(test[0]).name}](../{test[0]})" if test else f"none: {reason}"
             rows.append(f"| {statement} | {role if role != 'none' else '-'} | {kept or '-'} | {how} |")
         total = ", ".join(f"{count[role]} {role}" for role in ("server", "client", "both", "none") if role in count)
         out += ["", f"## MQTT {version}", "", f"{len(rows)} statements: {total}.", ""]
         out += ["| statement | binds | kept in | test |", "| --- | --- | --- | --- |", *rows]
     text = "\n".join(out) + "\n"
-    path = root / "CONFORMANCE.md"
+    path = root / "docs/CONFORMANCE.md"
     if "--check" not in sys.argv:
         path.write_text(text)
     elif not path.exists() or path.read_text() != text:
-        wrong.append("CONFORMANCE.md is not up to date: run scripts/conformance.py")
+        wrong.append("docs/CONFORMANCE.md is not up to date: run scripts/conformance.py")
     print(*wrong, sep="\n", end="\n" if wrong else "")
     print(f"{len(known)} statements, {len(shown)} with a test, {len(wrong)} wrong")
     sys.exit(1 if wrong else 0)

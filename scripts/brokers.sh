@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The table of brokers in README.md: `mqtt broker`, Mosquitto, rumqttd and a relay that reads nothing, under the same load.
+# The table of brokers in docs/BENCHMARKS.md: `mqtt broker`, Mosquitto, rumqttd and a relay that reads nothing, under the same load.
 # Arguments: rows by a part of their name, `--seconds N` of each run (2), `--rounds N` (3), `--only BROKER`.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -2,8 +2,8 @@
 """What a client costs on a Cortex-M4 (mps2-an386 under QEMU, opt-level "z", fat LTO), for each set of features.
 
 Builds the images `footprint` and `instructions` of firmware/, runs them against Mosquitto, and prints the table. With
-`--check` it fails if a number is above its limit in firmware/limits.tsv, or the README's table is not this one; with `--write` it
-writes the table into the README.
+`--check` it fails if a number is above its limit in firmware/limits.tsv; with `--write` it writes the table into docs/BENCHMARKS.md
+and adapter-embedded/README.md, where a pair of comments marks its place, with the date and the compiler's version below it.
 
   flash         .text + .rodata above those of the image `baseline`, in bytes
   state         the session's own memory without what is lent to it; slot and received: each entry that is lent
@@ -22,12 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRMWARE = ROOT / "firmware"
 TARGET = "thumbv7em-none-eabihf"
-README = ROOT / "adapter-embedded" / "README.md"
+PAGES = [ROOT / "docs" / "BENCHMARKS.md", ROOT / "adapter-embedded" / "README.md"]
 COLUMNS = ["flash", "state", "slot", "received", "stack", "RAM", "instructions"]
 SETS = [
     ("3.1.1", ""),
@@ -141,6 +142,16 @@ def table(rows):
     return "\n".join(lines) + "\n"
 
 
+def write(page, block):
+    """Puts a block of text between the comments of a page."""
+    text = page.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        sys.exit(f"{page}: the comments around the table are not there, or more than once")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(before + BEGIN + block + END + after)
+
+
 def limits():
     lines = [line.split("\t") for line in (FIRMWARE / "limits.tsv").read_text().splitlines()]
     (_, *columns), *rows = [line for line in lines if not line[0].startswith("#")]
@@ -152,11 +163,10 @@ def main():
     rows = measure()
     made = table(rows)
     print(made)
-    readme = README.read_text()
-    before, _, rest = readme.partition(BEGIN)
-    old, _, after = rest.partition(END)
     if "--write" in sys.argv:
-        README.write_text(before + BEGIN + made + END + after)
+        version = subprocess.run(["rustc", "--version"], cwd=FIRMWARE, capture_output=True, text=True, check=True).stdout.split()[1]
+        for page in PAGES:
+            write(page, f"{made}\nMeasured on {date.today()} with Rust {version}.\n")
     if "--check" in sys.argv:
         passed = [
             f"{name}: {column} is {row[column]}, its limit is {limit}"

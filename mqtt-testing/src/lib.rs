@@ -39,7 +39,12 @@ pub fn version_of(data: &[u8]) -> (mqtt_proto::Version, &[u8]) {
     (version, data.get(1..).unwrap_or_default())
 }
 
-/// The loop of the README compiles.
+/// The programs of the README compile.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The loop of an adapter compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/ARCHITECTURE.md")]
+struct Architecture;

@@ -30,7 +30,8 @@ impl Agent {
             return Next::Stop;
         }
         if self.stage == Stage::Up {
-            return Next::Wait(self.deadline().unwrap_or(FAR));
+            let later = now.after(Duration::from_millis(1));
+            return Next::Wait(self.deadline().unwrap_or(FAR).max(later));
         }
         match self.supervisor.next(now) {
             session::Next::Dial => {

@@ -558,6 +558,7 @@ impl Agent {
                 }
             }
         }
+        self.read_on();
     }
 
     /// The server has no session: nothing of it returns, and there is nobody to acknowledge to.
@@ -572,6 +573,7 @@ impl Agent {
                 self.held.remove(id);
             }
         }
+        self.read_on();
     }
 
     /// Whether a transport is there.

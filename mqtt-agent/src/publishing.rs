@@ -185,7 +185,7 @@ impl Agent {
     /// How many messages and requests were accepted and have not ended.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.client.pending()
+        self.client.pending().saturating_add(self.sending.len())
     }
 
     /// The messages that were accepted and are not acknowledged, in their order.

@@ -33,7 +33,7 @@ fn main() -> std::io::Result<()> {
             }
         }
     }
-    for target in ["client", "server", "delivery", "broker"] {
+    for target in ["client", "server", "delivery", "broker", "agent"] {
         let folder = corpus.join(target);
         std::fs::create_dir_all(&folder)?;
         for seed in 0..8_u32 {

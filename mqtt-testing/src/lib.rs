@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent_calls;
 pub mod cancel;
 pub mod choices;
 pub mod endpoint;

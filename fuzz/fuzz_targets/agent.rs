@@ -1,0 +1,10 @@
+//! Any order of calls on an agent.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mqtt_testing::{agent_calls, version_of};
+
+fuzz_target!(|data: &[u8]| {
+    let (version, choices) = version_of(data);
+    agent_calls::withstands(choices, version);
+});

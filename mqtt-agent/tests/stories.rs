@@ -1,0 +1,434 @@
+//! What an agent does for a program, told packet by packet. The test is the server and the transport.
+
+use std::collections::HashMap;
+
+use bytes::BytesMut;
+use mqtt_agent::proto::{
+    AckKind, ConnAck, Decoded, List, MAX_PACKET, Packet, PacketId, PacketType, Properties, Publish,
+    QoS, ReasonCode, SubAck, Subscription, TopicFilter, TopicName, UnsubAck, Version,
+};
+use mqtt_agent::session::{Instant, Offline, Outgoing, Refused};
+use mqtt_agent::{
+    Acknowledge, Agent, ConnectionEvent, Error, Event, Flow, Next, Options, Outcome, Published,
+    QoS0Overflow, Received, SubscriptionId,
+};
+use mqtt_testing::solo::{ack, encode, publish};
+
+struct Story {
+    agent: Agent,
+    now: Instant,
+    input: BytesMut,
+}
+
+/// A client whose session is kept.
+fn kept() -> Options {
+    let mut options = Options::new("broker", 1883);
+    options.client_id = "story".to_owned();
+    options.clean_start = false;
+    options
+}
+
+impl Story {
+    fn new(options: Options) -> Self {
+        Self {
+            agent: Agent::new(options),
+            now: Instant::from_millis(1_000),
+            input: BytesMut::new(),
+        }
+    }
+
+    /// Connects; CONNECT and what follows it is taken.
+    fn connect(&mut self, session_present: bool) -> Vec<PacketType> {
+        assert_eq!(self.agent.next(self.now), Next::Dial);
+        self.agent.opened(self.now).expect("it can connect");
+        assert_eq!(self.sent(), [PacketType::Connect]);
+        let connack = ConnAck {
+            session_present,
+            ..ConnAck::default()
+        };
+        self.feed(&encode(&Packet::ConnAck(connack), Version::V311));
+        self.sent()
+    }
+
+    fn lose(&mut self) {
+        self.agent.lost(Error::EndOfStream, self.now, 0);
+        self.input.clear();
+        self.now = Instant::from_millis(self.now.as_millis() + 60_000);
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Flow {
+        self.input.extend_from_slice(bytes);
+        let flow = self.agent.receive(&mut self.input, self.now);
+        flow.expect("the server keeps the rules")
+    }
+
+    fn message(&mut self, qos: QoS, id: u16, dup: bool, topic: &str, payload: &str) -> Flow {
+        let message = Publish {
+            topic: TopicName::new(topic).expect("valid"),
+            ..publish(qos, id, dup, payload)
+        };
+        self.feed(&encode(&Packet::Publish(message), Version::V311))
+    }
+
+    /// All that is outgoing, as packet types.
+    fn sent(&mut self) -> Vec<PacketType> {
+        let bytes = self.agent.outgoing().to_vec();
+        self.agent.sent(bytes.len());
+        let mut rest = &bytes[..];
+        let mut types = Vec::new();
+        while let Ok(Decoded::Packet { packet, consumed }) =
+            Packet::decode(rest, Version::V311, MAX_PACKET)
+        {
+            types.push(packet.packet_type());
+            rest = &rest[consumed..];
+        }
+        types
+    }
+
+    fn subscribe(&mut self, filter: &str) -> SubscriptionId {
+        let filter = TopicFilter::new(filter).expect("valid");
+        let list = [Subscription::new(filter, QoS::ExactlyOnce)];
+        self.agent.subscribe(&list, &Properties::EMPTY, self.now)
+    }
+
+    /// SUBSCRIBE is sent and granted.
+    fn granted(&mut self, id: u16, filter: &str) -> SubscriptionId {
+        let subscription = self.subscribe(filter);
+        assert_eq!(self.sent(), [PacketType::Subscribe]);
+        let codes = [ReasonCode::GrantedQoS2];
+        let suback = SubAck::new(packet_id(id), List::from(&codes[..]));
+        self.feed(&encode(&Packet::SubAck(suback), Version::V311));
+        subscription
+    }
+
+    fn next(&mut self, from: Option<SubscriptionId>) -> Option<(String, Received)> {
+        let received = self.agent.next_message(from)?;
+        let payload = String::from_utf8(received.payload.to_vec()).expect("text");
+        Some((payload, received))
+    }
+
+    fn must_get(&mut self, from: Option<SubscriptionId>, payload: &str) -> Received {
+        let (found, received) = self.next(from).expect("a message");
+        assert_eq!(found, payload);
+        received
+    }
+
+    fn taken(&mut self, from: Option<SubscriptionId>, received: &Received) {
+        let id = received.id().expect("held");
+        self.agent.taken(from, id, self.now);
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.agent.next_event()).collect()
+    }
+}
+
+fn packet_id(id: u16) -> PacketId {
+    PacketId::new(id).expect("not zero")
+}
+
+fn outgoing(qos: QoS) -> Outgoing<'static> {
+    Outgoing::new(TopicName::from_static("a/b"), qos, b"out")
+}
+
+#[test]
+fn a_message_is_acknowledged_when_the_program_is_done_with_it() {
+    for (qos, expected) in [
+        (QoS::AtLeastOnce, PacketType::PubAck),
+        (QoS::ExactlyOnce, PacketType::PubRec),
+    ] {
+        let mut story = Story::new(kept());
+        story.connect(false);
+        let from = Some(story.granted(1, "a/b"));
+        story.message(qos, 1, false, "a/b", "first");
+        assert_eq!(story.sent(), []);
+        let received = story.must_get(from, "first");
+        assert_eq!(story.sent(), []);
+        story.taken(from, &received);
+        assert_eq!(story.sent(), [expected]);
+        // Once.
+        story.taken(from, &received);
+        assert_eq!(story.sent(), []);
+        assert_eq!(story.agent.held_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_message_of_two_subscriptions_is_acknowledged_when_both_are_done_with_it() {
+    let mut story = Story::new(kept());
+    story.connect(false);
+    let one = Some(story.granted(1, "a/b"));
+    let two = Some(story.granted(2, "a/+"));
+    story.message(QoS::AtLeastOnce, 1, false, "a/b", "both");
+    let received = story.must_get(one, "both");
+    story.taken(one, &received);
+    assert_eq!(story.sent(), []);
+    let received = story.must_get(two, "both");
+    story.taken(two, &received);
+    assert_eq!(story.sent(), [PacketType::PubAck]);
+}
+
+#[test]
+fn what_comes_before_its_subscription_is_held_and_goes_to_it() {
+    let mut story = Story::new(kept());
+    story.connect(true);
+    story.message(QoS::ExactlyOnce, 1, false, "a/b", "early");
+    story.message(QoS::AtLeastOnce, 2, false, "x", "another");
+    assert_eq!(story.sent(), []);
+    let from = Some(story.granted(1, "a/b"));
+    let received = story.must_get(from, "early");
+    story.taken(from, &received);
+    assert_eq!(story.sent(), [PacketType::PubRec]);
+    // The rest goes to who asks for it.
+    let received = story.must_get(None, "another");
+    story.taken(None, &received);
+    assert_eq!(story.sent(), [PacketType::PubAck]);
+}
+
+#[test]
+fn a_message_that_returns_is_not_given_out_again() {
+    let mut story = Story::new(kept());
+    story.connect(false);
+    let from = Some(story.granted(1, "a/b"));
+    story.message(QoS::AtLeastOnce, 1, false, "a/b", "in hand");
+    story.message(QoS::AtLeastOnce, 2, false, "a/b", "waits");
+    let received = story.must_get(from, "in hand");
+    story.lose();
+    // It is done with before it returns: the acknowledgement waits for it.
+    story.taken(from, &received);
+    story.connect(true);
+    assert_eq!(story.sent(), []);
+    story.message(QoS::AtLeastOnce, 1, true, "a/b", "in hand");
+    assert_eq!(story.sent(), [PacketType::PubAck]);
+    story.message(QoS::AtLeastOnce, 2, true, "a/b", "waits");
+    let received = story.must_get(from, "waits");
+    story.taken(from, &received);
+    assert_eq!(story.sent(), [PacketType::PubAck]);
+    assert!(story.next(from).is_none());
+}
+
+#[test]
+fn a_message_acknowledged_by_hand_while_offline_is_acknowledged_when_it_returns() {
+    let mut options = kept();
+    options.acknowledge = Acknowledge::ByHand;
+    let mut story = Story::new(options);
+    story.connect(false);
+    let one = Some(story.granted(1, "a/b"));
+    let two = Some(story.granted(2, "a/+"));
+    story.message(QoS::AtLeastOnce, 1, false, "a/b", "both");
+    let id = story.must_get(one, "both").id().expect("held");
+    story.lose();
+    story
+        .agent
+        .acknowledge(id, ReasonCode::Success, story.now)
+        .expect("it is held");
+    story.connect(true);
+    story.message(QoS::AtLeastOnce, 1, true, "a/b", "both");
+    assert_eq!(story.sent(), [PacketType::PubAck]);
+    story.must_get(two, "both");
+    assert_eq!(story.agent.held_bytes(), 0);
+}
+
+#[test]
+fn a_stream_that_is_dropped_leaves_its_messages_to_others() {
+    for acknowledge in [Acknowledge::WhenTaken, Acknowledge::ByHand] {
+        let mut options = kept();
+        options.acknowledge = acknowledge;
+        let mut story = Story::new(options);
+        story.connect(false);
+        let id = story.granted(1, "a/b");
+        story.message(QoS::AtLeastOnce, 1, false, "a/b", "kept");
+        story.agent.forget(id, story.now);
+        let received = story.must_get(None, "kept");
+        let id = received.id().expect("held");
+        story
+            .agent
+            .acknowledge(id, ReasonCode::Success, story.now)
+            .expect("it is held");
+        assert_eq!(story.sent(), [PacketType::PubAck], "{acknowledge:?}");
+    }
+}
+
+#[test]
+fn a_filter_that_another_subscription_has_is_not_given_up() {
+    let mut story = Story::new(kept());
+    story.connect(false);
+    let one = story.granted(1, "a/b");
+    let two = story.granted(2, "a/b");
+    story.events();
+    story.agent.unsubscribe(one, story.now);
+    assert_eq!(story.sent(), []);
+    assert!(matches!(story.events()[..], [Event::Unsubscribed(id, _), ..] if id == one));
+    story.agent.unsubscribe(two, story.now);
+    assert_eq!(story.sent(), [PacketType::Unsubscribe]);
+}
+
+#[test]
+fn a_subscription_whose_answer_was_lost_is_given_up_at_the_server() {
+    let mut story = Story::new(kept());
+    story.connect(false);
+    let id = story.subscribe("a/b");
+    assert_eq!(story.sent(), [PacketType::Subscribe]);
+    story.lose();
+    story.agent.unsubscribe(id, story.now);
+    assert_eq!(story.connect(true), [PacketType::Unsubscribe]);
+    let unsuback = UnsubAck::new(packet_id(2), List::default());
+    story.feed(&encode(&Packet::UnsubAck(unsuback), Version::V311));
+    let events = story.events();
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, Event::Unsubscribed(known, _) if *known == id)),
+        "{events:?}"
+    );
+    // The SUBSCRIBE in doubt is no publish.
+    let publishes = |event: &Event| matches!(event, Event::Published(..));
+    assert!(!events.iter().any(publishes), "{events:?}");
+}
+
+#[test]
+fn a_session_that_is_lost_is_subscribed_again() {
+    let mut story = Story::new(kept());
+    story.connect(false);
+    story.granted(1, "a/b");
+    story.lose();
+    assert_eq!(story.connect(true), []);
+    story.lose();
+    assert_eq!(story.connect(false), [PacketType::Subscribe]);
+}
+
+#[test]
+fn messages_at_qos_0_give_way_as_the_options_say() {
+    let expected = HashMap::from([
+        (0, vec!["2", "3"]),
+        (1, vec!["1", "2"]),
+        (2, vec!["1", "2", "3"]),
+    ]);
+    let policies = [
+        QoS0Overflow::DropOldest,
+        QoS0Overflow::DropNewest,
+        QoS0Overflow::PauseReading,
+    ];
+    for (at, policy) in policies.into_iter().enumerate() {
+        let mut options = kept();
+        options.qos0_queue = 2;
+        options.qos0_overflow = policy;
+        let mut story = Story::new(options);
+        story.connect(false);
+        let id = story.granted(1, "a/b");
+        for payload in ["1", "2", "3"] {
+            story.message(QoS::AtMostOnce, 1, false, "a/b", payload);
+        }
+        let pauses = policy == QoS0Overflow::PauseReading;
+        assert_eq!(story.agent.is_paused(), pauses);
+        let mut got = Vec::new();
+        while let Some((payload, _)) = story.next(Some(id)) {
+            got.push(payload);
+            story.feed(&[]);
+        }
+        assert_eq!(got, expected[&at], "{policy:?}");
+        assert_eq!(story.agent.dropped(Some(id)), u64::from(!pauses));
+    }
+}
+
+#[test]
+fn reading_does_not_pause_for_what_nobody_claims() {
+    let mut options = kept();
+    options.qos0_queue = 2;
+    options.qos0_overflow = QoS0Overflow::PauseReading;
+    let mut story = Story::new(options);
+    story.connect(true);
+    for payload in ["1", "2", "3"] {
+        story.message(QoS::AtMostOnce, 1, false, "a/b", payload);
+        assert!(!story.agent.is_paused(), "{payload}");
+    }
+    assert_eq!(story.agent.dropped(None), 1);
+}
+
+#[test]
+fn reading_pauses_at_the_limit_and_goes_on_when_messages_are_taken() {
+    let mut options = kept();
+    options.receive_limit = 200;
+    let mut story = Story::new(options);
+    story.connect(false);
+    let from = Some(story.granted(1, "a/b"));
+    assert!(matches!(
+        story.message(QoS::AtLeastOnce, 1, false, "a/b", "1"),
+        Flow::Read(_)
+    ));
+    assert_eq!(
+        story.message(QoS::AtLeastOnce, 2, false, "a/b", "2"),
+        Flow::Paused
+    );
+    assert_eq!(
+        story.message(QoS::AtLeastOnce, 3, false, "a/b", "3"),
+        Flow::Paused
+    );
+    for payload in ["1", "2", "3"] {
+        let received = story.must_get(from, payload);
+        story.taken(from, &received);
+        assert!(!story.agent.is_paused());
+        story.feed(&[]);
+    }
+}
+
+#[test]
+fn close_sends_what_is_pending_and_ends_by_its_deadline() {
+    let mut story = Story::new(kept());
+    story.connect(false);
+    let published = story.agent.publish(&outgoing(QoS::AtLeastOnce), story.now);
+    let Ok(Published::Token(token)) = published else {
+        panic!("{published:?}")
+    };
+    let by = Instant::from_millis(story.now.as_millis() + 5_000);
+    story.agent.close(by, story.now);
+    story.agent.tick(story.now).expect("it waits");
+    assert_eq!(story.sent(), [PacketType::Publish]);
+    assert_eq!(story.agent.deadline(), Some(by));
+    let refused = story.agent.publish(&outgoing(QoS::AtLeastOnce), story.now);
+    assert_eq!(refused, Err(Refused::WrongPhase));
+    story.feed(&ack(AckKind::PubAck, 1));
+    story.agent.tick(story.now).expect("DISCONNECT goes out");
+    assert_eq!(story.sent(), [PacketType::Disconnect]);
+    assert!(story.agent.is_finished());
+    // A closer deadline counts for the transport that does not end as well.
+    story.agent.close(story.now, story.now);
+    let late = Instant::from_millis(story.now.as_millis() + 1_000);
+    let why = story.agent.tick(late).expect_err("it took too long");
+    story.agent.lost(why, late, 0);
+    assert_eq!(story.agent.next(late), Next::Stop);
+    let ended = |event: &Event| matches!(event, Event::Published(known, Outcome::Acknowledged(_)) if *known == token);
+    let events = story.events();
+    assert_eq!(events.iter().filter(|event| ended(event)).count(), 1);
+    let stopped = |event: &Event| matches!(event, Event::Connection(ConnectionEvent::Stopped(_)));
+    assert_eq!(events.iter().filter(|event| stopped(event)).count(), 1);
+}
+
+#[test]
+fn close_of_a_connection_that_is_up_does_not_stop_before_its_disconnect() {
+    let mut story = Story::new(kept());
+    story.connect(false);
+    story.agent.close(story.now, story.now);
+    assert_ne!(story.agent.next(story.now), Next::Stop);
+    story.agent.tick(story.now).expect("DISCONNECT goes out");
+    assert_eq!(story.sent(), [PacketType::Disconnect]);
+}
+
+#[test]
+fn a_message_that_gives_way_while_offline_ends_at_once() {
+    let mut options = kept();
+    options.config.queue = 1;
+    options.config.offline = Offline::DropOldest;
+    let mut story = Story::new(options);
+    let published = story.agent.publish(&outgoing(QoS::AtLeastOnce), story.now);
+    let Ok(Published::Token(first)) = published else {
+        panic!("{published:?}")
+    };
+    story
+        .agent
+        .publish(&outgoing(QoS::AtLeastOnce), story.now)
+        .expect("the older one gives way");
+    assert!(
+        matches!(story.events()[..], [Event::Published(token, Outcome::Dropped)] if token == first)
+    );
+}

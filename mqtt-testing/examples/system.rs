@@ -1,12 +1,15 @@
-//! Runs the whole system for many seeds: `--seeds N` (200 clients each), `--first SEED`, `--clients N`, `--operations N`, `--trace`.
+//! Runs the whole system for many seeds: `--seeds N` (200 clients each), `--first SEED`, `--clients N`, `--operations N`,
+//! `--classes BITS`, `--trace`. Without `--first` it picks one by itself and prints it.
 
+use std::hash::{BuildHasher, RandomState};
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mqtt_testing::system::{Plan, run};
+use mqtt_testing::system::{Failure, Plan, Report, explain, run};
 
 fn main() -> ExitCode {
-    let (mut seeds, mut first, mut plan) = (2_000, 0, Plan::default());
+    let (mut seeds, mut first, mut plan) = (2_000, None, Plan::default());
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         if name == "--trace" {
@@ -21,54 +24,64 @@ fn main() -> ExitCode {
         let small = usize::try_from(number).unwrap_or(usize::MAX);
         match name.as_str() {
             "--seeds" => seeds = number,
-            "--first" => first = number,
+            "--first" => first = Some(number),
             "--clients" => plan.clients = small,
             "--operations" => plan.operations = small,
+            "--classes" => plan.classes = u16::try_from(number).unwrap_or(u16::MAX),
             _ => {
                 eprintln!("unknown: {name}");
                 return ExitCode::from(2);
             }
         }
     }
+    // The hasher of the standard library is seeded by the system.
+    let first = first.unwrap_or_else(|| RandomState::new().hash_one(seeds) % 1_000_000_000);
+    println!("seeds {first} to {}", first + seeds.saturating_sub(1));
+    let failure = run_all(first, seeds, plan);
+    if let Some(failure) = &failure {
+        eprintln!("{}", explain(failure, plan));
+    }
+    ExitCode::from(u8::from(failure.is_some()))
+}
+
+/// Runs them on all processors; the first failure ends it.
+fn run_all(first: u64, seeds: u64, plan: Plan) -> Option<Failure> {
     let next = AtomicU64::new(first);
+    let total = Mutex::new(Report::default());
+    let failed = Mutex::new(None);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let work = || {
-        let (mut published, mut received, mut cuts) = (0, 0, 0);
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= first + seeds {
-                return Ok((published, received, cuts));
+            if seed >= first + seeds || failed.lock().expect("no panic").is_some() {
+                return;
             }
-            let report = run(seed, plan)?;
-            published += report.published;
-            received += report.received;
-            cuts += report.cuts;
+            let report = std::panic::catch_unwind(|| run(seed, plan));
+            let panicked = |_| {
+                Err(Failure {
+                    seed,
+                    client: None,
+                    what: "a panic: the message is above".to_owned(),
+                    log: Vec::new(),
+                })
+            };
+            match report.unwrap_or_else(panicked) {
+                Ok(report) => total.lock().expect("no panic").add(&report),
+                Err(failure) => {
+                    failed.lock().expect("no panic").get_or_insert(failure);
+                }
+            }
         }
     };
-    let results: Vec<Result<_, String>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        threads
-            .into_iter()
-            .map(|thread| {
-                let panicked = |_| Err("a panic: the message is above".to_owned());
-                thread.join().unwrap_or_else(panicked)
-            })
-            .collect()
-    });
-    let (mut published, mut received, mut cuts) = (0, 0, 0);
-    let mut failed = false;
-    for result in results {
-        match result {
-            Ok((p, r, c)) => (published, received, cuts) = (published + p, received + r, cuts + c),
-            Err(broken) => {
-                eprintln!("{broken}");
-                failed = true;
-            }
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
         }
-    }
+    });
+    let total = total.into_inner().expect("no panic");
     println!(
-        "{seeds} seeds, {} clients each: {published} messages published, {received} received, {cuts} connections cut",
-        plan.clients
+        "{seeds} seeds, {} clients each: {} messages published, {} received, {} of them again, {} connections cut, {} processes killed",
+        plan.clients, total.published, total.received, total.repeated, total.cuts, total.kills
     );
-    ExitCode::from(u8::from(failed))
+    failed.into_inner().expect("no panic")
 }

@@ -3,16 +3,6 @@
 /// Whether `filter` matches `topic`, level by level as section 4.7 tells it.
 #[must_use]
 pub fn matches(filter: &str, topic: &str) -> bool {
-    fn levels(filter: &[&str], topic: &[&str]) -> bool {
-        match (filter, topic) {
-            (["#"], _) => true,
-            ([], []) => true,
-            ([first, filter @ ..], [level, topic @ ..]) => {
-                (*first == "+" || first == level) && levels(filter, topic)
-            }
-            _ => false,
-        }
-    }
     let filter = match filter.strip_prefix("$share/") {
         Some(shared) => shared.split_once('/').map_or("", |(_, filter)| filter),
         None => filter,
@@ -20,10 +10,17 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') && (filter.starts_with('+') || filter.starts_with('#')) {
         return false;
     }
-    levels(
-        &filter.split('/').collect::<Vec<_>>(),
-        &topic.split('/').collect::<Vec<_>>(),
-    )
+    let mut levels = topic.split('/');
+    for level in filter.split('/') {
+        if level == "#" {
+            return true;
+        }
+        match levels.next() {
+            Some(name) if level == "+" || level == name => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
 }
 
 /// Whether `filter` is one the standard allows (without regard to `$share`).

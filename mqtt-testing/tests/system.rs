@@ -8,6 +8,7 @@ fn what_mqtt_promises_is_kept() {
         let report = run(seed, Plan::default()).unwrap_or_else(|broken| panic!("{broken}"));
         assert!(report.published > 100, "{report:?}");
         assert!(report.received > 100, "{report:?}");
+        assert!(report.kills > 0 && report.repeated > 0, "{report:?}");
         assert!(report.cuts > 0 && report.taken_over > 0, "{report:?}");
     }
 }

@@ -20,6 +20,7 @@ mod retained;
 mod router;
 mod session;
 mod timers;
+mod work;
 
 mod config;
 mod hooks;

@@ -11,6 +11,7 @@ use mqtt_session::proto::QoS;
 use crate::config::Config;
 use crate::message::Message;
 use crate::router::Share;
+use crate::work::step;
 
 /// A message on its way to one client.
 #[derive(Clone, Debug)]
@@ -66,19 +67,41 @@ pub(crate) struct Pushed {
     pub(crate) accepted: bool,
 }
 
+/// A message, and the number of those that were queued before it.
+type Numbered = (u64, Queued);
+
+/// Two queues, so that the oldest message of QoS 0 is found without a search. The numbers keep the order of both together.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    items: VecDeque<Queued>,
+    qos0: VecDeque<Numbered>,
+    others: VecDeque<Numbered>,
+    next: u64,
     bytes: usize,
 }
 
 impl Queue {
     pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.qos0.is_empty() && self.others.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.qos0.len().saturating_add(self.others.len())
+    }
+
+    fn is_qos0_first(&self) -> bool {
+        match (self.qos0.front(), self.others.front()) {
+            (Some((first, _)), Some((other, _))) => first < other,
+            (first, _) => first.is_some(),
+        }
     }
 
     pub(crate) fn front(&self) -> Option<&Queued> {
-        self.items.front()
+        let first = if self.is_qos0_first() {
+            self.qos0.front()
+        } else {
+            self.others.front()
+        };
+        first.map(|(_, item)| item)
     }
 
     /// Adds at the end, or drops as the module says. `share` is what this queue may hold of the total.
@@ -94,7 +117,7 @@ impl Queue {
         loop {
             let bytes = self.bytes.saturating_add(size);
             let over_all = total.bytes.saturating_add(size) > config.queued_bytes_total;
-            let full = self.items.len() >= config.queued_messages
+            let full = self.len() >= config.queued_messages
                 || bytes > config.queued_bytes
                 || (over_all && bytes > share);
             if !full {
@@ -109,47 +132,64 @@ impl Queue {
         }
         self.bytes = self.bytes.saturating_add(size);
         total.add(size);
-        self.items.push_back(item);
+        let items = if item.qos == QoS::AtMostOnce {
+            &mut self.qos0
+        } else {
+            &mut self.others
+        };
+        items.push_back((self.next, item));
+        self.next = self.next.wrapping_add(1);
         pushed.accepted = true;
         pushed
     }
 
     fn drop_oldest_qos0(&mut self, total: &mut Total) -> bool {
-        let oldest = self
-            .items
-            .iter()
-            .position(|item| item.qos == QoS::AtMostOnce);
-        match oldest.and_then(|index| self.items.remove(index)) {
-            Some(item) => {
-                self.forget(&item, total);
-                true
-            }
-            None => false,
-        }
+        self.pop_of(QoS::AtMostOnce, total).is_some()
     }
 
     pub(crate) fn pop(&mut self, total: &mut Total) -> Option<Queued> {
-        let item = self.items.pop_front()?;
-        self.forget(&item, total);
-        if self.items.is_empty() {
-            self.items = VecDeque::new();
+        let first = if self.is_qos0_first() {
+            QoS::AtMostOnce
+        } else {
+            QoS::AtLeastOnce
+        };
+        self.pop_of(first, total)
+    }
+
+    /// The oldest of QoS 0, or of QoS 1 and 2.
+    fn pop_of(&mut self, qos: QoS, total: &mut Total) -> Option<Queued> {
+        let items = if qos == QoS::AtMostOnce {
+            &mut self.qos0
+        } else {
+            &mut self.others
+        };
+        step();
+        let (_, item) = items.pop_front()?;
+        if items.is_empty() {
+            *items = VecDeque::new();
         }
+        self.forget(&item, total);
         Some(item)
     }
 
-    /// Takes out what was chosen for a shared subscription.
+    /// Takes out what was chosen for a shared subscription, the oldest first.
     pub(crate) fn take_shared(&mut self, total: &mut Total) -> Vec<Queued> {
-        if self.items.iter().all(|item| item.share.is_none()) {
-            return Vec::new();
+        let mut shared = Vec::new();
+        for items in [&mut self.qos0, &mut self.others] {
+            if items.iter().all(|(_, item)| item.share.is_none()) {
+                continue;
+            }
+            let (chosen, own): (Vec<_>, Vec<_>) = std::mem::take(items)
+                .into_iter()
+                .partition(|(_, item)| item.share.is_some());
+            *items = own.into();
+            shared.extend(chosen);
         }
-        let (shared, own): (Vec<_>, Vec<_>) = std::mem::take(&mut self.items)
-            .into_iter()
-            .partition(|item| item.share.is_some());
-        self.items = own.into();
-        for item in &shared {
+        shared.sort_unstable_by_key(|(number, _)| *number);
+        for (_, item) in &shared {
             self.forget(item, total);
         }
-        shared
+        shared.into_iter().map(|(_, item)| item).collect()
     }
 
     pub(crate) fn clear(&mut self, total: &mut Total) {
@@ -181,6 +221,7 @@ mod tests {
     use mqtt_session::{Instant, Outgoing};
 
     use super::*;
+    use crate::work::steps;
 
     fn item(qos: QoS, payload: &str) -> Queued {
         let topic = TopicName::new("a").unwrap();
@@ -196,7 +237,9 @@ mod tests {
 
     fn payloads(queue: &Queue) -> Vec<String> {
         let text = |item: &Queued| String::from_utf8_lossy(item.message.publish().payload).into();
-        queue.items.iter().map(text).collect()
+        let mut items: Vec<_> = queue.qos0.iter().chain(&queue.others).collect();
+        items.sort_by_key(|(number, _)| *number);
+        items.into_iter().map(|(_, item)| text(item)).collect()
     }
 
     const ALL: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
@@ -222,6 +265,50 @@ mod tests {
         assert_eq!((dropped, total.messages), (4, 3));
         queue.clear(&mut total);
         assert_eq!((total.messages, total.bytes), (0, 0));
+    }
+
+    /// A message for a full queue takes as many steps whatever is in the queue.
+    #[test]
+    fn a_full_queue_is_not_searched() {
+        const MANY: usize = 10_000;
+        let config = Config {
+            queued_messages: MANY,
+            ..Config::default()
+        };
+        let one = item(QoS::AtLeastOnce, "x");
+        // The only message of QoS 0 is the last, or there is none.
+        for last in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+            let (mut queue, mut total) = (Queue::default(), Total::default());
+            for n in 1..=MANY {
+                let mut item = one.clone();
+                if n == MANY {
+                    item.qos = last;
+                }
+                queue.push(item, &config, usize::MAX, &mut total);
+            }
+            let push = || queue.push(one.clone(), &config, usize::MAX, &mut total);
+            let (taken, pushed) = steps(push);
+            assert_eq!(pushed.dropped, 1);
+            assert_eq!(pushed.accepted, last == QoS::AtMostOnce);
+            assert!(taken <= 2, "{taken} steps");
+            assert_eq!(total.messages, 10_000);
+        }
+    }
+
+    #[test]
+    fn messages_go_in_the_order_in_which_they_came() {
+        let (mut queue, mut total) = (Queue::default(), Total::default());
+        for (n, qos) in [0, 1, 1, 0, 2, 0].into_iter().enumerate() {
+            let item = item(ALL[qos], &n.to_string());
+            queue.push(item, &Config::default(), usize::MAX, &mut total);
+        }
+        for n in 0..6 {
+            let first = queue.front().unwrap().message.publish().payload.to_vec();
+            assert_eq!(first, n.to_string().as_bytes());
+            let popped = queue.pop(&mut total).unwrap();
+            assert_eq!(popped.message.publish().payload, first);
+        }
+        assert!(queue.is_empty() && queue.front().is_none());
     }
 
     #[test]
@@ -277,12 +364,14 @@ mod tests {
         let share = router.group_mut(group).map(|own| own.share(group));
         let mut queue = Queue::default();
         for n in 0..6 {
-            let mut item = item(QoS::AtLeastOnce, &n.to_string());
+            let mut item = item(ALL[usize::from(n == 2)], &n.to_string());
             item.share = share.filter(|_| n % 2 == 0);
             queue.push(item, &config, usize::MAX, &mut total);
         }
+        // In the order in which they came, whatever their QoS.
         let taken = queue.take_shared(&mut total);
-        assert_eq!(taken.len(), 3);
+        let texts = taken.iter().map(|item| item.message.publish().payload);
+        assert!(texts.eq([b"0", b"2", b"4"]));
         assert_eq!(payloads(&queue), ["1", "3", "5"]);
         assert_eq!(total.messages, 3);
     }

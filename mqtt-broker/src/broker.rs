@@ -69,6 +69,8 @@ pub(crate) struct Connection {
     pub(crate) server: Server<Heap>,
     serial: u32,
     pub(crate) session: Option<u32>,
+    /// How many messages of QoS 1 and 2 the client lets be under way.
+    pub(crate) window: usize,
     /// Its entry in the timers.
     pub(crate) timer: Option<Instant>,
     /// It is in the list of those that are ready.
@@ -185,6 +187,7 @@ impl<H: Hooks> Broker<H> {
             server,
             serial: self.serial,
             session: None,
+            window: usize::MAX,
             timer,
             ready: false,
             ended: false,
@@ -231,8 +234,11 @@ impl<H: Hooks> Broker<H> {
         connection.server.sent(n);
         let session = connection.session;
         self.statistics.bytes_sent = self.statistics.bytes_sent.saturating_add(widen(n));
-        if let Some(session) = session {
-            self.pump(session, now);
+        if let Some(key) = session {
+            if let Some(session) = self.sessions.get_mut(usize_of(key)) {
+                session.queue.sent(n);
+            }
+            self.pump(key, now);
         }
     }
 
@@ -381,6 +387,7 @@ impl<H: Hooks> Broker<H> {
                     if !session.shared.is_empty() {
                         session.shared.retain(|(other, _)| *other != token);
                     }
+                    session.queue.acknowledged();
                     self.pump(key, now);
                 }
             }

@@ -201,6 +201,9 @@ impl<H: Hooks> Broker<H> {
             connection.server.swap_session(&mut parked);
         }
         connection.session = Some(key);
+        let most = connect.properties.receive_maximum().unwrap_or(u16::MAX);
+        connection.window = usize::from(most.min(self.config.window.max(1)));
+        session.queue.connected();
         let method = connect.properties.authentication_method();
         connection.extra = method.map(Extra::authenticated_by);
         session.connection = Some(index);

@@ -12,6 +12,7 @@ use crate::hooks::{Hooks, Observation};
 use crate::message::{Message, forwarded};
 use crate::queue::{Identifiers, Queued};
 use crate::router::{Share, Subscriber};
+use crate::stall::Tried;
 
 /// One receiver of a message.
 #[derive(Clone, Copy, Debug)]
@@ -304,7 +305,12 @@ impl<H: Hooks> Broker<H> {
                     Err(Refused::Full) => {}
                     sent => {
                         let index = session.connection;
-                        self.sent_or_dropped(subscriber.session, index, sent, message.payload);
+                        self.sent_or_dropped(
+                            subscriber.session,
+                            index,
+                            sent,
+                            message.payload.len(),
+                        );
                         return;
                     }
                 }
@@ -388,13 +394,13 @@ impl<H: Hooks> Broker<H> {
         key: u32,
         connection: Option<u32>,
         sent: Result<Option<Token>, Refused>,
-        payload: &[u8],
+        payload: usize,
     ) {
         match sent {
             Ok(_) => {
                 let statistics = &mut self.statistics;
                 statistics.publish_sent = statistics.publish_sent.saturating_add(1);
-                let payload = widen(payload.len());
+                let payload = widen(payload);
                 statistics.payload_sent = statistics.payload_sent.saturating_add(payload);
                 if let Some(index) = connection {
                     self.mark_ready(index);
@@ -423,6 +429,9 @@ impl<H: Hooks> Broker<H> {
                 *expired = expired.saturating_add(1);
                 continue;
             }
+            if session.queue.is_stalled() {
+                return;
+            }
             let publish = item.message.publish();
             let message = Outgoing {
                 topic: publish.topic,
@@ -441,6 +450,14 @@ impl<H: Hooks> Broker<H> {
                 item.identifiers.as_slice(),
             );
             if sent == Err(Refused::Full) {
+                let tried = Tried {
+                    len: item.message.len(),
+                    head: item.message.head(),
+                    unsent: connection.server.outgoing().len(),
+                    pending: connection.server.pending(),
+                    window: connection.window,
+                };
+                session.queue.stalls(&tried);
                 return;
             }
             let Some(item) = session.queue.pop(&mut self.queued) else {
@@ -449,8 +466,9 @@ impl<H: Hooks> Broker<H> {
             if let (Ok(Some(token)), Some(_)) = (sent, item.share) {
                 session.shared.push((token, item.clone()));
             }
-            let publish = item.message.publish();
-            self.sent_or_dropped(key, Some(index), sent, publish.payload);
+            let message = &item.message;
+            let payload = message.len().saturating_sub(message.head());
+            self.sent_or_dropped(key, Some(index), sent, payload);
         }
     }
 }

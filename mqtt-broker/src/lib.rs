@@ -19,6 +19,7 @@ mod queue;
 mod retained;
 mod router;
 mod session;
+mod stall;
 mod timers;
 mod work;
 

@@ -11,6 +11,9 @@ use mqtt_session::proto::{
 use mqtt_session::{Instant, Outgoing};
 use smallvec::SmallVec;
 
+use crate::broker::usize_of;
+use crate::work::step;
+
 /// What it costs beside its packet; counted in the limits for bytes.
 const OVERHEAD: usize = 96;
 
@@ -18,6 +21,8 @@ const OVERHEAD: usize = 96;
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
     packet: Arc<[u8]>,
+    /// The length of its packet without the payload.
+    head: u32,
     /// The quality of service it was published with.
     qos: QoS,
     /// When it is not worth delivering any more (5 \[MQTT-3.3.2-5\]).
@@ -36,7 +41,9 @@ impl Message {
         };
         let mut packet = vec![0; publish.encoded_len(Version::V5)?];
         publish.encode(Version::V5, &mut packet)?;
+        let head = packet.len().saturating_sub(message.payload.len());
         Ok(Self {
+            head: u32::try_from(head).unwrap_or(u32::MAX),
             packet: packet.into(),
             qos: message.qos,
             expires: expiry(&message.properties, now),
@@ -58,6 +65,16 @@ impl Message {
     /// What it counts in the limits for bytes.
     pub(crate) fn size(&self) -> usize {
         self.packet.len().saturating_add(OVERHEAD)
+    }
+
+    /// The length of its packet.
+    pub(crate) fn len(&self) -> usize {
+        self.packet.len()
+    }
+
+    /// The same without the payload: what it takes to decode it.
+    pub(crate) fn head(&self) -> usize {
+        usize_of(self.head)
     }
 
     pub(crate) fn has_expired(&self, now: Instant) -> bool {
@@ -83,6 +100,7 @@ impl Message {
 
     /// The packet, at QoS 0.
     pub(crate) fn publish(&self) -> Publish<'_> {
+        step();
         match Packet::decode(&self.packet, Version::V5, MAX_PACKET) {
             Ok(Decoded::Packet {
                 packet: Packet::Publish(publish),

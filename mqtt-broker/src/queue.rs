@@ -11,6 +11,7 @@ use mqtt_session::proto::QoS;
 use crate::config::Config;
 use crate::message::Message;
 use crate::router::Share;
+use crate::stall::{Stall, Tried};
 use crate::work::step;
 
 /// A message on its way to one client.
@@ -77,6 +78,8 @@ pub(crate) struct Queue {
     others: VecDeque<Numbered>,
     next: u64,
     bytes: usize,
+    /// The first message had no room.
+    stall: Option<Stall>,
 }
 
 impl Queue {
@@ -102,6 +105,35 @@ impl Queue {
             self.others.front()
         };
         first.map(|(_, item)| item)
+    }
+
+    /// The first message had no room.
+    pub(crate) fn stalls(&mut self, tried: &Tried) {
+        self.stall = Some(Stall::new(tried));
+    }
+
+    /// Whether the first message had no room, and there is no more than there was then.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stall.is_some_and(|stall| !stall.is_over())
+    }
+
+    /// The transport took `n` bytes.
+    pub(crate) fn sent(&mut self, n: usize) {
+        if let Some(stall) = &mut self.stall {
+            stall.sent(n);
+        }
+    }
+
+    /// The client acknowledged a message.
+    pub(crate) fn acknowledged(&mut self) {
+        if let Some(stall) = &mut self.stall {
+            stall.acknowledged();
+        }
+    }
+
+    /// The client has another connection.
+    pub(crate) fn connected(&mut self) {
+        self.stall = None;
     }
 
     /// Adds at the end, or drops as the module says. `share` is what this queue may hold of the total.
@@ -158,7 +190,11 @@ impl Queue {
 
     /// The oldest of QoS 0, or of QoS 1 and 2.
     fn pop_of(&mut self, qos: QoS, total: &mut Total) -> Option<Queued> {
-        let items = if qos == QoS::AtMostOnce {
+        let is_qos0 = qos == QoS::AtMostOnce;
+        if is_qos0 == self.is_qos0_first() {
+            self.stall = None;
+        }
+        let items = if is_qos0 {
             &mut self.qos0
         } else {
             &mut self.others
@@ -175,6 +211,7 @@ impl Queue {
     /// Takes out what was chosen for a shared subscription, the oldest first.
     pub(crate) fn take_shared(&mut self, total: &mut Total) -> Vec<Queued> {
         let mut shared = Vec::new();
+        self.stall = None;
         for items in [&mut self.qos0, &mut self.others] {
             if items.iter().all(|(_, item)| item.share.is_none()) {
                 continue;

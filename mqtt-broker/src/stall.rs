@@ -1,0 +1,240 @@
+//! When a message that had no room is tried again. A try may decode and measure a megabyte of properties, so it has to be
+//! paid for: by bytes that the transport took, or by messages that the client acknowledged.
+
+/// A try of less than this costs no more than the packet that caused it.
+const CHEAP: usize = 4 << 10;
+
+/// What one connection looked like when the first message of its queue had no room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tried {
+    /// The length of the message's packet.
+    pub(crate) len: usize,
+    /// The same without its payload.
+    pub(crate) head: usize,
+    /// Bytes that waited for the transport.
+    pub(crate) unsent: usize,
+    /// Messages that were accepted and had not ended.
+    pub(crate) pending: usize,
+    /// How many of them there can be.
+    pub(crate) window: usize,
+}
+
+/// The first message of a queue waits for room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stall {
+    bytes: usize,
+    acknowledged: usize,
+}
+
+impl Stall {
+    pub(crate) fn new(tried: &Tried) -> Self {
+        let acknowledged = if tried.head <= CHEAP || tried.pending >= tried.window {
+            1
+        } else {
+            // The reason is not known: too many of QoS 2, or too many bytes. Each try waits for a part of what is left.
+            tried.pending.div_ceil(4).max(1)
+        };
+        Self {
+            // If nothing waited for the transport, it is no reason that something waits.
+            bytes: if tried.unsent == 0 {
+                usize::MAX
+            } else {
+                tried.len.min(tried.unsent)
+            },
+            acknowledged,
+        }
+    }
+
+    /// The transport took `n` bytes.
+    pub(crate) fn sent(&mut self, n: usize) {
+        if self.bytes != usize::MAX {
+            self.bytes = self.bytes.saturating_sub(n);
+        }
+    }
+
+    /// A message ended.
+    pub(crate) fn acknowledged(&mut self) {
+        self.acknowledged = self.acknowledged.saturating_sub(1);
+    }
+
+    pub(crate) const fn is_over(&self) -> bool {
+        self.bytes == 0 || self.acknowledged == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mqtt_session::Instant;
+    use mqtt_session::proto::{
+        Ack, AckKind, Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties,
+        Property, Publish, QoS, Subscribe, Subscription, TopicFilter, TopicName, Version,
+    };
+    use mqtt_testing::solo::{ack, encode};
+
+    use crate::work::steps;
+    use crate::{Broker, Config, ConnectionId, Hooks};
+
+    const NOW: Instant = Instant::from_millis(0);
+
+    struct Open;
+
+    impl Hooks for Open {
+        fn unguessable(&mut self) -> u128 {
+            1
+        }
+    }
+
+    /// A broker, one who publishes, and one who subscribes to everything.
+    fn setup(config: Config) -> (Broker<Open>, ConnectionId, ConnectionId) {
+        let mut broker = Broker::new(config, Open, NOW);
+        let mut join = |name| {
+            let id = broker.open(NOW).unwrap();
+            let connect = Packet::Connect(Connect::new(Version::V5, name));
+            broker.receive(id, &encode(&connect, Version::V5), NOW);
+            let all = TopicFilter::from_static("#");
+            let list = [Subscription::new(all, QoS::ExactlyOnce)];
+            let subscribe = Packet::Subscribe(Subscribe::new(PacketId::FIRST, &list[..]));
+            if name == "reader" {
+                broker.receive(id, &encode(&subscribe, Version::V5), NOW);
+            }
+            broker.sent(id, usize::MAX, NOW);
+            id
+        };
+        let (publisher, reader) = (join("publisher"), join("reader"));
+        (broker, publisher, reader)
+    }
+
+    fn config() -> Config {
+        Config {
+            statistics_interval: 0,
+            ..Config::default()
+        }
+    }
+
+    fn message(qos: QoS, properties: usize, payload: &[u8]) -> Vec<u8> {
+        let delivery = match qos {
+            QoS::AtMostOnce => Delivery::AtMostOnce,
+            QoS::AtLeastOnce => Delivery::AtLeastOnce(PacketId::FIRST),
+            QoS::ExactlyOnce => Delivery::ExactlyOnce(PacketId::FIRST),
+        };
+        let properties = vec![Property::UserProperty("", ""); properties];
+        let publish = Publish {
+            delivery,
+            properties: Properties::from(&properties[..]),
+            ..Publish::new(TopicName::from_static("a"), payload)
+        };
+        encode(&Packet::Publish(publish), Version::V5)
+    }
+
+    /// Publishes, and the broker's answers are read.
+    fn publish(broker: &mut Broker<Open>, from: ConnectionId, bytes: &[u8]) {
+        broker.receive(from, bytes, NOW);
+        broker.receive(from, &ack(AckKind::PubRel, 1), NOW);
+        broker.sent(from, usize::MAX, NOW);
+    }
+
+    /// The payloads of what waits for the reader's transport, after it took them; other packets are left out.
+    fn read(broker: &mut Broker<Open>, id: ConnectionId) -> Vec<(Delivery, Vec<u8>)> {
+        let mut found = Vec::new();
+        while !broker.outgoing(id).is_empty() {
+            let decoded = Packet::decode(broker.outgoing(id), Version::V5, MAX_PACKET);
+            let Ok(Decoded::Packet { consumed, packet }) = decoded else {
+                panic!("{decoded:?}")
+            };
+            if let Packet::Publish(publish) = packet {
+                found.push((publish.delivery, publish.payload.to_vec()));
+            }
+            broker.sent(id, consumed, NOW);
+        }
+        found
+    }
+
+    /// A message with 199,000 properties waits for a client that does not read.
+    #[test]
+    fn a_message_that_waits_for_the_transport_is_not_decoded_again_and_again() {
+        let (mut broker, publisher, reader) = setup(config());
+        let first = message(QoS::AtMostOnce, 0, &[b'x'; 200_000]);
+        publish(&mut broker, publisher, &first);
+        publish(
+            &mut broker,
+            publisher,
+            &message(QoS::AtMostOnce, 199_000, b"long"),
+        );
+        let small = message(QoS::AtLeastOnce, 0, b"small");
+        let (decoded, ()) = steps(|| {
+            for _ in 0..100 {
+                publish(&mut broker, publisher, &small);
+            }
+        });
+        assert_eq!(decoded, 0, "by messages behind it");
+        let ping = encode(&Packet::PingReq, Version::V5);
+        let (decoded, ()) = steps(|| {
+            for _ in 0..100 {
+                broker.receive(reader, &ping, NOW);
+                broker.sent(reader, 1, NOW);
+            }
+        });
+        assert_eq!(decoded, 0, "by one byte at a time");
+        // 200 kB in 200 pieces, and what is behind them.
+        let (decoded, ()) = steps(|| {
+            for _ in 0..199 {
+                broker.sent(reader, 1_000, NOW);
+            }
+        });
+        assert_eq!(decoded, 0, "by pieces");
+        broker.sent(reader, first.len() - 199_100, NOW);
+        let (decoded, found) = steps(|| read(&mut broker, reader));
+        assert!(decoded <= 110, "decoded {decoded} times for 101 messages");
+        let texts: Vec<_> = found.iter().map(|(_, payload)| &payload[..]).collect();
+        assert_eq!(texts[..2], [&b"long"[..], b"small"]);
+        assert_eq!(texts.len(), 101);
+    }
+
+    /// It waits for a message of QoS 2, and what is acknowledged is of QoS 1.
+    #[test]
+    fn a_message_that_waits_for_the_window_is_not_decoded_at_each_acknowledgement() {
+        let mut config = config();
+        config.window_qos2 = 1;
+        let (mut broker, publisher, reader) = setup(config);
+        let first = message(QoS::ExactlyOnce, 0, b"first");
+        publish(&mut broker, publisher, &first);
+        for _ in 0..100 {
+            publish(&mut broker, publisher, &message(QoS::AtLeastOnce, 0, b"x"));
+        }
+        let long = message(QoS::ExactlyOnce, 2_000, b"long");
+        publish(&mut broker, publisher, &long);
+        let found = read(&mut broker, reader);
+        assert_eq!(found.len(), 101);
+        let (decoded, ()) = steps(|| {
+            for (delivery, _) in &found[1..] {
+                let own = delivery.packet_id().unwrap();
+                let ack = Packet::PubAck(Ack::new(own));
+                broker.receive(reader, &encode(&ack, Version::V5), NOW);
+            }
+        });
+        assert!(decoded <= 13, "decoded {decoded} times");
+        let first = found[0].0.packet_id().unwrap().get();
+        for kind in [AckKind::PubRec, AckKind::PubComp] {
+            assert_eq!(read(&mut broker, reader), []);
+            broker.receive(reader, &ack(kind, first), NOW);
+        }
+        assert_eq!(read(&mut broker, reader)[0].1, b"long");
+    }
+
+    /// A full window: the first acknowledgement lets the next message go, however many properties it has.
+    #[test]
+    fn one_acknowledgement_is_enough_where_the_window_is_full() {
+        let mut config = config();
+        config.window = 20;
+        let (mut broker, publisher, reader) = setup(config);
+        for _ in 0..20 {
+            publish(&mut broker, publisher, &message(QoS::AtLeastOnce, 0, b"x"));
+        }
+        let long = message(QoS::AtLeastOnce, 2_000, b"long");
+        publish(&mut broker, publisher, &long);
+        let found = read(&mut broker, reader);
+        let one = found[7].0.packet_id().unwrap().get();
+        broker.receive(reader, &ack(AckKind::PubAck, one), NOW);
+        assert_eq!(read(&mut broker, reader)[0].1, b"long");
+    }
+}

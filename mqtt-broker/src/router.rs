@@ -10,6 +10,7 @@ use mqtt_session::proto::{QoS, Subscription, TopicFilter};
 use smallvec::SmallVec;
 
 use crate::broker::{number, usize_of};
+use crate::work::step;
 
 /// SipHash with a key of the host: deterministic, and nobody outside can make names collide.
 #[derive(Clone, Copy, Debug)]
@@ -58,11 +59,19 @@ type Subscribers = SmallVec<[Subscriber; 1]>;
 /// The members of a shared subscription: each message goes to one of them.
 #[derive(Debug)]
 pub(crate) struct Group {
-    name: Box<str>,
     serial: u32,
+    /// Where it is in the list of its node.
+    at: usize,
     pub(crate) members: Subscribers,
     /// Whose turn it is.
     pub(crate) next: usize,
+}
+
+/// The shared subscriptions of a node: in a row for the messages, by name for those who come and go.
+#[derive(Debug)]
+struct Groups {
+    list: Vec<u32>,
+    named: HashMap<CompactString, u32, Keyed>,
 }
 
 #[derive(Debug)]
@@ -77,8 +86,7 @@ struct Node {
     rest: Option<NonZeroU32>,
     subscribers: Subscribers,
     /// Most nodes have none.
-    #[allow(clippy::box_collection, reason = "a pointer is a third of it")]
-    groups: Option<Box<Vec<u32>>>,
+    groups: Option<Box<Groups>>,
 }
 
 impl Node {
@@ -94,7 +102,7 @@ impl Node {
     }
 
     fn groups(&self) -> &[u32] {
-        self.groups.as_ref().map_or(&[], |groups| groups)
+        self.groups.as_ref().map_or(&[], |groups| &groups.list)
     }
 
     fn child(&self, level: &str) -> Option<u32> {
@@ -236,24 +244,30 @@ impl Router {
     }
 
     fn group(&self, node: u32, name: &str) -> Option<u32> {
-        let named = |group: &u32| {
-            self.groups
-                .get(usize_of(*group))
-                .is_some_and(|group| *group.name == *name)
-        };
-        self.node(node)?.groups().iter().copied().find(named)
+        step();
+        let groups = self.node(node)?.groups.as_ref()?;
+        groups.named.get(name).copied()
     }
 
     fn make_group(&mut self, node: u32, name: &str) -> u32 {
         self.serial = self.serial.wrapping_add(1);
+        let (key, serial) = (self.key, self.serial);
+        let at = self.node(node).map_or(0, |node| node.groups().len());
         let group = number(self.groups.insert(Group {
-            name: name.into(),
-            serial: self.serial,
+            serial,
+            at,
             members: Subscribers::new(),
             next: 0,
         }));
         if let Some(node) = self.node_mut(node) {
-            node.groups.get_or_insert_default().push(group);
+            let groups = node.groups.get_or_insert_with(|| {
+                Box::new(Groups {
+                    list: Vec::new(),
+                    named: HashMap::with_hasher(key),
+                })
+            });
+            groups.list.push(group);
+            groups.named.insert(name.into(), group);
         }
         group
     }
@@ -269,7 +283,7 @@ impl Router {
                 .is_some_and(|node| remove(&mut node.subscribers, session)),
             Some(name) => self
                 .group(at, name)
-                .is_some_and(|group| self.leave(at, group, session)),
+                .is_some_and(|group| self.leave(at, group, name, session)),
         };
         if removed {
             self.count = self.count.saturating_sub(1);
@@ -280,24 +294,39 @@ impl Router {
         removed
     }
 
-    fn leave(&mut self, node: u32, group: u32, session: u32) -> bool {
+    fn leave(&mut self, node: u32, group: u32, name: &str, session: u32) -> bool {
         let Some(state) = self.groups.get_mut(usize_of(group)) else {
             return false;
         };
         let removed = remove(&mut state.members, session);
         if state.members.is_empty() {
+            let at = state.at;
             self.groups.remove(usize_of(group));
-            let above = self.node_mut(node).map(|node| &mut node.groups);
-            if let Some(Some(groups)) = above {
-                groups.retain(|other| *other != group);
-            }
-            if let Some(node) = self.node_mut(node)
-                && node.groups().is_empty()
-            {
-                node.groups = None;
-            }
+            self.forget_group(node, at, name);
         }
         removed
+    }
+
+    /// Takes a group out of its node. The last of the list takes its place there.
+    fn forget_group(&mut self, node: u32, at: usize, name: &str) {
+        step();
+        let Some(node) = self.nodes.get_mut(usize_of(node)) else {
+            return;
+        };
+        let Some(groups) = &mut node.groups else {
+            return;
+        };
+        groups.named.remove(name);
+        if at < groups.list.len() {
+            groups.list.swap_remove(at);
+        }
+        let moved = groups.list.get(at).copied();
+        if let Some(moved) = moved.and_then(|moved| self.groups.get_mut(usize_of(moved))) {
+            moved.at = at;
+        }
+        if groups.list.is_empty() {
+            node.groups = None;
+        }
     }
 
     /// Takes away the nodes that nothing needs any more, from the last level up.
@@ -437,6 +466,7 @@ mod tests {
     use mqtt_testing::model;
 
     use super::*;
+    use crate::work::steps;
 
     fn filter(text: &str) -> TopicFilter<'_> {
         TopicFilter::new(text).unwrap()
@@ -514,5 +544,32 @@ mod tests {
         }
         assert_eq!((router.nodes.len(), router.groups.len()), (1, 0));
         assert_eq!((router.count(), router.shared_count()), (0, 0));
+    }
+
+    /// Share names cost no more than filters do: neither the second of two clients nor the last of many searches a list.
+    #[test]
+    fn many_share_names_are_not_searched() {
+        const MANY: u32 = 2_000;
+        let mut router = Router::new(Keyed(7));
+        let texts: Vec<String> = (0..MANY).map(|n| format!("$share/g{n}/a")).collect();
+        let (taken, ()) = steps(|| {
+            for text in &texts {
+                router.subscribe(&filter(text), subscriber(0, text), false);
+                router.subscribe(&filter(text), subscriber(1, text), false);
+            }
+        });
+        assert!(taken <= 4 * texts.len(), "{taken} steps to subscribe");
+        let mut matches = Matches::default();
+        router.matches("a", &mut matches);
+        assert_eq!(matches.groups.len(), texts.len());
+        let (taken, ()) = steps(|| {
+            for text in &texts {
+                assert!(router.unsubscribe(&filter(text), 0));
+                assert!(!router.unsubscribe(&filter(text), 0));
+                assert!(router.unsubscribe(&filter(text), 1));
+            }
+        });
+        assert!(taken <= 6 * texts.len(), "{taken} steps to unsubscribe");
+        assert_eq!((router.nodes.len(), router.groups.len()), (1, 0));
     }
 }

@@ -1,0 +1,234 @@
+//! Rules by the levels of their filters. A decision looks at those that share levels with the topic, not at all.
+
+use std::collections::HashMap;
+
+use super::step;
+
+/// What the place holders of a pattern stand for. `None` where a client has no such name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names<'a> {
+    pub(super) user: Option<&'a str>,
+    pub(super) client: Option<&'a str>,
+}
+
+/// A part of a level of a pattern.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Part {
+    Text(Box<str>),
+    User,
+    Client,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    children: HashMap<Box<str>, usize>,
+    /// The levels with place holders.
+    patterns: Vec<(Vec<Part>, usize)>,
+    /// The child for `+`.
+    any: Option<usize>,
+    /// The child for `#`; it has no children of its own.
+    rest: Option<usize>,
+    /// Whether a rule for reading ends here.
+    read: bool,
+    /// The same for writing.
+    write: bool,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted {
+    Read,
+    Write,
+}
+
+/// The rules of one user, or of everyone, which either allow or deny.
+#[derive(Debug)]
+pub(super) struct Tree {
+    nodes: Vec<Node>,
+}
+
+const ROOT: usize = 0;
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self {
+            nodes: vec![Node::default()],
+        }
+    }
+}
+
+impl Tree {
+    /// Adds a rule. In a pattern, `%u` and `%c` are place holders.
+    pub(super) fn add(&mut self, filter: &str, is_pattern: bool, read: bool, write: bool) {
+        let mut at = ROOT;
+        for level in filter.split('/') {
+            let parts = parts(level);
+            let made = self.nodes.len();
+            let Some(node) = self.nodes.get_mut(at) else {
+                return;
+            };
+            at = if is_pattern && parts.iter().any(|part| !matches!(part, Part::Text(_))) {
+                let known = node.patterns.iter().find(|(own, _)| *own == parts);
+                match known {
+                    Some((_, known)) => *known,
+                    None => {
+                        node.patterns.push((parts, made));
+                        made
+                    }
+                }
+            } else {
+                match level {
+                    "+" => *node.any.get_or_insert(made),
+                    "#" => *node.rest.get_or_insert(made),
+                    _ => *node.children.entry(level.into()).or_insert(made),
+                }
+            };
+            if at == made {
+                self.nodes.push(Node::default());
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(at) {
+            node.read |= read;
+            node.write |= write;
+        }
+    }
+
+    fn grants(&self, at: usize, wanted: Wanted) -> bool {
+        self.nodes.get(at).is_some_and(|node| match wanted {
+            Wanted::Read => node.read,
+            Wanted::Write => node.write,
+        })
+    }
+
+    /// Whether a rule matches every topic that `filter` matches. A topic is a filter without wildcards.
+    pub(super) fn covers(&self, filter: &str, names: Names<'_>, wanted: Wanted) -> bool {
+        // 3.1.1 [MQTT-4.7.2-1], 5 [MQTT-4.7.2-1]: a wildcard in front does not match names that begin with `$`.
+        let is_hidden = filter.starts_with('$');
+        let mut visit = vec![(ROOT, Some(filter))];
+        while let Some((at, levels)) = visit.pop() {
+            step();
+            let Some(node) = self.nodes.get(at) else {
+                continue;
+            };
+            let wildcards = at != ROOT || !is_hidden;
+            if wildcards && node.rest.is_some_and(|rest| self.grants(rest, wanted)) {
+                return true;
+            }
+            let Some(levels) = levels else {
+                if self.grants(at, wanted) {
+                    return true;
+                }
+                continue;
+            };
+            let (level, rest) = first(levels);
+            if wildcards && level != "#" {
+                visit.extend(node.any.map(|any| (any, rest)));
+            }
+            if !matches!(level, "+" | "#") {
+                let same = node.with_level(level, names);
+                visit.extend(same.map(|child| (child, rest)));
+            }
+        }
+        false
+    }
+
+    /// Whether some topic is matched by a rule and by `filter`.
+    pub(super) fn overlaps(&self, filter: &str, names: Names<'_>, wanted: Wanted) -> bool {
+        let mut visit = vec![(ROOT, Some(filter))];
+        while let Some((at, levels)) = visit.pop() {
+            step();
+            let Some(node) = self.nodes.get(at) else {
+                continue;
+            };
+            if node.rest.is_some_and(|rest| self.grants(rest, wanted)) {
+                return true;
+            }
+            let (level, rest) = levels.map_or(("", None), first);
+            // `#` goes on to the end of every rule.
+            let rest = if level == "#" { levels } else { rest };
+            if (levels.is_none() || level == "#") && self.grants(at, wanted) {
+                return true;
+            }
+            if levels.is_none() {
+                continue;
+            }
+            visit.extend(node.any.map(|any| (any, rest)));
+            if matches!(level, "+" | "#") {
+                visit.extend(node.every(names).map(|child| (child, rest)));
+            } else {
+                let same = node.with_level(level, names);
+                visit.extend(same.map(|child| (child, rest)));
+            }
+        }
+        false
+    }
+}
+
+impl Node {
+    /// The children that stand for this level, beside those for wildcards.
+    fn with_level(&self, level: &str, names: Names<'_>) -> impl Iterator<Item = usize> {
+        let patterns = self.patterns.iter();
+        let same = patterns
+            .inspect(|_| step())
+            .filter(move |(parts, _)| is_level(parts, level, names));
+        let child = self.children.get(level).copied();
+        child.into_iter().chain(same.map(|(_, child)| *child))
+    }
+
+    /// All children that can stand for a level, beside those for wildcards.
+    fn every(&self, names: Names<'_>) -> impl Iterator<Item = usize> {
+        let possible = move |part: &Part| match part {
+            Part::Text(_) => true,
+            Part::User => names.user.is_some(),
+            Part::Client => names.client.is_some(),
+        };
+        let patterns = self.patterns.iter();
+        let patterns = patterns.filter(move |(parts, _)| parts.iter().all(possible));
+        let children = self.children.values().copied();
+        children.chain(patterns.map(|(_, child)| *child))
+    }
+}
+
+/// The first level, and the others if there are any.
+fn first(levels: &str) -> (&str, Option<&str>) {
+    match levels.split_once('/') {
+        Some((level, rest)) => (level, Some(rest)),
+        None => (levels, None),
+    }
+}
+
+fn parts(mut level: &str) -> Vec<Part> {
+    let mut parts = Vec::new();
+    while let Some((at, holder)) = level.match_indices('%').find_map(|(at, _)| {
+        match level.as_bytes().get(at.wrapping_add(1))? {
+            b'u' => Some((at, Part::User)),
+            b'c' => Some((at, Part::Client)),
+            _ => None,
+        }
+    }) {
+        let (text, rest) = level.split_at(at);
+        if !text.is_empty() {
+            parts.push(Part::Text(text.into()));
+        }
+        parts.push(holder);
+        level = &rest["%u".len()..];
+    }
+    if !level.is_empty() {
+        parts.push(Part::Text(level.into()));
+    }
+    parts
+}
+
+/// Whether the level is these parts with the client's names in them.
+fn is_level(parts: &[Part], level: &str, names: Names<'_>) -> bool {
+    let mut rest = Some(level);
+    for part in parts {
+        let text = match part {
+            Part::Text(text) => Some(&**text),
+            Part::User => names.user,
+            Part::Client => names.client,
+        };
+        rest = rest.and_then(|rest| rest.strip_prefix(text?));
+    }
+    rest == Some("")
+}

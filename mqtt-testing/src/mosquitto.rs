@@ -1,5 +1,6 @@
 //! A Mosquitto on a free port of 127.0.0.1 for one test, ended by its process id.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
 use std::net::TcpListener;
 
@@ -15,16 +16,21 @@ pub struct Mosquitto {
     extra: String,
 }
 
-/// A port that nobody listens on now.
+/// A port that nobody listens on now, from a range of which the system gives none to who asks for any port: no other test takes
+/// it meanwhile.
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|l| l.local_addr())
-        .expect("a free port")
-        .port()
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| {
+        let random = RandomState::new().build_hasher().finish() % 20_000;
+        10_000 + u16::try_from(random).expect("it is small")
+    })
+    .take(100)
+    .find(is_free)
+    .expect("a free port")
 }
 
 impl Mosquitto {

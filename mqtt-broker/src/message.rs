@@ -12,7 +12,7 @@ use mqtt_session::{Instant, Outgoing};
 use smallvec::SmallVec;
 
 use crate::broker::usize_of;
-use crate::work::step;
+use crate::work::{Work, step};
 
 /// What it costs beside its packet; counted in the limits for bytes.
 const OVERHEAD: usize = 96;
@@ -100,7 +100,7 @@ impl Message {
 
     /// The packet, at QoS 0.
     pub(crate) fn publish(&self) -> Publish<'_> {
-        step();
+        step(Work::Decode);
         match Packet::decode(&self.packet, Version::V5, MAX_PACKET) {
             Ok(Decoded::Packet {
                 packet: Packet::Publish(publish),

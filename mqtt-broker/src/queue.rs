@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::message::Message;
 use crate::router::Share;
 use crate::stall::{Stall, Tried};
-use crate::work::step;
+use crate::work::{Work, step};
 
 /// A message on its way to one client.
 #[derive(Clone, Debug)]
@@ -199,7 +199,7 @@ impl Queue {
         } else {
             &mut self.others
         };
-        step();
+        step(Work::Queue);
         let (_, item) = items.pop_front()?;
         if items.is_empty() {
             *items = VecDeque::new();
@@ -324,7 +324,7 @@ mod tests {
                 queue.push(item, &config, usize::MAX, &mut total);
             }
             let push = || queue.push(one.clone(), &config, usize::MAX, &mut total);
-            let (taken, pushed) = steps(push);
+            let (taken, pushed) = steps(Work::Queue, push);
             assert_eq!(pushed.dropped, 1);
             assert_eq!(pushed.accepted, last == QoS::AtMostOnce);
             assert!(taken <= 2, "{taken} steps");

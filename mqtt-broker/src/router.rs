@@ -1,5 +1,6 @@
-//! Who gets what: the tree of topic filters, level by level. Finding the subscribers of a topic costs by the levels of
-//! the topic, not by the number of subscriptions.
+//! Who gets what: the tree of topic filters. Levels that no filter branches off are one node together, so there are at most
+//! three nodes for a filter, however many levels it has. Finding the subscribers of a topic costs by the nodes that it
+//! shares levels with, not by the number of subscriptions.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, DefaultHasher, Hasher};
@@ -10,7 +11,7 @@ use mqtt_session::proto::{QoS, Subscription, TopicFilter};
 use smallvec::SmallVec;
 
 use crate::broker::{number, usize_of};
-use crate::work::step;
+use crate::work::{Work, step};
 
 /// SipHash with a key of the host: deterministic, and nobody outside can make names collide.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,8 @@ struct Groups {
 #[derive(Debug)]
 struct Node {
     parent: u32,
+    /// The levels behind the one that its parent knows it by, each with its slash before it. `#` is never among them.
+    tail: CompactString,
     /// Most nodes have none.
     #[allow(clippy::box_collection, reason = "a pointer is a quarter of it")]
     children: Option<Box<HashMap<CompactString, u32, Keyed>>>,
@@ -90,9 +93,10 @@ struct Node {
 }
 
 impl Node {
-    const fn new(parent: u32) -> Self {
+    const fn new(parent: u32, tail: CompactString) -> Self {
         Self {
             parent,
+            tail,
             children: None,
             any: None,
             rest: None,
@@ -113,12 +117,63 @@ impl Node {
         }
     }
 
+    fn set_child(&mut self, level: &str, child: u32, key: Keyed) {
+        match level {
+            // The root is nobody's child.
+            "+" => self.any = NonZeroU32::new(child),
+            "#" => self.rest = NonZeroU32::new(child),
+            _ => {
+                let children = self
+                    .children
+                    .get_or_insert_with(|| Box::new(HashMap::with_hasher(key)));
+                // Looked up first, so that a level that is there costs no allocation.
+                match children.get_mut(level) {
+                    Some(old) => *old = child,
+                    None => {
+                        children.insert(level.into(), child);
+                    }
+                }
+            }
+        }
+    }
+
+    fn remove_child(&mut self, level: &str) {
+        match level {
+            "+" => self.any = None,
+            "#" => self.rest = None,
+            _ => {
+                if let Some(children) = &mut self.children {
+                    children.remove(level);
+                    if children.is_empty() {
+                        self.children = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether no filter ends here, nor with `#` behind it.
+    fn is_between(&self) -> bool {
+        self.rest.is_none() && self.subscribers.is_empty() && self.groups().is_empty()
+    }
+
     fn is_unused(&self) -> bool {
-        self.children.is_none()
-            && self.any.is_none()
-            && self.rest.is_none()
-            && self.subscribers.is_empty()
-            && self.groups().is_empty()
+        self.children.is_none() && self.any.is_none() && self.is_between()
+    }
+
+    /// The only child, and its level, if the node is there for nothing else.
+    fn only_child(&self) -> Option<(CompactString, u32)> {
+        if !self.is_between() {
+            return None;
+        }
+        match (&self.children, self.any) {
+            (None, Some(any)) => Some((CompactString::const_new("+"), any.get())),
+            (Some(children), None) if children.len() == 1 => {
+                let (level, child) = children.iter().next()?;
+                Some((level.clone(), *child))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -138,8 +193,8 @@ pub(crate) struct Router {
 pub(crate) struct Matches {
     pub(crate) subscribers: Vec<Subscriber>,
     pub(crate) groups: Vec<u32>,
-    visit: Vec<u32>,
-    visit_next: Vec<u32>,
+    /// Nodes, and where in the topic the levels begin that they do not stand for.
+    visit: Vec<(u32, usize)>,
 }
 
 const ROOT: u32 = 0;
@@ -147,7 +202,7 @@ const ROOT: u32 = 0;
 impl Router {
     pub(crate) fn new(key: Keyed) -> Self {
         let mut nodes = slab::Slab::new();
-        nodes.insert(Node::new(ROOT));
+        nodes.insert(Node::new(ROOT, CompactString::const_new("")));
         Self {
             nodes,
             groups: slab::Slab::new(),
@@ -176,35 +231,55 @@ impl Router {
     }
 
     fn find(&self, filter: &str) -> Option<u32> {
-        filter
-            .split('/')
-            .try_fold(ROOT, |node, level| self.node(node)?.child(level))
+        let (mut at, mut rest) = (ROOT, Some(filter));
+        while let Some(levels) = rest {
+            at = self.node(at)?.child(first(levels).0)?;
+            rest = behind(&self.node(at)?.tail, levels)?;
+        }
+        Some(at)
     }
 
     fn find_or_make(&mut self, filter: &str) -> Option<u32> {
-        let key = self.key;
-        let mut at = ROOT;
-        for level in filter.split('/') {
-            if let Some(child) = self.node(at)?.child(level) {
-                at = child;
-                continue;
-            }
-            let made = number(self.nodes.insert(Node::new(at)));
-            let node = self.node_mut(at)?;
-            match level {
-                // The root is nobody's child.
-                "+" => node.any = NonZeroU32::new(made),
-                "#" => node.rest = NonZeroU32::new(made),
-                _ => {
-                    let children = node
-                        .children
-                        .get_or_insert_with(|| Box::new(HashMap::with_hasher(key)));
-                    children.insert(level.into(), made);
+        let (mut at, mut rest) = (ROOT, Some(filter));
+        while let Some(levels) = rest {
+            let level = first(levels).0;
+            at = match self.node(at)?.child(level) {
+                Some(child) => self.split(at, child, levels)?,
+                None => {
+                    let mut tail = levels.get(level.len()..)?;
+                    if level != "#" {
+                        tail = tail.strip_suffix("/#").unwrap_or(tail);
+                    }
+                    let made = number(self.nodes.insert(Node::new(at, tail.into())));
+                    let key = self.key;
+                    self.node_mut(at)?.set_child(level, made, key);
+                    made
                 }
-            }
-            at = made;
+            };
+            rest = behind(&self.node(at)?.tail, levels)?;
         }
         Some(at)
+    }
+
+    /// The child that `levels` begin with, or a new node for the levels that both begin with.
+    fn split(&mut self, parent: u32, child: u32, levels: &str) -> Option<u32> {
+        let level = first(levels).0;
+        let tail = &self.node(child)?.tail;
+        let same = common(tail, levels.get(level.len()..)?);
+        let Some(other) = tail.get(same..).filter(|other| !other.is_empty()) else {
+            return Some(child);
+        };
+        let other = CompactString::from(other);
+        let both = CompactString::from(tail.get(..same)?);
+        let key = self.key;
+        let made = number(self.nodes.insert(Node::new(parent, both)));
+        self.node_mut(parent)?.set_child(level, made, key);
+        let level = first(other.get(1..)?).0;
+        self.node_mut(made)?.set_child(level, child, key);
+        let node = self.node_mut(child)?;
+        node.parent = made;
+        node.tail = other.get(level.len().wrapping_add(1)..)?.into();
+        Some(made)
     }
 
     /// Adds a subscription, or replaces the one that the session has with this filter: the caller knows which it is.
@@ -244,7 +319,7 @@ impl Router {
     }
 
     fn group(&self, node: u32, name: &str) -> Option<u32> {
-        step();
+        step(Work::Group);
         let groups = self.node(node)?.groups.as_ref()?;
         groups.named.get(name).copied()
     }
@@ -289,7 +364,7 @@ impl Router {
             self.count = self.count.saturating_sub(1);
             let shared = usize::from(filter.is_shared());
             self.shared = self.shared.saturating_sub(shared);
-            self.prune(at, levels(filter));
+            let _ = self.prune(at, levels(filter));
         }
         removed
     }
@@ -309,7 +384,7 @@ impl Router {
 
     /// Takes a group out of its node. The last of the list takes its place there.
     fn forget_group(&mut self, node: u32, at: usize, name: &str) {
-        step();
+        step(Work::Group);
         let Some(node) = self.nodes.get_mut(usize_of(node)) else {
             return;
         };
@@ -329,32 +404,34 @@ impl Router {
         }
     }
 
-    /// Takes away the nodes that nothing needs any more, from the last level up.
-    fn prune(&mut self, mut at: u32, filter: &str) {
-        for level in filter.rsplit('/') {
-            let Some(node) = self.node(at) else { return };
-            if !node.is_unused() || at == ROOT {
-                return;
+    /// Takes away the nodes that nothing needs any more, from the last level up. Those that are left with one child become
+    /// one with it.
+    fn prune(&mut self, mut at: u32, filter: &str) -> Option<()> {
+        let mut filter = filter;
+        while at != ROOT {
+            let node = self.node(at)?;
+            let (parent, len) = (node.parent, node.tail.len());
+            let known_by = filter.get(..filter.len().checked_sub(len)?)?;
+            let (above, level) = known_by.rsplit_once('/').unwrap_or(("", known_by));
+            if node.is_unused() {
+                self.nodes.remove(usize_of(at));
+                self.node_mut(parent)?.remove_child(level);
+            } else {
+                let (own, child) = node.only_child()?;
+                let key = self.key;
+                let mut tail = self.nodes.remove(usize_of(at)).tail;
+                let node = self.node_mut(child)?;
+                tail.push('/');
+                tail.push_str(&own);
+                tail.push_str(&node.tail);
+                node.tail = tail;
+                node.parent = parent;
+                self.node_mut(parent)?.set_child(level, child, key);
+                return Some(());
             }
-            let parent = node.parent;
-            self.nodes.remove(usize_of(at));
-            let Some(above) = self.node_mut(parent) else {
-                return;
-            };
-            match level {
-                "+" => above.any = None,
-                "#" => above.rest = None,
-                _ => {
-                    if let Some(children) = &mut above.children {
-                        children.remove(level);
-                        if children.is_empty() {
-                            above.children = None;
-                        }
-                    }
-                }
-            }
-            at = parent;
+            (at, filter) = (parent, above);
         }
+        Some(())
     }
 
     /// Finds the subscribers of a topic; `matches` is cleared first.
@@ -363,48 +440,47 @@ impl Router {
             subscribers,
             groups,
             visit,
-            visit_next,
         } = matches;
         subscribers.clear();
         groups.clear();
         visit.clear();
-        visit.push(ROOT);
+        visit.push((ROOT, 0));
         // 3.1.1 [MQTT-4.7.2-1], 5 [MQTT-4.7.2-1]: a wildcard in front does not match names that begin with `$`.
-        let mut wildcards = !topic.starts_with('$');
+        let is_hidden = topic.starts_with('$');
         let mut take = |node: Option<&Node>| {
             if let Some(node) = node {
                 subscribers.extend_from_slice(&node.subscribers);
                 groups.extend_from_slice(node.groups());
             }
         };
-        for level in topic.split('/') {
-            visit_next.clear();
-            for at in visit.iter() {
-                let Some(node) = self.node(*at) else {
-                    continue;
-                };
-                if wildcards {
-                    // `#` takes this level and all below.
-                    take(node.rest.and_then(|rest| self.node(rest.get())));
-                    visit_next.extend(node.any.map(NonZeroU32::get));
+        while let Some((at, start)) = visit.pop() {
+            step(Work::Walk);
+            let Some(node) = self.node(at) else {
+                continue;
+            };
+            // `#` takes this level and all below; `a/#` matches `a` as well.
+            let rest = || node.rest.and_then(|rest| self.node(rest.get()));
+            let Some(levels) = topic.get(start..) else {
+                take(Some(node));
+                take(rest());
+                continue;
+            };
+            let level = first(levels).0;
+            let end = start.saturating_add(level.len()).saturating_add(1);
+            let mut go = |child: u32| {
+                let tail = self.node(child).map_or("", |node| &node.tail);
+                visit.extend(follow(tail, topic, end).map(|end| (child, end)));
+            };
+            if !(is_hidden && at == ROOT) {
+                take(rest());
+                if let Some(any) = node.any {
+                    go(any.get());
                 }
-                visit_next.extend(
-                    node.children
-                        .as_ref()
-                        .and_then(|children| children.get(level).copied()),
-                );
             }
-            std::mem::swap(visit, visit_next);
-            if visit.is_empty() {
-                return;
+            let child = node.children.as_ref().and_then(|own| own.get(level));
+            if let Some(child) = child {
+                go(*child);
             }
-            wildcards = true;
-        }
-        for at in visit.iter() {
-            let node = self.node(*at);
-            take(node);
-            // `a/#` matches `a` as well.
-            take(node.and_then(|node| node.rest.and_then(|rest| self.node(rest.get()))));
         }
     }
 
@@ -447,6 +523,56 @@ fn levels<'a>(filter: &TopicFilter<'a>) -> &'a str {
     std::str::from_utf8(filter.topic_levels()).unwrap_or_default()
 }
 
+/// The first level, and those behind it if there are any.
+fn first(levels: &str) -> (&str, Option<&str>) {
+    match levels.split_once('/') {
+        Some((level, rest)) => (level, Some(rest)),
+        None => (levels, None),
+    }
+}
+
+/// What is behind the first level and the tail in `levels`. `None` if they do not begin so.
+#[allow(clippy::option_option, reason = "nothing may be behind them")]
+fn behind<'a>(tail: &str, levels: &'a str) -> Option<Option<&'a str>> {
+    let level = first(levels).0;
+    let rest = levels.get(level.len()..)?.strip_prefix(tail)?;
+    match rest.strip_prefix('/') {
+        None if rest.is_empty() => Some(None),
+        rest => rest.map(Some),
+    }
+}
+
+/// How many bytes of whole levels both begin with; each level has its slash before it.
+fn common(one: &str, other: &str) -> usize {
+    one.split('/')
+        .zip(other.split('/'))
+        .skip(1)
+        .take_while(|(one, other)| one == other)
+        .map(|(level, _)| level.len().saturating_add(1))
+        .sum()
+}
+
+/// Where in the topic the levels behind the tail begin, if the levels from `start` on match it; beyond the end of the topic
+/// if there are none.
+fn follow(tail: &str, topic: &str, start: usize) -> Option<usize> {
+    // Most tails have no wildcards, and are there byte by byte.
+    let rest = topic.get(start.saturating_sub(1)..).unwrap_or_default();
+    if let Some(rest) = rest.strip_prefix(tail)
+        && (rest.is_empty() || rest.starts_with('/'))
+    {
+        return Some(start.saturating_add(tail.len()));
+    }
+    let mut start = start;
+    for own in tail.split('/').skip(1) {
+        let level = first(topic.get(start..)?).0;
+        if own != "+" && own != level {
+            return None;
+        }
+        start = start.saturating_add(level.len()).saturating_add(1);
+    }
+    Some(start)
+}
+
 fn remove(list: &mut Subscribers, session: u32) -> bool {
     match list.iter().position(|old| old.session == session) {
         Some(at) => {
@@ -461,115 +587,4 @@ fn remove(list: &mut Subscribers, session: u32) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use mqtt_session::proto::Subscription;
-    use mqtt_testing::model;
-
-    use super::*;
-    use crate::work::steps;
-
-    fn filter(text: &str) -> TopicFilter<'_> {
-        TopicFilter::new(text).unwrap()
-    }
-
-    fn subscriber(session: u32, text: &str) -> Subscriber {
-        let subscription = Subscription::new(filter(text), QoS::AtMostOnce);
-        Subscriber::new(session, &subscription, None)
-    }
-
-    /// Random subscriptions come and go; each topic finds those that the model says, and nothing stays of those that went.
-    #[test]
-    fn a_topic_finds_what_the_model_says() {
-        let levels = ["a", "b", "", "+", "#", "$x"];
-        let mut filters = Vec::new();
-        for first in levels {
-            filters.push(first.to_owned());
-            for second in levels {
-                filters.push(format!("{first}/{second}"));
-                filters.push(format!("{first}/{second}/a"));
-                filters.push(format!("$share/g/{first}/{second}"));
-                filters.push(format!("$share/h/{first}/{second}"));
-            }
-        }
-        filters.retain(|text| TopicFilter::new(text).is_ok());
-        let names: Vec<&String> = filters
-            .iter()
-            .filter(|text| !text.contains(['+', '#']) && !text.starts_with("$share"))
-            .collect();
-        let mut seed = 3_u32;
-        let mut random = |n: usize| {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            usize_of(seed >> 8) % n
-        };
-        let mut router = Router::new(Keyed(7));
-        let mut matches = Matches::default();
-        let mut there: Vec<(String, u32)> = Vec::new();
-        for round in 0..6_000 {
-            // It fills, and empties.
-            let adds = random(10) < if round < 3_000 { 7 } else { 2 };
-            let text = &filters[random(filters.len())];
-            let session = number(random(4));
-            let known = there.iter().position(|own| own == &(text.clone(), session));
-            if adds {
-                router.subscribe(&filter(text), subscriber(session, text), known.is_some());
-                if known.is_none() {
-                    there.push((text.clone(), session));
-                }
-            } else {
-                assert_eq!(router.unsubscribe(&filter(text), session), known.is_some());
-                known.map(|at| there.swap_remove(at));
-            }
-            let name = names[random(names.len())];
-            router.matches(name, &mut matches);
-            let mut found: Vec<u32> = matches.subscribers.iter().map(|own| own.session).collect();
-            let matching = |shared: bool| {
-                there.iter().filter(move |(text, _)| {
-                    text.starts_with("$share") == shared && model::matches(text, name)
-                })
-            };
-            let mut expected: Vec<u32> = matching(false).map(|(_, session)| *session).collect();
-            found.sort_unstable();
-            expected.sort_unstable();
-            assert_eq!(found, expected, "{name}: {there:?}");
-            let members: usize = matches
-                .groups
-                .iter()
-                .map(|group| router.groups[usize_of(*group)].members.len())
-                .sum();
-            assert_eq!(members, matching(true).count(), "{name}: {there:?}");
-            assert_eq!(router.count(), there.len());
-        }
-        for (text, session) in there {
-            assert!(router.unsubscribe(&filter(&text), session));
-        }
-        assert_eq!((router.nodes.len(), router.groups.len()), (1, 0));
-        assert_eq!((router.count(), router.shared_count()), (0, 0));
-    }
-
-    /// Share names cost no more than filters do: neither the second of two clients nor the last of many searches a list.
-    #[test]
-    fn many_share_names_are_not_searched() {
-        const MANY: u32 = 2_000;
-        let mut router = Router::new(Keyed(7));
-        let texts: Vec<String> = (0..MANY).map(|n| format!("$share/g{n}/a")).collect();
-        let (taken, ()) = steps(|| {
-            for text in &texts {
-                router.subscribe(&filter(text), subscriber(0, text), false);
-                router.subscribe(&filter(text), subscriber(1, text), false);
-            }
-        });
-        assert!(taken <= 4 * texts.len(), "{taken} steps to subscribe");
-        let mut matches = Matches::default();
-        router.matches("a", &mut matches);
-        assert_eq!(matches.groups.len(), texts.len());
-        let (taken, ()) = steps(|| {
-            for text in &texts {
-                assert!(router.unsubscribe(&filter(text), 0));
-                assert!(!router.unsubscribe(&filter(text), 0));
-                assert!(router.unsubscribe(&filter(text), 1));
-            }
-        });
-        assert!(taken <= 6 * texts.len(), "{taken} steps to unsubscribe");
-        assert_eq!((router.nodes.len(), router.groups.len()), (1, 0));
-    }
-}
+mod tests;

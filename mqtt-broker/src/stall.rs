@@ -71,7 +71,7 @@ mod tests {
     };
     use mqtt_testing::solo::{ack, encode};
 
-    use crate::work::steps;
+    use crate::work::{Work, steps};
     use crate::{Broker, Config, ConnectionId, Hooks};
 
     const NOW: Instant = Instant::from_millis(0);
@@ -161,14 +161,14 @@ mod tests {
             &message(QoS::AtMostOnce, 199_000, b"long"),
         );
         let small = message(QoS::AtLeastOnce, 0, b"small");
-        let (decoded, ()) = steps(|| {
+        let (decoded, ()) = steps(Work::Decode, || {
             for _ in 0..100 {
                 publish(&mut broker, publisher, &small);
             }
         });
         assert_eq!(decoded, 0, "by messages behind it");
         let ping = encode(&Packet::PingReq, Version::V5);
-        let (decoded, ()) = steps(|| {
+        let (decoded, ()) = steps(Work::Decode, || {
             for _ in 0..100 {
                 broker.receive(reader, &ping, NOW);
                 broker.sent(reader, 1, NOW);
@@ -176,14 +176,14 @@ mod tests {
         });
         assert_eq!(decoded, 0, "by one byte at a time");
         // 200 kB in 200 pieces, and what is behind them.
-        let (decoded, ()) = steps(|| {
+        let (decoded, ()) = steps(Work::Decode, || {
             for _ in 0..199 {
                 broker.sent(reader, 1_000, NOW);
             }
         });
         assert_eq!(decoded, 0, "by pieces");
         broker.sent(reader, first.len() - 199_100, NOW);
-        let (decoded, found) = steps(|| read(&mut broker, reader));
+        let (decoded, found) = steps(Work::Decode, || read(&mut broker, reader));
         assert!(decoded <= 110, "decoded {decoded} times for 101 messages");
         let texts: Vec<_> = found.iter().map(|(_, payload)| &payload[..]).collect();
         assert_eq!(texts[..2], [&b"long"[..], b"small"]);
@@ -205,7 +205,7 @@ mod tests {
         publish(&mut broker, publisher, &long);
         let found = read(&mut broker, reader);
         assert_eq!(found.len(), 101);
-        let (decoded, ()) = steps(|| {
+        let (decoded, ()) = steps(Work::Decode, || {
             for (delivery, _) in &found[1..] {
                 let own = delivery.packet_id().unwrap();
                 let ack = Packet::PubAck(Ack::new(own));

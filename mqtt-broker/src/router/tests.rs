@@ -1,0 +1,148 @@
+//! The router against the model, and what it costs.
+
+use mqtt_session::proto::Subscription;
+use mqtt_testing::model;
+
+use super::*;
+use crate::work::steps;
+
+fn filter(text: &str) -> TopicFilter<'_> {
+    TopicFilter::new(text).unwrap()
+}
+
+fn subscriber(session: u32, text: &str) -> Subscriber {
+    let subscription = Subscription::new(filter(text), QoS::AtMostOnce);
+    Subscriber::new(session, &subscription, None)
+}
+
+/// Random subscriptions come and go; each topic finds those that the model says, and nothing stays of those that went.
+#[test]
+fn a_topic_finds_what_the_model_says() {
+    let levels = ["a", "b", "", "+", "#", "$x"];
+    let mut filters = Vec::new();
+    for first in levels {
+        filters.push(first.to_owned());
+        for second in levels {
+            filters.push(format!("{first}/{second}"));
+            filters.push(format!("{first}/{second}/a"));
+            filters.push(format!("{first}/{second}/a/{second}/b"));
+            filters.push(format!("a/{second}/a/{first}"));
+            filters.push(format!("{second}/+/a/+/{first}"));
+            filters.push(format!("$share/g/{first}/{second}"));
+            filters.push(format!("$share/h/{first}/{second}"));
+        }
+    }
+    filters.retain(|text| TopicFilter::new(text).is_ok());
+    filters.sort();
+    filters.dedup();
+    let names: Vec<&String> = filters
+        .iter()
+        .filter(|text| !text.contains(['+', '#']) && !text.starts_with("$share"))
+        .collect();
+    let mut seed = 3_u32;
+    let mut random = |n: usize| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        usize_of(seed >> 8) % n
+    };
+    let mut router = Router::new(Keyed(7));
+    let mut matches = Matches::default();
+    let mut there: Vec<(String, u32)> = Vec::new();
+    for round in 0..6_000 {
+        // It fills, and empties.
+        let adds = random(10) < if round < 3_000 { 7 } else { 2 };
+        let text = &filters[random(filters.len())];
+        let session = number(random(4));
+        let known = there.iter().position(|own| own == &(text.clone(), session));
+        if adds {
+            router.subscribe(&filter(text), subscriber(session, text), known.is_some());
+            if known.is_none() {
+                there.push((text.clone(), session));
+            }
+        } else {
+            assert_eq!(router.unsubscribe(&filter(text), session), known.is_some());
+            known.map(|at| there.swap_remove(at));
+        }
+        let name = names[random(names.len())];
+        router.matches(name, &mut matches);
+        let mut found: Vec<u32> = matches.subscribers.iter().map(|own| own.session).collect();
+        let matching = |shared: bool| {
+            there.iter().filter(move |(text, _)| {
+                text.starts_with("$share") == shared && model::matches(text, name)
+            })
+        };
+        let mut expected: Vec<u32> = matching(false).map(|(_, session)| *session).collect();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{name}: {there:?}");
+        let members: usize = matches
+            .groups
+            .iter()
+            .map(|group| router.groups[usize_of(*group)].members.len())
+            .sum();
+        assert_eq!(members, matching(true).count(), "{name}: {there:?}");
+        assert_eq!(router.count(), there.len());
+        assert!(router.nodes.len() <= 1 + 3 * there.len(), "{there:?}");
+    }
+    for (text, session) in there {
+        assert!(router.unsubscribe(&filter(&text), session));
+    }
+    assert_eq!((router.nodes.len(), router.groups.len()), (1, 0));
+    assert_eq!((router.count(), router.shared_count()), (0, 0));
+}
+
+/// Share names cost no more than filters do: neither the second of two clients nor the last of many searches a list.
+#[test]
+fn many_share_names_are_not_searched() {
+    const MANY: u32 = 2_000;
+    let mut router = Router::new(Keyed(7));
+    let texts: Vec<String> = (0..MANY).map(|n| format!("$share/g{n}/a")).collect();
+    let (taken, ()) = steps(Work::Group, || {
+        for text in &texts {
+            router.subscribe(&filter(text), subscriber(0, text), false);
+            router.subscribe(&filter(text), subscriber(1, text), false);
+        }
+    });
+    assert!(taken <= 4 * texts.len(), "{taken} steps to subscribe");
+    let mut matches = Matches::default();
+    router.matches("a", &mut matches);
+    assert_eq!(matches.groups.len(), texts.len());
+    let (taken, ()) = steps(Work::Group, || {
+        for text in &texts {
+            assert!(router.unsubscribe(&filter(text), 0));
+            assert!(!router.unsubscribe(&filter(text), 0));
+            assert!(router.unsubscribe(&filter(text), 1));
+        }
+    });
+    assert!(taken <= 6 * texts.len(), "{taken} steps to unsubscribe");
+    assert_eq!((router.nodes.len(), router.groups.len()), (1, 0));
+}
+
+/// Filters and a topic of 64 levels that differ in the last: all combinations of `a` and `+` in the first nine, then
+/// `between` in each.
+fn walk(between: &str) -> (usize, usize) {
+    let mut router = Router::new(Keyed(7));
+    for n in 0..512 {
+        let mut levels: Vec<String> = (0..9)
+            .map(|at| if n >> at & 1 == 0 { "a" } else { "+" }.to_owned())
+            .collect();
+        levels.extend(vec![between.to_owned(); 54]);
+        levels.push(format!("end{n}"));
+        let text = levels.join("/");
+        router.subscribe(&filter(&text), subscriber(0, &text), false);
+    }
+    let topic = format!("{}{}end", "a/".repeat(9), "s/".repeat(54));
+    let mut matches = Matches::default();
+    let (taken, ()) = steps(Work::Walk, || router.matches(&topic, &mut matches));
+    assert!(matches.subscribers.is_empty());
+    (taken, router.nodes.len())
+}
+
+/// What a topic costs is bounded by the number of filters, not by that of their levels.
+#[test]
+fn a_walk_that_finds_nothing_is_bounded_by_the_filters() {
+    for between in ["s", "+"] {
+        let (taken, nodes) = walk(between);
+        assert!(taken <= 2 * 512, "{taken} steps, {nodes} nodes");
+        assert!(nodes <= 2 * 512, "{nodes} nodes");
+    }
+}

@@ -237,4 +237,25 @@ mod tests {
         broker.receive(reader, &ack(AckKind::PubAck, one), NOW);
         assert_eq!(read(&mut broker, reader)[0].1, b"long");
     }
+
+    /// The message that waits is dropped for one behind it, which has room.
+    #[test]
+    fn what_waits_behind_a_dropped_message_goes() {
+        let config = Config {
+            queued_messages: 2,
+            ..config()
+        };
+        let (mut broker, publisher, reader) = setup(config);
+        let small = message(QoS::AtLeastOnce, 0, b"small");
+        for bytes in [
+            message(QoS::AtMostOnce, 0, &[b'x'; 200_000]),
+            message(QoS::AtMostOnce, 0, &[b'y'; 1_000_000]),
+            small.clone(),
+        ] {
+            publish(&mut broker, publisher, &bytes);
+        }
+        let waits = broker.outgoing(reader).len();
+        publish(&mut broker, publisher, &small);
+        assert_eq!(broker.outgoing(reader).len(), waits + 2 * small.len());
+    }
 }

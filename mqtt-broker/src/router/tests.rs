@@ -18,7 +18,7 @@ fn subscriber(session: u32, text: &str) -> Subscriber {
 /// Random subscriptions come and go; each topic finds those that the model says, and nothing stays of those that went.
 #[test]
 fn a_topic_finds_what_the_model_says() {
-    let levels = ["a", "b", "", "+", "#", "$x"];
+    let levels = ["a", "ab", "", "+", "#", "$x"];
     let mut filters = Vec::new();
     for first in levels {
         filters.push(first.to_owned());
@@ -144,5 +144,45 @@ fn a_walk_that_finds_nothing_is_bounded_by_the_filters() {
         let (taken, nodes) = walk(between);
         assert!(taken <= 2 * 512, "{taken} steps, {nodes} nodes");
         assert!(nodes <= 2 * 512, "{nodes} nodes");
+    }
+}
+
+/// Filters that branch off at each level come and go: the levels are one node again.
+#[test]
+fn levels_without_branches_become_one_node_again() {
+    let mut router = Router::new(Keyed(7));
+    let levels: Vec<String> = (0..64).map(|n| n.to_string()).collect();
+    let whole = levels.join("/");
+    router.subscribe(&filter(&whole), subscriber(0, &whole), false);
+    for rounds in 0..2 {
+        let mut branches: Vec<String> = (0..64)
+            .map(|n| format!("{}/x/#", levels[..=n].join("/")))
+            .collect();
+        branches.extend((0..63).map(|n| levels[..=n].join("/")));
+        for text in &branches {
+            router.subscribe(&filter(text), subscriber(1, text), false);
+        }
+        if rounds == 1 {
+            branches.reverse();
+        }
+        for text in &branches {
+            assert!(router.unsubscribe(&filter(text), 1), "{text}");
+        }
+        assert_eq!(router.nodes.len(), 2);
+    }
+    let mut matches = Matches::default();
+    let (taken, ()) = steps(Work::Walk, || router.matches(&whole, &mut matches));
+    assert_eq!((taken, matches.subscribers.len()), (2, 1));
+}
+
+/// Levels that are one node are compared as levels, not as text.
+#[test]
+fn a_level_is_not_the_beginning_of_another() {
+    for (text, topic) in [("x/a/#", "x/ab"), ("x/a/+", "x/ab"), ("x/a", "x/a/b")] {
+        let mut router = Router::new(Keyed(7));
+        router.subscribe(&filter(text), subscriber(0, text), false);
+        let mut matches = Matches::default();
+        router.matches(topic, &mut matches);
+        assert!(matches.subscribers.is_empty(), "{text} {topic}");
     }
 }

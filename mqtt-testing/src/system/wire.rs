@@ -289,7 +289,7 @@ impl World {
     /// The agent learns that its connection is gone.
     fn lost(&mut self, n: usize, why: Error) {
         let now = self.instant();
-        let random = u32::try_from(self.random.below(1 << 32)).expect("small");
+        let random = u32::try_from(self.random.next() % (1 << 32)).expect("small");
         self.nodes[n].agent.lost(why, now, random);
         self.look(n);
     }

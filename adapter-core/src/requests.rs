@@ -11,7 +11,7 @@ use mqtt_session::{Outgoing, Refused};
 use crate::handle::Handle;
 use crate::hub::Requested;
 
-/// See [`Handle::request`]. Dropped before it is ready, the response is not awaited any more.
+/// See [`Handle::await_response`]. Dropped before it is ready, the response is not awaited any more.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Requesting<'a> {

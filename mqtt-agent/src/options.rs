@@ -151,7 +151,7 @@ pub enum QoS0Overflow {
     DropOldest,
     /// The new ones are dropped, and counted.
     DropNewest,
-    /// Nothing is read until the program has taken half of them. Everything behind them in the transport waits as well:
+    /// Nothing is read until the queue has room again. Everything behind them in the transport waits as well:
     /// acknowledgements of what the program published, SUBACK, other subscriptions' messages. A program that awaits one of
     /// those before it takes the next message waits for ever.
     PauseReading,

@@ -5,6 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || scripts/setup.sh mosquitto
 PATH="$PATH:/usr/sbin"
-cargo build --locked --quiet --release -p mqtt-cli
+cargo build --locked --quiet --release -p sansio-mqtt-cli
 (cd benches && cargo build --locked --quiet --release --features brokers --bin brokers --bin rumqttd_peer)
 MQTT="$PWD/target/release/mqtt" exec benches/target/release/brokers "$@"

@@ -4,5 +4,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh mosquitto
-cargo build --locked --release -p mqtt-cli
-exec cargo run --locked --release --quiet -p mqtt-cli --example exchange
+cargo build --locked --release -p sansio-mqtt-cli
+exec cargo run --locked --release --quiet -p sansio-mqtt-cli --example exchange

@@ -7,6 +7,6 @@ export MIRIFLAGS="-Zmiri-disable-isolation" RUST_BACKTRACE=0
 for target in "$(rustc -vV | sed -n 's/^host: //p')" s390x-unknown-linux-gnu i686-unknown-linux-gnu; do
     printf '\n%s\n' "$target"
     miri="cargo +nightly miri test --locked --quiet --target-dir target/miri --target $target"
-    $miri -p mqtt-proto --lib --test malformed --test vectors
-    $miri -p mqtt-session --lib --test statements
+    $miri -p sansio-mqtt-proto --lib --test malformed --test vectors
+    $miri -p sansio-mqtt-session --lib --test statements
 done

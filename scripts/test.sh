@@ -12,18 +12,18 @@ $limit cargo test --locked --workspace
 printf '\n== the whole system in virtual time: 2,000 seeds, 200 clients and the broker in each\n'
 $limit cargo run --locked --quiet --release -p mqtt-testing --example system -- --first 1 --seeds 2000
 printf '\n== the pure crates with every set of features\n'
-$limit cargo test --locked --quiet -p mqtt-proto --no-default-features --lib
-$limit cargo test --locked --quiet -p mqtt-proto --all-features --lib
-$limit cargo test --locked --quiet -p mqtt-session --no-default-features --lib
-$limit cargo test --locked --quiet -p mqtt-session --no-default-features --features v5 --lib
-$limit cargo test --locked --quiet -p mqtt-session --no-default-features --features alloc --lib
-$limit cargo test --locked --quiet -p mqtt-session --no-default-features --features pieces --lib
-$limit cargo test --locked --quiet -p mqtt-session --no-default-features --features aliases --lib
-$limit cargo test --locked --quiet -p adapter-embedded --all-features --lib --tests
+$limit cargo test --locked --quiet -p sansio-mqtt-proto --no-default-features --lib
+$limit cargo test --locked --quiet -p sansio-mqtt-proto --all-features --lib
+$limit cargo test --locked --quiet -p sansio-mqtt-session --no-default-features --lib
+$limit cargo test --locked --quiet -p sansio-mqtt-session --no-default-features --features v5 --lib
+$limit cargo test --locked --quiet -p sansio-mqtt-session --no-default-features --features alloc --lib
+$limit cargo test --locked --quiet -p sansio-mqtt-session --no-default-features --features pieces --lib
+$limit cargo test --locked --quiet -p sansio-mqtt-session --no-default-features --features aliases --lib
+$limit cargo test --locked --quiet -p sansio-mqtt-embedded --all-features --lib --tests
 if [ "$(uname -m)" = x86_64 ]; then
     printf '\n== the pure crates on 32 bits, where size goes before speed\n'
     CARGO_TARGET_I686_UNKNOWN_LINUX_MUSL_LINKER=rust-lld $limit cargo test --locked --quiet \
-        --target i686-unknown-linux-musl --target-dir target/i686 -p mqtt-proto -p mqtt-session -p mqtt-broker
+        --target i686-unknown-linux-musl --target-dir target/i686 -p sansio-mqtt-proto -p sansio-mqtt-session -p sansio-mqtt-broker
 fi
 printf '\n== what a client costs on a Cortex-M4\n'
 $limit scripts/footprint.py --check

@@ -118,7 +118,7 @@ impl Handle {
     /// server answered.
     ///
     /// ```no_run
-    /// # use adapter_core::{Error, Handle, proto::QoS};
+    /// # use mqtt_adapter_core::{Error, Handle, proto::QoS};
     /// # async fn example(handle: &Handle) -> Result<(), Error> {
     /// let mut pressures = handle.subscribe("pumps/+/pressure", QoS::AtLeastOnce).await?;
     /// while let Some(message) = pressures.next().await {

@@ -2,20 +2,20 @@
 //! other end is the modem that carries bytes to the broker and back. With one it is that device, with a transparent modem behind
 //! it.
 //!
-//! `cargo run -p adapter-embedded --example embedded_serial -- 127.0.0.1:1883 [/dev/ttyUSB0]`
+//! `cargo run -p sansio-mqtt-embedded --example embedded_serial -- 127.0.0.1:1883 [/dev/ttyUSB0]`
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant as Now};
 
-use adapter_embedded::blocking::Connection;
-use adapter_embedded::proto::{
+use embedded_io_adapters::std::FromStd;
+use mqtt_embedded::blocking::Connection;
+use mqtt_embedded::proto::{
     Connect, Properties, QoS, Subscription, TopicFilter, TopicName, Version,
 };
-use adapter_embedded::session::{Config, Event, Outgoing};
-use adapter_embedded::{Buffers, Patient};
-use embedded_io_adapters::std::FromStd;
+use mqtt_embedded::session::{Config, Event, Outgoing};
+use mqtt_embedded::{Buffers, Patient};
 use serialport::{SerialPort, TTYPort};
 
 const TOPIC: TopicName<'static> = TopicName::from_static("examples/serial");

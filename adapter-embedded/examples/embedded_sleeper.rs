@@ -1,18 +1,18 @@
 //! A device that is asleep nearly always: it wakes up, sends one reading at QoS 1, waits for the PUBACK, and sleeps again until
 //! its next reading, the keep-alive's deadline or a byte of the server. The session stays in RAM all the time.
 //!
-//! `cargo run -p adapter-embedded --example embedded_sleeper -- 127.0.0.1:1883 10`
+//! `cargo run -p sansio-mqtt-embedded --example embedded_sleeper -- 127.0.0.1:1883 10`
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant as Now};
 
-use adapter_embedded::blocking::Connection;
-use adapter_embedded::proto::{Connect, QoS, TopicName, Version};
-use adapter_embedded::session::{Config, Event, Instant, Outgoing};
-use adapter_embedded::{Buffers, Clock};
 use embedded_io::{ErrorType, Read, ReadReady, Write};
+use mqtt_embedded::blocking::Connection;
+use mqtt_embedded::proto::{Connect, QoS, TopicName, Version};
+use mqtt_embedded::session::{Config, Event, Instant, Outgoing};
+use mqtt_embedded::{Buffers, Clock};
 
 const TOPIC: TopicName<'static> = TopicName::from_static("examples/sleeper");
 /// Between two readings.

@@ -1,15 +1,11 @@
 //! The same connection through TLS 1.3 by `embedded-tls`, without a heap in either. The server must show a certificate of the
 //! authority given, for `localhost`.
 //!
-//! `cargo run -p adapter-embedded --example embedded_tls -- 127.0.0.1:8883 ca.der`
+//! `cargo run -p sansio-mqtt-embedded --example embedded_tls -- 127.0.0.1:8883 ca.der`
 
 use std::net::TcpStream;
 use std::time::{Instant as Now, SystemTime};
 
-use adapter_embedded::blocking::Connection;
-use adapter_embedded::proto::{Connect, QoS, TopicName, Version};
-use adapter_embedded::session::{Config, Event, Outgoing};
-use adapter_embedded::{Buffers, Patient};
 use embedded_io_adapters::std::FromStd;
 use embedded_tls::blocking::TlsConnection;
 use embedded_tls::pki::CertVerifier;
@@ -17,6 +13,10 @@ use embedded_tls::{
     Aes128GcmSha256, Certificate, CryptoProvider, CryptoRngCore, SignatureScheme, TlsConfig,
     TlsContext, TlsError, TlsVerifier,
 };
+use mqtt_embedded::blocking::Connection;
+use mqtt_embedded::proto::{Connect, QoS, TopicName, Version};
+use mqtt_embedded::session::{Config, Event, Outgoing};
+use mqtt_embedded::{Buffers, Patient};
 use p256::ecdsa::signature::SignerMut;
 use p256::ecdsa::{DerSignature, SigningKey};
 use rand::rngs::OsRng;

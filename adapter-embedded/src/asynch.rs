@@ -23,9 +23,9 @@ use crate::{Error, SessionError, State, Timer};
 ///
 /// ```
 /// # use embedded_io_async::{Read, Write};
-/// use adapter_embedded::proto::{Connect, QoS, TopicName, Version};
-/// use adapter_embedded::session::{Config, Event, Outgoing};
-/// use adapter_embedded::{Buffers, Error, Timer, asynch::Connection};
+/// use mqtt_embedded::proto::{Connect, QoS, TopicName, Version};
+/// use mqtt_embedded::session::{Config, Event, Outgoing};
+/// use mqtt_embedded::{Buffers, Error, Timer, asynch::Connection};
 ///
 /// /// Publishes one reading, and waits until it is acknowledged.
 /// async fn report<T: Read + Write, C: Timer>(uart: T, timer: C) -> Result<(), Error<T::Error>> {

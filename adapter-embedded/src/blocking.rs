@@ -14,9 +14,9 @@ use crate::{Clock, Error, SessionError, State};
 ///
 /// ```
 /// # use embedded_io::{ErrorType, Read, ReadReady, Write};
-/// use adapter_embedded::proto::{Connect, QoS, TopicName, Version};
-/// use adapter_embedded::session::{Config, Event, Outgoing};
-/// use adapter_embedded::{Buffers, Clock, Error, blocking::Connection};
+/// use mqtt_embedded::proto::{Connect, QoS, TopicName, Version};
+/// use mqtt_embedded::session::{Config, Event, Outgoing};
+/// use mqtt_embedded::{Buffers, Clock, Error, blocking::Connection};
 ///
 /// /// Publishes one reading, and waits until it is acknowledged.
 /// fn report<T: Read + ReadReady + Write, C: Clock>(uart: T, clock: C) -> Result<(), Error<T::Error>> {

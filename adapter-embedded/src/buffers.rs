@@ -13,8 +13,8 @@ pub type State<'b> = Client<Lent<'b>>;
 /// * `SLOTS`: how many of those there are at most, and how many QoS 2 messages may be half received.
 ///
 /// ```
-/// use adapter_embedded::Buffers;
-/// use adapter_embedded::session::Config;
+/// use mqtt_embedded::Buffers;
+/// use mqtt_embedded::session::Config;
 /// let mut buffers = Buffers::<256, 320, 512, 8>::new();
 /// let (client, input) = buffers.client(Config::default());
 /// assert_eq!((client.pending(), input.len()), (0, 256));

@@ -12,7 +12,7 @@ use embedded_io::{Read, ReadReady, Write};
 /// no packet and ends the connection, and survives.
 ///
 /// ```
-/// use adapter_embedded::hex::Hex;
+/// use mqtt_embedded::hex::Hex;
 /// use embedded_io::{Read, Write};
 /// let mut line = [0; 4];
 /// Hex::new(&mut line[..]).write(&[0xC0, 0x00]).unwrap();

@@ -24,7 +24,7 @@ impl<F: FnMut() -> u64> Clock for F {
 /// in that time, as any keep-alive does.
 ///
 /// ```
-/// use adapter_embedded::{Clock, Millis32};
+/// use mqtt_embedded::{Clock, Millis32};
 /// let mut readings = [u32::MAX, 4].into_iter();
 /// let mut clock = Millis32::new(|| readings.next().unwrap_or_default());
 /// let before = clock.now();

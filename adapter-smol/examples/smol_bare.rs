@@ -1,8 +1,8 @@
 //! One task, no handle: the machine's events, and the machine to answer them with. Prints what comes to a topic.
 
-use adapter_smol::proto::{Connect, Properties, QoS, Subscription, TopicFilter, Version};
-use adapter_smol::session::Event;
-use adapter_smol::{Config, Connection};
+use mqtt_smol::proto::{Connect, Properties, QoS, Subscription, TopicFilter, Version};
+use mqtt_smol::session::Event;
+use mqtt_smol::{Config, Connection};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     smol::block_on(listen())

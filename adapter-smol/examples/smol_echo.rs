@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use adapter_smol::proto::QoS;
-use adapter_smol::{Handle, Options};
+use mqtt_smol::proto::QoS;
+use mqtt_smol::{Handle, Options};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     smol::block_on(echo())

@@ -8,25 +8,25 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use adapter_core::driver::{drive, timeout};
-use adapter_core::{Error, Hub, Message, Options, Outgoing};
 use async_net::TcpStream;
 use futures_io::{AsyncRead, AsyncWrite};
+use mqtt_adapter_core::driver::{drive, timeout};
+use mqtt_adapter_core::{Error, Hub, Message, Options, Outgoing};
 
 use crate::runtime::{Clock, Stream};
 
 /// A client that many tasks share: it reconnects, resumes its session, subscribes again what the server forgot, and sends
-/// again what was not acknowledged. Everything it can do is in [`adapter_core::Handle`].
+/// again what was not acknowledged. Everything it can do is in [`mqtt_adapter_core::Handle`].
 ///
 /// When the last handle and stream are gone, it sends what is pending for up to five seconds and disconnects, as long as the
-/// executor goes on: a program that ends then awaits [`adapter_core::Handle::close`] first.
+/// executor goes on: a program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
 #[derive(Clone, Debug)]
-pub struct Handle(adapter_core::Handle);
+pub struct Handle(mqtt_adapter_core::Handle);
 
 impl Deref for Handle {
-    type Target = adapter_core::Handle;
+    type Target = mqtt_adapter_core::Handle;
 
-    fn deref(&self) -> &adapter_core::Handle {
+    fn deref(&self) -> &mqtt_adapter_core::Handle {
         &self.0
     }
 }
@@ -55,7 +55,7 @@ impl Handle {
     /// `|driver| smol::spawn(driver).detach()`. Later losses are repaired by themselves.
     ///
     /// # Errors
-    /// The first attempt fails; nothing goes on then. [`Self::new`] does not mind, and [`adapter_core::Handle::connected`]
+    /// The first attempt fails; nothing goes on then. [`Self::new`] does not mind, and [`mqtt_adapter_core::Handle::connected`]
     /// waits however long it takes.
     pub async fn connect(options: Options, spawn: impl FnOnce(Driver)) -> Result<Self, Error> {
         let (handle, driver) = Self::new(options);
@@ -86,7 +86,7 @@ impl Handle {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let hub = Hub::new(options);
-        let handle = Self(adapter_core::Handle::new(&hub));
+        let handle = Self(mqtt_adapter_core::Handle::new(&hub));
         let driver = drive::<Clock, _, _, _>(hub, move || {
             let dialled = dial();
             async move { dialled.await.map(Stream::from) }
@@ -94,7 +94,7 @@ impl Handle {
         (handle, Driver(Box::pin(driver)))
     }
 
-    /// Publishes a request and awaits its response, for at most `limit` (5). See [`adapter_core::Handle::await_response`].
+    /// Publishes a request and awaits its response, for at most `limit` (5). See [`mqtt_adapter_core::Handle::await_response`].
     ///
     /// # Errors
     /// [`Error::TimedOut`]; [`Error::MessageRefused`] if nobody listens there and the server says so; and what refuses a

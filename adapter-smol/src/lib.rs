@@ -5,17 +5,17 @@
 mod handle;
 mod runtime;
 
-pub use adapter_core::{
+pub use handle::{Driver, Handle};
+pub use mqtt_adapter_core::{
     Acknowledge, Authenticator, BackOff, Close, Config, Connected, ConnectionEvent,
     ConnectionEvents, Credentials, CredentialsSource, Error, MakeAuthenticator, Message, MessageId,
     Messages, Offline, Options, Outcome, Outgoing, OwnedConnAck, OwnedWill, Publication,
     Publishing, QoS0Overflow, Received, Refused, Requesting, SessionLost, StopOn, Subscribing,
     Ticket, Unclaimed, Unsent, Unsubscribing, WantedSubscription,
 };
-pub use handle::{Driver, Handle};
 pub use mqtt_proto as proto;
 pub use mqtt_session as session;
 pub use runtime::{Clock, Stream};
 
 /// A client on one transport, owned by one task.
-pub type Connection<T> = adapter_core::Connection<Stream<T>, Clock>;
+pub type Connection<T> = mqtt_adapter_core::Connection<Stream<T>, Clock>;

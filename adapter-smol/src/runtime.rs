@@ -6,15 +6,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use adapter_core::bytes::BytesMut;
-use adapter_core::driver::{Tcp, Timer, Transport};
 use async_net::TcpStream;
 use futures_io::{AsyncRead, AsyncWrite};
+use mqtt_adapter_core::bytes::BytesMut;
+use mqtt_adapter_core::driver::{Tcp, Timer, Transport};
 
 /// What one read may bring.
 const READ: usize = 16 << 10;
 
-/// A transport of futures-io, as [`adapter_core::driver`] uses it.
+/// A transport of futures-io, as [`mqtt_adapter_core::driver`] uses it.
 #[derive(Debug)]
 pub struct Stream<T> {
     io: T,

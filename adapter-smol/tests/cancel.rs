@@ -1,6 +1,6 @@
 //! Every future is dropped at every point where it waits, under smol and under async-std.
 
-use adapter_smol::{Clock, Handle, Options, Stream};
+use mqtt_smol::{Clock, Handle, Options, Stream};
 use mqtt_testing::cancel::{a_connection, a_handle, echo};
 
 #[test]

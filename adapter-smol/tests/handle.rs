@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use adapter_smol::proto::{QoS, TopicName, Version};
-use adapter_smol::{Error, Handle, Options, Outgoing};
+use mqtt_smol::proto::{QoS, TopicName, Version};
+use mqtt_smol::{Error, Handle, Options, Outgoing};
 
 mod on_smol {
     use super::*;

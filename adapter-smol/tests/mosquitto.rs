@@ -1,6 +1,6 @@
 //! The client under smol and under async-std against Mosquitto, and through a proxy that cuts the connection at random bytes.
 
-use adapter_smol::{Clock, Handle, Options};
+use mqtt_smol::{Clock, Handle, Options};
 
 mod on_smol {
     use super::*;

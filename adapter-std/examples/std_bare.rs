@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use adapter_std::proto::{Connect, Properties, QoS, Subscription, TopicFilter, Version};
-use adapter_std::session::Event;
-use adapter_std::{Config, Connection};
+use mqtt_std::proto::{Connect, Properties, QoS, Subscription, TopicFilter, Version};
+use mqtt_std::session::Event;
+use mqtt_std::{Config, Connection};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args()

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use adapter_std::proto::QoS;
-use adapter_std::{Handle, Options};
+use mqtt_std::proto::QoS;
+use mqtt_std::{Handle, Options};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::args()

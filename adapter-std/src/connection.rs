@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant as Clock};
 
-use adapter_core::driver::{broken, cannot_connect};
+use mqtt_adapter_core::driver::{broken, cannot_connect};
 use mqtt_proto::Connect;
 use mqtt_session::{Client, Config, Event, Heap, Instant, Step};
 

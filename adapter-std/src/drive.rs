@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use adapter_core::agent::Next;
-use adapter_core::bytes::{BufMut, BytesMut};
-use adapter_core::driver::{broken, cannot_connect};
-use adapter_core::{Error, Flow, Hub, Output};
+use mqtt_adapter_core::agent::Next;
+use mqtt_adapter_core::bytes::{BufMut, BytesMut};
+use mqtt_adapter_core::driver::{broken, cannot_connect};
+use mqtt_adapter_core::{Error, Flow, Hub, Output};
 
 use crate::connection::is_timeout;
 use crate::wait::{block_on_for, waker};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use adapter_core::proto::{Properties, QoS, ReasonCode, Subscription as Filter, TopicFilter};
-use adapter_core::session::Instant;
-use adapter_core::{
+use mqtt_adapter_core::proto::{Properties, QoS, ReasonCode, Subscription as Filter, TopicFilter};
+use mqtt_adapter_core::session::Instant;
+use mqtt_adapter_core::{
     ConnectionEvent, Error, Hub, LINGER, Message, Options, Outcome, Outgoing, Publication,
     Received, Unsent,
 };
@@ -30,7 +30,7 @@ pub struct Handle {
 
 /// What handles and streams share; the last one waits for the goodbye.
 #[derive(Debug)]
-struct Client(adapter_core::Handle);
+struct Client(mqtt_adapter_core::Handle);
 
 impl Drop for Client {
     fn drop(&mut self) {
@@ -39,7 +39,7 @@ impl Drop for Client {
 }
 
 /// Closes, and looks once more when the time is over: a driver that opens a connection does not.
-fn close(client: &adapter_core::Handle, deadline: Duration) -> Vec<Unsent> {
+fn close(client: &mqtt_adapter_core::Handle, deadline: Duration) -> Vec<Unsent> {
     let mut close = client.close(deadline);
     block_on_for(&mut close, deadline)
         .or_else(|| block_on_for(&mut close, GRACE))
@@ -74,7 +74,7 @@ impl Handle {
         dial: impl FnMut() -> io::Result<T> + Send + 'static,
     ) -> Self {
         let hub = Hub::new(options);
-        let client = Arc::new(Client(adapter_core::Handle::new(&hub)));
+        let client = Arc::new(Client(mqtt_adapter_core::Handle::new(&hub)));
         thread::spawn(move || drive(&hub, dial));
         Self {
             client,
@@ -87,7 +87,7 @@ impl Handle {
     ///
     /// ```no_run
     /// # use std::time::Duration;
-    /// # fn example(handle: &adapter_std::Handle) -> Result<(), adapter_std::Error> {
+    /// # fn example(handle: &mqtt_std::Handle) -> Result<(), mqtt_std::Error> {
     /// handle.timeout(Duration::from_secs(10)).wait_connected()?;
     /// # Ok(()) }
     /// ```
@@ -210,14 +210,14 @@ impl Handle {
         self.stream(self.client.0.other_messages())
     }
 
-    fn stream(&self, messages: adapter_core::Messages) -> Messages {
+    fn stream(&self, messages: mqtt_adapter_core::Messages) -> Messages {
         Messages {
             messages,
             _client: Arc::clone(&self.client),
         }
     }
 
-    /// Acknowledges a message by hand; see [`adapter_core::Handle::acknowledge`].
+    /// Acknowledges a message by hand; see [`mqtt_adapter_core::Handle::acknowledge`].
     ///
     /// # Errors
     /// As there.
@@ -226,7 +226,7 @@ impl Handle {
     }
 
     /// Publishes a request and waits for its response, for at most `limit` (5). See
-    /// [`adapter_core::Handle::await_response`].
+    /// [`mqtt_adapter_core::Handle::await_response`].
     ///
     /// # Errors
     /// [`Error::TimedOut`]; [`Error::MessageRefused`] if nobody listens there and the server says so; and what refuses a
@@ -283,7 +283,7 @@ impl Handle {
 
 /// A published message.
 #[derive(Debug)]
-pub struct Ticket(adapter_core::Ticket);
+pub struct Ticket(mqtt_adapter_core::Ticket);
 
 impl Ticket {
     /// Waits for its end.
@@ -299,18 +299,18 @@ impl Ticket {
 }
 
 /// The messages of a subscription: an iterator that ends when the subscription is over or the client stopped. A message at QoS 1
-/// or 2 is acknowledged when the iterator is asked for the next one; see [`adapter_core::Messages`].
+/// or 2 is acknowledged when the iterator is asked for the next one; see [`mqtt_adapter_core::Messages`].
 #[derive(Debug)]
 pub struct Messages {
-    messages: adapter_core::Messages,
+    messages: mqtt_adapter_core::Messages,
     /// Dropped last: the client goes on as long as a stream is there.
     _client: Arc<Client>,
 }
 
 impl Deref for Messages {
-    type Target = adapter_core::Messages;
+    type Target = mqtt_adapter_core::Messages;
 
-    fn deref(&self) -> &adapter_core::Messages {
+    fn deref(&self) -> &mqtt_adapter_core::Messages {
         &self.messages
     }
 }
@@ -340,7 +340,7 @@ impl Iterator for Messages {
 
 /// What becomes of the connection: an iterator that ends when the client stopped.
 #[derive(Debug)]
-pub struct ConnectionEvents(adapter_core::ConnectionEvents);
+pub struct ConnectionEvents(mqtt_adapter_core::ConnectionEvents);
 
 impl ConnectionEvents {
     /// The next event, if one comes within `patience`.

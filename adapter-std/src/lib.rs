@@ -7,7 +7,7 @@ mod drive;
 mod handle;
 mod wait;
 
-pub use adapter_core::{
+pub use mqtt_adapter_core::{
     Acknowledge, Authenticator, BackOff, Config, Connected, ConnectionEvent, Credentials,
     CredentialsSource, Error, MakeAuthenticator, Message, MessageId, Offline, Options, Outcome,
     Outgoing, OwnedConnAck, OwnedWill, Publication, QoS0Overflow, Received, Refused, SessionLost,
@@ -16,7 +16,7 @@ pub use adapter_core::{
 
 /// The client as code that awaits sees it: [`Handle::as_async`].
 pub mod asynch {
-    pub use adapter_core::{
+    pub use mqtt_adapter_core::{
         Close, ConnectionEvents, Handle, Messages, Publishing, Requesting, Subscribing, Ticket,
         Unsubscribing,
     };

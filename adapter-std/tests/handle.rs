@@ -3,12 +3,12 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use adapter_std::proto::{QoS, TopicName, Version};
-use adapter_std::{Error, Options, Outgoing, asynch};
 use futures_lite::future::block_on;
+use mqtt_std::proto::{QoS, TopicName, Version};
+use mqtt_std::{Error, Options, Outgoing, asynch};
 use mqtt_testing::mosquitto::{Mosquitto, free_port};
 
-struct Handle(adapter_std::Handle);
+struct Handle(mqtt_std::Handle);
 
 impl Deref for Handle {
     type Target = asynch::Handle;
@@ -19,7 +19,7 @@ impl Deref for Handle {
 }
 
 fn start(options: Options) -> Handle {
-    Handle(adapter_std::Handle::start(options))
+    Handle(mqtt_std::Handle::start(options))
 }
 
 mqtt_testing::handles!(start, block_on);
@@ -30,10 +30,10 @@ mqtt_testing::services!(start, block_on, 5_000);
 fn the_last_drop_waits_until_all_is_sent() {
     let broker = Mosquitto::start("");
     let options = || Options::new("127.0.0.1", broker.port);
-    let receiver = adapter_std::Handle::connect(options()).unwrap();
+    let receiver = mqtt_std::Handle::connect(options()).unwrap();
     let mut messages = receiver.subscribe("a", QoS::ExactlyOnce).unwrap();
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
-        let sender = adapter_std::Handle::connect(options()).unwrap();
+        let sender = mqtt_std::Handle::connect(options()).unwrap();
         for n in 0..200_u8 {
             drop(sender.publish("a", qos, false, [n]).unwrap());
         }
@@ -47,7 +47,7 @@ fn the_last_drop_waits_until_all_is_sent() {
 #[test]
 fn waits_have_a_time_limit() {
     let limit = Duration::from_millis(20);
-    let nowhere = adapter_std::Handle::start(Options::new("127.0.0.1", free_port()));
+    let nowhere = mqtt_std::Handle::start(Options::new("127.0.0.1", free_port()));
     let impatient = nowhere.timeout(limit);
     let connected = impatient.wait_connected();
     assert!(
@@ -62,7 +62,7 @@ fn waits_have_a_time_limit() {
     let broker = Mosquitto::start("");
     let mut options = Options::new("127.0.0.1", broker.port);
     options.version = Version::V5;
-    let handle = adapter_std::Handle::connect(options).unwrap();
+    let handle = mqtt_std::Handle::connect(options).unwrap();
     let request = Outgoing::new(TopicName::from_static("nobody"), QoS::AtMostOnce, b"");
     let response = handle.request(&request, limit);
     assert!(matches!(response, Err(Error::TimedOut(_))), "{response:?}");

@@ -7,10 +7,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use adapter_std::proto::{Connect, QoS, Subscription as Filter, TopicFilter, TopicName, Version};
-use adapter_std::session::{Client, Event, Heap, Refused};
-use adapter_std::{Config, Connection, Error, Handle, Offline, Outcome, Outgoing};
 use mqtt_session::ServerEvent;
+use mqtt_std::proto::{Connect, QoS, Subscription as Filter, TopicFilter, TopicName, Version};
+use mqtt_std::session::{Client, Event, Heap, Refused};
+use mqtt_std::{Config, Connection, Error, Handle, Offline, Outcome, Outgoing};
 use mqtt_testing::flood::Flood;
 use mqtt_testing::interop::{Wires, options};
 use mqtt_testing::mosquitto::{Mosquitto, free_port};

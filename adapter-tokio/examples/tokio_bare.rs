@@ -1,8 +1,8 @@
 //! One task, no handle: the machine's events, and the machine to answer them with. Prints what comes to a topic.
 
-use adapter_tokio::proto::{Connect, Properties, QoS, Subscription, TopicFilter, Version};
-use adapter_tokio::session::Event;
-use adapter_tokio::{Config, Connection};
+use mqtt_tokio::proto::{Connect, Properties, QoS, Subscription, TopicFilter, Version};
+use mqtt_tokio::session::Event;
+use mqtt_tokio::{Config, Connection};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use adapter_tokio::proto::QoS;
-use adapter_tokio::{Handle, Options};
+use mqtt_tokio::proto::QoS;
+use mqtt_tokio::{Handle, Options};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -5,25 +5,25 @@ use std::io;
 use std::ops::Deref;
 use std::time::Duration;
 
-use adapter_core::driver::{drive, timeout};
-use adapter_core::{Error, Hub, Message, Options, Outgoing};
+use mqtt_adapter_core::driver::{drive, timeout};
+use mqtt_adapter_core::{Error, Hub, Message, Options, Outgoing};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::runtime::{Clock, Stream};
 
 /// A client that many tasks share: it reconnects, resumes its session, subscribes again what the server forgot, and sends
-/// again what was not acknowledged. Everything it can do is in [`adapter_core::Handle`].
+/// again what was not acknowledged. Everything it can do is in [`mqtt_adapter_core::Handle`].
 ///
 /// When the last handle and stream are gone, it sends what is pending for up to five seconds and disconnects, as long as the
-/// runtime goes on: a program that ends then awaits [`adapter_core::Handle::close`] first.
+/// runtime goes on: a program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
 #[derive(Clone, Debug)]
-pub struct Handle(adapter_core::Handle);
+pub struct Handle(mqtt_adapter_core::Handle);
 
 impl Deref for Handle {
-    type Target = adapter_core::Handle;
+    type Target = mqtt_adapter_core::Handle;
 
-    fn deref(&self) -> &adapter_core::Handle {
+    fn deref(&self) -> &mqtt_adapter_core::Handle {
         &self.0
     }
 }
@@ -33,7 +33,7 @@ impl Handle {
     ///
     /// # Errors
     /// The first attempt fails; nothing goes on then. [`Self::start`] does not mind, and
-    /// [`adapter_core::Handle::connected`] waits however long it takes.
+    /// [`mqtt_adapter_core::Handle::connected`] waits however long it takes.
     pub async fn connect(options: Options) -> Result<Self, Error> {
         let handle = Self::start(options);
         handle.first_attempt().await?;
@@ -63,7 +63,7 @@ impl Handle {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let hub = Hub::new(options);
-        let handle = Self(adapter_core::Handle::new(&hub));
+        let handle = Self(mqtt_adapter_core::Handle::new(&hub));
         tokio::spawn(drive::<Clock, _, _, _>(hub, move || {
             let dialled = dial();
             async move { dialled.await.map(Stream::from) }
@@ -71,7 +71,7 @@ impl Handle {
         handle
     }
 
-    /// Publishes a request and awaits its response, for at most `limit` (5). See [`adapter_core::Handle::await_response`].
+    /// Publishes a request and awaits its response, for at most `limit` (5). See [`mqtt_adapter_core::Handle::await_response`].
     ///
     /// # Errors
     /// [`Error::TimedOut`]; [`Error::MessageRefused`] if nobody listens there and the server says so; and what refuses a

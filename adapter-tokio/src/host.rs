@@ -105,7 +105,7 @@ impl Control {
 /// A broker with its clock and its connections.
 ///
 /// ```no_run
-/// use adapter_tokio::{Host, broker::{Config, Hooks}, control};
+/// use mqtt_tokio::{Host, broker::{Config, Hooks}, control};
 /// struct Open(u128);
 /// impl Hooks for Open {
 ///     fn unguessable(&mut self) -> u128 { self.0 += 1; self.0 } // take it from the system

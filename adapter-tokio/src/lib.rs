@@ -9,16 +9,16 @@ mod runtime;
 #[cfg(all(feature = "broker", unix))]
 mod sockets;
 
-pub use adapter_core::{
+pub use handle::Handle;
+#[cfg(feature = "broker")]
+pub use host::{Commands, Control, Host, control};
+pub use mqtt_adapter_core::{
     Acknowledge, Authenticator, BackOff, Close, Config, Connected, ConnectionEvent,
     ConnectionEvents, Credentials, CredentialsSource, Error, MakeAuthenticator, Message, MessageId,
     Messages, Offline, Options, Outcome, Outgoing, OwnedConnAck, OwnedWill, Publication,
     Publishing, QoS0Overflow, Received, Refused, Requesting, SessionLost, StopOn, Subscribing,
     Ticket, Unclaimed, Unsent, Unsubscribing, WantedSubscription,
 };
-pub use handle::Handle;
-#[cfg(feature = "broker")]
-pub use host::{Commands, Control, Host, control};
 #[cfg(feature = "broker")]
 pub use mqtt_broker as broker;
 pub use mqtt_proto as proto;
@@ -26,4 +26,4 @@ pub use mqtt_session as session;
 pub use runtime::{Clock, Stream};
 
 /// A client on one transport, owned by one task.
-pub type Connection<T> = adapter_core::Connection<Stream<T>, Clock>;
+pub type Connection<T> = mqtt_adapter_core::Connection<Stream<T>, Clock>;

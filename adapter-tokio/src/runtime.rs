@@ -6,13 +6,13 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use adapter_core::bytes::BytesMut;
-use adapter_core::driver::{Tcp, Timer, Transport};
+use mqtt_adapter_core::bytes::BytesMut;
+use mqtt_adapter_core::driver::{Tcp, Timer, Transport};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A transport of tokio, as [`adapter_core::driver`] uses it.
+/// A transport of tokio, as [`mqtt_adapter_core::driver`] uses it.
 #[derive(Debug)]
 pub struct Stream<T>(T);
 
@@ -52,7 +52,7 @@ impl Tcp for Stream<TcpStream> {
     }
 }
 
-/// tokio's clock and timer, as [`adapter_core::driver`] uses them. Must be made within a runtime whose timer is on.
+/// tokio's clock and timer, as [`mqtt_adapter_core::driver`] uses them. Must be made within a runtime whose timer is on.
 #[derive(Debug)]
 pub struct Clock {
     made: Instant,

@@ -1,13 +1,12 @@
 //! Every future is dropped at every point where it waits, under tokio.
 
-use adapter_tokio::{Handle, Options};
 use mqtt_testing::cancel::{a_connection, a_handle, echo};
+use mqtt_tokio::{Handle, Options};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 #[tokio::test]
 async fn a_connection_whose_every_future_is_dropped_loses_nothing() {
-    a_connection::<adapter_tokio::Stream<_>, adapter_tokio::Clock>(|wire| wire.compat().into())
-        .await;
+    a_connection::<mqtt_tokio::Stream<_>, mqtt_tokio::Clock>(|wire| wire.compat().into()).await;
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use adapter_tokio::proto::{QoS, TopicName, Version};
-use adapter_tokio::{Error, Handle, Options, Outgoing};
+use mqtt_tokio::proto::{QoS, TopicName, Version};
+use mqtt_tokio::{Error, Handle, Options, Outgoing};
 
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use adapter_tokio::{Clock, Handle};
+use mqtt_tokio::{Clock, Handle};
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()

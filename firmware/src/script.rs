@@ -3,11 +3,11 @@
 //! fits no buffer it publishes the length and the sum of its bytes on `fw/sum`. It is done when `fw/in` says `stop`, each
 //! number was acknowledged, and each at QoS 2 came back exactly once, whatever happened to the link.
 
-use adapter_embedded::State;
-use adapter_embedded::proto::{
+use mqtt_embedded::State;
+use mqtt_embedded::proto::{
     Connect, Properties, Property, QoS, ReasonCode, Subscription, TopicFilter, TopicName, Version,
 };
-use adapter_embedded::session::{Config, Event, Instant, Outgoing, Refused, Token};
+use mqtt_embedded::session::{Config, Event, Instant, Outgoing, Refused, Token};
 
 use crate::semihosting::{log, tell};
 

@@ -2,7 +2,7 @@
 //!
 //! The rows are made from a packet that was decoded before, so every length in it is good; [`Cursor`] only splits it up.
 
-use adapter_tokio::proto::{
+use mqtt_tokio::proto::{
     FixedHeader, MAX_PACKET, Packet, PacketType, PropertyId, QoS, ReasonCode, Version,
 };
 use serde_json::{Value, json};

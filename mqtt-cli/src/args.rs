@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use adapter_tokio::proto::{PropertyId, QoS, Version};
-use adapter_tokio::{Options, OwnedWill, Publication};
 use clap::{ArgAction, Args};
+use mqtt_tokio::proto::{PropertyId, QoS, Version};
+use mqtt_tokio::{Options, OwnedWill, Publication};
 
 use crate::failure::{Failure, fail};
 use crate::properties::{Typed, TypedList};

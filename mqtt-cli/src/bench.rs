@@ -8,13 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use adapter_tokio::proto::{
-    Properties, QoS, Subscription as Filter, TopicFilter, TopicName, Version,
-};
-use adapter_tokio::{Handle, Messages, Options, Outgoing, QoS0Overflow, Ticket};
 use clap::{ArgAction, Args};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use mqtt_tokio::proto::{Properties, QoS, Subscription as Filter, TopicFilter, TopicName, Version};
+use mqtt_tokio::{Handle, Messages, Options, Outgoing, QoS0Overflow, Ticket};
 use serde_json::json;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};

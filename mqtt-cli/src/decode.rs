@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-use adapter_tokio::proto::{DecodeError, Decoded, MAX_PACKET, Packet, Version};
 use clap::Args;
+use mqtt_tokio::proto::{DecodeError, Decoded, MAX_PACKET, Packet, Version};
 use serde_json::{Value, json};
 
 use crate::anatomy::{self, Row};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use adapter_tokio::broker::Config;
-use adapter_tokio::proto::{Packet, QoS, ReasonCode, Version};
-use adapter_tokio::{Handle, Host, Messages, Options, control};
 use clap::Args;
+use mqtt_tokio::broker::Config;
+use mqtt_tokio::proto::{Packet, QoS, ReasonCode, Version};
+use mqtt_tokio::{Handle, Host, Messages, Options, control};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;

@@ -1,10 +1,10 @@
 //! `mqtt encode`: a packet in words in, spaced hex out.
 
-use adapter_tokio::proto::{
+use clap::{Args, Subcommand};
+use mqtt_tokio::proto::{
     Connect, Delivery, Disconnect, Encode as _, EncodeError, Packet, PacketId, Properties, Publish,
     QoS, ReasonCode, Subscribe, Subscription, TopicFilter, TopicName, Unsubscribe, Version, Will,
 };
-use clap::{Args, Subcommand};
 
 use crate::args::{qos, version};
 use crate::failure::{Failure, fail};

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use adapter_tokio::session::Closed;
-use adapter_tokio::{Error, proto::Version};
+use mqtt_tokio::session::Closed;
+use mqtt_tokio::{Error, proto::Version};
 
 /// One line for standard error, and an exit code.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! `mqtt sub -F`: the format language of mosquitto_sub.
 
-use adapter_tokio::Message;
 use chrono::{DateTime, Local};
+use mqtt_tokio::Message;
 use serde_json::{Map, Value, json};
 
 use crate::failure::{Failure, fail};

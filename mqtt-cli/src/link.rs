@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use adapter_tokio::proto::Version;
-use adapter_tokio::{ConnectionEvent, Handle, Options};
+use mqtt_tokio::proto::Version;
+use mqtt_tokio::{ConnectionEvent, Handle, Options};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 

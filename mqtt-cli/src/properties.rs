@@ -1,7 +1,7 @@
 //! Properties of MQTT 5 as arguments: `-D publish content-type json`.
 
-use adapter_tokio::proto::Property;
-use adapter_tokio::proto::{PropertyId, TopicAlias, TopicName};
+use mqtt_tokio::proto::Property;
+use mqtt_tokio::proto::{PropertyId, TopicAlias, TopicName};
 
 use crate::failure::{Failure, fail};
 use crate::hex;

@@ -5,9 +5,9 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use adapter_tokio::proto::{Properties, QoS, TopicName};
-use adapter_tokio::{Handle, Outcome, Outgoing, Ticket};
 use clap::Args;
+use mqtt_tokio::proto::{Properties, QoS, TopicName};
+use mqtt_tokio::{Handle, Outcome, Outgoing, Ticket};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::args::{ConnectArgs, qos, seconds};

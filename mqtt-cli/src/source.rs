@@ -4,8 +4,8 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use adapter_tokio::proto::{Properties, ReasonCode, Subscription as Filter, TopicFilter};
-use adapter_tokio::{Error, Handle, Messages, Received, Subscribing};
+use mqtt_tokio::proto::{Properties, ReasonCode, Subscription as Filter, TopicFilter};
+use mqtt_tokio::{Error, Handle, Messages, Received, Subscribing};
 
 /// What comes next.
 #[derive(Debug)]

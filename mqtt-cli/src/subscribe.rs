@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::time::Duration;
 
-use adapter_tokio::proto::{
+use clap::Args;
+use mqtt_tokio::proto::{
     Properties, QoS, ReasonCode, Subscription as Filter, TopicFilter, TopicName,
 };
-use adapter_tokio::{Error, Handle, Messages, QoS0Overflow, Received};
-use clap::Args;
+use mqtt_tokio::{Error, Handle, Messages, QoS0Overflow, Received};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 

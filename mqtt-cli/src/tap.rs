@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use adapter_tokio::proto::{Decoded, MAX_PACKET, Packet, Version};
+use mqtt_tokio::proto::{Decoded, MAX_PACKET, Packet, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::anatomy;

@@ -8,12 +8,12 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use adapter_core::driver::{Timer, Transport};
-use adapter_core::proto::{ConnAck, Connect, QoS, ReasonCode, SubAck, TopicName, Version};
-use adapter_core::{Config, Connection, Handle, Options, Outgoing};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_lite::future::{block_on, yield_now};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use mqtt_adapter_core::driver::{Timer, Transport};
+use mqtt_adapter_core::proto::{ConnAck, Connect, QoS, ReasonCode, SubAck, TopicName, Version};
+use mqtt_adapter_core::{Config, Connection, Handle, Options, Outgoing};
 use mqtt_session::{Client, Event, Heap, Instant, Server, ServerEvent, Step};
 use piper::{Reader, Writer, pipe};
 

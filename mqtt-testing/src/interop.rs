@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::time::Duration;
 
-use adapter_core::driver::{Timer, timeout};
-use adapter_core::proto::{QoS, TopicName, Version};
-use adapter_core::{Handle, Options, Outcome, Outgoing, SessionLost};
 use futures_lite::future::zip;
+use mqtt_adapter_core::driver::{Timer, timeout};
+use mqtt_adapter_core::proto::{QoS, TopicName, Version};
+use mqtt_adapter_core::{Handle, Options, Outcome, Outgoing, SessionLost};
 use tokio::sync::Semaphore;
 
 use crate::mosquitto::Mosquitto;

@@ -2,9 +2,9 @@
 
 use std::thread::JoinHandle;
 
-use adapter_tokio::broker::{Config, ConnectionId, Hooks, Verdict};
-use adapter_tokio::{Host, control};
 use mqtt_proto::{Connect, ReasonCode};
+use mqtt_tokio::broker::{Config, ConnectionId, Hooks, Verdict};
+use mqtt_tokio::{Host, control};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 

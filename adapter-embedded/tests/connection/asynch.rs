@@ -2,11 +2,11 @@ use core::future::poll_fn;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 
-use adapter_embedded::asynch::Connection;
-use adapter_embedded::proto::{QoS, Version};
-use adapter_embedded::session::{Config, Event, Instant, Violation};
-use adapter_embedded::{Buffers, EmbassyTime, Error, SessionError, Timer};
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
+use mqtt_embedded::asynch::Connection;
+use mqtt_embedded::proto::{QoS, Version};
+use mqtt_embedded::session::{Config, Event, Instant, Violation};
+use mqtt_embedded::{Buffers, EmbassyTime, Error, SessionError, Timer};
 
 use crate::far::{Far, Time, connect, message};
 

@@ -1,8 +1,8 @@
-use adapter_embedded::blocking::Connection;
-use adapter_embedded::proto::{QoS, Rule, Version};
-use adapter_embedded::session::{Config, Event, Violation};
-use adapter_embedded::{Buffers, Error, Patient, SessionError, State};
 use embedded_io::ErrorKind;
+use mqtt_embedded::blocking::Connection;
+use mqtt_embedded::proto::{QoS, Rule, Version};
+use mqtt_embedded::session::{Config, Event, Violation};
+use mqtt_embedded::{Buffers, Error, Patient, SessionError, State};
 
 use crate::far::{Far, Odd, Time, connect, message};
 

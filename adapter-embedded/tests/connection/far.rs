@@ -4,12 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use adapter_embedded::Clock;
-use adapter_embedded::proto::{
-    ConnAck, Connect, List, QoS, ReasonCode, SubAck, TopicName, Version,
-};
-use adapter_embedded::session::{Config, Heap, Instant, Outgoing, Server, ServerEvent, Step};
 use embedded_io::{ErrorKind, ErrorType, Read, ReadReady, Write};
+use mqtt_embedded::Clock;
+use mqtt_embedded::proto::{ConnAck, Connect, List, QoS, ReasonCode, SubAck, TopicName, Version};
+use mqtt_embedded::session::{Config, Heap, Instant, Outgoing, Server, ServerEvent, Step};
 
 /// A clock that only idling moves, and reading a little.
 #[derive(Clone, Default)]

@@ -1,5 +1,5 @@
-use adapter_embedded::hex::Hex;
 use embedded_io::{ErrorKind, ErrorType, Read, ReadReady, Write};
+use mqtt_embedded::hex::Hex;
 
 /// A modem that takes and gives few digits at once.
 struct Modem {

@@ -1,6 +1,6 @@
 //! The client's side.
 
-use adapter_tokio::Authenticator;
+use mqtt_tokio::Authenticator;
 
 use crate::scram::{Keys, METHOD, attribute, decode, encode, nonce, sign};
 

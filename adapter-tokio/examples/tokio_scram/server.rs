@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use adapter_tokio::broker::{ConnectionId, Hooks, Verdict};
-use adapter_tokio::proto::{Connect, ReasonCode};
+use mqtt_tokio::broker::{ConnectionId, Hooks, Verdict};
+use mqtt_tokio::proto::{Connect, ReasonCode};
 
 use crate::scram::{Keys, METHOD, attribute, decode, encode, nonce, proves, sign};
 

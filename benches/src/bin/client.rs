@@ -6,9 +6,9 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use adapter_tokio::proto::{QoS, TopicName};
-use adapter_tokio::{Handle, Options, Outgoing, QoS0Overflow};
 use cpu_time::ThreadTime;
+use mqtt_tokio::proto::{QoS, TopicName};
+use mqtt_tokio::{Handle, Options, Outgoing, QoS0Overflow};
 
 const TOPIC: &str = "factory/line7/sensor";
 const PAYLOAD: [u8; 64] = [0x42; 64];

@@ -2,8 +2,6 @@
 #![no_std]
 #![no_main]
 
-use adapter_embedded::asynch::Connection;
-use adapter_embedded::{Buffers, Error, State};
 use core::panic::PanicInfo;
 use cortex_m::singleton;
 use embedded_io_async::{Read, Write};
@@ -11,6 +9,8 @@ use firmware::block_on;
 use firmware::board::{self, Millis};
 use firmware::script::{self, Script};
 use firmware::semihosting::{exit, log};
+use mqtt_embedded::asynch::Connection;
+use mqtt_embedded::{Buffers, Error, State};
 
 #[cortex_m_rt::entry]
 fn main() -> ! {

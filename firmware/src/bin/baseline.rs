@@ -2,12 +2,12 @@
 #![no_std]
 #![no_main]
 
-use adapter_embedded::Clock;
 use core::panic::PanicInfo;
 use embedded_io::{Read, ReadReady, Write};
 use firmware::board::{self, Millis, Uart};
 use firmware::semihosting::{exit, tell};
 use firmware::stack::Painted;
+use mqtt_embedded::Clock;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {

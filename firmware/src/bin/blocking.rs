@@ -2,14 +2,14 @@
 #![no_std]
 #![no_main]
 
-use adapter_embedded::blocking::Connection;
-use adapter_embedded::{Buffers, Error, State};
 use core::panic::PanicInfo;
 use cortex_m::singleton;
 use embedded_io::{Read, ReadReady, Write};
 use firmware::board::{self, Millis};
 use firmware::script::{self, Script};
 use firmware::semihosting::{exit, log};
+use mqtt_embedded::blocking::Connection;
+use mqtt_embedded::{Buffers, Error, State};
 
 #[cortex_m_rt::entry]
 fn main() -> ! {

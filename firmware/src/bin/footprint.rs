@@ -3,16 +3,16 @@
 #![no_std]
 #![no_main]
 
-use adapter_embedded::proto::{
-    Connect, Properties, QoS, Subscription, TopicFilter, TopicName, Version,
-};
-use adapter_embedded::session::{Client, Config, Event, Lent, Outgoing, Received, Slot};
-use adapter_embedded::{Error, State};
 use core::panic::PanicInfo;
 use cortex_m::singleton;
 use firmware::board::{self, Millis, Uart};
 use firmware::semihosting::{exit, tell};
 use firmware::stack::Painted;
+use mqtt_embedded::proto::{
+    Connect, Properties, QoS, Subscription, TopicFilter, TopicName, Version,
+};
+use mqtt_embedded::session::{Client, Config, Event, Lent, Outgoing, Received, Slot};
+use mqtt_embedded::{Error, State};
 
 const VERSION: Version = if cfg!(feature = "v5") {
     Version::V5
@@ -118,16 +118,16 @@ macro_rules! run {
 
 #[cfg(not(feature = "asynch"))]
 use {
-    adapter_embedded::{Clock, blocking::Connection},
     embedded_io::{Read, ReadReady, Write},
+    mqtt_embedded::{Clock, blocking::Connection},
 };
 #[cfg(not(feature = "asynch"))]
 run!(Connection<'_, '_, T, C>, Read ReadReady Write, Clock);
 
 #[cfg(feature = "asynch")]
 use {
-    adapter_embedded::{Timer, asynch::Connection},
     embedded_io_async::{Read, Write},
+    mqtt_embedded::{Timer, asynch::Connection},
 };
 #[cfg(feature = "asynch")]
 run!(Connection<'_, '_, T, C>, Read Write, Timer, async, await);
@@ -145,15 +145,15 @@ fn finish(run: impl Future<Output = Result<(), Error<core::convert::Infallible>>
 /// Reaches every feature of a client, so that none is left out of the image; none of it runs.
 #[cfg(feature = "full")]
 mod everything {
-    use adapter_embedded::State;
-    use adapter_embedded::proto::{
+    use core::hint::black_box;
+    use mqtt_embedded::State;
+    use mqtt_embedded::proto::{
         Auth, Connect, Disconnect, Properties, Property, QoS, ReasonCode, TopicFilter, TopicName,
         Version, Will,
     };
-    use adapter_embedded::session::{
+    use mqtt_embedded::session::{
         Acknowledge, Event, Instant, Offline, Outgoing, Receipt, SessionLost,
     };
-    use core::hint::black_box;
 
     pub fn reach(event: &Option<Event<'_>>, client: &mut State<'_>, now: Instant) {
         if black_box(false) {

@@ -3,15 +3,15 @@
 #![no_std]
 #![no_main]
 
-use adapter_embedded::proto::{Connect, Version};
-use adapter_embedded::session::{Config, Event, Instant, Step};
-use adapter_embedded::{Buffers, State};
 use core::hint::black_box;
 use core::panic::PanicInfo;
 use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::{Peripherals, singleton};
 use firmware::semihosting::{exit, log, tell};
+use mqtt_embedded::proto::{Connect, Version};
+use mqtt_embedded::session::{Config, Event, Instant, Step};
+use mqtt_embedded::{Buffers, State};
 
 /// PUBLISH with QoS 1, topic `a/b` and four bytes; in MQTT 5 without properties.
 const PUBLISH_311: [u8; 13] = *b"\x32\x0B\0\x03a/b\0\x07data";

@@ -2,8 +2,6 @@
 #![no_std]
 #![no_main]
 
-use adapter_embedded::blocking::Connection;
-use adapter_embedded::{Buffers, Clock, Error, State};
 use core::panic::PanicInfo;
 use cortex_m::singleton;
 use embedded_io::{ErrorKind, ErrorType, Read, ReadReady, Write};
@@ -11,6 +9,8 @@ use firmware::board::{self, Millis};
 use firmware::lan9118::{ADDRESS, Lan9118};
 use firmware::script::{self, Script};
 use firmware::semihosting::{argument, exit, log};
+use mqtt_embedded::blocking::Connection;
+use mqtt_embedded::{Buffers, Clock, Error, State};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
 use smoltcp::time::Instant;

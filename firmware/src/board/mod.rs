@@ -13,13 +13,13 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use core::task::Poll;
 use core::time::Duration;
 
-use adapter_embedded::session::Instant;
-use adapter_embedded::{Clock, Timer};
 use cortex_m::interrupt::InterruptNumber;
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::peripheral::{NVIC, Peripherals};
 use cortex_m_rt::exception;
 use embedded_io::{ErrorType, Read, ReadReady, Write};
+use mqtt_embedded::session::Instant;
+use mqtt_embedded::{Clock, Timer};
 
 use crate::ring::Ring;
 

@@ -12,8 +12,8 @@ mod tree;
 use std::collections::HashMap;
 use std::path::Path;
 
-use adapter_tokio::broker::ClientInfo;
-use adapter_tokio::proto::{TopicFilter, TopicName};
+use mqtt_tokio::broker::ClientInfo;
+use mqtt_tokio::proto::{TopicFilter, TopicName};
 
 use self::tree::{Names, Tree, Wanted};
 use super::users::lines;
@@ -170,7 +170,7 @@ fn step() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use adapter_tokio::proto::Version;
+    use mqtt_tokio::proto::Version;
 
     fn steps<R>(work: impl FnOnce() -> R) -> (usize, R) {
         let before = STEPS.get();

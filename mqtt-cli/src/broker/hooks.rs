@@ -1,8 +1,8 @@
 //! Who may connect and do what, and what is logged.
 
-use adapter_tokio::Control;
-use adapter_tokio::broker::{ClientInfo, ConnectionId, Ending, Hooks, Observation, Verdict};
-use adapter_tokio::proto::{Connect, ReasonCode, TopicFilter, TopicName};
+use mqtt_tokio::Control;
+use mqtt_tokio::broker::{ClientInfo, ConnectionId, Ending, Hooks, Observation, Verdict};
+use mqtt_tokio::proto::{Connect, ReasonCode, TopicFilter, TopicName};
 use tracing::{debug, info, warn};
 
 use super::acl::Acl;

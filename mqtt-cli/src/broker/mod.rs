@@ -8,8 +8,8 @@ mod users;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use adapter_tokio::{Host, control};
 use clap::Args;
+use mqtt_tokio::{Host, control};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use adapter_tokio::broker::Config;
 use clap::Args;
+use mqtt_tokio::broker::Config;
 use serde::Deserialize;
 
 use crate::failure::{Failure, fail};

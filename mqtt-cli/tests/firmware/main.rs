@@ -6,8 +6,8 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use adapter_std::proto::{PacketType, QoS};
-use adapter_std::{Handle, Messages, Options, Received};
+use mqtt_std::proto::{PacketType, QoS};
+use mqtt_std::{Handle, Messages, Options, Received};
 use mqtt_testing::modem::{Mishap, Modem};
 use mqtt_testing::mosquitto::Mosquitto;
 use mqtt_testing::process::Process;

@@ -132,7 +132,7 @@ impl Peer {
                 let messages = handle.subscribe(topic, own_qos(qos)).unwrap();
                 Box::new(move || {
                     let _stays = handle;
-                    let text = |message: adapter_std::Received| {
+                    let text = |message: mqtt_std::Received| {
                         let payload = String::from_utf8_lossy(&message.payload).into_owned();
                         format!("{} {} {payload}", message.qos.get(), message.topic())
                     };
@@ -204,13 +204,13 @@ impl Peer {
     }
 }
 
-fn own_qos(qos: &str) -> adapter_std::proto::QoS {
-    adapter_std::proto::QoS::new(qos.parse().unwrap()).unwrap()
+fn own_qos(qos: &str) -> mqtt_std::proto::QoS {
+    mqtt_std::proto::QoS::new(qos.parse().unwrap()).unwrap()
 }
 
-fn own_std(port: &str) -> adapter_std::Handle {
-    let options = adapter_std::Options::new("127.0.0.1", port.parse().unwrap());
-    adapter_std::Handle::connect(options).unwrap()
+fn own_std(port: &str) -> mqtt_std::Handle {
+    let options = mqtt_std::Options::new("127.0.0.1", port.parse().unwrap());
+    mqtt_std::Handle::connect(options).unwrap()
 }
 
 /// rumqttc has one set of types for each version, with the same names.

@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 use std::ops::Deref;
 use std::time::Duration;
 
-use adapter_core::proto::{QoS, Version};
-use adapter_core::{ConnectionEvent, Handle, Options, QoS0Overflow};
+use mqtt_adapter_core::proto::{QoS, Version};
+use mqtt_adapter_core::{ConnectionEvent, Handle, Options, QoS0Overflow};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -193,7 +193,7 @@ impl Visit for Text<'_> {
 
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::INFO && metadata.target().starts_with("adapter_core")
+        *metadata.level() <= Level::INFO && metadata.target().starts_with("mqtt_adapter_core")
     }
 
     fn event(&self, event: &Event<'_>) {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use adapter_core::proto::{ConnAck, Properties, Property, QoS, ReasonCode, Version};
-use adapter_core::{ConnectionEvent, Credentials, CredentialsSource, Error, Handle, Options};
 use futures_lite::future::zip;
+use mqtt_adapter_core::proto::{ConnAck, Properties, Property, QoS, ReasonCode, Version};
+use mqtt_adapter_core::{ConnectionEvent, Credentials, CredentialsSource, Error, Handle, Options};
 use mqtt_session::ServerEvent;
 
 use super::{connect, kept, message, options};

@@ -18,8 +18,8 @@ pub mod services;
 use std::ops::Deref;
 use std::time::Duration;
 
-use adapter_core::proto::{QoS, Subscription as Filter, TopicFilter, TopicName, Version};
-use adapter_core::{Error, Handle, Options, Outgoing};
+use mqtt_adapter_core::proto::{QoS, Subscription as Filter, TopicFilter, TopicName, Version};
+use mqtt_adapter_core::{Error, Handle, Options, Outgoing};
 
 pub use connection::*;
 pub use publishing::*;

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use adapter_core::proto::QoS;
-use adapter_core::{Error, Handle, Offline, Options, Outcome, Outgoing};
 use futures_lite::future::yield_now;
+use mqtt_adapter_core::proto::QoS;
+use mqtt_adapter_core::{Error, Handle, Offline, Options, Outcome, Outgoing};
 use mqtt_session::{Refused, ServerEvent};
 
 use super::services::brokers;
@@ -165,7 +165,7 @@ pub async fn a_graceful_close_flushes_says_goodbye_and_returns_what_remained<
 }
 
 /// Publishes at QoS 0 until the transport takes nothing more; the tickets.
-async fn fill(handle: &Handle) -> Vec<adapter_core::Ticket> {
+async fn fill(handle: &Handle) -> Vec<mqtt_adapter_core::Ticket> {
     let payload = vec![0; 16 << 10];
     let (mut tickets, mut refusals) = (Vec::new(), 0);
     // Other threads need their turn before the transport is full for sure.

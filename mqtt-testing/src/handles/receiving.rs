@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use adapter_core::proto::{QoS, ReasonCode, SubAck, TopicFilter, Version};
-use adapter_core::{
+use mqtt_adapter_core::proto::{QoS, ReasonCode, SubAck, TopicFilter, Version};
+use mqtt_adapter_core::{
     Acknowledge, ConnectionEvent, Handle, Options, QoS0Overflow, Received, Unclaimed,
 };
 use mqtt_session::ServerEvent;

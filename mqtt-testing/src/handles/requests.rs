@@ -3,9 +3,9 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use adapter_core::proto::{QoS, TopicName, Version};
-use adapter_core::{Error, Handle, Options, Outgoing};
 use futures_lite::future::zip;
+use mqtt_adapter_core::proto::{QoS, TopicName, Version};
+use mqtt_adapter_core::{Error, Handle, Options, Outgoing};
 
 use super::services::brokers;
 use super::{connect, options};

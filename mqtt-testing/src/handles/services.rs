@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use adapter_core::proto::{QoS, Version};
-use adapter_core::{ConnectionEvent, Credentials, CredentialsSource, Error, Handle, Options};
 use futures_lite::future::zip;
+use mqtt_adapter_core::proto::{QoS, Version};
+use mqtt_adapter_core::{ConnectionEvent, Credentials, CredentialsSource, Error, Handle, Options};
 use tokio::sync::oneshot;
 
 use super::{children, connect, kept, number, options, publish_numbers};

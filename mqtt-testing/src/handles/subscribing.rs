@@ -4,8 +4,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use adapter_core::proto::{QoS, ReasonCode, SubAck, TopicName, Version};
-use adapter_core::{Error, Handle, Options, Outgoing};
+use mqtt_adapter_core::proto::{QoS, ReasonCode, SubAck, TopicName, Version};
+use mqtt_adapter_core::{Error, Handle, Options, Outgoing};
 use mqtt_session::ServerEvent;
 
 use super::{connect, filter, message, options};

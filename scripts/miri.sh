@@ -8,5 +8,6 @@ for target in "$(rustc -vV | sed -n 's/^host: //p')" s390x-unknown-linux-gnu i68
     printf '\n%s\n' "$target"
     miri="cargo +nightly miri test --locked --quiet --target-dir target/miri --target $target"
     $miri -p sansio-mqtt-proto --lib --test malformed --test vectors
+    $miri -p sansio-mqtt-journal --test format
     $miri -p sansio-mqtt-session --lib --test statements
 done

@@ -1,0 +1,269 @@
+//! The records of a session machine on the client's side. `docs/JOURNAL.md` has the byte tables.
+
+use mqtt_proto::{PacketId, Version};
+
+use crate::error::Fault;
+use crate::fields::{Fields, Head};
+use crate::format::Format;
+use crate::record::{Kind, Parts, Record};
+
+/// Length in bytes of the longest note.
+pub const MAX_NOTE: usize = 64;
+
+const SESSION: Kind = Kind::new(1);
+const OUTGOING: Kind = Kind::new(2);
+const RECEIVED: Kind = Kind::new(3);
+
+/// A record of the client's session machine, decoded.
+///
+/// ```
+/// use mqtt_journal::{Entry, Received, Record, proto::PacketId};
+/// let id = PacketId::new(7).unwrap();
+/// let entry = Entry::Received(id, Some(Received { serial: 1, released: false, note: None }));
+/// let mut bytes = [0; 32];
+/// let len = entry.write(&mut bytes).unwrap();
+/// let (record, _) = Record::read(&bytes[..len]).unwrap().unwrap();
+/// assert_eq!(Entry::read(&record), Ok(Some(entry)));
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Entry<'a> {
+    /// The first record: version and machine.
+    Format(Format),
+    /// Which session there is.
+    Session(Session<'a>),
+    /// A message to the server, by its number in the order of acceptance; `None` when it has ended.
+    Outgoing(u64, Option<Outgoing<'a>>),
+    /// A message from the server, by its packet identifier; `None` when the identifier is free.
+    Received(PacketId, Option<Received<'a>>),
+}
+
+/// The session that the client has with the server, or asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Session<'a> {
+    /// Counts the sessions. What was sent or received under another serial number is unknown to the server.
+    pub serial: u32,
+    /// A clean session was asked for, and no CONNACK came: each CONNECT must ask for it again.
+    pub clean: bool,
+    /// The client identifier.
+    pub client_id: &'a str,
+}
+
+/// How far a message to the server is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outgoing<'a> {
+    /// It is not acknowledged, at QoS 2 no PUBREC came.
+    Message {
+        /// The session in which it was given its packet identifier.
+        serial: u32,
+        /// Its packet identifier; `None` if it has none yet or is of QoS 0.
+        id: Option<PacketId>,
+        /// The version its packet is written in.
+        version: Version,
+        /// The whole PUBLISH packet.
+        packet: &'a [u8],
+    },
+    /// PUBREC came. PUBREL is sent until PUBCOMP comes, and the message never again.
+    Released {
+        /// The session in which it was given its packet identifier.
+        serial: u32,
+        /// Its packet identifier.
+        id: PacketId,
+    },
+}
+
+/// How far a message from the server is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Received<'a> {
+    /// The session in which it came.
+    pub serial: u32,
+    /// The identifier is free, at QoS 2 because PUBREL came: only the note is still of use.
+    pub released: bool,
+    /// What the program stored with its acknowledgement.
+    pub note: Option<Note<'a>>,
+}
+
+/// Bytes of the program, stored in the same record as an acknowledgement.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Note<'a> {
+    /// Counts the notes. The one with the highest number is valid.
+    pub order: u64,
+    /// At most [`MAX_NOTE`] bytes.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    /// Decodes a record. `None` if its kind is unknown and may be left out.
+    ///
+    /// # Errors
+    /// The kind is unknown and may not be left out, or key or value do not fit it.
+    pub fn read(record: &Record<'a>) -> Result<Option<Self>, Fault> {
+        let mut key = Fields::key(record.key);
+        let value = record.value.map(Fields::value);
+        let entry = match (record.kind, value) {
+            (Format::KIND, _) => Self::Format(Format::read(record)?),
+            (SESSION, Some(value)) => Self::Session(Session::read(value)?),
+            (SESSION, None) => return Err(Fault::Value),
+            (OUTGOING, value) => Self::Outgoing(key.u64()?, value.map(Outgoing::read).transpose()?),
+            (RECEIVED, value) => {
+                let id = PacketId::new(key.u16()?).ok_or(Fault::Key)?;
+                Self::Received(id, value.map(Received::read).transpose()?)
+            }
+            (kind, _) if kind.is_optional() => return Ok(None),
+            (kind, _) => return Err(Fault::UnknownKind(kind.byte())),
+        };
+        key.end()?;
+        Ok(Some(entry))
+    }
+
+    /// Length of the record in bytes. `None` if it cannot be written.
+    #[must_use]
+    pub fn encoded_len(&self) -> Option<usize> {
+        self.parts(|parts| parts.encoded_len())
+    }
+
+    /// Writes the record to the front of `out` and returns its length. `None` if there is no room, a note has more than
+    /// [`MAX_NOTE`] bytes, or the record would be longer than [`MAX_RECORD`](crate::MAX_RECORD).
+    pub fn write(&self, out: &mut [u8]) -> Option<usize> {
+        self.parts(|parts| parts.write(out))
+    }
+
+    /// Gives the parts of the record to `then`.
+    fn parts<T>(&self, then: impl FnOnce(&Parts<'_>) -> Option<T>) -> Option<T> {
+        let (kind, key, value) = match self {
+            Self::Format(format) => {
+                let head = Head::default().with(&format.value());
+                (Format::KIND, Head::default(), Some((head, &[][..])))
+            }
+            Self::Session(session) => (SESSION, Head::default(), Some(session.value())),
+            Self::Outgoing(order, message) => {
+                let key = Head::default().with(&order.to_be_bytes());
+                (OUTGOING, key, message.as_ref().map(Outgoing::value))
+            }
+            Self::Received(id, message) => {
+                let value = match message {
+                    Some(message) => Some(message.value()?),
+                    None => None,
+                };
+                let key = Head::default().with(&id.get().to_be_bytes());
+                (RECEIVED, key, value)
+            }
+        };
+        then(&Parts {
+            kind,
+            key: key.bytes(),
+            value: value.as_ref().map(|(head, rest)| [head.bytes(), *rest]),
+        })
+    }
+}
+
+impl<'a> Session<'a> {
+    fn read(mut value: Fields<'a>) -> Result<Self, Fault> {
+        Ok(Self {
+            clean: flag(value.u8()?)?,
+            serial: value.u32()?,
+            client_id: str::from_utf8(value.rest()).map_err(|_| Fault::Value)?,
+        })
+    }
+
+    fn value(&self) -> (Head, &'a [u8]) {
+        let head = Head::default()
+            .with(&[u8::from(self.clean)])
+            .with(&self.serial.to_be_bytes());
+        (head, self.client_id.as_bytes())
+    }
+}
+
+impl<'a> Outgoing<'a> {
+    fn read(mut value: Fields<'a>) -> Result<Self, Fault> {
+        let released = flag(value.u8()?)?;
+        let serial = value.u32()?;
+        let id = PacketId::new(value.u16()?);
+        if released {
+            let id = id.ok_or(Fault::Value)?;
+            value.end()?;
+            return Ok(Self::Released { serial, id });
+        }
+        let version = match value.u8()? {
+            3 => Version::V31,
+            4 => Version::V311,
+            5 => Version::V5,
+            _ => return Err(Fault::Value),
+        };
+        Ok(Self::Message {
+            serial,
+            id,
+            version,
+            packet: value.rest(),
+        })
+    }
+
+    fn value(&self) -> (Head, &'a [u8]) {
+        match *self {
+            Self::Message {
+                serial,
+                id,
+                version,
+                packet,
+            } => {
+                let head = Head::default()
+                    .with(&[0])
+                    .with(&serial.to_be_bytes())
+                    .with(&id.map_or(0, PacketId::get).to_be_bytes())
+                    .with(&[version.level()]);
+                (head, packet)
+            }
+            Self::Released { serial, id } => {
+                let head = Head::default()
+                    .with(&[1])
+                    .with(&serial.to_be_bytes())
+                    .with(&id.get().to_be_bytes());
+                (head, &[])
+            }
+        }
+    }
+}
+
+impl<'a> Received<'a> {
+    fn read(mut value: Fields<'a>) -> Result<Self, Fault> {
+        let released = flag(value.u8()?)?;
+        let serial = value.u32()?;
+        let rest = value.rest();
+        let note = if rest.is_empty() {
+            None
+        } else {
+            let mut rest = Fields::value(rest);
+            let order = rest.u64()?;
+            let bytes = rest.rest();
+            if bytes.len() > MAX_NOTE {
+                return Err(Fault::Value);
+            }
+            Some(Note { order, bytes })
+        };
+        Ok(Self {
+            serial,
+            released,
+            note,
+        })
+    }
+
+    fn value(&self) -> Option<(Head, &'a [u8])> {
+        let head = Head::default()
+            .with(&[u8::from(self.released)])
+            .with(&self.serial.to_be_bytes());
+        match self.note {
+            None => Some((head, &[])),
+            Some(note) if note.bytes.len() <= MAX_NOTE => {
+                Some((head.with(&note.order.to_be_bytes()), note.bytes))
+            }
+            Some(_) => None,
+        }
+    }
+}
+
+const fn flag(byte: u8) -> Result<bool, Fault> {
+    match byte {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Fault::Value),
+    }
+}

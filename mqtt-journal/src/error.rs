@@ -1,0 +1,54 @@
+//! What is wrong with bytes that should be records, and where.
+
+/// Why bytes are not a record, or not one of this machine.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The journal ends within a record.
+    #[error("the last record is cut off")]
+    CutOff,
+    /// The length is not a variable byte integer, or leaves no room for a kind and a key.
+    #[error("the length of the record is wrong")]
+    Length,
+    /// The length of the key is not a variable byte integer, or reaches beyond the record.
+    #[error("the length of the key is wrong")]
+    KeyLength,
+    /// Bytes follow the key of a record that deletes.
+    #[error("a record that deletes has a value")]
+    ValueOfDelete,
+    /// The kind is not known here, and must not be skipped.
+    #[error("records of kind {0} are not known to this version")]
+    UnknownKind(u8),
+    /// The key is not one of this kind.
+    #[error("the key does not fit the kind of the record")]
+    Key,
+    /// The value is not one of this kind.
+    #[error("the value does not fit the kind of the record")]
+    Value,
+    /// The journal does not begin with a record of its format.
+    #[error("the first record does not tell the format")]
+    NoFormat,
+    /// The format is of another version than can be read.
+    #[error("the format has version {found}; this program reads {oldest} to {newest}")]
+    Version {
+        /// The version that the journal tells.
+        found: u8,
+        /// The oldest version that is read.
+        oldest: u8,
+        /// The newest version that is read.
+        newest: u8,
+    },
+    /// The journal was written by another kind of machine.
+    #[error("it was written by another kind of machine")]
+    Machine,
+}
+
+/// A fault, and the byte of the journal at which its record begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("byte {at}: {fault}")]
+pub struct Damaged {
+    /// Where the record begins, counted from the first byte of the journal.
+    pub at: usize,
+    /// What is wrong with it.
+    pub fault: Fault,
+}

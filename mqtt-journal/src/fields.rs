@@ -1,0 +1,81 @@
+//! Keys and values are numbers of fixed length, most significant byte first, and last one field that takes the rest.
+
+use crate::error::Fault;
+
+/// Takes numbers from the front of a key or a value.
+pub(crate) struct Fields<'a> {
+    rest: &'a [u8],
+    fault: Fault,
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) const fn key(rest: &'a [u8]) -> Self {
+        let fault = Fault::Key;
+        Self { rest, fault }
+    }
+
+    pub(crate) const fn value(rest: &'a [u8]) -> Self {
+        let fault = Fault::Value;
+        Self { rest, fault }
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        let (array, rest) = self.rest.split_first_chunk().ok_or(self.fault)?;
+        self.rest = rest;
+        Ok(*array)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, Fault> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, Fault> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, Fault> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, Fault> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    /// All that is left.
+    pub(crate) const fn rest(&mut self) -> &'a [u8] {
+        let rest = self.rest;
+        self.rest = &[];
+        rest
+    }
+
+    /// Nothing may be left.
+    pub(crate) const fn end(self) -> Result<(), Fault> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(self.fault)
+        }
+    }
+}
+
+/// Collects the numbers of a key or a value, at most 16 bytes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Head {
+    bytes: [u8; 16],
+    len: usize,
+}
+
+impl Head {
+    pub(crate) fn with(mut self, number: &[u8]) -> Self {
+        let end = self.len.saturating_add(number.len());
+        if let Some(room) = self.bytes.get_mut(self.len..end) {
+            room.copy_from_slice(number);
+            self.len = end;
+        }
+        self
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}

@@ -1,0 +1,48 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+#![warn(
+    clippy::alloc_instead_of_core,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::std_instead_of_core,
+    clippy::unwrap_used
+)]
+
+extern crate alloc;
+
+mod aliyun;
+mod method;
+mod onenet;
+
+use alloc::string::String;
+use core::fmt;
+
+pub use aliyun::{Aliyun, Security};
+pub use method::Method;
+pub use onenet::{InvalidKey, OneNet};
+
+/// What CONNECT has to carry.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Credentials {
+    /// The client identifier.
+    pub client_id: String,
+    /// The user name.
+    pub user_name: String,
+    /// The password. Both platforms use printable ASCII.
+    pub password: String,
+}
+
+/// Leaves the password out.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("client_id", &self.client_id)
+            .field("user_name", &self.user_name)
+            .finish_non_exhaustive()
+    }
+}

@@ -11,6 +11,7 @@ use crate::anatomy::{self, Row};
 use crate::args::version;
 use crate::failure::{Failure, fail};
 use crate::hex;
+use crate::packet::Draft;
 
 /// Shows packets field by field beside their bytes.
 ///
@@ -50,7 +51,11 @@ impl Decode {
                     }
                     let packet_bytes = input.get(..consumed).unwrap_or_default();
                     let rows = anatomy::rows(packet_bytes, &packet, version);
-                    self.print(at, consumed, version, &rows);
+                    if self.json {
+                        print_json(at, consumed, version, &packet, &rows)?;
+                    } else {
+                        print(at, consumed, version, &rows);
+                    }
                     at += consumed;
                 }
                 Ok(Decoded::Needs(needed)) => {
@@ -92,32 +97,6 @@ impl Decode {
             fail("the input is not text; give --binary if it has the bytes themselves")
         })?;
         hex::parse(&text)
-    }
-
-    fn print(&self, at: usize, len: usize, version: Version, rows: &[Row]) {
-        let name = rows.first().map_or("", |row| &row.name);
-        if self.json {
-            let fields: Vec<Value> = rows
-                .iter()
-                .map(|row| json!({ "at": at + row.at, "bytes": hex::spaced(&row.bytes), "name": row.name, "value": row.value, "text": row.text }))
-                .collect();
-            let packet = json!({ "packet": name, "at": at, "length": len, "version": version.to_string(), "fields": fields });
-            return crate::output(format_args!("{packet}\n"));
-        }
-        let bytes = if len == 1 { "byte" } else { "bytes" };
-        crate::output(format_args!("{name}, {len} {bytes}, MQTT {version}\n"));
-        for row in rows {
-            for (line, bytes) in row.bytes.chunks(8).enumerate() {
-                let offset = at + row.at + line * 8;
-                let what = if line == 0 {
-                    format!("{} {}", row.name, row.text)
-                } else {
-                    String::new()
-                };
-                let row = format!("{offset:6}  {:23}  {what}", hex::spaced(bytes));
-                crate::output(format_args!("{}\n", row.trim_end()));
-            }
-        }
     }
 
     /// Points at the byte.
@@ -164,5 +143,46 @@ impl Decode {
             "{:column$}   {statement}reason code {reason}\n",
             ""
         ));
+    }
+}
+
+/// The packet as `mqtt encode --json` reads it, and its fields with their bytes.
+fn print_json(
+    at: usize,
+    len: usize,
+    version: Version,
+    packet: &Packet<'_>,
+    rows: &[Row],
+) -> Result<(), Failure> {
+    let fields: Vec<Value> = rows
+        .iter()
+        .map(|row| json!({ "at": at + row.at, "bytes": hex::spaced(&row.bytes), "name": row.name, "value": row.value, "text": row.text }))
+        .collect();
+    let mut object = serde_json::to_value(Draft::of(packet, version)).map_err(fail)?;
+    if let Some(map) = object.as_object_mut() {
+        map.insert("version".to_owned(), json!(version.to_string()));
+        map.insert("at".to_owned(), json!(at));
+        map.insert("length".to_owned(), json!(len));
+        map.insert("fields".to_owned(), json!(fields));
+    }
+    crate::output(format_args!("{object}\n"));
+    Ok(())
+}
+
+fn print(at: usize, len: usize, version: Version, rows: &[Row]) {
+    let name = rows.first().map_or("", |row| &row.name);
+    let bytes = if len == 1 { "byte" } else { "bytes" };
+    crate::output(format_args!("{name}, {len} {bytes}, MQTT {version}\n"));
+    for row in rows {
+        for (line, bytes) in row.bytes.chunks(8).enumerate() {
+            let offset = at + row.at + line * 8;
+            let what = if line == 0 {
+                format!("{} {}", row.name, row.text)
+            } else {
+                String::new()
+            };
+            let row = format!("{offset:6}  {:23}  {what}", hex::spaced(bytes));
+            crate::output(format_args!("{}\n", row.trim_end()));
+        }
     }
 }

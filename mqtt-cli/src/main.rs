@@ -11,8 +11,10 @@ mod failure;
 mod format;
 mod hex;
 mod link;
+mod packet;
 mod properties;
 mod publish;
+mod sign;
 mod source;
 mod subscribe;
 mod tap;
@@ -43,6 +45,7 @@ enum Command {
     Bench(bench::Bench),
     Decode(decode::Decode),
     Encode(encode::Encode),
+    Sign(sign::Sign),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn run(command: Command, properties: &[Vec<String>]) -> Result<(), Failure> {
     match command {
         Command::Decode(decode) => decode.run(),
         Command::Encode(encode) => encode.run(),
+        Command::Sign(sign) => sign.run(),
         Command::Broker(broker) => block_on(broker.run()),
         Command::Passwd(passwd) => passwd.run(),
         Command::Demo(demo) => block_on(demo.run()),

@@ -52,6 +52,11 @@ impl Typed {
         })
     }
 
+    /// From the values that a decoded property has.
+    pub(crate) const fn of(id: PropertyId, values: Vec<String>) -> Self {
+        Self { id, values }
+    }
+
     pub(crate) fn text(&self) -> &str {
         self.values.first().map_or("", String::as_str)
     }
@@ -173,7 +178,7 @@ impl TypedList {
     }
 }
 
-fn option_name(id: PropertyId) -> String {
+pub(crate) fn option_name(id: PropertyId) -> String {
     id.to_string().to_ascii_lowercase().replace(' ', "-")
 }
 

@@ -1,6 +1,6 @@
 //! The examples do what they say, against Mosquitto.
 
-use mqtt_testing::mosquitto::{Mosquitto, free_port};
+use mqtt_testing::peers::{Mosquitto, free_port};
 use mqtt_testing::process::{example, run};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 

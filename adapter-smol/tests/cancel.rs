@@ -1,7 +1,7 @@
 //! Every future is dropped at every point where it waits, under smol and under async-std.
 
 use mqtt_smol::{Clock, Handle, Options, Stream};
-use mqtt_testing::cancel::{a_connection, a_handle, echo};
+use mqtt_testing::suites::cancel::{a_connection, a_handle, echo};
 
 #[test]
 fn a_connection_whose_every_future_is_dropped_loses_nothing() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_lite::future::block_on;
 use mqtt_std::proto::{QoS, TopicName, Version};
 use mqtt_std::{Error, Options, Outgoing, asynch};
-use mqtt_testing::mosquitto::{Mosquitto, free_port};
+use mqtt_testing::peers::{Mosquitto, free_port};
 
 struct Handle(mqtt_std::Handle);
 

@@ -11,10 +11,10 @@ use mqtt_session::ServerEvent;
 use mqtt_std::proto::{Connect, QoS, Subscription as Filter, TopicFilter, TopicName, Version};
 use mqtt_std::session::{Client, Event, Heap, Refused};
 use mqtt_std::{Config, Connection, Error, Handle, Offline, Outcome, Outgoing};
-use mqtt_testing::flood::Flood;
-use mqtt_testing::interop::{Wires, options};
-use mqtt_testing::mosquitto::{Mosquitto, free_port};
-use mqtt_testing::scripted::{Scripted, Then};
+use mqtt_testing::peers::FloodServer;
+use mqtt_testing::peers::{Mosquitto, free_port};
+use mqtt_testing::peers::{Reaction, ScriptedServer};
+use mqtt_testing::suites::interop::{Wires, options};
 
 fn numbers(qos: QoS) -> Filter<'static> {
     Filter::new(TopicFilter::new("numbers").unwrap(), qos)
@@ -27,7 +27,7 @@ fn survives(version: Version, qos: QoS, count: u32) {
     let subscriber = Handle::start(options(wires.far.port, version, "subscriber"));
     let mut messages = subscriber.subscribe("numbers", qos).unwrap();
     let publisher = Handle::start(options(wires.near.port, version, "publisher"));
-    // As in `mqtt_testing::interop`, Mosquitto must not have more to resend than passes between two cuts.
+    // As in `mqtt_testing::suites::interop`, Mosquitto must not have more to resend than passes between two cuts.
     let (heard_one, may_go_on) = mpsc::sync_channel(200);
     for _ in 0..200 {
         heard_one.send(()).unwrap();
@@ -147,9 +147,9 @@ fn a_frozen_broker_is_noticed() {
 /// Also while more waits to be written than the frozen broker takes.
 #[test]
 fn a_frozen_broker_is_noticed_behind_a_full_buffer() {
-    let broker = Scripted::start(|event, _| match event {
-        ServerEvent::Message(_) => Then::Freeze,
-        _ => Then::Usual,
+    let broker = ScriptedServer::start(|event, _| match event {
+        ServerEvent::Message(_) => Reaction::Freeze,
+        _ => Reaction::Usual,
     });
     let mut options = options(broker.port, Version::V311, "watcher");
     options.keep_alive = 1;
@@ -234,11 +234,11 @@ fn policies_limits_and_the_end_are_those_of_the_session() {
     assert!(handle.close(Duration::ZERO).is_empty());
     assert!(matches!(handle.try_publish(&message), Err(Error::Stopped)));
     // A window that stays full: what was accepted comes back.
-    let frozen = Scripted::start(|event, _| {
+    let frozen = ScriptedServer::start(|event, _| {
         if matches!(event, ServerEvent::Message(_)) {
-            Then::Freeze
+            Reaction::Freeze
         } else {
-            Then::Usual
+            Reaction::Usual
         }
     });
     let handle = Handle::connect(options(frozen.port, Version::V311, "c")).unwrap();
@@ -254,7 +254,7 @@ fn policies_limits_and_the_end_are_those_of_the_session() {
 /// 3.1.1 [MQTT-3.1.2-23]: while the server sends more than is taken, the client still pings in time.
 #[test]
 fn a_client_pings_while_messages_come_without_end() {
-    let flood = Flood::start();
+    let flood = FloodServer::start();
     let address = format!("127.0.0.1:{}", flood.port);
     let options = Connect {
         keep_alive: 1,

@@ -1,6 +1,6 @@
 //! Every future is dropped at every point where it waits, under tokio.
 
-use mqtt_testing::cancel::{a_connection, a_handle, echo};
+use mqtt_testing::suites::cancel::{a_connection, a_handle, echo};
 use mqtt_tokio::{Handle, Options};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 

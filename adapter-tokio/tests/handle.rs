@@ -17,7 +17,7 @@ mqtt_testing::services!(Handle::start, run, 20_000);
 
 #[test]
 fn a_request_has_a_time_limit() {
-    let broker = mqtt_testing::mosquitto::Mosquitto::start("");
+    let broker = mqtt_testing::peers::Mosquitto::start("");
     let mut options = Options::new("127.0.0.1", broker.port);
     options.version = Version::V5;
     let request = Outgoing::new(TopicName::from_static("nobody"), QoS::AtMostOnce, b"");

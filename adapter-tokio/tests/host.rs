@@ -6,7 +6,7 @@ use mqtt_proto::{
     Connect, Decoded, MAX_PACKET, Packet, QoS, ReasonCode, Subscribe, Subscription, TopicFilter,
     TopicName, Version, Will,
 };
-use mqtt_testing::solo::encode;
+use mqtt_testing::packets::encode;
 use mqtt_tokio::broker::{Config, Hooks};
 use mqtt_tokio::{Commands, Control, Host, Outgoing, control};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};

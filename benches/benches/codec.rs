@@ -38,7 +38,7 @@ fn encode(criterion: &mut Criterion) {
     each_packet(|name, version, packet| {
         let mut group = criterion.benchmark_group(format!("encode/{name}"));
         group.throughput(Throughput::Elements(u64::try_from(COUNT).expect("small")));
-        let bytes = mqtt_testing::solo::encode(packet, version);
+        let bytes = mqtt_testing::packets::encode(packet, version);
         let mut out = vec![0; bytes.len() * COUNT];
         // Each packet as the struct that it is, as it is measured of the peers.
         match packet {

@@ -4,7 +4,7 @@ use mqtt_proto::{
     Ack, Connect, Delivery, Packet, PacketId, Properties, Property, Publish, QoS, Subscribe,
     Subscription, TopicFilter, TopicName, Version, Will,
 };
-use mqtt_testing::solo::encode;
+use mqtt_testing::packets::encode;
 
 /// How many packets a stream has.
 pub const COUNT: usize = 1_000;

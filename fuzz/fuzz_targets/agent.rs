@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mqtt_testing::{agent_calls, version_of};
+use mqtt_testing::{laws::agent, version_of};
 
 fuzz_target!(|data: &[u8]| {
     let (version, choices) = version_of(data);
-    agent_calls::withstands(choices, version);
+    agent::withstands(choices, version);
 });

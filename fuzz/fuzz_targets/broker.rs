@@ -2,6 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mqtt_testing::siege;
+use mqtt_testing::laws::broker;
 
-fuzz_target!(|data: &[u8]| siege::withstands(data));
+fuzz_target!(|data: &[u8]| broker::withstands(data));

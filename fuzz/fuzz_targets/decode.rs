@@ -2,12 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mqtt_testing::{laws, version_of};
+use mqtt_testing::{laws::codec, version_of};
 
 fuzz_target!(|data: &[u8]| {
     let (version, bytes) = version_of(data);
-    laws::decodes_anything(bytes, version);
+    codec::decodes_anything(bytes, version);
     if let Ok(text) = core::str::from_utf8(bytes) {
-        laws::matches_as_the_model(text);
+        codec::matches_as_the_model(text);
     }
 });

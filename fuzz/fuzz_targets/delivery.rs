@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mqtt_testing::{schedule, version_of};
+use mqtt_testing::{laws::delivery, version_of};
 
 fuzz_target!(|data: &[u8]| {
     let (version, choices) = version_of(data);
-    schedule::delivers(choices, version);
+    delivery::delivers(choices, version);
 });

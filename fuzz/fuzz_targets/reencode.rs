@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mqtt_testing::{laws, version_of};
+use mqtt_testing::{laws::codec, version_of};
 
 fuzz_target!(|data: &[u8]| {
     let (version, bytes) = version_of(data);
-    laws::reencodes(bytes, version);
+    codec::reencodes(bytes, version);
 });

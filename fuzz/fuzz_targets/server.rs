@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mqtt_testing::{endpoint::Role, hostile, version_of};
+use mqtt_testing::{laws::machine, machines::Role, version_of};
 
 fuzz_target!(|data: &[u8]| {
     let (version, choices) = version_of(data);
-    hostile::withstands(choices, Role::Server, version);
+    machine::withstands(choices, Role::Server, version);
 });

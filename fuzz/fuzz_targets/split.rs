@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mqtt_testing::{choices::Choices, laws, version_of};
+use mqtt_testing::{choices::Choices, laws::codec, version_of};
 
 fuzz_target!(|data: &[u8]| {
     let (version, bytes) = version_of(data);
-    laws::split_invariant(bytes, &mut Choices::new(data), version, 4_096);
+    codec::split_invariant(bytes, &mut Choices::new(data), version, 4_096);
 });

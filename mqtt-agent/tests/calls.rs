@@ -2,7 +2,7 @@
 //! fuzz target `agent` searches on.
 
 use mqtt_agent::proto::Version;
-use mqtt_testing::agent_calls::withstands;
+use mqtt_testing::laws::agent::withstands;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -12,7 +12,7 @@ use mqtt_agent::{
     Acknowledge, Agent, ConnectionEvent, Error, Event, Flow, Next, Options, Outcome, Published,
     QoS0Overflow, Received, SubscriptionId,
 };
-use mqtt_testing::solo::{ack, encode, publish};
+use mqtt_testing::packets::{ack, encode, publish};
 
 struct Story {
     agent: Agent,

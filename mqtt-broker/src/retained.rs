@@ -188,7 +188,7 @@ fn purge(node: &mut Node, now: Instant, count: &mut usize, bytes: &mut usize) {
 mod tests {
     use mqtt_session::Outgoing;
     use mqtt_session::proto::{Properties, Property, QoS, TopicName};
-    use mqtt_testing::model;
+    use mqtt_testing::laws::model;
 
     use super::*;
 

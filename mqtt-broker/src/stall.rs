@@ -69,7 +69,7 @@ mod tests {
         Ack, AckKind, Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties,
         Property, Publish, QoS, Subscribe, Subscription, TopicFilter, TopicName, Version,
     };
-    use mqtt_testing::solo::{ack, encode};
+    use mqtt_testing::packets::{ack, encode};
 
     use crate::work::{Work, steps};
     use crate::{Broker, Config, ConnectionId, Hooks};

@@ -8,7 +8,7 @@ use mqtt_session::proto::{
     Ack, Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish,
     QoS, ReasonCode, Subscribe, Subscription, TopicFilter, TopicName, Version,
 };
-use mqtt_testing::solo::encode;
+use mqtt_testing::packets::encode;
 
 const NOW: Instant = Instant::from_millis(0);
 
@@ -383,7 +383,7 @@ fn the_steady_state_allocates_nothing() {
     let bytes: Vec<Vec<u8>> = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]
         .map(|qos| encode(&Packet::Publish(publish("a/b", b"x", qos)), Version::V5))
         .to_vec();
-    let release = mqtt_testing::solo::ack(mqtt_session::proto::AckKind::PubRel, 5);
+    let release = mqtt_testing::packets::ack(mqtt_session::proto::AckKind::PubRel, 5);
     let mut round = |times| {
         let mut answer = [0_u8; 4];
         for _ in 0..times {

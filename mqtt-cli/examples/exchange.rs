@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 
-use mqtt_testing::mosquitto::Mosquitto;
+use mqtt_testing::peers::Mosquitto;
 use mqtt_testing::process::{Process, example, run};
-use mqtt_testing::proxy::Proxy;
+use mqtt_testing::wires::Proxy;
 
 const COUNT: usize = 3_000;
 

@@ -1,8 +1,8 @@
 //! `mqtt pub` and `mqtt sub` with Mosquitto between them, and with mosquitto's and paho's clients as the other side.
 
-use mqtt_testing::mosquitto::Mosquitto;
+use mqtt_testing::peers::Mosquitto;
 use mqtt_testing::process::{Ended, Process, run};
-use mqtt_testing::proxy::Proxy;
+use mqtt_testing::wires::Proxy;
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 const VERSIONS: [&str; 2] = ["3.1.1", "5"];
@@ -405,7 +405,7 @@ fn two_thousand_qos_2_lines_pass_while_connections_are_cut() {
         let (near, far) = (
             // All messages and their acknowledgements are 44 kB: seven lives at least.
             Proxy::start(bench.broker.port, 2_000, 6_000, 1),
-            // Not sooner than Mosquitto needs for the PUBRELs of a resumed session; see `mqtt_testing::interop`.
+            // Not sooner than Mosquitto needs for the PUBRELs of a resumed session; see `mqtt_testing::suites::interop`.
             Proxy::start(bench.broker.port, 8_000, 24_000, 2),
         );
         let (near_port, far_port) = (near.port.to_string(), far.port.to_string());

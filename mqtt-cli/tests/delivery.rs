@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mqtt_proto::{QoS, TopicName};
 use mqtt_session::{Outgoing, ServerEvent};
-use mqtt_testing::mosquitto::Mosquitto;
+use mqtt_testing::peers::Mosquitto;
+use mqtt_testing::peers::{Reaction, ScriptedServer};
 use mqtt_testing::process::{Ended, Process, run};
-use mqtt_testing::scripted::{Scripted, Then};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 const VERSIONS: [&str; 2] = ["3.1.1", "5"];
@@ -209,17 +209,17 @@ fn a_subscription_that_mosquitto_refuses_is_an_error() {
 fn a_connection_that_ends_again_and_again_is_told_once() {
     for quiet in [false, true] {
         let subscribes = AtomicUsize::new(0);
-        let broker = Scripted::start(move |event, server| {
+        let broker = ScriptedServer::start(move |event, server| {
             if !matches!(event, ServerEvent::Subscribe(_)) {
-                return Then::Usual;
+                return Reaction::Usual;
             }
             if subscribes.fetch_add(1, Ordering::Relaxed) < 5 {
-                return Then::HangUp;
+                return Reaction::HangUp;
             }
             let topic = TopicName::from_static("a");
             let message = Outgoing::new(topic, QoS::AtMostOnce, b"hello");
             server.publish(&message).unwrap();
-            Then::Usual
+            Reaction::Usual
         });
         let port = broker.port.to_string();
         let mut words = vec!["sub", "-h", "127.0.0.1", "-p", &port, "-t", "a", "-C", "1"];

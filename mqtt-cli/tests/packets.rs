@@ -2,9 +2,9 @@
 
 use mqtt_proto::{Decoded, Encode as _, MAX_PACKET, Packet, Version};
 use mqtt_testing::choices::Choices;
-use mqtt_testing::packets;
+use mqtt_testing::packets::generated;
+use mqtt_testing::packets::vectors::{self, hex};
 use mqtt_testing::process::{Ended, run};
-use mqtt_testing::vectors::{self, hex};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
@@ -84,14 +84,14 @@ fn each_good_vector_survives_the_way_to_json_and_back() {
 /// All types with all their properties and flags.
 #[test]
 fn arbitrary_packets_survive_the_way_to_json_and_back() {
-    for version in packets::VERSIONS {
+    for version in generated::VERSIONS {
         let mut made = Vec::new();
-        for packet_type in packets::types(version) {
+        for packet_type in generated::types(version) {
             for seed in 0..40_u8 {
                 let bytes: Vec<u8> = (0..255_u8)
                     .map(|n| n.wrapping_mul(31).wrapping_add(seed.wrapping_mul(77)) ^ n >> 2)
                     .collect();
-                packets::with_packet(packet_type, version, &mut Choices::new(&bytes), |packet| {
+                generated::with_packet(packet_type, version, &mut Choices::new(&bytes), |packet| {
                     let mut bytes = vec![0; packet.encoded_len(version).unwrap()];
                     packet.encode(version, &mut bytes).unwrap();
                     made.push(bytes);

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mqtt_proto::{List, ReasonCode, SubAck};
 use mqtt_session::ServerEvent;
-use mqtt_testing::mosquitto::Mosquitto;
+use mqtt_testing::packets::vectors;
+use mqtt_testing::peers::Mosquitto;
+use mqtt_testing::peers::{Reaction, ScriptedServer};
 use mqtt_testing::process::{Ended, Process, run};
-use mqtt_testing::scripted::{Scripted, Then};
-use mqtt_testing::vectors;
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
@@ -185,15 +185,15 @@ fn a_refused_connection_has_the_broker_s_code() {
 
 #[test]
 fn a_refused_subscription_is_one_line() {
-    let broker = Scripted::start(|event, server| {
+    let broker = ScriptedServer::start(|event, server| {
         if let ServerEvent::Subscribe(subscribe) = event {
             let codes = [ReasonCode::UnspecifiedError];
             server
                 .subscribed(&SubAck::new(subscribe.packet_id, List::from(&codes[..])))
                 .unwrap();
-            return Then::Nothing;
+            return Reaction::Nothing;
         }
-        Then::Usual
+        Reaction::Usual
     });
     let port = broker.port.to_string();
     for version in ["3.1.1", "5"] {
@@ -216,14 +216,14 @@ fn a_refused_subscription_is_one_line() {
 fn a_broker_that_vanishes_does_not_hang_the_publisher() {
     // Its port stays taken, or a broker of another test might be found there.
     let vanished = AtomicBool::new(false);
-    let broker = Scripted::start(move |event, _| {
+    let broker = ScriptedServer::start(move |event, _| {
         if matches!(event, ServerEvent::Message(message) if message.publish.payload == b"two") {
             vanished.store(true, Ordering::Relaxed);
         }
         if vanished.load(Ordering::Relaxed) {
-            Then::HangUp
+            Reaction::HangUp
         } else {
-            Then::Usual
+            Reaction::Usual
         }
     });
     let port = broker.port.to_string();
@@ -244,11 +244,11 @@ fn a_broker_that_vanishes_does_not_hang_the_publisher() {
 
 #[test]
 fn a_broker_that_never_answers_can_be_interrupted() {
-    let broker = Scripted::start(|event, _| {
+    let broker = ScriptedServer::start(|event, _| {
         if matches!(event, ServerEvent::Connect(_)) {
-            Then::Freeze
+            Reaction::Freeze
         } else {
-            Then::Usual
+            Reaction::Usual
         }
     });
     let port = broker.port.to_string();
@@ -265,7 +265,7 @@ fn a_broker_that_never_answers_can_be_interrupted() {
 
 #[test]
 fn a_time_limit_exits_with_27() {
-    let broker = Scripted::start(|_, _| Then::Usual);
+    let broker = ScriptedServer::start(|_, _| Reaction::Usual);
     let port = broker.port.to_string();
     failed(
         &mqtt(&[
@@ -287,7 +287,7 @@ fn a_time_limit_exits_with_27() {
 /// A reader that has enough, such as `head`, ends it without a complaint.
 #[test]
 fn a_closed_output_is_no_error() {
-    let broker = Scripted::start(|event, server| {
+    let broker = ScriptedServer::start(|event, server| {
         if matches!(event, ServerEvent::Subscribe(_)) {
             let topic = mqtt_proto::TopicName::from_static("a");
             for _ in 0..3 {
@@ -295,7 +295,7 @@ fn a_closed_output_is_no_error() {
                 server.publish(&message).unwrap();
             }
         }
-        Then::Usual
+        Reaction::Usual
     });
     let script = format!("{MQTT} sub -t a -h 127.0.0.1 -p {} | true", broker.port);
     let ended = run("bash", &["-o", "pipefail", "-c", &script], "");

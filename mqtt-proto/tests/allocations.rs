@@ -2,7 +2,7 @@
 
 use mqtt_proto::{Encode, MAX_PACKET, Packet};
 use mqtt_testing::choices::Choices;
-use mqtt_testing::packets::{VERSIONS, types, with_packet};
+use mqtt_testing::packets::generated::{VERSIONS, types, with_packet};
 
 #[test]
 fn decode_and_encode_of_every_packet_type_allocate_nothing() {

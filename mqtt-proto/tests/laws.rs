@@ -2,8 +2,8 @@
 
 use mqtt_proto::{Encode, MAX_PACKET, Packet, PacketType, TopicFilter, TopicName, Version};
 use mqtt_testing::choices::Choices;
-use mqtt_testing::packets::{VERSIONS, types, with_packet};
-use mqtt_testing::{laws, model};
+use mqtt_testing::laws::{codec, model};
+use mqtt_testing::packets::generated::{VERSIONS, types, with_packet};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -34,7 +34,7 @@ proptest! {
         for version in VERSIONS {
             for packet_type in types(version) {
                 with_packet(packet_type, version, &mut Choices::new(&choices), |packet| {
-                    laws::round_trips(packet, version);
+                    codec::round_trips(packet, version);
                 });
             }
         }
@@ -53,7 +53,7 @@ proptest! {
                 stream[at] = byte;
             }
             for limit in [MAX_PACKET, 100] {
-                laws::split_invariant(&stream, &mut Choices::new(&splits), version, limit);
+                codec::split_invariant(&stream, &mut Choices::new(&splits), version, limit);
             }
         }
     }
@@ -73,7 +73,7 @@ proptest! {
                 }
                 bytes.truncate(bytes.len() - usize::from(cut) % 3);
                 for version in VERSIONS {
-                    laws::reencodes(&bytes, version);
+                    codec::reencodes(&bytes, version);
                 }
             }
         }
@@ -82,7 +82,7 @@ proptest! {
     #[test]
     fn any_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
         for version in VERSIONS {
-            laws::reencodes(&bytes, version);
+            codec::reencodes(&bytes, version);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Every malformed input that a MUST speaks of, refused with the byte that proves it, the rule and the statement.
 
 use mqtt_proto::{MAX_PACKET, Packet, PropertyId, Rule, Version};
-use mqtt_testing::vectors::hex;
+use mqtt_testing::packets::vectors::hex;
 
 use Version::{V5, V311};
 

@@ -1,7 +1,7 @@
 //! Every row of the vectors decodes to what it says and encodes back to the same bytes, or is refused as it says.
 
 use mqtt_proto::{Decoded, Encode, FixedHeader, MAX_PACKET, Packet, QoS, VarInt, Version};
-use mqtt_testing::vectors;
+use mqtt_testing::packets::vectors;
 
 /// A packet in the words of the table's third column.
 fn describe(packet: &Packet<'_>) -> String {

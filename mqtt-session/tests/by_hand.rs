@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 
 use mqtt_proto::{AckKind, Decoded, MAX_PACKET, Packet, PacketId, QoS, ReasonCode, Version};
 use mqtt_session::{Acknowledge, Config, Receipt};
-use mqtt_testing::endpoint::{Happening, Opening, Role};
-use mqtt_testing::solo::Solo;
+use mqtt_testing::machines::{Opening, OwnedEvent, Role, TestedMachine};
 use proptest::prelude::*;
 
 /// A message that came and whose PUBACK or PUBREC did not go out.
@@ -47,7 +46,8 @@ fn due(open: &VecDeque<Open>, qos: QoS) -> Vec<u16> {
 fn acknowledge_in_any_order(choices: &[(u8, u8)]) {
     let mut config = Config::default();
     config.acknowledge = Acknowledge::ByHand;
-    let mut solo = Solo::connected(Role::Client, Opening::persistent(Version::V311), config);
+    let mut solo =
+        TestedMachine::connected(Role::Client, Opening::persistent(Version::V311), config);
     let mut open: VecDeque<Open> = VecDeque::new();
     let mut id = PacketId::FIRST;
     let now = solo.now;
@@ -57,7 +57,7 @@ fn acknowledge_in_any_order(choices: &[(u8, u8)]) {
                 let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce][usize::from(which % 2)];
                 solo.feed_publish(qos, id.get(), false, "x");
                 let [
-                    Happening::Message {
+                    OwnedEvent::Message {
                         receipt: Some(receipt),
                         ..
                     },

@@ -2,18 +2,18 @@
 
 use mqtt_proto::{AckKind, ConnAck, Connect, Packet, Property, QoS, Version};
 use mqtt_session::{Config, Ended, Refused, SessionLost};
-use mqtt_testing::endpoint::{CLIENT_ID, Happening, Opening, Role};
-use mqtt_testing::solo::{Solo, ack, encode, properties, publish};
+use mqtt_testing::machines::{CLIENT_ID, Opening, OwnedEvent, Role, TestedMachine};
+use mqtt_testing::packets::{ack, encode, properties, publish};
 
 const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 
-fn connected(version: Version, session_lost: SessionLost) -> Solo {
+fn connected(version: Version, session_lost: SessionLost) -> TestedMachine {
     let mut config = Config::default();
     config.session_lost = session_lost;
-    Solo::connected(Role::Client, Opening::persistent(version), config)
+    TestedMachine::connected(Role::Client, Opening::persistent(version), config)
 }
 
-fn connect(solo: &mut Solo, clean_start: bool) -> Result<(), Refused> {
+fn connect(solo: &mut TestedMachine, clean_start: bool) -> Result<(), Refused> {
     let connect = Connect {
         clean_start,
         ..Connect::new(solo.version(), CLIENT_ID)
@@ -23,7 +23,7 @@ fn connect(solo: &mut Solo, clean_start: bool) -> Result<(), Refused> {
 }
 
 /// CONNECT with clean start goes out, and the connection ends before its CONNACK.
-fn lose_the_connack_of_a_clean_start(solo: &mut Solo) {
+fn lose_the_connack_of_a_clean_start(solo: &mut TestedMachine) {
     solo.disconnect();
     connect(solo, true).unwrap();
     solo.sent();
@@ -46,7 +46,7 @@ fn a_message_after_a_lost_connack_is_not_taken_for_a_repetition() {
         solo.feed_packet(&Packet::ConnAck(ConnAck::default()));
         assert_eq!(
             solo.learned(),
-            [Happening::Connected {
+            [OwnedEvent::Connected {
                 resumed: false,
                 unasked_session: false
             }]
@@ -105,7 +105,7 @@ fn outgoing_messages_end_or_are_new_when_a_clean_start_is_asked_for() {
         connect(&mut solo, true).unwrap();
         solo.feed(&[]);
         let how = Ended::InDoubt;
-        assert_eq!(solo.learned(), [Happening::Ended { token, how }]);
+        assert_eq!(solo.learned(), [OwnedEvent::Ended { token, how }]);
 
         let mut solo = connected(version, SessionLost::SendAgain);
         solo.must_publish(QoS::AtLeastOnce, "x");
@@ -113,7 +113,7 @@ fn outgoing_messages_end_or_are_new_when_a_clean_start_is_asked_for() {
         solo.sent();
         solo.feed_ack(AckKind::PubRec, 2);
         lose_the_connack_of_a_clean_start(&mut solo);
-        let ended = Happening::Ended {
+        let ended = OwnedEvent::Ended {
             token: received,
             how,
         };

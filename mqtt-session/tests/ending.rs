@@ -2,16 +2,16 @@
 
 use mqtt_proto::{AckKind, Disconnect, Packet, QoS, Version};
 use mqtt_session::{Config, Ended, Offline, Refused};
-use mqtt_testing::endpoint::{Happening, Opening, Role};
-use mqtt_testing::solo::{Solo, encode, publish};
+use mqtt_testing::machines::{Opening, OwnedEvent, Role, TestedMachine};
+use mqtt_testing::packets::{encode, publish};
 
 const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 
-fn ending(role: Role, version: Version, offline: Offline) -> Solo {
+fn ending(role: Role, version: Version, offline: Offline) -> TestedMachine {
     let mut config = Config::default();
     config.offline = offline;
-    let mut solo = Solo::connected(role, Opening::persistent(version), config);
+    let mut solo = TestedMachine::connected(role, Opening::persistent(version), config);
     let goodbye = Disconnect::default();
     match role {
         Role::Client => solo.machine.client().disconnect(&goodbye).unwrap(),
@@ -43,14 +43,14 @@ fn it_is_kept_for_the_next_connection() {
         let expected = packets.map(|packet| encode(&Packet::Publish(packet), version));
         assert_eq!(solo.sent(), expected.concat());
         solo.feed_ack(AckKind::PubAck, 1);
-        let ended = Happening::Ended {
+        let ended = OwnedEvent::Ended {
             token: unanswered,
             how: Ended::Sent,
         };
         let learned = solo.learned();
         assert!(learned.contains(&ended), "{learned:?}");
         assert!(
-            matches!(learned.last(), Some(Happening::Acknowledged { token: other, .. }) if *other == token)
+            matches!(learned.last(), Some(OwnedEvent::Acknowledged { token: other, .. }) if *other == token)
         );
     }
 }
@@ -69,9 +69,10 @@ fn it_is_refused_where_nothing_is_kept() {
 #[test]
 fn it_is_kept_after_a_violation() {
     for (role, version) in all() {
-        let mut solo = Solo::connected(role, Opening::persistent(version), Config::default());
+        let mut solo =
+            TestedMachine::connected(role, Opening::persistent(version), Config::default());
         solo.feed(&[0xFF, 0xFF]);
-        assert!(matches!(solo.learned()[..], [Happening::Closed(_)]));
+        assert!(matches!(solo.learned()[..], [OwnedEvent::Closed(_)]));
         solo.must_publish(QoS::ExactlyOnce, "x");
         solo.connect(true);
         let packet = publish(QoS::ExactlyOnce, 1, false, "x");

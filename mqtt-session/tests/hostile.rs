@@ -2,8 +2,8 @@
 //! it, and the fuzz targets `client` and `server` search on.
 
 use mqtt_proto::Version;
-use mqtt_testing::endpoint::Role;
-use mqtt_testing::hostile::withstands;
+use mqtt_testing::laws::machine::withstands;
+use mqtt_testing::machines::Role;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

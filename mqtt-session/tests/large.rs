@@ -6,27 +6,27 @@ use mqtt_proto::{
 };
 use mqtt_session::{Client, Config, Ended, Heap, Instant, Offline, Outgoing, Refused};
 use mqtt_session::{SessionLost, Token, Violation};
-use mqtt_testing::endpoint::{Happening, Opening, Role};
-use mqtt_testing::solo::{Solo, ack, encode, publish};
+use mqtt_testing::machines::{Opening, OwnedEvent, Role, TestedMachine};
+use mqtt_testing::packets::{ack, encode, publish};
 
 const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 const LEVELS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
 /// A machine whose outgoing buffer takes messages of up to 136 bytes.
-fn connected(role: Role, version: Version, set: impl FnOnce(&mut Config)) -> Solo {
+fn connected(role: Role, version: Version, set: impl FnOnce(&mut Config)) -> TestedMachine {
     let mut config = Config::default();
     config.outgoing_limit = 200;
     config.session_lost = SessionLost::HandBack;
     set(&mut config);
-    Solo::connected(role, Opening::persistent(version), config)
+    TestedMachine::connected(role, Opening::persistent(version), config)
 }
 
-fn all() -> impl Iterator<Item = Solo> {
+fn all() -> impl Iterator<Item = TestedMachine> {
     all_with(|_| {})
 }
 
-fn all_with(set: fn(&mut Config)) -> impl Iterator<Item = Solo> {
+fn all_with(set: fn(&mut Config)) -> impl Iterator<Item = TestedMachine> {
     ROLES
         .into_iter()
         .flat_map(move |role| VERSIONS.map(|version| connected(role, version, set)))
@@ -37,7 +37,7 @@ fn large() -> String {
 }
 
 /// Takes `n` bytes, in pieces of `piece`.
-fn take(solo: &mut Solo, n: usize, piece: usize) -> Vec<u8> {
+fn take(solo: &mut TestedMachine, n: usize, piece: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while bytes.len() < n && !solo.machine.outgoing().is_empty() {
         let outgoing = solo.machine.outgoing();
@@ -113,8 +113,8 @@ fn one_at_a_time() {
     }
 }
 
-fn ended(token: Token, how: Ended) -> Happening {
-    Happening::Ended { token, how }
+fn ended(token: Token, how: Ended) -> OwnedEvent {
+    OwnedEvent::Ended { token, how }
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn an_acknowledgement_before_its_end_breaks_a_rule() {
         take(&mut solo, 500, 64);
         solo.feed_ack(AckKind::PubRec, 1);
         let packet = PacketType::PubRec;
-        let [Happening::Closed(Violation::WrongAck { packet: found, .. })] = solo.learned()[..]
+        let [OwnedEvent::Closed(Violation::WrongAck { packet: found, .. })] = solo.learned()[..]
         else {
             panic!("no violation")
         };
@@ -320,7 +320,7 @@ fn a_packet_too_large_is_refused_before_it_takes_an_id() {
             Role::Client => opening.connack.push(maximum),
             Role::Server => opening.connect.push(maximum),
         }
-        let mut solo = Solo::connected(role, opening, Config::default());
+        let mut solo = TestedMachine::connected(role, opening, Config::default());
         for qos in LEVELS {
             let refused = solo.publish(qos, &"x".repeat(40)).unwrap_err();
             assert!(
@@ -410,7 +410,7 @@ fn a_connection_ends_after_it_or_in_its_middle() {
 fn a_session_that_is_taken_over_ends_the_old_connection() {
     for taken in [0, 10] {
         let mut old = connected(Role::Server, Version::V5, |_| {});
-        let mut new = Solo::new(Role::Server, old.opening.clone(), Config::default());
+        let mut new = TestedMachine::new(Role::Server, old.opening.clone(), Config::default());
         old.must_publish(QoS::AtLeastOnce, &large());
         take(&mut old, taken, 10);
         let now = new.now;
@@ -450,7 +450,7 @@ fn while_it_moves_no_ping_is_due() {
         for _ in 0..4 {
             solo.wait(59_000);
         }
-        assert_eq!(solo.learned(), [Happening::Closed(Violation::PingTimeout)]);
+        assert_eq!(solo.learned(), [OwnedEvent::Closed(Violation::PingTimeout)]);
     }
 }
 

@@ -2,10 +2,10 @@
 
 use mqtt_proto::{AckKind, Property, QoS, Version};
 use mqtt_session::{Acknowledge, Config, Violation};
-use mqtt_testing::endpoint::{Happening, Opening, Role};
-use mqtt_testing::solo::{Solo, ack};
+use mqtt_testing::machines::{Opening, OwnedEvent, Role, TestedMachine};
+use mqtt_testing::packets::ack;
 
-fn announces(role: Role, maximum: u16, set: impl FnOnce(&mut Config)) -> Solo {
+fn announces(role: Role, maximum: u16, set: impl FnOnce(&mut Config)) -> TestedMachine {
     let mut opening = Opening::persistent(Version::V5);
     let maximum = Property::ReceiveMaximum(maximum);
     match role {
@@ -15,7 +15,7 @@ fn announces(role: Role, maximum: u16, set: impl FnOnce(&mut Config)) -> Solo {
     let mut config = Config::default();
     config.receive_beyond_maximum = true;
     set(&mut config);
-    Solo::connected(role, opening, config)
+    TestedMachine::connected(role, opening, config)
 }
 
 fn by_hand(config: &mut Config) {
@@ -54,7 +54,7 @@ fn they_are_acknowledged_by_hand_as_others_are() {
     assert!(solo.machine.client().receive_maximum_exceeded());
     let now = solo.now;
     for happening in solo.learned() {
-        let Happening::Message { receipt, .. } = happening else {
+        let OwnedEvent::Message { receipt, .. } = happening else {
             panic!("{happening:?}")
         };
         solo.machine
@@ -76,7 +76,7 @@ fn up_to_65_535_messages_are_held() {
     solo.feed_publish(QoS::AtLeastOnce, 1, false, "x");
     assert_eq!(
         solo.learned(),
-        [Happening::Closed(Violation::ReceiveMaximumExceeded)]
+        [OwnedEvent::Closed(Violation::ReceiveMaximumExceeded)]
     );
 }
 
@@ -94,7 +94,7 @@ fn a_server_refuses_always_and_a_client_by_default() {
             solo.feed_publish(QoS::ExactlyOnce, id, false, "x");
         }
         assert_eq!(solo.messages().len(), 2);
-        let expected = Happening::Closed(Violation::ReceiveMaximumExceeded);
+        let expected = OwnedEvent::Closed(Violation::ReceiveMaximumExceeded);
         assert_eq!(solo.learned(), [expected]);
         if solo.role == Role::Client {
             assert!(!solo.machine.client().receive_maximum_exceeded());

@@ -2,7 +2,7 @@
 //! make it; `schedule::delivers(&[..], version)` replays it.
 
 use mqtt_proto::Version;
-use mqtt_testing::schedule::delivers;
+use mqtt_testing::laws::delivery::delivers;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -7,8 +7,7 @@ use mqtt_proto::{
     TopicName, Version,
 };
 use mqtt_session::{Config, Refused, Violation};
-use mqtt_testing::endpoint::{Happening, Opening, Role};
-use mqtt_testing::solo::Solo;
+use mqtt_testing::machines::{Opening, OwnedEvent, Role, TestedMachine};
 
 /// Which scenario shows which statements: of 3.1.1 in the first brackets, of 5 in the second.
 macro_rules! statements {
@@ -47,22 +46,22 @@ statements! {
     no_auth_without_a_method: [] [mqtt_4_12_0_7];
 }
 
-fn client(version: Version) -> Solo {
+fn client(version: Version) -> TestedMachine {
     let opening = Opening::persistent(version);
-    Solo::connected(Role::Client, opening, Config::default())
+    TestedMachine::connected(Role::Client, opening, Config::default())
 }
 
 /// One whose server announced this.
-fn told(property: Option<Property<'static>>) -> Solo {
+fn told(property: Option<Property<'static>>) -> TestedMachine {
     let mut opening = Opening::persistent(Version::V5);
     opening.connack.extend(property);
     let mut config = Config::default();
     config.auto_alias = 10;
-    Solo::connected(Role::Client, opening, config)
+    TestedMachine::connected(Role::Client, opening, config)
 }
 
 /// What the client sends, each packet shown to `look`.
-fn each<R>(solo: &mut Solo, mut look: impl FnMut(&Packet<'_>) -> R) -> Vec<R> {
+fn each<R>(solo: &mut TestedMachine, mut look: impl FnMut(&Packet<'_>) -> R) -> Vec<R> {
     let (sent, version) = (solo.sent(), solo.version());
     let (mut at, mut all) = (0, Vec::new());
     while let Ok(Decoded::Packet { packet, consumed }) =
@@ -76,7 +75,7 @@ fn each<R>(solo: &mut Solo, mut look: impl FnMut(&Packet<'_>) -> R) -> Vec<R> {
 }
 
 /// Type and packet identifier of what the client sends.
-fn identifiers(solo: &mut Solo) -> Vec<(PacketType, u16)> {
+fn identifiers(solo: &mut TestedMachine) -> Vec<(PacketType, u16)> {
     each(solo, |packet| {
         let id = match packet {
             Packet::Publish(publish) => publish.delivery.packet_id(),
@@ -128,7 +127,7 @@ fn what_is_sent_again_keeps_identifier_and_order(version: Version) {
 fn a_ping_goes_out_in_time(version: Version) {
     let mut opening = Opening::persistent(version);
     opening.keep_alive = 10;
-    let mut solo = Solo::connected(Role::Client, opening, Config::default());
+    let mut solo = TestedMachine::connected(Role::Client, opening, Config::default());
     // What it sent last was CONNECT.
     let at = solo.machine.deadline().unwrap();
     assert!(at.since(solo.now).as_secs() <= 10);
@@ -138,7 +137,7 @@ fn a_ping_goes_out_in_time(version: Version) {
 }
 
 fn an_empty_identifier_needs_a_clean_session(version: Version) {
-    let mut solo = Solo::new(
+    let mut solo = TestedMachine::new(
         Role::Client,
         Opening::persistent(version),
         Config::default(),
@@ -206,8 +205,8 @@ fn acknowledgements_keep_their_order(version: Version) {
 
 fn packets_may_come_in_pieces(version: Version) {
     let mut solo = client(version);
-    let publish = mqtt_testing::solo::publish(QoS::AtLeastOnce, 7, false, "x");
-    for byte in mqtt_testing::solo::encode(&Packet::Publish(publish), version) {
+    let publish = mqtt_testing::packets::publish(QoS::AtLeastOnce, 7, false, "x");
+    for byte in mqtt_testing::packets::encode(&Packet::Publish(publish), version) {
         solo.feed(&[byte]);
     }
     assert_eq!(solo.messages(), ["x"]);
@@ -227,7 +226,7 @@ fn only_auth_goes_out_while_authenticating(version: Version) {
     let mut opening = Opening::persistent(version);
     opening.connect.push(METHOD);
     opening.connack.push(METHOD);
-    let mut solo = Solo::new(Role::Client, opening.clone(), Config::default());
+    let mut solo = TestedMachine::new(Role::Client, opening.clone(), Config::default());
     let now = solo.now;
     let connect = opening.connect();
     solo.machine.client().connect(&connect, now).unwrap();
@@ -255,17 +254,17 @@ fn only_auth_goes_out_while_authenticating(version: Version) {
 
 fn a_session_that_is_not_here_is_not_resumed(version: Version) {
     let opening = Opening::persistent(version);
-    let mut solo = Solo::new(Role::Client, opening, Config::default());
+    let mut solo = TestedMachine::new(Role::Client, opening, Config::default());
     solo.connect(true);
     let closed = Violation::SessionPresentWithoutState;
-    assert!(solo.learned().contains(&Happening::Closed(closed)));
+    assert!(solo.learned().contains(&OwnedEvent::Closed(closed)));
 }
 
 fn a_session_that_is_not_there_is_discarded(version: Version) {
     let mut config = Config::default();
     config.session_lost = mqtt_session::SessionLost::HandBack;
     let opening = Opening::persistent(version);
-    let mut solo = Solo::connected(Role::Client, opening, config);
+    let mut solo = TestedMachine::connected(Role::Client, opening, config);
     solo.must_publish(QoS::ExactlyOnce, "x");
     let id = identifiers(&mut solo)[0].1;
     solo.feed_ack(AckKind::PubRec, id);
@@ -324,7 +323,7 @@ fn the_servers_alias_maximum_is_kept(_: Version) {
 fn all_announced_aliases_are_taken(version: Version) {
     let mut opening = Opening::persistent(version);
     opening.connect.push(Property::TopicAliasMaximum(5));
-    let mut solo = Solo::connected(Role::Client, opening, Config::default());
+    let mut solo = TestedMachine::connected(Role::Client, opening, Config::default());
     for alias in 1..=5 {
         solo.feed_packet(&Packet::Publish(Publish {
             topic_alias: TopicAlias::new(alias),

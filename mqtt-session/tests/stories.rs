@@ -9,9 +9,9 @@ use mqtt_session::{
     Acknowledge, Client, Config, Ended, Event, Heap, Instant, Offline, Outgoing, Refused,
     SessionLost, Step, Violation, WillDue,
 };
-use mqtt_testing::endpoint::{Happening, Opening, Role};
-use mqtt_testing::solo::{Solo, ack, ack_with, encode, publish};
-use mqtt_testing::vectors::hex;
+use mqtt_testing::machines::{Opening, OwnedEvent, Role, TestedMachine};
+use mqtt_testing::packets::vectors::hex;
+use mqtt_testing::packets::{ack, ack_with, encode, publish};
 
 use PacketType as P;
 
@@ -29,14 +29,18 @@ macro_rules! stories {
     };
 }
 
-fn default(role: Role, version: Version) -> Solo {
-    Solo::connected(role, Opening::persistent(version), Config::default())
+fn default(role: Role, version: Version) -> TestedMachine {
+    TestedMachine::connected(role, Opening::persistent(version), Config::default())
 }
 
-fn with(role: Role, version: Version, set: impl FnOnce(&mut Config, &mut Opening)) -> Solo {
+fn with(
+    role: Role,
+    version: Version,
+    set: impl FnOnce(&mut Config, &mut Opening),
+) -> TestedMachine {
     let (mut config, mut opening) = (Config::default(), Opening::persistent(version));
     set(&mut config, &mut opening);
-    Solo::connected(role, opening, config)
+    TestedMachine::connected(role, opening, config)
 }
 
 /// What the peer of `role` announces in 5.
@@ -80,9 +84,9 @@ fn publishes(mut bytes: &[u8], version: Version) -> (Vec<Seen>, Vec<P>) {
     (found, others)
 }
 
-fn closed(solo: &mut Solo) -> Option<Violation> {
+fn closed(solo: &mut TestedMachine) -> Option<Violation> {
     solo.learned().into_iter().find_map(|h| {
-        if let Happening::Closed(why) = h {
+        if let OwnedEvent::Closed(why) = h {
             Some(why)
         } else {
             None
@@ -97,7 +101,7 @@ fn qos_1_ends_with_puback(role, version) {
     let token = solo.must_publish(QoS::AtLeastOnce, "hello");
     assert_eq!(publishes(&solo.sent(), version).0, [(false, QoS::AtLeastOnce, 1, "hello".into())]);
     solo.feed_ack(AckKind::PubAck, 1);
-    assert_eq!(solo.learned(), [Happening::Acknowledged { token, reason: ReasonCode::Success }]);
+    assert_eq!(solo.learned(), [OwnedEvent::Acknowledged { token, reason: ReasonCode::Success }]);
     assert_eq!(solo.machine.pending(), 0);
 }
 
@@ -110,7 +114,7 @@ fn qos_2_ends_with_pubcomp(role, version) {
     assert_eq!(solo.sent(), ack(AckKind::PubRel, 1));
     assert_eq!(solo.learned(), []);
     solo.feed_ack(AckKind::PubComp, 1);
-    assert_eq!(solo.learned(), [Happening::Acknowledged { token, reason: ReasonCode::Success }]);
+    assert_eq!(solo.learned(), [OwnedEvent::Acknowledged { token, reason: ReasonCode::Success }]);
 }
 
 /// 5, section 3.7.2.1: PUBREL again, whose PUBCOMP was lost with the connection; that the peer has forgotten the identifier is no
@@ -128,7 +132,7 @@ fn a_pubcomp_that_knows_nothing_any_more_is_a_success(role, version) {
         ack(AckKind::PubComp, 1)
     };
     solo.feed(&pubcomp);
-    assert_eq!(solo.learned(), [Happening::Acknowledged { token, reason: ReasonCode::Success }]);
+    assert_eq!(solo.learned(), [OwnedEvent::Acknowledged { token, reason: ReasonCode::Success }]);
 }
 
 /// 5 [MQTT-3.3.4-7] and [MQTT-4.9.0-1], section 4.9: after a resume the count of messages under way neither underflows nor
@@ -241,13 +245,13 @@ fn session_lost_each_message_ends_in_doubt(role, version) {
     solo.connect(false);
     // The machine hands each back, and the message with it while it is looked at.
     solo.feed(&[]);
-    let ended: Vec<_> = solo.learned().into_iter().filter(|h| matches!(h, Happening::Ended { .. })).collect();
-    assert_eq!(ended, tokens.map(|token| Happening::Ended { token, how: Ended::InDoubt }));
+    let ended: Vec<_> = solo.learned().into_iter().filter(|h| matches!(h, OwnedEvent::Ended { .. })).collect();
+    assert_eq!(ended, tokens.map(|token| OwnedEvent::Ended { token, how: Ended::InDoubt }));
     assert_eq!((solo.machine.pending(), solo.sent()), (0, vec![]));
     let token = solo.must_publish(QoS::AtLeastOnce, "goes on");
     solo.sent();
     solo.feed_ack(AckKind::PubAck, 4);
-    assert_eq!(solo.learned(), [Happening::Acknowledged { token, reason: ReasonCode::Success }]);
+    assert_eq!(solo.learned(), [OwnedEvent::Acknowledged { token, reason: ReasonCode::Success }]);
 }
 
 /// By configuration they are sent as new instead: without DUP, in their order.
@@ -265,7 +269,7 @@ fn session_lost_each_message_is_sent_anew(role, version) {
     solo.feed_ack(AckKind::PubRec, 2);
     solo.feed_ack(AckKind::PubComp, 2);
     let reason = ReasonCode::Success;
-    let acknowledged = [first, second].map(|token| Happening::Acknowledged { token, reason });
+    let acknowledged = [first, second].map(|token| OwnedEvent::Acknowledged { token, reason });
     assert_eq!(solo.learned(), acknowledged);
 }
 
@@ -281,10 +285,10 @@ fn a_packet_id_stuck_for_ever_while_thousands_pass(role, version) {
         assert_ne!(id, 1, "the stuck identifier was given away at {n}");
         solo.sent();
         solo.feed_ack(AckKind::PubAck, id);
-        assert_eq!(solo.learned(), [Happening::Acknowledged { token, reason: ReasonCode::Success }]);
+        assert_eq!(solo.learned(), [OwnedEvent::Acknowledged { token, reason: ReasonCode::Success }]);
     }
     solo.feed_ack(AckKind::PubAck, 1);
-    assert_eq!(solo.learned(), [Happening::Acknowledged { token: stuck, reason: ReasonCode::Success }]);
+    assert_eq!(solo.learned(), [OwnedEvent::Acknowledged { token: stuck, reason: ReasonCode::Success }]);
 }
 
 /// A full window hands the message back: nothing is lost, no identifier is taken.
@@ -298,7 +302,7 @@ fn window_full_the_message_comes_back(role, version) {
     let sent = solo.sent();
     assert_eq!(publishes(&sent, version).0.len(), 2);
     solo.feed_ack(AckKind::PubAck, 1);
-    assert_eq!(solo.learned(), [Happening::Acknowledged { token: first, reason: ReasonCode::Success }]);
+    assert_eq!(solo.learned(), [OwnedEvent::Acknowledged { token: first, reason: ReasonCode::Success }]);
     let third = solo.must_publish(QoS::AtLeastOnce, "3");
     assert_eq!(third.packet_id().unwrap().get(), 3, "the refused ones took no identifier");
 }
@@ -306,7 +310,7 @@ fn window_full_the_message_comes_back(role, version) {
 /// 256 MiB announced by the first five bytes: refused before any memory is taken.
 fn a_giant_first_packet_is_refused_before_any_memory_is_taken(role, version) {
     let opening = Opening::persistent(version);
-    let mut solo = Solo::new(role, opening.clone(), Config::default());
+    let mut solo = TestedMachine::new(role, opening.clone(), Config::default());
     let now = solo.now;
     match role {
         Role::Client => solo.machine.client().connect(&opening.connect(), now).unwrap(),
@@ -327,7 +331,7 @@ fn acknowledging_by_hand_keeps_the_order_of_the_messages(role, version) {
     let receipts: Vec<_> = solo
         .learned()
         .into_iter()
-        .map(|h| if let Happening::Message { receipt, .. } = h { receipt.unwrap() } else { panic!("{h:?}") })
+        .map(|h| if let OwnedEvent::Message { receipt, .. } = h { receipt.unwrap() } else { panic!("{h:?}") })
         .collect();
     let now = solo.now;
     assert_eq!(solo.sent(), []);
@@ -348,7 +352,7 @@ fn by_hand_with_a_reason_code_that_cannot_be(role, version) {
     let mut solo = with(role, version, |config, _| config.acknowledge = Acknowledge::ByHand);
     for (id, qos, kind) in [(1, QoS::AtLeastOnce, AckKind::PubAck), (2, QoS::ExactlyOnce, AckKind::PubRec)] {
         solo.feed_publish(qos, id, false, "m");
-        let Some(Happening::Message { receipt: Some(receipt), .. }) = solo.learned().pop() else {
+        let Some(OwnedEvent::Message { receipt: Some(receipt), .. }) = solo.learned().pop() else {
             panic!("a message");
         };
         let now = solo.now;
@@ -368,7 +372,7 @@ fn by_hand_across_a_cut(role, version) {
     solo.feed_publish(QoS::ExactlyOnce, 5, false, "two");
     solo.feed_publish(QoS::AtLeastOnce, 6, false, "one");
     let learned = solo.learned();
-    let [Happening::Message { receipt: Some(two), .. }, Happening::Message { receipt: Some(one), .. }] = learned[..]
+    let [OwnedEvent::Message { receipt: Some(two), .. }, OwnedEvent::Message { receipt: Some(one), .. }] = learned[..]
     else { panic!("{learned:?}") };
     solo.connect(true);
     solo.learned();
@@ -434,7 +438,7 @@ fn offline_the_oldest_makes_room(role, version) {
     let tokens: Vec<_> = (0..50).map(|n| solo.must_publish(QoS::AtLeastOnce, &n.to_string())).collect();
     solo.feed(&[]);
     let dropped: Vec<_> =
-        tokens[..48].iter().map(|token| Happening::Ended { token: *token, how: Ended::Dropped }).collect();
+        tokens[..48].iter().map(|token| OwnedEvent::Ended { token: *token, how: Ended::Dropped }).collect();
     assert_eq!(solo.learned(), dropped);
     solo.connect(true);
     let sent = publishes(&solo.sent(), version).0;
@@ -545,7 +549,7 @@ fn pings_go_out_in_time_and_a_long_sleep_makes_one() {
         solo.wait(0);
         assert_eq!(solo.sent(), hex("C0 00"));
         solo.feed(&hex("D0 00"));
-        assert_eq!(solo.learned(), [Happening::Pong]);
+        assert_eq!(solo.learned(), [OwnedEvent::Pong]);
     }
     // Asleep for a day: it pings once, and judges only what happens after.
     solo.wait(86_400_000);
@@ -589,7 +593,7 @@ fn a_slow_application_is_not_a_dead_broker() {
     solo.wait(20_000);
     assert_eq!(solo.learned(), []);
     solo.feed(&input[message.len()..]);
-    assert_eq!(solo.learned(), [Happening::Pong]);
+    assert_eq!(solo.learned(), [OwnedEvent::Pong]);
     solo.wait(1);
     assert_eq!(solo.learned(), []);
 }
@@ -671,7 +675,7 @@ fn a_client_that_republishes_under_full_windows_never_freezes() {
 /// kept nothing says that there is a state, and it is empty.
 #[test]
 fn session_present_without_local_state_is_closed_as_5_demands() {
-    let mut solo = Solo::new(
+    let mut solo = TestedMachine::new(
         Role::Client,
         Opening::persistent(Version::V5),
         Config::default(),
@@ -682,24 +686,24 @@ fn session_present_without_local_state_is_closed_as_5_demands() {
         Some(Violation::SessionPresentWithoutState)
     );
     assert!(solo.machine.client().must_start_clean());
-    let mut solo = Solo::new(
+    let mut solo = TestedMachine::new(
         Role::Client,
         Opening::persistent(Version::V5),
         Config::default(),
     );
     solo.machine
         .client()
-        .assume_session(mqtt_testing::endpoint::CLIENT_ID);
+        .assume_session(mqtt_testing::machines::CLIENT_ID);
     solo.connect(true);
     assert_eq!(
         solo.learned(),
-        [Happening::Connected {
+        [OwnedEvent::Connected {
             resumed: true,
             unasked_session: false
         }]
     );
     // 3.1.1 does not demand it: a client that was restarted goes on.
-    let mut solo = Solo::new(
+    let mut solo = TestedMachine::new(
         Role::Client,
         Opening::persistent(Version::V311),
         Config::default(),
@@ -707,7 +711,7 @@ fn session_present_without_local_state_is_closed_as_5_demands() {
     solo.connect(true);
     assert_eq!(
         solo.learned(),
-        [Happening::Connected {
+        [OwnedEvent::Connected {
             resumed: true,
             unasked_session: false
         }]
@@ -721,11 +725,11 @@ fn session_present_after_a_clean_connect_is_told_in_an_event() {
         clean_start: true,
         ..Opening::persistent(Version::V311)
     };
-    let mut solo = Solo::new(Role::Client, opening, Config::default());
+    let mut solo = TestedMachine::new(Role::Client, opening, Config::default());
     solo.connect(true);
     assert_eq!(
         solo.learned(),
-        [Happening::Connected {
+        [OwnedEvent::Connected {
             resumed: false,
             unasked_session: true
         }]
@@ -754,7 +758,7 @@ fn suback_granting_more_than_asked_for_is_accepted_and_told() {
         solo.feed_packet(&Packet::SubAck(SubAck::new(PacketId::FIRST, &codes)));
         assert_eq!(
             solo.learned(),
-            [Happening::Subscribed {
+            [OwnedEvent::Subscribed {
                 token,
                 codes: codes.to_vec(),
                 granted_more: true
@@ -795,7 +799,7 @@ fn each_filter_has_its_result() {
     solo.feed_packet(&Packet::SubAck(SubAck::new(PacketId::FIRST, &codes)));
     assert_eq!(
         solo.learned(),
-        [Happening::Subscribed {
+        [OwnedEvent::Subscribed {
             token,
             codes: codes.to_vec(),
             granted_more: false
@@ -820,7 +824,7 @@ fn a_subscribe_that_is_not_answered_before_the_cut_ends_in_doubt() {
     solo.disconnect();
     assert_eq!(
         solo.learned(),
-        [Happening::Ended {
+        [OwnedEvent::Ended {
             token,
             how: Ended::InDoubt
         }]
@@ -841,7 +845,7 @@ fn a_pubrec_that_refuses_ends_the_message() {
     solo.sent();
     solo.feed(&ack_with(AckKind::PubRec, 1, ReasonCode::QuotaExceeded));
     let reason = ReasonCode::QuotaExceeded;
-    assert_eq!(solo.learned(), [Happening::Acknowledged { token, reason }]);
+    assert_eq!(solo.learned(), [OwnedEvent::Acknowledged { token, reason }]);
     assert_eq!((solo.machine.pending(), solo.sent()), (0, vec![]));
     // The receiver's side of it.
     let mut solo = with(Role::Server, Version::V5, |config, _| {
@@ -850,7 +854,7 @@ fn a_pubrec_that_refuses_ends_the_message() {
     solo.feed_publish(QoS::ExactlyOnce, 9, false, "no");
     let learned = solo.learned();
     let [
-        Happening::Message {
+        OwnedEvent::Message {
             receipt: Some(receipt),
             ..
         },
@@ -914,7 +918,7 @@ fn topic_aliases_come_in() {
             .learned()
             .into_iter()
             .map(|h| {
-                if let Happening::Message { topic, .. } = h {
+                if let OwnedEvent::Message { topic, .. } = h {
                     topic
                 } else {
                     panic!("{h:?}")
@@ -997,7 +1001,7 @@ fn a_resumed_session_with_a_smaller_packet_size_drains() {
     solo.opening.connack.push(Property::MaximumPacketSize(50));
     solo.connect(true);
     solo.feed(&[]);
-    assert!(solo.learned().contains(&Happening::Ended {
+    assert!(solo.learned().contains(&OwnedEvent::Ended {
         token: large,
         how: Ended::TooLarge
     }));
@@ -1008,7 +1012,7 @@ fn a_resumed_session_with_a_smaller_packet_size_drains() {
     solo.feed_ack(AckKind::PubAck, 2);
     assert_eq!(
         solo.learned(),
-        [Happening::Acknowledged {
+        [OwnedEvent::Acknowledged {
             token: small,
             reason: ReasonCode::Success
         }]
@@ -1087,7 +1091,7 @@ fn an_assigned_client_id_owns_the_session() {
     opening
         .connack
         .push(Property::AssignedClientIdentifier("assigned"));
-    let mut solo = Solo::connected(Role::Client, opening, Config::default());
+    let mut solo = TestedMachine::connected(Role::Client, opening, Config::default());
     solo.must_publish(QoS::AtLeastOnce, "x");
     solo.sent();
     solo.disconnect();
@@ -1104,7 +1108,7 @@ fn an_assigned_client_id_owns_the_session() {
     }));
     assert_eq!(
         solo.learned(),
-        [Happening::Connected {
+        [OwnedEvent::Connected {
             resumed: true,
             unasked_session: false
         }]
@@ -1129,8 +1133,8 @@ fn authentication_goes_back_and_forth() {
     let mut opening = Opening::persistent(Version::V5);
     opening.connect.push(method);
     opening.connack.push(method);
-    let mut client = Solo::new(Role::Client, opening.clone(), Config::default());
-    let mut server = Solo::new(Role::Server, opening.clone(), Config::default());
+    let mut client = TestedMachine::new(Role::Client, opening.clone(), Config::default());
+    let mut server = TestedMachine::new(Role::Server, opening.clone(), Config::default());
     let now = client.now;
     client
         .machine
@@ -1139,7 +1143,7 @@ fn authentication_goes_back_and_forth() {
         .unwrap();
     server.machine.server().opened(now);
     server.feed(&client.sent());
-    assert!(matches!(server.learned()[..], [Happening::Connect { .. }]));
+    assert!(matches!(server.learned()[..], [OwnedEvent::Connect { .. }]));
     server
         .machine
         .server()
@@ -1149,7 +1153,7 @@ fn authentication_goes_back_and_forth() {
     let reason = ReasonCode::ContinueAuthentication;
     assert_eq!(
         client.learned(),
-        [Happening::Auth {
+        [OwnedEvent::Auth {
             reason,
             data: b"salt".to_vec()
         }]
@@ -1162,7 +1166,7 @@ fn authentication_goes_back_and_forth() {
     server.feed(&client.sent());
     assert_eq!(
         server.learned(),
-        [Happening::Auth {
+        [OwnedEvent::Auth {
             reason,
             data: b"proof".to_vec()
         }]
@@ -1175,7 +1179,7 @@ fn authentication_goes_back_and_forth() {
     client.feed(&server.sent());
     assert_eq!(
         client.learned(),
-        [Happening::Connected {
+        [OwnedEvent::Connected {
             resumed: false,
             unasked_session: false
         }]
@@ -1188,7 +1192,7 @@ fn authentication_goes_back_and_forth() {
     server.feed(&client.sent());
     assert!(matches!(
         server.learned()[..],
-        [Happening::Auth {
+        [OwnedEvent::Auth {
             reason: ReasonCode::ReAuthenticate,
             ..
         }]
@@ -1212,7 +1216,7 @@ fn the_will_is_due_unless_disconnect_took_it_back() {
     for version in [Version::V311, Version::V5] {
         let with_will = |goodbye: Option<ReasonCode>| {
             let opening = Opening::persistent(version);
-            let mut solo = Solo::new(Role::Server, opening.clone(), Config::default());
+            let mut solo = TestedMachine::new(Role::Server, opening.clone(), Config::default());
             let now = solo.now;
             solo.machine.server().opened(now);
             let will = Will::new(TopicName::from_static("gone"), b"bye");
@@ -1222,7 +1226,7 @@ fn the_will_is_due_unless_disconnect_took_it_back() {
             };
             solo.feed_packet(&Packet::Connect(connect));
             assert!(
-                matches!(&solo.learned()[..], [Happening::Connect { will: Some(will), .. }] if will == b"bye")
+                matches!(&solo.learned()[..], [OwnedEvent::Connect { will: Some(will), .. }] if will == b"bye")
             );
             solo.machine
                 .server()
@@ -1251,7 +1255,7 @@ fn the_will_is_due_unless_disconnect_took_it_back() {
 #[test]
 fn connect_comes_first_and_once() {
     for version in [Version::V311, Version::V5] {
-        let mut solo = Solo::new(
+        let mut solo = TestedMachine::new(
             Role::Server,
             Opening::persistent(version),
             Config::default(),
@@ -1271,7 +1275,7 @@ fn connect_comes_first_and_once() {
 #[test]
 fn an_unknown_protocol_level_is_answered() {
     for (level, answer) in [("06", "20 03 00 84 00"), ("02", "20 02 00 01")] {
-        let mut solo = Solo::new(
+        let mut solo = TestedMachine::new(
             Role::Server,
             Opening::persistent(Version::V311),
             Config::default(),
@@ -1293,7 +1297,7 @@ fn what_follows_connect_waits_for_the_decision() {
         Version::V311,
     );
     for accepted in [true, false] {
-        let mut solo = Solo::new(Role::Server, opening.clone(), Config::default());
+        let mut solo = TestedMachine::new(Role::Server, opening.clone(), Config::default());
         let now = solo.now;
         solo.machine.server().opened(now);
         solo.feed(
@@ -1303,7 +1307,7 @@ fn what_follows_connect_waits_for_the_decision() {
             ]
             .concat(),
         );
-        assert!(matches!(solo.learned()[..], [Happening::Connect { .. }]));
+        assert!(matches!(solo.learned()[..], [OwnedEvent::Connect { .. }]));
         if accepted {
             solo.machine
                 .server()
@@ -1337,7 +1341,7 @@ fn what_follows_connect_waits_for_the_decision() {
 fn a_refused_connection_is_told() {
     for version in [Version::V311, Version::V5] {
         let opening = Opening::persistent(version);
-        let mut solo = Solo::new(Role::Client, opening.clone(), Config::default());
+        let mut solo = TestedMachine::new(Role::Client, opening.clone(), Config::default());
         let now = solo.now;
         solo.machine
             .client()
@@ -1349,7 +1353,7 @@ fn a_refused_connection_is_told() {
             reason,
             ..ConnAck::default()
         }));
-        assert_eq!(solo.learned(), [Happening::Refused(reason)]);
+        assert_eq!(solo.learned(), [OwnedEvent::Refused(reason)]);
         assert!(solo.machine.client().is_closing());
     }
 }
@@ -1359,7 +1363,7 @@ fn a_refused_connection_is_told() {
 fn a_peer_that_says_nothing_is_not_waited_for() {
     for role in [Role::Client, Role::Server] {
         let opening = Opening::persistent(Version::V5);
-        let mut solo = Solo::new(role, opening.clone(), Config::default());
+        let mut solo = TestedMachine::new(role, opening.clone(), Config::default());
         let now = solo.now;
         match role {
             Role::Client => solo
@@ -1418,7 +1422,7 @@ fn the_session_belongs_to_its_client_id() {
 /// Messages are kept in one version. What was kept before CONNECT asked for another ends in doubt, and nothing stalls.
 #[test]
 fn a_change_of_version_ends_what_was_kept_and_goes_on() {
-    let mut solo = Solo::new(
+    let mut solo = TestedMachine::new(
         Role::Client,
         Opening::persistent(Version::V5),
         Config::default(),
@@ -1430,11 +1434,11 @@ fn a_change_of_version_ends_what_was_kept_and_goes_on() {
     let ended: Vec<_> = solo
         .learned()
         .into_iter()
-        .filter(|h| matches!(h, Happening::Ended { .. }))
+        .filter(|h| matches!(h, OwnedEvent::Ended { .. }))
         .collect();
     assert_eq!(
         ended,
-        tokens.map(|token| Happening::Ended {
+        tokens.map(|token| OwnedEvent::Ended {
             token,
             how: Ended::InDoubt
         })
@@ -1456,8 +1460,8 @@ fn a_refused_message_assigns_no_topic_alias() {
         opening.connack.push(Property::MaximumPacketSize(120));
         let mut config = Config::default();
         (config.auto_alias, config.outgoing_limit) = (2, 300);
-        let mut solo = Solo::connected(Role::Client, opening, config);
-        let publish = |solo: &mut Solo, topic: &str, len: usize| {
+        let mut solo = TestedMachine::connected(Role::Client, opening, config);
+        let publish = |solo: &mut TestedMachine, topic: &str, len: usize| {
             let payload = vec![b'x'; len];
             solo.machine.publish(qos, topic, &payload, solo.now)
         };
@@ -1498,7 +1502,7 @@ fn published(bytes: &[u8]) -> ((String, Option<u16>), usize) {
 /// 5 [MQTT-3.3.4-6]: a client sends no subscription identifier. Such a message is not acknowledged before it is refused.
 #[test]
 fn a_subscription_identifier_from_a_client_ends_the_connection() {
-    let mut solo = Solo::connected(
+    let mut solo = TestedMachine::connected(
         Role::Server,
         Opening::persistent(Version::V5),
         Config::default(),

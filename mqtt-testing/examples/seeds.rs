@@ -4,9 +4,9 @@ use std::path::Path;
 
 use mqtt_proto::Version;
 use mqtt_testing::choices::Choices;
-use mqtt_testing::packets::{self, with_packet};
-use mqtt_testing::solo::encode;
-use mqtt_testing::vectors;
+use mqtt_testing::packets::encode;
+use mqtt_testing::packets::generated::{types, with_packet};
+use mqtt_testing::packets::vectors;
 
 fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
@@ -18,7 +18,7 @@ fn main() -> std::io::Result<()> {
             std::fs::write(folder.join(vector.name), [&[0], &vector.bytes[..]].concat())?;
         }
         for (first, version) in [(0, Version::V311), (1, Version::V5)] {
-            for packet_type in packets::types(version) {
+            for packet_type in types(version) {
                 for sample in 1..=3_u8 {
                     let choices: Vec<u8> = (0..=255).map(|n: u8| n.wrapping_mul(sample)).collect();
                     let bytes = with_packet(

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mqtt_testing::system::{Failure, Plan, Report, explain, run};
+use mqtt_testing::simulation::{Failure, Plan, Report, explain, run};
 
 fn main() -> ExitCode {
     let (mut seeds, mut first, mut plan) = (2_000, None, Plan::default());

@@ -1,36 +1,26 @@
-//! What every test in this workspace shares: packet vectors, generators, reference models, and the *laws* that proptest,
-//! the fuzz targets and the vectors all call. A law panics where it is broken. Never published.
+//! What the tests, fuzz targets and benches of this workspace share. Not published.
+//!
+//! - [`packets`]: packets as literals, from random bytes, and from a table of vectors;
+//! - [`laws`]: properties that hold for any input;
+//! - [`machines`]: clients and servers of `mqtt_session` in virtual time;
+//! - [`simulation`]: programs, agents and a broker in virtual time;
+//! - [`peers`] and [`wires`]: servers on 127.0.0.1, and what stands between them and a client;
+//! - [`suites`]: tests that each adapter runs;
+//! - [`process`]: programs under test; [`choices`]: decisions made from random bytes.
 
 #![forbid(unsafe_code)]
 
-pub mod agent_calls;
-pub mod cancel;
 pub mod choices;
-pub mod endpoint;
-pub mod flood;
-#[cfg(feature = "handles")]
-pub mod handles;
-pub mod hostile;
-pub mod interop;
 pub mod laws;
-pub mod model;
-pub mod modem;
-pub mod mosquitto;
-#[cfg(feature = "handles")]
-pub mod own;
+pub mod machines;
 pub mod packets;
-pub mod pair;
+pub mod peers;
 pub mod process;
-pub mod proxy;
-pub mod raw;
-pub mod schedule;
-pub mod scripted;
-pub mod siege;
-pub mod solo;
-pub mod system;
-pub mod vectors;
+pub mod simulation;
+pub mod suites;
+pub mod wires;
 
-/// For fuzz targets: the first byte chooses the version, the rest is the case.
+/// Splits the input of a fuzz target: the first byte chooses the version, the rest is the case.
 #[must_use]
 pub fn version_of(data: &[u8]) -> (mqtt_proto::Version, &[u8]) {
     let version = match data.first() {
@@ -40,12 +30,12 @@ pub fn version_of(data: &[u8]) -> (mqtt_proto::Version, &[u8]) {
     (version, data.get(1..).unwrap_or_default())
 }
 
-/// The programs of the README compile.
+/// Compiles the programs of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
-/// The loop of an adapter compiles.
+/// Compiles the adapter loop of the architecture document.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/ARCHITECTURE.md")]
 struct Architecture;

@@ -283,7 +283,7 @@ pub fn example(name: &str) -> String {
 /// # Panics
 /// When one of them does not do so.
 pub fn examples_converse(adapter: &str) {
-    let broker = crate::mosquitto::Mosquitto::start("");
+    let broker = crate::peers::Mosquitto::start("");
     let address = format!("127.0.0.1:{}", broker.port);
     let bare = Process::start(&example(&format!("{adapter}_bare")), &[&address, "10"]);
     bare.wait_stdout("subscribed");

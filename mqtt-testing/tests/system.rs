@@ -1,6 +1,6 @@
 //! The whole system, for a few seeds; `cargo run --release -p mqtt-testing --example system` runs thousands.
 
-use mqtt_testing::system::{Plan, run};
+use mqtt_testing::simulation::{Plan, run};
 
 #[test]
 fn what_mqtt_promises_is_kept() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mqtt_proto::{
     Connect, Disconnect, Packet, Properties, Property, QoS, ReasonCode, Version, Will,
 };
-use mqtt_testing::solo::encode;
+use mqtt_testing::packets::encode;
 
 use crate::net::{Broker, Client, comes, publish, replaced, topic};
 use crate::publish::a_second_passes;

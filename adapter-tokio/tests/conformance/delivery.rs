@@ -1,7 +1,7 @@
 //! PUBLISH and its acknowledgements, in both directions: sections 3.3 to 3.7, 4.3 to 4.6, 4.8 and 4.9.
 
 use mqtt_proto::{Ack, Packet, Property, Publish, QoS, ReasonCode, Subscription, Version};
-use mqtt_testing::solo::encode;
+use mqtt_testing::packets::encode;
 
 use crate::format::closes;
 use crate::net::{Broker, Client, Message, comes, filter, flagged, id, publish};

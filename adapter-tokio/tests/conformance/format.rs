@@ -4,7 +4,7 @@ use mqtt_proto::{
     Ack, Auth, Disconnect, List, Packet, Properties, Property, QoS, ReasonCode, Subscribe,
     Subscription, TopicAlias, Unsubscribe, Version,
 };
-use mqtt_testing::solo::encode;
+use mqtt_testing::packets::encode;
 
 use crate::net::{Broker, Client, comes, filter, flagged, id, publish, replaced, topic};
 

@@ -9,7 +9,7 @@ use mqtt_proto::{
     Publish, QoS, ReasonCode, Subscribe, Subscription, TopicAlias, TopicFilter, TopicName,
     Unsubscribe, Version,
 };
-use mqtt_testing::solo::encode;
+use mqtt_testing::packets::encode;
 use mqtt_tokio::broker::{ClientInfo, Config, ConnectionId, Hooks, Verdict};
 use mqtt_tokio::{Host, control};
 use tokio::sync::oneshot;

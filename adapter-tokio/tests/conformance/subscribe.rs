@@ -4,7 +4,7 @@ use mqtt_proto::{
     List, Packet, Properties, Property, QoS, ReasonCode, RetainHandling, Subscribe, Subscription,
     Unsubscribe, Version,
 };
-use mqtt_testing::solo::encode;
+use mqtt_testing::packets::encode;
 
 use crate::format::closes;
 use crate::net::{Broker, Client, comes, filter, id, replaced};

@@ -17,7 +17,7 @@ use mqtt_proto::{
     Connect, Packet, Properties, Publish, QoS, Subscribe, Subscription, TopicFilter, TopicName,
     Version,
 };
-use mqtt_testing::solo::encode;
+use mqtt_testing::packets::encode;
 
 /// What is measured: a load and what it must deliver.
 #[derive(Clone, Copy)]

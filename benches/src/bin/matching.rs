@@ -10,7 +10,7 @@ use mqtt_proto::{
     Version,
 };
 use mqtt_session::Instant;
-use mqtt_testing::solo::encode;
+use mqtt_testing::packets::encode;
 
 const NOW: Instant = Instant::from_millis(0);
 const COUNTS: [usize; 3] = [10, 1_000, 100_000];

@@ -1,7 +1,7 @@
 //! The router against the model, and what it costs.
 
 use mqtt_session::proto::Subscription;
-use mqtt_testing::model;
+use mqtt_testing::laws::model;
 
 use super::*;
 use crate::work::steps;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use mqtt_std::proto::{PacketType, QoS};
 use mqtt_std::{Handle, Messages, Options, Received};
-use mqtt_testing::modem::{Mishap, Modem};
-use mqtt_testing::mosquitto::Mosquitto;
+use mqtt_testing::peers::Mosquitto;
 use mqtt_testing::process::Process;
-use mqtt_testing::proxy::Proxy;
+use mqtt_testing::wires::Proxy;
+use mqtt_testing::wires::{Mishap, Modem};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 

@@ -1,0 +1,173 @@
+//! The server of a trial: it answers the agent, publishes, and remembers what was acknowledged.
+
+use std::collections::VecDeque;
+
+use mqtt_proto::{
+    Ack, AckKind, ConnAck, Connect, Decoded, List, MAX_PACKET, Packet, Publish, QoS, ReasonCode,
+    SubAck, TopicName, UnsubAck, Version,
+};
+
+use crate::packets::{ack, encode, publish};
+
+/// What the server of one trial has received, has to answer, and has sent without an acknowledgement.
+#[derive(Default)]
+pub(super) struct Server {
+    /// What came on this connection and is no whole packet yet.
+    pub(super) heard: Vec<u8>,
+    /// Answers that were not given yet.
+    pub(super) answers: VecDeque<Vec<u8>>,
+    /// CONNACK was given.
+    pub(super) accepted: bool,
+    pub(super) has_session: bool,
+    /// Messages that were sent and not acknowledged: quality of service, identifier, number and topic.
+    pub(super) under_way: Vec<(QoS, u16, u32, &'static str)>,
+    /// At QoS 2, PUBREC came and PUBCOMP did not.
+    pub(super) to_release: Vec<u16>,
+    pub(super) number: u32,
+    /// The trial sent something that no server sends, so what the program gets is not checked any more.
+    pub(super) dishonest: bool,
+}
+
+impl Server {
+    /// Reads what came and lays its answers ready.
+    pub(super) fn read(&mut self, version: Version) {
+        loop {
+            let heard = core::mem::take(&mut self.heard);
+            match Packet::decode(&heard, version, MAX_PACKET) {
+                Ok(Decoded::Packet { packet, consumed }) => {
+                    self.hear(&packet, version);
+                    self.heard = heard[consumed..].to_vec();
+                }
+                Ok(Decoded::Needs(_)) => {
+                    self.heard = heard;
+                    return;
+                }
+                Err(error) => panic!("the agent says what is no packet: {error}"),
+            }
+        }
+    }
+
+    pub(super) fn hear(&mut self, packet: &Packet<'_>, version: Version) {
+        match packet {
+            Packet::Connect(connect) => self.connect(connect, version),
+            Packet::Publish(publish) => {
+                let kind = match publish.qos() {
+                    QoS::ExactlyOnce => AckKind::PubRec,
+                    _ => AckKind::PubAck,
+                };
+                if let Some(id) = publish.delivery.packet_id() {
+                    self.answers.push_back(ack(kind, id.get()));
+                }
+            }
+            Packet::PubRel(known) => {
+                let id = known.packet_id.get();
+                self.answers.push_back(ack(AckKind::PubComp, id));
+            }
+            Packet::PubAck(known) => self.acknowledged(QoS::AtLeastOnce, known),
+            Packet::PubRec(known) => {
+                self.acknowledged(QoS::ExactlyOnce, known);
+                let id = known.packet_id.get();
+                if !known.reason.is_error() {
+                    self.to_release.push(id);
+                    self.answers.push_back(ack(AckKind::PubRel, id));
+                }
+            }
+            Packet::PubComp(known) => self.to_release.retain(|id| *id != known.packet_id.get()),
+            Packet::Subscribe(subscribe) => {
+                let codes: Vec<_> = subscribe
+                    .filters
+                    .iter()
+                    .map(|filter| match (filter.qos, self.number % 7) {
+                        (_, 3) => ReasonCode::UnspecifiedError,
+                        (QoS::AtMostOnce, _) => ReasonCode::Success,
+                        (QoS::AtLeastOnce, _) => ReasonCode::GrantedQoS1,
+                        (QoS::ExactlyOnce, _) => ReasonCode::GrantedQoS2,
+                    })
+                    .collect();
+                let suback = SubAck::new(subscribe.packet_id, List::from(&codes[..]));
+                self.answer(&Packet::SubAck(suback), version);
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                let count = if version.is_v5() {
+                    unsubscribe.filters.iter().count()
+                } else {
+                    0
+                };
+                let codes = vec![ReasonCode::Success; count];
+                let unsuback = UnsubAck::new(unsubscribe.packet_id, List::from(&codes[..]));
+                self.answer(&Packet::UnsubAck(unsuback), version);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn connect(&mut self, connect: &Connect<'_>, version: Version) {
+        let session_present = self.has_session && !connect.clean_start;
+        self.has_session = if version.is_v5() {
+            connect.properties.session_expiry_interval().unwrap_or(0) > 0
+        } else {
+            !connect.clean_start
+        };
+        if !session_present {
+            self.under_way.clear();
+            self.to_release.clear();
+        }
+        let connack = ConnAck {
+            session_present,
+            ..ConnAck::default()
+        };
+        self.answer(&Packet::ConnAck(connack), version);
+        // What was not acknowledged is sent again.
+        for (qos, id, number, topic) in self.under_way.clone() {
+            let bytes = message(qos, id, number, topic, true, version);
+            self.answers.push_back(bytes);
+        }
+        for id in self.to_release.clone() {
+            self.answers.push_back(ack(AckKind::PubRel, id));
+        }
+    }
+
+    pub(super) fn answer(&mut self, packet: &Packet<'_>, version: Version) {
+        self.answers.push_back(encode(packet, version));
+    }
+
+    pub(super) fn acknowledged(&mut self, qos: QoS, known: &Ack<'_>) {
+        let id = known.packet_id.get();
+        self.under_way
+            .retain(|message| (message.0, message.1) != (qos, id));
+    }
+
+    pub(super) fn publish(&mut self, qos: QoS, topic: &'static str, version: Version) -> Vec<u8> {
+        self.number += 1;
+        if qos == QoS::AtMostOnce {
+            return message(qos, 0, self.number, topic, false, version);
+        }
+        let used = |id: &u16| {
+            self.under_way.iter().any(|known| known.1 == *id) || self.to_release.contains(id)
+        };
+        let id = (1..=u16::MAX).find(|id| !used(id)).expect("few");
+        self.under_way.push((qos, id, self.number, topic));
+        message(qos, id, self.number, topic, false, version)
+    }
+
+    pub(super) fn number_of(payload: &[u8]) -> Option<u32> {
+        let digits = payload
+            .strip_prefix(b"#")?
+            .split(|byte| *byte == b' ')
+            .next()?;
+        core::str::from_utf8(digits).ok()?.parse().ok()
+    }
+}
+
+fn message(qos: QoS, id: u16, number: u32, topic: &str, dup: bool, version: Version) -> Vec<u8> {
+    // A message that is sent again is the same.
+    let payload = format!(
+        "#{number} {}",
+        "x".repeat(usize::try_from(number % 9).expect("small") * 20)
+    );
+    let publish = Publish {
+        topic: TopicName::new(topic).expect("valid"),
+        ..publish(qos, id.max(1), dup, &payload)
+    };
+    encode(&Packet::Publish(publish), version)
+}

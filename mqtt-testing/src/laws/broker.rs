@@ -1,0 +1,329 @@
+//! The law of the broker: whatever several connections send, however they come and go, it never panics, never says
+//! anything that is no packet, never holds more than its limits allow, never asks to be woken at once for nothing, and
+//! serves a pair of clients that behave as if the others were not there.
+
+use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next, Verdict};
+use mqtt_proto::{
+    Connect, Decoded, MAX_PACKET, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode,
+    Subscribe, Subscription, TopicFilter, TopicName, Version,
+};
+use mqtt_session::{Instant, Outgoing};
+
+use crate::choices::Choices;
+use crate::packets::encode;
+use crate::packets::generated::{types, with_packet};
+
+/// Decides as it is told.
+#[derive(Debug, Default)]
+struct ScriptedHooks {
+    assigned: u128,
+    /// What it answers next, in turn.
+    verdicts: Vec<Verdict>,
+}
+
+impl Hooks for ScriptedHooks {
+    fn unguessable(&mut self) -> u128 {
+        self.assigned += 1;
+        self.assigned
+    }
+
+    fn connect(&mut self, _: ConnectionId, connect: &Connect<'_>) -> Verdict {
+        if connect.client_id.starts_with("fair") {
+            return Verdict::Accept;
+        }
+        self.verdicts.pop().unwrap_or(Verdict::Accept)
+    }
+
+    fn authenticate(&mut self, _: ConnectionId, _: &str, _: Option<&[u8]>) -> Verdict {
+        self.verdicts.pop().unwrap_or(Verdict::Accept)
+    }
+}
+
+#[derive(Debug)]
+struct HostileClient {
+    id: ConnectionId,
+    version: Version,
+    input: Vec<u8>,
+    /// What the broker said and is no whole packet yet.
+    written: Vec<u8>,
+}
+
+const TOPIC: &str = "fair/only";
+
+/// Runs one trial of a broker with several hostile clients and a fair pair.
+///
+/// # Panics
+/// When the law is broken.
+pub fn withstands(choices: &[u8]) {
+    let mut choices = Choices::new(choices);
+    let mut config = Config::default();
+    config.connections = 8;
+    config.sessions = 6;
+    config.packet_size = choices.pick(&[300, 5_000]);
+    config.window = 1 + u16::from(choices.byte() % 8);
+    config.outgoing_bytes = choices.pick(&[100, 10_000]);
+    config.queued_messages = 1 + choices.below(20);
+    config.queued_bytes = choices.pick(&[400, 10_000]);
+    config.queued_bytes_total = choices.pick(&[1_000, 100_000]);
+    config.queue_qos0 = choices.flag();
+    config.subscriptions = 1 + choices.below(5);
+    config.retained_messages = 1 + choices.below(5);
+    config.retained_bytes = 10_000;
+    config.receive_maximum = 1 + u16::from(choices.byte() % 8);
+    config.topic_alias_maximum = u16::from(choices.byte() % 4);
+    config.keep_alive_maximum = u16::from(choices.byte() % 3);
+    config.session_expiry_maximum = choices.pick(&[0, 5, u32::MAX]);
+    config.statistics_interval = u32::from(choices.byte() % 3);
+    let limits = config.clone();
+    let mut now = Instant::from_millis(1_000);
+    let broker = Broker::new(config, ScriptedHooks::default(), now);
+    let mut trial = Trial {
+        broker,
+        limits,
+        hostile: Vec::new(),
+        count: 0,
+    };
+    let publisher = trial.connect_fair("fair-1", now);
+    let subscriber = trial.connect_fair("fair-2", now);
+    trial.subscribe(subscriber, now);
+    while !choices.is_empty() {
+        trial.attack(&mut choices, &mut now);
+        trial.check(now);
+        trial.message_passes(publisher, subscriber, now);
+    }
+    for client in std::mem::take(&mut trial.hostile) {
+        trial.broker.closed(client.id, now);
+    }
+    trial.check(now);
+    trial.message_passes(publisher, subscriber, now);
+}
+
+struct Trial {
+    broker: Broker<ScriptedHooks>,
+    limits: Config,
+    hostile: Vec<HostileClient>,
+    count: u32,
+}
+
+impl Trial {
+    /// A client that keeps its window and never goes.
+    fn connect_fair(&mut self, client_id: &str, now: Instant) -> ConnectionId {
+        let id = self.broker.open(now).expect("there is room");
+        let connect = Connect {
+            keep_alive: 0,
+            ..Connect::new(Version::V311, client_id)
+        };
+        self.say(id, &Packet::Connect(connect), now);
+        assert_eq!(self.hears(id, now), [0x20, 2, 0, 0]);
+        id
+    }
+
+    fn say(&mut self, id: ConnectionId, packet: &Packet<'_>, now: Instant) {
+        let bytes = encode(packet, Version::V311);
+        let received = self.broker.receive(id, &bytes, now);
+        assert_eq!(received.consumed, bytes.len(), "a friend waits");
+    }
+
+    /// All that is outgoing, taken.
+    fn hears(&mut self, id: ConnectionId, now: Instant) -> Vec<u8> {
+        let bytes = self.broker.outgoing(id).to_vec();
+        self.broker.sent(id, bytes.len(), now);
+        bytes
+    }
+
+    fn subscribe(&mut self, id: ConnectionId, now: Instant) {
+        let filter = TopicFilter::new(TOPIC).expect("valid");
+        let list = [Subscription::new(filter, QoS::AtLeastOnce)];
+        let own = PacketId::new(1).expect("not zero");
+        self.say(id, &Packet::Subscribe(Subscribe::new(own, &list[..])), now);
+        assert_eq!(self.hears(id, now), [0x90, 3, 0, 1, 1]);
+    }
+
+    /// The friends' business.
+    fn message_passes(&mut self, publisher: ConnectionId, subscriber: ConnectionId, now: Instant) {
+        self.count += 1;
+        let payload = self.count.to_string();
+        let topic = TopicName::new(TOPIC).expect("valid");
+        let publish = Publish {
+            delivery: mqtt_proto::Delivery::AtLeastOnce(PacketId::new(7).expect("not zero")),
+            ..Publish::new(topic, payload.as_bytes())
+        };
+        self.say(publisher, &Packet::Publish(publish), now);
+        assert_eq!(self.hears(publisher, now), [0x40, 2, 0, 7], "PUBACK");
+        let bytes = self.hears(subscriber, now);
+        let heard = Packet::decode(&bytes, Version::V311, MAX_PACKET);
+        let Ok(Decoded::Packet {
+            packet: Packet::Publish(heard),
+            consumed,
+        }) = heard
+        else {
+            panic!("{heard:?} instead of message {payload}");
+        };
+        assert_eq!((heard.payload, consumed), (payload.as_bytes(), bytes.len()));
+        let own = heard.delivery.packet_id().expect("QoS 1");
+        self.say(subscriber, &Packet::PubAck(mqtt_proto::Ack::new(own)), now);
+    }
+
+    fn attack(&mut self, choices: &mut Choices<'_>, now: &mut Instant) {
+        if self.hostile.is_empty() || choices.below(8) == 0 {
+            let version = choices.pick(&[Version::V311, Version::V5]);
+            if let Ok(id) = self.broker.open(*now) {
+                self.hostile.push(HostileClient {
+                    id,
+                    version,
+                    input: Vec::new(),
+                    written: Vec::new(),
+                });
+                if choices.below(4) > 0 {
+                    self.connect(choices, *now);
+                }
+            } else {
+                assert_eq!(self.hostile.len() + 2, self.limits.connections);
+            }
+            return;
+        }
+        let at = choices.below(self.hostile.len());
+        match choices.below(16) {
+            0 => {
+                let client = self.hostile.swap_remove(at);
+                self.broker.closed(client.id, *now);
+                self.broker.closed(client.id, *now);
+            }
+            1 | 2 => {
+                let millis = choices.pick(&[0, 1, 1_000, 2_000, 20_000]);
+                *now = now.after(std::time::Duration::from_millis(millis));
+                self.broker.tick(*now);
+                assert!(
+                    self.broker.deadline().is_none_or(|at| at > *now),
+                    "to be woken at once"
+                );
+            }
+            3 => {
+                let id = self.hostile[at].id;
+                self.broker.decide(id, verdict(choices), *now);
+            }
+            4 => {
+                let topic = TopicName::new(choices.pick(&["a", "a/b", "$SYS/x"])).expect("valid");
+                let message = Outgoing {
+                    retain: choices.flag(),
+                    ..Outgoing::new(topic, QoS::ExactlyOnce, choices.slice(40))
+                };
+                self.broker.publish(&message, *now);
+            }
+            5 => {
+                let name = choices.pick(&["a", "b", "nobody"]);
+                self.broker
+                    .disconnect(name, ReasonCode::AdministrativeAction, *now);
+            }
+            6 => {
+                let verdict = verdict(choices);
+                self.broker.hooks().verdicts.push(verdict);
+            }
+            7 => {
+                let bytes = choices.slice(60);
+                self.hostile[at].input.extend_from_slice(bytes);
+                self.feed(at, *now);
+            }
+            8 | 9 => self.read(at, choices, *now),
+            _ => {
+                let types: Vec<_> = types(self.hostile[at].version).collect();
+                let packet_type = choices.pick(&types);
+                let version = self.hostile[at].version;
+                let bytes = with_packet(packet_type, version, choices, |packet| {
+                    encode(packet, version)
+                });
+                self.hostile[at].input.extend_from_slice(&bytes);
+                self.feed(at, *now);
+            }
+        }
+    }
+
+    fn connect(&mut self, choices: &mut Choices<'_>, now: Instant) {
+        let Some(client) = self.hostile.last_mut() else {
+            return;
+        };
+        let properties = [
+            Property::SessionExpiryInterval(choices.pick(&[0, 1, u32::MAX])),
+            Property::ReceiveMaximum(1 + u16::from(choices.byte() % 4)),
+            Property::MaximumPacketSize(choices.pick(&[30, 1_000])),
+        ];
+        let v5 = client.version.is_v5();
+        let connect = Connect {
+            clean_start: choices.flag(),
+            keep_alive: choices.u16() % 4,
+            properties: if v5 {
+                Properties::from(&properties)
+            } else {
+                Properties::EMPTY
+            },
+            ..Connect::new(client.version, choices.pick(&["a", "b", "c"]))
+        };
+        let bytes = encode(&Packet::Connect(connect), client.version);
+        client.input.extend(bytes);
+        let last = self.hostile.len() - 1;
+        self.feed(last, now);
+    }
+
+    fn feed(&mut self, at: usize, now: Instant) {
+        let client = &mut self.hostile[at];
+        let received = self.broker.receive(client.id, &client.input, now);
+        assert!(received.consumed <= client.input.len());
+        client.input.drain(..received.consumed);
+        match received.next {
+            Next::Needs(needed) => assert!(needed > client.input.len(), "it has what it needs"),
+            Next::Blocked => {}
+            Next::Closing => assert!(self.broker.is_closing(client.id)),
+        }
+    }
+
+    /// A client reads some of what is for it.
+    fn read(&mut self, at: usize, choices: &mut Choices<'_>, now: Instant) {
+        let client = &mut self.hostile[at];
+        let outgoing = self.broker.outgoing(client.id);
+        let n = choices.pick(&[1, 40, usize::MAX]).min(outgoing.len());
+        client.written.extend_from_slice(&outgoing[..n]);
+        self.broker.sent(client.id, n, now);
+        // A version that its CONNECT did not name gives other packets; who said no CONNECT gets none.
+        while let Ok(Decoded::Packet { consumed, .. }) =
+            Packet::decode(&client.written, client.version, MAX_PACKET)
+        {
+            client.written.drain(..consumed);
+        }
+        let ready: Vec<_> = std::iter::from_fn(|| self.broker.next_ready()).collect();
+        for id in ready {
+            if let Some(at) = self.hostile.iter().position(|client| client.id == id) {
+                self.feed(at, now);
+            }
+        }
+    }
+
+    fn check(&self, now: Instant) {
+        let statistics = self.broker.statistics(now);
+        let limits = &self.limits;
+        let narrow = |count: u64| usize::try_from(count).expect("small");
+        assert!(narrow(statistics.sessions) <= limits.sessions);
+        assert!(narrow(statistics.subscriptions) <= limits.subscriptions * limits.sessions);
+        assert!(narrow(statistics.retained_bytes) <= limits.retained_bytes);
+        assert!(narrow(statistics.retained) <= limits.retained_messages);
+        assert!(narrow(statistics.queued) <= limits.queued_messages * limits.sessions);
+        // Each may have its share beyond the total.
+        assert!(narrow(statistics.queued_bytes) <= limits.queued_bytes_total * 2);
+        let most = usize::try_from(limits.packet_size).expect("small") + (8 << 10);
+        let most = most.max(usize::try_from(limits.outgoing_bytes).expect("small"));
+        for client in &self.hostile {
+            // What ends a connection is written all the same.
+            let waiting = self.broker.outgoing(client.id).len();
+            assert!(waiting <= most + 64, "{waiting} bytes wait");
+        }
+    }
+}
+
+fn verdict(choices: &mut Choices<'_>) -> Verdict {
+    match choices.below(5) {
+        0 => Verdict::Accept,
+        1 => Verdict::AcceptWith(choices.slice(20).to_vec()),
+        2 => Verdict::Refuse(choices.pick(&[ReasonCode::NotAuthorized, ReasonCode::Banned])),
+        3 => Verdict::Continue(choices.slice(20).to_vec()),
+        _ => Verdict::Later,
+    }
+}

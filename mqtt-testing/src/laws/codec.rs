@@ -1,0 +1,296 @@
+//! Laws of the codec. Each takes what proptest, the fuzzer or a vector gives, and panics where it does not hold.
+
+use mqtt_proto::{
+    DecodeError, Decoded, Encode, EncodeError, Frame, Head, MAX_PACKET, Packet, PacketType,
+    PublishHead, Version,
+};
+
+use crate::choices::Choices;
+
+/// decode(encode(p)) = p, and the length is exact.
+///
+/// # Panics
+/// When it is not so.
+pub fn round_trips(packet: &Packet<'_>, version: Version) {
+    let len = packet
+        .encoded_len(version)
+        .expect("a packet that can be sent");
+    let mut buffer = vec![0xAA; len + 3];
+    assert_eq!(packet.encode(version, &mut buffer), Ok(len), "{packet:?}");
+    // A buffer that just fits gets the same bytes.
+    let mut exact = vec![0x55; len];
+    assert_eq!(packet.encode(version, &mut exact), Ok(len), "{packet:?}");
+    assert_eq!(exact, buffer[..len], "{packet:?}");
+    let decoded = Packet::decode(&buffer[..len], version, MAX_PACKET);
+    assert_eq!(
+        decoded,
+        Ok(Decoded::Packet {
+            packet: *packet,
+            consumed: len
+        }),
+        "{:02X?}",
+        &buffer[..len]
+    );
+    for short in 0..len {
+        let error = EncodeError::BufferTooSmall {
+            needed: len,
+            available: short,
+        };
+        assert_eq!(packet.encode(version, &mut vec![0; short]), Err(error));
+        match Packet::decode(&buffer[..short], version, MAX_PACKET) {
+            Ok(Decoded::Needs(needed)) => assert!(
+                needed > short && needed <= len,
+                "{needed} of {len} at {short}"
+            ),
+            other => panic!("{short} of {len} bytes are incomplete, not {other:?}"),
+        }
+    }
+}
+
+/// What is accepted can be written again, and reads back as the same packet. What is refused has a place in it.
+///
+/// # Panics
+/// When it is not so.
+pub fn reencodes(bytes: &[u8], version: Version) {
+    match Packet::decode(bytes, version, MAX_PACKET) {
+        Ok(Decoded::Needs(needed)) => assert!(needed > bytes.len()),
+        Ok(Decoded::Packet { packet, consumed }) => {
+            assert!(consumed <= bytes.len());
+            let version = if let Packet::Connect(connect) = &packet {
+                connect.version
+            } else {
+                version
+            };
+            let mut again = vec![
+                0;
+                packet
+                    .encoded_len(version)
+                    .expect("accepted, so it can be sent")
+            ];
+            let len = packet
+                .encode(version, &mut again)
+                .expect("as long as it said");
+            let decoded = Packet::decode(&again, version, MAX_PACKET).expect("our own bytes");
+            assert_eq!(
+                decoded,
+                Decoded::Packet {
+                    packet,
+                    consumed: len
+                }
+            );
+            let _ = format!("{packet:?}");
+        }
+        Err(error) => check_error(&error, bytes),
+    }
+    head_agrees(bytes, version);
+    heads_of_prefixes_agree(bytes, version);
+    frame_agrees(bytes, version);
+}
+
+fn check_error(error: &DecodeError, bytes: &[u8]) {
+    assert!(
+        usize::try_from(error.at).expect("32 bits") <= bytes.len(),
+        "{error} is beyond {bytes:02X?}"
+    );
+    assert!(!error.to_string().is_empty());
+    assert!(error.reason_code().is_error());
+}
+
+/// A PUBLISH read head first is the PUBLISH read whole.
+///
+/// # Panics
+/// When it is not so.
+pub fn head_agrees(bytes: &[u8], version: Version) {
+    let whole = Packet::decode(bytes, version, MAX_PACKET);
+    match (PublishHead::decode(bytes, version, MAX_PACKET), whole) {
+        (
+            Ok(Head::Publish { head, consumed }),
+            Ok(Decoded::Packet {
+                packet: Packet::Publish(publish),
+                consumed: len,
+            }),
+        ) => {
+            assert_eq!(
+                mqtt_proto::Publish {
+                    payload: &bytes[consumed..len],
+                    ..head.publish
+                },
+                publish
+            );
+            assert_eq!(
+                usize::try_from(head.payload_len).expect("32 bits"),
+                len - consumed
+            );
+        }
+        (Ok(Head::Publish { .. }), Ok(Decoded::Needs(_)))
+        | (Ok(Head::Needs(_)), Ok(Decoded::Needs(_))) => {}
+        (Ok(Head::Other), Ok(Decoded::Packet { packet, .. })) => {
+            assert!(!matches!(packet, Packet::Publish(_)))
+        }
+        (Ok(Head::Other), _) => {}
+        (Err(head), Err(whole)) => assert_eq!(head, whole),
+        // The head is proved wrong before the packet is whole.
+        (Err(_), Ok(Decoded::Needs(_))) => {}
+        (head, whole) => panic!("head {head:?}, whole {whole:?}, {bytes:02X?}"),
+    }
+}
+
+/// A PUBLISH of which only the front is there says the same head, or the same error, as the whole; or how much more it takes.
+///
+/// # Panics
+/// When it is not so.
+pub fn heads_of_prefixes_agree(bytes: &[u8], version: Version) {
+    let whole = PublishHead::decode(bytes, version, MAX_PACKET);
+    // Heads that are longer differ in nothing but their length.
+    for len in 0..bytes.len().min(64) {
+        let front = bytes.get(..len).unwrap_or_default();
+        match PublishHead::decode(front, version, MAX_PACKET) {
+            Ok(Head::Needs(more)) => assert!(more > len, "{more} of {len}, {bytes:02X?}"),
+            found => assert_eq!(found, whole, "the first {len} of {bytes:02X?}"),
+        }
+    }
+}
+
+/// A packet read by the method named after it is the one that [`Packet::decode`] reads, and fails as it does.
+///
+/// # Panics
+/// When it is not so.
+pub fn frame_agrees(bytes: &[u8], version: Version) {
+    let whole = Packet::decode(bytes, version, MAX_PACKET);
+    let frame = match Frame::decode(bytes, version, MAX_PACKET) {
+        Ok(Some(frame)) => frame,
+        Ok(None) => return assert!(matches!(whole, Ok(Decoded::Needs(_)))),
+        Err(error) => return assert_eq!(whole, Err(error)),
+    };
+    if frame.missing() > 0 {
+        let needed = bytes.len().saturating_add(frame.missing());
+        return assert_eq!(whole, Ok(Decoded::Needs(needed)));
+    }
+    let packet = match frame.packet_type() {
+        PacketType::Connect => frame.connect().map(Packet::Connect),
+        PacketType::ConnAck => frame.connack().map(Packet::ConnAck),
+        PacketType::Publish => frame
+            .publish()
+            .map(|publish| Packet::Publish(publish.expect("all of it is there"))),
+        PacketType::PubAck => frame.ack().map(Packet::PubAck),
+        PacketType::PubRec => frame.ack().map(Packet::PubRec),
+        PacketType::PubRel => frame.ack().map(Packet::PubRel),
+        PacketType::PubComp => frame.ack().map(Packet::PubComp),
+        PacketType::Subscribe => frame.subscribe().map(Packet::Subscribe),
+        PacketType::SubAck => frame.suback().map(Packet::SubAck),
+        PacketType::Unsubscribe => frame.unsubscribe().map(Packet::Unsubscribe),
+        PacketType::UnsubAck => frame.unsuback().map(Packet::UnsubAck),
+        PacketType::Disconnect => frame.disconnect().map(Packet::Disconnect),
+        PacketType::Auth => frame.auth().map(Packet::Auth),
+        PacketType::PingReq | PacketType::PingResp => frame.packet(),
+    };
+    let consumed = frame.packet_len();
+    assert_eq!(
+        packet.map(|packet| Decoded::Packet { packet, consumed }),
+        whole
+    );
+}
+
+/// However a stream is cut into reads, the same packets come out, or the same error in the same place.
+///
+/// # Panics
+/// When it is not so.
+pub fn split_invariant(stream: &[u8], splits: &mut Choices<'_>, version: Version, limit: u32) {
+    let whole = collect(stream, version, limit, stream.len());
+    let mut end = 0;
+    let mut start = 0;
+    let mut found: Vec<Result<String, DecodeError>> = Vec::new();
+    while end < stream.len() {
+        end = (end + 1 + splits.below(7)).min(stream.len());
+        loop {
+            match Packet::decode(&stream[start..end], version, limit) {
+                Ok(Decoded::Needs(needed)) => {
+                    assert!(needed > end - start, "asks for bytes that are there");
+                    break;
+                }
+                Ok(Decoded::Packet { packet, consumed }) => {
+                    found.push(Ok(format!("{packet:?}")));
+                    start += consumed;
+                }
+                Err(error) => {
+                    found.push(Err(error));
+                    assert_eq!(found, whole);
+                    return;
+                }
+            }
+        }
+    }
+    assert_eq!(found, whole);
+}
+
+fn collect(
+    stream: &[u8],
+    version: Version,
+    limit: u32,
+    end: usize,
+) -> Vec<Result<String, DecodeError>> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    loop {
+        match Packet::decode(&stream[start..end], version, limit) {
+            Ok(Decoded::Needs(_)) => return found,
+            Ok(Decoded::Packet { packet, consumed }) => {
+                found.push(Ok(format!("{packet:?}")));
+                start += consumed;
+            }
+            Err(error) => {
+                found.push(Err(error));
+                return found;
+            }
+        }
+    }
+}
+
+/// Any bytes at all: decoding them as a stream under any limit ends, and nothing is accepted beyond the limit.
+///
+/// # Panics
+/// When it is not so.
+pub fn decodes_anything(bytes: &[u8], version: Version) {
+    for limit in [0, 2, 64, MAX_PACKET] {
+        let mut rest = bytes;
+        loop {
+            match Packet::decode(rest, version, limit) {
+                Ok(Decoded::Needs(needed)) => {
+                    let most = usize::try_from(limit).expect("32 bits").max(5);
+                    assert!(
+                        needed > rest.len() && needed <= most,
+                        "it waits for {needed} bytes, the limit is {limit}"
+                    );
+                    break;
+                }
+                Ok(Decoded::Packet { consumed, .. }) => {
+                    assert!(consumed >= 2 && consumed <= usize::try_from(limit).expect("32 bits"));
+                    rest = &rest[consumed..];
+                }
+                Err(error) => {
+                    check_error(&error, rest);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// A filter and a name from any text: what is accepted matches as the plain model says.
+///
+/// # Panics
+/// When it is not so.
+pub fn matches_as_the_model(text: &str) {
+    let (filter, name) = text.split_once('\n').unwrap_or((text, text));
+    if let (Ok(filter), Ok(name)) = (
+        mqtt_proto::TopicFilter::new(filter),
+        mqtt_proto::TopicName::new(name),
+    ) {
+        let plain = core::str::from_utf8(filter.topic_levels()).expect("it was text");
+        assert_eq!(
+            filter.matches(name),
+            super::model::matches(plain, name.as_str()),
+            "{text:?}"
+        );
+    }
+}

@@ -1,0 +1,8 @@
+//! Laws: functions that take the bytes of proptest, of the fuzzer or of a vector, and panic when a property does not hold.
+
+pub mod agent;
+pub mod broker;
+pub mod codec;
+pub mod delivery;
+pub mod machine;
+pub mod model;

@@ -1,0 +1,458 @@
+//! A client or a server behind one face, with events that own what they say, so that a story can be told of both.
+
+use mqtt_proto::{
+    ConnAck, Connect, Properties, Property, QoS, ReasonCode, SubAck, TopicName, UnsubAck, Version,
+};
+use mqtt_session::{
+    Client, Config, Ended, Event, Heap, Instant, Outgoing, Receipt, Refused, Server, ServerEvent,
+    Step, Token, Violation,
+};
+
+/// Which end of the connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// The client.
+    Client,
+    /// The server.
+    Server,
+}
+
+/// An event that owns what it says.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "each is the event of the same name")]
+pub enum OwnedEvent {
+    Connected {
+        resumed: bool,
+        unasked_session: bool,
+    },
+    Refused(ReasonCode),
+    Connect {
+        client_id: String,
+        clean_start: bool,
+        will: Option<Vec<u8>>,
+    },
+    Message {
+        topic: String,
+        payload: String,
+        qos: QoS,
+        dup: bool,
+        receipt: Option<Receipt>,
+    },
+    Acknowledged {
+        token: Token,
+        reason: ReasonCode,
+    },
+    Subscribe {
+        packet_id: u16,
+        filters: Vec<(String, QoS)>,
+    },
+    Subscribed {
+        token: Token,
+        codes: Vec<ReasonCode>,
+        granted_more: bool,
+    },
+    Unsubscribe {
+        packet_id: u16,
+        filters: Vec<String>,
+    },
+    Unsubscribed {
+        token: Token,
+    },
+    Ended {
+        token: Token,
+        how: Ended,
+    },
+    Auth {
+        reason: ReasonCode,
+        data: Vec<u8>,
+    },
+    Disconnected(ReasonCode),
+    Ping,
+    Pong,
+    Closed(Violation),
+}
+
+/// A machine of either role.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each is its role")]
+pub enum Endpoint {
+    Client(Box<Client<Heap>>),
+    Server(Box<Server<Heap>>),
+}
+
+/// The client identifier of all stories.
+pub const CLIENT_ID: &str = "pump-7";
+
+/// How a connection is begun.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Version of CONNECT.
+    pub version: Version,
+    /// Clean start.
+    pub clean_start: bool,
+    /// Keep-alive in seconds.
+    pub keep_alive: u16,
+    /// Properties of CONNECT.
+    pub connect: Vec<Property<'static>>,
+    /// Properties of CONNACK.
+    pub connack: Vec<Property<'static>>,
+}
+
+impl Opening {
+    /// A session that outlives its connections.
+    #[must_use]
+    pub fn persistent(version: Version) -> Self {
+        let expiry = Property::SessionExpiryInterval(u32::MAX);
+        let connect = if version == Version::V5 {
+            vec![expiry]
+        } else {
+            vec![]
+        };
+        Self {
+            version,
+            clean_start: false,
+            keep_alive: 60,
+            connect,
+            connack: vec![],
+        }
+    }
+
+    /// Its CONNECT.
+    #[must_use]
+    pub fn connect(&self) -> Connect<'_> {
+        Connect {
+            clean_start: self.clean_start,
+            keep_alive: self.keep_alive,
+            properties: Properties::from(&self.connect[..]),
+            ..Connect::new(self.version, CLIENT_ID)
+        }
+    }
+
+    /// Its CONNACK.
+    #[must_use]
+    pub fn connack(&self, session_present: bool) -> ConnAck<'_> {
+        ConnAck {
+            session_present,
+            properties: Properties::from(&self.connack[..]),
+            ..ConnAck::default()
+        }
+    }
+}
+
+impl Endpoint {
+    /// A machine without a connection.
+    #[must_use]
+    pub fn new(role: Role, config: Config) -> Self {
+        match role {
+            Role::Client => Self::Client(Box::new(Client::new(config, Heap))),
+            Role::Server => Self::Server(Box::new(Server::new(config, Heap))),
+        }
+    }
+
+    /// The client.
+    ///
+    /// # Panics
+    /// If it is a server.
+    pub fn client(&mut self) -> &mut Client<Heap> {
+        match self {
+            Self::Client(client) => client,
+            Self::Server(_) => panic!("a server"),
+        }
+    }
+
+    /// The server.
+    ///
+    /// # Panics
+    /// If it is a client.
+    pub fn server(&mut self) -> &mut Server<Heap> {
+        match self {
+            Self::Server(server) => server,
+            Self::Client(_) => panic!("a client"),
+        }
+    }
+
+    /// The transport is gone.
+    pub fn disconnected(&mut self) {
+        match self {
+            Self::Client(client) => client.disconnected(),
+            Self::Server(server) => {
+                server.disconnected();
+            }
+        }
+    }
+
+    /// What waits for the transport.
+    #[must_use]
+    pub fn outgoing(&self) -> &[u8] {
+        match self {
+            Self::Client(client) => client.outgoing(),
+            Self::Server(server) => server.outgoing(),
+        }
+    }
+
+    /// The transport took `n` bytes.
+    pub fn sent(&mut self, n: usize) {
+        match self {
+            Self::Client(client) => client.sent(n),
+            Self::Server(server) => server.sent(n),
+        }
+    }
+
+    /// One step.
+    ///
+    /// # Errors
+    /// When the connection is over.
+    pub fn receive(&mut self, input: &[u8], now: Instant) -> Result<Step<OwnedEvent>, Violation> {
+        Ok(match self {
+            Self::Client(client) => {
+                let step = client.receive(input, now)?;
+                own(step, |event| client_event(client, event))
+            }
+            Self::Server(server) => {
+                let step = server.receive(input, now)?;
+                own(step, |event| server_event(server, event))
+            }
+        })
+    }
+
+    /// One step of a client whose input buffer is full.
+    ///
+    /// # Errors
+    /// When the connection is over.
+    pub fn receive_full(
+        &mut self,
+        input: &[u8],
+        now: Instant,
+    ) -> Result<Step<OwnedEvent>, Violation> {
+        Ok(match self {
+            Self::Client(client) => {
+                let step = client.receive_full(input, now)?;
+                own(step, |event| client_event(client, event))
+            }
+            Self::Server(_) => self.receive(input, now)?,
+        })
+    }
+
+    /// Publishes.
+    ///
+    /// # Errors
+    /// As the machine.
+    pub fn publish(
+        &mut self,
+        qos: QoS,
+        topic: &str,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<Option<Token>, Refused> {
+        let topic = TopicName::new(topic).expect("a topic name");
+        let message = Outgoing::new(topic, qos, payload);
+        match self {
+            Self::Client(client) => client.publish(&message, now),
+            Self::Server(server) => server.publish(&message),
+        }
+    }
+
+    /// Acknowledges by hand.
+    ///
+    /// # Errors
+    /// As the machine.
+    pub fn acknowledge(
+        &mut self,
+        receipt: Receipt,
+        reason: ReasonCode,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        match self {
+            Self::Client(client) => client.acknowledge(receipt, reason, now),
+            Self::Server(server) => server.acknowledge(receipt, reason),
+        }
+    }
+
+    /// Time passes.
+    ///
+    /// # Errors
+    /// When the connection is over.
+    pub fn tick(&mut self, now: Instant) -> Result<(), Violation> {
+        match self {
+            Self::Client(client) => client.tick(now),
+            Self::Server(server) => server.tick(now),
+        }
+    }
+
+    /// When to tick.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Client(client) => client.deadline(),
+            Self::Server(server) => server.deadline(),
+        }
+    }
+
+    /// What is not ended.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        match self {
+            Self::Client(client) => client.pending(),
+            Self::Server(server) => server.pending(),
+        }
+    }
+
+    /// Whether it is connected.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        match self {
+            Self::Client(client) => client.is_connected(),
+            Self::Server(server) => server.is_connected(),
+        }
+    }
+}
+
+fn own<E>(step: Step<E>, to_owned: impl FnOnce(E) -> OwnedEvent) -> Step<OwnedEvent> {
+    match step {
+        Step::Needs(n) => Step::Needs(n),
+        Step::Blocked => Step::Blocked,
+        Step::Packet { consumed, event } => Step::Packet {
+            consumed,
+            event: event.map(to_owned),
+        },
+    }
+}
+
+fn message(incoming: &mqtt_session::Incoming<'_>, topic: TopicName<'_>) -> OwnedEvent {
+    let publish = &incoming.publish;
+    OwnedEvent::Message {
+        topic: topic.as_str().to_owned(),
+        payload: String::from_utf8_lossy(publish.payload).into_owned(),
+        qos: publish.qos(),
+        dup: publish.dup,
+        receipt: incoming.receipt,
+    }
+}
+
+fn client_event(client: &Client<Heap>, event: Event<'_>) -> OwnedEvent {
+    match event {
+        Event::Connected {
+            resumed,
+            unasked_session,
+            ..
+        } => OwnedEvent::Connected {
+            resumed,
+            unasked_session,
+        },
+        Event::Refused(connack) => OwnedEvent::Refused(connack.reason),
+        Event::Message(incoming) => message(&incoming, client.topic(&incoming.publish)),
+        Event::Acknowledged { token, reason, .. } => OwnedEvent::Acknowledged { token, reason },
+        Event::Subscribed {
+            token,
+            suback,
+            granted_more,
+        } => OwnedEvent::Subscribed {
+            token,
+            codes: suback.codes.iter().collect(),
+            granted_more,
+        },
+        Event::Unsubscribed { token, .. } => OwnedEvent::Unsubscribed { token },
+        Event::Ended { token, how } => OwnedEvent::Ended { token, how },
+        Event::Auth(auth) => OwnedEvent::Auth {
+            reason: auth.reason,
+            data: auth
+                .properties
+                .authentication_data()
+                .unwrap_or_default()
+                .to_vec(),
+        },
+        Event::Disconnected(disconnect) => OwnedEvent::Disconnected(disconnect.reason),
+        _ => OwnedEvent::Pong,
+    }
+}
+
+fn server_event(server: &Server<Heap>, event: ServerEvent<'_>) -> OwnedEvent {
+    match event {
+        ServerEvent::Connect(connect) => OwnedEvent::Connect {
+            client_id: connect.client_id.to_owned(),
+            clean_start: connect.clean_start,
+            will: connect.will.map(|will| will.payload.to_vec()),
+        },
+        ServerEvent::Message(incoming) => message(&incoming, server.topic(&incoming.publish)),
+        ServerEvent::Acknowledged { token, reason, .. } => {
+            OwnedEvent::Acknowledged { token, reason }
+        }
+        ServerEvent::Subscribe(subscribe) => OwnedEvent::Subscribe {
+            packet_id: subscribe.packet_id.get(),
+            filters: subscribe
+                .filters
+                .iter()
+                .map(|s| (s.filter.as_str().to_owned(), s.qos))
+                .collect(),
+        },
+        ServerEvent::Unsubscribe(request) => OwnedEvent::Unsubscribe {
+            packet_id: request.packet_id.get(),
+            filters: request
+                .filters
+                .iter()
+                .map(|filter| filter.as_str().to_owned())
+                .collect(),
+        },
+        ServerEvent::Ended { token, how } => OwnedEvent::Ended { token, how },
+        ServerEvent::Auth(auth) => OwnedEvent::Auth {
+            reason: auth.reason,
+            data: auth
+                .properties
+                .authentication_data()
+                .unwrap_or_default()
+                .to_vec(),
+        },
+        ServerEvent::Disconnected(disconnect) => OwnedEvent::Disconnected(disconnect.reason),
+        _ => OwnedEvent::Ping,
+    }
+}
+
+/// What a plain host does with a server's event: accepts, grants what was asked for.
+///
+/// # Panics
+/// When the server refuses the answer.
+pub fn answer(
+    server: &mut Server<Heap>,
+    event: &OwnedEvent,
+    opening: &Opening,
+    remembers: bool,
+    now: Instant,
+) {
+    match event {
+        OwnedEvent::Connect {
+            client_id,
+            clean_start,
+            ..
+        } => {
+            let present = remembers && !clean_start && server.has_session_of(client_id);
+            server
+                .accept(&opening.connack(present), now)
+                .expect("CONNECT awaits a decision");
+        }
+        OwnedEvent::Subscribe { packet_id, filters } => {
+            let codes: Vec<_> = filters
+                .iter()
+                .map(|(_, qos)| ReasonCode::granted(*qos))
+                .collect();
+            let id = mqtt_proto::PacketId::new(*packet_id).expect("not zero");
+            server
+                .subscribed(&SubAck::new(id, &codes[..]))
+                .expect("room for SUBACK");
+        }
+        OwnedEvent::Unsubscribe { packet_id, filters } => {
+            let codes = vec![
+                ReasonCode::Success;
+                if opening.version == Version::V5 {
+                    filters.len()
+                } else {
+                    0
+                }
+            ];
+            let id = mqtt_proto::PacketId::new(*packet_id).expect("not zero");
+            server
+                .unsubscribed(&UnsubAck::new(id, &codes[..]))
+                .expect("room for UNSUBACK");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,233 @@
+//! One client, one server, a virtual clock, and a wire that can be cut at any byte, delayed, and split into any reads.
+
+use mqtt_proto::{PacketType, Version};
+use mqtt_session::{Config, Instant};
+
+use super::endpoint::{Endpoint, Opening, OwnedEvent, Role, answer};
+use crate::packets::packet_types;
+
+/// One direction of the wire and what its reader has not used up.
+#[derive(Debug, Default)]
+pub struct Direction {
+    /// Written by the sender, not yet delivered.
+    pub flying: Vec<u8>,
+    /// Delivered, not yet used up.
+    arrived: Vec<u8>,
+    /// Every byte that was ever written, for the log.
+    log: Vec<u8>,
+}
+
+/// Client and server with a wire between them.
+#[derive(Debug)]
+pub struct Pair {
+    /// The client.
+    pub client: Endpoint,
+    /// The server.
+    pub server: Endpoint,
+    /// From client to server.
+    pub up: Direction,
+    /// From server to client.
+    pub down: Direction,
+    /// The virtual clock.
+    pub now: Instant,
+    /// How connections are begun.
+    pub opening: Opening,
+    /// Whether the server still has its sessions.
+    pub server_remembers: bool,
+    /// What the client learned.
+    pub client_log: Vec<OwnedEvent>,
+    /// What the server learned.
+    pub server_log: Vec<OwnedEvent>,
+    config: Config,
+}
+
+impl Pair {
+    /// Two machines that never met.
+    #[must_use]
+    pub fn new(opening: Opening, config: Config) -> Self {
+        Self {
+            client: Endpoint::new(Role::Client, config),
+            server: Endpoint::new(Role::Server, config),
+            up: Direction::default(),
+            down: Direction::default(),
+            now: Instant::from_millis(1_000),
+            opening,
+            server_remembers: true,
+            client_log: Vec::new(),
+            server_log: Vec::new(),
+            config,
+        }
+    }
+
+    /// The same, connected.
+    #[must_use]
+    pub fn connected(opening: Opening, config: Config) -> Self {
+        let mut pair = Self::new(opening, config);
+        pair.connect();
+        pair.run();
+        pair
+    }
+
+    /// The version in use.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.opening.version
+    }
+
+    /// A new transport; CONNECT waits at the client.
+    ///
+    /// # Panics
+    /// When CONNECT does not fit.
+    pub fn connect(&mut self) {
+        self.cut();
+        self.client
+            .client()
+            .connect(&self.opening.connect(), self.now)
+            .expect("room for CONNECT");
+        self.server.server().opened(self.now);
+    }
+
+    /// The transport is gone, with whatever was on the wire.
+    pub fn cut(&mut self) {
+        for (endpoint, direction) in [
+            (&mut self.client, &mut self.up),
+            (&mut self.server, &mut self.down),
+        ] {
+            endpoint.disconnected();
+            *direction = Direction {
+                log: core::mem::take(&mut direction.log),
+                ..Direction::default()
+            };
+        }
+        self.step_client();
+        self.step_server();
+    }
+
+    /// The server forgets all sessions.
+    pub fn server_restarts(&mut self) {
+        self.cut();
+        self.server = Endpoint::new(Role::Server, self.config);
+    }
+
+    /// Takes up to `n` outgoing bytes of a side to the wire.
+    pub fn write(&mut self, role: Role, n: usize) {
+        let (endpoint, direction) = match role {
+            Role::Client => (&mut self.client, &mut self.up),
+            Role::Server => (&mut self.server, &mut self.down),
+        };
+        let n = n.min(endpoint.outgoing().len());
+        direction
+            .flying
+            .extend_from_slice(&endpoint.outgoing()[..n]);
+        direction.log.extend_from_slice(&endpoint.outgoing()[..n]);
+        endpoint.sent(n);
+    }
+
+    /// Delivers up to `n` bytes to a side and lets it look at them.
+    pub fn read(&mut self, role: Role, n: usize) {
+        let direction = match role {
+            Role::Client => &mut self.down,
+            Role::Server => &mut self.up,
+        };
+        let n = n.min(direction.flying.len());
+        direction.arrived.extend(direction.flying.drain(..n));
+        match role {
+            Role::Client => self.step_client(),
+            Role::Server => self.step_server(),
+        }
+    }
+
+    fn step_client(&mut self) {
+        step(
+            &mut self.client,
+            &mut self.down.arrived,
+            self.now,
+            &mut self.client_log,
+            |_, _| {},
+        );
+    }
+
+    fn step_server(&mut self) {
+        let (opening, remembers, now) = (&self.opening, self.server_remembers, self.now);
+        step(
+            &mut self.server,
+            &mut self.up.arrived,
+            now,
+            &mut self.server_log,
+            |server, event| {
+                answer(server.server(), event, opening, remembers, now);
+            },
+        );
+    }
+
+    /// Lets everything flow until nothing moves any more.
+    ///
+    /// # Panics
+    /// When it never comes to rest.
+    pub fn run(&mut self) {
+        for _ in 0..100_000 {
+            self.write(Role::Client, usize::MAX);
+            self.read(Role::Server, usize::MAX);
+            self.write(Role::Server, usize::MAX);
+            self.read(Role::Client, usize::MAX);
+            let quiet = self.up.flying.is_empty() && self.down.flying.is_empty();
+            if quiet && self.client.outgoing().is_empty() && self.server.outgoing().is_empty() {
+                // What ended when its last byte was written.
+                self.step_client();
+                self.step_server();
+                return;
+            }
+        }
+        panic!("the two never come to rest");
+    }
+
+    /// Whether either side closed the connection by a rule.
+    #[must_use]
+    pub fn broken(&self) -> Option<&OwnedEvent> {
+        self.client_log
+            .iter()
+            .chain(&self.server_log)
+            .find(|event| matches!(event, OwnedEvent::Closed(_)))
+    }
+
+    /// The packets a side wrote so far, in words.
+    #[must_use]
+    pub fn wrote(&self, role: Role) -> Vec<PacketType> {
+        let log = match role {
+            Role::Client => &self.up.log,
+            Role::Server => &self.down.log,
+        };
+        packet_types(log, self.version())
+    }
+}
+
+/// Lets a machine look at its input until it needs more; each event goes to the log.
+pub(crate) fn step(
+    endpoint: &mut Endpoint,
+    input: &mut Vec<u8>,
+    now: Instant,
+    log: &mut Vec<OwnedEvent>,
+    mut answer: impl FnMut(&mut Endpoint, &OwnedEvent),
+) {
+    loop {
+        match endpoint.receive(input, now) {
+            Ok(mqtt_session::Step::Needs(needed)) => {
+                assert!(needed > input.len(), "asks for {needed} of {}", input.len());
+                return;
+            }
+            Ok(mqtt_session::Step::Blocked) => return,
+            Ok(mqtt_session::Step::Packet { consumed, event }) => {
+                input.drain(..consumed);
+                if let Some(event) = event {
+                    answer(endpoint, &event);
+                    log.push(event);
+                }
+            }
+            Err(closed) => {
+                input.clear();
+                log.push(OwnedEvent::Closed(closed));
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Real packets, right and wrong: `vectors.tsv`, one a line: name, spaced hex, what is expected.
+
+/// One line of the table.
+#[derive(Clone, Debug)]
+pub struct Vector {
+    /// Its name.
+    pub name: &'static str,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What is expected, in words that start with the packet's name.
+    pub expectation: &'static str,
+}
+
+/// All vectors.
+#[must_use]
+pub fn all() -> Vec<Vector> {
+    include_str!("vectors.tsv")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let mut columns = line.split('\t');
+            Some(Vector {
+                name: columns.next()?,
+                bytes: hex(columns.next()?),
+                expectation: columns.next()?,
+            })
+        })
+        .collect()
+}
+
+/// Bytes from hex; white space is free.
+///
+/// # Panics
+/// When it is no hex.
+#[must_use]
+pub fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
+    assert_eq!(digits.len() % 2, 0, "an odd number of hex digits");
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).expect("hex digits"))
+        .collect()
+}

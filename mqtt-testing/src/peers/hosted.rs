@@ -1,0 +1,91 @@
+//! The broker of this workspace on a free port of 127.0.0.1, on a thread of its own.
+
+use std::thread::JoinHandle;
+
+use mqtt_proto::{Connect, ReasonCode};
+use mqtt_tokio::broker::{Config, ConnectionId, Hooks, Verdict};
+use mqtt_tokio::{Host, control};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// A running broker; it ends when this is dropped.
+#[derive(Debug)]
+pub struct HostedBroker {
+    /// Its port.
+    pub port: u16,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct PasswordHooks {
+    password: Option<&'static str>,
+    names: u128,
+}
+
+impl Hooks for PasswordHooks {
+    fn unguessable(&mut self) -> u128 {
+        self.names += 1;
+        self.names
+    }
+
+    fn connect(&mut self, _: ConnectionId, connect: &Connect<'_>) -> Verdict {
+        match self.password {
+            Some(password) if connect.password != Some(password.as_bytes()) => {
+                Verdict::Refuse(ReasonCode::BadUserNameOrPassword)
+            }
+            _ => Verdict::Accept,
+        }
+    }
+}
+
+impl HostedBroker {
+    /// Starts one that lets everyone in, or whoever knows the password. Its sessions hold a hundred
+    /// thousand messages, and a message may be of 16 MiB.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    #[must_use]
+    pub fn start(password: Option<&'static str>) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let (told, port) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+                let port = listener.local_addr().expect("its address").port();
+                told.send(port).expect("somebody waits for it");
+                let mut config = Config::default();
+                config.statistics_interval = 0;
+                config.queued_messages = 100_000;
+                config.packet_size = 16 << 20;
+                config.outgoing_bytes = 16 << 20;
+                let (control, commands) = control();
+                let host = Host::new(config, PasswordHooks { password, names: 0 }, commands);
+                let stop = async {
+                    let _ = stopped.await;
+                };
+                host.run([listener], stop).await;
+                drop(control);
+            });
+        });
+        Self {
+            port: port.recv().expect("it starts"),
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for HostedBroker {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        // Clients may still be there; the broker gives them five seconds.
+        drop(self.thread.take());
+    }
+}

@@ -1,0 +1,16 @@
+//! Servers on 127.0.0.1 for the clients under test: Mosquitto, the broker of this workspace, and servers that do what no
+//! broker does when a test wants it.
+
+mod flood;
+#[cfg(feature = "handles")]
+mod hosted;
+mod mosquitto;
+mod raw;
+mod scripted;
+
+pub use flood::FloodServer;
+#[cfg(feature = "handles")]
+pub use hosted::HostedBroker;
+pub use mosquitto::{Mosquitto, free_port};
+pub use raw::{CONNACK_3_1_1, CONNACK_5, RawServer};
+pub use scripted::{Reaction, ScriptedServer};

@@ -1,0 +1,60 @@
+//! A server on 127.0.0.1 that writes bytes: what no broker and no session would do.
+
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// A running server; it accepts no more when this is dropped.
+#[derive(Debug)]
+pub struct RawServer {
+    /// Its port.
+    pub port: u16,
+    connections: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+/// A CONNACK that accepts, of 3.1.1.
+pub const CONNACK_3_1_1: [u8; 4] = [0x20, 2, 0, 0];
+/// A CONNACK that accepts, of 5.
+pub const CONNACK_5: [u8; 5] = [0x20, 3, 0, 0, 0];
+
+impl RawServer {
+    /// Starts one: each connection, with its number from 0, is given to `serve` on a thread of its own.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub fn start(serve: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let raw = Self {
+            port: listener.local_addr().expect("its address").port(),
+            connections: Arc::default(),
+            stop: Arc::default(),
+        };
+        let (connections, stop) = (Arc::clone(&raw.connections), Arc::clone(&raw.stop));
+        let serve = Arc::new(serve);
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let number = connections.fetch_add(1, Ordering::Relaxed);
+                let serve = Arc::clone(&serve);
+                std::thread::spawn(move || serve(stream, number));
+            }
+        });
+        raw
+    }
+
+    /// How many connections there were.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for RawServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}

@@ -1,0 +1,176 @@
+//! A server on 127.0.0.1 that does what a test wants, where a real broker cannot be made to.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use mqtt_proto::{ConnAck, List, ReasonCode, SubAck, UnsubAck};
+use mqtt_session::{Config, Heap, Instant, Server, ServerEvent, Step};
+
+/// What to do about an event.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reaction {
+    /// What a broker usually does: accept, grant, acknowledge.
+    Usual,
+    /// Nothing more: the script did it, or it is left unanswered.
+    Nothing,
+    /// What was said still goes out, then the connection is cut.
+    HangUp,
+    /// Nothing is read or written any more, not even an answer to this; the connection stays.
+    Freeze,
+}
+
+/// A running server; it ends when this is dropped.
+#[derive(Debug)]
+pub struct ScriptedServer {
+    /// Its port.
+    pub port: u16,
+    connections: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl ScriptedServer {
+    /// Starts one. The script sees each event of each connection before the server's usual answer.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub fn start<F>(script: F) -> Self
+    where
+        F: Fn(&ServerEvent<'_>, &mut Server<Heap>) -> Reaction + Send + Sync + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let (connections, stop) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let server = Self {
+            port,
+            connections: Arc::clone(&connections),
+            stop: Arc::clone(&stop),
+        };
+        let script = Arc::new(script);
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                connections.fetch_add(1, Ordering::Relaxed);
+                let (script, stop) = (Arc::clone(&script), Arc::clone(&stop));
+                std::thread::spawn(move || {
+                    let _ = serve(&stream, &*script, &stop);
+                    let _ = stream.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        server
+    }
+
+    /// How many connections there were.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for ScriptedServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+fn serve(
+    mut stream: &TcpStream,
+    script: &dyn Fn(&ServerEvent<'_>, &mut Server<Heap>) -> Reaction,
+    stop: &AtomicBool,
+) -> std::io::Result<()> {
+    let now = Instant::from_millis(0);
+    let mut server = Server::new(Config::default(), Heap);
+    server.opened(now);
+    stream.set_read_timeout(Some(Duration::from_millis(50)))?;
+    let (mut input, mut space) = (Vec::new(), [0; 4096]);
+    while !stop.load(Ordering::Relaxed) {
+        let mut then = Reaction::Usual;
+        while let Ok(Step::Packet { consumed, event }) = server.receive(&input, now) {
+            let then_now =
+                event.map_or(Reaction::Usual, |event| answer(&event, &mut server, script));
+            input.drain(..consumed);
+            if matches!(then_now, Reaction::HangUp | Reaction::Freeze) {
+                then = then_now;
+                break;
+            }
+        }
+        if then == Reaction::Freeze {
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::park_timeout(Duration::from_millis(50));
+            }
+            return Ok(());
+        }
+        let n = server.outgoing().len();
+        stream.write_all(server.outgoing())?;
+        server.sent(n);
+        if then == Reaction::HangUp || server.is_closing() {
+            return Ok(());
+        }
+        match stream.read(&mut space) {
+            Ok(0) => return Ok(()),
+            Ok(n) => input.extend_from_slice(&space[..n]),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn answer(
+    event: &ServerEvent<'_>,
+    server: &mut Server<Heap>,
+    script: &dyn Fn(&ServerEvent<'_>, &mut Server<Heap>) -> Reaction,
+) -> Reaction {
+    let then = script(event, server);
+    if then != Reaction::Usual {
+        return then;
+    }
+    let done = match event {
+        ServerEvent::Connect(_) => {
+            let connack = ConnAck {
+                session_present: false,
+                reason: ReasonCode::Success,
+                properties: Default::default(),
+            };
+            server.accept(&connack, Instant::from_millis(0))
+        }
+        ServerEvent::Subscribe(subscribe) => {
+            let codes: Vec<_> = subscribe
+                .filters
+                .iter()
+                .map(|filter| ReasonCode::granted(filter.qos))
+                .collect();
+            server.subscribed(&SubAck::new(subscribe.packet_id, List::from(&codes[..])))
+        }
+        ServerEvent::Unsubscribe(unsubscribe) => {
+            let codes: Vec<_> = unsubscribe
+                .filters
+                .iter()
+                .map(|_| ReasonCode::Success)
+                .collect();
+            server.unsubscribed(&UnsubAck::new(
+                unsubscribe.packet_id,
+                List::from(&codes[..]),
+            ))
+        }
+        _ => Ok(()),
+    };
+    if done.is_ok() {
+        Reaction::Usual
+    } else {
+        Reaction::HangUp
+    }
+}

@@ -1,0 +1,268 @@
+//! The processes of a client: one begins, dials, is closed or killed, and another takes its place.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use mqtt_agent::session::{Instant, SessionLost};
+use mqtt_agent::{Acknowledge, Agent, Error, Next, Options, OwnedWill, Publication, QoS0Overflow};
+use mqtt_proto::{QoS, Subscription, TopicFilter, Version};
+
+use super::class;
+use super::expectations::WILLS;
+use super::program::{Bridge, Filter, Node};
+use super::wire::{WIRE_CAPACITY, Wire};
+use super::world::World;
+
+impl World {
+    /// A client before its first process.
+    pub(super) fn new_node(&mut self, name: String) -> Node {
+        let version = if self.random.once_in(2) && !self.nodes.is_empty() {
+            Version::V5
+        } else {
+            Version::V311
+        };
+        Node {
+            agent: Agent::new(Options::new("broker", 1883)),
+            persistent: false,
+            name,
+            version,
+            wire: None,
+            input: BytesMut::new(),
+            connected: false,
+            connections: 0,
+            process: 0,
+            asked: HashMap::new(),
+            giving_up: HashMap::new(),
+            will: None,
+            reads: WIRE_CAPACITY,
+            active: false,
+            slow: false,
+            bridge: Bridge::No,
+            late: false,
+            to_subscribe: VecDeque::new(),
+            streams: Vec::new(),
+            in_hands: Vec::new(),
+            by_hand: HashSet::new(),
+            arrived: HashMap::new(),
+            unsettled: HashMap::new(),
+            exactly_once: HashSet::new(),
+            heard: HashSet::new(),
+            died: HashSet::new(),
+            half_sent: HashSet::new(),
+            doubtful: HashSet::new(),
+            closing: None,
+        }
+    }
+
+    /// A process begins.
+    pub(super) fn begin(&mut self, n: usize) {
+        let watcher = n == 0 || self.nodes[n].name == "late";
+        let persistent = n == 0 || (!watcher && !self.random.once_in(3));
+        let mut options = self.options(n, persistent);
+        let (mut bridge, mut slow) = (Bridge::No, false);
+        let mut reads = WIRE_CAPACITY;
+        let mut will = None;
+        if !watcher {
+            if self.chance(class::BRIDGES, 12) {
+                bridge = [Bridge::Accepted, Bridge::Acknowledged][self.random.below(2)];
+            } else if self.chance(class::LIMITS, 8) {
+                options.receive_limit = 1 + self.random.below(4_000);
+            } else if self.chance(class::LIMITS, 8) {
+                options.qos0_queue = 1 + self.random.below(4);
+                options.qos0_overflow = [
+                    QoS0Overflow::DropOldest,
+                    QoS0Overflow::DropNewest,
+                    QoS0Overflow::PauseReading,
+                ][self.random.below(3)];
+            }
+            options.acknowledge = match self.random.below(6) {
+                0 if self.plan.classes & class::BY_HAND != 0 => Acknowledge::ByHand,
+                1 if self.plan.classes & class::BY_HAND != 0 => Acknowledge::OnReceipt,
+                _ => Acknowledge::WhenTaken,
+            };
+            slow = self.chance(class::SLOW, 3);
+            if self.chance(class::SLOW, 5) {
+                reads = 50;
+            }
+            if self.chance(class::WILLS, 3) {
+                will = Some(self.next_number());
+                options.will = will.map(|number| self.will(n, number));
+            }
+        }
+        let from_start = !watcher && self.random.once_in(6);
+        let mut filters: Vec<Filter> = Vec::new();
+        if from_start {
+            filters.push(self.filter());
+        }
+        for filter in &mut filters {
+            filter.2 &= self.nodes[n].version == Version::V5;
+        }
+        for (filter, qos, no_local) in &filters {
+            let topic_filter = TopicFilter::new(filter).expect("valid");
+            let mut subscription = Subscription::new(topic_filter, *qos);
+            subscription.no_local = *no_local;
+            options.subscribe_with(&subscription);
+        }
+        let late = self.random.once_in(2);
+        self.expectations.lives[n].drops |= options.qos0_queue < 100;
+        let node = &mut self.nodes[n];
+        node.agent = Agent::new(options);
+        (node.persistent, node.will, node.reads) = (persistent, will, reads);
+        (node.slow, node.bridge, node.late) = (slow, bridge, late);
+        (node.connected, node.connections, node.closing) = (false, 0, None);
+        node.process += 1;
+        self.add_stream(n, None, filters);
+    }
+
+    fn options(&mut self, n: usize, persistent: bool) -> Options {
+        let clean = persistent && n > 0 && self.chance(class::CLEAN, 15);
+        let node = &self.nodes[n];
+        let mut options = Options::new("broker", 1883);
+        options.client_id.clone_from(&node.name);
+        options.version = node.version;
+        // In 3.1.1 a session that begins clean ends with its connection.
+        options.clean_start = !persistent || (clean && node.version == Version::V5);
+        options.keep_alive = 60;
+        options.session_expiry = if persistent { u32::MAX } else { 0 };
+        options.receive_maximum = 5;
+        options.topic_alias_maximum = 3;
+        options.config.session_lost = SessionLost::HandBack;
+        options.config.auto_alias = 4;
+        options.config.queue = 20;
+        options.config.requests = 16;
+        options.back_off.first = Duration::from_millis(50);
+        options.back_off.longest = Duration::from_millis(400);
+        options.back_off.stable_after = Duration::from_millis(100);
+        options
+    }
+
+    fn will(&mut self, n: usize, number: u32) -> OwnedWill {
+        let (delayed, retain) = (self.random.once_in(2), self.random.once_in(4));
+        let topic = format!("{WILLS}{}", self.nodes[n].name);
+        let number = number.to_string();
+        let mut will = OwnedWill::new(Publication::new(topic, QoS::AtLeastOnce, number));
+        will.message.retain = retain;
+        will.delay = if delayed { 2 } else { 0 };
+        will
+    }
+
+    /// The process dies, at once or after it was closed, and another begins: all that it had in memory is gone.
+    pub(super) fn restart(&mut self, n: usize, killed: bool) {
+        let why = if killed { "is killed" } else { "starts again" };
+        self.trace(n, format_args!("{why}"));
+        if let Some(wire) = self.unplug(n) {
+            self.report.kills += 1;
+            if self.random.once_in(2) {
+                self.unnoticed.push(wire.id);
+            } else {
+                let now = self.instant();
+                self.broker.closed(wire.id, now);
+            }
+        }
+        let moment = self.tick_moment();
+        let node = &mut self.nodes[n];
+        let life = &mut self.expectations.lives[n];
+        (life.cut, life.ever_cut) = (true, true);
+        for (number, _) in node.unsettled.drain() {
+            life.permit(number, moment);
+        }
+        life.died.extend(node.died.drain());
+        for stream in node.streams.drain(..) {
+            let fact = &mut life.streams[stream.fact];
+            fact.closed = Some(moment);
+            // By hand, one acknowledgement stands for all streams.
+            fact.killed = node.agent.options().acknowledge == Acknowledge::WhenTaken;
+            // What comes before its subscriptions exist again is held.
+            if stream.id.is_some() && !stream.leaving {
+                node.to_subscribe.push_back(stream.filters);
+            }
+        }
+        for (token, number) in node.asked.drain() {
+            let qos = self.expectations.published.get(&number).map(|p| p.qos);
+            if qos == Some(QoS::ExactlyOnce) {
+                node.half_sent.extend(token.packet_id());
+            }
+        }
+        node.heard.clear();
+        node.exactly_once.clear();
+        node.in_hands.clear();
+        node.by_hand.clear();
+        node.giving_up.clear();
+        node.doubtful.clear();
+        node.arrived.clear();
+        // A session that is not kept ends with its connection, if not the next takes it over.
+        for old in &mut life.subscribed {
+            old.lost |= !node.persistent;
+        }
+        self.begin(n);
+        self.wake();
+    }
+
+    /// The agent says what to do; whether a connection was opened.
+    pub(super) fn dial(&mut self, n: usize) -> bool {
+        let now = self.instant();
+        match self.nodes[n].agent.next(now) {
+            Next::Dial => {}
+            Next::Wait(until) if until > now => return false,
+            Next::Wait(_) => {
+                self.fail(n, "it waits until a time that is past".to_owned());
+                return false;
+            }
+            Next::Stop => return false,
+        }
+        let Ok(id) = self.broker.open(now) else {
+            self.nodes[n].agent.lost(Error::EndOfStream, now, 0);
+            return false;
+        };
+        if let Err(error) = self.nodes[n].agent.opened(now) {
+            self.fail(n, format!("it cannot connect: {error}"));
+            return false;
+        }
+        let node = &mut self.nodes[n];
+        node.input.clear();
+        node.wire = Some(Wire::new(id));
+        if let Some(number) = node.will {
+            self.expectations.wills.entry(number).or_default().most += 1;
+        }
+        self.owners.insert(id, n);
+        self.trace(n, format_args!("connects by {id:?}"));
+        self.look(n);
+        self.activate(n);
+        true
+    }
+
+    pub(super) fn close(&mut self, n: usize) {
+        if self.nodes[n].closing.is_some() {
+            return;
+        }
+        let by = self.now + u64::try_from(self.random.below(3_000)).expect("small");
+        let now = self.instant();
+        let node = &mut self.nodes[n];
+        node.closing = Some(by);
+        node.agent.close(Instant::from_millis(by), now);
+        self.trace(n, format_args!("is to be closed by {by} ms"));
+        self.pass(0);
+    }
+
+    /// All that a closed agent has to say goes out.
+    pub(super) fn flush_one(&mut self, n: usize) {
+        for _ in 0..8 {
+            self.transfer(n, WIRE_CAPACITY);
+        }
+    }
+
+    /// The driver of a closed agent closes the transport.
+    pub(super) fn hang_up(&mut self, n: usize) {
+        let now = self.instant();
+        if !self.nodes[n].agent.is_finished() {
+            return;
+        }
+        if let Some(wire) = self.unplug(n) {
+            self.broker.closed(wire.id, now);
+            self.nodes[n].agent.lost(Error::Stopped, now, 0);
+            self.look(n);
+            self.wake();
+        }
+    }
+}

@@ -1,0 +1,586 @@
+//! The programs: each has an agent, takes messages from its streams in its own time, and some publish what they hear.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use bytes::BytesMut;
+use mqtt_agent::{
+    Acknowledge, Agent, ConnectionEvent, Event, MessageId, Published, QoS0Overflow, Received,
+    SubscriptionId,
+};
+use mqtt_proto::{PacketId, QoS, ReasonCode, TopicName, Version};
+use mqtt_session::{Outgoing, Refused, Token};
+
+use super::expectations::{Heard, Moment};
+use super::wire::{Wire, number_of};
+use super::world::World;
+
+/// A topic filter with its options.
+pub(super) type Filter = (String, QoS, bool);
+
+/// Whether a program publishes what it hears.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Bridge {
+    No,
+    /// It takes the next message when the agent has accepted the publish.
+    Accepted,
+    /// It takes the next message when the broker has acknowledged the publish.
+    Acknowledged,
+}
+
+/// What a program does with the message that it has in hand.
+#[derive(Debug)]
+enum Task {
+    /// Nothing more.
+    Done,
+    /// It is to be published to this topic.
+    Publish(String),
+    /// The publish is to be acknowledged.
+    Await(Token),
+}
+
+/// What became of the work on a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Work {
+    Finished,
+    Goes,
+    Waits,
+}
+
+#[derive(Debug)]
+struct Hand {
+    received: Received,
+    number: Option<u32>,
+    /// How many turns the program takes for it.
+    patience: usize,
+    task: Task,
+}
+
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: Option<SubscriptionId>,
+    /// The subscription behind the stream of the others, if the options have one.
+    learned: Option<SubscriptionId>,
+    /// Its place in the ledger.
+    pub(super) fact: usize,
+    pub(super) filters: Vec<Filter>,
+    /// Its subscriptions in the ledger.
+    pub(super) records: Vec<usize>,
+    /// There may be a message: the agent said so, or nobody has asked yet.
+    ready: bool,
+    hand: Option<Hand>,
+    pub(super) leaving: bool,
+}
+
+impl Stream {
+    pub(super) fn new(id: Option<SubscriptionId>, fact: usize, filters: Vec<Filter>) -> Self {
+        Self {
+            id,
+            learned: None,
+            fact,
+            filters,
+            records: Vec::new(),
+            ready: true,
+            hand: None,
+            leaving: false,
+        }
+    }
+
+    /// Whether the program waits for nothing here.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.hand.is_none() && !self.ready
+    }
+
+    /// The number in hand.
+    pub(super) fn in_hand(&self) -> Option<u32> {
+        self.hand.as_ref().and_then(|hand| hand.number)
+    }
+}
+
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) version: Version,
+    /// Its session is kept.
+    pub(super) persistent: bool,
+    pub(super) agent: Agent,
+    pub(super) wire: Option<Wire>,
+    pub(super) input: BytesMut,
+    pub(super) connected: bool,
+    /// Connections of this process.
+    pub(super) connections: u32,
+    /// Number of this process.
+    pub(super) process: u32,
+    /// Publishes that are not ended.
+    pub(super) asked: HashMap<Token, u32>,
+    /// Filters that are given up without a stream.
+    pub(super) giving_up: HashMap<SubscriptionId, (String, Moment)>,
+    pub(super) will: Option<u32>,
+    /// How many bytes it reads at a time.
+    pub(super) reads: usize,
+    pub(super) active: bool,
+    pub(super) slow: bool,
+    pub(super) bridge: Bridge,
+    /// It reads what no subscription claims only when it has made all its subscriptions.
+    pub(super) late: bool,
+    /// Subscriptions that are still to be made.
+    pub(super) to_subscribe: VecDeque<Vec<Filter>>,
+    pub(super) streams: Vec<Stream>,
+    /// Acknowledged by hand, later.
+    pub(super) in_hands: Vec<(MessageId, u32)>,
+    /// What was acknowledged by hand; another stream may give it as well.
+    pub(super) by_hand: HashSet<MessageId>,
+    /// Which message came last under an identifier.
+    pub(super) arrived: HashMap<(QoS, PacketId), u32>,
+    /// What the program got and whose acknowledgement has not reached the broker; whether it was at QoS 1 and the program is
+    /// done with it.
+    pub(super) unsettled: HashMap<u32, bool>,
+    /// What the program got at QoS 2.
+    pub(super) exactly_once: HashSet<u32>,
+    /// What this process got.
+    pub(super) heard: HashSet<u32>,
+    /// What reached this process, was acknowledged on receipt, and waits.
+    pub(super) died: HashSet<u32>,
+    /// Identifiers of QoS 2 messages that former processes did not finish: the broker may take the next one under such an
+    /// identifier for a repetition.
+    pub(super) half_sent: HashSet<PacketId>,
+    /// Publishes of this process that may go that way.
+    pub(super) doubtful: HashSet<u32>,
+    /// It is closed by then.
+    pub(super) closing: Option<u64>,
+}
+
+impl Node {
+    pub(super) fn acknowledges_on_receipt(&self) -> bool {
+        self.agent.options().acknowledge == Acknowledge::OnReceipt
+    }
+
+    /// All that is not finished, for the report of a failure.
+    pub(super) fn unfinished(&self) -> Option<String> {
+        let streams: Vec<_> = self
+            .streams
+            .iter()
+            .filter(|stream| !stream.is_idle() || self.agent.waiting(stream.id) > 0)
+            .collect();
+        let ungranted = !self.to_subscribe.is_empty() || !self.giving_up.is_empty();
+        let finished = self.connected
+            && self.agent.pending() == 0
+            && self.asked.is_empty()
+            && streams.is_empty()
+            && self.in_hands.is_empty()
+            && !self.agent.is_paused()
+            && self.agent.held_bytes() == 0
+            && !ungranted;
+        (!finished).then(|| {
+            format!(
+                "connected {}, {} pending, {} to write, asked {:?}, giving up {:?}, streams {streams:?}, in hands {:?}, {:?}",
+                self.connected,
+                self.agent.pending(),
+                self.agent.outgoing().len(),
+                self.asked,
+                self.giving_up,
+                self.in_hands,
+                self.agent
+            )
+        })
+    }
+}
+
+impl World {
+    /// Everything that the agent of a client tells.
+    pub(super) fn look(&mut self, n: usize) {
+        while let Some(event) = self.nodes[n].agent.next_event() {
+            self.trace(n, format_args!("is told {event:?}"));
+            self.happened(n, event);
+        }
+    }
+
+    fn happened(&mut self, n: usize, event: Event) {
+        let moment = self.tick_moment();
+        let node = &mut self.nodes[n];
+        match event {
+            Event::Connection(ConnectionEvent::Connected(connected)) => {
+                node.connected = true;
+                node.connections += 1;
+                self.expectations.lives[n].whole_since = moment;
+                if !connected.session_present {
+                    self.session_lost(n, moment);
+                }
+            }
+            Event::Published(token, outcome) => {
+                let Some(number) = node.asked.remove(&token) else {
+                    self.fail(n, format!("the end of what nobody published: {token:?}"));
+                    return;
+                };
+                if let Some(id) = token.packet_id() {
+                    node.half_sent.remove(&id);
+                }
+                if let Some(published) = self.expectations.published.get_mut(&number)
+                    && outcome.is_success()
+                    && !node.doubtful.remove(&number)
+                    && published.qos > QoS::AtMostOnce
+                {
+                    published.acknowledged = Some(moment);
+                }
+            }
+            Event::Messages(from) => {
+                if let Some(stream) = node.streams.iter_mut().find(|s| s.id == from) {
+                    stream.ready = true;
+                }
+            }
+            Event::Subscribed(id, codes) => self.subscribed(n, id, &codes, moment),
+            Event::SubscribeFailed(id, error) => {
+                self.fail(n, format!("subscription {id:?} failed: {error}"));
+            }
+            Event::Unsubscribed(id, _) => self.unsubscribed(n, id, moment),
+            _ => {}
+        }
+    }
+
+    fn subscribed(&mut self, n: usize, id: SubscriptionId, codes: &[ReasonCode], moment: Moment) {
+        let node = &mut self.nodes[n];
+        let stream = node.streams.iter_mut().find(|stream| {
+            stream.id == Some(id)
+                || (stream.id.is_none() && stream.learned.is_none_or(|known| known == id))
+                    && !stream.filters.is_empty()
+        });
+        let Some(stream) = stream else { return };
+        if stream.id.is_none() {
+            stream.learned = Some(id);
+        }
+        let life = &mut self.expectations.lives[n];
+        life.streams[stream.fact].granted = Some(moment);
+        for at in &stream.records {
+            let (before, rest) = life.subscribed.split_at_mut(*at);
+            rest[0].granted = Some(moment);
+            // What was there before is replaced now.
+            for old in before.iter_mut().filter(|old| old.filter == rest[0].filter) {
+                old.leaving.get_or_insert(moment);
+                old.gone.get_or_insert(moment);
+            }
+        }
+        if codes.len() != stream.records.len() || codes.iter().any(|code| code.is_error()) {
+            self.fail(n, format!("subscribed with {codes:?}"));
+        }
+    }
+
+    fn unsubscribed(&mut self, n: usize, id: SubscriptionId, moment: Moment) {
+        let node = &mut self.nodes[n];
+        let life = &mut self.expectations.lives[n];
+        let (filters, at) = match node.giving_up.remove(&id) {
+            Some((filter, at)) => (vec![filter], Some(at)),
+            None => match node.streams.iter().find(|stream| stream.id == Some(id)) {
+                Some(stream) => {
+                    let filters = stream.filters.iter().map(|f| f.0.clone()).collect();
+                    (filters, life.streams[stream.fact].leaving)
+                }
+                None => return,
+            },
+        };
+        // What another stream has as well stays with the broker, until that one's SUBACK.
+        let kept = |filter: &String| {
+            node.streams
+                .iter()
+                .any(|other| !other.leaving && other.filters.iter().any(|known| known.0 == *filter))
+        };
+        for old in &mut life.subscribed {
+            // A SUBSCRIBE that came later goes out later.
+            if at.is_some_and(|at| at < old.asked) {
+                continue;
+            }
+            if old.leaving.is_some() && filters.contains(&old.filter) && !kept(&old.filter) {
+                old.gone.get_or_insert(moment);
+            }
+        }
+    }
+
+    /// The broker has no session: what was subscribed is subscribed again, by itself.
+    fn session_lost(&mut self, n: usize, moment: Moment) {
+        let node = &mut self.nodes[n];
+        let life = &mut self.expectations.lives[n];
+        life.heard.clear();
+        life.permits.clear();
+        life.came_again.clear();
+        life.died.clear();
+        node.unsettled.clear();
+        node.exactly_once.clear();
+        node.arrived.clear();
+        node.died.clear();
+        node.half_sent.clear();
+        node.doubtful.clear();
+        if node.connections == 1 {
+            // Nothing from before waits in this process.
+            life.cut = false;
+            life.subscribed.clear();
+        }
+        for old in &mut life.subscribed {
+            old.lost = true;
+            old.leaving.get_or_insert(moment);
+            old.gone.get_or_insert(moment);
+        }
+        for fact in &mut life.streams {
+            fact.granted = None;
+        }
+        for stream in &mut node.streams {
+            stream.records.clear();
+            if stream.leaving {
+                continue;
+            }
+            for (filter, qos, no_local) in &stream.filters {
+                stream
+                    .records
+                    .push(life.ask(filter, *qos, *no_local, moment));
+            }
+        }
+    }
+
+    /// Every program that can do something does it; whether one did.
+    pub(super) fn step_all(&mut self) -> bool {
+        let mut any = false;
+        for n in 0..self.nodes.len() {
+            any |= self.step(n, true);
+        }
+        any
+    }
+
+    /// A program has its turn: with each of its streams it does what it can. `eager`: it does not dawdle.
+    pub(super) fn step(&mut self, n: usize, eager: bool) -> bool {
+        let mut any = false;
+        let mut at = 0;
+        while at < self.nodes[n].streams.len() {
+            let node = &self.nodes[n];
+            let waits = at == 0 && node.late && !node.to_subscribe.is_empty();
+            if node.streams[at].is_idle() || waits {
+                at += 1;
+                continue;
+            }
+            let mut turns = if eager || !node.slow { 50 } else { 1 };
+            while turns > 0 && self.turn(n, at, eager) {
+                any = true;
+                turns -= 1;
+            }
+            if !self.end_of_stream(n, at) {
+                at += 1;
+            }
+        }
+        while let Some((id, number)) = self.by_hand(n, eager) {
+            any = true;
+            let now = self.instant();
+            let done = self.nodes[n]
+                .agent
+                .acknowledge(id, ReasonCode::Success, now);
+            match done {
+                Ok(()) => self.done_with(n, number),
+                // Its connection is lost: it comes again.
+                Err(Refused::NothingToAcknowledge) if self.expectations.lives[n].cut => {}
+                Err(refused) => {
+                    self.fail(n, format!("{number} is not acknowledged: {refused}"));
+                }
+            }
+        }
+        if any {
+            self.look(n);
+            if let Err(error) = self.read(n) {
+                self.cut(n, false, error);
+            }
+            self.activate(n);
+        }
+        any
+    }
+
+    /// What is acknowledged by hand now: in any order.
+    fn by_hand(&mut self, n: usize, eager: bool) -> Option<(MessageId, u32)> {
+        let hands = self.nodes[n].in_hands.len();
+        if hands == 0 || (!eager && self.random.once_in(3)) {
+            return None;
+        }
+        let at = self.random.below(hands);
+        Some(self.nodes[n].in_hands.swap_remove(at))
+    }
+
+    /// One step with one stream: whether something was done.
+    fn turn(&mut self, n: usize, at: usize, eager: bool) -> bool {
+        let Some(mut hand) = self.nodes[n].streams[at].hand.take() else {
+            return self.next(n, at);
+        };
+        match self.work(n, &mut hand, eager) {
+            Work::Finished => {
+                let now = self.instant();
+                if let Some(number) = hand.number {
+                    self.done_with(n, number);
+                }
+                let node = &mut self.nodes[n];
+                let from = node.streams[at].id;
+                if let Some(id) = hand.received.id() {
+                    node.agent.taken(from, id, now);
+                }
+                true
+            }
+            work => {
+                self.nodes[n].streams[at].hand = Some(hand);
+                work == Work::Goes
+            }
+        }
+    }
+
+    /// Works on what the program has in hand.
+    fn work(&mut self, n: usize, hand: &mut Hand, eager: bool) -> Work {
+        if hand.patience > 0 && !eager {
+            hand.patience -= 1;
+            return Work::Goes;
+        }
+        match &hand.task {
+            Task::Done => Work::Finished,
+            Task::Await(token) if self.nodes[n].asked.contains_key(token) => Work::Waits,
+            Task::Await(_) => Work::Finished,
+            Task::Publish(topic) => {
+                let number = self.next_number();
+                let payload = number.to_string();
+                let qos = hand.received.qos;
+                let name = TopicName::new(topic).expect("valid");
+                let message = Outgoing::new(name, qos, payload.as_bytes());
+                let facts = super::expectations::Published::new(n, topic.clone(), qos);
+                let Some(published) = self.publish_message(n, number, &message, facts) else {
+                    // A program that closes does not go on.
+                    let closing = self.nodes[n].closing.is_some();
+                    return if closing { Work::Finished } else { Work::Waits };
+                };
+                hand.task = match published {
+                    Published::Token(token) if self.nodes[n].bridge == Bridge::Acknowledged => {
+                        Task::Await(token)
+                    }
+                    _ => Task::Done,
+                };
+                Work::Goes
+            }
+        }
+    }
+
+    /// The program is done with a message.
+    fn done_with(&mut self, n: usize, number: u32) {
+        let node = &mut self.nodes[n];
+        if let Some(taken) = node.unsettled.get_mut(&number) {
+            *taken = !node.exactly_once.contains(&number);
+        }
+    }
+
+    /// The program asks for the next message.
+    fn next(&mut self, n: usize, at: usize) -> bool {
+        let patience = self.random.below(4);
+        let node = &mut self.nodes[n];
+        let stream = &mut node.streams[at];
+        let Some(received) = node.agent.next_message(stream.id) else {
+            stream.ready = false;
+            return false;
+        };
+        self.report.received += 1;
+        let number = number_of(&received.payload);
+        let topic = received.topic().to_string();
+        let fact = stream.fact;
+        let by_hand = node.agent.options().acknowledge == Acknowledge::ByHand;
+        let bridges = node.bridge != Bridge::No && node.closing.is_none();
+        let task = match topic.strip_prefix("t/") {
+            Some(rest) if bridges && !received.retain && number.is_some() => {
+                Task::Publish(format!("b/{rest}"))
+            }
+            _ => Task::Done,
+        };
+        if let (true, Some(id)) = (by_hand, received.id())
+            && node.by_hand.insert(id)
+        {
+            node.in_hands.push((id, number.unwrap_or(0)));
+        }
+        let patience = if node.slow { patience } else { 0 };
+        let hand = Hand {
+            received,
+            number,
+            patience,
+            task,
+        };
+        if let Some(number) = number {
+            let heard = Heard {
+                number,
+                topic,
+                qos: hand.received.qos,
+                dup: hand.received.dup,
+                retain: hand.received.retain,
+                at: 0,
+                stream: fact,
+            };
+            self.hear(n, heard);
+        }
+        self.trace(
+            n,
+            format_args!(
+                "gets {number:?} in stream {fact}, {:?}, dup {}",
+                hand.received.qos, hand.received.dup
+            ),
+        );
+        self.nodes[n].streams[at].hand = Some(hand);
+        true
+    }
+
+    /// The ledger learns what a program got.
+    fn hear(&mut self, n: usize, mut heard: Heard) {
+        heard.at = self.tick_moment();
+        let number = heard.number;
+        self.expectations.ever_heard.insert(number);
+        let node = &mut self.nodes[n];
+        // What was acknowledged on receipt may have reached the broker before.
+        if !node.died.remove(&number) && heard.qos > QoS::AtMostOnce {
+            node.unsettled.entry(number).or_insert(false);
+        }
+        if heard.qos == QoS::ExactlyOnce {
+            node.exactly_once.insert(number);
+        }
+        if !node.heard.insert(number) {
+            self.report.repeated += 1;
+        }
+        self.expectations.lives[n].heard.push(heard);
+    }
+
+    /// Drops a stream that is at its end; whether it was.
+    fn end_of_stream(&mut self, n: usize, at: usize) -> bool {
+        let now = self.instant();
+        let moment = self.moment;
+        let node = &mut self.nodes[n];
+        let stream = &node.streams[at];
+        let (Some(id), true, true) = (stream.id, stream.leaving, stream.is_idle()) else {
+            return false;
+        };
+        if !node.agent.is_over(Some(id)) || node.agent.is_stopped() {
+            return false;
+        }
+        let stream = node.streams.remove(at);
+        node.agent.forget(id, now);
+        self.expectations.lives[n].streams[stream.fact].closed = Some(moment);
+        true
+    }
+
+    /// What the agent holds is within the limits that it was given.
+    pub(super) fn check_limits(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        let options = node.agent.options();
+        let held = node.agent.held_bytes();
+        // What is acknowledged on receipt counts once for each stream.
+        let times = if node.acknowledges_on_receipt() {
+            node.streams.len()
+        } else {
+            1
+        };
+        if held > options.receive_limit + LARGEST * times {
+            self.fail(
+                n,
+                format!("{held} bytes are held, {} may be", options.receive_limit),
+            );
+            return;
+        }
+        let most = options.qos0_queue + usize::from(u16::MAX);
+        if options.qos0_overflow != QoS0Overflow::PauseReading
+            && node.streams.iter().any(|s| node.agent.waiting(s.id) > most)
+        {
+            self.fail(n, "too many messages wait".to_owned());
+        }
+    }
+}
+
+/// No message is counted with more.
+const LARGEST: usize = 6_000;

@@ -1,0 +1,296 @@
+//! The wires between the clients and the broker.
+
+use bytes::{Buf, BytesMut};
+use mqtt_agent::{Error, Flow};
+use mqtt_broker::{ConnectionId, Next};
+use mqtt_proto::{AckKind, Frame, MAX_PACKET, PacketType, QoS, Version};
+
+use super::world::World;
+
+/// A connection: what is on its way in both directions.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) id: ConnectionId,
+    pub(super) up: Vec<u8>,
+    pub(super) down: BytesMut,
+    /// The broker wants to be asked again with what it did not take.
+    pub(super) blocked: bool,
+    /// It is cut when this many more bytes went up or down.
+    pub(super) cut_after: Option<usize>,
+    /// The broker has read a DISCONNECT.
+    pub(super) leaving: bool,
+}
+
+impl Wire {
+    pub(super) fn new(id: ConnectionId) -> Self {
+        Self {
+            id,
+            up: Vec::new(),
+            down: BytesMut::new(),
+            blocked: false,
+            cut_after: None,
+            leaving: false,
+        }
+    }
+}
+
+/// What a wire holds before the broker must wait.
+pub(super) const WIRE_CAPACITY: usize = 16 << 10;
+
+/// The whole packets at the front of `bytes`.
+fn packets(bytes: &[u8], version: Version) -> impl Iterator<Item = Frame<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let frame = Frame::decode(rest, version, MAX_PACKET).ok()??;
+        rest = rest.get(frame.packet_len()..)?;
+        Some(frame)
+    })
+}
+
+/// The number that a payload is.
+pub(super) fn number_of(payload: &[u8]) -> Option<u32> {
+    let digits = payload.split(|byte| *byte == b' ').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+impl World {
+    pub(super) fn transfer_some(&mut self) {
+        if self.active.is_empty() {
+            return;
+        }
+        let at = self.random.below(self.active.len());
+        let n = self.active.swap_remove(at);
+        self.nodes[n].active = false;
+        let most = 1 + self.random.below(2_000);
+        self.transfer(n, most);
+    }
+
+    /// Until nothing is under way.
+    pub(super) fn flush(&mut self) {
+        while let Some(n) = self.active.pop() {
+            self.nodes[n].active = false;
+            self.transfer(n, WIRE_CAPACITY);
+        }
+    }
+
+    /// Moves up to `most` bytes each way on the wire of a client.
+    pub(super) fn transfer(&mut self, n: usize, most: usize) {
+        let Some(mut wire) = self.nodes[n].wire.take() else {
+            return;
+        };
+        let mut allowed = wire.cut_after.unwrap_or(usize::MAX);
+        let mut moved = self.up(n, &mut wire, most, &mut allowed);
+        moved += self.down(&mut wire, most, &mut allowed);
+        if wire.cut_after.is_some() {
+            wire.cut_after = Some(allowed);
+        }
+        let node = &mut self.nodes[n];
+        if !node.agent.is_paused() {
+            let reads = wire.down.len().min(node.reads.min(most));
+            node.input.extend_from_slice(&wire.down[..reads]);
+            wire.down.advance(reads);
+            moved += reads;
+        }
+        let done = self.broker.is_closing(wire.id)
+            && self.broker.outgoing(wire.id).is_empty()
+            && wire.down.is_empty();
+        let cut = wire.cut_after == Some(0);
+        self.nodes[n].wire = Some(wire);
+        let read = self.read(n);
+        if done {
+            self.ended(n);
+        } else if let Err(error) = read {
+            let unnoticed = self.random.once_in(2);
+            self.cut(n, unnoticed, error);
+        } else if cut {
+            let unnoticed = self.random.once_in(2);
+            self.cut(n, unnoticed, Error::EndOfStream);
+        } else if moved > 0 {
+            self.activate(n);
+        }
+        self.wake();
+    }
+
+    /// From the client to the broker.
+    fn up(&mut self, n: usize, wire: &mut Wire, most: usize, allowed: &mut usize) -> usize {
+        let now = self.instant();
+        let node = &mut self.nodes[n];
+        let outgoing = node.agent.outgoing();
+        let moved = outgoing.len().min(most).min(*allowed);
+        wire.up.extend_from_slice(&outgoing[..moved]);
+        node.agent.sent(moved);
+        *allowed -= moved;
+        if moved > 0 || wire.blocked {
+            let closing = self.broker.is_closing(wire.id);
+            let received = self.broker.receive(wire.id, &wire.up, now);
+            if !closing {
+                self.reached_broker(n, wire, received.consumed);
+            }
+            wire.up.drain(..received.consumed);
+            wire.blocked = received.next == Next::Blocked;
+        }
+        moved
+    }
+
+    /// From the broker to the wire.
+    fn down(&mut self, wire: &mut Wire, most: usize, allowed: &mut usize) -> usize {
+        let now = self.instant();
+        let outgoing = self.broker.outgoing(wire.id);
+        let room = WIRE_CAPACITY.saturating_sub(wire.down.len());
+        let moved = outgoing.len().min(most).min(room).min(*allowed);
+        wire.down.extend_from_slice(&outgoing[..moved]);
+        self.broker.sent(wire.id, moved, now);
+        *allowed -= moved;
+        moved
+    }
+
+    /// The broker has read what the client sent.
+    fn reached_broker(&mut self, n: usize, wire: &mut Wire, consumed: usize) {
+        let version = self.nodes[n].version;
+        for frame in packets(&wire.up[..consumed], version) {
+            if self.logs(n) {
+                let line = format!("  -> {:?}", frame.packet());
+                self.record(line);
+            }
+            let qos = match AckKind::of(frame.packet_type()) {
+                Some(AckKind::PubAck) => QoS::AtLeastOnce,
+                Some(AckKind::PubRec) => QoS::ExactlyOnce,
+                _ => {
+                    wire.leaving |= frame.packet_type() == PacketType::Disconnect;
+                    continue;
+                }
+            };
+            let Ok(ack) = frame.ack() else { continue };
+            let node = &mut self.nodes[n];
+            if let Some(number) = node.arrived.get(&(qos, ack.packet_id)) {
+                node.unsettled.remove(number);
+                if node.acknowledges_on_receipt() && !node.heard.contains(number) {
+                    node.died.insert(*number);
+                    // If it is shared, no other member gets it.
+                    self.expectations.ever_heard.insert(*number);
+                }
+            }
+        }
+    }
+
+    /// The client takes what it has read.
+    pub(super) fn read(&mut self, n: usize) -> Result<(), Error> {
+        let now = self.instant();
+        let mut input = std::mem::take(&mut self.nodes[n].input);
+        let node = &mut self.nodes[n];
+        let before: Vec<_> = packets(&input, node.version)
+            .map(|frame| (frame.packet_len(), frame.publish().ok().flatten()))
+            .map(|(len, publish)| {
+                let publish = publish.and_then(|p| {
+                    Some((
+                        p.qos(),
+                        p.delivery.packet_id()?,
+                        number_of(p.payload)?,
+                        p.dup,
+                    ))
+                });
+                (len, publish)
+            })
+            .collect();
+        let len = input.len();
+        let copy = self.logs(n).then(|| input.to_vec());
+        let flow = self.nodes[n].agent.receive(&mut input, now);
+        let mut consumed = len - input.len();
+        if let Some(copy) = copy {
+            let version = self.nodes[n].version;
+            let lines: Vec<_> = packets(&copy[..consumed], version)
+                .map(|frame| format!("  <- {:?}", frame.packet()))
+                .collect();
+            lines.into_iter().for_each(|line| self.record(line));
+        }
+        let node = &mut self.nodes[n];
+        for (len, publish) in before {
+            if len > consumed {
+                break;
+            }
+            consumed -= len;
+            if let Some((qos, id, number, dup)) = publish {
+                node.arrived.insert((qos, id), number);
+                if dup && qos == QoS::AtLeastOnce && node.acknowledges_on_receipt() {
+                    self.expectations.lives[n].came_again.insert(number);
+                }
+            }
+        }
+        let write = flow.as_ref().is_ok_and(|flow| *flow == Flow::Write);
+        if flow.is_ok() {
+            node.input = input;
+        }
+        self.look(n);
+        if write {
+            self.activate(n);
+        }
+        self.check_limits(n);
+        flow.map(drop)
+    }
+
+    /// The wire of a client is gone; the broker may not know it.
+    pub(super) fn cut(&mut self, n: usize, unnoticed: bool, why: Error) {
+        let now = self.instant();
+        let Some(wire) = self.unplug(n) else { return };
+        self.report.cuts += 1;
+        self.trace(n, format_args!("is cut, unnoticed {unnoticed}: {why}"));
+        if unnoticed {
+            self.unnoticed.push(wire.id);
+        } else {
+            self.broker.closed(wire.id, now);
+        }
+        self.lost(n, why);
+        self.wake();
+    }
+
+    /// The broker closed it.
+    fn ended(&mut self, n: usize) {
+        let now = self.instant();
+        let Some(wire) = self.unplug(n) else { return };
+        self.trace(n, format_args!("is closed by the broker"));
+        self.broker.closed(wire.id, now);
+        self.lost(n, Error::EndOfStream);
+        self.wake();
+    }
+
+    /// Takes the wire away, and tells the ledger.
+    pub(super) fn unplug(&mut self, n: usize) -> Option<Wire> {
+        let moment = self.tick_moment();
+        let node = &mut self.nodes[n];
+        let wire = node.wire.take()?;
+        node.input.clear();
+        let connected = std::mem::take(&mut node.connected);
+        let life = &mut self.expectations.lives[n];
+        (life.cut, life.ever_cut) = (true, true);
+        // What was taken at QoS 1 may come again.
+        for (number, taken) in &node.unsettled {
+            if *taken {
+                life.permit(*number, moment);
+            }
+        }
+        // So may what is to be acknowledged by hand and is not.
+        for (_, number) in &node.in_hands {
+            if !node.exactly_once.contains(number) {
+                life.permit(*number, moment);
+            }
+        }
+        if let Some(number) = node.will {
+            let fact = self.expectations.wills.entry(number).or_default();
+            if wire.leaving {
+                fact.most -= 1;
+            } else if connected && node.version == Version::V311 {
+                // A delayed will may not go out if the client is back in time.
+                fact.least += 1;
+            }
+        }
+        Some(wire)
+    }
+
+    /// The agent learns that its connection is gone.
+    fn lost(&mut self, n: usize, why: Error) {
+        let now = self.instant();
+        let random = u32::try_from(self.random.next() % (1 << 32)).expect("small");
+        self.nodes[n].agent.lost(why, now, random);
+        self.look(n);
+    }
+}

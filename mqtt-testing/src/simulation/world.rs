@@ -1,0 +1,349 @@
+//! The clients, the broker and time.
+
+use std::collections::HashMap;
+
+use mqtt_broker::{Broker, Config, ConnectionId, Ending, Hooks, Observation};
+use mqtt_proto::{QoS, ReasonCode};
+use mqtt_session::Instant;
+
+use super::expectations::{Expectations, Life, Moment, WILLS};
+use super::program::Node;
+use super::{Plan, Random, Report, Violation};
+
+/// Everyone may do everything.
+#[derive(Debug, Default)]
+pub(super) struct AllowAll {
+    assigned: u128,
+    taken_over: u64,
+}
+
+impl Hooks for AllowAll {
+    fn unguessable(&mut self) -> u128 {
+        self.assigned += 1;
+        self.assigned
+    }
+
+    fn observe(&mut self, observation: &Observation<'_>) {
+        if let Observation::Ended {
+            ending: Ending::ByBroker(ReasonCode::SessionTakenOver),
+            ..
+        } = observation
+        {
+            self.taken_over += 1;
+        }
+    }
+}
+
+pub(super) struct World {
+    pub(super) random: Random,
+    pub(super) plan: Plan,
+    pub(super) broker: Broker<AllowAll>,
+    pub(super) nodes: Vec<Node>,
+    /// Which client a connection belongs to.
+    pub(super) owners: HashMap<ConnectionId, usize>,
+    /// Connections that died without the broker knowing.
+    pub(super) unnoticed: Vec<ConnectionId>,
+    pub(super) active: Vec<usize>,
+    pub(super) now: u64,
+    pub(super) moment: Moment,
+    pub(super) number: u32,
+    pub(super) expectations: Expectations,
+    pub(super) report: Report,
+    /// The first thing that went wrong.
+    failed: Option<Violation>,
+    /// The client whose doings are recorded, and the record.
+    recorded: Option<usize>,
+    log: Vec<String>,
+}
+
+/// Rounds in which all must have come to its end.
+const ROUNDS: usize = 3_000;
+
+impl World {
+    pub(super) fn new(seed: u64, plan: Plan, recorded: Option<usize>) -> Self {
+        let mut random = Random::new(seed.wrapping_add(1));
+        let mut config = Config::default();
+        config.window = u16::try_from(1 + random.below(40)).expect("small");
+        config.window_qos2 = u16::try_from(1 + random.below(20)).expect("small");
+        config.outgoing_bytes = u32::try_from(2_000 + random.below(30_000)).expect("small");
+        config.packet_size = 20_000;
+        config.statistics_interval = 0;
+        let broker = Broker::new(config, AllowAll::default(), Instant::default());
+        let mut world = Self {
+            random,
+            plan,
+            broker,
+            nodes: Vec::new(),
+            owners: HashMap::new(),
+            unnoticed: Vec::new(),
+            active: Vec::new(),
+            now: 0,
+            moment: 1,
+            number: 0,
+            expectations: Expectations::default(),
+            report: Report::default(),
+            failed: None,
+            recorded,
+            log: Vec::new(),
+        };
+        for n in 0..plan.clients.max(2) {
+            world.add(format!("c{n}"));
+        }
+        // The first client watches the wills, and nothing ever happens to it.
+        world.dial(0);
+        world.flush();
+        world.subscribe_to(0, vec![(format!("{WILLS}#"), QoS::ExactlyOnce, false)]);
+        world.flush();
+        world
+    }
+
+    /// One more client.
+    fn add(&mut self, name: String) {
+        let node = self.new_node(name);
+        self.expectations.lives.push(Life {
+            name: format!("{} {:?}", node.name, node.version),
+            ..Life::default()
+        });
+        self.nodes.push(node);
+        self.begin(self.nodes.len() - 1);
+    }
+
+    pub(super) fn trace(&mut self, n: usize, what: std::fmt::Arguments<'_>) {
+        if self.plan.trace || self.logs(n) {
+            let line = format!(
+                "{} ms, {}: {} {what}",
+                self.now, self.moment, self.nodes[n].name
+            );
+            if self.plan.trace {
+                eprintln!("{line}");
+            }
+            if self.logs(n) {
+                self.log.push(line);
+            }
+        }
+    }
+
+    /// Whether what this client does is recorded.
+    pub(super) fn logs(&self, n: usize) -> bool {
+        self.recorded == Some(n)
+    }
+
+    pub(super) fn record(&mut self, line: String) {
+        self.log.push(line);
+    }
+
+    pub(super) fn into_log(self) -> Vec<String> {
+        self.log
+    }
+
+    /// Something went wrong; the first thing counts.
+    pub(super) fn fail(&mut self, n: usize, what: String) {
+        let name = &self.nodes[n].name;
+        self.failed
+            .get_or_insert_with(|| (Some(n), format!("{name}: {what}")));
+    }
+
+    pub(super) fn instant(&self) -> Instant {
+        Instant::from_millis(self.now)
+    }
+
+    pub(super) fn tick_moment(&mut self) -> Moment {
+        self.moment += 1;
+        self.moment
+    }
+
+    fn so_far(&mut self) -> Result<(), Violation> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Random life.
+    pub(super) fn live(&mut self) -> Result<(), Violation> {
+        for _ in 0..self.plan.operations {
+            self.operate();
+            for _ in 0..self.random.below(6) {
+                self.transfer_some();
+            }
+            if self.random.once_in(10) {
+                let millis = u64::try_from(self.random.below(700)).expect("small");
+                self.pass(millis);
+            }
+            self.so_far()?;
+        }
+        Ok(())
+    }
+
+    /// No more cuts: everyone comes back and everything arrives.
+    pub(super) fn settle(&mut self) -> Result<(), Violation> {
+        for ghost in std::mem::take(&mut self.unnoticed) {
+            let now = self.instant();
+            self.broker.closed(ghost, now);
+        }
+        for n in 0..self.nodes.len() {
+            if let Some(wire) = &mut self.nodes[n].wire {
+                wire.cut_after = None;
+            }
+        }
+        let mut quiet = 0;
+        for _ in 0..ROUNDS {
+            self.flush();
+            let mut moved = self.step_all();
+            for n in 0..self.nodes.len() {
+                moved |= self.come_back(n);
+            }
+            self.so_far()?;
+            if moved {
+                quiet = 0;
+                continue;
+            }
+            // Delayed wills, waits before the next attempt, pings.
+            self.pass(2_000);
+            quiet += 1;
+            if quiet > 3 {
+                break;
+            }
+        }
+        for n in 0..self.nodes.len() {
+            if let Some(unfinished) = self.unfinished(n) {
+                return Err((Some(n), unfinished));
+            }
+        }
+        let statistics = self.broker.statistics(self.instant());
+        if statistics.queued > 0 || statistics.queued_bytes > 0 {
+            let suspect = self
+                .nodes
+                .iter()
+                .position(|node| !node.unsettled.is_empty());
+            let unsettled = suspect.map(|n| &self.nodes[n].unsettled);
+            let what = format!(
+                "{} messages are left in the queues; {unsettled:?} of client {suspect:?} were not acknowledged",
+                statistics.queued
+            );
+            return Err((suspect, what));
+        }
+        self.learn_retained().map_err(|what| (None, what))?;
+        self.so_far()
+    }
+
+    /// A client does what it must before its life can be judged: whether there was something to do.
+    fn come_back(&mut self, n: usize) -> bool {
+        let node = &self.nodes[n];
+        if node.agent.is_stopped() {
+            self.restart(n, false);
+            return true;
+        }
+        let mut did = false;
+        if node.wire.is_none() {
+            did = self.dial(n);
+        }
+        did | self.subscribe_again(n)
+    }
+
+    /// Somebody new learns what is retained.
+    fn learn_retained(&mut self) -> Result<(), String> {
+        let n = self.nodes.len();
+        // As the first client, it does nothing by chance.
+        self.add("late".to_owned());
+        self.dial(n);
+        self.flush();
+        self.subscribe_to(n, vec![("#".to_owned(), QoS::AtMostOnce, false)]);
+        self.flush();
+        while self.step(n, true) {
+            self.flush();
+        }
+        let heard = self.expectations.lives.pop().map(|life| life.heard);
+        for heard in heard.unwrap_or_default() {
+            if !heard.retain {
+                return Err(format!("a retained message without RETAIN: {heard:?}"));
+            }
+            if let Some(before) = self
+                .expectations
+                .retained
+                .insert(heard.topic.clone(), heard.number)
+            {
+                return Err(format!("retained twice: {before} and {heard:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check(&mut self) -> Result<Report, Violation> {
+        self.report.taken_over = self.broker.hooks().taken_over;
+        match self.expectations.first_violation() {
+            Some(broken) => Err(broken),
+            None => Ok(self.report),
+        }
+    }
+
+    /// All that is not finished with a client.
+    fn unfinished(&self, n: usize) -> Option<String> {
+        let node = &self.nodes[n];
+        let unfinished = node.unfinished()?;
+        let wire = node.wire.as_ref().map(|wire| {
+            let outgoing = self.broker.outgoing(wire.id).len();
+            format!(
+                "{outgoing} bytes in the broker, {} up, {} down, blocked {}",
+                wire.up.len(),
+                wire.down.len(),
+                wire.blocked
+            )
+        });
+        Some(format!(
+            "{} is stuck: {unfinished}, wire: {wire:?}",
+            node.name
+        ))
+    }
+
+    pub(super) fn activate(&mut self, n: usize) {
+        if !self.nodes[n].active {
+            self.nodes[n].active = true;
+            self.active.push(n);
+        }
+    }
+
+    /// Time passes for everyone.
+    pub(super) fn pass(&mut self, millis: u64) {
+        self.now += millis;
+        let now = self.instant();
+        self.broker.tick(now);
+        for n in 0..self.nodes.len() {
+            let node = &mut self.nodes[n];
+            if let Err(error) = node.agent.tick(now) {
+                self.activate(n);
+                self.cut(n, false, error);
+            } else if !node.agent.outgoing().is_empty() {
+                self.activate(n);
+            }
+            self.look(n);
+            self.check_close(n);
+        }
+        self.wake();
+    }
+
+    /// A close comes to its end in time.
+    fn check_close(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        let Some(by) = node.closing else { return };
+        if node.agent.is_finished() && node.wire.is_some() {
+            // Its driver closes the transport when the last byte is written.
+            self.flush_one(n);
+            self.hang_up(n);
+        }
+        let late = self.now > by + 1_000;
+        if late && self.nodes[n].wire.is_none() && !self.nodes[n].agent.is_stopped() {
+            self.fail(n, format!("it is to be closed by {by} ms"));
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        while let Some(id) = self.broker.next_ready() {
+            if let Some(n) = self.owners.get(&id).copied()
+                && self.nodes[n]
+                    .wire
+                    .as_ref()
+                    .is_some_and(|wire| wire.id == id)
+            {
+                self.activate(n);
+            }
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The connection: how often it is tried, what is told of it, what ends it.
+
+use std::error::Error as _;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_lite::future::zip;
+use mqtt_adapter_core::proto::{ConnAck, Properties, Property, QoS, ReasonCode, Version};
+use mqtt_adapter_core::{ConnectionEvent, Credentials, CredentialsSource, Error, Handle, Options};
+use mqtt_session::ServerEvent;
+
+use super::{connect, kept, message, options};
+use crate::peers::HostedBroker;
+use crate::peers::{Mosquitto, free_port};
+use crate::peers::{Reaction, ScriptedServer};
+
+fn is_refused(error: &Error) -> bool {
+    let source = error.source();
+    let source = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+/// The attempts count although each connection was accepted: such a broker is asked ever less often.
+pub async fn a_broker_that_kicks_right_after_connack_causes_no_storm<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    let broker = ScriptedServer::start(|event, server| {
+        if matches!(event, ServerEvent::Connect(_)) {
+            server
+                .accept(&Default::default(), mqtt_session::Instant::from_millis(0))
+                .unwrap();
+            return Reaction::HangUp;
+        }
+        Reaction::Usual
+    });
+    let mut options = options(broker.port);
+    options.back_off.attempts = Some(5);
+    let handle = start(options);
+    let mut nothing = handle.other_messages();
+    assert!(nothing.next().await.is_none());
+    assert_eq!(broker.connections(), 5);
+}
+
+/// What its name says.
+pub async fn a_first_connection_that_fails_is_told_and_the_reason_kept<
+    H: Deref<Target = Handle>,
+>(
+    start: impl Fn(Options) -> H,
+) {
+    let error = connect(&start, options(free_port())).await.err().unwrap();
+    assert!(is_refused(&error), "{error}");
+    let broker = Mosquitto::start("allow_anonymous false");
+    let error = connect(&start, options(broker.port)).await.err().unwrap();
+    assert_eq!(error.to_string(), "connection refused: not authorized");
+}
+
+/// A packet limit that is set guards the heap; the error says how to raise it.
+pub async fn an_oversize_packet_s_error_names_the_setting<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    let broker = Mosquitto::start("");
+    let mut limited = options(broker.port);
+    limited.config.packet_limit = 1 << 20;
+    let receiver = connect(&start, limited).await.unwrap();
+    let _messages = receiver.subscribe("a", QoS::ExactlyOnce).await.unwrap();
+    let mut other = options(broker.port);
+    other.client_id = "d".into();
+    other.config.outgoing_limit = 4 << 20;
+    let sender = connect(&start, other).await.unwrap();
+    let _ = sender
+        .publish_message(&message(QoS::AtMostOnce, &vec![0; 2 << 20]))
+        .await
+        .unwrap();
+    let why = receiver.disconnected().await.to_string();
+    assert!(
+        why.contains("the limit is 1048576") && why.contains("packet_limit"),
+        "{why}"
+    );
+}
+
+/// MQTT 5: the server has a session of which nothing is known here. By default it goes on; otherwise the first connection
+/// must end, and the next one starts clean.
+pub async fn a_session_only_the_server_knows_goes_on_or_is_ended<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    let broker = Mosquitto::start("");
+    for assume_session in [true, false] {
+        let mut options = options(broker.port);
+        options.version = Version::V5;
+        options.clean_start = false;
+        options.session_expiry = 100;
+        options.client_id = format!("assume {assume_session}");
+        options.assume_session = assume_session;
+        let before = connect(&start, options.clone()).await.unwrap();
+        let _ = before.close(Duration::from_secs(60)).await;
+        drop(before);
+        let handle = start(options);
+        handle.connected().await.unwrap();
+        let ticket = handle
+            .publish("a", QoS::AtLeastOnce, false, b"x")
+            .await
+            .unwrap();
+        assert!(ticket.await.is_success());
+        let mut events = handle.events();
+        let (mut losses, mut resumed) = (0, None);
+        while resumed.is_none() {
+            match events.next().await.unwrap() {
+                ConnectionEvent::Connected(connected) => resumed = Some(connected.session_present),
+                ConnectionEvent::Lost(_) => losses += 1,
+                _ => {}
+            }
+        }
+        assert_eq!(
+            (losses, resumed),
+            (u32::from(!assume_session), Some(assume_session))
+        );
+    }
+}
+
+/// A program that starts before its broker waits for it in one place, and others of its thread go on meanwhile.
+pub async fn connected_waits_however_long_it_takes<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    let port = free_port();
+    let handle = start(options(port));
+    let late = async {
+        let mut events = handle.events();
+        let mut losses = 0;
+        while losses < 10 {
+            let event = events.next().await.unwrap();
+            losses += u32::from(matches!(event, ConnectionEvent::Lost(_)));
+        }
+        assert!(!handle.is_connected());
+        Mosquitto::start_on(port)
+    };
+    let (connected, _broker) = zip(handle.connected(), late).await;
+    connected.unwrap();
+    assert!(handle.is_connected());
+}
+
+/// A rolling restart of brokers does not make the client slow: after a connection that was good, the wait is a first one. By
+/// the twentieth in a row it would be half an hour.
+pub async fn a_good_connection_however_short_is_followed_by_a_soon_retry<
+    H: Deref<Target = Handle>,
+>(
+    start: impl Fn(Options) -> H,
+) {
+    let broker = ScriptedServer::start(|event, _| match event {
+        ServerEvent::Message(_) => Reaction::HangUp,
+        _ => Reaction::Usual,
+    });
+    let mut options = options(broker.port);
+    options.back_off.longest = Duration::from_secs(3600);
+    options.back_off.stable_after = Duration::ZERO;
+    let handle = connect(&start, options).await.unwrap();
+    let mut events = handle.events();
+    let mut good = 0;
+    while good < 20 {
+        if let ConnectionEvent::Connected(_) = events.next().await.unwrap() {
+            good += 1;
+            let _ = handle
+                .publish_message(&message(QoS::AtMostOnce, b"go away"))
+                .await
+                .unwrap();
+        }
+    }
+}
+
+/// Each event in its order, with what the server said.
+pub async fn events_tell_what_connack_said<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    let attempts = AtomicUsize::new(0);
+    let broker = ScriptedServer::start(move |event, server| {
+        if !matches!(event, ServerEvent::Connect(_)) {
+            return Reaction::Usual;
+        }
+        let refused = attempts.fetch_add(1, Ordering::Relaxed) == 0;
+        let properties = [
+            Property::AssignedClientIdentifier("assigned"),
+            Property::ResponseInformation("answers/here"),
+            Property::UserProperty("rack", "7"),
+        ];
+        let busy = [Property::ReasonString("come back later")];
+        if refused {
+            let connack = ConnAck {
+                session_present: false,
+                reason: ReasonCode::ServerBusy,
+                properties: Properties::from(&busy[..]),
+            };
+            server.refuse(&connack).unwrap();
+            return Reaction::HangUp;
+        }
+        let connack = ConnAck {
+            session_present: false,
+            reason: ReasonCode::Success,
+            properties: Properties::from(&properties[..]),
+        };
+        let now = mqtt_session::Instant::from_millis(0);
+        server.accept(&connack, now).unwrap();
+        Reaction::Nothing
+    });
+    let mut options = options(broker.port);
+    options.version = Version::V5;
+    options.client_id = String::new();
+    options.request_response_information = true;
+    let handle = start(options);
+    handle.connected().await.unwrap();
+    let mut events = handle.events();
+    let mut next = async || events.next().await.unwrap();
+    assert!(matches!(next().await, ConnectionEvent::Connecting));
+    let ConnectionEvent::Refused(connack) = next().await else {
+        panic!("it is refused first");
+    };
+    assert_eq!(connack.get().reason, ReasonCode::ServerBusy);
+    let reason = connack.get().properties.reason_string();
+    assert_eq!(reason, Some("come back later"));
+    let ConnectionEvent::Lost(why) = next().await else {
+        panic!("a refusal ends the attempt");
+    };
+    assert_eq!(why.to_string(), "connection refused: server busy");
+    // The first wait may be none.
+    let mut after = next().await;
+    if matches!(after, ConnectionEvent::WaitingUntil(_)) {
+        after = next().await;
+    }
+    assert!(matches!(after, ConnectionEvent::Connecting));
+    let ConnectionEvent::Connected(connected) = next().await else {
+        panic!("it is accepted then");
+    };
+    assert!(!connected.session_present);
+    assert_eq!(connected.client_id, "assigned");
+    assert_eq!(connected.response_information(), Some("answers/here"));
+    let mut pairs = connected.connack.get().properties;
+    let pairs: Vec<_> = std::mem::take(&mut pairs).user_properties().collect();
+    assert_eq!(pairs, [("rack", "7")]);
+    let _ = handle.close(Duration::from_secs(60)).await;
+    assert!(matches!(
+        next().await,
+        ConnectionEvent::Lost(Error::Stopped)
+    ));
+    assert!(matches!(
+        next().await,
+        ConnectionEvent::Stopped(Error::Stopped)
+    ));
+    assert!(handle.events().next().await.is_some());
+}
+
+/// Without the option it goes on trying.
+pub async fn an_authentication_failure_stops_a_client_that_wants_it<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    let broker = HostedBroker::start(Some("secret"));
+    for version in super::VERSIONS {
+        let mut options = options(broker.port);
+        options.version = version;
+        let patient = start(options.clone());
+        let mut events = patient.events();
+        let mut refusals = 0;
+        while refusals < 3 {
+            let event = events.next().await.unwrap();
+            refusals += u32::from(matches!(event, ConnectionEvent::Refused(_)));
+        }
+        options.stop_on.authentication_failure = true;
+        let handle = start(options);
+        let why = handle.connected().await.unwrap_err();
+        assert!(why.is_authentication_failure(), "{why}");
+        let mut events = handle.events();
+        let mut last = None;
+        while let Some(event) = events.next().await {
+            last = Some(event);
+        }
+        assert!(
+            matches!(&last, Some(ConnectionEvent::Stopped(why)) if why.is_authentication_failure()),
+            "{last:?}"
+        );
+        let refused = handle.publish("a", QoS::AtMostOnce, false, b"").await;
+        assert!(matches!(refused, Err(Error::Stopped)));
+    }
+}
+
+/// Of two with one client identifier, the one that wants it gives way.
+pub async fn a_take_over_stops_a_client_that_wants_it<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    let broker = HostedBroker::start(None);
+    let mut options = kept(broker.port, Version::V5, "twin");
+    options.stop_on.session_taken_over = true;
+    let first = connect(&start, options.clone()).await.unwrap();
+    let second = connect(&start, options).await.unwrap();
+    let mut nothing = first.other_messages();
+    assert!(nothing.next().await.is_none());
+    assert!(first.connected().await.unwrap_err().is_session_taken_over());
+    assert!(second.is_connected());
+}
+
+/// Two tokens that are refused, one that cannot be had, and one that is right.
+pub async fn credentials_are_asked_for_before_each_attempt<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    let broker = HostedBroker::start(Some("the fourth"));
+    for version in super::VERSIONS {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let mut options = options(broker.port);
+        options.version = version;
+        options.credentials = Some(CredentialsSource::new(move || {
+            let n = count.fetch_add(1, Ordering::Relaxed);
+            async move {
+                let tokens = ["the first", "the second", "", "the fourth"];
+                match tokens.get(n) {
+                    Some(&"") | None => Err(std::io::Error::other("nobody answers")),
+                    Some(token) => Ok(Credentials {
+                        user_name: Some("me".into()),
+                        password: Some(token.as_bytes().to_vec()),
+                        ..Credentials::default()
+                    }),
+                }
+            }
+        }));
+        let handle = start(options);
+        handle.connected().await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 4);
+        let mut events = handle.events();
+        let mut reasons = Vec::new();
+        while reasons.len() < 3 {
+            if let ConnectionEvent::Lost(why) = events.next().await.unwrap() {
+                reasons.push((
+                    why.is_authentication_failure(),
+                    why.source().map(ToString::to_string),
+                ));
+            }
+        }
+        let nobody = Some("nobody answers".to_owned());
+        assert_eq!(reasons, [(true, None), (true, None), (false, nobody)]);
+    }
+}
+
+/// Whoever prints the chain of sources reads each text once.
+pub async fn errors_have_their_source_and_print_no_text_twice<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    let error = connect(&start, options(free_port())).await.err().unwrap();
+    assert!(is_refused(&error), "{error:?}");
+    let broker = Mosquitto::start("");
+    let mut unable = options(broker.port);
+    unable.credentials = Some(CredentialsSource::new(|| async {
+        Err::<Credentials, _>(std::io::Error::other("the disk is gone"))
+    }));
+    let unable = connect(&start, unable).await.err().unwrap();
+    let handle = connect(&start, options(broker.port)).await.unwrap();
+    let topic = handle.publish("a/#", QoS::AtMostOnce, false, b"").await;
+    let filter = handle.subscribe("a/#/b", QoS::AtMostOnce).await;
+    let _ = handle.close(Duration::from_secs(60)).await;
+    let closed = handle.publish("a", QoS::AtMostOnce, false, b"").await;
+    let errors = [
+        error,
+        unable,
+        topic.unwrap_err(),
+        filter.unwrap_err(),
+        closed.unwrap_err(),
+    ];
+    for error in errors {
+        let mut texts = vec![error.to_string()];
+        let mut source = error.source();
+        while let Some(error) = source {
+            texts.push(error.to_string());
+            source = error.source();
+        }
+        let all = texts.join(": ");
+        for text in &texts {
+            assert_eq!(all.matches(text.as_str()).count(), 1, "{all}");
+        }
+    }
+}

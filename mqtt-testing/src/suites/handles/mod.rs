@@ -1,0 +1,154 @@
+//! What a handle promises, under any runtime: reconnection, limits, policies, who gets which message, the end.
+
+#![allow(
+    clippy::let_underscore_future,
+    reason = "tickets that nobody waits for"
+)]
+#![allow(clippy::missing_panics_doc, reason = "each panics when it is not so")]
+
+mod connection;
+mod publishing;
+mod receiving;
+mod requests;
+mod subscribing;
+
+pub mod children;
+pub mod services;
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use mqtt_adapter_core::proto::{QoS, Subscription as Filter, TopicFilter, TopicName, Version};
+use mqtt_adapter_core::{Error, Handle, Options, Outgoing};
+
+pub use connection::*;
+pub use publishing::*;
+pub use receiving::*;
+pub use requests::*;
+pub use subscribing::*;
+
+/// All of it, as tests of the module it stands in: how a client is started, and how a future is run to its end.
+#[macro_export]
+macro_rules! handles {
+    ($start:expr, $run:expr) => {
+        $crate::handles! { $start, $run;
+            a_broker_that_kicks_right_after_connack_causes_no_storm
+            a_first_connection_that_fails_is_told_and_the_reason_kept
+            an_oversize_packet_s_error_names_the_setting
+            a_session_only_the_server_knows_goes_on_or_is_ended
+            connected_waits_however_long_it_takes
+            a_good_connection_however_short_is_followed_by_a_soon_retry
+            events_tell_what_connack_said
+            an_authentication_failure_stops_a_client_that_wants_it
+            a_take_over_stops_a_client_that_wants_it
+            credentials_are_asked_for_before_each_attempt
+            errors_have_their_source_and_print_no_text_twice
+            publishing_faster_than_the_broker_takes_waits
+            messages_published_offline_follow_the_policy
+            a_graceful_close_flushes_says_goodbye_and_returns_what_remained
+            publishing_while_a_connection_is_ended_is_accepted
+            a_ticket_of_qos_0_tells_what_the_transport_took
+            large_messages_arrive
+            a_slow_subscriber_loses_nothing
+            a_message_is_acknowledged_when_the_next_one_is_asked_for
+            a_message_is_acknowledged_on_receipt
+            a_message_is_acknowledged_by_hand_or_comes_again
+            a_stream_that_is_not_read_holds_up_nobody
+            a_backlog_beyond_the_queue_comes_before_the_answer
+            what_nobody_claims_is_held_or_discarded
+            a_server_beyond_the_receive_maximum_is_told_once_and_served
+            messages_at_qos_0_give_way_as_the_policy_says
+            a_client_pings_while_messages_come_without_end
+            a_lost_session_is_subscribed_again
+            subscriptions_are_granted_refused_and_given_up
+            a_refused_subscription_is_an_error
+            subscriptions_of_the_options_are_made_with_each_new_session
+            a_request_is_answered_in_one_call
+            a_request_that_cannot_be_answered_fails
+        }
+        $crate::handles! { $start, $run, module_path!();
+            the_log_tells_each_reason_once
+            kept_messages_hold_little_more_than_themselves
+            a_program_that_ends_after_its_tickets_has_sent_at_qos_0
+        }
+
+        #[test]
+        #[ignore = "other tests start it as a process of its own"]
+        fn in_a_process_of_its_own() {
+            $run($crate::suites::handles::children::act($start));
+        }
+    };
+    ($start:expr, $run:expr; $($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            $run($crate::suites::handles::$name($start));
+        })*
+    };
+    ($start:expr, $run:expr, $module:expr; $($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            $run($crate::suites::handles::children::$name($start, $module));
+        })*
+    };
+}
+
+pub(crate) const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
+
+/// A client that is connected, or why the first attempt failed.
+pub(crate) async fn connect<H: Deref<Target = Handle>>(
+    start: &impl Fn(Options) -> H,
+    options: Options,
+) -> Result<H, Error> {
+    let handle = start(options);
+    handle.first_attempt().await?;
+    Ok(handle)
+}
+
+pub(crate) fn options(port: u16) -> Options {
+    let mut options = Options::new("127.0.0.1", port);
+    options.client_id = "c".into();
+    options.back_off.first = Duration::from_millis(2);
+    options.back_off.longest = Duration::from_millis(10);
+    options
+}
+
+/// With a session that outlives its connections.
+pub(crate) fn kept(port: u16, version: Version, client_id: &str) -> Options {
+    let mut options = options(port);
+    options.version = version;
+    options.client_id = client_id.into();
+    options.clean_start = false;
+    options.session_expiry = u32::MAX;
+    options
+}
+
+pub(crate) fn message(qos: QoS, payload: &[u8]) -> Outgoing<'_> {
+    Outgoing::new(TopicName::from_static("a"), qos, payload)
+}
+
+pub(crate) fn filter(text: &str) -> Filter<'_> {
+    Filter::new(TopicFilter::new(text).unwrap(), QoS::ExactlyOnce)
+}
+
+/// Publishes the numbers of a range, and waits until the server has them.
+pub(crate) async fn publish_numbers(
+    handle: &Handle,
+    topic: &str,
+    qos: QoS,
+    numbers: std::ops::Range<u32>,
+) {
+    let mut tickets = Vec::new();
+    for n in numbers {
+        let ticket = handle.publish(topic, qos, false, &n.to_string()).await;
+        tickets.push(ticket.unwrap());
+    }
+    for ticket in tickets {
+        let outcome = ticket.await;
+        assert!(outcome.is_success(), "{outcome}");
+    }
+}
+
+/// The number that a message is.
+pub(crate) fn number(payload: &[u8]) -> u32 {
+    std::str::from_utf8(payload).unwrap().parse().unwrap()
+}

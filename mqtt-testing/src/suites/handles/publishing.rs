@@ -1,0 +1,278 @@
+//! Messages to the server: back-pressure, limits, and how each ends.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use futures_lite::future::yield_now;
+use mqtt_adapter_core::proto::QoS;
+use mqtt_adapter_core::{Error, Handle, Offline, Options, Outcome, Outgoing};
+use mqtt_session::{Refused, ServerEvent};
+
+use super::services::brokers;
+use super::{connect, message, options};
+use crate::peers::{CONNACK_3_1_1, RawServer};
+use crate::peers::{Mosquitto, free_port};
+use crate::peers::{Reaction, ScriptedServer};
+
+/// The server takes nothing more: whoever publishes waits, and no more is held than the limits say.
+pub async fn publishing_faster_than_the_broker_takes_waits<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    let broker = ScriptedServer::start(|event, server| {
+        if matches!(event, ServerEvent::Connect(_)) {
+            server
+                .accept(&Default::default(), mqtt_session::Instant::from_millis(0))
+                .unwrap();
+            return Reaction::Nothing;
+        }
+        // With the first message it stops reading.
+        Reaction::Freeze
+    });
+    let handle = connect(&start, options(broker.port)).await.unwrap();
+    let payload = vec![0; 16 << 10];
+    // QoS 1: the window.
+    let mut accepted = 0;
+    while handle.try_publish(&message(QoS::AtLeastOnce, b"x")).is_ok() {
+        accepted += 1;
+        yield_now().await;
+    }
+    assert_eq!(accepted, 128);
+    // QoS 0: the outgoing buffer and what the operating system takes. It must be full at some time.
+    let (mut bytes, mut refusals) = (0, 0);
+    while refusals < 1_000 {
+        match handle.try_publish(&message(QoS::AtMostOnce, &payload)) {
+            Ok(_) => (bytes, refusals) = (bytes + payload.len(), 0),
+            Err(Error::Refused(Refused::Full)) => refusals += 1,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(bytes < 64 << 20, "memory grows without bound");
+        yield_now().await;
+    }
+}
+
+/// What its name says.
+pub async fn messages_published_offline_follow_the_policy<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    let port = free_port();
+    let start = |offline| {
+        let mut options = options(port);
+        options.config.offline = offline;
+        options.config.queue = 2;
+        options.config.window = 1;
+        start(options)
+    };
+    let reject = start(Offline::Reject);
+    assert!(matches!(
+        reject.try_publish(&message(QoS::AtLeastOnce, b"x")),
+        Err(Error::Refused(Refused::Offline))
+    ));
+    let keep = start(Offline::Keep);
+    let _kept = [b"1", b"2"].map(|payload| {
+        keep.try_publish(&message(QoS::AtLeastOnce, payload))
+            .unwrap()
+    });
+    assert!(matches!(
+        keep.try_publish(&message(QoS::AtLeastOnce, b"3")),
+        Err(Error::Refused(Refused::Full))
+    ));
+    let remained = keep.close(Duration::ZERO).await;
+    let payloads: Vec<_> = remained.iter().map(|unsent| &unsent.payload[..]).collect();
+    assert_eq!(payloads, [b"1", b"2"]);
+    let drop_oldest = start(Offline::DropOldest);
+    let mut tickets: Vec<_> = [b"1", b"2", b"3"]
+        .map(|payload| {
+            drop_oldest
+                .try_publish(&message(QoS::AtLeastOnce, payload))
+                .unwrap()
+        })
+        .into();
+    assert_eq!(tickets.remove(0).await, Outcome::Dropped);
+    let remained = drop_oldest.close(Duration::ZERO).await;
+    let payloads: Vec<_> = remained.iter().map(|unsent| &unsent.payload[..]).collect();
+    assert_eq!(payloads, [b"2", b"3"]);
+    assert_eq!(tickets.remove(0).await, Outcome::Closed);
+    assert!(matches!(
+        drop_oldest.try_publish(&message(QoS::AtMostOnce, b"4")),
+        Err(Error::Stopped)
+    ));
+}
+
+/// What its name says.
+pub async fn a_graceful_close_flushes_says_goodbye_and_returns_what_remained<
+    H: Deref<Target = Handle>,
+>(
+    start: impl Fn(Options) -> H,
+) {
+    let goodbyes = Arc::new(AtomicUsize::new(0));
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (count, log) = (Arc::clone(&goodbyes), Arc::clone(&heard));
+    let broker = ScriptedServer::start(move |event, _| {
+        match event {
+            ServerEvent::Disconnected(_) => {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            ServerEvent::Message(incoming) => {
+                log.lock().unwrap().push(incoming.publish.payload.to_vec())
+            }
+            _ => {}
+        }
+        Reaction::Usual
+    });
+    let handle = connect(&start, options(broker.port)).await.unwrap();
+    for n in 0..200_u8 {
+        let _ = handle
+            .publish_message(&message(QoS::ExactlyOnce, &[n]))
+            .await
+            .unwrap();
+    }
+    assert!(handle.close(Duration::from_secs(60)).await.is_empty());
+    assert_eq!(heard.lock().unwrap().len(), 200);
+    while goodbyes.load(Ordering::Relaxed) == 0 {
+        yield_now().await;
+    }
+    let frozen = ScriptedServer::start(|event, _| {
+        if matches!(event, ServerEvent::Message(_)) {
+            Reaction::Freeze
+        } else {
+            Reaction::Usual
+        }
+    });
+    let handle = connect(&start, options(frozen.port)).await.unwrap();
+    for n in 0..3_u8 {
+        let _ = handle
+            .publish_message(&Outgoing {
+                retain: true,
+                ..message(QoS::AtLeastOnce, &[n])
+            })
+            .await
+            .unwrap();
+    }
+    let remained = handle.close(Duration::from_millis(50)).await;
+    assert_eq!(remained.len(), 3);
+    assert_eq!(
+        (
+            remained[2].topic.as_str(),
+            &remained[2].payload[..],
+            remained[2].retain
+        ),
+        ("a", &[2][..], true)
+    );
+}
+
+/// Publishes at QoS 0 until the transport takes nothing more; the tickets.
+async fn fill(handle: &Handle) -> Vec<mqtt_adapter_core::Ticket> {
+    let payload = vec![0; 16 << 10];
+    let (mut tickets, mut refusals) = (Vec::new(), 0);
+    // Other threads need their turn before the transport is full for sure.
+    while refusals < 20_000 {
+        std::thread::yield_now();
+        match handle.try_publish(&message(QoS::AtMostOnce, &payload)) {
+            Ok(ticket) => {
+                tickets.push(ticket);
+                refusals = 0;
+            }
+            Err(Error::Refused(Refused::Full)) => refusals += 1,
+            Err(error) => panic!("{error}"),
+        }
+        yield_now().await;
+    }
+    tickets
+}
+
+/// Passes bytes on in both directions until one side ends.
+fn relay(near: &TcpStream, port: u16) {
+    let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = std::io::copy(&mut &*near, &mut &far);
+            let _ = far.shutdown(Shutdown::Both);
+        });
+        let _ = std::io::copy(&mut &far, &mut &*near);
+        let _ = near.shutdown(Shutdown::Both);
+    });
+}
+
+/// The client has seen that the server broke a rule, and what it wrote before is still on its way: what is published in this
+/// time waits for the next connection.
+pub async fn publishing_while_a_connection_is_ended_is_accepted<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    let broker = Mosquitto::start("");
+    let port = broker.port;
+    let (go_wrong, wrong) = mpsc::channel::<()>();
+    let wrong = Mutex::new(wrong);
+    let server = RawServer::start(move |mut stream, number| {
+        if number > 0 {
+            return relay(&stream, port);
+        }
+        let _ = stream.read(&mut [0; 1024]);
+        let _ = stream.write_all(&CONNACK_3_1_1);
+        let _ = wrong.lock().unwrap().recv();
+        let _ = stream.write_all(&[0, 0]);
+        // Nothing is read, so that the client cannot end the connection at once.
+        let _ = wrong.lock().unwrap().recv();
+    });
+    let handle = connect(&start, options(server.port)).await.unwrap();
+    let _tickets = fill(&handle).await;
+    go_wrong.send(()).unwrap();
+    while handle.is_connected() {
+        yield_now().await;
+    }
+    let mut tickets = Vec::new();
+    for _ in 0..20 {
+        assert_eq!(server.connections(), 1, "the connection is still there");
+        let published = handle.publish("a", QoS::AtLeastOnce, false, b"x").await;
+        tickets.push(published.unwrap());
+    }
+    drop(go_wrong);
+    for ticket in tickets {
+        assert!(ticket.await.is_success());
+    }
+}
+
+/// `Sent` when the bytes are with the transport, `Lost` when the connection ended before.
+pub async fn a_ticket_of_qos_0_tells_what_the_transport_took<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    let (cut, until) = mpsc::channel::<()>();
+    let until = Mutex::new(until);
+    let server = RawServer::start(move |mut stream, _| {
+        let _ = stream.read(&mut [0; 1024]);
+        let _ = stream.write_all(&CONNACK_3_1_1);
+        let _ = until.lock().unwrap().recv();
+    });
+    let handle = connect(&start, options(server.port)).await.unwrap();
+    let mut tickets = fill(&handle).await;
+    assert_eq!(tickets.remove(0).await, Outcome::Sent);
+    let last = tickets.pop().unwrap();
+    cut.send(()).unwrap();
+    assert_eq!(last.await, Outcome::Lost);
+}
+
+/// What is larger than all buffers, in both directions.
+pub async fn large_messages_arrive<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
+    for broker in brokers() {
+        for version in super::VERSIONS {
+            let mut options = options(broker.port());
+            options.version = version;
+            let handle = connect(&start, options).await.unwrap();
+            let mut messages = handle.subscribe("large", QoS::ExactlyOnce).await.unwrap();
+            for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+                for len in [300_000_u32, 3_000_000] {
+                    let bytes = len.to_be_bytes().into_iter().cycle();
+                    let payload: Vec<u8> = bytes.take(len.try_into().unwrap()).collect();
+                    let ticket = handle.publish("large", qos, false, &payload).await;
+                    let message = messages.next().await.unwrap();
+                    assert!(message.payload == payload, "{qos:?}, {len}");
+                    assert!(ticket.unwrap().await.is_success());
+                }
+            }
+            assert!(handle.close(Duration::from_secs(60)).await.is_empty());
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Programs that run for long, against Mosquitto and the broker of this workspace, in both versions.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_lite::future::zip;
+use mqtt_adapter_core::proto::{QoS, Version};
+use mqtt_adapter_core::{ConnectionEvent, Credentials, CredentialsSource, Error, Handle, Options};
+use tokio::sync::oneshot;
+
+use super::{children, connect, kept, number, options, publish_numbers};
+use crate::peers::HostedBroker;
+use crate::peers::Mosquitto;
+
+/// All of it, as tests of the module it stands in, beside [`crate::handles!`]: how a client is started, how a future is run to
+/// its end, and how many messages make a flood.
+#[macro_export]
+macro_rules! services {
+    ($start:expr, $run:expr, $flood:expr) => {
+        #[test]
+        fn a_bridge_under_a_flood_passes_everything_on() {
+            $run($crate::suites::handles::services::a_bridge($start, $flood));
+        }
+
+        #[test]
+        fn a_program_that_is_killed_loses_nothing() {
+            $run($crate::suites::handles::services::a_kill(
+                $start,
+                module_path!(),
+            ));
+        }
+
+        #[test]
+        fn a_resumed_session_brings_all_that_waited_once() {
+            $run($crate::suites::handles::services::a_resumption(
+                $start,
+                $flood / 2,
+            ));
+        }
+
+        #[test]
+        fn a_late_subscription_gets_what_came_before_it() {
+            $run($crate::suites::handles::services::a_late_subscription(
+                $start,
+            ));
+        }
+
+        #[test]
+        fn a_service_outlives_three_restarts_of_its_broker() {
+            $run($crate::suites::handles::services::restarts($start));
+        }
+
+        #[test]
+        fn a_wrong_password_that_becomes_right_connects() {
+            $run($crate::suites::handles::services::a_password($start));
+        }
+    };
+}
+
+/// A broker of either kind.
+#[derive(Debug)]
+pub enum Broker {
+    /// A process.
+    Mosquitto(Mosquitto),
+    /// A thread.
+    Own(HostedBroker),
+}
+
+impl Broker {
+    /// Its port on 127.0.0.1.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        match self {
+            Self::Mosquitto(broker) => broker.port,
+            Self::Own(broker) => broker.port,
+        }
+    }
+}
+
+/// One of each kind, one after the other.
+pub fn brokers() -> impl Iterator<Item = Broker> {
+    let mosquitto = std::iter::once_with(|| Broker::Mosquitto(Mosquitto::start("")));
+    mosquitto.chain(std::iter::once_with(|| {
+        Broker::Own(HostedBroker::start(None))
+    }))
+}
+
+/// Each broker with each version.
+fn cases() -> impl Iterator<Item = (Broker, Version)> {
+    super::VERSIONS
+        .into_iter()
+        .flat_map(|version| brokers().map(move |broker| (broker, version)))
+}
+
+/// Each of these with each quality of service that has acknowledgements.
+fn cases_of_qos() -> impl Iterator<Item = (Broker, Version, QoS)> {
+    let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce].into_iter();
+    qos.flat_map(|qos| cases().map(move |(broker, version)| (broker, version, qos)))
+}
+
+fn named(port: u16, version: Version, client_id: &str) -> Options {
+    let mut options = options(port);
+    options.version = version;
+    options.client_id = client_id.into();
+    options
+}
+
+/// It publishes what it hears, and awaits the end of each message before it takes the next one.
+pub async fn a_bridge<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H, count: u32) {
+    for (broker, version) in cases() {
+        let client = |id| connect(&start, named(broker.port(), version, id));
+        let flooder = client("flooder").await.unwrap();
+        let bridge = client("bridge").await.unwrap();
+        let sink = client("sink").await.unwrap();
+        let mut out = sink.subscribe("out", QoS::AtLeastOnce).await.unwrap();
+        let mut incoming = bridge.subscribe("in", QoS::AtLeastOnce).await.unwrap();
+        let flood = publish_numbers(&flooder, "in", QoS::AtLeastOnce, 0..count);
+        let pass_on = async {
+            while let Some(message) = incoming.next().await {
+                let ticket = bridge.publish("out", message.qos, false, &message.payload);
+                assert!(ticket.await.unwrap().await.is_success());
+                if number(&message.payload) == count - 1 {
+                    return;
+                }
+            }
+        };
+        let hear = async {
+            for n in 0..count {
+                assert_eq!(number(&out.next().await.unwrap().payload), n);
+            }
+        };
+        zip(flood, zip(pass_on, hear)).await;
+        // The last message is in hand.
+        drop(incoming);
+        assert!(bridge.close(Duration::from_secs(60)).await.is_empty());
+    }
+}
+
+/// What the killed program had in its hand comes again, and nothing else does; all that waited behind it comes once.
+///
+/// # Panics
+/// When it is not so.
+pub async fn a_kill<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H, module: &str) {
+    const COUNT: u32 = 3_000;
+    const TAKEN: u32 = 300;
+    for (broker, version, qos) in cases_of_qos() {
+        let options = kept(broker.port(), version, "worker");
+        let first = connect(&start, options.clone()).await.unwrap();
+        let _ = first.subscribe("work", qos).await.unwrap();
+        let _ = first.close(Duration::from_secs(60)).await;
+        drop(first);
+        let other = named(broker.port(), version, "other");
+        let other = connect(&start, other).await.unwrap();
+        publish_numbers(&other, "work", qos, 0..COUNT).await;
+        let mut heard = children::take_and_be_killed(module, &options, qos, TAKEN);
+        assert_eq!(heard.len(), usize::try_from(TAKEN).unwrap());
+        let second = start(options);
+        let mut messages = second.subscribe("work", qos).await.unwrap();
+        publish_numbers(&other, "work", qos, COUNT..COUNT + 1).await;
+        while heard.last() != Some(&COUNT) {
+            heard.push(number(&messages.next().await.unwrap().payload));
+        }
+        let repeated = heard.iter().filter(|n| **n == TAKEN - 1).count();
+        assert!(heard.is_sorted(), "out of order: {heard:?}");
+        assert!(repeated <= 2, "{repeated} times");
+        heard.dedup();
+        let all: Vec<_> = (0..=COUNT).collect();
+        assert_eq!(heard, all, "{version}, {qos:?}");
+        let _ = second.close(Duration::from_secs(60)).await;
+    }
+}
+
+/// More waits than any queue of this side holds, and some of it comes before the answer to SUBSCRIBE.
+pub async fn a_resumption<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H, count: u32) {
+    for (broker, version, qos) in cases_of_qos() {
+        let options = kept(broker.port(), version, "service");
+        let first = connect(&start, options.clone()).await.unwrap();
+        let _ = first.subscribe("work", qos).await.unwrap();
+        let _ = first.close(Duration::from_secs(60)).await;
+        drop(first);
+        let other = named(broker.port(), version, "other");
+        let other = connect(&start, other).await.unwrap();
+        publish_numbers(&other, "work", qos, 0..count).await;
+        let second = connect(&start, options).await.unwrap();
+        let mut messages = second.subscribe("work", qos).await.unwrap();
+        publish_numbers(&other, "work", qos, count..count + 1).await;
+        for n in 0..=count {
+            let message = messages.next().await.unwrap();
+            let heard = number(&message.payload);
+            assert_eq!(heard, n, "{version}, {qos:?}");
+        }
+        let _ = second.close(Duration::from_secs(60)).await;
+    }
+}
+
+/// The program does something else first, with its connection up.
+pub async fn a_late_subscription<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
+    const COUNT: u32 = 1_500;
+    for (broker, version, qos) in cases_of_qos() {
+        let options = kept(broker.port(), version, "late");
+        let first = connect(&start, options.clone()).await.unwrap();
+        let _ = first.subscribe("work", qos).await.unwrap();
+        let _ = first.close(Duration::from_secs(60)).await;
+        drop(first);
+        let other = named(broker.port(), version, "other");
+        let other = connect(&start, other).await.unwrap();
+        publish_numbers(&other, "work", qos, 0..COUNT).await;
+        let handle = connect(&start, options).await.unwrap();
+        let mut events = handle.events();
+        while !matches!(events.next().await, Some(ConnectionEvent::Unclaimed)) {}
+        publish_numbers(&handle, "elsewhere", qos, 0..100).await;
+        let mut messages = handle.subscribe("work", qos).await.unwrap();
+        for n in 0..COUNT {
+            let message = messages.next().await.unwrap();
+            let heard = number(&message.payload);
+            assert_eq!(heard, n, "{version}, {qos:?}");
+        }
+        let _ = handle.close(Duration::from_secs(60)).await;
+    }
+}
+
+/// It hears what it publishes. The broker keeps its sessions on disk, and goes down while messages are under way.
+pub async fn restarts<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
+    const COUNT: u32 = 2_000;
+    for version in super::VERSIONS {
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let broker = Mosquitto::start("persistence true\npersistence_location DIRECTORY/");
+            let service = start(kept(broker.port, version, "service"));
+            let mut messages = service.subscribe("work", qos).await.unwrap();
+            let publish = publish_numbers(&service, "work", qos, 0..COUNT);
+            let hear = async {
+                let (mut heard, mut broker) = (vec![0_u32; 2_000], Some(broker));
+                let (mut left, mut restarting) = (COUNT, None);
+                while left > 0 {
+                    let n = number(&messages.next().await.unwrap().payload);
+                    let times = &mut heard[usize::try_from(n).unwrap()];
+                    *times += 1;
+                    left -= u32::from(*times == 1);
+                    if *times == 1 && left % 500 == 0 && left > 0 {
+                        let broker = match restarting.take() {
+                            Some(done) => receive(done).await,
+                            None => broker.take().unwrap(),
+                        };
+                        restarting = Some(restart(broker));
+                    }
+                }
+                receive(restarting.unwrap()).await
+            };
+            let ((), broker) = zip(publish, hear).await;
+            publish_numbers(&service, "elsewhere", qos, 0..1).await;
+            let _ = service.close(Duration::from_secs(60)).await;
+            drop(broker);
+        }
+    }
+}
+
+/// On a thread of its own, so that the service goes on meanwhile.
+fn restart(mut broker: Mosquitto) -> oneshot::Receiver<Mosquitto> {
+    let (done, restarted) = oneshot::channel();
+    std::thread::spawn(move || {
+        broker.restart();
+        let _ = done.send(broker);
+    });
+    restarted
+}
+
+async fn receive(restarted: oneshot::Receiver<Mosquitto>) -> Mosquitto {
+    restarted.await.expect("it starts again")
+}
+
+/// The third password is right, and the service goes on as if nothing had been.
+pub async fn a_password<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
+    let mosquitto = Broker::Mosquitto(Mosquitto::start_with_password("me", "right"));
+    for broker in [mosquitto, Broker::Own(HostedBroker::start(Some("right")))] {
+        for version in super::VERSIONS {
+            let attempts = Arc::new(AtomicUsize::new(0));
+            let mut options = named(broker.port(), version, "service");
+            options.credentials = Some(CredentialsSource::new(move || {
+                let n = attempts.fetch_add(1, Ordering::Relaxed);
+                let password = if n < 2 { "wrong" } else { "right" };
+                std::future::ready(Ok::<_, Error>(Credentials {
+                    user_name: Some("me".into()),
+                    password: Some(password.into()),
+                    ..Credentials::default()
+                }))
+            }));
+            let service = start(options);
+            // Accepted before there is any connection.
+            let early = service.publish("a", QoS::AtLeastOnce, false, b"x").await;
+            let mut messages = service.subscribe("b", QoS::AtLeastOnce).await.unwrap();
+            assert!(early.unwrap().await.is_success());
+            publish_numbers(&service, "b", QoS::AtLeastOnce, 0..1).await;
+            assert_eq!(number(&messages.next().await.unwrap().payload), 0);
+            let (mut events, mut refusals) = (service.events(), 0);
+            loop {
+                match events.next().await.unwrap() {
+                    ConnectionEvent::Refused(_) => refusals += 1,
+                    ConnectionEvent::Connected(_) => break,
+                    _ => {}
+                }
+            }
+            assert_eq!(refusals, 2);
+            let _ = service.close(Duration::from_secs(60)).await;
+        }
+    }
+}

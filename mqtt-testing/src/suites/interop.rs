@@ -1,0 +1,213 @@
+//! What the clients of every async runtime must stand: Mosquitto, and a proxy that cuts the connection at random bytes.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::time::Duration;
+
+use futures_lite::future::zip;
+use mqtt_adapter_core::driver::{Timer, timeout};
+use mqtt_adapter_core::proto::{QoS, TopicName, Version};
+use mqtt_adapter_core::{Handle, Options, Outcome, Outgoing, SessionLost};
+use tokio::sync::Semaphore;
+
+use crate::peers::Mosquitto;
+use crate::wires::Proxy;
+
+/// The whole suite, as tests of the module it stands in: the adapter's clock, how a client is started, and how a future is
+/// run to its end.
+#[macro_export]
+macro_rules! interop {
+    ($clock:ty, $start:expr, $run:expr) => {
+        use mqtt_proto::{QoS, Version};
+        use $crate::suites::interop::{notices_a_frozen_broker, survives};
+
+        fn five_thousand(version: Version, qos: QoS) {
+            $run(survives::<$clock, _>($start, version, qos, 5_000));
+        }
+
+        #[test]
+        fn qos_2_messages_through_cuts_arrive_exactly_once_3_1_1() {
+            five_thousand(Version::V311, QoS::ExactlyOnce);
+        }
+
+        #[test]
+        fn qos_2_messages_through_cuts_arrive_exactly_once_5() {
+            five_thousand(Version::V5, QoS::ExactlyOnce);
+        }
+
+        #[test]
+        fn qos_1_messages_through_cuts_arrive_at_least_once_3_1_1() {
+            five_thousand(Version::V311, QoS::AtLeastOnce);
+        }
+
+        #[test]
+        fn qos_1_messages_through_cuts_arrive_at_least_once_5() {
+            five_thousand(Version::V5, QoS::AtLeastOnce);
+        }
+
+        #[test]
+        fn a_frozen_broker_is_noticed() {
+            $run(notices_a_frozen_broker::<$clock, _>($start));
+        }
+    };
+}
+
+/// How long anything may take before the test fails.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What both clients of the suite are made of.
+#[must_use]
+pub fn options(port: u16, version: Version, client_id: &str) -> Options {
+    let mut options = Options::new("127.0.0.1", port);
+    options.version = version;
+    options.client_id = client_id.to_owned();
+    options.clean_start = false;
+    options.session_expiry = u32::MAX;
+    options.back_off.first = Duration::from_millis(4);
+    options.back_off.longest = Duration::from_millis(20);
+    options.config.session_lost = SessionLost::HandBack;
+    options
+}
+
+/// The connections of a publisher and a subscriber, cut at random bytes.
+#[derive(Debug)]
+pub struct Wires {
+    /// The publisher's.
+    pub near: Proxy,
+    /// The subscriber's.
+    pub far: Proxy,
+}
+
+/// How many bytes a connection of each lives at most.
+const LIVES: (u32, u32) = (12_000, 16_000);
+
+impl Wires {
+    /// Between two clients and Mosquitto.
+    ///
+    /// # Panics
+    /// As [`Proxy::start`].
+    #[must_use]
+    pub fn start(broker: &Mosquitto, seed: u32) -> Self {
+        // Mosquitto 2.0.11 publishes a message again after its PUBREC came, against 3.1.1 [MQTT-4.3.3-1] and 5
+        // [MQTT-4.3.3-6], if a resumed connection is cut before its PUBREL is written: the subscriber's connections live
+        // long enough for those.
+        Self {
+            near: Proxy::start(broker.port, 500, LIVES.0, seed),
+            far: Proxy::start(broker.port, 4_000, LIVES.1, seed + 1),
+        }
+    }
+
+    /// They were cut as often as the bytes of `count` messages and their acknowledgements, 17 at least, make sure of.
+    ///
+    /// # Panics
+    /// When they were not.
+    pub fn were_cut(&self, count: u32) {
+        let (near, far) = (self.near.cuts(), self.far.cuts());
+        let sure = count * 17 / LIVES.0 + count * 17 / LIVES.1;
+        assert!(near + far >= sure, "{near} and {far} cuts");
+    }
+
+    /// From now on they are not cut.
+    pub fn calm_down(&self) {
+        self.near.calm_down();
+        self.far.calm_down();
+    }
+}
+
+/// Passes `count` numbered messages through Mosquitto while the connections of both clients are cut at random bytes.
+///
+/// # Panics
+/// When one is lost, or at QoS 2 doubled or out of order, or it stalls for two minutes.
+pub async fn survives<T, H>(start: impl Fn(Options) -> H, version: Version, qos: QoS, count: u32)
+where
+    T: Timer,
+    H: Deref<Target = Handle>,
+{
+    let broker = Mosquitto::start("");
+    let seed = u32::from(qos.get()) + u32::from(version.level()) * 7;
+    let wires = Wires::start(&broker, seed);
+    let subscriber = start(options(wires.far.port, version, "subscriber"));
+    let mut numbers = subscriber.subscribe("numbers", qos).await.unwrap();
+    let publisher = start(options(wires.near.port, version, "publisher"));
+    // Mosquitto sends a resumed session all it has in one burst and reads no acknowledgement before it is through: a
+    // backlog that never passes between two cuts would be sent for ever.
+    let ahead = Semaphore::new(200);
+    let publish = async {
+        let mut tickets = Vec::new();
+        for n in 0..count {
+            ahead.acquire().await.unwrap().forget();
+            let payload = n.to_string();
+            let message = Outgoing::new(TopicName::from_static("numbers"), qos, payload.as_bytes());
+            tickets.push(publisher.publish_message(&message).await.unwrap());
+        }
+        for ticket in tickets {
+            let outcome = ticket.await;
+            assert!(matches!(outcome, Outcome::Acknowledged(_)), "{outcome:?}");
+        }
+    };
+    let receive = async {
+        let mut heard = HashMap::<u32, u32>::new();
+        let mut order = Vec::new();
+        while heard.len() < usize::try_from(count).unwrap() {
+            let message = numbers.next().await.expect("the client goes on");
+            let n = std::str::from_utf8(&message.payload)
+                .unwrap()
+                .parse()
+                .unwrap();
+            let times: &mut u32 = heard.entry(n).or_default();
+            *times += 1;
+            if *times == 1 {
+                ahead.add_permits(1);
+            }
+            order.push(n);
+        }
+        (heard, order)
+    };
+    let both = timeout::<T, _>(PATIENCE, zip(publish, receive)).await;
+    let (publisher_now, subscriber_now) = (&*publisher, &*subscriber);
+    let ((), (heard, order)) =
+        both.unwrap_or_else(|| panic!("it stalls: {publisher_now:?}, {subscriber_now:?}"));
+    wires.were_cut(count);
+    if qos == QoS::ExactlyOnce {
+        // Nothing more may come: what is behind the last number would be a double.
+        wires.calm_down();
+        let end = Outgoing::new(TopicName::from_static("numbers"), qos, b"4294967295");
+        assert!(matches!(
+            publisher.publish_message(&end).await.unwrap().await,
+            Outcome::Acknowledged(_)
+        ));
+        let last = numbers.next().await.unwrap();
+        assert_eq!(&last.payload[..], b"4294967295", "a message came twice");
+        assert!(
+            heard.values().all(|times| *times == 1),
+            "doubled: {heard:?}"
+        );
+        assert!(order.is_sorted(), "out of order");
+    }
+    assert!(publisher.close(Duration::from_secs(10)).await.is_empty());
+    let _ = subscriber.close(Duration::from_secs(10)).await;
+}
+
+/// Keep-alive: a broker that stops answering is noticed within keep-alive plus the ping time-out.
+///
+/// # Panics
+/// When it is not.
+pub async fn notices_a_frozen_broker<T, H>(start: impl Fn(Options) -> H)
+where
+    T: Timer,
+    H: Deref<Target = Handle>,
+{
+    let broker = Mosquitto::start("");
+    let mut options = options(broker.port, Version::V5, "watcher");
+    options.keep_alive = 1;
+    options.config.ping_timeout_ms = 500;
+    options.back_off.first = Duration::from_secs(60);
+    options.back_off.longest = Duration::from_secs(60);
+    let handle = start(options);
+    handle.connected().await.expect("the broker is there");
+    broker.freeze(true);
+    let noticed = timeout::<T, _>(PATIENCE, handle.disconnected()).await;
+    broker.freeze(false);
+    let why = noticed.expect("noticed at all").to_string();
+    assert_eq!(why, "no PINGRESP within the ping time-out");
+}

@@ -1,0 +1,6 @@
+//! Tests that each adapter runs: the same code for every runtime.
+
+pub mod cancel;
+#[cfg(feature = "handles")]
+pub mod handles;
+pub mod interop;

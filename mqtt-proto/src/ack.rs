@@ -12,9 +12,9 @@ use crate::id::PacketId;
 use crate::properties::Properties;
 use crate::property::Place;
 use crate::reader::{Read, Reader};
-use crate::reason::ReasonCode;
 use crate::sink::{Body, Sink};
 use crate::version::Version;
+use crate::wire::reason::ReasonCode;
 
 /// A step in the delivery of a QoS 1 or QoS 2 message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

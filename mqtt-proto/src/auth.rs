@@ -5,9 +5,9 @@ use crate::error::{EncodeError, Field};
 use crate::header::PacketType;
 use crate::properties::Properties;
 use crate::reader::{Read, Reader};
-use crate::reason::ReasonCode;
 use crate::sink::{Body, Sink};
 use crate::version::Version;
+use crate::wire::reason::ReasonCode;
 
 /// A step of an extended authentication (5, section 4.12).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

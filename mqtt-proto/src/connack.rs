@@ -12,9 +12,9 @@ use crate::header::PacketType;
 use crate::properties::Properties;
 use crate::property::Place;
 use crate::reader::{Read, Reader};
-use crate::reason::ReasonCode;
 use crate::sink::{Body, Sink};
 use crate::version::Version;
+use crate::wire::reason::ReasonCode;
 
 /// The server's answer to CONNECT. The return codes of 3.1.1 are given as the reason codes of 5 that say the same.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

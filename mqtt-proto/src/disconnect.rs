@@ -4,9 +4,9 @@ use crate::ack::{read_reason, write_reason};
 use crate::header::PacketType;
 use crate::properties::Properties;
 use crate::reader::{Read, Reader};
-use crate::reason::ReasonCode;
 use crate::sink::{Body, Sink};
 use crate::version::Version;
+use crate::wire::reason::ReasonCode;
 
 /// Says that the connection ends, and in MQTT 5 why.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

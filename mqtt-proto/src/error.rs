@@ -5,8 +5,8 @@ use core::fmt;
 use crate::header::{FixedHeader, PacketType};
 use crate::property::PropertyId;
 use crate::reader::{Fault, Latch};
-use crate::reason::ReasonCode;
 use crate::version::Version;
+use crate::wire::reason::ReasonCode;
 
 /// Bytes that no packet of the version in use can be. Copy and small: it says what a person with a dump needs.
 ///

@@ -32,15 +32,17 @@ mod id;
 mod list;
 #[cfg(feature = "bytes")]
 mod message;
+pub mod num;
 mod properties;
 mod property;
 mod reader;
-mod reason;
 mod sink;
 mod text;
 mod topic;
+mod tune;
 mod varint;
 mod version;
+pub mod wire;
 
 pub use ack::{Ack, AckKind};
 pub use auth::Auth;
@@ -57,15 +59,15 @@ pub use message::Message;
 pub use packet::{Decoded, Packet};
 pub use ping::{PingReq, PingResp};
 pub use properties::{Properties, PropertyIter};
-pub use property::{Property, PropertyId};
+pub use property::{Property, PropertyId, PropertyKind};
 pub use publish::{Head, Publish, PublishHead};
-pub use reason::ReasonCode;
 pub use sink::Encode;
 pub use subscribe::{RetainHandling, SubAck, Subscribe, Subscription};
 pub use topic::{InvalidTopic, TopicFilter, TopicName};
 pub use unsubscribe::{UnsubAck, Unsubscribe};
 pub use varint::VarInt;
 pub use version::Version;
+pub use wire::reason::ReasonCode;
 
 /// The largest packet the protocol knows: a remaining length of 268,435,455 and its five-byte fixed header.
 ///

@@ -4,7 +4,7 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use crate::reader::Reader;
-use crate::reason::ReasonCode;
+use crate::wire::reason::ReasonCode;
 
 /// What a [`List`] can hold: [`ReasonCode`], [`crate::Subscription`], [`crate::TopicFilter`], [`crate::Property`].
 pub trait Element<'a>: Copy + sealed::Take<'a> {}

@@ -5,10 +5,12 @@ use core::fmt;
 use crate::error::EncodeError;
 use crate::id::TopicAlias;
 use crate::list::{Backing, List};
-use crate::property::{Place, Property, PropertyId, Raw, Seen, Value, raw, validate};
-use crate::reader::{Read, Reader, checked_str};
+use crate::property::{Place, Property, PropertyId, Seen, Stored, entries, validate};
+use crate::reader::{Read, Reader};
 use crate::sink::Sink;
 use crate::topic::TopicName;
+use crate::wire::property::property_table;
+use crate::wire::{self, Entry, PropertyKind};
 
 use held::Held;
 
@@ -98,32 +100,18 @@ mod held {
 pub type PropertyIter<'a> = crate::list::ListIter<'a, Property<'a>>;
 
 macro_rules! getters {
-    (@ bool $self:ident $name:ident) => {
-        $self.number(PropertyId::$name).map(|value| value != 0)
-    };
-    (@ u16 $self:ident $name:ident) => {
-        $self.number(PropertyId::$name).and_then(|value| u16::try_from(value).ok())
-    };
-    (@ u32 $self:ident $name:ident) => {
-        $self.number(PropertyId::$name)
-    };
-    (@ text $self:ident $name:ident) => {
-        $self.bytes(PropertyId::$name).map(checked_str)
-    };
-    (@ topic $self:ident $name:ident) => {
-        $self.bytes(PropertyId::$name).map(TopicName::validated)
-    };
-    (@ binary $self:ident $name:ident) => {
-        $self.bytes(PropertyId::$name)
-    };
-    ($($(#[$doc:meta])* $getter:ident $name:ident -> $kind:tt $type:ty;)*) => {
-        $($(#[$doc])*
-        #[must_use]
-        pub fn $getter(&self) -> Option<$type> {
-            getters!(@ $kind self $name)
-        })*
+    ($($(#[$doc:meta])* $id:literal $name:ident($value:ident: $type:ty) $getter:ident $text:literal $kind:ident [$($packet:ident)*] $(+ $will:ident)?;)*) => {
+        impl<'a> Properties<'a> {
+            $($(#[$doc])*
+            #[must_use]
+            pub fn $getter(&self) -> Option<$type> {
+                self.find(PropertyId::$name).map(|entry| Stored::read(entry.number, entry.bytes))
+            })*
+        }
     };
 }
+
+property_table!(single getters);
 
 impl<'a> Properties<'a> {
     /// No properties.
@@ -151,7 +139,7 @@ impl<'a> Properties<'a> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         match self.backing() {
-            (Backing::Wire(bytes), true) => !raw(bytes).any(|raw| raw.is_listed()),
+            (Backing::Wire(bytes), true) => !entries(bytes).any(|entry| is_listed(&entry)),
             _ => self.0.is_empty(),
         }
     }
@@ -172,75 +160,15 @@ impl<'a> Properties<'a> {
         })
     }
 
-    getters! {
-        /// Whether the payload is UTF-8 text.
-        payload_format_indicator PayloadFormatIndicator -> bool bool;
-        /// Lifetime of the message in seconds.
-        message_expiry_interval MessageExpiryInterval -> u32 u32;
-        /// What the payload is.
-        content_type ContentType -> text &'a str;
-        /// Where a response goes.
-        response_topic ResponseTopic -> topic TopicName<'a>;
-        /// Ties a response to its request.
-        correlation_data CorrelationData -> binary &'a [u8];
-        /// How long the session outlives its connection, in seconds.
-        session_expiry_interval SessionExpiryInterval -> u32 u32;
-        /// The client identifier that the server chose.
-        assigned_client_identifier AssignedClientIdentifier -> text &'a str;
-        /// The keep-alive that the server demands, in seconds.
-        server_keep_alive ServerKeepAlive -> u16 u16;
-        /// Name of the authentication method.
-        authentication_method AuthenticationMethod -> text &'a str;
-        /// What the authentication method exchanges.
-        authentication_data AuthenticationData -> binary &'a [u8];
-        /// Whether reason strings are wanted on failures.
-        request_problem_information RequestProblemInformation -> bool bool;
-        /// Seconds between the end of the connection and the will.
-        will_delay_interval WillDelayInterval -> u32 u32;
-        /// Whether response information is wanted.
-        request_response_information RequestResponseInformation -> bool bool;
-        /// Basis for response topics.
-        response_information ResponseInformation -> text &'a str;
-        /// Another server to use.
-        server_reference ServerReference -> text &'a str;
-        /// For people.
-        reason_string ReasonString -> text &'a str;
-        /// How many QoS 1 and 2 messages may be under way.
-        receive_maximum ReceiveMaximum -> u16 u16;
-        /// The highest topic alias accepted.
-        topic_alias_maximum TopicAliasMaximum -> u16 u16;
-        /// The highest QoS the server takes: `false` is 0, `true` is 1.
-        maximum_qos MaximumQoS -> bool bool;
-        /// Whether the server keeps retained messages.
-        retain_available RetainAvailable -> bool bool;
-        /// The largest packet accepted, in bytes.
-        maximum_packet_size MaximumPacketSize -> u32 u32;
-        /// Whether the server takes wildcards.
-        wildcard_subscription_available WildcardSubscriptionAvailable -> bool bool;
-        /// Whether the server takes subscription identifiers.
-        subscription_identifier_available SubscriptionIdentifierAvailable -> bool bool;
-        /// Whether the server takes shared subscriptions.
-        shared_subscription_available SharedSubscriptionAvailable -> bool bool;
-    }
-
-    /// The value of a property, if it is a number or bytes. Not by way of [`Property`], which knows all 27: a device needs few.
+    /// A property by its identifier. Not by way of [`Property`], which knows all 27: a device needs few.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn find(&self, wanted: PropertyId) -> Option<Value<'a>> {
+    fn find(&self, wanted: PropertyId) -> Option<Entry<'a>> {
         match self.0.list().backing {
             Backing::Slice(properties) => properties
                 .iter()
                 .find(|property| property.id() == wanted)
-                .map(Property::value),
-            Backing::Wire(bytes) => raw(bytes)
-                .find(|raw| raw.id == wanted)
-                .map(|raw| raw.value()),
-        }
-    }
-
-    fn number(&self, wanted: PropertyId) -> Option<u32> {
-        match self.find(wanted) {
-            Some(Value::Number(number)) => Some(number),
-            _ => None,
+                .map(Property::entry),
+            Backing::Wire(bytes) => wire::Reader::new(bytes).property(wanted),
         }
     }
 
@@ -255,16 +183,16 @@ impl<'a> Properties<'a> {
     /// ```
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn each_number(&self, then: &mut dyn FnMut(PropertyId, u32)) {
-        let mut each = |id, value| {
-            if let Value::Number(number) = value {
-                then(id, number);
+        let mut each = |entry: Entry<'_>| {
+            if entry.id.kind().is_number() {
+                then(entry.id, entry.number);
             }
         };
         match self.0.list().backing {
             Backing::Slice(properties) => properties
                 .iter()
-                .for_each(|property| each(property.id(), property.value())),
-            Backing::Wire(bytes) => raw(bytes).for_each(|raw| each(raw.id, raw.value())),
+                .for_each(|property| each(property.entry())),
+            Backing::Wire(bytes) => entries(bytes).for_each(|(entry, _)| each(entry)),
         }
     }
 
@@ -277,10 +205,11 @@ impl<'a> Properties<'a> {
     /// ```
     #[must_use]
     pub fn bytes(&self, wanted: PropertyId) -> Option<&'a [u8]> {
-        match self.find(wanted) {
-            Some(Value::Bytes(bytes)) => Some(bytes),
-            _ => None,
+        let kind = wanted.kind();
+        if kind.is_number() || kind == PropertyKind::Pair {
+            return None;
         }
+        self.find(wanted).map(|entry| entry.bytes)
     }
 
     /// Whether one of them is this.
@@ -340,11 +269,11 @@ impl<'a> Properties<'a> {
                 }
                 Backing::Wire(bytes) if !S::CHECKS && !self.0.alias_inside() => out.bytes(bytes),
                 Backing::Wire(bytes) => {
-                    for raw in raw(bytes).filter(Raw::is_listed) {
+                    for (entry, all) in entries(bytes).filter(is_listed) {
                         if S::CHECKS {
-                            seen.check(raw.id, place, out);
+                            seen.check(entry.id, place, out);
                         }
-                        out.bytes(raw.bytes);
+                        out.bytes(all);
                     }
                 }
             }
@@ -354,6 +283,11 @@ impl<'a> Properties<'a> {
             EncodeError::AuthDataWithoutMethod,
         );
     }
+}
+
+/// Topic aliases belong to PUBLISH itself.
+fn is_listed((entry, _): &(Entry<'_>, &[u8])) -> bool {
+    entry.id != PropertyId::TopicAlias
 }
 
 impl<'a> From<&'a [Property<'a>]> for Properties<'a> {

@@ -14,10 +14,10 @@ use crate::list::{List, sealed::Take};
 use crate::properties::Properties;
 use crate::property::Place;
 use crate::reader::{Read, Reader};
-use crate::reason::ReasonCode;
 use crate::sink::{Body, Sink};
 use crate::topic::{self, TopicFilter};
 use crate::version::Version;
+use crate::wire::reason::ReasonCode;
 
 /// A client subscribes.
 ///

@@ -14,11 +14,11 @@ use crate::list::List;
 use crate::properties::Properties;
 use crate::property::Place;
 use crate::reader::{Read, Reader};
-use crate::reason::ReasonCode;
 use crate::sink::{Body, Sink};
 use crate::subscribe::{SubAck, read_list, write_codes};
 use crate::topic::{self, TopicFilter};
 use crate::version::Version;
+use crate::wire::reason::ReasonCode;
 
 /// A client unsubscribes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

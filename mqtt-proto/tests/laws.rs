@@ -2,7 +2,7 @@
 
 use mqtt_proto::{Encode, MAX_PACKET, Packet, PacketType, TopicFilter, TopicName, Version};
 use mqtt_testing::choices::Choices;
-use mqtt_testing::laws::{codec, model};
+use mqtt_testing::laws::{codec, model, views};
 use mqtt_testing::packets::generated::{VERSIONS, types, with_packet};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -74,6 +74,7 @@ proptest! {
                 bytes.truncate(bytes.len() - usize::from(cut) % 3);
                 for version in VERSIONS {
                     codec::reencodes(&bytes, version);
+views::agree(&bytes, version);
                 }
             }
         }
@@ -83,6 +84,7 @@ proptest! {
     fn any_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
         for version in VERSIONS {
             codec::reencodes(&bytes, version);
+views::agree(&bytes, version);
         }
     }
 

@@ -1,15 +1,18 @@
 //! Every malformed input that a MUST speaks of, refused with the byte that proves it, the rule and the statement.
 
 use mqtt_proto::{MAX_PACKET, Packet, PropertyId, Rule, Version};
+use mqtt_testing::laws::views;
 use mqtt_testing::packets::vectors::hex;
 
 use Version::{V5, V311};
 
 #[track_caller]
 fn refused(version: Version, bytes: &str, at: u32, rule: Rule, statement: &str) {
-    let error = Packet::decode(&hex(bytes), version, MAX_PACKET).expect_err("must be refused");
+    let bytes = hex(bytes);
+    let error = Packet::decode(&bytes, version, MAX_PACKET).expect_err("must be refused");
     assert_eq!((error.at, error.rule), (at, rule), "{error}");
     assert_eq!(error.statement().unwrap_or(""), statement, "{error}");
+    views::agree(&bytes, version);
 }
 
 #[track_caller]

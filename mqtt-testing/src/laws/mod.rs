@@ -6,3 +6,4 @@ pub mod codec;
 pub mod delivery;
 pub mod machine;
 pub mod model;
+pub mod views;

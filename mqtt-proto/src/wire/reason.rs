@@ -21,6 +21,13 @@ macro_rules! reason_codes {
 
             /// Which packets of MQTT 5 may carry each of them, as a set of packet type numbers.
             const PACKETS: &'static [u16] = &[$(0 $(| (1_u16 << PacketType::$packet.get()))*),*];
+
+            /// The code with this number. `None` where MQTT 5 has none.
+            #[must_use]
+            #[inline]
+            pub const fn new(value: u8) -> Option<Self> {
+                Some(match value { $($value => Self::$name,)* _ => return None })
+            }
         }
 
         impl fmt::Display for ReasonCode {
@@ -122,14 +129,6 @@ reason_codes! {
 }
 
 impl ReasonCode {
-    /// The code with this number. `None` where MQTT 5 has none.
-    #[must_use]
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub fn new(value: u8) -> Option<Self> {
-        Self::ALL.iter().find(|code| code.get() == value).copied()
-    }
-
     /// The number that MQTT 5 sends.
     #[must_use]
     #[inline]
@@ -147,11 +146,9 @@ impl ReasonCode {
 
     /// Whether MQTT 5 lets `packet` carry it.
     #[must_use]
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    #[inline]
     pub fn belongs_in(self, packet: PacketType) -> bool {
-        let mut all = Self::ALL.iter().zip(Self::PACKETS);
-        all.any(|(code, packets)| *code == self && packets & (1 << packet.get()) != 0)
+        reason_fits(packet.get(), true, self.get())
     }
 
     /// The granted code of a quality of service, for SUBACK.
@@ -190,5 +187,141 @@ impl ReasonCode {
             5 => Self::NotAuthorized,
             _ => return None,
         })
+    }
+}
+
+/// The packets with the same codes share a bit.
+const CLASSES: [u16; 7] = {
+    use PacketType as P;
+    [
+        set(&[P::ConnAck]),
+        set(&[P::PubAck, P::PubRec]),
+        set(&[P::PubRel, P::PubComp]),
+        set(&[P::SubAck]),
+        set(&[P::UnsubAck]),
+        set(&[P::Disconnect]),
+        set(&[P::Auth]),
+    ]
+};
+
+/// The bit of SUBACK before MQTT 5.
+const OLD: u8 = 0x80;
+
+const fn set(packets: &[PacketType]) -> u16 {
+    let (mut set, mut rest) = (0, packets);
+    while let Some((first, tail)) = rest.split_first() {
+        set |= 1 << first.get();
+        rest = tail;
+    }
+    set
+}
+
+/// The classes of packets that a set of them covers.
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "evaluated by the compiler"
+)]
+const fn classes(packets: u16) -> u8 {
+    let (mut classes, mut index) = (0, 0);
+    while index < CLASSES.len() {
+        if packets & CLASSES[index] != 0 {
+            assert!(
+                packets & CLASSES[index] == CLASSES[index],
+                "packets of a class differ"
+            );
+            classes |= 1 << index;
+        }
+        index += 1;
+    }
+    classes
+}
+
+/// By packet type: its class.
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "evaluated by the compiler"
+)]
+static CLASS: [u8; 16] = {
+    let (mut table, mut packet) = ([0; 16], 0);
+    while packet < 16 {
+        let mut index = 0;
+        while index < CLASSES.len() {
+            if CLASSES[index] & 1 << packet != 0 {
+                table[packet] = 1 << index;
+            }
+            index += 1;
+        }
+        packet += 1;
+    }
+    table
+};
+
+/// How many codes there are below 0x80.
+const LOW_COUNT: usize = 8;
+
+/// The codes below 0x80, each with its classes.
+static LOW: [(u8, u8); LOW_COUNT] = table(0, [(0, 0); LOW_COUNT]);
+
+/// The classes of the codes from 0x80 on, in which there is no gap.
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "evaluated by the compiler"
+)]
+static HIGH: [u8; 0x23] = {
+    let pairs = table(LOW_COUNT, [(0, 0); 0x23]);
+    let (mut table, mut index) = ([0; 0x23], 0);
+    while index < 0x23 {
+        assert!(
+            pairs[index].0 as usize == 0x80 + index,
+            "a gap in the codes"
+        );
+        table[index] = pairs[index].1;
+        index += 1;
+    }
+    table
+};
+
+/// As many entries as there is room for, from one of all codes on.
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "evaluated by the compiler"
+)]
+const fn table<const N: usize>(from: usize, mut table: [(u8, u8); N]) -> [(u8, u8); N] {
+    let mut index = 0;
+    while index < N {
+        let code = ReasonCode::ALL[from + index].get();
+        // 3.1.1 [MQTT-3.9.3-2]
+        let old = if matches!(code, 0..=2 | 0x80) { OLD } else { 0 };
+        table[index] = (code, classes(ReasonCode::PACKETS[from + index]) | old);
+        index += 1;
+    }
+    table
+}
+
+/// Whether a packet may carry a reason code. Before MQTT 5 it is asked of SUBACK only.
+#[must_use]
+#[inline]
+pub fn reason_fits(kind: u8, v5: bool, reason: u8) -> bool {
+    let class = if cfg!(feature = "v5") && v5 {
+        CLASS.get(usize::from(kind)).copied().unwrap_or(0)
+    } else {
+        OLD
+    };
+    classes_of(reason) & class != 0
+}
+
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+fn classes_of(reason: u8) -> u8 {
+    match HIGH.get(usize::from(reason.wrapping_sub(0x80))) {
+        Some(classes) => *classes,
+        None => LOW
+            .iter()
+            .find(|(code, _)| *code == reason)
+            .map_or(0, |(_, classes)| *classes),
     }
 }

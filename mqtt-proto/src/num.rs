@@ -1,0 +1,45 @@
+//! Conversions between the widths of whole numbers, for the crates of this workspace. None of them panics or wraps.
+
+/// A number of 32 bits as the memory counts; the largest one where it does not fit.
+#[must_use]
+#[inline]
+pub fn to_usize(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// A length in 32 bits; the largest one where it does not fit.
+#[must_use]
+#[inline]
+pub fn to_u32(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// A length in 16 bits; the largest one where it does not fit.
+#[must_use]
+#[inline]
+pub fn to_u16(length: usize) -> u16 {
+    u16::try_from(length).unwrap_or(u16::MAX)
+}
+
+/// A length in 64 bits.
+#[must_use]
+#[inline]
+pub fn to_u64(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// The lowest byte of a number.
+#[must_use]
+#[inline]
+pub const fn low_byte(number: u32) -> u8 {
+    let [.., low] = number.to_be_bytes();
+    low
+}
+
+/// The lowest two bytes of a number.
+#[must_use]
+#[inline]
+pub const fn low_half(number: u32) -> u16 {
+    let [.., high, low] = number.to_be_bytes();
+    u16::from_be_bytes([high, low])
+}

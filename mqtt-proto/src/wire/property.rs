@@ -1,0 +1,482 @@
+//! Properties of MQTT 5 (section 2.2.2). Table 2-4 of the standard stands here once; identifiers, the enum, getters, checks and
+//! the layout of the values follow from it.
+
+use core::fmt;
+
+use super::fault::Fault;
+use super::layout::kind::PUBLISH;
+use super::reader::{Block, Reader};
+use crate::header::PacketType;
+use crate::num::{low_half, to_usize};
+
+/// Hands the rows of the table to a macro: `all` of them, those `listed` in [`crate::Properties`] (all but the topic alias, which
+/// belongs to PUBLISH itself), or the `single` ones, of which a packet has one at most.
+///
+/// A row: what it says, number, variant (and its values), getter, name, kind, packets, and whether a will may have it.
+macro_rules! property_table {
+    ($which:ident $then:ident) => {
+        property_table! { @ $which $then {
+            /// Whether the payload is UTF-8 text.
+            0x01 PayloadFormatIndicator(is_text: bool) payload_format_indicator "payload format indicator" Bool [Publish] + WILL;
+            /// Lifetime of the message in seconds.
+            0x02 MessageExpiryInterval(seconds: u32) message_expiry_interval "message expiry interval" U32 [Publish] + WILL;
+            /// What the payload is, in the application's terms.
+            0x03 ContentType(text: &'a str) content_type "content type" Text [Publish] + WILL;
+            /// Where a response to this message goes.
+            0x08 ResponseTopic(topic: TopicName<'a>) response_topic "response topic" Topic [Publish] + WILL;
+            /// Ties a response to its request.
+            0x09 CorrelationData(bytes: &'a [u8]) correlation_data "correlation data" Binary [Publish] + WILL;
+            /// How long the session outlives its connection, in seconds; 0xFFFF_FFFF is for ever.
+            0x11 SessionExpiryInterval(seconds: u32) session_expiry_interval "session expiry interval" U32 [Connect ConnAck Disconnect];
+            /// The client identifier that the server chose.
+            0x12 AssignedClientIdentifier(text: &'a str) assigned_client_identifier "assigned client identifier" Text [ConnAck];
+            /// The keep-alive that the server demands, in seconds.
+            0x13 ServerKeepAlive(seconds: u16) server_keep_alive "server keep alive" U16 [ConnAck];
+            /// Name of the authentication method.
+            0x15 AuthenticationMethod(text: &'a str) authentication_method "authentication method" Text [Connect ConnAck Auth];
+            /// What the authentication method exchanges.
+            0x16 AuthenticationData(bytes: &'a [u8]) authentication_data "authentication data" Binary [Connect ConnAck Auth];
+            /// Whether reason strings and user properties are wanted on failures.
+            0x17 RequestProblemInformation(wanted: bool) request_problem_information "request problem information" Bool [Connect];
+            /// Seconds between the end of the connection and the will.
+            0x18 WillDelayInterval(seconds: u32) will_delay_interval "will delay interval" U32 [] + WILL;
+            /// Whether response information is wanted in CONNACK.
+            0x19 RequestResponseInformation(wanted: bool) request_response_information "request response information" Bool [Connect];
+            /// Basis for response topics.
+            0x1A ResponseInformation(text: &'a str) response_information "response information" Text [ConnAck];
+            /// Another server to use.
+            0x1C ServerReference(text: &'a str) server_reference "server reference" Text [ConnAck Disconnect];
+            /// For people.
+            0x1F ReasonString(text: &'a str) reason_string "reason string" Text [ConnAck PubAck PubRec PubRel PubComp SubAck UnsubAck Disconnect Auth];
+            /// How many QoS 1 and 2 messages may be on their way to the sender of this, 1 to 65,535.
+            0x21 ReceiveMaximum(messages: u16) receive_maximum "receive maximum" U16NonZero [Connect ConnAck];
+            /// The highest topic alias that the sender of this accepts; 0 is none.
+            0x22 TopicAliasMaximum(aliases: u16) topic_alias_maximum "topic alias maximum" U16 [Connect ConnAck];
+            /// The highest QoS of PUBLISH that the server takes; `false` is 0, `true` is 1.
+            0x24 MaximumQoS(is_one: bool) maximum_qos "maximum QoS" Bool [ConnAck];
+            /// Whether the server keeps retained messages.
+            0x25 RetainAvailable(available: bool) retain_available "retain available" Bool [ConnAck];
+            /// The largest packet that the sender of this accepts, in bytes, not 0.
+            0x27 MaximumPacketSize(bytes: u32) maximum_packet_size "maximum packet size" U32NonZero [Connect ConnAck];
+            /// Whether the server takes wildcards.
+            0x28 WildcardSubscriptionAvailable(available: bool) wildcard_subscription_available "wildcard subscription available" Bool [ConnAck];
+            /// Whether the server takes subscription identifiers.
+            0x29 SubscriptionIdentifierAvailable(available: bool) subscription_identifier_available "subscription identifier available" Bool [ConnAck];
+            /// Whether the server takes shared subscriptions.
+            0x2A SharedSubscriptionAvailable(available: bool) shared_subscription_available "shared subscription available" Bool [ConnAck];
+        } {
+            /// The number a subscription was given, 1 to 268,435,455.
+            0x0B SubscriptionIdentifier(number: u32) subscription_identifiers "subscription identifier" VarInt [Publish Subscribe];
+            /// A name and a value in the application's terms.
+            0x26 UserProperty(name: &'a str, value: &'a str) user_properties "user property" Pair [Connect ConnAck Publish PubAck PubRec PubRel PubComp Subscribe SubAck Unsubscribe UnsubAck Disconnect Auth] + WILL;
+        } {
+            /// The number that stands for a topic, 1 to 65,535.
+            0x23 TopicAlias(alias: u16) topic_alias "topic alias" U16NonZero [Publish];
+        } }
+    };
+    (@ all $then:ident { $($single:tt)* } { $($many:tt)* } { $($alias:tt)* }) => { $then! { $($single)* $($many)* $($alias)* } };
+    (@ listed $then:ident { $($single:tt)* } { $($many:tt)* } $alias:tt) => { $then! { $($single)* $($many)* } };
+    (@ single $then:ident { $($single:tt)* } $many:tt $alias:tt) => { $then! { $($single)* } };
+}
+
+pub(crate) use property_table;
+
+/// How the value of a property is laid out, and its range.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PropertyKind {
+    /// A byte, 0 or 1.
+    Bool,
+    /// Two bytes.
+    U16,
+    /// Two bytes, not 0.
+    U16NonZero,
+    /// Four bytes.
+    U32,
+    /// Four bytes, not 0.
+    U32NonZero,
+    /// A variable byte integer, not 0.
+    VarInt,
+    /// A string.
+    Text,
+    /// A topic name.
+    Topic,
+    /// Bytes behind their length.
+    Binary,
+    /// Two strings.
+    Pair,
+}
+
+// How a value is laid out. Of the first three the length in bytes is two to the power of the number.
+const BYTE: u8 = 0;
+const TWO: u8 = 1;
+const FOUR: u8 = 2;
+const NUMBER: u8 = 3;
+const BINARY: u8 = 4;
+const TEXT: u8 = 5;
+const NAME: u8 = 6;
+const PAIR: u8 = 7;
+
+impl PropertyKind {
+    const fn form(self) -> u8 {
+        match self {
+            Self::Bool => BYTE,
+            Self::U16 | Self::U16NonZero => TWO,
+            Self::U32 | Self::U32NonZero => FOUR,
+            Self::VarInt => NUMBER,
+            Self::Binary => BINARY,
+            Self::Text => TEXT,
+            Self::Topic => NAME,
+            Self::Pair => PAIR,
+        }
+    }
+
+    /// Whether it is a number, a flag among them.
+    #[must_use]
+    pub const fn is_number(self) -> bool {
+        self.form() <= NUMBER
+    }
+
+    /// Whether 0 is out of its range.
+    #[must_use]
+    pub const fn is_non_zero(self) -> bool {
+        matches!(self, Self::U16NonZero | Self::U32NonZero | Self::VarInt)
+    }
+}
+
+/// The place of a will's properties in the set of packets; the others have their packet type.
+const WILL: u16 = 1;
+
+macro_rules! identifiers {
+    ($($(#[$doc:meta])* $id:literal $name:ident($($value:tt)*) $getter:ident $text:literal $kind:ident [$($packet:ident)*] $(+ $will:ident)?;)*) => {
+        /// The 27 property identifiers.
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        pub enum PropertyId {
+            $($(#[$doc])* $name = $id,)*
+        }
+
+        impl PropertyId {
+            /// The identifier with this number.
+            #[must_use]
+            #[inline]
+            pub const fn new(value: u8) -> Option<Self> {
+                Some(match value { $($id => Self::$name,)* _ => return None })
+            }
+
+            /// How its value is laid out.
+            #[must_use]
+            pub const fn kind(self) -> PropertyKind {
+                match self { $(Self::$name => PropertyKind::$kind,)* }
+            }
+
+            const fn packets(self) -> u16 {
+                match self { $(Self::$name => 0 $(| 1 << PacketType::$packet.get())* $(| $will)?,)* }
+            }
+        }
+
+        impl fmt::Display for PropertyId {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$name => $text,)* })
+            }
+        }
+    };
+}
+
+property_table!(all identifiers);
+
+/// How many there are.
+const COUNT: usize = 27;
+/// Beyond the highest number.
+const END: usize = 0x2B;
+
+impl PropertyId {
+    /// Every identifier, in the order of its number.
+    pub const ALL: &'static [Self] = &Self::IN_ORDER;
+
+    #[allow(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "evaluated by the compiler"
+    )]
+    const IN_ORDER: [Self; COUNT] = {
+        let mut all = [Self::PayloadFormatIndicator; COUNT];
+        let (mut number, mut count) = (0, 0);
+        while count < COUNT {
+            if let Some(id) = Self::new(number) {
+                all[count] = id;
+                count += 1;
+            }
+            number += 1;
+        }
+        all
+    };
+
+    /// The number.
+    #[must_use]
+    #[inline]
+    #[allow(clippy::as_conversions, reason = "the variants have the numbers")]
+    pub const fn get(self) -> u8 {
+        self as u8
+    }
+
+    /// Whether a packet may have it: a packet type as a number, or 0 for a will.
+    #[must_use]
+    #[inline]
+    pub(crate) fn fits(self, packet: u8) -> bool {
+        ALLOWED.get(usize::from(packet)).copied().unwrap_or(0) & self.bit() != 0
+    }
+
+    /// Its bit in the sets of this module. The upper ends of the tables are the same for all of them, so this is a look-up.
+    #[inline]
+    pub(crate) fn bit(self) -> u32 {
+        bit_of(entry_of(u32::from(self.get())))
+    }
+
+    /// The same, for constants.
+    const fn const_bit(self) -> u32 {
+        let (mut bit, mut rest) = (1, Self::ALL);
+        while let Some((first, tail)) = rest.split_first() {
+            if first.get() == self.get() {
+                break;
+            }
+            bit <<= 1;
+            rest = tail;
+        }
+        bit
+    }
+}
+
+/// By number: the form of the value in the upper three bits, the number of its bit in the others. The bit of those that do not
+/// exist is allowed nowhere.
+#[allow(
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "evaluated by the compiler"
+)]
+static ENTRIES: [u8; END] = {
+    let mut table = [0xFF; END];
+    let mut index = 0;
+    while index < COUNT {
+        let id = PropertyId::ALL[index];
+        table[id.get() as usize] = id.kind().form() << 5 | index as u8;
+        index += 1;
+    }
+    table
+};
+
+/// By packet type: the properties that it may have, a bit for each. 0 is the will.
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "evaluated by the compiler"
+)]
+static ALLOWED: [u32; 16] = {
+    let mut table = [0; 16];
+    let mut index = 0;
+    while index < COUNT {
+        let mut packet = 0;
+        while packet < 16 {
+            if PropertyId::ALL[index].packets() & 1 << packet != 0 {
+                table[packet] |= 1 << index;
+            }
+            packet += 1;
+        }
+        index += 1;
+    }
+    table
+};
+
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "evaluated by the compiler"
+)]
+const NON_ZERO: u32 = {
+    let (mut set, mut index) = (0, 0);
+    while index < COUNT {
+        if PropertyId::ALL[index].kind().is_non_zero() {
+            set |= 1 << index;
+        }
+        index += 1;
+    }
+    set
+};
+
+const USER: u32 = PropertyId::UserProperty.const_bit();
+const SUBSCRIPTION: u32 = PropertyId::SubscriptionIdentifier.const_bit();
+const AUTH_METHOD: u32 = PropertyId::AuthenticationMethod.const_bit();
+const AUTH_DATA: u32 = PropertyId::AuthenticationData.const_bit();
+const TOPIC_ALIAS: u32 = PropertyId::TopicAlias.const_bit();
+
+/// The properties that may come only once in a packet. 5, section 3.3.2.3.8: PUBLISH alone may name several subscriptions.
+pub(crate) const fn once(packet: u8) -> u32 {
+    if packet == PUBLISH {
+        !(USER | SUBSCRIPTION)
+    } else {
+        !USER
+    }
+}
+
+/// Whether a set of properties has authentication data but no method (5, section 3.1.2.11.10).
+pub(crate) const fn lacks_method(seen: u32) -> bool {
+    seen & (AUTH_DATA | AUTH_METHOD) == AUTH_DATA
+}
+
+#[inline]
+fn entry_of(id: u32) -> u8 {
+    let entry = usize::try_from(id).ok().and_then(|id| ENTRIES.get(id));
+    entry.copied().unwrap_or(0xFF)
+}
+
+#[inline]
+const fn bit_of(entry: u8) -> u32 {
+    1 << (entry & 31)
+}
+
+/// How the value of a property is laid out; that of an identifier that does not exist is a pair.
+#[inline]
+pub(super) fn form_of(id: u8) -> u8 {
+    entry_of(u32::from(id)) >> 5
+}
+
+/// A property in a block that was checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Which it is.
+    pub id: PropertyId,
+    /// The value, if it is a number.
+    pub number: u32,
+    /// The value, if it is text or bytes; the value of a user property.
+    pub bytes: &'a [u8],
+    /// The name of a user property.
+    pub name: &'a [u8],
+}
+
+impl Block<'_> {
+    /// Whether a property is among them.
+    #[must_use]
+    #[inline]
+    pub fn has(&self, id: PropertyId) -> bool {
+        self.seen & id.bit() != 0
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// The next property of a block that was checked.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub fn next_property(&mut self) -> Option<Entry<'a>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let byte = self.u8();
+        let (mut number, mut bytes, mut name) = (0, &[][..], &[][..]);
+        match form_of(byte) {
+            NUMBER => number = self.varint(),
+            form @ ..=FOUR => number = self.number(1 << form),
+            form => {
+                if form == PAIR {
+                    name = self.binary();
+                }
+                bytes = self.binary();
+            }
+        }
+        Some(Entry {
+            id: PropertyId::new(byte)?,
+            number,
+            bytes,
+            name,
+        })
+    }
+
+    /// The first property with this identifier.
+    pub fn property(&mut self, id: PropertyId) -> Option<Entry<'a>> {
+        while let Some(entry) = self.next_property() {
+            if entry.id == id {
+                return Some(entry);
+            }
+        }
+        None
+    }
+
+    /// Length and block of a packet's properties: every identifier known, in its place, once, its value whole and in its range.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub fn properties(&mut self, packet: u8) -> Block<'a> {
+        let len = self.varint();
+        let mut block = Block {
+            bytes: self.take(to_usize(len)),
+            ..Block::default()
+        };
+        if !block.bytes.is_empty() {
+            let mut inside = Reader::new(block.bytes);
+            inside.each_property(packet, &mut block);
+            if inside.fault.is_some() {
+                self.fail_inside(&inside);
+            }
+        }
+        block
+    }
+
+    fn each_property(&mut self, packet: u8, block: &mut Block<'a>) {
+        let allowed = ALLOWED.get(usize::from(packet)).copied().unwrap_or(0);
+        let once = once(packet);
+        let mut seen = 0;
+        while !self.rest.is_empty() {
+            let start = self.rest.len();
+            let entry = entry_of(self.varint());
+            let bit = bit_of(entry);
+            if allowed & bit == 0 {
+                self.fail_at(start, unknown_or_misplaced(entry));
+                break;
+            }
+            if seen & bit & once != 0 {
+                self.fail_at(start, Fault::DUPLICATE_PROPERTY);
+                break;
+            }
+            seen |= bit;
+            let start = self.rest.len();
+            let form = entry >> 5;
+            let number = match form {
+                NUMBER => self.varint(),
+                ..=FOUR => self.number(1 << form),
+                BINARY => {
+                    self.binary();
+                    continue;
+                }
+                TEXT => {
+                    self.text();
+                    continue;
+                }
+                // 5 [MQTT-3.3.2-14]
+                NAME => {
+                    self.name();
+                    continue;
+                }
+                _ => {
+                    self.text();
+                    self.text();
+                    continue;
+                }
+            };
+            if (form == BYTE && number > 1) || (bit & NON_ZERO != 0 && number == 0) {
+                self.fail_at(start, Fault::PROPERTY_VALUE);
+            }
+            if bit == TOPIC_ALIAS {
+                block.alias = low_half(number);
+            }
+        }
+        if lacks_method(seen) {
+            self.fail(Fault::AUTH_DATA);
+        }
+        block.seen = seen;
+    }
+}
+
+#[cold]
+const fn unknown_or_misplaced(entry: u8) -> Fault {
+    if entry == 0xFF {
+        Fault::UNKNOWN_PROPERTY
+    } else {
+        Fault::MISPLACED_PROPERTY
+    }
+}

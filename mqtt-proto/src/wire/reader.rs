@@ -1,0 +1,268 @@
+//! A cursor over the body of one packet, whose first fault stays.
+
+use super::fault::Fault;
+use super::frame::varint;
+use super::text::{self, Wrong};
+use crate::num::{low_byte, low_half};
+use crate::tune::FAST;
+
+/// A cursor over the body of a packet.
+///
+/// The first fault stays. After it everything reads as zero and as empty, so that whoever reads on needs no branch for each field,
+/// and loops over the rest end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reader<'a> {
+    /// What was not read.
+    pub rest: &'a [u8],
+    /// What is wrong with what was read.
+    pub fault: Fault,
+    left: usize,
+    missing: usize,
+}
+
+/// The properties of a packet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Block<'a> {
+    /// The block without its length.
+    pub bytes: &'a [u8],
+    /// The topic alias among them; 0 if there is none.
+    pub alias: u16,
+    /// Which there are, a bit for each.
+    pub(super) seen: u32,
+}
+
+impl<'a> Reader<'a> {
+    /// Over these bytes.
+    #[must_use]
+    #[inline]
+    pub const fn new(rest: &'a [u8]) -> Self {
+        Self {
+            rest,
+            fault: Fault::NONE,
+            left: 0,
+            missing: 0,
+        }
+    }
+
+    /// Where the fault is: how many bytes there are from the one that proves it to the end.
+    #[must_use]
+    pub const fn left(&self) -> usize {
+        self.left
+    }
+
+    /// How many bytes the field lacks, if the fault is that it reaches beyond the end.
+    #[must_use]
+    pub const fn missing(&self) -> usize {
+        self.missing
+    }
+
+    /// Notes a fault at the next byte.
+    #[cold]
+    #[inline(never)]
+    pub fn fail(&mut self, fault: Fault) {
+        self.fail_at(self.rest.len(), fault);
+    }
+
+    /// Notes a fault at the byte that was read so many bytes ago.
+    #[cold]
+    #[inline(never)]
+    pub fn fail_back(&mut self, bytes: usize, fault: Fault) {
+        self.fail_at(self.rest.len().wrapping_add(bytes), fault);
+    }
+
+    /// Notes a fault at the byte that came when so many were left.
+    #[cold]
+    #[inline(never)]
+    pub fn fail_at(&mut self, left: usize, fault: Fault) {
+        if self.fault.is_none() {
+            self.fault = fault;
+            self.left = left;
+        }
+        self.rest = &[];
+    }
+
+    /// The rest is shorter than the next field by so many bytes.
+    #[cold]
+    #[inline(never)]
+    fn fail_short(&mut self, len: usize) {
+        if self.fault.is_none() {
+            self.missing = len.wrapping_sub(self.rest.len());
+        }
+        self.fail_at(0, Fault::TRUNCATED);
+    }
+
+    /// Notes the fault of a block that lies right before the rest: where that ends too soon, the packet does not.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn fail_inside(&mut self, block: &Self) {
+        let fault = if block.fault == Fault::TRUNCATED {
+            Fault::PROPERTY_TRUNCATED
+        } else {
+            block.fault
+        };
+        self.missing = block.missing;
+        self.fail_back(block.left, fault);
+    }
+
+    /// So many bytes.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub fn take(&mut self, len: usize) -> &'a [u8] {
+        match self.rest.split_at_checked(len) {
+            Some((head, rest)) => {
+                self.rest = rest;
+                head
+            }
+            None => {
+                self.fail_short(len);
+                &[]
+            }
+        }
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        match self.rest.split_first_chunk() {
+            Some((head, rest)) => {
+                self.rest = rest;
+                *head
+            }
+            None => {
+                self.fail_short(N);
+                [0; N]
+            }
+        }
+    }
+
+    /// A number of one, two or four bytes.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub fn number(&mut self, len: usize) -> u32 {
+        if FAST {
+            return match len {
+                1 => u32::from(self.u8()),
+                2 => u32::from(self.u16()),
+                _ => u32::from_be_bytes(self.array()),
+            };
+        }
+        self.take(len)
+            .iter()
+            .fold(0, |number, byte| number << 8 | u32::from(*byte))
+    }
+
+    /// One byte.
+    #[inline]
+    pub fn u8(&mut self) -> u8 {
+        if FAST {
+            let [byte] = self.array();
+            return byte;
+        }
+        low_byte(self.number(1))
+    }
+
+    /// Two bytes.
+    #[inline]
+    pub fn u16(&mut self) -> u16 {
+        if FAST {
+            return u16::from_be_bytes(self.array());
+        }
+        low_half(self.number(2))
+    }
+
+    /// A packet identifier.
+    #[inline]
+    pub fn id(&mut self) -> u16 {
+        let id = self.u16();
+        // 3.1.1 [MQTT-2.3.1-1], 5 [MQTT-2.2.1-3]
+        if id == 0 {
+            self.fail_back(2, Fault::ID_ZERO);
+        }
+        id
+    }
+
+    /// A variable byte integer.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub fn varint(&mut self) -> u32 {
+        let (value, len) = varint(self.rest);
+        if len > 0 {
+            self.take(len);
+            return value;
+        }
+        match Fault::new(low_byte(value)) {
+            Fault::NONE => self.fail_short(self.rest.len().wrapping_add(1)),
+            fault => self.fail(fault),
+        }
+        0
+    }
+
+    /// Two bytes of length, then as many bytes.
+    #[inline]
+    pub fn binary(&mut self) -> &'a [u8] {
+        let len = self.u16();
+        self.take(usize::from(len))
+    }
+
+    /// A string.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub fn text(&mut self) -> &'a [u8] {
+        let bytes = self.binary();
+        self.check(bytes, text::text(bytes));
+        bytes
+    }
+
+    /// A topic name of at least one character.
+    #[inline]
+    pub fn name(&mut self) -> &'a [u8] {
+        let name = self.name_or_none();
+        // 3.1.1 [MQTT-4.7.3-1], 5 [MQTT-4.7.3-1]
+        if name.is_empty() {
+            self.fail_back(2, Fault::TOPIC_EMPTY);
+        }
+        name
+    }
+
+    /// A topic name that may be empty, for PUBLISH of MQTT 5.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub fn name_or_none(&mut self) -> &'a [u8] {
+        let bytes = self.binary();
+        self.check(bytes, text::name(bytes));
+        bytes
+    }
+
+    /// A topic filter.
+    #[inline]
+    pub fn filter(&mut self, v5: bool) -> &'a [u8] {
+        let filter = self.binary();
+        if filter.is_empty() {
+            self.fail_back(2, Fault::TOPIC_EMPTY);
+        }
+        self.check(filter, text::filter(filter, v5));
+        filter
+    }
+
+    /// Notes what is wrong with the bytes that were read last.
+    #[inline]
+    fn check(&mut self, bytes: &[u8], wrong: Wrong) {
+        if wrong.fault.is_some() {
+            let at = usize::from(wrong.at);
+            self.fail_back(bytes.len().wrapping_sub(at), wrong.fault);
+        }
+    }
+
+    /// Everything that is left.
+    #[inline]
+    pub fn take_rest(&mut self) -> &'a [u8] {
+        core::mem::take(&mut self.rest)
+    }
+
+    /// Ends the packet: nothing may be left.
+    #[inline]
+    pub fn finish(&mut self) {
+        if !self.rest.is_empty() {
+            self.fail(Fault::TRAILING);
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Strings, topic names and topic filters (section 1.5.3 of 3.1.1, 1.5.4 of 5, and 4.7 of both). ASCII without wildcards, which
+//! is nearly all there is, goes sixteen bytes at a time on hosts.
+
+use super::fault::Fault;
+use crate::num::to_u16;
+use crate::tune::FAST;
+
+/// What is wrong with a string, and at which byte. It fits a register.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Wrong {
+    /// The fault, if there is one.
+    pub fault: Fault,
+    /// Offset of the byte that proves it.
+    pub at: u16,
+}
+
+impl Wrong {
+    const NOTHING: Self = Self {
+        fault: Fault::NONE,
+        at: 0,
+    };
+
+    fn new(fault: Fault, at: usize) -> Self {
+        Self {
+            fault,
+            at: to_u16(at),
+        }
+    }
+}
+
+/// Checks a string: UTF-8 without U+0000.
+#[must_use]
+#[inline]
+pub fn text(bytes: &[u8]) -> Wrong {
+    if FAST && is_plain::<false>(bytes) {
+        return Wrong::NOTHING;
+    }
+    look_closer(bytes)
+}
+
+/// Checks a topic name: a string without wildcards. It may be empty.
+#[must_use]
+#[inline]
+pub fn name(bytes: &[u8]) -> Wrong {
+    if FAST && is_plain::<true>(bytes) {
+        return Wrong::NOTHING;
+    }
+    name_closer(bytes)
+}
+
+/// Checks a topic filter; with `shared` also the form of a shared subscription (5, section 4.8.2).
+#[must_use]
+pub fn filter(bytes: &[u8], shared: bool) -> Wrong {
+    let wrong = text(bytes);
+    if wrong.fault.is_some() {
+        return wrong;
+    }
+    let mut before = b'/';
+    for (at, byte) in bytes.iter().enumerate() {
+        let after = bytes.get(at.wrapping_add(1)).copied();
+        // 3.1.1 [MQTT-4.7.1-2] and [MQTT-4.7.1-3], 5 [MQTT-4.7.1-1] and [MQTT-4.7.1-2]
+        let fits = match byte {
+            b'#' => before == b'/' && after.is_none(),
+            b'+' => before == b'/' && after.is_none_or(|after| after == b'/'),
+            _ => true,
+        };
+        if !fits {
+            return Wrong::new(Fault::FILTER, at);
+        }
+        before = *byte;
+    }
+    // 5 [MQTT-4.8.2-1] and [MQTT-4.8.2-2]
+    if cfg!(feature = "v5") && shared && bytes.starts_with(SHARE) {
+        let proper = split_share(bytes).is_some_and(|(group, rest)| {
+            !group.is_empty()
+                && !rest.is_empty()
+                && !group.iter().any(|byte| matches!(byte, b'+' | b'#'))
+        });
+        if !proper {
+            return Wrong::new(Fault::SHARE_NAME, SHARE.len());
+        }
+    }
+    Wrong::NOTHING
+}
+
+/// Whether it is a string, or with `name` a topic name, perhaps an empty one.
+#[must_use]
+#[inline]
+pub fn text_fits(bytes: &[u8], name: bool) -> bool {
+    let wrong = if name { self::name(bytes) } else { text(bytes) };
+    wrong.fault.is_none()
+}
+
+/// Whether it is a topic filter.
+#[must_use]
+#[inline]
+pub fn filter_fits(bytes: &[u8], v5: bool) -> bool {
+    !bytes.is_empty() && filter(bytes, v5).fault.is_none()
+}
+
+/// What a shared subscription starts with (5, section 4.8.2).
+pub(crate) const SHARE: &[u8] = b"$share/";
+
+/// The share name and the filter of a shared subscription.
+pub(crate) fn split_share(filter: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = filter.strip_prefix(SHARE)?;
+    let slash = rest.iter().position(|byte| *byte == b'/')?;
+    let (name, rest) = rest.split_at_checked(slash)?;
+    Some((name, rest.strip_prefix(b"/")?))
+}
+
+#[cold]
+#[inline(never)]
+fn name_closer(bytes: &[u8]) -> Wrong {
+    let wrong = look_closer(bytes);
+    if wrong.fault.is_none()
+        && let Some(at) = bytes.iter().position(|byte| matches!(byte, b'+' | b'#'))
+    {
+        // 3.1.1 [MQTT-4.7.1-1], 5 [MQTT-4.7.0-1]
+        return Wrong::new(Fault::TOPIC_WILDCARD, at);
+    }
+    wrong
+}
+
+#[cold]
+#[inline(never)]
+fn look_closer(bytes: &[u8]) -> Wrong {
+    if !FAST {
+        return by_bytes(bytes);
+    }
+    let end = core::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
+    // 3.1.1 [MQTT-1.5.3-2], 5 [MQTT-1.5.4-2]
+    match bytes.iter().position(|byte| *byte == 0) {
+        Some(at) if at < end => Wrong::new(Fault::NULL_CHARACTER, at),
+        // 3.1.1 [MQTT-1.5.3-1], 5 [MQTT-1.5.4-1]: surrogates are ill-formed for both.
+        _ if end < bytes.len() => Wrong::new(Fault::UTF_8, end),
+        _ => Wrong::NOTHING,
+    }
+}
+
+/// The same in a quarter of the code, a byte at a time.
+fn by_bytes(bytes: &[u8]) -> Wrong {
+    // Where the character begins, how many of its bytes are to come, and what the next one may be.
+    let (mut start, mut follow, mut low, mut high) = (0, 0_u8, 0x80, 0xBF);
+    for (at, byte) in bytes.iter().copied().enumerate() {
+        if follow > 0 {
+            if byte < low || byte > high {
+                return Wrong::new(Fault::UTF_8, start);
+            }
+            follow = follow.wrapping_sub(1);
+            (low, high) = (0x80, 0xBF);
+            continue;
+        }
+        start = at;
+        follow = match byte {
+            0 => return Wrong::new(Fault::NULL_CHARACTER, at),
+            0x01..=0x7F => continue,
+            0xC2..=0xDF => 1,
+            0xE0..=0xEF => 2,
+            0xF0..=0xF4 => 3,
+            _ => return Wrong::new(Fault::UTF_8, at),
+        };
+        // Nothing that fewer bytes say, no surrogate, nothing beyond U+10FFFF.
+        match byte {
+            0xE0 => low = 0xA0,
+            0xED => high = 0x9F,
+            0xF0 => low = 0x90,
+            0xF4 => high = 0x8F,
+            _ => {}
+        }
+    }
+    if follow > 0 {
+        Wrong::new(Fault::UTF_8, start)
+    } else {
+        Wrong::NOTHING
+    }
+}
+
+/// Whether every byte is ASCII, not zero, and (with `TOPIC`) neither `+` nor `#`.
+#[inline]
+fn is_plain<const TOPIC: bool>(bytes: &[u8]) -> bool {
+    // The last piece overlaps the one before it: looking twice is cheaper than a loop over the rest.
+    if let Some(last) = bytes.last_chunk::<16>() {
+        let (pieces, _) = bytes.as_chunks::<16>();
+        let mut odd = odd_bytes::<TOPIC, 16>(last);
+        for piece in pieces {
+            odd |= odd_bytes::<TOPIC, 16>(piece);
+        }
+        !odd
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        !(odd_bytes::<TOPIC, 8>(first) | odd_bytes::<TOPIC, 8>(last))
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        !(odd_bytes::<TOPIC, 4>(first) | odd_bytes::<TOPIC, 4>(last))
+    } else {
+        !bytes.iter().any(|byte| is_odd::<TOPIC>(*byte))
+    }
+}
+
+/// Whether one of the bytes needs a closer look. No branch: the compiler looks at all of them at once where it can.
+#[inline]
+fn odd_bytes<const TOPIC: bool, const N: usize>(bytes: &[u8; N]) -> bool {
+    let any = |odd, byte: &u8| odd | is_odd::<TOPIC>(*byte);
+    bytes.iter().fold(false, any)
+}
+
+#[inline]
+const fn is_odd<const TOPIC: bool>(byte: u8) -> bool {
+    (byte == 0) | (byte >= 0x80) | (TOPIC & ((byte == b'+') | (byte == b'#')))
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec;
+
+    #[test]
+    fn every_odd_byte_is_found_at_every_place_of_every_length() {
+        for len in 1..40 {
+            assert!(is_plain::<true>(&vec![b'a'; len]));
+            for at in 0..len {
+                for (byte, text, topic) in [
+                    (0, false, false),
+                    (0x80, false, false),
+                    (b'+', true, false),
+                    (b'#', true, false),
+                    (0x7F, true, true),
+                    (1, true, true),
+                ] {
+                    let mut bytes = vec![b'a'; len];
+                    bytes[at] = byte;
+                    assert_eq!(
+                        is_plain::<false>(&bytes),
+                        text,
+                        "{byte:#x} at {at} of {len}"
+                    );
+                    assert_eq!(
+                        is_plain::<true>(&bytes),
+                        topic,
+                        "{byte:#x} at {at} of {len}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// All sequences of bytes that differ in their class at any place, four long.
+    #[test]
+    fn utf8_ends_where_the_standard_library_says() {
+        const CLASSES: [u8; 20] = [
+            0x01, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1,
+            0xED, 0xEF, 0xF0, 0xF1, 0xF4, 0xF5,
+        ];
+        for number in (0..20_usize.pow(4)).step_by(if cfg!(miri) { 997 } else { 1 }) {
+            let bytes = [0, 1, 2, 3].map(|at| CLASSES[number / 20_usize.pow(at) % 20]);
+            for len in 0..=4 {
+                let bytes = &bytes[..len];
+                let expected = match core::str::from_utf8(bytes) {
+                    Ok(_) => Wrong::NOTHING,
+                    Err(error) => Wrong::new(Fault::UTF_8, error.valid_up_to()),
+                };
+                assert_eq!(by_bytes(bytes), expected, "{bytes:x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_odd_byte_is_named() {
+        for check in [text, by_bytes, look_closer, name, name_closer] {
+            assert_eq!(check(b"ab\0\xFF"), Wrong::new(Fault::NULL_CHARACTER, 2));
+            assert_eq!(check(b"ab\xFF\0"), Wrong::new(Fault::UTF_8, 2));
+            let surrogate = b"\xED\xA0\x80";
+            assert_eq!(check(surrogate), Wrong::new(Fault::UTF_8, 0));
+            let green = "\u{FEFF}gr\u{fc}n".as_bytes();
+            assert_eq!(check(green), Wrong::NOTHING);
+        }
+        assert_eq!(name(b"a/+\xFF"), Wrong::new(Fault::UTF_8, 3));
+        assert_eq!(name(b"a/+"), Wrong::new(Fault::TOPIC_WILDCARD, 2));
+    }
+}

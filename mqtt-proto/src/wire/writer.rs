@@ -1,0 +1,167 @@
+//! Where packets are written to.
+
+use super::property::{PropertyId, form_of};
+use crate::num::{low_byte, to_u16, to_u32};
+use crate::tune::FAST;
+
+/// A writer over lent memory.
+///
+/// It counts on where there is no room: over too little memory it says how much it takes, and over none it measures.
+#[derive(Debug, Default)]
+pub struct Writer<'a> {
+    room: &'a mut [u8],
+    at: usize,
+}
+
+impl<'a> Writer<'a> {
+    /// Over this memory, from its front.
+    #[must_use]
+    #[inline]
+    pub const fn new(room: &'a mut [u8]) -> Self {
+        Self { room, at: 0 }
+    }
+
+    /// How many bytes were written, or would have been.
+    #[must_use]
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.at
+    }
+
+    /// Whether nothing was written.
+    #[must_use]
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.at == 0
+    }
+
+    /// Whether all of it had room.
+    #[must_use]
+    #[inline]
+    pub const fn fits(&self) -> bool {
+        self.at <= self.room.len()
+    }
+
+    /// One byte.
+    #[inline]
+    pub fn u8(&mut self, byte: u8) {
+        if let Some(place) = self.room.get_mut(self.at) {
+            *place = byte;
+        }
+        self.at = self.at.wrapping_add(1);
+    }
+
+    /// Two bytes.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub fn u16(&mut self, number: u16) {
+        self.bytes(&number.to_be_bytes());
+    }
+
+    /// Bytes as they are.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        let end = self.at.wrapping_add(bytes.len());
+        if let Some(place) = self.room.get_mut(self.at..end) {
+            copy(place, bytes);
+        }
+        self.at = end;
+    }
+
+    /// A variable byte integer.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub fn varint(&mut self, mut number: u32) {
+        while number > 0x7F {
+            self.u8(low_byte(number) | 0x80);
+            number >>= 7;
+        }
+        self.u8(low_byte(number));
+    }
+
+    /// Two bytes of length, and the bytes.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub fn binary(&mut self, bytes: &[u8]) {
+        self.u16(to_u16(bytes.len()));
+        self.bytes(bytes);
+    }
+
+    /// A property that is a number, laid out as the table says.
+    pub fn number(&mut self, id: PropertyId, number: u32) {
+        self.u8(id.get());
+        match form_of(id.get()) {
+            3 => self.varint(number),
+            form => {
+                let bytes = number.to_be_bytes();
+                let skip = 4_usize.saturating_sub(1 << form);
+                self.bytes(bytes.get(skip..).unwrap_or_default());
+            }
+        }
+    }
+
+    /// A property that is text or bytes.
+    pub fn text(&mut self, id: PropertyId, text: &[u8]) {
+        self.u8(id.get());
+        self.binary(text);
+    }
+
+    /// A user property.
+    pub fn pair(&mut self, name: &[u8], value: &[u8]) {
+        self.text(PropertyId::UserProperty, name);
+        self.binary(value);
+    }
+
+    /// The length of a block of properties, and the block; nothing before MQTT 5.
+    #[inline]
+    pub fn block(&mut self, bytes: &[u8], v5: bool) {
+        if cfg!(feature = "v5") && v5 {
+            self.varint(to_u32(bytes.len()));
+            self.bytes(bytes);
+        }
+    }
+}
+
+/// How many bytes a variable byte integer takes.
+#[must_use]
+#[inline]
+pub const fn varint_len(number: u32) -> usize {
+    match number {
+        0..=0x7F => 1,
+        0x80..=0x3FFF => 2,
+        0x4000..=0x1F_FFFF => 3,
+        _ => 4,
+    }
+}
+
+/// Copies between slices of one length. Most pieces are shorter than what a call of `memcpy` costs, and on small targets the
+/// library's copy brings its panic for two lengths.
+#[inline]
+fn copy(to: &mut [u8], from: &[u8]) {
+    // The second half may overlap the first.
+    let done = FAST
+        && from.len() <= 64
+        && (halves::<32>(to, from)
+            || halves::<16>(to, from)
+            || halves::<8>(to, from)
+            || halves::<4>(to, from));
+    if !done {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    }
+}
+
+/// Copies the first `N` and the last `N` bytes, if there are as many.
+#[inline]
+fn halves<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
+    let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else {
+        return false;
+    };
+    if let Some(to) = to.first_chunk_mut() {
+        *to = *first;
+    }
+    if let Some(to) = to.last_chunk_mut() {
+        *to = *last;
+    }
+    true
+}

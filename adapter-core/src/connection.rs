@@ -10,7 +10,7 @@ use mqtt_agent::Error;
 use mqtt_proto::{Connect, Disconnect};
 use mqtt_session::{Client, Config, Event, Heap, Instant};
 
-use crate::driver::{Tcp, Timer, Transport, broken, cannot_connect};
+use crate::driver::{Tcp, Timer, Transport, cannot_connect, transport_failed};
 
 /// The most that one read takes.
 const READ: usize = 16 << 10;
@@ -107,7 +107,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
             while !self.client.outgoing().is_empty() {
                 ready!(self.poll_write(cx))?;
             }
-            self.transport.poll_flush(cx).map_err(broken)
+            self.transport.poll_flush(cx).map_err(transport_failed)
         })
         .await
     }
@@ -121,7 +121,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
         self.flush().await?;
         poll_fn(|cx| self.transport.poll_close(cx))
             .await
-            .map_err(broken)?;
+            .map_err(transport_failed)?;
         Ok(self.into_client())
     }
 
@@ -133,10 +133,10 @@ impl<W: Transport, T: Timer> Connection<W, T> {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let written =
-            ready!(self.transport.poll_write(cx, self.client.outgoing())).map_err(broken)?;
+        let written = ready!(self.transport.poll_write(cx, self.client.outgoing()))
+            .map_err(transport_failed)?;
         if written == 0 {
-            return Poll::Ready(Err(broken(io::ErrorKind::WriteZero.into())));
+            return Poll::Ready(Err(transport_failed(io::ErrorKind::WriteZero.into())));
         }
         self.client.sent(written);
         self.blocked = false;
@@ -178,7 +178,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.input.reserve(READ);
-        if ready!(self.transport.poll_fill(cx, &mut self.input)).map_err(broken)? == 0 {
+        if ready!(self.transport.poll_fill(cx, &mut self.input)).map_err(transport_failed)? == 0 {
             return Poll::Ready(Err(Error::EndOfStream));
         }
         // The machine learns when all there was is looked at, for its judgement of silence.

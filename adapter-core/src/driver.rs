@@ -121,7 +121,7 @@ pub fn cannot_connect(error: io::Error) -> Error {
 
 /// The error of a transport that failed.
 #[must_use]
-pub fn broken(error: io::Error) -> Error {
+pub fn transport_failed(error: io::Error) -> Error {
     Error::Transport("the connection broke", Arc::new(error))
 }
 
@@ -271,8 +271,14 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
             }
             while !self.output.rest().is_empty() {
                 let rest = self.output.rest();
-                match self.transport.poll_write(cx, rest).map_err(broken)? {
-                    Poll::Ready(0) => return Err(broken(io::ErrorKind::WriteZero.into())),
+                match self
+                    .transport
+                    .poll_write(cx, rest)
+                    .map_err(transport_failed)?
+                {
+                    Poll::Ready(0) => {
+                        return Err(transport_failed(io::ErrorKind::WriteZero.into()));
+                    }
                     Poll::Ready(n) => {
                         self.output.wrote(n);
                         wrote = true;
@@ -283,7 +289,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
                     }
                 }
             }
-            let _ = self.transport.poll_flush(cx).map_err(broken)?;
+            let _ = self.transport.poll_flush(cx).map_err(transport_failed)?;
         }
     }
 
@@ -297,7 +303,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
                 match self
                     .transport
                     .poll_fill(cx, &mut self.input)
-                    .map_err(broken)?
+                    .map_err(transport_failed)?
                 {
                     Poll::Ready(0) => Err(Error::EndOfStream),
                     Poll::Ready(n) => {

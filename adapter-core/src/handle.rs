@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use mqtt_agent::{Error, Publication, Published, Received, Unsent};
-use mqtt_proto::{Properties, QoS, ReasonCode, Subscription as Filter, TopicFilter, TopicName};
+use mqtt_agent::{Accepted, Error, Publication, Received, Unsent};
+use mqtt_proto::{Properties, QoS, ReasonCode, Subscription, TopicFilter, TopicName};
 use mqtt_session::{Instant, Outgoing, Refused};
 
 use crate::events::ConnectionEvents;
@@ -95,7 +95,7 @@ impl Handle {
         }
         match state.agent.publish(message, now) {
             Ok(published) => {
-                if let Published::Token(token) = published {
+                if let Accepted::Token(token) = published {
                     state.tickets.issue(token);
                 }
                 state.wake_driver();
@@ -128,7 +128,7 @@ impl Handle {
     /// ```
     pub fn subscribe(&self, filter: &str, qos: QoS) -> Subscribing {
         match TopicFilter::new(filter) {
-            Ok(filter) => self.subscribe_all(&[Filter::new(filter, qos)], Properties::EMPTY),
+            Ok(filter) => self.subscribe_all(&[Subscription::new(filter, qos)], Properties::EMPTY),
             Err(error) => {
                 Subscribing::failed(Error::Options(format!("topic filter {filter:?}: {error}")))
             }
@@ -140,7 +140,11 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::SubscriptionRefused`] if the server refused all of them; the client is closed before the server answered.
-    pub fn subscribe_all(&self, filters: &[Filter<'_>], properties: Properties<'_>) -> Subscribing {
+    pub fn subscribe_all(
+        &self,
+        filters: &[Subscription<'_>],
+        properties: Properties<'_>,
+    ) -> Subscribing {
         let now = self.hub().now();
         let mut state = self.hub().lock();
         let id = state.agent.subscribe(filters, &properties, now);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mqtt_agent::{
     Agent, Credentials, CredentialsSource, Error, Event, Flow, Message, Next, Options, RequestId,
-    SubscriptionId,
+    RouteId,
 };
 use mqtt_proto::ReasonCode;
 use mqtt_session::Instant;
@@ -42,7 +42,7 @@ impl Output {
 
 /// What a stream waits for.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting {
+pub(crate) struct StreamState {
     wakers: Vec<Waker>,
     /// The server's answer to SUBSCRIBE.
     pub(crate) subscribed: Option<Result<Vec<ReasonCode>, Error>>,
@@ -50,7 +50,7 @@ pub(crate) struct Waiting {
     pub(crate) unsubscribed: Option<Vec<ReasonCode>>,
 }
 
-impl Waiting {
+impl StreamState {
     pub(crate) fn wait(&mut self, waker: &Waker) {
         remember(&mut self.wakers, waker);
     }
@@ -58,17 +58,17 @@ impl Waiting {
 
 /// A request's response, or who waits for it.
 #[derive(Debug, Default)]
-pub(crate) struct Requested {
+pub(crate) struct ResponseState {
     pub(crate) waker: Option<Waker>,
     pub(crate) response: Option<Result<Message, Error>>,
 }
 
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct HubState {
     pub(crate) agent: Agent,
     pub(crate) tickets: Tickets,
-    pub(crate) streams: HashMap<Option<SubscriptionId>, Waiting>,
-    pub(crate) requests: HashMap<RequestId, Requested>,
+    pub(crate) streams: HashMap<Option<RouteId>, StreamState>,
+    pub(crate) requests: HashMap<RequestId, ResponseState>,
     pub(crate) log: EventLog,
     /// Publishers that wait for room, or for bytes to be with the transport.
     room: Vec<Waker>,
@@ -84,7 +84,7 @@ pub(crate) struct State {
 /// See the module.
 #[derive(Debug)]
 pub struct Hub {
-    state: Mutex<State>,
+    state: Mutex<HubState>,
     start: std::time::Instant,
 }
 
@@ -98,7 +98,7 @@ impl Hub {
     /// A hub without a connection.
     #[must_use]
     pub fn new(options: Options) -> Arc<Self> {
-        let state = State {
+        let state = HubState {
             agent: Agent::new(options),
             tickets: Tickets::default(),
             streams: HashMap::new(),
@@ -117,7 +117,7 @@ impl Hub {
     }
 
     /// A panic in a caller's waker must not take the others down: the state is sound after any call.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, HubState> {
         self.state
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -274,7 +274,7 @@ impl Hub {
     }
 }
 
-impl State {
+impl HubState {
     pub(crate) fn close(&mut self, by: Instant, now: Instant) {
         self.agent.close(by, now);
         self.settle();
@@ -283,8 +283,8 @@ impl State {
 
     /// Remembers the answer to a SUBSCRIBE or UNSUBSCRIBE for who asks for it later. To be called under the lock under which the
     /// agent was asked: the answer may come as soon as it is released.
-    pub(crate) fn expect_answer(&mut self, id: SubscriptionId) {
-        self.streams.insert(Some(id), Waiting::default());
+    pub(crate) fn expect_answer(&mut self, id: RouteId) {
+        self.streams.insert(Some(id), StreamState::default());
         self.settle();
         self.wake_driver();
     }
@@ -322,14 +322,14 @@ impl State {
         }
     }
 
-    fn answered(&mut self, id: SubscriptionId, answer: Result<Vec<ReasonCode>, Error>) {
+    fn answered(&mut self, id: RouteId, answer: Result<Vec<ReasonCode>, Error>) {
         if let Some(waiting) = self.streams.get_mut(&Some(id)) {
             waiting.subscribed.get_or_insert(answer);
         }
         self.wake_stream(Some(id));
     }
 
-    fn wake_stream(&mut self, from: Option<SubscriptionId>) {
+    fn wake_stream(&mut self, from: Option<RouteId>) {
         if let Some(waiting) = self.streams.get_mut(&from) {
             waiting.wakers.drain(..).for_each(Waker::wake);
         }

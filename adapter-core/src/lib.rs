@@ -20,10 +20,10 @@ pub use handle::{Close, Handle};
 pub use hub::{Hub, LINGER, Output};
 pub use messages::{Messages, Subscribing, Unsubscribing};
 pub use mqtt_agent::{
-    self as agent, Acknowledge, Authenticator, Connected, ConnectionEvent, Credentials,
+    self as agent, Acknowledge, Authenticator, ConnectionEvent, ConnectionInfo, Credentials,
     CredentialsSource, Error, Flow, MakeAuthenticator, Message, MessageId, Options, Outcome,
-    OwnedConnAck, OwnedWill, Publication, QoS0Overflow, Received, StopOn, Unclaimed, Unsent,
-    WantedSubscription,
+    OwnedConnAck, OwnedSubscription, OwnedWill, Publication, QoS0Overflow, Received, StopOn,
+    Unclaimed, Unsent,
 };
 pub use mqtt_proto as proto;
 pub use mqtt_session::{self as session, BackOff, Config, Offline, Outgoing, Refused, SessionLost};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use mqtt_agent::{Error, MessageId, Received, SubscriptionId};
+use mqtt_agent::{Error, MessageId, Received, RouteId};
 use mqtt_proto::ReasonCode;
 
 use crate::hub::Hub;
@@ -49,7 +49,7 @@ impl fmt::Debug for User {
 pub struct Messages {
     user: User,
     /// `None` for the messages that no subscription claims.
-    id: Option<SubscriptionId>,
+    id: Option<RouteId>,
     granted: Vec<ReasonCode>,
     /// Taken from the agent and not given out yet: messages at QoS 0, and behind them at most one other.
     ready: VecDeque<Received>,
@@ -60,7 +60,7 @@ pub struct Messages {
 const BATCH: usize = 64;
 
 impl Messages {
-    pub(crate) fn new(hub: &Arc<Hub>, id: Option<SubscriptionId>) -> Self {
+    pub(crate) fn new(hub: &Arc<Hub>, id: Option<RouteId>) -> Self {
         if id.is_none() {
             hub.lock().others += 1;
         }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use mqtt_agent::Published;
+use mqtt_agent::Accepted;
 use mqtt_agent::{Error, Outcome, Publication};
 use mqtt_session::{Outgoing, Refused};
 
@@ -64,11 +64,11 @@ impl Future for Publishing<'_> {
 #[must_use = "await it for the acknowledgement, or drop it"]
 pub struct Ticket {
     hub: Arc<Hub>,
-    published: Published,
+    published: Accepted,
 }
 
 impl Ticket {
-    pub(crate) const fn new(hub: Arc<Hub>, published: Published) -> Self {
+    pub(crate) const fn new(hub: Arc<Hub>, published: Accepted) -> Self {
         Self { hub, published }
     }
 }
@@ -79,8 +79,8 @@ impl Future for Ticket {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let mut state = self.hub.lock();
         match self.published {
-            Published::Token(token) => state.tickets.poll(token, cx.waker()),
-            Published::Position(at) => match state.agent.outcome(at) {
+            Accepted::Token(token) => state.tickets.poll(token, cx.waker()),
+            Accepted::Position(at) => match state.agent.outcome(at) {
                 Some(outcome) => Poll::Ready(outcome),
                 None => {
                     state.wait_for_room(cx.waker());
@@ -93,7 +93,7 @@ impl Future for Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Published::Token(token) = self.published {
+        if let Accepted::Token(token) = self.published {
             self.hub.lock().tickets.give_up(token);
         }
     }

@@ -9,7 +9,7 @@ use mqtt_proto::QoS;
 use mqtt_session::{Outgoing, Refused};
 
 use crate::handle::Handle;
-use crate::hub::Requested;
+use crate::hub::ResponseState;
 
 /// See [`Handle::await_response`]. Dropped before it is ready, the response is not awaited any more.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Future for Requesting<'_> {
                 state.settle();
                 match asked {
                     Ok(id) => {
-                        state.requests.insert(id, Requested::default());
+                        state.requests.insert(id, ResponseState::default());
                         state.wake_driver();
                         id
                     }

@@ -7,11 +7,11 @@ use std::task::{Poll, Waker};
 use mqtt_agent::Outcome;
 use mqtt_session::Token;
 
-/// A ticket's end, or who waits for it.
+/// A ticket's end, or who states for it.
 #[derive(Debug)]
-enum Wait {
-    For(Option<Waker>),
-    Over(Outcome),
+enum TicketState {
+    Pending(Option<Waker>),
+    Ended(Outcome),
 }
 
 /// Tokens are counted up by ourselves, so nobody can make them collide: a multiplication spreads them.
@@ -43,18 +43,19 @@ impl Hasher for Spread {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Tickets {
-    waits: HashMap<Token, Wait, BuildHasherDefault<Spread>>,
+    states: HashMap<Token, TicketState, BuildHasherDefault<Spread>>,
     closed: bool,
 }
 
 impl Tickets {
     pub(crate) fn issue(&mut self, token: Token) {
-        self.waits.insert(token, Wait::For(None));
+        self.states.insert(token, TicketState::Pending(None));
     }
 
     pub(crate) fn end(&mut self, token: Token, outcome: Outcome) {
-        if let Some(wait) = self.waits.get_mut(&token)
-            && let Wait::For(Some(waker)) = std::mem::replace(wait, Wait::Over(outcome))
+        if let Some(wait) = self.states.get_mut(&token)
+            && let TicketState::Pending(Some(waker)) =
+                std::mem::replace(wait, TicketState::Ended(outcome))
         {
             waker.wake();
         }
@@ -63,27 +64,27 @@ impl Tickets {
     /// Nothing more ends.
     pub(crate) fn close(&mut self) {
         self.closed = true;
-        for wait in self.waits.values_mut() {
-            if let Wait::For(waker) = wait {
+        for wait in self.states.values_mut() {
+            if let TicketState::Pending(waker) = wait {
                 let waker = waker.take();
-                *wait = Wait::Over(Outcome::Closed);
+                *wait = TicketState::Ended(Outcome::Closed);
                 waker.into_iter().for_each(Waker::wake);
             }
         }
     }
 
     pub(crate) fn poll(&mut self, token: Token, waker: &Waker) -> Poll<Outcome> {
-        match self.waits.get_mut(&token) {
-            Some(Wait::For(known)) => {
+        match self.states.get_mut(&token) {
+            Some(TicketState::Pending(known)) => {
                 *known = Some(waker.clone());
                 Poll::Pending
             }
-            Some(Wait::Over(outcome)) => Poll::Ready(*outcome),
+            Some(TicketState::Ended(outcome)) => Poll::Ready(*outcome),
             None => Poll::Ready(Outcome::Closed),
         }
     }
 
     pub(crate) fn give_up(&mut self, token: Token) {
-        self.waits.remove(&token);
+        self.states.remove(&token);
     }
 }

@@ -7,11 +7,11 @@ mod runtime;
 
 pub use handle::{Driver, Handle};
 pub use mqtt_adapter_core::{
-    Acknowledge, Authenticator, BackOff, Close, Config, Connected, ConnectionEvent,
-    ConnectionEvents, Credentials, CredentialsSource, Error, MakeAuthenticator, Message, MessageId,
-    Messages, Offline, Options, Outcome, Outgoing, OwnedConnAck, OwnedWill, Publication,
-    Publishing, QoS0Overflow, Received, Refused, Requesting, SessionLost, StopOn, Subscribing,
-    Ticket, Unclaimed, Unsent, Unsubscribing, WantedSubscription,
+    Acknowledge, Authenticator, BackOff, Close, Config, ConnectionEvent, ConnectionEvents,
+    ConnectionInfo, Credentials, CredentialsSource, Error, MakeAuthenticator, Message, MessageId,
+    Messages, Offline, Options, Outcome, Outgoing, OwnedConnAck, OwnedSubscription, OwnedWill,
+    Publication, Publishing, QoS0Overflow, Received, Refused, Requesting, SessionLost, StopOn,
+    Subscribing, Ticket, Unclaimed, Unsent, Unsubscribing,
 };
 pub use mqtt_proto as proto;
 pub use mqtt_session as session;

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant as Clock};
 
-use mqtt_adapter_core::driver::{broken, cannot_connect};
+use mqtt_adapter_core::driver::{cannot_connect, transport_failed};
 use mqtt_proto::Connect;
 use mqtt_session::{Client, Config, Event, Heap, Instant, Step};
 
@@ -180,7 +180,9 @@ impl<T: Read + Write + Timeouts> Connection<T> {
             .chain(patience)
             .min()
             .map(|wait| wait.max(Duration::from_millis(1)));
-        self.transport.set_read_timeout(wait).map_err(broken)?;
+        self.transport
+            .set_read_timeout(wait)
+            .map_err(transport_failed)?;
         if self.input.len() < needed.max(self.filled + READ) {
             self.input.resize(needed.max(self.filled + READ), 0);
         }
@@ -188,7 +190,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
             Ok(0) => return Err(Error::EndOfStream),
             Ok(n) => self.filled += n,
             Err(error) if is_timeout(&error) => {}
-            Err(error) => return Err(broken(error)),
+            Err(error) => return Err(transport_failed(error)),
         }
         let now = self.now();
         if self.client.needs(&self.input[..self.filled]).is_some() {
@@ -204,13 +206,13 @@ impl<T: Read + Write + Timeouts> Connection<T> {
     pub fn flush(&mut self) -> Result<(), Error> {
         while !self.client.outgoing().is_empty() {
             match self.transport.write(self.client.outgoing()) {
-                Ok(0) => return Err(broken(io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Err(transport_failed(io::ErrorKind::WriteZero.into())),
                 Ok(n) => self.client.sent(n),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(broken(error)),
+                Err(error) => return Err(transport_failed(error)),
             }
         }
-        self.transport.flush().map_err(broken)
+        self.transport.flush().map_err(transport_failed)
     }
 
     /// Says DISCONNECT, writes all that is outgoing and drops the transport. The session stays in the client.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mqtt_adapter_core::agent::Next;
 use mqtt_adapter_core::bytes::{BufMut, BytesMut};
-use mqtt_adapter_core::driver::{broken, cannot_connect};
+use mqtt_adapter_core::driver::{cannot_connect, transport_failed};
 use mqtt_adapter_core::{Error, Flow, Hub, Output};
 
 use crate::connection::is_timeout;
@@ -77,7 +77,7 @@ fn open<T>(hub: &Hub, dial: &mut impl FnMut() -> io::Result<T>) -> Result<T, Err
 /// it made work for it.
 fn serve<T: Split>(hub: &Hub, mut transport: T) -> Result<Error, Error> {
     hub.opened()?;
-    let mut writer = transport.writer().map_err(broken)?;
+    let mut writer = transport.writer().map_err(transport_failed)?;
     let over = AtomicBool::new(false);
     let reader = thread::current();
     Ok(thread::scope(|scope| {
@@ -117,7 +117,7 @@ fn read<T: Split>(
                 Ok(n) => input.put_slice(space.get(..n).unwrap_or_default()),
                 Err(error) if is_timeout(&error) => continue,
                 Err(_) if over.load(Ordering::Acquire) => return Ok(()),
-                Err(error) => return Err(broken(error)),
+                Err(error) => return Err(transport_failed(error)),
             }
             if input.len() < needed {
                 continue;
@@ -162,17 +162,17 @@ fn write(
             continue;
         }
         match writer.write(output.rest()) {
-            Ok(0) => return Err(broken(io::ErrorKind::WriteZero.into())),
+            Ok(0) => return Err(transport_failed(io::ErrorKind::WriteZero.into())),
             Ok(n) => output.wrote(n),
             // The last bytes of a connection that is over are not worth a longer wait.
             Err(error) if is_timeout(&error) && (over || ticked.is_err()) => {
                 return ticked.map(|_| ());
             }
             Err(error) if is_timeout(&error) => {}
-            Err(error) => return Err(broken(error)),
+            Err(error) => return Err(transport_failed(error)),
         }
         if output.rest().is_empty() {
-            writer.flush().map_err(broken)?;
+            writer.flush().map_err(transport_failed)?;
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use mqtt_adapter_core::proto::{Properties, QoS, ReasonCode, Subscription as Filter, TopicFilter};
+use mqtt_adapter_core::proto::{Properties, QoS, ReasonCode, Subscription, TopicFilter};
 use mqtt_adapter_core::session::Instant;
 use mqtt_adapter_core::{
     ConnectionEvent, Error, Hub, LINGER, Message, Options, Outcome, Outgoing, Publication,
@@ -24,15 +24,15 @@ use crate::wait::{block_on, block_on_for};
 /// told, for up to five seconds; [`Self::close`] does it at a time of the program's choosing.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    client: Arc<Client>,
+    client: Arc<SharedHandle>,
     limit: Option<Duration>,
 }
 
 /// What handles and streams share; the last one waits for the goodbye.
 #[derive(Debug)]
-struct Client(mqtt_adapter_core::Handle);
+struct SharedHandle(mqtt_adapter_core::Handle);
 
-impl Drop for Client {
+impl Drop for SharedHandle {
     fn drop(&mut self) {
         let _ = close(&self.0, LINGER);
     }
@@ -74,7 +74,7 @@ impl Handle {
         dial: impl FnMut() -> io::Result<T> + Send + 'static,
     ) -> Self {
         let hub = Hub::new(options);
-        let client = Arc::new(Client(mqtt_adapter_core::Handle::new(&hub)));
+        let client = Arc::new(SharedHandle(mqtt_adapter_core::Handle::new(&hub)));
         thread::spawn(move || drive(&hub, dial));
         Self {
             client,
@@ -186,7 +186,7 @@ impl Handle {
     /// [`Error::SubscriptionRefused`] if the server refused all of them; the client is closed before.
     pub fn subscribe_all(
         &self,
-        filters: &[Filter<'_>],
+        filters: &[Subscription<'_>],
         properties: Properties<'_>,
     ) -> Result<Messages, Error> {
         self.wait(
@@ -304,7 +304,7 @@ impl Ticket {
 pub struct Messages {
     messages: mqtt_adapter_core::Messages,
     /// Dropped last: the client goes on as long as a stream is there.
-    _client: Arc<Client>,
+    _client: Arc<SharedHandle>,
 }
 
 impl Deref for Messages {

@@ -8,10 +8,10 @@ mod handle;
 mod wait;
 
 pub use mqtt_adapter_core::{
-    Acknowledge, Authenticator, BackOff, Config, Connected, ConnectionEvent, Credentials,
+    Acknowledge, Authenticator, BackOff, Config, ConnectionEvent, ConnectionInfo, Credentials,
     CredentialsSource, Error, MakeAuthenticator, Message, MessageId, Offline, Options, Outcome,
-    Outgoing, OwnedConnAck, OwnedWill, Publication, QoS0Overflow, Received, Refused, SessionLost,
-    StopOn, Unclaimed, Unsent, WantedSubscription,
+    Outgoing, OwnedConnAck, OwnedSubscription, OwnedWill, Publication, QoS0Overflow, Received,
+    Refused, SessionLost, StopOn, Unclaimed, Unsent,
 };
 
 /// The client as code that awaits sees it: [`Handle::as_async`].

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use mqtt_session::ServerEvent;
-use mqtt_std::proto::{Connect, QoS, Subscription as Filter, TopicFilter, TopicName, Version};
+use mqtt_std::proto::{Connect, QoS, Subscription, TopicFilter, TopicName, Version};
 use mqtt_std::session::{Client, Event, Heap, Refused};
 use mqtt_std::{Config, Connection, Error, Handle, Offline, Outcome, Outgoing};
 use mqtt_testing::peers::FloodServer;
@@ -16,8 +16,8 @@ use mqtt_testing::peers::{Mosquitto, free_port};
 use mqtt_testing::peers::{Reaction, ScriptedServer};
 use mqtt_testing::suites::interop::{Wires, options};
 
-fn numbers(qos: QoS) -> Filter<'static> {
-    Filter::new(TopicFilter::new("numbers").unwrap(), qos)
+fn numbers(qos: QoS) -> Subscription<'static> {
+    Subscription::new(TopicFilter::new("numbers").unwrap(), qos)
 }
 
 fn survives(version: Version, qos: QoS, count: u32) {

@@ -13,11 +13,11 @@ pub use handle::Handle;
 #[cfg(feature = "broker")]
 pub use host::{Commands, Control, Host, control};
 pub use mqtt_adapter_core::{
-    Acknowledge, Authenticator, BackOff, Close, Config, Connected, ConnectionEvent,
-    ConnectionEvents, Credentials, CredentialsSource, Error, MakeAuthenticator, Message, MessageId,
-    Messages, Offline, Options, Outcome, Outgoing, OwnedConnAck, OwnedWill, Publication,
-    Publishing, QoS0Overflow, Received, Refused, Requesting, SessionLost, StopOn, Subscribing,
-    Ticket, Unclaimed, Unsent, Unsubscribing, WantedSubscription,
+    Acknowledge, Authenticator, BackOff, Close, Config, ConnectionEvent, ConnectionEvents,
+    ConnectionInfo, Credentials, CredentialsSource, Error, MakeAuthenticator, Message, MessageId,
+    Messages, Offline, Options, Outcome, Outgoing, OwnedConnAck, OwnedSubscription, OwnedWill,
+    Publication, Publishing, QoS0Overflow, Received, Refused, Requesting, SessionLost, StopOn,
+    Subscribing, Ticket, Unclaimed, Unsent, Unsubscribing,
 };
 #[cfg(feature = "broker")]
 pub use mqtt_broker as broker;

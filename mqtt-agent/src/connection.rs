@@ -10,7 +10,7 @@ use mqtt_session::{self as session, Closed, Instant};
 use crate::agent::{Agent, Next, Stage};
 use crate::authentication::Credentials;
 use crate::error::Error;
-use crate::event::{Connected, ConnectionEvent, OwnedConnAck};
+use crate::event::{ConnectionEvent, ConnectionInfo, OwnedConnAck};
 
 /// How long a transport may take for the last bytes after the time for closing is over.
 const HANG_UP: Duration = Duration::from_secs(1);
@@ -167,7 +167,7 @@ impl Agent {
             self.subscriptions_lost(now);
             self.messages_will_not_return();
         }
-        self.tell(ConnectionEvent::Connected(Connected {
+        self.tell(ConnectionEvent::Connected(ConnectionInfo {
             session_present: resumed,
             client_id: self.client_id.clone(),
             connack: OwnedConnAck::new(packet, self.options.version),

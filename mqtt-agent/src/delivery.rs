@@ -15,10 +15,10 @@ use mqtt_session::{Incoming, Instant, Refused};
 
 use crate::agent::{Agent, Stage};
 use crate::event::{ConnectionEvent, Event};
-use crate::held::{Held, MessageId};
-use crate::inbox::{Entry, Inbox, Popped, Received, Waiting};
+use crate::held::{HeldMessage, MessageId};
+use crate::inbox::{Entry, Inbox, Popped, Queued, Received};
 use crate::options::{Acknowledge, QoS0Overflow, Unclaimed};
-use crate::subscriptions::{Receiver, Route, Standing, SubscriptionId};
+use crate::subscriptions::{Receiver, Route, RouteId, Standing};
 
 impl Agent {
     /// A message came.
@@ -114,7 +114,7 @@ impl Agent {
                 Receiver::Others => {
                     // However many subscriptions of the options match, it is one message there.
                     if core::mem::replace(&mut to_others, true)
-                        && let Waiting::Kept(Entry::Held(id)) = waiting
+                        && let Queued::Qos12(Entry::Held(id)) = waiting
                     {
                         self.held.done(id);
                     }
@@ -127,7 +127,7 @@ impl Agent {
         }
     }
 
-    fn put_to_others(&mut self, number: u64, waiting: Waiting, overflow: QoS0Overflow) {
+    fn put_to_others(&mut self, number: u64, waiting: Queued, overflow: QoS0Overflow) {
         self.others.put(number, waiting, &self.options, overflow);
         if core::mem::take(&mut self.others.wanted) {
             self.events.push_back(Event::Messages(None));
@@ -141,16 +141,16 @@ impl Agent {
         incoming: &Incoming<'_>,
         number: u64,
         streams: u32,
-    ) -> Waiting {
+    ) -> Queued {
         if message.qos == QoS::AtMostOnce {
-            return Waiting::Fleeting(message);
+            return Queued::Qos0(message);
         }
-        Waiting::Kept(match incoming.receipt {
+        Queued::Qos12(match incoming.receipt {
             None => Entry::Acknowledged(message),
             Some(receipt) => {
                 // By hand, the acknowledgement itself is waited for beside the inboxes.
                 let by_hand = self.options.acknowledge == Acknowledge::ByHand;
-                let held = Held {
+                let held = HeldMessage {
                     message,
                     receipt: Some(receipt),
                     waits: streams.saturating_add(u32::from(by_hand)),
@@ -233,7 +233,7 @@ impl Agent {
     ///
     /// By default a message at QoS 1 or 2 is then in the program's hand until [`Self::taken`]. Where there is none,
     /// [`Event::Messages`] tells when there is one.
-    pub fn next_message(&mut self, from: Option<SubscriptionId>) -> Option<Received> {
+    pub fn next_message(&mut self, from: Option<RouteId>) -> Option<Received> {
         let when_taken = self.options.acknowledge == Acknowledge::WhenTaken;
         let inbox = inbox(&mut self.routes, &mut self.others, from)?;
         inbox.is_read = true;
@@ -267,7 +267,7 @@ impl Agent {
 
     /// Whether the stream of a subscription is at its end: the subscription is over, or the agent is stopped, and nothing waits.
     #[must_use]
-    pub fn is_over(&self, from: Option<SubscriptionId>) -> bool {
+    pub fn is_over(&self, from: Option<RouteId>) -> bool {
         let Some(id) = from else {
             return self.is_stopped() && self.others.is_empty();
         };
@@ -284,7 +284,7 @@ impl Agent {
 
     /// The program is done with a message that [`Self::next_message`] gave out, and it is acknowledged once every subscription
     /// that it matched is done with it. Does nothing for a message that is not in hand.
-    pub fn taken(&mut self, from: Option<SubscriptionId>, id: MessageId, now: Instant) {
+    pub fn taken(&mut self, from: Option<RouteId>, id: MessageId, now: Instant) {
         let Some(inbox) = inbox(&mut self.routes, &mut self.others, from) else {
             return;
         };
@@ -374,7 +374,7 @@ impl Agent {
                 held.message.dup = true;
             }
         }
-        let entries: Vec<_> = in_hand.chain(inbox.take_kept()).collect();
+        let entries: Vec<_> = in_hand.chain(inbox.take_qos12()).collect();
         let mut left = Vec::new();
         for (number, entry) in entries {
             let elsewhere = self.is_elsewhere(number, &entry);
@@ -458,7 +458,7 @@ impl Agent {
 
     /// How many messages at QoS 0 a subscription, or what no subscription claims, has dropped since its queue was full.
     #[must_use]
-    pub fn dropped(&self, from: Option<SubscriptionId>) -> u64 {
+    pub fn dropped(&self, from: Option<RouteId>) -> u64 {
         let Some(id) = from else {
             return self.others.dropped;
         };
@@ -473,7 +473,7 @@ impl Agent {
 
     /// How many messages wait for a subscription, or for none.
     #[must_use]
-    pub fn waiting(&self, from: Option<SubscriptionId>) -> usize {
+    pub fn waiting(&self, from: Option<RouteId>) -> usize {
         self.inboxes()
             .find(|(id, _)| *id == from)
             .map_or(0, |(_, inbox)| inbox.len())
@@ -498,7 +498,7 @@ impl Agent {
         self.paused
     }
 
-    fn inboxes(&self) -> impl Iterator<Item = (Option<SubscriptionId>, &Inbox)> {
+    fn inboxes(&self) -> impl Iterator<Item = (Option<RouteId>, &Inbox)> {
         let streams = self
             .routes
             .iter()
@@ -586,7 +586,7 @@ impl Agent {
 fn inbox<'a>(
     routes: &'a mut [Route],
     others: &'a mut Inbox,
-    from: Option<SubscriptionId>,
+    from: Option<RouteId>,
 ) -> Option<&'a mut Inbox> {
     let Some(id) = from else {
         return Some(others);

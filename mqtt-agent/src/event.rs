@@ -10,7 +10,7 @@ use mqtt_session::{Instant, Token};
 use crate::error::Error;
 use crate::publishing::Outcome;
 use crate::requests::RequestId;
-use crate::subscriptions::SubscriptionId;
+use crate::subscriptions::RouteId;
 
 /// What [`crate::Agent::next_event`] tells.
 #[derive(Clone, Debug)]
@@ -21,13 +21,13 @@ pub enum Event {
     /// A message that [`crate::Agent::publish`] accepted with this token came to its end.
     Published(Token, Outcome),
     /// There is a message for this subscription, or for none (`None`), after [`crate::Agent::next_message`] had none.
-    Messages(Option<SubscriptionId>),
+    Messages(Option<RouteId>),
     /// The server answered a SUBSCRIBE, with a code for each filter; some filter was granted.
-    Subscribed(SubscriptionId, Vec<ReasonCode>),
+    Subscribed(RouteId, Vec<ReasonCode>),
     /// A subscription came to nothing: it could not be sent, or all its filters were refused.
-    SubscribeFailed(SubscriptionId, Error),
+    SubscribeFailed(RouteId, Error),
     /// The server answered an UNSUBSCRIBE, with a code for each filter (5). The subscription is over.
-    Unsubscribed(SubscriptionId, Vec<ReasonCode>),
+    Unsubscribed(RouteId, Vec<ReasonCode>),
     /// The response to a request came, or it cannot come any more.
     Response(RequestId, Result<Message, Error>),
 }
@@ -39,7 +39,7 @@ pub enum ConnectionEvent {
     /// An attempt begins.
     Connecting,
     /// The server accepted.
-    Connected(Connected),
+    Connected(ConnectionInfo),
     /// The server refused.
     Refused(OwnedConnAck),
     /// The connection, or the attempt to open it, is over. [`Self::Refused`] comes before it if that was the reason.
@@ -59,7 +59,7 @@ pub enum ConnectionEvent {
 /// What a server said when it accepted.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Connected {
+pub struct ConnectionInfo {
     /// Whether the session goes on where it was.
     pub session_present: bool,
     /// The client identifier in use: the one of the options, or the one that the server assigned (5).
@@ -68,7 +68,7 @@ pub struct Connected {
     pub connack: OwnedConnAck,
 }
 
-impl Connected {
+impl ConnectionInfo {
     /// What response topics of this client begin with, if it asked (5; [`crate::Options::request_response_information`]).
     #[must_use]
     pub fn response_information(&self) -> Option<&str> {

@@ -15,7 +15,7 @@ pub struct MessageId {
 
 /// One message.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct HeldMessage {
     pub(crate) message: Message,
     /// What the session wants for the acknowledgement; `None` if the connection that brought it (QoS 1) or its session is
     /// gone.
@@ -32,7 +32,7 @@ pub(crate) struct Held {
     pub(crate) since: u32,
 }
 
-impl Held {
+impl HeldMessage {
     /// How many inboxes are not done with it.
     pub(crate) fn streams(&self) -> u32 {
         let by_hand = self.by_hand && self.reason.is_none();
@@ -60,14 +60,14 @@ const OVERHEAD: usize = 128;
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct HeldMessages {
-    entries: Vec<Option<(u64, Held)>>,
+    entries: Vec<Option<(u64, HeldMessage)>>,
     free: Vec<u32>,
     /// The bytes of those that the program is not done with.
     pub(crate) bytes: usize,
 }
 
 impl HeldMessages {
-    pub(crate) fn insert(&mut self, number: u64, held: Held) -> MessageId {
+    pub(crate) fn insert(&mut self, number: u64, held: HeldMessage) -> MessageId {
         self.bytes = self.bytes.saturating_add(held.len());
         let entry = Some((number, held));
         let index = match self.free.pop() {
@@ -83,25 +83,25 @@ impl HeldMessages {
         MessageId { index, number }
     }
 
-    fn place(&mut self, index: u32) -> Option<&mut Option<(u64, Held)>> {
+    fn place(&mut self, index: u32) -> Option<&mut Option<(u64, HeldMessage)>> {
         self.entries.get_mut(usize::try_from(index).ok()?)
     }
 
-    pub(crate) fn get(&self, id: MessageId) -> Option<&Held> {
+    pub(crate) fn get(&self, id: MessageId) -> Option<&HeldMessage> {
         match self.entries.get(usize::try_from(id.index).ok()?)? {
             Some((number, held)) if *number == id.number => Some(held),
             _ => None,
         }
     }
 
-    pub(crate) fn get_mut(&mut self, id: MessageId) -> Option<&mut Held> {
+    pub(crate) fn get_mut(&mut self, id: MessageId) -> Option<&mut HeldMessage> {
         match self.place(id.index)? {
             Some((number, held)) if *number == id.number => Some(held),
             _ => None,
         }
     }
 
-    pub(crate) fn remove(&mut self, id: MessageId) -> Option<Held> {
+    pub(crate) fn remove(&mut self, id: MessageId) -> Option<HeldMessage> {
         let place = self.place(id.index)?;
         let (_, held) = place.take_if(|(number, _)| *number == id.number)?;
         self.free.push(id.index);
@@ -132,7 +132,7 @@ impl HeldMessages {
     }
 
     pub(crate) fn ids(&self) -> Vec<MessageId> {
-        let named = |(index, entry): (usize, &Option<(u64, Held)>)| {
+        let named = |(index, entry): (usize, &Option<(u64, HeldMessage)>)| {
             Some(MessageId {
                 index: u32::try_from(index).ok()?,
                 number: entry.as_ref()?.0,

@@ -50,11 +50,11 @@ pub(crate) enum Entry {
 
 /// How a message waits.
 #[derive(Clone, Debug)]
-pub(crate) enum Waiting {
+pub(crate) enum Queued {
     /// At QoS 0.
-    Fleeting(Message),
+    Qos0(Message),
     /// At QoS 1 or 2.
-    Kept(Entry),
+    Qos12(Entry),
 }
 
 impl Entry {
@@ -70,9 +70,9 @@ impl Entry {
 /// the oldest of them can give way without a search.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    fleeting: VecDeque<(u64, Message)>,
-    fleeting_bytes: usize,
-    kept: VecDeque<(u64, Entry)>,
+    qos0: VecDeque<(u64, Message)>,
+    qos0_bytes: usize,
+    qos12: VecDeque<(u64, Entry)>,
     /// Bytes of messages that were acknowledged on receipt.
     acknowledged_bytes: usize,
     /// Given out, and the program is not done with them. One at most for a stream that is read by one task.
@@ -99,18 +99,18 @@ impl Inbox {
     pub(crate) fn put(
         &mut self,
         number: u64,
-        waiting: Waiting,
+        waiting: Queued,
         options: &Options,
         overflow: QoS0Overflow,
     ) {
         match waiting {
-            Waiting::Fleeting(message) => self.push_fleeting(number, message, options, overflow),
-            Waiting::Kept(entry) => self.push(number, entry),
+            Queued::Qos0(message) => self.push_qos0(number, message, options, overflow),
+            Queued::Qos12(entry) => self.push_qos12(number, entry),
         }
     }
 
     /// Adds a message at QoS 0, as far as `overflow` lets it.
-    fn push_fleeting(
+    fn push_qos0(
         &mut self,
         number: u64,
         message: Message,
@@ -125,49 +125,45 @@ impl Inbox {
             }
             QoS0Overflow::DropOldest => {
                 while !self.has_room(len, options) {
-                    self.pop_fleeting();
+                    self.pop_qos0();
                     self.dropped = self.dropped.saturating_add(1);
                 }
             }
             // Reading stops with the message that fills the queue.
             QoS0Overflow::DropNewest | QoS0Overflow::PauseReading => {}
         }
-        self.fleeting_bytes = self.fleeting_bytes.saturating_add(len);
-        self.fleeting.push_back((number, message));
+        self.qos0_bytes = self.qos0_bytes.saturating_add(len);
+        self.qos0.push_back((number, message));
     }
 
     /// Adds a message at QoS 1 or 2.
-    fn push(&mut self, number: u64, entry: Entry) {
+    fn push_qos12(&mut self, number: u64, entry: Entry) {
         if let Entry::Acknowledged(message) = &entry {
             self.acknowledged_bytes = self.acknowledged_bytes.saturating_add(size(message));
         }
-        self.kept.push_back((number, entry));
+        self.qos12.push_back((number, entry));
     }
 
     /// An empty queue takes any message.
     fn has_room(&self, len: usize, options: &Options) -> bool {
-        self.fleeting.is_empty()
-            || (self.fleeting.len() < options.qos0_queue
-                && self.fleeting_bytes.saturating_add(len) <= options.qos0_queue_bytes)
+        self.qos0.is_empty()
+            || (self.qos0.len() < options.qos0_queue
+                && self.qos0_bytes.saturating_add(len) <= options.qos0_queue_bytes)
     }
 
-    fn pop_fleeting(&mut self) -> Option<Message> {
-        let (_, message) = self.fleeting.pop_front()?;
-        self.fleeting_bytes = self.fleeting_bytes.saturating_sub(size(&message));
+    fn pop_qos0(&mut self) -> Option<Message> {
+        let (_, message) = self.qos0.pop_front()?;
+        self.qos0_bytes = self.qos0_bytes.saturating_sub(size(&message));
         Some(message)
     }
 
     /// The next message, in the order of arrival.
     pub(crate) fn pop(&mut self) -> Option<Popped> {
-        let kept = self.kept.front().map_or(u64::MAX, |(number, _)| *number);
-        if self
-            .fleeting
-            .front()
-            .is_some_and(|(number, _)| *number < kept)
-        {
-            return self.pop_fleeting().map(Popped::Message);
+        let next = self.qos12.front().map_or(u64::MAX, |(number, _)| *number);
+        if self.qos0.front().is_some_and(|(number, _)| *number < next) {
+            return self.pop_qos0().map(Popped::Message);
         }
-        let (_, entry) = self.kept.pop_front()?;
+        let (_, entry) = self.qos12.pop_front()?;
         Some(match entry {
             Entry::Acknowledged(message) => {
                 self.acknowledged_bytes = self.acknowledged_bytes.saturating_sub(size(&message));
@@ -179,18 +175,18 @@ impl Inbox {
 
     /// Whether the message at QoS 1 or 2 with this number waits here.
     pub(crate) fn has(&self, number: u64) -> bool {
-        self.kept
+        self.qos12
             .binary_search_by_key(&number, |(number, _)| *number)
             .is_ok()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.fleeting.is_empty() && self.kept.is_empty()
+        self.qos0.is_empty() && self.qos12.is_empty()
     }
 
     /// How many messages wait.
     pub(crate) fn len(&self) -> usize {
-        self.fleeting.len().saturating_add(self.kept.len())
+        self.qos0.len().saturating_add(self.qos12.len())
     }
 
     pub(crate) const fn acknowledged_bytes(&self) -> usize {
@@ -199,8 +195,7 @@ impl Inbox {
 
     /// Whether its messages at QoS 0 fill it.
     pub(crate) fn is_full(&self, options: &Options) -> bool {
-        self.fleeting.len() >= options.qos0_queue.max(1)
-            || self.fleeting_bytes >= options.qos0_queue_bytes
+        self.qos0.len() >= options.qos0_queue.max(1) || self.qos0_bytes >= options.qos0_queue_bytes
     }
 
     /// Moves the messages that `belongs` chooses to `other`, in their order.
@@ -211,45 +206,45 @@ impl Inbox {
         belongs: impl Fn(&Message) -> bool,
     ) {
         let chosen;
-        (chosen, self.fleeting) = core::mem::take(&mut self.fleeting)
+        (chosen, self.qos0) = core::mem::take(&mut self.qos0)
             .into_iter()
             .partition(|(_, message)| belongs(message));
-        other.fleeting = chosen;
+        other.qos0 = chosen;
         let chosen;
-        (chosen, self.kept) =
-            core::mem::take(&mut self.kept)
+        (chosen, self.qos12) =
+            core::mem::take(&mut self.qos12)
                 .into_iter()
                 .partition(|(_, entry)| match entry {
                     Entry::Acknowledged(message) => belongs(message),
                     Entry::Held(id) => held.get(*id).is_some_and(|held| belongs(&held.message)),
                 });
-        other.kept = chosen;
+        other.qos12 = chosen;
         self.count();
         other.count();
     }
 
     fn count(&mut self) {
         let sum = |sum: usize, len: usize| sum.saturating_add(len);
-        self.fleeting_bytes = self.fleeting.iter().map(|(_, m)| size(m)).fold(0, sum);
+        self.qos0_bytes = self.qos0.iter().map(|(_, m)| size(m)).fold(0, sum);
         let acknowledged = |(_, entry): &(u64, Entry)| match entry {
             Entry::Acknowledged(message) => size(message),
             Entry::Held(_) => 0,
         };
-        self.acknowledged_bytes = self.kept.iter().map(acknowledged).fold(0, sum);
+        self.acknowledged_bytes = self.qos12.iter().map(acknowledged).fold(0, sum);
     }
 
     /// Puts messages at QoS 1 and 2 back in the order of their arrival.
     pub(crate) fn put_back(&mut self, entries: impl IntoIterator<Item = (u64, Entry)>) {
-        self.kept.extend(entries);
-        self.kept
+        self.qos12.extend(entries);
+        self.qos12
             .make_contiguous()
             .sort_by_key(|(number, _)| *number);
         self.count();
     }
 
     /// Gives up its messages at QoS 1 and 2.
-    pub(crate) fn take_kept(&mut self) -> VecDeque<(u64, Entry)> {
+    pub(crate) fn take_qos12(&mut self) -> VecDeque<(u64, Entry)> {
         self.acknowledged_bytes = 0;
-        core::mem::take(&mut self.kept)
+        core::mem::take(&mut self.qos12)
     }
 }

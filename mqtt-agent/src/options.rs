@@ -74,7 +74,7 @@ pub struct Options {
     pub config: Config,
     /// Subscriptions to be made with each new session, from the first connection on. Their messages are those of
     /// [`crate::Agent::next_message`] without a subscription. See [`Self::subscribe`].
-    pub subscriptions: Vec<WantedSubscription>,
+    pub subscriptions: Vec<OwnedSubscription>,
     /// When messages at QoS 1 and 2 are acknowledged. Default [`Acknowledge::WhenTaken`].
     pub acknowledge: Acknowledge,
     /// What happens to messages at QoS 1 and 2 that no subscription of this process claims. Default [`Unclaimed::Hold`].
@@ -112,7 +112,7 @@ impl fmt::Debug for Options {
 
 /// A subscription that owns its topic filter.
 #[derive(Clone, Debug)]
-pub struct WantedSubscription(pub(crate) Wanted);
+pub struct OwnedSubscription(pub(crate) Wanted);
 
 /// When messages at QoS 1 and 2 are acknowledged.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -231,7 +231,7 @@ impl Options {
     /// The same with the options of a subscription (5).
     pub fn subscribe_with(&mut self, subscription: &Subscription<'_>) {
         self.subscriptions
-            .push(WantedSubscription(Wanted::new(subscription)));
+            .push(OwnedSubscription(Wanted::new(subscription)));
     }
 
     /// Whether the session outlives a connection.

@@ -72,7 +72,7 @@ impl From<Ended> for Outcome {
 
 /// Stands for a message that was accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Published {
+pub enum Accepted {
     /// Its end is told by [`Event::Published`] with this token.
     Token(Token),
     /// A message at QoS 0, in the stream of bytes that the transport takes: [`Agent::outcome`] tells its end.
@@ -159,7 +159,7 @@ impl Agent {
     /// # Errors
     /// [`Refused::Full`] while there is no room, and all that [`mqtt_session::Client::publish`] refuses. Nothing was taken
     /// then.
-    pub fn publish(&mut self, message: &Outgoing<'_>, now: Instant) -> Result<Published, Refused> {
+    pub fn publish(&mut self, message: &Outgoing<'_>, now: Instant) -> Result<Accepted, Refused> {
         if self.is_closing() || self.is_stopped() {
             return Err(Refused::WrongPhase);
         }
@@ -167,8 +167,8 @@ impl Agent {
         // An older one may have given way.
         self.tell_ended(now);
         Ok(match token {
-            Some(token) => Published::Token(token),
-            None => Published::Position(self.progress.end(self.client.unsent())),
+            Some(token) => Accepted::Token(token),
+            None => Accepted::Position(self.progress.end(self.client.unsent())),
         })
     }
 

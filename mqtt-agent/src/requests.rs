@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::options::topic_name;
 use crate::publication::Publication;
-use crate::publishing::{Outcome, Published};
+use crate::publishing::{Accepted, Outcome};
 use crate::subscriptions::{Receiver, Standing, Wanted};
 
 /// Names a request that awaits its response.
@@ -67,8 +67,8 @@ impl Agent {
             ..*message
         };
         let token = match self.publish(&message, now)? {
-            Published::Token(token) => Some(token),
-            Published::Position(_) => None,
+            Accepted::Token(token) => Some(token),
+            Accepted::Position(_) => None,
         };
         self.requests.next = number;
         self.requests.waiting.insert(number, token);

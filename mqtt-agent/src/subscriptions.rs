@@ -14,11 +14,11 @@ use crate::agent::Agent;
 use crate::error::Error;
 use crate::event::Event;
 use crate::inbox::Inbox;
-use crate::options::WantedSubscription;
+use crate::options::OwnedSubscription;
 
 /// Names a subscription.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct SubscriptionId(u64);
+pub struct RouteId(u64);
 
 /// How far a subscription is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -107,7 +107,7 @@ impl Wanted {
 /// What one SUBSCRIBE asked for.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) id: SubscriptionId,
+    pub(crate) id: RouteId,
     wanted: Vec<Wanted>,
     identifier: Option<u32>,
     user_properties: Vec<(String, String)>,
@@ -154,8 +154,8 @@ impl Route {
 
 impl Agent {
     /// The subscriptions of the options.
-    pub(crate) fn subscribe_from_the_start(&mut self, subscriptions: Vec<WantedSubscription>) {
-        for WantedSubscription(wanted) in subscriptions {
+    pub(crate) fn subscribe_from_the_start(&mut self, subscriptions: Vec<OwnedSubscription>) {
+        for OwnedSubscription(wanted) in subscriptions {
             let wanted = Vec::from([wanted]);
             self.add_route(
                 wanted,
@@ -176,7 +176,7 @@ impl Agent {
         filters: &[Subscription<'_>],
         properties: &Properties<'_>,
         now: Instant,
-    ) -> SubscriptionId {
+    ) -> RouteId {
         let wanted = filters.iter().map(Wanted::new).collect();
         let mut inbox = Inbox::default();
         if self.is_stopped() {
@@ -196,11 +196,7 @@ impl Agent {
 
     /// Gives up filters of a session from before, which no subscription of this process stands for. The answer is
     /// [`Event::Unsubscribed`].
-    pub fn unsubscribe_filters(
-        &mut self,
-        filters: &[TopicFilter<'_>],
-        now: Instant,
-    ) -> SubscriptionId {
+    pub fn unsubscribe_filters(&mut self, filters: &[TopicFilter<'_>], now: Instant) -> RouteId {
         let wanted = filters
             .iter()
             .map(|filter| Wanted::new(&Subscription::new(*filter, QoS::AtMostOnce)))
@@ -213,7 +209,7 @@ impl Agent {
 
     /// Gives up a subscription. The answer is [`Event::Unsubscribed`]; what came before can still be taken. A filter that another
     /// subscription of this agent has as well stays with the server, and has no code in the answer.
-    pub fn unsubscribe(&mut self, id: SubscriptionId, now: Instant) {
+    pub fn unsubscribe(&mut self, id: RouteId, now: Instant) {
         // A session that is kept may know the filters: from before, or from a SUBSCRIBE whose answer was lost.
         let may_be_known = self.options.is_persistent();
         if let Some(route) = self.route(id) {
@@ -235,7 +231,7 @@ impl Agent {
     /// was given out last and not finished, are not acknowledged: they wait for the next subscription that they match, or for
     /// who asks for messages that no subscription claims. If the session outlives its connections, the server keeps the
     /// subscription; otherwise the agent unsubscribes, and drops what nobody has claimed when the server has answered.
-    pub fn forget(&mut self, id: SubscriptionId, now: Instant) {
+    pub fn forget(&mut self, id: RouteId, now: Instant) {
         let Some(index) = self.routes.iter().position(|route| route.id == id) else {
             return;
         };
@@ -266,9 +262,9 @@ impl Agent {
         properties: &Properties<'_>,
         standing: Standing,
         receiver: Receiver,
-    ) -> SubscriptionId {
+    ) -> RouteId {
         self.next_subscription = self.next_subscription.saturating_add(1);
-        let id = SubscriptionId(self.next_subscription);
+        let id = RouteId(self.next_subscription);
         self.routes.push(Route {
             id,
             wanted,
@@ -283,7 +279,7 @@ impl Agent {
         id
     }
 
-    pub(crate) fn route(&mut self, id: SubscriptionId) -> Option<&mut Route> {
+    pub(crate) fn route(&mut self, id: RouteId) -> Option<&mut Route> {
         self.routes.iter_mut().find(|route| route.id == id)
     }
 
@@ -348,7 +344,7 @@ impl Agent {
     }
 
     /// A subscription is over: its stream ends with what is in it.
-    fn over(&mut self, id: SubscriptionId, event: Event, now: Instant) {
+    fn over(&mut self, id: RouteId, event: Event, now: Instant) {
         self.events.push_back(event);
         let Some(index) = self.routes.iter().position(|route| route.id == id) else {
             return;

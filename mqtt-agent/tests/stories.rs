@@ -9,8 +9,8 @@ use mqtt_agent::proto::{
 };
 use mqtt_agent::session::{Instant, Offline, Outgoing, Refused};
 use mqtt_agent::{
-    Acknowledge, Agent, ConnectionEvent, Error, Event, Flow, Next, Options, Outcome, Published,
-    QoS0Overflow, Received, SubscriptionId,
+    Accepted, Acknowledge, Agent, ConnectionEvent, Error, Event, Flow, Next, Options, Outcome,
+    QoS0Overflow, Received, RouteId,
 };
 use mqtt_testing::packets::{ack, encode, publish};
 
@@ -85,14 +85,14 @@ impl Story {
         types
     }
 
-    fn subscribe(&mut self, filter: &str) -> SubscriptionId {
+    fn subscribe(&mut self, filter: &str) -> RouteId {
         let filter = TopicFilter::new(filter).expect("valid");
         let list = [Subscription::new(filter, QoS::ExactlyOnce)];
         self.agent.subscribe(&list, &Properties::EMPTY, self.now)
     }
 
     /// SUBSCRIBE is sent and granted.
-    fn granted(&mut self, id: u16, filter: &str) -> SubscriptionId {
+    fn granted(&mut self, id: u16, filter: &str) -> RouteId {
         let subscription = self.subscribe(filter);
         assert_eq!(self.sent(), [PacketType::Subscribe]);
         let codes = [ReasonCode::GrantedQoS2];
@@ -101,19 +101,19 @@ impl Story {
         subscription
     }
 
-    fn next(&mut self, from: Option<SubscriptionId>) -> Option<(String, Received)> {
+    fn next(&mut self, from: Option<RouteId>) -> Option<(String, Received)> {
         let received = self.agent.next_message(from)?;
         let payload = String::from_utf8(received.payload.to_vec()).expect("text");
         Some((payload, received))
     }
 
-    fn must_get(&mut self, from: Option<SubscriptionId>, payload: &str) -> Received {
+    fn must_get(&mut self, from: Option<RouteId>, payload: &str) -> Received {
         let (found, received) = self.next(from).expect("a message");
         assert_eq!(found, payload);
         received
     }
 
-    fn taken(&mut self, from: Option<SubscriptionId>, received: &Received) {
+    fn taken(&mut self, from: Option<RouteId>, received: &Received) {
         let id = received.id().expect("held");
         self.agent.taken(from, id, self.now);
     }
@@ -377,7 +377,7 @@ fn close_sends_what_is_pending_and_ends_by_its_deadline() {
     let mut story = Story::new(kept());
     story.connect(false);
     let published = story.agent.publish(&outgoing(QoS::AtLeastOnce), story.now);
-    let Ok(Published::Token(token)) = published else {
+    let Ok(Accepted::Token(token)) = published else {
         panic!("{published:?}")
     };
     let by = Instant::from_millis(story.now.as_millis() + 5_000);
@@ -421,7 +421,7 @@ fn a_message_that_gives_way_while_offline_ends_at_once() {
     options.config.offline = Offline::DropOldest;
     let mut story = Story::new(options);
     let published = story.agent.publish(&outgoing(QoS::AtLeastOnce), story.now);
-    let Ok(Published::Token(first)) = published else {
+    let Ok(Accepted::Token(first)) = published else {
         panic!("{published:?}")
     };
     story

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::{ArgAction, Args};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
-use mqtt_tokio::proto::{Properties, QoS, Subscription as Filter, TopicFilter, TopicName, Version};
+use mqtt_tokio::proto::{Properties, QoS, Subscription, TopicFilter, TopicName, Version};
 use mqtt_tokio::{Handle, Messages, Options, Outgoing, QoS0Overflow, Ticket};
 use serde_json::json;
 use tokio::task::{JoinSet, LocalSet};
@@ -230,7 +230,7 @@ impl Bench {
         let handle = self.connect("sub", n).await?;
         let filter =
             TopicFilter::new(filter).map_err(|error| fail(format!("topic {filter:?}: {error}")))?;
-        let filters = [Filter::new(filter, self.qos)];
+        let filters = [Subscription::new(filter, self.qos)];
         let messages = handle.subscribe_all(&filters, Properties::EMPTY).await?;
         Ok((handle, messages))
     }

@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use mqtt_tokio::proto::{Properties, ReasonCode, Subscription as Filter, TopicFilter};
+use mqtt_tokio::proto::{Properties, ReasonCode, Subscription, TopicFilter};
 use mqtt_tokio::{Error, Handle, Messages, Received, Subscribing};
 
 /// What comes next.
@@ -48,7 +48,7 @@ impl Source {
     pub(crate) fn subscribe(
         &mut self,
         handle: &Handle,
-        filters: &[Filter<'_>],
+        filters: &[Subscription<'_>],
         properties: Properties<'_>,
     ) {
         self.asked = Some(handle.subscribe_all(filters, properties));

@@ -4,9 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
-use mqtt_tokio::proto::{
-    Properties, QoS, ReasonCode, Subscription as Filter, TopicFilter, TopicName,
-};
+use mqtt_tokio::proto::{Properties, QoS, ReasonCode, Subscription, TopicFilter, TopicName};
 use mqtt_tokio::{Error, Handle, Messages, QoS0Overflow, Received};
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -92,7 +90,7 @@ impl Subscribe {
         let wanted = filters(&self.topic)?;
         let wanted: Vec<_> = wanted
             .into_iter()
-            .map(|filter| Filter::new(filter, self.qos))
+            .map(|filter| Subscription::new(filter, self.qos))
             .collect();
         let given_up = filters(&self.unsubscribe)?;
         let filter_out = filters(&self.filter_out)?;

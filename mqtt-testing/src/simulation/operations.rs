@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use mqtt_agent::Published as Accepted;
+use mqtt_agent::Accepted;
 use mqtt_agent::session::{Outgoing, Refused};
 use mqtt_proto::{
     Properties, Property, QoS, RetainHandling, Subscription, TopicFilter, TopicName, Version,
@@ -243,7 +243,7 @@ impl World {
     pub(super) fn add_stream(
         &mut self,
         n: usize,
-        id: Option<mqtt_agent::SubscriptionId>,
+        id: Option<mqtt_agent::RouteId>,
         filters: Vec<Filter>,
     ) {
         let asked = self.tick_moment();

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::BytesMut;
 use mqtt_agent::{
-    Acknowledge, Agent, ConnectionEvent, Event, MessageId, Published, QoS0Overflow, Received,
-    SubscriptionId,
+    Accepted, Acknowledge, Agent, ConnectionEvent, Event, MessageId, QoS0Overflow, Received,
+    RouteId,
 };
 use mqtt_proto::{PacketId, QoS, ReasonCode, TopicName, Version};
 use mqtt_session::{Outgoing, Refused, Token};
@@ -57,9 +57,9 @@ struct Hand {
 
 #[derive(Debug)]
 pub(super) struct Stream {
-    pub(super) id: Option<SubscriptionId>,
+    pub(super) id: Option<RouteId>,
     /// The subscription behind the stream of the others, if the options have one.
-    learned: Option<SubscriptionId>,
+    learned: Option<RouteId>,
     /// Its place in the ledger.
     pub(super) fact: usize,
     pub(super) filters: Vec<Filter>,
@@ -72,7 +72,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(id: Option<SubscriptionId>, fact: usize, filters: Vec<Filter>) -> Self {
+    pub(super) fn new(id: Option<RouteId>, fact: usize, filters: Vec<Filter>) -> Self {
         Self {
             id,
             learned: None,
@@ -112,7 +112,7 @@ pub(super) struct Node {
     /// Publishes that are not ended.
     pub(super) asked: HashMap<Token, u32>,
     /// Filters that are given up without a stream.
-    pub(super) giving_up: HashMap<SubscriptionId, (String, Moment)>,
+    pub(super) giving_up: HashMap<RouteId, (String, Moment)>,
     pub(super) will: Option<u32>,
     /// How many bytes it reads at a time.
     pub(super) reads: usize,
@@ -235,7 +235,7 @@ impl World {
         }
     }
 
-    fn subscribed(&mut self, n: usize, id: SubscriptionId, codes: &[ReasonCode], moment: Moment) {
+    fn subscribed(&mut self, n: usize, id: RouteId, codes: &[ReasonCode], moment: Moment) {
         let node = &mut self.nodes[n];
         let stream = node.streams.iter_mut().find(|stream| {
             stream.id == Some(id)
@@ -262,7 +262,7 @@ impl World {
         }
     }
 
-    fn unsubscribed(&mut self, n: usize, id: SubscriptionId, moment: Moment) {
+    fn unsubscribed(&mut self, n: usize, id: RouteId, moment: Moment) {
         let node = &mut self.nodes[n];
         let life = &mut self.expectations.lives[n];
         let (filters, at) = match node.giving_up.remove(&id) {
@@ -444,7 +444,7 @@ impl World {
                     return if closing { Work::Finished } else { Work::Waits };
                 };
                 hand.task = match published {
-                    Published::Token(token) if self.nodes[n].bridge == Bridge::Acknowledged => {
+                    Accepted::Token(token) if self.nodes[n].bridge == Bridge::Acknowledged => {
                         Task::Await(token)
                     }
                     _ => Task::Done,

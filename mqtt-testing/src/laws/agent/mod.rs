@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mqtt_agent::{
-    Acknowledge, Agent, ConnectionEvent, Error, Event, Flow, MessageId, Next, Options, Position,
-    Published, QoS0Overflow, RequestId, SubscriptionId, Unclaimed,
+    Accepted, Acknowledge, Agent, ConnectionEvent, Error, Event, Flow, MessageId, Next, Options,
+    Position, QoS0Overflow, RequestId, RouteId, Unclaimed,
 };
 use mqtt_proto::{Properties, QoS, ReasonCode, Subscription, TopicFilter, TopicName, Version};
 use mqtt_session::{Instant, Offline, Outgoing, Refused, SessionLost, Token};
@@ -48,11 +48,11 @@ struct Trial<'a> {
     /// Connections that ended.
     losses: u32,
     server: Server,
-    streams: BTreeMap<Option<SubscriptionId>, Stream>,
+    streams: BTreeMap<Option<RouteId>, Stream>,
     /// Subscriptions that were answered on this connection.
-    answered: HashSet<SubscriptionId>,
-    leaving: HashSet<SubscriptionId>,
-    over: HashSet<SubscriptionId>,
+    answered: HashSet<RouteId>,
+    leaving: HashSet<RouteId>,
+    over: HashSet<RouteId>,
     tokens: HashSet<Token>,
     ended: HashSet<Token>,
     /// How many tokens belong to requests.
@@ -60,7 +60,7 @@ struct Trial<'a> {
     positions: Vec<Position>,
     requests: BTreeSet<RequestId>,
     /// Messages of an honest server, by the stream and the number.
-    given: HashMap<(Option<SubscriptionId>, u32), Given>,
+    given: HashMap<(Option<RouteId>, u32), Given>,
     closing: bool,
     stopped: bool,
 }
@@ -354,7 +354,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Any of the streams, always the same for the same choices.
-    fn any_stream(&mut self) -> Option<SubscriptionId> {
+    fn any_stream(&mut self) -> Option<RouteId> {
         let streams: Vec<_> = self.streams.keys().copied().collect();
         self.choices.pick(&streams)
     }
@@ -367,8 +367,8 @@ impl<'a> Trial<'a> {
         let payload = self.choices.slice(40);
         let message = Outgoing::new(topic, qos, payload);
         match self.agent.publish(&message, self.now) {
-            Ok(Published::Token(token)) => assert!(self.tokens.insert(token), "{token:?} is used"),
-            Ok(Published::Position(at)) => self.positions.push(at),
+            Ok(Accepted::Token(token)) => assert!(self.tokens.insert(token), "{token:?} is used"),
+            Ok(Accepted::Position(at)) => self.positions.push(at),
             Err(refused) => assert!(
                 refused != Refused::WrongPhase || self.closing || self.agent.is_stopped(),
                 "publish is refused"

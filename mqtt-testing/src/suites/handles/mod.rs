@@ -18,7 +18,7 @@ pub mod services;
 use std::ops::Deref;
 use std::time::Duration;
 
-use mqtt_adapter_core::proto::{QoS, Subscription as Filter, TopicFilter, TopicName, Version};
+use mqtt_adapter_core::proto::{QoS, Subscription, TopicFilter, TopicName, Version};
 use mqtt_adapter_core::{Error, Handle, Options, Outgoing};
 
 pub use connection::*;
@@ -126,8 +126,8 @@ pub(crate) fn message(qos: QoS, payload: &[u8]) -> Outgoing<'_> {
     Outgoing::new(TopicName::from_static("a"), qos, payload)
 }
 
-pub(crate) fn filter(text: &str) -> Filter<'_> {
-    Filter::new(TopicFilter::new(text).unwrap(), QoS::ExactlyOnce)
+pub(crate) fn filter(text: &str) -> Subscription<'_> {
+    Subscription::new(TopicFilter::new(text).unwrap(), QoS::ExactlyOnce)
 }
 
 /// Publishes the numbers of a range, and waits until the server has them.

@@ -4,6 +4,13 @@ use crate::failure::{Failure, fail};
 
 /// Bytes from hex digits in any case. Spaces, line ends, commas, colons and a `0x` before a byte are passed over.
 pub(crate) fn parse(text: &str) -> Result<Vec<u8>, Failure> {
+    let bytes = parse_unknown(text)?;
+    let known: Option<Vec<u8>> = bytes.into_iter().collect();
+    known.ok_or_else(|| fail("'?' is no hex digit"))
+}
+
+/// The same where `??` stands for a byte that is not known.
+pub(crate) fn parse_unknown(text: &str) -> Result<Vec<Option<u8>>, Failure> {
     let mut bytes = Vec::new();
     let mut high = None;
     let mut rest = text.char_indices().peekable();
@@ -15,6 +22,11 @@ pub(crate) fn parse(text: &str) -> Result<Vec<u8>, Failure> {
                     at + 1
                 )));
             }
+            continue;
+        }
+        if high.is_none() && matches!((character, rest.peek()), ('?', Some((_, '?')))) {
+            rest.next();
+            bytes.push(None);
             continue;
         }
         let prefix =
@@ -34,7 +46,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<u8>, Failure> {
             })?;
         match high.take() {
             None => high = Some(digit),
-            Some(high) => bytes.push(high << 4 | digit),
+            Some(high) => bytes.push(Some(high << 4 | digit)),
         }
     }
     match high {

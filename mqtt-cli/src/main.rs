@@ -14,6 +14,7 @@ mod link;
 mod packet;
 mod properties;
 mod publish;
+mod review;
 mod sign;
 mod source;
 mod subscribe;
@@ -98,6 +99,19 @@ fn property_groups(matches: &ArgMatches) -> Vec<Vec<String>> {
         Ok(Some(groups)) => groups.map(|values| values.cloned().collect()).collect(),
         _ => Vec::new(),
     }
+}
+
+/// Writes a line of JSON. Control characters that JSON may have as they are, such as U+009B, are escaped for terminals.
+fn output_json(value: &serde_json::Value) {
+    let text = value.to_string();
+    let line: String = text
+        .chars()
+        .map(|character| match u32::from(character) {
+            code @ 0x7F..=0x9F => format!("\\u{code:04x}"),
+            _ => character.to_string(),
+        })
+        .collect();
+    output(format_args!("{line}\n"));
 }
 
 /// Writes to standard output; a reader that went away is not an error.

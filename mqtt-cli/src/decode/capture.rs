@@ -1,0 +1,334 @@
+//! pcap and pcapng files: the streams of TCP connections, put together and decoded.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use mqtt_tokio::proto::Version;
+use pcap_parser::data::{PacketData, get_packetdata};
+use pcap_parser::traits::PcapNGPacketBlock;
+use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
+
+use super::reader::{Assumed, Reader};
+use super::show::Show;
+use crate::failure::{Failure, fail};
+
+/// The ports of MQTT without TLS that are decoded whatever they begin with.
+const PORT: u16 = 1883;
+
+/// Whether a file begins like this.
+pub(super) fn is_capture(head: &[u8]) -> bool {
+    matches!(
+        head.first_chunk(),
+        Some(
+            [0x0A, 0x0D, 0x0D, 0x0A]
+                | [0xA1, 0xB2, 0xC3 | 0x3C, 0xD4 | 0x4D]
+                | [0xD4 | 0x4D, 0xC3 | 0x3C, 0xB2, 0xA1]
+        )
+    )
+}
+
+/// A part of a stream.
+struct Segment<'a> {
+    from: SocketAddr,
+    to: SocketAddr,
+    sequence: u32,
+    syn: bool,
+    ack: bool,
+    payload: &'a [u8],
+}
+
+/// One direction of a connection.
+struct Side {
+    address: SocketAddr,
+    /// The number of the next byte.
+    next: Option<u32>,
+    /// Segments that came before their time.
+    early: BTreeMap<u32, Vec<u8>>,
+    reader: Reader,
+    /// Its bytes cannot be read any more.
+    is_over: bool,
+}
+
+struct Connection {
+    sides: [Side; 2],
+    assumed: Assumed,
+    /// Whether it is MQTT; not known before the first byte.
+    is_mqtt: Option<bool>,
+}
+
+struct Capture {
+    connections: Vec<Connection>,
+    known: HashMap<(SocketAddr, SocketAddr), usize>,
+    version: Option<Version>,
+    show: Show,
+    shown: usize,
+    other: usize,
+    failure: Option<Failure>,
+}
+
+/// The bytes behind the headers of a frame that was copied whole.
+pub(super) fn payload(frame: &[u8]) -> Option<&[u8]> {
+    let ethernet = SlicedPacket::from_ethernet(frame).ok();
+    let tcp = ethernet.filter(|packet| packet.net.is_some());
+    let packet = tcp.or_else(|| SlicedPacket::from_ip(frame).ok())?;
+    match packet.transport? {
+        TransportSlice::Tcp(tcp) => Some(tcp.payload()),
+        _ => None,
+    }
+}
+
+/// Shows the packets of all MQTT connections in the order of the file.
+pub(super) fn decode(
+    input: Box<dyn Read + Send>,
+    version: Option<Version>,
+    show: Show,
+) -> Result<(), Failure> {
+    let wrong = |error: PcapError<&[u8]>| fail(format!("the capture: {error:?}"));
+    let mut reader = create_reader(1 << 20, input).map_err(wrong)?;
+    let mut links: Vec<Linktype> = Vec::new();
+    let mut capture = Capture {
+        connections: Vec::new(),
+        known: HashMap::new(),
+        version,
+        show,
+        shown: 0,
+        other: 0,
+        failure: None,
+    };
+    loop {
+        let offset = match reader.next() {
+            Ok((offset, block)) => {
+                match block {
+                    PcapBlockOwned::LegacyHeader(header) => links.push(header.network),
+                    PcapBlockOwned::Legacy(frame) => capture.frame(links.first(), frame.data),
+                    PcapBlockOwned::NG(Block::SectionHeader(_)) => links.clear(),
+                    PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
+                        links.push(interface.linktype);
+                    }
+                    PcapBlockOwned::NG(Block::EnhancedPacket(frame)) => {
+                        let link = usize::try_from(frame.if_id).ok();
+                        capture.frame(link.and_then(|id| links.get(id)), frame.packet_data());
+                    }
+                    PcapBlockOwned::NG(Block::SimplePacket(frame)) => {
+                        capture.frame(links.first(), frame.packet_data());
+                    }
+                    PcapBlockOwned::NG(_) => {}
+                }
+                offset
+            }
+            Err(PcapError::Eof) => break,
+            Err(PcapError::Incomplete(_)) => {
+                reader.refill().map_err(wrong)?;
+                continue;
+            }
+            Err(PcapError::UnexpectedEof) => {
+                show.note("the capture ends in the middle of a frame");
+                break;
+            }
+            Err(error) => return Err(wrong(error)),
+        };
+        reader.consume(offset);
+    }
+    capture.finish()
+}
+
+impl Capture {
+    fn frame(&mut self, link: Option<&Linktype>, data: &[u8]) {
+        let Some(link) = link else {
+            return;
+        };
+        let packet = match get_packetdata(data, *link, data.len()) {
+            Some(PacketData::L2(frame)) => SlicedPacket::from_ethernet(frame),
+            Some(PacketData::L3(_, packet)) => SlicedPacket::from_ip(packet),
+            _ => return,
+        };
+        let Some((from, to, tcp)) = packet.ok().and_then(addresses) else {
+            return;
+        };
+        let TransportSlice::Tcp(tcp) = tcp else {
+            return;
+        };
+        self.segment(&Segment {
+            from: SocketAddr::new(from, tcp.source_port()),
+            to: SocketAddr::new(to, tcp.destination_port()),
+            sequence: tcp.sequence_number(),
+            syn: tcp.syn(),
+            ack: tcp.ack(),
+            payload: tcp.payload(),
+        });
+    }
+
+    fn segment(&mut self, segment: &Segment<'_>) {
+        // A SYN begins a connection, also where the ports had another one before.
+        let is_new = segment.syn && !segment.ack;
+        let key = (segment.from, segment.to);
+        let known = self
+            .known
+            .get(&key)
+            .or_else(|| self.known.get(&(key.1, key.0)));
+        let at = match known {
+            Some(at) if !is_new => *at,
+            _ => self.begin(segment, is_new),
+        };
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
+        let side = usize::from(connection.sides[0].address != segment.from);
+        let bytes = connection.sides[side].take(segment);
+        if bytes.is_empty() {
+            return;
+        }
+        if connection.is_mqtt.is_none() {
+            connection.is_mqtt = Some(connection.looks_like_mqtt(&bytes));
+            if connection.is_mqtt == Some(true) {
+                self.shown += 1;
+                let [client, broker] = &mut connection.sides;
+                let number = self.shown;
+                self.show.note(&format!(
+                    "connection {number}: client {}, broker {}",
+                    client.address, broker.address
+                ));
+                client.reader = Reader::new(Some(format!("client {number}")), self.show);
+                broker.reader = Reader::new(Some(format!("broker {number}")), self.show);
+                if bytes.first() != Some(&0x10) {
+                    self.show.assumed(&connection.assumed);
+                }
+            } else {
+                self.other += 1;
+            }
+        }
+        if connection.is_mqtt == Some(true)
+            && let Err(failure) = connection.sides[side]
+                .reader
+                .feed(&bytes, &mut connection.assumed)
+        {
+            connection.sides[side].is_over = true;
+            self.failure.get_or_insert(failure);
+        }
+    }
+
+    fn begin(&mut self, segment: &Segment<'_>, is_new: bool) -> usize {
+        // Who sent the first SYN is the client; without one, who has the other port.
+        let from_client = is_new || (!segment.syn && segment.to.port() <= segment.from.port());
+        let (client, broker) = if from_client {
+            (segment.from, segment.to)
+        } else {
+            (segment.to, segment.from)
+        };
+        let side = |address| Side {
+            address,
+            next: None,
+            early: BTreeMap::new(),
+            reader: Reader::new(None, self.show),
+            is_over: false,
+        };
+        let at = self.connections.len();
+        self.connections.push(Connection {
+            sides: [side(client), side(broker)],
+            assumed: Assumed::new(self.version),
+            is_mqtt: None,
+        });
+        self.known.remove(&(broker, client));
+        self.known.insert((client, broker), at);
+        at
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        let mut failure = self.failure;
+        for connection in self.connections {
+            for side in connection.sides {
+                if connection.is_mqtt != Some(true) || side.is_over {
+                    continue;
+                }
+                if let Some((first, _)) = side.early.first_key_value() {
+                    let missing = first.wrapping_sub(side.next.unwrap_or(*first));
+                    self.show.note(&format!(
+                        "{} sent {missing} bytes that are not in the capture; what follows them is not shown",
+                        side.address
+                    ));
+                }
+                if let Err(error) = side.reader.finish(&connection.assumed) {
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        if self.other > 0 {
+            self.show.note(&format!(
+                "{} other TCP connections were passed over",
+                self.other
+            ));
+        }
+        if self.shown == 0 && failure.is_none() {
+            return Err(fail("there is no MQTT connection in the capture"));
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+impl Connection {
+    fn looks_like_mqtt(&self, bytes: &[u8]) -> bool {
+        let begins = bytes.get(..12).unwrap_or(bytes);
+        let connect = bytes.first() == Some(&0x10)
+            && (begins
+                .windows(4)
+                .any(|name| name == b"MQTT" || name == b"MQIs"));
+        connect || self.sides.iter().any(|side| side.address.port() == PORT)
+    }
+}
+
+impl Side {
+    /// The bytes that continue the stream; they may have waited for this segment.
+    fn take(&mut self, segment: &Segment<'_>) -> Vec<u8> {
+        if segment.syn {
+            self.next = Some(segment.sequence.wrapping_add(1));
+        }
+        if segment.payload.is_empty() || self.is_over {
+            return Vec::new();
+        }
+        self.next.get_or_insert(segment.sequence);
+        self.early
+            .entry(segment.sequence)
+            .and_modify(|kept| {
+                if kept.len() < segment.payload.len() {
+                    *kept = segment.payload.to_vec();
+                }
+            })
+            .or_insert_with(|| segment.payload.to_vec());
+        let mut bytes = Vec::new();
+        while let Some(next) = self.next {
+            // The one that begins at the next byte or before it; a number that wrapped is far away.
+            let found = self
+                .early
+                .keys()
+                .copied()
+                .find(|sequence| next.wrapping_sub(*sequence) < 1 << 31);
+            let Some(sequence) = found else {
+                break;
+            };
+            let kept = self.early.remove(&sequence).unwrap_or_default();
+            let known = usize::try_from(next.wrapping_sub(sequence)).unwrap_or(usize::MAX);
+            let new = kept.get(known..).unwrap_or_default();
+            bytes.extend_from_slice(new);
+            let count = u32::try_from(new.len()).unwrap_or(0);
+            self.next = Some(next.wrapping_add(count));
+        }
+        bytes
+    }
+}
+
+fn addresses(packet: SlicedPacket<'_>) -> Option<(IpAddr, IpAddr, TransportSlice<'_>)> {
+    let (from, to) = match packet.net? {
+        NetSlice::Ipv4(ip) => (
+            IpAddr::V4(ip.header().source_addr()),
+            IpAddr::V4(ip.header().destination_addr()),
+        ),
+        NetSlice::Ipv6(ip) => (
+            IpAddr::V6(ip.header().source_addr()),
+            IpAddr::V6(ip.header().destination_addr()),
+        ),
+        NetSlice::Arp(_) => return None,
+    };
+    Some((from, to, packet.transport?))
+}

@@ -1,0 +1,156 @@
+//! Dumps with an offset at the front of each line: xxd, hexdump, od, tcpdump and Wireshark.
+
+use super::text::Chunk;
+
+/// Lines of one side that follow each other.
+struct Run {
+    indented: bool,
+    bytes: Vec<u8>,
+}
+
+/// A line's offset, as digits, and its bytes.
+struct Line<'a> {
+    indented: bool,
+    offset: &'a str,
+    tokens: Vec<&'a str>,
+    /// A colon follows the offset: the groups are bytes in order.
+    colon: bool,
+}
+
+/// The bytes of each side, or `None` if this is no such dump.
+pub(super) fn parse(text: &str) -> Option<Vec<Chunk>> {
+    let mut runs: Vec<Run> = Vec::new();
+    // Bytes of each side so far: the offsets of a followed stream go on for each.
+    let mut seen = [0_usize; 2];
+    let mut repeat = false;
+    for text in text.lines().filter(|line| !line.trim().is_empty()) {
+        if text.trim() == "*" {
+            repeat = true;
+            continue;
+        }
+        let Some(line) = line(text) else {
+            // A line of tcpdump that says what follows.
+            if runs.is_empty() && !text.contains("IP") {
+                return None;
+            }
+            continue;
+        };
+        let side = usize::from(line.indented);
+        let offset = usize::from_str_radix(line.offset, 16).ok()?;
+        let octal = usize::from_str_radix(line.offset, 8).ok();
+        if std::mem::take(&mut repeat) {
+            fill(runs.last_mut()?, offset);
+            seen[side] = runs.last()?.bytes.len();
+        }
+        if offset == 0 && !line.tokens.is_empty() && seen[side] > 0 && !line.indented {
+            // Another packet, as tcpdump and Wireshark print them.
+            seen = [0, 0];
+            runs.push(Run {
+                indented: false,
+                bytes: Vec::new(),
+            });
+        }
+        if line.tokens.is_empty() {
+            // The last line is the length; words are padded to two bytes.
+            let run = runs.last_mut()?;
+            if seen[side] == offset + 1 || Some(seen[side]) == octal.map(|offset| offset + 1) {
+                run.bytes.pop();
+            }
+            continue;
+        }
+        if offset != seen[side] && octal != Some(seen[side]) {
+            return None;
+        }
+        let bytes = line.bytes()?;
+        seen[side] += bytes.len();
+        match runs.last_mut() {
+            Some(run) if run.indented == line.indented => run.bytes.extend(bytes),
+            _ => runs.push(Run {
+                indented: line.indented,
+                bytes,
+            }),
+        }
+    }
+    let two_sides = runs.iter().any(|run| run.indented) && runs.iter().any(|run| !run.indented);
+    let chunks: Vec<_> = runs
+        .into_iter()
+        .map(|run| Chunk {
+            name: two_sides.then(|| if run.indented { "broker" } else { "client" }.to_owned()),
+            ..Chunk::new("a dump with offsets", run.bytes)
+        })
+        .collect();
+    (!chunks.is_empty()).then_some(chunks)
+}
+
+/// Repeats the last line up to `offset`.
+fn fill(run: &mut Run, offset: usize) {
+    let last = run.bytes.len().saturating_sub(16);
+    let line = run.bytes.get(last..).unwrap_or_default().to_vec();
+    // A dump of a gigabyte of zeros is not meant.
+    while !line.is_empty() && run.bytes.len() < offset.min(1 << 24) {
+        run.bytes.extend_from_slice(&line);
+    }
+}
+
+fn line(text: &str) -> Option<Line<'_>> {
+    let indented = text.starts_with("    ");
+    let text = text.trim_start();
+    let text = text.strip_prefix("0x").unwrap_or(text);
+    let digits = text
+        .find(|c: char| !c.is_ascii_hexdigit())
+        .unwrap_or(text.len());
+    if !(4..=8).contains(&digits) {
+        return None;
+    }
+    let (offset, rest) = text.split_at(digits);
+    let colon = rest.starts_with(':');
+    let rest = rest.strip_prefix(':').unwrap_or(rest);
+    if !rest.is_empty() && !rest.starts_with(char::is_whitespace) {
+        return None;
+    }
+    let rest = rest.trim_start();
+    // The text beside the bytes stands behind a bar, two spaces (xxd, tcpdump) or three.
+    let end = [
+        rest.find('|'),
+        rest.find(if colon { "  " } else { "   " }),
+        rest.find('\t'),
+    ];
+    let end = end.into_iter().flatten().min().unwrap_or(rest.len());
+    let tokens: Vec<_> = rest.get(..end)?.split_whitespace().collect();
+    let hex = |token: &&str| {
+        token.len().is_multiple_of(2) && token.chars().all(|c| c.is_ascii_hexdigit())
+    };
+    // Wireshark leaves two spaces only between the last byte of sixteen and the text.
+    let count = tokens
+        .iter()
+        .take(16)
+        .take_while(|token| hex(token))
+        .count();
+    if count < tokens.len().min(16) {
+        return None;
+    }
+    Some(Line {
+        indented,
+        offset,
+        tokens: tokens.into_iter().take(count).collect(),
+        colon,
+    })
+}
+
+impl Line<'_> {
+    fn bytes(&self) -> Option<Vec<u8>> {
+        // hexdump and od -x print words of the machine, low byte first.
+        let swapped = !self.colon && self.tokens.iter().all(|token| token.len() == 4);
+        let mut bytes = Vec::new();
+        for token in &self.tokens {
+            let from = bytes.len();
+            for at in (0..token.len()).step_by(2) {
+                bytes.push(u8::from_str_radix(token.get(at..at + 2)?, 16).ok()?);
+            }
+            if swapped {
+                bytes.get_mut(from..)?.reverse();
+            }
+        }
+        Some(bytes)
+    }
+}

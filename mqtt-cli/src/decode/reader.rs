@@ -1,0 +1,184 @@
+//! One direction of a connection: bytes in, packets shown, and the version they are read by.
+
+use mqtt_tokio::proto::{Decoded, MAX_PACKET, Packet, Version};
+
+use super::advice::Advice;
+use super::show::Show;
+use crate::anatomy;
+use crate::failure::{Failure, fail};
+use crate::review::Review;
+
+/// The version that packets are read by, and what both directions of a connection know.
+#[derive(Debug)]
+pub(crate) struct Assumed {
+    pub(crate) version: Version,
+    /// Why, in words.
+    pub(crate) why: &'static str,
+    /// It is not to be changed because bytes fit another one.
+    pub(crate) certain: bool,
+    pub(crate) review: Review,
+}
+
+impl Assumed {
+    /// Before any byte was seen.
+    pub(crate) fn new(given: Option<Version>) -> Self {
+        Self {
+            version: given.unwrap_or(Version::V311),
+            why: if given.is_some() {
+                "-V says so"
+            } else {
+                "no CONNECT says which; -V chooses"
+            },
+            certain: given.is_some(),
+            review: Review::default(),
+        }
+    }
+
+    /// The version that these bytes fit.
+    pub(crate) fn by(given: Option<Version>, whole: &[&[Option<u8>]]) -> Self {
+        let mut assumed = Self::new(given);
+        if given.is_some() {
+            return assumed;
+        }
+        let fits = |version| {
+            whole.iter().all(|bytes| {
+                let known: Vec<u8> = bytes.iter().copied().map_while(|byte| byte).collect();
+                known.len() == bytes.len() && all_decode(&known, version)
+            })
+        };
+        let connect = whole
+            .iter()
+            .any(|bytes| bytes.first().is_some_and(|first| *first == Some(0x10)));
+        if connect {
+            assumed.why = "CONNECT says so";
+        } else if fits(Version::V311) {
+            assumed.why = if fits(Version::V5) {
+                "no CONNECT says which, and the bytes fit 5 as well; -V chooses"
+            } else {
+                "no CONNECT says which; the bytes do not fit 5"
+            };
+        } else if fits(Version::V5) {
+            assumed.version = Version::V5;
+            assumed.why = "no CONNECT says which; the bytes do not fit 3.1.1";
+        }
+        assumed
+    }
+}
+
+/// Whether the bytes are whole packets.
+pub(crate) fn all_decode(mut bytes: &[u8], mut version: Version) -> bool {
+    while !bytes.is_empty() {
+        match Packet::decode(bytes, version, MAX_PACKET) {
+            Ok(Decoded::Packet { packet, consumed }) => {
+                if let Packet::Connect(connect) = packet {
+                    version = connect.version;
+                }
+                bytes = bytes.get(consumed..).unwrap_or_default();
+            }
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// One direction.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    name: Option<String>,
+    show: Show,
+    /// What came and was not decoded.
+    buffer: Vec<u8>,
+    /// How many bytes were decoded.
+    at: usize,
+}
+
+impl Reader {
+    pub(crate) const fn new(name: Option<String>, show: Show) -> Self {
+        Self {
+            name,
+            show,
+            buffer: Vec::new(),
+            at: 0,
+        }
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Shows all packets that are whole now.
+    pub(crate) fn feed(&mut self, bytes: &[u8], assumed: &mut Assumed) -> Result<(), Failure> {
+        self.buffer.extend_from_slice(bytes);
+        let mut done = 0;
+        let result = loop {
+            let input = self.buffer.get(done..).unwrap_or_default();
+            match self.packet(self.at + done, input, assumed) {
+                Ok(0) => break Ok(()),
+                Ok(consumed) => done += consumed,
+                Err(failure) => break Err(failure),
+            }
+        };
+        self.buffer.drain(..done);
+        self.at += done;
+        result
+    }
+
+    /// Shows the packet at the front and returns its length; 0 if it is not whole.
+    fn packet(&self, at: usize, input: &[u8], assumed: &mut Assumed) -> Result<usize, Failure> {
+        if input.is_empty() {
+            return Ok(0);
+        }
+        let mut decoded = Packet::decode(input, assumed.version, MAX_PACKET);
+        if decoded.is_err() && !assumed.certain && !assumed.version.is_v5() {
+            let other = Packet::decode(input, Version::V5, MAX_PACKET);
+            if let Ok(Decoded::Packet { .. }) = other {
+                decoded = other;
+                assumed.version = Version::V5;
+                assumed.why = "this packet does not fit 3.1.1";
+                self.show.assumed(assumed);
+            }
+        }
+        match decoded {
+            Ok(Decoded::Packet { packet, consumed }) => {
+                if let Packet::Connect(connect) = packet {
+                    assumed.version = connect.version;
+                    assumed.why = "CONNECT says so";
+                    assumed.certain = true;
+                }
+                let bytes = input.get(..consumed).unwrap_or_default();
+                let rows = anatomy::rows(bytes, &packet, assumed.version);
+                let notes = assumed.review.packet(&packet, assumed.version);
+                self.show
+                    .packet(self.name(), at, assumed, &packet, &rows, &notes)?;
+                Ok(consumed)
+            }
+            Ok(Decoded::Needs(_)) => Ok(0),
+            Err(error) => {
+                let advice = Advice::on(input, assumed.version);
+                self.show
+                    .malformed(self.name(), at, input, &error, advice.as_ref());
+                Err(fail(format!("malformed packet at byte {at}: {error}")))
+            }
+        }
+    }
+
+    /// What is left is a packet that was cut short.
+    pub(crate) fn finish(self, assumed: &Assumed) -> Result<(), Failure> {
+        let Some(first) = self.buffer.first() else {
+            return Ok(());
+        };
+        let needed = match Packet::decode(&self.buffer, assumed.version, MAX_PACKET) {
+            Ok(Decoded::Needs(needed)) => needed,
+            _ => self.buffer.len(),
+        };
+        let name = anatomy::type_name(*first);
+        let advice = Advice::on(&self.buffer, assumed.version);
+        self.show
+            .cut_short(self.name(), self.at, &self.buffer, needed, advice.as_ref());
+        Err(fail(format!(
+            "the {name} at byte {} is cut short: it has {} bytes and needs {needed} at least",
+            self.at,
+            self.buffer.len()
+        )))
+    }
+}

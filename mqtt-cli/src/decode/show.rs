@@ -1,0 +1,235 @@
+//! What is printed: a packet's fields, or where it is wrong and why.
+
+use mqtt_tokio::proto::{DecodeError, Packet};
+use serde_json::{Value, json};
+
+use super::advice::Advice;
+use super::explain;
+use super::reader::Assumed;
+use crate::anatomy::{self, Row};
+use crate::failure::{Failure, fail};
+use crate::hex;
+use crate::packet::Draft;
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Show {
+    pub(crate) json: bool,
+    pub(crate) explain: bool,
+}
+
+/// Text without control characters, which would disturb a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|character| {
+            if character.is_control() {
+                '\u{FFFD}'
+            } else {
+                character
+            }
+        })
+        .collect()
+}
+
+impl Show {
+    /// A remark about the input.
+    pub(crate) fn note(self, text: &str) {
+        if !self.json {
+            crate::output(format_args!("{}\n", printable(text)));
+        }
+    }
+
+    /// The version and why, unless a CONNECT will say it.
+    pub(crate) fn assumed(self, assumed: &Assumed) {
+        if assumed.why != "CONNECT says so" && !self.json {
+            crate::output(format_args!("MQTT {}: {}\n", assumed.version, assumed.why));
+        }
+    }
+
+    pub(crate) fn packet(
+        self,
+        name: Option<&str>,
+        at: usize,
+        assumed: &Assumed,
+        packet: &Packet<'_>,
+        rows: &[Row],
+        notes: &[String],
+    ) -> Result<(), Failure> {
+        if self.json {
+            return json_packet(name, at, assumed, packet, rows, notes);
+        }
+        let from = name.map_or_else(String::new, |name| format!("{name}: "));
+        let what = rows.first().map_or("", |row| &row.name);
+        let len: usize = rows.iter().map(|row| row.bytes.len()).sum();
+        let unit = if len == 1 { "byte" } else { "bytes" };
+        let version = assumed.version;
+        crate::output(format_args!("{from}{what}, {len} {unit}, MQTT {version}\n"));
+        for row in rows {
+            if self.explain {
+                for (offset, bytes, text) in explain::row(row, packet) {
+                    lines(at + row.at + offset, bytes, &text);
+                }
+            } else {
+                lines(
+                    at + row.at,
+                    &row.bytes,
+                    &format!("{} {}", row.name, row.text),
+                );
+            }
+        }
+        for note in notes {
+            crate::output(format_args!("        note: {}\n", printable(note)));
+        }
+        Ok(())
+    }
+
+    /// Points at the byte.
+    pub(crate) fn malformed(
+        self,
+        name: Option<&str>,
+        at: usize,
+        input: &[u8],
+        error: &DecodeError,
+        advice: Option<&Advice>,
+    ) {
+        let wrong = usize::try_from(error.at).unwrap_or(usize::MAX);
+        let statement = error.statement();
+        let reason = error.reason_code();
+        if self.json {
+            let object = json!({
+                "packet": error.packet.map(|packet| packet.to_string()),
+                "direction": name,
+                "at": at,
+                "version": error.version.to_string(),
+                "error": { "at": at + wrong, "rule": error.rule.to_string(), "statement": statement,
+                    "reason_code": reason.get(), "reason": reason.to_string(),
+                    "cause": advice.map(|advice| &advice.cause),
+                    "corrected": advice.map(|advice| hex::spaced(&advice.corrected)) },
+            });
+            return crate::output_json(&object);
+        }
+        let from = name.map_or_else(String::new, |name| format!("{name}: "));
+        let what = input
+            .first()
+            .map_or_else(String::new, |first| anatomy::type_name(*first));
+        crate::output(format_args!(
+            "{from}{what}, malformed, MQTT {}\n",
+            error.version
+        ));
+        let column = 8 + 3 * around(at, input, wrong);
+        crate::output(format_args!(
+            "{:column$}^^ byte {}: {}\n",
+            "",
+            at + wrong,
+            error.rule
+        ));
+        let statement = statement.map_or_else(String::new, |id| {
+            format!("statement {id} of MQTT {}, ", error.version)
+        });
+        crate::output(format_args!(
+            "{:column$}   {statement}reason code {reason}\n",
+            ""
+        ));
+        self.advice(advice);
+    }
+
+    pub(crate) fn cut_short(
+        self,
+        name: Option<&str>,
+        at: usize,
+        input: &[u8],
+        needed: usize,
+        advice: Option<&Advice>,
+    ) {
+        let what = input
+            .first()
+            .map_or_else(String::new, |first| anatomy::type_name(*first));
+        if self.json {
+            let object = json!({
+                "packet": what, "direction": name, "at": at,
+                "error": { "at": at + input.len(), "rule": "the packet is cut short", "needed": needed,
+                    "cause": advice.map(|advice| &advice.cause),
+                    "corrected": advice.map(|advice| hex::spaced(&advice.corrected)) },
+            });
+            return crate::output_json(&object);
+        }
+        let from = name.map_or_else(String::new, |name| format!("{name}: "));
+        let len = input.len();
+        crate::output(format_args!(
+            "{from}{what}, cut short: {len} of {needed} bytes\n"
+        ));
+        around(at, input, len.saturating_sub(1));
+        self.advice(advice);
+    }
+
+    fn advice(self, advice: Option<&Advice>) {
+        if let Some(Advice { cause, corrected }) = advice {
+            crate::output(format_args!("        cause:     {}\n", printable(cause)));
+            for (n, line) in corrected.chunks(16).enumerate() {
+                let what = if n == 0 { "corrected:" } else { "" };
+                crate::output(format_args!("        {what:10} {}\n", hex::spaced(line)));
+            }
+        }
+    }
+}
+
+/// Prints the line of sixteen bytes that one stands in, and the line before; returns its place in the line.
+fn around(at: usize, input: &[u8], place: usize) -> usize {
+    // The byte may be the first one that is missing.
+    let line = place.min(input.len().saturating_sub(1)) / 16 * 16;
+    for from in [line.saturating_sub(16), line]
+        .into_iter()
+        .skip(usize::from(line == 0))
+    {
+        let bytes = input
+            .get(from..input.len().min(from + 16))
+            .unwrap_or_default();
+        crate::output(format_args!("{:6}  {}\n", at + from, hex::spaced(bytes)));
+    }
+    place - line
+}
+
+/// Bytes, eight a line, and what they are beside the first line.
+fn lines(at: usize, bytes: &[u8], what: &str) {
+    for (line, bytes) in bytes.chunks(8).enumerate() {
+        let offset = at + line * 8;
+        let what = if line == 0 { what } else { "" };
+        let row = format!("{offset:6}  {:23}  {}", hex::spaced(bytes), printable(what));
+        crate::output(format_args!("{}\n", row.trim_end()));
+    }
+}
+
+/// The packet as `mqtt encode --json` reads it, and its fields with their bytes.
+fn json_packet(
+    name: Option<&str>,
+    at: usize,
+    assumed: &Assumed,
+    packet: &Packet<'_>,
+    rows: &[Row],
+    notes: &[String],
+) -> Result<(), Failure> {
+    let fields: Vec<Value> = rows
+        .iter()
+        .map(|row| json!({ "at": at + row.at, "bytes": hex::spaced(&row.bytes), "name": row.name, "value": row.value, "text": row.text }))
+        .collect();
+    let len: usize = rows.iter().map(|row| row.bytes.len()).sum();
+    let mut object = serde_json::to_value(Draft::of(packet, assumed.version)).map_err(fail)?;
+    if let Some(map) = object.as_object_mut() {
+        let mut add = |key: &str, value: Value| map.insert(key.to_owned(), value);
+        add("version", json!(assumed.version.to_string()));
+        if let Some(name) = name {
+            add("direction", json!(name));
+        }
+        if assumed.why != "CONNECT says so" {
+            add("assumed", json!(assumed.why));
+        }
+        add("at", json!(at));
+        add("length", json!(len));
+        if !notes.is_empty() {
+            add("notes", json!(notes));
+        }
+        add("fields", json!(fields));
+    }
+    crate::output_json(&object);
+    Ok(())
+}

@@ -57,11 +57,12 @@ for component in miri rust-src; do
     rustup component list --toolchain nightly --installed | grep -q "^$component" ||
         rustup component add --toolchain nightly "$component"
 done
-oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-if ! rustup toolchain list | grep -q "^$oldest"; then
-    say "rustup: $oldest, the oldest Rust supported"
-    rustup toolchain install "$oldest" --profile minimal
-fi
+for oldest in $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml mqtt-store/Cargo.toml); do
+    if ! rustup toolchain list | grep -q "^$oldest"; then
+        say "rustup: $oldest, the oldest Rust supported"
+        rustup toolchain install "$oldest" --profile minimal
+    fi
+done
 for component in rustfmt clippy; do
     rustup component list --installed | grep -q "^$component" || rustup component add "$component"
 done

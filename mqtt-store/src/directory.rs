@@ -1,0 +1,201 @@
+//! The directory of a store: the file, the lock, and the bytes that are given up when the disk is full.
+
+use std::env;
+use std::fmt::Debug;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use redb::StorageBackend;
+use redb::backends::FileBackend;
+
+use crate::error::OpenError;
+
+/// What a store needs of its surroundings. Tests have one in memory.
+pub(crate) trait Place: Debug + Send {
+    /// Opens the file of the store; `None` if there is none.
+    fn open(&mut self) -> io::Result<Option<Box<dyn StorageBackend>>>;
+
+    /// Opens an empty file under another name. A crash while a database is made in it leaves no store, instead of half of one.
+    fn create(&mut self) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// Makes what was created the file of the store.
+    fn created(&mut self) -> io::Result<()>;
+
+    /// Takes room on the disk that is used for nothing, if as much is free beside it.
+    fn keep_reserve(&mut self) -> io::Result<()>;
+
+    /// Gives that room back.
+    fn release_reserve(&mut self) -> io::Result<()>;
+}
+
+/// A directory on disk, locked for this process.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    reserve: u64,
+    _lock: File,
+}
+
+pub(crate) const FILE: &str = "journal.redb";
+const NEW_FILE: &str = "journal.new";
+const LOCK: &str = "lock";
+const RESERVE: &str = "reserve";
+
+impl Directory {
+    pub(crate) fn open(path: &Path, reserve: u64) -> Result<Self, OpenError> {
+        let io_error = |error| OpenError::Io {
+            dir: path.to_owned(),
+            error,
+        };
+        create(path).map_err(io_error)?;
+        let lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join(LOCK))
+            .map_err(io_error)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::InUse {
+                    dir: path.to_owned(),
+                    by: owner(path),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(io_error(error)),
+        }
+        // Its text only serves the message above, so a full disk does not matter.
+        let _ = lock.set_len(0).and_then(|()| (&lock).write_all(&name()));
+        Ok(Self {
+            path: path.to_owned(),
+            reserve,
+            _lock: lock,
+        })
+    }
+
+    /// Renames the file of the store to the first free name.
+    pub(crate) fn move_aside(&self) -> Result<PathBuf, OpenError> {
+        let io_error = |error| OpenError::Io {
+            dir: self.path.clone(),
+            error,
+        };
+        let mut number = 1_u32;
+        let mut target = self.path.join("damaged-1.redb");
+        while target.try_exists().map_err(io_error)? {
+            number = number.wrapping_add(1);
+            target = self.path.join(format!("damaged-{number}.redb"));
+        }
+        fs::rename(self.path.join(FILE), &target)
+            .and_then(|()| flush_directory(&self.path))
+            .map_err(io_error)?;
+        Ok(target)
+    }
+}
+
+impl Place for Directory {
+    fn open(&mut self) -> io::Result<Option<Box<dyn StorageBackend>>> {
+        let mut options = OpenOptions::new();
+        match options.read(true).write(true).open(self.path.join(FILE)) {
+            Ok(file) => backend(file).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create(&mut self) -> io::Result<Box<dyn StorageBackend>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        backend(options.open(self.path.join(NEW_FILE))?)
+    }
+
+    fn created(&mut self) -> io::Result<()> {
+        fs::rename(self.path.join(NEW_FILE), self.path.join(FILE))?;
+        flush_directory(&self.path)
+    }
+
+    fn keep_reserve(&mut self) -> io::Result<()> {
+        let path = self.path.join(RESERVE);
+        if fs::metadata(&path).is_ok_and(|file| file.len() == self.reserve) {
+            return Ok(());
+        }
+        // With room for twice as much, what waits for room does not need the reserve again at once.
+        let written = fill(&path, self.reserve.saturating_mul(2), self.reserve);
+        if written.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+        written
+    }
+
+    fn release_reserve(&mut self) -> io::Result<()> {
+        match fs::remove_file(self.path.join(RESERVE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+}
+
+fn backend(file: File) -> io::Result<Box<dyn StorageBackend>> {
+    let backend = FileBackend::new(file).map_err(io::Error::other)?;
+    Ok(Box::new(backend))
+}
+
+/// Creates the directory, and makes its name durable.
+fn create(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => flush_directory(parent),
+        _ => flush_directory(Path::new(".")),
+    }
+}
+
+/// Makes the names in a directory durable. Only Unix can be told so.
+fn flush_directory(path: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(path)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Writes that many bytes which a file system does not leave out as zeros or compress, and keeps some of them.
+fn fill(path: &Path, len: u64, keep: u64) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    let (mut left, mut state) = (len, 0x9E37_79B9_7F4A_7C15_u64);
+    while left > 0 {
+        let mut block = [0; 4096];
+        for bytes in block.chunks_exact_mut(8) {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            bytes.copy_from_slice(&state.to_le_bytes());
+        }
+        let some = left.min(4096);
+        let block = block.get(..usize::try_from(some).unwrap_or(4096));
+        file.write_all(block.unwrap_or_default())?;
+        left -= some;
+    }
+    file.sync_all()?;
+    file.set_len(keep)?;
+    file.sync_all()
+}
+
+/// This process, as it is named to others.
+fn name() -> Vec<u8> {
+    let program = env::current_exe().ok();
+    let program = program.as_deref().and_then(Path::file_name);
+    let program = program.map_or_else(|| "a program".into(), |name| name.to_string_lossy());
+    format!("{program} (process {})", process::id()).into_bytes()
+}
+
+/// Who has the lock.
+fn owner(path: &Path) -> String {
+    match fs::read_to_string(path.join(LOCK)) {
+        Ok(name) if !name.is_empty() => name,
+        _ => "another process".to_owned(),
+    }
+}

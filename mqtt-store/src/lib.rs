@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod changes;
+mod config;
+mod directory;
+mod engine;
+mod error;
+mod guarded;
+mod on_redb;
+mod store;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use changes::Changes;
+pub use config::{Config, Durability, UnknownDurability};
+pub use engine::Engine;
+pub use error::{Failure, OpenError};
+pub use mqtt_journal as journal;
+pub use store::Store;
+pub use writer::{Condition, Progress, Writer};

@@ -1,0 +1,235 @@
+//! The engine: one table of one redb file.
+
+use std::io;
+
+use mqtt_journal::{Kind, Record};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend,
+    StorageError, TableDefinition,
+};
+
+use crate::changes::Changes;
+use crate::config::{Config, Durability};
+use crate::directory::Place;
+use crate::engine::Engine;
+use crate::error::Failure;
+use crate::guarded::{FirstFailure, Guarded};
+
+/// Kind and key of a record, and its value.
+const TABLE: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("journal");
+
+/// A redb file. It is closed after a failure, and stays so unless the failure was a full disk.
+#[derive(Debug)]
+pub(crate) struct OnRedb {
+    place: Box<dyn Place>,
+    flushes: bool,
+    cache: usize,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    database: Database,
+    first_failure: FirstFailure,
+}
+
+impl OnRedb {
+    /// Opens the file, or creates it. If the disk is too full for that, the reserve is used.
+    pub(crate) fn open(place: Box<dyn Place>, config: &Config) -> Result<Self, Failure> {
+        let mut engine = Self {
+            place,
+            flushes: config.durability == Durability::Stored,
+            cache: config.cache,
+            open: None,
+        };
+        match engine.reopen(false) {
+            Err(Failure::DiskFull) => engine.reopen(true)?,
+            result => result?,
+        }
+        Ok(engine)
+    }
+
+    /// Opens the file of the store. If there is none, makes one.
+    fn open_file(&mut self) -> Result<Open, Failure> {
+        let opening = |error| failure_of(&error, "opening the file");
+        if let Some(file) = self.place.open().map_err(opening)? {
+            return self.open_database(file);
+        }
+        let file = self.place.create().map_err(opening)?;
+        self.open_database(file)?.close()?;
+        self.place.created().map_err(opening)?;
+        match self.place.open().map_err(opening)? {
+            Some(file) => self.open_database(file),
+            None => Err(Failure::Broken("the new file is gone".to_owned())),
+        }
+    }
+
+    fn open_database(&self, file: Box<dyn StorageBackend>) -> Result<Open, Failure> {
+        let first_failure = FirstFailure::default();
+        let file = Guarded {
+            file,
+            flushes: self.flushes,
+            first_failure: first_failure.clone(),
+        };
+        let database = Builder::new()
+            .set_cache_size(self.cache)
+            // A changed byte is found at the start, and not when the entry is used.
+            .set_check_integrity_on_open(true)
+            .create_with_backend(file)
+            .map_err(|error| first_failure.get().unwrap_or_else(|| not_opened(&error)))?;
+        Ok(Open {
+            database,
+            first_failure,
+        })
+    }
+
+    fn open_now(&self) -> Result<&Open, Failure> {
+        self.open
+            .as_ref()
+            .ok_or_else(|| Failure::Broken("it is closed".to_owned()))
+    }
+}
+
+impl Engine for OnRedb {
+    fn read(&mut self, each: &mut dyn FnMut(&Record<'_>)) -> Result<(), Failure> {
+        let open = self.open_now()?;
+        open.read(each).map_err(|error| open.failure(&error))?
+    }
+
+    fn commit(&mut self, changes: &Changes<'_>, room: u64) -> Result<i64, Failure> {
+        let open = self.open_now()?;
+        let result = open
+            .commit(changes, room)
+            .map_err(|error| open.failure(&error))
+            .flatten();
+        if !matches!(result, Ok(_) | Err(Failure::Limit)) {
+            // redb answers nothing more, and what it holds in memory has no use.
+            self.open = None;
+        }
+        result
+    }
+
+    fn reopen(&mut self, use_reserve: bool) -> Result<(), Failure> {
+        self.open = None;
+        if use_reserve {
+            self.place
+                .release_reserve()
+                .map_err(|error| failure_of(&error, "releasing the reserve"))?;
+        }
+        self.open = Some(self.open_file()?);
+        Ok(())
+    }
+
+    fn renew_reserve(&mut self) -> bool {
+        self.place.keep_reserve().is_ok()
+    }
+
+    fn close(&mut self) -> Result<(), Failure> {
+        match self.open.take() {
+            None => Ok(()),
+            Some(open) => open.close(),
+        }
+    }
+}
+
+impl Open {
+    fn close(self) -> Result<(), Failure> {
+        self.database.close().map_err(|error| {
+            let first = self.first_failure.get();
+            first.unwrap_or_else(|| not_opened(&error))
+        })
+    }
+
+    fn failure(&self, error: &redb::Error) -> Failure {
+        if let Some(first) = self.first_failure.get() {
+            return first;
+        }
+        match error {
+            redb::Error::Corrupted(why) => Failure::Damaged(why.clone()),
+            error => Failure::Broken(error.to_string()),
+        }
+    }
+
+    fn read(&self, each: &mut dyn FnMut(&Record<'_>)) -> Result<Result<(), Failure>, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let table = match transaction.open_table(TABLE) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Ok(())),
+            Err(error) => return Err(error.into()),
+        };
+        for entry in table.iter()? {
+            let (key, value) = entry?;
+            let (kind, key) = key.value();
+            let Some(kind) = Kind::from_byte(kind) else {
+                let why = format!("{kind} is not a kind of record");
+                return Ok(Err(Failure::Damaged(why)));
+            };
+            let value = Some(value.value());
+            each(&Record { kind, key, value });
+        }
+        Ok(Ok(()))
+    }
+
+    fn commit(
+        &self,
+        changes: &Changes<'_>,
+        room: u64,
+    ) -> Result<Result<i64, Failure>, redb::Error> {
+        let transaction = self.database.begin_write()?;
+        let (mut growth, mut changed) = (0_i64, false);
+        {
+            let mut table = transaction.open_table(TABLE)?;
+            for (kind, key, value) in changes.iter() {
+                let size = |value: &[u8]| entry_size(key, value);
+                let key = (kind.byte(), key);
+                let before = match value {
+                    Some(value) => {
+                        growth += size(value);
+                        table.insert(key, value)?
+                    }
+                    None => table.remove(key)?,
+                };
+                changed |= value.is_some() || before.is_some();
+                growth -= before.map_or(0, |before| size(before.value()));
+            }
+        }
+        if growth > 0 && u64::try_from(growth).is_ok_and(|growth| growth > room) {
+            transaction.abort()?;
+            return Ok(Err(Failure::Limit));
+        }
+        if changed {
+            transaction.commit()?;
+        } else {
+            transaction.abort()?;
+        }
+        Ok(Ok(growth))
+    }
+}
+
+/// What an entry counts against [`Config::limit`].
+pub(crate) fn entry_size(key: &[u8], value: &[u8]) -> i64 {
+    let size = 1_usize
+        .saturating_add(key.len())
+        .saturating_add(value.len());
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+fn not_opened(error: &DatabaseError) -> Failure {
+    match error {
+        DatabaseError::Storage(StorageError::Corrupted(why)) => Failure::Damaged(why.clone()),
+        DatabaseError::Storage(StorageError::Io(error))
+            if error.kind() == io::ErrorKind::InvalidData =>
+        {
+            Failure::Damaged(error.to_string())
+        }
+        DatabaseError::UpgradeRequired(_) => Failure::Damaged(error.to_string()),
+        error => Failure::Broken(error.to_string()),
+    }
+}
+
+fn failure_of(error: &io::Error, what: &str) -> Failure {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::DiskFull,
+        _ => Failure::Broken(format!("{what} failed: {error}")),
+    }
+}

@@ -1,0 +1,140 @@
+//! Opening: from files to the entries in them, and to the thread that writes more.
+
+use std::fmt::{self, Display, Write};
+use std::io;
+use std::path::PathBuf;
+
+use mqtt_journal::Record;
+
+use crate::config::{Config, Durability};
+use crate::directory::{Directory, FILE};
+use crate::engine::Engine;
+use crate::error::{Failure, OpenError};
+use crate::on_redb::{OnRedb, entry_size};
+use crate::writer::Writer;
+
+/// An open store, whose entries are read before it is written to.
+pub struct Store {
+    config: Config,
+    engine: Box<dyn Engine>,
+    /// Bytes of keys and values, once they were counted.
+    used: Option<u64>,
+}
+
+impl Store {
+    /// Opens the store, or creates it. `None` if the durability is [`Durability::Off`].
+    ///
+    /// # Errors
+    /// Another process has it open, it is damaged, the disk is full, or the system refuses.
+    pub fn open(config: Config) -> Result<Option<Self>, OpenError> {
+        if config.durability == Durability::Off {
+            return Ok(None);
+        }
+        let place = Directory::open(&config.dir, config.reserve)?;
+        match OnRedb::open(Box::new(place), &config) {
+            Ok(engine) => Ok(Some(Self::with_engine(Box::new(engine), config))),
+            Err(failure) => Err(open_error(failure, config.dir)),
+        }
+    }
+
+    /// A store on another engine, which is open. Of the configuration the engine's own business is left out: the durability, the
+    /// reserve and the cache.
+    #[must_use]
+    pub fn with_engine(engine: Box<dyn Engine>, config: Config) -> Self {
+        Self {
+            config,
+            engine,
+            used: None,
+        }
+    }
+
+    /// Renames the file of a damaged store, so that it opens empty, and returns its new name. Clients learn then that there is no
+    /// session (3.1.1 \[MQTT-3.2.2-3\], 5 \[MQTT-3.2.2-3\]).
+    ///
+    /// # Errors
+    /// Another process has the store open, or the system refuses.
+    pub fn move_aside(config: &Config) -> Result<PathBuf, OpenError> {
+        Directory::open(&config.dir, config.reserve)?.move_aside()
+    }
+
+    /// Gives each entry as a record that puts it, in ascending order of kind and key.
+    ///
+    /// # Errors
+    /// The entries cannot be read, or `each` refused one: then that record is the place of the damage.
+    pub fn restore<E: Display>(
+        &mut self,
+        mut each: impl FnMut(&Record<'_>) -> Result<(), E>,
+    ) -> Result<(), OpenError> {
+        let (mut used, mut damaged) = (0_u64, None);
+        let read = self.engine.read(&mut |record| {
+            let size = entry_size(record.key, record.value.unwrap_or_default());
+            used = used.saturating_add(size.unsigned_abs());
+            if damaged.is_none()
+                && let Err(error) = each(record)
+            {
+                damaged = Some((name(record), error.to_string()));
+            }
+        });
+        if let Err(failure) = read {
+            return Err(open_error(failure, self.config.dir.clone()));
+        }
+        self.used = Some(used);
+        match damaged {
+            None => Ok(()),
+            Some((place, why)) => Err(OpenError::Damaged {
+                dir: self.config.dir.clone(),
+                place,
+                why,
+            }),
+        }
+    }
+
+    /// Starts the thread that stores. It calls `notify` whenever [`Writer::progress`] has changed.
+    ///
+    /// # Errors
+    /// The entries cannot be counted, or the system has no thread.
+    pub fn start(mut self, notify: impl Fn() + Send + 'static) -> Result<Writer, OpenError> {
+        if self.used.is_none() {
+            self.restore(|_| Ok::<_, fmt::Error>(()))?;
+        }
+        let dir = self.config.dir.clone();
+        let used = self.used.unwrap_or(0);
+        Writer::start(self.engine, self.config, used, Box::new(notify))
+            .map_err(|error| OpenError::Io { dir, error })
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A record as it is named to people.
+fn name(record: &Record<'_>) -> String {
+    let mut name = format!("the record of kind {}", record.kind.byte());
+    if !record.key.is_empty() {
+        name.push_str(" with the key ");
+    }
+    for byte in record.key {
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
+pub(crate) fn open_error(failure: Failure, dir: PathBuf) -> OpenError {
+    match failure {
+        Failure::Limit | Failure::DiskFull => OpenError::Full { dir },
+        Failure::Damaged(why) => OpenError::Damaged {
+            dir,
+            place: FILE.to_owned(),
+            why,
+        },
+        Failure::Broken(why) => OpenError::Io {
+            dir,
+            error: io::Error::other(why),
+        },
+    }
+}

@@ -1,0 +1,209 @@
+//! Whatever fails and whenever the power ends: the store holds what a prefix of the transactions made, with all that were told.
+
+use std::io::ErrorKind;
+
+use super::disk::{Disk, Fault};
+use super::{Model, Numbers, apply, commit, open, read};
+use crate::engine::Engine;
+use crate::error::Failure;
+
+const TRANSACTIONS: usize = 10;
+
+/// What came of a life of the store.
+struct Life {
+    /// After each transaction what the store should hold; first before all of them.
+    states: Vec<Model>,
+    /// Transactions that were told as stored.
+    stored: usize,
+    /// What ended it.
+    end: Option<Failure>,
+}
+
+/// Opens the store and commits until something fails.
+fn live(disk: &Disk, numbers: &mut Numbers) -> Life {
+    let mut life = Life {
+        states: vec![Model::new()],
+        stored: 0,
+        end: None,
+    };
+    let mut engine = match open(disk) {
+        Ok(engine) => engine,
+        Err(failure) => {
+            life.end = Some(failure);
+            return life;
+        }
+    };
+    life.states = vec![match read(&mut engine) {
+        Ok(model) => model,
+        Err(failure) => {
+            life.end = Some(failure);
+            return life;
+        }
+    }];
+    for _ in 0..TRANSACTIONS {
+        let changes = numbers.changes();
+        let mut state = life.states.last().unwrap().clone();
+        apply(&mut state, &changes);
+        life.states.push(state);
+        match commit(&mut engine, &changes) {
+            Ok(_) => life.stored += 1,
+            Err(failure) => {
+                // Nothing is stored any more, whatever comes.
+                assert!(commit(&mut engine, &changes).is_err());
+                life.end = Some(failure);
+                return life;
+            }
+        }
+    }
+    if let Err(failure) = engine.close() {
+        life.end = Some(failure);
+    }
+    life
+}
+
+fn check(life: &Life, found: &Model, context: &str) {
+    let possible = life.states.get(life.stored..).unwrap();
+    assert!(
+        possible.contains(found),
+        "{context}: {} of {} transactions were stored; {} entries found",
+        life.stored,
+        life.states.len() - 1,
+        found.len(),
+    );
+}
+
+/// How many calls a life without a fault makes.
+fn calls() -> u64 {
+    let disk = Disk::default();
+    disk.set_fault(None);
+    let life = live(&disk, &mut Numbers(1));
+    assert_eq!((life.stored, life.end), (TRANSACTIONS, None));
+    disk.calls()
+}
+
+#[test]
+fn the_power_ends_at_each_call() {
+    for at in 0..calls() {
+        for seed in 0..3 {
+            let disk = Disk::default();
+            disk.set_fault(Some(Fault {
+                at,
+                for_good: true,
+                kind: ErrorKind::Other,
+            }));
+            let life = live(&disk, &mut Numbers(1));
+            disk.set_fault(None);
+            disk.cut_power(&mut Numbers(at * 3 + seed));
+            let mut engine = open(&disk).unwrap_or_else(|error| panic!("call {at}: {error}"));
+            let found = read(&mut engine).unwrap();
+            check(&life, &found, &format!("the power ended at call {at}"));
+        }
+    }
+}
+
+#[test]
+fn each_call_fails_once_and_the_power_ends_later() {
+    for at in 0..calls() {
+        let disk = Disk::default();
+        let kind = ErrorKind::Other;
+        disk.set_fault(Some(Fault {
+            at,
+            for_good: false,
+            kind,
+        }));
+        let life = live(&disk, &mut Numbers(1));
+        disk.set_fault(None);
+        disk.cut_power(&mut Numbers(at));
+        let mut engine = open(&disk).unwrap_or_else(|error| panic!("call {at}: {error}"));
+        let found = read(&mut engine).unwrap();
+        check(&life, &found, &format!("call {at} failed"));
+    }
+}
+
+#[test]
+fn a_failed_flush_is_final_also_on_a_full_disk() {
+    let disk = Disk::default();
+    let mut engine = open(&disk).unwrap();
+    let changes = Numbers(3).changes();
+    commit(&mut engine, &changes).unwrap();
+    disk.fail_next_flush();
+    let failure = commit(&mut engine, &changes).unwrap_err();
+    assert!(
+        matches!(&failure, Failure::Broken(why) if why.starts_with("a flush failed")),
+        "{failure}"
+    );
+    assert!(commit(&mut engine, &changes).is_err());
+}
+
+#[test]
+fn lives_follow_one_another() {
+    let disk = Disk::default();
+    let mut numbers = Numbers(7);
+    let mut known = Model::new();
+    for life in 0..60 {
+        let at = u64::try_from(numbers.below(150)).unwrap();
+        disk.set_fault(Some(Fault {
+            at,
+            for_good: true,
+            kind: ErrorKind::Other,
+        }));
+        let lived = live(&disk, &mut numbers);
+        disk.set_fault(None);
+        disk.cut_power(&mut numbers);
+        let found = read(&mut open(&disk).unwrap()).unwrap();
+        assert!(lived.states.len() == 1 || lived.states[0] == known);
+        if lived.states.len() == 1 {
+            assert_eq!(found, known, "life {life} ended before it wrote anything");
+        } else {
+            check(&lived, &found, &format!("life {life}"));
+        }
+        known = found;
+    }
+}
+
+#[test]
+fn written_needs_no_flush_and_survives_the_process() {
+    let disk = Disk::default();
+    let mut config = crate::Config::new("");
+    config.durability = crate::Durability::Written;
+    let mut engine = crate::on_redb::OnRedb::open(Box::new(disk.clone()), &config).unwrap();
+    let mut model = Model::new();
+    let mut numbers = Numbers(5);
+    for _ in 0..TRANSACTIONS {
+        let changes = numbers.changes();
+        apply(&mut model, &changes);
+        commit(&mut engine, &changes).unwrap();
+    }
+    assert_eq!(disk.flushes(), 0);
+    // The process ends without closing anything: what was written is there.
+    let found = read(&mut open(&disk.copy()).unwrap()).unwrap();
+    assert_eq!(found, model);
+}
+
+#[test]
+fn a_changed_byte_is_found_or_means_nothing() {
+    let disk = Disk::default();
+    let mut engine = open(&disk).unwrap();
+    let mut model = Model::new();
+    let mut numbers = Numbers(11);
+    for _ in 0..TRANSACTIONS {
+        let changes = numbers.changes();
+        apply(&mut model, &changes);
+        commit(&mut engine, &changes).unwrap();
+    }
+    engine.close().unwrap();
+    let (mut found, mut damaged) = (0, 0);
+    for at in (0..disk.len()).step_by(97) {
+        let copy = disk.copy();
+        copy.flip(at);
+        match open(&copy).and_then(|mut engine| read(&mut engine)) {
+            Ok(read) => {
+                assert_eq!(read, model, "byte {at}");
+                found += 1;
+            }
+            Err(Failure::Damaged(_)) => damaged += 1,
+            Err(failure) => panic!("byte {at}: {failure}"),
+        }
+    }
+    assert!(found > 0 && damaged > 0, "{found} {damaged}");
+}

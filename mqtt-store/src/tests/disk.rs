@@ -1,0 +1,275 @@
+//! A disk in memory.
+
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use redb::StorageBackend;
+
+use super::Numbers;
+use crate::directory::Place;
+
+const BLOCK: u64 = 4096;
+const SECTOR: usize = 512;
+
+/// All clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// The file has its name.
+    exists: bool,
+    /// What outlives a power cut.
+    durable: Vec<u8>,
+    /// What reads see.
+    current: Vec<u8>,
+    unflushed: Vec<Change>,
+    calls: u64,
+    fault: Option<Fault>,
+    flushes: u64,
+    /// The next flush says that the disk is full.
+    flush_fails: bool,
+    /// Blocks that the file and the reserve may take together.
+    capacity: Option<u64>,
+    taken: BTreeSet<u64>,
+    reserve: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write(usize, Vec<u8>),
+    Len(usize),
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    /// At the call with this number, counted from 0.
+    pub(super) at: u64,
+    /// And at all later ones.
+    pub(super) for_good: bool,
+    pub(super) kind: ErrorKind,
+}
+
+/// Blocks of the reserve.
+pub(super) const RESERVE: u64 = 64;
+
+impl Disk {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    /// From now on something goes wrong, or nothing.
+    pub(super) fn set_fault(&self, fault: Option<Fault>) {
+        let mut inner = self.lock();
+        (inner.fault, inner.calls) = (fault, 0);
+    }
+
+    /// Calls since the fault was set.
+    pub(super) fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
+    pub(super) fn flushes(&self) -> u64 {
+        self.lock().flushes
+    }
+
+    pub(super) fn fail_next_flush(&self) {
+        self.lock().flush_fails = true;
+    }
+
+    pub(super) fn set_capacity(&self, blocks: Option<u64>) {
+        self.lock().capacity = blocks;
+    }
+
+    /// Blocks in use.
+    pub(super) fn used(&self) -> u64 {
+        self.lock().used()
+    }
+
+    pub(super) fn has_reserve(&self) -> bool {
+        self.lock().reserve > 0
+    }
+
+    /// Changes one byte of the file.
+    pub(super) fn flip(&self, at: usize) {
+        let mut inner = self.lock();
+        if let Some(byte) = inner.current.get_mut(at) {
+            *byte ^= 0x10;
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().current.len()
+    }
+
+    /// The disk with the same bytes, on its own.
+    pub(super) fn copy(&self) -> Self {
+        let current = self.lock().current.clone();
+        let durable = current.clone();
+        Self(Arc::new(Mutex::new(Inner {
+            exists: true,
+            durable,
+            current,
+            ..Inner::default()
+        })))
+    }
+
+    /// The power fails: of what was not flushed any sectors are written, and others not.
+    pub(super) fn cut_power(&self, numbers: &mut Numbers) {
+        let mut inner = self.lock();
+        let mut image = std::mem::take(&mut inner.durable);
+        for change in std::mem::take(&mut inner.unflushed) {
+            match change {
+                Change::Len(len) if numbers.below(2) > 0 => image.resize(len, 0),
+                Change::Len(_) => {}
+                Change::Write(at, bytes) => {
+                    for (index, sector) in bytes.chunks(SECTOR).enumerate() {
+                        let at = at + index * SECTOR;
+                        if numbers.below(2) > 0 && at + sector.len() <= image.len() {
+                            image[at..at + sector.len()].copy_from_slice(sector);
+                        }
+                    }
+                }
+            }
+        }
+        inner.durable.clone_from(&image);
+        inner.current = image;
+    }
+}
+
+impl Inner {
+    fn used(&self) -> u64 {
+        self.reserve + u64::try_from(self.taken.len()).unwrap()
+    }
+
+    fn call(&mut self) -> io::Result<()> {
+        let number = self.calls;
+        self.calls += 1;
+        match self.fault {
+            Some(fault) if number == fault.at || fault.for_good && number > fault.at => {
+                Err(fault.kind.into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        let mut inner = self.lock();
+        inner.call()?;
+        Ok(u64::try_from(inner.current.len()).unwrap())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.call()?;
+        let offset = usize::try_from(offset).unwrap();
+        let bytes = inner.current.get(offset..offset + out.len());
+        out.copy_from_slice(bytes.ok_or(ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.call()?;
+        inner.taken.retain(|block| block * BLOCK < len);
+        let len = usize::try_from(len).unwrap();
+        inner.current.resize(len, 0);
+        inner.unflushed.push(Change::Len(len));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.flushes += 1;
+        let called = match std::mem::take(&mut inner.flush_fails) {
+            true => Err(ErrorKind::StorageFull.into()),
+            false => inner.call(),
+        };
+        let unflushed = std::mem::take(&mut inner.unflushed);
+        // As Linux does it: after a failed flush reads still see what is not on the disk, and the next flush succeeds.
+        called?;
+        for change in unflushed {
+            match change {
+                Change::Len(len) => inner.durable.resize(len, 0),
+                Change::Write(at, bytes) => {
+                    let end = at + bytes.len();
+                    if inner.durable.len() < end {
+                        inner.durable.resize(end, 0);
+                    }
+                    inner.durable[at..end].copy_from_slice(&bytes);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.call()?;
+        let end = offset + u64::try_from(data.len()).unwrap();
+        for block in offset / BLOCK..end.div_ceil(BLOCK) {
+            if !inner.taken.contains(&block)
+                && inner
+                    .capacity
+                    .is_some_and(|capacity| inner.used() >= capacity)
+            {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            inner.taken.insert(block);
+        }
+        let start = usize::try_from(offset).unwrap();
+        let end = start + data.len();
+        if inner.current.len() < end {
+            inner.current.resize(end, 0);
+        }
+        inner.current[start..end].copy_from_slice(data);
+        inner.unflushed.push(Change::Write(start, data.to_vec()));
+        Ok(())
+    }
+}
+
+impl Place for Disk {
+    fn open(&mut self) -> io::Result<Option<Box<dyn StorageBackend>>> {
+        let exists = self.lock().exists;
+        Ok(exists.then(|| Box::new(self.clone()) as Box<dyn StorageBackend>))
+    }
+
+    fn create(&mut self) -> io::Result<Box<dyn StorageBackend>> {
+        let mut inner = self.lock();
+        assert!(!inner.exists, "the file of the store is not overwritten");
+        inner.current.clear();
+        inner.durable.clear();
+        inner.unflushed.clear();
+        inner.taken.clear();
+        drop(inner);
+        Ok(Box::new(self.clone()))
+    }
+
+    fn created(&mut self) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.call()?;
+        inner.exists = true;
+        Ok(())
+    }
+
+    fn keep_reserve(&mut self) -> io::Result<()> {
+        let mut inner = self.lock();
+        let free = inner
+            .capacity
+            .map(|capacity| capacity.saturating_sub(inner.used()));
+        if inner.reserve == 0 && free.is_some_and(|free| free < 2 * RESERVE) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        inner.reserve = RESERVE;
+        Ok(())
+    }
+
+    fn release_reserve(&mut self) -> io::Result<()> {
+        self.lock().reserve = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,219 @@
+//! A full disk and a reached limit: told at once, ends find room, and service resumes by itself.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use super::disk::{Disk, RESERVE};
+use super::{Change, Model, apply, journal, open, read};
+use crate::config::Config;
+use crate::error::Failure;
+use crate::store::Store;
+use crate::writer::{Condition, Writer};
+
+/// A writer, what it should have stored, and a message for each time that something changed.
+struct Host {
+    writer: Writer,
+    changed: Receiver<()>,
+    appended: u64,
+    model: Model,
+}
+
+impl Host {
+    fn new(disk: &Disk, limit: Option<u64>, retry: Duration) -> Self {
+        let mut config = Config::new("");
+        config.reserve = RESERVE * 4096;
+        (config.limit, config.retry) = (limit, retry);
+        let (notify, changed) = channel();
+        let store = Store::with_engine(Box::new(open(disk).unwrap()), config);
+        let writer = store.start(move || notify.send(()).unwrap_or(())).unwrap();
+        Self {
+            writer,
+            changed,
+            appended: 0,
+            model: Model::new(),
+        }
+    }
+
+    fn append(&mut self, changes: &[Change]) -> Result<(), Failure> {
+        let journal = journal(changes);
+        self.appended += u64::try_from(journal.len()).unwrap();
+        apply(&mut self.model, changes);
+        self.writer.append(&journal);
+        self.wait()
+    }
+
+    fn wait(&self) -> Result<(), Failure> {
+        self.writer.wait(self.appended)
+    }
+
+    /// Waits for a condition, however often the writer says something else before.
+    fn until(&self, wanted: impl Fn(&Condition) -> bool) {
+        while !wanted(&self.writer.progress().condition) {
+            self.changed.recv_timeout(Duration::from_secs(60)).unwrap();
+        }
+    }
+
+    /// Appends large messages until there is no room. Returns how many were stored.
+    fn fill(&mut self) -> (u32, Failure) {
+        for number in 0.. {
+            if let Err(failure) = self.append(&[put(number)]) {
+                return (number, failure);
+            }
+        }
+        unreachable!()
+    }
+}
+
+const NEVER: Duration = Duration::from_secs(1_000_000);
+
+fn key(number: u32) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+fn put(number: u32) -> Change {
+    (key(number), Some(vec![7; 6000]))
+}
+
+fn delete(number: u32) -> Change {
+    (key(number), None)
+}
+
+fn stored(disk: &Disk) -> Model {
+    read(&mut open(disk).unwrap()).unwrap()
+}
+
+/// A disk with an empty store and room for so many more blocks.
+fn disk(blocks: u64) -> Disk {
+    let disk = Disk::default();
+    drop(open(&disk).unwrap());
+    disk.set_capacity(Some(disk.used() + blocks));
+    disk
+}
+
+#[test]
+fn on_a_full_disk_deletes_are_stored_and_make_room() {
+    let disk = disk(400);
+    let mut host = Host::new(&disk, None, NEVER);
+    let (number, failure) = host.fill();
+    assert_eq!(failure, Failure::DiskFull);
+    assert!(number > 50, "{number}");
+    assert!(!disk.has_reserve());
+    // One more waits, the other messages come to their end.
+    assert_eq!(host.append(&[put(number + 1)]), Err(Failure::DiskFull));
+    let deletes: Vec<_> = (0..40).map(delete).collect();
+    host.append(&deletes).unwrap();
+    assert_eq!(host.writer.progress().condition, Condition::Good);
+    let model = host.model.clone();
+    host.writer.close().unwrap();
+    assert_eq!(stored(&disk), model);
+}
+
+#[test]
+fn deletes_are_stored_although_what_came_before_waits() {
+    let disk = disk(400);
+    let mut host = Host::new(&disk, None, NEVER);
+    let small: Vec<_> = (200..210).map(|n| (key(n), Some(vec![1]))).collect();
+    host.append(&small).unwrap();
+    let (number, _) = host.fill();
+    let before = host.writer.progress().stored;
+    // They make no room for the one that waits.
+    for n in 200..205 {
+        host.append(&[delete(n)]).unwrap_err();
+    }
+    assert_eq!(host.writer.progress().stored, before);
+    assert_eq!(host.writer.close(), Err(Failure::DiskFull));
+    let want: Vec<_> = (0..number).chain(205..210).map(key).collect();
+    assert!(stored(&disk).keys().eq(&want));
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_start_lets_flows_end() {
+    let disk = disk(400);
+    let mut host = Host::new(&disk, None, NEVER);
+    let (number, _) = host.fill();
+    host.writer.close().unwrap_err();
+    let mut host = Host::new(&disk, None, NEVER);
+    assert_eq!(host.append(&[put(number)]), Err(Failure::DiskFull));
+    let deletes: Vec<_> = (0..40).map(delete).collect();
+    host.append(&deletes).unwrap();
+    host.writer.close().unwrap();
+    assert_eq!(
+        stored(&disk).len(),
+        usize::try_from(number + 1 - 40).unwrap()
+    );
+}
+
+#[test]
+fn when_others_make_room_service_resumes_by_itself() {
+    let disk = disk(400);
+    let mut host = Host::new(&disk, None, Duration::from_millis(1));
+    let (_, failure) = host.fill();
+    assert_eq!(failure, Failure::DiskFull);
+    disk.set_capacity(None);
+    host.until(|condition| *condition == Condition::Good);
+    host.wait().unwrap();
+    while !disk.has_reserve() {
+        host.changed.recv_timeout(Duration::from_secs(60)).unwrap();
+    }
+    let model = host.model.clone();
+    host.writer.close().unwrap();
+    assert_eq!(stored(&disk), model);
+}
+
+#[test]
+fn full_disks_come_and_go() {
+    let disk = disk(400);
+    let mut host = Host::new(&disk, None, NEVER);
+    for _ in 0..4 {
+        let (number, failure) = host.fill();
+        assert_eq!(failure, Failure::DiskFull);
+        let deletes: Vec<_> = (0..=number).map(delete).collect();
+        host.append(&deletes).unwrap();
+        assert!(host.model.is_empty());
+    }
+    host.writer.close().unwrap();
+    assert_eq!(stored(&disk), Model::new());
+}
+
+#[test]
+fn a_limit_stops_what_grows_and_nothing_else() {
+    let disk = Disk::default();
+    let mut host = Host::new(&disk, Some(60_000), NEVER);
+    let (number, failure) = host.fill();
+    assert_eq!((number, failure), (9, Failure::Limit));
+    // A smaller one for the same key, but behind the one that waits.
+    let small = (key(1), Some(vec![9; 10]));
+    host.append(&[small]).unwrap();
+    assert_eq!(host.writer.progress().condition, Condition::Good);
+    host.append(&[put(10)]).unwrap_err();
+    host.append(&[delete(2)]).unwrap();
+    assert_eq!(host.writer.progress().condition, Condition::Good);
+    let model = host.model.clone();
+    host.writer.close().unwrap();
+    assert_eq!(stored(&disk), model);
+}
+
+#[test]
+fn of_too_many_records_at_once_those_are_stored_that_fit() {
+    let disk = Disk::default();
+    let mut host = Host::new(&disk, Some(60_000), NEVER);
+    let puts: Vec<_> = (0..30).map(put).collect();
+    assert_eq!(host.append(&puts), Err(Failure::Limit));
+    let one = u64::try_from(journal(&puts[..1]).len()).unwrap();
+    assert_eq!(host.writer.progress().stored, 9 * one);
+    assert_eq!(host.writer.close(), Err(Failure::Limit));
+    assert_eq!(stored(&disk).len(), 9);
+}
+
+#[test]
+fn a_limit_counts_what_was_stored_before() {
+    let disk = Disk::default();
+    let mut host = Host::new(&disk, None, NEVER);
+    for number in 0..8 {
+        host.append(&[put(number)]).unwrap();
+    }
+    host.writer.close().unwrap();
+    let mut host = Host::new(&disk, Some(60_000), NEVER);
+    host.append(&[put(8)]).unwrap();
+    assert_eq!(host.append(&[put(9)]), Err(Failure::Limit));
+}

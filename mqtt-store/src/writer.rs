@@ -1,0 +1,434 @@
+//! The thread that stores: one transaction for all records that came while the last one was being committed.
+
+use std::io;
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crate::changes::{Batch, Changes, parse};
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::error::Failure;
+
+/// Takes journals and stores them on a thread of its own.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How far a [`Writer`] is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Progress {
+    /// How many bytes of the journal are stored, counted from the first that was appended.
+    pub stored: u64,
+    /// Whether it goes on.
+    pub condition: Condition,
+}
+
+/// Whether a [`Writer`] goes on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Condition {
+    /// It stores what comes.
+    Good,
+    /// There is no room: [`Failure::Limit`] or [`Failure::DiskFull`]. What deletes is stored, the rest waits for room.
+    Full(Failure),
+    /// It never stores anything again. Who needs what it was given must read the store anew, in another process.
+    Ended(Failure),
+}
+
+impl Writer {
+    pub(crate) fn start(
+        engine: Box<dyn Engine>,
+        config: Config,
+        used: u64,
+        notify: Box<dyn Fn() + Send>,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let worker = Worker {
+            shared: Arc::clone(&shared),
+            engine,
+            journal: Vec::new(),
+            used,
+            config,
+            disk: Disk::WithReserve,
+            full_at: 0,
+            deletes_at_once: DELETES_AT_ONCE,
+            look: false,
+            notify,
+        };
+        let thread = thread::Builder::new()
+            .name("mqtt-store".to_owned())
+            .spawn(|| worker.run())?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Takes the next bytes of the journal: whole records. They are stored in their order.
+    pub fn append(&self, records: &[u8]) {
+        let mut state = self.shared.lock();
+        if matches!(state.progress.condition, Condition::Ended(_)) {
+            return;
+        }
+        state.appended.extend_from_slice(records);
+        let added = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        state.total = state.total.saturating_add(added);
+        drop(state);
+        self.shared.work.notify_one();
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.shared.lock().progress.clone()
+    }
+
+    /// Blocks until `stored` bytes are stored, or there is no room, or the end.
+    ///
+    /// # Errors
+    /// They are not stored. After a failure for which [`Failure::is_full`] is true they may be later.
+    pub fn wait(&self, stored: u64) -> Result<(), Failure> {
+        let mut state = self.shared.lock();
+        loop {
+            if state.progress.stored >= stored {
+                return Ok(());
+            }
+            match &state.progress.condition {
+                Condition::Ended(failure) => return Err(failure.clone()),
+                Condition::Full(failure) if state.tried >= stored => return Err(failure.clone()),
+                Condition::Full(_) | Condition::Good => {}
+            }
+            state = wait(&self.shared.changed, state);
+        }
+    }
+
+    /// Looks for room at once, if there was none.
+    pub fn retry(&self) {
+        self.shared.lock().retry = true;
+        self.shared.work.notify_one();
+    }
+
+    /// Stores what was appended and closes the store.
+    ///
+    /// # Errors
+    /// Not all was stored: [`Writer::progress`] said how much.
+    pub fn close(mut self) -> Result<(), Failure> {
+        self.end();
+        let state = self.shared.lock();
+        match &state.progress.condition {
+            Condition::Full(failure) if state.progress.stored < state.total => Err(failure.clone()),
+            Condition::Ended(failure) => Err(failure.clone()),
+            Condition::Full(_) | Condition::Good => Ok(()),
+        }
+    }
+
+    fn end(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.work.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What the thread and its users share.
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// The thread waits for this.
+    work: Condvar,
+    /// Users wait for this.
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Bytes that the thread has not taken yet.
+    appended: Vec<u8>,
+    /// How many bytes were appended since the start.
+    total: u64,
+    /// How many of them the thread has tried to store.
+    tried: u64,
+    progress: Progress,
+    retry: bool,
+    closing: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let progress = Progress {
+            stored: 0,
+            condition: Condition::Good,
+        };
+        Self {
+            appended: Vec::new(),
+            total: 0,
+            tried: 0,
+            progress,
+            retry: false,
+            closing: false,
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    condition
+        .wait(state)
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread's own.
+struct Worker {
+    shared: Arc<Shared>,
+    engine: Box<dyn Engine>,
+    /// What was taken and is not stored.
+    journal: Vec<u8>,
+    /// Bytes of keys and values in the store.
+    used: u64,
+    config: Config,
+    disk: Disk,
+    /// Bytes of keys and values when the disk was full.
+    full_at: u64,
+    /// How many entries a transaction deletes while the disk is full.
+    deletes_at_once: usize,
+    /// It is time to look for room on a full disk.
+    look: bool,
+    notify: Box<dyn Fn() + Send>,
+}
+
+/// A panic of the engine is an end, too: nobody waits for a thread that is gone.
+struct EndsWithThread(Arc<Shared>);
+
+impl Drop for EndsWithThread {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let failure = Failure::Broken("the engine panicked".to_owned());
+            self.0.lock().progress.condition = Condition::Ended(failure);
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+impl Worker {
+    fn run(mut self) {
+        let _guard = EndsWithThread(Arc::clone(&self.shared));
+        if !self.engine.renew_reserve() {
+            (self.disk, self.full_at) = (Disk::WithoutReserve, self.used);
+        }
+        let mut full = false;
+        while let Some(last) = self.take(full) {
+            let (stored, result) = self.store();
+            let condition = match result {
+                Ok(()) => Condition::Good,
+                Err(failure) if failure.is_full() => Condition::Full(failure),
+                Err(failure) => Condition::Ended(failure),
+            };
+            full = matches!(condition, Condition::Full(_));
+            let ended = matches!(condition, Condition::Ended(_));
+            self.tell(stored, condition);
+            if ended || last {
+                break;
+            }
+        }
+        if let Err(failure) = self.engine.close() {
+            self.tell(0, Condition::Ended(failure));
+        }
+    }
+
+    /// Waits for something to do and takes it; `None` at the end. Whether it is the last is `Some(true)`.
+    fn take(&mut self, full: bool) -> Option<bool> {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
+        let full = full || self.disk != Disk::WithReserve;
+        self.look = false;
+        loop {
+            let new = !state.appended.is_empty();
+            self.look |= mem::take(&mut state.retry) && full || state.closing;
+            if state.closing && !new && self.journal.is_empty() {
+                return None;
+            }
+            if new || self.look {
+                if self.journal.is_empty() {
+                    mem::swap(&mut self.journal, &mut state.appended);
+                } else {
+                    self.journal.append(&mut state.appended);
+                }
+                return Some(state.closing);
+            }
+            if full {
+                let (next, timeout) = shared
+                    .work
+                    .wait_timeout(state, self.config.retry)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state = next;
+                self.look = timeout.timed_out();
+            } else {
+                state = wait(&shared.work, state);
+            }
+        }
+    }
+
+    fn tell(&mut self, stored: u64, condition: Condition) {
+        let mut state = self.shared.lock();
+        if matches!(condition, Condition::Ended(_)) {
+            state.appended = Vec::new();
+        }
+        state.progress.stored = state.progress.stored.saturating_add(stored);
+        state.progress.condition = condition;
+        let left = u64::try_from(self.journal.len()).unwrap_or(u64::MAX);
+        state.tried = state.progress.stored.saturating_add(left);
+        drop(state);
+        self.shared.changed.notify_all();
+        (self.notify)();
+    }
+
+    /// Stores what was taken, as far as there is room. Returns how many bytes of it.
+    fn store(&mut self) -> (u64, Result<(), Failure>) {
+        let journal = mem::take(&mut self.journal);
+        let (stored, result) = match parse(&journal) {
+            Ok(batch) => self.store_batch(&batch),
+            Err(damaged) => {
+                let why = format!("the machine wrote no records: {damaged}");
+                (0, Err(Failure::Broken(why)))
+            }
+        };
+        self.journal = journal;
+        self.journal.drain(..stored);
+        self.journal.shrink_to(KEPT_MEMORY);
+        (u64::try_from(stored).unwrap_or(u64::MAX), result)
+    }
+
+    fn store_batch(&mut self, batch: &Batch<'_>) -> (usize, Result<(), Failure>) {
+        let mut done = 0;
+        let closed = self.disk == Disk::Closed;
+        let mut result = if closed {
+            Err(Failure::DiskFull)
+        } else {
+            self.store_in_order(batch, &mut done)
+        };
+        if result == Err(Failure::DiskFull) && (self.look || !closed) {
+            result = self.store_on_full_disk(batch, &mut done);
+        }
+        if self.look && self.disk == Disk::WithoutReserve && self.engine.renew_reserve() {
+            self.disk = Disk::WithReserve;
+            if result == Err(Failure::Limit) {
+                result = self.store_in_order(batch, &mut done);
+            }
+            if result == Err(Failure::DiskFull) {
+                result = self.store_on_full_disk(batch, &mut done);
+            }
+        }
+        if result == Err(Failure::Limit) && self.disk == Disk::WithoutReserve {
+            result = Err(Failure::DiskFull);
+        }
+        (batch.end(done), result)
+    }
+
+    /// What deletes goes first, for it may make room for the rest.
+    fn store_on_full_disk(&mut self, batch: &Batch<'_>, done: &mut usize) -> Result<(), Failure> {
+        if self.disk == Disk::WithReserve {
+            self.full_at = self.used;
+        }
+        self.disk = Disk::Closed;
+        self.engine.reopen(true)?;
+        self.disk = Disk::WithoutReserve;
+        let rest = Changes::of(batch.from(*done)).deletes();
+        // Each change copies pages, and there are few: small transactions get along with them.
+        for deletes in rest.chunks(self.deletes_at_once) {
+            if let Err(failure) = self.commit(&deletes) {
+                self.deletes_at_once = self.deletes_at_once.div_ceil(2);
+                return Err(failure);
+            }
+        }
+        self.deletes_at_once = DELETES_AT_ONCE;
+        self.store_in_order(batch, done)
+    }
+
+    /// Stores the records after the first `done`, in as few transactions as the limit allows.
+    fn store_in_order(&mut self, batch: &Batch<'_>, done: &mut usize) -> Result<(), Failure> {
+        let mut count = batch.from(*done).len();
+        while count > 0 {
+            let rest = batch.from(*done);
+            match self.commit(&Changes::of(rest.get(..count).unwrap_or_default())) {
+                Ok(()) => {
+                    *done += count;
+                    count = rest.len() - count;
+                }
+                // Some of them may fit.
+                Err(Failure::Limit) if count > 1 => count /= 2,
+                Err(Failure::Limit) => {
+                    let used = self.used;
+                    self.commit(&Changes::of(rest).deletes())?;
+                    if self.used >= used {
+                        return Err(Failure::Limit);
+                    }
+                    count = rest.len();
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, changes: &Changes<'_>) -> Result<(), Failure> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let room = self.limit().saturating_sub(self.used);
+        match self.engine.commit(changes, room) {
+            Ok(growth) => {
+                self.used = self.used.saturating_add_signed(growth);
+                Ok(())
+            }
+            Err(failure) => {
+                if failure == Failure::DiskFull && self.disk == Disk::WithoutReserve {
+                    self.disk = Disk::Closed;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Without the reserve, as much stays free in the file of the store.
+    fn limit(&self) -> u64 {
+        match self.disk {
+            Disk::WithReserve => self.config.limit.unwrap_or(u64::MAX),
+            _ => {
+                let limit = self.full_at.saturating_sub(self.config.reserve);
+                self.config.limit.map_or(limit, |most| most.min(limit))
+            }
+        }
+    }
+}
+
+/// How full the disk is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Disk {
+    /// It has room, and the reserve is there.
+    WithReserve,
+    /// There is no reserve, but what is free in the file is enough for what deletes.
+    WithoutReserve,
+    /// It is so full that the engine is closed.
+    Closed,
+}
+
+/// With pages of 4 KiB and a tree of four levels these need no more than the reserve of 1 MiB.
+const DELETES_AT_ONCE: usize = 64;
+
+/// So much memory for records is kept when they are stored.
+const KEPT_MEMORY: usize = 1 << 20;

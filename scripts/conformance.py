@@ -10,7 +10,7 @@ import re
 import sys
 
 root = pathlib.Path(__file__).resolve().parent.parent
-tables = ["adapter-tokio/tests/conformance/main.rs", "mqtt-session/tests/statements.rs"]
+tables = ["broker-host/tests/conformance/main.rs", "mqtt-session/tests/statements.rs"]
 
 # Where the statements of a section are kept if no line cites them.
 sections = [
@@ -24,7 +24,7 @@ sections = [
     (r"3\.3\.[45]|4\.5\.0-1|4\.7\.2|4\.8\.2", "mqtt-broker/src/deliver.rs"),
     (r"4\.12", "mqtt-broker/src/broker.rs"),
     (r"3\.(12|14)|4\.", "mqtt-session/src"),
-    (r"7\.", "adapter-tokio/src/host.rs"),
+    (r"7\.", "broker-host/src/host.rs"),
 ]
 
 

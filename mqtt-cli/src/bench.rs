@@ -155,7 +155,7 @@ impl Bench {
         let interrupted = tokio::select! {
             published = published => published.map(|()| false)?,
             never = self.show(&counts, start) => match never {},
-            () = link::interrupted() => true,
+            () = mqtt_broker_host::signals::interrupted() => true,
         };
         publishers.shutdown().await;
         let receivers = if self.pairs {

@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use mqtt_tokio::broker::Config;
+use mqtt_broker_host::broker::Config;
+use mqtt_broker_host::{Guard, Host, control};
 use mqtt_tokio::proto::{Packet, QoS, ReasonCode, Version};
-use mqtt_tokio::{Handle, Host, Messages, Options, control};
+use mqtt_tokio::{Handle, Messages, Options};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use crate::args::version;
-use crate::broker::Guard;
 use crate::failure::{Failure, fail};
 use crate::link;
 use crate::output;
@@ -39,7 +39,7 @@ impl Demo {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         let (control, commands) = control();
-        let guard = Guard::new(None, None, true, control)?;
+        let guard = Guard::new(control)?;
         let host = Host::new(Config::default(), guard, commands);
         let (stop, stopped) = oneshot::channel();
         let story = async {

@@ -76,3 +76,9 @@ impl From<Error> for Failure {
         fail(sentence(&error))
     }
 }
+
+impl From<mqtt_broker_host::Error> for Failure {
+    fn from(error: mqtt_broker_host::Error) -> Self {
+        fail(sentence(&error))
+    }
+}

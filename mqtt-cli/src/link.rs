@@ -146,20 +146,5 @@ fn is_new(known: &mut Vec<String>, why: &str) -> bool {
     is_new
 }
 
-/// Ends on Ctrl-C or SIGTERM.
-pub(crate) async fn interrupted() {
-    #[cfg(unix)]
-    if let Ok(mut terminated) =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-    {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminated.recv() => {}
-        }
-        return;
-    }
-    let _ = tokio::signal::ctrl_c().await;
-}
-
 /// How long a goodbye may take.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(5);

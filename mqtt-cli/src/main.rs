@@ -12,6 +12,7 @@ mod format;
 mod hex;
 mod link;
 mod packet;
+mod passwd;
 mod properties;
 mod publish;
 mod review;
@@ -41,7 +42,7 @@ enum Command {
     Pub(publish::Publish),
     Sub(subscribe::Subscribe),
     Broker(Box<broker::Broker>),
-    Passwd(broker::Passwd),
+    Passwd(passwd::Passwd),
     Demo(demo::Demo),
     Bench(bench::Bench),
     Decode(decode::Decode),

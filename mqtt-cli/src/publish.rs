@@ -102,7 +102,7 @@ impl Publish {
             biased;
             done = work => done,
             lost = link::watch(&handle, version, patience, quiet) => Err(lost),
-            () = link::interrupted() => Err(fail("interrupted")),
+            () = mqtt_broker_host::signals::interrupted() => Err(fail("interrupted")),
         };
         let remained = handle.close(link::GOODBYE).await;
         done?;

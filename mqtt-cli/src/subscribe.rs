@@ -119,7 +119,7 @@ impl Subscribe {
             done = self.work(&handle, &mut source, &format, &filter_out) => done,
             lost = link::watch(&handle, version, None, self.connect.quiet) => Err(lost),
             () = passed(self.timeout) => Err(Failure::timed_out("timed out")),
-            () = link::interrupted() => Ok(()),
+            () = mqtt_broker_host::signals::interrupted() => Ok(()),
         };
         // The source is there until the connection is closed: what was not printed waits at the broker of a kept session.
         let _ = handle.close(link::GOODBYE).await;

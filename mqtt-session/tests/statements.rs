@@ -1,5 +1,5 @@
 //! The statements that bind only a client, one test for each, named by it. Those that bind a server are tested over TCP, in
-//! adapter-tokio. `CONFORMANCE.md` is made of these names by `scripts/conformance.py`.
+//! broker-host. `CONFORMANCE.md` is made of these names by `scripts/conformance.py`.
 
 use mqtt_proto::{
     AckKind, Auth, Connect, Decoded, Disconnect, MAX_PACKET, Packet, PacketId, PacketType,

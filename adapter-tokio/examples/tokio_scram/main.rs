@@ -1,7 +1,7 @@
 //! Enhanced authentication with SCRAM-SHA-256 (MQTT 5, section 4.12; RFC 7677): the client proves that it knows the password
 //! without saying it, and the broker proves that it knows it as well.
 //!
-//! `cargo run -p sansio-mqtt-tokio --features broker --example tokio_scram` starts a broker of its own and connects to it, with the
+//! `cargo run -p sansio-mqtt-tokio --example tokio_scram` starts a broker of its own and connects to it, with the
 //! right password and with a wrong one. With a URL, such as `mqtt://127.0.0.1:1883`, it connects to a broker that has it:
 //! user `pump-7`, password `pencil`.
 
@@ -11,9 +11,10 @@ mod server;
 
 use std::time::Duration;
 
-use mqtt_tokio::broker::Config;
+use mqtt_broker_host::broker::Config;
+use mqtt_broker_host::{Host, control};
 use mqtt_tokio::proto::{QoS, Version};
-use mqtt_tokio::{Error, Handle, Host, MakeAuthenticator, Options, control};
+use mqtt_tokio::{Error, Handle, MakeAuthenticator, Options};
 use tokio::net::TcpListener;
 
 use client::ScramClient;

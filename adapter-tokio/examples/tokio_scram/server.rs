@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use mqtt_tokio::broker::{ConnectionId, Hooks, Verdict};
+use mqtt_broker_host::broker::{ConnectionId, Hooks, Verdict};
 use mqtt_tokio::proto::{Connect, ReasonCode};
 
 use crate::scram::{Keys, METHOD, attribute, decode, encode, nonce, proves, sign};

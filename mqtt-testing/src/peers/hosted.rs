@@ -2,9 +2,9 @@
 
 use std::thread::JoinHandle;
 
+use mqtt_broker_host::broker::{Config, ConnectionId, Hooks, Verdict};
+use mqtt_broker_host::{Host, control};
 use mqtt_proto::{Connect, ReasonCode};
-use mqtt_tokio::broker::{Config, ConnectionId, Hooks, Verdict};
-use mqtt_tokio::{Host, control};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 

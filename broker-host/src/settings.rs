@@ -1,38 +1,61 @@
-//! What can be set, once for the command line and once for the configuration file: the same names, the same units. The
-//! command line wins.
+//! What can be set, once for the settings file and once for the command line: the same names, the same units.
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use mqtt_tokio::broker::Config;
+use mqtt_broker::Config;
 use serde::Deserialize;
 
-use crate::failure::{Failure, fail};
+use crate::Error;
+use crate::error::SettingsError;
+use crate::lines::read_text;
 
 macro_rules! settings {
     (
         general { $($(#[$doc:meta])* $name:ident: $type:ty,)* }
         limits { $($(#[$limit_doc:meta])* $limit:ident: $limit_type:ty => $field:ident,)* }
     ) => {
-        /// Everything that can be set.
-        #[derive(Args, Clone, Debug, Default, Deserialize)]
+        /// Everything that can be set. `None` is the default that the field tells.
+        ///
+        /// The same fields are the keys of a TOML file, with `-` for `_`, and with the feature `clap` the long options of a command.
+        ///
+        /// ```no_run
+        /// use mqtt_broker_host::{Settings, signals};
+        ///
+        /// # #[tokio::main(flavor = "current_thread")]
+        /// # async fn main() -> Result<(), mqtt_broker_host::Error> {
+        /// let mut settings = Settings::default();
+        /// settings.bind = Some(vec!["127.0.0.1:1883".into(), "[::1]:1883".into()]);
+        /// settings.acl_file = Some("acl".into());
+        /// let broker = settings.listen().await?;
+        /// broker.run(signals::interrupted()).await;
+        /// # Ok(()) }
+        /// ```
+        #[derive(Clone, Debug, Default, Deserialize)]
+        #[cfg_attr(feature = "clap", derive(clap::Args))]
+        #[non_exhaustive]
         #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-        pub(crate) struct Settings {
-            $($(#[$doc])* pub(crate) $name: Option<$type>,)*
-            $($(#[$limit_doc])* #[arg(long, value_name = "NUMBER", help_heading = "Limits")] $limit: Option<$limit_type>,)*
+        pub struct Settings {
+            $($(#[$doc])* pub $name: Option<$type>,)*
+            $(
+                $(#[$limit_doc])*
+                #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", help_heading = "Limits"))]
+                pub $limit: Option<$limit_type>,
+            )*
         }
 
         impl Settings {
-            /// These, and where nothing is said, `others`.
-            pub(crate) fn or(self, others: Self) -> Self {
+            /// Returns these settings, and those of `others` where nothing is set here.
+            #[must_use]
+            pub fn or(self, others: Self) -> Self {
                 Self {
                     $($name: self.$name.or(others.$name),)*
                     $($limit: self.$limit.or(others.$limit),)*
                 }
             }
 
-            /// The limits, for the core.
-            pub(crate) fn config(&self) -> Config {
+            /// Returns the limits as the core takes them.
+            #[must_use]
+            pub fn config(&self) -> Config {
                 let mut config = Config::default();
                 $(if let Some(limit) = self.$limit { config.$field = limit.into(); })*
                 config
@@ -44,19 +67,19 @@ macro_rules! settings {
 settings! {
     general {
     /// Address and port to listen on; may be given several times. Default 127.0.0.1:1883
-    #[arg(long, value_name = "ADDRESS")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS"))]
     bind: Vec<String>,
     /// File of users and their passwords, made by `mqtt passwd`; others are refused then
-    #[arg(long, value_name = "FILE")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     user_file: PathBuf,
     /// File that says who may publish and subscribe to what; without it, everyone may do everything
-    #[arg(long, value_name = "FILE")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     acl_file: PathBuf,
     /// Clients may connect without a user name. Default: yes if there is no user file and only this machine can connect
-    #[arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true))]
     allow_anonymous: bool,
     /// What is logged to standard error: error, warn, info, debug or trace. Default info
-    #[arg(long, value_name = "LEVEL")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "LEVEL"))]
     log: String,
     }
     limits {
@@ -110,39 +133,42 @@ settings! {
 }
 
 impl Settings {
-    /// Reads a configuration file.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let name = path.display();
-        let text =
-            std::fs::read_to_string(path).map_err(|error| fail(format!("{name}: {error}")))?;
-        toml::from_str(&text).map_err(|error| fail(format!("{name}: {}", one_line(&error, &text))))
+    /// Reads a settings file. `broker.toml` beside this crate's README has every key.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Settings`].
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = read_text(path)?;
+        parse(&text).map_err(|(line, source)| Error::Settings {
+            path: path.into(),
+            line,
+            source,
+        })
     }
 }
 
-/// Where and what, in one line.
-fn one_line(error: &toml::de::Error, text: &str) -> String {
-    let message = error.message().replace('\n', " ");
-    match error.span() {
-        Some(span) => {
-            let line = text
-                .get(..span.start)
-                .unwrap_or_default()
-                .matches('\n')
-                .count()
-                + 1;
-            format!("line {line}: {message}")
-        }
-        None => message,
-    }
+fn parse(text: &str) -> Result<Settings, (Option<usize>, SettingsError)> {
+    toml::from_str(text).map_err(|error| {
+        let message = error.message().replace('\n', " ");
+        let line = error.span().map(|span| {
+            let before = text.get(..span.start).unwrap_or_default();
+            before.matches('\n').count() + 1
+        });
+        (line, SettingsError(message))
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "clap")]
     use std::collections::BTreeSet;
+
+    #[cfg(feature = "clap")]
+    use clap::Args as _;
 
     use super::*;
 
-    const SAMPLE: &str = include_str!("../../broker.toml");
+    const SAMPLE: &str = include_str!("../broker.toml");
 
     /// The sample with nothing commented out but the comments.
     fn sample() -> String {
@@ -162,8 +188,9 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "clap")]
     #[test]
-    fn the_sample_has_every_key_with_its_default() {
+    fn the_sample_has_every_key() {
         let table: toml::Table = sample().parse().unwrap();
         let keys: BTreeSet<&str> = table.keys().map(String::as_str).collect();
         let command = Settings::augment_args(clap::Command::new("broker"));
@@ -172,6 +199,10 @@ mod tests {
             .filter_map(clap::Arg::get_long)
             .collect();
         assert_eq!(keys, options);
+    }
+
+    #[test]
+    fn the_sample_has_the_defaults() {
         let mut settings: Settings = toml::from_str(&sample()).unwrap();
         // An example, since the default is none.
         settings.retained_expiry = None;
@@ -181,6 +212,7 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "clap")]
     #[test]
     fn the_help_says_the_defaults() {
         let table: toml::Table = sample().parse().unwrap();
@@ -203,11 +235,15 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
-        let read = |text: &str| {
-            let error = toml::from_str::<Settings>(text).unwrap_err();
-            one_line(&error, text)
+        let wrong = |text: &str| {
+            let (line, error) = parse(text).unwrap_err();
+            (line, error.to_string())
         };
-        assert!(read("log = \"info\"\nwindows = 3").starts_with("line 2: unknown field `windows`"));
-        assert!(read("window = \"many\"").starts_with("line 1: invalid type"));
+        let (line, message) = wrong("log = \"info\"\nwindows = 3");
+        assert_eq!(line, Some(2));
+        assert!(message.starts_with("unknown field `windows`"), "{message}");
+        let (line, message) = wrong("window = \"many\"");
+        assert_eq!(line, Some(1));
+        assert!(message.starts_with("invalid type"), "{message}");
     }
 }

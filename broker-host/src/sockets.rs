@@ -19,7 +19,9 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::host::{LINGER, Link, Shared, Turn, Wire, connection};
+use crate::link::{LINGER, Link, Turn, Wire};
+use crate::shared::Shared;
+use crate::task::connection;
 
 /// What one poll of the system may tell.
 const EVENTS: usize = 1_024;
@@ -156,7 +158,7 @@ pub(crate) async fn serve<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
         shared.borrow_mut().sockets.registry = None;
         return;
     };
-    let mut server = Server {
+    let mut poller = Poller {
         shared,
         poll,
         events: Events::with_capacity(EVENTS),
@@ -164,10 +166,10 @@ pub(crate) async fn serve<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
         lingering: VecDeque::new(),
         sleep: Box::pin(sleep_until(Instant::now())),
     };
-    poll_fn(|cx| server.turn(cx)).await
+    poll_fn(|cx| poller.turn(cx)).await
 }
 
-struct Server<H> {
+struct Poller<H> {
     shared: Rc<RefCell<Shared<H>>>,
     poll: AsyncFd<mio::Poll>,
     events: Events,
@@ -178,7 +180,7 @@ struct Server<H> {
     sleep: Pin<Box<Sleep>>,
 }
 
-impl<H: Hooks> Server<H> {
+impl<H: Hooks> Poller<H> {
     /// Reads, routes, writes, as far as that goes at once.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let shared = Rc::clone(&self.shared);

@@ -1,38 +1,59 @@
-//! Who may connect and do what, and what is logged.
+//! Hooks that ask the user file and the ACL file, and log what clients do.
 
-use mqtt_tokio::Control;
-use mqtt_tokio::broker::{ClientInfo, ConnectionId, Ending, Hooks, Observation, Verdict};
-use mqtt_tokio::proto::{Connect, ReasonCode, TopicFilter, TopicName};
+use mqtt_broker::{ClientInfo, ConnectionId, Ending, Hooks, Observation, Verdict};
+use mqtt_proto::{Connect, ReasonCode, TopicFilter, TopicName};
 use tracing::{debug, info, warn};
 
-use super::acl::Acl;
-use super::users::{Users, verify};
-use crate::failure::Failure;
+use crate::random::random;
+use crate::users::{Users, verify};
+use crate::{Acl, Control, Error};
 
-/// The hooks of `mqtt broker`.
+/// Hooks that ask a user file and an ACL file, and write to `tracing` what clients do: connections at INFO, what is refused at WARN,
+/// subscriptions at DEBUG.
+///
+/// A password is compared on a thread of tokio's for blocking work; the broker serves others meanwhile.
+///
+/// ```no_run
+/// use std::path::Path;
+/// use mqtt_broker_host::broker::Config;
+/// use mqtt_broker_host::{Guard, Host, Users, control, listen, signals};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (control, commands) = control();
+/// let mut guard = Guard::new(control)?;
+/// guard.users = Some(Users::read(Path::new("users"))?);
+/// guard.anonymous = false;
+/// let host = Host::new(Config::default(), guard, commands);
+/// host.run([listen(([0, 0, 0, 0], 1883).into())?], signals::interrupted()).await;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
-pub(crate) struct Guard {
-    users: Option<Users>,
-    acl: Option<Acl>,
-    anonymous: bool,
+#[non_exhaustive]
+pub struct Guard {
+    /// Who may connect with a user name; with `None`, everyone. Default: `None`.
+    pub users: Option<Users>,
+    /// Who may publish and subscribe to what; with `None`, everyone to everything. Default: `None`.
+    pub acl: Option<Acl>,
+    /// Whether clients may connect without a user name. Default: `true`.
+    pub anonymous: bool,
     control: Control,
-    /// Where the unguessable numbers come from when the system has none left: what was drawn at the start, and a count.
+    /// The next number if the system gives none: one that was drawn at the start, and counted up.
     seed: u128,
 }
 
 impl Guard {
-    pub(crate) fn new(
-        users: Option<Users>,
-        acl: Option<Acl>,
-        anonymous: bool,
-        control: Control,
-    ) -> Result<Self, Failure> {
+    /// Makes hooks that allow everything. `control` is that of the host they will be given to.
+    ///
+    /// # Errors
+    /// [`Error::Random`].
+    pub fn new(control: Control) -> Result<Self, Error> {
         Ok(Self {
-            users,
-            acl,
-            anonymous,
+            users: None,
+            acl: None,
+            anonymous: true,
             control,
-            seed: u128::from_le_bytes(super::random()?),
+            seed: u128::from_le_bytes(random()?),
         })
     }
 }
@@ -40,7 +61,7 @@ impl Guard {
 impl Hooks for Guard {
     fn unguessable(&mut self) -> u128 {
         self.seed = self.seed.wrapping_add(1);
-        super::random().map_or(self.seed, u128::from_le_bytes)
+        random().map_or(self.seed, u128::from_le_bytes)
     }
 
     fn connect(&mut self, connection: ConnectionId, connect: &Connect<'_>) -> Verdict {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use mqtt_broker_host::broker::{Config, Hooks, Outgoing};
+use mqtt_broker_host::{Commands, Control, Host, control};
 use mqtt_proto::{
     Connect, Decoded, MAX_PACKET, Packet, QoS, ReasonCode, Subscribe, Subscription, TopicFilter,
     TopicName, Version, Will,
 };
 use mqtt_testing::packets::encode;
-use mqtt_tokio::broker::{Config, Hooks};
-use mqtt_tokio::{Commands, Control, Host, Outgoing, control};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local};

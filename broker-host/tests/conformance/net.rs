@@ -4,14 +4,14 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use mqtt_broker_host::broker::{ClientInfo, Config, ConnectionId, Hooks, Verdict};
+use mqtt_broker_host::{Host, control};
 use mqtt_proto::{
     Ack, Connect, Decoded, Delivery, List, MAX_PACKET, Packet, PacketId, Properties, Property,
     Publish, QoS, ReasonCode, Subscribe, Subscription, TopicAlias, TopicFilter, TopicName,
     Unsubscribe, Version,
 };
 use mqtt_testing::packets::encode;
-use mqtt_tokio::broker::{ClientInfo, Config, ConnectionId, Hooks, Verdict};
-use mqtt_tokio::{Host, control};
 use tokio::sync::oneshot;
 
 /// How long anything may take before the test fails.

@@ -1,0 +1,266 @@
+//! The ACL file: who may publish and subscribe to what. The syntax is Mosquitto's:
+//!
+//! ```text
+//! # those without a user name
+//! topic read public/#
+//! user pump
+//! # read, write, readwrite (if nothing is said) or deny
+//! topic write plant/pumps/+
+//! # everyone; %u is the user name, %c the client identifier
+//! pattern readwrite home/%u/#
+//! ```
+//!
+//! A filter with a space is written in quotes, so that a word too many is an error and no rule that matches nothing.
+
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use mqtt_broker::ClientInfo;
+use mqtt_proto::{InvalidTopic, TopicFilter, TopicName};
+
+use self::tree::{Names, Tree, Wanted};
+use crate::Error;
+use crate::lines::{lines, read};
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Access {
+    Read,
+    Write,
+    ReadWrite,
+    Deny,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Who {
+    Anonymous,
+    User(String),
+    Everyone,
+}
+
+#[derive(Debug, Default)]
+struct Rules {
+    allow: Tree,
+    deny: Tree,
+}
+
+/// What is wrong in a line of an ACL file.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AclError {
+    /// The line begins with a word that is none of the three.
+    #[error("must begin with user, topic or pattern, not with {0:?}")]
+    UnknownKeyword(String),
+    /// `user` without a name.
+    #[error("the user name is missing")]
+    MissingUser,
+    /// `topic` or `pattern` without a topic filter.
+    #[error("the topic filter is missing")]
+    MissingTopic,
+    /// What stands before the topic filter is no access.
+    #[error("unknown access {0:?}: must be read, write, readwrite or deny")]
+    UnknownAccess(String),
+    /// A word behind the topic filter.
+    #[error("superfluous word {0:?} (a filter with spaces is written in quotes)")]
+    SuperfluousWord(String),
+    /// The topic filter is not one.
+    #[error("wrong topic filter {filter:?}")]
+    Filter {
+        /// As it stands in the file.
+        filter: String,
+        /// What is wrong with it.
+        source: InvalidTopic,
+    },
+    /// The topic filter is that of a shared subscription.
+    #[error("a rule speaks of topics, without $share")]
+    SharedSubscription,
+}
+
+/// The rules of an ACL file. What no rule allows is denied; what one denies, no other allows.
+///
+/// ```
+/// use mqtt_broker_host::Acl;
+/// use mqtt_broker_host::broker::ClientInfo;
+/// use mqtt_broker_host::proto::{TopicName, Version};
+///
+/// let acl = Acl::parse("user pump\ntopic write plant/pumps/+").unwrap();
+/// let pump = ClientInfo { client_id: "7", user_name: Some("pump"), version: Version::V5 };
+/// assert!(acl.may_publish(&pump, TopicName::new("plant/pumps/7").unwrap()));
+/// assert!(!acl.may_publish(&pump, TopicName::new("plant/state").unwrap()));
+///
+/// let (line, why) = Acl::parse("topic dney secret/#").unwrap_err();
+/// assert_eq!((line, why.to_string().as_str()), (1, r#"unknown access "dney": must be read, write, readwrite or deny"#));
+/// ```
+#[derive(Debug, Default)]
+pub struct Acl {
+    anonymous: Rules,
+    users: HashMap<String, Rules>,
+    everyone: Rules,
+}
+
+impl Acl {
+    /// Reads a file. A file that every user of this machine can read or write is reported by a warning to `tracing`.
+    ///
+    /// # Errors
+    /// [`Error::File`], and [`Error::Acl`] for the first line that is wrong.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        Self::parse(&read(path)?).map_err(|(line, source)| Error::Acl {
+            path: path.into(),
+            line,
+            source,
+        })
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// The first line that is wrong, counted from 1, and what is wrong there.
+    pub fn parse(text: &str) -> Result<Self, (usize, AclError)> {
+        let mut acl = Self::default();
+        let mut user = Who::Anonymous;
+        for (number, line) in lines(text) {
+            acl.take(line, &mut user).map_err(|error| (number, error))?;
+        }
+        Ok(acl)
+    }
+
+    /// Takes the rule of one line; `user` is whom the last line `user` named.
+    fn take(&mut self, line: &str, user: &mut Who) -> Result<(), AclError> {
+        let (word, rest) = split(line);
+        let who = match word {
+            "user" if rest.is_empty() => return Err(AclError::MissingUser),
+            "user" => {
+                *user = Who::User(rest.to_owned());
+                return Ok(());
+            }
+            "topic" => user.clone(),
+            "pattern" => Who::Everyone,
+            _ => return Err(AclError::UnknownKeyword(word.to_owned())),
+        };
+        let (access, filter) = access(rest)?;
+        let sample = filter.replace("%u", "u").replace("%c", "c");
+        TopicFilter::new(&sample).map_err(|source| AclError::Filter {
+            filter: filter.to_owned(),
+            source,
+        })?;
+        if sample.starts_with("$share/") {
+            return Err(AclError::SharedSubscription);
+        }
+        self.add(who, access, filter);
+        Ok(())
+    }
+
+    fn add(&mut self, who: Who, access: Access, filter: &str) {
+        let is_pattern = who == Who::Everyone;
+        let rules = match who {
+            Who::Anonymous => &mut self.anonymous,
+            Who::User(user) => self.users.entry(user).or_default(),
+            Who::Everyone => &mut self.everyone,
+        };
+        let (tree, read, write) = match access {
+            Access::Read => (&mut rules.allow, true, false),
+            Access::Write => (&mut rules.allow, false, true),
+            Access::ReadWrite => (&mut rules.allow, true, true),
+            Access::Deny => (&mut rules.deny, true, true),
+        };
+        tree.add(filter, is_pattern, read, write);
+    }
+
+    /// Whether a client may publish to a topic.
+    #[must_use]
+    pub fn may_publish(&self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {
+        let (names, topic) = (names(client), topic.as_str());
+        let covers = |tree: &Tree| tree.covers(topic, names, Wanted::Write);
+        !self.any(client, |rules| covers(&rules.deny))
+            && self.any(client, |rules| covers(&rules.allow))
+    }
+
+    /// Whether a client may subscribe: one rule allows all topics that the filter matches, and none of them is denied.
+    #[must_use]
+    pub fn may_subscribe(&self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
+        let names = names(client);
+        let filter = std::str::from_utf8(filter.topic_levels()).unwrap_or_default();
+        self.any(client, |rules| {
+            rules.allow.covers(filter, names, Wanted::Read)
+        }) && !self.any(client, |rules| {
+            rules.deny.overlaps(filter, names, Wanted::Read)
+        })
+    }
+
+    /// Whether it is so for the rules of the client, or for those of everyone.
+    fn any(&self, client: &ClientInfo<'_>, is_so: impl Fn(&Rules) -> bool) -> bool {
+        let own = match client.user_name {
+            None => Some(&self.anonymous),
+            Some(user) => self.users.get(user),
+        };
+        own.into_iter().chain([&self.everyone]).any(is_so)
+    }
+}
+
+/// Splits off the first word.
+fn split(line: &str) -> (&str, &str) {
+    match line.split_once(char::is_whitespace) {
+        Some((word, rest)) => (word, rest.trim_start()),
+        None => (line, ""),
+    }
+}
+
+fn access_word(word: &str) -> Option<Access> {
+    match word {
+        "read" => Some(Access::Read),
+        "write" => Some(Access::Write),
+        "readwrite" => Some(Access::ReadWrite),
+        "deny" => Some(Access::Deny),
+        _ => None,
+    }
+}
+
+/// Splits what follows `topic` or `pattern` into the access and the filter.
+fn access(rest: &str) -> Result<(Access, &str), AclError> {
+    if let Some(filter) = quoted(rest) {
+        return Ok((Access::ReadWrite, filter));
+    }
+    let (word, filter) = split(rest);
+    match (access_word(word), filter) {
+        (_, "") if word.is_empty() => Err(AclError::MissingTopic),
+        (Some(_), "") => Err(AclError::MissingTopic),
+        (None, "") => Ok((Access::ReadWrite, word)),
+        (None, _) => Err(AclError::UnknownAccess(word.to_owned())),
+        (Some(access), _) => match (quoted(filter), split(filter)) {
+            (Some(filter), _) | (None, (filter, "")) => Ok((access, filter)),
+            (None, (first, _)) if access_word(first).is_some() => {
+                Err(AclError::SuperfluousWord(first.to_owned()))
+            }
+            (None, (_, rest)) => Err(AclError::SuperfluousWord(split(rest).0.to_owned())),
+        },
+    }
+}
+
+/// Returns what stands between quotes, if the text begins and ends with them.
+fn quoted(text: &str) -> Option<&str> {
+    text.strip_prefix('"')?.strip_suffix('"')
+}
+
+/// The names for place holders. A name that could change what a pattern means is no name for it.
+fn names<'a>(client: &ClientInfo<'a>) -> Names<'a> {
+    let usable = |name: &&str| !name.is_empty() && !name.contains(['+', '#', '/']);
+    Names {
+        user: client.user_name.filter(usable),
+        client: Some(client.client_id).filter(usable),
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// A rule, or a part of several, was looked at. Tests bound how many.
+#[inline]
+fn step() {
+    #[cfg(test)]
+    STEPS.set(STEPS.get() + 1);
+}

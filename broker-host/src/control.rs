@@ -1,0 +1,114 @@
+//! Commands from other tasks and threads to a running host.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use mqtt_broker::{ConnectionId, Hooks, Outgoing, Statistics, Verdict};
+use mqtt_proto::{
+    Decoded, Encode, EncodeError, MAX_PACKET, Packet, Publish, QoS, ReasonCode, Version,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::shared::Shared;
+
+/// Commands that may wait.
+const COMMANDS: usize = 1_024;
+
+/// Speaks to a running [`Host`](crate::Host) from anywhere: other tasks, other threads, hooks that decide later.
+#[derive(Clone, Debug)]
+pub struct Control(mpsc::Sender<Command>);
+
+/// The host's end of a [`Control`].
+#[derive(Debug)]
+pub struct Commands(mpsc::Receiver<Command>);
+
+#[derive(Debug)]
+enum Command {
+    Decide(ConnectionId, Verdict),
+    /// As the packet it would be in MQTT 5 at this quality of service.
+    Publish(Vec<u8>, QoS),
+    Disconnect(String, ReasonCode, oneshot::Sender<bool>),
+    Statistics(oneshot::Sender<Statistics>),
+}
+
+/// A pair: hooks may hold the first, [`Host::new`](crate::Host::new) takes the second.
+#[must_use]
+pub fn control() -> (Control, Commands) {
+    let (sender, receiver) = mpsc::channel(COMMANDS);
+    (Control(sender), Commands(receiver))
+}
+
+impl Control {
+    /// Answers a hook's [`Verdict::Later`]. Waits while a thousand commands wait.
+    pub async fn decide(&self, connection: ConnectionId, verdict: Verdict) {
+        // A host that is gone needs no decisions.
+        let _ = self.0.send(Command::Decide(connection, verdict)).await;
+    }
+
+    /// The same from a thread without a runtime, such as that of `spawn_blocking`.
+    pub fn decide_blocking(&self, connection: ConnectionId, verdict: Verdict) {
+        let _ = self.0.blocking_send(Command::Decide(connection, verdict));
+    }
+
+    /// Publishes a message to all whose subscriptions match.
+    ///
+    /// # Errors
+    /// It cannot be written as a packet.
+    pub async fn publish(&self, message: &Outgoing<'_>) -> Result<(), EncodeError> {
+        let publish = Publish {
+            retain: message.retain,
+            properties: message.properties,
+            ..Publish::new(message.topic, message.payload)
+        };
+        let mut packet = vec![0; publish.encoded_len(Version::V5)?];
+        publish.encode(Version::V5, &mut packet)?;
+        let _ = self.0.send(Command::Publish(packet, message.qos)).await;
+        Ok(())
+    }
+
+    /// Ends the connection of a client. `false` if it is not connected.
+    pub async fn disconnect(&self, client_id: &str, reason: ReasonCode) -> bool {
+        let (sender, receiver) = oneshot::channel();
+        let command = Command::Disconnect(client_id.to_owned(), reason, sender);
+        self.0.send(command).await.is_ok() && receiver.await.unwrap_or(false)
+    }
+
+    /// What the broker counts. `None` if it is gone.
+    pub async fn statistics(&self) -> Option<Statistics> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.send(Command::Statistics(sender)).await.ok()?;
+        receiver.await.ok()
+    }
+}
+
+/// Carries out the commands until every [`Control`] is dropped.
+pub(crate) async fn obey<H: Hooks>(shared: Rc<RefCell<Shared<H>>>, mut commands: Commands) {
+    while let Some(command) = commands.0.recv().await {
+        let mut shared = shared.borrow_mut();
+        let now = shared.now();
+        match command {
+            Command::Decide(connection, verdict) => shared.broker.decide(connection, verdict, now),
+            Command::Publish(packet, qos) => {
+                if let Ok(Decoded::Packet {
+                    packet: Packet::Publish(publish),
+                    ..
+                }) = Packet::decode(&packet, Version::V5, MAX_PACKET)
+                {
+                    let message = Outgoing {
+                        retain: publish.retain,
+                        properties: publish.properties,
+                        ..Outgoing::new(publish.topic, qos, publish.payload)
+                    };
+                    shared.broker.publish(&message, now);
+                }
+            }
+            Command::Disconnect(client_id, reason, answer) => {
+                let _ = answer.send(shared.broker.disconnect(&client_id, reason, now));
+            }
+            Command::Statistics(answer) => {
+                let _ = answer.send(shared.broker.statistics(now));
+            }
+        }
+        shared.wake(None);
+    }
+}

@@ -1,0 +1,48 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod control;
+mod host;
+mod link;
+mod listener;
+mod shared;
+pub mod signals;
+#[cfg_attr(not(unix), path = "no_sockets.rs")]
+mod sockets;
+mod task;
+
+#[cfg(feature = "files")]
+mod acl;
+#[cfg(feature = "files")]
+mod error;
+#[cfg(feature = "files")]
+mod guard;
+#[cfg(feature = "files")]
+mod lines;
+#[cfg(feature = "files")]
+mod listening;
+#[cfg(feature = "files")]
+mod random;
+#[cfg(feature = "files")]
+mod settings;
+#[cfg(feature = "files")]
+pub mod users;
+
+#[cfg(feature = "files")]
+pub use acl::{Acl, AclError};
+pub use control::{Commands, Control, control};
+#[cfg(feature = "files")]
+pub use error::{Error, SettingsError};
+#[cfg(feature = "files")]
+pub use guard::Guard;
+pub use host::Host;
+pub use listener::listen;
+#[cfg(feature = "files")]
+pub use listening::Listening;
+pub use mqtt_broker as broker;
+pub use mqtt_proto as proto;
+#[cfg(feature = "files")]
+pub use settings::Settings;
+#[cfg(feature = "files")]
+pub use users::Users;

@@ -1,0 +1,176 @@
+//! One connection between its transport and the broker: what a read brings goes to the broker, and what the broker has for the
+//! client is written.
+
+use std::io;
+use std::task::Poll;
+use std::time::Duration;
+
+use mqtt_broker::{ConnectionId, Hooks, Next};
+
+use crate::shared::Shared;
+
+/// What one read may bring.
+pub(crate) const READ: usize = 64 << 10;
+/// How long a connection that is over may take to write its last bytes and to close.
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
+
+/// A transport as [`Link`] sees it: `Pending` where it would have to wait.
+pub(crate) trait Wire {
+    fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>>;
+    fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>>;
+    /// Nothing more is written.
+    fn shut_down(&mut self) -> Poll<io::Result<()>>;
+}
+
+/// Where a connection stands after [`Link::serve`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Turn {
+    /// For its transport or for the broker.
+    Waits,
+    /// There is more to read, after the others.
+    HasMore,
+    /// It is over, and waits for its last bytes to go out and for the client to close: no longer than [`LINGER`].
+    /// Closing at once could destroy what the client has not read yet.
+    Lingers,
+    /// Close the transport.
+    Over,
+}
+
+/// What a connection keeps between two turns.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) id: ConnectionId,
+    /// The beginning of a packet, or what the broker would not take yet.
+    rest: Vec<u8>,
+    blocked: bool,
+    shut_down: bool,
+}
+
+impl Link {
+    pub(crate) const fn new(id: ConnectionId) -> Self {
+        Self {
+            id,
+            rest: Vec::new(),
+            blocked: false,
+            shut_down: false,
+        }
+    }
+
+    /// Does all that can be done now. A transport that fails or ends is the same to the broker.
+    pub(crate) fn serve<H: Hooks>(&mut self, shared: &mut Shared<H>, wire: &mut impl Wire) -> Turn {
+        self.try_serve(shared, wire).unwrap_or(Turn::Over)
+    }
+
+    fn try_serve<H: Hooks>(
+        &mut self,
+        shared: &mut Shared<H>,
+        wire: &mut impl Wire,
+    ) -> io::Result<Turn> {
+        loop {
+            let written = self.write(shared, wire)?;
+            if shared.broker.is_closing(self.id) {
+                return self.linger(written, wire);
+            }
+            if self.blocked {
+                // What is written now, or was decided meanwhile, may have made room.
+                self.take_rest(shared);
+                shared.wake(Some(self.id));
+                let can_write = written && !shared.broker.outgoing(self.id).is_empty();
+                if self.blocked && !can_write {
+                    return Ok(Turn::Waits);
+                }
+                continue;
+            }
+            let mut buffer = std::mem::take(&mut shared.buffer);
+            let read = wire.read(&mut buffer);
+            if let Poll::Ready(Ok(brought)) = read {
+                self.take(shared, buffer.get(..brought).unwrap_or_default());
+            }
+            shared.buffer = buffer;
+            shared.wake(Some(self.id));
+            match read {
+                Poll::Pending => return Ok(Turn::Waits),
+                Poll::Ready(Ok(0)) => return Ok(Turn::Over),
+                Poll::Ready(Ok(READ)) => {
+                    self.write(shared, wire)?;
+                    return Ok(Turn::HasMore);
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Writes what is outgoing, as far as it goes; whether that is all.
+    fn write<H: Hooks>(
+        &mut self,
+        shared: &mut Shared<H>,
+        wire: &mut impl Wire,
+    ) -> io::Result<bool> {
+        loop {
+            let outgoing = shared.broker.outgoing(self.id);
+            if outgoing.is_empty() {
+                return Ok(true);
+            }
+            match wire.write(outgoing) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(n)) => {
+                    let now = shared.now();
+                    shared.broker.sent(self.id, n, now);
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(false),
+            }
+        }
+    }
+
+    /// Gives the broker what a read brought, behind what is left from the last.
+    fn take<H: Hooks>(&mut self, shared: &mut Shared<H>, bytes: &[u8]) {
+        if self.rest.is_empty() {
+            let consumed = self.receive(shared, bytes);
+            self.rest
+                .extend_from_slice(bytes.get(consumed..).unwrap_or_default());
+        } else {
+            self.rest.extend_from_slice(bytes);
+            self.take_rest(shared);
+        }
+    }
+
+    fn take_rest<H: Hooks>(&mut self, shared: &mut Shared<H>) {
+        let mut rest = std::mem::take(&mut self.rest);
+        let consumed = self.receive(shared, &rest);
+        if consumed < rest.len() {
+            rest.drain(..consumed);
+            self.rest = rest;
+        }
+    }
+
+    fn receive<H: Hooks>(&mut self, shared: &mut Shared<H>, input: &[u8]) -> usize {
+        let now = shared.now();
+        let received = shared.broker.receive(self.id, input, now);
+        self.blocked = received.next == Next::Blocked;
+        received.consumed
+    }
+
+    fn linger(&mut self, written: bool, wire: &mut impl Wire) -> io::Result<Turn> {
+        if !written {
+            return Ok(Turn::Lingers);
+        }
+        if !self.shut_down {
+            match wire.shut_down() {
+                Poll::Pending => return Ok(Turn::Lingers),
+                Poll::Ready(done) => done?,
+            }
+            self.shut_down = true;
+        }
+        let mut space = [0; 1_024];
+        loop {
+            match wire.read(&mut space) {
+                Poll::Pending => return Ok(Turn::Lingers),
+                Poll::Ready(Ok(0)) => return Ok(Turn::Over),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The broker and what the tasks of a host share: the clock, the timer, and who has to be woken.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use mqtt_broker::{Broker, Config, ConnectionId, Hooks};
+use mqtt_session::Instant;
+use tokio::time::sleep;
+
+use crate::link::READ;
+use crate::sockets::Sockets;
+
+#[derive(Debug)]
+pub(crate) struct Shared<H> {
+    pub(crate) broker: Broker<H>,
+    start: tokio::time::Instant,
+    /// Of the connections that have a task, by their index.
+    wakers: Vec<Option<Waker>>,
+    /// The TCP connections.
+    pub(crate) sockets: Sockets,
+    connections: usize,
+    /// What all reads go to.
+    pub(crate) buffer: Box<[u8]>,
+    timer: Option<Waker>,
+    timer_at: Option<Instant>,
+    all_closed: Option<Waker>,
+}
+
+impl<H: Hooks> Shared<H> {
+    pub(crate) fn new(config: Config, hooks: H) -> Self {
+        Self {
+            broker: Broker::new(config, hooks, Instant::from_millis(0)),
+            start: tokio::time::Instant::now(),
+            wakers: Vec::new(),
+            sockets: Sockets::default(),
+            connections: 0,
+            buffer: vec![0; READ].into(),
+            timer: None,
+            timer_at: None,
+            all_closed: None,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        Instant::from_millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Wakes whom the last call of the broker concerns. `own` is being served anyway.
+    pub(crate) fn wake(&mut self, own: Option<ConnectionId>) {
+        while let Some(id) = self.broker.next_ready() {
+            if Some(id) == own {
+                continue;
+            }
+            match self.wakers.get(id.index()) {
+                Some(Some(waker)) => waker.wake_by_ref(),
+                _ => self.sockets.is_ready(id),
+            }
+        }
+        let sooner = |at: Instant| self.timer_at.is_none_or(|timer| at < timer);
+        if self.broker.deadline().is_some_and(sooner)
+            && let Some(timer) = self.timer.take()
+        {
+            timer.wake();
+        }
+    }
+
+    pub(crate) fn set_waker(&mut self, id: ConnectionId, waker: &Waker) {
+        let index = id.index();
+        if index >= self.wakers.len() {
+            self.wakers.resize(index + 1, None);
+        }
+        if let Some(place) = self.wakers.get_mut(index) {
+            match place {
+                Some(old) if old.will_wake(waker) => {}
+                _ => *place = Some(waker.clone()),
+            }
+        }
+    }
+
+    /// A connection, unless there are too many.
+    pub(crate) fn open(&mut self) -> Option<ConnectionId> {
+        let now = self.now();
+        let id = self.broker.open(now).ok();
+        self.connections += usize::from(id.is_some());
+        self.wake(None);
+        id
+    }
+
+    pub(crate) fn closed(&mut self, id: ConnectionId) {
+        let now = self.now();
+        self.broker.closed(id, now);
+        if let Some(place) = self.wakers.get_mut(id.index()) {
+            *place = None;
+        }
+        self.connections -= 1;
+        if self.connections == 0
+            && let Some(waker) = self.all_closed.take()
+        {
+            waker.wake();
+        }
+        self.wake(None);
+    }
+
+    /// Takes leave of all clients.
+    pub(crate) fn shut_down(&mut self) {
+        let now = self.now();
+        self.broker.shut_down(now);
+        self.wake(None);
+    }
+
+    /// Waits until no connection is left.
+    pub(crate) fn poll_all_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.connections == 0 {
+            return Poll::Ready(());
+        }
+        self.all_closed = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// Tells the broker the time when it wants to know.
+pub(crate) async fn tick<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
+    let mut waiting = pin!(sleep(Duration::ZERO));
+    poll_fn(|cx| {
+        loop {
+            let mut shared = shared.borrow_mut();
+            let now = shared.now();
+            shared.broker.tick(now);
+            shared.wake(None);
+            shared.timer = Some(cx.waker().clone());
+            shared.timer_at = shared.broker.deadline();
+            let Some(at) = shared.timer_at else {
+                return Poll::Pending;
+            };
+            let at = shared.start + Duration::from_millis(at.as_millis());
+            drop(shared);
+            waiting.as_mut().reset(at);
+            ready!(waiting.as_mut().poll(cx));
+        }
+    })
+    .await
+}

@@ -1,0 +1,90 @@
+//! Connections that have a task of their own: any stream of tokio.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use mqtt_broker::Hooks;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use crate::link::{LINGER, Link, Turn, Wire};
+use crate::shared::Shared;
+
+/// Serves one client until its connection is over.
+pub(crate) fn connection<H: Hooks, T: AsyncRead + AsyncWrite + Unpin>(
+    shared: Rc<RefCell<Shared<H>>>,
+    transport: T,
+) -> impl Future<Output = ()> {
+    let id = shared.borrow_mut().open();
+    let mut task = id.map(|id| Task {
+        shared,
+        link: Link::new(id),
+        transport,
+        lingers: None,
+    });
+    // Without a connection to serve it is over at once, and the transport is closed.
+    poll_fn(move |cx| task.as_mut().map_or(Poll::Ready(()), |task| task.poll(cx)))
+}
+
+/// A connection with a task of its own.
+struct Task<H: Hooks, T> {
+    shared: Rc<RefCell<Shared<H>>>,
+    link: Link,
+    transport: T,
+    /// It is over, and this is how long it waits for the client to close.
+    lingers: Option<Pin<Box<Sleep>>>,
+}
+
+impl<H: Hooks, T> Drop for Task<H, T> {
+    fn drop(&mut self) {
+        self.shared.borrow_mut().closed(self.link.id);
+    }
+}
+
+impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Task<H, T> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut shared = self.shared.borrow_mut();
+        shared.set_waker(self.link.id, cx.waker());
+        let mut wire = Polled {
+            transport: &mut self.transport,
+            cx,
+        };
+        let turn = self.link.serve(&mut shared, &mut wire);
+        drop(shared);
+        match turn {
+            Turn::Waits => {}
+            Turn::HasMore => cx.waker().wake_by_ref(),
+            Turn::Over => return Poll::Ready(()),
+            Turn::Lingers => {
+                let sleep = self.lingers.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+                return sleep.as_mut().poll(cx);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+struct Polled<'a, 'c, T> {
+    transport: &'a mut T,
+    cx: &'a mut Context<'c>,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Wire for Polled<'_, '_, T> {
+    fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut space = ReadBuf::new(space);
+        ready!(Pin::new(&mut *self.transport).poll_read(self.cx, &mut space))?;
+        Poll::Ready(Ok(space.filled().len()))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.transport).poll_write(self.cx, bytes)
+    }
+
+    fn shut_down(&mut self) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.transport).poll_shutdown(self.cx)
+    }
+}

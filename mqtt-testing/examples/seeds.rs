@@ -33,7 +33,14 @@ fn main() -> std::io::Result<()> {
             }
         }
     }
-    for target in ["client", "server", "delivery", "broker", "agent"] {
+    for target in [
+        "client",
+        "server",
+        "delivery",
+        "broker",
+        "agent",
+        "transport",
+    ] {
         let folder = corpus.join(target);
         std::fs::create_dir_all(&folder)?;
         for seed in 0..8_u32 {

@@ -6,4 +6,6 @@ pub mod codec;
 pub mod delivery;
 pub mod machine;
 pub mod model;
+#[cfg(feature = "transport")]
+pub mod transport;
 pub mod views;

@@ -1,6 +1,8 @@
 //! Servers on 127.0.0.1 for the clients under test: Mosquitto, the broker of this workspace, and servers that do what no
 //! broker does when a test wants it.
 
+#[cfg(feature = "transport")]
+mod certificates;
 mod flood;
 #[cfg(feature = "handles")]
 mod hosted;
@@ -8,6 +10,8 @@ mod mosquitto;
 mod raw;
 mod scripted;
 
+#[cfg(feature = "transport")]
+pub use certificates::{Authority, Issued, Subject, pem_source};
 pub use flood::FloodServer;
 #[cfg(feature = "handles")]
 pub use hosted::HostedBroker;

@@ -1,7 +1,11 @@
-//! What stands between a client and its server in a test: a proxy that cuts connections, a serial line with a modem.
+//! What stands between a client and its server in a test: a proxy that cuts connections, a serial line with a modem, or nothing.
 
+#[cfg(feature = "transport")]
+mod link;
 mod modem;
 mod proxy;
 
+#[cfg(feature = "transport")]
+pub use link::{End, Link};
 pub use modem::{Mishap, Modem};
 pub use proxy::Proxy;

@@ -1,0 +1,101 @@
+//! Two stacks of stages that face each other without a network.
+
+use mqtt_transport::bytes::BytesMut;
+use mqtt_transport::{Error, Stack};
+
+/// One end, with what arrived there.
+#[derive(Debug, Default)]
+pub struct End {
+    /// Its stages.
+    pub stack: Stack,
+    /// The plain bytes that arrived.
+    pub plain: BytesMut,
+    /// Why it ended.
+    pub failed: Option<Error>,
+}
+
+impl End {
+    /// An end with these stages.
+    #[must_use]
+    pub fn new(stack: Stack) -> Self {
+        Self {
+            stack,
+            ..Self::default()
+        }
+    }
+
+    /// Gives it bytes from below.
+    pub fn read(&mut self, wire: &[u8]) {
+        if self.failed.is_none() {
+            self.failed = self.stack.input(wire, &mut self.plain).err();
+        }
+    }
+}
+
+/// A client and a server.
+#[derive(Debug, Default)]
+pub struct Link {
+    /// The side that dialled.
+    pub client: End,
+    /// The side that accepted.
+    pub server: End,
+}
+
+impl Link {
+    /// A client and a server with these stages.
+    #[must_use]
+    pub fn new(client: Stack, server: Stack) -> Self {
+        Self {
+            client: End::new(client),
+            server: End::new(server),
+        }
+    }
+
+    /// Carries bytes both ways until nothing is outgoing.
+    pub fn run(&mut self) {
+        self.run_in_pieces(|len| len);
+    }
+
+    /// The same with reads of the sizes that `size` gives; it gets how many bytes there are.
+    pub fn run_in_pieces(&mut self, mut size: impl FnMut(usize) -> usize) {
+        while carry(&mut self.client, &mut self.server, &mut size)
+            | carry(&mut self.server, &mut self.client, &mut size)
+        {}
+    }
+
+    /// Sends plain bytes from the client to the server and others back, all of them.
+    ///
+    /// # Panics
+    /// A side takes nothing any more.
+    pub fn exchange(
+        &mut self,
+        to_server: &[u8],
+        to_client: &[u8],
+        size: &mut impl FnMut(usize) -> usize,
+    ) {
+        let (mut up, mut down) = (to_server, to_client);
+        let mut idle = 0;
+        while !up.is_empty() || !down.is_empty() {
+            let taken = self.client.stack.output(up);
+            up = &up[taken..];
+            let answered = self.server.stack.output(down);
+            down = &down[answered..];
+            self.run_in_pieces(&mut *size);
+            idle = if taken + answered == 0 { idle + 1 } else { 0 };
+            assert!(idle < 3, "nothing is taken: {self:?}");
+        }
+    }
+}
+
+/// Carries one piece from one end to the other; whether there was one.
+fn carry(from: &mut End, to: &mut End, size: &mut impl FnMut(usize) -> usize) -> bool {
+    let len = from.stack.outgoing().len();
+    if len == 0 {
+        return false;
+    }
+    let n = size(len).clamp(1, len);
+    let piece = from.stack.outgoing()[..n].to_vec();
+    from.stack.sent(n);
+    to.read(&piece);
+    true
+}

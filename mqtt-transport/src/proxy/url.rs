@@ -1,0 +1,119 @@
+//! A proxy from a URL.
+
+use super::{ProxyKind, ProxyOptions, wrong};
+use crate::error::Error;
+
+impl ProxyOptions {
+    /// From `socks5://[user:password@]host[:port]`, `socks5h://..` (the same: the proxy always looks names up) or `http://..`, as
+    /// the environment variable `all_proxy` has it. Without a port it is 1080 for SOCKS and 8080 for HTTP.
+    ///
+    /// # Errors
+    /// For anything else. The password is not in the message.
+    pub fn from_url(url: &str) -> Result<Self, Error> {
+        let shown = url.rsplit_once('@').map_or(url, |(_, address)| address);
+        let fail = |why: &str| wrong(format!("the proxy {shown:?}: {why}"));
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or_else(|| fail("it begins with no scheme such as socks5://"))?;
+        let (kind, default_port) = match scheme {
+            "socks5" | "socks5h" | "socks" => (ProxyKind::Socks5, 1080),
+            "http" => (ProxyKind::Http, 8080),
+            _ => return Err(fail("only socks5:// and http:// are spoken")),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (user, address) = match rest.rsplit_once('@') {
+            Some((user, address)) => (Some(user), address),
+            None => (None, rest),
+        };
+        let (host, port) = match address.strip_prefix('[') {
+            Some(v6) => {
+                let (host, port) = v6
+                    .split_once(']')
+                    .ok_or_else(|| fail("a bracket is missing"))?;
+                (host, port)
+            }
+            None => match address.find(':') {
+                Some(colon) => address.split_at(colon),
+                None => (address, ""),
+            },
+        };
+        let port = match port.strip_prefix(':') {
+            Some(port) => port
+                .parse()
+                .map_err(|_| fail("the port is no number up to 65535"))?,
+            None if port.is_empty() => default_port,
+            None => return Err(fail("something follows the address")),
+        };
+        if host.is_empty() || host.contains(['/', '?', '#', ' ']) {
+            return Err(fail("there is no host"));
+        }
+        let mut proxy = Self::new(kind, host, port);
+        if let Some(user) = user {
+            let (user, password) = user.split_once(':').unwrap_or((user, ""));
+            let decode =
+                |text| unescape(text).ok_or_else(|| fail("user or password has a wrong %"));
+            proxy.credentials = Some((decode(user)?, decode(password)?));
+        }
+        Ok(proxy)
+    }
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut plain = Vec::new();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            plain.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        let value = digit()? * 16 + digit()?;
+        plain.push(u8::try_from(value).ok()?);
+    }
+    String::from_utf8(plain).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_proxies() {
+        let parse =
+            |url| ProxyOptions::from_url(url).map(|p| (p.kind, p.host, p.port, p.credentials));
+        assert_eq!(
+            parse("socks5h://h").unwrap(),
+            (ProxyKind::Socks5, "h".into(), 1080, None)
+        );
+        assert_eq!(
+            parse("http://[::1]:3128/").unwrap(),
+            (ProxyKind::Http, "::1".into(), 3128, None)
+        );
+        let credentials = Some(("a@b".to_owned(), "p:w".to_owned()));
+        assert_eq!(
+            parse("http://a%40b:p:w@h:1").unwrap(),
+            (ProxyKind::Http, "h".into(), 1, credentials)
+        );
+        for url in [
+            "h:1080",
+            "https://h",
+            "socks4://h",
+            "socks5://",
+            "socks5://h:x",
+            "socks5://[::1",
+            "socks5://u:%4@h",
+            "socks5://h/path",
+        ] {
+            let error = parse(url).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Settings, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_told() {
+        let error = ProxyOptions::from_url("socks5://u:secret@h:x").unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
+        let proxy = ProxyOptions::from_url("socks5://u:secret@h").unwrap();
+        assert!(!format!("{proxy:?}").contains("secret"), "{proxy:?}");
+    }
+}

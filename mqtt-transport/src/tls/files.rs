@@ -1,0 +1,128 @@
+//! Certificates, keys and revocation lists from files of PEM or DER.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::{fmt, fs, io};
+
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+
+use super::wrong;
+use crate::error::Error;
+
+/// The largest file of certificates that is read. That of a system has a quarter of a MiB.
+const LIMIT: u64 = 16 << 20;
+
+/// Where certificates, keys and revocation lists come from: PEM, or one item of DER.
+#[derive(Clone, Eq, PartialEq)]
+pub enum Source {
+    /// A file. It is read again for each new connection of a client, and when a server reloads.
+    File(PathBuf),
+    /// What a file would contain.
+    Bytes(Vec<u8>),
+}
+
+/// The bytes may be a key, so they are not shown.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.shown())
+    }
+}
+
+impl<P: Into<PathBuf>> From<P> for Source {
+    fn from(path: P) -> Self {
+        Self::File(path.into())
+    }
+}
+
+impl Source {
+    /// How errors name it.
+    fn shown(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Bytes(_) => "the given bytes".to_owned(),
+        }
+    }
+
+    fn read(&self) -> Result<Cow<'_, [u8]>, Error> {
+        let path = match self {
+            Self::File(path) => path,
+            Self::Bytes(bytes) => return Ok(Cow::Borrowed(bytes)),
+        };
+        let failed =
+            |error: io::Error| wrong(format!("{}: {error}", path.display())).because(error);
+        if fs::metadata(path).map_err(failed)?.len() > LIMIT {
+            return Err(self.wrong(format!("larger than {LIMIT} bytes")));
+        }
+        fs::read(path).map(Cow::Owned).map_err(failed)
+    }
+
+    pub(super) fn wrong(&self, why: impl fmt::Display) -> Error {
+        wrong(format!("{}: {why}", self.shown()))
+    }
+
+    /// All certificates of PEM, or the one of DER.
+    pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
+        let bytes = self.read()?;
+        if is_der(&bytes) {
+            return Ok(vec![CertificateDer::from(bytes.into_owned())]);
+        }
+        self.items(CertificateDer::pem_slice_iter(&bytes), "certificate")
+    }
+
+    /// All revocation lists of PEM, or the one of DER.
+    pub(super) fn revocation_lists(
+        &self,
+    ) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+        let bytes = self.read()?;
+        if is_der(&bytes) {
+            return Ok(vec![CertificateRevocationListDer::from(bytes.into_owned())]);
+        }
+        self.items(
+            CertificateRevocationListDer::pem_slice_iter(&bytes),
+            "revocation list",
+        )
+    }
+
+    fn items<T>(
+        &self,
+        found: impl Iterator<Item = Result<T, pem::Error>>,
+        what: &str,
+    ) -> Result<Vec<T>, Error> {
+        let found: Vec<T> = found
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.wrong(error))?;
+        if found.is_empty() {
+            return Err(self.wrong(format!("there is no {what} in it")));
+        }
+        Ok(found)
+    }
+
+    /// The first private key of PEM, or the one of DER.
+    pub(super) fn key(&self) -> Result<PrivateKeyDer<'static>, Error> {
+        let bytes = self.read()?;
+        if is_der(&bytes) {
+            return PrivateKeyDer::try_from(bytes.into_owned()).map_err(|error| self.wrong(error));
+        }
+        if bytes
+            .windows(ENCRYPTED.len())
+            .any(|window| window == ENCRYPTED)
+        {
+            return Err(self.wrong(
+                "the key is encrypted; store it without a password, readable for its owner only",
+            ));
+        }
+        PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
+            pem::Error::NoItemsFound => self.wrong("there is no private key in it"),
+            error => self.wrong(error),
+        })
+    }
+}
+
+/// What stands in the first line of a PEM key that has a password.
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
+
+/// A SEQUENCE with a length of more than one byte, as each of these files begins in DER.
+fn is_der(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x30, 0x81..=0x84, ..])
+}

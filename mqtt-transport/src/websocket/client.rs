@@ -1,0 +1,281 @@
+//! The side that asks for WebSocket.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+
+use bytes::BytesMut;
+use tungstenite::error::{Error as Fault, ProtocolError};
+use tungstenite::handshake::client::{ClientHandshake, Request, generate_key};
+use tungstenite::handshake::{HandshakeError, MidHandshake};
+use tungstenite::http::{HeaderName, HeaderValue};
+use tungstenite::protocol::Role;
+
+use super::frames::Frames;
+use super::{Limits, PATH, SUB_PROTOCOL};
+use crate::detect::{Protocol, detect};
+use crate::error::{Error, ErrorKind};
+use crate::head::Head;
+use crate::queue::Queue;
+use crate::stack::{Peer, Stage};
+
+/// The settings of a WebSocket client.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct WebSocketOptions {
+    /// The path of the URL, with what follows a `?`. Default `/mqtt`.
+    pub path: String,
+    /// The origin that is told, such as `https://app.example`. Default none, as programs outside of a browser do.
+    pub origin: Option<String>,
+    /// More headers of the request, such as an authorization.
+    pub headers: Vec<(String, String)>,
+    /// How much of the server's is stored at once.
+    pub limits: Limits,
+}
+
+/// Headers may be secret, so only their names are shown.
+impl fmt::Debug for WebSocketOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("WebSocketOptions")
+            .field("path", &self.path)
+            .field("origin", &self.origin)
+            .field("headers", &names)
+            .field("limits", &self.limits)
+            .finish()
+    }
+}
+
+impl Default for WebSocketOptions {
+    fn default() -> Self {
+        Self {
+            path: PATH.to_owned(),
+            origin: None,
+            headers: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The side of a WebSocket connection that asked for it, as a stage.
+#[derive(Debug)]
+pub struct WebSocketClient {
+    state: State,
+    queue: Queue,
+    limits: Limits,
+}
+
+enum State {
+    /// The request is on its way.
+    Asked(Box<MidHandshake<ClientHandshake<Memory>>>, Head),
+    Open(Box<Frames>),
+    Failed(Error),
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asked(..) => "Asked",
+            Self::Open(_) => "Open",
+            Self::Failed(_) => "Failed",
+        })
+    }
+}
+
+/// What the handshake reads from and writes to.
+#[derive(Debug, Default)]
+struct Memory {
+    wire: io::Cursor<Vec<u8>>,
+    written: BytesMut,
+}
+
+impl Read for Memory {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        match self.wire.read(space)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            n => Ok(n),
+        }
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.written.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl WebSocketClient {
+    /// A client of the host and port that `authority` names, such as `broker.example:8080` or `[::1]:80`.
+    ///
+    /// # Errors
+    /// A path, an origin or a header that cannot be sent.
+    pub fn new(authority: &str, options: &WebSocketOptions) -> Result<Self, Error> {
+        let request = request(authority, options)?;
+        let started = ClientHandshake::start(Memory::default(), request, None).map_err(refuse)?;
+        // It writes the request, and then waits for the answer.
+        let mut waiting = match started.handshake() {
+            Err(HandshakeError::Interrupted(waiting)) => waiting,
+            Err(HandshakeError::Failure(fault)) => return Err(refuse(fault)),
+            Ok(_) => return Err(wrong("an answer before the request")),
+        };
+        let queue = Queue(std::mem::take(&mut waiting.get_mut().get_mut().written));
+        let head = Head::new(options.limits.head);
+        Ok(Self {
+            state: State::Asked(Box::new(waiting), head),
+            queue,
+            limits: options.limits,
+        })
+    }
+
+    /// Goes on with the handshake.
+    fn shake_hands(&mut self, wire: &mut &[u8]) -> Result<(), Error> {
+        let State::Asked(_, head) = &mut self.state else {
+            return Ok(());
+        };
+        let taken = head.take(wire);
+        match detect(head.so_far()) {
+            None | Some(Protocol::Http) => {}
+            Some(found) => {
+                let found = format!("the server speaks {found} where WebSocket is expected");
+                return Err(Error::new(ErrorKind::WrongProtocol, found));
+            }
+        }
+        let Some(head) = taken? else {
+            return Ok(());
+        };
+        let open = State::Open(Box::new(Frames::new(Role::Client, self.limits)));
+        let State::Asked(mut waiting, _) = std::mem::replace(&mut self.state, open) else {
+            return Ok(());
+        };
+        waiting.get_mut().get_mut().wire = io::Cursor::new(head);
+        match waiting.handshake() {
+            Ok(_) => Ok(()),
+            Err(HandshakeError::Failure(fault)) => Err(refuse(fault)),
+            Err(HandshakeError::Interrupted(_)) => Err(Error::new(
+                ErrorKind::Http,
+                "the answer to the request for WebSocket is no answer of HTTP",
+            )),
+        }
+    }
+}
+
+fn request(authority: &str, options: &WebSocketOptions) -> Result<Request, Error> {
+    let mut request = Request::builder()
+        .uri(format!("ws://{authority}{}", options.path))
+        .header("Host", authority)
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", generate_key())
+        // 3.1.1 [MQTT-6.0.0-3], 5 [MQTT-6.0.0-3]: the client asks for `mqtt`.
+        .header("Sec-WebSocket-Protocol", SUB_PROTOCOL)
+        .body(())
+        .map_err(|error| wrong(&format!("{authority}{}: {error}", options.path)))?;
+    let origin = options.origin.as_deref().map(|origin| ("Origin", origin));
+    let more = options
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in origin.into_iter().chain(more) {
+        // The value may be secret.
+        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
+        else {
+            return Err(wrong(&format!("the header {name:?} cannot be sent")));
+        };
+        if request.headers().contains_key(&name) {
+            return Err(wrong(&format!("the header {name} is set by WebSocket")));
+        }
+        request.headers_mut().append(name, value);
+    }
+    Ok(request)
+}
+
+fn wrong(what: &str) -> Error {
+    Error::new(ErrorKind::Settings, what)
+}
+
+/// One line for an answer that is none.
+fn refuse(fault: Fault) -> Error {
+    let (kind, message) = match &fault {
+        Fault::Http(answer) => (
+            ErrorKind::Http,
+            format!(
+                "the server refuses WebSocket: {} (is the path right?)",
+                answer.status()
+            ),
+        ),
+        Fault::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => (
+            ErrorKind::SubProtocol,
+            "the server did not choose the sub-protocol mqtt".to_owned(),
+        ),
+        other => (
+            ErrorKind::Http,
+            format!("the server's answer is no upgrade to WebSocket: {other}"),
+        ),
+    };
+    Error::new(kind, message).because(fault)
+}
+
+impl Stage for WebSocketClient {
+    fn input(&mut self, mut wire: &[u8], plain: &mut BytesMut) -> Result<(), Error> {
+        if let Err(error) = self.shake_hands(&mut wire) {
+            self.state = State::Failed(error.clone());
+            return Err(error);
+        }
+        match &mut self.state {
+            State::Asked(..) => Ok(()),
+            State::Open(frames) => frames.input(wire, plain, &mut self.queue),
+            State::Failed(error) => Err(error.clone()),
+        }
+    }
+
+    fn output(&mut self, plain: &[u8]) -> usize {
+        match &mut self.state {
+            State::Open(frames) => frames.output(plain, &mut self.queue),
+            _ => 0,
+        }
+    }
+
+    fn outgoing(&self) -> &[u8] {
+        self.queue.as_slice()
+    }
+
+    fn sent(&mut self, n: usize) {
+        self.queue.sent(n);
+    }
+
+    fn end_of_file(&mut self) -> Result<(), Error> {
+        match &self.state {
+            State::Asked(..) => Err(Error::new(
+                ErrorKind::HandshakeCut,
+                "the server closed the connection instead of answering the request for WebSocket",
+            )),
+            // A program that ends closes TCP without a close frame.
+            _ => Ok(()),
+        }
+    }
+
+    fn close(&mut self) {
+        if let State::Open(frames) = &mut self.state {
+            frames.close(&mut self.queue);
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    fn is_ended(&self) -> bool {
+        matches!(&self.state, State::Open(frames) if frames.is_ended())
+    }
+
+    fn describe(&self, peer: &mut Peer) {
+        if self.is_open() {
+            peer.sub_protocol = Some(SUB_PROTOCOL);
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The side that is asked for WebSocket.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::BytesMut;
+use tungstenite::error::{CapacityError, Error as Fault, ProtocolError};
+use tungstenite::handshake::machine::TryParse;
+use tungstenite::handshake::server::{Request, Response, create_response, write_response};
+use tungstenite::http::{HeaderName, HeaderValue, StatusCode};
+use tungstenite::protocol::Role;
+
+use super::frames::Frames;
+use super::{Limits, PATH};
+use crate::detect::{Protocol, detect};
+use crate::error::{Error, ErrorKind};
+use crate::head::Head;
+use crate::queue::Queue;
+use crate::stack::{Peer, Stage};
+
+/// Which web pages may connect. A browser tells the origin of the page; other programs tell what they like, or nothing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Origins {
+    /// All.
+    #[default]
+    Any,
+    /// Those of these origins, such as `https://app.example`, and clients that tell none.
+    ThoseOrNone(Vec<String>),
+    /// Those of these origins only.
+    Only(Vec<String>),
+}
+
+impl Origins {
+    fn allow(&self, origin: Option<&str>) -> bool {
+        let listed = |list: &[String]| {
+            origin.is_some_and(|origin| list.iter().any(|one| one.eq_ignore_ascii_case(origin)))
+        };
+        match self {
+            Self::Any => true,
+            Self::ThoseOrNone(list) => origin.is_none() || listed(list),
+            Self::Only(list) => listed(list),
+        }
+    }
+}
+
+/// The settings of a WebSocket server.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WebSocketServerOptions {
+    /// The path that clients must ask for; `None`: any. Default `/mqtt`.
+    pub path: Option<String>,
+    /// Which web pages may connect. Default all.
+    pub origins: Origins,
+    /// More headers of the answer.
+    pub headers: Vec<(String, String)>,
+    /// How much of the client's is stored at once.
+    pub limits: Limits,
+    /// Whether the client's address is taken from `X-Forwarded-For`. The last address there is the one that the nearest proxy
+    /// saw. Set it only if that proxy is known to be in front: others write what they like. Default `false`.
+    pub trust_forwarded: bool,
+}
+
+impl Default for WebSocketServerOptions {
+    fn default() -> Self {
+        Self {
+            path: Some(PATH.to_owned()),
+            origins: Origins::default(),
+            headers: Vec::new(),
+            limits: Limits::default(),
+            trust_forwarded: false,
+        }
+    }
+}
+
+/// The side of a WebSocket connection that was asked for it, as a stage.
+#[derive(Debug)]
+pub struct WebSocketServer {
+    options: WebSocketServerOptions,
+    state: State,
+    queue: Queue,
+    peer: Peer,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting(Head),
+    Open(Box<Frames>),
+    Failed(Error),
+}
+
+/// An answer of HTTP that refuses, and the error that goes with it.
+struct Refusal(StatusCode, Error);
+
+impl Refusal {
+    fn new(status: StatusCode, kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(status, Error::new(kind, message))
+    }
+}
+
+impl WebSocketServer {
+    /// A stage for a connection that was accepted.
+    #[must_use]
+    pub fn new(options: WebSocketServerOptions) -> Self {
+        let head = Head::new(options.limits.head);
+        Self {
+            options,
+            state: State::Waiting(head),
+            queue: Queue::default(),
+            peer: Peer::default(),
+        }
+    }
+
+    /// Goes on with the handshake.
+    fn shake_hands(&mut self, wire: &mut &[u8]) -> Result<(), Error> {
+        let State::Waiting(head) = &mut self.state else {
+            return Ok(());
+        };
+        let taken = head.take(wire);
+        // Nobody there would read an answer of HTTP.
+        if let Some(found @ (Protocol::Mqtt | Protocol::Tls | Protocol::Proxy)) =
+            detect(head.so_far())
+        {
+            let found = format!("the client speaks {found} where WebSocket is expected");
+            return Err(Error::new(ErrorKind::WrongProtocol, found));
+        }
+        let answer = match taken {
+            Ok(None) => return Ok(()),
+            Ok(Some(head)) => self.answer(&head),
+            Err(error) => Err(Refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, error)),
+        };
+        let written = answer.and_then(|answer| {
+            let mut bytes = Vec::new();
+            write_response(&mut bytes, &answer).map_err(|fault| malformed(&fault))?;
+            Ok(bytes)
+        });
+        match written {
+            Ok(bytes) => {
+                self.queue.0.extend_from_slice(&bytes);
+                let frames = Frames::new(Role::Server, self.options.limits);
+                self.state = State::Open(Box::new(frames));
+                Ok(())
+            }
+            Err(Refusal(status, error)) => {
+                let sentence = format!("{error}\n");
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+                     Connection: close\r\n\r\n{sentence}",
+                    sentence.len()
+                );
+                self.queue.0.extend_from_slice(answer.as_bytes());
+                Err(error)
+            }
+        }
+    }
+
+    /// The answer to a request.
+    fn answer(&mut self, head: &[u8]) -> Result<Response, Refusal> {
+        let request = match Request::try_parse(head) {
+            Ok(Some((_, request))) => request,
+            Ok(None) => return Err(malformed(&Fault::AttackAttempt)),
+            Err(fault) => return Err(malformed(&fault)),
+        };
+        let mut answer = create_response(&request).map_err(|fault| malformed(&fault))?;
+        let path = request.uri().path();
+        if self.options.path.as_deref().is_some_and(|one| one != path) {
+            return Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                ErrorKind::Http,
+                "there is no MQTT at this path",
+            ));
+        }
+        if !self.options.origins.allow(text(&request, "Origin")) {
+            return Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                ErrorKind::Http,
+                "pages of this origin may not connect",
+            ));
+        }
+        let sub_protocol = choose(&request)?;
+        // 3.1.1 [MQTT-6.0.0-4], 5 [MQTT-6.0.0-4]: the server answers with the sub-protocol that it chose.
+        answer.headers_mut().insert(
+            "Sec-WebSocket-Protocol",
+            HeaderValue::from_static(sub_protocol),
+        );
+        for (name, value) in &self.options.headers {
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::try_from(name), HeaderValue::try_from(value))
+            {
+                answer.headers_mut().append(name, value);
+            }
+        }
+        self.peer.path = Some(path.to_owned());
+        self.peer.sub_protocol = Some(sub_protocol);
+        if self.options.trust_forwarded {
+            self.peer.address = forwarded(&request);
+        }
+        Ok(answer)
+    }
+}
+
+/// The first sub-protocol that the client names and MQTT has: `mqtt`, or the names of clients from before it was registered.
+/// 3.1.1 [MQTT-6.0.0-3], 5 [MQTT-6.0.0-3]: a client that asks for none of them is not let in.
+fn choose(request: &Request) -> Result<&'static str, Refusal> {
+    const KNOWN: [&str; 3] = [super::SUB_PROTOCOL, "mqttv3.1.1", "mqttv3.1"];
+    request
+        .headers()
+        .get_all("Sec-WebSocket-Protocol")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .find_map(|name| KNOWN.into_iter().find(|known| *known == name.trim()))
+        .ok_or_else(|| {
+            Refusal::new(
+                StatusCode::BAD_REQUEST,
+                ErrorKind::SubProtocol,
+                "the client does not ask for the WebSocket sub-protocol mqtt",
+            )
+        })
+}
+
+fn text<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    // A header that is no text is not the absence of one.
+    Some(request.headers().get(name)?.to_str().unwrap_or("?"))
+}
+
+/// The address that the nearest proxy saw.
+fn forwarded(request: &Request) -> Option<SocketAddr> {
+    let last = request
+        .headers()
+        .get_all("X-Forwarded-For")
+        .iter()
+        .next_back()?;
+    let last = last.to_str().ok()?.rsplit(',').next()?.trim();
+    last.parse().ok().or_else(|| {
+        let address: IpAddr = last.trim_matches(['[', ']']).parse().ok()?;
+        Some(SocketAddr::new(address, 0))
+    })
+}
+
+/// The refusal of HTTP that is no request for WebSocket.
+fn malformed(fault: &Fault) -> Refusal {
+    let (status, kind) = match fault {
+        Fault::Protocol(ProtocolError::WrongHttpMethod) => {
+            (StatusCode::METHOD_NOT_ALLOWED, ErrorKind::Http)
+        }
+        Fault::Capacity(CapacityError::TooManyHeaders) => (
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            ErrorKind::TooLarge,
+        ),
+        _ => (StatusCode::BAD_REQUEST, ErrorKind::Http),
+    };
+    let why = match fault {
+        Fault::Protocol(error) => error.to_string(),
+        other => other.to_string(),
+    };
+    Refusal::new(
+        status,
+        kind,
+        format!("MQTT over WebSocket is spoken here, and this is no request for it: {why}"),
+    )
+}
+
+impl Stage for WebSocketServer {
+    fn input(&mut self, mut wire: &[u8], plain: &mut BytesMut) -> Result<(), Error> {
+        if let Err(error) = self.shake_hands(&mut wire) {
+            self.state = State::Failed(error.clone());
+            return Err(error);
+        }
+        match &mut self.state {
+            State::Waiting(_) => Ok(()),
+            State::Open(frames) => frames.input(wire, plain, &mut self.queue),
+            State::Failed(error) => Err(error.clone()),
+        }
+    }
+
+    fn output(&mut self, plain: &[u8]) -> usize {
+        match &mut self.state {
+            State::Open(frames) => frames.output(plain, &mut self.queue),
+            _ => 0,
+        }
+    }
+
+    fn outgoing(&self) -> &[u8] {
+        self.queue.as_slice()
+    }
+
+    fn sent(&mut self, n: usize) {
+        self.queue.sent(n);
+    }
+
+    fn end_of_file(&mut self) -> Result<(), Error> {
+        match &self.state {
+            State::Waiting(_) => Err(Error::new(
+                ErrorKind::HandshakeCut,
+                "the client closed the connection before it asked for WebSocket",
+            )),
+            // A program that ends closes TCP without a close frame.
+            _ => Ok(()),
+        }
+    }
+
+    fn close(&mut self) {
+        if let State::Open(frames) = &mut self.state {
+            frames.close(&mut self.queue);
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    fn is_ended(&self) -> bool {
+        matches!(&self.state, State::Open(frames) if frames.is_ended())
+    }
+
+    fn describe(&self, peer: &mut Peer) {
+        peer.address = self.peer.address.or(peer.address);
+        peer.path.clone_from(&self.peer.path);
+        peer.sub_protocol = self.peer.sub_protocol;
+    }
+}

@@ -31,9 +31,9 @@ use crate::packet::{Draft, Named};
 #[derive(Args, Debug)]
 #[command(disable_version_flag = true, verbatim_doc_comment)]
 pub(crate) struct Encode {
-    /// The version to write: 3.1, 3.1.1 or 5
-    #[arg(short = 'V', long, value_name = "VERSION", default_value = "3.1.1", value_parser = version, global = true)]
-    version: Version,
+    /// The version to write: 3.1, 3.1.1 or 5 [default: 3.1.1]
+    #[arg(short = 'V', long, value_name = "VERSION", value_parser = version, global = true)]
+    version: Option<Version>,
     /// A property (5) as NAME=VALUE; a user property as user-property=NAME=VALUE. May be repeated
     #[arg(
         short = 'D',
@@ -57,9 +57,9 @@ pub(crate) struct Encode {
 impl Encode {
     pub(crate) fn run(mut self) -> Result<(), Failure> {
         match (self.packet.take(), &self.json) {
-            (Some(draft), None) => self.print(draft, self.version),
+            (Some(draft), None) => self.print(draft, self.version.unwrap_or_default()),
             (None, Some(path)) => {
-                for (draft, version) in read(path, self.version)? {
+                for (draft, version) in read(path, self.version.unwrap_or_default())? {
                     self.print(draft, version)?;
                 }
                 Ok(())
@@ -68,7 +68,20 @@ impl Encode {
         }
     }
 
-    fn print(&self, mut draft: Draft, version: Version) -> Result<(), Failure> {
+    fn print(&self, draft: Draft, version: Version) -> Result<(), Failure> {
+        self.output.print(&self.make(draft, version)?)
+    }
+
+    /// The bytes of the packet type that was given, if one was. `version` is for those who gave none.
+    pub(crate) fn bytes(&mut self, version: Version) -> Result<Option<Vec<u8>>, Failure> {
+        let version = self.version.unwrap_or(version);
+        self.packet
+            .take()
+            .map(|draft| self.make(draft, version))
+            .transpose()
+    }
+
+    fn make(&self, mut draft: Draft, version: Version) -> Result<Vec<u8>, Failure> {
         draft.settle().map_err(fail)?;
         if !self.properties.is_empty() {
             let Some(properties) = draft.properties_mut() else {
@@ -76,11 +89,11 @@ impl Encode {
             };
             properties.extend(self.properties.iter().cloned());
         }
-        let mut bytes = draft.bytes(version)?;
-        if let Some(defect) = self.bad {
-            bytes = spoil(&bytes, version, defect)?;
+        let bytes = draft.bytes(version)?;
+        match self.bad {
+            Some(defect) => spoil(&bytes, version, defect),
+            None => Ok(bytes),
         }
-        self.output.print(&bytes)
     }
 }
 

@@ -19,6 +19,7 @@ mod review;
 mod sign;
 mod source;
 mod subscribe;
+mod talk;
 mod tap;
 
 use std::fmt;
@@ -48,6 +49,7 @@ enum Command {
     Decode(decode::Decode),
     Encode(encode::Encode),
     Sign(sign::Sign),
+    Talk(talk::Talk),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +69,7 @@ fn run(command: Command, properties: &[Vec<String>]) -> Result<(), Failure> {
         Command::Decode(decode) => decode.run(),
         Command::Encode(encode) => encode.run(),
         Command::Sign(sign) => sign.run(),
+        Command::Talk(talk) => talk.run(),
         Command::Broker(broker) => block_on(broker.run()),
         Command::Passwd(passwd) => passwd.run(),
         Command::Demo(demo) => block_on(demo.run()),

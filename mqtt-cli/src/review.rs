@@ -1,21 +1,48 @@
 //! What no packet shows alone: packets of one connection that do not go together.
 
-use mqtt_tokio::proto::{Packet, PacketId, Version};
+use mqtt_tokio::proto::{Packet, PacketId, PacketType, QoS, Version};
+
+/// Who sent a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum From {
+    Client,
+    Broker,
+}
+
+/// An answer that must come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Awaited {
+    by: From,
+    packet: PacketType,
+    id: Option<PacketId>,
+}
 
 /// What was seen of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Review {
     /// The clean start flag of the last CONNECT.
     clean_start: Option<bool>,
+    awaited: Vec<Awaited>,
+    /// Seconds, of the last CONNECT.
+    pub(crate) keep_alive: Option<u16>,
+    /// The broker broke a rule that needs more than one packet to be seen.
+    pub(crate) is_broken: bool,
 }
 
 impl Review {
-    /// Takes the next packet and returns what is worth a remark.
-    pub(crate) fn packet(&mut self, packet: &Packet<'_>, version: Version) -> Vec<String> {
+    /// Takes the next packet and returns what is worth a remark. Answers are judged only if it is known who sent it.
+    pub(crate) fn packet(
+        &mut self,
+        packet: &Packet<'_>,
+        version: Version,
+        from: Option<From>,
+    ) -> Vec<String> {
         let mut notes = Vec::new();
         match packet {
             Packet::Connect(connect) => {
                 self.clean_start = Some(connect.clean_start);
+                self.keep_alive = Some(connect.keep_alive);
+                self.awaited.clear();
                 if connect.lacks_client_id() {
                     notes.push(format!(
                         "MQTT {version} wants a client identifier here; brokers refuse this CONNECT"
@@ -26,6 +53,7 @@ impl Review {
             Packet::ConnAck(connack)
                 if connack.session_present && self.clean_start == Some(true) =>
             {
+                self.is_broken = true;
                 let statement = if version.is_v5() {
                     "5 [MQTT-3.2.2-2]"
                 } else {
@@ -43,7 +71,88 @@ impl Review {
             }
             _ => {}
         }
+        if let Some(from) = from {
+            notes.extend(self.answer(packet, from));
+        }
         notes
+    }
+
+    /// Whether the broker owes an answer.
+    pub(crate) fn broker_owes(&self) -> bool {
+        self.awaited
+            .iter()
+            .any(|awaited| awaited.by == From::Broker)
+    }
+
+    /// Notes what a packet answers and what it asks for.
+    fn answer(&mut self, packet: &Packet<'_>, from: From) -> Option<String> {
+        let id = identifier(packet);
+        let note = if is_answer(packet.packet_type()) {
+            let place = self.awaited.iter().position(|awaited| {
+                awaited.by == from && awaited.packet == packet.packet_type() && awaited.id == id
+            });
+            match place {
+                Some(place) => {
+                    self.awaited.remove(place);
+                    None
+                }
+                // A session that goes on has identifiers of before.
+                None if self.clean_start == Some(true) => {
+                    self.is_broken |= from == From::Broker;
+                    let what = packet.packet_type();
+                    let id = id.map_or_else(String::new, |id| format!(" {id}"));
+                    Some(format!("nobody awaits this {what}{id}"))
+                }
+                None => None,
+            }
+        } else {
+            None
+        };
+        if let Some((packet, id)) = asks_for(packet) {
+            let by = match from {
+                From::Client => From::Broker,
+                From::Broker => From::Client,
+            };
+            self.awaited.push(Awaited { by, packet, id });
+        }
+        note
+    }
+}
+
+const fn is_answer(packet: PacketType) -> bool {
+    use PacketType as P;
+    matches!(
+        packet,
+        P::ConnAck | P::PubAck | P::PubRec | P::PubComp | P::SubAck | P::UnsubAck | P::PingResp
+    )
+}
+
+/// The answer that a packet asks for.
+fn asks_for(packet: &Packet<'_>) -> Option<(PacketType, Option<PacketId>)> {
+    let answer = match packet {
+        Packet::Connect(_) => PacketType::ConnAck,
+        Packet::Publish(publish) => match publish.qos() {
+            QoS::AtMostOnce => return None,
+            QoS::AtLeastOnce => PacketType::PubAck,
+            QoS::ExactlyOnce => PacketType::PubRec,
+        },
+        Packet::PubRel(_) => PacketType::PubComp,
+        Packet::Subscribe(_) => PacketType::SubAck,
+        Packet::Unsubscribe(_) => PacketType::UnsubAck,
+        Packet::PingReq => PacketType::PingResp,
+        _ => return None,
+    };
+    Some((answer, identifier(packet)))
+}
+
+fn identifier(packet: &Packet<'_>) -> Option<PacketId> {
+    match packet {
+        Packet::Publish(publish) => publish.delivery.packet_id(),
+        Packet::Subscribe(it) => Some(it.packet_id),
+        Packet::SubAck(it) => Some(it.packet_id),
+        Packet::Unsubscribe(it) => Some(it.packet_id),
+        Packet::UnsubAck(it) => Some(it.packet_id),
+        other => other.as_ack().map(|(_, ack)| ack.packet_id),
     }
 }
 

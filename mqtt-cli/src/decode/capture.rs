@@ -13,6 +13,7 @@ use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
 use super::reader::{Assumed, Reader};
 use super::show::Show;
 use crate::failure::{Failure, fail};
+use crate::review::From;
 
 /// The ports of MQTT without TLS that are decoded whatever they begin with.
 const PORT: u16 = 1883;
@@ -190,8 +191,8 @@ impl Capture {
                     "connection {number}: client {}, broker {}",
                     client.address, broker.address
                 ));
-                client.reader = Reader::new(Some(format!("client {number}")), self.show);
-                broker.reader = Reader::new(Some(format!("broker {number}")), self.show);
+                client.reader = Reader::of(From::Client, format!("client {number}"), self.show);
+                broker.reader = Reader::of(From::Broker, format!("broker {number}"), self.show);
                 if bytes.first() != Some(&0x10) {
                     self.show.assumed(&connection.assumed);
                 }

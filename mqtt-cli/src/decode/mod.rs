@@ -4,8 +4,8 @@ mod advice;
 mod capture;
 mod dump;
 mod explain;
-mod reader;
-mod show;
+pub(crate) mod reader;
+pub(crate) mod show;
 mod text;
 mod unknown;
 
@@ -235,6 +235,13 @@ impl Decode {
             .into_iter()
             .try_for_each(|reader| reader.finish(&assumed))
     }
+}
+
+/// The bytes that a text says, in any form.
+pub(crate) fn bytes_of(text: &str) -> Result<Vec<u8>, Failure> {
+    let chunks = text::parse(text, None)?;
+    let bytes: Option<Vec<u8>> = chunks.into_iter().flat_map(|chunk| chunk.bytes).collect();
+    bytes.ok_or_else(|| fail("?? cannot be sent"))
 }
 
 fn nothing() -> Failure {

@@ -6,7 +6,7 @@ use super::advice::Advice;
 use super::show::Show;
 use crate::anatomy;
 use crate::failure::{Failure, fail};
-use crate::review::Review;
+use crate::review::{From, Review};
 
 /// The version that packets are read by, and what both directions of a connection know.
 #[derive(Debug)]
@@ -85,20 +85,33 @@ pub(crate) fn all_decode(mut bytes: &[u8], mut version: Version) -> bool {
 #[derive(Debug)]
 pub(crate) struct Reader {
     name: Option<String>,
+    from: Option<From>,
     show: Show,
     /// What came and was not decoded.
     buffer: Vec<u8>,
     /// How many bytes were decoded.
     at: usize,
+    /// Packets of a side since they were taken.
+    packets: Vec<Vec<u8>>,
 }
 
 impl Reader {
     pub(crate) const fn new(name: Option<String>, show: Show) -> Self {
         Self {
             name,
+            from: None,
             show,
             buffer: Vec::new(),
             at: 0,
+            packets: Vec::new(),
+        }
+    }
+
+    /// One side of a connection.
+    pub(crate) fn of(from: From, name: String, show: Show) -> Self {
+        Self {
+            from: Some(from),
+            ..Self::new(Some(name), show)
         }
     }
 
@@ -114,7 +127,13 @@ impl Reader {
             let input = self.buffer.get(done..).unwrap_or_default();
             match self.packet(self.at + done, input, assumed) {
                 Ok(0) => break Ok(()),
-                Ok(consumed) => done += consumed,
+                Ok(consumed) => {
+                    if self.from.is_some() {
+                        self.packets
+                            .push(input.get(..consumed).unwrap_or_default().to_vec());
+                    }
+                    done += consumed;
+                }
                 Err(failure) => break Err(failure),
             }
         };
@@ -147,7 +166,7 @@ impl Reader {
                 }
                 let bytes = input.get(..consumed).unwrap_or_default();
                 let rows = anatomy::rows(bytes, &packet, assumed.version);
-                let notes = assumed.review.packet(&packet, assumed.version);
+                let notes = assumed.review.packet(&packet, assumed.version, self.from);
                 self.show
                     .packet(self.name(), at, assumed, &packet, &rows, &notes)?;
                 Ok(consumed)
@@ -159,6 +178,23 @@ impl Reader {
                     .malformed(self.name(), at, input, &error, advice.as_ref());
                 Err(fail(format!("malformed packet at byte {at}: {error}")))
             }
+        }
+    }
+
+    /// The packets since the last call, if this is a side of a connection.
+    pub(crate) fn take_packets(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.packets)
+    }
+
+    /// Tells what is left over, which more bytes may complete.
+    pub(crate) fn show_rest(&self, assumed: &Assumed) {
+        if let Ok(Decoded::Needs(needed)) =
+            Packet::decode(&self.buffer, assumed.version, MAX_PACKET)
+            && !self.buffer.is_empty()
+        {
+            let advice = Advice::on(&self.buffer, assumed.version);
+            self.show
+                .cut_short(self.name(), self.at, &self.buffer, needed, advice.as_ref());
         }
     }
 

@@ -16,6 +16,7 @@ pub(crate) enum Draft {
     #[command(name = "connack")]
     ConnAck(ConnAck),
     /// A message
+    #[command(alias = "pub")]
     Publish(Publish),
     /// A message at QoS 1 has arrived
     #[command(name = "puback")]
@@ -30,17 +31,19 @@ pub(crate) enum Draft {
     #[command(name = "pubcomp")]
     PubComp(Ack),
     /// A client asks for messages
+    #[command(alias = "sub")]
     Subscribe(Subscribe),
     /// The broker answers SUBSCRIBE
     #[command(name = "suback")]
     SubAck(SubAck),
     /// A client wants no more messages
+    #[command(alias = "unsub")]
     Unsubscribe(Unsubscribe),
     /// The broker answers UNSUBSCRIBE
     #[command(name = "unsuback")]
     UnsubAck(UnsubAck),
     /// A sign of life
-    #[command(name = "pingreq")]
+    #[command(name = "pingreq", alias = "ping")]
     PingReq,
     /// The answer to PINGREQ
     #[command(name = "pingresp")]

@@ -56,7 +56,7 @@ impl Handle {
         payload: &'a (impl AsRef<[u8]> + ?Sized),
     ) -> Publishing<'a> {
         let message = TopicName::new(topic)
-            .map_err(|error| Error::Options(format!("topic {topic:?}: {error}")))
+            .map_err(|error| Error::Topic(format!("topic {topic:?}"), error))
             .map(|topic| Outgoing {
                 retain,
                 ..Outgoing::new(topic, qos, payload.as_ref())
@@ -130,7 +130,7 @@ impl Handle {
         match TopicFilter::new(filter) {
             Ok(filter) => self.subscribe_all(&[Subscription::new(filter, qos)], Properties::EMPTY),
             Err(error) => {
-                Subscribing::failed(Error::Options(format!("topic filter {filter:?}: {error}")))
+                Subscribing::failed(Error::Topic(format!("topic filter {filter:?}"), error))
             }
         }
     }

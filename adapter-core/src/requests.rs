@@ -8,6 +8,7 @@ use mqtt_agent::{Error, Message, Publication, Received, RequestId};
 use mqtt_proto::QoS;
 use mqtt_session::{Outgoing, Refused};
 
+use crate::events::in_full;
 use crate::handle::Handle;
 use crate::hub::ResponseState;
 
@@ -111,7 +112,9 @@ impl Handle {
                 match self.publish_owned(&response).await {
                     Ok(ticket) => drop(ticket),
                     // One requester's impossible response topic or size is not the others' fault.
-                    Err(Error::Options(why)) => tracing::warn!("no response: {why}"),
+                    Err(error @ Error::Topic(..)) => {
+                        tracing::warn!("no response: {}", in_full(&error))
+                    }
                     Err(Error::Refused(why @ Refused::TooLarge { .. })) => {
                         tracing::warn!("no response: {why}");
                     }

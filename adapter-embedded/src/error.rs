@@ -1,14 +1,15 @@
 use mqtt_session::{Refused, Violation};
 
-/// Why a connection ended, or could not begin. The session survives all of them.
+/// Why a connection ended, or could not begin. The session survives all of them. What is not the transport's is a
+/// [`SessionError`], which may grow; this enum does not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Error<E> {
     /// The transport failed, with its own error.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(E),
     /// The session, the server or the end of the transport's bytes ended it.
-    #[error("{0}")]
+    #[error(transparent)]
     Session(SessionError),
 }
 
@@ -18,10 +19,10 @@ pub enum Error<E> {
 #[non_exhaustive]
 pub enum SessionError {
     /// The server broke a rule, stopped answering, or sent bytes that are no packet, as noise on a line looks.
-    #[error("{0}")]
+    #[error(transparent)]
     Violation(Violation),
     /// CONNECT cannot be written.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(Refused),
     /// The transport read nothing where something was asked for: the other side closed it.
     #[error("the server closed the connection")]

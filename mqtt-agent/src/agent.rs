@@ -22,7 +22,7 @@ use crate::publishing::{Position, Progress};
 use crate::requests::Requests;
 use crate::subscriptions::Route;
 
-/// What to do about the connection now.
+/// What to do about the connection now. A driver does all of them, so the enum is exhaustive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Next {
     /// Open a transport, then call [`Agent::opened`] or [`Agent::lost`].
@@ -33,7 +33,7 @@ pub enum Next {
     Stop,
 }
 
-/// What to do with the input now.
+/// What to do with the input now. A driver does all of them, so the enum is exhaustive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Flow {
     /// Read until this many bytes are in the input.

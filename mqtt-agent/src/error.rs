@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use mqtt_proto::{EncodeError, ReasonCode, Rule};
+use mqtt_proto::{EncodeError, InvalidTopic, ReasonCode, Rule};
 use mqtt_session::{Closed, Refused, Violation};
 
 /// Why a connection ended or a call was not done. Cloneable, since everyone who waits is told.
@@ -34,6 +34,8 @@ pub enum Error {
     Url(String),
     /// An option that cannot be sent.
     Options(String),
+    /// A topic name or topic filter that MQTT does not allow: which one it is. What is wrong with it is the source.
+    Topic(String, InvalidTopic),
     /// The credentials could not be had. The error of their source is the source.
     Credentials(Arc<dyn core::error::Error + Send + Sync>),
     /// The enhanced authentication failed on this side (5, section 4.12).
@@ -55,18 +57,22 @@ impl fmt::Display for Error {
             Self::NotDelivered(outcome) => write!(f, "the message was not acknowledged: {outcome}"),
             Self::Stopped => f.write_str("the client is closed"),
             Self::Url(what) => write!(f, "not an MQTT URL: {what}"),
-            Self::Options(what) => f.write_str(what),
+            Self::Options(what) | Self::Topic(what, _) => f.write_str(what),
             Self::Credentials(_) => f.write_str("no credentials"),
             Self::Authentication(what) => write!(f, "authentication failed: {what}"),
         }
     }
 }
 
-/// The source is the error itself, not the `Arc` that shares it, so that it can be downcast.
+/// The source is the error itself, not the `Arc` that shares it, so that it can be downcast. The errors of the session print their
+/// text as this error's own, so the source is theirs.
 impl core::error::Error for Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Transport(_, error) | Self::Credentials(error) => Some(&**error),
+            Self::Topic(_, error) => Some(error),
+            Self::Closed(closed) => closed.source(),
+            Self::Refused(refused) => refused.source(),
             _ => None,
         }
     }

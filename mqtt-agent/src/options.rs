@@ -116,6 +116,7 @@ pub struct OwnedSubscription(pub(crate) Wanted);
 
 /// When messages at QoS 1 and 2 are acknowledged.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Acknowledge {
     /// When the program is done with the message: with [`crate::Agent::taken`], which a stream calls when it is asked for the
     /// next message. A process that is killed gets the message in hand again, and loses none.
@@ -133,6 +134,7 @@ pub enum Acknowledge {
 /// What happens to messages at QoS 1 and 2 that no subscription of this process claims, such as those of a session from
 /// before.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Unclaimed {
     /// They are held, not acknowledged, until the program subscribes or asks for them. Acknowledgements go out in the order of
     /// the messages (3.1.1 \[MQTT-4.6.0-2\], 5 \[MQTT-4.6.0-2\]), so those of later messages wait behind them: a program that
@@ -145,6 +147,7 @@ pub enum Unclaimed {
 
 /// What happens when the queue of messages at QoS 0 of a subscription is full.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum QoS0Overflow {
     /// The oldest give way, and are counted.
     #[default]
@@ -175,7 +178,7 @@ pub(crate) fn pairs(properties: &[(String, String)]) -> impl Iterator<Item = Pro
 }
 
 pub(crate) fn topic_name<'a>(what: &str, topic: &'a str) -> Result<TopicName<'a>, Error> {
-    TopicName::new(topic).map_err(|error| Error::Options(format!("{what}: {error}")))
+    TopicName::new(topic).map_err(|error| Error::Topic(format!("{what} {topic:?}"), error))
 }
 
 impl Options {
@@ -220,10 +223,10 @@ impl Options {
     /// Adds a subscription to be made from the first connection on.
     ///
     /// # Errors
-    /// [`Error::Options`] if `filter` is no topic filter.
+    /// [`Error::Topic`] if `filter` is no topic filter.
     pub fn subscribe(&mut self, filter: &str, qos: mqtt_proto::QoS) -> Result<(), Error> {
         let filter = TopicFilter::new(filter)
-            .map_err(|error| Error::Options(format!("topic filter {filter:?}: {error}")))?;
+            .map_err(|error| Error::Topic(format!("topic filter {filter:?}"), error))?;
         self.subscribe_with(&Subscription::new(filter, qos));
         Ok(())
     }

@@ -57,7 +57,7 @@ impl Publication {
     /// Gives the borrowed form to `then`.
     ///
     /// # Errors
-    /// [`Error::Options`] if the topic or the response topic is no topic name.
+    /// [`Error::Topic`] if the topic or the response topic is no topic name.
     pub fn with_outgoing<R>(&self, then: impl FnOnce(&Outgoing<'_>) -> R) -> Result<R, Error> {
         let topic = topic_name("topic", &self.topic)?;
         let properties = self.properties()?;
@@ -71,7 +71,7 @@ impl Publication {
     /// Its properties (5).
     ///
     /// # Errors
-    /// [`Error::Options`] if the response topic is no topic name.
+    /// [`Error::Topic`] if the response topic is no topic name.
     pub(crate) fn properties(&self) -> Result<Vec<Property<'_>>, Error> {
         let mut properties = Vec::new();
         if self.is_text {

@@ -83,8 +83,9 @@ impl Agent {
                 Some(base) => format!("{}/{topic}", base.trim_end_matches('/')),
                 None => topic,
             };
-            let filter = TopicFilter::new(&self.requests.topic)
-                .map_err(|error| Error::Options(format!("response topic: {error}")))?;
+            let filter = TopicFilter::new(&self.requests.topic).map_err(|error| {
+                Error::Topic(format!("response topic {:?}", self.requests.topic), error)
+            })?;
             let wanted = Wanted::new(&Subscription::new(filter, QoS::AtLeastOnce));
             self.add_route(
                 Vec::from([wanted]),

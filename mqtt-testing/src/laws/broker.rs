@@ -164,22 +164,10 @@ impl Trial {
         self.say(subscriber, &Packet::PubAck(mqtt_proto::Ack::new(own)), now);
     }
 
+    /// One hostile client comes, goes or sends something, or the host of the broker does something.
     fn attack(&mut self, choices: &mut Choices<'_>, now: &mut Instant) {
         if self.hostile.is_empty() || choices.below(8) == 0 {
-            let version = choices.pick(&[Version::V311, Version::V5]);
-            if let Ok(id) = self.broker.open(*now) {
-                self.hostile.push(HostileClient {
-                    id,
-                    version,
-                    input: Vec::new(),
-                    written: Vec::new(),
-                });
-                if choices.below(4) > 0 {
-                    self.connect(choices, *now);
-                }
-            } else {
-                assert_eq!(self.hostile.len() + 2, self.limits.connections);
-            }
+            self.open(choices, *now);
             return;
         }
         let at = choices.below(self.hostile.len());
@@ -198,27 +186,7 @@ impl Trial {
                     "to be woken at once"
                 );
             }
-            3 => {
-                let id = self.hostile[at].id;
-                self.broker.decide(id, verdict(choices), *now);
-            }
-            4 => {
-                let topic = TopicName::new(choices.pick(&["a", "a/b", "$SYS/x"])).expect("valid");
-                let message = Outgoing {
-                    retain: choices.flag(),
-                    ..Outgoing::new(topic, QoS::ExactlyOnce, choices.slice(40))
-                };
-                self.broker.publish(&message, *now);
-            }
-            5 => {
-                let name = choices.pick(&["a", "b", "nobody"]);
-                self.broker
-                    .disconnect(name, ReasonCode::AdministrativeAction, *now);
-            }
-            6 => {
-                let verdict = verdict(choices);
-                self.broker.hooks().verdicts.push(verdict);
-            }
+            host @ 3..=6 => self.host(host, at, choices, *now),
             7 => {
                 let bytes = choices.slice(60);
                 self.hostile[at].input.extend_from_slice(bytes);
@@ -234,6 +202,51 @@ impl Trial {
                 });
                 self.hostile[at].input.extend_from_slice(&bytes);
                 self.feed(at, *now);
+            }
+        }
+    }
+
+    /// One more hostile client, as a rule with a CONNECT.
+    fn open(&mut self, choices: &mut Choices<'_>, now: Instant) {
+        let version = choices.pick(&[Version::V311, Version::V5]);
+        let Ok(id) = self.broker.open(now) else {
+            assert_eq!(self.hostile.len() + 2, self.limits.connections);
+            return;
+        };
+        self.hostile.push(HostileClient {
+            id,
+            version,
+            input: Vec::new(),
+            written: Vec::new(),
+        });
+        if choices.below(4) > 0 {
+            self.connect(choices, now);
+        }
+    }
+
+    /// The host of the broker decides, publishes or disconnects.
+    fn host(&mut self, choice: usize, at: usize, choices: &mut Choices<'_>, now: Instant) {
+        match choice {
+            3 => {
+                let id = self.hostile[at].id;
+                self.broker.decide(id, verdict(choices), now);
+            }
+            4 => {
+                let topic = TopicName::new(choices.pick(&["a", "a/b", "$SYS/x"])).expect("valid");
+                let message = Outgoing {
+                    retain: choices.flag(),
+                    ..Outgoing::new(topic, QoS::ExactlyOnce, choices.slice(40))
+                };
+                self.broker.publish(&message, now);
+            }
+            5 => {
+                let name = choices.pick(&["a", "b", "nobody"]);
+                let reason = ReasonCode::AdministrativeAction;
+                self.broker.disconnect(name, reason, now);
+            }
+            _ => {
+                let verdict = verdict(choices);
+                self.broker.hooks().verdicts.push(verdict);
             }
         }
     }

@@ -70,12 +70,56 @@ impl Ledger {
     }
 }
 
+/// One schedule: the pair, and what each side accepted and heard.
+struct Run<'a> {
+    pair: Pair,
+    choices: Choices<'a>,
+    up: Ledger,
+    down: Ledger,
+    heard_up: Vec<(String, QoS)>,
+    heard_down: Vec<(String, QoS)>,
+    /// Messages that were to be published.
+    count: u32,
+    /// Sessions that were lost.
+    losses: u32,
+    /// The client cannot know that the server lost the session, so nothing can be said of what arrived.
+    ambiguous: bool,
+}
+
 /// Runs one schedule.
 ///
 /// # Panics
 /// When the law is broken.
 pub fn delivers(choices: &[u8], version: Version) {
     let mut choices = Choices::new(choices);
+    let config = config(&mut choices);
+    let mut opening = Opening::persistent(version);
+    if version == Version::V5 {
+        let receive_maximum = Property::ReceiveMaximum(1 + u16::from(choices.byte() % 5));
+        let properties = [receive_maximum, Property::TopicAliasMaximum(2)];
+        opening.connect.extend(properties);
+        opening.connack.extend(properties);
+    }
+    let mut run = Run {
+        pair: Pair::connected(opening, config),
+        choices,
+        up: Ledger::default(),
+        down: Ledger::default(),
+        heard_up: Vec::new(),
+        heard_down: Vec::new(),
+        count: 0,
+        losses: 0,
+        ambiguous: false,
+    };
+    while !run.choices.is_empty() {
+        run.operate();
+        run.listen();
+    }
+    run.drain();
+    run.judge(config.session_lost);
+}
+
+fn config(choices: &mut Choices<'_>) -> Config {
     let mut config = Config::default();
     config.window = 1 + u16::try_from(choices.below(6)).expect("small");
     config.window_qos2 = 1 + u16::try_from(choices.below(4)).expect("small");
@@ -86,134 +130,132 @@ pub fn delivers(choices: &[u8], version: Version) {
     // Where the buffer is small, messages are large that are not long to write.
     config.outgoing_limit = choices.pick(&[200, 256 << 10]);
     config.kept_limit = choices.pick(&[500, 16 << 20]);
-    let mut opening = Opening::persistent(version);
-    if version == Version::V5 {
-        let receive_maximum = Property::ReceiveMaximum(1 + u16::from(choices.byte() % 5));
-        opening
-            .connect
-            .extend([receive_maximum, Property::TopicAliasMaximum(2)]);
-        opening
-            .connack
-            .extend([receive_maximum, Property::TopicAliasMaximum(2)]);
-    }
-    let mut pair = Pair::connected(opening, config);
-    let (mut up, mut down) = (Ledger::default(), Ledger::default());
-    let mut losses = 0;
-    let mut ambiguous = false;
-    let mut heard: [Vec<(String, QoS)>; 2] = Default::default();
-    let mut count = 0_u32;
-    while !choices.is_empty() {
-        let role = choices.pick(&[Role::Client, Role::Server]);
-        match choices.below(16) {
-            0..=5 => {
-                let qos = choices.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
-                let mut payload = format!("{count:06}");
-                payload.extend(std::iter::repeat_n('.', padding(choices.byte())));
-                count += 1;
-                let topic = choices.pick(&["a", "b/c", "d"]);
-                let (endpoint, ledger) = match role {
-                    Role::Client => (&mut pair.client, &mut up),
-                    Role::Server => (&mut pair.server, &mut down),
-                };
-                match endpoint.publish(qos, topic, payload.as_bytes(), pair.now) {
-                    Ok(token) => ledger.accept(payload, qos, token),
-                    Err(Refused::Full | Refused::Offline | Refused::WrongPhase) => {}
-                    Err(other) => panic!("{other}"),
-                }
+    config
+}
+
+impl Run<'_> {
+    fn operate(&mut self) {
+        let role = self.choices.pick(&[Role::Client, Role::Server]);
+        match self.choices.below(16) {
+            0..=5 => self.publish(role),
+            6..=8 => {
+                let n = self.length();
+                self.pair.write(role, n);
             }
-            6..=8 => pair.write(role, 1 + choices.below(60) * choices.pick(PIECES)),
-            9..=11 => pair.read(role, 1 + choices.below(60) * choices.pick(PIECES)),
-            12 => pair.run(),
-            13 => pair.cut(),
-            14 => pair.connect(),
-            _ => match choices.below(8) {
-                0 => {
-                    // The server forgets the session, and with it what it had not delivered. What ends with the connection
-                    // is told before.
-                    pair.cut();
-                    listen(&mut pair, &mut up, &mut down, &mut heard);
-                    pair.server_restarts();
-                    losses += 1;
-                    // If its CONNACK without session present does not arrive, no client can know of the loss: the next
-                    // one says session present, of a session that is not the one the client means.
-                    if choices.flag() {
-                        pair.connect();
-                        pair.run();
-                    } else {
-                        ambiguous = true;
-                    }
-                    down.forgotten = down.accepted.len();
-                    down.fates.clear();
-                    down.accepted
-                        .iter_mut()
-                        .for_each(|(_, _, token)| *token = None);
-                }
+            9..=11 => {
+                let n = self.length();
+                self.pair.read(role, n);
+            }
+            12 => self.pair.run(),
+            13 => self.pair.cut(),
+            14 => self.pair.connect(),
+            _ => match self.choices.below(8) {
+                0 => self.server_forgets(),
                 1 => {
-                    pair.opening.clean_start = true;
-                    pair.connect();
-                    pair.run();
-                    pair.opening.clean_start = false;
-                    losses += 1;
+                    self.pair.opening.clean_start = true;
+                    self.pair.connect();
+                    self.pair.run();
+                    self.pair.opening.clean_start = false;
+                    self.losses += 1;
                 }
                 _ => {
-                    pair.cut();
-                    pair.connect();
+                    self.pair.cut();
+                    self.pair.connect();
                 }
             },
         }
-        listen(&mut pair, &mut up, &mut down, &mut heard);
     }
-    // The end of all trouble: from here on everything must drain.
-    if !pair.client.is_connected() || !pair.server.is_connected() {
-        pair.connect();
-    }
-    pair.run();
-    listen(&mut pair, &mut up, &mut down, &mut heard);
-    assert_eq!(
-        (pair.client.pending(), pair.server.pending()),
-        (0, 0),
-        "something stalls"
-    );
-    let [heard_up, heard_down] = &heard;
-    let send_again = config.session_lost == SessionLost::SendAgain && losses > 0;
-    if !ambiguous {
-        check(&up, heard_up, send_again);
-        check(&down, heard_down, send_again);
-    }
-    for fate in up.fates.values().chain(down.fates.values()) {
-        assert_ne!(*fate, Fate::Open, "an accepted command never ended");
-    }
-    for role in [Role::Client, Role::Server] {
-        let endpoint = if role == Role::Client {
-            &mut pair.client
-        } else {
-            &mut pair.server
-        };
-        let refused = endpoint
-            .publish(QoS::ExactlyOnce, "a", b"one more", pair.now)
-            .err();
-        assert_eq!(refused, None, "the window of the {role:?} did not drain");
-    }
-}
 
-fn listen(
-    pair: &mut Pair,
-    up: &mut Ledger,
-    down: &mut Ledger,
-    heard: &mut [Vec<(String, QoS)>; 2],
-) {
-    assert_eq!(pair.broken(), None);
-    up.note(&pair.client_log);
-    down.note(&pair.server_log);
-    let [heard_up, heard_down] = heard;
-    for (log, heard) in [
-        (&mut pair.server_log, heard_up),
-        (&mut pair.client_log, heard_down),
-    ] {
-        for event in log.drain(..) {
-            if let OwnedEvent::Message { payload, qos, .. } = event {
-                heard.push((payload, qos));
+    /// How many bytes one write or read takes.
+    fn length(&mut self) -> usize {
+        1 + self.choices.below(60) * self.choices.pick(PIECES)
+    }
+
+    fn publish(&mut self, role: Role) {
+        let choices = &mut self.choices;
+        let qos = choices.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
+        let mut payload = format!("{:06}", self.count);
+        payload.extend(std::iter::repeat_n('.', padding(choices.byte())));
+        self.count += 1;
+        let topic = choices.pick(&["a", "b/c", "d"]);
+        let (endpoint, ledger) = match role {
+            Role::Client => (&mut self.pair.client, &mut self.up),
+            Role::Server => (&mut self.pair.server, &mut self.down),
+        };
+        match endpoint.publish(qos, topic, payload.as_bytes(), self.pair.now) {
+            Ok(token) => ledger.accept(payload, qos, token),
+            Err(Refused::Full | Refused::Offline | Refused::WrongPhase) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// The server forgets the session, and with it what it had not delivered. What ends with the connection is told before.
+    fn server_forgets(&mut self) {
+        self.pair.cut();
+        self.listen();
+        self.pair.server_restarts();
+        self.losses += 1;
+        // If its CONNACK without session present does not arrive, no client can know of the loss: the next one says session
+        // present, of a session that is not the one the client means.
+        if self.choices.flag() {
+            self.pair.connect();
+            self.pair.run();
+        } else {
+            self.ambiguous = true;
+        }
+        let down = &mut self.down;
+        down.forgotten = down.accepted.len();
+        down.fates.clear();
+        let forget = |(_, _, token): &mut (String, QoS, Option<Token>)| *token = None;
+        down.accepted.iter_mut().for_each(forget);
+    }
+
+    /// Takes what both sides reported.
+    fn listen(&mut self) {
+        let pair = &mut self.pair;
+        assert_eq!(pair.broken(), None);
+        self.up.note(&pair.client_log);
+        self.down.note(&pair.server_log);
+        for (log, heard) in [
+            (&mut pair.server_log, &mut self.heard_up),
+            (&mut pair.client_log, &mut self.heard_down),
+        ] {
+            for event in log.drain(..) {
+                if let OwnedEvent::Message { payload, qos, .. } = event {
+                    heard.push((payload, qos));
+                }
             }
+        }
+    }
+
+    /// Nothing is cut any more: all that is under way arrives.
+    fn drain(&mut self) {
+        if !self.pair.client.is_connected() || !self.pair.server.is_connected() {
+            self.pair.connect();
+        }
+        self.pair.run();
+        self.listen();
+        let pending = (self.pair.client.pending(), self.pair.server.pending());
+        assert_eq!(pending, (0, 0), "something stalls");
+    }
+
+    fn judge(&mut self, session_lost: SessionLost) {
+        let send_again = session_lost == SessionLost::SendAgain && self.losses > 0;
+        if !self.ambiguous {
+            check(&self.up, &self.heard_up, send_again);
+            check(&self.down, &self.heard_down, send_again);
+        }
+        for fate in self.up.fates.values().chain(self.down.fates.values()) {
+            assert_ne!(*fate, Fate::Open, "an accepted command never ended");
+        }
+        let now = self.pair.now;
+        for (role, endpoint) in [
+            (Role::Client, &mut self.pair.client),
+            (Role::Server, &mut self.pair.server),
+        ] {
+            let sent = endpoint.publish(QoS::ExactlyOnce, "a", b"one more", now);
+            let refused = sent.err();
+            assert_eq!(refused, None, "the window of the {role:?} did not drain");
         }
     }
 }

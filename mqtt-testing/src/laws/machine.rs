@@ -274,43 +274,49 @@ impl Trial<'_> {
             ..Connect::new(self.version, CLIENT_ID)
         };
         match self.role {
-            Role::Client => {
-                let _ = self.machine.client().connect(&connect, self.now);
-                if self.choices.flag() {
-                    let announced = if self.version.is_v5() { 3 } else { 0 };
-                    let connack = ConnAck {
-                        session_present: self.choices.flag(),
-                        properties: properties[..announced].into(),
-                        ..ConnAck::default()
-                    };
-                    if announced > 0 {
-                        self.largest = usize::try_from(largest).expect("small");
-                    }
-                    self.input
-                        .extend(encode(&Packet::ConnAck(connack), self.version));
-                }
-            }
-            Role::Server => {
-                self.machine.server().disconnected();
-                self.machine.server().opened(self.now);
-                if self.version.is_v5() {
-                    self.largest = usize::try_from(largest).expect("small");
-                }
-                self.input
-                    .extend(encode(&Packet::Connect(connect), self.version));
-                self.look();
-                if self.choices.flag() {
-                    let present = self.choices.flag()
-                        && !connect.clean_start
-                        && self.machine.server().has_session_of(CLIENT_ID);
-                    let connack = ConnAck {
-                        session_present: present,
-                        ..ConnAck::default()
-                    };
-                    let _ = self.machine.server().accept(&connack, self.now);
-                }
-            }
+            Role::Client => self.connect_client(&connect, &properties, largest),
+            Role::Server => self.connect_server(&connect, largest),
         }
+    }
+
+    fn connect_client(&mut self, connect: &Connect<'_>, properties: &[Property<'_>], largest: u32) {
+        let _ = self.machine.client().connect(connect, self.now);
+        if !self.choices.flag() {
+            return;
+        }
+        let announced = if self.version.is_v5() { 3 } else { 0 };
+        let connack = ConnAck {
+            session_present: self.choices.flag(),
+            properties: properties[..announced].into(),
+            ..ConnAck::default()
+        };
+        if announced > 0 {
+            self.largest = usize::try_from(largest).expect("small");
+        }
+        self.input
+            .extend(encode(&Packet::ConnAck(connack), self.version));
+    }
+
+    fn connect_server(&mut self, connect: &Connect<'_>, largest: u32) {
+        self.machine.server().disconnected();
+        self.machine.server().opened(self.now);
+        if self.version.is_v5() {
+            self.largest = usize::try_from(largest).expect("small");
+        }
+        self.input
+            .extend(encode(&Packet::Connect(*connect), self.version));
+        self.look();
+        if !self.choices.flag() {
+            return;
+        }
+        let present = self.choices.flag()
+            && !connect.clean_start
+            && self.machine.server().has_session_of(CLIENT_ID);
+        let connack = ConnAck {
+            session_present: present,
+            ..ConnAck::default()
+        };
+        let _ = self.machine.server().accept(&connack, self.now);
     }
 
     fn time(&mut self) {

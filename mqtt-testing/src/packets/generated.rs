@@ -52,159 +52,198 @@ pub fn with_packet<R>(
     choices: &mut Choices<'_>,
     then: impl FnOnce(&Packet<'_>) -> R,
 ) -> R {
-    let v5 = version == Version::V5;
-    let list = properties(choices, Some(packet_type), v5);
-    let properties = Properties::from(&list[..]);
-    let packet_id = packet_id(choices);
-    let reason = |choices: &mut Choices<'_>| {
+    let list = properties(choices, Some(packet_type), version == Version::V5);
+    let common = Common {
+        packet_type,
+        version,
+        packet_id: packet_id(choices),
+        properties: Properties::from(&list[..]),
+    };
+    match packet_type {
+        PacketType::Connect => common.connect(choices, then),
+        PacketType::ConnAck => then(&Packet::ConnAck(common.connack(choices))),
+        PacketType::Publish => then(&Packet::Publish(common.publish(choices))),
+        PacketType::PubAck => then(&Packet::PubAck(common.ack(choices))),
+        PacketType::PubRec => then(&Packet::PubRec(common.ack(choices))),
+        PacketType::PubRel => then(&Packet::PubRel(common.ack(choices))),
+        PacketType::PubComp => then(&Packet::PubComp(common.ack(choices))),
+        PacketType::Subscribe => common.subscribe(choices, then),
+        PacketType::SubAck => common.suback(choices, then),
+        PacketType::Unsubscribe => common.unsubscribe(choices, then),
+        PacketType::UnsubAck => common.unsuback(choices, then),
+        PacketType::PingReq => then(&Packet::PingReq),
+        PacketType::PingResp => then(&Packet::PingResp),
+        PacketType::Disconnect => then(&Packet::Disconnect(Disconnect {
+            reason: common.reason(choices),
+            properties: common.properties,
+        })),
+        PacketType::Auth => then(&Packet::Auth(Auth {
+            reason: common.reason(choices),
+            properties: common.properties,
+        })),
+    }
+}
+
+/// What packets of several types have.
+struct Common<'a> {
+    packet_type: PacketType,
+    version: Version,
+    packet_id: PacketId,
+    properties: Properties<'a>,
+}
+
+impl<'a> Common<'a> {
+    fn is_v5(&self) -> bool {
+        self.version == Version::V5
+    }
+
+    fn reason(&self, choices: &mut Choices<'_>) -> ReasonCode {
         let allowed: Vec<_> = ReasonCode::ALL
             .iter()
             .copied()
-            .filter(|code| code.belongs_in(packet_type))
+            .filter(|code| code.belongs_in(self.packet_type))
             .collect();
-        if v5 {
+        if self.is_v5() {
             choices.pick(&allowed)
         } else {
             ReasonCode::Success
         }
-    };
-    let ack = |choices: &mut Choices<'_>| Ack {
-        packet_id,
-        reason: reason(choices),
-        properties,
-    };
-    match packet_type {
-        PacketType::Connect => {
-            let user_name = choices.flag().then(|| choices.pick(TEXTS));
-            let password =
-                (choices.flag() && (v5 || user_name.is_some())).then(|| choices.slice(300));
-            let will_list = self::properties(choices, None, v5);
-            let will = choices.flag().then(|| Will {
-                topic: topic(choices),
-                payload: choices.slice(300),
-                qos: qos(choices),
-                retain: choices.flag(),
-                properties: Properties::from(&will_list[..]),
-            });
-            then(&Packet::Connect(Connect {
-                version,
-                clean_start: choices.flag(),
-                keep_alive: choices.u16(),
-                client_id: choices.pick(TEXTS),
-                will,
-                user_name,
-                password,
-                properties,
-            }))
+    }
+
+    fn ack(&self, choices: &mut Choices<'_>) -> Ack<'a> {
+        Ack {
+            packet_id: self.packet_id,
+            reason: self.reason(choices),
+            properties: self.properties,
         }
-        PacketType::ConnAck => {
-            let codes: Vec<_> = ReasonCode::ALL
-                .iter()
-                .copied()
-                .filter(|code| {
-                    if v5 {
-                        code.belongs_in(packet_type)
-                    } else {
-                        code.to_return_code().is_some()
-                    }
-                })
-                .collect();
-            let reason = choices.pick(&codes);
-            let session_present = reason == ReasonCode::Success && choices.flag();
-            then(&Packet::ConnAck(ConnAck {
-                session_present,
-                reason,
-                properties,
-            }))
-        }
-        PacketType::Publish => {
-            let delivery = match qos(choices) {
-                QoS::AtMostOnce => Delivery::AtMostOnce,
-                QoS::AtLeastOnce => Delivery::AtLeastOnce(packet_id),
-                QoS::ExactlyOnce => Delivery::ExactlyOnce(packet_id),
-            };
-            let topic_alias = if v5 && choices.flag() {
-                TopicAlias::new(choices.u16())
+    }
+
+    fn connect<R>(&self, choices: &mut Choices<'_>, then: impl FnOnce(&Packet<'_>) -> R) -> R {
+        let v5 = self.is_v5();
+        let user_name = choices.flag().then(|| choices.pick(TEXTS));
+        let password = (choices.flag() && (v5 || user_name.is_some())).then(|| choices.slice(300));
+        let will_list = properties(choices, None, v5);
+        let will = choices.flag().then(|| Will {
+            topic: topic(choices),
+            payload: choices.slice(300),
+            qos: qos(choices),
+            retain: choices.flag(),
+            properties: Properties::from(&will_list[..]),
+        });
+        then(&Packet::Connect(Connect {
+            version: self.version,
+            clean_start: choices.flag(),
+            keep_alive: choices.u16(),
+            client_id: choices.pick(TEXTS),
+            will,
+            user_name,
+            password,
+            properties: self.properties,
+        }))
+    }
+
+    fn connack(&self, choices: &mut Choices<'_>) -> ConnAck<'a> {
+        let is_possible = |code: &ReasonCode| {
+            if self.is_v5() {
+                code.belongs_in(self.packet_type)
             } else {
-                None
-            };
-            let unnamed = topic_alias.is_some() && choices.flag();
-            then(&Packet::Publish(Publish {
-                dup: delivery != Delivery::AtMostOnce && choices.flag(),
-                retain: choices.flag(),
-                delivery,
-                topic: if unnamed {
-                    TopicName::NONE
-                } else {
-                    topic(choices)
-                },
-                topic_alias,
-                properties,
-                payload: choices.slice(300),
-            }))
+                code.to_return_code().is_some()
+            }
+        };
+        let codes: Vec<_> = ReasonCode::ALL
+            .iter()
+            .copied()
+            .filter(is_possible)
+            .collect();
+        let reason = choices.pick(&codes);
+        ConnAck {
+            session_present: reason == ReasonCode::Success && choices.flag(),
+            reason,
+            properties: self.properties,
         }
-        PacketType::PubAck => then(&Packet::PubAck(ack(choices))),
-        PacketType::PubRec => then(&Packet::PubRec(ack(choices))),
-        PacketType::PubRel => then(&Packet::PubRel(ack(choices))),
-        PacketType::PubComp => then(&Packet::PubComp(ack(choices))),
-        PacketType::Subscribe => {
-            let filters: Vec<_> = (0..=choices.below(4))
-                .map(|_| subscription(choices, v5))
-                .collect();
-            then(&Packet::Subscribe(Subscribe {
-                packet_id,
-                properties,
-                filters: filters[..].into(),
-            }))
+    }
+
+    fn publish<'c: 'a>(&self, choices: &mut Choices<'c>) -> Publish<'a> {
+        let delivery = match qos(choices) {
+            QoS::AtMostOnce => Delivery::AtMostOnce,
+            QoS::AtLeastOnce => Delivery::AtLeastOnce(self.packet_id),
+            QoS::ExactlyOnce => Delivery::ExactlyOnce(self.packet_id),
+        };
+        let topic_alias = if self.is_v5() && choices.flag() {
+            TopicAlias::new(choices.u16())
+        } else {
+            None
+        };
+        let unnamed = topic_alias.is_some() && choices.flag();
+        Publish {
+            dup: delivery != Delivery::AtMostOnce && choices.flag(),
+            retain: choices.flag(),
+            delivery,
+            topic: if unnamed {
+                TopicName::NONE
+            } else {
+                topic(choices)
+            },
+            topic_alias,
+            properties: self.properties,
+            payload: choices.slice(300),
         }
-        PacketType::SubAck => {
-            let codes: Vec<_> = (0..=choices.below(4))
-                .map(|_| {
-                    if v5 {
-                        reason(choices)
-                    } else {
-                        choices.pick(&[
-                            ReasonCode::Success,
-                            ReasonCode::GrantedQoS1,
-                            ReasonCode::GrantedQoS2,
-                            ReasonCode::UnspecifiedError,
-                        ])
-                    }
-                })
-                .collect();
-            then(&Packet::SubAck(SubAck {
-                packet_id,
-                properties,
-                codes: codes[..].into(),
-            }))
-        }
-        PacketType::Unsubscribe => {
-            let filters: Vec<_> = (0..=choices.below(4)).map(|_| filter(choices)).collect();
-            then(&Packet::Unsubscribe(Unsubscribe {
-                packet_id,
-                properties,
-                filters: filters[..].into(),
-            }))
-        }
-        PacketType::UnsubAck => {
-            let count = if v5 { 1 + choices.below(4) } else { 0 };
-            let codes: Vec<_> = (0..count).map(|_| reason(choices)).collect();
-            then(&Packet::UnsubAck(UnsubAck {
-                packet_id,
-                properties,
-                codes: codes[..].into(),
-            }))
-        }
-        PacketType::PingReq => then(&Packet::PingReq),
-        PacketType::PingResp => then(&Packet::PingResp),
-        PacketType::Disconnect => then(&Packet::Disconnect(Disconnect {
-            reason: reason(choices),
-            properties,
-        })),
-        PacketType::Auth => then(&Packet::Auth(Auth {
-            reason: reason(choices),
-            properties,
-        })),
+    }
+
+    fn subscribe<R>(&self, choices: &mut Choices<'_>, then: impl FnOnce(&Packet<'_>) -> R) -> R {
+        let filters: Vec<_> = (0..=choices.below(4))
+            .map(|_| subscription(choices, self.is_v5()))
+            .collect();
+        then(&Packet::Subscribe(Subscribe {
+            packet_id: self.packet_id,
+            properties: self.properties,
+            filters: filters[..].into(),
+        }))
+    }
+
+    fn suback<R>(&self, choices: &mut Choices<'_>, then: impl FnOnce(&Packet<'_>) -> R) -> R {
+        const CODES_OF_3_1_1: [ReasonCode; 4] = [
+            ReasonCode::Success,
+            ReasonCode::GrantedQoS1,
+            ReasonCode::GrantedQoS2,
+            ReasonCode::UnspecifiedError,
+        ];
+        let code = |choices: &mut Choices<'_>| {
+            if self.is_v5() {
+                self.reason(choices)
+            } else {
+                choices.pick(&CODES_OF_3_1_1)
+            }
+        };
+        let codes: Vec<_> = (0..=choices.below(4)).map(|_| code(choices)).collect();
+        then(&Packet::SubAck(SubAck {
+            packet_id: self.packet_id,
+            properties: self.properties,
+            codes: codes[..].into(),
+        }))
+    }
+
+    fn unsubscribe<R>(&self, choices: &mut Choices<'_>, then: impl FnOnce(&Packet<'_>) -> R) -> R {
+        let filters: Vec<_> = (0..=choices.below(4)).map(|_| filter(choices)).collect();
+        then(&Packet::Unsubscribe(Unsubscribe {
+            packet_id: self.packet_id,
+            properties: self.properties,
+            filters: filters[..].into(),
+        }))
+    }
+
+    fn unsuback<R>(&self, choices: &mut Choices<'_>, then: impl FnOnce(&Packet<'_>) -> R) -> R {
+        let count = if self.is_v5() {
+            1 + choices.below(4)
+        } else {
+            0
+        };
+        let codes: Vec<_> = (0..count).map(|_| self.reason(choices)).collect();
+        then(&Packet::UnsubAck(UnsubAck {
+            packet_id: self.packet_id,
+            properties: self.properties,
+            codes: codes[..].into(),
+        }))
     }
 }
 

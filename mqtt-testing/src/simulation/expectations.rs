@@ -298,13 +298,7 @@ impl Expectations {
                 Err(format!("heard again, as at {before}"))
             };
         }
-        // What a publisher sends again may find a subscription, or one of a higher QoS, that was not there the first time, or,
-        // at QoS 0, a client that was away; or it comes alone, since the first expired.
-        let again = publisher_cut
-            && (published.expires
-                || life.streams[heard.stream].created > published.sent
-                || least.is_none_or(|least| least < heard.qos)
-                || (life.cut && heard.qos == QoS::AtMostOnce));
+        let again = publisher_cut && may_be_sent_again(life, heard, published, least);
         if shared || again {
             return Ok(());
         }
@@ -556,4 +550,18 @@ impl Expectations {
         }
         None
     }
+}
+
+/// Whether a message that its publisher sent again may come as a new one: it may find a subscription, or one of a higher QoS, that
+/// was not there the first time, or, at QoS 0, a client that was away; or it comes alone, since the first expired.
+fn may_be_sent_again(
+    life: &Life,
+    heard: &Heard,
+    published: &Published,
+    least: Option<QoS>,
+) -> bool {
+    published.expires
+        || life.streams[heard.stream].created > published.sent
+        || least.is_none_or(|least| least < heard.qos)
+        || (life.cut && heard.qos == QoS::AtMostOnce)
 }

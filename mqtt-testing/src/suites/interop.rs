@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_lite::future::zip;
 use mqtt_adapter_core::driver::{Timer, timeout};
 use mqtt_adapter_core::proto::{QoS, TopicName, Version};
-use mqtt_adapter_core::{Handle, Options, Outcome, Outgoing, SessionLost};
+use mqtt_adapter_core::{Handle, Messages, Options, Outcome, Outgoing, SessionLost};
 use tokio::sync::Semaphore;
 
 use crate::peers::Mosquitto;
@@ -145,24 +145,7 @@ where
             assert!(matches!(outcome, Outcome::Acknowledged(_)), "{outcome:?}");
         }
     };
-    let receive = async {
-        let mut heard = HashMap::<u32, u32>::new();
-        let mut order = Vec::new();
-        while heard.len() < usize::try_from(count).unwrap() {
-            let message = numbers.next().await.expect("the client goes on");
-            let n = std::str::from_utf8(&message.payload)
-                .unwrap()
-                .parse()
-                .unwrap();
-            let times: &mut u32 = heard.entry(n).or_default();
-            *times += 1;
-            if *times == 1 {
-                ahead.add_permits(1);
-            }
-            order.push(n);
-        }
-        (heard, order)
-    };
+    let receive = hear(&mut numbers, count, &ahead);
     let both = timeout::<T, _>(PATIENCE, zip(publish, receive)).await;
     let (publisher_now, subscriber_now) = (&*publisher, &*subscriber);
     let ((), (heard, order)) =
@@ -171,13 +154,8 @@ where
     if qos == QoS::ExactlyOnce {
         // Nothing more may come: what is behind the last number would be a double.
         wires.calm_down();
-        let end = Outgoing::new(TopicName::from_static("numbers"), qos, b"4294967295");
-        assert!(matches!(
-            publisher.publish_message(&end).await.unwrap().await,
-            Outcome::Acknowledged(_)
-        ));
-        let last = numbers.next().await.unwrap();
-        assert_eq!(&last.payload[..], b"4294967295", "a message came twice");
+        let last = publish_last(&publisher, &mut numbers).await;
+        assert_eq!(last, LAST, "a message came twice");
         assert!(
             heard.values().all(|times| *times == 1),
             "doubled: {heard:?}"
@@ -186,6 +164,41 @@ where
     }
     assert!(publisher.close(Duration::from_secs(10)).await.is_empty());
     let _ = subscriber.close(Duration::from_secs(10)).await;
+}
+
+/// Takes messages until all numbers below `count` came: how often each did, and all in their order. Each new one makes room for
+/// another to be published.
+async fn hear(
+    numbers: &mut Messages,
+    count: u32,
+    ahead: &Semaphore,
+) -> (HashMap<u32, u32>, Vec<u32>) {
+    let mut heard = HashMap::<u32, u32>::new();
+    let mut order = Vec::new();
+    while heard.len() < usize::try_from(count).unwrap() {
+        let message = numbers.next().await.expect("the client goes on");
+        let text = std::str::from_utf8(&message.payload).unwrap();
+        let n = text.parse().unwrap();
+        let times = heard.entry(n).or_default();
+        *times += 1;
+        if *times == 1 {
+            ahead.add_permits(1);
+        }
+        order.push(n);
+    }
+    (heard, order)
+}
+
+/// What is published behind the numbers.
+const LAST: &[u8] = b"4294967295";
+
+/// Publishes one more message, and returns the next one that arrives.
+async fn publish_last(publisher: &Handle, numbers: &mut Messages) -> Vec<u8> {
+    let topic = TopicName::from_static("numbers");
+    let end = Outgoing::new(topic, QoS::ExactlyOnce, LAST);
+    let outcome = publisher.publish_message(&end).await.unwrap().await;
+    assert!(matches!(outcome, Outcome::Acknowledged(_)), "{outcome}");
+    numbers.next().await.unwrap().payload.to_vec()
 }
 
 /// Keep-alive: a broker that stops answering is noticed within keep-alive plus the ping time-out.

@@ -9,6 +9,16 @@ use mqtt_proto::{
 
 use crate::packets::{ack, encode, publish};
 
+/// A message that the server sent. At QoS 0 its identifier is not used.
+#[derive(Clone, Copy)]
+pub(super) struct Sent {
+    qos: QoS,
+    id: u16,
+    /// The number in its payload.
+    number: u32,
+    topic: &'static str,
+}
+
 /// What the server of one trial has received, has to answer, and has sent without an acknowledgement.
 #[derive(Default)]
 pub(super) struct Server {
@@ -19,8 +29,8 @@ pub(super) struct Server {
     /// CONNACK was given.
     pub(super) accepted: bool,
     pub(super) has_session: bool,
-    /// Messages that were sent and not acknowledged: quality of service, identifier, number and topic.
-    pub(super) under_way: Vec<(QoS, u16, u32, &'static str)>,
+    /// Messages that were sent and not acknowledged.
+    pub(super) under_way: Vec<Sent>,
     /// At QoS 2, PUBREC came and PUBCOMP did not.
     pub(super) to_release: Vec<u16>,
     pub(super) number: u32,
@@ -118,9 +128,8 @@ impl Server {
         };
         self.answer(&Packet::ConnAck(connack), version);
         // What was not acknowledged is sent again.
-        for (qos, id, number, topic) in self.under_way.clone() {
-            let bytes = message(qos, id, number, topic, true, version);
-            self.answers.push_back(bytes);
+        for sent in &self.under_way {
+            self.answers.push_back(sent.encode(true, version));
         }
         for id in self.to_release.clone() {
             self.answers.push_back(ack(AckKind::PubRel, id));
@@ -134,20 +143,24 @@ impl Server {
     pub(super) fn acknowledged(&mut self, qos: QoS, known: &Ack<'_>) {
         let id = known.packet_id.get();
         self.under_way
-            .retain(|message| (message.0, message.1) != (qos, id));
+            .retain(|sent| (sent.qos, sent.id) != (qos, id));
     }
 
     pub(super) fn publish(&mut self, qos: QoS, topic: &'static str, version: Version) -> Vec<u8> {
         self.number += 1;
-        if qos == QoS::AtMostOnce {
-            return message(qos, 0, self.number, topic, false, version);
-        }
         let used = |id: &u16| {
-            self.under_way.iter().any(|known| known.1 == *id) || self.to_release.contains(id)
+            self.under_way.iter().any(|known| known.id == *id) || self.to_release.contains(id)
         };
-        let id = (1..=u16::MAX).find(|id| !used(id)).expect("few");
-        self.under_way.push((qos, id, self.number, topic));
-        message(qos, id, self.number, topic, false, version)
+        let sent = Sent {
+            qos,
+            id: (1..=u16::MAX).find(|id| !used(id)).expect("few"),
+            number: self.number,
+            topic,
+        };
+        if qos > QoS::AtMostOnce {
+            self.under_way.push(sent);
+        }
+        sent.encode(false, version)
     }
 
     pub(super) fn number_of(payload: &[u8]) -> Option<u32> {
@@ -159,15 +172,15 @@ impl Server {
     }
 }
 
-fn message(qos: QoS, id: u16, number: u32, topic: &str, dup: bool, version: Version) -> Vec<u8> {
-    // A message that is sent again is the same.
-    let payload = format!(
-        "#{number} {}",
-        "x".repeat(usize::try_from(number % 9).expect("small") * 20)
-    );
-    let publish = Publish {
-        topic: TopicName::new(topic).expect("valid"),
-        ..publish(qos, id.max(1), dup, &payload)
-    };
-    encode(&Packet::Publish(publish), version)
+impl Sent {
+    /// Encodes its PUBLISH; a message that is sent again is the same but for DUP.
+    fn encode(self, dup: bool, version: Version) -> Vec<u8> {
+        let length = usize::try_from(self.number % 9).expect("small") * 20;
+        let payload = format!("#{} {}", self.number, "x".repeat(length));
+        let publish = Publish {
+            topic: TopicName::new(self.topic).expect("valid"),
+            ..publish(self.qos, self.id, dup, &payload)
+        };
+        encode(&Packet::Publish(publish), version)
+    }
 }

@@ -168,12 +168,10 @@ pub async fn a_good_connection_however_short_is_followed_by_a_soon_retry<
     }
 }
 
-/// Each event in its order, with what the server said.
-pub async fn events_tell_what_connack_said<H: Deref<Target = Handle>>(
-    start: impl Fn(Options) -> H,
-) {
+/// A server that refuses the first CONNECT with a reason string, and accepts the next one with properties.
+fn refuses_first_and_accepts_then() -> ScriptedServer {
     let attempts = AtomicUsize::new(0);
-    let broker = ScriptedServer::start(move |event, server| {
+    ScriptedServer::start(move |event, server| {
         if !matches!(event, ServerEvent::Connect(_)) {
             return Reaction::Usual;
         }
@@ -201,7 +199,14 @@ pub async fn events_tell_what_connack_said<H: Deref<Target = Handle>>(
         let now = mqtt_session::Instant::from_millis(0);
         server.accept(&connack, now).unwrap();
         Reaction::Nothing
-    });
+    })
+}
+
+/// Each event in its order, with what the server said.
+pub async fn events_tell_what_connack_said<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    let broker = refuses_first_and_accepts_then();
     let mut options = options(broker.port);
     options.version = Version::V5;
     options.client_id = String::new();

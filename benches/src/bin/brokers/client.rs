@@ -1,0 +1,146 @@
+//! A client of the load: it writes packets put together beforehand and reads packet borders only.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+
+use mio::net::TcpStream;
+use mqtt_proto::{Connect, Packet, Properties, QoS, Subscribe, Subscription, TopicFilter, Version};
+use mqtt_testing::packets::encode;
+
+/// A client of the load.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    input: Vec<u8>,
+    filled: usize,
+    pub(crate) output: Vec<u8>,
+    written: usize,
+    /// Index of the publisher, if it is one.
+    pub(crate) publishes: Option<usize>,
+    next_id: u16,
+}
+
+impl Client {
+    /// Connects and waits for CONNACK, and for SUBACK if it subscribes.
+    pub(crate) fn connect(
+        address: SocketAddr,
+        id: &str,
+        filter: Option<(&str, QoS)>,
+        relay: bool,
+    ) -> Self {
+        let mut stream = std::net::TcpStream::connect(address).expect("the broker listens");
+        stream.set_nodelay(true).expect("TCP");
+        if relay {
+            // What it is, in one byte.
+            let role = if filter.is_some() { b's' } else { b'p' };
+            stream.write_all(&[role]).expect("it reads");
+            stream.read_exact(&mut [0]).expect("it answers");
+        } else {
+            handshake(&mut stream, id, filter);
+        }
+        stream.set_nonblocking(true).expect("TCP");
+        Self {
+            stream: TcpStream::from_std(stream),
+            input: vec![0; 128 << 10],
+            filled: 0,
+            output: Vec::new(),
+            written: 0,
+            publishes: None,
+            next_id: 0,
+        }
+    }
+
+    /// Appends a PUBLISH to the output, under the next identifier if it has one.
+    pub(crate) fn publish(&mut self, message: &[u8], has_identifier: bool) {
+        let at = self.output.len();
+        self.output.extend_from_slice(message);
+        if has_identifier {
+            self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+            // Header of two bytes, topic with its length, then the identifier.
+            let topic = usize::from(u16::from_be_bytes([message[2], message[3]]));
+            self.output[at + 4 + topic..at + 6 + topic]
+                .copy_from_slice(&self.next_id.to_be_bytes());
+        }
+    }
+
+    /// Writes what it can.
+    pub(crate) fn flush(&mut self) {
+        while self.written < self.output.len() {
+            match self.stream.write(&self.output[self.written..]) {
+                Ok(n) => self.written += n,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) => panic!("a client lost its connection: {error}"),
+            }
+        }
+        self.output.clear();
+        self.written = 0;
+    }
+
+    /// Reads once and looks at each packet. `false` if there is nothing more for now.
+    pub(crate) fn read(&mut self, mut packet: impl FnMut(u8, &[u8], &mut Vec<u8>)) -> bool {
+        let n = match self.stream.read(&mut self.input[self.filled..]) {
+            Ok(0) => panic!("the broker closed a connection"),
+            Ok(n) => n,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
+            Err(error) => panic!("a client lost its connection: {error}"),
+        };
+        self.filled += n;
+        let full = self.filled == self.input.len();
+        let mut at = 0;
+        while let Some((header, length)) = border(&self.input[at..self.filled]) {
+            let end = at + header + length;
+            if end > self.filled {
+                break;
+            }
+            packet(
+                self.input[at],
+                &self.input[at + header..end],
+                &mut self.output,
+            );
+            at = end;
+        }
+        self.input.copy_within(at..self.filled, 0);
+        self.filled -= at;
+        full
+    }
+}
+
+/// Sends CONNECT, and SUBSCRIBE if there is a filter, and waits for the answers.
+fn handshake(stream: &mut std::net::TcpStream, id: &str, filter: Option<(&str, QoS)>) {
+    let connect = Connect {
+        // rumqttd takes no 0.
+        keep_alive: 600,
+        ..Connect::new(Version::V311, id)
+    };
+    stream
+        .write_all(&encode(&Packet::Connect(connect), Version::V311))
+        .expect("it reads");
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).expect("CONNACK");
+    assert_eq!(answer, [0x20, 2, 0, 0], "CONNACK");
+    let Some((filter, qos)) = filter else { return };
+    let filter = TopicFilter::new(filter).expect("a filter");
+    let list = [Subscription::new(filter, qos)];
+    let subscribe = Subscribe {
+        packet_id: mqtt_proto::PacketId::new(1).expect("not zero"),
+        properties: Properties::EMPTY,
+        filters: mqtt_proto::List::from(&list[..]),
+    };
+    stream
+        .write_all(&encode(&Packet::Subscribe(subscribe), Version::V311))
+        .expect("it reads");
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).expect("SUBACK");
+    assert_eq!(answer, [0x90, 3, 0, 1, qos.get()], "SUBACK");
+}
+
+/// Length of the fixed header, and of what follows.
+pub(crate) fn border(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut length = 0;
+    for (n, byte) in bytes.iter().skip(1).take(4).enumerate() {
+        length |= usize::from(byte & 0x7F) << (7 * n);
+        if byte & 0x80 == 0 {
+            return Some((n + 2, length));
+        }
+    }
+    None
+}

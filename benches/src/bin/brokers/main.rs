@@ -1,0 +1,122 @@
+//! Brokers side by side under the same load, on one machine with two cores: `brokers [ROW]... [--seconds N] [--rounds N]
+//! [--only BROKER]`. `scripts/brokers.sh` builds what it needs and runs it.
+//!
+//! The load comes from one thread that writes packets put together beforehand and reads packet borders only, so that the
+//! broker is what is measured. What counts is messages delivered per second of the broker's processor time, which the
+//! kernel accounts for exactly and which does not depend on what else the machine does; the rates are told beside it.
+
+mod broker;
+mod client;
+mod connections;
+mod load;
+mod relay;
+
+use std::time::Duration;
+
+use crate::broker::{BROKERS, Broker};
+use crate::connections::{Bad, hostile, idle};
+use crate::load::{LOADS, Load, latency, measure, middle};
+
+/// What the command line asks for.
+struct Table {
+    brokers: Vec<&'static str>,
+    rounds: usize,
+    span: Duration,
+}
+
+fn main() {
+    let mut rows = Vec::new();
+    let (mut seconds, mut rounds, mut only) = (2.0, 3, None);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().expect("a value");
+        match argument.as_str() {
+            "--relay" => return relay::relay(&value()),
+            "--seconds" => seconds = value().parse().expect("seconds"),
+            "--rounds" => rounds = value().parse().expect("a number"),
+            "--only" => only = Some(value()),
+            _ => rows.push(argument),
+        }
+    }
+    let wanted = |name: &str| rows.is_empty() || rows.iter().any(|row| name.contains(row.as_str()));
+    let is_asked = |name: &&str| only.as_deref().is_none_or(|only| *name == only);
+    let table = Table {
+        brokers: BROKERS.into_iter().filter(is_asked).collect(),
+        rounds,
+        span: Duration::from_secs_f64(seconds),
+    };
+    table.head();
+    for load in LOADS.into_iter().filter(|load| wanted(load.name)) {
+        table.load(load);
+    }
+    if wanted("latency") {
+        table.row("QoS 1 at 1,000 a second, latency p50", |broker| {
+            let run = |_| latency(&Broker::start(broker), table.span, broker == "relay");
+            let mut all: Vec<f64> = (0..table.rounds).map(run).collect();
+            format!("{:.0} us", middle(&mut all))
+        });
+    }
+    if wanted("idle") {
+        table.row(
+            "memory per idle connection, at 9,000",
+            |broker| match broker {
+                "relay" => "-".to_owned(),
+                broker => format!("{:.0} B", idle(&Broker::start(broker), 9_000)),
+            },
+        );
+    }
+    for (name, bad) in [
+        ("silent", Bad::Silent),
+        ("a byte a second", Bad::Slow),
+        ("garbage", Bad::Garbage),
+    ] {
+        if wanted(name) {
+            table.hostile(name, bad);
+        }
+    }
+}
+
+impl Table {
+    fn head(&self) {
+        self.row("", str::to_owned);
+        self.row("---", |_| "---:".to_owned());
+    }
+
+    /// Prints a row with one cell for each broker.
+    fn row(&self, name: &str, cell: impl Fn(&str) -> String) {
+        let cells: Vec<_> = self.brokers.iter().map(|broker| cell(broker)).collect();
+        println!("| {name} | {} |", cells.join(" | "));
+    }
+
+    /// Measures a load with each broker in turn, and prints the middle round of each.
+    fn load(&self, load: Load) {
+        let mut outcomes = vec![Vec::new(); self.brokers.len()];
+        for _ in 0..self.rounds {
+            for (broker, outcomes) in self.brokers.iter().zip(&mut outcomes) {
+                let running = Broker::start(broker);
+                outcomes.push(measure(&running, load, self.span, *broker == "relay"));
+            }
+        }
+        let cells: Vec<String> = outcomes
+            .iter_mut()
+            .map(|outcomes| {
+                outcomes.sort_by(|a, b| a.micros_each().total_cmp(&b.micros_each()));
+                let middle = outcomes[outcomes.len() / 2];
+                format!("{:.0}k ({:.2})", middle.rate() / 1e3, middle.micros_each())
+            })
+            .collect();
+        println!("| {} | {} |", load.name, cells.join(" | "));
+    }
+
+    fn hostile(&self, name: &str, bad: Bad) {
+        let name = format!("a pair beside 1,000 connections, {name}: times slower");
+        self.row(&name, |broker| {
+            if broker == "relay" {
+                return "-".to_owned();
+            }
+            let run = |_| hostile(&Broker::start(broker), bad, self.span);
+            let mut all: Vec<f64> = (0..self.rounds).map(run).collect();
+            format!("{:.2}", middle(&mut all))
+        });
+    }
+}

@@ -1,19 +1,18 @@
-//! CONNECT and CONNACK, sessions, wills, keep-alive: sections 3.1, 3.2 and 4.1.
+//! CONNECT and CONNACK, sessions, keep-alive: sections 3.1, 3.2 and 4.1.
 
 use std::time::{Duration, Instant};
 
-use mqtt_proto::{
-    Connect, Disconnect, Packet, Properties, Property, QoS, ReasonCode, Version, Will,
-};
+use mqtt_proto::{Connect, Disconnect, Packet, Properties, Property, QoS, ReasonCode, Version};
 use mqtt_testing::packets::encode;
 
-use crate::net::{Broker, Client, comes, publish, replaced, topic};
+use crate::net::{Broker, Client, comes, publish, replaced};
 use crate::publish::a_second_passes;
+use crate::will::with_will;
 
 const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
 /// A CONNECT put together by hand: flags, then what stands in the payload.
-fn by_hand(version: Version, flags: u8, fields: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn by_hand(version: Version, flags: u8, fields: &[&[u8]]) -> Vec<u8> {
     let mut body = b"\x00\x04MQTT".to_vec();
     body.extend([if version.is_v5() { 5 } else { 4 }, flags, 0, 60]);
     if version.is_v5() {
@@ -30,7 +29,7 @@ fn by_hand(version: Version, flags: u8, fields: &[&[u8]]) -> Vec<u8> {
 
 /// The broker closes the connection that begins so, without CONNACK.
 #[track_caller]
-fn is_not_connected(version: Version, bytes: &[u8]) {
+pub(crate) fn is_not_connected(version: Version, bytes: &[u8]) {
     let broker = Broker::start();
     let mut client = Client::open(&broker, version);
     client.bytes(bytes);
@@ -39,7 +38,7 @@ fn is_not_connected(version: Version, bytes: &[u8]) {
 
 /// The broker accepts the connection that begins so.
 #[track_caller]
-fn is_connected(version: Version, bytes: &[u8]) {
+pub(crate) fn is_connected(version: Version, bytes: &[u8]) {
     let broker = Broker::start();
     let mut client = Client::open(&broker, version);
     client.bytes(bytes);
@@ -190,155 +189,6 @@ pub(crate) fn a_session_expires(version: Version) {
     assert!(!connect(0));
 }
 
-fn with_will<'a>(version: Version, id: &'a str, qos: QoS, retain: bool) -> Connect<'a> {
-    Connect {
-        will: Some(Will {
-            qos,
-            retain,
-            ..Will::new(topic("wills/pump"), b"gone")
-        }),
-        ..Connect::new(version, id)
-    }
-}
-
-pub(crate) fn a_will_is_published(version: Version) {
-    for qos in QOS {
-        for retain in [false, true] {
-            let broker = Broker::start();
-            let mut watcher = Client::new(&broker, version, "watcher");
-            watcher.subscribe("wills/#", QoS::ExactlyOnce);
-            let (client, _) = Client::with(&broker, &with_will(version, "pump", qos, retain));
-            client.vanish();
-            let will = watcher.hears("gone");
-            assert_eq!(
-                (will.topic.as_str(), will.qos, will.retain),
-                ("wills/pump", qos, false)
-            );
-            // What is retained comes again, marked as such.
-            watcher.subscribe("wills/pump", QoS::ExactlyOnce);
-            if retain {
-                let will = watcher.hears("gone");
-                assert_eq!((will.qos, will.retain), (qos, true));
-            }
-            watcher.nothing();
-        }
-    }
-}
-
-pub(crate) fn a_will_is_published_when_the_broker_closes(version: Version) {
-    let broker = Broker::start();
-    let mut watcher = Client::new(&broker, version, "watcher");
-    watcher.subscribe("wills/#", QoS::AtMostOnce);
-    let connect = with_will(version, "pump", QoS::AtMostOnce, false);
-    // A protocol violation.
-    let (mut client, _) = Client::with(&broker, &connect);
-    client.bytes(&[0xFF; 8]);
-    client.closed();
-    watcher.hears("gone");
-    // A take-over.
-    let (client, _) = Client::with(&broker, &connect);
-    let _second = Client::new(&broker, version, "pump");
-    client.closed();
-    watcher.hears("gone");
-}
-
-pub(crate) fn a_will_is_published_once(version: Version) {
-    let broker = Broker::start();
-    let mut watcher = Client::new(&broker, version, "watcher");
-    watcher.subscribe("wills/#", QoS::AtMostOnce);
-    let (client, _) = Client::with(
-        &broker,
-        &Connect {
-            clean_start: false,
-            ..with_will(version, "pump", QoS::AtMostOnce, false)
-        },
-    );
-    client.vanish();
-    watcher.hears("gone");
-    // The session goes on without one.
-    let (client, _) = Client::staying(&broker, version, "pump");
-    client.vanish();
-    let (client, _) = Client::staying(&broker, version, "pump");
-    client.goodbye();
-    watcher.nothing();
-}
-
-pub(crate) fn disconnect_takes_the_will_back(version: Version) {
-    let broker = Broker::start();
-    let mut watcher = Client::new(&broker, version, "watcher");
-    watcher.subscribe("wills/#", QoS::AtMostOnce);
-    let connect = with_will(version, "pump", QoS::AtMostOnce, true);
-    let (client, _) = Client::with(&broker, &connect);
-    client.goodbye();
-    watcher.nothing();
-    watcher.subscribe("wills/#", QoS::AtMostOnce);
-    watcher.nothing();
-    if version.is_v5() {
-        let (mut client, _) = Client::with(&broker, &connect);
-        client.send(&Packet::Disconnect(Disconnect {
-            reason: ReasonCode::DisconnectWithWill,
-            ..Disconnect::default()
-        }));
-        watcher.hears("gone");
-    }
-}
-
-pub(crate) fn no_will_without_its_flag(version: Version) {
-    let broker = Broker::start();
-    let mut watcher = Client::new(&broker, version, "watcher");
-    watcher.subscribe("#", QoS::AtMostOnce);
-    let client = Client::new(&broker, version, "pump");
-    client.vanish();
-    // The broker saw the end of it.
-    let (client, _) = Client::with(
-        &broker,
-        &with_will(version, "other", QoS::AtMostOnce, false),
-    );
-    client.vanish();
-    watcher.hears("gone");
-    watcher.nothing();
-}
-
-pub(crate) fn will_fields_are_there_with_its_flag_only(version: Version) {
-    let will = |fields: &[&[u8]]| {
-        let mut bytes = by_hand(version, 0x06, &[b"pump"]);
-        if version.is_v5() {
-            // No properties.
-            bytes.push(0);
-        }
-        for field in fields {
-            bytes.extend([0, u8::try_from(field.len()).unwrap()]);
-            bytes.extend(*field);
-        }
-        bytes[1] = u8::try_from(bytes.len() - 2).unwrap();
-        bytes
-    };
-    is_connected(version, &will(&[b"wills", b"gone"]));
-    is_not_connected(version, &will(&[]));
-    is_not_connected(version, &will(&[b"wills"]));
-    is_not_connected(
-        version,
-        &by_hand(version, 0x02, &[b"pump", b"wills", b"gone"]),
-    );
-}
-
-pub(crate) fn will_qos_is_0_without_its_flag(version: Version) {
-    is_not_connected(version, &by_hand(version, 0x0A, &[b"pump"]));
-    is_not_connected(version, &by_hand(version, 0x12, &[b"pump"]));
-}
-
-pub(crate) fn will_retain_is_0_without_its_flag(version: Version) {
-    is_not_connected(version, &by_hand(version, 0x22, &[b"pump"]));
-}
-
-pub(crate) fn will_qos_is_not_3(version: Version) {
-    let connect = Packet::Connect(with_will(version, "pump", QoS::ExactlyOnce, false));
-    let mut bytes = encode(&connect, version);
-    assert_eq!(bytes[9], 0x16, "the connect flags");
-    bytes[9] = 0x1E;
-    is_not_connected(version, &bytes);
-}
-
 pub(crate) fn user_name_is_there_with_its_flag_only(version: Version) {
     is_connected(version, &by_hand(version, 0x82, &[b"pump", b"user"]));
     is_not_connected(version, &by_hand(version, 0x82, &[b"pump"]));
@@ -468,12 +318,6 @@ pub(crate) fn an_empty_client_identifier_has_no_session(version: Version) {
     client.closed_silently();
 }
 
-pub(crate) fn will_topic_is_text(version: Version) {
-    let connect = Packet::Connect(with_will(version, "pump", QoS::AtMostOnce, false));
-    is_not_connected(version, &replaced(&connect, version, b"wills", b"will\xFF"));
-    is_not_connected(version, &replaced(&connect, version, b"wills", b"will\0"));
-}
-
 pub(crate) fn user_name_is_text(version: Version) {
     is_not_connected(version, &by_hand(version, 0x82, &[b"pump", b"us\xFFer"]));
 }
@@ -575,76 +419,4 @@ pub(crate) fn nothing_is_unsupported(version: Version) {
         other.retain(&format!("{qos:?}/a"), "x", qos);
         assert_eq!(client.hears("x").qos, qos);
     }
-}
-
-pub(crate) fn a_delayed_will_is_forgotten_by_who_is_back(version: Version) {
-    let broker = Broker::start();
-    let mut watcher = Client::new(&broker, version, "watcher");
-    watcher.subscribe("wills/#", QoS::AtMostOnce);
-    let delay = [Property::WillDelayInterval(1)];
-    let stays = [Property::SessionExpiryInterval(100)];
-    let connect = Connect {
-        clean_start: false,
-        will: Some(Will {
-            properties: Properties::from(&delay),
-            ..Will::new(topic("wills/pump"), b"gone")
-        }),
-        properties: Properties::from(&stays),
-        ..Connect::new(version, "pump")
-    };
-    let (client, _) = Client::with(&broker, &connect);
-    client.vanish();
-    let (client, _) = Client::with(&broker, &connect);
-    a_second_passes(&broker);
-    watcher.nothing();
-    client.vanish();
-    watcher.hears("gone");
-}
-
-pub(crate) fn a_delayed_will_goes_out_with_its_session(version: Version) {
-    let broker = Broker::start();
-    let mut watcher = Client::new(&broker, version, "watcher");
-    watcher.subscribe("wills/#", QoS::AtMostOnce);
-    let delay = [Property::WillDelayInterval(1_000)];
-    let (client, _) = Client::with(
-        &broker,
-        &Connect {
-            will: Some(Will {
-                properties: Properties::from(&delay),
-                ..Will::new(topic("wills/pump"), b"gone")
-            }),
-            properties: Properties::from(&[Property::SessionExpiryInterval(1)]),
-            ..Connect::new(version, "pump")
-        },
-    );
-    client.vanish();
-    watcher.hears("gone");
-}
-
-pub(crate) fn will_user_properties_keep_their_order(version: Version) {
-    let broker = Broker::start();
-    let mut watcher = Client::new(&broker, version, "watcher");
-    watcher.subscribe("wills/#", QoS::AtMostOnce);
-    let properties = [
-        Property::UserProperty("b", "1"),
-        Property::UserProperty("a", "2"),
-        Property::UserProperty("b", "0"),
-    ];
-    let (client, _) = Client::with(
-        &broker,
-        &Connect {
-            will: Some(Will {
-                properties: Properties::from(&properties),
-                ..Will::new(topic("wills/pump"), b"gone")
-            }),
-            ..Connect::new(version, "pump")
-        },
-    );
-    client.vanish();
-    let user = watcher.hears("gone").user;
-    let user: Vec<_> = user
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    assert_eq!(user, [("b", "1"), ("a", "2"), ("b", "0")]);
 }

@@ -8,6 +8,7 @@ mod format;
 mod net;
 mod publish;
 mod subscribe;
+mod will;
 
 use mqtt_proto::Version;
 
@@ -69,15 +70,15 @@ statements! {
     connect::the_client_identifier_names_the_session: [mqtt_3_1_3_2] [mqtt_3_1_3_2];
     connect::a_session_outlives_time_while_connected: [mqtt_4_1_0_2] [mqtt_4_1_0_1];
     connect::a_session_expires: [] [mqtt_4_1_0_2];
-    connect::a_will_is_published: [mqtt_3_1_2_9 mqtt_3_1_2_16 mqtt_3_1_2_17] [mqtt_3_1_2_14 mqtt_3_1_2_15 mqtt_3_1_2_7];
-    connect::a_will_is_published_when_the_broker_closes: [mqtt_3_1_2_8] [];
-    connect::a_will_is_published_once: [mqtt_3_1_2_10] [mqtt_3_1_2_10];
-    connect::disconnect_takes_the_will_back: [mqtt_3_14_4_3] [mqtt_3_14_4_3];
-    connect::no_will_without_its_flag: [mqtt_3_1_2_12] [];
-    connect::will_fields_are_there_with_its_flag_only: [mqtt_3_1_2_11] [mqtt_3_1_2_9];
-    connect::will_qos_is_0_without_its_flag: [mqtt_3_1_2_13] [mqtt_3_1_2_11];
-    connect::will_retain_is_0_without_its_flag: [mqtt_3_1_2_15] [mqtt_3_1_2_13];
-    connect::will_qos_is_not_3: [mqtt_3_1_2_14] [mqtt_3_1_2_12];
+    will::a_will_is_published: [mqtt_3_1_2_9 mqtt_3_1_2_16 mqtt_3_1_2_17] [mqtt_3_1_2_14 mqtt_3_1_2_15 mqtt_3_1_2_7];
+    will::a_will_is_published_when_the_broker_closes: [mqtt_3_1_2_8] [];
+    will::a_will_is_published_once: [mqtt_3_1_2_10] [mqtt_3_1_2_10];
+    will::disconnect_takes_the_will_back: [mqtt_3_14_4_3] [mqtt_3_14_4_3];
+    will::no_will_without_its_flag: [mqtt_3_1_2_12] [];
+    will::will_fields_are_there_with_its_flag_only: [mqtt_3_1_2_11] [mqtt_3_1_2_9];
+    will::will_qos_is_0_without_its_flag: [mqtt_3_1_2_13] [mqtt_3_1_2_11];
+    will::will_retain_is_0_without_its_flag: [mqtt_3_1_2_15] [mqtt_3_1_2_13];
+    will::will_qos_is_not_3: [mqtt_3_1_2_14] [mqtt_3_1_2_12];
     connect::user_name_is_there_with_its_flag_only: [mqtt_3_1_2_18 mqtt_3_1_2_19] [mqtt_3_1_2_16 mqtt_3_1_2_17];
     connect::password_is_there_with_its_flag_only: [mqtt_3_1_2_20 mqtt_3_1_2_21] [mqtt_3_1_2_18 mqtt_3_1_2_19];
     connect::no_password_without_user_name: [mqtt_3_1_2_22] [];
@@ -89,7 +90,7 @@ statements! {
     connect::an_empty_client_identifier_becomes_a_unique_one:
         [mqtt_3_1_3_6] [mqtt_3_1_3_6 mqtt_3_1_3_7 mqtt_3_2_2_16];
     connect::an_empty_client_identifier_has_no_session: [mqtt_3_1_3_8 mqtt_3_1_3_9] [];
-    connect::will_topic_is_text: [mqtt_3_1_3_10] [mqtt_3_1_3_11];
+    will::will_topic_is_text: [mqtt_3_1_3_10] [mqtt_3_1_3_11];
     connect::user_name_is_text: [mqtt_3_1_3_11] [mqtt_3_1_3_12];
     connect::a_wrong_connect_gets_no_connack: [mqtt_3_1_4_1 mqtt_3_2_2_6] [mqtt_3_1_4_1];
     connect::the_second_takes_over: [mqtt_3_1_4_2] [mqtt_3_1_4_3];
@@ -98,9 +99,9 @@ statements! {
         [mqtt_3_1_4_2 mqtt_3_1_4_6 mqtt_3_2_2_6 mqtt_3_2_2_7 mqtt_3_2_2_8];
     connect::connack_is_success_and_first: [mqtt_3_1_4_4 mqtt_3_2_0_1] [mqtt_3_1_4_5 mqtt_3_2_0_1 mqtt_3_2_2_1];
     connect::nothing_is_unsupported: [] [mqtt_3_2_2_9 mqtt_3_2_2_10 mqtt_3_2_2_12 mqtt_3_2_2_13];
-    connect::a_delayed_will_is_forgotten_by_who_is_back: [] [mqtt_3_1_3_9];
-    connect::a_delayed_will_goes_out_with_its_session: [] [mqtt_3_1_2_8];
-    connect::will_user_properties_keep_their_order: [] [mqtt_3_1_3_10];
+    will::a_delayed_will_is_forgotten_by_who_is_back: [] [mqtt_3_1_3_9];
+    will::a_delayed_will_goes_out_with_its_session: [] [mqtt_3_1_2_8];
+    will::will_user_properties_keep_their_order: [] [mqtt_3_1_3_10];
 
     delivery::what_is_unacknowledged_is_sent_again:
         [mqtt_3_3_1_1 mqtt_4_4_0_1 mqtt_4_6_0_1]
@@ -206,6 +207,6 @@ fn publishing_where_one_may_not_is_told_in_5() {
 
 #[test]
 fn wills_go_out_whoever_closes_in_5() {
-    connect::a_will_is_published_when_the_broker_closes(Version::V5);
-    connect::no_will_without_its_flag(Version::V5);
+    will::a_will_is_published_when_the_broker_closes(Version::V5);
+    will::no_will_without_its_flag(Version::V5);
 }

@@ -11,8 +11,42 @@ import subprocess
 import sys
 
 FILE, FUNCTION, PARAMETERS = 600, 60, 5
-# path: which of the three limits it may exceed.
+# Path to the limits that it may exceed.
 EXCEPTIONS = {
+    # To be cut.
+    "adapter-std/tests/mosquitto.rs": {"function"},
+    "benches/src/bin/client.rs": {"function"},
+    "mqtt-cli/examples/exchange.rs": {"function"},
+    "mqtt-cli/src/anatomy.rs": {"function"},
+    "mqtt-cli/src/args.rs": {"function"},
+    "mqtt-cli/src/bench.rs": {"function"},
+    # The broker, its host and the formats of the program.
+    "mqtt-broker/src/broker.rs": {"file"},
+    "mqtt-broker/src/connect.rs": {"function"},
+    "mqtt-broker/src/deliver.rs": {"function", "parameters"},
+    "mqtt-broker/src/router/tests.rs": {"function"},
+    "mqtt-cli/src/decode/dump.rs": {"function"},
+    "mqtt-cli/src/decode/show.rs": {"parameters"},
+    "mqtt-cli/src/decode/text.rs": {"function"},
+    "mqtt-cli/src/packet/defect.rs": {"function"},
+    # Codec and session, which are built anew.
+    "mqtt-session/src/client.rs": {"file"},
+    "mqtt-session/src/outbound.rs": {"file", "function", "parameters"},
+    "mqtt-session/tests/by_hand.rs": {"function"},
+    "mqtt-session/tests/pieces.rs": {"function"},
+    "mqtt-session/tests/stories.rs": {"file", "function"},
+    # Tables of cases, one row a case, in one test.
+    "mqtt-cli/tests/broker.rs": {"function"},
+    "mqtt-cli/tests/decode.rs": {"function"},
+    "mqtt-cli/tests/own_broker/clients.rs": {"function"},
+    "mqtt-cli/tests/packets.rs": {"function"},
+    "mqtt-cli/tests/program.rs": {"function"},
+    "mqtt-proto/tests/malformed.rs": {"function"},
+    "mqtt-proto/tests/vectors.rs": {"function"},
+    "mqtt-testing/src/laws/views.rs": {"function"},
+    "mqtt-transport/tests/proxy.rs": {"function"},
+    "mqtt-transport/tests/tls.rs": {"file"},
+    "mqtt-transport/tests/websocket.rs": {"function"},
 }
 
 root = pathlib.Path(__file__).resolve().parent.parent

@@ -21,7 +21,7 @@ const READ: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Connection<W, T> {
     transport: W,
-    client: Client<Heap>,
+    client: Client<'static>,
     input: BytesMut,
     /// Bytes at the front of `input` that the last event borrowed.
     consumed: usize,
@@ -49,7 +49,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
     /// CONNECT cannot be written.
     pub fn new(
         transport: impl Into<W>,
-        mut client: Client<Heap>,
+        mut client: Client<'static>,
         connect: &Connect<'_>,
     ) -> Result<Self, Error> {
         let transport = transport.into();
@@ -67,7 +67,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
 
     /// The machine: publish, subscribe, acknowledge. What it has to say goes out with the next [`Self::next`] or
     /// [`Self::flush`].
-    pub const fn client(&mut self) -> &mut Client<Heap> {
+    pub const fn client(&mut self) -> &mut Client<'static> {
         &mut self.client
     }
 
@@ -81,7 +81,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
     ///
     /// # Errors
     /// The connection is over; [`Self::disconnect`] still says why to the server.
-    pub async fn next(&mut self) -> Result<(Option<Event<'_>>, &mut Client<Heap>), Error> {
+    pub async fn next(&mut self) -> Result<(Option<Event<'_>>, &mut Client<'static>), Error> {
         self.input.advance(std::mem::take(&mut self.consumed));
         poll_fn(|cx| self.poll_ready(cx)).await?;
         let now = self.now();
@@ -116,7 +116,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
     ///
     /// # Errors
     /// The transport fails.
-    pub async fn disconnect(mut self) -> Result<Client<Heap>, Error> {
+    pub async fn disconnect(mut self) -> Result<Client<'static>, Error> {
         let _ = self.client.disconnect(&Disconnect::default());
         self.flush().await?;
         poll_fn(|cx| self.transport.poll_close(cx))
@@ -127,7 +127,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
 
     /// Gives the transport up and the session back, for the next connection.
     #[must_use]
-    pub fn into_client(mut self) -> Client<Heap> {
+    pub fn into_client(mut self) -> Client<'static> {
         self.client.disconnected();
         self.client
     }

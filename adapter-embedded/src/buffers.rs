@@ -1,7 +1,7 @@
-use mqtt_session::{Client, Config, Lent, Received, Slot};
+use mqtt_session::{Client, Config, Lent, ReceiveSlot, Slot};
 
 /// What survives a connection, in a device's words.
-pub type State<'b> = Client<Lent<'b>>;
+pub type State<'b> = Client<'b>;
 
 /// All memory of a client in one value, to lie in a `static` or on a stack: for those who would rather not lend each buffer
 /// on its own, as [`Lent`] does.
@@ -25,7 +25,7 @@ pub struct Buffers<const INPUT: usize, const OUTPUT: usize, const KEPT: usize, c
     outgoing: [u8; OUTPUT],
     kept: [u8; KEPT],
     slots: [Slot; SLOTS],
-    received: [Received; SLOTS],
+    received: [ReceiveSlot; SLOTS],
 }
 
 impl<const INPUT: usize, const OUTPUT: usize, const KEPT: usize, const SLOTS: usize>
@@ -39,7 +39,7 @@ impl<const INPUT: usize, const OUTPUT: usize, const KEPT: usize, const SLOTS: us
             outgoing: [0; OUTPUT],
             kept: [0; KEPT],
             slots: [Slot::EMPTY; SLOTS],
-            received: [Received::EMPTY; SLOTS],
+            received: [ReceiveSlot::EMPTY; SLOTS],
         }
     }
 

@@ -39,7 +39,7 @@ impl Timeouts for std::os::unix::net::UnixStream {
 #[derive(Debug)]
 pub struct Connection<T> {
     transport: T,
-    client: Client<Heap>,
+    client: Client<'static>,
     input: Vec<u8>,
     filled: usize,
     /// Bytes at the front of `input` that the last event borrowed.
@@ -92,7 +92,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
     /// CONNECT cannot be written.
     pub fn new(
         transport: T,
-        mut client: Client<Heap>,
+        mut client: Client<'static>,
         connect: &Connect<'_>,
     ) -> Result<Self, Error> {
         client.connect(connect, Instant::from_millis(0))?;
@@ -108,7 +108,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
 
     /// The machine: publish, subscribe, acknowledge. What it has to say goes out with the next [`Self::next`] or
     /// [`Self::flush`].
-    pub const fn client(&mut self) -> &mut Client<Heap> {
+    pub const fn client(&mut self) -> &mut Client<'static> {
         &mut self.client
     }
 
@@ -127,7 +127,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
         clippy::should_implement_trait,
         reason = "an iterator could not lend the event"
     )]
-    pub fn next(&mut self) -> Result<(Option<Event<'_>>, &mut Client<Heap>), Error> {
+    pub fn next(&mut self) -> Result<(Option<Event<'_>>, &mut Client<'static>), Error> {
         self.step(None)
     }
 
@@ -138,14 +138,14 @@ impl<T: Read + Write + Timeouts> Connection<T> {
     pub fn next_within(
         &mut self,
         patience: Duration,
-    ) -> Result<(Option<Event<'_>>, &mut Client<Heap>), Error> {
+    ) -> Result<(Option<Event<'_>>, &mut Client<'static>), Error> {
         self.step(Some(patience))
     }
 
     fn step(
         &mut self,
         patience: Option<Duration>,
-    ) -> Result<(Option<Event<'_>>, &mut Client<Heap>), Error> {
+    ) -> Result<(Option<Event<'_>>, &mut Client<'static>), Error> {
         self.input.copy_within(self.consumed..self.filled, 0);
         self.filled -= std::mem::take(&mut self.consumed);
         let until = patience.map(|patience| Clock::now() + patience);
@@ -219,7 +219,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
     ///
     /// # Errors
     /// The transport fails.
-    pub fn disconnect(mut self) -> Result<Client<Heap>, Error> {
+    pub fn disconnect(mut self) -> Result<Client<'static>, Error> {
         let _ = self.client.disconnect(&mqtt_proto::Disconnect::default());
         self.flush()?;
         Ok(self.into_client())
@@ -227,7 +227,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
 
     /// Gives the transport up and the session back, for the next connection.
     #[must_use]
-    pub fn into_client(mut self) -> Client<Heap> {
+    pub fn into_client(mut self) -> Client<'static> {
         self.client.disconnected();
         self.client
     }

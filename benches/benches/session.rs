@@ -10,8 +10,8 @@ use mqtt_session::{Client, Config, Event, Heap, Instant, Outgoing, Server, Serve
 const NOW: Instant = Instant::from_millis(0);
 
 struct Wire {
-    client: Client<Heap>,
-    server: Server<Heap>,
+    client: Client<'static>,
+    server: Server<'static>,
 }
 
 impl Wire {

@@ -60,7 +60,7 @@ pub(crate) enum Stage {
 ///
 /// Any call is legal at any time.
 pub struct Agent {
-    pub(crate) client: Client<Heap>,
+    pub(crate) client: Client<'static>,
     pub(crate) options: Options,
     /// The client identifier in use; the server may have assigned it.
     pub(crate) client_id: String,

@@ -66,7 +66,7 @@ pub struct TooManyConnections {
 }
 
 pub(crate) struct Connection {
-    pub(crate) server: Server<Heap>,
+    pub(crate) server: Server<'static>,
     serial: u32,
     pub(crate) session: Option<u32>,
     /// How many messages of QoS 1 and 2 the client lets be under way.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_session::proto::Version;
-use mqtt_session::{Heap, Instant, Server, Token};
+use mqtt_session::{Instant, Server, Token};
 
 use crate::hooks::ClientInfo;
 use crate::message::Message;
@@ -26,7 +26,7 @@ pub(crate) struct Session {
     pub(crate) user_name: Option<Box<str>>,
     pub(crate) version: Version,
     pub(crate) connection: Option<u32>,
-    pub(crate) parked: Option<Box<Server<Heap>>>,
+    pub(crate) parked: Option<Box<Server<'static>>>,
     pub(crate) queue: Queue,
     /// The filters it subscribes to, as the client wrote them.
     pub(crate) filters: BTreeSet<Box<str>>,

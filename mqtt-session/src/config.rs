@@ -22,16 +22,21 @@ pub struct Config {
     /// maximum (5 \[MQTT-4.9.0-1\]) can only lower it.
     pub window: u16,
     /// How many of them may be QoS 2. Default 20: Mosquitto closes a 3.1.1 connection with more.
+    #[cfg(feature = "policies")]
     pub window_qos2: u16,
     /// How many messages are kept while offline, if [`Self::offline`] keeps them. Default 1,024.
+    #[cfg(feature = "policies")]
     pub queue: u16,
     /// How many SUBSCRIBE and UNSUBSCRIBE may await their answer. Default 16.
     pub requests: u8,
     /// What happens to messages published while there is no connection, or one that is ending. Default [`Offline::Keep`].
+    #[cfg(feature = "policies")]
     pub offline: Offline,
     /// What happens to unacknowledged messages when the peer lost the session. Default [`SessionLost::SendAgain`].
+    #[cfg(feature = "policies")]
     pub session_lost: SessionLost,
     /// Who acknowledges incoming messages. Default [`Acknowledge::Automatic`].
+    #[cfg(feature = "by-hand")]
     pub acknowledge: Acknowledge,
     /// Whether a client takes QoS 1 and QoS 2 messages beyond the receive maximum that it announced (5). By default, `false`,
     /// such a message ends the connection with [`crate::Violation::ReceiveMaximumExceeded`], as 5 \[MQTT-3.3.4-9\] has it.
@@ -65,6 +70,7 @@ pub struct Config {
     pub connect_timeout_ms: u32,
     /// After how many keep-alives of silence the server ends a connection, in percent. Default 150
     /// (3.1.1 \[MQTT-3.1.2-24\], 5 \[MQTT-3.1.2-22\]).
+    #[cfg(feature = "server")]
     pub keep_alive_percent: u16,
 }
 
@@ -73,11 +79,16 @@ impl Default for Config {
         Self {
             version: Version::V311,
             window: 128,
+            #[cfg(feature = "policies")]
             window_qos2: 20,
+            #[cfg(feature = "policies")]
             queue: 1_024,
             requests: 16,
+            #[cfg(feature = "policies")]
             offline: Offline::Keep,
+            #[cfg(feature = "policies")]
             session_lost: SessionLost::SendAgain,
+            #[cfg(feature = "by-hand")]
             acknowledge: Acknowledge::Automatic,
             receive_beyond_maximum: false,
             packet_limit: 1 << 20,
@@ -86,6 +97,7 @@ impl Default for Config {
             auto_alias: 0,
             ping_timeout_ms: 10_000,
             connect_timeout_ms: 30_000,
+            #[cfg(feature = "server")]
             keep_alive_percent: 150,
         }
     }
@@ -100,8 +112,49 @@ impl Config {
 
     /// How many slots the table of unacknowledged messages and requests may have.
     pub(crate) fn slots(&self) -> usize {
-        let messages = usize::from(self.window.max(1)).max(usize::from(self.queue));
+        let messages = usize::from(self.window.max(1)).max(usize::from(self.queue()));
         messages.wrapping_add(usize::from(self.requests))
+    }
+
+    /// [`Self::queue`]; without the feature `policies` nothing is kept while offline.
+    #[inline]
+    pub(crate) const fn queue(&self) -> u16 {
+        #[cfg(feature = "policies")]
+        return self.queue;
+        #[cfg(not(feature = "policies"))]
+        0
+    }
+
+    /// [`Self::window_qos2`]; without the feature `policies` only the window of both counts.
+    #[inline]
+    pub(crate) const fn window_qos2(&self) -> u16 {
+        #[cfg(feature = "policies")]
+        return self.window_qos2;
+        #[cfg(not(feature = "policies"))]
+        u16::MAX
+    }
+
+    #[inline]
+    pub(crate) const fn offline(&self) -> Offline {
+        #[cfg(feature = "policies")]
+        return self.offline;
+        #[cfg(not(feature = "policies"))]
+        Offline::Reject
+    }
+
+    pub(crate) const fn session_lost(&self) -> SessionLost {
+        #[cfg(feature = "policies")]
+        return self.session_lost;
+        #[cfg(not(feature = "policies"))]
+        SessionLost::SendAgain
+    }
+
+    #[inline]
+    pub(crate) const fn by_hand(&self) -> bool {
+        #[cfg(feature = "by-hand")]
+        return matches!(self.acknowledge, Acknowledge::ByHand);
+        #[cfg(not(feature = "by-hand"))]
+        false
     }
 }
 

@@ -1,11 +1,10 @@
 //! What goes in and comes out of the machines.
 
+use mqtt_proto::num::low_half;
 use mqtt_proto::{
     Auth, ConnAck, Connect, Disconnect, PacketId, Properties, Publish, QoS, ReasonCode, SubAck,
     Subscribe, TopicName, UnsubAck, Unsubscribe,
 };
-
-use crate::packet_id::Generation;
 
 /// What one call of `receive` did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,20 +58,25 @@ impl<'a> Outgoing<'a> {
 }
 
 /// Stands for an accepted command until its end is told. A reused packet identifier cannot answer for an old token: commands
-/// are counted, on targets of 32 bits up to 4,294,967,296 before the count begins anew.
+/// are counted, up to 4,294,967,296 before the count begins anew.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Token {
-    pub(crate) generation: Generation,
-    /// 0 for a QoS 0 message that waits for a connection.
-    pub(crate) id: u16,
+    /// How many identifiers were given out before; its lower half is the identifier.
+    pub(crate) number: u32,
+    /// Of a QoS 0 message, which takes no identifier: how many there were. Otherwise 0.
+    pub(crate) nth: u16,
 }
 
 impl Token {
     /// The packet identifier it goes by, for logs. `None` for a queued QoS 0 message.
     #[must_use]
     pub const fn packet_id(self) -> Option<PacketId> {
-        PacketId::new(self.id)
+        if self.nth == 0 {
+            PacketId::new(low_half(self.number))
+        } else {
+            None
+        }
     }
 }
 

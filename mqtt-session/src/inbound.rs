@@ -1,346 +1,503 @@
-//! What we receive until it is released. Knows no role.
+//! Messages from the peer, until they are released. Knows no role.
 //!
 //! ```text
-//!   QoS 1, by hand:     PUBLISH --> Application --acknowledge--> Acknowledged --PUBACK goes out--> done
-//!   QoS 2, by hand:     PUBLISH --> Application --acknowledge--> Acknowledged --PUBREC goes out--> Release
-//!   QoS 2, automatic:   PUBLISH --PUBREC goes out--> Release
-//!   QoS 2:              Release --PUBREL, PUBCOMP goes out--> done
+//!   QoS 1, by hand:     PUBLISH --> application --acknowledge--> acknowledged --PUBACK goes out--> done
+//!   QoS 2, by hand:     PUBLISH --> application --acknowledge--> acknowledged --PUBREC goes out--> released by PUBREL
+//!   QoS 2, automatic:   PUBLISH --PUBREC goes out--> released by PUBREL
+//!   QoS 2:              PUBREL, PUBCOMP goes out --> done
 //! ```
 //!
 //! QoS 2 entries belong to the session: they survive a reconnect and end with it. QoS 1 entries end with the connection,
 //! for the peer sends the message again.
 
-use core::num::NonZeroU32;
+use mqtt_proto::num::to_u16;
+use mqtt_proto::wire::View;
+use mqtt_proto::{EncodeError, PacketType, ReasonCode};
 
-use mqtt_proto::{AckKind, EncodeError, PacketId, QoS, ReasonCode, Version};
-
-use crate::config::{Acknowledge, Config};
-use crate::connection::Connection;
-use crate::error::{Refused, Violation};
+use crate::bytes::move_down;
+use crate::engine::Engine;
+use crate::error::Refused;
 use crate::event::Receipt;
-use crate::outbox::Outbox;
-use crate::session::FAST;
-use crate::storage::{Memory, Table};
+use crate::memory::Memory;
+use crate::problem::Problem;
+use crate::tune::{BY_HAND, FAST};
 
 /// A message that came and is not ended. Opaque; firmware lends an array of them.
 #[derive(Clone, Copy, Debug)]
-pub struct Received {
+pub struct ReceiveSlot {
     id: u16,
+    #[cfg(feature = "by-hand")]
     serial: u16,
+    state: u8,
+    #[cfg(feature = "by-hand")]
     reason: ReasonCode,
-    state: State,
-    qos: QoS,
-    /// Counts against our receive maximum on this connection.
-    counted: bool,
 }
 
-impl Received {
+/// The application has it and did not acknowledge it.
+const APPLICATION: u8 = 1;
+/// The application acknowledged it, the packet waits for its turn or for the peer to send the message again.
+const ACKNOWLEDGED: u8 = 2;
+/// It has QoS 1; otherwise QoS 2.
+const QOS_1: u8 = 4;
+/// It counts against our receive maximum on this connection.
+const COUNTED: u8 = 8;
+
+impl ReceiveSlot {
     /// A free one, to fill an array with.
     pub const EMPTY: Self = Self {
         id: 0,
+        #[cfg(feature = "by-hand")]
         serial: 0,
+        state: 0,
+        #[cfg(feature = "by-hand")]
         reason: ReasonCode::Success,
-        state: State::Release,
-        qos: QoS::AtMostOnce,
-        counted: false,
     };
+
+    #[inline]
+    const fn is(&self, state: u8) -> bool {
+        self.state & state != 0
+    }
+
+    #[inline]
+    const fn is_qos2(&self, id: u16) -> bool {
+        self.id == id && !self.is(QOS_1)
+    }
+
+    #[inline]
+    const fn set_serial(&mut self, number: u16) {
+        #[cfg(feature = "by-hand")]
+        {
+            self.serial = number;
+        }
+        let _ = number;
+    }
+
+    #[inline]
+    const fn serial(&self) -> u16 {
+        #[cfg(feature = "by-hand")]
+        return self.serial;
+        #[cfg(not(feature = "by-hand"))]
+        0
+    }
+
+    const fn set_reason(&mut self, reason: ReasonCode) {
+        #[cfg(feature = "by-hand")]
+        {
+            self.reason = reason;
+        }
+        let _ = reason;
+    }
+
+    const fn reason(&self) -> ReasonCode {
+        #[cfg(feature = "by-hand")]
+        return self.reason;
+        #[cfg(not(feature = "by-hand"))]
+        ReasonCode::Success
+    }
+
+    const fn quality(&self) -> Quality {
+        if self.is(QOS_1) {
+            Quality::One
+        } else {
+            Quality::Two
+        }
+    }
+
+    /// The packet that acknowledges it.
+    const fn answer(&self) -> PacketType {
+        if self.is(QOS_1) {
+            PacketType::PubAck
+        } else {
+            PacketType::PubRec
+        }
+    }
 }
 
-impl Default for Received {
+impl Default for ReceiveSlot {
     fn default() -> Self {
         Self::EMPTY
     }
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
-    /// The application has it and did not acknowledge it.
-    Application,
-    /// The application acknowledged it, the packet waits for its turn or for the peer to send the message again.
-    Acknowledged,
-    /// PUBREC is out, PUBREL is awaited.
-    Release,
+/// The quality of service of a message that is acknowledged.
+#[derive(Clone, Copy, Debug)]
+enum Quality {
+    One,
+    Two,
+}
+
+impl Quality {
+    /// The one of two counters that is its own.
+    const fn of(self, [one, two]: &mut [u16; 2]) -> &mut u16 {
+        match self {
+            Self::One => one,
+            Self::Two => two,
+        }
+    }
 }
 
 /// What a PUBLISH is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Arrival {
-    /// For the application.
-    New(Option<Receipt>),
+    /// For the application, and the serial number of its receipt if it is to be acknowledged by hand.
+    New(Option<u16>),
     /// The application has it already.
     Repeated,
 }
 
-pub(crate) struct Inbound<M> {
-    table: Table<M>,
-    serial: u16,
-    /// Entries that are acknowledged and whose packet did not go out.
-    acknowledged: u16,
-    /// Whose session this is: a fingerprint of the client identifier, `None` while there is none. It is here because here it
-    /// takes no room of its own.
-    pub(crate) owner: Option<NonZeroU32>,
-}
+/// Up to so many messages, looking at each is faster than a search.
+const FEW: usize = 16;
 
-impl<M: Memory<Received>> Inbound<M> {
-    pub(crate) const fn new(memory: M) -> Self {
-        Self {
-            table: Table::new(memory),
-            serial: 0,
-            acknowledged: 0,
-            owner: None,
+impl Engine {
+    #[inline]
+    fn by_hand(&self) -> bool {
+        BY_HAND && self.config.by_hand()
+    }
+
+    #[inline]
+    fn received_start(&self) -> usize {
+        if FAST {
+            usize::from(self.session.received_start)
+        } else {
+            0
         }
     }
 
-    /// A PUBLISH of QoS 1 or 2 came. Room for its acknowledgement was made sure of before.
     #[inline]
-    pub(crate) fn publish<O: Memory<u8>>(
+    fn received<'m>(&self, m: &'m Memory<'_>) -> &'m [ReceiveSlot] {
+        let start = self.received_start();
+        let end = start.wrapping_add(usize::from(self.session.received));
+        m.received().get(start..end).unwrap_or_default()
+    }
+
+    #[inline]
+    fn received_mut<'m>(&self, m: &'m mut Memory<'_>) -> &'m mut [ReceiveSlot] {
+        let start = self.received_start();
+        let end = start.wrapping_add(usize::from(self.session.received));
+        m.received_mut().get_mut(start..end).unwrap_or_default()
+    }
+
+    /// A message of QoS 1 or 2 came whole. Room for its acknowledgement was made sure of before.
+    #[inline]
+    pub(crate) fn arrived(
         &mut self,
-        qos: QoS,
-        id: PacketId,
-        config: &Config,
-        connection: &mut Connection,
-        outbox: &mut Outbox<O>,
-    ) -> Result<Arrival, Violation> {
-        let by_hand = config.acknowledge == Acknowledge::ByHand;
-        if qos == QoS::AtLeastOnce && !by_hand {
+        m: &mut Memory<'_>,
+        view: &View<'_>,
+    ) -> Result<Arrival, Problem> {
+        let (id, qos1) = (view.id, view.flags & 6 == 2);
+        let by_hand = self.by_hand();
+        if qos1 && !by_hand {
             // 3.1.1 [MQTT-4.3.2-2], 5 [MQTT-4.3.2-4]
-            outbox.acknowledge(AckKind::PubAck, id.get(), ReasonCode::Success);
+            self.acknowledgement(m, PacketType::PubAck, id, ReasonCode::Success);
             return Ok(Arrival::New(None));
         }
         // What is known at QoS 1 ends when it is acknowledged: until then the peer has no reason to use its identifier again.
-        if qos == QoS::ExactlyOnce && self.is_repeated(id, outbox) {
+        if !qos1 && let Some(index) = self.find_received(m, id) {
+            self.repeated(m, index);
             return Ok(Arrival::Repeated);
         }
-        // 5 [MQTT-3.3.4-7] and [MQTT-3.3.4-9]
-        if self.table.len() >= usize::from(connection.receive_maximum)
-            && !connection.exceeded
-            && self.counted() >= usize::from(connection.receive_maximum)
-        {
-            if !config.receive_beyond_maximum {
-                return Err(Violation::ReceiveMaximumExceeded);
-            }
-            connection.exceeded = true;
-        }
-        self.serial = self.serial.wrapping_add(1);
-        let state = if by_hand {
-            State::Application
-        } else {
-            State::Release
-        };
-        let entry = Received {
-            id: id.get(),
-            serial: self.serial,
-            reason: ReasonCode::Success,
-            state,
-            qos,
-            counted: true,
-        };
-        if !self.table.push(entry, usize::from(u16::MAX)) {
-            return Err(Violation::ReceiveMaximumExceeded);
-        }
-        if !by_hand {
-            // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-8]
-            outbox.acknowledge(AckKind::PubRec, id.get(), ReasonCode::Success);
-        }
-        Ok(Arrival::New(by_hand.then_some(Receipt {
+        self.check_receive_maximum(m)?;
+        self.session.serial = self.session.serial.wrapping_add(1);
+        let mut entry = ReceiveSlot {
             id,
-            serial: self.serial,
-        })))
+            state: COUNTED | if by_hand { APPLICATION } else { 0 } | if qos1 { QOS_1 } else { 0 },
+            ..ReceiveSlot::EMPTY
+        };
+        entry.set_serial(self.session.serial);
+        if !self.remember(m, entry) {
+            return Err(Problem::ReceiveMaximum);
+        }
+        if by_hand {
+            return Ok(Arrival::New(Some(self.session.serial)));
+        }
+        // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-8]
+        self.acknowledgement(m, PacketType::PubRec, id, ReasonCode::Success);
+        Ok(Arrival::New(None))
     }
 
-    /// Whether a QoS 2 message is known already. Then its answer goes out, if there is one.
-    #[inline]
-    fn is_repeated<O: Memory<u8>>(&mut self, id: PacketId, outbox: &mut Outbox<O>) -> bool {
-        let known = self
-            .table
-            .items_mut()
-            .iter_mut()
-            .find(|entry| entry.id == id.get() && entry.qos == QoS::ExactlyOnce);
-        let Some(entry) = known else {
-            return false;
+    /// A QoS 2 message that is known came again: its answer goes out, if there is one.
+    fn repeated(&mut self, m: &mut Memory<'_>, index: usize) {
+        let Some(entry) = self.received_mut(m).get_mut(index) else {
+            return;
         };
         // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-10]: until PUBREL the identifier means this message, whatever DUP says.
-        match entry.state {
-            State::Release => {
-                outbox.acknowledge(AckKind::PubRec, id.get(), ReasonCode::Success);
-            }
-            State::Acknowledged | State::Application => {
-                entry.counted = true;
-                self.flush(outbox);
-            }
+        if entry.is(APPLICATION | ACKNOWLEDGED) {
+            entry.state |= COUNTED;
+            self.flush(m);
+        } else {
+            let id = entry.id;
+            self.acknowledgement(m, PacketType::PubRec, id, ReasonCode::Success);
         }
-        true
-    }
-
-    /// How many messages count against our receive maximum. Each is looked at: this is asked only near the maximum.
-    #[cold]
-    fn counted(&self) -> usize {
-        let entries = self.table.items().iter();
-        entries.filter(|entry| entry.counted).count()
     }
 
     /// Whether the identifier means a QoS 2 message that came before.
-    pub(crate) fn holds(&self, id: PacketId) -> bool {
-        self.table
-            .items()
-            .iter()
-            .any(|entry| entry.id == id.get() && entry.qos == QoS::ExactlyOnce)
+    pub(crate) fn holds(&self, m: &Memory<'_>, id: u16) -> bool {
+        self.find_received(m, id).is_some()
+    }
+
+    /// 5 [MQTT-3.3.4-7] and [MQTT-3.3.4-9]
+    #[inline]
+    fn check_receive_maximum(&mut self, m: &Memory<'_>) -> Result<(), Problem> {
+        let maximum = self.link.receive_maximum;
+        if self.session.received >= maximum && !self.link.exceeded {
+            // Each is looked at: this is asked only near the maximum.
+            let counted = self.received(m).iter().filter(|entry| entry.is(COUNTED));
+            if counted.count() >= usize::from(maximum) {
+                if !self.config.receive_beyond_maximum || self.is_server() {
+                    return Err(Problem::ReceiveMaximum);
+                }
+                self.link.exceeded = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an entry as the last one; `false` without room.
+    #[inline]
+    fn remember(&mut self, m: &mut Memory<'_>, entry: ReceiveSlot) -> bool {
+        let mut end = self
+            .received_start()
+            .wrapping_add(usize::from(self.session.received));
+        if self.session.received == u16::MAX {
+            return false;
+        }
+        if end >= m.received().len() {
+            if !self.make_received_room(m, end) {
+                return false;
+            }
+            end = self
+                .received_start()
+                .wrapping_add(usize::from(self.session.received));
+        }
+        // Whether identifiers still count up: most peers count, and then each is found by a search.
+        if let (Some(first), Some(last)) = (self.received(m).first(), self.received(m).last()) {
+            let before = last.id.wrapping_sub(first.id);
+            self.session.unordered |= entry.id.wrapping_sub(first.id) <= before;
+        }
+        let Some(place) = m.received_mut().get_mut(end) else {
+            return false;
+        };
+        *place = entry;
+        self.session.received = self.session.received.wrapping_add(1);
+        true
+    }
+
+    #[cold]
+    fn make_received_room(&mut self, m: &mut Memory<'_>, end: usize) -> bool {
+        let (start, len) = (self.received_start(), usize::from(self.session.received));
+        let most = usize::from(u16::MAX);
+        if start > 0 && (start >= len || end >= most) {
+            // As much room is before them as they take, so that moving them is cheap.
+            move_down(m.received_mut(), start..end, 0);
+            self.session.received_start = 0;
+            return true;
+        }
+        end < most && m.grow_received(end.wrapping_add(1).min(most))
+    }
+
+    /// The entry of a QoS 2 message.
+    #[inline]
+    fn find_received(&self, m: &Memory<'_>, id: u16) -> Option<usize> {
+        let entries = self.received(m);
+        let fits = |entry: &ReceiveSlot| entry.is_qos2(id);
+        if FAST {
+            if entries.first().is_some_and(fits) {
+                return Some(0);
+            }
+            if entries.len() > FEW && !self.session.unordered {
+                let first = entries.first().map_or(0, |entry| entry.id);
+                let distance = id.wrapping_sub(first);
+                let index =
+                    entries.partition_point(|entry| entry.id.wrapping_sub(first) < distance);
+                return entries.get(index).is_some_and(fits).then_some(index);
+            }
+        }
+        entries.iter().position(fits)
     }
 
     /// PUBREL came: exactly one PUBCOMP goes out, also where nothing is known of the identifier.
     #[inline]
-    pub(crate) fn release<O: Memory<u8>>(
-        &mut self,
-        id: PacketId,
-        outbox: &mut Outbox<O>,
-        version: Version,
-    ) {
-        let known = self
-            .table
-            .items()
-            .iter()
-            .position(|e| e.id == id.get() && e.qos == QoS::ExactlyOnce);
-        let reason = match known {
+    pub(crate) fn released(&mut self, m: &mut Memory<'_>, id: u16) {
+        let reason = match self.find_received(m, id) {
             Some(index) => {
-                self.remove(index);
+                self.remove_received(m, index);
                 ReasonCode::Success
             }
-            None if version.is_v5() => ReasonCode::PacketIdentifierNotFound,
+            None if self.is_v5() => ReasonCode::PacketIdentifierNotFound,
             None => ReasonCode::Success,
         };
         // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-11]
-        outbox.acknowledge(AckKind::PubComp, id.get(), reason);
-        self.flush(outbox);
+        self.acknowledgement(m, PacketType::PubComp, id, reason);
+        self.flush(m);
+    }
+
+    /// Forgets an entry and closes the gap.
+    #[inline]
+    fn remove_received(&mut self, m: &mut Memory<'_>, index: usize) {
+        let entries = self.received_mut(m);
+        let Some(entry) = entries.get(index) else {
+            return;
+        };
+        let (acknowledged, quality) = (u16::from(entry.is(ACKNOWLEDGED)), entry.quality());
+        if FAST && index < entries.len() / 2 {
+            // From the shorter side.
+            entries
+                .get_mut(..=index)
+                .unwrap_or_default()
+                .rotate_right(1);
+            self.session.received_start = self.session.received_start.wrapping_add(1);
+        } else {
+            let next = index.wrapping_add(1);
+            move_down(entries, next..entries.len(), index);
+        }
+        let session = &mut self.session;
+        let count = quality.of(&mut session.acknowledged);
+        *count = count.wrapping_sub(acknowledged);
+        session.received = session.received.wrapping_sub(1);
+        if session.received == 0 {
+            (session.received_start, session.unordered) = (0, false);
+        }
     }
 
     /// The application acknowledges a message.
-    pub(crate) fn acknowledge<O: Memory<u8>>(
+    pub(crate) fn acknowledge(
         &mut self,
+        m: &mut Memory<'_>,
         receipt: Receipt,
         reason: ReasonCode,
-        outbox: &mut Outbox<O>,
-        version: Version,
-        online: bool,
     ) -> Result<(), Refused> {
-        let wanted = |entry: &Received| {
-            entry.id == receipt.id.get()
-                && entry.serial == receipt.serial
-                && entry.state == State::Application
-        };
-        let entries = self.table.items_mut();
-        // Serial numbers rise by one from the front, but for those that are gone.
-        let guess = match entries.first() {
-            Some(first) if FAST => usize::from(receipt.serial.wrapping_sub(first.serial)),
-            _ => usize::MAX,
-        };
-        let index = match entries.get(guess) {
-            Some(entry) if wanted(entry) => Some(guess),
-            _ => entries.iter().position(wanted),
-        };
-        let Some(entry) = index.and_then(|index| entries.get_mut(index)) else {
+        let Some(index) = self.find_receipt(m, receipt) else {
             return Err(Refused::NothingToAcknowledge);
         };
-        let packet = match entry.qos {
-            QoS::ExactlyOnce => AckKind::PubRec.packet_type(),
-            _ => AckKind::PubAck.packet_type(),
+        let version = self.link.version;
+        let Some(entry) = self.received_mut(m).get_mut(index) else {
+            return Err(Refused::NothingToAcknowledge);
         };
-        if !reason.belongs_in(packet) {
+        if !reason.belongs_in(entry.answer()) {
             return Err(EncodeError::ReasonCode(reason).into());
         }
-        entry.state = State::Acknowledged;
-        self.acknowledged = self.acknowledged.wrapping_add(1);
-        entry.reason = if version.is_v5() {
-            reason
-        } else {
-            ReasonCode::Success
-        };
-        if online {
-            self.flush(outbox);
+        entry.state = entry.state & !APPLICATION | ACKNOWLEDGED;
+        if version.is_v5() {
+            entry.set_reason(reason);
+        }
+        let count = entry.quality().of(&mut self.session.acknowledged);
+        *count = count.wrapping_add(1);
+        if self.is_connected() {
+            self.flush(m);
         }
         Ok(())
+    }
+
+    /// The entry of a receipt that is not acknowledged.
+    #[inline]
+    fn find_receipt(&self, m: &Memory<'_>, receipt: Receipt) -> Option<usize> {
+        let wanted = |entry: &ReceiveSlot| {
+            entry.id == receipt.id.get()
+                && entry.serial() == receipt.serial
+                && entry.is(APPLICATION)
+        };
+        let entries = self.received(m);
+        if FAST {
+            // Serial numbers count up, and there are fewer entries than numbers.
+            let first = entries.first()?.serial();
+            let distance = receipt.serial.wrapping_sub(first);
+            let guess = usize::from(distance);
+            if entries.get(guess).is_some_and(wanted) {
+                return Some(guess);
+            }
+            let index =
+                entries.partition_point(|entry| entry.serial().wrapping_sub(first) < distance);
+            return entries.get(index).is_some_and(wanted).then_some(index);
+        }
+        entries.iter().position(wanted)
     }
 
     /// Sends what is acknowledged, each quality of service in the order of its messages
     /// (3.1.1 \[MQTT-4.6.0-2\] and \[MQTT-4.6.0-3\], 5 the same).
     #[inline]
-    pub(crate) fn flush<O: Memory<u8>>(&mut self, outbox: &mut Outbox<O>) {
-        if self.acknowledged > 0 {
-            self.flush_acknowledged(outbox);
+    pub(crate) fn flush(&mut self, m: &mut Memory<'_>) {
+        if BY_HAND && self.session.acknowledged != [0, 0] {
+            self.flush_acknowledged(m);
         }
     }
 
-    fn flush_acknowledged<O: Memory<u8>>(&mut self, outbox: &mut Outbox<O>) {
-        let mut blocked = [false; 2];
-        let (mut index, mut left) = (0_usize, self.acknowledged);
-        while left > 0
-            && blocked != [true; 2]
-            && let Some(entry) = self.table.items_mut().get_mut(index)
+    fn flush_acknowledged(&mut self, m: &mut Memory<'_>) {
+        // Of each quality of service: how many may still be found that go. Behind one that is not acknowledged, none.
+        let mut left = self.session.acknowledged;
+        let mut index = 0_usize;
+        while left != [0, 0]
+            && let Some(entry) = self.received(m).get(index).copied()
         {
-            let [qos1, qos2] = &mut blocked;
-            let (blocked, kind) = match entry.qos {
-                QoS::ExactlyOnce => (qos2, AckKind::PubRec),
-                _ => (qos1, AckKind::PubAck),
-            };
             index = index.wrapping_add(1);
-            match entry.state {
-                State::Application => *blocked = true,
-                State::Acknowledged => {
-                    left = left.wrapping_sub(1);
-                    // An entry from before a reconnect waits until the peer has sent the message again.
-                    if *blocked || !entry.counted {
-                        continue;
-                    }
-                    if !outbox.acknowledge(kind, entry.id, entry.reason) {
-                        return;
-                    }
-                    self.acknowledged = self.acknowledged.wrapping_sub(1);
-                    entry.state = State::Release;
-                    // 5 [MQTT-4.3.3-9]: a PUBREC that refuses ends it.
-                    if kind == AckKind::PubAck || entry.reason.is_error() {
-                        index = index.wrapping_sub(1);
-                        self.remove(index);
-                    }
+            let left = entry.quality().of(&mut left);
+            if entry.is(APPLICATION) {
+                *left = 0;
+            } else if entry.is(ACKNOWLEDGED) && *left > 0 {
+                *left = left.wrapping_sub(1);
+                // An entry from before a reconnect waits until the peer has sent the message again.
+                if !entry.is(COUNTED) {
+                    continue;
                 }
-                State::Release => {}
+                if !self.acknowledgement(m, entry.answer(), entry.id, entry.reason()) {
+                    return;
+                }
+                // 5 [MQTT-4.3.3-9]: a PUBREC that refuses ends it.
+                let ends = entry.is(QOS_1) || entry.reason().is_error();
+                index = index.wrapping_sub(1);
+                if ends {
+                    self.remove_received(m, index);
+                } else {
+                    self.awaits_release(m, index);
+                    index = index.wrapping_add(1);
+                }
             }
         }
     }
 
-    fn remove(&mut self, index: usize) {
-        let entry = self.table.items().get(index);
-        if entry.is_some_and(|entry| entry.state == State::Acknowledged) {
-            self.acknowledged = self.acknowledged.wrapping_sub(1);
+    /// The PUBREC of an entry is outgoing.
+    fn awaits_release(&mut self, m: &mut Memory<'_>, index: usize) {
+        if let Some(entry) = self.received_mut(m).get_mut(index) {
+            entry.state &= !ACKNOWLEDGED;
+            let count = entry.quality().of(&mut self.session.acknowledged);
+            *count = count.wrapping_sub(1);
         }
-        self.table.remove(index);
     }
 
     /// The connection is gone.
-    pub(crate) fn disconnected(&mut self) {
-        while let Some(index) = self
-            .table
-            .items()
-            .iter()
-            .position(|entry| entry.qos == QoS::AtLeastOnce)
-        {
-            self.remove(index);
+    pub(crate) fn received_disconnected(&mut self, m: &mut Memory<'_>) {
+        let entries = self.received_mut(m);
+        let (mut kept, mut acknowledged) = (0_usize, [0, 0]);
+        for index in 0..entries.len() {
+            let Some(mut entry) = entries.get(index).copied() else {
+                break;
+            };
+            if entry.is(QOS_1) {
+                continue;
+            }
+            entry.state &= !COUNTED;
+            let count: &mut u16 = entry.quality().of(&mut acknowledged);
+            *count = count.wrapping_add(u16::from(entry.is(ACKNOWLEDGED)));
+            if let Some(place) = entries.get_mut(kept) {
+                *place = entry;
+            }
+            kept = kept.wrapping_add(1);
         }
-        for entry in self.table.items_mut() {
-            entry.counted = false;
-        }
+        let session = &mut self.session;
+        (session.received, session.acknowledged) = (to_u16(kept), acknowledged);
+        session.unordered &= kept > 0;
     }
 
     /// What was to be refused with a reason code that the new connection's version cannot say is acknowledged without one.
-    pub(crate) fn set_version(&mut self, version: Version) {
-        if !version.is_v5() {
-            for entry in self.table.items_mut() {
-                entry.reason = ReasonCode::Success;
-            }
+    pub(crate) fn forget_reasons(&mut self, m: &mut Memory<'_>) {
+        for entry in self.received_mut(m) {
+            entry.set_reason(ReasonCode::Success);
         }
     }
 
     /// The session is gone: an identifier means a new message from now on.
-    pub(crate) fn clear(&mut self) {
-        self.table.clear();
-        self.acknowledged = 0;
+    pub(crate) const fn clear_received(&mut self) {
+        let session = &mut self.session;
+        (session.received_start, session.received) = (0, 0);
+        (session.acknowledged, session.unordered) = ([0, 0], false);
     }
 }

@@ -1,194 +1,212 @@
 //! Keep-alive from both ends (section 3.1.2.10). Neither judges the peer while input it has not looked at may be
 //! waiting: an application that is slow to take messages must not look like a dead peer.
+//!
+//! Time is counted in milliseconds of 32 bits that wrap around, and only spans between two moments are compared: up to 24 days of
+//! them. [`crate::Instant`] has 64 bits, at the edge.
 
-use crate::time::Instant;
+use mqtt_proto::PacketType;
 
-/// A client's: pings in time, and gives up when PINGRESP does not come.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pinger {
-    /// Milliseconds; 0 is off.
-    interval: u32,
-    timeout: u32,
+use crate::engine::Engine;
+use crate::link::Phase;
+use crate::memory::Memory;
+use crate::problem::Problem;
+
+/// A span that does not end.
+const NEVER: u32 = u32::MAX;
+
+/// What a connection knows of time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Times {
+    /// A client pings after so long, a server ends the connection after so much silence; 0 is off.
+    patience: u32,
     /// When something was last given to the transport's queue: not later than it is sent, so pings are never late.
-    last_sent: Instant,
+    last_sent: u32,
     /// When something last came: one who only sends must notice as well that nobody listens any more.
-    last_received: Instant,
-    /// When the answer to CONNECT, then to the oldest unanswered ping, is overdue.
-    overdue: Instant,
-    /// Since when there may be input that was not looked at; never, if all was.
-    unread_since: Instant,
+    last_heard: u32,
+    /// Since when an answer is awaited, to CONNECT or to the oldest PINGREQ without one.
+    asked: u32,
+    waits: bool,
+    /// There may be input that was not looked at.
+    unread: bool,
+    /// When that came, the answer was overdue already.
+    late: bool,
 }
 
-/// What a tick asks for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Due {
-    Nothing,
-    Ping,
-    TimedOut,
-}
-
-impl Pinger {
-    pub(crate) fn new(keep_alive: u16, timeout: u32, now: Instant) -> Self {
-        let interval = u32::from(keep_alive).saturating_mul(1_000);
-        let never = Instant::NEVER;
-        Self {
-            interval,
-            timeout,
-            last_sent: now,
-            last_received: now,
-            overdue: never,
-            unread_since: never,
-        }
+impl Times {
+    /// The transport is open: nothing but CONNECT or its answer is waited for.
+    pub(crate) const fn opened(&mut self, now: u32) {
+        (self.last_sent, self.last_heard, self.asked) = (now, now, now);
+        self.waits = true;
     }
 
-    /// Before CONNACK: nothing but that is waited for.
-    pub(crate) fn connecting(
-        keep_alive: u16,
-        timeout: u32,
-        connect_timeout: u32,
-        now: Instant,
-    ) -> Self {
-        Self {
-            overdue: now.plus(u64::from(connect_timeout)),
-            ..Self::new(keep_alive, timeout, now)
-        }
+    /// The last eighth of the keep-alive is for the way: 3.1.1 [MQTT-3.1.2-23], 5 [MQTT-3.1.2-20].
+    pub(crate) fn pings_every(&mut self, seconds: u16) {
+        self.patience = u32::from(seconds).wrapping_mul(875);
     }
 
-    pub(crate) fn connect_by(&self) -> Instant {
-        self.overdue
+    /// CONNACK came.
+    pub(crate) const fn accepted(&mut self, now: u32) {
+        (self.last_sent, self.waits) = (now, false);
+    }
+
+    /// One and a half keep-alives, or what is configured: 3.1.1 [MQTT-3.1.2-24], 5 [MQTT-3.1.2-22].
+    #[cfg(feature = "server")]
+    pub(crate) fn watches(&mut self, seconds: u16, percent: u16, now: u32) {
+        let patience = u32::from(seconds).wrapping_mul(10);
+        *self = Self {
+            patience: patience.saturating_mul(u32::from(percent)),
+            last_heard: now,
+            ..Self::default()
+        };
     }
 
     #[inline]
-    pub(crate) fn sent(&mut self, now: Instant) {
+    pub(crate) const fn sent(&mut self, now: u32) {
         self.last_sent = now;
     }
 
-    /// A packet that takes long to send goes on.
-    pub(crate) fn moves(&mut self, now: Instant) {
-        (self.last_sent, self.last_received) = (now, now);
+    pub(crate) const fn answered(&mut self) {
+        self.waits = false;
     }
+}
 
-    pub(crate) fn answered(&mut self) {
-        self.overdue = Instant::NEVER;
-    }
+/// How long ago it was; 0 for what is still to come, since clocks that are read in several places may seem to go back.
+#[inline]
+const fn since(then: u32, now: u32) -> u32 {
+    let span = now.wrapping_sub(then);
+    if span > NEVER / 2 { 0 } else { span }
+}
 
-    /// A packet came; there may be more.
+/// How much of a span is left that began then.
+#[inline]
+const fn left(then: u32, span: u32, now: u32) -> u32 {
+    span.saturating_sub(since(then, now))
+}
+
+impl Engine {
+    /// How long the answer may take that is awaited now.
     #[inline]
-    pub(crate) fn received(&mut self, now: Instant) {
-        self.last_received = now;
-        self.unread_since = self.unread_since.min(now);
+    const fn answer_timeout(&self) -> u32 {
+        match self.link.phase {
+            Phase::Connecting => self.config.connect_timeout_ms,
+            _ => self.config.ping_timeout_ms,
+        }
+    }
+
+    /// A packet came; there may be more. A ping that is due goes out now: while packets come one after the other, nobody need
+    /// find the time for a tick.
+    #[inline]
+    pub(crate) fn heard(&mut self, m: &mut Memory<'_>, now: u32) {
+        let timeout = self.answer_timeout();
+        let times = &mut self.link.times;
+        times.last_heard = now;
+        if !times.unread {
+            times.unread = true;
+            times.late = times.waits && since(times.asked, now) >= timeout;
+        }
+        let times = &self.link.times;
+        if times.patience != 0
+            && since(times.last_sent, now) >= times.patience
+            && !self.is_server()
+            && self.is_connected()
+        {
+            self.ping(m, now);
+        }
     }
 
     /// All input there was has been looked at.
     #[inline]
-    pub(crate) fn drained(&mut self, now: Instant) {
-        // The answer became overdue while nobody looked: it may lie in what the transport has not shown yet.
-        if self.unread_since < self.overdue && self.overdue <= now {
-            self.overdue = now.plus(u64::from(self.timeout));
-        }
-        self.unread_since = Instant::NEVER;
-    }
-
-    /// The last eighth of the interval is for the way: 3.1.1 [MQTT-3.1.2-23], 5 [MQTT-3.1.2-20].
-    fn ping_at(&self) -> Instant {
-        match self.interval {
-            0 => Instant::NEVER,
-            interval => {
-                let heard = if self.overdue == Instant::NEVER {
-                    self.last_received
-                } else {
-                    Instant::NEVER
-                };
-                self.last_sent
-                    .min(heard)
-                    .plus(u64::from(interval.saturating_sub(interval / 8)))
+    pub(crate) fn drained(&mut self, now: u32) {
+        let (is_server, timeout) = (self.is_server(), self.answer_timeout());
+        let times = &mut self.link.times;
+        if times.unread {
+            times.unread = false;
+            if is_server {
+                times.last_heard = now;
+            } else if times.waits && !times.late && since(times.asked, now) >= timeout {
+                // The answer became overdue while nobody looked: it may lie in what the transport has not shown yet.
+                times.asked = now;
             }
         }
     }
 
-    fn is_drained(&self) -> bool {
-        self.unread_since == Instant::NEVER
+    #[cold]
+    #[inline(never)]
+    fn ping(&mut self, m: &mut Memory<'_>, now: u32) {
+        // While a large packet moves, the connection is alive, and PINGREQ would wait for its end.
+        let moves = self.large.moves();
+        let times = &mut self.link.times;
+        times.last_sent = now;
+        if moves {
+            times.last_heard = now;
+            return;
+        }
+        if !times.waits {
+            (times.asked, times.waits) = (now, true);
+        }
+        // If even this has no room, what waits before it keeps the connection alive or shows it dead.
+        self.say(m, PacketType::PingReq, None);
     }
 
-    pub(crate) fn due(&self, now: Instant) -> Due {
-        if self.is_drained() && now >= self.overdue {
-            Due::TimedOut
-        } else if now >= self.ping_at() {
-            Due::Ping
+    /// When the client pings.
+    fn ping_in(&self, now: u32) -> u32 {
+        let times = &self.link.times;
+        if self.is_server() || times.patience == 0 {
+            return NEVER;
+        }
+        let sent = left(times.last_sent, times.patience, now);
+        if times.waits {
+            sent
         } else {
-            Due::Nothing
+            sent.min(left(times.last_heard, times.patience, now))
         }
     }
 
-    pub(crate) fn pinged(&mut self, now: Instant) {
-        self.last_sent = now;
-        self.overdue = self.overdue.min(now.plus(u64::from(self.timeout)));
-    }
-
-    pub(crate) fn deadline(&self) -> Instant {
-        let overdue = if self.is_drained() {
-            self.overdue
-        } else {
-            Instant::NEVER
-        };
-        self.ping_at().min(overdue)
-    }
-}
-
-/// A server's: ends a connection that was silent for one and a half keep-alives
-/// (3.1.1 \[MQTT-3.1.2-24\], 5 \[MQTT-3.1.2-22\]).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Watch {
-    /// Milliseconds; 0 is off.
-    patience: u32,
-    last_received: Instant,
-    drained: bool,
-}
-
-impl Watch {
-    pub(crate) fn new(keep_alive: u16, percent: u16, now: Instant) -> Self {
-        let patience = u32::from(keep_alive)
-            .saturating_mul(10)
-            .saturating_mul(u32::from(percent));
-        Self {
-            patience,
-            last_received: now,
-            drained: true,
+    /// When the connection is given up.
+    fn overdue_in(&self, now: u32) -> u32 {
+        let times = &self.link.times;
+        match self.link.phase {
+            // From the opening, however slowly its bytes come.
+            Phase::Connecting if !self.link.undecided => {
+                left(times.asked, self.config.connect_timeout_ms, now)
+            }
+            Phase::Connected if self.is_server() => {
+                if times.patience == 0 || times.unread {
+                    NEVER
+                } else {
+                    left(times.last_heard, times.patience, now)
+                }
+            }
+            Phase::Connected if times.waits && !times.unread => {
+                left(times.asked, self.config.ping_timeout_ms, now)
+            }
+            _ => NEVER,
         }
     }
 
-    /// Before CONNECT: nothing but that is waited for.
-    pub(crate) fn connecting(connect_timeout: u32, now: Instant) -> Self {
-        Self {
-            patience: connect_timeout,
-            last_received: now,
-            drained: true,
+    /// In how many milliseconds [`Self::tick`] is due at the latest, if it will be.
+    pub(crate) fn due_in(&self, now: u32) -> Option<u32> {
+        let mut due = self.overdue_in(now);
+        if self.is_connected() {
+            due = due.min(self.ping_in(now));
         }
+        (due != NEVER).then_some(due)
     }
 
-    #[inline]
-    pub(crate) fn received(&mut self, now: Instant) {
-        (self.last_received, self.drained) = (now, false);
-    }
-
-    /// From the opening, however slowly its bytes come.
-    pub(crate) fn connect_by(&self) -> Instant {
-        self.last_received.plus(u64::from(self.patience))
-    }
-
-    /// All input there was has been looked at: what comes now was not there before.
-    #[inline]
-    pub(crate) fn drained(&mut self, now: Instant) {
-        if !self.drained {
-            (self.last_received, self.drained) = (now, true);
+    /// Time passes.
+    pub(crate) fn tick(&mut self, m: &mut Memory<'_>, now: u32) -> Result<(), Problem> {
+        if self.overdue_in(now) == 0 {
+            let problem = match self.link.phase {
+                Phase::Connecting => Problem::ConnectTimeout,
+                _ if self.is_server() => Problem::KeepAliveTimeout,
+                _ => Problem::PingTimeout,
+            };
+            self.fail(m, problem.reason_code());
+            return Err(problem);
         }
-    }
-
-    pub(crate) fn deadline(&self) -> Instant {
-        if self.patience == 0 || !self.drained {
-            Instant::NEVER
-        } else {
-            self.last_received.plus(u64::from(self.patience))
+        if self.is_connected() && self.ping_in(now) == 0 {
+            self.ping(m, now);
         }
+        Ok(())
     }
 }

@@ -17,44 +17,51 @@
 extern crate alloc;
 
 mod client;
+#[cfg(feature = "server")]
 mod server;
 
+mod engine;
 mod inbound;
 mod large;
 mod outbound;
-mod packet_id;
+mod outgoing;
 mod pieces;
-mod request;
-mod session;
+mod receive;
+mod requests;
+mod slots;
 
-#[cfg(feature = "aliases")]
-mod alias;
-#[cfg(not(feature = "aliases"))]
-#[path = "no_alias.rs"]
-mod alias;
-mod bytes;
-mod connection;
+mod aliases;
 mod keep_alive;
-mod limits;
-mod outbox;
+mod link;
+mod problem;
+mod progress;
 
+mod bytes;
 mod config;
 mod error;
 mod event;
-mod storage;
+mod memory;
 mod supervisor;
 mod time;
+mod tune;
 
 pub use client::Client;
-pub use config::{Acknowledge, Config, Offline, SessionLost};
+#[cfg(feature = "by-hand")]
+pub use config::Acknowledge;
+pub use config::Config;
+#[cfg(feature = "policies")]
+pub use config::{Offline, SessionLost};
 pub use error::{Closed, Refused, Violation};
-pub use event::{Ended, Event, Incoming, Outgoing, Receipt, ServerEvent, Step, Token};
-pub use inbound::Received;
-pub use mqtt_proto as proto;
-pub use outbound::Slot;
-pub use server::{Server, WillDue};
+#[cfg(feature = "server")]
+pub use event::ServerEvent;
+pub use event::{Ended, Event, Incoming, Outgoing, Receipt, Step, Token};
+pub use inbound::ReceiveSlot;
 #[cfg(feature = "alloc")]
-pub use storage::{Heap, Rare};
-pub use storage::{Lent, Memory, Parts, Storage};
+pub use memory::Heap;
+pub use memory::{Lent, Memory};
+pub use mqtt_proto as proto;
+#[cfg(feature = "server")]
+pub use server::{Server, WillDue};
+pub use slots::Slot;
 pub use supervisor::{BackOff, Next, Supervisor};
 pub use time::Instant;

@@ -1,155 +1,149 @@
 //! A PUBLISH larger than the input buffer: its head first, then its payload in pieces. It is received when its last piece
 //! is, and acknowledged no sooner; a connection that ends in between leaves no trace of it.
 
-use core::num::NonZeroU32;
+use mqtt_proto::num::{to_u32, to_usize};
+use mqtt_proto::wire::{View, kind};
 
-use mqtt_proto::{DecodeError, Delivery, PacketId, PacketType, Publish, QoS, Rule};
-
-use crate::error::Violation;
-use crate::event::Receipt;
+use crate::engine::Engine;
 use crate::inbound::Arrival;
-use crate::outbox::{to_u32, to_usize};
-use crate::session::Side;
-use crate::storage::Storage;
+use crate::memory::Memory;
+use crate::problem::Problem;
+use crate::progress::{Progress, What};
+use crate::tune::PIECES;
 
-/// Whether a message may come in pieces.
-pub(crate) const PIECES: bool = cfg!(feature = "pieces");
-
-/// The message whose payload is coming. As small as can be: every session has the room for it.
-#[derive(Clone, Copy, Debug)]
+/// The message whose payload is coming. Without the feature it takes no room, and none ever does.
+#[cfg(feature = "pieces")]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pieces {
     /// Bytes of its payload that did not come yet.
-    left: NonZeroU32,
+    left: u32,
     /// Its packet identifier; 0 at QoS 0.
     id: u16,
-    qos: QoS,
+    /// The flags of its fixed header.
+    flags: u8,
     /// The application has it already.
     repeated: bool,
 }
 
-/// The message that comes in pieces, if one does. Without the feature it takes no room, and none ever does.
+#[cfg(not(feature = "pieces"))]
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Underway(#[cfg(feature = "pieces")] Option<Pieces>);
-
-impl Underway {
-    #[inline]
-    pub(crate) const fn get(self) -> Option<Pieces> {
-        #[cfg(feature = "pieces")]
-        {
-            self.0
-        }
-        #[cfg(not(feature = "pieces"))]
-        {
-            None
-        }
-    }
-
-    fn set(&mut self, pieces: Option<Pieces>) {
-        *self = Self(
-            #[cfg(feature = "pieces")]
-            pieces,
-        );
-        let _ = pieces;
-    }
-}
+pub(crate) struct Pieces;
 
 impl Pieces {
-    fn delivery(self) -> Delivery {
-        match (PacketId::new(self.id), self.qos) {
-            (Some(id), QoS::AtLeastOnce) => Delivery::AtLeastOnce(id),
-            (Some(id), QoS::ExactlyOnce) => Delivery::ExactlyOnce(id),
-            _ => Delivery::AtMostOnce,
-        }
+    /// Whether a payload is coming.
+    #[inline]
+    pub(crate) const fn is_some(self) -> bool {
+        #[cfg(feature = "pieces")]
+        return self.left > 0;
+        #[cfg(not(feature = "pieces"))]
+        false
     }
 }
 
-/// What a piece is.
-pub(crate) enum Piece<'i> {
-    Blocked,
-    Payload {
-        bytes: &'i [u8],
-        left: u32,
-        receipt: Option<Receipt>,
-    },
-    /// Of a message that the application has: passed over.
-    Repeated {
-        consumed: usize,
-    },
+#[cfg(not(feature = "pieces"))]
+impl Engine {
+    #[allow(clippy::unused_self, reason = "as where there are some")]
+    pub(crate) fn head(
+        &mut self,
+        _: &mut Memory<'_>,
+        _: u32,
+        _: &mut Progress<'_>,
+    ) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    #[allow(clippy::unused_self, reason = "as where there are some")]
+    pub(crate) fn piece(
+        &mut self,
+        _: &mut Memory<'_>,
+        _: &mut Progress<'_>,
+    ) -> Result<(), Problem> {
+        Ok(())
+    }
 }
 
-impl<S: Storage> Side<S> {
-    /// The head of a message came, whose payload follows: whether that is for the application.
+#[cfg(feature = "pieces")]
+impl Engine {
+    /// The head of a message of `total` bytes came, with some of its payload.
     #[cold]
     pub(crate) fn head(
         &mut self,
-        publish: &Publish<'_>,
-        payload_len: u32,
-    ) -> Result<bool, Violation> {
-        self.learn_alias(publish)?;
-        let repeated =
-            matches!(publish.delivery, Delivery::ExactlyOnce(id) if self.session.inbound.holds(id));
-        let pieces = NonZeroU32::new(payload_len).map(|left| Pieces {
+        m: &mut Memory<'_>,
+        total: u32,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), Problem> {
+        self.learn_alias(m, &progress.view)?;
+        let view = &mut progress.view;
+        // What is there of the payload is not used up yet.
+        progress.consumed = progress.consumed.wrapping_sub(view.body.len());
+        view.body = &[];
+        let left = total.wrapping_sub(to_u32(progress.consumed));
+        let repeated = view.flags & 6 == 4 && self.holds(m, view.id);
+        self.link.pieces = Pieces {
             left,
-            id: publish.delivery.packet_id().map_or(0, PacketId::get),
-            qos: publish.qos(),
+            id: view.id,
+            flags: view.flags,
             repeated,
-        });
-        self.connection.pieces.set(pieces);
-        Ok(!repeated)
-    }
-
-    /// What must be there whole is larger than the buffer, which takes `max` bytes.
-    #[cold]
-    pub(crate) fn no_room(&self, packet: Option<PacketType>, len: usize, max: usize) -> Violation {
-        let (len, max) = (to_u32(len), to_u32(max));
-        Violation::Malformed(DecodeError {
-            packet,
-            at: 1,
-            rule: Rule::TooLarge { len, max },
-            version: self.connection.version,
-        })
+        };
+        progress.left = left;
+        progress.what = if repeated { What::Nothing } else { What::Head };
+        Ok(())
     }
 
     /// The next piece of a payload, as much of it as is there.
     #[cold]
-    pub(crate) fn piece<'i>(
+    pub(crate) fn piece(
         &mut self,
-        pieces: Pieces,
-        input: &'i [u8],
-    ) -> Result<Piece<'i>, Violation> {
-        let consumed = input.len().min(to_usize(pieces.left.get()));
-        let bytes = input.get(..consumed).unwrap_or_default();
-        let left = pieces.left.get().saturating_sub(to_u32(consumed));
-        let mut receipt = None;
-        if left == 0 {
-            if pieces.qos > QoS::AtMostOnce && !self.answer_fits() {
-                return Ok(Piece::Blocked);
+        m: &mut Memory<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), Problem> {
+        let (input, now) = (progress.input, progress.now);
+        if input.is_empty() {
+            self.drained(now);
+            (progress.what, progress.consumed) = (What::Needs, 1);
+            return Ok(());
+        }
+        self.heard(m, now);
+        let pieces = self.link.pieces;
+        let consumed = input.len().min(to_usize(pieces.left));
+        let left = pieces.left.wrapping_sub(to_u32(consumed));
+        let view = View {
+            kind: kind::PUBLISH,
+            flags: pieces.flags,
+            id: pieces.id,
+            body: input.get(..consumed).unwrap_or_default(),
+            ..View::default()
+        };
+        if left == 0 && pieces.flags & 6 != 0 {
+            if !self.answer_fits(m) {
+                progress.what = What::Blocked;
+                return Ok(());
             }
-            if let Arrival::New(new) = self.arrived(pieces.delivery())? {
-                receipt = new;
+            if let Arrival::New(serial) = self.arrived(m, &view)? {
+                progress.serial = serial;
             }
         }
-        let rest = NonZeroU32::new(left).map(|left| Pieces { left, ..pieces });
-        self.connection.pieces.set(rest);
-        Ok(if pieces.repeated {
-            Piece::Repeated { consumed }
+        self.link.pieces.left = left;
+        (progress.view, progress.left, progress.consumed) = (view, left, consumed);
+        progress.what = if pieces.repeated {
+            What::Nothing
         } else {
-            Piece::Payload {
-                bytes,
-                left,
-                receipt,
-            }
-        })
+            What::Piece
+        };
+        Ok(())
     }
+}
+
+/// Whether only the head of a PUBLISH may be there.
+pub(crate) const fn may_be_in_pieces(packet: u8) -> bool {
+    PIECES && packet == kind::PUBLISH
 }
 
 #[cfg(all(test, not(feature = "pieces")))]
 mod tests {
-    use mqtt_proto::{Connect, Version};
+    use mqtt_proto::{Connect, Rule, Version};
 
-    use crate::{Client, Config, Instant, Lent};
-
-    use super::*;
+    use crate::{Client, Config, Instant, Lent, Violation};
 
     #[test]
     fn without_the_feature_a_message_larger_than_the_buffer_is_refused() {

@@ -1,35 +1,31 @@
-//! The server's end of one connection: which packets may come when, and what they mean to it. The host decides on
-//! CONNECT, SUBSCRIBE and UNSUBSCRIBE; everything shared with the client lives in `session.rs`.
+//! The server's end of one connection: typed commands and events over the engine. The host decides on CONNECT, SUBSCRIBE and
+//! UNSUBSCRIBE.
 
 use core::fmt;
 
 use mqtt_proto::{
-    Auth, ConnAck, Connect, DecodeError, Decoded, Disconnect, Encode, Packet, PacketType, PingResp,
-    Properties, PropertyId, Publish, ReasonCode, Rule, SubAck, TopicName, UnsubAck, Version,
+    Auth, ConnAck, Connect, Decoded, Disconnect, Encode, Packet, PacketType, Publish, ReasonCode,
+    Rule, SubAck, Subscribe, TopicName, UnsubAck, Unsubscribe, Version,
 };
 
-use crate::bytes::copy;
 use crate::config::Config;
-use crate::connection::Phase;
+use crate::engine::{Asked, Engine};
 use crate::error::{Refused, Violation};
-use crate::event::{Incoming, Outgoing, Receipt, ServerEvent, Step, Token};
-use crate::inbound::Arrival;
-use crate::keep_alive::Watch;
-use crate::session::{Side, fingerprint};
-use crate::storage::Storage;
+use crate::event::{Outgoing, Receipt, ServerEvent, Step, Token};
+use crate::link::{Phase, fingerprint};
+use crate::memory::Memory;
+use crate::progress::{Progress, What};
 use crate::time::Instant;
 
-/// One client as the server sees it: the session, which survives, and the connection, which does not.
+/// One client as the server sees it: the session, which survives, and the connection, which does not. On a heap it is a
+/// `Server<'static>`; one that works in lent buffers lives as long as they do.
 ///
 /// Any call is legal at any time; what cannot be now is [`Refused`] and changes nothing.
-pub struct Server<S: Storage> {
-    side: Side<S>,
-    watch: Watch,
-    /// CONNECT came, and the host has not decided.
-    undecided: bool,
-    will: bool,
-    keep_alive: u16,
-    session_expiry: u32,
+pub struct Server<'m> {
+    engine: Engine,
+    memory: Memory<'m>,
+    /// The time of the last call that told it.
+    now: Instant,
 }
 
 /// Whether the end of a connection makes the will due.
@@ -42,65 +38,59 @@ pub enum WillDue {
 }
 
 /// Tells the phase, never the contents: they may be secret.
-impl<S: Storage> fmt::Debug for Server<S> {
+impl fmt::Debug for Server<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (phase, pending) = (self.side.connection.phase, self.pending());
         f.debug_struct("Server")
-            .field("phase", &phase)
-            .field("pending", &pending)
+            .field("phase", &self.engine.link.phase)
+            .field("pending", &self.pending())
             .finish_non_exhaustive()
     }
 }
 
-impl<S: Storage> Server<S> {
-    /// A server without a connection and without a session.
-    pub fn new(mut config: Config, storage: S) -> Self {
-        config.receive_beyond_maximum = false;
+impl<'m> Server<'m> {
+    /// A server without a connection and without a session. Its memory is [`crate::Heap`] or [`crate::Lent`].
+    pub fn new(config: Config, memory: impl Into<Memory<'m>>) -> Self {
         Self {
-            side: Side::new(config, storage),
-            watch: Watch::new(0, 0, Instant::default()),
-            undecided: false,
-            will: false,
-            keep_alive: 0,
-            session_expiry: 0,
+            engine: Engine::new(config, true),
+            memory: memory.into(),
+            now: Instant::default(),
         }
+    }
+
+    /// The moment as the engine counts it.
+    #[inline]
+    fn at(&mut self, now: Instant) -> u32 {
+        self.now = now;
+        now.wrapped()
     }
 
     /// A client connected a transport. A connection that was there is given up.
     pub fn opened(&mut self, now: Instant) {
+        let now = self.at(now);
         // Until CONNECT says its version, everything is read as 3.1.1.
-        self.side.open(Version::V311);
-        self.watch = Watch::connecting(self.side.config.connect_timeout_ms, now);
-        (
-            self.undecided,
-            self.will,
-            self.keep_alive,
-            self.session_expiry,
-        ) = (false, false, 0, 0);
+        self.engine.open(&mut self.memory, Version::V311, now);
+        self.engine.asked = Asked::default();
     }
 
     /// The transport is gone. Messages wait for the next connection of this session. Says whether the will is due.
     pub fn disconnected(&mut self) -> WillDue {
-        self.side.lost();
-        self.undecided = false;
-        if core::mem::take(&mut self.will) {
-            WillDue::Yes
-        } else {
-            WillDue::No
-        }
+        self.engine.disconnected(&mut self.memory);
+        let due = self.will_due();
+        self.engine.asked.will = false;
+        due
     }
 
     /// The bytes that wait for the transport, as many as lie together: after [`Self::sent`] there may be more.
     #[must_use]
     #[inline]
     pub fn outgoing(&self) -> &[u8] {
-        self.side.outgoing()
+        self.engine.outgoing(&self.memory)
     }
 
     /// The transport took the first `n` bytes of [`Self::outgoing`]; any number is fine.
     #[inline]
     pub fn sent(&mut self, n: usize) {
-        self.side.sent(n);
+        self.engine.sent(&mut self.memory, n);
     }
 
     /// Looks at the front of the input and does one step. Call it until it needs more. After
@@ -108,119 +98,87 @@ impl<S: Storage> Server<S> {
     ///
     /// # Errors
     /// The connection is over: write what is outgoing, close the transport, call [`Self::disconnected`].
+    #[inline]
     pub fn receive<'i>(
         &mut self,
         input: &'i [u8],
         now: Instant,
     ) -> Result<Step<ServerEvent<'i>>, Violation> {
-        if let Some((token, how)) = self.side.next_ended() {
-            return Ok(Step::Packet {
-                consumed: 0,
-                event: Some(ServerEvent::Ended { token, how }),
-            });
+        let now = self.at(now);
+        let progress = &mut Progress::new(input, now, false);
+        if let Err(problem) = self.engine.step(&mut self.memory, progress) {
+            let violation = problem.violation(&self.engine, progress);
+            self.answer_unknown_level(&violation);
+            return Err(violation);
         }
-        if let Some(step) = self.side.without_connection(input) {
-            return Ok(step);
-        }
-        let common = self.side.common(input, forbidden, arrived, acknowledged);
-        if let Some(step) = common {
-            self.watch.received(now);
-            return step.inspect_err(|violation| self.side.fail(violation));
-        }
-        // By reference: a packet is not moved on its way to its event.
-        let (version, limit) = self.side.reads();
-        match &Packet::decode(input, version, limit) {
-            Ok(Decoded::Needs(needed)) => {
-                self.watch.drained(now);
-                Ok(Step::Needs(*needed))
-            }
-            // 3.1.1 [MQTT-3.1.4-5], 5 [MQTT-3.1.4-6]: what follows a CONNECT waits for the decision on it.
-            Ok(Decoded::Packet { packet, .. })
-                if self.undecided && packet.packet_type() != PacketType::Auth =>
-            {
-                Ok(Step::Blocked)
-            }
-            Ok(Decoded::Packet { packet, consumed }) => {
-                self.watch.received(now);
-                // Nothing is committed before any answer has room.
-                if !self.side.answer_fits() {
-                    return Ok(Step::Blocked);
-                }
-                match self.handle(packet) {
-                    Ok(event) => Ok(Step::Packet {
-                        consumed: *consumed,
-                        event,
-                    }),
-                    Err(violation) => {
-                        self.side.fail(&violation);
-                        Err(violation)
-                    }
-                }
-            }
-            Err(error) => {
-                self.answer_unknown_level(error);
-                let violation = Violation::Malformed(*error);
-                self.side.fail(&violation);
-                Err(violation)
-            }
-        }
+        let event = match progress.what {
+            What::Needs => return Ok(Step::Needs(progress.consumed)),
+            What::Blocked => return Ok(Step::Blocked),
+            What::Nothing => None,
+            What::Message => Some(ServerEvent::Message(progress.incoming())),
+            What::Acknowledged => Some(ServerEvent::Acknowledged {
+                token: progress.token,
+                reason: progress.outcome(),
+                properties: progress.view.properties(),
+            }),
+            _ => self.rare_event(progress)?,
+        };
+        Ok(Step::Packet {
+            consumed: progress.consumed,
+            event,
+        })
     }
 
-    #[inline]
-    fn handle<'i>(&mut self, packet: &Packet<'i>) -> Result<Option<ServerEvent<'i>>, Violation> {
-        let side = &mut self.side;
-        if let (Phase::Connected, Some((kind, ack))) = (side.connection.phase, packet.as_ack()) {
-            return Ok(acknowledged(side.on_ack(kind, ack)?, ack.properties));
-        }
-        match (side.connection.phase, packet) {
-            (Phase::Connected, Packet::Publish(publish)) if !forbidden(publish) => {
-                Ok(arrived(side.on_publish(publish)?, *publish))
+    #[cold]
+    fn rare_event<'i>(
+        &mut self,
+        progress: &Progress<'i>,
+    ) -> Result<Option<ServerEvent<'i>>, Violation> {
+        let view = &progress.view;
+        let (reason, properties) = (progress.outcome(), view.properties());
+        Ok(Some(match progress.what {
+            What::Connect => match self.on_connect(progress) {
+                Some(connect) => ServerEvent::Connect(connect),
+                None => return Ok(None),
+            },
+            What::Subscribe => ServerEvent::Subscribe(Subscribe {
+                packet_id: view.packet_id(),
+                properties,
+                filters: view.subscriptions(),
+            }),
+            What::Unsubscribe => ServerEvent::Unsubscribe(Unsubscribe {
+                packet_id: view.packet_id(),
+                properties,
+                filters: view.filters(),
+            }),
+            What::Ended => ServerEvent::Ended {
+                token: progress.token,
+                how: progress.how,
+            },
+            What::Auth => ServerEvent::Auth(Auth { reason, properties }),
+            What::Disconnected => {
+                let disconnect = Disconnect { reason, properties };
+                self.on_disconnect(&disconnect)?;
+                ServerEvent::Disconnected(disconnect)
             }
-            (Phase::Connected, Packet::Subscribe(subscribe)) => {
-                Ok(Some(ServerEvent::Subscribe(*subscribe)))
-            }
-            (Phase::Connected, Packet::Unsubscribe(request)) => {
-                Ok(Some(ServerEvent::Unsubscribe(*request)))
-            }
-            (Phase::Connected, Packet::PingReq) => {
-                // 3.1.1 [MQTT-3.12.4-1], 5 [MQTT-3.12.4-1]; its room was made sure of.
-                let _ = side.send(&PingResp);
-                Ok(Some(ServerEvent::Ping))
-            }
-            (Phase::Connected, Packet::Disconnect(disconnect)) => {
-                self.on_disconnect(*disconnect).map(Some)
-            }
-            // 3.1.1 [MQTT-3.1.0-1], 5 [MQTT-3.1.0-1]: the first packet, and (3.1.1 [MQTT-3.1.0-2], 5 [MQTT-3.1.0-2]) once.
-            (Phase::Connecting, Packet::Connect(connect)) if !self.undecided => {
-                Ok(Some(self.on_connect(*connect)))
-            }
-            (Phase::Connecting | Phase::Connected, Packet::Auth(auth)) => {
-                if side.connection.authenticates {
-                    Ok(Some(ServerEvent::Auth(*auth)))
-                } else {
-                    Err(Violation::AuthNotAgreed)
-                }
-            }
-            (_, packet) => Err(Violation::Unexpected(packet.packet_type())),
-        }
+            What::Ping => ServerEvent::Ping,
+            _ => return Ok(None),
+        }))
     }
 
-    fn on_connect<'i>(&mut self, connect: Connect<'i>) -> ServerEvent<'i> {
-        let Side {
-            connection,
-            config,
-            must_start_clean,
+    fn on_connect<'i>(&mut self, progress: &Progress<'i>) -> Option<Connect<'i>> {
+        let limit = self.engine.link.packet_limit;
+        // The engine read it, and took of it what it needs.
+        let Ok(Decoded::Packet {
+            packet: Packet::Connect(connect),
             ..
-        } = &mut self.side;
-        connection.version = connect.version;
-        connection.client = Some(fingerprint(connect.client_id));
-        *must_start_clean = connect.clean_start;
-        connection.authenticates = connect.properties.has(PropertyId::AuthenticationMethod);
-        if connect.version.is_v5() {
-            connection.agreed(&connect.properties, config);
-        }
-        self.keep_alive = connect.keep_alive;
-        self.session_expiry = match connect.version {
+        }) = Packet::decode(progress.input, Version::V311, limit)
+        else {
+            return None;
+        };
+        let asked = &mut self.engine.asked;
+        asked.keep_alive = connect.keep_alive;
+        asked.session_expiry = match connect.version {
             Version::V5 => connect.properties.session_expiry_interval().unwrap_or(0),
             // 3.1.1 [MQTT-3.1.2-6]: a clean session ends with its connection, any other does not by itself.
             Version::V31 | Version::V311 => {
@@ -231,34 +189,33 @@ impl<S: Storage> Server<S> {
                 }
             }
         };
-        self.will = connect.will.is_some();
-        self.undecided = true;
-        ServerEvent::Connect(connect)
+        asked.will = connect.will.is_some();
+        Some(connect)
     }
 
-    fn on_disconnect<'i>(
-        &mut self,
-        disconnect: Disconnect<'i>,
-    ) -> Result<ServerEvent<'i>, Violation> {
+    fn on_disconnect(&mut self, disconnect: &Disconnect<'_>) -> Result<(), Violation> {
         if let Some(expiry) = disconnect.properties.session_expiry_interval() {
             // 5, section 3.14.2.2.2: what was 0 cannot become something.
-            if self.session_expiry == 0 && expiry != 0 {
-                return Err(Violation::Unexpected(PacketType::Disconnect));
+            if self.engine.asked.session_expiry == 0 && expiry != 0 {
+                let violation = Violation::Unexpected(PacketType::Disconnect);
+                self.engine.fail(&mut self.memory, violation.reason_code());
+                return Err(violation);
             }
-            self.session_expiry = expiry;
+            self.engine.asked.session_expiry = expiry;
         }
         // 3.1.1 [MQTT-3.14.4-3], 5 [MQTT-3.14.4-3]
         if disconnect.reason == ReasonCode::Success {
-            self.will = false;
+            self.engine.asked.will = false;
         }
-        self.side.connection.phase = Phase::Closing;
-        Ok(ServerEvent::Disconnected(disconnect))
+        self.engine.link.phase = Phase::Closing;
+        Ok(())
     }
 
     /// 3.1.1 [MQTT-3.1.2-2], 5 [MQTT-3.1.2-2]: a level nobody here speaks is answered in the words of its neighbour.
-    fn answer_unknown_level(&mut self, error: &DecodeError) {
-        if let (Phase::Connecting, Rule::ProtocolLevel { found }) =
-            (self.side.connection.phase, error.rule)
+    #[cold]
+    fn answer_unknown_level(&mut self, violation: &Violation) {
+        if let Violation::Malformed(error) = violation
+            && let Rule::ProtocolLevel { found } = error.rule
         {
             let version = if found > 4 {
                 Version::V5
@@ -270,11 +227,9 @@ impl<S: Storage> Server<S> {
                 ..ConnAck::default()
             };
             let mut bytes = [0; 8];
-            if let Ok(len) = connack.encode(version, &mut bytes)
-                && let (Some(room), Some(bytes)) = (self.side.outbox.control(len), bytes.get(..len))
-            {
-                copy(room, bytes);
-                self.side.outbox.advance(len);
+            if let Ok(len) = connack.encode(version, &mut bytes) {
+                let bytes = bytes.get(..len).unwrap_or_default();
+                self.engine.send_bytes(&mut self.memory, bytes);
             }
         }
     }
@@ -286,32 +241,28 @@ impl<S: Storage> Server<S> {
     /// [`Refused::WrongPhase`] if no CONNECT awaits a decision, or `connack` says session present after a clean start
     /// (3.1.1 \[MQTT-3.2.2-1\], 5 \[MQTT-3.2.2-2\]).
     pub fn accept(&mut self, connack: &ConnAck<'_>, now: Instant) -> Result<(), Refused> {
-        let connection = &mut self.side.connection;
-        let impossible = connack.session_present && self.side.must_start_clean;
-        if !self.undecided || impossible || connack.reason != ReasonCode::Success {
+        let now = self.at(now);
+        let (engine, memory) = (&mut self.engine, &mut self.memory);
+        let impossible = connack.session_present && engine.must_start_clean;
+        if !engine.link.undecided || impossible || connack.reason != ReasonCode::Success {
             return Err(Refused::WrongPhase);
         }
-        connection.announced(&connack.properties);
-        let version = connection.version;
-        self.side.send(connack)?;
-        self.undecided = false;
-        self.side.session.outbound.set_version(version);
-        self.side.session.inbound.set_version(version);
-        let assigned = connack
-            .properties
-            .assigned_client_identifier()
-            .map(fingerprint);
-        self.side.session.inbound.owner = assigned.or(self.side.connection.client);
+        engine.link.announced(&connack.properties);
+        engine.send(memory, connack)?;
+        engine.link.undecided = false;
+        engine.set_version(memory, engine.link.version);
+        if let Some(assigned) = connack.properties.assigned_client_identifier() {
+            engine.link.client = fingerprint(assigned.as_bytes());
+        }
         if let Some(expiry) = connack.properties.session_expiry_interval() {
-            self.session_expiry = expiry;
+            engine.asked.session_expiry = expiry;
         }
         // 5 [MQTT-3.1.2-21]
-        let keep_alive = connack
-            .properties
-            .server_keep_alive()
-            .unwrap_or(self.keep_alive);
-        self.watch = Watch::new(keep_alive, self.side.config.keep_alive_percent, now);
-        self.side.connected(connack.session_present);
+        let keep_alive = connack.properties.server_keep_alive();
+        let keep_alive = keep_alive.unwrap_or(engine.asked.keep_alive);
+        let percent = engine.config.keep_alive_percent;
+        engine.link.times.watches(keep_alive, percent, now);
+        engine.connected(memory, connack.session_present);
         Ok(())
     }
 
@@ -321,13 +272,14 @@ impl<S: Storage> Server<S> {
     /// [`Refused::WrongPhase`] if no CONNECT awaits a decision; [`Refused::Encode`] for a reason that its version does
     /// not have.
     pub fn refuse(&mut self, connack: &ConnAck<'_>) -> Result<(), Refused> {
-        if !self.undecided || connack.reason == ReasonCode::Success {
+        if !self.engine.link.undecided || connack.reason == ReasonCode::Success {
             return Err(Refused::WrongPhase);
         }
-        self.side.send(connack)?;
+        self.engine.send(&mut self.memory, connack)?;
         // 3.1.1 [MQTT-3.1.2-8]: a will exists only for a connection that was accepted.
-        (self.undecided, self.will) = (false, false);
-        self.side.connection.phase = Phase::Closing;
+        self.engine.asked.will = false;
+        self.engine.link.undecided = false;
+        self.engine.link.phase = Phase::Closing;
         Ok(())
     }
 
@@ -338,15 +290,17 @@ impl<S: Storage> Server<S> {
     /// As [`crate::Client::publish`].
     #[inline]
     pub fn publish(&mut self, message: &Outgoing<'_>) -> Result<Option<Token>, Refused> {
-        self.side.publish(message)
+        let now = self.now.wrapped();
+        self.engine.publish(&mut self.memory, message, now)
     }
 
     /// Acknowledges a message by hand. In any order.
     ///
     /// # Errors
     /// As [`crate::Client::acknowledge`].
+    #[cfg(feature = "by-hand")]
     pub fn acknowledge(&mut self, receipt: Receipt, reason: ReasonCode) -> Result<(), Refused> {
-        self.side.acknowledge(receipt, reason)
+        self.engine.acknowledge(&mut self.memory, receipt, reason)
     }
 
     /// Answers a SUBSCRIBE.
@@ -354,7 +308,7 @@ impl<S: Storage> Server<S> {
     /// # Errors
     /// [`Refused::WrongPhase`] without a connection, [`Refused::Full`] without room.
     pub fn subscribed(&mut self, suback: &SubAck<'_>) -> Result<(), Refused> {
-        self.answer(suback)
+        self.engine.answer(&mut self.memory, suback)
     }
 
     /// Answers an UNSUBSCRIBE.
@@ -362,7 +316,7 @@ impl<S: Storage> Server<S> {
     /// # Errors
     /// As [`Self::subscribed`].
     pub fn unsubscribed(&mut self, unsuback: &UnsubAck<'_>) -> Result<(), Refused> {
-        self.answer(unsuback)
+        self.engine.answer(&mut self.memory, unsuback)
     }
 
     /// Goes on with an authentication (5, section 4.12).
@@ -370,18 +324,8 @@ impl<S: Storage> Server<S> {
     /// # Errors
     /// [`Refused::WrongPhase`] if CONNECT named no method (5 \[MQTT-4.12.0-6\]).
     pub fn authenticate(&mut self, auth: &Auth<'_>) -> Result<(), Refused> {
-        let open = self.undecided || self.side.is_connected();
-        if !open || !self.side.connection.authenticates {
-            return Err(Refused::WrongPhase);
-        }
-        self.side.send(auth)
-    }
-
-    fn answer(&mut self, packet: &impl Encode) -> Result<(), Refused> {
-        if !self.side.is_connected() {
-            return Err(Refused::WrongPhase);
-        }
-        self.side.send(packet)
+        let now = self.now.wrapped();
+        self.engine.authenticate(&mut self.memory, auth, now)
     }
 
     /// Ends the connection: MQTT 5 says why by DISCONNECT, earlier versions just close. Write what is outgoing, then
@@ -390,14 +334,7 @@ impl<S: Storage> Server<S> {
     /// # Errors
     /// [`Refused::WrongPhase`] without a connection.
     pub fn disconnect(&mut self, disconnect: &Disconnect<'_>) -> Result<(), Refused> {
-        if self.side.connection.version.is_v5() {
-            return self.side.disconnect(disconnect);
-        }
-        if !self.side.is_connected() {
-            return Err(Refused::WrongPhase);
-        }
-        self.side.connection.phase = Phase::Closing;
-        Ok(())
+        self.engine.disconnect(&mut self.memory, disconnect)
     }
 
     /// Time passes.
@@ -405,32 +342,23 @@ impl<S: Storage> Server<S> {
     /// # Errors
     /// The client was silent for too long, or did not say CONNECT in time: as for [`Self::receive`].
     pub fn tick(&mut self, now: Instant) -> Result<(), Violation> {
-        match self.side.connection.phase {
-            Phase::Connecting if !self.undecided && now >= self.watch.connect_by() => {
-                self.side.time_out(Violation::ConnectTimeout)
-            }
-            Phase::Connected if now >= self.watch.deadline() => {
-                self.side.time_out(Violation::KeepAliveTimeout)
-            }
-            _ => Ok(()),
-        }
+        let now = self.at(now);
+        let ticked = self.engine.tick(&mut self.memory, now);
+        ticked.map_err(|problem| problem.violation(&self.engine, &Progress::new(&[], now, false)))
     }
 
     /// When [`Self::tick`] is to be called at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        match self.side.connection.phase {
-            Phase::Connecting if !self.undecided => self.watch.connect_by().real(),
-            Phase::Connected => self.watch.deadline().real(),
-            _ => None,
-        }
+        let due = self.engine.due_in(self.now.wrapped())?;
+        Some(self.now.plus(u64::from(due)))
     }
 
     /// The topic of an incoming message: its own, or what its alias stands for (5).
     #[must_use]
     pub fn topic<'a>(&'a self, publish: &Publish<'a>) -> TopicName<'a> {
         if publish.topic.is_none() {
-            self.side.topic(publish).unwrap_or_default()
+            self.engine.topic(&self.memory, publish).unwrap_or_default()
         } else {
             publish.topic
         }
@@ -439,79 +367,64 @@ impl<S: Storage> Server<S> {
     /// Whether this session belongs to `client_id`, so that it can be resumed.
     #[must_use]
     pub fn has_session_of(&self, client_id: &str) -> bool {
-        self.side.session.inbound.owner == Some(fingerprint(client_id))
+        self.engine.session.owner == fingerprint(client_id.as_bytes())
     }
 
     /// How long the session outlives its connection, in seconds: 0 not at all, `u32::MAX` for ever.
     #[must_use]
     pub const fn session_expiry(&self) -> u32 {
-        self.session_expiry
+        self.engine.asked.session_expiry
     }
 
     /// Gives the session of `other` to this connection and takes the one it had: what a host does between CONNECT and
     /// [`Self::accept`] when the client was known under another connection, and when a connection ends whose session
     /// stays. Each session goes on with the next `accept`, as after [`Self::disconnected`]. A connection of which a part of a
     /// large message was sent ends, see [`Config::outgoing_limit`].
-    pub fn swap_session(&mut self, other: &mut Self) {
-        self.side.stop_large();
-        other.side.stop_large();
-        core::mem::swap(&mut self.side.session, &mut other.side.session);
-        for session in [&mut self.side.session, &mut other.side.session] {
-            session.outbound.disconnected();
-            session.inbound.disconnected();
+    ///
+    /// `false` if one of them works in lent memory and the other on the heap: they cannot exchange it, and nothing changed.
+    pub fn swap_session(&mut self, other: &mut Self) -> bool {
+        self.engine.stop_large(&mut self.memory);
+        other.engine.stop_large(&mut other.memory);
+        if !self.memory.swap_session(&mut other.memory) {
+            return false;
         }
+        core::mem::swap(&mut self.engine.session, &mut other.engine.session);
+        self.engine.park(&mut self.memory);
+        other.engine.park(&mut other.memory);
+        true
     }
 
     /// Whether there is a will that the end of the connection makes due.
     #[must_use]
     pub const fn will_due(&self) -> WillDue {
-        if self.will { WillDue::Yes } else { WillDue::No }
+        if self.engine.asked.will {
+            WillDue::Yes
+        } else {
+            WillDue::No
+        }
     }
 
     /// How many messages were accepted and have not ended.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.side.session.outbound.pending()
+        self.engine.pending()
     }
 
     /// Whether the connection is established.
     #[must_use]
     pub const fn is_connected(&self) -> bool {
-        self.side.is_connected()
+        self.engine.is_connected()
     }
 
     /// Whether the connection is over: write what is outgoing, then close the transport.
     #[must_use]
     pub const fn is_closing(&self) -> bool {
-        matches!(self.side.connection.phase, Phase::Closing)
+        matches!(self.engine.link.phase, Phase::Closing)
     }
 
     /// The version that CONNECT asked for.
     #[must_use]
     pub const fn version(&self) -> Version {
-        self.side.connection.version
+        self.engine.link.version
     }
-}
-
-/// 5 [MQTT-3.3.4-6]: only servers put subscription identifiers into PUBLISH.
-fn forbidden(publish: &Publish<'_>) -> bool {
-    publish.properties.has(PropertyId::SubscriptionIdentifier)
-}
-
-const fn arrived(arrival: Arrival, publish: Publish<'_>) -> Option<ServerEvent<'_>> {
-    match arrival {
-        Arrival::New(receipt) => Some(ServerEvent::Message(Incoming { publish, receipt })),
-        Arrival::Repeated => None,
-    }
-}
-
-fn acknowledged(
-    ended: Option<(Token, ReasonCode)>,
-    properties: Properties<'_>,
-) -> Option<ServerEvent<'_>> {
-    ended.map(|(token, reason)| ServerEvent::Acknowledged {
-        token,
-        reason,
-        properties,
-    })
 }

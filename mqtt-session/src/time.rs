@@ -18,9 +18,6 @@ use core::time::Duration;
 pub struct Instant(u64);
 
 impl Instant {
-    /// A moment that does not come.
-    pub(crate) const NEVER: Self = Self(u64::MAX);
-
     /// `millis` after the clock's start.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
@@ -49,8 +46,10 @@ impl Instant {
         Self(self.0.saturating_add(millis))
     }
 
-    /// `None` for [`Self::NEVER`].
-    pub(crate) fn real(self) -> Option<Self> {
-        (self != Self::NEVER).then_some(self)
+    /// The moment as the engine counts it: in 32 bits, which wrap around.
+    #[inline]
+    pub(crate) const fn wrapped(self) -> u32 {
+        let [.., a, b, c, d] = self.0.to_be_bytes();
+        u32::from_be_bytes([a, b, c, d])
     }
 }

@@ -125,7 +125,7 @@ fn what_is_acknowledged_while_the_buffer_is_full_goes_out_later() {
     let mut config = Config::default();
     config.acknowledge = Acknowledge::ByHand;
     let mut outgoing = [0; 64];
-    let mut received = [mqtt_session::Received::default(); 40];
+    let mut received = [mqtt_session::ReceiveSlot::default(); 40];
     let lent = mqtt_session::Lent {
         outgoing: &mut outgoing,
         received: &mut received,

@@ -17,7 +17,7 @@ struct Told {
     sent: Vec<u8>,
 }
 
-fn client(version: Version, by_hand: bool) -> Client<Heap> {
+fn client(version: Version, by_hand: bool) -> Client<'static> {
     let mut config = Config::default();
     if by_hand {
         config.acknowledge = Acknowledge::ByHand;
@@ -35,7 +35,7 @@ fn client(version: Version, by_hand: bool) -> Client<Heap> {
 }
 
 /// Feeds `bytes` through an input buffer of this size; acknowledges by hand what awaits it.
-fn hear(mut client: Client<Heap>, bytes: &[u8], buffer: usize) -> Told {
+fn hear(mut client: Client<'static>, bytes: &[u8], buffer: usize) -> Told {
     let (mut told, mut at, mut filled) = (Told::default(), 0, 0);
     let mut piece = Vec::new();
     loop {

@@ -2,17 +2,14 @@
 
 use mqtt_proto::{Connect, Decoded, MAX_PACKET, Packet, Publish, QoS, TopicName, Version};
 use mqtt_session::{
-    Client, Config, Event, Heap, Instant, Lent, Outgoing, Received, Server, ServerEvent, Slot,
-    Step, Storage,
+    Client, Config, Event, Heap, Instant, Lent, Outgoing, ReceiveSlot, Server, ServerEvent, Slot,
+    Step,
 };
 
 const NOW: Instant = Instant::from_millis(0);
 
 /// Moves bytes both ways until nothing moves any more. Says how many messages the server heard.
-fn exchange<A: Storage, B: Storage>(
-    client: &mut Client<A>,
-    server: &mut Server<B>,
-) -> (usize, usize) {
+fn exchange(client: &mut Client<'_>, server: &mut Server<'_>) -> (usize, usize) {
     let (mut heard, mut acknowledged) = (0, 0);
     loop {
         let up = client.outgoing().len();
@@ -51,11 +48,7 @@ fn exchange<A: Storage, B: Storage>(
     }
 }
 
-fn connect<A: Storage, B: Storage>(
-    client: &mut Client<A>,
-    server: &mut Server<B>,
-    version: Version,
-) {
+fn connect(client: &mut Client<'_>, server: &mut Server<'_>, version: Version) {
     client
         .connect(&Connect::new(version, "pump-7"), NOW)
         .unwrap();
@@ -98,14 +91,14 @@ fn the_steady_state_allocates_nothing() {
 #[test]
 fn an_idle_session_takes_at_most_256_bytes() {
     assert!(
-        size_of::<Client<Heap>>() <= 256,
+        size_of::<Client<'static>>() <= 256,
         "client: {}",
-        size_of::<Client<Heap>>()
+        size_of::<Client<'static>>()
     );
     assert!(
-        size_of::<Server<Heap>>() <= 256,
+        size_of::<Server<'static>>() <= 256,
         "server: {}",
-        size_of::<Server<Heap>>()
+        size_of::<Server<'static>>()
     );
     let made = allocation_counter::measure(|| {
         let session = (
@@ -125,13 +118,13 @@ fn lent_buffers_serve_a_full_exchange_without_a_heap() {
             [0_u8; 256],
             [0_u8; 256],
             [Slot::default(); 4],
-            [Received::default(); 4],
+            [ReceiveSlot::default(); 4],
         );
         let mut other = (
             [0_u8; 256],
             [0_u8; 256],
             [Slot::default(); 4],
-            [Received::default(); 4],
+            [ReceiveSlot::default(); 4],
         );
         let allocations = allocation_counter::measure(|| {
             let lent = Lent {
@@ -183,7 +176,7 @@ fn lent_buffers_keep_what_is_unacknowledged() {
         [0_u8; 256],
         [0_u8; 128],
         [Slot::default(); 2],
-        [Received::default(); 2],
+        [ReceiveSlot::default(); 2],
     );
     let (outgoing, kept, slots, received) = &mut memory;
     let lent = Lent {

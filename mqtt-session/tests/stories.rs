@@ -1525,7 +1525,7 @@ fn a_refusal_of_5_is_a_plain_pubrec_in_3_1_1() {
     config.acknowledge = Acknowledge::ByHand;
     let mut client = Client::new(config, Heap);
     let now = Instant::from_millis(0);
-    let connect = |client: &mut Client<Heap>, version, connack: &[u8]| {
+    let connect = |client: &mut Client<'static>, version, connack: &[u8]| {
         let connect = Connect {
             clean_start: false,
             ..Connect::new(version, "c")

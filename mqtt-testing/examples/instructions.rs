@@ -56,7 +56,7 @@ fn encode(packet: &impl Encode, version: Version, count: usize) {
 }
 
 /// What is outgoing goes to and fro until both are silent. The receipts of the messages go to `receipts`.
-fn pass(client: &mut Client<Heap>, server: &mut Server<Heap>, receipts: &mut Vec<Receipt>) {
+fn pass(client: &mut Client<'static>, server: &mut Server<'static>, receipts: &mut Vec<Receipt>) {
     while !client.outgoing().is_empty() || !server.outgoing().is_empty() {
         let (there, mut at) = (client.outgoing(), 0);
         while let Some(input) = there.get(at..).filter(|input| !input.is_empty()) {

@@ -42,7 +42,7 @@ pub(crate) enum Odd {
 }
 
 pub(crate) struct Inner {
-    pub(crate) server: Server<Heap>,
+    pub(crate) server: Server<'static>,
     from_device: Vec<u8>,
     pub(crate) to_device: VecDeque<u8>,
     /// The most that one read or write takes.

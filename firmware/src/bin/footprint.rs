@@ -11,7 +11,7 @@ use firmware::stack::Painted;
 use mqtt_embedded::proto::{
     Connect, Properties, QoS, Subscription, TopicFilter, TopicName, Version,
 };
-use mqtt_embedded::session::{Client, Config, Event, Lent, Outgoing, Received, Slot};
+use mqtt_embedded::session::{Client, Config, Event, Lent, Outgoing, ReceiveSlot, Slot};
 use mqtt_embedded::{Error, State};
 
 const VERSION: Version = if cfg!(feature = "v5") {
@@ -26,7 +26,7 @@ struct Memory {
     outgoing: [u8; 128],
     kept: [u8; 48],
     slots: [Slot; 2],
-    received: [Received; 2],
+    received: [ReceiveSlot; 2],
 }
 
 #[cortex_m_rt::entry]
@@ -37,7 +37,7 @@ fn main() -> ! {
         outgoing: [0; 128],
         kept: [0; 48],
         slots: [Slot::EMPTY; 2],
-        received: [Received::EMPTY; 2],
+        received: [ReceiveSlot::EMPTY; 2],
     });
     let painted = Painted::new();
     #[cfg(feature = "planted")]
@@ -51,7 +51,7 @@ fn main() -> ! {
     tell("slot", u32::try_from(size_of::<Slot>()).unwrap_or(0));
     tell(
         "received",
-        u32::try_from(size_of::<Received>()).unwrap_or(0),
+        u32::try_from(size_of::<ReceiveSlot>()).unwrap_or(0),
     );
     exit(ok)
 }

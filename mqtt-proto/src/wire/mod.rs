@@ -29,6 +29,7 @@ pub(crate) mod property;
 mod reader;
 pub(crate) mod reason;
 mod text;
+mod typed;
 mod view;
 mod writer;
 

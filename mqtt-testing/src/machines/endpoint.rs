@@ -76,8 +76,8 @@ pub enum OwnedEvent {
 #[derive(Debug)]
 #[allow(missing_docs, reason = "each is its role")]
 pub enum Endpoint {
-    Client(Box<Client<Heap>>),
-    Server(Box<Server<Heap>>),
+    Client(Box<Client<'static>>),
+    Server(Box<Server<'static>>),
 }
 
 /// The client identifier of all stories.
@@ -153,7 +153,7 @@ impl Endpoint {
     ///
     /// # Panics
     /// If it is a server.
-    pub fn client(&mut self) -> &mut Client<Heap> {
+    pub fn client(&mut self) -> &mut Client<'static> {
         match self {
             Self::Client(client) => client,
             Self::Server(_) => panic!("a server"),
@@ -164,7 +164,7 @@ impl Endpoint {
     ///
     /// # Panics
     /// If it is a client.
-    pub fn server(&mut self) -> &mut Server<Heap> {
+    pub fn server(&mut self) -> &mut Server<'static> {
         match self {
             Self::Server(server) => server,
             Self::Client(_) => panic!("a client"),
@@ -329,7 +329,7 @@ fn message(incoming: &mqtt_session::Incoming<'_>, topic: TopicName<'_>) -> Owned
     }
 }
 
-fn client_event(client: &Client<Heap>, event: Event<'_>) -> OwnedEvent {
+fn client_event(client: &Client<'static>, event: Event<'_>) -> OwnedEvent {
     match event {
         Event::Connected {
             resumed,
@@ -366,7 +366,7 @@ fn client_event(client: &Client<Heap>, event: Event<'_>) -> OwnedEvent {
     }
 }
 
-fn server_event(server: &Server<Heap>, event: ServerEvent<'_>) -> OwnedEvent {
+fn server_event(server: &Server<'static>, event: ServerEvent<'_>) -> OwnedEvent {
     match event {
         ServerEvent::Connect(connect) => OwnedEvent::Connect {
             client_id: connect.client_id.to_owned(),
@@ -412,7 +412,7 @@ fn server_event(server: &Server<Heap>, event: ServerEvent<'_>) -> OwnedEvent {
 /// # Panics
 /// When the server refuses the answer.
 pub fn answer(
-    server: &mut Server<Heap>,
+    server: &mut Server<'static>,
     event: &OwnedEvent,
     opening: &Opening,
     remembers: bool,

@@ -38,7 +38,7 @@ impl ScriptedServer {
     /// When there is no free port.
     pub fn start<F>(script: F) -> Self
     where
-        F: Fn(&ServerEvent<'_>, &mut Server<Heap>) -> Reaction + Send + Sync + 'static,
+        F: Fn(&ServerEvent<'_>, &mut Server<'static>) -> Reaction + Send + Sync + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("its address").port();
@@ -84,7 +84,7 @@ impl Drop for ScriptedServer {
 
 fn serve(
     mut stream: &TcpStream,
-    script: &dyn Fn(&ServerEvent<'_>, &mut Server<Heap>) -> Reaction,
+    script: &dyn Fn(&ServerEvent<'_>, &mut Server<'static>) -> Reaction,
     stop: &AtomicBool,
 ) -> std::io::Result<()> {
     let now = Instant::from_millis(0);
@@ -131,8 +131,8 @@ fn serve(
 
 fn answer(
     event: &ServerEvent<'_>,
-    server: &mut Server<Heap>,
-    script: &dyn Fn(&ServerEvent<'_>, &mut Server<Heap>) -> Reaction,
+    server: &mut Server<'static>,
+    script: &dyn Fn(&ServerEvent<'_>, &mut Server<'static>) -> Reaction,
 ) -> Reaction {
     let then = script(event, server);
     if then != Reaction::Usual {

@@ -1,0 +1,86 @@
+//! The fields of a view as the types of packets. A view that was read without a fault has them all; in one that was not, those
+//! that cannot be are replaced by the first or the empty one.
+
+use super::View;
+use crate::id::{Delivery, PacketId, TopicAlias};
+use crate::list::List;
+use crate::properties::Properties;
+use crate::publish::Publish;
+use crate::subscribe::Subscription;
+use crate::topic::{TopicFilter, TopicName};
+use crate::wire::reason::ReasonCode;
+
+impl<'a> View<'a> {
+    /// The packet identifier.
+    #[must_use]
+    #[inline]
+    pub fn packet_id(&self) -> PacketId {
+        PacketId::new(self.id).unwrap_or(PacketId::FIRST)
+    }
+
+    /// The properties.
+    #[must_use]
+    #[inline]
+    pub const fn properties(&self) -> Properties<'a> {
+        Properties::new(List::validated(self.properties), self.alias != 0)
+    }
+
+    /// The reason code; of CONNACK see [`Self::connack_reason`].
+    #[must_use]
+    #[inline]
+    pub fn reason_code(&self) -> ReasonCode {
+        ReasonCode::new(self.reason).unwrap_or_default()
+    }
+
+    /// The reason code of CONNACK, into which the return code of 3.1.1 is mapped.
+    #[must_use]
+    pub fn connack_reason(&self, v5: bool) -> ReasonCode {
+        let reason = if cfg!(feature = "v5") && v5 {
+            ReasonCode::new(self.reason)
+        } else {
+            ReasonCode::from_return_code(self.reason)
+        };
+        reason.unwrap_or_default()
+    }
+
+    /// The codes of SUBACK or UNSUBACK.
+    #[must_use]
+    #[inline]
+    pub const fn codes(&self) -> List<'a, ReasonCode> {
+        List::validated(self.body)
+    }
+
+    /// The filters of SUBSCRIBE with their options.
+    #[must_use]
+    #[inline]
+    pub const fn subscriptions(&self) -> List<'a, Subscription<'a>> {
+        List::validated(self.body)
+    }
+
+    /// The filters of UNSUBSCRIBE.
+    #[must_use]
+    #[inline]
+    pub const fn filters(&self) -> List<'a, TopicFilter<'a>> {
+        List::validated(self.body)
+    }
+
+    /// PUBLISH.
+    #[must_use]
+    #[inline]
+    pub fn publish(&self) -> Publish<'a> {
+        let delivery = match (PacketId::new(self.id), self.flags & 6) {
+            (Some(id), 2) => Delivery::AtLeastOnce(id),
+            (Some(id), 4) => Delivery::ExactlyOnce(id),
+            _ => Delivery::AtMostOnce,
+        };
+        Publish {
+            dup: self.flags & 8 != 0,
+            retain: self.flags & 1 != 0,
+            delivery,
+            topic: TopicName::validated(self.topic),
+            topic_alias: TopicAlias::new(self.alias),
+            properties: self.properties(),
+            payload: self.body,
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The engine: one end of one connection and its session, without memory, lifetime or type parameter. Memory is lent to each
+//! call. It serves both roles, and knows its own only where a packet comes in.
+//!
+//! ```text
+//! receive.rs   what comes in: one step, one match by packet type
+//! outbound.rs  messages to the peer      requests.rs  SUBSCRIBE and UNSUBSCRIBE      slots.rs  the table of both
+//! inbound.rs   messages from the peer    pieces.rs    those larger than the input
+//! outgoing.rs  bytes for the transport   large.rs     packets that go out from where they are kept
+//! link.rs      what ends with the connection      keep_alive.rs  time      aliases.rs  topic aliases
+//! client.rs, server.rs  typed events and commands of the two roles
+//! ```
+
+use mqtt_proto::{Auth, Connect, Disconnect, Encode, PacketType, PropertyId, ReasonCode, Version};
+
+use crate::config::{Config, SessionLost};
+use crate::error::Refused;
+use crate::event::Ended;
+use crate::large::Large;
+use crate::link::{Link, Phase, fingerprint};
+use crate::memory::Memory;
+use crate::slots::Awaits;
+use crate::tune::{POLICIES, SERVER, V5};
+
+/// The state that belongs to a client identifier, not to a connection (section 4.1).
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Whose session this is: a fingerprint of the client identifier, 0 while there is none.
+    pub(crate) owner: u32,
+    /// The number of the last message or request that took an identifier.
+    pub(crate) last: u32,
+    /// End of the last packet in `kept`.
+    pub(crate) kept_end: u32,
+    /// How many QoS 0 messages were kept.
+    pub(crate) unnumbered: u16,
+    /// The slots in use: the first, how many, how many of them are free again, and how many have ended.
+    pub(crate) start: u16,
+    pub(crate) len: u16,
+    pub(crate) free: u16,
+    pub(crate) ended: u16,
+    /// The messages that came and are not ended: the first, and how many.
+    pub(crate) received_start: u16,
+    pub(crate) received: u16,
+    /// How many of them are acknowledged by hand and wait for their turn: at QoS 1, and at QoS 2.
+    pub(crate) acknowledged: [u16; 2],
+    /// The serial number of the last one.
+    pub(crate) serial: u16,
+    /// Their identifiers do not count up.
+    pub(crate) unordered: bool,
+    /// The version `kept` is written in.
+    pub(crate) version: Version,
+}
+
+impl Session {
+    const fn new(version: Version) -> Self {
+        Self {
+            owner: 0,
+            last: 0,
+            kept_end: 0,
+            unnumbered: 0,
+            start: 0,
+            len: 0,
+            free: 0,
+            ended: 0,
+            received_start: 0,
+            received: 0,
+            acknowledged: [0, 0],
+            serial: 0,
+            unordered: false,
+            version,
+        }
+    }
+}
+
+/// What a client asked for in CONNECT, and its host decided.
+#[cfg(feature = "server")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked {
+    /// How long the session outlives its connection, in seconds.
+    pub(crate) session_expiry: u32,
+    /// In seconds.
+    pub(crate) keep_alive: u16,
+    /// There is a will that the end of the connection makes due.
+    pub(crate) will: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) config: Config,
+    pub(crate) session: Session,
+    pub(crate) link: Link,
+    /// A packet that goes out from where it is kept. It ends with the connection, but not without a trace in its session.
+    pub(crate) large: Large,
+    /// The session that the peer has, or may have, is not the one here, or is to be forgotten: it has to begin anew.
+    pub(crate) must_start_clean: bool,
+    is_server: bool,
+    #[cfg(feature = "server")]
+    pub(crate) asked: Asked,
+}
+
+impl Engine {
+    pub(crate) fn new(config: Config, is_server: bool) -> Self {
+        Self {
+            session: Session::new(config.version),
+            link: Link::new(config.version, &config),
+            config,
+            large: Large::NONE,
+            must_start_clean: false,
+            is_server,
+            #[cfg(feature = "server")]
+            asked: Asked::default(),
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn is_server(&self) -> bool {
+        SERVER && self.is_server
+    }
+
+    #[inline]
+    pub(crate) const fn is_v5(&self) -> bool {
+        V5 && self.link.version.is_v5()
+    }
+
+    #[inline]
+    pub(crate) const fn is_connected(&self) -> bool {
+        matches!(self.link.phase, Phase::Connected)
+    }
+
+    /// Whether an end is still to be told.
+    #[inline]
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.session.ended > 0
+    }
+
+    /// A new network connection: nothing of the last one stays.
+    pub(crate) fn open(&mut self, m: &mut Memory<'_>, version: Version, now: u32) {
+        self.disconnected(m);
+        (self.link.phase, self.link.version) = (Phase::Connecting, version);
+        self.link.times.opened(now);
+    }
+
+    /// The network connection is gone: messages wait for the next one, requests are in doubt.
+    pub(crate) fn disconnected(&mut self, m: &mut Memory<'_>) {
+        self.stop_large(m);
+        if self.link.phase != Phase::Offline {
+            self.park(m);
+        }
+        self.link = Link::new(self.link.version, &self.config);
+    }
+
+    /// What waits in the session no longer waits for this connection.
+    pub(crate) fn park(&mut self, m: &mut Memory<'_>) {
+        for index in 0..usize::from(self.session.len) {
+            let Some(slot) = self.slot_mut(m, index) else {
+                break;
+            };
+            slot.disconnected();
+            if slot.awaits.is_request() {
+                self.end_empty(m, index, Ended::InDoubt);
+            }
+        }
+        let link = &mut self.link;
+        (link.in_flight, link.in_flight_qos2, link.cursor) = (0, 0, 0);
+        self.received_disconnected(m);
+    }
+
+    /// Begins a connection: CONNECT is outgoing.
+    pub(crate) fn connect(
+        &mut self,
+        m: &mut Memory<'_>,
+        connect: &Connect<'_>,
+        now: u32,
+    ) -> Result<(), Refused> {
+        if connect.lacks_client_id() {
+            return Err(Refused::NoClientIdentifier);
+        }
+        if self.must_start_clean && !connect.clean_start {
+            return Err(Refused::MustStartClean);
+        }
+        self.open(m, connect.version, now);
+        let link = &mut self.link;
+        link.client = fingerprint(connect.client_id.as_bytes());
+        link.times.pings_every(connect.keep_alive);
+        if self.is_v5() {
+            let method = PropertyId::AuthenticationMethod;
+            self.link.authenticates = connect.properties.has(method);
+            self.link.announced(&connect.properties);
+        }
+        let written = self.send(m, connect);
+        if written.is_err() {
+            self.disconnected(m);
+            return written;
+        }
+        self.set_version(m, connect.version);
+        if connect.clean_start {
+            // 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]: whether the server's session is the one that was here is known again
+            // when CONNACK comes.
+            self.session_lost(m);
+            self.session.owner = 0;
+            self.must_start_clean = true;
+        }
+        Ok(())
+    }
+
+    /// Packets are kept in one version: what was kept in the other cannot be sent any more, and what was to be refused with a
+    /// reason code of MQTT 5 is acknowledged without one.
+    pub(crate) fn set_version(&mut self, m: &mut Memory<'_>, version: Version) {
+        if V5 && version.is_v5() != self.session.version.is_v5() {
+            for index in 0..usize::from(self.session.len) {
+                if self
+                    .slots(m)
+                    .get(index)
+                    .is_some_and(|slot| !slot.has_ended())
+                {
+                    self.end_empty(m, index, Ended::InDoubt);
+                }
+            }
+            if !version.is_v5() {
+                self.forget_reasons(m);
+            }
+        }
+        self.session.version = version;
+    }
+
+    /// Both sides agreed to go on with the session, or to begin a new one.
+    pub(crate) fn connected(&mut self, m: &mut Memory<'_>, resumed: bool) {
+        self.link.phase = Phase::Connected;
+        self.session.owner = self.link.client;
+        if !resumed {
+            self.session_lost(m);
+        }
+        self.pump(m);
+    }
+
+    /// The peer has no session, or not the one that is here: what was sent before is in doubt, or new again. What was never
+    /// sent stays.
+    fn session_lost(&mut self, m: &mut Memory<'_>) {
+        self.clear_received();
+        let hand_back = POLICIES && self.config.session_lost() == SessionLost::HandBack;
+        for index in 0..usize::from(self.session.len) {
+            let Some(slot) = self.slot_mut(m, index) else {
+                break;
+            };
+            let was_dup = slot.is_dup();
+            slot.is_new_again();
+            if slot.awaits == Awaits::PUBCOMP || hand_back && was_dup {
+                self.end(m, index, Ended::InDoubt);
+            }
+        }
+    }
+
+    /// Forgets the session at once.
+    pub(crate) fn forget_session(&mut self, m: &mut Memory<'_>) {
+        self.stop_large(m);
+        self.clear_slots(m);
+        self.clear_received();
+        self.session.owner = 0;
+        let link = &mut self.link;
+        (link.in_flight, link.in_flight_qos2, link.cursor) = (0, 0, 0);
+    }
+
+    /// Takes it that the session of `client_id` is here, and that nothing in it is unfinished.
+    pub(crate) fn assume_session(&mut self, m: &mut Memory<'_>, client_id: &str) {
+        self.forget_session(m);
+        self.must_start_clean = false;
+        self.session.owner = fingerprint(client_id.as_bytes());
+    }
+
+    /// Goes on with an authentication, or begins one anew (5, section 4.12).
+    pub(crate) fn authenticate(
+        &mut self,
+        m: &mut Memory<'_>,
+        auth: &Auth<'_>,
+        now: u32,
+    ) -> Result<(), Refused> {
+        let connecting =
+            self.link.phase == Phase::Connecting && (self.link.undecided || !self.is_server());
+        if !(connecting || self.is_connected()) || !self.link.authenticates {
+            return Err(Refused::WrongPhase);
+        }
+        self.send(m, auth)?;
+        self.link.times.sent(now);
+        Ok(())
+    }
+
+    /// DISCONNECT, and nothing behind it; a server before MQTT 5 has none.
+    pub(crate) fn disconnect(
+        &mut self,
+        m: &mut Memory<'_>,
+        disconnect: &Disconnect<'_>,
+    ) -> Result<(), Refused> {
+        if !self.is_connected() {
+            return Err(Refused::WrongPhase);
+        }
+        if !self.is_server() || self.is_v5() {
+            self.send(m, disconnect)?;
+        }
+        self.link.phase = Phase::Closing;
+        Ok(())
+    }
+
+    /// The answer to a request of the peer.
+    pub(crate) fn answer(
+        &mut self,
+        m: &mut Memory<'_>,
+        packet: &dyn Encode,
+    ) -> Result<(), Refused> {
+        if !self.is_connected() {
+            return Err(Refused::WrongPhase);
+        }
+        self.send(m, packet)
+    }
+
+    /// The peer broke a rule: says so where the version can, and ends the connection. The session stays.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn fail(&mut self, m: &mut Memory<'_>, reason: ReasonCode) {
+        self.stop_large(m);
+        // 5 [MQTT-4.13.1-1]; before CONNACK no DISCONNECT may go (5 [MQTT-3.14.0-1]).
+        if self.is_v5() && self.is_connected() {
+            let reason = if reason.belongs_in(PacketType::Disconnect) {
+                reason
+            } else {
+                ReasonCode::ProtocolError
+            };
+            self.say(m, PacketType::Disconnect, Some(reason));
+        }
+        self.link.phase = Phase::Closing;
+    }
+}

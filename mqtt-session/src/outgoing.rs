@@ -1,0 +1,219 @@
+//! Outgoing bytes, until the transport took them. Messages leave a reserve free, so that acknowledgements and pings always
+//! find room: control must not wait behind data.
+
+use mqtt_proto::num::{to_u32, to_usize};
+use mqtt_proto::{Encode, PacketType, ReasonCode};
+
+use crate::bytes::{copy, move_down};
+use crate::engine::Engine;
+use crate::error::Refused;
+use crate::link::Phase;
+use crate::memory::Memory;
+
+/// Bytes that messages leave free. An acknowledgement takes at most 5; a peer that respects the receive maximum cannot
+/// use up what [`Engine::answer_fits`] allows beyond it on a heap.
+pub(crate) const RESERVE: usize = 64;
+
+/// The longest acknowledgement we make: fixed header, identifier, reason code.
+const ACK_LEN: usize = 5;
+
+/// On a heap, how far acknowledgements may go beyond the limit for messages: more than 65,535 of them, the largest
+/// window there is, at 5 bytes each.
+const CONTROL_BEYOND_LIMIT: usize = 512 << 10;
+
+impl Engine {
+    /// How many bytes wait for the transport, without a large packet.
+    #[inline]
+    pub(crate) fn waiting(&self) -> usize {
+        to_usize(self.link.end.wrapping_sub(self.link.start))
+    }
+
+    /// The bytes that wait, without a large packet.
+    #[inline]
+    pub(crate) fn written<'m>(&self, m: &'m Memory<'_>) -> &'m [u8] {
+        let (start, end) = (to_usize(self.link.start), to_usize(self.link.end));
+        m.outgoing().get(start..end).unwrap_or_default()
+    }
+
+    /// The transport took `n` bytes: what waited for room may go.
+    #[inline]
+    pub(crate) fn sent(&mut self, m: &mut Memory<'_>, n: usize) {
+        if self.large.get().is_none() {
+            self.written_sent(n);
+        } else {
+            self.sent_with_large(m, n);
+        }
+        if self.is_connected() {
+            self.flush(m);
+            self.pump(m);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn written_sent(&mut self, n: usize) {
+        let start = to_usize(self.link.start).saturating_add(n);
+        self.link.start = to_u32(start).min(self.link.end);
+        if self.link.start == self.link.end {
+            self.moved_to_front();
+        }
+    }
+
+    /// What waits begins at the front now.
+    fn moved_to_front(&mut self) {
+        let link = &mut self.link;
+        if let Some(large) = self.large.get_mut() {
+            large.at = large.at.saturating_sub(link.start);
+        }
+        (link.start, link.end) = (0, link.end.wrapping_sub(link.start));
+    }
+
+    /// Forgets all that waits, the large packet as well.
+    pub(crate) fn clear_outgoing(&mut self) {
+        (self.link.start, self.link.end) = (0, 0);
+        self.large.clear();
+    }
+
+    /// The most that one message can take: what the buffer leaves beside the reserve.
+    #[inline]
+    pub(crate) fn largest_in_buffer(&self, m: &Memory<'_>) -> usize {
+        let limit = m.outgoing_limit().min(to_usize(self.config.outgoing_limit));
+        limit
+            .saturating_sub(RESERVE)
+            .min(to_usize(self.link.peer_limit))
+    }
+
+    /// Whether a message of `len` bytes has room, beside the reserve. It goes behind what waits, see [`Self::room`].
+    #[inline]
+    pub(crate) fn message_fits(&mut self, m: &mut Memory<'_>, len: usize) -> bool {
+        let waiting = self.waiting();
+        let total = waiting.saturating_add(len).saturating_add(RESERVE);
+        // An empty buffer takes any message that fits it at all.
+        (total <= to_usize(self.config.outgoing_limit) || waiting == 0)
+            && self.make_room(m, len.saturating_add(RESERVE))
+    }
+
+    /// Whether `len` bytes of control packets have room. On a heap those that wait are bounded as well.
+    #[inline]
+    fn control_fits(&mut self, m: &mut Memory<'_>, len: usize) -> bool {
+        let limit = to_usize(self.config.outgoing_limit).saturating_add(CONTROL_BEYOND_LIMIT);
+        self.waiting().wrapping_add(len) <= limit && self.make_room(m, len)
+    }
+
+    /// Whether the answer to any packet has room.
+    #[inline]
+    pub(crate) fn answer_fits(&mut self, m: &mut Memory<'_>) -> bool {
+        self.control_fits(m, ACK_LEN)
+    }
+
+    /// The room behind what waits. What is written there goes out by [`Self::advance`].
+    #[inline]
+    pub(crate) fn room<'m>(&self, m: &'m mut Memory<'_>, len: usize) -> &'m mut [u8] {
+        let end = to_usize(self.link.end);
+        m.outgoing_mut()
+            .get_mut(end..end.wrapping_add(len))
+            .unwrap_or_default()
+    }
+
+    /// `len` bytes were written to the room.
+    #[inline]
+    pub(crate) fn advance(&mut self, len: usize) {
+        self.link.end = self.link.end.wrapping_add(to_u32(len));
+    }
+
+    #[inline]
+    fn make_room(&mut self, m: &mut Memory<'_>, len: usize) -> bool {
+        to_usize(self.link.end).wrapping_add(len) <= m.outgoing().len()
+            || self.make_room_by_moving(m, len)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room_by_moving(&mut self, m: &mut Memory<'_>, len: usize) -> bool {
+        let (start, end) = (to_usize(self.link.start), to_usize(self.link.end));
+        let wanted = end.wrapping_add(len);
+        // Grow while most of the buffer is unsent; otherwise moving the rest to the front costs less than it frees.
+        let mostly_sent = start >= end.wrapping_sub(start);
+        if !mostly_sent && m.grow_outgoing(wanted) {
+            return true;
+        }
+        if !m.grow_outgoing(wanted.wrapping_sub(start)) {
+            return false;
+        }
+        move_down(m.outgoing_mut(), start..end, 0);
+        self.moved_to_front();
+        true
+    }
+
+    /// Sends an acknowledgement, with a reason code only where one says more than success, which only MQTT 5 can, and never
+    /// with properties. All acknowledgements leave through here. `false` without room.
+    #[inline]
+    pub(crate) fn acknowledgement(
+        &mut self,
+        m: &mut Memory<'_>,
+        packet: PacketType,
+        id: u16,
+        reason: ReasonCode,
+    ) -> bool {
+        if !self.make_room(m, ACK_LEN) {
+            return false;
+        }
+        let flags = if matches!(packet, PacketType::PubRel) {
+            2
+        } else {
+            0
+        };
+        let first = packet.get() << 4 | flags;
+        let more = u8::from(reason != ReasonCode::Success);
+        let [high, low] = id.to_be_bytes();
+        if let Some(room) = self.room(m, ACK_LEN).first_chunk_mut() {
+            *room = [first, 2_u8.wrapping_add(more), high, low, reason.get()];
+        }
+        self.advance(usize::from(more).wrapping_add(4));
+        true
+    }
+
+    /// Sends a packet of nothing but a fixed header, or with a reason code; not if it has no room.
+    pub(crate) fn say(
+        &mut self,
+        m: &mut Memory<'_>,
+        packet: PacketType,
+        reason: Option<ReasonCode>,
+    ) {
+        let len = if reason.is_some() { 3 } else { 2 };
+        if len > self.link.peer_limit || !self.control_fits(m, 3) {
+            return;
+        }
+        let reason_code = reason.map_or(0, ReasonCode::get);
+        if let Some(room) = self.room(m, 3).first_chunk_mut() {
+            *room = [packet.get() << 4, u8::from(reason.is_some()), reason_code];
+        }
+        self.advance(to_usize(len));
+    }
+
+    /// Sends a packet that belongs to no flow.
+    #[inline(never)]
+    pub(crate) fn send(&mut self, m: &mut Memory<'_>, packet: &dyn Encode) -> Result<(), Refused> {
+        let version = self.link.version;
+        let len = packet.encoded_len(version)?;
+        let limit = to_usize(self.config.outgoing_limit);
+        let max = to_usize(self.link.peer_limit).min(limit);
+        if len > max {
+            return Err(Refused::TooLarge { len, max });
+        }
+        if !self.control_fits(m, len) {
+            return Err(Refused::Full);
+        }
+        let len = packet.encode(version, self.room(m, len))?;
+        self.advance(len);
+        Ok(())
+    }
+
+    /// Sends bytes that are a packet of another version than that of the connection.
+    #[cfg(feature = "server")]
+    pub(crate) fn send_bytes(&mut self, m: &mut Memory<'_>, packet: &[u8]) {
+        if self.link.phase != Phase::Offline && self.control_fits(m, packet.len()) {
+            copy(self.room(m, packet.len()), packet);
+            self.advance(packet.len());
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! What comes in. One loop serves both roles: a role is the set of packets that it accepts.
+
+use mqtt_proto::num::to_u32;
+use mqtt_proto::wire::{Frame, Layout, Reader, frame, kind, layout};
+use mqtt_proto::{PacketType, PropertyId, ReasonCode};
+
+use crate::engine::Engine;
+use crate::inbound::Arrival;
+use crate::link::{Phase, fingerprint};
+use crate::memory::Memory;
+use crate::pieces::may_be_in_pieces;
+use crate::problem::Problem;
+use crate::progress::{Progress, What};
+use crate::tune::{FAST, V5};
+
+impl Engine {
+    /// Does one step over the front of the input. An error ends the connection.
+    #[inline]
+    pub(crate) fn step<'i>(
+        &mut self,
+        m: &mut Memory<'_>,
+        progress: &mut Progress<'i>,
+    ) -> Result<(), Problem> {
+        let waiting = self.waiting();
+        let result = if FAST && let Some(result) = self.common(m, progress) {
+            result
+        } else {
+            self.any(m, progress)
+        };
+        if self.waiting() != waiting {
+            self.link.times.sent(progress.now);
+        }
+        if let Err(problem) = result {
+            let reason = match problem {
+                Problem::Malformed => self.malformed_reason(progress),
+                other => other.reason_code(),
+            };
+            self.fail(m, reason);
+        }
+        result
+    }
+
+    #[cold]
+    fn malformed_reason(&self, progress: &Progress<'_>) -> ReasonCode {
+        ReasonCode::new(progress.fault.reason()).unwrap_or(ReasonCode::MalformedPacket)
+    }
+
+    /// The PUBLISH or bare acknowledgement at the front of the input of a connection, if that is what is there whole and its
+    /// answer has room: most packets are. All that is odd goes the long way, which judges it, so there are no problems here that
+    /// bytes could cause.
+    #[inline]
+    fn common<'i>(
+        &mut self,
+        m: &mut Memory<'_>,
+        progress: &mut Progress<'i>,
+    ) -> Option<Result<(), Problem>> {
+        if !self.is_connected() || self.has_ended() || self.link.pieces.is_some() || progress.full {
+            return None;
+        }
+        let input = progress.input;
+        let packet = input.first()? >> 4;
+        if packet == kind::PUBLISH {
+            return self.common_publish(m, progress);
+        }
+        let [first, 2, high, low] = *input.first_chunk()? else {
+            return None;
+        };
+        let id = u16::from_be_bytes([high, low]);
+        let flags = if packet == kind::PUBREL { 2 } else { 0 };
+        if !(kind::PUBACK..=kind::PUBCOMP).contains(&packet)
+            || first & 15 != flags
+            || id == 0
+            || self.link.packet_limit < 4
+            || !self.answer_fits(m)
+        {
+            return None;
+        }
+        (progress.view.kind, progress.view.id, progress.consumed) = (packet, id, 4);
+        self.heard(m, progress.now);
+        Some(self.acknowledgement_came(m, progress))
+    }
+
+    #[inline]
+    fn common_publish<'i>(
+        &mut self,
+        m: &mut Memory<'_>,
+        progress: &mut Progress<'i>,
+    ) -> Option<Result<(), Problem>> {
+        let v5 = self.is_v5();
+        let frame = frame(progress.input, v5, self.link.packet_limit);
+        let mut body = Reader::new(frame.body(progress.input)?);
+        let topic = body.name_or_none();
+        let flags = frame.first & 15;
+        let id = if flags & 6 == 0 { 0 } else { body.id() };
+        let mut properties = &[][..];
+        if v5 {
+            let block = body.properties(kind::PUBLISH);
+            if block.alias != 0 || self.is_server() && block.has(PropertyId::SubscriptionIdentifier)
+            {
+                return None;
+            }
+            properties = block.bytes;
+        }
+        if frame.fault.is_some() || body.fault.is_some() || topic.is_empty() || !self.answer_fits(m)
+        {
+            return None;
+        }
+        let view = &mut progress.view;
+        (view.kind, view.flags, view.id) = (kind::PUBLISH, flags, id);
+        (view.topic, view.properties, view.body) = (topic, properties, body.rest);
+        progress.consumed = frame.needs();
+        self.heard(m, progress.now);
+        Some(self.message(m, progress))
+    }
+
+    #[inline(never)]
+    fn any<'i>(&mut self, m: &mut Memory<'_>, progress: &mut Progress<'i>) -> Result<(), Problem> {
+        if self.has_ended()
+            && let Some((token, how)) = self.next_ended(m)
+        {
+            (progress.what, progress.token, progress.how) = (What::Ended, token, how);
+            return Ok(());
+        }
+        let input = progress.input;
+        if matches!(self.link.phase, Phase::Offline | Phase::Closing) {
+            // What comes in without a connection is dropped.
+            (progress.what, progress.consumed) = if input.is_empty() {
+                (What::Needs, 1)
+            } else {
+                (What::Nothing, input.len())
+            };
+            return Ok(());
+        }
+        if self.link.pieces.is_some() {
+            return self.piece(m, progress);
+        }
+        let frame = frame(input, self.is_v5(), self.link.packet_limit);
+        progress.view.kind = frame.kind();
+        if frame.fault.is_some() {
+            progress.fault = frame.fault;
+            return Err(Problem::Malformed);
+        }
+        let whole = frame.body(input);
+        if whole.is_none() {
+            if !progress.full {
+                self.drained(progress.now);
+                (progress.what, progress.consumed) = (What::Needs, frame.needs());
+                return Ok(());
+            }
+            if frame.head == 0 || !may_be_in_pieces(frame.kind()) {
+                return Err(no_room(progress, frame));
+            }
+        }
+        // 3.1.1 [MQTT-3.1.4-5], 5 [MQTT-3.1.4-6]: what follows a CONNECT waits for the decision on it.
+        if self.link.undecided && frame.kind() != kind::AUTH {
+            progress.what = What::Blocked;
+            return Ok(());
+        }
+        self.heard(m, progress.now);
+        // Nothing is committed before any answer has room.
+        if !self.answer_fits(m) {
+            progress.what = What::Blocked;
+            return Ok(());
+        }
+        if !self.expects(frame.kind()) {
+            return Err(Problem::Unexpected);
+        }
+        self.packet(m, frame, whole.is_none(), progress)
+    }
+
+    /// Whether this packet may come to this side now.
+    fn expects(&self, packet: u8) -> bool {
+        let (to, first) = if self.is_server() {
+            (Layout::TO_SERVER, kind::CONNECT)
+        } else {
+            (Layout::TO_CLIENT, kind::CONNACK)
+        };
+        let allowed = layout(packet, self.is_v5()).has(to);
+        // 3.1.1 [MQTT-3.1.0-1], 5 [MQTT-3.1.0-1]: the first packet, and (3.1.1 [MQTT-3.1.0-2], 5 [MQTT-3.1.0-2]) once.
+        allowed
+            && match self.link.phase {
+                Phase::Connected => packet != first,
+                _ => packet == first || packet == kind::AUTH,
+            }
+    }
+
+    /// Reads a packet, or the head of a PUBLISH, and does what it asks for.
+    fn packet<'i>(
+        &mut self,
+        m: &mut Memory<'_>,
+        frame: Frame,
+        in_part: bool,
+        progress: &mut Progress<'i>,
+    ) -> Result<(), Problem> {
+        let mut body = Reader::new(frame.front(progress.input));
+        let v5 = self.is_v5();
+        if self.is_server() {
+            progress.view.read(frame.first, &mut body, v5);
+        } else {
+            progress.view.read_by_client(frame.first, &mut body, v5);
+        }
+        if body.fault.is_some() {
+            // The head of a PUBLISH must be there whole.
+            if in_part && body.fault == mqtt_proto::wire::Fault::TRUNCATED {
+                return Err(no_room(progress, frame));
+            }
+            progress.fault = body.fault;
+            return Err(Problem::Malformed);
+        }
+        progress.consumed = frame.needs().min(progress.input.len());
+        if in_part {
+            return self.head(m, frame.total, progress);
+        }
+        self.handle(m, progress)
+    }
+
+    fn handle<'i>(
+        &mut self,
+        m: &mut Memory<'_>,
+        progress: &mut Progress<'i>,
+    ) -> Result<(), Problem> {
+        match progress.view.kind {
+            kind::PUBLISH => {
+                self.check_publish(progress)?;
+                self.learn_alias(m, &progress.view)?;
+                return self.message(m, progress);
+            }
+            kind::PUBACK..=kind::PUBCOMP => return self.acknowledgement_came(m, progress),
+            kind::SUBACK | kind::UNSUBACK => return self.answered(m, progress),
+            kind::PINGRESP => {
+                self.link.times.answered();
+                progress.what = What::Pong;
+            }
+            kind::CONNACK => return self.connack(m, progress),
+            kind::AUTH if V5 => {
+                // 5 [MQTT-4.12.0-6]
+                if !self.link.authenticates {
+                    return Err(Problem::AuthNotAgreed);
+                }
+                progress.what = What::Auth;
+            }
+            kind::DISCONNECT => progress.what = What::Disconnected,
+            #[cfg(feature = "server")]
+            kind::CONNECT => self.connect_came(progress),
+            #[cfg(feature = "server")]
+            kind::SUBSCRIBE => progress.what = What::Subscribe,
+            #[cfg(feature = "server")]
+            kind::UNSUBSCRIBE => progress.what = What::Unsubscribe,
+            #[cfg(feature = "server")]
+            kind::PINGREQ => {
+                // 3.1.1 [MQTT-3.12.4-1], 5 [MQTT-3.12.4-1]; its room was made sure of.
+                self.say(m, PacketType::PingResp, None);
+                progress.what = What::Ping;
+            }
+            _ => {}
+        }
+        if progress.what == What::Disconnected && !self.is_server() {
+            self.link.phase = Phase::Closing;
+        }
+        Ok(())
+    }
+
+    /// 5 [MQTT-3.3.4-6]: only servers put subscription identifiers into PUBLISH.
+    fn check_publish(&self, progress: &Progress<'_>) -> Result<(), Problem> {
+        let identifier = PropertyId::SubscriptionIdentifier;
+        if V5 && self.is_server() && progress.view.number(identifier).is_some() {
+            return Err(Problem::Unexpected);
+        }
+        Ok(())
+    }
+
+    /// A message came whole.
+    #[inline]
+    fn message(&mut self, m: &mut Memory<'_>, progress: &mut Progress<'_>) -> Result<(), Problem> {
+        progress.what = What::Message;
+        if progress.view.flags & 6 != 0 {
+            match self.arrived(m, &progress.view)? {
+                Arrival::New(serial) => progress.serial = serial,
+                Arrival::Repeated => progress.what = What::Nothing,
+            }
+        }
+        Ok(())
+    }
+
+    /// PUBACK, PUBREC, PUBREL or PUBCOMP came.
+    #[inline]
+    fn acknowledgement_came(
+        &mut self,
+        m: &mut Memory<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), Problem> {
+        if progress.view.kind == kind::PUBREL {
+            self.released(m, progress.view.id);
+        } else if let Some(token) = self.acknowledged(m, &progress.view)? {
+            (progress.what, progress.token) = (What::Acknowledged, token);
+        }
+        Ok(())
+    }
+
+    /// The server's answer to CONNECT.
+    fn connack(&mut self, m: &mut Memory<'_>, progress: &mut Progress<'_>) -> Result<(), Problem> {
+        let view = &progress.view;
+        if view.reason != 0 {
+            self.link.phase = Phase::Closing;
+            progress.what = What::Refused;
+            return Ok(());
+        }
+        let (present, clean_start) = (view.flags != 0, self.must_start_clean);
+        let owner = self.session.owner;
+        let ours = !clean_start && owner != 0 && owner == self.link.client;
+        // 5 [MQTT-3.2.2-4]
+        self.must_start_clean = present && !ours && self.is_v5();
+        if self.must_start_clean {
+            return Err(Problem::UnknownSession);
+        }
+        if self.is_v5()
+            && let Some(keep_alive) = self.link.agreed(view.properties, &self.config)
+        {
+            self.link.times.pings_every(keep_alive);
+        }
+        progress.what = What::Connected;
+        progress.resumed = present && !clean_start;
+        progress.unasked_session = present && clean_start;
+        self.link.times.accepted(progress.now);
+        self.connected(m, present && ours);
+        Ok(())
+    }
+
+    /// A client asks for a connection; the host decides.
+    #[cfg(feature = "server")]
+    fn connect_came(&mut self, progress: &mut Progress<'_>) {
+        let view = &progress.view;
+        let link = &mut self.link;
+        link.version = match view.level {
+            3 => mqtt_proto::Version::V31,
+            5 => mqtt_proto::Version::V5,
+            _ => mqtt_proto::Version::V311,
+        };
+        link.client = fingerprint(view.topic);
+        self.must_start_clean = view.flags & 2 != 0;
+        link.undecided = true;
+        if link.version.is_v5() {
+            let method = view.bytes(PropertyId::AuthenticationMethod);
+            link.authenticates = method.is_some();
+            link.agreed(view.properties, &self.config);
+        }
+        progress.what = What::Connect;
+    }
+
+    /// How many bytes must be there before a step does anything with this input; `None` if it would now.
+    #[inline]
+    pub(crate) fn needs(&self, input: &[u8]) -> Option<usize> {
+        let open = matches!(self.link.phase, Phase::Connected | Phase::Connecting);
+        if self.has_ended() {
+            return None;
+        }
+        if !open || self.link.pieces.is_some() {
+            return input.is_empty().then_some(1);
+        }
+        let frame = frame(input, self.is_v5(), self.link.packet_limit);
+        let whole = frame.fault.is_some() || frame.body(input).is_some();
+        (!whole).then(|| frame.needs())
+    }
+}
+
+/// What must be there whole is larger than the buffer.
+#[cold]
+fn no_room(progress: &mut Progress<'_>, frame: Frame) -> Problem {
+    progress.left = frame.total;
+    if frame.head == 0 {
+        // What it is did not show yet.
+        progress.view.kind = 0;
+        progress.left = to_u32(progress.input.len()).saturating_add(1);
+    }
+    Problem::NoRoom
+}

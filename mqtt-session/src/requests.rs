@@ -1,0 +1,107 @@
+//! SUBSCRIBE and UNSUBSCRIBE, and their answers.
+//!
+//! ```text
+//!   SubAck --SUBACK--> done        UnsubAck --UNSUBACK--> done
+//! ```
+//!
+//! Of a request nothing is kept but the QoS that each filter asks for: it is not sent again.
+
+use mqtt_proto::num::to_usize;
+use mqtt_proto::wire::kind;
+use mqtt_proto::{Encode, PacketId};
+
+use crate::engine::Engine;
+use crate::error::Refused;
+use crate::event::Token;
+use crate::memory::Memory;
+use crate::problem::Problem;
+use crate::progress::{Progress, What};
+use crate::slots::{Awaits, check_size};
+
+/// A request that is to be sent: as a packet under any identifier, and the QoS that each of its filters asks for.
+pub(crate) trait Request {
+    /// The packet type of the answer.
+    const ANSWER: u8;
+
+    fn with_id(&self, id: PacketId) -> impl Encode;
+
+    fn filters(&self) -> impl ExactSizeIterator<Item = u8>;
+}
+
+impl Engine {
+    /// Sends a request under a new identifier and remembers it until its answer.
+    pub(crate) fn request<R: Request>(
+        &mut self,
+        m: &mut Memory<'_>,
+        request: &R,
+        now: u32,
+    ) -> Result<Token, Refused> {
+        if !self.is_connected() {
+            return Err(Refused::Offline);
+        }
+        let open = self.slots(m).iter().filter(|slot| slot.awaits.is_request());
+        if open.count() >= usize::from(self.config.requests.max(1)) {
+            return Err(Refused::Full);
+        }
+        let version = self.session.version;
+        let len = request.with_id(PacketId::FIRST).encoded_len(version)?;
+        check_size(len, self.largest_in_buffer(m))?;
+        if !self.message_fits(m, len) {
+            return Err(Refused::Full);
+        }
+        let (filters, awaits) = (request.filters(), Awaits::answer(R::ANSWER));
+        let mut slot = self.place(m, filters.len(), awaits, self.config.slots())?;
+        for (place, qos) in Self::slot_room(m, &slot).iter_mut().zip(filters) {
+            *place = qos;
+        }
+        let id = PacketId::new(slot.id()).unwrap_or(PacketId::FIRST);
+        let len = request.with_id(id).encode(version, self.room(m, len))?;
+        self.advance(len);
+        // All before it that wait stay where the cursor finds them: a slot on the wire is passed over.
+        slot.goes(false);
+        self.add(m, slot);
+        if self.link.cursor.wrapping_add(1) == self.session.len {
+            self.link.cursor = self.session.len;
+        }
+        self.link.times.sent(now);
+        Ok(slot.token())
+    }
+
+    /// SUBACK or UNSUBACK came. What nobody waits for is passed over.
+    pub(crate) fn answered(
+        &mut self,
+        m: &mut Memory<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), Problem> {
+        let view = &progress.view;
+        let awaits = Awaits::answer(view.kind);
+        let Some(index) = self.find(m, view.id) else {
+            return Ok(());
+        };
+        let Some(slot) = self
+            .slots(m)
+            .get(index)
+            .filter(|slot| slot.awaits == awaits)
+        else {
+            return Ok(());
+        };
+        let subscribes = view.kind == kind::SUBACK;
+        progress.left = slot.len;
+        // An UNSUBACK before MQTT 5 has no codes.
+        if (subscribes || self.is_v5()) && view.body.len() != to_usize(slot.len) {
+            // 3.1.1 [MQTT-3.8.4-5], 5 [MQTT-3.8.4-6]
+            return Err(Problem::CodeCount);
+        }
+        let mut pairs = view.body.iter().zip(slot.bytes(m.kept()));
+        progress.granted_more =
+            subscribes && pairs.any(|(code, asked)| *code < 0x80 && code > asked);
+        progress.token = slot.token();
+        progress.what = if subscribes {
+            What::Subscribed
+        } else {
+            What::Unsubscribed
+        };
+        self.remove(m, index);
+        Ok(())
+    }
+}

@@ -1,0 +1,587 @@
+//! The table of what is under way to the peer: a slot from the acceptance of a message or request to its end.
+//!
+//! Slots are in the order of their acceptance, and so are their packets in `kept`: what is sent again goes out in its first
+//! order (3.1.1 \[MQTT-4.6.0-1\], 5 \[MQTT-4.6.0-1\]). Those before `Link::cursor` are on their way on this connection, the others
+//! wait to be sent or sent again.
+//!
+//! Messages with an identifier and requests are counted; the lower half of the count is the packet identifier. So the table is
+//! in the order of its numbers, and an old token never answers for a new message.
+
+use mqtt_proto::num::{low_half, to_u32, to_usize};
+use mqtt_proto::wire::kind;
+
+use crate::bytes::move_down;
+use crate::engine::Engine;
+use crate::error::Refused;
+use crate::event::{Ended, Token};
+use crate::memory::Memory;
+use crate::tune::{FAST, LARGE};
+
+/// A message or request under way. Opaque; firmware lends an array of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    number: u32,
+    /// Where its packet lies in `kept`; of a request the QoS that each filter asks for, a byte each.
+    pub(crate) start: u32,
+    pub(crate) len: u32,
+    /// Of a QoS 0 message, which takes no identifier: how many came before it, so that its token is its own. Otherwise 0.
+    nth: u16,
+    pub(crate) awaits: Awaits,
+    flags: u8,
+}
+
+/// What a slot waits for: the packet type of the answer, or one of the states below.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Awaits(u8);
+
+impl Awaits {
+    /// A QoS 0 message waits for a connection.
+    pub(crate) const CONNECTION: Self = Self(0);
+    pub(crate) const PUBACK: Self = Self(kind::PUBACK);
+    pub(crate) const PUBREC: Self = Self(kind::PUBREC);
+    pub(crate) const PUBCOMP: Self = Self(kind::PUBCOMP);
+    /// From here on it has ended, and the application is to be told how: the lower bits say it.
+    const TOLD: Self = Self(0x10);
+    /// Its end was told; the message can be looked at until the next `receive`.
+    const OVER: Self = Self(0x20);
+    /// The slot is free, and goes when that costs little.
+    const FREE: Self = Self(0x40);
+
+    /// The packet type that is the answer.
+    pub(crate) const fn answer(kind: u8) -> Self {
+        Self(kind)
+    }
+
+    /// A message whose bytes may be needed.
+    pub(crate) const fn is_message(self) -> bool {
+        matches!(self, Self::CONNECTION | Self::PUBACK | Self::PUBREC)
+    }
+
+    /// SUBACK or UNSUBACK is awaited.
+    pub(crate) const fn is_request(self) -> bool {
+        self.0 == kind::SUBACK || self.0 == kind::UNSUBACK
+    }
+
+    const fn ended(how: Ended) -> Self {
+        Self(
+            Self::TOLD.0
+                | match how {
+                    Ended::InDoubt => 0,
+                    Ended::Dropped => 1,
+                    Ended::TooLarge => 2,
+                    Ended::Sent => 3,
+                    Ended::Lost => 4,
+                },
+        )
+    }
+
+    /// How it ended, if that is to be told.
+    const fn how(self) -> Option<Ended> {
+        Some(match self.0 ^ Self::TOLD.0 {
+            0 => Ended::InDoubt,
+            1 => Ended::Dropped,
+            2 => Ended::TooLarge,
+            3 => Ended::Sent,
+            4 => Ended::Lost,
+            _ => return None,
+        })
+    }
+}
+
+/// Sent on this connection.
+const ON_WIRE: u8 = 1;
+/// Sent before: DUP goes with the next time.
+const DUP: u8 = 2;
+/// Counts in the window of this connection.
+const COUNTED: u8 = 4;
+
+impl Slot {
+    /// A free one, to fill an array with.
+    pub const EMPTY: Self = Self {
+        number: 0,
+        start: 0,
+        len: 0,
+        nth: 0,
+        awaits: Awaits::CONNECTION,
+        flags: 0,
+    };
+
+    /// The packet identifier; 0 of a QoS 0 message.
+    #[inline]
+    pub(crate) const fn id(&self) -> u16 {
+        if self.nth == 0 {
+            low_half(self.number)
+        } else {
+            0
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn token(&self) -> Token {
+        Token {
+            number: self.number,
+            nth: self.nth,
+        }
+    }
+
+    /// Its packet.
+    #[inline]
+    pub(crate) fn bytes<'k>(&self, kept: &'k [u8]) -> &'k [u8] {
+        let start = to_usize(self.start);
+        let end = start.wrapping_add(to_usize(self.len));
+        kept.get(start..end).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.awaits.0 >= Awaits::TOLD.0
+    }
+
+    /// Whether it may go to the peer: it did not on this connection, and has not ended.
+    #[inline]
+    pub(crate) const fn may_go(&self) -> bool {
+        self.flags & ON_WIRE == 0 && !self.has_ended()
+    }
+
+    #[inline]
+    pub(crate) const fn is_dup(&self) -> bool {
+        self.flags & DUP != 0
+    }
+
+    #[inline]
+    pub(crate) const fn is_counted(&self) -> bool {
+        self.flags & COUNTED != 0
+    }
+
+    /// It was never sent.
+    pub(crate) const fn is_fresh(&self) -> bool {
+        self.flags & (ON_WIRE | DUP) == 0 && self.awaits.is_message()
+    }
+
+    /// It is on its way on this connection, and counts in its window.
+    #[inline]
+    pub(crate) const fn goes(&mut self, counted: bool) {
+        self.flags |= ON_WIRE | if counted { COUNTED } else { 0 };
+    }
+
+    /// As if it had never been its turn.
+    pub(crate) const fn comes_back(&mut self) {
+        self.flags &= !ON_WIRE;
+    }
+
+    /// The connection is gone.
+    pub(crate) fn disconnected(&mut self) {
+        if self.flags & ON_WIRE != 0
+            && (self.awaits == Awaits::PUBACK || self.awaits == Awaits::PUBREC)
+        {
+            self.flags |= DUP;
+        }
+        self.flags &= !(ON_WIRE | COUNTED);
+    }
+
+    /// The peer does not know it any more: it is a new one.
+    pub(crate) const fn is_new_again(&mut self) {
+        self.flags &= !DUP;
+    }
+
+    /// PUBREC came: the message itself has arrived, its bytes are free.
+    pub(crate) const fn received(&mut self) {
+        (self.awaits, self.len) = (Awaits::PUBCOMP, 0);
+        self.flags |= ON_WIRE;
+    }
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+/// Up to so many slots, looking at each is faster than a search.
+const FEW: usize = 16;
+
+/// How large the memory of kept packets may stay when there are none: as much as outgoing packets have by default, so that
+/// windows of usual size do not allocate again and again.
+const KEPT_WHEN_EMPTY: usize = 256 << 10;
+
+impl Engine {
+    #[inline]
+    fn slots_start(&self) -> usize {
+        // Where size goes before speed, they always lie at the front.
+        if FAST {
+            usize::from(self.session.start)
+        } else {
+            0
+        }
+    }
+
+    #[inline]
+    pub(crate) fn slots<'m>(&self, m: &'m Memory<'_>) -> &'m [Slot] {
+        let start = self.slots_start();
+        let end = start.wrapping_add(usize::from(self.session.len));
+        m.slots().get(start..end).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn slots_mut<'m>(&self, m: &'m mut Memory<'_>) -> &'m mut [Slot] {
+        let start = self.slots_start();
+        let end = start.wrapping_add(usize::from(self.session.len));
+        m.slots_mut().get_mut(start..end).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn slot_mut<'m>(&self, m: &'m mut Memory<'_>, index: usize) -> Option<&'m mut Slot> {
+        self.slots_mut(m).get_mut(index)
+    }
+
+    /// How many messages and requests are not ended.
+    pub(crate) fn pending(&self) -> usize {
+        let session = &self.session;
+        usize::from(
+            session
+                .len
+                .saturating_sub(session.free)
+                .saturating_sub(session.ended),
+        )
+    }
+
+    /// The slot of a packet identifier.
+    #[inline]
+    pub(crate) fn find(&self, m: &Memory<'_>, id: u16) -> Option<usize> {
+        let slots = self.slots(m);
+        let fits = |slot: &Slot| slot.id() == id && !slot.has_ended();
+        if FAST {
+            if slots.first().is_some_and(fits) {
+                return Some(0);
+            }
+            if slots.len() > FEW {
+                return find_among_many(slots, id);
+            }
+        }
+        slots.iter().position(fits)
+    }
+
+    /// The slot of a token, whether its message ended or not.
+    pub(crate) fn find_token<'m>(&self, m: &'m Memory<'_>, token: Token) -> Option<&'m Slot> {
+        let slots = self.slots(m);
+        let first = if FAST { search(slots, token.number) } else { 0 };
+        let rest = slots.get(first..).unwrap_or_default();
+        rest.iter()
+            .take_while(|slot| !FAST || slot.number == token.number)
+            .find(|slot| slot.token() == token && slot.awaits != Awaits::FREE)
+    }
+
+    /// The next number whose lower half is no identifier in use. Numbers count up, so only after 65,535 of them can one be.
+    #[inline]
+    fn issue(&mut self, m: &Memory<'_>) -> u32 {
+        loop {
+            let number = self.session.last.wrapping_add(1);
+            self.session.last = number;
+            let id = low_half(number);
+            let first = self.slots(m).first();
+            let age = first.map_or(0, |slot| number.wrapping_sub(slot.number));
+            if id != 0 && (age <= 0xFFFF || self.find(m, id).is_none()) {
+                return number;
+            }
+        }
+    }
+
+    /// A slot for `len` bytes that lie in `kept` from now on, which the caller writes and then gives to [`Self::add`]. `most`
+    /// bounds the slots that are not ended.
+    pub(crate) fn place(
+        &mut self,
+        m: &mut Memory<'_>,
+        len: usize,
+        awaits: Awaits,
+        most: usize,
+    ) -> Result<Slot, Refused> {
+        let start = self.make_slot_room(m, len, most)?;
+        let (number, nth) = if awaits == Awaits::CONNECTION {
+            let nth = self.session.unnumbered.wrapping_add(1).max(1);
+            self.session.unnumbered = nth;
+            (self.session.last, nth)
+        } else {
+            (self.issue(m), 0)
+        };
+        Ok(Slot {
+            number,
+            start: to_u32(start),
+            len: to_u32(len),
+            nth,
+            awaits,
+            flags: 0,
+        })
+    }
+
+    /// The room in `kept` of a slot that was placed.
+    #[inline]
+    pub(crate) fn slot_room<'m>(m: &'m mut Memory<'_>, slot: &Slot) -> &'m mut [u8] {
+        let start = to_usize(slot.start);
+        let end = start.wrapping_add(to_usize(slot.len));
+        m.kept_mut().get_mut(start..end).unwrap_or_default()
+    }
+
+    /// Takes a slot that was placed, as the last one.
+    #[inline]
+    pub(crate) fn add(&mut self, m: &mut Memory<'_>, slot: Slot) {
+        let end = self
+            .slots_start()
+            .wrapping_add(usize::from(self.session.len));
+        if let Some(place) = m.slots_mut().get_mut(end) {
+            *place = slot;
+            self.session.kept_end = slot.start.wrapping_add(slot.len);
+            self.session.len = self.session.len.wrapping_add(1);
+        }
+    }
+
+    /// Room for a slot, and a place for `len` bytes in `kept`.
+    #[inline]
+    fn make_slot_room(
+        &mut self,
+        m: &mut Memory<'_>,
+        len: usize,
+        most: usize,
+    ) -> Result<usize, Refused> {
+        let most = most.wrapping_add(usize::from(self.session.ended));
+        // Dropped messages whose end nobody fetches must not pile up for ever.
+        let most = most.min(self.config.slots().saturating_mul(2));
+        let taken = self.session.len.saturating_sub(self.session.free);
+        if usize::from(taken) >= most {
+            return Err(Refused::Full);
+        }
+        let end = self
+            .slots_start()
+            .wrapping_add(usize::from(self.session.len));
+        if end >= m.slots().len() && !self.make_table_room(m, end) {
+            return Err(Refused::Full);
+        }
+        if self.session.len == 0 {
+            self.session.kept_end = 0;
+        }
+        let start = to_usize(self.session.kept_end);
+        let end = start.wrapping_add(len);
+        // A large message may have made the memory larger than the limit.
+        let within = !LARGE || end <= to_usize(self.config.kept_limit);
+        if within && end <= m.kept().len() {
+            return Ok(start);
+        }
+        self.make_kept_room(m, len)
+    }
+
+    #[cold]
+    fn make_table_room(&mut self, m: &mut Memory<'_>, end: usize) -> bool {
+        let (start, most) = (self.slots_start(), usize::from(u16::MAX));
+        // Moving the slots to the front is cheap if there is as much room before them as they take.
+        let moves = start > 0 && start >= usize::from(self.session.len);
+        let wanted = end.wrapping_add(1);
+        let grows = !moves && wanted <= most && m.grow_slots(wanted);
+        if FAST && !grows {
+            self.sweep(m);
+        }
+        let end = self
+            .slots_start()
+            .wrapping_add(usize::from(self.session.len));
+        end < m.slots().len().min(most)
+    }
+
+    /// Moves the slots that are in use to the front of their memory.
+    fn sweep(&mut self, m: &mut Memory<'_>) {
+        let cursor = usize::from(self.link.cursor);
+        let (start, len) = (self.slots_start(), usize::from(self.session.len));
+        let slots = m.slots_mut();
+        let (mut end, mut before_cursor) = (0_u16, 0_u16);
+        for index in 0..len {
+            let Some(slot) = slots.get(start.wrapping_add(index)).copied() else {
+                break;
+            };
+            if slot.awaits == Awaits::FREE {
+                continue;
+            }
+            if let Some(place) = slots.get_mut(usize::from(end)) {
+                *place = slot;
+            }
+            end = end.wrapping_add(1);
+            if index < cursor {
+                before_cursor = end;
+            }
+        }
+        let session = &mut self.session;
+        (session.start, session.len, session.free) = (0, end, 0);
+        self.link.cursor = before_cursor;
+    }
+
+    #[cold]
+    fn make_kept_room(&mut self, m: &mut Memory<'_>, len: usize) -> Result<usize, Refused> {
+        let lengths = self.slots(m).iter().map(|slot| to_usize(slot.len));
+        let live: usize = lengths.sum();
+        check_size(len, m.kept_limit())?;
+        // One message may be larger than the limit, if nothing else is kept.
+        let limit = if live == 0 {
+            usize::MAX
+        } else {
+            to_usize(self.config.kept_limit)
+        };
+        let end = to_usize(self.session.kept_end);
+        let wanted = end.wrapping_add(len);
+        // While at least half of it is in use, growing is better than moving what is in use to the front.
+        if LARGE && live >= end / 2 && wanted <= limit && m.grow_kept(wanted) {
+            return Ok(end);
+        }
+        let moved = live.wrapping_add(len);
+        if moved > limit || !m.grow_kept(moved) {
+            return Err(Refused::Full);
+        }
+        self.compact(m);
+        Ok(live)
+    }
+
+    /// Moves what is kept together to the front. Slots and packets are in the same order, so nothing is overwritten.
+    fn compact(&mut self, m: &mut Memory<'_>) {
+        let mut end = 0_usize;
+        for index in 0..usize::from(self.session.len) {
+            let Some(slot) = self.slot_mut(m, index) else {
+                break;
+            };
+            let (start, len) = (to_usize(slot.start), to_usize(slot.len));
+            slot.start = to_u32(end);
+            move_down(m.kept_mut(), start..start.wrapping_add(len), end);
+            end = end.wrapping_add(len);
+        }
+        self.session.kept_end = to_u32(end);
+    }
+
+    /// Gives a slot back.
+    #[inline]
+    pub(crate) fn remove(&mut self, m: &mut Memory<'_>, index: usize) {
+        let Some(slot) = self.slot_mut(m, index) else {
+            return;
+        };
+        if !FAST {
+            return self.close_gap(m, index);
+        }
+        (slot.awaits, slot.len) = (Awaits::FREE, 0);
+        self.session.free = self.session.free.wrapping_add(1);
+        if index == 0 {
+            self.pass_free(m);
+        } else if self.session.free > self.session.len / 2 {
+            // Each slot that moves has been paid for by one that was removed.
+            self.sweep(m);
+        }
+        if LARGE && self.session.len == 0 {
+            self.session.start = 0;
+            m.give_back_kept(KEPT_WHEN_EMPTY);
+        }
+    }
+
+    /// Gives a slot back by moving those behind it.
+    fn close_gap(&mut self, m: &mut Memory<'_>, index: usize) {
+        let slots = self.slots_mut(m);
+        move_down(slots, index.wrapping_add(1)..slots.len(), index);
+        self.session.len = self.session.len.wrapping_sub(1);
+        if index < usize::from(self.link.cursor) {
+            self.link.cursor = self.link.cursor.wrapping_sub(1);
+        }
+        if LARGE && self.session.len == 0 {
+            m.give_back_kept(KEPT_WHEN_EMPTY);
+        }
+    }
+
+    /// Passes over the free slots at the front.
+    #[inline]
+    fn pass_free(&mut self, m: &Memory<'_>) {
+        while self
+            .slots(m)
+            .first()
+            .is_some_and(|slot| slot.awaits == Awaits::FREE)
+        {
+            let session = &mut self.session;
+            session.start = session.start.wrapping_add(1);
+            session.len = session.len.wrapping_sub(1);
+            session.free = session.free.wrapping_sub(1);
+            self.link.cursor = self.link.cursor.saturating_sub(1);
+        }
+    }
+
+    /// Ends what a slot stands for without an answer of the peer.
+    pub(crate) fn end(&mut self, m: &mut Memory<'_>, index: usize, how: Ended) {
+        if let Some(slot) = self.slot_mut(m, index)
+            && !slot.has_ended()
+        {
+            slot.awaits = Awaits::ended(how);
+            slot.goes(false);
+            self.session.ended = self.session.ended.wrapping_add(1);
+        }
+    }
+
+    /// The same, where nobody needs its bytes.
+    pub(crate) fn end_empty(&mut self, m: &mut Memory<'_>, index: usize, how: Ended) {
+        self.end(m, index, how);
+        if let Some(slot) = self.slot_mut(m, index) {
+            slot.len = 0;
+        }
+    }
+
+    /// The next end that no packet told, if there is one. What was told before is forgotten.
+    #[cold]
+    pub(crate) fn next_ended(&mut self, m: &mut Memory<'_>) -> Option<(Token, Ended)> {
+        let over = self
+            .slots(m)
+            .iter()
+            .position(|slot| slot.awaits == Awaits::OVER);
+        if let Some(index) = over {
+            self.session.ended = self.session.ended.wrapping_sub(1);
+            self.remove(m, index);
+        }
+        self.slots_mut(m).iter_mut().find_map(|slot| {
+            let how = slot.awaits.how()?;
+            slot.awaits = Awaits::OVER;
+            Some((slot.token(), how))
+        })
+    }
+
+    /// Forgets all slots, told or not.
+    pub(crate) fn clear_slots(&mut self, m: &mut Memory<'_>) {
+        let session = &mut self.session;
+        (session.start, session.len, session.free) = (0, 0, 0);
+        (session.kept_end, session.ended) = (0, 0);
+        m.give_back_kept(KEPT_WHEN_EMPTY);
+    }
+}
+
+/// The first slot with this number or a higher one.
+fn search(slots: &[Slot], number: u32) -> usize {
+    let first = slots.first().map_or(0, |slot| slot.number);
+    let distance = number.wrapping_sub(first);
+    slots.partition_point(|slot| slot.number.wrapping_sub(first) < distance)
+}
+
+/// The slot of an identifier among many. Of the numbers that end in it, the last ones are the most likely.
+#[cold]
+fn find_among_many(slots: &[Slot], id: u16) -> Option<usize> {
+    let fits = |slot: &Slot| slot.id() == id && !slot.has_ended();
+    let (first, last) = (slots.first()?.number, slots.last()?.number);
+    let span = last.wrapping_sub(first);
+    if to_usize(span >> 16) >= slots.len() {
+        return slots.iter().position(fits);
+    }
+    let mut back = u32::from(low_half(last).wrapping_sub(id));
+    while back <= span {
+        let index = search(slots, last.wrapping_sub(back));
+        // QoS 0 messages have the number of what was accepted before them.
+        if slots.get(index).is_some_and(fits) {
+            return Some(index);
+        }
+        back = back.checked_add(1 << 16)?;
+    }
+    None
+}
+
+/// Whether a packet of `len` bytes is within `max`.
+#[inline]
+pub(crate) fn check_size(len: usize, max: usize) -> Result<(), Refused> {
+    if len > max {
+        Err(Refused::TooLarge { len, max })
+    } else {
+        Ok(())
+    }
+}

@@ -35,6 +35,7 @@ impl Engine {
             return Ok(());
         }
         // 5 [MQTT-3.3.2-9], [MQTT-3.3.2-11]
+        // 5 [MQTT-3.3.2-10] and [MQTT-3.3.2-12]: each one up to the maximum is taken.
         if view.alias <= self.link.alias_maximum && ALIASES && self.knows_alias(m, view) {
             return Ok(());
         }

@@ -141,6 +141,7 @@ impl Engine {
 
     /// The network connection is gone: messages wait for the next one, requests are in doubt.
     pub(crate) fn disconnected(&mut self, m: &mut Memory<'_>) {
+        // 3.1.1 [MQTT-4.1.0-1], 5 [MQTT-3.1.2-23]: the session stays.
         self.stop_large(m);
         if self.link.phase != Phase::Offline {
             self.park(m);
@@ -226,6 +227,7 @@ impl Engine {
     pub(crate) fn connected(&mut self, m: &mut Memory<'_>, resumed: bool) {
         self.link.phase = Phase::Connected;
         self.session.owner = self.link.client;
+        // 5 [MQTT-3.2.2-5]
         if !resumed {
             self.session_lost(m);
         }
@@ -273,6 +275,7 @@ impl Engine {
         auth: &Auth<'_>,
         now: u32,
     ) -> Result<(), Refused> {
+        // 5 [MQTT-3.1.2-30]: of all that a client may send, only this goes out before CONNACK.
         let connecting =
             self.link.phase == Phase::Connecting && (self.link.undecided || !self.is_server());
         if !(connecting || self.is_connected()) || !self.link.authenticates {
@@ -295,6 +298,8 @@ impl Engine {
         if !self.is_server() || self.is_v5() {
             self.send(m, disconnect)?;
         }
+        // 3.1.1 [MQTT-3.14.4-1], 5 [MQTT-3.14.4-1] and [MQTT-3.14.4-2]: nothing follows, and the transport is to be
+        // closed.
         self.link.phase = Phase::Closing;
         Ok(())
     }
@@ -318,6 +323,7 @@ impl Engine {
         self.stop_large(m);
         // 5 [MQTT-4.13.1-1]; before CONNACK no DISCONNECT may go (5 [MQTT-3.14.0-1]).
         if self.is_v5() && self.is_connected() {
+            // 5 [MQTT-3.14.2-1]
             let reason = if reason.belongs_in(PacketType::Disconnect) {
                 reason
             } else {
@@ -325,6 +331,7 @@ impl Engine {
             };
             self.say(m, PacketType::Disconnect, Some(reason));
         }
+        // 3.1.1 [MQTT-4.8.0-1], 5 [MQTT-4.13.2-1]
         self.link.phase = Phase::Closing;
     }
 }

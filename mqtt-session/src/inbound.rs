@@ -184,10 +184,13 @@ impl Engine {
         m: &mut Memory<'_>,
         view: &View<'_>,
     ) -> Result<Arrival, Problem> {
+        // 3.1.1 [MQTT-3.3.4-1] and [MQTT-4.5.0-2], 5 [MQTT-3.3.4-1] and [MQTT-4.5.0-2]: each message is acknowledged
+        // as its quality of service asks, whatever is made of it.
         let (id, qos1) = (view.id, view.flags & 6 == 2);
         let by_hand = self.by_hand();
         if qos1 && !by_hand {
             // 3.1.1 [MQTT-4.3.2-2], 5 [MQTT-4.3.2-4]
+            // 5 [MQTT-4.3.2-5]: nothing is remembered of it, so its identifier means a new message next time.
             self.acknowledgement(m, PacketType::PubAck, id, ReasonCode::Success);
             return Ok(Arrival::New(None));
         }
@@ -318,6 +321,8 @@ impl Engine {
     /// PUBREL came: exactly one PUBCOMP goes out, also where nothing is known of the identifier.
     #[inline]
     pub(crate) fn released(&mut self, m: &mut Memory<'_>, id: u16) {
+        // 5 [MQTT-4.3.3-12]: forgotten, so the identifier means a new message from now on. 5 [MQTT-3.7.2-1]: the two
+        // reason codes of PUBCOMP.
         let reason = match self.find_received(m, id) {
             Some(index) => {
                 self.remove_received(m, index);
@@ -373,6 +378,7 @@ impl Engine {
         let Some(entry) = self.received_mut(m).get_mut(index) else {
             return Err(Refused::NothingToAcknowledge);
         };
+        // 5 [MQTT-3.4.2-1] and [MQTT-3.5.2-1]
         if !reason.belongs_in(entry.answer()) {
             return Err(EncodeError::ReasonCode(reason).into());
         }
@@ -423,6 +429,7 @@ impl Engine {
 
     fn flush_acknowledged(&mut self, m: &mut Memory<'_>) {
         // Of each quality of service: how many may still be found that go. Behind one that is not acknowledged, none.
+        // 3.1.1 [MQTT-4.6.0-2] and [MQTT-4.6.0-3], 5 [MQTT-4.6.0-2] and [MQTT-4.6.0-3]
         let mut left = self.session.acknowledged;
         let mut index = 0_usize;
         while left != [0, 0]

@@ -73,6 +73,7 @@ impl Link {
             client: 0,
             times: Times::default(),
             pieces: Pieces::default(),
+            // 5 [MQTT-3.3.2-7]
             aliases: Aliases::default(),
             in_flight: 0,
             in_flight_qos2: 0,
@@ -80,6 +81,7 @@ impl Link {
             peer_maximum: u16::MAX,
             receive_maximum: u16::MAX,
             alias_maximum: 0,
+            // 5 [MQTT-3.1.2-27] and [MQTT-3.2.2-18]: none unless the peer allows some.
             auto_alias: 0,
             lacks: Lacks::default(),
             version,

@@ -39,6 +39,8 @@ enum Next {
 /// What follows from an acknowledgement where `awaits` is awaited.
 #[inline]
 fn next(awaits: Awaits, packet: u8, failed: bool) -> Next {
+    // 5 [MQTT-4.3.2-3], [MQTT-4.3.3-3] and [MQTT-4.3.3-5]: nothing but the right acknowledgement goes on with a
+    // message.
     let received = awaits == Awaits::PUBREC || awaits == Awaits::PUBCOMP;
     // 3.1.1 [MQTT-4.3.3-1], 5 [MQTT-4.3.3-4]; a repeated PUBREC gets its PUBREL again. 5 [MQTT-4.4.0-2]: one that fails ends it.
     if packet == kind::PUBREC && received && !(failed && awaits == Awaits::PUBREC) {
@@ -195,6 +197,8 @@ impl Engine {
     /// Whether one more message fits the window.
     #[inline]
     fn window_is_open(&self, awaits: Awaits) -> bool {
+        // 5 [MQTT-3.3.4-8], [MQTT-3.3.4-10] and [MQTT-4.9.0-3]: only messages ask; no other packet waits for the
+        // window.
         let link = &self.link;
         let most = self.config.window.min(link.peer_maximum).max(1);
         link.in_flight < most
@@ -288,6 +292,7 @@ impl Engine {
 
     #[inline(never)]
     fn pump_all(&mut self, m: &mut Memory<'_>) {
+        // 3.1.1 [MQTT-4.6.0-1], 5 [MQTT-4.6.0-1]: in the order in which they were accepted.
         while let Some(slot) = self.slots(m).get(usize::from(self.link.cursor)).copied() {
             if slot.may_go() && !self.send_slot(m, slot) {
                 return;
@@ -319,6 +324,7 @@ impl Engine {
             if !self.message_fits(m, len) {
                 return false;
             }
+            // 3.1.1 [MQTT-2.3.1-3], 5 [MQTT-4.4.0-1]: it goes again as it was kept, under its identifier.
             self.copy_packet(m, &slot);
             // 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]
             if let (true, Some(first)) = (slot.is_dup(), self.room(m, len).first_mut()) {
@@ -369,6 +375,8 @@ impl Engine {
             }
             Next::Release if large != Some(token) => {
                 slot.received();
+                // 3.1.1 [MQTT-4.6.0-4], 5 [MQTT-4.6.0-4]: PUBREL follows each PUBREC at once. 5 [MQTT-3.6.2-1]: it
+                // says success.
                 self.acknowledgement(m, PacketType::PubRel, view.id, ReasonCode::Success);
                 Ok(None)
             }
@@ -464,6 +472,8 @@ const ALIAS_LEN: usize = 5;
 
 /// The packet of a message, under the first identifier until it has its own.
 const fn prepare<'a>(message: &Outgoing<'a>) -> Publish<'a> {
+    // 3.1.1 [MQTT-3.3.1-3] and [MQTT-4.3.1-1], 5 [MQTT-3.3.1-3], [MQTT-4.3.1-1], [MQTT-4.3.2-2] and [MQTT-4.3.3-2]: a
+    // new message has no DUP, whatever the one had that it forwards.
     let mut publish = Publish::new(message.topic, message.payload);
     publish.retain = message.retain;
     publish.properties = message.properties;

@@ -163,7 +163,10 @@ impl Engine {
             0
         };
         let first = packet.get() << 4 | flags;
+        // 5 [MQTT-3.4.2-2], [MQTT-3.4.2-3], [MQTT-3.5.2-2], [MQTT-3.5.2-3], [MQTT-3.6.2-2], [MQTT-3.6.2-3],
+        // 5 [MQTT-3.7.2-2] and [MQTT-3.7.2-3]: without properties it is never too large for the peer.
         let more = u8::from(reason != ReasonCode::Success);
+        // 3.1.1 [MQTT-2.3.1-6], 5 [MQTT-2.2.1-5]: the identifier of the PUBLISH.
         let [high, low] = id.to_be_bytes();
         if let Some(room) = self.room(m, ACK_LEN).first_chunk_mut() {
             *room = [first, 2_u8.wrapping_add(more), high, low, reason.get()];
@@ -196,6 +199,9 @@ impl Engine {
         let version = self.link.version;
         let len = packet.encoded_len(version)?;
         let limit = to_usize(self.config.outgoing_limit);
+        // 5 [MQTT-3.2.2-19], [MQTT-3.2.2-20], [MQTT-3.9.2-1], [MQTT-3.9.2-2], [MQTT-3.11.2-1], [MQTT-3.11.2-2],
+        // 5 [MQTT-3.14.2-3], [MQTT-3.14.2-4], [MQTT-3.15.2-2] and [MQTT-3.15.2-3]: no packet goes out that is too
+        // large for the peer.
         let max = to_usize(self.link.peer_limit).min(limit);
         if len > max {
             return Err(Refused::TooLarge { len, max });

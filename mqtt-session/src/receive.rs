@@ -307,6 +307,7 @@ impl Engine {
         }
         let (present, clean_start) = (view.flags != 0, self.must_start_clean);
         let owner = self.session.owner;
+        // 3.1.1 [MQTT-3.1.3-2], 5 [MQTT-3.1.3-2]: a session belongs to its client identifier.
         let ours = !clean_start && owner != 0 && owner == self.link.client;
         // 5 [MQTT-3.2.2-4]
         self.must_start_clean = present && !ours && self.is_v5();
@@ -316,6 +317,7 @@ impl Engine {
         if self.is_v5()
             && let Some(keep_alive) = self.link.agreed(view.properties, &self.config)
         {
+            // 5 [MQTT-3.2.2-21]
             self.link.times.pings_every(keep_alive);
         }
         progress.what = What::Connected;

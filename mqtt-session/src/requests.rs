@@ -75,6 +75,7 @@ impl Engine {
     ) -> Result<(), Problem> {
         let view = &progress.view;
         let awaits = Awaits::answer(view.kind);
+        // 3.1.1 [MQTT-2.3.1-7], 5 [MQTT-2.2.1-6]: the answer bears the identifier of its request.
         let Some(index) = self.find(m, view.id) else {
             return Ok(());
         };

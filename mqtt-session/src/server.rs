@@ -243,6 +243,7 @@ impl<'m> Server<'m> {
     pub fn accept(&mut self, connack: &ConnAck<'_>, now: Instant) -> Result<(), Refused> {
         let now = self.at(now);
         let (engine, memory) = (&mut self.engine, &mut self.memory);
+        // 3.1.1 [MQTT-3.2.0-1], 5 [MQTT-3.2.0-1] and [MQTT-3.2.0-2]: one answer to CONNECT; messages go out after it.
         let impossible = connack.session_present && engine.must_start_clean;
         if !engine.link.undecided || impossible || connack.reason != ReasonCode::Success {
             return Err(Refused::WrongPhase);
@@ -259,6 +260,7 @@ impl<'m> Server<'m> {
         }
         // 5 [MQTT-3.1.2-21]
         let keep_alive = connack.properties.server_keep_alive();
+        // 5 [MQTT-3.2.2-22]
         let keep_alive = keep_alive.unwrap_or(engine.asked.keep_alive);
         let percent = engine.config.keep_alive_percent;
         engine.link.times.watches(keep_alive, percent, now);
@@ -279,6 +281,7 @@ impl<'m> Server<'m> {
         // 3.1.1 [MQTT-3.1.2-8]: a will exists only for a connection that was accepted.
         self.engine.asked.will = false;
         self.engine.link.undecided = false;
+        // 5 [MQTT-3.2.2-7]
         self.engine.link.phase = Phase::Closing;
         Ok(())
     }

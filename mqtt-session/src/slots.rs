@@ -280,6 +280,8 @@ impl Engine {
             let id = low_half(number);
             let first = self.slots(m).first();
             let age = first.map_or(0, |slot| number.wrapping_sub(slot.number));
+            // 3.1.1 [MQTT-2.3.1-2], [MQTT-2.3.1-4] and [MQTT-4.3.2-1], 5 [MQTT-2.2.1-4], [MQTT-4.3.2-1]
+            // 5 [MQTT-4.3.3-1]: an identifier is not 0 and not in use.
             if id != 0 && (age <= 0xFFFF || self.find(m, id).is_none()) {
                 return number;
             }

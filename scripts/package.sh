@@ -1,68 +1,92 @@
 #!/usr/bin/env bash
-# Packs every package that can be published and compiles each from what was packed. Then a project outside of the workspace depends
+# Packs every package that can be published, and compiles each from what was packed. Then a project outside of the workspace depends
 # on the packed libraries: it is the README's client, with the README's dependency lines, and talks to the packed program `mqtt`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" CARGO_TERM_COLOR=never
-packed="$CARGO_TARGET_DIR/package"
+root="$PWD"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target}" CARGO_TERM_COLOR=never
+archives="$CARGO_TARGET_DIR/package"
+packed="$CARGO_TARGET_DIR/packed"
 outside=$(mktemp -d)
-broker=
-trap '[ -z "$broker" ] || kill "$broker" 2>/dev/null || true; rm -rf "$outside"' EXIT
+broker= client=
+cleanup() {
+    [ -z "$client" ] || kill "$client" 2>/dev/null || true
+    [ -z "$broker" ] || kill "$broker" 2>/dev/null || true
+    rm -rf "$outside" "$packed"
+}
+trap cleanup EXIT
 
-printf '\n== packing and compiling each package\n'
-rm -rf "$packed"
-# A package whose files are not committed is packed as well, so that the script can be run before a commit.
-cargo package --locked --quiet --workspace --exclude mqtt-testing --allow-dirty
+printf '\n== packing\n'
+rm -rf "$archives" "$packed"
+mkdir -p "$packed"
+# Cargo's own verification would compile the packages against an earlier run's libraries: they have the same name and version. It is
+# done below. Files that are not committed are packed as well, so that the script can be run before a commit.
+cargo package --locked --offline --quiet --workspace --exclude mqtt-testing --allow-dirty --no-verify
 
-patches=()
-for package in "$packed"/*.crate; do
-    folder="${package%.crate}"
-    name=$(basename "$folder")
-    name="${name%-*}"
-    # The folder that was compiled has files of the compiler in it; what counts is the package.
-    rm -rf "$folder"
-    tar -xzf "$package" -C "$packed"
-    patches+=(--config "patch.crates-io.$name.path='$folder'")
+# The unpacked packages find each other by these lines, since no registry has them.
+patch=$'\n[patch.crates-io]\n'
+names=()
+for archive in "$archives"/*.crate; do
+    # With the present time on each file, so that Cargo sees what changed since the last run.
+    tar -xzmf "$archive" -C "$packed"
+    folder="$packed/$(basename "$archive" .crate)"
+    name=$(basename "${folder%-*}")
     for licence in LICENSE-APACHE LICENSE-MIT; do cmp "$licence" "$folder/$licence"; done
     [ -s "$folder/README.md" ] || { echo "$name has no README"; exit 1; }
+    names+=("$name")
+    patch+="$name = { path = '$folder' }"$'\n'
+done
+
+printf '\n== compiling each package from what was packed\n'
+printf '[workspace]\nresolver = "3"\nmembers = ["*"]\n%s' "$patch" >"$packed/Cargo.toml"
+cp Cargo.lock "$packed/"
+# One after the other, so that none is helped by the features that another asks for.
+for name in "${names[@]}"; do
+    echo "$name"
+    (cd "$packed" && cargo build --quiet --offline -p "$name")
 done
 
 printf '\n== the program mqtt, installed from its package\n'
-# Without `--locked`: the packed lock file says that the libraries come from the registry.
-cargo install --quiet --debug --offline --path "$packed"/sansio-mqtt-cli-*/ --root "$outside/root" "${patches[@]}"
-"$outside/root/bin/mqtt" --version
+cargo install --quiet --debug --locked --offline --path "$packed"/sansio-mqtt-cli-* --root "$outside/root"
+mqtt="$outside/root/bin/mqtt"
+"$mqtt" --version
 
 printf '\n== a project outside of the workspace\n'
 # The first block of a kind in the README.
 block() { awk -v kind="$1" '$0 == "```" kind { on = 1; next } on && /^```/ { exit } on' README.md; }
+wait_for() { # TEXT FILE
+    for _ in $(seq 300); do
+        grep -q "$1" "$2" && return
+        sleep 0.1
+    done
+    cat "$2"
+    exit 1
+}
+"$mqtt" broker --bind 127.0.0.1:0 2>"$outside/log" &
+broker=$!
+wait_for listening "$outside/log"
+port=$(sed -n 's/.*127\.0\.0\.1:\([0-9]*\).*/\1/p' "$outside/log")
 mkdir -p "$outside/pump/src"
 {
     printf '[package]\nname = "pump"\nversion = "0.0.0"\nedition = "2024"\n\n'
     block toml
+    printf '%s' "$patch"
 } >"$outside/pump/Cargo.toml"
 cp Cargo.lock "$outside/pump/"
-"$outside/root/bin/mqtt" broker --bind 127.0.0.1:0 2>"$outside/log" &
-broker=$!
-port=
-for _ in $(seq 100); do
-    port=$(sed -n 's/.*listening.*127\.0\.0\.1:\([0-9]*\).*/\1/p' "$outside/log")
-    [ -n "$port" ] && break
-    sleep 0.1
-done
-block rust,no_run | sed "s/127\.0\.0\.1:1883/127.0.0.1:${port:?the broker does not listen}/" >"$outside/pump/src/main.rs"
-(cd "$outside/pump" && cargo build --quiet --offline "${patches[@]}")
+block rust,no_run | sed "s/127\.0\.0\.1:1883/127.0.0.1:$port/" >"$outside/pump/src/main.rs"
+(cd "$outside/pump" && cargo build --quiet --offline 2>"$outside/warnings") || { cat "$outside/warnings"; exit 1; }
 "$CARGO_TARGET_DIR/debug/pump" >"$outside/said" &
-pump=$!
-# Two of its messages arrive, and it obeys a command.
-"$outside/root/bin/mqtt" sub -p "$port" -t pumps/7/pressure -C 2 -W 30
-"$outside/root/bin/mqtt" pub -p "$port" -t pumps/7/commands -q 1 -m faster
-for _ in $(seq 100); do
-    grep -q faster "$outside/said" && break
-    sleep 0.1
-done
-kill -INT "$pump"
-wait "$pump"
+client=$!
+# Two of its messages arrive, it obeys a command, and ends with nothing unacknowledged.
+"$mqtt" sub -p "$port" -t pumps/7/pressure -C 2 -W 30
+"$mqtt" pub -p "$port" -t pumps/7/commands -q 1 -m faster
+wait_for faster "$outside/said"
+kill -INT "$client"
+wait "$client"
+client=
 cat "$outside/said"
-grep -q faster "$outside/said" && grep -q '^0 messages were not acknowledged$' "$outside/said"
-kill "$broker" && wait "$broker" && broker=
+grep -q '^0 messages were not acknowledged$' "$outside/said"
+kill "$broker"
+wait "$broker"
+broker=
 printf '\nall packages can be published\n'

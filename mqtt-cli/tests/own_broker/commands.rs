@@ -133,6 +133,84 @@ fn users_prove_who_they_are_and_do_what_they_may() {
     failed(&subscribe("plant/#", "3.1.1"), 1, "refused");
 }
 
+/// A mistake in a file that says who may do what must not open a door.
+#[test]
+fn a_wrong_line_in_a_file_keeps_the_broker_from_starting() {
+    let folder = folder("wrong");
+    let (users, acl) = (folder.join("users"), folder.join("acl"));
+    let (users, acl) = (users.to_str().unwrap(), acl.to_str().unwrap());
+    for (text, words) in [
+        (
+            "topic #\ntopic dney secret/#\n",
+            "line 2: unknown access \"dney\"",
+        ),
+        (
+            "user pump\ntopic read\n",
+            "line 2: the topic filter is missing",
+        ),
+        ("topic deny a/b c/d\n", "line 1: superfluous word \"c/d\""),
+        (
+            "topic read a/#/b\n",
+            "line 1: wrong topic filter \"a/#/b\": ",
+        ),
+    ] {
+        std::fs::write(acl, text).unwrap();
+        let ended = run(MQTT, &["broker", "--acl-file", acl], "");
+        failed(&ended, 1, &format!("{acl}: {words}"));
+    }
+    for (text, words) in [
+        ("# users\npump\n", "line 2: must be name:hash"),
+        (
+            "pump:$argon2id$v=19$m=19456,t=2,p=1$YWJj\n",
+            "line 1: the hash is none of Argon2",
+        ),
+        (
+            ":$argon2id$v=19$m=19456,t=2,p=1$YWJj$YWJj\n",
+            "line 1: the user name is empty",
+        ),
+    ] {
+        std::fs::write(users, text).unwrap();
+        let ended = run(MQTT, &["broker", "--user-file", users], "");
+        failed(&ended, 1, &format!("{users}: {words}"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn files_that_every_user_can_read_or_change_are_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = folder("open");
+    let (users, acl) = (folder.join("users"), folder.join("acl"));
+    let (users, acl) = (users.to_str().unwrap(), acl.to_str().unwrap());
+    is_well(&run(MQTT, &["passwd", users, "pump"], "secret\n"));
+    std::fs::write(acl, "topic #\n").unwrap();
+    for (mode, told) in [
+        (0o600, None),
+        (0o640, None),
+        (0o644, Some("every user of this machine can read this file")),
+        (
+            0o602,
+            Some("every user of this machine can change this file"),
+        ),
+    ] {
+        for path in [users, acl] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let broker = Broker::start(&["--user-file", users, "--acl-file", acl]);
+        broker.process.signal("TERM");
+        let log = broker.process.end().stderr;
+        let about: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains("every user"))
+            .collect();
+        assert_eq!(about.len(), if told.is_some() { 2 } else { 0 }, "{log}");
+        for (line, path) in about.iter().zip([users, acl]) {
+            assert!(line.contains("WARN") && line.contains(path), "{line}");
+            assert!(told.is_some_and(|told| line.contains(told)), "{line}");
+        }
+    }
+}
+
 #[test]
 fn a_configuration_file_is_obeyed_and_the_command_line_wins() {
     let file = folder("config").join("broker.toml");

@@ -6,15 +6,12 @@
 //! | 1 | reason code (5); left out with what follows if it is success without properties |
 //! | block | properties (5); left out if there are none |
 
-use crate::error::{EncodeError, Field, Rule};
-use crate::header::PacketType;
+use crate::encode::{Body, Draft};
 use crate::id::PacketId;
+use crate::out::Out;
 use crate::properties::Properties;
-use crate::property::Place;
-use crate::reader::{Read, Reader};
-use crate::sink::{Body, Sink};
 use crate::version::Version;
-use crate::wire::reason::ReasonCode;
+use crate::wire::{PacketType, ReasonCode, View, layout};
 
 /// A step in the delivery of a QoS 1 or QoS 2 message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,95 +84,38 @@ impl<'a> Ack<'a> {
     }
 
     #[inline]
-    pub(crate) fn read(
-        body: &mut Reader<'a, '_>,
-        packet: PacketType,
-        version: Version,
-    ) -> Read<Self> {
-        let packet_id = body.packet_id()?;
-        let (reason, properties) = read_reason(body, packet, version)?;
-        Ok(Self {
-            packet_id,
-            reason,
-            properties,
-        })
-    }
-}
-
-/// Reason code and properties at the end of a packet of MQTT 5, either of which may be left out.
-pub(crate) fn read_reason<'a>(
-    body: &mut Reader<'a, '_>,
-    packet: PacketType,
-    version: Version,
-) -> Read<(ReasonCode, Properties<'a>)> {
-    if !version.is_v5() || body.is_empty() {
-        return Ok((ReasonCode::Success, Properties::EMPTY));
-    }
-    let at = body.left();
-    let found = body.u8()?;
-    let reason = ReasonCode::new(found)
-        .filter(|reason| reason.belongs_in(packet))
-        .ok_or_else(|| body.fault_at(at, Rule::ReasonCode { found }))?;
-    if body.is_empty() {
-        return Ok((reason, Properties::EMPTY));
-    }
-    let (properties, _) = Properties::read(body, Place::packet(packet))?;
-    Ok((reason, properties))
-}
-
-/// The shortest form that says it. What 3.1.1 cannot say is refused, but for [`ReasonCode::Success`].
-#[inline]
-pub(crate) fn write_reason<S: Sink>(
-    reason: ReasonCode,
-    properties: &Properties<'_>,
-    packet: PacketType,
-    version: Version,
-    out: &mut S,
-) {
-    let (plain, bare) = (properties.is_empty(), reason == ReasonCode::Success);
-    if plain && bare {
-        return;
-    }
-    if !version.is_v5() {
-        let field = if plain {
-            Field::ReasonCode
-        } else {
-            Field::Properties
-        };
-        return out.refuse(EncodeError::NeedsV5(field));
-    }
-    out.refuse_if(!reason.belongs_in(packet), EncodeError::ReasonCode(reason));
-    out.u8(reason.get());
-    if !plain {
-        properties.write(Place::packet(packet), None, out);
+    pub(crate) fn of(view: &View<'a>) -> Self {
+        Self {
+            packet_id: PacketId::of(view),
+            reason: ReasonCode::new(view.reason).unwrap_or_default(),
+            properties: Properties::of(view),
+        }
     }
 }
 
 impl Body for (AckKind, &Ack<'_>) {
-    #[inline]
-    fn first_byte(&self) -> u8 {
-        self.0.packet_type().first_byte()
-    }
-
     /// Success without properties, which all versions write alike.
     #[inline]
-    fn short(&self) -> Option<[u8; 4]> {
-        let (_, ack) = self;
+    fn write_plain(&self, _: Version, out: &mut [u8]) -> Option<usize> {
+        let (kind, ack) = self;
+        let kind = kind.packet_type().get();
+        let out = out.first_chunk_mut()?;
+        if ack.reason != ReasonCode::Success || !ack.properties.is_empty() {
+            return None;
+        }
         let [high, low] = ack.packet_id.get().to_be_bytes();
-        let bare = ack.reason == ReasonCode::Success && ack.properties.is_empty();
-        bare.then_some([self.first_byte(), 2, high, low])
+        *out = [kind << 4 | layout(kind, false).flags(), 2, high, low];
+        Some(out.len())
     }
 
     #[inline]
-    fn write<S: Sink>(&self, version: Version, out: &mut S) {
+    fn write(&self, version: Version, out: &mut Out<'_>) {
         let (kind, ack) = self;
-        out.u16(ack.packet_id.get());
-        write_reason(
-            ack.reason,
-            &ack.properties,
-            kind.packet_type(),
-            version,
-            out,
-        );
+        let draft = Draft {
+            id: Some(ack.packet_id),
+            reason: ack.reason,
+            ..Draft::new(kind.packet_type(), ack.properties)
+        };
+        draft.write(version, out);
     }
 }

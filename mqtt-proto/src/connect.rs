@@ -9,15 +9,17 @@
 //! | block | properties (5) |
 //! | fields | client identifier; will properties (5), will topic, will payload; user name; password, each if flagged |
 
-use crate::error::{EncodeError, Field, Rule};
-use crate::header::PacketType;
+use crate::encode::Body;
+use crate::error::{EncodeError, Field};
 use crate::id::QoS;
+use crate::num::{checked_str, to_usize};
+use crate::out::Out;
 use crate::properties::Properties;
-use crate::property::Place;
-use crate::reader::{Read, Reader};
-use crate::sink::{Body, Sink};
-use crate::topic::{self, TopicName};
+use crate::topic::TopicName;
 use crate::version::Version;
+use crate::wire::view::connect::*;
+use crate::wire::view::{WILL_PROPERTIES, connect_fault};
+use crate::wire::{PacketType, Reader, View, kind};
 
 /// A client asks for a connection. The one packet that says its version itself.
 ///
@@ -78,14 +80,6 @@ impl<'a> Will<'a> {
     }
 }
 
-const USER_NAME: u8 = 0x80;
-const PASSWORD: u8 = 0x40;
-const WILL_RETAIN: u8 = 0x20;
-const WILL_QOS: u8 = 0x18;
-const WILL: u8 = 0x04;
-const CLEAN_START: u8 = 0x02;
-const RESERVED: u8 = 0x01;
-
 impl<'a> Connect<'a> {
     /// A clean start with a keep-alive of 60 seconds and nothing else.
     #[must_use]
@@ -121,170 +115,80 @@ impl<'a> Connect<'a> {
         self.client_id.is_empty() && !may_be_empty
     }
 
-    pub(crate) fn read(body: &mut Reader<'a, '_>) -> Read<Self> {
-        let start = body.left();
-        let name = body.binary()?;
-        let level_at = body.left();
-        let level = body.u8()?;
-        let version = match (name, level) {
-            (b"MQTT", 4) => Version::V311,
-            (b"MQTT", 5) if Version::V5.is_v5() => Version::V5,
-            (b"MQIsdp", 3) => Version::V31,
-            // 3.1.1 [MQTT-3.1.2-2], 5 [MQTT-3.1.2-2]
-            (b"MQTT" | b"MQIsdp", found) => {
-                return Err(body.fault_at(level_at, Rule::ProtocolLevel { found }));
-            }
-            // 3.1.1 [MQTT-3.1.2-1], 5 [MQTT-3.1.2-1]
-            _ => return Err(body.fault_at(start, Rule::ProtocolName)),
+    pub(crate) fn of(view: &View<'a>) -> Self {
+        let version = match view.level {
+            3 => Version::V31,
+            4 => Version::V311,
+            _ => Version::V5,
         };
-        let flags_at = body.left();
-        let flags = body.u8()?;
-        check_flags(flags, version).map_err(|rule| body.fault_at(flags_at, rule))?;
-        let keep_alive = body.u16()?;
-        let properties = read_properties(body, version, Place::packet(PacketType::Connect))?;
-        let client_id = body.text()?;
-        let will = if flags & WILL == 0 {
-            None
-        } else {
-            Some(Will::read(body, flags, version)?)
-        };
-        let user_name = if flags & USER_NAME == 0 {
-            None
-        } else {
-            Some(body.text()?)
-        };
-        let password = if flags & PASSWORD == 0 {
-            None
-        } else {
-            Some(body.binary()?)
-        };
-        let clean_start = flags & CLEAN_START != 0;
-        Ok(Self {
+        let has = |flag| view.flags & flag != 0;
+        let mut rest = Reader::new(view.body);
+        Self {
             version,
-            clean_start,
-            keep_alive,
-            client_id,
-            will,
-            user_name,
-            password,
-            properties,
-        })
+            clean_start: has(CLEAN_START),
+            keep_alive: view.id,
+            client_id: checked_str(view.topic),
+            properties: Properties::of(view),
+            // The three in the order in which they follow.
+            will: has(WILL).then(|| Will::take(&mut rest, view.flags, version)),
+            user_name: has(USER_NAME).then(|| checked_str(rest.binary())),
+            password: has(PASSWORD).then(|| rest.binary()),
+        }
     }
-}
 
-fn check_flags(flags: u8, version: Version) -> Result<(), Rule> {
-    // 3.1.1 [MQTT-3.1.2-3], 5 [MQTT-3.1.2-3]
-    if flags & RESERVED != 0 {
-        return Err(Rule::ReservedBits { found: flags });
+    fn flags(&self) -> u8 {
+        let flag = |set, bit| if set { bit } else { 0 };
+        let will = self.will.as_ref().map_or(0, |will| {
+            WILL | will.qos.get() << 3 | flag(will.retain, WILL_RETAIN)
+        });
+        will | flag(self.clean_start, CLEAN_START)
+            | flag(self.user_name.is_some(), USER_NAME)
+            | flag(self.password.is_some(), PASSWORD)
     }
-    // 3.1.1 [MQTT-3.1.2-14], 5 [MQTT-3.1.2-12]
-    if flags & WILL_QOS == WILL_QOS {
-        return Err(Rule::QoS3);
-    }
-    // 3.1.1 [MQTT-3.1.2-13] and [MQTT-3.1.2-15], 5 [MQTT-3.1.2-11] and [MQTT-3.1.2-13]
-    if flags & WILL == 0 && flags & (WILL_QOS | WILL_RETAIN) != 0 {
-        return Err(Rule::WillFlagsWithoutWill);
-    }
-    // 3.1.1 [MQTT-3.1.2-22]
-    if !version.is_v5() && flags & (USER_NAME | PASSWORD) == PASSWORD {
-        return Err(Rule::PasswordWithoutUserName);
-    }
-    Ok(())
 }
 
 impl<'a> Will<'a> {
-    fn read(body: &mut Reader<'a, '_>, flags: u8, version: Version) -> Read<Self> {
-        let properties = read_properties(body, version, Place::WILL)?;
-        let topic = topic::read_name(body)?;
-        let payload = body.binary()?;
-        let qos = QoS::new((flags & WILL_QOS) >> 3).unwrap_or_default();
-        Ok(Self {
-            topic,
-            payload,
-            qos,
+    fn take(rest: &mut Reader<'a>, flags: u8, version: Version) -> Self {
+        let properties = if version.is_v5() {
+            let len = rest.varint();
+            Properties::validated(rest.take(to_usize(len)), false)
+        } else {
+            Properties::EMPTY
+        };
+        Self {
+            topic: TopicName::validated(rest.binary()),
+            payload: rest.binary(),
+            qos: QoS::new((flags & WILL_QOS) >> 3).unwrap_or_default(),
             retain: flags & WILL_RETAIN != 0,
             properties,
-        })
-    }
-
-    const fn flags(&self) -> u8 {
-        WILL | (self.qos.get() << 3) | if self.retain { WILL_RETAIN } else { 0 }
-    }
-}
-
-/// The properties, which only MQTT 5 has.
-#[inline(always)]
-pub(crate) fn read_properties<'a>(
-    body: &mut Reader<'a, '_>,
-    version: Version,
-    place: Place,
-) -> Read<Properties<'a>> {
-    if version.is_v5() {
-        Properties::read(body, place).map(|(properties, _)| properties)
-    } else {
-        Ok(Properties::EMPTY)
-    }
-}
-
-/// The properties, or a refusal where the version has none.
-#[inline]
-pub(crate) fn write_properties<S: Sink>(
-    properties: &Properties<'_>,
-    version: Version,
-    place: Place,
-    out: &mut S,
-) {
-    if version.is_v5() {
-        properties.write(place, None, out);
-    } else {
-        out.refuse_if(
-            !properties.is_empty(),
-            EncodeError::NeedsV5(Field::Properties),
-        );
+        }
     }
 }
 
 impl Body for Connect<'_> {
-    fn first_byte(&self) -> u8 {
-        PacketType::Connect.first_byte()
-    }
-
-    fn write<S: Sink>(&self, _: Version, out: &mut S) {
-        let version = self.version;
-        out.binary(Field::ClientId, version.protocol_name().as_bytes());
-        out.u8(version.level());
-        let mut flags = self.will.as_ref().map_or(0, Will::flags);
-        for (set, bit) in [
-            (self.clean_start, CLEAN_START),
-            (self.user_name.is_some(), USER_NAME),
-            (self.password.is_some(), PASSWORD),
-        ] {
-            flags |= if set { bit } else { 0 };
-        }
-        out.refuse_if(
-            check_flags(flags, version).is_err(),
-            EncodeError::PasswordWithoutUserName,
-        );
-        out.u8(flags);
-        out.u16(self.keep_alive);
-        write_properties(
-            &self.properties,
-            version,
-            Place::packet(PacketType::Connect),
-            out,
-        );
-        out.text(Field::ClientId, self.client_id);
-        if let Some(will) = &self.will {
-            write_properties(&will.properties, version, Place::WILL, out);
-            out.refuse_if(will.topic.is_none(), EncodeError::NoTopic);
-            out.binary(Field::TopicName, will.topic.as_bytes());
-            out.binary(Field::WillPayload, will.payload);
-        }
-        if let Some(user_name) = self.user_name {
-            out.text(Field::UserName, user_name);
-        }
-        if let Some(password) = self.password {
-            out.binary(Field::Password, password);
-        }
+    fn write(&self, _: Version, out: &mut Out<'_>) {
+        let (version, flags) = (self.version, self.flags());
+        let wrong = connect_fault(flags, version.is_v5());
+        out.packet(PacketType::Connect.get() << 4, 0, |out| {
+            out.writer.binary(version.protocol_name().as_bytes());
+            out.writer.u8(version.level());
+            out.refuse_if(wrong.is_some(), EncodeError::PasswordWithoutUserName);
+            out.writer.u8(flags);
+            out.writer.u16(self.keep_alive);
+            self.properties.write_if(version, kind::CONNECT, out);
+            out.text(Field::ClientId, self.client_id.as_bytes());
+            if let Some(will) = &self.will {
+                will.properties.write_if(version, WILL_PROPERTIES, out);
+                out.refuse_if(will.topic.is_none(), EncodeError::NoTopic);
+                out.binary(Field::TopicName, will.topic.as_bytes());
+                out.binary(Field::WillPayload, will.payload);
+            }
+            if let Some(user_name) = self.user_name {
+                out.text(Field::UserName, user_name.as_bytes());
+            }
+            if let Some(password) = self.password {
+                out.binary(Field::Password, password);
+            }
+        });
     }
 }

@@ -1,12 +1,10 @@
 //! DISCONNECT: section 3.14. Empty in 3.1.1; in 5 a reason code and properties, either of which may be left out.
 
-use crate::ack::{read_reason, write_reason};
-use crate::header::PacketType;
+use crate::encode::{Body, Draft};
+use crate::out::Out;
 use crate::properties::Properties;
-use crate::reader::{Read, Reader};
-use crate::sink::{Body, Sink};
 use crate::version::Version;
-use crate::wire::reason::ReasonCode;
+use crate::wire::{PacketType, ReasonCode, View};
 
 /// Says that the connection ends, and in MQTT 5 why.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -18,24 +16,18 @@ pub struct Disconnect<'a> {
 }
 
 impl<'a> Disconnect<'a> {
-    pub(crate) fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
-        let (reason, properties) = read_reason(body, PacketType::Disconnect, version)?;
-        Ok(Self { reason, properties })
+    pub(crate) fn of(view: &View<'a>) -> Self {
+        Self {
+            reason: ReasonCode::new(view.reason).unwrap_or_default(),
+            properties: Properties::of(view),
+        }
     }
 }
 
 impl Body for Disconnect<'_> {
-    fn first_byte(&self) -> u8 {
-        PacketType::Disconnect.first_byte()
-    }
-
-    fn write<S: Sink>(&self, version: Version, out: &mut S) {
-        write_reason(
-            self.reason,
-            &self.properties,
-            PacketType::Disconnect,
-            version,
-            out,
-        );
+    fn write(&self, version: Version, out: &mut Out<'_>) {
+        let reason = self.reason;
+        let draft = Draft::new(PacketType::Disconnect, self.properties);
+        Draft { reason, ..draft }.write(version, out);
     }
 }

@@ -2,11 +2,9 @@
 
 use core::fmt;
 
-use crate::header::{FixedHeader, PacketType};
-use crate::property::PropertyId;
-use crate::reader::{Fault, Latch};
+use crate::num::to_u32;
 use crate::version::Version;
-use crate::wire::reason::ReasonCode;
+use crate::wire::{Fault, Frame, PacketType, PropertyId, Reader, ReasonCode, layout, varint};
 
 /// Bytes that no packet of the version in use can be. Copy and small: it says what a person with a dump needs.
 ///
@@ -43,21 +41,77 @@ impl DecodeError {
     }
 }
 
-impl Latch {
-    /// What it holds, as the error of the packet that it is in.
+/// A fault with what it takes to say it: the packet as far as it is there, and the place.
+struct Broken<'a> {
+    frame: &'a Frame,
+    packet: &'a [u8],
+    at: usize,
+    missing: usize,
+    limit: u32,
+    version: Version,
+}
+
+impl DecodeError {
+    /// What is wrong with a fixed header.
     #[cold]
-    pub(crate) fn in_packet(&self, header: &FixedHeader, version: Version) -> DecodeError {
-        // There is one: this is asked when reading failed.
-        let Fault { left, rule } = self.get().unwrap_or(Fault {
-            left: 0,
-            rule: Rule::Truncated { missing: 0 },
-        });
-        let at = header.packet_len().saturating_sub(left);
-        DecodeError {
-            packet: Some(header.packet_type),
-            at: u32::try_from(at).unwrap_or(u32::MAX),
-            rule,
-            version,
+    #[inline(never)]
+    pub(crate) fn of_frame(frame: &Frame, version: Version, limit: u32) -> Self {
+        let in_first_byte = matches!(
+            frame.fault,
+            Fault::RESERVED_TYPE | Fault::FLAGS | Fault::QOS_3 | Fault::DUP_ON_QOS_0
+        );
+        let packet = &[frame.first];
+        let at = usize::from(!in_first_byte);
+        Self::of(
+            frame.fault,
+            &Broken {
+                frame,
+                packet,
+                at,
+                missing: 0,
+                limit,
+                version,
+            },
+        )
+    }
+
+    /// What is wrong with a body. `input` starts with the packet; as much of it as is there was read.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn of_body(
+        frame: &Frame,
+        body: &Reader<'_>,
+        input: &[u8],
+        version: Version,
+    ) -> Self {
+        let packet = input.get(..frame.needs()).unwrap_or(input);
+        let absent = frame.needs().saturating_sub(packet.len());
+        let (at, missing) = if body.fault == Fault::TRUNCATED {
+            // The field reaches beyond the packet, not only beyond what is there of it.
+            (frame.needs(), body.missing().saturating_sub(absent))
+        } else {
+            (packet.len().saturating_sub(body.left()), body.missing())
+        };
+        Self::of(
+            body.fault,
+            &Broken {
+                frame,
+                packet,
+                at,
+                missing,
+                limit: 0,
+                version,
+            },
+        )
+    }
+
+    fn of(fault: Fault, broken: &Broken<'_>) -> Self {
+        let packet = PacketType::new(broken.frame.kind());
+        Self {
+            packet: packet.filter(|_| fault != Fault::RESERVED_TYPE),
+            at: to_u32(broken.at),
+            rule: Rule::of(fault, broken),
+            version: broken.version,
         }
     }
 }
@@ -77,171 +131,198 @@ impl fmt::Display for DecodeError {
 
 impl core::error::Error for DecodeError {}
 
-/// Everything a peer can get wrong in the bytes of one packet, with the values found.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Rule {
+macro_rules! rules {
+    ($($(#[$doc:meta])* $fault:ident $name:ident $text:literal $({ $($(#[$about:meta])* $field:ident: $type:ty,)* })? $(($id:ident))?;)*) => {
+        /// Everything a peer can get wrong in the bytes of one packet, with the values found.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        #[non_exhaustive]
+        pub enum Rule {
+            $($(#[$doc])* #[error($text)] $name $({ $($(#[$about])* $field: $type,)* })? $(($id))?,)*
+        }
+
+        impl Rule {
+            /// The fault as one byte.
+            const fn fault(self) -> Fault {
+                match self { $(Self::$name { .. } => Fault::$fault,)* }
+            }
+
+            /// The rule that a fault breaks, if there is no more to say.
+            pub(crate) fn plain(fault: Fault) -> Option<Self> {
+                $(rules!(@ fault $fault $name $({ $($field)* })? $(($id))?);)*
+                None
+            }
+        }
+    };
+    (@ $found:ident $fault:ident $name:ident) => {
+        if $found == Fault::$fault {
+            return Some(Self::$name);
+        }
+    };
+    (@ $found:ident $fault:ident $name:ident $values:tt) => {};
+}
+
+rules! {
     /// Packet type 0, or 15 before MQTT 5.
-    #[error("packet type {found} is reserved")]
-    ReservedPacketType {
+    RESERVED_TYPE ReservedPacketType "packet type {found} is reserved" {
         /// The four bits found.
         found: u8,
-    },
+    };
     /// Reserved flags of the fixed header.
-    #[error("flags are {found:#06b}, must be {must:#06b}")]
-    Flags {
+    FLAGS Flags "flags are {found:#06b}, must be {must:#06b}" {
         /// The four bits found.
         found: u8,
         /// The four bits required.
         must: u8,
-    },
+    };
     /// A quality of service of 3.
-    #[error("QoS is 3, must be 0, 1 or 2")]
-    QoS3,
+    QOS_3 QoS3 "QoS is 3, must be 0, 1 or 2";
     /// The DUP flag on a message that is never sent again.
-    #[error("DUP is set on a QoS 0 message")]
-    DupOnQoS0,
+    DUP_ON_QOS_0 DupOnQoS0 "DUP is set on a QoS 0 message";
     /// A variable byte integer that does not end with its fourth byte.
-    #[error("variable byte integer does not end within four bytes")]
-    VarIntTooLong,
+    VARINT_LONG VarIntTooLong "variable byte integer does not end within four bytes";
     /// A variable byte integer that fewer bytes could say.
-    #[error("variable byte integer uses more bytes than it needs")]
-    VarIntNotMinimal,
+    VARINT_NOT_MINIMAL VarIntNotMinimal "variable byte integer uses more bytes than it needs";
     /// The packet is larger than the receiver allows.
-    #[error("packet of {len} bytes, the limit is {max}")]
-    TooLarge {
+    TOO_LARGE TooLarge "packet of {len} bytes, the limit is {max}" {
         /// Length of the whole packet, fixed header included.
         len: u32,
         /// The limit given.
         max: u32,
-    },
+    };
     /// A packet type whose length is fixed has another one.
-    #[error("remaining length is {found}, must be {must}")]
-    RemainingLength {
+    LENGTH RemainingLength "remaining length is {found}, must be {must}" {
         /// The remaining length found.
         found: u32,
         /// The only one allowed.
         must: u32,
-    },
+    };
     /// A field reaches beyond the end of the packet.
-    #[error("the packet ends {missing} bytes before the field does")]
-    Truncated {
+    TRUNCATED Truncated "the packet ends {missing} bytes before the field does" {
         /// How many bytes the field lacks.
         missing: u32,
-    },
+    };
     /// A property reaches beyond the end of the properties.
-    #[error("the properties end {missing} bytes before the value does")]
-    PropertyTruncated {
+    PROPERTY_TRUNCATED PropertyTruncated "the properties end {missing} bytes before the value does" {
         /// How many bytes the value lacks.
         missing: u32,
-    },
+    };
     /// Bytes behind the last field.
-    #[error("{count} bytes follow the last field")]
-    TrailingBytes {
+    TRAILING TrailingBytes "{count} bytes follow the last field" {
         /// How many.
         count: u32,
-    },
+    };
     /// Packet identifier 0.
-    #[error("packet identifier is 0")]
-    PacketIdZero,
+    ID_ZERO PacketIdZero "packet identifier is 0";
     /// Not UTF-8.
-    #[error("string is not well-formed UTF-8")]
-    IllFormedUtf8,
+    UTF_8 IllFormedUtf8 "string is not well-formed UTF-8";
     /// U+0000 in a string.
-    #[error("string contains U+0000")]
-    NullCharacter,
+    NULL_CHARACTER NullCharacter "string contains U+0000";
     /// A topic name or filter of no characters.
-    #[error("topic is empty")]
-    TopicEmpty,
+    TOPIC_EMPTY TopicEmpty "topic is empty";
     /// `+` or `#` in a topic name.
-    #[error("topic name contains a wildcard")]
-    TopicHasWildcard,
+    TOPIC_WILDCARD TopicHasWildcard "topic name contains a wildcard";
     /// A wildcard in a filter that does not stand alone between separators, or `#` before the end.
-    #[error("wildcard in a topic filter is misplaced")]
-    MisplacedWildcard,
+    FILTER MisplacedWildcard "wildcard in a topic filter is misplaced";
     /// `$share/` without a proper share name and filter.
-    #[error("shared subscription needs $share/name/filter, the name without wildcards")]
-    ShareName,
+    SHARE_NAME ShareName "shared subscription needs $share/name/filter, the name without wildcards";
     /// No Local together with a shared subscription.
-    #[error("no local is set on a shared subscription")]
-    NoLocalShared,
+    NO_LOCAL_SHARED NoLocalShared "no local is set on a shared subscription";
     /// SUBSCRIBE or UNSUBSCRIBE without a filter, SUBACK or UNSUBACK without a code.
-    #[error("the list is empty, it needs at least one entry")]
-    EmptyList,
+    EMPTY_LIST EmptyList "the list is empty, it needs at least one entry";
     /// Reserved bits inside the packet.
-    #[error("reserved bits are set, byte is {found:#010b}")]
-    ReservedBits {
+    RESERVED_BITS ReservedBits "reserved bits are set, byte is {found:#010b}" {
         /// The byte found.
         found: u8,
-    },
+    };
     /// Retain handling 3.
-    #[error("retain handling is 3, must be 0, 1 or 2")]
-    RetainHandling,
+    RETAIN_HANDLING RetainHandling "retain handling is 3, must be 0, 1 or 2";
     /// CONNECT starts with something else than `MQTT` or `MQIsdp`.
-    #[error("protocol name is neither MQTT nor MQIsdp")]
-    ProtocolName,
+    PROTOCOL_NAME ProtocolName "protocol name is neither MQTT nor MQIsdp";
     /// A protocol level nobody here speaks.
-    #[error("protocol level {found} is not supported")]
-    ProtocolLevel {
+    PROTOCOL_LEVEL ProtocolLevel "protocol level {found} is not supported" {
         /// The level found.
         found: u8,
-    },
+    };
     /// Will QoS or will retain without a will.
-    #[error("will QoS or will retain is set without a will")]
-    WillFlagsWithoutWill,
+    WILL_FLAGS WillFlagsWithoutWill "will QoS or will retain is set without a will";
     /// A password without a user name, before MQTT 5.
-    #[error("password without user name")]
-    PasswordWithoutUserName,
+    PASSWORD PasswordWithoutUserName "password without user name";
     /// CONNACK refuses and yet says session present.
-    #[error("session present is set on a refusal")]
-    SessionPresentOnRefusal,
+    SESSION_PRESENT SessionPresentOnRefusal "session present is set on a refusal";
     /// A property identifier that does not exist.
-    #[error("property identifier {found:#04x} does not exist")]
-    UnknownProperty {
+    UNKNOWN_PROPERTY UnknownProperty "property identifier {found:#04x} does not exist" {
         /// The identifier found.
         found: u32,
-    },
+    };
     /// A property that this packet does not have.
-    #[error("{0} does not belong here")]
-    MisplacedProperty(PropertyId),
+    MISPLACED_PROPERTY MisplacedProperty "{0} does not belong here"(PropertyId);
     /// A property that may come once only.
-    #[error("{0} comes twice")]
-    DuplicateProperty(PropertyId),
+    DUPLICATE_PROPERTY DuplicateProperty "{0} comes twice"(PropertyId);
     /// A property value out of its range.
-    #[error("{0} is out of its range")]
-    PropertyValue(PropertyId),
+    PROPERTY_VALUE PropertyValue "{0} is out of its range"(PropertyId);
     /// Authentication data without an authentication method.
-    #[error("authentication data without authentication method")]
-    AuthDataWithoutMethod,
+    AUTH_DATA AuthDataWithoutMethod "authentication data without authentication method";
     /// A reason code or return code that this packet does not have.
-    #[error("reason code {found:#04x} does not belong here")]
-    ReasonCode {
+    REASON ReasonCode "reason code {found:#04x} does not belong here" {
         /// The code found.
         found: u8,
-    },
+    };
 }
 
 impl Rule {
+    /// The rule that a fault breaks, with what the packet says there.
+    fn of(fault: Fault, broken: &Broken<'_>) -> Self {
+        let &Broken {
+            frame, packet, at, ..
+        } = broken;
+        let byte = |at: usize| packet.get(at).copied().unwrap_or_default();
+        let found = byte(at);
+        let property = |at| PropertyId::new(byte(at)).unwrap_or(PropertyId::UserProperty);
+        let layout = layout(frame.kind(), broken.version.is_v5());
+        match fault {
+            Fault::RESERVED_TYPE => Self::ReservedPacketType { found: found >> 4 },
+            Fault::FLAGS => Self::Flags {
+                found: found & 15,
+                must: layout.flags(),
+            },
+            Fault::TOO_LARGE => Self::TooLarge {
+                len: frame.total,
+                max: broken.limit,
+            },
+            Fault::LENGTH => Self::RemainingLength {
+                found: frame.total.wrapping_sub(u32::from(frame.head)),
+                must: layout.fixed_length().unwrap_or_default(),
+            },
+            Fault::PROPERTY_TRUNCATED => Self::PropertyTruncated {
+                missing: to_u32(broken.missing),
+            },
+            Fault::TRAILING => Self::TrailingBytes {
+                count: to_u32(packet.len().saturating_sub(at)),
+            },
+            Fault::RESERVED_BITS => Self::ReservedBits { found },
+            Fault::PROTOCOL_LEVEL => Self::ProtocolLevel { found },
+            Fault::REASON => Self::ReasonCode { found },
+            Fault::UNKNOWN_PROPERTY => {
+                let (found, _) = varint(packet.get(at..).unwrap_or_default());
+                Self::UnknownProperty { found }
+            }
+            Fault::MISPLACED_PROPERTY => Self::MisplacedProperty(property(at)),
+            Fault::DUPLICATE_PROPERTY => Self::DuplicateProperty(property(at)),
+            // The identifier is the byte before the value.
+            Fault::PROPERTY_VALUE => Self::PropertyValue(property(at.wrapping_sub(1))),
+            plain => Self::plain(plain).unwrap_or_else(|| Self::Truncated {
+                missing: to_u32(broken.missing),
+            }),
+        }
+    }
+
     /// The reason code with which MQTT 5 answers (5, section 4.13).
     #[must_use]
     pub const fn reason_code(self) -> ReasonCode {
-        match self {
-            Self::TooLarge { .. } => ReasonCode::PacketTooLarge,
-            Self::ProtocolName | Self::ProtocolLevel { .. } => {
-                ReasonCode::UnsupportedProtocolVersion
-            }
-            Self::DuplicateProperty(_)
-            | Self::PropertyValue(_)
-            | Self::MisplacedProperty(_)
-            | Self::AuthDataWithoutMethod
-            | Self::EmptyList
-            | Self::RetainHandling
-            | Self::NoLocalShared
-            | Self::TopicEmpty
-            | Self::SessionPresentOnRefusal => ReasonCode::ProtocolError,
-            Self::TopicHasWildcard => ReasonCode::TopicNameInvalid,
-            Self::MisplacedWildcard | Self::ShareName => ReasonCode::TopicFilterInvalid,
-            _ => ReasonCode::MalformedPacket,
+        match ReasonCode::new(self.fault().reason()) {
+            Some(reason) => reason,
+            None => ReasonCode::MalformedPacket,
         }
     }
 
@@ -303,6 +384,7 @@ impl Rule {
 /// A packet that cannot be written as asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum EncodeError {
     /// The buffer is shorter than the packet.
     #[error("the packet takes {needed} bytes, the buffer has {available}")]
@@ -362,6 +444,7 @@ pub enum EncodeError {
 /// A part of a packet, for errors.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum Field {
     /// The client identifier of CONNECT.
     #[error("client identifier")]

@@ -23,6 +23,7 @@ mod auth;
 mod connack;
 mod connect;
 mod disconnect;
+mod encode;
 mod publish;
 mod subscribe;
 mod unsubscribe;
@@ -33,11 +34,9 @@ mod list;
 #[cfg(feature = "bytes")]
 mod message;
 pub mod num;
+mod out;
 mod properties;
 mod property;
-mod reader;
-mod sink;
-mod text;
 mod topic;
 mod tune;
 mod varint;
@@ -49,9 +48,10 @@ pub use auth::Auth;
 pub use connack::ConnAck;
 pub use connect::{Connect, Will};
 pub use disconnect::Disconnect;
+pub use encode::Encode;
 pub use error::{DecodeError, EncodeError, Field, Rule};
 pub use frame::Frame;
-pub use header::{FixedHeader, PacketType};
+pub use header::FixedHeader;
 pub use id::{Delivery, PacketId, QoS, TopicAlias};
 pub use list::{Element, List, ListIter};
 #[cfg(feature = "bytes")]
@@ -59,15 +59,14 @@ pub use message::Message;
 pub use packet::{Decoded, Packet};
 pub use ping::{PingReq, PingResp};
 pub use properties::{Properties, PropertyIter};
-pub use property::{Property, PropertyId, PropertyKind};
+pub use property::Property;
 pub use publish::{Head, Publish, PublishHead};
-pub use sink::Encode;
 pub use subscribe::{RetainHandling, SubAck, Subscribe, Subscription};
 pub use topic::{InvalidTopic, TopicFilter, TopicName};
 pub use unsubscribe::{UnsubAck, Unsubscribe};
 pub use varint::VarInt;
 pub use version::Version;
-pub use wire::reason::ReasonCode;
+pub use wire::{PacketType, PropertyId, PropertyKind, ReasonCode};
 
 /// The largest packet the protocol knows: a remaining length of 268,435,455 and its five-byte fixed header.
 ///

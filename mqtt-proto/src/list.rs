@@ -1,10 +1,8 @@
 //! Lists inside packets: decoded they are validated bytes, to be sent they are a slice. One type for both directions.
 
 use core::fmt;
-use core::marker::PhantomData;
 
-use crate::reader::Reader;
-use crate::wire::reason::ReasonCode;
+use crate::wire::{Reader, ReasonCode};
 
 /// What a [`List`] can hold: [`ReasonCode`], [`crate::Subscription`], [`crate::TopicFilter`], [`crate::Property`].
 pub trait Element<'a>: Copy + sealed::Take<'a> {}
@@ -12,26 +10,18 @@ pub trait Element<'a>: Copy + sealed::Take<'a> {}
 impl<'a, T: Copy + sealed::Take<'a>> Element<'a> for T {}
 
 pub(crate) mod sealed {
-    use crate::reader::Reader;
+    use crate::wire::Reader;
 
     /// Reads one from bytes that were validated before; `None` only at their end.
     #[allow(unnameable_types, reason = "sealed")]
     pub trait Take<'a>: Sized {
-        #[allow(
-            private_interfaces,
-            reason = "sealed: only this crate can name the trait"
-        )]
-        fn take(bytes: &mut Reader<'a, '_>) -> Option<Self>;
+        fn take(bytes: &mut Reader<'a>) -> Option<Self>;
     }
 }
 
 impl sealed::Take<'_> for ReasonCode {
-    #[allow(
-        private_interfaces,
-        reason = "sealed: only this crate can name the trait"
-    )]
-    fn take(bytes: &mut Reader<'_, '_>) -> Option<Self> {
-        Self::new(bytes.u8().ok()?)
+    fn take(bytes: &mut Reader<'_>) -> Option<Self> {
+        Self::new(bytes.u8())
     }
 }
 
@@ -47,7 +37,7 @@ pub struct List<'a, T> {
     pub(crate) backing: Backing<'a, T>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Backing<'a, T> {
     Wire(&'a [u8]),
     Slice(&'a [T]),
@@ -69,34 +59,7 @@ impl<'a, T: Element<'a>> List<'a, T> {
     /// The elements in their order.
     #[must_use]
     pub const fn iter(&self) -> ListIter<'a, T> {
-        match self.backing {
-            Backing::Wire(bytes) => ListIter {
-                wire: Reader::checked(bytes),
-                slice: &[],
-                element: PhantomData,
-            },
-            Backing::Slice(slice) => ListIter {
-                wire: Reader::checked(&[]),
-                slice,
-                element: PhantomData,
-            },
-        }
-    }
-
-    /// Gives each element to `then`: a walk that asks once where they are.
-    #[inline]
-    pub(crate) fn each(&self, mut then: impl FnMut(&T)) {
-        match self.backing {
-            Backing::Slice(slice) => slice.iter().for_each(then),
-            Backing::Wire(bytes) => {
-                let mut rest = Reader::checked(bytes);
-                while !rest.is_empty()
-                    && let Some(element) = T::take(&mut rest)
-                {
-                    then(&element);
-                }
-            }
-        }
+        ListIter(self.backing)
     }
 
     /// Whether it has no element.
@@ -134,9 +97,7 @@ impl<'a, T> From<&'a [T]> for List<'a, T> {
 
 impl<'a, T, const N: usize> From<&'a [T; N]> for List<'a, T> {
     fn from(slice: &'a [T; N]) -> Self {
-        Self {
-            backing: Backing::Slice(slice),
-        }
+        Self::from(&slice[..])
     }
 }
 
@@ -174,24 +135,26 @@ impl<'a, T: Element<'a>> IntoIterator for &List<'a, T> {
 
 /// The elements of a [`List`].
 #[derive(Clone, Debug)]
-pub struct ListIter<'a, T> {
-    wire: Reader<'a, 'static>,
-    slice: &'a [T],
-    element: PhantomData<T>,
-}
+pub struct ListIter<'a, T>(Backing<'a, T>);
 
 impl<'a, T: Element<'a>> Iterator for ListIter<'a, T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
-        if let Some((first, rest)) = self.slice.split_first() {
-            self.slice = rest;
-            return Some(*first);
-        }
-        if self.wire.is_empty() {
-            None
-        } else {
-            T::take(&mut self.wire)
+        match &mut self.0 {
+            Backing::Slice(slice) => {
+                let (first, rest) = slice.split_first()?;
+                *slice = rest;
+                Some(*first)
+            }
+            Backing::Wire([]) => None,
+            Backing::Wire(bytes) => {
+                let mut reader = Reader::new(bytes);
+                let element = T::take(&mut reader);
+                *bytes = reader.rest;
+                element
+            }
         }
     }
 }

@@ -166,6 +166,6 @@ impl<'a> Properties<'a> {
     }
 
     const fn from_wire(bytes: &'a [u8], alias_inside: bool) -> Self {
-        Self::new(crate::list::List::validated(bytes), alias_inside)
+        Self::validated(bytes, alias_inside)
     }
 }

@@ -43,3 +43,10 @@ pub const fn low_half(number: u32) -> u16 {
     let [.., high, low] = number.to_be_bytes();
     u16::from_be_bytes([high, low])
 }
+
+/// Bytes that are known to be UTF-8, as text. The walk over them is the price of having no `unsafe` here; it cannot fail.
+#[must_use]
+#[inline]
+pub(crate) fn checked_str(bytes: &[u8]) -> &str {
+    core::str::from_utf8(bytes).unwrap_or_default()
+}

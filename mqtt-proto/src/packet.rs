@@ -5,18 +5,17 @@ use crate::auth::Auth;
 use crate::connack::ConnAck;
 use crate::connect::Connect;
 use crate::disconnect::Disconnect;
-use crate::error::{DecodeError, EncodeError};
-use crate::frame::Frame;
-use crate::header::{FixedHeader, PacketType};
+use crate::encode::Body;
+use crate::error::DecodeError;
 use crate::id::PacketId;
+use crate::out::Out;
 use crate::ping::{PingReq, PingResp};
 use crate::publish::Publish;
-use crate::reader::{Broken, Latch, Read, Reader};
-use crate::sink::sealed::Sealed;
-use crate::sink::{Encode, FAST};
 use crate::subscribe::{SubAck, Subscribe};
+use crate::tune::FAST;
 use crate::unsubscribe::{UnsubAck, Unsubscribe};
 use crate::version::Version;
+use crate::wire::{Frame, PacketType, Reader, View, frame, kind};
 
 /// A packet whose strings and payloads point into the bytes it was read from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,9 +37,6 @@ pub enum Packet<'a> {
     Disconnect(Disconnect<'a>),
     Auth(Auth<'a>),
 }
-
-/// Length of an acknowledgement of success without properties.
-const SHORT_ACK: usize = 4;
 
 /// What [`Packet::decode`] found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,118 +69,91 @@ impl<'a> Packet<'a> {
     ///     Ok(Decoded::Packet { packet: Packet::PingReq, consumed: 2 })
     /// );
     /// ```
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
-    #[cfg_attr(not(target_pointer_width = "64"), inline)]
+    #[inline]
     pub fn decode(
         input: &'a [u8],
         version: Version,
         limit: u32,
     ) -> Result<Decoded<'a>, DecodeError> {
-        if !FAST {
-            return Self::decode_other(input, version, limit);
+        if FAST && let Some(packet) = Self::short_ack(input, limit) {
+            let consumed = 4;
+            return Ok(Decoded::Packet { packet, consumed });
         }
-        // The two that most packets are, apart from all others.
-        if input.first().is_some_and(|first| first >> 4 == 3) {
-            Self::decode_publish(input, version, limit)
-        } else if let Some(packet) = Self::short_ack(input, limit) {
-            let consumed = SHORT_ACK;
-            Ok(Decoded::Packet { packet, consumed })
-        } else {
-            Self::decode_other(input, version, limit)
+        let v5 = version.is_v5();
+        let frame = frame(input, v5, limit);
+        if frame.fault.is_some() {
+            return Err(DecodeError::of_frame(&frame, version, limit));
         }
-    }
-
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
-    #[cfg_attr(not(target_pointer_width = "64"), inline)]
-    fn decode_publish(
-        input: &'a [u8],
-        version: Version,
-        limit: u32,
-    ) -> Result<Decoded<'a>, DecodeError> {
-        let header = FixedHeader::decode_as(PacketType::Publish, input, version, limit)?;
-        let Some(header) = header else {
-            return Ok(Decoded::Needs(Self::more(input)));
-        };
-        let consumed = header.packet_len();
-        let Some(body) = input.get(usize::from(header.header_len)..consumed) else {
+        let consumed = frame.needs();
+        let Some(body) = frame.body(input) else {
             return Ok(Decoded::Needs(consumed));
         };
-        let latch = Latch::default();
-        match Publish::read(&mut Reader::new(body, &latch), &header, version) {
-            Ok(publish) => Ok(Decoded::Packet {
-                packet: Self::Publish(publish),
-                consumed,
-            }),
-            Err(Broken) => Err(latch.in_packet(&header, version)),
+        if FAST
+            && frame.kind() == kind::PUBLISH
+            && let Some(publish) = Publish::plain(frame.first, body, v5)
+        {
+            let packet = Self::Publish(publish);
+            return Ok(Decoded::Packet { packet, consumed });
         }
+        Self::decode_any(&frame, input, body, version)
     }
 
     #[inline(never)]
-    fn decode_other(
+    fn decode_any(
+        frame: &Frame,
         input: &'a [u8],
+        body: &'a [u8],
         version: Version,
-        limit: u32,
     ) -> Result<Decoded<'a>, DecodeError> {
-        let Some(frame) = Frame::decode(input, version, limit)? else {
-            return Ok(Decoded::Needs(Self::more(input)));
-        };
-        let consumed = frame.packet_len();
-        if frame.missing() > 0 {
-            return Ok(Decoded::Needs(consumed));
+        let (mut view, mut body) = (View::default(), Reader::new(body));
+        view.read(frame.first, &mut body, version.is_v5());
+        if body.fault.is_some() {
+            return Err(DecodeError::of_body(frame, &body, input, version));
         }
-        let packet = frame.packet()?;
-        Ok(Decoded::Packet { packet, consumed })
-    }
-
-    /// How many bytes it takes to go on where the fixed header is not whole.
-    #[inline]
-    pub(crate) fn more(input: &[u8]) -> usize {
-        input.len().wrapping_add(1).max(2)
+        Ok(Decoded::Packet {
+            packet: Self::of(&view, version),
+            consumed: frame.needs(),
+        })
     }
 
     /// The acknowledgement of success that all versions write in the same four bytes: half of all packets at QoS 1 and
     /// more at QoS 2. `None` is for the long way to judge.
     #[inline]
     fn short_ack(input: &'a [u8], limit: u32) -> Option<Self> {
-        let ([first, 2, high, low], _) = input.split_first_chunk::<SHORT_ACK>()? else {
+        let ([first, 2, high, low], _) = input.split_first_chunk::<4>()? else {
             return None;
         };
         let ack = Ack::new(PacketId::new(u16::from_be_bytes([*high, *low]))?);
-        if limit < 4 {
-            return None;
+        match *first {
+            _ if limit < 4 => None,
+            0x40 => Some(Self::PubAck(ack)),
+            0x50 => Some(Self::PubRec(ack)),
+            0x62 => Some(Self::PubRel(ack)),
+            0x70 => Some(Self::PubComp(ack)),
+            _ => None,
         }
-        Some(match *first {
-            0x40 => Self::PubAck(ack),
-            0x50 => Self::PubRec(ack),
-            0x62 => Self::PubRel(ack),
-            0x70 => Self::PubComp(ack),
-            _ => return None,
-        })
     }
 
-    pub(crate) fn read(
-        body: &mut Reader<'a, '_>,
-        header: &FixedHeader,
-        version: Version,
-    ) -> Read<Self> {
-        let packet_type = header.packet_type;
-        Ok(match packet_type {
-            PacketType::PubAck => Self::PubAck(Ack::read(body, packet_type, version)?),
-            PacketType::PubRec => Self::PubRec(Ack::read(body, packet_type, version)?),
-            PacketType::PubRel => Self::PubRel(Ack::read(body, packet_type, version)?),
-            PacketType::PubComp => Self::PubComp(Ack::read(body, packet_type, version)?),
-            PacketType::Connect => Self::Connect(Connect::read(body)?),
-            PacketType::ConnAck => Self::ConnAck(ConnAck::read(body, version)?),
-            PacketType::Subscribe => Self::Subscribe(Subscribe::read(body, version)?),
-            PacketType::SubAck => Self::SubAck(SubAck::read(body, packet_type, version)?),
-            PacketType::Unsubscribe => Self::Unsubscribe(Unsubscribe::read(body, version)?),
-            PacketType::UnsubAck => Self::UnsubAck(UnsubAck::read(body, version)?),
-            PacketType::PingReq => Self::PingReq,
-            PacketType::PingResp => Self::PingResp,
-            PacketType::Disconnect => Self::Disconnect(Disconnect::read(body, version)?),
-            PacketType::Auth => Self::Auth(Auth::read(body, version)?),
-            PacketType::Publish => Self::Publish(Publish::read(body, header, version)?),
-        })
+    /// The packet that a view shows.
+    #[inline]
+    pub(crate) fn of(view: &View<'a>, version: Version) -> Self {
+        match view.kind {
+            kind::CONNECT => Self::Connect(Connect::of(view)),
+            kind::CONNACK => Self::ConnAck(ConnAck::of(view, version)),
+            kind::PUBLISH => Self::Publish(Publish::of(view)),
+            kind::PUBACK => Self::PubAck(Ack::of(view)),
+            kind::PUBREC => Self::PubRec(Ack::of(view)),
+            kind::PUBREL => Self::PubRel(Ack::of(view)),
+            kind::PUBCOMP => Self::PubComp(Ack::of(view)),
+            kind::SUBSCRIBE => Self::Subscribe(Subscribe::of(view)),
+            kind::SUBACK => Self::SubAck(SubAck::of(view)),
+            kind::UNSUBSCRIBE => Self::Unsubscribe(Unsubscribe::of(view)),
+            kind::UNSUBACK => Self::UnsubAck(SubAck::of(view).into()),
+            kind::PINGREQ => Self::PingReq,
+            kind::PINGRESP => Self::PingResp,
+            kind::DISCONNECT => Self::Disconnect(Disconnect::of(view)),
+            _ => Self::Auth(Auth::of(view)),
+        }
     }
 
     /// The acknowledgement that it is, if it is PUBACK, PUBREC, PUBREL or PUBCOMP.
@@ -230,56 +199,24 @@ impl<'a> Packet<'a> {
     }
 }
 
-macro_rules! each {
-    ($packet:expr, $it:ident => $then:expr) => {
-        match $packet {
-            Packet::Publish($it) => $then,
-            Packet::PubAck(ack) => {
-                let $it = &(AckKind::PubAck, ack);
-                $then
-            }
-            Packet::PubRec(ack) => {
-                let $it = &(AckKind::PubRec, ack);
-                $then
-            }
-            Packet::PubRel(ack) => {
-                let $it = &(AckKind::PubRel, ack);
-                $then
-            }
-            Packet::PubComp(ack) => {
-                let $it = &(AckKind::PubComp, ack);
-                $then
-            }
-            Packet::Connect($it) => $then,
-            Packet::ConnAck($it) => $then,
-            Packet::Subscribe($it) => $then,
-            Packet::SubAck($it) => $then,
-            Packet::Unsubscribe($it) => $then,
-            Packet::UnsubAck($it) => $then,
-            Packet::PingReq => {
-                let $it = &PingReq;
-                $then
-            }
-            Packet::PingResp => {
-                let $it = &PingResp;
-                $then
-            }
-            Packet::Disconnect($it) => $then,
-            Packet::Auth($it) => $then,
+impl Body for Packet<'_> {
+    fn write(&self, version: Version, out: &mut Out<'_>) {
+        match self {
+            Self::Connect(packet) => packet.write(version, out),
+            Self::ConnAck(packet) => packet.write(version, out),
+            Self::Publish(packet) => packet.write(version, out),
+            Self::PubAck(ack) => (AckKind::PubAck, ack).write(version, out),
+            Self::PubRec(ack) => (AckKind::PubRec, ack).write(version, out),
+            Self::PubRel(ack) => (AckKind::PubRel, ack).write(version, out),
+            Self::PubComp(ack) => (AckKind::PubComp, ack).write(version, out),
+            Self::Subscribe(packet) => packet.write(version, out),
+            Self::SubAck(packet) => packet.write(version, out),
+            Self::Unsubscribe(packet) => packet.write(version, out),
+            Self::UnsubAck(packet) => packet.write(version, out),
+            Self::PingReq => PingReq.write(version, out),
+            Self::PingResp => PingResp.write(version, out),
+            Self::Disconnect(packet) => packet.write(version, out),
+            Self::Auth(packet) => packet.write(version, out),
         }
-    };
-}
-
-impl Sealed for Packet<'_> {}
-
-impl Encode for Packet<'_> {
-    #[inline]
-    fn encoded_len(&self, version: Version) -> Result<usize, EncodeError> {
-        each!(self, packet => packet.encoded_len(version))
-    }
-
-    #[inline]
-    fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
-        each!(self, packet => packet.encode(version, out))
     }
 }

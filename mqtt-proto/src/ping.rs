@@ -1,8 +1,10 @@
 //! PINGREQ and PINGRESP: sections 3.12 and 3.13. Each is its fixed header.
 
-use crate::header::PacketType;
-use crate::sink::{Body, Sink};
+use crate::encode::{Body, Draft};
+use crate::out::Out;
+use crate::properties::Properties;
 use crate::version::Version;
+use crate::wire::PacketType;
 
 /// A client asks for a sign of life.
 ///
@@ -20,17 +22,13 @@ pub struct PingReq;
 pub struct PingResp;
 
 impl Body for PingReq {
-    fn first_byte(&self) -> u8 {
-        PacketType::PingReq.first_byte()
+    fn write(&self, version: Version, out: &mut Out<'_>) {
+        Draft::new(PacketType::PingReq, Properties::EMPTY).write(version, out);
     }
-
-    fn write<S: Sink>(&self, _: Version, _: &mut S) {}
 }
 
 impl Body for PingResp {
-    fn first_byte(&self) -> u8 {
-        PacketType::PingResp.first_byte()
+    fn write(&self, version: Version, out: &mut Out<'_>) {
+        Draft::new(PacketType::PingResp, Properties::EMPTY).write(version, out);
     }
-
-    fn write<S: Sink>(&self, _: Version, _: &mut S) {}
 }

@@ -2,15 +2,15 @@
 
 use core::fmt;
 
-use crate::error::EncodeError;
+use crate::error::{EncodeError, Field};
 use crate::id::TopicAlias;
 use crate::list::{Backing, List};
-use crate::property::{Place, Property, PropertyId, Seen, Stored, entries, validate};
-use crate::reader::{Read, Reader};
-use crate::sink::Sink;
+use crate::out::Out;
+use crate::property::{Property, Stored, entries};
 use crate::topic::TopicName;
-use crate::wire::property::property_table;
-use crate::wire::{self, Entry, PropertyKind};
+use crate::version::Version;
+use crate::wire::property::{lacks_method, once, property_table};
+use crate::wire::{Entry, PropertyId, PropertyKind, Reader, View};
 
 use held::Held;
 
@@ -168,7 +168,7 @@ impl<'a> Properties<'a> {
                 .iter()
                 .find(|property| property.id() == wanted)
                 .map(Property::entry),
-            Backing::Wire(bytes) => wire::Reader::new(bytes).property(wanted),
+            Backing::Wire(bytes) => Reader::new(bytes).property(wanted),
         }
     }
 
@@ -219,70 +219,78 @@ impl<'a> Properties<'a> {
         !self.0.is_empty() && self.find(wanted).is_some()
     }
 
-    /// Reads and checks the block of a packet. The topic alias, which only PUBLISH has, comes beside it.
+    /// Those of a packet that was checked.
     #[inline]
-    pub(crate) fn read(
-        body: &mut Reader<'a, '_>,
-        place: Place,
-    ) -> Read<(Self, Option<TopicAlias>)> {
-        let len = body.varint()?;
-        if len == 0 {
-            return Ok((Self::EMPTY, None));
-        }
-        let mut block = body.block(len)?;
-        let list = List::validated(block.rest());
-        let alias = validate(&mut block, place).map_err(|broken| body.inside(broken))?;
-        Ok((Self::new(list, alias.is_some()), alias))
+    pub(crate) const fn of(view: &View<'a>) -> Self {
+        Self::validated(view.properties, view.alias != 0)
     }
 
-    /// How many bytes they take, more or less.
+    /// A block that was checked, and whether a topic alias is among the bytes.
     #[inline]
-    pub(crate) const fn about(&self) -> usize {
-        match self.0.list().backing {
-            Backing::Wire(bytes) => bytes.len(),
-            Backing::Slice(list) => list.len().saturating_mul(12),
+    pub(crate) const fn validated(block: &'a [u8], alias_inside: bool) -> Self {
+        Self::new(List::validated(block), alias_inside)
+    }
+
+    /// How many bytes the block takes at least, if no topic alias is among them.
+    #[inline]
+    pub(crate) const fn least(&self) -> usize {
+        match self.backing() {
+            (Backing::Wire(bytes), false) => bytes.len(),
+            _ => 0,
         }
     }
 
-    /// Length and block, as every packet of MQTT 5 has it; `alias` is PUBLISH's own.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn write<S: Sink>(&self, place: Place, alias: Option<TopicAlias>, out: &mut S) {
+    /// Length and block, or a refusal where the version has none.
+    pub(crate) fn write_if(&self, version: Version, packet: u8, out: &mut Out<'_>) {
+        if version.is_v5() {
+            self.write(packet, None, out);
+        } else {
+            let needs_v5 = EncodeError::NeedsV5(Field::Properties);
+            out.refuse_if(!self.is_empty(), needs_v5);
+        }
+    }
+
+    /// Length and block, as a packet of MQTT 5 has it; `alias` is PUBLISH's own.
+    #[inline]
+    pub(crate) fn write(&self, packet: u8, alias: Option<TopicAlias>, out: &mut Out<'_>) {
         // 5 [MQTT-2.2.2-1]
         if alias.is_none() && self.0.is_empty() {
-            return out.u8(0);
+            return out.writer.u8(0);
         }
-        let mut seen = Seen::default();
-        out.block(|out| {
-            if let Some(alias) = alias {
-                out.u8(PropertyId::TopicAlias.get());
-                out.u16(alias.get());
-            }
-            match self.0.list().backing {
-                Backing::Slice(properties) => {
-                    for property in properties {
-                        if S::CHECKS {
-                            seen.check(property.id(), place, out);
-                        }
-                        property.write(out);
-                    }
-                }
-                Backing::Wire(bytes) if !S::CHECKS && !self.0.alias_inside() => out.bytes(bytes),
-                Backing::Wire(bytes) => {
-                    for (entry, all) in entries(bytes).filter(is_listed) {
-                        if S::CHECKS {
-                            seen.check(entry.id, place, out);
-                        }
-                        out.bytes(all);
-                    }
-                }
-            }
-        });
-        out.refuse_if(
-            seen.data_without_method(),
-            EncodeError::AuthDataWithoutMethod,
-        );
+        out.sized(0, |out| self.write_block(packet, alias, out));
     }
+
+    fn write_block(&self, packet: u8, alias: Option<TopicAlias>, out: &mut Out<'_>) {
+        if let Some(alias) = alias {
+            out.writer
+                .number(PropertyId::TopicAlias, u32::from(alias.get()));
+        }
+        let mut seen = 0;
+        match self.0.list().backing {
+            Backing::Slice(properties) => {
+                for property in properties {
+                    check(property.id(), packet, &mut seen, out);
+                    property.write(out);
+                }
+            }
+            Backing::Wire(bytes) => {
+                for (entry, all) in entries(bytes).filter(is_listed) {
+                    check(entry.id, packet, &mut seen, out);
+                    out.writer.bytes(all);
+                }
+            }
+        }
+        out.refuse_if(lacks_method(seen), EncodeError::AuthDataWithoutMethod);
+    }
+}
+
+/// Checks that a packet may have a property, and once more if it was `seen`.
+#[inline]
+fn check(id: PropertyId, packet: u8, seen: &mut u32, out: &mut Out<'_>) {
+    out.refuse_if(!id.fits(packet), EncodeError::MisplacedProperty(id));
+    let twice = *seen & id.bit() & once(packet) != 0;
+    out.refuse_if(twice, EncodeError::DuplicateProperty(id));
+    *seen |= id.bit();
 }
 
 /// Topic aliases belong to PUBLISH itself.

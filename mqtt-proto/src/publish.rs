@@ -10,17 +10,17 @@
 
 use core::mem::take;
 
-use crate::error::{DecodeError, EncodeError, Field, Rule};
-use crate::frame::Frame;
-use crate::header::{FixedHeader, PacketType};
-use crate::id::{Delivery, QoS, TopicAlias};
-use crate::packet::Packet;
+use crate::encode::{Body, Draft, Rest};
+use crate::error::{DecodeError, EncodeError};
+use crate::id::{Delivery, PacketId, QoS, TopicAlias};
+use crate::num::to_u32;
+use crate::out::Out;
 use crate::properties::Properties;
-use crate::property::Place;
-use crate::reader::{Read, Reader};
-use crate::sink::{Body, Sink};
-use crate::topic::{self, TopicName};
+use crate::topic::TopicName;
+use crate::varint::VarInt;
 use crate::version::Version;
+use crate::wire::writer::copy;
+use crate::wire::{Block, Fault, PacketType, Reader, View, frame, kind};
 
 /// A message on its way.
 ///
@@ -50,8 +50,6 @@ pub struct Publish<'a> {
     pub payload: &'a [u8],
 }
 
-const PLACE: Place = Place::packet(PacketType::Publish);
-
 impl<'a> Publish<'a> {
     /// A message at QoS 0, not retained.
     #[must_use]
@@ -74,60 +72,112 @@ impl<'a> Publish<'a> {
         self.delivery.qos()
     }
 
-    /// The whole packet, or its head only: the payload is what `body` has left.
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
-    #[cfg_attr(not(target_pointer_width = "64"), inline)]
-    pub(crate) fn read(
-        body: &mut Reader<'a, '_>,
-        header: &FixedHeader,
-        version: Version,
-    ) -> Read<Self> {
-        let start = body.left();
-        let topic = topic::read_name_or_none(body)?;
-        let delivery = match header.qos_bits() {
-            Some(QoS::AtLeastOnce) => Delivery::AtLeastOnce(body.packet_id()?),
-            Some(QoS::ExactlyOnce) => Delivery::ExactlyOnce(body.packet_id()?),
-            _ => Delivery::AtMostOnce,
-        };
-        let (properties, topic_alias) = if version.is_v5() {
-            Properties::read(body, PLACE)?
+    #[inline]
+    fn flags(&self) -> u8 {
+        u8::from(self.dup) << 3 | self.qos().get() << 1 | u8::from(self.retain)
+    }
+
+    /// A whole PUBLISH in which nothing is odd: neither a topic alias nor anything wrong. It is read as [`View::read`] does it,
+    /// without a walk through the layout.
+    #[inline(always)]
+    pub(crate) fn plain(first: u8, body: &'a [u8], v5: bool) -> Option<Self> {
+        let mut body = Reader::new(body);
+        let topic = body.name_or_none();
+        let id = if first & 6 == 0 { 0 } else { body.id() };
+        let block = if v5 {
+            body.properties(kind::PUBLISH)
         } else {
-            (Properties::EMPTY, None)
+            Block::default()
         };
-        // 3.1.1 [MQTT-4.7.3-1], 5 [MQTT-4.7.3-1]: in 5 a topic alias may stand for the name.
-        if topic.is_none() && topic_alias.is_none() {
-            return Err(body.fault_at(start, Rule::TopicEmpty));
+        if body.fault.is_some() || topic.is_empty() || block.alias != 0 {
+            return None;
         }
-        Ok(Self {
-            dup: header.flags & 0b1000 != 0,
-            retain: header.flags & 1 != 0,
-            delivery,
+        let view = View {
+            kind: kind::PUBLISH,
+            flags: first & 15,
+            id,
             topic,
-            topic_alias,
-            properties,
-            payload: body.take_rest(),
-        })
+            body: body.rest,
+            properties: block.bytes,
+            ..View::default()
+        };
+        Some(Self::of(&view))
+    }
+
+    #[inline]
+    pub(crate) fn of(view: &View<'a>) -> Self {
+        let delivery = match view.flags & 6 {
+            0 => Delivery::AtMostOnce,
+            2 => Delivery::AtLeastOnce(PacketId::of(view)),
+            _ => Delivery::ExactlyOnce(PacketId::of(view)),
+        };
+        Self {
+            dup: view.flags & 8 != 0,
+            retain: view.flags & 1 != 0,
+            delivery,
+            topic: TopicName::validated(view.topic),
+            topic_alias: TopicAlias::new(view.alias),
+            properties: Properties::of(view),
+            payload: view.body,
+        }
     }
 }
 
 impl Body for Publish<'_> {
     #[inline]
-    fn first_byte(&self) -> u8 {
-        let flags = (u8::from(self.dup) << 3) | (self.qos().get() << 1) | u8::from(self.retain);
-        PacketType::Publish.first_byte() | flags
+    fn write_plain(&self, version: Version, out: &mut [u8]) -> Option<usize> {
+        let (topic, id) = (self.topic.as_bytes(), self.delivery.packet_id());
+        let odd = topic.is_empty()
+            || self.topic_alias.is_some()
+            || !self.properties.is_empty()
+            || (self.dup && id.is_none());
+        let topic_len = u16::try_from(topic.len()).ok()?;
+        let id_len = if id.is_some() { 4 } else { 2 };
+        let head = topic
+            .len()
+            .wrapping_add(id_len)
+            .wrapping_add(usize::from(version.is_v5()));
+        let (bytes, len) = VarInt::new(to_u32(head.wrapping_add(self.payload.len())))?.encode();
+        if odd {
+            return None;
+        }
+        let (fixed, rest) = out.split_at_mut_checked(len.wrapping_add(1))?;
+        let (first, fixed) = fixed.split_first_mut()?;
+        let (topic_place, rest) = rest.split_first_chunk_mut()?;
+        let (name, rest) = rest.split_at_mut_checked(topic.len())?;
+        let rest = match id {
+            Some(id) => {
+                let (place, rest) = rest.split_first_chunk_mut()?;
+                *place = id.get().to_be_bytes();
+                rest
+            }
+            None => rest,
+        };
+        let rest = if version.is_v5() {
+            let (place, rest) = rest.split_first_mut()?;
+            *place = 0;
+            rest
+        } else {
+            rest
+        };
+        copy(rest.get_mut(..self.payload.len())?, self.payload);
+        copy(name, topic);
+        *topic_place = topic_len.to_be_bytes();
+        match (fixed, bytes) {
+            ([a], [b0, ..]) => *a = b0,
+            ([a, b], [b0, b1, ..]) => (*a, *b) = (b0, b1),
+            (fixed, bytes) => copy(fixed, bytes.get(..len)?),
+        }
+        *first = kind::PUBLISH << 4 | self.flags();
+        Some(
+            head.wrapping_add(self.payload.len())
+                .wrapping_add(len)
+                .wrapping_add(1),
+        )
     }
 
     #[inline]
-    fn about(&self) -> usize {
-        let head = self.topic.as_bytes().len().wrapping_add(5);
-        let properties = self.properties.about();
-        head.wrapping_add(properties)
-            .wrapping_add(self.payload.len())
-    }
-
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
-    #[cfg_attr(not(target_pointer_width = "64"), inline)]
-    fn write<S: Sink>(&self, version: Version, out: &mut S) {
+    fn write(&self, version: Version, out: &mut Out<'_>) {
         out.refuse_if(
             self.dup && self.qos() == QoS::AtMostOnce,
             EncodeError::DupOnQoS0,
@@ -136,23 +186,15 @@ impl Body for Publish<'_> {
             self.topic.is_none() && self.topic_alias.is_none(),
             EncodeError::NoTopic,
         );
-        out.binary(Field::TopicName, self.topic.as_bytes());
-        if let Some(id) = self.delivery.packet_id() {
-            out.u16(id.get());
-        }
-        if version.is_v5() {
-            self.properties.write(PLACE, self.topic_alias, out);
-        } else {
-            out.refuse_if(
-                self.topic_alias.is_some(),
-                EncodeError::NeedsV5(Field::TopicAlias),
-            );
-            out.refuse_if(
-                !self.properties.is_empty(),
-                EncodeError::NeedsV5(Field::Properties),
-            );
-        }
-        out.bytes(self.payload);
+        let draft = Draft {
+            flags: self.flags(),
+            topic: self.topic.as_bytes(),
+            id: self.delivery.packet_id(),
+            alias: self.topic_alias,
+            rest: Rest::Payload(self.payload),
+            ..Draft::new(PacketType::Publish, self.properties)
+        };
+        draft.write(version, out);
     }
 }
 
@@ -197,24 +239,32 @@ impl<'a> PublishHead<'a> {
     /// # Errors
     /// As [`crate::Packet::decode`].
     pub fn decode(input: &'a [u8], version: Version, limit: u32) -> Result<Head<'a>, DecodeError> {
-        let Some(frame) = Frame::decode(input, version, limit)? else {
-            return Ok(Head::Needs(Packet::more(input)));
-        };
-        if frame.packet_type() != PacketType::Publish {
+        let frame = frame(input, version.is_v5(), limit);
+        if frame.fault.is_some() {
+            return Err(DecodeError::of_frame(&frame, version, limit));
+        }
+        if frame.head == 0 {
+            return Ok(Head::Needs(frame.needs()));
+        }
+        if frame.kind() != kind::PUBLISH {
             return Ok(Head::Other);
         }
-        let mut publish = match frame.head()? {
-            Ok(publish) => publish,
-            Err(more) => return Ok(Head::Needs(input.len().wrapping_add(more))),
-        };
-        let payload_len = take(&mut publish.payload)
-            .len()
-            .wrapping_add(frame.missing());
+        let absent = frame.needs().saturating_sub(input.len());
+        let (mut view, mut body) = (View::default(), Reader::new(frame.front(input)));
+        view.read(frame.first, &mut body, version.is_v5());
+        if body.fault == Fault::TRUNCATED && body.missing() <= absent {
+            return Ok(Head::Needs(input.len().wrapping_add(body.missing())));
+        }
+        if body.fault.is_some() {
+            return Err(DecodeError::of_body(&frame, &body, input, version));
+        }
+        let payload_len = take(&mut view.body).len().wrapping_add(absent);
+        let publish = Publish::of(&view);
         Ok(Head::Publish {
-            consumed: frame.packet_len().saturating_sub(payload_len),
+            consumed: frame.needs().saturating_sub(payload_len),
             head: Self {
                 publish,
-                payload_len: u32::try_from(payload_len).unwrap_or(u32::MAX),
+                payload_len: to_u32(payload_len),
             },
         })
     }

@@ -4,9 +4,9 @@ use core::fmt;
 
 use crate::error::Rule;
 use crate::list::sealed::Take;
-use crate::reader::{Broken, Read, Reader, checked_str};
-use crate::text;
-use crate::version::Version;
+use crate::num::{checked_str, to_u32};
+use crate::wire::Reader;
+use crate::wire::text::{self, Wrong};
 
 /// Why a string is no topic name or no topic filter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -46,9 +46,7 @@ impl<'a> TopicName<'a> {
     /// # Errors
     /// As [`Self::new`], and ill-formed UTF-8.
     pub fn from_bytes(name: &'a [u8]) -> Result<Self, InvalidTopic> {
-        check_len(name)?;
-        check_name(name).map_err(|(at, rule)| InvalidTopic { at, rule })?;
-        Ok(Self(name))
+        check(name, text::name).map(Self)
     }
 
     /// A literal, checked by the compiler when it initialises a constant.
@@ -56,26 +54,17 @@ impl<'a> TopicName<'a> {
     /// # Panics
     /// Where [`Self::new`] would fail; in a `const` that is a failure of the build.
     #[must_use]
-    #[allow(
-        clippy::panic,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        reason = "meant for the compiler"
-    )]
+    #[allow(clippy::panic, reason = "meant for the compiler")]
     pub const fn from_static(name: &'static str) -> TopicName<'static> {
         let bytes = name.as_bytes();
         assert!(
             !bytes.is_empty() && bytes.len() <= 65_535,
             "a topic has 1 to 65,535 bytes"
         );
-        let mut at = 0;
-        while at < bytes.len() {
-            assert!(
-                !matches!(bytes[at], 0 | b'+' | b'#'),
-                "a topic name has no U+0000 and no wildcard"
-            );
-            at += 1;
-        }
+        assert!(
+            text::has_none(bytes, true),
+            "a topic name has no U+0000 and no wildcard"
+        );
         TopicName(bytes)
     }
 
@@ -137,10 +126,7 @@ impl<'a> TopicFilter<'a> {
     /// # Errors
     /// Empty, too long, U+0000, misplaced wildcards, `$share/` without a proper name and filter.
     pub fn new(filter: &'a str) -> Result<Self, InvalidTopic> {
-        let bytes = filter.as_bytes();
-        check_len(bytes)?;
-        check_filter(bytes, true).map_err(|(at, rule)| InvalidTopic { at, rule })?;
-        Ok(Self(bytes))
+        check(filter.as_bytes(), |bytes| text::filter(bytes, true)).map(Self)
     }
 
     /// A filter known when the program is written. In a `const` a wrong one is a failure of the build.
@@ -154,12 +140,7 @@ impl<'a> TopicFilter<'a> {
     /// # Panics
     /// Where [`Self::new`] would fail, and for a shared one, which only that checks.
     #[must_use]
-    #[allow(
-        clippy::panic,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        reason = "meant for the compiler"
-    )]
+    #[allow(clippy::panic, reason = "meant for the compiler")]
     pub const fn from_static(filter: &'static str) -> TopicFilter<'static> {
         let bytes = filter.as_bytes();
         assert!(
@@ -170,22 +151,10 @@ impl<'a> TopicFilter<'a> {
             !matches!(bytes, [b'$', b's', b'h', b'a', b'r', b'e', b'/', ..]),
             "a shared filter is checked by `new`"
         );
-        let mut at = 0;
-        while at < bytes.len() {
-            let begins_level = at == 0 || bytes[at - 1] == b'/';
-            let is_last = at + 1 == bytes.len();
-            let ends_level = is_last || bytes[at + 1] == b'/';
-            assert!(
-                match bytes[at] {
-                    0 => false,
-                    b'+' => begins_level && ends_level,
-                    b'#' => begins_level && is_last,
-                    _ => true,
-                },
-                "a filter has no U+0000, and wildcards only as whole levels, `#` as the last"
-            );
-            at += 1;
-        }
+        assert!(
+            text::misplaced(bytes).is_none() && text::has_none(bytes, false),
+            "a filter has no U+0000, and wildcards only as whole levels, `#` as the last"
+        );
         TopicFilter(bytes)
     }
 
@@ -204,26 +173,19 @@ impl<'a> TopicFilter<'a> {
     /// The share name, if this is a shared subscription (5, section 4.8.2).
     #[must_use]
     pub fn share_name(&self) -> Option<&'a str> {
-        self.split_share().map(|(name, _)| checked_str(name))
+        text::split_share(self.0).map(|(name, _)| checked_str(name))
     }
 
     /// Whether this is a shared subscription (5, section 4.8.2).
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        self.0.starts_with(SHARE)
+        self.0.starts_with(text::SHARE)
     }
 
     /// The filter without its share name: what topic names are compared with.
     #[must_use]
     pub fn topic_levels(&self) -> &'a [u8] {
-        self.split_share().map_or(self.0, |(_, filter)| filter)
-    }
-
-    fn split_share(&self) -> Option<(&'a [u8], &'a [u8])> {
-        let rest = self.0.strip_prefix(SHARE)?;
-        let slash = rest.iter().position(|&b| b == b'/')?;
-        let (name, rest) = rest.split_at_checked(slash)?;
-        Some((name, rest.strip_prefix(b"/")?))
+        text::split_share(self.0).map_or(self.0, |(_, filter)| filter)
     }
 
     /// Whether a message to `topic` goes to this subscription.
@@ -280,116 +242,27 @@ impl fmt::Display for TopicFilter<'_> {
 }
 
 impl<'a> Take<'a> for TopicFilter<'a> {
-    #[allow(
-        private_interfaces,
-        reason = "sealed: only this crate can name the trait"
-    )]
-    fn take(bytes: &mut Reader<'a, '_>) -> Option<Self> {
-        bytes.binary().ok().map(Self)
+    fn take(bytes: &mut Reader<'a>) -> Option<Self> {
+        Some(Self(bytes.binary()))
     }
 }
 
-const SHARE: &[u8] = b"$share/";
-
-fn check_len(topic: &[u8]) -> Result<(), InvalidTopic> {
+fn check(topic: &[u8], rules: impl FnOnce(&[u8]) -> Wrong) -> Result<&[u8], InvalidTopic> {
     // 3.1.1 [MQTT-4.7.3-1], 5 [MQTT-4.7.3-1]
     if topic.is_empty() {
-        return Err(InvalidTopic {
-            at: 0,
-            rule: Rule::TopicEmpty,
-        });
+        let rule = Rule::TopicEmpty;
+        return Err(InvalidTopic { at: 0, rule });
     }
     // 3.1.1 [MQTT-4.7.3-3], 5 [MQTT-4.7.3-3]
     let max = usize::from(u16::MAX);
     if topic.len() > max {
-        let count = u32::try_from(topic.len().saturating_sub(max)).unwrap_or(u32::MAX);
-        return Err(InvalidTopic {
-            at: max,
-            rule: Rule::TrailingBytes { count },
-        });
+        let count = to_u32(topic.len().saturating_sub(max));
+        let rule = Rule::TrailingBytes { count };
+        return Err(InvalidTopic { at: max, rule });
     }
-    Ok(())
-}
-
-#[inline(always)]
-fn check_name(name: &[u8]) -> Result<(), (usize, Rule)> {
-    // 3.1.1 [MQTT-4.7.1-1], 5 [MQTT-4.7.0-1]
-    if text::check_and_find_wildcard(name)?
-        && let Some(at) = name.iter().position(|b| matches!(b, b'+' | b'#'))
-    {
-        return Err((at, Rule::TopicHasWildcard));
-    }
-    Ok(())
-}
-
-fn check_filter(filter: &[u8], shared: bool) -> Result<(), (usize, Rule)> {
-    if text::check_and_find_wildcard(filter)? {
-        let mut before = b'/';
-        for (at, &byte) in filter.iter().enumerate() {
-            let after = filter.get(at.saturating_add(1)).copied();
-            // 3.1.1 [MQTT-4.7.1-2] and [MQTT-4.7.1-3], 5 [MQTT-4.7.1-1] and [MQTT-4.7.1-2]
-            let fits = match byte {
-                b'#' => before == b'/' && after.is_none(),
-                b'+' => before == b'/' && after.is_none_or(|b| b == b'/'),
-                _ => true,
-            };
-            if !fits {
-                return Err((at, Rule::MisplacedWildcard));
-            }
-            before = byte;
-        }
-    }
-    // 5 [MQTT-4.8.2-1] and [MQTT-4.8.2-2]
-    if shared && filter.starts_with(SHARE) {
-        let proper = TopicFilter(filter)
-            .split_share()
-            .is_some_and(|(name, rest)| {
-                !name.is_empty()
-                    && !rest.is_empty()
-                    && !name.iter().any(|b| matches!(b, b'+' | b'#'))
-            });
-        if !proper {
-            return Err((SHARE.len(), Rule::ShareName));
-        }
-    }
-    Ok(())
-}
-
-/// Reads a topic name of at least one character.
-#[inline]
-pub(crate) fn read_name<'a>(body: &mut Reader<'a, '_>) -> Read<TopicName<'a>> {
-    let start = body.left();
-    let name = read_name_or_none(body)?;
-    if name.is_none() {
-        return Err(body.fault_at(start, Rule::TopicEmpty));
-    }
-    Ok(name)
-}
-
-/// Reads a topic name that may be empty, for PUBLISH of MQTT 5.
-#[cfg_attr(target_pointer_width = "64", inline(always))]
-#[cfg_attr(not(target_pointer_width = "64"), inline)]
-pub(crate) fn read_name_or_none<'a>(body: &mut Reader<'a, '_>) -> Read<TopicName<'a>> {
-    let bytes = body.binary()?;
-    check_name(bytes).map_err(|(at, rule)| inside(body, bytes, at, rule))?;
-    Ok(TopicName(bytes))
-}
-
-/// Reads a topic filter.
-pub(crate) fn read_filter<'a>(
-    body: &mut Reader<'a, '_>,
-    version: Version,
-) -> Read<TopicFilter<'a>> {
-    let start = body.left();
-    let bytes = body.binary()?;
-    if bytes.is_empty() {
-        return Err(body.fault_at(start, Rule::TopicEmpty));
-    }
-    check_filter(bytes, version.is_v5()).map_err(|(at, rule)| inside(body, bytes, at, rule))?;
-    Ok(TopicFilter(bytes))
-}
-
-#[cold]
-fn inside(body: &Reader<'_, '_>, field: &[u8], at: usize, rule: Rule) -> Broken {
-    body.fault_before(field.len().saturating_sub(at), rule)
+    let wrong = rules(topic);
+    Rule::plain(wrong.fault).map_or(Ok(topic), |rule| {
+        let at = usize::from(wrong.at);
+        Err(InvalidTopic { at, rule })
+    })
 }

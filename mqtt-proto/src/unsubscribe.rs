@@ -6,19 +6,15 @@
 //! | block | properties (5) |
 //! | list | UNSUBSCRIBE: topic filters; UNSUBACK: a code for each (5), nothing in 3.1.1 |
 
-use crate::connect::{read_properties, write_properties};
-use crate::error::{EncodeError, Field};
-use crate::header::PacketType;
+use crate::encode::{Body, Draft, Rest};
 use crate::id::PacketId;
 use crate::list::List;
+use crate::out::Out;
 use crate::properties::Properties;
-use crate::property::Place;
-use crate::reader::{Read, Reader};
-use crate::sink::{Body, Sink};
-use crate::subscribe::{SubAck, read_list, write_codes};
-use crate::topic::{self, TopicFilter};
+use crate::subscribe::SubAck;
+use crate::topic::TopicFilter;
 use crate::version::Version;
-use crate::wire::reason::ReasonCode;
+use crate::wire::{PacketType, ReasonCode, View};
 
 /// A client unsubscribes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,9 +27,6 @@ pub struct Unsubscribe<'a> {
     pub filters: List<'a, TopicFilter<'a>>,
 }
 
-const PLACE: Place = Place::packet(PacketType::Unsubscribe);
-const ACK_PLACE: Place = Place::packet(PacketType::UnsubAck);
-
 impl<'a> Unsubscribe<'a> {
     /// An UNSUBSCRIBE without properties.
     #[must_use]
@@ -45,33 +38,23 @@ impl<'a> Unsubscribe<'a> {
         }
     }
 
-    pub(crate) fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
-        let packet_id = body.packet_id()?;
-        let properties = read_properties(body, version, PLACE)?;
-        let filters = List::validated(body.rest());
-        read_list(body, |body| topic::read_filter(body, version))?;
-        Ok(Self {
-            packet_id,
-            properties,
-            filters,
-        })
+    pub(crate) fn of(view: &View<'a>) -> Self {
+        Self {
+            packet_id: PacketId::of(view),
+            properties: Properties::of(view),
+            filters: List::validated(view.body),
+        }
     }
 }
 
 impl Body for Unsubscribe<'_> {
-    fn first_byte(&self) -> u8 {
-        PacketType::Unsubscribe.first_byte()
-    }
-
-    fn write<S: Sink>(&self, version: Version, out: &mut S) {
-        out.refuse_if(
-            self.filters.is_empty(),
-            EncodeError::EmptyList(Field::Filters),
-        );
-        out.u16(self.packet_id.get());
-        write_properties(&self.properties, version, PLACE, out);
-        self.filters
-            .each(|filter| out.binary(Field::Filters, filter.as_bytes()));
+    fn write(&self, version: Version, out: &mut Out<'_>) {
+        let draft = Draft {
+            id: Some(self.packet_id),
+            rest: Rest::Filters(self.filters),
+            ..Draft::new(PacketType::Unsubscribe, self.properties)
+        };
+        draft.write(version, out);
     }
 }
 
@@ -96,10 +79,6 @@ impl<'a> UnsubAck<'a> {
             codes: codes.into(),
         }
     }
-
-    pub(crate) fn read(body: &mut Reader<'a, '_>, version: Version) -> Read<Self> {
-        SubAck::read(body, PacketType::UnsubAck, version).map(Self::from)
-    }
 }
 
 impl<'a> From<SubAck<'a>> for UnsubAck<'a> {
@@ -123,20 +102,12 @@ impl<'a> From<UnsubAck<'a>> for SubAck<'a> {
 }
 
 impl Body for UnsubAck<'_> {
-    fn first_byte(&self) -> u8 {
-        PacketType::UnsubAck.first_byte()
-    }
-
-    fn write<S: Sink>(&self, version: Version, out: &mut S) {
-        out.u16(self.packet_id.get());
-        write_properties(&self.properties, version, ACK_PLACE, out);
-        if version.is_v5() {
-            write_codes(self.codes, PacketType::UnsubAck, version, out);
-        } else {
-            out.refuse_if(
-                !self.codes.is_empty(),
-                EncodeError::NeedsV5(Field::ReasonCodes),
-            );
-        }
+    fn write(&self, version: Version, out: &mut Out<'_>) {
+        let draft = Draft {
+            id: Some(self.packet_id),
+            rest: Rest::Codes(self.codes),
+            ..Draft::new(PacketType::UnsubAck, self.properties)
+        };
+        draft.write(version, out);
     }
 }

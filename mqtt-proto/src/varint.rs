@@ -2,6 +2,8 @@
 //! that another follows; one to four bytes.
 
 use crate::error::Rule;
+use crate::num::low_byte;
+use crate::wire::{Fault, varint, varint_len};
 
 /// A number from 0 to 268,435,455 that goes over the wire as one to four bytes.
 ///
@@ -37,32 +39,26 @@ impl VarInt {
 
     /// How many bytes it takes: 1 to 4.
     #[must_use]
-    #[inline]
     pub const fn encoded_len(self) -> usize {
-        match self.0 {
-            0..=0x7F => 1,
-            0x80..=0x3FFF => 2,
-            0x4000..=0x1F_FFFF => 3,
-            _ => 4,
-        }
+        varint_len(self.0)
     }
 
     /// The bytes, and how many of the four count.
     #[must_use]
     #[inline]
     pub const fn encode(self) -> ([u8; 4], usize) {
-        let [b0, b1, b2, b3] = [
-            septet(self.0),
-            septet(self.0 >> 7),
-            septet(self.0 >> 14),
-            septet(self.0 >> 21),
-        ];
-        match self.encoded_len() {
-            1 => ([b0, 0, 0, 0], 1),
-            2 => ([b0 | 0x80, b1, 0, 0], 2),
-            3 => ([b0 | 0x80, b1 | 0x80, b2, 0], 3),
-            _ => ([b0 | 0x80, b1 | 0x80, b2 | 0x80, b3], 4),
-        }
+        let septets = (self.0 & 0x7F)
+            | (self.0 & 0x3F80) << 1
+            | (self.0 & 0x1F_C000) << 2
+            | (self.0 & 0x0FE0_0000) << 3;
+        let len = self.encoded_len();
+        let more = match len {
+            1 => 0,
+            2 => 0x80,
+            3 => 0x8080,
+            _ => 0x80_8080,
+        };
+        ((septets | more).to_le_bytes(), len)
     }
 
     /// Reads one from the front; `None` while its end is not there. The second number is how many bytes it took.
@@ -70,33 +66,11 @@ impl VarInt {
     /// # Errors
     /// [`Rule::VarIntTooLong`] when a fifth byte would follow, [`Rule::VarIntNotMinimal`] when fewer bytes say the
     /// same (5 \[MQTT-1.5.5-1\]; 3.1.1 knows only one form as well).
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn decode(input: &[u8]) -> Result<Option<(Self, usize)>, Rule> {
-        let (mut value, mut shift) = (0_u32, 0_u32);
-        for (before, byte) in input.iter().take(4).enumerate() {
-            value |= u32::from(byte & 0x7F).wrapping_shl(shift);
-            shift = shift.wrapping_add(7);
-            if *byte < 0x80 {
-                return if *byte == 0 && before > 0 {
-                    Err(Rule::VarIntNotMinimal)
-                } else {
-                    Ok(Some((Self(value), before.wrapping_add(1))))
-                };
-            }
+        let (value, len) = varint(input);
+        if len > 0 {
+            return Ok(Some((Self(value), len)));
         }
-        if input.len() < 4 {
-            Ok(None)
-        } else {
-            Err(Rule::VarIntTooLong)
-        }
+        Rule::plain(Fault::new(low_byte(value))).map_or(Ok(None), Err)
     }
-}
-
-#[allow(
-    clippy::as_conversions,
-    reason = "masked to seven bits; `try_from` is not const"
-)]
-const fn septet(value: u32) -> u8 {
-    (value & 0x7F) as u8
 }

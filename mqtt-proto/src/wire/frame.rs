@@ -1,7 +1,8 @@
 //! The fixed header: type, flags and length. The only place that knows "not enough bytes".
 
 use super::fault::Fault;
-use super::layout::{Layout, kind, layout};
+use super::layout::{Layout, layout};
+use super::packet_type::kind;
 use crate::num::{low_byte, to_u32, to_usize};
 use crate::tune::FAST;
 
@@ -67,8 +68,15 @@ pub fn frame(input: &[u8], v5: bool, limit: u32) -> Frame {
         return frame;
     };
     frame.first = *first;
-    let layout = layout(frame.kind(), v5);
-    frame.fault = flags_fault(*first, layout);
+    let is_publish = frame.kind() == kind::PUBLISH;
+    let fixed_length = if is_publish {
+        frame.fault = publish_fault(first & 15);
+        None
+    } else {
+        let layout = layout(frame.kind(), v5);
+        frame.fault = flags_fault(first & 15, layout);
+        layout.fixed_length()
+    };
     if frame.fault.is_some() {
         return frame;
     }
@@ -83,24 +91,25 @@ pub fn frame(input: &[u8], v5: bool, limit: u32) -> Frame {
     frame.total = value.wrapping_add(head);
     if frame.total > limit {
         frame.fault = Fault::TOO_LARGE;
-    } else if layout.fixed_length().is_some_and(|must| must != value) {
+    } else if fixed_length.is_some_and(|must| must != value) {
         frame.fault = Fault::LENGTH;
     }
     frame
 }
 
 #[inline]
-fn flags_fault(first: u8, layout: Layout) -> Fault {
-    let flags = first & 15;
-    if first >> 4 == kind::PUBLISH {
-        return match flags {
-            _ if PUBLISH_FLAGS.wrapping_shr(u32::from(flags)) & 1 != 0 => Fault::NONE,
-            // 3.1.1 [MQTT-3.3.1-4], 5 [MQTT-3.3.1-4]
-            _ if flags & 6 == 6 => Fault::QOS_3,
-            // 3.1.1 [MQTT-3.3.1-2], 5 [MQTT-3.3.1-2]
-            _ => Fault::DUP_ON_QOS_0,
-        };
+fn publish_fault(flags: u8) -> Fault {
+    match flags {
+        _ if PUBLISH_FLAGS.wrapping_shr(u32::from(flags)) & 1 != 0 => Fault::NONE,
+        // 3.1.1 [MQTT-3.3.1-4], 5 [MQTT-3.3.1-4]
+        _ if flags & 6 == 6 => Fault::QOS_3,
+        // 3.1.1 [MQTT-3.3.1-2], 5 [MQTT-3.3.1-2]
+        _ => Fault::DUP_ON_QOS_0,
     }
+}
+
+#[inline]
+fn flags_fault(flags: u8, layout: Layout) -> Fault {
     if !layout.has(Layout::EXISTS) {
         Fault::RESERVED_TYPE
     } else if flags != layout.flags() {

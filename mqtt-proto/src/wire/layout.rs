@@ -4,40 +4,6 @@
 //! HELLO  TOPIC  ID  SESSION  REASON  PROPERTIES  and then one of FILTERS (with OPTIONS), CODES, PAYLOAD or nothing
 //! ```
 
-use crate::header::PacketType;
-
-/// The packet types as numbers, for `match`.
-pub mod kind {
-    use super::PacketType;
-
-    macro_rules! kinds {
-        ($($name:ident $packet:ident;)*) => {
-            $(
-                #[doc = concat!("[`PacketType::", stringify!($packet), "`]")]
-                pub const $name: u8 = PacketType::$packet.get();
-            )*
-        };
-    }
-
-    kinds! {
-        CONNECT Connect;
-        CONNACK ConnAck;
-        PUBLISH Publish;
-        PUBACK PubAck;
-        PUBREC PubRec;
-        PUBREL PubRel;
-        PUBCOMP PubComp;
-        SUBSCRIBE Subscribe;
-        SUBACK SubAck;
-        UNSUBSCRIBE Unsubscribe;
-        UNSUBACK UnsubAck;
-        PINGREQ PingReq;
-        PINGRESP PingResp;
-        DISCONNECT Disconnect;
-        AUTH Auth;
-    }
-}
-
 /// The fields of a packet, and to which side it may come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Layout(u16);
@@ -113,7 +79,7 @@ impl Layout {
     /// The length of the body, where it has no field of variable length.
     #[must_use]
     #[inline]
-    pub(super) const fn fixed_length(self) -> Option<u32> {
+    pub(crate) const fn fixed_length(self) -> Option<u32> {
         if self.has(Self::VARIABLE) {
             None
         } else if self.has(Self::ID.and(Self::SESSION)) {

@@ -25,17 +25,19 @@
 mod fault;
 mod frame;
 mod layout;
+mod packet_type;
 pub(crate) mod property;
 mod reader;
 pub(crate) mod reason;
-mod text;
+pub(crate) mod text;
 mod typed;
-mod view;
-mod writer;
+pub(crate) mod view;
+pub(crate) mod writer;
 
 pub use fault::Fault;
 pub use frame::{Frame, frame, varint};
-pub use layout::{Layout, kind, layout};
+pub use layout::{Layout, layout};
+pub use packet_type::{PacketType, kind};
 pub use property::{Entry, PropertyId, PropertyKind};
 pub use reader::{Block, Reader};
 pub use reason::{ReasonCode, reason_fits};

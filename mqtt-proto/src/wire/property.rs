@@ -4,9 +4,9 @@
 use core::fmt;
 
 use super::fault::Fault;
-use super::layout::kind::PUBLISH;
+use super::packet_type::PacketType;
+use super::packet_type::kind::PUBLISH;
 use super::reader::{Block, Reader};
-use crate::header::PacketType;
 use crate::num::{low_half, to_usize};
 
 /// Hands the rows of the table to a macro: `all` of them, those `listed` in [`crate::Properties`] (all but the topic alias, which
@@ -110,7 +110,7 @@ pub enum PropertyKind {
 const BYTE: u8 = 0;
 const TWO: u8 = 1;
 const FOUR: u8 = 2;
-const NUMBER: u8 = 3;
+pub(super) const NUMBER: u8 = 3;
 const BINARY: u8 = 4;
 const TEXT: u8 = 5;
 const NAME: u8 = 6;
@@ -136,9 +136,16 @@ impl PropertyKind {
         self.form() <= NUMBER
     }
 
-    /// Whether 0 is out of its range.
-    #[must_use]
-    pub const fn is_non_zero(self) -> bool {
+    /// Whether a number is in its range.
+    pub(crate) const fn holds(self, number: u32) -> bool {
+        match self {
+            Self::Bool => number <= 1,
+            Self::VarInt => number > 0 && number <= 0x0FFF_FFFF,
+            _ => number > 0 || !self.is_non_zero(),
+        }
+    }
+
+    const fn is_non_zero(self) -> bool {
         matches!(self, Self::U16NonZero | Self::U32NonZero | Self::VarInt)
     }
 }
@@ -411,7 +418,7 @@ impl<'a> Reader<'a> {
             let mut inside = Reader::new(block.bytes);
             inside.each_property(packet, &mut block);
             if inside.fault.is_some() {
-                self.fail_inside(&inside);
+                self.fail_inside(inside);
             }
         }
         block

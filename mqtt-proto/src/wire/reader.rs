@@ -57,51 +57,66 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes a fault at the next byte.
-    #[cold]
-    #[inline(never)]
+    #[inline]
     pub fn fail(&mut self, fault: Fault) {
-        self.fail_at(self.rest.len(), fault);
+        self.note(self.rest.len(), 0, fault);
     }
 
     /// Notes a fault at the byte that was read so many bytes ago.
-    #[cold]
-    #[inline(never)]
+    #[inline]
     pub fn fail_back(&mut self, bytes: usize, fault: Fault) {
-        self.fail_at(self.rest.len().wrapping_add(bytes), fault);
+        self.note(self.rest.len().wrapping_add(bytes), 0, fault);
     }
 
     /// Notes a fault at the byte that came when so many were left.
-    #[cold]
-    #[inline(never)]
+    #[inline]
     pub fn fail_at(&mut self, left: usize, fault: Fault) {
-        if self.fault.is_none() {
-            self.fault = fault;
-            self.left = left;
-        }
-        self.rest = &[];
+        self.note(left, 0, fault);
     }
 
-    /// The rest is shorter than the next field by so many bytes.
-    #[cold]
-    #[inline(never)]
+    /// Notes that the rest is shorter than the next field.
+    #[inline]
     fn fail_short(&mut self, len: usize) {
-        if self.fault.is_none() {
-            self.missing = len.wrapping_sub(self.rest.len());
-        }
-        self.fail_at(0, Fault::TRUNCATED);
+        let missing = len.wrapping_sub(self.rest.len());
+        self.note(0, missing, Fault::TRUNCATED);
     }
 
     /// Notes the fault of a block that lies right before the rest: where that ends too soon, the packet does not.
     #[cold]
-    #[inline(never)]
-    pub(super) fn fail_inside(&mut self, block: &Self) {
+    pub(super) fn fail_inside(&mut self, block: Self) {
         let fault = if block.fault == Fault::TRUNCATED {
             Fault::PROPERTY_TRUNCATED
         } else {
             block.fault
         };
-        self.missing = block.missing;
-        self.fail_back(block.left, fault);
+        let left = self.rest.len().wrapping_add(block.left);
+        self.note(left, block.missing, fault);
+    }
+
+    /// On hosts by value: a reader whose address goes nowhere stays in registers.
+    #[inline]
+    fn note(&mut self, left: usize, missing: usize, fault: Fault) {
+        if FAST {
+            *self = self.noted(left, missing, fault);
+        } else {
+            self.note_here(left, missing, fault);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn noted(mut self, left: usize, missing: usize, fault: Fault) -> Self {
+        self.note_here(left, missing, fault);
+        self
+    }
+
+    #[cold]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn note_here(&mut self, left: usize, missing: usize, fault: Fault) {
+        if self.fault.is_none() {
+            (self.left, self.missing, self.fault) = (left, missing, fault);
+        }
+        self.rest = &[];
     }
 
     /// So many bytes.
@@ -181,9 +196,32 @@ impl<'a> Reader<'a> {
     }
 
     /// A variable byte integer.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    #[inline]
     pub fn varint(&mut self) -> u32 {
+        if FAST && let Some((first @ ..0x80, rest)) = self.rest.split_first() {
+            self.rest = rest;
+            return u32::from(*first);
+        }
+        self.long_varint()
+    }
+
+    #[inline]
+    fn long_varint(&mut self) -> u32 {
+        if FAST {
+            let (value, reader) = self.split_varint();
+            *self = reader;
+            return value;
+        }
+        self.any_varint()
+    }
+
+    #[inline(never)]
+    fn split_varint(mut self) -> (u32, Self) {
+        (self.any_varint(), self)
+    }
+
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn any_varint(&mut self) -> u32 {
         let (value, len) = varint(self.rest);
         if len > 0 {
             self.take(len);

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::header::PacketType;
+use super::packet_type::PacketType;
 
 macro_rules! reason_codes {
     ($($(#[$doc:meta])* $name:ident = $value:literal $text:literal [$($packet:ident)*];)*) => {
@@ -149,6 +149,14 @@ impl ReasonCode {
     #[inline]
     pub fn belongs_in(self, packet: PacketType) -> bool {
         reason_fits(packet.get(), true, self.get())
+    }
+
+    /// The byte with which a packet says it in a version, if it can.
+    pub(crate) fn code(self, packet: PacketType, v5: bool) -> Option<u8> {
+        if !v5 && packet == PacketType::ConnAck {
+            return self.to_return_code();
+        }
+        reason_fits(packet.get(), v5, self.get()).then_some(self.get())
     }
 
     /// The granted code of a quality of service, for SUBACK.

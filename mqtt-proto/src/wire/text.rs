@@ -55,19 +55,8 @@ pub fn filter(bytes: &[u8], shared: bool) -> Wrong {
     if wrong.fault.is_some() {
         return wrong;
     }
-    let mut before = b'/';
-    for (at, byte) in bytes.iter().enumerate() {
-        let after = bytes.get(at.wrapping_add(1)).copied();
-        // 3.1.1 [MQTT-4.7.1-2] and [MQTT-4.7.1-3], 5 [MQTT-4.7.1-1] and [MQTT-4.7.1-2]
-        let fits = match byte {
-            b'#' => before == b'/' && after.is_none(),
-            b'+' => before == b'/' && after.is_none_or(|after| after == b'/'),
-            _ => true,
-        };
-        if !fits {
-            return Wrong::new(Fault::FILTER, at);
-        }
-        before = *byte;
+    if let Some(at) = misplaced(bytes) {
+        return Wrong::new(Fault::FILTER, at);
     }
     // 5 [MQTT-4.8.2-1] and [MQTT-4.8.2-2]
     if cfg!(feature = "v5") && shared && bytes.starts_with(SHARE) {
@@ -81,6 +70,36 @@ pub fn filter(bytes: &[u8], shared: bool) -> Wrong {
         }
     }
     Wrong::NOTHING
+}
+
+/// Where a wildcard is not a whole level, or `#` is not the last one.
+pub(crate) const fn misplaced(filter: &[u8]) -> Option<usize> {
+    let (mut rest, mut before) = (filter, b'/');
+    while let Some((byte, behind)) = rest.split_first() {
+        // 3.1.1 [MQTT-4.7.1-2] and [MQTT-4.7.1-3], 5 [MQTT-4.7.1-1] and [MQTT-4.7.1-2]
+        let fits = match *byte {
+            b'#' => before == b'/' && behind.is_empty(),
+            b'+' => before == b'/' && matches!(behind, [] | [b'/', ..]),
+            _ => true,
+        };
+        if !fits {
+            return Some(filter.len().wrapping_sub(rest.len()));
+        }
+        (before, rest) = (*byte, behind);
+    }
+    None
+}
+
+/// Whether none of the bytes is U+0000 or, with `wildcards`, a wildcard: what is left to check of text that the compiler knows.
+pub(crate) const fn has_none(text: &[u8], wildcards: bool) -> bool {
+    let mut rest = text;
+    while let Some((byte, behind)) = rest.split_first() {
+        if *byte == 0 || (wildcards && matches!(*byte, b'+' | b'#')) {
+            return false;
+        }
+        rest = behind;
+    }
+    true
 }
 
 /// Whether it is a string, or with `name` a topic name, perhaps an empty one.

@@ -1,7 +1,8 @@
 //! Any packet that came in, as one struct.
 
 use super::fault::Fault;
-use super::layout::{Layout, kind, layout};
+use super::layout::{Layout, layout};
+use super::packet_type::kind;
 use super::property::PropertyId;
 use super::reader::Reader;
 use super::reason::reason_fits;
@@ -30,6 +31,9 @@ pub struct View<'a> {
     pub properties: &'a [u8],
 }
 
+/// Where a packet type stands, the properties of a will.
+pub(crate) const WILL_PROPERTIES: u8 = 0;
+
 /// The flags of CONNECT.
 pub(crate) mod connect {
     pub(crate) const USER_NAME: u8 = 0x80;
@@ -37,6 +41,7 @@ pub(crate) mod connect {
     pub(crate) const WILL_RETAIN: u8 = 0x20;
     pub(crate) const WILL_QOS: u8 = 0x18;
     pub(crate) const WILL: u8 = 0x04;
+    pub(crate) const CLEAN_START: u8 = 0x02;
     pub(crate) const RESERVED: u8 = 0x01;
 }
 
@@ -54,7 +59,9 @@ impl<'a> View<'a> {
     /// then is of no use.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn read(&mut self, first: u8, body: &mut Reader<'a>, v5: bool) {
-        self.read_as::<true>(first, body, v5);
+        let mut reader = *body;
+        self.read_as::<true>(first, &mut reader, v5);
+        *body = reader;
     }
 
     /// The same for what comes to a client: other packets are [`Fault::UNEXPECTED`], and the code that reads them is not linked.
@@ -189,7 +196,7 @@ impl<'a> View<'a> {
         self.body = body.rest;
         if self.flags & connect::WILL != 0 {
             if v5 {
-                body.properties(0);
+                body.properties(WILL_PROPERTIES);
             }
             body.name();
             body.binary();

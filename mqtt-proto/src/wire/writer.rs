@@ -1,6 +1,6 @@
 //! Where packets are written to.
 
-use super::property::{PropertyId, form_of};
+use super::property::{NUMBER, PropertyId, form_of};
 use crate::num::{low_byte, to_u16, to_u32};
 use crate::tune::FAST;
 
@@ -42,6 +42,42 @@ impl<'a> Writer<'a> {
         self.at <= self.room.len()
     }
 
+    /// Leaves out so many bytes, to be written later.
+    #[inline]
+    pub(crate) const fn skip(&mut self, bytes: usize) {
+        self.at = self.at.wrapping_add(bytes);
+    }
+
+    /// Writes a variable byte integer to where `room` bytes were left out for it. What comes behind it moves if it takes more.
+    #[inline]
+    pub(crate) fn set_varint(&mut self, start: usize, room: usize, number: u32) {
+        let len = varint_len(number);
+        if len != room {
+            self.move_back(start.wrapping_add(room), len.saturating_sub(room));
+        }
+        let end = core::mem::replace(&mut self.at, start);
+        self.varint(number);
+        self.at = end;
+    }
+
+    #[inline(never)]
+    fn move_back(&mut self, from: usize, by: usize) {
+        let end = self.at.wrapping_add(by);
+        if let Some(moved) = self.room.get_mut(from..end) {
+            if FAST {
+                moved.copy_within(..moved.len().saturating_sub(by), by);
+            } else {
+                for at in (by..moved.len()).rev() {
+                    let byte = moved.get(at.wrapping_sub(by)).copied();
+                    if let (Some(byte), Some(place)) = (byte, moved.get_mut(at)) {
+                        *place = byte;
+                    }
+                }
+            }
+        }
+        self.at = end;
+    }
+
     /// One byte.
     #[inline]
     pub fn u8(&mut self, byte: u8) {
@@ -55,7 +91,23 @@ impl<'a> Writer<'a> {
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn u16(&mut self, number: u16) {
-        self.bytes(&number.to_be_bytes());
+        self.array(number.to_be_bytes());
+    }
+
+    /// Bytes whose number the compiler knows.
+    #[inline]
+    fn array<const N: usize>(&mut self, bytes: [u8; N]) {
+        let rest = self.room.get_mut(self.at..);
+        if let Some(place) = rest.and_then(|rest| rest.first_chunk_mut()) {
+            *place = bytes;
+        }
+        self.at = self.at.wrapping_add(N);
+    }
+
+    /// Four bytes.
+    #[inline]
+    pub fn u32(&mut self, number: u32) {
+        self.array(number.to_be_bytes());
     }
 
     /// Bytes as they are.
@@ -92,7 +144,7 @@ impl<'a> Writer<'a> {
     pub fn number(&mut self, id: PropertyId, number: u32) {
         self.u8(id.get());
         match form_of(id.get()) {
-            3 => self.varint(number),
+            NUMBER => self.varint(number),
             form => {
                 let bytes = number.to_be_bytes();
                 let skip = 4_usize.saturating_sub(1 << form);
@@ -138,10 +190,12 @@ pub const fn varint_len(number: u32) -> usize {
 /// Copies between slices of one length. Most pieces are shorter than what a call of `memcpy` costs, and on small targets the
 /// library's copy brings its panic for two lengths.
 #[inline]
-fn copy(to: &mut [u8], from: &[u8]) {
+pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
+    if FAST && from.len() > 64 && to.len() == from.len() {
+        return to.copy_from_slice(from);
+    }
     // The second half may overlap the first.
     let done = FAST
-        && from.len() <= 64
         && (halves::<32>(to, from)
             || halves::<16>(to, from)
             || halves::<8>(to, from)

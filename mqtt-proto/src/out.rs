@@ -1,0 +1,75 @@
+//! What the typed packets are written to: a [`Writer`] and the first reason why it cannot be.
+
+use crate::error::{EncodeError, Field};
+use crate::num::to_u32;
+use crate::varint::VarInt;
+use crate::wire::{Writer, text_fits, varint_len};
+
+/// A writer that keeps the first reason why a packet cannot be written.
+#[derive(Debug)]
+pub(crate) struct Out<'b> {
+    pub(crate) writer: Writer<'b>,
+    error: Option<EncodeError>,
+}
+
+impl<'b> Out<'b> {
+    #[inline]
+    pub(crate) const fn new(room: &'b mut [u8]) -> Self {
+        Self {
+            writer: Writer::new(room),
+            error: None,
+        }
+    }
+
+    /// How long the packet is, or why it cannot be written.
+    #[inline]
+    pub(crate) fn finish(&self) -> Result<usize, EncodeError> {
+        self.error.map_or(Ok(self.writer.len()), Err)
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refuse(&mut self, error: EncodeError) {
+        self.error.get_or_insert(error);
+    }
+
+    #[inline]
+    pub(crate) fn refuse_if(&mut self, condition: bool, error: EncodeError) {
+        if condition {
+            self.refuse(error);
+        }
+    }
+
+    /// Two bytes of length, then the bytes.
+    #[inline]
+    pub(crate) fn binary(&mut self, field: Field, bytes: &[u8]) {
+        self.refuse_if(bytes.len() > 0xFFFF, EncodeError::TooLong(field));
+        self.writer.binary(bytes);
+    }
+
+    /// A string that its type does not vouch for.
+    pub(crate) fn text(&mut self, field: Field, text: &[u8]) {
+        self.refuse_if(!text_fits(text, false), EncodeError::NullCharacter(field));
+        self.binary(field, text);
+    }
+
+    /// What `write` writes, behind its length as a variable byte integer. It has at least `least` bytes.
+    #[inline]
+    pub(crate) fn sized(&mut self, least: usize, write: impl FnOnce(&mut Self)) {
+        let start = self.writer.len();
+        let guess = varint_len(to_u32(least));
+        self.writer.skip(guess);
+        write(self);
+        let len = self.writer.len().wrapping_sub(start).wrapping_sub(guess);
+        let len = to_u32(len);
+        self.refuse_if(len > VarInt::MAX.get(), EncodeError::PacketTooLong);
+        self.writer.set_varint(start, guess, len);
+    }
+
+    /// The fixed header, and the body that `write` writes.
+    #[inline]
+    pub(crate) fn packet(&mut self, first: u8, least: usize, write: impl FnOnce(&mut Self)) {
+        self.writer.u8(first);
+        self.sized(least, write);
+    }
+}

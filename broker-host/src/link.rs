@@ -11,6 +11,10 @@ use crate::shared::Shared;
 
 /// What one read may bring.
 pub(crate) const READ: usize = 64 << 10;
+/// How many reads a connection may have in one turn: small ones must not go on as long as the client sends.
+const READS: usize = 4;
+/// What is read and thrown away of a connection that is over, in all. Who sends more is not waited for.
+const DISCARDED: usize = 256 << 10;
 /// How long a connection that is over may take to write its last bytes and to close.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
@@ -27,11 +31,13 @@ pub(crate) trait Wire {
 pub(crate) enum Turn {
     /// For its transport or for the broker.
     Waits,
-    /// There is more to read, after the others.
+    /// There is more to read or to do, after the others.
     HasMore,
     /// It is over, and waits for its last bytes to go out and for the client to close: no longer than [`LINGER`].
     /// Closing at once could destroy what the client has not read yet.
     Lingers,
+    /// The same, and there is more to read, after the others.
+    LingersOn,
     /// Close the transport.
     Over,
 }
@@ -42,8 +48,14 @@ pub(crate) struct Link {
     pub(crate) id: ConnectionId,
     /// The beginning of a packet, or what the broker would not take yet.
     rest: Vec<u8>,
+    /// Where `rest` begins.
+    taken: usize,
     blocked: bool,
+    /// Its share of the turn is used up.
+    yields: bool,
     shut_down: bool,
+    /// What was read since it is over.
+    discarded: usize,
 }
 
 impl Link {
@@ -51,12 +63,16 @@ impl Link {
         Self {
             id,
             rest: Vec::new(),
+            taken: 0,
             blocked: false,
+            yields: false,
             shut_down: false,
+            discarded: 0,
         }
     }
 
-    /// Does all that can be done now. A transport that fails or ends is the same to the broker.
+    /// Does what can be done now: a few reads, and what the broker allows in one turn. A transport that fails or ends is the
+    /// same to the broker.
     pub(crate) fn serve<H: Hooks>(&mut self, shared: &mut Shared<H>, wire: &mut impl Wire) -> Turn {
         self.try_serve(shared, wire).unwrap_or(Turn::Over)
     }
@@ -66,7 +82,7 @@ impl Link {
         shared: &mut Shared<H>,
         wire: &mut impl Wire,
     ) -> io::Result<Turn> {
-        loop {
+        for _ in 0..READS {
             let written = self.write(shared, wire)?;
             if shared.broker.is_closing(self.id) {
                 return self.linger(written, wire);
@@ -75,6 +91,9 @@ impl Link {
                 // What is written now, or was decided meanwhile, may have made room.
                 self.take_rest(shared);
                 shared.wake(Some(self.id));
+                if self.yields {
+                    break;
+                }
                 let can_write = written && !shared.broker.outgoing(self.id).is_empty();
                 if self.blocked && !can_write {
                     return Ok(Turn::Waits);
@@ -91,14 +110,13 @@ impl Link {
             match read {
                 Poll::Pending => return Ok(Turn::Waits),
                 Poll::Ready(Ok(0)) => return Ok(Turn::Over),
-                Poll::Ready(Ok(READ)) => {
-                    self.write(shared, wire)?;
-                    return Ok(Turn::HasMore);
-                }
+                Poll::Ready(Ok(n)) if n == READ || self.yields => break,
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Err(error),
             }
         }
+        self.write(shared, wire)?;
+        Ok(Turn::HasMore)
     }
 
     /// Writes what is outgoing, as far as it goes; whether that is all.
@@ -138,9 +156,16 @@ impl Link {
 
     fn take_rest<H: Hooks>(&mut self, shared: &mut Shared<H>) {
         let mut rest = std::mem::take(&mut self.rest);
-        let consumed = self.receive(shared, &rest);
-        if consumed < rest.len() {
-            rest.drain(..consumed);
+        let input = rest.get(self.taken..).unwrap_or_default();
+        self.taken += self.receive(shared, input);
+        // What was taken is moved away once, however many turns it takes.
+        if self.taken >= rest.len() {
+            self.taken = 0;
+        } else {
+            if !self.yields {
+                rest.drain(..self.taken);
+                self.taken = 0;
+            }
             self.rest = rest;
         }
     }
@@ -148,7 +173,8 @@ impl Link {
     fn receive<H: Hooks>(&mut self, shared: &mut Shared<H>, input: &[u8]) -> usize {
         let now = shared.now();
         let received = shared.broker.receive(self.id, input, now);
-        self.blocked = received.next == Next::Blocked;
+        self.blocked = matches!(received.next, Next::Blocked | Next::Yields);
+        self.yields = received.next == Next::Yields;
         received.consumed
     }
 
@@ -164,13 +190,17 @@ impl Link {
             self.shut_down = true;
         }
         let mut space = [0; 1_024];
-        loop {
+        for _ in 0..READS {
             match wire.read(&mut space) {
                 Poll::Pending => return Ok(Turn::Lingers),
                 Poll::Ready(Ok(0)) => return Ok(Turn::Over),
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(n)) => self.discarded += n,
                 Poll::Ready(Err(error)) => return Err(error),
             }
+            if self.discarded > DISCARDED {
+                return Ok(Turn::Over);
+            }
         }
+        Ok(Turn::LingersOn)
     }
 }

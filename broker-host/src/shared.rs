@@ -136,6 +136,11 @@ pub(crate) async fn tick<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
             let Some(at) = shared.timer_at else {
                 return Poll::Pending;
             };
+            if at <= now {
+                // Work is left: the connections have their turn before it goes on.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let at = shared.start + Duration::from_millis(at.as_millis());
             drop(shared);
             waiting.as_mut().reset(at);

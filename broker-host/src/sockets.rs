@@ -44,6 +44,8 @@ struct Socket {
     link: Link,
     stream: Stream,
     lingers: bool,
+    /// It is in the list of those with more to read or to do, whose turn is the next.
+    has_more: bool,
 }
 
 #[derive(Debug)]
@@ -83,6 +85,7 @@ impl Sockets {
                     ends: false,
                 },
                 lingers: false,
+                has_more: false,
             });
         }
         Ok(())
@@ -186,6 +189,9 @@ impl<H: Hooks> Poller<H> {
         let shared = Rc::clone(&self.shared);
         let mut shared = shared.borrow_mut();
         for id in std::mem::take(&mut self.more) {
+            if let Some(Some(socket)) = place(&mut shared, id) {
+                socket.has_more = false;
+            }
             self.serve(&mut shared, id);
         }
         let all_told = self.take_events(&mut shared, cx);
@@ -227,7 +233,10 @@ impl<H: Hooks> Poller<H> {
                 stream.writable |= event.is_writable();
                 stream.ends |= event.is_read_closed() || event.is_error();
                 let id = socket.link.id;
-                self.serve(shared, id);
+                // Its turn in this round was, or is the next.
+                if !socket.has_more {
+                    self.serve(shared, id);
+                }
             }
             events.clear();
             self.events = events;
@@ -255,19 +264,19 @@ impl<H: Hooks> Poller<H> {
         let Some(mut socket) = place(shared, id).and_then(Option::take) else {
             return;
         };
-        match socket.link.serve(shared, &mut socket.stream) {
-            Turn::Over => {
-                drop(socket);
-                shared.closed(id);
-                return;
-            }
-            Turn::Waits => {}
-            Turn::HasMore => self.more.push(id),
-            Turn::Lingers if socket.lingers => {}
-            Turn::Lingers => {
-                socket.lingers = true;
-                self.lingering.push_back((Instant::now() + LINGER, id));
-            }
+        let turn = socket.link.serve(shared, &mut socket.stream);
+        if turn == Turn::Over {
+            drop(socket);
+            shared.closed(id);
+            return;
+        }
+        if matches!(turn, Turn::HasMore | Turn::LingersOn) && !socket.has_more {
+            socket.has_more = true;
+            self.more.push(id);
+        }
+        if matches!(turn, Turn::Lingers | Turn::LingersOn) && !socket.lingers {
+            socket.lingers = true;
+            self.lingering.push_back((Instant::now() + LINGER, id));
         }
         if let Some(place) = shared.sockets.places.get_mut(id.index()) {
             *place = Some(socket);

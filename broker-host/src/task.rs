@@ -59,7 +59,10 @@ impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Task<H, T> {
             Turn::Waits => {}
             Turn::HasMore => cx.waker().wake_by_ref(),
             Turn::Over => return Poll::Ready(()),
-            Turn::Lingers => {
+            Turn::Lingers | Turn::LingersOn => {
+                if turn == Turn::LingersOn {
+                    cx.waker().wake_by_ref();
+                }
                 let sleep = self.lingers.get_or_insert_with(|| Box::pin(sleep(LINGER)));
                 return sleep.as_mut().poll(cx);
             }

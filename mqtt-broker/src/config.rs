@@ -64,6 +64,9 @@ pub struct Config {
     pub session_expiry_maximum: u32,
     /// How often the `$SYS` topics are published, in seconds; 0 turns them off. Default 10.
     pub statistics_interval: u32,
+    /// How much work a call of the broker does for one connection before the others have their turn, in steps of about a
+    /// tenth of a microsecond. What one packet leads to beyond it is done in portions of this size. Default 4,096.
+    pub turn_steps: u32,
     /// A secret of the host, so that nobody can choose topics that slow the broker down. Default 0.
     pub hash_key: u64,
 }
@@ -97,6 +100,7 @@ impl Default for Config {
             retained_expiry: None,
             session_expiry_maximum: u32::MAX,
             statistics_interval: 10,
+            turn_steps: 4_096,
             hash_key: 0,
         }
     }

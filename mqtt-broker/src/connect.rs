@@ -1,13 +1,13 @@
 //! CONNECT, and the end of connections and sessions.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_session::proto::{
-    ConnAck, Connect, Decoded, MAX_PACKET, Packet, Properties, Property, QoS, ReasonCode,
-    TopicFilter, Version,
+    ConnAck, Connect, Decoded, MAX_PACKET, Packet, Properties, Property, ReasonCode, Version,
 };
-use mqtt_session::{Heap, Instant, Outgoing, Server, WillDue};
+use mqtt_session::{Instant, Outgoing};
 
 use crate::broker::{Broker, ConnectionId, Extra, number, usize_of};
 use crate::hooks::{ClientInfo, Ending, Hooks, Observation, Verdict};
@@ -181,7 +181,10 @@ impl<H: Hooks> Broker<H> {
 
     fn new_session(&mut self, client_id: &str) -> u32 {
         let client_id: Arc<str> = client_id.into();
-        let key = number(self.sessions.insert(Session::new(Arc::clone(&client_id))));
+        self.session_serial = self.session_serial.wrapping_add(1);
+        let hash = self.clients.hasher().hash_one(&client_id);
+        let session = Session::new(Arc::clone(&client_id), hash, self.session_serial);
+        let key = number(self.sessions.insert(session));
         self.clients.insert(client_id, key);
         key
     }
@@ -275,149 +278,6 @@ impl<H: Hooks> Broker<H> {
             properties.extend(data.map(Property::AuthenticationData));
         }
         properties
-    }
-
-    /// The connection is over, for whatever reason; its last bytes may still go out. Does nothing the second time.
-    pub(crate) fn end(&mut self, index: u32, ending: Ending, now: Instant) {
-        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
-            return;
-        };
-        if connection.ended {
-            return;
-        }
-        connection.ended = true;
-        connection.extra = None;
-        let will_due = connection.server.will_due();
-        let connected = connection.server.session_expiry();
-        let expiry = connected.min(self.config.session_expiry_maximum);
-        let key = connection.session.take();
-        let session = key.and_then(|key| self.sessions.get_mut(usize_of(key)));
-        let client_id = session
-            .as_ref()
-            .map(|session| Arc::clone(&session.client_id));
-        if let Some(session) = session {
-            let mut parked = Server::new(self.config.session(), Heap);
-            parked.swap_session(&mut connection.server);
-            session.parked = Some(Box::new(parked));
-            session.connection = None;
-        }
-        self.mark_ready(index);
-        if let Some(connection) = self.id(index) {
-            self.hooks.observe(&Observation::Ended {
-                connection,
-                client_id: client_id.as_deref(),
-                ending,
-            });
-        }
-        let Some(key) = key else { return };
-        let connected = &mut self.statistics.clients_connected;
-        *connected = connected.saturating_sub(1);
-        self.leave(key, will_due, expiry, now);
-    }
-
-    /// The client of a session is gone: its will, what others may get instead, and how long it stays.
-    fn leave(&mut self, key: u32, will_due: WillDue, expiry: u32, now: Instant) {
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
-            return;
-        };
-        let expiry_span = Duration::from_secs(u64::from(expiry));
-        match (will_due, &session.will) {
-            // 5 [MQTT-3.1.2-8]: after its delay or with the session, whichever is first.
-            (WillDue::Yes, Some(will)) => {
-                session.will_at = Some(now.after(will.delay.min(expiry_span)));
-            }
-            // 3.1.1 [MQTT-3.1.2-10], 5 [MQTT-3.1.2-10]
-            _ => session.will = None,
-        }
-        session.ends_at = (expiry != u32::MAX).then(|| now.after(expiry_span));
-        let shared = session.queue.take_shared(&mut self.queued);
-        if let Some(due) = session.due() {
-            self.timers.set(due, Due::Session(key));
-        }
-        for item in shared {
-            self.hand_over(item, now);
-        }
-        // What is due at once is not left to the next tick.
-        self.session_due(key, now);
-    }
-
-    /// A session that is away: publishes its will and ends it, if their time has come.
-    pub(crate) fn session_due(&mut self, key: u32, now: Instant) {
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
-            return;
-        };
-        let Some(due) = session.due().filter(|_| session.connection.is_none()) else {
-            return;
-        };
-        if due > now {
-            return;
-        }
-        self.timers.clear(due, Due::Session(key));
-        if session.ends_at.is_some_and(|at| at <= now) {
-            let expired = &mut self.statistics.clients_expired;
-            *expired = expired.saturating_add(1);
-            self.end_session(key, now);
-            return;
-        }
-        session.will_at = None;
-        let will = session.will.take();
-        if let Some(due) = session.due() {
-            self.timers.set(due, Due::Session(key));
-        }
-        if let Some(will) = will {
-            self.publish_will(key, &will, now);
-        }
-    }
-
-    fn publish_will(&mut self, key: u32, will: &Will, now: Instant) {
-        let publish = will.message.publish();
-        let message = Outgoing {
-            topic: publish.topic,
-            qos: will.message.qos(),
-            retain: publish.retain,
-            properties: publish.properties,
-            payload: publish.payload,
-        };
-        // 3.1.1 [MQTT-3.1.2-16] and [MQTT-3.1.2-17], 5 [MQTT-3.1.2-14] and [MQTT-3.1.2-15]
-        if message.retain {
-            self.retain(Some(key), &message, now);
-        }
-        self.route(Some(key), &message, now);
-    }
-
-    /// Forgets a session. Its will goes out now at the latest (5 \[MQTT-3.1.2-8\]), and other members get what was under
-    /// way for a shared subscription at QoS 1 (5 \[MQTT-4.8.2-5\] forbids it for QoS 2).
-    pub(crate) fn end_session(&mut self, key: u32, now: Instant) {
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
-            return;
-        };
-        if let Some(due) = session.due() {
-            self.timers.clear(due, Due::Session(key));
-        }
-        (session.will_at, session.ends_at) = (None, None);
-        let will = session.will.take();
-        let mut shared: Vec<_> = std::mem::take(&mut session.shared)
-            .into_iter()
-            .map(|(_, item)| item)
-            .filter(|item| item.qos == QoS::AtLeastOnce)
-            .collect();
-        shared.extend(session.queue.take_shared(&mut self.queued));
-        session.queue.clear(&mut self.queued);
-        let filters = std::mem::take(&mut session.filters);
-        let client_id = Arc::clone(&session.client_id);
-        for filter in &filters {
-            if let Ok(filter) = TopicFilter::new(filter) {
-                self.router.unsubscribe(&filter, key);
-            }
-        }
-        self.clients.remove(&client_id);
-        self.sessions.remove(usize_of(key));
-        for item in shared {
-            self.hand_over(item, now);
-        }
-        if let Some(will) = will {
-            self.publish_will(key, &will, now);
-        }
     }
 }
 

@@ -1,31 +1,60 @@
 //! From a publisher to its receivers.
 
-use std::sync::Arc;
-
 use mqtt_session::proto::{Properties, QoS, ReasonCode, TopicName};
 use mqtt_session::{Incoming, Instant, Outgoing, Refused, Token};
-use smallvec::SmallVec;
 
 use crate::broker::{Broker, Connection, usize_of, widen};
 use crate::connect::is_reserved;
+use crate::fanout::{Routed, Target};
 use crate::hooks::{Hooks, Observation};
 use crate::message::{Message, forwarded};
 use crate::queue::{Identifiers, Queued};
-use crate::router::{Share, Subscriber};
+use crate::router::Share;
 use crate::stall::Tried;
 
-/// One receiver of a message.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Target {
-    subscriber: Subscriber,
-    share: Option<Share>,
-}
-
 /// A message while it is routed: borrowed from the input, kept at most once however many queues it goes to.
-struct Source<'a> {
+pub(crate) struct Source<'a> {
     message: &'a Outgoing<'a>,
     kept: Option<Message>,
+    /// What giving it to one receiver costs.
+    steps: usize,
 }
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(message: &'a Outgoing<'a>) -> Self {
+        Self {
+            message,
+            kept: None,
+            steps: delivery_steps(message),
+        }
+    }
+
+    /// A message that is kept already.
+    pub(crate) fn of(kept: &Message, message: &'a Outgoing<'a>) -> Self {
+        Self {
+            kept: Some(kept.clone()),
+            ..Self::new(message)
+        }
+    }
+
+    pub(crate) const fn steps(&self) -> usize {
+        self.steps
+    }
+}
+
+/// Properties are written one by one, a payload is copied.
+fn delivery_steps(message: &Outgoing<'_>) -> usize {
+    let properties = if message.properties.is_empty() {
+        0
+    } else {
+        message.properties.iter().count().div_ceil(6)
+    };
+    let payload = message.payload.len() / 1_024;
+    properties.saturating_add(payload).saturating_add(2)
+}
+
+/// How many retained messages are forgotten at once when there is no room.
+const PURGED: usize = 64;
 
 impl<H: Hooks> Broker<H> {
     /// A client published.
@@ -53,24 +82,32 @@ impl<H: Hooks> Broker<H> {
             properties: publish.properties,
             payload: publish.payload,
         };
-        let reason = self.accept_message(key, &message, now);
+        let (reason, routed) = self.accept_message(key, &message, now);
         self.topic = resolved;
-        if let Some(receipt) = incoming.receipt
-            && let Some(connection) = self.connections.get_mut(usize_of(index))
-        {
+        let Some(receipt) = incoming.receipt else {
+            return;
+        };
+        if routed == Routed::Later {
+            self.fanouts.acknowledge_later(receipt, reason);
+        } else if let Some(connection) = self.connections.get_mut(usize_of(index)) {
             // It was received just now, so it awaits this.
             let _ = connection.server.acknowledge(receipt, reason);
         }
     }
 
-    fn accept_message(&mut self, key: u32, message: &Outgoing<'_>, now: Instant) -> ReasonCode {
+    fn accept_message(
+        &mut self,
+        key: u32,
+        message: &Outgoing<'_>,
+        now: Instant,
+    ) -> (ReasonCode, Routed) {
         let statistics = &mut self.statistics;
         statistics.publish_received = statistics.publish_received.saturating_add(1);
         let payload = widen(message.payload.len());
         statistics.payload_received = statistics.payload_received.saturating_add(payload);
         let topic = message.topic;
         let Some(session) = self.sessions.get(usize_of(key)) else {
-            return ReasonCode::UnspecifiedError;
+            return (ReasonCode::UnspecifiedError, Routed::ToNobody);
         };
         let client = session.info();
         let refused = if !self.config.allows_levels(topic.as_bytes()) {
@@ -86,15 +123,16 @@ impl<H: Hooks> Broker<H> {
                 topic,
                 reason,
             });
-            return reason;
+            return (reason, Routed::ToNobody);
         }
         let kept = !message.retain || self.retain(Some(key), message, now);
-        let matched = self.route(Some(key), message, now);
-        match (kept, matched) {
+        let routed = self.route(Some(key), message, now);
+        let reason = match (kept, routed) {
             (false, _) => ReasonCode::QuotaExceeded,
-            (true, false) => ReasonCode::NoMatchingSubscribers,
-            (true, true) => ReasonCode::Success,
-        }
+            (true, Routed::ToNobody) => ReasonCode::NoMatchingSubscribers,
+            (true, Routed::ToAll | Routed::Later) => ReasonCode::Success,
+        };
+        (reason, routed)
     }
 
     /// Keeps or clears a retained message. `false` if there is no room for it.
@@ -116,7 +154,7 @@ impl<H: Hooks> Broker<H> {
             }
             let publisher = from
                 .and_then(|key| self.sessions.get(usize_of(key)))
-                .map(|session| Arc::clone(&session.client_id));
+                .map(|session| session.client_hash);
             Some(kept.published_by(publisher))
         };
         let topic = message.topic.as_str();
@@ -125,162 +163,30 @@ impl<H: Hooks> Broker<H> {
             return true;
         }
         // Those that expired may have taken the room.
-        self.retained.purge(now) && self.retained.set(topic, kept, limit, bytes)
-    }
-
-    /// Gives a message to all whose subscriptions match. Whether there was one.
-    pub(crate) fn route(
-        &mut self,
-        from: Option<u32>,
-        message: &Outgoing<'_>,
-        now: Instant,
-    ) -> bool {
-        let mut matches = std::mem::take(&mut self.matches);
-        let mut targets = std::mem::take(&mut self.targets);
-        let mut identifiers = std::mem::take(&mut self.identifiers);
-        self.router.matches(message.topic.as_str(), &mut matches);
-        self.publish = self.publish.wrapping_add(1);
-        for subscriber in &matches.subscribers {
-            // 5 [MQTT-3.8.3-3]
-            if subscriber.no_local && from == Some(subscriber.session) {
-                continue;
-            }
-            self.add_target(subscriber, &mut targets, &mut identifiers);
-        }
-        for group in &matches.groups {
-            targets.extend(self.choose(*group));
-        }
-        let matched = !targets.is_empty();
-        let mut source = Source {
-            message,
-            kept: None,
-        };
-        let mut several = SmallVec::<[u32; 4]>::new();
-        for (at, target) in targets.iter().enumerate() {
-            several.clear();
-            several.extend(target.subscriber.identifier);
-            if !identifiers.is_empty() {
-                let more = identifiers.iter().filter(|(target, _)| *target == at);
-                several.extend(more.map(|(_, identifier)| *identifier));
-            }
-            self.deliver(target, &mut source, &several, now);
-        }
-        targets.clear();
-        identifiers.clear();
-        self.matches = matches;
-        self.targets = targets;
-        self.identifiers = identifiers;
-        matched
-    }
-
-    /// One copy for each client, at the highest quality of service of its subscriptions, with all their identifiers
-    /// (3.1.1 \[MQTT-3.3.5-1\], 5 \[MQTT-3.3.4-2\] to \[MQTT-3.3.4-5\]).
-    fn add_target(
-        &mut self,
-        subscriber: &Subscriber,
-        targets: &mut Vec<Target>,
-        identifiers: &mut Vec<(usize, u32)>,
-    ) {
-        let Some(session) = self.sessions.get_mut(usize_of(subscriber.session)) else {
-            return;
-        };
-        let (publish, at) = session.found;
-        if publish == self.publish
-            && let Some(Target {
-                subscriber: first, ..
-            }) = targets.get_mut(at)
-        {
-            first.qos = first.qos.max(subscriber.qos);
-            first.retain_as_published |= subscriber.retain_as_published;
-            identifiers.extend(subscriber.identifier.map(|identifier| (at, identifier)));
-            return;
-        }
-        session.found = (self.publish, targets.len());
-        targets.push(Target {
-            subscriber: *subscriber,
-            share: None,
-        });
-    }
-
-    /// The member of a shared subscription that gets the next message: in turn, but who is connected and has nothing
-    /// waiting comes before who is connected, and that before who is away.
-    fn choose(&mut self, group: u32) -> Option<Target> {
-        let state = self.router.group_mut(group)?;
-        let turn = |offset: usize| {
-            let at = state.next.wrapping_add(offset);
-            at.checked_rem(state.members.len())
-        };
-        let mut best: Option<(u8, usize)> = None;
-        for offset in 0..state.members.len() {
-            let Some(at) = turn(offset) else { break };
-            let session = state
-                .members
-                .get(at)
-                .and_then(|member| self.sessions.get(usize_of(member.session)));
-            let Some(session) = session else { continue };
-            let rank = match (session.connection, session.queue.is_empty()) {
-                (Some(_), true) => 0,
-                (Some(_), false) => 1,
-                (None, _) => 2,
-            };
-            if best.is_none_or(|(other, _)| rank < other) {
-                best = Some((rank, at));
-            }
-            if rank == 0 {
-                break;
-            }
-        }
-        let (_, at) = best?;
-        state.next = at.wrapping_add(1);
-        let subscriber = *state.members.get(at)?;
-        Some(Target {
-            subscriber,
-            share: Some(state.share(group)),
-        })
-    }
-
-    /// Another member of its shared subscription gets a message. Without one it is dropped.
-    pub(crate) fn hand_over(&mut self, item: Queued, now: Instant) {
-        let group = item
-            .share
-            .and_then(|share| self.router.shared_mut(share).map(|_| share.group()));
-        let Some(target) = group.and_then(|group| self.choose(group)) else {
-            let dropped = &mut self.statistics.publish_dropped;
-            *dropped = dropped.saturating_add(1);
-            return;
-        };
-        let qos = item.message.qos().min(target.subscriber.qos);
-        let key = target.subscriber.session;
-        if qos == QoS::AtMostOnce && !self.keeps_qos0(key) {
-            return;
-        }
-        let identifiers = Identifiers::new(target.subscriber.identifier.as_slice());
-        self.deliver_kept(
-            key,
-            item.message,
-            qos,
-            item.retain,
-            identifiers,
-            target.share,
-            now,
-        );
+        self.meter.spend(PURGED);
+        self.purging |= self.retained.purge(PURGED, now);
+        self.retained.set(topic, kept, limit, bytes)
     }
 
     /// Whether a QoS 0 message for a session that cannot go now is queued.
-    fn keeps_qos0(&self, key: u32) -> bool {
+    pub(crate) fn keeps_qos0(&self, key: u32) -> bool {
         let session = self.sessions.get(usize_of(key));
         self.config.queue_qos0 || session.is_some_and(|session| session.connection.is_some())
     }
 
-    fn deliver(
+    pub(crate) fn deliver(
         &mut self,
         target: &Target,
         source: &mut Source<'_>,
         identifiers: &[u32],
         now: Instant,
     ) {
-        let Target { subscriber, share } = target;
+        let Target {
+            subscriber, share, ..
+        } = target;
         let message = source.message;
+        self.meter
+            .spend(source.steps.saturating_add(identifiers.len() / 8));
         let qos = message.qos.min(subscriber.qos);
         // 3.1.1 [MQTT-3.3.1-9], 5 [MQTT-3.3.1-12] and [MQTT-3.3.1-13]
         let retain = message.retain && subscriber.retain_as_published;
@@ -327,7 +233,11 @@ impl<H: Hooks> Broker<H> {
                 source.kept.insert(kept).clone()
             }
         };
-        let identifiers = Identifiers::new(identifiers);
+        let identifiers = self
+            .sessions
+            .get_mut(usize_of(subscriber.session))
+            .map(|session| session.identifiers(identifiers))
+            .unwrap_or_default();
         self.deliver_kept(
             subscriber.session,
             kept,
@@ -411,18 +321,28 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Sends what is queued for a session, as far as its window and its buffer go.
+    /// Sends what is queued for a session, as far as its window and its buffer go, and its share of the turn.
     pub(crate) fn pump(&mut self, key: u32, now: Instant) {
         loop {
             let Some(session) = self.sessions.get_mut(usize_of(key)) else {
                 return;
             };
-            let (Some(item), Some(index)) = (session.queue.front(), session.connection) else {
+            let Some(index) = session.connection else {
                 return;
             };
             let Some(connection) = self.connections.get_mut(usize_of(index)) else {
                 return;
             };
+            let Some(item) = session.queue.front() else {
+                if session.wants_retained() && connection.is_answered() {
+                    self.work_for(key);
+                }
+                return;
+            };
+            if !self.meter.has_share() && !session.queue.is_stalled() {
+                self.work_for(key);
+                return;
+            }
             if item.message.has_expired(now) {
                 session.queue.pop(&mut self.queued);
                 let expired = &mut self.statistics.publish_expired;
@@ -434,12 +354,13 @@ impl<H: Hooks> Broker<H> {
             }
             let publish = item.message.publish();
             let message = Outgoing {
-                topic: publish.topic,
                 qos: item.qos,
                 retain: item.retain,
-                properties: publish.properties,
-                payload: publish.payload,
+                ..item.message.outgoing(&publish)
             };
+            let identifiers = item.identifiers.as_slice().len() / 8;
+            self.meter
+                .spend(delivery_steps(&message).saturating_add(identifiers));
             let sent = send(
                 connection,
                 &message,
@@ -464,7 +385,7 @@ impl<H: Hooks> Broker<H> {
                 return;
             };
             if let (Ok(Some(token)), Some(_)) = (sent, item.share) {
-                session.shared.push((token, item.clone()));
+                session.shared.insert(token, item.clone());
             }
             let message = &item.message;
             let payload = message.len().saturating_sub(message.head());

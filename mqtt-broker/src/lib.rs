@@ -10,9 +10,15 @@
     clippy::unwrap_used
 )]
 
+mod authenticate;
 mod broker;
 mod connect;
 mod deliver;
+mod fanout;
+mod leave;
+mod share;
+mod subscribe;
+mod turn;
 
 mod message;
 mod queue;

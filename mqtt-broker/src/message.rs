@@ -27,8 +27,8 @@ pub(crate) struct Message {
     qos: QoS,
     /// When it is not worth delivering any more (5 \[MQTT-3.3.2-5\]).
     expires: Option<Instant>,
-    /// The client identifier of who published it, if that matters later.
-    from: Option<Arc<str>>,
+    /// Who published it, if that matters later: a number for the client identifier.
+    from: Option<u64>,
 }
 
 impl Message {
@@ -51,15 +51,17 @@ impl Message {
         })
     }
 
-    pub(crate) fn published_by(self, client_id: Option<Arc<str>>) -> Self {
-        Self {
-            from: client_id,
-            ..self
-        }
+    pub(crate) const fn published_by(mut self, client: Option<u64>) -> Self {
+        self.from = client;
+        self
     }
 
-    pub(crate) fn is_from(&self, client_id: &str) -> bool {
-        self.from.as_deref() == Some(client_id)
+    pub(crate) fn is_from(&self, client: u64) -> bool {
+        self.from == Some(client)
+    }
+
+    pub(crate) const fn expires(&self) -> Option<Instant> {
+        self.expires
     }
 
     /// What it counts in the limits for bytes.
@@ -96,6 +98,17 @@ impl Message {
             let left = expires.since(now).as_millis().div_ceil(1_000);
             u32::try_from(left).unwrap_or(u32::MAX)
         })
+    }
+
+    /// The message as it was published; `publish` is its packet.
+    pub(crate) const fn outgoing<'a>(&self, publish: &Publish<'a>) -> Outgoing<'a> {
+        Outgoing {
+            topic: publish.topic,
+            qos: self.qos,
+            retain: publish.retain,
+            properties: publish.properties,
+            payload: publish.payload,
+        }
     }
 
     /// The packet, at QoS 0.

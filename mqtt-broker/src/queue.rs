@@ -5,6 +5,7 @@
 //! only those are full that hold more than their share of it: who leaves much waiting cannot make others lose messages.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use mqtt_session::proto::QoS;
 
@@ -32,7 +33,18 @@ pub(crate) enum Identifiers {
     #[default]
     None,
     One(u32),
-    Many(Box<[u32]>),
+    Many(Arc<[u32]>),
+}
+
+impl Queued {
+    /// What it counts in the limits for bytes.
+    pub(crate) fn size(&self) -> usize {
+        let identifiers = match &self.identifiers {
+            Identifiers::None | Identifiers::One(_) => 0,
+            Identifiers::Many(many) => many.len().saturating_mul(size_of::<u32>()),
+        };
+        self.message.size().saturating_add(identifiers)
+    }
 }
 
 impl Identifiers {
@@ -73,38 +85,109 @@ type Numbered = (u64, Queued);
 
 /// Two queues, so that the oldest message of QoS 0 is found without a search. The numbers keep the order of both together.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
+pub(crate) struct Lanes {
     qos0: VecDeque<Numbered>,
     others: VecDeque<Numbered>,
+}
+
+impl Lanes {
+    fn len(&self) -> usize {
+        self.qos0.len().saturating_add(self.others.len())
+    }
+
+    /// The lane of the first message, and its number.
+    fn first(&self) -> Option<(u64, &VecDeque<Numbered>)> {
+        let number = |lane: &VecDeque<Numbered>| lane.front().map(|(number, _)| *number);
+        let qos0 = number(&self.qos0).map(|number| (number, &self.qos0));
+        let others = number(&self.others).map(|number| (number, &self.others));
+        match (qos0, others) {
+            (Some(qos0), Some(others)) if others.0 < qos0.0 => Some(others),
+            (qos0, others) => qos0.or(others),
+        }
+    }
+
+    fn first_number(&self) -> u64 {
+        self.first().map_or(u64::MAX, |(number, _)| number)
+    }
+
+    fn first_of_qos0(&self) -> u64 {
+        self.qos0.front().map_or(u64::MAX, |(number, _)| *number)
+    }
+
+    fn lane(&mut self, qos: QoS) -> &mut VecDeque<Numbered> {
+        if qos == QoS::AtMostOnce {
+            &mut self.qos0
+        } else {
+            &mut self.others
+        }
+    }
+
+    fn push(&mut self, number: u64, item: Queued) {
+        self.lane(item.qos).push_back((number, item));
+    }
+
+    fn pop_of(&mut self, qos: QoS) -> Option<Queued> {
+        step(Work::Queue);
+        let items = self.lane(qos);
+        let (_, item) = items.pop_front()?;
+        if items.is_empty() {
+            *items = VecDeque::new();
+        }
+        Some(item)
+    }
+
+    /// Takes out the first message.
+    pub(crate) fn pop(&mut self) -> Option<Queued> {
+        let (_, lane) = self.first()?;
+        let qos = lane.front().map(|(_, item)| item.qos)?;
+        self.pop_of(qos)
+    }
+}
+
+impl FromIterator<Queued> for Lanes {
+    fn from_iter<I: IntoIterator<Item = Queued>>(items: I) -> Self {
+        let mut lanes = Self::default();
+        for (number, item) in (0..).zip(items) {
+            lanes.push(number, item);
+        }
+        lanes
+    }
+}
+
+/// What waits for one client.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    own: Lanes,
+    /// What was chosen for shared subscriptions, apart, so that it can be given to others without a look at the rest.
+    shared: Option<Box<Lanes>>,
     next: u64,
     bytes: usize,
+    shared_bytes: usize,
     /// The first message had no room.
     stall: Option<Stall>,
 }
 
 impl Queue {
     pub(crate) fn is_empty(&self) -> bool {
-        self.qos0.is_empty() && self.others.is_empty()
+        self.len() == 0
     }
 
     fn len(&self) -> usize {
-        self.qos0.len().saturating_add(self.others.len())
+        let shared = self.shared.as_ref().map_or(0, |shared| shared.len());
+        self.own.len().saturating_add(shared)
     }
 
-    fn is_qos0_first(&self) -> bool {
-        match (self.qos0.front(), self.others.front()) {
-            (Some((first, _)), Some((other, _))) => first < other,
-            (first, _) => first.is_some(),
+    /// The lanes whose first message is the first of all.
+    fn first(&self) -> &Lanes {
+        match &self.shared {
+            Some(shared) if shared.first_number() < self.own.first_number() => shared,
+            _ => &self.own,
         }
     }
 
     pub(crate) fn front(&self) -> Option<&Queued> {
-        let first = if self.is_qos0_first() {
-            self.qos0.front()
-        } else {
-            self.others.front()
-        };
-        first.map(|(_, item)| item)
+        let (_, lane) = self.first().first()?;
+        lane.front().map(|(_, item)| item)
     }
 
     /// The first message had no room.
@@ -145,7 +228,7 @@ impl Queue {
         total: &mut Total,
     ) -> Pushed {
         let mut pushed = Pushed::default();
-        let size = item.message.size();
+        let size = item.size();
         loop {
             let bytes = self.bytes.saturating_add(size);
             let over_all = total.bytes.saturating_add(size) > config.queued_bytes_total;
@@ -164,89 +247,75 @@ impl Queue {
         }
         self.bytes = self.bytes.saturating_add(size);
         total.add(size);
-        let items = if item.qos == QoS::AtMostOnce {
-            &mut self.qos0
+        let lanes = if item.share.is_some() {
+            self.shared_bytes = self.shared_bytes.saturating_add(size);
+            self.shared.get_or_insert_default()
         } else {
-            &mut self.others
+            &mut self.own
         };
-        items.push_back((self.next, item));
+        lanes.push(self.next, item);
         self.next = self.next.wrapping_add(1);
         pushed.accepted = true;
         pushed
     }
 
     fn drop_oldest_qos0(&mut self, total: &mut Total) -> bool {
-        self.pop_of(QoS::AtMostOnce, total).is_some()
+        let first = self.front().map(|item| item.qos);
+        let lanes = match &mut self.shared {
+            Some(shared) if shared.first_of_qos0() < self.own.first_of_qos0() => shared,
+            _ => &mut self.own,
+        };
+        let Some(item) = lanes.pop_of(QoS::AtMostOnce) else {
+            return false;
+        };
+        if first == Some(QoS::AtMostOnce) {
+            self.stall = None;
+        }
+        self.forget(&item, total);
+        true
     }
 
     pub(crate) fn pop(&mut self, total: &mut Total) -> Option<Queued> {
-        let first = if self.is_qos0_first() {
-            QoS::AtMostOnce
-        } else {
-            QoS::AtLeastOnce
+        self.stall = None;
+        let is_shared = self
+            .shared
+            .as_ref()
+            .is_some_and(|shared| shared.first_number() < self.own.first_number());
+        let item = match &mut self.shared {
+            Some(shared) if is_shared => shared.pop()?,
+            _ => self.own.pop()?,
         };
-        self.pop_of(first, total)
-    }
-
-    /// The oldest of QoS 0, or of QoS 1 and 2.
-    fn pop_of(&mut self, qos: QoS, total: &mut Total) -> Option<Queued> {
-        let is_qos0 = qos == QoS::AtMostOnce;
-        if is_qos0 == self.is_qos0_first() {
-            self.stall = None;
-        }
-        let items = if is_qos0 {
-            &mut self.qos0
-        } else {
-            &mut self.others
-        };
-        step(Work::Queue);
-        let (_, item) = items.pop_front()?;
-        if items.is_empty() {
-            *items = VecDeque::new();
-        }
         self.forget(&item, total);
         Some(item)
     }
 
-    /// Takes out what was chosen for a shared subscription, the oldest first.
-    pub(crate) fn take_shared(&mut self, total: &mut Total) -> Vec<Queued> {
-        let mut shared = Vec::new();
+    /// Takes out what was chosen for shared subscriptions, to be given to others. It counts in the total until then.
+    pub(crate) fn take_shared(&mut self) -> Option<Lanes> {
+        let shared = self.shared.take()?;
         self.stall = None;
-        for items in [&mut self.qos0, &mut self.others] {
-            if items.iter().all(|(_, item)| item.share.is_none()) {
-                continue;
-            }
-            let (chosen, own): (Vec<_>, Vec<_>) = std::mem::take(items)
-                .into_iter()
-                .partition(|(_, item)| item.share.is_some());
-            *items = own.into();
-            shared.extend(chosen);
-        }
-        shared.sort_unstable_by_key(|(number, _)| *number);
-        for (_, item) in &shared {
-            self.forget(item, total);
-        }
-        shared.into_iter().map(|(_, item)| item).collect()
-    }
-
-    pub(crate) fn clear(&mut self, total: &mut Total) {
-        while self.pop(total).is_some() {}
+        self.bytes = self.bytes.saturating_sub(self.shared_bytes);
+        self.shared_bytes = 0;
+        Some(*shared)
     }
 
     fn forget(&mut self, item: &Queued, total: &mut Total) {
-        let size = item.message.size();
+        let size = item.size();
         self.bytes = self.bytes.saturating_sub(size);
         total.remove(size);
+        if item.share.is_some() {
+            self.shared_bytes = self.shared_bytes.saturating_sub(size);
+            self.shared.take_if(|shared| shared.len() == 0);
+        }
     }
 }
 
 impl Total {
-    const fn add(&mut self, size: usize) {
+    pub(crate) const fn add(&mut self, size: usize) {
         self.messages = self.messages.saturating_add(1);
         self.bytes = self.bytes.saturating_add(size);
     }
 
-    const fn remove(&mut self, size: usize) {
+    pub(crate) const fn remove(&mut self, size: usize) {
         self.messages = self.messages.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(size);
     }
@@ -274,7 +343,10 @@ mod tests {
 
     fn payloads(queue: &Queue) -> Vec<String> {
         let text = |item: &Queued| String::from_utf8_lossy(item.message.publish().payload).into();
-        let mut items: Vec<_> = queue.qos0.iter().chain(&queue.others).collect();
+        let own = queue.own.qos0.iter().chain(&queue.own.others);
+        let shared = queue.shared.iter();
+        let shared = shared.flat_map(|lanes| lanes.qos0.iter().chain(&lanes.others));
+        let mut items: Vec<_> = own.chain(shared).collect();
         items.sort_by_key(|(number, _)| *number);
         items.into_iter().map(|(_, item)| text(item)).collect()
     }
@@ -300,7 +372,7 @@ mod tests {
         // 3 took the place of 0, 4 found none, 5 took that of 2, 6 found none.
         assert_eq!(payloads(&queue), ["1", "3", "5"]);
         assert_eq!((dropped, total.messages), (4, 3));
-        queue.clear(&mut total);
+        while queue.pop(&mut total).is_some() {}
         assert_eq!((total.messages, total.bytes), (0, 0));
     }
 
@@ -396,7 +468,7 @@ mod tests {
         let member = crate::router::Subscriber::new(0, &subscription, None);
         router.subscribe(&filter, member, false);
         let mut matches = crate::router::Matches::default();
-        router.matches("a", &mut matches);
+        router.matches("a", &mut matches, usize::MAX);
         let group = matches.groups[0];
         let share = router.group_mut(group).map(|own| own.share(group));
         let mut queue = Queue::default();
@@ -405,11 +477,16 @@ mod tests {
             item.share = share.filter(|_| n % 2 == 0);
             queue.push(item, &config, usize::MAX, &mut total);
         }
+        assert_eq!(payloads(&queue), ["0", "1", "2", "3", "4", "5"]);
+        assert_eq!(queue.pop(&mut total).unwrap().share, share);
         // In the order in which they came, whatever their QoS.
-        let taken = queue.take_shared(&mut total);
-        let texts = taken.iter().map(|item| item.message.publish().payload);
-        assert!(texts.eq([b"0", b"2", b"4"]));
+        let mut taken = queue.take_shared().unwrap();
+        let left: Vec<_> = std::iter::from_fn(|| taken.pop()).collect();
+        let texts = left.iter().map(|item| item.message.publish().payload);
+        assert!(texts.eq([b"2", b"4"]));
         assert_eq!(payloads(&queue), ["1", "3", "5"]);
-        assert_eq!(total.messages, 3);
+        // They count until they are with others.
+        assert_eq!((total.messages, queue.shared_bytes), (5, 0));
+        assert_eq!(queue.bytes, 3 * left[0].size());
     }
 }

@@ -1,41 +1,63 @@
-//! Retained messages: the last of each topic, in a tree by level, so that a filter finds its own without looking at all.
+//! Retained messages: the last of each topic, in the order of their topics' levels. A filter finds its own by going from one
+//! topic that may match to the next, so that a walk can stop anywhere and go on later, whatever changed meanwhile.
 
-use std::collections::BTreeMap;
-use std::str::Split;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
 
 use mqtt_session::Instant;
 
 use crate::message::Message;
 
-#[derive(Debug, Default)]
-struct Node {
-    message: Option<Message>,
-    children: BTreeMap<Box<str>, Self>,
-}
+/// A topic with a zero for each slash: no topic has a zero (3.1.1 \[MQTT-1.5.3-2\], 5 \[MQTT-1.5.4-2\]), and the order of
+/// bytes is then the order of levels.
+type Key = Arc<[u8]>;
 
-impl Node {
-    fn is_unused(&self) -> bool {
-        self.message.is_none() && self.children.is_empty()
-    }
-}
+/// Between two levels of a [`Key`].
+const SLASH: u8 = 0;
+
+/// What an entry takes beside its message and its topic; counted in the limit for bytes.
+const ENTRY: usize = 120;
 
 /// The retained messages.
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
-    root: Node,
-    count: usize,
+    messages: BTreeMap<Key, Message>,
+    /// Those that expire.
+    expiring: BTreeSet<(Instant, Key)>,
     bytes: usize,
-    /// When all were looked at for the last time.
-    purged: Option<Instant>,
 }
 
-/// All are looked at no more often than this, however often there is no room.
-const PURGE_EVERY: Duration = Duration::from_secs(1);
+/// Where a walk over the messages is that a filter matches.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    /// As a [`Key`].
+    filter: Box<[u8]>,
+    /// The first key that was not looked at.
+    from: Vec<u8>,
+}
+
+/// What a step of a [`Walk`] brings.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A message that the filter matches.
+    Message(Message),
+    /// Nothing yet: it took as many steps as it may.
+    Later,
+    /// There are no more.
+    End,
+}
+
+/// Where the next message that a filter matches may be, seen from a key.
+enum Next {
+    Here,
+    From(Vec<u8>),
+    Nowhere,
+}
 
 impl Retained {
-    pub(crate) const fn count(&self) -> usize {
-        self.count
+    pub(crate) fn count(&self) -> usize {
+        self.messages.len()
     }
 
     pub(crate) const fn bytes(&self) -> usize {
@@ -52,140 +74,189 @@ impl Retained {
         limit: usize,
         bytes: usize,
     ) -> bool {
+        let key = key(topic);
         let Some(message) = message else {
-            let removed = remove(&mut self.root, topic);
-            self.forget(removed.as_ref());
+            self.remove(&key);
             return true;
         };
-        let old = self.get(topic).map_or(0, Message::size);
+        let old = self.messages.get(&key[..]).map(|old| size(&key, old));
         let total = self
             .bytes
-            .saturating_sub(old)
-            .saturating_add(message.size());
-        if total > bytes || (old == 0 && self.count >= limit) {
+            .saturating_sub(old.unwrap_or(0))
+            .saturating_add(size(&key, &message));
+        if total > bytes || (old.is_none() && self.messages.len() >= limit) {
             return false;
         }
-        let mut node = &mut self.root;
-        for level in topic.split('/') {
-            // Looked up twice, so that a level that is there costs no allocation.
-            if !node.children.contains_key(level) {
-                node.children.insert(level.into(), Node::default());
-            }
-            let Some(child) = node.children.get_mut(level) else {
-                return false;
-            };
-            node = child;
+        self.remove(&key);
+        let key = Key::from(key);
+        if let Some(at) = message.expires() {
+            self.expiring.insert((at, Arc::clone(&key)));
         }
         self.bytes = total;
-        self.count = self.count.saturating_add(usize::from(old == 0));
-        node.message = Some(message);
+        self.messages.insert(key, message);
         true
     }
 
-    fn get(&self, topic: &str) -> Option<&Message> {
-        let mut levels = topic.split('/');
-        levels
-            .try_fold(&self.root, |node, level| node.children.get(level))?
-            .message
-            .as_ref()
-    }
-
-    fn forget(&mut self, message: Option<&Message>) {
-        if let Some(message) = message {
-            self.count = self.count.saturating_sub(1);
-            self.bytes = self.bytes.saturating_sub(message.size());
+    fn remove(&mut self, key: &[u8]) {
+        let Some((key, message)) = self.messages.remove_entry(key) else {
+            return;
+        };
+        self.bytes = self.bytes.saturating_sub(size(&key, &message));
+        if let Some(at) = message.expires() {
+            self.expiring.remove(&(at, key));
         }
     }
 
-    /// The messages whose topics the filter matches, in the order of their topics' levels.
-    pub(crate) fn matches(&self, filter: &str, now: Instant) -> Vec<Message> {
-        let mut found = Vec::new();
-        collect(&self.root, filter.split('/'), true, &mut found);
-        found.retain(|message| !message.has_expired(now));
-        found
-    }
-
-    /// Forgets what expired. `false` if that was done a moment ago.
-    pub(crate) fn purge(&mut self, now: Instant) -> bool {
-        if self.purged.is_some_and(|at| now < at.after(PURGE_EVERY)) {
-            return false;
-        }
-        self.purged = Some(now);
-        let (mut count, mut bytes) = (0_usize, 0_usize);
-        purge(&mut self.root, now, &mut count, &mut bytes);
-        self.count = self.count.saturating_sub(count);
-        self.bytes = self.bytes.saturating_sub(bytes);
-        true
-    }
-}
-
-/// As deep as the filter: [`crate::Config::topic_levels`] bounds it.
-fn collect(node: &Node, levels: Split<'_, char>, first: bool, found: &mut Vec<Message>) {
-    let mut rest = levels;
-    match rest.next() {
-        None => found.extend(node.message.clone()),
-        Some("#") => all(node, first, found),
-        Some("+") => {
-            for (level, child) in &node.children {
-                if !is_hidden(level, first) {
-                    collect(child, rest.clone(), false, found);
+    /// The next message of a walk, in the order of the topics' levels, or none after `steps` topics were looked at.
+    pub(crate) fn next(&self, walk: &mut Walk, steps: &mut usize, now: Instant) -> Found {
+        loop {
+            let rest: (Bound<&[u8]>, Bound<&[u8]>) =
+                (Bound::Included(&walk.from), Bound::Unbounded);
+            let Some((key, message)) = self.messages.range::<[u8], _>(rest).next() else {
+                return Found::End;
+            };
+            if *steps == 0 {
+                return Found::Later;
+            }
+            *steps = steps.saturating_sub(1_usize.saturating_add(key.len() / BYTES_A_STEP));
+            match next(key, &walk.filter) {
+                Next::Here => {
+                    walk.from = behind(key, SLASH);
+                    if !message.has_expired(now) {
+                        return Found::Message(message.clone());
+                    }
                 }
+                Next::From(from) => {
+                    walk.from = from;
+                }
+                Next::Nowhere => return Found::End,
             }
         }
-        Some(level) => {
-            if let Some(child) = node.children.get(level) {
-                collect(child, rest, false, found);
+    }
+
+    /// Forgets what expired, `most` messages at most. Whether there may be more.
+    pub(crate) fn purge(&mut self, most: usize, now: Instant) -> bool {
+        for _ in 0..most {
+            let Some((at, _)) = self.expiring.first() else {
+                return false;
+            };
+            if *at > now {
+                return false;
+            }
+            if let Some((_, key)) = self.expiring.pop_first()
+                && let Some(message) = self.messages.remove(&key)
+            {
+                self.bytes = self.bytes.saturating_sub(size(&key, &message));
+            }
+        }
+        true
+    }
+}
+
+impl Walk {
+    pub(crate) fn new(filter: &str) -> Self {
+        let filter = key(filter);
+        let mut from = Vec::new();
+        join(&mut from, levels(&filter), true);
+        Self {
+            filter: filter.into(),
+            from,
+        }
+    }
+}
+
+/// How many bytes of topics are compared in the time of a step.
+const BYTES_A_STEP: usize = 128;
+
+fn key(topic: &str) -> Vec<u8> {
+    let zero = |byte| if byte == b'/' { SLASH } else { byte };
+    topic.bytes().map(zero).collect()
+}
+
+fn size(key: &[u8], message: &Message) -> usize {
+    message
+        .size()
+        .saturating_add(key.len())
+        .saturating_add(ENTRY)
+}
+
+fn levels(key: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+    key.split(|byte| *byte == SLASH)
+}
+
+fn behind(key: &[u8], last: u8) -> Vec<u8> {
+    let mut behind = Vec::with_capacity(key.len().saturating_add(1));
+    behind.extend_from_slice(key);
+    behind.push(last);
+    behind
+}
+
+/// Adds the levels up to the first wildcard: no topic before these matches.
+fn join<'a>(key: &mut Vec<u8>, levels: impl Iterator<Item = &'a [u8]>, mut is_first: bool) {
+    for level in levels.take_while(|level| !matches!(*level, b"+" | b"#")) {
+        if !std::mem::take(&mut is_first) {
+            key.push(SLASH);
+        }
+        key.extend_from_slice(level);
+    }
+}
+
+/// Where a level ends that follows what ends at `end`.
+fn follow(end: Option<usize>, level: &[u8]) -> usize {
+    let start = end.map_or(0, |end| end.saturating_add(1));
+    start.saturating_add(level.len())
+}
+
+/// Compares level by level. Where a key leaves the filter, either the same `+` levels may match further on, or the last of
+/// them has to be another.
+fn next(key: &[u8], filter: &[u8]) -> Next {
+    let is_hidden = key.first() == Some(&b'$');
+    let mut own = levels(key);
+    let mut asked = levels(filter);
+    // The end of the levels that match, and of the last `+` among them.
+    let (mut end, mut plus) = (None::<usize>, None::<usize>);
+    loop {
+        let asks = asked.clone();
+        match (own.next(), asked.next()) {
+            // `a/#` matches `a` as well.
+            (None, Some(b"#")) | (None, None) => return Next::Here,
+            // 3.1.1 [MQTT-4.7.2-1], 5 [MQTT-4.7.2-1]: a wildcard in front does not match names that begin with `$`.
+            (Some(_), Some(b"+" | b"#")) if is_hidden && end.is_none() => {
+                return Next::From(vec![b'$'.wrapping_add(1)]);
+            }
+            (Some(_), Some(b"#")) => return Next::Here,
+            (Some(level), Some(b"+")) => {
+                end = Some(follow(end, level));
+                plus = end;
+            }
+            (Some(level), Some(wanted)) if level == wanted => {
+                end = Some(follow(end, level));
+            }
+            (own, Some(wanted)) if own.is_none_or(|level| level < wanted) => {
+                let matched = key.get(..end.unwrap_or(0)).unwrap_or_default();
+                let mut from = matched.to_vec();
+                join(&mut from, asks, end.is_none());
+                if own.is_none() && from.len() == key.len() {
+                    // A wildcard asks for one more level.
+                    from.push(SLASH);
+                }
+                return Next::From(from);
+            }
+            _ => {
+                // Nothing more below the last `+`: behind all topics that begin with it.
+                return match plus.and_then(|plus| key.get(..plus)) {
+                    Some(known) => Next::From(behind(known, SLASH.wrapping_add(1))),
+                    None => Next::Nowhere,
+                };
             }
         }
     }
-}
-
-/// `#`: this level and all below.
-fn all(node: &Node, first: bool, found: &mut Vec<Message>) {
-    found.extend(node.message.clone());
-    for (level, child) in &node.children {
-        if !is_hidden(level, first) {
-            all(child, false, found);
-        }
-    }
-}
-
-/// 3.1.1 [MQTT-4.7.2-1], 5 [MQTT-4.7.2-1]: a wildcard in front does not match names that begin with `$`.
-fn is_hidden(level: &str, first: bool) -> bool {
-    first && level.starts_with('$')
-}
-
-/// Takes the message out, and the nodes that nothing needs any more.
-fn remove(node: &mut Node, topic: &str) -> Option<Message> {
-    let (level, rest) = match topic.split_once('/') {
-        Some((level, rest)) => (level, Some(rest)),
-        None => (topic, None),
-    };
-    let child = node.children.get_mut(level)?;
-    let removed = match rest {
-        Some(rest) => remove(child, rest),
-        None => child.message.take(),
-    };
-    if child.is_unused() {
-        node.children.remove(level);
-    }
-    removed
-}
-
-fn purge(node: &mut Node, now: Instant, count: &mut usize, bytes: &mut usize) {
-    node.children.retain(|_, child| {
-        purge(child, now, count, bytes);
-        let expired = child.message.take_if(|message| message.has_expired(now));
-        if let Some(message) = expired {
-            *count = count.saturating_add(1);
-            *bytes = bytes.saturating_add(message.size());
-        }
-        !child.is_unused()
-    });
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use mqtt_session::Outgoing;
     use mqtt_session::proto::{Properties, Property, QoS, TopicName};
     use mqtt_testing::laws::model;
@@ -211,12 +282,25 @@ mod tests {
         retained.set(topic, message, usize::MAX, usize::MAX)
     }
 
+    /// The topics that a walk finds in its order, so many steps at a time, and all its steps.
+    fn walk(retained: &Retained, filter: &str, now: Instant, most: usize) -> (Vec<String>, usize) {
+        let mut walk = Walk::new(filter);
+        let (mut topics, mut taken) = (Vec::new(), 0);
+        loop {
+            let mut steps = most;
+            let found = retained.next(&mut walk, &mut steps, now);
+            taken = most.saturating_sub(steps).saturating_add(taken);
+            match found {
+                Found::Message(message) => topics.push(message.publish().topic.to_string()),
+                Found::Later => {}
+                Found::End => return (topics, taken),
+            }
+        }
+    }
+
     fn topics(retained: &Retained, filter: &str, now: Instant) -> Vec<String> {
-        let found = retained.matches(filter, now);
-        let mut topics: Vec<_> = found
-            .iter()
-            .map(|message| message.publish().topic.to_string())
-            .collect();
+        let (mut topics, _) = walk(retained, filter, now, usize::MAX);
+        assert_eq!(walk(retained, filter, now, 1).0, topics, "step by step");
         topics.sort();
         topics
     }
@@ -252,13 +336,13 @@ mod tests {
             assert!(set(&mut retained, topic, None));
         }
         assert_eq!((retained.count(), retained.bytes()), (0, 0));
-        assert!(retained.root.is_unused(), "nothing is left of the tree");
+        assert!(retained.messages.is_empty() && retained.expiring.is_empty());
     }
 
     #[test]
     fn limits_hold_and_replacing_needs_no_room() {
         let mut retained = Retained::default();
-        let size = message("a", "x", None).size();
+        let size = size(b"a", &message("a", "x", None));
         assert!(retained.set("a", Some(message("a", "x", None)), 1, size));
         assert!(retained.set("a", Some(message("a", "y", None)), 1, size));
         assert!(!retained.set("b", Some(message("b", "x", None)), 1, usize::MAX));
@@ -276,10 +360,64 @@ mod tests {
         assert_eq!(topics(&retained, "#", NOW), ["a", "a/b"]);
         assert_eq!(topics(&retained, "#", later), ["a"]);
         assert_eq!(retained.count(), 2);
-        assert!(retained.purge(later));
+        assert!(!retained.purge(9, NOW));
+        assert!(retained.purge(1, later), "there may be more");
+        assert!(!retained.purge(1, later));
         assert_eq!(retained.count(), 1);
-        // Who has no room cannot make the broker look at all of them again and again.
-        assert!(!retained.purge(later));
-        assert!(retained.purge(later.after(PURGE_EVERY)));
+        // One that takes the place of another expires in its own time.
+        set(&mut retained, "a", Some(message("a", "x", Some(9))));
+        set(&mut retained, "a", Some(message("a", "x", None)));
+        assert!(retained.expiring.is_empty());
+    }
+
+    /// A filter that shares its first levels with each of many topics looks at three of them for each.
+    #[test]
+    fn a_walk_that_finds_nothing_skips_what_cannot_match() {
+        let mut retained = Retained::default();
+        for n in 0..100 {
+            for below in 0..50 {
+                let topic = format!("plant/{n:02}/a/{below}");
+                set(&mut retained, &topic, Some(message(&topic, "x", None)));
+            }
+        }
+        for (filter, found, most) in [
+            ("plant/+/b", 0, 200),
+            ("plant/+/a", 0, 200),
+            ("plant/07/a/7", 1, 2),
+            ("plant/+/a/7", 100, 400),
+            ("plant/7", 0, 1),
+            ("+", 0, 2),
+            ("q/#", 0, 1),
+            ("+/+/a/+/x", 0, 10_200),
+        ] {
+            let (topics, steps) = walk(&retained, filter, NOW, 10_000);
+            assert_eq!(topics.len(), found, "{filter}");
+            assert!(steps <= most, "{filter}: {steps} steps");
+        }
+    }
+
+    /// What is set behind the place where a walk is, it finds; what is set before it, not.
+    #[test]
+    fn a_walk_goes_on_whatever_changed() {
+        let mut retained = Retained::default();
+        for topic in ["b", "c/1", "c/2", "d"] {
+            set(&mut retained, topic, Some(message(topic, "x", None)));
+        }
+        let mut walk = Walk::new("#");
+        let mut next = |retained: &Retained| match retained.next(&mut walk, &mut 9, NOW) {
+            Found::Message(message) => message.publish().topic.to_string(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(next(&retained), "b");
+        assert_eq!(next(&retained), "c/1");
+        for topic in ["a", "c", "c/1/x", "c/15"] {
+            set(&mut retained, topic, Some(message(topic, "x", None)));
+        }
+        for topic in ["c/1", "d"] {
+            set(&mut retained, topic, None);
+        }
+        for topic in ["c/1/x", "c/15", "c/2", "End"] {
+            assert_eq!(next(&retained), topic);
+        }
     }
 }

@@ -13,6 +13,10 @@ use smallvec::SmallVec;
 use crate::broker::{number, usize_of};
 use crate::work::{Work, step};
 
+mod search;
+
+pub(crate) use search::Matches;
+
 /// SipHash with a key of the host: deterministic, and nobody outside can make names collide.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keyed(pub(crate) u64);
@@ -186,15 +190,9 @@ pub(crate) struct Router {
     count: usize,
     shared: usize,
     serial: u32,
-}
-
-/// What a topic matches. Kept between uses, so that matching does not allocate.
-#[derive(Debug, Default)]
-pub(crate) struct Matches {
-    pub(crate) subscribers: Vec<Subscriber>,
-    pub(crate) groups: Vec<u32>,
-    /// Nodes, and where in the topic the levels begin that they do not stand for.
-    visit: Vec<(u32, usize)>,
+    /// The search that is done in portions, and its topic.
+    search: Matches,
+    search_topic: String,
 }
 
 const ROOT: u32 = 0;
@@ -210,6 +208,8 @@ impl Router {
             count: 0,
             shared: 0,
             serial: 0,
+            search: Matches::default(),
+            search_topic: String::new(),
         }
     }
 
@@ -414,10 +414,12 @@ impl Router {
             let known_by = filter.get(..filter.len().checked_sub(len)?)?;
             let (above, level) = known_by.rsplit_once('/').unwrap_or(("", known_by));
             if node.is_unused() {
+                self.search_without(at, None);
                 self.nodes.remove(usize_of(at));
                 self.node_mut(parent)?.remove_child(level);
             } else {
                 let (own, child) = node.only_child()?;
+                self.search_without(at, Some((&own, child)));
                 let key = self.key;
                 let mut tail = self.nodes.remove(usize_of(at)).tail;
                 let node = self.node_mut(child)?;
@@ -432,56 +434,6 @@ impl Router {
             (at, filter) = (parent, above);
         }
         Some(())
-    }
-
-    /// Finds the subscribers of a topic; `matches` is cleared first.
-    pub(crate) fn matches(&self, topic: &str, matches: &mut Matches) {
-        let Matches {
-            subscribers,
-            groups,
-            visit,
-        } = matches;
-        subscribers.clear();
-        groups.clear();
-        visit.clear();
-        visit.push((ROOT, 0));
-        // 3.1.1 [MQTT-4.7.2-1], 5 [MQTT-4.7.2-1]: a wildcard in front does not match names that begin with `$`.
-        let is_hidden = topic.starts_with('$');
-        let mut take = |node: Option<&Node>| {
-            if let Some(node) = node {
-                subscribers.extend_from_slice(&node.subscribers);
-                groups.extend_from_slice(node.groups());
-            }
-        };
-        while let Some((at, start)) = visit.pop() {
-            step(Work::Walk);
-            let Some(node) = self.node(at) else {
-                continue;
-            };
-            // `#` takes this level and all below; `a/#` matches `a` as well.
-            let rest = || node.rest.and_then(|rest| self.node(rest.get()));
-            let Some(levels) = topic.get(start..) else {
-                take(Some(node));
-                take(rest());
-                continue;
-            };
-            let level = first(levels).0;
-            let end = start.saturating_add(level.len()).saturating_add(1);
-            let mut go = |child: u32| {
-                let tail = self.node(child).map_or("", |node| &node.tail);
-                visit.extend(follow(tail, topic, end).map(|end| (child, end)));
-            };
-            if !(is_hidden && at == ROOT) {
-                take(rest());
-                if let Some(any) = node.any {
-                    go(any.get());
-                }
-            }
-            let child = node.children.as_ref().and_then(|own| own.get(level));
-            if let Some(child) = child {
-                go(*child);
-            }
-        }
     }
 
     /// A shared subscription that was found by [`Self::matches`].
@@ -550,27 +502,6 @@ fn common(one: &str, other: &str) -> usize {
         .take_while(|(one, other)| one == other)
         .map(|(level, _)| level.len().saturating_add(1))
         .sum()
-}
-
-/// Where in the topic the levels behind the tail begin, if the levels from `start` on match it; beyond the end of the topic
-/// if there are none.
-fn follow(tail: &str, topic: &str, start: usize) -> Option<usize> {
-    // Most tails have no wildcards, and are there byte by byte.
-    let rest = topic.get(start.saturating_sub(1)..).unwrap_or_default();
-    if let Some(rest) = rest.strip_prefix(tail)
-        && (rest.is_empty() || rest.starts_with('/'))
-    {
-        return Some(start.saturating_add(tail.len()));
-    }
-    let mut start = start;
-    for own in tail.split('/').skip(1) {
-        let level = first(topic.get(start..)?).0;
-        if own != "+" && own != level {
-            return None;
-        }
-        start = start.saturating_add(level.len()).saturating_add(1);
-    }
-    Some(start)
 }
 
 fn remove(list: &mut Subscribers, session: u32) -> bool {

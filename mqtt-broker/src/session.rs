@@ -1,15 +1,16 @@
 //! What a client has here while its session lives, connected or not.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt_session::proto::Version;
+use mqtt_session::proto::{QoS, Version};
 use mqtt_session::{Instant, Server, Token};
 
 use crate::hooks::ClientInfo;
 use crate::message::Message;
-use crate::queue::{Queue, Queued};
+use crate::queue::{Identifiers, Queue, Queued};
+use crate::retained::Walk;
 
 /// The message for the case that the client is gone.
 #[derive(Debug)]
@@ -19,43 +20,95 @@ pub(crate) struct Will {
     pub(crate) delay: Duration,
 }
 
+/// How a subscription wants its retained messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) qos: QoS,
+    pub(crate) no_local: bool,
+    pub(crate) identifier: Option<u32>,
+}
+
+/// A subscription that waits for its retained messages.
+#[derive(Debug)]
+struct Wish {
+    filter: Arc<str>,
+    wanted: Wanted,
+    /// It was asked for more than once: they come twice.
+    again: bool,
+}
+
+/// The retained messages that a session is still to get.
+#[derive(Debug, Default)]
+struct Wishes {
+    /// Numbers the subscriptions that want them.
+    last: u32,
+    /// By their numbers.
+    waiting: BTreeMap<u32, Wish>,
+    /// The one that gets them now.
+    walk: Option<(u32, Wanted, Walk)>,
+}
+
+/// Where a message that is routed found a session before: among the receivers of this message.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mark {
+    pub(crate) message: u32,
+    pub(crate) at: u32,
+}
+
 /// A session. The delivery flows are in the [`Server`]: the one of its connection, or `parked` while there is none.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) client_id: Arc<str>,
+    /// Stands for the client identifier where it need not be kept.
+    pub(crate) client_hash: u64,
+    /// No other session that had its place has the same.
+    pub(crate) serial: u32,
+    /// It has ended, but for subscriptions that are still to be removed.
+    pub(crate) is_over: bool,
+    /// It is in the list of those with more to send.
+    pub(crate) at_work: bool,
     pub(crate) user_name: Option<Box<str>>,
     pub(crate) version: Version,
     pub(crate) connection: Option<u32>,
     pub(crate) parked: Option<Box<Server<'static>>>,
     pub(crate) queue: Queue,
-    /// The filters it subscribes to, as the client wrote them.
-    pub(crate) filters: BTreeSet<Box<str>>,
+    /// The filters it subscribes to, as the client wrote them, and the number of the wish for retained messages.
+    pub(crate) filters: BTreeMap<Arc<str>, u32>,
+    wishes: Option<Box<Wishes>>,
     pub(crate) will: Option<Box<Will>>,
     /// While away: when the will is due.
     pub(crate) will_at: Option<Instant>,
     /// While away: when the session ends; `None` is never.
     pub(crate) ends_at: Option<Instant>,
     /// Under way for shared subscriptions: if the session ends, another member gets them.
-    pub(crate) shared: Vec<(Token, Queued)>,
-    /// The last publish that found this session, and where it is among its targets.
-    pub(crate) found: (u64, usize),
+    pub(crate) shared: BTreeMap<Token, Queued>,
+    /// The last messages that found this session: one routed at once, and one routed in portions.
+    pub(crate) found: [Mark; 2],
+    /// The last several identifiers that went with a message: what is queued shares them.
+    identifiers: Option<Arc<[u32]>>,
 }
 
 impl Session {
-    pub(crate) fn new(client_id: Arc<str>) -> Self {
+    pub(crate) fn new(client_id: Arc<str>, client_hash: u64, serial: u32) -> Self {
         Self {
             client_id,
+            client_hash,
+            serial,
+            is_over: false,
+            at_work: false,
             user_name: None,
             version: Version::V311,
             connection: None,
             parked: None,
             queue: Queue::default(),
-            filters: BTreeSet::new(),
+            filters: BTreeMap::new(),
+            wishes: None,
             will: None,
             will_at: None,
             ends_at: None,
-            shared: Vec::new(),
-            found: (0, 0),
+            shared: BTreeMap::new(),
+            found: [Mark::default(); 2],
+            identifiers: None,
         }
     }
 
@@ -72,6 +125,103 @@ impl Session {
         match (self.will_at, self.ends_at) {
             (Some(will), Some(end)) => Some(will.min(end)),
             (will, end) => will.or(end),
+        }
+    }
+
+    /// Subscribes to a filter; if `sends`, retained messages follow. Asked again before all of them came, they come once
+    /// more from the first, as the last of the subscriptions says; asked more often than that, they still come twice.
+    pub(crate) fn remember_filter(&mut self, filter: &str, wanted: Wanted, sends: bool) {
+        let known = self.filters.get_key_value(filter);
+        let (filter, wish) = match known {
+            Some((filter, wish)) => (Arc::clone(filter), *wish),
+            None => (filter.into(), 0),
+        };
+        if let Some(wishes) = &mut self.wishes {
+            if let Some(old) = wishes.waiting.get_mut(&wish) {
+                old.wanted = wanted;
+                old.again |= sends;
+                return;
+            }
+            let walk = wishes.walk.as_mut();
+            if let Some((_, old, _)) = walk.filter(|(number, _, _)| *number == wish) {
+                *old = wanted;
+                if sends {
+                    wishes.walk = None;
+                }
+            }
+        }
+        let mut number = wish;
+        if sends {
+            let wishes = self.wishes.get_or_insert_default();
+            wishes.last = wishes.last.wrapping_add(1).max(1);
+            number = wishes.last;
+            let filter = Arc::clone(&filter);
+            let again = false;
+            let wish = Wish {
+                filter,
+                wanted,
+                again,
+            };
+            wishes.waiting.insert(number, wish);
+        }
+        self.filters.insert(filter, number);
+    }
+
+    /// Whether the filter was subscribed to.
+    pub(crate) fn forget_filter(&mut self, filter: &str) -> bool {
+        let Some(wish) = self.filters.remove(filter) else {
+            return false;
+        };
+        // 3.1.1 [MQTT-3.10.4-2], 5 [MQTT-3.10.4-2]: nothing more is added for this subscription.
+        if let Some(wishes) = &mut self.wishes {
+            wishes.waiting.remove(&wish);
+            wishes.walk.take_if(|(number, _, _)| *number == wish);
+        }
+        true
+    }
+
+    pub(crate) fn wants_retained(&self) -> bool {
+        self.wishes.is_some()
+    }
+
+    /// The subscription whose retained messages come next.
+    pub(crate) fn next_walk(&mut self) -> Option<(Wanted, &mut Walk)> {
+        let wishes = self.wishes.as_mut()?;
+        if wishes.walk.is_none() {
+            if let Some(mut next) = wishes.waiting.first_entry() {
+                let (number, wish) = (*next.key(), next.get_mut());
+                wishes.walk = Some((number, wish.wanted, Walk::new(&wish.filter)));
+                if !std::mem::take(&mut wish.again) {
+                    next.remove();
+                }
+            }
+        }
+        if wishes.walk.is_none() {
+            self.wishes = None;
+        }
+        let (_, wanted, walk) = self.wishes.as_mut()?.walk.as_mut()?;
+        Some((*wanted, walk))
+    }
+
+    /// The subscription has its retained messages.
+    pub(crate) fn end_walk(&mut self) {
+        if let Some(wishes) = &mut self.wishes {
+            wishes.walk = None;
+        }
+    }
+
+    /// Identifiers of its subscriptions, to be kept with a message.
+    pub(crate) fn identifiers(&mut self, identifiers: &[u32]) -> Identifiers {
+        if identifiers.len() < 2 {
+            return Identifiers::new(identifiers);
+        }
+        match &self.identifiers {
+            Some(last) if last[..] == *identifiers => Identifiers::Many(Arc::clone(last)),
+            _ => {
+                let new: Arc<[u32]> = identifiers.into();
+                self.identifiers = Some(Arc::clone(&new));
+                Identifiers::Many(new)
+            }
         }
     }
 }

@@ -166,7 +166,8 @@ mod tests {
                 publish(&mut broker, publisher, &small);
             }
         });
-        assert_eq!(decoded, 0, "by messages behind it");
+        // The first try was left for the next turn.
+        assert!(decoded <= 1, "{decoded} times by messages behind it");
         let ping = encode(&Packet::PingReq, Version::V5);
         let (decoded, ()) = steps(Work::Decode, || {
             for _ in 0..100 {

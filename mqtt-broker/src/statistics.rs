@@ -1,5 +1,11 @@
 //! What the broker counts, and the `$SYS` topics that tell it, under the names that Mosquitto uses.
 
+use mqtt_session::proto::{QoS, TopicName};
+use mqtt_session::{Instant, Outgoing};
+
+use crate::broker::{Broker, widen};
+use crate::hooks::Hooks;
+
 /// Counts since the start, and the present state.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -46,8 +52,8 @@ pub struct Statistics {
     pub queued_bytes: u64,
 }
 
-pub(crate) const VERSION_TOPIC: &str = "$SYS/broker/version";
-pub(crate) const UPTIME_TOPIC: &str = "$SYS/broker/uptime";
+const VERSION_TOPIC: &str = "$SYS/broker/version";
+const UPTIME_TOPIC: &str = "$SYS/broker/uptime";
 
 impl Statistics {
     /// The numbers under their topics. Version and uptime are texts of their own.
@@ -80,5 +86,50 @@ impl Statistics {
             ("$SYS/broker/retained messages/count", self.retained),
             ("$SYS/broker/store/messages/count", self.queued),
         ]
+    }
+}
+
+impl<H: Hooks> Broker<H> {
+    /// Counts since the start, and the present state.
+    #[must_use]
+    pub fn statistics(&self, now: Instant) -> Statistics {
+        Statistics {
+            uptime: now.since(self.started).as_secs(),
+            sessions: widen(self.sessions.len()),
+            subscriptions: widen(self.router.count()),
+            shared_subscriptions: widen(self.router.shared_count()),
+            retained: widen(self.retained.count()),
+            retained_bytes: widen(self.retained.bytes()),
+            queued: self.queued.messages,
+            queued_bytes: widen(self.queued.bytes),
+            ..self.statistics
+        }
+    }
+
+    pub(crate) fn publish_statistics(&mut self, now: Instant) {
+        self.purging = true;
+        let new = self.statistics(now);
+        let old = self.published.replace(new);
+        let text = format!("{} seconds", new.uptime);
+        self.say(UPTIME_TOPIC, &text, now);
+        if old.is_none() {
+            let version = concat!("mqtt broker ", env!("CARGO_PKG_VERSION"));
+            self.say(VERSION_TOPIC, version, now);
+        }
+        for (at, (topic, number)) in new.topics().into_iter().enumerate() {
+            let before = old.and_then(|old| old.topics().get(at).copied());
+            if before != Some((topic, number)) {
+                self.say(topic, &number.to_string(), now);
+            }
+        }
+    }
+
+    fn say(&mut self, topic: &str, text: &str, now: Instant) {
+        let topic = TopicName::new(topic).unwrap_or_default();
+        let message = Outgoing {
+            retain: true,
+            ..Outgoing::new(topic, QoS::AtMostOnce, text.as_bytes())
+        };
+        self.say_to_all(&message, now);
     }
 }

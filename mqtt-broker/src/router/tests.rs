@@ -63,7 +63,7 @@ fn a_topic_finds_what_the_model_says() {
             known.map(|at| there.swap_remove(at));
         }
         let name = names[random(names.len())];
-        router.matches(name, &mut matches);
+        router.matches(name, &mut matches, usize::MAX);
         let mut found: Vec<u32> = matches.subscribers.iter().map(|own| own.session).collect();
         let matching = |shared: bool| {
             there.iter().filter(move |(text, _)| {
@@ -104,7 +104,7 @@ fn many_share_names_are_not_searched() {
     });
     assert!(taken <= 4 * texts.len(), "{taken} steps to subscribe");
     let mut matches = Matches::default();
-    router.matches("a", &mut matches);
+    router.matches("a", &mut matches, usize::MAX);
     assert_eq!(matches.groups.len(), texts.len());
     let (taken, ()) = steps(Work::Group, || {
         for text in &texts {
@@ -132,7 +132,9 @@ fn walk(between: &str) -> (usize, usize) {
     }
     let topic = format!("{}{}end", "a/".repeat(9), "s/".repeat(54));
     let mut matches = Matches::default();
-    let (taken, ()) = steps(Work::Walk, || router.matches(&topic, &mut matches));
+    let (taken, _) = steps(Work::Walk, || {
+        router.matches(&topic, &mut matches, usize::MAX)
+    });
     assert!(matches.subscribers.is_empty());
     (taken, router.nodes.len())
 }
@@ -171,7 +173,9 @@ fn levels_without_branches_become_one_node_again() {
         assert_eq!(router.nodes.len(), 2);
     }
     let mut matches = Matches::default();
-    let (taken, ()) = steps(Work::Walk, || router.matches(&whole, &mut matches));
+    let (taken, _) = steps(Work::Walk, || {
+        router.matches(&whole, &mut matches, usize::MAX)
+    });
     assert_eq!((taken, matches.subscribers.len()), (2, 1));
 }
 
@@ -182,7 +186,7 @@ fn a_level_is_not_the_beginning_of_another() {
         let mut router = Router::new(Keyed(7));
         router.subscribe(&filter(text), subscriber(0, text), false);
         let mut matches = Matches::default();
-        router.matches(topic, &mut matches);
+        router.matches(topic, &mut matches, usize::MAX);
         assert!(matches.subscribers.is_empty(), "{text} {topic}");
     }
 }

@@ -50,6 +50,12 @@ struct HostileClient {
 
 const TOPIC: &str = "fair/only";
 
+/// In so many turns all work of a few clients is done.
+const TURNS: usize = 20_000;
+
+/// The steps of what is not done in portions: a packet and what it says.
+const MOST: u64 = 4_000;
+
 /// Runs one trial of a broker with several hostile clients and a fair pair.
 ///
 /// # Panics
@@ -74,6 +80,7 @@ pub fn withstands(choices: &[u8]) {
     config.keep_alive_maximum = u16::from(choices.byte() % 3);
     config.session_expiry_maximum = choices.pick(&[0, 5, u32::MAX]);
     config.statistics_interval = u32::from(choices.byte() % 3);
+    config.turn_steps = choices.pick(&[1, 20, 4_096]);
     let limits = config.clone();
     let mut now = Instant::from_millis(1_000);
     let broker = Broker::new(config, ScriptedHooks::default(), now);
@@ -120,8 +127,33 @@ impl Trial {
 
     fn say(&mut self, id: ConnectionId, packet: &Packet<'_>, now: Instant) {
         let bytes = encode(packet, Version::V311);
-        let received = self.broker.receive(id, &bytes, now);
-        assert_eq!(received.consumed, bytes.len(), "a friend waits");
+        let mut left = &bytes[..];
+        for _ in 0..TURNS {
+            let received = self.broker.receive(id, left, now);
+            left = &left[received.consumed..];
+            if left.is_empty() && matches!(received.next, Next::Needs(_)) {
+                return self.finish(now);
+            }
+            if self.broker.deadline().is_some_and(|at| at <= now) {
+                self.broker.tick(now);
+            }
+        }
+        panic!("a friend waits");
+    }
+
+    /// Until no work is left: that may not go on for ever.
+    fn finish(&mut self, now: Instant) {
+        for _ in 0..TURNS {
+            if self.broker.deadline().is_none_or(|at| at > now) {
+                return;
+            }
+            let before = self.broker.steps();
+            self.broker.tick(now);
+            let steps = self.broker.steps() - before;
+            let most = 10 * u64::from(self.limits.turn_steps) + MOST;
+            assert!(steps <= most, "{steps} steps at once");
+        }
+        panic!("to be woken at once, again and again");
     }
 
     /// All that is outgoing, taken.
@@ -181,10 +213,9 @@ impl Trial {
                 let millis = choices.pick(&[0, 1, 1_000, 2_000, 20_000]);
                 *now = now.after(std::time::Duration::from_millis(millis));
                 self.broker.tick(*now);
-                assert!(
-                    self.broker.deadline().is_none_or(|at| at > *now),
-                    "to be woken at once"
-                );
+                if choices.flag() {
+                    self.finish(*now);
+                }
             }
             host @ 3..=6 => self.host(host, at, choices, *now),
             7 => {
@@ -284,7 +315,7 @@ impl Trial {
         client.input.drain(..received.consumed);
         match received.next {
             Next::Needs(needed) => assert!(needed > client.input.len(), "it has what it needs"),
-            Next::Blocked => {}
+            Next::Blocked | Next::Yields => {}
             Next::Closing => assert!(self.broker.is_closing(client.id)),
         }
     }

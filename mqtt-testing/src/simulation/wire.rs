@@ -67,9 +67,15 @@ impl World {
 
     /// Until nothing is under way.
     pub(super) fn flush(&mut self) {
-        while let Some(n) = self.active.pop() {
-            self.nodes[n].active = false;
-            self.transfer(n, WIRE_CAPACITY);
+        loop {
+            while let Some(n) = self.active.pop() {
+                self.nodes[n].active = false;
+                self.transfer(n, WIRE_CAPACITY);
+            }
+            if !self.broker_has_work() {
+                return;
+            }
+            self.wake();
         }
     }
 
@@ -116,7 +122,7 @@ impl World {
         let now = self.instant();
         let node = &mut self.nodes[n];
         let outgoing = node.agent.outgoing();
-        let moved = outgoing.len().min(most).min(*allowed);
+        let mut moved = outgoing.len().min(most).min(*allowed);
         wire.up.extend_from_slice(&outgoing[..moved]);
         node.agent.sent(moved);
         *allowed -= moved;
@@ -127,7 +133,8 @@ impl World {
                 self.reached_broker(n, wire, received.consumed);
             }
             wire.up.drain(..received.consumed);
-            wire.blocked = received.next == Next::Blocked;
+            wire.blocked = matches!(received.next, Next::Blocked | Next::Yields);
+            moved += usize::from(received.next == Next::Yields);
         }
         moved
     }

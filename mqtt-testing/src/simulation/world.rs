@@ -68,6 +68,7 @@ impl World {
         config.outgoing_bytes = u32::try_from(2_000 + random.below(30_000)).expect("small");
         config.packet_size = 20_000;
         config.statistics_interval = 0;
+        config.turn_steps = [1, 30, 300, 4_096][random.below(4)];
         let broker = Broker::new(config, AllowAll::default(), Instant::default());
         let mut world = Self {
             random,
@@ -334,7 +335,17 @@ impl World {
         }
     }
 
+    /// Whether the broker has more to do than one turn allowed.
+    pub(super) fn broker_has_work(&self) -> bool {
+        let now = self.instant();
+        self.broker.deadline().is_some_and(|at| at <= now)
+    }
+
     pub(super) fn wake(&mut self) {
+        if self.broker_has_work() {
+            let now = self.instant();
+            self.broker.tick(now);
+        }
         while let Some(id) = self.broker.next_ready() {
             if let Some(n) = self.owners.get(&id).copied()
                 && self.nodes[n]

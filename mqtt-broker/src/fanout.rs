@@ -1,0 +1,472 @@
+//! From a message to its receivers. A message that finds few of them soon is delivered at once. One that has many, or that
+//! takes long to find them, is kept and done in portions, one such message after the other: its publisher waits, nobody else
+//! does. A message to the topic of one that is under way waits behind it, so that all see them in the same order.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use mqtt_session::proto::ReasonCode;
+use mqtt_session::{Instant, Outgoing, Receipt};
+use smallvec::SmallVec;
+
+use crate::broker::{Broker, ConnectionId, number, usize_of};
+use crate::deliver::Source;
+use crate::hooks::Hooks;
+use crate::message::Message;
+use crate::router::{Keyed, Matches, Share, Subscriber};
+use crate::session::{Mark, Session};
+
+/// One receiver of a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) subscriber: Subscriber,
+    /// The serial number of its session.
+    serial: u32,
+    pub(crate) share: Option<Share>,
+    /// The first and the last of its other identifiers.
+    more: Option<(u32, u32)>,
+}
+
+/// The receivers of one message.
+#[derive(Debug, Default)]
+struct Targets {
+    list: Vec<Target>,
+    /// Identifiers beside the first of a target, and where the next of the same target is.
+    identifiers: Vec<(u32, Option<u32>)>,
+    /// Counts the messages.
+    message: u32,
+}
+
+/// What routing a message takes.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    matches: Matches,
+    targets: Targets,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Routed {
+    /// There is nobody.
+    ToNobody,
+    /// All have it.
+    ToAll,
+    /// It is on its way: the next message of its publisher must wait.
+    Later,
+}
+
+/// A message on its way to many.
+#[derive(Debug)]
+struct Fanout {
+    message: Message,
+    topic: Arc<str>,
+    /// The session that published it.
+    from: Option<(u32, u32)>,
+    /// The connection that waits.
+    waits: Option<ConnectionId>,
+    /// What is to be acknowledged when all have it, and how if there is somebody.
+    receipt: Option<(Receipt, ReasonCode)>,
+}
+
+/// Messages on their way to many: the first is being delivered.
+#[derive(Debug)]
+pub(crate) struct Fanouts {
+    waiting: VecDeque<Fanout>,
+    /// How many of them have a topic.
+    topics: HashMap<Arc<str>, u32, Keyed>,
+    /// What those take whose connection is gone.
+    orphaned: usize,
+    stage: Stage,
+    targets: Targets,
+    groups: Vec<Share>,
+}
+
+/// How far the first of them is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Stage {
+    #[default]
+    New,
+    Searching,
+    /// Which of the targets is the next, and then which of the shared subscriptions.
+    Delivering(usize),
+}
+
+/// The place of a mark in a session.
+const AT_ONCE: usize = 0;
+const IN_PORTIONS: usize = 1;
+
+impl Fanouts {
+    pub(crate) fn new(key: Keyed) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            topics: HashMap::with_hasher(key),
+            orphaned: 0,
+            stage: Stage::New,
+            targets: Targets::default(),
+            groups: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The last message is to be acknowledged when all have it.
+    pub(crate) fn acknowledge_later(&mut self, receipt: Receipt, reason: ReasonCode) {
+        if let Some(last) = self.waiting.back_mut() {
+            last.receipt = Some((receipt, reason));
+        }
+    }
+
+    /// The connection of a message is gone. Its message stays, if such messages take no more than `limit` bytes together.
+    /// Otherwise it is dropped, and what is to be refused is returned.
+    pub(crate) fn orphan(&mut self, id: ConnectionId, limit: usize) -> Option<Option<Receipt>> {
+        let own = |fanout: &Fanout| fanout.waits == Some(id);
+        let at = self.waiting.iter().position(own)?;
+        let size = self.waiting.get(at).map_or(0, Fanout::size);
+        let orphaned = self.orphaned.saturating_add(size);
+        if at == 0 || orphaned <= limit {
+            self.orphaned = orphaned;
+            return None;
+        }
+        let dropped = self.waiting.remove(at)?;
+        self.forget_topic(&dropped.topic);
+        Some(dropped.receipt.map(|(receipt, _)| receipt))
+    }
+
+    fn forget_topic(&mut self, topic: &str) {
+        if let Some(count) = self.topics.get_mut(topic) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.topics.remove(topic);
+            }
+        }
+    }
+
+    fn has_topic(&self, topic: &str) -> bool {
+        !self.waiting.is_empty() && self.topics.contains_key(topic)
+    }
+}
+
+impl Fanout {
+    fn size(&self) -> usize {
+        self.message.size().saturating_add(self.topic.len())
+    }
+}
+
+impl Targets {
+    fn begin(&mut self) {
+        self.list.clear();
+        self.identifiers.clear();
+        self.message = self.message.wrapping_add(1);
+    }
+
+    /// One copy for each client, at the highest quality of service of its subscriptions, with all their identifiers
+    /// (3.1.1 \[MQTT-3.3.5-1\], 5 \[MQTT-3.3.4-2\] to \[MQTT-3.3.4-5\]).
+    fn add(&mut self, subscriber: &Subscriber, session: &mut Session, mark: usize) {
+        let Some(mark) = session.found.get_mut(mark) else {
+            return;
+        };
+        if mark.message == self.message
+            && let Some(first) = self.list.get_mut(usize_of(mark.at))
+            && first.subscriber.session == subscriber.session
+        {
+            first.subscriber.qos = first.subscriber.qos.max(subscriber.qos);
+            first.subscriber.retain_as_published |= subscriber.retain_as_published;
+            if let Some(identifier) = subscriber.identifier {
+                let at = number(self.identifiers.len());
+                self.identifiers.push((identifier, None));
+                let (start, last) = first.more.unwrap_or((at, at));
+                if last != at
+                    && let Some((_, next)) = self.identifiers.get_mut(usize_of(last))
+                {
+                    *next = Some(at);
+                }
+                first.more = Some((start, at));
+            }
+            return;
+        }
+        *mark = Mark {
+            message: self.message,
+            at: number(self.list.len()),
+        };
+        self.list.push(Target {
+            subscriber: *subscriber,
+            serial: session.serial,
+            share: None,
+            more: None,
+        });
+    }
+
+    fn identifiers(&self, target: &Target, all: &mut SmallVec<[u32; 4]>) {
+        all.clear();
+        all.extend(target.subscriber.identifier);
+        let mut next = target.more.map(|(first, _)| first);
+        while let Some(at) = next
+            && let Some((identifier, behind)) = self.identifiers.get(usize_of(at))
+        {
+            all.push(*identifier);
+            next = *behind;
+        }
+    }
+}
+
+impl<H: Hooks> Broker<H> {
+    /// Gives a message to all whose subscriptions match.
+    pub(crate) fn route(
+        &mut self,
+        from: Option<u32>,
+        message: &Outgoing<'_>,
+        now: Instant,
+    ) -> Routed {
+        // What is due together is not done in one turn.
+        let waits = from.is_none_or(|key| self.is_away(key)) && !self.meter.has_share();
+        if waits || self.fanouts.has_topic(message.topic.as_str()) {
+            return self.fan_out(from, message, now);
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let routed = self.route_at_once(from, message, &mut scratch, now);
+        self.scratch = scratch;
+        routed.unwrap_or_else(|| self.fan_out(from, message, now))
+    }
+
+    fn is_away(&self, key: u32) -> bool {
+        let session = self.sessions.get(usize_of(key));
+        session.is_none_or(|session| session.connection.is_none())
+    }
+
+    /// `None` if it is too much for one turn.
+    fn route_at_once(
+        &mut self,
+        from: Option<u32>,
+        message: &Outgoing<'_>,
+        scratch: &mut Scratch,
+        now: Instant,
+    ) -> Option<Routed> {
+        let Scratch { matches, targets } = scratch;
+        let most = usize_of(self.config.turn_steps);
+        let finished = self.router.matches(message.topic.as_str(), matches, most);
+        self.meter.spend(matches.steps());
+        if !finished {
+            return None;
+        }
+        let receivers = matches
+            .subscribers
+            .len()
+            .saturating_add(matches.groups.len());
+        let mut source = Source::new(message);
+        // A single delivery cannot be cut.
+        if receivers > 1 && receivers.saturating_mul(source.steps()) > most {
+            return None;
+        }
+        targets.begin();
+        for subscriber in &matches.subscribers {
+            let session = self.sessions.get_mut(usize_of(subscriber.session));
+            let Some(session) = session.filter(|session| !session.is_over) else {
+                continue;
+            };
+            // 5 [MQTT-3.8.3-3]
+            if !(subscriber.no_local && from == Some(subscriber.session)) {
+                targets.add(subscriber, session, AT_ONCE);
+            }
+        }
+        let mut identifiers = SmallVec::new();
+        for target in &targets.list {
+            targets.identifiers(target, &mut identifiers);
+            self.deliver(target, &mut source, &identifiers, now);
+        }
+        let mut found = !targets.list.is_empty();
+        for group in &matches.groups {
+            if let Some(target) = self.choose(*group) {
+                found = true;
+                self.deliver(&target, &mut source, target.identifier(), now);
+            }
+        }
+        Some(if found {
+            Routed::ToAll
+        } else {
+            Routed::ToNobody
+        })
+    }
+
+    /// Keeps a message until its turn comes.
+    fn fan_out(&mut self, from: Option<u32>, message: &Outgoing<'_>, now: Instant) -> Routed {
+        let Ok(kept) = Message::new(message, now) else {
+            return Routed::ToNobody;
+        };
+        let session = from.and_then(|key| Some((key, self.sessions.get(usize_of(key))?)));
+        let waits = session.and_then(|(_, session)| session.connection);
+        let from = session.map(|(key, session)| (key, session.serial));
+        let waits = waits.and_then(|index| self.id(index));
+        if let Some(connection) = waits.and_then(|id| self.connection_mut(id)) {
+            connection.extra().fans_out = true;
+        }
+        let topic: Arc<str> = message.topic.as_str().into();
+        let count = self.fanouts.topics.entry(Arc::clone(&topic)).or_default();
+        *count = count.saturating_add(1);
+        self.fanouts.waiting.push_back(Fanout {
+            message: kept,
+            topic,
+            from,
+            waits,
+            receipt: None,
+        });
+        Routed::Later
+    }
+
+    /// Does the next portion of the first message that is on its way to many.
+    pub(crate) fn go_on_fanning_out(&mut self, now: Instant) {
+        while self.meter.has_share()
+            && let Some(first) = self.fanouts.waiting.front()
+        {
+            let (topic, from) = (Arc::clone(&first.topic), first.from);
+            match self.fanouts.stage {
+                Stage::New => {
+                    self.router.begin_search(&topic);
+                    self.fanouts.targets.begin();
+                    self.fanouts.groups.clear();
+                    self.fanouts.stage = Stage::Searching;
+                }
+                Stage::Searching => self.search_some(from),
+                Stage::Delivering(at) => {
+                    let message = first.message.clone();
+                    if self.deliver_some(at, &message, now) {
+                        self.end_fanout();
+                    }
+                }
+            }
+        }
+    }
+
+    fn search_some(&mut self, from: Option<(u32, u32)>) {
+        let most = self.meter.left();
+        let finished = self.router.search(most, &mut self.fanouts.groups);
+        let found = self.router.found();
+        self.meter.spend(found.steps());
+        for subscriber in &found.subscribers {
+            let session = self.sessions.get_mut(usize_of(subscriber.session));
+            let Some(session) = session.filter(|session| !session.is_over) else {
+                continue;
+            };
+            // 5 [MQTT-3.8.3-3]
+            if !(subscriber.no_local && from == Some((subscriber.session, session.serial))) {
+                self.fanouts.targets.add(subscriber, session, IN_PORTIONS);
+            }
+        }
+        if finished {
+            self.fanouts.stage = Stage::Delivering(0);
+        }
+    }
+
+    /// From the receiver `at` on. Whether that was all.
+    fn deliver_some(&mut self, mut at: usize, message: &Message, now: Instant) -> bool {
+        let publish = message.publish();
+        let borrowed = message.outgoing(&publish);
+        let mut source = Source::of(message, &borrowed);
+        let mut identifiers = SmallVec::new();
+        while self.meter.has_share() {
+            let fanouts = &self.fanouts;
+            let behind = at.saturating_sub(fanouts.targets.list.len());
+            if let Some(target) = fanouts.targets.list.get(at).copied() {
+                fanouts.targets.identifiers(&target, &mut identifiers);
+                let session = self.sessions.get(usize_of(target.subscriber.session));
+                if session.is_some_and(|session| session.serial == target.serial) {
+                    self.deliver(&target, &mut source, &identifiers, now);
+                }
+            } else if let Some(share) = fanouts.groups.get(behind).copied() {
+                let group = self.router.shared_mut(share).map(|_| share.group());
+                if let Some(target) = group.and_then(|group| self.choose(group)) {
+                    self.deliver(&target, &mut source, target.identifier(), now);
+                }
+            } else {
+                return true;
+            }
+            at = at.saturating_add(1);
+        }
+        self.fanouts.stage = Stage::Delivering(at);
+        false
+    }
+
+    fn end_fanout(&mut self) {
+        let fanouts = &mut self.fanouts;
+        fanouts.stage = Stage::New;
+        let to_nobody = fanouts.targets.list.is_empty() && fanouts.groups.is_empty();
+        fanouts.targets.shrink();
+        let Some(done) = fanouts.waiting.pop_front() else {
+            return;
+        };
+        fanouts.forget_topic(&done.topic);
+        if fanouts.waiting.is_empty() {
+            fanouts.waiting = VecDeque::new();
+            fanouts.topics.shrink_to_fit();
+        }
+        if let (Some((receipt, reason)), Some(from)) = (done.receipt, done.from) {
+            let reason = match reason {
+                ReasonCode::Success if to_nobody => ReasonCode::NoMatchingSubscribers,
+                reason => reason,
+            };
+            self.acknowledge(from, receipt, reason);
+        }
+        let Some(id) = done.waits else { return };
+        if let Some(connection) = self.connection_mut(id).filter(|c| !c.ended) {
+            connection.extra().fans_out = false;
+            self.mark_ready(id.index);
+        } else {
+            let orphaned = &mut self.fanouts.orphaned;
+            *orphaned = orphaned.saturating_sub(done.size());
+        }
+    }
+}
+
+impl<H: Hooks> Broker<H> {
+    /// Acknowledges a message of a session, whether its client is there or away.
+    pub(crate) fn acknowledge(
+        &mut self,
+        (key, serial): (u32, u32),
+        receipt: Receipt,
+        reason: ReasonCode,
+    ) {
+        let session = self.sessions.get_mut(usize_of(key));
+        let Some(session) = session.filter(|session| session.serial == serial) else {
+            return;
+        };
+        let connection = session
+            .connection
+            .and_then(|index| self.connections.get_mut(usize_of(index)));
+        let server = match connection {
+            Some(connection) => Some(&mut connection.server),
+            None => session.parked.as_deref_mut(),
+        };
+        // At QoS 1 it is forgotten with its connection, and the client sends it again.
+        let _ = server.map(|server| server.acknowledge(receipt, reason));
+    }
+}
+
+impl Targets {
+    /// Gives back the memory that a message with very many receivers took.
+    fn shrink(&mut self) {
+        self.list.clear();
+        self.list.shrink_to(KEPT);
+        self.identifiers.clear();
+        self.identifiers.shrink_to(KEPT);
+    }
+}
+
+/// How many receivers have room without allocating.
+const KEPT: usize = 1_024;
+
+impl Target {
+    /// The member of a shared subscription.
+    pub(crate) const fn member(subscriber: Subscriber, share: Share) -> Self {
+        Self {
+            subscriber,
+            serial: 0,
+            share: Some(share),
+            more: None,
+        }
+    }
+
+    pub(crate) fn identifier(&self) -> &[u32] {
+        self.subscriber.identifier.as_slice()
+    }
+}

@@ -1,0 +1,182 @@
+//! The end of connections and of sessions, and wills.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mqtt_session::proto::{QoS, ReasonCode, TopicFilter};
+use mqtt_session::{Heap, Instant, Server, WillDue};
+
+use crate::broker::{Broker, usize_of};
+use crate::hooks::{Ending, Hooks, Observation};
+use crate::queue::Lanes;
+use crate::session::Will;
+use crate::timers::Due;
+
+/// What removing a subscription costs.
+const ENDED_FILTER: usize = 8;
+
+/// Which part of the bytes of all queues may be messages on their way to many whose publishers are gone.
+const ORPHANED: usize = 16;
+
+impl<H: Hooks> Broker<H> {
+    /// The connection is over, for whatever reason; its last bytes may still go out. Does nothing the second time.
+    pub(crate) fn end(&mut self, index: u32, ending: Ending, now: Instant) {
+        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+            return;
+        };
+        if connection.ended {
+            return;
+        }
+        connection.ended = true;
+        let extra = connection.extra.take();
+        let fans_out = extra.is_some_and(|extra| extra.fans_out);
+        let will_due = connection.server.will_due();
+        let connected = connection.server.session_expiry();
+        let expiry = connected.min(self.config.session_expiry_maximum);
+        let key = connection.session.take();
+        let session = key.and_then(|key| self.sessions.get_mut(usize_of(key)));
+        let client_id = session
+            .as_ref()
+            .map(|session| Arc::clone(&session.client_id));
+        if let Some(session) = session {
+            let mut parked = Server::new(self.config.session(), Heap);
+            parked.swap_session(&mut connection.server);
+            session.parked = Some(Box::new(parked));
+            session.connection = None;
+        }
+        self.mark_ready(index);
+        if let Some(connection) = self.id(index) {
+            let limit = self.config.queued_bytes_total / ORPHANED;
+            if fans_out && let Some(refused) = self.fanouts.orphan(connection, limit) {
+                let dropped = &mut self.statistics.publish_dropped;
+                *dropped = dropped.saturating_add(1);
+                let from =
+                    key.and_then(|key| Some((key, self.sessions.get(usize_of(key))?.serial)));
+                if let (Some(receipt), Some(from)) = (refused, from) {
+                    self.acknowledge(from, receipt, ReasonCode::QuotaExceeded);
+                }
+            }
+            self.hooks.observe(&Observation::Ended {
+                connection,
+                client_id: client_id.as_deref(),
+                ending,
+            });
+        }
+        let Some(key) = key else { return };
+        let connected = &mut self.statistics.clients_connected;
+        *connected = connected.saturating_sub(1);
+        self.leave(key, will_due, expiry, now);
+    }
+
+    /// The client of a session is gone: its will, what others may get instead, and how long it stays.
+    fn leave(&mut self, key: u32, will_due: WillDue, expiry: u32, now: Instant) {
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        let expiry_span = Duration::from_secs(u64::from(expiry));
+        match (will_due, &session.will) {
+            // 5 [MQTT-3.1.2-8]: after its delay or with the session, whichever is first.
+            (WillDue::Yes, Some(will)) => {
+                session.will_at = Some(now.after(will.delay.min(expiry_span)));
+            }
+            // 3.1.1 [MQTT-3.1.2-10], 5 [MQTT-3.1.2-10]
+            _ => session.will = None,
+        }
+        session.ends_at = (expiry != u32::MAX).then(|| now.after(expiry_span));
+        let shared = session.queue.take_shared();
+        if let Some(due) = session.due() {
+            self.timers.set(due, Due::Session(key));
+        }
+        self.hand_over(shared, now);
+        // What is due at once is not left to the next tick.
+        self.session_due(key, now);
+    }
+
+    /// A session that is away: publishes its will and ends it, if their time has come.
+    pub(crate) fn session_due(&mut self, key: u32, now: Instant) {
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        let Some(due) = session.due().filter(|_| session.connection.is_none()) else {
+            return;
+        };
+        if due > now {
+            return;
+        }
+        self.timers.clear(due, Due::Session(key));
+        if session.ends_at.is_some_and(|at| at <= now) {
+            let expired = &mut self.statistics.clients_expired;
+            *expired = expired.saturating_add(1);
+            self.end_session(key, now);
+            return;
+        }
+        session.will_at = None;
+        let will = session.will.take();
+        if let Some(due) = session.due() {
+            self.timers.set(due, Due::Session(key));
+        }
+        if let Some(will) = will {
+            self.publish_will(key, &will, now);
+        }
+    }
+
+    fn publish_will(&mut self, key: u32, will: &Will, now: Instant) {
+        let publish = will.message.publish();
+        let message = will.message.outgoing(&publish);
+        // 3.1.1 [MQTT-3.1.2-16] and [MQTT-3.1.2-17], 5 [MQTT-3.1.2-14] and [MQTT-3.1.2-15]
+        if message.retain {
+            self.retain(Some(key), &message, now);
+        }
+        self.route(Some(key), &message, now);
+    }
+
+    /// Forgets a session. Its will goes out now at the latest (5 \[MQTT-3.1.2-8\]), and other members get what was under
+    /// way for a shared subscription at QoS 1 (5 \[MQTT-4.8.2-5\] forbids it for QoS 2).
+    pub(crate) fn end_session(&mut self, key: u32, now: Instant) {
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        if let Some(due) = session.due() {
+            self.timers.clear(due, Due::Session(key));
+        }
+        (session.will_at, session.ends_at) = (None, None);
+        session.is_over = true;
+        let will = session.will.take();
+        let under_way: Lanes = std::mem::take(&mut session.shared)
+            .into_values()
+            .filter(|item| item.qos == QoS::AtLeastOnce)
+            .inspect(|item| self.queued.add(item.size()))
+            .collect();
+        let shared = session.queue.take_shared();
+        self.clients.remove(&session.client_id);
+        self.hand_over(Some(under_way), now);
+        self.hand_over(shared, now);
+        if let Some(will) = will {
+            self.publish_will(key, &will, now);
+        }
+        self.endings.push_back(key);
+        self.go_on_ending();
+    }
+
+    /// Removes what is left of sessions that are over: their place is free when nothing refers to it.
+    pub(crate) fn go_on_ending(&mut self) {
+        while self.meter.has_share()
+            && let Some(key) = self.endings.front().copied()
+        {
+            self.meter.spend(4);
+            let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+                self.endings.pop_front();
+                continue;
+            };
+            if let Some((filter, _)) = session.filters.pop_first() {
+                self.meter.spend(ENDED_FILTER);
+                if let Ok(filter) = TopicFilter::new(&filter) {
+                    self.router.unsubscribe(&filter, key);
+                }
+            } else if session.queue.pop(&mut self.queued).is_none() {
+                self.sessions.remove(usize_of(key));
+                self.endings.pop_front();
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Shared subscriptions: who gets the next message, and who gets what another left behind.
+
+use mqtt_session::Instant;
+use mqtt_session::proto::QoS;
+
+use crate::broker::{Broker, usize_of};
+use crate::fanout::Target;
+use crate::hooks::Hooks;
+use crate::queue::{Identifiers, Lanes, Queued};
+
+/// How many members are looked at for one message.
+const LOOKED_AT: usize = 1_024;
+
+impl<H: Hooks> Broker<H> {
+    /// The member of a shared subscription that gets the next message: in turn, but who is connected and has nothing
+    /// waiting comes before who is connected, and that before who is away.
+    pub(crate) fn choose(&mut self, group: u32) -> Option<Target> {
+        let state = self.router.group_mut(group)?;
+        let turn = |offset: usize| {
+            let at = state.next.wrapping_add(offset);
+            at.checked_rem(state.members.len())
+        };
+        let mut best: Option<(u8, usize)> = None;
+        let mut looked_at = 0_usize;
+        for offset in 0..state.members.len().min(LOOKED_AT) {
+            let Some(at) = turn(offset) else { break };
+            looked_at = offset;
+            let session = state
+                .members
+                .get(at)
+                .and_then(|member| self.sessions.get(usize_of(member.session)));
+            let Some(session) = session.filter(|session| !session.is_over) else {
+                continue;
+            };
+            let rank = match (session.connection, session.queue.is_empty()) {
+                (Some(_), true) => 0,
+                (Some(_), false) => 1,
+                (None, _) => 2,
+            };
+            if best.is_none_or(|(other, _)| rank < other) {
+                best = Some((rank, at));
+            }
+            if rank == 0 {
+                break;
+            }
+        }
+        self.meter.spend(looked_at / 2);
+        let (_, at) = best?;
+        state.next = at.wrapping_add(1);
+        let subscriber = *state.members.get(at)?;
+        Some(Target::member(subscriber, state.share(group)))
+    }
+
+    /// Messages of a member that is gone go to others. They count in the total of all queues until then.
+    pub(crate) fn hand_over(&mut self, items: Option<Lanes>, now: Instant) {
+        if let Some(items) = items {
+            self.handed_over.push_back(items);
+            self.go_on_handing_over(now);
+        }
+    }
+
+    /// Gives the next messages to other members.
+    pub(crate) fn go_on_handing_over(&mut self, now: Instant) {
+        while self.meter.has_share()
+            && let Some(items) = self.handed_over.front_mut()
+        {
+            match items.pop() {
+                Some(item) => {
+                    self.meter.spend(4);
+                    self.queued.remove(item.size());
+                    self.hand_over_one(item, now);
+                }
+                None => {
+                    self.handed_over.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Another member of its shared subscription gets a message. Without one it is dropped.
+    fn hand_over_one(&mut self, item: Queued, now: Instant) {
+        let group = item
+            .share
+            .and_then(|share| self.router.shared_mut(share).map(|_| share.group()));
+        let Some(target) = group.and_then(|group| self.choose(group)) else {
+            let dropped = &mut self.statistics.publish_dropped;
+            *dropped = dropped.saturating_add(1);
+            return;
+        };
+        let qos = item.message.qos().min(target.subscriber.qos);
+        let key = target.subscriber.session;
+        if qos == QoS::AtMostOnce && !self.keeps_qos0(key) {
+            return;
+        }
+        let identifiers = Identifiers::new(target.identifier());
+        self.deliver_kept(
+            key,
+            item.message,
+            qos,
+            item.retain,
+            identifiers,
+            target.share,
+            now,
+        );
+    }
+}

@@ -1,0 +1,370 @@
+//! SUBSCRIBE and UNSUBSCRIBE, their answers, and the retained messages that follow.
+//!
+//! A packet with many filters is done in portions: those that are left are packets of their own, a few filters each, and
+//! nothing else of the connection is read until the last of them is done.
+
+use mqtt_session::proto::{
+    Decoded, Encode, MAX_PACKET, Packet, PacketId, ReasonCode, RetainHandling, SubAck, Subscribe,
+    Subscription, TopicFilter, UnsubAck, Unsubscribe, Version,
+};
+use mqtt_session::{Instant, Refused};
+
+use crate::broker::{Broker, Connection, ConnectionId, usize_of};
+use crate::hooks::{Hooks, Observation};
+use crate::queue::Identifiers;
+use crate::retained::Found;
+use crate::router::Subscriber;
+use crate::session::Wanted;
+
+/// An answer that waits for room.
+pub(crate) enum Answer {
+    Sub(PacketId, Vec<ReasonCode>),
+    Unsub(PacketId, Vec<ReasonCode>),
+}
+
+/// A SUBSCRIBE or UNSUBSCRIBE that is not done.
+pub(crate) struct Request {
+    /// What is left of it, as packets of a few filters.
+    packets: Vec<u8>,
+    /// Where the next of them begins.
+    at: usize,
+    answer: Answer,
+}
+
+/// The filters of one such packet.
+const FILTERS: usize = 32;
+
+/// What a filter costs beside its length.
+const FILTER_STEPS: usize = 8;
+
+impl<H: Hooks> Broker<H> {
+    pub(crate) fn on_subscribe(
+        &mut self,
+        id: ConnectionId,
+        subscribe: &Subscribe<'_>,
+        now: Instant,
+    ) {
+        let mut codes = Vec::new();
+        let mut filters = subscribe.filters.iter();
+        self.subscribe_some(id, subscribe, &mut filters, &mut codes);
+        let answer = Answer::Sub(subscribe.packet_id, codes);
+        let rest: Vec<_> = filters.collect();
+        let packets = rest.chunks(FILTERS).map(|filters| {
+            let filters = filters.into();
+            Packet::Subscribe(Subscribe {
+                filters,
+                ..*subscribe
+            })
+        });
+        self.answer_or_keep(id, packets, answer, now);
+    }
+
+    pub(crate) fn on_unsubscribe(
+        &mut self,
+        id: ConnectionId,
+        unsubscribe: &Unsubscribe<'_>,
+        now: Instant,
+    ) {
+        let mut codes = Vec::new();
+        let mut filters = unsubscribe.filters.iter();
+        self.unsubscribe_some(id, &mut filters, &mut codes);
+        let answer = Answer::Unsub(unsubscribe.packet_id, codes);
+        let rest: Vec<_> = filters.collect();
+        let packets = rest.chunks(FILTERS).map(|filters| {
+            let filters = filters.into();
+            Packet::Unsubscribe(Unsubscribe {
+                filters,
+                ..*unsubscribe
+            })
+        });
+        self.answer_or_keep(id, packets, answer, now);
+    }
+
+    fn answer_or_keep<'a>(
+        &mut self,
+        id: ConnectionId,
+        packets: impl Iterator<Item = Packet<'a>>,
+        answer: Answer,
+        now: Instant,
+    ) {
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
+        let kept = keep(packets, connection.server.version());
+        if kept.is_empty() {
+            self.answer(id, answer, now);
+        } else {
+            connection.extra().request = Some(Box::new(Request {
+                packets: kept,
+                at: 0,
+                answer,
+            }));
+        }
+    }
+
+    /// As many filters as the share of the turn allows, one at least.
+    fn subscribe_some<'a>(
+        &mut self,
+        id: ConnectionId,
+        subscribe: &Subscribe<'_>,
+        filters: &mut impl Iterator<Item = Subscription<'a>>,
+        codes: &mut Vec<ReasonCode>,
+    ) {
+        let Some(key) = self.connection(id).and_then(|c| c.session) else {
+            return;
+        };
+        let identifier = subscribe.properties.subscription_identifiers().next();
+        for subscription in filters {
+            codes.push(self.subscribe_one(key, &subscription, identifier));
+            self.meter.spend(filter_steps(subscription.filter));
+            if !self.meter.has_share() {
+                break;
+            }
+        }
+    }
+
+    fn unsubscribe_some<'a>(
+        &mut self,
+        id: ConnectionId,
+        filters: &mut impl Iterator<Item = TopicFilter<'a>>,
+        codes: &mut Vec<ReasonCode>,
+    ) {
+        let connection = self.connection(id);
+        let Some((key, version)) = connection.and_then(|c| Some((c.session?, c.server.version())))
+        else {
+            return;
+        };
+        for filter in filters {
+            let session = self.sessions.get_mut(usize_of(key));
+            let known = session.is_some_and(|session| session.forget_filter(filter.as_str()));
+            // 3.1.1 [MQTT-3.10.4-1], 5 [MQTT-3.10.4-1]: compared as written.
+            let removed = known && self.router.unsubscribe(&filter, key);
+            if version.is_v5() {
+                codes.push(if removed {
+                    ReasonCode::Success
+                } else {
+                    ReasonCode::NoSubscriptionExisted
+                });
+            }
+            self.meter.spend(filter_steps(filter));
+            if !self.meter.has_share() {
+                break;
+            }
+        }
+    }
+
+    /// Does the next portion of what a connection asked for.
+    pub(crate) fn go_on_with_request(&mut self, id: ConnectionId, now: Instant) {
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
+        let version = connection.server.version();
+        let Some(mut request) = connection.extra().request.take() else {
+            return;
+        };
+        while self.meter.has_share() {
+            let rest = request.packets.get(request.at..).unwrap_or_default();
+            let Ok(Decoded::Packet { packet, consumed }) =
+                Packet::decode(rest, version, MAX_PACKET)
+            else {
+                self.answer(id, request.answer, now);
+                return;
+            };
+            // All filters of this small packet: it is not cut again.
+            match (&packet, &mut request.answer) {
+                (Packet::Subscribe(subscribe), Answer::Sub(_, codes)) => {
+                    let mut filters = subscribe.filters.iter().peekable();
+                    while filters.peek().is_some() {
+                        self.subscribe_some(id, subscribe, &mut filters, codes);
+                    }
+                }
+                (Packet::Unsubscribe(unsubscribe), Answer::Unsub(_, codes)) => {
+                    let mut filters = unsubscribe.filters.iter().peekable();
+                    while filters.peek().is_some() {
+                        self.unsubscribe_some(id, &mut filters, codes);
+                    }
+                }
+                _ => {}
+            }
+            request.at = request.at.saturating_add(consumed);
+        }
+        if let Some(connection) = self.connection_mut(id) {
+            connection.extra().request = Some(request);
+        }
+    }
+
+    /// The code that answers it.
+    fn subscribe_one(
+        &mut self,
+        key: u32,
+        subscription: &Subscription<'_>,
+        identifier: Option<u32>,
+    ) -> ReasonCode {
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return ReasonCode::UnspecifiedError;
+        };
+        let filter = subscription.filter;
+        let known = session.filters.contains_key(filter.as_str());
+        let client = session.info();
+        let code = if !self.config.allows_levels(filter.as_bytes()) {
+            ReasonCode::TopicFilterInvalid
+        } else if !known && session.filters.len() >= self.config.subscriptions {
+            ReasonCode::QuotaExceeded
+        } else if !self.hooks.may_subscribe(&client, filter) {
+            ReasonCode::NotAuthorized
+        } else {
+            // 3.1.1 [MQTT-3.8.4-6], 5 [MQTT-3.8.4-8]
+            ReasonCode::granted(subscription.qos)
+        };
+        self.hooks.observe(&Observation::Subscribed {
+            client,
+            filter,
+            reason: code,
+        });
+        if code.is_error() {
+            // Before 5 there is only one way to say no.
+            return if client.version.is_v5() {
+                code
+            } else {
+                ReasonCode::UnspecifiedError
+            };
+        }
+        let sends = match subscription.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => !known,
+            RetainHandling::DoNotSend => false,
+        };
+        let wanted = Wanted {
+            qos: subscription.qos,
+            no_local: subscription.no_local,
+            identifier,
+        };
+        // 5, section 3.8.3.1: a shared subscription gets no retained messages.
+        let sends = sends && !filter.is_shared();
+        session.remember_filter(filter.as_str(), wanted, sends);
+        let subscriber = Subscriber::new(key, subscription, identifier);
+        self.router.subscribe(&filter, subscriber, known);
+        code
+    }
+
+    fn answer(&mut self, id: ConnectionId, answer: Answer, now: Instant) {
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
+        let session = connection.session;
+        connection.extra().unanswered = Some(answer);
+        match connection.try_answer() {
+            Ok(()) => {
+                if let Some(key) = session {
+                    self.bring_retained(key, now);
+                }
+            }
+            Err(Refused::Full) => {}
+            // 5 [MQTT-3.1.2-24]: the client does not take an answer of this size.
+            Err(_) => self.close(id.index, ReasonCode::PacketTooLarge, now),
+        }
+    }
+
+    /// Gives a session the retained messages that its new subscriptions match, for as long as it takes them: what is not
+    /// read does not pile up.
+    pub(crate) fn bring_retained(&mut self, key: u32, now: Instant) {
+        while let Some(session) = self.sessions.get_mut(usize_of(key))
+            && session.wants_retained()
+            && session.queue.is_empty()
+            && let Some(connection) = session.connection
+        {
+            let connection = self.connections.get(usize_of(connection));
+            if !connection.is_some_and(Connection::is_answered) {
+                return;
+            }
+            if !self.meter.has_share() {
+                self.work_for(key);
+                return;
+            }
+            let Some((wanted, walk)) = session.next_walk() else {
+                return;
+            };
+            let most = self.meter.left();
+            let mut left = most;
+            let found = self.retained.next(walk, &mut left, now);
+            self.meter.spend(most.saturating_sub(left));
+            let message = match found {
+                Found::Later => continue,
+                Found::End => {
+                    session.end_walk();
+                    continue;
+                }
+                Found::Message(message) => message,
+            };
+            // 5 [MQTT-3.8.3-3]
+            if wanted.no_local && message.is_from(session.client_hash) {
+                continue;
+            }
+            let qos = message.qos().min(wanted.qos);
+            let identifiers = Identifiers::new(wanted.identifier.as_slice());
+            // 3.1.1 [MQTT-3.3.1-8], 5 [MQTT-3.3.1-8]
+            self.deliver_kept(key, message, qos, true, identifiers, None, now);
+        }
+    }
+}
+
+/// The packets behind one another.
+fn keep<'a>(packets: impl Iterator<Item = Packet<'a>>, version: Version) -> Vec<u8> {
+    let mut kept = Vec::new();
+    for packet in packets {
+        let start = kept.len();
+        let len = packet.encoded_len(version).unwrap_or(0);
+        kept.resize(start.saturating_add(len), 0);
+        let room = kept.get_mut(start..).unwrap_or_default();
+        if packet.encode(version, room).is_err() {
+            // It was decoded, so it can be encoded.
+            kept.truncate(start);
+        }
+    }
+    kept
+}
+
+fn filter_steps(filter: TopicFilter<'_>) -> usize {
+    FILTER_STEPS.saturating_add(filter.as_bytes().len() / 64)
+}
+
+impl Connection {
+    pub(crate) fn has_request(&self) -> bool {
+        self.extra
+            .as_ref()
+            .is_some_and(|extra| extra.request.is_some())
+    }
+
+    pub(crate) fn has_unanswered(&self) -> bool {
+        self.extra
+            .as_ref()
+            .is_some_and(|extra| extra.unanswered.is_some())
+    }
+
+    /// Whether no SUBSCRIBE or UNSUBSCRIBE is under way.
+    pub(crate) fn is_answered(&self) -> bool {
+        !self.has_request() && !self.has_unanswered()
+    }
+
+    /// Answers, if there is room for it; whether everything is answered.
+    pub(crate) fn answer(&mut self) -> bool {
+        !matches!(self.try_answer(), Err(Refused::Full))
+    }
+
+    fn try_answer(&mut self) -> Result<(), Refused> {
+        let Some(extra) = &mut self.extra else {
+            return Ok(());
+        };
+        let answered = match &extra.unanswered {
+            None => return Ok(()),
+            Some(Answer::Sub(id, codes)) => self.server.subscribed(&SubAck::new(*id, &codes[..])),
+            Some(Answer::Unsub(id, codes)) => {
+                self.server.unsubscribed(&UnsubAck::new(*id, &codes[..]))
+            }
+        };
+        if answered != Err(Refused::Full) {
+            extra.unanswered = None;
+        }
+        answered
+    }
+}

@@ -1,0 +1,148 @@
+//! Turns: each call of the host does a bounded amount of work. What is left is done by the next calls of
+//! [`Broker::tick`], a portion of each kind at a time.
+
+use mqtt_session::Instant;
+use mqtt_session::proto::ReasonCode;
+
+use crate::broker::{Broker, usize_of};
+use crate::hooks::{Ending, Hooks};
+use crate::timers::Due;
+
+/// What a session that has more to send may take before the next one has its turn.
+const SESSION_STEPS: u64 = 512;
+
+impl<H: Hooks> Broker<H> {
+    /// Time passes, and work that was left goes on: a portion of it. Call it at [`Self::deadline`].
+    pub fn tick(&mut self, now: Instant) {
+        self.begin();
+        while self.meter.has_share()
+            && let Some(due) = self.timers.pop(now)
+        {
+            self.meter.spend(4);
+            match due {
+                Due::Connection(index) => self.connection_due(index, now),
+                Due::Session(key) => self.session_due(key, now),
+                Due::Statistics => {
+                    self.publish_statistics(now);
+                    if let Some(at) = self.config.statistics_due(now) {
+                        self.timers.set(at, Due::Statistics);
+                    }
+                }
+            }
+        }
+        self.work(now);
+    }
+
+    /// When [`Self::tick`] is to be called at the latest. A time that has passed means that work is left: call it again
+    /// after the connections had their turn.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.has_work() {
+            Some(Instant::from_millis(0))
+        } else {
+            self.timers.next()
+        }
+    }
+
+    /// How many steps of work were done so far; see [`crate::Config::turn_steps`].
+    #[must_use]
+    pub const fn steps(&self) -> u64 {
+        self.meter.taken()
+    }
+
+    fn has_work(&self) -> bool {
+        self.purging
+            || !self.at_work.is_empty()
+            || !self.fanouts.is_empty()
+            || !self.handed_over.is_empty()
+            || !self.endings.is_empty()
+    }
+
+    /// A portion of each kind of work that was left.
+    fn work(&mut self, now: Instant) {
+        self.begin();
+        for _ in 0..self.at_work.len() {
+            if !self.meter.has_share() {
+                break;
+            }
+            self.work_for_next_session(now);
+        }
+        self.begin();
+        self.go_on_fanning_out(now);
+        self.begin();
+        self.go_on_handing_over(now);
+        self.begin();
+        self.go_on_ending();
+        if self.purging {
+            self.purging = self.retained.purge(PURGED, now);
+        }
+    }
+
+    /// A call of the host begins.
+    pub(crate) fn begin(&mut self) {
+        self.meter.begin(self.config.turn_steps);
+    }
+
+    /// The session has more to send than this turn allows.
+    pub(crate) fn work_for(&mut self, key: u32) {
+        if let Some(session) = self.sessions.get_mut(usize_of(key))
+            && !session.at_work
+        {
+            session.at_work = true;
+            self.at_work.push_back(key);
+        }
+    }
+
+    fn work_for_next_session(&mut self, now: Instant) {
+        let Some(key) = self.at_work.pop_front() else {
+            return;
+        };
+        let session = self.sessions.get_mut(usize_of(key));
+        let Some(session) = session.filter(|session| session.at_work) else {
+            return;
+        };
+        session.at_work = false;
+        let until = self.meter.narrow(SESSION_STEPS);
+        self.pump(key, now);
+        self.bring_retained(key, now);
+        self.meter.spend(1);
+        self.meter.widen(until);
+    }
+
+    fn connection_due(&mut self, index: u32, now: Instant) {
+        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+            return;
+        };
+        connection.timer = None;
+        if connection.ended {
+            return;
+        }
+        if connection.session.is_none() && connection.server.deadline().is_none() {
+            // CONNECT came in time, but what its decision takes did not.
+            self.refuse(index, ReasonCode::NotAuthorized, now);
+            return;
+        }
+        match connection.server.tick(now) {
+            Ok(()) => self.schedule(index),
+            Err(violation) => self.end(index, Ending::Failed(violation), now),
+        }
+    }
+
+    /// Sets the timer of a connection to its deadline.
+    pub(crate) fn schedule(&mut self, index: u32) {
+        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+            return;
+        };
+        let due = Due::Connection(index);
+        if let Some(old) = connection.timer.take() {
+            self.timers.clear(old, due);
+        }
+        connection.timer = connection.server.deadline();
+        if let Some(at) = connection.timer {
+            self.timers.set(at, due);
+        }
+    }
+}
+
+/// How many retained messages are forgotten in one turn.
+const PURGED: usize = 512;

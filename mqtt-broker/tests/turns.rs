@@ -1,0 +1,555 @@
+//! No client makes the others wait: whatever a packet leads to is done in portions. The steps of each call are counted.
+
+use std::time::Duration;
+
+use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next, Outgoing};
+use mqtt_session::Instant;
+use mqtt_session::proto::{
+    Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish, QoS,
+    Subscribe, Subscription, TopicFilter, TopicName, Unsubscribe, Version, Will,
+};
+use mqtt_testing::packets::encode;
+
+const NOW: Instant = Instant::from_millis(0);
+
+struct Open(u128);
+
+impl Hooks for Open {
+    fn unguessable(&mut self) -> u128 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+/// A broker whose calls are watched.
+struct Watched {
+    broker: Broker<Open>,
+    /// The most steps that one call took.
+    worst: u64,
+}
+
+/// What no call may take: a few shares of a turn, since the last packet of a share has one of its own, and each kind of
+/// work that was left has one.
+const MOST: u64 = 6 * 4_096;
+
+impl Watched {
+    fn new(set: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        config.statistics_interval = 0;
+        set(&mut config);
+        let broker = Broker::new(config, Open(0), NOW);
+        Self { broker, worst: 0 }
+    }
+
+    fn watched<R>(&mut self, act: impl FnOnce(&mut Broker<Open>) -> R) -> R {
+        let before = self.broker.steps();
+        let result = act(&mut self.broker);
+        self.worst = self.worst.max(self.broker.steps() - before);
+        result
+    }
+
+    /// Gives all of it, turn by turn, until no work is left. How many turns that took.
+    fn give(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
+        let mut left = bytes;
+        for turn in 1..1_000_000 {
+            let received = self.watched(|broker| broker.receive(id, left, NOW));
+            left = &left[received.consumed..];
+            let waits = matches!(received.next, Next::Blocked | Next::Yields);
+            if !self.tick(NOW) && !waits && left.is_empty() {
+                return turn;
+            }
+        }
+        panic!("it never ends");
+    }
+
+    /// Whether there was work.
+    fn tick(&mut self, now: Instant) -> bool {
+        let due = self.broker.deadline().is_some_and(|at| at <= now);
+        if due {
+            self.watched(|broker| broker.tick(now));
+        }
+        due
+    }
+
+    /// Until no work is left.
+    fn finish(&mut self, now: Instant) -> usize {
+        (0..1_000_000)
+            .find(|_| !self.tick(now))
+            .expect("it never ends")
+    }
+
+    fn say(&mut self, id: ConnectionId, packet: &Packet<'_>) -> usize {
+        self.give(id, &encode(packet, Version::V5))
+    }
+
+    fn connect(&mut self, connect: &Connect<'_>) -> ConnectionId {
+        let id = self.broker.open(NOW).unwrap();
+        self.say(id, &Packet::Connect(*connect));
+        self.drop_all(id);
+        id
+    }
+
+    fn join(&mut self, client_id: &str) -> ConnectionId {
+        self.connect(&Connect::new(Version::V5, client_id))
+    }
+
+    /// The transport takes all that waits now.
+    fn drop_all(&mut self, id: ConnectionId) {
+        let n = self.broker.outgoing(id).len();
+        self.watched(|broker| broker.sent(id, n, NOW));
+    }
+
+    /// The payloads that come, as long as some do. Other packets are left out.
+    fn hear(&mut self, id: ConnectionId) -> Vec<String> {
+        let mut payloads = Vec::new();
+        loop {
+            self.finish(NOW);
+            let bytes = self.broker.outgoing(id).to_vec();
+            if bytes.is_empty() {
+                return payloads;
+            }
+            let mut rest = &bytes[..];
+            while let Ok(Decoded::Packet { packet, consumed }) =
+                Packet::decode(rest, Version::V5, MAX_PACKET)
+            {
+                if let Packet::Publish(publish) = packet {
+                    payloads.push(String::from_utf8(publish.payload.to_vec()).unwrap());
+                }
+                rest = &rest[consumed..];
+            }
+            let n = bytes.len() - rest.len();
+            self.watched(|broker| broker.sent(id, n, NOW));
+        }
+    }
+
+    fn subscribe<'a>(&mut self, id: ConnectionId, filters: impl Iterator<Item = &'a str>) -> usize {
+        let list: Vec<_> = filters
+            .map(|filter| Subscription::new(TopicFilter::new(filter).unwrap(), QoS::AtMostOnce))
+            .collect();
+        let turns = self.say(id, &subscribe(&list));
+        assert!(self.broker.outgoing(id).starts_with(&[0x90]), "SUBACK");
+        turns
+    }
+
+    fn retain(&mut self, topic: &str) {
+        let message = Outgoing {
+            retain: true,
+            ..Outgoing::new(TopicName::new(topic).unwrap(), QoS::AtMostOnce, b"x")
+        };
+        self.broker.publish(&message, NOW);
+    }
+
+    #[track_caller]
+    fn check(&self) {
+        assert!(self.worst <= MOST, "{} steps in one call", self.worst);
+    }
+}
+
+fn subscribe<'a>(list: &'a [Subscription<'a>]) -> Packet<'a> {
+    Packet::Subscribe(Subscribe::new(PacketId::FIRST, list))
+}
+
+fn publish<'a>(topic: &'a str, payload: &'a str) -> Packet<'a> {
+    let topic = TopicName::new(topic).unwrap();
+    Packet::Publish(Publish::new(topic, payload.as_bytes()))
+}
+
+/// SUBSCRIBE with 5,000 times `#` over 1,000 retained messages: each message comes twice, as fast as the client reads.
+#[test]
+fn retained_messages_come_in_portions() {
+    let mut watched = Watched::new(|_| {});
+    for n in 0..1_000 {
+        watched.retain(&format!("plant/{n}"));
+    }
+    let id = watched.join("greedy");
+    watched.subscribe(id, (0..5_000).map(|_| "#"));
+    let queued = watched.broker.statistics(NOW).queued;
+    let heard = watched.hear(id).len();
+    assert_eq!(heard, 2_000);
+    assert!(queued <= 1_000, "{queued} queued");
+    watched.check();
+}
+
+/// Who does not read gets nothing more, and costs nothing.
+#[test]
+fn retained_messages_wait_for_who_does_not_read() {
+    let mut watched = Watched::new(|config| {
+        config.packet_size = 1_000;
+        config.outgoing_bytes = 10_000;
+    });
+    for n in 0..10_000 {
+        watched.retain(&format!("plant/{n:05}"));
+    }
+    let id = watched.join("slow");
+    watched.subscribe(id, ["#"].into_iter());
+    assert!(watched.broker.statistics(NOW).queued <= 1);
+    let before = watched.broker.steps();
+    assert_eq!(watched.finish(NOW), 0);
+    assert_eq!(watched.broker.steps(), before);
+    // What is set meanwhile behind what came is found, and what is cleared is not.
+    watched.retain("plant/99999");
+    assert_eq!(
+        watched.hear(id).len(),
+        10_001 + 1,
+        "once as it is published"
+    );
+    watched.check();
+}
+
+/// The retained messages of a subscription that is gone do not come.
+#[test]
+fn unsubscribe_ends_what_is_under_way() {
+    let mut watched = Watched::new(|config| {
+        config.packet_size = 1_000;
+        config.outgoing_bytes = 10_000;
+    });
+    for n in 0..10_000 {
+        watched.retain(&format!("plant/{n:05}"));
+    }
+    let id = watched.join("fickle");
+    watched.subscribe(id, ["#"].into_iter());
+    let filters = [TopicFilter::new("#").unwrap()];
+    let unsubscribe = Unsubscribe {
+        packet_id: PacketId::FIRST,
+        properties: Properties::EMPTY,
+        filters: (&filters).into(),
+    };
+    watched.say(id, &Packet::Unsubscribe(unsubscribe));
+    let heard = watched.hear(id).len();
+    assert!(heard < 2_000, "{heard} messages");
+}
+
+/// A subscription that is replaced while its retained messages come: those that are left come as the new one says.
+#[test]
+fn a_new_subscription_takes_over_what_is_under_way() {
+    let mut watched = Watched::new(|config| {
+        config.packet_size = 1_000;
+        config.outgoing_bytes = 10_000;
+        config.window = 1_000;
+    });
+    for n in 0..1_000 {
+        let topic = format!("plant/{n:05}");
+        let message = Outgoing {
+            retain: true,
+            ..Outgoing::new(TopicName::new(&topic).unwrap(), QoS::AtLeastOnce, b"x")
+        };
+        watched.broker.publish(&message, NOW);
+    }
+    let id = watched.join("changed");
+    let all = TopicFilter::new("#").unwrap();
+    watched.say(id, &subscribe(&[Subscription::new(all, QoS::AtLeastOnce)]));
+    watched.say(id, &subscribe(&[Subscription::new(all, QoS::AtMostOnce)]));
+    let (mut sent, mut at_qos_0) = (0, 0);
+    loop {
+        watched.finish(NOW);
+        let bytes = watched.broker.outgoing(id).to_vec();
+        if bytes.is_empty() {
+            break;
+        }
+        let mut rest = &bytes[..];
+        while let Ok(Decoded::Packet { packet, consumed }) =
+            Packet::decode(rest, Version::V5, MAX_PACKET)
+        {
+            if let Packet::Publish(publish) = packet {
+                sent += 1;
+                at_qos_0 += usize::from(publish.qos() == QoS::AtMostOnce);
+            }
+            rest = &rest[consumed..];
+        }
+        watched.drop_all(id);
+    }
+    assert_eq!(at_qos_0, 1_000);
+    assert!((1..900).contains(&(sent - at_qos_0)), "{sent} messages");
+}
+
+/// 50,000 filters in one packet, then the same without them.
+#[test]
+fn many_filters_are_done_in_portions() {
+    let mut watched = Watched::new(|config| config.subscriptions = 100_000);
+    let texts: Vec<_> = (0..50_000).map(|n| format!("a/{n}/+")).collect();
+    let id = watched.join("many");
+    let turns = watched.subscribe(id, texts.iter().map(String::as_str));
+    assert!(turns > 10, "{turns} turns");
+    assert_eq!(watched.broker.statistics(NOW).subscriptions, 50_000);
+    watched.drop_all(id);
+    let list: Vec<_> = texts
+        .iter()
+        .map(|text| TopicFilter::new(text).unwrap())
+        .collect();
+    let unsubscribe = Unsubscribe {
+        packet_id: PacketId::FIRST,
+        properties: Properties::EMPTY,
+        filters: list[..].into(),
+    };
+    let turns = watched.say(id, &Packet::Unsubscribe(unsubscribe));
+    assert!(turns > 10, "{turns} turns");
+    assert_eq!(watched.broker.statistics(NOW).subscriptions, 0);
+    let Ok(Decoded::Packet {
+        packet: Packet::UnsubAck(answer),
+        ..
+    }) = Packet::decode(watched.broker.outgoing(id), Version::V5, MAX_PACKET)
+    else {
+        panic!("no UNSUBACK")
+    };
+    assert_eq!(answer.codes.len(), 50_000);
+    watched.check();
+}
+
+/// One small publish that 10,000 clients get, or 10,000 shared subscriptions: in portions, each receiver in order.
+#[test]
+fn a_message_for_many_goes_in_portions() {
+    for shared in [false, true] {
+        let mut watched = Watched::new(|config| config.connections = 20_000);
+        let texts: Vec<_> = (0..5_000).map(|n| format!("$share/{n}/a")).collect();
+        let readers: Vec<_> = (0..5_000)
+            .map(|n| {
+                let id = watched.join(&format!("reader{n}"));
+                let filter = if shared { &texts[n] } else { "a" };
+                watched.subscribe(id, [filter].into_iter());
+                watched.drop_all(id);
+                id
+            })
+            .collect();
+        let sender = watched.join("sender");
+        let other = watched.join("other");
+        let bytes: Vec<u8> = (0..3)
+            .flat_map(|n| encode(&publish("a", &n.to_string()), Version::V5))
+            .collect();
+        let first = watched.broker.receive(sender, &bytes, NOW);
+        assert_eq!(first.next, Next::Blocked, "the next message waits");
+        assert!(first.consumed < bytes.len());
+        // Others go on, but for the same topic.
+        let quick = encode(&publish("b", "quick"), Version::V5);
+        let received = watched.broker.receive(other, &quick, NOW);
+        assert_eq!(received.next, Next::Needs(2));
+        let last = encode(&publish("a", "last"), Version::V5);
+        let received = watched.broker.receive(other, &last, NOW);
+        assert_eq!(received.consumed, last.len());
+        watched.give(sender, &bytes[first.consumed..]);
+        watched.give(other, &[]);
+        for id in readers {
+            assert_eq!(watched.hear(id), ["0", "last", "1", "2"]);
+        }
+        watched.check();
+    }
+}
+
+/// What a client published before it left arrives all the same.
+#[test]
+fn a_message_for_many_outlives_its_connection() {
+    let mut watched = Watched::new(|config| config.turn_steps = 100);
+    let readers: Vec<_> = (0..200)
+        .map(|n| {
+            let id = watched.join(&format!("reader{n}"));
+            watched.subscribe(id, ["a"].into_iter());
+            watched.drop_all(id);
+            id
+        })
+        .collect();
+    let sender = watched.join("sender");
+    watched
+        .broker
+        .receive(sender, &encode(&publish("a", "x"), Version::V5), NOW);
+    watched.broker.closed(sender, NOW);
+    for id in readers {
+        assert_eq!(watched.hear(id), ["x"]);
+    }
+}
+
+/// A search that takes many steps and finds nothing, while its filters come and go.
+#[test]
+fn a_long_search_goes_on_in_portions_while_the_tree_changes() {
+    let mut watched = Watched::new(|config| {
+        config.subscriptions = 100_000;
+        config.turn_steps = 100;
+    });
+    let id = watched.join("many");
+    // Each level may be `+`: the topic visits all of these nodes.
+    let texts: Vec<_> = (0..1_024)
+        .map(|n: u32| {
+            let level = |bit: u32| if n >> bit & 1 == 0 { "+/" } else { "a/" };
+            let levels: String = (0..10).map(level).collect();
+            levels + "b"
+        })
+        .collect();
+    watched.subscribe(id, texts.iter().map(String::as_str));
+    watched.drop_all(id);
+    let sender = watched.join("sender");
+    let nothing = "a/".repeat(10) + "c";
+    let turns = watched.say(sender, &publish(&nothing, "x"));
+    assert!(turns > 10, "{turns} turns");
+    assert_eq!(watched.hear(id), [""; 0]);
+    // All but one are taken away while it is searched, and that one is found.
+    let all = "a/".repeat(10) + "b";
+    let received = watched
+        .broker
+        .receive(sender, &encode(&publish(&all, "x"), Version::V5), NOW);
+    assert_eq!(received.next, Next::Blocked);
+    watched.broker.tick(NOW);
+    for text in &texts[1..] {
+        let filters = [TopicFilter::new(text).unwrap()];
+        let unsubscribe = Unsubscribe {
+            packet_id: PacketId::FIRST,
+            properties: Properties::EMPTY,
+            filters: (&filters).into(),
+        };
+        let bytes = encode(&Packet::Unsubscribe(unsubscribe), Version::V5);
+        watched.broker.receive(id, &bytes, NOW);
+    }
+    assert_eq!(watched.broker.statistics(NOW).subscriptions, 1);
+    assert_eq!(watched.hear(id), ["x"]);
+}
+
+/// Small packets, one behind the other: a connection that used its share waits for its next turn.
+#[test]
+fn a_flood_yields() {
+    let mut watched = Watched::new(|_| {});
+    let id = watched.join("flood");
+    let ping = encode(&Packet::PingReq, Version::V5).repeat(32 << 10);
+    let turns = watched.give(id, &ping);
+    assert!(turns >= 8, "{turns} turns");
+    let deep = "a/".repeat(63) + "a";
+    let deep = encode(&publish(&deep, "x"), Version::V5).repeat(20_000);
+    watched.give(id, &deep);
+    watched.check();
+}
+
+/// Identifiers of thousands of subscriptions of one client go with its one copy.
+#[test]
+fn many_identifiers_are_gathered_once() {
+    let mut watched = Watched::new(|config| config.turn_steps = 100_000);
+    let id = watched.join("many");
+    let mut expected = Vec::new();
+    for n in 0..2_048_u32 {
+        let level = |bit: u32| if n >> bit & 1 == 0 { "+/" } else { "a/" };
+        let filter: String = (0..11).map(level).collect();
+        let list = [Subscription::new(
+            TopicFilter::new(&filter).unwrap(),
+            QoS::AtMostOnce,
+        )];
+        let properties = [Property::SubscriptionIdentifier(n + 1)];
+        watched.say(
+            id,
+            &Packet::Subscribe(Subscribe {
+                properties: Properties::from(&properties),
+                ..Subscribe::new(PacketId::FIRST, &list[..])
+            }),
+        );
+        watched.drop_all(id);
+        expected.push(n + 1);
+    }
+    let sender = watched.join("sender");
+    let topic = "a/".repeat(11);
+    watched.worst = 0;
+    watched.say(sender, &publish(&topic, "x"));
+    assert!(watched.worst < 10_000, "{} steps", watched.worst);
+    let bytes = watched.broker.outgoing(id).to_vec();
+    let Ok(Decoded::Packet {
+        packet: Packet::Publish(publish),
+        ..
+    }) = Packet::decode(&bytes, Version::V5, MAX_PACKET)
+    else {
+        panic!("{} bytes", bytes.len())
+    };
+    let mut found: Vec<_> = publish.properties.subscription_identifiers().collect();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+/// Sessions and wills of thousands of clients end at the same moment.
+#[test]
+fn what_is_due_together_is_done_in_portions() {
+    let mut watched = Watched::new(|_| {});
+    let reader = watched.join("reader");
+    watched.subscribe(reader, ["will/#"].into_iter());
+    watched.drop_all(reader);
+    let stays = [Property::SessionExpiryInterval(10)];
+    let delay = [Property::WillDelayInterval(5)];
+    for n in 0..3_000 {
+        let topic = format!("will/{n}");
+        let connect = Connect {
+            properties: Properties::from(&stays),
+            will: Some(Will {
+                properties: Properties::from(&delay),
+                ..Will::new(TopicName::new(&topic).unwrap(), b"x")
+            }),
+            ..Connect::new(Version::V5, &topic)
+        };
+        let id = watched.connect(&connect);
+        watched.subscribe(id, ["a", "b", "c"].into_iter());
+        watched.broker.closed(id, NOW);
+    }
+    watched.worst = 0;
+    let turns = watched.finish(NOW.after(Duration::from_secs(5)));
+    assert!(turns > 1, "{turns} turns");
+    assert_eq!(watched.hear(reader).len(), 3_000);
+    let turns = watched.finish(NOW.after(Duration::from_secs(10)));
+    assert!(turns > 10, "{turns} turns");
+    assert_eq!(watched.broker.statistics(NOW).sessions, 1);
+    assert_eq!(watched.broker.statistics(NOW).subscriptions, 1);
+    watched.check();
+}
+
+/// The name of a session that is still being ended is free, and nothing of the old one comes to the new one.
+#[test]
+fn a_name_is_free_at_once() {
+    let mut watched = Watched::new(|config| config.turn_steps = 50);
+    let texts: Vec<_> = (0..500).map(|n| format!("a/{n}")).collect();
+    let id = watched.join("name");
+    watched.subscribe(id, texts.iter().map(String::as_str));
+    let again = watched.broker.open(NOW).unwrap();
+    let connect = Packet::Connect(Connect::new(Version::V5, "name"));
+    watched
+        .broker
+        .receive(again, &encode(&connect, Version::V5), NOW);
+    assert!(watched.broker.is_closing(id));
+    assert!(watched.broker.statistics(NOW).subscriptions > 400);
+    let sender = watched.broker.open(NOW).unwrap();
+    let connect = Packet::Connect(Connect::new(Version::V5, "sender"));
+    watched
+        .broker
+        .receive(sender, &encode(&connect, Version::V5), NOW);
+    let late = encode(&publish("a/499", "x"), Version::V5);
+    watched.broker.receive(sender, &late, NOW);
+    assert_eq!(watched.hear(again), [""; 0]);
+    assert_eq!(watched.broker.statistics(NOW).subscriptions, 0);
+}
+
+/// A member with a long queue leaves: the others get it in portions.
+#[test]
+fn a_long_queue_is_handed_over_in_portions() {
+    let mut watched = Watched::new(|_| {});
+    let stays = [Property::SessionExpiryInterval(100)];
+    let ids = ["one", "two"].map(|name| {
+        let id = watched.connect(&Connect {
+            properties: Properties::from(&stays),
+            ..Connect::new(Version::V5, name)
+        });
+        let list = [Subscription::new(
+            TopicFilter::new("$share/g/a").unwrap(),
+            QoS::AtLeastOnce,
+        )];
+        watched.say(id, &subscribe(&list));
+        watched.drop_all(id);
+        id
+    });
+    watched.broker.closed(ids[1], NOW);
+    let sender = watched.join("sender");
+    let message = Publish {
+        delivery: Delivery::AtLeastOnce(PacketId::FIRST),
+        ..Publish::new(TopicName::new("a").unwrap(), b"x")
+    };
+    let bytes = encode(&Packet::Publish(message), Version::V5);
+    for _ in 0..20_000 {
+        watched.give(sender, &bytes);
+        watched.drop_all(sender);
+    }
+    let queued = watched.broker.statistics(NOW).queued;
+    assert!(queued > 19_000, "{queued}");
+    watched.worst = 0;
+    watched.watched(|broker| broker.closed(ids[0], NOW));
+    let turns = watched.finish(NOW);
+    assert!(turns > 10, "{turns} turns");
+    assert_eq!(watched.broker.statistics(NOW).queued, queued);
+    watched.check();
+}

@@ -18,7 +18,6 @@ EXCEPTIONS = {
     "benches/src/bin/client.rs": {"function"},
     "mqtt-cli/examples/exchange.rs": {"function"},
     "mqtt-cli/src/anatomy.rs": {"function"},
-    "mqtt-cli/src/args.rs": {"function"},
     "mqtt-cli/src/bench.rs": {"function"},
     # The broker, its host and the formats of the program.
     "mqtt-broker/src/broker.rs": {"file"},

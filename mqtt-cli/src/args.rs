@@ -1,5 +1,6 @@
 //! The options that `mqtt pub` and `mqtt sub` share, with mosquitto's letters and meanings.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
@@ -7,18 +8,29 @@ use mqtt_tokio::proto::{PropertyId, QoS, Version};
 use mqtt_tokio::{Options, OwnedWill, Publication};
 
 use crate::failure::{Failure, fail};
+use crate::link::Dial;
 use crate::properties::{Typed, TypedList};
+use crate::tls::TlsArgs;
 
 /// Where to connect and as whom.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectArgs {
     /// Host name or address of the broker [default: localhost]
-    #[arg(short = 'h', long, value_name = "HOST", conflicts_with = "url")]
+    #[arg(short = 'h', long, value_name = "HOST")]
     host: Option<String>,
     /// Port of the broker [default: 1883]
-    #[arg(short, long, value_name = "PORT", conflicts_with = "url")]
+    #[arg(short, long, value_name = "PORT")]
     port: Option<u16>,
+    /// Connect through this Unix socket
+    #[arg(long, value_name = "PATH")]
+    unix: Option<PathBuf>,
+    /// Local address or host name to connect from
+    #[arg(short = 'A', value_name = "ADDRESS")]
+    bind: Option<String>,
+    /// Accepted for scripts: small packets are always sent at once
+    #[arg(long)]
+    nodelay: bool,
     /// All in one: mqtt://[user[:password]@]host[:port]/topic
     #[arg(short = 'L', long, value_name = "URL")]
     url: Option<String>,
@@ -42,9 +54,9 @@ pub(crate) struct ConnectArgs {
     /// Keep-alive in seconds
     #[arg(short, long, value_name = "SECONDS", default_value_t = 60)]
     keepalive: u16,
-    /// Protocol version: 3.1 (mqttv31), 3.1.1 (mqttv311) or 5 (mqttv5)
-    #[arg(short = 'V', long, value_name = "VERSION", default_value = "3.1.1", value_parser = version)]
-    protocol_version: Version,
+    /// Protocol version: 3.1 (mqttv31), 3.1.1 (mqttv311) or 5 (mqttv5) [default: 3.1.1, of mqtt rr 5]
+    #[arg(short = 'V', long, value_name = "VERSION", value_parser = version)]
+    protocol_version: Option<Version>,
     /// Keep the session on the broker, and go on with the one that is there; needs -i
     #[arg(short = 'c', long)]
     disable_clean_session: bool,
@@ -83,12 +95,15 @@ pub(crate) struct ConnectArgs {
     /// Help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// What a command line comes to.
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) options: Options,
+    pub(crate) dial: Dial,
     /// The topic in the URL.
     pub(crate) url_topic: Option<String>,
     pub(crate) publish: TypedList,
@@ -123,9 +138,15 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 
 impl ConnectArgs {
     /// `occurrences` are the value groups of `-D`, which clap gives flat.
-    pub(crate) fn setup(&self, occurrences: &[Vec<String>]) -> Result<Setup, Failure> {
+    /// `default` is the version of a command line that has none.
+    pub(crate) fn setup(
+        &self,
+        occurrences: &[Vec<String>],
+        default: Version,
+    ) -> Result<Setup, Failure> {
+        self.tls.check()?;
         let (mut options, url_topic) = self.address()?;
-        let version = self.protocol_version;
+        let version = self.protocol_version.unwrap_or(default);
         options.version = version;
         options.client_id = match (&self.id, &self.id_prefix) {
             (Some(id), _) => id.clone(),
@@ -141,7 +162,7 @@ impl ConnectArgs {
         }
         options.clean_start = !self.disable_clean_session;
         options.assume_session = self.disable_clean_session;
-        options.session_expiry = self.session_expiry()?;
+        options.session_expiry = self.session_expiry(version)?;
         options.keep_alive = self.keepalive;
         if let Some(name) = &self.username {
             options.user_name = Some(name.clone());
@@ -160,33 +181,25 @@ impl ConnectArgs {
         });
         options.back_off.first = Duration::from_millis(250).min(self.longest_wait);
         options.back_off.longest = self.longest_wait;
-        let (mut publish, mut subscribe) = (Vec::new(), Vec::new());
-        for group in occurrences {
-            let [command, name, values @ ..] = &group[..] else {
-                return Err(fail("-D takes a command, a property and its value"));
-            };
-            if !version.is_v5() {
-                return Err(fail("-D needs MQTT 5: give -V 5"));
-            }
-            let typed = Typed::new(name, values)?;
-            match command.to_ascii_lowercase().as_str() {
-                "connect" => connect_property(&mut options, &typed)?,
-                "will" => will_property(&mut options, &typed)?,
-                "publish" => publish.push(typed),
-                "subscribe" => subscribe.push(typed),
-                _ => {
-                    return Err(fail(format!(
-                        "-D {command}: properties can be given to connect, publish, subscribe and will"
-                    )));
-                }
-            }
-        }
+        let (publish, subscribe) = properties(&mut options, occurrences, version)?;
         Ok(Setup {
+            dial: self.dial(&options),
             options,
             url_topic,
-            publish: TypedList::new(publish)?,
-            subscribe: TypedList::new(subscribe)?,
+            publish,
+            subscribe,
         })
+    }
+
+    fn dial(&self, options: &Options) -> Dial {
+        match &self.unix {
+            Some(path) => Dial::Unix(path.clone()),
+            None => Dial::Tcp {
+                host: options.host.clone(),
+                port: options.port,
+                from: self.bind.clone(),
+            },
+        }
     }
 
     fn address(&self) -> Result<(Options, Option<String>), Failure> {
@@ -199,14 +212,19 @@ impl ConnectArgs {
             Some((address, topic)) => (address.len() + scheme, Some(topic)),
             None => (url.len(), None),
         };
-        let options = Options::from_url(url.get(..address).unwrap_or(url))?;
+        let mut options = Options::from_url(url.get(..address).unwrap_or(url))?;
+        // A URL of a configuration file is a default.
+        if let Some(host) = &self.host {
+            options.host.clone_from(host);
+        }
+        options.port = self.port.unwrap_or(options.port);
         Ok((
             options,
             topic.filter(|topic| !topic.is_empty()).map(str::to_owned),
         ))
     }
 
-    fn session_expiry(&self) -> Result<u32, Failure> {
+    fn session_expiry(&self, version: Version) -> Result<u32, Failure> {
         match self.session_expiry_interval.as_deref() {
             None if self.disable_clean_session => Ok(u32::MAX),
             None => Ok(0),
@@ -217,13 +235,45 @@ impl ConnectArgs {
                         "-x {text}: seconds are 0 to 4294967295, or -1 for ever"
                     ))
                 })?;
-                if !self.protocol_version.is_v5() {
+                if !version.is_v5() {
                     return Err(fail("-x needs MQTT 5: give -V 5"));
                 }
                 Ok(expiry)
             }
         }
     }
+}
+
+/// The properties of PUBLISH and SUBSCRIBE; those of CONNECT and the will go to the options.
+fn properties(
+    options: &mut Options,
+    occurrences: &[Vec<String>],
+    version: Version,
+) -> Result<(TypedList, TypedList), Failure> {
+    let (mut publish, mut subscribe) = (Vec::new(), Vec::new());
+    for group in occurrences {
+        let [command, name, values @ ..] = &group[..] else {
+            return Err(fail("-D takes a command, a property and its value"));
+        };
+        if !version.is_v5() {
+            return Err(fail("-D needs MQTT 5: give -V 5"));
+        }
+        let typed = Typed::new(name, values)?;
+        match command.to_ascii_lowercase().as_str() {
+            "connect" => connect_property(options, &typed)?,
+            "will" => will_property(options, &typed)?,
+            "publish" => publish.push(typed),
+            "subscribe" => subscribe.push(typed),
+            // The client sets those of the packets that it makes by itself.
+            "auth" | "disconnect" | "puback" | "pubcomp" | "pubrec" | "pubrel" | "unsubscribe" => {}
+            _ => {
+                return Err(fail(format!(
+                    "-D {command}: properties can be given to connect, publish, subscribe and will"
+                )));
+            }
+        }
+    }
+    Ok((TypedList::new(publish)?, TypedList::new(subscribe)?))
 }
 
 fn connect_property(options: &mut Options, typed: &Typed) -> Result<(), Failure> {

@@ -218,7 +218,8 @@ impl Bench {
         options.back_off.attempts = Some(1);
         // What is not counted at once waits, and is not lost here.
         options.qos0_overflow = QoS0Overflow::PauseReading;
-        let handle = link::start(options, false);
+        let dial = link::Dial::to(&options);
+        let handle = link::start(options, dial, false);
         handle
             .first_attempt()
             .await

@@ -121,7 +121,8 @@ impl Story {
         options.session_expiry = 60;
         options.back_off.first = Duration::from_millis(1);
         let seen = Arc::clone(seen);
-        link::start_watched(options, move || {
+        let dial = link::Dial::to(&options);
+        link::start_watched(options, dial, move || {
             let seen = Arc::clone(&seen);
             let watcher: Watcher = Box::new(move |way, packet, summary| {
                 let arrow = match way {

@@ -1,14 +1,22 @@
 //! `mqtt sub -F`: the format language of mosquitto_sub.
 
+use std::io::IsTerminal;
+
 use chrono::{DateTime, Local};
 use mqtt_tokio::Message;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::failure::{Failure, fail};
+use crate::json;
 
 /// A parsed format.
 #[derive(Debug)]
-pub(crate) struct Format(Vec<Part>);
+pub(crate) struct Format {
+    parts: Vec<Part>,
+    pretty: bool,
+    /// The output is a terminal, which control characters of a message must not reach.
+    is_terminal: bool,
+}
 
 #[derive(Debug, PartialEq)]
 enum Part {
@@ -21,6 +29,8 @@ enum Part {
         width: usize,
         most: Option<usize>,
     },
+    /// The payload, or `(null)` if it is empty.
+    PayloadOrNull,
     /// An `@` sequence.
     Time(char),
 }
@@ -31,12 +41,27 @@ const LETTERS: &str = "ACDEFIJPRSUXjlmpqrtx";
 const WIDE: &str = "ACEFIRSXlmptx";
 
 impl Format {
+    fn new(parts: Vec<Part>) -> Self {
+        Self {
+            parts,
+            pretty: false,
+            is_terminal: std::io::stdout().is_terminal(),
+        }
+    }
+
     pub(crate) fn payload() -> Self {
-        Self(vec![field('p')])
+        Self::new(vec![field('p')])
     }
 
     pub(crate) fn verbose() -> Self {
-        Self(vec![field('t'), Part::Literal(b" ".to_vec()), field('p')])
+        let space = Part::Literal(b" ".to_vec());
+        Self::new(vec![field('t'), space, Part::PayloadOrNull])
+    }
+
+    /// JSON in several lines.
+    pub(crate) const fn pretty(mut self, pretty: bool) -> Self {
+        self.pretty = pretty;
+        self
     }
 
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
@@ -68,13 +93,13 @@ impl Format {
         if !literal.is_empty() {
             parts.push(Part::Literal(literal));
         }
-        Ok(Self(parts))
+        Ok(Self::new(parts))
     }
 
     /// Appends `message` in this format.
     pub(crate) fn write(&self, message: &Message, out: &mut Vec<u8>) -> Result<(), String> {
         let now = Local::now();
-        for part in &self.0 {
+        for part in &self.parts {
             match part {
                 Part::Literal(bytes) => out.extend_from_slice(bytes),
                 Part::Time('N') => {
@@ -87,6 +112,10 @@ impl Format {
                         .map_err(|_| format!("@{letter} is no time format"))?;
                     out.extend_from_slice(text.as_bytes());
                 }
+                Part::PayloadOrNull if message.payload.is_empty() => {
+                    out.extend_from_slice(b"(null)");
+                }
+                Part::PayloadOrNull => out.extend(self.harmless(message.payload.to_vec())),
                 Part::Field {
                     letter,
                     zero,
@@ -94,9 +123,16 @@ impl Format {
                     width,
                     most,
                 } => {
-                    let mut value = value(*letter, message, &now)?;
+                    let value = value(*letter, message, &now, self.pretty)?;
+                    let mut value = self.harmless(value);
+                    // As mosquitto_sub: of a payload the width is also the most, and a precision means nothing.
+                    let most = match letter {
+                        'p' => Some(*width).filter(|width| *width > 0),
+                        'x' | 'X' => Some(*width / 2 * 2).filter(|width| *width > 0),
+                        _ => *most,
+                    };
                     if let Some(most) = most {
-                        value.truncate(*most);
+                        value.truncate(most);
                     }
                     pad(value, *zero, *left, *width, out);
                 }
@@ -104,6 +140,23 @@ impl Format {
         }
         Ok(())
     }
+}
+
+impl Format {
+    /// Without control characters if it goes to a terminal; lines and tabs may stay.
+    fn harmless(&self, value: Vec<u8>) -> Vec<u8> {
+        if self.is_terminal {
+            without_controls(&value).into_bytes()
+        } else {
+            value
+        }
+    }
+}
+
+fn without_controls(value: &[u8]) -> String {
+    let harmful = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    let text = String::from_utf8_lossy(value);
+    text.replace(harmful, "\u{FFFD}")
 }
 
 const fn field(letter: char) -> Part {
@@ -191,7 +244,12 @@ fn pad(value: Vec<u8>, zero: bool, left: bool, width: usize, out: &mut Vec<u8>) 
     }
 }
 
-fn value(letter: char, message: &Message, now: &DateTime<Local>) -> Result<Vec<u8>, String> {
+fn value(
+    letter: char,
+    message: &Message,
+    now: &DateTime<Local>,
+    pretty: bool,
+) -> Result<Vec<u8>, String> {
     let properties = message.properties();
     let hex = |upper: bool| -> String {
         let digits = message.payload.iter().map(|byte| {
@@ -230,71 +288,47 @@ fn value(letter: char, message: &Message, now: &DateTime<Local>) -> Result<Vec<u
                 .collect();
             pairs.join(" ")
         }
-        'j' => json(
-            message,
-            now,
-            json!(String::from_utf8_lossy(&message.payload)),
-        )
-        .to_string(),
-        'J' => {
-            let payload = serde_json::from_slice(&message.payload).map_err(|_| {
-                format!("the payload is not valid JSON on topic {}", message.topic())
-            })?;
-            json(message, now, payload).to_string()
-        }
+        'j' | 'J' => as_json(letter, message, now, pretty)?,
         // %A: the session has put the topic in the alias's place.
         _ => String::new(),
     }
     .into_bytes())
 }
 
-fn json(message: &Message, now: &DateTime<Local>, payload: Value) -> Value {
-    let mut object = Map::new();
-    let mut add = |name: &str, value: Value| object.insert(name.to_owned(), value);
-    add(
-        "tst",
-        json!(now.format("%Y-%m-%dT%H:%M:%S%.6f%z").to_string()),
-    );
-    add("topic", json!(message.topic().as_str()));
-    add("qos", json!(message.qos.get()));
-    add("retain", json!(u8::from(message.retain)));
-    add("payloadlen", json!(message.payload.len()));
-    if let Some(id) = message.packet_id {
-        add("mid", json!(id.get()));
-    }
-    let properties = message.properties();
-    let mut extra = Map::new();
-    if let Some(text) = properties.content_type() {
-        extra.insert("content-type".to_owned(), json!(text));
-    }
-    if let Some(seconds) = properties.message_expiry_interval() {
-        extra.insert("message-expiry-interval".to_owned(), json!(seconds));
-    }
-    if let Some(is_text) = properties.payload_format_indicator() {
-        extra.insert(
-            "payload-format-indicator".to_owned(),
-            json!(u8::from(is_text)),
+/// `%j` has the payload as a string, `%J` as JSON.
+fn as_json(
+    letter: char,
+    message: &Message,
+    now: &DateTime<Local>,
+    pretty: bool,
+) -> Result<String, String> {
+    let payload = if letter == 'j' {
+        json!(String::from_utf8_lossy(&message.payload))
+    } else {
+        serde_json::from_slice(&message.payload).map_err(|_| {
+            let topic = message.topic();
+            format!(
+                "the payload is not valid JSON on topic {:?}",
+                topic.as_str()
+            )
+        })?
+    };
+    Ok(json::text(message, now, payload, pretty))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_replaced() {
+        assert_eq!(
+            without_controls(b"a\x1b[2J\tb\n\x9b"),
+            "a\u{FFFD}[2J\tb\n\u{FFFD}"
+        );
+        assert_eq!(
+            without_controls("gr\u{fc}n\u{9b}".as_bytes()),
+            "gr\u{fc}n\u{FFFD}"
         );
     }
-    if let Some(topic) = properties.response_topic() {
-        extra.insert("response-topic".to_owned(), json!(topic.as_str()));
-    }
-    if let Some(data) = properties.correlation_data() {
-        extra.insert(
-            "correlation-data".to_owned(),
-            json!(String::from_utf8_lossy(data)),
-        );
-    }
-    let pairs: Vec<_> = properties
-        .user_properties()
-        .map(|(name, value)| json!({ name: value }))
-        .collect();
-    if !pairs.is_empty() {
-        extra.insert("user-properties".to_owned(), json!(pairs));
-    }
-    if !extra.is_empty() {
-        add("properties", Value::Object(extra));
-    }
-    add("payload", payload);
-    Value::Object(object)
 }

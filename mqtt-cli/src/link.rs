@@ -1,18 +1,94 @@
 //! What the commands do with a connection: open it, tell what becomes of it, end it on Ctrl-C.
 
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mqtt_tokio::proto::Version;
 use mqtt_tokio::{ConnectionEvent, Handle, Options};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
 use crate::failure::{Failure, fail, sentence};
 use crate::tap::{Tap, Watcher, to_stderr};
 
+/// Where a connection goes.
+#[derive(Clone, Debug)]
+pub(crate) enum Dial {
+    Tcp {
+        host: String,
+        port: u16,
+        /// Address or name of this machine to connect from.
+        from: Option<String>,
+    },
+    Unix(PathBuf),
+}
+
+/// Any stream.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Dial {
+    /// The host and port of these options.
+    pub(crate) fn to(options: &Options) -> Self {
+        Self::Tcp {
+            host: options.host.clone(),
+            port: options.port,
+            from: None,
+        }
+    }
+
+    pub(crate) async fn dial(self) -> io::Result<Box<dyn Stream>> {
+        match self {
+            #[cfg(unix)]
+            Self::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
+            #[cfg(not(unix))]
+            Self::Unix(_) => Err(io::Error::other("this system has no Unix sockets")),
+            Self::Tcp { host, port, from } => {
+                let stream = match from {
+                    Some(from) => connect_from(&from, &host, port).await?,
+                    None => TcpStream::connect((host, port)).await?,
+                };
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+}
+
+/// Connects from an address of this machine to an address of the same family.
+async fn connect_from(from: &str, host: &str, port: u16) -> io::Result<TcpStream> {
+    let local: Vec<SocketAddr> = lookup_host((from, 0)).await?.collect();
+    let mut error = io::Error::other(format!(
+        "{host} and {from} have no common family of addresses"
+    ));
+    for remote in lookup_host((host, port)).await? {
+        let Some(local) = local
+            .iter()
+            .find(|local| local.is_ipv4() == remote.is_ipv4())
+        else {
+            continue;
+        };
+        let socket = if remote.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        socket.bind(*local)?;
+        match socket.connect(remote).await {
+            Ok(stream) => return Ok(stream),
+            Err(refused) => error = refused,
+        }
+    }
+    Err(error)
+}
+
 /// Begins to connect.
-pub(crate) fn start(options: Options, debug: bool) -> Handle {
-    start_watched(options, move || {
+pub(crate) fn start(options: Options, dial: Dial, debug: bool) -> Handle {
+    start_watched(options, dial, move || {
         debug.then(|| Box::new(to_stderr) as Watcher)
     })
 }
@@ -20,17 +96,14 @@ pub(crate) fn start(options: Options, debug: bool) -> Handle {
 /// The same with a watcher for each connection.
 pub(crate) fn start_watched(
     options: Options,
+    dial: Dial,
     mut watcher: impl FnMut() -> Option<Watcher> + Send + 'static,
 ) -> Handle {
-    let (address, version) = ((options.host.clone(), options.port), options.version);
+    let version = options.version;
     Handle::start_with(options, move || {
-        let address = address.clone();
+        let dial = dial.clone();
         let watcher = watcher();
-        async move {
-            let transport = TcpStream::connect(address).await?;
-            transport.set_nodelay(true)?;
-            Ok(Tap::new(transport, version, watcher))
-        }
+        async move { Ok(Tap::new(dial.dial().await?, version, watcher)) }
     })
 }
 

@@ -5,23 +5,28 @@ mod args;
 mod bench;
 mod broker;
 mod decode;
+mod defaults;
 mod demo;
 mod encode;
 mod failure;
 mod format;
 mod hex;
+mod json;
 mod link;
 mod packet;
 mod passwd;
 mod properties;
 mod publish;
 mod review;
+mod rr;
 mod sign;
 mod source;
 mod subscribe;
 mod talk;
 mod tap;
+mod tls;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
@@ -40,8 +45,9 @@ struct Program {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Pub(publish::Publish),
-    Sub(subscribe::Subscribe),
+    Pub(Box<publish::Publish>),
+    Sub(Box<subscribe::Subscribe>),
+    Rr(Box<rr::Request>),
     Broker(Box<broker::Broker>),
     Passwd(passwd::Passwd),
     Demo(demo::Demo),
@@ -53,14 +59,29 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let matches = Program::command().get_matches();
-    let program = match Program::from_arg_matches(&matches) {
-        Ok(program) => program,
-        Err(error) => error.exit(),
+    let arguments = defaults::with_file(std::env::args_os().collect());
+    let matches = Program::command().try_get_matches_from(&arguments);
+    let parsed = matches.and_then(|matches| {
+        let program = Program::from_arg_matches(&matches)?;
+        Ok((program, matches))
+    });
+    let (program, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return wrong_arguments(&error, &arguments),
     };
     match run(program.command, &property_groups(&matches)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.exit(),
+    }
+}
+
+/// Help is no error. mosquitto's programs exit with 1 where others do with 2.
+fn wrong_arguments(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    let _ = error.print();
+    let is_mosquitto_s = defaults::file_name(arguments).is_some();
+    match error.exit_code() {
+        2 if is_mosquitto_s => ExitCode::from(1),
+        code => ExitCode::from(u8::try_from(code).unwrap_or(2)),
     }
 }
 
@@ -76,6 +97,7 @@ fn run(command: Command, properties: &[Vec<String>]) -> Result<(), Failure> {
         Command::Bench(bench) => block_on(bench.run()),
         Command::Pub(publish) => block_on(publish.run(properties)),
         Command::Sub(subscribe) => block_on(subscribe.run(properties)),
+        Command::Rr(request) => block_on(request.run(properties)),
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use mqtt_tokio::proto::{Properties, QoS, TopicName};
+use mqtt_tokio::proto::{Properties, QoS, TopicName, Version};
 use mqtt_tokio::{Handle, Outcome, Outgoing, Ticket};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -20,7 +20,11 @@ use crate::link;
 /// the CONNACK code if the broker refused the connection; with 2 for wrong arguments; else with 1. A lost connection is
 /// repaired; nothing is doubled at QoS 2 if the session outlives it (-c and -i).
 #[derive(Args, Debug)]
-#[command(disable_help_flag = true, disable_version_flag = true)]
+#[command(
+    args_override_self = true,
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
 #[command(group = clap::ArgGroup::new("message_source").required(true).args(["message", "file", "stdin_line", "stdin_file", "null_message"]))]
 pub(crate) struct Publish {
     /// Topic
@@ -58,6 +62,9 @@ pub(crate) struct Publish {
     /// Seconds between two repetitions
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     repeat_delay: Duration,
+    /// The most messages at QoS 1 and 2 that are under way [default: 20]
+    #[arg(short = 'M', long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    max_inflight: Option<u16>,
     /// How long a lost connection may take to come back, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     patience: Duration,
@@ -70,7 +77,7 @@ const TICKETS: usize = 4_096;
 
 impl Publish {
     pub(crate) async fn run(self, properties: &[Vec<String>]) -> Result<(), Failure> {
-        let mut setup = self.connect.setup(properties)?;
+        let mut setup = self.connect.setup(properties, Version::V311)?;
         if !setup.subscribe.is_empty() {
             return Err(fail("-D subscribe belongs to mqtt sub"));
         }
@@ -89,9 +96,13 @@ impl Publish {
             properties: Properties::from(&properties[..]),
             ..Outgoing::new(topic, self.qos, b"")
         };
+        if let Some(most) = self.max_inflight {
+            setup.options.config.window = most;
+            setup.options.config.window_qos2 = most;
+        }
         let payload = self.payload()?;
         let version = setup.options.version;
-        let handle = link::start(setup.options, self.connect.debug);
+        let handle = link::start(setup.options, setup.dial, self.connect.debug);
         let (patience, quiet) = (Some(self.patience), self.connect.quiet);
         let work = async {
             handle.connected().await?;
@@ -117,21 +128,12 @@ impl Publish {
         if self.stdin_line {
             return Ok(None);
         }
-        if let Some(message) = &self.message {
-            return Ok(Some(message.clone().into_bytes()));
-        }
-        if let Some(path) = &self.file {
-            return std::fs::read(path)
-                .map(Some)
-                .map_err(|error| fail(format!("{}: {error}", path.display())));
-        }
-        let mut payload = Vec::new();
-        if self.stdin_file {
-            std::io::stdin()
-                .read_to_end(&mut payload)
-                .map_err(|error| fail(format!("standard input: {error}")))?;
-        }
-        Ok(Some(payload))
+        payload(
+            self.message.as_deref(),
+            self.file.as_deref(),
+            self.stdin_file,
+        )
+        .map(Some)
     }
 
     async fn publish_all(
@@ -171,6 +173,27 @@ impl Publish {
         }
         tickets.finish().await
     }
+}
+
+/// The text, the content of the file, or all of standard input; nothing without one of them.
+pub(crate) fn payload(
+    text: Option<&str>,
+    file: Option<&Path>,
+    stdin: bool,
+) -> Result<Vec<u8>, Failure> {
+    if let Some(text) = text {
+        return Ok(text.as_bytes().to_vec());
+    }
+    if let Some(path) = file {
+        return std::fs::read(path).map_err(|error| fail(format!("{}: {error}", path.display())));
+    }
+    let mut payload = Vec::new();
+    if stdin {
+        std::io::stdin()
+            .read_to_end(&mut payload)
+            .map_err(|error| fail(format!("standard input: {error}")))?;
+    }
+    Ok(payload)
 }
 
 #[derive(Default)]

@@ -4,8 +4,10 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
-use mqtt_tokio::proto::{Properties, QoS, ReasonCode, Subscription, TopicFilter, TopicName};
-use mqtt_tokio::{Error, Handle, Messages, QoS0Overflow, Received};
+use mqtt_tokio::proto::{
+    Properties, QoS, ReasonCode, RetainHandling, Subscription, TopicFilter, TopicName, Version,
+};
+use mqtt_tokio::{Error, Handle, Messages, Outgoing, QoS0Overflow, Received};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
@@ -27,7 +29,11 @@ const OVER: &str = "the broker refused the subscription when it was made again";
 /// CONNACK code if the broker refused the connection; with 2 for wrong arguments; else with 1. A lost connection is
 /// repaired. A message is acknowledged after it was printed.
 #[derive(Args, Debug)]
-#[command(disable_help_flag = true, disable_version_flag = true)]
+#[command(
+    args_override_self = true,
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
 pub(crate) struct Subscribe {
     /// Topic filter. May be repeated
     #[arg(short, long, required_unless_present_any = ["url", "unsubscribe"])]
@@ -57,15 +63,27 @@ pub(crate) struct Subscribe {
     /// identifier, %j and %J JSON, %I and %U time, %C %D %E %F %P %R %S properties, @X strftime, \n and other escapes
     #[arg(short = 'F', long, value_name = "FORMAT")]
     format: Option<String>,
+    /// Print the JSON of %j and %J in several lines
+    #[arg(long)]
+    pretty: bool,
     /// No line end behind a message
     #[arg(short = 'N', long)]
     no_eol: bool,
+    /// Print this share of the messages by chance: 0.1 to 100 percent
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    random_filter: Option<f64>,
     /// Do not print messages that were retained
     #[arg(short = 'R', long)]
     no_retained: bool,
     /// Print only messages that were retained, and end with the first that was not
     #[arg(long, conflicts_with = "no_retained")]
     retained_only: bool,
+    /// Clear each retained message that is received, with an empty one at QoS 1
+    #[arg(long)]
+    remove_retained: bool,
+    /// When the broker sends retained messages (5): always, new (only for a new subscription) or never
+    #[arg(long, value_name = "WHEN", value_parser = retain_handling)]
+    retain_handling: Option<RetainHandling>,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -74,10 +92,11 @@ impl Subscribe {
     pub(crate) async fn run(mut self, properties: &[Vec<String>]) -> Result<(), Failure> {
         let Setup {
             mut options,
+            dial,
             url_topic,
             publish,
             subscribe,
-        } = self.connect.setup(properties)?;
+        } = self.connect.setup(properties, Version::V311)?;
         if !publish.is_empty() {
             return Err(fail("-D publish belongs to mqtt pub"));
         }
@@ -86,12 +105,9 @@ impl Subscribe {
             (Some(format), _) => Format::parse(format)?,
             (None, true) => Format::verbose(),
             (None, false) => Format::payload(),
-        };
-        let wanted = filters(&self.topic)?;
-        let wanted: Vec<_> = wanted
-            .into_iter()
-            .map(|filter| Subscription::new(filter, self.qos))
-            .collect();
+        }
+        .pretty(self.pretty);
+        let wanted = self.subscriptions()?;
         let given_up = filters(&self.unsubscribe)?;
         let filter_out = filters(&self.filter_out)?;
         if wanted.is_empty() && given_up.is_empty() {
@@ -104,8 +120,11 @@ impl Subscribe {
             QoS0Overflow::PauseReading
         };
         let version = options.version;
+        if self.retain_handling.is_some() && !version.is_v5() {
+            return Err(fail("--retain-handling needs MQTT 5: give -V 5"));
+        }
         let (subscribe, _) = subscribe.parse()?;
-        let handle = link::start(options, self.connect.debug);
+        let handle = link::start(options, dial, self.connect.debug);
         // Asked for before the connection is there, so that no message of a kept session comes before its printer.
         let mut source = Source::new(&handle);
         if !given_up.is_empty() {
@@ -125,6 +144,15 @@ impl Subscribe {
         let _ = handle.close(link::GOODBYE).await;
         drop(source);
         done
+    }
+
+    fn subscriptions(&self) -> Result<Vec<Subscription<'_>>, Failure> {
+        let filters = filters(&self.topic)?.into_iter();
+        let subscriptions = filters.map(|filter| Subscription {
+            retain_handling: self.retain_handling.unwrap_or_default(),
+            ..Subscription::new(filter, self.qos)
+        });
+        Ok(subscriptions.collect())
     }
 
     async fn work(
@@ -158,6 +186,9 @@ impl Subscribe {
                     let hidden =
                         (self.no_retained && message.retain) || is_out(filter_out, message.topic());
                     if !hidden {
+                        if self.remove_retained && message.retain {
+                            clear(handle, message.topic()).await?;
+                        }
                         if !self.write(format, &message)? {
                             return Ok(());
                         }
@@ -200,6 +231,13 @@ impl Subscribe {
 
     /// Whether there is anybody left to print for.
     fn write(&self, format: &Format, message: &Received) -> Result<bool, Failure> {
+        if self.random_filter.is_some_and(|percent| !chance(percent)) {
+            return Ok(true);
+        }
+        if self.format.is_none() && message.payload.is_empty() && !self.verbose {
+            // As mosquitto_sub: an empty message has not even a line.
+            return Ok(true);
+        }
         let mut line = Vec::new();
         if let Err(why) = format.write(message, &mut line) {
             eprintln!("mqtt: {why}");
@@ -217,8 +255,41 @@ impl Subscribe {
     }
 }
 
+/// Clears the retained message of a topic.
+async fn clear(handle: &Handle, topic: TopicName<'_>) -> Result<(), Failure> {
+    let empty = Outgoing {
+        retain: true,
+        ..Outgoing::new(topic, QoS::AtLeastOnce, b"")
+    };
+    // The handle is closed when all of them are acknowledged.
+    drop(handle.publish_message(&empty).await?);
+    Ok(())
+}
+
+/// True in so many cases of a hundred.
+fn chance(percent: f64) -> bool {
+    let number = getrandom::u32().unwrap_or(0);
+    f64::from(number) / (f64::from(u32::MAX) + 1.0) * 100.0 < percent
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|percent| (0.1..=100.0).contains(percent))
+        .ok_or_else(|| "a share is 0.1 to 100".to_owned())
+}
+
+fn retain_handling(text: &str) -> Result<RetainHandling, String> {
+    match text {
+        "always" => Ok(RetainHandling::Send),
+        "new" => Ok(RetainHandling::SendIfNew),
+        "never" => Ok(RetainHandling::DoNotSend),
+        _ => Err("retained messages are sent always, new or never".to_owned()),
+    }
+}
+
 /// Ends after `span`, if there is one.
-async fn passed(span: Option<Duration>) {
+pub(crate) async fn passed(span: Option<Duration>) {
     match span {
         Some(span) => sleep(span).await,
         None => std::future::pending().await,

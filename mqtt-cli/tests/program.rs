@@ -47,7 +47,13 @@ fn wrong_arguments_exit_with_2_or_say_what_is_wrong() {
         &["decode", "--version", "7", "c000"],
     ] {
         let ended = mqtt(arguments);
-        assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.stderr);
+        // As mosquitto's programs: 1 where the others have 2.
+        let code = if matches!(arguments[0], "pub" | "sub") {
+            1
+        } else {
+            2
+        };
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
         assert!(
             ended.stderr.contains("--help"),
             "{arguments:?}: {}",

@@ -1,0 +1,151 @@
+//! `mqtt rr`: a request and its response.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use mqtt_tokio::proto::{Properties, Property, QoS, Subscription, TopicFilter, TopicName, Version};
+use mqtt_tokio::{Handle, Outgoing, QoS0Overflow};
+
+use crate::args::{ConnectArgs, Setup, qos, seconds};
+use crate::failure::{Failure, fail};
+use crate::format::Format;
+use crate::link;
+use crate::publish::payload;
+use crate::subscribe::passed;
+
+/// Publishes a request and prints the first message on the response topic.
+///
+/// The options are mosquitto_rr's. In MQTT 5 the request says the response topic. Exits with 0 when a response came; with 27
+/// when -W ran out; with the CONNACK code if the broker refused the connection; else with 1.
+#[derive(Args, Debug)]
+#[command(
+    args_override_self = true,
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
+#[command(group = clap::ArgGroup::new("message_source").required(true).args(["message", "file", "stdin_file", "null_message"]))]
+pub(crate) struct Request {
+    /// Topic of the request
+    #[arg(short, long, required_unless_present = "url")]
+    topic: Option<String>,
+    /// Topic of the response
+    #[arg(short = 'e', long, value_name = "TOPIC")]
+    response_topic: String,
+    /// The request
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    message: Option<String>,
+    /// The content of a file is the request
+    #[arg(short, long)]
+    file: Option<PathBuf>,
+    /// All of standard input is the request
+    #[arg(short = 's', long)]
+    stdin_file: bool,
+    /// An empty request
+    #[arg(short, long)]
+    null_message: bool,
+    /// Quality of service of request and response: 0, 1 or 2
+    #[arg(short, long, default_value = "0", value_parser = qos)]
+    qos: QoS,
+    /// Ignore a response that was retained
+    #[arg(short = 'R', long)]
+    no_retained: bool,
+    /// End after this many seconds, with exit code 27
+    #[arg(short = 'W', long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+    /// Print topic and response
+    #[arg(short, long, conflicts_with = "format")]
+    verbose: bool,
+    /// Print the response in this format; see mqtt sub --help
+    #[arg(short = 'F', long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Print the JSON of %j and %J in several lines
+    #[arg(long)]
+    pretty: bool,
+    /// No line end behind the response
+    #[arg(short = 'N', long)]
+    no_eol: bool,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+impl Request {
+    pub(crate) async fn run(self, properties: &[Vec<String>]) -> Result<(), Failure> {
+        let mut setup = self.connect.setup(properties, Version::V5)?;
+        let format = match (&self.format, self.verbose) {
+            (Some(format), _) => Format::parse(format)?,
+            (None, true) => Format::verbose(),
+            (None, false) => Format::payload(),
+        }
+        .pretty(self.pretty);
+        let payload = payload(
+            self.message.as_deref(),
+            self.file.as_deref(),
+            self.stdin_file,
+        )?;
+        setup.options.qos0_overflow = QoS0Overflow::PauseReading;
+        let version = setup.options.version;
+        let handle = link::start(
+            setup.options.clone(),
+            setup.dial.clone(),
+            self.connect.debug,
+        );
+        let done = tokio::select! {
+            biased;
+            done = self.request(&handle, &setup, &payload, &format) => done,
+            lost = link::watch(&handle, version, None, self.connect.quiet) => Err(lost),
+            () = passed(self.timeout) => Err(Failure::timed_out("timed out")),
+            () = mqtt_broker_host::signals::interrupted() => Err(fail("interrupted")),
+        };
+        let _ = handle.close(link::GOODBYE).await;
+        done
+    }
+
+    async fn request(
+        &self,
+        handle: &Handle,
+        setup: &Setup,
+        payload: &[u8],
+        format: &Format,
+    ) -> Result<(), Failure> {
+        let response = &self.response_topic;
+        let wrong = |error| fail(format!("response topic {response:?}: {error}"));
+        let filter = TopicFilter::new(response).map_err(wrong)?;
+        let response = TopicName::new(response).map_err(wrong)?;
+        let topic = self.topic.as_ref().or(setup.url_topic.as_ref());
+        let topic = topic.ok_or_else(|| fail("there is no topic: give -t, or one in the URL"))?;
+        let topic =
+            TopicName::new(topic).map_err(|error| fail(format!("topic {topic:?}: {error}")))?;
+        let (subscribe, _) = setup.subscribe.parse()?;
+        let (mut publish, _) = setup.publish.parse()?;
+        if setup.options.version.is_v5() {
+            publish.push(Property::ResponseTopic(response));
+        }
+        // The response must not come before the subscription.
+        let filters = [Subscription::new(filter, self.qos)];
+        let mut responses = handle
+            .subscribe_all(&filters, Properties::from(&subscribe[..]))
+            .await?;
+        let message = Outgoing {
+            properties: Properties::from(&publish[..]),
+            ..Outgoing::new(topic, self.qos, payload)
+        };
+        let _ticket = handle.publish_message(&message).await?;
+        while let Some(message) = responses.next().await {
+            if self.no_retained && message.retain {
+                continue;
+            }
+            let mut line = Vec::new();
+            format.write(&message, &mut line).map_err(fail)?;
+            let is_nothing = message.payload.is_empty() && self.format.is_none() && !self.verbose;
+            if !self.no_eol && !is_nothing {
+                line.push(b'\n');
+            }
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(&line).and_then(|()| out.flush());
+            return Ok(());
+        }
+        Err(fail("the client is closed"))
+    }
+}

@@ -14,11 +14,7 @@ FILE, FUNCTION, PARAMETERS = 600, 60, 5
 # Path to the limits that it may exceed.
 EXCEPTIONS = {
     # To be cut.
-    "adapter-std/tests/mosquitto.rs": {"function"},
     "benches/src/bin/client.rs": {"function"},
-    "mqtt-cli/examples/exchange.rs": {"function"},
-    "mqtt-cli/src/anatomy.rs": {"function"},
-    "mqtt-cli/src/bench.rs": {"function"},
     # The broker, its host and the formats of the program.
     "mqtt-broker/src/broker.rs": {"file"},
     "mqtt-broker/src/connect.rs": {"function"},

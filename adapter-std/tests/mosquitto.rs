@@ -20,6 +20,20 @@ fn numbers(qos: QoS) -> Subscription<'static> {
     Subscription::new(TopicFilter::new("numbers").unwrap(), qos)
 }
 
+/// Publishes the numbers below `count`, each when it may go on, and waits for all acknowledgements.
+fn publish_numbers(publisher: &Handle, qos: QoS, count: u32, may_go_on: &mpsc::Receiver<()>) {
+    let mut tickets = Vec::new();
+    for n in 0..count {
+        may_go_on.recv().unwrap();
+        let payload = n.to_string();
+        tickets.push(publisher.publish("numbers", qos, false, payload).unwrap());
+    }
+    for ticket in tickets {
+        let outcome = ticket.wait();
+        assert!(matches!(outcome, Outcome::Acknowledged(_)), "{outcome:?}");
+    }
+}
+
 fn survives(version: Version, qos: QoS, count: u32) {
     let broker = Mosquitto::start("");
     let seed = 100 + u32::from(qos.get()) + u32::from(version.level()) * 7;
@@ -33,18 +47,7 @@ fn survives(version: Version, qos: QoS, count: u32) {
         heard_one.send(()).unwrap();
     }
     let sender = publisher.clone();
-    let publishing = thread::spawn(move || {
-        let mut tickets = Vec::new();
-        for n in 0..count {
-            may_go_on.recv().unwrap();
-            let payload = n.to_string();
-            tickets.push(sender.publish("numbers", qos, false, payload).unwrap());
-        }
-        for ticket in tickets {
-            let outcome = ticket.wait();
-            assert!(matches!(outcome, Outcome::Acknowledged(_)), "{outcome:?}");
-        }
-    });
+    let publishing = thread::spawn(move || publish_numbers(&sender, qos, count, &may_go_on));
     let mut heard = HashMap::<u32, u32>::new();
     let mut order = Vec::new();
     let mut seen: Vec<(u32, bool, Option<u16>)> = Vec::new();

@@ -43,45 +43,42 @@ fn main() -> ExitCode {
     }
 }
 
+/// What publisher and subscriber are told beside their port, version, identifier and quality of service.
+const COMMON: [&str; 7] = [
+    "-h",
+    "127.0.0.1",
+    "-c",
+    "-t",
+    "numbers",
+    "--longest-wait",
+    "0.02",
+];
+
 /// How often connections were cut, and how often each message came.
 fn exchange(mqtt: &str, version: &str, qos: &str) -> (u32, HashMap<String, u32>) {
     let broker = Mosquitto::start("");
     let near = Proxy::start(broker.port, 2_000, 20_000, 1);
     // Mosquitto 2.0.11 doubles QoS 2 messages if a resumed connection is cut before their PUBREL is written.
     let far = Proxy::start(broker.port, 8_000, 24_000, 2);
-    let arguments = |command, port: &str, id: &str, more: &[&str]| -> Vec<String> {
-        let common = [
-            command,
-            "-h",
-            "127.0.0.1",
-            "-p",
-            port,
-            "-V",
-            version,
-            "-i",
-            id,
-            "-c",
-            "-t",
-            "numbers",
-            "-q",
-            qos,
-        ];
-        let fast = ["--longest-wait", "0.02"];
-        [&common[..], &fast, more]
-            .concat()
-            .iter()
-            .map(|word| (*word).to_owned())
-            .collect()
-    };
-    fn words(arguments: &[String]) -> Vec<&str> {
-        arguments.iter().map(String::as_str).collect()
-    }
-    let subscribe = arguments("sub", &far.port.to_string(), "subscriber", &["-d"]);
-    let subscriber = Process::start(mqtt, &words(&subscribe));
+    let load = ["-V", version, "-q", qos];
+    let port = far.port.to_string();
+    let subscribe = [
+        &["sub", "-p", &port, "-i", "subscriber", "-d"],
+        &load[..],
+        &COMMON,
+    ]
+    .concat();
+    let subscriber = Process::start(mqtt, &subscribe);
     subscriber.wait_stderr("receiving SUBACK");
     let numbers: Vec<String> = (0..COUNT).map(|n| n.to_string()).collect();
-    let publish = arguments("pub", &near.port.to_string(), "publisher", &["-l"]);
-    let published = run(mqtt, &words(&publish), &(numbers.join("\n") + "\n"));
+    let port = near.port.to_string();
+    let publish = [
+        &["pub", "-p", &port, "-i", "publisher", "-l"],
+        &load[..],
+        &COMMON,
+    ]
+    .concat();
+    let published = run(mqtt, &publish, &(numbers.join("\n") + "\n"));
     assert_eq!(published.code, Some(0), "{}", published.stderr);
     let cuts = near.cuts() + far.cuts();
     // The end is published until it is heard: at QoS 0 it may be lost as well.

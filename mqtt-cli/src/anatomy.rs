@@ -3,7 +3,8 @@
 //! The rows are made from a packet that was decoded before, so every length in it is good; [`Cursor`] only splits it up.
 
 use mqtt_tokio::proto::{
-    FixedHeader, MAX_PACKET, Packet, PacketType, PropertyId, QoS, ReasonCode, Version,
+    ConnAck, Connect, FixedHeader, MAX_PACKET, Packet, PacketType, PropertyId, QoS, ReasonCode,
+    Version,
 };
 use serde_json::{Value, json};
 
@@ -42,41 +43,8 @@ pub(crate) fn rows(bytes: &[u8], packet: &Packet<'_>, version: Version) -> Vec<R
     cursor.fixed_header(packet, version);
     let v5 = version.is_v5();
     match packet {
-        Packet::Connect(connect) => {
-            cursor.text("protocol name");
-            cursor.u8("protocol level", |level| match level {
-                3 => "MQTT 3.1",
-                4 => "MQTT 3.1.1",
-                _ => "MQTT 5",
-            });
-            cursor.connect_flags();
-            cursor.u16("keep-alive", " s");
-            cursor.properties(v5, "");
-            cursor.text("client identifier");
-            if connect.will.is_some() {
-                cursor.properties(v5, "will ");
-                cursor.text("will topic");
-                cursor.binary("will payload");
-            }
-            if connect.user_name.is_some() {
-                cursor.text("user name");
-            }
-            if connect.password.is_some() {
-                cursor.binary("password");
-            }
-        }
-        Packet::ConnAck(connack) => {
-            cursor.u8("acknowledge flags", |flags| {
-                if flags & 1 == 1 {
-                    "session present"
-                } else {
-                    "no session present"
-                }
-            });
-            let reason = connack.reason.to_string();
-            cursor.u8(if v5 { "reason code" } else { "return code" }, |_| reason);
-            cursor.properties(v5, "");
-        }
+        Packet::Connect(connect) => cursor.connect(connect),
+        Packet::ConnAck(connack) => cursor.connack(connack, v5),
         Packet::Publish(publish) => {
             cursor.text("topic name");
             if publish.delivery.packet_id().is_some() {
@@ -257,6 +225,44 @@ impl Cursor<'_> {
         );
     }
 
+    fn connect(&mut self, connect: &Connect<'_>) {
+        let v5 = connect.version.is_v5();
+        self.text("protocol name");
+        self.u8("protocol level", |level| match level {
+            3 => "MQTT 3.1",
+            4 => "MQTT 3.1.1",
+            _ => "MQTT 5",
+        });
+        self.connect_flags();
+        self.u16("keep-alive", " s");
+        self.properties(v5, "");
+        self.text("client identifier");
+        if connect.will.is_some() {
+            self.properties(v5, "will ");
+            self.text("will topic");
+            self.binary("will payload");
+        }
+        if connect.user_name.is_some() {
+            self.text("user name");
+        }
+        if connect.password.is_some() {
+            self.binary("password");
+        }
+    }
+
+    fn connack(&mut self, connack: &ConnAck<'_>, v5: bool) {
+        self.u8("acknowledge flags", |flags| {
+            if flags & 1 == 1 {
+                "session present"
+            } else {
+                "no session present"
+            }
+        });
+        let reason = connack.reason.to_string();
+        self.u8(if v5 { "reason code" } else { "return code" }, |_| reason);
+        self.properties(v5, "");
+    }
+
     fn connect_flags(&mut self) {
         let flags = self.peek(0);
         let mut said = Vec::new();
@@ -315,21 +321,15 @@ impl Cursor<'_> {
     fn property(&mut self, id: PropertyId, prefix: &str) {
         use PropertyId as P;
         let name = format!("{prefix}{id}");
-        let number = |len: usize, this: &mut Self| {
-            this.at += 1;
-            let number = this.number(len);
-            this.at -= 1;
-            this.push(1 + len, &name, number.to_string(), json!(number));
-        };
         match id {
             P::ServerKeepAlive | P::ReceiveMaximum | P::TopicAliasMaximum | P::TopicAlias => {
-                number(2, self)
+                self.number_property(2, &name);
             }
             P::MessageExpiryInterval
             | P::SessionExpiryInterval
             | P::WillDelayInterval
             | P::MaximumPacketSize => {
-                number(4, self);
+                self.number_property(4, &name);
             }
             P::SubscriptionIdentifier => {
                 self.at += 1;
@@ -361,17 +361,7 @@ impl Cursor<'_> {
                     value(&bytes),
                 );
             }
-            P::UserProperty => {
-                let key_len = self.string_len(1);
-                let (key, text) = (self.string(1), self.string(1 + key_len));
-                let len = 1 + key_len + self.string_len(1 + key_len);
-                self.push(
-                    len,
-                    &name,
-                    format!("{key:?} = {text:?}"),
-                    json!([key, text]),
-                );
-            }
+            P::UserProperty => self.user_property(&name),
             P::PayloadFormatIndicator
             | P::RequestProblemInformation
             | P::RequestResponseInformation
@@ -379,8 +369,24 @@ impl Cursor<'_> {
             | P::RetainAvailable
             | P::WildcardSubscriptionAvailable
             | P::SubscriptionIdentifierAvailable
-            | P::SharedSubscriptionAvailable => number(1, self),
+            | P::SharedSubscriptionAvailable => self.number_property(1, &name),
         }
+    }
+
+    /// A property that is a number of `len` bytes behind its identifier.
+    fn number_property(&mut self, len: usize, name: &str) {
+        self.at += 1;
+        let number = self.number(len);
+        self.at -= 1;
+        self.push(1 + len, name, number.to_string(), json!(number));
+    }
+
+    fn user_property(&mut self, name: &str) {
+        let key_len = self.string_len(1);
+        let (key, text) = (self.string(1), self.string(1 + key_len));
+        let len = 1 + key_len + self.string_len(1 + key_len);
+        let pair = format!("{key:?} = {text:?}");
+        self.push(len, name, pair, json!([key, text]));
     }
 }
 

@@ -144,29 +144,13 @@ impl Bench {
             let topic = format!("{prefix}/{n}");
             publishers.spawn_local(Rc::clone(&self).publisher(handle, topic, Arc::clone(&counts)));
         }
-        let published = async {
-            let mut done = Ok(());
-            while let Some(publisher) = publishers.join_next().await {
-                let ended = publisher.unwrap_or_else(|error| Err(fail(error)));
-                done = done.and(ended);
-            }
-            done
-        };
         let interrupted = tokio::select! {
-            published = published => published.map(|()| false)?,
+            published = all(&mut publishers) => published.map(|()| false)?,
             never = self.show(&counts, start) => match never {},
             () = mqtt_broker_host::signals::interrupted() => true,
         };
         publishers.shutdown().await;
-        let receivers = if self.pairs {
-            1
-        } else {
-            u64::from(self.subscribers)
-        };
-        let expected = counts
-            .published
-            .load(Ordering::Relaxed)
-            .saturating_mul(receivers);
+        let expected = self.expected(&counts);
         if !interrupted {
             counts.settle(expected).await;
         }
@@ -174,24 +158,7 @@ impl Bench {
         for handle in handles {
             handle.close(Duration::ZERO).await;
         }
-        let mut latencies = histogram();
-        let mut last = None;
-        while let Some(seen) = subscribers.join_next().await {
-            let seen = seen.map_err(fail)?;
-            latencies.add(&seen.latencies).map_err(fail)?;
-            last = last.max(seen.last);
-        }
-        let report = Report {
-            seconds: last
-                .unwrap_or_else(Instant::now)
-                .duration_since(start)
-                .as_secs_f64(),
-            published: counts.published.load(Ordering::Relaxed),
-            acknowledged: counts.acknowledged.load(Ordering::Relaxed),
-            expected,
-            received: counts.received.load(Ordering::Relaxed),
-            latencies,
-        };
+        let report = counts.report(subscribers, start, expected).await?;
         if self.json {
             output(format_args!("{}\n", self.to_json(&report)));
         } else {
@@ -206,6 +173,17 @@ impl Bench {
             }
             _ => Ok(()),
         }
+    }
+
+    /// How many messages the subscribers are to receive.
+    fn expected(&self, counts: &Counts) -> u64 {
+        let receivers = if self.pairs {
+            1
+        } else {
+            u64::from(self.subscribers)
+        };
+        let published = counts.published.load(Ordering::Relaxed);
+        published.saturating_mul(receivers)
     }
 
     async fn connect(&self, role: &str, n: u32) -> Result<Handle, Failure> {
@@ -365,7 +343,42 @@ impl Bench {
     }
 }
 
+/// Waits for all publishers, and returns the first error.
+async fn all(publishers: &mut JoinSet<Result<(), Failure>>) -> Result<(), Failure> {
+    let mut done = Ok(());
+    while let Some(publisher) = publishers.join_next().await {
+        let ended = publisher.unwrap_or_else(|error| Err(fail(error)));
+        done = done.and(ended);
+    }
+    done
+}
+
 impl Counts {
+    /// Waits for the subscribers, whose streams are ended, and puts together what they saw.
+    async fn report(
+        &self,
+        mut subscribers: JoinSet<Seen>,
+        start: Instant,
+        expected: u64,
+    ) -> Result<Report, Failure> {
+        let mut latencies = histogram();
+        let mut last = None;
+        while let Some(seen) = subscribers.join_next().await {
+            let seen = seen.map_err(fail)?;
+            latencies.add(&seen.latencies).map_err(fail)?;
+            last = last.max(seen.last);
+        }
+        let end = last.unwrap_or_else(Instant::now);
+        Ok(Report {
+            seconds: end.duration_since(start).as_secs_f64(),
+            published: self.published.load(Ordering::Relaxed),
+            acknowledged: self.acknowledged.load(Ordering::Relaxed),
+            expected,
+            received: self.received.load(Ordering::Relaxed),
+            latencies,
+        })
+    }
+
     fn new() -> Self {
         Self {
             start: Instant::now(),

@@ -20,6 +20,7 @@ $limit cargo test --locked --quiet -p sansio-mqtt-session --no-default-features 
 $limit cargo test --locked --quiet -p sansio-mqtt-session --no-default-features --features pieces --lib
 $limit cargo test --locked --quiet -p sansio-mqtt-session --no-default-features --features aliases --lib
 $limit cargo test --locked --quiet -p sansio-mqtt-session --no-default-features --features by-hand,policies,server --lib
+$limit cargo test --locked --quiet -p sansio-mqtt-session --features journal --lib --test journal
 $limit cargo test --locked --quiet -p sansio-mqtt-embedded --all-features --lib --tests
 if [ "$(uname -m)" = x86_64 ]; then
     printf '\n== the pure crates on 32 bits, where size goes before speed\n'

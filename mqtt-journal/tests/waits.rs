@@ -309,21 +309,28 @@ impl World {
                 world.connect(waits, qos2);
             });
         }
-        if self.crashes_left > 0 {
-            for kept in 0..=self.sender.journal.written.len() {
-                add(&|world| {
-                    world.crashes_left -= 1;
-                    world.sender.crash(kept);
-                    world.connect(waits, qos2);
-                });
-            }
-            for kept in 0..=self.receiver.journal.written.len() {
-                add(&|world| {
-                    world.crashes_left -= 1;
-                    world.receiver.crash(kept);
-                    world.connect(waits, qos2);
-                });
-            }
+        worlds.append(&mut self.crashed(waits, qos2));
+        worlds
+    }
+
+    /// Each world that a crash leads to.
+    fn crashed(&self, waits: Waits, qos2: bool) -> Vec<Self> {
+        let mut worlds = Vec::new();
+        if self.crashes_left == 0 {
+            return worlds;
+        }
+        let crash = |worlds: &mut Vec<Self>, event: &dyn Fn(&mut Self)| {
+            let mut world = self.clone();
+            world.crashes_left -= 1;
+            event(&mut world);
+            world.connect(waits, qos2);
+            worlds.push(world);
+        };
+        for kept in 0..=self.sender.journal.written.len() {
+            crash(&mut worlds, &|world| world.sender.crash(kept));
+        }
+        for kept in 0..=self.receiver.journal.written.len() {
+            crash(&mut worlds, &|world| world.receiver.crash(kept));
         }
         worlds
     }

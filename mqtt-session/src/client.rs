@@ -329,6 +329,57 @@ impl<'m> Client<'m> {
         &mut self.engine.config
     }
 
+    /// From now on what must outlive the process is written to [`Self::journal`]. Call it before anything else.
+    #[cfg(feature = "journal")]
+    pub fn start_journal(&mut self) {
+        self.engine.start_journal();
+    }
+
+    /// Records that are not stored, whole ones, oldest first. Look as often as you like. While more than 256 KiB of them wait,
+    /// [`Self::publish`] at QoS 1 and 2 is [`Refused::Full`] and [`Self::receive`] is [`Step::Blocked`].
+    #[cfg(feature = "journal")]
+    #[must_use]
+    pub fn journal(&self) -> &[u8] {
+        self.engine.journal()
+    }
+
+    /// The first `n` bytes of [`Self::journal`] are durable: what waited for them is in [`Self::outgoing`] now.
+    #[cfg(feature = "journal")]
+    pub fn stored(&mut self, n: usize) {
+        self.engine.stored(n);
+    }
+
+    /// Nothing will be stored any more: what waits for it never goes out, and nothing more is accepted that would have to be
+    /// stored. Close the transport and end the process; the next one restores what is there.
+    #[cfg(feature = "journal")]
+    pub fn storage_failed(&mut self) {
+        self.engine.storage_failed();
+    }
+
+    /// Takes a record of an earlier process, after [`Self::start_journal`] and before the first connection: all of a log, or of a
+    /// store one for each key, in ascending order of kind and key.
+    ///
+    /// # Errors
+    /// The record is damaged, or not of a client, or does not fit the limits of the [`Config`]. Do not go on with this client.
+    #[cfg(feature = "journal")]
+    pub fn restore(
+        &mut self,
+        record: &mqtt_journal::Record<'_>,
+    ) -> Result<(), mqtt_journal::Fault> {
+        self.engine.restore(&mut self.memory, record)
+    }
+
+    /// All records of the earlier process were given, or there was none. Returns the client identifier of its session: CONNECT must
+    /// have the same. What it had not finished is in [`Self::unacknowledged_all`], under new tokens.
+    ///
+    /// Without a session the first CONNECT must ask for a clean one, since the server may remember what is lost here
+    /// (5 \[MQTT-3.2.2-4\]).
+    #[cfg(feature = "journal")]
+    pub fn restored(&mut self) -> Option<&str> {
+        self.engine.restored();
+        self.engine.restored_client_id()
+    }
+
     /// Takes it that this client has the session of `client_id`, and that nothing in it is unfinished. Without this a
     /// client that starts anew must close when an MQTT 5 server says session present (5 \[MQTT-3.2.2-4\]); a client that
     /// only receives, and kept nothing, can say so by this call.

@@ -95,6 +95,8 @@ pub(crate) struct Engine {
     is_server: bool,
     #[cfg(feature = "server")]
     pub(crate) asked: Asked,
+    #[cfg(feature = "journal")]
+    pub(crate) journal: Option<alloc::boxed::Box<crate::journal::Journal>>,
 }
 
 impl Engine {
@@ -108,6 +110,8 @@ impl Engine {
             is_server,
             #[cfg(feature = "server")]
             asked: Asked::default(),
+            #[cfg(feature = "journal")]
+            journal: None,
         }
     }
 
@@ -147,6 +151,7 @@ impl Engine {
             self.park(m);
         }
         self.link = Link::new(self.link.version, &self.config);
+        self.clear_barriers();
     }
 
     /// What waits in the session no longer waits for this connection.
@@ -193,10 +198,12 @@ impl Engine {
             return written;
         }
         self.set_version(m, connect.version);
+        self.record_connect(connect.client_id, connect.clean_start);
         if connect.clean_start {
             // 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]: whether the server's session is the one that was here is known again
             // when CONNACK comes.
             self.session_lost(m);
+            self.record_messages_again(m);
             self.session.owner = 0;
             self.must_start_clean = true;
         }
@@ -230,13 +237,14 @@ impl Engine {
         // 5 [MQTT-3.2.2-5]
         if !resumed {
             self.session_lost(m);
+            self.record_messages_again(m);
         }
         self.pump(m);
     }
 
     /// The peer has no session, or not the one that is here: what was sent before is in doubt, or new again. What was never
     /// sent stays.
-    fn session_lost(&mut self, m: &mut Memory<'_>) {
+    pub(crate) fn session_lost(&mut self, m: &mut Memory<'_>) {
         self.clear_received();
         let hand_back = POLICIES && self.config.session_lost() == SessionLost::HandBack;
         for index in 0..usize::from(self.session.len) {
@@ -254,6 +262,7 @@ impl Engine {
     /// Forgets the session at once.
     pub(crate) fn forget_session(&mut self, m: &mut Memory<'_>) {
         self.stop_large(m);
+        self.record_forgotten(m);
         self.clear_slots(m);
         self.clear_received();
         self.session.owner = 0;
@@ -266,6 +275,7 @@ impl Engine {
         self.forget_session(m);
         self.must_start_clean = false;
         self.session.owner = fingerprint(client_id.as_bytes());
+        self.record_assumed(client_id);
     }
 
     /// Goes on with an authentication, or begins one anew (5, section 4.12).

@@ -213,6 +213,7 @@ impl Engine {
         if by_hand {
             return Ok(Arrival::New(Some(self.session.serial)));
         }
+        self.record_received(id);
         // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-8]
         self.acknowledgement(m, PacketType::PubRec, id, ReasonCode::Success);
         Ok(Arrival::New(None))
@@ -326,6 +327,7 @@ impl Engine {
         let reason = match self.find_received(m, id) {
             Some(index) => {
                 self.remove_received(m, index);
+                self.record_freed(id);
                 ReasonCode::Success
             }
             None if self.is_v5() => ReasonCode::PacketIdentifierNotFound,
@@ -445,6 +447,9 @@ impl Engine {
                 if !entry.is(COUNTED) {
                     continue;
                 }
+                if !entry.is(QOS_1) && !entry.reason().is_error() {
+                    self.record_received(entry.id);
+                }
                 if !self.acknowledgement(m, entry.answer(), entry.id, entry.reason()) {
                     return;
                 }
@@ -467,6 +472,24 @@ impl Engine {
             entry.state &= !ACKNOWLEDGED;
             let count = entry.quality().of(&mut self.session.acknowledged);
             *count = count.wrapping_sub(1);
+        }
+    }
+
+    /// A QoS 2 message of an earlier process, for which PUBREL is awaited; `false` without room.
+    #[cfg(feature = "journal")]
+    pub(crate) fn restore_received(&mut self, m: &mut Memory<'_>, id: u16) -> bool {
+        let entry = ReceiveSlot {
+            id,
+            ..ReceiveSlot::EMPTY
+        };
+        self.remember(m, entry)
+    }
+
+    /// The identifier of a QoS 2 message means nothing any more.
+    #[cfg(feature = "journal")]
+    pub(crate) fn forget_received(&mut self, m: &mut Memory<'_>, id: u16) {
+        if let Some(index) = self.find_received(m, id) {
+            self.remove_received(m, index);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::link::Phase;
 use crate::memory::Memory;
 use crate::outbound::DUP;
 use crate::slots::Awaits;
-use crate::tune::LARGE;
+use crate::tune::{JOURNAL, LARGE};
 
 /// A packet that is kept anyway is large from this length on: a copy of it costs more than that one such packet at a time
 /// can be under way.
@@ -102,9 +102,14 @@ impl Engine {
     /// The bytes for the transport, as many as lie together.
     #[inline]
     pub(crate) fn outgoing<'m>(&self, m: &'m Memory<'_>) -> &'m [u8] {
-        match self.large.get() {
+        let bytes = match self.large.get() {
             None => self.written(m),
             Some(large) => self.outgoing_with(m, large),
+        };
+        if JOURNAL {
+            bytes.get(..self.may_go()).unwrap_or(bytes)
+        } else {
+            bytes
         }
     }
 
@@ -179,6 +184,7 @@ impl Engine {
         }
         let slot = self.keep(m, &mut publish, len, (awaits, self.config.slots()))?;
         self.add(m, slot);
+        self.record_message(m, &slot);
         let index = usize::from(self.session.len).wrapping_sub(1);
         self.send_large(m, index);
         self.link.cursor = self.session.len;
@@ -199,6 +205,9 @@ impl Engine {
         // 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]; a session that was lost takes it back.
         if let Some(first) = m.kept_mut().get_mut(to_usize(slot.start)) {
             *first = *first & !DUP | if slot.is_dup() { DUP } else { 0 };
+        }
+        if slot.awaits == Awaits::PUBREC {
+            self.wait_for_records(m);
         }
         if counted {
             self.enter(slot.awaits);
@@ -230,6 +239,7 @@ impl Engine {
     pub(crate) fn stop_large(&mut self, m: &mut Memory<'_>) {
         if LARGE && let Some(large) = self.large.get().copied() {
             self.large.clear();
+            self.hold_all();
             self.stop(m, &large);
         }
     }

@@ -30,6 +30,12 @@ mod receive;
 mod requests;
 mod slots;
 
+#[cfg(feature = "journal")]
+mod journal;
+#[cfg(not(feature = "journal"))]
+#[path = "no_journal.rs"]
+mod journal;
+
 mod aliases;
 mod keep_alive;
 mod link;
@@ -59,6 +65,8 @@ pub use inbound::ReceiveSlot;
 #[cfg(feature = "alloc")]
 pub use memory::Heap;
 pub use memory::{Lent, Memory};
+#[cfg(feature = "journal")]
+pub use mqtt_journal as records;
 pub use mqtt_proto as proto;
 #[cfg(feature = "server")]
 pub use server::{Server, WillDue};

@@ -60,6 +60,9 @@ impl Engine {
         message: &Outgoing<'_>,
         now: u32,
     ) -> Result<Option<Token>, Refused> {
+        if message.qos != QoS::AtMostOnce && !self.record_fits(message.payload.len()) {
+            return Err(Refused::Full);
+        }
         if FAST && let Some(token) = self.publish_plain(m, message) {
             self.link.times.sent(now);
             return Ok(token);
@@ -138,6 +141,8 @@ impl Engine {
         slot.goes(true);
         self.copy_packet(m, &slot);
         self.add(m, slot);
+        self.record_message(m, &slot);
+        self.publish_waits(m, awaits);
         self.advance(len);
         self.enter(awaits);
         self.link.cursor = self.session.len;
@@ -170,6 +175,8 @@ impl Engine {
         let mut slot = self.keep(m, &mut publish, len, (awaits, self.config.slots()))?;
         slot.goes(true);
         self.add(m, slot);
+        self.record_message(m, &slot);
+        self.publish_waits(m, awaits);
         let len = if alias {
             self.assign_alias(m, &mut publish);
             publish.encode(version, self.room(m, with_alias))?
@@ -192,6 +199,15 @@ impl Engine {
             outgoing.get_mut(end..).unwrap_or_default(),
             slot.bytes(kept),
         );
+    }
+
+    /// A packet that is about to be outgoing waits for its record, if it must: at QoS 2 its identifier means this message from
+    /// then on.
+    #[inline]
+    fn publish_waits(&mut self, m: &Memory<'_>, awaits: Awaits) {
+        if awaits == Awaits::PUBREC {
+            self.wait_for_records(m);
+        }
     }
 
     /// Whether one more message fits the window.
@@ -248,6 +264,7 @@ impl Engine {
                     if self.config.offline() == Offline::DropOldest && self.drop_oldest(m) => {}
                 Ok(slot) => {
                     self.add(m, slot);
+                    self.record_message(m, &slot);
                     return Ok(slot);
                 }
                 refused => return refused,
@@ -330,6 +347,7 @@ impl Engine {
             if let (true, Some(first)) = (slot.is_dup(), self.room(m, len).first_mut()) {
                 *first |= DUP;
             }
+            self.publish_waits(m, slot.awaits);
             self.advance(len);
             if !message {
                 self.end(m, index, Ended::Sent);
@@ -368,13 +386,18 @@ impl Engine {
         match next(slot.awaits, view.kind, failed) {
             Next::Done if large != Some(token) => {
                 let slot = *slot;
+                self.record_end(&slot);
                 self.leave(&slot);
                 self.remove(m, index);
                 self.pump(m);
                 Ok(Some(token))
             }
             Next::Release if large != Some(token) => {
+                let before = *slot;
                 slot.received();
+                if before.awaits == Awaits::PUBREC {
+                    self.record_released(&before);
+                }
                 // 3.1.1 [MQTT-4.6.0-4], 5 [MQTT-4.6.0-4]: PUBREL follows each PUBREC at once. 5 [MQTT-3.6.2-1]: it
                 // says success.
                 self.acknowledgement(m, PacketType::PubRel, view.id, ReasonCode::Success);

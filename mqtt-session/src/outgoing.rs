@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::error::Refused;
 use crate::link::Phase;
 use crate::memory::Memory;
+use crate::tune::JOURNAL;
 
 /// Bytes that messages leave free. An acknowledgement takes at most 5; a peer that respects the receive maximum cannot
 /// use up what [`Engine::answer_fits`] allows beyond it on a heap.
@@ -38,6 +39,9 @@ impl Engine {
     /// The transport took `n` bytes: what waited for room may go.
     #[inline]
     pub(crate) fn sent(&mut self, m: &mut Memory<'_>, n: usize) {
+        if JOURNAL {
+            self.count_sent(n.min(self.outgoing(m).len()));
+        }
         if self.large.get().is_none() {
             self.written_sent(n);
         } else {
@@ -71,6 +75,7 @@ impl Engine {
     pub(crate) fn clear_outgoing(&mut self) {
         (self.link.start, self.link.end) = (0, 0);
         self.large.clear();
+        self.clear_barriers();
     }
 
     /// The most that one message can take: what the buffer leaves beside the reserve.
@@ -102,7 +107,7 @@ impl Engine {
     /// Whether the answer to any packet has room.
     #[inline]
     pub(crate) fn answer_fits(&mut self, m: &mut Memory<'_>) -> bool {
-        self.control_fits(m, ACK_LEN)
+        self.control_fits(m, ACK_LEN) && self.record_fits(0)
     }
 
     /// The room behind what waits. What is written there goes out by [`Self::advance`].
@@ -157,6 +162,7 @@ impl Engine {
         if !self.make_room(m, ACK_LEN) {
             return false;
         }
+        self.acknowledgement_waits(m, packet);
         let flags = if matches!(packet, PacketType::PubRel) {
             2
         } else {

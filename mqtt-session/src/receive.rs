@@ -324,6 +324,7 @@ impl Engine {
         progress.resumed = present && !clean_start;
         progress.unasked_session = present && clean_start;
         self.link.times.accepted(progress.now);
+        self.record_connected(m, &progress.view, present && ours);
         self.connected(m, present && ours);
         Ok(())
     }

@@ -509,9 +509,11 @@ impl Engine {
         if let Some(slot) = self.slot_mut(m, index)
             && !slot.has_ended()
         {
+            let before = *slot;
             slot.awaits = Awaits::ended(how);
             slot.goes(false);
             self.session.ended = self.session.ended.wrapping_add(1);
+            self.record_end(&before);
         }
     }
 

@@ -10,6 +10,8 @@ pub(crate) const ALIASES: bool = cfg!(feature = "aliases");
 pub(crate) const PIECES: bool = cfg!(feature = "pieces");
 /// A packet may go out from where it is kept. Firmware without a heap lends buffers for the packets that it sends.
 pub(crate) const LARGE: bool = cfg!(feature = "alloc");
+/// What must outlive the process may be written as records.
+pub(crate) const JOURNAL: bool = cfg!(feature = "journal");
 /// There are servers.
 pub(crate) const SERVER: bool = cfg!(feature = "server");
 /// Messages may be acknowledged by hand.

@@ -51,6 +51,14 @@ pub enum Error {
         /// What is wrong there.
         source: AclError,
     },
+    /// With this value of a setting nobody would be served.
+    #[error("{name}: {why}")]
+    Setting {
+        /// The setting, as it is written.
+        name: &'static str,
+        /// What it has to be.
+        why: &'static str,
+    },
     /// Nothing can listen on an address.
     #[error("cannot bind {address}")]
     Listen {

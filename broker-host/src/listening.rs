@@ -22,9 +22,10 @@ impl Settings {
     /// Reads the files, binds the addresses and makes the broker. Must be called within a runtime of tokio whose timer is on.
     ///
     /// # Errors
-    /// [`Error::Listen`], [`Error::Unprotected`] if other machines could connect, there is no user file, and
+    /// What [`Self::check`] returns, [`Error::Listen`], [`Error::Unprotected`] if other machines could connect, there is no user file, and
     /// [`allow_anonymous`](Self::allow_anonymous) is not set; what [`Users::read`] and [`Acl::read`] return.
     pub async fn listen(&self) -> Result<Listening, Error> {
+        self.check()?;
         let addresses = self.addresses().await?;
         let users = self.user_file.as_deref().map(Users::read).transpose()?;
         let acl = self.acl_file.as_deref().map(Acl::read).transpose()?;

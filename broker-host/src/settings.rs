@@ -9,6 +9,9 @@ use crate::Error;
 use crate::error::SettingsError;
 use crate::lines::read_text;
 
+/// What `packet-size` must be at least: some names and a password fit in CONNECT.
+const SMALLEST_PACKET: u32 = 128;
+
 macro_rules! settings {
     (
         general { $($(#[$doc:meta])* $name:ident: $type:ty,)* }
@@ -147,6 +150,58 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Refuses values with which the broker would run and serve nobody.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for the first of them.
+    pub fn check(&self) -> Result<(), Error> {
+        let no_address = self.bind.as_ref().is_some_and(Vec::is_empty);
+        for (is_wrong, name, why) in [
+            (
+                no_address,
+                "bind",
+                "needs an address, or no client can connect",
+            ),
+            (
+                self.connections == Some(0),
+                "connections",
+                "must be at least 1, or no client can connect",
+            ),
+            (
+                self.sessions == Some(0),
+                "sessions",
+                "must be at least 1, since every client has one",
+            ),
+            (
+                self.connect_timeout == Some(0),
+                "connect-timeout",
+                "must be at least 1, or no CONNECT is in time",
+            ),
+            (
+                self.keep_alive_percent.is_some_and(|percent| percent < 100),
+                "keep-alive-percent",
+                "must be at least 100, or clients that keep to their keep-alive are disconnected",
+            ),
+            (
+                self.packet_size.is_some_and(|size| size < SMALLEST_PACKET),
+                "packet-size",
+                "must be at least 128, or CONNECT does not fit",
+            ),
+            (
+                self.topic_levels == Some(0),
+                "topic-levels",
+                "must be at least 1, since every topic has one",
+            ),
+        ] {
+            if is_wrong {
+                return Err(Error::Setting { name, why });
+            }
+        }
+        Ok(())
+    }
+}
+
 fn parse(text: &str) -> Result<Settings, (Option<usize>, SettingsError)> {
     toml::from_str(text).map_err(|error| {
         let message = error.message().replace('\n', " ");
@@ -231,6 +286,36 @@ mod tests {
             };
             assert_eq!(default, value, "{argument:?}");
         }
+    }
+
+    #[test]
+    fn what_would_serve_nobody_is_refused() {
+        let check = |text: &str| {
+            parse(text)
+                .unwrap()
+                .check()
+                .map_err(|error| error.to_string())
+        };
+        for text in [
+            "bind = []",
+            "connections = 0",
+            "sessions = 0",
+            "connect-timeout = 0",
+            "keep-alive-percent = 0",
+            "keep-alive-percent = 99",
+            "packet-size = 0",
+            "packet-size = 127",
+            "topic-levels = 0",
+        ] {
+            let why = check(text).unwrap_err();
+            assert!(
+                why.starts_with(text.split_once(' ').unwrap().0),
+                "{text}: {why}"
+            );
+        }
+        check("connections = 1\nsessions = 1\nkeep-alive-percent = 100\npacket-size = 128")
+            .unwrap();
+        check(&sample()).unwrap();
     }
 
     #[test]

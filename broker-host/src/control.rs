@@ -1,9 +1,11 @@
 //! Commands from other tasks and threads to a running host.
 
+use std::any::Any;
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 
-use mqtt_broker::{ConnectionId, Hooks, Outgoing, Statistics, Verdict};
+use mqtt_broker::{Config, ConnectionId, Hooks, Outgoing, Statistics, Verdict};
 use mqtt_proto::{
     Decoded, Encode, EncodeError, MAX_PACKET, Packet, Publish, QoS, ReasonCode, Version,
 };
@@ -29,6 +31,16 @@ enum Command {
     Publish(Vec<u8>, QoS),
     Disconnect(String, ReasonCode, oneshot::Sender<bool>),
     Statistics(oneshot::Sender<Statistics>),
+    Configure(Box<Config>, Change, oneshot::Sender<bool>),
+}
+
+/// What is done to the hooks of a host; returns whether they are of the type that was meant.
+struct Change(Box<dyn FnOnce(&mut dyn Any) -> bool + Send>);
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Change")
+    }
 }
 
 /// A pair: hooks may hold the first, [`Host::new`](crate::Host::new) takes the second.
@@ -79,10 +91,29 @@ impl Control {
         self.0.send(Command::Statistics(sender)).await.ok()?;
         receiver.await.ok()
     }
+
+    /// Replaces the limits as [`Broker::configure`](mqtt_broker::Broker::configure) does, and calls `change` with the hooks, both
+    /// between two packets: no client meets the one without the other. Returns `false`, and changes nothing, if the host is gone or
+    /// its hooks are no `H`.
+    pub async fn configure<H: Hooks + 'static>(
+        &self,
+        config: Config,
+        change: impl FnOnce(&mut H) + Send + 'static,
+    ) -> bool {
+        let change = Change(Box::new(|hooks| {
+            hooks.downcast_mut::<H>().map(change).is_some()
+        }));
+        let (sender, receiver) = oneshot::channel();
+        let command = Command::Configure(Box::new(config), change, sender);
+        self.0.send(command).await.is_ok() && receiver.await.unwrap_or(false)
+    }
 }
 
 /// Carries out the commands until every [`Control`] is dropped.
-pub(crate) async fn obey<H: Hooks>(shared: Rc<RefCell<Shared<H>>>, mut commands: Commands) {
+pub(crate) async fn obey<H: Hooks + 'static>(
+    shared: Rc<RefCell<Shared<H>>>,
+    mut commands: Commands,
+) {
     while let Some(command) = commands.0.recv().await {
         let mut shared = shared.borrow_mut();
         let now = shared.now();
@@ -107,6 +138,13 @@ pub(crate) async fn obey<H: Hooks>(shared: Rc<RefCell<Shared<H>>>, mut commands:
             }
             Command::Statistics(answer) => {
                 let _ = answer.send(shared.broker.statistics(now));
+            }
+            Command::Configure(config, change, answer) => {
+                let changed = (change.0)(shared.broker.hooks());
+                if changed {
+                    shared.broker.configure(*config, now);
+                }
+                let _ = answer.send(changed);
             }
         }
         shared.wake(None);

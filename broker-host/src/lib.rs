@@ -25,6 +25,8 @@ mod listening;
 #[cfg(feature = "files")]
 mod random;
 #[cfg(feature = "files")]
+mod reload;
+#[cfg(feature = "files")]
 mod settings;
 #[cfg(feature = "files")]
 pub mod users;
@@ -42,6 +44,8 @@ pub use listener::listen;
 pub use listening::Listening;
 pub use mqtt_broker as broker;
 pub use mqtt_proto as proto;
+#[cfg(feature = "files")]
+pub use reload::Reloader;
 #[cfg(feature = "files")]
 pub use settings::Settings;
 #[cfg(feature = "files")]

@@ -6,7 +6,8 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use crate::random::random;
-use crate::{Acl, Control, Error, Guard, Host, Settings, Users, control, listen};
+use crate::reload::{Access, Reloader};
+use crate::{Control, Error, Guard, Host, Settings, control, listen};
 
 const DEFAULT_BIND: &str = "127.0.0.1:1883";
 
@@ -16,6 +17,7 @@ pub struct Listening {
     host: Host<Guard>,
     listeners: Vec<TcpListener>,
     control: Control,
+    settings: Settings,
 }
 
 impl Settings {
@@ -27,24 +29,20 @@ impl Settings {
     pub async fn listen(&self) -> Result<Listening, Error> {
         self.check()?;
         let addresses = self.addresses().await?;
-        let users = self.user_file.as_deref().map(Users::read).transpose()?;
-        let acl = self.acl_file.as_deref().map(Acl::read).transpose()?;
+        let access = Access::read(self)?;
         let public = addresses.iter().find(|address| !address.ip().is_loopback());
-        if let (Some(address), None, None) = (public, &users, self.allow_anonymous) {
-            return Err(Error::Unprotected(*address));
-        }
+        access.protects(public.copied())?;
         let listeners = listeners(&addresses)?;
         let (control, commands) = control();
         let mut guard = Guard::new(control.clone())?;
-        guard.anonymous = self.allow_anonymous.unwrap_or_else(|| users.is_none());
-        guard.users = users;
-        guard.acl = acl;
+        access.apply(&mut guard);
         let mut config = self.config();
         config.hash_key = u64::from_le_bytes(random()?);
         Ok(Listening {
             host: Host::new(config, guard, commands),
             listeners,
             control,
+            settings: self.clone(),
         })
     }
 
@@ -89,12 +87,20 @@ impl Listening {
         self.control.clone()
     }
 
+    /// Returns what reads the files again while the broker runs.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        let public = self.addresses().find(|address| !address.ip().is_loopback());
+        Reloader::new(self.control.clone(), self.settings.clone(), public)
+    }
+
     /// Serves until `stop` is ready, and takes leave of the clients, as [`Host::run`] does.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let Self {
             host,
             listeners,
             control,
+            settings: _,
         } = self;
         drop(control);
         let stop = async {

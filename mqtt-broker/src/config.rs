@@ -2,6 +2,10 @@
 
 use mqtt_session::Instant;
 
+use crate::broker::Broker;
+use crate::hooks::Hooks;
+use crate::timers::Due;
+
 /// Settings and limits of a [`crate::Broker`]: make one, then assign fields.
 ///
 /// ```
@@ -103,6 +107,21 @@ impl Default for Config {
             turn_steps: 4_096,
             hash_key: 0,
         }
+    }
+}
+
+impl<H: Hooks> Broker<H> {
+    /// Replaces the limits. What is over a new limit stays: sessions, connections and messages that were accepted. A connection keeps
+    /// what CONNACK told it, and [`ConnectionId::index`](crate::ConnectionId::index) stays below the highest
+    /// [`Config::connections`] so far. [`Config::hash_key`] stays what it was.
+    pub fn configure(&mut self, config: Config, now: Instant) {
+        if config.statistics_interval > 0 && !self.timers.has(Due::Statistics) {
+            self.timers.set(now, Due::Statistics);
+        }
+        self.config = Config {
+            hash_key: self.config.hash_key,
+            ..config
+        };
     }
 }
 

@@ -27,6 +27,11 @@ impl Timers {
         self.0.remove(&(at, due));
     }
 
+    /// Whether it is to happen at any time. Looks at every entry.
+    pub(crate) fn has(&self, due: Due) -> bool {
+        self.0.iter().any(|(_, other)| *other == due)
+    }
+
     pub(crate) fn next(&self) -> Option<Instant> {
         self.0.first().map(|(at, _)| *at)
     }

@@ -13,6 +13,7 @@ mod format;
 mod hex;
 mod json;
 mod link;
+mod log;
 mod packet;
 mod passwd;
 mod properties;

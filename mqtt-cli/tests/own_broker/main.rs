@@ -3,3 +3,4 @@
 mod broker;
 mod clients;
 mod commands;
+mod reload;

@@ -1,0 +1,91 @@
+//! `mqtt broker` and signals: what SIGHUP reads again, and that an error changes nothing.
+
+use std::fs::write;
+use std::path::Path;
+
+use mqtt_testing::process::{Process, run};
+
+use crate::broker::{Broker, MQTT};
+use crate::commands::folder;
+
+fn passwd(file: &Path, user: &str, password: &str) {
+    let ended = run(
+        MQTT,
+        &["passwd", file.to_str().unwrap(), user],
+        &format!("{password}\n"),
+    );
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+/// Publishes as a user; returns the exit code, which is that of CONNACK or PUBACK if it is refused.
+fn publishes(broker: &Broker, user: &str, password: &str, topic: &str) -> Option<i32> {
+    let words = [
+        "-V", "5", "-q", "1", "-u", user, "-P", password, "-t", topic, "-m", "x",
+    ];
+    broker.run("pub", &words).code
+}
+
+#[test]
+fn a_hangup_reads_users_rules_and_limits_again() {
+    let folder = folder("reload");
+    let file = |name: &str| folder.join(name);
+    let path = |name: &str| file(name).to_str().unwrap().to_owned();
+    passwd(&file("users"), "pump", "secret");
+    write(file("acl"), "user pump\ntopic write a/#\n").unwrap();
+    let config = format!(
+        "user-file = {:?}\nacl-file = {:?}\n",
+        path("users"),
+        path("acl")
+    );
+    write(file("broker.toml"), &config).unwrap();
+    let broker = Broker::start(&["--config", &path("broker.toml")]);
+    let said = |words: &str| broker.process.wait_stderr(words);
+    assert_eq!(publishes(&broker, "pump", "secret", "a/b"), Some(0));
+    assert_eq!(publishes(&broker, "valve", "other", "a/b"), Some(134));
+
+    passwd(&file("users"), "valve", "other");
+    write(
+        file("acl"),
+        "user valve\ntopic a/#\nuser pump\ntopic write b\n",
+    )
+    .unwrap();
+    write(file("broker.toml"), format!("{config}topic-levels = 2\n")).unwrap();
+    for signal in ["USR1", "USR2", "HUP"] {
+        broker.process.signal(signal);
+    }
+    said("read again");
+    assert_eq!(publishes(&broker, "valve", "other", "a/b"), Some(0));
+    assert_ne!(publishes(&broker, "valve", "other", "a/b/c"), Some(0));
+    assert_ne!(publishes(&broker, "pump", "secret", "a/b"), Some(0));
+
+    // What is wrong changes nothing, not even what is right beside it.
+    write(file("users"), "pump:secret\n").unwrap();
+    write(file("acl"), "").unwrap();
+    broker.process.signal("HUP");
+    said("users: line 1: ");
+    assert_eq!(publishes(&broker, "valve", "other", "a/b"), Some(0));
+    write(file("broker.toml"), "\ntopic-level = 3\n").unwrap();
+    broker.process.signal("HUP");
+    said("broker.toml: line 2: unknown field");
+    assert_eq!(publishes(&broker, "valve", "other", "a/b"), Some(0));
+    write(file("broker.toml"), "connections = 0\n").unwrap();
+    broker.process.signal("HUP");
+    said("connections: must be at least 1");
+    assert_eq!(publishes(&broker, "valve", "other", "a/b"), Some(0));
+}
+
+#[test]
+fn a_hangup_changes_the_level_of_the_log_and_says_what_it_cannot_change() {
+    let folder = folder("reload-log");
+    let file = folder.join("broker.toml");
+    write(&file, "log = \"info\"\nbind = [\"127.0.0.1:0\"]\n").unwrap();
+    let process = Process::start(MQTT, &["broker", "--config", file.to_str().unwrap()]);
+    let port = process.wait_stderr_after("address=127.0.0.1:");
+    write(&file, "log = \"debug\"\nbind = [\"127.0.0.1:1\"]\n").unwrap();
+    process.signal("HUP");
+    process.wait_stderr("a change of this needs a new start setting=\"bind\"");
+    // Subscriptions are logged at this level only.
+    let ended = run(MQTT, &["sub", "-p", &port, "-t", "a/#", "-E"], "");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    process.wait_stderr("subscribed");
+}

@@ -4,6 +4,7 @@ mod anatomy;
 mod args;
 mod bench;
 mod broker;
+mod check;
 mod decode;
 mod defaults;
 mod demo;
@@ -14,6 +15,7 @@ mod hex;
 mod json;
 mod link;
 mod log;
+mod manual;
 mod packet;
 mod passwd;
 mod properties;
@@ -57,6 +59,9 @@ enum Command {
     Encode(encode::Encode),
     Sign(sign::Sign),
     Talk(talk::Talk),
+    Check(check::Check),
+    Completions(manual::Completions),
+    Man(manual::Manual),
 }
 
 fn main() -> ExitCode {
@@ -92,6 +97,9 @@ fn run(command: Command, properties: &[Vec<String>]) -> Result<(), Failure> {
         Command::Encode(encode) => encode.run(),
         Command::Sign(sign) => sign.run(),
         Command::Talk(talk) => talk.run(),
+        Command::Check(check) => check.run(),
+        Command::Completions(completions) => completions.run(Program::command()),
+        Command::Man(manual) => manual.run(&Program::command()),
         Command::Broker(broker) => block_on(broker.run()),
         Command::Passwd(passwd) => passwd.run(),
         Command::Demo(demo) => block_on(demo.run()),

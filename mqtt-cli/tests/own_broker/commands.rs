@@ -329,3 +329,79 @@ fn a_bench_counts_what_it_measures() {
     );
     failed(&run(MQTT, &["bench", "-p", "1"], ""), 1, "refused");
 }
+
+#[test]
+fn check_says_what_the_broker_allows() {
+    let broker = Broker::start(&[]);
+    let ended = run(MQTT, &["check", "127.0.0.1", "-p", &broker.port], "");
+    is_well(&ended);
+    for words in [
+        "MQTT 5\n",
+        "MQTT 3.1.1\n",
+        "MQTT 3.1\n",
+        "accepted",
+        "maximum QoS              2\n",
+        "wildcards                yes\n",
+    ] {
+        assert!(ended.stdout.contains(words), "{words}: {}", ended.stdout);
+    }
+    let ended = run(
+        MQTT,
+        &["check", "127.0.0.1", "-p", &broker.port, "--json"],
+        "",
+    );
+    let facts: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(
+        facts["versions"]["5"]["shared subscriptions"], true,
+        "{facts}"
+    );
+    assert_eq!(facts["versions"]["3.1"]["accepted"], true, "{facts}");
+    failed(
+        &run(MQTT, &["check", "127.0.0.1", "-p", "1"], ""),
+        1,
+        "refused",
+    );
+    let users = folder("check").join("users");
+    let users = users.to_str().unwrap();
+    is_well(&run(MQTT, &["passwd", users, "pump"], "secret\n"));
+    let broker = Broker::start(&["--user-file", users]);
+    let to = ["check", "127.0.0.1", "-p", &broker.port];
+    // The code of CONNACK, of the newest version.
+    let ended = run(MQTT, &to, "");
+    failed(&ended, 135, "accepts no version");
+    assert!(ended.stdout.contains("not authorized"), "{}", ended.stdout);
+    is_well(&run(
+        MQTT,
+        &[&to[..], &["-u", "pump", "-P", "secret"]].concat(),
+        "",
+    ));
+}
+
+#[test]
+fn completions_and_manual_pages_name_each_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = run(MQTT, &["completions", shell], "");
+        is_well(&ended);
+        for command in ["decode", "talk", "--will-topic"] {
+            assert!(
+                ended.stdout.contains(command.trim_start_matches('-')),
+                "{shell} {command}"
+            );
+        }
+    }
+    let folder = folder("man");
+    is_well(&run(
+        MQTT,
+        &["man", "--directory", folder.to_str().unwrap()],
+        "",
+    ));
+    for (page, words) in [
+        ("mqtt", "mqtt"),
+        ("mqtt-decode", "pcapng"),
+        ("mqtt-sub", "retained"),
+    ] {
+        let text = std::fs::read_to_string(folder.join(format!("{page}.1"))).unwrap();
+        assert!(text.contains(".SH NAME") && text.contains(words), "{page}");
+    }
+    assert!(run(MQTT, &["man"], "").stdout.contains(".SH NAME"));
+}

@@ -1,0 +1,295 @@
+//! `mqtt check`: what a broker allows.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+use mqtt_tokio::proto::{
+    ConnAck, Connect, Decoded, Encode as _, MAX_PACKET, Packet, PacketId, PropertyId, QoS,
+    ReasonCode, Subscribe, Subscription, TopicFilter, Version,
+};
+use serde_json::{Map, Value, json};
+
+use crate::args::seconds;
+use crate::failure::{Failure, fail};
+
+/// Connects in each version and says what the broker allows.
+///
+/// Nothing is published. Exits with 0 if the broker accepts a version; with the code of CONNACK if it refuses all; with 1 if
+/// it cannot be reached.
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Check {
+    /// Host name or address of the broker
+    #[arg(default_value = "localhost")]
+    host: String,
+    /// Port of the broker
+    #[arg(short, long, value_name = "PORT", default_value_t = 1883)]
+    port: u16,
+    /// Client identifier [default: mqtt-check and a number]
+    #[arg(short, long, value_name = "ID")]
+    id: Option<String>,
+    /// User name
+    #[arg(short, long, value_name = "NAME")]
+    username: Option<String>,
+    /// Password
+    #[arg(
+        short = 'P',
+        long = "pw",
+        value_name = "PASSWORD",
+        requires = "username"
+    )]
+    password: Option<String>,
+    /// How long to wait for each answer, in seconds
+    #[arg(short = 'W', long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    timeout: Duration,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
+/// A connection that awaits each answer.
+struct Probe {
+    stream: TcpStream,
+    version: Version,
+    buffer: Vec<u8>,
+}
+
+/// What one version brought: a line for people and a value for programs each.
+type Facts = Vec<(&'static str, Value)>;
+
+impl Check {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let mut versions = Map::new();
+        let (mut accepted, mut refused) = (0, None);
+        for version in [Version::V5, Version::V311, Version::V31] {
+            let facts = match self.probe(version)? {
+                Ok(facts) => {
+                    accepted += 1;
+                    facts
+                }
+                Err(why) => {
+                    refused = refused.or(why.code);
+                    vec![("refused", json!(why.text))]
+                }
+            };
+            self.print(version, &facts);
+            let facts: Map<String, Value> = facts
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect();
+            versions.insert(version.to_string(), Value::Object(facts));
+        }
+        if self.json {
+            let object = json!({ "host": self.host, "port": self.port, "versions": versions });
+            crate::output_json(&object);
+        }
+        match (accepted, refused) {
+            (0, code) => {
+                let mut failure = fail("the broker accepts no version");
+                failure.code = code.unwrap_or(1);
+                Err(failure)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn print(&self, version: Version, facts: &Facts) {
+        if self.json {
+            return;
+        }
+        crate::output(format_args!("MQTT {version}\n"));
+        for (name, value) in facts {
+            let text = match value {
+                Value::Bool(true) => "yes".to_owned(),
+                Value::Bool(false) => "no".to_owned(),
+                Value::String(text) => crate::decode::show::printable(text),
+                other => other.to_string(),
+            };
+            crate::output(format_args!("  {name:24} {text}\n"));
+        }
+    }
+
+    /// The outer error is that the broker cannot be reached at all.
+    fn probe(&self, version: Version) -> Result<Result<Facts, Refusal>, Failure> {
+        let mut probe = Probe::open(self, version)?;
+        let id = self
+            .id
+            .clone()
+            .unwrap_or_else(|| format!("mqtt-check-{}", std::process::id()));
+        let connect = Connect {
+            user_name: self.username.as_deref(),
+            password: self.password.as_deref().map(str::as_bytes),
+            ..Connect::new(version, &id)
+        };
+        let facts = match probe.exchange(&Packet::Connect(connect), |packet| match packet {
+            Packet::ConnAck(connack) if connack.reason.is_error() => Err(refusal(connack, version)),
+            Packet::ConnAck(connack) => Ok(connack_facts(connack, version)),
+            other => Err(Refusal::text(format!(
+                "it answered with {}",
+                other.packet_type()
+            ))),
+        }) {
+            Ok(Ok(facts)) => facts,
+            Ok(Err(refusal)) => return Ok(Err(refusal)),
+            Err(why) => return Ok(Err(Refusal::text(why))),
+        };
+        let mut facts = facts;
+        for (name, filter) in [
+            ("wildcards", "mqtt-check/+/#"),
+            ("shared subscriptions", "$share/mqtt-check/mqtt-check"),
+            ("$SYS", "$SYS/mqtt-check"),
+        ] {
+            let granted = probe.subscribes(filter);
+            facts.push((name, granted.map_or_else(|why| json!(why), Value::Bool)));
+        }
+        let _ = probe.send(&Packet::Disconnect(mqtt_tokio::proto::Disconnect::default()));
+        Ok(Ok(facts))
+    }
+}
+
+/// Why a version is not accepted.
+struct Refusal {
+    text: String,
+    code: Option<u8>,
+}
+
+impl Refusal {
+    const fn text(text: String) -> Self {
+        Self { text, code: None }
+    }
+}
+
+fn refusal(connack: &ConnAck<'_>, version: Version) -> Refusal {
+    let code = if version.is_v5() {
+        Some(connack.reason.get())
+    } else {
+        connack.reason.to_return_code()
+    };
+    Refusal {
+        text: connack.reason.to_string(),
+        code,
+    }
+}
+
+/// What CONNACK says; what it leaves out has the default of 5, section 3.2.2.3.
+fn connack_facts(connack: &ConnAck<'_>, version: Version) -> Facts {
+    let mut facts = vec![("accepted", json!(true))];
+    if !version.is_v5() {
+        return facts;
+    }
+    let mut numbers = Vec::new();
+    connack
+        .properties
+        .each_number(&mut |id, number| numbers.push((id, number)));
+    let number = |wanted: PropertyId| {
+        let found = numbers.iter().find(|(id, _)| *id == wanted);
+        found.map(|(_, number)| *number)
+    };
+    let available = |id| json!(number(id) != Some(0));
+    facts.push((
+        "maximum QoS",
+        json!(number(PropertyId::MaximumQoS).unwrap_or(2)),
+    ));
+    facts.push(("retained messages", available(PropertyId::RetainAvailable)));
+    let packet = number(PropertyId::MaximumPacketSize);
+    facts.push((
+        "maximum packet size",
+        packet.map_or_else(|| json!("no limit"), |size| json!(size)),
+    ));
+    facts.push((
+        "receive maximum",
+        json!(number(PropertyId::ReceiveMaximum).unwrap_or(65_535)),
+    ));
+    facts.push((
+        "topic aliases",
+        json!(number(PropertyId::TopicAliasMaximum).unwrap_or(0)),
+    ));
+    facts.push((
+        "subscription identifiers",
+        available(PropertyId::SubscriptionIdentifierAvailable),
+    ));
+    if let Some(seconds) = number(PropertyId::ServerKeepAlive) {
+        facts.push(("keep-alive", json!(seconds)));
+    }
+    facts
+}
+
+impl Probe {
+    fn open(check: &Check, version: Version) -> Result<Self, Failure> {
+        let wrong = |error| fail(format!("{}:{}: {error}", check.host, check.port));
+        let addresses = (check.host.as_str(), check.port).to_socket_addrs();
+        let mut last = None;
+        for address in addresses.map_err(wrong)? {
+            match TcpStream::connect_timeout(&address, check.timeout) {
+                Ok(stream) => {
+                    stream
+                        .set_read_timeout(Some(check.timeout))
+                        .map_err(wrong)?;
+                    return Ok(Self {
+                        stream,
+                        version,
+                        buffer: Vec::new(),
+                    });
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.map_or_else(|| fail("the host has no address"), wrong))
+    }
+
+    fn send(&mut self, packet: &Packet<'_>) -> Result<(), String> {
+        let len = packet.encoded_len(self.version);
+        let mut bytes = vec![0; len.map_err(|error| error.to_string())?];
+        let len = packet.encode(self.version, &mut bytes);
+        let len = len.map_err(|error| error.to_string())?;
+        self.stream
+            .write_all(bytes.get(..len).unwrap_or_default())
+            .map_err(|error| error.to_string())
+    }
+
+    /// Sends a packet and gives the next one that comes to `then`.
+    fn exchange<R>(
+        &mut self,
+        packet: &Packet<'_>,
+        then: impl FnOnce(&Packet<'_>) -> R,
+    ) -> Result<R, String> {
+        self.send(packet)?;
+        let mut chunk = [0; 4096];
+        loop {
+            match Packet::decode(&self.buffer, self.version, MAX_PACKET) {
+                Ok(Decoded::Packet { packet, consumed }) => {
+                    let result = then(&packet);
+                    self.buffer.drain(..consumed);
+                    return Ok(result);
+                }
+                Ok(Decoded::Needs(_)) => {}
+                Err(error) => return Err(format!("it answered with no MQTT: {error}")),
+            }
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err("it closed the connection".to_owned()),
+                Ok(len) => self
+                    .buffer
+                    .extend_from_slice(chunk.get(..len).unwrap_or_default()),
+                Err(error) => return Err(format!("no answer: {error}")),
+            }
+        }
+    }
+
+    /// Whether a subscription to this filter is granted.
+    fn subscribes(&mut self, filter: &str) -> Result<bool, String> {
+        let filter = TopicFilter::new(filter).map_err(|error| error.to_string())?;
+        let filters = [Subscription::new(filter, QoS::AtMostOnce)];
+        let subscribe = Subscribe::new(PacketId::FIRST, &filters[..]);
+        self.exchange(&Packet::Subscribe(subscribe), |packet| match packet {
+            Packet::SubAck(suback) => {
+                Ok(suback.codes.iter().all(|code| !ReasonCode::is_error(code)))
+            }
+            other => Err(format!("it answered with {}", other.packet_type())),
+        })?
+    }
+}

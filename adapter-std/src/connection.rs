@@ -71,6 +71,7 @@ impl Connection<TcpStream> {
 pub(crate) fn dial(address: impl ToSocketAddrs, timeout: Duration) -> io::Result<TcpStream> {
     let mut why = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in address.to_socket_addrs()? {
+        // 3.1.1 [MQTT-7.1.2-1]: TCP keeps the order of bytes and loses none.
         match TcpStream::connect_timeout(&address, timeout) {
             Ok(transport) => {
                 transport.set_nodelay(true)?;

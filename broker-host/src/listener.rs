@@ -24,6 +24,8 @@ const BACKLOG: u32 = 1_024;
 /// # Errors
 /// The address is not of this machine, is in use, or may not be used.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    // 3.1.1 [MQTT-7.1.1-1] and [MQTT-7.0.0-2], 5 [MQTT-4.2.0-1]: TCP keeps the order of bytes and loses none; nothing
+    // else is needed.
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),

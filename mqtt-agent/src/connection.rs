@@ -198,6 +198,7 @@ impl Agent {
             Property::AuthenticationData(&answer),
         ];
         let answer = Auth {
+            // 5 [MQTT-4.12.0-3]
             reason: ReasonCode::ContinueAuthentication,
             properties: Properties::from(&properties[..]),
         };

@@ -390,6 +390,7 @@ impl<H: Hooks> Broker<H> {
                 if let Some(key) = session
                     && let Some(session) = self.sessions.get_mut(usize_of(key))
                 {
+                    // 5 [MQTT-4.8.2-6]: nobody else gets it, however it ended.
                     session.shared.remove(&token);
                     session.queue.acknowledged();
                     self.pump(key, now);
@@ -449,6 +450,7 @@ impl<H: Hooks> Broker<H> {
     /// Says goodbye and ends a connection.
     pub(crate) fn close(&mut self, index: u32, reason: ReasonCode, now: Instant) {
         if let Some(connection) = self.connections.get_mut(usize_of(index)) {
+            // 5 [MQTT-3.14.2-2]: without properties.
             let _ = connection.server.disconnect(&Disconnect {
                 reason,
                 ..Disconnect::default()

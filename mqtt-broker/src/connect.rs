@@ -37,6 +37,7 @@ impl<H: Hooks> Broker<H> {
         let method = connect.properties.authentication_method();
         let verdict = match (refusal(connect, &self.config), method) {
             (Some(reason), _) => Verdict::Refuse(reason),
+            // 5 [MQTT-4.12.0-1]: the host refuses a method it does not know.
             (None, Some(method)) => {
                 let data = connect.properties.authentication_data();
                 self.hooks.authenticate(id, method, data)
@@ -96,6 +97,7 @@ impl<H: Hooks> Broker<H> {
                 _ => ReasonCode::ServerUnavailable,
             }
         };
+        // 5 [MQTT-3.1.4-2] and [MQTT-4.12.0-4]
         let _ = connection.server.refuse(&ConnAck {
             reason: said,
             ..ConnAck::default()
@@ -104,6 +106,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     fn accept(&mut self, index: u32, connect: &Connect<'_>, data: Option<&[u8]>, now: Instant) {
+        // 3.1.1 [MQTT-3.1.3-6], 5 [MQTT-3.1.3-6] and [MQTT-3.1.3-7]: a client without an identifier gets one that
+        // nobody else has. 3.1.1 [MQTT-3.1.3-5], 5 [MQTT-3.1.3-5]: any other one is taken.
         let assigned = connect
             .client_id
             .is_empty()
@@ -137,6 +141,8 @@ impl<H: Hooks> Broker<H> {
             }
         }
         // What was there may have ended with its connection.
+        // 3.1.1 [MQTT-3.1.2-4] and [MQTT-3.1.4-3], 5 [MQTT-3.1.2-5], [MQTT-3.1.2-6] and [MQTT-3.1.4-4]: the session
+        // that is there, or a new one.
         let resumed = self.clients.get(client_id).copied();
         let key = resumed.unwrap_or_else(|| self.new_session(client_id));
         self.attach(index, key, connect, now);
@@ -144,6 +150,7 @@ impl<H: Hooks> Broker<H> {
         let properties = self.announce(connect, assigned.as_deref(), data, session_expiry);
         let connack = ConnAck {
             // 3.1.1 [MQTT-3.2.2-2], 5 [MQTT-3.2.2-3]
+            // 5 [MQTT-3.1.4-5], 3.1.1 [MQTT-3.1.4-4]: CONNACK says success.
             session_present: resumed.is_some(),
             reason: ReasonCode::Success,
             properties: Properties::from(&properties[..]),
@@ -213,6 +220,8 @@ impl<H: Hooks> Broker<H> {
         session.version = connect.version;
         session.user_name = connect.user_name.map(Into::into);
         (session.will_at, session.ends_at) = (None, None);
+        // 3.1.1 [MQTT-3.1.2-9] and [MQTT-3.1.2-12], 5 [MQTT-3.1.2-7] and [MQTT-3.1.2-9]: without a will there is
+        // nothing to publish later. 5 [MQTT-3.1.3-10]: its properties keep their order.
         session.will = connect.will.as_ref().and_then(|will| {
             let delay = will.properties.will_delay_interval().unwrap_or(0);
             let properties: Vec<Property<'_>> = will
@@ -255,6 +264,8 @@ impl<H: Hooks> Broker<H> {
             return Vec::new();
         }
         let config = &self.config;
+        // 5 [MQTT-3.2.2-9], [MQTT-3.2.2-10], [MQTT-3.2.2-12] and [MQTT-3.2.2-13]: each QoS and retained messages are
+        // served, so that nothing is said of them. 5 [MQTT-3.1.2-28]: and no response information.
         let mut properties = vec![
             Property::ReceiveMaximum(nonzero(config.receive_maximum)),
             Property::MaximumPacketSize(nonzero(config.packet_size)),
@@ -289,6 +300,7 @@ pub(crate) fn is_reserved(topic: &str) -> bool {
 /// Why a CONNECT cannot be accepted, whoever sends it.
 fn refusal(connect: &Connect<'_>, config: &crate::Config) -> Option<ReasonCode> {
     // 3.1.1 [MQTT-3.1.3-8]
+    // 3.1.1 [MQTT-3.1.3-9]: refused with 0x02.
     if connect.lacks_client_id() {
         return Some(ReasonCode::ClientIdentifierNotValid);
     }

@@ -117,6 +117,7 @@ impl<H: Hooks> Broker<H> {
         } else {
             None
         };
+        // 3.1.1 [MQTT-3.3.5-2]: acknowledged as if it had been published.
         if let Some(reason) = refused {
             self.hooks.observe(&Observation::PublishRefused {
                 client,
@@ -125,6 +126,7 @@ impl<H: Hooks> Broker<H> {
             });
             return (reason, Routed::ToNobody);
         }
+        // 3.1.1 [MQTT-3.3.1-12]
         let kept = !message.retain || self.retain(Some(key), message, now);
         let routed = self.route(Some(key), message, now);
         let reason = match (kept, routed) {
@@ -143,6 +145,7 @@ impl<H: Hooks> Broker<H> {
         now: Instant,
     ) -> bool {
         // 3.1.1 [MQTT-3.3.1-10] and [MQTT-3.3.1-11], 5 [MQTT-3.3.1-6] and [MQTT-3.3.1-7]
+        // 3.1.1 [MQTT-3.3.1-7]: at QoS 0 as well, it takes the place of what was there.
         let kept = if message.payload.is_empty() {
             None
         } else {
@@ -187,6 +190,7 @@ impl<H: Hooks> Broker<H> {
         let message = source.message;
         self.meter
             .spend(source.steps.saturating_add(identifiers.len() / 8));
+        // 5 [MQTT-4.8.2-3]
         let qos = message.qos.min(subscriber.qos);
         // 3.1.1 [MQTT-3.3.1-9], 5 [MQTT-3.3.1-12] and [MQTT-3.3.1-13]
         let retain = message.retain && subscriber.retain_as_published;
@@ -197,6 +201,8 @@ impl<H: Hooks> Broker<H> {
             .connection
             .and_then(|index| self.connections.get_mut(usize_of(index)));
         match connection {
+            // 3.1.1 [MQTT-4.6.0-5] and [MQTT-4.6.0-6], 5 [MQTT-4.6.0-5] and [MQTT-4.6.0-6]: nothing overtakes what is
+            // queued.
             Some(connection) if session.queue.is_empty() && share.is_none() => {
                 let sent = send(
                     connection,
@@ -343,6 +349,7 @@ impl<H: Hooks> Broker<H> {
                 self.work_for(key);
                 return;
             }
+            // 5 [MQTT-4.3.3-7] and [MQTT-4.3.3-13]: only what waits here expires, never what was sent.
             if item.message.has_expired(now) {
                 session.queue.pop(&mut self.queued);
                 let expired = &mut self.statistics.publish_expired;
@@ -384,6 +391,7 @@ impl<H: Hooks> Broker<H> {
             let Some(item) = session.queue.pop(&mut self.queued) else {
                 return;
             };
+            // 5 [MQTT-4.8.2-4]: it stays with this client until it is acknowledged.
             if let (Ok(Some(token)), Some(_)) = (sent, item.share) {
                 session.shared.insert(token, item.clone());
             }

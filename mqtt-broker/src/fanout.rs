@@ -173,6 +173,7 @@ impl Targets {
         {
             first.subscriber.qos = first.subscriber.qos.max(subscriber.qos);
             first.subscriber.retain_as_published |= subscriber.retain_as_published;
+            // 5 [MQTT-3.3.4-4]
             if let Some(identifier) = subscriber.identifier {
                 let at = number(self.identifiers.len());
                 self.identifiers.push((identifier, None));
@@ -245,6 +246,7 @@ impl<H: Hooks> Broker<H> {
     ) -> Option<Routed> {
         let Scratch { matches, targets } = scratch;
         let most = usize_of(self.config.turn_steps);
+        // 3.1.1 [MQTT-3.3.2-3] and [MQTT-4.5.0-1], 5 [MQTT-3.3.2-3] and [MQTT-4.5.0-1]
         let finished = self.router.matches(message.topic.as_str(), matches, most);
         self.meter.spend(matches.steps());
         if !finished {

@@ -82,6 +82,7 @@ impl<H: Hooks> Broker<H> {
             // 3.1.1 [MQTT-3.1.2-10], 5 [MQTT-3.1.2-10]
             _ => session.will = None,
         }
+        // 3.1.1 [MQTT-3.1.2-5], 5 [MQTT-4.1.0-2]
         session.ends_at = (expiry != u32::MAX).then(|| now.after(expiry_span));
         let shared = session.queue.take_shared();
         if let Some(due) = session.due() {
@@ -97,6 +98,7 @@ impl<H: Hooks> Broker<H> {
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
         };
+        // 3.1.1 [MQTT-4.1.0-2], 5 [MQTT-4.1.0-1]: not while its client is connected.
         let Some(due) = session.due().filter(|_| session.connection.is_none()) else {
             return;
         };

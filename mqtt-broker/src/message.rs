@@ -140,6 +140,8 @@ pub(crate) fn expiry(properties: &Properties<'_>, now: Instant) -> Option<Instan
 /// The properties as one subscriber gets them: the expiry that is left, and the identifiers of its subscriptions
 /// (5 \[MQTT-3.3.4-3\]). Everything else goes on unchanged and in its order.
 pub(crate) fn forwarded<'a>(
+    // 5 [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17] and [MQTT-3.3.2-20]: all others as they
+    // came, in their order.
     properties: &Properties<'a>,
     remaining: Option<u32>,
     identifiers: impl Iterator<Item = u32>,

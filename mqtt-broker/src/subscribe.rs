@@ -114,6 +114,8 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         let identifier = subscribe.properties.subscription_identifiers().next();
+        // 3.1.1 [MQTT-3.8.4-4], 5 [MQTT-3.8.4-5] and [MQTT-3.9.3-1]: one after the other, a code for each in their
+        // order.
         for subscription in filters {
             codes.push(self.subscribe_one(key, &subscription, identifier));
             self.meter.spend(filter_steps(subscription.filter));
@@ -134,10 +136,12 @@ impl<H: Hooks> Broker<H> {
         else {
             return;
         };
+        // 3.1.1 [MQTT-3.10.4-6], 5 [MQTT-3.10.4-6] and [MQTT-3.11.3-1]
         for filter in filters {
             let session = self.sessions.get_mut(usize_of(key));
             let known = session.is_some_and(|session| session.forget_filter(filter.as_str()));
             // 3.1.1 [MQTT-3.10.4-1], 5 [MQTT-3.10.4-1]: compared as written.
+            // 3.1.1 [MQTT-3.10.4-3], 5 [MQTT-3.10.4-3]: what is queued or under way for the session stays there.
             let removed = known && self.router.unsubscribe(&filter, key);
             if version.is_v5() {
                 codes.push(if removed {
@@ -214,6 +218,7 @@ impl<H: Hooks> Broker<H> {
             ReasonCode::NotAuthorized
         } else {
             // 3.1.1 [MQTT-3.8.4-6], 5 [MQTT-3.8.4-8]
+            // 5 [MQTT-3.8.4-7]
             ReasonCode::granted(subscription.qos)
         };
         self.hooks.observe(&Observation::Subscribed {
@@ -230,8 +235,11 @@ impl<H: Hooks> Broker<H> {
             };
         }
         let sends = match subscription.retain_handling {
+            // 3.1.1 [MQTT-3.3.1-6], 5 [MQTT-3.3.1-9] and [MQTT-3.8.4-4]
             RetainHandling::Send => true,
+            // 5 [MQTT-3.3.1-10]
             RetainHandling::SendIfNew => !known,
+            // 5 [MQTT-3.3.1-11]
             RetainHandling::DoNotSend => false,
         };
         let wanted = Wanted {
@@ -357,7 +365,10 @@ impl Connection {
         };
         let answered = match &extra.unanswered {
             None => return Ok(()),
+            // 3.1.1 [MQTT-3.8.4-1] and [MQTT-3.8.4-2], 5 [MQTT-3.8.4-1] and [MQTT-3.8.4-2]
             Some(Answer::Sub(id, codes)) => self.server.subscribed(&SubAck::new(*id, &codes[..])),
+            // 3.1.1 [MQTT-3.10.4-4] and [MQTT-3.10.4-5], 5 [MQTT-3.10.4-4] and [MQTT-3.10.4-5]: also where nothing
+            // was removed.
             Some(Answer::Unsub(id, codes)) => {
                 self.server.unsubscribed(&UnsubAck::new(*id, &codes[..]))
             }

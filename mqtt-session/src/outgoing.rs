@@ -171,6 +171,7 @@ impl Engine {
         let first = packet.get() << 4 | flags;
         // 5 [MQTT-3.4.2-2], [MQTT-3.4.2-3], [MQTT-3.5.2-2], [MQTT-3.5.2-3], [MQTT-3.6.2-2], [MQTT-3.6.2-3],
         // 5 [MQTT-3.7.2-2] and [MQTT-3.7.2-3]: without properties it is never too large for the peer.
+        // 5 [MQTT-3.1.2-29]: no reason strings.
         let more = u8::from(reason != ReasonCode::Success);
         // 3.1.1 [MQTT-2.3.1-6], 5 [MQTT-2.2.1-5]: the identifier of the PUBLISH.
         let [high, low] = id.to_be_bytes();

@@ -199,6 +199,7 @@ impl Engine {
         } else {
             progress.view.read_by_client(frame.first, &mut body, v5);
         }
+        // 3.1.1 [MQTT-3.1.4-1] and [MQTT-3.2.2-6], 5 [MQTT-3.1.4-1]: also a wrong CONNECT gets no answer.
         if body.fault.is_some() {
             // The head of a PUBLISH must be there whole.
             if in_part && body.fault == mqtt_proto::wire::Fault::TRUNCATED {

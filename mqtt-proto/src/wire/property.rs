@@ -112,7 +112,9 @@ const TWO: u8 = 1;
 const FOUR: u8 = 2;
 pub(super) const NUMBER: u8 = 3;
 const BINARY: u8 = 4;
+// 5 [MQTT-3.3.2-19]
 const TEXT: u8 = 5;
+// 5 [MQTT-3.3.2-13]
 const NAME: u8 = 6;
 const PAIR: u8 = 7;
 
@@ -382,6 +384,7 @@ impl<'a> Reader<'a> {
             NUMBER => number = self.varint(),
             form @ ..=FOUR => number = self.number(1 << form),
             form => {
+                // 5 [MQTT-1.5.7-1]: both are text.
                 if form == PAIR {
                     name = self.binary();
                 }

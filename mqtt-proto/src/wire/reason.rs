@@ -315,6 +315,7 @@ const fn table<const N: usize>(from: usize, mut table: [(u8, u8); N]) -> [(u8, u
 #[must_use]
 #[inline]
 pub fn reason_fits(kind: u8, v5: bool, reason: u8) -> bool {
+    // 5 [MQTT-3.2.2-8] and [MQTT-3.15.2-1]: also for what is to be sent.
     let class = if cfg!(feature = "v5") && v5 {
         CLASS.get(usize::from(kind)).copied().unwrap_or(0)
     } else {

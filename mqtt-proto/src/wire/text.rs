@@ -144,11 +144,12 @@ fn name_closer(bytes: &[u8]) -> Wrong {
 #[cold]
 #[inline(never)]
 fn look_closer(bytes: &[u8]) -> Wrong {
+    // 3.1.1 [MQTT-1.5.3-3], 5 [MQTT-1.5.4-3]: U+FEFF is a character like any other.
     if !FAST {
         return by_bytes(bytes);
     }
     let end = core::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
-    // 3.1.1 [MQTT-1.5.3-2], 5 [MQTT-1.5.4-2]
+    // 3.1.1 [MQTT-1.5.3-2] and [MQTT-4.7.3-2], 5 [MQTT-1.5.4-2] and [MQTT-4.7.3-2]
     match bytes.iter().position(|byte| *byte == 0) {
         Some(at) if at < end => Wrong::new(Fault::NULL_CHARACTER, at),
         // 3.1.1 [MQTT-1.5.3-1], 5 [MQTT-1.5.4-1]: surrogates are ill-formed for both.

@@ -83,6 +83,7 @@ impl<'a> View<'a> {
             self.read_hello(body);
         }
         if layout.has(Layout::TOPIC) {
+            // 3.1.1 [MQTT-3.3.2-1] and [MQTT-3.3.2-2], 5 [MQTT-3.3.2-1] and [MQTT-3.3.2-2]
             self.topic = body.name_or_none();
             if self.flags & 6 == 0 {
                 // 3.1.1 [MQTT-2.3.1-5], 5 [MQTT-2.2.1-2]
@@ -154,6 +155,8 @@ impl<'a> View<'a> {
             }
         }
         while SERVER && layout.has(Layout::FILTERS) && !body.rest.is_empty() {
+            // 3.1.1 [MQTT-3.8.3-1], [MQTT-3.8.3-2] and [MQTT-3.10.3-1], 5 [MQTT-3.8.3-1] and [MQTT-3.10.3-1]: filters
+            // are text and may have wildcards.
             let filter = body.filter(v5);
             if layout.has(Layout::OPTIONS) {
                 let fault = options_fault(body.u8(), filter, v5);
@@ -192,8 +195,11 @@ impl<'a> View<'a> {
         if v5 {
             self.properties = body.properties(kind::CONNECT).bytes;
         }
+        // 3.1.1 [MQTT-3.1.3-1], [MQTT-3.1.3-3] and [MQTT-3.1.3-4], 5 [MQTT-3.1.3-1], [MQTT-3.1.3-3]
+        // 5 [MQTT-3.1.3-4]: the client identifier first, then the others in this order.
         self.topic = body.text();
         self.body = body.rest;
+        // 3.1.1 [MQTT-3.1.2-11] and [MQTT-3.1.3-10], 5 [MQTT-3.1.3-11]
         if self.flags & connect::WILL != 0 {
             if v5 {
                 body.properties(WILL_PROPERTIES);
@@ -201,9 +207,12 @@ impl<'a> View<'a> {
             body.name();
             body.binary();
         }
+        // 3.1.1 [MQTT-3.1.2-18], [MQTT-3.1.2-19] and [MQTT-3.1.3-11], 5 [MQTT-3.1.2-16], [MQTT-3.1.2-17]
+        // 5 [MQTT-3.1.3-12]
         if self.flags & connect::USER_NAME != 0 {
             body.text();
         }
+        // 3.1.1 [MQTT-3.1.2-20] and [MQTT-3.1.2-21], 5 [MQTT-3.1.2-18] and [MQTT-3.1.2-19]
         if self.flags & connect::PASSWORD != 0 {
             body.binary();
         }

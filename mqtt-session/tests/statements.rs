@@ -1,24 +1,32 @@
-//! The statements that bind only a client, one test for each, named by it. Those that bind a server are tested over TCP, in
-//! broker-host. `CONFORMANCE.md` is made of these names by `scripts/conformance.py`.
+//! The statements that bind only a client, tested on the machine alone. Those that bind a server are tested over TCP, in
+//! broker-host. `scripts/conformance.py` makes docs/CONFORMANCE.md of the table below.
 
 use mqtt_proto::{
     AckKind, Auth, Connect, Decoded, Disconnect, MAX_PACKET, Packet, PacketId, PacketType,
     Properties, Property, Publish, QoS, ReasonCode, Subscription, TopicAlias, TopicFilter,
     TopicName, Version,
 };
-use mqtt_session::{Config, Refused, Violation};
+use mqtt_session::{Acknowledge, Config, Receipt, Refused, Violation};
 use mqtt_testing::machines::{Opening, OwnedEvent, Role, TestedMachine};
 
-/// Which scenario shows which statements: of 3.1.1 in the first brackets, of 5 in the second.
+/// Which scenario shows which statements: of 3.1.1 in the first brackets, of 5 in the second. A scenario is one test in each
+/// version of which it shows something.
 macro_rules! statements {
     ($($scenario:ident: [$($v4:ident)*] [$($v5:ident)*];)*) => {
         mod v3_1_1 {
             use super::*;
-            $($(#[test] fn $v4() { $scenario(Version::V311); })*)*
+            $(statements!(@test $scenario V311 $($v4)*);)*
         }
         mod v5 {
             use super::*;
-            $($(#[test] fn $v5() { $scenario(Version::V5); })*)*
+            $(statements!(@test $scenario V5 $($v5)*);)*
+        }
+    };
+    (@test $scenario:ident $version:ident) => {};
+    (@test $scenario:ident $version:ident $($shown:ident)+) => {
+        #[test]
+        fn $scenario() {
+            super::$scenario(Version::$version);
         }
     };
 }
@@ -112,6 +120,18 @@ fn packet_identifiers_are_unused(version: Version) {
     used.sort_unstable();
     used.dedup();
     assert_eq!(used.len(), 31);
+    // Also after all other identifiers were in use once.
+    let mut solo = client(version);
+    solo.must_publish(QoS::ExactlyOnce, "x");
+    let open = identifiers(&mut solo)[0].1;
+    for _ in 0..70_000 {
+        solo.must_publish(QoS::AtLeastOnce, "x");
+        let [(_, id)] = identifiers(&mut solo)[..] else {
+            panic!("one message, one packet");
+        };
+        assert_ne!(id, open);
+        solo.feed_ack(AckKind::PubAck, id);
+    }
 }
 
 fn what_is_sent_again_keeps_identifier_and_order(version: Version) {
@@ -133,6 +153,13 @@ fn a_ping_goes_out_in_time(version: Version) {
     assert!(at.since(solo.now).as_secs() <= 10);
     let wait = at.since(solo.now).as_millis();
     solo.wait(u64::try_from(wait).unwrap());
+    assert_eq!(solo.sent_types(), [PacketType::PingReq]);
+    solo.feed_packet(&Packet::PingResp);
+    // What it receives does not count.
+    for _ in 0..10 {
+        solo.feed_publish(QoS::AtMostOnce, 0, false, "x");
+        solo.wait(1_000);
+    }
     assert_eq!(solo.sent_types(), [PacketType::PingReq]);
 }
 
@@ -190,6 +217,7 @@ fn acknowledgements_keep_their_order(version: Version) {
         solo.feed_publish(QoS::ExactlyOnce, id, false, "x");
     }
     assert_eq!(identifiers(&mut solo), all(PacketType::PubRec));
+    acknowledgements_by_hand_keep_their_order(version);
     // PUBREL as PUBREC came, also against the order of PUBLISH.
     for _ in 0..3 {
         solo.must_publish(QoS::ExactlyOnce, "x");
@@ -201,6 +229,43 @@ fn acknowledgements_keep_their_order(version: Version) {
     }
     let expected: Vec<_> = own.iter().map(|id| (PacketType::PubRel, *id)).collect();
     assert_eq!(identifiers(&mut solo), expected);
+}
+
+/// Whatever the order in which the application acknowledges.
+fn acknowledgements_by_hand_keep_their_order(version: Version) {
+    let mut config = Config::default();
+    config.acknowledge = Acknowledge::ByHand;
+    for (qos, kind) in [
+        (QoS::AtLeastOnce, PacketType::PubAck),
+        (QoS::ExactlyOnce, PacketType::PubRec),
+    ] {
+        let opening = Opening::persistent(version);
+        let mut solo = TestedMachine::connected(Role::Client, opening, config.clone());
+        for id in [9, 3, 7] {
+            solo.feed_publish(qos, id, false, "x");
+        }
+        let mut receipts = receipts(&mut solo);
+        let now = solo.now;
+        while let Some(receipt) = receipts.pop() {
+            assert_eq!(identifiers(&mut solo), []);
+            let client = solo.machine.client();
+            client
+                .acknowledge(receipt, ReasonCode::Success, now)
+                .unwrap();
+        }
+        assert_eq!(identifiers(&mut solo), [9, 3, 7].map(|id| (kind, id)));
+    }
+}
+
+/// The receipts of the messages that came.
+fn receipts(solo: &mut TestedMachine) -> Vec<Receipt> {
+    let events = solo.learned().into_iter();
+    events
+        .filter_map(|event| match event {
+            OwnedEvent::Message { receipt, .. } => receipt,
+            _ => None,
+        })
+        .collect()
 }
 
 fn packets_may_come_in_pieces(version: Version) {

@@ -1,31 +1,27 @@
 #!/usr/bin/env python3
-"""Writes docs/CONFORMANCE.md: each numbered statement of both standards, whom it binds, where it is kept and which test shows it.
+"""Writes docs/CONFORMANCE.md: each numbered statement of both standards, whom it binds, the function that keeps it and the test
+that shows it.
 
 With `--check` it writes nothing, and fails if the file is not up to date or a statement that binds a client or a server has
-no test. Whom a statement binds is said in `scripts/statements.txt`; tests are those in the tables `statements! { ... }`,
-whose names are identifiers of statements; a statement is kept where the source cites it."""
+no test or is cited nowhere in the source. Whom a statement binds is said in `scripts/statements.txt`; tests are those in the
+tables `statements! { ... }`; a statement is kept by the item of the source that cites it in a comment."""
 
 import pathlib
 import re
 import sys
 
 root = pathlib.Path(__file__).resolve().parent.parent
+
+# The files with the tables of tests; the scenarios of a table's module are in a file of that name beside it.
 tables = ["broker-host/tests/conformance/main.rs", "mqtt-session/tests/statements.rs"]
 
-# Where the statements of a section are kept if no line cites them.
-sections = [
-    (r"1\.5|2\.|4\.7\.[01]|4\.7\.3|4\.8\.2-[12]$", "mqtt-proto/src"),
-    (r"3\.1\.0|3\.2\.0", "mqtt-session/src/server.rs"),
-    (r"3\.1\.2-(11|12|13|14|15|16|17|18|19|20|21|22)$|3\.1\.3-(1|3|4|10|11|12)$|3\.2\.2-1$", "mqtt-proto/src/connect.rs"),
-    (r"3\.[12]\.|4\.1\.", "mqtt-broker/src/connect.rs"),
-    (r"3\.3\.1-(5|6|7|8|9|10|11|12)$", "mqtt-broker/src/deliver.rs"),
-    (r"3\.(3\.[12]|4|5|6|7|8\.[13]|9\.3|10\.[13]|11|14\.1|15)", "mqtt-proto/src"),
-    (r"3\.(8|9|10)\.", "mqtt-broker/src/broker.rs"),
-    (r"3\.3\.[45]|4\.5\.0-1|4\.7\.2|4\.8\.2", "mqtt-broker/src/deliver.rs"),
-    (r"4\.12", "mqtt-broker/src/broker.rs"),
-    (r"3\.(12|14)|4\.", "mqtt-session/src"),
-    (r"7\.", "broker-host/src/host.rs"),
-]
+citation = re.compile(r"(?:\b(3\.1\.1|5) |\b(?:and|or|to|,) )?\\?\[?\b(MQTT-\d+\.\d+\.\d+-\d+)\b")
+declaration = re.compile(
+    r"^\s*(?:pub(?:\([a-z ]+\))? )?(?:const |async |unsafe )*"
+    r"(fn|struct|enum|trait|static|const|type|mod|macro_rules!|impl)\b\s*(?:<[^>]*>\s*)?(\w+)"
+)
+# A variant, a field, a row of a table or an arm: what a comment inside of an item stands before.
+inner = re.compile(r"^\s*(?:pub(?:\([a-z ]+\))? )?([A-Za-z_]\w*)\s*(?:[:,({]|=>|=|$)")
 
 
 def statements():
@@ -35,11 +31,11 @@ def statements():
 
 
 def tests():
-    """(version, statement) to "file: scenario"."""
+    """(version, statement) to (table, file, scenario)."""
     found = {}
+    row = re.compile(r"^ +(?:(\w+)::)?(\w+):\s*\[([^\]]*)\]\s*\[([^\]]*)\];", re.M)
     for path in tables:
         table = (root / path).read_text().split("statements! {", 1)[1]
-        row = re.compile(r"^ +(?:(\w+)::)?(\w+):\s*\[([^\]]*)\]\s*\[([^\]]*)\];", re.M)
         for module, scenario, old, new in row.findall(table):
             file = path.replace("main.rs", f"{module}.rs") if module else path
             for version, names in (("3.1.1", old), ("5", new)):
@@ -48,61 +44,115 @@ def tests():
                     statement = "MQTT-" + ".".join(parts[:3]) + "-" + parts[3]
                     if (version, statement) in found:
                         sys.exit(f"{path}: two tests for {version} {statement}")
-                    found[version, statement] = (file, scenario)
+                    found[version, statement] = (path, file, scenario)
     return found
 
 
-def citations():
-    """(version, statement) to the source files that cite it."""
+def command(version, table, _file, scenario):
+    """The command that runs a test, and the test's name."""
+    path = pathlib.Path(table)
+    package = re.search(r'^name = "(.+)"', (root / path.parts[0] / "Cargo.toml").read_text(), re.M).group(1)
+    target = path.parent.name if path.name == "main.rs" else path.stem
+    module = {"3.1.1": "v3_1_1", "5": "v5"}[version]
+    return ["cargo", "test", "--locked", "-p", package, "--test", target], f"{module}::{scenario}"
+
+
+def indent(line):
+    return len(line) - len(line.lstrip())
+
+
+def item(lines, number):
+    """The name of the item that the comment or code in this line belongs to, with that of the item around it; None if no item does."""
+    line, names = number, []
+    if lines[number].lstrip().startswith("//"):
+        while line < len(lines) - 1 and re.match(r"\s*(//|#\[|$)", lines[line]):
+            line += 1
+    level = indent(lines[line])
+    if found := declaration.match(lines[line]):
+        if found.group(1) == "fn":
+            return found.group(2)
+        names.append(found.group(2))
+    elif lines[number].lstrip().startswith("///") and (found := inner.match(lines[line])):
+        names.append(found.group(1))
+    for above in range(line - 1, -1, -1):
+        text = lines[above]
+        if not text.strip() or indent(text) >= level:
+            continue
+        # The end of a signature or condition over several lines stands where it begins.
+        level = indent(text) + (1 if text.lstrip()[0] in ")}]w" and text.rstrip().endswith("{") else 0)
+        found = declaration.match(text)
+        if found and found.group(1) == "fn":
+            return found.group(2)
+        if found and found.group(1) not in ("mod", "impl"):
+            names.append(found.group(2))
+        if level == 0:
+            break
+    return "::".join(reversed(names[:2])) or None
+
+
+def citations(wrong):
+    """(version, statement) to the places that cite it: (file, item)."""
     found = {}
-    citation = re.compile(r"(?:\b(3\.1\.1|5) |\b(?:and|or|to|,) )?\\?\[?\b(MQTT-\d+\.\d+\.\d+-\d+)\b")
     for path in sorted(root.glob("*/src/**/*.rs")):
         if path.parts[len(root.parts)] in ("mqtt-testing", "benches"):
             continue
-        for line in path.read_text().splitlines():
+        lines, name = path.read_text().splitlines(), path.relative_to(root)
+        for number, line in enumerate(lines):
             version, end = None, 0
             for match in citation.finditer(line):
                 version = match.group(1) or (version if match.start() - end <= 3 else None)
                 end = match.end()
-                if version:
-                    found.setdefault((version, match.group(2)), set()).add(str(path.relative_to(root)))
+                if not version or line.lstrip().startswith("//!"):
+                    continue
+                place = item(lines, number)
+                if place is None:
+                    wrong.append(f"{name}:{number + 1}: {match.group(2)} is cited outside of any item")
+                    continue
+                found.setdefault((version, match.group(2)), {})[str(name), place] = None
     return found
 
 
+def table_of(version, shown, cited, wrong):
+    """The rows for one version, and how many statements bind whom."""
+    rows, count = [], {}
+    for own, statement, role, reason in statements():
+        if own != version:
+            continue
+        count[role] = count.get(role, 0) + 1
+        test = shown.get((version, statement))
+        places = list(cited.get((version, statement), {}))
+        if role != "none" and not places:
+            wrong.append(f"{version} {statement} is cited nowhere in the source")
+        if role != "none" and not test:
+            wrong.append(f"{version} {statement} binds us and has no test")
+        if role == "none" and not reason:
+            wrong.append(f"{version} {statement} has neither a test nor a reason")
+        kept = ", ".join(f"`{place}` in [{file}](../{file})" for file, place in places)
+        how = f"`{test[2]}` in [{pathlib.Path(test[1]).name}](../{test[1]})" if test else f"none: {reason}"
+        rows.append(f"| {statement} | {role if role != 'none' else '-'} | {kept or '-'} | {how} |")
+    return rows, count
+
+
 def main():
-    shown, cited = tests(), citations()
+    wrong = []
+    shown, cited = tests(), citations(wrong)
     known = {(version, statement) for version, statement, _, _ in statements()}
-    wrong = [f"a test for {version} {statement}, which there is not" for version, statement in shown.keys() - known]
+    wrong += [f"a test for {version} {statement}, which there is not" for version, statement in shown.keys() - known]
+    scenarios = {(version, *test) for (version, _), test in shown.items()}
     out = [
         "# Conformance",
         "",
-        "Made by `scripts/conformance.py`; CI checks that it is up to date and that no statement that binds a",
-        "client or a server is without a test. A server is the broker, tested over TCP on loopback; a client is the machine that",
-        "all adapters drive. The tests bear the identifiers of their statements; what is named here is the scenario they run.",
+        "Which function keeps each statement of the standards, and which test shows it. Made by `scripts/conformance.py`; CI",
+        "checks that it is up to date and that no statement that binds a client or a server is without either. A server is the",
+        "broker, tested over TCP on loopback; a client is the machine that all adapters drive. What keeps a statement is the item",
+        f"whose comment cites it. {len(shown)} statements are shown by {len(scenarios)} tests; several statements may share one.",
+        "`scripts/mutations.py` breaks rules and shows that the named tests turn red.",
     ]
     for version in ("3.1.1", "5"):
-        rows, count = [], {}
-        for own, statement, role, reason in statements():
-            if own != version:
-                continue
-            count[role] = count.get(role, 0) + 1
-            test = shown.get((version, statement))
-            number = statement.removeprefix("MQTT-")
-            places = sorted(cited.get((version, statement), []))
-            if not places and role != "none":
-                places = [next((place for pattern, place in sections if re.match(pattern, number)), None)]
-                if places == [None]:
-                    wrong.append(f"{version} {statement}: where is it kept?")
-            if role != "none" and not test:
-                wrong.append(f"{version} {statement} binds us and has no test")
-            if role == "none" and not reason:
-                wrong.append(f"{version} {statement} has neither a test nor a reason")
-            kept = ", ".join(f"`{place}`" for place in places)
-            how = f"`{test[1]}` in [{pathlib.Path(test[0]).name}](../{test[0]})" if test else f"none: {reason}"
-            rows.append(f"| {statement} | {role if role != 'none' else '-'} | {kept or '-'} | {how} |")
+        rows, count = table_of(version, shown, cited, wrong)
         total = ", ".join(f"{count[role]} {role}" for role in ("server", "client", "both", "none") if role in count)
         out += ["", f"## MQTT {version}", "", f"{len(rows)} statements: {total}.", ""]
-        out += ["| statement | binds | kept in | test |", "| --- | --- | --- | --- |", *rows]
+        out += ["| statement | binds | kept by | test |", "| --- | --- | --- | --- |", *rows]
     text = "\n".join(out) + "\n"
     path = root / "docs/CONFORMANCE.md"
     if "--check" not in sys.argv:
@@ -114,4 +164,5 @@ def main():
     sys.exit(1 if wrong else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -86,9 +86,9 @@ impl<'a> Ack<'a> {
     #[inline]
     pub(crate) fn of(view: &View<'a>) -> Self {
         Self {
-            packet_id: PacketId::of(view),
-            reason: ReasonCode::new(view.reason).unwrap_or_default(),
-            properties: Properties::of(view),
+            packet_id: view.packet_id(),
+            reason: view.reason_code(),
+            properties: view.properties(),
         }
     }
 }

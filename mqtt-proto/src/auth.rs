@@ -18,8 +18,8 @@ pub struct Auth<'a> {
 impl<'a> Auth<'a> {
     pub(crate) fn of(view: &View<'a>) -> Self {
         Self {
-            reason: ReasonCode::new(view.reason).unwrap_or_default(),
-            properties: Properties::of(view),
+            reason: view.reason_code(),
+            properties: view.properties(),
         }
     }
 }

@@ -25,15 +25,10 @@ pub struct ConnAck<'a> {
 
 impl<'a> ConnAck<'a> {
     pub(crate) fn of(view: &View<'a>, version: Version) -> Self {
-        let reason = if version.is_v5() {
-            ReasonCode::new(view.reason)
-        } else {
-            ReasonCode::from_return_code(view.reason)
-        };
         Self {
             session_present: view.flags != 0,
-            reason: reason.unwrap_or_default(),
-            properties: Properties::of(view),
+            reason: view.connack_reason(version.is_v5()),
+            properties: view.properties(),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::topic::TopicName;
 use crate::version::Version;
 use crate::wire::view::connect::*;
 use crate::wire::view::{WILL_PROPERTIES, connect_fault};
-use crate::wire::{PacketType, Reader, View, kind};
+use crate::wire::{PacketType, Reader, View, kind, text_fits};
 
 /// A client asks for a connection. The one packet that says its version itself.
 ///
@@ -115,6 +115,35 @@ impl<'a> Connect<'a> {
         self.client_id.is_empty() && !may_be_empty
     }
 
+    /// The short way for a CONNECT of 3.1.1 without a will in which nothing is wrong.
+    #[inline]
+    pub(crate) fn plain(body: &'a [u8]) -> Option<Self> {
+        let (head, rest) = body.split_first_chunk::<10>()?;
+        let [0, 4, b'M', b'Q', b'T', b'T', 4, flags, high, low] = *head else {
+            return None;
+        };
+        if flags & WILL != 0 || connect_fault(flags, false).is_some() {
+            return None;
+        }
+        let mut rest = Reader::new(rest);
+        let connect = Self {
+            clean_start: flags & CLEAN_START != 0,
+            keep_alive: u16::from_be_bytes([high, low]),
+            ..Self::new(Version::V311, plain_text(rest.binary())?)
+        };
+        let user_name = match flags & USER_NAME {
+            0 => None,
+            _ => Some(plain_text(rest.binary())?),
+        };
+        let password = (flags & PASSWORD != 0).then(|| rest.binary());
+        let whole = rest.fault.is_none() && rest.rest.is_empty();
+        whole.then_some(Self {
+            user_name,
+            password,
+            ..connect
+        })
+    }
+
     pub(crate) fn of(view: &View<'a>) -> Self {
         let version = match view.level {
             3 => Version::V31,
@@ -128,7 +157,7 @@ impl<'a> Connect<'a> {
             clean_start: has(CLEAN_START),
             keep_alive: view.id,
             client_id: checked_str(view.topic),
-            properties: Properties::of(view),
+            properties: view.properties(),
             // The three in the order in which they follow.
             will: has(WILL).then(|| Will::take(&mut rest, view.flags, version)),
             user_name: has(USER_NAME).then(|| checked_str(rest.binary())),
@@ -145,6 +174,13 @@ impl<'a> Connect<'a> {
             | flag(self.user_name.is_some(), USER_NAME)
             | flag(self.password.is_some(), PASSWORD)
     }
+}
+
+/// Text without U+0000.
+#[inline]
+fn plain_text(bytes: &[u8]) -> Option<&str> {
+    let text = core::str::from_utf8(bytes).ok()?;
+    text_fits(bytes, false).then_some(text)
 }
 
 impl<'a> Will<'a> {

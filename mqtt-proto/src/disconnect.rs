@@ -18,8 +18,8 @@ pub struct Disconnect<'a> {
 impl<'a> Disconnect<'a> {
     pub(crate) fn of(view: &View<'a>) -> Self {
         Self {
-            reason: ReasonCode::new(view.reason).unwrap_or_default(),
-            properties: Properties::of(view),
+            reason: view.reason_code(),
+            properties: view.properties(),
         }
     }
 }

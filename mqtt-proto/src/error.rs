@@ -43,7 +43,7 @@ impl DecodeError {
 
 /// A fault with what it takes to say it: the packet as far as it is there, and the place.
 struct Broken<'a> {
-    frame: &'a Frame,
+    frame: Frame,
     packet: &'a [u8],
     at: usize,
     missing: usize,
@@ -55,7 +55,7 @@ impl DecodeError {
     /// What is wrong with a fixed header.
     #[cold]
     #[inline(never)]
-    pub(crate) fn of_frame(frame: &Frame, version: Version, limit: u32) -> Self {
+    pub(crate) fn of_frame(frame: Frame, version: Version, limit: u32) -> Self {
         let in_first_byte = matches!(
             frame.fault,
             Fault::RESERVED_TYPE | Fault::FLAGS | Fault::QOS_3 | Fault::DUP_ON_QOS_0
@@ -78,12 +78,7 @@ impl DecodeError {
     /// What is wrong with a body. `input` starts with the packet; as much of it as is there was read.
     #[cold]
     #[inline(never)]
-    pub(crate) fn of_body(
-        frame: &Frame,
-        body: &Reader<'_>,
-        input: &[u8],
-        version: Version,
-    ) -> Self {
+    pub(crate) fn of_body(frame: Frame, body: &Reader<'_>, input: &[u8], version: Version) -> Self {
         let packet = input.get(..frame.needs()).unwrap_or(input);
         let absent = frame.needs().saturating_sub(packet.len());
         let (at, missing) = if body.fault == Fault::TRUNCATED {

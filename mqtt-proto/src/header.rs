@@ -42,7 +42,7 @@ impl FixedHeader {
     pub fn decode(input: &[u8], version: Version, limit: u32) -> Result<Option<Self>, DecodeError> {
         let frame = frame(input, version.is_v5(), limit);
         if frame.fault.is_some() {
-            return Err(DecodeError::of_frame(&frame, version, limit));
+            return Err(DecodeError::of_frame(frame, version, limit));
         }
         let packet_type = PacketType::new(frame.kind());
         Ok(packet_type

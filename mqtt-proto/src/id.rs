@@ -4,8 +4,6 @@
 use core::fmt;
 use core::num::NonZeroU16;
 
-use crate::wire::View;
-
 /// A packet identifier: 1 to 65,535. Zero does not exist (3.1.1 \[MQTT-2.3.1-1\]).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -23,12 +21,6 @@ impl PacketId {
             Some(id) => Some(Self(id)),
             None => None,
         }
-    }
-
-    /// That of a packet that was checked.
-    #[inline]
-    pub(crate) fn of(view: &View<'_>) -> Self {
-        Self::new(view.id).unwrap_or(Self::FIRST)
     }
 
     /// The number.

@@ -13,7 +13,6 @@
     clippy::unwrap_used
 )]
 
-mod frame;
 mod header;
 mod packet;
 mod ping;
@@ -39,6 +38,7 @@ mod properties;
 mod property;
 mod topic;
 mod tune;
+mod typed;
 mod varint;
 mod version;
 pub mod wire;
@@ -50,7 +50,6 @@ pub use connect::{Connect, Will};
 pub use disconnect::Disconnect;
 pub use encode::Encode;
 pub use error::{DecodeError, EncodeError, Field, Rule};
-pub use frame::Frame;
 pub use header::FixedHeader;
 pub use id::{Delivery, PacketId, QoS, TopicAlias};
 pub use list::{Element, List, ListIter};
@@ -59,7 +58,7 @@ pub use message::Message;
 pub use packet::{Decoded, Packet};
 pub use ping::{PingReq, PingResp};
 pub use properties::{Properties, PropertyIter};
-pub use property::Property;
+pub use property::{Property, PropertyValue};
 pub use publish::{Head, Publish, PublishHead};
 pub use subscribe::{RetainHandling, SubAck, Subscribe, Subscription};
 pub use topic::{InvalidTopic, TopicFilter, TopicName};

@@ -15,7 +15,7 @@ use crate::subscribe::{SubAck, Subscribe};
 use crate::tune::FAST;
 use crate::unsubscribe::{UnsubAck, Unsubscribe};
 use crate::version::Version;
-use crate::wire::{Frame, PacketType, Reader, View, frame, kind};
+use crate::wire::{PacketType, Reader, View, frame, kind};
 
 /// A packet whose strings and payloads point into the bytes it was read from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -75,36 +75,45 @@ impl<'a> Packet<'a> {
         version: Version,
         limit: u32,
     ) -> Result<Decoded<'a>, DecodeError> {
+        // The short ways of the packets that speed matters for.
         if FAST && let Some(packet) = Self::short_ack(input, limit) {
             let consumed = 4;
             return Ok(Decoded::Packet { packet, consumed });
         }
+        if FAST
+            && input
+                .first()
+                .is_some_and(|first| first >> 4 == kind::PUBLISH)
+            && let Some((publish, consumed)) = Publish::plain(input, version.is_v5(), limit)
+        {
+            let packet = Self::Publish(publish);
+            return Ok(Decoded::Packet { packet, consumed });
+        }
+        Self::decode_any(input, version, limit)
+    }
+
+    #[inline(never)]
+    fn decode_any(
+        input: &'a [u8],
+        version: Version,
+        limit: u32,
+    ) -> Result<Decoded<'a>, DecodeError> {
         let v5 = version.is_v5();
         let frame = frame(input, v5, limit);
         if frame.fault.is_some() {
-            return Err(DecodeError::of_frame(&frame, version, limit));
+            return Err(DecodeError::of_frame(frame, version, limit));
         }
         let consumed = frame.needs();
         let Some(body) = frame.body(input) else {
             return Ok(Decoded::Needs(consumed));
         };
         if FAST
-            && frame.kind() == kind::PUBLISH
-            && let Some(publish) = Publish::plain(frame.first, body, v5)
+            && frame.kind() == kind::CONNECT
+            && let Some(connect) = Connect::plain(body)
         {
-            let packet = Self::Publish(publish);
+            let packet = Self::Connect(connect);
             return Ok(Decoded::Packet { packet, consumed });
         }
-        Self::decode_any(&frame, input, body, version)
-    }
-
-    #[inline(never)]
-    fn decode_any(
-        frame: &Frame,
-        input: &'a [u8],
-        body: &'a [u8],
-        version: Version,
-    ) -> Result<Decoded<'a>, DecodeError> {
         let (mut view, mut body) = (View::default(), Reader::new(body));
         view.read(frame.first, &mut body, version.is_v5());
         if body.fault.is_some() {
@@ -112,7 +121,7 @@ impl<'a> Packet<'a> {
         }
         Ok(Decoded::Packet {
             packet: Self::of(&view, version),
-            consumed: frame.needs(),
+            consumed,
         })
     }
 
@@ -140,7 +149,7 @@ impl<'a> Packet<'a> {
         match view.kind {
             kind::CONNECT => Self::Connect(Connect::of(view)),
             kind::CONNACK => Self::ConnAck(ConnAck::of(view, version)),
-            kind::PUBLISH => Self::Publish(Publish::of(view)),
+            kind::PUBLISH => Self::Publish(view.publish()),
             kind::PUBACK => Self::PubAck(Ack::of(view)),
             kind::PUBREC => Self::PubRec(Ack::of(view)),
             kind::PUBREL => Self::PubRel(Ack::of(view)),

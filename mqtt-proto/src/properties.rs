@@ -10,7 +10,7 @@ use crate::property::{Property, Stored, entries};
 use crate::topic::TopicName;
 use crate::version::Version;
 use crate::wire::property::{lacks_method, once, property_table};
-use crate::wire::{Entry, PropertyId, PropertyKind, Reader, View};
+use crate::wire::{Entry, PropertyId, PropertyKind, Reader};
 
 use held::Held;
 
@@ -217,12 +217,6 @@ impl<'a> Properties<'a> {
     #[inline]
     pub fn has(&self, wanted: PropertyId) -> bool {
         !self.0.is_empty() && self.find(wanted).is_some()
-    }
-
-    /// Those of a packet that was checked.
-    #[inline]
-    pub(crate) const fn of(view: &View<'a>) -> Self {
-        Self::validated(view.properties, view.alias != 0)
     }
 
     /// A block that was checked, and whether a topic alias is among the bytes.

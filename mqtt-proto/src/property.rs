@@ -133,6 +133,77 @@ macro_rules! enumeration {
 
 property_table!(listed enumeration);
 
+/// The value of any property.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PropertyValue<'a> {
+    /// Of [`PropertyKind::Bool`].
+    Flag(bool),
+    /// Of the other kinds that are numbers.
+    Number(u32),
+    /// Of [`PropertyKind::Text`].
+    Text(&'a str),
+    /// Of [`PropertyKind::Topic`].
+    Topic(TopicName<'a>),
+    /// Of [`PropertyKind::Binary`].
+    Binary(&'a [u8]),
+    /// Of [`PropertyKind::Pair`].
+    Pair(&'a str, &'a str),
+}
+
+impl<'a> Property<'a> {
+    /// The property with this identifier and value. `None` if the value is of another kind or out of its range, and for a topic
+    /// alias.
+    ///
+    /// ```
+    /// use mqtt_proto::{Property, PropertyId, PropertyValue};
+    /// let property = Property::new(PropertyId::ReceiveMaximum, PropertyValue::Number(4));
+    /// assert_eq!(property, Some(Property::ReceiveMaximum(4)));
+    /// assert_eq!(property.unwrap().value(), PropertyValue::Number(4));
+    /// assert_eq!(Property::new(PropertyId::ReceiveMaximum, PropertyValue::Number(0)), None);
+    /// ```
+    #[must_use]
+    pub fn new(id: PropertyId, value: PropertyValue<'a>) -> Option<Self> {
+        use PropertyKind as Kind;
+        let (number, bytes, name) = match (id.kind(), value) {
+            (Kind::Bool, PropertyValue::Flag(flag)) => (u32::from(flag), &[][..], ""),
+            (kind, PropertyValue::Number(number)) if kind != Kind::Bool && kind.holds(number) => {
+                (number, &[][..], "")
+            }
+            (Kind::Text, PropertyValue::Text(text)) => (0, text.as_bytes(), ""),
+            (Kind::Topic, PropertyValue::Topic(topic)) => (0, topic.as_bytes(), ""),
+            (Kind::Binary, PropertyValue::Binary(bytes)) => (0, bytes, ""),
+            (Kind::Pair, PropertyValue::Pair(name, value)) => (0, value.as_bytes(), name),
+            _ => return None,
+        };
+        let name = name.as_bytes();
+        Self::of(&Entry {
+            id,
+            number,
+            bytes,
+            name,
+        })
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn value(&self) -> PropertyValue<'a> {
+        let Entry {
+            id,
+            number,
+            bytes,
+            name,
+        } = self.entry();
+        match id.kind() {
+            PropertyKind::Bool => PropertyValue::Flag(number != 0),
+            PropertyKind::Text => PropertyValue::Text(checked_str(bytes)),
+            PropertyKind::Topic => PropertyValue::Topic(TopicName::validated(bytes)),
+            PropertyKind::Binary => PropertyValue::Binary(bytes),
+            PropertyKind::Pair => PropertyValue::Pair(checked_str(name), checked_str(bytes)),
+            _ => PropertyValue::Number(number),
+        }
+    }
+}
+
 impl<'a> Take<'a> for Property<'a> {
     /// The next property. Topic aliases are passed over: they belong to PUBLISH itself.
     fn take(bytes: &mut Reader<'a>) -> Option<Self> {

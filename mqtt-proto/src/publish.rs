@@ -12,15 +12,16 @@ use core::mem::take;
 
 use crate::encode::{Body, Draft, Rest};
 use crate::error::{DecodeError, EncodeError};
-use crate::id::{Delivery, PacketId, QoS, TopicAlias};
-use crate::num::to_u32;
+use crate::id::{Delivery, QoS, TopicAlias};
+use crate::num::{to_u32, to_usize};
 use crate::out::Out;
 use crate::properties::Properties;
 use crate::topic::TopicName;
 use crate::varint::VarInt;
 use crate::version::Version;
+use crate::wire::frame::publish_fault;
 use crate::wire::writer::copy;
-use crate::wire::{Block, Fault, PacketType, Reader, View, frame, kind};
+use crate::wire::{Block, Fault, PacketType, Reader, View, frame, kind, varint};
 
 /// A message on its way.
 ///
@@ -77,13 +78,20 @@ impl<'a> Publish<'a> {
         u8::from(self.dup) << 3 | self.qos().get() << 1 | u8::from(self.retain)
     }
 
-    /// A whole PUBLISH in which nothing is odd: neither a topic alias nor anything wrong. It is read as [`View::read`] does it,
-    /// without a walk through the layout.
+    /// The short way for a whole PUBLISH in which nothing is odd: neither a topic alias nor anything wrong. It reads what
+    /// [`frame`] and [`View::read`] do, without a walk through the layout.
     #[inline(always)]
-    pub(crate) fn plain(first: u8, body: &'a [u8], v5: bool) -> Option<Self> {
-        let mut body = Reader::new(body);
+    pub(crate) fn plain(input: &'a [u8], v5: bool, limit: u32) -> Option<(Self, usize)> {
+        let (first, rest) = input.split_first()?;
+        let flags = first & 15;
+        let (value, len) = varint(rest);
+        let total = to_usize(value).wrapping_add(len).wrapping_add(1);
+        if len == 0 || publish_fault(flags).is_some() || total > to_usize(limit) {
+            return None;
+        }
+        let mut body = Reader::new(input.get(len.wrapping_add(1)..total)?);
         let topic = body.name_or_none();
-        let id = if first & 6 == 0 { 0 } else { body.id() };
+        let id = if flags & 6 == 0 { 0 } else { body.id() };
         let block = if v5 {
             body.properties(kind::PUBLISH)
         } else {
@@ -94,32 +102,14 @@ impl<'a> Publish<'a> {
         }
         let view = View {
             kind: kind::PUBLISH,
-            flags: first & 15,
+            flags,
             id,
             topic,
             body: body.rest,
             properties: block.bytes,
             ..View::default()
         };
-        Some(Self::of(&view))
-    }
-
-    #[inline]
-    pub(crate) fn of(view: &View<'a>) -> Self {
-        let delivery = match view.flags & 6 {
-            0 => Delivery::AtMostOnce,
-            2 => Delivery::AtLeastOnce(PacketId::of(view)),
-            _ => Delivery::ExactlyOnce(PacketId::of(view)),
-        };
-        Self {
-            dup: view.flags & 8 != 0,
-            retain: view.flags & 1 != 0,
-            delivery,
-            topic: TopicName::validated(view.topic),
-            topic_alias: TopicAlias::new(view.alias),
-            properties: Properties::of(view),
-            payload: view.body,
-        }
+        Some((view.publish(), total))
     }
 }
 
@@ -241,7 +231,7 @@ impl<'a> PublishHead<'a> {
     pub fn decode(input: &'a [u8], version: Version, limit: u32) -> Result<Head<'a>, DecodeError> {
         let frame = frame(input, version.is_v5(), limit);
         if frame.fault.is_some() {
-            return Err(DecodeError::of_frame(&frame, version, limit));
+            return Err(DecodeError::of_frame(frame, version, limit));
         }
         if frame.head == 0 {
             return Ok(Head::Needs(frame.needs()));
@@ -256,10 +246,10 @@ impl<'a> PublishHead<'a> {
             return Ok(Head::Needs(input.len().wrapping_add(body.missing())));
         }
         if body.fault.is_some() {
-            return Err(DecodeError::of_body(&frame, &body, input, version));
+            return Err(DecodeError::of_body(frame, &body, input, version));
         }
         let payload_len = take(&mut view.body).len().wrapping_add(absent);
-        let publish = Publish::of(&view);
+        let publish = view.publish();
         Ok(Head::Publish {
             consumed: frame.needs().saturating_sub(payload_len),
             head: Self {

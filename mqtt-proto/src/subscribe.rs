@@ -136,9 +136,9 @@ impl<'a> Subscribe<'a> {
 
     pub(crate) fn of(view: &View<'a>) -> Self {
         Self {
-            packet_id: PacketId::of(view),
-            properties: Properties::of(view),
-            filters: List::validated(view.body),
+            packet_id: view.packet_id(),
+            properties: view.properties(),
+            filters: view.subscriptions(),
         }
     }
 }
@@ -179,9 +179,9 @@ impl<'a> SubAck<'a> {
     /// UNSUBACK has the same fields.
     pub(crate) fn of(view: &View<'a>) -> Self {
         Self {
-            packet_id: PacketId::of(view),
-            properties: Properties::of(view),
-            codes: List::validated(view.body),
+            packet_id: view.packet_id(),
+            properties: view.properties(),
+            codes: view.codes(),
         }
     }
 }

@@ -40,9 +40,9 @@ impl<'a> Unsubscribe<'a> {
 
     pub(crate) fn of(view: &View<'a>) -> Self {
         Self {
-            packet_id: PacketId::of(view),
-            properties: Properties::of(view),
-            filters: List::validated(view.body),
+            packet_id: view.packet_id(),
+            properties: view.properties(),
+            filters: view.filters(),
         }
     }
 }

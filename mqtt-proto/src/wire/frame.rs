@@ -97,8 +97,9 @@ pub fn frame(input: &[u8], v5: bool, limit: u32) -> Frame {
     frame
 }
 
+/// What is wrong with the flags of PUBLISH.
 #[inline]
-fn publish_fault(flags: u8) -> Fault {
+pub(crate) fn publish_fault(flags: u8) -> Fault {
     match flags {
         _ if PUBLISH_FLAGS.wrapping_shr(u32::from(flags)) & 1 != 0 => Fault::NONE,
         // 3.1.1 [MQTT-3.3.1-4], 5 [MQTT-3.3.1-4]

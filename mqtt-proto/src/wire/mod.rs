@@ -23,14 +23,13 @@
 //! ```
 
 mod fault;
-mod frame;
+pub(crate) mod frame;
 mod layout;
 mod packet_type;
 pub(crate) mod property;
 mod reader;
 pub(crate) mod reason;
 pub(crate) mod text;
-mod typed;
 pub(crate) mod view;
 pub(crate) mod writer;
 

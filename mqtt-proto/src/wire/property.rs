@@ -138,13 +138,16 @@ impl PropertyKind {
         self.form() <= NUMBER
     }
 
-    /// Whether a number is in its range.
+    /// Whether it is a number, and this one is in its range.
+    #[inline]
     pub(crate) const fn holds(self, number: u32) -> bool {
-        match self {
-            Self::Bool => number <= 1,
-            Self::VarInt => number > 0 && number <= 0x0FFF_FFFF,
-            _ => number > 0 || !self.is_non_zero(),
-        }
+        let largest = match self {
+            Self::Bool => 1,
+            Self::U16 | Self::U16NonZero => 0xFFFF,
+            Self::VarInt => 0x0FFF_FFFF,
+            _ => u32::MAX,
+        };
+        self.is_number() && number <= largest && (number > 0 || !self.is_non_zero())
     }
 
     const fn is_non_zero(self) -> bool {
@@ -410,75 +413,76 @@ impl<'a> Reader<'a> {
     }
 
     /// Length and block of a packet's properties: every identifier known, in its place, once, its value whole and in its range.
+    #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn properties(&mut self, packet: u8) -> Block<'a> {
         let len = self.varint();
-        let mut block = Block {
-            bytes: self.take(to_usize(len)),
-            ..Block::default()
-        };
-        if !block.bytes.is_empty() {
-            let mut inside = Reader::new(block.bytes);
-            inside.each_property(packet, &mut block);
-            if inside.fault.is_some() {
-                self.fail_inside(inside);
-            }
+        let bytes = self.take(to_usize(len));
+        if bytes.is_empty() {
+            return Block::default();
         }
-        block
+        let mut inside = Reader::new(bytes);
+        let (seen, alias) = inside.each_property(packet);
+        if inside.fault.is_some() {
+            self.fail_inside(inside);
+        }
+        Block { bytes, alias, seen }
     }
 
-    fn each_property(&mut self, packet: u8, block: &mut Block<'a>) {
+    /// Checks what is left as properties. Which there are comes back, and the topic alias.
+    #[inline(never)]
+    fn each_property(&mut self, packet: u8) -> (u32, u16) {
+        let mut body = *self;
         let allowed = ALLOWED.get(usize::from(packet)).copied().unwrap_or(0);
         let once = once(packet);
-        let mut seen = 0;
-        while !self.rest.is_empty() {
-            let start = self.rest.len();
-            let entry = entry_of(self.varint());
+        let (mut seen, mut alias) = (0, 0);
+        while !body.rest.is_empty() {
+            let start = body.rest.len();
+            let entry = entry_of(body.varint());
             let bit = bit_of(entry);
             if allowed & bit == 0 {
-                self.fail_at(start, unknown_or_misplaced(entry));
+                body.fail_at(start, unknown_or_misplaced(entry));
                 break;
             }
             if seen & bit & once != 0 {
-                self.fail_at(start, Fault::DUPLICATE_PROPERTY);
+                body.fail_at(start, Fault::DUPLICATE_PROPERTY);
                 break;
             }
             seen |= bit;
-            let start = self.rest.len();
+            let start = body.rest.len();
             let form = entry >> 5;
             let number = match form {
-                NUMBER => self.varint(),
-                ..=FOUR => self.number(1 << form),
+                NUMBER => body.varint(),
+                ..=FOUR => body.number(1 << form),
                 BINARY => {
-                    self.binary();
-                    continue;
-                }
-                TEXT => {
-                    self.text();
+                    body.binary();
                     continue;
                 }
                 // 5 [MQTT-3.3.2-14]
                 NAME => {
-                    self.name();
+                    body.name();
                     continue;
                 }
                 _ => {
-                    self.text();
-                    self.text();
+                    if form == PAIR {
+                        body.text();
+                    }
+                    body.text();
                     continue;
                 }
             };
             if (form == BYTE && number > 1) || (bit & NON_ZERO != 0 && number == 0) {
-                self.fail_at(start, Fault::PROPERTY_VALUE);
+                body.fail_at(start, Fault::PROPERTY_VALUE);
             }
             if bit == TOPIC_ALIAS {
-                block.alias = low_half(number);
+                alias = low_half(number);
             }
         }
         if lacks_method(seen) {
-            self.fail(Fault::AUTH_DATA);
+            body.fail(Fault::AUTH_DATA);
         }
-        block.seen = seen;
+        *self = body;
+        (seen, alias)
     }
 }
 

@@ -198,139 +198,51 @@ impl ReasonCode {
     }
 }
 
-/// The packets with the same codes share a bit.
-const CLASSES: [u16; 7] = {
-    use PacketType as P;
-    [
-        set(&[P::ConnAck]),
-        set(&[P::PubAck, P::PubRec]),
-        set(&[P::PubRel, P::PubComp]),
-        set(&[P::SubAck]),
-        set(&[P::UnsubAck]),
-        set(&[P::Disconnect]),
-        set(&[P::Auth]),
-    ]
-};
-
-/// The bit of SUBACK before MQTT 5.
-const OLD: u8 = 0x80;
-
-const fn set(packets: &[PacketType]) -> u16 {
-    let (mut set, mut rest) = (0, packets);
-    while let Some((first, tail)) = rest.split_first() {
-        set |= 1 << first.get();
-        rest = tail;
-    }
-    set
-}
-
-/// The classes of packets that a set of them covers.
-#[allow(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "evaluated by the compiler"
-)]
-const fn classes(packets: u16) -> u8 {
-    let (mut classes, mut index) = (0, 0);
-    while index < CLASSES.len() {
-        if packets & CLASSES[index] != 0 {
-            assert!(
-                packets & CLASSES[index] == CLASSES[index],
-                "packets of a class differ"
-            );
-            classes |= 1 << index;
-        }
-        index += 1;
-    }
-    classes
-}
-
-/// By packet type: its class.
-#[allow(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "evaluated by the compiler"
-)]
-static CLASS: [u8; 16] = {
-    let (mut table, mut packet) = ([0; 16], 0);
-    while packet < 16 {
-        let mut index = 0;
-        while index < CLASSES.len() {
-            if CLASSES[index] & 1 << packet != 0 {
-                table[packet] = 1 << index;
-            }
-            index += 1;
-        }
-        packet += 1;
-    }
-    table
-};
-
 /// How many codes there are below 0x80.
-const LOW_COUNT: usize = 8;
+const LOW: usize = 8;
+/// How many there are from 0x80 on; there is no gap.
+const HIGH: usize = 0x23;
 
-/// The codes below 0x80, each with its classes.
-static LOW: [(u8, u8); LOW_COUNT] = table(0, [(0, 0); LOW_COUNT]);
-
-/// The classes of the codes from 0x80 on, in which there is no gap.
-#[allow(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions,
-    reason = "evaluated by the compiler"
-)]
-static HIGH: [u8; 0x23] = {
-    let pairs = table(LOW_COUNT, [(0, 0); 0x23]);
-    let (mut table, mut index) = ([0; 0x23], 0);
-    while index < 0x23 {
-        assert!(
-            pairs[index].0 as usize == 0x80 + index,
-            "a gap in the codes"
-        );
-        table[index] = pairs[index].1;
-        index += 1;
-    }
-    table
-};
-
-/// As many entries as there is room for, from one of all codes on.
+/// By code, the packets that may carry it: the bit of a packet type is its number, bit 0 is SUBACK before MQTT 5.
 #[allow(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     reason = "evaluated by the compiler"
 )]
-const fn table<const N: usize>(from: usize, mut table: [(u8, u8); N]) -> [(u8, u8); N] {
-    let mut index = 0;
+const fn packets<const N: usize>(from: usize) -> [u16; N] {
+    let (mut table, mut index) = ([0; N], 0);
     while index < N {
         let code = ReasonCode::ALL[from + index].get();
-        // 3.1.1 [MQTT-3.9.3-2]
-        let old = if matches!(code, 0..=2 | 0x80) { OLD } else { 0 };
-        table[index] = (code, classes(ReasonCode::PACKETS[from + index]) | old);
+        table[index] = ReasonCode::PACKETS[from + index] | if is_old(code) { 1 } else { 0 };
         index += 1;
     }
     table
 }
+
+/// Whether SUBACK has the code before MQTT 5 (3.1.1 [MQTT-3.9.3-2]).
+const fn is_old(code: u8) -> bool {
+    matches!(code, 0..=2 | 0x80)
+}
+
+static LOW_PACKETS: [u16; LOW] = packets(0);
+static HIGH_PACKETS: [u16; HIGH] = packets(LOW);
 
 /// Whether a packet may carry a reason code. Before MQTT 5 it is asked of SUBACK only.
 #[must_use]
-#[inline]
-pub fn reason_fits(kind: u8, v5: bool, reason: u8) -> bool {
-    // 5 [MQTT-3.2.2-8] and [MQTT-3.15.2-1]: also for what is to be sent.
-    let class = if cfg!(feature = "v5") && v5 {
-        CLASS.get(usize::from(kind)).copied().unwrap_or(0)
-    } else {
-        OLD
-    };
-    classes_of(reason) & class != 0
-}
-
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-fn classes_of(reason: u8) -> u8 {
-    match HIGH.get(usize::from(reason.wrapping_sub(0x80))) {
-        Some(classes) => *classes,
-        None => LOW
-            .iter()
-            .find(|(code, _)| *code == reason)
-            .map_or(0, |(_, classes)| *classes),
+pub fn reason_fits(kind: u8, v5: bool, reason: u8) -> bool {
+    if !cfg!(feature = "v5") {
+        return is_old(reason);
     }
+    let packets = match HIGH_PACKETS.get(usize::from(reason.wrapping_sub(0x80))) {
+        Some(packets) => *packets,
+        None => ReasonCode::ALL
+            .iter()
+            .zip(&LOW_PACKETS)
+            .find(|(code, _)| code.get() == reason)
+            .map_or(0, |(_, packets)| *packets),
+    };
+    // 5 [MQTT-3.2.2-8] and [MQTT-3.15.2-1]: also for what is to be sent.
+    let kind = if v5 { kind } else { 0 };
+    packets.wrapping_shr(u32::from(kind)) & 1 != 0
 }

@@ -1,8 +1,7 @@
 //! Laws of the codec. Each takes what proptest, the fuzzer or a vector gives, and panics where it does not hold.
 
 use mqtt_proto::{
-    DecodeError, Decoded, Encode, EncodeError, Frame, Head, MAX_PACKET, Packet, PacketType,
-    PublishHead, Version,
+    DecodeError, Decoded, Encode, EncodeError, Head, MAX_PACKET, Packet, PublishHead, Version,
 };
 
 use crate::choices::Choices;
@@ -84,7 +83,6 @@ pub fn reencodes(bytes: &[u8], version: Version) {
     }
     head_agrees(bytes, version);
     heads_of_prefixes_agree(bytes, version);
-    frame_agrees(bytes, version);
 }
 
 fn check_error(error: &DecodeError, bytes: &[u8]) {
@@ -149,46 +147,6 @@ pub fn heads_of_prefixes_agree(bytes: &[u8], version: Version) {
             found => assert_eq!(found, whole, "the first {len} of {bytes:02X?}"),
         }
     }
-}
-
-/// A packet read by the method named after it is the one that [`Packet::decode`] reads, and fails as it does.
-///
-/// # Panics
-/// When it is not so.
-pub fn frame_agrees(bytes: &[u8], version: Version) {
-    let whole = Packet::decode(bytes, version, MAX_PACKET);
-    let frame = match Frame::decode(bytes, version, MAX_PACKET) {
-        Ok(Some(frame)) => frame,
-        Ok(None) => return assert!(matches!(whole, Ok(Decoded::Needs(_)))),
-        Err(error) => return assert_eq!(whole, Err(error)),
-    };
-    if frame.missing() > 0 {
-        let needed = bytes.len().saturating_add(frame.missing());
-        return assert_eq!(whole, Ok(Decoded::Needs(needed)));
-    }
-    let packet = match frame.packet_type() {
-        PacketType::Connect => frame.connect().map(Packet::Connect),
-        PacketType::ConnAck => frame.connack().map(Packet::ConnAck),
-        PacketType::Publish => frame
-            .publish()
-            .map(|publish| Packet::Publish(publish.expect("all of it is there"))),
-        PacketType::PubAck => frame.ack().map(Packet::PubAck),
-        PacketType::PubRec => frame.ack().map(Packet::PubRec),
-        PacketType::PubRel => frame.ack().map(Packet::PubRel),
-        PacketType::PubComp => frame.ack().map(Packet::PubComp),
-        PacketType::Subscribe => frame.subscribe().map(Packet::Subscribe),
-        PacketType::SubAck => frame.suback().map(Packet::SubAck),
-        PacketType::Unsubscribe => frame.unsubscribe().map(Packet::Unsubscribe),
-        PacketType::UnsubAck => frame.unsuback().map(Packet::UnsubAck),
-        PacketType::Disconnect => frame.disconnect().map(Packet::Disconnect),
-        PacketType::Auth => frame.auth().map(Packet::Auth),
-        PacketType::PingReq | PacketType::PingResp => frame.packet(),
-    };
-    let consumed = frame.packet_len();
-    assert_eq!(
-        packet.map(|packet| Decoded::Packet { packet, consumed }),
-        whole
-    );
 }
 
 /// However a stream is cut into reads, the same packets come out, or the same error in the same place.

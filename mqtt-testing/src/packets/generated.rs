@@ -2,8 +2,9 @@
 
 use mqtt_proto::{
     Ack, Auth, ConnAck, Connect, Delivery, Disconnect, Packet, PacketId, PacketType, Properties,
-    Property, PropertyId, Publish, QoS, ReasonCode, RetainHandling, SubAck, Subscribe,
-    Subscription, TopicAlias, TopicFilter, TopicName, UnsubAck, Unsubscribe, Version, Will,
+    Property, PropertyId, PropertyKind, PropertyValue, Publish, QoS, ReasonCode, RetainHandling,
+    SubAck, Subscribe, Subscription, TopicAlias, TopicFilter, TopicName, UnsubAck, Unsubscribe,
+    Version, Will,
 };
 
 use crate::choices::Choices;
@@ -344,49 +345,17 @@ fn stands_in(id: PropertyId, packet: Option<PacketType>) -> bool {
 }
 
 fn property<'a>(id: PropertyId, choices: &mut Choices<'a>) -> Option<Property<'a>> {
-    Some(match id {
-        PropertyId::PayloadFormatIndicator => Property::PayloadFormatIndicator(choices.flag()),
-        PropertyId::MessageExpiryInterval => Property::MessageExpiryInterval(choices.u32()),
-        PropertyId::ContentType => Property::ContentType(choices.pick(TEXTS)),
-        PropertyId::ResponseTopic => Property::ResponseTopic(topic(choices)),
-        PropertyId::CorrelationData => Property::CorrelationData(choices.slice(300)),
-        PropertyId::SubscriptionIdentifier => {
-            Property::SubscriptionIdentifier(1 + choices.u32() % 268_435_455)
-        }
-        PropertyId::SessionExpiryInterval => Property::SessionExpiryInterval(choices.u32()),
-        PropertyId::AssignedClientIdentifier => {
-            Property::AssignedClientIdentifier(choices.pick(TEXTS))
-        }
-        PropertyId::ServerKeepAlive => Property::ServerKeepAlive(choices.u16()),
-        PropertyId::AuthenticationMethod => Property::AuthenticationMethod(choices.pick(TEXTS)),
-        PropertyId::AuthenticationData => Property::AuthenticationData(choices.slice(300)),
-        PropertyId::RequestProblemInformation => {
-            Property::RequestProblemInformation(choices.flag())
-        }
-        PropertyId::WillDelayInterval => Property::WillDelayInterval(choices.u32()),
-        PropertyId::RequestResponseInformation => {
-            Property::RequestResponseInformation(choices.flag())
-        }
-        PropertyId::ResponseInformation => Property::ResponseInformation(choices.pick(TEXTS)),
-        PropertyId::ServerReference => Property::ServerReference(choices.pick(TEXTS)),
-        PropertyId::ReasonString => Property::ReasonString(choices.pick(TEXTS)),
-        PropertyId::ReceiveMaximum => Property::ReceiveMaximum(choices.u16().max(1)),
-        PropertyId::TopicAliasMaximum => Property::TopicAliasMaximum(choices.u16()),
-        PropertyId::TopicAlias => return None,
-        PropertyId::MaximumQoS => Property::MaximumQoS(choices.flag()),
-        PropertyId::RetainAvailable => Property::RetainAvailable(choices.flag()),
-        PropertyId::UserProperty => {
-            Property::UserProperty(choices.pick(TEXTS), choices.pick(TEXTS))
-        }
-        PropertyId::MaximumPacketSize => Property::MaximumPacketSize(choices.u32().max(1)),
-        PropertyId::WildcardSubscriptionAvailable => {
-            Property::WildcardSubscriptionAvailable(choices.flag())
-        }
-        PropertyId::SubscriptionIdentifierAvailable => {
-            Property::SubscriptionIdentifierAvailable(choices.flag())
-        }
-        PropertyId::SharedSubscriptionAvailable => {
-            Property::SharedSubscriptionAvailable(choices.flag())
-        }
-    })
+    let value = match id.kind() {
+        PropertyKind::Bool => PropertyValue::Flag(choices.flag()),
+        PropertyKind::U16 => PropertyValue::Number(choices.u16().into()),
+        PropertyKind::U16NonZero => PropertyValue::Number(choices.u16().max(1).into()),
+        PropertyKind::U32 => PropertyValue::Number(choices.u32()),
+        PropertyKind::U32NonZero => PropertyValue::Number(choices.u32().max(1)),
+        PropertyKind::VarInt => PropertyValue::Number(1 + choices.u32() % 268_435_455),
+        PropertyKind::Text => PropertyValue::Text(choices.pick(TEXTS)),
+        PropertyKind::Topic => PropertyValue::Topic(topic(choices)),
+        PropertyKind::Binary => PropertyValue::Binary(choices.slice(300)),
+        PropertyKind::Pair => PropertyValue::Pair(choices.pick(TEXTS), choices.pick(TEXTS)),
+    };
+    Property::new(id, value)
 }

@@ -3,7 +3,7 @@
 use bytes::{Buf, BytesMut};
 use mqtt_agent::{Error, Flow};
 use mqtt_broker::{ConnectionId, Next};
-use mqtt_proto::{AckKind, Frame, MAX_PACKET, PacketType, QoS, Version};
+use mqtt_proto::{Decoded, MAX_PACKET, Packet, QoS, Version};
 
 use super::world::World;
 
@@ -37,13 +37,15 @@ impl Wire {
 /// What a wire holds before the broker must wait.
 pub(super) const WIRE_CAPACITY: usize = 16 << 10;
 
-/// The whole packets at the front of `bytes`.
-fn packets(bytes: &[u8], version: Version) -> impl Iterator<Item = Frame<'_>> {
+/// The whole packets at the front of `bytes`, each with its length.
+fn packets(bytes: &[u8], version: Version) -> impl Iterator<Item = (Packet<'_>, usize)> {
     let mut rest = bytes;
-    std::iter::from_fn(move || {
-        let frame = Frame::decode(rest, version, MAX_PACKET).ok()??;
-        rest = rest.get(frame.packet_len()..)?;
-        Some(frame)
+    std::iter::from_fn(move || match Packet::decode(rest, version, MAX_PACKET) {
+        Ok(Decoded::Packet { packet, consumed }) => {
+            rest = rest.get(consumed..)?;
+            Some((packet, consumed))
+        }
+        _ => None,
     })
 }
 
@@ -154,20 +156,19 @@ impl World {
     /// The broker has read what the client sent.
     fn reached_broker(&mut self, n: usize, wire: &mut Wire, consumed: usize) {
         let version = self.nodes[n].version;
-        for frame in packets(&wire.up[..consumed], version) {
+        for (packet, _) in packets(&wire.up[..consumed], version) {
             if self.logs(n) {
-                let line = format!("  -> {:?}", frame.packet());
+                let line = format!("  -> {packet:?}");
                 self.record(line);
             }
-            let qos = match AckKind::of(frame.packet_type()) {
-                Some(AckKind::PubAck) => QoS::AtLeastOnce,
-                Some(AckKind::PubRec) => QoS::ExactlyOnce,
-                _ => {
-                    wire.leaving |= frame.packet_type() == PacketType::Disconnect;
+            let (qos, ack) = match packet {
+                Packet::PubAck(ack) => (QoS::AtLeastOnce, ack),
+                Packet::PubRec(ack) => (QoS::ExactlyOnce, ack),
+                packet => {
+                    wire.leaving |= matches!(packet, Packet::Disconnect(_));
                     continue;
                 }
             };
-            let Ok(ack) = frame.ack() else { continue };
             let node = &mut self.nodes[n];
             if let Some(number) = node.arrived.get(&(qos, ack.packet_id)) {
                 node.unsettled.remove(number);
@@ -186,8 +187,11 @@ impl World {
         let mut input = std::mem::take(&mut self.nodes[n].input);
         let node = &mut self.nodes[n];
         let before: Vec<_> = packets(&input, node.version)
-            .map(|frame| (frame.packet_len(), frame.publish().ok().flatten()))
-            .map(|(len, publish)| {
+            .map(|(packet, len)| {
+                let publish = match packet {
+                    Packet::Publish(publish) => Some(publish),
+                    _ => None,
+                };
                 let publish = publish.and_then(|p| {
                     Some((
                         p.qos(),
@@ -206,7 +210,7 @@ impl World {
         if let Some(copy) = copy {
             let version = self.nodes[n].version;
             let lines: Vec<_> = packets(&copy[..consumed], version)
-                .map(|frame| format!("  <- {:?}", frame.packet()))
+                .map(|(packet, _)| format!("  <- {packet:?}"))
                 .collect();
             lines.into_iter().for_each(|line| self.record(line));
         }

@@ -1,14 +1,13 @@
 //! The fields of a view as the types of packets. A view that was read without a fault has them all; in one that was not, those
 //! that cannot be are replaced by the first or the empty one.
 
-use super::View;
 use crate::id::{Delivery, PacketId, TopicAlias};
 use crate::list::List;
 use crate::properties::Properties;
 use crate::publish::Publish;
 use crate::subscribe::Subscription;
 use crate::topic::{TopicFilter, TopicName};
-use crate::wire::reason::ReasonCode;
+use crate::wire::{ReasonCode, View};
 
 impl<'a> View<'a> {
     /// The packet identifier.
@@ -22,7 +21,7 @@ impl<'a> View<'a> {
     #[must_use]
     #[inline]
     pub const fn properties(&self) -> Properties<'a> {
-        Properties::new(List::validated(self.properties), self.alias != 0)
+        Properties::validated(self.properties, self.alias != 0)
     }
 
     /// The reason code; of CONNACK see [`Self::connack_reason`].
@@ -68,10 +67,10 @@ impl<'a> View<'a> {
     #[must_use]
     #[inline]
     pub fn publish(&self) -> Publish<'a> {
-        let delivery = match (PacketId::new(self.id), self.flags & 6) {
-            (Some(id), 2) => Delivery::AtLeastOnce(id),
-            (Some(id), 4) => Delivery::ExactlyOnce(id),
-            _ => Delivery::AtMostOnce,
+        let delivery = match self.flags & 6 {
+            0 => Delivery::AtMostOnce,
+            2 => Delivery::AtLeastOnce(self.packet_id()),
+            _ => Delivery::ExactlyOnce(self.packet_id()),
         };
         Publish {
             dup: self.flags & 8 != 0,

@@ -14,6 +14,7 @@ use mqtt_session::{BackOff, Config};
 use crate::authentication::{CredentialsSource, MakeAuthenticator};
 use crate::error::Error;
 use crate::subscriptions::Wanted;
+use crate::url::Scheme;
 use crate::will::OwnedWill;
 
 /// The options of a client: make them from a URL or a host, then assign fields.
@@ -33,6 +34,11 @@ pub struct Options {
     pub host: String,
     /// Port. Default 1883.
     pub port: u16,
+    /// What the connection goes through. Default TCP.
+    pub scheme: Scheme,
+    /// The path of WebSocket, with what follows a `?`, or that of a Unix socket, where `@name` is an abstract one of Linux. Default
+    /// `/mqtt`.
+    pub path: String,
     /// Protocol version. Default 3.1.1.
     pub version: Version,
     /// Client identifier; empty asks the server for one. Default empty.
@@ -103,6 +109,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("host", &self.host)
             .field("port", &self.port)
+            .field("scheme", &self.scheme)
             .field("version", &self.version)
             .field("client_id", &self.client_id)
             .field("clean_start", &self.clean_start)
@@ -190,6 +197,8 @@ impl Options {
         Self {
             host: host.into(),
             port,
+            scheme: Scheme::Mqtt,
+            path: String::from("/mqtt"),
             version: Version::V311,
             client_id: String::new(),
             clean_start: true,

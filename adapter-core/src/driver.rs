@@ -167,6 +167,7 @@ async fn serve<T: Timer, W: Transport>(hub: &Hub, transport: W) -> Error {
         input: BytesMut::new(),
         output: Output::default(),
         flow: Flow::Read(1),
+        is_flushed: true,
         timer: T::after(Duration::ZERO),
     };
     let why = poll_fn(|cx| pump.poll(cx)).await;
@@ -211,6 +212,8 @@ struct Pump<'a, W, T> {
     input: BytesMut,
     output: Output,
     flow: Flow,
+    /// Whether the transport holds nothing back.
+    is_flushed: bool,
     timer: T,
 }
 
@@ -263,6 +266,9 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
     /// Whether something was written.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         let mut wrote = false;
+        if !self.is_flushed {
+            self.flush(cx)?;
+        }
         loop {
             self.hub.refill(&mut self.output);
             // A message that waited for room is better awaited than written alone.
@@ -289,8 +295,18 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
                     }
                 }
             }
-            let _ = self.transport.poll_flush(cx).map_err(transport_failed)?;
+            self.flush(cx)?;
         }
+    }
+
+    /// A transport with stages may hold bytes back until it can write again.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        self.is_flushed = self
+            .transport
+            .poll_flush(cx)
+            .map_err(transport_failed)?
+            .is_ready();
+        Ok(())
     }
 
     /// How many bytes were read.

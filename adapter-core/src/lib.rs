@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod dial;
 pub mod driver;
 
 mod connection;
@@ -11,10 +12,13 @@ mod hub;
 mod messages;
 mod publishing;
 mod requests;
+#[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+mod staged;
 mod tickets;
 
 pub use bytes;
 pub use connection::Connection;
+pub use dial::DialOptions;
 pub use events::ConnectionEvents;
 pub use handle::{Close, Handle};
 pub use hub::{Hub, LINGER, Output};
@@ -22,10 +26,14 @@ pub use messages::{Messages, Subscribing, Unsubscribing};
 pub use mqtt_agent::{
     self as agent, Acknowledge, Authenticator, ConnectionEvent, ConnectionInfo, Credentials,
     CredentialsSource, Error, Flow, MakeAuthenticator, Message, MessageId, Options, Outcome,
-    OwnedConnAck, OwnedSubscription, OwnedWill, Publication, QoS0Overflow, Received, StopOn,
-    Unclaimed, Unsent,
+    OwnedConnAck, OwnedSubscription, OwnedWill, Publication, QoS0Overflow, Received, Scheme,
+    StopOn, Unclaimed, Unsent,
 };
 pub use mqtt_proto as proto;
 pub use mqtt_session::{self as session, BackOff, Config, Offline, Outgoing, Refused, SessionLost};
+#[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+pub use mqtt_transport as transport;
 pub use publishing::{Publishing, Ticket};
 pub use requests::Requesting;
+#[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+pub use staged::Staged;

@@ -5,15 +5,16 @@ use std::future::Future;
 use std::io;
 use std::ops::Deref;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_net::TcpStream;
 use futures_io::{AsyncRead, AsyncWrite};
-use mqtt_adapter_core::driver::{drive, timeout};
+use mqtt_adapter_core::dial::{DialOptions, Dialler, Opened};
+use mqtt_adapter_core::driver::{Transport, drive, timeout};
 use mqtt_adapter_core::{Error, Hub, Message, Options, Outgoing};
 
-use crate::runtime::{Clock, Stream};
+use crate::runtime::{Clock, Stream, connect};
 
 /// A client that many tasks share: it reconnects, resumes its session, subscribes again what the server forgot, and sends
 /// again what was not acknowledged. Everything it can do is in [`mqtt_adapter_core::Handle`].
@@ -51,7 +52,7 @@ impl Future for Driver {
 }
 
 impl Handle {
-    /// Connects by TCP, and ends when the server accepted. `spawn` gives the driver to an executor, such as
+    /// Connects as the options say, and ends when the server accepted. `spawn` gives the driver to an executor, such as
     /// `|driver| smol::spawn(driver).detach()`. Later losses are repaired by themselves.
     ///
     /// # Errors
@@ -64,33 +65,43 @@ impl Handle {
         Ok(handle)
     }
 
-    /// A client over TCP that connects when its driver is spawned, and goes on trying.
+    /// A client that connects as the options say when its driver is spawned, and goes on trying.
     pub fn new(options: Options) -> (Self, Driver) {
-        let (host, port) = (options.host.clone(), options.port);
-        Self::with(options, move || {
-            let address = (host.clone(), port);
-            async move {
-                let transport = TcpStream::connect(address).await?;
-                transport.set_nodelay(true)?;
-                Ok(transport)
-            }
+        Self::dialling(options, DialOptions::default())
+    }
+
+    /// The same with settings of TLS, WebSocket or a proxy.
+    pub fn dialling(options: Options, dial: DialOptions) -> (Self, Driver) {
+        let dialler = Arc::new(Dialler::new(&options, dial));
+        Self::driven(options, move || {
+            let dialler = Arc::clone(&dialler);
+            async move { Opened::new(connect(dialler.target()).await?, &dialler).await }
         })
     }
 
-    /// The same over any transport: `dial` opens a fresh one for each attempt. TLS, WebSocket, a Unix socket or a serial
-    /// port go in here.
+    /// The same over any transport: `dial` opens a fresh one for each attempt. A serial port goes in here, or a stream that is
+    /// secured by other means.
     pub fn with<D, F, T>(options: Options, mut dial: D) -> (Self, Driver)
     where
         D: FnMut() -> F + Send + 'static,
         F: Future<Output = io::Result<T>> + Send + 'static,
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let hub = Hub::new(options);
-        let handle = Self(mqtt_adapter_core::Handle::new(&hub));
-        let driver = drive::<Clock, _, _, _>(hub, move || {
+        Self::driven(options, move || {
             let dialled = dial();
             async move { dialled.await.map(Stream::from) }
-        });
+        })
+    }
+
+    fn driven<D, F, W>(options: Options, dial: D) -> (Self, Driver)
+    where
+        D: FnMut() -> F + Send + 'static,
+        F: Future<Output = io::Result<W>> + Send + 'static,
+        W: Transport + Send + 'static,
+    {
+        let hub = Hub::new(options);
+        let handle = Self(mqtt_adapter_core::Handle::new(&hub));
+        let driver = drive::<Clock, _, _, _>(hub, dial);
         (handle, Driver(Box::pin(driver)))
     }
 

@@ -2,13 +2,15 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use async_net::TcpStream;
+use async_net::{TcpStream, resolve};
 use futures_io::{AsyncRead, AsyncWrite};
 use mqtt_adapter_core::bytes::BytesMut;
+use mqtt_adapter_core::dial::{Either, Target, race};
 use mqtt_adapter_core::driver::{Tcp, Timer, Transport};
 
 /// What one read may bring.
@@ -31,10 +33,46 @@ impl<T> From<T> for Stream<T> {
 
 impl Tcp for Stream<TcpStream> {
     async fn dial(address: &str) -> io::Result<Self> {
-        let transport = TcpStream::connect(address).await?;
-        transport.set_nodelay(true)?;
-        Ok(transport.into())
+        tcp(resolve(address).await?).await
     }
+}
+
+/// A socket to the first address that answers; small packets do not wait for others.
+async fn tcp(addresses: Vec<SocketAddr>) -> io::Result<Stream<TcpStream>> {
+    let transport = race::<Clock, _, _>(addresses, TcpStream::connect::<SocketAddr>).await?;
+    transport.set_nodelay(true)?;
+    Ok(transport.into())
+}
+
+/// The socket that a client opens.
+#[cfg(unix)]
+pub(crate) type Socket = Either<Stream<TcpStream>, Stream<async_net::unix::UnixStream>>;
+/// The socket that a client opens; the second kind is never made.
+#[cfg(not(unix))]
+pub(crate) type Socket = Either<Stream<TcpStream>, Stream<TcpStream>>;
+
+/// Opens a socket.
+pub(crate) async fn connect(target: Target<'_>) -> io::Result<Socket> {
+    match target {
+        Target::Tcp(host, port) => Ok(Either::First(tcp(resolve((host, port)).await?).await?)),
+        #[cfg(unix)]
+        Target::Unix(path) => Ok(Either::Second(unix(path).await?.into())),
+        #[cfg(not(unix))]
+        Target::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+#[cfg(unix)]
+async fn unix(path: &str) -> io::Result<async_net::unix::UnixStream> {
+    // A connection to an abstract name is there at once, or refused.
+    #[cfg(target_os = "linux")]
+    if let Some(name) = path.strip_prefix('@') {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr, UnixStream};
+        let transport = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+        return Ok(async_io::Async::new(transport)?.into());
+    }
+    async_net::unix::UnixStream::connect(path).await
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Stream<T> {

@@ -9,6 +9,7 @@ use mqtt_proto::Connect;
 use mqtt_session::{Client, Config, Event, Heap, Instant, Step};
 
 use crate::Error;
+use crate::dial::race;
 
 /// A transport whose reads can be made to end in time, so that pings go out while nothing comes.
 pub trait Timeouts {
@@ -48,8 +49,8 @@ pub struct Connection<T> {
 }
 
 impl Connection<TcpStream> {
-    /// Connects by TCP and sends CONNECT. The first event is [`Event::Connected`] or [`Event::Refused`]. Dialling each
-    /// address takes at most `timeout`, and so does each write.
+    /// Connects by TCP and sends CONNECT. The first event is [`Event::Connected`] or [`Event::Refused`]. Dialling takes at most
+    /// `timeout`, and so does each write.
     ///
     /// # Errors
     /// The transport cannot be opened, or CONNECT cannot be written.
@@ -59,28 +60,13 @@ impl Connection<TcpStream> {
         config: Config,
         timeout: Duration,
     ) -> Result<Self, Error> {
-        let transport = dial(address, timeout).map_err(cannot_connect)?;
+        let addresses = address.to_socket_addrs().map_err(cannot_connect)?;
+        let transport = race(addresses, Clock::now() + timeout).map_err(cannot_connect)?;
         transport
             .set_write_timeout(Some(timeout))
             .map_err(cannot_connect)?;
         Self::new(transport, Client::new(config, Heap), connect)
     }
-}
-
-/// Dials each address in turn.
-pub(crate) fn dial(address: impl ToSocketAddrs, timeout: Duration) -> io::Result<TcpStream> {
-    let mut why = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in address.to_socket_addrs()? {
-        // 3.1.1 [MQTT-7.1.2-1]: TCP keeps the order of bytes and loses none.
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(transport) => {
-                transport.set_nodelay(true)?;
-                return Ok(transport);
-            }
-            Err(error) => why = error,
-        }
-    }
-    Err(why)
 }
 
 /// The most that one read takes.

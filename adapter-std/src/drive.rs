@@ -144,12 +144,26 @@ fn write(
 ) -> Result<(), Error> {
     let waker = waker();
     let mut output = Output::default();
+    let mut is_flushed = true;
     loop {
         hub.set_driver(&waker);
         // Pings are due here, and a close that was asked for meanwhile begins.
         let ticked = hub.tick();
         let over = is_over.load(Ordering::Acquire);
         hub.refill(&mut output);
+        if !is_flushed {
+            match writer.flush() {
+                Ok(()) => is_flushed = true,
+                Err(error) if is_timeout(&error) && (over || ticked.is_err()) => {
+                    return ticked.map(|_| ());
+                }
+                Err(error) if is_timeout(&error) => {
+                    ticked?;
+                    continue;
+                }
+                Err(error) => return Err(transport_failed(error)),
+            }
+        }
         if output.rest().is_empty() {
             if hub.is_finished() || over {
                 ticked?;
@@ -171,9 +185,7 @@ fn write(
             Err(error) if is_timeout(&error) => {}
             Err(error) => return Err(transport_failed(error)),
         }
-        if output.rest().is_empty() {
-            writer.flush().map_err(transport_failed)?;
-        }
+        is_flushed = !output.rest().is_empty();
     }
 }
 

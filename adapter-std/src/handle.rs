@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use mqtt_adapter_core::dial::Dialler;
 use mqtt_adapter_core::proto::{Properties, QoS, ReasonCode, Subscription, TopicFilter};
 use mqtt_adapter_core::session::Instant;
 use mqtt_adapter_core::{
-    ConnectionEvent, Error, Hub, LINGER, Message, Options, Outcome, Outgoing, Publication,
-    Received, Unsent,
+    ConnectionEvent, DialOptions, Error, Hub, LINGER, Message, Options, Outcome, Outgoing,
+    Publication, Received, Unsent,
 };
 
-use crate::connection::dial;
+use crate::dial::Line;
 use crate::drive::{Split, drive};
 use crate::wait::{block_on, block_on_for};
 
@@ -50,7 +51,7 @@ fn close(client: &mqtt_adapter_core::Handle, deadline: Duration) -> Vec<Unsent> 
 const GRACE: Duration = Duration::from_secs(2);
 
 impl Handle {
-    /// Connects by TCP, and comes back when the server accepted. Later losses are repaired by themselves.
+    /// Connects as the options say, and comes back when the server accepted. Later losses are repaired by themselves.
     ///
     /// # Errors
     /// The first attempt fails; nothing goes on then. [`Self::start`] does not mind, and [`Self::wait_connected`] waits
@@ -61,11 +62,17 @@ impl Handle {
         Ok(handle)
     }
 
-    /// Begins to connect by TCP and goes on trying.
+    /// Begins to connect as the options say and goes on trying.
     #[must_use]
     pub fn start(options: Options) -> Self {
-        let (address, timeout) = ((options.host.clone(), options.port), options.dial_timeout);
-        Self::start_with(options, move || dial(&address, timeout))
+        Self::start_dialling(options, DialOptions::default())
+    }
+
+    /// The same with settings of TLS, WebSocket or a proxy.
+    #[must_use]
+    pub fn start_dialling(options: Options, dial: DialOptions) -> Self {
+        let (dialler, timeout) = (Dialler::new(&options, dial), options.dial_timeout);
+        Self::start_with(options, move || Line::dial(&dialler, timeout))
     }
 
     /// The same over any transport: `dial` opens a fresh one for each attempt.

@@ -3,15 +3,18 @@
 #![deny(missing_docs)]
 
 mod connection;
+mod dial;
 mod drive;
 mod handle;
+#[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+mod staged;
 mod wait;
 
 pub use mqtt_adapter_core::{
     Acknowledge, Authenticator, BackOff, Config, ConnectionEvent, ConnectionInfo, Credentials,
-    CredentialsSource, Error, MakeAuthenticator, Message, MessageId, Offline, Options, Outcome,
-    Outgoing, OwnedConnAck, OwnedSubscription, OwnedWill, Publication, QoS0Overflow, Received,
-    Refused, SessionLost, StopOn, Unclaimed, Unsent,
+    CredentialsSource, DialOptions, Error, MakeAuthenticator, Message, MessageId, Offline, Options,
+    Outcome, Outgoing, OwnedConnAck, OwnedSubscription, OwnedWill, Publication, QoS0Overflow,
+    Received, Refused, Scheme, SessionLost, StopOn, Unclaimed, Unsent,
 };
 
 /// The client as code that awaits sees it: [`Handle::as_async`].
@@ -25,5 +28,7 @@ pub mod asynch {
 pub use connection::{Connection, Timeouts};
 pub use drive::Split;
 pub use handle::{ConnectionEvents, Handle, Messages, Ticket};
+#[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+pub use mqtt_adapter_core::transport;
 pub use mqtt_proto as proto;
 pub use mqtt_session as session;

@@ -3,14 +3,15 @@
 use std::future::Future;
 use std::io;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt_adapter_core::driver::{drive, timeout};
+use mqtt_adapter_core::dial::{DialOptions, Dialler, Opened};
+use mqtt_adapter_core::driver::{Transport, drive, timeout};
 use mqtt_adapter_core::{Error, Hub, Message, Options, Outgoing};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
-use crate::runtime::{Clock, Stream};
+use crate::runtime::{Clock, Stream, connect};
 
 /// A client that many tasks share: it reconnects, resumes its session, subscribes again what the server forgot, and sends
 /// again what was not acknowledged. Everything it can do is in [`mqtt_adapter_core::Handle`].
@@ -29,7 +30,7 @@ impl Deref for Handle {
 }
 
 impl Handle {
-    /// Connects by TCP, and ends when the server accepted. Later losses are repaired by themselves.
+    /// Connects as the options say, and ends when the server accepted. Later losses are repaired by themselves.
     ///
     /// # Errors
     /// The first attempt fails; nothing goes on then. [`Self::start`] does not mind, and
@@ -40,34 +41,45 @@ impl Handle {
         Ok(handle)
     }
 
-    /// Begins to connect by TCP and goes on trying. Must be called within a runtime.
+    /// Begins to connect as the options say and goes on trying. Must be called within a runtime.
     #[must_use]
     pub fn start(options: Options) -> Self {
-        let (host, port) = (options.host.clone(), options.port);
-        Self::start_with(options, move || {
-            let address = (host.clone(), port);
-            async move {
-                let transport = TcpStream::connect(address).await?;
-                transport.set_nodelay(true)?;
-                Ok(transport)
-            }
+        Self::start_dialling(options, DialOptions::default())
+    }
+
+    /// The same with settings of TLS, WebSocket or a proxy.
+    #[must_use]
+    pub fn start_dialling(options: Options, dial: DialOptions) -> Self {
+        let dialler = Arc::new(Dialler::new(&options, dial));
+        Self::spawn(options, move || {
+            let dialler = Arc::clone(&dialler);
+            async move { Opened::new(connect(dialler.target()).await?, &dialler).await }
         })
     }
 
-    /// The same over any transport: `dial` opens a fresh one for each attempt. TLS, WebSocket, a Unix socket or a serial
-    /// port go in here.
+    /// The same over any transport: `dial` opens a fresh one for each attempt. A serial port goes in here, or a stream that is
+    /// secured by other means.
     pub fn start_with<D, F, T>(options: Options, mut dial: D) -> Self
     where
         D: FnMut() -> F + Send + 'static,
         F: Future<Output = io::Result<T>> + Send + 'static,
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let hub = Hub::new(options);
-        let handle = Self(mqtt_adapter_core::Handle::new(&hub));
-        tokio::spawn(drive::<Clock, _, _, _>(hub, move || {
+        Self::spawn(options, move || {
             let dialled = dial();
             async move { dialled.await.map(Stream::from) }
-        }));
+        })
+    }
+
+    fn spawn<D, F, W>(options: Options, dial: D) -> Self
+    where
+        D: FnMut() -> F + Send + 'static,
+        F: Future<Output = io::Result<W>> + Send + 'static,
+        W: Transport + Send + 'static,
+    {
+        let hub = Hub::new(options);
+        let handle = Self(mqtt_adapter_core::Handle::new(&hub));
+        tokio::spawn(drive::<Clock, _, _, _>(hub, dial));
         handle
     }
 

@@ -2,14 +2,16 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mqtt_adapter_core::bytes::BytesMut;
+use mqtt_adapter_core::dial::{Either, Target, race};
 use mqtt_adapter_core::driver::{Tcp, Timer, Transport};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// A transport of tokio, as [`mqtt_adapter_core::driver`] uses it.
@@ -46,9 +48,40 @@ impl<T> From<T> for Stream<T> {
 
 impl Tcp for Stream<TcpStream> {
     async fn dial(address: &str) -> io::Result<Self> {
-        let transport = TcpStream::connect(address).await?;
-        transport.set_nodelay(true)?;
-        Ok(Self(transport))
+        tcp(lookup_host(address).await?).await
+    }
+}
+
+/// A socket to the first address that answers; small packets do not wait for others.
+async fn tcp(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Stream<TcpStream>> {
+    let transport = race::<Clock, _, _>(addresses, TcpStream::connect::<SocketAddr>).await?;
+    transport.set_nodelay(true)?;
+    Ok(Stream(transport))
+}
+
+/// The socket that a client opens.
+#[cfg(unix)]
+pub(crate) type Socket = Either<Stream<TcpStream>, Stream<tokio::net::UnixStream>>;
+/// The socket that a client opens; the second kind is never made.
+#[cfg(not(unix))]
+pub(crate) type Socket = Either<Stream<TcpStream>, Stream<TcpStream>>;
+
+/// Opens a socket.
+pub(crate) async fn connect(target: Target<'_>) -> io::Result<Socket> {
+    match target {
+        Target::Tcp(host, port) => Ok(Either::First(tcp(lookup_host((host, port)).await?).await?)),
+        #[cfg(unix)]
+        Target::Unix(path) => {
+            // tokio takes a name behind a zero for an abstract socket.
+            let path = match path.strip_prefix('@') {
+                Some(name) => format!("\0{name}"),
+                None => path.to_owned(),
+            };
+            let transport = tokio::net::UnixStream::connect(path).await?;
+            Ok(Either::Second(Stream(transport)))
+        }
+        #[cfg(not(unix))]
+        Target::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 

@@ -65,6 +65,14 @@ impl Error {
         self
     }
 
+    /// The error of rustls, tungstenite or the system that it tells of, to be downcast.
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source
+            .as_deref()
+            .map(|source| -> &(dyn std::error::Error + 'static) { source })
+    }
+
     /// What kind of fault it is.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
@@ -84,14 +92,8 @@ impl fmt::Debug for Error {
     }
 }
 
-/// The message tells all of it; the source is there to be downcast.
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source
-            .as_deref()
-            .map(|source| -> &(dyn std::error::Error + 'static) { source })
-    }
-}
+/// The message tells all of it, so there is no source to be printed behind it; see [`Error::cause`].
+impl std::error::Error for Error {}
 
 /// Keeps the error as the inner one, so that it can be downcast.
 impl From<Error> for io::Error {

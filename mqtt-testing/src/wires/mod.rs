@@ -4,6 +4,8 @@
 mod link;
 mod modem;
 mod proxy;
+#[cfg(feature = "transport")]
+pub mod terminator;
 
 #[cfg(feature = "transport")]
 pub use link::{End, Link};

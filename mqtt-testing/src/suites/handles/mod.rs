@@ -92,6 +92,46 @@ macro_rules! handles {
     };
 }
 
+/// The tests of [`handles!`] that hold as well where something stands between the client and its server, and answers the client
+/// though no server is there, and takes bytes that no server reads.
+#[macro_export]
+macro_rules! handles_through {
+    ($start:expr, $run:expr) => {
+        $crate::handles! { $start, $run;
+            a_broker_that_kicks_right_after_connack_causes_no_storm
+            an_oversize_packet_s_error_names_the_setting
+            a_session_only_the_server_knows_goes_on_or_is_ended
+            connected_waits_however_long_it_takes
+            a_good_connection_however_short_is_followed_by_a_soon_retry
+            events_tell_what_connack_said
+            an_authentication_failure_stops_a_client_that_wants_it
+            a_take_over_stops_a_client_that_wants_it
+            credentials_are_asked_for_before_each_attempt
+            publishing_faster_than_the_broker_takes_waits
+            messages_published_offline_follow_the_policy
+            a_graceful_close_flushes_says_goodbye_and_returns_what_remained
+            publishing_while_a_connection_is_ended_is_accepted
+            large_messages_arrive
+            a_slow_subscriber_loses_nothing
+            a_message_is_acknowledged_when_the_next_one_is_asked_for
+            a_message_is_acknowledged_on_receipt
+            a_message_is_acknowledged_by_hand_or_comes_again
+            a_stream_that_is_not_read_holds_up_nobody
+            a_backlog_beyond_the_queue_comes_before_the_answer
+            what_nobody_claims_is_held_or_discarded
+            a_server_beyond_the_receive_maximum_is_told_once_and_served
+            messages_at_qos_0_give_way_as_the_policy_says
+            a_client_pings_while_messages_come_without_end
+            a_lost_session_is_subscribed_again
+            subscriptions_are_granted_refused_and_given_up
+            a_refused_subscription_is_an_error
+            subscriptions_of_the_options_are_made_with_each_new_session
+            a_request_is_answered_in_one_call
+            a_request_that_cannot_be_answered_fails
+        }
+    };
+}
+
 pub(crate) const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 
 /// A client that is connected, or why the first attempt failed.

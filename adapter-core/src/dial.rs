@@ -1,0 +1,365 @@
+//! How a connection is opened: where the socket goes, which addresses are tried, and what stands upon it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use mqtt_agent::{Options, Scheme};
+
+use crate::driver::{Timer, Transport};
+
+/// What [`Options`] do not say about opening a connection. Each field belongs to the feature of its name.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct DialOptions {
+    /// TLS of `mqtts://` and `wss://`. Default: the CAs of the system, and no client certificate.
+    #[cfg(feature = "tls")]
+    pub tls: mqtt_transport::tls::TlsOptions,
+    /// WebSocket of `ws://` and `wss://`. Its path is that of [`Options::path`].
+    #[cfg(feature = "websocket")]
+    pub websocket: mqtt_transport::websocket::WebSocketOptions,
+    /// The proxy that the connection goes through. Default none.
+    #[cfg(feature = "proxy")]
+    pub proxy: Option<mqtt_transport::proxy::ProxyOptions>,
+}
+
+/// Where a socket goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Target<'a> {
+    /// To this port of this host, which is a name or an address.
+    Tcp(&'a str, u16),
+    /// To the Unix socket of this path; `@name` is an abstract one of Linux.
+    Unix(&'a str),
+}
+
+/// Opens the connections of one client, for an adapter that opens sockets.
+pub struct Dialler {
+    scheme: Scheme,
+    host: String,
+    port: u16,
+    path: String,
+    #[cfg_attr(
+        not(any(feature = "proxy", feature = "tls", feature = "websocket")),
+        allow(dead_code, reason = "it has no fields then")
+    )]
+    options: DialOptions,
+    /// Made for the first connection, and shared by all, so that TLS sessions are resumed.
+    #[cfg(feature = "tls")]
+    tls: std::sync::OnceLock<mqtt_transport::tls::TlsConnector>,
+}
+
+impl fmt::Debug for Dialler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialler")
+            .field("scheme", &self.scheme)
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Dialler {
+    /// For the host, port, scheme and path of these options.
+    #[must_use]
+    pub fn new(options: &Options, dial: DialOptions) -> Self {
+        Self {
+            scheme: options.scheme,
+            host: options.host.clone(),
+            port: options.port,
+            path: options.path.clone(),
+            options: dial,
+            #[cfg(feature = "tls")]
+            tls: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Where the socket goes: to the server, or to the proxy.
+    #[must_use]
+    pub fn target(&self) -> Target<'_> {
+        if self.scheme == Scheme::Unix {
+            return Target::Unix(&self.path);
+        }
+        #[cfg(feature = "proxy")]
+        if let Some(proxy) = &self.options.proxy {
+            return Target::Tcp(&proxy.host, proxy.port);
+        }
+        Target::Tcp(&self.host, self.port)
+    }
+
+    /// The stages of a new connection; `None` where the bytes pass unchanged.
+    ///
+    /// # Errors
+    /// A setting that cannot be used, such as a file that cannot be read, or a scheme whose feature is off.
+    #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+    pub fn stages(&self) -> io::Result<Option<mqtt_transport::Stack>> {
+        let mut stack = mqtt_transport::Stack::new();
+        #[cfg(feature = "proxy")]
+        if let Some(proxy) = &self.options.proxy
+            && self.scheme != Scheme::Unix
+        {
+            let stage = mqtt_transport::proxy::ProxyStage::client(proxy, &self.host, self.port)?;
+            stack.push(stage);
+        }
+        if self.scheme.is_tls() {
+            #[cfg(feature = "tls")]
+            stack.push(self.connector()?.stage(&self.host)?);
+            #[cfg(not(feature = "tls"))]
+            return Err(missing("TLS", "tls"));
+        }
+        if self.scheme.is_websocket() {
+            #[cfg(feature = "websocket")]
+            stack.push(self.websocket()?);
+            #[cfg(not(feature = "websocket"))]
+            return Err(missing("WebSocket", "websocket"));
+        }
+        Ok(Some(stack).filter(|stack| !stack.is_plain()))
+    }
+
+    /// Refuses the schemes that need stages, for an adapter that is built without them.
+    ///
+    /// # Errors
+    /// For TLS and WebSocket.
+    pub fn check(&self) -> io::Result<()> {
+        match (self.scheme.is_tls(), self.scheme.is_websocket()) {
+            (true, _) => Err(missing("TLS", "tls")),
+            (_, true) => Err(missing("WebSocket", "websocket")),
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    fn connector(&self) -> io::Result<&mqtt_transport::tls::TlsConnector> {
+        if let Some(connector) = self.tls.get() {
+            return Ok(connector);
+        }
+        let connector = mqtt_transport::tls::TlsConnector::new(self.options.tls.clone())?;
+        Ok(self.tls.get_or_init(|| connector))
+    }
+
+    #[cfg(feature = "websocket")]
+    fn websocket(&self) -> io::Result<mqtt_transport::websocket::WebSocketClient> {
+        let mut options = self.options.websocket.clone();
+        options.path.clone_from(&self.path);
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        let authority = if self.port == self.scheme.default_port() {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        };
+        Ok(mqtt_transport::websocket::WebSocketClient::new(
+            &authority, &options,
+        )?)
+    }
+}
+
+fn missing(what: &str, feature: &str) -> io::Error {
+    let message = format!("{what} is not part of this build: turn on the feature {feature:?}");
+    io::Error::new(io::ErrorKind::Unsupported, message)
+}
+
+/// A transport that is open, with its stages.
+pub enum Opened<W> {
+    /// Without stages.
+    Plain(W),
+    /// With stages.
+    #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+    Staged(Box<crate::staged::Staged<W>>),
+}
+
+impl<W> fmt::Debug for Opened<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Opened")
+    }
+}
+
+impl<W: Transport> Opened<W> {
+    /// Shakes hands over a fresh socket, as the scheme says.
+    ///
+    /// # Errors
+    /// The server is not who it should be, refuses the client, or speaks another protocol; or the transport fails.
+    pub async fn new(transport: W, dialler: &Dialler) -> io::Result<Self> {
+        #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+        if let Some(stages) = dialler.stages()? {
+            let staged = crate::staged::Staged::open(transport, stages).await?;
+            return Ok(Self::Staged(Box::new(staged)));
+        }
+        #[cfg(not(any(feature = "proxy", feature = "tls", feature = "websocket")))]
+        dialler.check()?;
+        Ok(Self::Plain(transport))
+    }
+}
+
+/// Calls the same method of whichever it is.
+macro_rules! either {
+    ($self:expr, $transport:ident => $call:expr; $first:path, $($second:tt)*) => {
+        match $self {
+            $first($transport) => $call,
+            $($second)*($transport) => $call,
+        }
+    };
+}
+
+macro_rules! opened {
+    ($self:expr, $transport:ident => $call:expr) => {
+        match $self {
+            Self::Plain($transport) => $call,
+            #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+            Self::Staged($transport) => $call,
+        }
+    };
+}
+
+impl<W: Transport> Transport for Opened<W> {
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        opened!(self, transport => transport.poll_fill(cx, buffer))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        opened!(self, transport => transport.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        opened!(self, transport => transport.poll_flush(cx))
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        opened!(self, transport => transport.poll_close(cx))
+    }
+}
+
+/// One of two kinds of transport.
+#[derive(Debug)]
+pub enum Either<A, B> {
+    /// The first, such as TCP.
+    First(A),
+    /// The second, such as a Unix socket.
+    Second(B),
+}
+
+impl<A: Transport, B: Transport> Transport for Either<A, B> {
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        either!(self, transport => transport.poll_fill(cx, buffer); Self::First, Self::Second)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, transport => transport.poll_write(cx, bytes); Self::First, Self::Second)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, transport => transport.poll_flush(cx); Self::First, Self::Second)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, transport => transport.poll_close(cx); Self::First, Self::Second)
+    }
+}
+
+/// How long one address is tried before the next one is tried beside it (RFC 8305, section 5).
+pub const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// The order in which addresses are tried: one of the family of the first, then one of the other, and so on (RFC 8305, section 4).
+#[must_use]
+pub fn interleave(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let addresses: Vec<_> = addresses.into_iter().collect();
+    let first = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut these, mut others): (VecDeque<_>, VecDeque<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first);
+    let mut order = Vec::new();
+    while !these.is_empty() || !others.is_empty() {
+        order.extend(these.pop_front());
+        order.extend(others.pop_front());
+    }
+    order
+}
+
+/// Connects to the first of these addresses that answers: each next one is tried when the one before has failed, or has not
+/// answered for [`NEXT_ADDRESS`].
+///
+/// # Errors
+/// That of the last address that failed, when none is left; or there is no address.
+pub async fn race<T, F, W>(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    connect: impl Fn(SocketAddr) -> F,
+) -> io::Result<W>
+where
+    T: Timer,
+    F: Future<Output = io::Result<W>>,
+{
+    let mut waiting = VecDeque::from(interleave(addresses));
+    let mut trying: Vec<Pin<Box<F>>> = Vec::new();
+    let mut timer = T::after(Duration::ZERO);
+    let mut why = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    poll_fn(move |cx| {
+        loop {
+            let mut failed = false;
+            let mut index = 0;
+            while let Some(attempt) = trying.get_mut(index) {
+                match attempt.as_mut().poll(cx) {
+                    Poll::Pending => index += 1,
+                    Poll::Ready(Ok(transport)) => return Poll::Ready(Ok(transport)),
+                    Poll::Ready(Err(error)) => {
+                        why = error;
+                        failed = true;
+                        drop(trying.remove(index));
+                    }
+                }
+            }
+            if trying.is_empty() && waiting.is_empty() {
+                let why = std::mem::replace(&mut why, io::ErrorKind::Other.into());
+                return Poll::Ready(Err(why));
+            }
+            if waiting.is_empty() || !(failed || trying.is_empty() || timer.poll(cx).is_ready()) {
+                return Poll::Pending;
+            }
+            if let Some(address) = waiting.pop_front() {
+                trying.push(Box::pin(connect(address)));
+                timer.reset(NEXT_ADDRESS);
+            }
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_families_of_addresses_take_turns() {
+        let addresses = [
+            "[::1]:1",
+            "[::2]:1",
+            "[::3]:1",
+            "192.0.2.1:1",
+            "192.0.2.2:1",
+        ];
+        let order = interleave(addresses.map(|address| address.parse().unwrap()));
+        let expected = [
+            "[::1]:1",
+            "192.0.2.1:1",
+            "[::2]:1",
+            "192.0.2.2:1",
+            "[::3]:1",
+        ];
+        assert_eq!(order, expected.map(|address| address.parse().unwrap()));
+    }
+}

@@ -1,0 +1,247 @@
+//! Opening sockets, and what the two threads of a handle read from and write to.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mqtt_adapter_core::dial::{Dialler, NEXT_ADDRESS, Target, interleave};
+
+use crate::drive::Split;
+#[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+use crate::staged::{Staged, StagedWriter};
+
+/// A socket of one of the two kinds.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+/// Calls the same method of whichever it is.
+macro_rules! socket {
+    ($self:expr, $socket:ident => $call:expr) => {
+        match $self {
+            Self::Tcp($socket) => $call,
+            #[cfg(unix)]
+            Self::Unix($socket) => $call,
+        }
+    };
+}
+
+impl Socket {
+    fn open(target: Target<'_>, until: Instant) -> io::Result<Self> {
+        match target {
+            Target::Tcp(host, port) => race(look_up(host, port, until)?, until).map(Self::Tcp),
+            #[cfg(unix)]
+            Target::Unix(path) => unix(path).map(Self::Unix),
+            #[cfg(not(unix))]
+            Target::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
+            #[cfg(unix)]
+            Self::Unix(socket) => Self::Unix(socket.try_clone()?),
+        })
+    }
+
+    #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+    pub(crate) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        socket!(self, socket => socket.set_read_timeout(timeout))
+    }
+
+    pub(crate) fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        socket!(self, socket => socket.set_write_timeout(timeout))
+    }
+
+    pub(crate) fn shutdown(&self) {
+        let _ = socket!(self, socket => socket.shutdown(Shutdown::Both));
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        socket!(self, socket => socket.read(space))
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        socket!(self, socket => socket.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn unix(path: &str) -> io::Result<UnixStream> {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = path.strip_prefix('@') {
+        use std::os::linux::net::SocketAddrExt;
+        let name = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+        return UnixStream::connect_addr(&name);
+    }
+    UnixStream::connect(path)
+}
+
+/// The addresses of a name. The system has no way to look up with a time limit, so a thread does it.
+fn look_up(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAddr>> {
+    let (sender, receiver) = mpsc::channel();
+    let host = host.to_owned();
+    thread::spawn(move || {
+        let found = (host.as_str(), port).to_socket_addrs();
+        let _ = sender.send(found.map(Iterator::collect));
+    });
+    receiver
+        .recv_timeout(until.saturating_duration_since(Instant::now()))
+        .unwrap_or_else(|_| Err(timed_out("looking up the name")))
+}
+
+fn timed_out(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("{what} took too long"))
+}
+
+/// Connects to the first of these addresses that answers. Each next one is tried when the one before has failed, or has not
+/// answered for [`NEXT_ADDRESS`]; small packets do not wait for others.
+pub(crate) fn race(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    until: Instant,
+) -> io::Result<TcpStream> {
+    let mut waiting = interleave(addresses).into_iter();
+    let (sender, receiver) = mpsc::channel();
+    let mut why = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let (mut trying, mut left) = (0_usize, true);
+    loop {
+        if left {
+            match waiting.next() {
+                Some(address) => {
+                    trying += 1;
+                    attempt(address, until, sender.clone());
+                }
+                None => left = false,
+            }
+        }
+        if trying == 0 && !left {
+            return Err(why);
+        }
+        let rest = until.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(if left { rest.min(NEXT_ADDRESS) } else { rest }) {
+            Ok(Ok(socket)) => {
+                socket.set_nodelay(true)?;
+                return Ok(socket);
+            }
+            Ok(Err(error)) => {
+                trying -= 1;
+                why = error;
+            }
+            Err(RecvTimeoutError::Timeout) if rest > NEXT_ADDRESS => {}
+            Err(_) => return Err(timed_out("connecting")),
+        }
+    }
+}
+
+/// The result is dropped, and the socket closed, when another address was faster.
+fn attempt(address: SocketAddr, until: Instant, sender: Sender<io::Result<TcpStream>>) {
+    thread::spawn(move || {
+        let rest = until.saturating_duration_since(Instant::now());
+        let connected = if rest.is_zero() {
+            Err(timed_out("connecting"))
+        } else {
+            // 3.1.1 [MQTT-7.1.2-1]: TCP keeps the order of bytes and loses none.
+            TcpStream::connect_timeout(&address, rest)
+        };
+        let _ = sender.send(connected);
+    });
+}
+
+/// A socket with its stages.
+#[derive(Debug)]
+pub(crate) enum Line {
+    Plain(Socket),
+    #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+    Staged(Staged),
+}
+
+/// The half of a [`Line`] that writes.
+#[derive(Debug)]
+pub(crate) enum LineWriter {
+    Plain(Socket),
+    #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+    Staged(StagedWriter),
+}
+
+impl Line {
+    /// Opens a socket and shakes hands, all within this time.
+    pub(crate) fn dial(dialler: &Dialler, timeout: Duration) -> io::Result<Self> {
+        let until = Instant::now() + timeout;
+        #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+        if let Some(stages) = dialler.stages()? {
+            let socket = Socket::open(dialler.target(), until)?;
+            return Staged::open(socket, stages, until).map(Self::Staged);
+        }
+        #[cfg(not(any(feature = "proxy", feature = "tls", feature = "websocket")))]
+        dialler.check()?;
+        Socket::open(dialler.target(), until).map(Self::Plain)
+    }
+}
+
+impl Read for Line {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(space),
+            #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+            Self::Staged(staged) => staged.read(space),
+        }
+    }
+}
+
+impl Write for LineWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+            Self::Staged(staged) => staged.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+            Self::Staged(staged) => staged.flush(),
+        }
+    }
+}
+
+impl Split for Line {
+    type Writer = LineWriter;
+
+    fn writer(&self) -> io::Result<LineWriter> {
+        match self {
+            Self::Plain(socket) => {
+                let writer = socket.try_clone()?;
+                writer.set_write_timeout(Some(Duration::from_secs(1)))?;
+                Ok(LineWriter::Plain(writer))
+            }
+            #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+            Self::Staged(staged) => Ok(LineWriter::Staged(staged.writer())),
+        }
+    }
+
+    fn hang_up(writer: &mut LineWriter) {
+        match writer {
+            LineWriter::Plain(socket) => socket.shutdown(),
+            #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+            LineWriter::Staged(staged) => staged.hang_up(),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! A socket with stages upon it, for two threads: one reads, one writes, and either may have to send what the stages say.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use mqtt_adapter_core::bytes::{Buf, BytesMut};
+use mqtt_adapter_core::transport::Stack;
+
+use crate::dial::Socket;
+
+/// The half that reads.
+pub(crate) struct Staged {
+    socket: Socket,
+    shared: Arc<Shared>,
+    /// What was read from the socket and goes through the stages at once.
+    wire: Vec<u8>,
+    /// What came out of them.
+    plain: BytesMut,
+    is_ended: bool,
+}
+
+/// The half that writes.
+pub(crate) struct StagedWriter(Arc<Shared>);
+
+/// No call of a socket is made while the stages are locked, so that the thread that reads never waits for the one that writes.
+struct Shared {
+    stack: Mutex<Stack>,
+    writing: Mutex<Writing>,
+}
+
+struct Writing {
+    socket: Socket,
+    /// A piece of what is outgoing.
+    piece: Vec<u8>,
+}
+
+/// The most that one read or write takes.
+const PIECE: usize = 64 << 10;
+
+impl fmt::Debug for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Staged").field(&self.socket).finish()
+    }
+}
+
+impl fmt::Debug for StagedWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StagedWriter")
+    }
+}
+
+impl Staged {
+    /// Shakes hands.
+    pub(crate) fn open(socket: Socket, stack: Stack, until: Instant) -> io::Result<Self> {
+        let writing = Writing {
+            socket: socket.try_clone()?,
+            piece: Vec::new(),
+        };
+        let mut staged = Self {
+            socket,
+            shared: Arc::new(Shared {
+                stack: Mutex::new(stack),
+                writing: Mutex::new(writing),
+            }),
+            wire: vec![0; PIECE],
+            plain: BytesMut::new(),
+            is_ended: false,
+        };
+        loop {
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                let message = "the handshake took too long";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            staged.socket.set_write_timeout(Some(rest))?;
+            staged.socket.set_read_timeout(Some(rest))?;
+            let sent = staged.shared.send(true);
+            sent.map_err(|error| staged.explain(error))?;
+            if staged.shared.stack().is_open() {
+                break;
+            }
+            match staged.input() {
+                Err(error) if crate::connection::is_timeout(&error) => {}
+                result => result.map_err(|error| staged.explain(error))?,
+            }
+        }
+        staged.socket.set_read_timeout(None)?;
+        staged
+            .socket
+            .set_write_timeout(Some(Duration::from_secs(1)))?;
+        Ok(staged)
+    }
+
+    /// A server that speaks another protocol may reset the connection: what that means for the handshake tells more.
+    fn explain(&self, error: io::Error) -> io::Error {
+        match (error.kind(), self.shared.stack().end_of_file()) {
+            (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, Err(told)) => told.into(),
+            _ => error,
+        }
+    }
+
+    pub(crate) fn writer(&self) -> StagedWriter {
+        StagedWriter(Arc::clone(&self.shared))
+    }
+
+    /// Reads once, and gives it to the stages.
+    fn input(&mut self) -> io::Result<()> {
+        let n = self.socket.read(&mut self.wire)?;
+        let result = {
+            let mut stack = self.shared.stack();
+            let result = if n == 0 {
+                stack.end_of_file()
+            } else {
+                let wire = self.wire.get(..n).unwrap_or_default();
+                stack.input(wire, &mut self.plain)
+            };
+            self.is_ended = n == 0 || stack.is_ended() || result.is_err();
+            result
+        };
+        // Answers, or an alert that says why it ends.
+        let sent = self.shared.send(false);
+        result?;
+        match sent {
+            Err(error) if !crate::connection::is_timeout(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Read for Staged {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        // Bytes of a ping or of a part of a record bring nothing: that is no end.
+        while self.plain.is_empty() {
+            if self.is_ended {
+                return Ok(0);
+            }
+            let result = self.input();
+            if self.plain.is_empty() {
+                result?;
+            }
+        }
+        let n = self.plain.len().min(space.len());
+        self.plain
+            .copy_to_slice(space.get_mut(..n).unwrap_or_default());
+        Ok(n)
+    }
+}
+
+impl Shared {
+    fn stack(&self) -> MutexGuard<'_, Stack> {
+        self.stack.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what the stages have to send. Without `wait` a thread that is at it does so.
+    fn send(&self, wait: bool) -> io::Result<()> {
+        loop {
+            let mut writing = if wait {
+                self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+            } else {
+                match self.writing.try_lock() {
+                    Ok(writing) => writing,
+                    Err(TryLockError::Poisoned(error)) => error.into_inner(),
+                    Err(TryLockError::WouldBlock) => return Ok(()),
+                }
+            };
+            while self.take_piece(&mut writing.piece) {
+                let Writing { socket, piece } = &mut *writing;
+                let n = socket.write(piece)?;
+                if n == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                self.stack().sent(n);
+            }
+            drop(writing);
+            // The other thread may have left something here in the moment before the lock was free.
+            if self.stack().outgoing().is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take_piece(&self, piece: &mut Vec<u8>) -> bool {
+        let stack = self.stack();
+        let outgoing = stack.outgoing();
+        piece.clear();
+        piece.extend(outgoing.iter().take(PIECE));
+        !piece.is_empty()
+    }
+}
+
+impl StagedWriter {
+    pub(crate) fn hang_up(&mut self) {
+        self.0.stack().close();
+        let _ = self.0.send(true);
+        let writing = &self.0.writing;
+        let writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
+        writing.socket.shutdown();
+    }
+}
+
+impl Write for StagedWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.0.stack().output(bytes);
+        if taken > 0 {
+            return Ok(taken);
+        }
+        self.0.send(true)?;
+        match self.0.stack().output(bytes) {
+            0 if !bytes.is_empty() => Err(io::ErrorKind::BrokenPipe.into()),
+            taken => Ok(taken),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.send(true)
+    }
+}

@@ -74,7 +74,7 @@ pub enum Error {
     Unprotected(SocketAddr),
     /// A name that cannot stand in a user file.
     #[error(
-        "user {0:?}: must not be empty, begin with # nor contain a colon, a line break or spaces around it"
+        "user {0:?}: must not be empty, begin with # nor contain a colon, a control character or spaces around it"
     )]
     UserName(String),
     /// A user who is to be removed is not in the file.

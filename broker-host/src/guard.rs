@@ -2,16 +2,23 @@
 
 use mqtt_broker::{ClientInfo, ConnectionId, Ending, Hooks, Observation, Verdict};
 use mqtt_proto::{Connect, ReasonCode, TopicFilter, TopicName};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::checks::{Added, Check, Checks};
 use crate::random::random;
-use crate::users::{Users, verify};
+use crate::users::Users;
 use crate::{Acl, Control, Error};
+
+/// Comparisons of passwords that may wait.
+pub(crate) const WAITING: usize = 100;
 
 /// Hooks that ask a user file and an ACL file, and write to `tracing` what clients do: connections at INFO, what is refused at WARN,
 /// subscriptions at DEBUG.
 ///
-/// A password is compared on a thread of tokio's for blocking work; the broker serves others meanwhile.
+/// A password is compared on a thread of tokio's for blocking work; the broker serves others meanwhile. A bounded number of comparisons
+/// waits, the newest is done first, and a client for which there is no room is told that the server is busy. A password that was right
+/// is known again for a while without a comparison: see [`Users::remember_for`].
 ///
 /// ```no_run
 /// use std::path::Path;
@@ -38,6 +45,7 @@ pub struct Guard {
     /// Whether clients may connect without a user name. Default: `true`.
     pub anonymous: bool,
     control: Control,
+    checks: Checks,
     /// The next number if the system gives none: one that was drawn at the start, and counted up.
     seed: u128,
 }
@@ -53,8 +61,40 @@ impl Guard {
             acl: None,
             anonymous: true,
             control,
+            checks: Checks::new(WAITING),
             seed: u128::from_le_bytes(random()?),
         })
+    }
+
+    /// How many clients at most wait for the comparison of their password. Default: 100.
+    pub fn set_password_queue(&mut self, most: usize) {
+        self.checks.set_most(most);
+    }
+
+    fn check(&self, check: Check) -> Verdict {
+        match self.checks.add(check) {
+            Added::Full => return Verdict::Refuse(ReasonCode::ServerBusy),
+            Added::Waits => {}
+            Added::NeedsWorker => {
+                let (checks, control) = (self.checks.clone(), self.control.clone());
+                tokio::task::spawn_blocking(move || {
+                    checks.work(
+                        |check| check.claim.hash.verify(&check.password),
+                        |connection, is_right| {
+                            control.decide_blocking(connection, verdict(is_right))
+                        },
+                    );
+                });
+            }
+        }
+        Verdict::Later
+    }
+}
+
+const fn verdict(is_right: bool) -> Verdict {
+    match is_right {
+        true => Verdict::Accept,
+        false => Verdict::Refuse(ReasonCode::BadUserNameOrPassword),
     }
 }
 
@@ -75,19 +115,19 @@ impl Hooks for Guard {
         let Some(users) = &self.users else {
             return Verdict::Accept;
         };
-        // Comparing takes long on purpose: on a thread of its own, while the broker goes on.
-        let (hash, known) = users.hash_of(user);
-        let password = connect.password.unwrap_or_default().to_vec();
-        let control = self.control.clone();
-        tokio::task::spawn_blocking(move || {
-            let verdict = if verify(&password, &hash) && known {
-                Verdict::Accept
-            } else {
-                Verdict::Refuse(ReasonCode::BadUserNameOrPassword)
-            };
-            control.decide_blocking(connection, verdict);
-        });
-        Verdict::Later
+        let password = connect.password.unwrap_or_default();
+        let Some(claim) = users.claim(user, password) else {
+            return verdict(false);
+        };
+        if claim.memory.knows(user, &claim.proof, Instant::now()) {
+            return Verdict::Accept;
+        }
+        self.check(Check {
+            connection,
+            user: user.to_owned(),
+            password: password.to_vec(),
+            claim,
+        })
     }
 
     fn may_publish(&mut self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {
@@ -114,9 +154,14 @@ impl Hooks for Guard {
                 "connected"
             ),
             Observation::Ended {
-                client_id, ending, ..
+                connection,
+                client_id,
+                ending,
             } => match (client_id, ending) {
-                (None, ending) => info!(why = %ending, "a connection ended without a client"),
+                (None, ending) => {
+                    self.checks.forget(*connection);
+                    info!(why = %ending, "a connection ended without a client");
+                }
                 (Some(client), Ending::ByClient(reason)) => info!(client, %reason, "disconnected"),
                 (Some(client), ending) => warn!(client, why = %ending, "disconnected"),
             },

@@ -15,6 +15,8 @@ mod task;
 #[cfg(feature = "files")]
 mod acl;
 #[cfg(feature = "files")]
+mod checks;
+#[cfg(feature = "files")]
 mod error;
 #[cfg(feature = "files")]
 mod guard;

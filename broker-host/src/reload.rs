@@ -1,9 +1,11 @@
 //! Users, rules and limits that change while a broker runs.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
+use crate::guard::WAITING;
 use crate::{Acl, Control, Error, Guard, Settings, Users};
 
 /// Reads the files of a running broker again: [`Listening::reloader`](crate::Listening::reloader) makes it.
@@ -67,14 +69,20 @@ pub(crate) struct Access {
     users: Option<Users>,
     acl: Option<Acl>,
     allow_anonymous: Option<bool>,
+    password_queue: Option<usize>,
 }
 
 impl Access {
     pub(crate) fn read(settings: &Settings) -> Result<Self, Error> {
+        let mut users = settings.user_file.as_deref().map(Users::read).transpose()?;
+        if let (Some(users), Some(seconds)) = (&mut users, settings.password_memory) {
+            users.remember_for(Duration::from_secs(seconds.into()));
+        }
         Ok(Self {
-            users: settings.user_file.as_deref().map(Users::read).transpose()?,
+            users,
             acl: settings.acl_file.as_deref().map(Acl::read).transpose()?,
             allow_anonymous: settings.allow_anonymous,
+            password_queue: settings.password_queue,
         })
     }
 
@@ -89,6 +97,7 @@ impl Access {
     pub(crate) fn apply(self, guard: &mut Guard) {
         guard.anonymous = self.allow_anonymous.unwrap_or(self.users.is_none());
         guard.users = self.users;
+        guard.set_password_queue(self.password_queue.unwrap_or(WAITING));
         guard.acl = self.acl;
     }
 }

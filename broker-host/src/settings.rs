@@ -81,6 +81,12 @@ settings! {
     /// Clients may connect without a user name. Default: yes if there is no user file and only this machine can connect
     #[cfg_attr(feature = "clap", arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true))]
     allow_anonymous: bool,
+    /// Clients that wait for the comparison of their password; others are told that the server is busy. Default 100
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
+    password_queue: usize,
+    /// For how many seconds a password that was right is not compared again; 0 is not at all. Default 3600
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SECONDS"))]
+    password_memory: u32,
     /// What is logged to standard error: error, warn, info, debug or trace. Default info
     #[cfg_attr(feature = "clap", arg(long, value_name = "LEVEL"))]
     log: String,
@@ -193,6 +199,11 @@ impl Settings {
                 "topic-levels",
                 "must be at least 1, since every topic has one",
             ),
+            (
+                self.password_queue == Some(0),
+                "password-queue",
+                "must be at least 1, or no user can connect",
+            ),
         ] {
             if is_wrong {
                 return Err(Error::Setting { name, why });
@@ -303,6 +314,7 @@ mod tests {
             "connect-timeout = 0",
             "keep-alive-percent = 0",
             "keep-alive-percent = 99",
+            "password-queue = 0",
             "packet-size = 0",
             "packet-size = 127",
             "topic-levels = 0",

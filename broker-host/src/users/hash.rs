@@ -1,0 +1,170 @@
+//! The hashes that a user file may have, and how passwords are compared with them.
+
+use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use argon2::{Algorithm, Argon2, Params, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha512};
+use subtle::ConstantTimeEq as _;
+
+use crate::Error;
+use crate::random::random;
+
+/// Bytes of SHA-512.
+const SHA512: usize = 64;
+
+/// What one comparison of a password with a new hash costs. The hash itself tells it: users of different costs live in one file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Cost {
+    /// Memory in KiB, at least 8. Default 19,456.
+    pub memory_kib: u32,
+    /// How often the memory is gone through, at least once. Default 2.
+    pub iterations: u32,
+}
+
+impl Default for Cost {
+    fn default() -> Self {
+        Self {
+            memory_kib: Params::DEFAULT_M_COST,
+            iterations: Params::DEFAULT_T_COST,
+        }
+    }
+}
+
+/// A hash of a user file.
+#[derive(Clone, Debug)]
+pub(crate) enum Hash {
+    /// As `mqtt passwd` writes it: `$argon2id$...`.
+    Argon2(Box<str>),
+    /// As `mosquitto_passwd` writes it: `$7$rounds$salt$hash`.
+    Pbkdf2 {
+        rounds: u32,
+        salt: Box<[u8]>,
+        hash: [u8; SHA512],
+    },
+    /// As `mosquitto_passwd` wrote it before version 2: `$6$salt$hash`, SHA-512 of the password and the salt.
+    Sha512 { salt: Box<[u8]>, hash: [u8; SHA512] },
+}
+
+impl Hash {
+    /// Reads what stands behind the colon. One that is cut off would refuse every password: `None`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let decode = |text: &str| STANDARD.decode(text).ok();
+        if let Some(parts) = text.strip_prefix("$6$") {
+            let (salt, hash) = parts.split_once('$')?;
+            let salt = decode(salt)?.into();
+            let hash = decode(hash)?.try_into().ok()?;
+            return Some(Self::Sha512 { salt, hash });
+        }
+        if let Some(parts) = text.strip_prefix("$7$") {
+            let (rounds, parts) = parts.split_once('$')?;
+            let (salt, hash) = parts.split_once('$')?;
+            let rounds = rounds.parse().ok().filter(|rounds| *rounds > 0)?;
+            let salt = decode(salt)?.into();
+            let hash = decode(hash)?.try_into().ok()?;
+            return Some(Self::Pbkdf2 { rounds, salt, hash });
+        }
+        is_usable_argon2(text).then(|| Self::Argon2(text.into()))
+    }
+
+    /// Returns whether it is the password. Takes some ten milliseconds, and 19 MiB with Argon2 of the default cost.
+    pub(crate) fn verify(&self, password: &[u8]) -> bool {
+        match self {
+            Self::Argon2(hash) => PasswordHash::new(hash)
+                .is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok()),
+            Self::Pbkdf2 { rounds, salt, hash } => {
+                let mut made = [0; SHA512];
+                pbkdf2::pbkdf2_hmac::<Sha512>(password, salt, *rounds, &mut made);
+                made.ct_eq(hash).into()
+            }
+            Self::Sha512 { salt, hash } => {
+                let made = Sha512::new().chain_update(password).chain_update(salt);
+                made.finalize().ct_eq(hash).into()
+            }
+        }
+    }
+}
+
+fn is_usable_argon2(hash: &str) -> bool {
+    let Ok(hash) = PasswordHash::new(hash) else {
+        return false;
+    };
+    let known_version = hash
+        .version
+        .is_none_or(|version| Version::try_from(version).is_ok());
+    Algorithm::try_from(hash.algorithm).is_ok()
+        && known_version
+        && Params::try_from(&hash).is_ok()
+        && hash.salt.is_some()
+        && hash.hash.is_some()
+}
+
+/// Makes the hash of a password, with a salt of its own.
+pub(crate) fn make(password: &[u8], cost: Cost) -> Result<String, Error> {
+    let salt = SaltString::encode_b64(&random::<16>()?).map_err(Error::Hash)?;
+    let params = Params::new(
+        cost.memory_kib,
+        cost.iterations,
+        Params::DEFAULT_P_COST,
+        None,
+    );
+    let params = params.map_err(|error| Error::Hash(error.into()))?;
+    let hash = Argon2::new(Algorithm::default(), Version::default(), params)
+        .hash_password(password, &salt)
+        .map_err(Error::Hash)?;
+    Ok(hash.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made by mosquitto_passwd 2.0.11, for the passwords `secret` and `other`, with -I 901 and -H sha512.
+    const MOSQUITTO: [(&str, &str); 2] = [
+        (
+            "secret",
+            "$7$901$EnzkwBl5Hi0wQsLT$s9kLW6yZwY2xJGy/IWhylyyBZ0ctO0muJbcxVa9bO/t2Ix6vsJc+68GwfAG/efrd9mdezr92c9fmVn1G/9m85A==",
+        ),
+        (
+            "other",
+            "$6$9D7nKmw8fIpOboMZ$8JcJd2ZWLeJbsb+TNOfjtH3+THyHNJW7y9zG4D3DRtz4BQaXQuD+Uv3unvXqUmJqzSVRvcTonkw81kYVnPdZ3Q==",
+        ),
+    ];
+
+    #[test]
+    fn mosquitto_s_hashes_take_their_password_only() {
+        for (password, hash) in MOSQUITTO {
+            let stored = Hash::parse(hash).unwrap();
+            assert!(stored.verify(password.as_bytes()), "{hash}");
+            assert!(!stored.verify(b"Secret"), "{hash}");
+            assert!(!stored.verify(b""), "{hash}");
+            // What is cut off or damaged is told when the file is read.
+            for wrong in [
+                &hash[..hash.len() - 4],
+                &hash[..20],
+                "$7$0$AAAA$AAAA",
+                "$6$$",
+                "$7$",
+            ] {
+                assert!(Hash::parse(wrong).is_none(), "{wrong}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_cost_is_written_into_the_hash() {
+        let cost = Cost {
+            memory_kib: 64,
+            iterations: 3,
+        };
+        let hash = make(b"secret", cost).unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=64,t=3,p=1$"), "{hash}");
+        assert!(Hash::parse(&hash).unwrap().verify(b"secret"));
+        let none = Cost {
+            memory_kib: 0,
+            ..cost
+        };
+        assert!(matches!(make(b"secret", none), Err(Error::Hash(_))));
+    }
+}

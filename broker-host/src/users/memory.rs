@@ -1,0 +1,122 @@
+//! Passwords that were right: known again by a fast hash with a key that nobody else has.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+use tokio::time::Instant;
+
+use crate::Error;
+use crate::random::random;
+
+/// For how long a password is remembered when nothing is said.
+const SPAN: Duration = Duration::from_secs(3_600);
+
+/// The last password of each user that was right.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    key: [u8; 32],
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    span: Duration,
+    proofs: HashMap<String, (Proof, Instant)>,
+}
+
+/// A user and a password under the key of a [`Memory`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proof([u8; 32]);
+
+impl Memory {
+    pub(crate) fn new() -> Result<Self, Error> {
+        Ok(Self {
+            key: random()?,
+            known: Mutex::new(Known {
+                span: SPAN,
+                proofs: HashMap::new(),
+            }),
+        })
+    }
+
+    pub(crate) fn set_span(&self, span: Duration) {
+        self.known().span = span;
+    }
+
+    pub(crate) fn proof(&self, user: &str, password: &[u8]) -> Proof {
+        self.mac(&[b"password", user.as_bytes(), password])
+    }
+
+    /// Whether this was right not too long ago.
+    pub(crate) fn knows(&self, user: &str, proof: &Proof, now: Instant) -> bool {
+        let known = self.known();
+        known.proofs.get(user).is_some_and(|(right, since)| {
+            now.duration_since(*since) < known.span && right.0.ct_eq(&proof.0).into()
+        })
+    }
+
+    /// This is right now.
+    pub(crate) fn remember(&self, user: &str, proof: Proof, now: Instant) {
+        let mut known = self.known();
+        if !known.span.is_zero() {
+            known.proofs.insert(user.to_owned(), (proof, now));
+        }
+    }
+
+    /// Returns a number that is always the same for a user, and that nobody can foresee.
+    pub(crate) fn number(&self, user: &str) -> usize {
+        let Proof(bytes) = self.mac(&[b"number", user.as_bytes()]);
+        bytes
+            .first_chunk()
+            .map_or(0, |bytes| usize::from_le_bytes(*bytes))
+    }
+
+    fn mac(&self, parts: &[&[u8]]) -> Proof {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else {
+            return Proof(self.key); // A key of any length is taken.
+        };
+        for part in parts {
+            // With their lengths, so that the end of one is not the beginning of the next.
+            mac.update(&part.len().to_le_bytes());
+            mac.update(part);
+        }
+        Proof(mac.finalize().into_bytes().into())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Whole at any time, even if a thread panicked with it.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_right_is_known_for_a_while() {
+        let memory = Memory::new().unwrap();
+        memory.set_span(Duration::from_secs(10));
+        let start = Instant::now();
+        let right = memory.proof("pump", b"secret");
+        assert!(!memory.knows("pump", &right, start));
+        memory.remember("pump", right, start);
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(memory.knows("pump", &right, after(9)));
+        assert!(!memory.knows("pump", &right, after(10)));
+        for (user, password) in [("pump", "Secret"), ("pum", "psecret"), ("valve", "secret")] {
+            let proof = memory.proof(user, password.as_bytes());
+            assert!(!memory.knows(user, &proof, start), "{user}");
+        }
+        // Another password that is right takes its place.
+        let other = memory.proof("pump", b"other");
+        memory.remember("pump", other, start);
+        assert!(!memory.knows("pump", &right, start) && memory.knows("pump", &other, start));
+        memory.set_span(Duration::ZERO);
+        assert!(!memory.knows("pump", &other, start));
+    }
+}

@@ -3,9 +3,10 @@
 use mqtt_broker::{ClientInfo, ConnectionId, Ending, Hooks, Observation, Verdict};
 use mqtt_proto::{Connect, ReasonCode, TopicFilter, TopicName};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{Level, debug, info, warn};
 
 use crate::checks::{Added, Check, Checks};
+use crate::logging::{Quota, cut};
 use crate::random::random;
 use crate::users::Users;
 use crate::{Acl, Control, Error};
@@ -46,6 +47,7 @@ pub struct Guard {
     pub anonymous: bool,
     control: Control,
     checks: Checks,
+    quota: Quota,
     /// The next number if the system gives none: one that was drawn at the start, and counted up.
     seed: u128,
 }
@@ -62,6 +64,7 @@ impl Guard {
             anonymous: true,
             control,
             checks: Checks::new(WAITING),
+            quota: Quota::new(),
             seed: u128::from_le_bytes(random()?),
         })
     }
@@ -143,43 +146,88 @@ impl Hooks for Guard {
     }
 
     fn observe(&mut self, observation: &Observation<'_>) {
-        match observation {
-            Observation::Connected {
-                client, resumed, ..
-            } => info!(
-                client = client.client_id,
-                user = client.user_name,
-                version = %client.version,
-                resumed,
-                "connected"
-            ),
-            Observation::Ended {
-                connection,
-                client_id,
-                ending,
-            } => match (client_id, ending) {
-                (None, ending) => {
-                    self.checks.forget(*connection);
-                    info!(why = %ending, "a connection ended without a client");
-                }
-                (Some(client), Ending::ByClient(reason)) => info!(client, %reason, "disconnected"),
-                (Some(client), ending) => warn!(client, why = %ending, "disconnected"),
-            },
-            Observation::Subscribed {
-                client,
-                filter,
-                reason,
-            } => debug!(client = client.client_id, %filter, %reason, "subscribed"),
-            Observation::PublishRefused {
-                client,
-                topic,
-                reason,
-            } => warn!(client = client.client_id, %topic, %reason, "publish refused"),
-            Observation::Dropped {
-                client_id,
-                messages,
-            } => debug!(client = client_id, messages, "dropped"),
-            _ => {}
+        if let Observation::Ended {
+            connection,
+            client_id: None,
+            ..
+        } = observation
+        {
+            self.checks.forget(*connection);
         }
+        let (client, level) = about(observation);
+        if tracing::level_filters::LevelFilter::current() < level {
+            return;
+        }
+        let (allowed, suppressed) = self.quota.allows(client, Instant::now());
+        if let Some(lines) = suppressed {
+            warn!(lines, "of clients with many lines not all were logged");
+        }
+        if allowed {
+            log(observation);
+        }
+    }
+}
+
+/// Whom an observation is about, and the level that it is logged at.
+fn about<'a>(observation: &Observation<'a>) -> (Option<&'a str>, Level) {
+    match observation {
+        Observation::Connected { client, .. } => (Some(client.client_id), Level::INFO),
+        Observation::Ended {
+            client_id, ending, ..
+        } => match ending {
+            Ending::ByClient(_) => (*client_id, Level::INFO),
+            _ => (*client_id, Level::WARN),
+        },
+        Observation::Subscribed { client, .. } => (Some(client.client_id), Level::DEBUG),
+        Observation::PublishRefused { client, .. } => (Some(client.client_id), Level::WARN),
+        Observation::Dropped { client_id, .. } => (Some(client_id), Level::DEBUG),
+        _ => (None, Level::DEBUG),
+    }
+}
+
+/// Writes an observation. What clients chose is given as text: it is quoted and escaped then.
+fn log(observation: &Observation<'_>) {
+    match observation {
+        Observation::Connected {
+            client, resumed, ..
+        } => info!(
+            client = &*cut(client.client_id),
+            user = client.user_name.map(cut).as_deref(),
+            version = %client.version,
+            resumed,
+            "connected"
+        ),
+        Observation::Ended {
+            client_id, ending, ..
+        } => match (client_id.map(cut).as_deref(), ending) {
+            (None, ending) => info!(why = %ending, "a connection ended without a client"),
+            (Some(client), Ending::ByClient(reason)) => info!(client, %reason, "disconnected"),
+            (Some(client), ending) => warn!(client, why = %ending, "disconnected"),
+        },
+        Observation::Subscribed {
+            client,
+            filter,
+            reason,
+        } => debug!(
+            client = &*cut(client.client_id),
+            filter = &*cut(&filter.to_string()),
+            %reason,
+            "subscribed"
+        ),
+        Observation::PublishRefused {
+            client,
+            topic,
+            reason,
+        } => warn!(
+            client = &*cut(client.client_id),
+            topic = &*cut(topic.as_str()),
+            %reason,
+            "publish refused"
+        ),
+        Observation::Dropped {
+            client_id,
+            messages,
+        } => debug!(client = &*cut(client_id), messages, "dropped"),
+        _ => {}
     }
 }

@@ -25,6 +25,8 @@ mod lines;
 #[cfg(feature = "files")]
 mod listening;
 #[cfg(feature = "files")]
+mod logging;
+#[cfg(feature = "files")]
 mod random;
 #[cfg(feature = "files")]
 mod reload;

@@ -40,8 +40,13 @@ pub(crate) async fn accept<H: Hooks + 'static>(
     shared: Rc<RefCell<Shared<H>>>,
     listener: TcpListener,
 ) {
+    #[cfg(feature = "files")]
+    let mut fails = false;
     loop {
-        match listener.accept().await {
+        let accepted = listener.accept().await;
+        #[cfg(feature = "files")]
+        tell_change(&mut fails, accepted.as_ref().err());
+        match accepted {
             Ok((stream, _)) => {
                 // Without it a small packet may wait for the acknowledgement of the last.
                 let _ = stream.set_nodelay(true);
@@ -50,4 +55,15 @@ pub(crate) async fn accept<H: Hooks + 'static>(
             Err(_) => sleep(ACCEPT_AGAIN).await,
         }
     }
+}
+
+/// Logs the first connection that cannot be accepted, such as for want of file descriptors, and the first that can be again.
+#[cfg(feature = "files")]
+fn tell_change(fails: &mut bool, error: Option<&io::Error>) {
+    match error {
+        Some(error) if !*fails => tracing::warn!(%error, "connections cannot be accepted"),
+        None if *fails => tracing::info!("connections are accepted again"),
+        _ => {}
+    }
+    *fails = error.is_some();
 }

@@ -59,8 +59,12 @@ impl Reloader {
 
 /// Returns the names of the settings that a running broker cannot take over and that differ.
 fn fixed_but_changed(started: &Settings, wanted: &Settings) -> Vec<&'static str> {
-    let bind = started.bind != wanted.bind;
-    bind.then_some("bind").into_iter().collect()
+    let fixed = [
+        ("bind", started.bind != wanted.bind),
+        ("log-format", started.log_format != wanted.log_format),
+    ];
+    let changed = fixed.into_iter().filter(|(_, differs)| *differs);
+    changed.map(|(name, _)| name).collect()
 }
 
 /// Who may do what, as the files of some settings say.

@@ -90,6 +90,9 @@ settings! {
     /// What is logged to standard error: error, warn, info, debug or trace. Default info
     #[cfg_attr(feature = "clap", arg(long, value_name = "LEVEL"))]
     log: String,
+    /// How the log looks: text, or json for an object of JSON in each line. Default text
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT"))]
+    log_format: String,
     }
     limits {
     /// Connections at once. Default 10000

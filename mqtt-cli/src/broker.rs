@@ -26,7 +26,7 @@ pub(crate) struct Broker {
 impl Broker {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let settings = self.settings()?;
-        let log = Log::start(settings.log.as_deref())?;
+        let log = Log::start(settings.log.as_deref(), settings.log_format.as_deref())?;
         let mut hangups = Hangups::new().map_err(fail)?;
         signals::ignore_user_signals().map_err(fail)?;
         let broker = settings.listen().await?;

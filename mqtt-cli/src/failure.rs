@@ -1,6 +1,7 @@
 //! What went wrong, in one line, and the exit code that says so.
 
 use std::fmt;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use mqtt_tokio::session::Closed;
@@ -58,7 +59,8 @@ impl Failure {
     }
 
     pub(crate) fn exit(&self) -> ExitCode {
-        eprintln!("mqtt: {}", self.message);
+        // Where it cannot be written, the exit code says it.
+        let _ = writeln!(std::io::stderr(), "mqtt: {}", self.message);
         ExitCode::from(self.code)
     }
 }

@@ -1,40 +1,71 @@
-//! The log of `mqtt broker`: lines on standard error, at a level that can change.
+//! The log of `mqtt broker`: lines on standard error, written by a thread of its own. Where they cannot be written, or not as fast as
+//! they come, they are dropped and counted, and the broker goes on.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Registry, fmt, reload};
+use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
 use crate::failure::{Failure, fail};
 
 /// What is logged when nothing is said.
 const DEFAULT_LEVEL: &str = "info";
+/// Lines that wait to be written.
+const WAITING: usize = 1_024;
+/// How long the end of the program waits for lines to be written.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// The log of this process.
 #[derive(Debug)]
 pub(crate) struct Log {
     level: reload::Handle<LevelFilter, Registry>,
+    lines: Lines,
 }
 
 impl Log {
     /// Starts the log. A process has one.
-    pub(crate) fn start(level_name: Option<&str>) -> Result<Self, Failure> {
+    pub(crate) fn start(level_name: Option<&str>, format: Option<&str>) -> Result<Self, Failure> {
         let (filter, handle) = reload::Layer::new(LevelFilter::from(level(level_name)?));
-        let lines = fmt::layer()
-            .with_writer(std::io::stderr)
+        let lines = Lines::start(io::stderr()).map_err(fail)?;
+        let writer = lines.clone();
+        let layer = fmt::layer()
+            .with_writer(move || writer.clone())
             .with_target(false)
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
+        let layer = match format {
+            None | Some("text") => layer.boxed(),
+            Some("json") => layer.json().flatten_event(true).boxed(),
+            Some(other) => {
+                return Err(fail(format!("log-format {other:?}: must be text or json")));
+            }
+        };
         tracing_subscriber::registry()
             .with(filter)
-            .with(lines)
+            .with(layer)
             .init();
-        Ok(Self { level: handle })
+        exit_on_panic(lines.clone());
+        Ok(Self {
+            level: handle,
+            lines,
+        })
     }
 
     /// Changes the level.
     pub(crate) fn set(&self, level: Level) -> Result<(), Failure> {
         self.level.reload(LevelFilter::from(level)).map_err(fail)
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.lines.finish();
     }
 }
 
@@ -46,4 +77,150 @@ pub(crate) fn level(name: Option<&str>) -> Result<Level, Failure> {
             "log {name:?}: must be error, warn, info, debug or trace"
         ))
     })
+}
+
+/// A panic of one task would leave the others running without it: the process ends instead, so that it is started again.
+fn exit_on_panic(lines: Lines) {
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!(why = ?panic.to_string(), "a defect of this program ends it");
+        lines.finish();
+        std::process::exit(101);
+    }));
+}
+
+enum Item {
+    Line(Vec<u8>),
+    /// Answers when all that came before is written.
+    Finish(SyncSender<()>),
+}
+
+/// Takes lines and never waits.
+#[derive(Clone, Debug)]
+struct Lines {
+    items: SyncSender<Item>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Lines {
+    fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
+        let (items, receiver) = sync_channel(WAITING);
+        let lost = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&lost);
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write_all(&receiver, out, &counted))?;
+        Ok(Self { items, lost })
+    }
+
+    /// Waits a little until all lines are written.
+    fn finish(&self) {
+        let (done, wait) = sync_channel(1);
+        if self.items.try_send(Item::Finish(done)).is_ok() {
+            let _ = wait.recv_timeout(LAST_WORDS);
+        }
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.items.try_send(Item::Line(line.to_vec())).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes what comes. A line that cannot be written is lost as well.
+fn write_all(items: &Receiver<Item>, mut out: impl Write, lost: &AtomicU64) {
+    for item in items {
+        match item {
+            Item::Line(line) => {
+                let missing = lost.swap(0, Ordering::Relaxed);
+                let told = match missing {
+                    0 => Ok(()),
+                    _ => writeln!(out, "{missing} lines of this log were lost"),
+                };
+                if told.and_then(|()| out.write_all(&line)).is_err() {
+                    lost.fetch_add(missing + 1, Ordering::Relaxed);
+                }
+            }
+            Item::Finish(done) => {
+                let _ = done.try_send(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    /// Hands over what is written, and takes the next only when that is taken.
+    struct Slow(SyncSender<Vec<u8>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_nobody_takes_are_lost_and_counted() {
+        let (sender, taken) = sync_channel(0);
+        let mut lines = Lines::start(Slow(sender)).unwrap();
+        lines.write_all(b"first").unwrap();
+        // It is written, so the writer waits from now on.
+        let total = WAITING + 10;
+        for n in 0..total {
+            lines.write_all(format!("{n}").as_bytes()).unwrap();
+        }
+        lines.finish();
+        let mut text = taken.recv().unwrap();
+        assert_eq!(text, b"first");
+        text.clear();
+        while !text.ends_with(b" lines of this log were lost\n") {
+            text.extend(taken.recv().unwrap());
+        }
+        let text = String::from_utf8(text).unwrap();
+        let lost: usize = text.split_once(' ').unwrap().0.parse().unwrap();
+        // The first may have waited with the others for a while.
+        assert!((10..=11).contains(&lost), "{text}");
+    }
+
+    /// Fails as a full disk does, and tells each attempt.
+    struct Full(Sender<()>);
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            let _ = self.0.send(());
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_does_not_end_the_log() {
+        let (sender, attempts) = channel();
+        let mut lines = Lines::start(Full(sender)).unwrap();
+        for _ in 0..3 {
+            lines.write_all(b"line").unwrap();
+            attempts.recv().unwrap();
+        }
+        lines.finish();
+        assert_eq!(lines.lost.load(Ordering::Relaxed), 3);
+    }
 }

@@ -15,7 +15,12 @@ impl Broker {
         let mut all = vec!["broker", "--bind", "127.0.0.1:0"];
         all.extend(arguments);
         let process = Process::start(MQTT, &all);
-        let port = process.wait_stderr_after("address=127.0.0.1:");
+        let before = match arguments.contains(&"json") {
+            true => r#""address":"127.0.0.1:"#,
+            false => "address=127.0.0.1:",
+        };
+        let port = process.wait_stderr_after(before);
+        let port = port.trim_end_matches(['"', '}']).to_owned();
         Self { process, port }
     }
 

@@ -3,4 +3,5 @@
 mod broker;
 mod clients;
 mod commands;
+mod log;
 mod reload;

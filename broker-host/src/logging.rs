@@ -1,0 +1,102 @@
+//! What clients may write into the log: little of it, and nothing that changes how a line looks.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Characters of a text of a client that are logged.
+const CHARACTERS: usize = 120;
+/// Over how long the lines of a client are counted.
+const WINDOW: Duration = Duration::from_secs(10);
+/// Lines of one client in a window.
+const LINES: u32 = 20;
+/// Clients that are counted apart in a window; those beyond are counted together.
+const CLIENTS: usize = 1_000;
+
+/// Cuts a text of a client where it is long. It is given to `tracing` as text, which quotes and escapes it.
+pub(crate) fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(CHARACTERS) {
+        None => Cow::Borrowed(text),
+        Some((end, _)) => {
+            let shown = text.get(..end).unwrap_or_default();
+            Cow::Owned(format!("{shown}... ({} bytes)", text.len()))
+        }
+    }
+}
+
+/// Counts the lines of each client.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    since: Instant,
+    lines: HashMap<Box<str>, u32>,
+    others: u32,
+    suppressed: u64,
+}
+
+impl Quota {
+    pub(crate) fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            lines: HashMap::new(),
+            others: 0,
+            suppressed: 0,
+        }
+    }
+
+    /// Whether another line of a client may be logged; without a name, of those that have none. Beside it, how many lines were not
+    /// logged in the windows before, if that was not told yet.
+    pub(crate) fn allows(&mut self, client: Option<&str>, now: Instant) -> (bool, Option<u64>) {
+        let mut told = None;
+        if now.duration_since(self.since) >= WINDOW {
+            told = Some(std::mem::take(&mut self.suppressed)).filter(|lines| *lines > 0);
+            self.since = now;
+            self.lines.clear();
+            self.others = 0;
+        }
+        let has_room = self.lines.len() < CLIENTS;
+        let lines = match client {
+            Some(client) if self.lines.contains_key(client) => self.lines.get_mut(client),
+            Some(client) if has_room => Some(self.lines.entry(client.into()).or_default()),
+            _ => None,
+        };
+        let lines = lines.unwrap_or(&mut self.others);
+        *lines = lines.saturating_add(1);
+        let allowed = *lines <= LINES;
+        self.suppressed += u64::from(!allowed);
+        (allowed, told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_two_characters() {
+        let long = "ä".repeat(30_000);
+        assert!(cut(&long).ends_with("ä... (60000 bytes)"));
+        assert_eq!(cut(&long).chars().count(), CHARACTERS + 17);
+        assert_eq!(cut("short"), "short");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_logs_much_is_silenced_and_counted() {
+        let mut quota = Quota::new();
+        let now = Instant::now();
+        let logged = (0..100)
+            .filter(|_| quota.allows(Some("flood"), now).0)
+            .count();
+        assert_eq!(logged, LINES as usize);
+        assert!(quota.allows(Some("quiet"), now).0);
+        // However many names a client invents.
+        let invented = (0..100_000).map(|n| format!("invented-{n}"));
+        let logged = invented
+            .filter(|name| quota.allows(Some(name), now).0)
+            .count();
+        assert!(logged < CLIENTS + LINES as usize, "{logged}");
+        let (allowed, told) = quota.allows(Some("flood"), now + WINDOW);
+        assert_eq!((allowed, told), (true, Some(80 + 100_000 - logged as u64)));
+    }
+}

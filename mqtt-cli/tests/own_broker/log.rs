@@ -1,0 +1,121 @@
+//! The log of `mqtt broker`: it neither stops the broker nor says what clients want it to.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use mqtt_testing::process::{run, signal};
+
+use crate::broker::{Broker, MQTT};
+use crate::commands::folder;
+
+/// A broker whose log the test does not read as it comes; it ends with the test.
+struct Unread(Child);
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(bind: &str, log: impl Into<Stdio>) -> Unread {
+    let words = ["broker", "--bind", bind, "--log", "debug"];
+    Unread(Command::new(MQTT).args(words).stderr(log).spawn().unwrap())
+}
+
+/// A broker that wrote its first line, and where the others come.
+fn start_piped() -> (Unread, String, BufReader<ChildStderr>) {
+    let mut broker = start("127.0.0.1:0", Stdio::piped());
+    let mut log = BufReader::with_capacity(256, broker.0.stderr.take().unwrap());
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    let port = line.rsplit_once("127.0.0.1:").unwrap().1.trim().to_owned();
+    (broker, port, log)
+}
+
+/// Makes the broker log more than a pipe holds, and be of use afterwards.
+fn chatters(port: &str) {
+    let filters: Vec<String> = (0..100)
+        .map(|n| format!("{}/{n}", "x".repeat(100)))
+        .collect();
+    let mut words = vec!["sub", "-p", port, "-E"];
+    words.extend(filters.iter().flat_map(|filter| ["-t", filter]));
+    for _ in 0..30 {
+        let ended = run(MQTT, &words, "");
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+}
+
+fn ends(mut broker: Unread) {
+    signal(broker.0.id(), "TERM");
+    assert!(broker.0.wait().unwrap().success());
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_does_not_stop_the_broker() {
+    let (broker, port, log) = start_piped();
+    chatters(&port);
+    ends(broker);
+    drop(log);
+}
+
+#[test]
+fn a_pipe_that_is_closed_does_not_stop_the_broker() {
+    let (broker, port, log) = start_piped();
+    drop(log);
+    chatters(&port);
+    ends(broker);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_does_not_stop_the_broker() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let mut broker = start(&address, File::create("/dev/full").unwrap());
+    while TcpStream::connect(&address).is_err() {
+        assert!(broker.0.try_wait().unwrap().is_none(), "it ended");
+        std::thread::yield_now();
+    }
+    chatters(address.rsplit_once(':').unwrap().1);
+    ends(broker);
+}
+
+#[test]
+fn a_client_cannot_forge_lines_nor_reach_the_terminal() {
+    let acl = folder("log").join("acl");
+    std::fs::write(&acl, "topic read #\n").unwrap();
+    for format in ["text", "json"] {
+        let broker = Broker::start(&["--acl-file", acl.to_str().unwrap(), "--log-format", format]);
+        let topic = "a\nWARN forged\u{1b}[2J";
+        let words = [
+            "-V",
+            "5",
+            "-q",
+            "1",
+            "-t",
+            topic,
+            "-m",
+            "x",
+            "-i",
+            "evil\u{1b}\n",
+        ];
+        assert_eq!(broker.run("pub", &words).code, Some(1));
+        broker.process.wait_stderr("publish refused");
+        broker.process.signal("TERM");
+        let log = broker.process.end().stderr;
+        assert!(!log.contains('\u{1b}') && !log.contains("\nWARN"), "{log}");
+        let marks = match format {
+            "text" => r#"topic="a\nWARN forged\u{1b}[2J""#,
+            _ => r#""topic":"a\nWARN forged\u001b[2J""#,
+        };
+        assert!(log.contains(marks), "{log}");
+        assert!(
+            format == "text" || log.lines().all(|line| line.starts_with('{')),
+            "{log}"
+        );
+    }
+}

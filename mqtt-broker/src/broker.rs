@@ -2,7 +2,7 @@
 //! subscriptions, `fanout.rs` and `deliver.rs` bring messages to their receivers, `leave.rs` ends connections and sessions,
 //! and `turn.rs` does what was too much for one turn.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -120,6 +120,11 @@ pub struct Broker<H> {
     pub(crate) handed_over: VecDeque<Lanes>,
     /// Sessions that are over and still have subscriptions.
     pub(crate) endings: VecDeque<u32>,
+    /// Sessions that give way to new ones, in the order in which their clients left.
+    pub(crate) idle: BTreeMap<u64, u32>,
+    pub(crate) idle_serial: u64,
+    /// What all wills take.
+    pub(crate) will_bytes: usize,
     /// Retained messages expired.
     pub(crate) purging: bool,
     ready: VecDeque<ConnectionId>,
@@ -167,6 +172,9 @@ impl<H: Hooks> Broker<H> {
             fanouts: Fanouts::new(key),
             handed_over: VecDeque::new(),
             endings: VecDeque::new(),
+            idle: BTreeMap::new(),
+            idle_serial: 0,
+            will_bytes: 0,
             purging: false,
             ready: VecDeque::new(),
             serial: 0,

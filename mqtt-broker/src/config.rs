@@ -4,6 +4,7 @@ use mqtt_session::Instant;
 
 use crate::broker::Broker;
 use crate::hooks::Hooks;
+use crate::session::{Session, filter_size};
 use crate::timers::Due;
 
 /// Settings and limits of a [`crate::Broker`]: make one, then assign fields.
@@ -19,7 +20,8 @@ use crate::timers::Due;
 pub struct Config {
     /// Connections at once, those included that have not sent CONNECT. Default 10,000.
     pub connections: usize,
-    /// Sessions, of clients that are connected and of clients that are away. Default 100,000.
+    /// Sessions, of clients that are connected and of clients that are away. If there are as many, those give way first that are
+    /// away and have neither subscriptions nor messages. Default 100,000.
     pub sessions: usize,
     /// How long CONNECT may take, in milliseconds. Default 10,000.
     pub connect_timeout_ms: u32,
@@ -56,6 +58,10 @@ pub struct Config {
     pub queue_qos0: bool,
     /// Subscriptions of one client. Default 10,000.
     pub subscriptions: usize,
+    /// Bytes that the subscriptions of one client take, with their nodes in the tree of filters. Default 8 MiB.
+    pub subscription_bytes: usize,
+    /// Bytes of the wills of all clients. Who has one that goes beyond it is refused. Default 64 MiB.
+    pub will_bytes: usize,
     /// Levels of a topic name or filter. Default 64.
     pub topic_levels: usize,
     /// Retained messages. Default 100,000.
@@ -98,6 +104,8 @@ impl Default for Config {
             queued_bytes_total: 512 << 20,
             queue_qos0: false,
             subscriptions: 10_000,
+            subscription_bytes: 8 << 20,
+            will_bytes: 64 << 20,
             topic_levels: 64,
             retained_messages: 100_000,
             retained_bytes: 256 << 20,
@@ -148,6 +156,12 @@ impl Config {
     /// Whether a topic name or filter is not too deep.
     pub(crate) fn allows_levels(&self, topic: &[u8]) -> bool {
         topic.iter().filter(|byte| **byte == b'/').count() < self.topic_levels
+    }
+
+    /// Whether a session has no room for another subscription.
+    pub(crate) fn is_full_of(&self, session: &Session, filter: &str) -> bool {
+        let bytes = session.filter_bytes.saturating_add(filter_size(filter));
+        session.filters.len() >= self.subscriptions || bytes > self.subscription_bytes
     }
 
     pub(crate) fn statistics_due(&self, now: Instant) -> Option<Instant> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mqtt_session::proto::{
     ConnAck, Connect, Decoded, MAX_PACKET, Packet, Properties, Property, ReasonCode, Version,
+    Will as CarriedWill,
 };
 use mqtt_session::{Instant, Outgoing};
 
@@ -125,7 +126,10 @@ impl<H: Hooks> Broker<H> {
             return;
         }
         let known = self.known(client_id, now);
-        if known.is_none() && self.sessions.len() >= self.config.sessions {
+        let will = connect.will.as_ref().map_or(0, will_size);
+        let wills = self.will_bytes.saturating_add(will);
+        let has_room = known.is_some() || self.has_room_for_session(now);
+        if !has_room || (will > 0 && wills > self.config.will_bytes) {
             self.refuse(index, ReasonCode::QuotaExceeded, now);
             return;
         }
@@ -186,6 +190,17 @@ impl<H: Hooks> Broker<H> {
         self.clients.get(client_id).copied()
     }
 
+    /// Whether there is room for one more session. One that is of no use to anybody gives way to it.
+    fn has_room_for_session(&mut self, now: Instant) -> bool {
+        if self.sessions.len() < self.config.sessions {
+            return true;
+        }
+        if let Some((_, key)) = self.idle.first_key_value() {
+            self.end_session(*key, now);
+        }
+        self.sessions.len() < self.config.sessions
+    }
+
     fn new_session(&mut self, client_id: &str) -> u32 {
         let client_id: Arc<str> = client_id.into();
         self.session_serial = self.session_serial.wrapping_add(1);
@@ -210,6 +225,10 @@ impl<H: Hooks> Broker<H> {
         if let Some(mut parked) = session.parked.take() {
             connection.server.swap_session(&mut parked);
         }
+        if let Some(idle) = session.idle.take() {
+            self.idle.remove(&idle);
+        }
+        session.take_will(&mut self.will_bytes);
         connection.session = Some(key);
         let most = connect.properties.receive_maximum().unwrap_or(u16::MAX);
         connection.window = usize::from(most.min(self.config.window.max(1)));
@@ -238,6 +257,8 @@ impl<H: Hooks> Broker<H> {
             let delay = Duration::from_secs(u64::from(delay));
             Some(Box::new(Will { message, delay }))
         });
+        let will = session.will.as_ref().map_or(0, |will| will.message.size());
+        self.will_bytes = self.will_bytes.saturating_add(will);
     }
 
     /// How long the session may outlive this connection, in seconds.
@@ -318,4 +339,12 @@ fn nonzero<T: Default + From<u8> + PartialEq>(limit: T) -> T {
     } else {
         limit
     }
+}
+
+/// What a will counts at most in [`crate::Config::will_bytes`]: its packet is no longer than its parts.
+fn will_size(will: &CarriedWill<'_>) -> usize {
+    will.topic
+        .as_bytes()
+        .len()
+        .saturating_add(will.payload.len())
 }

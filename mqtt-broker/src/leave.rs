@@ -80,13 +80,18 @@ impl<H: Hooks> Broker<H> {
                 session.will_at = Some(now.after(will.delay.min(expiry_span)));
             }
             // 3.1.1 [MQTT-3.1.2-10], 5 [MQTT-3.1.2-10]
-            _ => session.will = None,
+            _ => drop(session.take_will(&mut self.will_bytes)),
         }
         // 3.1.1 [MQTT-3.1.2-5], 5 [MQTT-4.1.0-2]
         session.ends_at = (expiry != u32::MAX).then(|| now.after(expiry_span));
         let shared = session.queue.take_shared();
         if let Some(due) = session.due() {
             self.timers.set(due, Due::Session(key));
+        }
+        if session.is_idle() {
+            self.idle_serial = self.idle_serial.wrapping_add(1);
+            session.idle = Some(self.idle_serial);
+            self.idle.insert(self.idle_serial, key);
         }
         self.hand_over(shared, now);
         // What is due at once is not left to the next tick.
@@ -113,7 +118,7 @@ impl<H: Hooks> Broker<H> {
             return;
         }
         session.will_at = None;
-        let will = session.will.take();
+        let will = session.take_will(&mut self.will_bytes);
         if let Some(due) = session.due() {
             self.timers.set(due, Due::Session(key));
         }
@@ -143,7 +148,10 @@ impl<H: Hooks> Broker<H> {
         }
         (session.will_at, session.ends_at) = (None, None);
         session.is_over = true;
-        let will = session.will.take();
+        if let Some(idle) = session.idle.take() {
+            self.idle.remove(&idle);
+        }
+        let will = session.take_will(&mut self.will_bytes);
         let under_way: Lanes = std::mem::take(&mut session.shared)
             .into_values()
             .filter(|item| item.qos == QoS::AtLeastOnce)
@@ -155,6 +163,11 @@ impl<H: Hooks> Broker<H> {
         self.hand_over(shared, now);
         if let Some(will) = will {
             self.publish_will(key, &will, now);
+        }
+        let session = self.sessions.get(usize_of(key));
+        if session.is_some_and(|session| session.filters.is_empty() && session.queue.is_empty()) {
+            self.sessions.remove(usize_of(key));
+            return;
         }
         self.endings.push_back(key);
         self.go_on_ending();

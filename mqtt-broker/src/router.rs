@@ -8,12 +8,14 @@ use std::num::NonZeroU32;
 
 use compact_str::CompactString;
 use mqtt_session::proto::{QoS, Subscription, TopicFilter};
-use smallvec::SmallVec;
 
 use crate::broker::{number, usize_of};
 use crate::work::{Work, step};
 
+mod members;
 mod search;
+
+use members::Members;
 
 pub(crate) use search::Matches;
 
@@ -57,17 +59,13 @@ impl Subscriber {
     }
 }
 
-/// Most filters have one subscriber, which then takes no memory of its own: a topic that was not heard of for a while is
-/// found with fewer reads of memory that is not in the cache. Names of levels are kept likewise.
-type Subscribers = SmallVec<[Subscriber; 1]>;
-
 /// The members of a shared subscription: each message goes to one of them.
 #[derive(Debug)]
 pub(crate) struct Group {
     serial: u32,
     /// Where it is in the list of its node.
     at: usize,
-    pub(crate) members: Subscribers,
+    pub(crate) members: Members,
     /// Whose turn it is.
     pub(crate) next: usize,
 }
@@ -91,7 +89,7 @@ struct Node {
     any: Option<NonZeroU32>,
     /// The child for `#`; it has no children of its own.
     rest: Option<NonZeroU32>,
-    subscribers: Subscribers,
+    subscribers: Members,
     /// Most nodes have none.
     groups: Option<Box<Groups>>,
 }
@@ -104,7 +102,7 @@ impl Node {
             children: None,
             any: None,
             rest: None,
-            subscribers: Subscribers::new_const(),
+            subscribers: Members::new(),
             groups: None,
         }
     }
@@ -292,6 +290,7 @@ impl Router {
         let Some(at) = self.find_or_make(levels(filter)) else {
             return;
         };
+        let key = self.key;
         let share = filter.share_name();
         let list = match share {
             None => self.node_mut(at).map(|node| &mut node.subscribers),
@@ -307,13 +306,10 @@ impl Router {
         let Some(list) = list else { return };
         if replaces {
             // 3.1.1 [MQTT-3.8.4-3], 5 [MQTT-3.8.4-3]
-            let old = |old: &&mut Subscriber| old.session == subscriber.session;
-            if let Some(old) = list.iter_mut().find(old) {
-                *old = subscriber;
-            }
+            list.replace(subscriber);
             return;
         }
-        list.push(subscriber);
+        list.add(subscriber, key);
         self.count = self.count.saturating_add(1);
         self.shared = self.shared.saturating_add(usize::from(share.is_some()));
     }
@@ -331,7 +327,7 @@ impl Router {
         let group = number(self.groups.insert(Group {
             serial,
             at,
-            members: Subscribers::new(),
+            members: Members::new(),
             next: 0,
         }));
         if let Some(node) = self.node_mut(node) {
@@ -355,7 +351,7 @@ impl Router {
         let removed = match filter.share_name() {
             None => self
                 .node_mut(at)
-                .is_some_and(|node| remove(&mut node.subscribers, session)),
+                .is_some_and(|node| node.subscribers.remove(session)),
             Some(name) => self
                 .group(at, name)
                 .is_some_and(|group| self.leave(at, group, name, session)),
@@ -373,7 +369,7 @@ impl Router {
         let Some(state) = self.groups.get_mut(usize_of(group)) else {
             return false;
         };
-        let removed = remove(&mut state.members, session);
+        let removed = state.members.remove(session);
         if state.members.is_empty() {
             let at = state.at;
             self.groups.remove(usize_of(group));
@@ -502,19 +498,6 @@ fn common(one: &str, other: &str) -> usize {
         .take_while(|(one, other)| one == other)
         .map(|(level, _)| level.len().saturating_add(1))
         .sum()
-}
-
-fn remove(list: &mut Subscribers, session: u32) -> bool {
-    match list.iter().position(|old| old.session == session) {
-        Some(at) => {
-            list.remove(at);
-            if list.is_empty() {
-                *list = Subscribers::new();
-            }
-            true
-        }
-        None => false,
-    }
 }
 
 #[cfg(test)]

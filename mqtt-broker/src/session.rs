@@ -63,6 +63,8 @@ pub(crate) struct Session {
     pub(crate) client_hash: u64,
     /// No other session that had its place has the same.
     pub(crate) serial: u32,
+    /// Its place among those that give way first.
+    pub(crate) idle: Option<u64>,
     /// It has ended, but for subscriptions that are still to be removed.
     pub(crate) is_over: bool,
     /// It is in the list of those with more to send.
@@ -74,6 +76,8 @@ pub(crate) struct Session {
     pub(crate) queue: Queue,
     /// The filters it subscribes to, as the client wrote them, and the number of the wish for retained messages.
     pub(crate) filters: BTreeMap<Arc<str>, u32>,
+    /// What they take.
+    pub(crate) filter_bytes: usize,
     wishes: Option<Box<Wishes>>,
     pub(crate) will: Option<Box<Will>>,
     /// While away: when the will is due.
@@ -94,6 +98,7 @@ impl Session {
             client_id,
             client_hash,
             serial,
+            idle: None,
             is_over: false,
             at_work: false,
             user_name: None,
@@ -102,6 +107,7 @@ impl Session {
             parked: None,
             queue: Queue::default(),
             filters: BTreeMap::new(),
+            filter_bytes: 0,
             wishes: None,
             will: None,
             will_at: None,
@@ -120,6 +126,13 @@ impl Session {
         }
     }
 
+    /// Takes the will out of the session, and what it counts out of that of all.
+    pub(crate) fn take_will(&mut self, all: &mut usize) -> Option<Box<Will>> {
+        let will = self.will.take()?;
+        *all = all.saturating_sub(will.message.size());
+        Some(will)
+    }
+
     /// When something of it is due while it is away.
     pub(crate) fn due(&self) -> Option<Instant> {
         match (self.will_at, self.ends_at) {
@@ -134,7 +147,10 @@ impl Session {
         let known = self.filters.get_key_value(filter);
         let (filter, wish) = match known {
             Some((filter, wish)) => (Arc::clone(filter), *wish),
-            None => (filter.into(), 0),
+            None => {
+                self.filter_bytes = self.filter_bytes.saturating_add(filter_size(filter));
+                (filter.into(), 0)
+            }
         };
         if let Some(wishes) = &mut self.wishes {
             if let Some(old) = wishes.waiting.get_mut(&wish) {
@@ -172,12 +188,23 @@ impl Session {
         let Some(wish) = self.filters.remove(filter) else {
             return false;
         };
+        self.filter_bytes = self.filter_bytes.saturating_sub(filter_size(filter));
         // 3.1.1 [MQTT-3.10.4-2], 5 [MQTT-3.10.4-2]: nothing more is added for this subscription.
         if let Some(wishes) = &mut self.wishes {
             wishes.waiting.remove(&wish);
             wishes.walk.take_if(|(number, _, _)| *number == wish);
         }
         true
+    }
+
+    /// Whether nothing is lost with it but what its client can make again.
+    pub(crate) fn is_idle(&self) -> bool {
+        let under_way = self.parked.as_ref().map_or(0, |parked| parked.pending());
+        self.connection.is_none()
+            && self.filters.is_empty()
+            && self.queue.is_empty()
+            && self.will.is_none()
+            && under_way == 0
     }
 
     pub(crate) fn wants_retained(&self) -> bool {
@@ -187,13 +214,13 @@ impl Session {
     /// The subscription whose retained messages come next.
     pub(crate) fn next_walk(&mut self) -> Option<(Wanted, &mut Walk)> {
         let wishes = self.wishes.as_mut()?;
-        if wishes.walk.is_none() {
-            if let Some(mut next) = wishes.waiting.first_entry() {
-                let (number, wish) = (*next.key(), next.get_mut());
-                wishes.walk = Some((number, wish.wanted, Walk::new(&wish.filter)));
-                if !std::mem::take(&mut wish.again) {
-                    next.remove();
-                }
+        if wishes.walk.is_none()
+            && let Some(mut next) = wishes.waiting.first_entry()
+        {
+            let (number, wish) = (*next.key(), next.get_mut());
+            wishes.walk = Some((number, wish.wanted, Walk::new(&wish.filter)));
+            if !std::mem::take(&mut wish.again) {
+                next.remove();
             }
         }
         if wishes.walk.is_none() {
@@ -225,3 +252,10 @@ impl Session {
         }
     }
 }
+
+/// What a subscription takes: its text here and in the tree of filters, and there up to three nodes.
+pub(crate) const fn filter_size(filter: &str) -> usize {
+    filter.len().saturating_mul(2).saturating_add(FILTER)
+}
+
+const FILTER: usize = 600;

@@ -212,7 +212,7 @@ impl<H: Hooks> Broker<H> {
         let client = session.info();
         let code = if !self.config.allows_levels(filter.as_bytes()) {
             ReasonCode::TopicFilterInvalid
-        } else if !known && session.filters.len() >= self.config.subscriptions {
+        } else if !known && self.config.is_full_of(session, filter.as_str()) {
             ReasonCode::QuotaExceeded
         } else if !self.hooks.may_subscribe(&client, filter) {
             ReasonCode::NotAuthorized

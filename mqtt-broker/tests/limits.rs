@@ -6,7 +6,7 @@ use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Outgoing, Verdict};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
     Ack, Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish,
-    QoS, ReasonCode, Subscribe, Subscription, TopicFilter, TopicName, Version,
+    QoS, ReasonCode, Subscribe, Subscription, TopicFilter, TopicName, Unsubscribe, Version, Will,
 };
 use mqtt_testing::packets::encode;
 
@@ -153,6 +153,7 @@ fn sessions_are_limited_to_those_who_have_none() {
     for client_id in ["a", "b"] {
         let id = connect(&mut broker, &staying(client_id));
         assert_eq!(hear(&mut broker, id)[0][3], 0);
+        subscribe(&mut broker, id, "a", QoS::AtMostOnce);
         broker.closed(id, NOW);
     }
     let third = connect(&mut broker, &staying("c"));
@@ -163,6 +164,104 @@ fn sessions_are_limited_to_those_who_have_none() {
     // 3.1.1 says it in its own words.
     let old = connect(&mut broker, &Connect::new(Version::V311, "d"));
     assert_eq!(broker.outgoing(old), [0x20, 2, 0, 3]);
+}
+
+/// Sessions of clients that are away and left nothing give way, the oldest first; those with a subscription stay.
+#[test]
+fn sessions_without_use_give_way() {
+    let mut broker = broker(|config| config.sessions = 3);
+    let stays = [Property::SessionExpiryInterval(u32::MAX)];
+    let staying = |client_id| Connect {
+        clean_start: false,
+        properties: Properties::from(&stays),
+        ..Connect::new(Version::V5, client_id)
+    };
+    let used = connect(&mut broker, &staying("used"));
+    hear(&mut broker, used);
+    subscribe(&mut broker, used, "a", QoS::AtLeastOnce);
+    broker.closed(used, NOW);
+    for client_id in ["first", "second", "back"] {
+        let id = connect(&mut broker, &staying(client_id));
+        assert_eq!(hear(&mut broker, id)[0][3], 0, "{client_id}");
+        broker.closed(id, NOW);
+    }
+    let present = |broker: &mut Broker<Open>, client_id| {
+        let id = connect(broker, &staying(client_id));
+        hear(broker, id)[0][2..4].to_vec()
+    };
+    // They stay connected from now on.
+    assert_eq!(present(&mut broker, "back"), [1, 0]);
+    assert_eq!(present(&mut broker, "used"), [1, 0]);
+    assert_eq!(present(&mut broker, "first"), [0, 0], "it gave way");
+    assert_eq!(present(&mut broker, "second"), [0, 0x97], "nobody is left");
+}
+
+#[test]
+fn bytes_of_subscriptions_are_limited() {
+    let mut broker = broker(|config| config.subscription_bytes = 10_000);
+    let id = connected(&mut broker, "a");
+    let long = "x".repeat(4_000);
+    assert_eq!(subscribe(&mut broker, id, &long, QoS::AtMostOnce), 0);
+    let other = "y".repeat(4_000);
+    assert_eq!(subscribe(&mut broker, id, &other, QoS::AtMostOnce), 0x97);
+    assert_eq!(subscribe(&mut broker, id, &long, QoS::AtMostOnce), 0);
+    let filters = [TopicFilter::new(&long).unwrap()];
+    let unsubscribe = Unsubscribe {
+        packet_id: PacketId::FIRST,
+        properties: Properties::EMPTY,
+        filters: (&filters).into(),
+    };
+    say(
+        &mut broker,
+        id,
+        &Packet::Unsubscribe(unsubscribe),
+        Version::V5,
+    );
+    hear(&mut broker, id);
+    assert_eq!(subscribe(&mut broker, id, &other, QoS::AtMostOnce), 0);
+}
+
+/// The room of a will is free when its client has another, has none, or it went out.
+#[test]
+fn bytes_of_wills_are_limited() {
+    let mut broker = broker(|config| config.will_bytes = 1_000);
+    let payload = [b'x'; 600];
+    let with_will = |client_id| Connect {
+        will: Some(Will::new(TopicName::from_static("w"), &payload)),
+        ..Connect::new(Version::V5, client_id)
+    };
+    for _ in 0..3 {
+        let first = connect(&mut broker, &with_will("a"));
+        assert_eq!(hear(&mut broker, first)[0][3], 0);
+        let second = connect(&mut broker, &with_will("b"));
+        assert_eq!(hear(&mut broker, second)[0][3], 0x97);
+        let without = connected(&mut broker, "c");
+        broker.closed(without, NOW);
+        broker.closed(second, NOW);
+        broker.closed(first, NOW);
+    }
+}
+
+/// Nothing is done level by level on the stack.
+#[test]
+fn deep_topics_take_no_stack() {
+    let deep = "a/".repeat(32_000);
+    let run = move || {
+        let mut broker = broker(|config| config.topic_levels = 100_000);
+        let id = connected(&mut broker, "a");
+        assert_eq!(subscribe(&mut broker, id, &deep, QoS::AtMostOnce), 0);
+        for payload in [&b"x"[..], b""] {
+            let message = Publish {
+                retain: true,
+                ..publish(&deep, payload, QoS::AtLeastOnce)
+            };
+            assert_eq!(puback(&mut broker, id, &message), 0);
+            assert_eq!(subscribe(&mut broker, id, "#", QoS::AtMostOnce), 0);
+        }
+        assert_eq!(broker.statistics(NOW).retained_bytes, 0);
+    };
+    let small = std::thread::Builder::new().stack_size(256 << 10);
+    small.spawn(run).unwrap().join().unwrap();
 }
 
 #[test]

@@ -265,7 +265,10 @@ fn a_new_subscription_takes_over_what_is_under_way() {
 /// 50,000 filters in one packet, then the same without them.
 #[test]
 fn many_filters_are_done_in_portions() {
-    let mut watched = Watched::new(|config| config.subscriptions = 100_000);
+    let mut watched = Watched::new(|config| {
+        config.subscriptions = 100_000;
+        config.subscription_bytes = usize::MAX;
+    });
     let texts: Vec<_> = (0..50_000).map(|n| format!("a/{n}/+")).collect();
     let id = watched.join("many");
     let turns = watched.subscribe(id, texts.iter().map(String::as_str));

@@ -53,6 +53,7 @@ impl Bench {
         let mut config = Config::default();
         config.statistics_interval = 0;
         config.subscriptions = subscriptions;
+        config.subscription_bytes = usize::MAX;
         let mut broker = Broker::new(config, Open, NOW);
         let publisher = connect(&mut broker, "publisher");
         let subscriber = connect(&mut broker, "subscriber");

@@ -110,7 +110,7 @@ impl Router {
         // The subscribers of a node, and what they cost.
         let mut take = |node: Option<&Node>| {
             if let Some(node) = node {
-                subscribers.extend_from_slice(&node.subscribers);
+                subscribers.extend_from_slice(node.subscribers.as_slice());
                 groups.extend_from_slice(node.groups());
                 node.subscribers.len().saturating_add(node.groups().len()) / 4
             } else {

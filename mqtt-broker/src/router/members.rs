@@ -1,0 +1,165 @@
+//! The subscribers of one filter.
+
+use std::collections::HashMap;
+
+use smallvec::SmallVec;
+
+use super::{Keyed, Subscriber};
+use crate::broker::{number, usize_of};
+use crate::work::{Work, step};
+
+/// Most filters have one subscriber, which then takes no memory of its own: a topic that was not heard of for a while is
+/// found with fewer reads of memory that is not in the cache. Of many subscribers the places are kept by session.
+#[derive(Debug)]
+pub(crate) struct Members {
+    list: SmallVec<[Subscriber; 1]>,
+    #[allow(clippy::box_collection, reason = "a pointer is a quarter of it")]
+    places: Option<Box<HashMap<u32, u32, Keyed>>>,
+}
+
+/// From this number on they are not searched.
+const MANY: usize = 32;
+
+impl Members {
+    pub(crate) const fn new() -> Self {
+        Self {
+            list: SmallVec::new_const(),
+            places: None,
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Subscriber] {
+        &self.list
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(crate) fn get(&self, at: usize) -> Option<&Subscriber> {
+        self.list.get(at)
+    }
+
+    fn place(&self, session: u32) -> Option<usize> {
+        match &self.places {
+            Some(places) => {
+                step(Work::Member);
+                places.get(&session).copied().map(usize_of)
+            }
+            None => self.list.iter().position(|own| {
+                step(Work::Member);
+                own.session == session
+            }),
+        }
+    }
+
+    /// Adds the subscriber of a session that is not there.
+    pub(super) fn add(&mut self, subscriber: Subscriber, key: Keyed) {
+        self.list.push(subscriber);
+        match &mut self.places {
+            Some(places) => {
+                let at = number(self.list.len().saturating_sub(1));
+                places.insert(subscriber.session, at);
+            }
+            None if self.list.len() > MANY => {
+                let mut places = HashMap::with_hasher(key);
+                places.extend((0..).zip(&self.list).map(|(at, own)| (own.session, at)));
+                self.places = Some(Box::new(places));
+            }
+            None => {}
+        }
+    }
+
+    /// Replaces the subscriber of the same session.
+    pub(super) fn replace(&mut self, subscriber: Subscriber) {
+        let old = self.place(subscriber.session);
+        if let Some(old) = old.and_then(|at| self.list.get_mut(at)) {
+            *old = subscriber;
+        }
+    }
+
+    /// Whether the session was there. Of many, the last takes its place.
+    pub(super) fn remove(&mut self, session: u32) -> bool {
+        let Some(at) = self.place(session) else {
+            return false;
+        };
+        let Some(places) = &mut self.places else {
+            self.list.remove(at);
+            if self.list.is_empty() {
+                *self = Self::new();
+            }
+            return true;
+        };
+        places.remove(&session);
+        self.list.swap_remove(at);
+        if let Some(moved) = self.list.get(at) {
+            places.insert(moved.session, number(at));
+        }
+        if self.list.len() <= MANY / 2 {
+            self.places = None;
+            self.list.shrink_to_fit();
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mqtt_session::proto::{QoS, Subscription, TopicFilter};
+
+    use super::*;
+    use crate::work::steps;
+
+    fn subscriber(session: u32, qos: QoS) -> Subscriber {
+        let filter = TopicFilter::new("a").unwrap();
+        Subscriber::new(session, &Subscription::new(filter, qos), None)
+    }
+
+    /// They come and go in any order, few or many, and each is where it is looked for.
+    #[test]
+    fn who_goes_is_gone_and_the_others_stay() {
+        let mut members = Members::new();
+        let mut model = Vec::new();
+        let mut seed = 5_u32;
+        let mut random = |n: usize| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            usize_of(seed >> 8) % n
+        };
+        for round in 0..6_000_u32 {
+            let grows = random(10) < if round < 3_000 { 6 } else { 3 };
+            if grows {
+                members.add(subscriber(round, QoS::AtMostOnce), Keyed(1));
+                model.push(round);
+            } else if !model.is_empty() {
+                let gone = model.swap_remove(random(model.len()));
+                assert!(members.remove(gone));
+                assert!(!members.remove(gone));
+            }
+            if let Some(one) = model.first() {
+                members.replace(subscriber(*one, QoS::ExactlyOnce));
+                let at = members.place(*one).unwrap();
+                assert_eq!(members.get(at).unwrap().qos, QoS::ExactlyOnce);
+            }
+            let mut found: Vec<_> = members.as_slice().iter().map(|own| own.session).collect();
+            let mut expected = model.clone();
+            found.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn many_are_not_searched() {
+        let mut members = Members::new();
+        for session in 0..10_000 {
+            members.add(subscriber(session, QoS::AtMostOnce), Keyed(1));
+        }
+        let (taken, removed) = steps(Work::Member, || members.remove(9_000));
+        assert!(removed);
+        assert_eq!(taken, 1);
+    }
+}

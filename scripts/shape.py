@@ -26,7 +26,6 @@ EXCEPTIONS = {
     # Codec and session, which are built anew.
     "mqtt-session/tests/by_hand.rs": {"function"},
     "mqtt-session/tests/pieces.rs": {"function"},
-    "mqtt-session/tests/stories.rs": {"file", "function"},
     # Tables of cases, one row a case, in one test.
     "mqtt-cli/tests/broker.rs": {"function"},
     "mqtt-cli/tests/decode.rs": {"function"},

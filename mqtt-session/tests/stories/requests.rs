@@ -1,0 +1,152 @@
+//! SUBSCRIBE, UNSUBSCRIBE and what a server does not support.
+
+use super::*;
+
+/// A real broker always grants QoS 1, also where 0 was asked for: accepted, and told.
+#[test]
+fn suback_granting_more_than_asked_for_is_accepted_and_told() {
+    for version in [Version::V311, Version::V5] {
+        let mut solo = default(Role::Client, version);
+        let filter = TopicFilter::new("a").unwrap();
+        let asked = [
+            Subscription::new(filter, QoS::AtMostOnce),
+            Subscription::new(filter, QoS::ExactlyOnce),
+        ];
+        let now = solo.now;
+        let token = solo
+            .machine
+            .client()
+            .subscribe(&asked, Properties::EMPTY, now)
+            .unwrap();
+        solo.sent();
+        let codes = [ReasonCode::GrantedQoS1, ReasonCode::GrantedQoS1];
+        solo.feed_packet(&Packet::SubAck(SubAck::new(PacketId::FIRST, &codes)));
+        assert_eq!(
+            solo.learned(),
+            [OwnedEvent::Subscribed {
+                token,
+                codes: codes.to_vec(),
+                granted_more: true
+            }]
+        );
+        // 3.1.1 [MQTT-3.8.4-5], 5 [MQTT-3.8.4-6]: but each filter must have its code.
+        solo.machine
+            .client()
+            .subscribe(&asked, Properties::EMPTY, now)
+            .unwrap();
+        solo.feed_packet(&Packet::SubAck(SubAck::new(
+            PacketId::new(2).unwrap(),
+            &codes[..1],
+        )));
+        assert_eq!(
+            closed(&mut solo),
+            Some(Violation::CodeCount {
+                codes: 1,
+                filters: 2
+            })
+        );
+    }
+}
+
+/// A refused subscription is told with its code; 5 has many, 3.1.1 one.
+#[test]
+fn each_filter_has_its_result() {
+    let mut solo = default(Role::Client, Version::V311);
+    let filter = TopicFilter::new("a").unwrap();
+    let now = solo.now;
+    let asked = [Subscription::new(filter, QoS::ExactlyOnce); 2];
+    let token = solo
+        .machine
+        .client()
+        .subscribe(&asked, Properties::EMPTY, now)
+        .unwrap();
+    let codes = [ReasonCode::UnspecifiedError, ReasonCode::GrantedQoS2];
+    solo.feed_packet(&Packet::SubAck(SubAck::new(PacketId::FIRST, &codes)));
+    assert_eq!(
+        solo.learned(),
+        [OwnedEvent::Subscribed {
+            token,
+            codes: codes.to_vec(),
+            granted_more: false
+        }]
+    );
+}
+
+/// Requests do not outlive their connection: nobody waits for ever for an answer that cannot come.
+#[test]
+fn a_subscribe_that_is_not_answered_before_the_cut_ends_in_doubt() {
+    let mut solo = default(Role::Client, Version::V5);
+    let filter = [Subscription::new(
+        TopicFilter::new("a").unwrap(),
+        QoS::AtMostOnce,
+    )];
+    let now = solo.now;
+    let token = solo
+        .machine
+        .client()
+        .subscribe(&filter, Properties::EMPTY, now)
+        .unwrap();
+    solo.disconnect();
+    assert_eq!(
+        solo.learned(),
+        [OwnedEvent::Ended {
+            token,
+            how: Ended::InDoubt
+        }]
+    );
+    assert_eq!(
+        solo.machine
+            .client()
+            .subscribe(&filter, Properties::EMPTY, now),
+        Err(Refused::Offline)
+    );
+}
+
+/// 5 [MQTT-3.2.2-11], [MQTT-3.2.2-14]: what the server said it does not support is refused here.
+#[test]
+fn what_the_server_does_not_support_is_refused() {
+    let mut solo = with(Role::Client, Version::V5, |_, opening| {
+        opening.connack.extend([
+            Property::MaximumQoS(true),
+            Property::RetainAvailable(false),
+            Property::WildcardSubscriptionAvailable(false),
+            Property::SharedSubscriptionAvailable(false),
+            Property::SubscriptionIdentifierAvailable(false),
+        ]);
+    });
+    let refused = |reason| Err(Refused::NotSupportedByServer(reason));
+    assert_eq!(
+        solo.publish(QoS::ExactlyOnce, "x"),
+        refused(ReasonCode::QoSNotSupported)
+    );
+    let now = solo.now;
+    let client = solo.machine.client();
+    let topic = TopicName::from_static("a");
+    let retained = Outgoing {
+        retain: true,
+        ..Outgoing::new(topic, QoS::AtMostOnce, b"x")
+    };
+    assert_eq!(
+        client.publish(&retained, now),
+        refused(ReasonCode::RetainNotSupported)
+    );
+    let mut subscribe = |filter, properties| {
+        let filters = [Subscription::new(
+            TopicFilter::new(filter).unwrap(),
+            QoS::AtMostOnce,
+        )];
+        client.subscribe(&filters, properties, now).map(|_| None)
+    };
+    assert_eq!(
+        subscribe("a/#", Properties::EMPTY),
+        refused(ReasonCode::WildcardSubscriptionsNotSupported)
+    );
+    assert_eq!(
+        subscribe("$share/g/a", Properties::EMPTY),
+        refused(ReasonCode::SharedSubscriptionsNotSupported)
+    );
+    let identifier = [Property::SubscriptionIdentifier(1)];
+    let unsupported = refused(ReasonCode::SubscriptionIdentifiersNotSupported);
+    assert_eq!(subscribe("a", Properties::from(&identifier)), unsupported);
+    assert_eq!(subscribe("a", Properties::EMPTY), Ok(None));
+}

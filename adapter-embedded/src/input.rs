@@ -66,11 +66,7 @@ impl<'c> Input<'c> {
     ) -> Result<Option<Event<'_>>, Violation> {
         let full = self.filled == self.bytes.len();
         let bytes = self.bytes.get(..self.filled).unwrap_or_default();
-        let step = if full {
-            client.receive_full(bytes, now)?
-        } else {
-            client.receive(bytes, now)?
-        };
+        let step = client.receive_from(bytes, full, now)?;
         Ok(match step {
             Step::Packet { consumed, event } => {
                 self.consumed = consumed;
@@ -84,7 +80,7 @@ impl<'c> Input<'c> {
     /// Time passes: whatever came was looked at.
     pub(crate) fn tick(&mut self, client: &mut State<'_>, now: Instant) -> Result<(), Violation> {
         // The machine learns that all there was is looked at, for its judgement of silence.
-        client.receive(self.bytes.get(..self.filled).unwrap_or_default(), now)?;
+        client.looked_at_all(now);
         client.tick(now)
     }
 }

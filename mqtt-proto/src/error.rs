@@ -56,48 +56,50 @@ impl DecodeError {
     #[cold]
     #[inline(never)]
     pub(crate) fn of_frame(frame: Frame, version: Version, limit: u32) -> Self {
+        Self::of_packet(frame, &Reader::default(), &[frame.first], (version, limit))
+    }
+
+    /// What is wrong with a body.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn of_body(frame: Frame, body: &Reader<'_>, input: &[u8], version: Version) -> Self {
+        Self::of_packet(frame, body, input, (version, 0))
+    }
+
+    /// What is wrong with a packet: with its fixed header, if `frame` has a fault, otherwise with its body. `input` starts with the
+    /// packet; as much of it as is there was read, in this version and with this limit.
+    #[must_use]
+    pub fn of_packet(
+        frame: Frame,
+        body: &Reader<'_>,
+        input: &[u8],
+        (version, limit): (Version, u32),
+    ) -> Self {
+        let packet = input.get(..frame.needs()).unwrap_or(input);
+        let absent = frame.needs().saturating_sub(packet.len());
         let in_first_byte = matches!(
             frame.fault,
             Fault::RESERVED_TYPE | Fault::FLAGS | Fault::QOS_3 | Fault::DUP_ON_QOS_0
         );
-        let packet = &[frame.first];
-        let at = usize::from(!in_first_byte);
-        Self::of(
-            frame.fault,
-            &Broken {
-                frame,
-                packet,
-                at,
-                missing: 0,
-                limit,
-                version,
-            },
-        )
-    }
-
-    /// What is wrong with a body. `input` starts with the packet; as much of it as is there was read.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn of_body(frame: Frame, body: &Reader<'_>, input: &[u8], version: Version) -> Self {
-        let packet = input.get(..frame.needs()).unwrap_or(input);
-        let absent = frame.needs().saturating_sub(packet.len());
-        let (at, missing) = if body.fault == Fault::TRUNCATED {
+        let (fault, at, missing) = if frame.fault.is_some() {
+            (frame.fault, usize::from(!in_first_byte), 0)
+        } else if body.fault == Fault::TRUNCATED {
             // The field reaches beyond the packet, not only beyond what is there of it.
-            (frame.needs(), body.missing().saturating_sub(absent))
+            let missing = body.missing().saturating_sub(absent);
+            (body.fault, frame.needs(), missing)
         } else {
-            (packet.len().saturating_sub(body.left()), body.missing())
+            let at = packet.len().saturating_sub(body.left());
+            (body.fault, at, body.missing())
         };
-        Self::of(
-            body.fault,
-            &Broken {
-                frame,
-                packet,
-                at,
-                missing,
-                limit: 0,
-                version,
-            },
-        )
+        let broken = Broken {
+            frame,
+            packet,
+            at,
+            missing,
+            limit,
+            version,
+        };
+        Self::of(fault, &broken)
     }
 
     fn of(fault: Fault, broken: &Broken<'_>) -> Self {

@@ -11,6 +11,11 @@ use crate::tune::FAST;
 /// Copies from the front of one to the front of the other.
 #[inline]
 pub(crate) fn copy<T: Copy>(to: &mut [T], from: &[T]) {
+    if FAST && let Some(to) = to.get_mut(..from.len()) {
+        // A message is copied as a block: 30 instead of 110 instructions for 90 bytes.
+        to.copy_from_slice(from);
+        return;
+    }
     to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
 }
 

@@ -14,6 +14,7 @@ use crate::error::{Refused, Violation};
 use crate::event::{Event, Outgoing, Receipt, Step, Token};
 use crate::link::Phase;
 use crate::memory::Memory;
+use crate::problem::Problem;
 use crate::progress::{Progress, What};
 use crate::requests::Request;
 use crate::time::Instant;
@@ -131,6 +132,29 @@ impl<'m> Client<'m> {
         self.step(Progress::new(input, now, true))
     }
 
+    /// [`Self::receive_full`] where the input buffer is full, [`Self::receive`] where it is not: for loops that do both, which have the
+    /// way from a step to its event once.
+    ///
+    /// # Errors
+    /// As both.
+    #[inline]
+    pub fn receive_from<'i>(
+        &mut self,
+        input: &'i [u8],
+        is_full: bool,
+        now: Instant,
+    ) -> Result<Step<Event<'i>>, Violation> {
+        let now = self.at(now);
+        self.step(Progress::new(input, now, is_full))
+    }
+
+    /// All input there was has been looked at: what [`Self::receive`] notes when it needs more, for loops that asked by
+    /// [`Self::needs`] instead. Then silence counts, and [`Self::tick`] may judge it.
+    pub fn looked_at_all(&mut self, now: Instant) {
+        let now = self.at(now);
+        self.engine.drained(now);
+    }
+
     #[inline]
     fn step<'i>(&mut self, mut progress: Progress<'i>) -> Result<Step<Event<'i>>, Violation> {
         let progress = &mut progress;
@@ -246,7 +270,7 @@ impl<'m> Client<'m> {
     pub fn tick(&mut self, now: Instant) -> Result<(), Violation> {
         let now = self.at(now);
         let ticked = self.engine.tick(&mut self.memory, now);
-        ticked.map_err(|problem| problem.violation(&self.engine, &Progress::new(&[], now, false)))
+        ticked.map_err(Problem::timeout)
     }
 
     /// When [`Self::tick`] is to be called at the latest. Valid after any call.

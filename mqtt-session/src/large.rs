@@ -18,7 +18,7 @@ use crate::tune::{JOURNAL, LARGE};
 
 /// A packet that is kept anyway is large from this length on: a copy of it costs more than that one such packet at a time
 /// can be under way.
-const KEPT_IS_LARGE: usize = 16 << 10;
+pub(crate) const KEPT_IS_LARGE: usize = 16 << 10;
 
 /// Whether the packet of a slot, which is kept, goes out from there; the outgoing buffer takes packets of up to `room` bytes.
 pub(crate) const fn is_large(len: usize, room: usize) -> bool {

@@ -16,7 +16,7 @@ use crate::config::Offline;
 use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::{Ended, Outgoing, Token};
-use crate::large::is_large;
+use crate::large::{KEPT_IS_LARGE, is_large};
 use crate::memory::Memory;
 use crate::problem::Problem;
 use crate::slots::{Awaits, Slot, check_size};
@@ -133,7 +133,7 @@ impl Engine {
             QoS::AtLeastOnce => Awaits::PUBACK,
             QoS::ExactlyOnce => Awaits::PUBREC,
         };
-        if !self.window_is_open(awaits) || self.becomes_large(m, len, awaits) {
+        if !self.window_is_open(awaits) || len > KEPT_IS_LARGE {
             return None;
         }
         let mut slot = self.place(m, len, awaits, self.config.slots()).ok()?;

@@ -1,14 +1,12 @@
 //! What a peer did wrong, in one byte, on its way to the edge, where it becomes a [`Violation`].
 
 use mqtt_proto::num::to_u32;
-use mqtt_proto::{
-    DecodeError, Decoded, Packet, PacketId, PacketType, PublishHead, ReasonCode, Rule,
-};
+use mqtt_proto::wire::{Reader, View, frame};
+use mqtt_proto::{DecodeError, PacketId, PacketType, ReasonCode, Rule};
 
 use crate::engine::Engine;
 use crate::error::Violation;
 use crate::progress::Progress;
-use crate::tune::LARGE;
 
 /// What a peer did wrong. What belongs to it lies in the step in which it happened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,8 +40,17 @@ impl Problem {
         }
     }
 
-    /// The violation, with what the step knows of it.
+    /// The violation of a tick.
     #[cold]
+    pub(crate) const fn timeout(self) -> Violation {
+        match self {
+            Self::PingTimeout => Violation::PingTimeout,
+            Self::KeepAliveTimeout => Violation::KeepAliveTimeout,
+            _ => Violation::ConnectTimeout,
+        }
+    }
+
+    /// The violation of a step, with what the step knows of it.
     pub(crate) fn violation(self, engine: &Engine, progress: &Progress<'_>) -> Violation {
         let view = &progress.view;
         let packet = PacketType::new(view.kind);
@@ -71,32 +78,19 @@ impl Problem {
                 filters: mqtt_proto::num::to_usize(progress.left),
             },
             Self::AuthNotAgreed => Violation::AuthNotAgreed,
-            Self::PingTimeout => Violation::PingTimeout,
-            Self::KeepAliveTimeout => Violation::KeepAliveTimeout,
-            Self::ConnectTimeout => Violation::ConnectTimeout,
+            timeout => timeout.timeout(),
         }
     }
 }
 
-/// The exact error of malformed bytes: the typed decoder is asked once more, which knows the values.
-#[cold]
+/// The exact error of malformed bytes: they are read once more, now for the place and the values.
 fn malformed(engine: &Engine, progress: &Progress<'_>) -> DecodeError {
     let (version, limit) = (engine.link.version, engine.link.packet_limit);
-    if LARGE {
-        match Packet::decode(progress.input, version, limit) {
-            Err(error) => return error,
-            Ok(Decoded::Needs(_)) => {
-                if let Err(error) = PublishHead::decode(progress.input, version, limit) {
-                    return error;
-                }
-            }
-            Ok(Decoded::Packet { .. }) => {}
-        }
+    let (input, v5) = (progress.input, engine.is_v5());
+    let frame = frame(input, v5, limit);
+    let mut body = Reader::new(frame.front(input));
+    if frame.fault.is_none() {
+        engine.read(&mut View::default(), frame.first, &mut body);
     }
-    DecodeError {
-        packet: PacketType::new(progress.view.kind),
-        at: 0,
-        rule: Rule::Truncated { missing: 0 },
-        version,
-    }
+    DecodeError::of_packet(frame, &body, input, (version, limit))
 }

@@ -1,7 +1,7 @@
 //! What comes in. One loop serves both roles: a role is the set of packets that it accepts.
 
 use mqtt_proto::num::to_u32;
-use mqtt_proto::wire::{Frame, Layout, Reader, frame, kind, layout};
+use mqtt_proto::wire::{Frame, Layout, Reader, View, frame, kind, layout};
 use mqtt_proto::{PacketType, PropertyId, ReasonCode};
 
 use crate::engine::Engine;
@@ -193,12 +193,7 @@ impl Engine {
         progress: &mut Progress<'i>,
     ) -> Result<(), Problem> {
         let mut body = Reader::new(frame.front(progress.input));
-        let v5 = self.is_v5();
-        if self.is_server() {
-            progress.view.read(frame.first, &mut body, v5);
-        } else {
-            progress.view.read_by_client(frame.first, &mut body, v5);
-        }
+        self.read(&mut progress.view, frame.first, &mut body);
         // 3.1.1 [MQTT-3.1.4-1] and [MQTT-3.2.2-6], 5 [MQTT-3.1.4-1]: also a wrong CONNECT gets no answer.
         if body.fault.is_some() {
             // The head of a PUBLISH must be there whole.
@@ -213,6 +208,16 @@ impl Engine {
             return self.head(m, frame.total, progress);
         }
         self.handle(m, progress)
+    }
+
+    /// Reads a body as what comes to this side.
+    pub(crate) fn read<'i>(&self, view: &mut View<'i>, first: u8, body: &mut Reader<'i>) {
+        let v5 = self.is_v5();
+        if self.is_server() {
+            view.read(first, body, v5);
+        } else {
+            view.read_by_client(first, body, v5);
+        }
     }
 
     fn handle<'i>(

@@ -14,6 +14,7 @@ use crate::error::{Refused, Violation};
 use crate::event::{Outgoing, Receipt, ServerEvent, Step, Token};
 use crate::link::{Phase, fingerprint};
 use crate::memory::Memory;
+use crate::problem::Problem;
 use crate::progress::{Progress, What};
 use crate::time::Instant;
 
@@ -347,7 +348,7 @@ impl<'m> Server<'m> {
     pub fn tick(&mut self, now: Instant) -> Result<(), Violation> {
         let now = self.at(now);
         let ticked = self.engine.tick(&mut self.memory, now);
-        ticked.map_err(|problem| problem.violation(&self.engine, &Progress::new(&[], now, false)))
+        ticked.map_err(Problem::timeout)
     }
 
     /// When [`Self::tick`] is to be called at the latest.

@@ -290,6 +290,7 @@ impl Engine {
 
     /// A slot for `len` bytes that lie in `kept` from now on, which the caller writes and then gives to [`Self::add`]. `most`
     /// bounds the slots that are not ended.
+    #[inline]
     pub(crate) fn place(
         &mut self,
         m: &mut Memory<'_>,

@@ -63,7 +63,7 @@ impl<'m> Client<'m> {
     /// What `connect` announces (receive maximum, maximum packet size, topic alias maximum) is what the server is held
     /// to. The session goes on only under the same client identifier.
     ///
-    /// A clean start ends the session here at once, as [`Config::session_lost`] says, since the server ends it when it reads
+    /// A clean start ends the session here at once, as [`Config::session_lost`](field@Config::session_lost) says, since the server ends it when it reads
     /// CONNECT and its CONNACK may be lost. Until a CONNACK accepts a clean start, [`Self::must_start_clean`] is true.
     ///
     /// # Errors
@@ -172,7 +172,7 @@ impl<'m> Client<'m> {
         })
     }
 
-    /// Publishes a message, or keeps it as [`Config::offline`] says while there is no connection or the connection is ending.
+    /// Publishes a message, or keeps it as [`Config::offline`](field@Config::offline) says while there is no connection or the connection is ending.
     /// `None` for QoS 0 on a connection: nothing will be told of it, unless it is large, see [`Config::outgoing_limit`].
     ///
     /// # Errors

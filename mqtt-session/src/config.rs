@@ -24,7 +24,7 @@ pub struct Config {
     /// How many of them may be QoS 2. Default 20: Mosquitto closes a 3.1.1 connection with more.
     #[cfg(feature = "policies")]
     pub window_qos2: u16,
-    /// How many messages are kept while offline, if [`Self::offline`] keeps them. Default 1,024.
+    /// How many messages are kept while offline, if [`Self::offline`](field@Self::offline) keeps them. Default 1,024.
     #[cfg(feature = "policies")]
     pub queue: u16,
     /// How many SUBSCRIBE and UNSUBSCRIBE may await their answer. Default 16.
@@ -116,7 +116,7 @@ impl Config {
         messages.wrapping_add(usize::from(self.requests))
     }
 
-    /// [`Self::queue`]; without the feature `policies` nothing is kept while offline.
+    /// [`Self::queue`](field@Self::queue); without the feature `policies` nothing is kept while offline.
     #[inline]
     pub(crate) const fn queue(&self) -> u16 {
         #[cfg(feature = "policies")]
@@ -125,7 +125,7 @@ impl Config {
         0
     }
 
-    /// [`Self::window_qos2`]; without the feature `policies` only the window of both counts.
+    /// [`Self::window_qos2`](field@Self::window_qos2); without the feature `policies` only the window of both counts.
     #[inline]
     pub(crate) const fn window_qos2(&self) -> u16 {
         #[cfg(feature = "policies")]
@@ -168,7 +168,7 @@ const fn widen(number: u32) -> u64 {
 pub enum Offline {
     /// They are refused with [`crate::Refused::Offline`].
     Reject,
-    /// Up to [`Config::queue`] are kept and sent after the next connect, in their order; then
+    /// Up to [`Config::queue`](field@Config::queue) are kept and sent after the next connect, in their order; then
     /// [`crate::Refused::Full`].
     #[default]
     Keep,

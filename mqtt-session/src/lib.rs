@@ -12,6 +12,25 @@
     clippy::std_instead_of_core,
     clippy::unwrap_used
 )]
+#![cfg_attr(
+    not(all(
+        feature = "aliases",
+        feature = "alloc",
+        feature = "by-hand",
+        feature = "pieces",
+        feature = "policies",
+        feature = "server",
+        feature = "v5"
+    )),
+    allow(
+        dead_code,
+        unreachable_pub,
+        unused_imports,
+        clippy::default_constructed_unit_structs,
+        clippy::needless_update,
+        reason = "a build without a feature does not use all that its parts share"
+    )
+)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;

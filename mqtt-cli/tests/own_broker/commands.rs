@@ -99,31 +99,6 @@ fn users_prove_who_they_are_and_do_what_they_may() {
         "there is no user",
     );
 
-    // As mosquitto_passwd takes them; a file that it wrote is used as it is.
-    let made = folder.join("mosquitto");
-    let made = made.to_str().unwrap();
-    is_well(&run(MQTT, &["passwd", "-c", "-b", made, "old", "x"], ""));
-    is_well(&run(
-        MQTT,
-        &["passwd", "-c", "-b", made, "pump", "secret"],
-        "",
-    ));
-    let text = std::fs::read_to_string(made).unwrap();
-    assert!(text.starts_with("pump:$argon2id$v=19$m=19456,t=2") && text.lines().count() == 1);
-    for (hash, kind) in [("sha512", "$6$"), ("sha512-pbkdf2", "$7$")] {
-        is_well(&run(
-            "mosquitto_passwd",
-            &["-H", hash, "-c", "-b", made, "pump", "secret"],
-            "",
-        ));
-        assert!(std::fs::read_to_string(made).unwrap().contains(kind));
-        let broker = Broker::start(&["--user-file", made]);
-        for (password, code) in [("secret", 0), ("wrong", 4), ("secret", 0)] {
-            let ended = broker.run("pub", &["-u", "pump", "-P", password, "-t", "a", "-m", "x"]);
-            assert_eq!(ended.code, Some(code), "{}", ended.stderr);
-        }
-    }
-
     std::fs::write(acl, "user pump\ntopic write plant/#\ntopic read orders/#\n").unwrap();
     let broker = Broker::start(&["--user-file", users, "--acl-file", acl]);
     // Without a name, with a wrong password, an unknown name: the codes of 3.1.1 and 5.
@@ -156,6 +131,35 @@ fn users_prove_who_they_are_and_do_what_they_may() {
     is_well(&subscribe("orders/#", "5"));
     failed(&subscribe("plant/#", "5"), 1, "not authorized");
     failed(&subscribe("plant/#", "3.1.1"), 1, "refused");
+}
+
+/// As mosquitto_passwd takes them; a file that it wrote is used as it is.
+#[test]
+fn password_files_are_made_and_read_as_mosquitto_does() {
+    let folder = folder("mosquitto-users");
+    let made = folder.join("mosquitto");
+    let made = made.to_str().unwrap();
+    is_well(&run(MQTT, &["passwd", "-c", "-b", made, "old", "x"], ""));
+    is_well(&run(
+        MQTT,
+        &["passwd", "-c", "-b", made, "pump", "secret"],
+        "",
+    ));
+    let text = std::fs::read_to_string(made).unwrap();
+    assert!(text.starts_with("pump:$argon2id$v=19$m=19456,t=2") && text.lines().count() == 1);
+    for (hash, kind) in [("sha512", "$6$"), ("sha512-pbkdf2", "$7$")] {
+        is_well(&run(
+            "mosquitto_passwd",
+            &["-H", hash, "-c", "-b", made, "pump", "secret"],
+            "",
+        ));
+        assert!(std::fs::read_to_string(made).unwrap().contains(kind));
+        let broker = Broker::start(&["--user-file", made]);
+        for (password, code) in [("secret", 0), ("wrong", 4), ("secret", 0)] {
+            let ended = broker.run("pub", &["-u", "pump", "-P", password, "-t", "a", "-m", "x"]);
+            assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+        }
+    }
 }
 
 /// A mistake in a file that says who may do what must not open a door.

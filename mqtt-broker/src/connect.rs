@@ -315,7 +315,15 @@ impl<H: Hooks> Broker<H> {
 
 /// Names of the broker's own.
 pub(crate) fn is_reserved(topic: &str) -> bool {
-    topic.starts_with("$SYS/")
+    topic.starts_with("$SYS/") && !is_bridge_state(topic)
+}
+
+/// Whether it is the topic at which a bridge of Mosquitto tells, by its will too, whether it is connected.
+fn is_bridge_state(topic: &str) -> bool {
+    topic
+        .strip_prefix("$SYS/broker/connection/")
+        .and_then(|rest| rest.strip_suffix("/state"))
+        .is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
 
 /// Why a CONNECT cannot be accepted, whoever sends it.

@@ -212,16 +212,16 @@ impl<'m> Server<'m> {
         Ok(())
     }
 
-    /// 3.1.1 [MQTT-3.1.2-2], 5 [MQTT-3.1.2-2]: a level nobody here speaks is answered in the words of its neighbour.
+    /// 3.1.1 [MQTT-3.1.2-2], 5 [MQTT-3.1.2-2]: a level nobody here speaks is answered in the words of its neighbour. Bit 7 is the sign of
+    /// a bridge of Mosquitto, which speaks 3.1 or 3.1.1 and asks again without it if it is told so.
     #[cold]
     fn answer_unknown_level(&mut self, violation: &Violation) {
         if let Violation::Malformed(error) = violation
             && let Rule::ProtocolLevel { found } = error.rule
         {
-            let version = if found > 4 {
-                Version::V5
-            } else {
-                Version::V311
+            let version = match found {
+                6..0x80 => Version::V5,
+                _ => Version::V311,
             };
             let connack = ConnAck {
                 reason: ReasonCode::UnsupportedProtocolVersion,

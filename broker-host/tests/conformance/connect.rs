@@ -81,8 +81,15 @@ pub(crate) fn another_level_is_refused(version: Version) {
     };
     match version {
         // As the client could understand it: before 5, and from 5 on.
-        Version::V5 => answer(6, &[0x20, 3, 0, 0x84, 0]),
-        _ => answer(3, &[0x20, 2, 0, 1]),
+        Version::V5 => {
+            answer(6, &[0x20, 3, 0, 0x84, 0]);
+            answer(0x7F, &[0x20, 3, 0, 0x84, 0]);
+        }
+        _ => {
+            answer(3, &[0x20, 2, 0, 1]);
+            // A bridge of Mosquitto asks again by 4.
+            answer(0x84, &[0x20, 2, 0, 1]);
+        }
     }
 }
 

@@ -1,0 +1,92 @@
+//! A real Mosquitto as a bridge to `mqtt broker`: messages in both directions, at each QoS, and through a restart of either side.
+
+use mqtt_testing::peers::Mosquitto;
+use mqtt_testing::process::{Process, run};
+
+use crate::broker::{Broker, MQTT};
+
+const QOS: [&str; 3] = ["0", "1", "2"];
+
+/// The configuration of a bridge to a port.
+fn bridge(version: &str, port: &str) -> String {
+    format!(
+        "connection ours\nremote_clientid bridge\naddress 127.0.0.1:{port}\nbridge_protocol_version {version}\n\
+         topic out/# out 2\ntopic in/# in 2\nrestart_timeout 1\ncleansession true\n"
+    )
+}
+
+fn broker(bind: &str) -> Process {
+    Process::start(MQTT, &["broker", "--log", "debug", "--bind", bind])
+}
+
+/// Carries a message at each QoS from one port to another.
+fn carries(from: &str, to: &str, topic: &str) {
+    for qos in QOS {
+        let words = [
+            "sub", "-p", to, "-q", "2", "-t", topic, "-C", "1", "-F", "%q %p", "-d",
+        ];
+        let subscriber = Process::start(MQTT, &words);
+        subscriber.wait_stderr("receiving SUBACK");
+        let ended = run(
+            MQTT,
+            &["pub", "-p", from, "-q", qos, "-t", topic, "-m", "hello"],
+            "",
+        );
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(subscriber.end().stdout, format!("{qos} hello\n"));
+    }
+}
+
+fn bridges(version: &str) {
+    let Broker { process, port } = Broker::start(&["--log", "debug"]);
+    // Its last words are at the will's topic: they say that it was connected.
+    let is_bridged = |process: &Process| process.wait_stderr("filter=\"in/#\"");
+    let config = bridge(version, &port);
+    let mosquitto = Mosquitto::start(&config);
+    let other = mosquitto.port.to_string();
+    is_bridged(&process);
+    let state = [
+        "sub",
+        "-p",
+        &port,
+        "-t",
+        "$SYS/broker/connection/+/state",
+        "-C",
+        "1",
+    ];
+    assert_eq!(run(MQTT, &state, "").stdout, "1\n");
+    carries(&port, &other, "in/a");
+    carries(&other, &port, "out/a");
+
+    drop(process);
+    let process = broker(&format!("127.0.0.1:{port}"));
+    is_bridged(&process);
+    carries(&port, &other, "in/b");
+    carries(&other, &port, "out/b");
+
+    let listener = Process::start(
+        MQTT,
+        &["sub", "-p", &port, "-R", "-t", state[4], "-C", "2", "-d"],
+    );
+    listener.wait_stderr("receiving SUBACK");
+    drop(mosquitto);
+    let _mosquitto = Mosquitto::start_there(other.parse().unwrap(), &config);
+    // It went, and it is there again.
+    assert_eq!(listener.end().stdout, "0\n1\n");
+    carries(&other, &port, "out/c");
+}
+
+#[test]
+fn a_bridge_of_mosquitto_by_3_1() {
+    bridges("mqttv31");
+}
+
+#[test]
+fn a_bridge_of_mosquitto_by_3_1_1() {
+    bridges("mqttv311");
+}
+
+#[test]
+fn a_bridge_of_mosquitto_by_5() {
+    bridges("mqttv50");
+}

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mqtt_broker::Config;
+use mqtt_proto::Version;
 use serde::Deserialize;
 
 use crate::Error;
@@ -61,6 +62,7 @@ macro_rules! settings {
             pub fn config(&self) -> Config {
                 let mut config = Config::default();
                 $(if let Some(limit) = self.$limit { config.$field = limit.into(); })*
+                if let Some(versions) = self.versions() { config.versions = versions; }
                 config
             }
         }
@@ -81,6 +83,9 @@ settings! {
     /// Clients may connect without a user name. Default: yes if there is no user file and only this machine can connect
     #[cfg_attr(feature = "clap", arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true))]
     allow_anonymous: bool,
+    /// Versions of MQTT that are accepted: 3.1, 3.1.1 or 5; may be given several times. All, unless something is said
+    #[cfg_attr(feature = "clap", arg(long, value_name = "VERSION"))]
+    protocol_versions: Vec<String>,
     /// Clients that wait for the comparison of their password; others are told that the server is busy. Default 100
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
     password_queue: usize,
@@ -139,6 +144,12 @@ settings! {
     retained_expiry: u32 => retained_expiry,
     /// How long sessions outlive their connection at most, in seconds. Default: as long as the client wants
     session_expiry_maximum: u32 => session_expiry_maximum,
+    /// Clients without a client identifier get one: true or false. Default true
+    empty_client_ids: bool => empty_client_ids,
+    /// The highest quality of service of messages from clients: 0, 1 or 2. Default 2
+    maximum_qos: u8 => maximum_qos,
+    /// Clients may publish retained messages: true or false. Default true
+    retain_available: bool => retain_available,
     /// How often the $SYS topics are published, in seconds; 0 is never. Default 10
     statistics_interval: u32 => statistics_interval,
     }
@@ -160,6 +171,18 @@ impl Settings {
 }
 
 impl Settings {
+    /// Returns the versions that are accepted, if something is said of them; none if one of them is unknown.
+    fn versions(&self) -> Option<Vec<Version>> {
+        let known = [Version::V31, Version::V311, Version::V5];
+        let find = |name: &String| {
+            known
+                .into_iter()
+                .find(|version| version.to_string() == *name)
+        };
+        let versions: Option<Vec<_>> = self.protocol_versions.as_ref()?.iter().map(find).collect();
+        Some(versions.unwrap_or_default())
+    }
+
     /// Refuses values with which the broker would run and serve nobody.
     ///
     /// # Errors
@@ -206,6 +229,16 @@ impl Settings {
                 self.password_queue == Some(0),
                 "password-queue",
                 "must be at least 1, or no user can connect",
+            ),
+            (
+                self.versions().is_some_and(|known| known.is_empty()),
+                "protocol-versions",
+                "must be some of 3.1, 3.1.1 and 5",
+            ),
+            (
+                self.maximum_qos.is_some_and(|qos| qos > 2),
+                "maximum-qos",
+                "must be 0, 1 or 2",
             ),
         ] {
             if is_wrong {
@@ -318,6 +351,9 @@ mod tests {
             "keep-alive-percent = 0",
             "keep-alive-percent = 99",
             "password-queue = 0",
+            "protocol-versions = []",
+            "protocol-versions = [\"5\", \"6\"]",
+            "maximum-qos = 3",
             "packet-size = 0",
             "packet-size = 127",
             "topic-levels = 0",

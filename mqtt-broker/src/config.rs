@@ -1,6 +1,7 @@
 //! What a broker allows. Every limit has a default that a stranger's broker survives with.
 
 use mqtt_session::Instant;
+use mqtt_session::proto::{QoS, ReasonCode, Version};
 
 use crate::broker::Broker;
 use crate::hooks::Hooks;
@@ -72,6 +73,15 @@ pub struct Config {
     pub retained_expiry: Option<u32>,
     /// The longest time a session outlives its connection, in seconds. Default `u32::MAX`: as long as the client wants.
     pub session_expiry_maximum: u32,
+    /// Which versions may connect. Default: all.
+    pub versions: Vec<Version>,
+    /// Whether clients without a client identifier get one. Default yes; 3.1 has no such clients.
+    pub empty_client_ids: bool,
+    /// The highest quality of service of messages from clients: 0, 1 or 2. Who exceeds it is disconnected. Subscriptions are granted
+    /// as they are asked for. Default 2; told to clients of MQTT 5.
+    pub maximum_qos: u8,
+    /// Whether clients may publish retained messages. Who does nevertheless is disconnected. Default yes; told to clients of MQTT 5.
+    pub retain_available: bool,
     /// How often the `$SYS` topics are published, in seconds; 0 turns them off. Default 10.
     pub statistics_interval: u32,
     /// How much work a call of the broker does for one connection before the others have their turn, in steps of about a
@@ -111,6 +121,10 @@ impl Default for Config {
             retained_bytes: 256 << 20,
             retained_expiry: None,
             session_expiry_maximum: u32::MAX,
+            versions: vec![Version::V31, Version::V311, Version::V5],
+            empty_client_ids: true,
+            maximum_qos: 2,
+            retain_available: true,
             statistics_interval: 10,
             turn_steps: 4_096,
             hash_key: 0,
@@ -162,6 +176,14 @@ impl Config {
     pub(crate) fn is_full_of(&self, session: &Session, filter: &str) -> bool {
         let bytes = session.filter_bytes.saturating_add(filter_size(filter));
         session.filters.len() >= self.subscriptions || bytes > self.subscription_bytes
+    }
+
+    /// Why no client may publish with these flags, if none may.
+    pub(crate) fn refuses(&self, qos: QoS, retain: bool) -> Option<ReasonCode> {
+        if qos.get() > self.maximum_qos {
+            return Some(ReasonCode::QoSNotSupported);
+        }
+        (retain && !self.retain_available).then_some(ReasonCode::RetainNotSupported)
     }
 
     pub(crate) fn statistics_due(&self, now: Instant) -> Option<Instant> {

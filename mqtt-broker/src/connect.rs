@@ -285,14 +285,20 @@ impl<H: Hooks> Broker<H> {
             return Vec::new();
         }
         let config = &self.config;
-        // 5 [MQTT-3.2.2-9], [MQTT-3.2.2-10], [MQTT-3.2.2-12] and [MQTT-3.2.2-13]: each QoS and retained messages are
-        // served, so that nothing is said of them. 5 [MQTT-3.1.2-28]: and no response information.
+        // 5 [MQTT-3.1.2-28]: no response information.
         let mut properties = vec![
             Property::ReceiveMaximum(nonzero(config.receive_maximum)),
             Property::MaximumPacketSize(nonzero(config.packet_size)),
         ];
         if config.topic_alias_maximum > 0 {
             properties.push(Property::TopicAliasMaximum(config.topic_alias_maximum));
+        }
+        // 5 [MQTT-3.2.2-9]
+        if config.maximum_qos < 2 {
+            properties.push(Property::MaximumQoS(config.maximum_qos == 1));
+        }
+        if !config.retain_available {
+            properties.push(Property::RetainAvailable(false));
         }
         let asked = connect.properties.session_expiry_interval().unwrap_or(0);
         if session_expiry != asked {
@@ -333,7 +339,20 @@ fn refusal(connect: &Connect<'_>, config: &crate::Config) -> Option<ReasonCode> 
     if connect.lacks_client_id() {
         return Some(ReasonCode::ClientIdentifierNotValid);
     }
+    // 3.1.1 [MQTT-3.1.2-2], 5 [MQTT-3.1.2-2]
+    if !config.versions.contains(&connect.version) {
+        return Some(ReasonCode::UnsupportedProtocolVersion);
+    }
+    // 5 [MQTT-3.1.3-8]
+    if connect.client_id.is_empty() && !config.empty_client_ids {
+        return Some(ReasonCode::ClientIdentifierNotValid);
+    }
     let will = connect.will.as_ref();
+    // 5 [MQTT-3.2.2-12] and [MQTT-3.2.2-13]
+    let refused = will.and_then(|will| config.refuses(will.qos, will.retain));
+    if refused.is_some() {
+        return refused;
+    }
     if will.is_some_and(|will| !config.allows_levels(will.topic.as_bytes())) {
         return Some(ReasonCode::TopicNameInvalid);
     }

@@ -68,6 +68,11 @@ impl<H: Hooks> Broker<H> {
         let Some(key) = connection.session else {
             return;
         };
+        if let Some(reason) = self.config.refuses(publish.qos(), publish.retain) {
+            self.topic = resolved;
+            self.close(index, reason, now);
+            return;
+        }
         let topic = if publish.topic.is_none() {
             resolved.clear();
             resolved.push_str(connection.server.topic(publish).as_str());

@@ -520,3 +520,62 @@ fn the_steady_state_allocates_nothing() {
     let statistics = broker.statistics(NOW);
     assert_eq!(statistics.publish_sent, 3 * 1_050);
 }
+
+/// 5 [MQTT-3.2.2-9], [MQTT-3.2.2-12] and [MQTT-3.2.2-13]
+#[test]
+fn what_is_not_served_is_announced_and_refused() {
+    let mut broker = broker(|config| {
+        config.maximum_qos = 1;
+        config.retain_available = false;
+    });
+    let client = connect(&mut broker, &Connect::new(Version::V5, "pump"));
+    let connack = hear(&mut broker, client).remove(0);
+    let announced = |property: [u8; 2]| connack.windows(2).any(|window| window == property);
+    assert!(announced([0x24, 1]) && announced([0x25, 0]), "{connack:x?}");
+    // DISCONNECT with the reason.
+    let topic = TopicName::new("a").unwrap();
+    let retained = Publish {
+        retain: true,
+        ..Publish::new(topic, b"x")
+    };
+    let exactly_once = Publish {
+        delivery: Delivery::ExactlyOnce(PacketId::new(7).unwrap()),
+        ..Publish::new(topic, b"x")
+    };
+    for (publish, reason) in [(retained, 0x9A), (exactly_once, 0x9B)] {
+        let client = connected(&mut broker, "valve");
+        say(&mut broker, client, &Packet::Publish(publish), Version::V5);
+        assert_eq!(hear(&mut broker, client), [vec![0xE0, 1, reason]]);
+    }
+    for (qos, retain, reason) in [
+        (QoS::ExactlyOnce, false, 0x9B),
+        (QoS::AtLeastOnce, true, 0x9A),
+        (QoS::AtLeastOnce, false, 0),
+    ] {
+        let mut will = Will::new(topic, b"gone");
+        (will.qos, will.retain) = (qos, retain);
+        let willing = Connect {
+            will: Some(will),
+            ..Connect::new(Version::V5, "tank")
+        };
+        let client = connect(&mut broker, &willing);
+        assert_eq!(hear(&mut broker, client)[0][3], reason);
+    }
+}
+
+/// 3.1.1 [MQTT-3.1.2-2], 5 [MQTT-3.1.2-2]; 5 [MQTT-3.1.3-8]
+#[test]
+fn versions_and_empty_client_identifiers_can_be_refused() {
+    let mut broker = broker(|config| {
+        config.versions = vec![Version::V5];
+        config.empty_client_ids = false;
+    });
+    let mut answer = |version, client_id| {
+        let client = connect(&mut broker, &Connect::new(version, client_id));
+        broker.outgoing(client).to_vec()
+    };
+    assert_eq!(answer(Version::V311, "pump"), [0x20, 2, 0, 1]);
+    assert_eq!(answer(Version::V31, "pump"), [0x20, 2, 0, 1]);
+    assert_eq!(answer(Version::V5, "")[..4], [0x20, 3, 0, 0x85]);
+    assert_eq!(answer(Version::V5, "pump")[3], 0);
+}

@@ -61,6 +61,7 @@ impl Reloader {
 fn fixed_but_changed(started: &Settings, wanted: &Settings) -> Vec<&'static str> {
     let fixed = [
         ("bind", started.bind != wanted.bind),
+        ("health", started.health != wanted.health),
         ("log-format", started.log_format != wanted.log_format),
     ];
     let changed = fixed.into_iter().filter(|(_, differs)| *differs);

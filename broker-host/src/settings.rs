@@ -1,5 +1,6 @@
 //! What can be set, once for the settings file and once for the command line: the same names, the same units.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use mqtt_broker::Config;
@@ -92,6 +93,9 @@ settings! {
     /// For how many seconds a password that was right is not compared again; 0 is not at all. Default 3600
     #[cfg_attr(feature = "clap", arg(long, value_name = "SECONDS"))]
     password_memory: u32,
+    /// Address of this machine at which /health and /metrics are served over HTTP. Default: none
+    #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS"))]
+    health: SocketAddr,
     /// What is logged to standard error: error, warn, info, debug or trace. Default info
     #[cfg_attr(feature = "clap", arg(long, value_name = "LEVEL"))]
     log: String,

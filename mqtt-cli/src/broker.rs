@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use mqtt_broker_host::signals::{self, Hangups};
-use mqtt_broker_host::{Reloader, Settings};
+use mqtt_broker_host::{Control, Reloader, Settings};
+use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
 use crate::failure::{Failure, fail};
+use crate::health;
 use crate::log::{self, Log};
+use crate::notify::notify;
 
 /// Runs a broker, until Ctrl-C or SIGTERM.
 ///
@@ -29,7 +32,12 @@ impl Broker {
         let log = Log::start(settings.log.as_deref(), settings.log_format.as_deref())?;
         let mut hangups = Hangups::new().map_err(fail)?;
         signals::ignore_user_signals().map_err(fail)?;
+        let health = match settings.health {
+            Some(address) => Some(health::listen(address).await?),
+            None => None,
+        };
         let broker = settings.listen().await?;
+        let health = answer(health, broker.control());
         let reloader = broker.reloader();
         let reload = async {
             loop {
@@ -37,9 +45,15 @@ impl Broker {
                 self.reload(&reloader, &log).await;
             }
         };
+        let stop = async {
+            signals::interrupted().await;
+            notify("STOPPING=1");
+        };
+        notify("READY=1");
         tokio::select! {
-            () = broker.run(signals::interrupted()) => Ok(()),
+            () = broker.run(stop) => Ok(()),
             () = reload => Ok(()),
+            () = health => Ok(()),
         }
     }
 
@@ -71,4 +85,15 @@ impl Broker {
             Err(failure) => error!(why = %failure, "not read again; all stays as it was"),
         }
     }
+}
+
+/// Tells the state of the broker, if somebody wants to know.
+async fn answer(listener: Option<TcpListener>, control: Control) {
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
+    if let Ok(address) = listener.local_addr() {
+        info!(health = %address, "the state is told over HTTP");
+    }
+    health::serve(listener, control).await;
 }

@@ -4,5 +4,6 @@ mod bridge;
 mod broker;
 mod clients;
 mod commands;
+mod health;
 mod log;
 mod reload;

@@ -1,0 +1,82 @@
+//! What `mqtt broker` tells those who supervise it.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+
+use mqtt_testing::process::{run, signal};
+
+use crate::broker::{Broker, MQTT};
+use crate::commands::folder;
+
+/// Returns the whole answer to a request.
+fn ask(port: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_state_is_told_over_http() {
+    let broker = Broker::start(&["--health", "127.0.0.1:0"]);
+    let port = broker.process.wait_stderr_after("health=127.0.0.1:");
+    let ended = broker.run("pub", &["-t", "a", "-m", "hello", "-r", "-q", "1"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let health = ask(&port, "GET /health");
+    assert!(
+        health.starts_with("HTTP/1.1 200 OK\r\n") && health.ends_with("\r\nok\n"),
+        "{health}"
+    );
+    let metrics = ask(&port, "GET /metrics");
+    for line in [
+        "content-type: text/plain; version=0.0.4\r\n",
+        "# TYPE mqtt_broker_publish_received_total counter\nmqtt_broker_publish_received_total 1\n",
+        "# TYPE mqtt_broker_clients_connected gauge\n",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    assert!(ask(&port, "GET /").starts_with("HTTP/1.1 404"));
+    assert!(ask(&port, "POST /health").starts_with("HTTP/1.1 405"));
+    // Whoever asks and says nothing more is no hindrance.
+    let silent: Vec<_> = (0..8)
+        .map(|_| TcpStream::connect(format!("127.0.0.1:{port}")))
+        .collect();
+    assert!(ask(&port, "GET /health").starts_with("HTTP/1.1 200"));
+    drop(silent);
+    let everywhere = run(
+        MQTT,
+        &["broker", "--bind", "127.0.0.1:0", "--health", "0.0.0.0:0"],
+        "",
+    );
+    assert_eq!(everywhere.code, Some(1));
+    assert!(
+        everywhere.stderr.contains("this machine only"),
+        "{}",
+        everywhere.stderr
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn systemd_is_told_that_it_is_ready_and_that_it_ends() {
+    let path = folder("notify").join("socket");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let mut broker = Command::new(MQTT)
+        .args(["broker", "--bind", "127.0.0.1:0"])
+        .env("NOTIFY_SOCKET", &path)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let hear = || {
+        let mut state = [0; 64];
+        let n = socket.recv(&mut state).unwrap();
+        String::from_utf8_lossy(&state[..n]).into_owned()
+    };
+    assert_eq!(hear(), "READY=1");
+    signal(broker.id(), "TERM");
+    assert_eq!(hear(), "STOPPING=1");
+    assert!(broker.wait().unwrap().success());
+}

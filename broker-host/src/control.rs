@@ -35,7 +35,9 @@ enum Command {
 }
 
 /// What is done to the hooks of a host; returns whether they are of the type that was meant.
-struct Change(Box<dyn FnOnce(&mut dyn Any) -> bool + Send>);
+struct Change(Box<ChangeFn>);
+
+type ChangeFn = dyn FnOnce(&mut dyn Any) -> bool + Send;
 
 impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

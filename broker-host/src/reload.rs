@@ -100,7 +100,7 @@ impl Access {
     }
 
     pub(crate) fn apply(self, guard: &mut Guard) {
-        guard.anonymous = self.allow_anonymous.unwrap_or(self.users.is_none());
+        guard.anonymous = self.allow_anonymous.unwrap_or_else(|| self.users.is_none());
         guard.users = self.users;
         guard.set_password_queue(self.password_queue.unwrap_or(WAITING));
         guard.acl = self.acl;

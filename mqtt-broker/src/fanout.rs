@@ -297,6 +297,7 @@ impl<H: Hooks> Broker<H> {
             return Routed::ToNobody;
         };
         let session = from.and_then(|key| Some((key, self.sessions.get(usize_of(key))?)));
+        let kept = kept.published_by(session.map(|(_, session)| session.client_hash));
         let waits = session.and_then(|(_, session)| session.connection);
         let from = session.map(|(key, session)| (key, session.serial));
         let waits = waits.and_then(|index| self.id(index));
@@ -321,7 +322,7 @@ impl<H: Hooks> Broker<H> {
         while self.meter.has_share()
             && let Some(first) = self.fanouts.waiting.front()
         {
-            let (topic, from) = (Arc::clone(&first.topic), first.from);
+            let (topic, message) = (Arc::clone(&first.topic), first.message.clone());
             match self.fanouts.stage {
                 Stage::New => {
                     self.router.begin_search(&topic);
@@ -329,9 +330,8 @@ impl<H: Hooks> Broker<H> {
                     self.fanouts.groups.clear();
                     self.fanouts.stage = Stage::Searching;
                 }
-                Stage::Searching => self.search_some(from),
+                Stage::Searching => self.search_some(&message),
                 Stage::Delivering(at) => {
-                    let message = first.message.clone();
                     if self.deliver_some(at, &message, now) {
                         self.end_fanout();
                     }
@@ -340,7 +340,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    fn search_some(&mut self, from: Option<(u32, u32)>) {
+    fn search_some(&mut self, message: &Message) {
         let most = self.meter.left();
         let finished = self.router.search(most, &mut self.fanouts.groups);
         let found = self.router.found();
@@ -350,8 +350,8 @@ impl<H: Hooks> Broker<H> {
             let Some(session) = session.filter(|session| !session.is_over) else {
                 continue;
             };
-            // 5 [MQTT-3.8.3-3]
-            if !(subscriber.no_local && from == Some((subscriber.session, session.serial))) {
+            // 5 [MQTT-3.8.3-3]: also if the client has another session by now.
+            if !(subscriber.no_local && message.is_from(session.client_hash)) {
                 self.fanouts.targets.add(subscriber, session, IN_PORTIONS);
             }
         }
@@ -441,6 +441,10 @@ impl<H: Hooks> Broker<H> {
         };
         // At QoS 1 it is forgotten with its connection, and the client sends it again.
         let _ = server.map(|server| server.acknowledge(receipt, reason));
+        // At QoS 2 the client may be back on another connection, for which nothing else makes the host look.
+        if let Some(index) = session.connection {
+            self.mark_ready(index);
+        }
     }
 }
 

@@ -140,7 +140,9 @@ impl<H: Hooks> Broker<H> {
     /// Forgets a session. Its will goes out now at the latest (5 \[MQTT-3.1.2-8\]), and other members get what was under
     /// way for a shared subscription at QoS 1 (5 \[MQTT-4.8.2-5\] forbids it for QoS 2).
     pub(crate) fn end_session(&mut self, key: u32, now: Instant) {
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        // Once: what is over stays in its place until all of it is removed, and then another session may take that place.
+        let session = self.sessions.get_mut(usize_of(key));
+        let Some(session) = session.filter(|session| !session.is_over) else {
             return;
         };
         if let Some(due) = session.due() {

@@ -40,8 +40,6 @@ struct Wish {
 /// The retained messages that a session is still to get.
 #[derive(Debug, Default)]
 struct Wishes {
-    /// Numbers the subscriptions that want them.
-    last: u32,
     /// By their numbers.
     waiting: BTreeMap<u32, Wish>,
     /// The one that gets them now.
@@ -78,6 +76,8 @@ pub(crate) struct Session {
     pub(crate) filters: BTreeMap<Arc<str>, u32>,
     /// What they take.
     pub(crate) filter_bytes: usize,
+    /// Numbers the subscriptions that want retained messages. It counts on when none waits: a filter keeps its number.
+    last_wish: u32,
     wishes: Option<Box<Wishes>>,
     pub(crate) will: Option<Box<Will>>,
     /// While away: when the will is due.
@@ -108,6 +108,7 @@ impl Session {
             queue: Queue::default(),
             filters: BTreeMap::new(),
             filter_bytes: 0,
+            last_wish: 0,
             wishes: None,
             will: None,
             will_at: None,
@@ -168,9 +169,9 @@ impl Session {
         }
         let mut number = wish;
         if sends {
+            self.last_wish = self.last_wish.wrapping_add(1).max(1);
+            number = self.last_wish;
             let wishes = self.wishes.get_or_insert_default();
-            wishes.last = wishes.last.wrapping_add(1).max(1);
-            number = wishes.last;
             let filter = Arc::clone(&filter);
             let again = false;
             let wish = Wish {

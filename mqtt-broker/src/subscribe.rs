@@ -178,13 +178,13 @@ impl<H: Hooks> Broker<H> {
             match (&packet, &mut request.answer) {
                 (Packet::Subscribe(subscribe), Answer::Sub(_, codes)) => {
                     let mut filters = subscribe.filters.iter().peekable();
-                    while filters.peek().is_some() {
+                    while self.has_session(id) && filters.peek().is_some() {
                         self.subscribe_some(id, subscribe, &mut filters, codes);
                     }
                 }
                 (Packet::Unsubscribe(unsubscribe), Answer::Unsub(_, codes)) => {
                     let mut filters = unsubscribe.filters.iter().peekable();
-                    while filters.peek().is_some() {
+                    while self.has_session(id) && filters.peek().is_some() {
                         self.unsubscribe_some(id, &mut filters, codes);
                     }
                 }
@@ -195,6 +195,10 @@ impl<H: Hooks> Broker<H> {
         if let Some(connection) = self.connection_mut(id) {
             connection.extra().request = Some(request);
         }
+    }
+
+    fn has_session(&self, id: ConnectionId) -> bool {
+        self.connection(id).is_some_and(|c| c.session.is_some())
     }
 
     /// The code that answers it.

@@ -1,7 +1,7 @@
 //! Packets to bytes: every packet says its fields, and they are written by the layout of its type, in one pass.
 
 use crate::error::{EncodeError, Field};
-use crate::id::{PacketId, TopicAlias};
+use crate::id::PacketId;
 use crate::list::List;
 use crate::out::Out;
 use crate::properties::Properties;
@@ -72,22 +72,17 @@ impl<T: Body> Encode for T {
 /// What reaches to the end of a packet.
 pub(crate) enum Rest<'p> {
     Nothing,
-    Payload(&'p [u8]),
     Filters(List<'p, TopicFilter<'p>>),
     Subscriptions(List<'p, Subscription<'p>>),
     Codes(List<'p, ReasonCode>),
 }
 
-/// The fields of any packet but CONNECT, to be written by its layout.
+/// The fields of any packet but CONNECT and PUBLISH, to be written by its layout.
 pub(crate) struct Draft<'p> {
     pub(crate) kind: PacketType,
-    /// The flags of PUBLISH.
-    pub(crate) flags: u8,
-    pub(crate) topic: &'p [u8],
     pub(crate) id: Option<PacketId>,
     pub(crate) session_present: bool,
     pub(crate) reason: ReasonCode,
-    pub(crate) alias: Option<TopicAlias>,
     pub(crate) properties: Properties<'p>,
     pub(crate) rest: Rest<'p>,
 }
@@ -97,12 +92,9 @@ impl<'p> Draft<'p> {
     pub(crate) const fn new(kind: PacketType, properties: Properties<'p>) -> Self {
         Self {
             kind,
-            flags: 0,
-            topic: &[],
             id: None,
             session_present: false,
             reason: ReasonCode::Success,
-            alias: None,
             properties,
             rest: Rest::Nothing,
         }
@@ -115,41 +107,14 @@ impl<'p> Draft<'p> {
             !layout.has(Layout::EXISTS),
             EncodeError::NeedsV5(Field::Auth),
         );
-        let first = self.kind.get() << 4 | self.flags | layout.flags();
-        out.packet(first, self.least(version), |out| {
-            if layout.has(Layout::TOPIC) {
-                out.binary(Field::TopicName, self.topic);
-            }
+        let first = self.kind.get() << 4 | layout.flags();
+        out.packet(first, 0, |out| {
             if let Some(id) = self.id {
                 out.writer.u16(id.get());
             }
             self.write_reason(layout, version, out);
             self.write_rest(layout, version, out);
         });
-    }
-
-    /// How many bytes the body has at least.
-    #[inline]
-    fn least(&self, version: Version) -> usize {
-        let Rest::Payload(payload) = self.rest else {
-            return 0;
-        };
-        let block = if version.is_v5() {
-            self.properties.least()
-        } else {
-            0
-        };
-        self.topic
-            .len()
-            .wrapping_add(2)
-            .wrapping_add(block)
-            .wrapping_add(payload.len())
-    }
-
-    fn refuse_properties(&self, out: &mut Out<'_>) {
-        let needs_v5 = EncodeError::NeedsV5;
-        out.refuse_if(self.alias.is_some(), needs_v5(Field::TopicAlias));
-        out.refuse_if(!self.properties.is_empty(), needs_v5(Field::Properties));
     }
 
     /// The reason code and the properties, in the shortest form that says them.
@@ -171,9 +136,10 @@ impl<'p> Draft<'p> {
             out.writer.u8(code.unwrap_or_default());
         }
         if !layout.has(Layout::PROPERTIES) {
-            self.refuse_properties(out);
+            let needs_v5 = EncodeError::NeedsV5(Field::Properties);
+            out.refuse_if(!plain, needs_v5);
         } else if !short {
-            self.properties.write(self.kind.get(), self.alias, out);
+            self.properties.write(self.kind.get(), None, out);
         }
         let needs_v5 = is_failure && !layout.has(Layout::REASON);
         out.refuse_if(needs_v5, EncodeError::NeedsV5(Field::ReasonCode));
@@ -183,7 +149,6 @@ impl<'p> Draft<'p> {
     fn write_rest(&self, layout: Layout, version: Version, out: &mut Out<'_>) {
         match &self.rest {
             Rest::Nothing => {}
-            Rest::Payload(payload) => out.writer.bytes(payload),
             Rest::Filters(filters) => {
                 out.refuse_if(filters.is_empty(), EncodeError::EmptyList(Field::Filters));
                 for filter in filters {

@@ -48,6 +48,7 @@ impl<'b> Out<'b> {
     }
 
     /// A string that its type does not vouch for.
+    #[inline]
     pub(crate) fn text(&mut self, field: Field, text: &[u8]) {
         self.refuse_if(!text_fits(text, false), EncodeError::NullCharacter(field));
         self.binary(field, text);

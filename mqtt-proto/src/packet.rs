@@ -69,7 +69,7 @@ impl<'a> Packet<'a> {
     ///     Ok(Decoded::Packet { packet: Packet::PingReq, consumed: 2 })
     /// );
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn decode(
         input: &'a [u8],
         version: Version,
@@ -133,14 +133,16 @@ impl<'a> Packet<'a> {
             return None;
         };
         let ack = Ack::new(PacketId::new(u16::from_be_bytes([*high, *low]))?);
-        match *first {
-            _ if limit < 4 => None,
-            0x40 => Some(Self::PubAck(ack)),
-            0x50 => Some(Self::PubRec(ack)),
-            0x62 => Some(Self::PubRel(ack)),
-            0x70 => Some(Self::PubComp(ack)),
-            _ => None,
+        if limit < 4 {
+            return None;
         }
+        Some(match *first {
+            0x40 => Self::PubAck(ack),
+            0x50 => Self::PubRec(ack),
+            0x62 => Self::PubRel(ack),
+            0x70 => Self::PubComp(ack),
+            _ => return None,
+        })
     }
 
     /// The packet that a view shows.

@@ -9,7 +9,7 @@ use crate::out::Out;
 use crate::property::{Property, Stored, entries};
 use crate::topic::TopicName;
 use crate::version::Version;
-use crate::wire::property::{lacks_method, once, property_table};
+use crate::wire::property::{allowed, lacks_method, once, property_table};
 use crate::wire::{Entry, PropertyId, PropertyKind, Reader};
 
 use held::Held;
@@ -225,12 +225,14 @@ impl<'a> Properties<'a> {
         Self::new(List::validated(block), alias_inside)
     }
 
-    /// How many bytes the block takes at least, if no topic alias is among them.
+    /// How many bytes the block takes at least.
     #[inline]
     pub(crate) const fn least(&self) -> usize {
         match self.backing() {
             (Backing::Wire(bytes), false) => bytes.len(),
-            _ => 0,
+            (Backing::Wire(_), true) => 0,
+            // An identifier and a byte.
+            (Backing::Slice(list), _) => list.len().saturating_mul(2),
         }
     }
 
@@ -259,32 +261,46 @@ impl<'a> Properties<'a> {
             out.writer
                 .number(PropertyId::TopicAlias, u32::from(alias.get()));
         }
-        let mut seen = 0;
+        let (seen, allowed, once) = (0, allowed(packet), once(packet));
+        let mut seen = Seen {
+            seen,
+            allowed,
+            once,
+        };
         match self.0.list().backing {
             Backing::Slice(properties) => {
                 for property in properties {
-                    check(property.id(), packet, &mut seen, out);
+                    seen.check(property.id(), out);
                     property.write(out);
                 }
             }
             Backing::Wire(bytes) => {
                 for (entry, all) in entries(bytes).filter(is_listed) {
-                    check(entry.id, packet, &mut seen, out);
+                    seen.check(entry.id, out);
                     out.writer.bytes(all);
                 }
             }
         }
-        out.refuse_if(lacks_method(seen), EncodeError::AuthDataWithoutMethod);
+        out.refuse_if(lacks_method(seen.seen), EncodeError::AuthDataWithoutMethod);
     }
 }
 
-/// Checks that a packet may have a property, and once more if it was `seen`.
-#[inline]
-fn check(id: PropertyId, packet: u8, seen: &mut u32, out: &mut Out<'_>) {
-    out.refuse_if(!id.fits(packet), EncodeError::MisplacedProperty(id));
-    let twice = *seen & id.bit() & once(packet) != 0;
-    out.refuse_if(twice, EncodeError::DuplicateProperty(id));
-    *seen |= id.bit();
+/// Which properties a packet has, and may have.
+struct Seen {
+    seen: u32,
+    allowed: u32,
+    once: u32,
+}
+
+impl Seen {
+    #[inline]
+    fn check(&mut self, id: PropertyId, out: &mut Out<'_>) {
+        let bit = id.bit();
+        let twice = self.seen & bit & self.once != 0;
+        out.refuse_if(self.allowed & bit == 0, EncodeError::MisplacedProperty(id));
+        out.refuse_if(twice, EncodeError::DuplicateProperty(id));
+        self.seen |= bit;
+    }
 }
 
 /// Topic aliases belong to PUBLISH itself.

@@ -10,18 +10,17 @@
 
 use core::mem::take;
 
-use crate::encode::{Body, Draft, Rest};
-use crate::error::{DecodeError, EncodeError};
-use crate::id::{Delivery, QoS, TopicAlias};
-use crate::num::{to_u32, to_usize};
+use crate::encode::Body;
+use crate::error::{DecodeError, EncodeError, Field};
+use crate::id::{Delivery, PacketId, QoS, TopicAlias};
+use crate::num::{low_byte, to_u16, to_u32, to_usize};
 use crate::out::Out;
 use crate::properties::Properties;
 use crate::topic::TopicName;
-use crate::varint::VarInt;
 use crate::version::Version;
 use crate::wire::frame::publish_fault;
 use crate::wire::writer::copy;
-use crate::wire::{Block, Fault, PacketType, Reader, View, frame, kind, varint};
+use crate::wire::{Block, Fault, Reader, View, frame, kind, varint};
 
 /// A message on its way.
 ///
@@ -74,8 +73,14 @@ impl<'a> Publish<'a> {
     }
 
     #[inline]
-    fn flags(&self) -> u8 {
-        u8::from(self.dup) << 3 | self.qos().get() << 1 | u8::from(self.retain)
+    const fn packet_id(&self) -> Option<PacketId> {
+        self.delivery.packet_id()
+    }
+
+    #[inline]
+    fn first_byte(&self) -> u8 {
+        let flags = u8::from(self.dup) << 3 | self.qos().get() << 1 | u8::from(self.retain);
+        kind::PUBLISH << 4 | flags
     }
 
     /// The short way for a whole PUBLISH in which nothing is odd: neither a topic alias nor anything wrong. It reads what
@@ -114,77 +119,74 @@ impl<'a> Publish<'a> {
 }
 
 impl Body for Publish<'_> {
+    /// A message without properties whose length takes two bytes at most.
     #[inline]
     fn write_plain(&self, version: Version, out: &mut [u8]) -> Option<usize> {
-        let (topic, id) = (self.topic.as_bytes(), self.delivery.packet_id());
-        let odd = topic.is_empty()
-            || self.topic_alias.is_some()
-            || !self.properties.is_empty()
-            || (self.dup && id.is_none());
-        let topic_len = u16::try_from(topic.len()).ok()?;
-        let id_len = if id.is_some() { 4 } else { 2 };
-        let head = topic
-            .len()
-            .wrapping_add(id_len)
-            .wrapping_add(usize::from(version.is_v5()));
-        let (bytes, len) = VarInt::new(to_u32(head.wrapping_add(self.payload.len())))?.encode();
-        if odd {
+        let (topic, id, first) = (self.topic.as_bytes(), self.packet_id(), self.first_byte());
+        if topic.is_empty() || self.topic_alias.is_some() || !self.properties.is_empty() {
             return None;
         }
-        let (fixed, rest) = out.split_at_mut_checked(len.wrapping_add(1))?;
-        let (first, fixed) = fixed.split_first_mut()?;
-        let (topic_place, rest) = rest.split_first_chunk_mut()?;
-        let (name, rest) = rest.split_at_mut_checked(topic.len())?;
-        let rest = match id {
-            Some(id) => {
-                let (place, rest) = rest.split_first_chunk_mut()?;
-                *place = id.get().to_be_bytes();
+        let id_len = if id.is_some() { 4 } else { 2 };
+        let head = topic.len().wrapping_add(id_len);
+        let head = head.wrapping_add(usize::from(version.is_v5()));
+        let len = head.wrapping_add(self.payload.len());
+        let rest = match len {
+            _ if self.dup && id.is_none() => return None,
+            0..=0x7F => {
+                let (fixed, rest) = out.split_first_chunk_mut()?;
+                *fixed = [first, low_byte(to_u32(len))];
                 rest
             }
-            None => rest,
+            0x80..=0x3FFF => {
+                let (fixed, rest) = out.split_first_chunk_mut()?;
+                let len = to_u32(len);
+                *fixed = [first, low_byte(len) | 0x80, low_byte(len >> 7)];
+                rest
+            }
+            _ => return None,
         };
-        let rest = if version.is_v5() {
-            let (place, rest) = rest.split_first_mut()?;
-            *place = 0;
-            rest
-        } else {
-            rest
-        };
-        copy(rest.get_mut(..self.payload.len())?, self.payload);
+        let (topic_len, rest) = rest.split_first_chunk_mut()?;
+        *topic_len = to_u16(topic.len()).to_be_bytes();
+        let (name, mut rest) = rest.split_at_mut_checked(topic.len())?;
         copy(name, topic);
-        *topic_place = topic_len.to_be_bytes();
-        match (fixed, bytes) {
-            ([a], [b0, ..]) => *a = b0,
-            ([a, b], [b0, b1, ..]) => (*a, *b) = (b0, b1),
-            (fixed, bytes) => copy(fixed, bytes.get(..len)?),
+        if let Some(id) = id {
+            let (place, behind) = rest.split_first_chunk_mut()?;
+            *place = id.get().to_be_bytes();
+            rest = behind;
         }
-        *first = kind::PUBLISH << 4 | self.flags();
-        Some(
-            head.wrapping_add(self.payload.len())
-                .wrapping_add(len)
-                .wrapping_add(1),
-        )
+        if version.is_v5() {
+            let (none, behind) = rest.split_first_mut()?;
+            *none = 0;
+            rest = behind;
+        }
+        copy(rest.get_mut(..self.payload.len())?, self.payload);
+        Some(len.wrapping_add(if len < 0x80 { 2 } else { 3 }))
     }
 
+    /// In the order in which [`View::read`] reads it. Without a walk through the layout it takes a fifth less.
     #[inline]
     fn write(&self, version: Version, out: &mut Out<'_>) {
-        out.refuse_if(
-            self.dup && self.qos() == QoS::AtMostOnce,
-            EncodeError::DupOnQoS0,
-        );
-        out.refuse_if(
-            self.topic.is_none() && self.topic_alias.is_none(),
-            EncodeError::NoTopic,
-        );
-        let draft = Draft {
-            flags: self.flags(),
-            topic: self.topic.as_bytes(),
-            id: self.delivery.packet_id(),
-            alias: self.topic_alias,
-            rest: Rest::Payload(self.payload),
-            ..Draft::new(PacketType::Publish, self.properties)
-        };
-        draft.write(version, out);
+        let is_new = !self.dup || self.qos() > QoS::AtMostOnce;
+        out.refuse_if(!is_new, EncodeError::DupOnQoS0);
+        let named = !self.topic.is_none() || self.topic_alias.is_some();
+        out.refuse_if(!named, EncodeError::NoTopic);
+        let topic = self.topic.as_bytes();
+        let least = topic.len().wrapping_add(self.payload.len());
+        let least = least.wrapping_add(2).wrapping_add(self.properties.least());
+        out.packet(self.first_byte(), least, |out| {
+            out.binary(Field::TopicName, topic);
+            if let Some(id) = self.packet_id() {
+                out.writer.u16(id.get());
+            }
+            if version.is_v5() {
+                self.properties.write(kind::PUBLISH, self.topic_alias, out);
+            } else {
+                let needs_v5 = EncodeError::NeedsV5;
+                out.refuse_if(self.topic_alias.is_some(), needs_v5(Field::TopicAlias));
+                out.refuse_if(!self.properties.is_empty(), needs_v5(Field::Properties));
+            }
+            out.writer.bytes(self.payload);
+        });
     }
 }
 

@@ -231,13 +231,6 @@ impl PropertyId {
         self as u8
     }
 
-    /// Whether a packet may have it: a packet type as a number, or 0 for a will.
-    #[must_use]
-    #[inline]
-    pub(crate) fn fits(self, packet: u8) -> bool {
-        ALLOWED.get(usize::from(packet)).copied().unwrap_or(0) & self.bit() != 0
-    }
-
     /// Its bit in the sets of this module. The upper ends of the tables are the same for all of them, so this is a look-up.
     #[inline]
     pub(crate) fn bit(self) -> u32 {
@@ -320,6 +313,12 @@ const SUBSCRIPTION: u32 = PropertyId::SubscriptionIdentifier.const_bit();
 const AUTH_METHOD: u32 = PropertyId::AuthenticationMethod.const_bit();
 const AUTH_DATA: u32 = PropertyId::AuthenticationData.const_bit();
 const TOPIC_ALIAS: u32 = PropertyId::TopicAlias.const_bit();
+
+/// The properties that a packet may have: a packet type as a number, or 0 for a will.
+#[inline]
+pub(crate) fn allowed(packet: u8) -> u32 {
+    ALLOWED.get(usize::from(packet)).copied().unwrap_or(0)
+}
 
 /// The properties that may come only once in a packet. 5, section 3.3.2.3.8: PUBLISH alone may name several subscriptions.
 pub(crate) const fn once(packet: u8) -> u32 {
@@ -433,7 +432,7 @@ impl<'a> Reader<'a> {
     #[inline(never)]
     fn each_property(&mut self, packet: u8) -> (u32, u16) {
         let mut body = *self;
-        let allowed = ALLOWED.get(usize::from(packet)).copied().unwrap_or(0);
+        let allowed = allowed(packet);
         let once = once(packet);
         let (mut seen, mut alias) = (0, 0);
         while !body.rest.is_empty() {

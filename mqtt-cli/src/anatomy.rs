@@ -3,8 +3,8 @@
 //! The rows are made from a packet that was decoded before, so every length in it is good; [`Cursor`] only splits it up.
 
 use mqtt_tokio::proto::{
-    ConnAck, Connect, FixedHeader, MAX_PACKET, Packet, PacketType, PropertyId, QoS, ReasonCode,
-    Version,
+    ConnAck, Connect, FixedHeader, MAX_PACKET, Packet, PacketType, PropertyId, PropertyKind, QoS,
+    ReasonCode, Version,
 };
 use serde_json::{Value, json};
 
@@ -319,31 +319,18 @@ impl Cursor<'_> {
     }
 
     fn property(&mut self, id: PropertyId, prefix: &str) {
-        use PropertyId as P;
         let name = format!("{prefix}{id}");
-        match id {
-            P::ServerKeepAlive | P::ReceiveMaximum | P::TopicAliasMaximum | P::TopicAlias => {
-                self.number_property(2, &name);
-            }
-            P::MessageExpiryInterval
-            | P::SessionExpiryInterval
-            | P::WillDelayInterval
-            | P::MaximumPacketSize => {
-                self.number_property(4, &name);
-            }
-            P::SubscriptionIdentifier => {
+        match id.kind() {
+            PropertyKind::Bool => self.number_property(1, &name),
+            PropertyKind::U16 | PropertyKind::U16NonZero => self.number_property(2, &name),
+            PropertyKind::U32 | PropertyKind::U32NonZero => self.number_property(4, &name),
+            PropertyKind::VarInt => {
                 self.at += 1;
                 let (len, number) = self.varint();
                 self.at -= 1;
                 self.push(1 + len, &name, number.to_string(), json!(number));
             }
-            P::ContentType
-            | P::ResponseTopic
-            | P::AssignedClientIdentifier
-            | P::AuthenticationMethod
-            | P::ResponseInformation
-            | P::ServerReference
-            | P::ReasonString => {
+            PropertyKind::Text | PropertyKind::Topic => {
                 let text = self.string(1);
                 self.push(
                     1 + self.string_len(1),
@@ -352,7 +339,7 @@ impl Cursor<'_> {
                     json!(text),
                 );
             }
-            P::CorrelationData | P::AuthenticationData => {
+            PropertyKind::Binary => {
                 let bytes = self.string_bytes(1).to_vec();
                 self.push(
                     1 + self.string_len(1),
@@ -361,15 +348,7 @@ impl Cursor<'_> {
                     value(&bytes),
                 );
             }
-            P::UserProperty => self.user_property(&name),
-            P::PayloadFormatIndicator
-            | P::RequestProblemInformation
-            | P::RequestResponseInformation
-            | P::MaximumQoS
-            | P::RetainAvailable
-            | P::WildcardSubscriptionAvailable
-            | P::SubscriptionIdentifierAvailable
-            | P::SharedSubscriptionAvailable => self.number_property(1, &name),
+            PropertyKind::Pair => self.user_property(&name),
         }
     }
 

@@ -1,7 +1,6 @@
 //! Properties of MQTT 5 as arguments: `-D publish content-type json`.
 
-use mqtt_tokio::proto::Property;
-use mqtt_tokio::proto::{PropertyId, TopicAlias, TopicName};
+use mqtt_tokio::proto::{Property, PropertyId, PropertyKind, PropertyValue, TopicAlias, TopicName};
 
 use crate::failure::{Failure, fail};
 use crate::hex;
@@ -69,15 +68,8 @@ impl Typed {
     }
 
     pub(crate) fn number<T: TryFrom<u64>>(&self) -> Result<T, Failure> {
-        let wrong = || {
-            fail(format!(
-                "{}: {:?} is no number in its range",
-                option_name(self.id),
-                self.text()
-            ))
-        };
-        let number: u64 = self.text().parse().map_err(|_| wrong())?;
-        T::try_from(number).map_err(|_| wrong())
+        let number: u64 = self.text().parse().map_err(|_| self.out_of_range())?;
+        T::try_from(number).map_err(|_| self.out_of_range())
     }
 
     pub(crate) fn flag(&self) -> Result<bool, Failure> {
@@ -105,44 +97,39 @@ impl Typed {
 
     /// As the codec takes it; `binary` is what [`Self::binary`] made.
     pub(crate) fn parse<'a>(&'a self, binary: &'a [u8]) -> Result<Parsed<'a>, Failure> {
-        use Property as V;
-        use PropertyId as P;
-        Ok(Parsed::Property(match self.id {
-            P::PayloadFormatIndicator => V::PayloadFormatIndicator(self.flag()?),
-            P::MessageExpiryInterval => V::MessageExpiryInterval(self.number()?),
-            P::ContentType => V::ContentType(self.text()),
-            P::ResponseTopic => V::ResponseTopic(self.topic()?),
-            P::CorrelationData => V::CorrelationData(binary),
-            P::SubscriptionIdentifier => V::SubscriptionIdentifier(self.number()?),
-            P::SessionExpiryInterval => V::SessionExpiryInterval(self.number()?),
-            P::AssignedClientIdentifier => V::AssignedClientIdentifier(self.text()),
-            P::ServerKeepAlive => V::ServerKeepAlive(self.number()?),
-            P::AuthenticationMethod => V::AuthenticationMethod(self.text()),
-            P::AuthenticationData => V::AuthenticationData(binary),
-            P::RequestProblemInformation => V::RequestProblemInformation(self.flag()?),
-            P::WillDelayInterval => V::WillDelayInterval(self.number()?),
-            P::RequestResponseInformation => V::RequestResponseInformation(self.flag()?),
-            P::ResponseInformation => V::ResponseInformation(self.text()),
-            P::ServerReference => V::ServerReference(self.text()),
-            P::ReasonString => V::ReasonString(self.text()),
-            P::ReceiveMaximum => V::ReceiveMaximum(self.number()?),
-            P::TopicAliasMaximum => V::TopicAliasMaximum(self.number()?),
-            P::MaximumQoS => V::MaximumQoS(self.flag()?),
-            P::RetainAvailable => V::RetainAvailable(self.flag()?),
-            P::UserProperty => {
-                V::UserProperty(self.text(), self.values.get(1).map_or("", String::as_str))
+        let value = match self.id.kind() {
+            PropertyKind::Bool => PropertyValue::Flag(self.flag()?),
+            PropertyKind::U16 | PropertyKind::U16NonZero => {
+                PropertyValue::Number(self.number::<u16>()?.into())
             }
-            P::MaximumPacketSize => V::MaximumPacketSize(self.number()?),
-            P::WildcardSubscriptionAvailable => V::WildcardSubscriptionAvailable(self.flag()?),
-            P::SubscriptionIdentifierAvailable => V::SubscriptionIdentifierAvailable(self.flag()?),
-            P::SharedSubscriptionAvailable => V::SharedSubscriptionAvailable(self.flag()?),
-            P::TopicAlias => {
-                let alias = TopicAlias::new(self.number()?);
-                return alias
-                    .map(Parsed::Alias)
-                    .ok_or_else(|| fail("topic-alias: 0 is no topic alias"));
+            PropertyKind::Text => PropertyValue::Text(self.text()),
+            PropertyKind::Topic => PropertyValue::Topic(self.topic()?),
+            PropertyKind::Binary => PropertyValue::Binary(binary),
+            PropertyKind::Pair => {
+                let value = self.values.get(1).map_or("", String::as_str);
+                PropertyValue::Pair(self.text(), value)
             }
-        }))
+            PropertyKind::U32 | PropertyKind::U32NonZero | PropertyKind::VarInt => {
+                PropertyValue::Number(self.number()?)
+            }
+        };
+        if let (PropertyId::TopicAlias, PropertyValue::Number(alias)) = (self.id, value) {
+            let alias = u16::try_from(alias).ok().and_then(TopicAlias::new);
+            return alias
+                .map(Parsed::Alias)
+                .ok_or_else(|| fail("topic-alias: 0 is no topic alias"));
+        }
+        Property::new(self.id, value)
+            .map(Parsed::Property)
+            .ok_or_else(|| self.out_of_range())
+    }
+
+    fn out_of_range(&self) -> Failure {
+        let name = option_name(self.id);
+        fail(format!(
+            "{name}: {:?} is no number in its range",
+            self.text()
+        ))
     }
 }
 

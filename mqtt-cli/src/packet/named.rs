@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use mqtt_tokio::proto::{Property, PropertyId};
+use mqtt_tokio::proto::{Property, PropertyId, PropertyKind, PropertyValue};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
@@ -34,34 +34,14 @@ impl FromStr for Named {
 impl Named {
     /// The property of a packet that was decoded.
     pub(crate) fn of(property: &Property<'_>) -> Self {
-        use Property as P;
         let id = property.id();
-        let values = match *property {
-            P::PayloadFormatIndicator(flag)
-            | P::RequestProblemInformation(flag)
-            | P::RequestResponseInformation(flag)
-            | P::MaximumQoS(flag)
-            | P::RetainAvailable(flag)
-            | P::WildcardSubscriptionAvailable(flag)
-            | P::SubscriptionIdentifierAvailable(flag)
-            | P::SharedSubscriptionAvailable(flag) => vec![u8::from(flag).to_string()],
-            P::ServerKeepAlive(number)
-            | P::ReceiveMaximum(number)
-            | P::TopicAliasMaximum(number) => vec![number.to_string()],
-            P::MessageExpiryInterval(number)
-            | P::SubscriptionIdentifier(number)
-            | P::SessionExpiryInterval(number)
-            | P::WillDelayInterval(number)
-            | P::MaximumPacketSize(number) => vec![number.to_string()],
-            P::ContentType(text)
-            | P::AssignedClientIdentifier(text)
-            | P::AuthenticationMethod(text)
-            | P::ResponseInformation(text)
-            | P::ServerReference(text)
-            | P::ReasonString(text) => vec![text.to_owned()],
-            P::ResponseTopic(topic) => vec![topic.as_str().to_owned()],
-            P::CorrelationData(bytes) | P::AuthenticationData(bytes) => vec![typed_bytes(bytes)],
-            P::UserProperty(name, value) => vec![name.to_owned(), value.to_owned()],
+        let values = match property.value() {
+            PropertyValue::Flag(flag) => vec![u8::from(flag).to_string()],
+            PropertyValue::Number(number) => vec![number.to_string()],
+            PropertyValue::Text(text) => vec![text.to_owned()],
+            PropertyValue::Topic(topic) => vec![topic.as_str().to_owned()],
+            PropertyValue::Binary(bytes) => vec![typed_bytes(bytes)],
+            PropertyValue::Pair(name, value) => vec![name.to_owned(), value.to_owned()],
         };
         Self(Typed::of(id, values))
     }
@@ -72,24 +52,17 @@ impl Named {
     }
 
     fn value(&self) -> Value {
-        use PropertyId as P;
         let text = self.0.text();
-        match self.0.id {
-            P::UserProperty => {
+        match self.0.id.kind() {
+            PropertyKind::Pair => {
                 let (name, value) = self.0.pair();
                 json!([name, value])
             }
-            P::CorrelationData | P::AuthenticationData => self
+            PropertyKind::Binary => self
                 .0
                 .binary()
                 .map_or(Value::Null, |bytes| Data::to_json(&bytes)),
-            P::ContentType
-            | P::ResponseTopic
-            | P::AssignedClientIdentifier
-            | P::AuthenticationMethod
-            | P::ResponseInformation
-            | P::ServerReference
-            | P::ReasonString => json!(text),
+            PropertyKind::Text | PropertyKind::Topic => json!(text),
             _ => text
                 .parse::<u32>()
                 .map_or_else(|_| json!(text), |number| json!(number)),

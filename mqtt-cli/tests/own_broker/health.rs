@@ -9,6 +9,7 @@ use mqtt_testing::process::{run, signal};
 
 use crate::broker::{Broker, MQTT};
 use crate::commands::folder;
+use crate::log::Unread;
 
 /// Returns the whole answer to a request.
 fn ask(port: &str, request: &str) -> String {
@@ -64,19 +65,19 @@ fn the_state_is_told_over_http() {
 fn systemd_is_told_that_it_is_ready_and_that_it_ends() {
     let path = folder("notify").join("socket");
     let socket = UnixDatagram::bind(&path).unwrap();
-    let mut broker = Command::new(MQTT)
+    let broker = Command::new(MQTT)
         .args(["broker", "--bind", "127.0.0.1:0"])
         .env("NOTIFY_SOCKET", &path)
         .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+        .spawn();
+    let mut broker = Unread(broker.unwrap());
     let hear = || {
         let mut state = [0; 64];
         let n = socket.recv(&mut state).unwrap();
         String::from_utf8_lossy(&state[..n]).into_owned()
     };
     assert_eq!(hear(), "READY=1");
-    signal(broker.id(), "TERM");
+    signal(broker.0.id(), "TERM");
     assert_eq!(hear(), "STOPPING=1");
-    assert!(broker.wait().unwrap().success());
+    assert!(broker.0.wait().unwrap().success());
 }

@@ -11,7 +11,7 @@ use crate::broker::{Broker, MQTT};
 use crate::commands::folder;
 
 /// A broker whose log the test does not read as it comes; it ends with the test.
-struct Unread(Child);
+pub(crate) struct Unread(pub(crate) Child);
 
 impl Drop for Unread {
     fn drop(&mut self) {
@@ -35,14 +35,14 @@ fn start_piped() -> (Unread, String, BufReader<ChildStderr>) {
     (broker, port, log)
 }
 
-/// Makes the broker log more than a pipe holds, and be of use afterwards.
+/// Makes the broker log more lines than wait and a pipe holds, 20 for each client, and be of use afterwards.
 fn chatters(port: &str) {
     let filters: Vec<String> = (0..100)
         .map(|n| format!("{}/{n}", "x".repeat(100)))
         .collect();
     let mut words = vec!["sub", "-p", port, "-E"];
     words.extend(filters.iter().flat_map(|filter| ["-t", filter]));
-    for _ in 0..30 {
+    for _ in 0..100 {
         let ended = run(MQTT, &words, "");
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     }

@@ -293,7 +293,7 @@ impl<H: Hooks> Broker<H> {
         if config.topic_alias_maximum > 0 {
             properties.push(Property::TopicAliasMaximum(config.topic_alias_maximum));
         }
-        // 5 [MQTT-3.2.2-9]
+        // 5 [MQTT-3.2.2-9]; 5 [MQTT-3.2.2-10]: SUBSCRIBE may ask for any QoS all the same.
         if config.maximum_qos < 2 {
             properties.push(Property::MaximumQoS(config.maximum_qos == 1));
         }

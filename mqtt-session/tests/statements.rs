@@ -240,7 +240,7 @@ fn acknowledgements_by_hand_keep_their_order(version: Version) {
         (QoS::ExactlyOnce, PacketType::PubRec),
     ] {
         let opening = Opening::persistent(version);
-        let mut solo = TestedMachine::connected(Role::Client, opening, config.clone());
+        let mut solo = TestedMachine::connected(Role::Client, opening, config);
         for id in [9, 3, 7] {
             solo.feed_publish(qos, id, false, "x");
         }

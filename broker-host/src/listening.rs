@@ -25,7 +25,7 @@ impl Settings {
     ///
     /// # Errors
     /// What [`Self::check`] returns, [`Error::Listen`], [`Error::Unprotected`] if other machines could connect, there is no user file, and
-    /// [`allow_anonymous`](Self::allow_anonymous) is not set; what [`Users::read`] and [`Acl::read`] return.
+    /// [`allow_anonymous`](Self::allow_anonymous) is not set; what [`crate::Users::read`] and [`crate::Acl::read`] return.
     pub async fn listen(&self) -> Result<Listening, Error> {
         self.check()?;
         let addresses = self.addresses().await?;

@@ -119,7 +119,10 @@ fn wrong_arguments_exit_with_2_or_say_what_is_wrong() {
             ],
             "name and a value",
         ),
-        (&["pub", "-L", "http://h/a", "-m", "x"], "the scheme is none of"),
+        (
+            &["pub", "-L", "http://h/a", "-m", "x"],
+            "the scheme is none of",
+        ),
         (&["pub", "-L", "mqtt://h", "-m", "x"], "topic"),
         (&["pub", "-t", "a", "-f", "no such file"], "no such file"),
         (&["sub", "-t", "a", "-F", "%y"], "%y"),

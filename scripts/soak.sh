@@ -9,3 +9,6 @@ printf '\n== the whole system in virtual time\n'
 cargo run --locked --quiet --release -p mqtt-testing --example system -- --seeds "${1:-20000}"
 printf '\n== fuzz\n'
 scripts/fuzz.sh "${2:-600}"
+
+printf "\n== tokio over TLS, WebSocket and Unix sockets\n"
+cargo test --locked -p sansio-mqtt-tokio --features proxy,tls,websocket --test secured

@@ -10,7 +10,7 @@ limit="timeout --kill-after=10 1200"
 printf '\n== tests, and the examples in the documentation\n'
 $limit cargo test --locked --workspace
 printf '\n== the handles over TLS, WebSocket and Unix sockets\n'
-$limit cargo test --locked -p sansio-mqtt-std -p sansio-mqtt-smol -p sansio-mqtt-tokio --features proxy,tls,websocket --test secured
+$limit cargo test --locked -p sansio-mqtt-std -p sansio-mqtt-smol --features proxy,tls,websocket --test secured
 printf '\n== the whole system in virtual time: 2,000 seeds, 200 clients and the broker in each\n'
 $limit cargo run --locked --quiet --release -p mqtt-testing --example system -- --first 1 --seeds 2000
 printf '\n== the pure crates with every set of features\n'

@@ -36,7 +36,6 @@ EXCEPTIONS = {
     "mqtt-proto/tests/vectors.rs": {"function"},
     "mqtt-testing/src/laws/views.rs": {"function"},
     "mqtt-transport/tests/proxy.rs": {"function"},
-    "mqtt-transport/tests/tls.rs": {"file"},
     "mqtt-transport/tests/websocket.rs": {"function"},
 }
 

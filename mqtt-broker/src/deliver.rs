@@ -160,9 +160,7 @@ impl<H: Hooks> Broker<H> {
             if let Some(seconds) = self.config.retained_expiry {
                 kept.expire_by(now.after(core::time::Duration::from_secs(u64::from(seconds))));
             }
-            let publisher = from
-                .and_then(|key| self.sessions.get(usize_of(key)))
-                .map(|session| session.client_hash);
+            let publisher = from.and_then(|key| self.publisher(key));
             Some(kept.published_by(publisher))
         };
         let topic = message.topic.as_str();

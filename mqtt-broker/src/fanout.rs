@@ -236,6 +236,12 @@ impl<H: Hooks> Broker<H> {
         session.is_none_or(|session| session.connection.is_none())
     }
 
+    /// The client of a session, as messages remember it.
+    pub(crate) fn publisher(&self, key: u32) -> Option<u64> {
+        let session = self.sessions.get(usize_of(key));
+        session.map(|session| session.client_hash)
+    }
+
     /// `None` if it is too much for one turn.
     fn route_at_once(
         &mut self,
@@ -256,6 +262,7 @@ impl<H: Hooks> Broker<H> {
             .subscribers
             .len()
             .saturating_add(matches.groups.len());
+        let publisher = from.and_then(|key| self.publisher(key));
         let mut source = Source::new(message);
         // A single delivery cannot be cut.
         if receivers > 1 && receivers.saturating_mul(source.steps()) > most {
@@ -267,8 +274,7 @@ impl<H: Hooks> Broker<H> {
             let Some(session) = session.filter(|session| !session.is_over) else {
                 continue;
             };
-            // 5 [MQTT-3.8.3-3]
-            if !(subscriber.no_local && from == Some(subscriber.session)) {
+            if !session.hides(subscriber.no_local, publisher) {
                 targets.add(subscriber, session, AT_ONCE);
             }
         }
@@ -350,8 +356,7 @@ impl<H: Hooks> Broker<H> {
             let Some(session) = session.filter(|session| !session.is_over) else {
                 continue;
             };
-            // 5 [MQTT-3.8.3-3]: also if the client has another session by now.
-            if !(subscriber.no_local && message.is_from(session.client_hash)) {
+            if !session.hides(subscriber.no_local, message.publisher()) {
                 self.fanouts.targets.add(subscriber, session, IN_PORTIONS);
             }
         }

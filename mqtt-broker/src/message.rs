@@ -56,8 +56,8 @@ impl Message {
         self
     }
 
-    pub(crate) fn is_from(&self, client: u64) -> bool {
-        self.from == Some(client)
+    pub(crate) const fn publisher(&self) -> Option<u64> {
+        self.from
     }
 
     pub(crate) const fn expires(&self) -> Option<Instant> {

@@ -127,6 +127,13 @@ impl Session {
         }
     }
 
+    /// Whether a subscription hides a message from its client, who published it: the client counts, not its session or
+    /// connection.
+    pub(crate) fn hides(&self, no_local: bool, publisher: Option<u64>) -> bool {
+        // 5 [MQTT-3.8.3-3]
+        no_local && publisher == Some(self.client_hash)
+    }
+
     /// Takes the will out of the session, and what it counts out of that of all.
     pub(crate) fn take_will(&mut self, all: &mut usize) -> Option<Box<Will>> {
         let will = self.will.take()?;

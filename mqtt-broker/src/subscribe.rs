@@ -308,8 +308,7 @@ impl<H: Hooks> Broker<H> {
                 }
                 Found::Message(message) => message,
             };
-            // 5 [MQTT-3.8.3-3]
-            if wanted.no_local && message.is_from(session.client_hash) {
+            if session.hides(wanted.no_local, message.publisher()) {
                 continue;
             }
             let qos = message.qos().min(wanted.qos);

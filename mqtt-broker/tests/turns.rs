@@ -262,6 +262,39 @@ fn a_new_subscription_takes_over_what_is_under_way() {
     assert!((1..900).contains(&(sent - at_qos_0)), "{sent} messages");
 }
 
+/// The retained messages of each filter come at its own quality of service, also when a filter had its messages before.
+#[test]
+fn each_filter_gets_retained_messages_at_its_own_qos() {
+    let mut watched = Watched::new(|_| {});
+    let message = Outgoing {
+        retain: true,
+        ..Outgoing::new(TopicName::new("a/1").unwrap(), QoS::AtLeastOnce, b"x")
+    };
+    watched.broker.publish(&message, NOW);
+    let id = watched.join("both");
+    let [a, b] = ["a/+", "b/+"].map(|filter| TopicFilter::new(filter).unwrap());
+    watched.say(id, &subscribe(&[Subscription::new(b, QoS::AtMostOnce)]));
+    watched.finish(NOW);
+    watched.drop_all(id);
+    let list = [
+        Subscription::new(a, QoS::AtMostOnce),
+        Subscription::new(b, QoS::AtLeastOnce),
+    ];
+    watched.say(id, &subscribe(&list));
+    watched.finish(NOW);
+    let bytes = watched.broker.outgoing(id).to_vec();
+    let suback = 2 + usize::from(bytes[1]);
+    let decoded = Packet::decode(&bytes[suback..], Version::V5, MAX_PACKET);
+    let Ok(Decoded::Packet {
+        packet: Packet::Publish(publish),
+        ..
+    }) = decoded
+    else {
+        panic!("{decoded:?}");
+    };
+    assert_eq!(publish.qos(), QoS::AtMostOnce);
+}
+
 /// 50,000 filters in one packet, then the same without them.
 #[test]
 fn many_filters_are_done_in_portions() {

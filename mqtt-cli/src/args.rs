@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use mqtt_tokio::proto::{PropertyId, QoS, Version};
-use mqtt_tokio::{Options, OwnedWill, Publication};
+use mqtt_tokio::{Options, OwnedWill, Publication, Scheme};
 
 use crate::failure::{Failure, fail};
 use crate::link::Dial;
@@ -213,6 +213,13 @@ impl ConnectArgs {
             None => (url.len(), None),
         };
         let mut options = Options::from_url(url.get(..address).unwrap_or(url))?;
+        // Without TLS a password would go out in the clear.
+        if options.scheme != Scheme::Mqtt {
+            return Err(fail(format!(
+                "{}: this program connects by mqtt:// and, with --unix, over Unix sockets; it has no TLS and no WebSocket yet",
+                url.get(..scheme).unwrap_or_default()
+            )));
+        }
         // A URL of a configuration file is a default.
         if let Some(host) = &self.host {
             options.host.clone_from(host);

@@ -119,6 +119,8 @@ fn wrong_arguments_exit_with_2_or_say_what_is_wrong() {
             ],
             "name and a value",
         ),
+        (&["pub", "-L", "mqtts://h/a", "-m", "x"], "no TLS"),
+        (&["sub", "-L", "wss://u:p@h/a"], "no TLS"),
         (
             &["pub", "-L", "http://h/a", "-m", "x"],
             "the scheme is none of",

@@ -12,3 +12,6 @@ scripts/fuzz.sh "${2:-600}"
 
 printf "\n== tokio over TLS, WebSocket and Unix sockets\n"
 cargo test --locked -p sansio-mqtt-tokio --features proxy,tls,websocket --test secured
+
+printf "\n== rules broken on purpose\n"
+scripts/mutations.py

@@ -401,13 +401,17 @@ impl<'a> Trial<'a> {
         let Some(before) = self.given.insert(key, given) else {
             return;
         };
-        let on_receipt = self.agent.options().acknowledge == Acknowledge::OnReceipt;
         let fine = match received.qos {
             // The others may get what a stream did not finish.
             _ if from.is_none() => true,
             QoS::ExactlyOnce | QoS::AtMostOnce => false,
-            // It was acknowledged, and the acknowledgement may be lost with the connection.
-            QoS::AtLeastOnce => on_receipt || (before.finished && before.losses < self.losses),
+            QoS::AtLeastOnce => match self.agent.options().acknowledge {
+                Acknowledge::OnReceipt => true,
+                // What was not acknowledged before a reconnect comes again.
+                Acknowledge::ByHand => before.losses < self.losses,
+                // It was acknowledged, and the acknowledgement may be lost with the connection.
+                _ => before.finished && before.losses < self.losses,
+            },
         };
         assert!(fine, "{from:?} gives message {number} twice: {received:?}");
     }

@@ -163,10 +163,10 @@ impl Agent {
         if self.is_closing() || self.is_stopped() {
             return Err(Refused::WrongPhase);
         }
-        let token = self.client.publish(message, now)?;
+        let token = self.client.publish(message, now);
         // An older one may have given way.
         self.tell_ended(now);
-        Ok(match token {
+        Ok(match token? {
             Some(token) => Accepted::Token(token),
             None => Accepted::Position(self.progress.end(self.client.unsent())),
         })

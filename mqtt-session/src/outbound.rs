@@ -261,7 +261,9 @@ impl Engine {
         loop {
             match self.keep(m, &mut publish, len, (awaits, most)) {
                 Err(Refused::Full)
-                    if self.config.offline() == Offline::DropOldest && self.drop_oldest(m) => {}
+                    if self.config.offline() == Offline::DropOldest
+                        && self.fits_without_fresh(m, len, most)
+                        && self.drop_oldest(m) => {}
                 Ok(slot) => {
                     self.add(m, slot);
                     self.record_message(m, &slot);
@@ -270,6 +272,24 @@ impl Engine {
                 refused => return refused,
             }
         }
+    }
+
+    /// Whether a message has room once every message that was never sent has given way: without this, messages would be dropped
+    /// for one that is refused all the same.
+    fn fits_without_fresh(&mut self, m: &mut Memory<'_>, len: usize, most: usize) -> bool {
+        let stay = self
+            .slots(m)
+            .iter()
+            .filter(|slot| !slot.has_ended() && !slot.is_fresh());
+        let (count, bytes) = stay.fold((0_usize, len), |(count, bytes), slot| {
+            (
+                count.wrapping_add(1),
+                bytes.wrapping_add(to_usize(slot.len)),
+            )
+        });
+        count < most
+            && (count == 0 || bytes <= m.kept_limit().min(to_usize(self.config.kept_limit)))
+            && self.has_slot(m)
     }
 
     /// Ends the oldest message that was never sent. Its packet makes room at once, only its end is still to be told.

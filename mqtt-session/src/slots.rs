@@ -345,17 +345,9 @@ impl Engine {
         len: usize,
         most: usize,
     ) -> Result<usize, Refused> {
-        let most = most.wrapping_add(usize::from(self.session.ended));
-        // Dropped messages whose end nobody fetches must not pile up for ever.
-        let most = most.min(self.config.slots().saturating_mul(2));
-        let taken = self.session.len.saturating_sub(self.session.free);
-        if usize::from(taken) >= most {
-            return Err(Refused::Full);
-        }
-        let end = self
-            .slots_start()
-            .wrapping_add(usize::from(self.session.len));
-        if end >= m.slots().len() && !self.make_table_room(m, end) {
+        if self.taken_slots() >= most.wrapping_add(usize::from(self.session.ended))
+            || !self.has_slot(m)
+        {
             return Err(Refused::Full);
         }
         if self.session.len == 0 {
@@ -369,6 +361,23 @@ impl Engine {
             return Ok(start);
         }
         self.make_kept_room(m, len)
+    }
+
+    /// The slots that are not free.
+    #[inline]
+    fn taken_slots(&self) -> usize {
+        usize::from(self.session.len.saturating_sub(self.session.free))
+    }
+
+    /// Whether one more slot is free, which may move the others.
+    #[inline]
+    pub(crate) fn has_slot(&mut self, m: &mut Memory<'_>) -> bool {
+        let end = self
+            .slots_start()
+            .wrapping_add(usize::from(self.session.len));
+        // Dropped messages whose end nobody fetches must not pile up for ever.
+        self.taken_slots() < self.config.slots().saturating_mul(2)
+            && (end < m.slots().len() || self.make_table_room(m, end))
     }
 
     #[cold]

@@ -367,6 +367,19 @@ fn offline_the_oldest_makes_room(role, version) {
     assert_eq!(sent.iter().map(|(.., payload)| payload.as_str()).collect::<Vec<_>>(), ["48", "49"]);
 }
 
+/// Nothing is dropped for a message that has no room even then: what the peer may have seen does not give way.
+fn offline_nothing_is_dropped_in_vain(role, version) {
+    let mut solo = with(role, version, |config, _| (config.kept_limit, config.offline) = (300, Offline::DropOldest));
+    let (long, longer) = ("x".repeat(200), "y".repeat(120));
+    solo.must_publish(QoS::AtLeastOnce, &long);
+    solo.disconnect();
+    solo.must_publish(QoS::AtLeastOnce, "short");
+    assert_eq!(solo.publish(QoS::AtLeastOnce, &longer), Err(Refused::Full));
+    solo.connect(true);
+    let sent = publishes(&solo.sent(), version).0;
+    assert_eq!(sent.iter().map(|(.., payload)| payload.as_str()).collect::<Vec<_>>(), [&long, "short"]);
+}
+
 /// With reject nothing is kept.
 fn offline_rejects(role, version) {
     let mut solo = with(role, version, |config, _| config.offline = Offline::Reject);

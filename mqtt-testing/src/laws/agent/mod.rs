@@ -35,6 +35,8 @@ struct Given {
     losses: u32,
     /// The program is done with it.
     finished: bool,
+    /// The program answered it with a reason code that is an error.
+    refused: bool,
 }
 
 struct Trial<'a> {
@@ -397,6 +399,7 @@ impl<'a> Trial<'a> {
             id: received.id(),
             losses: self.losses,
             finished: false,
+            refused: false,
         };
         let Some(before) = self.given.insert(key, given) else {
             return;
@@ -404,7 +407,9 @@ impl<'a> Trial<'a> {
         let fine = match received.qos {
             // The others may get what a stream did not finish.
             _ if from.is_none() => true,
-            QoS::ExactlyOnce | QoS::AtMostOnce => false,
+            QoS::AtMostOnce => false,
+            // It was refused, and the refusal may be lost with the connection.
+            QoS::ExactlyOnce => before.refused && before.losses < self.losses,
             QoS::AtLeastOnce => match self.agent.options().acknowledge {
                 Acknowledge::OnReceipt => true,
                 // What was not acknowledged before a reconnect comes again.
@@ -429,13 +434,16 @@ impl<'a> Trial<'a> {
         let reason = self
             .choices
             .pick(&[ReasonCode::Success, ReasonCode::QuotaExceeded]);
+        let mut refused = false;
         if self.choices.flag() {
             self.agent.taken(from, id, self.now);
         } else {
-            let _ = self.agent.acknowledge(id, reason, self.now);
+            let accepted = self.agent.acknowledge(id, reason, self.now).is_ok();
+            refused = accepted && reason.is_error() && self.version.is_v5();
         }
         for given in self.given.values_mut() {
             given.finished |= given.id == Some(id);
+            given.refused |= given.id == Some(id) && refused;
         }
         if self.choices.below(4) > 0 {
             stream.in_hand.retain(|known| *known != id);

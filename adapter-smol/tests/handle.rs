@@ -1,9 +1,7 @@
 //! The handle under smol and under async-std, where things go wrong.
 
-use std::time::Duration;
-
-use mqtt_smol::proto::{QoS, TopicName, Version};
-use mqtt_smol::{Error, Handle, Options, Outgoing};
+use mqtt_smol::{Handle, Options};
+use mqtt_testing::suites::handles::unanswered;
 
 mod on_smol {
     use super::*;
@@ -32,14 +30,9 @@ mod on_async_std {
 
 #[test]
 fn a_request_has_a_time_limit() {
-    let broker = mqtt_testing::peers::Mosquitto::start("");
-    let mut options = Options::new("127.0.0.1", broker.port);
-    options.version = Version::V5;
-    let request = Outgoing::new(TopicName::from_static("nobody"), QoS::AtMostOnce, b"");
-    smol::block_on(async {
+    smol::block_on(unanswered(async |options, request, limit| {
         let spawn = |driver| smol::spawn(driver).detach();
-        let handle = Handle::connect(options, spawn).await.unwrap();
-        let response = handle.request(&request, Duration::from_millis(20)).await;
-        assert!(matches!(response, Err(Error::TimedOut(_))), "{response:?}");
-    });
+        let handle = Handle::connect(options, spawn).await?;
+        handle.request(request, limit).await
+    }));
 }

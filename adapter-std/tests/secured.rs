@@ -3,8 +3,7 @@
 use std::ops::Deref;
 
 use futures_lite::future::block_on;
-use mqtt_std::{Options, Scheme, asynch};
-use mqtt_testing::wires::terminator::{End, through};
+use mqtt_std::{DialOptions, Options, Scheme, asynch};
 
 struct Handle(mqtt_std::Handle);
 
@@ -16,22 +15,11 @@ impl Deref for Handle {
     }
 }
 
-macro_rules! over {
-    ($($module:ident: $scheme:expr;)*) => {
-        $(mod $module {
-            use super::*;
-
-            fn start(options: Options) -> Handle {
-                let (options, dial) = through(options, $scheme, End::Clean);
-                Handle(mqtt_std::Handle::start_dialling(options, dial))
-            }
-
-            mqtt_testing::handles_through!(start, block_on);
-        })*
-    };
+fn start(options: Options, dial: DialOptions) -> Handle {
+    Handle(mqtt_std::Handle::start_dialling(options, dial))
 }
 
-over! {
+mqtt_testing::handles_over! { start, block_on;
     tls: Scheme::Mqtts;
     websocket: Scheme::Ws;
     websocket_over_tls: Scheme::Wss;

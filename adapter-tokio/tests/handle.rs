@@ -1,9 +1,7 @@
 //! The handle under tokio, where things go wrong.
 
-use std::time::Duration;
-
-use mqtt_tokio::proto::{QoS, TopicName, Version};
-use mqtt_tokio::{Error, Handle, Options, Outgoing};
+use mqtt_testing::suites::handles::unanswered;
+use mqtt_tokio::Handle;
 
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -17,13 +15,8 @@ mqtt_testing::services!(Handle::start, run, 20_000);
 
 #[test]
 fn a_request_has_a_time_limit() {
-    let broker = mqtt_testing::peers::Mosquitto::start("");
-    let mut options = Options::new("127.0.0.1", broker.port);
-    options.version = Version::V5;
-    let request = Outgoing::new(TopicName::from_static("nobody"), QoS::AtMostOnce, b"");
-    run(async {
-        let handle = Handle::connect(options).await.unwrap();
-        let response = handle.request(&request, Duration::from_millis(20)).await;
-        assert!(matches!(response, Err(Error::TimedOut(_))), "{response:?}");
-    });
+    run(unanswered(async |options, request, limit| {
+        let handle = Handle::connect(options).await?;
+        handle.request(request, limit).await
+    }));
 }

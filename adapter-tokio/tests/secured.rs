@@ -18,21 +18,7 @@ fn start(options: Options, scheme: Scheme, end: End) -> Handle {
     Handle::start_dialling(options, dial)
 }
 
-macro_rules! over {
-    ($($module:ident: $scheme:expr;)*) => {
-        $(mod $module {
-            use super::*;
-
-            fn start(options: Options) -> Handle {
-                super::start(options, $scheme, End::Clean)
-            }
-
-            mqtt_testing::handles_through!(start, run);
-        })*
-    };
-}
-
-over! {
+mqtt_testing::handles_over! { Handle::start_dialling, run;
     tls: Scheme::Mqtts;
     websocket: Scheme::Ws;
     websocket_over_tls: Scheme::Wss;

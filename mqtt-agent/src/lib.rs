@@ -1,17 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
 #![forbid(unsafe_code)]
-#![deny(missing_docs)]
-#![warn(
-    clippy::alloc_instead_of_core,
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::std_instead_of_core,
-    clippy::unwrap_used
-)]
+#![warn(clippy::arithmetic_side_effects, clippy::panic, clippy::unwrap_used)]
+#![warn(clippy::as_conversions, clippy::expect_used, clippy::indexing_slicing)]
 
 extern crate alloc;
 

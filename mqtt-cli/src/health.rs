@@ -27,8 +27,8 @@ const REQUESTS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait when a connection cannot be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// The type of Prometheus's text.
-const METRICS: &str = "text/plain; version=0.0.4";
+/// The content type of the text that Prometheus reads.
+const PROMETHEUS: &str = "text/plain; version=0.0.4";
 
 /// Listens for requests. Whoever can connect can read how much the broker does, so only this machine can.
 pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -59,7 +59,7 @@ pub(crate) async fn serve(listener: TcpListener, control: Control) {
                 .timer(TokioTimer::new())
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
-            // Who is too slow or asks for nonsense is not answered.
+            // A client that is too slow or sends no valid request gets no answer.
             let _ = timeout(PATIENCE, served).await;
             drop(place);
         });
@@ -76,7 +76,7 @@ async fn answer(
             None => gone(),
         },
         (&Method::GET, "/metrics") => match control.statistics().await {
-            Some(statistics) => (StatusCode::OK, METRICS, metrics(&statistics)),
+            Some(statistics) => (StatusCode::OK, PROMETHEUS, metrics(&statistics)),
             None => gone(),
         },
         (&Method::GET, _) => {
@@ -100,73 +100,81 @@ fn gone() -> (StatusCode, &'static str, String) {
     (StatusCode::SERVICE_UNAVAILABLE, "text/plain", text)
 }
 
-/// Names, kinds and meanings of what is told, in the order of [`values`].
-const ROWS: [(&str, &str, &str); 20] = [
-    ("uptime_seconds", "gauge", "Seconds since the start"),
-    ("clients_connected", "gauge", "Clients connected"),
+/// The value of a metric.
+type Value = fn(&Statistics) -> u64;
+
+/// The metrics: name, help and value. Prometheus expects names of counters to end with `_total`.
+const METRICS: [(&str, &str, Value); 20] = [
+    ("uptime_seconds", "Seconds since the start", |s| s.uptime),
+    ("clients_connected", "Clients connected", |s| {
+        s.clients_connected
+    }),
     (
         "clients_connected_maximum",
-        "gauge",
         "The most clients at once",
+        |s| s.clients_maximum,
     ),
-    ("sessions", "gauge", "Of clients connected or away"),
-    ("sessions_expired_total", "counter", "Sessions that expired"),
-    ("packets_received_total", "counter", "Packets received"),
-    ("bytes_received_total", "counter", "Bytes received"),
-    ("bytes_sent_total", "counter", "Bytes sent"),
     (
-        "publish_received_total",
-        "counter",
-        "PUBLISH packets received",
+        "sessions",
+        "Sessions of clients that are connected or away",
+        |s| s.sessions,
     ),
-    ("publish_sent_total", "counter", "PUBLISH packets sent"),
-    ("publish_dropped_total", "counter", "Messages dropped"),
-    ("publish_expired_total", "counter", "Messages that expired"),
+    ("sessions_expired_total", "Sessions that expired", |s| {
+        s.clients_expired
+    }),
+    ("packets_received_total", "Packets received", |s| {
+        s.packets_received
+    }),
+    ("bytes_received_total", "Bytes received", |s| {
+        s.bytes_received
+    }),
+    ("bytes_sent_total", "Bytes sent", |s| s.bytes_sent),
+    ("publish_received_total", "PUBLISH packets received", |s| {
+        s.publish_received
+    }),
+    ("publish_sent_total", "PUBLISH packets sent", |s| {
+        s.publish_sent
+    }),
+    ("publish_dropped_total", "Messages dropped", |s| {
+        s.publish_dropped
+    }),
+    ("publish_expired_total", "Messages that expired", |s| {
+        s.publish_expired
+    }),
     (
         "payload_bytes_received_total",
-        "counter",
-        "Bytes of payload",
+        "Bytes of payload received",
+        |s| s.payload_received,
     ),
-    ("payload_bytes_sent_total", "counter", "Bytes of payload"),
-    ("subscriptions", "gauge", "Subscriptions"),
-    ("subscriptions_shared", "gauge", "Shared ones"),
-    ("retained_messages", "gauge", "Retained messages"),
-    ("retained_bytes", "gauge", "Bytes of them"),
-    ("queued_messages", "gauge", "Messages queued"),
-    ("queued_bytes", "gauge", "Bytes of them"),
+    ("payload_bytes_sent_total", "Bytes of payload sent", |s| {
+        s.payload_sent
+    }),
+    ("subscriptions", "Subscriptions", |s| s.subscriptions),
+    ("subscriptions_shared", "Shared subscriptions", |s| {
+        s.shared_subscriptions
+    }),
+    ("retained_messages", "Retained messages", |s| s.retained),
+    ("retained_bytes", "Bytes of retained messages", |s| {
+        s.retained_bytes
+    }),
+    ("queued_messages", "Messages queued", |s| s.queued),
+    ("queued_bytes", "Bytes of queued messages", |s| {
+        s.queued_bytes
+    }),
 ];
-
-const fn values(s: &Statistics) -> [u64; 20] {
-    [
-        s.uptime,
-        s.clients_connected,
-        s.clients_maximum,
-        s.sessions,
-        s.clients_expired,
-        s.packets_received,
-        s.bytes_received,
-        s.bytes_sent,
-        s.publish_received,
-        s.publish_sent,
-        s.publish_dropped,
-        s.publish_expired,
-        s.payload_received,
-        s.payload_sent,
-        s.subscriptions,
-        s.shared_subscriptions,
-        s.retained,
-        s.retained_bytes,
-        s.queued,
-        s.queued_bytes,
-    ]
-}
 
 /// Returns the statistics as Prometheus reads them.
 fn metrics(statistics: &Statistics) -> String {
     let mut text = String::new();
-    for ((name, kind, help), value) in ROWS.iter().zip(values(statistics)) {
+    for (name, help, value) in METRICS {
+        let kind = if name.ends_with("_total") {
+            "counter"
+        } else {
+            "gauge"
+        };
         let name = format!("mqtt_broker_{name}");
-        // A String takes everything.
+        let value = value(statistics);
+        // Writing to a `String` does not fail.
         let _ = writeln!(
             text,
             "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"

@@ -20,6 +20,8 @@ mod manual;
 mod notify;
 mod packet;
 mod passwd;
+mod payload;
+mod printing;
 mod properties;
 mod publish;
 mod review;

@@ -1,8 +1,6 @@
 //! `mqtt pub`.
 
 use std::collections::VecDeque;
-use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -13,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use crate::args::{ConnectArgs, qos, seconds};
 use crate::failure::{Failure, fail};
 use crate::link;
+use crate::payload::PayloadArgs;
 
 /// Publishes messages.
 ///
@@ -25,26 +24,15 @@ use crate::link;
     disable_help_flag = true,
     disable_version_flag = true
 )]
-#[command(group = clap::ArgGroup::new("message_source").required(true).args(["message", "file", "stdin_line", "stdin_file", "null_message"]))]
 pub(crate) struct Publish {
     /// Topic
     #[arg(short, long, required_unless_present = "url")]
     topic: Option<String>,
-    /// The message
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
-    message: Option<String>,
-    /// The content of a file is the message
-    #[arg(short, long)]
-    file: Option<PathBuf>,
-    /// Each line of standard input is a message
-    #[arg(short = 'l', long)]
+    #[command(flatten)]
+    payload: PayloadArgs,
+    /// Send each line of standard input as a message
+    #[arg(short = 'l', long, group = "message_source")]
     stdin_line: bool,
-    /// All of standard input is the message
-    #[arg(short = 's', long)]
-    stdin_file: bool,
-    /// An empty message; with -r it clears the retained one
-    #[arg(short, long)]
-    null_message: bool,
     /// Quality of service: 0, 1 or 2
     #[arg(short, long, default_value = "0", value_parser = qos)]
     qos: QoS,
@@ -128,12 +116,7 @@ impl Publish {
         if self.stdin_line {
             return Ok(None);
         }
-        payload(
-            self.message.as_deref(),
-            self.file.as_deref(),
-            self.stdin_file,
-        )
-        .map(Some)
+        self.payload.read().map(Some)
     }
 
     async fn publish_all(
@@ -173,27 +156,6 @@ impl Publish {
         }
         tickets.finish().await
     }
-}
-
-/// The text, the content of the file, or all of standard input; nothing without one of them.
-pub(crate) fn payload(
-    text: Option<&str>,
-    file: Option<&Path>,
-    stdin: bool,
-) -> Result<Vec<u8>, Failure> {
-    if let Some(text) = text {
-        return Ok(text.as_bytes().to_vec());
-    }
-    if let Some(path) = file {
-        return std::fs::read(path).map_err(|error| fail(format!("{}: {error}", path.display())));
-    }
-    let mut payload = Vec::new();
-    if stdin {
-        std::io::stdin()
-            .read_to_end(&mut payload)
-            .map_err(|error| fail(format!("standard input: {error}")))?;
-    }
-    Ok(payload)
 }
 
 #[derive(Default)]

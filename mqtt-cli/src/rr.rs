@@ -1,7 +1,5 @@
 //! `mqtt rr`: a request and its response.
 
-use std::io::Write;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,7 +10,8 @@ use crate::args::{ConnectArgs, Setup, qos, seconds};
 use crate::failure::{Failure, fail};
 use crate::format::Format;
 use crate::link;
-use crate::publish::payload;
+use crate::payload::PayloadArgs;
+use crate::printing::{Printing, print};
 use crate::subscribe::passed;
 
 /// Publishes a request and prints the first message on the response topic.
@@ -25,7 +24,6 @@ use crate::subscribe::passed;
     disable_help_flag = true,
     disable_version_flag = true
 )]
-#[command(group = clap::ArgGroup::new("message_source").required(true).args(["message", "file", "stdin_file", "null_message"]))]
 pub(crate) struct Request {
     /// Topic of the request
     #[arg(short, long, required_unless_present = "url")]
@@ -33,18 +31,8 @@ pub(crate) struct Request {
     /// Topic of the response
     #[arg(short = 'e', long, value_name = "TOPIC")]
     response_topic: String,
-    /// The request
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
-    message: Option<String>,
-    /// The content of a file is the request
-    #[arg(short, long)]
-    file: Option<PathBuf>,
-    /// All of standard input is the request
-    #[arg(short = 's', long)]
-    stdin_file: bool,
-    /// An empty request
-    #[arg(short, long)]
-    null_message: bool,
+    #[command(flatten)]
+    payload: PayloadArgs,
     /// Quality of service of request and response: 0, 1 or 2
     #[arg(short, long, default_value = "0", value_parser = qos)]
     qos: QoS,
@@ -54,18 +42,8 @@ pub(crate) struct Request {
     /// End after this many seconds, with exit code 27
     #[arg(short = 'W', long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
-    /// Print topic and response
-    #[arg(short, long, conflicts_with = "format")]
-    verbose: bool,
-    /// Print the response in this format; see mqtt sub --help
-    #[arg(short = 'F', long, value_name = "FORMAT")]
-    format: Option<String>,
-    /// Print the JSON of %j and %J in several lines
-    #[arg(long)]
-    pretty: bool,
-    /// No line end behind the response
-    #[arg(short = 'N', long)]
-    no_eol: bool,
+    #[command(flatten)]
+    printing: Printing,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -73,17 +51,8 @@ pub(crate) struct Request {
 impl Request {
     pub(crate) async fn run(self, properties: &[Vec<String>]) -> Result<(), Failure> {
         let mut setup = self.connect.setup(properties, Version::V5)?;
-        let format = match (&self.format, self.verbose) {
-            (Some(format), _) => Format::parse(format)?,
-            (None, true) => Format::verbose(),
-            (None, false) => Format::payload(),
-        }
-        .pretty(self.pretty);
-        let payload = payload(
-            self.message.as_deref(),
-            self.file.as_deref(),
-            self.stdin_file,
-        )?;
+        let format = self.printing.format()?;
+        let payload = self.payload.read()?;
         setup.options.qos0_overflow = QoS0Overflow::PauseReading;
         let version = setup.options.version;
         let handle = link::start(
@@ -136,14 +105,7 @@ impl Request {
             if self.no_retained && message.retain {
                 continue;
             }
-            let mut line = Vec::new();
-            format.write(&message, &mut line).map_err(fail)?;
-            let is_nothing = message.payload.is_empty() && self.format.is_none() && !self.verbose;
-            if !self.no_eol && !is_nothing {
-                line.push(b'\n');
-            }
-            let mut out = std::io::stdout().lock();
-            let _ = out.write_all(&line).and_then(|()| out.flush());
+            print(&self.printing.line(format, &message).map_err(fail)?)?;
             return Ok(());
         }
         Err(fail("the client is closed"))

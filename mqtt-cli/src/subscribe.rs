@@ -1,6 +1,5 @@
 //! `mqtt sub`.
 
-use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,6 +14,7 @@ use crate::args::{ConnectArgs, Setup, qos, seconds};
 use crate::failure::{Failure, fail};
 use crate::format::Format;
 use crate::link;
+use crate::printing::{Printing, print};
 use crate::source::{Source, Step};
 
 /// Messages that are printed before the connection, the clock and Ctrl-C get their turn.
@@ -56,19 +56,8 @@ pub(crate) struct Subscribe {
     /// End as soon as the broker answered the subscriptions
     #[arg(short = 'E', long)]
     exit_subscribed: bool,
-    /// Print topic and message
-    #[arg(short, long, conflicts_with = "format")]
-    verbose: bool,
-    /// Print each message in this format: %t topic, %p payload, %q QoS, %r retained, %l length, %x and %X hex, %m packet
-    /// identifier, %j and %J JSON, %I and %U time, %C %D %E %F %P %R %S properties, @X strftime, \n and other escapes
-    #[arg(short = 'F', long, value_name = "FORMAT")]
-    format: Option<String>,
-    /// Print the JSON of %j and %J in several lines
-    #[arg(long)]
-    pretty: bool,
-    /// No line end behind a message
-    #[arg(short = 'N', long)]
-    no_eol: bool,
+    #[command(flatten)]
+    printing: Printing,
     /// Print this share of the messages by chance: 0.1 to 100 percent
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     random_filter: Option<f64>,
@@ -101,12 +90,7 @@ impl Subscribe {
             return Err(fail("-D publish belongs to mqtt pub"));
         }
         self.topic.extend(url_topic);
-        let format = match (&self.format, self.verbose) {
-            (Some(format), _) => Format::parse(format)?,
-            (None, true) => Format::verbose(),
-            (None, false) => Format::payload(),
-        }
-        .pretty(self.pretty);
+        let format = self.printing.format()?;
         let wanted = self.subscriptions()?;
         let given_up = filters(&self.unsubscribe)?;
         let filter_out = filters(&self.filter_out)?;
@@ -234,23 +218,15 @@ impl Subscribe {
         if self.random_filter.is_some_and(|percent| !chance(percent)) {
             return Ok(true);
         }
-        if self.format.is_none() && message.payload.is_empty() && !self.verbose {
-            // As mosquitto_sub: an empty message has not even a line.
+        if self.printing.skips(message) {
             return Ok(true);
         }
-        let mut line = Vec::new();
-        if let Err(why) = format.write(message, &mut line) {
-            eprintln!("mqtt: {why}");
-            return Ok(true);
-        }
-        if !self.no_eol {
-            line.push(b'\n');
-        }
-        let mut out = std::io::stdout().lock();
-        match out.write_all(&line).and_then(|()| out.flush()) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-            Err(error) => Err(fail(format!("standard output: {error}"))),
+        match self.printing.line(format, message) {
+            Ok(line) => print(&line),
+            Err(why) => {
+                eprintln!("mqtt: {why}");
+                Ok(true)
+            }
         }
     }
 }

@@ -5,23 +5,12 @@ use std::path::PathBuf;
 use etherparse::PacketBuilder;
 use mqtt_proto::{Decoded, MAX_PACKET, Packet, Version};
 use mqtt_testing::packets::vectors::hex;
-use mqtt_testing::process::{Ended, Process, run};
+use mqtt_testing::process::{Ended, Process, run, shows};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
 fn decode(arguments: &[&str]) -> Ended {
     run(MQTT, &[&["decode"], arguments].concat(), "")
-}
-
-#[track_caller]
-fn shows(ended: &Ended, words: &[&str]) {
-    let mut rest = ended.stdout.as_str();
-    for words in words {
-        let Some(at) = rest.find(words) else {
-            panic!("{words:?} is missing in:\n{}{}", ended.stdout, ended.stderr);
-        };
-        rest = &rest[at + words.len()..];
-    }
 }
 
 fn file(name: &str, bytes: &[u8]) -> String {

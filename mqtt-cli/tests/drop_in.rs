@@ -17,31 +17,21 @@ enum Whose {
 const BOTH: [Whose; 2] = [Whose::Mosquitto, Whose::Ours];
 
 /// `command` is pub, sub or rr.
-fn program(whose: Whose, command: &str) -> (String, Vec<String>) {
+fn program(whose: Whose, command: &str) -> (String, Vec<&str>) {
     match whose {
         Whose::Mosquitto => (format!("mosquitto_{command}"), Vec::new()),
-        Whose::Ours => (MQTT.to_owned(), vec![command.to_owned()]),
+        Whose::Ours => (MQTT.to_owned(), vec![command]),
     }
 }
 
 fn run_as(whose: Whose, command: &str, arguments: &[&str], input: &str) -> Ended {
     let (program, first) = program(whose, command);
-    let all: Vec<&str> = first
-        .iter()
-        .map(String::as_str)
-        .chain(arguments.iter().copied())
-        .collect();
-    run(&program, &all, input)
+    run(&program, &[&first, arguments].concat(), input)
 }
 
 fn start_as(whose: Whose, command: &str, arguments: &[&str]) -> Process {
     let (program, first) = program(whose, command);
-    let all: Vec<&str> = first
-        .iter()
-        .map(String::as_str)
-        .chain(arguments.iter().copied())
-        .collect();
-    Process::start(&program, &all)
+    Process::start(&program, &[&first, arguments].concat())
 }
 
 /// Splits at spaces; `_` stands for one.
@@ -444,13 +434,13 @@ fn default_options_are_read_from_the_home_folder() {
         for (arguments, qos) in [(&["-t", "a"][..], "2"), (&["-t", "a", "-q", "1"], "1")] {
             let (publisher, first) = program(whose, "pub");
             let mut all = vec![home.as_str(), &publisher];
-            all.extend(first.iter().map(String::as_str));
+            all.extend(first);
             all.extend(arguments);
             all.extend(["-r", "-m", "x"]);
             assert_eq!(run("env", &all, "").code, Some(0), "{whose:?}");
             let (subscriber, first) = program(whose, "sub");
             let mut all = vec![home.as_str(), &subscriber];
-            all.extend(first.iter().map(String::as_str));
+            all.extend(first);
             all.extend(["-t", "a", "-C", "1", "-F", "%q"]);
             assert_eq!(run("env", &all, "").stdout, format!("{qos}\n"), "{whose:?}");
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use mqtt_testing::packets::vectors::hex;
-use mqtt_testing::process::{Ended, Process, run};
+use mqtt_testing::process::{Process, run, shows};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
@@ -28,17 +28,6 @@ fn server(script: &'static [(usize, &'static str)]) -> (String, JoinHandle<Vec<u
         got
     });
     (address, serving)
-}
-
-#[track_caller]
-fn shows(ended: &Ended, words: &[&str]) {
-    let mut rest = ended.stdout.as_str();
-    for words in words {
-        let Some(at) = rest.find(words) else {
-            panic!("{words:?} is missing in:\n{}{}", ended.stdout, ended.stderr);
-        };
-        rest = &rest[at + words.len()..];
-    }
 }
 
 fn path(name: &str) -> String {

@@ -34,15 +34,18 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Appends and flushes so many records at once.
+fn records(round: u64, at_once: u64) -> Vec<u8> {
+    let keys = round * at_once..(round + 1) * at_once;
+    keys.flat_map(|key| record(key, Some(&VALUE))).collect()
+}
+
+/// Appends `at_once` records to a plain file and flushes it, in each round. Returns the median time of a round.
 fn floor(dir: &Path, at_once: u64) -> Result<Duration, Box<dyn Error>> {
     let path = dir.join("floor");
     let mut file = File::create(&path)?;
     let mut times = Vec::new();
     for round in 0..ROUNDS {
-        let bytes: Vec<_> = (0..at_once)
-            .flat_map(|n| record(round * at_once + n, Some(&VALUE)))
-            .collect();
+        let bytes = records(round, at_once);
         let start = Instant::now();
         file.write_all(&bytes)?;
         file.sync_data()?;
@@ -52,13 +55,11 @@ fn floor(dir: &Path, at_once: u64) -> Result<Duration, Box<dyn Error>> {
     Ok(median(times))
 }
 
-/// Stores so many records at once.
+/// Stores `at_once` records and waits until they are durable, in each round. Returns the median time of a round.
 fn store(writer: &Writer, at_once: u64, total: &mut u64) -> Result<Duration, Box<dyn Error>> {
     let mut times = Vec::new();
     for round in 0..ROUNDS {
-        let bytes: Vec<_> = (0..at_once)
-            .flat_map(|n| record(round * at_once + n, Some(&VALUE)))
-            .collect();
+        let bytes = records(round, at_once);
         *total += u64::try_from(bytes.len())?;
         let start = Instant::now();
         writer.append(&bytes);

@@ -28,6 +28,21 @@ pub struct Ended {
     pub stderr: String,
 }
 
+/// Checks that a program printed each of these texts, in this order.
+///
+/// # Panics
+/// When one is missing.
+#[track_caller]
+pub fn shows(ended: &Ended, texts: &[&str]) {
+    let mut rest = ended.stdout.as_str();
+    for text in texts {
+        let Some(at) = rest.find(text) else {
+            panic!("{text:?} is missing in:\n{}{}", ended.stdout, ended.stderr);
+        };
+        rest = &rest[at + text.len()..];
+    }
+}
+
 /// What a program prints.
 #[derive(Clone, Debug, Default)]
 struct Printed(Arc<Shared>);

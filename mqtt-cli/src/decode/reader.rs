@@ -3,7 +3,7 @@
 use mqtt_tokio::proto::{Decoded, MAX_PACKET, Packet, Version};
 
 use super::advice::Advice;
-use super::show::Show;
+use super::show::{Show, Shown};
 use crate::anatomy;
 use crate::failure::{Failure, fail};
 use crate::review::{From, Review};
@@ -167,8 +167,14 @@ impl Reader {
                 let bytes = input.get(..consumed).unwrap_or_default();
                 let rows = anatomy::rows(bytes, &packet, assumed.version);
                 let notes = assumed.review.packet(&packet, assumed.version, self.from);
-                self.show
-                    .packet(self.name(), at, assumed, &packet, &rows, &notes)?;
+                self.show.packet(&Shown {
+                    name: self.name(),
+                    at,
+                    assumed,
+                    packet: &packet,
+                    rows: &rows,
+                    notes: &notes,
+                })?;
                 Ok(consumed)
             }
             Ok(Decoded::Needs(_)) => Ok(0),

@@ -18,6 +18,18 @@ pub(crate) struct Show {
     pub(crate) explain: bool,
 }
 
+/// A packet with what is printed of it.
+pub(crate) struct Shown<'a> {
+    /// The direction, if the input has two.
+    pub(crate) name: Option<&'a str>,
+    /// The place of its first byte in the input.
+    pub(crate) at: usize,
+    pub(crate) assumed: &'a Assumed,
+    pub(crate) packet: &'a Packet<'a>,
+    pub(crate) rows: &'a [Row],
+    pub(crate) notes: &'a [String],
+}
+
 /// Text without control characters, which would disturb a terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
@@ -46,18 +58,18 @@ impl Show {
         }
     }
 
-    pub(crate) fn packet(
-        self,
-        name: Option<&str>,
-        at: usize,
-        assumed: &Assumed,
-        packet: &Packet<'_>,
-        rows: &[Row],
-        notes: &[String],
-    ) -> Result<(), Failure> {
+    pub(crate) fn packet(self, shown: &Shown<'_>) -> Result<(), Failure> {
         if self.json {
-            return json_packet(name, at, assumed, packet, rows, notes);
+            return json_packet(shown);
         }
+        let Shown {
+            name,
+            at,
+            assumed,
+            packet,
+            rows,
+            notes,
+        } = *shown;
         let from = name.map_or_else(String::new, |name| format!("{name}: "));
         let what = rows.first().map_or("", |row| &row.name);
         let len: usize = rows.iter().map(|row| row.bytes.len()).sum();
@@ -200,28 +212,23 @@ fn lines(at: usize, bytes: &[u8], what: &str) {
 }
 
 /// The packet as `mqtt encode --json` reads it, and its fields with their bytes.
-fn json_packet(
-    name: Option<&str>,
-    at: usize,
-    assumed: &Assumed,
-    packet: &Packet<'_>,
-    rows: &[Row],
-    notes: &[String],
-) -> Result<(), Failure> {
-    let fields: Vec<Value> = rows
+fn json_packet(shown: &Shown<'_>) -> Result<(), Failure> {
+    let Shown { at, notes, .. } = *shown;
+    let fields: Vec<Value> = shown.rows
         .iter()
         .map(|row| json!({ "at": at + row.at, "bytes": hex::spaced(&row.bytes), "name": row.name, "value": row.value, "text": row.text }))
         .collect();
-    let len: usize = rows.iter().map(|row| row.bytes.len()).sum();
-    let mut object = serde_json::to_value(Draft::of(packet, assumed.version)).map_err(fail)?;
+    let len: usize = shown.rows.iter().map(|row| row.bytes.len()).sum();
+    let mut object =
+        serde_json::to_value(Draft::of(shown.packet, shown.assumed.version)).map_err(fail)?;
     if let Some(map) = object.as_object_mut() {
         let mut add = |key: &str, value: Value| map.insert(key.to_owned(), value);
-        add("version", json!(assumed.version.to_string()));
-        if let Some(name) = name {
+        add("version", json!(shown.assumed.version.to_string()));
+        if let Some(name) = shown.name {
             add("direction", json!(name));
         }
-        if assumed.why != "CONNECT says so" {
-            add("assumed", json!(assumed.why));
+        if shown.assumed.why != "CONNECT says so" {
+            add("assumed", json!(shown.assumed.why));
         }
         add("at", json!(at));
         add("length", json!(len));

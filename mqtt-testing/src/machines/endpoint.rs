@@ -1,7 +1,8 @@
 //! A client or a server behind one face, with events that own what they say, so that a story can be told of both.
 
 use mqtt_proto::{
-    ConnAck, Connect, Properties, Property, QoS, ReasonCode, SubAck, TopicName, UnsubAck, Version,
+    Auth, ConnAck, Connect, Properties, Property, QoS, ReasonCode, SubAck, TopicName, UnsubAck,
+    Version,
 };
 use mqtt_session::{
     Client, Config, Ended, Event, Heap, Instant, Outgoing, Receipt, Refused, Server, ServerEvent,
@@ -353,16 +354,17 @@ fn client_event(client: &Client<'static>, event: Event<'_>) -> OwnedEvent {
         },
         Event::Unsubscribed { token, .. } => OwnedEvent::Unsubscribed { token },
         Event::Ended { token, how } => OwnedEvent::Ended { token, how },
-        Event::Auth(auth) => OwnedEvent::Auth {
-            reason: auth.reason,
-            data: auth
-                .properties
-                .authentication_data()
-                .unwrap_or_default()
-                .to_vec(),
-        },
+        Event::Auth(auth) => authentication(&auth),
         Event::Disconnected(disconnect) => OwnedEvent::Disconnected(disconnect.reason),
         _ => OwnedEvent::Pong,
+    }
+}
+
+fn authentication(auth: &Auth<'_>) -> OwnedEvent {
+    let data = auth.properties.authentication_data();
+    OwnedEvent::Auth {
+        reason: auth.reason,
+        data: data.unwrap_or_default().to_vec(),
     }
 }
 
@@ -394,14 +396,7 @@ fn server_event(server: &Server<'static>, event: ServerEvent<'_>) -> OwnedEvent 
                 .collect(),
         },
         ServerEvent::Ended { token, how } => OwnedEvent::Ended { token, how },
-        ServerEvent::Auth(auth) => OwnedEvent::Auth {
-            reason: auth.reason,
-            data: auth
-                .properties
-                .authentication_data()
-                .unwrap_or_default()
-                .to_vec(),
-        },
+        ServerEvent::Auth(auth) => authentication(&auth),
         ServerEvent::Disconnected(disconnect) => OwnedEvent::Disconnected(disconnect.reason),
         _ => OwnedEvent::Ping,
     }

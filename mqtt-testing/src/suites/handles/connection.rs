@@ -11,7 +11,7 @@ use mqtt_adapter_core::proto::{ConnAck, Properties, Property, QoS, ReasonCode, V
 use mqtt_adapter_core::{ConnectionEvent, Credentials, CredentialsSource, Error, Handle, Options};
 use mqtt_session::ServerEvent;
 
-use super::{connect, kept, message, options};
+use super::{accepting, connect, kept, message, options};
 use crate::peers::HostedBroker;
 use crate::peers::{Mosquitto, free_port};
 use crate::peers::{Reaction, ScriptedServer};
@@ -26,15 +26,7 @@ fn is_refused(error: &Error) -> bool {
 pub async fn a_broker_that_kicks_right_after_connack_causes_no_storm<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
-    let broker = ScriptedServer::start(|event, server| {
-        if matches!(event, ServerEvent::Connect(_)) {
-            server
-                .accept(&Default::default(), mqtt_session::Instant::from_millis(0))
-                .unwrap();
-            return Reaction::HangUp;
-        }
-        Reaction::Usual
-    });
+    let broker = accepting(Reaction::HangUp, Reaction::Usual);
     let mut options = options(broker.port);
     options.back_off.attempts = Some(5);
     let handle = start(options);

@@ -20,6 +20,9 @@ use std::time::Duration;
 
 use mqtt_adapter_core::proto::{QoS, Subscription, TopicFilter, TopicName, Version};
 use mqtt_adapter_core::{Error, Handle, Options, Outgoing};
+use mqtt_session::ServerEvent;
+
+use crate::peers::{Reaction, ScriptedServer};
 
 pub use connection::*;
 pub use publishing::*;
@@ -27,44 +30,16 @@ pub use receiving::*;
 pub use requests::*;
 pub use subscribing::*;
 
-/// All of it, as tests of the module it stands in: how a client is started, and how a future is run to its end.
+/// Writes the tests of this suite into the calling module. `$start` starts a client with the given options, `$run` runs a future
+/// to its end.
 #[macro_export]
 macro_rules! handles {
     ($start:expr, $run:expr) => {
+        $crate::handles_through! { $start, $run }
         $crate::handles! { $start, $run;
-            a_broker_that_kicks_right_after_connack_causes_no_storm
             a_first_connection_that_fails_is_told_and_the_reason_kept
-            an_oversize_packet_s_error_names_the_setting
-            a_session_only_the_server_knows_goes_on_or_is_ended
-            connected_waits_however_long_it_takes
-            a_good_connection_however_short_is_followed_by_a_soon_retry
-            events_tell_what_connack_said
-            an_authentication_failure_stops_a_client_that_wants_it
-            a_take_over_stops_a_client_that_wants_it
-            credentials_are_asked_for_before_each_attempt
             errors_have_their_source_and_print_no_text_twice
-            publishing_faster_than_the_broker_takes_waits
-            messages_published_offline_follow_the_policy
-            a_graceful_close_flushes_says_goodbye_and_returns_what_remained
-            publishing_while_a_connection_is_ended_is_accepted
             a_ticket_of_qos_0_tells_what_the_transport_took
-            large_messages_arrive
-            a_slow_subscriber_loses_nothing
-            a_message_is_acknowledged_when_the_next_one_is_asked_for
-            a_message_is_acknowledged_on_receipt
-            a_message_is_acknowledged_by_hand_or_comes_again
-            a_stream_that_is_not_read_holds_up_nobody
-            a_backlog_beyond_the_queue_comes_before_the_answer
-            what_nobody_claims_is_held_or_discarded
-            a_server_beyond_the_receive_maximum_is_told_once_and_served
-            messages_at_qos_0_give_way_as_the_policy_says
-            a_client_pings_while_messages_come_without_end
-            a_lost_session_is_subscribed_again
-            subscriptions_are_granted_refused_and_given_up
-            a_refused_subscription_is_an_error
-            subscriptions_of_the_options_are_made_with_each_new_session
-            a_request_is_answered_in_one_call
-            a_request_that_cannot_be_answered_fails
         }
         $crate::handles! { $start, $run, module_path!();
             the_log_tells_each_reason_once
@@ -92,8 +67,8 @@ macro_rules! handles {
     };
 }
 
-/// The tests of [`handles!`] that hold as well where something stands between the client and its server, and answers the client
-/// though no server is there, and takes bytes that no server reads.
+/// Writes those tests of [`handles!`] that also pass with a proxy between the client and its server. The others need to see that
+/// no server accepts the connection, or that no server reads the bytes.
 #[macro_export]
 macro_rules! handles_through {
     ($start:expr, $run:expr) => {
@@ -132,6 +107,26 @@ macro_rules! handles_through {
     };
 }
 
+/// Writes a module for each scheme of a URL, with the tests of [`handles_through!`]. `$start` starts a client with options and
+/// the settings of its transport.
+#[macro_export]
+macro_rules! handles_over {
+    ($start:expr, $run:expr; $($module:ident: $scheme:expr;)*) => {
+        $(mod $module {
+            use super::*;
+
+            $crate::handles_through!(
+                |options| {
+                    use $crate::wires::terminator::{End, through};
+                    let (options, dial) = through(options, $scheme, End::Clean);
+                    $start(options, dial)
+                },
+                $run
+            );
+        })*
+    };
+}
+
 pub(crate) const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 
 /// A client that is connected, or why the first attempt failed.
@@ -160,6 +155,18 @@ pub(crate) fn kept(port: u16, version: Version, client_id: &str) -> Options {
     options.clean_start = false;
     options.session_expiry = u32::MAX;
     options
+}
+
+/// A server that accepts a connection, does `then` with it, and does `later` with each packet after CONNECT.
+pub(crate) fn accepting(then: Reaction, later: Reaction) -> ScriptedServer {
+    ScriptedServer::start(move |event, server| {
+        if matches!(event, ServerEvent::Connect(_)) {
+            let now = mqtt_session::Instant::from_millis(0);
+            server.accept(&Default::default(), now).unwrap();
+            return then;
+        }
+        later
+    })
 }
 
 pub(crate) fn message(qos: QoS, payload: &[u8]) -> Outgoing<'_> {

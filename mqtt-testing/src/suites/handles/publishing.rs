@@ -13,7 +13,7 @@ use mqtt_adapter_core::{Error, Handle, Offline, Options, Outcome, Outgoing};
 use mqtt_session::{Refused, ServerEvent};
 
 use super::services::brokers;
-use super::{connect, message, options};
+use super::{accepting, connect, message, options};
 use crate::peers::{CONNACK_3_1_1, RawServer};
 use crate::peers::{Mosquitto, free_port};
 use crate::peers::{Reaction, ScriptedServer};
@@ -22,16 +22,8 @@ use crate::peers::{Reaction, ScriptedServer};
 pub async fn publishing_faster_than_the_broker_takes_waits<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
-    let broker = ScriptedServer::start(|event, server| {
-        if matches!(event, ServerEvent::Connect(_)) {
-            server
-                .accept(&Default::default(), mqtt_session::Instant::from_millis(0))
-                .unwrap();
-            return Reaction::Nothing;
-        }
-        // With the first message it stops reading.
-        Reaction::Freeze
-    });
+    // With the first message it stops reading.
+    let broker = accepting(Reaction::Nothing, Reaction::Freeze);
     let handle = connect(&start, options(broker.port)).await.unwrap();
     let payload = vec![0; 16 << 10];
     // QoS 1: the window.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_lite::future::zip;
 use mqtt_adapter_core::proto::{QoS, TopicName, Version};
-use mqtt_adapter_core::{Error, Handle, Options, Outgoing};
+use mqtt_adapter_core::{Error, Handle, Message, Options, Outgoing};
 
 use super::services::brokers;
 use super::{connect, options};
@@ -69,4 +69,17 @@ pub async fn a_request_that_cannot_be_answered_fails<H: Deref<Target = Handle>>(
     // Nobody listens there; at QoS 0 no acknowledgement says so.
     let (asked, _) = zip(handle.await_response(request), close).await;
     assert!(matches!(asked, Err(Error::Stopped)), "{asked:?}");
+}
+
+/// A request to which nobody responds ends with [`Error::TimedOut`]. `request` connects with the options, sends the request and
+/// awaits its response for at most that time.
+pub async fn unanswered(
+    request: impl AsyncFnOnce(Options, &Outgoing<'_>, Duration) -> Result<Message, Error>,
+) {
+    let broker = crate::peers::Mosquitto::start("");
+    let mut options = options(broker.port);
+    options.version = Version::V5;
+    let nobody = Outgoing::new(TopicName::from_static("nobody"), QoS::AtMostOnce, b"");
+    let response = request(options, &nobody, Duration::from_millis(20)).await;
+    assert!(matches!(response, Err(Error::TimedOut(_))), "{response:?}");
 }

@@ -138,6 +138,23 @@ pub async fn a_bridge<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H, c
     }
 }
 
+/// Leaves a session with a subscription at the broker, and that many messages in it. Returns the client that published them.
+async fn messages_wait<H: Deref<Target = Handle>>(
+    start: &impl Fn(Options) -> H,
+    options: &Options,
+    qos: QoS,
+    count: u32,
+) -> H {
+    let first = connect(start, options.clone()).await.unwrap();
+    let _ = first.subscribe("work", qos).await.unwrap();
+    let _ = first.close(Duration::from_secs(60)).await;
+    drop(first);
+    let other = named(options.port, options.version, "other");
+    let other = connect(start, other).await.unwrap();
+    publish_numbers(&other, "work", qos, 0..count).await;
+    other
+}
+
 /// What the killed program had in its hand comes again, and nothing else does; all that waited behind it comes once.
 ///
 /// # Panics
@@ -147,13 +164,7 @@ pub async fn a_kill<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H, mod
     const TAKEN: u32 = 300;
     for (broker, version, qos) in cases_of_qos() {
         let options = kept(broker.port(), version, "worker");
-        let first = connect(&start, options.clone()).await.unwrap();
-        let _ = first.subscribe("work", qos).await.unwrap();
-        let _ = first.close(Duration::from_secs(60)).await;
-        drop(first);
-        let other = named(broker.port(), version, "other");
-        let other = connect(&start, other).await.unwrap();
-        publish_numbers(&other, "work", qos, 0..COUNT).await;
+        let other = messages_wait(&start, &options, qos, COUNT).await;
         let mut heard = children::take_and_be_killed(module, &options, qos, TAKEN);
         assert_eq!(heard.len(), usize::try_from(TAKEN).unwrap());
         let second = start(options);
@@ -176,19 +187,12 @@ pub async fn a_kill<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H, mod
 pub async fn a_resumption<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H, count: u32) {
     for (broker, version, qos) in cases_of_qos() {
         let options = kept(broker.port(), version, "service");
-        let first = connect(&start, options.clone()).await.unwrap();
-        let _ = first.subscribe("work", qos).await.unwrap();
-        let _ = first.close(Duration::from_secs(60)).await;
-        drop(first);
-        let other = named(broker.port(), version, "other");
-        let other = connect(&start, other).await.unwrap();
-        publish_numbers(&other, "work", qos, 0..count).await;
+        let other = messages_wait(&start, &options, qos, count).await;
         let second = connect(&start, options).await.unwrap();
         let mut messages = second.subscribe("work", qos).await.unwrap();
         publish_numbers(&other, "work", qos, count..count + 1).await;
         for n in 0..=count {
-            let message = messages.next().await.unwrap();
-            let heard = number(&message.payload);
+            let heard = number(&messages.next().await.unwrap().payload);
             assert_eq!(heard, n, "{version}, {qos:?}");
         }
         let _ = second.close(Duration::from_secs(60)).await;
@@ -200,21 +204,14 @@ pub async fn a_late_subscription<H: Deref<Target = Handle>>(start: impl Fn(Optio
     const COUNT: u32 = 1_500;
     for (broker, version, qos) in cases_of_qos() {
         let options = kept(broker.port(), version, "late");
-        let first = connect(&start, options.clone()).await.unwrap();
-        let _ = first.subscribe("work", qos).await.unwrap();
-        let _ = first.close(Duration::from_secs(60)).await;
-        drop(first);
-        let other = named(broker.port(), version, "other");
-        let other = connect(&start, other).await.unwrap();
-        publish_numbers(&other, "work", qos, 0..COUNT).await;
+        let _other = messages_wait(&start, &options, qos, COUNT).await;
         let handle = connect(&start, options).await.unwrap();
         let mut events = handle.events();
         while !matches!(events.next().await, Some(ConnectionEvent::Unclaimed)) {}
         publish_numbers(&handle, "elsewhere", qos, 0..100).await;
         let mut messages = handle.subscribe("work", qos).await.unwrap();
         for n in 0..COUNT {
-            let message = messages.next().await.unwrap();
-            let heard = number(&message.payload);
+            let heard = number(&messages.next().await.unwrap().payload);
             assert_eq!(heard, n, "{version}, {qos:?}");
         }
         let _ = handle.close(Duration::from_secs(60)).await;

@@ -20,7 +20,6 @@ EXCEPTIONS = {
     "mqtt-broker/src/deliver.rs": {"function", "parameters"},
     "mqtt-broker/src/router/tests.rs": {"function"},
     "mqtt-cli/src/decode/dump.rs": {"function"},
-    "mqtt-cli/src/decode/show.rs": {"parameters"},
     "mqtt-cli/src/decode/text.rs": {"function"},
     "mqtt-cli/src/packet/defect.rs": {"function"},
     # Codec and session, which are built anew.

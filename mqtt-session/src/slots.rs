@@ -372,9 +372,8 @@ impl Engine {
     /// Whether one more slot is free, which may move the others.
     #[inline]
     pub(crate) fn has_slot(&mut self, m: &mut Memory<'_>) -> bool {
-        let end = self
-            .slots_start()
-            .wrapping_add(usize::from(self.session.len));
+        let len = usize::from(self.session.len);
+        let end = self.slots_start().wrapping_add(len);
         // Dropped messages whose end nobody fetches must not pile up for ever.
         self.taken_slots() < self.config.slots().saturating_mul(2)
             && (end < m.slots().len() || self.make_table_room(m, end))

@@ -11,6 +11,7 @@ use mqtt_proto::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use crate::peer::{Peer, Peers};
 use crate::shared::Shared;
 
 /// Commands that may wait.
@@ -18,11 +19,17 @@ const COMMANDS: usize = 1_024;
 
 /// Speaks to a running [`Host`](crate::Host) from anywhere: other tasks, other threads, hooks that decide later.
 #[derive(Clone, Debug)]
-pub struct Control(mpsc::Sender<Command>);
+pub struct Control {
+    commands: mpsc::Sender<Command>,
+    peers: Peers,
+}
 
 /// The host's end of a [`Control`].
 #[derive(Debug)]
-pub struct Commands(mpsc::Receiver<Command>);
+pub struct Commands {
+    commands: mpsc::Receiver<Command>,
+    pub(crate) peers: Peers,
+}
 
 #[derive(Debug)]
 enum Command {
@@ -49,19 +56,33 @@ impl fmt::Debug for Change {
 #[must_use]
 pub fn control() -> (Control, Commands) {
     let (sender, receiver) = mpsc::channel(COMMANDS);
-    (Control(sender), Commands(receiver))
+    let peers = Peers::default();
+    let control = Control {
+        commands: sender,
+        peers: peers.clone(),
+    };
+    let commands = Commands {
+        commands: receiver,
+        peers,
+    };
+    (control, commands)
 }
 
 impl Control {
     /// Answers a hook's [`Verdict::Later`]. Waits while a thousand commands wait.
     pub async fn decide(&self, connection: ConnectionId, verdict: Verdict) {
         // A host that is gone needs no decisions.
-        let _ = self.0.send(Command::Decide(connection, verdict)).await;
+        let _ = self
+            .commands
+            .send(Command::Decide(connection, verdict))
+            .await;
     }
 
     /// The same from a thread without a runtime, such as that of `spawn_blocking`.
     pub fn decide_blocking(&self, connection: ConnectionId, verdict: Verdict) {
-        let _ = self.0.blocking_send(Command::Decide(connection, verdict));
+        let _ = self
+            .commands
+            .blocking_send(Command::Decide(connection, verdict));
     }
 
     /// Publishes a message to all whose subscriptions match.
@@ -76,7 +97,10 @@ impl Control {
         };
         let mut packet = vec![0; publish.encoded_len(Version::V5)?];
         publish.encode(Version::V5, &mut packet)?;
-        let _ = self.0.send(Command::Publish(packet, message.qos)).await;
+        let _ = self
+            .commands
+            .send(Command::Publish(packet, message.qos))
+            .await;
         Ok(())
     }
 
@@ -84,13 +108,19 @@ impl Control {
     pub async fn disconnect(&self, client_id: &str, reason: ReasonCode) -> bool {
         let (sender, receiver) = oneshot::channel();
         let command = Command::Disconnect(client_id.to_owned(), reason, sender);
-        self.0.send(command).await.is_ok() && receiver.await.unwrap_or(false)
+        self.commands.send(command).await.is_ok() && receiver.await.unwrap_or(false)
+    }
+
+    /// Returns who is at the other end of a connection. `None` if it is gone. Hooks ask it when a client connects.
+    #[must_use]
+    pub fn peer(&self, connection: ConnectionId) -> Option<Peer> {
+        self.peers.get(connection)
     }
 
     /// What the broker counts. `None` if it is gone.
     pub async fn statistics(&self) -> Option<Statistics> {
         let (sender, receiver) = oneshot::channel();
-        self.0.send(Command::Statistics(sender)).await.ok()?;
+        self.commands.send(Command::Statistics(sender)).await.ok()?;
         receiver.await.ok()
     }
 
@@ -107,7 +137,7 @@ impl Control {
         }));
         let (sender, receiver) = oneshot::channel();
         let command = Command::Configure(Box::new(config), change, sender);
-        self.0.send(command).await.is_ok() && receiver.await.unwrap_or(false)
+        self.commands.send(command).await.is_ok() && receiver.await.unwrap_or(false)
     }
 }
 
@@ -116,7 +146,7 @@ pub(crate) async fn obey<H: Hooks + 'static>(
     shared: Rc<RefCell<Shared<H>>>,
     mut commands: Commands,
 ) {
-    while let Some(command) = commands.0.recv().await {
+    while let Some(command) = commands.commands.recv().await {
         let mut shared = shared.borrow_mut();
         let now = shared.now();
         match command {

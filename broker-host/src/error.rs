@@ -67,6 +67,18 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// An address to listen on is none.
+    #[error("bind: {address:?} {why}")]
+    Bind {
+        /// The address, as it stands in the settings.
+        address: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A certificate, a key or a revocation list cannot be used.
+    #[cfg(feature = "tls")]
+    #[error("TLS")]
+    Tls(#[source] mqtt_transport::Error),
     /// Other machines could connect, no users are known, and nothing says that this is meant.
     #[error(
         "everyone could connect to {0}: give --user-file, or --allow-anonymous if that is meant"

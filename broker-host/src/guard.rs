@@ -1,8 +1,11 @@
 //! Hooks that ask the user file and the ACL file, and log what clients do.
 
+use std::net::SocketAddr;
+
 use mqtt_broker::{ClientInfo, ConnectionId, Ending, Hooks, Observation, Verdict};
 use mqtt_proto::{Connect, ReasonCode, TopicFilter, TopicName};
 use tokio::time::Instant;
+use tracing::field::DisplayValue;
 use tracing::{Level, debug, info, warn};
 
 use crate::checks::{Added, Check, Checks};
@@ -74,6 +77,16 @@ impl Guard {
         self.checks.set_most(most);
     }
 
+    /// From where a client comes or came.
+    fn address(&self, observation: &Observation<'_>) -> Option<SocketAddr> {
+        match observation {
+            Observation::Connected { connection, .. } | Observation::Ended { connection, .. } => {
+                self.control.peer(*connection)?.address
+            }
+            _ => None,
+        }
+    }
+
     fn check(&self, check: Check) -> Verdict {
         match self.checks.add(check) {
             Added::Full => return Verdict::Refuse(ReasonCode::ServerBusy),
@@ -108,6 +121,10 @@ impl Hooks for Guard {
     }
 
     fn connect(&mut self, connection: ConnectionId, connect: &Connect<'_>) -> Verdict {
+        // TLS has proved who it is.
+        if let Some(user) = self.control.peer(connection).and_then(|peer| peer.user) {
+            return Verdict::AcceptAs(user.to_string());
+        }
         let Some(user) = connect.user_name else {
             return if self.anonymous {
                 Verdict::Accept
@@ -163,7 +180,8 @@ impl Hooks for Guard {
             warn!(lines, "of clients with many lines not all were logged");
         }
         if allowed {
-            log(observation);
+            let address = self.address(observation).map(tracing::field::display);
+            log(observation, address);
         }
     }
 }
@@ -186,7 +204,7 @@ fn about<'a>(observation: &Observation<'a>) -> (Option<&'a str>, Level) {
 }
 
 /// Writes an observation. What clients chose is given as text: it is quoted and escaped then.
-fn log(observation: &Observation<'_>) {
+fn log(observation: &Observation<'_>, peer: Option<DisplayValue<SocketAddr>>) {
     match observation {
         Observation::Connected {
             client, resumed, ..
@@ -195,12 +213,13 @@ fn log(observation: &Observation<'_>) {
             user = client.user_name.map(cut).as_deref(),
             version = %client.version,
             resumed,
+            peer,
             "connected"
         ),
         Observation::Ended {
             client_id, ending, ..
         } => match (client_id.map(cut).as_deref(), ending) {
-            (None, ending) => info!(why = %ending, "a connection ended without a client"),
+            (None, ending) => info!(why = %ending, peer, "a connection ended without a client"),
             (Some(client), Ending::ByClient(reason)) => info!(client, %reason, "disconnected"),
             (Some(client), ending) => warn!(client, why = %ending, "disconnected"),
         },

@@ -6,16 +6,18 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use mqtt_broker::{Config, Hooks};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use crate::control::{Commands, obey};
 use crate::link::LINGER;
-use crate::listener::accept;
+use crate::listener::{Listener, accept};
+use crate::peer::Peer;
 use crate::shared::{Shared, tick};
 use crate::sockets;
 use crate::task::connection;
@@ -48,7 +50,11 @@ impl<H: Hooks + 'static> Host<H> {
     #[must_use]
     pub fn new(config: Config, hooks: H, commands: Commands) -> Self {
         Self {
-            shared: Rc::new(RefCell::new(Shared::new(config, hooks))),
+            shared: Rc::new(RefCell::new(Shared::new(
+                config,
+                hooks,
+                commands.peers.clone(),
+            ))),
             commands: RefCell::new(Some(commands)),
         }
     }
@@ -61,7 +67,14 @@ impl<H: Hooks + 'static> Host<H> {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        connection(Rc::clone(&self.shared), transport)
+        connection(Rc::clone(&self.shared), transport, Peer::default(), None)
+    }
+
+    /// Sets how many clients may shake hands (TLS, WebSocket) at once; the system keeps the others waiting. How long a handshake may
+    /// take is bounded by [`Config::connect_timeout_ms`]. Default 1,000. Call it before [`Self::run`].
+    pub fn limit_handshakes(&self, most: usize) {
+        let handshakes = Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS));
+        self.shared.borrow_mut().handshakes = Arc::new(handshakes);
     }
 
     /// Accepts connections until `stop` is ready. Then it sends DISCONNECT with 0x8B to clients of MQTT 5, ends all connections, and
@@ -70,7 +83,7 @@ impl<H: Hooks + 'static> Host<H> {
     /// The future is not `Send`: run it by `block_on` of a current-thread runtime, or spawn it on a `LocalSet`.
     pub async fn run(
         &self,
-        listeners: impl IntoIterator<Item = TcpListener>,
+        listeners: impl IntoIterator<Item = impl Into<Listener>>,
         stop: impl Future<Output = ()>,
     ) {
         let shared = &self.shared;
@@ -80,7 +93,7 @@ impl<H: Hooks + 'static> Host<H> {
             .run_until(async {
                 spawn_local(sockets::serve(Rc::clone(shared)));
                 for listener in listeners {
-                    spawn_local(accept(Rc::clone(shared), listener));
+                    spawn_local(accept(Rc::clone(shared), listener.into()));
                 }
                 if let Some(commands) = commands {
                     spawn_local(obey(Rc::clone(shared), commands));

@@ -4,16 +4,25 @@
 
 mod control;
 mod host;
+mod layers;
 mod link;
 mod listener;
+#[cfg(any(feature = "proxy", feature = "websocket"))]
+mod network;
+#[cfg(unix)]
+mod pace;
+mod peer;
 mod shared;
 pub mod signals;
 #[cfg_attr(not(unix), path = "no_sockets.rs")]
 mod sockets;
+mod staged;
 mod task;
 
 #[cfg(feature = "files")]
 mod acl;
+#[cfg(feature = "files")]
+mod binding;
 #[cfg(feature = "files")]
 mod checks;
 #[cfg(feature = "files")]
@@ -43,14 +52,19 @@ pub use error::{Error, SettingsError};
 #[cfg(feature = "files")]
 pub use guard::Guard;
 pub use host::Host;
-pub use listener::listen;
+pub use layers::Layers;
+pub use listener::{Listener, listen};
 #[cfg(feature = "files")]
 pub use listening::Listening;
 pub use mqtt_broker as broker;
 pub use mqtt_proto as proto;
+pub use mqtt_transport as transport;
+#[cfg(any(feature = "proxy", feature = "websocket"))]
+pub use network::{Network, NoNetwork};
+pub use peer::Peer;
 #[cfg(feature = "files")]
 pub use reload::Reloader;
 #[cfg(feature = "files")]
-pub use settings::Settings;
+pub use settings::{ListenerSettings, Settings};
 #[cfg(feature = "files")]
 pub use users::Users;

@@ -24,6 +24,26 @@ pub(crate) trait Wire {
     fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>>;
     /// Nothing more is written.
     fn shut_down(&mut self) -> Poll<io::Result<()>>;
+
+    /// Writes what it took and holds back.
+    fn flush(&mut self) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what nobody looks at any more.
+    fn discard(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.read(space)
+    }
+
+    /// Whether a read may bring something.
+    fn is_readable(&self) -> bool {
+        true
+    }
+
+    /// Whether the client broke a protocol below MQTT, and is to be told so before the transport is closed.
+    fn has_failed(&self) -> bool {
+        false
+    }
 }
 
 /// Where a connection stands after [`Link::serve`].
@@ -54,6 +74,8 @@ pub(crate) struct Link {
     /// Its share of the turn is used up.
     yields: bool,
     shut_down: bool,
+    /// A protocol below MQTT was broken.
+    failed: bool,
     /// What was read since it is over.
     discarded: usize,
 }
@@ -67,6 +89,7 @@ impl Link {
             blocked: false,
             yields: false,
             shut_down: false,
+            failed: false,
             discarded: 0,
         }
     }
@@ -83,6 +106,10 @@ impl Link {
         wire: &mut impl Wire,
     ) -> io::Result<Turn> {
         for _ in 0..READS {
+            if self.failed {
+                let written = wire.flush()?.is_ready();
+                return self.linger(written, wire);
+            }
             let written = self.write(shared, wire)?;
             if shared.broker.is_closing(self.id) {
                 return self.linger(written, wire);
@@ -112,6 +139,7 @@ impl Link {
                 Poll::Ready(Ok(0)) => return Ok(Turn::Over),
                 Poll::Ready(Ok(n)) if n == READ || self.yields => break,
                 Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) if wire.has_failed() => self.failed = true,
                 Poll::Ready(Err(error)) => return Err(error),
             }
         }
@@ -128,7 +156,7 @@ impl Link {
         loop {
             let outgoing = shared.broker.outgoing(self.id);
             if outgoing.is_empty() {
-                return Ok(true);
+                return Ok(wire.flush()?.is_ready());
             }
             match wire.write(outgoing) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
@@ -191,7 +219,7 @@ impl Link {
         }
         let mut space = [0; 1_024];
         for _ in 0..READS {
-            match wire.read(&mut space) {
+            match wire.discard(&mut space) {
                 Poll::Pending => return Ok(Turn::Lingers),
                 Poll::Ready(Ok(0)) => return Ok(Turn::Over),
                 Poll::Ready(Ok(n)) => self.discarded += n,

@@ -4,19 +4,120 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_broker::Hooks;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+#[cfg(unix)]
+use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
 
+use crate::layers::Layers;
+use crate::peer::Peer;
 use crate::shared::Shared;
 use crate::sockets;
+use crate::staged::Staged;
 
 /// How long to wait when a connection cannot be accepted, such as for want of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Connections that the system completes and keeps until they are accepted.
 const BACKLOG: u32 = 1_024;
+
+/// A socket that listens, and what clients speak there: a [`TcpListener`] or [`UnixListener`] becomes one for plain MQTT.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Bound,
+    layers: Arc<Layers>,
+    number: usize,
+}
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::new(Bound::Tcp(listener))
+    }
+}
+
+#[cfg(unix)]
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Self::new(Bound::Unix(listener))
+    }
+}
+
+impl Listener {
+    fn new(socket: Bound) -> Self {
+        Self {
+            socket,
+            layers: Arc::default(),
+            number: 0,
+        }
+    }
+
+    /// Puts TLS, WebSocket or the header of a proxy between the sockets and MQTT.
+    #[must_use]
+    pub fn over(mut self, layers: impl Into<Arc<Layers>>) -> Self {
+        self.layers = layers.into();
+        self
+    }
+
+    /// Gives it a number, by which hooks tell listeners apart: [`Peer::listener`](crate::Peer::listener). Default 0.
+    #[must_use]
+    pub const fn numbered(mut self, number: usize) -> Self {
+        self.number = number;
+        self
+    }
+
+    /// Returns its number.
+    #[must_use]
+    pub const fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Returns the address that is bound. `None` for a Unix socket.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Bound::Tcp(listener) => listener.local_addr().ok(),
+            #[cfg(unix)]
+            Bound::Unix(_) => None,
+        }
+    }
+
+    async fn next(&self) -> io::Result<(Accepted, Peer)> {
+        let mut peer = Peer {
+            listener: self.number,
+            ..Peer::default()
+        };
+        let accepted = match &self.socket {
+            Bound::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Without it a small packet may wait for the acknowledgement of the last.
+                let _ = stream.set_nodelay(true);
+                peer.address = Some(address);
+                Accepted::Tcp(stream)
+            }
+            #[cfg(unix)]
+            Bound::Unix(listener) => Accepted::Unix(listener.accept().await?.0),
+        };
+        Ok((accepted, peer))
+    }
+}
 
 /// Listens on an address, for [`Host::run`](crate::Host::run). The address can be used again at once after a broker ended, while
 /// the system still remembers the connections of that broker.
@@ -36,22 +137,26 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections until it is dropped.
-pub(crate) async fn accept<H: Hooks + 'static>(
-    shared: Rc<RefCell<Shared<H>>>,
-    listener: TcpListener,
-) {
+pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, listener: Listener) {
+    let is_plain = listener.layers.is_plain();
+    let handshakes = Arc::clone(&shared.borrow().handshakes);
     #[cfg(feature = "files")]
     let mut fails = false;
     loop {
-        let accepted = listener.accept().await;
+        // While too many shake hands, the system keeps the others waiting. It is never closed, so there is a permit.
+        let permit = match is_plain {
+            true => None,
+            false => Arc::clone(&handshakes).acquire_owned().await.ok(),
+        };
+        let accepted = listener.next().await;
         #[cfg(feature = "files")]
         tell_change(&mut fails, accepted.as_ref().err());
         match accepted {
-            Ok((stream, _)) => {
-                // Without it a small packet may wait for the acknowledgement of the last.
-                let _ = stream.set_nodelay(true);
-                sockets::accepted(&shared, stream);
-            }
+            Ok((socket, peer)) if is_plain => sockets::accepted(&shared, socket, peer, None),
+            Ok((socket, peer)) => match Staged::new(&listener.layers, peer.clone(), permit) {
+                Ok(staged) => sockets::accepted(&shared, socket, peer, Some(Box::new(staged))),
+                Err(error) => crate::staged::tell(&peer, &error, false),
+            },
             Err(_) => sleep(ACCEPT_AGAIN).await,
         }
     }

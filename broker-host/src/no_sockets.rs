@@ -1,14 +1,15 @@
-//! Where there is no `epoll` or `kqueue`, TCP connections have a task each like all others.
+//! Where there is no `epoll` or `kqueue`, the connections of listeners have a task each like all others.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use mqtt_broker::{ConnectionId, Hooks};
-use tokio::net::TcpStream;
-use tokio::task::spawn_local;
 
+use crate::listener::Accepted;
+use crate::peer::Peer;
 use crate::shared::Shared;
-use crate::task::connection;
+use crate::staged::Staged;
+use crate::task::spawn_accepted;
 
 #[derive(Debug, Default)]
 pub(crate) struct Sockets;
@@ -17,8 +18,13 @@ impl Sockets {
     pub(crate) fn is_ready(&mut self, _: ConnectionId) {}
 }
 
-pub(crate) fn accepted<H: Hooks + 'static>(shared: &Rc<RefCell<Shared<H>>>, stream: TcpStream) {
-    spawn_local(connection(Rc::clone(shared), stream));
+pub(crate) fn accepted<H: Hooks + 'static>(
+    shared: &Rc<RefCell<Shared<H>>>,
+    accepted: Accepted,
+    peer: Peer,
+    staged: Option<Box<Staged>>,
+) {
+    spawn_accepted(shared, accepted, peer, staged);
 }
 
 pub(crate) async fn serve<H: Hooks>(_: Rc<RefCell<Shared<H>>>) {}

@@ -5,51 +5,66 @@ use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
+use crate::binding::Bound;
 use crate::guard::WAITING;
-use crate::{Acl, Control, Error, Guard, Settings, Users};
+use crate::{Acl, Control, Error, Guard, ListenerSettings, Settings, Users};
 
 /// Reads the files of a running broker again: [`Listening::reloader`](crate::Listening::reloader) makes it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reloader {
     control: Control,
     /// Those of the start.
     started: Settings,
-    /// An address that other machines can connect to.
+    /// An address that other machines can connect to without a certificate.
     public: Option<SocketAddr>,
+    /// TLS, by the number of the listener.
+    #[cfg(feature = "tls")]
+    tls: Vec<(usize, std::sync::Arc<mqtt_transport::tls::TlsServer>)>,
 }
 
 impl Reloader {
-    pub(crate) const fn new(
-        control: Control,
-        started: Settings,
-        public: Option<SocketAddr>,
-    ) -> Self {
+    pub(crate) fn new(control: Control, started: Settings, bound: &Bound) -> Self {
         Self {
             control,
             started,
-            public,
+            public: bound.public,
+            #[cfg(feature = "tls")]
+            tls: bound.tls.clone(),
         }
     }
 
-    /// Reads the user file and the ACL file that `settings` name, and replaces users, rules and limits by the new ones, all in one
-    /// step. Clients stay connected; what they may do is decided by the new rules, and limits that are told in CONNACK are those of
+    /// Reads the user file, the ACL file and the certificates that `settings` name, and replaces users, rules, limits and certificates
+    /// by the new ones, all in one step. Clients stay connected; what they may do is decided by the new rules, and limits that are told in CONNACK are those of
     /// the next connection. Returns the names of settings that are not as they were at the start and need a new start.
     ///
     /// # Errors
     /// As [`Settings::listen`]. Nothing has changed then.
     pub async fn reload(&self, settings: &Settings) -> Result<Vec<&'static str>, Error> {
         let wanted = settings.clone();
+        #[cfg(feature = "tls")]
+        let numbers: Vec<_> = self.tls.iter().map(|(number, _)| *number).collect();
         let read = spawn_blocking(move || {
             wanted.check()?;
             let config = wanted.config();
-            Ok::<_, Error>((Access::read(&wanted)?, config))
+            let access = Access::read(&wanted)?;
+            #[cfg(feature = "tls")]
+            let tls = certificates(&wanted, &numbers)?;
+            #[cfg(not(feature = "tls"))]
+            let tls = ();
+            Ok::<_, Error>((access, config, tls))
         });
         // It neither panics nor is it cancelled but by the end of the runtime.
         let Ok(read) = read.await else {
             return Ok(Vec::new());
         };
-        let (access, config) = read?;
+        let (access, config, tls) = read?;
         access.protects(self.public)?;
+        #[cfg(feature = "tls")]
+        for (new, (_, server)) in tls.into_iter().zip(&self.tls) {
+            server.take_over(new);
+        }
+        #[cfg(not(feature = "tls"))]
+        let () = tls;
         self.control
             .configure(config, move |guard: &mut Guard| access.apply(guard))
             .await;
@@ -57,15 +72,67 @@ impl Reloader {
     }
 }
 
+/// Reads the certificates of the listeners with these numbers again.
+#[cfg(feature = "tls")]
+fn certificates(
+    wanted: &Settings,
+    numbers: &[usize],
+) -> Result<Vec<mqtt_transport::tls::TlsServer>, Error> {
+    let listeners = wanted.numbered_listeners();
+    let of = |number: &usize| {
+        let found = listeners.iter().find(|(known, _)| known == number);
+        let (_, listener) = found.ok_or(Error::Setting {
+            name: "listener",
+            why: "a listener that is in use is not there any more, which needs a new start",
+        })?;
+        listener.tls_server()
+    };
+    numbers.iter().map(of).collect()
+}
+
 /// Returns the names of the settings that a running broker cannot take over and that differ.
 fn fixed_but_changed(started: &Settings, wanted: &Settings) -> Vec<&'static str> {
+    let (before, after) = (started.common(), wanted.common());
+    let listeners = |settings: &Settings| -> Vec<_> {
+        let listeners = settings.listener.iter().flatten().cloned();
+        listeners.map(without_files).collect()
+    };
     let fixed = [
         ("bind", started.bind != wanted.bind),
         ("health", started.health != wanted.health),
         ("log-format", started.log_format != wanted.log_format),
+        ("handshakes", started.handshakes != wanted.handshakes),
+        (
+            "identity-as-username",
+            before.identity_as_username != after.identity_as_username,
+        ),
+        (
+            "websocket-path",
+            before.websocket_path != after.websocket_path,
+        ),
+        ("origin", before.origin != after.origin),
+        ("proxy-from", before.proxy_from != after.proxy_from),
+        (
+            "forwarded-from",
+            before.forwarded_from != after.forwarded_from,
+        ),
+        ("listener", listeners(started) != listeners(wanted)),
     ];
     let changed = fixed.into_iter().filter(|(_, differs)| *differs);
     changed.map(|(name, _)| name).collect()
+}
+
+/// Leaves out what is read again.
+fn without_files(listener: ListenerSettings) -> ListenerSettings {
+    ListenerSettings {
+        cert: None,
+        key: None,
+        client_ca: None,
+        client_certificate: None,
+        crl: None,
+        tls_minimum: None,
+        ..listener
+    }
 }
 
 /// Who may do what, as the files of some settings say.

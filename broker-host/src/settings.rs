@@ -17,6 +17,7 @@ const SMALLEST_PACKET: u32 = 128;
 macro_rules! settings {
     (
         general { $($(#[$doc:meta])* $name:ident: $type:ty,)* }
+        listeners { $($(#[$own_doc:meta])* $own:ident: $own_type:ty,)* }
         limits { $($(#[$limit_doc:meta])* $limit:ident: $limit_type:ty => $field:ident,)* }
     ) => {
         /// Everything that can be set. `None` is the default that the field tells.
@@ -41,6 +42,10 @@ macro_rules! settings {
         #[serde(deny_unknown_fields, rename_all = "kebab-case")]
         pub struct Settings {
             $($(#[$doc])* pub $name: Option<$type>,)*
+            $($(#[$own_doc])* pub $own: Option<$own_type>,)*
+            /// Listeners with settings of their own. What one does not say is as it is for all.
+            #[cfg_attr(feature = "clap", arg(skip))]
+            pub listener: Option<Vec<ListenerSettings>>,
             $(
                 $(#[$limit_doc])*
                 #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", help_heading = "Limits"))]
@@ -48,12 +53,46 @@ macro_rules! settings {
             )*
         }
 
+        /// What one listener has of its own: a table `[[listener]]` of a settings file. `None` is what [`Settings`] say.
+        #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+        #[non_exhaustive]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        pub struct ListenerSettings {
+            /// Where clients connect, as [`Settings::bind`].
+            pub bind: Option<Vec<String>>,
+            $(
+                #[doc = concat!("As `", stringify!($own), "` of [`Settings`].")]
+                pub $own: Option<$own_type>,
+            )*
+        }
+
+        impl ListenerSettings {
+            /// Returns these settings, and those of `others` where nothing is set here.
+            #[must_use]
+            pub fn or(self, others: Self) -> Self {
+                Self {
+                    bind: self.bind.or(others.bind),
+                    $($own: self.$own.or(others.$own),)*
+                }
+            }
+        }
+
         impl Settings {
+            /// Returns what is set for all listeners, but where they are.
+            pub(crate) fn common(&self) -> ListenerSettings {
+                ListenerSettings {
+                    bind: None,
+                    $($own: self.$own.clone(),)*
+                }
+            }
+
             /// Returns these settings, and those of `others` where nothing is set here.
             #[must_use]
             pub fn or(self, others: Self) -> Self {
                 Self {
                     $($name: self.$name.or(others.$name),)*
+                    $($own: self.$own.or(others.$own),)*
+                    listener: self.listener.or(others.listener),
                     $($limit: self.$limit.or(others.$limit),)*
                 }
             }
@@ -72,7 +111,7 @@ macro_rules! settings {
 
 settings! {
     general {
-    /// Address and port to listen on; may be given several times. Default 127.0.0.1:1883
+    /// Address to listen on, as [mqtt|mqtts|ws|wss]://HOST:PORT or unix://PATH; may be given several times. Default 127.0.0.1:1883
     #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS"))]
     bind: Vec<String>,
     /// File of users and their passwords, made by `mqtt passwd`; others are refused then
@@ -102,6 +141,44 @@ settings! {
     /// How the log looks: text, or json for an object of JSON in each line. Default text
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT"))]
     log_format: String,
+    /// Handshakes of TLS and WebSocket at once; the system keeps other clients waiting. Default 1000
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
+    handshakes: usize,
+    }
+    listeners {
+    /// File with the certificate for mqtts:// and wss:// and those that lead to its CA; several are chosen by the name the client asks for
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "TLS and WebSocket"))]
+    cert: Vec<PathBuf>,
+    /// File with the key of the certificate; with several, in the order of --cert
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "TLS and WebSocket"))]
+    key: Vec<PathBuf>,
+    /// File with the CAs that sign certificates of clients, which are asked for one then
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "TLS and WebSocket"))]
+    client_ca: PathBuf,
+    /// Whether clients must show a certificate: required or optional. Default required
+    #[cfg_attr(feature = "clap", arg(long, value_name = "WHETHER", help_heading = "TLS and WebSocket"))]
+    client_certificate: String,
+    /// File with a revocation list of a CA of clients; may be given several times
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "TLS and WebSocket"))]
+    crl: Vec<PathBuf>,
+    /// The part of a client's certificate that is its user name: common-name, subject, dns-name, email or uri; no password is asked then
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PART", help_heading = "TLS and WebSocket"))]
+    identity_as_username: String,
+    /// The lowest version of TLS: 1.2 or 1.3. Default 1.2
+    #[cfg_attr(feature = "clap", arg(long, value_name = "VERSION", help_heading = "TLS and WebSocket"))]
+    tls_minimum: String,
+    /// The path of WebSocket; * is any. Default /mqtt
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PATH", help_heading = "TLS and WebSocket"))]
+    websocket_path: String,
+    /// Origin of web pages that may connect, such as https://app.example; none lets in clients that tell none; may be given several times. All, unless something is said
+    #[cfg_attr(feature = "clap", arg(long, value_name = "ORIGIN", help_heading = "TLS and WebSocket"))]
+    origin: Vec<String>,
+    /// Address or range of proxies that begin each connection with a header of the PROXY protocol; may be given several times
+    #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS", help_heading = "TLS and WebSocket"))]
+    proxy_from: Vec<String>,
+    /// Address or range of proxies whose X-Forwarded-For tells the client's address; may be given several times
+    #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS", help_heading = "TLS and WebSocket"))]
+    forwarded_from: Vec<String>,
     }
     limits {
     /// Connections at once. Default 10000
@@ -192,13 +269,42 @@ impl Settings {
     /// # Errors
     /// [`Error::Setting`] for the first of them.
     pub fn check(&self) -> Result<(), Error> {
-        let no_address = self.bind.as_ref().is_some_and(Vec::is_empty);
-        for (is_wrong, name, why) in [
+        let (limits, words) = (self.limits_that_serve_nobody(), self.words_unknown());
+        match limits
+            .into_iter()
+            .chain(words)
+            .find(|(is_wrong, ..)| *is_wrong)
+        {
+            Some((_, name, why)) => Err(Error::Setting { name, why }),
+            None => Ok(()),
+        }
+    }
+
+    fn words_unknown(&self) -> [Checked; 3] {
+        let mut listeners = self.listener.iter().flatten();
+        let no_address = self.bind.as_ref().is_some_and(Vec::is_empty)
+            || listeners.any(|listener| listener.bind.as_ref().is_none_or(Vec::is_empty));
+        [
             (
                 no_address,
                 "bind",
                 "needs an address, or no client can connect",
             ),
+            (
+                self.versions().is_some_and(|known| known.is_empty()),
+                "protocol-versions",
+                "must be some of 3.1, 3.1.1 and 5",
+            ),
+            (
+                self.maximum_qos.is_some_and(|qos| qos > 2),
+                "maximum-qos",
+                "must be 0, 1 or 2",
+            ),
+        ]
+    }
+
+    fn limits_that_serve_nobody(&self) -> [Checked; 8] {
+        [
             (
                 self.connections == Some(0),
                 "connections",
@@ -235,23 +341,16 @@ impl Settings {
                 "must be at least 1, or no user can connect",
             ),
             (
-                self.versions().is_some_and(|known| known.is_empty()),
-                "protocol-versions",
-                "must be some of 3.1, 3.1.1 and 5",
+                self.handshakes == Some(0),
+                "handshakes",
+                "must be at least 1, or no TLS begins",
             ),
-            (
-                self.maximum_qos.is_some_and(|qos| qos > 2),
-                "maximum-qos",
-                "must be 0, 1 or 2",
-            ),
-        ] {
-            if is_wrong {
-                return Err(Error::Setting { name, why });
-            }
-        }
-        Ok(())
+        ]
     }
 }
+
+/// Whether a value is wrong, the name of its setting, and what it has to be.
+type Checked = (bool, &'static str, &'static str);
 
 fn parse(text: &str) -> Result<Settings, (Option<usize>, SettingsError)> {
     toml::from_str(text).map_err(|error| {
@@ -300,10 +399,12 @@ mod tests {
         let table: toml::Table = sample().parse().unwrap();
         let keys: BTreeSet<&str> = table.keys().map(String::as_str).collect();
         let command = Settings::augment_args(clap::Command::new("broker"));
-        let options: BTreeSet<&str> = command
+        let mut options: BTreeSet<&str> = command
             .get_arguments()
             .filter_map(clap::Arg::get_long)
             .collect();
+        // A table that a command line cannot have.
+        options.insert("listener");
         assert_eq!(keys, options);
     }
 
@@ -355,6 +456,7 @@ mod tests {
             "keep-alive-percent = 0",
             "keep-alive-percent = 99",
             "password-queue = 0",
+            "handshakes = 0",
             "protocol-versions = []",
             "protocol-versions = [\"5\", \"6\"]",
             "maximum-qos = 3",

@@ -4,15 +4,21 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use mqtt_broker::{Broker, Config, ConnectionId, Hooks};
 use mqtt_session::Instant;
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use crate::link::READ;
+use crate::peer::{Peer, Peers};
 use crate::sockets::Sockets;
+
+/// Handshakes of TLS and WebSocket that may be under way at once, unless the host says otherwise.
+const HANDSHAKES: usize = 1_000;
 
 #[derive(Debug)]
 pub(crate) struct Shared<H> {
@@ -20,8 +26,11 @@ pub(crate) struct Shared<H> {
     start: tokio::time::Instant,
     /// Of the connections that have a task, by their index.
     wakers: Vec<Option<Waker>>,
-    /// The TCP connections.
+    /// The connections of listeners.
     pub(crate) sockets: Sockets,
+    pub(crate) peers: Peers,
+    /// What is left of the handshakes that may be under way at once.
+    pub(crate) handshakes: Arc<Semaphore>,
     connections: usize,
     /// What all reads go to.
     pub(crate) buffer: Box<[u8]>,
@@ -31,12 +40,14 @@ pub(crate) struct Shared<H> {
 }
 
 impl<H: Hooks> Shared<H> {
-    pub(crate) fn new(config: Config, hooks: H) -> Self {
+    pub(crate) fn new(config: Config, hooks: H, peers: Peers) -> Self {
         Self {
             broker: Broker::new(config, hooks, Instant::from_millis(0)),
             start: tokio::time::Instant::now(),
             wakers: Vec::new(),
             sockets: Sockets::default(),
+            peers,
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
             connections: 0,
             buffer: vec![0; READ].into(),
             timer: None,
@@ -82,10 +93,13 @@ impl<H: Hooks> Shared<H> {
     }
 
     /// A connection, unless there are too many.
-    pub(crate) fn open(&mut self) -> Option<ConnectionId> {
+    pub(crate) fn open(&mut self, peer: Peer) -> Option<ConnectionId> {
         let now = self.now();
         let id = self.broker.open(now).ok();
-        self.connections += usize::from(id.is_some());
+        if let Some(id) = id {
+            self.connections += 1;
+            self.peers.set(id, peer);
+        }
         self.wake(None);
         id
     }
@@ -93,6 +107,7 @@ impl<H: Hooks> Shared<H> {
     pub(crate) fn closed(&mut self, id: ConnectionId) {
         let now = self.now();
         self.broker.closed(id, now);
+        self.peers.forget(id);
         if let Some(place) = self.wakers.get_mut(id.index()) {
             *place = None;
         }

@@ -1,4 +1,4 @@
-//! The host's TCP connections. One task serves them all from one poll of the system, so that a silent connection costs
+//! The connections of the host's listeners. One task serves them all from one poll of the system, so that a silent connection costs
 //! its socket and a few words here, not a task with its own place in tokio's tables; and all that one poll brings is
 //! routed before the receivers write.
 
@@ -15,13 +15,15 @@ use std::time::Duration;
 use mio::{Events, Interest, Registry, Token};
 use mqtt_broker::{ConnectionId, Hooks};
 use tokio::io::unix::AsyncFd;
-use tokio::net::TcpStream;
-use tokio::task::spawn_local;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::link::{LINGER, Link, Turn, Wire};
+use crate::listener::Accepted;
+use crate::pace::Pace;
+use crate::peer::Peer;
 use crate::shared::Shared;
-use crate::task::connection;
+use crate::staged::Staged;
+use crate::task::spawn_accepted;
 
 /// What one poll of the system may tell.
 const EVENTS: usize = 1_024;
@@ -43,14 +45,24 @@ pub(crate) struct Sockets {
 struct Socket {
     link: Link,
     stream: Stream,
+    staged: Option<Box<Staged>>,
     lingers: bool,
     /// It is in the list of those with more to read or to do, whose turn is the next.
     has_more: bool,
+    /// It is in the list of those that shake hands.
+    shakes: bool,
+}
+
+/// What the system calls a socket.
+#[derive(Debug)]
+enum Socketed {
+    Tcp(mio::net::TcpStream),
+    Unix(mio::net::UnixStream),
 }
 
 #[derive(Debug)]
 struct Stream {
-    tcp: mio::net::TcpStream,
+    socket: Socketed,
     /// The system said so and nothing since contradicts it.
     readable: bool,
     writable: bool,
@@ -67,11 +79,14 @@ impl Sockets {
         }
     }
 
-    fn add(&mut self, id: ConnectionId, stream: TcpStream) -> io::Result<()> {
-        let mut tcp = mio::net::TcpStream::from_std(stream.into_std()?);
+    fn add(
+        &mut self,
+        id: ConnectionId,
+        accepted: Accepted,
+        staged: Option<Box<Staged>>,
+    ) -> io::Result<()> {
         let registry = self.registry.as_ref().ok_or(ErrorKind::NotConnected)?;
-        let both = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut tcp, Token(id.index()), both)?;
+        let socket = Socketed::new(accepted, registry, Token(id.index()))?;
         if id.index() >= self.places.len() {
             self.places.resize_with(id.index() + 1, || None);
         }
@@ -79,16 +94,36 @@ impl Sockets {
             *place = Some(Socket {
                 link: Link::new(id),
                 stream: Stream {
-                    tcp,
+                    socket,
                     readable: false,
                     writable: true,
                     ends: false,
                 },
+                staged,
                 lingers: false,
                 has_more: false,
+                shakes: false,
             });
         }
         Ok(())
+    }
+}
+
+impl Socketed {
+    fn new(accepted: Accepted, registry: &Registry, token: Token) -> io::Result<Self> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        Ok(match accepted {
+            Accepted::Tcp(stream) => {
+                let mut stream = mio::net::TcpStream::from_std(stream.into_std()?);
+                registry.register(&mut stream, token, both)?;
+                Self::Tcp(stream)
+            }
+            Accepted::Unix(stream) => {
+                let mut stream = mio::net::UnixStream::from_std(stream.into_std()?);
+                registry.register(&mut stream, token, both)?;
+                Self::Unix(stream)
+            }
+        })
     }
 }
 
@@ -97,7 +132,10 @@ impl Wire for Stream {
         if !self.readable {
             return Poll::Pending;
         }
-        let read = retried(|| self.tcp.read(space));
+        let read = retried(|| match &mut self.socket {
+            Socketed::Tcp(stream) => stream.read(space),
+            Socketed::Unix(stream) => stream.read(space),
+        });
         // What fills less than the space was all there is; new bytes are told anew.
         self.readable = match &read {
             Poll::Ready(Ok(n)) => *n == space.len() || self.ends,
@@ -111,13 +149,23 @@ impl Wire for Stream {
         if !self.writable {
             return Poll::Pending;
         }
-        let written = retried(|| self.tcp.write(bytes));
+        let written = retried(|| match &mut self.socket {
+            Socketed::Tcp(stream) => stream.write(bytes),
+            Socketed::Unix(stream) => stream.write(bytes),
+        });
         self.writable = written.is_ready();
         written
     }
 
     fn shut_down(&mut self) -> Poll<io::Result<()>> {
-        Poll::Ready(self.tcp.shutdown(Shutdown::Write))
+        Poll::Ready(match &self.socket {
+            Socketed::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Socketed::Unix(stream) => stream.shutdown(Shutdown::Write),
+        })
+    }
+
+    fn is_readable(&self) -> bool {
+        self.readable
     }
 }
 
@@ -132,22 +180,27 @@ fn retried(mut work: impl FnMut() -> io::Result<usize>) -> Poll<io::Result<usize
 }
 
 /// A client connected.
-pub(crate) fn accepted<H: Hooks + 'static>(shared: &Rc<RefCell<Shared<H>>>, stream: TcpStream) {
+pub(crate) fn accepted<H: Hooks + 'static>(
+    shared: &Rc<RefCell<Shared<H>>>,
+    accepted: Accepted,
+    peer: Peer,
+    staged: Option<Box<Staged>>,
+) {
     if shared.borrow().sockets.registry.is_none() {
         // The system has no poll left: a task of its own needs none.
-        spawn_local(connection(Rc::clone(shared), stream));
+        spawn_accepted(shared, accepted, peer, staged);
         return;
     }
     let mut shared = shared.borrow_mut();
     // If there are too many, the stream is closed.
-    if let Some(id) = shared.open()
-        && shared.sockets.add(id, stream).is_err()
+    if let Some(id) = shared.open(peer)
+        && shared.sockets.add(id, accepted, staged).is_err()
     {
         shared.closed(id);
     }
 }
 
-/// Serves all TCP connections, for ever.
+/// Serves all connections of listeners, for ever.
 pub(crate) async fn serve<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
     let started = mio::Poll::new().and_then(|poll| {
         shared.borrow_mut().sockets.registry = Some(poll.registry().try_clone()?);
@@ -166,6 +219,7 @@ pub(crate) async fn serve<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
         poll,
         events: Events::with_capacity(EVENTS),
         more: Vec::new(),
+        pace: Pace::new(),
         lingering: VecDeque::new(),
         sleep: Box::pin(sleep_until(Instant::now())),
     };
@@ -178,6 +232,8 @@ struct Poller<H> {
     events: Events,
     /// Those with more to read.
     more: Vec<ConnectionId>,
+    /// Those that shake hands.
+    pace: Pace,
     /// Those that are over, and when they are closed in any case: the first is the next.
     lingering: VecDeque<(Instant, ConnectionId)>,
     sleep: Pin<Box<Sleep>>,
@@ -204,6 +260,7 @@ impl<H: Hooks> Poller<H> {
             shared.sockets.ready = ready;
         }
         self.close_lingering(&mut shared, cx);
+        self.shake_hands(&mut shared, cx);
         if !all_told || !self.more.is_empty() || !shared.sockets.ready.is_empty() {
             // After the other tasks.
             cx.waker().wake_by_ref();
@@ -214,6 +271,14 @@ impl<H: Hooks> Poller<H> {
 
     /// Serves those that the system names; whether it named all.
     fn take_events(&mut self, shared: &mut Shared<H>, cx: &mut Context<'_>) -> bool {
+        if !self.pace.is_empty() {
+            // tokio looks at the system only when its tasks rest, and steps of handshakes are long: who else needs the thread?
+            let _ = self
+                .poll
+                .get_mut()
+                .poll(&mut self.events, Some(Duration::ZERO));
+            self.serve_told(shared);
+        }
         while let Poll::Ready(Ok(mut guard)) = self.poll.poll_read_ready_mut(cx) {
             let system = guard.get_inner_mut();
             if system.poll(&mut self.events, Some(Duration::ZERO)).is_err() {
@@ -223,28 +288,51 @@ impl<H: Hooks> Poller<H> {
             if all_told {
                 guard.clear_ready();
             }
-            let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-            for event in &events {
-                let Some(Some(socket)) = shared.sockets.places.get_mut(event.token().0) else {
-                    continue;
-                };
-                let stream = &mut socket.stream;
-                stream.readable |= event.is_readable() || event.is_error();
-                stream.writable |= event.is_writable();
-                stream.ends |= event.is_read_closed() || event.is_error();
-                let id = socket.link.id;
-                // Its turn in this round was, or is the next.
-                if !socket.has_more {
-                    self.serve(shared, id);
-                }
-            }
-            events.clear();
-            self.events = events;
+            self.serve_told(shared);
             if !all_told {
                 return false;
             }
         }
         true
+    }
+
+    /// Serves those that the last poll named.
+    fn serve_told(&mut self, shared: &mut Shared<H>) {
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            let Some(Some(socket)) = shared.sockets.places.get_mut(event.token().0) else {
+                continue;
+            };
+            let stream = &mut socket.stream;
+            stream.readable |= event.is_readable() || event.is_error();
+            stream.writable |= event.is_writable();
+            stream.ends |= event.is_read_closed() || event.is_error();
+            let id = socket.link.id;
+            // Its turn in this round was, or is the next.
+            if !socket.has_more {
+                self.serve(shared, id);
+            }
+        }
+        events.clear();
+        self.events = events;
+    }
+
+    /// Does a step of a handshake, if it is time for one.
+    fn shake_hands(&mut self, shared: &mut Shared<H>, cx: &mut Context<'_>) {
+        let Some(id) = self.pace.next(cx) else {
+            return;
+        };
+        let start = Instant::now();
+        if let Some(Some(socket)) = place(shared, id) {
+            socket.shakes = false;
+            if let Some(staged) = &mut socket.staged {
+                staged.may_shake = true;
+            }
+            self.serve(shared, id);
+        }
+        self.pace.took(start.elapsed(), start);
+        // The next step is for another turn: others may have come.
+        cx.waker().wake_by_ref();
     }
 
     fn close_lingering(&mut self, shared: &mut Shared<H>, cx: &mut Context<'_>) {
@@ -264,7 +352,13 @@ impl<H: Hooks> Poller<H> {
         let Some(mut socket) = place(shared, id).and_then(Option::take) else {
             return;
         };
-        let turn = socket.link.serve(shared, &mut socket.stream);
+        let turn = match &mut socket.staged {
+            None => {
+                self.pace.served_others();
+                socket.link.serve(shared, &mut socket.stream)
+            }
+            Some(_) => self.serve_staged(shared, &mut socket),
+        };
         if turn == Turn::Over {
             drop(socket);
             shared.closed(id);
@@ -280,6 +374,30 @@ impl<H: Hooks> Poller<H> {
         }
         if let Some(place) = shared.sockets.places.get_mut(id.index()) {
             *place = Some(socket);
+        }
+    }
+}
+
+impl<H: Hooks> Poller<H> {
+    /// The same for a connection with stages.
+    fn serve_staged(&mut self, shared: &mut Shared<H>, socket: &mut Socket) -> Turn {
+        let Some(staged) = &mut socket.staged else {
+            return Turn::Over;
+        };
+        if staged.is_open() {
+            self.pace.served_others();
+        }
+        let (link, peers) = (&mut socket.link, shared.peers.clone());
+        let mut wire = staged.over(&mut socket.stream, link.id, &peers);
+        let turn = link.serve(shared, &mut wire);
+        staged.tell_failure();
+        if std::mem::take(&mut staged.wants_to_shake) && !socket.shakes {
+            socket.shakes = true;
+            self.pace.add(link.id);
+        }
+        match turn {
+            Turn::Waits if std::mem::take(&mut staged.has_more) => Turn::HasMore,
+            turn => turn,
         }
     }
 }

@@ -9,21 +9,43 @@ use std::task::{Context, Poll, ready};
 
 use mqtt_broker::Hooks;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::spawn_local;
 use tokio::time::{Sleep, sleep};
 
 use crate::link::{LINGER, Link, Turn, Wire};
+use crate::listener::Accepted;
+use crate::peer::Peer;
 use crate::shared::Shared;
+use crate::staged::Staged;
+
+/// Serves a connection of a listener by a task of its own.
+pub(crate) fn spawn_accepted<H: Hooks + 'static>(
+    shared: &Rc<RefCell<Shared<H>>>,
+    accepted: Accepted,
+    peer: Peer,
+    staged: Option<Box<Staged>>,
+) {
+    let shared = Rc::clone(shared);
+    match accepted {
+        Accepted::Tcp(stream) => spawn_local(connection(shared, stream, peer, staged)),
+        #[cfg(unix)]
+        Accepted::Unix(stream) => spawn_local(connection(shared, stream, peer, staged)),
+    };
+}
 
 /// Serves one client until its connection is over.
 pub(crate) fn connection<H: Hooks, T: AsyncRead + AsyncWrite + Unpin>(
     shared: Rc<RefCell<Shared<H>>>,
     transport: T,
+    peer: Peer,
+    staged: Option<Box<Staged>>,
 ) -> impl Future<Output = ()> {
-    let id = shared.borrow_mut().open();
+    let id = shared.borrow_mut().open(peer);
     let mut task = id.map(|id| Task {
         shared,
         link: Link::new(id),
         transport,
+        staged,
         lingers: None,
     });
     // Without a connection to serve it is over at once, and the transport is closed.
@@ -35,6 +57,7 @@ struct Task<H: Hooks, T> {
     shared: Rc<RefCell<Shared<H>>>,
     link: Link,
     transport: T,
+    staged: Option<Box<Staged>>,
     /// It is over, and this is how long it waits for the client to close.
     lingers: Option<Pin<Box<Sleep>>>,
 }
@@ -53,7 +76,23 @@ impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Task<H, T> {
             transport: &mut self.transport,
             cx,
         };
-        let turn = self.link.serve(&mut shared, &mut wire);
+        let turn = match &mut self.staged {
+            None => self.link.serve(&mut shared, &mut wire),
+            Some(staged) => {
+                // Each task has its turn: a step of a handshake in each.
+                staged.may_shake = true;
+                let peers = shared.peers.clone();
+                let mut wire = staged.over(&mut wire, self.link.id, &peers);
+                let turn = self.link.serve(&mut shared, &mut wire);
+                staged.tell_failure();
+                let goes_on = std::mem::take(&mut staged.wants_to_shake)
+                    | std::mem::take(&mut staged.has_more);
+                match turn {
+                    Turn::Waits if goes_on => Turn::HasMore,
+                    turn => turn,
+                }
+            }
+        };
         drop(shared);
         match turn {
             Turn::Waits => {}

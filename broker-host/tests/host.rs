@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mqtt_broker_host::broker::{Config, Hooks, Outgoing};
-use mqtt_broker_host::{Commands, Control, Host, control};
+use mqtt_broker_host::{Commands, Control, Host, Listener, control};
 use mqtt_proto::{
     Connect, Decoded, MAX_PACKET, Packet, QoS, ReasonCode, Subscribe, Subscription, TopicFilter,
     TopicName, Version, Will,
@@ -118,7 +118,7 @@ fn pipe(host: &Host<Open>) -> DuplexStream {
 
 /// Runs `story` beside a host.
 async fn beside<F: Future<Output = ()>>(host: &Host<Open>, story: F) {
-    host.run([], story).await;
+    host.run(None::<Listener>, story).await;
 }
 
 #[tokio::test(flavor = "current_thread")]

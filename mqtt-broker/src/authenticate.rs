@@ -52,7 +52,7 @@ impl<H: Hooks> Broker<H> {
         now: Instant,
     ) {
         let (reason, data) = match verdict {
-            Verdict::Accept => (ReasonCode::Success, None),
+            Verdict::Accept | Verdict::AcceptAs(_) => (ReasonCode::Success, None),
             Verdict::AcceptWith(data) => (ReasonCode::Success, Some(&data[..])),
             Verdict::Continue(data) => (ReasonCode::ContinueAuthentication, Some(&data[..])),
             Verdict::Later => return,

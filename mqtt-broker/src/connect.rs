@@ -60,6 +60,13 @@ impl<H: Hooks> Broker<H> {
         match verdict {
             Verdict::Accept => self.accept(index, connect, None, now),
             Verdict::AcceptWith(data) => self.accept(index, connect, Some(&data), now),
+            Verdict::AcceptAs(user) => {
+                let connect = Connect {
+                    user_name: Some(&user),
+                    ..*connect
+                };
+                self.accept(index, &connect, None, now);
+            }
             Verdict::Refuse(reason) => self.refuse(index, reason, now),
             Verdict::Later => self.keep_connect(index, packet),
             Verdict::Continue(data) => {

@@ -12,6 +12,8 @@ pub enum Verdict {
     Accept,
     /// The same, and the last data of an enhanced authentication goes with it (5).
     AcceptWith(Vec<u8>),
+    /// The client is this user, whatever user name CONNECT has: its certificate says so, for example.
+    AcceptAs(String),
     /// It is not. The reason is told as the version can.
     Refuse(ReasonCode),
     /// The authentication goes on with AUTH and this data (5 \[MQTT-4.12.0-2\]).

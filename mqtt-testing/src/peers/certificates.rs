@@ -153,12 +153,21 @@ impl Authority {
         }
     }
 
-    /// A revocation list with these numbers.
+    /// A revocation list with these numbers, as settings take it.
     ///
     /// # Panics
     /// Never.
     #[must_use]
     pub fn revoke(&self, serials: &[u64]) -> Source {
+        pem_source(&self.revocation_list(serials))
+    }
+
+    /// The same as PEM.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn revocation_list(&self, serials: &[u64]) -> String {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2021, 1, 1),
@@ -174,6 +183,6 @@ impl Authority {
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let list = list.signed_by(&self.issuer).expect("a revocation list");
-        pem_source(&list.pem().expect("PEM"))
+        list.pem().expect("PEM")
     }
 }

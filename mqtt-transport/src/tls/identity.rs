@@ -1,10 +1,14 @@
 //! Who a certificate says that its owner is.
 
+use std::fmt;
+
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+
+use crate::error::{Error, ErrorKind};
 
 /// Who a certificate says that its owner is. It stands for that peer only after the handshake, which proves it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -54,5 +58,65 @@ impl Identity {
             }
         }
         identity
+    }
+
+    /// Returns one part of it, to be a user name.
+    ///
+    /// # Errors
+    /// The certificate does not have this part, or it is empty.
+    pub fn part(&self, part: IdentityPart) -> Result<&str, Error> {
+        let found = match part {
+            IdentityPart::CommonName => self.common_name.as_deref(),
+            IdentityPart::Subject => Some(&*self.subject),
+            IdentityPart::DnsName => self.dns_names.first().map(String::as_str),
+            IdentityPart::Email => self.emails.first().map(String::as_str),
+            IdentityPart::Uri => self.uris.first().map(String::as_str),
+        };
+        found.filter(|name| !name.is_empty()).ok_or_else(|| {
+            Error::new(
+                ErrorKind::ClientCertificate,
+                format!("the certificate of the client has no {part}, which names its user"),
+            )
+        })
+    }
+}
+
+/// A part of a certificate that can name a user.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum IdentityPart {
+    /// The common name of the subject.
+    CommonName,
+    /// The whole subject.
+    Subject,
+    /// The first name of a host.
+    DnsName,
+    /// The first address of e-mail.
+    Email,
+    /// The first URI.
+    Uri,
+}
+
+impl IdentityPart {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::CommonName,
+        Self::Subject,
+        Self::DnsName,
+        Self::Email,
+        Self::Uri,
+    ];
+}
+
+/// As settings name it: `common-name`, `subject`, `dns-name`, `email` or `uri`.
+impl fmt::Display for IdentityPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CommonName => "common-name",
+            Self::Subject => "subject",
+            Self::DnsName => "dns-name",
+            Self::Email => "email",
+            Self::Uri => "uri",
+        })
     }
 }

@@ -13,7 +13,7 @@ mod verify;
 
 pub use client::{Roots, TlsConnector, TlsOptions};
 pub use files::Source;
-pub use identity::Identity;
+pub use identity::{Identity, IdentityPart};
 pub use rustls;
 pub use server::{ClientCertificate, TlsServer, TlsServerOptions};
 pub use stage::TlsStage;

@@ -129,6 +129,17 @@ impl TlsServer {
         Ok(())
     }
 
+    /// Takes the settings and the configuration of another one, for the connections to come: nothing can fail in it, so that several
+    /// servers change together or not at all.
+    pub fn take_over(&self, other: Self) {
+        let options = other.options.into_inner();
+        let config = other.current.into_inner();
+        let mut current = self.options.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = options.unwrap_or_else(PoisonError::into_inner);
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
+            config.unwrap_or_else(PoisonError::into_inner);
+    }
+
     fn swap(&self, config: ServerConfig) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }

@@ -1,0 +1,427 @@
+//! What the settings say of listeners, as sockets that are bound and what is spoken there.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::{Error, Layers, Listener, ListenerSettings, Settings, listen};
+
+const DEFAULT_BIND: &str = "127.0.0.1:1883";
+
+/// What is spoken at an address, by the scheme before it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Scheme {
+    name: &'static str,
+    tls: bool,
+    websocket: bool,
+    /// Where none is given.
+    port: u16,
+}
+
+impl Scheme {
+    const fn new(name: &'static str, tls: bool, websocket: bool, port: u16) -> Self {
+        Self {
+            name,
+            tls,
+            websocket,
+            port,
+        }
+    }
+}
+
+const SCHEMES: [Scheme; 4] = [
+    Scheme::new("mqtt", false, false, 1883),
+    Scheme::new("mqtts", true, false, 8883),
+    Scheme::new("ws", false, true, 80),
+    Scheme::new("wss", true, true, 443),
+];
+
+/// Where clients connect.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Bind {
+    Tcp {
+        scheme: Scheme,
+        /// Host and port.
+        authority: String,
+        /// The path of WebSocket, if the address has one.
+        path: Option<String>,
+    },
+    Unix(PathBuf),
+}
+
+impl Bind {
+    fn parse(text: &str) -> Result<Self, Error> {
+        let wrong = |why| Error::Bind {
+            address: text.to_owned(),
+            why,
+        };
+        let (name, rest) = text.split_once("://").unwrap_or(("mqtt", text));
+        if name == "unix" {
+            return match rest {
+                "" => Err(wrong("needs a path: unix:///run/mqtt.socket")),
+                path => Ok(Self::Unix(path.into())),
+            };
+        }
+        let scheme = SCHEMES.into_iter().find(|scheme| scheme.name == name);
+        let scheme =
+            scheme.ok_or_else(|| wrong("begins with none of mqtt, mqtts, ws, wss and unix"))?;
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        if !scheme.websocket && !matches!(path, "" | "/") {
+            return Err(wrong("has a path, which only ws and wss have"));
+        }
+        let has_port = authority
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| !port.ends_with(']'));
+        Ok(Self::Tcp {
+            scheme,
+            authority: match has_port {
+                true => authority.to_owned(),
+                false => format!("{authority}:{}", scheme.port),
+            },
+            path: Some(path.to_owned()).filter(|path| !path.is_empty()),
+        })
+    }
+}
+
+/// A Unix socket that is bound. Its file goes with it.
+#[derive(Debug)]
+pub(crate) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The listeners of some settings, bound.
+#[derive(Debug, Default)]
+pub(crate) struct Bound {
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) files: Vec<SocketFile>,
+    /// An address that other machines can connect to without a certificate.
+    pub(crate) public: Option<SocketAddr>,
+    /// TLS, by the number of the listener.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Vec<(usize, Arc<mqtt_transport::tls::TlsServer>)>,
+}
+
+impl Settings {
+    /// Returns what each number of a listener stands for: 0 for the addresses of `bind`, n for the n-th `[[listener]]`.
+    pub(crate) fn numbered_listeners(&self) -> Vec<(usize, ListenerSettings)> {
+        let common = self.common();
+        let own = self.listener.iter().flatten().enumerate();
+        let mut listeners: Vec<_> = own
+            .map(|(index, listener)| (index + 1, listener.clone().or(common.clone())))
+            .collect();
+        let bind = match (&self.bind, listeners.is_empty()) {
+            (Some(bind), _) => Some(bind.clone()),
+            (None, true) => Some(vec![DEFAULT_BIND.to_owned()]),
+            (None, false) => None,
+        };
+        if bind.is_some() {
+            listeners.insert(0, (0, ListenerSettings { bind, ..common }));
+        }
+        listeners
+    }
+
+    /// Resolves and binds all addresses.
+    pub(crate) async fn bound(&self) -> Result<Bound, Error> {
+        let mut bound = Bound::default();
+        for (number, settings) in self.numbered_listeners() {
+            bound.add(number, &settings).await?;
+        }
+        Ok(bound)
+    }
+}
+
+impl Bound {
+    async fn add(&mut self, number: usize, settings: &ListenerSettings) -> Result<(), Error> {
+        #[cfg(feature = "tls")]
+        let mut tls = None;
+        for text in settings.bind.iter().flatten() {
+            let bind = Bind::parse(text)?;
+            let (scheme, authority, path) = match bind {
+                Bind::Unix(path) => {
+                    self.add_unix(number, &path, text)?;
+                    continue;
+                }
+                Bind::Tcp {
+                    scheme,
+                    authority,
+                    path,
+                } => (scheme, authority, path),
+            };
+            let mut layers = settings.layers(scheme.websocket, path)?;
+            if scheme.tls {
+                #[cfg(feature = "tls")]
+                {
+                    let server = match &tls {
+                        Some(server) => Arc::clone(server),
+                        None => Arc::new(settings.tls_server()?),
+                    };
+                    tls = Some(Arc::clone(&server));
+                    layers.tls = Some(server);
+                }
+                #[cfg(not(feature = "tls"))]
+                return Err(missing("bind", "TLS is not part of this build"));
+            }
+            let needs_certificate = scheme.tls && settings.requires_certificate();
+            let layers = Arc::new(layers);
+            let resolved = tokio::net::lookup_host(&authority).await;
+            let addresses = resolved.map_err(|source| listen_error(text, source))?;
+            for address in addresses {
+                let listener = listen(address).map_err(|source| listen_error(text, source))?;
+                let listener = Listener::from(listener)
+                    .over(Arc::clone(&layers))
+                    .numbered(number);
+                let address = listener.address().unwrap_or(address);
+                if !address.ip().is_loopback() && !needs_certificate {
+                    self.public.get_or_insert(address);
+                }
+                tracing::info!(%address, protocol = scheme.name, "listening");
+                self.listeners.push(listener);
+            }
+        }
+        #[cfg(feature = "tls")]
+        self.tls.extend(tls.map(|server| (number, server)));
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    fn add_unix(&mut self, number: usize, path: &Path, text: &str) -> Result<(), Error> {
+        let wrong = |source| listen_error(text, source);
+        let listener = if let Some(name) = path.to_str().and_then(|path| path.strip_prefix('@')) {
+            listen_abstract(name).map_err(wrong)?
+        } else {
+            remove_stale(path).map_err(wrong)?;
+            let listener = tokio::net::UnixListener::bind(path).map_err(wrong)?;
+            self.files.push(SocketFile(path.to_owned()));
+            listener
+        };
+        tracing::info!(path = %path.display(), protocol = "unix", "listening");
+        let listener = Listener::from(listener).numbered(number);
+        self.listeners.push(listener);
+        Ok(())
+    }
+
+    #[cfg(not(unix))]
+    fn add_unix(&mut self, _: usize, _: &Path, text: &str) -> Result<(), Error> {
+        let none = std::io::Error::other("this system has no Unix sockets");
+        Err(listen_error(text, none))
+    }
+}
+
+/// Listens at a name that is no file.
+#[cfg(unix)]
+fn listen_abstract(name: &str) -> std::io::Result<tokio::net::UnixListener> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::linux::net::SocketAddrExt;
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+        let listener = std::os::unix::net::UnixListener::bind_addr(&address)?;
+        listener.set_nonblocking(true)?;
+        tokio::net::UnixListener::from_std(listener)
+    }
+    #[cfg(not(target_os = "linux"))]
+    Err(std::io::Error::other(format!(
+        "only Linux has abstract sockets such as @{name}"
+    )))
+}
+
+/// Removes the file of a socket at which nobody listens any more: a broker that was killed leaves it.
+#[cfg(unix)]
+fn remove_stale(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if is_socket
+        && let Err(error) = std::os::unix::net::UnixStream::connect(path)
+        && error.kind() == std::io::ErrorKind::ConnectionRefused
+    {
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+fn listen_error(address: &str, source: std::io::Error) -> Error {
+    Error::Listen {
+        address: address.to_owned(),
+        source,
+    }
+}
+
+#[cfg(not(all(feature = "proxy", feature = "tls", feature = "websocket")))]
+fn missing(name: &'static str, why: &'static str) -> Error {
+    Error::Setting { name, why }
+}
+
+impl ListenerSettings {
+    fn requires_certificate(&self) -> bool {
+        self.client_ca.is_some() && self.client_certificate.as_deref() != Some("optional")
+    }
+
+    /// Returns what stands on the sockets, but TLS.
+    #[cfg_attr(
+        not(feature = "websocket"),
+        allow(unused_variables, reason = "there are no paths then")
+    )]
+    fn layers(&self, is_websocket: bool, path: Option<String>) -> Result<Layers, Error> {
+        #[allow(unused_mut, reason = "without stages it stays empty")]
+        let mut layers = Layers::default();
+        #[cfg(feature = "tls")]
+        if let Some(name) = &self.identity_as_username {
+            let mut parts = mqtt_transport::tls::IdentityPart::ALL.into_iter();
+            layers.user_from = parts.find(|part| part.to_string() == *name);
+            if layers.user_from.is_none() {
+                return Err(Error::Setting {
+                    name: "identity-as-username",
+                    why: "must be common-name, subject, dns-name, email or uri",
+                });
+            }
+        }
+        #[cfg(feature = "websocket")]
+        {
+            layers.websocket = is_websocket.then(|| self.websocket(path));
+            layers.forwarded_from = networks("forwarded-from", self.forwarded_from.as_deref())?;
+        }
+        #[cfg(not(feature = "websocket"))]
+        if is_websocket {
+            return Err(missing("bind", "WebSocket is not part of this build"));
+        }
+        #[cfg(feature = "proxy")]
+        {
+            layers.proxy_from = networks("proxy-from", self.proxy_from.as_deref())?;
+        }
+        Ok(layers)
+    }
+
+    #[cfg(feature = "websocket")]
+    fn websocket(&self, path: Option<String>) -> mqtt_transport::websocket::WebSocketServerOptions {
+        use mqtt_transport::websocket::{Origins, WebSocketServerOptions};
+        let mut options = WebSocketServerOptions::default();
+        if let Some(path) = path.or_else(|| self.websocket_path.clone()) {
+            options.path = Some(path).filter(|path| path != "*");
+        }
+        if let Some(origins) = &self.origin {
+            let (none, listed): (Vec<String>, Vec<String>) =
+                origins.iter().cloned().partition(|origin| origin == "none");
+            options.origins = match none.is_empty() {
+                true => Origins::Only(listed),
+                false => Origins::ThoseOrNone(listed),
+            };
+        }
+        options
+    }
+
+    /// Reads the certificates and keys.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_server(&self) -> Result<mqtt_transport::tls::TlsServer, Error> {
+        use mqtt_transport::tls::{ClientCertificate, KeyPair, Source, TlsServerOptions};
+        use mqtt_transport::tls::{TlsServer, TlsVersion};
+        let wrong = |name, why| Error::Setting { name, why };
+        let certificates = self.cert.as_deref().unwrap_or_default();
+        let keys = self.key.as_deref().unwrap_or_default();
+        if certificates.is_empty() {
+            return Err(wrong("cert", "mqtts and wss need a certificate"));
+        }
+        if certificates.len() != keys.len() {
+            return Err(wrong("key", "needs one file for each file of cert"));
+        }
+        let mut options = TlsServerOptions::default();
+        options.identities = certificates
+            .iter()
+            .zip(keys)
+            .map(|(certificate, key)| KeyPair::new(certificate, key))
+            .collect();
+        options.client_ca = self.client_ca.as_deref().map(Source::from);
+        options.client_certificate = match (&self.client_ca, self.client_certificate.as_deref()) {
+            (None, None) => ClientCertificate::NotAsked,
+            (None, Some(_)) => return Err(wrong("client-certificate", "needs client-ca")),
+            (Some(_), None | Some("required")) => ClientCertificate::Required,
+            (Some(_), Some("optional")) => ClientCertificate::Optional,
+            (Some(_), Some(_)) => {
+                return Err(wrong("client-certificate", "must be required or optional"));
+            }
+        };
+        let lists = self.crl.iter().flatten();
+        options.revocation_lists = lists.map(Source::from).collect();
+        options.minimum_version = match self.tls_minimum.as_deref() {
+            None | Some("1.2") => TlsVersion::V12,
+            Some("1.3") => TlsVersion::V13,
+            Some(_) => return Err(wrong("tls-minimum", "must be 1.2 or 1.3")),
+        };
+        TlsServer::new(options).map_err(Error::Tls)
+    }
+}
+
+#[cfg(any(feature = "proxy", feature = "websocket"))]
+fn networks(name: &'static str, texts: Option<&[String]>) -> Result<Vec<crate::Network>, Error> {
+    let texts = texts.unwrap_or_default().iter();
+    let parsed: Result<_, _> = texts.map(|text| text.parse()).collect();
+    parsed.map_err(|_| Error::Setting {
+        name,
+        why: "must be addresses, or ranges such as 10.0.0.0/8",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(scheme: usize, authority: &str, path: Option<&str>) -> Bind {
+        Bind::Tcp {
+            scheme: SCHEMES[scheme],
+            authority: authority.to_owned(),
+            path: path.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn an_address_may_have_a_scheme_a_port_and_a_path() {
+        let bind = |text| Bind::parse(text).unwrap();
+        assert_eq!(bind("127.0.0.1:1"), tcp(0, "127.0.0.1:1", None));
+        assert_eq!(bind("localhost"), tcp(0, "localhost:1883", None));
+        assert_eq!(bind("[::1]"), tcp(0, "[::1]:1883", None));
+        assert_eq!(bind("[::1]:7"), tcp(0, "[::1]:7", None));
+        assert_eq!(bind("mqtts://0.0.0.0"), tcp(1, "0.0.0.0:8883", None));
+        assert_eq!(bind("ws://h:9/a/b"), tcp(2, "h:9", Some("/a/b")));
+        assert_eq!(bind("wss://h"), tcp(3, "h:443", None));
+        assert_eq!(bind("unix:///run/a"), Bind::Unix("/run/a".into()));
+        for wrong in ["http://h:1", "mqtt://h:1/a", "unix://"] {
+            assert!(
+                matches!(Bind::parse(wrong), Err(Error::Bind { .. })),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_listener_takes_what_it_does_not_say_from_all() {
+        let settings = |text: &str| toml::from_str::<Settings>(text).unwrap();
+        let numbers = |text: &str| -> Vec<_> {
+            let listeners = settings(text).numbered_listeners().into_iter();
+            let told = listeners.map(|(number, listener)| {
+                (
+                    number,
+                    listener.bind.unwrap().join(" "),
+                    listener.websocket_path,
+                )
+            });
+            told.collect()
+        };
+        let path = |path: &str| Some(path.to_owned());
+        assert_eq!(numbers(""), [(0, DEFAULT_BIND.to_owned(), None)]);
+        let text = "websocket-path = '/a'\n[[listener]]\nbind = ['ws://h:1']\n\
+                    [[listener]]\nbind = ['ws://h:2']\nwebsocket-path = '/b'";
+        let own = [
+            (1, "ws://h:1".into(), path("/a")),
+            (2, "ws://h:2".into(), path("/b")),
+        ];
+        assert_eq!(numbers(text), own);
+        let text = format!("bind = ['h:3']\n{text}");
+        let all = [&[(0, "h:3".into(), path("/a"))][..], &own].concat();
+        assert_eq!(numbers(&text), all);
+    }
+}

@@ -1,0 +1,101 @@
+//! What stands between the sockets of a listener and MQTT.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mqtt_transport::{Error, Stack};
+
+#[cfg(any(feature = "proxy", feature = "websocket"))]
+use crate::network::Network;
+
+/// What stands between the sockets of a listener and MQTT: nothing by default. Each field belongs to the feature of its name.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Layers {
+    /// TLS. Its certificates can be read again while the listener is in use.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Arc<mqtt_transport::tls::TlsServer>>,
+    /// Which part of the client's certificate is its user name. Without a certificate the user name is that of CONNECT; a
+    /// certificate that has no such part is refused. Default: none.
+    #[cfg(feature = "tls")]
+    pub user_from: Option<mqtt_transport::tls::IdentityPart>,
+    /// WebSocket, above TLS if that is there too.
+    #[cfg(feature = "websocket")]
+    pub websocket: Option<mqtt_transport::websocket::WebSocketServerOptions>,
+    /// Addresses of proxies whose header `X-Forwarded-For` tells the address of the client, with WebSocket.
+    #[cfg(feature = "websocket")]
+    pub forwarded_from: Vec<Network>,
+    /// Addresses of proxies that begin each connection with a header of the PROXY protocol, of version 1 or 2.
+    #[cfg(feature = "proxy")]
+    pub proxy_from: Vec<Network>,
+}
+
+impl Layers {
+    /// Whether bytes pass unchanged.
+    pub(crate) fn is_plain(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return false;
+        }
+        #[cfg(feature = "websocket")]
+        if self.websocket.is_some() {
+            return false;
+        }
+        #[cfg(feature = "proxy")]
+        if !self.proxy_from.is_empty() {
+            return false;
+        }
+        true
+    }
+
+    /// Makes the stages of a connection that was accepted from an address.
+    #[cfg_attr(
+        not(any(feature = "proxy", feature = "tls", feature = "websocket")),
+        allow(
+            clippy::unnecessary_wraps,
+            unused_variables,
+            reason = "there are no stages then"
+        )
+    )]
+    pub(crate) fn stack(&self, from: Option<SocketAddr>) -> Result<Stack, Error> {
+        #[allow(unused_mut, reason = "without stages it stays empty")]
+        let mut stack = Stack::new();
+        #[cfg(any(feature = "proxy", feature = "websocket"))]
+        let is_from = |networks: &[Network]| {
+            from.is_some_and(|from| networks.iter().any(|one| one.contains(from.ip())))
+        };
+        #[cfg(feature = "proxy")]
+        if is_from(&self.proxy_from) {
+            stack.push(mqtt_transport::proxy::ProxyStage::header());
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            stack.push(tls.stage()?);
+        }
+        #[cfg(feature = "websocket")]
+        if let Some(options) = &self.websocket {
+            let mut options = options.clone();
+            options.trust_forwarded = is_from(&self.forwarded_from);
+            stack.push(mqtt_transport::websocket::WebSocketServer::new(options));
+        }
+        Ok(stack)
+    }
+
+    /// Returns the user that a certificate names, if this listener takes users from certificates.
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(
+            clippy::unused_self,
+            clippy::unnecessary_wraps,
+            unused_variables,
+            reason = "there are no certificates then"
+        )
+    )]
+    pub(crate) fn user(&self, told: &mqtt_transport::Peer) -> Result<Option<Arc<str>>, Error> {
+        #[cfg(feature = "tls")]
+        if let (Some(part), Some(identity)) = (self.user_from, &told.identity) {
+            return identity.part(part).map(|user| Some(user.into()));
+        }
+        Ok(None)
+    }
+}

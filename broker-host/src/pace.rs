@@ -1,0 +1,129 @@
+//! How much of the thread handshakes may take: all of it while nobody else needs it, a fifth of it otherwise.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
+use std::time::Duration;
+
+use mqtt_broker::ConnectionId;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// One part of the time in so many goes to handshakes while others are served.
+const SHARE: u32 = 5;
+/// For how long others count as being served after they were: longer than their next packet takes to come.
+const BUSY: Duration = Duration::from_millis(2);
+/// How much time that handshakes did not use they may use later.
+const SAVED: Duration = Duration::from_millis(2);
+
+/// Connections that have something to read and shake hands, and when the next of them may go on.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    waiting: VecDeque<ConnectionId>,
+    /// When others were served last while somebody waited.
+    others_at: Option<Instant>,
+    /// Until then the share of handshakes is used.
+    used_until: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            waiting: VecDeque::new(),
+            others_at: None,
+            used_until: now,
+            sleep: Box::pin(sleep_until(now)),
+        }
+    }
+
+    pub(crate) fn add(&mut self, id: ConnectionId) {
+        self.waiting.push_back(id);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Somebody was served who does not shake hands.
+    pub(crate) fn served_others(&mut self) {
+        if !self.waiting.is_empty() {
+            self.others_at = Some(Instant::now());
+        }
+    }
+
+    /// Returns the connection whose next step may be done now. Otherwise the task is woken when one may.
+    pub(crate) fn next(&mut self, cx: &mut Context<'_>) -> Option<ConnectionId> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        let is_busy = self.others_at.is_some_and(|at| now < at + BUSY);
+        if is_busy && now < self.used_until {
+            self.sleep.as_mut().reset(self.used_until);
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return None;
+            }
+        }
+        self.waiting.pop_front()
+    }
+
+    /// A step has taken so long.
+    pub(crate) fn took(&mut self, step: Duration, now: Instant) {
+        let from = self.used_until.max(now.checked_sub(SAVED).unwrap_or(now));
+        self.used_until = from + step * SHARE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use mqtt_broker::{Broker, Config, Hooks};
+    use mqtt_session::Instant as Now;
+
+    use super::*;
+
+    struct Open;
+
+    impl Hooks for Open {
+        fn unguessable(&mut self) -> u128 {
+            0
+        }
+    }
+
+    /// Steps of a millisecond that are done within a second, if others are served each millisecond, or not.
+    fn steps(others: bool) -> u32 {
+        let mut broker = Broker::new(Config::default(), Open, Now::from_millis(0));
+        let id = broker.open(Now::from_millis(0)).unwrap();
+        let mut pace = Pace::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        let (start, mut at) = (Instant::now(), Duration::ZERO);
+        let mut steps = 0;
+        pace.add(id);
+        while at < Duration::from_secs(1) {
+            if others {
+                pace.others_at = Some(start + at + BUSY);
+            }
+            // The clock of the test.
+            pace.used_until = pace.used_until.checked_sub(at).unwrap();
+            let next = pace.next(&mut cx);
+            pace.used_until += at;
+            if let Some(id) = next {
+                steps += 1;
+                pace.took(Duration::from_millis(1), start + at);
+                pace.add(id);
+            }
+            at += Duration::from_millis(1);
+        }
+        steps
+    }
+
+    #[tokio::test]
+    async fn handshakes_take_a_fifth_of_the_time_of_others() {
+        assert_eq!(steps(false), 1_000);
+        let beside_others = steps(true);
+        assert!((190..=210).contains(&beside_others), "{beside_others}");
+    }
+}

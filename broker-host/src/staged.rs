@@ -1,0 +1,242 @@
+//! TLS, WebSocket and the header of a proxy between one transport and its link.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+use mqtt_broker::ConnectionId;
+use mqtt_transport::bytes::{Buf, BytesMut};
+use mqtt_transport::{Error, Stack};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::layers::Layers;
+use crate::link::Wire;
+use crate::peer::{Peer, Peers};
+
+/// Reads in one turn of which nothing comes for the broker, such as those of a handshake.
+const FRUITLESS: usize = 4;
+
+/// The stages of one connection, and what they hold back.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    stack: Stack,
+    layers: Arc<Layers>,
+    peer: Peer,
+    /// Plain bytes that were not read yet.
+    plain: BytesMut,
+    /// While it shakes hands, it counts among those that do.
+    permit: Option<OwnedSemaphorePermit>,
+    is_open: bool,
+    /// Why it is over, until that was logged.
+    failed: Option<Error>,
+    /// What comes is not looked at any more.
+    is_over: bool,
+    /// A step of the handshake waits until [`Self::may_shake`] is set.
+    pub(crate) wants_to_shake: bool,
+    pub(crate) may_shake: bool,
+    /// There is more to read than was read in this turn.
+    pub(crate) has_more: bool,
+}
+
+impl Staged {
+    /// The stages of a connection from `peer`.
+    pub(crate) fn new(
+        layers: &Arc<Layers>,
+        peer: Peer,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            stack: layers.stack(peer.address)?,
+            layers: Arc::clone(layers),
+            peer,
+            plain: BytesMut::new(),
+            permit,
+            is_open: false,
+            failed: None,
+            is_over: false,
+            wants_to_shake: false,
+            may_shake: false,
+            has_more: false,
+        })
+    }
+
+    /// Stands on a transport for one turn.
+    pub(crate) fn over<'a, W>(
+        &'a mut self,
+        wire: &'a mut W,
+        id: ConnectionId,
+        peers: &'a Peers,
+    ) -> Over<'a, W> {
+        Over {
+            wire,
+            staged: self,
+            id,
+            peers,
+        }
+    }
+
+    pub(crate) const fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Logs why it is over, once.
+    pub(crate) fn tell_failure(&mut self) {
+        if let Some(error) = self.failed.take() {
+            tell(&self.peer, &error, self.is_open);
+        }
+    }
+
+    /// Takes what a read brought.
+    fn input(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        // What came before an error is good.
+        let result = self.stack.input(bytes, &mut self.plain);
+        if !self.is_open && self.stack.is_open() {
+            let told = self.stack.peer();
+            self.peer.user = self.layers.user(&told)?;
+            self.peer.address = told.address.or(self.peer.address);
+            self.peer.layers = Some(Arc::new(told));
+            self.is_open = true;
+            self.permit = None;
+        }
+        result
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.is_over = true;
+        self.permit = None;
+        self.failed = Some(error);
+    }
+}
+
+/// A transport with its stages, for one turn.
+pub(crate) struct Over<'a, W> {
+    wire: &'a mut W,
+    staged: &'a mut Staged,
+    id: ConnectionId,
+    peers: &'a Peers,
+}
+
+impl<W: Wire> Over<'_, W> {
+    /// One read of the transport, and what the stages make of it.
+    fn fill(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = ready!(self.wire.read(space))?;
+        let was_open = self.staged.is_open;
+        let result = match read {
+            0 => self.staged.stack.end_of_file(),
+            n => self.staged.input(space.get(..n).unwrap_or_default()),
+        };
+        if let Err(error) = result {
+            self.staged.fail(error);
+        }
+        if self.staged.is_open && !was_open {
+            self.peers.set(self.id, self.staged.peer.clone());
+        }
+        // Answers of the handshake, alerts, pongs.
+        if let Poll::Ready(Err(error)) = self.flush() {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(read))
+    }
+}
+
+impl<W: Wire> Wire for Over<'_, W> {
+    fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        for _ in 0..FRUITLESS {
+            if !self.staged.plain.is_empty() {
+                let n = self.staged.plain.len().min(space.len());
+                if let Some(space) = space.get_mut(..n) {
+                    self.staged.plain.copy_to_slice(space);
+                }
+                if self.staged.plain.is_empty() {
+                    // A silent connection keeps no memory for what it may send.
+                    self.staged.plain = BytesMut::new();
+                }
+                return Poll::Ready(Ok(n));
+            }
+            if self.staged.is_over {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            if self.staged.stack.is_ended() {
+                return Poll::Ready(Ok(0));
+            }
+            if !self.staged.is_open && self.wire.is_readable() && !self.staged.may_shake {
+                self.staged.wants_to_shake = true;
+                return Poll::Pending;
+            }
+            self.staged.may_shake = false;
+            let read = ready!(self.fill(space))?;
+            if read == 0 && !self.staged.is_over {
+                return Poll::Ready(Ok(0));
+            }
+        }
+        self.staged.has_more = true;
+        Poll::Pending
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut taken = self.staged.stack.output(bytes);
+        if let Poll::Ready(Err(error)) = self.flush() {
+            return Poll::Ready(Err(error));
+        }
+        if taken == 0 {
+            taken = self.staged.stack.output(bytes);
+        }
+        match taken {
+            0 => Poll::Pending,
+            n => Poll::Ready(Ok(n)),
+        }
+    }
+
+    fn flush(&mut self) -> Poll<io::Result<()>> {
+        loop {
+            let outgoing = self.staged.stack.outgoing();
+            if outgoing.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(self.wire.write(outgoing))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.staged.stack.sent(n),
+            }
+        }
+    }
+
+    fn shut_down(&mut self) -> Poll<io::Result<()>> {
+        if !self.staged.is_over {
+            self.staged.is_over = true;
+            self.staged.permit = None;
+            self.staged.stack.close();
+        }
+        ready!(self.flush())?;
+        self.wire.shut_down()
+    }
+
+    fn discard(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.wire.read(space)
+    }
+
+    fn is_readable(&self) -> bool {
+        self.wire.is_readable()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.staged.is_over
+    }
+}
+
+/// Logs why a connection is over, or cannot begin.
+#[cfg(feature = "files")]
+pub(crate) fn tell(peer: &Peer, why: &Error, was_open: bool) {
+    let peer = peer.address.map(tracing::field::display);
+    match was_open {
+        // Many clients end without the end that TLS asks for.
+        true if why.kind() == mqtt_transport::ErrorKind::Truncated => {
+            tracing::debug!(peer, %why, "a connection was cut");
+        }
+        true => tracing::info!(peer, %why, "a connection failed"),
+        false => tracing::info!(peer, %why, "a handshake failed"),
+    }
+}
+
+/// Nobody is told.
+#[cfg(not(feature = "files"))]
+pub(crate) fn tell(_: &Peer, _: &Error, _: bool) {}

@@ -1,0 +1,288 @@
+//! Listeners by scheme: what is spoken there, who is let in, and what happens to those who are not.
+#![cfg(unix)]
+
+mod client;
+mod refused;
+
+use std::cell::RefCell;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use client::{Client, tls, trusting, websocket};
+use mqtt_broker_host::broker::{Config, ConnectionId, Hooks, Verdict};
+use mqtt_broker_host::transport::Stack;
+use mqtt_broker_host::transport::tls::{
+    ClientCertificate, IdentityPart, TlsServer, TlsServerOptions,
+};
+use mqtt_broker_host::transport::websocket::WebSocketServerOptions;
+use mqtt_broker_host::{
+    Control, Host, Layers, Listener, Listening, Peer, Reloader, Settings, control, listen,
+};
+use mqtt_proto::{Connect, Version};
+use mqtt_testing::peers::{Authority, Subject};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+/// A folder that goes with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("mqtt-listeners-{}-{count}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A certificate of a host and its key, and the settings that name them.
+    fn certify(&self, authority: &Authority) -> Settings {
+        let issued = authority.issue(&Subject::host("localhost"));
+        let mut settings = Settings::default();
+        settings.cert = Some(vec![self.write("cert", &issued.certificate)]);
+        settings.key = Some(vec![self.write("key", &issued.key)]);
+        settings
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A broker with these settings, beside which a story is told.
+struct Running {
+    addresses: Vec<SocketAddr>,
+    reloader: Reloader,
+    broker: Listening,
+}
+
+impl Running {
+    async fn start(mut settings: Settings, bind: &[&str]) -> Self {
+        settings.bind = Some(bind.iter().map(|&bind| bind.to_owned()).collect());
+        settings.statistics_interval = Some(0);
+        let broker = settings.listen().await.unwrap();
+        Self {
+            addresses: broker.addresses().collect(),
+            reloader: broker.reloader(),
+            broker,
+        }
+    }
+
+    async fn beside<F: Future<Output = ()>>(
+        self,
+        story: impl FnOnce(Vec<SocketAddr>, Reloader) -> F,
+    ) {
+        let story = story(self.addresses, self.reloader);
+        self.broker.run(story).await;
+    }
+}
+
+#[tokio::test]
+async fn each_scheme_carries_mqtt_of_each_version() {
+    let (folder, authority) = (Folder::new(), Authority::new("an authority"));
+    let socket = folder.0.join("socket");
+    let unix = format!("unix://{}", socket.display());
+    let bind = [
+        "127.0.0.1:0",
+        "mqtts://127.0.0.1:0",
+        "ws://127.0.0.1:0",
+        "wss://127.0.0.1:0",
+        &unix,
+    ];
+    let running = Running::start(folder.certify(&authority), &bind).await;
+    running
+        .beside(|addresses, _| async move {
+            for version in [Version::V31, Version::V311, Version::V5] {
+                let secured = || tls(&trusting(&authority));
+                let mut clients = [
+                    Client::tcp(addresses[0], Stack::new()).await,
+                    Client::tcp(addresses[1], secured()).await,
+                    Client::tcp(addresses[2], websocket(Stack::new())).await,
+                    Client::tcp(addresses[3], websocket(secured())).await,
+                    Client::unix(&socket).await,
+                ];
+                for (n, client) in clients.iter_mut().enumerate() {
+                    let topic = format!("client-{n}");
+                    client.connect(version, &topic).await;
+                    assert_eq!(client.subscribe(&topic).await, 0);
+                    client.echo(&topic, b"hello").await;
+                    // More than a record, a frame and the buffers between hold.
+                    client.echo(&topic, &vec![b'x'; 900_000]).await;
+                }
+            }
+        })
+        .await;
+    assert!(!folder.0.join("socket").exists());
+}
+
+#[tokio::test]
+async fn the_certificate_of_a_client_names_its_user() {
+    let (folder, authority) = (Folder::new(), Authority::new("an authority"));
+    let mut settings = folder.certify(&authority);
+    settings.client_ca = Some(folder.write("ca", authority.pem()));
+    settings.client_certificate = Some("optional".into());
+    settings.identity_as_username = Some("common-name".into());
+    settings.acl_file = Some(folder.write("acl", "user pump-7\ntopic read own\n"));
+    let running = Running::start(settings, &["mqtts://127.0.0.1:0"]).await;
+    running
+        .beside(|addresses, _| async move {
+            for (who, granted) in [(Some("pump-7"), 0), (Some("pump-8"), 0x87), (None, 0x87)] {
+                let mut options = trusting(&authority);
+                options.identity = who.map(|name| authority.issue(&Subject::client(name)).pair());
+                let mut client = Client::tcp(addresses[0], tls(&options)).await;
+                // Whatever it says in CONNECT.
+                let connect = Connect {
+                    user_name: who.map(|_| "pump-7"),
+                    ..Connect::new(Version::V5, "client")
+                };
+                let connack = client.try_connect(&connect).await.unwrap();
+                assert_eq!(connack[3], 0);
+                assert_eq!(client.subscribe("own").await, granted, "{who:?}");
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn certificates_change_for_those_who_come_later() {
+    let folder = Folder::new();
+    let authorities = ["old", "new"].map(Authority::new);
+    let settings = folder.certify(&authorities[0]);
+    let running = Running::start(settings.clone(), &["mqtts://127.0.0.1:0"]).await;
+    running
+        .beside(|addresses, reloader| async move {
+            let mut settings = settings;
+            settings.bind = Some(vec!["mqtts://127.0.0.1:0".into()]);
+            settings.statistics_interval = Some(0);
+            let [trusts_old, trusts_new] = authorities.each_ref().map(trusting);
+            let mut before = Client::tcp(addresses[0], tls(&trusts_old)).await;
+            before.connect(Version::V5, "before").await;
+
+            // A key that is none of the certificate changes nothing.
+            folder.write(
+                "key",
+                &authorities[1].issue(&Subject::host("localhost")).key,
+            );
+            reloader.reload(&settings).await.unwrap_err();
+            let mut again = Client::tcp(addresses[0], tls(&trusts_old)).await;
+            again.connect(Version::V5, "again").await;
+
+            folder.certify(&authorities[1]);
+            assert!(reloader.reload(&settings).await.unwrap().is_empty());
+            let mut after = Client::tcp(addresses[0], tls(&trusts_new)).await;
+            after.connect(Version::V5, "after").await;
+            let mut stale = Client::tcp(addresses[0], tls(&trusts_old)).await;
+            let connect = Connect::new(Version::V5, "stale");
+            let why = stale.try_connect(&connect).await.unwrap_err().to_string();
+            assert!(why.contains("unknown CA"), "{why}");
+            before.ping().await;
+            again.ping().await;
+
+            settings.websocket_path = Some("/other".into());
+            let fixed = reloader.reload(&settings).await.unwrap();
+            assert_eq!(fixed, ["websocket-path"]);
+        })
+        .await;
+}
+
+/// Hooks that write down who comes.
+struct Watching {
+    control: Control,
+    seen: Rc<RefCell<Vec<Peer>>>,
+}
+
+impl Hooks for Watching {
+    fn unguessable(&mut self) -> u128 {
+        0
+    }
+
+    fn connect(&mut self, connection: ConnectionId, _: &Connect<'_>) -> Verdict {
+        let peer = self.control.peer(connection);
+        self.seen.borrow_mut().push(peer.expect("it is known"));
+        Verdict::Accept
+    }
+}
+
+/// A plain listener, one for TLS behind a proxy, one for WebSocket behind a proxy, and one that does not believe proxies.
+fn behind_proxies(authority: &Authority) -> [Listener; 4] {
+    let issued = authority.issue(&Subject::host("localhost"));
+    let mut options = TlsServerOptions::new(issued.pair());
+    options.client_ca = Some(authority.source());
+    options.client_certificate = ClientCertificate::Required;
+    let mut secured = Layers::default();
+    secured.tls = Some(TlsServer::new(options).unwrap().into());
+    secured.user_from = Some(IdentityPart::Subject);
+    secured.proxy_from = vec!["127.0.0.0/8".parse().unwrap()];
+    let mut forwarded = Layers::default();
+    forwarded.websocket = Some(WebSocketServerOptions::default());
+    forwarded.forwarded_from = vec!["127.0.0.1".parse().unwrap()];
+    let mut distrusting = forwarded.clone();
+    distrusting.forwarded_from = vec!["127.0.0.2".parse().unwrap()];
+    let bound = || Listener::from(listen(([127, 0, 0, 1], 0).into()).unwrap());
+    [
+        bound(),
+        bound().over(secured).numbered(1),
+        bound().over(forwarded).numbered(2),
+        bound().over(distrusting).numbered(3),
+    ]
+}
+
+#[tokio::test]
+async fn hooks_see_who_is_behind_proxies_and_certificates() {
+    let authority = Authority::new("an authority");
+    let listeners = behind_proxies(&authority);
+    let addresses: Vec<_> = listeners.iter().map(|one| one.address().unwrap()).collect();
+    let (control, commands) = control();
+    let seen = Rc::default();
+    let hooks = Watching {
+        control,
+        seen: Rc::clone(&seen),
+    };
+    let mut config = Config::default();
+    config.statistics_interval = 0;
+    let host = Host::new(config, hooks, commands);
+    let story = async {
+        let stream = TcpStream::connect(addresses[0]).await.unwrap();
+        let own = stream.local_addr().unwrap();
+        let mut plain = Client::new(Box::new(stream), Stack::new());
+        plain.connect(Version::V5, "plain").await;
+
+        let mut options = trusting(&authority);
+        options.identity = Some(authority.issue(&Subject::client("pump-7")).pair());
+        let mut stream = TcpStream::connect(addresses[1]).await.unwrap();
+        let header = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 8883\r\n";
+        stream.write_all(header).await.unwrap();
+        let mut proxied = Client::new(Box::new(stream), tls(&options));
+        proxied.connect(Version::V5, "proxied").await;
+
+        for address in &addresses[2..] {
+            let mut client = Client::tcp(*address, client::forwarded("192.0.2.8")).await;
+            client.connect(Version::V5, "forwarded").await;
+        }
+
+        let seen = seen.borrow();
+        assert_eq!((seen[0].address, seen[0].listener), (Some(own), 0));
+        assert_eq!(seen[1].address, Some("192.0.2.7:4711".parse().unwrap()));
+        assert_eq!(
+            (seen[1].user.as_deref(), seen[1].listener),
+            (Some("CN=pump-7"), 1)
+        );
+        let told = seen[1].layers.as_ref().unwrap();
+        assert_eq!(told.tls.as_deref(), Some("TLSv1_3"));
+        assert_eq!(seen[2].address, Some("192.0.2.8:0".parse().unwrap()));
+        assert_eq!(seen[3].address.unwrap().ip(), own.ip());
+    };
+    host.run(listeners, story).await;
+}

@@ -227,6 +227,8 @@ settings! {
     session_expiry_maximum: u32 => session_expiry_maximum,
     /// Clients without a client identifier get one: true or false. Default true
     empty_client_ids: bool => empty_client_ids,
+    /// Clients may take the client identifier of another user and get a session of their own: true or false. Default true
+    client_ids_of_others: bool => client_ids_of_others,
     /// The highest quality of service of messages from clients: 0, 1 or 2. Default 2
     maximum_qos: u8 => maximum_qos,
     /// Clients may publish retained messages: true or false. Default true

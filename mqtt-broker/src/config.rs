@@ -77,6 +77,9 @@ pub struct Config {
     pub versions: Vec<Version>,
     /// Whether clients without a client identifier get one. Default yes; 3.1 has no such clients.
     pub empty_client_ids: bool,
+    /// Whether a client may take the client identifier of another user's session. It gets a session of its own, and the other one
+    /// ends; otherwise it is refused. Default yes.
+    pub client_ids_of_others: bool,
     /// The highest quality of service of messages from clients: 0, 1 or 2. Who exceeds it is disconnected. Subscriptions are granted
     /// as they are asked for. Default 2; told to clients of MQTT 5.
     pub maximum_qos: u8,
@@ -123,6 +126,7 @@ impl Default for Config {
             session_expiry_maximum: u32::MAX,
             versions: vec![Version::V31, Version::V311, Version::V5],
             empty_client_ids: true,
+            client_ids_of_others: true,
             maximum_qos: 2,
             retain_available: true,
             statistics_interval: 10,

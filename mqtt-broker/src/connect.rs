@@ -133,6 +133,11 @@ impl<H: Hooks> Broker<H> {
             return;
         }
         let known = self.known(client_id, now);
+        let is_of_another = known.is_some_and(|key| self.is_of_another(key, connect.user_name));
+        if is_of_another && !self.config.client_ids_of_others {
+            self.refuse(index, ReasonCode::NotAuthorized, now);
+            return;
+        }
         let will = connect.will.as_ref().map_or(0, will_size);
         let wills = self.will_bytes.saturating_add(will);
         let has_room = known.is_some() || self.has_room_for_session(now);
@@ -146,8 +151,8 @@ impl<H: Hooks> Broker<H> {
             if let Some(other) = other {
                 self.close(other, ReasonCode::SessionTakenOver, now);
             }
-            // 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]
-            if connect.clean_start {
+            // 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]; what waits in a session is for its own user alone.
+            if connect.clean_start || is_of_another {
                 self.end_session(key, now);
             }
         }
@@ -195,6 +200,12 @@ impl<H: Hooks> Broker<H> {
         let key = *self.clients.get(client_id)?;
         self.session_due(key, now);
         self.clients.get(client_id).copied()
+    }
+
+    /// Whether a session was made by another user.
+    fn is_of_another(&self, key: u32, user_name: Option<&str>) -> bool {
+        let session = self.sessions.get(usize_of(key));
+        session.is_some_and(|session| session.user_name.as_deref() != user_name)
     }
 
     /// Whether there is room for one more session. One that is of no use to anybody gives way to it.

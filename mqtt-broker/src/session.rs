@@ -67,6 +67,7 @@ pub(crate) struct Session {
     pub(crate) is_over: bool,
     /// It is in the list of those with more to send.
     pub(crate) at_work: bool,
+    /// The user that it belongs to.
     pub(crate) user_name: Option<Box<str>>,
     pub(crate) version: Version,
     pub(crate) connection: Option<u32>,

@@ -1,0 +1,157 @@
+//! Whose a session is.
+
+use mqtt_broker::{Broker, Config, ConnectionId, Hooks};
+use mqtt_session::Instant;
+use mqtt_session::proto::{
+    Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, QoS, Subscribe,
+    Subscription, TopicFilter, TopicName, Version,
+};
+use mqtt_testing::packets::encode;
+
+const NOW: Instant = Instant::from_millis(0);
+
+/// Allows everything.
+#[derive(Default)]
+struct Rules {
+    number: u128,
+}
+
+impl Hooks for Rules {
+    fn unguessable(&mut self) -> u128 {
+        self.number += 1;
+        self.number
+    }
+}
+
+fn broker(set: impl FnOnce(&mut Config)) -> Broker<Rules> {
+    let mut config = Config::default();
+    config.statistics_interval = 0;
+    set(&mut config);
+    Broker::new(config, Rules::default(), NOW)
+}
+
+fn say(broker: &mut Broker<Rules>, id: ConnectionId, packet: &Packet<'_>) {
+    let bytes = encode(packet, Version::V311);
+    broker.receive(id, &bytes, NOW);
+}
+
+/// All that is outgoing, packet by packet.
+fn hear(broker: &mut Broker<Rules>, id: ConnectionId) -> Vec<Vec<u8>> {
+    let mut packets = Vec::new();
+    while !broker.outgoing(id).is_empty() {
+        let bytes = broker.outgoing(id);
+        let Ok(Decoded::Packet { consumed, .. }) = Packet::decode(bytes, Version::V311, MAX_PACKET)
+        else {
+            panic!("{bytes:x?}")
+        };
+        packets.push(bytes[..consumed].to_vec());
+        broker.sent(id, consumed, NOW);
+    }
+    packets
+}
+
+/// Connects a user with a client identifier and no clean start. Returns the two bytes of CONNACK as well.
+fn connect(
+    broker: &mut Broker<Rules>,
+    user: Option<&str>,
+    client_id: &str,
+) -> (ConnectionId, [u8; 2]) {
+    let id = broker.open(NOW).unwrap();
+    let connect = Connect {
+        user_name: user,
+        clean_start: false,
+        ..Connect::new(Version::V311, client_id)
+    };
+    say(broker, id, &Packet::Connect(connect));
+    let connack = broker.outgoing(id)[..4].to_vec();
+    assert_eq!(connack[..2], [0x20, 2]);
+    broker.sent(id, 4, NOW);
+    (id, [connack[2], connack[3]])
+}
+
+fn subscribe(broker: &mut Broker<Rules>, id: ConnectionId, filter: &str) -> u8 {
+    let list = [Subscription::new(
+        TopicFilter::new(filter).unwrap(),
+        QoS::AtLeastOnce,
+    )];
+    let own = PacketId::new(1).unwrap();
+    say(
+        broker,
+        id,
+        &Packet::Subscribe(Subscribe::new(own, &list[..])),
+    );
+    let suback = broker.outgoing(id)[..5].to_vec();
+    assert_eq!(suback[0], 0x90);
+    broker.sent(id, 5, NOW);
+    suback[4]
+}
+
+fn publish(broker: &mut Broker<Rules>, id: ConnectionId, topic: &str, retain: bool) {
+    let message = Publish {
+        delivery: Delivery::AtLeastOnce(PacketId::new(5).unwrap()),
+        retain,
+        ..Publish::new(TopicName::new(topic).unwrap(), b"x")
+    };
+    say(broker, id, &Packet::Publish(message));
+}
+
+/// The topics of the messages that a connection got.
+fn topics(broker: &mut Broker<Rules>, id: ConnectionId) -> Vec<String> {
+    let packets = hear(broker, id);
+    let topics = packets.iter().filter_map(|bytes| {
+        let Ok(Decoded::Packet {
+            packet: Packet::Publish(publish),
+            ..
+        }) = Packet::decode(bytes, Version::V311, MAX_PACKET)
+        else {
+            return None;
+        };
+        Some(publish.topic.as_str().to_owned())
+    });
+    topics.collect()
+}
+
+/// Alice is away, and a message waits for her.
+fn alice_is_away(broker: &mut Broker<Rules>) {
+    let (alice, _) = connect(broker, Some("alice"), "home");
+    assert_eq!(subscribe(broker, alice, "secret/#"), 1);
+    broker.closed(alice, NOW);
+    let (other, _) = connect(broker, Some("bob"), "other");
+    publish(broker, other, "secret/a", false);
+}
+
+#[test]
+fn another_user_with_the_same_client_identifier_gets_a_session_of_its_own() {
+    let mut broker = broker(|_| {});
+    alice_is_away(&mut broker);
+    let (mallory, connack) = connect(&mut broker, Some("mallory"), "home");
+    assert_eq!(connack, [0, 0], "accepted, without a session");
+    assert_eq!(topics(&mut broker, mallory), [""; 0]);
+    let (other, _) = connect(&mut broker, Some("bob"), "other");
+    publish(&mut broker, other, "secret/b", false);
+    assert_eq!(topics(&mut broker, mallory), [""; 0], "nor alice's filters");
+    // Nor does somebody without a user name get that of mallory.
+    let (nobody, connack) = connect(&mut broker, None, "home");
+    assert_eq!(connack, [0, 0]);
+    assert!(broker.is_closing(mallory) && !broker.is_closing(nobody));
+}
+
+#[test]
+fn the_same_user_gets_the_session() {
+    let mut broker = broker(|_| {});
+    alice_is_away(&mut broker);
+    let (alice, connack) = connect(&mut broker, Some("alice"), "home");
+    assert_eq!(connack, [1, 0]);
+    assert_eq!(topics(&mut broker, alice), ["secret/a"]);
+}
+
+#[test]
+fn a_client_identifier_of_another_user_can_be_refused() {
+    let mut broker = broker(|config| config.client_ids_of_others = false);
+    alice_is_away(&mut broker);
+    let (alice, _) = connect(&mut broker, Some("alice"), "home");
+    let (mallory, connack) = connect(&mut broker, Some("mallory"), "home");
+    assert_eq!(connack, [0, 5], "not authorized");
+    assert!(broker.is_closing(mallory) && !broker.is_closing(alice));
+    assert_eq!(topics(&mut broker, alice), ["secret/a"]);
+}

@@ -175,6 +175,7 @@ pub(crate) async fn obey<H: Hooks + 'static>(
                 let changed = (change.0)(shared.broker.hooks());
                 if changed {
                     shared.broker.configure(*config, now);
+                    shared.broker.rights_changed();
                 }
                 let _ = answer.send(changed);
             }

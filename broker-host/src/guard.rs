@@ -162,6 +162,18 @@ impl Hooks for Guard {
             .is_none_or(|acl| acl.may_subscribe(client, filter))
     }
 
+    fn may_receive_all(&mut self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
+        self.acl
+            .as_ref()
+            .is_none_or(|acl| acl.may_read_all(client, filter))
+    }
+
+    fn may_receive(&mut self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {
+        self.acl
+            .as_ref()
+            .is_none_or(|acl| acl.may_read(client, topic))
+    }
+
     fn observe(&mut self, observation: &Observation<'_>) {
         if let Observation::Ended {
             connection,

@@ -130,6 +130,8 @@ pub struct Broker<H> {
     ready: VecDeque<ConnectionId>,
     serial: u32,
     pub(crate) session_serial: u32,
+    /// Counts how often rights changed; not 0.
+    pub(crate) rights: u32,
     pub(crate) started: Instant,
     pub(crate) published: Option<Statistics>,
     /// What routing one message takes, kept between uses.
@@ -179,6 +181,7 @@ impl<H: Hooks> Broker<H> {
             ready: VecDeque::new(),
             serial: 0,
             session_serial: 0,
+            rights: 1,
             started: now,
             published: None,
             scratch: Scratch::default(),

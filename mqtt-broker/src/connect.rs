@@ -251,6 +251,8 @@ impl<H: Hooks> Broker<H> {
         let most = connect.properties.receive_maximum().unwrap_or(u16::MAX);
         connection.window = usize::from(most.min(self.config.window.max(1)));
         session.queue.connected();
+        let is_empty = session.queue.is_empty() && session.filters.is_empty();
+        session.rights.connected(self.rights, is_empty);
         let method = connect.properties.authentication_method();
         connection.extra = method.map(Extra::authenticated_by);
         session.connection = Some(index);

@@ -9,6 +9,7 @@ use crate::fanout::{Routed, Target};
 use crate::hooks::{Hooks, Observation};
 use crate::message::{Message, forwarded};
 use crate::queue::{Identifiers, Queued};
+use crate::rights::{drops_first, may_receive};
 use crate::router::Share;
 use crate::stall::Tried;
 
@@ -197,9 +198,14 @@ impl<H: Hooks> Broker<H> {
         let qos = message.qos.min(subscriber.qos);
         // 3.1.1 [MQTT-3.3.1-9], 5 [MQTT-3.3.1-12] and [MQTT-3.3.1-13]
         let retain = message.retain && subscriber.retain_as_published;
+        let current = self.current_rights();
         let Some(session) = self.sessions.get_mut(usize_of(subscriber.session)) else {
             return;
         };
+        let full = session.rights.are_full(self.rights);
+        if !full && !may_receive(session, current, &mut self.hooks, message.topic) {
+            return;
+        }
         let connection = session
             .connection
             .and_then(|index| self.connections.get_mut(usize_of(index)));
@@ -332,6 +338,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Sends what is queued for a session, as far as its window and its buffer go, and its share of the turn.
     pub(crate) fn pump(&mut self, key: u32, now: Instant) {
+        let current = self.current_rights();
         loop {
             let Some(session) = self.sessions.get_mut(usize_of(key)) else {
                 return;
@@ -342,6 +349,14 @@ impl<H: Hooks> Broker<H> {
             let Some(connection) = self.connections.get_mut(usize_of(index)) else {
                 return;
             };
+            let full = session.rights.are_full(self.rights);
+            if !full
+                && self.meter.has_share()
+                && drops_first(session, current, &mut self.hooks, &mut self.queued)
+            {
+                self.meter.spend(4);
+                continue;
+            }
             let Some(item) = session.queue.front() else {
                 if session.wants_retained() && connection.is_answered() {
                     self.work_for(key);

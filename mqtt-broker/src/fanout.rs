@@ -285,7 +285,7 @@ impl<H: Hooks> Broker<H> {
         }
         let mut found = !targets.list.is_empty();
         for group in &matches.groups {
-            if let Some(target) = self.choose(*group) {
+            if let Some(target) = self.choose(*group, message.topic) {
                 found = true;
                 self.deliver(&target, &mut source, target.identifier(), now);
             }
@@ -382,7 +382,7 @@ impl<H: Hooks> Broker<H> {
                 }
             } else if let Some(share) = fanouts.groups.get(behind).copied() {
                 let group = self.router.shared_mut(share).map(|_| share.group());
-                if let Some(target) = group.and_then(|group| self.choose(group)) {
+                if let Some(target) = group.and_then(|group| self.choose(group, publish.topic)) {
                     self.deliver(&target, &mut source, target.identifier(), now);
                 }
             } else {

@@ -150,6 +150,21 @@ pub trait Hooks {
         true
     }
 
+    /// Whether a client may receive every message that a filter matches. If not, [`Self::may_receive`] is asked about the messages of
+    /// this client, and they take longer. See [`crate::Broker::rights_changed`].
+    fn may_receive_all(&mut self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
+        let _ = (client, filter);
+        true
+    }
+
+    /// Whether a client may receive messages of a topic that one of its subscriptions matches; asked when a message is to be queued
+    /// or sent, also a retained one. Denied, the client does not get it. Answers are kept while the client is connected, until
+    /// [`crate::Broker::rights_changed`].
+    fn may_receive(&mut self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {
+        let _ = (client, topic);
+        true
+    }
+
     /// Something happened.
     fn observe(&mut self, observation: &Observation<'_>) {
         let _ = observation;

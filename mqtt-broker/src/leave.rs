@@ -43,6 +43,7 @@ impl<H: Hooks> Broker<H> {
             parked.swap_session(&mut connection.server);
             session.parked = Some(Box::new(parked));
             session.connection = None;
+            session.rights.disconnected();
         }
         self.mark_ready(index);
         if let Some(connection) = self.id(index) {

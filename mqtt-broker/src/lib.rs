@@ -16,6 +16,7 @@ mod connect;
 mod deliver;
 mod fanout;
 mod leave;
+mod rights;
 mod share;
 mod subscribe;
 mod turn;

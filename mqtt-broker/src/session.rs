@@ -11,6 +11,7 @@ use crate::hooks::ClientInfo;
 use crate::message::Message;
 use crate::queue::{Identifiers, Queue, Queued};
 use crate::retained::Walk;
+use crate::rights::Rights;
 
 /// The message for the case that the client is gone.
 #[derive(Debug)]
@@ -70,6 +71,7 @@ pub(crate) struct Session {
     /// The user that it belongs to.
     pub(crate) user_name: Option<Box<str>>,
     pub(crate) version: Version,
+    pub(crate) rights: Rights,
     pub(crate) connection: Option<u32>,
     pub(crate) parked: Option<Box<Server<'static>>>,
     pub(crate) queue: Queue,
@@ -104,6 +106,7 @@ impl Session {
             at_work: false,
             user_name: None,
             version: Version::V311,
+            rights: Rights::default(),
             connection: None,
             parked: None,
             queue: Queue::default(),

@@ -1,12 +1,13 @@
 //! Shared subscriptions: who gets the next message, and who gets what another left behind.
 
 use mqtt_session::Instant;
-use mqtt_session::proto::QoS;
+use mqtt_session::proto::{QoS, TopicName};
 
 use crate::broker::{Broker, usize_of};
 use crate::fanout::Target;
 use crate::hooks::Hooks;
 use crate::queue::{Identifiers, Lanes, Queued};
+use crate::rights::may_receive;
 
 /// How many members are looked at for one message.
 const LOOKED_AT: usize = 1_024;
@@ -14,7 +15,9 @@ const LOOKED_AT: usize = 1_024;
 impl<H: Hooks> Broker<H> {
     /// The member of a shared subscription that gets the next message: in turn, but who is connected and has nothing
     /// waiting comes before who is connected, and that before who is away.
-    pub(crate) fn choose(&mut self, group: u32) -> Option<Target> {
+    /// Who may not receive the topic is passed over.
+    pub(crate) fn choose(&mut self, group: u32, topic: TopicName<'_>) -> Option<Target> {
+        let current = self.current_rights();
         let state = self.router.group_mut(group)?;
         let turn = |offset: usize| {
             let at = state.next.wrapping_add(offset);
@@ -28,10 +31,14 @@ impl<H: Hooks> Broker<H> {
             let session = state
                 .members
                 .get(at)
-                .and_then(|member| self.sessions.get(usize_of(member.session)));
+                .and_then(|member| self.sessions.get_mut(usize_of(member.session)));
             let Some(session) = session.filter(|session| !session.is_over) else {
                 continue;
             };
+            let full = session.rights.are_full(current.version);
+            if !full && !may_receive(session, current, &mut self.hooks, topic) {
+                continue;
+            }
             let rank = match (session.connection, session.queue.is_empty()) {
                 (Some(_), true) => 0,
                 (Some(_), false) => 1,
@@ -82,7 +89,8 @@ impl<H: Hooks> Broker<H> {
         let group = item
             .share
             .and_then(|share| self.router.shared_mut(share).map(|_| share.group()));
-        let Some(target) = group.and_then(|group| self.choose(group)) else {
+        let Some(target) = group.and_then(|group| self.choose(group, item.message.publish().topic))
+        else {
             let dropped = &mut self.statistics.publish_dropped;
             *dropped = dropped.saturating_add(1);
             return;

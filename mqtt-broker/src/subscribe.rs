@@ -256,6 +256,7 @@ impl<H: Hooks> Broker<H> {
         session.remember_filter(filter.as_str(), wanted, sends);
         let subscriber = Subscriber::new(key, subscription, identifier);
         self.router.subscribe(&filter, subscriber, known);
+        self.learn_rights(key, filter);
         code
     }
 

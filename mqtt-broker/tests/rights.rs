@@ -1,6 +1,6 @@
-//! Whose a session is.
+//! Whose a session is, and which messages a client may have.
 
-use mqtt_broker::{Broker, Config, ConnectionId, Hooks};
+use mqtt_broker::{Broker, ClientInfo, Config, ConnectionId, Hooks};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
     Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, QoS, Subscribe,
@@ -10,16 +10,28 @@ use mqtt_testing::packets::encode;
 
 const NOW: Instant = Instant::from_millis(0);
 
-/// Allows everything.
+/// What is allowed but for topics that begin so, and how often a message was asked about.
 #[derive(Default)]
 struct Rules {
     number: u128,
+    denied: Vec<&'static str>,
+    asked: usize,
 }
 
 impl Hooks for Rules {
     fn unguessable(&mut self) -> u128 {
         self.number += 1;
         self.number
+    }
+
+    fn may_receive_all(&mut self, _: &ClientInfo<'_>, _: TopicFilter<'_>) -> bool {
+        self.denied.is_empty()
+    }
+
+    fn may_receive(&mut self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {
+        self.asked += 1;
+        let is_denied = |denied| topic.as_str().starts_with(denied);
+        client.user_name == Some("boss") || !self.denied.iter().any(is_denied)
     }
 }
 
@@ -154,4 +166,93 @@ fn a_client_identifier_of_another_user_can_be_refused() {
     assert_eq!(connack, [0, 5], "not authorized");
     assert!(broker.is_closing(mallory) && !broker.is_closing(alice));
     assert_eq!(topics(&mut broker, alice), ["secret/a"]);
+}
+
+fn denies(broker: &mut Broker<Rules>, denied: &[&'static str]) {
+    broker.hooks().denied = denied.to_vec();
+    broker.rights_changed();
+}
+
+#[test]
+fn messages_of_denied_topics_are_not_delivered() {
+    let mut broker = broker(|_| {});
+    denies(&mut broker, &["a/b"]);
+    let (publisher, _) = connect(&mut broker, Some("bob"), "publisher");
+    publish(&mut broker, publisher, "a/b", true);
+    publish(&mut broker, publisher, "a/c", true);
+    let (everything, _) = connect(&mut broker, Some("alice"), "everything");
+    assert_eq!(subscribe(&mut broker, everything, "#"), 1, "granted");
+    assert_eq!(topics(&mut broker, everything), ["a/c"], "retained");
+    publish(&mut broker, publisher, "a/b", false);
+    publish(&mut broker, publisher, "a/c", false);
+    assert_eq!(topics(&mut broker, everything), ["a/c"]);
+    broker.closed(everything, NOW);
+    publish(&mut broker, publisher, "a/b", false);
+    publish(&mut broker, publisher, "a/d", false);
+    let (everything, _) = connect(&mut broker, Some("alice"), "everything");
+    // The first two are sent again, since nobody acknowledged them.
+    assert_eq!(
+        topics(&mut broker, everything),
+        ["a/c", "a/c", "a/d"],
+        "queued"
+    );
+}
+
+#[test]
+fn a_right_that_is_revoked_counts_for_what_waits() {
+    let mut broker = broker(|_| {});
+    alice_is_away(&mut broker);
+    let (other, _) = connect(&mut broker, Some("bob"), "publisher");
+    publish(&mut broker, other, "secret/b", false);
+    denies(&mut broker, &["secret/a"]);
+    let (alice, connack) = connect(&mut broker, Some("alice"), "home");
+    assert_eq!(connack, [1, 0]);
+    assert_eq!(topics(&mut broker, alice), ["secret/b"]);
+    denies(&mut broker, &["secret/"]);
+    publish(&mut broker, other, "secret/b", false);
+    assert_eq!(topics(&mut broker, alice), [""; 0], "of its subscription");
+    denies(&mut broker, &[]);
+    publish(&mut broker, other, "secret/b", false);
+    assert_eq!(topics(&mut broker, alice), ["secret/b"]);
+}
+
+#[test]
+fn messages_are_asked_about_once_and_only_where_something_is_denied() {
+    let mut broker = broker(|_| {});
+    let (publisher, _) = connect(&mut broker, Some("bob"), "publisher");
+    let (alice, _) = connect(&mut broker, Some("alice"), "home");
+    for filter in 0..100 {
+        subscribe(&mut broker, alice, &format!("a/{filter}"));
+    }
+    publish(&mut broker, publisher, "a/1", false);
+    assert_eq!(
+        (topics(&mut broker, alice).len(), broker.hooks().asked),
+        (1, 0)
+    );
+    denies(&mut broker, &["b"]);
+    for _ in 0..10 {
+        publish(&mut broker, publisher, "a/1", false);
+        publish(&mut broker, publisher, "a/2", false);
+    }
+    assert_eq!(
+        (topics(&mut broker, alice).len(), broker.hooks().asked),
+        (20, 2)
+    );
+}
+
+#[test]
+fn a_shared_subscription_passes_over_who_may_not_receive() {
+    let mut broker = broker(|_| {});
+    denies(&mut broker, &["secret/"]);
+    let (publisher, _) = connect(&mut broker, Some("bob"), "publisher");
+    let (alice, _) = connect(&mut broker, Some("alice"), "1");
+    let (boss, _) = connect(&mut broker, Some("boss"), "2");
+    for member in [alice, boss] {
+        subscribe(&mut broker, member, "$share/g/#");
+    }
+    for _ in 0..4 {
+        publish(&mut broker, publisher, "secret/a", false);
+    }
+    assert_eq!(topics(&mut broker, alice), [""; 0]);
+    assert_eq!(topics(&mut broker, boss).len(), 4);
 }

@@ -10,6 +10,9 @@
 //! pattern readwrite home/%u/#
 //! ```
 //!
+//! As with Mosquitto, a subscription is granted though its filter matches topics that may not be read, and messages of these are not
+//! delivered. A subscription none of whose topics may be read is refused.
+//!
 //! A filter with a space is written in quotes, so that a word too many is an error and no rule that matches nothing.
 
 #[cfg(test)]
@@ -172,22 +175,43 @@ impl Acl {
     /// Whether a client may publish to a topic.
     #[must_use]
     pub fn may_publish(&self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {
-        let (names, topic) = (names(client), topic.as_str());
-        let covers = |tree: &Tree| tree.covers(topic, names, Wanted::Write);
-        !self.any(client, |rules| covers(&rules.deny))
-            && self.any(client, |rules| covers(&rules.allow))
+        self.may(client, topic, Wanted::Write)
     }
 
-    /// Whether a client may subscribe: one rule allows all topics that the filter matches, and none of them is denied.
+    /// Whether a client may subscribe: a rule allows a topic that the filter matches, and none denies all of them. Messages of the
+    /// others are not delivered: [`Self::may_read`].
     #[must_use]
     pub fn may_subscribe(&self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
-        let names = names(client);
-        let filter = std::str::from_utf8(filter.topic_levels()).unwrap_or_default();
+        let (names, filter) = (names(client), levels(&filter));
+        self.any(client, |rules| {
+            rules.allow.overlaps(filter, names, Wanted::Read)
+        }) && !self.any(client, |rules| {
+            rules.deny.covers(filter, names, Wanted::Read)
+        })
+    }
+
+    /// Whether a client may read every topic that the filter matches: one rule allows them all, and none of them is denied.
+    #[must_use]
+    pub fn may_read_all(&self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
+        let (names, filter) = (names(client), levels(&filter));
         self.any(client, |rules| {
             rules.allow.covers(filter, names, Wanted::Read)
         }) && !self.any(client, |rules| {
             rules.deny.overlaps(filter, names, Wanted::Read)
         })
+    }
+
+    /// Whether a client may read messages of a topic.
+    #[must_use]
+    pub fn may_read(&self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {
+        self.may(client, topic, Wanted::Read)
+    }
+
+    fn may(&self, client: &ClientInfo<'_>, topic: TopicName<'_>, wanted: Wanted) -> bool {
+        let (names, topic) = (names(client), topic.as_str());
+        let covers = |tree: &Tree| tree.covers(topic, names, wanted);
+        !self.any(client, |rules| covers(&rules.deny))
+            && self.any(client, |rules| covers(&rules.allow))
     }
 
     /// Whether it is so for the rules of the client, or for those of everyone.
@@ -198,6 +222,11 @@ impl Acl {
         };
         own.into_iter().chain([&self.everyone]).any(is_so)
     }
+}
+
+/// The levels of a filter, without `$share` and the name of a group.
+fn levels<'a>(filter: &TopicFilter<'a>) -> &'a str {
+    std::str::from_utf8(filter.topic_levels()).unwrap_or_default()
 }
 
 /// Splits off the first word.

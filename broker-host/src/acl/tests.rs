@@ -40,7 +40,9 @@ fn rules_say_who_may_what() {
         (None, "c", "w", "public/a", false),
         (None, "c", "r", "public/a", true),
         (None, "c", "r", "public/#", true),
-        (None, "c", "r", "#", false),
+        (None, "c", "r", "#", true),
+        (None, "c", "a", "#", false),
+        (None, "c", "r", "private/#", false),
         (None, "c", "w", "id/c", true),
         (None, "c", "w", "id/d", false),
         (None, "+", "w", "id/x", false),
@@ -52,20 +54,27 @@ fn rules_say_who_may_what() {
         (Some("pump"), "c", "w", "plant/state", true),
         (Some("pump"), "c", "r", "plant/+/level", true),
         (Some("pump"), "c", "r", "plant/tank/level", true),
-        (Some("pump"), "c", "r", "plant/#", false),
+        (Some("pump"), "c", "r", "plant/#", true),
+        (Some("pump"), "c", "a", "plant/#", false),
+        (Some("pump"), "c", "a", "plant/+/level", true),
+        (Some("pump"), "c", "r", "plant/pumps/secret", false),
         (Some("pump"), "c", "r", "$share/g/plant/+/level", true),
         (Some("pump"), "c", "r", "home/pump/#", true),
         (Some("pump"), "c", "r", "home/boss/#", false),
         (Some("p/u"), "c", "r", "home/p/u/#", false),
         (Some("boss"), "c", "r", "home/pump/x", true),
-        (Some("boss"), "c", "r", "plant/pumps/+", false),
-        (Some("boss"), "c", "r", "#", false),
+        (Some("boss"), "c", "r", "plant/pumps/+", true),
+        (Some("boss"), "c", "a", "plant/pumps/+", false),
+        (Some("boss"), "c", "r", "plant/pumps/secret", false),
+        (Some("boss"), "c", "r", "#", true),
+        (Some("boss"), "c", "a", "#", false),
         (Some("boss"), "c", "r", "$SYS/#", false),
         (Some("boss"), "c", "w", "any/thing", true),
     ] {
         let client = client(user, id);
         let found = match access {
             "w" => acl.may_publish(&client, TopicName::new(topic).unwrap()),
+            "a" => acl.may_read_all(&client, TopicFilter::new(topic).unwrap()),
             _ => acl.may_subscribe(&client, TopicFilter::new(topic).unwrap()),
         };
         assert_eq!(found, allowed, "{user:?} {id} {access} {topic}");
@@ -149,7 +158,15 @@ fn many_rules_are_not_searched() {
         let (taken, allowed) = steps(|| acl.may_subscribe(&client, filter));
         assert_eq!(allowed, read, "{topic}");
         assert!(taken <= 15, "{topic}: {taken} steps to subscribe");
+        let (taken, allowed) = steps(|| acl.may_read(&client, name));
+        assert_eq!(allowed, read, "{topic}");
+        assert!(taken <= 15, "{topic}: {taken} steps to receive");
     }
+    // A filter that shares levels with all of them is granted unseen, and each of its messages is looked at.
+    let filter = TopicFilter::new("devices/c/+/x/y").unwrap();
+    let (taken, granted) = steps(|| acl.may_subscribe(&client, filter));
+    assert!(granted && taken < 3_000, "{taken} steps");
+    assert!(!acl.may_read_all(&client, filter));
 }
 
 /// The rules as they are read, one after the other.
@@ -168,11 +185,11 @@ impl Model {
         &self,
         client: &ClientInfo<'_>,
         wanted: Access,
-        about: fn(&str, &str) -> bool,
+        [allows, denies]: [fn(&str, &str) -> bool; 2],
         filter: &str,
     ) -> bool {
-        let found = self.concerns(client, |rule| covers(rule, filter));
-        let denied = self.concerns(client, |rule| about(rule, filter));
+        let found = self.concerns(client, |rule| allows(rule, filter));
+        let denied = self.concerns(client, |rule| denies(rule, filter));
         !denied.contains(&Access::Deny)
             && (found.contains(&wanted) || found.contains(&Access::ReadWrite))
     }
@@ -210,6 +227,10 @@ fn covers(rule: &str, filter: &str) -> bool {
 
 /// Whether some topic is matched by both.
 fn overlap(rule: &str, filter: &str) -> bool {
+    let hides = |one: &str, other: &str| one.starts_with('$') && other.starts_with(['+', '#']);
+    if hides(rule, filter) || hides(filter, rule) {
+        return false;
+    }
     let (mut rule, mut filter) = (rule.split('/'), filter.split('/'));
     loop {
         match (rule.next(), filter.next()) {
@@ -268,18 +289,32 @@ fn decisions_are_those_of_the_rules_one_after_the_other() {
             client(Some("a/b"), "+"),
         ] {
             for filter in &filters {
-                let read = acl.may_subscribe(&client, TopicFilter::new(filter).unwrap());
-                let expected = model.allows(&client, Access::Read, overlap, filter);
-                assert_eq!(read, expected, "{filter} {client:?}\n{text}");
+                let read = agrees(&acl, &model, &client, filter, &text);
                 granted += usize::from(read);
                 refused += usize::from(!read);
-                if let Ok(topic) = TopicName::new(filter) {
-                    let write = acl.may_publish(&client, topic);
-                    let expected = model.allows(&client, Access::Write, covers, filter);
-                    assert_eq!(write, expected, "{topic} {client:?}\n{text}");
-                }
             }
         }
     }
     assert!(granted > 1_000 && refused > 1_000, "{granted} {refused}");
+}
+
+/// Compares each decision about a filter. Whether it may be subscribed to.
+fn agrees(acl: &Acl, model: &Model, client: &ClientInfo<'_>, filter: &str, text: &str) -> bool {
+    let wanted = TopicFilter::new(filter).unwrap();
+    let read = acl.may_subscribe(client, wanted);
+    let expected = model.allows(client, Access::Read, [overlap, covers], filter);
+    assert_eq!(read, expected, "{filter} {client:?}\n{text}");
+    let all = acl.may_read_all(client, wanted);
+    let expected = model.allows(client, Access::Read, [covers, overlap], filter);
+    assert_eq!(all, expected, "all of {filter} {client:?}\n{text}");
+    if let Ok(topic) = TopicName::new(filter) {
+        for (wanted, found) in [
+            (Access::Write, acl.may_publish(client, topic)),
+            (Access::Read, acl.may_read(client, topic)),
+        ] {
+            let expected = model.allows(client, wanted, [covers, covers], filter);
+            assert_eq!(found, expected, "{wanted:?} {topic} {client:?}\n{text}");
+        }
+    }
+    read
 }

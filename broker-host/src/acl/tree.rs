@@ -48,6 +48,8 @@ pub(super) struct Tree {
 }
 
 const ROOT: usize = 0;
+/// Nodes that are visited for one filter with wildcards.
+const LONGEST_WALK: usize = 1_000;
 
 impl Default for Tree {
     fn default() -> Self {
@@ -132,15 +134,23 @@ impl Tree {
         false
     }
 
-    /// Whether some topic is matched by a rule and by `filter`.
+    /// Whether some topic is matched by a rule and by `filter`. If that takes long to find out, it is taken to be so.
     pub(super) fn overlaps(&self, filter: &str, names: Names<'_>, wanted: Wanted) -> bool {
+        // As in `covers`, for the wildcards of either.
+        let is_hidden = filter.starts_with('$');
         let mut visit = vec![(ROOT, Some(filter))];
+        let mut visited = 0;
         while let Some((at, levels)) = visit.pop() {
             step();
+            visited += 1;
+            if visited > LONGEST_WALK {
+                return true;
+            }
             let Some(node) = self.nodes.get(at) else {
                 continue;
             };
-            if node.rest.is_some_and(|rest| self.grants(rest, wanted)) {
+            let wildcards = at != ROOT || !is_hidden;
+            if wildcards && node.rest.is_some_and(|rest| self.grants(rest, wanted)) {
                 return true;
             }
             let (level, rest) = levels.map_or(("", None), first);
@@ -152,9 +162,12 @@ impl Tree {
             if levels.is_none() {
                 continue;
             }
-            visit.extend(node.any.map(|any| (any, rest)));
+            if wildcards {
+                visit.extend(node.any.map(|any| (any, rest)));
+            }
             if matches!(level, "+" | "#") {
-                visit.extend(node.every(names).map(|child| (child, rest)));
+                let all = node.every(names, at != ROOT);
+                visit.extend(all.map(|child| (child, rest)));
             } else {
                 let same = node.with_level(level, names);
                 visit.extend(same.map(|child| (child, rest)));
@@ -175,8 +188,8 @@ impl Node {
         child.into_iter().chain(same.map(|(_, child)| *child))
     }
 
-    /// All children that can stand for a level, beside those for wildcards.
-    fn every(&self, names: Names<'_>) -> impl Iterator<Item = usize> {
+    /// All children that can stand for a level, beside those for wildcards; those that begin with `$` only if `hidden`.
+    fn every(&self, names: Names<'_>, hidden: bool) -> impl Iterator<Item = usize> {
         let possible = move |part: &Part| match part {
             Part::Text(_) => true,
             Part::User => names.user.is_some(),
@@ -184,7 +197,9 @@ impl Node {
         };
         let patterns = self.patterns.iter();
         let patterns = patterns.filter(move |(parts, _)| parts.iter().all(possible));
-        let children = self.children.values().copied();
+        let children = self.children.iter();
+        let shown = children.filter(move |(level, _)| hidden || !level.starts_with('$'));
+        let children = shown.map(|(_, child)| *child);
         children.chain(patterns.map(|(_, child)| *child))
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mqtt_agent::{Error, Flow, Next};
+use mqtt_agent::{Error, Flow, NextDial};
 
 use crate::hub::{Hub, Output};
 
@@ -74,10 +74,10 @@ where
     W: Transport,
 {
     loop {
-        match hub.next() {
-            Next::Stop => return,
-            Next::Wait(until) => wait::<T>(&hub, hub.until(until)).await,
-            Next::Dial => {
+        match hub.next_dial() {
+            NextDial::Never => return,
+            NextDial::At(until) => wait::<T>(&hub, hub.until(until)).await,
+            NextDial::Now => {
                 let mut given_up = pin!(given_up::<T>(&hub));
                 let mut opened = pin!(open::<T, _, _, _>(&hub, &mut dial));
                 let opened = poll_fn(|cx| match given_up.as_mut().poll(cx) {

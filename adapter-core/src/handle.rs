@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use mqtt_agent::{Accepted, Error, Publication, Received, Unsent};
+use mqtt_agent::{Accepted, Error, Publication, ReceivedMessage, Unsent};
 use mqtt_proto::{Properties, QoS, ReasonCode, Subscription, TopicFilter, TopicName};
 use mqtt_session::{Instant, Outgoing, Refused};
 
@@ -176,14 +176,14 @@ impl Handle {
         Messages::new(self.hub(), None)
     }
 
-    /// Acknowledges a message by hand, where [`crate::Options::acknowledge`] is [`crate::Acknowledge::ByHand`], in any order.
+    /// Acknowledges a message by hand, where [`crate::Options::acknowledge`] is [`crate::AcknowledgeWhen::ByHand`], in any order.
     /// A message that is not acknowledged comes again after the next reconnect (QoS 1), or holds its place among the
     /// server's receive maximum. Does nothing for QoS 0.
     ///
     /// # Errors
     /// [`Refused::NothingToAcknowledge`] if it was done before; [`Refused::Encode`] for a reason code that an acknowledgement
     /// does not have.
-    pub fn acknowledge(&self, message: &Received, reason: ReasonCode) -> Result<(), Error> {
+    pub fn acknowledge(&self, message: &ReceivedMessage, reason: ReasonCode) -> Result<(), Error> {
         let Some(id) = message.id() else {
             return Ok(());
         };

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mqtt_agent::{
-    Agent, Credentials, CredentialsSource, Error, Event, Flow, Message, Next, Options, RequestId,
-    RouteId,
+    Agent, AgentEvent, Credentials, CredentialsSource, Error, Flow, Message, NextDial, Options,
+    RequestId, RouteId,
 };
 use mqtt_proto::ReasonCode;
 use mqtt_session::Instant;
@@ -144,9 +144,9 @@ impl Hub {
 
     /// What to do without a connection.
     #[must_use]
-    pub fn next(&self) -> Next {
+    pub fn next_dial(&self) -> NextDial {
         let now = self.now();
-        self.with(|agent| agent.next(now))
+        self.with(|agent| agent.next_dial(now))
     }
 
     /// How long opening a transport may take.
@@ -293,23 +293,23 @@ impl HubState {
     pub(crate) fn settle(&mut self) {
         while let Some(event) = self.agent.next_event() {
             match event {
-                Event::Published(token, outcome) => self.tickets.end(token, outcome),
-                Event::Messages(from) => self.wake_stream(from),
-                Event::Subscribed(id, codes) => self.answered(id, Ok(codes)),
-                Event::SubscribeFailed(id, error) => self.answered(id, Err(error)),
-                Event::Unsubscribed(id, codes) => {
+                AgentEvent::Published(token, outcome) => self.tickets.end(token, outcome),
+                AgentEvent::Messages(from) => self.wake_stream(from),
+                AgentEvent::Subscribed(id, codes) => self.answered(id, Ok(codes)),
+                AgentEvent::SubscribeFailed(id, error) => self.answered(id, Err(error)),
+                AgentEvent::Unsubscribed(id, codes) => {
                     if let Some(waiting) = self.streams.get_mut(&Some(id)) {
                         waiting.unsubscribed = Some(codes);
                     }
                     self.wake_stream(Some(id));
                 }
-                Event::Response(id, response) => {
+                AgentEvent::Response(id, response) => {
                     if let Some(requested) = self.requests.get_mut(&id) {
                         requested.response = Some(response);
                         requested.waker.take().into_iter().for_each(Waker::wake);
                     }
                 }
-                Event::Connection(event) => {
+                AgentEvent::Connection(event) => {
                     let failures = self.agent.failures();
                     self.log.push(event, failures);
                     self.watchers.drain(..).for_each(Waker::wake);

@@ -23,9 +23,9 @@ pub use handle::{Close, Handle};
 pub use hub::{Hub, LINGER, Output};
 pub use messages::{Messages, Subscribing, Unsubscribing};
 pub use mqtt_agent::{
-    self as agent, Acknowledge, Authenticator, ConnectionEvent, ConnectionInfo, Credentials,
+    self as agent, AcknowledgeWhen, Authenticator, ConnectionEvent, ConnectionInfo, Credentials,
     CredentialsSource, Error, Flow, MakeAuthenticator, Message, MessageId, Options, Outcome,
-    OwnedConnAck, OwnedSubscription, OwnedWill, Publication, QoS0Overflow, Received, Scheme,
+    OwnedConnAck, OwnedSubscription, OwnedWill, Publication, QoS0Overflow, ReceivedMessage, Scheme,
     StopOn, Unclaimed, Unsent,
 };
 pub use mqtt_proto as proto;

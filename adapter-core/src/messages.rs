@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use mqtt_agent::{Error, MessageId, Received, RouteId};
+use mqtt_agent::{Error, MessageId, ReceivedMessage, RouteId};
 use mqtt_proto::ReasonCode;
 
 use crate::hub::Hub;
@@ -38,7 +38,7 @@ impl fmt::Debug for User {
 /// The messages of a subscription, in their order; a [`Stream`] that ends when the subscription is over or the client stopped.
 ///
 /// A message at QoS 1 or 2 is acknowledged when the stream is asked for the next one
-/// ([`crate::Acknowledge::WhenTaken`], the default). When the stream is dropped, the message that it gave out last and those that
+/// ([`crate::AcknowledgeWhen::Taken`], the default). When the stream is dropped, the message that it gave out last and those that
 /// wait are not acknowledged: if the session outlives its connections they wait for the next subscription that they match, and
 /// the server keeps the subscription; otherwise the client unsubscribes. [`Self::unsubscribe`] gives it up in any case.
 ///
@@ -52,7 +52,7 @@ pub struct Messages {
     id: Option<RouteId>,
     granted: Vec<ReasonCode>,
     /// Taken from the agent and not given out yet: messages at QoS 0, and behind them at most one other.
-    ready: VecDeque<Received>,
+    ready: VecDeque<ReceivedMessage>,
     in_hand: Option<MessageId>,
 }
 
@@ -86,7 +86,7 @@ impl Messages {
     }
 
     /// The next message; `None` when nothing more will come. The message before it is acknowledged.
-    pub fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Received>> {
+    pub fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<ReceivedMessage>> {
         if self.ready.is_empty() {
             self.take_some(cx);
         }
@@ -132,7 +132,7 @@ impl Messages {
         clippy::should_implement_trait,
         reason = "the name that streams have for it"
     )]
-    pub fn next(&mut self) -> impl Future<Output = Option<Received>> + use<'_> {
+    pub fn next(&mut self) -> impl Future<Output = Option<ReceivedMessage>> + use<'_> {
         std::future::poll_fn(|cx| self.poll_message(cx))
     }
 
@@ -151,9 +151,9 @@ impl Messages {
 }
 
 impl Stream for Messages {
-    type Item = Received;
+    type Item = ReceivedMessage;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Received>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ReceivedMessage>> {
         self.poll_message(cx)
     }
 }
@@ -170,7 +170,7 @@ impl Drop for Messages {
             }
             // There may be others who take the messages that no subscription claims.
             None => {
-                let ready = self.ready.iter().filter_map(Received::id);
+                let ready = self.ready.iter().filter_map(ReceivedMessage::id);
                 for id in self.in_hand.into_iter().chain(ready) {
                     state.agent.give_back(id);
                 }
@@ -206,7 +206,7 @@ impl Subscribing {
     /// A server may send messages before its answer, above all those that wait in a session of before. A program that takes
     /// them polls this beside the future; one that awaits the future alone may wait for ever where reading pauses
     /// ([`crate::QoS0Overflow::PauseReading`], [`crate::Options::receive_limit`]), as the answer is behind them.
-    pub fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Received>> {
+    pub fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<ReceivedMessage>> {
         match &mut self.0 {
             Ok(Some(messages)) => messages.poll_message(cx),
             _ => Poll::Ready(None),

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use mqtt_agent::{Error, Message, Publication, Received, RequestId};
+use mqtt_agent::{Error, Message, Publication, ReceivedMessage, RequestId};
 use mqtt_proto::QoS;
 use mqtt_session::{Outgoing, Refused};
 
@@ -99,7 +99,7 @@ impl Handle {
         &self,
         filter: &str,
         qos: QoS,
-        mut answer: impl FnMut(Received) -> F,
+        mut answer: impl FnMut(ReceivedMessage) -> F,
     ) -> Result<(), Error>
     where
         F: Future<Output = Vec<u8>>,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use mqtt_adapter_core::agent::Next;
+use mqtt_adapter_core::agent::NextDial;
 use mqtt_adapter_core::bytes::{BufMut, BytesMut};
 use mqtt_adapter_core::driver::{cannot_connect, transport_failed};
 use mqtt_adapter_core::{Error, Flow, Hub, Output};
@@ -47,13 +47,13 @@ impl Split for TcpStream {
 /// Dials, reads, writes and sleeps as the agent says, until all its handles are gone.
 pub(crate) fn drive<T: Split>(hub: &Hub, mut dial: impl FnMut() -> io::Result<T>) {
     loop {
-        match hub.next() {
-            Next::Stop => return,
-            Next::Wait(until) => {
+        match hub.next_dial() {
+            NextDial::Never => return,
+            NextDial::At(until) => {
                 hub.set_driver(&waker());
                 thread::park_timeout(hub.until(until));
             }
-            Next::Dial => {
+            NextDial::Now => {
                 let opened = open(hub, &mut dial);
                 let why = match opened.and_then(|transport| serve(hub, transport)) {
                     Ok(why) | Err(why) => why,

@@ -11,7 +11,7 @@ use mqtt_adapter_core::proto::{Properties, QoS, ReasonCode, Subscription, TopicF
 use mqtt_adapter_core::session::Instant;
 use mqtt_adapter_core::{
     ConnectionEvent, DialOptions, Error, Hub, LINGER, Message, Options, Outcome, Outgoing,
-    Publication, Received, Unsent,
+    Publication, ReceivedMessage, Unsent,
 };
 
 use crate::dial::Line;
@@ -228,7 +228,7 @@ impl Handle {
     ///
     /// # Errors
     /// As there.
-    pub fn acknowledge(&self, message: &Received, reason: ReasonCode) -> Result<(), Error> {
+    pub fn acknowledge(&self, message: &ReceivedMessage, reason: ReasonCode) -> Result<(), Error> {
         self.client.0.acknowledge(message, reason)
     }
 
@@ -251,7 +251,7 @@ impl Handle {
         &self,
         filter: &str,
         qos: QoS,
-        mut answer: impl FnMut(Received) -> Vec<u8>,
+        mut answer: impl FnMut(ReceivedMessage) -> Vec<u8>,
     ) -> Result<(), Error> {
         let respond = |request| std::future::ready(answer(request));
         block_on(self.client.0.respond(filter, qos, respond))
@@ -324,7 +324,7 @@ impl Deref for Messages {
 
 impl Messages {
     /// The next message, if one comes within `patience`.
-    pub fn next_within(&mut self, patience: Duration) -> Option<Received> {
+    pub fn next_within(&mut self, patience: Duration) -> Option<ReceivedMessage> {
         block_on_for(self.messages.next(), patience).flatten()
     }
 
@@ -338,9 +338,9 @@ impl Messages {
 }
 
 impl Iterator for Messages {
-    type Item = Received;
+    type Item = ReceivedMessage;
 
-    fn next(&mut self) -> Option<Received> {
+    fn next(&mut self) -> Option<ReceivedMessage> {
         block_on(self.messages.next())
     }
 }

@@ -10,10 +10,10 @@ mod staged;
 mod wait;
 
 pub use mqtt_adapter_core::{
-    Acknowledge, Authenticator, BackOff, Config, ConnectionEvent, ConnectionInfo, Credentials,
+    AcknowledgeWhen, Authenticator, BackOff, Config, ConnectionEvent, ConnectionInfo, Credentials,
     CredentialsSource, DialOptions, Error, MakeAuthenticator, Message, MessageId, Offline, Options,
     Outcome, Outgoing, OwnedConnAck, OwnedSubscription, OwnedWill, Publication, QoS0Overflow,
-    Received, Refused, Scheme, SessionLost, StopOn, Unclaimed, Unsent,
+    ReceivedMessage, Refused, Scheme, SessionLost, StopOn, Unclaimed, Unsent,
 };
 
 /// The client as code that awaits sees it: [`Handle::as_async`].

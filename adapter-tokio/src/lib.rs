@@ -8,10 +8,10 @@ pub use handle::Handle;
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
 pub use mqtt_adapter_core::transport;
 pub use mqtt_adapter_core::{
-    Acknowledge, Authenticator, BackOff, Close, Config, ConnectionEvent, ConnectionEvents,
+    AcknowledgeWhen, Authenticator, BackOff, Close, Config, ConnectionEvent, ConnectionEvents,
     ConnectionInfo, Credentials, CredentialsSource, DialOptions, Error, MakeAuthenticator, Message,
     MessageId, Messages, Offline, Options, Outcome, Outgoing, OwnedConnAck, OwnedSubscription,
-    OwnedWill, Publication, Publishing, QoS0Overflow, Received, Refused, Requesting, Scheme,
+    OwnedWill, Publication, Publishing, QoS0Overflow, ReceivedMessage, Refused, Requesting, Scheme,
     SessionLost, StopOn, Subscribing, Ticket, Unclaimed, Unsent, Unsubscribing,
 };
 pub use mqtt_proto as proto;

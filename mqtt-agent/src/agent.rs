@@ -14,24 +14,13 @@ use mqtt_session::{
 
 use crate::authentication::Authenticator;
 use crate::error::Error;
-use crate::event::{ConnectionEvent, Event};
+use crate::event::{AgentEvent, ConnectionEvent};
 use crate::held::{HeldMessages, MessageId};
 use crate::inbox::Inbox;
-use crate::options::{Acknowledge, Options};
+use crate::options::{AcknowledgeWhen, Options};
 use crate::publishing::{Position, Progress};
 use crate::requests::Requests;
 use crate::subscriptions::Route;
-
-/// What to do about the connection now. A driver does all of them, so the enum is exhaustive.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Next {
-    /// Open a transport, then call [`Agent::opened`] or [`Agent::lost`].
-    Dial,
-    /// Ask again then, or after any other call.
-    Wait(Instant),
-    /// Nothing more will come.
-    Stop,
-}
 
 /// What to do with the input now. A driver does all of them, so the enum is exhaustive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -95,7 +84,7 @@ pub struct Agent {
     pub(crate) requests: Requests,
     /// What response topics of this client begin with (5).
     pub(crate) response_information: Option<String>,
-    pub(crate) events: VecDeque<Event>,
+    pub(crate) events: VecDeque<AgentEvent>,
 }
 
 /// Packets from this size on are not copied: their message shares the buffer in which they came. A smaller one would hold
@@ -124,8 +113,8 @@ impl Agent {
         config.version = options.version;
         config.receive_beyond_maximum = true;
         config.acknowledge = match options.acknowledge {
-            Acknowledge::OnReceipt => session::Acknowledge::Automatic,
-            Acknowledge::WhenTaken | Acknowledge::ByHand => session::Acknowledge::ByHand,
+            AcknowledgeWhen::Arrived => session::Acknowledge::Automatic,
+            AcknowledgeWhen::Taken | AcknowledgeWhen::ByHand => session::Acknowledge::ByHand,
         };
         let mut client = Client::new(*config, Heap);
         if options.assume_session && !options.clean_start {
@@ -298,7 +287,7 @@ impl Agent {
     }
 
     /// The next event, if there is one.
-    pub fn next_event(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<AgentEvent> {
         self.events.pop_front()
     }
 
@@ -309,7 +298,7 @@ impl Agent {
     }
 
     pub(crate) fn tell(&mut self, event: ConnectionEvent) {
-        let is_connection = |event: &Event| matches!(event, Event::Connection(_));
+        let is_connection = |event: &AgentEvent| matches!(event, AgentEvent::Connection(_));
         let told = self
             .events
             .iter()
@@ -320,7 +309,7 @@ impl Agent {
         {
             self.events.remove(oldest);
         }
-        self.events.push_back(Event::Connection(event));
+        self.events.push_back(AgentEvent::Connection(event));
     }
 
     /// Ends that no packet told.

@@ -7,7 +7,7 @@ use core::time::Duration;
 use mqtt_proto::{Auth, ConnAck, Disconnect, Properties, Property, ReasonCode};
 use mqtt_session::{self as session, Closed, Instant};
 
-use crate::agent::{Agent, Next, Stage};
+use crate::agent::{Agent, Stage};
 use crate::authentication::Credentials;
 use crate::error::Error;
 use crate::event::{ConnectionEvent, ConnectionInfo, OwnedConnAck};
@@ -19,34 +19,33 @@ const HANG_UP: Duration = Duration::from_secs(1);
 const FAR: Instant = Instant::from_millis(u64::MAX);
 
 impl Agent {
-    /// What to do without a connection. With [`Next::Dial`] an attempt begins.
-    pub fn next(&mut self, now: Instant) -> Next {
+    /// Returns when the caller is to open a transport. With [`NextDial::Now`] an attempt begins, which ends with [`Self::opened`] or
+    /// [`Self::lost`]. After [`NextDial::Never`] no event comes any more.
+    pub fn next_dial(&mut self, now: Instant) -> NextDial {
         if self.is_stopped() {
-            return Next::Stop;
+            return NextDial::Never;
         }
         // A transport that is there is ended by `tick`.
         if self.stage != Stage::Up && self.is_done(now) {
             self.stop(Error::Stopped);
-            return Next::Stop;
+            return NextDial::Never;
         }
         if self.stage == Stage::Up {
             let later = now.after(Duration::from_millis(1));
-            return Next::Wait(self.deadline().unwrap_or(FAR).max(later));
+            return NextDial::At(self.deadline().unwrap_or(FAR).max(later));
         }
-        match self.supervisor.next(now) {
-            session::Next::Dial => {
+        match self.supervisor.next_dial(now) {
+            NextDial::Now => {
                 if self.stage == Stage::Down {
                     self.stage = Stage::Dialling;
                     self.tell(ConnectionEvent::Connecting);
                 }
-                Next::Dial
+                NextDial::Now
             }
-            session::Next::Wait(until) => {
-                Next::Wait(self.closing.map_or(until, |by| by.min(until)))
-            }
-            session::Next::GiveUp => {
+            NextDial::At(until) => NextDial::At(self.closing.map_or(until, |by| by.min(until))),
+            NextDial::Never => {
                 self.stop(Error::Stopped);
-                Next::Stop
+                NextDial::Never
             }
         }
     }
@@ -120,10 +119,10 @@ impl Agent {
             self.stop(if stop { why } else { Error::Stopped });
             return;
         }
-        match self.supervisor.next(now) {
-            session::Next::GiveUp => self.stop(why),
-            session::Next::Wait(until) => self.tell(ConnectionEvent::WaitingUntil(until)),
-            session::Next::Dial => {}
+        match self.supervisor.next_dial(now) {
+            NextDial::Never => self.stop(why),
+            NextDial::At(until) => self.tell(ConnectionEvent::WaitingUntil(until)),
+            NextDial::Now => {}
         }
     }
 

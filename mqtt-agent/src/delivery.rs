@@ -14,10 +14,10 @@ use mqtt_proto::{AckKind, EncodeError, Message, QoS, ReasonCode};
 use mqtt_session::{Incoming, Instant, Refused};
 
 use crate::agent::{Agent, Stage};
-use crate::event::{ConnectionEvent, Event};
+use crate::event::{AgentEvent, ConnectionEvent};
 use crate::held::{HeldMessage, MessageId};
-use crate::inbox::{Entry, Inbox, Popped, Queued, Received};
-use crate::options::{Acknowledge, QoS0Overflow, Unclaimed};
+use crate::inbox::{Entry, Inbox, Popped, Queued, ReceivedMessage};
+use crate::options::{AcknowledgeWhen, QoS0Overflow, Unclaimed};
 use crate::subscriptions::{Receiver, Route, RouteId, Standing};
 
 impl Agent {
@@ -88,7 +88,7 @@ impl Agent {
             }) => {
                 inbox.put(number, waiting, &self.options, overflow);
                 if core::mem::take(&mut inbox.wanted) {
-                    self.events.push_back(Event::Messages(Some(*id)));
+                    self.events.push_back(AgentEvent::Messages(Some(*id)));
                 }
             }
             _ => self.put_to_others(number, waiting, overflow),
@@ -108,7 +108,7 @@ impl Agent {
                 Receiver::Stream(inbox) => {
                     inbox.put(number, waiting.clone(), &self.options, overflow);
                     if core::mem::take(&mut inbox.wanted) {
-                        self.events.push_back(Event::Messages(Some(route.id)));
+                        self.events.push_back(AgentEvent::Messages(Some(route.id)));
                     }
                 }
                 Receiver::Others => {
@@ -130,7 +130,7 @@ impl Agent {
     fn put_to_others(&mut self, number: u64, waiting: Queued, overflow: QoS0Overflow) {
         self.others.put(number, waiting, &self.options, overflow);
         if core::mem::take(&mut self.others.wanted) {
-            self.events.push_back(Event::Messages(None));
+            self.events.push_back(AgentEvent::Messages(None));
         }
     }
 
@@ -149,7 +149,7 @@ impl Agent {
             None => Entry::Acknowledged(message),
             Some(receipt) => {
                 // By hand, the acknowledgement itself is waited for beside the inboxes.
-                let by_hand = self.options.acknowledge == Acknowledge::ByHand;
+                let by_hand = self.options.acknowledge == AcknowledgeWhen::ByHand;
                 let held = HeldMessage {
                     message,
                     receipt: Some(receipt),
@@ -232,9 +232,9 @@ impl Agent {
     /// The next message of a subscription, or of those that no subscription claims (`None`).
     ///
     /// By default a message at QoS 1 or 2 is then in the program's hand until [`Self::taken`]. Where there is none,
-    /// [`Event::Messages`] tells when there is one.
-    pub fn next_message(&mut self, from: Option<RouteId>) -> Option<Received> {
-        let when_taken = self.options.acknowledge == Acknowledge::WhenTaken;
+    /// [`AgentEvent::Messages`] tells when there is one.
+    pub fn next_message(&mut self, from: Option<RouteId>) -> Option<ReceivedMessage> {
+        let when_taken = self.options.acknowledge == AcknowledgeWhen::Taken;
         let inbox = inbox(&mut self.routes, &mut self.others, from)?;
         inbox.is_read = true;
         let received = match inbox.pop() {
@@ -242,7 +242,7 @@ impl Agent {
                 inbox.wanted = true;
                 return None;
             }
-            Some(Popped::Message(message)) => Received { message, id: None },
+            Some(Popped::Message(message)) => ReceivedMessage { message, id: None },
             Some(Popped::Held(id)) => {
                 let message = self.held.get(id)?.message.clone();
                 if when_taken {
@@ -255,7 +255,7 @@ impl Agent {
                         self.held.remove(id);
                     }
                 }
-                Received {
+                ReceivedMessage {
                     message,
                     id: Some(id),
                 }
@@ -300,7 +300,7 @@ impl Agent {
     }
 
     /// Acknowledges a message by hand, with a reason code that MQTT 5 sends and 3.1.1 cannot. In any order: the packets go out
-    /// in the order of the messages. With [`Acknowledge::WhenTaken`] the program is done with the message.
+    /// in the order of the messages. With [`AcknowledgeWhen::Taken`] the program is done with the message.
     ///
     /// # Errors
     /// [`Refused::NothingToAcknowledge`] if it was done before; [`Refused::Encode`] for a reason code that such a packet does
@@ -325,7 +325,7 @@ impl Agent {
             return Err(EncodeError::ReasonCode(reason).into());
         }
         held.reason = Some(reason);
-        if self.options.acknowledge == Acknowledge::ByHand {
+        if self.options.acknowledge == AcknowledgeWhen::ByHand {
             if self.held.done(id) {
                 self.finish(id, reason, now);
             } else {
@@ -393,7 +393,7 @@ impl Agent {
             self.tell_unclaimed();
             self.others.put_back(left);
             if core::mem::take(&mut self.others.wanted) {
-                self.events.push_back(Event::Messages(None));
+                self.events.push_back(AgentEvent::Messages(None));
             }
         }
         self.read_on();
@@ -446,7 +446,7 @@ impl Agent {
         }
         self.others.put_back([(id.number, Entry::Held(id))]);
         if core::mem::take(&mut self.others.wanted) {
-            self.events.push_back(Event::Messages(None));
+            self.events.push_back(AgentEvent::Messages(None));
         }
     }
 
@@ -482,7 +482,7 @@ impl Agent {
     /// Bytes of messages at QoS 1 and 2 that count against [`crate::Options::receive_limit`].
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        let acknowledged = if self.options.acknowledge == Acknowledge::OnReceipt {
+        let acknowledged = if self.options.acknowledge == AcknowledgeWhen::Arrived {
             self.inboxes()
                 .map(|(_, inbox)| inbox.acknowledged_bytes())
                 .sum()

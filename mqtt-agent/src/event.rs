@@ -15,7 +15,7 @@ use crate::subscriptions::RouteId;
 /// What [`crate::Agent::next_event`] tells.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Event {
+pub enum AgentEvent {
     /// Something became of the connection.
     Connection(ConnectionEvent),
     /// A message that [`crate::Agent::publish`] accepted with this token came to its end.

@@ -11,12 +11,12 @@ use crate::options::{Options, QoS0Overflow};
 
 /// A message as the program gets it. It dereferences to the [`Message`].
 #[derive(Clone, Debug)]
-pub struct Received {
+pub struct ReceivedMessage {
     pub(crate) message: Message,
     pub(crate) id: Option<MessageId>,
 }
 
-impl Received {
+impl ReceivedMessage {
     /// What [`crate::Agent::taken`] and [`crate::Agent::acknowledge`] want; `None` at QoS 0, and where it is acknowledged
     /// already.
     #[must_use]
@@ -31,7 +31,7 @@ impl Received {
     }
 }
 
-impl Deref for Received {
+impl Deref for ReceivedMessage {
     type Target = Message;
 
     fn deref(&self) -> &Message {

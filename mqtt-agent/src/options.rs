@@ -81,8 +81,8 @@ pub struct Options {
     /// Subscriptions to be made with each new session, from the first connection on. Their messages are those of
     /// [`crate::Agent::next_message`] without a subscription. See [`Self::subscribe`].
     pub subscriptions: Vec<OwnedSubscription>,
-    /// When messages at QoS 1 and 2 are acknowledged. Default [`Acknowledge::WhenTaken`].
-    pub acknowledge: Acknowledge,
+    /// When messages at QoS 1 and 2 are acknowledged. Default [`AcknowledgeWhen::Taken`].
+    pub acknowledge: AcknowledgeWhen,
     /// What happens to messages at QoS 1 and 2 that no subscription of this process claims. Default [`Unclaimed::Hold`].
     pub unclaimed: Unclaimed,
     /// Bytes of received messages at QoS 1 and 2 that the program has not taken or not acknowledged; from then on nothing
@@ -124,18 +124,18 @@ pub struct OwnedSubscription(pub(crate) Wanted);
 /// When messages at QoS 1 and 2 are acknowledged.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
-pub enum Acknowledge {
+pub enum AcknowledgeWhen {
     /// When the program is done with the message: with [`crate::Agent::taken`], which a stream calls when it is asked for the
     /// next message. A process that is killed gets the message in hand again, and loses none.
     #[default]
-    WhenTaken,
+    Taken,
     /// By [`crate::Agent::acknowledge`], in any order. What is not acknowledged comes again after a reconnect (QoS 1), or
     /// holds its place in the server's window.
     ByHand,
     /// When it arrives, before the program sees it. A process that is killed loses all that waits, up to
     /// [`Options::receive_limit`] bytes; and as no window bounds what waits, a program that stops taking messages stops
     /// reading, with all that is behind them in the transport.
-    OnReceipt,
+    Arrived,
 }
 
 /// What happens to messages at QoS 1 and 2 that no subscription of this process claims, such as those of a session from
@@ -217,7 +217,7 @@ impl Options {
             user_properties: Vec::new(),
             config,
             subscriptions: Vec::new(),
-            acknowledge: Acknowledge::default(),
+            acknowledge: AcknowledgeWhen::default(),
             unclaimed: Unclaimed::default(),
             receive_limit: 64 << 20,
             qos0_queue: 16_384,

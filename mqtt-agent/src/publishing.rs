@@ -9,7 +9,7 @@ use mqtt_proto::{QoS, ReasonCode};
 use mqtt_session::{Ended, Instant, Outgoing, Refused, Token};
 
 use crate::agent::Agent;
-use crate::event::Event;
+use crate::event::AgentEvent;
 
 /// How a publish ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,7 +73,7 @@ impl From<Ended> for Outcome {
 /// Stands for a message that was accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Accepted {
-    /// Its end is told by [`Event::Published`] with this token.
+    /// Its end is told by [`AgentEvent::Published`] with this token.
     Token(Token),
     /// A message at QoS 0, in the stream of bytes that the transport takes: [`Agent::outcome`] tells its end.
     Position(Position),
@@ -231,7 +231,7 @@ impl Agent {
             return;
         }
         self.end_request(token, outcome);
-        self.events.push_back(Event::Published(token, outcome));
+        self.events.push_back(AgentEvent::Published(token, outcome));
     }
 }
 

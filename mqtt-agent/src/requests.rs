@@ -11,7 +11,7 @@ use mqtt_session::{Instant, Outgoing, Refused, Token};
 
 use crate::agent::Agent;
 use crate::error::Error;
-use crate::event::Event;
+use crate::event::AgentEvent;
 use crate::options::topic_name;
 use crate::publication::Publication;
 use crate::publishing::{Accepted, Outcome};
@@ -35,7 +35,7 @@ const WAITING: usize = 65_535;
 
 impl Agent {
     /// Publishes a request: `message` with a response topic of this client and correlation data. The first one subscribes to
-    /// that topic, at QoS 1. The end is [`Event::Response`]; there is no time limit but [`Self::forget_request`].
+    /// that topic, at QoS 1. The end is [`AgentEvent::Response`]; there is no time limit but [`Self::forget_request`].
     ///
     /// The response topic is `response/` and the client identifier, behind the server's response information if there is any.
     ///
@@ -130,7 +130,7 @@ impl Agent {
         {
             let response = Ok(message.clone());
             self.events
-                .push_back(Event::Response(RequestId(number), response));
+                .push_back(AgentEvent::Response(RequestId(number), response));
         }
     }
 
@@ -155,14 +155,14 @@ impl Agent {
         if let Some((&number, _)) = found {
             self.requests.waiting.remove(&number);
             self.events
-                .push_back(Event::Response(RequestId(number), Err(error)));
+                .push_back(AgentEvent::Response(RequestId(number), Err(error)));
         }
     }
 
     pub(crate) fn fail_requests(&mut self) {
         for number in core::mem::take(&mut self.requests.waiting).into_keys() {
             self.events
-                .push_back(Event::Response(RequestId(number), Err(Error::Stopped)));
+                .push_back(AgentEvent::Response(RequestId(number), Err(Error::Stopped)));
         }
     }
 }

@@ -12,7 +12,7 @@ use mqtt_session::{Instant, Refused, Token};
 
 use crate::agent::Agent;
 use crate::error::Error;
-use crate::event::Event;
+use crate::event::AgentEvent;
 use crate::inbox::Inbox;
 use crate::options::OwnedSubscription;
 
@@ -169,7 +169,7 @@ impl Agent {
     /// Subscribes to filters by one SUBSCRIBE, now or when there is a connection. `properties` may be a subscription
     /// identifier and user properties (5). Messages that came before and match are the first of it.
     ///
-    /// The answer is [`Event::Subscribed`] or [`Event::SubscribeFailed`]. Where the server loses the session, the agent
+    /// The answer is [`AgentEvent::Subscribed`] or [`AgentEvent::SubscribeFailed`]. Where the server loses the session, the agent
     /// subscribes again.
     pub fn subscribe(
         &mut self,
@@ -195,7 +195,7 @@ impl Agent {
     }
 
     /// Gives up filters of a session from before, which no subscription of this process stands for. The answer is
-    /// [`Event::Unsubscribed`].
+    /// [`AgentEvent::Unsubscribed`].
     pub fn unsubscribe_filters(&mut self, filters: &[TopicFilter<'_>], now: Instant) -> RouteId {
         let wanted = filters
             .iter()
@@ -207,7 +207,7 @@ impl Agent {
         id
     }
 
-    /// Gives up a subscription. The answer is [`Event::Unsubscribed`]; what came before can still be taken. A filter that another
+    /// Gives up a subscription. The answer is [`AgentEvent::Unsubscribed`]; what came before can still be taken. A filter that another
     /// subscription of this agent has as well stays with the server, and has no code in the answer.
     pub fn unsubscribe(&mut self, id: RouteId, now: Instant) {
         // A session that is kept may know the filters: from before, or from a SUBSCRIBE whose answer was lost.
@@ -216,7 +216,8 @@ impl Agent {
             match route.standing {
                 Standing::Wanted if !may_be_known => {
                     route.standing = Standing::Over;
-                    self.events.push_back(Event::Unsubscribed(id, Vec::new()));
+                    self.events
+                        .push_back(AgentEvent::Unsubscribed(id, Vec::new()));
                 }
                 Standing::Wanted => route.standing = Standing::Unwanted,
                 // An answer to SUBSCRIBE that comes later finds nobody.
@@ -301,9 +302,12 @@ impl Agent {
             route.standing = asked.as_ref().copied().unwrap_or(Standing::Over);
             match asked {
                 Ok(Standing::Asked(token) | Standing::Leaving(token)) => self.asked.push(token),
-                Ok(_) => ended.push((route.id, Event::Unsubscribed(route.id, Vec::new()))),
+                Ok(_) => ended.push((route.id, AgentEvent::Unsubscribed(route.id, Vec::new()))),
                 Err(refused) => {
-                    ended.push((route.id, Event::SubscribeFailed(route.id, refused.into())));
+                    ended.push((
+                        route.id,
+                        AgentEvent::SubscribeFailed(route.id, refused.into()),
+                    ));
                 }
             }
         }
@@ -344,13 +348,13 @@ impl Agent {
     }
 
     /// A subscription is over: its stream ends with what is in it.
-    fn over(&mut self, id: RouteId, event: Event, now: Instant) {
+    fn over(&mut self, id: RouteId, event: AgentEvent, now: Instant) {
         self.events.push_back(event);
         let Some(index) = self.routes.iter().position(|route| route.id == id) else {
             return;
         };
         match self.routes.get(index).map(|route| &route.receiver) {
-            Some(Receiver::Stream(_)) => self.events.push_back(Event::Messages(Some(id))),
+            Some(Receiver::Stream(_)) => self.events.push_back(AgentEvent::Messages(Some(id))),
             Some(Receiver::Nobody) => {
                 let route = self.routes.remove(index);
                 self.drop_unclaimed(&route, now);
@@ -384,12 +388,12 @@ impl Agent {
             route.standing = Standing::Over;
             self.over(
                 id,
-                Event::SubscribeFailed(id, Error::SubscriptionRefused(codes)),
+                AgentEvent::SubscribeFailed(id, Error::SubscriptionRefused(codes)),
                 now,
             );
         } else {
             route.standing = Standing::Granted;
-            self.events.push_back(Event::Subscribed(id, codes));
+            self.events.push_back(AgentEvent::Subscribed(id, codes));
         }
         self.ask(now);
     }
@@ -404,7 +408,7 @@ impl Agent {
         };
         route.standing = Standing::Over;
         let id = route.id;
-        self.over(id, Event::Unsubscribed(id, codes), now);
+        self.over(id, AgentEvent::Unsubscribed(id, codes), now);
         self.ask(now);
     }
 
@@ -433,7 +437,7 @@ impl Agent {
             }
         }
         for id in gone {
-            self.over(id, Event::Unsubscribed(id, Vec::new()), now);
+            self.over(id, AgentEvent::Unsubscribed(id, Vec::new()), now);
         }
     }
 }

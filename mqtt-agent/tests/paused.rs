@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use mqtt_agent::session::Instant;
-use mqtt_agent::{Agent, Flow, Next, Options, QoS0Overflow};
+use mqtt_agent::{Agent, Flow, NextDial, Options, QoS0Overflow};
 
 const NOW: Instant = Instant::from_millis(0);
 
@@ -17,7 +17,7 @@ fn connected() -> Agent {
     options.qos0_overflow = QoS0Overflow::PauseReading;
     options.qos0_queue = 2;
     let mut agent = Agent::new(options);
-    assert_eq!(agent.next(NOW), Next::Dial);
+    assert_eq!(agent.next_dial(NOW), NextDial::Now);
     agent.opened(NOW).unwrap();
     agent.sent(usize::MAX);
     receive(&mut agent, CONNACK);

@@ -9,8 +9,8 @@ use mqtt_agent::proto::{
 };
 use mqtt_agent::session::{Instant, Offline, Outgoing, Refused};
 use mqtt_agent::{
-    Accepted, Acknowledge, Agent, ConnectionEvent, Error, Event, Flow, Next, Options, Outcome,
-    QoS0Overflow, Received, RouteId,
+    Accepted, AcknowledgeWhen, Agent, AgentEvent, ConnectionEvent, Error, Flow, NextDial, Options,
+    Outcome, QoS0Overflow, ReceivedMessage, RouteId,
 };
 use mqtt_testing::packets::{ack, encode, publish};
 
@@ -39,7 +39,7 @@ impl Story {
 
     /// Connects; CONNECT and what follows it is taken.
     fn connect(&mut self, session_present: bool) -> Vec<PacketType> {
-        assert_eq!(self.agent.next(self.now), Next::Dial);
+        assert_eq!(self.agent.next_dial(self.now), NextDial::Now);
         self.agent.opened(self.now).expect("it can connect");
         assert_eq!(self.sent(), [PacketType::Connect]);
         let connack = ConnAck {
@@ -101,24 +101,24 @@ impl Story {
         subscription
     }
 
-    fn next(&mut self, from: Option<RouteId>) -> Option<(String, Received)> {
+    fn next(&mut self, from: Option<RouteId>) -> Option<(String, ReceivedMessage)> {
         let received = self.agent.next_message(from)?;
         let payload = String::from_utf8(received.payload.to_vec()).expect("text");
         Some((payload, received))
     }
 
-    fn must_get(&mut self, from: Option<RouteId>, payload: &str) -> Received {
+    fn must_get(&mut self, from: Option<RouteId>, payload: &str) -> ReceivedMessage {
         let (found, received) = self.next(from).expect("a message");
         assert_eq!(found, payload);
         received
     }
 
-    fn taken(&mut self, from: Option<RouteId>, received: &Received) {
+    fn taken(&mut self, from: Option<RouteId>, received: &ReceivedMessage) {
         let id = received.id().expect("held");
         self.agent.taken(from, id, self.now);
     }
 
-    fn events(&mut self) -> Vec<Event> {
+    fn events(&mut self) -> Vec<AgentEvent> {
         std::iter::from_fn(|| self.agent.next_event()).collect()
     }
 }
@@ -210,7 +210,7 @@ fn a_message_that_returns_is_not_given_out_again() {
 #[test]
 fn a_message_acknowledged_by_hand_while_offline_is_acknowledged_when_it_returns() {
     let mut options = kept();
-    options.acknowledge = Acknowledge::ByHand;
+    options.acknowledge = AcknowledgeWhen::ByHand;
     let mut story = Story::new(options);
     story.connect(false);
     let one = Some(story.granted(1, "a/b"));
@@ -231,7 +231,7 @@ fn a_message_acknowledged_by_hand_while_offline_is_acknowledged_when_it_returns(
 
 #[test]
 fn a_stream_that_is_dropped_leaves_its_messages_to_others() {
-    for acknowledge in [Acknowledge::WhenTaken, Acknowledge::ByHand] {
+    for acknowledge in [AcknowledgeWhen::Taken, AcknowledgeWhen::ByHand] {
         let mut options = kept();
         options.acknowledge = acknowledge;
         let mut story = Story::new(options);
@@ -258,7 +258,7 @@ fn a_filter_that_another_subscription_has_is_not_given_up() {
     story.events();
     story.agent.unsubscribe(one, story.now);
     assert_eq!(story.sent(), []);
-    assert!(matches!(story.events()[..], [Event::Unsubscribed(id, _), ..] if id == one));
+    assert!(matches!(story.events()[..], [AgentEvent::Unsubscribed(id, _), ..] if id == one));
     story.agent.unsubscribe(two, story.now);
     assert_eq!(story.sent(), [PacketType::Unsubscribe]);
 }
@@ -278,11 +278,11 @@ fn a_subscription_whose_answer_was_lost_is_given_up_at_the_server() {
     assert!(
         events
             .iter()
-            .any(|event| matches!(event, Event::Unsubscribed(known, _) if *known == id)),
+            .any(|event| matches!(event, AgentEvent::Unsubscribed(known, _) if *known == id)),
         "{events:?}"
     );
     // The SUBSCRIBE in doubt is no publish.
-    let publishes = |event: &Event| matches!(event, Event::Published(..));
+    let publishes = |event: &AgentEvent| matches!(event, AgentEvent::Published(..));
     assert!(!events.iter().any(publishes), "{events:?}");
 }
 
@@ -396,11 +396,12 @@ fn close_sends_what_is_pending_and_ends_by_its_deadline() {
     let late = Instant::from_millis(story.now.as_millis() + 1_000);
     let why = story.agent.tick(late).expect_err("it took too long");
     story.agent.lost(why, late, 0);
-    assert_eq!(story.agent.next(late), Next::Stop);
-    let ended = |event: &Event| matches!(event, Event::Published(known, Outcome::Acknowledged(_)) if *known == token);
+    assert_eq!(story.agent.next_dial(late), NextDial::Never);
+    let ended = |event: &AgentEvent| matches!(event, AgentEvent::Published(known, Outcome::Acknowledged(_)) if *known == token);
     let events = story.events();
     assert_eq!(events.iter().filter(|event| ended(event)).count(), 1);
-    let stopped = |event: &Event| matches!(event, Event::Connection(ConnectionEvent::Stopped(_)));
+    let stopped =
+        |event: &AgentEvent| matches!(event, AgentEvent::Connection(ConnectionEvent::Stopped(_)));
     assert_eq!(events.iter().filter(|event| stopped(event)).count(), 1);
 }
 
@@ -409,7 +410,7 @@ fn close_of_a_connection_that_is_up_does_not_stop_before_its_disconnect() {
     let mut story = Story::new(kept());
     story.connect(false);
     story.agent.close(story.now, story.now);
-    assert_ne!(story.agent.next(story.now), Next::Stop);
+    assert_ne!(story.agent.next_dial(story.now), NextDial::Never);
     story.agent.tick(story.now).expect("DISCONNECT goes out");
     assert_eq!(story.sent(), [PacketType::Disconnect]);
 }
@@ -429,6 +430,6 @@ fn a_message_that_gives_way_while_offline_ends_at_once() {
         .publish(&outgoing(QoS::AtLeastOnce), story.now)
         .expect("the older one gives way");
     assert!(
-        matches!(story.events()[..], [Event::Published(token, Outcome::Dropped)] if token == first)
+        matches!(story.events()[..], [AgentEvent::Published(token, Outcome::Dropped)] if token == first)
     );
 }

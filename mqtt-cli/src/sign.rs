@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand, ValueEnum};
-use mqtt_credentials::{Aliyun, Credentials, Method, OneNet, Security};
+use mqtt_credentials::{Aliyun, DeviceCredentials, Method, OneNet, Security};
 use mqtt_tokio::proto::Version;
 use serde_json::json;
 
@@ -133,7 +133,7 @@ impl From<MethodName> for Method {
 
 /// What is printed.
 struct Signed {
-    credentials: Credentials,
+    credentials: DeviceCredentials,
     host: String,
     port: u16,
     signed_text: String,
@@ -146,7 +146,7 @@ impl Sign {
             Platform::OneNet(arguments) => arguments.sign()?,
         };
         if self.encode {
-            let Credentials {
+            let DeviceCredentials {
                 client_id,
                 user_name,
                 password,
@@ -156,7 +156,7 @@ impl Sign {
             let bytes = Draft::Connect(Box::new(connect)).bytes(Version::V311)?;
             return self.output.print(&bytes);
         }
-        let Credentials {
+        let DeviceCredentials {
             client_id,
             user_name,
             password,

@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use mqtt_tokio::proto::{Properties, ReasonCode, Subscription, TopicFilter};
-use mqtt_tokio::{Error, Handle, Messages, Received, Subscribing};
+use mqtt_tokio::{Error, Handle, Messages, ReceivedMessage, Subscribing};
 
 /// What comes next.
 #[derive(Debug)]
 pub(crate) enum Step {
-    Message(Received),
+    Message(ReceivedMessage),
     /// The broker answered SUBSCRIBE.
     Subscribed(Result<Messages, Error>),
     /// The broker answered UNSUBSCRIBE.

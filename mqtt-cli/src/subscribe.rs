@@ -6,7 +6,7 @@ use clap::Args;
 use mqtt_tokio::proto::{
     Properties, QoS, ReasonCode, RetainHandling, Subscription, TopicFilter, TopicName, Version,
 };
-use mqtt_tokio::{Error, Handle, Messages, Outgoing, QoS0Overflow, Received};
+use mqtt_tokio::{Error, Handle, Messages, Outgoing, QoS0Overflow, ReceivedMessage};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
@@ -214,7 +214,7 @@ impl Subscribe {
     }
 
     /// Whether there is anybody left to print for.
-    fn write(&self, format: &Format, message: &Received) -> Result<bool, Failure> {
+    fn write(&self, format: &Format, message: &ReceivedMessage) -> Result<bool, Failure> {
         if self.random_filter.is_some_and(|percent| !chance(percent)) {
             return Ok(true);
         }

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use crate::{Credentials, Method};
+use crate::{DeviceCredentials, Method};
 
 /// How the device connects, as its client identifier has to say.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -96,7 +96,7 @@ impl<'a> Aliyun<'a> {
 
     /// What CONNECT has to carry.
     #[must_use]
-    pub fn credentials(&self) -> Credentials {
+    pub fn credentials(&self) -> DeviceCredentials {
         let timestamp = self
             .timestamp
             .map_or_else(String::new, |time| format!(",timestamp={time}"));
@@ -109,7 +109,7 @@ impl<'a> Aliyun<'a> {
         let signature = self
             .method
             .sign(self.device_secret.as_bytes(), self.signed_text().as_bytes());
-        Credentials {
+        DeviceCredentials {
             client_id,
             user_name: format!("{}&{}", self.device_name, self.product_key),
             password: signature.iter().map(|byte| format!("{byte:02x}")).collect(),

@@ -17,9 +17,9 @@ pub use aliyun::{Aliyun, Security};
 pub use method::Method;
 pub use onenet::{InvalidKey, OneNet};
 
-/// What CONNECT has to carry.
+/// The fields of CONNECT by which a device platform knows a device.
 #[derive(Clone, Eq, PartialEq)]
-pub struct Credentials {
+pub struct DeviceCredentials {
     /// The client identifier.
     pub client_id: String,
     /// The user name.
@@ -29,9 +29,9 @@ pub struct Credentials {
 }
 
 /// Leaves the password out.
-impl fmt::Debug for Credentials {
+impl fmt::Debug for DeviceCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
+        f.debug_struct("DeviceCredentials")
             .field("client_id", &self.client_id)
             .field("user_name", &self.user_name)
             .finish_non_exhaustive()

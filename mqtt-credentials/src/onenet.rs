@@ -7,7 +7,7 @@ use core::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::{Credentials, Method};
+use crate::{DeviceCredentials, Method};
 
 /// The version of the token algorithm.
 const VERSION: &str = "2018-10-31";
@@ -92,10 +92,10 @@ impl<'a> OneNet<'a> {
     ///
     /// # Errors
     /// [`InvalidKey`] if the key is not base64.
-    pub fn credentials(&self) -> Result<Credentials, InvalidKey> {
+    pub fn credentials(&self) -> Result<DeviceCredentials, InvalidKey> {
         let path = self.resource.strip_prefix("products/").unwrap_or_default();
         let (product, device) = path.split_once("/devices/").unwrap_or((path, ""));
-        Ok(Credentials {
+        Ok(DeviceCredentials {
             client_id: device.into(),
             user_name: product.into(),
             password: self.token()?,

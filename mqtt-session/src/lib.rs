@@ -81,5 +81,5 @@ pub use mqtt_proto as proto;
 #[cfg(feature = "server")]
 pub use server::{Server, WillDue};
 pub use slots::Slot;
-pub use supervisor::{BackOff, Next, Supervisor};
+pub use supervisor::{BackOff, NextDial, Supervisor};
 pub use time::Instant;

@@ -32,26 +32,26 @@ impl Default for BackOff {
     }
 }
 
-/// What to do about the connection now.
+/// When a transport is to be opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Next {
-    /// Dial.
-    Dial,
-    /// Wait until then.
-    Wait(Instant),
-    /// Stop: [`BackOff::attempts`] are used up.
-    GiveUp,
+pub enum NextDial {
+    /// Open one now.
+    Now,
+    /// Ask again at this time, or after any other call.
+    At(Instant),
+    /// Open none any more: [`BackOff::attempts`] are used up or, of an agent, it is closed.
+    Never,
 }
 
 /// Decides about dialling.
 ///
 /// ```
-/// use mqtt_session::{BackOff, Instant, Next, Supervisor};
+/// use mqtt_session::{BackOff, Instant, NextDial, Supervisor};
 /// let mut supervisor = Supervisor::new(BackOff::default());
 /// let now = Instant::from_millis(0);
-/// assert_eq!(supervisor.next(now), Next::Dial);
+/// assert_eq!(supervisor.next_dial(now), NextDial::Now);
 /// supervisor.lost(now, u32::MAX); // the second number is random
-/// assert_eq!(supervisor.next(now), Next::Wait(Instant::from_millis(1_000)));
+/// assert_eq!(supervisor.next_dial(now), NextDial::At(Instant::from_millis(1_000)));
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Supervisor {
@@ -75,11 +75,11 @@ impl Supervisor {
 
     /// What to do now.
     #[must_use]
-    pub fn next(&self, now: Instant) -> Next {
+    pub fn next_dial(&self, now: Instant) -> NextDial {
         match self.back_off.attempts {
-            Some(attempts) if self.failures >= attempts => Next::GiveUp,
-            _ if now >= self.dial_at => Next::Dial,
-            _ => Next::Wait(self.dial_at),
+            Some(attempts) if self.failures >= attempts => NextDial::Never,
+            _ if now >= self.dial_at => NextDial::Now,
+            _ => NextDial::At(self.dial_at),
         }
     }
 
@@ -124,10 +124,10 @@ mod tests {
     /// How long it waits after the end of a connection or attempt.
     fn wait_after(supervisor: &mut Supervisor, now: Instant, random: u32) -> u64 {
         supervisor.lost(now, random);
-        match supervisor.next(now) {
-            Next::Wait(until) => u64::try_from(until.since(now).as_millis()).unwrap(),
-            Next::Dial => 0,
-            Next::GiveUp => panic!("it gives up"),
+        match supervisor.next_dial(now) {
+            NextDial::At(until) => u64::try_from(until.since(now).as_millis()).unwrap(),
+            NextDial::Now => 0,
+            NextDial::Never => panic!("it gives up"),
         }
     }
 
@@ -201,8 +201,8 @@ mod tests {
         });
         let now = Instant::from_millis(0);
         supervisor.lost(now, u32::MAX);
-        assert!(matches!(supervisor.next(now), Next::Wait(_)));
+        assert!(matches!(supervisor.next_dial(now), NextDial::At(_)));
         supervisor.lost(now, u32::MAX);
-        assert_eq!(supervisor.next(now), Next::GiveUp);
+        assert_eq!(supervisor.next_dial(now), NextDial::Never);
     }
 }

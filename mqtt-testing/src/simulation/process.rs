@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mqtt_agent::session::{Instant, SessionLost};
-use mqtt_agent::{Acknowledge, Agent, Error, Next, Options, OwnedWill, Publication, QoS0Overflow};
+use mqtt_agent::{
+    AcknowledgeWhen, Agent, Error, NextDial, Options, OwnedWill, Publication, QoS0Overflow,
+};
 use mqtt_proto::{QoS, Subscription, TopicFilter, Version};
 
 use super::class;
@@ -77,9 +79,9 @@ impl World {
                 ][self.random.below(3)];
             }
             options.acknowledge = match self.random.below(6) {
-                0 if self.plan.classes & class::BY_HAND != 0 => Acknowledge::ByHand,
-                1 if self.plan.classes & class::BY_HAND != 0 => Acknowledge::OnReceipt,
-                _ => Acknowledge::WhenTaken,
+                0 if self.plan.classes & class::BY_HAND != 0 => AcknowledgeWhen::ByHand,
+                1 if self.plan.classes & class::BY_HAND != 0 => AcknowledgeWhen::Arrived,
+                _ => AcknowledgeWhen::Taken,
             };
             slow = self.chance(class::SLOW, 3);
             if self.chance(class::SLOW, 5) {
@@ -172,7 +174,7 @@ impl World {
             let fact = &mut life.streams[stream.fact];
             fact.closed = Some(moment);
             // By hand, one acknowledgement stands for all streams.
-            fact.killed = node.agent.options().acknowledge == Acknowledge::WhenTaken;
+            fact.killed = node.agent.options().acknowledge == AcknowledgeWhen::Taken;
             // What comes before its subscriptions exist again is held.
             if stream.id.is_some() && !stream.leaving {
                 node.to_subscribe.push_back(stream.filters);
@@ -202,14 +204,14 @@ impl World {
     /// The agent says what to do; whether a connection was opened.
     pub(super) fn dial(&mut self, n: usize) -> bool {
         let now = self.instant();
-        match self.nodes[n].agent.next(now) {
-            Next::Dial => {}
-            Next::Wait(until) if until > now => return false,
-            Next::Wait(_) => {
+        match self.nodes[n].agent.next_dial(now) {
+            NextDial::Now => {}
+            NextDial::At(until) if until > now => return false,
+            NextDial::At(_) => {
                 self.fail(n, "it waits until a time that is past".to_owned());
                 return false;
             }
-            Next::Stop => return false,
+            NextDial::Never => return false,
         }
         let Ok(id) = self.broker.open(now) else {
             self.nodes[n].agent.lost(Error::EndOfStream, now, 0);

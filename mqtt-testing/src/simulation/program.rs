@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::BytesMut;
 use mqtt_agent::{
-    Accepted, Acknowledge, Agent, ConnectionEvent, Event, MessageId, QoS0Overflow, Received,
-    RouteId,
+    Accepted, AcknowledgeWhen, Agent, AgentEvent, ConnectionEvent, MessageId, QoS0Overflow,
+    ReceivedMessage, RouteId,
 };
 use mqtt_proto::{PacketId, QoS, ReasonCode, TopicName, Version};
 use mqtt_session::{Outgoing, Refused, Token};
@@ -48,7 +48,7 @@ enum Work {
 
 #[derive(Debug)]
 struct Hand {
-    received: Received,
+    received: ReceivedMessage,
     number: Option<u32>,
     /// How many turns the program takes for it.
     patience: usize,
@@ -150,7 +150,7 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn acknowledges_on_receipt(&self) -> bool {
-        self.agent.options().acknowledge == Acknowledge::OnReceipt
+        self.agent.options().acknowledge == AcknowledgeWhen::Arrived
     }
 
     /// All that is not finished, for the report of a failure.
@@ -193,11 +193,11 @@ impl World {
         }
     }
 
-    fn happened(&mut self, n: usize, event: Event) {
+    fn happened(&mut self, n: usize, event: AgentEvent) {
         let moment = self.tick_moment();
         let node = &mut self.nodes[n];
         match event {
-            Event::Connection(ConnectionEvent::Connected(connected)) => {
+            AgentEvent::Connection(ConnectionEvent::Connected(connected)) => {
                 node.connected = true;
                 node.connections += 1;
                 self.expectations.lives[n].whole_since = moment;
@@ -205,7 +205,7 @@ impl World {
                     self.session_lost(n, moment);
                 }
             }
-            Event::Published(token, outcome) => {
+            AgentEvent::Published(token, outcome) => {
                 let Some(number) = node.asked.remove(&token) else {
                     self.fail(n, format!("the end of what nobody published: {token:?}"));
                     return;
@@ -221,16 +221,16 @@ impl World {
                     published.acknowledged = Some(moment);
                 }
             }
-            Event::Messages(from) => {
+            AgentEvent::Messages(from) => {
                 if let Some(stream) = node.streams.iter_mut().find(|s| s.id == from) {
                     stream.ready = true;
                 }
             }
-            Event::Subscribed(id, codes) => self.subscribed(n, id, &codes, moment),
-            Event::SubscribeFailed(id, error) => {
+            AgentEvent::Subscribed(id, codes) => self.subscribed(n, id, &codes, moment),
+            AgentEvent::SubscribeFailed(id, error) => {
                 self.fail(n, format!("subscription {id:?} failed: {error}"));
             }
-            Event::Unsubscribed(id, _) => self.unsubscribed(n, id, moment),
+            AgentEvent::Unsubscribed(id, _) => self.unsubscribed(n, id, moment),
             _ => {}
         }
     }
@@ -475,7 +475,7 @@ impl World {
         let number = number_of(&received.payload);
         let topic = received.topic().to_string();
         let fact = stream.fact;
-        let by_hand = node.agent.options().acknowledge == Acknowledge::ByHand;
+        let by_hand = node.agent.options().acknowledge == AcknowledgeWhen::ByHand;
         let bridges = node.bridge != Bridge::No && node.closing.is_none();
         let task = match topic.strip_prefix("t/") {
             Some(rest) if bridges && !received.retain && number.is_some() => {

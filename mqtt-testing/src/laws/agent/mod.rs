@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mqtt_agent::{
-    Accepted, Acknowledge, Agent, ConnectionEvent, Error, Event, Flow, MessageId, Next, Options,
-    Position, QoS0Overflow, RequestId, RouteId, Unclaimed,
+    Accepted, AcknowledgeWhen, Agent, AgentEvent, ConnectionEvent, Error, Flow, MessageId,
+    NextDial, Options, Position, QoS0Overflow, RequestId, RouteId, Unclaimed,
 };
 use mqtt_proto::{Properties, QoS, ReasonCode, Subscription, TopicFilter, TopicName, Version};
 use mqtt_session::{Instant, Offline, Outgoing, Refused, SessionLost, Token};
@@ -85,9 +85,9 @@ pub fn withstands(choices: &[u8], version: Version) {
     options.session_expiry = choices.pick(&[0, 100]);
     options.receive_maximum = choices.pick(&[1, 3, 256]);
     options.acknowledge = choices.pick(&[
-        Acknowledge::WhenTaken,
-        Acknowledge::ByHand,
-        Acknowledge::OnReceipt,
+        AcknowledgeWhen::Taken,
+        AcknowledgeWhen::ByHand,
+        AcknowledgeWhen::Arrived,
     ]);
     options.unclaimed = choices.pick(&[Unclaimed::Hold, Unclaimed::Discard]);
     options.receive_limit = choices.pick(&[64 << 20, 500, 1]);
@@ -164,11 +164,12 @@ impl<'a> Trial<'a> {
 
     /// Asks what to do, and does it, or not.
     fn dial(&mut self) {
-        let next = self.agent.next(self.now);
-        if let Next::Wait(until) = next {
+        let next = self.agent.next_dial(self.now);
+        if let NextDial::At(until) = next {
             assert!(until > self.now, "it waits until a moment that is past");
         }
-        if next == Next::Dial && self.choices.below(8) > 0 && self.agent.opened(self.now).is_ok() {
+        if next == NextDial::Now && self.choices.below(8) > 0 && self.agent.opened(self.now).is_ok()
+        {
             self.hang_up();
             self.up = true;
         }
@@ -411,9 +412,9 @@ impl<'a> Trial<'a> {
             // It was refused, and the refusal may be lost with the connection.
             QoS::ExactlyOnce => before.refused && before.losses < self.losses,
             QoS::AtLeastOnce => match self.agent.options().acknowledge {
-                Acknowledge::OnReceipt => true,
+                AcknowledgeWhen::Arrived => true,
                 // What was not acknowledged before a reconnect comes again.
-                Acknowledge::ByHand => before.losses < self.losses,
+                AcknowledgeWhen::ByHand => before.losses < self.losses,
                 // It was acknowledged, and the acknowledgement may be lost with the connection.
                 _ => before.finished && before.losses < self.losses,
             },
@@ -501,28 +502,28 @@ impl<'a> Trial<'a> {
     fn look(&mut self) {
         while let Some(event) = self.agent.next_event() {
             match event {
-                Event::Published(token, _) => {
+                AgentEvent::Published(token, _) => {
                     assert!(self.ended.insert(token), "{token:?} ends twice");
                     if !self.tokens.remove(&token) {
                         assert!(self.hidden > 0, "{token:?} ends and was never given");
                         self.hidden -= 1;
                     }
                 }
-                Event::Subscribed(id, _) | Event::SubscribeFailed(id, _) => {
+                AgentEvent::Subscribed(id, _) | AgentEvent::SubscribeFailed(id, _) => {
                     assert!(!self.over.contains(&id), "{id:?} is over and answered");
                     assert!(
                         self.answered.insert(id),
                         "{id:?} is answered twice on one connection"
                     );
                 }
-                Event::Unsubscribed(id, _) => {
+                AgentEvent::Unsubscribed(id, _) => {
                     assert!(self.leaving.contains(&id), "nobody gave up {id:?}");
                     assert!(self.over.insert(id), "{id:?} is given up twice");
                 }
-                Event::Response(id, _) => {
+                AgentEvent::Response(id, _) => {
                     assert!(self.requests.remove(&id), "{id:?} has two responses");
                 }
-                Event::Connection(ConnectionEvent::Stopped(_)) => {
+                AgentEvent::Connection(ConnectionEvent::Stopped(_)) => {
                     assert!(
                         !core::mem::replace(&mut self.stopped, true),
                         "it stops twice"
@@ -551,7 +552,12 @@ impl<'a> Trial<'a> {
             }
             self.look();
         }
-        assert_eq!(self.agent.next(self.now), Next::Stop, "{:?}", self.agent);
+        assert_eq!(
+            self.agent.next_dial(self.now),
+            NextDial::Never,
+            "{:?}",
+            self.agent
+        );
         self.look();
         assert!(self.stopped);
         for at in &self.positions {

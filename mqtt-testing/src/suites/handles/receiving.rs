@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mqtt_adapter_core::proto::{QoS, ReasonCode, SubAck, TopicFilter, Version};
 use mqtt_adapter_core::{
-    Acknowledge, ConnectionEvent, Handle, Options, QoS0Overflow, Received, Unclaimed,
+    AcknowledgeWhen, ConnectionEvent, Handle, Options, QoS0Overflow, ReceivedMessage, Unclaimed,
 };
 use mqtt_session::ServerEvent;
 
@@ -53,7 +53,7 @@ pub async fn a_message_is_acknowledged_by_hand_or_comes_again<H: Deref<Target = 
         options.client_id = format!("by hand {version}");
         options.clean_start = false;
         options.session_expiry = 100;
-        options.acknowledge = Acknowledge::ByHand;
+        options.acknowledge = AcknowledgeWhen::ByHand;
         let first = connect(&start, options.clone()).await.unwrap();
         let mut messages = first.subscribe("a", QoS::ExactlyOnce).await.unwrap();
         for payload in [b"1", b"2"] {
@@ -155,7 +155,7 @@ pub async fn a_message_is_acknowledged_on_receipt<H: Deref<Target = Handle>>(
 ) {
     let (server, acknowledged) = sender(QoS::AtLeastOnce, 5);
     let mut options = options(server.port);
-    options.acknowledge = Acknowledge::OnReceipt;
+    options.acknowledge = AcknowledgeWhen::Arrived;
     let handle = connect(&start, options).await.unwrap();
     let mut messages = handle.subscribe("a", QoS::AtLeastOnce).await.unwrap();
     fence(&handle).await;
@@ -222,7 +222,7 @@ pub async fn a_backlog_beyond_the_queue_comes_before_the_answer<H: Deref<Target 
         let mut options = options(server.port);
         options.qos0_queue = 8;
         if by_hand {
-            options.acknowledge = Acknowledge::ByHand;
+            options.acknowledge = AcknowledgeWhen::ByHand;
         }
         let handle = connect(&start, options).await.unwrap();
         let mut messages = handle.subscribe("a", QoS::AtLeastOnce).await.unwrap();
@@ -263,7 +263,7 @@ pub async fn what_nobody_claims_is_held_or_discarded<H: Deref<Target = Handle>>(
         publish_numbers(&other, "left", QoS::ExactlyOnce, 0..5).await;
         publish_numbers(&other, "right", QoS::AtLeastOnce, 0..5).await;
         match how {
-            "by hand" => options.acknowledge = Acknowledge::ByHand,
+            "by hand" => options.acknowledge = AcknowledgeWhen::ByHand,
             "discarded" => options.unclaimed = Unclaimed::Discard,
             _ => {}
         }
@@ -279,7 +279,8 @@ pub async fn what_nobody_claims_is_held_or_discarded<H: Deref<Target = Handle>>(
             assert_eq!(number(&right.next().await.unwrap().payload), 7);
             continue;
         }
-        let done = |message: &Received| handle.acknowledge(message, ReasonCode::Success).unwrap();
+        let done =
+            |message: &ReceivedMessage| handle.acknowledge(message, ReasonCode::Success).unwrap();
         for n in 0..5 {
             let (a, b) = (right.next().await.unwrap(), rest.next().await.unwrap());
             assert_eq!((a.topic().as_str(), number(&a.payload)), ("right", n));

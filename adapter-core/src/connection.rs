@@ -1,4 +1,4 @@
-//! The bare connection: one task, one transport, the machine's events and the machine to answer them with.
+//! The bare connection: one task owns a transport and a `Client`.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,12 +12,12 @@ use mqtt_session::{Client, Config, Event, Heap, Instant};
 
 use crate::driver::{Tcp, Timer, Transport, cannot_connect, transport_failed};
 
-/// The most that one read takes.
+/// How many bytes one read takes at most.
 const READ: usize = 16 << 10;
 
-/// A client on one transport. When the transport is gone, [`Self::into_client`] gives the session back for the next.
+/// A client on one transport. When the transport is gone, [`Self::into_client`] returns the session for the next connection.
 ///
-/// All methods are cancel-safe: what was read or written is accounted for before anything is awaited again.
+/// All methods are cancel-safe: bytes that were read or written are accounted for before the next await point.
 #[derive(Debug)]
 pub struct Connection<W, T> {
     transport: W,
@@ -25,7 +25,7 @@ pub struct Connection<W, T> {
     input: BytesMut,
     /// Bytes at the front of `input` that the last event borrowed.
     consumed: usize,
-    /// The machine wants something written before it takes more.
+    /// Whether the machine must write before it takes more input.
     blocked: bool,
     timer: T,
 }
@@ -42,10 +42,12 @@ impl<W: Tcp, T: Timer> Connection<W, T> {
 }
 
 impl<W: Transport, T: Timer> Connection<W, T> {
-    /// Begins a connection on a fresh transport, with a new client or one that has a session. Must be called within a
-    /// runtime, if its timer needs one.
+    /// Begins a connection on a fresh transport, with a new client or one that has a session. Must be called within a runtime
+    /// if its
+    /// timer needs one.
     ///
     /// # Errors
+    /// CONNECT cannot be written.
     /// CONNECT cannot be written.
     pub fn new(
         transport: impl Into<W>,
@@ -65,22 +67,24 @@ impl<W: Transport, T: Timer> Connection<W, T> {
         })
     }
 
-    /// The machine: publish, subscribe, acknowledge. What it has to say goes out with the next [`Self::next`] or
+    /// Returns the machine, which publishes, subscribes and acknowledges. Its packets go out with the next [`Self::next`] or
     /// [`Self::flush`].
     pub const fn client(&mut self) -> &mut Client<'static> {
         &mut self.client
     }
 
-    /// The machine's clock.
+    /// Returns the time of the machine's clock.
     #[must_use]
     pub fn now(&self) -> Instant {
         Instant::from_millis(u64::try_from(self.timer.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// The next step of the machine: its event, if it has one, and the machine to answer it with while the event is held.
+    /// Takes the next step of the machine. Returns its event, if there is one, and the machine, so that the program can
+    /// answer while
+    /// it holds the event.
     ///
     /// # Errors
-    /// The connection is over; [`Self::disconnect`] still says why to the server.
+    /// The connection is over. [`Self::disconnect`] still sends the reason to the server.
     pub async fn next(&mut self) -> Result<(Option<Event<'_>>, &mut Client<'static>), Error> {
         self.input.advance(std::mem::take(&mut self.consumed));
         poll_fn(|cx| self.poll_ready(cx)).await?;
@@ -112,7 +116,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
         .await
     }
 
-    /// Says DISCONNECT, writes all that is outgoing and closes the transport. The session stays in the client.
+    /// Sends DISCONNECT, writes all that is outgoing and closes the transport. Returns the client with its session.
     ///
     /// # Errors
     /// The transport fails.
@@ -125,7 +129,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
         Ok(self.into_client())
     }
 
-    /// Gives the transport up and the session back, for the next connection.
+    /// Drops the transport and returns the client with its session, for the next connection.
     #[must_use]
     pub fn into_client(mut self) -> Client<'static> {
         self.client.disconnected();
@@ -143,7 +147,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes, reads and keeps time until the machine has something to look at.
+    /// Writes, reads and keeps time until the input has something for the machine.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             while !self.client.outgoing().is_empty() {
@@ -158,7 +162,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
             let now = self.now();
             self.client.tick(now)?;
             if !self.client.outgoing().is_empty() && !self.blocked {
-                // The tick made a ping; if the transport does not take it, the read below waits all the same.
+                // The tick wrote a PINGREQ. If the transport does not take it now, the read below still waits.
                 if self.poll_write(cx)?.is_ready() {
                     continue;
                 }
@@ -181,7 +185,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
         if ready!(self.transport.poll_fill(cx, &mut self.input)).map_err(transport_failed)? == 0 {
             return Poll::Ready(Err(Error::EndOfStream));
         }
-        // The machine learns when all there was is looked at, for its judgement of silence.
+        // The machine learns that it has seen all of the input, so that it can measure silence.
         if self.client.needs(&self.input).is_some() {
             let now = self.now();
             let _ = self.client.receive(&self.input, now)?;

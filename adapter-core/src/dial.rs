@@ -1,4 +1,4 @@
-//! How a connection is opened: where the socket goes, which addresses are tried, and what stands upon it.
+//! Opens a connection: the address of the socket, the order of the addresses, and the stages over the socket.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,31 +14,31 @@ use mqtt_agent::{Options, Scheme};
 
 use crate::driver::{Timer, Transport};
 
-/// What [`Options`] do not say about opening a connection. Each field belongs to the feature of its name.
+/// Settings for opening a connection that [`Options`] do not have. Each field belongs to the feature of its name.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DialOptions {
-    /// TLS of `mqtts://` and `wss://`. Default: the CAs of the system, and no client certificate.
+    /// The TLS settings of `mqtts://` and `wss://`. Default: the CAs of the system, and no client certificate.
     #[cfg(feature = "tls")]
     pub tls: mqtt_transport::tls::TlsOptions,
-    /// WebSocket of `ws://` and `wss://`. Its path is that of [`Options::path`].
+    /// The WebSocket settings of `ws://` and `wss://`. The path comes from [`Options::path`].
     #[cfg(feature = "websocket")]
     pub websocket: mqtt_transport::websocket::WebSocketOptions,
-    /// The proxy that the connection goes through. Default none.
+    /// The proxy through which the connection goes. Default none.
     #[cfg(feature = "proxy")]
     pub proxy: Option<mqtt_transport::proxy::ProxyOptions>,
 }
 
-/// Where a socket goes.
+/// The address of a socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Target<'a> {
-    /// To this port of this host, which is a name or an address.
+    /// A port of a host, which is a name or an IP address.
     Tcp(&'a str, u16),
-    /// To the Unix socket of this path; `@name` is an abstract one of Linux.
+    /// The path of a Unix socket; `@name` is an abstract socket of Linux.
     Unix(&'a str),
 }
 
-/// Opens the connections of one client, for an adapter that opens sockets.
+/// Prepares the connections of one client, for an adapter that opens the sockets.
 pub struct Dialler {
     scheme: Scheme,
     host: String,
@@ -49,7 +49,7 @@ pub struct Dialler {
         allow(dead_code, reason = "it has no fields then")
     )]
     options: DialOptions,
-    /// Made for the first connection, and shared by all, so that TLS sessions are resumed.
+    /// Made for the first connection, and used for all later ones, so that TLS sessions are resumed.
     #[cfg(feature = "tls")]
     tls: std::sync::OnceLock<mqtt_transport::tls::TlsConnector>,
 }
@@ -65,7 +65,7 @@ impl fmt::Debug for Dialler {
 }
 
 impl Dialler {
-    /// For the host, port, scheme and path of these options.
+    /// Makes a dialler for the host, port, scheme and path of these options.
     #[must_use]
     pub fn new(options: &Options, dial: DialOptions) -> Self {
         Self {
@@ -79,7 +79,7 @@ impl Dialler {
         }
     }
 
-    /// Where the socket goes: to the server, or to the proxy.
+    /// Returns the address of the socket to open: that of the server, or of the proxy.
     #[must_use]
     pub fn target(&self) -> Target<'_> {
         if self.scheme == Scheme::Unix {
@@ -92,7 +92,7 @@ impl Dialler {
         Target::Tcp(&self.host, self.port)
     }
 
-    /// The stages of a new connection; `None` where the bytes pass unchanged.
+    /// Returns the stages of a new connection; `None` if the bytes pass unchanged.
     ///
     /// # Errors
     /// A setting that cannot be used, such as a file that cannot be read, or a scheme whose feature is off.
@@ -121,10 +121,10 @@ impl Dialler {
         Ok(Some(stack).filter(|stack| !stack.is_plain()))
     }
 
-    /// Refuses the schemes that need stages, for an adapter that is built without them.
+    /// Refuses the schemes that need stages, for an adapter without them.
     ///
     /// # Errors
-    /// For TLS and WebSocket.
+    /// The scheme needs TLS or WebSocket.
     pub fn check(&self) -> io::Result<()> {
         match (self.scheme.is_tls(), self.scheme.is_websocket()) {
             (true, _) => Err(missing("TLS", "tls")),
@@ -167,11 +167,11 @@ fn missing(what: &str, feature: &str) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, message)
 }
 
-/// A transport that is open, with its stages.
+/// An open transport, with its stages if it has any.
 pub enum Opened<W> {
-    /// Without stages.
+    /// A transport without stages.
     Plain(W),
-    /// With stages.
+    /// A transport with stages.
     #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
     Staged(Box<crate::staged::Staged<W>>),
 }
@@ -183,10 +183,11 @@ impl<W> fmt::Debug for Opened<W> {
 }
 
 impl<W: Transport> Opened<W> {
-    /// Shakes hands over a fresh socket, as the scheme says.
+    /// Does the handshakes of the scheme over a fresh socket.
     ///
     /// # Errors
-    /// The server is not who it should be, refuses the client, or speaks another protocol; or the transport fails.
+    /// The certificate of the server is not accepted, the server refuses the client or speaks another protocol, or the
+    /// transport fails.
     pub async fn new(transport: W, dialler: &Dialler) -> io::Result<Self> {
         #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
         if let Some(stages) = dialler.stages()? {
@@ -199,7 +200,7 @@ impl<W: Transport> Opened<W> {
     }
 }
 
-/// Calls the same method of whichever it is.
+/// Calls the same method of either variant.
 macro_rules! either {
     ($self:expr, $transport:ident => $call:expr; $first:path, $($second:tt)*) => {
         match $self {
@@ -241,12 +242,12 @@ impl<W: Transport> Transport for Opened<W> {
     }
 }
 
-/// One of two kinds of transport.
+/// A transport of one of two types.
 #[derive(Debug)]
 pub enum Either<A, B> {
-    /// The first, such as TCP.
+    /// The first type, such as TCP.
     First(A),
-    /// The second, such as a Unix socket.
+    /// The second type, such as a Unix socket.
     Second(B),
 }
 
@@ -272,10 +273,11 @@ impl<A: Transport, B: Transport> Transport for Either<A, B> {
     }
 }
 
-/// How long one address is tried before the next one is tried beside it (RFC 8305, section 5).
+/// How long to wait for one address before the next one is tried in parallel (RFC 8305, section 5).
 pub const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
-/// The order in which addresses are tried: one of the family of the first, then one of the other, and so on (RFC 8305, section 4).
+/// Returns the addresses in the order in which to try them: the families take turns, beginning with that of the first address
+/// (RFC 8305, section 4).
 #[must_use]
 pub fn interleave(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let addresses: Vec<_> = addresses.into_iter().collect();
@@ -291,11 +293,11 @@ pub fn interleave(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<Socket
     order
 }
 
-/// Connects to the first of these addresses that answers: each next one is tried when the one before has failed, or has not
+/// Connects to the first of these addresses that answers. An address is tried when the one before it has failed, or has not
 /// answered for [`NEXT_ADDRESS`].
 ///
 /// # Errors
-/// That of the last address that failed, when none is left; or there is no address.
+/// All addresses failed: the error of the last one. Or there is no address.
 pub async fn race<T, F, W>(
     addresses: impl IntoIterator<Item = SocketAddr>,
     connect: impl Fn(SocketAddr) -> F,

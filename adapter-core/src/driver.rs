@@ -1,5 +1,4 @@
-//! What all async runtimes have in common: [`drive`] is the task behind a handle. A runtime lends its transports and its
-//! timer.
+//! The driver of async runtimes: [`drive`] is the task behind a handle. A runtime provides its transports and its timer.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -15,26 +14,27 @@ use crate::hub::{Hub, Output};
 
 /// A transport of an async runtime.
 pub trait Transport: Unpin {
-    /// Reads behind what is in the buffer, into room that is there; how many bytes, 0 at the end.
+    /// Reads into the free room behind the content of the buffer. Returns how many bytes were read, 0 at the end of the
+    /// stream.
     ///
     /// # Errors
     /// The transport fails.
     fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut)
     -> Poll<io::Result<usize>>;
 
-    /// Writes some of the bytes; how many.
+    /// Writes some of the bytes. Returns how many.
     ///
     /// # Errors
     /// The transport fails.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
 
-    /// Sends what it holds back.
+    /// Sends bytes that the transport buffers.
     ///
     /// # Errors
     /// The transport fails.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Flushes; nothing more is written.
+    /// Flushes, and ends the stream of written bytes.
     ///
     /// # Errors
     /// The transport fails.
@@ -43,29 +43,29 @@ pub trait Transport: Unpin {
 
 /// A transport over TCP.
 pub trait Tcp: Transport + Sized {
-    /// Connects to an address such as `127.0.0.1:1883`; small packets do not wait for others.
+    /// Connects to an address such as `127.0.0.1:1883`, without delay for small packets (`TCP_NODELAY`).
     ///
     /// # Errors
     /// It cannot connect.
     fn dial(address: &str) -> impl Future<Output = io::Result<Self>> + Send;
 }
 
-/// A timer of an async runtime, and its clock.
+/// The timer and the clock of an async runtime.
 pub trait Timer: Unpin {
-    /// One that is ready after `span`.
+    /// Makes a timer that is ready after `span`.
     fn after(span: Duration) -> Self;
 
-    /// Ready after `span` from now.
+    /// Makes the timer ready after `span` from now.
     fn reset(&mut self, span: Duration);
 
-    /// Whether its time has come; wakes when it does.
+    /// Is ready when the time of the timer has come. Wakes the task then.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// How long ago it was made.
+    /// Returns the time since the timer was made.
     fn elapsed(&self) -> Duration;
 }
 
-/// Dials, reads, writes and sleeps as the agent says, until all its handles are gone. Spawn it.
+/// Dials, reads, writes and sleeps as the agent says, until all handles are gone. The adapter spawns this future as a task.
 pub async fn drive<T, D, F, W>(hub: Arc<Hub>, mut dial: D)
 where
     T: Timer,
@@ -94,7 +94,7 @@ where
     }
 }
 
-/// Asks for credentials, if they change, and opens a transport.
+/// Gets new credentials, if the options have a source of them, and opens a transport.
 async fn open<T, D, F, W>(hub: &Hub, dial: &mut D) -> Result<W, Error>
 where
     T: Timer,
@@ -113,19 +113,19 @@ where
     }
 }
 
-/// The error of a transport that could not be opened.
+/// Makes the error for a transport that could not be opened.
 #[must_use]
 pub fn cannot_connect(error: io::Error) -> Error {
     Error::Transport("cannot connect", Arc::new(error))
 }
 
-/// The error of a transport that failed.
+/// Makes the error for a transport that failed.
 #[must_use]
 pub fn transport_failed(error: io::Error) -> Error {
     Error::Transport("the connection broke", Arc::new(error))
 }
 
-/// What `future` gives, unless it takes longer than `span`.
+/// Returns the result of `future`, or `None` if it takes longer than `span`.
 pub async fn timeout<T: Timer, F: Future>(span: Duration, future: F) -> Option<F::Output> {
     let (mut timer, mut future) = (T::after(span), pin!(future));
     poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -135,7 +135,7 @@ pub async fn timeout<T: Timer, F: Future>(span: Duration, future: F) -> Option<F
     .await
 }
 
-/// Ends after `span`, or when the hub has something new.
+/// Waits until `span` is over or the state of the hub changes.
 async fn wait<T: Timer>(hub: &Hub, span: Duration) {
     let mut woken = false;
     let news = poll_fn(|cx| {
@@ -149,14 +149,14 @@ async fn wait<T: Timer>(hub: &Hub, span: Duration) {
     let _ = timeout::<T, _>(span, news).await;
 }
 
-/// Ends when the client is closed and need not be connected for it any more.
+/// Waits until the client is closed and needs no connection for that.
 async fn given_up<T: Timer>(hub: &Hub) {
     while !hub.is_given_up() {
         wait::<T>(hub, hub.gives_up_in().unwrap_or(Duration::MAX)).await;
     }
 }
 
-/// Serves one transport until its end, and says why it ended.
+/// Serves one transport until its end. Returns why it ended.
 async fn serve<T: Timer, W: Transport>(hub: &Hub, transport: W) -> Error {
     if let Err(error) = hub.opened() {
         return error;
@@ -171,7 +171,7 @@ async fn serve<T: Timer, W: Transport>(hub: &Hub, transport: W) -> Error {
         timer: T::after(Duration::ZERO),
     };
     let why = poll_fn(|cx| pump.poll(cx)).await;
-    // What a violation or DISCONNECT left behind still goes out, if the transport takes it soon.
+    // Bytes that a violation or DISCONNECT left still go out, if the transport takes them soon.
     let said_goodbye = hub.is_finished();
     let Pump {
         transport,
@@ -192,8 +192,9 @@ async fn serve<T: Timer, W: Transport>(hub: &Hub, transport: W) -> Error {
             }
             output.wrote(n);
         }
-        // A TCP socket that is closed before all was read is reset, and the peer may lose what it has not read by then: the
-        // last acknowledgements.
+        // A TCP socket that is closed with unread input is reset, and the peer may lose bytes that it has not read by then:
+        // the last
+        // acknowledgements.
         let mut n = usize::from(said_goodbye);
         while n > 0 {
             input.clear();
@@ -212,18 +213,18 @@ struct Pump<'a, W, T> {
     input: BytesMut,
     output: Output,
     flow: Flow,
-    /// Whether the transport holds nothing back.
+    /// Whether the transport buffers nothing.
     is_flushed: bool,
     timer: T,
 }
 
-/// The least that one read has room for.
+/// How much room one read has at least, in bytes.
 const READ: usize = 64 << 10;
-/// How many bytes are read before other tasks of the thread get their turn: those who take the messages, above all.
+/// How many bytes are read before other tasks of the thread run, above all those that take the messages.
 const TURN: usize = READ;
 
 impl<W: Transport, T: Timer> Pump<'_, W, T> {
-    /// Does all that can be done now; ready when the connection is over.
+    /// Does all that can be done now. Ready when the connection is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         match self.work(cx) {
             Ok(()) => Poll::Pending,
@@ -255,7 +256,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
                         continue;
                     }
                 }
-                // The tick may have made a ping or a DISCONNECT.
+                // The tick may have written a PINGREQ or a DISCONNECT.
                 if !self.write(cx)? {
                     return Ok(());
                 }
@@ -263,7 +264,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
         }
     }
 
-    /// Whether something was written.
+    /// Writes what is outgoing. Returns whether anything was written.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         let mut wrote = false;
         if !self.is_flushed {
@@ -271,7 +272,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
         }
         loop {
             self.hub.refill(&mut self.output);
-            // A message that waited for room is better awaited than written alone.
+            // Publishers that wait for room get it first, so that their messages go out together.
             if self.output.rest().is_empty() || wrote {
                 return Ok(wrote);
             }
@@ -299,7 +300,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
         }
     }
 
-    /// A transport with stages may hold bytes back until it can write again.
+    /// A transport with stages may buffer bytes until it can write again.
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         self.is_flushed = self
             .transport
@@ -309,12 +310,13 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
         Ok(())
     }
 
-    /// How many bytes were read.
+    /// Reads, and gives the input to the hub. Returns how many bytes were read.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<usize, Error> {
         match self.flow {
             Flow::Read(needed) => {
                 let (len, missing) = (self.input.len(), needed.saturating_sub(self.input.len()));
-                // Memory for a large packet is taken as it comes, not as it is announced.
+                // The buffer for a large packet grows with the bytes that arrive, not with the length that the packet
+                // announces.
                 self.input.reserve(missing.clamp(READ, len.max(READ)));
                 match self
                     .transport
@@ -331,7 +333,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
                     Poll::Pending => Ok(0),
                 }
             }
-            // Room was made by what was written meanwhile.
+            // Writing has made room meanwhile.
             Flow::Write => {
                 self.flow = self.hub.input(&mut self.input)?;
                 Ok(0)

@@ -1,4 +1,4 @@
-//! What became of the connection: kept for those who ask, and told to `tracing`.
+//! Stores the latest events of the connection for readers, and logs them with `tracing`.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -11,29 +11,30 @@ use mqtt_agent::{ConnectionEvent, Error};
 
 use crate::hub::Hub;
 
-/// How many events are kept for those who ask later.
+/// How many events are stored for readers that come later.
 const KEPT: usize = 64;
 
 /// The latest events.
 #[derive(Debug, Default)]
 pub(crate) struct EventLog {
     events: VecDeque<ConnectionEvent>,
-    /// The number of the first of them.
+    /// The number of the first stored event.
     first: u64,
-    /// How the first attempt ended.
+    /// The result of the first attempt.
     pub(crate) first_attempt: Option<Result<(), Error>>,
-    /// Why the connection was lost, or the client stopped, last.
+    /// Why the last connection was lost, or the client stopped.
     pub(crate) last_error: Option<Error>,
     /// How many connections and attempts were lost.
     pub(crate) losses: u64,
-    /// What was last said at WARN: the same reason is not said again for each attempt.
+    /// The reason that was logged last at WARN: it is not logged again for each attempt.
     warned: Option<String>,
-    /// "connected" was said at INFO since: a server that ends each connection for one reason is not told of again and again.
+    /// Whether "connected" was logged at INFO since then: a server that ends each connection for the same reason is logged
+    /// once.
     welcomed: bool,
 }
 
 impl EventLog {
-    /// `failures`: how many attempts in a row failed.
+    /// Stores and logs an event. `failures` says how many attempts in a row failed.
     pub(crate) fn push(&mut self, event: ConnectionEvent, failures: u32) {
         match &event {
             ConnectionEvent::Connected(connected) => {
@@ -97,7 +98,7 @@ impl EventLog {
     }
 }
 
-/// The error and its sources in one line.
+/// Returns the error and its sources in one line.
 pub(crate) fn in_full(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
@@ -109,8 +110,8 @@ pub(crate) fn in_full(error: &Error) -> String {
     text
 }
 
-/// What becomes of the connection, as a [`Stream`] that ends when the client stopped. It begins with the latest 64 events that
-/// happened before; who falls behind by more misses the oldest.
+/// The events of the connection, as a [`Stream`] that ends when the client stopped. It begins with the latest 64 events from
+/// before. A reader that is more than 64 events late misses the oldest of them.
 #[derive(Debug)]
 pub struct ConnectionEvents {
     hub: Arc<Hub>,
@@ -122,7 +123,7 @@ impl ConnectionEvents {
         Self { hub, next: 0 }
     }
 
-    /// The next event; `None` when the client stopped.
+    /// Polls for the next event; `None` when the client stopped.
     pub fn poll_event(&mut self, cx: &Context<'_>) -> Poll<Option<ConnectionEvent>> {
         let mut state = self.hub.lock();
         if let Some(event) = state.log.get(&mut self.next) {
@@ -135,7 +136,7 @@ impl ConnectionEvents {
         Poll::Pending
     }
 
-    /// The next event; `None` when the client stopped. Cancel-safe.
+    /// Returns the next event; `None` when the client stopped. Cancel-safe.
     #[allow(
         clippy::should_implement_trait,
         reason = "the name that streams have for it"

@@ -1,5 +1,6 @@
-//! The cloneable way to a client: what the adapters' handles are made of. All of it is cancel-safe: a dropped future either did
-//! nothing, or what it did goes on and is not lost.
+//! The cloneable handle, on which the handles of the adapters are built. Its futures are cancel-safe: a dropped future has
+//! either
+//! done nothing, or its work goes on.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,8 +17,8 @@ use crate::hub::Hub;
 use crate::messages::{Messages, Subscribing, Unsubscribing, User};
 use crate::publishing::{Publishing, Ticket};
 
-/// A client that many tasks share. When the last handle and stream are gone, the driver sends what is pending for up to five
-/// seconds, says goodbye and stops.
+/// A client that many tasks share. After the last handle and stream are dropped, the driver sends what is pending for at most
+/// five seconds, sends DISCONNECT and stops.
 #[derive(Debug)]
 pub struct Handle {
     user: User,
@@ -30,7 +31,7 @@ impl Clone for Handle {
 }
 
 impl Handle {
-    /// Another user of this hub.
+    /// Makes another handle of this hub.
     #[must_use]
     pub fn new(hub: &Arc<Hub>) -> Self {
         Self {
@@ -42,12 +43,14 @@ impl Handle {
         &self.user.0
     }
 
-    /// Publishes as soon as there is room; the ticket tells the message's end. Dropped before it is ready, nothing was
-    /// published.
+    /// Publishes a message as soon as there is room. The ticket of the result reports the end of the message. If the future
+    /// is
+    /// dropped before it is ready, nothing is published.
     ///
     /// # Errors
-    /// `topic` is no topic name, the message is larger than the server takes, or the client is closed. While there is no
-    /// connection, messages are kept as [`crate::Config::offline`] says.
+    /// `topic` is no valid topic name, the message is larger than the server takes, or the client is closed. While there is
+    /// no connection,
+    /// messages are kept as [`crate::Config::offline`] says.
     pub fn publish<'a>(
         &'a self,
         topic: &'a str,
@@ -64,25 +67,25 @@ impl Handle {
         Publishing::new(self, message)
     }
 
-    /// The same with all that a message can have.
+    /// Publishes a message with all its fields, like [`Self::publish`].
     pub fn publish_message<'a>(&'a self, message: &Outgoing<'a>) -> Publishing<'a> {
         Publishing::new(self, Ok(*message))
     }
 
-    /// The same for a message that owns what it says.
+    /// Publishes an owned message, like [`Self::publish`].
     pub const fn publish_owned<'a>(&'a self, message: &'a Publication) -> Publishing<'a> {
         Publishing::owned(self, message)
     }
 
-    /// Publishes now, or says why not.
+    /// Publishes a message now, or returns an error.
     ///
     /// # Errors
-    /// [`Refused::Full`] while there is no room, and all that [`mqtt_session::Client::publish`] refuses.
+    /// [`Refused::Full`] while there is no room, and the other errors of [`mqtt_session::Client::publish`].
     pub fn try_publish(&self, message: &Outgoing<'_>) -> Result<Ticket, Error> {
         self.attempt(message, None)
     }
 
-    /// One look: the message is accepted, or refused, and then whoever waits for room is remembered under the same lock.
+    /// Tries once to publish. If there is no room, stores the waker under the same lock.
     pub(crate) fn attempt(
         &self,
         message: &Outgoing<'_>,
@@ -110,12 +113,12 @@ impl Handle {
         }
     }
 
-    /// Subscribes to one filter. The stream has the messages that come from now on, and the future ends when the server
-    /// answered.
+    /// Subscribes to one filter. The stream has the messages from now on; the future is ready when the server has answered.
     ///
     /// # Errors
-    /// [`Error::SubscriptionRefused`] if the server refused it; `filter` is no topic filter; the client is closed before the
-    /// server answered.
+    /// [`Error::SubscriptionRefused`] if the server refused it; `filter` is no valid topic filter; the client is closed
+    /// before the server
+    /// answered.
     ///
     /// ```no_run
     /// # use mqtt_adapter_core::{Error, Handle, proto::QoS};
@@ -135,8 +138,9 @@ impl Handle {
         }
     }
 
-    /// Subscribes to several filters by one SUBSCRIBE, whose messages come in one stream in their order. `properties` may
-    /// be a subscription identifier and user properties (5). [`Messages::granted`] has the server's code for each filter.
+    /// Subscribes to several filters by one SUBSCRIBE. One stream has their messages in order. `properties` may have a
+    /// subscription
+    /// identifier and user properties (5). [`Messages::granted`] returns the server's reason code for each filter.
     ///
     /// # Errors
     /// [`Error::SubscriptionRefused`] if the server refused all of them; the client is closed before the server answered.
@@ -153,7 +157,9 @@ impl Handle {
         Subscribing::new(Messages::new(self.hub(), Some(id)))
     }
 
-    /// Gives up filters of a session from before, which no [`Messages`] stand for; the server answers with a code for each (5).
+    /// Unsubscribes from filters of an earlier session, for which the program has no [`Messages`]. The server answers with a
+    /// reason
+    /// code for each (5).
     ///
     /// # Errors
     /// The client is closed before the server answered.
@@ -170,19 +176,24 @@ impl Handle {
         async move { Unsubscribing::new(&messages).await }
     }
 
-    /// The messages that no other stream claims: those of [`crate::Options::subscriptions`], and of a session from before.
+    /// Returns the stream of messages that no other stream claims: those of [`crate::Options::subscriptions`], and of an
+    /// earlier
+    /// session.
     #[must_use]
     pub fn other_messages(&self) -> Messages {
         Messages::new(self.hub(), None)
     }
 
-    /// Acknowledges a message by hand, where [`crate::Options::acknowledge`] is [`crate::AcknowledgeWhen::ByHand`], in any order.
-    /// A message that is not acknowledged comes again after the next reconnect (QoS 1), or holds its place among the
-    /// server's receive maximum. Does nothing for QoS 0.
+    /// Acknowledges a message by hand, if [`crate::Options::acknowledge`] is [`crate::AcknowledgeWhen::ByHand`]. Messages may
+    /// be
+    /// acknowledged in any order. A message that is not acknowledged comes again after the next reconnect (QoS 1), or
+    /// occupies one place of
+    /// the receive maximum. Does nothing at QoS 0.
     ///
     /// # Errors
-    /// [`Refused::NothingToAcknowledge`] if it was done before; [`Refused::Encode`] for a reason code that an acknowledgement
-    /// does not have.
+    /// [`Refused::NothingToAcknowledge`] if the message is acknowledged already; [`Refused::Encode`] for a reason code that
+    /// an
+    /// acknowledgement does not have.
     pub fn acknowledge(&self, message: &ReceivedMessage, reason: ReasonCode) -> Result<(), Error> {
         let Some(id) = message.id() else {
             return Ok(());
@@ -194,10 +205,10 @@ impl Handle {
         Ok(())
     }
 
-    /// Ends when the client is connected, however long that takes.
+    /// Waits until the client is connected, without a time limit.
     ///
     /// # Errors
-    /// The client is closed, or gave up: the reason.
+    /// The client is closed, or stopped for this reason.
     pub fn connected(&self) -> impl Future<Output = Result<(), Error>> + use<'_> {
         std::future::poll_fn(|cx| {
             let mut state = self.hub().lock();
@@ -212,8 +223,9 @@ impl Handle {
         })
     }
 
-    /// Ends when there is no connection, with the reason why the last one ended; also if there is a new one by the time
-    /// the future is polled again.
+    /// Waits until there is no connection, and returns why the last one ended. Is also ready if the client has connected
+    /// again before
+    /// the future is polled.
     pub fn disconnected(&self) -> impl Future<Output = Error> + use<'_> {
         let mut losses = None;
         std::future::poll_fn(move |cx| {
@@ -227,10 +239,10 @@ impl Handle {
         })
     }
 
-    /// Ends when the first attempt to connect did.
+    /// Waits until the first attempt to connect has ended.
     ///
     /// # Errors
-    /// It failed: the reason. The client goes on trying.
+    /// The attempt failed for this reason. The client tries again.
     pub fn first_attempt(&self) -> impl Future<Output = Result<(), Error>> + use<'_> {
         std::future::poll_fn(|cx| {
             let mut state = self.hub().lock();
@@ -242,38 +254,38 @@ impl Handle {
         })
     }
 
-    /// What becomes of the connection.
+    /// Returns the events of the connection as a stream.
     #[must_use]
     pub fn events(&self) -> ConnectionEvents {
         ConnectionEvents::new(Arc::clone(self.hub()))
     }
 
-    /// How long it is until a moment that an event told, such as [`crate::ConnectionEvent::WaitingUntil`].
+    /// Returns the time from now until an instant of an event, such as [`crate::ConnectionEvent::WaitingUntil`].
     #[must_use]
     pub fn until(&self, at: Instant) -> Duration {
         self.hub().until(at)
     }
 
-    /// Whether there is a connection now.
+    /// Returns whether there is a connection now.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.hub().lock().agent.is_connected()
     }
 
-    /// How many messages and requests were accepted and have not ended.
+    /// Returns how many messages and requests were accepted and have not ended.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.hub().lock().agent.pending()
     }
 
-    /// What was accepted and is not acknowledged.
+    /// Returns the messages that were accepted and are not acknowledged.
     #[must_use]
     pub fn unsent(&self) -> Vec<Unsent> {
         self.hub().lock().agent.unsent()
     }
 
-    /// Closes: sends what is pending, for at most `deadline`, disconnects, and gives back what was not acknowledged.
-    /// Nothing more is accepted from now on, also if the future is dropped.
+    /// Closes the client: sends what is pending, for at most `deadline`, disconnects, and returns the messages that were not
+    /// acknowledged. The client accepts no more messages from this call on, even if the future is dropped.
     pub fn close(&self, deadline: Duration) -> Close {
         let now = self.hub().now();
         self.hub().lock().close(now.after(deadline), now);
@@ -296,7 +308,7 @@ impl Future for Close {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<Unsent>> {
         let now = self.hub.now();
         let mut state = self.hub.lock();
-        // A driver that opens a connection may not notice that the time for closing is over.
+        // A driver that is opening a transport may not notice that the time limit is over.
         if !state.agent.is_up() {
             let _ = state.agent.tick(now);
             state.settle();

@@ -1,5 +1,6 @@
-//! The agent behind a lock, and the wakers of everyone who waits for it. A driver (a task or a pair of threads) moves bytes and
-//! asks what to do; neither knows the protocol.
+//! An agent behind a lock, and the wakers of all futures that wait for it. A driver (a task or a pair of threads) moves bytes
+//! and
+//! asks the hub what to do next. Neither knows the protocol.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -18,29 +19,29 @@ use mqtt_session::Instant;
 use crate::events::EventLog;
 use crate::tickets::Tickets;
 
-/// Bytes that the driver writes: a copy of what is outgoing, so that the lock is not held meanwhile.
+/// Bytes for the driver to write: a copy of what is outgoing, so that the lock is not held during the write.
 #[derive(Debug, Default)]
 pub struct Output {
     bytes: Vec<u8>,
     written: usize,
-    /// How many of the written bytes the agent knows of.
+    /// How many of the written bytes the agent has been told.
     told: usize,
 }
 
 impl Output {
-    /// What is to be written.
+    /// Returns the bytes that are not written yet.
     #[must_use]
     pub fn rest(&self) -> &[u8] {
         self.bytes.get(self.written..).unwrap_or_default()
     }
 
-    /// The transport took the first `n` bytes of [`Self::rest`].
+    /// Notes that the transport took the first `n` bytes of [`Self::rest`].
     pub fn wrote(&mut self, n: usize) {
         self.written = self.written.saturating_add(n).min(self.bytes.len());
     }
 }
 
-/// What a stream waits for.
+/// The answers and the waker of a stream.
 #[derive(Debug, Default)]
 pub(crate) struct StreamState {
     wakers: Vec<Waker>,
@@ -56,7 +57,7 @@ impl StreamState {
     }
 }
 
-/// A request's response, or who waits for it.
+/// The response of a request, or the waker of the future that waits for it.
 #[derive(Debug, Default)]
 pub(crate) struct ResponseState {
     pub(crate) waker: Option<Waker>,
@@ -70,32 +71,32 @@ pub(crate) struct HubState {
     pub(crate) streams: HashMap<Option<RouteId>, StreamState>,
     pub(crate) requests: HashMap<RequestId, ResponseState>,
     pub(crate) log: EventLog,
-    /// Publishers that wait for room, or for bytes to be with the transport.
+    /// Wakers of publishers that wait for room, or for bytes to reach the transport.
     room: Vec<Waker>,
-    /// Those who wait for the connection to change.
+    /// Wakers of futures that wait for a change of the connection.
     watchers: Vec<Waker>,
     driver: Option<Waker>,
-    /// Handles and streams that are left.
+    /// How many handles and streams are left.
     users: usize,
-    /// Streams of the messages that no subscription claims.
+    /// How many streams take the messages that no subscription claims.
     pub(crate) others: usize,
 }
 
-/// See the module.
+/// An agent behind a lock.
 #[derive(Debug)]
 pub struct Hub {
     state: Mutex<HubState>,
     start: std::time::Instant,
 }
 
-/// How long the driver goes on sending what is pending after the last handle and stream are gone.
+/// How long the driver sends what is pending after the last handle and stream are gone.
 pub const LINGER: Duration = Duration::from_secs(5);
 
-/// The most that one write takes.
+/// How many bytes one write takes at most.
 const WRITE_BATCH: usize = 256 << 10;
 
 impl Hub {
-    /// A hub without a connection.
+    /// Makes a hub without a connection.
     #[must_use]
     pub fn new(options: Options) -> Arc<Self> {
         let state = HubState {
@@ -116,7 +117,7 @@ impl Hub {
         })
     }
 
-    /// A panic in a caller's waker must not take the others down: the state is sound after any call.
+    /// Ignores a poisoned lock: if the waker of a caller panics, the state is still valid.
     pub(crate) fn lock(&self) -> MutexGuard<'_, HubState> {
         self.state
             .lock()
@@ -127,13 +128,14 @@ impl Hub {
         Instant::from_millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// How long until then.
+    /// Returns the time from now until `at`.
     #[must_use]
     pub fn until(&self, at: Instant) -> Duration {
         at.since(self.now())
     }
 
-    /// Who is to be woken when there is something to write, to read again, or to end.
+    /// Sets the waker that is called when there is something to write, when reading goes on, or when the connection is to
+    /// end.
     pub fn set_driver(&self, waker: &Waker) {
         let mut state = self.lock();
         let known = state.driver.as_ref();
@@ -142,31 +144,31 @@ impl Hub {
         }
     }
 
-    /// What to do without a connection.
+    /// Returns when the driver is to open a transport.
     #[must_use]
     pub fn next_dial(&self) -> NextDial {
         let now = self.now();
         self.with(|agent| agent.next_dial(now))
     }
 
-    /// How long opening a transport may take.
+    /// Returns the time limit for opening a transport.
     #[must_use]
     pub fn dial_timeout(&self) -> Duration {
         self.lock().agent.options().dial_timeout
     }
 
-    /// Where the credentials of the next attempt come from.
+    /// Returns the source of the credentials for the next attempt.
     #[must_use]
     pub fn credentials(&self) -> Option<CredentialsSource> {
         self.lock().agent.options().credentials.clone()
     }
 
-    /// The credentials of the next attempt.
+    /// Sets the credentials of the next attempt.
     pub fn set_credentials(&self, credentials: Credentials) {
         self.lock().agent.set_credentials(credentials);
     }
 
-    /// Whether an attempt to open a transport is not worth going on with: the client is closed.
+    /// Returns whether the driver is to stop opening a transport, since the client is closed.
     #[must_use]
     pub fn is_given_up(&self) -> bool {
         let now = self.now();
@@ -176,23 +178,23 @@ impl Hub {
         })
     }
 
-    /// When [`Self::is_given_up`] is to be asked again, while a transport is being opened.
+    /// Returns when [`Self::is_given_up`] may change, while a transport is being opened.
     #[must_use]
     pub fn gives_up_in(&self) -> Option<Duration> {
         let now = self.now();
         self.lock().agent.deadline().map(|at| at.since(now))
     }
 
-    /// A transport is open: CONNECT goes out.
+    /// Starts a connection on an open transport: CONNECT is outgoing then.
     ///
     /// # Errors
-    /// CONNECT cannot be written as the options say, or the client is closed.
+    /// The options do not make a valid CONNECT, or the client is closed.
     pub fn opened(&self) -> Result<(), Error> {
         let now = self.now();
         self.with(|agent| agent.opened(now))
     }
 
-    /// The transport, or the attempt to open one, is gone.
+    /// Ends the connection, or the attempt to open one.
     pub fn lost(&self, why: Error) {
         let now = self.now();
         let random = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or(0);
@@ -202,7 +204,7 @@ impl Hub {
         state.wake_publishers();
     }
 
-    /// Tells the agent what was written, and copies what is outgoing next when all was.
+    /// Tells the agent how many bytes were written. When all are, copies the next outgoing bytes.
     pub fn refill(&self, output: &mut Output) {
         let mut state = self.lock();
         let wrote = output.written.saturating_sub(output.told);
@@ -221,16 +223,16 @@ impl Hub {
         }
     }
 
-    /// Whether the transport is to be closed: everything was written.
+    /// Returns whether the driver is to close the transport, since everything is written.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.lock().agent.is_finished()
     }
 
-    /// Looks at the input; whole packets are used up.
+    /// Handles the whole packets at the front of the input, and removes them.
     ///
     /// # Errors
-    /// The connection is over: write what is outgoing, then [`Self::lost`] with this error.
+    /// The connection is over: write what is outgoing, then call [`Self::lost`] with this error.
     pub fn input(&self, input: &mut BytesMut) -> Result<Flow, Error> {
         let now = self.now();
         let mut state = self.lock();
@@ -240,7 +242,7 @@ impl Hub {
         flow
     }
 
-    /// Time passes: how long until this is to be called again, if at all.
+    /// Tells the agent the time. Returns after what time to call this again, if at all.
     ///
     /// # Errors
     /// The connection is over, as for [`Self::input`].
@@ -252,7 +254,7 @@ impl Hub {
         })
     }
 
-    /// Does something with the agent and tells everyone what came of it.
+    /// Calls `work` with the agent, then wakes the futures that the events of the agent concern.
     pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Agent) -> R) -> R {
         let mut state = self.lock();
         let result = work(&mut state.agent);
@@ -281,15 +283,16 @@ impl HubState {
         self.wake_driver();
     }
 
-    /// Remembers the answer to a SUBSCRIBE or UNSUBSCRIBE for who asks for it later. To be called under the lock under which the
-    /// agent was asked: the answer may come as soon as it is released.
+    /// Notes that the answer to a SUBSCRIBE or UNSUBSCRIBE is to be stored. Must be called under the same lock as the call of
+    /// the agent,
+    /// since the answer may come as soon as the lock is released.
     pub(crate) fn expect_answer(&mut self, id: RouteId) {
         self.streams.insert(Some(id), StreamState::default());
         self.settle();
         self.wake_driver();
     }
 
-    /// Hands the agent's events to those who wait for them.
+    /// Gives the events of the agent to those who wait for them.
     pub(crate) fn settle(&mut self) {
         while let Some(event) = self.agent.next_event() {
             match event {
@@ -335,7 +338,7 @@ impl HubState {
         }
     }
 
-    /// Everyone who waits is told that nothing more will come.
+    /// Tells everybody who waits that the client stopped.
     fn stopped(&mut self) {
         self.tickets.close();
         for waiting in self.streams.values_mut() {
@@ -357,7 +360,7 @@ impl HubState {
         self.room.drain(..).for_each(Waker::wake);
     }
 
-    /// Wakes the driver once; it registers again when it looks.
+    /// Wakes the driver and removes its waker. The driver sets it again when it polls.
     pub(crate) fn wake_driver(&mut self) {
         self.driver.take().into_iter().for_each(Waker::wake);
     }

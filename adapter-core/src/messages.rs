@@ -1,4 +1,4 @@
-//! The messages of a subscription, and what subscribing awaits.
+//! The stream of messages of a subscription, and the futures of subscribing and unsubscribing.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,7 +13,7 @@ use mqtt_proto::ReasonCode;
 
 use crate::hub::Hub;
 
-/// Keeps the driver going while it is there.
+/// Counts as a user of the hub until it is dropped: the driver runs as long as there is one.
 pub(crate) struct User(pub(crate) Arc<Hub>);
 
 impl User {
@@ -35,28 +35,34 @@ impl fmt::Debug for User {
     }
 }
 
-/// The messages of a subscription, in their order; a [`Stream`] that ends when the subscription is over or the client stopped.
+/// The messages of a subscription, in their order, as a [`Stream`] that ends when the subscription is over or the client
+/// stopped.
 ///
-/// A message at QoS 1 or 2 is acknowledged when the stream is asked for the next one
-/// ([`crate::AcknowledgeWhen::Taken`], the default). When the stream is dropped, the message that it gave out last and those that
-/// wait are not acknowledged: if the session outlives its connections they wait for the next subscription that they match, and
-/// the server keeps the subscription; otherwise the client unsubscribes. [`Self::unsubscribe`] gives it up in any case.
+/// A message at QoS 1 or 2 is acknowledged when the program asks the stream for the next one
+/// ([`crate::AcknowledgeWhen::Taken`], the
+/// default). When the stream is dropped, the message that it gave out last and those that wait are not acknowledged. If the
+/// session
+/// outlives its connections, they wait for the next subscription that they match, and the server keeps the subscription;
+/// otherwise the
+/// client unsubscribes. [`Self::unsubscribe`] unsubscribes in either case.
 ///
-/// A server sends only so many messages without an acknowledgement, and acknowledgements go out in the order of the messages: a
-/// stream that is kept and not read holds up the messages at QoS 1 and 2 of the others, once the server's window is full. It
-/// holds up nothing else.
+/// A server sends a limited number of messages without an acknowledgement, and acknowledgements go out in the order of the
+/// messages.
+/// So a stream that is kept and not read also stops the messages at QoS 1 and 2 of other streams, when the window of the
+/// server is full.
+/// It stops nothing else.
 #[derive(Debug)]
 pub struct Messages {
     user: User,
-    /// `None` for the messages that no subscription claims.
+    /// `None` for the stream of messages that no subscription claims.
     id: Option<RouteId>,
     granted: Vec<ReasonCode>,
-    /// Taken from the agent and not given out yet: messages at QoS 0, and behind them at most one other.
+    /// Messages taken from the agent and not given out yet: messages at QoS 0, then at most one at QoS 1 or 2.
     ready: VecDeque<ReceivedMessage>,
     in_hand: Option<MessageId>,
 }
 
-/// How many messages at QoS 0 are taken at once.
+/// How many messages at QoS 0 are taken from the agent at once.
 const BATCH: usize = 64;
 
 impl Messages {
@@ -73,19 +79,19 @@ impl Messages {
         }
     }
 
-    /// What the server granted: a code for each filter, in their order.
+    /// Returns the reason code of the server for each filter, in their order.
     #[must_use]
     pub fn granted(&self) -> &[ReasonCode] {
         &self.granted
     }
 
-    /// How many messages at QoS 0 were dropped since the queue was full ([`crate::QoS0Overflow`]).
+    /// Returns how many messages at QoS 0 were dropped since the queue became full ([`crate::QoS0Overflow`]).
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.user.0.lock().agent.dropped(self.id)
     }
 
-    /// The next message; `None` when nothing more will come. The message before it is acknowledged.
+    /// Polls for the next message, and acknowledges the one before it; `None` at the end of the stream.
     pub fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<ReceivedMessage>> {
         if self.ready.is_empty() {
             self.take_some(cx);
@@ -127,7 +133,7 @@ impl Messages {
         }
     }
 
-    /// The next message; `None` when nothing more will come. The message before it is acknowledged. Cancel-safe.
+    /// Returns the next message, and acknowledges the one before it; `None` at the end of the stream. Cancel-safe.
     #[allow(
         clippy::should_implement_trait,
         reason = "the name that streams have for it"
@@ -136,7 +142,8 @@ impl Messages {
         std::future::poll_fn(|cx| self.poll_message(cx))
     }
 
-    /// Unsubscribes; ends when the server answered, with a code for each filter (5). What came before can still be taken.
+    /// Unsubscribes, and waits for the server's reason code for each filter (5). Messages that came before can still be
+    /// taken.
     pub fn unsubscribe(&self) -> Unsubscribing<'_> {
         let hub = &self.user.0;
         let now = hub.now();
@@ -168,7 +175,7 @@ impl Drop for Messages {
                 state.agent.forget(id, now);
                 state.streams.remove(&self.id);
             }
-            // There may be others who take the messages that no subscription claims.
+            // Another stream may take the messages that no subscription claims.
             None => {
                 let ready = self.ready.iter().filter_map(ReceivedMessage::id);
                 for id in self.in_hand.into_iter().chain(ready) {
@@ -185,13 +192,13 @@ impl Drop for Messages {
     }
 }
 
-/// See [`crate::Handle::subscribe`]. Dropped before it is ready, the subscription is given up.
+/// The future of [`crate::Handle::subscribe`]. Dropping it before it is ready gives up the subscription.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Subscribing(Result<Option<Messages>, Error>);
 
 impl Subscribing {
-    /// The stream is there from now on, so that nothing that comes before the answer is missed.
+    /// The stream exists from the start, so that it gets messages that come before the answer.
     pub(crate) const fn new(messages: Messages) -> Self {
         Self(Ok(Some(messages)))
     }
@@ -200,12 +207,14 @@ impl Subscribing {
         Self(Err(error))
     }
 
-    /// The next message, before or after the server's answer; `None` when nothing more will come. The message before it is
-    /// acknowledged.
+    /// Polls for the next message, before or after the server's answer, and acknowledges the one before it; `None` at the end
+    /// of the
+    /// stream.
     ///
-    /// A server may send messages before its answer, above all those that wait in a session of before. A program that takes
-    /// them polls this beside the future; one that awaits the future alone may wait for ever where reading pauses
-    /// ([`crate::QoS0Overflow::PauseReading`], [`crate::Options::receive_limit`]), as the answer is behind them.
+    /// A server may send messages before its answer, above all those that waited in a kept session. A program that takes them
+    /// polls this
+    /// method beside the future. If it awaits the future alone, it may wait for ever where reading pauses
+    /// ([`crate::QoS0Overflow::PauseReading`], [`crate::Options::receive_limit`]), because the answer is behind the messages.
     pub fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<ReceivedMessage>> {
         match &mut self.0 {
             Ok(Some(messages)) => messages.poll_message(cx),
@@ -249,7 +258,7 @@ impl Future for Subscribing {
     }
 }
 
-/// See [`Messages::unsubscribe`].
+/// The future of [`Messages::unsubscribe`].
 #[derive(Debug)]
 #[must_use = "await it for the server's answer"]
 pub struct Unsubscribing<'a> {
@@ -272,7 +281,7 @@ impl Future for Unsubscribing<'_> {
         let waiting = state.streams.entry(*id).or_default();
         match (&waiting.unsubscribed, &waiting.subscribed) {
             (Some(codes), _) => Poll::Ready(Ok(codes.clone())),
-            // It was refused before.
+            // The server refused the subscription before.
             (None, Some(Err(error))) => Poll::Ready(Err(error.clone())),
             _ if over => Poll::Ready(Err(Error::Stopped)),
             _ => {

@@ -1,4 +1,4 @@
-//! What publishing awaits.
+//! The futures of publishing.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use mqtt_session::{Outgoing, Refused};
 use crate::handle::Handle;
 use crate::hub::Hub;
 
-/// See [`Handle::publish`]. Dropped before it is ready, nothing was published.
+/// The future of [`Handle::publish`]. If it is dropped before it is ready, nothing is published.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Publishing<'a> {
@@ -59,7 +59,7 @@ impl Future for Publishing<'_> {
     }
 }
 
-/// An accepted message. Await it for its end, or drop it: the message goes on.
+/// An accepted message. Awaiting it returns its [`Outcome`]. Dropping it does not stop the message.
 #[derive(Debug)]
 #[must_use = "await it for the acknowledgement, or drop it"]
 pub struct Ticket {

@@ -1,4 +1,4 @@
-//! A request and its response in one call (5, section 4.10), and the responder's side.
+//! Requests with their responses in one call (5, section 4.10), and responders.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use crate::events::in_full;
 use crate::handle::Handle;
 use crate::hub::ResponseState;
 
-/// See [`Handle::await_response`]. Dropped before it is ready, the response is not awaited any more.
+/// The future of [`Handle::await_response`]. If it is dropped before it is ready, a later response is ignored.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Requesting<'a> {
@@ -52,7 +52,7 @@ impl Future for Requesting<'_> {
                         state.wake_driver();
                         id
                     }
-                    // It is sent when there is a connection and room.
+                    // The request is sent when there is a connection and room.
                     Err(Error::Refused(Refused::Full | Refused::Offline)) => {
                         state.wait_for_room(cx.waker());
                         state.watch(cx.waker());
@@ -84,14 +84,16 @@ impl Drop for Requesting<'_> {
 }
 
 impl Handle {
-    /// Publishes a request and awaits its response, which is a message with the correlation data of the request (5). The first
-    /// request subscribes to a response topic of this client. There is no time limit here; the adapters' handles have one.
+    /// Publishes a request and waits for its response: a message with the correlation data of the request (5). The first
+    /// request
+    /// subscribes to a response topic of this client. This future has no time limit; `request` of the adapters has one.
     pub const fn await_response<'a>(&'a self, message: Outgoing<'a>) -> Requesting<'a> {
         Requesting::new(self, message)
     }
 
-    /// Answers requests that come to `filter`: `answer` makes the payload of the response. A request is acknowledged when its
-    /// response is accepted, and what asks for no response is given to `answer` all the same. Ends with the client.
+    /// Responds to requests on `filter`: `answer` returns the payload of the response. A request is acknowledged when its
+    /// response
+    /// is accepted. Messages without a response topic are given to `answer` as well. Ends with the client.
     ///
     /// # Errors
     /// The subscription is refused, or a response cannot be published.
@@ -111,7 +113,8 @@ impl Handle {
             if let Some(response) = Publication::response_to(&message, payload) {
                 match self.publish_owned(&response).await {
                     Ok(ticket) => drop(ticket),
-                    // One requester's impossible response topic or size is not the others' fault.
+                    // A response topic that is invalid, or a response that is too large, must not end the responder for other
+                    // requesters.
                     Err(error @ Error::Topic(..)) => {
                         tracing::warn!("no response: {}", in_full(&error))
                     }

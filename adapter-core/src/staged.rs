@@ -1,4 +1,4 @@
-//! A transport with stages upon it.
+//! A transport with stages: TLS, WebSocket, proxies.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -10,18 +10,18 @@ use mqtt_transport::{Error, Stack};
 
 use crate::driver::Transport;
 
-/// A transport with stages upon it.
+/// A transport with stages.
 pub struct Staged<W> {
     transport: W,
     stack: Stack,
-    /// What was read from the transport and goes through the stages at once.
+    /// A buffer for bytes that were read from the transport and go into the stages at once.
     wire: BytesMut,
     is_ended: bool,
-    /// An error that came behind good bytes.
+    /// An error that came after valid bytes. It is returned when those are read.
     failed: Option<Error>,
 }
 
-/// The least that one read has room for.
+/// How much room one read has at least, in bytes.
 const READ: usize = 64 << 10;
 
 impl<W> fmt::Debug for Staged<W> {
@@ -31,10 +31,10 @@ impl<W> fmt::Debug for Staged<W> {
 }
 
 impl<W: Transport> Staged<W> {
-    /// Shakes hands.
+    /// Does the handshakes of the stages.
     ///
     /// # Errors
-    /// Of the stages, or the transport fails.
+    /// A stage or the transport fails.
     pub async fn open(transport: W, stack: Stack) -> io::Result<Self> {
         let mut staged = Self {
             transport,
@@ -57,7 +57,7 @@ impl<W: Transport> Staged<W> {
                 return Err(error.into());
             }
         }
-        // A server of MQTT says nothing before CONNECT.
+        // A server of MQTT sends nothing before CONNECT.
         if !early.is_empty() {
             let message = "the server speaks before it is asked";
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
@@ -66,7 +66,7 @@ impl<W: Transport> Staged<W> {
         Ok(staged)
     }
 
-    /// A server that speaks another protocol may reset the connection: what that means for the handshake tells more.
+    /// A server of another protocol may reset the connection. The stages know what that means during the handshake.
     fn explain(&mut self, error: io::Error) -> io::Error {
         match (error.kind(), self.stack.end_of_file()) {
             (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, Err(told)) => told.into(),
@@ -74,7 +74,7 @@ impl<W: Transport> Staged<W> {
         }
     }
 
-    /// Writes what the stages have to send.
+    /// Writes the outgoing bytes of the stages.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.stack.outgoing().is_empty() {
             let n = ready!(self.transport.poll_write(cx, self.stack.outgoing()))?;
@@ -86,7 +86,7 @@ impl<W: Transport> Staged<W> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once, and gives it to the stages.
+    /// Reads once, and gives the bytes to the stages.
     fn poll_input(&mut self, cx: &mut Context<'_>, plain: &mut BytesMut) -> Poll<io::Result<()>> {
         self.wire.clear();
         self.wire.reserve(READ);
@@ -99,7 +99,7 @@ impl<W: Transport> Staged<W> {
         };
         self.is_ended |= self.stack.is_ended();
         self.failed = result.err();
-        // Answers, or an alert that says why it ends.
+        // The stages may have answers to send, or an alert with the reason of the end.
         if let Poll::Ready(Err(error)) = self.poll_send(cx)
             && self.failed.is_none()
         {
@@ -117,7 +117,7 @@ impl<W: Transport> Transport for Staged<W> {
     ) -> Poll<io::Result<usize>> {
         let before = buffer.len();
         loop {
-            // An answer may wait here that the peer waits for.
+            // The peer may wait for an answer that is still outgoing.
             if let Poll::Ready(Err(error)) = self.poll_send(cx) {
                 return Poll::Ready(Err(error));
             }
@@ -129,7 +129,8 @@ impl<W: Transport> Transport for Staged<W> {
                 return Poll::Ready(Ok(0));
             }
             ready!(self.poll_input(cx, buffer))?;
-            // Bytes of a handshake, of a ping or of a part of a record bring nothing: that is no end.
+            // Bytes of a handshake, of a ping or of a part of a record bring no plain bytes, but are not the end of the
+            // stream.
             if buffer.len() > before {
                 return Poll::Ready(Ok(buffer.len() - before));
             }

@@ -1,4 +1,4 @@
-//! The messages whose end somebody may wait for.
+//! The ends of messages for which the program has tickets.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -7,14 +7,14 @@ use std::task::{Poll, Waker};
 use mqtt_agent::Outcome;
 use mqtt_session::Token;
 
-/// A ticket's end, or who states for it.
+/// The end of a ticket, or the waker of the future that waits for it.
 #[derive(Debug)]
 enum TicketState {
     Pending(Option<Waker>),
     Ended(Outcome),
 }
 
-/// Tokens are counted up by ourselves, so nobody can make them collide: a multiplication spreads them.
+/// The client itself counts the tokens up, so no peer can make them collide. A multiplication spreads them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Spread(u64);
 
@@ -40,7 +40,7 @@ impl Hasher for Spread {
     }
 }
 
-/// See the module.
+/// The tickets by token.
 #[derive(Debug, Default)]
 pub(crate) struct Tickets {
     states: HashMap<Token, TicketState, BuildHasherDefault<Spread>>,
@@ -61,7 +61,7 @@ impl Tickets {
         }
     }
 
-    /// Nothing more ends.
+    /// Ends all tickets.
     pub(crate) fn close(&mut self) {
         self.closed = true;
         for wait in self.states.values_mut() {

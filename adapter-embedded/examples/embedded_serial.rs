@@ -1,6 +1,8 @@
-//! The session over a serial port. Without a second argument the port is one end of a pseudo-terminal pair, and a thread at the
-//! other end is the modem that carries bytes to the broker and back. With one it is that device, with a transparent modem behind
-//! it.
+//! The session over a serial port. Without a second argument the port is one end of a pseudo-terminal pair, and a thread at
+//! the other
+//! end plays a modem that carries bytes to the broker and back. With a second argument the port is that device, with a
+//! transparent modem
+//! behind it.
 //!
 //! `cargo run -p sansio-mqtt-embedded --example embedded_serial -- 127.0.0.1:1883 [/dev/ttyUSB0]`
 
@@ -32,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Box::new(port)
         }
     };
-    // Reads end by themselves: that is how time passes for the session.
+    // A read ends after this time, so that the session gets the time.
     port.set_timeout(Duration::from_millis(20))?;
     let start = Now::now();
     let clock = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -74,7 +76,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The modem: carries bytes both ways until either side ends.
+/// Plays the modem: carries bytes both ways until either side ends.
 fn carry(modem: TTYPort, broker: TcpStream) -> Result<(), Box<dyn std::error::Error>> {
     let (mut from_device, mut to_device) = (modem.try_clone_native()?, modem);
     let (mut from_broker, mut to_broker) = (broker.try_clone()?, broker);

@@ -1,5 +1,6 @@
-//! A device that is asleep nearly always: it wakes up, sends one reading at QoS 1, waits for the PUBACK, and sleeps again until
-//! its next reading, the keep-alive's deadline or a byte of the server. The session stays in RAM all the time.
+//! A device that sleeps most of the time: it wakes up, sends one reading at QoS 1, waits for PUBACK, and sleeps until its
+//! next
+//! reading, the deadline of keep-alive, or a byte from the server. The session stays in RAM.
 //!
 //! `cargo run -p sansio-mqtt-embedded --example embedded_sleeper -- 127.0.0.1:1883 10`
 
@@ -15,7 +16,7 @@ use mqtt_embedded::session::{Config, Event, Instant, Outgoing};
 use mqtt_embedded::{Buffers, Clock};
 
 const TOPIC: TopicName<'static> = TopicName::from_static("examples/sleeper");
-/// Between two readings.
+/// The time between two readings.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -44,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let now = connection.now();
         connection.client().publish(&reading, now)?;
         while !matches!(connection.next()?.0, Some(Event::Acknowledged { .. })) {}
-        // Asleep, but for what the server says and the pings that are due.
+        // Sleeps until the next reading, except for bytes of the server and pings that are due.
         let next = connection.now().after(INTERVAL);
         while connection.now() < next {
             let left = next.since(connection.now());
@@ -62,7 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Sleeps until a byte comes or it is time, as a device's low-power mode does.
+/// Sleeps until a byte arrives or the time is over, like the low-power mode of a device.
 struct SleepingClock<'a> {
     socket: &'a TcpStream,
     start: Now,
@@ -83,7 +84,7 @@ impl Clock for SleepingClock<'_> {
     }
 }
 
-/// A socket that can tell whether something came.
+/// A socket that can tell whether bytes have arrived.
 struct Socket<'a>(&'a TcpStream);
 
 impl ErrorType for Socket<'_> {

@@ -1,5 +1,6 @@
-//! The same connection through TLS 1.3 by `embedded-tls`, without a heap in either. The server must show a certificate of the
-//! authority given, for `localhost`.
+//! The session over TLS 1.3 by `embedded-tls`, without a heap. The server needs a certificate for `localhost`, signed by the
+//! given
+//! authority.
 //!
 //! `cargo run -p sansio-mqtt-embedded --example embedded_tls -- 127.0.0.1:8883 ca.der`
 
@@ -45,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut buffers = Buffers::<128, 192, 128, 2>::new();
     let (mut client, input) = buffers.client(Config::default());
     let mut connect = Connect::new(Version::V5, "tls");
-    // A read that gave up in the middle of a record would lose it, so reads are waited for, and nothing can be due meanwhile.
+    // A read that ends in the middle of a record would lose it. So reads wait without a limit, and keep-alive must be off.
     connect.keep_alive = 0;
     let mut connection = Connection::new(Patient(tls), &mut client, input, clock, &connect)?;
     let mut acknowledged = 0;
@@ -68,7 +69,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What TLS needs of a device: random numbers, and whom to trust.
+/// Random numbers and the trusted authority, for TLS.
 struct Provider<'a> {
     random: OsRng,
     verifier: CertVerifier<'a, Aes128GcmSha256, SystemTime, 2_048>,
@@ -86,7 +87,7 @@ impl CryptoProvider for Provider<'_> {
         Ok(&mut self.verifier)
     }
 
-    /// Only a client with a certificate of its own signs.
+    /// Only a client with a certificate signs.
     fn signer(&mut self) -> Result<(impl SignerMut<DerSignature>, SignatureScheme), TlsError> {
         Err::<(SigningKey, _), _>(TlsError::InvalidPrivateKey)
     }

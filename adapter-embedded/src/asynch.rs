@@ -1,4 +1,4 @@
-//! Over `embedded-io-async`: for Embassy and other executors of firmware.
+//! The connection over `embedded-io-async`, for Embassy and other executors of firmware.
 
 use core::future::{Future, poll_fn};
 use core::pin::pin;
@@ -12,14 +12,16 @@ use mqtt_session::{Event, Instant};
 use crate::input::Input;
 use crate::{Error, SessionError, State, Timer};
 
-/// A client on one open transport. The session stays where it is, in what was lent: when the transport is gone, drop this and
-/// make another on the next.
+/// A client on one open transport. The session stays in the borrowed client: when the transport is gone, drop this connection
+/// and
+/// make another one on the next transport.
 ///
-/// Any future of it may be dropped, as a `select` does: what was read and written is accounted for before anything is awaited
-/// again, and no byte lies in a future. It drops the transport's own future then, as it does whenever time is up; so the
-/// transport's `read` and `write` must be side-effect-free on cancel in the words of `embedded-io-async`, as those of
-/// interrupt-driven UARTs and of sockets are. Where `read` is not (DMA straight into the buffer), bytes can be lost, and that
-/// ends the connection.
+/// Each future may be dropped, as a `select` does: bytes that were read or written are accounted for before the next await
+/// point, and no byte is held in a future. Dropping it, or reaching a time limit, drops the future of the transport. So
+/// `read` and
+/// `write` of the transport must be side-effect-free on cancel in the sense of `embedded-io-async`, as those of
+/// interrupt-driven UARTs
+/// and of sockets are. If `read` is not (DMA straight into the buffer), bytes can be lost, and that ends the connection.
 ///
 /// ```
 /// # use embedded_io_async::{Read, Write};
@@ -53,14 +55,14 @@ pub struct Connection<'c, 'b, T, C> {
     client: &'c mut State<'b>,
     input: Input<'c>,
     timer: C,
-    /// Something was written since the last flush.
+    /// Whether bytes were written since the last flush.
     unflushed: bool,
 }
 
 impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
-    /// Begins a connection on a transport that is open. The first event is [`Event::Connected`] or [`Event::Refused`].
+    /// Begins a connection on an open transport. The first event is [`Event::Connected`] or [`Event::Refused`].
     ///
-    /// `input` must hold any packet but PUBLISH whole, and the head of a PUBLISH; see [`crate::Buffers`].
+    /// `input` must hold each packet but PUBLISH whole, and the head of a PUBLISH; see [`crate::Buffers`].
     ///
     /// # Errors
     /// CONNECT cannot be written.
@@ -81,35 +83,38 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
         })
     }
 
-    /// The machine: publish, subscribe, acknowledge. What it has to say goes out with the next [`Self::next`] or
+    /// Returns the machine, which publishes, subscribes and acknowledges. Its packets go out with the next [`Self::next`] or
     /// [`Self::flush`].
     pub const fn client(&mut self) -> &mut State<'b> {
         self.client
     }
 
-    /// The timer's time.
+    /// Returns the time of the timer.
     pub fn now(&mut self) -> Instant {
         self.timer.now()
     }
 
-    /// Waits for the next step of the machine: its event, if it has one, and the machine to answer it with while the event is
-    /// held. Writes, pings and keeps time in between.
+    /// Waits for the next step of the machine. Returns its event, if there is one, and the machine, so that the program can
+    /// answer
+    /// while it holds the event. Writes, pings and keeps time meanwhile.
     ///
-    /// Dropping the future loses nothing: the next call goes on where it was.
+    /// The future can be dropped without a loss: the next call continues.
     ///
     /// # Errors
-    /// The connection is over; [`Self::disconnect`] still says why to the server. The session is as it was: what is not
+    /// The connection is over. [`Self::disconnect`] still sends the reason to the server. The session is kept: packets that
+    /// are not
+    /// acknowledged go out again on the next connection.
     /// acknowledged goes out again on the next connection.
     pub async fn next(&mut self) -> Result<(Option<Event<'_>>, &mut State<'b>), Error<T::Error>> {
         self.step(None).await
     }
 
-    /// The same, but comes back without an event after `patience`.
+    /// Waits for the next step like [`Self::next`], but returns without an event after `patience`.
     ///
-    /// Dropping the future loses nothing: the next call goes on where it was.
+    /// The future can be dropped without a loss: the next call continues.
     ///
     /// # Errors
-    /// As [`Self::next`].
+    /// As for [`Self::next`].
     pub async fn next_within(
         &mut self,
         patience: Duration,
@@ -142,7 +147,7 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
         Ok((event, self.client))
     }
 
-    /// Reads what comes before `until`.
+    /// Reads bytes that arrive before `until`.
     async fn read(&mut self, until: Option<Instant>) -> Result<(), Error<T::Error>> {
         let read = {
             let mut read = pin!(self.transport.read(self.input.room()));
@@ -167,11 +172,12 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
         }
     }
 
-    /// Writes all that is outgoing, and flushes the transport after it.
+    /// Writes all that is outgoing, and flushes the transport.
     ///
-    /// Dropping the future loses nothing: the next call goes on where it was.
+    /// The future can be dropped without a loss: the next call continues.
     ///
     /// # Errors
+    /// The transport fails.
     /// The transport fails.
     pub async fn flush(&mut self) -> Result<(), Error<T::Error>> {
         while !self.client.outgoing().is_empty() {
@@ -192,11 +198,12 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
         Ok(())
     }
 
-    /// Says DISCONNECT and writes all that is outgoing. The session stays in the client.
+    /// Sends DISCONNECT and writes all that is outgoing. The session stays in the client.
     ///
-    /// Dropping the future may leave the server without DISCONNECT; then it publishes the will.
+    /// If the future is dropped, the server may not get DISCONNECT; it publishes the will then.
     ///
     /// # Errors
+    /// The transport fails.
     /// The transport fails.
     pub async fn disconnect(mut self) -> Result<(), Error<T::Error>> {
         let _ = self.client.disconnect(&Disconnect::default());

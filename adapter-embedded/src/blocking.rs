@@ -1,4 +1,4 @@
-//! Over `embedded-io`: one loop owns the transport; what waits is the processor.
+//! The connection over `embedded-io`: one loop owns the transport, and waiting blocks the processor.
 
 use core::time::Duration;
 
@@ -9,8 +9,9 @@ use mqtt_session::{Event, Instant};
 use crate::input::Input;
 use crate::{Clock, Error, SessionError, State};
 
-/// A client on one open transport. The session stays where it is, in what was lent: when the transport is gone, drop this and
-/// make another on the next.
+/// A client on one open transport. The session stays in the borrowed client: when the transport is gone, drop this connection
+/// and
+/// make another one on the next transport.
 ///
 /// ```
 /// # use embedded_io::{ErrorType, Read, ReadReady, Write};
@@ -47,9 +48,9 @@ pub struct Connection<'c, 'b, T, C> {
 }
 
 impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
-    /// Begins a connection on a transport that is open. The first event is [`Event::Connected`] or [`Event::Refused`].
+    /// Begins a connection on an open transport. The first event is [`Event::Connected`] or [`Event::Refused`].
     ///
-    /// `input` must hold any packet but PUBLISH whole, and the head of a PUBLISH; see [`crate::Buffers`].
+    /// `input` must hold each packet but PUBLISH whole, and the head of a PUBLISH; see [`crate::Buffers`].
     ///
     /// # Errors
     /// CONNECT cannot be written.
@@ -70,23 +71,25 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
         })
     }
 
-    /// The machine: publish, subscribe, acknowledge. What it has to say goes out with the next [`Self::next`] or
+    /// Returns the machine, which publishes, subscribes and acknowledges. Its packets go out with the next [`Self::next`] or
     /// [`Self::flush`].
     pub const fn client(&mut self) -> &mut State<'b> {
         self.client
     }
 
-    /// The clock's time.
+    /// Returns the time of the clock.
     pub fn now(&mut self) -> Instant {
         self.clock.now()
     }
 
-    /// Waits for the next step of the machine: its event, if it has one, and the machine to answer it with while the event is
-    /// held. Writes, pings and keeps time in between.
+    /// Waits for the next step of the machine. Returns its event, if there is one, and the machine, so that the program can
+    /// answer
+    /// while it holds the event. Writes, pings and keeps time meanwhile.
     ///
     /// # Errors
-    /// The connection is over; [`Self::disconnect`] still says why to the server. The session is as it was: what is not
-    /// acknowledged goes out again on the next connection.
+    /// The connection is over. [`Self::disconnect`] still sends the reason to the server. The session is kept: packets that
+    /// are not
+    /// acknowledged go out again on the next connection.
     #[allow(
         clippy::should_implement_trait,
         reason = "an iterator could not lend the event"
@@ -95,10 +98,12 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
         self.step(None)
     }
 
-    /// The same, but comes back without an event after `patience`, if the transport can tell that nothing came.
+    /// Waits for the next step like [`Self::next`], but returns without an event after `patience`, if the transport can tell
+    /// that no
+    /// byte has arrived.
     ///
     /// # Errors
-    /// As [`Self::next`].
+    /// As for [`Self::next`].
     pub fn next_within(
         &mut self,
         patience: Duration,
@@ -137,7 +142,7 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
         Ok((event, self.client))
     }
 
-    /// Reads what is there.
+    /// Reads the bytes that have arrived.
     fn read(&mut self) -> Result<(), Error<T::Error>> {
         match self.transport.read(self.input.room()) {
             Ok(0) => Err(SessionError::EndOfFile.into()),
@@ -152,7 +157,7 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
         }
     }
 
-    /// Writes all that is outgoing, and flushes the transport after it.
+    /// Writes all that is outgoing, and flushes the transport.
     ///
     /// # Errors
     /// The transport fails.
@@ -171,7 +176,7 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
         self.transport.flush().map_err(Error::Io)
     }
 
-    /// Says DISCONNECT and writes all that is outgoing. The session stays in the client.
+    /// Sends DISCONNECT and writes all that is outgoing. The session stays in the client.
     ///
     /// # Errors
     /// The transport fails.

@@ -1,16 +1,16 @@
 use mqtt_session::{Client, Config, Lent, ReceiveSlot, Slot};
 
-/// What survives a connection, in a device's words.
+/// The session of a device, which outlives its connections.
 pub type State<'b> = Client<'b>;
 
-/// All memory of a client in one value, to lie in a `static` or on a stack: for those who would rather not lend each buffer
-/// on its own, as [`Lent`] does.
+/// All memory of a client in one value, for a `static` or the stack. With [`Lent`] the program lends each buffer separately
+/// instead.
 ///
-/// * `INPUT`: bytes of the input buffer. Any packet but PUBLISH must fit, and of PUBLISH the head; longer payloads come in
-///   pieces.
-/// * `OUTPUT`: bytes that wait for the transport: the largest packet to be sent, and 64 more.
+/// * `INPUT`: bytes of the input buffer. Each packet but PUBLISH must fit, and of PUBLISH the head; a longer payload comes
+///   in pieces.
+/// * `OUTPUT`: bytes that wait for the transport: the size of the largest packet to be sent, and 64 more.
 /// * `KEPT`: bytes of messages and requests that are not acknowledged.
-/// * `SLOTS`: how many of those there are at most, and how many QoS 2 messages may be half received.
+/// * `SLOTS`: the maximum number of these, and of QoS 2 messages that were received and not released.
 ///
 /// ```
 /// use mqtt_embedded::Buffers;
@@ -31,7 +31,7 @@ pub struct Buffers<const INPUT: usize, const OUTPUT: usize, const KEPT: usize, c
 impl<const INPUT: usize, const OUTPUT: usize, const KEPT: usize, const SLOTS: usize>
     Buffers<INPUT, OUTPUT, KEPT, SLOTS>
 {
-    /// Empty ones. Constant, so that they may lie in a `static` cell.
+    /// Makes empty buffers. It is a constant function, so that they can lie in a `static` cell.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -43,7 +43,7 @@ impl<const INPUT: usize, const OUTPUT: usize, const KEPT: usize, const SLOTS: us
         }
     }
 
-    /// A client in these buffers, and the input buffer for its connections.
+    /// Returns a client in these buffers, and the input buffer for its connections.
     pub fn client(&mut self, config: Config) -> (State<'_>, &mut [u8]) {
         let lent = Lent {
             outgoing: &mut self.outgoing,

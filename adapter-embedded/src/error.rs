@@ -1,33 +1,34 @@
 use mqtt_session::{Refused, Violation};
 
-/// Why a connection ended, or could not begin. The session survives all of them. What is not the transport's is a
-/// [`SessionError`], which may grow; this enum does not.
+/// Why a connection ended, or could not begin. The session is kept after each of them. Errors that are not those of the
+/// transport
+/// are in [`SessionError`], which may grow; this enum does not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Error<E> {
-    /// The transport failed, with its own error.
+    /// The transport failed with this error.
     #[error(transparent)]
     Io(E),
-    /// The session, the server or the end of the transport's bytes ended it.
+    /// The session, the server, or the end of the stream ended the connection.
     #[error(transparent)]
     Session(SessionError),
 }
 
-/// What was not the transport's own error.
+/// Errors other than those of the transport.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SessionError {
-    /// The server broke a rule, stopped answering, or sent bytes that are no packet, as noise on a line looks.
+    /// The server broke a rule, did not answer, or sent bytes that are no packet, for example because of noise on the line.
     #[error(transparent)]
     Violation(Violation),
     /// CONNECT cannot be written.
     #[error(transparent)]
     Refused(Refused),
-    /// The transport read nothing where something was asked for: the other side closed it.
+    /// A read returned no byte although there was room: the other side closed the transport.
     #[error("the server closed the connection")]
     EndOfFile,
-    /// The transport took nothing of what was to be written, which its contract forbids.
+    /// A write took no byte, which the contract of the transport forbids.
     #[error("the transport takes no more bytes")]
     WriteZero,
 }

@@ -1,4 +1,4 @@
-//! Transports out of what a device has.
+//! Adapts the transports of a device.
 
 use embedded_io::ErrorType;
 #[cfg(feature = "blocking")]
@@ -7,9 +7,9 @@ use embedded_io::{Read, ReadReady, Write};
 /// A transport of a reader and a writer, such as the two halves of a split UART.
 #[derive(Debug)]
 pub struct Halves<R, W> {
-    /// What is read from.
+    /// The half that is read from.
     pub reader: R,
-    /// What is written to.
+    /// The half that is written to.
     pub writer: W,
 }
 
@@ -62,10 +62,12 @@ impl<R: ErrorType, W: embedded_io_async::Write<Error = R::Error>> embedded_io_as
     }
 }
 
-/// A transport that cannot tell whether something came ([`embedded_io::ReadReady`]): its reads are waited for.
+/// A transport that cannot tell whether bytes have arrived ([`embedded_io::ReadReady`]), so each read waits.
 ///
-/// Time passes for the session only between reads. Either its reads end by themselves with an error of kind
-/// [`embedded_io::ErrorKind::TimedOut`], which is no failure here, or the keep-alive should be off: a PINGREQ would be late.
+/// The session gets the time only between reads. So either the reads of the transport must end by themselves, with an error
+/// of kind
+/// [`embedded_io::ErrorKind::TimedOut`], which is not treated as a failure, or keep-alive must be off, since PINGREQ would be
+/// late.
 #[derive(Debug)]
 pub struct Patient<T>(pub T);
 

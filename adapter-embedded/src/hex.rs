@@ -1,4 +1,4 @@
-//! Modems in hex mode: each byte as two ASCII hexadecimal digits, as their AT commands for data want and give it.
+//! Modems in hex mode, whose AT commands for data carry each byte as two ASCII hexadecimal digits.
 
 use embedded_io::ErrorType;
 #[cfg(feature = "blocking")]
@@ -6,10 +6,12 @@ use embedded_io::{Read, ReadReady, Write};
 
 /// A transport that writes and reads bytes as pairs of hexadecimal digits.
 ///
-/// It writes upper-case digits and reads both cases. White space and line ends between digits, which modems print, are passed
-/// over; so is anything else that is no digit, so keep the modem's other words (`OK`, `+CIPRCV:`) out of it: a transport that
-/// strips them goes inside. A digit that was lost on the line shifts all that follow; the session sees it as bytes that are
-/// no packet and ends the connection, and survives.
+/// It writes upper-case digits and reads both cases. It skips white space and line ends between digits, which modems print,
+/// and all
+/// other bytes that are no digits. Answers of the modem that contain digits (`+CIPRCV:`) must be removed by a transport
+/// inside of it. A
+/// digit that is lost on the line shifts all digits after it: the session sees bytes that are no packet, ends the connection
+/// and is kept.
 ///
 /// ```
 /// use mqtt_embedded::hex::Hex;
@@ -25,19 +27,19 @@ use embedded_io::{Read, ReadReady, Write};
 #[derive(Debug)]
 pub struct Hex<T> {
     inner: T,
-    /// The first digit of a byte whose second did not come yet.
+    /// The first digit of a byte whose second digit has not arrived.
     half: Option<u8>,
-    /// A byte that came when it was only asked whether one had.
+    /// A byte that arrived during a call that only asked whether one had.
     ready: Option<u8>,
-    /// The second digit of a byte whose first was taken alone.
+    /// The second digit of a byte of which the transport took only the first.
     unwritten: Option<u8>,
 }
 
-/// How many digits are read and written at once.
+/// How many digits are read or written at once.
 const CHUNK: usize = 32;
 
 impl<T> Hex<T> {
-    /// Around any transport.
+    /// Makes a transport around another one.
     pub const fn new(inner: T) -> Self {
         Self {
             inner,
@@ -47,12 +49,12 @@ impl<T> Hex<T> {
         }
     }
 
-    /// The transport. Half a byte that was read or written is forgotten.
+    /// Returns the inner transport. Half a byte that was read or written is lost.
     pub fn into_inner(self) -> T {
         self.inner
     }
 
-    /// How many digits may be read so that the bytes they make fit.
+    /// Returns how many digits may be read so that their bytes fit.
     fn digits_for(&self, bytes: usize) -> usize {
         bytes
             .saturating_mul(2)
@@ -60,7 +62,7 @@ impl<T> Hex<T> {
             .min(CHUNK)
     }
 
-    /// Puts the bytes that the digits complete into `buffer`; how many.
+    /// Puts the bytes that the digits complete into `buffer`. Returns how many bytes.
     fn take(&mut self, digits: &[u8], buffer: &mut [u8]) -> usize {
         let values = digits.iter().filter_map(|digit| value(*digit));
         let (half, mut n) = (&mut self.half, 0_usize);
@@ -78,7 +80,7 @@ impl<T> Hex<T> {
         n
     }
 
-    /// `n` digits of `bytes` were taken; how many bytes that begins.
+    /// Notes that the transport took `n` digits of `bytes`. Returns how many bytes they begin.
     fn wrote(&mut self, bytes: &[u8], n: usize) -> usize {
         let begun = n.div_ceil(2);
         if n % 2 == 1 {
@@ -91,7 +93,7 @@ impl<T> Hex<T> {
     }
 }
 
-/// The digits of as many bytes as fit, and how many digits that is.
+/// Returns the digits of as many bytes as fit, and the number of digits.
 fn digits_of(bytes: &[u8]) -> ([u8; CHUNK], usize) {
     let mut digits = [0; CHUNK];
     let (pairs, _) = digits.as_chunks_mut::<2>();
@@ -119,7 +121,7 @@ impl<T: ErrorType> ErrorType for Hex<T> {
     type Error = T::Error;
 }
 
-/// The same text for both kinds of traits: `wait` is `.await` or nothing.
+/// Generates the code for both kinds of traits: `wait` is `.await` or nothing.
 macro_rules! transport {
     ($read:path, $write:path $(, $async:ident, $wait:tt)?) => {
         impl<T: $read> $read for Hex<T> {
@@ -181,7 +183,7 @@ transport!(
 
 #[cfg(feature = "blocking")]
 impl<T: Read + ReadReady> ReadReady for Hex<T> {
-    /// Whether a whole byte is there.
+    /// Returns whether a whole byte is available.
     fn read_ready(&mut self) -> Result<bool, T::Error> {
         while self.ready.is_none() {
             if !self.inner.read_ready()? {
@@ -190,7 +192,7 @@ impl<T: Read + ReadReady> ReadReady for Hex<T> {
             let (mut digit, mut byte) = ([0], [0]);
             let n = self.inner.read(&mut digit)?;
             if n == 0 {
-                // The end: to be read.
+                // The end of the stream, which a read reports.
                 return Ok(true);
             }
             if self.take(&digit, &mut byte) > 0 {

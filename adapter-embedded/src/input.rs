@@ -1,4 +1,4 @@
-//! The input buffer of a connection: lent, filled at its end, used up at its front.
+//! The borrowed input buffer of a connection: it is filled at its end and consumed from its front.
 
 use core::mem;
 
@@ -23,11 +23,11 @@ impl<'c> Input<'c> {
         }
     }
 
-    /// What was used up gives way.
+    /// Removes the consumed bytes.
     pub(crate) fn advance(&mut self) {
         let used = mem::take(&mut self.consumed).min(self.filled);
         if used > 0 {
-            // In pieces that do not overlap, which cannot panic.
+            // Copies parts that do not overlap, which cannot panic.
             let mut rest = self.bytes.get_mut(..self.filled).unwrap_or_default();
             while let Some((piece, behind)) = mem::take(&mut rest).split_at_mut_checked(used) {
                 for (to, from) in piece.iter_mut().zip(&*behind) {
@@ -43,22 +43,22 @@ impl<'c> Input<'c> {
         self.bytes.get(..self.filled).unwrap_or_default()
     }
 
-    /// Whether the machine can go on only with more bytes, and there is room for them.
+    /// Returns whether the machine needs more bytes, and there is room for them.
     pub(crate) fn wants_more(&self, client: &State<'_>) -> bool {
         client.needs(self.bytes()).is_some() && (self.filled < self.bytes.len())
     }
 
-    /// Room for what comes.
+    /// Returns the free part of the buffer.
     pub(crate) fn room(&mut self) -> &mut [u8] {
         self.bytes.get_mut(self.filled..).unwrap_or_default()
     }
 
-    /// So much came into the room.
+    /// Notes that `n` bytes were read into the free part.
     pub(crate) fn came(&mut self, n: usize) {
         self.filled = self.filled.saturating_add(n).min(self.bytes.len());
     }
 
-    /// One step of the machine on what is there.
+    /// Lets the machine take one step on the content of the buffer.
     pub(crate) fn step(
         &mut self,
         client: &mut State<'_>,
@@ -72,14 +72,14 @@ impl<'c> Input<'c> {
                 self.consumed = consumed;
                 event
             }
-            // What is outgoing is written first, the next time.
+            // The next call writes what is outgoing first.
             Step::Needs(_) | Step::Blocked => None,
         })
     }
 
-    /// Time passes: whatever came was looked at.
+    /// Tells the machine the time, after it has seen all of the input.
     pub(crate) fn tick(&mut self, client: &mut State<'_>, now: Instant) -> Result<(), Violation> {
-        // The machine learns that all there was is looked at, for its judgement of silence.
+        // The machine learns that it has seen all of the input, so that it can measure silence.
         client.looked_at_all(now);
         client.tick(now)
     }

@@ -1,14 +1,15 @@
-//! Where time comes from: the adapter asks, it never keeps time itself.
+//! Clocks and timers: the adapter asks them for the time, and has no clock of its own.
 
 use mqtt_session::Instant;
 
-/// A monotonic clock. A closure that gives milliseconds is one; [`Millis32`] makes one of a counter of 32 bits.
+/// A monotonic clock. A closure that returns milliseconds is one; [`Millis32`] makes one of a counter of 32 bits.
 pub trait Clock {
-    /// Milliseconds since a start of its choosing. Never goes back, not over a reconnection either.
+    /// Returns the milliseconds since any fixed start. The value never decreases, also not between connections.
     fn now(&mut self) -> Instant;
 
-    /// Nothing has come, and nothing is due before `until`; with `None` nothing will be. May sleep until an interrupt, at most
-    /// until then: the transport is asked again afterwards. By default it returns at once.
+    /// Called when no byte has arrived and nothing is due before `until`, or at any time with `None`. It may sleep until an
+    /// interrupt,
+    /// but not longer than `until`; the transport is read afterwards. The default implementation returns at once.
     fn idle(&mut self, until: Option<Instant>) {
         let _ = until;
     }
@@ -20,8 +21,9 @@ impl<F: FnMut() -> u64> Clock for F {
     }
 }
 
-/// A clock of a millisecond counter that wraps after 49 days, such as one that SysTick counts. It must be asked at least once
-/// in that time, as any keep-alive does.
+/// A clock from a counter of milliseconds that wraps after 49 days, such as one that SysTick counts. It must be called at
+/// least once
+/// in that time; keep-alive does that.
 ///
 /// ```
 /// use mqtt_embedded::{Clock, Millis32};
@@ -38,7 +40,7 @@ pub struct Millis32<F> {
 }
 
 impl<F: FnMut() -> u32> Millis32<F> {
-    /// Around a function that reads the counter.
+    /// Makes a clock of a function that reads the counter.
     pub const fn new(counter: F) -> Self {
         Self {
             counter,
@@ -62,10 +64,10 @@ impl<F: FnMut() -> u32> Clock for Millis32<F> {
 /// A clock that can be awaited.
 #[cfg(feature = "async")]
 pub trait Timer {
-    /// As [`Clock::now`].
+    /// Returns the time like [`Clock::now`].
     fn now(&mut self) -> Instant;
 
-    /// Ends at `at`, or a little later. Never ends with `None`.
+    /// Waits until `at` or a little longer; without end for `None`.
     #[allow(async_fn_in_trait, reason = "firmware has one core and no Send")]
     async fn until(&mut self, at: Option<Instant>);
 }

@@ -1,4 +1,4 @@
-//! Each error prints one text, and what stands behind it is its source, not a second copy of the text.
+//! Each error prints its own text, and its source prints another one.
 
 use std::error::Error as _;
 use std::fmt;

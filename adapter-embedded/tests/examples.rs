@@ -1,4 +1,4 @@
-//! The examples do what they say, against Mosquitto.
+//! The examples run against Mosquitto.
 
 use mqtt_testing::peers::{Mosquitto, free_port};
 use mqtt_testing::process::{example, run};
@@ -11,7 +11,7 @@ fn succeeds(name: &str, arguments: &[&str], last_line: &str) {
 }
 
 #[test]
-fn a_sleeper_reports_and_sleeps() {
+fn a_sleeper_publishes_and_sleeps() {
     let broker = Mosquitto::start("");
     let address = format!("127.0.0.1:{}", broker.port);
     succeeds(
@@ -32,7 +32,7 @@ fn a_session_over_a_pseudo_terminal() {
     );
 }
 
-/// A certificate of an authority that the client knows is taken, one of another is not.
+/// A certificate of a known authority is accepted, one of another authority is not.
 #[test]
 fn a_session_over_tls() {
     let folder = std::env::temp_dir().join(format!("embedded-tls-{}", std::process::id()));

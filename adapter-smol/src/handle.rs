@@ -1,4 +1,4 @@
-//! The cloneable handle, and the task that drives it.
+//! The cloneable handle, and the driver task behind it.
 
 use std::fmt;
 use std::future::Future;
@@ -16,11 +16,13 @@ use mqtt_adapter_core::{Error, Hub, Message, Options, Outgoing};
 
 use crate::runtime::{Clock, Stream, connect};
 
-/// A client that many tasks share: it reconnects, resumes its session, subscribes again what the server forgot, and sends
-/// again what was not acknowledged. Everything it can do is in [`mqtt_adapter_core::Handle`].
+/// A client that many tasks share. It reconnects, resumes its session, makes subscriptions again that the server lost, and
+/// sends
+/// messages again that were not acknowledged. [`mqtt_adapter_core::Handle`] has its methods.
 ///
-/// When the last handle and stream are gone, it sends what is pending for up to five seconds and disconnects, as long as the
-/// executor goes on: a program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
+/// After the last handle and stream are dropped, the driver sends what is pending for at most five seconds, and disconnects,
+/// if the
+/// executor still runs. A program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
 #[derive(Clone, Debug)]
 pub struct Handle(mqtt_adapter_core::Handle);
 
@@ -32,8 +34,8 @@ impl Deref for Handle {
     }
 }
 
-/// The task behind a [`Handle`]: without it nothing happens. Spawn it on the executor you have, such as `smol::spawn(driver)
-/// .detach()` or `async_std::task::spawn(driver)`. It ends with the last handle.
+/// The driver task of a [`Handle`]; the client does nothing before it is spawned. Spawn it on your executor, such as
+/// `smol::spawn(driver).detach()` or `async_std::task::spawn(driver)`. It ends after the last handle is dropped.
 #[must_use = "nothing happens before it is spawned"]
 pub struct Driver(Pin<Box<dyn Future<Output = ()> + Send>>);
 
@@ -52,12 +54,14 @@ impl Future for Driver {
 }
 
 impl Handle {
-    /// Connects as the options say, and ends when the server accepted. `spawn` gives the driver to an executor, such as
-    /// `|driver| smol::spawn(driver).detach()`. Later losses are repaired by themselves.
+    /// Connects as the options say, and is ready when the server has accepted. `spawn` gives the driver to an executor, such
+    /// as
+    /// `|driver| smol::spawn(driver).detach()`. The client reconnects by itself from then on.
     ///
     /// # Errors
-    /// The first attempt fails; nothing goes on then. [`Self::new`] does not mind, and [`mqtt_adapter_core::Handle::connected`]
-    /// waits however long it takes.
+    /// The first attempt failed; the client stops then. With [`Self::new`] it tries again, and
+    /// [`mqtt_adapter_core::Handle::connected`] waits
+    /// without a time limit.
     pub async fn connect(options: Options, spawn: impl FnOnce(Driver)) -> Result<Self, Error> {
         let (handle, driver) = Self::new(options);
         spawn(driver);
@@ -65,12 +69,12 @@ impl Handle {
         Ok(handle)
     }
 
-    /// A client that connects as the options say when its driver is spawned, and goes on trying.
+    /// Makes a client that connects as the options say once its driver is spawned, and tries again when that fails.
     pub fn new(options: Options) -> (Self, Driver) {
         Self::dialling(options, DialOptions::default())
     }
 
-    /// The same with settings of TLS, WebSocket or a proxy.
+    /// Makes a client with settings of TLS, WebSocket or a proxy.
     pub fn dialling(options: Options, dial: DialOptions) -> (Self, Driver) {
         let dialler = Arc::new(Dialler::new(&options, dial));
         Self::driven(options, move || {
@@ -79,8 +83,7 @@ impl Handle {
         })
     }
 
-    /// The same over any transport: `dial` opens a fresh one for each attempt. A serial port goes in here, or a stream that is
-    /// secured by other means.
+    /// Makes a client over any transport, such as a serial port: `dial` opens a fresh one for each attempt.
     pub fn with<D, F, T>(options: Options, mut dial: D) -> (Self, Driver)
     where
         D: FnMut() -> F + Send + 'static,
@@ -105,11 +108,13 @@ impl Handle {
         (handle, Driver(Box::pin(driver)))
     }
 
-    /// Publishes a request and awaits its response, for at most `limit` (5). See [`mqtt_adapter_core::Handle::await_response`].
+    /// Publishes a request and waits for its response, for at most `limit` (5). See
+    /// [`mqtt_adapter_core::Handle::await_response`].
     ///
     /// # Errors
-    /// [`Error::TimedOut`]; [`Error::MessageRefused`] if nobody listens there and the server says so; and what refuses a
-    /// publish or the subscription to the response topic.
+    /// [`Error::TimedOut`]; [`Error::MessageRefused`] if the server answers that the topic has no subscriber; and the errors
+    /// of publishing and
+    /// of subscribing to the response topic.
     pub async fn request(&self, request: &Outgoing<'_>, limit: Duration) -> Result<Message, Error> {
         timeout::<Clock, _>(limit, self.await_response(*request))
             .await

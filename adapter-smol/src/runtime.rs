@@ -1,4 +1,4 @@
-//! Transports of futures-io and the timer of async-io, as the shared driver uses them.
+//! Implements the transport and the timer of the shared driver with futures-io and async-io.
 
 use std::future::Future;
 use std::io;
@@ -13,14 +13,14 @@ use mqtt_adapter_core::bytes::BytesMut;
 use mqtt_adapter_core::dial::{Either, Target, race};
 use mqtt_adapter_core::driver::{Tcp, Timer, Transport};
 
-/// What one read may bring.
+/// How many bytes one read takes at most.
 const READ: usize = 16 << 10;
 
-/// A transport of futures-io, as [`mqtt_adapter_core::driver`] uses it.
+/// A transport of futures-io for [`mqtt_adapter_core::driver`].
 #[derive(Debug)]
 pub struct Stream<T> {
     io: T,
-    /// What is read goes here first: futures-io reads into bytes that have a value already.
+    /// A read goes here first, since futures-io reads into initialised bytes only.
     space: Box<[u8]>,
 }
 
@@ -37,17 +37,17 @@ impl Tcp for Stream<TcpStream> {
     }
 }
 
-/// A socket to the first address that answers; small packets do not wait for others.
+/// Connects to the first address that answers, and sends small packets without delay.
 async fn tcp(addresses: Vec<SocketAddr>) -> io::Result<Stream<TcpStream>> {
     let transport = race::<Clock, _, _>(addresses, TcpStream::connect::<SocketAddr>).await?;
     transport.set_nodelay(true)?;
     Ok(transport.into())
 }
 
-/// The socket that a client opens.
+/// The socket of a client.
 #[cfg(unix)]
 pub(crate) type Socket = Either<Stream<TcpStream>, Stream<async_net::unix::UnixStream>>;
-/// The socket that a client opens; the second kind is never made.
+/// The socket of a client. The second variant is not used on this system.
 #[cfg(not(unix))]
 pub(crate) type Socket = Either<Stream<TcpStream>, Stream<TcpStream>>;
 
@@ -64,7 +64,7 @@ pub(crate) async fn connect(target: Target<'_>) -> io::Result<Socket> {
 
 #[cfg(unix)]
 async fn unix(path: &str) -> io::Result<async_net::unix::UnixStream> {
-    // A connection to an abstract name is there at once, or refused.
+    // A connection to an abstract name is accepted or refused at once.
     #[cfg(target_os = "linux")]
     if let Some(name) = path.strip_prefix('@') {
         use std::os::linux::net::SocketAddrExt;
@@ -99,7 +99,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Stream<T> {
     }
 }
 
-/// The clock, and the timer of async-io, which needs no runtime: a thread of its own keeps it.
+/// The clock, and the timer of async-io, which needs no runtime: async-io has a thread of its own.
 #[derive(Debug)]
 pub struct Clock {
     made: Instant,

@@ -1,4 +1,4 @@
-//! Every future is dropped at every point where it waits, under smol and under async-std.
+//! Drops every future at every await point, under smol and under async-std.
 
 use mqtt_smol::{Clock, Handle, Options, Stream};
 use mqtt_testing::suites::cancel::{a_connection, a_handle, echo};

@@ -1,4 +1,4 @@
-//! The bare connection: one thread owns transport, machine and buffer.
+//! The bare connection: one thread owns a transport, a `Client` and its input.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -11,14 +11,14 @@ use mqtt_session::{Client, Config, Event, Heap, Instant, Step};
 use crate::Error;
 use crate::dial::race;
 
-/// A transport whose reads can be made to end in time, so that pings go out while nothing comes.
+/// A transport whose reads can have a time limit, so that PINGREQ goes out while no bytes arrive.
 pub trait Timeouts {
-    /// Lets reads fail with `WouldBlock` or `TimedOut` after this long; `None` lets them wait for ever.
+    /// Makes reads fail with `WouldBlock` or `TimedOut` after this time; `None` makes them wait without a limit.
     ///
-    /// A transport that has its own short time-out, such as a serial port, may ignore it.
+    /// A transport that has its own short time limit, such as a serial port, may ignore it.
     ///
     /// # Errors
-    /// As the transport.
+    /// The transport refuses it.
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 }
 
@@ -35,8 +35,8 @@ impl Timeouts for std::os::unix::net::UnixStream {
     }
 }
 
-/// A client on one transport: any `Read + Write` whose reads end in time. When the transport is gone,
-/// [`Self::into_client`] gives the session back for the next.
+/// A client on one transport: any `Read + Write` whose reads have a time limit. When the transport is gone,
+/// [`Self::into_client`] returns the session for the next connection.
 #[derive(Debug)]
 pub struct Connection<T> {
     transport: T,
@@ -49,7 +49,8 @@ pub struct Connection<T> {
 }
 
 impl Connection<TcpStream> {
-    /// Connects by TCP and sends CONNECT. The first event is [`Event::Connected`] or [`Event::Refused`]. Dialling takes at most
+    /// Connects by TCP and sends CONNECT. The first event is [`Event::Connected`] or [`Event::Refused`]. Dialling takes at
+    /// most
     /// `timeout`, and so does each write.
     ///
     /// # Errors
@@ -69,7 +70,7 @@ impl Connection<TcpStream> {
     }
 }
 
-/// The most that one read takes.
+/// How many bytes one read takes at most.
 const READ: usize = 16 << 10;
 
 impl<T: Read + Write + Timeouts> Connection<T> {
@@ -93,23 +94,24 @@ impl<T: Read + Write + Timeouts> Connection<T> {
         })
     }
 
-    /// The machine: publish, subscribe, acknowledge. What it has to say goes out with the next [`Self::next`] or
+    /// Returns the machine, which publishes, subscribes and acknowledges. Its packets go out with the next [`Self::next`] or
     /// [`Self::flush`].
     pub const fn client(&mut self) -> &mut Client<'static> {
         &mut self.client
     }
 
-    /// The machine's clock.
+    /// Returns the time of the machine's clock.
     #[must_use]
     pub fn now(&self) -> Instant {
         Instant::from_millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Waits for the next step of the machine: its event, if it has one, and the machine to answer it with while the
-    /// event is held.
+    /// Waits for the next step of the machine. Returns its event, if there is one, and the machine, so that the program can
+    /// answer
+    /// while it holds the event.
     ///
     /// # Errors
-    /// The connection is over; [`Self::disconnect`] still says why to the server.
+    /// The connection is over. [`Self::disconnect`] still sends the reason to the server.
     #[allow(
         clippy::should_implement_trait,
         reason = "an iterator could not lend the event"
@@ -118,10 +120,10 @@ impl<T: Read + Write + Timeouts> Connection<T> {
         self.step(None)
     }
 
-    /// The same, but comes back without an event after `patience`.
+    /// Waits for the next step like [`Self::next`], but returns without an event after `patience`.
     ///
     /// # Errors
-    /// As [`Self::next`].
+    /// As for [`Self::next`].
     pub fn next_within(
         &mut self,
         patience: Duration,
@@ -151,15 +153,15 @@ impl<T: Read + Write + Timeouts> Connection<T> {
                 self.consumed = consumed;
                 Ok((event, &mut self.client))
             }
-            // What is outgoing is written first, the next time.
+            // The next call writes what is outgoing first.
             Step::Needs(_) | Step::Blocked => Ok((None, &mut self.client)),
         }
     }
 
-    /// Reads once, for no longer than the machine's deadline or `patience`.
+    /// Reads once, at most until the deadline of the machine or for `patience`.
     fn read(&mut self, needed: usize, patience: Option<Duration>) -> Result<(), Error> {
         let now = self.now();
-        // Nothing to look at: the machine learns that all there was is looked at, for its judgement of silence.
+        // No new input: the machine learns that it has seen all of it, so that it can measure silence.
         let _ = self.client.receive(&self.input[..self.filled], now)?;
         let deadline = self.client.deadline().map(|deadline| deadline.since(now));
         let wait = deadline
@@ -189,7 +191,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
     /// Writes all that is outgoing.
     ///
     /// # Errors
-    /// The transport fails, or takes nothing for as long as its own time-out lets it.
+    /// The transport fails, or takes nothing within its own time limit.
     pub fn flush(&mut self) -> Result<(), Error> {
         while !self.client.outgoing().is_empty() {
             match self.transport.write(self.client.outgoing()) {
@@ -202,7 +204,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
         self.transport.flush().map_err(transport_failed)
     }
 
-    /// Says DISCONNECT, writes all that is outgoing and drops the transport. The session stays in the client.
+    /// Sends DISCONNECT, writes all that is outgoing and drops the transport. Returns the client with its session.
     ///
     /// # Errors
     /// The transport fails.
@@ -212,7 +214,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
         Ok(self.into_client())
     }
 
-    /// Gives the transport up and the session back, for the next connection.
+    /// Drops the transport and returns the client with its session, for the next connection.
     #[must_use]
     pub fn into_client(mut self) -> Client<'static> {
         self.client.disconnected();

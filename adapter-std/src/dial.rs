@@ -1,4 +1,4 @@
-//! Opening sockets, and what the two threads of a handle read from and write to.
+//! Opens sockets, with their stages, for the two threads of a handle.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
@@ -14,7 +14,7 @@ use crate::drive::Split;
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
 use crate::staged::{Staged, StagedWriter};
 
-/// A socket of one of the two kinds.
+/// A TCP socket or a Unix socket.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
@@ -22,7 +22,7 @@ pub(crate) enum Socket {
     Unix(UnixStream),
 }
 
-/// Calls the same method of whichever it is.
+/// Calls the same method of either variant.
 macro_rules! socket {
     ($self:expr, $socket:ident => $call:expr) => {
         match $self {
@@ -93,7 +93,7 @@ fn unix(path: &str) -> io::Result<UnixStream> {
     UnixStream::connect(path)
 }
 
-/// The addresses of a name. The system has no way to look up with a time limit, so a thread does it.
+/// Returns the addresses of a name. The look-up of the system has no time limit, so a thread of its own does it.
 fn look_up(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAddr>> {
     let (sender, receiver) = mpsc::channel();
     let host = host.to_owned();
@@ -110,8 +110,8 @@ fn timed_out(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("{what} took too long"))
 }
 
-/// Connects to the first of these addresses that answers. Each next one is tried when the one before has failed, or has not
-/// answered for [`NEXT_ADDRESS`]; small packets do not wait for others.
+/// Connects to the first of these addresses that answers. An address is tried when the one before it has failed, or has not
+/// answered for [`NEXT_ADDRESS`]. Small packets are sent without delay.
 pub(crate) fn race(
     addresses: impl IntoIterator<Item = SocketAddr>,
     until: Instant,
@@ -149,7 +149,7 @@ pub(crate) fn race(
     }
 }
 
-/// The result is dropped, and the socket closed, when another address was faster.
+/// The receiver drops the result, which closes the socket, when another address was faster.
 fn attempt(address: SocketAddr, until: Instant, sender: Sender<io::Result<TcpStream>>) {
     thread::spawn(move || {
         let rest = until.saturating_duration_since(Instant::now());
@@ -163,7 +163,7 @@ fn attempt(address: SocketAddr, until: Instant, sender: Sender<io::Result<TcpStr
     });
 }
 
-/// A socket with its stages.
+/// A socket, with stages if the scheme needs them.
 #[derive(Debug)]
 pub(crate) enum Line {
     Plain(Socket),
@@ -171,7 +171,7 @@ pub(crate) enum Line {
     Staged(Staged),
 }
 
-/// The half of a [`Line`] that writes.
+/// The writing half of a [`Line`].
 #[derive(Debug)]
 pub(crate) enum LineWriter {
     Plain(Socket),
@@ -180,7 +180,7 @@ pub(crate) enum LineWriter {
 }
 
 impl Line {
-    /// Opens a socket and shakes hands, all within this time.
+    /// Opens a socket and does the handshakes, within this time.
     pub(crate) fn dial(dialler: &Dialler, timeout: Duration) -> io::Result<Self> {
         let until = Instant::now() + timeout;
         #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]

@@ -1,4 +1,4 @@
-//! The threads behind a handle: one dials and reads, a second one writes and keeps time while a connection is there.
+//! The threads of a handle: one dials and reads; a second one writes and keeps time while a connection is up.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -14,19 +14,22 @@ use mqtt_adapter_core::{Error, Flow, Hub, Output};
 use crate::connection::is_timeout;
 use crate::wait::{block_on_for, waker};
 
-/// A transport that two threads can use at once.
+/// A transport that one thread can read while another one writes.
 pub trait Split: Read + Send + Sized + 'static {
-    /// The half that writes.
+    /// The writing half.
     type Writer: Write + Send;
 
-    /// A second way to the same transport. A write that cannot go on must give up after a second or so, with `WouldBlock` or
-    /// `TimedOut`: this side keeps the time.
+    /// Returns the writing half. A write that cannot go on must end after about a second with `WouldBlock` or `TimedOut`,
+    /// since the
+    /// thread that writes keeps the time.
     ///
     /// # Errors
+    /// The transport fails.
     /// As the transport.
     fn writer(&self) -> io::Result<Self::Writer>;
 
-    /// Lets a read that waits end at once. Where that cannot be, it must give up by itself now and then, as a write does.
+    /// Ends a read that waits. If the transport cannot do that, its reads must end by themselves from time to time, as writes
+    /// do.
     fn hang_up(writer: &mut Self::Writer);
 }
 
@@ -44,7 +47,7 @@ impl Split for TcpStream {
     }
 }
 
-/// Dials, reads, writes and sleeps as the agent says, until all its handles are gone.
+/// Dials, reads, writes and sleeps as the agent says, until all handles are gone.
 pub(crate) fn drive<T: Split>(hub: &Hub, mut dial: impl FnMut() -> io::Result<T>) {
     loop {
         match hub.next_dial() {
@@ -64,7 +67,7 @@ pub(crate) fn drive<T: Split>(hub: &Hub, mut dial: impl FnMut() -> io::Result<T>
     }
 }
 
-/// Asks for credentials, if they change, and opens a transport.
+/// Gets new credentials, if the options have a source of them, and opens a transport.
 fn open<T>(hub: &Hub, dial: &mut impl FnMut() -> io::Result<T>) -> Result<T, Error> {
     if let Some(source) = hub.credentials() {
         let credentials = block_on_for(source.ask(), hub.dial_timeout());
@@ -73,8 +76,9 @@ fn open<T>(hub: &Hub, dial: &mut impl FnMut() -> io::Result<T>) -> Result<T, Err
     dial().map_err(cannot_connect)
 }
 
-/// Serves one transport until its end: this thread reads, a second one writes and keeps time. Each wakes the other when
-/// it made work for it.
+/// Serves one transport until its end: this thread reads, a second one writes and keeps time. Each thread wakes the other one
+/// when
+/// it has made work for it.
 fn serve<T: Split>(hub: &Hub, mut transport: T) -> Result<Error, Error> {
     hub.opened()?;
     let mut writer = transport.writer().map_err(transport_failed)?;
@@ -84,7 +88,7 @@ fn serve<T: Split>(hub: &Hub, mut transport: T) -> Result<Error, Error> {
         let writes = scope.spawn(|| {
             let end = write(hub, &mut writer, &over, &reader);
             over.store(true, Ordering::Release);
-            // The reader waits for bytes that need not come any more.
+            // The reader waits for bytes that are no longer needed.
             T::hang_up(&mut writer);
             reader.unpark();
             end.err()
@@ -99,7 +103,7 @@ fn serve<T: Split>(hub: &Hub, mut transport: T) -> Result<Error, Error> {
     }))
 }
 
-/// Reads until the connection is over. Ends well when the other thread ended it.
+/// Reads until the connection is over. Returns `Ok` if the other thread ended it.
 fn read<T: Split>(
     hub: &Hub,
     transport: &mut T,
@@ -126,16 +130,16 @@ fn read<T: Split>(
             thread::park();
         }
         flow = hub.input(&mut input)?;
-        // There may be something to say now, and another time to say it by.
+        // The machine may have something to write now, or a new deadline.
         writer.unpark();
     }
     Ok(())
 }
 
-/// The most that one read takes.
+/// How many bytes one read takes at most.
 const READ: usize = 64 << 10;
 
-/// Writes and keeps time until the connection is over, and sleeps while there is nothing to do.
+/// Writes and keeps time until the connection is over. Sleeps while there is nothing to do.
 fn write(
     hub: &Hub,
     writer: &mut impl Write,
@@ -147,7 +151,7 @@ fn write(
     let mut is_flushed = true;
     loop {
         hub.set_driver(&waker);
-        // Pings are due here, and a close that was asked for meanwhile begins.
+        // The tick writes PINGREQ, and begins to close when the program has asked for that.
         let ticked = hub.tick();
         let over = is_over.load(Ordering::Acquire);
         hub.refill(&mut output);
@@ -171,14 +175,14 @@ fn write(
                 return Ok(());
             }
             thread::park_timeout(ticked?.unwrap_or(Duration::MAX));
-            // What the reader paused for may be gone.
+            // The reader may have paused for room that there is now.
             reader.unpark();
             continue;
         }
         match writer.write(output.rest()) {
             Ok(0) => return Err(transport_failed(io::ErrorKind::WriteZero.into())),
             Ok(n) => output.wrote(n),
-            // The last bytes of a connection that is over are not worth a longer wait.
+            // A connection that is over does not wait longer for its last bytes.
             Err(error) if is_timeout(&error) && (over || ticked.is_err()) => {
                 return ticked.map(|_| ());
             }
@@ -189,8 +193,9 @@ fn write(
     }
 }
 
-/// DISCONNECT is written. The server ends the connection when it has read it, and with it all acknowledgements: a client that
-/// comes back under the same identifier before would get their messages again.
+/// After DISCONNECT, waits until the server ends the connection, which it does when it has read all acknowledgements. If a
+/// client
+/// with the same identifier connected earlier, it would get their messages again.
 fn wait_for_the_server(is_over: &AtomicBool) {
     let until = Instant::now() + Duration::from_secs(1);
     while !is_over.load(Ordering::Acquire) {

@@ -18,18 +18,20 @@ use crate::dial::Line;
 use crate::drive::{Split, drive};
 use crate::wait::{block_on, block_on_for};
 
-/// A client that many threads share: it reconnects, resumes its session, subscribes again what the server forgot, and
-/// sends again what was not acknowledged.
+/// A client that many threads share. It reconnects, resumes its session, makes subscriptions again that the server lost, and
+/// sends
+/// messages again that were not acknowledged.
 ///
-/// When the last handle and stream are gone, the thread that drops it waits until what is pending is sent and the server was
-/// told, for up to five seconds; [`Self::close`] does it at a time of the program's choosing.
+/// The thread that drops the last handle or stream waits, for at most five seconds, until what is pending and DISCONNECT are
+/// sent.
+/// [`Self::close`] does that when the program calls it.
 #[derive(Clone, Debug)]
 pub struct Handle {
     client: Arc<SharedHandle>,
     limit: Option<Duration>,
 }
 
-/// What handles and streams share; the last one waits for the goodbye.
+/// Shared by handles and streams. The drop of the last one waits for DISCONNECT.
 #[derive(Debug)]
 struct SharedHandle(mqtt_adapter_core::Handle);
 
@@ -39,7 +41,8 @@ impl Drop for SharedHandle {
     }
 }
 
-/// Closes, and looks once more when the time is over: a driver that opens a connection does not.
+/// Closes the client, and checks again when the time is over, since a driver that is opening a transport does not notice
+/// that.
 fn close(client: &mqtt_adapter_core::Handle, deadline: Duration) -> Vec<Unsent> {
     let mut close = client.close(deadline);
     block_on_for(&mut close, deadline)
@@ -47,35 +50,36 @@ fn close(client: &mqtt_adapter_core::Handle, deadline: Duration) -> Vec<Unsent> 
         .unwrap_or_else(|| client.unsent())
 }
 
-/// How long a driver may take to notice that the time for closing is over, before nobody waits for it.
+/// How long to wait for a driver that has not noticed that the time limit of closing is over.
 const GRACE: Duration = Duration::from_secs(2);
 
 impl Handle {
-    /// Connects as the options say, and comes back when the server accepted. Later losses are repaired by themselves.
+    /// Connects as the options say, and returns when the server has accepted. The client reconnects by itself from then on.
     ///
     /// # Errors
-    /// The first attempt fails; nothing goes on then. [`Self::start`] does not mind, and [`Self::wait_connected`] waits
-    /// however long it takes.
+    /// The first attempt failed; the client stops then. [`Self::start`] returns at once and tries again;
+    /// [`Self::wait_connected`] waits without
+    /// a time limit.
     pub fn connect(options: Options) -> Result<Self, Error> {
         let handle = Self::start(options);
         block_on(handle.client.0.first_attempt())?;
         Ok(handle)
     }
 
-    /// Begins to connect as the options say and goes on trying.
+    /// Starts a client that connects as the options say, and tries again when that fails.
     #[must_use]
     pub fn start(options: Options) -> Self {
         Self::start_dialling(options, DialOptions::default())
     }
 
-    /// The same with settings of TLS, WebSocket or a proxy.
+    /// Starts a client with settings of TLS, WebSocket or a proxy.
     #[must_use]
     pub fn start_dialling(options: Options, dial: DialOptions) -> Self {
         let (dialler, timeout) = (Dialler::new(&options, dial), options.dial_timeout);
         Self::start_with(options, move || Line::dial(&dialler, timeout))
     }
 
-    /// The same over any transport: `dial` opens a fresh one for each attempt.
+    /// Starts a client over any transport: `dial` opens a fresh one for each attempt.
     pub fn start_with<T: Split>(
         options: Options,
         dial: impl FnMut() -> io::Result<T> + Send + 'static,
@@ -89,8 +93,9 @@ impl Handle {
         }
     }
 
-    /// The same client, whose calls wait no longer than `limit`: [`Error::TimedOut`] is what they return then, and what they
-    /// were to do is not done. A new handle waits without a limit.
+    /// Returns a handle of the same client whose calls wait for at most `limit`. After that they return [`Error::TimedOut`],
+    /// and have
+    /// done nothing. A new handle waits without a limit.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -106,8 +111,9 @@ impl Handle {
         }
     }
 
-    /// The same client for code that awaits: its futures run on any executor, and its streams do not keep the client from
-    /// closing when the last handle is dropped.
+    /// Returns the async handle of the same client. Its futures run on any executor. Its streams do not keep the client open
+    /// when
+    /// the last handle is dropped.
     #[must_use]
     pub fn as_async(&self) -> &crate::asynch::Handle {
         &self.client.0
@@ -127,16 +133,17 @@ impl Handle {
     /// Waits until there is a connection.
     ///
     /// # Errors
-    /// The client is closed, or gave up: the reason.
+    /// The client is closed, or stopped for this reason.
     pub fn wait_connected(&self) -> Result<(), Error> {
         self.wait("connecting", self.client.0.connected())
     }
 
-    /// Publishes, waiting for room if need be; the ticket tells the message's end.
+    /// Publishes a message, and waits for room if there is none. The ticket reports the end of the message.
     ///
     /// # Errors
-    /// `topic` is no topic name, the message is larger than the server takes, or the client is closed. While there is no
-    /// connection, messages are kept as [`crate::Config::offline`] says.
+    /// `topic` is no valid topic name, the message is larger than the server takes, or the client is closed. While there is
+    /// no connection,
+    /// messages are kept as [`crate::Config::offline`] says.
     pub fn publish(
         &self,
         topic: &str,
@@ -152,28 +159,28 @@ impl Handle {
         .map(Ticket)
     }
 
-    /// The same with all that a message can have.
+    /// Publishes a message with all its fields.
     ///
     /// # Errors
-    /// As [`Self::publish`].
+    /// As for [`Self::publish`].
     pub fn publish_message(&self, message: &Outgoing<'_>) -> Result<Ticket, Error> {
         self.wait("publishing", self.client.0.publish_message(message))
             .map(Ticket)
     }
 
-    /// The same for a message that owns what it says.
+    /// Publishes an owned message.
     ///
     /// # Errors
-    /// As [`Self::publish`].
+    /// As for [`Self::publish`].
     pub fn publish_owned(&self, message: &Publication) -> Result<Ticket, Error> {
         self.wait("publishing", self.client.0.publish_owned(message))
             .map(Ticket)
     }
 
-    /// Publishes now, or says why not.
+    /// Publishes a message now, or returns an error.
     ///
     /// # Errors
-    /// [`crate::Refused::Full`] while there is no room, and as [`Self::publish`].
+    /// [`crate::Refused::Full`] while there is no room, and as for [`Self::publish`].
     pub fn try_publish(&self, message: &Outgoing<'_>) -> Result<Ticket, Error> {
         self.client.0.try_publish(message).map(Ticket)
     }
@@ -181,13 +188,14 @@ impl Handle {
     /// Subscribes to one filter and waits for the server's answer.
     ///
     /// # Errors
-    /// [`Error::SubscriptionRefused`] if the server refused it; `filter` is no topic filter; the client is closed before.
+    /// [`Error::SubscriptionRefused`] if the server refused it; `filter` is no valid topic filter; the client is closed
+    /// before.
     pub fn subscribe(&self, filter: &str, qos: QoS) -> Result<Messages, Error> {
         self.wait("subscribing", self.client.0.subscribe(filter, qos))
             .map(|messages| self.stream(messages))
     }
 
-    /// Subscribes to several filters by one SUBSCRIBE, with its properties (5), and waits for the server's codes.
+    /// Subscribes to several filters by one SUBSCRIBE, with its properties (5), and waits for the server's answer.
     ///
     /// # Errors
     /// [`Error::SubscriptionRefused`] if the server refused all of them; the client is closed before.
@@ -203,7 +211,7 @@ impl Handle {
         .map(|messages| self.stream(messages))
     }
 
-    /// Gives up filters of a session from before, and waits for the server's answer: a code for each (5).
+    /// Unsubscribes from filters of an earlier session, and waits for the server's reason code for each (5).
     ///
     /// # Errors
     /// The client is closed before.
@@ -211,7 +219,8 @@ impl Handle {
         self.wait("unsubscribing", self.client.0.unsubscribe(filters))
     }
 
-    /// The messages that no other stream claims: those of [`crate::Options::subscriptions`], and of a session from before.
+    /// Returns the messages that no other stream claims: those of [`crate::Options::subscriptions`], and of an earlier
+    /// session.
     #[must_use]
     pub fn other_messages(&self) -> Messages {
         self.stream(self.client.0.other_messages())
@@ -227,7 +236,7 @@ impl Handle {
     /// Acknowledges a message by hand; see [`mqtt_adapter_core::Handle::acknowledge`].
     ///
     /// # Errors
-    /// As there.
+    /// As for that method.
     pub fn acknowledge(&self, message: &ReceivedMessage, reason: ReasonCode) -> Result<(), Error> {
         self.client.0.acknowledge(message, reason)
     }
@@ -236,14 +245,15 @@ impl Handle {
     /// [`mqtt_adapter_core::Handle::await_response`].
     ///
     /// # Errors
-    /// [`Error::TimedOut`]; [`Error::MessageRefused`] if nobody listens there and the server says so; and what refuses a
-    /// publish or the subscription to the response topic.
+    /// [`Error::TimedOut`]; [`Error::MessageRefused`] if the server answers that the topic has no subscriber; and the errors
+    /// of publishing and
+    /// of subscribing to the response topic.
     pub fn request(&self, request: &Outgoing<'_>, limit: Duration) -> Result<Message, Error> {
         block_on_for(self.client.0.await_response(*request), limit)
             .unwrap_or(Err(Error::TimedOut("the response")))
     }
 
-    /// Answers requests that come to `filter` until the client is closed: `answer` makes the payload of the response.
+    /// Responds to requests on `filter` until the client is closed: `answer` returns the payload of the response.
     ///
     /// # Errors
     /// The subscription is refused, or a response cannot be published.
@@ -257,60 +267,61 @@ impl Handle {
         block_on(self.client.0.respond(filter, qos, respond))
     }
 
-    /// What becomes of the connection.
+    /// Returns the events of the connection as an iterator.
     #[must_use]
     pub fn events(&self) -> ConnectionEvents {
         ConnectionEvents(self.client.0.events())
     }
 
-    /// How long it is until a moment that an event told, such as [`ConnectionEvent::WaitingUntil`].
+    /// Returns the time from now until an instant of an event, such as [`ConnectionEvent::WaitingUntil`].
     #[must_use]
     pub fn until(&self, at: Instant) -> Duration {
         self.client.0.until(at)
     }
 
-    /// Whether there is a connection now.
+    /// Returns whether there is a connection now.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.client.0.is_connected()
     }
 
-    /// How many messages and requests were accepted and have not ended.
+    /// Returns how many messages and requests were accepted and have not ended.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.client.0.pending()
     }
 
-    /// Closes: sends what is pending, for at most `deadline`, disconnects, and gives back what was not acknowledged.
+    /// Closes the client: sends what is pending, for at most `deadline`, disconnects, and returns the messages that were not
+    /// acknowledged.
     #[must_use]
     pub fn close(&self, deadline: Duration) -> Vec<Unsent> {
         close(&self.client.0, deadline)
     }
 }
 
-/// A published message.
+/// An accepted message.
 #[derive(Debug)]
 pub struct Ticket(mqtt_adapter_core::Ticket);
 
 impl Ticket {
-    /// Waits for its end.
+    /// Waits until the message ended.
     #[must_use]
     pub fn wait(self) -> Outcome {
         block_on(self.0)
     }
 
-    /// Waits for its end, for at most `limit`; `None` if it did not come. The message goes on.
+    /// Waits until the message ended, for at most `limit`; `None` after that. The message is still sent.
     pub fn wait_for(&mut self, limit: Duration) -> Option<Outcome> {
         block_on_for(&mut self.0, limit)
     }
 }
 
-/// The messages of a subscription: an iterator that ends when the subscription is over or the client stopped. A message at QoS 1
-/// or 2 is acknowledged when the iterator is asked for the next one; see [`mqtt_adapter_core::Messages`].
+/// The messages of a subscription, as an iterator that ends when the subscription is over or the client stopped. A message at
+/// QoS 1 or 2 is acknowledged when the program asks the iterator for the next one; see [`mqtt_adapter_core::Messages`].
 #[derive(Debug)]
 pub struct Messages {
     messages: mqtt_adapter_core::Messages,
-    /// Dropped last: the client goes on as long as a stream is there.
+    /// Dropped last: the client stays open as long as there is a stream.
     _client: Arc<SharedHandle>,
 }
 
@@ -323,7 +334,7 @@ impl Deref for Messages {
 }
 
 impl Messages {
-    /// The next message, if one comes within `patience`.
+    /// Returns the next message, if one comes within `patience`.
     pub fn next_within(&mut self, patience: Duration) -> Option<ReceivedMessage> {
         block_on_for(self.messages.next(), patience).flatten()
     }
@@ -345,12 +356,12 @@ impl Iterator for Messages {
     }
 }
 
-/// What becomes of the connection: an iterator that ends when the client stopped.
+/// The events of the connection, as an iterator that ends when the client stopped.
 #[derive(Debug)]
 pub struct ConnectionEvents(mqtt_adapter_core::ConnectionEvents);
 
 impl ConnectionEvents {
-    /// The next event, if one comes within `patience`.
+    /// Returns the next event, if one comes within `patience`.
     pub fn next_within(&mut self, patience: Duration) -> Option<ConnectionEvent> {
         block_on_for(self.0.next(), patience).flatten()
     }

@@ -16,7 +16,7 @@ pub use mqtt_adapter_core::{
     ReceivedMessage, Refused, Scheme, SessionLost, StopOn, Unclaimed, Unsent,
 };
 
-/// The client as code that awaits sees it: [`Handle::as_async`].
+/// The async types behind the blocking ones; [`Handle::as_async`] returns their handle.
 pub mod asynch {
     pub use mqtt_adapter_core::{
         Close, ConnectionEvents, Handle, Messages, Publishing, Requesting, Subscribing, Ticket,

@@ -1,4 +1,4 @@
-//! A socket with stages upon it, for two threads: one reads, one writes, and either may have to send what the stages say.
+//! A socket with stages for two threads: one reads and one writes, and either may have to send bytes of the stages.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -10,21 +10,22 @@ use mqtt_adapter_core::transport::Stack;
 
 use crate::dial::Socket;
 
-/// The half that reads.
+/// The reading half.
 pub(crate) struct Staged {
     socket: Socket,
     shared: Arc<Shared>,
-    /// What was read from the socket and goes through the stages at once.
+    /// A buffer for bytes that were read from the socket and go into the stages at once.
     wire: Vec<u8>,
-    /// What came out of them.
+    /// The plain bytes that came out of the stages.
     plain: BytesMut,
     is_ended: bool,
 }
 
-/// The half that writes.
+/// The writing half.
 pub(crate) struct StagedWriter(Arc<Shared>);
 
-/// No call of a socket is made while the stages are locked, so that the thread that reads never waits for the one that writes.
+/// The lock of the stages is never held during a call of the socket, so that the reading thread does not wait for the writing
+/// one.
 struct Shared {
     stack: Mutex<Stack>,
     writing: Mutex<Writing>,
@@ -32,11 +33,11 @@ struct Shared {
 
 struct Writing {
     socket: Socket,
-    /// A piece of what is outgoing.
+    /// A copy of the outgoing bytes for one write.
     piece: Vec<u8>,
 }
 
-/// The most that one read or write takes.
+/// How many bytes one read or write takes at most.
 const PIECE: usize = 64 << 10;
 
 impl fmt::Debug for Staged {
@@ -52,7 +53,7 @@ impl fmt::Debug for StagedWriter {
 }
 
 impl Staged {
-    /// Shakes hands.
+    /// Does the handshakes of the stages.
     pub(crate) fn open(socket: Socket, stack: Stack, until: Instant) -> io::Result<Self> {
         let writing = Writing {
             socket: socket.try_clone()?,
@@ -93,7 +94,7 @@ impl Staged {
         Ok(staged)
     }
 
-    /// A server that speaks another protocol may reset the connection: what that means for the handshake tells more.
+    /// A server of another protocol may reset the connection. The stages know what that means during the handshake.
     fn explain(&self, error: io::Error) -> io::Error {
         match (error.kind(), self.shared.stack().end_of_file()) {
             (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, Err(told)) => told.into(),
@@ -105,7 +106,7 @@ impl Staged {
         StagedWriter(Arc::clone(&self.shared))
     }
 
-    /// Reads once, and gives it to the stages.
+    /// Reads once, and gives the bytes to the stages.
     fn input(&mut self) -> io::Result<()> {
         let n = self.socket.read(&mut self.wire)?;
         let result = {
@@ -119,7 +120,7 @@ impl Staged {
             self.is_ended = n == 0 || stack.is_ended() || result.is_err();
             result
         };
-        // Answers, or an alert that says why it ends.
+        // The stages may have answers to send, or an alert with the reason of the end.
         let sent = self.shared.send(false);
         result?;
         match sent {
@@ -131,7 +132,7 @@ impl Staged {
 
 impl Read for Staged {
     fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        // Bytes of a ping or of a part of a record bring nothing: that is no end.
+        // Bytes of a ping or of a part of a record bring no plain bytes, but are not the end of the stream.
         while self.plain.is_empty() {
             if self.is_ended {
                 return Ok(0);
@@ -153,7 +154,7 @@ impl Shared {
         self.stack.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what the stages have to send. Without `wait` a thread that is at it does so.
+    /// Writes the outgoing bytes of the stages. Without `wait` it returns if another thread is writing them.
     fn send(&self, wait: bool) -> io::Result<()> {
         loop {
             let mut writing = if wait {
@@ -174,7 +175,7 @@ impl Shared {
                 self.stack().sent(n);
             }
             drop(writing);
-            // The other thread may have left something here in the moment before the lock was free.
+            // The other thread may have added bytes just before it released the lock.
             if self.stack().outgoing().is_empty() {
                 return Ok(());
             }

@@ -1,4 +1,4 @@
-//! Awaiting without a runtime: the thread sleeps until it is woken.
+//! Waits for futures without a runtime: the thread sleeps until it is woken.
 
 use std::future::Future;
 use std::pin::pin;
@@ -15,12 +15,12 @@ impl Wake for Unpark {
     }
 }
 
-/// Wakes the calling thread.
+/// Returns a waker that unparks the calling thread.
 pub(crate) fn waker() -> Waker {
     Arc::new(Unpark(thread::current())).into()
 }
 
-/// Waits for the end of `future`.
+/// Waits until `future` is ready, and returns its result.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = waker();
@@ -33,7 +33,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// The same, for at most `span`.
+/// Waits until `future` is ready, for at most `span`.
 pub(crate) fn block_on_for<F: Future>(future: F, span: Duration) -> Option<F::Output> {
     let until = Instant::now() + span;
     let mut future = pin!(future);

@@ -1,4 +1,4 @@
-//! The blocking handle, where things go wrong: what its promises share with the others is tested through the client inside it.
+//! The suites of the handle, run on the async handle inside of the blocking one, and tests of the blocking calls.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn start(options: Options) -> Handle {
 mqtt_testing::handles!(start, block_on);
 mqtt_testing::services!(start, block_on, 5_000);
 
-/// A program that ends without `close` has sent what it published.
+/// A program that ends without `close` has sent all its messages.
 #[test]
 fn the_last_drop_waits_until_all_is_sent() {
     let broker = Mosquitto::start("");

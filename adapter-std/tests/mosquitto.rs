@@ -20,7 +20,7 @@ fn numbers(qos: QoS) -> Subscription<'static> {
     Subscription::new(TopicFilter::new("numbers").unwrap(), qos)
 }
 
-/// Publishes the numbers below `count`, each when it may go on, and waits for all acknowledgements.
+/// Publishes the numbers below `count`, each after a permit of `may_go_on`, and waits for all acknowledgements.
 fn publish_numbers(publisher: &Handle, qos: QoS, count: u32, may_go_on: &mpsc::Receiver<()>) {
     let mut tickets = Vec::new();
     for n in 0..count {
@@ -41,7 +41,7 @@ fn survives(version: Version, qos: QoS, count: u32) {
     let subscriber = Handle::start(options(wires.far.port, version, "subscriber"));
     let mut messages = subscriber.subscribe("numbers", qos).unwrap();
     let publisher = Handle::start(options(wires.near.port, version, "publisher"));
-    // As in `mqtt_testing::suites::interop`, Mosquitto must not have more to resend than passes between two cuts.
+    // As in `mqtt_testing::suites::interop`: Mosquitto must not have more to send again than passes between two cuts.
     let (heard_one, may_go_on) = mpsc::sync_channel(200);
     for _ in 0..200 {
         heard_one.send(()).unwrap();
@@ -62,7 +62,7 @@ fn survives(version: Version, qos: QoS, count: u32) {
         let times = heard.entry(n).or_default();
         *times += 1;
         if *times == 1 {
-            // The publisher is through when nobody receives this any more.
+            // The publisher has ended when nobody receives this any more.
             let _ = heard_one.try_send(());
         }
         seen.push((n, message.dup, message.packet_id.map(|id| id.get())));
@@ -107,7 +107,7 @@ fn five_thousand_qos_1_messages_through_cuts_arrive_at_least_once_5() {
     survives(Version::V5, QoS::AtLeastOnce, 5_000);
 }
 
-/// Keep-alive: a broker that stops answering is noticed within keep-alive plus the ping time-out, by handle and bare
+/// A broker that stops answering is noticed within keep-alive plus the ping time-out, by the handle and by the bare
 /// connection.
 #[test]
 fn a_frozen_broker_is_noticed() {
@@ -147,7 +147,7 @@ fn a_frozen_broker_is_noticed() {
     assert!(ended.is_none());
 }
 
-/// Also while more waits to be written than the frozen broker takes.
+/// The frozen broker is also noticed while more bytes wait than it takes.
 #[test]
 fn a_frozen_broker_is_noticed_behind_a_full_buffer() {
     let broker = ScriptedServer::start(|event, _| match event {
@@ -161,7 +161,7 @@ fn a_frozen_broker_is_noticed_behind_a_full_buffer() {
     let handle = Handle::connect(options).unwrap();
     let mut nothing = handle.other_messages();
     let payload = vec![0; 64 << 10];
-    // Waits for room that never comes, until the connection is given up.
+    // Waits for room until the connection is given up.
     while handle
         .publish("a", QoS::AtMostOnce, false, &payload)
         .is_ok()
@@ -169,7 +169,7 @@ fn a_frozen_broker_is_noticed_behind_a_full_buffer() {
     assert!(nothing.next().is_none());
 }
 
-/// A bare connection over a transport that is no TCP, publishing while it holds a message.
+/// A bare connection over a transport that is not TCP, which publishes while it holds a received message.
 #[test]
 fn a_bare_connection_runs_over_any_read_and_write() {
     let broker = Mosquitto::start("");
@@ -224,7 +224,7 @@ fn a_bare_connection_runs_over_any_read_and_write() {
 }
 
 #[test]
-fn policies_limits_and_the_end_are_those_of_the_session() {
+fn policies_limits_and_outcomes_are_those_of_the_session() {
     // Offline.
     let mut offline = options(free_port(), Version::V311, "c");
     offline.config.offline = Offline::Reject;
@@ -236,7 +236,7 @@ fn policies_limits_and_the_end_are_those_of_the_session() {
     ));
     assert!(handle.close(Duration::ZERO).is_empty());
     assert!(matches!(handle.try_publish(&message), Err(Error::Stopped)));
-    // A window that stays full: what was accepted comes back.
+    // The window stays full: accepted messages are returned at the end.
     let frozen = ScriptedServer::start(|event, _| {
         if matches!(event, ServerEvent::Message(_)) {
             Reaction::Freeze
@@ -254,7 +254,7 @@ fn policies_limits_and_the_end_are_those_of_the_session() {
     assert_eq!(tickets.pop().unwrap().wait(), Outcome::Closed);
 }
 
-/// 3.1.1 [MQTT-3.1.2-23]: while the server sends more than is taken, the client still pings in time.
+/// 3.1.1 [MQTT-3.1.2-23]: while the server sends more than the client takes, the client still pings in time.
 #[test]
 fn a_client_pings_while_messages_come_without_end() {
     let flood = FloodServer::start();

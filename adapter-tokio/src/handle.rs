@@ -1,4 +1,4 @@
-//! The cloneable handle: a task of its own drives its hub.
+//! The cloneable handle, and the driver task behind it.
 
 use std::future::Future;
 use std::io;
@@ -13,11 +13,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::runtime::{Clock, Stream, connect};
 
-/// A client that many tasks share: it reconnects, resumes its session, subscribes again what the server forgot, and sends
-/// again what was not acknowledged. Everything it can do is in [`mqtt_adapter_core::Handle`].
+/// A client that many tasks share. It reconnects, resumes its session, makes subscriptions again that the server lost, and
+/// sends
+/// messages again that were not acknowledged. [`mqtt_adapter_core::Handle`] has its methods.
 ///
-/// When the last handle and stream are gone, it sends what is pending for up to five seconds and disconnects, as long as the
-/// runtime goes on: a program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
+/// After the last handle and stream are dropped, the driver sends what is pending for at most five seconds, and disconnects,
+/// if the
+/// runtime still runs. A program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
 #[derive(Clone, Debug)]
 pub struct Handle(mqtt_adapter_core::Handle);
 
@@ -30,24 +32,25 @@ impl Deref for Handle {
 }
 
 impl Handle {
-    /// Connects as the options say, and ends when the server accepted. Later losses are repaired by themselves.
+    /// Connects as the options say, and is ready when the server has accepted. The client reconnects by itself from then on.
     ///
     /// # Errors
-    /// The first attempt fails; nothing goes on then. [`Self::start`] does not mind, and
-    /// [`mqtt_adapter_core::Handle::connected`] waits however long it takes.
+    /// The first attempt failed; the client stops then. With [`Self::start`] it tries again, and
+    /// [`mqtt_adapter_core::Handle::connected`] waits
+    /// without a time limit.
     pub async fn connect(options: Options) -> Result<Self, Error> {
         let handle = Self::start(options);
         handle.first_attempt().await?;
         Ok(handle)
     }
 
-    /// Begins to connect as the options say and goes on trying. Must be called within a runtime.
+    /// Starts a client that connects as the options say, and tries again when that fails. Must be called within a runtime.
     #[must_use]
     pub fn start(options: Options) -> Self {
         Self::start_dialling(options, DialOptions::default())
     }
 
-    /// The same with settings of TLS, WebSocket or a proxy.
+    /// Starts a client with settings of TLS, WebSocket or a proxy.
     #[must_use]
     pub fn start_dialling(options: Options, dial: DialOptions) -> Self {
         let dialler = Arc::new(Dialler::new(&options, dial));
@@ -57,8 +60,7 @@ impl Handle {
         })
     }
 
-    /// The same over any transport: `dial` opens a fresh one for each attempt. A serial port goes in here, or a stream that is
-    /// secured by other means.
+    /// Starts a client over any transport, such as a serial port: `dial` opens a fresh one for each attempt.
     pub fn start_with<D, F, T>(options: Options, mut dial: D) -> Self
     where
         D: FnMut() -> F + Send + 'static,
@@ -83,11 +85,13 @@ impl Handle {
         handle
     }
 
-    /// Publishes a request and awaits its response, for at most `limit` (5). See [`mqtt_adapter_core::Handle::await_response`].
+    /// Publishes a request and waits for its response, for at most `limit` (5). See
+    /// [`mqtt_adapter_core::Handle::await_response`].
     ///
     /// # Errors
-    /// [`Error::TimedOut`]; [`Error::MessageRefused`] if nobody listens there and the server says so; and what refuses a
-    /// publish or the subscription to the response topic.
+    /// [`Error::TimedOut`]; [`Error::MessageRefused`] if the server answers that the topic has no subscriber; and the errors
+    /// of publishing and
+    /// of subscribing to the response topic.
     pub async fn request(&self, request: &Outgoing<'_>, limit: Duration) -> Result<Message, Error> {
         timeout::<Clock, _>(limit, self.await_response(*request))
             .await

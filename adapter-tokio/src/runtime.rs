@@ -1,4 +1,4 @@
-//! tokio's transports and timer, as the shared driver uses them.
+//! Implements the transport and the timer of the shared driver with tokio.
 
 use std::future::Future;
 use std::io;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A transport of tokio, as [`mqtt_adapter_core::driver`] uses it.
+/// A transport of tokio for [`mqtt_adapter_core::driver`].
 #[derive(Debug)]
 pub struct Stream<T>(T);
 
@@ -52,17 +52,17 @@ impl Tcp for Stream<TcpStream> {
     }
 }
 
-/// A socket to the first address that answers; small packets do not wait for others.
+/// Connects to the first address that answers, and sends small packets without delay.
 async fn tcp(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Stream<TcpStream>> {
     let transport = race::<Clock, _, _>(addresses, TcpStream::connect::<SocketAddr>).await?;
     transport.set_nodelay(true)?;
     Ok(Stream(transport))
 }
 
-/// The socket that a client opens.
+/// The socket of a client.
 #[cfg(unix)]
 pub(crate) type Socket = Either<Stream<TcpStream>, Stream<tokio::net::UnixStream>>;
-/// The socket that a client opens; the second kind is never made.
+/// The socket of a client. The second variant is not used on this system.
 #[cfg(not(unix))]
 pub(crate) type Socket = Either<Stream<TcpStream>, Stream<TcpStream>>;
 
@@ -72,7 +72,7 @@ pub(crate) async fn connect(target: Target<'_>) -> io::Result<Socket> {
         Target::Tcp(host, port) => Ok(Either::First(tcp(lookup_host((host, port)).await?).await?)),
         #[cfg(unix)]
         Target::Unix(path) => {
-            // tokio takes a name behind a zero for an abstract socket.
+            // In tokio, a name that begins with a zero byte is an abstract socket.
             let path = match path.strip_prefix('@') {
                 Some(name) => format!("\0{name}"),
                 None => path.to_owned(),
@@ -85,7 +85,7 @@ pub(crate) async fn connect(target: Target<'_>) -> io::Result<Socket> {
     }
 }
 
-/// tokio's clock and timer, as [`mqtt_adapter_core::driver`] uses them. Must be made within a runtime whose timer is on.
+/// The clock and timer of tokio for [`mqtt_adapter_core::driver`]. It must be made within a runtime whose timer is enabled.
 #[derive(Debug)]
 pub struct Clock {
     made: Instant,

@@ -1,4 +1,4 @@
-//! Every future is dropped at every point where it waits, under tokio.
+//! Drops every future at every await point, under tokio.
 
 use mqtt_testing::suites::cancel::{a_connection, a_handle, echo};
 use mqtt_tokio::{Handle, Options};

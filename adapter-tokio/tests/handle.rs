@@ -1,4 +1,4 @@
-//! The handle under tokio, where things go wrong.
+//! The suites of the handle under tokio.
 
 use mqtt_testing::suites::handles::unanswered;
 use mqtt_tokio::Handle;

@@ -25,7 +25,7 @@ mqtt_testing::handles_over! { Handle::start_dialling, run;
     unix: Scheme::Unix;
 }
 
-/// Cuts within the records of TLS and the frames of WebSocket.
+/// Connections that are cut within records of TLS and frames of WebSocket.
 mod cut {
     use super::*;
 
@@ -50,7 +50,7 @@ mod cut {
     }
 }
 
-/// Why the first attempt fails, in one line.
+/// Returns why the first attempt fails, in one line.
 fn refused(options: Options, dial: mqtt_tokio::DialOptions) -> String {
     run(async {
         let handle = Handle::start_dialling(options, dial);
@@ -62,7 +62,7 @@ fn refused(options: Options, dial: mqtt_tokio::DialOptions) -> String {
 }
 
 #[test]
-fn what_is_wrong_is_told_in_one_line() {
+fn a_failed_handshake_is_reported_in_one_line() {
     let broker = Mosquitto::start("");
     let (options, mut dial) = through(
         Options::new("127.0.0.1", broker.port),
@@ -88,7 +88,7 @@ fn what_is_wrong_is_told_in_one_line() {
 }
 
 #[test]
-fn a_server_that_shakes_no_hands_is_given_up_in_time() {
+fn a_handshake_without_an_answer_times_out() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut options = Options::new("localhost", silent.local_addr().unwrap().port());
     options.scheme = Scheme::Mqtts;

@@ -1,5 +1,5 @@
-//! The machine: what it is made of, and the verbs that move bytes and time. What the verbs of the program do is in the module
-//! of their subject: `publishing`, `subscriptions`, `delivery`, `requests`, `connection`.
+//! The agent's fields, and the methods that move bytes and time. The methods for the program are in the module of their
+//! subject: `publishing`, `subscriptions`, `delivery`, `requests`, `connection`.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -22,76 +22,76 @@ use crate::publishing::{Position, Progress};
 use crate::requests::Requests;
 use crate::subscriptions::Route;
 
-/// What to do with the input now. A driver does all of them, so the enum is exhaustive.
+/// What the caller does with the input next. A driver handles each variant, so the enum is exhaustive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Flow {
-    /// Read until this many bytes are in the input.
+    /// Read until the input holds this many bytes.
     Read(usize),
-    /// Write first: an acknowledgement has no room.
+    /// Write what is outgoing first: an acknowledgement has no room.
     Write,
-    /// Do not read until the program has taken messages: [`Agent::is_paused`] tells.
+    /// Do not read until the program has taken messages and [`Agent::is_paused`] returns `false`.
     Paused,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Stage {
-    /// No transport, and none is being opened.
+    /// There is no transport, and none is being opened.
     Down,
     /// A transport is being opened.
     Dialling,
-    /// A transport is there.
+    /// A transport is open.
     Up,
-    /// Never again.
+    /// The agent opens no transport any more.
     Stopped,
 }
 
-/// A client that lives long: see the crate's page for the loop.
+/// A client that reconnects by itself. The page of the crate has the loop that drives it.
 ///
-/// Any call is legal at any time.
+/// Any method may be called at any time.
 pub struct Agent {
     pub(crate) client: Client<'static>,
     pub(crate) options: Options,
-    /// The client identifier in use; the server may have assigned it.
+    /// The client identifier in use, which the server may have assigned.
     pub(crate) client_id: String,
     pub(crate) supervisor: Supervisor,
     pub(crate) stage: Stage,
-    /// CONNACK came once at least.
+    /// Whether a CONNACK accepted a connection at least once.
     pub(crate) was_connected: bool,
     /// Number of the connection, or of the attempt.
     pub(crate) connection: u32,
     pub(crate) authenticator: Option<Box<dyn Authenticator>>,
-    /// Close by then.
+    /// The time at which the agent closes though messages are pending.
     pub(crate) closing: Option<Instant>,
-    /// DISCONNECT is written: the transport is given up by then.
+    /// DISCONNECT is written; at this time the transport is given up.
     pub(crate) hang_up: Option<Instant>,
     pub(crate) progress: Progress,
-    /// Messages at QoS 0 that waited for a connection, and where their last byte is at the latest.
+    /// Messages at QoS 0 that waited for a connection, and the latest position of their last byte.
     pub(crate) sending: VecDeque<(Position, Token)>,
     pub(crate) routes: Vec<Route>,
     pub(crate) next_subscription: u64,
-    /// SUBSCRIBE and UNSUBSCRIBE that are not answered, also those whose subscription is forgotten.
+    /// SUBSCRIBE and UNSUBSCRIBE without an answer, including those whose subscription is forgotten.
     pub(crate) asked: Vec<Token>,
-    /// What no subscription claims.
+    /// Messages that no subscription claims.
     pub(crate) others: Inbox,
     pub(crate) held: HeldMessages,
-    /// Messages at QoS 1 of a lost connection by packet identifier: the server sends them again.
+    /// Messages at QoS 1 of a lost connection, by packet identifier. The server sends them again.
     pub(crate) returning: BTreeMap<u16, MessageId>,
-    /// Number of the next message.
+    /// The number of the next message.
     pub(crate) number: u64,
     pub(crate) paused: bool,
     pub(crate) told_unclaimed: bool,
     pub(crate) told_exceeded: bool,
     pub(crate) requests: Requests,
-    /// What response topics of this client begin with (5).
+    /// The beginning of the response topics of this client (5).
     pub(crate) response_information: Option<String>,
     pub(crate) events: VecDeque<AgentEvent>,
 }
 
-/// Packets from this size on are not copied: their message shares the buffer in which they came. A smaller one would hold
-/// many times its own size of it.
+/// A packet of this size or more is not copied: its message shares the buffer in which it came. A smaller message would keep
+/// a buffer of many times its own size.
 const SHARED: usize = 16 << 10;
 
-/// How many events about the connection wait to be told. Later ones replace the oldest.
+/// How many events about the connection may wait for the program. Newer events replace the oldest ones.
 const CONNECTION_EVENTS: usize = 64;
 
 impl core::fmt::Debug for Agent {
@@ -106,7 +106,7 @@ impl core::fmt::Debug for Agent {
 }
 
 impl Agent {
-    /// An agent without a connection.
+    /// Makes an agent without a connection.
     #[must_use]
     pub fn new(mut options: Options) -> Self {
         let config = &mut options.config;
@@ -152,32 +152,32 @@ impl Agent {
         agent
     }
 
-    /// The options.
+    /// Returns the options.
     #[must_use]
     pub const fn options(&self) -> &Options {
         &self.options
     }
 
-    /// The bytes that wait for the transport. Look as often as you like.
+    /// Returns the bytes that wait for the transport. May be called as often as the caller likes.
     #[must_use]
     pub fn outgoing(&self) -> &[u8] {
         self.client.outgoing()
     }
 
-    /// The transport took the first `n` bytes of [`Self::outgoing`]; any number is fine.
+    /// Removes the first `n` bytes of [`Self::outgoing`], which the transport took. `n` may be larger than what is outgoing.
     pub fn sent(&mut self, n: usize) {
         let n = n.min(self.client.outgoing().len());
         self.client.sent(n);
         self.progress.sent(n);
-        // A large message at QoS 0 ends with its last byte. Telling an end takes no time.
+        // A large message at QoS 0 ends with its last byte. This call needs no time.
         self.tell_ended(Instant::default());
         self.tell_sent();
     }
 
-    /// Looks at the input: removes every whole packet from its front and does what it says.
+    /// Handles every whole packet at the front of the input, and removes it.
     ///
     /// # Errors
-    /// The connection is over: write what is outgoing, close the transport, call [`Self::lost`] with this error.
+    /// The connection is over: write what is outgoing, close the transport, and call [`Self::lost`] with this error.
     pub fn receive(&mut self, input: &mut BytesMut, now: Instant) -> Result<Flow, Error> {
         self.tell_ended(now);
         if self.stage != Stage::Up {
@@ -219,9 +219,9 @@ impl Agent {
         flow
     }
 
-    /// The length of the packet at the front, if it is whole and large.
+    /// Returns the length of the packet at the front, if it is whole and large.
     fn large_packet(&self, input: &[u8]) -> Option<usize> {
-        // What is that large has a length of three bytes at least.
+        // A large packet has a remaining length of at least three bytes.
         let is_long = matches!(input, [_, 0x80..=0xFF, 0x80..=0xFF, ..]);
         if !is_long || input.len() < SHARED {
             return None;
@@ -232,7 +232,7 @@ impl Agent {
         (len >= SHARED && len <= input.len()).then_some(len)
     }
 
-    /// Takes a large packet out of the input without a copy; `false` if the session does not take it now.
+    /// Takes a large packet out of the input without a copy. Returns `false` if the session does not take it now.
     fn receive_large(
         &mut self,
         input: &mut BytesMut,
@@ -245,7 +245,7 @@ impl Agent {
                 if let Some(event) = event {
                     self.on_event(&event, &packet, Some(&packet), now)?;
                 }
-                // An event that was due before the packet uses none of it.
+                // An event that was due before the packet consumes no byte of it.
                 if consumed == 0 {
                     put_back(input, packet);
                 }
@@ -258,7 +258,7 @@ impl Agent {
         }
     }
 
-    /// Time passes. Call it when [`Self::deadline`] comes, or earlier.
+    /// Tells the agent the time. Call it when [`Self::deadline`] comes, or earlier.
     ///
     /// # Errors
     /// The connection is over, as for [`Self::receive`].
@@ -269,14 +269,14 @@ impl Agent {
             }
             return Ok(());
         }
-        // What waited for room may have been sent since.
+        // Messages that waited for room may have been sent since.
         self.tell_ended(now);
         self.client.tick(now)?;
         self.ask(now);
         self.go_on_closing(now)
     }
 
-    /// When [`Self::tick`] is to be called at the latest, if there is a connection. Valid after any call.
+    /// Returns the latest time for the next [`Self::tick`], if there is a connection. It may change with any call.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let closing = self.hang_up.or(self.closing);
@@ -286,7 +286,7 @@ impl Agent {
         }
     }
 
-    /// The next event, if there is one.
+    /// Returns the next event, if there is one.
     pub fn next_event(&mut self) -> Option<AgentEvent> {
         self.events.pop_front()
     }
@@ -312,7 +312,7 @@ impl Agent {
         self.events.push_back(AgentEvent::Connection(event));
     }
 
-    /// Ends that no packet told.
+    /// Queues the ends of messages and requests that no packet reported.
     pub(crate) fn tell_ended(&mut self, now: Instant) {
         while self.client.has_ended() {
             let Ok(Step::Packet {
@@ -326,7 +326,7 @@ impl Agent {
         }
     }
 
-    /// `packet` is where the event borrows from, `shared` the same if a message may share it.
+    /// `packet` holds what the event borrows; `shared` is the same bytes, if a message may share them.
     fn on_event(
         &mut self,
         event: &ClientEvent<'_>,
@@ -362,7 +362,7 @@ impl Agent {
     }
 }
 
-/// Makes one buffer again of what was split; nothing is copied if nobody else shares it.
+/// Joins what was split off to the input again. Nothing is copied if no message shares the buffer.
 fn put_back(input: &mut BytesMut, packet: Bytes) {
     let mut whole = BytesMut::from(packet);
     whole.unsplit(core::mem::take(input));

@@ -1,4 +1,4 @@
-//! Who the client says it is: credentials that change, and enhanced authentication.
+//! Credentials that change, and enhanced authentication.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -10,7 +10,7 @@ use core::pin::Pin;
 
 use crate::error::Error;
 
-/// What a CONNECT says about who connects. Each field takes the place of the field of [`crate::Options`] of the same name.
+/// The credentials of one CONNECT. Each field replaces the field of [`crate::Options`] of the same name.
 #[derive(Clone, Default)]
 pub struct Credentials {
     /// User name.
@@ -21,7 +21,7 @@ pub struct Credentials {
     pub user_properties: Vec<(String, String)>,
 }
 
-/// Tells whether there is a password, never which.
+/// Shows whether there is a password, never the password.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
@@ -33,18 +33,19 @@ impl fmt::Debug for Credentials {
 
 type Answer = Pin<Box<dyn Future<Output = Result<Credentials, Error>> + Send>>;
 
-/// Where new credentials come from, asked before each attempt to connect. The adapter awaits it; the agent never does.
+/// Returns new credentials before each attempt to connect. The adapter awaits it, not the agent.
 #[derive(Clone)]
 pub struct CredentialsSource(Arc<dyn Fn() -> Answer + Send + Sync>);
 
 impl CredentialsSource {
-    /// A source that calls `ask` before each attempt. An error ends the attempt, and the next one asks again.
+    /// Makes a source that calls `ask` before each attempt. An error ends the attempt, and the next attempt calls `ask`
+    /// again.
     ///
     /// ```
     /// use mqtt_agent::{Credentials, CredentialsSource, Error, Options};
     /// let mut options = Options::new("broker.example", 1883);
     /// options.credentials = Some(CredentialsSource::new(|| async {
-    ///     let token = vec![1, 2, 3]; // ask who gives out tokens
+    ///     let token = vec![1, 2, 3]; // from the service that gives out tokens
     ///     Ok::<_, Error>(Credentials { user_name: Some("pump-7".into()), password: Some(token), ..Credentials::default() })
     /// }));
     /// ```
@@ -63,7 +64,7 @@ impl CredentialsSource {
         }))
     }
 
-    /// Asks.
+    /// Asks for the credentials of the next attempt.
     #[must_use = "futures do nothing unless awaited"]
     pub fn ask(&self) -> Pin<Box<dyn Future<Output = Result<Credentials, Error>> + Send>> {
         (self.0)()
@@ -76,37 +77,36 @@ impl fmt::Debug for CredentialsSource {
     }
 }
 
-/// One enhanced authentication (5, section 4.12), such as SCRAM: what to say first, and what to answer. It is made anew for
-/// each attempt to connect.
+/// One enhanced authentication, such as SCRAM (5, section 4.12). The agent makes a new one for each attempt to connect.
 pub trait Authenticator: Send {
-    /// The authentication method, as the server knows it.
+    /// Returns the name of the authentication method.
     fn method(&self) -> &str;
 
-    /// The authentication data of CONNECT; `None` for none.
+    /// Returns the authentication data of CONNECT, or `None` for a CONNECT without them.
     ///
     /// # Errors
-    /// A sentence that says why there is none; the attempt ends.
+    /// A sentence that says why there are no data. It ends the attempt.
     fn begin(&mut self) -> Result<Option<Vec<u8>>, String>;
 
-    /// Answers the data of an AUTH of the server with the data of the next AUTH.
+    /// Returns the data of the next AUTH as an answer to the data of an AUTH from the server.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it; the attempt ends.
+    /// A sentence that says what is wrong with the server's data. It ends the attempt.
     fn answer(&mut self, data: &[u8]) -> Result<Vec<u8>, String>;
 
-    /// Judges the last data of the server, which comes with CONNACK.
+    /// Checks the last data of the server, which come with CONNACK.
     ///
     /// # Errors
-    /// A sentence that says why the server is not who it should be; the connection ends.
+    /// A sentence that says why the server cannot be trusted. It ends the connection.
     fn finish(&mut self, data: &[u8]) -> Result<(), String>;
 }
 
-/// Makes an [`Authenticator`] for each attempt.
+/// Makes a new [`Authenticator`] for each attempt to connect.
 #[derive(Clone)]
 pub struct MakeAuthenticator(Arc<dyn Fn() -> Box<dyn Authenticator> + Send + Sync>);
 
 impl MakeAuthenticator {
-    /// Calls `make` for each attempt.
+    /// Makes an authenticator by calling `make` for each attempt.
     pub fn new<A: Authenticator + 'static>(make: impl Fn() -> A + Send + Sync + 'static) -> Self {
         Self(Arc::new(move || Box::new(make())))
     }

@@ -1,4 +1,4 @@
-//! The connection: when to dial, what CONNECT says, what became of it, and how the agent is closed.
+//! Dials, writes CONNECT, handles the end of a connection, and closes the agent.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -12,10 +12,10 @@ use crate::authentication::Credentials;
 use crate::error::Error;
 use crate::event::{ConnectionEvent, ConnectionInfo, OwnedConnAck};
 
-/// How long a transport may take for the last bytes after the time for closing is over.
+/// How long a transport may take for the last bytes after the time limit of closing.
 const HANG_UP: Duration = Duration::from_secs(1);
 
-/// A moment that does not come.
+/// A time that never comes.
 const FAR: Instant = Instant::from_millis(u64::MAX);
 
 impl Agent {
@@ -25,7 +25,7 @@ impl Agent {
         if self.is_stopped() {
             return NextDial::Never;
         }
-        // A transport that is there is ended by `tick`.
+        // `tick` ends a connection that is up.
         if self.stage != Stage::Up && self.is_done(now) {
             self.stop(Error::Stopped);
             return NextDial::Never;
@@ -50,7 +50,7 @@ impl Agent {
         }
     }
 
-    /// The user name, password and user properties of the next CONNECT.
+    /// Sets the user name, password and user properties of the next CONNECT.
     pub fn set_credentials(&mut self, credentials: Credentials) {
         let Credentials {
             user_name,
@@ -62,10 +62,10 @@ impl Agent {
         self.options.user_properties = user_properties;
     }
 
-    /// A transport is open: CONNECT is outgoing.
+    /// Starts a connection on an open transport: CONNECT is outgoing then.
     ///
     /// # Errors
-    /// CONNECT cannot be written as the options say, or the agent is stopped: close the transport and call [`Self::lost`].
+    /// The options do not make a valid CONNECT, or the agent is stopped: close the transport and call [`Self::lost`].
     pub fn opened(&mut self, now: Instant) -> Result<(), Error> {
         if self.is_stopped() {
             return Err(Error::Stopped);
@@ -82,7 +82,7 @@ impl Agent {
             None => None,
         };
         let method = self.authenticator.as_ref().map(|known| known.method());
-        // In 3.1.1 a session that began clean ends with its connection.
+        // In 3.1.1 a session with a clean start ends with its connection.
         let goes_on = self.was_connected && self.options.version.is_v5();
         let clean_start = self.client.must_start_clean() || (self.options.clean_start && !goes_on);
         let client = &mut self.client;
@@ -95,17 +95,17 @@ impl Agent {
         self.stage = Stage::Up;
         self.connection = self.connection.wrapping_add(1);
         (self.told_unclaimed, self.told_exceeded) = (false, false);
-        // A clean start ends what was under way.
+        // A clean start ends the messages that were in flight.
         self.tell_ended(now);
         Ok(())
     }
 
-    /// The transport, or the attempt to open one, is gone. `random` is any number; it spreads the attempts of many clients.
+    /// Ends the connection, or the attempt to open one. `random` is any number; it spreads the attempts of many clients.
     pub fn lost(&mut self, why: Error, now: Instant, random: u32) {
         if self.is_stopped() {
             return;
         }
-        // After DISCONNECT it is the server that ends the connection.
+        // After DISCONNECT the end of the stream is not an error.
         let why = match why {
             Error::EndOfStream if self.hang_up.is_some() => Error::Stopped,
             why => why,
@@ -126,7 +126,7 @@ impl Agent {
         }
     }
 
-    /// Everything that dies with a connection.
+    /// Ends everything that does not outlive a connection.
     fn give_up_connection(&mut self, now: Instant) {
         let was_connected = self.client.is_connected();
         self.progress.lost(self.client.unsent());
@@ -180,7 +180,7 @@ impl Agent {
         Closed::Refused(connack.reason).into()
     }
 
-    /// A step of an enhanced authentication.
+    /// Handles AUTH.
     pub(crate) fn on_auth(&mut self, auth: &Auth<'_>, now: Instant) -> Result<(), Error> {
         let data = auth.properties.authentication_data().unwrap_or_default();
         if auth.reason == ReasonCode::Success {
@@ -206,7 +206,7 @@ impl Agent {
             .map_err(|refused| Error::Authentication(format!("{refused}")))
     }
 
-    /// Closes: what is pending is sent until `by`, then DISCONNECT. Nothing more is accepted from now on.
+    /// Begins to close: the agent sends what is pending until `by`, then DISCONNECT. It accepts no more messages.
     pub fn close(&mut self, by: Instant, now: Instant) {
         self.closing = Some(self.closing.map_or(by, |known| known.min(by)));
         let hang_up = by.max(now).after(HANG_UP);
@@ -216,43 +216,43 @@ impl Agent {
         }
     }
 
-    /// How many attempts in a row failed, or ended right after CONNACK.
+    /// Returns how many attempts in a row failed, or ended right after CONNACK.
     #[must_use]
     pub const fn failures(&self) -> u32 {
         self.supervisor.failures()
     }
 
-    /// Whether [`Self::close`] was called.
+    /// Returns whether [`Self::close`] was called.
     #[must_use]
     pub const fn is_closing(&self) -> bool {
         self.closing.is_some()
     }
 
-    /// Whether nothing more will come.
+    /// Returns whether the agent is stopped: it dials no more, and no event comes any more.
     #[must_use]
     pub const fn is_stopped(&self) -> bool {
         matches!(self.stage, Stage::Stopped)
     }
 
-    /// Whether CONNACK came and nothing ended the connection since.
+    /// Returns whether CONNACK accepted the connection and nothing has ended it since.
     #[must_use]
     pub const fn is_connected(&self) -> bool {
         self.client.is_connected()
     }
 
-    /// Whether the transport is to be closed: DISCONNECT, the last packet, is written.
+    /// Returns whether the caller is to close the transport, since DISCONNECT, the last packet, is written.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.is_stopped() || (self.client.is_closing() && self.client.outgoing().is_empty())
     }
 
-    /// Whether there is nothing to wait for before the agent stops.
+    /// Returns whether the agent may stop now, since nothing is pending.
     pub(crate) fn is_done(&self, now: Instant) -> bool {
         self.closing
             .is_some_and(|by| self.client.pending() == 0 || now >= by)
     }
 
-    /// Ends a connection that is up, when it is time.
+    /// Writes DISCONNECT on a connection that is up, when nothing is pending or the time is over.
     pub(crate) fn go_on_closing(&mut self, now: Instant) -> Result<(), Error> {
         if !self.is_done(now) {
             return Ok(());
@@ -266,7 +266,7 @@ impl Agent {
             }
             let by = self.closing.unwrap_or(now).max(now);
             self.hang_up = Some(by.after(HANG_UP));
-            // Without room even for this the transport is stuck.
+            // If there is no room even for DISCONNECT, the transport is stuck.
             self.client
                 .disconnect(&Disconnect::default())
                 .map_err(|_| Error::Stopped)?;
@@ -274,7 +274,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Nothing more will come, and everyone is told.
+    /// Stops the agent, and ends everything that waits with this reason.
     pub(crate) fn stop(&mut self, why: Error) {
         if self.is_stopped() {
             return;

@@ -1,10 +1,10 @@
-//! Who gets which message, and when it is acknowledged.
+//! Finds the subscriptions of a received message, and acknowledges the message.
 //!
 //! ```text
-//!   PUBLISH --> an inbox of each subscription that matches, or the one of the others
-//!   inbox --next_message--> in the program's hand --taken--> PUBACK or PUBREC, once every inbox is done with it
-//!   connection lost, QoS 1: the receipt is void, and the message returns under its packet identifier: it is not given out again
-//!   session lost: what waits is given out, and there is nobody to acknowledge to
+//! PUBLISH --> the inbox of each subscription that matches, or the inbox of the others
+//! inbox --next_message--> in the program's hand --taken--> PUBACK or PUBREC, when the last of its inboxes is done with it
+//! connection lost, QoS 1: its receipt is void. The server sends it again, and it is not given out a second time
+//! session lost: messages that wait are given out, and are not acknowledged
 //! ```
 
 use alloc::vec::Vec;
@@ -21,7 +21,7 @@ use crate::options::{AcknowledgeWhen, QoS0Overflow, Unclaimed};
 use crate::subscriptions::{Receiver, Route, RouteId, Standing};
 
 impl Agent {
-    /// A message came.
+    /// Puts a received message into the inboxes that claim it.
     pub(crate) fn deliver(
         &mut self,
         incoming: &Incoming<'_>,
@@ -112,7 +112,7 @@ impl Agent {
                     }
                 }
                 Receiver::Others => {
-                    // However many subscriptions of the options match, it is one message there.
+                    // Several subscriptions of the options may match: the message goes to their inbox once.
                     if core::mem::replace(&mut to_others, true)
                         && let Queued::Qos12(Entry::Held(id)) = waiting
                     {
@@ -134,7 +134,7 @@ impl Agent {
         }
     }
 
-    /// How a message waits: with an entry of its own, if it awaits its acknowledgement.
+    /// Returns the entry of a message for an inbox, and stores the message if it awaits its acknowledgement.
     fn hold(
         &mut self,
         message: Message,
@@ -148,7 +148,7 @@ impl Agent {
         Queued::Qos12(match incoming.receipt {
             None => Entry::Acknowledged(message),
             Some(receipt) => {
-                // By hand, the acknowledgement itself is waited for beside the inboxes.
+                // By hand, the acknowledgement of the program counts like one more inbox.
                 let by_hand = self.options.acknowledge == AcknowledgeWhen::ByHand;
                 let held = HeldMessage {
                     message,
@@ -185,7 +185,7 @@ impl Agent {
             return;
         }
         let waiting = self.hold(message, incoming, number, 1);
-        // If nobody takes it, reading must not pause for it.
+        // Reading does not pause for messages that no stream takes.
         let overflow = if self.others.is_read {
             self.options.qos0_overflow
         } else {
@@ -194,7 +194,7 @@ impl Agent {
         self.put_to_others(number, waiting, overflow);
     }
 
-    /// A message at QoS 1 that is held from before and returns: `true`. It is not given out again.
+    /// Recognises a message at QoS 1 that is held from before and sent again. Returns `true` then: it is not given out again.
     fn returned(&mut self, message: &Message, incoming: &Incoming<'_>, now: Instant) -> bool {
         if self.returning.is_empty() {
             return false;
@@ -212,7 +212,7 @@ impl Agent {
             && held.message.payload == message.payload
             && held.message.topic() == message.topic();
         if !same {
-            // The server gave the identifier to another message: the old one will not return.
+            // The server used the identifier for another message: it will not send the old one again.
             held.may_return = false;
             if held.waits == 0 {
                 self.held.remove(id);
@@ -222,17 +222,17 @@ impl Agent {
         held.receipt = incoming.receipt;
         match held.reason {
             Some(reason) if held.waits == 0 => self.finish(id, reason, now),
-            // It was acknowledged by hand, and another inbox has yet to give it out.
+            // The program acknowledged it by hand, and another inbox has not given it out yet.
             Some(reason) if held.by_hand => self.send_acknowledgement(id, reason, now),
             _ => {}
         }
         true
     }
 
-    /// The next message of a subscription, or of those that no subscription claims (`None`).
+    /// Returns the next message of a subscription or, with `None`, of those that no subscription claims.
     ///
-    /// By default a message at QoS 1 or 2 is then in the program's hand until [`Self::taken`]. Where there is none,
-    /// [`AgentEvent::Messages`] tells when there is one.
+    /// By default a message at QoS 1 or 2 is then in the program's hand until [`Self::taken`]. When there is no message,
+    /// [`AgentEvent::Messages`] is the event that reports the next one.
     pub fn next_message(&mut self, from: Option<RouteId>) -> Option<ReceivedMessage> {
         let when_taken = self.options.acknowledge == AcknowledgeWhen::Taken;
         let inbox = inbox(&mut self.routes, &mut self.others, from)?;
@@ -248,7 +248,7 @@ impl Agent {
                 if when_taken {
                     inbox.in_hand.push(id);
                 } else if self.held.done(id) {
-                    // It was acknowledged before the last inbox gave it out, and is kept if it is to return.
+                    // It was acknowledged before the last inbox gave it out, and stays held if the server may send it again.
                     if let Some(held) = self.held.get(id)
                         && (held.receipt.is_some() || !held.may_return)
                     {
@@ -265,7 +265,7 @@ impl Agent {
         Some(received)
     }
 
-    /// Whether the stream of a subscription is at its end: the subscription is over, or the agent is stopped, and nothing waits.
+    /// Returns whether a subscription has no more messages: it is over or the agent is stopped, and its inbox is empty.
     #[must_use]
     pub fn is_over(&self, from: Option<RouteId>) -> bool {
         let Some(id) = from else {
@@ -282,8 +282,9 @@ impl Agent {
         }
     }
 
-    /// The program is done with a message that [`Self::next_message`] gave out, and it is acknowledged once every subscription
-    /// that it matched is done with it. Does nothing for a message that is not in hand.
+    /// Tells the agent that the program is done with a message of [`Self::next_message`]. The message is acknowledged when
+    /// each
+    /// subscription that it matched is done with it. Does nothing for a message that is not in hand.
     pub fn taken(&mut self, from: Option<RouteId>, id: MessageId, now: Instant) {
         let Some(inbox) = inbox(&mut self.routes, &mut self.others, from) else {
             return;
@@ -299,12 +300,15 @@ impl Agent {
         self.read_on();
     }
 
-    /// Acknowledges a message by hand, with a reason code that MQTT 5 sends and 3.1.1 cannot. In any order: the packets go out
-    /// in the order of the messages. With [`AcknowledgeWhen::Taken`] the program is done with the message.
+    /// Acknowledges a message by hand with a reason code, which MQTT 5 sends and 3.1.1 does not have. Messages may be
+    /// acknowledged
+    /// in any order; the packets go out in the order of the messages. With [`AcknowledgeWhen::Taken`] this also takes the
+    /// message.
     ///
     /// # Errors
-    /// [`Refused::NothingToAcknowledge`] if it was done before; [`Refused::Encode`] for a reason code that such a packet does
-    /// not have.
+    /// [`Refused::NothingToAcknowledge`] if the message is acknowledged already; [`Refused::Encode`] for a reason code that
+    /// PUBACK or
+    /// PUBREC does not have.
     pub fn acknowledge(
         &mut self,
         id: MessageId,
@@ -343,13 +347,13 @@ impl Agent {
         Ok(())
     }
 
-    /// The acknowledgement goes out, and the message is forgotten.
+    /// Sends the acknowledgement and forgets the message.
     fn finish(&mut self, id: MessageId, reason: ReasonCode, now: Instant) {
         self.send_acknowledgement(id, reason, now);
         let Some(held) = self.held.get_mut(id) else {
             return;
         };
-        // Without a receipt, the acknowledgement waits for the message to return.
+        // Without a receipt, the acknowledgement waits until the server sends the message again.
         if held.receipt.is_some() || !held.may_return {
             self.held.remove(id);
         }
@@ -364,7 +368,7 @@ impl Agent {
         }
     }
 
-    /// A stream of the program is gone: what it did not finish waits for who claims it, or goes with the session.
+    /// Ends a stream of the program: its unfinished messages wait for another subscription, or end with the session.
     pub(crate) fn give_up(&mut self, mut inbox: Inbox, now: Instant) {
         let in_hand = core::mem::take(&mut inbox.in_hand)
             .into_iter()
@@ -399,7 +403,7 @@ impl Agent {
         self.read_on();
     }
 
-    /// Nobody will take it.
+    /// Acknowledges a message that no stream will take, and forgets it.
     fn discard(&mut self, id: MessageId, now: Instant) {
         while self.held.get(id).is_some_and(|held| held.waits > 0) {
             self.held.done(id);
@@ -408,7 +412,7 @@ impl Agent {
         self.finish(id, reason.unwrap_or(ReasonCode::Success), now);
     }
 
-    /// Whether a message of a stream that is gone waits in another inbox, or was acknowledged by hand.
+    /// Returns whether a message of an ended stream waits in another inbox, or was acknowledged by hand.
     fn is_elsewhere(&self, number: u64, entry: &Entry) -> bool {
         match entry.id().map(|id| self.held.get(id)) {
             Some(held) => held.is_none_or(|held| held.by_hand && held.reason.is_some()),
@@ -416,8 +420,7 @@ impl Agent {
         }
     }
 
-    /// A subscription that nobody reads is over: what came for it, and what nobody else has claimed, is acknowledged and
-    /// dropped.
+    /// Acknowledges and drops the messages of a subscription that is over and has no stream, unless another inbox has them.
     pub(crate) fn drop_unclaimed(&mut self, over: &Route, now: Instant) {
         let routes = &self.routes;
         let belongs = |message: &Message| {
@@ -434,7 +437,7 @@ impl Agent {
         self.read_on();
     }
 
-    /// The program did not finish a message that no subscription claims: it waits for the next who asks.
+    /// Puts a message that no subscription claims, and that the program did not finish, back into the inbox of the others.
     pub fn give_back(&mut self, id: MessageId) {
         let in_hand = &mut self.others.in_hand;
         let Some(at) = in_hand.iter().position(|known| *known == id) else {
@@ -450,13 +453,13 @@ impl Agent {
         }
     }
 
-    /// Nobody takes the messages that no subscription claims any more: reading does not pause for them.
+    /// Ends the stream of messages that no subscription claims: reading no longer pauses for them.
     pub fn leave_others(&mut self) {
         (self.others.wanted, self.others.is_read) = (false, false);
         self.read_on();
     }
 
-    /// How many messages at QoS 0 a subscription, or what no subscription claims, has dropped since its queue was full.
+    /// Returns how many messages at QoS 0 were dropped for a subscription, or for the others, since its queue became full.
     #[must_use]
     pub fn dropped(&self, from: Option<RouteId>) -> u64 {
         let Some(id) = from else {
@@ -471,7 +474,7 @@ impl Agent {
             })
     }
 
-    /// How many messages wait for a subscription, or for none.
+    /// Returns how many messages wait for a subscription, or for the others (`None`).
     #[must_use]
     pub fn waiting(&self, from: Option<RouteId>) -> usize {
         self.inboxes()
@@ -479,7 +482,7 @@ impl Agent {
             .map_or(0, |(_, inbox)| inbox.len())
     }
 
-    /// Bytes of messages at QoS 1 and 2 that count against [`crate::Options::receive_limit`].
+    /// Returns the bytes of messages at QoS 1 and 2 that count against [`crate::Options::receive_limit`].
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let acknowledged = if self.options.acknowledge == AcknowledgeWhen::Arrived {
@@ -492,7 +495,7 @@ impl Agent {
         self.held.bytes.saturating_add(acknowledged)
     }
 
-    /// Whether nothing is read until the program has taken messages.
+    /// Returns whether the caller must not read until the program has taken messages.
     #[must_use]
     pub const fn is_paused(&self) -> bool {
         self.paused
@@ -517,7 +520,7 @@ impl Agent {
                 }))
     }
 
-    /// Whether the program takes the messages that no subscription claims, or asked for some with its options.
+    /// Returns whether the program takes messages that no subscription claims, or subscribed in its options.
     fn others_are_awaited(&self) -> bool {
         let asked = |route: &Route| {
             matches!(route.receiver, Receiver::Others) && route.standing != Standing::Over
@@ -525,14 +528,16 @@ impl Agent {
         self.others.is_read || self.routes.iter().any(asked)
     }
 
-    /// Messages were taken: whether reading goes on.
+    /// Checks, after messages were taken, whether reading goes on.
     fn read_on(&mut self) {
         self.paused = self.paused && self.is_full();
     }
 
-    /// The connection is gone: the server sends again what was not acknowledged at QoS 1, under the same identifiers, if the
-    /// session goes on. What was to return on this connection and did not, will not. By hand, what the program has and did not
-    /// acknowledge is forgotten here, so that the program gets it again.
+    /// Marks messages after a lost connection. If the session goes on, the server sends messages at QoS 1 again under the
+    /// same
+    /// identifiers. Messages that should have come again on this connection and did not, will not come. With acknowledgements
+    /// by hand,
+    /// messages that the program has and did not acknowledge are forgotten, so that the program gets them again.
     pub(crate) fn messages_may_return(&mut self, was_connected: bool) {
         for id in self.held.ids() {
             let connection = self.connection;
@@ -561,7 +566,7 @@ impl Agent {
         self.read_on();
     }
 
-    /// The server has no session: nothing of it returns, and there is nobody to acknowledge to.
+    /// Marks messages when the server has no session: they do not come again, and are not acknowledged.
     pub(crate) fn messages_will_not_return(&mut self) {
         self.returning.clear();
         for id in self.held.ids() {
@@ -576,7 +581,7 @@ impl Agent {
         self.read_on();
     }
 
-    /// Whether a transport is there.
+    /// Returns whether a transport is open.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.stage == Stage::Up

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! The errors of the agent and the adapters.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -8,35 +8,35 @@ use core::fmt;
 use mqtt_proto::{EncodeError, InvalidTopic, ReasonCode, Rule};
 use mqtt_session::{Closed, Refused, Violation};
 
-/// Why a connection ended or a call was not done. Cloneable, since everyone who waits is told.
+/// Why a connection ended or a call failed. It can be cloned, since everybody who waits gets it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The transport could not be opened, or failed. The error of the transport is the source.
+    /// The transport could not be opened, or failed. The source is the error of the transport.
     Transport(&'static str, Arc<dyn core::error::Error + Send + Sync>),
-    /// The server closed the transport without a word.
+    /// The server closed the transport without DISCONNECT.
     EndOfStream,
-    /// Something took longer than it may.
+    /// An operation took longer than its time limit. The text names the operation.
     TimedOut(&'static str),
-    /// The session ended the connection, or the server did.
+    /// The session or the server ended the connection.
     Closed(Closed),
-    /// The application asked what cannot be now.
+    /// The session refused a call.
     Refused(Refused),
-    /// The server refused each filter of a SUBSCRIBE; these are its codes.
+    /// The server refused each filter of a SUBSCRIBE with these reason codes.
     SubscriptionRefused(Vec<ReasonCode>),
-    /// The server refused the message with this code (5).
+    /// The server refused the message with this reason code (5).
     MessageRefused(ReasonCode),
     /// A message ended without an acknowledgement.
     NotDelivered(crate::Outcome),
-    /// The client was closed, or gave up.
+    /// The client was closed, or stopped.
     Stopped,
     /// Not a URL of the form `mqtt://[user[:password]@]host[:port]`.
     Url(String),
-    /// An option that cannot be sent.
+    /// An option that MQTT cannot send.
     Options(String),
-    /// A topic name or topic filter that MQTT does not allow: which one it is. What is wrong with it is the source.
+    /// The text names a topic name or topic filter that MQTT does not allow. The source says what is wrong with it.
     Topic(String, InvalidTopic),
-    /// The credentials could not be had. The error of their source is the source.
+    /// The source of the credentials failed. The source of this error is its error.
     Credentials(Arc<dyn core::error::Error + Send + Sync>),
     /// The enhanced authentication failed on this side (5, section 4.12).
     Authentication(String),
@@ -64,8 +64,9 @@ impl fmt::Display for Error {
     }
 }
 
-/// The source is the error itself, not the `Arc` that shares it, so that it can be downcast. The errors of the session print their
-/// text as this error's own, so the source is theirs.
+/// The source is the inner error itself, not the `Arc` around it, so that it can be downcast. Errors of the session print
+/// their
+/// text as the text of this error, so their source is the source of this error.
 impl core::error::Error for Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
@@ -78,7 +79,7 @@ impl core::error::Error for Error {
     }
 }
 
-/// A limit that can be raised is named.
+/// Names the option that raises the limit, if there is one.
 fn hint(closed: &Closed) -> &'static str {
     match closed {
         Closed::Violation(Violation::Malformed(error))
@@ -122,7 +123,7 @@ impl From<EncodeError> for Error {
 }
 
 impl Error {
-    /// The server refused the user name, password or authentication, or does not let this client in.
+    /// Returns whether the server refused the user name, password or authentication, or does not authorize this client.
     #[must_use]
     pub const fn is_authentication_failure(&self) -> bool {
         let reason = match self {
@@ -139,7 +140,7 @@ impl Error {
         )
     }
 
-    /// Another client connected under the same client identifier. Only MQTT 5 tells.
+    /// Returns whether another client connected under the same client identifier. Only MQTT 5 reports this.
     #[must_use]
     pub const fn is_session_taken_over(&self) -> bool {
         matches!(

@@ -1,4 +1,4 @@
-//! What the agent tells.
+//! The events of an agent.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,71 +12,75 @@ use crate::publishing::Outcome;
 use crate::requests::RequestId;
 use crate::subscriptions::RouteId;
 
-/// What [`crate::Agent::next_event`] tells.
+/// An event that [`crate::Agent::next_event`] returns.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum AgentEvent {
-    /// Something became of the connection.
+    /// The state of the connection changed.
     Connection(ConnectionEvent),
-    /// A message that [`crate::Agent::publish`] accepted with this token came to its end.
+    /// A message that [`crate::Agent::publish`] accepted with this token ended.
     Published(Token, Outcome),
-    /// There is a message for this subscription, or for none (`None`), after [`crate::Agent::next_message`] had none.
+    /// A message arrived for this subscription, or for none (`None`), after [`crate::Agent::next_message`] had returned
+    /// `None`.
     Messages(Option<RouteId>),
-    /// The server answered a SUBSCRIBE, with a code for each filter; some filter was granted.
+    /// The server answered a SUBSCRIBE, with a reason code for each filter. It granted at least one of them.
     Subscribed(RouteId, Vec<ReasonCode>),
-    /// A subscription came to nothing: it could not be sent, or all its filters were refused.
+    /// A SUBSCRIBE failed: it could not be sent, or the server refused all its filters.
     SubscribeFailed(RouteId, Error),
-    /// The server answered an UNSUBSCRIBE, with a code for each filter (5). The subscription is over.
+    /// The server answered an UNSUBSCRIBE, with a reason code for each filter (5). The subscription is over.
     Unsubscribed(RouteId, Vec<ReasonCode>),
-    /// The response to a request came, or it cannot come any more.
+    /// The response to a request arrived, or will not arrive.
     Response(RequestId, Result<Message, Error>),
 }
 
-/// What becomes of the connection.
+/// A change of the connection, or a report about it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ConnectionEvent {
-    /// An attempt begins.
+    /// An attempt to connect begins.
     Connecting,
-    /// The server accepted.
+    /// The server accepted the connection.
     Connected(ConnectionInfo),
-    /// The server refused.
+    /// The server refused the connection.
     Refused(OwnedConnAck),
-    /// The connection, or the attempt to open it, is over. [`Self::Refused`] comes before it if that was the reason.
+    /// The connection, or the attempt to open it, ended. If the server refused it, [`Self::Refused`] comes first.
     Lost(Error),
-    /// The next attempt begins then.
+    /// The next attempt begins at this time.
     WaitingUntil(Instant),
-    /// The server sent more messages at once than the receive maximum (5, section 3.3.4). Told once in a connection; the
-    /// messages are accepted.
+    /// The server sent more unacknowledged messages than the receive maximum allows (5, section 3.3.4). This event comes once
+    /// in a
+    /// connection. The messages are accepted.
     ReceiveMaximumExceeded,
-    /// A message at QoS 1 or 2 came, or was left by a stream of the program, that no subscription claims, and is handled as
-    /// [`crate::Options::unclaimed`] says. Told once in a connection.
+    /// A message at QoS 1 or 2 arrived, or was left by a stream of the program, and no subscription claims it. It is handled
+    /// as
+    /// [`crate::Options::unclaimed`] says. This event comes once in a connection.
     Unclaimed,
-    /// Nothing more will come: the client was closed, or gave up for this reason.
+    /// No more events come: the client was closed, or stopped for this reason.
     Stopped(Error),
 }
 
-/// What a server said when it accepted.
+/// What the server said when it accepted the connection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// Whether the session goes on where it was.
+    /// Whether the server continues a session.
     pub session_present: bool,
     /// The client identifier in use: the one of the options, or the one that the server assigned (5).
     pub client_id: String,
-    /// Its CONNACK.
+    /// The CONNACK.
     pub connack: OwnedConnAck,
 }
 
 impl ConnectionInfo {
-    /// What response topics of this client begin with, if it asked (5; [`crate::Options::request_response_information`]).
+    /// Returns the beginning of the response topics of this client, if it asked for it (5;
+    /// [`crate::Options::request_response_information`]).
     #[must_use]
     pub fn response_information(&self) -> Option<&str> {
         self.connack.get().properties.response_information()
     }
 }
 
-/// A CONNACK that owns what it says.
+/// A CONNACK that owns its content.
 #[derive(Clone, Debug)]
 pub struct OwnedConnAck {
     packet: Bytes,
@@ -84,7 +88,7 @@ pub struct OwnedConnAck {
 }
 
 impl OwnedConnAck {
-    /// Of a packet that was decoded before.
+    /// Copies a CONNACK that was decoded before.
     pub(crate) fn new(packet: &[u8], version: Version) -> Self {
         Self {
             packet: Bytes::copy_from_slice(packet),
@@ -92,7 +96,7 @@ impl OwnedConnAck {
         }
     }
 
-    /// The CONNACK, with its reason code and its properties (5).
+    /// Returns the CONNACK, with its reason code and its properties (5).
     #[must_use]
     pub fn get(&self) -> ConnAck<'_> {
         match Packet::decode(&self.packet, self.version, MAX_PACKET) {

@@ -1,4 +1,4 @@
-//! Messages at QoS 1 and 2 that are not acknowledged: one entry each, however many subscriptions it matches.
+//! Messages at QoS 1 and 2 that are not acknowledged: one entry for each, however many subscriptions it matches.
 
 use alloc::vec::Vec;
 
@@ -9,7 +9,7 @@ use mqtt_session::Receipt;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct MessageId {
     index: u32,
-    /// The number of the message: an entry that is used again cannot answer for an old one.
+    /// The number of the message. It differs when an entry is used for another message.
     pub(crate) number: u64,
 }
 
@@ -17,35 +17,36 @@ pub struct MessageId {
 #[derive(Debug)]
 pub(crate) struct HeldMessage {
     pub(crate) message: Message,
-    /// What the session wants for the acknowledgement; `None` if the connection that brought it (QoS 1) or its session is
-    /// gone.
+    /// What the session needs for the acknowledgement; `None` if the connection that brought the message (QoS 1) or its
+    /// session
+    /// ended.
     pub(crate) receipt: Option<Receipt>,
-    /// How many inboxes are not done with it, and one more if it is to be acknowledged by hand and is not.
+    /// How many inboxes are not done with it, plus one if it awaits an acknowledgement by hand.
     pub(crate) waits: u32,
-    /// It is to be acknowledged by hand.
+    /// Whether the program acknowledges it by hand.
     pub(crate) by_hand: bool,
     /// The acknowledgement that the program gave and that could not be sent yet.
     pub(crate) reason: Option<ReasonCode>,
-    /// The server may send it again, on this connection or the next, since it was not acknowledged.
+    /// Whether the server may send it again, on this connection or the next, since it is not acknowledged.
     pub(crate) may_return: bool,
-    /// The number of the connection on which it came last.
+    /// The number of the connection on which it arrived last.
     pub(crate) since: u32,
 }
 
 impl HeldMessage {
-    /// How many inboxes are not done with it.
+    /// Returns how many inboxes are not done with it.
     pub(crate) fn streams(&self) -> u32 {
         let by_hand = self.by_hand && self.reason.is_none();
         self.waits.saturating_sub(u32::from(by_hand))
     }
 
-    /// What it counts against the limit of bytes.
+    /// Returns the bytes that it counts against the limit.
     pub(crate) fn len(&self) -> usize {
         size(&self.message)
     }
 }
 
-/// Bytes that a message is counted with: its own, and what keeping it takes.
+/// Returns the bytes that a message counts: its own, and the overhead of keeping it.
 pub(crate) fn size(message: &Message) -> usize {
     message
         .payload
@@ -54,15 +55,15 @@ pub(crate) fn size(message: &Message) -> usize {
         .saturating_add(OVERHEAD)
 }
 
-/// About what an entry and the allocation of a message take beside its bytes.
+/// About the bytes of an entry and of the allocation of a message.
 const OVERHEAD: usize = 128;
 
-/// All of them.
+/// All held messages.
 #[derive(Debug, Default)]
 pub(crate) struct HeldMessages {
     entries: Vec<Option<(u64, HeldMessage)>>,
     free: Vec<u32>,
-    /// The bytes of those that the program is not done with.
+    /// The bytes of messages that the program is not done with.
     pub(crate) bytes: usize,
 }
 
@@ -115,7 +116,7 @@ impl HeldMessages {
         Some(held)
     }
 
-    /// One inbox is done with it; whether that was the last.
+    /// Notes that one inbox is done with a message. Returns whether that was the last one.
     pub(crate) fn done(&mut self, id: MessageId) -> bool {
         let Some(held) = self.get_mut(id) else {
             return false;

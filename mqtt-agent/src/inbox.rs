@@ -9,7 +9,7 @@ use mqtt_proto::Message;
 use crate::held::{HeldMessages, MessageId, size};
 use crate::options::{Options, QoS0Overflow};
 
-/// A message as the program gets it. It dereferences to the [`Message`].
+/// A received message as the program gets it. It dereferences to [`Message`].
 #[derive(Clone, Debug)]
 pub struct ReceivedMessage {
     pub(crate) message: Message,
@@ -17,14 +17,15 @@ pub struct ReceivedMessage {
 }
 
 impl ReceivedMessage {
-    /// What [`crate::Agent::taken`] and [`crate::Agent::acknowledge`] want; `None` at QoS 0, and where it is acknowledged
-    /// already.
+    /// Returns the name that [`crate::Agent::taken`] and [`crate::Agent::acknowledge`] take; `None` at QoS 0, and for a
+    /// message
+    /// that is acknowledged already.
     #[must_use]
     pub const fn id(&self) -> Option<MessageId> {
         self.id
     }
 
-    /// The message on its own.
+    /// Returns the message alone.
     #[must_use]
     pub fn into_message(self) -> Message {
         self.message
@@ -39,21 +40,21 @@ impl Deref for ReceivedMessage {
     }
 }
 
-/// A message at QoS 1 or 2 that waits.
+/// A waiting message at QoS 1 or 2.
 #[derive(Clone, Debug)]
 pub(crate) enum Entry {
-    /// It was acknowledged on receipt.
+    /// The message was acknowledged on arrival.
     Acknowledged(Message),
-    /// It awaits its acknowledgement.
+    /// The message awaits its acknowledgement.
     Held(MessageId),
 }
 
-/// How a message waits.
+/// An entry of an inbox.
 #[derive(Clone, Debug)]
 pub(crate) enum Queued {
-    /// At QoS 0.
+    /// A message at QoS 0.
     Qos0(Message),
-    /// At QoS 1 or 2.
+    /// A message at QoS 1 or 2.
     Qos12(Entry),
 }
 
@@ -66,36 +67,37 @@ impl Entry {
     }
 }
 
-/// See the module. Messages are numbered in the order of their arrival; those at QoS 0 have a queue of their own, so that
-/// the oldest of them can give way without a search.
+/// The messages that wait for one stream. They are numbered in the order of their arrival. Those at QoS 0 have a queue of
+/// their
+/// own, so that the oldest of them can be dropped without a search.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     qos0: VecDeque<(u64, Message)>,
     qos0_bytes: usize,
     qos12: VecDeque<(u64, Entry)>,
-    /// Bytes of messages that were acknowledged on receipt.
+    /// Bytes of messages that were acknowledged on arrival.
     acknowledged_bytes: usize,
-    /// Given out, and the program is not done with them. One at most for a stream that is read by one task.
+    /// Messages that were given out and that the program is not done with. A stream that one task reads has at most one.
     pub(crate) in_hand: Vec<MessageId>,
-    /// Messages at QoS 0 that were dropped since the queue was full.
+    /// How many messages at QoS 0 were dropped since the queue became full.
     pub(crate) dropped: u64,
-    /// Somebody asked for a message and there was none.
+    /// Whether somebody asked for a message when there was none.
     pub(crate) wanted: bool,
-    /// Somebody asked for a message and has not given up since.
+    /// Whether somebody asked for a message and has not dropped the stream since.
     pub(crate) is_read: bool,
 }
 
-/// What [`Inbox::pop`] gives out.
+/// What [`Inbox::pop`] returns.
 #[derive(Debug)]
 pub(crate) enum Popped {
-    /// The message is the program's.
+    /// A message that needs no acknowledgement.
     Message(Message),
-    /// The message is held until it is acknowledged.
+    /// A message that is held until it is acknowledged.
     Held(MessageId),
 }
 
 impl Inbox {
-    /// Adds a message.
+    /// Adds a message. One at QoS 0 may be dropped, or drop an older one, as `overflow` says.
     pub(crate) fn put(
         &mut self,
         number: u64,
@@ -109,7 +111,7 @@ impl Inbox {
         }
     }
 
-    /// Adds a message at QoS 0, as far as `overflow` lets it.
+    /// Adds a message at QoS 0 as far as `overflow` allows.
     fn push_qos0(
         &mut self,
         number: u64,
@@ -129,7 +131,7 @@ impl Inbox {
                     self.dropped = self.dropped.saturating_add(1);
                 }
             }
-            // Reading stops with the message that fills the queue.
+            // Reading stops after the message that fills the queue.
             QoS0Overflow::DropNewest | QoS0Overflow::PauseReading => {}
         }
         self.qos0_bytes = self.qos0_bytes.saturating_add(len);
@@ -144,7 +146,7 @@ impl Inbox {
         self.qos12.push_back((number, entry));
     }
 
-    /// An empty queue takes any message.
+    /// Returns whether another message fits. An empty queue takes a message of any size.
     fn has_room(&self, len: usize, options: &Options) -> bool {
         self.qos0.is_empty()
             || (self.qos0.len() < options.qos0_queue
@@ -157,7 +159,7 @@ impl Inbox {
         Some(message)
     }
 
-    /// The next message, in the order of arrival.
+    /// Removes and returns the next message, in the order of arrival.
     pub(crate) fn pop(&mut self) -> Option<Popped> {
         let next = self.qos12.front().map_or(u64::MAX, |(number, _)| *number);
         if self.qos0.front().is_some_and(|(number, _)| *number < next) {
@@ -173,7 +175,7 @@ impl Inbox {
         })
     }
 
-    /// Whether the message at QoS 1 or 2 with this number waits here.
+    /// Returns whether the message at QoS 1 or 2 with this number waits here.
     pub(crate) fn has(&self, number: u64) -> bool {
         self.qos12
             .binary_search_by_key(&number, |(number, _)| *number)
@@ -184,7 +186,7 @@ impl Inbox {
         self.qos0.is_empty() && self.qos12.is_empty()
     }
 
-    /// How many messages wait.
+    /// Returns how many messages wait.
     pub(crate) fn len(&self) -> usize {
         self.qos0.len().saturating_add(self.qos12.len())
     }
@@ -193,12 +195,12 @@ impl Inbox {
         self.acknowledged_bytes
     }
 
-    /// Whether its messages at QoS 0 fill it.
+    /// Returns whether its messages at QoS 0 fill it.
     pub(crate) fn is_full(&self, options: &Options) -> bool {
         self.qos0.len() >= options.qos0_queue.max(1) || self.qos0_bytes >= options.qos0_queue_bytes
     }
 
-    /// Moves the messages that `belongs` chooses to `other`, in their order.
+    /// Moves the messages that `belongs` selects to `other`, in their order.
     pub(crate) fn move_to(
         &mut self,
         other: &mut Self,
@@ -233,7 +235,7 @@ impl Inbox {
         self.acknowledged_bytes = self.qos12.iter().map(acknowledged).fold(0, sum);
     }
 
-    /// Puts messages at QoS 1 and 2 back in the order of their arrival.
+    /// Puts messages at QoS 1 and 2 back, in the order of their arrival.
     pub(crate) fn put_back(&mut self, entries: impl IntoIterator<Item = (u64, Entry)>) {
         self.qos12.extend(entries);
         self.qos12
@@ -242,7 +244,7 @@ impl Inbox {
         self.count();
     }
 
-    /// Gives up its messages at QoS 1 and 2.
+    /// Removes and returns its messages at QoS 1 and 2.
     pub(crate) fn take_qos12(&mut self) -> VecDeque<(u64, Entry)> {
         self.acknowledged_bytes = 0;
         core::mem::take(&mut self.qos12)

@@ -1,4 +1,4 @@
-//! What the agent is to do: whom to connect to, as whom, and what happens to messages.
+//! The options of a client: its server, its identity, and what happens to messages.
 
 use alloc::format;
 use alloc::string::String;
@@ -17,7 +17,7 @@ use crate::subscriptions::Wanted;
 use crate::url::Scheme;
 use crate::will::OwnedWill;
 
-/// The options of a client: make them from a URL or a host, then assign fields.
+/// The options of a client. Make them from a URL or a host, then assign fields.
 ///
 /// ```
 /// use mqtt_agent::{Options, proto::QoS};
@@ -30,80 +30,87 @@ use crate::will::OwnedWill;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// Host name or address, for the adapter that dials.
+    /// Host name or address that the adapter dials.
     pub host: String,
-    /// Port. Default 1883.
+    /// TCP port. Default 1883.
     pub port: u16,
-    /// What the connection goes through. Default TCP.
+    /// The transport: TCP, TLS, WebSocket, both, or a Unix socket. Default TCP.
     pub scheme: Scheme,
-    /// The path of WebSocket, with what follows a `?`, or that of a Unix socket, where `@name` is an abstract one of Linux. Default
-    /// `/mqtt`.
+    /// The path of WebSocket, including what follows a `?`, or the path of a Unix socket, where `@name` is an abstract socket
+    /// of
+    /// Linux. Default `/mqtt`.
     pub path: String,
     /// Protocol version. Default 3.1.1.
     pub version: Version,
-    /// Client identifier; empty asks the server for one. Default empty.
+    /// Client identifier. With an empty one the server assigns one. Default empty.
     pub client_id: String,
-    /// Clean session (3.1.1) or clean start (5). In 5 only the first connection starts clean, so that a reconnect
-    /// resumes if [`Self::session_expiry`] lets it. Default `true`.
+    /// Clean session (3.1.1) or clean start (5). In 5 only the first connection starts clean, so that a reconnect resumes the
+    /// session if [`Self::session_expiry`] keeps it. Default `true`.
     pub clean_start: bool,
-    /// Without a clean start, whether the agent goes on with a session of this client identifier that the server has and this
-    /// process knows nothing of ([`mqtt_session::Client::assume_session`]). With `false` the agent of MQTT 5 ends such a
-    /// connection and starts clean (5 \[MQTT-3.2.2-4\]), which loses the messages that wait there. Default `true`.
+    /// Whether the agent continues a session that the server has for this client identifier and that this process did not
+    /// begin
+    /// ([`mqtt_session::Client::assume_session`]); it matters only without a clean start. With `false` the agent of MQTT 5
+    /// ends such
+    /// a connection and starts clean (5 \[MQTT-3.2.2-4\]), which loses the messages that wait in the session. Default `true`.
     pub assume_session: bool,
-    /// Keep-alive in seconds, 0 for none. Default 60.
+    /// Keep-alive in seconds; 0 turns it off. Default 60.
     pub keep_alive: u16,
-    /// User name.
+    /// User name. Default none.
     pub user_name: Option<String>,
-    /// Password.
+    /// Password. Default none.
     pub password: Option<Vec<u8>>,
-    /// Where new credentials come from before each attempt, if they change.
+    /// Returns new credentials before each attempt. Default none.
     pub credentials: Option<CredentialsSource>,
-    /// Enhanced authentication (5).
+    /// Enhanced authentication (5). Default none.
     pub authenticator: Option<MakeAuthenticator>,
-    /// Will.
+    /// The will message. Default none.
     pub will: Option<OwnedWill>,
-    /// How long the session outlives a connection, in seconds; `u32::MAX` for ever (5). Default 0.
+    /// How long the server keeps the session after a connection, in seconds; `u32::MAX` for ever (5). Default 0.
     pub session_expiry: u32,
-    /// How many QoS 1 and 2 messages may come at once (5). Default 256.
+    /// How many QoS 1 and 2 messages the server may send without an acknowledgement (5). Default 256.
     pub receive_maximum: u16,
-    /// The highest topic alias accepted (5). Default 16.
+    /// The highest topic alias that the server may use (5). Default 16.
     pub topic_alias_maximum: u16,
-    /// Ask the server for what a response topic can be made of (5). Default `false`.
+    /// Whether the client asks the server for the beginning of response topics (5). Default `false`.
     pub request_response_information: bool,
-    /// Let the server send reason strings and user properties where something failed (5). Default `true`.
+    /// Whether the server may add reason strings and user properties to its answers (5). Default `true`.
     pub request_problem_information: bool,
     /// User properties of CONNECT (5).
     pub user_properties: Vec<(String, String)>,
-    /// How the session behaves. The agent itself sets `version`, `acknowledge` and `receive_beyond_maximum`. Its
-    /// `packet_limit`, the largest packet that is received, is by default what MQTT allows, 256 MiB, and is announced if it
-    /// is lower (5).
+    /// The settings of the session. The agent itself sets `version`, `acknowledge` and `receive_beyond_maximum`.
+    /// `packet_limit`, the
+    /// largest packet that is received, is by default the maximum of MQTT, 256 MiB; a lower limit is announced to the server
+    /// (5).
     pub config: Config,
-    /// Subscriptions to be made with each new session, from the first connection on. Their messages are those of
-    /// [`crate::Agent::next_message`] without a subscription. See [`Self::subscribe`].
+    /// Subscriptions that the agent makes with each new session, from the first connection on. [`crate::Agent::next_message`]
+    /// returns their messages for `None`. See [`Self::subscribe`].
     pub subscriptions: Vec<OwnedSubscription>,
     /// When messages at QoS 1 and 2 are acknowledged. Default [`AcknowledgeWhen::Taken`].
     pub acknowledge: AcknowledgeWhen,
     /// What happens to messages at QoS 1 and 2 that no subscription of this process claims. Default [`Unclaimed::Hold`].
     pub unclaimed: Unclaimed,
-    /// Bytes of received messages at QoS 1 and 2 that the program has not taken or not acknowledged; from then on nothing
-    /// is read, so acknowledgements that the program waits for do not arrive either. How many messages a server sends without
-    /// an acknowledgement is bounded by [`Self::receive_maximum`] (5) or by the server's own window. Default 64 MiB.
+    /// The limit for the bytes of received messages at QoS 1 and 2 that the program has not taken or not acknowledged. When
+    /// it is
+    /// reached, nothing is read, so acknowledgements for the program do not arrive either. [`Self::receive_maximum`] (5), or
+    /// the window of
+    /// the server, limits how many messages a server sends without an acknowledgement. Default 64 MiB.
     pub receive_limit: usize,
-    /// Messages at QoS 0 that wait in each subscription before [`Self::qos0_overflow`] applies. At least 1, default 16,384.
+    /// How many messages at QoS 0 wait in each subscription before [`Self::qos0_overflow`] applies. At least 1, default
+    /// 16,384.
     pub qos0_queue: usize,
-    /// Bytes of them. One message is taken in any case. Default 4 MiB.
+    /// The limit for the bytes of these messages. A single larger message is accepted. Default 4 MiB.
     pub qos0_queue_bytes: usize,
-    /// What happens when more come. Default [`QoS0Overflow::DropOldest`].
+    /// What happens to messages at QoS 0 beyond these limits. Default [`QoS0Overflow::DropOldest`].
     pub qos0_overflow: QoS0Overflow,
-    /// How reconnection backs off.
+    /// How long to wait before each reconnect, and how often to try.
     pub back_off: BackOff,
-    /// What makes the agent stop instead of trying again. Default nothing.
+    /// Errors that stop the agent. With the default it tries again after each error.
     pub stop_on: StopOn,
-    /// How long opening a transport may take. Default 10 s.
+    /// The time limit for opening a transport. Default 10 s.
     pub dial_timeout: Duration,
 }
 
-/// Tells whom it connects to and as whom, never the password.
+/// Shows host, user and client identifier, never the password.
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
@@ -125,30 +132,34 @@ pub struct OwnedSubscription(pub(crate) Wanted);
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum AcknowledgeWhen {
-    /// When the program is done with the message: with [`crate::Agent::taken`], which a stream calls when it is asked for the
-    /// next message. A process that is killed gets the message in hand again, and loses none.
+    /// When the program is done with it: at [`crate::Agent::taken`], which a stream calls when the program asks it for the
+    /// next
+    /// message. A process that is killed loses no message; the server sends the one in hand again.
     #[default]
     Taken,
-    /// By [`crate::Agent::acknowledge`], in any order. What is not acknowledged comes again after a reconnect (QoS 1), or
-    /// holds its place in the server's window.
+    /// When the program calls [`crate::Agent::acknowledge`], in any order. A message that is not acknowledged comes again
+    /// after a
+    /// reconnect (QoS 1), or keeps its place in the window of the server.
     ByHand,
-    /// When it arrives, before the program sees it. A process that is killed loses all that waits, up to
-    /// [`Options::receive_limit`] bytes; and as no window bounds what waits, a program that stops taking messages stops
-    /// reading, with all that is behind them in the transport.
+    /// On arrival, before the program sees it. A process that is killed loses all messages that wait, up to
+    /// [`Options::receive_limit`] bytes. As no window limits the messages that wait, a program that takes no messages soon
+    /// reads
+    /// nothing else either, such as acknowledgements.
     Arrived,
 }
 
-/// What happens to messages at QoS 1 and 2 that no subscription of this process claims, such as those of a session from
-/// before.
+/// What happens to messages at QoS 1 and 2 that no subscription of this process claims, such as those of a resumed session.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Unclaimed {
-    /// They are held, not acknowledged, until the program subscribes or asks for them. Acknowledgements go out in the order of
-    /// the messages (3.1.1 \[MQTT-4.6.0-2\], 5 \[MQTT-4.6.0-2\]), so those of later messages wait behind them: a program that
-    /// claims none of them for ever gets nothing else at QoS 1 and 2 once the server's window is full.
+    /// The agent holds them without an acknowledgement until the program subscribes or asks for them. Acknowledgements go out
+    /// in
+    /// the order of the messages (3.1.1 \[MQTT-4.6.0-2\], 5 \[MQTT-4.6.0-2\]), so later messages are not acknowledged before
+    /// them. If the
+    /// program never claims them, it gets no more messages at QoS 1 and 2 when the window of the server is full.
     #[default]
     Hold,
-    /// They are acknowledged and dropped.
+    /// The agent acknowledges and drops them.
     Discard,
 }
 
@@ -156,25 +167,27 @@ pub enum Unclaimed {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum QoS0Overflow {
-    /// The oldest give way, and are counted.
+    /// The oldest messages are dropped and counted.
     #[default]
     DropOldest,
-    /// The new ones are dropped, and counted.
+    /// New messages are dropped and counted.
     DropNewest,
-    /// Nothing is read until the queue has room again. Everything behind them in the transport waits as well:
-    /// acknowledgements of what the program published, SUBACK, other subscriptions' messages. A program that awaits one of
-    /// those before it takes the next message waits for ever.
+    /// The client reads nothing until the queue has room. All packets behind the message wait in the transport as well:
+    /// acknowledgements for messages of the program, SUBACK, messages of other subscriptions. A program that awaits one of
+    /// these before it
+    /// takes the next message waits for ever.
     PauseReading,
 }
 
-/// What makes the agent stop instead of trying again.
+/// Errors that stop the agent instead of making it try again.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct StopOn {
-    /// The server refuses the credentials ([`Error::is_authentication_failure`]).
+    /// The server refuses the credentials ([`Error::is_authentication_failure`]). Default `false`.
     pub authentication_failure: bool,
-    /// Another client takes the session over ([`Error::is_session_taken_over`]). Two that share a client identifier and do not
-    /// stop take it from each other for ever.
+    /// Another client takes over the session ([`Error::is_session_taken_over`]). Two clients with the same identifier that do
+    /// not
+    /// stop take the session from each other for ever. Default `false`.
     pub session_taken_over: bool,
 }
 
@@ -189,7 +202,7 @@ pub(crate) fn topic_name<'a>(what: &str, topic: &'a str) -> Result<TopicName<'a>
 }
 
 impl Options {
-    /// A connection to `host` with all else by default.
+    /// Options for a connection to `host`, with all other fields at their defaults.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         let mut config = Config::default();
@@ -229,10 +242,10 @@ impl Options {
         }
     }
 
-    /// Adds a subscription to be made from the first connection on.
+    /// Adds a subscription that the agent makes with each new session.
     ///
     /// # Errors
-    /// [`Error::Topic`] if `filter` is no topic filter.
+    /// [`Error::Topic`] if `filter` is no valid topic filter.
     pub fn subscribe(&mut self, filter: &str, qos: mqtt_proto::QoS) -> Result<(), Error> {
         let filter = TopicFilter::new(filter)
             .map_err(|error| Error::Topic(format!("topic filter {filter:?}"), error))?;
@@ -240,13 +253,13 @@ impl Options {
         Ok(())
     }
 
-    /// The same with the options of a subscription (5).
+    /// Adds a subscription with the options of MQTT 5.
     pub fn subscribe_with(&mut self, subscription: &Subscription<'_>) {
         self.subscriptions
             .push(OwnedSubscription(Wanted::new(subscription)));
     }
 
-    /// Whether the session outlives a connection.
+    /// Returns whether the session outlives a connection.
     #[must_use]
     pub fn is_persistent(&self) -> bool {
         if self.version.is_v5() {
@@ -256,11 +269,11 @@ impl Options {
         }
     }
 
-    /// Gives the CONNECT that these options make to `then`. `authentication` is the method and the data of an enhanced
+    /// Calls `then` with the CONNECT of these options. `authentication` is the method and the data of an enhanced
     /// authentication.
     ///
     /// # Errors
-    /// A will whose topic is no topic name.
+    /// The topic of the will is no valid topic name.
     pub(crate) fn with_connect<R>(
         &self,
         clean_start: bool,

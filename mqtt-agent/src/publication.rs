@@ -1,4 +1,4 @@
-//! A message to be published that owns what it says.
+//! An owned message to be published.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,8 +10,8 @@ use mqtt_session::Outgoing;
 use crate::error::Error;
 use crate::options::{pairs, topic_name};
 
-/// A message to be published that owns what it says, so that it can go through a channel. What only MQTT 5 has is marked (5)
-/// and refused in 3.1.1.
+/// An owned message to be published, which can go through a channel. Fields that only MQTT 5 has are marked (5); with 3.1.1 a
+/// message that uses them is refused.
 ///
 /// ```
 /// use mqtt_agent::{Publication, proto::QoS};
@@ -29,22 +29,22 @@ pub struct Publication {
     pub retain: bool,
     /// Payload.
     pub payload: Bytes,
-    /// The payload is text (5). Default `false`.
+    /// Whether the payload is UTF-8 text (5). Default `false`.
     pub is_text: bool,
-    /// Seconds after which the message is of no use to who did not get it (5).
+    /// How long the server keeps it for subscribers that are away, in seconds (5). Default: for ever.
     pub expiry: Option<u32>,
-    /// What the payload is (5).
+    /// The content type of the payload, such as `application/json` (5).
     pub content_type: Option<String>,
-    /// Where an answer is to go (5).
+    /// The topic for a response (5).
     pub response_topic: Option<String>,
-    /// What the answer is to carry (5).
+    /// The data that a response returns, so that the requester can match it (5).
     pub correlation_data: Option<Bytes>,
     /// User properties (5).
     pub user_properties: Vec<(String, String)>,
 }
 
 impl Publication {
-    /// A message that is not retained and has no properties.
+    /// Makes a message that is not retained and has no properties.
     pub fn new(topic: impl Into<String>, qos: QoS, payload: impl Into<Bytes>) -> Self {
         Self {
             topic: topic.into(),
@@ -54,10 +54,10 @@ impl Publication {
         }
     }
 
-    /// Gives the borrowed form to `then`.
+    /// Calls `then` with the borrowed form.
     ///
     /// # Errors
-    /// [`Error::Topic`] if the topic or the response topic is no topic name.
+    /// [`Error::Topic`] if the topic or the response topic is no valid topic name.
     pub fn with_outgoing<R>(&self, then: impl FnOnce(&Outgoing<'_>) -> R) -> Result<R, Error> {
         let topic = topic_name("topic", &self.topic)?;
         let properties = self.properties()?;
@@ -68,10 +68,10 @@ impl Publication {
         }))
     }
 
-    /// Its properties (5).
+    /// Returns its properties (5).
     ///
     /// # Errors
-    /// [`Error::Topic`] if the response topic is no topic name.
+    /// [`Error::Topic`] if the response topic is no valid topic name.
     pub(crate) fn properties(&self) -> Result<Vec<Property<'_>>, Error> {
         let mut properties = Vec::new();
         if self.is_text {

@@ -1,4 +1,4 @@
-//! Messages to the server: which were accepted, and how they ended.
+//! Published messages: acceptance, outcome, and the positions of messages at QoS 0.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -11,28 +11,28 @@ use mqtt_session::{Ended, Instant, Outgoing, Refused, Token};
 use crate::agent::Agent;
 use crate::event::AgentEvent;
 
-/// How a publish ended.
+/// How a published message ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The server has it, or (0x80 and above, 5) refused it.
+    /// The server acknowledged it or, with a code of 0x80 and above (5), refused it.
     Acknowledged(ReasonCode),
-    /// At QoS 0: the transport took its last byte. No answer comes.
+    /// QoS 0: the transport took its last byte. The server does not answer.
     Sent,
-    /// At QoS 0: the connection ended before the transport took its last byte.
+    /// QoS 0: the connection ended before the transport took its last byte.
     Lost,
-    /// The server lost the session before it acknowledged: the message may have arrived or not.
+    /// The server lost the session before it acknowledged. The message may have arrived or not.
     InDoubt,
-    /// It gave way to a newer one while offline ([`mqtt_session::Offline::DropOldest`]).
+    /// A newer message replaced it while there was no connection ([`mqtt_session::Offline::DropOldest`]).
     Dropped,
-    /// The server's maximum packet size does not allow it any more.
+    /// It exceeds the maximum packet size of the server.
     TooLarge,
-    /// The client was closed before.
+    /// The client was closed before it ended.
     Closed,
 }
 
 impl Outcome {
-    /// Whether the message went where it should: acknowledged without an error or, at QoS 0, sent.
+    /// Returns whether the message was acknowledged without an error or, at QoS 0, sent.
     #[must_use]
     pub const fn is_success(self) -> bool {
         match self {
@@ -70,16 +70,16 @@ impl From<Ended> for Outcome {
     }
 }
 
-/// Stands for a message that was accepted.
+/// Names an accepted message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Accepted {
-    /// Its end is told by [`AgentEvent::Published`] with this token.
+    /// A message with a token: [`AgentEvent::Published`] reports its end.
     Token(Token),
-    /// A message at QoS 0, in the stream of bytes that the transport takes: [`Agent::outcome`] tells its end.
+    /// A message at QoS 0 by its position in the stream of bytes: [`Agent::outcome`] returns its end.
     Position(Position),
 }
 
-/// Where the last byte of a message stands among all bytes that the agent gave to its transports.
+/// The position of the last byte of a message among all bytes that the agent gave to its transports.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Position(u64);
 
@@ -99,16 +99,15 @@ pub struct Unsent {
 /// Counts the bytes that the transports took.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Bytes that were taken, and those before that never will be.
+    /// Position up to which each byte was taken or lost.
     taken: u64,
-    /// Stretches that never will be, the latest ones.
+    /// The latest ranges of bytes that no transport took.
     lost: VecDeque<(u64, u64)>,
-    /// Nothing is known of what lies before.
+    /// Ranges before this position are no longer stored.
     forgotten: u64,
 }
 
-/// How many lost stretches are remembered. A message that is asked for only after so many more connections were lost with
-/// bytes outgoing is in doubt.
+/// How many lost ranges are stored. If more connections were lost with bytes outgoing, an older message is in doubt.
 const LOST: usize = 64;
 
 impl Progress {
@@ -157,14 +156,15 @@ impl Agent {
     /// Publishes a message, or keeps it for the next connection as [`mqtt_session::Config::offline`] says.
     ///
     /// # Errors
-    /// [`Refused::Full`] while there is no room, and all that [`mqtt_session::Client::publish`] refuses. Nothing was taken
+    /// [`Refused::Full`] while there is no room, and the other errors of [`mqtt_session::Client::publish`]. The message was
+    /// not accepted
     /// then.
     pub fn publish(&mut self, message: &Outgoing<'_>, now: Instant) -> Result<Accepted, Refused> {
         if self.is_closing() || self.is_stopped() {
             return Err(Refused::WrongPhase);
         }
         let token = self.client.publish(message, now);
-        // An older one may have given way.
+        // An older message may have been dropped for it.
         self.tell_ended(now);
         Ok(match token? {
             Some(token) => Accepted::Token(token),
@@ -172,7 +172,7 @@ impl Agent {
         })
     }
 
-    /// How a message at QoS 0 ended; `None` as long as the transport has not taken all of it.
+    /// Returns how a message at QoS 0 ended; `None` until the transport has taken all of it.
     #[must_use]
     pub fn outcome(&self, at: Position) -> Option<Outcome> {
         let outcome = self.progress.outcome(at);
@@ -182,13 +182,13 @@ impl Agent {
         outcome
     }
 
-    /// How many messages and requests were accepted and have not ended.
+    /// Returns how many messages and requests were accepted and have not ended.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.client.pending().saturating_add(self.sending.len())
     }
 
-    /// The messages that were accepted and are not acknowledged, in their order.
+    /// Returns the messages that were accepted and are not acknowledged, in their order.
     #[must_use]
     pub fn unsent(&self) -> Vec<Unsent> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -203,7 +203,9 @@ impl Agent {
             .collect()
     }
 
-    /// A message at QoS 0 that waited for a connection is outgoing now: it is sent when the transport has taken it.
+    /// Handles the end of a token. A message at QoS 0 that waited for a connection is outgoing now, and ends when the
+    /// transport has
+    /// taken it.
     pub(crate) fn ended(&mut self, token: Token, how: Ended) {
         if how == Ended::Sent {
             let end = self.progress.end(self.client.unsent());
@@ -214,7 +216,7 @@ impl Agent {
         }
     }
 
-    /// Tells which of them are sent, or lost.
+    /// Queues the ends of messages at QoS 0 that are sent or lost.
     pub(crate) fn tell_sent(&mut self) {
         while let Some(&(at, token)) = self.sending.front() {
             let Some(outcome) = self.progress.outcome(at) else {
@@ -226,7 +228,7 @@ impl Agent {
     }
 
     pub(crate) fn end(&mut self, token: Token, outcome: Outcome) {
-        // A subscription that the connection interrupted is asked for again.
+        // A SUBSCRIBE that the end of the connection interrupted is sent again.
         if self.was_asked(token) {
             return;
         }
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_too_far_back_is_in_doubt() {
+    fn a_position_that_is_too_old_is_in_doubt() {
         let mut progress = Progress::default();
         let first = progress.end(1);
         for _ in 0..LOST {

@@ -21,27 +21,30 @@ use crate::subscriptions::{Receiver, Standing, Wanted};
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RequestId(u64);
 
-/// What awaits a response.
+/// The requests that await a response.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     next: u64,
-    /// Where responses go; empty before the first request.
+    /// The response topic; empty before the first request.
     topic: String,
     waiting: BTreeMap<u64, Option<Token>>,
 }
 
-/// How many requests may await their response.
+/// How many requests may await their responses at once.
 const WAITING: usize = 65_535;
 
 impl Agent {
-    /// Publishes a request: `message` with a response topic of this client and correlation data. The first one subscribes to
-    /// that topic, at QoS 1. The end is [`AgentEvent::Response`]; there is no time limit but [`Self::forget_request`].
+    /// Publishes a request: `message` with a response topic of this client and correlation data. The first request subscribes
+    /// to
+    /// that topic, at QoS 1. [`AgentEvent::Response`] reports the end. There is no time limit; [`Self::forget_request`] gives
+    /// up.
     ///
-    /// The response topic is `response/` and the client identifier, behind the server's response information if there is any.
+    /// The response topic is the server's response information, if there is any, `response/` and the client identifier.
     ///
     /// # Errors
-    /// [`Error::Options`] in 3.1.1, which has no correlation data; [`Refused::Offline`] without a connection, and what
-    /// [`Self::publish`] refuses. Nothing was sent then.
+    /// [`Error::Options`] in 3.1.1, which has no correlation data; [`Refused::Offline`] without a connection; and the errors
+    /// of
+    /// [`Self::publish`]. Nothing was sent then.
     pub fn request(&mut self, message: &Outgoing<'_>, now: Instant) -> Result<RequestId, Error> {
         if !self.options.version.is_v5() {
             return Err(Error::Options("a request needs MQTT 5".into()));
@@ -105,7 +108,7 @@ impl Agent {
         {
             Some(Standing::Asked(_) | Standing::Granted) => Ok(()),
             Some(Standing::Wanted) => Err(Refused::Full.into()),
-            // The server refused it.
+            // The server refused the subscription to the response topic.
             _ => {
                 self.requests.topic.clear();
                 let code = ReasonCode::NotAuthorized;
@@ -114,12 +117,12 @@ impl Agent {
         }
     }
 
-    /// The response is not awaited any more.
+    /// Gives up a request: a response that comes later is ignored.
     pub fn forget_request(&mut self, id: RequestId) {
         self.requests.waiting.remove(&id.0);
     }
 
-    /// A message came to the response topic.
+    /// Ends the request to which a message on the response topic belongs.
     pub(crate) fn answered(&mut self, message: &Message) {
         let correlation = message.properties().correlation_data();
         let number = correlation
@@ -134,7 +137,7 @@ impl Agent {
         }
     }
 
-    /// A request that did not arrive, or has no one to answer it, has no response.
+    /// Ends a request whose message was not delivered or, in the server's answer, has no subscriber.
     pub(crate) fn end_request(&mut self, token: Token, outcome: Outcome) {
         if self.requests.waiting.is_empty() {
             return;
@@ -168,8 +171,8 @@ impl Agent {
 }
 
 impl Publication {
-    /// The response to a request: to its response topic, with its correlation data and at its quality of service. `None` if the
-    /// message asks for none.
+    /// Returns the response to a request: a message to its response topic, with its correlation data and its quality of
+    /// service. `None` if the request has no response topic.
     #[must_use]
     pub fn response_to(request: &Message, payload: impl Into<Bytes>) -> Option<Self> {
         let properties = request.properties();

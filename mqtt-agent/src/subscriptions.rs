@@ -1,4 +1,4 @@
-//! Subscriptions: what must be subscribed, given up, or subscribed again, and where the messages go.
+//! Subscriptions: which SUBSCRIBE and UNSUBSCRIBE are to be sent, and which inbox gets the messages.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -20,24 +20,24 @@ use crate::options::OwnedSubscription;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RouteId(u64);
 
-/// How far a subscription is.
+/// The state of a subscription at the server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Standing {
-    /// SUBSCRIBE is to be sent.
+    /// SUBSCRIBE is not sent yet.
     Wanted,
-    /// SUBSCRIBE is sent.
+    /// SUBSCRIBE is sent, and not answered.
     Asked(Token),
-    /// The server granted one filter at least.
+    /// The server granted at least one filter.
     Granted,
-    /// UNSUBSCRIBE is to be sent.
+    /// UNSUBSCRIBE is not sent yet.
     Unwanted,
-    /// UNSUBSCRIBE is sent.
+    /// UNSUBSCRIBE is sent, and not answered.
     Leaving(Token),
-    /// It is over: the server refused it, or it was given up.
+    /// The subscription is over: the server refused it, or the program gave it up.
     Over,
 }
 
-/// Who gets the messages of a subscription.
+/// The receiver of the messages of a subscription.
 #[derive(Debug)]
 pub(crate) enum Receiver {
     /// A stream of the program.
@@ -46,7 +46,7 @@ pub(crate) enum Receiver {
     Others,
     /// The requests that await a response.
     Requests,
-    /// Nobody any more: they count as unclaimed until the server has answered the UNSUBSCRIBE, and are dropped then.
+    /// No receiver any more: messages count as unclaimed until the server has answered the UNSUBSCRIBE, and are dropped then.
     Nobody,
 }
 
@@ -54,7 +54,7 @@ pub(crate) enum Receiver {
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     filter: String,
-    /// There is no wildcard and no share name in it.
+    /// Whether it has neither a wildcard nor a share name.
     is_plain: bool,
     qos: QoS,
     no_local: bool,
@@ -104,7 +104,7 @@ impl Wanted {
     }
 }
 
-/// What one SUBSCRIBE asked for.
+/// The filters of one SUBSCRIBE, and the receiver of their messages.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) id: RouteId,
@@ -120,12 +120,12 @@ impl Route {
         self.standing != Standing::Over && self.matches_always(topic)
     }
 
-    /// Whether its filters match, though it may be over.
+    /// Returns whether its filters match, even if the subscription is over.
     pub(crate) fn matches_always(&self, topic: TopicName<'_>) -> bool {
         self.wanted.iter().any(|wanted| wanted.matches(topic))
     }
 
-    /// It is there, or is to be.
+    /// Returns whether the subscription is granted or is to be made.
     const fn is_wanted(&self) -> bool {
         matches!(
             self.standing,
@@ -153,7 +153,7 @@ impl Route {
 }
 
 impl Agent {
-    /// The subscriptions of the options.
+    /// Adds the subscriptions of the options.
     pub(crate) fn subscribe_from_the_start(&mut self, subscriptions: Vec<OwnedSubscription>) {
         for OwnedSubscription(wanted) in subscriptions {
             let wanted = Vec::from([wanted]);
@@ -166,11 +166,13 @@ impl Agent {
         }
     }
 
-    /// Subscribes to filters by one SUBSCRIBE, now or when there is a connection. `properties` may be a subscription
-    /// identifier and user properties (5). Messages that came before and match are the first of it.
+    /// Subscribes to filters by one SUBSCRIBE, now or with the next connection. `properties` may have a subscription
+    /// identifier and
+    /// user properties (5). Unclaimed messages that came before and match are the first ones of this subscription.
     ///
-    /// The answer is [`AgentEvent::Subscribed`] or [`AgentEvent::SubscribeFailed`]. Where the server loses the session, the agent
-    /// subscribes again.
+    /// The answer is [`AgentEvent::Subscribed`] or [`AgentEvent::SubscribeFailed`]. When the server loses the session, the
+    /// agent subscribes
+    /// again.
     pub fn subscribe(
         &mut self,
         filters: &[Subscription<'_>],
@@ -194,7 +196,7 @@ impl Agent {
         id
     }
 
-    /// Gives up filters of a session from before, which no subscription of this process stands for. The answer is
+    /// Unsubscribes from filters of an earlier session, which no subscription of this process has. The answer is
     /// [`AgentEvent::Unsubscribed`].
     pub fn unsubscribe_filters(&mut self, filters: &[TopicFilter<'_>], now: Instant) -> RouteId {
         let wanted = filters
@@ -207,10 +209,11 @@ impl Agent {
         id
     }
 
-    /// Gives up a subscription. The answer is [`AgentEvent::Unsubscribed`]; what came before can still be taken. A filter that another
-    /// subscription of this agent has as well stays with the server, and has no code in the answer.
+    /// Gives up a subscription. The answer is [`AgentEvent::Unsubscribed`]. Messages that came before can still be taken. A
+    /// filter
+    /// that another subscription of this agent has stays subscribed at the server, and has no code in the answer.
     pub fn unsubscribe(&mut self, id: RouteId, now: Instant) {
-        // A session that is kept may know the filters: from before, or from a SUBSCRIBE whose answer was lost.
+        // The server may know the filters from a kept session, or from a SUBSCRIBE whose answer was lost.
         let may_be_known = self.options.is_persistent();
         if let Some(route) = self.route(id) {
             match route.standing {
@@ -220,7 +223,7 @@ impl Agent {
                         .push_back(AgentEvent::Unsubscribed(id, Vec::new()));
                 }
                 Standing::Wanted => route.standing = Standing::Unwanted,
-                // An answer to SUBSCRIBE that comes later finds nobody.
+                // An answer to SUBSCRIBE that comes later is ignored.
                 Standing::Asked(_) | Standing::Granted => route.standing = Standing::Unwanted,
                 Standing::Unwanted | Standing::Leaving(_) | Standing::Over => {}
             }
@@ -228,10 +231,13 @@ impl Agent {
         self.ask(now);
     }
 
-    /// Forgets a subscription, as nobody will take its messages. Those at QoS 1 and 2 that were not taken, and the one that
-    /// was given out last and not finished, are not acknowledged: they wait for the next subscription that they match, or for
-    /// who asks for messages that no subscription claims. If the session outlives its connections, the server keeps the
-    /// subscription; otherwise the agent unsubscribes, and drops what nobody has claimed when the server has answered.
+    /// Gives up a subscription whose messages nobody will take. Its messages at QoS 1 and 2 that were not taken, and the one
+    /// that
+    /// was given out last and not finished, stay unacknowledged: they wait for the next subscription that they match, or for
+    /// the stream of
+    /// messages that no subscription claims. If the session outlives its connections, the server keeps the subscription.
+    /// Otherwise the agent
+    /// unsubscribes, and drops the messages that nobody has claimed when the server has answered.
     pub fn forget(&mut self, id: RouteId, now: Instant) {
         let Some(index) = self.routes.iter().position(|route| route.id == id) else {
             return;
@@ -284,7 +290,7 @@ impl Agent {
         self.routes.iter_mut().find(|route| route.id == id)
     }
 
-    /// Sends the SUBSCRIBE and UNSUBSCRIBE that wait, as far as there is room.
+    /// Sends the SUBSCRIBE and UNSUBSCRIBE packets that wait, as far as there is room.
     pub(crate) fn ask(&mut self, now: Instant) {
         if !self.client.is_connected() || self.is_closing() {
             return;
@@ -316,7 +322,7 @@ impl Agent {
         }
     }
 
-    /// Sends the SUBSCRIBE or UNSUBSCRIBE of one route, if it waits; what its standing is then.
+    /// Sends the SUBSCRIBE or UNSUBSCRIBE of one route, if one waits. Returns its new state.
     fn ask_one(&mut self, index: usize, now: Instant) -> Option<Result<Standing, Refused>> {
         let route = self.routes.get(index)?;
         match route.standing {
@@ -329,7 +335,7 @@ impl Agent {
                 Some(asked.map(Standing::Asked))
             }
             Standing::Unwanted => {
-                // The server knows a filter once, however many subscriptions have it.
+                // The server knows a filter once, however many subscriptions of this agent have it.
                 let mut filters = route.filters();
                 filters.retain(|filter| {
                     !self
@@ -347,7 +353,7 @@ impl Agent {
         }
     }
 
-    /// A subscription is over: its stream ends with what is in it.
+    /// Ends a subscription: its stream ends after the messages that wait in it.
     fn over(&mut self, id: RouteId, event: AgentEvent, now: Instant) {
         self.events.push_back(event);
         let Some(index) = self.routes.iter().position(|route| route.id == id) else {
@@ -365,7 +371,7 @@ impl Agent {
         }
     }
 
-    /// Whether the token is that of a SUBSCRIBE or UNSUBSCRIBE, which ends with this call.
+    /// Returns whether the token is that of a SUBSCRIBE or UNSUBSCRIBE, and removes it.
     pub(crate) fn was_asked(&mut self, token: Token) -> bool {
         let known = self.asked.iter().position(|asked| *asked == token);
         known.is_some_and(|at| {
@@ -412,7 +418,7 @@ impl Agent {
         self.ask(now);
     }
 
-    /// The connection is gone: what was asked is to be asked again.
+    /// After a lost connection, marks the SUBSCRIBE and UNSUBSCRIBE packets without an answer as not sent.
     pub(crate) fn ask_again(&mut self) {
         for route in &mut self.routes {
             match route.standing {
@@ -423,7 +429,7 @@ impl Agent {
         }
     }
 
-    /// The server has no session: everything is to be subscribed again, and what was to be given up is gone.
+    /// When the server has no session, marks all subscriptions as not sent, and ends those that were to be given up.
     pub(crate) fn subscriptions_lost(&mut self, now: Instant) {
         let mut gone = Vec::new();
         for route in &mut self.routes {

@@ -1,4 +1,4 @@
-//! Options from a URL.
+//! Parses options from a URL.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use crate::error::Error;
 use crate::options::Options;
 
-/// What a connection goes through, as the scheme of a URL names it.
+/// The transport that the scheme of a URL names.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Scheme {
@@ -25,7 +25,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// The port where a URL has none; 0 for a Unix socket.
+    /// Returns the port for a URL that has none; 0 for a Unix socket.
     #[must_use]
     pub const fn default_port(self) -> u16 {
         match self {
@@ -37,19 +37,19 @@ impl Scheme {
         }
     }
 
-    /// Whether it is over TLS.
+    /// Returns whether the connection uses TLS.
     #[must_use]
     pub const fn is_tls(self) -> bool {
         matches!(self, Self::Mqtts | Self::Wss)
     }
 
-    /// Whether it is over WebSocket.
+    /// Returns whether the connection uses WebSocket.
     #[must_use]
     pub const fn is_websocket(self) -> bool {
         matches!(self, Self::Ws | Self::Wss)
     }
 
-    /// Also by the names that other clients use.
+    /// Accepts the names of other clients as well.
     fn named(name: &str) -> Option<Self> {
         const NAMES: [(&str, Scheme); 9] = [
             ("mqtt", Scheme::Mqtt),
@@ -67,7 +67,7 @@ impl Scheme {
     }
 }
 
-/// A URL in its parts, none of them decoded.
+/// The parts of a URL, before decoding.
 struct Parts<'a> {
     user: Option<&'a str>,
     host: &'a str,
@@ -77,14 +77,15 @@ struct Parts<'a> {
 }
 
 impl Options {
-    /// From `mqtt://`, `mqtts://`, `ws://` or `wss://`, then `[user[:password]@]host[:port]`, for WebSocket `[/path]`, and
-    /// `[?client_id=..]`; or `unix:///path`, where `unix://@name` is an abstract socket of Linux. An address of version 6 stands in
-    /// brackets; what is special in user, password or path is written as `%40`.
+    /// Parses `mqtt://`, `mqtts://`, `ws://` or `wss://`, then `[user[:password]@]host[:port]`, for WebSocket `[/path]`, and
+    /// `[?client_id=..]`; or `unix:///path`, where `unix://@name` is an abstract socket of Linux. An IPv6 address stands in
+    /// brackets. Special
+    /// characters in user, password or path are written as `%40`.
     ///
     /// # Errors
-    /// [`Error::Url`] for anything else. The password is not in its text.
+    /// [`Error::Url`] for anything else. Its text does not have the password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
-        // What stands before the @ may be secret.
+        // The part before the @ may have a password.
         let shown = url.rsplit_once('@').map_or(url, |(_, address)| address);
         let wrong = |why: &str| Error::Url(format!("{shown}: {why}"));
         let (scheme, rest) = url.split_once("://").ok_or_else(|| {
@@ -143,7 +144,7 @@ impl Options {
     }
 }
 
-/// Takes the client identifier out of a query, and returns the rest of it.
+/// Removes the client identifier from a query, and returns the rest of the query.
 fn client_id(
     query: Option<&str>,
     mut found: impl FnMut(&str) -> Result<(), Error>,
@@ -184,7 +185,7 @@ fn split(scheme: Scheme, rest: &str) -> Result<Parts<'_>, &'static str> {
             query,
         });
     }
-    // A password may have a / that nobody wrote as %2F, where no path can follow.
+    // A password may have a / that is not written as %2F, where no path can follow.
     let end = |text: &str| text.find(['/', '?', '#']).unwrap_or(text.len());
     let user_ends = if scheme.is_websocket() {
         rest.get(..end(rest))
@@ -221,7 +222,7 @@ fn split(scheme: Scheme, rest: &str) -> Result<Parts<'_>, &'static str> {
     })
 }
 
-/// What stands before this character, and what stands behind it.
+/// Splits a text at the first such character. The character is in neither part.
 fn cut(text: &str, at: char) -> (&str, Option<&str>) {
     text.split_once(at)
         .map_or((text, None), |(before, behind)| (before, Some(behind)))
@@ -248,7 +249,7 @@ mod tests {
     use alloc::borrow::ToOwned;
 
     #[test]
-    fn urls_say_where_and_who() {
+    fn urls_name_host_and_user() {
         let parse = |url| Options::from_url(url).map(|o| (o.host, o.port, o.user_name, o.password));
         assert_eq!(parse("mqtt://h").unwrap(), ("h".into(), 1883, None, None));
         assert_eq!(

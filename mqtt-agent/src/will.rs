@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::options::topic_name;
 use crate::publication::Publication;
 
-/// A will that owns what it says.
+/// An owned will message.
 ///
 /// ```
 /// use mqtt_agent::{OwnedWill, Publication, proto::QoS};
@@ -19,24 +19,25 @@ use crate::publication::Publication;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct OwnedWill {
-    /// What the server publishes when the connection ends without a goodbye. CONNECT is refused here if its topic is no topic
-    /// name.
+    /// The message that the server publishes when the connection ends without DISCONNECT. If its topic is no valid topic
+    /// name,
+    /// [`crate::Agent::opened`] fails.
     pub message: Publication,
-    /// Seconds between the end of the connection and the will (5). Default 0.
+    /// Seconds between the end of the connection and the will message (5). Default 0.
     pub delay: u32,
 }
 
 impl OwnedWill {
-    /// A will that is published at once.
+    /// Makes a will that the server publishes at once.
     #[must_use]
     pub const fn new(message: Publication) -> Self {
         Self { message, delay: 0 }
     }
 
-    /// The will as CONNECT has it; `properties` are [`Self::properties`].
+    /// Returns the will of CONNECT; `properties` are the result of [`Self::properties`].
     ///
     /// # Errors
-    /// The topic is no topic name.
+    /// The topic is no valid topic name.
     pub(crate) fn as_will<'a>(&'a self, properties: &'a [Property<'a>]) -> Result<Will<'a>, Error> {
         let message = &self.message;
         Ok(Will {
@@ -48,10 +49,10 @@ impl OwnedWill {
         })
     }
 
-    /// Its properties, which only MQTT 5 has.
+    /// Returns its properties; empty in 3.1.1.
     ///
     /// # Errors
-    /// The response topic is no topic name.
+    /// The response topic is no valid topic name.
     pub(crate) fn properties(&self, version: Version) -> Result<Vec<Property<'_>>, Error> {
         if !version.is_v5() {
             return Ok(Vec::new());

@@ -1,5 +1,6 @@
-//! The law of the agent on random calls. A failing case is printed, shrunk; `withstands(&[..], version)` replays it, and the
-//! fuzz target `agent` searches on.
+//! Random calls of an agent. A failing case is shrunk and printed; `withstands(&[..], version)` replays it. The fuzz target
+//! `agent`
+//! uses the same law.
 
 use mqtt_agent::proto::Version;
 use mqtt_testing::laws::agent::withstands;

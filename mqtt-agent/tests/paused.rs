@@ -1,4 +1,4 @@
-//! Reading pauses for messages that somebody takes, and for no others.
+//! Reading pauses only for messages that a stream of the program takes.
 
 use bytes::BytesMut;
 use mqtt_agent::session::Instant;
@@ -29,7 +29,7 @@ fn receive(agent: &mut Agent, bytes: &[u8]) -> Flow {
 }
 
 #[test]
-fn what_nobody_takes_does_not_pause_reading() {
+fn messages_without_a_reader_do_not_pause_reading() {
     let mut agent = connected();
     assert!(matches!(
         receive(&mut agent, &MESSAGE.repeat(5)),
@@ -39,14 +39,14 @@ fn what_nobody_takes_does_not_pause_reading() {
 }
 
 #[test]
-fn what_somebody_takes_pauses_reading_until_it_is_taken() {
+fn messages_with_a_reader_pause_reading_until_they_are_taken() {
     let mut agent = connected();
     assert!(agent.next_message(None).is_none());
     assert_eq!(receive(&mut agent, &MESSAGE.repeat(5)), Flow::Paused);
     assert!(agent.next_message(None).is_some());
     assert!(!agent.is_paused());
     assert_eq!(receive(&mut agent, &MESSAGE.repeat(5)), Flow::Paused);
-    // Whoever took them is gone.
+    // The stream was dropped.
     agent.leave_others();
     assert!(!agent.is_paused());
     assert_eq!(agent.dropped(None), 0);

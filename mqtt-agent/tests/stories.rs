@@ -1,4 +1,4 @@
-//! What an agent does for a program, told packet by packet. The test is the server and the transport.
+//! Stories of an agent, packet by packet. The test plays the server and the transport.
 
 use std::collections::HashMap;
 
@@ -70,7 +70,7 @@ impl Story {
         self.feed(&encode(&Packet::Publish(message), Version::V311))
     }
 
-    /// All that is outgoing, as packet types.
+    /// Returns the types of all outgoing packets, and takes the packets.
     fn sent(&mut self) -> Vec<PacketType> {
         let bytes = self.agent.outgoing().to_vec();
         self.agent.sent(bytes.len());
@@ -169,7 +169,7 @@ fn a_message_of_two_subscriptions_is_acknowledged_when_both_are_done_with_it() {
 }
 
 #[test]
-fn what_comes_before_its_subscription_is_held_and_goes_to_it() {
+fn a_message_before_its_subscription_is_held_for_it() {
     let mut story = Story::new(kept());
     story.connect(true);
     story.message(QoS::ExactlyOnce, 1, false, "a/b", "early");
@@ -179,7 +179,7 @@ fn what_comes_before_its_subscription_is_held_and_goes_to_it() {
     let received = story.must_get(from, "early");
     story.taken(from, &received);
     assert_eq!(story.sent(), [PacketType::PubRec]);
-    // The rest goes to who asks for it.
+    // The next reader of unclaimed messages gets the rest.
     let received = story.must_get(None, "another");
     story.taken(None, &received);
     assert_eq!(story.sent(), [PacketType::PubAck]);
@@ -194,7 +194,7 @@ fn a_message_that_returns_is_not_given_out_again() {
     story.message(QoS::AtLeastOnce, 2, false, "a/b", "waits");
     let received = story.must_get(from, "in hand");
     story.lose();
-    // It is done with before it returns: the acknowledgement waits for it.
+    // The program takes it before the server sends it again: the acknowledgement waits for that.
     story.taken(from, &received);
     story.connect(true);
     assert_eq!(story.sent(), []);
@@ -332,7 +332,7 @@ fn messages_at_qos_0_give_way_as_the_options_say() {
 }
 
 #[test]
-fn reading_does_not_pause_for_what_nobody_claims() {
+fn reading_does_not_pause_for_unclaimed_messages() {
     let mut options = kept();
     options.qos0_queue = 2;
     options.qos0_overflow = QoS0Overflow::PauseReading;
@@ -391,7 +391,7 @@ fn close_sends_what_is_pending_and_ends_by_its_deadline() {
     story.agent.tick(story.now).expect("DISCONNECT goes out");
     assert_eq!(story.sent(), [PacketType::Disconnect]);
     assert!(story.agent.is_finished());
-    // A closer deadline counts for the transport that does not end as well.
+    // The new, closer deadline also applies to a transport that does not end.
     story.agent.close(story.now, story.now);
     let late = Instant::from_millis(story.now.as_millis() + 1_000);
     let why = story.agent.tick(late).expect_err("it took too long");
@@ -416,7 +416,7 @@ fn close_of_a_connection_that_is_up_does_not_stop_before_its_disconnect() {
 }
 
 #[test]
-fn a_message_that_gives_way_while_offline_ends_at_once() {
+fn a_message_that_is_dropped_while_offline_ends_at_once() {
     let mut options = kept();
     options.config.queue = 1;
     options.config.offline = Offline::DropOldest;

@@ -1,5 +1,6 @@
-//! `mqtt sub` and `mqtt pub` pass 3,000 numbered messages at each QoS through Mosquitto, by a proxy that cuts their
-//! connections at random bytes. Prints what was lost and what was doubled, and fails if that is not as QoS promises.
+//! `mqtt sub` and `mqtt pub` pass 3,000 numbered messages at each QoS through Mosquitto and a proxy that cuts their
+//! connections at
+//! random bytes. Prints how many were lost and doubled, and fails if the QoS does not allow it.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use mqtt_testing::wires::Proxy;
 const COUNT: usize = 3_000;
 
 fn main() -> ExitCode {
-    // Examples lie in a folder beside the program.
+    // Examples are in a folder beside the program.
     let mqtt = example("../mqtt").replace("examples/../", "");
     println!("mqtt pub -> proxy -> Mosquitto -> proxy -> mqtt sub, {COUNT} messages each");
     println!("version  QoS  connections cut  received  lost  doubled");
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What publisher and subscriber are told beside their port, version, identifier and quality of service.
+/// Common arguments, beside port, version, identifier and quality of service.
 const COMMON: [&str; 7] = [
     "-h",
     "127.0.0.1",
@@ -54,7 +55,7 @@ const COMMON: [&str; 7] = [
     "0.02",
 ];
 
-/// How often connections were cut, and how often each message came.
+/// Returns how often connections were cut, and how often each message came.
 fn exchange(mqtt: &str, version: &str, qos: &str) -> (u32, HashMap<String, u32>) {
     let broker = Mosquitto::start("");
     let near = Proxy::start(broker.port, 2_000, 20_000, 1);
@@ -81,7 +82,7 @@ fn exchange(mqtt: &str, version: &str, qos: &str) -> (u32, HashMap<String, u32>)
     let published = run(mqtt, &publish, &(numbers.join("\n") + "\n"));
     assert_eq!(published.code, Some(0), "{}", published.stderr);
     let cuts = near.cuts() + far.cuts();
-    // The end is published until it is heard: at QoS 0 it may be lost as well.
+    // The last message is published until it is received, since it may be lost at QoS 0.
     near.calm_down();
     far.calm_down();
     let direct = broker.port.to_string();

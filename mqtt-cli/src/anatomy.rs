@@ -1,6 +1,6 @@
-//! A packet field by field beside its bytes, for people who assemble packets by hand.
+//! Splits a packet into its fields with their bytes, for people who write packets by hand.
 //!
-//! The rows are made from a packet that was decoded before, so every length in it is good; [`Cursor`] only splits it up.
+//! The rows are made from a packet that was decoded before, so every length in it is valid; [`Cursor`] only splits it.
 
 use mqtt_tokio::proto::{
     ConnAck, Connect, FixedHeader, MAX_PACKET, Packet, PacketType, PropertyId, PropertyKind, QoS,
@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 
 use crate::hex;
 
-/// A field: some bytes, what they are, and what they say.
+/// A field: its bytes, its name and its value.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) at: usize,
     pub(crate) bytes: Vec<u8>,
     pub(crate) name: String,
-    /// For people; empty if the name says it all.
+    /// The value as text; empty if the name is enough.
     pub(crate) text: String,
-    /// For programs.
+    /// The value for JSON.
     pub(crate) value: Value,
 }
 
@@ -28,14 +28,14 @@ struct Cursor<'a> {
     rows: Vec<Row>,
 }
 
-/// Splits up `bytes`, which were decoded to `packet`.
+/// Splits `bytes`, which were decoded to `packet`.
 pub(crate) fn rows(bytes: &[u8], packet: &Packet<'_>, version: Version) -> Vec<Row> {
     let mut cursor = Cursor {
         bytes,
         at: 0,
         rows: Vec::new(),
     };
-    // CONNECT says its version itself.
+    // CONNECT has its own version.
     let version = match packet {
         Packet::Connect(connect) => connect.version,
         _ => version,
@@ -89,7 +89,7 @@ pub(crate) fn rows(bytes: &[u8], packet: &Packet<'_>, version: Version) -> Vec<R
     cursor.rows
 }
 
-/// All fields behind the fixed header in one line, for logs.
+/// Returns all fields after the fixed header in one line, for logs.
 pub(crate) fn summary(bytes: &[u8], packet: &Packet<'_>, version: Version) -> String {
     let rows = rows(bytes, packet, version);
     let mut line = rows.first().map_or_else(String::new, |first| {
@@ -99,7 +99,7 @@ pub(crate) fn summary(bytes: &[u8], packet: &Packet<'_>, version: Version) -> St
     });
     let mut before = ", ";
     for row in rows.iter().skip(2).filter(|row| !row.text.is_empty()) {
-        // Secrets stay out of logs.
+        // Passwords are not logged.
         let text = if row.name == "password" {
             "***"
         } else {
@@ -183,7 +183,7 @@ impl Cursor<'_> {
         self.push(bytes.len(), name, content(&bytes), value(&bytes));
     }
 
-    /// How many bytes the variable byte integer here has, and what it says.
+    /// Returns the length and the value of the variable byte integer here.
     fn varint(&self) -> (usize, u64) {
         let mut number = 0;
         for offset in 0..4 {
@@ -285,7 +285,7 @@ impl Cursor<'_> {
         self.push(1, "connect flags", said.join(", "), json!(said));
     }
 
-    /// The reason code and properties that MQTT 5 may leave out at the end of a packet.
+    /// The reason code and the properties, which MQTT 5 may leave out at the end of a packet.
     fn reason(&mut self, reason: ReasonCode) {
         if self.left() > 0 {
             self.u8("reason code", |_| reason.to_string());
@@ -352,7 +352,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// A property that is a number of `len` bytes behind its identifier.
+    /// A property with an identifier and a number of `len` bytes.
     fn number_property(&mut self, len: usize, name: &str) {
         self.at += 1;
         let number = self.number(len);
@@ -388,7 +388,7 @@ fn subscription_options(options: u8, v5: bool) -> String {
     format!("QoS {qos}{no_local}{as_published}, {handling}")
 }
 
-/// The most bytes of a payload that are shown.
+/// How many bytes of a payload are shown.
 const SHOWN: usize = 64;
 
 fn content(bytes: &[u8]) -> String {
@@ -412,7 +412,7 @@ fn content(bytes: &[u8]) -> String {
     }
 }
 
-/// Text where it is text, else hex.
+/// Returns text as text, and other bytes as hex.
 fn value(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => json!(text),
@@ -420,7 +420,7 @@ fn value(bytes: &[u8]) -> Value {
     }
 }
 
-/// The name of the packet type behind a first byte, as far as it has one.
+/// Returns the name of the packet type of a first byte.
 pub(crate) fn type_name(first: u8) -> String {
     PacketType::new(first >> 4).map_or_else(
         || format!("packet type {}", first >> 4),

@@ -12,7 +12,7 @@ use crate::link::Dial;
 use crate::properties::{Typed, TypedList};
 use crate::tls::TlsArgs;
 
-/// Where to connect and as whom.
+/// The broker and the identity of the client.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectArgs {
@@ -28,13 +28,13 @@ pub(crate) struct ConnectArgs {
     /// Local address or host name to connect from
     #[arg(short = 'A', value_name = "ADDRESS")]
     bind: Option<String>,
-    /// Accepted for scripts: small packets are always sent at once
+    /// Accepted for scripts of mosquitto's programs: small packets are always sent without delay
     #[arg(long)]
     nodelay: bool,
-    /// All in one: mqtt://[user[:password]@]host[:port]/topic
+    /// Broker, user and topic in one URL: mqtt://[user[:password]@]host[:port]/topic
     #[arg(short = 'L', long, value_name = "URL")]
     url: Option<String>,
-    /// Client identifier [default: the broker chooses]
+    /// Client identifier [default: the broker assigns one]
     #[arg(short, long, value_name = "ID")]
     id: Option<String>,
     /// Client identifier made of this prefix and the process id
@@ -57,7 +57,7 @@ pub(crate) struct ConnectArgs {
     /// Protocol version: 3.1 (mqttv31), 3.1.1 (mqttv311) or 5 (mqttv5) [default: 3.1.1, of mqtt rr 5]
     #[arg(short = 'V', long, value_name = "VERSION", value_parser = version)]
     protocol_version: Option<Version>,
-    /// Keep the session on the broker, and go on with the one that is there; needs -i
+    /// Keep the session on the broker, and resume the session that it has; needs -i
     #[arg(short = 'c', long)]
     disable_clean_session: bool,
     /// How long the broker keeps the session, in seconds; -1 for ever (5) [default: -1 with -c, else 0]
@@ -99,7 +99,7 @@ pub(crate) struct ConnectArgs {
     tls: TlsArgs,
 }
 
-/// What a command line comes to.
+/// The result of parsing a command line.
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) options: Options,
@@ -110,7 +110,7 @@ pub(crate) struct Setup {
     pub(crate) subscribe: TypedList,
 }
 
-/// A version by any of its names.
+/// Parses a version by any of its names.
 pub(crate) fn version(text: &str) -> Result<Version, String> {
     match text.to_ascii_lowercase().as_str() {
         "3.1" | "31" | "mqttv31" => Ok(Version::V31),
@@ -137,8 +137,9 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 impl ConnectArgs {
-    /// `occurrences` are the value groups of `-D`, which clap gives flat.
-    /// `default` is the version of a command line that has none.
+    /// `occurrences` are the groups of values of `-D`, which clap returns as one list. `default` is the version if the
+    /// command line has
+    /// none.
     pub(crate) fn setup(
         &self,
         occurrences: &[Vec<String>],
@@ -213,14 +214,14 @@ impl ConnectArgs {
             None => (url.len(), None),
         };
         let mut options = Options::from_url(url.get(..address).unwrap_or(url))?;
-        // Without TLS a password would go out in the clear.
+        // A URL with TLS must not send the password unencrypted.
         if options.scheme != Scheme::Mqtt {
             return Err(fail(format!(
                 "{}: this program connects by mqtt:// and, with --unix, over Unix sockets; it has no TLS and no WebSocket yet",
                 url.get(..scheme).unwrap_or_default()
             )));
         }
-        // A URL of a configuration file is a default.
+        // The URL of a configuration file is only a default.
         if let Some(host) = &self.host {
             options.host.clone_from(host);
         }
@@ -251,7 +252,7 @@ impl ConnectArgs {
     }
 }
 
-/// The properties of PUBLISH and SUBSCRIBE; those of CONNECT and the will go to the options.
+/// Returns the properties of PUBLISH and SUBSCRIBE; those of CONNECT and the will go into the options.
 fn properties(
     options: &mut Options,
     occurrences: &[Vec<String>],
@@ -271,7 +272,7 @@ fn properties(
             "will" => will_property(options, &typed)?,
             "publish" => publish.push(typed),
             "subscribe" => subscribe.push(typed),
-            // The client sets those of the packets that it makes by itself.
+            // The client itself sets the properties of these packets.
             "auth" | "disconnect" | "puback" | "pubcomp" | "pubrec" | "pubrel" | "unsubscribe" => {}
             _ => {
                 return Err(fail(format!(

@@ -1,4 +1,4 @@
-//! `mqtt bench`: load for any broker, and what became of it.
+//! `mqtt bench`: sends load to a broker and measures it.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,9 +23,11 @@ use crate::{link, output};
 
 /// Measures a broker: throughput, and the time from publisher to subscriber.
 ///
-/// Each publisher has a topic of its own, and every subscriber gets all of them, or with --pairs the one of its number.
-/// Clients and measurement share one thread; two cores are enough for this program and a broker beside it. The times are
-/// exact to three digits. Exits with 1 if messages of QoS 1 or 2 were lost.
+/// Each publisher has a topic of its own, and every subscriber gets all of them, or with --pairs the topic of its number.
+/// Clients
+/// and measurement share one thread; two cores are enough for this program and a broker beside it. Latencies are exact to
+/// three
+/// digits. Exits with 1 if messages of QoS 1 or 2 were lost.
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Bench {
@@ -50,10 +52,10 @@ pub(crate) struct Bench {
     /// Subscribers
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     subscribers: u32,
-    /// Each subscriber gets the topic of one publisher; there must be as many of both
+    /// Give each subscriber the topic of one publisher; needs as many of both
     #[arg(long)]
     pairs: bool,
-    /// Messages a second of each publisher; 0 is as fast as they are taken
+    /// Messages per second of each publisher; 0 publishes as fast as the broker takes them
     #[arg(short, long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     rate: u32,
     /// Bytes of a payload, 8 at least
@@ -76,14 +78,14 @@ pub(crate) struct Bench {
     help: Option<bool>,
 }
 
-/// Acknowledgements that one publisher awaits at once.
+/// How many acknowledgements one publisher awaits at once.
 const WINDOW: usize = 1_000;
-/// How long nothing may arrive before what is missing counts as lost.
+/// After so long without any message, the missing ones count as lost.
 const SILENCE: Duration = Duration::from_secs(2);
-/// The longest time that is told apart: an hour.
+/// The longest latency that is measured: an hour.
 const LONGEST_MICROS: u64 = 3_600_000_000;
 
-/// What happens, for all to see.
+/// Counters that all clients share.
 struct Counts {
     start: Instant,
     published: AtomicU64,
@@ -91,13 +93,13 @@ struct Counts {
     received: AtomicU64,
 }
 
-/// What one subscriber saw.
+/// What one subscriber received.
 struct Seen {
     latencies: Histogram<u64>,
     last: Option<Instant>,
 }
 
-/// What is told at the end.
+/// The result of a run.
 struct Report {
     seconds: f64,
     published: u64,
@@ -175,7 +177,7 @@ impl Bench {
         }
     }
 
-    /// How many messages the subscribers are to receive.
+    /// Returns how many messages the subscribers should receive.
     fn expected(&self, counts: &Counts) -> u64 {
         let receivers = if self.pairs {
             1
@@ -194,7 +196,7 @@ impl Bench {
         options.user_name.clone_from(&self.username);
         options.password = self.password.clone().map(String::into_bytes);
         options.back_off.attempts = Some(1);
-        // What is not counted at once waits, and is not lost here.
+        // Messages must wait when they cannot be counted at once, not be dropped.
         options.qos0_overflow = QoS0Overflow::PauseReading;
         let dial = link::Dial::to(&options);
         let handle = link::start(options, dial, false);
@@ -225,7 +227,7 @@ impl Bench {
         let end = tokio::time::Instant::now() + self.duration;
         let mut pace = (self.rate > 0).then(|| {
             let mut pace = interval(Duration::from_secs(1) / self.rate);
-            // Behind time, it catches up: the rate is kept on average.
+            // After a delay it publishes in a burst, so that the average rate is right.
             pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
             pace
         });
@@ -247,7 +249,7 @@ impl Bench {
                 if tickets.len() >= WINDOW {
                     acknowledged(&mut tickets, &counts).await?;
                 }
-                // A publisher alone would never wait.
+                // A single publisher would never wait, and other tasks would not run.
                 tokio::task::consume_budget().await;
             }
         };
@@ -263,7 +265,7 @@ impl Bench {
         Ok(())
     }
 
-    /// A progress bar, if somebody looks.
+    /// Shows a progress bar on a terminal.
     async fn show(&self, counts: &Counts, start: Instant) -> Infallible {
         if !std::io::stderr().is_terminal() {
             return std::future::pending().await;
@@ -354,7 +356,7 @@ async fn all(publishers: &mut JoinSet<Result<(), Failure>>) -> Result<(), Failur
 }
 
 impl Counts {
-    /// Waits for the subscribers, whose streams are ended, and puts together what they saw.
+    /// Waits for the subscribers, whose streams have ended, and combines their results.
     async fn report(
         &self,
         mut subscribers: JoinSet<Seen>,
@@ -392,7 +394,7 @@ impl Counts {
         u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Waits until all arrived, or nothing comes any more.
+    /// Waits until all messages arrived, or none has arrived for a while.
     async fn settle(&self, expected: u64) {
         let mut before = self.received.load(Ordering::Relaxed);
         let mut silent = Instant::now();

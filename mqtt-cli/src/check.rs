@@ -1,4 +1,4 @@
-//! `mqtt check`: what a broker allows.
+//! `mqtt check`: reports what a broker allows.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::args::seconds;
 use crate::failure::{Failure, fail};
 
-/// Connects in each version and says what the broker allows.
+/// Connects in each version and prints what the broker allows.
 ///
 /// Nothing is published. Exits with 0 if the broker accepts a version; with the code of CONNACK if it refuses all; with 1 if
 /// it cannot be reached.
@@ -52,14 +52,14 @@ pub(crate) struct Check {
     help: Option<bool>,
 }
 
-/// A connection that awaits each answer.
+/// A connection on which each request awaits its answer.
 struct Probe {
     stream: TcpStream,
     version: Version,
     buffer: Vec<u8>,
 }
 
-/// What one version brought: a line for people and a value for programs each.
+/// The results of one version: a line of text and a JSON value for each.
 type Facts = Vec<(&'static str, Value)>;
 
 impl Check {
@@ -114,7 +114,7 @@ impl Check {
         }
     }
 
-    /// The outer error is that the broker cannot be reached at all.
+    /// The outer error says that the broker cannot be reached at all.
     fn probe(&self, version: Version) -> Result<Result<Facts, Refusal>, Failure> {
         let mut probe = Probe::open(self, version)?;
         let id = self
@@ -152,7 +152,7 @@ impl Check {
     }
 }
 
-/// Why a version is not accepted.
+/// Why a version is refused.
 struct Refusal {
     text: String,
     code: Option<u8>,
@@ -176,7 +176,7 @@ fn refusal(connack: &ConnAck<'_>, version: Version) -> Refusal {
     }
 }
 
-/// What CONNACK says; what it leaves out has the default of 5, section 3.2.2.3.
+/// Returns the limits of CONNACK. Those that it leaves out have the defaults of 5, section 3.2.2.3.
 fn connack_facts(connack: &ConnAck<'_>, version: Version) -> Facts {
     let mut facts = vec![("accepted", json!(true))];
     if !version.is_v5() {
@@ -252,7 +252,7 @@ impl Probe {
             .map_err(|error| error.to_string())
     }
 
-    /// Sends a packet and gives the next one that comes to `then`.
+    /// Sends a packet and calls `then` with the next packet that comes.
     fn exchange<R>(
         &mut self,
         packet: &Packet<'_>,
@@ -280,7 +280,7 @@ impl Probe {
         }
     }
 
-    /// Whether a subscription to this filter is granted.
+    /// Returns whether the broker grants a subscription to this filter.
     fn subscribes(&mut self, filter: &str) -> Result<bool, String> {
         let filter = TopicFilter::new(filter).map_err(|error| error.to_string())?;
         let filters = [Subscription::new(filter, QoS::AtMostOnce)];

@@ -1,9 +1,9 @@
-//! Default options in the home folder, in the files that mosquitto's programs read.
+//! Reads default options from the files in the home folder that mosquitto's programs use.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-/// The name of the file for the command that is run, if it has one.
+/// Returns the name of the file for a command, if it has one.
 pub(crate) fn file_name(arguments: &[OsString]) -> Option<&'static str> {
     match arguments.get(1)?.to_str()? {
         "pub" => Some("mosquitto_pub"),
@@ -13,7 +13,7 @@ pub(crate) fn file_name(arguments: &[OsString]) -> Option<&'static str> {
     }
 }
 
-/// The arguments with those of the file before them, so that the command line wins.
+/// Puts the arguments of the file first, so that the command line takes precedence.
 pub(crate) fn with_file(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let text = file_name(&arguments)
         .and_then(|name| Some(folder()?.join(name)))
@@ -31,14 +31,14 @@ fn folder() -> Option<PathBuf> {
         .or_else(|| Some(PathBuf::from(set("HOME")?).join(".config")))
 }
 
-/// An option and its value on each line.
+/// Parses an option and its value from each line.
 fn options(text: &str) -> Vec<OsString> {
     let lines = text.lines().map(str::trim);
     lines
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .flat_map(|line| {
             let (option, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-            // Properties have a command, a name and a value.
+            // A property has a command, a name and a value.
             let values: Vec<&str> = if matches!(option, "-D" | "--property") {
                 value.split_whitespace().collect()
             } else {

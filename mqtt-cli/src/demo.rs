@@ -1,4 +1,4 @@
-//! `mqtt demo`: publisher, broker and subscriber in one process, and every packet that passes.
+//! `mqtt demo`: a publisher, a broker and a subscriber in one process, which print every packet.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,10 +19,11 @@ use crate::link;
 use crate::output;
 use crate::tap::{Pass, Watcher, Way};
 
-/// Shows MQTT at work: a broker on a free port of this machine, a publisher and a subscriber.
+/// Shows MQTT at work with a broker on a free port of this machine, a publisher and a subscriber.
 ///
-/// Prints each packet as the two clients send (->) and receive (<-) it, at each quality of service. Then cuts the
-/// subscriber's connection in the middle of a QoS 2 delivery and shows how the session goes on. Ends by itself.
+/// Prints each packet that the two clients send (->) and receive (<-), at each quality of service. Then cuts the connection
+/// of the
+/// subscriber in the middle of a QoS 2 delivery and shows how the session continues. Ends by itself.
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
     /// Protocol version: 3.1, 3.1.1 or 5
@@ -31,7 +32,7 @@ pub(crate) struct Demo {
 }
 
 const TOPIC: &str = "demo/temperature";
-/// What takes longer than this has failed.
+/// A step that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Demo {
@@ -112,7 +113,7 @@ impl Story {
         Ok(())
     }
 
-    /// A client that prints its packets.
+    /// Starts a client that prints its packets.
     fn client(&self, name: &'static str, seen: &Arc<Seen>) -> Handle {
         let mut options = Options::new("127.0.0.1", self.port);
         options.version = self.version;
@@ -141,12 +142,12 @@ impl Story {
     }
 }
 
-/// What a client's packets told, and whether it is to be cut.
+/// Signals from the packets of a client, and the order to cut its connection.
 #[derive(Default)]
 struct Seen {
-    /// Its next QoS 2 message is the last of its connection.
+    /// Whether to cut the connection after the next QoS 2 message.
     cut: AtomicBool,
-    /// It sent the last packet of a delivery.
+    /// Signals the last packet of a delivery.
     acknowledged: Notify,
 }
 
@@ -180,7 +181,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// One message, until the publisher knows that the broker has it and the subscriber got it.
+    /// Sends one message, and waits until the broker has acknowledged it and the subscriber has received it.
     async fn exchange(&mut self, qos: QoS, payload: &str) -> Result<(), Failure> {
         let ticket = self.publisher.publish(TOPIC, qos, false, payload).await?;
         let outcome = ticket.await;
@@ -188,7 +189,7 @@ impl Pair {
             return Err(fail(format!("the message was not published: {outcome}")));
         }
         match self.messages.next().await {
-            // By hand, as the stream would do it only when it is asked for the next message.
+            // Acknowledges by hand, since the stream would do it only when it is asked for the next message.
             Some(received) if received.payload == payload.as_bytes() => self
                 .subscriber
                 .acknowledge(&received, ReasonCode::Success)

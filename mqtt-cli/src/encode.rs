@@ -1,4 +1,4 @@
-//! `mqtt encode`: a packet in words or JSON in, bytes out.
+//! `mqtt encode`: prints the bytes of a packet that is given by options or JSON.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::packet::defect::Defect;
 use crate::packet::form::Output;
 use crate::packet::{Draft, Named};
 
-/// Prints a packet in bytes, ready to be pasted.
+/// Prints the bytes of a packet in a form to copy.
 ///
 /// The packet is given by options, or with --json by the JSON that `mqtt decode --json` prints.
 ///
@@ -42,7 +42,7 @@ pub(crate) struct Encode {
         global = true
     )]
     properties: Vec<Named>,
-    /// Make this wrong on purpose
+    /// Put this defect into the packet
     #[arg(long, value_name = "WHAT", value_enum, global = true)]
     bad: Option<Defect>,
     #[command(flatten)]
@@ -72,7 +72,7 @@ impl Encode {
         self.output.print(&self.make(draft, version)?)
     }
 
-    /// The bytes of the packet type that was given, if one was. `version` is for those who gave none.
+    /// Returns the bytes of the packet that was given, if one was. `version` applies if the options have none.
     pub(crate) fn bytes(&mut self, version: Version) -> Result<Option<Vec<u8>>, Failure> {
         let version = self.version.unwrap_or(version);
         self.packet
@@ -106,7 +106,7 @@ fn spoil(bytes: &[u8], version: Version, defect: Defect) -> Result<Vec<u8>, Fail
     }
 }
 
-/// A packet is needed, once.
+/// Exits with a message if no packet was given.
 fn wrong_arguments() -> ! {
     #[derive(Parser)]
     #[command(name = "mqtt encode", bin_name = "mqtt encode")]
@@ -122,7 +122,7 @@ fn wrong_arguments() -> ! {
         .exit()
 }
 
-/// The packets of a file of JSON objects.
+/// Reads packets from a file of JSON objects.
 fn read(path: &Path, version: Version) -> Result<Vec<(Draft, Version)>, Failure> {
     let text = if path == Path::new("-") {
         std::io::read_to_string(std::io::stdin())
@@ -142,7 +142,7 @@ fn read(path: &Path, version: Version) -> Result<Vec<(Draft, Version)>, Failure>
         .collect()
 }
 
-/// One packet, with the version that it says.
+/// Returns one packet, and the version in its JSON.
 pub(crate) fn from_json(
     mut object: Map<String, Value>,
     version: Version,
@@ -150,7 +150,7 @@ pub(crate) fn from_json(
     if object.contains_key("error") {
         return Err("it is a malformed packet".to_owned());
     }
-    // What `mqtt decode` adds for its readers.
+    // Fields that `mqtt decode` adds for its readers.
     for key in ["at", "length", "fields", "direction", "assumed", "notes"] {
         object.remove(key);
     }

@@ -1,4 +1,4 @@
-//! What went wrong, in one line, and the exit code that says so.
+//! Errors of the program: one line of text and an exit code.
 
 use std::fmt;
 use std::io::Write as _;
@@ -17,7 +17,7 @@ pub(crate) struct Failure {
 /// The exit code when `-W` ran out.
 pub(crate) const TIMED_OUT: u8 = 27;
 
-/// Anything that has no code of its own.
+/// Makes an error with the exit code 1.
 pub(crate) fn fail(message: impl fmt::Display) -> Failure {
     Failure {
         code: 1,
@@ -25,7 +25,7 @@ pub(crate) fn fail(message: impl fmt::Display) -> Failure {
     }
 }
 
-/// An error and its sources in one line.
+/// Returns an error and its sources in one line.
 pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -38,7 +38,7 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
 }
 
 impl Failure {
-    /// A refused connection has the server's own code: 1 to 5 of 3.1.1, 128 and above of 5.
+    /// A refused connection exits with the code of the server: 1 to 5 of 3.1.1, 128 and above of 5.
     pub(crate) fn connection(error: &Error, version: Version) -> Self {
         let code = match error {
             Error::Closed(Closed::Refused(reason)) if version.is_v5() => reason.get(),
@@ -59,7 +59,7 @@ impl Failure {
     }
 
     pub(crate) fn exit(&self) -> ExitCode {
-        // Where it cannot be written, the exit code says it.
+        // If the message cannot be written, the exit code is still returned.
         let _ = writeln!(std::io::stderr(), "mqtt: {}", self.message);
         ExitCode::from(self.code)
     }

@@ -14,7 +14,7 @@ use crate::json;
 pub(crate) struct Format {
     parts: Vec<Part>,
     pretty: bool,
-    /// The output is a terminal, which control characters of a message must not reach.
+    /// Whether the output is a terminal, to which no control characters of a message may go.
     is_terminal: bool,
 }
 
@@ -35,9 +35,9 @@ enum Part {
     Time(char),
 }
 
-/// The letters behind `%`.
+/// The letters that may follow `%`.
 const LETTERS: &str = "ACDEFIJPRSUXjlmpqrtx";
-/// Those that take flags and widths.
+/// The letters that take flags and widths.
 const WIDE: &str = "ACEFIRSXlmptx";
 
 impl Format {
@@ -58,7 +58,7 @@ impl Format {
         Self::new(vec![field('t'), space, Part::PayloadOrNull])
     }
 
-    /// JSON in several lines.
+    /// Sets whether JSON is printed in several lines.
     pub(crate) const fn pretty(mut self, pretty: bool) -> Self {
         self.pretty = pretty;
         self
@@ -125,7 +125,7 @@ impl Format {
                 } => {
                     let value = value(*letter, message, &now, self.pretty)?;
                     let mut value = self.harmless(value);
-                    // As mosquitto_sub: of a payload the width is also the most, and a precision means nothing.
+                    // As in mosquitto_sub: for a payload the width is also the maximum, and a precision is ignored.
                     let most = match letter {
                         'p' => Some(*width).filter(|width| *width > 0),
                         'x' | 'X' => Some(*width / 2 * 2).filter(|width| *width > 0),
@@ -143,7 +143,7 @@ impl Format {
 }
 
 impl Format {
-    /// Without control characters if it goes to a terminal; lines and tabs may stay.
+    /// Replaces control characters for a terminal, except line ends and tabs.
     fn harmless(&self, value: Vec<u8>) -> Vec<u8> {
         if self.is_terminal {
             without_controls(&value).into_bytes()
@@ -289,13 +289,13 @@ fn value(
             pairs.join(" ")
         }
         'j' | 'J' => as_json(letter, message, now, pretty)?,
-        // %A: the session has put the topic in the alias's place.
+        // %A: the session has replaced the alias by its topic.
         _ => String::new(),
     }
     .into_bytes())
 }
 
-/// `%j` has the payload as a string, `%J` as JSON.
+/// `%j` prints the payload as a string, `%J` as JSON.
 fn as_json(
     letter: char,
     message: &Message,

@@ -1,15 +1,15 @@
-//! Bytes as people write them.
+//! Parses and prints hex.
 
 use crate::failure::{Failure, fail};
 
-/// Bytes from hex digits in any case. Spaces, line ends, commas, colons and a `0x` before a byte are passed over.
+/// Parses hex digits in upper or lower case. Skips spaces, line ends, commas, colons and a `0x` before a byte.
 pub(crate) fn parse(text: &str) -> Result<Vec<u8>, Failure> {
     let bytes = parse_unknown(text)?;
     let known: Option<Vec<u8>> = bytes.into_iter().collect();
     known.ok_or_else(|| fail("'?' is no hex digit"))
 }
 
-/// The same where `??` stands for a byte that is not known.
+/// Parses hex digits, with `??` for an unknown byte.
 pub(crate) fn parse_unknown(text: &str) -> Result<Vec<Option<u8>>, Failure> {
     let mut bytes = Vec::new();
     let mut high = None;
@@ -55,7 +55,7 @@ pub(crate) fn parse_unknown(text: &str) -> Result<Vec<Option<u8>>, Failure> {
     }
 }
 
-/// Two lower-case digits a byte, with spaces between.
+/// Prints two lower-case digits for each byte, separated by spaces.
 pub(crate) fn spaced(bytes: &[u8]) -> String {
     let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     digits.join(" ")

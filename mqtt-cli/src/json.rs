@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::ser::Formatter;
 use serde_json::{Value, json};
 
-/// An object whose entries have an order, and may have a name twice: user properties have.
+/// An object whose entries keep their order, and may repeat a name as user properties do.
 struct Object(Vec<(String, Node)>);
 
 enum Node {
@@ -35,7 +35,7 @@ impl Object {
     }
 }
 
-/// The message with this payload, in one line or several.
+/// Returns the message with this payload, in one line or several.
 pub(crate) fn text(
     message: &Message,
     now: &DateTime<Local>,
@@ -46,7 +46,7 @@ pub(crate) fn text(
     if pretty {
         let mut out = Vec::new();
         let mut serializer = serde_json::Serializer::with_formatter(&mut out, Lines::default());
-        // A vector takes all that is written, and the names are strings.
+        // Writing to a vector does not fail, and the names are strings.
         let _ = object.serialize(&mut serializer);
         return String::from_utf8_lossy(&out).into_owned();
     }
@@ -105,7 +105,7 @@ fn properties(message: &Message) -> Object {
     extra
 }
 
-/// The lines of cJSON, which mosquitto_sub uses: tabs, each entry of an object on a line, arrays on one.
+/// The layout of cJSON, which mosquitto_sub uses: tabs, one line for each entry of an object, and arrays in one line.
 #[derive(Default)]
 struct Lines {
     depth: usize,

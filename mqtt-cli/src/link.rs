@@ -1,4 +1,4 @@
-//! What the commands do with a connection: open it, tell what becomes of it, end it on Ctrl-C.
+//! Opens the connection of a command, reports its events on standard error, and ends it on Ctrl-C.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,13 +14,13 @@ use tokio::time::{Instant, timeout_at};
 use crate::failure::{Failure, fail, sentence};
 use crate::tap::{Tap, Watcher, to_stderr};
 
-/// Where a connection goes.
+/// The destination of a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Dial {
     Tcp {
         host: String,
         port: u16,
-        /// Address or name of this machine to connect from.
+        /// The local address or name to connect from.
         from: Option<String>,
     },
     Unix(PathBuf),
@@ -32,7 +32,7 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Dial {
-    /// The host and port of these options.
+    /// Returns the host and port of these options.
     pub(crate) fn to(options: &Options) -> Self {
         Self::Tcp {
             host: options.host.clone(),
@@ -59,7 +59,7 @@ impl Dial {
     }
 }
 
-/// Connects from an address of this machine to an address of the same family.
+/// Connects from a local address to an address of the same family.
 async fn connect_from(from: &str, host: &str, port: u16) -> io::Result<TcpStream> {
     let local: Vec<SocketAddr> = lookup_host((from, 0)).await?.collect();
     let mut error = io::Error::other(format!(
@@ -86,14 +86,14 @@ async fn connect_from(from: &str, host: &str, port: u16) -> io::Result<TcpStream
     Err(error)
 }
 
-/// Begins to connect.
+/// Starts a client.
 pub(crate) fn start(options: Options, dial: Dial, debug: bool) -> Handle {
     start_watched(options, dial, move || {
         debug.then(|| Box::new(to_stderr) as Watcher)
     })
 }
 
-/// The same with a watcher for each connection.
+/// Starts a client with a watcher for each connection.
 pub(crate) fn start_watched(
     options: Options,
     dial: Dial,
@@ -107,8 +107,9 @@ pub(crate) fn start_watched(
     })
 }
 
-/// Tells on standard error what becomes of the connection, unless `quiet`, and ends when there is nothing to wait for: the
-/// first attempt to connect failed, or a lost connection did not come back within `patience`, if there is such a limit.
+/// Prints the events of the connection on standard error, unless `quiet`. Returns when waiting is of no use: the first
+/// attempt
+/// failed, or a lost connection did not come back within `patience`, if there is such a limit.
 pub(crate) async fn watch(
     handle: &Handle,
     version: Version,
@@ -151,20 +152,20 @@ pub(crate) async fn watch(
     }
 }
 
-/// A connection that lasts as long is a good one: what ends it is told even if it was told before.
+/// A connection of at least this length was a good one: the reason of its end is printed even if it was printed before.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// Tells each reason once, not for each attempt.
+/// Prints each reason once, not for each attempt.
 struct News {
     quiet: bool,
     was_connected: bool,
     /// When the connection began, if there is one.
     since: Option<Instant>,
-    /// Reasons that ended short connections, as far as they were told.
+    /// The printed reasons of short connections.
     losses: Vec<String>,
-    /// Reasons for which attempts failed since there was a connection.
+    /// The printed reasons of failed attempts since the last connection.
     failures: Vec<String>,
-    /// Something was told since there was a connection.
+    /// Whether anything was printed since the last connection.
     told: bool,
 }
 
@@ -188,7 +189,7 @@ impl News {
         }
     }
 
-    /// A connection was lost or, if there was none, an attempt failed.
+    /// Handles a lost connection or, if there was none, a failed attempt.
     fn lost(&mut self, why: &str) {
         if let Some(since) = self.since.take() {
             if since.elapsed() >= STEADY {
@@ -219,5 +220,5 @@ fn is_new(known: &mut Vec<String>, why: &str) -> bool {
     is_new
 }
 
-/// How long a goodbye may take.
+/// How long closing may take.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(5);

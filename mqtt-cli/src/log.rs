@@ -1,5 +1,6 @@
-//! The log of `mqtt broker`: lines on standard error, written by a thread of its own. Where they cannot be written, or not as fast as
-//! they come, they are dropped and counted, and the broker goes on.
+//! The log of `mqtt broker`: a thread of its own writes lines to standard error. Lines that cannot be written, or not fast
+//! enough, are
+//! dropped and counted, and do not stop the broker.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -15,11 +16,11 @@ use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
 use crate::failure::{Failure, fail};
 
-/// What is logged when nothing is said.
+/// The default level.
 const DEFAULT_LEVEL: &str = "info";
-/// Lines that wait to be written.
+/// How many lines may wait to be written.
 const WAITING: usize = 1_024;
-/// How long the end of the program waits for lines to be written.
+/// How long the program waits for the last lines when it ends.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// The log of this process.
@@ -30,7 +31,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Starts the log. A process has one.
+    /// Starts the log of this process.
     pub(crate) fn start(level_name: Option<&str>, format: Option<&str>) -> Result<Self, Failure> {
         let (filter, handle) = reload::Layer::new(LevelFilter::from(level(level_name)?));
         let lines = Lines::start(io::stderr()).map_err(fail)?;
@@ -79,7 +80,7 @@ pub(crate) fn level(name: Option<&str>) -> Result<Level, Failure> {
     })
 }
 
-/// A panic of one task would leave the others running without it: the process ends instead, so that it is started again.
+/// Ends the process after a panic, so that a supervisor starts it again, instead of leaving the other tasks without one.
 fn exit_on_panic(lines: Lines) {
     std::panic::set_hook(Box::new(move |panic| {
         tracing::error!(why = ?panic.to_string(), "a defect of this program ends it");
@@ -90,11 +91,11 @@ fn exit_on_panic(lines: Lines) {
 
 enum Item {
     Line(Vec<u8>),
-    /// Answers when all that came before is written.
+    /// Answers when all earlier lines are written.
     Finish(SyncSender<()>),
 }
 
-/// Takes lines and never waits.
+/// Takes lines without waiting.
 #[derive(Clone, Debug)]
 struct Lines {
     items: SyncSender<Item>,
@@ -112,7 +113,7 @@ impl Lines {
         Ok(Self { items, lost })
     }
 
-    /// Waits a little until all lines are written.
+    /// Waits a short time until all lines are written.
     fn finish(&self) {
         let (done, wait) = sync_channel(1);
         if self.items.try_send(Item::Finish(done)).is_ok() {
@@ -134,7 +135,7 @@ impl Write for Lines {
     }
 }
 
-/// Writes what comes. A line that cannot be written is lost as well.
+/// Writes the lines. Those that cannot be written count as lost.
 fn write_all(items: &Receiver<Item>, mut out: impl Write, lost: &AtomicU64) {
     for item in items {
         match item {
@@ -161,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    /// Hands over what is written, and takes the next only when that is taken.
+    /// Hands over each write, and waits until it is taken.
     struct Slow(SyncSender<Vec<u8>>);
 
     impl Write for Slow {
@@ -190,13 +191,13 @@ mod tests {
             text.extend(taken.recv().unwrap());
         }
         let text = String::from_utf8(text).unwrap();
-        // The first may be with the writer already, or wait with the others.
+        // The writer may have the first line already, or it waits with the others.
         let number = text.trim_start_matches("first").split_once(' ').unwrap().0;
         let lost: usize = number.parse().unwrap();
         assert!((10..=11).contains(&lost), "{text}");
     }
 
-    /// Fails as a full disk does, and tells each attempt.
+    /// Fails like a full disk, and signals each attempt.
     struct Full(Sender<()>);
 
     impl Write for Full {

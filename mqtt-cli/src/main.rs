@@ -1,4 +1,4 @@
-//! The program `mqtt`: publishes, subscribes, runs a broker, takes packets apart and puts them together.
+//! The program `mqtt`: publishes, subscribes, runs a broker, decodes and encodes packets.
 
 mod anatomy;
 mod args;
@@ -85,7 +85,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help is no error. mosquitto's programs exit with 1 where others do with 2.
+/// Prints help or an error of the arguments. The programs of mosquitto exit with 1 for wrong arguments, most others with 2.
 fn wrong_arguments(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     let _ = error.print();
     let is_mosquitto_s = defaults::file_name(arguments).is_some();
@@ -114,7 +114,7 @@ fn run(command: Command, properties: &[Vec<String>]) -> Result<(), Failure> {
     }
 }
 
-/// Threads for what blocks: files, standard input, comparing passwords.
+/// How many threads do blocking work: files, standard input, comparing passwords.
 const BLOCKING: usize = 4;
 
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -124,12 +124,12 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
         .build()
         .map_err(failure::fail)?;
     let done = runtime.block_on(work);
-    // A read of standard input that waits must not keep the program.
+    // A read of standard input that waits must not keep the program running.
     runtime.shutdown_background();
     done
 }
 
-/// The values of each `-D`; the derived structs have them flat.
+/// Returns the values of each `-D`; the derived structs have them in one list.
 fn property_groups(matches: &ArgMatches) -> Vec<Vec<String>> {
     let Some((_, matches)) = matches.subcommand() else {
         return Vec::new();
@@ -140,7 +140,7 @@ fn property_groups(matches: &ArgMatches) -> Vec<Vec<String>> {
     }
 }
 
-/// Writes a line of JSON. Control characters that JSON may have as they are, such as U+009B, are escaped for terminals.
+/// Writes a line of JSON. Control characters that JSON allows unescaped, such as U+009B, are escaped for terminals.
 fn output_json(value: &serde_json::Value) {
     let text = value.to_string();
     let line: String = text
@@ -153,7 +153,7 @@ fn output_json(value: &serde_json::Value) {
     output(format_args!("{line}\n"));
 }
 
-/// Writes to standard output; a reader that went away is not an error.
+/// Writes to standard output. A closed reader is not an error.
 fn output(text: fmt::Arguments<'_>) {
     let _ = std::io::stdout().write_fmt(text);
 }

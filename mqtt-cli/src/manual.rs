@@ -1,4 +1,4 @@
-//! `mqtt completions` and `mqtt man`: what packages install beside the program.
+//! `mqtt completions` and `mqtt man`: files for packages of the program.
 
 use std::path::{Path, PathBuf};
 

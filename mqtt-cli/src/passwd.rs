@@ -10,10 +10,10 @@ use crate::failure::{Failure, fail};
 
 /// Adds, changes or removes a user in a user file of the broker.
 ///
-/// The password is asked for, or read from standard input if that is no terminal.
+/// Asks for the password, or reads it from standard input if that is no terminal.
 #[derive(Args, Debug)]
 pub(crate) struct Passwd {
-    /// The user file; it is made if it is not there
+    /// The user file; it is created if it does not exist
     file: PathBuf,
     /// The user
     user: String,
@@ -23,7 +23,7 @@ pub(crate) struct Passwd {
     /// Take the password from the command line
     #[arg(short, long, requires = "password", conflicts_with = "delete")]
     batch: bool,
-    /// Make a new file with this user only; one that is there is replaced
+    /// Make a new file with this user only; replaces an existing file
     #[arg(short, long, conflicts_with = "delete")]
     create: bool,
     /// Remove the user
@@ -32,7 +32,7 @@ pub(crate) struct Passwd {
     /// Memory that each comparison of the password takes, in KiB
     #[arg(long, value_name = "KIB", default_value_t = users::Cost::default().memory_kib)]
     memory: u32,
-    /// How often a comparison goes through this memory
+    /// How many passes over this memory a comparison makes
     #[arg(long, value_name = "NUMBER", default_value_t = users::Cost::default().iterations)]
     iterations: u32,
 }

@@ -1,25 +1,25 @@
-//! Properties of MQTT 5 as arguments: `-D publish content-type json`.
+//! Parses properties of MQTT 5 from arguments: `-D publish content-type json`.
 
 use mqtt_tokio::proto::{Property, PropertyId, PropertyKind, PropertyValue, TopicAlias, TopicName};
 
 use crate::failure::{Failure, fail};
 use crate::hex;
 
-/// A property with values as they were typed.
+/// A property with its values as text.
 #[derive(Clone, Debug)]
 pub(crate) struct Typed {
     pub(crate) id: PropertyId,
     values: Vec<String>,
 }
 
-/// A property, or the topic alias, which belongs to PUBLISH itself.
+/// A property, or the topic alias, which is a field of PUBLISH.
 pub(crate) enum Parsed<'a> {
     Property(Property<'a>),
     Alias(TopicAlias),
 }
 
 impl Typed {
-    /// From a name such as `content-type` and its value; user properties have two.
+    /// Makes a property of a name such as `content-type` and its value; user properties have two values.
     pub(crate) fn new(name: &str, values: &[String]) -> Result<Self, Failure> {
         let wanted = name.to_ascii_lowercase();
         let id = PropertyId::ALL
@@ -51,7 +51,7 @@ impl Typed {
         })
     }
 
-    /// From the values that a decoded property has.
+    /// Makes a property of the values of a decoded one.
     pub(crate) const fn of(id: PropertyId, values: Vec<String>) -> Self {
         Self { id, values }
     }
@@ -83,7 +83,7 @@ impl Typed {
         }
     }
 
-    /// Binary data is the text given, or hex behind `hex:`.
+    /// Returns the binary data: the text, or the bytes of hex after `hex:`.
     pub(crate) fn binary(&self) -> Result<Vec<u8>, Failure> {
         self.text()
             .strip_prefix("hex:")
@@ -95,7 +95,7 @@ impl Typed {
             .map_err(|error| fail(format!("{}: {error}", option_name(self.id))))
     }
 
-    /// As the codec takes it; `binary` is what [`Self::binary`] made.
+    /// Returns the property for the codec; `binary` is the result of [`Self::binary`].
     pub(crate) fn parse<'a>(&'a self, binary: &'a [u8]) -> Result<Parsed<'a>, Failure> {
         let value = match self.id.kind() {
             PropertyKind::Bool => PropertyValue::Flag(self.flag()?),
@@ -133,7 +133,7 @@ impl Typed {
     }
 }
 
-/// A list of typed properties and the binary data they need.
+/// A list of properties and their binary data.
 #[derive(Debug, Default)]
 pub(crate) struct TypedList {
     entries: Vec<(Typed, Vec<u8>)>,
@@ -148,7 +148,7 @@ impl TypedList {
         Ok(Self { entries })
     }
 
-    /// The properties and, apart from them, the topic alias.
+    /// Returns the properties and, separately, the topic alias.
     pub(crate) fn parse(&self) -> Result<(Vec<Property<'_>>, Option<TopicAlias>), Failure> {
         let (mut properties, mut alias) = (Vec::new(), None);
         for (typed, binary) in &self.entries {

@@ -15,9 +15,11 @@ use crate::payload::PayloadArgs;
 
 /// Publishes messages.
 ///
-/// The options are mosquitto_pub's. Exits with 0 when every message went out and, at QoS 1 and 2, was acknowledged; with
-/// the CONNACK code if the broker refused the connection; with 2 for wrong arguments; else with 1. A lost connection is
-/// repaired; nothing is doubled at QoS 2 if the session outlives it (-c and -i).
+/// The options are those of mosquitto_pub. Exits with 0 when every message was sent and, at QoS 1 and 2, acknowledged; with
+/// the
+/// CONNACK code if the broker refused the connection; with 2 for wrong arguments; otherwise with 1. The program reconnects
+/// after a
+/// lost connection. At QoS 2 no message is delivered twice if the session outlives the connection (-c and -i).
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,
@@ -50,7 +52,7 @@ pub(crate) struct Publish {
     /// Seconds between two repetitions
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     repeat_delay: Duration,
-    /// The most messages at QoS 1 and 2 that are under way [default: 20]
+    /// How many messages at QoS 1 and 2 may be unacknowledged [default: 20]
     #[arg(short = 'M', long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     max_inflight: Option<u16>,
     /// How long a lost connection may take to come back, in seconds
@@ -60,7 +62,7 @@ pub(crate) struct Publish {
     connect: ConnectArgs,
 }
 
-/// The acknowledgements awaited at once; the session's own window is smaller.
+/// How many acknowledgements are awaited at once; the window of the session is smaller.
 const TICKETS: usize = 4_096;
 
 impl Publish {
@@ -77,7 +79,7 @@ impl Publish {
         let topic =
             TopicName::new(&topic).map_err(|error| fail(format!("topic {topic:?}: {error}")))?;
         let (properties, alias) = setup.publish.parse()?;
-        // The session assigns aliases by itself; it is told that it may.
+        // The session assigns aliases by itself, up to this number.
         setup.options.config.auto_alias = alias.map_or(0, |alias| alias.get());
         let template = Outgoing {
             retain: self.retain,
@@ -111,7 +113,7 @@ impl Publish {
         }
     }
 
-    /// The one message, unless each line of standard input is one.
+    /// Returns the message, unless each line of standard input is one.
     fn payload(&self) -> Result<Option<Vec<u8>>, Failure> {
         if self.stdin_line {
             return Ok(None);

@@ -1,15 +1,15 @@
-//! What no packet shows alone: packets of one connection that do not go together.
+//! Finds packets of one connection that contradict each other.
 
 use mqtt_tokio::proto::{Packet, PacketId, PacketType, QoS, Version};
 
-/// Who sent a packet.
+/// The sender of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum From {
     Client,
     Broker,
 }
 
-/// An answer that must come.
+/// An answer that a packet requires.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Awaited {
     by: From,
@@ -17,20 +17,20 @@ struct Awaited {
     id: Option<PacketId>,
 }
 
-/// What was seen of a connection.
+/// The state of a connection, as far as its packets show it.
 #[derive(Debug, Default)]
 pub(crate) struct Review {
     /// The clean start flag of the last CONNECT.
     clean_start: Option<bool>,
     awaited: Vec<Awaited>,
-    /// Seconds, of the last CONNECT.
+    /// Whether the broker broke a rule that only several packets show.
     pub(crate) keep_alive: Option<u16>,
     /// The broker broke a rule that needs more than one packet to be seen.
     pub(crate) is_broken: bool,
 }
 
 impl Review {
-    /// Takes the next packet and returns what is worth a remark. Answers are judged only if it is known who sent it.
+    /// Takes the next packet and returns remarks. Answers are checked only if the sender is known.
     pub(crate) fn packet(
         &mut self,
         packet: &Packet<'_>,
@@ -49,7 +49,7 @@ impl Review {
                     ));
                 }
             }
-            // 3.1.1 [MQTT-3.2.2-1], 5 [MQTT-3.2.2-2]: a clean start ends the session that was there.
+            // 3.1.1 [MQTT-3.2.2-1], 5 [MQTT-3.2.2-2]: a clean start ends the old session.
             Packet::ConnAck(connack)
                 if connack.session_present && self.clean_start == Some(true) =>
             {
@@ -77,14 +77,14 @@ impl Review {
         notes
     }
 
-    /// Whether the broker owes an answer.
+    /// Returns whether an answer of the broker is missing.
     pub(crate) fn broker_owes(&self) -> bool {
         self.awaited
             .iter()
             .any(|awaited| awaited.by == From::Broker)
     }
 
-    /// Notes what a packet answers and what it asks for.
+    /// Notes which request a packet answers, and which answer it requires.
     fn answer(&mut self, packet: &Packet<'_>, from: From) -> Option<String> {
         let id = identifier(packet);
         let note = if is_answer(packet.packet_type()) {
@@ -96,7 +96,7 @@ impl Review {
                     self.awaited.remove(place);
                     None
                 }
-                // A session that goes on has identifiers of before.
+                // A resumed session has identifiers of earlier connections.
                 None if self.clean_start == Some(true) => {
                     self.is_broken |= from == From::Broker;
                     let what = packet.packet_type();
@@ -127,7 +127,7 @@ const fn is_answer(packet: PacketType) -> bool {
     )
 }
 
-/// The answer that a packet asks for.
+/// Returns the answer that a packet requires.
 fn asks_for(packet: &Packet<'_>) -> Option<(PacketType, Option<PacketId>)> {
     let answer = match packet {
         Packet::Connect(_) => PacketType::ConnAck,
@@ -156,7 +156,7 @@ fn identifier(packet: &Packet<'_>) -> Option<PacketId> {
     }
 }
 
-/// An identifier that is the beginning of JSON or XML: most likely QoS was changed in the first byte only.
+/// Remarks an identifier that is the beginning of JSON or XML: most likely only the QoS in the first byte was changed.
 fn text_identifier(id: PacketId) -> Option<String> {
     let bytes = id.get().to_be_bytes();
     let [first, second] = bytes;

@@ -16,8 +16,9 @@ use crate::subscribe::passed;
 
 /// Publishes a request and prints the first message on the response topic.
 ///
-/// The options are mosquitto_rr's. In MQTT 5 the request says the response topic. Exits with 0 when a response came; with 27
-/// when -W ran out; with the CONNACK code if the broker refused the connection; else with 1.
+/// The options are those of mosquitto_rr. In MQTT 5 the request contains the response topic. Exits with 0 when a response
+/// arrived;
+/// with 27 when -W ran out; with the CONNACK code if the broker refused the connection; otherwise with 1.
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,
@@ -91,7 +92,7 @@ impl Request {
         if setup.options.version.is_v5() {
             publish.push(Property::ResponseTopic(response));
         }
-        // The response must not come before the subscription.
+        // The subscription must come before the response.
         let filters = [Subscription::new(filter, self.qos)];
         let mut responses = handle
             .subscribe_all(&filters, Properties::from(&subscribe[..]))

@@ -1,4 +1,4 @@
-//! `mqtt sign`: client identifier, user name and password for the platforms that derive them from a secret.
+//! `mqtt sign`: computes client identifier, user name and password for platforms that derive them from a secret.
 
 use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use crate::failure::{Failure, fail};
 use crate::packet::form::Output;
 use crate::packet::{Connect, Draft};
 
-/// Derives what a device platform expects in CONNECT.
+/// Computes the credentials that a device platform expects in CONNECT.
 ///
 /// Prints client identifier, user name, password, host and port, or with --encode the CONNECT.
 ///
@@ -92,7 +92,7 @@ struct OneNetArgs {
     /// Device name; without it the token is for all devices of the product
     #[arg(long, value_name = "NAME", conflicts_with = "resource")]
     device_name: Option<String>,
-    /// What the token gives access to [default: products/ID/devices/NAME]
+    /// Resource of the token [default: products/ID/devices/NAME]
     #[arg(long, value_name = "RESOURCE", conflicts_with = "product_id")]
     resource: Option<String>,
     /// Key in base64; - reads it from standard input
@@ -131,7 +131,7 @@ impl From<MethodName> for Method {
     }
 }
 
-/// What is printed.
+/// The values to print.
 struct Signed {
     credentials: DeviceCredentials,
     host: String,
@@ -220,7 +220,7 @@ impl OneNetArgs {
     }
 }
 
-/// The secret itself, or standard input for `-`, so that it is in no list of processes.
+/// Returns the secret, or reads it from standard input for `-`, which keeps it out of the list of processes.
 fn secret(text: &str) -> Result<String, Failure> {
     if text != "-" {
         return Ok(text.to_owned());

@@ -1,4 +1,4 @@
-//! Where `mqtt sub` has its messages and the answers to its SUBSCRIBE and UNSUBSCRIBE from, in the order in which they come.
+//! The messages of `mqtt sub` and the answers to its SUBSCRIBE and UNSUBSCRIBE, in the order in which they arrive.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use mqtt_tokio::proto::{Properties, ReasonCode, Subscription, TopicFilter};
 use mqtt_tokio::{Error, Handle, Messages, ReceivedMessage, Subscribing};
 
-/// What comes next.
+/// The next message or answer.
 #[derive(Debug)]
 pub(crate) enum Step {
     Message(ReceivedMessage),
@@ -15,19 +15,20 @@ pub(crate) enum Step {
     Subscribed(Result<Messages, Error>),
     /// The broker answered UNSUBSCRIBE.
     Unsubscribed(Result<Vec<ReasonCode>, Error>),
-    /// Nothing more will come.
+    /// No more messages come.
     Over,
 }
 
 type Leaving = Pin<Box<dyn Future<Output = Result<Vec<ReasonCode>, Error>>>>;
 
-/// A broker sends what waits in a kept session before it answers. Messages are taken meanwhile: the answer may stand behind
-/// more than what is read ahead.
+/// The streams and answers of `mqtt sub`. A broker sends the messages of a kept session before its answer, so messages are
+/// taken
+/// while an answer is awaited: it may be behind more messages than are read ahead.
 pub(crate) struct Source {
     leaving: Option<Leaving>,
     asked: Option<Subscribing>,
     messages: Option<Messages>,
-    /// What a kept session brings from subscriptions of before.
+    /// Messages for earlier subscriptions of a kept session.
     others: Messages,
 }
 
@@ -54,22 +55,22 @@ impl Source {
         self.asked = Some(handle.subscribe_all(filters, properties));
     }
 
-    /// Goes on with the stream that [`Step::Subscribed`] brought.
+    /// Continues with the stream of [`Step::Subscribed`].
     pub(crate) fn subscribed(&mut self, messages: Messages) {
         self.messages = Some(messages);
     }
 
-    /// Whether an answer is missing.
+    /// Returns whether an answer is missing.
     pub(crate) const fn is_waiting(&self) -> bool {
         self.leaving.is_some() || self.asked.is_some()
     }
 
-    /// The next answer. Messages stay where they are.
+    /// Returns the next answer. Messages wait.
     pub(crate) async fn answer(&mut self) -> Step {
         poll_fn(|cx| self.poll_answer(cx)).await
     }
 
-    /// The next message or answer. Cancel-safe.
+    /// Returns the next message or answer. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Step {
         poll_fn(|cx| {
             if let Poll::Ready(answer) = self.poll_answer(cx) {

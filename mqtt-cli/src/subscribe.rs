@@ -17,17 +17,19 @@ use crate::link;
 use crate::printing::{Printing, print};
 use crate::source::{Source, Step};
 
-/// Messages that are printed before the connection, the clock and Ctrl-C get their turn.
+/// How many messages are printed before the connection, the clock and Ctrl-C are served.
 const TURN: u32 = 64;
 
-/// After a reconnect to a broker without the session.
+/// The reason of a stream that ended after a reconnect to a broker without the session.
 const OVER: &str = "the broker refused the subscription when it was made again";
 
-/// Subscribes and prints what comes.
+/// Subscribes and prints messages.
 ///
-/// The options are mosquitto_sub's. Exits with 0 when -C or -E is done or on Ctrl-C; with 27 when -W ran out; with the
-/// CONNACK code if the broker refused the connection; with 2 for wrong arguments; else with 1. A lost connection is
-/// repaired. A message is acknowledged after it was printed.
+/// The options are those of mosquitto_sub. Exits with 0 when -C or -E is done or on Ctrl-C; with 27 when -W ran out; with the
+/// CONNACK
+/// code if the broker refused the connection; with 2 for wrong arguments; otherwise with 1. The program reconnects after a
+/// lost
+/// connection. A message is acknowledged after it was printed.
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,
@@ -41,7 +43,7 @@ pub(crate) struct Subscribe {
     /// Topic filter of messages that are not printed. May be repeated
     #[arg(short = 'T', long)]
     filter_out: Vec<String>,
-    /// Topic filter that a kept session gives up. May be repeated
+    /// Topic filter to unsubscribe from in a kept session. May be repeated
     #[arg(short = 'U', long)]
     unsubscribe: Vec<String>,
     /// Quality of service: 0, 1 or 2
@@ -58,13 +60,13 @@ pub(crate) struct Subscribe {
     exit_subscribed: bool,
     #[command(flatten)]
     printing: Printing,
-    /// Print this share of the messages by chance: 0.1 to 100 percent
+    /// Print a random share of the messages: 0.1 to 100 percent
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     random_filter: Option<f64>,
-    /// Do not print messages that were retained
+    /// Do not print retained messages
     #[arg(short = 'R', long)]
     no_retained: bool,
-    /// Print only messages that were retained, and end with the first that was not
+    /// Print only retained messages, and end with the first message that is not retained
     #[arg(long, conflicts_with = "no_retained")]
     retained_only: bool,
     /// Clear each retained message that is received, with an empty one at QoS 1
@@ -97,7 +99,7 @@ impl Subscribe {
         if wanted.is_empty() && given_up.is_empty() {
             return Err(fail("there is no topic: give -t, or one in the URL"));
         }
-        // What is not printed is not waited for either.
+        // With -E no message is printed, so reading must not wait for them.
         options.qos0_overflow = if self.exit_subscribed {
             QoS0Overflow::DropNewest
         } else {
@@ -109,7 +111,7 @@ impl Subscribe {
         }
         let (subscribe, _) = subscribe.parse()?;
         let handle = link::start(options, dial, self.connect.debug);
-        // Asked for before the connection is there, so that no message of a kept session comes before its printer.
+        // Subscribes before the connection is up, so that it gets the first messages of a kept session.
         let mut source = Source::new(&handle);
         if !given_up.is_empty() {
             source.unsubscribe(&handle, &given_up);
@@ -124,7 +126,8 @@ impl Subscribe {
             () = passed(self.timeout) => Err(Failure::timed_out("timed out")),
             () = mqtt_broker_host::signals::interrupted() => Ok(()),
         };
-        // The source is there until the connection is closed: what was not printed waits at the broker of a kept session.
+        // The source exists until the connection is closed, so messages that were not printed stay in the kept session of the
+        // broker.
         let _ = handle.close(link::GOODBYE).await;
         drop(source);
         done
@@ -178,7 +181,7 @@ impl Subscribe {
                         }
                         printed += 1;
                     }
-                    // Now, as after the last message nobody asks for another.
+                    // Acknowledges now, since after the last message nobody asks for another one.
                     handle.acknowledge(&message, ReasonCode::Success).ok();
                     if self.count == Some(printed) {
                         return Ok(());
@@ -193,7 +196,7 @@ impl Subscribe {
         }
     }
 
-    /// The stream, unless the broker refused all of it.
+    /// Returns the stream, unless the broker refused all filters.
     fn granted(&self, answer: Result<Messages, Error>) -> Result<Messages, Failure> {
         let codes = match &answer {
             Ok(messages) => messages.granted(),
@@ -213,7 +216,7 @@ impl Subscribe {
         Ok(messages)
     }
 
-    /// Whether there is anybody left to print for.
+    /// Prints a message. Returns whether the output is still open.
     fn write(&self, format: &Format, message: &ReceivedMessage) -> Result<bool, Failure> {
         if self.random_filter.is_some_and(|percent| !chance(percent)) {
             return Ok(true);
@@ -237,12 +240,12 @@ async fn clear(handle: &Handle, topic: TopicName<'_>) -> Result<(), Failure> {
         retain: true,
         ..Outgoing::new(topic, QoS::AtLeastOnce, b"")
     };
-    // The handle is closed when all of them are acknowledged.
+    // Closing the handle waits for these acknowledgements.
     drop(handle.publish_message(&empty).await?);
     Ok(())
 }
 
-/// True in so many cases of a hundred.
+/// Returns true with this probability in percent.
 fn chance(percent: f64) -> bool {
     let number = getrandom::u32().unwrap_or(0);
     f64::from(number) / (f64::from(u32::MAX) + 1.0) * 100.0 < percent
@@ -264,7 +267,7 @@ fn retain_handling(text: &str) -> Result<RetainHandling, String> {
     }
 }
 
-/// Ends after `span`, if there is one.
+/// Waits for `span`, or for ever without one.
 pub(crate) async fn passed(span: Option<Duration>) {
     match span {
         Some(span) => sleep(span).await,

@@ -1,4 +1,4 @@
-//! A transport that shows the packets that pass, for `-d` and the demo.
+//! A transport that reports its packets, for `-d` and the demo.
 
 use std::io;
 use std::pin::Pin;
@@ -9,24 +9,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::anatomy;
 
-/// Which way a packet went.
+/// The direction of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Way {
     In,
     Out,
 }
 
-/// Is shown each packet and its summary; the transport fails if it says [`Pass::Cut`].
+/// Gets each packet and its summary. The transport fails if it returns [`Pass::Cut`].
 pub(crate) type Watcher = Box<dyn FnMut(Way, &Packet<'_>, &str) -> Pass + Send>;
 
-/// What becomes of the transport behind a packet.
+/// What happens to the transport after a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Pass {
     On,
     Cut,
 }
 
-/// A transport that may be watched.
+/// A transport that may have a watcher.
 pub(crate) struct Tap<T> {
     transport: T,
     watched: Option<Watched>,
@@ -86,7 +86,7 @@ impl<T> Tap<T> {
     }
 }
 
-/// What `-d` does.
+/// The watcher of `-d`.
 pub(crate) fn to_stderr(way: Way, _: &Packet<'_>, summary: &str) -> Pass {
     let verb = match way {
         Way::In => "receiving",

@@ -1,4 +1,5 @@
-//! The options for TLS and proxies of mosquitto's programs. They are read, and refused with a reason as long as there is no TLS.
+//! The options of mosquitto's programs for TLS and proxies. They are parsed, and refused with a reason, until this program
+//! has TLS.
 
 use std::path::PathBuf;
 
@@ -6,7 +7,7 @@ use clap::Args;
 
 use crate::failure::{Failure, fail};
 
-/// What mosquitto's programs have for TLS.
+/// The options for TLS.
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "TLS and proxy (not there yet)")]
 pub(crate) struct TlsArgs {
@@ -61,7 +62,7 @@ pub(crate) struct TlsArgs {
 }
 
 impl TlsArgs {
-    /// Refuses what is not there. `--insecure` alone asks for nothing.
+    /// Refuses options that are not implemented. `--insecure` alone has no effect.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let asked = [
             ("--cafile", self.cafile.is_some()),

@@ -1,4 +1,4 @@
-//! `mqtt pub` and `mqtt sub` with Mosquitto between them, and with mosquitto's and paho's clients as the other side.
+//! `mqtt pub` and `mqtt sub` through Mosquitto, also with the clients of mosquitto and paho at the other end.
 
 use mqtt_testing::peers::Mosquitto;
 use mqtt_testing::process::{Ended, Process, run};
@@ -8,7 +8,7 @@ const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 const VERSIONS: [&str; 2] = ["3.1.1", "5"];
 const QOS: [&str; 3] = ["0", "1", "2"];
 
-/// A broker and the words that point a program at it.
+/// A broker, and the options that connect a program to it.
 struct Bench {
     broker: Mosquitto,
     port: String,
@@ -43,7 +43,7 @@ impl Bench {
         Process::start(MQTT, &self.arguments(command, more))
     }
 
-    /// A subscriber whose subscription is granted.
+    /// Starts a subscriber, and waits until its subscription is granted.
     fn subscriber(&self, more: &[&str]) -> Process {
         let subscriber = self.start("sub", &[&["-d"], more].concat());
         subscriber.wait_stderr("receiving SUBACK");
@@ -59,7 +59,7 @@ impl Bench {
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     }
 
-    /// The options of mosquitto's own programs.
+    /// Returns the options of mosquitto's programs.
     fn mosquitto<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
         let version = if self.version == "5" {
             "mqttv5"
@@ -77,7 +77,7 @@ fn lines(text: &str) -> Vec<&str> {
     text.lines().collect()
 }
 
-/// 3.1.1 [MQTT-3.8.4-6], 5 [MQTT-3.8.4-8]: the QoS received is the lower of the two.
+/// 3.1.1 [MQTT-3.8.4-6], 5 [MQTT-3.8.4-8]: a message is received at the lower of its QoS and that of the subscription.
 #[test]
 fn the_received_qos_is_the_lower_of_published_and_subscribed() {
     for version in VERSIONS {
@@ -190,7 +190,7 @@ fn retained_messages_are_kept_replaced_and_cleared() {
         bench.publish(&["-t", "state", "-m", "new", "-r", "-q", "1"]);
         let kept = bench.run("sub", &["-t", "state", "-C", "1", "-F", "%r %p"]);
         assert_eq!((kept.code, kept.stdout.as_str()), (Some(0), "1 new\n"));
-        // -R hides it, and what is published now is not retained for who listens already.
+        // -R hides it. A message that is published now is not retained for a subscriber that is connected.
         let listener = bench.subscriber(&["-t", "state", "-R", "-C", "1", "-F", "%r %p"]);
         bench.publish(&["-t", "state", "-n", "-r", "-q", "1"]);
         assert_eq!(listener.end().stdout, "0 \n");
@@ -250,12 +250,12 @@ fn a_kept_session_gets_what_was_published_meanwhile() {
         for (qos, message) in [("1", "one"), ("2", "two"), ("1", "three")] {
             bench.publish(&["-t", "offline/a", "-q", qos, "-m", message]);
         }
-        // Two are printed and acknowledged, the third stays for the next time.
+        // Two are printed and acknowledged, the third one stays in the session.
         let woken = bench.run("sub", &[&session[..], &["-C", "2", "-F", "%q %p"]].concat());
         assert_eq!(lines(&woken.stdout), ["1 one", "2 two"], "{}", woken.stderr);
         let again = bench.run("sub", &[&session[..], &["-C", "1", "-F", "%q %p"]].concat());
         assert_eq!(lines(&again.stdout), ["1 three"], "{}", again.stderr);
-        // -U gives the filter up.
+        // -U unsubscribes from the filter.
         let given_up = bench.run(
             "sub",
             &[
@@ -397,15 +397,15 @@ fn properties_travel_and_print() {
     );
 }
 
-/// Nothing is lost and nothing doubled while the connections of both programs are cut again and again.
+/// Nothing is lost and nothing doubled while the connections of both programs are cut repeatedly.
 #[test]
 fn two_thousand_qos_2_lines_pass_while_connections_are_cut() {
     for version in VERSIONS {
         let bench = Bench::new(version);
         let (near, far) = (
-            // All messages and their acknowledgements are 44 kB: seven lives at least.
+            // All messages and their acknowledgements are 44 kB: at least seven connections.
             Proxy::start(bench.broker.port, 2_000, 6_000, 1),
-            // Not sooner than Mosquitto needs for the PUBRELs of a resumed session; see `mqtt_testing::suites::interop`.
+            // Mosquitto needs so many bytes for the PUBRELs of a resumed session; see `mqtt_testing::suites::interop`.
             Proxy::start(bench.broker.port, 8_000, 24_000, 2),
         );
         let (near_port, far_port) = (near.port.to_string(), far.port.to_string());
@@ -482,7 +482,7 @@ fn a_subscriber_outlives_its_broker() {
     subscriber.wait_stderr("connection lost");
     let _again = Mosquitto::start_on(port);
     subscriber.wait_stderr("connected again");
-    // Retained, it comes whether the new broker granted the subscription yet or not.
+    // It is retained, so it arrives whether the new broker has granted the subscription or not.
     let words = [
         "pub",
         "-h",

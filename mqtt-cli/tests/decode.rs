@@ -19,7 +19,7 @@ fn file(name: &str, bytes: &[u8]) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// What people do wrong, what is told, and that the corrected packet is a good one.
+/// Frequent mistakes, their messages, and valid corrected packets.
 #[test]
 fn usual_mistakes_are_named_and_corrected() {
     const TEMPERATURE: &str = "30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19";
@@ -173,7 +173,7 @@ fn usual_mistakes_are_named_and_corrected() {
         let plain = decode(&[wrong]);
         shows(&plain, &["cause:     ", "corrected: "]);
     }
-    // Nothing is advised where nothing helps.
+    // Without a known mistake there is no advice.
     let ended = decode(&["--json", "30 0b 00 01 61 ff"]);
     assert!(
         ended
@@ -225,7 +225,7 @@ fn each_byte_is_explained() {
         "--explain",
         "10 ?? 00 04 4d 51 54 54 04 c2 00 78 00 01 61 00 01 75 00 01 70 82 08 00 0a 00 03 61 2f 62 01",
     ]);
-    // The unknown length is that of all that follows; two packets are none.
+    // The unknown length is that of all following bytes; two packets are an error.
     assert_eq!(ended.code, Some(1));
     let ended = decode(&[
         "--explain",
@@ -313,7 +313,7 @@ fn forms_are_read_from_arguments_and_pipes() {
     shows(&decode(&["-f", &path]), &["CONNACK"]);
 }
 
-/// The first packet is shown while the second one is not whole.
+/// The first packet is printed while the second one is not whole.
 #[test]
 fn packets_of_a_pipe_are_shown_as_they_come() {
     let mut process = Process::start(MQTT, &["decode", "--binary"]);
@@ -360,7 +360,7 @@ fn frame(from: Address, to: Address, sequence: u32, syn: bool, payload: &[u8]) -
     frame
 }
 
-/// A conversation with segments that are split, doubled and out of order; the numbers of the broker wrap.
+/// A conversation with segments that are split, doubled and out of order, and with sequence numbers that wrap.
 fn conversation() -> Vec<Vec<u8>> {
     let connect = hex("10 0d 00 04 4d 51 54 54 04 02 00 3c 00 01 61");
     let publish = hex("30 05 00 01 61 68 69");
@@ -478,7 +478,7 @@ fn what_a_capture_lacks_is_told() {
         "{}",
         ended.stderr
     );
-    // From the middle of a connection: no SYN, no CONNECT.
+    // The middle of a connection: no SYN, no CONNECT.
     let middle = vec![
         frame(BROKER, CLIENT, 5, false, &hex("d0 00")),
         frame(CLIENT, BROKER, 5, false, &hex("c0 00")),

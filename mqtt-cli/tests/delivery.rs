@@ -1,5 +1,6 @@
-//! What `mqtt pub` and `mqtt sub` promise: each message arrives and is printed once, however many wait and however large they
-//! are, over Mosquitto and `mqtt broker`, in both versions.
+//! `mqtt pub` and `mqtt sub` deliver and print each message once, however many wait and however large they are, with
+//! Mosquitto and with
+//! `mqtt broker`, in both versions.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use mqtt_testing::process::{Ended, Process, run};
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 const VERSIONS: [&str; 2] = ["3.1.1", "5"];
 
-/// One of the two brokers, as long as it is needed.
+/// One of the two brokers.
 struct Broker {
     port: String,
     _process: Box<dyn std::any::Any>,
@@ -49,13 +50,13 @@ impl Broker {
         Process::start(MQTT, &all)
     }
 
-    /// A kept session whose subscriber is gone while these lines are published.
+    /// Publishes these lines while the subscriber of a kept session is away.
     fn waiting(&self, session: &[&str], lines: &str) {
         is_well(&self.run("sub", &[session, &["-E"]].concat(), ""));
         is_well(&self.run("pub", &["-t", "n", "-q", "2", "-l"], lines));
     }
 
-    /// Nothing waits in the session: the first message is a new one.
+    /// Checks that no message waits in the session: the first one is new.
     fn is_empty(&self, session: &[&str]) {
         is_well(&self.run("pub", &["-t", "n", "-q", "2", "-m", "end"], ""));
         let last = self.run("sub", &[session, &["-C", "1"]].concat(), "");
@@ -76,7 +77,7 @@ fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
-/// Mosquitto sends the 20 that were in flight before it answers SUBSCRIBE.
+/// Mosquitto sends the 20 messages that were in flight before it answers SUBSCRIBE.
 #[test]
 fn nine_thousand_waiting_messages_are_printed_once() {
     let lines = numbers(9_000);
@@ -93,7 +94,7 @@ fn nine_thousand_waiting_messages_are_printed_once() {
     }
 }
 
-/// What was printed is acknowledged, and what was not waits for the next time.
+/// Printed messages are acknowledged; the others stay in the session.
 #[test]
 fn an_interrupted_subscriber_goes_on_where_it_was() {
     let lines = numbers(3_000);
@@ -156,7 +157,7 @@ fn large_messages_are_sent_and_printed() {
     }
 }
 
-/// A publisher that ends at once has sent what it published.
+/// A publisher that ends at once has sent its messages.
 #[test]
 fn a_hundred_publishers_at_qos_0_are_all_heard() {
     for (broker, version) in Broker::both().into_iter().zip(VERSIONS) {
@@ -170,7 +171,7 @@ fn a_hundred_publishers_at_qos_0_are_all_heard() {
     }
 }
 
-/// Mosquitto's files of access rules know nothing of SUBSCRIBE; its plugin for dynamic security does.
+/// The access files of Mosquitto have no rules for SUBSCRIBE; its plugin for dynamic security has.
 #[test]
 fn a_subscription_that_mosquitto_refuses_is_an_error() {
     let libraries = std::fs::read_dir("/usr/lib").unwrap();
@@ -204,7 +205,7 @@ fn a_subscription_that_mosquitto_refuses_is_an_error() {
     }
 }
 
-/// A broker that ends each connection for one reason is told once, and so is the one that works again.
+/// A broker that ends each connection for the same reason is reported once, and so is the one that works again.
 #[test]
 fn a_connection_that_ends_again_and_again_is_told_once() {
     for quiet in [false, true] {
@@ -237,7 +238,7 @@ fn a_connection_that_ends_again_and_again_is_told_once() {
     }
 }
 
-/// A password that is wrong and a broker that is not there are told with the reason of the system.
+/// A wrong password and a missing broker are reported with the reason of the system.
 #[test]
 fn a_first_connection_that_fails_names_its_reason_once() {
     let ended = run(

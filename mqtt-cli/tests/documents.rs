@@ -1,4 +1,4 @@
-//! The walk-throughs in `docs`: each command runs, and prints what stands below it.
+//! The console examples in `docs`: each command runs, and prints the lines below it.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use mqtt_testing::process::run;
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
-/// The commands of the blocks marked `console`, each with its output.
+/// Returns the commands of the blocks marked `console`, each with its output.
 fn commands(document: &str) -> Vec<(String, String)> {
     let mut commands: Vec<(String, String)> = Vec::new();
     let mut is_inside = false;

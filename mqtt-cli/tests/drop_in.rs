@@ -7,7 +7,7 @@ use mqtt_testing::process::{Ended, Process, run};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
-/// The programs that are compared.
+/// The programs to compare.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Whose {
     Mosquitto,
@@ -34,7 +34,7 @@ fn start_as(whose: Whose, command: &str, arguments: &[&str]) -> Process {
     Process::start(&program, &[&first, arguments].concat())
 }
 
-/// Splits at spaces; `_` stands for one.
+/// Splits at spaces; `_` stands for a space.
 fn words(text: &str) -> Vec<String> {
     text.split(' ').map(|word| word.replace('_', " ")).collect()
 }
@@ -46,7 +46,7 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// The time stamp of JSON is not the same twice.
+/// Removes the time stamp of JSON, which differs each time.
 fn without_time(text: &str) -> String {
     let mut rest = text;
     let mut kept = String::new();
@@ -58,7 +58,7 @@ fn without_time(text: &str) -> String {
     kept + rest
 }
 
-/// What an observer of everything sees of a publisher with these arguments.
+/// Returns what an observer receives from a publisher with these arguments.
 fn published(
     broker: &Mosquitto,
     whose: Whose,
@@ -89,7 +89,7 @@ fn published(
     (ended, seen)
 }
 
-/// Arguments of publishers, their input, and how many messages come of it; `FILE` is a file.
+/// Arguments of publishers, their input, and the number of their messages; `FILE` is a file.
 const PUBLISHERS: &[(&str, &str, usize)] = &[
     ("-t a/b -m hello", "", 1),
     ("-t a/b -m hello -q 1", "", 1),
@@ -126,7 +126,7 @@ const PUBLISHERS: &[(&str, &str, usize)] = &[
     ("-t a/b -m x -t a/c", "", 1),
     ("-t a/b -m -x", "", 1),
     ("-t a/b -m x --insecure", "", 1),
-    // What is refused.
+    // These are refused.
     ("-t a/# -m x", "", 0),
     ("-t a/b", "", 0),
     ("-m x", "", 0),
@@ -213,10 +213,10 @@ const SUBSCRIBERS: &[(&str, i32)] = &[
     ("-t a/# -C 1 --nodelay --quiet -k 10", 0),
     ("-t a/# -C 2 -D connect session-expiry-interval 0 -V 5", 0),
     ("-t a/# -C 1 -A 127.0.0.1 --insecure", 0),
-    // Empty messages, as a cleared topic brings them to who is subscribed.
+    // A subscriber receives the empty message that clears a topic.
     ("-t a/# -W 1 -v --remove-retained", 27),
     ("-t a/# -W 1 --remove-retained", 27),
-    // What is refused.
+    // These are refused.
     ("-t a/#/b", 1),
     ("-t a -C 0", 1),
     ("-t a -q 3", 1),
@@ -296,7 +296,7 @@ fn retained_messages_are_removed_and_retain_handling_is_kept() {
     };
     let put = || assert_eq!(ours("pub", &["-t", "a/b", "-m", "x", "-r"]).0, Some(0));
     put();
-    // Its end is the first message that was not retained: the empty one by which it was cleared.
+    // It ends with the first message that is not retained: the empty one that cleared the topic.
     let removed = ours(
         "sub",
         &["-t", "a/#", "--remove-retained", "--retained-only"],
@@ -320,7 +320,7 @@ fn retained_messages_are_removed_and_retain_handling_is_kept() {
             ],
         )
     };
-    // mosquitto_sub 2.0.11 prints one message in ten with 100; ours prints all.
+    // mosquitto_sub 2.0.11 prints one message in ten with 100; this program prints all.
     let all = ours("sub", &["-t", "a/#", "-C", "1", "--random-filter", "100"]);
     assert_eq!(all, (Some(0), "x\n".to_owned()));
     assert_eq!(handling("always", "5"), (Some(0), "x\n".to_owned()));
@@ -330,7 +330,7 @@ fn retained_messages_are_removed_and_retain_handling_is_kept() {
     assert_eq!(handling("sometimes", "5").0, Some(1));
 }
 
-/// Arguments of requests and what is printed of the answer.
+/// Arguments of requests, and the printed response.
 const REQUESTS: &[(&str, &str)] = &[
     ("-m hello", "answer\n"),
     ("-m hello -q 1 -v", "resp answer\n"),
@@ -343,7 +343,7 @@ const REQUESTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// The responder sees the response topic of MQTT 5 in the request, and answers.
+/// The responder finds the response topic of MQTT 5 in the request, and answers.
 #[test]
 fn requests_and_responses_are_the_same() {
     let broker = Mosquitto::start("");
@@ -445,7 +445,7 @@ fn default_options_are_read_from_the_home_folder() {
             assert_eq!(run("env", &all, "").stdout, format!("{qos}\n"), "{whose:?}");
         }
     }
-    // A file that is none, and an option that is none.
+    // A file with an invalid option.
     std::fs::write(config.join("mosquitto_pub"), "--nonsense\n").unwrap();
     assert_eq!(
         run("env", &[&home, MQTT, "pub", "-t", "a", "-m", "x"], "").code,

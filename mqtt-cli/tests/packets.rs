@@ -1,4 +1,4 @@
-//! `mqtt encode` and `mqtt sign`: each type, form and defect, and the way from `mqtt decode --json` back.
+//! `mqtt encode` and `mqtt sign`: each type, form and defect, and `mqtt decode --json` back to bytes.
 
 use mqtt_proto::{Decoded, Encode as _, MAX_PACKET, Packet, Version};
 use mqtt_testing::choices::Choices;
@@ -38,7 +38,7 @@ fn spaced(bytes: &[u8]) -> String {
     digits.join(" ")
 }
 
-/// Decodes to JSON, encodes that, and compares. The packets follow each other, as they would in a dump.
+/// Decodes to JSON, encodes that, and compares. Several packets follow each other, as in a dump.
 #[track_caller]
 fn round_trips(packets: &[Vec<u8>], version: Version) {
     let version = version.to_string();
@@ -140,7 +140,7 @@ fn json_is_written_by_hand_as_well() {
     assert_eq!(mqtt(&["encode", "--json", "-", "pingreq"]).code, Some(2));
 }
 
-/// Bytes by the tables of chapter 3 of the standards.
+/// The bytes follow the tables of chapter 3 of the standards.
 #[test]
 fn options_make_all_fifteen_packets() {
     for (words, expected) in [
@@ -278,7 +278,7 @@ fn forms_are_for_source_code_shells_and_modems() {
     );
 }
 
-/// A packet with the defect is refused, waits for more, or is another packet than the good one.
+/// A packet with the defect is refused, incomplete, or differs from the valid one.
 #[test]
 fn each_defect_is_one() {
     let connect = "connect -i abc -u u --will-topic w";
@@ -383,7 +383,7 @@ fn sign_prints_what_aliyun_expects() {
     let ended = run(MQTT, &from_input, &format!("{SECRET}\n"));
     let json: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(json["password"], "100df1dc65c48b5f0ad18f65796b55610af76c41");
-    // A CONNECT that the platform took, byte by byte, but for the password, which is last: that device's secret is not here.
+    // A CONNECT that the platform accepted, without its password, which is last: the secret of that device is not known here.
     let connect = vectors::all()
         .into_iter()
         .find(|vector| vector.name == "connect_aliyun");

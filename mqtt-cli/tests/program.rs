@@ -1,4 +1,4 @@
-//! The program where something is wrong: one clear line, a non-zero exit, no panic, no hang. And `decode` and `encode`.
+//! Errors of the program: one clear line, a non-zero exit code, no panic, no hang. And `decode` and `encode`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,7 +15,7 @@ fn mqtt(arguments: &[&str]) -> Ended {
     run(MQTT, arguments, "")
 }
 
-/// It failed with `code` and said so in one line that contains `words`.
+/// Checks that it failed with `code` and printed one line that contains `words`.
 #[track_caller]
 fn failed(ended: &Ended, code: i32, words: &str) {
     assert_eq!(ended.code, Some(code), "{}", ended.stderr);
@@ -47,7 +47,7 @@ fn wrong_arguments_exit_with_2_or_say_what_is_wrong() {
         &["decode", "--version", "7", "c000"],
     ] {
         let ended = mqtt(arguments);
-        // As mosquitto's programs: 1 where the others have 2.
+        // As in mosquitto's programs: 1 where the other commands exit with 2.
         let code = if matches!(arguments[0], "pub" | "sub") {
             1
         } else {
@@ -170,7 +170,7 @@ fn help_and_version_are_no_errors() {
 
 #[test]
 fn no_broker_is_one_line() {
-    // No server has port 1, and none of another test is given it.
+    // No server listens on port 1, and no test uses it.
     for command in [&["pub", "-m", "x"][..], &["sub"]] {
         let arguments = [command, &["-t", "a", "-h", "127.0.0.1", "-p", "1"]].concat();
         failed(&mqtt(&arguments), 1, "refused");
@@ -225,7 +225,7 @@ fn a_refused_subscription_is_one_line() {
 
 #[test]
 fn a_broker_that_vanishes_does_not_hang_the_publisher() {
-    // Its port stays taken, or a broker of another test might be found there.
+    // The port stays taken, so that no broker of another test uses it.
     let vanished = AtomicBool::new(false);
     let broker = ScriptedServer::start(move |event, _| {
         if matches!(event, ServerEvent::Message(message) if message.publish.payload == b"two") {
@@ -295,7 +295,7 @@ fn a_time_limit_exits_with_27() {
     );
 }
 
-/// A reader that has enough, such as `head`, ends it without a complaint.
+/// A reader that closes the output, such as `head`, causes no error.
 #[test]
 fn a_closed_output_is_no_error() {
     let broker = ScriptedServer::start(|event, server| {
@@ -313,7 +313,7 @@ fn a_closed_output_is_no_error() {
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
 }
 
-/// Every vector: decoded with all of its bytes shown, or refused with the byte pointed at.
+/// Every vector is decoded with all of its bytes, or refused with the place of the wrong byte.
 #[test]
 fn decode_shows_every_vector() {
     for vector in vectors::all() {
@@ -327,7 +327,7 @@ fn decode_shows_every_vector() {
         let wrong = vector.expectation.starts_with("MALFORMED");
         let code = i32::from(wrong || bare_number);
         assert_eq!(ended.code, Some(code), "{}: {}", vector.name, ended.stderr);
-        // A number on its own is the beginning of some packet, or of none.
+        // A number alone is the beginning of a packet, or of none.
         if !bare_number {
             assert_eq!(ended.stdout.contains("\"error\""), wrong, "{}", vector.name);
         }

@@ -10,7 +10,7 @@ use mqtt_testing::process::{Process, run, shows};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
-/// A server that sends each answer after as many bytes as its question has, and gives back what it got.
+/// A server that sends each answer after as many bytes as its question has. Returns the bytes that it received.
 fn server(script: &'static [(usize, &'static str)]) -> (String, JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -23,7 +23,7 @@ fn server(script: &'static [(usize, &'static str)]) -> (String, JoinHandle<Vec<u
             got.extend(question);
             stream.write_all(&hex(answer)).unwrap();
         }
-        // Until the other side has everything and closes.
+        // Until the other side has received everything and closes.
         let _ = stream.read_to_end(&mut got);
         got
     });
@@ -61,7 +61,7 @@ fn a_script_waits_for_answers_and_explains_them() {
     );
 }
 
-/// What breaks a rule only together with other packets is told, and the exit code says it.
+/// Packets that break a rule only together are reported, and the exit code shows it.
 #[test]
 fn rules_that_the_broker_breaks_are_told() {
     for (script, answers, words) in [
@@ -78,7 +78,7 @@ fn rules_that_the_broker_breaks_are_told() {
         ),
         ("connect -i a", &[(15, "20 02 00 09")], "malformed"),
     ] {
-        // Each runs once; the script is leaked for the thread.
+        // Each script runs once; it is leaked for the thread.
         let answers: &'static [(usize, &'static str)] = Vec::leak(answers.to_vec());
         let (address, serving) = server(answers);
         let ended = run(MQTT, &["talk", &address], &format!("{script}\n"));
@@ -88,7 +88,7 @@ fn rules_that_the_broker_breaks_are_told() {
     }
 }
 
-/// Wrong bytes go out as they are, with the advice beside them.
+/// Wrong bytes are sent unchanged, and the advice is printed beside them.
 #[test]
 fn a_wrong_packet_is_sent_with_advice() {
     let (address, serving) = server(&[(8, "")]);
@@ -150,7 +150,7 @@ fn a_transcript_is_written_down() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), TRANSCRIPT);
 }
 
-/// The order of answers is free, `??` is any byte, and what is missing or other fails.
+/// The order of answers is free, `??` stands for any byte, and a missing or different answer is an error.
 #[test]
 fn a_transcript_is_replayed_as_a_test() {
     let file = path("transcript-replayed");
@@ -209,7 +209,7 @@ fn a_transcript_is_replayed_as_a_test() {
     assert!(ended.stderr.contains("line 1"), "{}", ended.stderr);
 }
 
-/// A keep-alive of one second: PINGREQ goes out without a line that says so.
+/// With a keep-alive of one second, PINGREQ is sent without a line for it.
 #[test]
 fn pings_are_sent_on_request() {
     let (address, serving) = server(&[(15, "20 02 00 00"), (2, "d0 00")]);
@@ -235,7 +235,7 @@ fn packets_go_over_a_serial_line() {
         let mut question = [0; 15];
         modem.read_exact(&mut question).unwrap();
         modem.write_all(&hex("20 02 00 00")).unwrap();
-        // If the modem went away, its answer would be lost.
+        // Without the modem its answer would be lost.
         (question, modem)
     });
     let device = device.to_str().unwrap();

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use crate::{DeviceCredentials, Method};
 
-/// How the device connects, as its client identifier has to say.
+/// The security mode, which is a part of the client identifier.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Security {
     /// `securemode=2`: TLS.
@@ -16,7 +16,7 @@ pub enum Security {
 }
 
 impl Security {
-    /// The number behind `securemode=`.
+    /// Returns the number of `securemode=`.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -35,14 +35,16 @@ pub struct Aliyun<'a> {
     pub device_name: &'a str,
     /// `DeviceSecret` of the console.
     pub device_secret: &'a str,
-    /// The part of the client identifier that the device chooses, at most 64 characters. `None` stands for
-    /// `ProductKey.DeviceName`, as the console shows it.
+    /// The part of the client identifier that the device chooses, at most 64 characters. With `None` it is
+    /// `ProductKey.DeviceName`, as
+    /// the console shows it.
     pub client_id: Option<&'a str>,
-    /// Milliseconds since 1970. The platform neither requires nor compares it with its clock; if it is there, it is signed.
+    /// Milliseconds since 1970. The platform neither requires it nor compares it with its clock; if there is one, it is
+    /// signed.
     pub timestamp: Option<u64>,
-    /// The hash function.
+    /// The hash function of the signature.
     pub method: Method,
-    /// With or without TLS.
+    /// The security mode.
     pub security: Security,
 }
 
@@ -56,10 +58,10 @@ impl core::fmt::Debug for Aliyun<'_> {
 }
 
 impl<'a> Aliyun<'a> {
-    /// The port of MQTT, with and without TLS.
+    /// The port for MQTT, with and without TLS.
     pub const PORT: u16 = 1883;
 
-    /// A device without a timestamp that signs by HMAC-SHA256 and connects without TLS.
+    /// Makes a device without a timestamp that signs by HMAC-SHA256 and connects without TLS.
     #[must_use]
     pub fn new(product_key: &'a str, device_name: &'a str, device_secret: &'a str) -> Self {
         Self {
@@ -80,7 +82,7 @@ impl<'a> Aliyun<'a> {
         )
     }
 
-    /// The text that is signed: the names in the order of the alphabet, each followed by its value.
+    /// Returns the text that is signed: the names in alphabetical order, each followed by its value.
     #[must_use]
     pub fn signed_text(&self) -> String {
         let timestamp = self
@@ -94,7 +96,7 @@ impl<'a> Aliyun<'a> {
         )
     }
 
-    /// What CONNECT has to carry.
+    /// Returns the fields of CONNECT.
     #[must_use]
     pub fn credentials(&self) -> DeviceCredentials {
         let timestamp = self
@@ -116,8 +118,9 @@ impl<'a> Aliyun<'a> {
         }
     }
 
-    /// The host of the public instance in `region`, such as `cn-shanghai`. An instance that was bought has a host of its own,
-    /// which the console shows.
+    /// Returns the host of the public instance in `region`, such as `cn-shanghai`. A private instance has a host of its own,
+    /// which the
+    /// console shows.
     #[must_use]
     pub fn host(&self, region: &str) -> String {
         format!("{}.iot-as-mqtt.{region}.aliyuncs.com", self.product_key)

@@ -28,7 +28,7 @@ pub struct DeviceCredentials {
     pub password: String,
 }
 
-/// Leaves the password out.
+/// Shows all fields but the password.
 impl fmt::Debug for DeviceCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeviceCredentials")

@@ -1,4 +1,4 @@
-//! The hash functions that both platforms offer.
+//! The hash functions of signatures.
 
 use alloc::vec::Vec;
 
@@ -20,7 +20,7 @@ impl Method {
     /// All methods.
     pub const ALL: [Self; 3] = [Self::Md5, Self::Sha1, Self::Sha256];
 
-    /// The name: `md5`, `sha1` or `sha256`. Aliyun writes `hmac` before it.
+    /// Returns the name: `md5`, `sha1` or `sha256`. Aliyun writes `hmac` before it.
     ///
     /// ```
     /// assert_eq!(mqtt_credentials::Method::Sha256.name(), "sha256");
@@ -44,7 +44,7 @@ impl Method {
 }
 
 fn mac<M: Mac + hmac::digest::KeyInit>(key: &[u8], text: &[u8]) -> Vec<u8> {
-    // HMAC takes a key of any length; the error is for other kinds of MAC.
+    // HMAC takes a key of any length; other kinds of MAC do not.
     <M as Mac>::new_from_slice(key).map_or_else(
         |_| Vec::new(),
         |mac| mac.chain_update(text).finalize().into_bytes().to_vec(),

@@ -1,4 +1,4 @@
-//! OneNET: a token with an expiry, signed by the key of the device or of its product.
+//! OneNET: a token with an expiry time, signed by the key of the device or of its product.
 
 use alloc::format;
 use alloc::string::String;
@@ -15,8 +15,9 @@ const VERSION: &str = "2018-10-31";
 /// A device of OneNET, or another resource that a token gives access to.
 #[derive(Clone)]
 pub struct OneNet<'a> {
-    /// What the token gives access to: `products/{product id}/devices/{device name}` for a device, `products/{product id}`
-    /// for all devices of a product.
+    /// The resource of the token: `products/{product id}/devices/{device name}` for a device, `products/{product id}` for all
+    /// devices of
+    /// a product.
     pub resource: String,
     /// The key in base64, as the console shows it.
     pub key: &'a str,
@@ -35,7 +36,7 @@ impl fmt::Debug for OneNet<'_> {
     }
 }
 
-/// The key is not base64.
+/// The key is not valid base64.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InvalidKey;
 
@@ -53,7 +54,7 @@ impl<'a> OneNet<'a> {
     /// The port for MQTT without TLS.
     pub const PORT: u16 = 1883;
 
-    /// A device that signs by HMAC-SHA256.
+    /// Makes a device that signs by HMAC-SHA256.
     #[must_use]
     pub fn device(product_id: &str, device_name: &str, key: &'a str, expires: u64) -> Self {
         Self {
@@ -64,14 +65,14 @@ impl<'a> OneNet<'a> {
         }
     }
 
-    /// The text that is signed: four values, one a line.
+    /// Returns the text that is signed: four values, one in each line.
     #[must_use]
     pub fn signed_text(&self) -> String {
         let (expires, method, resource) = (self.expires, self.method.name(), &self.resource);
         format!("{expires}\n{method}\n{resource}\n{VERSION}")
     }
 
-    /// The token, which is the password in CONNECT.
+    /// Returns the token, which is the password of CONNECT.
     ///
     /// # Errors
     /// [`InvalidKey`] if the key is not base64.
@@ -87,8 +88,9 @@ impl<'a> OneNet<'a> {
         ))
     }
 
-    /// What CONNECT has to carry: the device name, the product identifier and the token. They are empty where the resource
-    /// does not have them.
+    /// Returns the fields of CONNECT: the device name, the product identifier and the token. A name that the resource does
+    /// not have is
+    /// empty.
     ///
     /// # Errors
     /// [`InvalidKey`] if the key is not base64.
@@ -103,7 +105,7 @@ impl<'a> OneNet<'a> {
     }
 }
 
-/// As part of a URL: letters, digits and `-._~` stay, every other byte becomes `%XX`.
+/// Encodes a text for a URL: letters, digits and `-._~` stay, every other byte becomes `%XX`.
 fn percent(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! Values that were computed without this crate: published ones, and those of Python's `hmac`.
+//! Compares with values that were computed without this crate: published ones, and those of Python's `hmac`.
 
 use mqtt_credentials::{Aliyun, InvalidKey, Method, OneNet, Security};
 

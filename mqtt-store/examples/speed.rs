@@ -1,4 +1,4 @@
-//! How long storing takes, beside the floor: appending the same bytes to a file and flushing it.
+//! Measures how long storing takes, compared with appending the same bytes to a file and flushing it.
 //!
 //! ```sh
 //! cargo run --release -p sansio-mqtt-store --example speed [DIR]
@@ -69,7 +69,7 @@ fn store(writer: &Writer, at_once: u64, total: &mut u64) -> Result<Duration, Box
     Ok(median(times))
 }
 
-/// Messages that come, stay for 1,000 others and go; at most 64 wait for the disk. Returns how many a second.
+/// Stores messages and deletes each after 1,000 others; at most 64 wait for the disk. Returns the messages per second.
 fn churn(dir: &Path, messages: u64) -> Result<f64, Box<dyn Error>> {
     let Some(store) = Store::open(Config::new(dir.join("churn")))? else {
         return Err("off".into());

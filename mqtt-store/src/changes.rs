@@ -1,18 +1,19 @@
-//! What one transaction changes.
+//! The changes of one transaction.
 
 use std::collections::BTreeMap;
 
 use mqtt_journal::{Damaged, Kind, Record, Records};
 
-/// For each key what becomes of it: a value is put, or `None` deletes. Of several records for one key only the last counts, so a
-/// message that came and went between two transactions never touches the disk.
+/// The new value of each key; `None` deletes the key. Of several records for a key only the last one counts, so a message
+/// that was
+/// stored and deleted between two transactions is never written to disk.
 #[derive(Clone, Debug, Default)]
 pub struct Changes<'a> {
     last: BTreeMap<(Kind, &'a [u8]), Option<&'a [u8]>>,
 }
 
 impl<'a> Changes<'a> {
-    /// The changes that these records make together.
+    /// Combines the changes of these records.
     #[must_use]
     pub fn of(records: &[Record<'a>]) -> Self {
         let entry = |record: &Record<'a>| ((record.kind, record.key), record.value);
@@ -21,14 +22,14 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// Those that delete.
+    /// Returns the deletions.
     #[must_use]
     pub(crate) fn deletes(mut self) -> Self {
         self.last.retain(|_, value| value.is_none());
         self
     }
 
-    /// The same changes, so many at a time.
+    /// Splits the changes into parts of `len`.
     pub(crate) fn chunks(&self, len: usize) -> impl Iterator<Item = Self> + '_ {
         let mut rest = self.last.iter();
         std::iter::from_fn(move || {
@@ -37,13 +38,13 @@ impl<'a> Changes<'a> {
         })
     }
 
-    /// Whether there is none.
+    /// Returns whether there is no change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.last.is_empty()
     }
 
-    /// Kind, key and value of each change, in ascending order.
+    /// Returns kind, key and value of each change, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = (Kind, &'a [u8], Option<&'a [u8]>)> + '_ {
         self.last
             .iter()
@@ -51,7 +52,7 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// Records, and where each ends in their journal.
+/// Records, and the position of the end of each in their journal.
 #[derive(Debug, Default)]
 pub(crate) struct Batch<'a> {
     records: Vec<Record<'a>>,
@@ -59,12 +60,12 @@ pub(crate) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// All but the first `done` records.
+    /// Returns all but the first `done` records.
     pub(crate) fn from(&self, done: usize) -> &[Record<'a>] {
         self.records.get(done..).unwrap_or_default()
     }
 
-    /// Where the first `done` records end.
+    /// Returns the position of the end of the first `done` records.
     pub(crate) fn end(&self, done: usize) -> usize {
         let last = done.checked_sub(1);
         last.and_then(|last| self.ends.get(last).copied())
@@ -72,7 +73,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// The records of a journal.
+/// Parses the records of a journal.
 pub(crate) fn parse(journal: &[u8]) -> Result<Batch<'_>, Damaged> {
     let mut batch = Batch::default();
     let mut records = Records::new(journal);

@@ -1,20 +1,21 @@
-//! What a store is asked to do.
+//! The configuration of a store.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What a record survives once it is told as stored.
+/// The events that a record survives after it was reported as stored.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Durability {
-    /// The end of the process and of the power: the device is told to flush.
+    /// The end of the process and a power failure: each commit flushes to the device.
     #[default]
     Stored,
-    /// The end of the process. The system writes to the device when it likes: after a power cut records are missing, and the
-    /// store may be damaged.
+    /// The end of the process. The system writes to the device later: after a power failure records are missing, and the
+    /// store may be
+    /// damaged.
     Written,
-    /// Nothing: there is no store.
+    /// None: there is no store.
     Off,
 }
 
@@ -48,7 +49,7 @@ impl FromStr for Durability {
     }
 }
 
-/// The word is none of those for [`Durability`].
+/// The word does not name a [`Durability`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("durability is stored, written or off")]
 pub struct UnknownDurability;
@@ -59,20 +60,21 @@ pub struct UnknownDurability;
 pub struct Config {
     /// The directory of the store. It is created if it does not exist.
     pub dir: PathBuf,
-    /// What a stored record survives. Default: [`Durability::Stored`].
+    /// The durability of a record that is reported as stored. Default: [`Durability::Stored`].
     pub durability: Durability,
-    /// Bytes of keys and values that the store holds at most; `None` (default): as much as the disk does. The file takes more.
+    /// The limit for the bytes of keys and values; `None` (default): no limit but the disk. The file is larger than that.
     pub limit: Option<u64>,
-    /// Bytes of a file that is deleted when the disk is full, so that flows can end. Default: 1 MiB.
+    /// The size in bytes of a reserve file, which is deleted when the disk is full, so that deletions can be stored. Default:
+    /// 1 MiB.
     pub reserve: u64,
-    /// While the disk is full, the store looks for room each time this has passed. Default: 1 s.
+    /// How long to wait on a full disk before each new try. Default: 1 s.
     pub retry: Duration,
-    /// Bytes of memory for pages of the file. Default: 8 MiB.
+    /// The memory in bytes for pages of the file. Default: 8 MiB.
     pub cache: usize,
 }
 
 impl Config {
-    /// A store in this directory, with the defaults.
+    /// The configuration of a store in this directory, with all other fields at their defaults.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! The directory of a store: the file, the lock, and the bytes that are given up when the disk is full.
+//! The directory of a store: the file, the lock, and the reserve for a full disk.
 
 use std::env;
 use std::fmt::Debug;
@@ -12,21 +12,22 @@ use redb::backends::FileBackend;
 
 use crate::error::OpenError;
 
-/// What a store needs of its surroundings. Tests have one in memory.
+/// The files of a store. Tests have them in memory.
 pub(crate) trait Place: Debug + Send {
     /// Opens the file of the store; `None` if there is none.
     fn open(&mut self) -> io::Result<Option<Box<dyn StorageBackend>>>;
 
-    /// Opens an empty file under another name. A crash while a database is made in it leaves no store, instead of half of one.
+    /// Opens an empty file under a temporary name, so that a crash during the creation of a store leaves no store instead of
+    /// a part of one.
     fn create(&mut self) -> io::Result<Box<dyn StorageBackend>>;
 
-    /// Makes what was created the file of the store.
+    /// Renames the temporary file to the file of the store.
     fn created(&mut self) -> io::Result<()>;
 
-    /// Takes room on the disk that is used for nothing, if as much is free beside it.
+    /// Writes the reserve, if the disk has as much free space beside it.
     fn keep_reserve(&mut self) -> io::Result<()>;
 
-    /// Gives that room back.
+    /// Deletes the reserve.
     fn release_reserve(&mut self) -> io::Result<()>;
 }
 
@@ -67,7 +68,7 @@ impl Directory {
             }
             Err(TryLockError::Error(error)) => return Err(io_error(error)),
         }
-        // Its text only serves the message above, so a full disk does not matter.
+        // The text is only for the message above, so an error does not matter.
         let _ = lock.set_len(0).and_then(|()| (&lock).write_all(&name()));
         Ok(Self {
             path: path.to_owned(),
@@ -121,7 +122,7 @@ impl Place for Directory {
         if fs::metadata(&path).is_ok_and(|file| file.len() == self.reserve) {
             return Ok(());
         }
-        // With room for twice as much, what waits for room does not need the reserve again at once.
+        // The space for twice the reserve must be free, so that waiting records do not need the reserve again at once.
         let written = fill(&path, self.reserve.saturating_mul(2), self.reserve);
         if written.is_err() {
             let _ = fs::remove_file(&path);
@@ -154,7 +155,7 @@ fn create(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the names in a directory durable. Only Unix can be told so.
+/// Makes the names in a directory durable. Only Unix has a call for that.
 fn flush_directory(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(path)?.sync_all()?;
@@ -162,7 +163,7 @@ fn flush_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes that many bytes which a file system does not leave out as zeros or compress, and keeps some of them.
+/// Writes that many bytes, which a file system cannot compress or leave out as zeros, and keeps `keep` of them.
 fn fill(path: &Path, len: u64, keep: u64) -> io::Result<()> {
     let mut file = File::create(path)?;
     let (mut left, mut state) = (len, 0x9E37_79B9_7F4A_7C15_u64);
@@ -184,7 +185,7 @@ fn fill(path: &Path, len: u64, keep: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-/// This process, as it is named to others.
+/// Returns the program and number of this process.
 fn name() -> Vec<u8> {
     let program = env::current_exe().ok();
     let program = program.as_deref().and_then(Path::file_name);
@@ -192,7 +193,7 @@ fn name() -> Vec<u8> {
     format!("{program} (process {})", process::id()).into_bytes()
 }
 
-/// Who has the lock.
+/// Returns the owner of the lock.
 fn owner(path: &Path) -> String {
     match fs::read_to_string(path.join(LOCK)) {
         Ok(name) if !name.is_empty() => name,

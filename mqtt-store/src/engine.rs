@@ -1,37 +1,39 @@
-//! What a key-value store must do to be used here.
+//! The interface of a key-value store.
 
 use mqtt_journal::Record;
 
 use crate::changes::Changes;
 use crate::error::Failure;
 
-/// A key-value store with transactions, one after the other. [`crate::Store`] uses redb; another engine implements this trait.
+/// A key-value store with one transaction at a time. [`crate::Store`] uses redb; another engine implements this trait.
 pub trait Engine: Send {
-    /// Calls `each` with every entry as a record that puts it, in ascending order of kind and key.
+    /// Calls `each` with every entry, as the record that put it, in ascending order of kind and key.
     ///
     /// # Errors
     /// The entries cannot be read.
+    /// The entries cannot be read.
     fn read(&mut self, each: &mut dyn FnMut(&Record<'_>)) -> Result<(), Failure>;
 
-    /// Makes all changes, or none. When it returns, they are as durable as configured. Returns by how many bytes of keys and
-    /// values the store grew; if that is more than `room` and more than 0, it makes no change and fails with [`Failure::Limit`].
+    /// Makes all changes, or none. After it returned, they have the configured durability. Returns by how many bytes of keys
+    /// and values the
+    /// store grew. If that would be more than `room` and more than 0, it makes no change and fails with [`Failure::Limit`].
     ///
     /// # Errors
     /// Nothing changed.
     fn commit(&mut self, changes: &Changes<'_>, room: u64) -> Result<i64, Failure>;
 
-    /// Opens the store anew after [`Failure::DiskFull`]. With `use_reserve` it gives up what it kept free for this moment.
+    /// Opens the store again after [`Failure::DiskFull`]. With `use_reserve` it deletes the reserve first.
     ///
     /// # Errors
     /// It stays closed. After [`Failure::DiskFull`] this may be called again.
     fn reopen(&mut self, use_reserve: bool) -> Result<(), Failure>;
 
-    /// Keeps room free for [`Self::reopen`], if it does not already. Returns whether it does now.
+    /// Writes the reserve for [`Self::reopen`] again, if there is none. Returns whether there is one now.
     fn renew_reserve(&mut self) -> bool;
 
     /// Closes the store.
     ///
     /// # Errors
-    /// What was committed is stored all the same.
+    /// Transactions that were committed before are stored nevertheless.
     fn close(&mut self) -> Result<(), Failure>;
 }

@@ -1,4 +1,4 @@
-//! Why a store does not open, and why it does not store.
+//! The errors of opening a store and of storing.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,15 +7,16 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Another process has it open.
+    /// Another process has the store open.
     #[error("the store {} is in use by {by}", dir.display())]
     InUse {
         /// The directory of the store.
         dir: PathBuf,
-        /// The other process, by program and number as far as that is known.
+        /// The other process by program and number, as far as they are known.
         by: String,
     },
-    /// What it holds is not what was stored. [`crate::Store::move_aside`] makes room for an empty one.
+    /// The content differs from what was stored. [`crate::Store::move_aside`] renames the file, so that an empty store can be
+    /// made.
     #[error("the store {} is damaged at {place}: {why}", dir.display())]
     Damaged {
         /// The directory of the store.
@@ -25,43 +26,44 @@ pub enum OpenError {
         /// What is wrong there.
         why: String,
     },
-    /// The disk has no room, not even for opening it.
+    /// The disk has not enough room for opening the store.
     #[error("there is no room on the disk to open the store {}", dir.display())]
     Full {
         /// The directory of the store.
         dir: PathBuf,
     },
-    /// The system refused something.
+    /// A call of the system failed.
     #[error("the store {} cannot be opened: {error}", dir.display())]
     Io {
         /// The directory of the store.
         dir: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
 }
 
-/// A transaction did not come about: what it would have changed is as before.
+/// A transaction failed and changed nothing.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
     /// It would exceed [`crate::Config::limit`].
     #[error("the limit of the store is reached")]
     Limit,
-    /// The disk has no room. [`Engine::reopen`](crate::Engine::reopen) is needed before the next transaction.
+    /// The disk is full. [`Engine::reopen`](crate::Engine::reopen) is needed before the next transaction.
     #[error("the disk is full")]
     DiskFull,
-    /// What was read is not what was written.
+    /// The data that were read differ from those that were written.
     #[error("the store is damaged: {0}")]
     Damaged(String),
-    /// Whatever the reason: what was stored before must be read anew, by another process. A failed flush is of this kind, for the
-    /// system may have dropped what it could not write, and a second flush would succeed without it.
+    /// Any other failure. The stored data must be read again by another process. A failed flush is one of these: the system
+    /// may have
+    /// dropped the data that it could not write, and a second flush would succeed without them.
     #[error("the store does not work any more: {0}")]
     Broken(String),
 }
 
 impl Failure {
-    /// Whether room may come, so that the same transaction succeeds later.
+    /// Returns whether the same transaction may succeed later, when there is room.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         matches!(self, Self::Limit | Self::DiskFull)

@@ -1,4 +1,4 @@
-//! The file under redb: it remembers the first thing that went wrong, which redb's own errors do not always tell.
+//! The file under redb. It stores its first failure, which the errors of redb do not always contain.
 
 use std::io::{self, ErrorKind};
 use std::ops::Bound;
@@ -44,13 +44,13 @@ impl Call {
             (Self::Read, UnexpectedEof) => Failure::Damaged("the file ends early".to_owned()),
             (Self::Read, _) => Failure::Broken(format!("a read failed: {error}")),
             (Self::Write, _) => Failure::Broken(format!("a write failed: {error}")),
-            // Also if the disk is full: the system may have dropped what it could not write.
+            // Also on a full disk: the system may have dropped the data that it could not write.
             (Self::Flush, _) => Failure::Broken(format!("a flush failed: {error}")),
         }
     }
 }
 
-/// A file that notes its first failure, and flushes only if it is to.
+/// A file that stores its first failure, and flushes only if the configuration says so.
 #[derive(Debug)]
 pub(crate) struct Guarded {
     pub(crate) file: Box<dyn StorageBackend>,

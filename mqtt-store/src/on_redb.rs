@@ -1,4 +1,4 @@
-//! The engine: one table of one redb file.
+//! The engine over redb: one file with one table.
 
 use std::io;
 
@@ -15,10 +15,10 @@ use crate::engine::Engine;
 use crate::error::Failure;
 use crate::guarded::{FirstFailure, Guarded};
 
-/// Kind and key of a record, and its value.
+/// The kind and key of a record, and its value.
 const TABLE: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("journal");
 
-/// A redb file. It is closed after a failure, and stays so unless the failure was a full disk.
+/// A redb file. After a failure it is closed; it opens again only if the disk was full.
 #[derive(Debug)]
 pub(crate) struct OnRedb {
     place: Box<dyn Place>,
@@ -34,7 +34,7 @@ struct Open {
 }
 
 impl OnRedb {
-    /// Opens the file, or creates it. If the disk is too full for that, the reserve is used.
+    /// Opens or creates the file. If the disk has no room for that, deletes the reserve first.
     pub(crate) fn open(place: Box<dyn Place>, config: &Config) -> Result<Self, Failure> {
         let mut engine = Self {
             place,
@@ -49,7 +49,7 @@ impl OnRedb {
         Ok(engine)
     }
 
-    /// Opens the file of the store. If there is none, makes one.
+    /// Opens the file of the store, or creates one.
     fn open_file(&mut self) -> Result<Open, Failure> {
         let opening = |error| failure_of(&error, "opening the file");
         if let Some(file) = self.place.open().map_err(opening)? {
@@ -73,7 +73,7 @@ impl OnRedb {
         };
         let database = Builder::new()
             .set_cache_size(self.cache)
-            // A changed byte is found at the start, and not when the entry is used.
+            // A changed byte is found when the store is opened, not when the entry is read.
             .set_check_integrity_on_open(true)
             .create_with_backend(file)
             .map_err(|error| first_failure.get().unwrap_or_else(|| not_opened(&error)))?;
@@ -103,7 +103,7 @@ impl Engine for OnRedb {
             .map_err(|error| open.failure(&error))
             .flatten();
         if !matches!(result, Ok(_) | Err(Failure::Limit)) {
-            // redb answers nothing more, and what it holds in memory has no use.
+            // redb returns only errors after this one, and its memory is not needed.
             self.open = None;
         }
         result
@@ -206,7 +206,7 @@ impl Open {
     }
 }
 
-/// What an entry counts against [`Config::limit`].
+/// Returns the bytes that an entry counts against [`Config::limit`].
 pub(crate) fn entry_size(key: &[u8], value: &[u8]) -> i64 {
     let size = 1_usize
         .saturating_add(key.len())

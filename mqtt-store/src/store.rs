@@ -1,4 +1,4 @@
-//! Opening: from files to the entries in them, and to the thread that writes more.
+//! Opens a store, reads its entries, and starts the thread that writes.
 
 use std::fmt::{self, Display, Write};
 use std::io;
@@ -13,19 +13,19 @@ use crate::error::{Failure, OpenError};
 use crate::on_redb::{OnRedb, entry_size};
 use crate::writer::Writer;
 
-/// An open store, whose entries are read before it is written to.
+/// An open store. Its entries are read before anything is written.
 pub struct Store {
     config: Config,
     engine: Box<dyn Engine>,
-    /// Bytes of keys and values, once they were counted.
+    /// Bytes of keys and values, if they are counted.
     used: Option<u64>,
 }
 
 impl Store {
-    /// Opens the store, or creates it. `None` if the durability is [`Durability::Off`].
+    /// Opens or creates the store. `None` if the durability is [`Durability::Off`].
     ///
     /// # Errors
-    /// Another process has it open, it is damaged, the disk is full, or the system refuses.
+    /// Another process has it open, it is damaged, the disk is full, or a call of the system fails.
     pub fn open(config: Config) -> Result<Option<Self>, OpenError> {
         if config.durability == Durability::Off {
             return Ok(None);
@@ -37,8 +37,8 @@ impl Store {
         }
     }
 
-    /// A store on another engine, which is open. Of the configuration the engine's own business is left out: the durability, the
-    /// reserve and the cache.
+    /// Makes a store on another engine, which is open already. Durability, reserve and cache of the configuration are not
+    /// used.
     #[must_use]
     pub fn with_engine(engine: Box<dyn Engine>, config: Config) -> Self {
         Self {
@@ -48,19 +48,20 @@ impl Store {
         }
     }
 
-    /// Renames the file of a damaged store, so that it opens empty, and returns its new name. Clients learn then that there is no
-    /// session (3.1.1 \[MQTT-3.2.2-3\], 5 \[MQTT-3.2.2-3\]).
+    /// Renames the file of a damaged store, so that the next one is empty, and returns the new name. The server then tells
+    /// clients
+    /// that they have no session (3.1.1 \[MQTT-3.2.2-3\], 5 \[MQTT-3.2.2-3\]).
     ///
     /// # Errors
-    /// Another process has the store open, or the system refuses.
+    /// Another process has the store open, or a call of the system fails.
     pub fn move_aside(config: &Config) -> Result<PathBuf, OpenError> {
         Directory::open(&config.dir, config.reserve)?.move_aside()
     }
 
-    /// Gives each entry as a record that puts it, in ascending order of kind and key.
+    /// Calls `each` with every entry, as the record that put it, in ascending order of kind and key.
     ///
     /// # Errors
-    /// The entries cannot be read, or `each` refused one: then that record is the place of the damage.
+    /// The entries cannot be read, or `each` refused one: that record is the place of the damage then.
     pub fn restore<E: Display>(
         &mut self,
         mut each: impl FnMut(&Record<'_>) -> Result<(), E>,
@@ -92,7 +93,7 @@ impl Store {
     /// Starts the thread that stores. It calls `notify` whenever [`Writer::progress`] has changed.
     ///
     /// # Errors
-    /// The entries cannot be counted, or the system has no thread.
+    /// The entries cannot be counted, or the system starts no thread.
     pub fn start(mut self, notify: impl Fn() + Send + 'static) -> Result<Writer, OpenError> {
         if self.used.is_none() {
             self.restore(|_| Ok::<_, fmt::Error>(()))?;
@@ -112,7 +113,7 @@ impl fmt::Debug for Store {
     }
 }
 
-/// A record as it is named to people.
+/// Names a record in a message.
 fn name(record: &Record<'_>) -> String {
     let mut name = format!("the record of kind {}", record.kind.byte());
     if !record.key.is_empty() {

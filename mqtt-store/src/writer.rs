@@ -1,4 +1,4 @@
-//! The thread that stores: one transaction for all records that came while the last one was being committed.
+//! The thread that stores. One transaction has all records that arrived during the last one.
 
 use std::io;
 use std::mem;
@@ -17,24 +17,24 @@ pub struct Writer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// How far a [`Writer`] is.
+/// The progress of a [`Writer`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Progress {
-    /// How many bytes of the journal are stored, counted from the first that was appended.
+    /// How many bytes of the journal are stored, counted from the first appended one.
     pub stored: u64,
-    /// Whether it goes on.
+    /// Whether it still stores.
     pub condition: Condition,
 }
 
-/// Whether a [`Writer`] goes on.
+/// Whether a [`Writer`] still stores.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Condition {
-    /// It stores what comes.
+    /// It stores all records.
     Good,
-    /// There is no room: [`Failure::Limit`] or [`Failure::DiskFull`]. What deletes is stored, the rest waits for room.
+    /// There is no room: [`Failure::Limit`] or [`Failure::DiskFull`]. Deletions are stored, other records wait for room.
     Full(Failure),
-    /// It never stores anything again. Who needs what it was given must read the store anew, in another process.
+    /// It stores nothing any more. The stored records must be read again by another process.
     Ended(Failure),
 }
 
@@ -67,7 +67,7 @@ impl Writer {
         })
     }
 
-    /// Takes the next bytes of the journal: whole records. They are stored in their order.
+    /// Appends whole records to the journal. They are stored in their order.
     pub fn append(&self, records: &[u8]) {
         let mut state = self.shared.lock();
         if matches!(state.progress.condition, Condition::Ended(_)) {
@@ -80,16 +80,16 @@ impl Writer {
         self.shared.work.notify_one();
     }
 
-    /// How far it is.
+    /// Returns the progress.
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.shared.lock().progress.clone()
     }
 
-    /// Blocks until `stored` bytes are stored, or there is no room, or the end.
+    /// Blocks until `stored` bytes are stored, or there is no room, or the thread has ended.
     ///
     /// # Errors
-    /// They are not stored. After a failure for which [`Failure::is_full`] is true they may be later.
+    /// They are not stored. If [`Failure::is_full`] returns true, they may be stored later.
     pub fn wait(&self, stored: u64) -> Result<(), Failure> {
         let mut state = self.shared.lock();
         loop {
@@ -105,16 +105,16 @@ impl Writer {
         }
     }
 
-    /// Looks for room at once, if there was none.
+    /// Tries again at once if there was no room.
     pub fn retry(&self) {
         self.shared.lock().retry = true;
         self.shared.work.notify_one();
     }
 
-    /// Stores what was appended and closes the store.
+    /// Stores all appended records and closes the store.
     ///
     /// # Errors
-    /// Not all was stored: [`Writer::progress`] said how much.
+    /// Some records are not stored; [`Writer::progress`] has their number of bytes.
     pub fn close(mut self) -> Result<(), Failure> {
         self.end();
         let state = self.shared.lock();
@@ -140,13 +140,13 @@ impl Drop for Writer {
     }
 }
 
-/// What the thread and its users share.
+/// Shared by the thread and its users.
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// The thread waits for this.
+    /// Signals the thread.
     work: Condvar,
-    /// Users wait for this.
+    /// Signals the users.
     changed: Condvar,
 }
 
@@ -192,26 +192,26 @@ fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a,
         .unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct Worker {
     shared: Arc<Shared>,
     engine: Box<dyn Engine>,
-    /// What was taken and is not stored.
+    /// Bytes that were taken and are not stored.
     journal: Vec<u8>,
     /// Bytes of keys and values in the store.
     used: u64,
     config: Config,
     disk: Disk,
-    /// Bytes of keys and values when the disk was full.
+    /// Bytes of keys and values at the moment when the disk was full.
     full_at: u64,
-    /// How many entries a transaction deletes while the disk is full.
+    /// How many entries one transaction deletes while the disk is full.
     deletes_at_once: usize,
-    /// It is time to look for room on a full disk.
+    /// Whether to try again on a full disk.
     look: bool,
     notify: Box<dyn Fn() + Send>,
 }
 
-/// A panic of the engine is an end, too: nobody waits for a thread that is gone.
+/// Ends the progress if the engine panics, so that nobody waits for a thread that is gone.
 struct EndsWithThread(Arc<Shared>);
 
 impl Drop for EndsWithThread {
@@ -250,7 +250,7 @@ impl Worker {
         }
     }
 
-    /// Waits for something to do and takes it; `None` at the end. Whether it is the last is `Some(true)`.
+    /// Waits for bytes and takes them; `None` at the end. `Some(true)` says that they are the last ones.
     fn take(&mut self, full: bool) -> Option<bool> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
@@ -297,7 +297,7 @@ impl Worker {
         (self.notify)();
     }
 
-    /// Stores what was taken, as far as there is room. Returns how many bytes of it.
+    /// Stores the taken bytes, as far as there is room. Returns how many were stored.
     fn store(&mut self) -> (u64, Result<(), Failure>) {
         let journal = mem::take(&mut self.journal);
         let (stored, result) = match parse(&journal) {
@@ -339,7 +339,7 @@ impl Worker {
         (batch.end(done), result)
     }
 
-    /// What deletes goes first, for it may make room for the rest.
+    /// Stores the deletions first, since they may make room for the rest.
     fn store_on_full_disk(&mut self, batch: &Batch<'_>, done: &mut usize) -> Result<(), Failure> {
         if self.disk == Disk::WithReserve {
             self.full_at = self.used;
@@ -348,7 +348,7 @@ impl Worker {
         self.engine.reopen(true)?;
         self.disk = Disk::WithoutReserve;
         let rest = Changes::of(batch.from(*done)).deletes();
-        // Each change copies pages, and there are few: small transactions get along with them.
+        // Each change copies pages, of which few are free: small transactions need few.
         for deletes in rest.chunks(self.deletes_at_once) {
             if let Err(failure) = self.commit(&deletes) {
                 self.deletes_at_once = self.deletes_at_once.div_ceil(2);
@@ -369,7 +369,7 @@ impl Worker {
                     *done += count;
                     count = rest.len() - count;
                 }
-                // Some of them may fit.
+                // Fewer of them may fit.
                 Err(Failure::Limit) if count > 1 => count /= 2,
                 Err(Failure::Limit) => {
                     let used = self.used;
@@ -404,7 +404,7 @@ impl Worker {
         }
     }
 
-    /// Without the reserve, as much stays free in the file of the store.
+    /// Without the reserve, as much space stays free in the file of the store.
     fn limit(&self) -> u64 {
         match self.disk {
             Disk::WithReserve => self.config.limit.unwrap_or(u64::MAX),
@@ -416,19 +416,19 @@ impl Worker {
     }
 }
 
-/// How full the disk is.
+/// The state of a full disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Disk {
-    /// It has room, and the reserve is there.
+    /// There is room, and the reserve exists.
     WithReserve,
-    /// There is no reserve, but what is free in the file is enough for what deletes.
+    /// There is no reserve, but the free space in the file is enough for deletions.
     WithoutReserve,
-    /// It is so full that the engine is closed.
+    /// The engine is closed, since there is no room at all.
     Closed,
 }
 
-/// With pages of 4 KiB and a tree of four levels these need no more than the reserve of 1 MiB.
+/// With pages of 4 KiB and a tree of four levels, so many deletions need no more than the reserve of 1 MiB.
 const DELETES_AT_ONCE: usize = 64;
 
-/// So much memory for records is kept when they are stored.
+/// How many bytes of memory for records are kept after they are stored.
 const KEPT_MEMORY: usize = 1 << 20;

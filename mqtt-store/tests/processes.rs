@@ -1,4 +1,5 @@
-//! Several processes and one directory. A child is this test program, told by the environment to run `child` alone.
+//! Several processes with one directory. A child is this test program, started with `child` alone and its task in the
+//! environment.
 
 use std::env;
 use std::fs;
@@ -45,7 +46,7 @@ fn append(writer: &Writer, number: u64, value: Option<&[u8]>) -> u64 {
     u64::try_from(len).unwrap()
 }
 
-/// The numbers in the store, in ascending order.
+/// Returns the numbers in the store, in ascending order.
 fn numbers(store: &mut Store) -> Vec<u64> {
     let mut numbers = Vec::new();
     store
@@ -58,7 +59,7 @@ fn numbers(store: &mut Store) -> Vec<u64> {
     numbers
 }
 
-/// Keeps the last 1,000 numbers it was given, and prints each that is stored.
+/// Stores numbers, keeps the last 1,000, and prints each when it is stored.
 #[test]
 #[ignore = "a child of the other tests"]
 fn child() {
@@ -100,7 +101,7 @@ fn spawn(dir: &Path) -> (Child, impl Iterator<Item = String> + use<>) {
     (child, lines.map_while(Result::ok))
 }
 
-/// The word after the first one of the next line that begins with it.
+/// Returns the second word of the next line that begins with `first`.
 fn next(lines: &mut impl Iterator<Item = String>, first: &str) -> Option<String> {
     lines.find_map(|line| Some(line.split_once(first)?.1.trim().to_owned()))
 }
@@ -116,7 +117,7 @@ fn what_was_told_as_stored_survives_kills() {
             told = next(&mut lines, "stored ").map(|n| n.parse::<u64>().unwrap());
         }
         child.kill().unwrap();
-        // What it printed and was not read yet was told, too.
+        // Numbers that it printed before the kill were reported as well.
         while let Some(number) = next(&mut lines, "stored ") {
             told = Some(number.parse().unwrap());
         }
@@ -127,7 +128,7 @@ fn what_was_told_as_stored_survives_kills() {
             last >= told,
             "kill {kill}: {told:?} was told, {last:?} found"
         );
-        // Nothing is missing between the first and the last, and no more than what had not been deleted yet.
+        // No number is missing between the first and the last, and there are only the last ones.
         assert!(found.windows(2).all(|pair| pair[1] == pair[0] + 1));
         let most = last.map_or(0, |last| last + 1).min(1000);
         assert_eq!(u64::try_from(found.len()).unwrap(), most);

@@ -1,5 +1,6 @@
-//! Does one thing of the codec or the session a number of times, for `scripts/instructions.py` to count the instructions of.
-//! Without arguments: the names of what it can do.
+//! Repeats one task of the codec or the session, for `scripts/instructions.py` to count its instructions. Without arguments
+//! it prints
+//! the names of the tasks.
 
 use std::hint::black_box;
 
@@ -55,7 +56,7 @@ fn encode(packet: &impl Encode, version: Version, count: usize) {
     }
 }
 
-/// What is outgoing goes to and fro until both are silent. The receipts of the messages go to `receipts`.
+/// Moves outgoing bytes both ways until both sides are silent. The receipts of messages go to `receipts`.
 fn pass(client: &mut Client<'static>, server: &mut Server<'static>, receipts: &mut Vec<Receipt>) {
     while !client.outgoing().is_empty() || !server.outgoing().is_empty() {
         let (there, mut at) = (client.outgoing(), 0);
@@ -86,12 +87,12 @@ fn pass(client: &mut Client<'static>, server: &mut Server<'static>, receipts: &m
     }
 }
 
-/// A message from a client to a server in memory, and all its acknowledgements back; ten at once.
+/// Sends messages from a client to a server in memory, ten at once, with all their acknowledgements.
 fn exchange(qos: QoS, version: Version, count: usize) {
     exchange_with(Config::default(), qos, version, 10, count);
 }
 
-/// The same with a hundred messages at once, which the application acknowledges in their order after the last.
+/// Sends a hundred messages at once, which the application acknowledges in their order after the last one.
 fn exchange_by_hand(qos: QoS, count: usize) {
     let mut config = Config::default();
     config.acknowledge = Acknowledge::ByHand;

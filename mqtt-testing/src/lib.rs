@@ -1,10 +1,10 @@
-//! What the tests, fuzz targets and benches of this workspace share. Not published.
+//! Shared code of the tests, fuzz targets and benches of this workspace. Not published.
 //!
 //! - [`packets`]: packets as literals, from random bytes, and from a table of vectors;
 //! - [`laws`]: properties that hold for any input;
 //! - [`machines`]: clients and servers of `mqtt_session` in virtual time;
 //! - [`simulation`]: programs, agents and a broker in virtual time;
-//! - [`peers`] and [`wires`]: servers on 127.0.0.1, and what stands between them and a client;
+//! - [`peers`] and [`wires`]: servers on 127.0.0.1, and proxies between them and a client;
 //! - [`suites`]: tests that each adapter runs;
 //! - [`process`]: programs under test; [`choices`]: decisions made from random bytes.
 

@@ -1,11 +1,11 @@
-//! A program under test: what it prints can be awaited, and it never outlives its test.
+//! Runs a program under test. The test can wait for its output, and the program ends with the test.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long anything may take before the test fails.
+/// The time limit for any wait of a test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running program.
@@ -20,11 +20,11 @@ pub struct Process {
 /// How a program ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its exit code; none if a signal ended it.
+    /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: String,
-    /// What it complained about.
+    /// Its standard error.
     pub stderr: String,
 }
 
@@ -43,7 +43,7 @@ pub fn shows(ended: &Ended, texts: &[&str]) {
     }
 }
 
-/// What a program prints.
+/// The output of a program so far.
 #[derive(Clone, Debug, Default)]
 struct Printed(Arc<Shared>);
 
@@ -56,7 +56,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Text {
     bytes: Vec<u8>,
-    /// No more can come.
+    /// Whether the output is closed.
     over: bool,
 }
 
@@ -86,7 +86,7 @@ impl Printed {
         printed
     }
 
-    /// Waits until the text is as wanted, or over; gives it back.
+    /// Waits until the text is as wanted, or the output is closed. Returns the text.
     fn wait(&self, wanted: impl Fn(&str) -> bool) -> String {
         let Shared { text, changed } = &*self.0;
         let text = text.lock().expect("no test panics with it");
@@ -101,7 +101,7 @@ impl Process {
     /// Starts `program`.
     ///
     /// # Panics
-    /// When it cannot be started: `scripts/setup.sh` installs what the tests need.
+    /// It cannot be started. `scripts/setup.sh` installs the programs that the tests need.
     #[must_use]
     pub fn start(program: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(program)
@@ -122,7 +122,7 @@ impl Process {
     /// Writes to its standard input.
     ///
     /// # Panics
-    /// When its input is closed.
+    /// Its input is closed.
     pub fn write(&mut self, text: &str) {
         let stdin = self.stdin.as_mut().expect("its input is open");
         stdin
@@ -131,15 +131,15 @@ impl Process {
         stdin.flush().expect("it reads its input");
     }
 
-    /// Ends its standard input.
+    /// Closes its standard input.
     pub fn close_input(&mut self) {
         self.stdin = None;
     }
 
-    /// Waits until it printed `text`.
+    /// Waits until it has printed `text`.
     ///
     /// # Panics
-    /// When it ends, or a minute passes, before.
+    /// It ends, or a minute passes, before.
     pub fn wait_stdout(&self, text: &str) {
         let printed = self.stdout.wait(|printed| printed.contains(text));
         assert!(
@@ -148,10 +148,10 @@ impl Process {
         );
     }
 
-    /// The same for standard error.
+    /// Waits until it has printed `text` on standard error.
     ///
     /// # Panics
-    /// As [`Self::wait_stdout`].
+    /// As for [`Self::wait_stdout`].
     pub fn wait_stderr(&self, text: &str) {
         let printed = self.stderr.wait(|printed| printed.contains(text));
         assert!(
@@ -160,31 +160,31 @@ impl Process {
         );
     }
 
-    /// Waits until it complained `text`; whether it did so before it ended.
+    /// Waits until it has printed `text` on standard error, or ended. Returns whether it has printed it.
     #[must_use]
     pub fn complains(&self, text: &str) -> bool {
         let printed = self.stderr.wait(|printed| printed.contains(text));
         printed.contains(text)
     }
 
-    /// Waits until it ended.
+    /// Waits until it has ended.
     ///
     /// # Panics
-    /// When a minute passes before.
+    /// A minute passes before.
     pub fn wait(&mut self) {
         let _ = self.status();
     }
 
-    /// Its process id.
+    /// Returns its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits until it complained a line with `text`, and gives what stands behind, up to the next space or line end.
+    /// Waits until a line on standard error has `text`. Returns the word after it.
     ///
     /// # Panics
-    /// As [`Self::wait_stdout`].
+    /// As for [`Self::wait_stdout`].
     #[must_use]
     pub fn wait_stderr_after(&self, text: &str) -> String {
         let behind = |printed: &str| {
@@ -196,7 +196,7 @@ impl Process {
         behind(&printed).unwrap_or_else(|| panic!("{text:?} is not printed, but: {printed}"))
     }
 
-    /// Whether it printed `text` by now.
+    /// Returns whether it has printed `text` by now.
     #[must_use]
     pub fn has_printed(&self, text: &str) -> bool {
         self.stdout.wait(|_| true).contains(text)
@@ -205,7 +205,7 @@ impl Process {
     /// Sends it a signal, such as `INT`.
     ///
     /// # Panics
-    /// When that cannot be done.
+    /// The signal cannot be sent.
     pub fn signal(&self, name: &str) {
         signal(self.child.id(), name);
     }
@@ -213,7 +213,7 @@ impl Process {
     /// Waits for its end.
     ///
     /// # Panics
-    /// When that takes more than a minute.
+    /// It takes more than a minute.
     #[must_use]
     pub fn end(mut self) -> Ended {
         self.close_input();
@@ -226,7 +226,7 @@ impl Process {
     }
 
     fn status(&mut self) -> ExitStatus {
-        // Its output ends when it does.
+        // Its output is closed when it ends.
         let _ = self.stdout.wait(|_| false);
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
@@ -249,11 +249,11 @@ impl Drop for Process {
 /// Runs a program to its end, with `input` as its standard input.
 ///
 /// # Panics
-/// As [`Process::start`] and [`Process::end`].
+/// As for [`Process::start`] and [`Process::end`].
 #[must_use]
 pub fn run(program: &str, arguments: &[&str], input: &str) -> Ended {
     let mut process = Process::start(program, arguments);
-    // A program that does not read its input may be gone by now.
+    // A program that does not read its input may have ended by now.
     if let Some(stdin) = &mut process.stdin {
         let _ = stdin.write_all(input.as_bytes());
     }
@@ -263,7 +263,7 @@ pub fn run(program: &str, arguments: &[&str], input: &str) -> Ended {
 /// Sends a signal to a process by its id.
 ///
 /// # Panics
-/// When that cannot be done.
+/// The signal cannot be sent.
 pub fn signal(id: u32, name: &str) {
     let status = Command::new("kill")
         .args([format!("-{name}"), id.to_string()])
@@ -274,10 +274,10 @@ pub fn signal(id: u32, name: &str) {
     );
 }
 
-/// The path of an example of the package under test, which `cargo test` builds beside its tests.
+/// Returns the path of an example of the package under test, which `cargo test` builds beside its tests.
 ///
 /// # Panics
-/// When the test runs from somewhere else.
+/// The test runs from another place.
 #[must_use]
 pub fn example(name: &str) -> String {
     let own = std::env::current_exe().expect("a test has a path");
@@ -293,10 +293,12 @@ pub fn example(name: &str) -> String {
         .to_owned()
 }
 
-/// The two examples that each adapter has: a handle that hears what it says, and a bare connection that hears it too.
+/// Runs the two examples that each adapter has: a handle that receives its own messages, and a bare connection that receives
+/// them
+/// too.
 ///
 /// # Panics
-/// When one of them does not do so.
+/// One of them fails.
 pub fn examples_converse(adapter: &str) {
     let broker = crate::peers::Mosquitto::start("");
     let address = format!("127.0.0.1:{}", broker.port);

@@ -1,20 +1,20 @@
-//! Which protocol a client speaks, by its first bytes.
+//! Recognises the protocol of a connection by its first bytes.
 
 use std::fmt;
 
-/// A protocol that the first bytes of a connection tell.
+/// A protocol that the first bytes of a connection show.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Protocol {
-    /// MQTT without anything around it.
+    /// Plain MQTT.
     Mqtt,
-    /// A record of TLS.
+    /// TLS.
     Tls,
-    /// HTTP, as WebSocket begins.
+    /// HTTP, with which WebSocket begins.
     Http,
-    /// A header of the PROXY protocol.
+    /// The PROXY protocol.
     Proxy,
-    /// None of them.
+    /// None of these.
     Unknown,
 }
 
@@ -30,10 +30,10 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// The longest that one of the beginnings is.
+/// How many bytes are needed at most.
 const LONGEST: usize = 12;
 
-/// What a connection begins with, whoever speaks first; `None` while the bytes may still become one of the protocols.
+/// Returns the protocol whose bytes these are, from either side; `None` while they may still become one of several protocols.
 ///
 /// ```
 /// use mqtt_transport::{Protocol, detect};
@@ -45,7 +45,7 @@ const LONGEST: usize = 12;
 #[must_use]
 pub fn detect(first: &[u8]) -> Option<Protocol> {
     let beginnings: [(&[u8], Protocol); 12] = [
-        // A handshake or an alert, of any version of TLS.
+        // A handshake or an alert of any version of TLS.
         (b"\x16\x03", Protocol::Tls),
         (b"\x15\x03", Protocol::Tls),
         (b"GET ", Protocol::Http),
@@ -66,7 +66,7 @@ pub fn detect(first: &[u8]) -> Option<Protocol> {
     }
     match first {
         [] => None,
-        // CONNECT or CONNACK: what MQTT begins with in either direction.
+        // CONNECT or CONNACK, the first packets in either direction.
         [0x10 | 0x20, ..] => Some(Protocol::Mqtt),
         _ if first.len() < LONGEST
             && beginnings
@@ -79,7 +79,7 @@ pub fn detect(first: &[u8]) -> Option<Protocol> {
     }
 }
 
-/// What a header of version 2 of the PROXY protocol begins with.
+/// The first bytes of a header of version 2 of the PROXY protocol.
 pub(crate) const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 #[cfg(test)]
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_bytes_tell_the_protocol() {
+    fn the_first_bytes_show_the_protocol() {
         assert_eq!(detect(b""), None);
         assert_eq!(detect(b"\x16"), None);
         assert_eq!(detect(b"\x16\x03"), Some(Protocol::Tls));

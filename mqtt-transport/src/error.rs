@@ -1,10 +1,10 @@
-//! Why a stage ended.
+//! The errors of stages.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// Why a stage ended, or could not be made: what kind of fault it is, and one line for a person.
+/// Why a stage ended, or could not be made: the kind of the error, and one line of text.
 #[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
@@ -12,35 +12,35 @@ pub struct Error {
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What kind of fault an [`Error`] is.
+/// The kind of an [`Error`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The peer speaks another protocol, such as plain MQTT on a port for TLS.
     WrongProtocol,
-    /// The peer closed the connection before the handshake was over.
+    /// The peer closed the connection during the handshake.
     HandshakeCut,
-    /// The peer closed the connection without the end that TLS asks for: bytes may be missing.
+    /// The peer closed the connection without the end of TLS: bytes may be missing.
     Truncated,
     /// The certificate of the peer is not accepted: it expired, is for another name, was revoked, or its issuer is unknown.
     Certificate,
-    /// The server asks for a client certificate and got none, or refused the one it got.
+    /// The server requires a client certificate and got none, or refused the one it got.
     ClientCertificate,
-    /// Anything else that TLS refuses.
+    /// Another error of TLS.
     Tls,
     /// HTTP that is no upgrade to WebSocket, or an answer that refuses it.
     Http,
-    /// The peer asked for no sub-protocol that MQTT has, or chose none.
+    /// The peer offered or chose no sub-protocol of MQTT.
     SubProtocol,
     /// The peer broke a rule of WebSocket.
     WebSocket,
-    /// The peer sent a text frame; MQTT allows binary ones only.
+    /// The peer sent a text frame; MQTT uses binary frames only.
     TextFrame,
-    /// Headers, a frame or a message are larger than the limit.
+    /// Headers, a frame or a message exceed their limit.
     TooLarge,
-    /// The proxy refused the connection, or what it said is none of its protocol.
+    /// The proxy refused the connection, or does not follow its protocol.
     Proxy,
-    /// The peer makes this side answer and does not read the answers.
+    /// The peer demands answers and does not read them.
     Flooded,
     /// A setting that cannot be used, such as a file that cannot be read.
     Settings,
@@ -65,7 +65,7 @@ impl Error {
         self
     }
 
-    /// The error of rustls, tungstenite or the system that it tells of, to be downcast.
+    /// Returns the error of rustls, tungstenite or the system behind this one, which can be downcast.
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source
@@ -73,7 +73,7 @@ impl Error {
             .map(|source| -> &(dyn std::error::Error + 'static) { source })
     }
 
-    /// What kind of fault it is.
+    /// Returns the kind of the error.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         self.kind
@@ -92,10 +92,10 @@ impl fmt::Debug for Error {
     }
 }
 
-/// The message tells all of it, so there is no source to be printed behind it; see [`Error::cause`].
+/// There is no source, since the message already has its text; see [`Error::cause`].
 impl std::error::Error for Error {}
 
-/// Keeps the error as the inner one, so that it can be downcast.
+/// Keeps the error as the inner error, which can be downcast.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.kind {

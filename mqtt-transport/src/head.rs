@@ -1,8 +1,8 @@
-//! The head of an HTTP message, collected until its empty line.
+//! Collects the head of an HTTP message until its empty line.
 
 use crate::error::{Error, ErrorKind};
 
-/// Collects a head of HTTP, of bounded size.
+/// The head of an HTTP message, up to a limit.
 #[derive(Debug)]
 pub(crate) struct Head {
     bytes: Vec<u8>,
@@ -17,17 +17,17 @@ impl Head {
         }
     }
 
-    /// What has come of it.
+    /// Returns the bytes that have arrived.
     pub(crate) fn so_far(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Takes bytes from the front of `wire` until the head is whole, and leaves those behind it.
+    /// Takes bytes from the front of `wire` until the head is whole. Leaves the bytes behind it.
     ///
     /// # Errors
-    /// It is longer than the limit.
+    /// The head is longer than the limit.
     pub(crate) fn take(&mut self, wire: &mut &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        // The empty line may have begun in the bytes before.
+        // The empty line may have begun in the bytes of an earlier call.
         let before = self.bytes.len();
         let from = before.saturating_sub(END.len() - 1);
         let taken = wire.len().min(self.limit.saturating_sub(before));

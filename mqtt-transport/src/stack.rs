@@ -1,4 +1,4 @@
-//! Stages, one upon the other.
+//! A stack of stages.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,58 +10,58 @@ use crate::queue::Queue;
 
 /// One protocol between the bytes of the transport below and the plain bytes above, without I/O.
 ///
-/// After an error the stage may still have something to say, such as an alert: what is [`outgoing`](Self::outgoing) is
-/// to be sent before the transport is closed.
+/// After an error, [`outgoing`](Self::outgoing) may still have bytes, such as an alert. They are to be sent before the
+/// transport is closed.
 pub trait Stage: fmt::Debug + Send {
-    /// Takes all bytes that came from below, and appends the plain ones that they make to `plain`. None may come of it, as
-    /// during a handshake.
+    /// Takes all bytes from below, and appends their plain bytes to `plain`. There may be none, as during a handshake.
     ///
     /// # Errors
-    /// The peer broke the protocol, or is not who it should be.
+    /// The peer broke the protocol, or its identity is not accepted.
     fn input(&mut self, wire: &[u8], plain: &mut BytesMut) -> Result<(), Error>;
 
-    /// Takes plain bytes to be sent; how many. None before the stage [is open](Self::is_open), or while too many wait below.
+    /// Takes plain bytes to be sent and returns how many: none before [`is_open`](Self::is_open), or while too many wait
+    /// below.
     fn output(&mut self, plain: &[u8]) -> usize;
 
-    /// What is to be sent below.
+    /// Returns the bytes to be sent below.
     fn outgoing(&self) -> &[u8];
 
-    /// The transport below took so many bytes of [`Self::outgoing`].
+    /// Notes that the transport below took the first `n` bytes of [`Self::outgoing`].
     fn sent(&mut self, n: usize);
 
-    /// The transport below ended.
+    /// Tells the stage that the stream of the transport below ended.
     ///
     /// # Errors
-    /// It ended where the protocol of this stage does not: bytes may be missing.
+    /// The protocol of this stage has not ended: bytes may be missing.
     fn end_of_file(&mut self) -> Result<(), Error>;
 
-    /// Says the end of the plain bytes, where the protocol has a way to. What the peer sends from then on need not be looked at.
+    /// Sends the end of the plain bytes, if the protocol has one. Later bytes of the peer may be ignored.
     fn close(&mut self);
 
-    /// Whether the handshake is over.
+    /// Returns whether the handshake is over.
     fn is_open(&self) -> bool;
 
-    /// Whether the peer said that no plain bytes come any more.
+    /// Returns whether the peer has ended its plain bytes.
     fn is_ended(&self) -> bool {
         false
     }
 
-    /// Whether the stage does nothing any more but to pass bytes, so that the stack may leave it out.
+    /// Returns whether the stage only passes bytes from now on, so that the stack may remove it.
     fn is_passed(&self) -> bool {
         false
     }
 
-    /// Adds what the stage learned of the peer.
+    /// Adds what the stage knows of the peer.
     fn describe(&self, peer: &mut Peer) {
         let _ = peer;
     }
 }
 
-/// What the stages learned of the peer.
+/// What the stages know of the peer.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Peer {
-    /// The address that a proxy in front of this server tells.
+    /// The address of the client, as a proxy in front of this server reports it.
     pub address: Option<SocketAddr>,
     /// The certificate of the peer.
     #[cfg(feature = "tls")]
@@ -76,23 +76,23 @@ pub struct Peer {
     pub sub_protocol: Option<&'static str>,
 }
 
-/// Stages, one upon the other: bytes of the transport go in at one end, plain ones at the other. Without stages
-/// the bytes pass unchanged.
+/// A stack of stages: bytes of the transport at the lower end, plain bytes at the upper end. Without stages the bytes pass
+/// unchanged.
 ///
-/// It is used as each machine here: bytes that were read go to [`input`](Self::input), what is
-/// [`outgoing`](Self::outgoing) is written and told by [`sent`](Self::sent).
+/// It is driven like the other machines of this family: bytes that were read go to [`input`](Self::input), and
+/// [`outgoing`](Self::outgoing) is written and reported with [`sent`](Self::sent).
 #[derive(Debug, Default)]
 pub struct Stack {
-    /// The lowest first.
+    /// The lowest stage first.
     stages: Vec<Box<dyn Stage>>,
-    /// What waits where there is no stage.
+    /// The outgoing bytes if there is no stage.
     plain: Queue,
-    /// What the stages below told before they were left out.
+    /// What removed stages knew of the peer.
     peer: Peer,
 }
 
 impl Stack {
-    /// No stages.
+    /// Makes a stack without stages.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -104,18 +104,17 @@ impl Stack {
         self.pass_down();
     }
 
-    /// The same, as a value.
+    /// Puts a stage on top, and returns the stack.
     #[must_use]
     pub fn with(mut self, stage: impl Stage + 'static) -> Self {
         self.push(stage);
         self
     }
 
-    /// Takes all bytes that the transport brought, and appends the plain ones that they make to `plain`. Those that came before
-    /// an error are there as well.
+    /// Takes all bytes from the transport, and appends their plain bytes to `plain`, including those before an error.
     ///
     /// # Errors
-    /// Of a stage. What is [outgoing](Self::outgoing) is still to be sent.
+    /// A stage failed. [`Self::outgoing`] is still to be sent.
     pub fn input(&mut self, wire: &[u8], plain: &mut BytesMut) -> Result<(), Error> {
         let result = self.pass_up(wire, plain);
         self.pass_down();
@@ -131,7 +130,7 @@ impl Stack {
             return top.input(wire, plain);
         };
         let mut bytes = BytesMut::new();
-        // What came before an error goes up first: the error of the upper stage tells more, if it has one.
+        // Bytes before an error go up first: if the upper stage fails on them, its error is more precise.
         let mut result = lowest.input(wire, &mut bytes);
         for stage in between {
             let mut above = BytesMut::new();
@@ -141,7 +140,7 @@ impl Stack {
         top.input(&bytes, plain).and(result)
     }
 
-    /// Takes plain bytes to be sent; how many. None before [`Self::is_open`], or while too many wait to be sent.
+    /// Takes plain bytes to be sent and returns how many: none before [`Self::is_open`], or while too many wait to be sent.
     pub fn output(&mut self, plain: &[u8]) -> usize {
         if !self.is_open() {
             return 0;
@@ -160,17 +159,17 @@ impl Stack {
         n
     }
 
-    /// What is to be sent.
+    /// Returns the bytes to be sent.
     #[must_use]
     pub fn outgoing(&self) -> &[u8] {
         match self.stages.first() {
-            // What is left of a stage that was left out goes first.
+            // Bytes of a removed stage go first.
             Some(lowest) if self.plain.as_slice().is_empty() => lowest.outgoing(),
             _ => self.plain.as_slice(),
         }
     }
 
-    /// The transport took so many bytes of [`Self::outgoing`].
+    /// Notes that the transport took the first `n` bytes of [`Self::outgoing`].
     pub fn sent(&mut self, n: usize) {
         match self.stages.first_mut() {
             Some(lowest) if self.plain.as_slice().is_empty() => lowest.sent(n),
@@ -179,10 +178,10 @@ impl Stack {
         self.pass_down();
     }
 
-    /// The transport ended.
+    /// Tells the stages that the stream of the transport ended.
     ///
     /// # Errors
-    /// It ended where a protocol does not: bytes may be missing, or a handshake is not over.
+    /// A protocol has not ended: bytes may be missing, or a handshake is not over.
     pub fn end_of_file(&mut self) -> Result<(), Error> {
         for stage in &mut self.stages {
             stage.end_of_file()?;
@@ -190,8 +189,8 @@ impl Stack {
         Ok(())
     }
 
-    /// Says the end of the plain bytes in each protocol that has a way to. What the peer sends from then on is dropped by TLS, and
-    /// passes elsewhere.
+    /// Sends the end of the plain bytes in each protocol that has one. TLS ignores later bytes of the peer; other stages pass
+    /// them.
     pub fn close(&mut self) {
         for index in (0..self.stages.len()).rev() {
             if let Some(stage) = self.stages.get_mut(index) {
@@ -201,25 +200,25 @@ impl Stack {
         }
     }
 
-    /// Whether all handshakes are over.
+    /// Returns whether all handshakes are over.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.stages.iter().all(|stage| stage.is_open())
     }
 
-    /// Whether the peer said that no plain bytes come any more.
+    /// Returns whether the peer has ended its plain bytes.
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.stages.iter().any(|stage| stage.is_ended())
     }
 
-    /// Whether bytes pass unchanged.
+    /// Returns whether bytes pass unchanged.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.stages.is_empty()
     }
 
-    /// What the stages learned of the peer. It is complete when the stack [is open](Self::is_open).
+    /// Returns what the stages know of the peer. It is complete when [`Self::is_open`] is true.
     #[must_use]
     pub fn peer(&self) -> Peer {
         let mut peer = self.peer.clone();
@@ -229,7 +228,7 @@ impl Stack {
         peer
     }
 
-    /// Gives each stage what the one above has to send, and leaves out the lowest ones that only pass bytes.
+    /// Gives each stage the outgoing bytes of the one above, and removes the lowest stages that only pass bytes.
     fn pass_down(&mut self) {
         while self.stages.first().is_some_and(|lowest| lowest.is_passed()) {
             let lowest = self.stages.remove(0);

@@ -1,4 +1,4 @@
-//! What is said to proxies and understood of them, byte by byte.
+//! The dialogues with proxies, byte by byte.
 #![cfg(feature = "proxy")]
 
 use bytes::BytesMut;
@@ -15,8 +15,7 @@ fn stack(proxy: &ProxyOptions, host: &str) -> Stack {
     Stack::new().with(ProxyStage::client(proxy, host, 1883).unwrap())
 }
 
-/// A talk in lines: what the stack says, what it hears then, and so on. Each answer comes byte by byte. What follows
-/// the talk passes.
+/// A dialogue: the stack sends the first text of a line, and gets the second one byte by byte. Bytes after the dialogue pass.
 fn talk(mut stack: Stack, lines: &[(&[u8], &[u8])]) {
     let mut plain = BytesMut::new();
     for (said, heard) in lines {
@@ -37,7 +36,7 @@ fn talk(mut stack: Stack, lines: &[(&[u8], &[u8])]) {
     stack.end_of_file().unwrap();
 }
 
-/// The error after the stack has heard this at once.
+/// Returns the error after the stack got these bytes at once.
 fn refused(mut stack: Stack, heard: &[u8], kind: ErrorKind) -> String {
     let error = stack.input(heard, &mut BytesMut::new()).unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");

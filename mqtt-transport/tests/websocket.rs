@@ -1,4 +1,4 @@
-//! WebSocket stages: what is an upgrade and what is not, and what frames may be.
+//! WebSocket stages: which requests and which frames are accepted.
 #![cfg(feature = "websocket")]
 
 use bytes::BytesMut;
@@ -23,7 +23,7 @@ fn link() -> Link {
     )
 }
 
-/// A request that is one, with these headers in place of others.
+/// Returns a valid request with some headers replaced.
 fn request(line: &str, headers: &[&str]) -> String {
     let defaults = [
         "Host: broker.example",
@@ -47,7 +47,7 @@ fn request(line: &str, headers: &[&str]) -> String {
 
 const GET: &str = "GET /mqtt HTTP/1.1";
 
-/// What a server answers, and the error it has then.
+/// Returns the answer of a server, and its error.
 fn answer(server: WebSocketServerOptions, request: &str) -> (String, Option<(ErrorKind, String)>) {
     let mut server = WebSocketServer::new(server);
     let result = server.input(request.as_bytes(), &mut BytesMut::new());
@@ -56,7 +56,7 @@ fn answer(server: WebSocketServerOptions, request: &str) -> (String, Option<(Err
     (answer, error)
 }
 
-/// A server after the handshake, with nothing outgoing.
+/// Returns a server after the handshake, with nothing outgoing.
 fn open_server(options: WebSocketServerOptions) -> WebSocketServer {
     let mut server = WebSocketServer::new(options);
     server
@@ -67,7 +67,7 @@ fn open_server(options: WebSocketServerOptions) -> WebSocketServer {
     server
 }
 
-/// A masked frame of a client; the mask is zero.
+/// Returns a frame of a client with a mask of zero.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match u16::try_from(payload.len()) {
@@ -338,7 +338,7 @@ fn packets_need_not_be_aligned_with_frames() {
     let mut server = open_server(WebSocketServerOptions::default());
     let mut plain = BytesMut::new();
     let mut wire = Vec::new();
-    // Two packets and a half in one frame, a fragmented message with a ping in between, an empty frame, single bytes.
+    // Two and a half packets in one frame, a fragmented message with a ping inside, an empty frame, single bytes.
     wire.extend(frame(0x82, b"onetwoth"));
     wire.extend(frame(0x02, b"r"));
     wire.extend(frame(0x89, b"ping"));

@@ -10,14 +10,14 @@ use mqtt_embedded::{Buffers, EmbassyTime, Error, SessionError, Timer};
 
 use crate::far::{Far, Time, connect, message};
 
-/// The same line, not ready every other time it is asked.
+/// A transport that is pending at every other poll.
 struct Slow {
     far: Far,
     ready: bool,
 }
 
 impl Slow {
-    /// Whether it is asked for the second time.
+    /// Returns whether this is the second poll.
     fn poll(&mut self) -> bool {
         self.ready = !self.ready;
         !self.ready
@@ -89,7 +89,7 @@ fn once<F: Future>(future: F) -> Option<F::Output> {
 
 type Memory = Buffers<64, 192, 192, 4>;
 
-/// Every future is dropped as often as it waits, and nothing is lost or said twice.
+/// Every future is dropped each time it is pending. Nothing is lost, and nothing happens twice.
 #[test]
 fn dropping_futures_loses_nothing() {
     for (version, most) in [Version::V311, Version::V5]
@@ -147,7 +147,7 @@ fn dropping_futures_loses_nothing() {
 }
 
 #[test]
-fn silence_is_broken_by_a_ping_and_ended_without_an_answer() {
+fn a_silent_connection_is_pinged_and_ended_without_an_answer() {
     let time = Time::default();
     let far = Far::new(&time, 100);
     let slow = Slow {
@@ -176,9 +176,9 @@ fn silence_is_broken_by_a_ping_and_ended_without_an_answer() {
     assert_eq!(why, Error::Session(SessionError::Violation(timeout)));
 }
 
-/// Embassy's timer ends at its time, and no sooner; without one it waits for ever.
+/// Embassy's timer ends at its time and not earlier. Without a time it never ends.
 #[test]
-fn embassys_timer_is_a_timer() {
+fn the_timer_of_embassy_ends_in_time() {
     let mut timer = EmbassyTime;
     let before = Timer::now(&mut timer);
     let at = before.after(core::time::Duration::from_millis(20));

@@ -11,7 +11,7 @@ const ALL_QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
 type Memory = Buffers<64, 192, 192, 4>;
 
-/// What a device learned, as text.
+/// Describes an event as text.
 fn told(event: Option<Event<'_>>) -> Option<String> {
     Some(match event? {
         Event::Connected { resumed, .. } => format!("connected, resumed: {resumed}"),
@@ -27,7 +27,7 @@ fn told(event: Option<Event<'_>>) -> Option<String> {
     })
 }
 
-/// Goes on until this is told; all that was.
+/// Takes steps until this event. Returns the texts of all events.
 fn until(
     connection: &mut Connection<'_, '_, Far, Time>,
     last: &str,
@@ -83,7 +83,7 @@ fn messages_go_both_ways_however_few_bytes_the_transport_takes() {
     }
 }
 
-/// The transport is flushed once behind all that is written, not behind each write.
+/// The transport is flushed once after all writes, not after each write.
 #[test]
 fn a_burst_is_flushed_once() {
     let time = Time::default();
@@ -111,7 +111,7 @@ fn a_burst_is_flushed_once() {
 }
 
 #[test]
-fn each_end_of_the_transport_is_told_apart() {
+fn each_end_of_the_transport_has_its_own_error() {
     let over = |odd_reads: &[Odd], odd_writes: &[Odd]| {
         let time = Time::default();
         let far = Far::new(&time, 100);
@@ -149,9 +149,9 @@ fn each_end_of_the_transport_is_told_apart() {
     assert_eq!(over(&passing, &passing[..1]), Ok(()));
 }
 
-/// A modem's words are no packet: the connection ends with what was wrong, and the message goes out again on the next.
+/// Text of a modem is no packet: the connection ends with the reason, and the message goes out again on the next one.
 #[test]
-fn noise_ends_the_connection_and_the_session_survives() {
+fn noise_ends_the_connection_but_not_the_session() {
     for version in VERSIONS {
         let time = Time::default();
         let far = Far::new(&time, 100);
@@ -180,7 +180,7 @@ fn noise_ends_the_connection_and_the_session_survives() {
     }
 }
 
-/// The sum of a message's pieces, and how many there were.
+/// Returns the sum of the pieces of a message, and their number.
 fn pieces(
     connection: &mut Connection<'_, '_, Far, Time>,
 ) -> Result<(u32, Vec<u8>, usize), Error<ErrorKind>> {
@@ -203,7 +203,7 @@ fn pieces(
     }
 }
 
-/// Goes on until all that the server sent is acknowledged.
+/// Takes steps until all messages of the server are acknowledged.
 fn finish(
     connection: &mut Connection<'_, '_, Far, Time>,
     far: &Far,
@@ -232,7 +232,7 @@ fn a_payload_larger_than_the_buffer_comes_in_pieces() {
             let (announced, payload, count) = pieces(connection)?;
             assert_eq!((announced, &payload), (5_000, &large));
             assert!(count >= 5_000 / 64, "{count} pieces");
-            // And what comes behind it is a packet again.
+            // The bytes after it are a packet again.
             far.publish(qos, b"small");
             until(connection, "message small")?;
             finish(connection, &far)
@@ -241,7 +241,9 @@ fn a_payload_larger_than_the_buffer_comes_in_pieces() {
     }
 }
 
-/// What did not come whole is not acknowledged: it comes again on the next connection. What is known is not told twice.
+/// A message that did not arrive whole is not acknowledged, and comes again on the next connection. A message that did is
+/// reported
+/// once.
 #[test]
 fn a_cut_inside_a_large_payload_loses_nothing() {
     let large = vec![7; 1_000];
@@ -267,7 +269,7 @@ fn a_cut_inside_a_large_payload_loses_nothing() {
         run(&far, &time, &mut memory, version, |connection| {
             assert_eq!(pieces(connection)?.1, large);
             if qos == QoS::ExactlyOnce {
-                // PUBREC is out; the server does not see it, and sends the message again.
+                // PUBREC is written, but the server does not get it, and sends the message again.
                 return Err(Error::Io(ErrorKind::Other));
             }
             finish(connection, &far)
@@ -286,7 +288,7 @@ fn a_cut_inside_a_large_payload_loses_nothing() {
     }
 }
 
-/// Why a connection ends whose server says this first, with an input buffer of this size.
+/// Returns why a connection ends when the server sends these bytes first, with an input buffer of this size.
 fn ends(buffer: usize, said: &[u8]) -> Rule {
     let time = Time::default();
     let far = Far::new(&time, 100);
@@ -309,13 +311,13 @@ fn any_other_packet_must_fit_the_buffer() {
     // CONNACK of 80 bytes: a reason string of 72.
     let connack = [&[0x20, 78, 0, 0, 75, 0x1F, 0, 72][..], &[b'x'; 72]].concat();
     assert_eq!(ends(64, &connack), Rule::TooLarge { len: 80, max: 64 });
-    // No buffer at all is an answer as well.
+    // Also without any buffer the connection ends with a reason.
     assert_eq!(ends(1, &connack), Rule::TooLarge { len: 2, max: 1 });
     assert_eq!(ends(0, &connack), Rule::TooLarge { len: 1, max: 0 });
 }
 
 #[test]
-fn silence_is_broken_by_a_ping_and_ended_without_an_answer() {
+fn a_silent_connection_is_pinged_and_ended_without_an_answer() {
     let time = Time::default();
     let far = Far::new(&time, 100);
     let mut buffers = Memory::new();
@@ -334,7 +336,7 @@ fn silence_is_broken_by_a_ping_and_ended_without_an_answer() {
     );
 }
 
-/// A server that never stops talking must hear a ping as well: what it says says nothing of us.
+/// The client must ping while the server sends without a pause, since packets of the server do not keep the client alive.
 #[test]
 fn pings_go_out_while_messages_come_one_after_the_other() {
     let time = Time::default();
@@ -369,7 +371,7 @@ fn patience_ends_without_an_event() {
     .unwrap();
 }
 
-/// A transport whose reads end by themselves serves without `ReadReady`.
+/// A transport whose reads end by themselves works without `ReadReady`.
 #[test]
 fn a_patient_transport_is_read_until_its_time_is_up() {
     let time = Time::default();

@@ -1,4 +1,4 @@
-//! The far side of a line: a server, and what befalls the bytes on their way.
+//! The other end of the transport: a server, and faults of the transport.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use mqtt_embedded::Clock;
 use mqtt_embedded::proto::{ConnAck, Connect, List, QoS, ReasonCode, SubAck, TopicName, Version};
 use mqtt_embedded::session::{Config, Heap, Instant, Outgoing, Server, ServerEvent, Step};
 
-/// A clock that only idling moves, and reading a little.
+/// A clock that advances during idling and, a little, during reads.
 #[derive(Clone, Default)]
 pub(crate) struct Time(Rc<Cell<u64>>);
 
@@ -34,7 +34,7 @@ impl Clock for Time {
     }
 }
 
-/// What a read or write does instead of its work.
+/// A fault of a read or write.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Odd {
     Nothing,
@@ -45,7 +45,7 @@ pub(crate) struct Inner {
     pub(crate) server: Server<'static>,
     from_device: Vec<u8>,
     pub(crate) to_device: VecDeque<u8>,
-    /// The most that one read or write takes.
+    /// How many bytes one read or write takes at most.
     pub(crate) most: usize,
     pub(crate) reads: VecDeque<Odd>,
     pub(crate) writes: VecDeque<Odd>,
@@ -53,13 +53,13 @@ pub(crate) struct Inner {
     pub(crate) flushes: usize,
     pub(crate) heard: Vec<String>,
     pub(crate) pings: usize,
-    /// The server hears nothing any more.
+    /// Whether the server receives nothing any more.
     pub(crate) deaf: bool,
     has_session: bool,
     time: Time,
 }
 
-/// The line, and both ends of it that are not the device's.
+/// The transport, and the server at its end.
 #[derive(Clone)]
 pub(crate) struct Far(pub(crate) Rc<RefCell<Inner>>);
 
@@ -98,7 +98,7 @@ impl Far {
         })))
     }
 
-    /// The link is gone and there is another; both sides keep their session.
+    /// Replaces the transport by a new one. Both sides keep their sessions.
     pub(crate) fn reopen(&self) {
         let mut inner = self.0.borrow_mut();
         let now = inner.time.get();
@@ -196,7 +196,7 @@ impl Inner {
     pub(crate) fn take_flush(&mut self) {
         self.flushes += 1;
         self.unflushed = 0;
-        // What is not flushed has not arrived.
+        // Bytes that are not flushed have not arrived.
         self.serve();
     }
 }

@@ -1,7 +1,7 @@
 use embedded_io::{ErrorKind, ErrorType, Read, ReadReady, Write};
 use mqtt_embedded::hex::Hex;
 
-/// A modem that takes and gives few digits at once.
+/// A modem that takes and returns few digits at once.
 struct Modem {
     digits: Vec<u8>,
     most: usize,
@@ -70,7 +70,7 @@ fn every_byte_comes_back_however_few_digits_go_at_once() {
     }
 }
 
-/// Half a byte is not a byte: a read after `read_ready` does not wait.
+/// Half a byte is no byte: a read after `read_ready` does not wait.
 #[test]
 fn ready_is_a_whole_byte() {
     let modem = |digits: &[u8]| {

@@ -1,4 +1,4 @@
-//! Connections over a transport in memory, whose every read and write the test decides, with a clock of its own.
+//! Connections over a transport in memory. The test decides about each read and write, and about the time.
 
 mod asynch;
 mod blocking;

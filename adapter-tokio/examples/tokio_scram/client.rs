@@ -1,4 +1,4 @@
-//! The client's side.
+//! The client of SCRAM.
 
 use mqtt_tokio::Authenticator;
 
@@ -10,13 +10,13 @@ pub(crate) struct ScramClient {
     nonce: String,
     /// The first message without its header.
     first: String,
-    /// What the server has to prove.
+    /// The signature that the server has to send.
     expected: Option<String>,
 }
 
-/// Fewer would let a false server learn the password by trying; RFC 7677 asks for at least this.
+/// With fewer iterations a false server could find the password by trying. RFC 7677 demands at least this many.
 const LEAST_ITERATIONS: u32 = 4_096;
-/// More would let a false server keep the client busy.
+/// With more iterations a false server could keep the client busy.
 const MOST_ITERATIONS: u32 = 1_000_000;
 
 impl ScramClient {
@@ -80,7 +80,7 @@ impl Authenticator for ScramClient {
 mod tests {
     use super::*;
 
-    /// The conversation of RFC 7677, section 3.
+    /// The example of RFC 7677, section 3.
     #[test]
     fn the_conversation_of_the_standard() {
         let nonce = "rOprNGfwEbeRWgbNEkqO";

@@ -1,5 +1,5 @@
 //! Enhanced authentication with SCRAM-SHA-256 (MQTT 5, section 4.12; RFC 7677): the client proves that it knows the password
-//! without saying it, and the broker proves that it knows it as well.
+//! without sending it, and the broker proves that it knows it as well.
 //!
 //! `cargo run -p sansio-mqtt-tokio --example tokio_scram` starts a broker of its own and connects to it, with the
 //! right password and with a wrong one. With a URL, such as `mqtt://127.0.0.1:1883`, it connects to a broker that has it:
@@ -56,7 +56,7 @@ async fn with_a_broker() -> Result<(), Box<dyn std::error::Error>> {
     tokio::join!(serve, clients).1
 }
 
-/// Connects, and hears what it says.
+/// Connects, publishes a message and receives it.
 async fn talk(mut options: Options, password: &'static str) -> Result<(), Error> {
     options.version = Version::V5;
     options.authenticator = Some(MakeAuthenticator::new(move || {

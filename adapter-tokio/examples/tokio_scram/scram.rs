@@ -1,4 +1,4 @@
-//! What both sides of SCRAM-SHA-256 compute (RFC 5802, section 3; RFC 7677).
+//! The computations of both sides of SCRAM-SHA-256 (RFC 5802, section 3; RFC 7677).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,9 +14,9 @@ pub(crate) type Key = [u8; 32];
 #[derive(Clone, Copy)]
 pub(crate) struct Keys {
     client: Key,
-    /// What a server stores, to check proofs with.
+    /// Stored by a server to check proofs.
     pub(crate) stored: Key,
-    /// What a server stores, to prove itself.
+    /// Stored by a server to prove its own knowledge.
     pub(crate) server: Key,
 }
 
@@ -31,13 +31,14 @@ impl Keys {
         }
     }
 
-    /// What the client sends: its key, hidden by a signature that only who has the stored key can compute.
+    /// Returns the proof that the client sends: its key, combined with a signature that only the owner of the stored key can
+    /// compute.
     pub(crate) fn proof(&self, conversation: &str) -> Key {
         xor(self.client, sign(&self.stored, conversation.as_bytes()))
     }
 }
 
-/// Whether a proof was made with the key of which `stored` is the hash.
+/// Returns whether a proof was made with the key whose hash is `stored`.
 pub(crate) fn proves(proof: Key, stored: &Key, conversation: &str) -> bool {
     let client = xor(proof, sign(stored, conversation.as_bytes()));
     Key::from(Sha256::digest(client)) == *stored
@@ -62,14 +63,14 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
-/// 18 random bytes of the system, as text without a comma.
+/// Returns 18 random bytes of the system as text without a comma.
 pub(crate) fn nonce() -> String {
     let mut bytes = [0; 18];
     getrandom::fill(&mut bytes).expect("the system has randomness");
     encode(&bytes)
 }
 
-/// The value of an attribute in a message such as `r=..,s=..,i=4096`.
+/// Returns the value of an attribute in a message such as `r=..,s=..,i=4096`.
 pub(crate) fn attribute(message: &str, name: char) -> Option<&str> {
     message
         .split(',')

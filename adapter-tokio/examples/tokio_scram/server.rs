@@ -1,4 +1,4 @@
-//! The broker's side, as hooks.
+//! The broker of SCRAM, as hooks.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ pub(crate) struct ScramServer {
     user: String,
     keys: Keys,
     assigned: u128,
-    /// The nonce and the messages so far of those who are authenticating.
+    /// The nonces and messages of clients that are authenticating.
     conversations: HashMap<ConnectionId, (String, String)>,
 }
 
@@ -43,7 +43,7 @@ impl ScramServer {
 
     fn last(&self, message: &str, (nonce, conversation): &(String, String)) -> Option<Verdict> {
         let (last, proof) = message.rsplit_once(",p=")?;
-        // The proof covers the nonce of both: it stands in the conversation and in the message that is signed.
+        // The proof covers the nonces of both sides: they are in the conversation and in the signed message.
         let conversation = format!("{conversation},{last}");
         let proof = decode(proof)?.try_into().ok()?;
         if attribute(last, 'r')? != nonce.as_str()

@@ -1,21 +1,22 @@
-//! Why hand-made packets are usually wrong. Each cause makes a corrected packet, and only one that decodes is told.
+//! Finds likely mistakes in packets written by hand. Each mistake has a correction, and only corrections that decode are
+//! reported.
 
 use mqtt_tokio::proto::{FixedHeader, MAX_PACKET, PacketType, Version};
 
 use super::reader::all_decode;
 use crate::packet::defect::varint;
 
-/// A likely cause and the packet without it.
+/// A likely cause and the corrected packet.
 #[derive(Debug)]
 pub(crate) struct Advice {
     pub(crate) cause: String,
     pub(crate) corrected: Vec<u8>,
 }
 
-/// Larger input was not made by hand.
+/// Larger inputs were not written by hand.
 const LARGEST: usize = 16_384;
 
-/// First byte, remaining length and the rest, as far as they are there.
+/// First byte, remaining length and body, as far as they exist.
 struct Parts<'a> {
     first: u8,
     kind: PacketType,
@@ -27,7 +28,7 @@ struct Parts<'a> {
 type Guess = (String, Vec<u8>);
 
 impl Advice {
-    /// What is most likely wrong with the packet at the front of `input`.
+    /// Returns the most likely mistake in the packet at the front of `input`.
     pub(crate) fn on(input: &[u8], version: Version) -> Option<Self> {
         if input.len() > LARGEST {
             return None;
@@ -50,7 +51,7 @@ impl Advice {
     }
 }
 
-/// What came with the packet and is no part of it.
+/// Finds bytes that are not part of the packet.
 fn foreign(input: &[u8], version: Version) -> Option<Guess> {
     let line_end = input
         .iter()
@@ -69,7 +70,7 @@ fn foreign(input: &[u8], version: Version) -> Option<Guess> {
     })
 }
 
-/// The packet with the flags that its type must have, and what was wrong if they were.
+/// Returns the packet with the flags of its type, and the mistake if they differ.
 fn flags(input: &[u8]) -> Option<(Option<String>, Vec<u8>)> {
     let first = *input.first()?;
     let kind = PacketType::new(first >> 4)?;
@@ -89,7 +90,7 @@ fn flags(input: &[u8]) -> Option<(Option<String>, Vec<u8>)> {
     Some((Some(cause), fixed))
 }
 
-/// The length of a string, and the string.
+/// Returns a string with its length before it.
 fn string(text: &[u8]) -> Vec<u8> {
     let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
     [&len.to_be_bytes()[..], text].concat()
@@ -118,7 +119,7 @@ impl<'a> Parts<'a> {
     }
 
     fn guess(&self) -> Option<Guess> {
-        // A length of 0 before more bytes is most likely no length at all.
+        // A length of 0 before more bytes is most likely a missing length.
         let no_length = self.input.get(1) == Some(&0) && !self.body.is_empty();
         let lengths = self.length().into_iter();
         let guesses: Vec<_> = if no_length {
@@ -141,7 +142,7 @@ impl<'a> Parts<'a> {
         [&[self.first][..], &varint(body.len()), body].concat()
     }
 
-    /// The remaining length, if everything behind it is good.
+    /// Corrects the remaining length, if everything after it is valid.
     fn length(&self) -> Option<Guess> {
         let header = FixedHeader::decode(self.input, self.version, MAX_PACKET).ok()??;
         let said = usize::try_from(header.remaining_length).ok()?;
@@ -162,7 +163,7 @@ impl<'a> Parts<'a> {
         Some((why, self.packet(self.body)))
     }
 
-    /// A remaining length that takes more or fewer bytes than it should.
+    /// Corrects a remaining length with a wrong number of bytes.
     fn other_lengths(&self) -> Vec<Guess> {
         let mut guesses = Vec::new();
         for field in [1, 2, 0, 3, 4] {
@@ -253,7 +254,7 @@ impl<'a> Parts<'a> {
         let mut guesses = Vec::new();
         let body = self.body;
         let mut add = |why: &str, body: Vec<u8>| guesses.push((why.to_owned(), self.packet(&body)));
-        // A topic of letters up to what is none; JSON begins the payload.
+        // A topic of printable characters; JSON begins the payload.
         let name = |text: &[u8]| {
             text.iter()
                 .take_while(|byte| (0x21..0x7F).contains(*byte) && !b"{[\"".contains(byte))

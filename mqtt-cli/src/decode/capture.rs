@@ -1,4 +1,4 @@
-//! pcap and pcapng files: the streams of TCP connections, put together and decoded.
+//! Decodes the TCP connections of pcap and pcapng files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -15,10 +15,10 @@ use super::show::Show;
 use crate::failure::{Failure, fail};
 use crate::review::From;
 
-/// The ports of MQTT without TLS that are decoded whatever they begin with.
+/// The port of MQTT without TLS. Its connections are decoded whatever their first bytes are.
 const PORT: u16 = 1883;
 
-/// Whether a file begins like this.
+/// Recognises a file by its first bytes.
 pub(super) fn is_capture(head: &[u8]) -> bool {
     matches!(
         head.first_chunk(),
@@ -30,7 +30,7 @@ pub(super) fn is_capture(head: &[u8]) -> bool {
     )
 }
 
-/// A part of a stream.
+/// A TCP segment.
 struct Segment<'a> {
     from: SocketAddr,
     to: SocketAddr,
@@ -43,19 +43,19 @@ struct Segment<'a> {
 /// One direction of a connection.
 struct Side {
     address: SocketAddr,
-    /// The number of the next byte.
+    /// The sequence number of the next byte.
     next: Option<u32>,
-    /// Segments that came before their time.
+    /// Segments that arrived out of order.
     early: BTreeMap<u32, Vec<u8>>,
     reader: Reader,
-    /// Its bytes cannot be read any more.
+    /// Whether bytes are missing, so that the rest cannot be decoded.
     is_over: bool,
 }
 
 struct Connection {
     sides: [Side; 2],
     assumed: Assumed,
-    /// Whether it is MQTT; not known before the first byte.
+    /// Whether it is MQTT; unknown before the first byte.
     is_mqtt: Option<bool>,
 }
 
@@ -69,7 +69,7 @@ struct Capture {
     failure: Option<Failure>,
 }
 
-/// The bytes behind the headers of a frame that was copied whole.
+/// Returns the bytes after the headers of a whole frame.
 pub(super) fn payload(frame: &[u8]) -> Option<&[u8]> {
     let ethernet = SlicedPacket::from_ethernet(frame).ok();
     let tcp = ethernet.filter(|packet| packet.net.is_some());
@@ -162,7 +162,7 @@ impl Capture {
     }
 
     fn segment(&mut self, segment: &Segment<'_>) {
-        // A SYN begins a connection, also where the ports had another one before.
+        // A SYN begins a new connection, even if there was one with the same ports.
         let is_new = segment.syn && !segment.ack;
         let key = (segment.from, segment.to);
         let known = self
@@ -211,7 +211,7 @@ impl Capture {
     }
 
     fn begin(&mut self, segment: &Segment<'_>, is_new: bool) -> usize {
-        // Who sent the first SYN is the client; without one, who has the other port.
+        // The client sent the first SYN; without one, it is the side with the other port.
         let from_client = is_new || (!segment.syn && segment.to.port() <= segment.from.port());
         let (client, broker) = if from_client {
             (segment.from, segment.to)
@@ -280,7 +280,7 @@ impl Connection {
 }
 
 impl Side {
-    /// The bytes that continue the stream; they may have waited for this segment.
+    /// Returns the bytes that continue the stream, including segments that arrived earlier.
     fn take(&mut self, segment: &Segment<'_>) -> Vec<u8> {
         if segment.syn {
             self.next = Some(segment.sequence.wrapping_add(1));
@@ -299,7 +299,7 @@ impl Side {
             .or_insert_with(|| segment.payload.to_vec());
         let mut bytes = Vec::new();
         while let Some(next) = self.next {
-            // The one that begins at the next byte or before it; a number that wrapped is far away.
+            // The segment that begins at the next byte or before it. A number that wrapped is far away.
             let found = self
                 .early
                 .keys()

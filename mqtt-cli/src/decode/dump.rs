@@ -1,26 +1,26 @@
-//! Dumps with an offset at the front of each line: xxd, hexdump, od, tcpdump and Wireshark.
+//! Parses dumps with an offset at the front of each line: xxd, hexdump, od, tcpdump and Wireshark.
 
 use super::text::Chunk;
 
-/// Lines of one side that follow each other.
+/// Consecutive lines of one side.
 struct Run {
     indented: bool,
     bytes: Vec<u8>,
 }
 
-/// A line's offset, as digits, and its bytes.
+/// The digits of the offset of a line, and its bytes.
 struct Line<'a> {
     indented: bool,
     offset: &'a str,
     tokens: Vec<&'a str>,
-    /// A colon follows the offset: the groups are bytes in order.
+    /// Whether a colon follows the offset: the groups are bytes in order then.
     colon: bool,
 }
 
-/// The bytes of each side, or `None` if this is no such dump.
+/// Returns the bytes of each side, or `None` if this is no such dump.
 pub(super) fn parse(text: &str) -> Option<Vec<Chunk>> {
     let mut runs: Vec<Run> = Vec::new();
-    // Bytes of each side so far: the offsets of a followed stream go on for each.
+    // Bytes of each side so far: each side of a followed stream has its own offsets.
     let mut seen = [0_usize; 2];
     let mut repeat = false;
     for text in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -29,7 +29,7 @@ pub(super) fn parse(text: &str) -> Option<Vec<Chunk>> {
             continue;
         }
         let Some(line) = line(text) else {
-            // A line of tcpdump that says what follows.
+            // The line of tcpdump before the bytes.
             if runs.is_empty() && !text.contains("IP") {
                 return None;
             }
@@ -43,7 +43,7 @@ pub(super) fn parse(text: &str) -> Option<Vec<Chunk>> {
             seen[side] = runs.last()?.bytes.len();
         }
         if offset == 0 && !line.tokens.is_empty() && seen[side] > 0 && !line.indented {
-            // Another packet, as tcpdump and Wireshark print them.
+            // The next packet of tcpdump or Wireshark.
             seen = [0, 0];
             runs.push(Run {
                 indented: false,
@@ -51,7 +51,7 @@ pub(super) fn parse(text: &str) -> Option<Vec<Chunk>> {
             });
         }
         if line.tokens.is_empty() {
-            // The last line is the length; words are padded to two bytes.
+            // The last line has the length; words are padded to two bytes.
             let run = runs.last_mut()?;
             if seen[side] == offset + 1 || Some(seen[side]) == octal.map(|offset| offset + 1) {
                 run.bytes.pop();
@@ -86,7 +86,7 @@ pub(super) fn parse(text: &str) -> Option<Vec<Chunk>> {
 fn fill(run: &mut Run, offset: usize) {
     let last = run.bytes.len().saturating_sub(16);
     let line = run.bytes.get(last..).unwrap_or_default().to_vec();
-    // A dump of a gigabyte of zeros is not meant.
+    // Does not expand a dump of a gigabyte of zeros.
     while !line.is_empty() && run.bytes.len() < offset.min(1 << 24) {
         run.bytes.extend_from_slice(&line);
     }
@@ -109,7 +109,7 @@ fn line(text: &str) -> Option<Line<'_>> {
         return None;
     }
     let rest = rest.trim_start();
-    // The text beside the bytes stands behind a bar, two spaces (xxd, tcpdump) or three.
+    // The text beside the bytes is behind a bar, two spaces (xxd, tcpdump) or three.
     let end = [
         rest.find('|'),
         rest.find(if colon { "  " } else { "   " }),
@@ -120,7 +120,7 @@ fn line(text: &str) -> Option<Line<'_>> {
     let hex = |token: &&str| {
         token.len().is_multiple_of(2) && token.chars().all(|c| c.is_ascii_hexdigit())
     };
-    // Wireshark leaves two spaces only between the last byte of sixteen and the text.
+    // Wireshark has two spaces only between the last byte of sixteen and the text.
     let count = tokens
         .iter()
         .take(16)
@@ -139,7 +139,7 @@ fn line(text: &str) -> Option<Line<'_>> {
 
 impl Line<'_> {
     fn bytes(&self) -> Option<Vec<u8>> {
-        // hexdump and od -x print words of the machine, low byte first.
+        // hexdump and od -x print 16-bit words of the machine, low byte first.
         let swapped = !self.colon && self.tokens.iter().all(|token| token.len() == 4);
         let mut bytes = Vec::new();
         for token in &self.tokens {

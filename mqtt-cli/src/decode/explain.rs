@@ -1,10 +1,10 @@
-//! Each byte of a field in words, for `mqtt decode --explain`.
+//! Describes each byte of a field for `mqtt decode --explain`.
 
 use mqtt_tokio::proto::Packet;
 
 use crate::anatomy::Row;
 
-/// Where a part begins in the field, its bytes, and what they say.
+/// The position of a part in the field, its bytes, and their meaning.
 pub(crate) type Part<'a> = (usize, &'a [u8], String);
 
 /// Splits a field into parts.
@@ -65,7 +65,7 @@ fn first_byte(first: u8, row: &Row, packet: &Packet<'_>) -> String {
     format!("{high:04b} {low:04b}: type {high} {}, {flags}", row.name)
 }
 
-/// How a variable byte integer of several bytes is computed.
+/// Explains a variable byte integer of several bytes as a sum.
 fn sum(bytes: &[u8]) -> String {
     if bytes.len() < 2 {
         return String::new();
@@ -112,7 +112,7 @@ fn is_string(name: &str) -> bool {
     )
 }
 
-/// A property: its first byte is its identifier.
+/// Recognises a property, whose first byte is its identifier.
 fn is_property(name: &str, row: &Row) -> bool {
     let name = name.strip_prefix("will ").unwrap_or(name);
     row.bytes.first().is_some_and(|id| {

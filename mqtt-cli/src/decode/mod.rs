@@ -1,4 +1,4 @@
-//! `mqtt decode`: bytes in any form in, fields out.
+//! `mqtt decode`: reads bytes in many forms and prints their fields.
 
 mod advice;
 mod capture;
@@ -22,7 +22,7 @@ use self::show::Show;
 use crate::args::version;
 use crate::failure::{Failure, fail};
 
-/// Shows packets field by field beside their bytes.
+/// Prints the fields of packets beside their bytes.
 ///
 /// Reads hex with or without separators, \x escapes, arrays of C, Rust and Python, the output of xxd, hexdump and od, what
 /// Wireshark copies, base64, bytes as they come from a pipe, and pcap and pcapng files. ?? stands for a byte that is not
@@ -49,25 +49,25 @@ pub(crate) struct Decode {
     /// Read from this file
     #[arg(short, long, value_name = "FILE", conflicts_with = "bytes")]
     file: Option<PathBuf>,
-    /// What the client sent, bytes as they come; may be a pipe
+    /// What the client sent, as raw bytes; may be a pipe
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bytes", "file"])]
     client: Option<PathBuf>,
-    /// What the broker sent, bytes as they come; may be a pipe
+    /// What the broker sent, as raw bytes; may be a pipe
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bytes", "file"])]
     broker: Option<PathBuf>,
-    /// The file or standard input has the bytes themselves, and packets are shown as they come
+    /// Read raw bytes from the file or standard input, and print packets as they arrive
     #[arg(short, long, conflicts_with_all = ["bytes", "from"])]
     binary: bool,
-    /// The form of the input, if it is not to be guessed
+    /// The form of the input, if it should not be detected
     #[arg(long, value_name = "FORM", value_enum)]
     from: Option<From>,
-    /// The version to read by, until a CONNECT says otherwise [default: 3.1.1, or 5 if the bytes fit 5 only]
+    /// The version to decode by, until a CONNECT sets another one [default: 3.1.1, or 5 if the bytes are valid in 5 only]
     #[arg(short = 'V', long, value_name = "VERSION", value_parser = version)]
     version: Option<Version>,
     /// Explain each byte
     #[arg(short, long)]
     explain: bool,
-    /// Print one JSON object a packet; mqtt encode --json reads it
+    /// Print one JSON object for each packet; mqtt encode --json reads it
     #[arg(long, conflicts_with = "explain")]
     json: bool,
 }
@@ -133,7 +133,7 @@ impl Decode {
         self.from.is_none() && !self.binary
     }
 
-    /// Packets as soon as they are there.
+    /// Prints packets as soon as they are whole.
     fn stream(&self, head: &[u8], input: &mut dyn Read, show: Show) -> Result<(), Failure> {
         if head.is_empty() {
             return Err(nothing());
@@ -156,7 +156,7 @@ impl Decode {
         }
     }
 
-    /// All bytes are there, so that the version is chosen by all of them.
+    /// All bytes are known, so the version is chosen by all of them.
     fn text(&self, text: &str, show: Show) -> Result<(), Failure> {
         let chunks = text::parse(text, self.from)?;
         if chunks.iter().all(|chunk| chunk.bytes.is_empty()) {
@@ -171,7 +171,7 @@ impl Decode {
             show.note(remark);
         }
         show.assumed(&assumed);
-        // Each side has a reader; the chunks stand in the order in which they were sent.
+        // Each side has a reader. The chunks are in the order in which they were sent.
         let mut readers: Vec<Reader> = Vec::new();
         for chunk in &chunks {
             let known = readers
@@ -196,7 +196,7 @@ impl Decode {
             .try_for_each(|reader| reader.finish(&assumed))
     }
 
-    /// Reads both files at once and shows packets in the order in which they come.
+    /// Reads both files at once and prints packets in the order in which they arrive.
     fn both(&self, show: Show) -> Result<(), Failure> {
         let (sender, receiver) = mpsc::channel();
         let mut readers = Vec::new();
@@ -237,7 +237,7 @@ impl Decode {
     }
 }
 
-/// The bytes that a text says, in any form.
+/// Parses bytes from a text in any form.
 pub(crate) fn bytes_of(text: &str) -> Result<Vec<u8>, Failure> {
     let chunks = text::parse(text, None)?;
     let bytes: Option<Vec<u8>> = chunks.into_iter().flat_map(|chunk| chunk.bytes).collect();

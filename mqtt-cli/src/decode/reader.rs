@@ -1,4 +1,4 @@
-//! One direction of a connection: bytes in, packets shown, and the version they are read by.
+//! Decodes one direction of a connection and prints its packets.
 
 use mqtt_tokio::proto::{Decoded, MAX_PACKET, Packet, Version};
 
@@ -8,19 +8,19 @@ use crate::anatomy;
 use crate::failure::{Failure, fail};
 use crate::review::{From, Review};
 
-/// The version that packets are read by, and what both directions of a connection know.
+/// The version to decode by, and the state that both directions share.
 #[derive(Debug)]
 pub(crate) struct Assumed {
     pub(crate) version: Version,
-    /// Why, in words.
+    /// The reason for the version.
     pub(crate) why: &'static str,
-    /// It is not to be changed because bytes fit another one.
+    /// Whether the version must not change because the bytes are valid in another one.
     pub(crate) certain: bool,
     pub(crate) review: Review,
 }
 
 impl Assumed {
-    /// Before any byte was seen.
+    /// The version before any byte.
     pub(crate) fn new(given: Option<Version>) -> Self {
         Self {
             version: given.unwrap_or(Version::V311),
@@ -34,7 +34,7 @@ impl Assumed {
         }
     }
 
-    /// The version that these bytes fit.
+    /// Chooses the version in which these bytes are valid.
     pub(crate) fn by(given: Option<Version>, whole: &[&[Option<u8>]]) -> Self {
         let mut assumed = Self::new(given);
         if given.is_some() {
@@ -65,7 +65,7 @@ impl Assumed {
     }
 }
 
-/// Whether the bytes are whole packets.
+/// Returns whether the bytes are whole packets.
 pub(crate) fn all_decode(mut bytes: &[u8], mut version: Version) -> bool {
     while !bytes.is_empty() {
         match Packet::decode(bytes, version, MAX_PACKET) {
@@ -87,11 +87,11 @@ pub(crate) struct Reader {
     name: Option<String>,
     from: Option<From>,
     show: Show,
-    /// What came and was not decoded.
+    /// Bytes that are not decoded yet.
     buffer: Vec<u8>,
     /// How many bytes were decoded.
     at: usize,
-    /// Packets of a side since they were taken.
+    /// Packets since the last [`Self::take_packets`].
     packets: Vec<Vec<u8>>,
 }
 
@@ -107,7 +107,7 @@ impl Reader {
         }
     }
 
-    /// One side of a connection.
+    /// Makes a reader for one side of a connection.
     pub(crate) fn of(from: From, name: String, show: Show) -> Self {
         Self {
             from: Some(from),
@@ -119,7 +119,7 @@ impl Reader {
         self.name.as_deref()
     }
 
-    /// Shows all packets that are whole now.
+    /// Prints all packets that are whole now.
     pub(crate) fn feed(&mut self, bytes: &[u8], assumed: &mut Assumed) -> Result<(), Failure> {
         self.buffer.extend_from_slice(bytes);
         let mut done = 0;
@@ -142,7 +142,7 @@ impl Reader {
         result
     }
 
-    /// Shows the packet at the front and returns its length; 0 if it is not whole.
+    /// Prints the packet at the front and returns its length; 0 if it is not whole.
     fn packet(&self, at: usize, input: &[u8], assumed: &mut Assumed) -> Result<usize, Failure> {
         if input.is_empty() {
             return Ok(0);
@@ -187,12 +187,12 @@ impl Reader {
         }
     }
 
-    /// The packets since the last call, if this is a side of a connection.
+    /// Returns the packets since the last call, if this is a side of a connection.
     pub(crate) fn take_packets(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.packets)
     }
 
-    /// Tells what is left over, which more bytes may complete.
+    /// Prints the incomplete packet that is left, which more bytes may complete.
     pub(crate) fn show_rest(&self, assumed: &Assumed) {
         if let Ok(Decoded::Needs(needed)) =
             Packet::decode(&self.buffer, assumed.version, MAX_PACKET)
@@ -204,7 +204,7 @@ impl Reader {
         }
     }
 
-    /// What is left is a packet that was cut short.
+    /// Reports an incomplete packet that is left at the end.
     pub(crate) fn finish(self, assumed: &Assumed) -> Result<(), Failure> {
         let Some(first) = self.buffer.first() else {
             return Ok(());

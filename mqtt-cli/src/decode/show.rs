@@ -1,4 +1,4 @@
-//! What is printed: a packet's fields, or where it is wrong and why.
+//! Prints packets and errors.
 
 use mqtt_tokio::proto::{DecodeError, Packet};
 use serde_json::{Value, json};
@@ -18,11 +18,11 @@ pub(crate) struct Show {
     pub(crate) explain: bool,
 }
 
-/// A packet with what is printed of it.
+/// A packet and what is printed of it.
 pub(crate) struct Shown<'a> {
     /// The direction, if the input has two.
     pub(crate) name: Option<&'a str>,
-    /// The place of its first byte in the input.
+    /// The position of its first byte in the input.
     pub(crate) at: usize,
     pub(crate) assumed: &'a Assumed,
     pub(crate) packet: &'a Packet<'a>,
@@ -30,7 +30,7 @@ pub(crate) struct Shown<'a> {
     pub(crate) notes: &'a [String],
 }
 
-/// Text without control characters, which would disturb a terminal.
+/// Replaces control characters, which would disturb a terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|character| {
@@ -44,14 +44,14 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 impl Show {
-    /// A remark about the input.
+    /// Prints a remark about the input.
     pub(crate) fn note(self, text: &str) {
         if !self.json {
             crate::output(format_args!("{}\n", printable(text)));
         }
     }
 
-    /// The version and why, unless a CONNECT will say it.
+    /// Prints the version and the reason for it, unless a CONNECT has it.
     pub(crate) fn assumed(self, assumed: &Assumed) {
         if assumed.why != "CONNECT says so" && !self.json {
             crate::output(format_args!("MQTT {}: {}\n", assumed.version, assumed.why));
@@ -95,7 +95,7 @@ impl Show {
         Ok(())
     }
 
-    /// Points at the byte.
+    /// Prints an error and the place of the wrong byte.
     pub(crate) fn malformed(
         self,
         name: Option<&str>,
@@ -185,9 +185,9 @@ impl Show {
     }
 }
 
-/// Prints the line of sixteen bytes that one stands in, and the line before; returns its place in the line.
+/// Prints the line of sixteen bytes around a byte, and the line before it. Returns the position of the byte in its line.
 fn around(at: usize, input: &[u8], place: usize) -> usize {
-    // The byte may be the first one that is missing.
+    // The byte may be the first missing one.
     let line = place.min(input.len().saturating_sub(1)) / 16 * 16;
     for from in [line.saturating_sub(16), line]
         .into_iter()
@@ -201,7 +201,7 @@ fn around(at: usize, input: &[u8], place: usize) -> usize {
     place - line
 }
 
-/// Bytes, eight a line, and what they are beside the first line.
+/// Prints bytes, eight in each line, and the text beside the first line.
 fn lines(at: usize, bytes: &[u8], what: &str) {
     for (line, bytes) in bytes.chunks(8).enumerate() {
         let offset = at + line * 8;

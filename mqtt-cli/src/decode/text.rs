@@ -1,4 +1,4 @@
-//! The forms in which people have bytes as text.
+//! Parses bytes from text in the forms that people and tools use.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,16 +7,16 @@ use super::{From, capture, dump};
 use crate::failure::{Failure, fail};
 use crate::hex;
 
-/// Bytes that one side sent.
+/// Bytes of one side.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Chunk {
-    /// Which side, if the text says it.
+    /// The side, if the text names it.
     pub(crate) name: Option<String>,
-    /// `None` is a byte that is not known.
+    /// `None` is an unknown byte.
     pub(crate) bytes: Vec<Option<u8>>,
-    /// The form, if it is not plain hex.
+    /// The form, unless it is plain hex.
     pub(crate) form: Option<&'static str>,
-    /// What else the text says, such as a wrong length in a modem's command.
+    /// A remark, such as a wrong length in the command of a modem.
     pub(crate) remark: Option<String>,
 }
 
@@ -30,20 +30,20 @@ impl Chunk {
     }
 }
 
-/// Whether these bytes are text, not packets.
+/// Returns whether these bytes are text and no packets.
 pub(super) fn is_text(bytes: &[u8]) -> bool {
     let whole = std::str::from_utf8(bytes).is_ok_and(|text| {
         !text
             .chars()
             .any(|character| character.is_control() && !character.is_whitespace())
     });
-    // UTF-8 may be cut at the end of what was read.
+    // A character of UTF-8 may be cut at the end.
     whole
         || std::str::from_utf8(bytes)
             .is_err_and(|error| error.error_len().is_none() && bytes.len() > 1000)
 }
 
-/// Finds out which form it is, unless it is given.
+/// Detects the form, unless it is given.
 pub(super) fn parse(text: &str, form: Option<From>) -> Result<Vec<Chunk>, Failure> {
     let (text, claimed) = without_commands(text);
     let text = text.trim();
@@ -93,7 +93,7 @@ fn guess(text: &str) -> Result<Vec<Chunk>, Failure> {
         Ok(chunks) => return Ok(chunks),
         Err(error) => error,
     };
-    // Four characters could be a word; they are worth the message about hex.
+    // Four characters may be a word; the message about hex is more useful then.
     if text.len() > 4
         && let Ok(chunk) = base64(text)
     {
@@ -118,7 +118,7 @@ fn base64(text: &str) -> Result<Chunk, Failure> {
     Ok(Chunk::new("base64", bytes))
 }
 
-/// Leaves out a modem's commands and answers, and returns the length that the send command says.
+/// Removes commands and answers of a modem, and returns the length in the send command.
 fn without_commands(text: &str) -> (String, Option<usize>) {
     let mut claimed = None;
     let mut rest = String::new();
@@ -139,7 +139,7 @@ fn without_commands(text: &str) -> (String, Option<usize>) {
     (rest, claimed)
 }
 
-/// The bytes behind the headers of Ethernet, IP and TCP, if a whole frame was copied.
+/// Removes the headers of Ethernet, IP and TCP of a whole frame.
 fn unwrap_frame(chunk: &mut Chunk) {
     let known: Option<Vec<u8>> = chunk.bytes.iter().copied().collect();
     if let Some(payload) = known.as_deref().and_then(capture::payload) {
@@ -148,7 +148,7 @@ fn unwrap_frame(chunk: &mut Chunk) {
     }
 }
 
-/// Escapes and characters; where there are quotes, what is between them.
+/// Parses escapes and characters; only text within quotes, if there are quotes.
 fn escaped(text: &str) -> Result<Vec<u8>, Failure> {
     let quote = text.chars().find(|c| matches!(c, '"' | '\''));
     let mut inside = quote.is_none();
@@ -185,13 +185,13 @@ fn escape(rest: &mut std::str::Chars<'_>) -> Result<Option<u8>, Failure> {
         Some('e') => 27,
         Some('0') => 0,
         Some(c @ ('\\' | '"' | '\'')) => c as u8,
-        // A line that goes on.
+        // A line that continues.
         Some('\n') | None => return Ok(None),
         Some(other) => return Err(fail(format!("\\{other} is no escape"))),
     }))
 }
 
-/// All arrays of numbers; Wireshark names those of a stream `peer0_0`, `peer1_0` and so on.
+/// Parses all arrays of numbers. Wireshark names those of a stream `peer0_0`, `peer1_0` and so on.
 fn arrays(text: &str) -> Option<Vec<Chunk>> {
     let text = without_comments(text);
     let mut chunks = Vec::new();
@@ -252,7 +252,7 @@ fn without_comments(text: &str) -> String {
     kept
 }
 
-/// Decimal numbers, numbers with `0x`, and characters in quotes; hex where something is no decimal number.
+/// Parses decimal numbers, numbers with `0x`, and characters in quotes; as hex if one is no decimal number.
 fn numbers(content: &str) -> Option<Vec<u8>> {
     let tokens: Vec<&str> = content
         .split([',', ' ', '\n', '\r', '\t'])
@@ -287,7 +287,7 @@ mod tests {
             .collect()
     }
 
-    /// Each as the program named beside it writes it.
+    /// The output of each named program.
     #[test]
     fn each_form_is_recognised() {
         let packet = b"\x30\x0e\x00\x0btemperature\x19".to_vec();
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_form_is_told_as_bad_hex() {
+    fn text_in_no_known_form_is_reported_as_bad_hex() {
         for text in ["zz", "c", "30 0", "\\xq0"] {
             assert!(parse(text, None).is_err(), "{text}");
         }

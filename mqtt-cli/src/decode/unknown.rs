@@ -1,4 +1,4 @@
-//! Packets with `??` in them: what stands there.
+//! Finds the values of `??` in packets.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use super::show::Show;
 use crate::failure::{Failure, fail};
 use crate::packet::defect::varint;
 
-/// The most unknown bytes that are tried out.
+/// How many unknown bytes are tried at most.
 const TRIED: usize = 2;
 
-/// Puts in the remaining length, tries the other unknown bytes, and shows the packet.
+/// Computes the remaining length, tries values for the other unknown bytes, and prints the packet.
 pub(super) fn decode(bytes: &[Option<u8>], assumed: &Assumed, show: Show) -> Result<(), Failure> {
     let mut bytes = bytes.to_vec();
     let length = bytes
@@ -50,7 +50,7 @@ pub(super) fn decode(bytes: &[Option<u8>], assumed: &Assumed, show: Show) -> Res
     reader.finish(&assumed)
 }
 
-/// Tries all values; those that make good packets are told, and the first one is kept.
+/// Tries all values. Reports those that make a valid packet, and keeps the first one.
 fn find(known: &mut [u8], unknown: &[usize], assumed: &Assumed, show: Show) -> Result<(), Failure> {
     let mut good: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
     let count = 1_u32 << (8 * unknown.len());

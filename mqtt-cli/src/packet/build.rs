@@ -1,4 +1,4 @@
-//! From the fields of a packet to its bytes.
+//! Encodes a packet from its fields.
 
 use mqtt_tokio::proto::{
     self, AckKind, ConnAck, Delivery, Disconnect, Encode as _, EncodeError, Packet, PacketId,
@@ -11,7 +11,7 @@ use crate::failure::{Failure, fail};
 use crate::properties::TypedList;
 
 impl Draft {
-    /// The packet in bytes.
+    /// Returns the bytes of the packet.
     pub(crate) fn bytes(&self, version: Version) -> Result<Vec<u8>, Failure> {
         match self {
             Self::Connect(connect) => connect.bytes(version),

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use crate::hex;
 
-/// Bytes. In an option they are text; in JSON they are a string, or `{"hex": "00 ff"}` where they are no text.
+/// Bytes. In an option they are text; in JSON a string, or `{"hex": "00 ff"}` if they are no text.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Data(pub(crate) Vec<u8>);
 
 impl Data {
-    /// The bytes written in hex digits.
+    /// Parses hex digits.
     pub(crate) fn from_hex(text: &str) -> Result<Self, String> {
         hex::parse(text)
             .map(Self)

@@ -1,11 +1,11 @@
-//! Defects that are put into a packet on purpose, to see what a broker or a client does with it.
+//! Puts defects into a packet on purpose, to test how a broker or a client reacts.
 
 use clap::ValueEnum;
 
 use crate::anatomy::Row;
 use crate::failure::{Failure, fail};
 
-/// What is made wrong.
+/// A defect.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Defect {
     /// Packet type 0, which is reserved
@@ -30,13 +30,13 @@ pub(crate) enum Defect {
     StringLength,
     /// The first string has a null character
     StringNull,
-    /// The first string is no UTF-8
+    /// The first string is not valid UTF-8
     StringUtf8,
     /// The topic name is empty
     TopicEmpty,
     /// The topic name has a wildcard
     TopicWildcard,
-    /// A topic filter has a wildcard where none may be
+    /// A topic filter has a wildcard where none is allowed
     FilterWildcard,
     /// SUBSCRIBE or UNSUBSCRIBE without a topic filter
     NoFilters,
@@ -58,17 +58,17 @@ pub(crate) enum Defect {
     PropertyMisplaced,
 }
 
-/// The fixed header apart from the rest.
+/// The fixed header and the body.
 struct Parts<'a> {
     first: u8,
     body: Vec<u8>,
     rows: &'a [Row],
-    /// Where the body began.
+    /// The position of the body.
     header: usize,
 }
 
 impl Defect {
-    /// The packet with this defect. `rows` are the fields of `bytes`.
+    /// Returns the packet with this defect. `rows` are the fields of `bytes`.
     pub(crate) fn put(self, bytes: &[u8], rows: &[Row]) -> Result<Vec<u8>, Failure> {
         let parts = Parts::of(bytes, rows);
         parts.and_then(|parts| self.make(parts)).ok_or_else(|| {
@@ -93,7 +93,7 @@ impl Defect {
             }
             Self::Cut => drop(it.body.pop()?),
             Self::Extra => {
-                // A longer payload is a good packet.
+                // A packet with a longer payload would be valid.
                 if it.row("payload").is_some() || it.first >> 4 == 3 {
                     return None;
                 }
@@ -164,7 +164,7 @@ impl<'a> Parts<'a> {
         self.rows.iter().find(|row| row.name == name)
     }
 
-    /// Where the field begins in the body.
+    /// Returns the position of a field in the body.
     fn at(&self, name: &str) -> Option<usize> {
         self.row(name).map(|row| row.at - self.header)
     }
@@ -175,7 +175,7 @@ impl<'a> Parts<'a> {
             .find(|name| self.row(name).is_some())
     }
 
-    /// Where the flags of CONNECT are, if there is a will.
+    /// Returns the position of the flags of CONNECT, if there is a will.
     fn will_flags(&self) -> Option<usize> {
         self.row("will topic")?;
         self.at("connect flags")

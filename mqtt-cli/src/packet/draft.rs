@@ -1,4 +1,4 @@
-//! Packets of all types with owned fields: what options and JSON fill in, and what `mqtt decode --json` prints.
+//! Packets with owned fields, made from options or JSON, or by `mqtt decode --json`.
 
 use clap::{ArgAction, Args, Subcommand};
 use mqtt_tokio::proto::{Packet, Properties, ReasonCode, Version};
@@ -10,18 +10,18 @@ use super::{Data, Named};
 #[derive(Clone, Debug, Deserialize, Serialize, Subcommand)]
 #[serde(tag = "packet", rename_all = "UPPERCASE")]
 pub(crate) enum Draft {
-    /// A client asks for a connection
+    /// A client requests a connection
     Connect(Box<Connect>),
     /// The broker answers CONNECT
     #[command(name = "connack")]
     ConnAck(ConnAck),
-    /// A message
+    /// A client or the broker sends a message
     #[command(alias = "pub")]
     Publish(Publish),
-    /// A message at QoS 1 has arrived
+    /// The receiver has a message at QoS 1
     #[command(name = "puback")]
     PubAck(Ack),
-    /// A message at QoS 2 has arrived
+    /// The receiver has a message at QoS 2
     #[command(name = "pubrec")]
     PubRec(Ack),
     /// The sender of a message at QoS 2 releases its identifier
@@ -30,19 +30,19 @@ pub(crate) enum Draft {
     /// The receiver of a message at QoS 2 releases its identifier
     #[command(name = "pubcomp")]
     PubComp(Ack),
-    /// A client asks for messages
+    /// A client requests messages
     #[command(alias = "sub")]
     Subscribe(Subscribe),
     /// The broker answers SUBSCRIBE
     #[command(name = "suback")]
     SubAck(SubAck),
-    /// A client wants no more messages
+    /// A client ends subscriptions
     #[command(alias = "unsub")]
     Unsubscribe(Unsubscribe),
     /// The broker answers UNSUBSCRIBE
     #[command(name = "unsuback")]
     UnsubAck(UnsubAck),
-    /// A sign of life
+    /// A client keeps its connection alive
     #[command(name = "pingreq", alias = "ping")]
     PingReq,
     /// The answer to PINGREQ
@@ -70,7 +70,7 @@ pub(crate) struct Connect {
     )]
     #[serde(default = "keep_alive")]
     pub(crate) keep_alive: u16,
-    /// Go on with a session that is there
+    /// Resume the session, if there is one
     #[arg(short = 'c', long = "disable-clean-session", action = ArgAction::SetFalse)]
     #[serde(default = "yes")]
     pub(crate) clean_start: bool,
@@ -122,7 +122,7 @@ pub(crate) struct Connect {
 #[derive(Args, Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConnAck {
-    /// The broker goes on with a session
+    /// The broker resumes a session
     #[arg(long)]
     #[serde(default)]
     pub(crate) session_present: bool,
@@ -153,7 +153,7 @@ pub(crate) struct Publish {
     #[arg(short, long)]
     #[serde(default)]
     pub(crate) retain: bool,
-    /// It may have been sent before
+    /// The message may have been sent before
     #[arg(long)]
     #[serde(default)]
     pub(crate) dup: bool,
@@ -228,7 +228,7 @@ pub(crate) struct Subscribe {
     pub(crate) filters: Vec<Filter>,
 }
 
-/// An entry of a SUBSCRIBE.
+/// A topic filter of SUBSCRIBE with its options.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Filter {
@@ -316,7 +316,7 @@ const fn is_zero(number: &u8) -> bool {
     *number == 0
 }
 
-/// A reason code: a number, `0x` and hex digits, or the name with spaces or dashes.
+/// Parses a reason code: a number, `0x` and hex digits, or the name with spaces or dashes.
 fn code(text: &str) -> Result<u8, String> {
     let number = text
         .strip_prefix("0x")
@@ -333,7 +333,7 @@ fn code(text: &str) -> Result<u8, String> {
         .ok_or_else(|| "a code is a number up to 255, 0x and hex digits, or a name".to_owned())
 }
 
-/// What a file has.
+/// Returns the content of a file.
 fn content(path: &str) -> Result<Data, String> {
     std::fs::read(path)
         .map(Data)
@@ -348,7 +348,7 @@ fn named(properties: &Properties<'_>) -> Vec<Named> {
 }
 
 impl Draft {
-    /// Moves what is an option of its own, such as the payload in hex, to the field it stands for.
+    /// Moves options such as the payload in hex to the fields that they set.
     pub(crate) fn settle(&mut self) -> Result<(), String> {
         match self {
             Self::Connect(connect) => {
@@ -390,7 +390,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Where its properties are; PINGREQ and PINGRESP have none.
+    /// Returns its properties; PINGREQ and PINGRESP have none.
     pub(crate) const fn properties_mut(&mut self) -> Option<&mut Vec<Named>> {
         Some(match self {
             Self::Connect(it) => &mut it.properties,
@@ -410,7 +410,7 @@ impl Draft {
 }
 
 impl Connect {
-    /// A CONNECT with a clean start and these three fields.
+    /// Makes a CONNECT with a clean start and these three fields.
     pub(crate) fn with(client_id: String, user_name: String, password: String) -> Self {
         Self {
             client_id,
@@ -430,7 +430,7 @@ impl Connect {
     }
 }
 
-/// The fields of a packet that was decoded.
+/// Makes a draft of a decoded packet.
 impl Draft {
     pub(crate) fn of(packet: &Packet<'_>, version: Version) -> Self {
         match packet {

@@ -1,4 +1,4 @@
-//! The forms in which bytes are printed: for reading, for source code, for shells and for modems.
+//! Prints bytes in several forms: to read, for source code, for shells and for modems.
 
 use std::io::{IsTerminal, Write};
 
@@ -11,11 +11,11 @@ use crate::hex;
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 #[value(rename_all = "verbatim")]
 pub(crate) enum Form {
-    /// Two lower-case digits a byte, with spaces between
+    /// Two lower-case digits for each byte, separated by spaces
     #[default]
     #[value(name = "hex")]
     Hex,
-    /// The same with upper-case digits
+    /// Two upper-case digits for each byte, separated by spaces
     #[value(name = "HEX")]
     UpperHex,
     /// Lower-case digits without spaces
@@ -33,10 +33,10 @@ pub(crate) enum Form {
     /// Base64
     #[value(name = "base64")]
     Base64,
-    /// The bytes themselves, for a pipe or a file
+    /// Raw bytes, for a pipe or a file
     #[value(name = "raw")]
     Raw,
-    /// A modem's send command with the length, then upper-case hex
+    /// The send command of a modem with the length, then upper-case hex
     #[value(name = "at")]
     At,
 }
@@ -54,8 +54,8 @@ pub(crate) struct Output {
         global = true
     )]
     form: Form,
-    /// A command of your own for --as at: {len} stands for the length, {hex} and {HEX} for the digits without spaces, \n for
-    /// a line end
+    /// A command template for --as at: {len} stands for the length, {hex} and {HEX} for the digits without spaces, \n for a
+    /// line end
     #[arg(long, value_name = "TEMPLATE", global = true)]
     at_command: Option<String>,
     /// Name of the array
@@ -124,7 +124,7 @@ impl Output {
     }
 }
 
-/// Eight bytes a line.
+/// Eight bytes in each line.
 fn array(bytes: &[u8]) -> String {
     bytes
         .chunks(8)

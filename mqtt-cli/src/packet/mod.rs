@@ -1,4 +1,4 @@
-//! Packets as people write them: options, JSON, forms of bytes, and defects on purpose.
+//! Packets in the forms of the command line: options, JSON, forms of bytes, and defects on purpose.
 
 mod build;
 mod data;

@@ -11,7 +11,7 @@ use super::Data;
 use crate::properties::{Typed, option_name};
 use crate::{failure, hex};
 
-/// One property, or the topic alias.
+/// A property, or the topic alias.
 #[derive(Clone, Debug)]
 pub(crate) struct Named(pub(crate) Typed);
 
@@ -32,7 +32,7 @@ impl FromStr for Named {
 }
 
 impl Named {
-    /// The property of a packet that was decoded.
+    /// Makes the property of a decoded packet.
     pub(crate) fn of(property: &Property<'_>) -> Self {
         let id = property.id();
         let values = match property.value() {
@@ -46,7 +46,7 @@ impl Named {
         Self(Typed::of(id, values))
     }
 
-    /// The topic alias of a PUBLISH.
+    /// Makes the topic alias of a PUBLISH.
     pub(crate) fn alias(alias: u16) -> Self {
         Self(Typed::of(PropertyId::TopicAlias, vec![alias.to_string()]))
     }
@@ -70,7 +70,7 @@ impl Named {
     }
 }
 
-/// Bytes as [`Typed::binary`] reads them: text, or hex behind `hex:`.
+/// Returns bytes in the form of [`Typed::binary`]: text, or hex after `hex:`.
 fn typed_bytes(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.starts_with("hex:") => text.to_owned(),

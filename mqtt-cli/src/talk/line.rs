@@ -1,4 +1,4 @@
-//! A line that was typed: hex, or a command of `mqtt encode`.
+//! Parses a line of input: hex, or a command of `mqtt encode`.
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use mqtt_tokio::proto::Version;
@@ -7,10 +7,10 @@ use crate::decode;
 use crate::encode::Encode;
 use crate::failure::{Failure, fail};
 
-/// What a line says.
+/// The content of a line.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Line {
-    /// It is empty or a comment.
+    /// An empty line or a comment.
     Nothing,
     Quit,
     Packets(Vec<u8>),
@@ -23,10 +23,10 @@ struct Command {
     encode: Encode,
 }
 
-/// `version` is for commands that name none.
+/// `version` applies to commands without one.
 pub(super) fn parse(line: &str, version: Version) -> Result<Line, Failure> {
     let line = line.trim();
-    // A line of a transcript may be pasted; what was received is a comment.
+    // A line of a transcript may be pasted; a received packet is a comment.
     let line = line.strip_prefix('>').map_or(line, str::trim_start);
     let first = line.split_whitespace().next().unwrap_or_default();
     if first.is_empty() || first.starts_with(['#', '<']) {
@@ -52,14 +52,14 @@ pub(super) fn parse(line: &str, version: Version) -> Result<Line, Failure> {
     }
 }
 
-/// What clap says, without its hints.
+/// Returns the message of clap without its hints.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default();
     first.strip_prefix("error: ").unwrap_or(first).to_owned()
 }
 
-/// Words with quotes as in a shell.
+/// Splits into words with quotes as in a shell.
 fn words(line: &str) -> Result<Vec<String>, Failure> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

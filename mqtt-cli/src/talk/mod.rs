@@ -1,4 +1,4 @@
-//! `mqtt talk`: packets by hand, and what the other side answers.
+//! `mqtt talk`: sends packets that a person types, and explains the answers.
 
 mod line;
 mod transcript;
@@ -25,9 +25,11 @@ use crate::review::From;
 
 /// Sends packets that you type or paste, and explains each answer.
 ///
-/// A line is a packet in hex (or any other form that mqtt decode reads), or a command of mqtt encode. It is sent as it is,
-/// right or wrong. Lines of a file or pipe wait for the answers that the packets before them ask for. Exits with 1 if the
-/// broker broke a rule, did not answer or closed the connection before the end.
+/// A line is a packet in hex (or any other form that mqtt decode reads), or a command of mqtt encode. It is sent unchanged,
+/// valid or
+/// not. Lines of a file or pipe wait for the answers to the packets before them. Exits with 1 if the broker broke a rule, did
+/// not
+/// answer or closed the connection before the end.
 ///
 /// Examples:
 ///
@@ -48,13 +50,13 @@ pub(crate) struct Talk {
     /// Host name or address, with :PORT if it is not 1883
     #[arg(required_unless_present = "serial")]
     address: Option<String>,
-    /// Talk over this serial device instead
+    /// Use this serial device instead of TCP
     #[arg(long, value_name = "DEVICE", conflicts_with = "address")]
     serial: Option<PathBuf>,
-    /// Bits a second of the serial device
+    /// Bits per second of the serial device
     #[arg(long, value_name = "NUMBER", default_value_t = 115_200)]
     baud: u32,
-    /// The version of commands and answers, until a CONNECT says otherwise
+    /// The version of commands and answers, until a CONNECT sets another one
     #[arg(short = 'V', long, value_name = "VERSION", value_parser = version)]
     version: Option<Version>,
     /// Send PINGREQ in time for the keep-alive of the CONNECT that was sent
@@ -74,17 +76,17 @@ pub(crate) struct Talk {
     explain: bool,
 }
 
-/// What happens while we talk.
+/// An event during the conversation.
 enum Input {
     Line(String),
     /// There are no more lines.
     LinesEnd,
     Bytes(Vec<u8>),
-    /// The other side is gone.
+    /// The other side closed the connection.
     Closed(Option<std::io::Error>),
 }
 
-/// A connection, and what was said on it.
+/// A connection, and the packets on it.
 struct Conversation {
     wire: Wire,
     inputs: Receiver<Input>,
@@ -98,7 +100,7 @@ struct Conversation {
     wait: Duration,
     lines: VecDeque<String>,
     lines_end: bool,
-    /// What came is no MQTT any more.
+    /// Whether bytes arrived that are not MQTT.
     is_lost: bool,
     is_closed: bool,
 }
@@ -161,7 +163,7 @@ impl Conversation {
                     break;
                 };
                 if let Err(failure) = self.line(&line) {
-                    // Who types can type again; a script is wrong.
+                    // A person can type again; a script ends.
                     if !by_hand {
                         return Err(failure);
                     }
@@ -178,7 +180,7 @@ impl Conversation {
         }
     }
 
-    /// One input, or the end of a wait.
+    /// Handles one event, or the end of a wait.
     fn input(&mut self) -> Result<(), Failure> {
         let deadlines = [
             self.is_waiting().then(|| self.last_sent + self.wait),
@@ -242,9 +244,9 @@ impl Conversation {
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.note_down('>', bytes)?;
-        // Before the bytes go, so that the answer is awaited when it comes.
+        // Before the bytes are sent, so that the answer is awaited when it arrives.
         if self.sent.feed(bytes, &mut self.assumed).is_err() {
-            // What comes next is judged anew.
+            // The next packet is checked from a fresh start.
             self.sent = Reader::of(From::Client, "sent".to_owned(), self.show);
         } else {
             self.sent.show_rest(&self.assumed);
@@ -282,7 +284,7 @@ impl Conversation {
             .map_err(|error| fail(format!("the transcript: {error}")))
     }
 
-    /// How it ended.
+    /// Returns the result of the conversation.
     fn result(&self, too_early: bool) -> Result<(), Failure> {
         if self.is_lost {
             return Err(fail("the broker sent a malformed packet"));

@@ -1,4 +1,4 @@
-//! A transcript as a test: `>` is sent, `<` must come. Between two packets that are sent, the order of answers is free.
+//! Replays a transcript as a test: `>` is sent, `<` must arrive. Between two sent packets the order of answers is free.
 
 use std::path::Path;
 use std::time::Instant;
@@ -7,16 +7,16 @@ use super::{Conversation, Input};
 use crate::failure::{Failure, fail};
 use crate::hex;
 
-/// What is sent, and what must come before the next is sent.
+/// A packet to send, and the answers that must arrive before the next one.
 #[derive(Debug, Default)]
 struct Step {
     line: usize,
     sent: Vec<u8>,
-    /// `None` is any byte.
+    /// `None` stands for any byte.
     answers: Vec<Vec<Option<u8>>>,
 }
 
-/// Sends what the transcript sent and compares what comes.
+/// Sends the packets of the transcript and compares the answers.
 pub(super) fn replay(path: &Path, conversation: &mut Conversation) -> Result<(), Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| fail(format!("{}: {error}", path.display())))?;
@@ -77,7 +77,7 @@ fn parse(text: &str) -> Result<Vec<Step>, Failure> {
 }
 
 impl Step {
-    /// Crosses out the answer that this is.
+    /// Removes the expected answer that matches this packet.
     fn take(&mut self, packet: &[u8]) -> Result<(), Failure> {
         let is_it = |answer: &Vec<Option<u8>>| {
             answer.len() == packet.len()

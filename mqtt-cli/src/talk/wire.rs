@@ -1,4 +1,4 @@
-//! What packets go over: TCP or a serial line. A thread reads.
+//! The connection of `mqtt talk`: TCP or a serial line. A thread reads.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,10 +12,10 @@ use serial2::SerialPort;
 use super::Input;
 use crate::failure::{Failure, fail};
 
-/// The port where the address has none.
+/// The default port.
 const PORT: u16 = 1883;
 
-/// What is written to.
+/// The writing side.
 pub(super) enum Wire {
     Tcp(TcpStream),
     Serial(Arc<SerialPort>),
@@ -60,7 +60,7 @@ impl Wire {
 }
 
 impl Drop for Wire {
-    /// The reading thread ends.
+    /// Ends the reading thread.
     fn drop(&mut self) {
         if let Self::Tcp(stream) = self {
             let _ = stream.shutdown(Shutdown::Both);

@@ -1,5 +1,6 @@
-//! The images of `firmware` on emulated boards, over a serial line that is cut twice and noisy once, against Mosquitto and
-//! `mqtt broker`. What an image has to achieve is told in `firmware/src/script.rs`; here is the other side.
+//! Runs the images of `firmware` on emulated boards, over a serial line that is cut twice and noisy once, with Mosquitto and
+//! `mqtt
+//! broker`. `firmware/src/script.rs` has the task of an image; this is the other end.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +16,7 @@ use mqtt_testing::wires::{Mishap, Modem};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
-/// The link is cut between packets and inside one, and noisy in between, while the 300 numbers go out.
+/// The link is cut between packets and inside of one, with noise between the cuts, while 300 numbers are published.
 const MISHAPS: [(usize, Mishap); 3] = [
     (60, Mishap::Cut),
     (140, Mishap::Noise),
@@ -27,7 +28,7 @@ struct Board {
     target: &'static str,
 }
 
-/// Builds an image; its path.
+/// Builds an image. Returns its path.
 fn build(board: &Board, version: &str, image: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware");
     let target = folder.join(format!("target/{}-{version}", board.name));
@@ -89,7 +90,7 @@ fn run(board: &Board, image: &Path, broker: &Broker) {
     assert!(connections > MISHAPS.len(), "{connections} connections");
 }
 
-/// Runs the image with a network card on a TCP connection to the broker that is cut again and again.
+/// Runs the image with a network card on a TCP connection to the broker, which is cut repeatedly.
 fn run_on_tcp(board: &Board, image: &Path, broker: &Broker) {
     let proxy = Proxy::start(broker.port, 3_000, 6_000, 7);
     let partner = Partner::new(broker.port);
@@ -110,7 +111,7 @@ fn emulate(board: &Board, image: &Path, arguments: &str, options: &[&str]) -> Pr
     Process::start("qemu-system-arm", &all)
 }
 
-/// Waits until the device has achieved all; how many connections it took.
+/// Waits until the device has finished its task. Returns how many connections it needed.
 fn achieve(device: Process, partner: Partner) -> usize {
     let conversation = thread::spawn(|| partner.converse());
     let ended = device.end();
@@ -120,7 +121,7 @@ fn achieve(device: Process, partner: Partner) -> usize {
     log.matches("connected\n").count()
 }
 
-/// Who talks to the image over the same broker.
+/// A client of the same broker that exchanges messages with the image.
 struct Partner {
     handle: Handle,
     echoes: Messages,
@@ -148,7 +149,7 @@ impl Partner {
         let _ = ticket.expect("the broker is there").wait();
     }
 
-    /// Each message is echoed; one that fits no buffer of the image arrives whole.
+    /// Each message is sent back; one that fits no buffer of the image arrives whole.
     fn converse(mut self) {
         for n in 0..10 {
             let said = format!("message {n}");
@@ -168,13 +169,13 @@ impl Partner {
     }
 }
 
-/// The next message, which a device that failed does not send any more.
+/// Returns the next message. A device that failed sends no more.
 fn next(messages: &mut Messages) -> Received {
     let message = messages.next_within(Duration::from_secs(30));
     message.expect("the device says something")
 }
 
-/// Blocking and as a future, in both versions, against both brokers.
+/// Blocking and async, in both versions, with both brokers.
 fn survives(board: &Board) {
     thread::scope(|scope| {
         for version in ["3.1.1", "5"] {
@@ -205,7 +206,7 @@ boards! {
     cortex_m0: "microbit", "thumbv6m-none-eabi";
 }
 
-/// smoltcp on the board's network card.
+/// smoltcp on the network card of the board.
 #[test]
 fn cortex_m4f_on_a_network() {
     let board = Board {

@@ -1,4 +1,4 @@
-//! A real Mosquitto as a bridge to `mqtt broker`: messages in both directions, at each QoS, and through a restart of either side.
+//! A Mosquitto as a bridge to `mqtt broker`: messages in both directions, at each QoS, and through a restart of either side.
 
 use mqtt_testing::peers::Mosquitto;
 use mqtt_testing::process::{Process, run};
@@ -7,7 +7,7 @@ use crate::broker::{Broker, MQTT};
 
 const QOS: [&str; 3] = ["0", "1", "2"];
 
-/// The configuration of a bridge to a port.
+/// Returns the configuration of a bridge to a port.
 fn bridge(version: &str, port: &str) -> String {
     format!(
         "connection ours\nremote_clientid bridge\naddress 127.0.0.1:{port}\nbridge_protocol_version {version}\n\
@@ -19,7 +19,7 @@ fn broker(bind: &str) -> Process {
     Process::start(MQTT, &["broker", "--log", "debug", "--bind", bind])
 }
 
-/// Carries a message at each QoS from one port to another.
+/// Checks that a message at each QoS goes from one port to another.
 fn carries(from: &str, to: &str, topic: &str) {
     for qos in QOS {
         let words = [
@@ -39,7 +39,7 @@ fn carries(from: &str, to: &str, topic: &str) {
 
 fn bridges(version: &str) {
     let Broker { process, port } = Broker::start(&["--log", "debug"]);
-    // Its last words are at the will's topic: they say that it was connected.
+    // Its will shows that it was connected.
     let is_bridged = |process: &Process| process.wait_stderr("filter=\"in/#\"");
     let config = bridge(version, &port);
     let mosquitto = Mosquitto::start(&config);
@@ -71,7 +71,7 @@ fn bridges(version: &str) {
     listener.wait_stderr("receiving SUBACK");
     drop(mosquitto);
     let _mosquitto = Mosquitto::start_there(other.parse().unwrap(), &config);
-    // It went, and it is there again.
+    // It disconnected, and connected again.
     assert_eq!(listener.end().stdout, "0\n1\n");
     carries(&other, &port, "out/c");
 }

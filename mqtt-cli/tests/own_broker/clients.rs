@@ -1,4 +1,4 @@
-//! Clients of others, and our own, through `mqtt broker`: each hears each.
+//! Several client libraries and our own programs through `mqtt broker`: each receives from each.
 
 use std::sync::mpsc;
 use std::thread;
@@ -7,16 +7,16 @@ use crate::broker::{Broker, MQTT};
 use mqtt_testing::process::{Process, run};
 
 const QOS: [&str; 3] = ["0", "1", "2"];
-/// What publishers say it to; others have been refused there.
+/// The topic of publishers; other clients were refused on it.
 const TOPIC: &str = "smarthouse/garage/door";
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
 const PAHO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/paho_peer.py");
 const MQTT_JS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/mqttjs_peer.js");
 const MQTT_JS_MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.npm/node_modules/mqtt");
-/// How the programs with mosquitto's options print a message.
+/// The output format of the programs with mosquitto's options.
 const FORMAT: &str = "heard %q %t %p";
 
-/// Who is on the other side, and its version.
+/// A client library with its version.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Peer {
     Mosquitto(&'static str),
@@ -43,10 +43,10 @@ const PEERS: [Peer; 13] = [
     Peer::OwnStd,
 ];
 
-/// A subscriber that is subscribed; gives what it heard when it heard enough.
+/// A granted subscriber; the call waits for its messages and returns them.
 type Subscriber = Box<dyn FnOnce() -> Vec<String>>;
 
-/// What a process prints, without what is not a message.
+/// Returns the messages that a process prints.
 fn heard(process: Process, is_message: impl Fn(&str) -> Option<&str>) -> Vec<String> {
     let ended = process.end();
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
@@ -213,7 +213,7 @@ fn own_std(port: &str) -> mqtt_std::Handle {
     mqtt_std::Handle::connect(options).unwrap()
 }
 
-/// rumqttc has one set of types for each version, with the same names.
+/// rumqttc has types of the same names for each version.
 macro_rules! rumqttc {
     ($name:ident, $client:path, $qos:path) => {
         mod $name {
@@ -320,7 +320,7 @@ fn each_client_hears_each() {
     }
 }
 
-/// What other brokers have been found to stumble over: a subscriber to everything at QoS 1, and one to the statistics.
+/// Two cases that failed with other brokers: a subscriber to everything at QoS 1, and one to the statistics.
 #[test]
 fn everything_and_the_statistics_reach_paho() {
     for version in ["3.1.1", "5"] {
@@ -335,7 +335,7 @@ fn everything_and_the_statistics_reach_paho() {
             format!("{qos} {TOPIC} {message}")
         });
         assert_eq!(everything(), expected);
-        // Those that are there at once, retained; then those that change.
+        // First the retained messages, then those that change.
         let lines = statistics.subscribe(&broker.port, "$SYS/#", "1", 40)();
         for name in [
             "version",

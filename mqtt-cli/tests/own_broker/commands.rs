@@ -1,11 +1,11 @@
-//! `mqtt broker`, `mqtt passwd`, `mqtt demo` and `mqtt bench` as their users meet them.
+//! `mqtt broker`, `mqtt passwd`, `mqtt demo` and `mqtt bench` as users run them.
 
 use std::path::PathBuf;
 
 use crate::broker::{Broker, MQTT};
 use mqtt_testing::process::{Ended, run};
 
-/// A folder of its own for a test.
+/// Makes a folder for a test.
 pub(crate) fn folder(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&folder);
@@ -18,7 +18,7 @@ fn is_well(ended: &Ended) {
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
 }
 
-/// It failed with `code` and said so in one line that contains `words`.
+/// Checks that it failed with `code` and printed one line that contains `words`.
 #[track_caller]
 fn failed(ended: &Ended, code: i32, words: &str) {
     assert_eq!(ended.code, Some(code), "{}", ended.stderr);
@@ -101,7 +101,7 @@ fn users_prove_who_they_are_and_do_what_they_may() {
 
     std::fs::write(acl, "user pump\ntopic write plant/#\ntopic read orders/#\n").unwrap();
     let broker = Broker::start(&["--user-file", users, "--acl-file", acl]);
-    // Without a name, with a wrong password, an unknown name: the codes of 3.1.1 and 5.
+    // Without a name, with a wrong password, with an unknown name: the codes of 3.1.1 and 5.
     for (arguments, code) in [
         (&["-V", "3.1.1"][..], 5),
         (&["-V", "5"], 135),
@@ -121,7 +121,7 @@ fn users_prove_who_they_are_and_do_what_they_may() {
     is_well(&publish("plant/a", "3.1.1"));
     is_well(&publish("plant/a", "5"));
     failed(&publish("orders/a", "5"), 1, "not authorized");
-    // 3.1.1 has no way to say it; the message is dropped and acknowledged.
+    // 3.1.1 cannot report it; the message is dropped and acknowledged.
     is_well(&publish("orders/a", "3.1.1"));
     let subscribe = |topic, version| {
         let all = [&known[..], &["-t", topic, "-E", "-V", version]].concat();
@@ -133,7 +133,7 @@ fn users_prove_who_they_are_and_do_what_they_may() {
     failed(&subscribe("plant/#", "3.1.1"), 1, "refused");
 }
 
-/// As mosquitto_passwd takes them; a file that it wrote is used as it is.
+/// The same arguments as mosquitto_passwd, whose files are read as well.
 #[test]
 fn password_files_are_made_and_read_as_mosquitto_does() {
     let folder = folder("mosquitto-users");
@@ -162,7 +162,7 @@ fn password_files_are_made_and_read_as_mosquitto_does() {
     }
 }
 
-/// A mistake in a file that says who may do what must not open a door.
+/// A mistake in a file of access rules must not allow anything.
 #[test]
 fn a_wrong_line_in_a_file_keeps_the_broker_from_starting() {
     let folder = folder("wrong");
@@ -395,7 +395,7 @@ fn check_says_what_the_broker_allows() {
     is_well(&run(MQTT, &["passwd", users, "pump"], "secret\n"));
     let broker = Broker::start(&["--user-file", users]);
     let to = ["check", "127.0.0.1", "-p", &broker.port];
-    // The code of CONNACK, of the newest version.
+    // The code of CONNACK in the newest version.
     let ended = run(MQTT, &to, "");
     failed(&ended, 135, "accepts no version");
     assert!(ended.stdout.contains("not authorized"), "{}", ended.stdout);

@@ -1,4 +1,4 @@
-//! What `mqtt broker` tells those who supervise it.
+//! What `mqtt broker` reports to supervisors.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -41,7 +41,7 @@ fn the_state_is_told_over_http() {
     }
     assert!(ask(&port, "GET /").starts_with("HTTP/1.1 404"));
     assert!(ask(&port, "POST /health").starts_with("HTTP/1.1 405"));
-    // Whoever asks and says nothing more is no hindrance.
+    // Clients that connect and send nothing do not block others.
     let silent: Vec<_> = (0..8)
         .map(|_| TcpStream::connect(format!("127.0.0.1:{port}")))
         .collect();

@@ -1,4 +1,4 @@
-//! The log of `mqtt broker`: it neither stops the broker nor says what clients want it to.
+//! The log of `mqtt broker` does not stop the broker, and clients cannot forge its lines.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -10,7 +10,7 @@ use mqtt_testing::process::{run, signal};
 use crate::broker::{Broker, MQTT};
 use crate::commands::folder;
 
-/// A broker whose log the test does not read as it comes; it ends with the test.
+/// A broker whose log the test does not read at once; it ends with the test.
 pub(crate) struct Unread(pub(crate) Child);
 
 impl Drop for Unread {
@@ -25,7 +25,7 @@ fn start(bind: &str, log: impl Into<Stdio>) -> Unread {
     Unread(Command::new(MQTT).args(words).stderr(log).spawn().unwrap())
 }
 
-/// A broker that wrote its first line, and where the others come.
+/// Starts a broker. Returns it with its first line and the rest of its log.
 fn start_piped() -> (Unread, String, BufReader<ChildStderr>) {
     let mut broker = start("127.0.0.1:0", Stdio::piped());
     let mut log = BufReader::with_capacity(256, broker.0.stderr.take().unwrap());
@@ -35,7 +35,7 @@ fn start_piped() -> (Unread, String, BufReader<ChildStderr>) {
     (broker, port, log)
 }
 
-/// Makes the broker log more lines than wait and a pipe holds, 20 for each client, and be of use afterwards.
+/// Makes the broker log more lines than wait and a pipe holds, 20 for each client, and checks that it still works.
 fn chatters(port: &str) {
     let filters: Vec<String> = (0..100)
         .map(|n| format!("{}/{n}", "x".repeat(100)))

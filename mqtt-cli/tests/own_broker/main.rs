@@ -1,4 +1,4 @@
-//! `mqtt broker` as its users meet it: its commands, and clients of others through it.
+//! Tests of `mqtt broker`: its commands, and several client libraries.
 
 mod bridge;
 mod broker;

@@ -1,4 +1,4 @@
-//! `mqtt broker` and signals: what SIGHUP reads again, and that an error changes nothing.
+//! `mqtt broker` and signals: SIGHUP reads the files again, and an error changes nothing.
 
 use std::fs::write;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn passwd(file: &Path, user: &str, password: &str) {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }
 
-/// Publishes as a user; returns the exit code, which is that of CONNACK or PUBACK if it is refused.
+/// Publishes as a user. Returns the exit code, which is that of CONNACK or PUBACK for a refusal.
 fn publishes(broker: &Broker, user: &str, password: &str, topic: &str) -> Option<i32> {
     let words = [
         "-V", "5", "-q", "1", "-u", user, "-P", password, "-t", topic, "-m", "x",
@@ -58,7 +58,7 @@ fn a_hangup_reads_users_rules_and_limits_again() {
     assert_ne!(publishes(&broker, "valve", "other", "a/b/c"), Some(0));
     assert_ne!(publishes(&broker, "pump", "secret", "a/b"), Some(0));
 
-    // What is wrong changes nothing, not even what is right beside it.
+    // A wrong file changes nothing, and neither do the valid files beside it.
     write(file("users"), "pump:secret\n").unwrap();
     write(file("acl"), "").unwrap();
     broker.process.signal("HUP");
@@ -84,7 +84,7 @@ fn a_hangup_changes_the_level_of_the_log_and_says_what_it_cannot_change() {
     write(&file, "log = \"debug\"\nbind = [\"127.0.0.1:1\"]\n").unwrap();
     process.signal("HUP");
     process.wait_stderr("a change of this needs a new start setting=\"bind\"");
-    // Subscriptions are logged at this level only.
+    // Subscriptions are logged only at this level.
     let ended = run(MQTT, &["sub", "-p", &port, "-t", "a/#", "-E"], "");
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     process.wait_stderr("subscribed");

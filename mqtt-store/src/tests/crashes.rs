@@ -1,4 +1,5 @@
-//! Whatever fails and whenever the power ends: the store holds what a prefix of the transactions made, with all that were told.
+//! After any failure and any power cut, the store holds the result of the first transactions, including all that were
+//! reported as stored.
 
 use std::io::ErrorKind;
 
@@ -9,17 +10,17 @@ use crate::error::Failure;
 
 const TRANSACTIONS: usize = 10;
 
-/// What came of a life of the store.
+/// The result of a run of the store.
 struct Life {
-    /// After each transaction what the store should hold; first before all of them.
+    /// The expected content after each transaction; the first one is the content before all of them.
     states: Vec<Model>,
-    /// Transactions that were told as stored.
+    /// How many transactions were reported as stored.
     stored: usize,
-    /// What ended it.
+    /// The failure that ended it.
     end: Option<Failure>,
 }
 
-/// Opens the store and commits until something fails.
+/// Opens the store and commits until a call fails.
 fn live(disk: &Disk, numbers: &mut Numbers) -> Life {
     let mut life = Life {
         states: vec![Model::new()],
@@ -48,7 +49,7 @@ fn live(disk: &Disk, numbers: &mut Numbers) -> Life {
         match commit(&mut engine, &changes) {
             Ok(_) => life.stored += 1,
             Err(failure) => {
-                // Nothing is stored any more, whatever comes.
+                // Nothing is stored any more.
                 assert!(commit(&mut engine, &changes).is_err());
                 life.end = Some(failure);
                 return life;
@@ -72,7 +73,7 @@ fn check(life: &Life, found: &Model, context: &str) {
     );
 }
 
-/// How many calls a life without a fault makes.
+/// Returns how many calls a run without a fault makes.
 fn calls() -> u64 {
     let disk = Disk::default();
     disk.set_fault(None);
@@ -175,7 +176,7 @@ fn written_needs_no_flush_and_survives_the_process() {
         commit(&mut engine, &changes).unwrap();
     }
     assert_eq!(disk.flushes(), 0);
-    // The process ends without closing anything: what was written is there.
+    // The process ends without closing the store: what was written is there.
     let found = read(&mut open(&disk.copy()).unwrap()).unwrap();
     assert_eq!(found, model);
 }

@@ -12,25 +12,25 @@ use crate::directory::Place;
 const BLOCK: u64 = 4096;
 const SECTOR: usize = 512;
 
-/// All clones are the same disk.
+/// A disk in memory, which all clones share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// The file has its name.
+    /// Whether the file has its final name.
     exists: bool,
-    /// What outlives a power cut.
+    /// The content after a power cut.
     durable: Vec<u8>,
-    /// What reads see.
+    /// The content that reads return.
     current: Vec<u8>,
     unflushed: Vec<Change>,
     calls: u64,
     fault: Option<Fault>,
     flushes: u64,
-    /// The next flush says that the disk is full.
+    /// Whether the next flush reports a full disk.
     flush_fails: bool,
-    /// Blocks that the file and the reserve may take together.
+    /// How many blocks the file and the reserve may have together.
     capacity: Option<u64>,
     taken: BTreeSet<u64>,
     reserve: u64,
@@ -42,17 +42,17 @@ enum Change {
     Len(usize),
 }
 
-/// What goes wrong.
+/// A fault of the disk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fault {
-    /// At the call with this number, counted from 0.
+    /// The number of the failing call, counted from 0.
     pub(super) at: u64,
-    /// And at all later ones.
+    /// Whether all later calls fail as well.
     pub(super) for_good: bool,
     pub(super) kind: ErrorKind,
 }
 
-/// Blocks of the reserve.
+/// The blocks of the reserve.
 pub(super) const RESERVE: u64 = 64;
 
 impl Disk {
@@ -60,13 +60,13 @@ impl Disk {
         self.0.lock().unwrap()
     }
 
-    /// From now on something goes wrong, or nothing.
+    /// Sets the fault, or none.
     pub(super) fn set_fault(&self, fault: Option<Fault>) {
         let mut inner = self.lock();
         (inner.fault, inner.calls) = (fault, 0);
     }
 
-    /// Calls since the fault was set.
+    /// Returns how many calls were made since the fault was set.
     pub(super) fn calls(&self) -> u64 {
         self.lock().calls
     }
@@ -83,7 +83,7 @@ impl Disk {
         self.lock().capacity = blocks;
     }
 
-    /// Blocks in use.
+    /// Returns the blocks in use.
     pub(super) fn used(&self) -> u64 {
         self.lock().used()
     }
@@ -104,7 +104,7 @@ impl Disk {
         self.lock().current.len()
     }
 
-    /// The disk with the same bytes, on its own.
+    /// Returns an independent disk with the same content.
     pub(super) fn copy(&self) -> Self {
         let current = self.lock().current.clone();
         let durable = current.clone();
@@ -116,7 +116,7 @@ impl Disk {
         })))
     }
 
-    /// The power fails: of what was not flushed any sectors are written, and others not.
+    /// Cuts the power: some sectors that were not flushed are written, others are not.
     pub(super) fn cut_power(&self, numbers: &mut Numbers) {
         let mut inner = self.lock();
         let mut image = std::mem::take(&mut inner.durable);
@@ -190,7 +190,7 @@ impl StorageBackend for Disk {
             false => inner.call(),
         };
         let unflushed = std::mem::take(&mut inner.unflushed);
-        // As Linux does it: after a failed flush reads still see what is not on the disk, and the next flush succeeds.
+        // As on Linux: after a failed flush, reads return bytes that are not on the disk, and the next flush succeeds.
         called?;
         for change in unflushed {
             match change {

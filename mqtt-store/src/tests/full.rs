@@ -1,4 +1,4 @@
-//! A full disk and a reached limit: told at once, ends find room, and service resumes by itself.
+//! A full disk and a reached limit: reported at once, deletions still succeed, and the store recovers by itself.
 
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::error::Failure;
 use crate::store::Store;
 use crate::writer::{Condition, Writer};
 
-/// A writer, what it should have stored, and a message for each time that something changed.
+/// A writer, its expected content, and a channel with a message for each change.
 struct Host {
     writer: Writer,
     changed: Receiver<()>,
@@ -46,7 +46,7 @@ impl Host {
         self.writer.wait(self.appended)
     }
 
-    /// Waits for a condition, however often the writer says something else before.
+    /// Waits until the condition is as wanted.
     fn until(&self, wanted: impl Fn(&Condition) -> bool) {
         while !wanted(&self.writer.progress().condition) {
             self.changed.recv_timeout(Duration::from_secs(60)).unwrap();
@@ -82,7 +82,7 @@ fn stored(disk: &Disk) -> Model {
     read(&mut open(disk).unwrap()).unwrap()
 }
 
-/// A disk with an empty store and room for so many more blocks.
+/// Makes a disk with an empty store and that many free blocks.
 fn disk(blocks: u64) -> Disk {
     let disk = Disk::default();
     drop(open(&disk).unwrap());
@@ -98,7 +98,7 @@ fn on_a_full_disk_deletes_are_stored_and_make_room() {
     assert_eq!(failure, Failure::DiskFull);
     assert!(number > 50, "{number}");
     assert!(!disk.has_reserve());
-    // One more waits, the other messages come to their end.
+    // One more message waits; the others are deleted.
     assert_eq!(host.append(&[put(number + 1)]), Err(Failure::DiskFull));
     let deletes: Vec<_> = (0..40).map(delete).collect();
     host.append(&deletes).unwrap();
@@ -116,7 +116,7 @@ fn deletes_are_stored_although_what_came_before_waits() {
     host.append(&small).unwrap();
     let (number, _) = host.fill();
     let before = host.writer.progress().stored;
-    // They make no room for the one that waits.
+    // They free no room for the waiting message.
     for n in 200..205 {
         host.append(&[delete(n)]).unwrap_err();
     }
@@ -181,7 +181,7 @@ fn a_limit_stops_what_grows_and_nothing_else() {
     let mut host = Host::new(&disk, Some(60_000), NEVER);
     let (number, failure) = host.fill();
     assert_eq!((number, failure), (9, Failure::Limit));
-    // A smaller one for the same key, but behind the one that waits.
+    // A smaller value for the same key waits behind the large one.
     let small = (key(1), Some(vec![9; 10]));
     host.append(&[small]).unwrap();
     assert_eq!(host.writer.progress().condition, Condition::Good);

@@ -1,4 +1,4 @@
-//! The engine and the writer on a disk in memory that fails, fills up, and forgets what was not flushed.
+//! The engine and the writer on a disk in memory that fails, fills up, and loses bytes that were not flushed.
 
 mod crashes;
 mod disk;
@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::on_redb::OnRedb;
 use disk::Disk;
 
-/// What a store should hold.
+/// The expected content of a store.
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A change of the kind that all tests here use: `None` deletes.
@@ -70,7 +70,7 @@ fn read(engine: &mut OnRedb) -> Result<Model, Failure> {
     Ok(model)
 }
 
-/// Numbers that look random and are always the same.
+/// Pseudo-random numbers with a fixed start.
 #[derive(Debug)]
 struct Numbers(u64);
 

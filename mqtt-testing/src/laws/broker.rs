@@ -1,6 +1,8 @@
-//! The law of the broker: whatever several connections send, however they come and go, it never panics, never says
-//! anything that is no packet, never holds more than its limits allow, never asks to be woken at once for nothing, and
-//! serves a pair of clients that behave as if the others were not there.
+//! The law of the broker. Whatever several connections send, and whenever they open and close, the broker never panics,
+//! writes only
+//! valid packets, stays within its limits, never asks to be woken at once without work, and serves a pair of well-behaved
+//! clients as if
+//! the others were not there.
 
 use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next, Verdict};
 use mqtt_proto::{
@@ -13,11 +15,11 @@ use crate::choices::Choices;
 use crate::packets::encode;
 use crate::packets::generated::{types, with_packet};
 
-/// Decides as it is told.
+/// Hooks that return the given verdicts.
 #[derive(Debug, Default)]
 struct ScriptedHooks {
     assigned: u128,
-    /// What it answers next, in turn.
+    /// The next verdicts, in turn.
     verdicts: Vec<Verdict>,
 }
 
@@ -44,22 +46,22 @@ struct HostileClient {
     id: ConnectionId,
     version: Version,
     input: Vec<u8>,
-    /// What the broker said and is no whole packet yet.
+    /// Bytes of the broker that are no whole packet yet.
     written: Vec<u8>,
 }
 
 const TOPIC: &str = "fair/only";
 
-/// In so many turns all work of a few clients is done.
+/// So many turns finish all work of a few clients.
 const TURNS: usize = 20_000;
 
-/// The steps of what is not done in portions: a packet and what it says.
+/// The steps of work that is not done in portions: one packet and its answer.
 const MOST: u64 = 4_000;
 
-/// Runs one trial of a broker with several hostile clients and a fair pair.
+/// Runs a broker with several hostile clients and a fair pair.
 ///
 /// # Panics
-/// When the law is broken.
+/// The law is broken.
 pub fn withstands(choices: &[u8]) {
     let mut choices = Choices::new(choices);
     let mut config = Config::default();
@@ -113,7 +115,7 @@ struct Trial {
 }
 
 impl Trial {
-    /// A client that keeps its window and never goes.
+    /// Opens a connection of a client that keeps its window and stays.
     fn connect_fair(&mut self, client_id: &str, now: Instant) -> ConnectionId {
         let id = self.broker.open(now).expect("there is room");
         let connect = Connect {
@@ -141,7 +143,7 @@ impl Trial {
         panic!("a friend waits");
     }
 
-    /// Until no work is left: that may not go on for ever.
+    /// Runs until no work is left, which must not take for ever.
     fn finish(&mut self, now: Instant) {
         for _ in 0..TURNS {
             if self.broker.deadline().is_none_or(|at| at > now) {
@@ -156,7 +158,7 @@ impl Trial {
         panic!("to be woken at once, again and again");
     }
 
-    /// All that is outgoing, taken.
+    /// Takes all outgoing bytes of a connection.
     fn hears(&mut self, id: ConnectionId, now: Instant) -> Vec<u8> {
         let bytes = self.broker.outgoing(id).to_vec();
         self.broker.sent(id, bytes.len(), now);
@@ -171,7 +173,7 @@ impl Trial {
         assert_eq!(self.hears(id, now), [0x90, 3, 0, 1, 1]);
     }
 
-    /// The friends' business.
+    /// Sends a message from one fair client to the other.
     fn message_passes(&mut self, publisher: ConnectionId, subscriber: ConnectionId, now: Instant) {
         self.count += 1;
         let payload = self.count.to_string();
@@ -196,7 +198,7 @@ impl Trial {
         self.say(subscriber, &Packet::PubAck(mqtt_proto::Ack::new(own)), now);
     }
 
-    /// One hostile client comes, goes or sends something, or the host of the broker does something.
+    /// Lets a hostile client connect, disconnect or send something, or the host of the broker act.
     fn attack(&mut self, choices: &mut Choices<'_>, now: &mut Instant) {
         if self.hostile.is_empty() || choices.below(8) == 0 {
             self.open(choices, *now);
@@ -237,7 +239,7 @@ impl Trial {
         }
     }
 
-    /// One more hostile client, as a rule with a CONNECT.
+    /// Opens a connection of a hostile client, usually with a CONNECT.
     fn open(&mut self, choices: &mut Choices<'_>, now: Instant) {
         let version = choices.pick(&[Version::V311, Version::V5]);
         let Ok(id) = self.broker.open(now) else {
@@ -255,7 +257,7 @@ impl Trial {
         }
     }
 
-    /// The host of the broker decides, publishes or disconnects.
+    /// Lets the host of the broker decide, publish or disconnect.
     fn host(&mut self, choice: usize, at: usize, choices: &mut Choices<'_>, now: Instant) {
         match choice {
             3 => {
@@ -320,14 +322,14 @@ impl Trial {
         }
     }
 
-    /// A client reads some of what is for it.
+    /// Lets a client read some of its bytes.
     fn read(&mut self, at: usize, choices: &mut Choices<'_>, now: Instant) {
         let client = &mut self.hostile[at];
         let outgoing = self.broker.outgoing(client.id);
         let n = choices.pick(&[1, 40, usize::MAX]).min(outgoing.len());
         client.written.extend_from_slice(&outgoing[..n]);
         self.broker.sent(client.id, n, now);
-        // A version that its CONNECT did not name gives other packets; who said no CONNECT gets none.
+        // A version that CONNECT did not name has other packets; a client without CONNECT gets none.
         while let Ok(Decoded::Packet { consumed, .. }) =
             Packet::decode(&client.written, client.version, MAX_PACKET)
         {
@@ -350,12 +352,12 @@ impl Trial {
         assert!(narrow(statistics.retained_bytes) <= limits.retained_bytes);
         assert!(narrow(statistics.retained) <= limits.retained_messages);
         assert!(narrow(statistics.queued) <= limits.queued_messages * limits.sessions);
-        // Each may have its share beyond the total.
+        // Each client may have its share beyond the total.
         assert!(narrow(statistics.queued_bytes) <= limits.queued_bytes_total * 2);
         let most = usize::try_from(limits.packet_size).expect("small") + (8 << 10);
         let most = most.max(usize::try_from(limits.outgoing_bytes).expect("small"));
         for client in &self.hostile {
-            // What ends a connection is written all the same.
+            // The reason of the end of a connection is written beyond the limit.
             let waiting = self.broker.outgoing(client.id).len();
             assert!(waiting <= most + 64, "{waiting} bytes wait");
         }

@@ -1,4 +1,4 @@
-//! Laws of the codec. Each takes what proptest, the fuzzer or a vector gives, and panics where it does not hold.
+//! Laws of the codec. Each takes bytes of proptest, of the fuzzer or of a vector, and panics if it does not hold.
 
 use mqtt_proto::{
     DecodeError, Decoded, Encode, EncodeError, Head, MAX_PACKET, Packet, PublishHead, Version,
@@ -6,17 +6,17 @@ use mqtt_proto::{
 
 use crate::choices::Choices;
 
-/// decode(encode(p)) = p, and the length is exact.
+/// Decoding an encoded packet returns the packet, and its length is exact.
 ///
 /// # Panics
-/// When it is not so.
+/// The law does not hold.
 pub fn round_trips(packet: &Packet<'_>, version: Version) {
     let len = packet
         .encoded_len(version)
         .expect("a packet that can be sent");
     let mut buffer = vec![0xAA; len + 3];
     assert_eq!(packet.encode(version, &mut buffer), Ok(len), "{packet:?}");
-    // A buffer that just fits gets the same bytes.
+    // A buffer of the exact length gets the same bytes.
     let mut exact = vec![0x55; len];
     assert_eq!(packet.encode(version, &mut exact), Ok(len), "{packet:?}");
     assert_eq!(exact, buffer[..len], "{packet:?}");
@@ -46,10 +46,10 @@ pub fn round_trips(packet: &Packet<'_>, version: Version) {
     }
 }
 
-/// What is accepted can be written again, and reads back as the same packet. What is refused has a place in it.
+/// A packet that decodes can be encoded, and then decodes to the same packet. An error has a place in the packet.
 ///
 /// # Panics
-/// When it is not so.
+/// The law does not hold.
 pub fn reencodes(bytes: &[u8], version: Version) {
     match Packet::decode(bytes, version, MAX_PACKET) {
         Ok(Decoded::Needs(needed)) => assert!(needed > bytes.len()),
@@ -94,10 +94,10 @@ fn check_error(error: &DecodeError, bytes: &[u8]) {
     assert!(error.reason_code().is_error());
 }
 
-/// A PUBLISH read head first is the PUBLISH read whole.
+/// A PUBLISH whose head is read first equals the PUBLISH that is read whole.
 ///
 /// # Panics
-/// When it is not so.
+/// The law does not hold.
 pub fn head_agrees(bytes: &[u8], version: Version) {
     let whole = Packet::decode(bytes, version, MAX_PACKET);
     match (PublishHead::decode(bytes, version, MAX_PACKET), whole) {
@@ -127,19 +127,19 @@ pub fn head_agrees(bytes: &[u8], version: Version) {
         }
         (Ok(Head::Other), _) => {}
         (Err(head), Err(whole)) => assert_eq!(head, whole),
-        // The head is proved wrong before the packet is whole.
+        // The head is wrong, which is known before the packet is whole.
         (Err(_), Ok(Decoded::Needs(_))) => {}
         (head, whole) => panic!("head {head:?}, whole {whole:?}, {bytes:02X?}"),
     }
 }
 
-/// A PUBLISH of which only the front is there says the same head, or the same error, as the whole; or how much more it takes.
+/// For a part of a PUBLISH, the result is the head or the error of the whole packet, or how many more bytes are needed.
 ///
 /// # Panics
-/// When it is not so.
+/// The law does not hold.
 pub fn heads_of_prefixes_agree(bytes: &[u8], version: Version) {
     let whole = PublishHead::decode(bytes, version, MAX_PACKET);
-    // Heads that are longer differ in nothing but their length.
+    // Longer heads differ only in length.
     for len in 0..bytes.len().min(64) {
         let front = bytes.get(..len).unwrap_or_default();
         match PublishHead::decode(front, version, MAX_PACKET) {
@@ -149,10 +149,10 @@ pub fn heads_of_prefixes_agree(bytes: &[u8], version: Version) {
     }
 }
 
-/// However a stream is cut into reads, the same packets come out, or the same error in the same place.
+/// The packets, and the place of an error, do not depend on how a stream is split into reads.
 ///
 /// # Panics
-/// When it is not so.
+/// The law does not hold.
 pub fn split_invariant(stream: &[u8], splits: &mut Choices<'_>, version: Version, limit: u32) {
     let whole = collect(stream, version, limit, stream.len());
     let mut end = 0;
@@ -204,10 +204,10 @@ fn collect(
     }
 }
 
-/// Any bytes at all: decoding them as a stream under any limit ends, and nothing is accepted beyond the limit.
+/// Decoding any bytes as a stream under any limit ends, and accepts nothing beyond the limit.
 ///
 /// # Panics
-/// When it is not so.
+/// The law does not hold.
 pub fn decodes_anything(bytes: &[u8], version: Version) {
     for limit in [0, 2, 64, MAX_PACKET] {
         let mut rest = bytes;
@@ -234,10 +234,10 @@ pub fn decodes_anything(bytes: &[u8], version: Version) {
     }
 }
 
-/// A filter and a name from any text: what is accepted matches as the plain model says.
+/// A topic filter and a topic name of any text match exactly if they match in the plain model.
 ///
 /// # Panics
-/// When it is not so.
+/// The law does not hold.
 pub fn matches_as_the_model(text: &str) {
     let (filter, name) = text.split_once('\n').unwrap_or((text, text));
     if let (Ok(filter), Ok(name)) = (

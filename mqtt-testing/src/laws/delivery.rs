@@ -1,5 +1,5 @@
-//! The law of delivery: whatever the schedule of publishes, cuts, resumes and session losses, QoS 2 arrives exactly once
-//! and in order, QoS 1 at least once, QoS 0 at most once, nothing stalls, all windows drain, every token ends once.
+//! at least once, QoS 0 at most once, nothing stalls, all windows become empty, and every token ends once.
+//! order, QoS
 
 use std::collections::HashMap;
 
@@ -10,7 +10,8 @@ use crate::choices::Choices;
 use crate::machines::Pair;
 use crate::machines::{Opening, OwnedEvent, Role};
 
-/// How much is added to a payload: some are large where the buffer is small, few are everywhere but at QoS 0.
+/// How many bytes are added to a payload. Some messages are large for a small buffer; few at QoS 1 and 2 are large for any
+/// buffer.
 const fn padding(choice: u8) -> usize {
     match choice {
         0..=127 => 0,
@@ -21,10 +22,10 @@ const fn padding(choice: u8) -> usize {
     }
 }
 
-/// What the lengths of writes and reads are multiplied by.
+/// The lengths of writes and reads are multiplied by one of these.
 const PIECES: &[usize] = &[1, 1, 10, 300];
 
-/// What became of a message.
+/// The end of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Fate {
     Open,
@@ -37,7 +38,7 @@ struct Ledger {
     /// Accepted messages in their order: payload, QoS, token.
     accepted: Vec<(String, QoS, Option<Token>)>,
     fates: HashMap<Token, Fate>,
-    /// Messages before this one went down with a side that lost everything.
+    /// Messages before this one were lost with a side that lost its session.
     forgotten: usize,
 }
 
@@ -70,7 +71,7 @@ impl Ledger {
     }
 }
 
-/// One schedule: the pair, and what each side accepted and heard.
+/// One schedule: the pair, and what each side accepted and received.
 struct Run<'a> {
     pair: Pair,
     choices: Choices<'a>,
@@ -78,18 +79,18 @@ struct Run<'a> {
     down: Ledger,
     heard_up: Vec<(String, QoS)>,
     heard_down: Vec<(String, QoS)>,
-    /// Messages that were to be published.
+    /// How many messages were published.
     count: u32,
-    /// Sessions that were lost.
+    /// How many sessions were lost.
     losses: u32,
-    /// The client cannot know that the server lost the session, so nothing can be said of what arrived.
+    /// Whether the client cannot know that the server lost the session, so that nothing can be said of what arrived.
     ambiguous: bool,
 }
 
 /// Runs one schedule.
 ///
 /// # Panics
-/// When the law is broken.
+/// The law is broken.
 pub fn delivers(choices: &[u8], version: Version) {
     let mut choices = Choices::new(choices);
     let config = config(&mut choices);
@@ -127,7 +128,7 @@ fn config(choices: &mut Choices<'_>) -> Config {
     config.offline = choices.pick(&[Offline::Keep, Offline::Reject]);
     config.queue = 8;
     config.auto_alias = 3;
-    // Where the buffer is small, messages are large that are not long to write.
+    // With a small buffer, messages are large that are quickly written.
     config.outgoing_limit = choices.pick(&[200, 256 << 10]);
     config.kept_limit = choices.pick(&[500, 16 << 20]);
     config
@@ -166,7 +167,7 @@ impl Run<'_> {
         }
     }
 
-    /// How many bytes one write or read takes.
+    /// Returns how many bytes one write or read takes.
     fn length(&mut self) -> usize {
         1 + self.choices.below(60) * self.choices.pick(PIECES)
     }
@@ -189,14 +190,16 @@ impl Run<'_> {
         }
     }
 
-    /// The server forgets the session, and with it what it had not delivered. What ends with the connection is told before.
+    /// Ends the session of the server, and the messages that it had not delivered. Ends of the connection are reported
+    /// before.
     fn server_forgets(&mut self) {
         self.pair.cut();
         self.listen();
         self.pair.server_restarts();
         self.losses += 1;
-        // If its CONNACK without session present does not arrive, no client can know of the loss: the next one says session
-        // present, of a session that is not the one the client means.
+        // If the CONNACK without a session does not arrive, the client cannot know of the loss: the next CONNACK reports a
+        // session, but
+        // not the one that the client means.
         if self.choices.flag() {
             self.pair.connect();
             self.pair.run();
@@ -210,7 +213,7 @@ impl Run<'_> {
         down.accepted.iter_mut().for_each(forget);
     }
 
-    /// Takes what both sides reported.
+    /// Takes the events of both sides.
     fn listen(&mut self) {
         let pair = &mut self.pair;
         assert_eq!(pair.broken(), None);
@@ -228,7 +231,7 @@ impl Run<'_> {
         }
     }
 
-    /// Nothing is cut any more: all that is under way arrives.
+    /// Runs without cuts until everything has arrived.
     fn drain(&mut self) {
         if !self.pair.client.is_connected() || !self.pair.server.is_connected() {
             self.pair.connect();
@@ -292,7 +295,7 @@ fn check(ledger: &Ledger, heard: &[(String, QoS)], send_again: bool) {
             },
         }
     }
-    // Each quality of service in its order, by first arrival.
+    // Each quality of service is in order, by first arrival.
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
         let mut first: Vec<&String> = Vec::new();
         for (payload, _) in heard.iter().filter(|(_, other)| *other == qos) {

@@ -1,6 +1,6 @@
-//! The law of the machines: whatever bytes, commands and ticks they get, in whatever order, they never panic, never say
-//! anything that is no packet, never hold more than their limits allow, end each token once, and never ask to be woken
-//! again at once for nothing.
+//! The law of the machines. For any bytes, commands and ticks in any order, they never panic, write only valid packets, stay
+//! within
+//! their limits, end each token once, and never ask to be woken at once without work.
 
 use std::collections::HashSet;
 
@@ -26,22 +26,22 @@ struct Trial<'a> {
     choices: Choices<'a>,
     now: Instant,
     input: Vec<u8>,
-    /// What went out on this connection and is no whole packet yet.
+    /// Outgoing bytes of this connection that are no whole packet yet.
     written: Vec<u8>,
     open: HashSet<Token>,
     receipts: Vec<Receipt>,
     /// The topic aliases that were assigned on this connection.
     aliases: HashSet<u16>,
-    /// The largest PUBLISH that the peer takes.
+    /// The largest PUBLISH that the peer accepts.
     largest: usize,
-    /// Ids that SUBSCRIBE or UNSUBSCRIBE came with.
+    /// The packet identifiers of SUBSCRIBE and UNSUBSCRIBE, with their numbers of filters.
     asked: Vec<(u16, usize)>,
 }
 
-/// The bytes that a client's input may have before it is full.
+/// How many bytes the input of a client holds.
 const BUFFER: usize = 64;
 
-/// Puts one machine through one trial.
+/// Runs one machine with the decisions in `choices`.
 ///
 /// # Panics
 /// When the law is broken.
@@ -122,7 +122,7 @@ impl Trial<'_> {
         }
     }
 
-    /// An acknowledgement with a small identifier, which may well be one that is awaited.
+    /// Sends an acknowledgement with a small identifier, which may be one that is awaited.
     fn acknowledged(&mut self) {
         let id = PacketId::new(1 + u16::from(self.choices.byte() % 6)).unwrap_or(PacketId::FIRST);
         let reason = if self.version.is_v5() && self.choices.byte() == 1 {
@@ -189,7 +189,7 @@ impl Trial<'_> {
         }
     }
 
-    /// What an application answers: acknowledgements by hand, and on a server all the rest.
+    /// Answers like an application: acknowledgements by hand and, on a server, all other answers.
     fn answer(&mut self) {
         if !self.receipts.is_empty() {
             let receipt = self.receipts[self.choices.below(self.receipts.len())];
@@ -327,7 +327,7 @@ impl Trial<'_> {
             .unwrap_or(passed)
             .max(self.now);
         let ticked = self.machine.tick(self.now);
-        // All input was looked at before. A deadline that stays in the past would keep a loop spinning.
+        // All input was handled before. A deadline that stays in the past would make a loop spin.
         if ticked.is_ok() && self.input.is_empty() {
             let next = self.machine.deadline();
             assert!(
@@ -338,7 +338,7 @@ impl Trial<'_> {
         }
     }
 
-    /// The transport takes up to `n` bytes, which must be packets.
+    /// Takes up to `n` outgoing bytes, which must be packets.
     fn take(&mut self, n: usize) {
         let outgoing = self.machine.outgoing();
         let n = n.min(outgoing.len());
@@ -383,10 +383,10 @@ impl Trial<'_> {
         }
     }
 
-    /// The machine looks at its input until it needs more, is blocked, or the connection is over.
+    /// Lets the machine handle its input until it needs more, is blocked, or the connection is over.
     fn look(&mut self) {
         loop {
-            // Half of the clients are devices: what does not fit comes in pieces, or ends the connection.
+            // Half of the clients have a small buffer: a larger packet comes in pieces, or ends the connection.
             let small = self.role == Role::Client && self.config.window % 2 == 1;
             let full = small && self.input.len() >= BUFFER;
             let step = if full {
@@ -404,7 +404,7 @@ impl Trial<'_> {
                     );
                     return;
                 }
-                // A server looks at nothing more before CONNECT is decided.
+                // A server handles no more input before CONNECT is decided.
                 Ok(Step::Blocked) if self.machine.outgoing().is_empty() => {
                     assert!(
                         self.role == Role::Server && !self.machine.is_connected(),
@@ -458,14 +458,14 @@ impl Trial<'_> {
             "{} messages are pending",
             self.machine.pending()
         );
-        // Every token that is not ended is pending, and so is what ended and was not told yet.
+        // Each token without an end is pending, and so is each whose end was not reported yet.
         assert!(
             self.open.len() <= self.machine.pending(),
             "{} tokens are open, {} pending",
             self.open.len(),
             self.machine.pending()
         );
-        // On a heap acknowledgements may go half a MiB beyond the limit for messages.
+        // On a heap, acknowledgements may exceed the limit for messages by half a MiB.
         let most = usize::try_from(self.config.outgoing_limit).unwrap_or(usize::MAX) + (512 << 10);
         assert!(
             self.machine.outgoing().len() <= most,

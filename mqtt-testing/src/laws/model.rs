@@ -1,6 +1,6 @@
-//! Plain reference models, written for obviousness and nothing else.
+//! Plain reference models, written to be obviously correct.
 
-/// Whether `filter` matches `topic`, level by level as section 4.7 tells it.
+/// Returns whether `filter` matches `topic`, level by level as section 4.7 defines it.
 #[must_use]
 pub fn matches(filter: &str, topic: &str) -> bool {
     let filter = match filter.strip_prefix("$share/") {
@@ -23,7 +23,7 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     levels.next().is_none()
 }
 
-/// Whether `filter` is one the standard allows (without regard to `$share`).
+/// Returns whether the standard allows `filter` (without regard to `$share`).
 #[must_use]
 pub fn is_filter(filter: &str) -> bool {
     let levels: Vec<&str> = filter.split('/').collect();

@@ -1,4 +1,4 @@
-//! What holds for the stages of `mqtt_transport` whatever the bytes.
+//! Laws of the stages of `mqtt_transport` for any bytes.
 
 use std::sync::OnceLock;
 
@@ -19,7 +19,7 @@ use crate::choices::Choices;
 use crate::peers::{Authority, Subject};
 use crate::wires::{End, Link};
 
-/// Certificates that all cases of a process share: keys take time.
+/// Certificates for all cases of a process, since keys take time.
 struct Shared {
     server: TlsServer,
     client: TlsConnector,
@@ -45,7 +45,7 @@ fn shared() -> &'static Shared {
     })
 }
 
-/// A configuration of a client that speaks TLS 1.2 and nothing newer.
+/// Returns a configuration of a client with TLS 1.2 only.
 ///
 /// # Panics
 /// Never.
@@ -58,7 +58,7 @@ pub fn tls12(authority: &Authority) -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// A client and a server with the stages that `choice` names.
+/// Returns a client and a server with the stages that `choice` names.
 ///
 /// # Panics
 /// The system has no random numbers.
@@ -83,10 +83,10 @@ pub fn link(choice: u8) -> Link {
     Link::new(client, server)
 }
 
-/// Whatever stages there are and wherever the bytes are cut, the plain bytes arrive as they were, and the end is a clean one.
+/// With any stages and any split into reads, the plain bytes arrive unchanged, and the end is a clean one.
 ///
 /// # Panics
-/// They do not.
+/// The law does not hold.
 pub fn split_invariant(choices: &[u8]) {
     let mut choices = Choices::new(choices);
     let mut link = link(choices.byte());
@@ -117,10 +117,10 @@ pub fn split_invariant(choices: &[u8]) {
     link.server.stack.end_of_file().expect("a clean end");
 }
 
-/// Whatever bytes come: no panic, bounded memory, and what failed stays failed.
+/// For any bytes there is no panic, memory is bounded, and a failed stage stays failed.
 ///
 /// # Panics
-/// It is not so.
+/// The law does not hold.
 pub fn withstands(choices: &[u8]) {
     let mut choices = Choices::new(choices);
     let kind = choices.byte();
@@ -129,7 +129,7 @@ pub fn withstands(choices: &[u8]) {
     let mut given = 0;
     while !choices.is_empty() {
         let mut wire = match choices.below(4) {
-            // Bytes of a peer that keeps the rules, which may be changed below.
+            // Bytes of a valid peer, which may be changed below.
             0 | 1 => {
                 let bytes = honest.stack.outgoing().to_vec();
                 honest.stack.sent(bytes.len());
@@ -156,7 +156,7 @@ pub fn withstands(choices: &[u8]) {
         let _ = victim.stack.output(message);
         let _ = honest.stack.output(message);
         check(&mut victim, given);
-        // The next bytes go to a machine that failed: it says the same again.
+        // The next bytes go to a machine that has failed: it must return the same error.
         if choices.byte() < 5 {
             victim.stack.close();
         }
@@ -169,7 +169,7 @@ pub fn withstands(choices: &[u8]) {
 /// The limits that hold at any time.
 fn check(victim: &mut End, given: usize) {
     let outgoing = victim.stack.outgoing().len();
-    // The queue of one stage passes into that of the one below, with what the records add.
+    // The queue of one stage goes into that of the one below, and grows by the records.
     assert!(outgoing <= 8 * OUTGOING_LIMIT, "{outgoing} are outgoing");
     let plain = victim.plain.len();
     assert!(plain <= given, "{plain} bytes came out of {given}");
@@ -201,7 +201,7 @@ fn victim(kind: u8) -> End {
     }
 }
 
-/// A peer that keeps the rules.
+/// Returns a peer that follows the protocols.
 fn counterpart(kind: u8) -> End {
     let mut choice = link(kind >> 4);
     match kind & 7 {
@@ -211,7 +211,7 @@ fn counterpart(kind: u8) -> End {
     }
 }
 
-/// Words of the protocols.
+/// Returns words of the protocols.
 fn script(choice: u8) -> &'static [u8] {
     const SCRIPTS: [&[u8]; 16] = [
         b"\x05\x00",

@@ -1,4 +1,5 @@
-//! The law of the two decoders: what `mqtt_proto::wire` reads is what `Packet::decode` reads, and it refuses what that refuses.
+//! The law of the two decoders: `mqtt_proto::wire` and `Packet::decode` accept and refuse the same bytes, with the same
+//! fields.
 
 use mqtt_proto::wire::{self, Fault, Reader, View};
 use mqtt_proto::{
@@ -6,7 +7,7 @@ use mqtt_proto::{
     ReasonCode, Version,
 };
 
-/// What [`wire`] found: a view and the length of its packet, or how many bytes it takes to go on, or a fault and its place.
+/// A result of [`wire`]: a view and the length of its packet, or how many bytes are needed, or a fault and its place.
 enum Found<'a> {
     View(View<'a>, usize),
     Needs(usize),
@@ -39,7 +40,7 @@ fn read(bytes: &[u8], version: Version, limit: u32) -> Found<'_> {
     }
 }
 
-/// A client reads what comes to it in the same way, and refuses what does not.
+/// A client accepts the packets of a server in the same way, and refuses all others.
 fn by_client(first: u8, body: &[u8], v5: bool, whole: &Reader<'_>) {
     let (mut view, mut reader) = (View::default(), Reader::new(body));
     view.read_by_client(first, &mut reader, v5);
@@ -59,7 +60,7 @@ fn by_client(first: u8, body: &[u8], v5: bool, whole: &Reader<'_>) {
 /// Both decoders accept and refuse alike, with equal fields, faults and places.
 ///
 /// # Panics
-/// When it is not so.
+/// The law does not hold.
 pub fn agree(bytes: &[u8], version: Version) {
     for limit in [40, MAX_PACKET] {
         match (

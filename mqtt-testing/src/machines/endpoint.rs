@@ -1,4 +1,4 @@
-//! A client or a server behind one face, with events that own what they say, so that a story can be told of both.
+//! A client or a server with one interface and owned events, so that one test runs with both.
 
 use mqtt_proto::{
     Auth, ConnAck, Connect, Properties, Property, QoS, ReasonCode, SubAck, TopicName, UnsubAck,
@@ -9,7 +9,7 @@ use mqtt_session::{
     Step, Token, Violation,
 };
 
-/// Which end of the connection.
+/// The role of a machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
     /// The client.
@@ -18,7 +18,7 @@ pub enum Role {
     Server,
 }
 
-/// An event that owns what it says.
+/// An owned event.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "each is the event of the same name")]
 pub enum OwnedEvent {
@@ -73,7 +73,7 @@ pub enum OwnedEvent {
     Closed(Violation),
 }
 
-/// A machine of either role.
+/// A client or a server.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "each is its role")]
 pub enum Endpoint {
@@ -81,10 +81,10 @@ pub enum Endpoint {
     Server(Box<Server<'static>>),
 }
 
-/// The client identifier of all stories.
+/// The client identifier of all tests.
 pub const CLIENT_ID: &str = "pump-7";
 
-/// How a connection is begun.
+/// The parameters of a connection.
 #[derive(Clone, Debug)]
 pub struct Opening {
     /// Version of CONNECT.
@@ -100,7 +100,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// A session that outlives its connections.
+    /// Parameters with a session that outlives its connections.
     #[must_use]
     pub fn persistent(version: Version) -> Self {
         let expiry = Property::SessionExpiryInterval(u32::MAX);
@@ -118,7 +118,7 @@ impl Opening {
         }
     }
 
-    /// Its CONNECT.
+    /// Returns its CONNECT.
     #[must_use]
     pub fn connect(&self) -> Connect<'_> {
         Connect {
@@ -129,7 +129,7 @@ impl Opening {
         }
     }
 
-    /// Its CONNACK.
+    /// Returns its CONNACK.
     #[must_use]
     pub fn connack(&self, session_present: bool) -> ConnAck<'_> {
         ConnAck {
@@ -141,7 +141,7 @@ impl Opening {
 }
 
 impl Endpoint {
-    /// A machine without a connection.
+    /// Makes a machine without a connection.
     #[must_use]
     pub fn new(role: Role, config: Config) -> Self {
         match role {
@@ -150,10 +150,10 @@ impl Endpoint {
         }
     }
 
-    /// The client.
+    /// Returns the client.
     ///
     /// # Panics
-    /// If it is a server.
+    /// It is a server.
     pub fn client(&mut self) -> &mut Client<'static> {
         match self {
             Self::Client(client) => client,
@@ -161,10 +161,10 @@ impl Endpoint {
         }
     }
 
-    /// The server.
+    /// Returns the server.
     ///
     /// # Panics
-    /// If it is a client.
+    /// It is a client.
     pub fn server(&mut self) -> &mut Server<'static> {
         match self {
             Self::Server(server) => server,
@@ -172,7 +172,7 @@ impl Endpoint {
         }
     }
 
-    /// The transport is gone.
+    /// Ends the connection.
     pub fn disconnected(&mut self) {
         match self {
             Self::Client(client) => client.disconnected(),
@@ -182,7 +182,7 @@ impl Endpoint {
         }
     }
 
-    /// What waits for the transport.
+    /// Returns the outgoing bytes.
     #[must_use]
     pub fn outgoing(&self) -> &[u8] {
         match self {
@@ -191,7 +191,7 @@ impl Endpoint {
         }
     }
 
-    /// The transport took `n` bytes.
+    /// Removes `n` outgoing bytes.
     pub fn sent(&mut self, n: usize) {
         match self {
             Self::Client(client) => client.sent(n),
@@ -199,10 +199,10 @@ impl Endpoint {
         }
     }
 
-    /// One step.
+    /// Takes one step.
     ///
     /// # Errors
-    /// When the connection is over.
+    /// The connection is over.
     pub fn receive(&mut self, input: &[u8], now: Instant) -> Result<Step<OwnedEvent>, Violation> {
         Ok(match self {
             Self::Client(client) => {
@@ -216,10 +216,10 @@ impl Endpoint {
         })
     }
 
-    /// One step of a client whose input buffer is full.
+    /// Takes one step of a client whose input buffer is full.
     ///
     /// # Errors
-    /// When the connection is over.
+    /// The connection is over.
     pub fn receive_full(
         &mut self,
         input: &[u8],
@@ -237,7 +237,7 @@ impl Endpoint {
     /// Publishes.
     ///
     /// # Errors
-    /// As the machine.
+    /// As for the machine.
     pub fn publish(
         &mut self,
         qos: QoS,
@@ -256,7 +256,7 @@ impl Endpoint {
     /// Acknowledges by hand.
     ///
     /// # Errors
-    /// As the machine.
+    /// As for the machine.
     pub fn acknowledge(
         &mut self,
         receipt: Receipt,
@@ -269,10 +269,10 @@ impl Endpoint {
         }
     }
 
-    /// Time passes.
+    /// Tells the machine the time.
     ///
     /// # Errors
-    /// When the connection is over.
+    /// The connection is over.
     pub fn tick(&mut self, now: Instant) -> Result<(), Violation> {
         match self {
             Self::Client(client) => client.tick(now),
@@ -280,7 +280,7 @@ impl Endpoint {
         }
     }
 
-    /// When to tick.
+    /// Returns the time of the next tick.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self {
@@ -289,7 +289,7 @@ impl Endpoint {
         }
     }
 
-    /// What is not ended.
+    /// Returns how many messages and requests have not ended.
     #[must_use]
     pub fn pending(&self) -> usize {
         match self {
@@ -298,7 +298,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether it is connected.
+    /// Returns whether it is connected.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         match self {
@@ -402,10 +402,10 @@ fn server_event(server: &Server<'static>, event: ServerEvent<'_>) -> OwnedEvent 
     }
 }
 
-/// What a plain host does with a server's event: accepts, grants what was asked for.
+/// Answers an event of a server as a simple broker does: accepts, and grants what was asked for.
 ///
 /// # Panics
-/// When the server refuses the answer.
+/// The server refuses the answer.
 pub fn answer(
     server: &mut Server<'static>,
     event: &OwnedEvent,

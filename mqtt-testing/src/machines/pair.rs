@@ -1,4 +1,5 @@
-//! One client, one server, a virtual clock, and a wire that can be cut at any byte, delayed, and split into any reads.
+//! A client and a server with a virtual clock, and a wire between them that can be cut at any byte, delayed, and read in any
+//! pieces.
 
 use mqtt_proto::{PacketType, Version};
 use mqtt_session::{Config, Instant};
@@ -6,18 +7,18 @@ use mqtt_session::{Config, Instant};
 use super::endpoint::{Endpoint, Opening, OwnedEvent, Role, answer};
 use crate::packets::packet_types;
 
-/// One direction of the wire and what its reader has not used up.
+/// One direction of the wire, and the input of its reader.
 #[derive(Debug, Default)]
 pub struct Direction {
-    /// Written by the sender, not yet delivered.
+    /// Bytes that are written and not delivered.
     pub flying: Vec<u8>,
-    /// Delivered, not yet used up.
+    /// Bytes that are delivered and not consumed.
     arrived: Vec<u8>,
-    /// Every byte that was ever written, for the log.
+    /// All bytes that were ever written, for the log.
     log: Vec<u8>,
 }
 
-/// Client and server with a wire between them.
+/// A client and a server with a wire between them.
 #[derive(Debug)]
 pub struct Pair {
     /// The client.
@@ -30,19 +31,19 @@ pub struct Pair {
     pub down: Direction,
     /// The virtual clock.
     pub now: Instant,
-    /// How connections are begun.
+    /// The parameters of connections.
     pub opening: Opening,
     /// Whether the server still has its sessions.
     pub server_remembers: bool,
-    /// What the client learned.
+    /// The events of the client.
     pub client_log: Vec<OwnedEvent>,
-    /// What the server learned.
+    /// The events of the server.
     pub server_log: Vec<OwnedEvent>,
     config: Config,
 }
 
 impl Pair {
-    /// Two machines that never met.
+    /// Makes two machines without a connection.
     #[must_use]
     pub fn new(opening: Opening, config: Config) -> Self {
         Self {
@@ -59,7 +60,7 @@ impl Pair {
         }
     }
 
-    /// The same, connected.
+    /// Makes two machines and connects them.
     #[must_use]
     pub fn connected(opening: Opening, config: Config) -> Self {
         let mut pair = Self::new(opening, config);
@@ -68,16 +69,16 @@ impl Pair {
         pair
     }
 
-    /// The version in use.
+    /// Returns the version in use.
     #[must_use]
     pub fn version(&self) -> Version {
         self.opening.version
     }
 
-    /// A new transport; CONNECT waits at the client.
+    /// Opens a new transport; CONNECT is outgoing at the client.
     ///
     /// # Panics
-    /// When CONNECT does not fit.
+    /// There is no room for CONNECT.
     pub fn connect(&mut self) {
         self.cut();
         self.client
@@ -87,7 +88,7 @@ impl Pair {
         self.server.server().opened(self.now);
     }
 
-    /// The transport is gone, with whatever was on the wire.
+    /// Cuts the transport. Bytes on the wire are lost.
     pub fn cut(&mut self) {
         for (endpoint, direction) in [
             (&mut self.client, &mut self.up),
@@ -103,13 +104,13 @@ impl Pair {
         self.step_server();
     }
 
-    /// The server forgets all sessions.
+    /// Makes the server forget all sessions.
     pub fn server_restarts(&mut self) {
         self.cut();
         self.server = Endpoint::new(Role::Server, self.config);
     }
 
-    /// Takes up to `n` outgoing bytes of a side to the wire.
+    /// Moves up to `n` outgoing bytes of a side to the wire.
     pub fn write(&mut self, role: Role, n: usize) {
         let (endpoint, direction) = match role {
             Role::Client => (&mut self.client, &mut self.up),
@@ -123,7 +124,7 @@ impl Pair {
         endpoint.sent(n);
     }
 
-    /// Delivers up to `n` bytes to a side and lets it look at them.
+    /// Delivers up to `n` bytes to a side, which handles them.
     pub fn read(&mut self, role: Role, n: usize) {
         let direction = match role {
             Role::Client => &mut self.down,
@@ -160,10 +161,10 @@ impl Pair {
         );
     }
 
-    /// Lets everything flow until nothing moves any more.
+    /// Lets both sides run until nothing is outgoing.
     ///
     /// # Panics
-    /// When it never comes to rest.
+    /// They never become silent.
     pub fn run(&mut self) {
         for _ in 0..100_000 {
             self.write(Role::Client, usize::MAX);
@@ -172,7 +173,7 @@ impl Pair {
             self.read(Role::Client, usize::MAX);
             let quiet = self.up.flying.is_empty() && self.down.flying.is_empty();
             if quiet && self.client.outgoing().is_empty() && self.server.outgoing().is_empty() {
-                // What ended when its last byte was written.
+                // Messages that ended when their last byte was written.
                 self.step_client();
                 self.step_server();
                 return;
@@ -181,7 +182,7 @@ impl Pair {
         panic!("the two never come to rest");
     }
 
-    /// Whether either side closed the connection by a rule.
+    /// Returns whether a side closed the connection because of a broken rule.
     #[must_use]
     pub fn broken(&self) -> Option<&OwnedEvent> {
         self.client_log
@@ -190,7 +191,7 @@ impl Pair {
             .find(|event| matches!(event, OwnedEvent::Closed(_)))
     }
 
-    /// The packets a side wrote so far, in words.
+    /// Returns the packets that a side has written, as text.
     #[must_use]
     pub fn wrote(&self, role: Role) -> Vec<PacketType> {
         let log = match role {
@@ -201,7 +202,7 @@ impl Pair {
     }
 }
 
-/// Lets a machine look at its input until it needs more; each event goes to the log.
+/// Lets a machine handle its input until it needs more, and logs its events.
 pub(crate) fn step(
     endpoint: &mut Endpoint,
     input: &mut Vec<u8>,

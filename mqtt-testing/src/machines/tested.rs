@@ -1,4 +1,4 @@
-//! One client or server whose peer is the test: the test feeds it bytes and reads the bytes that it sends.
+//! A client or server whose peer is the test: the test feeds it bytes and reads its outgoing bytes.
 
 use mqtt_proto::{AckKind, ConnAck, Packet, QoS, Version};
 use mqtt_session::{Config, Instant, Refused, Token};
@@ -7,14 +7,14 @@ use super::endpoint::{Endpoint, Opening, OwnedEvent, Role};
 use super::pair::step;
 use crate::packets::{ack, encode, packet_types, publish};
 
-/// A client or a server, its clock, and what it reported.
+/// A client or a server with its clock and its events.
 #[derive(Debug)]
 pub struct TestedMachine {
     /// The machine.
     pub machine: Endpoint,
     /// Its role.
     pub role: Role,
-    /// How its connections begin.
+    /// The parameters of its connections.
     pub opening: Opening,
     /// The virtual clock.
     pub now: Instant,
@@ -24,7 +24,7 @@ pub struct TestedMachine {
 }
 
 impl TestedMachine {
-    /// A machine that is connected, its session new.
+    /// Makes a connected machine with a new session.
     #[must_use]
     pub fn connected(role: Role, opening: Opening, config: Config) -> Self {
         let mut tested = Self::new(role, opening, config);
@@ -33,7 +33,7 @@ impl TestedMachine {
         tested
     }
 
-    /// A machine without a connection.
+    /// Makes a machine without a connection.
     #[must_use]
     pub fn new(role: Role, opening: Opening, config: Config) -> Self {
         let now = Instant::from_millis(1_000);
@@ -47,16 +47,16 @@ impl TestedMachine {
         }
     }
 
-    /// The version in use.
+    /// Returns the version in use.
     #[must_use]
     pub fn version(&self) -> Version {
         self.opening.version
     }
 
-    /// Connects; the peer has the session or not. What is sent behind CONNECT or CONNACK stays to be taken.
+    /// Connects to a peer that has the session or not. Packets after CONNECT or CONNACK stay outgoing.
     ///
     /// # Panics
-    /// When the machine does not begin as it should.
+    /// The connection does not begin as it should.
     pub fn connect(&mut self, session_present: bool) {
         self.disconnect();
         let opening = self.opening.clone();
@@ -85,14 +85,14 @@ impl TestedMachine {
         }
     }
 
-    /// The transport is gone.
+    /// Ends the connection.
     pub fn disconnect(&mut self) {
         self.machine.disconnected();
         self.input.clear();
         self.feed(&[]);
     }
 
-    /// Gives it bytes and lets it look at them.
+    /// Feeds bytes, which the machine handles.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
         step(
@@ -104,22 +104,22 @@ impl TestedMachine {
         );
     }
 
-    /// Gives it a packet.
+    /// Feeds a packet.
     pub fn feed_packet(&mut self, packet: &Packet<'_>) {
         self.feed(&encode(packet, self.version()));
     }
 
-    /// Gives it a PUBLISH.
+    /// Feeds a PUBLISH.
     pub fn feed_publish(&mut self, qos: QoS, id: u16, dup: bool, payload: &str) {
         self.feed_packet(&Packet::Publish(publish(qos, id, dup, payload)));
     }
 
-    /// Gives it an acknowledgement.
+    /// Feeds an acknowledgement.
     pub fn feed_ack(&mut self, kind: AckKind, id: u16) {
         self.feed(&ack(kind, id));
     }
 
-    /// Everything it wants to send, taken.
+    /// Takes all outgoing bytes.
     pub fn sent(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         while !self.machine.outgoing().is_empty() {
@@ -130,18 +130,18 @@ impl TestedMachine {
         bytes
     }
 
-    /// The same, as packet types.
+    /// Takes all outgoing bytes, and returns the types of their packets.
     pub fn sent_types(&mut self) -> Vec<mqtt_proto::PacketType> {
         let version = self.version();
         packet_types(&self.sent(), version)
     }
 
-    /// What it learned, taken.
+    /// Takes the events.
     pub fn learned(&mut self) -> Vec<OwnedEvent> {
         core::mem::take(&mut self.log)
     }
 
-    /// The payloads of the messages it learned of; the rest stays.
+    /// Takes the messages among the events, and returns their payloads.
     pub fn messages(&mut self) -> Vec<String> {
         let (messages, rest) = self
             .learned()
@@ -158,7 +158,7 @@ impl TestedMachine {
     /// Publishes.
     ///
     /// # Errors
-    /// As the machine.
+    /// As for the machine.
     pub fn publish(&mut self, qos: QoS, payload: &str) -> Result<Option<Token>, Refused> {
         self.machine
             .publish(qos, "a/b", payload.as_bytes(), self.now)
@@ -167,14 +167,14 @@ impl TestedMachine {
     /// Publishes at QoS 1 or 2.
     ///
     /// # Panics
-    /// When it is refused.
+    /// The message is refused.
     pub fn must_publish(&mut self, qos: QoS, payload: &str) -> Token {
         self.publish(qos, payload)
             .expect("accepted")
             .expect("a token")
     }
 
-    /// Time passes.
+    /// Advances the clock, and tells the machine the time.
     pub fn wait(&mut self, millis: u64) {
         self.now = Instant::from_millis(self.now.as_millis() + millis);
         if let Err(closed) = self.machine.tick(self.now) {

@@ -1,4 +1,4 @@
-//! Arbitrary packets of every type, all of them such that they can be sent.
+//! Makes arbitrary valid packets of every type.
 
 use mqtt_proto::{
     Ack, Auth, ConnAck, Connect, Delivery, Disconnect, Packet, PacketId, PacketType, Properties,
@@ -46,7 +46,7 @@ const FILTERS: &[&str] = &[
     "/+/",
 ];
 
-/// Makes a packet of `packet_type` that `version` can send, and gives it to `then`.
+/// Makes a packet of `packet_type` that `version` can send, and calls `then` with it.
 pub fn with_packet<R>(
     packet_type: PacketType,
     version: Version,
@@ -85,7 +85,7 @@ pub fn with_packet<R>(
     }
 }
 
-/// What packets of several types have.
+/// Fields that packets of several types have.
 struct Common<'a> {
     packet_type: PacketType,
     version: Version,
@@ -248,7 +248,7 @@ impl<'a> Common<'a> {
     }
 }
 
-/// Every packet type that `version` has.
+/// Returns every packet type of `version`.
 pub fn types(version: Version) -> impl Iterator<Item = PacketType> {
     let last = if version == Version::V5 { 15 } else { 14 };
     (1..=last).filter_map(PacketType::new)
@@ -287,7 +287,7 @@ fn subscription(choices: &mut Choices<'_>, v5: bool) -> Subscription<'static> {
     }
 }
 
-/// Properties that may stand in `packet`, or in a will for `None`.
+/// Makes properties that are allowed in `packet`, or in a will for `None`.
 fn properties<'a>(
     choices: &mut Choices<'a>,
     packet: Option<PacketType>,
@@ -320,7 +320,7 @@ fn properties<'a>(
     list
 }
 
-/// Table 2-4 of MQTT 5, written down a second time on purpose.
+/// Table 2-4 of MQTT 5, written a second time on purpose.
 fn stands_in(id: PropertyId, packet: Option<PacketType>) -> bool {
     use PacketType as P;
     let Some(packet) = packet else {

@@ -1,4 +1,4 @@
-//! Real packets, right and wrong: `vectors.tsv`, one a line: name, spaced hex, what is expected.
+//! Valid and invalid packets of `vectors.tsv`. Each line has a name, spaced hex, and the expected result.
 
 /// One line of the table.
 #[derive(Clone, Debug)]
@@ -7,11 +7,11 @@ pub struct Vector {
     pub name: &'static str,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// What is expected, in words that start with the packet's name.
+    /// The expected result, as text that begins with the name of the packet.
     pub expectation: &'static str,
 }
 
-/// All vectors.
+/// Returns all vectors.
 #[must_use]
 pub fn all() -> Vec<Vector> {
     include_str!("vectors.tsv")
@@ -28,10 +28,10 @@ pub fn all() -> Vec<Vector> {
         .collect()
 }
 
-/// Bytes from hex; white space is free.
+/// Parses hex; white space is ignored.
 ///
 /// # Panics
-/// When it is no hex.
+/// It is no hex.
 #[must_use]
 pub fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();

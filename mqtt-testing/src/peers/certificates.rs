@@ -1,4 +1,4 @@
-//! Certificates for tests: an authority of its own for each test, and what it signs.
+//! Certificates for tests. Each test has an authority of its own.
 
 use std::fmt;
 
@@ -22,23 +22,23 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// What a certificate is to say.
+/// The fields of a certificate.
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// The common name.
     pub common_name: String,
-    /// Names of hosts and addresses.
+    /// Host names and addresses.
     pub names: Vec<String>,
-    /// Addresses of e-mail.
+    /// E-mail addresses.
     pub emails: Vec<String>,
-    /// The years in which it is valid.
+    /// The first and the last year of its validity.
     pub years: (i32, i32),
-    /// Its number.
+    /// Its serial number.
     pub serial: u64,
 }
 
 impl Subject {
-    /// A host of this name or address.
+    /// Makes the fields for a host with this name or address.
     #[must_use]
     pub fn host(name: &str) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl Subject {
         }
     }
 
-    /// A client of this common name.
+    /// Makes the fields for a client with this common name.
     #[must_use]
     pub fn client(common_name: &str) -> Self {
         Self {
@@ -70,21 +70,21 @@ pub struct Issued {
 }
 
 impl Issued {
-    /// As settings take it.
+    /// Returns it for the settings of a stage.
     #[must_use]
     pub fn pair(&self) -> KeyPair {
         KeyPair::new(pem_source(&self.certificate), pem_source(&self.key))
     }
 }
 
-/// PEM as settings take it.
+/// Returns a source with this PEM.
 #[must_use]
 pub fn pem_source(pem: &str) -> Source {
     Source::Bytes(pem.as_bytes().to_vec())
 }
 
 impl Authority {
-    /// A new one.
+    /// Makes a new authority.
     ///
     /// # Panics
     /// The system has no random numbers.
@@ -105,13 +105,13 @@ impl Authority {
         }
     }
 
-    /// Its own certificate, as PEM.
+    /// Returns its own certificate as PEM.
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// The store of roots that has it alone.
+    /// Returns a store of roots with this authority only.
     ///
     /// # Panics
     /// Never.
@@ -123,16 +123,16 @@ impl Authority {
         roots
     }
 
-    /// Its own certificate, as settings take it.
+    /// Returns its own certificate for the settings of a stage.
     #[must_use]
     pub fn source(&self) -> Source {
         pem_source(&self.pem)
     }
 
-    /// A certificate.
+    /// Signs a certificate.
     ///
     /// # Panics
-    /// A name is none.
+    /// A name is invalid.
     #[must_use]
     pub fn issue(&self, subject: &Subject) -> Issued {
         let mut params = CertificateParams::new(subject.names.clone()).expect("names of hosts");
@@ -153,7 +153,7 @@ impl Authority {
         }
     }
 
-    /// A revocation list with these numbers, as settings take it.
+    /// Signs a revocation list with these serial numbers, for the settings of a stage.
     ///
     /// # Panics
     /// Never.

@@ -1,4 +1,4 @@
-//! A server that never stops talking: a client must say by pings that it is there, though it never waits for anything.
+//! A server that sends without a pause: its client must ping although it never waits for input.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -15,10 +15,10 @@ pub struct FloodServer {
 }
 
 impl FloodServer {
-    /// Starts one. It answers CONNECT of 3.1.1, then publishes without end, until PINGREQ comes, or for a minute.
+    /// Starts a server that answers CONNECT of 3.1.1, then publishes until PINGREQ arrives, at most for a minute.
     ///
     /// # Panics
-    /// When there is no free port.
+    /// There is no free port.
     #[must_use]
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -54,16 +54,16 @@ impl FloodServer {
         Self { port, server }
     }
 
-    /// Whether it is over.
+    /// Returns whether it has ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.server.is_finished()
     }
 
-    /// Whether PINGREQ came.
+    /// Returns whether PINGREQ arrived.
     ///
     /// # Panics
-    /// When the server did.
+    /// The server panicked.
     #[must_use]
     pub fn was_pinged(self) -> bool {
         self.server.join().expect("it does not panic")

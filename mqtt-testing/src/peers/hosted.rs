@@ -1,4 +1,4 @@
-//! The broker of this workspace on a free port of 127.0.0.1, on a thread of its own.
+//! The broker of this workspace on a free port of 127.0.0.1, in a thread of its own.
 
 use std::thread::JoinHandle;
 
@@ -40,11 +40,12 @@ impl Hooks for PasswordHooks {
 }
 
 impl HostedBroker {
-    /// Starts one that lets everyone in, or whoever knows the password. Its sessions hold a hundred
-    /// thousand messages, and a message may be of 16 MiB.
+    /// Starts a broker that accepts every client or, with a password, those that send it. Its sessions hold a hundred
+    /// thousand
+    /// messages, of up to 16 MiB each.
     ///
     /// # Panics
-    /// When there is no free port.
+    /// There is no free port.
     #[must_use]
     pub fn start(password: Option<&'static str>) -> Self {
         let (stop, stopped) = oneshot::channel();
@@ -85,7 +86,7 @@ impl Drop for HostedBroker {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
-        // Clients may still be there; the broker gives them five seconds.
+        // Clients may still be connected; the broker gives them five seconds.
         drop(self.thread.take());
     }
 }

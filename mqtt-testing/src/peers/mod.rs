@@ -1,5 +1,6 @@
-//! Servers on 127.0.0.1 for the clients under test: Mosquitto, the broker of this workspace, and servers that do what no
-//! broker does when a test wants it.
+//! Servers on 127.0.0.1 for the clients under test: Mosquitto, the broker of this workspace, and servers with behaviour that
+//! no broker
+//! has.
 
 #[cfg(feature = "transport")]
 mod certificates;

@@ -1,4 +1,4 @@
-//! A Mosquitto on a free port of 127.0.0.1 for one test, ended by its process id.
+//! Mosquitto on a free port of 127.0.0.1 for one test.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
@@ -16,11 +16,12 @@ pub struct Mosquitto {
     extra: String,
 }
 
-/// A port that nobody listens on now, from a range of which the system gives none to who asks for any port: no other test takes
-/// it meanwhile.
+/// Returns a port on which nobody listens, from a range that the system does not assign by itself, so that no other test
+/// takes it
+/// meanwhile.
 ///
 /// # Panics
-/// When there is none.
+/// There is none.
 #[must_use]
 pub fn free_port() -> u16 {
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
@@ -34,14 +35,15 @@ pub fn free_port() -> u16 {
 }
 
 impl Mosquitto {
-    /// Starts one with `extra` lines of configuration, in which `DIRECTORY` is one of its own, and waits until it accepts
+    /// Starts a broker with `extra` lines of configuration, in which `DIRECTORY` is its own directory, and waits until it
+    /// accepts
     /// connections.
     ///
     /// # Panics
-    /// When Mosquitto is not installed (`scripts/setup.sh` does that) or does not start.
+    /// Mosquitto is not installed (`scripts/setup.sh` does that) or does not start.
     #[must_use]
     pub fn start(extra: &str) -> Self {
-        // Another test may take the port between its choice and Mosquitto's use of it.
+        // Another test may take the port before Mosquitto does.
         for _ in 0..5 {
             let broker = Self::spawn(free_port(), extra);
             if broker.listens() {
@@ -51,19 +53,19 @@ impl Mosquitto {
         panic!("Mosquitto does not start");
     }
 
-    /// Starts one where another was before.
+    /// Starts a broker on the port of an earlier one.
     ///
     /// # Panics
-    /// When the port is not free any more, and as [`Self::start`].
+    /// The port is not free any more, and as for [`Self::start`].
     #[must_use]
     pub fn start_on(port: u16) -> Self {
         Self::start_there(port, "")
     }
 
-    /// The same with lines of configuration.
+    /// Starts a broker on this port with lines of configuration.
     ///
     /// # Panics
-    /// As [`Self::start_on`].
+    /// As for [`Self::start_on`].
     #[must_use]
     pub fn start_there(port: u16, extra: &str) -> Self {
         let broker = Self::spawn(port, extra);
@@ -75,7 +77,7 @@ impl Mosquitto {
         let directory =
             std::env::temp_dir().join(format!("mqtt-testing-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory for its configuration");
-        // As root it becomes another user, who stores its sessions there.
+        // As root, Mosquitto becomes another user, who stores its sessions there.
         #[cfg(unix)]
         std::fs::set_permissions(
             &directory,
@@ -117,10 +119,10 @@ impl Mosquitto {
         Process::start(program, &["-c", path.to_str().expect("a path of text")])
     }
 
-    /// Starts one that lets in who knows the password.
+    /// Starts a broker that accepts only clients with this password.
     ///
     /// # Panics
-    /// When `mosquitto_passwd`, which comes with it, is not installed, and as [`Self::start`].
+    /// `mosquitto_passwd`, which comes with Mosquitto, is not installed, and as for [`Self::start`].
     #[must_use]
     pub fn start_with_password(user: &str, password: &str) -> Self {
         let file = std::env::temp_dir().join(format!(
@@ -136,10 +138,10 @@ impl Mosquitto {
         broker
     }
 
-    /// Ends it, as an administrator does, and starts it again on its port.
+    /// Ends it like an administrator, and starts it again on its port.
     ///
     /// # Panics
-    /// When it does not start again.
+    /// It does not start again.
     pub fn restart(&mut self) {
         crate::process::signal(self.id(), "TERM");
         self.process.wait();
@@ -152,21 +154,21 @@ impl Mosquitto {
         panic!("Mosquitto does not start again");
     }
 
-    /// Whether this one has its port: another test may have been faster, and a connection would not tell them apart.
+    /// Returns whether this broker has the port. Another test may have taken it, and a connection would not show that.
     fn listens(&self) -> bool {
         self.process.complains(" running\n")
     }
 
-    /// Its process id.
+    /// Returns its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Stops it in its tracks, or lets it go on: a broker that does not answer any more.
+    /// Stops its process, so that it does not answer, or lets it run again.
     ///
     /// # Panics
-    /// When the signal cannot be sent.
+    /// The signal cannot be sent.
     pub fn freeze(&self, frozen: bool) {
         crate::process::signal(self.id(), if frozen { "STOP" } else { "CONT" });
     }

@@ -1,4 +1,4 @@
-//! A server on 127.0.0.1 that writes bytes: what no broker and no session would do.
+//! A server on 127.0.0.1 that writes any bytes.
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ pub const CONNACK_3_1_1: [u8; 4] = [0x20, 2, 0, 0];
 pub const CONNACK_5: [u8; 5] = [0x20, 3, 0, 0, 0];
 
 impl RawServer {
-    /// Starts one: each connection, with its number from 0, is given to `serve` on a thread of its own.
+    /// Starts a server. Each connection, with its number from 0, is given to `serve` on a thread of its own.
     ///
     /// # Panics
-    /// When there is no free port.
+    /// There is no free port.
     pub fn start(serve: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let raw = Self {
@@ -45,7 +45,7 @@ impl RawServer {
         raw
     }
 
-    /// How many connections there were.
+    /// Returns how many connections there were.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)

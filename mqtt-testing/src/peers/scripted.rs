@@ -1,4 +1,4 @@
-//! A server on 127.0.0.1 that does what a test wants, where a real broker cannot be made to.
+//! A server on 127.0.0.1 that a test controls, for behaviour that a real broker does not show on demand.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -9,16 +9,16 @@ use std::time::Duration;
 use mqtt_proto::{ConnAck, List, ReasonCode, SubAck, UnsubAck};
 use mqtt_session::{Config, Heap, Instant, Server, ServerEvent, Step};
 
-/// What to do about an event.
+/// What the server does about an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reaction {
-    /// What a broker usually does: accept, grant, acknowledge.
+    /// Accepts, grants or acknowledges, as a broker does.
     Usual,
-    /// Nothing more: the script did it, or it is left unanswered.
+    /// Does nothing more: the script has answered, or there is no answer.
     Nothing,
-    /// What was said still goes out, then the connection is cut.
+    /// Writes what is outgoing, then cuts the connection.
     HangUp,
-    /// Nothing is read or written any more, not even an answer to this; the connection stays.
+    /// Stops to read and to write, also the answer to this event. The connection stays open.
     Freeze,
 }
 
@@ -32,10 +32,10 @@ pub struct ScriptedServer {
 }
 
 impl ScriptedServer {
-    /// Starts one. The script sees each event of each connection before the server's usual answer.
+    /// Starts a server. The script gets each event of each connection before the usual answer.
     ///
     /// # Panics
-    /// When there is no free port.
+    /// There is no free port.
     pub fn start<F>(script: F) -> Self
     where
         F: Fn(&ServerEvent<'_>, &mut Server<'static>) -> Reaction + Send + Sync + 'static,
@@ -68,7 +68,7 @@ impl ScriptedServer {
         server
     }
 
-    /// How many connections there were.
+    /// Returns how many connections there were.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)

@@ -1,5 +1,6 @@
-//! What MQTT expectations, told plainly: facts about who published, subscribed and received what and when, and the questions
-//! asked of them at the end. Knows nothing of how a broker works.
+//! The promises of MQTT as plain facts: who published, subscribed and received what and when, and the checks of these facts
+//! at the
+//! end of a run. Does not know how a broker works.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,26 +8,26 @@ use mqtt_proto::QoS;
 
 use crate::laws::model::matches;
 
-/// A logical moment: it grows with everything that happens.
+/// A logical time, which grows with every event.
 pub(crate) type Moment = u64;
 
-/// A publish, by its number, which is its payload.
+/// A published message. Its payload is its number.
 #[derive(Clone, Debug)]
 pub(crate) struct Published {
     pub(crate) publisher: usize,
     pub(crate) topic: String,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
-    /// An empty payload, which clears what is retained.
+    /// Whether its payload is empty, which clears the retained message.
     pub(crate) clears: bool,
     pub(crate) expires: bool,
     pub(crate) sent: Moment,
-    /// When its acknowledgement came.
+    /// When its acknowledgement arrived.
     pub(crate) acknowledged: Option<Moment>,
 }
 
 impl Published {
-    /// What is neither retained nor expires.
+    /// Makes a message that is not retained and does not expire.
     pub(crate) const fn new(publisher: usize, topic: String, qos: QoS) -> Self {
         Self {
             publisher,
@@ -41,32 +42,32 @@ impl Published {
     }
 }
 
-/// A will, by the number that is its payload: how often it goes out. A process has one, for all its connections.
+/// How often the will of a process, for all its connections, may be published. Its payload is its number.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct WillRecord {
-    /// Connections that were lost for good.
+    /// The minimum: connections that were lost and not resumed.
     pub(crate) least: usize,
-    /// Connections that did not end with a DISCONNECT.
+    /// The maximum: connections that ended without DISCONNECT.
     pub(crate) most: usize,
 }
 
-/// A subscription of one client, over one stretch of time.
+/// A subscription of one client during a period.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscribed {
     pub(crate) filter: String,
-    /// The filter is a topic name.
+    /// Whether the filter is a topic name.
     is_plain: bool,
     pub(crate) qos: QoS,
     pub(crate) no_local: bool,
-    /// SUBSCRIBE was sent.
+    /// When SUBSCRIBE was sent.
     pub(crate) asked: Moment,
-    /// SUBACK came.
+    /// When SUBACK arrived.
     pub(crate) granted: Option<Moment>,
-    /// UNSUBSCRIBE was sent, or another SUBSCRIBE for the same filter.
+    /// When UNSUBSCRIBE, or another SUBSCRIBE for the same filter, was sent.
     pub(crate) leaving: Option<Moment>,
-    /// UNSUBACK came, or the session ended.
+    /// When UNSUBACK arrived, or the session ended.
     pub(crate) gone: Option<Moment>,
-    /// The session ended before, with all that waited in it.
+    /// Whether the session ended before, with all messages that waited in it.
     pub(crate) lost: bool,
 }
 
@@ -79,20 +80,20 @@ impl Subscribed {
         }
     }
 
-    /// It was there for certain, all the time between the two.
+    /// Returns whether it existed for certain, all the time between the two moments.
     fn surely(&self, from: Moment, to: Moment) -> bool {
         !self.lost
             && self.granted.is_some_and(|granted| granted <= from)
             && self.leaving.is_none_or(|leaving| leaving > to)
     }
 
-    /// It may have been there at some time between the two.
+    /// Returns whether it may have existed at some time between the two moments.
     fn perhaps(&self, from: Moment, to: Moment) -> bool {
         self.asked <= to && self.gone.is_none_or(|gone| gone >= from)
     }
 }
 
-/// A message as a program got it from one of its streams.
+/// A message that a program received from one of its streams.
 #[derive(Clone, Debug)]
 pub(crate) struct Heard {
     pub(crate) number: u32,
@@ -108,55 +109,56 @@ pub(crate) struct Heard {
 /// A stream of a program.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamRecord {
-    /// Its topic filters; empty for what no subscription claims.
+    /// Its topic filters; empty for the stream of unclaimed messages.
     pub(crate) filters: Vec<String>,
     pub(crate) created: Moment,
-    /// When the program dropped it, or died.
+    /// When the program dropped it, or was killed.
     pub(crate) closed: Option<Moment>,
-    /// Number of its process.
+    /// The number of its process.
     pub(crate) process: u32,
-    /// What no stream claims has a subscription of its own, so that a message may wait there for a stream that comes later.
+    /// Whether the stream of unclaimed messages has a subscription, so that a message may wait there for a later stream.
     pub(crate) others_subscribe: bool,
-    /// Its process died before it had taken all; what it had not must come again.
+    /// Whether its process was killed before it had taken all messages; the others must come again.
     pub(crate) killed: bool,
     /// When its subscription was granted in the present session.
     pub(crate) granted: Option<Moment>,
-    /// When the program gave the subscription up.
+    /// When the program unsubscribed.
     pub(crate) leaving: Option<Moment>,
 }
 
-/// A client's life as far as promises go. Its processes come and go; its session may outlive them.
+/// The facts about one client. Its processes begin and end; its session may outlive them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Life {
     pub(crate) name: String,
-    /// Of the session that it has now, and those before whose messages may still wait in the process.
+    /// The subscriptions of its present session, and of earlier ones whose messages may still wait in the process.
     pub(crate) subscribed: Vec<Subscribed>,
     pub(crate) streams: Vec<StreamRecord>,
     pub(crate) heard: Vec<Heard>,
-    /// A connection was lost in its present session, or by its present process.
+    /// Whether a connection of its present session or process was lost.
     pub(crate) cut: bool,
     /// When its present connection began.
     pub(crate) whole_since: Moment,
-    /// A connection was ever lost, so what it published may have gone twice at QoS 1, or not at all at QoS 0.
+    /// Whether any connection was lost: its messages at QoS 1 may have been sent twice, those at QoS 0 not at all.
     pub(crate) ever_cut: bool,
-    /// Messages at QoS 0 may have given way in a full queue.
+    /// Whether messages at QoS 0 may have been dropped from a full queue.
     pub(crate) drops: bool,
-    /// When a message may come once more: it was taken (QoS 1), or its process died (QoS 1 and 2), before its
-    /// acknowledgement reached the broker; or its stream was dropped.
+    /// When a message may come once more: it was taken (QoS 1), or its process was killed (QoS 1 and 2), before the
+    /// acknowledgement
+    /// reached the broker; or its stream was dropped.
     pub(crate) permits: HashMap<u32, Vec<Moment>>,
-    /// What was acknowledged on receipt and came again, since the acknowledgement was lost.
+    /// Messages that were acknowledged on arrival and came again, since the acknowledgement was lost.
     pub(crate) came_again: HashSet<u32>,
-    /// What was acknowledged on receipt and died with its process.
+    /// Messages that were acknowledged on arrival and lost with their process.
     pub(crate) died: HashSet<u32>,
 }
 
 impl Life {
-    /// The message may come again from now on.
+    /// Notes that the message may come again from now on.
     pub(crate) fn permit(&mut self, number: u32, at: Moment) {
         self.permits.entry(number).or_default().push(at);
     }
 
-    /// A subscription is asked for; where it is in the list. One to the same filter that is not alike will be replaced.
+    /// Notes a SUBSCRIBE. Returns its index. It replaces an earlier subscription to the same filter with other options.
     pub(crate) fn ask(&mut self, filter: &str, qos: QoS, no_local: bool, at: Moment) -> usize {
         let changed = |old: &&mut Subscribed| {
             old.filter == filter
@@ -180,8 +182,9 @@ impl Life {
         self.subscribed.len() - 1
     }
 
-    /// The latest time before that the program got the same message, as far as it should not get it again: from the same
-    /// stream, or from one that was closed before this one was there.
+    /// Returns when the program last received the same message from the same stream, or from one that was closed before this
+    /// one was
+    /// made; it must not come again then.
     fn before(&self, earlier: &[&Heard], heard: &Heard) -> Option<Moment> {
         let stream = self.streams.get(heard.stream)?;
         let counts = |before: &&&Heard| {
@@ -200,29 +203,29 @@ pub(crate) struct Expectations {
     pub(crate) published: HashMap<u32, Published>,
     pub(crate) wills: HashMap<u32, WillRecord>,
     pub(crate) lives: Vec<Life>,
-    /// What anyone ever got, in a session that may be over.
+    /// All messages that any program ever received, also in sessions that are over.
     pub(crate) ever_heard: HashSet<u32>,
-    /// What is retained at the end: number by topic.
+    /// The retained messages at the end: number by topic.
     pub(crate) retained: HashMap<String, u32>,
 }
 
-/// What a program got before, by number and QoS; and which came last of a publisher, in each stream.
+/// The messages that a program received before, by number and QoS, and the last one of each publisher in each stream.
 #[derive(Debug, Default)]
 struct Seen<'a> {
     times: HashMap<(u32, QoS), Vec<&'a Heard>>,
     last: HashMap<(usize, usize, &'a str, QoS, QoS), u32>,
 }
 
-/// A message with its number, and until when it must have come.
+/// A message with its number, and the time by which it must have arrived.
 type Due<'a> = (u32, &'a Published, Moment);
 
-/// Topics under this are for shared subscriptions only.
+/// Topics with this prefix are used for shared subscriptions only.
 pub(crate) const SHARED: &str = "s/";
-/// Wills go here.
+/// The prefix of the topics of wills.
 pub(crate) const WILLS: &str = "w/";
 
 impl Expectations {
-    /// The first promise that was not kept, and to whom, if it is known.
+    /// Returns the first broken promise, and its client if it is known.
     pub(crate) fn first_violation(&self) -> Option<(Option<usize>, String)> {
         let due: Vec<_> = self.due().collect();
         for (n, life) in self.lives.iter().enumerate() {
@@ -240,12 +243,12 @@ impl Expectations {
             .or_else(|| self.will_wrong().map(|broken| (Some(0), broken)))
     }
 
-    /// Something came that should not have, or not so, or not so often, or not then.
+    /// Checks that a client received no wrong message, none too often, and none at a wrong time.
     fn heard_wrong(&self, life: &Life) -> Option<String> {
         let mut seen = Seen::default();
         life.heard.iter().find_map(|heard| {
             let Some(published) = self.published.get(&heard.number) else {
-                // A will is checked by itself.
+                // Wills are checked separately.
                 let is_will = self.wills.contains_key(&heard.number);
                 return (!is_will).then(|| format!("heard what nobody said: {heard:?}"));
             };
@@ -256,7 +259,7 @@ impl Expectations {
         })
     }
 
-    /// One message that a program got, beside those it got before.
+    /// Checks one received message against those before it.
     fn one_wrong<'a>(
         &self,
         life: &Life,
@@ -299,7 +302,7 @@ impl Expectations {
             };
         }
         let again = publisher_cut && may_be_sent_again(life, heard, published, least);
-        // What the server sends again after a reconnect goes to streams that are newer than its first copy as well.
+        // A message that is sent again after a reconnect goes also to streams that were made after its first copy arrived.
         let newer_stream = heard.dup && life.streams[heard.stream].created > published.sent;
         if shared || again || newer_stream {
             return Ok(());
@@ -317,7 +320,7 @@ impl Expectations {
         }
     }
 
-    /// The QoS is that of a subscription; which it must be at least.
+    /// Checks that the QoS is that of a matching subscription, and at least that of a certain one.
     fn qos_wrong(
         &self,
         life: &Life,
@@ -355,7 +358,7 @@ impl Expectations {
         Ok(least)
     }
 
-    /// What must have come to every subscription that was there from its publish until a moment.
+    /// Returns the messages that every subscription from the publish until a moment must have received.
     fn due(&self) -> impl Iterator<Item = Due<'_>> {
         self.published
             .iter()
@@ -365,7 +368,7 @@ impl Expectations {
             .filter_map(|(number, published)| {
                 let publisher = self.lives.get(published.publisher);
                 let until = match (published.qos, published.acknowledged) {
-                    // Nothing tells when a QoS 0 message arrives.
+                    // The arrival of a QoS 0 message at the broker is not known.
                     (QoS::AtMostOnce, _) if publisher.is_some_and(|life| life.ever_cut) => {
                         return None;
                     }
@@ -376,7 +379,7 @@ impl Expectations {
             })
     }
 
-    /// Something was acknowledged to its publisher and never came.
+    /// Checks that no acknowledged message is missing.
     fn not_heard(&self, life: &Life, due: &[Due<'_>]) -> Option<String> {
         let me = self
             .lives
@@ -404,8 +407,9 @@ impl Expectations {
         None
     }
 
-    /// A stream that the program still reads has all that its subscription brought, and what one of a process that died had not
-    /// came later.
+    /// Checks that a stream that the program still reads has all messages of its subscription, and that messages that a
+    /// killed process
+    /// had not taken came again.
     fn not_in_stream(&self, life: &Life) -> Option<String> {
         let me = self
             .lives
@@ -429,7 +433,7 @@ impl Expectations {
                     heard.any(|heard| heard.number == number && heard.at > closed)
                 })
             };
-            // What came to another stream, at QoS 1 or 2, since this one is there.
+            // Messages at QoS 1 or 2 that another stream received since this one exists.
             let missing = life.heard.iter().find(|other| {
                 other.qos > QoS::AtMostOnce
                     && self.published.get(&other.number).is_some_and(|published| {
@@ -449,7 +453,7 @@ impl Expectations {
         None
     }
 
-    /// What one member surely was there for, some member got.
+    /// Checks that a message for a certain member of a group was received by some member.
     fn shared_lost(&self) -> Option<String> {
         for (number, published) in &self.published {
             let (Some(acknowledged), true) = (
@@ -486,7 +490,7 @@ impl Expectations {
         None
     }
 
-    /// What is retained was the last, as far as anyone can tell.
+    /// Checks that the last message of each topic is retained, as far as the order is known.
     fn retained_wrong(&self) -> Option<String> {
         let retained = |published: &&Published| published.retain && !published.expires;
         let after = |last: Moment, topic: &str, clears: bool| {
@@ -537,7 +541,7 @@ impl Expectations {
         None
     }
 
-    /// The first client is there all the time and hears the wills.
+    /// The first client is connected all the time and receives the wills.
     fn will_wrong(&self) -> Option<String> {
         let watcher = self.lives.first()?;
         for (number, fact) in &self.wills {
@@ -554,8 +558,9 @@ impl Expectations {
     }
 }
 
-/// Whether a message that its publisher sent again may come as a new one: it may find a subscription, or one of a higher QoS, that
-/// was not there the first time, or, at QoS 0, a client that was away; or it comes alone, since the first expired.
+/// Returns whether a message that its publisher sent again may come as a new one: to a subscription that was added since, or
+/// has a
+/// higher QoS since, at QoS 0 to a client that was away, or when the first copy expired.
 fn may_be_sent_again(
     life: &Life,
     heard: &Heard,

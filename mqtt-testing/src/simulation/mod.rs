@@ -1,7 +1,8 @@
-//! The whole system in virtual time: hundreds of programs, each with an [`mqtt_agent::Agent`], a broker, wires that cut at
-//! any byte, readers that are slow, connections that die unnoticed, processes that are killed and start again. What every
-//! program got is compared, message by message, with what MQTT expectations.
-//! All is decided by a seed: a seed that fails, fails again.
+//! The whole system in virtual time: hundreds of programs, each with an [`mqtt_agent::Agent`], a broker, wires that are cut
+//! at any byte,
+//! slow readers, connections whose end is not noticed, processes that are killed and start again. The messages of every
+//! program are compared
+//! with the promises of MQTT. A seed decides everything, so a failing seed fails again.
 
 mod expectations;
 mod operations;
@@ -13,7 +14,7 @@ mod world;
 
 pub use shrink::explain;
 
-/// What may happen in a run, as bits of [`Plan::classes`].
+/// The events that may happen in a run, as bits of [`Plan::classes`].
 pub mod class {
     /// Wires are cut.
     pub const CUTS: u16 = 1;
@@ -21,7 +22,7 @@ pub mod class {
     pub const KILLS: u16 = 1 << 1;
     /// Agents are closed.
     pub const CLOSES: u16 = 1 << 2;
-    /// Programs publish what they hear.
+    /// Programs publish what they receive.
     pub const BRIDGES: u16 = 1 << 3;
     /// Clients have wills.
     pub const WILLS: u16 = 1 << 4;
@@ -33,7 +34,7 @@ pub mod class {
     pub const EXPIRY: u16 = 1 << 7;
     /// Programs are slow to take messages.
     pub const SLOW: u16 = 1 << 8;
-    /// Programs acknowledge by hand or on receipt.
+    /// Programs acknowledge by hand or on arrival.
     pub const BY_HAND: u16 = 1 << 9;
     /// Programs unsubscribe.
     pub const UNSUBSCRIBES: u16 = 1 << 10;
@@ -41,9 +42,9 @@ pub mod class {
     pub const FORGETS: u16 = 1 << 11;
     /// Limits of queues and bytes are low.
     pub const LIMITS: u16 = 1 << 12;
-    /// Processes start clean though they had a session.
+    /// Processes start with a clean session though they had one.
     pub const CLEAN: u16 = 1 << 13;
-    /// All of them, with their names.
+    /// All bits, with their names.
     pub const ALL: [(u16, &str); 14] = [
         (CUTS, "cuts"),
         (KILLS, "kills"),
@@ -62,16 +63,16 @@ pub mod class {
     ];
 }
 
-/// How a run is made.
+/// The parameters of a run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Plan {
-    /// Clients.
+    /// How many clients there are.
     pub clients: usize,
-    /// What clients do, in all: publish, subscribe, come, go.
+    /// How many operations all clients do: publish, subscribe, begin, end.
     pub operations: usize,
-    /// Tell on standard error what happens.
+    /// Whether to print the events on standard error.
     pub trace: bool,
-    /// What may happen; see [`class`].
+    /// Which events may happen; see [`class`].
     pub classes: u16,
 }
 
@@ -86,14 +87,14 @@ impl Default for Plan {
     }
 }
 
-/// What a run showed, for those who want to know that it was not idle.
+/// Counts of a run, which show that it was not idle.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     /// Messages published.
     pub published: usize,
-    /// Messages that programs got.
+    /// Messages that programs received.
     pub received: usize,
-    /// Messages that programs got once more, as MQTT lets it happen.
+    /// Messages that programs received once more, as MQTT allows.
     pub repeated: usize,
     /// Connections cut.
     pub cuts: usize,
@@ -104,7 +105,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Adds what another run showed.
+    /// Adds the counts of another run.
     pub const fn add(&mut self, other: &Self) {
         self.published += other.published;
         self.received += other.received;
@@ -115,16 +116,16 @@ impl Report {
     }
 }
 
-/// A promise that was not kept.
+/// A broken promise.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The seed.
     pub seed: u64,
-    /// The number of the client to whom it was given, if it is known.
+    /// The client to which the promise was given, if it is known.
     pub client: Option<usize>,
     /// What happened.
     pub what: String,
-    /// What that client did, and what went over its wire, if it was recorded.
+    /// The operations of that client and the packets on its wire, if they were recorded.
     pub log: Vec<String>,
 }
 
@@ -137,12 +138,12 @@ impl core::fmt::Display for Failure {
 /// Runs one seed.
 ///
 /// # Errors
-/// The promise that was not kept.
+/// A promise was broken.
 pub fn run(seed: u64, plan: Plan) -> Result<Report, Failure> {
     run_with_log(seed, plan, None)
 }
 
-/// Runs one seed and records what one client does and what goes over its wire.
+/// Runs one seed, and records the operations and packets of one client.
 fn run_with_log(seed: u64, plan: Plan, log: Option<usize>) -> Result<Report, Failure> {
     let mut world = world::World::new(seed, plan, log);
     world
@@ -157,10 +158,10 @@ fn run_with_log(seed: u64, plan: Plan, log: Option<usize>) -> Result<Report, Fai
         })
 }
 
-/// Whom a promise was given to, if it is known, and how it was broken.
+/// The client to which a promise was given, if it is known, and how it was broken.
 type Violation = (Option<usize>, String);
 
-/// A stream of numbers that a seed decides.
+/// Numbers that depend only on a seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -176,12 +177,12 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16
     }
 
-    /// Below `n`, which is not 0.
+    /// Returns a number below `n`, which is not 0.
     pub(crate) fn below(&mut self, n: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(n).expect("small")).expect("small")
     }
 
-    /// Once in `n` times.
+    /// Returns true once in `n` times.
     pub(crate) fn once_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }

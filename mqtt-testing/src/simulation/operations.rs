@@ -1,4 +1,4 @@
-//! What clients take it into their heads to do, and what is promised to them for it.
+//! The random operations of clients, and the promises that result from them.
 
 use std::collections::HashSet;
 
@@ -16,17 +16,17 @@ use crate::laws::model::matches;
 
 const TOPICS: usize = 40;
 const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
-/// Streams that a program has at once.
+/// How many streams a program has at most.
 const STREAMS: usize = 8;
 
 impl World {
-    /// Once in `n` times, if the plan has such things.
+    /// Returns true once in `n` times, if the plan has this class.
     pub(super) fn chance(&mut self, class: u16, n: usize) -> bool {
         self.random.once_in(n) && self.plan.classes & class != 0
     }
 
     pub(super) fn operate(&mut self) {
-        // Not the watcher.
+        // Any client but the first one, which watches.
         let n = 1 + self.random.below(self.nodes.len() - 1);
         let node = &self.nodes[n];
         if node.agent.is_stopped() {
@@ -64,7 +64,7 @@ impl World {
             _ => self.publish(n),
         }
         self.look(n);
-        // Others have their turn as well.
+        // The other clients move on as well.
         for _ in 0..4 {
             let n = self.random.below(self.nodes.len());
             self.step(n, false);
@@ -121,7 +121,7 @@ impl World {
         self.publish_message(n, number, &message, facts);
     }
 
-    /// Gives a message to the agent, and its facts to the ledger; `None` if there is no room now.
+    /// Gives a message to the agent, and notes it; `None` if there is no room now.
     pub(super) fn publish_message(
         &mut self,
         n: usize,
@@ -156,7 +156,7 @@ impl World {
     }
 
     pub(super) fn filter(&mut self) -> Filter {
-        // What is shared stays apart from what is not, and is heard at least once.
+        // Topics of shared subscriptions have no other ones, and QoS 1 at least.
         let shares = self.plan.classes & class::SHARED != 0;
         let random = &mut self.random;
         let (filter, shared) = match random.below(32) {
@@ -185,7 +185,7 @@ impl World {
         self.subscribe_to(n, filters);
     }
 
-    /// Makes the next subscription of a process before this one; whether there is one.
+    /// Makes the next subscription of an earlier process again. Returns whether there is one.
     pub(super) fn subscribe_again(&mut self, n: usize) -> bool {
         let node = &mut self.nodes[n];
         if node.closing.is_some() {
@@ -239,7 +239,7 @@ impl World {
         self.activate(n);
     }
 
-    /// A stream for the program, and its subscriptions for the ledger.
+    /// Adds a stream of the program, and notes its subscriptions.
     pub(super) fn add_stream(
         &mut self,
         n: usize,
@@ -250,7 +250,7 @@ impl World {
         let life = &mut self.expectations.lives[n];
         let fact = life.streams.len();
         life.streams.push(StreamRecord {
-            // What waits in the stream of the others moves to a subscription that claims it.
+            // Unclaimed messages that wait move to a subscription that claims them.
             filters: filters
                 .iter()
                 .filter(|_| id.is_some())
@@ -276,7 +276,7 @@ impl World {
         self.nodes[n].streams.push(stream);
     }
 
-    /// Gives up a stream, or a filter from before.
+    /// Unsubscribes a stream, or a filter of an earlier process.
     fn unsubscribe(&mut self, n: usize) {
         if !self.chance(class::UNSUBSCRIBES, 1) || self.nodes[n].closing.is_some() {
             return;
@@ -317,7 +317,7 @@ impl World {
             }
         }
         for filter in &filters {
-            // Another stream may have the same.
+            // Another stream may have the same filter.
             let wanted = node.streams.iter().any(|other| {
                 !other.leaving && other.filters.iter().any(|known| known.0 == *filter)
             });
@@ -333,7 +333,7 @@ impl World {
         self.activate(n);
     }
 
-    /// A filter of the session that no stream of this process has.
+    /// Returns a filter of the session that no stream of this process has.
     fn old_filter(&self, n: usize) -> Option<String> {
         let node = &self.nodes[n];
         let known = |filter: &String| {
@@ -351,9 +351,9 @@ impl World {
             .find(|filter| !known(filter))
     }
 
-    /// Drops a stream without more ado; the subscription may be made again.
+    /// Drops a stream without unsubscribing. The subscription may be made again.
     fn forget(&mut self, n: usize) {
-        // Without a session that is kept the messages are dropped with the stream.
+        // Without a kept session the messages are dropped with the stream.
         let node = &self.nodes[n];
         let may = node.persistent && node.closing.is_none();
         if !may || !self.chance(class::FORGETS, 1) {
@@ -374,7 +374,7 @@ impl World {
         node.agent.forget(id, now);
         let life = &mut self.expectations.lives[n];
         life.streams[stream.fact].closed = Some(moment);
-        // What it had in hand, and what other streams had and it had not, may come to whoever claims it.
+        // The message in hand, and those that other streams had and this one had not, may go to another stream.
         let had: HashSet<u32> = life
             .heard
             .iter()
@@ -391,9 +391,9 @@ impl World {
         if let Some(number) = stream.in_hand() {
             life.permit(number, moment);
         }
-        // The mark of a repetition comes without a reconnect, and what waited at QoS 0 is gone.
+        // Messages may have DUP without a reconnect, and waiting messages at QoS 0 are gone.
         (life.cut, life.whole_since) = (true, moment);
-        // An UNSUBSCRIBE that waits takes its filters with it.
+        // An UNSUBSCRIBE that waits also ends its filters.
         let given_up: Vec<&String> = node
             .streams
             .iter()

@@ -1,4 +1,4 @@
-//! The processes of a client: one begins, dials, is closed or killed, and another takes its place.
+//! The processes of a client: one begins, dials, is closed or killed, and another one follows.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::wire::{WIRE_CAPACITY, Wire};
 use super::world::World;
 
 impl World {
-    /// A client before its first process.
+    /// Makes a client without a process.
     pub(super) fn new_node(&mut self, name: String) -> Node {
         let version = if self.random.once_in(2) && !self.nodes.is_empty() {
             Version::V5
@@ -57,7 +57,7 @@ impl World {
         }
     }
 
-    /// A process begins.
+    /// Begins a process.
     pub(super) fn begin(&mut self, n: usize) {
         let watcher = n == 0 || self.nodes[n].name == "late";
         let persistent = n == 0 || (!watcher && !self.random.once_in(3));
@@ -123,7 +123,7 @@ impl World {
         let mut options = Options::new("broker", 1883);
         options.client_id.clone_from(&node.name);
         options.version = node.version;
-        // In 3.1.1 a session that begins clean ends with its connection.
+        // In 3.1.1 a clean session ends with its connection.
         options.clean_start = !persistent || (clean && node.version == Version::V5);
         options.keep_alive = 60;
         options.session_expiry = if persistent { u32::MAX } else { 0 };
@@ -149,7 +149,7 @@ impl World {
         will
     }
 
-    /// The process dies, at once or after it was closed, and another begins: all that it had in memory is gone.
+    /// Ends the process, killed or after it was closed, and begins another one. All of its memory is lost.
     pub(super) fn restart(&mut self, n: usize, killed: bool) {
         let why = if killed { "is killed" } else { "starts again" };
         self.trace(n, format_args!("{why}"));
@@ -173,9 +173,9 @@ impl World {
         for stream in node.streams.drain(..) {
             let fact = &mut life.streams[stream.fact];
             fact.closed = Some(moment);
-            // By hand, one acknowledgement stands for all streams.
+            // By hand, one acknowledgement is valid for all streams.
             fact.killed = node.agent.options().acknowledge == AcknowledgeWhen::Taken;
-            // What comes before its subscriptions exist again is held.
+            // Messages that come before the subscriptions are made again are held.
             if stream.id.is_some() && !stream.leaving {
                 node.to_subscribe.push_back(stream.filters);
             }
@@ -193,7 +193,7 @@ impl World {
         node.giving_up.clear();
         node.doubtful.clear();
         node.arrived.clear();
-        // A session that is not kept ends with its connection, if not the next takes it over.
+        // A session that is not kept ends with its connection, unless the next connection takes it over.
         for old in &mut life.subscribed {
             old.lost |= !node.persistent;
         }
@@ -201,7 +201,7 @@ impl World {
         self.wake();
     }
 
-    /// The agent says what to do; whether a connection was opened.
+    /// Asks the agent when to dial. Returns whether a connection was opened.
     pub(super) fn dial(&mut self, n: usize) -> bool {
         let now = self.instant();
         match self.nodes[n].agent.next_dial(now) {
@@ -247,14 +247,14 @@ impl World {
         self.pass(0);
     }
 
-    /// All that a closed agent has to say goes out.
+    /// Writes all outgoing bytes of a closed agent.
     pub(super) fn flush_one(&mut self, n: usize) {
         for _ in 0..8 {
             self.transfer(n, WIRE_CAPACITY);
         }
     }
 
-    /// The driver of a closed agent closes the transport.
+    /// Closes the transport of a closed agent.
     pub(super) fn hang_up(&mut self, n: usize) {
         let now = self.instant();
         if !self.nodes[n].agent.is_finished() {

@@ -1,4 +1,4 @@
-//! The programs: each has an agent, takes messages from its streams in its own time, and some publish what they hear.
+//! The programs: each has an agent, takes messages from its streams at its own pace, and some publish what they receive.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -17,7 +17,7 @@ use super::world::World;
 /// A topic filter with its options.
 pub(super) type Filter = (String, QoS, bool);
 
-/// Whether a program publishes what it hears.
+/// Whether a program publishes what it receives.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Bridge {
     No,
@@ -27,10 +27,10 @@ pub(super) enum Bridge {
     Acknowledged,
 }
 
-/// What a program does with the message that it has in hand.
+/// The work on the message in hand.
 #[derive(Debug)]
 enum Task {
-    /// Nothing more.
+    /// There is none left.
     Done,
     /// It is to be published to this topic.
     Publish(String),
@@ -38,7 +38,7 @@ enum Task {
     Await(Token),
 }
 
-/// What became of the work on a message.
+/// The result of work on a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Work {
     Finished,
@@ -50,7 +50,7 @@ enum Work {
 struct Hand {
     received: ReceivedMessage,
     number: Option<u32>,
-    /// How many turns the program takes for it.
+    /// For how many turns the program works on it.
     patience: usize,
     task: Task,
 }
@@ -58,14 +58,14 @@ struct Hand {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) id: Option<RouteId>,
-    /// The subscription behind the stream of the others, if the options have one.
+    /// The subscription of the stream of unclaimed messages, if the options have one.
     learned: Option<RouteId>,
-    /// Its place in the ledger.
+    /// Its index among the noted streams.
     pub(super) fact: usize,
     pub(super) filters: Vec<Filter>,
-    /// Its subscriptions in the ledger.
+    /// Its subscriptions among the noted ones.
     pub(super) records: Vec<usize>,
-    /// There may be a message: the agent said so, or nobody has asked yet.
+    /// Whether there may be a message: the agent reported it, or nobody has asked yet.
     ready: bool,
     hand: Option<Hand>,
     pub(super) leaving: bool,
@@ -85,12 +85,12 @@ impl Stream {
         }
     }
 
-    /// Whether the program waits for nothing here.
+    /// Returns whether the stream has no work.
     pub(super) const fn is_idle(&self) -> bool {
         self.hand.is_none() && !self.ready
     }
 
-    /// The number in hand.
+    /// Returns the number of the message in hand.
     pub(super) fn in_hand(&self) -> Option<u32> {
         self.hand.as_ref().and_then(|hand| hand.number)
     }
@@ -99,52 +99,53 @@ impl Stream {
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) version: Version,
-    /// Its session is kept.
+    /// Whether its session is kept.
     pub(super) persistent: bool,
     pub(super) agent: Agent,
     pub(super) wire: Option<Wire>,
     pub(super) input: BytesMut,
     pub(super) connected: bool,
-    /// Connections of this process.
+    /// How many connections this process had.
     pub(super) connections: u32,
-    /// Number of this process.
+    /// The number of this process.
     pub(super) process: u32,
-    /// Publishes that are not ended.
+    /// Published messages that have not ended.
     pub(super) asked: HashMap<Token, u32>,
-    /// Filters that are given up without a stream.
+    /// Filters that are unsubscribed without a stream.
     pub(super) giving_up: HashMap<RouteId, (String, Moment)>,
     pub(super) will: Option<u32>,
-    /// How many bytes it reads at a time.
+    /// How many bytes it reads at once.
     pub(super) reads: usize,
     pub(super) active: bool,
     pub(super) slow: bool,
     pub(super) bridge: Bridge,
-    /// It reads what no subscription claims only when it has made all its subscriptions.
+    /// Whether it reads unclaimed messages only when it has made all its subscriptions.
     pub(super) late: bool,
     /// Subscriptions that are still to be made.
     pub(super) to_subscribe: VecDeque<Vec<Filter>>,
     pub(super) streams: Vec<Stream>,
-    /// Acknowledged by hand, later.
+    /// Messages that are to be acknowledged by hand.
     pub(super) in_hands: Vec<(MessageId, u32)>,
-    /// What was acknowledged by hand; another stream may give it as well.
+    /// Messages that were acknowledged by hand; another stream may give them out as well.
     pub(super) by_hand: HashSet<MessageId>,
-    /// Which message came last under an identifier.
+    /// The last message under each identifier.
     pub(super) arrived: HashMap<(QoS, PacketId), u32>,
-    /// What the program got and whose acknowledgement has not reached the broker; whether it was at QoS 1 and the program is
-    /// done with it.
+    /// Received messages whose acknowledgement has not reached the broker; whether it was QoS 1 and the program is done with
+    /// it.
     pub(super) unsettled: HashMap<u32, bool>,
-    /// What the program got at QoS 2.
+    /// Messages that the program received at QoS 2.
     pub(super) exactly_once: HashSet<u32>,
-    /// What this process got.
+    /// Messages that this process received.
     pub(super) heard: HashSet<u32>,
-    /// What reached this process, was acknowledged on receipt, and waits.
+    /// Messages that arrived, were acknowledged on arrival, and wait.
     pub(super) died: HashSet<u32>,
-    /// Identifiers of QoS 2 messages that former processes did not finish: the broker may take the next one under such an
-    /// identifier for a repetition.
+    /// Identifiers of QoS 2 messages that earlier processes did not finish. The broker may take the next message with such an
+    /// identifier
+    /// for a repetition.
     pub(super) half_sent: HashSet<PacketId>,
-    /// Publishes of this process that may go that way.
+    /// Messages of this process for which that may happen.
     pub(super) doubtful: HashSet<u32>,
-    /// It is closed by then.
+    /// The time by which it is closed.
     pub(super) closing: Option<u64>,
 }
 
@@ -153,7 +154,7 @@ impl Node {
         self.agent.options().acknowledge == AcknowledgeWhen::Arrived
     }
 
-    /// All that is not finished, for the report of a failure.
+    /// Returns everything that is not finished, for the report of a failure.
     pub(super) fn unfinished(&self) -> Option<String> {
         let streams: Vec<_> = self
             .streams
@@ -185,7 +186,7 @@ impl Node {
 }
 
 impl World {
-    /// Everything that the agent of a client tells.
+    /// Handles all events of the agent of a client.
     pub(super) fn look(&mut self, n: usize) {
         while let Some(event) = self.nodes[n].agent.next_event() {
             self.trace(n, format_args!("is told {event:?}"));
@@ -251,7 +252,7 @@ impl World {
         for at in &stream.records {
             let (before, rest) = life.subscribed.split_at_mut(*at);
             rest[0].granted = Some(moment);
-            // What was there before is replaced now.
+            // This replaces an earlier subscription.
             for old in before.iter_mut().filter(|old| old.filter == rest[0].filter) {
                 old.leaving.get_or_insert(moment);
                 old.gone.get_or_insert(moment);
@@ -275,14 +276,14 @@ impl World {
                 None => return,
             },
         };
-        // What another stream has as well stays with the broker, until that one's SUBACK.
+        // A filter that another stream has stays with the broker until the SUBACK of that stream.
         let kept = |filter: &String| {
             node.streams
                 .iter()
                 .any(|other| !other.leaving && other.filters.iter().any(|known| known.0 == *filter))
         };
         for old in &mut life.subscribed {
-            // A SUBSCRIBE that came later goes out later.
+            // A later SUBSCRIBE goes out later.
             if at.is_some_and(|at| at < old.asked) {
                 continue;
             }
@@ -292,7 +293,7 @@ impl World {
         }
     }
 
-    /// The broker has no session: what was subscribed is subscribed again, by itself.
+    /// When the broker has no session, the agent subscribes again by itself.
     fn session_lost(&mut self, n: usize, moment: Moment) {
         let node = &mut self.nodes[n];
         let life = &mut self.expectations.lives[n];
@@ -307,7 +308,7 @@ impl World {
         node.half_sent.clear();
         node.doubtful.clear();
         if node.connections == 1 {
-            // Nothing from before waits in this process.
+            // No earlier message waits in this process.
             life.cut = false;
             life.subscribed.clear();
         }
@@ -332,7 +333,7 @@ impl World {
         }
     }
 
-    /// Every program that can do something does it; whether one did.
+    /// Lets every program do what it can. Returns whether one did anything.
     pub(super) fn step_all(&mut self) -> bool {
         let mut any = false;
         for n in 0..self.nodes.len() {
@@ -341,7 +342,7 @@ impl World {
         any
     }
 
-    /// A program has its turn: with each of its streams it does what it can. `eager`: it does not dawdle.
+    /// Lets a program work on each of its streams. With `eager` it does not wait.
     pub(super) fn step(&mut self, n: usize, eager: bool) -> bool {
         let mut any = false;
         let mut at = 0;
@@ -369,7 +370,7 @@ impl World {
                 .acknowledge(id, ReasonCode::Success, now);
             match done {
                 Ok(()) => self.done_with(n, number),
-                // Its connection is lost: it comes again.
+                // Its connection is lost, so it comes again.
                 Err(Refused::NothingToAcknowledge) if self.expectations.lives[n].cut => {}
                 Err(refused) => {
                     self.fail(n, format!("{number} is not acknowledged: {refused}"));
@@ -386,7 +387,7 @@ impl World {
         any
     }
 
-    /// What is acknowledged by hand now: in any order.
+    /// Returns a message to be acknowledged by hand now, in any order.
     fn by_hand(&mut self, n: usize, eager: bool) -> Option<(MessageId, u32)> {
         let hands = self.nodes[n].in_hands.len();
         if hands == 0 || (!eager && self.random.once_in(3)) {
@@ -396,7 +397,7 @@ impl World {
         Some(self.nodes[n].in_hands.swap_remove(at))
     }
 
-    /// One step with one stream: whether something was done.
+    /// Takes one step with one stream. Returns whether anything was done.
     fn turn(&mut self, n: usize, at: usize, eager: bool) -> bool {
         let Some(mut hand) = self.nodes[n].streams[at].hand.take() else {
             return self.next(n, at);
@@ -421,7 +422,7 @@ impl World {
         }
     }
 
-    /// Works on what the program has in hand.
+    /// Works on the message in hand.
     fn work(&mut self, n: usize, hand: &mut Hand, eager: bool) -> Work {
         if hand.patience > 0 && !eager {
             hand.patience -= 1;
@@ -439,7 +440,7 @@ impl World {
                 let message = Outgoing::new(name, qos, payload.as_bytes());
                 let facts = super::expectations::Published::new(n, topic.clone(), qos);
                 let Some(published) = self.publish_message(n, number, &message, facts) else {
-                    // A program that closes does not go on.
+                    // A program that closes does not continue.
                     let closing = self.nodes[n].closing.is_some();
                     return if closing { Work::Finished } else { Work::Waits };
                 };
@@ -454,7 +455,7 @@ impl World {
         }
     }
 
-    /// The program is done with a message.
+    /// Notes that the program is done with a message.
     fn done_with(&mut self, n: usize, number: u32) {
         let node = &mut self.nodes[n];
         if let Some(taken) = node.unsettled.get_mut(&number) {
@@ -462,7 +463,7 @@ impl World {
         }
     }
 
-    /// The program asks for the next message.
+    /// Asks for the next message.
     fn next(&mut self, n: usize, at: usize) -> bool {
         let patience = self.random.below(4);
         let node = &mut self.nodes[n];
@@ -518,13 +519,13 @@ impl World {
         true
     }
 
-    /// The ledger learns what a program got.
+    /// Notes a received message.
     fn hear(&mut self, n: usize, mut heard: Heard) {
         heard.at = self.tick_moment();
         let number = heard.number;
         self.expectations.ever_heard.insert(number);
         let node = &mut self.nodes[n];
-        // What was acknowledged on receipt may have reached the broker before.
+        // The acknowledgement on arrival may have reached the broker before.
         if !node.died.remove(&number) && heard.qos > QoS::AtMostOnce {
             node.unsettled.entry(number).or_insert(false);
         }
@@ -537,7 +538,7 @@ impl World {
         self.expectations.lives[n].heard.push(heard);
     }
 
-    /// Drops a stream that is at its end; whether it was.
+    /// Drops a stream that has ended. Returns whether it has.
     fn end_of_stream(&mut self, n: usize, at: usize) -> bool {
         let now = self.instant();
         let moment = self.moment;
@@ -555,12 +556,12 @@ impl World {
         true
     }
 
-    /// What the agent holds is within the limits that it was given.
+    /// Checks that the agent is within its limits.
     pub(super) fn check_limits(&mut self, n: usize) {
         let node = &self.nodes[n];
         let options = node.agent.options();
         let held = node.agent.held_bytes();
-        // What is acknowledged on receipt counts once for each stream.
+        // A message that was acknowledged on arrival counts once for each stream.
         let times = if node.acknowledges_on_receipt() {
             node.streams.len()
         } else {
@@ -582,5 +583,5 @@ impl World {
     }
 }
 
-/// No message is counted with more.
+/// No message counts more bytes.
 const LARGEST: usize = 6_000;

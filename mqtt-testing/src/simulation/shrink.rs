@@ -1,15 +1,15 @@
-//! A failure made small: fewer operations, fewer clients, fewer kinds of things that happen, as long as something fails.
+//! Shrinks a failure: fewer operations, fewer clients, fewer classes of events, as long as a run fails.
 
 use std::fmt::Write as _;
 
 use super::{Failure, Plan, class, run, run_with_log};
 
-/// Runs that a search may take.
+/// How many runs a search may take.
 const RUNS: usize = 600;
-/// With other clients a seed makes another life, so some seeds beside it are tried as well.
+/// With fewer clients a seed makes a different run, so neighbouring seeds are tried as well.
 const BESIDE: u64 = 6;
 
-/// The report of a failure: its seed, the smallest plan found that fails, and what the client that was wronged did and saw.
+/// Reports a failure: its seed, the smallest plan found that fails, and the operations and packets of the client concerned.
 #[must_use]
 pub fn explain(failure: &Failure, plan: Plan) -> String {
     let mut text = format!("{failure}\n");
@@ -73,7 +73,7 @@ fn shrink(mut failure: Failure, mut plan: Plan) -> (Failure, Plan) {
     }
 }
 
-/// What a failure says without the names and numbers in it.
+/// Returns the text of a failure without names and numbers.
 fn kind(failure: &Failure) -> Vec<&str> {
     failure
         .what
@@ -83,7 +83,7 @@ fn kind(failure: &Failure) -> Vec<&str> {
         .collect()
 }
 
-/// Plans that are smaller in one respect, the greatest step first.
+/// Returns plans that are smaller in one respect, the largest step first.
 fn smaller(plan: Plan) -> Vec<Plan> {
     let mut plans = Vec::new();
     for (numerator, denominator) in [(1, 8), (1, 2), (4, 5), (19, 20)] {

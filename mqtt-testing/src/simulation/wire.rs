@@ -7,17 +7,17 @@ use mqtt_proto::{Decoded, MAX_PACKET, Packet, QoS, Version};
 
 use super::world::World;
 
-/// A connection: what is on its way in both directions.
+/// A connection with the bytes in flight in both directions.
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) id: ConnectionId,
     pub(super) up: Vec<u8>,
     pub(super) down: BytesMut,
-    /// The broker wants to be asked again with what it did not take.
+    /// Whether the broker has input that it did not take and wants to see again.
     pub(super) blocked: bool,
-    /// It is cut when this many more bytes went up or down.
+    /// It is cut after so many more bytes.
     pub(super) cut_after: Option<usize>,
-    /// The broker has read a DISCONNECT.
+    /// Whether the broker has read a DISCONNECT.
     pub(super) leaving: bool,
 }
 
@@ -34,10 +34,10 @@ impl Wire {
     }
 }
 
-/// What a wire holds before the broker must wait.
+/// How many bytes a wire holds before the broker must wait.
 pub(super) const WIRE_CAPACITY: usize = 16 << 10;
 
-/// The whole packets at the front of `bytes`, each with its length.
+/// Returns the whole packets at the front of `bytes`, each with its length.
 fn packets(bytes: &[u8], version: Version) -> impl Iterator<Item = (Packet<'_>, usize)> {
     let mut rest = bytes;
     std::iter::from_fn(move || match Packet::decode(rest, version, MAX_PACKET) {
@@ -49,7 +49,7 @@ fn packets(bytes: &[u8], version: Version) -> impl Iterator<Item = (Packet<'_>, 
     })
 }
 
-/// The number that a payload is.
+/// Returns the number in a payload.
 pub(super) fn number_of(payload: &[u8]) -> Option<u32> {
     let digits = payload.split(|byte| *byte == b' ').next()?;
     std::str::from_utf8(digits).ok()?.parse().ok()
@@ -67,7 +67,7 @@ impl World {
         self.transfer(n, most);
     }
 
-    /// Until nothing is under way.
+    /// Runs until nothing is in flight.
     pub(super) fn flush(&mut self) {
         loop {
             while let Some(n) = self.active.pop() {
@@ -81,7 +81,7 @@ impl World {
         }
     }
 
-    /// Moves up to `most` bytes each way on the wire of a client.
+    /// Moves up to `most` bytes in each direction on the wire of a client.
     pub(super) fn transfer(&mut self, n: usize, most: usize) {
         let Some(mut wire) = self.nodes[n].wire.take() else {
             return;
@@ -119,7 +119,7 @@ impl World {
         self.wake();
     }
 
-    /// From the client to the broker.
+    /// Moves bytes from the client to the broker.
     fn up(&mut self, n: usize, wire: &mut Wire, most: usize, allowed: &mut usize) -> usize {
         let now = self.instant();
         let node = &mut self.nodes[n];
@@ -141,7 +141,7 @@ impl World {
         moved
     }
 
-    /// From the broker to the wire.
+    /// Moves bytes from the broker to the wire.
     fn down(&mut self, wire: &mut Wire, most: usize, allowed: &mut usize) -> usize {
         let now = self.instant();
         let outgoing = self.broker.outgoing(wire.id);
@@ -153,7 +153,7 @@ impl World {
         moved
     }
 
-    /// The broker has read what the client sent.
+    /// Notes what the broker has read from the client.
     fn reached_broker(&mut self, n: usize, wire: &mut Wire, consumed: usize) {
         let version = self.nodes[n].version;
         for (packet, _) in packets(&wire.up[..consumed], version) {
@@ -174,14 +174,14 @@ impl World {
                 node.unsettled.remove(number);
                 if node.acknowledges_on_receipt() && !node.heard.contains(number) {
                     node.died.insert(*number);
-                    // If it is shared, no other member gets it.
+                    // No other member of a shared subscription gets it.
                     self.expectations.ever_heard.insert(*number);
                 }
             }
         }
     }
 
-    /// The client takes what it has read.
+    /// Lets the client handle what it has read.
     pub(super) fn read(&mut self, n: usize) -> Result<(), Error> {
         let now = self.instant();
         let mut input = std::mem::take(&mut self.nodes[n].input);
@@ -239,7 +239,7 @@ impl World {
         flow.map(drop)
     }
 
-    /// The wire of a client is gone; the broker may not know it.
+    /// Cuts the wire of a client. The broker may not notice it.
     pub(super) fn cut(&mut self, n: usize, unnoticed: bool, why: Error) {
         let now = self.instant();
         let Some(wire) = self.unplug(n) else { return };
@@ -254,7 +254,7 @@ impl World {
         self.wake();
     }
 
-    /// The broker closed it.
+    /// Ends a connection that the broker closed.
     fn ended(&mut self, n: usize) {
         let now = self.instant();
         let Some(wire) = self.unplug(n) else { return };
@@ -264,7 +264,7 @@ impl World {
         self.wake();
     }
 
-    /// Takes the wire away, and tells the ledger.
+    /// Removes the wire, and notes it.
     pub(super) fn unplug(&mut self, n: usize) -> Option<Wire> {
         let moment = self.tick_moment();
         let node = &mut self.nodes[n];
@@ -273,13 +273,13 @@ impl World {
         let connected = std::mem::take(&mut node.connected);
         let life = &mut self.expectations.lives[n];
         (life.cut, life.ever_cut) = (true, true);
-        // What was taken at QoS 1 may come again.
+        // Messages that were taken at QoS 1 may come again.
         for (number, taken) in &node.unsettled {
             if *taken {
                 life.permit(*number, moment);
             }
         }
-        // So may what is to be acknowledged by hand and is not.
+        // Messages that await an acknowledgement by hand may come again.
         for (_, number) in &node.in_hands {
             if !node.exactly_once.contains(number) {
                 life.permit(*number, moment);
@@ -290,14 +290,14 @@ impl World {
             if wire.leaving {
                 fact.most -= 1;
             } else if connected && node.version == Version::V311 {
-                // A delayed will may not go out if the client is back in time.
+                // A delayed will is not published if the client is back in time.
                 fact.least += 1;
             }
         }
         Some(wire)
     }
 
-    /// The agent learns that its connection is gone.
+    /// Tells the agent that its connection is lost.
     fn lost(&mut self, n: usize, why: Error) {
         let now = self.instant();
         let random = u32::try_from(self.random.next() % (1 << 32)).expect("small");

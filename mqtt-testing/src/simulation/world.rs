@@ -1,4 +1,4 @@
-//! The clients, the broker and time.
+//! The clients, the broker and the time.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::expectations::{Expectations, Life, Moment, WILLS};
 use super::program::Node;
 use super::{Plan, Random, Report, Violation};
 
-/// Everyone may do everything.
+/// Hooks that allow everything.
 #[derive(Debug, Default)]
 pub(super) struct AllowAll {
     assigned: u128,
@@ -39,9 +39,9 @@ pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) broker: Broker<AllowAll>,
     pub(super) nodes: Vec<Node>,
-    /// Which client a connection belongs to.
+    /// The client of each connection.
     pub(super) owners: HashMap<ConnectionId, usize>,
-    /// Connections that died without the broker knowing.
+    /// Connections whose end the broker has not noticed.
     pub(super) unnoticed: Vec<ConnectionId>,
     pub(super) active: Vec<usize>,
     pub(super) now: u64,
@@ -49,14 +49,14 @@ pub(super) struct World {
     pub(super) number: u32,
     pub(super) expectations: Expectations,
     pub(super) report: Report,
-    /// The first thing that went wrong.
+    /// The first failure.
     failed: Option<Violation>,
-    /// The client whose doings are recorded, and the record.
+    /// The client that is recorded, and the record.
     recorded: Option<usize>,
     log: Vec<String>,
 }
 
-/// Rounds in which all must have come to its end.
+/// How many rounds all work may take at the end.
 const ROUNDS: usize = 3_000;
 
 impl World {
@@ -90,7 +90,7 @@ impl World {
         for n in 0..plan.clients.max(2) {
             world.add(format!("c{n}"));
         }
-        // The first client watches the wills, and nothing ever happens to it.
+        // The first client receives the wills, and has no faults.
         world.dial(0);
         world.flush();
         world.subscribe_to(0, vec![(format!("{WILLS}#"), QoS::ExactlyOnce, false)]);
@@ -98,7 +98,7 @@ impl World {
         world
     }
 
-    /// One more client.
+    /// Adds a client.
     fn add(&mut self, name: String) {
         let node = self.new_node(name);
         self.expectations.lives.push(Life {
@@ -124,7 +124,7 @@ impl World {
         }
     }
 
-    /// Whether what this client does is recorded.
+    /// Returns whether this client is recorded.
     pub(super) fn logs(&self, n: usize) -> bool {
         self.recorded == Some(n)
     }
@@ -137,7 +137,7 @@ impl World {
         self.log
     }
 
-    /// Something went wrong; the first thing counts.
+    /// Notes a failure, if it is the first one.
     pub(super) fn fail(&mut self, n: usize, what: String) {
         let name = &self.nodes[n].name;
         self.failed
@@ -157,7 +157,7 @@ impl World {
         self.failed.take().map_or(Ok(()), Err)
     }
 
-    /// Random life.
+    /// Runs random operations and faults.
     pub(super) fn live(&mut self) -> Result<(), Violation> {
         for _ in 0..self.plan.operations {
             self.operate();
@@ -173,7 +173,7 @@ impl World {
         Ok(())
     }
 
-    /// No more cuts: everyone comes back and everything arrives.
+    /// Runs without faults until all clients are connected and everything has arrived.
     pub(super) fn settle(&mut self) -> Result<(), Violation> {
         for ghost in std::mem::take(&mut self.unnoticed) {
             let now = self.instant();
@@ -196,7 +196,7 @@ impl World {
                 quiet = 0;
                 continue;
             }
-            // Delayed wills, waits before the next attempt, pings.
+            // Delayed wills, waits before attempts, pings.
             self.pass(2_000);
             quiet += 1;
             if quiet > 3 {
@@ -225,7 +225,7 @@ impl World {
         self.so_far()
     }
 
-    /// A client does what it must before its life can be judged: whether there was something to do.
+    /// Does what a client must do before its facts can be checked. Returns whether there was anything to do.
     fn come_back(&mut self, n: usize) -> bool {
         let node = &self.nodes[n];
         if node.agent.is_stopped() {
@@ -239,10 +239,10 @@ impl World {
         did | self.subscribe_again(n)
     }
 
-    /// Somebody new learns what is retained.
+    /// A new client receives the retained messages.
     fn learn_retained(&mut self) -> Result<(), String> {
         let n = self.nodes.len();
-        // As the first client, it does nothing by chance.
+        // Like the first client, it does no random operations.
         self.add("late".to_owned());
         self.dial(n);
         self.flush();
@@ -275,7 +275,7 @@ impl World {
         }
     }
 
-    /// All that is not finished with a client.
+    /// Describes everything that is not finished with a client.
     fn unfinished(&self, n: usize) -> Option<String> {
         let node = &self.nodes[n];
         let unfinished = node.unfinished()?;
@@ -301,7 +301,7 @@ impl World {
         }
     }
 
-    /// Time passes for everyone.
+    /// Advances the time for all.
     pub(super) fn pass(&mut self, millis: u64) {
         self.now += millis;
         let now = self.instant();
@@ -320,7 +320,7 @@ impl World {
         self.wake();
     }
 
-    /// A close comes to its end in time.
+    /// Checks that a closed agent ends in time.
     fn check_close(&mut self, n: usize) {
         let node = &mut self.nodes[n];
         let Some(by) = node.closing else { return };
@@ -335,7 +335,7 @@ impl World {
         }
     }
 
-    /// Whether the broker has more to do than one turn allowed.
+    /// Returns whether the broker has more work than one turn allowed.
     pub(super) fn broker_has_work(&self) -> bool {
         let now = self.instant();
         self.broker.deadline().is_some_and(|at| at <= now)

@@ -1,4 +1,4 @@
-//! Every future of a client is dropped at every point where it waits, and nothing is lost or doubled, under any async runtime.
+//! Drops every future of a client at every await point, under any async runtime. Nothing may be lost or doubled.
 
 use std::future::Future;
 use std::io;
@@ -52,8 +52,7 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// A wire of seven bytes, so that each read and each write waits many times, to a server that sends back each message it
-/// gets.
+/// Makes a wire of seven bytes, so that each read and each write waits many times, to a server that sends back each message.
 #[must_use]
 pub fn echo() -> Wire {
     let ((near_reader, far_writer), (far_reader, near_writer)) = (pipe(7), pipe(7));
@@ -111,7 +110,7 @@ async fn serve(mut wire: Wire) {
     }
 }
 
-/// Polls once; the future is dropped whether it is done or not.
+/// Polls once. The future is dropped whether it is ready or not.
 async fn once<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     std::future::poll_fn(|cx| {
@@ -123,8 +122,8 @@ async fn once<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
-/// Makes a future, polls it once and drops it, again and again until one is done at once. What was dropped must have
-/// moved on, or this never ends. A macro, since each future borrows anew.
+/// Makes a future, polls it once and drops it, until one is ready at once. A dropped future must make progress, or this never
+/// ends. It is a macro, since each future borrows again.
 macro_rules! insist {
     ($future:expr) => {
         loop {
@@ -149,10 +148,10 @@ fn assert_all(mut heard: Vec<String>) {
     assert_eq!(heard, expected);
 }
 
-/// The bare connection.
+/// Tests the bare connection.
 ///
 /// # Panics
-/// When something is lost or doubled.
+/// Something is lost or doubled.
 pub async fn a_connection<W: Transport, T: Timer>(open: impl Fn(Wire) -> W) {
     for version in [Version::V311, Version::V5] {
         let connect = Connect::new(version, "c");
@@ -172,7 +171,7 @@ pub async fn a_connection<W: Transport, T: Timer>(open: impl Fn(Wire) -> W) {
                     to_publish.next();
                 }
             }
-            // One drop for each wait; what is ready is used.
+            // Drops the future once for each wait; a ready one is used.
             match once(connection.next()).await {
                 Some(Ok((Some(Event::Message(message)), _))) => {
                     echoed.push(String::from_utf8_lossy(message.publish.payload).into_owned());
@@ -188,10 +187,10 @@ pub async fn a_connection<W: Transport, T: Timer>(open: impl Fn(Wire) -> W) {
     }
 }
 
-/// The handle, started on transports that [`echo`] gives: publish, tickets, the stream of a subscription, connected, close.
+/// Tests the handle on transports of [`echo`]: publish, tickets, the stream of a subscription, connected, close.
 ///
 /// # Panics
-/// When something is lost or doubled.
+/// Something is lost or doubled.
 pub async fn a_handle<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     for version in [Version::V311, Version::V5] {
         let mut options = Options::new("nowhere", 0);
@@ -199,7 +198,7 @@ pub async fn a_handle<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
         options.config.window = 3;
         let handle = start(options);
         insist!(handle.connected()).expect("it connects");
-        // A dropped `subscribe` gives its subscription up: this one is kept and polled until it is granted.
+        // A dropped `subscribe` ends its subscription. This one is kept and polled until it is granted.
         let mut echoes = handle
             .subscribe("echo", QoS::ExactlyOnce)
             .await

@@ -1,4 +1,4 @@
-//! What the clients of every async runtime must stand: Mosquitto, and a proxy that cuts the connection at random bytes.
+//! Tests of the clients of every async runtime with Mosquitto and a proxy that cuts connections at random bytes.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -13,8 +13,9 @@ use tokio::sync::Semaphore;
 use crate::peers::Mosquitto;
 use crate::wires::Proxy;
 
-/// The whole suite, as tests of the module it stands in: the adapter's clock, how a client is started, and how a future is
-/// run to its end.
+/// Writes the tests of this suite into the calling module: the clock of the adapter, a function that starts a client, and one
+/// that
+/// runs a future to its end.
 #[macro_export]
 macro_rules! interop {
     ($clock:ty, $start:expr, $run:expr) => {
@@ -52,10 +53,10 @@ macro_rules! interop {
     };
 }
 
-/// How long anything may take before the test fails.
+/// The time limit for any wait.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What both clients of the suite are made of.
+/// Returns the options of both clients.
 #[must_use]
 pub fn options(port: u16, version: Version, client_id: &str) -> Options {
     let mut options = Options::new("127.0.0.1", port);
@@ -69,7 +70,7 @@ pub fn options(port: u16, version: Version, client_id: &str) -> Options {
     options
 }
 
-/// The connections of a publisher and a subscriber, cut at random bytes.
+/// The connections of a publisher and a subscriber, which are cut at random bytes.
 #[derive(Debug)]
 pub struct Wires {
     /// The publisher's.
@@ -78,14 +79,14 @@ pub struct Wires {
     pub far: Proxy,
 }
 
-/// How many bytes a connection of each lives at most.
+/// After how many bytes a connection is cut.
 const LIVES: (u32, u32) = (12_000, 16_000);
 
 impl Wires {
-    /// Between two clients and Mosquitto.
+    /// Starts two proxies between the clients and Mosquitto.
     ///
     /// # Panics
-    /// As [`Proxy::start`].
+    /// As for [`Proxy::start`].
     #[must_use]
     pub fn start(broker: &Mosquitto, seed: u32) -> Self {
         // Mosquitto 2.0.11 publishes a message again after its PUBREC came, against 3.1.1 [MQTT-4.3.3-1] and 5
@@ -97,27 +98,28 @@ impl Wires {
         }
     }
 
-    /// They were cut as often as the bytes of `count` messages and their acknowledgements, 17 at least, make sure of.
+    /// Checks that they were cut as often as the bytes of `count` messages, with acknowledgements of at least 17 bytes,
+    /// require.
     ///
     /// # Panics
-    /// When they were not.
+    /// They were not.
     pub fn were_cut(&self, count: u32) {
         let (near, far) = (self.near.cuts(), self.far.cuts());
         let sure = count * 17 / LIVES.0 + count * 17 / LIVES.1;
         assert!(near + far >= sure, "{near} and {far} cuts");
     }
 
-    /// From now on they are not cut.
+    /// Stops to cut connections.
     pub fn calm_down(&self) {
         self.near.calm_down();
         self.far.calm_down();
     }
 }
 
-/// Passes `count` numbered messages through Mosquitto while the connections of both clients are cut at random bytes.
+/// Sends `count` numbered messages through Mosquitto while the connections of both clients are cut at random bytes.
 ///
 /// # Panics
-/// When one is lost, or at QoS 2 doubled or out of order, or it stalls for two minutes.
+/// A message is lost or, at QoS 2, doubled or out of order, or nothing arrives for two minutes.
 pub async fn survives<T, H>(start: impl Fn(Options) -> H, version: Version, qos: QoS, count: u32)
 where
     T: Timer,
@@ -129,8 +131,9 @@ where
     let subscriber = start(options(wires.far.port, version, "subscriber"));
     let mut numbers = subscriber.subscribe("numbers", qos).await.unwrap();
     let publisher = start(options(wires.near.port, version, "publisher"));
-    // Mosquitto sends a resumed session all it has in one burst and reads no acknowledgement before it is through: a
-    // backlog that never passes between two cuts would be sent for ever.
+    // Mosquitto sends all messages of a resumed session in one burst, and reads no acknowledgement before it is done. If they
+    // do not
+    // pass between two cuts, it sends them for ever.
     let ahead = Semaphore::new(200);
     let publish = async {
         let mut tickets = Vec::new();
@@ -152,7 +155,7 @@ where
         both.unwrap_or_else(|| panic!("it stalls: {publisher_now:?}, {subscriber_now:?}"));
     wires.were_cut(count);
     if qos == QoS::ExactlyOnce {
-        // Nothing more may come: what is behind the last number would be a double.
+        // No other message may come: one after the last number would be a double.
         wires.calm_down();
         let last = publish_last(&publisher, &mut numbers).await;
         assert_eq!(last, LAST, "a message came twice");
@@ -166,8 +169,9 @@ where
     let _ = subscriber.close(Duration::from_secs(10)).await;
 }
 
-/// Takes messages until all numbers below `count` came: how often each did, and all in their order. Each new one makes room for
-/// another to be published.
+/// Takes messages until all numbers below `count` came. Returns how often each came, and all in their order. Each new number
+/// allows
+/// another publish.
 async fn hear(
     numbers: &mut Messages,
     count: u32,
@@ -189,10 +193,10 @@ async fn hear(
     (heard, order)
 }
 
-/// What is published behind the numbers.
+/// The payload after the numbers.
 const LAST: &[u8] = b"4294967295";
 
-/// Publishes one more message, and returns the next one that arrives.
+/// Publishes one more message, and returns the payload of the next one that arrives.
 async fn publish_last(publisher: &Handle, numbers: &mut Messages) -> Vec<u8> {
     let topic = TopicName::from_static("numbers");
     let end = Outgoing::new(topic, QoS::ExactlyOnce, LAST);
@@ -201,10 +205,10 @@ async fn publish_last(publisher: &Handle, numbers: &mut Messages) -> Vec<u8> {
     numbers.next().await.unwrap().payload.to_vec()
 }
 
-/// Keep-alive: a broker that stops answering is noticed within keep-alive plus the ping time-out.
+/// A broker that stops answering is noticed within keep-alive plus the ping time-out.
 ///
 /// # Panics
-/// When it is not.
+/// It is not.
 pub async fn notices_a_frozen_broker<T, H>(start: impl Fn(Options) -> H)
 where
     T: Timer,

@@ -1,21 +1,21 @@
-//! Two stacks of stages that face each other without a network.
+//! Two stacks of stages connected without a network.
 
 use mqtt_transport::bytes::BytesMut;
 use mqtt_transport::{Error, Stack};
 
-/// One end, with what arrived there.
+/// One end, with the bytes that arrived there.
 #[derive(Debug, Default)]
 pub struct End {
     /// Its stages.
     pub stack: Stack,
     /// The plain bytes that arrived.
     pub plain: BytesMut,
-    /// Why it ended.
+    /// The error that ended it.
     pub failed: Option<Error>,
 }
 
 impl End {
-    /// An end with these stages.
+    /// Makes an end with these stages.
     #[must_use]
     pub fn new(stack: Stack) -> Self {
         Self {
@@ -24,7 +24,7 @@ impl End {
         }
     }
 
-    /// Gives it bytes from below.
+    /// Feeds bytes of the transport.
     pub fn read(&mut self, wire: &[u8]) {
         if self.failed.is_none() {
             self.failed = self.stack.input(wire, &mut self.plain).err();
@@ -42,7 +42,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// A client and a server with these stages.
+    /// Makes a client and a server with these stages.
     #[must_use]
     pub fn new(client: Stack, server: Stack) -> Self {
         Self {
@@ -51,22 +51,22 @@ impl Link {
         }
     }
 
-    /// Carries bytes both ways until nothing is outgoing.
+    /// Moves bytes both ways until nothing is outgoing.
     pub fn run(&mut self) {
         self.run_in_pieces(|len| len);
     }
 
-    /// The same with reads of the sizes that `size` gives; it gets how many bytes there are.
+    /// Moves bytes in reads of the sizes that `size` returns for the number of bytes.
     pub fn run_in_pieces(&mut self, mut size: impl FnMut(usize) -> usize) {
         while carry(&mut self.client, &mut self.server, &mut size)
             | carry(&mut self.server, &mut self.client, &mut size)
         {}
     }
 
-    /// Sends plain bytes from the client to the server and others back, all of them.
+    /// Sends plain bytes from the client to the server and others back, until all have arrived.
     ///
     /// # Panics
-    /// A side takes nothing any more.
+    /// A side takes no more bytes.
     pub fn exchange(
         &mut self,
         to_server: &[u8],
@@ -87,7 +87,7 @@ impl Link {
     }
 }
 
-/// Carries one piece from one end to the other; whether there was one.
+/// Moves one piece from one end to the other. Returns whether there was one.
 fn carry(from: &mut End, to: &mut End, size: &mut impl FnMut(usize) -> usize) -> bool {
     let len = from.stack.outgoing().len();
     if len == 0 {

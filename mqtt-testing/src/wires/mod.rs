@@ -1,4 +1,4 @@
-//! What stands between a client and its server in a test: a proxy that cuts connections, a serial line with a modem, or nothing.
+//! Connections between a client and its server in a test: a proxy that cuts, a serial line with a modem, and direct ones.
 
 #[cfg(feature = "transport")]
 mod link;

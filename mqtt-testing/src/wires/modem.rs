@@ -1,5 +1,6 @@
-//! A serial line with a modem at its end, between an emulated device and a broker: a UART has no carrier, so a link that is
-//! cut is silence, and what the modem prints by itself is noise among the packets.
+//! A serial line with a modem at its end, between an emulated device and a broker. A UART has no carrier, so a cut link is
+//! silent, and
+//! text of the modem is noise among the packets.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use mqtt_proto::{FixedHeader, MAX_PACKET, PacketType, Version};
 
-/// What befalls the line.
+/// A fault of the line.
 #[derive(Clone, Copy, Debug)]
 pub enum Mishap {
     /// The link ends between two packets.
@@ -23,32 +24,33 @@ pub enum Mishap {
 /// A line that a device can be started on.
 #[derive(Debug)]
 pub struct Modem {
-    /// Where the device connects to.
+    /// The port to which the device connects.
     pub port: u16,
     passed: Receiver<PacketType>,
     happened: Arc<Mutex<usize>>,
 }
 
-/// How long anything may take before the test fails.
+/// The time limit for any wait of a test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Line {
     device: Mutex<TcpStream>,
     broker_port: u16,
-    /// The link to the broker, while there is one, and how many there were.
+    /// The link to the broker, if there is one, and the number of links so far.
     link: Mutex<(Option<TcpStream>, usize)>,
     passed: Mutex<Sender<PacketType>>,
-    /// What befalls it, each after so many PUBLISH packets from the device, the nearest last.
+    /// The faults, each after so many PUBLISH packets of the device, the next one last.
     mishaps: Mutex<Vec<(usize, Mishap)>>,
     cut_inside: Mutex<bool>,
     happened: Arc<Mutex<usize>>,
 }
 
 impl Modem {
-    /// A line to the broker on this port. Each mishap comes after so many PUBLISH packets of the device, in rising order.
+    /// Makes a line to the broker on this port. Each fault comes after so many PUBLISH packets of the device, in rising
+    /// order.
     ///
     /// # Panics
-    /// Without a free port.
+    /// There is no free port.
     #[must_use]
     pub fn start(broker_port: u16, mishaps: &[(usize, Mishap)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -80,7 +82,7 @@ impl Modem {
     /// Waits until the broker sent such a packet to the device.
     ///
     /// # Panics
-    /// When none comes within a minute, or the device is gone.
+    /// None comes within a minute, or the device is gone.
     pub fn wait_for(&self, packet: PacketType) {
         while self
             .passed
@@ -90,7 +92,7 @@ impl Modem {
         {}
     }
 
-    /// How many of the mishaps happened.
+    /// Returns how many faults have happened.
     ///
     /// # Panics
     /// Never.
@@ -100,7 +102,7 @@ impl Modem {
     }
 }
 
-/// Calls `each` with the packets that come, until one says to stop.
+/// Calls `each` with the packets that arrive, until it returns `false`.
 fn packets(
     mut from: impl Read,
     mut each: impl FnMut(PacketType, &[u8]) -> io::Result<bool>,
@@ -124,7 +126,7 @@ fn packets(
 }
 
 impl Line {
-    /// Carries what the device says. Nobody hears it between a cut and the next CONNECT.
+    /// Moves bytes of the device. They are lost between a cut and the next CONNECT.
     fn serve(self: Arc<Self>, device: TcpStream) -> io::Result<()> {
         let mut published = 0;
         packets(device, |packet, bytes| {
@@ -132,7 +134,7 @@ impl Line {
                 self.clone().dial()?;
             }
             if let (Some(link), _) = &mut *self.link.lock().expect("no thread panics with it") {
-                // A broker that closed the link has said so to the other direction.
+                // The other direction notices that the broker closed the link.
                 let _ = link.write_all(bytes);
             }
             if packet == PacketType::Publish {
@@ -189,7 +191,7 @@ impl Line {
         Ok(())
     }
 
-    /// Carries what the broker says on its link of this number.
+    /// Moves bytes of the broker on the link with this number.
     fn deliver(&self, number: usize, packet: PacketType, bytes: &[u8]) -> io::Result<bool> {
         let mut device = self.device.lock().expect("no thread panics with it");
         let current = self.link.lock().expect("no thread panics with it").1;

@@ -16,10 +16,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Forwards to `target` on 127.0.0.1; each connection lives for `least` to `most` bytes, counted in both directions.
+    /// Forwards to `target` on 127.0.0.1. Each connection is cut after `least` to `most` bytes, counted in both directions.
     ///
     /// # Panics
-    /// When there is no free port.
+    /// There is no free port.
     #[must_use]
     pub fn start(target: u16, least: u32, most: u32, seed: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -60,13 +60,13 @@ impl Proxy {
         proxy
     }
 
-    /// How many connections it cut.
+    /// Returns how many connections it has cut.
     #[must_use]
     pub fn cuts(&self) -> u32 {
         self.cuts.load(Ordering::Relaxed)
     }
 
-    /// From now on it cuts nothing.
+    /// Stops to cut connections.
     pub fn calm_down(&self) {
         self.calm.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! A server of TLS, WebSocket and Unix sockets in front of one that speaks plain MQTT over TCP.
+//! A server of TLS, WebSocket and Unix sockets in front of a server of plain MQTT over TCP.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,16 +14,16 @@ use mqtt_transport::websocket::{WebSocketServer, WebSocketServerOptions};
 
 use crate::peers::{Authority, Subject};
 
-/// How a connection ends towards the client when the server behind has ended it.
+/// How a connection to the client ends when the server has ended it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
-    /// As TLS and WebSocket say.
+    /// With the end of TLS and WebSocket.
     Clean,
-    /// After a part of the last bytes, and without a word.
+    /// After a part of the last bytes, without that end.
     Cut,
 }
 
-/// Options of a client that goes through a terminator to the port that its options name.
+/// Returns options of a client that connects through a terminator to the port of its options.
 ///
 /// # Panics
 /// There is no free port.
@@ -52,7 +52,7 @@ fn authority() -> &'static (Authority, TlsServer) {
     })
 }
 
-/// The threads end with the process: a client may outlive the test that made it.
+/// The threads end with the process, since a client may outlive the test that made it.
 fn listen(behind: u16, scheme: Scheme, end: End) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("its address").port();
@@ -80,7 +80,7 @@ fn listen_unix(behind: u16) -> String {
     use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    // An abstract one leaves no file behind.
+    // An abstract socket leaves no file behind.
     let name = format!("mqtt-{}-{count}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).expect("a name");
     let listener = UnixListener::bind_addr(&address).expect("a free name");
@@ -109,7 +109,7 @@ fn listen_unix(behind: u16) -> String {
     format!("@{name}")
 }
 
-/// The suites ask for it on Linux only: other systems have no abstract sockets.
+/// The suites use it on Linux only, since other systems have no abstract sockets.
 #[cfg(not(target_os = "linux"))]
 fn listen_unix(_behind: u16) -> String {
     panic!("there are no abstract sockets on this system")
@@ -138,7 +138,7 @@ impl Shared {
         }
     }
 
-    /// Brings plain bytes of the server to the client.
+    /// Moves plain bytes of the server to the client.
     fn answer(&self, mut plain: &[u8]) -> io::Result<()> {
         while !plain.is_empty() {
             let n = self.stack().output(plain);
@@ -153,7 +153,7 @@ impl Shared {
             self.stack().close();
             let _ = self.send();
         } else {
-            // A part of the record that says the end, or of a last message.
+            // A part of the record with the end, or of a last message.
             let mut stack = self.stack();
             let _ = stack.output(&[0; 100]);
             let half = stack.outgoing().len() / 2;

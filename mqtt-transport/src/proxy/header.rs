@@ -1,4 +1,4 @@
-//! The header of the PROXY protocol, versions 1 and 2: a proxy in front of a server writes it before all other bytes.
+//! The header of the PROXY protocol, versions 1 and 2, which a proxy in front of a server writes before all other bytes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -6,7 +6,7 @@ use super::refused;
 use crate::detect::PROXY_V2;
 use crate::error::{Error, ErrorKind};
 
-/// The header of the PROXY protocol, as it comes.
+/// The part of the header that has arrived.
 #[derive(Debug, Default)]
 pub(super) struct ProxyHeader {
     header: Vec<u8>,
@@ -15,20 +15,20 @@ pub(super) struct ProxyHeader {
 
 /// The longest header of version 1.
 const LONGEST_V1: usize = 107;
-/// The longest header of version 2 that is taken. What it may have behind the addresses (TLS, names) is skipped.
+/// The longest accepted header of version 2. The fields after the addresses (TLS, names) are skipped.
 const LONGEST_V2: usize = 4 << 10;
-/// Signature, version and command, family, length.
+/// The length of signature, version and command, family, and length.
 const FIXED_V2: usize = 16;
 
-/// What a whole header tells.
+/// The content of a whole header.
 struct Header {
     address: Option<SocketAddr>,
 }
 
 impl ProxyHeader {
-    /// Takes the header; whether it is whole.
+    /// Takes bytes of the header. Returns whether it is whole.
     pub(super) fn take(&mut self, wire: &mut &[u8]) -> Result<bool, Error> {
-        // Byte by byte, since nothing behind the header may be taken; it is short.
+        // Byte by byte, since bytes after the header must stay; the header is short.
         while let Some((byte, rest)) = wire.split_first() {
             self.header.push(*byte);
             *wire = rest;
@@ -42,7 +42,7 @@ impl ProxyHeader {
     }
 }
 
-/// A header at the front of these bytes; `None` if there must be more of them.
+/// Reads a header at the front of these bytes; `None` if it is not whole.
 fn read(bytes: &[u8]) -> Result<Option<Header>, Error> {
     let common = |beginning: &[u8]| {
         let n = bytes.len().min(beginning.len());
@@ -113,7 +113,7 @@ fn read_v2(bytes: &[u8]) -> Result<Option<Header>, Error> {
         return Ok(None);
     };
     let address = match (command & 0xf, family) {
-        // LOCAL: the proxy speaks for itself.
+        // LOCAL: the connection is that of the proxy itself.
         (0, _) => None,
         (1, 0x11) => {
             let [a, b, c, d, _, _, _, _, high, low, ..] = *body else {
@@ -130,7 +130,7 @@ fn read_v2(bytes: &[u8]) -> Result<Option<Header>, Error> {
             let port = u16::from_be_bytes([*high, *low]);
             Some(SocketAddr::new(Ipv6Addr::from(*from).into(), port))
         }
-        // Unix sockets and what is unknown have no address.
+        // Unix sockets and unknown families have no address.
         (1, _) => None,
         _ => return Err(wrong("its command is unknown")),
     };

@@ -7,11 +7,11 @@ use crate::error::{Error, ErrorKind};
 use crate::head::Head;
 use crate::queue::Queue;
 
-/// The exchange with an HTTP proxy.
+/// The dialogue with an HTTP proxy.
 #[derive(Debug)]
 pub(super) struct HttpConnect(Head);
 
-/// The longest answer of a proxy, in bytes.
+/// The longest accepted answer of a proxy, in bytes.
 const LIMIT: usize = 8 << 10;
 
 impl HttpConnect {
@@ -43,7 +43,7 @@ impl HttpConnect {
         Ok(Self(Head::new(LIMIT)))
     }
 
-    /// Takes the answer of the proxy; whether it has connected.
+    /// Takes the answer of the proxy. Returns whether it has connected.
     pub(super) fn take(&mut self, wire: &mut &[u8]) -> Result<bool, Error> {
         let taken = self.0.take(wire);
         let so_far = self.0.so_far();
@@ -80,7 +80,7 @@ impl HttpConnect {
 
 const BEGINNING: &[u8] = b"HTTP/1.";
 
-/// Base 64 as RFC 4648 has it.
+/// Encodes in base64 (RFC 4648).
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();

@@ -1,5 +1,6 @@
-//! Proxies: those that a client goes through, SOCKS5 and HTTP CONNECT, and the header of the PROXY protocol by which one
-//! in front of a server tells it whom it speaks for.
+//! Proxies of clients, SOCKS5 and HTTP CONNECT, and the header of the PROXY protocol, by which a proxy in front of a server
+//! reports
+//! the address of its client.
 
 mod header;
 mod http;
@@ -13,16 +14,16 @@ use std::fmt;
 
 use crate::error::{Error, ErrorKind};
 
-/// What a proxy speaks.
+/// The protocol of a proxy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ProxyKind {
-    /// SOCKS version 5 (RFC 1928). The proxy looks names up.
+    /// SOCKS version 5 (RFC 1928). The proxy resolves names.
     Socks5,
     /// The method CONNECT of HTTP.
     Http,
 }
 
-/// A proxy that a client goes through.
+/// The proxy of a client.
 ///
 /// ```
 /// use mqtt_transport::proxy::{ProxyKind, ProxyOptions};
@@ -32,17 +33,17 @@ pub enum ProxyKind {
 #[derive(Clone, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ProxyOptions {
-    /// What it speaks.
+    /// Its protocol.
     pub kind: ProxyKind,
     /// Its name or address.
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// User name and password, if it wants them. They are sent to it unencrypted.
+    /// User name and password, if it requires them. They are sent to it unencrypted.
     pub credentials: Option<(String, String)>,
 }
 
-/// Tells everything but the password.
+/// Shows everything but the password.
 impl fmt::Debug for ProxyOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = self.credentials.as_ref().map(|(user, _)| user);
@@ -56,7 +57,7 @@ impl fmt::Debug for ProxyOptions {
 }
 
 impl ProxyOptions {
-    /// A proxy that wants no password.
+    /// Makes the settings of a proxy without a password.
     #[must_use]
     pub fn new(kind: ProxyKind, host: impl Into<String>, port: u16) -> Self {
         Self {

@@ -6,24 +6,24 @@ use super::{ProxyOptions, refused, wrong};
 use crate::error::Error;
 use crate::queue::Queue;
 
-/// The exchange with a SOCKS5 proxy.
+/// The dialogue with a SOCKS5 proxy.
 #[derive(Debug)]
 pub(super) struct Socks5 {
     state: State,
-    /// What came of the answer that is awaited; at most 262 bytes, as its length byte allows.
+    /// The part of the next answer that has arrived; at most 262 bytes, as its length byte allows.
     answer: Vec<u8>,
-    /// What is sent when its turn comes.
+    /// The request with user name and password.
     login: Vec<u8>,
     request: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
-    /// The methods are offered.
+    /// The methods were sent.
     Offered,
-    /// User name and password are sent.
+    /// User name and password were sent.
     LoggedIn,
-    /// The connection is asked for.
+    /// The request for the connection was sent.
     Asked,
     Done,
 }
@@ -73,7 +73,7 @@ impl Socks5 {
         })
     }
 
-    /// How many bytes the answer has at least, as far as it is known.
+    /// Returns the minimum length of the answer, as far as it is known.
     fn needs(&self) -> usize {
         match (self.state, self.answer.as_slice()) {
             (State::Offered | State::LoggedIn, _) => 2,
@@ -85,7 +85,7 @@ impl Socks5 {
         }
     }
 
-    /// Takes the answers of the proxy; whether it has connected.
+    /// Takes the answers of the proxy. Returns whether it has connected.
     pub(super) fn take(&mut self, wire: &mut &[u8], queue: &mut Queue) -> Result<bool, Error> {
         while self.state != State::Done && !wire.is_empty() {
             self.step(wire, queue)?;
@@ -93,7 +93,7 @@ impl Socks5 {
         Ok(self.state == State::Done)
     }
 
-    /// Takes what one answer needs from the front of `wire`, and what the answer says.
+    /// Takes one answer from the front of `wire`, and handles it.
     fn step(&mut self, wire: &mut &[u8], queue: &mut Queue) -> Result<(), Error> {
         while self.answer.len() < self.needs() {
             let Some((byte, rest)) = wire.split_first() else {
@@ -136,7 +136,7 @@ impl Socks5 {
     }
 }
 
-/// A string of at most 255 bytes with its length before it.
+/// Appends a string of at most 255 bytes, with its length before it.
 fn push_short(bytes: &mut Vec<u8>, text: &str, what: &str) -> Result<(), Error> {
     let len = u8::try_from(text.len())
         .ok()

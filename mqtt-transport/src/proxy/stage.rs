@@ -1,4 +1,4 @@
-//! What is exchanged with a proxy before the bytes pass, as a stage.
+//! The dialogue with a proxy, as a stage.
 
 use bytes::BytesMut;
 
@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::queue::Queue;
 use crate::stack::{Peer, Stage};
 
-/// What is exchanged with a proxy before the bytes pass, as the lowest stage.
+/// The dialogue with a proxy before the bytes pass, as the lowest stage.
 #[derive(Debug)]
 pub struct ProxyStage {
     exchange: Exchange,
@@ -27,10 +27,10 @@ enum Exchange {
 }
 
 impl ProxyStage {
-    /// Asks a proxy for a connection to `host`, a name or an address.
+    /// Asks a proxy for a connection to `host`, which is a name or an address.
     ///
     /// # Errors
-    /// The host or the credentials cannot be part of the protocol of the proxy.
+    /// The protocol of the proxy cannot carry the host or the credentials.
     pub fn client(proxy: &ProxyOptions, host: &str, port: u16) -> Result<Self, Error> {
         let mut queue = Queue::default();
         let exchange = match proxy.kind {
@@ -40,8 +40,9 @@ impl ProxyStage {
         Ok(Self::new(exchange, queue))
     }
 
-    /// Reads the header of the PROXY protocol, of version 1 or 2, that a proxy in front of this server writes. Use it only for
-    /// connections from proxies that are known: others write what address they like.
+    /// Reads the header of the PROXY protocol, version 1 or 2, which a proxy in front of this server writes. Use it only for
+    /// connections
+    /// from known proxies, since other clients can write any address.
     #[must_use]
     pub fn header() -> Self {
         Self::new(Exchange::Header(ProxyHeader::default()), Queue::default())
@@ -110,7 +111,7 @@ impl Stage for ProxyStage {
         ))
     }
 
-    /// There is nothing to say.
+    /// The dialogue has no end of its own.
     fn close(&mut self) {}
 
     fn is_open(&self) -> bool {

@@ -1,14 +1,15 @@
-//! A proxy from a URL.
+//! Parses a proxy from a URL.
 
 use super::{ProxyKind, ProxyOptions, wrong};
 use crate::error::Error;
 
 impl ProxyOptions {
-    /// From `socks5://[user:password@]host[:port]`, `socks5h://..` (the same: the proxy always looks names up) or `http://..`, as
-    /// the environment variable `all_proxy` has it. Without a port it is 1080 for SOCKS and 8080 for HTTP.
+    /// Parses `socks5://[user:password@]host[:port]`, `socks5h://..` (the same: the proxy always resolves names) or
+    /// `http://..`, the form
+    /// of the environment variable `all_proxy`. The default port is 1080 for SOCKS and 8080 for HTTP.
     ///
     /// # Errors
-    /// For anything else. The password is not in the message.
+    /// Any other text. The message does not have the password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let shown = url.rsplit_once('@').map_or(url, |(_, address)| address);
         let fail = |why: &str| wrong(format!("the proxy {shown:?}: {why}"));
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_not_told() {
+    fn a_password_is_not_in_the_message() {
         let error = ProxyOptions::from_url("socks5://u:secret@h:x").unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
         let proxy = ProxyOptions::from_url("socks5://u:secret@h").unwrap();

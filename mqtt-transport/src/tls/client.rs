@@ -17,16 +17,16 @@ use crate::error::Error;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Roots {
-    /// Those that a CA of the system signed; `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
+    /// Those signed by a CA of the system. `SSL_CERT_FILE` and `SSL_CERT_DIR` name other CAs.
     #[default]
     Platform,
-    /// Those that one of these CAs signed.
+    /// Those signed by one of these CAs.
     Ca(Source),
-    /// Those that a CA of this directory signed: each of its files of PEM may have some.
+    /// Those signed by a CA of this directory: each PEM file in it may have some.
     CaDirectory(PathBuf),
-    /// These certificates and no others, whatever name, dates and issuer are in them.
+    /// Only these certificates, whatever their names, dates and issuers are.
     Pinned(Source),
-    /// Any certificate. Whoever is between the client and the server can read and change everything, passwords included.
+    /// Any certificate. An attacker between client and server can read and change everything, including passwords.
     InsecureAcceptAny,
 }
 
@@ -36,18 +36,19 @@ pub enum Roots {
 pub struct TlsOptions {
     /// Which certificates of servers are accepted. Default: those of the CAs of the system.
     pub roots: Roots,
-    /// The client certificate.
+    /// The client certificate. Default none.
     pub identity: Option<KeyPair>,
-    /// The name that the server's certificate must have and that SNI tells. Default: the host that is dialled.
+    /// The name in the certificate of the server and in SNI. Default: the host that is dialled.
     pub server_name: Option<String>,
-    /// The application protocols that are offered (ALPN), such as [`ALPN_MQTT`](super::ALPN_MQTT). Default none.
+    /// The application protocols that the client offers (ALPN), such as [`ALPN_MQTT`](super::ALPN_MQTT). Default none.
     pub alpn: Vec<Vec<u8>>,
-    /// The lowest version. Default 1.2.
+    /// The lowest version of TLS. Default 1.2.
     pub minimum_version: TlsVersion,
-    /// Writes the secrets of each connection to the file that the environment variable `SSLKEYLOGFILE` names, for debugging:
-    /// whoever has that file can read all that is sent. Default `false`.
+    /// Whether to write the secrets of each connection to the file of the environment variable `SSLKEYLOGFILE`, for
+    /// debugging. Whoever has
+    /// that file can read all traffic. Default `false`.
     pub key_log: bool,
-    /// A configuration of the caller, which is used instead of all others but [`Self::server_name`].
+    /// A configuration of the caller. All other settings but [`Self::server_name`] are ignored then.
     pub config: Option<Arc<ClientConfig>>,
 }
 
@@ -63,8 +64,9 @@ impl fmt::Debug for TlsOptions {
     }
 }
 
-/// Makes the TLS stages of a client, all with one configuration, so that a reconnection resumes the TLS session. The files of the
-/// settings are read again for each of them; if one has changed, the configuration is made anew.
+/// Makes the TLS stages of a client, all with one configuration, so that a reconnect resumes the TLS session. It reads the
+/// files of the
+/// settings again for each stage, and makes a new configuration if one has changed.
 #[derive(Debug)]
 pub struct TlsConnector {
     options: TlsOptions,
@@ -77,7 +79,7 @@ struct Loaded {
     config: Arc<ClientConfig>,
 }
 
-/// What the files of the settings contain.
+/// The content of the files of the settings.
 struct Material {
     roots: Vec<CertificateDer<'static>>,
     identity: Option<Arc<CertifiedKey>>,
@@ -100,10 +102,10 @@ impl Material {
 }
 
 impl TlsConnector {
-    /// Reads the files of the settings, so that a wrong one is told before the first connection.
+    /// Reads the files of the settings, so that an error is known before the first connection.
     ///
     /// # Errors
-    /// A file cannot be read or has nothing in it, the key is none of the certificate, or a name is no name of a host.
+    /// A file cannot be read or is empty, the key does not belong to the certificate, or a name is no valid host name.
     pub fn new(options: TlsOptions) -> Result<Self, Error> {
         let connector = Self {
             options,
@@ -116,19 +118,19 @@ impl TlsConnector {
         Ok(connector)
     }
 
-    /// A stage for a connection to `host`, a name or an address.
+    /// Makes a stage for a connection to `host`, which is a name or an address.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// As for [`Self::new`].
     pub fn stage(&self, host: &str) -> Result<TlsStage, Error> {
         let name = self.options.server_name.as_deref().unwrap_or(host);
         TlsStage::client(self.config()?, server_name(name)?)
     }
 
-    /// The configuration of the next connection.
+    /// Returns the configuration of the next connection.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// As for [`Self::new`].
     pub fn config(&self) -> Result<Arc<ClientConfig>, Error> {
         if let Some(config) = &self.options.config {
             return Ok(Arc::clone(config));
@@ -150,7 +152,7 @@ impl TlsConnector {
 
     fn material(&self, before: Option<&Loaded>) -> Result<Material, Error> {
         let roots = match &self.options.roots {
-            // Those of the system are read once: it takes some milliseconds.
+            // The CAs of the system are read once, since that takes some milliseconds.
             Roots::Platform => match before {
                 Some(before) => before.material.roots.clone(),
                 None => platform()?,
@@ -209,16 +211,16 @@ impl TlsConnector {
     }
 }
 
-/// The name that a certificate must have for this host.
+/// Returns the name that a certificate must have for this host.
 fn server_name(host: &str) -> Result<ServerName<'static>, Error> {
     ServerName::try_from(host.to_owned())
         .map_err(|_| wrong(format!("{host:?} is no name that a certificate can have")))
 }
 
-/// A store of CAs.
+/// Makes a store of CAs.
 pub(super) fn store(roots: &[CertificateDer<'static>]) -> Result<RootCertStore, Error> {
     let mut store = RootCertStore::empty();
-    // A system may have some that rustls does not read.
+    // Certificates of the system that rustls cannot read are left out.
     let (taken, _) = store.add_parsable_certificates(roots.iter().cloned());
     if taken == 0 {
         return Err(wrong("none of the CA certificates can be read"));

@@ -1,10 +1,10 @@
-//! The errors of rustls, each as one line for a person.
+//! Translates errors of rustls to one line of text.
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
 
 use crate::error::{Error, ErrorKind};
 
-/// Which side of the connection this is.
+/// The side of the connection that this is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Side {
     Client,
@@ -12,7 +12,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    /// The other one, in a sentence.
+    /// Returns the name of the other side.
     pub(super) const fn peer(self) -> &'static str {
         match self {
             Self::Client => "the server",
@@ -21,7 +21,7 @@ impl Side {
     }
 }
 
-/// One line for an error of rustls.
+/// Translates an error of rustls.
 pub(super) fn told(error: rustls::Error, side: Side) -> Error {
     use rustls::Error as Tls;
     let peer = side.peer();
@@ -95,7 +95,7 @@ fn certificate(reason: &CertificateError, side: Side) -> (ErrorKind, String) {
     (ErrorKind::Certificate, message)
 }
 
-/// The first names of a certificate, in one line whatever is in them.
+/// Returns the first names of a certificate in one line.
 fn listed(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let mut shown: Vec<_> = names
@@ -111,7 +111,7 @@ fn listed(names: &[String]) -> String {
     shown.join(", ")
 }
 
-/// `DnsName("a.example")` as `a.example`.
+/// Returns `a.example` of `DnsName("a.example")`.
 fn bare(name: &str) -> &str {
     name.split_once("(\"")
         .and_then(|(_, rest)| rest.strip_suffix("\")"))
@@ -186,9 +186,9 @@ fn incompatible(reason: &PeerIncompatible, peer: &str) -> String {
     }
 }
 
-/// A day of the calendar, such as `2026-11-28`.
+/// Formats a day, such as `2026-11-28`.
 fn date(seconds: u64) -> String {
-    // The days are counted from 0000-03-01, so that a leap day is the last of its year.
+    // Days are counted from 0000-03-01, so that a leap day is the last day of its year.
     let days = seconds / 86_400 + 719_468;
     let era = days / 146_097;
     let of_era = days % 146_097;
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_are_told_by_the_calendar() {
+    fn days_are_those_of_the_calendar() {
         assert_eq!(date(0), "1970-01-01");
         assert_eq!(date(951_782_400), "2000-02-29");
         assert_eq!(date(1_709_164_800), "2024-02-29");

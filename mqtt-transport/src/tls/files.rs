@@ -1,4 +1,4 @@
-//! Certificates, keys and revocation lists from files of PEM or DER.
+//! Reads certificates, keys and revocation lists from files in PEM or DER.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -10,15 +10,15 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use super::wrong;
 use crate::error::Error;
 
-/// The largest file of certificates that is read. That of a system has a quarter of a MiB.
+/// The largest accepted file. The CAs of a system take a quarter of a MiB.
 const LIMIT: u64 = 16 << 20;
 
-/// Where certificates, keys and revocation lists come from: PEM, or one item of DER.
+/// The source of certificates, keys or revocation lists: any number of items in PEM, or one in DER.
 #[derive(Clone, Eq, PartialEq)]
 pub enum Source {
     /// A file. It is read again for each new connection of a client, and when a server reloads.
     File(PathBuf),
-    /// What a file would contain.
+    /// The content of such a file.
     Bytes(Vec<u8>),
 }
 
@@ -36,7 +36,7 @@ impl<P: Into<PathBuf>> From<P> for Source {
 }
 
 impl Source {
-    /// How errors name it.
+    /// The name for messages.
     fn shown(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
@@ -61,7 +61,7 @@ impl Source {
         wrong(format!("{}: {why}", self.shown()))
     }
 
-    /// All certificates of PEM, or the one of DER.
+    /// Returns all certificates of PEM, or the one of DER.
     pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
         let bytes = self.read()?;
         if is_der(&bytes) {
@@ -70,7 +70,7 @@ impl Source {
         self.items(CertificateDer::pem_slice_iter(&bytes), "certificate")
     }
 
-    /// All revocation lists of PEM, or the one of DER.
+    /// Returns all revocation lists of PEM, or the one of DER.
     pub(super) fn revocation_lists(
         &self,
     ) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
@@ -98,7 +98,7 @@ impl Source {
         Ok(found)
     }
 
-    /// The first private key of PEM, or the one of DER.
+    /// Returns the first private key of PEM, or the one of DER.
     pub(super) fn key(&self) -> Result<PrivateKeyDer<'static>, Error> {
         let bytes = self.read()?;
         if is_der(&bytes) {
@@ -119,10 +119,10 @@ impl Source {
     }
 }
 
-/// What stands in the first line of a PEM key that has a password.
+/// The mark of a PEM key with a password, in its first lines.
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
-/// A SEQUENCE with a length of more than one byte, as each of these files begins in DER.
+/// Recognises a SEQUENCE with a length of more than one byte, with which each of these files begins in DER.
 fn is_der(bytes: &[u8]) -> bool {
     matches!(bytes, [0x30, 0x81..=0x84, ..])
 }

@@ -15,15 +15,15 @@ use super::client::store;
 use super::{KeyPair, Source, TlsStage, TlsVersion, provider, wrong};
 use crate::error::Error;
 
-/// Whether clients show a certificate.
+/// Whether clients must have a certificate.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ClientCertificate {
-    /// They are not asked for one.
+    /// The server does not ask for one.
     #[default]
     NotAsked,
-    /// They may; one that is shown must be good.
+    /// A client may have one; it must be valid then.
     Optional,
-    /// Without one the handshake fails.
+    /// The handshake fails without one.
     Required,
 }
 
@@ -31,27 +31,30 @@ pub enum ClientCertificate {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct TlsServerOptions {
-    /// The certificates of the server. With several the first one is taken whose names include the one that the client asks
-    /// for (SNI), otherwise the first.
+    /// The certificates of the server. The first one whose names include the name that the client asks for (SNI) is used; if
+    /// none
+    /// does, the first one.
     pub identities: Vec<KeyPair>,
-    /// The CAs that sign the certificates of clients.
+    /// The CAs that sign certificates of clients.
     pub client_ca: Option<Source>,
-    /// Whether clients show a certificate. Default: they are not asked.
+    /// Whether clients must have a certificate. Default: the server does not ask for one.
     pub client_certificate: ClientCertificate,
-    /// Revocation lists. With at least one, each certificate of a client, and each CA below the root, must be in the scope of
-    /// one; that a list is past its date is no error.
+    /// Revocation lists. With at least one list, each certificate of a client, and each CA below the root, must be in the
+    /// scope of a
+    /// list. An outdated list is no error.
     pub revocation_lists: Vec<Source>,
-    /// The application protocols that are accepted (ALPN). Default none: whatever the client offers is ignored.
+    /// The accepted application protocols (ALPN). With none, the default, the offer of the client is ignored.
     pub alpn: Vec<Vec<u8>>,
-    /// The lowest version. Default 1.2.
+    /// The lowest version of TLS. Default 1.2.
     pub minimum_version: TlsVersion,
-    /// Writes the secrets of each connection to the file that the environment variable `SSLKEYLOGFILE` names, for debugging:
-    /// whoever has that file can read all that is sent. Default `false`.
+    /// Whether to write the secrets of each connection to the file of the environment variable `SSLKEYLOGFILE`, for
+    /// debugging. Whoever has
+    /// that file can read all traffic. Default `false`.
     pub key_log: bool,
 }
 
 impl TlsServerOptions {
-    /// One certificate, and clients are not asked for any.
+    /// The settings with one certificate, without client certificates.
     #[must_use]
     pub fn new(identity: KeyPair) -> Self {
         Self {
@@ -61,7 +64,7 @@ impl TlsServerOptions {
     }
 }
 
-/// Makes the TLS stages of a server. Its configuration can be swapped for the connections to come.
+/// Makes the TLS stages of a server. Its configuration can be replaced for later connections.
 #[derive(Debug)]
 pub struct TlsServer {
     options: Mutex<Option<TlsServerOptions>>,
@@ -72,7 +75,7 @@ impl TlsServer {
     /// Reads the files of the settings.
     ///
     /// # Errors
-    /// A file cannot be read or has nothing in it, or a key is none of its certificate.
+    /// A file cannot be read or is empty, or a key does not belong to its certificate.
     pub fn new(options: TlsServerOptions) -> Result<Self, Error> {
         let config = build(&options)?;
         Ok(Self {
@@ -81,7 +84,7 @@ impl TlsServer {
         })
     }
 
-    /// With a configuration of the caller.
+    /// Uses a configuration of the caller.
     #[must_use]
     pub fn from_config(config: Arc<ServerConfig>) -> Self {
         Self {
@@ -90,7 +93,7 @@ impl TlsServer {
         }
     }
 
-    /// A stage for a connection that was accepted.
+    /// Makes a stage for an accepted connection.
     ///
     /// # Errors
     /// The configuration cannot be used.
@@ -98,17 +101,17 @@ impl TlsServer {
         TlsStage::server(self.config())
     }
 
-    /// The configuration of the next connection.
+    /// Returns the configuration of the next connection.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the files again, for the connections to come. Those that are open stay as they are. With a configuration of the
-    /// caller it does nothing.
+    /// Reads the files again for later connections. Open connections do not change. Does nothing with a configuration of the
+    /// caller.
     ///
     /// # Errors
-    /// As [`Self::new`]; the configuration from before stays in use.
+    /// As for [`Self::new`]; the old configuration stays in use.
     pub fn reload(&self) -> Result<(), Error> {
         let options = self.options.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(options) = &*options {
@@ -117,10 +120,10 @@ impl TlsServer {
         Ok(())
     }
 
-    /// Takes other settings, for the connections to come.
+    /// Replaces the settings for later connections.
     ///
     /// # Errors
-    /// As [`Self::new`]; the settings from before stay in use.
+    /// As for [`Self::new`]; the old settings stay in use.
     pub fn replace(&self, options: TlsServerOptions) -> Result<(), Error> {
         let config = build(&options)?;
         let mut current = self.options.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,8 +168,7 @@ fn build(options: &TlsServerOptions) -> Result<ServerConfig, Error> {
     }
     let mut config = builder.with_cert_resolver(Arc::new(BySni(keys)));
     config.alpn_protocols.clone_from(&options.alpn);
-    // The keys of the tickets are new with each configuration: a client whose certificate was revoked meanwhile cannot go on
-    // with a session from before.
+    // Each configuration has new keys for tickets, so a client whose certificate was revoked cannot resume an old session.
     config.ticketer = Ticketer::new().map_err(refused)?;
     if options.key_log {
         config.key_log = Arc::new(KeyLogFile::new());
@@ -200,7 +202,7 @@ fn client_verifier(
         .map_err(|error| wrong(format!("client certificates: {error}")))
 }
 
-/// The first certificate that has the name that the client asks for, or the first.
+/// Returns the first certificate with the name that the client asks for, or the first one.
 struct BySni(Vec<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for BySni {

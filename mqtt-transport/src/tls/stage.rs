@@ -20,7 +20,7 @@ pub struct TlsStage {
     connection: Connection,
     side: Side,
     queue: Queue,
-    /// The first bytes from the peer, until they tell a protocol.
+    /// The first bytes of the peer, until they show its protocol.
     first: Vec<u8>,
     is_protocol_known: bool,
     is_ended: bool,
@@ -29,7 +29,8 @@ pub struct TlsStage {
 }
 
 impl TlsStage {
-    /// The side that speaks first, with a configuration of the caller. A [`TlsConnector`](super::TlsConnector) makes both.
+    /// Makes the stage of a client with a configuration of the caller. [`TlsConnector`](super::TlsConnector) makes
+    /// configuration and stage.
     ///
     /// # Errors
     /// The configuration has no cipher suite for any version.
@@ -42,7 +43,8 @@ impl TlsStage {
         Ok(stage)
     }
 
-    /// The other side, with a configuration of the caller. A [`TlsServer`](super::TlsServer) makes both.
+    /// Makes the stage of a server with a configuration of the caller. [`TlsServer`](super::TlsServer) makes configuration
+    /// and stage.
     ///
     /// # Errors
     /// The configuration cannot be used.
@@ -66,20 +68,21 @@ impl TlsStage {
         }
     }
 
-    /// What the certificate of the peer says. `None` without one, and before the handshake is over.
+    /// Returns the identity of the peer's certificate. `None` without one, and during the handshake.
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
         let certificates = self.connection.peer_certificates()?;
         (self.is_open()).then(|| certificates.first().map(Identity::of))?
     }
 
-    /// The application protocol that both sides agreed on.
+    /// Returns the application protocol that both sides agreed on.
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
         self.connection.alpn_protocol()
     }
 
-    /// Changes the keys of what is sent, and asks the peer to do the same (TLS 1.3). rustls does so by itself before a key has
+    /// Changes the keys for outgoing bytes, and asks the peer to do the same (TLS 1.3). rustls also does so by itself before
+    /// a key has
     /// encrypted too much.
     ///
     /// # Errors
@@ -90,10 +93,10 @@ impl TlsStage {
         refreshed.map_err(|error| told(error, self.side))
     }
 
-    /// Moves what rustls has to send into the queue.
+    /// Moves the outgoing bytes of rustls into the queue.
     fn drain(&mut self) {
         while self.connection.wants_write() {
-            // Writing into memory does not fail.
+            // Writing to memory does not fail.
             if !matches!(
                 self.connection.write_tls(&mut Memory(&mut self.queue.0)),
                 Ok(1..)
@@ -103,7 +106,7 @@ impl TlsStage {
         }
     }
 
-    /// Tells a peer that speaks another protocol by its first bytes, which are held back until they tell.
+    /// Holds back the first bytes until they show the protocol, and returns an error if it is not TLS.
     fn look(&mut self, wire: &[u8], plain: &mut BytesMut) -> Result<(), Error> {
         self.first.extend_from_slice(wire);
         let Some(found) = detect(&self.first) else {
@@ -111,7 +114,7 @@ impl TlsStage {
         };
         self.is_protocol_known = true;
         let first = std::mem::take(&mut self.first);
-        // With another protocol rustls only makes an alert of it, by which a client may know what this port is for.
+        // rustls answers another protocol with an alert, which tells the client that this port is for TLS.
         let taken = self.take(&first, plain);
         let peer = self.side.peer();
         let message = match found {
@@ -124,7 +127,7 @@ impl TlsStage {
 
     fn take(&mut self, mut wire: &[u8], plain: &mut BytesMut) -> Result<(), Error> {
         while !wire.is_empty() {
-            // 0: what comes after close_notify is not looked at.
+            // 0: bytes after close_notify are ignored.
             match self.connection.read_tls(&mut wire) {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
@@ -134,7 +137,7 @@ impl TlsStage {
             }
             let processed = self.connection.process_new_packets();
             let mut reader = self.connection.reader();
-            // What was decrypted before an error is good.
+            // Bytes that were decrypted before an error are valid.
             while let Ok(bytes @ [_, ..]) = reader.fill_buf() {
                 let n = bytes.len();
                 plain.extend_from_slice(bytes);
@@ -143,7 +146,7 @@ impl TlsStage {
             self.drain();
             match processed {
                 Ok(state) => self.is_ended = state.peer_has_closed(),
-                // rustls has put its alert into what is outgoing.
+                // The alert of rustls is among the outgoing bytes.
                 Err(error) => return Err(told(error, self.side)),
             }
             self.queue.check()?;
@@ -157,7 +160,7 @@ impl Stage for TlsStage {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        // A wrong record after close_notify would fail an assertion of rustls (of a debug build), which then has two alerts to send.
+        // A wrong record after close_notify would fail a debug assertion of rustls, which has two alerts to send then.
         if self.is_closed {
             return Ok(());
         }
@@ -240,7 +243,7 @@ impl Stage for TlsStage {
     }
 }
 
-/// Writing into memory takes all slices at once.
+/// Writing to memory takes all slices at once.
 struct Memory<'a>(&'a mut BytesMut);
 
 impl Write for Memory<'_> {

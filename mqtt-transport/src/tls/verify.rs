@@ -1,4 +1,4 @@
-//! Checks of a server's certificate that do not ask a CA.
+//! Checks of certificates of servers without a CA.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 
-/// Accepts these certificates and no others, or any. The handshake still proves that the server has the key.
+/// Accepts these certificates only, or any. The handshake still proves that the server has the key.
 #[derive(Debug)]
 pub(super) struct WithoutCa {
-    /// `None`: any.
+    /// `None` accepts any certificate.
     pub(super) pinned: Option<Vec<CertificateDer<'static>>>,
     pub(super) provider: Arc<CryptoProvider>,
 }

@@ -1,4 +1,4 @@
-//! The side that asks for WebSocket.
+//! The client of WebSocket.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -22,17 +22,17 @@ use crate::stack::{Peer, Stage};
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct WebSocketOptions {
-    /// The path of the URL, with what follows a `?`. Default `/mqtt`.
+    /// The path of the URL, including what follows a `?`. Default `/mqtt`.
     pub path: String,
-    /// The origin that is told, such as `https://app.example`. Default none, as programs outside of a browser do.
+    /// The `Origin` header, such as `https://app.example`. Default none, as for programs that are no browser.
     pub origin: Option<String>,
-    /// More headers of the request, such as an authorization.
+    /// More headers of the request, such as an authorization. Default none.
     pub headers: Vec<(String, String)>,
-    /// How much of the server's is stored at once.
+    /// The limits for headers, frames and messages of the server.
     pub limits: Limits,
 }
 
-/// Headers may be secret, so only their names are shown.
+/// Header values may be secret, so only the names are shown.
 impl fmt::Debug for WebSocketOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
@@ -56,7 +56,7 @@ impl Default for WebSocketOptions {
     }
 }
 
-/// The side of a WebSocket connection that asked for it, as a stage.
+/// The client side of a WebSocket connection, as a stage.
 #[derive(Debug)]
 pub struct WebSocketClient {
     state: State,
@@ -65,7 +65,7 @@ pub struct WebSocketClient {
 }
 
 enum State {
-    /// The request is on its way.
+    /// The request is sent.
     Asked(Box<MidHandshake<ClientHandshake<Memory>>>, Head),
     Open(Box<Frames>),
     Failed(Error),
@@ -81,7 +81,7 @@ impl fmt::Debug for State {
     }
 }
 
-/// What the handshake reads from and writes to.
+/// The bytes that the handshake reads and writes.
 #[derive(Debug, Default)]
 struct Memory {
     wire: io::Cursor<Vec<u8>>,
@@ -109,14 +109,14 @@ impl Write for Memory {
 }
 
 impl WebSocketClient {
-    /// A client of the host and port that `authority` names, such as `broker.example:8080` or `[::1]:80`.
+    /// Makes a client for the host and port of `authority`, such as `broker.example:8080` or `[::1]:80`.
     ///
     /// # Errors
-    /// A path, an origin or a header that cannot be sent.
+    /// A path, an origin or a header that HTTP cannot carry.
     pub fn new(authority: &str, options: &WebSocketOptions) -> Result<Self, Error> {
         let request = request(authority, options)?;
         let started = ClientHandshake::start(Memory::default(), request, None).map_err(refuse)?;
-        // It writes the request, and then waits for the answer.
+        // This writes the request; the handshake then waits for the answer.
         let mut waiting = match started.handshake() {
             Err(HandshakeError::Interrupted(waiting)) => waiting,
             Err(HandshakeError::Failure(fault)) => return Err(refuse(fault)),
@@ -131,7 +131,7 @@ impl WebSocketClient {
         })
     }
 
-    /// Goes on with the handshake.
+    /// Continues the handshake with these bytes.
     fn shake_hands(&mut self, wire: &mut &[u8]) -> Result<(), Error> {
         let State::Asked(_, head) = &mut self.state else {
             return Ok(());
@@ -181,7 +181,7 @@ fn request(authority: &str, options: &WebSocketOptions) -> Result<Request, Error
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()));
     for (name, value) in origin.into_iter().chain(more) {
-        // The value may be secret.
+        // The value may be secret, so the message names only the header.
         let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
         else {
             return Err(wrong(&format!("the header {name:?} cannot be sent")));
@@ -198,7 +198,7 @@ fn wrong(what: &str) -> Error {
     Error::new(ErrorKind::Settings, what)
 }
 
-/// One line for an answer that is none.
+/// Translates a refusal to one line of text.
 fn refuse(fault: Fault) -> Error {
     let (kind, message) = match &fault {
         Fault::Http(answer) => (
@@ -254,7 +254,7 @@ impl Stage for WebSocketClient {
                 ErrorKind::HandshakeCut,
                 "the server closed the connection instead of answering the request for WebSocket",
             )),
-            // A program that ends closes TCP without a close frame.
+            // A program that ends may close TCP without a close frame.
             _ => Ok(()),
         }
     }

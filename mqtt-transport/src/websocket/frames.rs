@@ -1,4 +1,4 @@
-//! Frames after the handshake, the same for both sides.
+//! The frames after the handshake, for both sides.
 
 use std::io::{self, Read, Write};
 
@@ -12,7 +12,7 @@ use super::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::queue::Queue;
 
-/// The framing of one connection.
+/// The frames of one connection.
 #[derive(Debug)]
 pub(super) struct Frames {
     context: WebSocketContext,
@@ -20,7 +20,7 @@ pub(super) struct Frames {
     failed: Option<Error>,
 }
 
-/// What tungstenite reads from and writes to.
+/// The bytes that tungstenite reads and writes.
 struct Memory<'a> {
     wire: &'a [u8],
     queue: &'a mut Queue,
@@ -46,7 +46,7 @@ impl Write for Memory<'_> {
     }
 }
 
-/// What tungstenite reads at once of what is there. It keeps as much memory for each connection.
+/// How many bytes tungstenite reads at once. It has a buffer of this size for each connection.
 const READ: usize = 4 << 10;
 
 impl Frames {
@@ -103,7 +103,7 @@ impl Frames {
                 }
                 Ok(Message::Close(_)) | Err(Fault::ConnectionClosed | Fault::AlreadyClosed) => {
                     self.is_ended = true;
-                    // The answer to a close frame.
+                    // Sends the answer to a close frame.
                     let _ = self.context.flush(&mut memory);
                 }
                 // tungstenite answers a ping by itself.
@@ -145,7 +145,7 @@ impl Frames {
 
     fn say_close(&mut self, memory: &mut Memory<'_>, code: CloseCode, reason: &'static str) {
         let reason = reason.into();
-        // It writes into memory; where a close frame was sent before, there is nothing to say.
+        // Writing to memory does not fail. After a close frame no other one is sent.
         let _ = self
             .context
             .close(memory, Some(CloseFrame { code, reason }));

@@ -1,4 +1,4 @@
-//! WebSocket, as chapter 6 of both standards puts MQTT on it: handshake and frames by tungstenite.
+//! WebSocket as the transport of MQTT, chapter 6 of both standards. tungstenite does the handshake and the frames.
 
 mod client;
 mod frames;
@@ -10,18 +10,18 @@ pub use server::{Origins, WebSocketServer, WebSocketServerOptions};
 /// The sub-protocol of MQTT 3.1.1 and 5.
 pub const SUB_PROTOCOL: &str = "mqtt";
 
-/// The path that clients ask for, by habit.
+/// The path that most brokers and clients use.
 pub const PATH: &str = "/mqtt";
 
-/// How much of the peer is stored at once.
+/// The limits for what is stored of the peer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The headers of the handshake, in bytes. Default 8 KiB.
+    /// Bytes of the headers of the handshake. Default 8 KiB.
     pub head: usize,
-    /// One frame, in bytes. It is stored until it is whole. Default 16 MiB.
+    /// Bytes of one frame, which is stored until it is whole. Default 16 MiB.
     pub frame: usize,
-    /// One message, in bytes, which is all of its frames. It is stored until it is whole. Default 16 MiB.
+    /// Bytes of one message, which is all of its frames and is stored until it is whole. Default 16 MiB.
     pub message: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The side that is asked for WebSocket.
+//! The server of WebSocket.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,15 +17,15 @@ use crate::head::Head;
 use crate::queue::Queue;
 use crate::stack::{Peer, Stage};
 
-/// Which web pages may connect. A browser tells the origin of the page; other programs tell what they like, or nothing.
+/// Which web pages may connect. A browser sends the origin of the page; other programs send any origin, or none.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Origins {
-    /// All.
+    /// All pages.
     #[default]
     Any,
-    /// Those of these origins, such as `https://app.example`, and clients that tell none.
+    /// Pages of these origins, such as `https://app.example`, and clients that send no origin.
     ThoseOrNone(Vec<String>),
-    /// Those of these origins only.
+    /// Pages of these origins only.
     Only(Vec<String>),
 }
 
@@ -46,16 +46,17 @@ impl Origins {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WebSocketServerOptions {
-    /// The path that clients must ask for; `None`: any. Default `/mqtt`.
+    /// The path that clients must ask for; `None` accepts any. Default `/mqtt`.
     pub path: Option<String>,
     /// Which web pages may connect. Default all.
     pub origins: Origins,
-    /// More headers of the answer.
+    /// More headers of the answer. Default none.
     pub headers: Vec<(String, String)>,
-    /// How much of the client's is stored at once.
+    /// The limits for headers, frames and messages of the client.
     pub limits: Limits,
-    /// Whether the client's address is taken from `X-Forwarded-For`. The last address there is the one that the nearest proxy
-    /// saw. Set it only if that proxy is known to be in front: others write what they like. Default `false`.
+    /// Whether to take the address of the client from `X-Forwarded-For`: its last address is the one that the nearest proxy
+    /// saw. Set it
+    /// only if there is a known proxy in front, since other clients can write any address. Default `false`.
     pub trust_forwarded: bool,
 }
 
@@ -71,7 +72,7 @@ impl Default for WebSocketServerOptions {
     }
 }
 
-/// The side of a WebSocket connection that was asked for it, as a stage.
+/// The server side of a WebSocket connection, as a stage.
 #[derive(Debug)]
 pub struct WebSocketServer {
     options: WebSocketServerOptions,
@@ -87,7 +88,7 @@ enum State {
     Failed(Error),
 }
 
-/// An answer of HTTP that refuses, and the error that goes with it.
+/// The HTTP answer that refuses a request, and its error.
 struct Refusal(StatusCode, Error);
 
 impl Refusal {
@@ -97,7 +98,7 @@ impl Refusal {
 }
 
 impl WebSocketServer {
-    /// A stage for a connection that was accepted.
+    /// Makes a stage for an accepted connection.
     #[must_use]
     pub fn new(options: WebSocketServerOptions) -> Self {
         let head = Head::new(options.limits.head);
@@ -109,13 +110,13 @@ impl WebSocketServer {
         }
     }
 
-    /// Goes on with the handshake.
+    /// Continues the handshake with these bytes.
     fn shake_hands(&mut self, wire: &mut &[u8]) -> Result<(), Error> {
         let State::Waiting(head) = &mut self.state else {
             return Ok(());
         };
         let taken = head.take(wire);
-        // Nobody there would read an answer of HTTP.
+        // A client of another protocol would not read an answer of HTTP.
         if let Some(found @ (Protocol::Mqtt | Protocol::Tls | Protocol::Proxy)) =
             detect(head.so_far())
         {
@@ -152,7 +153,7 @@ impl WebSocketServer {
         }
     }
 
-    /// The answer to a request.
+    /// Returns the answer to a request.
     fn answer(&mut self, head: &[u8]) -> Result<Response, Refusal> {
         let request = match Request::try_parse(head) {
             Ok(Some((_, request))) => request,
@@ -197,8 +198,8 @@ impl WebSocketServer {
     }
 }
 
-/// The first sub-protocol that the client names and MQTT has: `mqtt`, or the names of clients from before it was registered.
-/// 3.1.1 [MQTT-6.0.0-3], 5 [MQTT-6.0.0-3]: a client that asks for none of them is not let in.
+/// Returns the first sub-protocol of the client that MQTT has: `mqtt`, or an older name that some clients use.
+/// 3.1.1 [MQTT-6.0.0-3], 5 [MQTT-6.0.0-3]: a client that asks for none of them is refused.
 fn choose(request: &Request) -> Result<&'static str, Refusal> {
     const KNOWN: [&str; 3] = [super::SUB_PROTOCOL, "mqttv3.1.1", "mqttv3.1"];
     request
@@ -218,11 +219,11 @@ fn choose(request: &Request) -> Result<&'static str, Refusal> {
 }
 
 fn text<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
-    // A header that is no text is not the absence of one.
+    // A header that is no text must not count as a missing one.
     Some(request.headers().get(name)?.to_str().unwrap_or("?"))
 }
 
-/// The address that the nearest proxy saw.
+/// Returns the address that the nearest proxy saw.
 fn forwarded(request: &Request) -> Option<SocketAddr> {
     let last = request
         .headers()
@@ -236,7 +237,7 @@ fn forwarded(request: &Request) -> Option<SocketAddr> {
     })
 }
 
-/// The refusal of HTTP that is no request for WebSocket.
+/// Refuses HTTP that is no request for WebSocket.
 fn malformed(fault: &Fault) -> Refusal {
     let (status, kind) = match fault {
         Fault::Protocol(ProtocolError::WrongHttpMethod) => {
@@ -293,7 +294,7 @@ impl Stage for WebSocketServer {
                 ErrorKind::HandshakeCut,
                 "the client closed the connection before it asked for WebSocket",
             )),
-            // A program that ends closes TCP without a close frame.
+            // A program that ends may close TCP without a close frame.
             _ => Ok(()),
         }
     }

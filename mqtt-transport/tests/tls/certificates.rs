@@ -1,4 +1,4 @@
-//! Certificates of clients and servers: who is let in, and in which one line the others are told why not.
+//! Certificates of clients and servers: which are accepted, and the message for each refused one.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn a_client_certificate_says_who_the_client_is() {
     let mut link = Case::new().asks(ClientCertificate::Optional).run();
     works(&mut link);
     assert_eq!(link.server.stack.peer().identity, None);
-    // A server that does not ask learns nothing.
+    // A server that does not ask for a certificate does not get one.
     let mut link = Case::new().client_is(&subject).run();
     works(&mut link);
     assert_eq!(link.server.stack.peer().identity, None);

@@ -1,4 +1,4 @@
-//! TLS stages that face each other: who is let in, who is not and why, and how connections end.
+//! TLS stages of a client and a server: handshakes, errors and ends.
 #![cfg(feature = "tls")]
 
 mod certificates;
@@ -15,7 +15,7 @@ use mqtt_transport::tls::{
 };
 use mqtt_transport::{ErrorKind, Peer, Stack, Stage};
 
-/// A server that shows this certificate, and a client that trusts this authority.
+/// A server with a certificate, and a client that trusts an authority.
 struct Case {
     authority: Authority,
     client: TlsOptions,
@@ -39,7 +39,7 @@ impl Case {
         }
     }
 
-    /// The server asks for certificates of the same authority.
+    /// Makes the server ask for certificates of the same authority.
     fn asks(mut self, client_certificate: ClientCertificate) -> Self {
         self.server.client_ca = Some(self.authority.source());
         self.server.client_certificate = client_certificate;
@@ -66,7 +66,7 @@ impl Case {
         link
     }
 
-    /// The one line in which the client is told why.
+    /// Returns the message of the client's error.
     fn refused(&self, kind: ErrorKind) -> String {
         let error = self.run().client.failed.expect("the client is told");
         assert_eq!(error.kind(), kind, "{error}");
@@ -149,7 +149,7 @@ fn a_handshake_that_is_cut_at_any_byte_is_told() {
     }
 }
 
-/// Whether there was one.
+/// Returns whether there was a byte.
 fn pass_a_byte(link: &mut Link) -> bool {
     let Link { client, server } = link;
     for to_server in [true, false] {
@@ -222,7 +222,7 @@ fn a_session_is_resumed_across_connections() {
             resumed.push(link.server.stack.peer().resumed);
         }
         assert_eq!(resumed, [false, true, true], "{version}");
-        // A server that has read its files again takes no ticket from before: its client's certificate may be revoked now.
+        // After a reload the server accepts no older tickets: the certificate of the client may be revoked.
         server.reload().unwrap();
         let mut link = Link::new(
             Stack::new().with(client.stage("localhost").unwrap()),
@@ -319,7 +319,7 @@ fn output_is_bounded_and_waits_for_the_handshake() {
     assert_eq!(link.server.plain.len(), taken);
 }
 
-/// A folder of files that is removed in the end.
+/// A folder that is removed at the end.
 struct Folder(std::path::PathBuf);
 
 impl Folder {
@@ -373,11 +373,11 @@ fn changed_files_are_read_for_the_next_connection() {
     assert!(connect().client.failed.is_some());
     folder.write("ca.pem", second.pem());
     works(&mut connect());
-    // The connection from before is as it was.
+    // The older connection still works.
     before.client.plain.clear();
     before.server.plain.clear();
     works(&mut before);
-    // A server whose files are broken goes on with those from before, and says so.
+    // A server with invalid files keeps the old configuration and returns an error.
     folder.write("server.key", "nothing");
     let error = server.reload().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Settings);

@@ -1,7 +1,8 @@
-//! The law of the agent: whatever calls come in whatever order, from the program, from the transport and from a server that
-//! may say anything, the agent never panics, never says anything that is no packet, ends each token once, answers each
-//! subscription once per question, gives out a message once to each inbox, holds no more than its limits, and stops when it
-//! was closed and its time is over.
+//! The law of the agent. For any calls in any order, from the program, from the transport and from a server that may send
+//! anything,
+//! the agent never panics, writes only valid packets, ends each token once, reports each answer to a SUBSCRIBE once on each
+//! connection,
+//! gives a message to each inbox once, stays within its limits, and stops when it is closed and its time is over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -21,19 +22,19 @@ use crate::choices::Choices;
 use crate::packets::encode;
 use crate::packets::generated::{types, with_packet};
 
-/// What one inbox gave out.
+/// The messages that one inbox gave out.
 #[derive(Default)]
 struct Stream {
     in_hand: Vec<MessageId>,
     got: HashSet<MessageId>,
 }
 
-/// A message that a stream gave.
+/// A message that a stream gave out.
 struct Given {
     id: Option<MessageId>,
-    /// Connections that had ended before.
+    /// How many connections had ended before.
     losses: u32,
-    /// The program is done with it.
+    /// Whether the program is done with it.
     finished: bool,
     /// The program answered it with a reason code that is an error.
     refused: bool,
@@ -45,9 +46,9 @@ struct Trial<'a> {
     choices: Choices<'a>,
     now: Instant,
     input: BytesMut,
-    /// The transport is open.
+    /// Whether the transport is open.
     up: bool,
-    /// Connections that ended.
+    /// How many connections have ended.
     losses: u32,
     server: Server,
     streams: BTreeMap<Option<RouteId>, Stream>,
@@ -61,7 +62,7 @@ struct Trial<'a> {
     hidden: usize,
     positions: Vec<Position>,
     requests: BTreeSet<RequestId>,
-    /// Messages of an honest server, by the stream and the number.
+    /// Messages of an honest server, by stream and number.
     given: HashMap<(Option<RouteId>, u32), Given>,
     closing: bool,
     stopped: bool,
@@ -69,13 +70,13 @@ struct Trial<'a> {
 
 const TOPICS: [&str; 4] = ["a/b", "a/c", "b", "response/law"];
 const FILTERS: [&str; 5] = ["a/b", "a/+", "#", "b", "$share/g/a/c"];
-/// The bytes that a message is counted with are fewer.
+/// No message counts more bytes than this.
 const LARGEST: usize = 1_000;
 
-/// Puts one agent through one trial.
+/// Runs one agent with the decisions in `choices`.
 ///
 /// # Panics
-/// When the law is broken.
+/// The law is broken.
 pub fn withstands(choices: &[u8], version: Version) {
     let mut choices = Choices::new(choices);
     let mut options = Options::new("broker", 1883);
@@ -162,7 +163,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Asks what to do, and does it, or not.
+    /// Asks the agent when to dial, and dials or not.
     fn dial(&mut self) {
         let next = self.agent.next_dial(self.now);
         if let NextDial::At(until) = next {
@@ -175,7 +176,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// What is on the way in both directions is gone.
+    /// Ends the connection. All bytes in flight, in both directions, are lost.
     fn hang_up(&mut self) {
         self.input.clear();
         self.up = false;
@@ -198,7 +199,7 @@ impl<'a> Trial<'a> {
         self.hang_up();
     }
 
-    /// The transport takes some of what is outgoing, and the server reads it.
+    /// The transport takes some of the outgoing bytes, and the server reads them.
     fn transport_takes(&mut self) {
         let n = usize::from(self.choices.byte()) * 2;
         let outgoing = self.agent.outgoing();
@@ -208,12 +209,12 @@ impl<'a> Trial<'a> {
         if self.up {
             self.server.heard.extend_from_slice(taken);
         }
-        // More than there is does no harm.
+        // A number beyond the outgoing bytes must do no harm.
         self.agent.sent(if all { n + 5 } else { n });
         self.server.read(self.version);
     }
 
-    /// What waits for the transport goes out, as a rule, and one answer comes back.
+    /// Usually writes the outgoing bytes; then one answer of the server arrives.
     fn server_answers(&mut self) {
         if self.up && self.choices.below(4) > 0 {
             let outgoing = self.agent.outgoing();
@@ -228,7 +229,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// A message of the server, or the same as before, as a broken server sends it.
+    /// The server sends a message, or the same one again, as a broken server does.
     fn server_publishes(&mut self) {
         let (qos, topic) = (
             self.choices
@@ -242,7 +243,7 @@ impl<'a> Trial<'a> {
         self.feed(&bytes);
     }
 
-    /// Bytes that no server sends, or a packet that it does not send now.
+    /// The server sends bytes that no server sends, or a packet at the wrong time.
     fn server_sends_anything(&mut self) {
         let version = self.version;
         let bytes = if self.choices.flag() {
@@ -270,7 +271,7 @@ impl<'a> Trial<'a> {
                     self.agent
                 ),
                 Err(error) => {
-                    // A program that forgets to say that the connection is lost does no harm either.
+                    // A program that does not report the lost connection must do no harm.
                     if self.choices.below(4) > 0 {
                         self.lost(error, 7);
                     }
@@ -349,14 +350,14 @@ impl<'a> Trial<'a> {
         if forget {
             self.agent.forget(id, self.now);
             self.streams.remove(&from);
-            // What it did not finish goes there, whatever that stream had before.
+            // The messages that it did not finish go there, whatever that stream had before.
             self.streams.entry(None).or_default().got.clear();
         } else {
             self.agent.unsubscribe(id, self.now);
         }
     }
 
-    /// Any of the streams, always the same for the same choices.
+    /// Returns any of the streams, always the same for the same choices.
     fn any_stream(&mut self) -> Option<RouteId> {
         let streams: Vec<_> = self.streams.keys().copied().collect();
         self.choices.pick(&streams)
@@ -387,7 +388,7 @@ impl<'a> Trial<'a> {
         };
         let stream = self.streams.entry(from).or_default();
         if let Some(id) = received.id() {
-            // The number of a message in the agent is its own, also when the server sends it again.
+            // Each message has a number of its own in the agent, also when the server sends it again.
             assert!(stream.got.insert(id), "{from:?} gives {id:?} twice");
             stream.in_hand.push(id);
         }
@@ -406,14 +407,14 @@ impl<'a> Trial<'a> {
             return;
         };
         let fine = match received.qos {
-            // The others may get what a stream did not finish.
+            // The stream of the others may get messages that another stream did not finish.
             _ if from.is_none() => true,
             QoS::AtMostOnce => false,
             // It was refused, and the refusal may be lost with the connection.
             QoS::ExactlyOnce => before.refused && before.losses < self.losses,
             QoS::AtLeastOnce => match self.agent.options().acknowledge {
                 AcknowledgeWhen::Arrived => true,
-                // What was not acknowledged before a reconnect comes again.
+                // A message that was not acknowledged before a reconnect comes again.
                 AcknowledgeWhen::ByHand => before.losses < self.losses,
                 // It was acknowledged, and the acknowledgement may be lost with the connection.
                 _ => before.finished && before.losses < self.losses,
@@ -422,7 +423,7 @@ impl<'a> Trial<'a> {
         assert!(fine, "{from:?} gives message {number} twice: {received:?}");
     }
 
-    /// The program is done with a message, or says something of one that it has not.
+    /// The program takes a message, or one that it does not have.
     fn done(&mut self) {
         let from = self.any_stream();
         let Some(stream) = self.streams.get_mut(&from) else {
@@ -461,7 +462,7 @@ impl<'a> Trial<'a> {
         match self.agent.request(&message, self.now) {
             Ok(id) => {
                 assert!(self.requests.insert(id));
-                // Its token is the agent's, but the end is told.
+                // The token belongs to the agent, but its end is reported.
                 self.hidden += self.agent.pending().saturating_sub(pending);
             }
             Err(_) => return,
@@ -482,7 +483,7 @@ impl<'a> Trial<'a> {
                 self.closing = true;
             }
             1 => {
-                // Without being asked.
+                // A second call without a dial.
                 if self.agent.opened(self.now).is_ok() {
                     self.hang_up();
                     self.up = true;
@@ -498,7 +499,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Takes the events.
+    /// Takes the events of the agent.
     fn look(&mut self) {
         while let Some(event) = self.agent.next_event() {
             match event {
@@ -541,7 +542,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// It is closed, and its driver does what it must.
+    /// Closes the agent, and runs its driver to the end.
     fn end(&mut self) {
         let by = later(self.now, 10);
         self.agent.close(by, self.now);

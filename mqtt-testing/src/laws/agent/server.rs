@@ -1,4 +1,4 @@
-//! The server of a trial: it answers the agent, publishes, and remembers what was acknowledged.
+//! A server that answers the agent, publishes, and stores which messages were acknowledged.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use mqtt_proto::{
 
 use crate::packets::{ack, encode, publish};
 
-/// A message that the server sent. At QoS 0 its identifier is not used.
+/// A message of the server. At QoS 0 its identifier is not used.
 #[derive(Clone, Copy)]
 pub(super) struct Sent {
     qos: QoS,
@@ -19,27 +19,27 @@ pub(super) struct Sent {
     topic: &'static str,
 }
 
-/// What the server of one trial has received, has to answer, and has sent without an acknowledgement.
+/// The state of the server: received bytes, answers to give, and messages without an acknowledgement.
 #[derive(Default)]
 pub(super) struct Server {
-    /// What came on this connection and is no whole packet yet.
+    /// Bytes of this connection that are no whole packet yet.
     pub(super) heard: Vec<u8>,
     /// Answers that were not given yet.
     pub(super) answers: VecDeque<Vec<u8>>,
-    /// CONNACK was given.
+    /// Whether CONNACK was given.
     pub(super) accepted: bool,
     pub(super) has_session: bool,
     /// Messages that were sent and not acknowledged.
     pub(super) under_way: Vec<Sent>,
-    /// At QoS 2, PUBREC came and PUBCOMP did not.
+    /// QoS 2: identifiers whose PUBREC arrived and whose PUBCOMP did not.
     pub(super) to_release: Vec<u16>,
     pub(super) number: u32,
-    /// The trial sent something that no server sends, so what the program gets is not checked any more.
+    /// Whether it sent bytes that no server sends, so that received messages are not checked any more.
     pub(super) dishonest: bool,
 }
 
 impl Server {
-    /// Reads what came and lays its answers ready.
+    /// Reads packets and prepares their answers.
     pub(super) fn read(&mut self, version: Version) {
         loop {
             let heard = core::mem::take(&mut self.heard);
@@ -127,7 +127,7 @@ impl Server {
             ..ConnAck::default()
         };
         self.answer(&Packet::ConnAck(connack), version);
-        // What was not acknowledged is sent again.
+        // Messages without an acknowledgement are sent again.
         for sent in &self.under_way {
             self.answers.push_back(sent.encode(true, version));
         }
@@ -173,7 +173,7 @@ impl Server {
 }
 
 impl Sent {
-    /// Encodes its PUBLISH; a message that is sent again is the same but for DUP.
+    /// Encodes its PUBLISH; a message that is sent again differs only in DUP.
     fn encode(self, dup: bool, version: Version) -> Vec<u8> {
         let length = usize::try_from(self.number % 9).expect("small") * 20;
         let payload = format!("#{} {}", self.number, "x".repeat(length));

@@ -1,5 +1,6 @@
-//! What needs a process of its own: the test binary starts itself again for one ignored test, and tells it what to do by its
-//! environment.
+//! Tests that need a process of their own: the test binary starts itself again with one ignored test, and passes the task in
+//! an
+//! environment variable.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -17,10 +18,10 @@ use crate::peers::{CONNACK_3_1_1, RawServer};
 use crate::peers::{Mosquitto, free_port};
 use crate::process::Process;
 
-/// Where the child finds what it is to do.
+/// The environment variable with the task of the child.
 const TASK: &str = "MQTT_TESTING_TASK";
 
-/// Starts this test binary again; `module` is where [`crate::handles!`] stands.
+/// Starts this test binary again; `module` is the module of [`crate::handles!`].
 fn start_child(module: &str, task: &str) -> Process {
     let inner = module
         .split_once("::")
@@ -28,7 +29,7 @@ fn start_child(module: &str, task: &str) -> Process {
     let test = format!("{}in_a_process_of_its_own", inner.unwrap_or_default());
     let own = std::env::current_exe().expect("a test has a path");
     let own = own.to_str().expect("a path of text");
-    // `env` becomes the program, so that its process id is the child's.
+    // `env` becomes the program, so its process id is that of the child.
     let task = format!("{TASK}={task}");
     Process::start(
         "env",
@@ -36,7 +37,7 @@ fn start_child(module: &str, task: &str) -> Process {
     )
 }
 
-/// What a child does; nothing if nobody told it to do anything.
+/// Does the task of a child; nothing without a task.
 pub async fn act<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     let Ok(task) = std::env::var(TASK) else {
         return;
@@ -66,7 +67,7 @@ pub async fn act<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     }
 }
 
-/// The numbers of the messages that a child took before it was killed with the last of them in its hand.
+/// Returns the numbers of the messages that a child took before it was killed, with the last of them in its hand.
 pub(crate) fn take_and_be_killed(
     module: &str,
     options: &Options,
@@ -98,14 +99,15 @@ async fn take<H: Deref<Target = Handle>>(
     for _ in 0..count {
         println!("took {}", number(&messages.next().await.unwrap().payload));
     }
-    // When this is acknowledged, the server has read the acknowledgements of all messages but the last one.
+    // When this is acknowledged, the server has read all earlier acknowledgements, which are those of all messages but the
+    // last.
     let fence = handle.publish("fence", QoS::ExactlyOnce, false, b"").await;
     assert!(fence.unwrap().await.is_success());
     println!("waits to be killed");
     std::future::pending().await
 }
 
-/// A program that awaits its tickets and ends at once, with neither `close` nor a destructor.
+/// A program that awaits its tickets and ends at once, without `close` and without destructors.
 pub async fn a_program_that_ends_after_its_tickets_has_sent_at_qos_0<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
     module: &str,
@@ -130,8 +132,8 @@ async fn publish<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H, port: 
     std::process::exit(0);
 }
 
-/// Five attempts that fail for one reason say so once; so does each later reason, and each success.
-pub async fn the_log_tells_each_reason_once<H: Deref<Target = Handle>>(
+/// Five attempts that fail for one reason are logged once. Each new reason and each success is logged.
+pub async fn each_reason_is_logged_once<H: Deref<Target = Handle>>(
     _start: impl Fn(Options) -> H,
     module: &str,
 ) {
@@ -149,7 +151,7 @@ pub async fn the_log_tells_each_reason_once<H: Deref<Target = Handle>>(
         "LOG INFO connected",
         "LOG INFO closed",
     ];
-    // While one broker takes the place of the other, nobody may listen.
+    // During the change of the broker, nobody may listen.
     if lines.len() > expected.len() {
         assert_eq!(lines.remove(2), expected[0]);
     }
@@ -178,7 +180,7 @@ async fn log<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     let _ = handle.close(Duration::from_secs(60)).await;
 }
 
-/// Prints what is said at INFO and above.
+/// Prints events of level INFO and above.
 struct Log;
 
 struct Text<'a>(&'a mut String);
@@ -212,11 +214,11 @@ impl Subscriber for Log {
     fn exit(&self, _: &Id) {}
 }
 
-/// How many messages come, and each how many are kept.
+/// How many messages come, and out of how many one is kept.
 const STREAM: (u32, u32) = (100_000, 200);
 
-/// A message holds its own bytes, not those of the buffer that it was read in: 500 of 100,000 small ones held all 30 MB.
-pub async fn kept_messages_hold_little_more_than_themselves<H: Deref<Target = Handle>>(
+/// A message holds its own bytes, not the buffer that it was read in: 500 of 100,000 small messages held all 30 MB.
+pub async fn stored_messages_take_little_more_than_their_bytes<H: Deref<Target = Handle>>(
     _start: impl Fn(Options) -> H,
     module: &str,
 ) {
@@ -230,11 +232,11 @@ pub async fn kept_messages_hold_little_more_than_themselves<H: Deref<Target = Ha
         .lines()
         .find_map(|line| line.strip_prefix("grown by "));
     let grown: u64 = grown.unwrap().parse().unwrap();
-    // The queue itself may hold 4 MiB.
+    // The queue may hold 4 MiB.
     assert!(grown < 12 << 20, "{grown} bytes");
 }
 
-/// The bytes of this process that are in memory.
+/// Returns the resident memory of this process in bytes.
 fn resident() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = pages.split(' ').nth(1).unwrap().parse().unwrap();
@@ -245,7 +247,7 @@ async fn keep<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     let server = RawServer::start(|mut stream, _| {
         let _ = stream.read(&mut [0; 1024]);
         let _ = stream.write_all(&CONNACK_3_1_1);
-        // PUBLISH at QoS 0 to `a`, of 306 bytes.
+        // A PUBLISH of 306 bytes at QoS 0 to `a`.
         let mut publish = vec![0x30, 0xAF, 2, 0, 1, b'a'];
         publish.resize(306, b'x');
         let hundred = publish.repeat(100);

@@ -1,4 +1,4 @@
-//! The connection: how often it is tried, what is told of it, what ends it.
+//! Tests of the connection: attempts, events, and ends.
 
 use std::error::Error as _;
 use std::ops::Deref;
@@ -22,8 +22,10 @@ fn is_refused(error: &Error) -> bool {
     source.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
-/// The attempts count although each connection was accepted: such a broker is asked ever less often.
-pub async fn a_broker_that_kicks_right_after_connack_causes_no_storm<H: Deref<Target = Handle>>(
+/// The attempts count although each connection was accepted: the client waits longer and longer.
+pub async fn a_broker_that_disconnects_after_connack_is_dialled_less_often<
+    H: Deref<Target = Handle>,
+>(
     start: impl Fn(Options) -> H,
 ) {
     let broker = accepting(Reaction::HangUp, Reaction::Usual);
@@ -35,10 +37,8 @@ pub async fn a_broker_that_kicks_right_after_connack_causes_no_storm<H: Deref<Ta
     assert_eq!(broker.connections(), 5);
 }
 
-/// What its name says.
-pub async fn a_first_connection_that_fails_is_told_and_the_reason_kept<
-    H: Deref<Target = Handle>,
->(
+/// The error is that of the system, or the reason code of CONNACK.
+pub async fn a_failed_first_attempt_returns_its_reason<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
     let error = connect(&start, options(free_port())).await.err().unwrap();
@@ -48,7 +48,7 @@ pub async fn a_first_connection_that_fails_is_told_and_the_reason_kept<
     assert_eq!(error.to_string(), "connection refused: not authorized");
 }
 
-/// A packet limit that is set guards the heap; the error says how to raise it.
+/// A packet limit protects the heap; the error names the setting that raises it.
 pub async fn an_oversize_packet_s_error_names_the_setting<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -72,8 +72,9 @@ pub async fn an_oversize_packet_s_error_names_the_setting<H: Deref<Target = Hand
     );
 }
 
-/// MQTT 5: the server has a session of which nothing is known here. By default it goes on; otherwise the first connection
-/// must end, and the next one starts clean.
+/// MQTT 5: the server has a session that this process did not begin. By default the client resumes it; otherwise it ends the
+/// first
+/// connection, and the next one starts clean.
 pub async fn a_session_only_the_server_knows_goes_on_or_is_ended<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -111,8 +112,8 @@ pub async fn a_session_only_the_server_knows_goes_on_or_is_ended<H: Deref<Target
     }
 }
 
-/// A program that starts before its broker waits for it in one place, and others of its thread go on meanwhile.
-pub async fn connected_waits_however_long_it_takes<H: Deref<Target = Handle>>(
+/// A program that starts before its broker waits for it, while other tasks of its thread run.
+pub async fn connected_waits_without_a_time_limit<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
     let port = free_port();
@@ -132,11 +133,10 @@ pub async fn connected_waits_however_long_it_takes<H: Deref<Target = Handle>>(
     assert!(handle.is_connected());
 }
 
-/// A rolling restart of brokers does not make the client slow: after a connection that was good, the wait is a first one. By
-/// the twentieth in a row it would be half an hour.
-pub async fn a_good_connection_however_short_is_followed_by_a_soon_retry<
-    H: Deref<Target = Handle>,
->(
+/// The client reconnects quickly after restarts of the broker: after a good connection the wait is a first one. The twentieth
+/// wait in
+/// a row would be half an hour.
+pub async fn a_short_good_connection_is_followed_by_a_quick_reconnect<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
     let broker = ScriptedServer::start(|event, _| match event {
@@ -194,8 +194,8 @@ fn refuses_first_and_accepts_then() -> ScriptedServer {
     })
 }
 
-/// Each event in its order, with what the server said.
-pub async fn events_tell_what_connack_said<H: Deref<Target = Handle>>(
+/// All events come in order, with the fields of CONNACK.
+pub async fn events_have_the_fields_of_connack<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
     let broker = refuses_first_and_accepts_then();
@@ -218,7 +218,7 @@ pub async fn events_tell_what_connack_said<H: Deref<Target = Handle>>(
         panic!("a refusal ends the attempt");
     };
     assert_eq!(why.to_string(), "connection refused: server busy");
-    // The first wait may be none.
+    // The first wait may be zero.
     let mut after = next().await;
     if matches!(after, ConnectionEvent::WaitingUntil(_)) {
         after = next().await;
@@ -245,7 +245,7 @@ pub async fn events_tell_what_connack_said<H: Deref<Target = Handle>>(
     assert!(handle.events().next().await.is_some());
 }
 
-/// Without the option it goes on trying.
+/// Without the option the client tries again.
 pub async fn an_authentication_failure_stops_a_client_that_wants_it<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -278,7 +278,7 @@ pub async fn an_authentication_failure_stops_a_client_that_wants_it<H: Deref<Tar
     }
 }
 
-/// Of two with one client identifier, the one that wants it gives way.
+/// Two clients have the same client identifier; the one with the option stops.
 pub async fn a_take_over_stops_a_client_that_wants_it<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -293,7 +293,7 @@ pub async fn a_take_over_stops_a_client_that_wants_it<H: Deref<Target = Handle>>
     assert!(second.is_connected());
 }
 
-/// Two tokens that are refused, one that cannot be had, and one that is right.
+/// Two tokens are refused, one cannot be fetched, and one is accepted.
 pub async fn credentials_are_asked_for_before_each_attempt<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -335,7 +335,7 @@ pub async fn credentials_are_asked_for_before_each_attempt<H: Deref<Target = Han
     }
 }
 
-/// Whoever prints the chain of sources reads each text once.
+/// A program that prints the chain of sources prints each text once.
 pub async fn errors_have_their_source_and_print_no_text_twice<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {

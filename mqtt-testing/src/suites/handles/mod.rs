@@ -1,4 +1,4 @@
-//! What a handle promises, under any runtime: reconnection, limits, policies, who gets which message, the end.
+//! The promises of a handle, under any runtime: reconnection, limits, policies, delivery, closing.
 
 #![allow(
     clippy::let_underscore_future,
@@ -37,13 +37,13 @@ macro_rules! handles {
     ($start:expr, $run:expr) => {
         $crate::handles_through! { $start, $run }
         $crate::handles! { $start, $run;
-            a_first_connection_that_fails_is_told_and_the_reason_kept
+            a_failed_first_attempt_returns_its_reason
             errors_have_their_source_and_print_no_text_twice
-            a_ticket_of_qos_0_tells_what_the_transport_took
+            a_ticket_of_qos_0_ends_when_the_transport_took_its_bytes
         }
         $crate::handles! { $start, $run, module_path!();
-            the_log_tells_each_reason_once
-            kept_messages_hold_little_more_than_themselves
+            each_reason_is_logged_once
+            stored_messages_take_little_more_than_their_bytes
             a_program_that_ends_after_its_tickets_has_sent_at_qos_0
         }
 
@@ -73,29 +73,29 @@ macro_rules! handles {
 macro_rules! handles_through {
     ($start:expr, $run:expr) => {
         $crate::handles! { $start, $run;
-            a_broker_that_kicks_right_after_connack_causes_no_storm
+            a_broker_that_disconnects_after_connack_is_dialled_less_often
             an_oversize_packet_s_error_names_the_setting
             a_session_only_the_server_knows_goes_on_or_is_ended
-            connected_waits_however_long_it_takes
-            a_good_connection_however_short_is_followed_by_a_soon_retry
-            events_tell_what_connack_said
+            connected_waits_without_a_time_limit
+            a_short_good_connection_is_followed_by_a_quick_reconnect
+            events_have_the_fields_of_connack
             an_authentication_failure_stops_a_client_that_wants_it
             a_take_over_stops_a_client_that_wants_it
             credentials_are_asked_for_before_each_attempt
             publishing_faster_than_the_broker_takes_waits
             messages_published_offline_follow_the_policy
-            a_graceful_close_flushes_says_goodbye_and_returns_what_remained
+            close_flushes_disconnects_and_returns_unacknowledged_messages
             publishing_while_a_connection_is_ended_is_accepted
             large_messages_arrive
             a_slow_subscriber_loses_nothing
             a_message_is_acknowledged_when_the_next_one_is_asked_for
-            a_message_is_acknowledged_on_receipt
+            a_message_is_acknowledged_on_arrival
             a_message_is_acknowledged_by_hand_or_comes_again
-            a_stream_that_is_not_read_holds_up_nobody
+            a_stream_that_is_not_read_blocks_no_other_answer
             a_backlog_beyond_the_queue_comes_before_the_answer
-            what_nobody_claims_is_held_or_discarded
-            a_server_beyond_the_receive_maximum_is_told_once_and_served
-            messages_at_qos_0_give_way_as_the_policy_says
+            unclaimed_messages_are_held_or_discarded
+            a_server_beyond_the_receive_maximum_is_reported_once_and_served
+            messages_at_qos_0_are_dropped_as_the_policy_says
             a_client_pings_while_messages_come_without_end
             a_lost_session_is_subscribed_again
             subscriptions_are_granted_refused_and_given_up
@@ -129,7 +129,7 @@ macro_rules! handles_over {
 
 pub(crate) const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 
-/// A client that is connected, or why the first attempt failed.
+/// Returns a client that is connected, or the reason why the first attempt failed.
 pub(crate) async fn connect<H: Deref<Target = Handle>>(
     start: &impl Fn(Options) -> H,
     options: Options,
@@ -147,7 +147,7 @@ pub(crate) fn options(port: u16) -> Options {
     options
 }
 
-/// With a session that outlives its connections.
+/// Options with a session that outlives its connections.
 pub(crate) fn kept(port: u16, version: Version, client_id: &str) -> Options {
     let mut options = options(port);
     options.version = version;
@@ -157,7 +157,7 @@ pub(crate) fn kept(port: u16, version: Version, client_id: &str) -> Options {
     options
 }
 
-/// A server that accepts a connection, does `then` with it, and does `later` with each packet after CONNECT.
+/// Starts a server that accepts connections and does `then`, and does `later` with each packet after CONNECT.
 pub(crate) fn accepting(then: Reaction, later: Reaction) -> ScriptedServer {
     ScriptedServer::start(move |event, server| {
         if matches!(event, ServerEvent::Connect(_)) {
@@ -195,7 +195,7 @@ pub(crate) async fn publish_numbers(
     }
 }
 
-/// The number that a message is.
+/// Returns the number in a payload.
 pub(crate) fn number(payload: &[u8]) -> u32 {
     std::str::from_utf8(payload).unwrap().parse().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Messages to the server: back-pressure, limits, and how each ends.
+//! Tests of published messages: back-pressure, limits, and outcomes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -18,22 +18,22 @@ use crate::peers::{CONNACK_3_1_1, RawServer};
 use crate::peers::{Mosquitto, free_port};
 use crate::peers::{Reaction, ScriptedServer};
 
-/// The server takes nothing more: whoever publishes waits, and no more is held than the limits say.
+/// The server reads nothing more: publishers wait, and memory stays within the limits.
 pub async fn publishing_faster_than_the_broker_takes_waits<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
-    // With the first message it stops reading.
+    // It stops reading with the first message.
     let broker = accepting(Reaction::Nothing, Reaction::Freeze);
     let handle = connect(&start, options(broker.port)).await.unwrap();
     let payload = vec![0; 16 << 10];
-    // QoS 1: the window.
+    // QoS 1 fills the window.
     let mut accepted = 0;
     while handle.try_publish(&message(QoS::AtLeastOnce, b"x")).is_ok() {
         accepted += 1;
         yield_now().await;
     }
     assert_eq!(accepted, 128);
-    // QoS 0: the outgoing buffer and what the operating system takes. It must be full at some time.
+    // QoS 0 fills the outgoing buffer and the buffers of the system.
     let (mut bytes, mut refusals) = (0, 0);
     while refusals < 1_000 {
         match handle.try_publish(&message(QoS::AtMostOnce, &payload)) {
@@ -46,7 +46,7 @@ pub async fn publishing_faster_than_the_broker_takes_waits<H: Deref<Target = Han
     }
 }
 
-/// What its name says.
+/// They are kept, refused or dropped as [`mqtt_session::Offline`] says.
 pub async fn messages_published_offline_follow_the_policy<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -94,8 +94,8 @@ pub async fn messages_published_offline_follow_the_policy<H: Deref<Target = Hand
     ));
 }
 
-/// What its name says.
-pub async fn a_graceful_close_flushes_says_goodbye_and_returns_what_remained<
+/// The server gets DISCONNECT, and the call returns the messages without an acknowledgement.
+pub async fn close_flushes_disconnects_and_returns_unacknowledged_messages<
     H: Deref<Target = Handle>,
 >(
     start: impl Fn(Options) -> H,
@@ -156,11 +156,11 @@ pub async fn a_graceful_close_flushes_says_goodbye_and_returns_what_remained<
     );
 }
 
-/// Publishes at QoS 0 until the transport takes nothing more; the tickets.
+/// Publishes at QoS 0 until the transport takes nothing more. Returns the tickets.
 async fn fill(handle: &Handle) -> Vec<mqtt_adapter_core::Ticket> {
     let payload = vec![0; 16 << 10];
     let (mut tickets, mut refusals) = (Vec::new(), 0);
-    // Other threads need their turn before the transport is full for sure.
+    // Other threads must run before the transport is certainly full.
     while refusals < 20_000 {
         std::thread::yield_now();
         match handle.try_publish(&message(QoS::AtMostOnce, &payload)) {
@@ -176,7 +176,7 @@ async fn fill(handle: &Handle) -> Vec<mqtt_adapter_core::Ticket> {
     tickets
 }
 
-/// Passes bytes on in both directions until one side ends.
+/// Moves bytes in both directions until one side ends.
 fn relay(near: &TcpStream, port: u16) {
     let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
     std::thread::scope(|scope| {
@@ -189,8 +189,9 @@ fn relay(near: &TcpStream, port: u16) {
     });
 }
 
-/// The client has seen that the server broke a rule, and what it wrote before is still on its way: what is published in this
-/// time waits for the next connection.
+/// The client has found a violation of the server and still writes earlier bytes: messages that are published meanwhile wait
+/// for the
+/// next connection.
 pub async fn publishing_while_a_connection_is_ended_is_accepted<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -206,7 +207,7 @@ pub async fn publishing_while_a_connection_is_ended_is_accepted<H: Deref<Target 
         let _ = stream.write_all(&CONNACK_3_1_1);
         let _ = wrong.lock().unwrap().recv();
         let _ = stream.write_all(&[0, 0]);
-        // Nothing is read, so that the client cannot end the connection at once.
+        // The peer reads nothing, so the client cannot end the connection at once.
         let _ = wrong.lock().unwrap().recv();
     });
     let handle = connect(&start, options(server.port)).await.unwrap();
@@ -227,8 +228,8 @@ pub async fn publishing_while_a_connection_is_ended_is_accepted<H: Deref<Target 
     }
 }
 
-/// `Sent` when the bytes are with the transport, `Lost` when the connection ended before.
-pub async fn a_ticket_of_qos_0_tells_what_the_transport_took<H: Deref<Target = Handle>>(
+/// The outcome is `Sent` when the transport has the bytes, `Lost` when the connection ended before.
+pub async fn a_ticket_of_qos_0_ends_when_the_transport_took_its_bytes<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
     let (cut, until) = mpsc::channel::<()>();
@@ -246,7 +247,7 @@ pub async fn a_ticket_of_qos_0_tells_what_the_transport_took<H: Deref<Target = H
     assert_eq!(last.await, Outcome::Lost);
 }
 
-/// What is larger than all buffers, in both directions.
+/// Messages that are larger than all buffers, in both directions.
 pub async fn large_messages_arrive<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     for broker in brokers() {
         for version in super::VERSIONS {

@@ -1,4 +1,4 @@
-//! Messages from the server: who gets them, when they are acknowledged, what waits and what gives way.
+//! Tests of received messages: delivery, acknowledgement, queues and drops.
 
 use std::io::{Read, Write};
 use std::ops::Deref;
@@ -18,7 +18,7 @@ use crate::peers::Mosquitto;
 use crate::peers::{CONNACK_5, RawServer};
 use crate::peers::{Reaction, ScriptedServer};
 
-/// Nobody takes the messages: the server keeps what its window does not hold, and nothing is acknowledged meanwhile.
+/// The program takes no messages: the server keeps those beyond its window, and none is acknowledged.
 pub async fn a_slow_subscriber_loses_nothing<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -42,7 +42,7 @@ pub async fn a_slow_subscriber_loses_nothing<H: Deref<Target = Handle>>(
     }
 }
 
-/// What was not acknowledged by hand comes again.
+/// Messages that were not acknowledged by hand come again.
 pub async fn a_message_is_acknowledged_by_hand_or_comes_again<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -66,7 +66,7 @@ pub async fn a_message_is_acknowledged_by_hand_or_comes_again<H: Deref<Target = 
         first.acknowledge(&one, ReasonCode::Success).unwrap();
         let two = messages.next().await.unwrap();
         assert_eq!(&two.payload[..], b"2");
-        // The second one is not acknowledged.
+        // The second message is not acknowledged.
         let _ = first.close(Duration::from_secs(60)).await;
         let second = start(options);
         let mut again = second.other_messages();
@@ -77,7 +77,7 @@ pub async fn a_message_is_acknowledged_by_hand_or_comes_again<H: Deref<Target = 
     }
 }
 
-/// 3.1.1 [MQTT-3.1.2-23]: while the server sends more than is taken, the client still pings in time.
+/// 3.1.1 [MQTT-3.1.2-23]: while the server sends more than the client takes, the client still pings in time.
 pub async fn a_client_pings_while_messages_come_without_end<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -114,13 +114,13 @@ fn sender(qos: QoS, count: u32) -> (ScriptedServer, Arc<AtomicUsize>) {
     (server, acknowledged)
 }
 
-/// When it ends, the server has read everything that was written before.
+/// Waits until the server has read everything that was written before.
 async fn fence(handle: &Handle) {
     let ticket = handle.publish("fence", QoS::ExactlyOnce, false, b"").await;
     assert!(ticket.unwrap().await.is_success());
 }
 
-/// By default: the program has a message behind it when it asks for the next one, and not sooner.
+/// By default a message is acknowledged when the program asks for the next one.
 pub async fn a_message_is_acknowledged_when_the_next_one_is_asked_for<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -135,7 +135,7 @@ pub async fn a_message_is_acknowledged_when_the_next_one_is_asked_for<H: Deref<T
             let n = usize::try_from(n).unwrap();
             assert_eq!(acknowledged.load(Ordering::Relaxed), n);
         }
-        // The last one stays in the hand of a stream that is gone.
+        // The last message stays in hand when the stream is dropped.
         drop(messages);
         fence(&handle).await;
         assert_eq!(acknowledged.load(Ordering::Relaxed), 4);
@@ -149,8 +149,8 @@ pub async fn a_message_is_acknowledged_when_the_next_one_is_asked_for<H: Deref<T
     }
 }
 
-/// An option: all are acknowledged before the first one is taken.
-pub async fn a_message_is_acknowledged_on_receipt<H: Deref<Target = Handle>>(
+/// With the option, all messages are acknowledged before the first one is taken.
+pub async fn a_message_is_acknowledged_on_arrival<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
     let (server, acknowledged) = sender(QoS::AtLeastOnce, 5);
@@ -166,9 +166,8 @@ pub async fn a_message_is_acknowledged_on_receipt<H: Deref<Target = Handle>>(
     }
 }
 
-/// A subscription that is kept and not read, with far more messages than its queue takes: whatever else awaits an answer of
-/// the server gets it.
-pub async fn a_stream_that_is_not_read_holds_up_nobody<H: Deref<Target = Handle>>(
+/// A subscription is not read and has far more messages than its queue holds: other answers of the server still arrive.
+pub async fn a_stream_that_is_not_read_blocks_no_other_answer<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
     let broker = Mosquitto::start("");
@@ -194,7 +193,8 @@ pub async fn a_stream_that_is_not_read_holds_up_nobody<H: Deref<Target = Handle>
     }
 }
 
-/// The server sends what waits in a kept session before it answers SUBSCRIBE: more than any queue or window of ours.
+/// The server sends the messages of a kept session before it answers SUBSCRIBE: more than any queue or window of the client
+/// holds.
 pub async fn a_backlog_beyond_the_queue_comes_before_the_answer<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -242,8 +242,9 @@ pub async fn a_backlog_beyond_the_queue_comes_before_the_answer<H: Deref<Target 
     }
 }
 
-/// Connect, then subscribe: what a kept session brings in between is there when the program subscribes, or asks for the rest.
-pub async fn what_nobody_claims_is_held_or_discarded<H: Deref<Target = Handle>>(
+/// The program connects, then subscribes: messages of a kept session wait for the subscription, or for the stream of the
+/// others.
+pub async fn unclaimed_messages_are_held_or_discarded<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
     let (server, acknowledged) = (Mosquitto::start(""), ["held", "by hand", "discarded"]);
@@ -270,7 +271,7 @@ pub async fn what_nobody_claims_is_held_or_discarded<H: Deref<Target = Handle>>(
         let handle = connect(&start, options).await.unwrap();
         let mut events = handle.events();
         while !matches!(events.next().await.unwrap(), ConnectionEvent::Unclaimed) {}
-        // The server sends all ten before it reads this.
+        // The server sends all ten messages before it reads this.
         fence(&handle).await;
         let mut right = handle.subscribe("right", QoS::AtLeastOnce).await.unwrap();
         let mut rest = handle.other_messages();
@@ -294,8 +295,8 @@ pub async fn what_nobody_claims_is_held_or_discarded<H: Deref<Target = Handle>>(
     }
 }
 
-/// Mosquitto 2.0.11 does so when it sends again: all is served on one connection, and one event tells it.
-pub async fn a_server_beyond_the_receive_maximum_is_told_once_and_served<
+/// Mosquitto 2.0.11 does this when it sends messages again. All are delivered on one connection, and one event reports it.
+pub async fn a_server_beyond_the_receive_maximum_is_reported_once_and_served<
     H: Deref<Target = Handle>,
 >(
     start: impl Fn(Options) -> H,
@@ -304,7 +305,7 @@ pub async fn a_server_beyond_the_receive_maximum_is_told_once_and_served<
         let _ = stream.read(&mut [0; 1024]);
         let _ = stream.write_all(&CONNACK_5);
         for n in 1..=60_u8 {
-            // PUBLISH at QoS 1 to `a`, packet identifier n, no properties, payload n.
+            // A PUBLISH at QoS 1 to `a`, with packet identifier n, no properties, and payload n.
             let _ = stream.write_all(&[0x32, 7, 0, 1, b'a', 0, n, 0, n]);
         }
         // Until the client ends the connection.
@@ -327,8 +328,8 @@ pub async fn a_server_beyond_the_receive_maximum_is_told_once_and_served<
     assert_eq!(told, 1);
 }
 
-/// The oldest give way, or the newest, and are counted; or nothing does, and reading pauses.
-pub async fn messages_at_qos_0_give_way_as_the_policy_says<H: Deref<Target = Handle>>(
+/// The oldest or the newest messages are dropped and counted, or none is dropped and reading pauses.
+pub async fn messages_at_qos_0_are_dropped_as_the_policy_says<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
     let cases = [
@@ -350,7 +351,7 @@ pub async fn messages_at_qos_0_give_way_as_the_policy_says<H: Deref<Target = Han
             assert_eq!(number(&messages.next().await.unwrap().payload), n);
         }
         assert_eq!(messages.dropped(), dropped);
-        // It goes on as if nothing had been.
+        // Reading continues normally.
         fence(&handle).await;
     }
 }

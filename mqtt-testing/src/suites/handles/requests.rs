@@ -1,4 +1,4 @@
-//! A request and its response in one call (5).
+//! Tests of requests and their responses (5).
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use mqtt_adapter_core::{Error, Handle, Message, Options, Outgoing};
 use super::services::brokers;
 use super::{connect, options};
 
-/// Ten at once are answered, each with what it asked.
+/// Ten requests at once get their responses.
 pub async fn a_request_is_answered_in_one_call<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -29,7 +29,7 @@ pub async fn a_request_is_answered_in_one_call<H: Deref<Target = Handle>>(
             (2 * n).to_string().into_bytes()
         });
         let ask = async {
-            // The subscription of the responder is sent before this is.
+            // The subscription of the responder is sent before this message.
             let fence = answerer.publish("fence", QoS::AtLeastOnce, false, b"");
             let _ = fence.await.unwrap().await;
             let ask = async |n: u32| {
@@ -49,7 +49,7 @@ pub async fn a_request_is_answered_in_one_call<H: Deref<Target = Handle>>(
     }
 }
 
-/// 3.1.1 has no correlation data; and a client that is closed awaits nothing.
+/// 3.1.1 has no correlation data. A closed client ends its requests.
 pub async fn a_request_that_cannot_be_answered_fails<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -66,7 +66,7 @@ pub async fn a_request_that_cannot_be_answered_fails<H: Deref<Target = Handle>>(
         let _ = fence.unwrap().await;
         handle.close(Duration::from_secs(60)).await
     };
-    // Nobody listens there; at QoS 0 no acknowledgement says so.
+    // The topic has no subscriber, which no acknowledgement reports at QoS 0.
     let (asked, _) = zip(handle.await_response(request), close).await;
     assert!(matches!(asked, Err(Error::Stopped)), "{asked:?}");
 }

@@ -1,4 +1,4 @@
-//! Programs that run for long, against Mosquitto and the broker of this workspace, in both versions.
+//! Long runs of programs with Mosquitto and the broker of this workspace, in both versions.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -14,13 +14,14 @@ use super::{children, connect, kept, number, options, publish_numbers};
 use crate::peers::HostedBroker;
 use crate::peers::Mosquitto;
 
-/// All of it, as tests of the module it stands in, beside [`crate::handles!`]: how a client is started, how a future is run to
-/// its end, and how many messages make a flood.
+/// Writes the tests of this suite into the calling module, beside [`crate::handles!`]: a function that starts a client, one
+/// that runs
+/// a future to its end, and the number of messages of a flood.
 #[macro_export]
 macro_rules! services {
     ($start:expr, $run:expr, $flood:expr) => {
         #[test]
-        fn a_bridge_under_a_flood_passes_everything_on() {
+        fn a_bridge_under_a_flood_forwards_every_message() {
             $run($crate::suites::handles::services::a_bridge($start, $flood));
         }
 
@@ -33,7 +34,7 @@ macro_rules! services {
         }
 
         #[test]
-        fn a_resumed_session_brings_all_that_waited_once() {
+        fn a_resumed_session_delivers_waiting_messages_once() {
             $run($crate::suites::handles::services::a_resumption(
                 $start,
                 $flood / 2,
@@ -41,7 +42,7 @@ macro_rules! services {
         }
 
         #[test]
-        fn a_late_subscription_gets_what_came_before_it() {
+        fn a_late_subscription_gets_earlier_messages() {
             $run($crate::suites::handles::services::a_late_subscription(
                 $start,
             ));
@@ -59,17 +60,17 @@ macro_rules! services {
     };
 }
 
-/// A broker of either kind.
+/// A broker under test.
 #[derive(Debug)]
 pub enum Broker {
-    /// A process.
+    /// Mosquitto, in a process.
     Mosquitto(Mosquitto),
-    /// A thread.
+    /// The broker of this workspace, in a thread.
     Own(HostedBroker),
 }
 
 impl Broker {
-    /// Its port on 127.0.0.1.
+    /// Returns its port on 127.0.0.1.
     #[must_use]
     pub const fn port(&self) -> u16 {
         match self {
@@ -79,7 +80,7 @@ impl Broker {
     }
 }
 
-/// One of each kind, one after the other.
+/// Starts each broker in turn.
 pub fn brokers() -> impl Iterator<Item = Broker> {
     let mosquitto = std::iter::once_with(|| Broker::Mosquitto(Mosquitto::start("")));
     mosquitto.chain(std::iter::once_with(|| {
@@ -87,14 +88,14 @@ pub fn brokers() -> impl Iterator<Item = Broker> {
     }))
 }
 
-/// Each broker with each version.
+/// Returns each broker with each version.
 fn cases() -> impl Iterator<Item = (Broker, Version)> {
     super::VERSIONS
         .into_iter()
         .flat_map(|version| brokers().map(move |broker| (broker, version)))
 }
 
-/// Each of these with each quality of service that has acknowledgements.
+/// Returns each of these cases with QoS 1 and with QoS 2.
 fn cases_of_qos() -> impl Iterator<Item = (Broker, Version, QoS)> {
     let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce].into_iter();
     qos.flat_map(|qos| cases().map(move |(broker, version)| (broker, version, qos)))
@@ -107,7 +108,7 @@ fn named(port: u16, version: Version, client_id: &str) -> Options {
     options
 }
 
-/// It publishes what it hears, and awaits the end of each message before it takes the next one.
+/// A bridge publishes the messages that it receives, and awaits the outcome of each before it takes the next one.
 pub async fn a_bridge<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H, count: u32) {
     for (broker, version) in cases() {
         let client = |id| connect(&start, named(broker.port(), version, id));
@@ -155,10 +156,10 @@ async fn messages_wait<H: Deref<Target = Handle>>(
     other
 }
 
-/// What the killed program had in its hand comes again, and nothing else does; all that waited behind it comes once.
+/// The killed program gets the message in hand again, and no other one twice. All messages that waited come once.
 ///
 /// # Panics
-/// When it is not so.
+/// It does not.
 pub async fn a_kill<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H, module: &str) {
     const COUNT: u32 = 3_000;
     const TAKEN: u32 = 300;
@@ -183,7 +184,7 @@ pub async fn a_kill<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H, mod
     }
 }
 
-/// More waits than any queue of this side holds, and some of it comes before the answer to SUBSCRIBE.
+/// More messages wait than any queue of the client holds, and some come before the answer to SUBSCRIBE.
 pub async fn a_resumption<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H, count: u32) {
     for (broker, version, qos) in cases_of_qos() {
         let options = kept(broker.port(), version, "service");
@@ -199,7 +200,7 @@ pub async fn a_resumption<H: Deref<Target = Handle>>(start: impl Fn(Options) -> 
     }
 }
 
-/// The program does something else first, with its connection up.
+/// The program publishes on its connection before it subscribes.
 pub async fn a_late_subscription<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     const COUNT: u32 = 1_500;
     for (broker, version, qos) in cases_of_qos() {
@@ -218,7 +219,7 @@ pub async fn a_late_subscription<H: Deref<Target = Handle>>(start: impl Fn(Optio
     }
 }
 
-/// It hears what it publishes. The broker keeps its sessions on disk, and goes down while messages are under way.
+/// The service receives its own messages. The broker stores its sessions on disk, and restarts while messages are in flight.
 pub async fn restarts<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     const COUNT: u32 = 2_000;
     for version in super::VERSIONS {
@@ -253,7 +254,7 @@ pub async fn restarts<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     }
 }
 
-/// On a thread of its own, so that the service goes on meanwhile.
+/// Restarts the broker in a thread of its own, while the service runs.
 fn restart(mut broker: Mosquitto) -> oneshot::Receiver<Mosquitto> {
     let (done, restarted) = oneshot::channel();
     std::thread::spawn(move || {
@@ -267,7 +268,7 @@ async fn receive(restarted: oneshot::Receiver<Mosquitto>) -> Mosquitto {
     restarted.await.expect("it starts again")
 }
 
-/// The third password is right, and the service goes on as if nothing had been.
+/// The third password is right, and the service runs normally.
 pub async fn a_password<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     let mosquitto = Broker::Mosquitto(Mosquitto::start_with_password("me", "right"));
     for broker in [mosquitto, Broker::Own(HostedBroker::start(Some("right")))] {
@@ -284,7 +285,7 @@ pub async fn a_password<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H)
                 }))
             }));
             let service = start(options);
-            // Accepted before there is any connection.
+            // The message is published before there is a connection.
             let early = service.publish("a", QoS::AtLeastOnce, false, b"x").await;
             let mut messages = service.subscribe("b", QoS::AtLeastOnce).await.unwrap();
             assert!(early.unwrap().await.is_success());

@@ -1,4 +1,4 @@
-//! Subscriptions: granted, refused, made again, given up.
+//! Tests of subscriptions: granted, refused, made again, given up.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::{connect, filter, message, options};
 use crate::peers::Mosquitto;
 use crate::peers::{Reaction, ScriptedServer};
 
-/// The server forgets everything with each connection: what was subscribed is subscribed again.
+/// The server loses its session with each connection, and the client subscribes again.
 pub async fn a_lost_session_is_subscribed_again<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -45,7 +45,7 @@ pub async fn a_lost_session_is_subscribed_again<H: Deref<Target = Handle>>(
     }
 }
 
-/// What its name says.
+/// The stream has the reason codes of the server, and ends after UNSUBACK.
 pub async fn subscriptions_are_granted_refused_and_given_up<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -72,7 +72,7 @@ pub async fn subscriptions_are_granted_refused_and_given_up<H: Deref<Target = Ha
     assert!(messages.next().await.is_none());
 }
 
-/// No stream that ends in silence. Of several filters, some may be refused: their codes are in the stream.
+/// The future returns the error. If only some filters are refused, the stream has their reason codes.
 pub async fn a_refused_subscription_is_an_error<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -111,7 +111,8 @@ pub async fn a_refused_subscription_is_an_error<H: Deref<Target = Handle>>(
     }
 }
 
-/// From the first connection on, and again where the server forgot; their messages are those that no stream claims.
+/// They are made with the first connection, and again when the server lost the session. Their messages go to the stream of
+/// the others.
 pub async fn subscriptions_of_the_options_are_made_with_each_new_session<
     H: Deref<Target = Handle>,
 >(
@@ -132,12 +133,12 @@ pub async fn subscriptions_of_the_options_are_made_with_each_new_session<
             let mut other = super::options(broker.port);
             other.client_id = "other".into();
             let other = connect(&start, other).await.unwrap();
-            // Retained, so that it does not matter who is there first.
+            // Retained, so that it arrives whoever connects first.
             let ticket = other
                 .publish("news", QoS::AtLeastOnce, true, &n.to_string())
                 .await;
             assert!(ticket.unwrap().await.is_success());
-            // Mosquitto may send one for each of the filters.
+            // Mosquitto may send one copy for each of the filters.
             while super::number(&messages.next().await.unwrap().payload) != n {}
         }
     }

@@ -43,8 +43,7 @@ impl<W: Tcp, T: Timer> Connection<W, T> {
 
 impl<W: Transport, T: Timer> Connection<W, T> {
     /// Begins a connection on a fresh transport, with a new client or one that has a session. Must be called within a runtime
-    /// if its
-    /// timer needs one.
+    /// if its timer needs one.
     ///
     /// # Errors
     /// CONNECT cannot be written.
@@ -80,8 +79,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
     }
 
     /// Takes the next step of the machine. Returns its event, if there is one, and the machine, so that the program can
-    /// answer while
-    /// it holds the event.
+    /// answer while it holds the event.
     ///
     /// # Errors
     /// The connection is over. [`Self::disconnect`] still sends the reason to the server.

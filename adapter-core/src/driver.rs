@@ -193,8 +193,7 @@ async fn serve<T: Timer, W: Transport>(hub: &Hub, transport: W) -> Error {
             output.wrote(n);
         }
         // A TCP socket that is closed with unread input is reset, and the peer may lose bytes that it has not read by then:
-        // the last
-        // acknowledgements.
+        // the last acknowledgements.
         let mut n = usize::from(said_goodbye);
         while n > 0 {
             input.clear();

@@ -1,6 +1,5 @@
 //! The cloneable handle, on which the handles of the adapters are built. Its futures are cancel-safe: a dropped future has
-//! either
-//! done nothing, or its work goes on.
+//! either done nothing, or its work goes on.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -44,13 +43,11 @@ impl Handle {
     }
 
     /// Publishes a message as soon as there is room. The ticket of the result reports the end of the message. If the future
-    /// is
-    /// dropped before it is ready, nothing is published.
+    /// is dropped before it is ready, nothing is published.
     ///
     /// # Errors
     /// `topic` is no valid topic name, the message is larger than the server takes, or the client is closed. While there is
-    /// no connection,
-    /// messages are kept as [`crate::Config::offline`] says.
+    /// no connection, messages are kept as [`crate::Config::offline`] says.
     pub fn publish<'a>(
         &'a self,
         topic: &'a str,
@@ -117,8 +114,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::SubscriptionRefused`] if the server refused it; `filter` is no valid topic filter; the client is closed
-    /// before the server
-    /// answered.
+    /// before the server answered.
     ///
     /// ```no_run
     /// # use mqtt_adapter_core::{Error, Handle, proto::QoS};
@@ -139,8 +135,8 @@ impl Handle {
     }
 
     /// Subscribes to several filters by one SUBSCRIBE. One stream has their messages in order. `properties` may have a
-    /// subscription
-    /// identifier and user properties (5). [`Messages::granted`] returns the server's reason code for each filter.
+    /// subscription identifier and user properties (5). [`Messages::granted`] returns the server's reason code for each
+    /// filter.
     ///
     /// # Errors
     /// [`Error::SubscriptionRefused`] if the server refused all of them; the client is closed before the server answered.
@@ -158,8 +154,7 @@ impl Handle {
     }
 
     /// Unsubscribes from filters of an earlier session, for which the program has no [`Messages`]. The server answers with a
-    /// reason
-    /// code for each (5).
+    /// reason code for each (5).
     ///
     /// # Errors
     /// The client is closed before the server answered.
@@ -177,23 +172,19 @@ impl Handle {
     }
 
     /// Returns the stream of messages that no other stream claims: those of [`crate::Options::subscriptions`], and of an
-    /// earlier
-    /// session.
+    /// earlier session.
     #[must_use]
     pub fn other_messages(&self) -> Messages {
         Messages::new(self.hub(), None)
     }
 
     /// Acknowledges a message by hand, if [`crate::Options::acknowledge`] is [`crate::AcknowledgeWhen::ByHand`]. Messages may
-    /// be
-    /// acknowledged in any order. A message that is not acknowledged comes again after the next reconnect (QoS 1), or
-    /// occupies one place of
-    /// the receive maximum. Does nothing at QoS 0.
+    /// be acknowledged in any order. A message that is not acknowledged comes again after the next reconnect (QoS 1), or
+    /// occupies one place of the receive maximum. Does nothing at QoS 0.
     ///
     /// # Errors
     /// [`Refused::NothingToAcknowledge`] if the message is acknowledged already; [`Refused::Encode`] for a reason code that
-    /// an
-    /// acknowledgement does not have.
+    /// an acknowledgement does not have.
     pub fn acknowledge(&self, message: &ReceivedMessage, reason: ReasonCode) -> Result<(), Error> {
         let Some(id) = message.id() else {
             return Ok(());
@@ -224,8 +215,7 @@ impl Handle {
     }
 
     /// Waits until there is no connection, and returns why the last one ended. Is also ready if the client has connected
-    /// again before
-    /// the future is polled.
+    /// again before the future is polled.
     pub fn disconnected(&self) -> impl Future<Output = Error> + use<'_> {
         let mut losses = None;
         std::future::poll_fn(move |cx| {

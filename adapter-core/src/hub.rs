@@ -1,6 +1,5 @@
 //! An agent behind a lock, and the wakers of all futures that wait for it. A driver (a task or a pair of threads) moves bytes
-//! and
-//! asks the hub what to do next. Neither knows the protocol.
+//! and asks the hub what to do next. Neither knows the protocol.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -284,8 +283,7 @@ impl HubState {
     }
 
     /// Notes that the answer to a SUBSCRIBE or UNSUBSCRIBE is to be stored. Must be called under the same lock as the call of
-    /// the agent,
-    /// since the answer may come as soon as the lock is released.
+    /// the agent, since the answer may come as soon as the lock is released.
     pub(crate) fn expect_answer(&mut self, id: RouteId) {
         self.streams.insert(Some(id), StreamState::default());
         self.settle();

@@ -39,18 +39,14 @@ impl fmt::Debug for User {
 /// stopped.
 ///
 /// A message at QoS 1 or 2 is acknowledged when the program asks the stream for the next one
-/// ([`crate::AcknowledgeWhen::Taken`], the
-/// default). When the stream is dropped, the message that it gave out last and those that wait are not acknowledged. If the
-/// session
-/// outlives its connections, they wait for the next subscription that they match, and the server keeps the subscription;
-/// otherwise the
-/// client unsubscribes. [`Self::unsubscribe`] unsubscribes in either case.
+/// ([`crate::AcknowledgeWhen::Taken`], the default). When the stream is dropped, the message that it gave out last and those
+/// that wait are not acknowledged. If the session outlives its connections, they wait for the next subscription that they
+/// match, and the server keeps the subscription; otherwise the client unsubscribes. [`Self::unsubscribe`] unsubscribes in
+/// either case.
 ///
 /// A server sends a limited number of messages without an acknowledgement, and acknowledgements go out in the order of the
-/// messages.
-/// So a stream that is kept and not read also stops the messages at QoS 1 and 2 of other streams, when the window of the
-/// server is full.
-/// It stops nothing else.
+/// messages. So a stream that is kept and not read also stops the messages at QoS 1 and 2 of other streams, when the window
+/// of the server is full. It stops nothing else.
 #[derive(Debug)]
 pub struct Messages {
     user: User,
@@ -208,12 +204,10 @@ impl Subscribing {
     }
 
     /// Polls for the next message, before or after the server's answer, and acknowledges the one before it; `None` at the end
-    /// of the
-    /// stream.
+    /// of the stream.
     ///
     /// A server may send messages before its answer, above all those that waited in a kept session. A program that takes them
-    /// polls this
-    /// method beside the future. If it awaits the future alone, it may wait for ever where reading pauses
+    /// polls this method beside the future. If it awaits the future alone, it may wait for ever where reading pauses
     /// ([`crate::QoS0Overflow::PauseReading`], [`crate::Options::receive_limit`]), because the answer is behind the messages.
     pub fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<ReceivedMessage>> {
         match &mut self.0 {

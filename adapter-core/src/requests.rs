@@ -85,15 +85,14 @@ impl Drop for Requesting<'_> {
 
 impl Handle {
     /// Publishes a request and waits for its response: a message with the correlation data of the request (5). The first
-    /// request
-    /// subscribes to a response topic of this client. This future has no time limit; `request` of the adapters has one.
+    /// request subscribes to a response topic of this client. This future has no time limit; `request` of the adapters has
+    /// one.
     pub const fn await_response<'a>(&'a self, message: Outgoing<'a>) -> Requesting<'a> {
         Requesting::new(self, message)
     }
 
     /// Responds to requests on `filter`: `answer` returns the payload of the response. A request is acknowledged when its
-    /// response
-    /// is accepted. Messages without a response topic are given to `answer` as well. Ends with the client.
+    /// response is accepted. Messages without a response topic are given to `answer` as well. Ends with the client.
     ///
     /// # Errors
     /// The subscription is refused, or a response cannot be published.

@@ -1,8 +1,6 @@
 //! The session over a serial port. Without a second argument the port is one end of a pseudo-terminal pair, and a thread at
-//! the other
-//! end plays a modem that carries bytes to the broker and back. With a second argument the port is that device, with a
-//! transparent modem
-//! behind it.
+//! the other end plays a modem that carries bytes to the broker and back. With a second argument the port is that device,
+//! with a transparent modem behind it.
 //!
 //! `cargo run -p sansio-mqtt-embedded --example embedded_serial -- 127.0.0.1:1883 [/dev/ttyUSB0]`
 

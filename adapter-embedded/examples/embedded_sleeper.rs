@@ -1,6 +1,5 @@
 //! A device that sleeps most of the time: it wakes up, sends one reading at QoS 1, waits for PUBACK, and sleeps until its
-//! next
-//! reading, the deadline of keep-alive, or a byte from the server. The session stays in RAM.
+//! next reading, the deadline of keep-alive, or a byte from the server. The session stays in RAM.
 //!
 //! `cargo run -p sansio-mqtt-embedded --example embedded_sleeper -- 127.0.0.1:1883 10`
 

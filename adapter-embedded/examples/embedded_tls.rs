@@ -1,6 +1,5 @@
 //! The session over TLS 1.3 by `embedded-tls`, without a heap. The server needs a certificate for `localhost`, signed by the
-//! given
-//! authority.
+//! given authority.
 //!
 //! `cargo run -p sansio-mqtt-embedded --example embedded_tls -- 127.0.0.1:8883 ca.der`
 

@@ -13,15 +13,13 @@ use crate::input::Input;
 use crate::{Error, SessionError, State, Timer};
 
 /// A client on one open transport. The session stays in the borrowed client: when the transport is gone, drop this connection
-/// and
-/// make another one on the next transport.
+/// and make another one on the next transport.
 ///
 /// Each future may be dropped, as a `select` does: bytes that were read or written are accounted for before the next await
 /// point, and no byte is held in a future. Dropping it, or reaching a time limit, drops the future of the transport. So
-/// `read` and
-/// `write` of the transport must be side-effect-free on cancel in the sense of `embedded-io-async`, as those of
-/// interrupt-driven UARTs
-/// and of sockets are. If `read` is not (DMA straight into the buffer), bytes can be lost, and that ends the connection.
+/// `read` and `write` of the transport must be side-effect-free on cancel in the sense of `embedded-io-async`, as those of
+/// interrupt-driven UARTs and of sockets are. If `read` is not (DMA straight into the buffer), bytes can be lost, and that
+/// ends the connection.
 ///
 /// ```
 /// # use embedded_io_async::{Read, Write};
@@ -95,8 +93,7 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
     }
 
     /// Waits for the next step of the machine. Returns its event, if there is one, and the machine, so that the program can
-    /// answer
-    /// while it holds the event. Writes, pings and keeps time meanwhile.
+    /// answer while it holds the event. Writes, pings and keeps time meanwhile.
     ///
     /// The future can be dropped without a loss: the next call continues.
     ///

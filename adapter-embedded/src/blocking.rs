@@ -10,8 +10,7 @@ use crate::input::Input;
 use crate::{Clock, Error, SessionError, State};
 
 /// A client on one open transport. The session stays in the borrowed client: when the transport is gone, drop this connection
-/// and
-/// make another one on the next transport.
+/// and make another one on the next transport.
 ///
 /// ```
 /// # use embedded_io::{ErrorType, Read, ReadReady, Write};
@@ -83,13 +82,11 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
     }
 
     /// Waits for the next step of the machine. Returns its event, if there is one, and the machine, so that the program can
-    /// answer
-    /// while it holds the event. Writes, pings and keeps time meanwhile.
+    /// answer while it holds the event. Writes, pings and keeps time meanwhile.
     ///
     /// # Errors
     /// The connection is over. [`Self::disconnect`] still sends the reason to the server. The session is kept: packets that
-    /// are not
-    /// acknowledged go out again on the next connection.
+    /// are not acknowledged go out again on the next connection.
     #[allow(
         clippy::should_implement_trait,
         reason = "an iterator could not lend the event"
@@ -99,8 +96,7 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
     }
 
     /// Waits for the next step like [`Self::next`], but returns without an event after `patience`, if the transport can tell
-    /// that no
-    /// byte has arrived.
+    /// that no byte has arrived.
     ///
     /// # Errors
     /// As for [`Self::next`].

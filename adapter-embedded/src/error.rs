@@ -1,8 +1,7 @@
 use mqtt_session::{Refused, Violation};
 
 /// Why a connection ended, or could not begin. The session is kept after each of them. Errors that are not those of the
-/// transport
-/// are in [`SessionError`], which may grow; this enum does not.
+/// transport are in [`SessionError`], which may grow; this enum does not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Error<E> {

@@ -65,9 +65,8 @@ impl<R: ErrorType, W: embedded_io_async::Write<Error = R::Error>> embedded_io_as
 /// A transport that cannot tell whether bytes have arrived ([`embedded_io::ReadReady`]), so each read waits.
 ///
 /// The session gets the time only between reads. So either the reads of the transport must end by themselves, with an error
-/// of kind
-/// [`embedded_io::ErrorKind::TimedOut`], which is not treated as a failure, or keep-alive must be off, since PINGREQ would be
-/// late.
+/// of kind [`embedded_io::ErrorKind::TimedOut`], which is not treated as a failure, or keep-alive must be off, since PINGREQ
+/// would be late.
 #[derive(Debug)]
 pub struct Patient<T>(pub T);
 

@@ -7,11 +7,9 @@ use embedded_io::{Read, ReadReady, Write};
 /// A transport that writes and reads bytes as pairs of hexadecimal digits.
 ///
 /// It writes upper-case digits and reads both cases. It skips white space and line ends between digits, which modems print,
-/// and all
-/// other bytes that are no digits. Answers of the modem that contain digits (`+CIPRCV:`) must be removed by a transport
-/// inside of it. A
-/// digit that is lost on the line shifts all digits after it: the session sees bytes that are no packet, ends the connection
-/// and is kept.
+/// and all other bytes that are no digits. Answers of the modem that contain digits (`+CIPRCV:`) must be removed by a
+/// transport inside of it. A digit that is lost on the line shifts all digits after it: the session sees bytes that are no
+/// packet, ends the connection and is kept.
 ///
 /// ```
 /// use mqtt_embedded::hex::Hex;

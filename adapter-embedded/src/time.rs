@@ -8,8 +8,7 @@ pub trait Clock {
     fn now(&mut self) -> Instant;
 
     /// Called when no byte has arrived and nothing is due before `until`, or at any time with `None`. It may sleep until an
-    /// interrupt,
-    /// but not longer than `until`; the transport is read afterwards. The default implementation returns at once.
+    /// interrupt, but not longer than `until`; the transport is read afterwards. The default implementation returns at once.
     fn idle(&mut self, until: Option<Instant>) {
         let _ = until;
     }
@@ -22,8 +21,7 @@ impl<F: FnMut() -> u64> Clock for F {
 }
 
 /// A clock from a counter of milliseconds that wraps after 49 days, such as one that SysTick counts. It must be called at
-/// least once
-/// in that time; keep-alive does that.
+/// least once in that time; keep-alive does that.
 ///
 /// ```
 /// use mqtt_embedded::{Clock, Millis32};

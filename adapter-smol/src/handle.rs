@@ -17,12 +17,10 @@ use mqtt_adapter_core::{Error, Hub, Message, Options, Outgoing};
 use crate::runtime::{Clock, Stream, connect};
 
 /// A client that many tasks share. It reconnects, resumes its session, makes subscriptions again that the server lost, and
-/// sends
-/// messages again that were not acknowledged. [`mqtt_adapter_core::Handle`] has its methods.
+/// sends messages again that were not acknowledged. [`mqtt_adapter_core::Handle`] has its methods.
 ///
 /// After the last handle and stream are dropped, the driver sends what is pending for at most five seconds, and disconnects,
-/// if the
-/// executor still runs. A program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
+/// if the executor still runs. A program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
 #[derive(Clone, Debug)]
 pub struct Handle(mqtt_adapter_core::Handle);
 
@@ -55,13 +53,11 @@ impl Future for Driver {
 
 impl Handle {
     /// Connects as the options say, and is ready when the server has accepted. `spawn` gives the driver to an executor, such
-    /// as
-    /// `|driver| smol::spawn(driver).detach()`. The client reconnects by itself from then on.
+    /// as `|driver| smol::spawn(driver).detach()`. The client reconnects by itself from then on.
     ///
     /// # Errors
     /// The first attempt failed; the client stops then. With [`Self::new`] it tries again, and
-    /// [`mqtt_adapter_core::Handle::connected`] waits
-    /// without a time limit.
+    /// [`mqtt_adapter_core::Handle::connected`] waits without a time limit.
     pub async fn connect(options: Options, spawn: impl FnOnce(Driver)) -> Result<Self, Error> {
         let (handle, driver) = Self::new(options);
         spawn(driver);
@@ -113,8 +109,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::TimedOut`]; [`Error::MessageRefused`] if the server answers that the topic has no subscriber; and the errors
-    /// of publishing and
-    /// of subscribing to the response topic.
+    /// of publishing and of subscribing to the response topic.
     pub async fn request(&self, request: &Outgoing<'_>, limit: Duration) -> Result<Message, Error> {
         timeout::<Clock, _>(limit, self.await_response(*request))
             .await

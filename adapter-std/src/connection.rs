@@ -107,8 +107,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
     }
 
     /// Waits for the next step of the machine. Returns its event, if there is one, and the machine, so that the program can
-    /// answer
-    /// while it holds the event.
+    /// answer while it holds the event.
     ///
     /// # Errors
     /// The connection is over. [`Self::disconnect`] still sends the reason to the server.

@@ -20,8 +20,7 @@ pub trait Split: Read + Send + Sized + 'static {
     type Writer: Write + Send;
 
     /// Returns the writing half. A write that cannot go on must end after about a second with `WouldBlock` or `TimedOut`,
-    /// since the
-    /// thread that writes keeps the time.
+    /// since the thread that writes keeps the time.
     ///
     /// # Errors
     /// The transport fails.
@@ -77,8 +76,7 @@ fn open<T>(hub: &Hub, dial: &mut impl FnMut() -> io::Result<T>) -> Result<T, Err
 }
 
 /// Serves one transport until its end: this thread reads, a second one writes and keeps time. Each thread wakes the other one
-/// when
-/// it has made work for it.
+/// when it has made work for it.
 fn serve<T: Split>(hub: &Hub, mut transport: T) -> Result<Error, Error> {
     hub.opened()?;
     let mut writer = transport.writer().map_err(transport_failed)?;
@@ -194,8 +192,7 @@ fn write(
 }
 
 /// After DISCONNECT, waits until the server ends the connection, which it does when it has read all acknowledgements. If a
-/// client
-/// with the same identifier connected earlier, it would get their messages again.
+/// client with the same identifier connected earlier, it would get their messages again.
 fn wait_for_the_server(is_over: &AtomicBool) {
     let until = Instant::now() + Duration::from_secs(1);
     while !is_over.load(Ordering::Acquire) {

@@ -19,12 +19,10 @@ use crate::drive::{Split, drive};
 use crate::wait::{block_on, block_on_for};
 
 /// A client that many threads share. It reconnects, resumes its session, makes subscriptions again that the server lost, and
-/// sends
-/// messages again that were not acknowledged.
+/// sends messages again that were not acknowledged.
 ///
 /// The thread that drops the last handle or stream waits, for at most five seconds, until what is pending and DISCONNECT are
-/// sent.
-/// [`Self::close`] does that when the program calls it.
+/// sent. [`Self::close`] does that when the program calls it.
 #[derive(Clone, Debug)]
 pub struct Handle {
     client: Arc<SharedHandle>,
@@ -58,8 +56,7 @@ impl Handle {
     ///
     /// # Errors
     /// The first attempt failed; the client stops then. [`Self::start`] returns at once and tries again;
-    /// [`Self::wait_connected`] waits without
-    /// a time limit.
+    /// [`Self::wait_connected`] waits without a time limit.
     pub fn connect(options: Options) -> Result<Self, Error> {
         let handle = Self::start(options);
         block_on(handle.client.0.first_attempt())?;
@@ -94,8 +91,7 @@ impl Handle {
     }
 
     /// Returns a handle of the same client whose calls wait for at most `limit`. After that they return [`Error::TimedOut`],
-    /// and have
-    /// done nothing. A new handle waits without a limit.
+    /// and have done nothing. A new handle waits without a limit.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -112,8 +108,7 @@ impl Handle {
     }
 
     /// Returns the async handle of the same client. Its futures run on any executor. Its streams do not keep the client open
-    /// when
-    /// the last handle is dropped.
+    /// when the last handle is dropped.
     #[must_use]
     pub fn as_async(&self) -> &crate::asynch::Handle {
         &self.client.0
@@ -142,8 +137,7 @@ impl Handle {
     ///
     /// # Errors
     /// `topic` is no valid topic name, the message is larger than the server takes, or the client is closed. While there is
-    /// no connection,
-    /// messages are kept as [`crate::Config::offline`] says.
+    /// no connection, messages are kept as [`crate::Config::offline`] says.
     pub fn publish(
         &self,
         topic: &str,
@@ -246,8 +240,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::TimedOut`]; [`Error::MessageRefused`] if the server answers that the topic has no subscriber; and the errors
-    /// of publishing and
-    /// of subscribing to the response topic.
+    /// of publishing and of subscribing to the response topic.
     pub fn request(&self, request: &Outgoing<'_>, limit: Duration) -> Result<Message, Error> {
         block_on_for(self.client.0.await_response(*request), limit)
             .unwrap_or(Err(Error::TimedOut("the response")))

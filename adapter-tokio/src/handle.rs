@@ -14,12 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::runtime::{Clock, Stream, connect};
 
 /// A client that many tasks share. It reconnects, resumes its session, makes subscriptions again that the server lost, and
-/// sends
-/// messages again that were not acknowledged. [`mqtt_adapter_core::Handle`] has its methods.
+/// sends messages again that were not acknowledged. [`mqtt_adapter_core::Handle`] has its methods.
 ///
 /// After the last handle and stream are dropped, the driver sends what is pending for at most five seconds, and disconnects,
-/// if the
-/// runtime still runs. A program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
+/// if the runtime still runs. A program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
 #[derive(Clone, Debug)]
 pub struct Handle(mqtt_adapter_core::Handle);
 
@@ -36,8 +34,7 @@ impl Handle {
     ///
     /// # Errors
     /// The first attempt failed; the client stops then. With [`Self::start`] it tries again, and
-    /// [`mqtt_adapter_core::Handle::connected`] waits
-    /// without a time limit.
+    /// [`mqtt_adapter_core::Handle::connected`] waits without a time limit.
     pub async fn connect(options: Options) -> Result<Self, Error> {
         let handle = Self::start(options);
         handle.first_attempt().await?;
@@ -90,8 +87,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::TimedOut`]; [`Error::MessageRefused`] if the server answers that the topic has no subscriber; and the errors
-    /// of publishing and
-    /// of subscribing to the response topic.
+    /// of publishing and of subscribing to the response topic.
     pub async fn request(&self, request: &Outgoing<'_>, limit: Duration) -> Result<Message, Error> {
         timeout::<Clock, _>(limit, self.await_response(*request))
             .await

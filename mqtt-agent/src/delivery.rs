@@ -283,8 +283,7 @@ impl Agent {
     }
 
     /// Tells the agent that the program is done with a message of [`Self::next_message`]. The message is acknowledged when
-    /// each
-    /// subscription that it matched is done with it. Does nothing for a message that is not in hand.
+    /// each subscription that it matched is done with it. Does nothing for a message that is not in hand.
     pub fn taken(&mut self, from: Option<RouteId>, id: MessageId, now: Instant) {
         let Some(inbox) = inbox(&mut self.routes, &mut self.others, from) else {
             return;
@@ -301,14 +300,12 @@ impl Agent {
     }
 
     /// Acknowledges a message by hand with a reason code, which MQTT 5 sends and 3.1.1 does not have. Messages may be
-    /// acknowledged
-    /// in any order; the packets go out in the order of the messages. With [`AcknowledgeWhen::Taken`] this also takes the
-    /// message.
+    /// acknowledged in any order; the packets go out in the order of the messages. With [`AcknowledgeWhen::Taken`] this also
+    /// takes the message.
     ///
     /// # Errors
     /// [`Refused::NothingToAcknowledge`] if the message is acknowledged already; [`Refused::Encode`] for a reason code that
-    /// PUBACK or
-    /// PUBREC does not have.
+    /// PUBACK or PUBREC does not have.
     pub fn acknowledge(
         &mut self,
         id: MessageId,
@@ -534,10 +531,9 @@ impl Agent {
     }
 
     /// Marks messages after a lost connection. If the session goes on, the server sends messages at QoS 1 again under the
-    /// same
-    /// identifiers. Messages that should have come again on this connection and did not, will not come. With acknowledgements
-    /// by hand,
-    /// messages that the program has and did not acknowledge are forgotten, so that the program gets them again.
+    /// same identifiers. Messages that should have come again on this connection and did not, will not come. With
+    /// acknowledgements by hand, messages that the program has and did not acknowledge are forgotten, so that the program
+    /// gets them again.
     pub(crate) fn messages_may_return(&mut self, was_connected: bool) {
         for id in self.held.ids() {
             let connection = self.connection;

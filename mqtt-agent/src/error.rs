@@ -65,8 +65,7 @@ impl fmt::Display for Error {
 }
 
 /// The source is the inner error itself, not the `Arc` around it, so that it can be downcast. Errors of the session print
-/// their
-/// text as the text of this error, so their source is the source of this error.
+/// their text as the text of this error, so their source is the source of this error.
 impl core::error::Error for Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {

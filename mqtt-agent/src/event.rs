@@ -48,12 +48,10 @@ pub enum ConnectionEvent {
     /// The next attempt begins at this time.
     WaitingUntil(Instant),
     /// The server sent more unacknowledged messages than the receive maximum allows (5, section 3.3.4). This event comes once
-    /// in a
-    /// connection. The messages are accepted.
+    /// in a connection. The messages are accepted.
     ReceiveMaximumExceeded,
     /// A message at QoS 1 or 2 arrived, or was left by a stream of the program, and no subscription claims it. It is handled
-    /// as
-    /// [`crate::Options::unclaimed`] says. This event comes once in a connection.
+    /// as [`crate::Options::unclaimed`] says. This event comes once in a connection.
     Unclaimed,
     /// No more events come: the client was closed, or stopped for this reason.
     Stopped(Error),

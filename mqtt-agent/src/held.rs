@@ -18,8 +18,7 @@ pub struct MessageId {
 pub(crate) struct HeldMessage {
     pub(crate) message: Message,
     /// What the session needs for the acknowledgement; `None` if the connection that brought the message (QoS 1) or its
-    /// session
-    /// ended.
+    /// session ended.
     pub(crate) receipt: Option<Receipt>,
     /// How many inboxes are not done with it, plus one if it awaits an acknowledgement by hand.
     pub(crate) waits: u32,

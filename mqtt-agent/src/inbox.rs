@@ -18,8 +18,7 @@ pub struct ReceivedMessage {
 
 impl ReceivedMessage {
     /// Returns the name that [`crate::Agent::taken`] and [`crate::Agent::acknowledge`] take; `None` at QoS 0, and for a
-    /// message
-    /// that is acknowledged already.
+    /// message that is acknowledged already.
     #[must_use]
     pub const fn id(&self) -> Option<MessageId> {
         self.id
@@ -68,8 +67,7 @@ impl Entry {
 }
 
 /// The messages that wait for one stream. They are numbered in the order of their arrival. Those at QoS 0 have a queue of
-/// their
-/// own, so that the oldest of them can be dropped without a search.
+/// their own, so that the oldest of them can be dropped without a search.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     qos0: VecDeque<(u64, Message)>,

@@ -37,8 +37,7 @@ pub struct Options {
     /// The transport: TCP, TLS, WebSocket, both, or a Unix socket. Default TCP.
     pub scheme: Scheme,
     /// The path of WebSocket, including what follows a `?`, or the path of a Unix socket, where `@name` is an abstract socket
-    /// of
-    /// Linux. Default `/mqtt`.
+    /// of Linux. Default `/mqtt`.
     pub path: String,
     /// Protocol version. Default 3.1.1.
     pub version: Version,
@@ -48,10 +47,9 @@ pub struct Options {
     /// session if [`Self::session_expiry`] keeps it. Default `true`.
     pub clean_start: bool,
     /// Whether the agent continues a session that the server has for this client identifier and that this process did not
-    /// begin
-    /// ([`mqtt_session::Client::assume_session`]); it matters only without a clean start. With `false` the agent of MQTT 5
-    /// ends such
-    /// a connection and starts clean (5 \[MQTT-3.2.2-4\]), which loses the messages that wait in the session. Default `true`.
+    /// begin ([`mqtt_session::Client::assume_session`]); it matters only without a clean start. With `false` the agent of
+    /// MQTT 5 ends such a connection and starts clean (5 \[MQTT-3.2.2-4\]), which loses the messages that wait in the
+    /// session. Default `true`.
     pub assume_session: bool,
     /// Keep-alive in seconds; 0 turns it off. Default 60.
     pub keep_alive: u16,
@@ -78,9 +76,8 @@ pub struct Options {
     /// User properties of CONNECT (5).
     pub user_properties: Vec<(String, String)>,
     /// The settings of the session. The agent itself sets `version`, `acknowledge` and `receive_beyond_maximum`.
-    /// `packet_limit`, the
-    /// largest packet that is received, is by default the maximum of MQTT, 256 MiB; a lower limit is announced to the server
-    /// (5).
+    /// `packet_limit`, the largest packet that is received, is by default the maximum of MQTT, 256 MiB; a lower limit is
+    /// announced to the server (5).
     pub config: Config,
     /// Subscriptions that the agent makes with each new session, from the first connection on. [`crate::Agent::next_message`]
     /// returns their messages for `None`. See [`Self::subscribe`].
@@ -90,10 +87,8 @@ pub struct Options {
     /// What happens to messages at QoS 1 and 2 that no subscription of this process claims. Default [`Unclaimed::Hold`].
     pub unclaimed: Unclaimed,
     /// The limit for the bytes of received messages at QoS 1 and 2 that the program has not taken or not acknowledged. When
-    /// it is
-    /// reached, nothing is read, so acknowledgements for the program do not arrive either. [`Self::receive_maximum`] (5), or
-    /// the window of
-    /// the server, limits how many messages a server sends without an acknowledgement. Default 64 MiB.
+    /// it is reached, nothing is read, so acknowledgements for the program do not arrive either. [`Self::receive_maximum`]
+    /// (5), or the window of the server, limits how many messages a server sends without an acknowledgement. Default 64 MiB.
     pub receive_limit: usize,
     /// How many messages at QoS 0 wait in each subscription before [`Self::qos0_overflow`] applies. At least 1, default
     /// 16,384.
@@ -133,18 +128,15 @@ pub struct OwnedSubscription(pub(crate) Wanted);
 #[non_exhaustive]
 pub enum AcknowledgeWhen {
     /// When the program is done with it: at [`crate::Agent::taken`], which a stream calls when the program asks it for the
-    /// next
-    /// message. A process that is killed loses no message; the server sends the one in hand again.
+    /// next message. A process that is killed loses no message; the server sends the one in hand again.
     #[default]
     Taken,
     /// When the program calls [`crate::Agent::acknowledge`], in any order. A message that is not acknowledged comes again
-    /// after a
-    /// reconnect (QoS 1), or keeps its place in the window of the server.
+    /// after a reconnect (QoS 1), or keeps its place in the window of the server.
     ByHand,
     /// On arrival, before the program sees it. A process that is killed loses all messages that wait, up to
     /// [`Options::receive_limit`] bytes. As no window limits the messages that wait, a program that takes no messages soon
-    /// reads
-    /// nothing else either, such as acknowledgements.
+    /// reads nothing else either, such as acknowledgements.
     Arrived,
 }
 
@@ -153,10 +145,9 @@ pub enum AcknowledgeWhen {
 #[non_exhaustive]
 pub enum Unclaimed {
     /// The agent holds them without an acknowledgement until the program subscribes or asks for them. Acknowledgements go out
-    /// in
-    /// the order of the messages (3.1.1 \[MQTT-4.6.0-2\], 5 \[MQTT-4.6.0-2\]), so later messages are not acknowledged before
-    /// them. If the
-    /// program never claims them, it gets no more messages at QoS 1 and 2 when the window of the server is full.
+    /// in the order of the messages (3.1.1 \[MQTT-4.6.0-2\], 5 \[MQTT-4.6.0-2\]), so later messages are not acknowledged
+    /// before them. If the program never claims them, it gets no more messages at QoS 1 and 2 when the window of the server
+    /// is full.
     #[default]
     Hold,
     /// The agent acknowledges and drops them.
@@ -174,8 +165,7 @@ pub enum QoS0Overflow {
     DropNewest,
     /// The client reads nothing until the queue has room. All packets behind the message wait in the transport as well:
     /// acknowledgements for messages of the program, SUBACK, messages of other subscriptions. A program that awaits one of
-    /// these before it
-    /// takes the next message waits for ever.
+    /// these before it takes the next message waits for ever.
     PauseReading,
 }
 
@@ -186,8 +176,7 @@ pub struct StopOn {
     /// The server refuses the credentials ([`Error::is_authentication_failure`]). Default `false`.
     pub authentication_failure: bool,
     /// Another client takes over the session ([`Error::is_session_taken_over`]). Two clients with the same identifier that do
-    /// not
-    /// stop take the session from each other for ever. Default `false`.
+    /// not stop take the session from each other for ever. Default `false`.
     pub session_taken_over: bool,
 }
 

@@ -204,8 +204,7 @@ impl Agent {
     }
 
     /// Handles the end of a token. A message at QoS 0 that waited for a connection is outgoing now, and ends when the
-    /// transport has
-    /// taken it.
+    /// transport has taken it.
     pub(crate) fn ended(&mut self, token: Token, how: Ended) {
         if how == Ended::Sent {
             let end = self.progress.end(self.client.unsent());

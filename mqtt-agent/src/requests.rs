@@ -35,16 +35,14 @@ const WAITING: usize = 65_535;
 
 impl Agent {
     /// Publishes a request: `message` with a response topic of this client and correlation data. The first request subscribes
-    /// to
-    /// that topic, at QoS 1. [`AgentEvent::Response`] reports the end. There is no time limit; [`Self::forget_request`] gives
-    /// up.
+    /// to that topic, at QoS 1. [`AgentEvent::Response`] reports the end. There is no time limit; [`Self::forget_request`]
+    /// gives up.
     ///
     /// The response topic is the server's response information, if there is any, `response/` and the client identifier.
     ///
     /// # Errors
     /// [`Error::Options`] in 3.1.1, which has no correlation data; [`Refused::Offline`] without a connection; and the errors
-    /// of
-    /// [`Self::publish`]. Nothing was sent then.
+    /// of [`Self::publish`]. Nothing was sent then.
     pub fn request(&mut self, message: &Outgoing<'_>, now: Instant) -> Result<RequestId, Error> {
         if !self.options.version.is_v5() {
             return Err(Error::Options("a request needs MQTT 5".into()));

@@ -167,12 +167,11 @@ impl Agent {
     }
 
     /// Subscribes to filters by one SUBSCRIBE, now or with the next connection. `properties` may have a subscription
-    /// identifier and
-    /// user properties (5). Unclaimed messages that came before and match are the first ones of this subscription.
+    /// identifier and user properties (5). Unclaimed messages that came before and match are the first ones of this
+    /// subscription.
     ///
     /// The answer is [`AgentEvent::Subscribed`] or [`AgentEvent::SubscribeFailed`]. When the server loses the session, the
-    /// agent subscribes
-    /// again.
+    /// agent subscribes again.
     pub fn subscribe(
         &mut self,
         filters: &[Subscription<'_>],
@@ -210,8 +209,7 @@ impl Agent {
     }
 
     /// Gives up a subscription. The answer is [`AgentEvent::Unsubscribed`]. Messages that came before can still be taken. A
-    /// filter
-    /// that another subscription of this agent has stays subscribed at the server, and has no code in the answer.
+    /// filter that another subscription of this agent has stays subscribed at the server, and has no code in the answer.
     pub fn unsubscribe(&mut self, id: RouteId, now: Instant) {
         // The server may know the filters from a kept session, or from a SUBSCRIBE whose answer was lost.
         let may_be_known = self.options.is_persistent();
@@ -232,12 +230,10 @@ impl Agent {
     }
 
     /// Gives up a subscription whose messages nobody will take. Its messages at QoS 1 and 2 that were not taken, and the one
-    /// that
-    /// was given out last and not finished, stay unacknowledged: they wait for the next subscription that they match, or for
-    /// the stream of
-    /// messages that no subscription claims. If the session outlives its connections, the server keeps the subscription.
-    /// Otherwise the agent
-    /// unsubscribes, and drops the messages that nobody has claimed when the server has answered.
+    /// that was given out last and not finished, stay unacknowledged: they wait for the next subscription that they match, or
+    /// for the stream of messages that no subscription claims. If the session outlives its connections, the server keeps the
+    /// subscription. Otherwise the agent unsubscribes, and drops the messages that nobody has claimed when the server has
+    /// answered.
     pub fn forget(&mut self, id: RouteId, now: Instant) {
         let Some(index) = self.routes.iter().position(|route| route.id == id) else {
             return;

@@ -20,8 +20,7 @@ use crate::publication::Publication;
 #[non_exhaustive]
 pub struct OwnedWill {
     /// The message that the server publishes when the connection ends without DISCONNECT. If its topic is no valid topic
-    /// name,
-    /// [`crate::Agent::opened`] fails.
+    /// name, [`crate::Agent::opened`] fails.
     pub message: Publication,
     /// Seconds between the end of the connection and the will message (5). Default 0.
     pub delay: u32,

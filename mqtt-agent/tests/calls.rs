@@ -1,6 +1,5 @@
 //! Random calls of an agent. A failing case is shrunk and printed; `withstands(&[..], version)` replays it. The fuzz target
-//! `agent`
-//! uses the same law.
+//! `agent` uses the same law.
 
 use mqtt_agent::proto::Version;
 use mqtt_testing::laws::agent::withstands;

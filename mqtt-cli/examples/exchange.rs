@@ -1,6 +1,5 @@
 //! `mqtt sub` and `mqtt pub` pass 3,000 numbered messages at each QoS through Mosquitto and a proxy that cuts their
-//! connections at
-//! random bytes. Prints how many were lost and doubled, and fails if the QoS does not allow it.
+//! connections at random bytes. Prints how many were lost and doubled, and fails if the QoS does not allow it.
 
 use std::collections::HashMap;
 use std::process::ExitCode;

@@ -138,8 +138,7 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 
 impl ConnectArgs {
     /// `occurrences` are the groups of values of `-D`, which clap returns as one list. `default` is the version if the
-    /// command line has
-    /// none.
+    /// command line has none.
     pub(crate) fn setup(
         &self,
         occurrences: &[Vec<String>],

@@ -24,10 +24,8 @@ use crate::{link, output};
 /// Measures a broker: throughput, and the time from publisher to subscriber.
 ///
 /// Each publisher has a topic of its own, and every subscriber gets all of them, or with --pairs the topic of its number.
-/// Clients
-/// and measurement share one thread; two cores are enough for this program and a broker beside it. Latencies are exact to
-/// three
-/// digits. Exits with 1 if messages of QoS 1 or 2 were lost.
+/// Clients and measurement share one thread; two cores are enough for this program and a broker beside it. Latencies are
+/// exact to three digits. Exits with 1 if messages of QoS 1 or 2 were lost.
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Bench {

@@ -22,8 +22,7 @@ use crate::tap::{Pass, Watcher, Way};
 /// Shows MQTT at work with a broker on a free port of this machine, a publisher and a subscriber.
 ///
 /// Prints each packet that the two clients send (->) and receive (<-), at each quality of service. Then cuts the connection
-/// of the
-/// subscriber in the middle of a QoS 2 delivery and shows how the session continues. Ends by itself.
+/// of the subscriber in the middle of a QoS 2 delivery and shows how the session continues. Ends by itself.
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
     /// Protocol version: 3.1, 3.1.1 or 5

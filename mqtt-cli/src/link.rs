@@ -108,8 +108,7 @@ pub(crate) fn start_watched(
 }
 
 /// Prints the events of the connection on standard error, unless `quiet`. Returns when waiting is of no use: the first
-/// attempt
-/// failed, or a lost connection did not come back within `patience`, if there is such a limit.
+/// attempt failed, or a lost connection did not come back within `patience`, if there is such a limit.
 pub(crate) async fn watch(
     handle: &Handle,
     version: Version,

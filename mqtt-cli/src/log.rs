@@ -1,6 +1,5 @@
 //! The log of `mqtt broker`: a thread of its own writes lines to standard error. Lines that cannot be written, or not fast
-//! enough, are
-//! dropped and counted, and do not stop the broker.
+//! enough, are dropped and counted, and do not stop the broker.
 
 use std::io::{self, Write};
 use std::sync::Arc;

@@ -16,10 +16,9 @@ use crate::payload::PayloadArgs;
 /// Publishes messages.
 ///
 /// The options are those of mosquitto_pub. Exits with 0 when every message was sent and, at QoS 1 and 2, acknowledged; with
-/// the
-/// CONNACK code if the broker refused the connection; with 2 for wrong arguments; otherwise with 1. The program reconnects
-/// after a
-/// lost connection. At QoS 2 no message is delivered twice if the session outlives the connection (-c and -i).
+/// the CONNACK code if the broker refused the connection; with 2 for wrong arguments; otherwise with 1. The program
+/// reconnects after a lost connection. At QoS 2 no message is delivered twice if the session outlives the connection (-c and
+/// -i).
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,

@@ -17,8 +17,7 @@ use crate::subscribe::passed;
 /// Publishes a request and prints the first message on the response topic.
 ///
 /// The options are those of mosquitto_rr. In MQTT 5 the request contains the response topic. Exits with 0 when a response
-/// arrived;
-/// with 27 when -W ran out; with the CONNACK code if the broker refused the connection; otherwise with 1.
+/// arrived; with 27 when -W ran out; with the CONNACK code if the broker refused the connection; otherwise with 1.
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,

@@ -22,8 +22,7 @@ pub(crate) enum Step {
 type Leaving = Pin<Box<dyn Future<Output = Result<Vec<ReasonCode>, Error>>>>;
 
 /// The streams and answers of `mqtt sub`. A broker sends the messages of a kept session before its answer, so messages are
-/// taken
-/// while an answer is awaited: it may be behind more messages than are read ahead.
+/// taken while an answer is awaited: it may be behind more messages than are read ahead.
 pub(crate) struct Source {
     leaving: Option<Leaving>,
     asked: Option<Subscribing>,

@@ -26,10 +26,8 @@ const OVER: &str = "the broker refused the subscription when it was made again";
 /// Subscribes and prints messages.
 ///
 /// The options are those of mosquitto_sub. Exits with 0 when -C or -E is done or on Ctrl-C; with 27 when -W ran out; with the
-/// CONNACK
-/// code if the broker refused the connection; with 2 for wrong arguments; otherwise with 1. The program reconnects after a
-/// lost
-/// connection. A message is acknowledged after it was printed.
+/// CONNACK code if the broker refused the connection; with 2 for wrong arguments; otherwise with 1. The program reconnects
+/// after a lost connection. A message is acknowledged after it was printed.
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,

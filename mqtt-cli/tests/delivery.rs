@@ -1,6 +1,5 @@
 //! `mqtt pub` and `mqtt sub` deliver and print each message once, however many wait and however large they are, with
-//! Mosquitto and with
-//! `mqtt broker`, in both versions.
+//! Mosquitto and with `mqtt broker`, in both versions.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};

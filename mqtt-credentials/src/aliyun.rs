@@ -36,8 +36,7 @@ pub struct Aliyun<'a> {
     /// `DeviceSecret` of the console.
     pub device_secret: &'a str,
     /// The part of the client identifier that the device chooses, at most 64 characters. With `None` it is
-    /// `ProductKey.DeviceName`, as
-    /// the console shows it.
+    /// `ProductKey.DeviceName`, as the console shows it.
     pub client_id: Option<&'a str>,
     /// Milliseconds since 1970. The platform neither requires it nor compares it with its clock; if there is one, it is
     /// signed.
@@ -119,8 +118,7 @@ impl<'a> Aliyun<'a> {
     }
 
     /// Returns the host of the public instance in `region`, such as `cn-shanghai`. A private instance has a host of its own,
-    /// which the
-    /// console shows.
+    /// which the console shows.
     #[must_use]
     pub fn host(&self, region: &str) -> String {
         format!("{}.iot-as-mqtt.{region}.aliyuncs.com", self.product_key)

@@ -16,8 +16,7 @@ const VERSION: &str = "2018-10-31";
 #[derive(Clone)]
 pub struct OneNet<'a> {
     /// The resource of the token: `products/{product id}/devices/{device name}` for a device, `products/{product id}` for all
-    /// devices of
-    /// a product.
+    /// devices of a product.
     pub resource: String,
     /// The key in base64, as the console shows it.
     pub key: &'a str,
@@ -89,8 +88,7 @@ impl<'a> OneNet<'a> {
     }
 
     /// Returns the fields of CONNECT: the device name, the product identifier and the token. A name that the resource does
-    /// not have is
-    /// empty.
+    /// not have is empty.
     ///
     /// # Errors
     /// [`InvalidKey`] if the key is not base64.

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use mqtt_journal::{Damaged, Kind, Record, Records};
 
 /// The new value of each key; `None` deletes the key. Of several records for a key only the last one counts, so a message
-/// that was
-/// stored and deleted between two transactions is never written to disk.
+/// that was stored and deleted between two transactions is never written to disk.
 #[derive(Clone, Debug, Default)]
 pub struct Changes<'a> {
     last: BTreeMap<(Kind, &'a [u8]), Option<&'a [u8]>>,

@@ -12,8 +12,7 @@ pub enum Durability {
     #[default]
     Stored,
     /// The end of the process. The system writes to the device later: after a power failure records are missing, and the
-    /// store may be
-    /// damaged.
+    /// store may be damaged.
     Written,
     /// None: there is no store.
     Off,

@@ -15,8 +15,8 @@ pub trait Engine: Send {
     fn read(&mut self, each: &mut dyn FnMut(&Record<'_>)) -> Result<(), Failure>;
 
     /// Makes all changes, or none. After it returned, they have the configured durability. Returns by how many bytes of keys
-    /// and values the
-    /// store grew. If that would be more than `room` and more than 0, it makes no change and fails with [`Failure::Limit`].
+    /// and values the store grew. If that would be more than `room` and more than 0, it makes no change and fails with
+    /// [`Failure::Limit`].
     ///
     /// # Errors
     /// Nothing changed.

@@ -56,8 +56,7 @@ pub enum Failure {
     #[error("the store is damaged: {0}")]
     Damaged(String),
     /// Any other failure. The stored data must be read again by another process. A failed flush is one of these: the system
-    /// may have
-    /// dropped the data that it could not write, and a second flush would succeed without them.
+    /// may have dropped the data that it could not write, and a second flush would succeed without them.
     #[error("the store does not work any more: {0}")]
     Broken(String),
 }

@@ -1,6 +1,5 @@
 //! Repeats one task of the codec or the session, for `scripts/instructions.py` to count its instructions. Without arguments
-//! it prints
-//! the names of the tasks.
+//! it prints the names of the tasks.
 
 use std::hint::black_box;
 

@@ -294,8 +294,7 @@ pub fn example(name: &str) -> String {
 }
 
 /// Runs the two examples that each adapter has: a handle that receives its own messages, and a bare connection that receives
-/// them
-/// too.
+/// them too.
 ///
 /// # Panics
 /// One of them fails.

@@ -242,8 +242,7 @@ fn a_payload_larger_than_the_buffer_comes_in_pieces() {
 }
 
 /// A message that did not arrive whole is not acknowledged, and comes again on the next connection. A message that did is
-/// reported
-/// once.
+/// reported once.
 #[test]
 fn a_cut_inside_a_large_payload_loses_nothing() {
     let large = vec![7; 1_000];

@@ -26,10 +26,8 @@ use crate::review::From;
 /// Sends packets that you type or paste, and explains each answer.
 ///
 /// A line is a packet in hex (or any other form that mqtt decode reads), or a command of mqtt encode. It is sent unchanged,
-/// valid or
-/// not. Lines of a file or pipe wait for the answers to the packets before them. Exits with 1 if the broker broke a rule, did
-/// not
-/// answer or closed the connection before the end.
+/// valid or not. Lines of a file or pipe wait for the answers to the packets before them. Exits with 1 if the broker broke a
+/// rule, did not answer or closed the connection before the end.
 ///
 /// Examples:
 ///

@@ -1,6 +1,5 @@
 //! Runs the images of `firmware` on emulated boards, over a serial line that is cut twice and noisy once, with Mosquitto and
-//! `mqtt
-//! broker`. `firmware/src/script.rs` has the task of an image; this is the other end.
+//! `mqtt broker`. `firmware/src/script.rs` has the task of an image; this is the other end.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,8 +1,6 @@
 //! The law of the broker. Whatever several connections send, and whenever they open and close, the broker never panics,
-//! writes only
-//! valid packets, stays within its limits, never asks to be woken at once without work, and serves a pair of well-behaved
-//! clients as if
-//! the others were not there.
+//! writes only valid packets, stays within its limits, never asks to be woken at once without work, and serves a pair of
+//! well-behaved clients as if the others were not there.
 
 use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next, Verdict};
 use mqtt_proto::{

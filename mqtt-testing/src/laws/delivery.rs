@@ -198,8 +198,7 @@ impl Run<'_> {
         self.pair.server_restarts();
         self.losses += 1;
         // If the CONNACK without a session does not arrive, the client cannot know of the loss: the next CONNACK reports a
-        // session, but
-        // not the one that the client means.
+        // session, but not the one that the client means.
         if self.choices.flag() {
             self.pair.connect();
             self.pair.run();

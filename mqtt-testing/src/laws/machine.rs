@@ -1,6 +1,5 @@
 //! The law of the machines. For any bytes, commands and ticks in any order, they never panic, write only valid packets, stay
-//! within
-//! their limits, end each token once, and never ask to be woken at once without work.
+//! within their limits, end each token once, and never ask to be woken at once without work.
 
 use std::collections::HashSet;
 

@@ -41,8 +41,7 @@ impl Hooks for PasswordHooks {
 
 impl HostedBroker {
     /// Starts a broker that accepts every client or, with a password, those that send it. Its sessions hold a hundred
-    /// thousand
-    /// messages, of up to 16 MiB each.
+    /// thousand messages, of up to 16 MiB each.
     ///
     /// # Panics
     /// There is no free port.

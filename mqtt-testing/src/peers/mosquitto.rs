@@ -17,8 +17,7 @@ pub struct Mosquitto {
 }
 
 /// Returns a port on which nobody listens, from a range that the system does not assign by itself, so that no other test
-/// takes it
-/// meanwhile.
+/// takes it meanwhile.
 ///
 /// # Panics
 /// There is none.

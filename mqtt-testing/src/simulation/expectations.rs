@@ -1,6 +1,5 @@
 //! The promises of MQTT as plain facts: who published, subscribed and received what and when, and the checks of these facts
-//! at the
-//! end of a run. Does not know how a broker works.
+//! at the end of a run. Does not know how a broker works.
 
 use std::collections::{HashMap, HashSet};
 
@@ -143,8 +142,7 @@ pub(crate) struct Life {
     /// Whether messages at QoS 0 may have been dropped from a full queue.
     pub(crate) drops: bool,
     /// When a message may come once more: it was taken (QoS 1), or its process was killed (QoS 1 and 2), before the
-    /// acknowledgement
-    /// reached the broker; or its stream was dropped.
+    /// acknowledgement reached the broker; or its stream was dropped.
     pub(crate) permits: HashMap<u32, Vec<Moment>>,
     /// Messages that were acknowledged on arrival and came again, since the acknowledgement was lost.
     pub(crate) came_again: HashSet<u32>,
@@ -183,8 +181,7 @@ impl Life {
     }
 
     /// Returns when the program last received the same message from the same stream, or from one that was closed before this
-    /// one was
-    /// made; it must not come again then.
+    /// one was made; it must not come again then.
     fn before(&self, earlier: &[&Heard], heard: &Heard) -> Option<Moment> {
         let stream = self.streams.get(heard.stream)?;
         let counts = |before: &&&Heard| {
@@ -408,8 +405,7 @@ impl Expectations {
     }
 
     /// Checks that a stream that the program still reads has all messages of its subscription, and that messages that a
-    /// killed process
-    /// had not taken came again.
+    /// killed process had not taken came again.
     fn not_in_stream(&self, life: &Life) -> Option<String> {
         let me = self
             .lives
@@ -559,8 +555,7 @@ impl Expectations {
 }
 
 /// Returns whether a message that its publisher sent again may come as a new one: to a subscription that was added since, or
-/// has a
-/// higher QoS since, at QoS 0 to a client that was away, or when the first copy expired.
+/// has a higher QoS since, at QoS 0 to a client that was away, or when the first copy expired.
 fn may_be_sent_again(
     life: &Life,
     heard: &Heard,

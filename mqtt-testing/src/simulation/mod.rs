@@ -1,8 +1,6 @@
 //! The whole system in virtual time: hundreds of programs, each with an [`mqtt_agent::Agent`], a broker, wires that are cut
-//! at any byte,
-//! slow readers, connections whose end is not noticed, processes that are killed and start again. The messages of every
-//! program are compared
-//! with the promises of MQTT. A seed decides everything, so a failing seed fails again.
+//! at any byte, slow readers, connections whose end is not noticed, processes that are killed and start again. The messages
+//! of every program are compared with the promises of MQTT. A seed decides everything, so a failing seed fails again.
 
 mod expectations;
 mod operations;

@@ -140,8 +140,7 @@ pub(super) struct Node {
     /// Messages that arrived, were acknowledged on arrival, and wait.
     pub(super) died: HashSet<u32>,
     /// Identifiers of QoS 2 messages that earlier processes did not finish. The broker may take the next message with such an
-    /// identifier
-    /// for a repetition.
+    /// identifier for a repetition.
     pub(super) half_sent: HashSet<PacketId>,
     /// Messages of this process for which that may happen.
     pub(super) doubtful: HashSet<u32>,

@@ -14,8 +14,7 @@ use crate::peers::Mosquitto;
 use crate::wires::Proxy;
 
 /// Writes the tests of this suite into the calling module: the clock of the adapter, a function that starts a client, and one
-/// that
-/// runs a future to its end.
+/// that runs a future to its end.
 #[macro_export]
 macro_rules! interop {
     ($clock:ty, $start:expr, $run:expr) => {
@@ -132,8 +131,7 @@ where
     let mut numbers = subscriber.subscribe("numbers", qos).await.unwrap();
     let publisher = start(options(wires.near.port, version, "publisher"));
     // Mosquitto sends all messages of a resumed session in one burst, and reads no acknowledgement before it is done. If they
-    // do not
-    // pass between two cuts, it sends them for ever.
+    // do not pass between two cuts, it sends them for ever.
     let ahead = Semaphore::new(200);
     let publish = async {
         let mut tickets = Vec::new();
@@ -170,8 +168,7 @@ where
 }
 
 /// Takes messages until all numbers below `count` came. Returns how often each came, and all in their order. Each new number
-/// allows
-/// another publish.
+/// allows another publish.
 async fn hear(
     numbers: &mut Messages,
     count: u32,

@@ -1,6 +1,5 @@
 //! A serial line with a modem at its end, between an emulated device and a broker. A UART has no carrier, so a cut link is
-//! silent, and
-//! text of the modem is noise among the packets.
+//! silent, and text of the modem is noise among the packets.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

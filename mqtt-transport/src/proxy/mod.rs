@@ -1,6 +1,5 @@
 //! Proxies of clients, SOCKS5 and HTTP CONNECT, and the header of the PROXY protocol, by which a proxy in front of a server
-//! reports
-//! the address of its client.
+//! reports the address of its client.
 
 mod header;
 mod http;

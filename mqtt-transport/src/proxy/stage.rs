@@ -41,8 +41,7 @@ impl ProxyStage {
     }
 
     /// Reads the header of the PROXY protocol, version 1 or 2, which a proxy in front of this server writes. Use it only for
-    /// connections
-    /// from known proxies, since other clients can write any address.
+    /// connections from known proxies, since other clients can write any address.
     #[must_use]
     pub fn header() -> Self {
         Self::new(Exchange::Header(ProxyHeader::default()), Queue::default())

@@ -5,8 +5,7 @@ use crate::error::Error;
 
 impl ProxyOptions {
     /// Parses `socks5://[user:password@]host[:port]`, `socks5h://..` (the same: the proxy always resolves names) or
-    /// `http://..`, the form
-    /// of the environment variable `all_proxy`. The default port is 1080 for SOCKS and 8080 for HTTP.
+    /// `http://..`, the form of the environment variable `all_proxy`. The default port is 1080 for SOCKS and 8080 for HTTP.
     ///
     /// # Errors
     /// Any other text. The message does not have the password.

@@ -45,8 +45,7 @@ pub struct TlsOptions {
     /// The lowest version of TLS. Default 1.2.
     pub minimum_version: TlsVersion,
     /// Whether to write the secrets of each connection to the file of the environment variable `SSLKEYLOGFILE`, for
-    /// debugging. Whoever has
-    /// that file can read all traffic. Default `false`.
+    /// debugging. Whoever has that file can read all traffic. Default `false`.
     pub key_log: bool,
     /// A configuration of the caller. All other settings but [`Self::server_name`] are ignored then.
     pub config: Option<Arc<ClientConfig>>,
@@ -65,8 +64,7 @@ impl fmt::Debug for TlsOptions {
 }
 
 /// Makes the TLS stages of a client, all with one configuration, so that a reconnect resumes the TLS session. It reads the
-/// files of the
-/// settings again for each stage, and makes a new configuration if one has changed.
+/// files of the settings again for each stage, and makes a new configuration if one has changed.
 #[derive(Debug)]
 pub struct TlsConnector {
     options: TlsOptions,

@@ -32,24 +32,21 @@ pub enum ClientCertificate {
 #[non_exhaustive]
 pub struct TlsServerOptions {
     /// The certificates of the server. The first one whose names include the name that the client asks for (SNI) is used; if
-    /// none
-    /// does, the first one.
+    /// none does, the first one.
     pub identities: Vec<KeyPair>,
     /// The CAs that sign certificates of clients.
     pub client_ca: Option<Source>,
     /// Whether clients must have a certificate. Default: the server does not ask for one.
     pub client_certificate: ClientCertificate,
     /// Revocation lists. With at least one list, each certificate of a client, and each CA below the root, must be in the
-    /// scope of a
-    /// list. An outdated list is no error.
+    /// scope of a list. An outdated list is no error.
     pub revocation_lists: Vec<Source>,
     /// The accepted application protocols (ALPN). With none, the default, the offer of the client is ignored.
     pub alpn: Vec<Vec<u8>>,
     /// The lowest version of TLS. Default 1.2.
     pub minimum_version: TlsVersion,
     /// Whether to write the secrets of each connection to the file of the environment variable `SSLKEYLOGFILE`, for
-    /// debugging. Whoever has
-    /// that file can read all traffic. Default `false`.
+    /// debugging. Whoever has that file can read all traffic. Default `false`.
     pub key_log: bool,
 }
 

@@ -55,8 +55,7 @@ pub struct WebSocketServerOptions {
     /// The limits for headers, frames and messages of the client.
     pub limits: Limits,
     /// Whether to take the address of the client from `X-Forwarded-For`: its last address is the one that the nearest proxy
-    /// saw. Set it
-    /// only if there is a known proxy in front, since other clients can write any address. Default `false`.
+    /// saw. Set it only if there is a known proxy in front, since other clients can write any address. Default `false`.
     pub trust_forwarded: bool,
 }
 

@@ -1,8 +1,7 @@
 //! The law of the agent. For any calls in any order, from the program, from the transport and from a server that may send
-//! anything,
-//! the agent never panics, writes only valid packets, ends each token once, reports each answer to a SUBSCRIBE once on each
-//! connection,
-//! gives a message to each inbox once, stays within its limits, and stops when it is closed and its time is over.
+//! anything, the agent never panics, writes only valid packets, ends each token once, reports each answer to a SUBSCRIBE once
+//! on each connection, gives a message to each inbox once, stays within its limits, and stops when it is closed and its time
+//! is over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! Tests that need a process of their own: the test binary starts itself again with one ignored test, and passes the task in
-//! an
-//! environment variable.
+//! an environment variable.
 
 use std::fmt;
 use std::io::{Read, Write};

@@ -73,8 +73,7 @@ pub async fn an_oversize_packet_s_error_names_the_setting<H: Deref<Target = Hand
 }
 
 /// MQTT 5: the server has a session that this process did not begin. By default the client resumes it; otherwise it ends the
-/// first
-/// connection, and the next one starts clean.
+/// first connection, and the next one starts clean.
 pub async fn a_session_only_the_server_knows_goes_on_or_is_ended<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -134,8 +133,7 @@ pub async fn connected_waits_without_a_time_limit<H: Deref<Target = Handle>>(
 }
 
 /// The client reconnects quickly after restarts of the broker: after a good connection the wait is a first one. The twentieth
-/// wait in
-/// a row would be half an hour.
+/// wait in a row would be half an hour.
 pub async fn a_short_good_connection_is_followed_by_a_quick_reconnect<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {

@@ -190,8 +190,7 @@ fn relay(near: &TcpStream, port: u16) {
 }
 
 /// The client has found a violation of the server and still writes earlier bytes: messages that are published meanwhile wait
-/// for the
-/// next connection.
+/// for the next connection.
 pub async fn publishing_while_a_connection_is_ended_is_accepted<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {

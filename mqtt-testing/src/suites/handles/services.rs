@@ -15,8 +15,7 @@ use crate::peers::HostedBroker;
 use crate::peers::Mosquitto;
 
 /// Writes the tests of this suite into the calling module, beside [`crate::handles!`]: a function that starts a client, one
-/// that runs
-/// a future to its end, and the number of messages of a flood.
+/// that runs a future to its end, and the number of messages of a flood.
 #[macro_export]
 macro_rules! services {
     ($start:expr, $run:expr, $flood:expr) => {

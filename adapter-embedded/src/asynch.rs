@@ -7,10 +7,10 @@ use core::time::Duration;
 
 use embedded_io_async::{Error as _, ErrorKind, Read, Write};
 use mqtt_proto::{Connect, Disconnect};
-use mqtt_session::{Event, Instant};
+use mqtt_session::{Client, Event, Instant};
 
 use crate::input::Input;
-use crate::{Error, SessionError, State, Timer};
+use crate::{Error, SessionError, Timer};
 
 /// A client on one open transport. The session stays in the borrowed client: when the transport is gone, drop this connection
 /// and make another one on the next transport.
@@ -50,7 +50,7 @@ use crate::{Error, SessionError, State, Timer};
 #[derive(Debug)]
 pub struct Connection<'c, 'b, T, C> {
     transport: T,
-    client: &'c mut State<'b>,
+    client: &'c mut Client<'b>,
     input: Input<'c>,
     timer: C,
     /// Whether bytes were written since the last flush.
@@ -66,7 +66,7 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
     /// CONNECT cannot be written.
     pub fn new(
         transport: T,
-        client: &'c mut State<'b>,
+        client: &'c mut Client<'b>,
         input: &'c mut [u8],
         mut timer: C,
         connect: &Connect<'_>,
@@ -83,7 +83,7 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
 
     /// Returns the machine, which publishes, subscribes and acknowledges. Its packets go out with the next [`Self::next`] or
     /// [`Self::flush`].
-    pub const fn client(&mut self) -> &mut State<'b> {
+    pub const fn client(&mut self) -> &mut Client<'b> {
         self.client
     }
 
@@ -102,7 +102,7 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
     /// are not
     /// acknowledged go out again on the next connection.
     /// acknowledged goes out again on the next connection.
-    pub async fn next(&mut self) -> Result<(Option<Event<'_>>, &mut State<'b>), Error<T::Error>> {
+    pub async fn next(&mut self) -> Result<(Option<Event<'_>>, &mut Client<'b>), Error<T::Error>> {
         self.step(None).await
     }
 
@@ -115,7 +115,7 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
     pub async fn next_within(
         &mut self,
         patience: Duration,
-    ) -> Result<(Option<Event<'_>>, &mut State<'b>), Error<T::Error>> {
+    ) -> Result<(Option<Event<'_>>, &mut Client<'b>), Error<T::Error>> {
         let until = self.timer.now().after(patience);
         self.step(Some(until)).await
     }
@@ -123,7 +123,7 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
     async fn step(
         &mut self,
         until: Option<Instant>,
-    ) -> Result<(Option<Event<'_>>, &mut State<'b>), Error<T::Error>> {
+    ) -> Result<(Option<Event<'_>>, &mut Client<'b>), Error<T::Error>> {
         self.input.advance();
         self.flush().await?;
         while self.input.wants_more(self.client) {

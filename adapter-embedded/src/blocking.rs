@@ -4,10 +4,10 @@ use core::time::Duration;
 
 use embedded_io::{Error as _, ErrorKind, Read, ReadReady, Write};
 use mqtt_proto::{Connect, Disconnect};
-use mqtt_session::{Event, Instant};
+use mqtt_session::{Client, Event, Instant};
 
 use crate::input::Input;
-use crate::{Clock, Error, SessionError, State};
+use crate::{Clock, Error, SessionError};
 
 /// A client on one open transport. The session stays in the borrowed client: when the transport is gone, drop this connection
 /// and make another one on the next transport.
@@ -41,7 +41,7 @@ use crate::{Clock, Error, SessionError, State};
 #[derive(Debug)]
 pub struct Connection<'c, 'b, T, C> {
     transport: T,
-    client: &'c mut State<'b>,
+    client: &'c mut Client<'b>,
     input: Input<'c>,
     clock: C,
 }
@@ -56,7 +56,7 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
     #[inline(never)]
     pub fn new(
         transport: T,
-        client: &'c mut State<'b>,
+        client: &'c mut Client<'b>,
         input: &'c mut [u8],
         mut clock: C,
         connect: &Connect<'_>,
@@ -72,7 +72,7 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
 
     /// Returns the machine, which publishes, subscribes and acknowledges. Its packets go out with the next [`Self::next`] or
     /// [`Self::flush`].
-    pub const fn client(&mut self) -> &mut State<'b> {
+    pub const fn client(&mut self) -> &mut Client<'b> {
         self.client
     }
 
@@ -91,7 +91,7 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
         clippy::should_implement_trait,
         reason = "an iterator could not lend the event"
     )]
-    pub fn next(&mut self) -> Result<(Option<Event<'_>>, &mut State<'b>), Error<T::Error>> {
+    pub fn next(&mut self) -> Result<(Option<Event<'_>>, &mut Client<'b>), Error<T::Error>> {
         self.step(None)
     }
 
@@ -103,7 +103,7 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
     pub fn next_within(
         &mut self,
         patience: Duration,
-    ) -> Result<(Option<Event<'_>>, &mut State<'b>), Error<T::Error>> {
+    ) -> Result<(Option<Event<'_>>, &mut Client<'b>), Error<T::Error>> {
         let until = self.clock.now().after(patience);
         self.step(Some(until))
     }
@@ -111,7 +111,7 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
     fn step(
         &mut self,
         until: Option<Instant>,
-    ) -> Result<(Option<Event<'_>>, &mut State<'b>), Error<T::Error>> {
+    ) -> Result<(Option<Event<'_>>, &mut Client<'b>), Error<T::Error>> {
         self.input.advance();
         self.flush()?;
         while self.input.wants_more(self.client) {

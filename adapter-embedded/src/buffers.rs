@@ -1,8 +1,5 @@
 use mqtt_session::{Client, Config, Lent, ReceiveSlot, Slot};
 
-/// The session of a device, which outlives its connections.
-pub type State<'b> = Client<'b>;
-
 /// All memory of a client in one value, for a `static` or the stack. With [`Lent`] the program lends each buffer separately
 /// instead.
 ///
@@ -44,7 +41,7 @@ impl<const INPUT: usize, const OUTPUT: usize, const KEPT: usize, const SLOTS: us
     }
 
     /// Returns a client in these buffers, and the input buffer for its connections.
-    pub fn client(&mut self, config: Config) -> (State<'_>, &mut [u8]) {
+    pub fn client(&mut self, config: Config) -> (Client<'_>, &mut [u8]) {
         let lent = Lent {
             outgoing: &mut self.outgoing,
             kept: &mut self.kept,

@@ -2,9 +2,7 @@
 
 use core::mem;
 
-use mqtt_session::{Event, Instant, Step, Violation};
-
-use crate::State;
+use mqtt_session::{Client, Event, Instant, Step, Violation};
 
 #[derive(Debug)]
 pub(crate) struct Input<'c> {
@@ -44,7 +42,7 @@ impl<'c> Input<'c> {
     }
 
     /// Returns whether the machine needs more bytes, and there is room for them.
-    pub(crate) fn wants_more(&self, client: &State<'_>) -> bool {
+    pub(crate) fn wants_more(&self, client: &Client<'_>) -> bool {
         client.needs(self.bytes()).is_some() && (self.filled < self.bytes.len())
     }
 
@@ -61,7 +59,7 @@ impl<'c> Input<'c> {
     /// Lets the machine take one step on the content of the buffer.
     pub(crate) fn step(
         &mut self,
-        client: &mut State<'_>,
+        client: &mut Client<'_>,
         now: Instant,
     ) -> Result<Option<Event<'_>>, Violation> {
         let full = self.filled == self.bytes.len();
@@ -78,7 +76,7 @@ impl<'c> Input<'c> {
     }
 
     /// Tells the machine the time, after it has seen all of the input.
-    pub(crate) fn tick(&mut self, client: &mut State<'_>, now: Instant) -> Result<(), Violation> {
+    pub(crate) fn tick(&mut self, client: &mut Client<'_>, now: Instant) -> Result<(), Violation> {
         // The machine learns that it has seen all of the input, so that it can measure silence.
         client.looked_at_all(now);
         client.tick(now)

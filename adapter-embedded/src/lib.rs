@@ -15,7 +15,7 @@ pub mod hex;
 mod input;
 mod time;
 
-pub use buffers::{Buffers, State};
+pub use buffers::Buffers;
 pub use error::{Error, SessionError};
 pub use halves::{Halves, Patient};
 pub use mqtt_proto as proto;

@@ -3,11 +3,10 @@
 //! fits no buffer it publishes the length and the sum of its bytes on `fw/sum`. It is done when `fw/in` says `stop`, each
 //! number was acknowledged, and each at QoS 2 came back exactly once, whatever happened to the link.
 
-use mqtt_embedded::State;
 use mqtt_embedded::proto::{
     Connect, Properties, Property, QoS, ReasonCode, Subscription, TopicFilter, TopicName, Version,
 };
-use mqtt_embedded::session::{Config, Event, Instant, Outgoing, Refused, Token};
+use mqtt_embedded::session::{Client, Config, Event, Instant, Outgoing, Refused, Token};
 
 use crate::semihosting::{log, tell};
 
@@ -104,7 +103,7 @@ pub struct Script {
 
 impl Script {
     /// Something happened, or nothing: go on.
-    pub fn step(&mut self, event: Option<Event<'_>>, client: &mut State<'_>, now: Instant) {
+    pub fn step(&mut self, event: Option<Event<'_>>, client: &mut Client<'_>, now: Instant) {
         if let Some(event) = event {
             self.on(&event, client, now);
         }
@@ -123,7 +122,7 @@ impl Script {
         self.failure = self.failure.or(Some(why));
     }
 
-    fn on(&mut self, event: &Event<'_>, client: &mut State<'_>, now: Instant) {
+    fn on(&mut self, event: &Event<'_>, client: &mut Client<'_>, now: Instant) {
         match event {
             Event::Connected { resumed, .. } => {
                 log("connected\n");
@@ -177,7 +176,7 @@ impl Script {
         }
     }
 
-    fn subscribe(&mut self, client: &mut State<'_>, now: Instant) {
+    fn subscribe(&mut self, client: &mut Client<'_>, now: Instant) {
         const FILTERS: [TopicFilter<'static>; 3] = [
             TopicFilter::from_static("fw/number/#"),
             TopicFilter::from_static("fw/in"),
@@ -223,7 +222,7 @@ impl Script {
     }
 
     /// Publishes one message more; `false` if there is no room for it, or none to publish.
-    fn say_more(&mut self, client: &mut State<'_>, now: Instant) -> bool {
+    fn say_more(&mut self, client: &mut Client<'_>, now: Instant) -> bool {
         let Some(place) = self.under_way.iter_mut().find(|place| place.is_none()) else {
             return false;
         };

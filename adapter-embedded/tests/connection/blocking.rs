@@ -1,8 +1,8 @@
 use embedded_io::ErrorKind;
 use mqtt_embedded::blocking::Connection;
 use mqtt_embedded::proto::{QoS, Rule, Version};
-use mqtt_embedded::session::{Config, Event, Violation};
-use mqtt_embedded::{Buffers, Error, Patient, SessionError, State};
+use mqtt_embedded::session::{Client, Config, Event, Violation};
+use mqtt_embedded::{Buffers, Error, Patient, SessionError};
 
 use crate::far::{Far, Odd, Time, connect, message};
 
@@ -43,7 +43,7 @@ fn until(
 fn run(
     far: &Far,
     time: &Time,
-    memory: &mut (State<'_>, &mut [u8]),
+    memory: &mut (Client<'_>, &mut [u8]),
     version: Version,
     each: impl FnOnce(&mut Connection<'_, '_, Far, Time>) -> Result<(), Error<ErrorKind>>,
 ) -> Result<(), Error<ErrorKind>> {

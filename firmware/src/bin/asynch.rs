@@ -10,7 +10,8 @@ use firmware::board::{self, Millis};
 use firmware::script::{self, Script};
 use firmware::semihosting::{exit, log};
 use mqtt_embedded::asynch::Connection;
-use mqtt_embedded::{Buffers, Error, State};
+use mqtt_embedded::session::Client;
+use mqtt_embedded::{Buffers, Error};
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -32,7 +33,7 @@ fn main() -> ! {
 
 async fn serve<T: Read + Write>(
     uart: T,
-    client: &mut State<'_>,
+    client: &mut Client<'_>,
     input: &mut [u8],
     timer: Millis,
     script: &mut Script,

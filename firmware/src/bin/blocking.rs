@@ -9,7 +9,8 @@ use firmware::board::{self, Millis};
 use firmware::script::{self, Script};
 use firmware::semihosting::{exit, log};
 use mqtt_embedded::blocking::Connection;
-use mqtt_embedded::{Buffers, Error, State};
+use mqtt_embedded::session::Client;
+use mqtt_embedded::{Buffers, Error};
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -31,7 +32,7 @@ fn main() -> ! {
 
 fn serve<T: Read + ReadReady + Write>(
     uart: T,
-    client: &mut State<'_>,
+    client: &mut Client<'_>,
     input: &mut [u8],
     clock: Millis,
     script: &mut Script,

@@ -8,11 +8,11 @@ use cortex_m::singleton;
 use firmware::board::{self, Millis, Uart};
 use firmware::semihosting::{exit, tell};
 use firmware::stack::Painted;
+use mqtt_embedded::Error;
 use mqtt_embedded::proto::{
     Connect, Properties, QoS, Subscription, TopicFilter, TopicName, Version,
 };
 use mqtt_embedded::session::{Client, Config, Event, Lent, Outgoing, ReceiveSlot, Slot};
-use mqtt_embedded::{Error, State};
 
 const VERSION: Version = if cfg!(feature = "v5") {
     Version::V5
@@ -47,7 +47,7 @@ fn main() -> ! {
         None => false,
     };
     tell("stack", painted.peak());
-    tell("state", u32::try_from(size_of::<State<'_>>()).unwrap_or(0));
+    tell("state", u32::try_from(size_of::<Client<'_>>()).unwrap_or(0));
     tell("slot", u32::try_from(size_of::<Slot>()).unwrap_or(0));
     tell(
         "received",
@@ -58,7 +58,9 @@ fn main() -> ! {
 
 /// On a stack frame of its own, where the client lies before it is in its place.
 #[inline(never)]
-fn create(memory: &'static mut Memory) -> Option<(&'static mut State<'static>, &'static mut [u8])> {
+fn create(
+    memory: &'static mut Memory,
+) -> Option<(&'static mut Client<'static>, &'static mut [u8])> {
     let lent = Lent {
         outgoing: &mut memory.outgoing,
         kept: &mut memory.kept,
@@ -66,12 +68,12 @@ fn create(memory: &'static mut Memory) -> Option<(&'static mut State<'static>, &
         received: &mut memory.received,
         ..Lent::default()
     };
-    let client = singleton!(: State<'static> = Client::new(Config::default(), lent))?;
+    let client = singleton!(: Client<'static> = Client::new(Config::default(), lent))?;
     Some((client, &mut memory.input))
 }
 
 #[inline(never)]
-fn start(uart: Uart, clock: Millis, client: &mut State<'_>, input: &mut [u8]) -> bool {
+fn start(uart: Uart, clock: Millis, client: &mut Client<'_>, input: &mut [u8]) -> bool {
     finish(run(uart, clock, client, input))
 }
 
@@ -81,7 +83,7 @@ macro_rules! run {
         $($async)? fn run<T: $($bounds +)+, C: $clock>(
             uart: T,
             clock: C,
-            client: &mut State<'_>,
+            client: &mut Client<'_>,
             input: &mut [u8],
         ) -> Result<(), Error<T::Error>> {
             const TOPIC: TopicName<'static> = TopicName::from_static("fp");
@@ -146,16 +148,15 @@ fn finish(run: impl Future<Output = Result<(), Error<core::convert::Infallible>>
 #[cfg(feature = "full")]
 mod everything {
     use core::hint::black_box;
-    use mqtt_embedded::State;
     use mqtt_embedded::proto::{
         Auth, Connect, Disconnect, Properties, Property, QoS, ReasonCode, TopicFilter, TopicName,
         Version, Will,
     };
     use mqtt_embedded::session::{
-        Acknowledge, Event, Instant, Offline, Outgoing, Receipt, SessionLost,
+        Acknowledge, Client, Event, Instant, Offline, Outgoing, Receipt, SessionLost,
     };
 
-    pub fn reach(event: &Option<Event<'_>>, client: &mut State<'_>, now: Instant) {
+    pub fn reach(event: &Option<Event<'_>>, client: &mut Client<'_>, now: Instant) {
         if black_box(false) {
             properties(black_box(event), client);
             call(client, now);
@@ -167,13 +168,13 @@ mod everything {
         }
     }
 
-    fn acknowledge(client: &mut State<'_>, receipt: Option<Receipt>, now: Instant) {
+    fn acknowledge(client: &mut Client<'_>, receipt: Option<Receipt>, now: Instant) {
         if let Some(receipt) = receipt {
             let _ = client.acknowledge(receipt, ReasonCode::QuotaExceeded, now);
         }
     }
 
-    fn properties(event: &Option<Event<'_>>, client: &State<'_>) {
+    fn properties(event: &Option<Event<'_>>, client: &Client<'_>) {
         let properties = match event {
             Some(Event::Connected { connack, .. } | Event::Refused(connack)) => connack.properties,
             Some(Event::Message(message)) => message.publish.properties,
@@ -189,7 +190,7 @@ mod everything {
         }
     }
 
-    fn call(client: &mut State<'_>, now: Instant) {
+    fn call(client: &mut Client<'_>, now: Instant) {
         let config = client.config_mut();
         config.acknowledge = black_box(Acknowledge::ByHand);
         config.offline = black_box(Offline::DropOldest);

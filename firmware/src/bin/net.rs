@@ -10,7 +10,8 @@ use firmware::lan9118::{ADDRESS, Lan9118};
 use firmware::script::{self, Script};
 use firmware::semihosting::{argument, exit, log};
 use mqtt_embedded::blocking::Connection;
-use mqtt_embedded::{Buffers, Clock, Error, State};
+use mqtt_embedded::session::Client;
+use mqtt_embedded::{Buffers, Clock, Error};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
 use smoltcp::time::Instant;
@@ -69,7 +70,7 @@ fn main() -> ! {
 
 fn serve<T: Read + ReadReady + Write>(
     tcp: T,
-    client: &mut State<'_>,
+    client: &mut Client<'_>,
     input: &mut [u8],
     clock: Millis,
     script: &mut Script,

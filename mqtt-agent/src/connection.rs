@@ -5,7 +5,7 @@ use alloc::format;
 use core::time::Duration;
 
 use mqtt_proto::{Auth, ConnAck, Disconnect, Properties, Property, ReasonCode};
-use mqtt_session::{self as session, Closed, Instant};
+use mqtt_session::{Closed, Instant, NextDial};
 
 use crate::agent::{Agent, Stage};
 use crate::authentication::Credentials;

@@ -9,9 +9,9 @@ use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::{Peripherals, singleton};
 use firmware::semihosting::{exit, log, tell};
+use mqtt_embedded::Buffers;
 use mqtt_embedded::proto::{Connect, Version};
-use mqtt_embedded::session::{Config, Event, Instant, Step};
-use mqtt_embedded::{Buffers, State};
+use mqtt_embedded::session::{Client, Config, Event, Instant, Step};
 
 /// PUBLISH with QoS 1, topic `a/b` and four bytes; in MQTT 5 without properties.
 const PUBLISH_311: [u8; 13] = *b"\x32\x0B\0\x03a/b\0\x07data";
@@ -58,7 +58,7 @@ fn main() -> ! {
     exit(true)
 }
 
-fn receive(client: &mut State<'_>, publish: &[u8], now: Instant) -> bool {
+fn receive(client: &mut Client<'_>, publish: &[u8], now: Instant) -> bool {
     let came = matches!(
         client.receive(publish, now),
         Ok(Step::Packet {

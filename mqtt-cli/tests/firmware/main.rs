@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use mqtt_std::proto::{PacketType, QoS};
-use mqtt_std::{Handle, Messages, Options, Received};
+use mqtt_std::{Handle, Messages, Options, ReceivedMessage};
 use mqtt_testing::peers::Mosquitto;
 use mqtt_testing::process::Process;
 use mqtt_testing::wires::Proxy;
@@ -169,7 +169,7 @@ impl Partner {
 }
 
 /// Returns the next message. A device that failed sends no more.
-fn next(messages: &mut Messages) -> Received {
+fn next(messages: &mut Messages) -> ReceivedMessage {
     let message = messages.next_within(Duration::from_secs(30));
     message.expect("the device says something")
 }

@@ -132,7 +132,7 @@ impl Peer {
                 let messages = handle.subscribe(topic, own_qos(qos)).unwrap();
                 Box::new(move || {
                     let _stays = handle;
-                    let text = |message: mqtt_std::Received| {
+                    let text = |message: mqtt_std::ReceivedMessage| {
                         let payload = String::from_utf8_lossy(&message.payload).into_owned();
                         format!("{} {} {payload}", message.qos.get(), message.topic())
                     };

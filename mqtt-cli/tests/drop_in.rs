@@ -248,24 +248,9 @@ fn subscribers_print_the_same() {
         let words = words(arguments);
         let all: Vec<&str> = words.iter().map(String::as_str).chain(to).collect();
         let [theirs, ours] = BOTH.map(|whose| {
-            let properties = [
-                "-V",
-                "5",
-                "-D",
-                "publish",
-                "content-type",
-                "json",
-                "-D",
-                "publish",
-                "user-property",
-                "k",
-                "v",
-                "-D",
-                "publish",
-                "user-property",
-                "k",
-                "w",
-            ];
+            let properties = "-V 5 -D publish content-type json -D publish user-property k v \
+                -D publish user-property k w";
+            let properties: Vec<&str> = properties.split(' ').collect();
             put("a/b", r#"{"x":[1,2.50,{"e":{}}],"s":"ü"}"#, &properties);
             put("a/c", "second", &[]);
             run_as(whose, "sub", &all, "")

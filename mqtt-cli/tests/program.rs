@@ -7,7 +7,7 @@ use mqtt_session::ServerEvent;
 use mqtt_testing::packets::vectors;
 use mqtt_testing::peers::Mosquitto;
 use mqtt_testing::peers::{Reaction, ScriptedServer};
-use mqtt_testing::process::{Ended, Process, run};
+use mqtt_testing::process::{Ended, Process, run, words};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
@@ -67,56 +67,11 @@ fn wrong_arguments_exit_with_2_or_say_what_is_wrong() {
         (&["pub", "-t", "a", "-m", "x", "-c"], "-i"),
         (&["pub", "-t", "a", "-m", "x", "-P", "secret"], "user name"),
         (&["pub", "-t", "a", "-m", "x", "-x", "5"], "-V 5"),
+        (&words("pub -t a -m x -D publish content-type y"), "-V 5"),
+        (&words("pub -t a -m x -V 5 -D publish colour y"), "colour"),
+        (&words("pub -t a -m x -V 5 -D sing content-type y"), "sing"),
         (
-            &[
-                "pub",
-                "-t",
-                "a",
-                "-m",
-                "x",
-                "-D",
-                "publish",
-                "content-type",
-                "y",
-            ],
-            "-V 5",
-        ),
-        (
-            &[
-                "pub", "-t", "a", "-m", "x", "-V", "5", "-D", "publish", "colour", "y",
-            ],
-            "colour",
-        ),
-        (
-            &[
-                "pub",
-                "-t",
-                "a",
-                "-m",
-                "x",
-                "-V",
-                "5",
-                "-D",
-                "sing",
-                "content-type",
-                "y",
-            ],
-            "sing",
-        ),
-        (
-            &[
-                "pub",
-                "-t",
-                "a",
-                "-m",
-                "x",
-                "-V",
-                "5",
-                "-D",
-                "publish",
-                "user-property",
-                "y",
-            ],
+            &words("pub -t a -m x -V 5 -D publish user-property y"),
             "name and a value",
         ),
         (&["pub", "-L", "mqtts://h/a", "-m", "x"], "no TLS"),
@@ -129,16 +84,7 @@ fn wrong_arguments_exit_with_2_or_say_what_is_wrong() {
         (&["pub", "-t", "a", "-f", "no such file"], "no such file"),
         (&["sub", "-t", "a", "-F", "%y"], "%y"),
         (
-            &[
-                "encode",
-                "publish",
-                "-t",
-                "a",
-                "-q",
-                "1",
-                "--packet-id",
-                "0",
-            ],
+            &words("encode publish -t a -q 1 --packet-id 0"),
             "packet identifier",
         ),
         (

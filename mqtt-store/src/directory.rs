@@ -46,9 +46,9 @@ const RESERVE: &str = "reserve";
 
 impl Directory {
     pub(crate) fn open(path: &Path, reserve: u64) -> Result<Self, OpenError> {
-        let io_error = |error| OpenError::Io {
+        let io_error = |source| OpenError::Io {
             dir: path.to_owned(),
-            error,
+            source,
         };
         create(path).map_err(io_error)?;
         let lock = OpenOptions::new()
@@ -79,9 +79,9 @@ impl Directory {
 
     /// Renames the file of the store to the first free name.
     pub(crate) fn move_aside(&self) -> Result<PathBuf, OpenError> {
-        let io_error = |error| OpenError::Io {
+        let io_error = |source| OpenError::Io {
             dir: self.path.clone(),
-            error,
+            source,
         };
         let mut number = 1_u32;
         let mut target = self.path.join("damaged-1.redb");

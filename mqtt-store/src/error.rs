@@ -33,12 +33,12 @@ pub enum OpenError {
         dir: PathBuf,
     },
     /// A call of the system failed.
-    #[error("the store {} cannot be opened: {error}", dir.display())]
+    #[error("the store {} cannot be opened", dir.display())]
     Io {
         /// The directory of the store.
         dir: PathBuf,
         /// The error of the system.
-        error: io::Error,
+        source: io::Error,
     },
 }
 

@@ -100,7 +100,7 @@ impl Store {
         let dir = self.config.dir.clone();
         let used = self.used.unwrap_or(0);
         Writer::start(self.engine, self.config, used, Box::new(notify))
-            .map_err(|error| OpenError::Io { dir, error })
+            .map_err(|source| OpenError::Io { dir, source })
     }
 }
 
@@ -134,7 +134,7 @@ pub(crate) fn open_error(failure: Failure, dir: PathBuf) -> OpenError {
         },
         Failure::Broken(why) => OpenError::Io {
             dir,
-            error: io::Error::other(why),
+            source: io::Error::other(why),
         },
     }
 }

@@ -43,6 +43,12 @@ pub fn shows(ended: &Ended, texts: &[&str]) {
     }
 }
 
+/// Splits the arguments of a command line at spaces.
+#[must_use]
+pub fn words(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
+
 /// The output of a program so far.
 #[derive(Clone, Debug, Default)]
 struct Printed(Arc<Shared>);

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use crate::broker::{Broker, MQTT};
-use mqtt_testing::process::{Process, run};
+use mqtt_testing::process::{Process, run, words};
 
 const QOS: [&str; 3] = ["0", "1", "2"];
 /// The topic of publishers; other clients were refused on it.
@@ -69,27 +69,10 @@ impl Peer {
         let number = count.to_string();
         match self {
             Self::Mosquitto(version) => {
-                let words = [
-                    "-o0",
-                    "mosquitto_sub",
-                    "-h",
-                    "127.0.0.1",
-                    "-p",
-                    port,
-                    "-V",
-                    version,
-                    "-t",
-                    topic,
-                    "-q",
-                    qos,
-                    "-C",
-                    &number,
-                    "-F",
-                    FORMAT,
-                    "-d",
-                    "-i",
-                    &format!("mosquitto-{version}-{qos}"),
-                ];
+                let line = format!("-h 127.0.0.1 -p {port} -V {version} -t {topic} -q {qos}");
+                let id = format!("mosquitto-{version}-{qos}");
+                let more = ["-C", &number, "-F", FORMAT, "-d", "-i", &id];
+                let words = [&["-o0", "mosquitto_sub"], &words(&line)[..], &more].concat();
                 // Unbuffered, so that its standard output can be awaited.
                 let process = Process::start("stdbuf", &words);
                 process.wait_stdout("Subscribed");
@@ -145,24 +128,11 @@ impl Peer {
     fn publish(self, port: &str, qos: &'static str, messages: &[&str]) {
         let ended = match self {
             Self::Mosquitto(version) => {
+                let line = format!(
+                    "-h 127.0.0.1 -p {port} -V {version} -t {TOPIC} -q {qos} -i mosquitto-{version} -m"
+                );
                 for message in messages {
-                    let id = format!("mosquitto-{version}");
-                    let words = [
-                        "-h",
-                        "127.0.0.1",
-                        "-p",
-                        port,
-                        "-V",
-                        version,
-                        "-t",
-                        TOPIC,
-                        "-q",
-                        qos,
-                        "-m",
-                        message,
-                        "-i",
-                        &id,
-                    ];
+                    let words = [&words(&line)[..], &[message]].concat();
                     let ended = run("mosquitto_pub", &words, "");
                     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
                 }

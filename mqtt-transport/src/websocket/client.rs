@@ -221,32 +221,7 @@ fn refuse(fault: Fault) -> Error {
 }
 
 impl Stage for WebSocketClient {
-    fn input(&mut self, mut wire: &[u8], plain: &mut BytesMut) -> Result<(), Error> {
-        if let Err(error) = self.shake_hands(&mut wire) {
-            self.state = State::Failed(error.clone());
-            return Err(error);
-        }
-        match &mut self.state {
-            State::Asked(..) => Ok(()),
-            State::Open(frames) => frames.input(wire, plain, &mut self.queue),
-            State::Failed(error) => Err(error.clone()),
-        }
-    }
-
-    fn output(&mut self, plain: &[u8]) -> usize {
-        match &mut self.state {
-            State::Open(frames) => frames.output(plain, &mut self.queue),
-            _ => 0,
-        }
-    }
-
-    fn outgoing(&self) -> &[u8] {
-        self.queue.as_slice()
-    }
-
-    fn sent(&mut self, n: usize) {
-        self.queue.sent(n);
-    }
+    stage_of_frames!();
 
     fn end_of_file(&mut self) -> Result<(), Error> {
         match &self.state {
@@ -257,20 +232,6 @@ impl Stage for WebSocketClient {
             // A program that ends may close TCP without a close frame.
             _ => Ok(()),
         }
-    }
-
-    fn close(&mut self) {
-        if let State::Open(frames) = &mut self.state {
-            frames.close(&mut self.queue);
-        }
-    }
-
-    fn is_open(&self) -> bool {
-        matches!(self.state, State::Open(_))
-    }
-
-    fn is_ended(&self) -> bool {
-        matches!(&self.state, State::Open(frames) if frames.is_ended())
     }
 
     fn describe(&self, peer: &mut Peer) {

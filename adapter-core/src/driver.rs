@@ -122,7 +122,7 @@ pub fn cannot_connect(error: io::Error) -> Error {
 /// Makes the error for a transport that failed.
 #[must_use]
 pub fn transport_failed(error: io::Error) -> Error {
-    Error::Transport("the connection broke", Arc::new(error))
+    Error::Transport("the connection failed", Arc::new(error))
 }
 
 /// Returns the result of `future`, or `None` if it takes longer than `span`.

@@ -59,7 +59,7 @@ impl<W: Transport> Staged<W> {
         }
         // A server of MQTT sends nothing before CONNECT.
         if !early.is_empty() {
-            let message = "the server speaks before it is asked";
+            let message = "the server sent bytes before CONNECT";
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
         poll_fn(|cx| staged.poll_flush(cx)).await?;

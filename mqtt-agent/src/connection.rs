@@ -188,7 +188,7 @@ impl Agent {
         }
         let Some(authenticator) = &mut self.authenticator else {
             return Err(Error::Authentication(
-                "the server asks for an authentication that is over".to_owned(),
+                "the server continues an authentication that has ended".to_owned(),
             ));
         };
         let answer = authenticator.answer(data).map_err(Error::Authentication)?;

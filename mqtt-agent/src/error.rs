@@ -58,7 +58,7 @@ impl fmt::Display for Error {
             Self::Stopped => f.write_str("the client is closed"),
             Self::Url(what) => write!(f, "not an MQTT URL: {what}"),
             Self::Options(what) | Self::Topic(what, _) => f.write_str(what),
-            Self::Credentials(_) => f.write_str("no credentials"),
+            Self::Credentials(_) => f.write_str("the credentials cannot be obtained"),
             Self::Authentication(what) => write!(f, "authentication failed: {what}"),
         }
     }

@@ -51,9 +51,9 @@ impl fmt::Display for Outcome {
             Self::Sent => f.write_str("sent"),
             Self::Lost => f.write_str("the connection ended before it was sent"),
             Self::InDoubt => f.write_str("the server lost the session"),
-            Self::Dropped => f.write_str("a newer message took its place"),
-            Self::TooLarge => f.write_str("it is larger than the server takes"),
-            Self::Closed => f.write_str("the client was closed before"),
+            Self::Dropped => f.write_str("a newer message replaced it"),
+            Self::TooLarge => f.write_str("it is larger than the server accepts"),
+            Self::Closed => f.write_str("the client was closed before it ended"),
         }
     }
 }

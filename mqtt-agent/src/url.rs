@@ -102,7 +102,7 @@ impl Options {
             None => scheme.default_port(),
             Some(port) => port
                 .parse()
-                .map_err(|_| wrong("the port is no number up to 65535"))?,
+                .map_err(|_| wrong("the port is not a number up to 65535"))?,
         };
         let decode = |text: &str| {
             unescape(text).ok_or_else(|| wrong("a % is not followed by two hex digits"))
@@ -203,14 +203,14 @@ fn split(scheme: Scheme, rest: &str) -> Result<Parts<'_>, &'static str> {
         Some(v6) => {
             let (host, port) = v6.split_once(']').ok_or("a bracket is missing")?;
             match port.strip_prefix(':') {
-                None if !port.is_empty() => return Err("the port is no number up to 65535"),
+                None if !port.is_empty() => return Err("the port is not a number up to 65535"),
                 port => (host, port),
             }
         }
         None => cut(address, ':'),
     };
     if host.is_empty() || host.contains(' ') {
-        return Err("there is no host");
+        return Err("the host is missing");
     }
     Ok(Parts {
         user,

@@ -268,7 +268,7 @@ impl Probe {
                     return Ok(result);
                 }
                 Ok(Decoded::Needs(_)) => {}
-                Err(error) => return Err(format!("it answered with no MQTT: {error}")),
+                Err(error) => return Err(format!("the answer is not MQTT: {error}")),
             }
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err("it closed the connection".to_owned()),

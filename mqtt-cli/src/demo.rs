@@ -69,7 +69,7 @@ impl Story {
     async fn tell(&self) -> Result<(), Failure> {
         let seen = Arc::new(Seen::default());
         let subscriber = self.client("subscriber", &seen);
-        say("the subscriber wants all below demo/");
+        say("the subscriber subscribes to demo/#");
         subscriber.first_attempt().await?;
         let messages = subscriber.subscribe("demo/#", QoS::ExactlyOnce).await?;
         say("the publisher connects");
@@ -81,7 +81,7 @@ impl Story {
             messages,
         };
         for (qos, promise) in [
-            (QoS::AtMostOnce, "at most once: sent, and forgotten"),
+            (QoS::AtMostOnce, "at most once: PUBLISH has no answer"),
             (QoS::AtLeastOnce, "at least once: PUBACK answers PUBLISH"),
             (
                 QoS::ExactlyOnce,

@@ -148,7 +148,7 @@ pub(crate) fn from_json(
     version: Version,
 ) -> Result<(Draft, Version), String> {
     if object.contains_key("error") {
-        return Err("it is a malformed packet".to_owned());
+        return Err("the packet is malformed".to_owned());
     }
     // Fields that `mqtt decode` adds for its readers.
     for key in ["at", "length", "fields", "direction", "assumed", "notes"] {

@@ -109,7 +109,7 @@ impl Format {
                     use std::fmt::Write;
                     let mut text = String::new();
                     write!(text, "{}", now.format(&format!("%{letter}")))
-                        .map_err(|_| format!("@{letter} is no time format"))?;
+                        .map_err(|_| format!("@{letter} is not a time format"))?;
                     out.extend_from_slice(text.as_bytes());
                 }
                 Part::PayloadOrNull if message.payload.is_empty() => {
@@ -179,7 +179,7 @@ fn escape(letter: Option<char>) -> Result<u8, Failure> {
         Some('r') => b'\r',
         Some('t') => b'\t',
         Some('v') => 11,
-        Some(other) => return Err(fail(format!("format: \\{other} is no escape"))),
+        Some(other) => return Err(fail(format!("format: \\{other} is not an escape sequence"))),
         None => return Err(fail("format: nothing follows the last \\")),
     })
 }

@@ -80,11 +80,11 @@ async fn answer(
             None => gone(),
         },
         (&Method::GET, _) => {
-            let text = "there are /health and /metrics\n".to_owned();
+            let text = "the paths are /health and /metrics\n".to_owned();
             (StatusCode::NOT_FOUND, "text/plain", text)
         }
         _ => {
-            let text = "only GET\n".to_owned();
+            let text = "the method must be GET\n".to_owned();
             (StatusCode::METHOD_NOT_ALLOWED, "text/plain", text)
         }
     };
@@ -96,7 +96,7 @@ async fn answer(
 }
 
 fn gone() -> (StatusCode, &'static str, String) {
-    let text = "the broker ends\n".to_owned();
+    let text = "the broker is shutting down\n".to_owned();
     (StatusCode::SERVICE_UNAVAILABLE, "text/plain", text)
 }
 

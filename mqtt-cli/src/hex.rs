@@ -6,7 +6,7 @@ use crate::failure::{Failure, fail};
 pub(crate) fn parse(text: &str) -> Result<Vec<u8>, Failure> {
     let bytes = parse_unknown(text)?;
     let known: Option<Vec<u8>> = bytes.into_iter().collect();
-    known.ok_or_else(|| fail("'?' is no hex digit"))
+    known.ok_or_else(|| fail("'?' is not a hex digit"))
 }
 
 /// Parses hex digits, with `??` for an unknown byte.
@@ -40,7 +40,7 @@ pub(crate) fn parse_unknown(text: &str) -> Result<Vec<Option<u8>>, Failure> {
             .and_then(|digit| u8::try_from(digit).ok())
             .ok_or_else(|| {
                 fail(format!(
-                    "character {}: {character:?} is no hex digit",
+                    "character {}: {character:?} is not a hex digit",
                     at + 1
                 ))
             })?;

@@ -28,7 +28,7 @@ impl Typed {
             .find(|id| option_name(*id) == wanted)
             .ok_or_else(|| {
                 fail(format!(
-                    "{name:?} is no property; the properties are {}",
+                    "{name:?} is not a property; the properties are {}",
                     names()
                 ))
             })?;
@@ -117,7 +117,7 @@ impl Typed {
             let alias = u16::try_from(alias).ok().and_then(TopicAlias::new);
             return alias
                 .map(Parsed::Alias)
-                .ok_or_else(|| fail("topic-alias: 0 is no topic alias"));
+                .ok_or_else(|| fail("topic-alias: 0 is not a topic alias"));
         }
         Property::new(self.id, value)
             .map(Parsed::Property)
@@ -127,7 +127,7 @@ impl Typed {
     fn out_of_range(&self) -> Failure {
         let name = option_name(self.id);
         fail(format!(
-            "{name}: {:?} is no number in its range",
+            "{name}: {:?} is not a number in its range",
             self.text()
         ))
     }

@@ -74,7 +74,7 @@ impl Publish {
             .topic
             .clone()
             .or_else(|| setup.url_topic.take())
-            .ok_or_else(|| fail("there is no topic: give -t, or one in the URL"))?;
+            .ok_or_else(|| fail("the topic is missing: give -t, or a URL with a topic"))?;
         let topic =
             TopicName::new(&topic).map_err(|error| fail(format!("topic {topic:?}: {error}")))?;
         let (properties, alias) = setup.publish.parse()?;

@@ -101,7 +101,7 @@ impl Review {
                     self.is_broken |= from == From::Broker;
                     let what = packet.packet_type();
                     let id = id.map_or_else(String::new, |id| format!(" {id}"));
-                    Some(format!("nobody awaits this {what}{id}"))
+                    Some(format!("no request awaits this {what}{id}"))
                 }
                 None => None,
             }

@@ -83,7 +83,8 @@ impl Request {
         let filter = TopicFilter::new(response).map_err(wrong)?;
         let response = TopicName::new(response).map_err(wrong)?;
         let topic = self.topic.as_ref().or(setup.url_topic.as_ref());
-        let topic = topic.ok_or_else(|| fail("there is no topic: give -t, or one in the URL"))?;
+        let topic =
+            topic.ok_or_else(|| fail("the topic is missing: give -t, or a URL with a topic"))?;
         let topic =
             TopicName::new(topic).map_err(|error| fail(format!("topic {topic:?}: {error}")))?;
         let (subscribe, _) = setup.subscribe.parse()?;

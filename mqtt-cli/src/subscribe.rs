@@ -95,7 +95,7 @@ impl Subscribe {
         let given_up = filters(&self.unsubscribe)?;
         let filter_out = filters(&self.filter_out)?;
         if wanted.is_empty() && given_up.is_empty() {
-            return Err(fail("there is no topic: give -t, or one in the URL"));
+            return Err(fail("the topic is missing: give -t, or a URL with a topic"));
         }
         // With -E no message is printed, so reading must not wait for them.
         options.qos0_overflow = if self.exit_subscribed {
@@ -253,7 +253,7 @@ fn percent(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|percent| (0.1..=100.0).contains(percent))
-        .ok_or_else(|| "a share is 0.1 to 100".to_owned())
+        .ok_or_else(|| "the share must be 0.1 to 100".to_owned())
 }
 
 fn retain_handling(text: &str) -> Result<RetainHandling, String> {

@@ -435,7 +435,7 @@ fn captures_are_put_together_and_both_directions_named() {
                 "client 1: PUBLISH, 7 bytes",
                 "payload 2 bytes: \"hi\"",
                 "broker 1: CONNACK, 4 bytes",
-                "1 other TCP connections were passed over",
+                "1 other TCP connections were skipped",
             ],
         );
         assert_eq!(ended.stdout.matches("CONNECT, ").count(), 1);

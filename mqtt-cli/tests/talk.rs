@@ -69,12 +69,12 @@ fn rules_that_the_broker_breaks_are_told() {
         (
             "connect -i a\nsub -t a",
             &[(15, "20 02 00 00"), (8, "40 02 00 07 90 03 00 01 00")],
-            "nobody awaits this PUBACK 7",
+            "no request awaits this PUBACK 7",
         ),
         (
             "connect -i a",
             &[(15, "20 02 00 00 20 02 00 00")],
-            "nobody awaits this CONNACK",
+            "no request awaits this CONNACK",
         ),
         ("connect -i a", &[(15, "20 02 00 09")], "malformed"),
     ] {

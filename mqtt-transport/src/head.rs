@@ -44,7 +44,7 @@ impl Head {
         if self.bytes.len() >= self.limit {
             return Err(Error::new(
                 ErrorKind::TooLarge,
-                format!("the headers of HTTP are longer than {} bytes", self.limit),
+                format!("the HTTP headers are longer than {} bytes", self.limit),
             ));
         }
         Ok(None)

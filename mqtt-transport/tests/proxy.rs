@@ -92,7 +92,7 @@ fn socks5_refusals_are_told() {
         (
             no_login(),
             &b"\x05\xff"[..],
-            "the proxy wants a user name and a password",
+            "the proxy requires a user name and a password",
         ),
         (
             login(),
@@ -102,7 +102,7 @@ fn socks5_refusals_are_told() {
         (
             login(),
             b"\x05\xff",
-            "the proxy wants another login than by user name and password",
+            "the proxy requires another method than user name and password",
         ),
         (
             no_login(),
@@ -152,7 +152,7 @@ fn http_refusals_are_told() {
         (
             &b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"[..],
             ErrorKind::Proxy,
-            "the proxy refuses the user name or the password, or wants them: 407",
+            "the proxy refuses the user name or the password, or requires them: 407",
         ),
         (
             b"HTTP/1.1 502 Bad \x1b[31mGateway\r\n\r\n",
@@ -172,7 +172,7 @@ fn http_refusals_are_told() {
         (
             &[b"HTTP/1.1 200 OK\r\nX: ", &[b'x'; 9_000][..]].concat(),
             ErrorKind::TooLarge,
-            "the proxy: the headers of HTTP are longer than 8192 bytes",
+            "the proxy: the HTTP headers are longer than 8192 bytes",
         ),
     ] {
         assert_eq!(refused(stack(), heard, kind), expected);

@@ -257,7 +257,7 @@ impl Capture {
         }
         if self.other > 0 {
             self.show.note(&format!(
-                "{} other TCP connections were passed over",
+                "{} other TCP connections were skipped",
                 self.other
             ));
         }

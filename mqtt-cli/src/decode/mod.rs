@@ -125,7 +125,7 @@ impl Decode {
         head_and(head, input)
             .read_to_end(&mut rest)
             .map_err(|error| fail(format!("the input: {error}")))?;
-        let text = String::from_utf8(rest).map_err(|_| fail("the input is no text"))?;
+        let text = String::from_utf8(rest).map_err(|_| fail("the input is not text"))?;
         self.text(&text, show)
     }
 

@@ -56,7 +56,9 @@ pub(super) fn parse(text: &str, form: Option<From>) -> Result<Vec<Chunk>, Failur
         }
         Some(From::Base64) => vec![base64(text)?],
         Some(From::Raw | From::Capture) => {
-            return Err(fail("this form is read from a file or standard input"));
+            return Err(fail(
+                "this form can be read only from a file or standard input",
+            ));
         }
         None => guess(text)?,
     };
@@ -187,7 +189,7 @@ fn escape(rest: &mut std::str::Chars<'_>) -> Result<Option<u8>, Failure> {
         Some(c @ ('\\' | '"' | '\'')) => c as u8,
         // A line that continues.
         Some('\n') | None => return Ok(None),
-        Some(other) => return Err(fail(format!("\\{other} is no escape"))),
+        Some(other) => return Err(fail(format!("\\{other} is not an escape sequence"))),
     }))
 }
 

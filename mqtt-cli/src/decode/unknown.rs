@@ -61,7 +61,7 @@ fn find(known: &mut [u8], unknown: &[usize], assumed: &Assumed, show: Show) -> R
         }
     }
     let Some((first, bytes)) = good.first_key_value() else {
-        return Err(fail("no value makes this a good packet"));
+        return Err(fail("no value makes this a valid packet"));
     };
     known.copy_from_slice(bytes);
     let width = 2 * unknown.len();
@@ -71,7 +71,7 @@ fn find(known: &mut [u8], unknown: &[usize], assumed: &Assumed, show: Show) -> R
         show.note(&format!("byte {places} must be {first:0width$x}"));
     } else {
         show.note(&format!(
-            "byte {places}: {} values make a good packet; this is the one with {first:0width$x}",
+            "byte {places}: {} values make a valid packet; this is the one with {first:0width$x}",
             good.len()
         ));
     }

@@ -222,7 +222,7 @@ fn finish(version: Version, packet: &Packet<'_>) -> Result<Vec<u8>, Failure> {
 }
 
 fn reason_code(number: u8) -> Result<ReasonCode, Failure> {
-    ReasonCode::new(number).ok_or_else(|| fail(format!("{number} is no reason code")))
+    ReasonCode::new(number).ok_or_else(|| fail(format!("{number} is not a reason code")))
 }
 
 /// Before 5 the numbers of CONNACK are return codes.
@@ -246,5 +246,5 @@ fn filter(text: &str) -> Result<TopicFilter<'_>, Failure> {
 }
 
 fn identifier(number: u16) -> Result<PacketId, Failure> {
-    PacketId::new(number).ok_or_else(|| fail("0 is no packet identifier"))
+    PacketId::new(number).ok_or_else(|| fail("0 is not a packet identifier"))
 }

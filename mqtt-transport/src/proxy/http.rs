@@ -22,7 +22,7 @@ impl HttpConnect {
         queue: &mut Queue,
     ) -> Result<Self, Error> {
         if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(wrong(format!("{host:?} is no name of a host")));
+            return Err(wrong(format!("{host:?} is not a valid host name")));
         }
         let authority = match host.parse::<Ipv6Addr>() {
             Ok(address) => format!("[{address}]:{port}"),
@@ -65,7 +65,7 @@ impl HttpConnect {
         match (is_http, code.as_bytes()) {
             (true, [b'2', _, _]) => Ok(true),
             (true, b"407") => Err(refused(
-                "the proxy refuses the user name or the password, or wants them: 407",
+                "the proxy refuses the user name or the password, or requires them: 407",
             )),
             (true, [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9']) => {
                 let reason = words.next().unwrap_or_default().escape_debug();

@@ -110,11 +110,11 @@ impl Socks5 {
                 self.state = State::LoggedIn;
             }
             (State::Offered, [VERSION, 0xff | PASSWORD]) if self.login.is_empty() => {
-                return Err(refused("the proxy wants a user name and a password"));
+                return Err(refused("the proxy requires a user name and a password"));
             }
             (State::Offered, [VERSION, _]) => {
                 return Err(refused(
-                    "the proxy wants another login than by user name and password",
+                    "the proxy requires another method than user name and password",
                 ));
             }
             (State::LoggedIn, [_, 0]) => self.ask(queue),

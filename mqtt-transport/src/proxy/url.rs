@@ -14,7 +14,7 @@ impl ProxyOptions {
         let fail = |why: &str| wrong(format!("the proxy {shown:?}: {why}"));
         let (scheme, rest) = url
             .split_once("://")
-            .ok_or_else(|| fail("it begins with no scheme such as socks5://"))?;
+            .ok_or_else(|| fail("it does not begin with a scheme such as socks5://"))?;
         let (kind, default_port) = match scheme {
             "socks5" | "socks5h" | "socks" => (ProxyKind::Socks5, 1080),
             "http" => (ProxyKind::Http, 8080),
@@ -40,18 +40,20 @@ impl ProxyOptions {
         let port = match port.strip_prefix(':') {
             Some(port) => port
                 .parse()
-                .map_err(|_| fail("the port is no number up to 65535"))?,
+                .map_err(|_| fail("the port is not a number up to 65535"))?,
             None if port.is_empty() => default_port,
-            None => return Err(fail("something follows the address")),
+            None => return Err(fail("there is text after the address")),
         };
         if host.is_empty() || host.contains(['/', '?', '#', ' ']) {
-            return Err(fail("there is no host"));
+            return Err(fail("the host is missing"));
         }
         let mut proxy = Self::new(kind, host, port);
         if let Some(user) = user {
             let (user, password) = user.split_once(':').unwrap_or((user, ""));
-            let decode =
-                |text| unescape(text).ok_or_else(|| fail("user or password has a wrong %"));
+            let decode = |text| {
+                unescape(text)
+                    .ok_or_else(|| fail("user or password has a % without two hex digits"))
+            };
             proxy.credentials = Some((decode(user)?, decode(password)?));
         }
         Ok(proxy)

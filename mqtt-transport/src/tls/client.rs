@@ -212,7 +212,7 @@ impl TlsConnector {
 /// Returns the name that a certificate must have for this host.
 fn server_name(host: &str) -> Result<ServerName<'static>, Error> {
     ServerName::try_from(host.to_owned())
-        .map_err(|_| wrong(format!("{host:?} is no name that a certificate can have")))
+        .map_err(|_| wrong(format!("{host:?} is not a valid name for a certificate")))
 }
 
 /// Makes a store of CAs.

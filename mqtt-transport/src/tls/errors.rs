@@ -166,7 +166,7 @@ fn reason(alert: AlertDescription) -> String {
         Alert::CertificateExpired => "it expired".to_owned(),
         Alert::CertificateUnknown => "it is not accepted".to_owned(),
         Alert::UnknownCA => "its CA is unknown".to_owned(),
-        Alert::HandshakeFailure => "no common way to shake hands".to_owned(),
+        Alert::HandshakeFailure => "no common parameters for the handshake".to_owned(),
         Alert::UnrecognisedName => "it does not know the server name".to_owned(),
         other => format!("alert {other:?}"),
     }

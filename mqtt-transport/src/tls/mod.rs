@@ -50,7 +50,7 @@ impl KeyPair {
         let (chain, key) = (self.chain.certificates()?, self.key.key()?);
         CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => self.key.wrong(format!(
-                "it is not the key of the certificate in {:?}",
+                "it does not belong to the certificate in {:?}",
                 self.chain
             )),
             error => self.key.wrong(error),

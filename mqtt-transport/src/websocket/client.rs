@@ -157,7 +157,7 @@ impl WebSocketClient {
             Err(HandshakeError::Failure(fault)) => Err(refuse(fault)),
             Err(HandshakeError::Interrupted(_)) => Err(Error::new(
                 ErrorKind::Http,
-                "the answer to the request for WebSocket is no answer of HTTP",
+                "the answer to the request for WebSocket is not HTTP",
             )),
         }
     }

@@ -165,7 +165,7 @@ impl WebSocketServer {
             return Err(Refusal::new(
                 StatusCode::NOT_FOUND,
                 ErrorKind::Http,
-                "there is no MQTT at this path",
+                "MQTT is not served at this path",
             ));
         }
         if !self.options.origins.allow(text(&request, "Origin")) {
@@ -255,7 +255,9 @@ fn malformed(fault: &Fault) -> Refusal {
     Refusal::new(
         status,
         kind,
-        format!("MQTT over WebSocket is spoken here, and this is no request for it: {why}"),
+        format!(
+            "this server speaks MQTT over WebSocket, and the request is not one for WebSocket: {why}"
+        ),
     )
 }
 

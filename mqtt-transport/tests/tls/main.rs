@@ -418,7 +418,7 @@ fn wrong_settings_are_told_before_the_first_connection() {
         (
             &certificate,
             &other_key,
-            "o.pem: it is not the key of the certificate",
+            "o.pem: it does not belong to the certificate",
         ),
     ] {
         let error = server(chain, key).unwrap();
@@ -438,7 +438,7 @@ fn wrong_settings_are_told_before_the_first_connection() {
     options.roots = Roots::InsecureAcceptAny;
     options.server_name = Some("no name".to_owned());
     let error = TlsConnector::new(options).unwrap_err().to_string();
-    assert_eq!(error, "\"no name\" is no name that a certificate can have");
+    assert_eq!(error, "\"no name\" is not a valid name for a certificate");
     assert!(psk_refused().to_string().contains("client certificate"));
 }
 

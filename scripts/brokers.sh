@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The table of brokers in docs/BENCHMARKS.md: `mqtt broker`, Mosquitto, rumqttd and a relay that reads nothing, under the same load.
-# Arguments: rows by a part of their name, `--seconds N` of each run (2), `--rounds N` (3), `--only BROKER`.
+# Makes the table of brokers in docs/BENCHMARKS.md: `mqtt broker`, Mosquitto, rumqttd and a relay that parses nothing, under the same load.
+# Arguments: parts of the names of rows to run, `--seconds N` of each run (2), `--rounds N` (3), `--only BROKER`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || scripts/setup.sh mosquitto

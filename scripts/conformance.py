@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/CONFORMANCE.md: each numbered statement of both standards, whom it binds, the function that keeps it and the test
+"""Writes docs/CONFORMANCE.md: each numbered statement of both standards, the role that it binds, the function that keeps it and the test
 that shows it.
 
 With `--check` it writes nothing, and fails if the file is not up to date or a statement that binds a client or a server has
@@ -113,7 +113,7 @@ def citations(wrong):
 
 
 def table_of(version, shown, cited, wrong):
-    """The rows for one version, and how many statements bind whom."""
+    """The rows for one version, and the number of statements for each role."""
     rows, count = [], {}
     for own, statement, role, reason in statements():
         if own != version:

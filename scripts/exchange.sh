@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `mqtt pub` and `mqtt sub` pass messages through Mosquitto while their connections are being cut.
+# Passes messages from `mqtt pub` to `mqtt sub` through Mosquitto while their connections are cut.
 # Installs Mosquitto by apt if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a client costs on a Cortex-M4 (mps2-an386 under QEMU, opt-level "z", fat LTO), for each set of features.
+"""Measures a client on a Cortex-M4 (mps2-an386 under QEMU, opt-level "z", fat LTO), for each set of features.
 
 Builds the images `footprint` and `instructions` of firmware/, runs them against Mosquitto, and prints the table. With
 `--check` it fails if a number is above its limit in firmware/limits.tsv; with `--write` it writes the table into docs/BENCHMARKS.md
@@ -76,7 +76,7 @@ def sections(path):
 
 
 def run(image, *options):
-    """Runs an image to its end; the numbers that it tells."""
+    """Runs an image to its end and returns the numbers that it prints."""
     machine = ["qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none"]
     machine += ["-semihosting-config", "enable=on,target=native", "-kernel", image, *options]
     done = subprocess.run(machine, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)

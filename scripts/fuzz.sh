@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for the seconds given (60 if none), from the seeds in fuzz/corpus. What it finds on the way stays
-# in a temporary folder; a crash is left in fuzz/artifacts.
+# Runs every fuzz target for the given number of seconds (default 60), from the seeds in fuzz/corpus. New inputs go to a temporary
+# folder, crashes to fuzz/artifacts.
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 found=$(mktemp -d)

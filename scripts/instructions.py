@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Instructions of codec and session on a 64-bit machine, by callgrind: they repeat where times do not.
+"""Counts the instructions of codec and session by callgrind. Unlike times, the counts of two runs are equal.
 
 Prints them; with --check fails where one is above its limit in mqtt-testing/instructions.tsv, with --write sets the limits to a
-tenth above what was counted: another compiler may say it in a few more. Counts are of x86-64; elsewhere nothing is checked."""
+tenth above the counts, since another compiler may need a few more. The limits are for x86-64; on other machines nothing is checked."""
 
 import math
 import pathlib

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The tests of the pure crates under Miri, which finds what is undefined; and for a big-endian and a 32-bit machine, which it
-# imitates. Without the laws on random input: those take hours there.
+# Runs the tests of the pure crates under Miri, which finds undefined behaviour; also for a big-endian and a 32-bit target, which Miri
+# emulates. Leaves out the laws on random input, which would take hours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export MIRIFLAGS="-Zmiri-disable-isolation" RUST_BACKTRACE=0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs every package that can be published, and compiles each from what was packed. Then a project outside of the workspace depends
-# on the packed libraries: it is the README's client, with the README's dependency lines, and talks to the packed program `mqtt`.
+# Packs every package that can be published, and compiles each from its archive. Then builds the client of
+# the README, with its dependency lines, outside of the workspace with the packed libraries, and runs it with the packed program `mqtt`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root="$PWD"
@@ -19,11 +19,11 @@ trap cleanup EXIT
 printf '\n== packing\n'
 rm -rf "$archives" "$packed"
 mkdir -p "$packed"
-# Cargo's own verification would compile the packages against an earlier run's libraries: they have the same name and version. It is
-# done below. Files that are not committed are packed as well, so that the script can be run before a commit.
+# The packages are compiled below instead of by `cargo package`, which would use the libraries of an earlier run with the same name and
+# version. Files that are not committed are packed as well, so that the script can run before a commit.
 cargo package --locked --offline --quiet --workspace --exclude mqtt-testing --allow-dirty --no-verify
 
-# The unpacked packages find each other by these lines, since no registry has them.
+# No registry has the packages, so these lines replace them by the unpacked folders.
 patch=$'\n[patch.crates-io]\n'
 names=()
 for archive in "$archives"/*.crate; do
@@ -40,7 +40,7 @@ done
 printf '\n== compiling each package from what was packed\n'
 printf '[workspace]\nresolver = "3"\nmembers = ["*"]\n%s' "$patch" >"$packed/Cargo.toml"
 cp Cargo.lock "$packed/"
-# One after the other, so that none is helped by the features that another asks for.
+# One at a time, so that the features of one do not apply to another.
 for name in "${names[@]}"; do
     echo "$name"
     (cd "$packed" && cargo build --quiet --offline -p "$name")
@@ -52,7 +52,7 @@ mqtt="$outside/root/bin/mqtt"
 "$mqtt" --version
 
 printf '\n== a project outside of the workspace\n'
-# The first block of a kind in the README.
+# Prints the first block of a kind in the README.
 block() { awk -v kind="$1" '$0 == "```" kind { on = 1; next } on && /^```/ { exit } on' README.md; }
 wait_for() { # TEXT FILE
     for _ in $(seq 300); do
@@ -77,7 +77,7 @@ block rust,no_run | sed "s/127\.0\.0\.1:1883/127.0.0.1:$port/" >"$outside/pump/s
 (cd "$outside/pump" && cargo build --quiet --offline 2>"$outside/warnings") || { cat "$outside/warnings"; exit 1; }
 "$CARGO_TARGET_DIR/debug/pump" >"$outside/said" &
 client=$!
-# Two of its messages arrive, it obeys a command, and ends with nothing unacknowledged.
+# Two of its messages arrive, it receives a command, and all its messages are acknowledged at its end.
 "$mqtt" sub -p "$port" -t pumps/7/pressure -C 2 -W 30
 "$mqtt" pub -p "$port" -t pumps/7/commands -q 1 -m faster
 wait_for faster "$outside/said"

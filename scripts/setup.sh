@@ -2,7 +2,7 @@
 # Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients, Node.js, QEMU, Valgrind (apt), paho-mqtt
 # (pip, in .venv), MQTT.js (npm, in .npm), targets for Cortex-M, browsers and 32 bits, a nightly toolchain with Miri, the oldest Rust supported and
 # cargo-fuzz.
-# What is there already is left alone. With the argument `mosquitto` it installs Mosquitto and its clients only.
+# Does not change what is installed already. With the argument `mosquitto` it installs Mosquitto and its clients only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

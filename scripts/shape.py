@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """Checks that no Rust file, function or list of parameters is longer than the limits below.
 
-A file counts with all its lines. A function counts from the line of `fn` to its closing brace; `self` is no parameter. Files
-that may be longer for now stand in EXCEPTIONS, with what is allowed to them; an exception that is not needed any more is an
-error as well."""
+A file counts with all its lines. A function counts from the line of `fn` to its closing brace; `self` is no parameter. EXCEPTIONS
+lists the files that may exceed limits for now. An exception that is not needed any more is an error as well."""
 
 import pathlib
 import re

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs what takes longer than the test command may: the whole system for seeds of this run's own choosing, each fuzz target for
-# some minutes, tokio's suite over TLS, and the rules that scripts/mutations.py breaks. The first argument is the number of seeds (20,000 if none), the second the seconds of each fuzz target (600 if
-# none). A seed that fails is printed with its smallest schedule; CONTRIBUTING.md says how to run it again.
+# Runs the tests that take too long for scripts/test.sh: the simulation of the whole system with random seeds, each fuzz target for some
+# minutes, the suite of tokio over TLS, and scripts/mutations.py. The first argument is the number of seeds (default 20,000), the second
+# the seconds of each fuzz target (default 600). A failing seed is printed with its smallest schedule; docs/TESTING.md says how to replay
+# it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Passes every test. Installs what is missing first; see setup.sh.
+# Runs every test, after it has installed missing tools; see setup.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh

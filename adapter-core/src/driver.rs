@@ -271,7 +271,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
         }
         loop {
             self.hub.refill(&mut self.output);
-            // Publishers that wait for room get it first, so that their messages go out together.
+            // Returns after one round of writes: publishers that got room add their messages, which then go out together.
             if self.output.rest().is_empty() || wrote {
                 return Ok(wrote);
             }

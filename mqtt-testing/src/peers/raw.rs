@@ -24,6 +24,13 @@ impl RawServer {
     /// # Panics
     /// There is no free port.
     pub fn start(serve: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> Self {
+        Self::start_until(move |stream, number, _| serve(stream, number))
+    }
+
+    /// Starts a server whose `serve` also gets whether to stop, which is set when the server is dropped.
+    pub(super) fn start_until(
+        serve: impl Fn(TcpStream, usize, &AtomicBool) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let raw = Self {
             port: listener.local_addr().expect("its address").port(),
@@ -38,8 +45,8 @@ impl RawServer {
                     return;
                 }
                 let number = connections.fetch_add(1, Ordering::Relaxed);
-                let serve = Arc::clone(&serve);
-                std::thread::spawn(move || serve(stream, number));
+                let (serve, stop) = (Arc::clone(&serve), Arc::clone(&stop));
+                std::thread::spawn(move || serve(stream, number, &stop));
             }
         });
         raw

@@ -1,13 +1,14 @@
 //! A server on 127.0.0.1 that a test controls, for behaviour that a real broker does not show on demand.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mqtt_proto::{ConnAck, List, ReasonCode, SubAck, UnsubAck};
 use mqtt_session::{Config, Heap, Instant, Server, ServerEvent, Step};
+
+use super::RawServer;
 
 /// What the server does about an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,8 +28,7 @@ pub enum Reaction {
 pub struct ScriptedServer {
     /// Its port.
     pub port: u16,
-    connections: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
+    server: RawServer,
 }
 
 impl ScriptedServer {
@@ -40,45 +40,20 @@ impl ScriptedServer {
     where
         F: Fn(&ServerEvent<'_>, &mut Server<'static>) -> Reaction + Send + Sync + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("its address").port();
-        let (connections, stop) = (
-            Arc::new(AtomicUsize::new(0)),
-            Arc::new(AtomicBool::new(false)),
-        );
-        let server = Self {
-            port,
-            connections: Arc::clone(&connections),
-            stop: Arc::clone(&stop),
-        };
-        let script = Arc::new(script);
-        std::thread::spawn(move || {
-            while let Ok((stream, _)) = listener.accept() {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                connections.fetch_add(1, Ordering::Relaxed);
-                let (script, stop) = (Arc::clone(&script), Arc::clone(&stop));
-                std::thread::spawn(move || {
-                    let _ = serve(&stream, &*script, &stop);
-                    let _ = stream.shutdown(Shutdown::Both);
-                });
-            }
+        let server = RawServer::start_until(move |stream, _, stop| {
+            let _ = serve(&stream, &script, stop);
+            let _ = stream.shutdown(Shutdown::Both);
         });
-        server
+        Self {
+            port: server.port,
+            server,
+        }
     }
 
     /// Returns how many connections there were.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for ScriptedServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        self.server.connections()
     }
 }
 

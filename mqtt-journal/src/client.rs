@@ -1,4 +1,4 @@
-//! The records of a session machine on the client's side. `docs/JOURNAL.md` has the byte tables.
+//! The records of a client's session machine. `docs/JOURNAL.md` has their byte tables.
 
 use mqtt_proto::{PacketId, Version};
 
@@ -7,14 +7,14 @@ use crate::fields::{Fields, Head};
 use crate::format::Format;
 use crate::record::{Kind, Parts, Record};
 
-/// Length in bytes of the longest note.
+/// The longest note, in bytes.
 pub const MAX_NOTE: usize = 64;
 
 const SESSION: Kind = Kind::new(1);
 const OUTGOING: Kind = Kind::new(2);
 const RECEIVED: Kind = Kind::new(3);
 
-/// A record of the client's session machine, decoded.
+/// A decoded record of a client's session machine.
 ///
 /// ```
 /// use mqtt_journal::{Entry, Received, Record, proto::PacketId};
@@ -29,7 +29,7 @@ const RECEIVED: Kind = Kind::new(3);
 pub enum Entry<'a> {
     /// The first record: version and machine.
     Format(Format),
-    /// Which session there is.
+    /// The session.
     Session(Session<'a>),
     /// A message to the server, by its number in the order of acceptance; `None` when it has ended.
     Outgoing(u64, Option<Outgoing<'a>>),
@@ -37,32 +37,32 @@ pub enum Entry<'a> {
     Received(PacketId, Option<Received<'a>>),
 }
 
-/// The session that the client has with the server, or asked for.
+/// The session that the client has at the server, or has asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Session<'a> {
-    /// Counts the sessions. What was sent or received under another serial number is unknown to the server.
+    /// The number of the session. The server does not know messages of another number.
     pub serial: u32,
-    /// A clean session was asked for, and no CONNACK came: each CONNECT must ask for it again.
+    /// A clean session was asked for, and CONNACK has not arrived: each CONNECT must ask for it again.
     pub clean: bool,
     /// The client identifier.
     pub client_id: &'a str,
 }
 
-/// How far a message to the server is.
+/// The state of a message to the server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outgoing<'a> {
-    /// It is not acknowledged, at QoS 2 no PUBREC came.
+    /// It is not acknowledged; at QoS 2 PUBREC has not arrived.
     Message {
         /// The session in which it was given its packet identifier.
         serial: u32,
         /// Its packet identifier; `None` if it has none yet or is of QoS 0.
         id: Option<PacketId>,
-        /// The version its packet is written in.
+        /// The version in which its packet is written.
         version: Version,
         /// The whole PUBLISH packet.
         packet: &'a [u8],
     },
-    /// PUBREC came. PUBREL is sent until PUBCOMP comes, and the message never again.
+    /// PUBREC has arrived. PUBREL is sent until PUBCOMP arrives, and the message is not sent again.
     Released {
         /// The session in which it was given its packet identifier.
         serial: u32,
@@ -71,31 +71,31 @@ pub enum Outgoing<'a> {
     },
 }
 
-/// How far a message from the server is.
+/// The state of a message from the server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Received<'a> {
-    /// The session in which it came.
+    /// The session in which it arrived.
     pub serial: u32,
-    /// The identifier is free, at QoS 2 because PUBREL came: only the note is still of use.
+    /// The identifier is free (QoS 2: PUBREL has arrived): only the note is still needed.
     pub released: bool,
-    /// What the program stored with its acknowledgement.
+    /// The note that the program stored with its acknowledgement.
     pub note: Option<Note<'a>>,
 }
 
 /// Bytes of the program, stored in the same record as an acknowledgement.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Note<'a> {
-    /// Counts the notes. The one with the highest number is valid.
+    /// The number of the note. The note with the highest number is valid.
     pub order: u64,
     /// At most [`MAX_NOTE`] bytes.
     pub bytes: &'a [u8],
 }
 
 impl<'a> Entry<'a> {
-    /// Decodes a record. `None` if its kind is unknown and may be left out.
+    /// Decodes a record. `None` if its kind is unknown and may be skipped.
     ///
     /// # Errors
-    /// The kind is unknown and may not be left out, or key or value do not fit it.
+    /// The kind is unknown and must not be skipped, or key or value do not fit it.
     pub fn read(record: &Record<'a>) -> Result<Option<Self>, Fault> {
         let mut key = Fields::key(record.key);
         let value = record.value.map(Fields::value);
@@ -115,7 +115,7 @@ impl<'a> Entry<'a> {
         Ok(Some(entry))
     }
 
-    /// Length of the record in bytes. `None` if it cannot be written.
+    /// Returns the length of the record in bytes. `None` if it cannot be written.
     #[must_use]
     pub fn encoded_len(&self) -> Option<usize> {
         self.parts(|parts| parts.encoded_len())
@@ -127,7 +127,7 @@ impl<'a> Entry<'a> {
         self.parts(|parts| parts.write(out))
     }
 
-    /// Gives the parts of the record to `then`.
+    /// Calls `then` with the parts of the record.
     fn parts<T>(&self, then: impl FnOnce(&Parts<'_>) -> Option<T>) -> Option<T> {
         let (kind, key, value) = match self {
             Self::Format(format) => {

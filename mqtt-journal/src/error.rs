@@ -1,6 +1,6 @@
-//! What is wrong with bytes that should be records, and where.
+//! The errors of a journal, with their place.
 
-/// Why bytes are not a record, or not one of this machine.
+/// Why bytes are not a valid record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
@@ -16,22 +16,22 @@ pub enum Fault {
     /// Bytes follow the key of a record that deletes.
     #[error("a record that deletes has a value")]
     ValueOfDelete,
-    /// The kind is not known here, and must not be skipped.
+    /// The kind is unknown, and must not be skipped.
     #[error("records of kind {0} are not known to this version")]
     UnknownKind(u8),
-    /// The key is not one of this kind.
+    /// The key is not valid for this kind.
     #[error("the key does not fit the kind of the record")]
     Key,
-    /// The value is not one of this kind.
+    /// The value is not valid for this kind.
     #[error("the value does not fit the kind of the record")]
     Value,
-    /// The journal does not begin with a record of its format.
-    #[error("the first record does not tell the format")]
+    /// The first record does not have the format.
+    #[error("the first record does not contain the format")]
     NoFormat,
-    /// The format is of another version than can be read.
+    /// The format has a version that cannot be read.
     #[error("the format has version {found}; this program reads {oldest} to {newest}")]
     Version {
-        /// The version that the journal tells.
+        /// The version of the journal.
         found: u8,
         /// The oldest version that is read.
         oldest: u8,
@@ -43,12 +43,12 @@ pub enum Fault {
     Machine,
 }
 
-/// A fault, and the byte of the journal at which its record begins.
+/// A fault, and the position of its record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("byte {at}: {fault}")]
 pub struct Damaged {
-    /// Where the record begins, counted from the first byte of the journal.
+    /// The position of the record, counted from the first byte of the journal.
     pub at: usize,
-    /// What is wrong with it.
+    /// The fault.
     pub fault: Fault,
 }

@@ -1,21 +1,21 @@
-//! The first record of a journal: which version, and whose.
+//! The first record of a journal: the version of the format, and the machine that wrote it.
 
 use crate::error::Fault;
 use crate::record::{Kind, Record};
 
-/// The version of the format that is written here.
+/// The version of the format that this crate writes.
 pub const VERSION: u8 = 1;
 
-/// The oldest version that is read. A version is read by the two releases after the last one that wrote it.
+/// The oldest version that this crate reads. Two more releases read a version after the last release that wrote it.
 const OLDEST: u8 = 1;
 
-/// What wrote a journal.
+/// The machine that wrote a journal.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Machine {
     /// The session machine of a client.
     Client,
-    /// An agent, with the session machine in it.
+    /// An agent, including its session machine.
     Agent,
     /// A broker.
     Broker,
@@ -40,12 +40,13 @@ impl Machine {
     }
 }
 
-/// What the first record of each journal says. It has the lowest kind and an empty key, so it is first in the order of keys, too.
+/// The content of the first record of each journal. It has the lowest kind and an empty key, so it is also the first in the
+/// order of keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Format {
     /// The version of all records.
     pub version: u8,
-    /// What wrote them.
+    /// The machine that wrote them.
     pub machine: Machine,
 }
 
@@ -53,7 +54,7 @@ impl Format {
     /// The kind of this record.
     pub const KIND: Kind = Kind::new(0);
 
-    /// What this version of the crate writes for a machine.
+    /// Returns the format that this version of the crate writes for a machine.
     #[must_use]
     pub const fn new(machine: Machine) -> Self {
         Self {
@@ -62,19 +63,19 @@ impl Format {
         }
     }
 
-    /// The value of its record; the key is empty.
+    /// Returns the value of its record; the key is empty.
     #[must_use]
     pub const fn value(self) -> [u8; 2] {
         [self.version, self.machine.byte()]
     }
 
-    /// Reads what the first record says.
+    /// Reads the first record.
     ///
     /// # Errors
-    /// The record does not tell a format ([`Fault::NoFormat`]), or one that is not read here ([`Fault::Version`]), or names no machine
-    /// that is known ([`Fault::Machine`]).
+    /// The record has no format ([`Fault::NoFormat`]), one that cannot be read ([`Fault::Version`]), or an unknown machine
+    /// ([`Fault::Machine`]).
     pub fn read(record: &Record<'_>) -> Result<Self, Fault> {
-        // A later version may have more bytes: the first one alone decides whether they are read.
+        // A later version may have more bytes: only the first one decides whether they can be read.
         let (Self::KIND, [], Some([version, rest @ ..])) = (record.kind, record.key, record.value)
         else {
             return Err(Fault::NoFormat);
@@ -95,10 +96,10 @@ impl Format {
         })
     }
 
-    /// The same, of a journal that must belong to this machine.
+    /// Reads the first record of a journal that must belong to this machine.
     ///
     /// # Errors
-    /// As [`Self::read`], and [`Fault::Machine`] if another one wrote it.
+    /// As for [`Self::read`], and [`Fault::Machine`] if another machine wrote it.
     pub fn read_of(machine: Machine, record: &Record<'_>) -> Result<Self, Fault> {
         let format = Self::read(record)?;
         if format.machine == machine {

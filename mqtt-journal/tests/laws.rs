@@ -1,4 +1,4 @@
-//! Any bytes give records or a fault, and what was read is written as it was.
+//! Any bytes decode to records or a fault, and a decoded record encodes to the same bytes.
 
 use mqtt_journal::{Entry, Record, Records};
 use proptest::prelude::*;

@@ -1,7 +1,8 @@
-//! Which packet must wait for which record: every order of events is tried in a small world. A sender and a receiver have one packet
-//! identifier, three messages, at most three crashes and two lost connections. A crash keeps any records from those that were stored up
-//! to all that were written; what it keeps is read back from bytes. The program of the receiver keeps its whole state in notes.
-//!
+//! Tests which packet must wait for which record, by trying every order of events in a small world. A sender and a receiver
+//! have one
+//! packet identifier, three messages, at most three crashes and two lost connections. A crash keeps the stored records and
+//! any number of
+//! the written ones; they are read back from bytes. The program of the receiver keeps its whole state in notes.
 //! With all waits of `docs/JOURNAL.md`, each message whose sender was told `stored` reaches the program of the receiver, at QoS 2 once.
 //! Without any one of them, some order of events breaks that.
 
@@ -43,7 +44,7 @@ enum Packet {
     PubComp,
 }
 
-/// Records of one side: those that were stored, and those that were only written.
+/// The records of one side: stored ones, and ones that are only written.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 struct Journal {
     stored: Vec<u8>,
@@ -59,12 +60,12 @@ impl Journal {
         self.written.len()
     }
 
-    /// The first written record is stored. Of all that are, only the last counts here: there is one key.
+    /// Stores the first written record. As there is one key, only the last stored record counts.
     fn store(&mut self) {
         self.stored = self.written.remove(0);
     }
 
-    /// What is left when a crash keeps so many of the written records.
+    /// Returns what is left when a crash keeps so many of the written records.
     fn crash(&self, kept: usize) -> Self {
         let stored = match kept.checked_sub(1) {
             None => self.stored.clone(),
@@ -80,7 +81,7 @@ impl Journal {
     }
 }
 
-/// Packets that go out in this order, each when so many more records are stored.
+/// Outgoing packets in their order, each with the number of records that must be stored first.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 struct Held(Vec<(Packet, usize)>);
 
@@ -120,7 +121,7 @@ struct Sender {
 struct Receiver {
     journal: Journal,
     held: Held,
-    /// The identifier means a message that came before.
+    /// Whether the identifier belongs to a message that arrived before.
     taken: bool,
     /// The state of the program: the messages that it has counted.
     program: Vec<u8>,
@@ -133,7 +134,7 @@ struct World {
     to_receiver: Vec<Packet>,
     to_sender: Vec<Packet>,
     published: u8,
-    /// Messages of which the program of the sender knows that they are stored.
+    /// Messages that were reported as stored to the program of the sender.
     told: Vec<u8>,
     crashes_left: u8,
     cuts_left: u8,
@@ -180,7 +181,7 @@ impl Sender {
         }
     }
 
-    /// The connection is new: what is under way goes out again.
+    /// Begins a new connection: unfinished packets are sent again.
     fn connect(&mut self, waits: Waits, qos2: bool) {
         self.held = Held::default();
         let records = self.journal.written.len();
@@ -209,7 +210,7 @@ impl Sender {
 }
 
 impl Receiver {
-    /// Whether the identifier is taken and what the program knows, in one record.
+    /// Writes one record with the state of the identifier and of the program.
     fn write(&mut self) -> usize {
         let note = Note {
             order: u64::try_from(self.program.len()).unwrap(),
@@ -264,7 +265,7 @@ impl Receiver {
 }
 
 impl World {
-    /// Each world that one event leads to.
+    /// Returns each world to which one event leads.
     fn next(&self, waits: Waits, qos2: bool) -> Vec<Self> {
         let mut worlds = Vec::new();
         let mut add = |event: &dyn Fn(&mut Self)| {
@@ -313,7 +314,7 @@ impl World {
         worlds
     }
 
-    /// Each world that a crash leads to.
+    /// Returns each world to which a crash leads.
     fn crashed(&self, waits: Waits, qos2: bool) -> Vec<Self> {
         let mut worlds = Vec::new();
         if self.crashes_left == 0 {
@@ -353,7 +354,7 @@ impl World {
         self.sender.connect(waits, qos2);
     }
 
-    /// What is wrong, if something is.
+    /// Returns which promise is broken, if one is.
     fn wrong(&self, qos2: bool) -> Option<&'static str> {
         let count = |message: &u8| {
             self.receiver
@@ -376,7 +377,7 @@ impl World {
     }
 }
 
-/// Tries every order of events. Returns what can go wrong, and how many worlds there are.
+/// Tries every order of events. Returns the promises that can break, and the number of worlds.
 fn search(
     waits: Waits,
     qos2: bool,
@@ -466,7 +467,7 @@ fn no_wait_can_be_left_out() {
     assert_eq!(puback, [LOST]);
 }
 
-/// The end of a flow and a PUBLISH at QoS 1 wait for nothing: the tests above pass without.
+/// The end of a flow and a PUBLISH at QoS 1 need not wait: the tests above pass without that.
 #[test]
 fn qos_1_needs_one_wait_only() {
     let waits = Waits {

@@ -6,6 +6,7 @@ use hmac::{Hmac, Mac};
 
 /// The hash function of a signature, which is always an HMAC.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
 pub enum Method {
     /// HMAC with MD5: 16 bytes.
     Md5,

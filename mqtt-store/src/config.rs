@@ -7,6 +7,7 @@ use std::time::Duration;
 
 /// The events that a record survives after it was reported as stored.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Durability {
     /// The end of the process and a power failure: each commit flushes to the device.
     #[default]

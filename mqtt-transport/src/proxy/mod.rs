@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind};
 
 /// The protocol of a proxy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum ProxyKind {
     /// SOCKS version 5 (RFC 1928). The proxy resolves names.
     Socks5,

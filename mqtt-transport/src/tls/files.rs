@@ -15,6 +15,7 @@ const LIMIT: u64 = 16 << 20;
 
 /// The source of certificates, keys or revocation lists: any number of items in PEM, or one in DER.
 #[derive(Clone, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Source {
     /// A file. It is read again for each new connection of a client, and when a server reloads.
     File(PathBuf),

@@ -60,6 +60,7 @@ impl KeyPair {
 
 /// The lowest version of TLS that is spoken.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum TlsVersion {
     /// TLS 1.2 and 1.3.
     #[default]

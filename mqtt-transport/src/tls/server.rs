@@ -17,6 +17,7 @@ use crate::error::Error;
 
 /// Whether clients must have a certificate.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum ClientCertificate {
     /// The server does not ask for one.
     #[default]

@@ -19,6 +19,7 @@ use crate::stack::{Peer, Stage};
 
 /// Which web pages may connect. A browser sends the origin of the page; other programs send any origin, or none.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Origins {
     /// All pages.
     #[default]

@@ -121,10 +121,7 @@ pub(crate) fn a_session_is_resumed(version: Version) {
 
 pub(crate) fn a_clean_start_forgets(version: Version) {
     let broker = Broker::start();
-    let (mut client, _) = Client::staying(&broker, version, "pump");
-    client.subscribe("a", QoS::AtLeastOnce);
-    client.goodbye();
-    let mut other = Client::new(&broker, version, "other");
+    let mut other = Client::beside_a_session(&broker, version);
     other.publish("a", "kept", QoS::AtLeastOnce);
     // This asserts that there is no session.
     let mut client = Client::new(&broker, version, "pump");
@@ -390,10 +387,7 @@ pub(crate) fn who_may_not_is_refused(version: Version) {
 
 pub(crate) fn connack_is_success_and_first(version: Version) {
     let broker = Broker::start();
-    let (mut client, _) = Client::staying(&broker, version, "pump");
-    client.subscribe("a", QoS::AtLeastOnce);
-    client.goodbye();
-    let mut other = Client::new(&broker, version, "other");
+    let mut other = Client::beside_a_session(&broker, version);
     other.publish("a", "kept", QoS::AtLeastOnce);
     let mut client = Client::open(&broker, version);
     client.bytes(&by_hand(version, 0, &[b"pump"]));

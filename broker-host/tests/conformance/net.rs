@@ -177,6 +177,14 @@ impl Client {
         client
     }
 
+    /// Leaves a session of `pump` with a subscription to `a` at QoS 1, and returns another client.
+    pub(crate) fn beside_a_session(broker: &Broker, version: Version) -> Self {
+        let (mut client, _) = Self::staying(broker, version, "pump");
+        client.subscribe("a", QoS::AtLeastOnce);
+        client.goodbye();
+        Self::new(broker, version, "other")
+    }
+
     /// Connected, with a session that stays, and whether there was one.
     pub(crate) fn staying(broker: &Broker, version: Version, client_id: &str) -> (Self, bool) {
         let stays = [Property::SessionExpiryInterval(u32::MAX)];

@@ -78,10 +78,7 @@ pub(crate) fn a_second_passes(broker: &Broker) {
 
 pub(crate) fn what_expired_is_not_delivered(version: Version) {
     let broker = Broker::start();
-    let (mut client, _) = Client::staying(&broker, version, "pump");
-    client.subscribe("a", QoS::AtLeastOnce);
-    client.goodbye();
-    let mut other = Client::new(&broker, version, "other");
+    let mut other = Client::beside_a_session(&broker, version);
     let mut say = |payload, seconds, retain, name| {
         let expiry = [Property::MessageExpiryInterval(seconds)];
         other.publish_packet(&Publish {

@@ -34,14 +34,18 @@ fn open(dir: &Path) -> Result<Store, OpenError> {
     Store::open(Config::new(dir)).map(Option::unwrap)
 }
 
-fn append(writer: &Writer, number: u64, value: Option<&[u8]>) -> u64 {
-    let mut bytes = [0; 512];
-    let record = Record {
-        kind: KIND,
-        key: &number.to_be_bytes(),
-        value,
-    };
-    let len = record.write(&mut bytes).unwrap();
+/// Appends a number and, in the same call, deletes an old one, so that no kill comes between them.
+fn append(writer: &Writer, number: u64, old: Option<u64>) -> u64 {
+    let (mut bytes, mut len) = ([0; 512], 0);
+    for (number, value) in [(Some(number), Some(&[7; 200][..])), (old, None)] {
+        let Some(number) = number else { continue };
+        let record = Record {
+            kind: KIND,
+            key: &number.to_be_bytes(),
+            value,
+        };
+        len += record.write(&mut bytes[len..]).unwrap();
+    }
     writer.append(&bytes[..len]);
     u64::try_from(len).unwrap()
 }
@@ -75,10 +79,7 @@ fn child() {
     let (mut appended, mut ends) = (0, std::collections::VecDeque::new());
     loop {
         while ends.len() < 64 {
-            appended += append(&writer, next, Some(&[7; 200]));
-            if let Some(old) = next.checked_sub(1000) {
-                appended += append(&writer, old, None);
-            }
+            appended += append(&writer, next, next.checked_sub(1000));
             ends.push_back((next, appended));
             next += 1;
         }
@@ -166,7 +167,7 @@ fn a_damaged_store_names_its_file_and_can_be_moved_aside() {
     let dir = Temporary::new("damaged");
     let writer = open(&dir.0).unwrap().start(|| {}).unwrap();
     for number in 0..100 {
-        append(&writer, number, Some(&[7; 200]));
+        append(&writer, number, None);
     }
     writer.close().unwrap();
     let file = dir.0.join("journal.redb");

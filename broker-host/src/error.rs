@@ -84,6 +84,12 @@ pub enum Error {
         "everyone could connect to {0}: give --user-file, or --allow-anonymous if that is meant"
     )]
     Unprotected(SocketAddr),
+    /// The store cannot be opened.
+    #[error("no store")]
+    Store(#[source] mqtt_store::OpenError),
+    /// The store failed while the broker ran. What clients were told is stored.
+    #[error("the store failed")]
+    StoreFailed(#[source] crate::StoreFailed),
     /// A name that cannot stand in a user file.
     #[error(
         "user {0:?}: must not be empty, begin with # nor contain a colon, a control character or spaces around it"

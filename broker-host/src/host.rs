@@ -7,8 +7,12 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
+#[cfg(feature = "store")]
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use mqtt_broker::{Config, Hooks};
+#[cfg(feature = "store")]
+use mqtt_store::{OpenError, Store};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::task::{LocalSet, spawn_local};
@@ -20,6 +24,8 @@ use crate::listener::{Listener, accept};
 use crate::peer::Peer;
 use crate::shared::{Shared, tick};
 use crate::sockets;
+#[cfg(feature = "store")]
+use crate::storage;
 use crate::task::connection;
 
 /// A broker with its clock and its connections. [`listen`](crate::listen) makes a listener with the options that a broker wants.
@@ -59,6 +65,40 @@ impl<H: Hooks + 'static> Host<H> {
         }
     }
 
+    /// As [`Self::new`], with a store: the broker goes on with the sessions and messages that are in it, and what its clients are told
+    /// is true after a crash. `config.wall_clock` is set here.
+    ///
+    /// # Errors
+    /// The store cannot be read, or what is in it is damaged.
+    #[cfg(feature = "store")]
+    pub fn with_store(
+        mut config: Config,
+        hooks: H,
+        commands: Commands,
+        store: Store,
+    ) -> Result<Self, OpenError> {
+        let wall_clock = SystemTime::now().duration_since(UNIX_EPOCH);
+        let millis = wall_clock.map_or(0, |since| since.as_millis());
+        config.wall_clock = u64::try_from(millis).unwrap_or(u64::MAX);
+        let host = Self::new(config, hooks, commands);
+        let mut shared = host.shared.borrow_mut();
+        let now = shared.now();
+        let (storage, restored) = storage::start(&mut shared.broker, store, now)?;
+        shared.storage = Some(storage);
+        #[cfg(feature = "files")]
+        tracing::info!(
+            sessions = restored.sessions,
+            subscriptions = restored.subscriptions,
+            messages = restored.messages,
+            retained = restored.retained,
+            "restored"
+        );
+        let _ = restored;
+        shared.wake(None);
+        drop(shared);
+        Ok(host)
+    }
+
     /// Serves a client on any transport, TLS or a Unix socket say, until its connection is over. Await it beside
     /// [`Self::run`], on the same thread: joined with it, or spawned on a `LocalSet` around both.
     ///
@@ -78,7 +118,8 @@ impl<H: Hooks + 'static> Host<H> {
     }
 
     /// Accepts connections until `stop` is ready. Then it sends DISCONNECT with 0x8B to clients of MQTT 5, ends all connections, and
-    /// waits until they are closed, for at most five seconds. A host runs once.
+    /// waits until they are closed, for at most five seconds. A host runs once. A store that fails stops it as well: see
+    /// [`Self::close`].
     ///
     /// The future is not `Send`: run it by `block_on` of a current-thread runtime, or spawn it on a `LocalSet`.
     pub async fn run(
@@ -99,11 +140,62 @@ impl<H: Hooks + 'static> Host<H> {
                     spawn_local(obey(Rc::clone(shared), commands));
                 }
                 spawn_local(tick(Rc::clone(shared)));
-                stop.await;
+                self.run_store(stop).await;
                 shared.borrow_mut().shut_down();
                 let all_closed = poll_fn(|cx| shared.borrow_mut().poll_all_closed(cx));
                 let _ = timeout(LINGER, all_closed).await;
             })
             .await;
     }
+
+    /// Stores what is left, and closes the store; without one it does nothing. Call it when [`Self::run`] is over.
+    ///
+    /// # Errors
+    /// The store failed, or there is no room for all. What clients were told is stored.
+    #[cfg(feature = "store")]
+    pub fn close(self) -> Result<(), StoreFailed> {
+        let mut shared = self.shared.borrow_mut();
+        shared.wake(None);
+        let storage = shared.storage.take();
+        drop(shared);
+        let closed = storage.map_or(Ok(()), storage::Storage::close);
+        closed.map_err(StoreFailed)
+    }
+
+    /// Serves the store until `stop` is ready, or the store fails.
+    #[cfg(feature = "store")]
+    async fn run_store(&self, stop: impl Future<Output = ()>) {
+        let ended = {
+            let shared = self.shared.borrow();
+            shared.storage.as_ref().map(|s| Rc::clone(&s.ended))
+        };
+        let Some(ended) = ended else {
+            return stop.await;
+        };
+        spawn_local(storage::watch(Rc::clone(&self.shared)));
+        tokio::select! {
+            () = stop => {}
+            () = ended.notified() => {}
+        }
+    }
+
+    #[cfg(not(feature = "store"))]
+    async fn run_store(&self, stop: impl Future<Output = ()>) {
+        stop.await;
+    }
 }
+
+/// The store of a host failed. What clients were told is stored, and another process can read it.
+#[cfg(feature = "store")]
+#[derive(Clone, Debug)]
+pub struct StoreFailed(mqtt_store::Failure);
+
+#[cfg(feature = "store")]
+impl std::fmt::Display for StoreFailed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(feature = "store")]
+impl std::error::Error for StoreFailed {}

@@ -17,6 +17,8 @@ pub mod signals;
 #[cfg_attr(not(unix), path = "no_sockets.rs")]
 mod sockets;
 mod staged;
+#[cfg(feature = "store")]
+mod storage;
 mod task;
 
 #[cfg(feature = "files")]
@@ -36,6 +38,8 @@ mod listening;
 #[cfg(feature = "files")]
 mod logging;
 #[cfg(feature = "files")]
+mod opening;
+#[cfg(feature = "files")]
 mod random;
 #[cfg(feature = "files")]
 mod reload;
@@ -52,12 +56,16 @@ pub use error::{Error, SettingsError};
 #[cfg(feature = "files")]
 pub use guard::Guard;
 pub use host::Host;
+#[cfg(feature = "store")]
+pub use host::StoreFailed;
 pub use layers::Layers;
 pub use listener::{Listener, listen};
 #[cfg(feature = "files")]
 pub use listening::Listening;
 pub use mqtt_broker as broker;
 pub use mqtt_proto as proto;
+#[cfg(feature = "store")]
+pub use mqtt_store as store;
 pub use mqtt_transport as transport;
 #[cfg(any(feature = "proxy", feature = "websocket"))]
 pub use network::{Network, NoNetwork};

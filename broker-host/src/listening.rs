@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use tracing::warn;
 
 use crate::binding::{Bound, SocketFile};
-use crate::random::random;
 use crate::reload::{Access, Reloader};
-use crate::{Control, Error, Guard, Host, Listener, Settings, control};
+use crate::{Control, Error, Guard, Host, Listener, Settings};
 
 /// A broker that listens and does not accept connections yet: [`Settings::listen`] makes it, [`Self::run`] serves.
 #[derive(Debug)]
@@ -24,18 +23,13 @@ impl Settings {
     ///
     /// # Errors
     /// What [`Self::check`] returns, [`Error::Bind`], [`Error::Listen`], [`Error::Tls`], [`Error::Unprotected`] if other machines could connect, there is no user file, and
-    /// [`allow_anonymous`](Self::allow_anonymous) is not set; what [`crate::Users::read`] and [`crate::Acl::read`] return.
+    /// [`allow_anonymous`](Self::allow_anonymous) is not set; what [`crate::Users::read`] and [`crate::Acl::read`] return; [`Error::Store`].
     pub async fn listen(&self) -> Result<Listening, Error> {
         self.check()?;
         let access = Access::read(self)?;
         let bound = self.bound().await?;
         access.protects(bound.public)?;
-        let (control, commands) = control();
-        let mut guard = Guard::new(control.clone())?;
-        access.apply(&mut guard);
-        let mut config = self.config();
-        config.hash_key = u64::from_le_bytes(random()?);
-        let host = Host::new(config, guard, commands);
+        let (host, control) = self.host(access)?;
         if let Some(most) = self.handshakes {
             host.limit_handshakes(most);
         }
@@ -72,7 +66,10 @@ impl Listening {
     }
 
     /// Serves until `stop` is ready, and takes leave of the clients, as [`Host::run`] does.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// [`Error::StoreFailed`].
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
         let Self {
             host,
             listeners,
@@ -87,5 +84,6 @@ impl Listening {
         };
         host.run(listeners, stop).await;
         drop(files);
+        host.close().map_err(Error::StoreFailed)
     }
 }

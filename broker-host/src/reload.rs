@@ -99,7 +99,10 @@ fn fixed_but_changed(started: &Settings, wanted: &Settings) -> Vec<&'static str>
     };
     let fixed = [
         ("bind", started.bind != wanted.bind),
+        ("durability", started.durability != wanted.durability),
         ("health", started.health != wanted.health),
+        ("store", started.store != wanted.store),
+        ("store-limit", started.store_limit != wanted.store_limit),
         ("log-format", started.log_format != wanted.log_format),
         ("handshakes", started.handshakes != wanted.handshakes),
         (

@@ -33,7 +33,7 @@ macro_rules! settings {
         /// settings.bind = Some(vec!["127.0.0.1:1883".into(), "[::1]:1883".into()]);
         /// settings.acl_file = Some("acl".into());
         /// let broker = settings.listen().await?;
-        /// broker.run(signals::interrupted()).await;
+        /// broker.run(signals::interrupted()).await?;
         /// # Ok(()) }
         /// ```
         #[derive(Clone, Debug, Default, Deserialize)]
@@ -138,6 +138,18 @@ settings! {
     /// What is logged to standard error: error, warn, info, debug or trace. Default info
     #[cfg_attr(feature = "clap", arg(long, value_name = "LEVEL"))]
     log: String,
+    /// Directory of a store for sessions, queues, retained messages and wills. Default: they are in memory
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DIR", help_heading = "Store"))]
+    store: PathBuf,
+    /// What a crash leaves of what clients were told: stored (all), written (all, unless the power fails) or off. Default stored
+    #[cfg_attr(feature = "clap", arg(long, value_name = "WORD", help_heading = "Store"))]
+    durability: String,
+    /// What is done with a damaged store: refuse (to start) or move-aside (and start empty). Default refuse
+    #[cfg_attr(feature = "clap", arg(long, value_name = "WORD", help_heading = "Store"))]
+    store_damaged: String,
+    /// Bytes that the store may hold. Default: as much as the disk does
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", help_heading = "Store"))]
+    store_limit: u64,
     /// How the log looks: text, or json for an object of JSON in each line. Default text
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT"))]
     log_format: String,
@@ -282,7 +294,7 @@ impl Settings {
         }
     }
 
-    fn words_unknown(&self) -> [Checked; 3] {
+    fn words_unknown(&self) -> [Checked; 5] {
         let mut listeners = self.listener.iter().flatten();
         let no_address = self.bind.as_ref().is_some_and(Vec::is_empty)
             || listeners.any(|listener| listener.bind.as_ref().is_none_or(Vec::is_empty));
@@ -296,6 +308,16 @@ impl Settings {
                 self.versions().is_some_and(|known| known.is_empty()),
                 "protocol-versions",
                 "must be some of 3.1, 3.1.1 and 5",
+            ),
+            (
+                !self.knows_damaged(),
+                "store-damaged",
+                "must be refuse or move-aside",
+            ),
+            (
+                !self.knows_durability(),
+                "durability",
+                "must be stored, written or off",
             ),
             (
                 self.maximum_qos.is_some_and(|qos| qos > 2),
@@ -413,7 +435,7 @@ mod tests {
     #[test]
     fn the_sample_has_the_defaults() {
         let mut settings: Settings = toml::from_str(&sample()).unwrap();
-        // An example, since the default is none.
+        // Examples, since the default is none.
         settings.retained_expiry = None;
         assert_eq!(
             format!("{:?}", settings.config()),
@@ -462,6 +484,8 @@ mod tests {
             "protocol-versions = []",
             "protocol-versions = [\"5\", \"6\"]",
             "maximum-qos = 3",
+            "store-damaged = \"ignore\"",
+            "durability = \"sometimes\"",
             "packet-size = 0",
             "packet-size = 127",
             "topic-levels = 0",

@@ -37,6 +37,9 @@ pub(crate) struct Shared<H> {
     timer: Option<Waker>,
     timer_at: Option<Instant>,
     all_closed: Option<Waker>,
+    /// What stores the broker's records, if they are stored.
+    #[cfg(feature = "store")]
+    pub(crate) storage: Option<crate::storage::Storage>,
 }
 
 impl<H: Hooks> Shared<H> {
@@ -53,6 +56,8 @@ impl<H: Hooks> Shared<H> {
             timer: None,
             timer_at: None,
             all_closed: None,
+            #[cfg(feature = "store")]
+            storage: None,
         }
     }
 
@@ -62,6 +67,10 @@ impl<H: Hooks> Shared<H> {
 
     /// Wakes whom the last call of the broker concerns. `own` is being served anyway.
     pub(crate) fn wake(&mut self, own: Option<ConnectionId>) {
+        #[cfg(feature = "store")]
+        if let Some(storage) = &mut self.storage {
+            storage.give(&self.broker);
+        }
         while let Some(id) = self.broker.next_ready() {
             if Some(id) == own {
                 continue;

@@ -105,6 +105,7 @@ impl<H: Hooks> Broker<H> {
             self.decided(id.index, &connect, &packet, verdict, now);
             // What came behind CONNECT may go on.
             self.mark_ready(id.index);
+            self.settle();
         }
     }
 }

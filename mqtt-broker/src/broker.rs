@@ -12,10 +12,12 @@ use mqtt_session::{Heap, Instant, Outgoing, Server, ServerEvent, Step};
 use crate::config::Config;
 use crate::fanout::{Fanouts, Scratch};
 use crate::hooks::{Ending, Hooks};
-use crate::queue::{Lanes, Total};
+use crate::journal::Journal;
+use crate::queue::Total;
 use crate::retained::Retained;
 use crate::router::{Keyed, Router};
 use crate::session::Session;
+use crate::share::HandedOver;
 use crate::statistics::Statistics;
 use crate::subscribe::{Answer, Request};
 use crate::timers::{Due, Timers};
@@ -117,7 +119,7 @@ pub struct Broker<H> {
     /// Messages on their way to many.
     pub(crate) fanouts: Fanouts,
     /// Messages for other members of their shared subscriptions.
-    pub(crate) handed_over: VecDeque<Lanes>,
+    pub(crate) handed_over: VecDeque<HandedOver>,
     /// Sessions that are over and still have subscriptions.
     pub(crate) endings: VecDeque<u32>,
     /// Sessions that give way to new ones, in the order in which their clients left.
@@ -128,10 +130,12 @@ pub struct Broker<H> {
     /// Retained messages expired.
     pub(crate) purging: bool,
     ready: VecDeque<ConnectionId>,
-    serial: u32,
+    pub(crate) serial: u32,
     pub(crate) session_serial: u32,
     /// Counts how often rights changed; not 0.
     pub(crate) rights: u32,
+    /// What must outlive the process, if anything must.
+    pub(crate) journal: Option<Box<Journal>>,
     pub(crate) started: Instant,
     pub(crate) published: Option<Statistics>,
     /// What routing one message takes, kept between uses.
@@ -182,6 +186,7 @@ impl<H: Hooks> Broker<H> {
             serial: 0,
             session_serial: 0,
             rights: 1,
+            journal: None,
             started: now,
             published: None,
             scratch: Scratch::default(),
@@ -266,6 +271,8 @@ impl<H: Hooks> Broker<H> {
             }
             self.pump(key, now);
         }
+        self.take_changes(id.index);
+        self.settle();
     }
 
     /// The next connection that has something to write, or is to be closed, or may go on with its input. Each is named
@@ -308,6 +315,7 @@ impl<H: Hooks> Broker<H> {
         if let Some(at) = connection.timer {
             self.timers.clear(at, Due::Connection(id.index));
         }
+        self.settle();
     }
 
     /// Takes what a transport brought: as many packets as there are, and as the connection's share of the turn allows.
@@ -335,6 +343,8 @@ impl<H: Hooks> Broker<H> {
                         let received = &mut self.statistics.packets_received;
                         *received = received.saturating_add(1);
                     }
+                    // What changed comes before what the packet leads to.
+                    self.take_changes(id.index);
                     if let Some(event) = event {
                         let packet = rest.get(..n).unwrap_or_default();
                         self.handle(id, event, packet, now);
@@ -345,6 +355,7 @@ impl<H: Hooks> Broker<H> {
         };
         let received = &mut self.statistics.bytes_received;
         *received = received.saturating_add(widen(consumed));
+        self.settle();
         if !self.outgoing(id).is_empty() {
             self.mark_ready(id.index);
         }
@@ -369,6 +380,9 @@ impl<H: Hooks> Broker<H> {
             if extra.unanswered.is_some() {
                 return self.must_wait_for_answer(id, now);
             }
+        }
+        if !rest.is_empty() && self.waits_for_storage(id) {
+            return Some(Next::Blocked);
         }
         (!has_share && !rest.is_empty()).then_some(Next::Yields)
     }
@@ -404,6 +418,7 @@ impl<H: Hooks> Broker<H> {
                     // 5 [MQTT-4.8.2-6]: nobody else gets it, however it ended.
                     session.shared.remove(&token);
                     session.queue.acknowledged();
+                    self.record_acknowledged(key, token);
                     self.pump(key, now);
                 }
             }
@@ -423,6 +438,7 @@ impl<H: Hooks> Broker<H> {
     pub fn publish(&mut self, message: &Outgoing<'_>, now: Instant) {
         self.begin();
         self.say_to_all(message, now);
+        self.settle();
     }
 
     pub(crate) fn say_to_all(&mut self, message: &Outgoing<'_>, now: Instant) {
@@ -443,6 +459,7 @@ impl<H: Hooks> Broker<H> {
         match connection {
             Some(index) => {
                 self.close(index, reason, now);
+                self.settle();
                 true
             }
             None => false,
@@ -456,6 +473,7 @@ impl<H: Hooks> Broker<H> {
         for index in all {
             self.close(index, ReasonCode::ServerShuttingDown, now);
         }
+        self.settle();
     }
 
     /// Says goodbye and ends a connection.
@@ -481,6 +499,11 @@ impl Extra {
 }
 
 impl Connection {
+    pub(crate) const fn id(&self, index: u32) -> ConnectionId {
+        let serial = self.serial;
+        ConnectionId { index, serial }
+    }
+
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
     }

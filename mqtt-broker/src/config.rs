@@ -90,6 +90,9 @@ pub struct Config {
     /// How much work a call of the broker does for one connection before the others have their turn, in steps of about a
     /// tenth of a microsecond. What one packet leads to beyond it is done in portions of this size. Default 4,096.
     pub turn_steps: u32,
+    /// What the clock on the wall shows at [`Instant`] 0, in milliseconds since the beginning of 1970: records tell times by it.
+    /// Default 0.
+    pub wall_clock: u64,
     /// A secret of the host, so that nobody can choose topics that slow the broker down. Default 0.
     pub hash_key: u64,
 }
@@ -131,6 +134,7 @@ impl Default for Config {
             retain_available: true,
             statistics_interval: 10,
             turn_steps: 4_096,
+            wall_clock: 0,
             hash_key: 0,
         }
     }
@@ -146,6 +150,7 @@ impl<H: Hooks> Broker<H> {
         }
         self.config = Config {
             hash_key: self.config.hash_key,
+            wall_clock: self.config.wall_clock,
             ..config
         };
     }

@@ -132,10 +132,20 @@ impl<H: Hooks> Broker<H> {
             self.refuse(index, ReasonCode::NotAuthorized, now);
             return;
         }
+        let before = self.position();
         let known = self.known(client_id, now);
         let is_of_another = known.is_some_and(|key| self.is_of_another(key, connect.user_name));
         if is_of_another && !self.config.client_ids_of_others {
             self.refuse(index, ReasonCode::NotAuthorized, now);
+            return;
+        }
+        let expiry = self.session_expiry(connect);
+        if self.storage_is_refused()
+            && (connect.will.is_some()
+                || known.is_none() && expiry > 0
+                || known.is_some() && connect.clean_start)
+        {
+            self.refuse(index, ReasonCode::QuotaExceeded, now);
             return;
         }
         let will = connect.will.as_ref().map_or(0, will_size);
@@ -163,6 +173,7 @@ impl<H: Hooks> Broker<H> {
         let key = resumed.unwrap_or_else(|| self.new_session(client_id));
         self.attach(index, key, connect, now);
         let session_expiry = self.session_expiry(connect);
+        self.record_connected(index, key, session_expiry, before);
         let properties = self.announce(connect, assigned.as_deref(), data, session_expiry);
         let connack = ConnAck {
             // 3.1.1 [MQTT-3.2.2-2], 5 [MQTT-3.2.2-3]

@@ -1,7 +1,8 @@
 //! From a publisher to its receivers.
 
-use mqtt_session::proto::{Properties, QoS, ReasonCode, TopicName};
-use mqtt_session::{Incoming, Instant, Outgoing, Refused, Token};
+use mqtt_session::proto::{Properties, QoS, ReasonCode, TopicName, Version};
+use mqtt_session::{Incoming, Instant, Outgoing, Receipt, Refused, Server, Token};
+use smallvec::SmallVec;
 
 use crate::broker::{Broker, Connection, usize_of, widen};
 use crate::connect::is_reserved;
@@ -40,6 +41,14 @@ impl<'a> Source<'a> {
 
     pub(crate) const fn steps(&self) -> usize {
         self.steps
+    }
+
+    /// The message as it is kept.
+    pub(crate) fn kept(&mut self, now: Instant) -> Option<&Message> {
+        if self.kept.is_none() {
+            self.kept = Some(Message::new(self.message, now).ok()?);
+        }
+        self.kept.as_ref()
     }
 }
 
@@ -88,16 +97,65 @@ impl<H: Hooks> Broker<H> {
             properties: publish.properties,
             payload: publish.payload,
         };
+        let before = self.position();
+        if self.has_journal() && publish.qos() > QoS::AtMostOnce {
+            if self.storage_is_refused() {
+                self.topic = resolved;
+                self.refuse_message(index, incoming.receipt, now);
+                return;
+            }
+            let qos2 = publish.qos() == QoS::ExactlyOnce;
+            self.record_origin(key, publish.delivery.packet_id().filter(|_| qos2));
+        }
         let (reason, routed) = self.accept_message(key, &message, now);
         self.topic = resolved;
         let Some(receipt) = incoming.receipt else {
             return;
         };
         if routed == Routed::Later {
-            self.fanouts.acknowledge_later(receipt, reason);
+            let origin = self.forget_origin();
+            self.fanouts
+                .acknowledge_later(receipt, reason, before, origin);
+        } else if self.has_journal() {
+            self.acknowledge_recorded(key, receipt, reason, before);
         } else if let Some(connection) = self.connections.get_mut(usize_of(index)) {
             // It was received just now, so it awaits this.
             let _ = connection.server.acknowledge(receipt, reason);
+        }
+    }
+
+    /// There is no room to store a message.
+    fn refuse_message(&mut self, index: u32, receipt: Option<Receipt>, now: Instant) {
+        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+            return;
+        };
+        if let Some(receipt) = receipt
+            && connection.server.version().is_v5()
+        {
+            let reason = ReasonCode::QuotaExceeded;
+            let _ = connection.server.acknowledge(receipt, reason);
+        } else {
+            self.close(index, ReasonCode::QuotaExceeded, now);
+        }
+    }
+
+    /// Acknowledges a message when the records that it led to are stored (3.1.1 \[MQTT-4.3.2-2\] and \[MQTT-4.3.3-2\],
+    /// 5 \[MQTT-4.3.2-4\] and \[MQTT-4.3.3-8\]).
+    fn acknowledge_recorded(
+        &mut self,
+        key: u32,
+        receipt: Receipt,
+        reason: ReasonCode,
+        before: u64,
+    ) {
+        if reason.is_error() {
+            let _ = self.forget_origin();
+        } else {
+            self.record_received();
+        }
+        if let Some(session) = self.sessions.get(usize_of(key)) {
+            let from = (key, session.serial);
+            self.acknowledge_when_stored(from, receipt, reason, before);
         }
     }
 
@@ -134,6 +192,10 @@ impl<H: Hooks> Broker<H> {
         }
         // 3.1.1 [MQTT-3.3.1-12]
         let kept = !message.retain || self.retain(Some(key), message, now);
+        if !kept {
+            // It is refused, so its identifier means nothing.
+            let _ = self.forget_origin();
+        }
         let routed = self.route(Some(key), message, now);
         let reason = match (kept, routed) {
             (false, _) => ReasonCode::QuotaExceeded,
@@ -164,15 +226,23 @@ impl<H: Hooks> Broker<H> {
             let publisher = from.and_then(|key| self.publisher(key));
             Some(kept.published_by(publisher))
         };
+        if self.storage_is_refused() {
+            return false;
+        }
         let topic = message.topic.as_str();
         let (limit, bytes) = (self.config.retained_messages, self.config.retained_bytes);
-        if self.retained.set(topic, kept.clone(), limit, bytes) {
-            return true;
+        let mut done = self.retained.set(topic, kept.clone(), limit, bytes);
+        if !done {
+            // Those that expired may have taken the room.
+            self.meter.spend(PURGED);
+            self.purging |= self.purge_retained(PURGED, now);
+            done = self.retained.set(topic, kept.clone(), limit, bytes);
         }
-        // Those that expired may have taken the room.
-        self.meter.spend(PURGED);
-        self.purging |= self.retained.purge(PURGED, now);
-        self.retained.set(topic, kept, limit, bytes)
+        if done {
+            // 3.1.1 [MQTT-3.3.1-5], 5 [MQTT-3.3.1-5]
+            self.record_retained(topic, kept.as_ref(), from);
+        }
+        done
     }
 
     /// Whether a QoS 0 message for a session that cannot go now is queued.
@@ -204,6 +274,7 @@ impl<H: Hooks> Broker<H> {
         };
         let full = session.rights.are_full(self.rights);
         if !full && !may_receive(session, current, &mut self.hooks, message.topic) {
+            self.not_delivered(subscriber.session, qos, *share);
             return;
         }
         let connection = session
@@ -226,6 +297,10 @@ impl<H: Hooks> Broker<H> {
                     Err(Refused::Full) => {}
                     sent => {
                         let index = session.connection;
+                        if self.journal.is_some() {
+                            let how = (qos, retain);
+                            self.record_delivery(subscriber.session, sent, how, identifiers);
+                        }
                         self.sent_or_dropped(
                             subscriber.session,
                             index,
@@ -239,15 +314,10 @@ impl<H: Hooks> Broker<H> {
             None if qos == QoS::AtMostOnce && !self.config.queue_qos0 => return,
             _ => {}
         }
-        let kept = match &source.kept {
-            Some(kept) => kept.clone(),
-            None => {
-                let Ok(kept) = Message::new(message, now) else {
-                    return;
-                };
-                source.kept.insert(kept).clone()
-            }
+        let Some(mut kept) = source.kept(now).cloned() else {
+            return;
         };
+        kept.set_record(self.current_record());
         let identifiers = self
             .sessions
             .get_mut(usize_of(subscriber.session))
@@ -264,18 +334,36 @@ impl<H: Hooks> Broker<H> {
         );
     }
 
+    /// A message went to a client at once, or never will.
+    fn record_delivery(
+        &mut self,
+        key: u32,
+        sent: Result<Option<Token>, Refused>,
+        how: (QoS, bool),
+        identifiers: &[u32],
+    ) {
+        match sent {
+            Ok(Some(token)) if how.0 > QoS::AtMostOnce => {
+                self.record_sent(key, token, how, identifiers);
+            }
+            Ok(_) => {}
+            Err(_) => self.not_delivered(key, how.0, None),
+        }
+    }
+
     /// Queues a message, and sends what can go.
     #[allow(clippy::too_many_arguments, reason = "the parts of one queued message")]
     pub(crate) fn deliver_kept(
         &mut self,
         key: u32,
-        message: Message,
+        mut message: Message,
         qos: QoS,
         retain: bool,
         identifiers: Identifiers,
         share: Option<Share>,
         now: Instant,
     ) {
+        self.number_for_queue(key, &mut message, qos, share);
         let sessions = self.sessions.len().max(1);
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
@@ -287,6 +375,7 @@ impl<H: Hooks> Broker<H> {
             identifiers,
             share,
         };
+        let copy = self.journal.is_some().then(|| item.clone());
         let fair = self
             .config
             .queued_bytes_total
@@ -298,12 +387,19 @@ impl<H: Hooks> Broker<H> {
         if pushed.dropped > 0 {
             self.dropped(key, pushed.dropped);
         }
+        if let Some(item) = &copy {
+            if pushed.accepted {
+                self.record_queued(key, item);
+            } else {
+                self.not_delivered(key, item.qos, item.share);
+            }
+        }
         if pushed.accepted {
             self.pump(key, now);
         }
     }
 
-    fn dropped(&mut self, key: u32, messages: u64) {
+    pub(crate) fn dropped(&mut self, key: u32, messages: u64) {
         let dropped = &mut self.statistics.publish_dropped;
         *dropped = dropped.saturating_add(messages);
         if let Some(session) = self.sessions.get(usize_of(key)) {
@@ -352,8 +448,9 @@ impl<H: Hooks> Broker<H> {
             let full = session.rights.are_full(self.rights);
             if !full
                 && self.meter.has_share()
-                && drops_first(session, current, &mut self.hooks, &mut self.queued)
+                && let Some(item) = drops_first(session, current, &mut self.hooks, &mut self.queued)
             {
+                self.record_dropped(key, &item);
                 self.meter.spend(4);
                 continue;
             }
@@ -369,7 +466,10 @@ impl<H: Hooks> Broker<H> {
             }
             // 5 [MQTT-4.3.3-7] and [MQTT-4.3.3-13]: only what waits here expires, never what was sent.
             if item.message.has_expired(now) {
-                session.queue.pop(&mut self.queued);
+                let expired = session.queue.pop(&mut self.queued);
+                if let (Some(_), Some(item)) = (&self.journal, &expired) {
+                    self.record_dropped(key, item);
+                }
                 let expired = &mut self.statistics.publish_expired;
                 *expired = expired.saturating_add(1);
                 continue;
@@ -409,6 +509,18 @@ impl<H: Hooks> Broker<H> {
             let Some(item) = session.queue.pop(&mut self.queued) else {
                 return;
             };
+            if self.journal.is_some() {
+                match sent {
+                    Ok(Some(token)) if item.qos > QoS::AtMostOnce => {
+                        self.record_pumped(key, &item, token);
+                    }
+                    Ok(_) => {}
+                    Err(_) => self.record_dropped(key, &item),
+                }
+            }
+            let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+                return;
+            };
             // 5 [MQTT-4.8.2-4]: it stays with this client until it is acknowledged.
             if let (Ok(Some(token)), Some(_)) = (sent, item.share) {
                 session.shared.insert(token, item.clone());
@@ -418,6 +530,32 @@ impl<H: Hooks> Broker<H> {
             self.sent_or_dropped(key, Some(index), sent, payload);
         }
     }
+}
+
+/// Gives a message back to the machine of a session that had sent it in an earlier process.
+pub(crate) fn restore(
+    server: &mut Server<'static>,
+    item: &Queued,
+    number: u32,
+    version: Version,
+) -> Result<Token, Refused> {
+    let publish = item.message.publish();
+    let message = Outgoing {
+        qos: item.qos,
+        retain: item.retain,
+        ..item.message.outgoing(&publish)
+    };
+    let identifiers = item.identifiers.as_slice().iter().copied();
+    let properties = if version.is_v5() {
+        forwarded(&publish.properties, None, identifiers)
+    } else {
+        SmallVec::new()
+    };
+    let message = Outgoing {
+        properties: Properties::from(&properties[..]),
+        ..message
+    };
+    server.restore_message(number, &message, version)
 }
 
 /// Gives a message to one connection, in its version.

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use crate::broker::{Broker, ConnectionId, number, usize_of};
 use crate::deliver::Source;
 use crate::hooks::Hooks;
+use crate::journal::{Origin, Record, steps_of};
 use crate::message::Message;
 use crate::router::{Keyed, Matches, Share, Subscriber};
 use crate::session::{Mark, Session};
@@ -21,7 +22,7 @@ use crate::session::{Mark, Session};
 pub(crate) struct Target {
     pub(crate) subscriber: Subscriber,
     /// The serial number of its session.
-    serial: u32,
+    pub(crate) serial: u32,
     pub(crate) share: Option<Share>,
     /// The first and the last of its other identifiers.
     more: Option<(u32, u32)>,
@@ -66,6 +67,10 @@ struct Fanout {
     waits: Option<ConnectionId>,
     /// What is to be acknowledged when all have it, and how if there is somebody.
     receipt: Option<(Receipt, ReasonCode)>,
+    /// How much was recorded before it came, and where it came from at QoS 2.
+    recorded: (u64, Option<Origin>),
+    /// The number of its record, if it is a will that was kept in one until now.
+    will: u64,
 }
 
 /// Messages on their way to many: the first is being delivered.
@@ -79,6 +84,8 @@ pub(crate) struct Fanouts {
     stage: Stage,
     targets: Targets,
     groups: Vec<Share>,
+    /// What names the targets of the first in its record.
+    numbers: Vec<u64>,
 }
 
 /// How far the first of them is.
@@ -104,6 +111,7 @@ impl Fanouts {
             stage: Stage::New,
             targets: Targets::default(),
             groups: Vec::new(),
+            numbers: Vec::new(),
         }
     }
 
@@ -112,9 +120,23 @@ impl Fanouts {
     }
 
     /// The last message is to be acknowledged when all have it.
-    pub(crate) fn acknowledge_later(&mut self, receipt: Receipt, reason: ReasonCode) {
+    pub(crate) fn acknowledge_later(
+        &mut self,
+        receipt: Receipt,
+        reason: ReasonCode,
+        before: u64,
+        origin: Option<Origin>,
+    ) {
         if let Some(last) = self.waiting.back_mut() {
             last.receipt = Some((receipt, reason));
+            last.recorded = (before, origin);
+        }
+    }
+
+    /// The last message is a will that is recorded under this number.
+    pub(crate) fn last_is_will(&mut self, number: u64) {
+        if let Some(last) = self.waiting.back_mut() {
+            last.will = number;
         }
     }
 
@@ -278,6 +300,7 @@ impl<H: Hooks> Broker<H> {
                 targets.add(subscriber, session, AT_ONCE);
             }
         }
+        self.begin_record();
         let mut identifiers = SmallVec::new();
         for target in &targets.list {
             targets.identifiers(target, &mut identifiers);
@@ -287,8 +310,12 @@ impl<H: Hooks> Broker<H> {
         for group in &matches.groups {
             if let Some(target) = self.choose(*group, message.topic) {
                 found = true;
+                self.next_copy();
                 self.deliver(&target, &mut source, target.identifier(), now);
             }
+        }
+        if self.has_journal() {
+            self.end_record(&mut source, now);
         }
         Some(if found {
             Routed::ToAll
@@ -319,6 +346,8 @@ impl<H: Hooks> Broker<H> {
             from,
             waits,
             receipt: None,
+            recorded: (0, None),
+            will: 0,
         });
         Routed::Later
     }
@@ -362,7 +391,44 @@ impl<H: Hooks> Broker<H> {
         }
         if finished {
             self.fanouts.stage = Stage::Delivering(0);
+            if self.has_journal() {
+                self.record_first_fanout(message);
+            }
         }
+    }
+
+    /// Who gets the first message is known: it is recorded before the first of them gets it, so the members of shared subscriptions
+    /// are chosen now.
+    fn record_first_fanout(&mut self, message: &Message) {
+        let publish = message.publish();
+        for share in std::mem::take(&mut self.fanouts.groups) {
+            let group = self.router.shared_mut(share).map(|_| share.group());
+            let chosen = group.and_then(|group| self.choose(group, publish.topic));
+            if let Some(mut target) = chosen {
+                let session = self.sessions.get(usize_of(target.subscriber.session));
+                target.serial = session.map_or(0, |session| session.serial);
+                self.fanouts.targets.list.push(target);
+            }
+        }
+        let targets = std::mem::take(&mut self.fanouts.targets);
+        self.meter.spend(steps_of(targets.list.len()));
+        let identifiers = |target: &Target| {
+            let mut all = SmallVec::new();
+            targets.identifiers(target, &mut all);
+            all.to_vec()
+        };
+        let first = self.fanouts.waiting.front();
+        if let Some((message, origin)) = first.map(|f| (f.message.clone(), f.recorded.1)) {
+            let (record, numbers) =
+                self.record_fanout(&message, &targets.list, identifiers, origin);
+            self.fanouts.numbers = numbers;
+            if let Some(first) = self.fanouts.waiting.front_mut() {
+                first.message.set_record(record);
+                let will = std::mem::take(&mut first.will);
+                self.record_will_gone(will);
+            }
+        }
+        self.fanouts.targets = targets;
     }
 
     /// From the receiver `at` on. Whether that was all.
@@ -370,6 +436,7 @@ impl<H: Hooks> Broker<H> {
         let publish = message.publish();
         let borrowed = message.outgoing(&publish);
         let mut source = Source::of(message, &borrowed);
+        self.deliver_recorded(message.record());
         let mut identifiers = SmallVec::new();
         while self.meter.has_share() {
             let fanouts = &self.fanouts;
@@ -377,8 +444,13 @@ impl<H: Hooks> Broker<H> {
             if let Some(target) = fanouts.targets.list.get(at).copied() {
                 fanouts.targets.identifiers(&target, &mut identifiers);
                 let session = self.sessions.get(usize_of(target.subscriber.session));
-                if session.is_some_and(|session| session.serial == target.serial) {
+                let is_there = session.is_some_and(|session| session.serial == target.serial);
+                let name = self.fanouts.numbers.get(at).copied().unwrap_or(0);
+                if is_there {
+                    self.deliver_to(name);
                     self.deliver(&target, &mut source, &identifiers, now);
+                } else {
+                    self.target_gone(name);
                 }
             } else if let Some(share) = fanouts.groups.get(behind).copied() {
                 let group = self.router.shared_mut(share).map(|_| share.group());
@@ -386,10 +458,12 @@ impl<H: Hooks> Broker<H> {
                     self.deliver(&target, &mut source, target.identifier(), now);
                 }
             } else {
+                self.deliver_recorded(Record::NONE);
                 return true;
             }
             at = at.saturating_add(1);
         }
+        self.deliver_recorded(Record::NONE);
         self.fanouts.stage = Stage::Delivering(at);
         false
     }
@@ -399,6 +473,7 @@ impl<H: Hooks> Broker<H> {
         fanouts.stage = Stage::New;
         let to_nobody = fanouts.targets.list.is_empty() && fanouts.groups.is_empty();
         fanouts.targets.shrink();
+        fanouts.numbers = Vec::new();
         let Some(done) = fanouts.waiting.pop_front() else {
             return;
         };
@@ -412,7 +487,7 @@ impl<H: Hooks> Broker<H> {
                 ReasonCode::Success if to_nobody => ReasonCode::NoMatchingSubscribers,
                 reason => reason,
             };
-            self.acknowledge(from, receipt, reason);
+            self.acknowledge_when_stored(from, receipt, reason, done.recorded.0);
         }
         let Some(id) = done.waits else { return };
         if let Some(connection) = self.connection_mut(id).filter(|c| !c.ended) {

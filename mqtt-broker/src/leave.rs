@@ -7,6 +7,7 @@ use mqtt_session::proto::{QoS, ReasonCode, TopicFilter};
 use mqtt_session::{Heap, Instant, Server, WillDue};
 
 use crate::broker::{Broker, usize_of};
+use crate::fanout::Routed;
 use crate::hooks::{Ending, Hooks, Observation};
 use crate::queue::Lanes;
 use crate::session::Will;
@@ -27,6 +28,10 @@ impl<H: Hooks> Broker<H> {
         if connection.ended {
             return;
         }
+        self.take_changes(index);
+        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+            return;
+        };
         connection.ended = true;
         let extra = connection.extra.take();
         let fans_out = extra.is_some_and(|extra| extra.fans_out);
@@ -94,9 +99,11 @@ impl<H: Hooks> Broker<H> {
             session.idle = Some(self.idle_serial);
             self.idle.insert(self.idle_serial, key);
         }
-        self.hand_over(shared, now);
+        let origin = self.number_of(key);
+        self.hand_over(shared, origin, now);
         // What is due at once is not left to the next tick.
         self.session_due(key, now);
+        self.record_away(key, expiry);
     }
 
     /// A session that is away: publishes its will and ends it, if their time has come.
@@ -125,6 +132,7 @@ impl<H: Hooks> Broker<H> {
         }
         if let Some(will) = will {
             self.publish_will(key, &will, now);
+            self.record_session(key);
         }
     }
 
@@ -135,7 +143,9 @@ impl<H: Hooks> Broker<H> {
         if message.retain {
             self.retain(Some(key), &message, now);
         }
-        self.route(Some(key), &message, now);
+        if self.route(Some(key), &message, now) == Routed::Later {
+            self.record_due_will(&will.message);
+        }
     }
 
     /// Forgets a session. Its will goes out now at the latest (5 \[MQTT-3.1.2-8\]), and other members get what was under
@@ -150,6 +160,11 @@ impl<H: Hooks> Broker<H> {
             self.timers.clear(due, Due::Session(key));
         }
         (session.will_at, session.ends_at) = (None, None);
+        self.record_flights_end(key);
+        let origin = self.number_of(key);
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
         session.is_over = true;
         if let Some(idle) = session.idle.take() {
             self.idle.remove(&idle);
@@ -162,11 +177,12 @@ impl<H: Hooks> Broker<H> {
             .collect();
         let shared = session.queue.take_shared();
         self.clients.remove(&session.client_id);
-        self.hand_over(Some(under_way), now);
-        self.hand_over(shared, now);
+        self.hand_over(Some(under_way), origin, now);
+        self.hand_over(shared, origin, now);
         if let Some(will) = will {
             self.publish_will(key, &will, now);
         }
+        self.record_session_end(key);
         let session = self.sessions.get(usize_of(key));
         if session.is_some_and(|session| session.filters.is_empty() && session.queue.is_empty()) {
             self.sessions.remove(usize_of(key));
@@ -188,10 +204,13 @@ impl<H: Hooks> Broker<H> {
             };
             if let Some((filter, _)) = session.filters.pop_first() {
                 self.meter.spend(ENDED_FILTER);
+                self.record_unsubscribed(key, &filter);
                 if let Ok(filter) = TopicFilter::new(&filter) {
                     self.router.unsubscribe(&filter, key);
                 }
-            } else if session.queue.pop(&mut self.queued).is_none() {
+            } else if let Some(item) = session.queue.pop(&mut self.queued) {
+                self.record_dropped(key, &item);
+            } else {
                 self.sessions.remove(usize_of(key));
                 self.endings.pop_front();
             }

@@ -12,6 +12,7 @@ use mqtt_session::{Instant, Outgoing};
 use smallvec::SmallVec;
 
 use crate::broker::usize_of;
+use crate::journal::Record;
 use crate::work::{Work, step};
 
 /// What it costs beside its packet; counted in the limits for bytes.
@@ -29,6 +30,8 @@ pub(crate) struct Message {
     expires: Option<Instant>,
     /// Who published it, if that matters later: a number for the client identifier.
     from: Option<u64>,
+    /// What names it in records.
+    record: Record,
 }
 
 impl Message {
@@ -48,7 +51,50 @@ impl Message {
             qos: message.qos,
             expires: expiry(&message.properties, now),
             from: None,
+            record: Record::NONE,
         })
+    }
+
+    /// A message of an earlier process; `None` if the packet is none that [`Self::new`] makes.
+    pub(crate) fn restored(packet: &[u8], qos: QoS, expires: Option<Instant>) -> Option<Self> {
+        let Ok(Decoded::Packet {
+            packet: Packet::Publish(publish),
+            consumed,
+        }) = Packet::decode(packet, Version::V5, MAX_PACKET)
+        else {
+            return None;
+        };
+        let is_whole = consumed == packet.len();
+        if !is_whole || publish.qos() != QoS::AtMostOnce || publish.topic.is_none() {
+            return None;
+        }
+        let head = packet.len().saturating_sub(publish.payload.len());
+        Some(Self {
+            head: u32::try_from(head).unwrap_or(u32::MAX),
+            packet: packet.into(),
+            qos,
+            expires,
+            from: None,
+            record: Record::NONE,
+        })
+    }
+
+    /// The packet that it would be in MQTT 5 at QoS 0.
+    pub(crate) fn packet(&self) -> &[u8] {
+        &self.packet
+    }
+
+    /// Whether it was published with RETAIN.
+    pub(crate) fn is_retained(&self) -> bool {
+        self.packet.first().is_some_and(|first| first & 1 != 0)
+    }
+
+    pub(crate) const fn record(&self) -> Record {
+        self.record
+    }
+
+    pub(crate) const fn set_record(&mut self, record: Record) {
+        self.record = record;
     }
 
     pub(crate) const fn published_by(mut self, client: Option<u64>) -> Self {

@@ -134,8 +134,8 @@ impl Retained {
         }
     }
 
-    /// Forgets what expired, `most` messages at most. Whether there may be more.
-    pub(crate) fn purge(&mut self, most: usize, now: Instant) -> bool {
+    /// Forgets what expired, `most` messages at most, and gives their topics to `each`. Whether there may be more.
+    pub(crate) fn purge(&mut self, most: usize, now: Instant, mut each: impl FnMut(&[u8])) -> bool {
         for _ in 0..most {
             let Some((at, _)) = self.expiring.first() else {
                 return false;
@@ -147,6 +147,7 @@ impl Retained {
                 && let Some(message) = self.messages.remove(&key)
             {
                 self.bytes = self.bytes.saturating_sub(size(&key, &message));
+                each(&key);
             }
         }
         true
@@ -154,6 +155,11 @@ impl Retained {
 }
 
 impl Walk {
+    /// The filter as text.
+    pub(crate) fn filter(&self) -> Option<String> {
+        text(&self.filter)
+    }
+
     pub(crate) fn new(filter: &str) -> Self {
         let filter = key(filter);
         let mut from = Vec::new();
@@ -167,6 +173,12 @@ impl Walk {
 
 /// How many bytes of topics are compared in the time of a step.
 const BYTES_A_STEP: usize = 128;
+
+/// The topic or filter of a [`Key`].
+pub(crate) fn text(key: &[u8]) -> Option<String> {
+    let slash = |byte: &u8| if *byte == SLASH { b'/' } else { *byte };
+    String::from_utf8(key.iter().map(slash).collect()).ok()
+}
 
 fn key(topic: &str) -> Vec<u8> {
     let zero = |byte| if byte == b'/' { SLASH } else { byte };
@@ -360,9 +372,9 @@ mod tests {
         assert_eq!(topics(&retained, "#", NOW), ["a", "a/b"]);
         assert_eq!(topics(&retained, "#", later), ["a"]);
         assert_eq!(retained.count(), 2);
-        assert!(!retained.purge(9, NOW));
-        assert!(retained.purge(1, later), "there may be more");
-        assert!(!retained.purge(1, later));
+        assert!(!retained.purge(9, NOW, |_| ()));
+        assert!(retained.purge(1, later, |_| ()), "there may be more");
+        assert!(!retained.purge(1, later, |_| ()));
         assert_eq!(retained.count(), 1);
         // One that takes the place of another expires in its own time.
         set(&mut retained, "a", Some(message("a", "x", Some(9))));

@@ -7,7 +7,7 @@ use mqtt_session::proto::{TopicFilter, TopicName};
 
 use crate::broker::{Broker, usize_of};
 use crate::hooks::Hooks;
-use crate::queue::Total;
+use crate::queue::{Queued, Total};
 use crate::router::Keyed;
 use crate::session::Session;
 
@@ -140,7 +140,7 @@ pub(crate) fn may_receive<H: Hooks>(
     answer
 }
 
-/// Whether the first message of the queue is one that the session may not receive; it is removed then. Not while it cannot be sent
+/// Removes the first message of the queue if it is one that the session may not receive. Not while it cannot be sent
 /// anyway, since it has to be decoded.
 #[cold]
 pub(crate) fn drops_first<H: Hooks>(
@@ -148,19 +148,18 @@ pub(crate) fn drops_first<H: Hooks>(
     current: Current,
     hooks: &mut H,
     queued: &mut Total,
-) -> bool {
+) -> Option<Queued> {
     let first = session
         .queue
         .front()
         .filter(|_| !session.queue.is_stalled());
-    let Some(message) = first.map(|item| item.message.clone()) else {
-        return false;
-    };
+    let message = first.map(|item| item.message.clone())?;
     let drops = !may_receive(session, current, hooks, message.publish().topic);
     if drops {
-        session.queue.pop(queued);
+        session.queue.pop(queued)
+    } else {
+        None
     }
-    drops
 }
 
 /// What is queued may be of a subscription that is gone, or of rights that are.

@@ -314,6 +314,14 @@ impl Router {
         self.shared = self.shared.saturating_add(usize::from(share.is_some()));
     }
 
+    /// The shared subscription of a filter, if it has members.
+    pub(crate) fn share(&self, filter: &TopicFilter<'_>) -> Option<Share> {
+        let node = self.find(levels(filter))?;
+        let group = self.group(node, filter.share_name()?)?;
+        let state = self.groups.get(usize_of(group))?;
+        Some(state.share(group))
+    }
+
     fn group(&self, node: u32, name: &str) -> Option<u32> {
         step(Work::Group);
         let groups = self.node(node)?.groups.as_ref()?;

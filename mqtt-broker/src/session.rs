@@ -8,6 +8,7 @@ use mqtt_session::proto::{QoS, Version};
 use mqtt_session::{Instant, Server, Token};
 
 use crate::hooks::ClientInfo;
+use crate::journal::Recorded;
 use crate::message::Message;
 use crate::queue::{Identifiers, Queue, Queued};
 use crate::retained::Walk;
@@ -93,6 +94,8 @@ pub(crate) struct Session {
     pub(crate) found: [Mark; 2],
     /// The last several identifiers that went with a message: what is queued shares them.
     identifiers: Option<Arc<[u32]>>,
+    /// What the journal knows of it, if it is recorded.
+    pub(crate) recorded: Option<Box<Recorded>>,
 }
 
 impl Session {
@@ -120,6 +123,7 @@ impl Session {
             shared: BTreeMap::new(),
             found: [Mark::default(); 2],
             identifiers: None,
+            recorded: None,
         }
     }
 
@@ -240,6 +244,12 @@ impl Session {
         }
         let (_, wanted, walk) = self.wishes.as_mut()?.walk.as_mut()?;
         Some((*wanted, walk))
+    }
+
+    /// The filter of the subscription that gets its retained messages now.
+    pub(crate) fn walked_filter(&self) -> Option<String> {
+        let (_, _, walk) = self.wishes.as_ref()?.walk.as_ref()?;
+        walk.filter()
     }
 
     /// The subscription has its retained messages.

@@ -9,6 +9,13 @@ use crate::hooks::Hooks;
 use crate::queue::{Identifiers, Lanes, Queued};
 use crate::rights::may_receive;
 
+/// Messages of a member of a shared subscription that is gone.
+pub(crate) struct HandedOver {
+    items: Lanes,
+    /// The number of its session in records, 0 if it has none.
+    origin: u64,
+}
+
 /// How many members are looked at for one message.
 const LOOKED_AT: usize = 1_024;
 
@@ -59,9 +66,9 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Messages of a member that is gone go to others. They count in the total of all queues until then.
-    pub(crate) fn hand_over(&mut self, items: Option<Lanes>, now: Instant) {
+    pub(crate) fn hand_over(&mut self, items: Option<Lanes>, origin: u64, now: Instant) {
         if let Some(items) = items {
-            self.handed_over.push_back(items);
+            self.handed_over.push_back(HandedOver { items, origin });
             self.go_on_handing_over(now);
         }
     }
@@ -69,13 +76,14 @@ impl<H: Hooks> Broker<H> {
     /// Gives the next messages to other members.
     pub(crate) fn go_on_handing_over(&mut self, now: Instant) {
         while self.meter.has_share()
-            && let Some(items) = self.handed_over.front_mut()
+            && let Some(HandedOver { items, origin }) = self.handed_over.front_mut()
         {
+            let origin = *origin;
             match items.pop() {
                 Some(item) => {
                     self.meter.spend(4);
                     self.queued.remove(item.size());
-                    self.hand_over_one(item, now);
+                    self.hand_over_one(item, origin, now);
                 }
                 None => {
                     self.handed_over.pop_front();
@@ -85,7 +93,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Another member of its shared subscription gets a message. Without one it is dropped.
-    fn hand_over_one(&mut self, item: Queued, now: Instant) {
+    fn hand_over_one(&mut self, item: Queued, origin: u64, now: Instant) {
+        let record = item.message.record();
         let group = item
             .share
             .and_then(|share| self.router.shared_mut(share).map(|_| share.group()));
@@ -93,22 +102,28 @@ impl<H: Hooks> Broker<H> {
         else {
             let dropped = &mut self.statistics.publish_dropped;
             *dropped = dropped.saturating_add(1);
+            self.record_handed_over(record, origin);
             return;
         };
         let qos = item.message.qos().min(target.subscriber.qos);
         let key = target.subscriber.session;
-        if qos == QoS::AtMostOnce && !self.keeps_qos0(key) {
-            return;
+        let stays = qos > QoS::AtMostOnce && self.number_of(key) == origin;
+        if qos > QoS::AtMostOnce || self.keeps_qos0(key) {
+            let identifiers = Identifiers::new(target.identifier());
+            self.handed_over_from(origin);
+            self.deliver_kept(
+                key,
+                item.message,
+                qos,
+                item.retain,
+                identifiers,
+                target.share,
+                now,
+            );
+            self.handed_over_from(0);
         }
-        let identifiers = Identifiers::new(target.identifier());
-        self.deliver_kept(
-            key,
-            item.message,
-            qos,
-            item.retain,
-            identifiers,
-            target.share,
-            now,
-        );
+        if !stays {
+            self.record_handed_over(record, origin);
+        }
     }
 }

@@ -143,6 +143,9 @@ impl<H: Hooks> Broker<H> {
             // 3.1.1 [MQTT-3.10.4-1], 5 [MQTT-3.10.4-1]: compared as written.
             // 3.1.1 [MQTT-3.10.4-3], 5 [MQTT-3.10.4-3]: what is queued or under way for the session stays there.
             let removed = known && self.router.unsubscribe(&filter, key);
+            if known {
+                self.record_unsubscribed(key, filter.as_str());
+            }
             if version.is_v5() {
                 codes.push(if removed {
                     ReasonCode::Success
@@ -257,6 +260,7 @@ impl<H: Hooks> Broker<H> {
         let subscriber = Subscriber::new(key, subscription, identifier);
         self.router.subscribe(&filter, subscriber, known);
         self.learn_rights(key, filter);
+        self.record_subscribed(key, &filter, &subscriber, sends);
         code
     }
 
@@ -265,6 +269,13 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         let session = connection.session;
+        // 3.1.1 [MQTT-3.8.4-1] and [MQTT-3.10.4-4], 5 [MQTT-3.8.4-1] and [MQTT-3.10.4-4]: what it says is true after a crash, too.
+        if session.is_some_and(|key| self.is_durable(key)) {
+            self.hold_answer(id.index);
+        }
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
         connection.extra().unanswered = Some(answer);
         match connection.try_answer() {
             Ok(()) => {
@@ -304,7 +315,10 @@ impl<H: Hooks> Broker<H> {
             let message = match found {
                 Found::Later => continue,
                 Found::End => {
-                    session.end_walk();
+                    self.record_walk_end(key);
+                    if let Some(session) = self.sessions.get_mut(usize_of(key)) {
+                        session.end_walk();
+                    }
                     continue;
                 }
                 Found::Message(message) => message,

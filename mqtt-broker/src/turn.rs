@@ -31,6 +31,7 @@ impl<H: Hooks> Broker<H> {
             }
         }
         self.work(now);
+        self.settle();
     }
 
     /// When [`Self::tick`] is to be called at the latest. A time that has passed means that work is left: call it again
@@ -74,7 +75,7 @@ impl<H: Hooks> Broker<H> {
         self.begin();
         self.go_on_ending();
         if self.purging {
-            self.purging = self.retained.purge(PURGED, now);
+            self.purging = self.purge_retained(PURGED, now);
         }
     }
 

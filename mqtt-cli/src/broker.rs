@@ -15,8 +15,8 @@ use crate::notify::notify;
 
 /// Runs a broker, until Ctrl-C or SIGTERM.
 ///
-/// Serves MQTT 3.1, 3.1.1 and 5. Sessions, queues and retained messages are in memory and end with it. On SIGHUP it reads the
-/// configuration, the users and the rules again; if one of them is wrong, all stays as it was.
+/// Serves MQTT 3.1, 3.1.1 and 5. Sessions, queues, retained messages and wills are in memory and end with it; with --store they
+/// are on disk, and what a client was told is true after a crash. On SIGHUP it reads the configuration, the users and the rules again; if one of them is wrong, all stays as it was.
 #[derive(Args, Debug)]
 pub(crate) struct Broker {
     /// Configuration file (TOML); its keys are the long names of these options
@@ -51,7 +51,7 @@ impl Broker {
         };
         notify("READY=1");
         tokio::select! {
-            () = broker.run(stop) => Ok(()),
+            ended = broker.run(stop) => Ok(ended?),
             () = reload => Ok(()),
             () = health => Ok(()),
         }

@@ -41,6 +41,24 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
+    /// The next `len` bytes.
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], Fault> {
+        let (bytes, rest) = self.rest.split_at_checked(len).ok_or(self.fault)?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    /// Bytes behind their length of two bytes.
+    pub(crate) fn binary(&mut self) -> Result<&'a [u8], Fault> {
+        let len = self.u16()?;
+        self.bytes(usize::from(len))
+    }
+
+    /// What is left, which stays.
+    pub(crate) const fn left(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// All that is left.
     pub(crate) const fn rest(&mut self) -> &'a [u8] {
         let rest = self.rest;

@@ -4,6 +4,7 @@
 #![warn(clippy::arithmetic_side_effects, clippy::panic, clippy::unwrap_used)]
 #![warn(clippy::as_conversions, clippy::expect_used, clippy::indexing_slicing)]
 
+pub mod broker;
 mod client;
 mod error;
 mod fields;

@@ -39,6 +39,11 @@ impl Kind {
         self.0 & OPTIONAL != 0
     }
 
+    /// The kind as the byte of a record.
+    pub(crate) const fn first_byte(self, deletes: bool) -> u8 {
+        if deletes { self.0 | DELETES } else { self.0 }
+    }
+
     /// The kind as the first byte of a key in a store: the number, and whether it is optional.
     #[must_use]
     pub const fn byte(self) -> u8 {

@@ -1,6 +1,6 @@
 //! Any bytes decode to records or a fault, and a decoded record encodes to the same bytes.
 
-use mqtt_journal::{Entry, Record, Records};
+use mqtt_journal::{Entry, Record, Records, broker};
 use proptest::prelude::*;
 
 proptest! {
@@ -33,6 +33,24 @@ proptest! {
             value: value.as_deref(),
         };
         if let Ok(Some(entry)) = Entry::read(&record) {
+            let mut bytes = vec![0; entry.encoded_len().unwrap()];
+            prop_assert_eq!(entry.write(&mut bytes), Some(bytes.len()));
+            prop_assert_eq!(Record::read(&bytes), Ok(Some((record, bytes.len()))));
+        }
+    }
+
+    #[test]
+    fn any_value_of_a_kind_of_the_broker_is_read_or_refused(
+        kind in 15_u8..24,
+        key in proptest::collection::vec(0_u8..3, 0..18),
+        value in proptest::option::of(proptest::collection::vec(0_u8..6, 0..60)),
+    ) {
+        let record = Record {
+            kind: mqtt_journal::Kind::new(kind),
+            key: &key,
+            value: value.as_deref(),
+        };
+        if let Ok(Some(entry)) = broker::Entry::read(&record) {
             let mut bytes = vec![0; entry.encoded_len().unwrap()];
             prop_assert_eq!(entry.write(&mut bytes), Some(bytes.len()));
             prop_assert_eq!(Record::read(&bytes), Ok(Some((record, bytes.len()))));

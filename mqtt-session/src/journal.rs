@@ -15,6 +15,8 @@ use mqtt_proto::{Decoded, MAX_PACKET, Packet, PacketId, PacketType, PropertyId, 
 use crate::engine::Engine;
 use crate::link::fingerprint;
 use crate::memory::Memory;
+#[cfg(feature = "server")]
+use crate::server_journal::Flows;
 use crate::slots::{Awaits, Slot};
 
 /// Records that are not stored may take so many bytes; beyond that nothing is accepted that needs one. One record may be longer.
@@ -30,11 +32,11 @@ pub(crate) struct Journal {
     records: Vec<u8>,
     /// Bytes of records that were written, and that are stored.
     written: u64,
-    stored: u64,
+    pub(crate) stored: u64,
     /// Bytes that the transport took on this connection.
-    sent: u64,
+    pub(crate) sent: u64,
     /// Each: the place in the stream of outgoing bytes, and how many bytes of records must be stored before what follows goes.
-    barriers: VecDeque<(u64, u64)>,
+    pub(crate) barriers: VecDeque<(u64, u64)>,
     /// Counts the sessions.
     serial: u32,
     client_id: Box<str>,
@@ -45,9 +47,22 @@ pub(crate) struct Journal {
     /// The first record was read.
     has_format: bool,
     failed: bool,
+    /// Of a server, whose host keeps the records.
+    #[cfg(feature = "server")]
+    pub(crate) flows: Option<Flows>,
 }
 
 impl Journal {
+    /// The host writes the records. Says so of whatever a client would have written here.
+    #[inline]
+    #[allow(clippy::unused_self, reason = "without servers")]
+    const fn is_of_server(&self) -> bool {
+        #[cfg(feature = "server")]
+        return self.flows.is_some();
+        #[cfg(not(feature = "server"))]
+        false
+    }
+
     fn write(&mut self, entry: &Entry<'_>) {
         // Machines write only what was accepted, and that is never too long for a record.
         let Some(len) = entry.encoded_len() else {
@@ -172,6 +187,13 @@ impl Engine {
             return;
         };
         let place = journal.sent.saturating_add(u64::from(to_u32(waiting)));
+        #[cfg(feature = "server")]
+        if let Some(flows) = &journal.flows {
+            if flows.waits {
+                journal.hold(place);
+            }
+            return;
+        }
         let behind = journal
             .barriers
             .back()
@@ -181,10 +203,15 @@ impl Engine {
         }
     }
 
-    /// The acknowledgements that promise something wait; a PUBACK is the word of the application.
+    /// The acknowledgements that promise something wait; a PUBACK is the word of the application, and on a server so is PUBREC.
     #[inline]
     pub(crate) fn acknowledgement_waits(&mut self, m: &Memory<'_>, packet: PacketType) {
-        if !matches!(packet, PacketType::PubAck) {
+        let given = match packet {
+            PacketType::PubAck => true,
+            PacketType::PubRec => self.journal.as_ref().is_some_and(|j| j.is_of_server()),
+            _ => false,
+        };
+        if !given {
             self.wait_for_records(m);
         }
     }
@@ -202,6 +229,9 @@ impl Engine {
         let Some(journal) = &mut self.journal else {
             return;
         };
+        if journal.is_of_server() {
+            return;
+        }
         let order = journal.order(last, slot.token().number);
         let message = Outgoing::Message {
             serial: journal.serial,
@@ -216,6 +246,11 @@ impl Engine {
     pub(crate) fn record_released(&mut self, slot: &Slot) {
         let last = self.session.last;
         if let (Some(journal), Some(id)) = (&mut self.journal, PacketId::new(slot.id())) {
+            #[cfg(feature = "server")]
+            if let Some(flows) = &mut journal.flows {
+                flows.released(slot.token());
+                return;
+            }
             let order = journal.order(last, slot.token().number);
             let serial = journal.serial;
             journal.write(&Entry::Outgoing(
@@ -230,6 +265,7 @@ impl Engine {
     pub(crate) fn record_end(&mut self, slot: &Slot) {
         let last = self.session.last;
         if let Some(journal) = &mut self.journal
+            && !journal.is_of_server()
             && slot.id() != 0
             && !slot.awaits.is_request()
             && !slot.has_ended()
@@ -243,6 +279,9 @@ impl Engine {
     #[inline]
     pub(crate) fn record_received(&mut self, id: u16) {
         if let (Some(journal), Some(id)) = (&mut self.journal, PacketId::new(id)) {
+            if journal.is_of_server() {
+                return;
+            }
             let received = Received {
                 serial: journal.serial,
                 released: false,
@@ -256,6 +295,11 @@ impl Engine {
     #[inline]
     pub(crate) fn record_freed(&mut self, id: u16) {
         if let (Some(journal), Some(id)) = (&mut self.journal, PacketId::new(id)) {
+            #[cfg(feature = "server")]
+            if let Some(flows) = &mut journal.flows {
+                flows.freed(id);
+                return;
+            }
             journal.write(&Entry::Received(id, None));
         }
     }
@@ -484,7 +528,7 @@ impl Engine {
     }
 
     /// What a packet that was kept waits for.
-    fn judge(&mut self, version: Version, packet: &[u8]) -> Result<Awaits, Fault> {
+    pub(crate) fn judge(&mut self, version: Version, packet: &[u8]) -> Result<Awaits, Fault> {
         if self.session.len == 0 {
             self.session.version = version;
         }
@@ -504,7 +548,7 @@ impl Engine {
     }
 
     /// A slot as the last one, under the next number.
-    fn place_restored(
+    pub(crate) fn place_restored(
         &mut self,
         m: &mut Memory<'_>,
         packet: &[u8],

@@ -46,6 +46,9 @@ mod journal;
 #[path = "no_journal.rs"]
 mod journal;
 
+#[cfg(all(feature = "journal", feature = "server"))]
+mod server_journal;
+
 mod aliases;
 mod keep_alive;
 mod link;
@@ -80,6 +83,8 @@ pub use mqtt_journal as records;
 pub use mqtt_proto as proto;
 #[cfg(feature = "server")]
 pub use server::{Server, WillDue};
+#[cfg(all(feature = "journal", feature = "server"))]
+pub use server_journal::Change;
 pub use slots::Slot;
 pub use supervisor::{BackOff, NextDial, Supervisor};
 pub use time::Instant;

@@ -514,7 +514,7 @@ impl<'a> Plain<'a> {
 const ALIAS_LEN: usize = 5;
 
 /// The packet of a message, under the first identifier until it has its own.
-const fn prepare<'a>(message: &Outgoing<'a>) -> Publish<'a> {
+pub(crate) const fn prepare<'a>(message: &Outgoing<'a>) -> Publish<'a> {
     // 3.1.1 [MQTT-3.3.1-3] and [MQTT-4.3.1-1], 5 [MQTT-3.3.1-3], [MQTT-4.3.1-1], [MQTT-4.3.2-2] and [MQTT-4.3.3-2]: a
     // new message has no DUP, whatever the one had that it forwards.
     let mut publish = Publish::new(message.topic, message.payload);
@@ -528,7 +528,7 @@ const fn prepare<'a>(message: &Outgoing<'a>) -> Publish<'a> {
     publish
 }
 
-const fn set_id(publish: &mut Publish<'_>, id: PacketId) {
+pub(crate) const fn set_id(publish: &mut Publish<'_>, id: PacketId) {
     publish.delivery = match publish.delivery {
         Delivery::AtMostOnce => Delivery::AtMostOnce,
         Delivery::AtLeastOnce(_) => Delivery::AtLeastOnce(id),

@@ -23,8 +23,8 @@ use crate::time::Instant;
 ///
 /// Any call is legal at any time; what cannot be now is [`Refused`] and changes nothing.
 pub struct Server<'m> {
-    engine: Engine,
-    memory: Memory<'m>,
+    pub(crate) engine: Engine,
+    pub(crate) memory: Memory<'m>,
     /// The time of the last call that told it.
     now: Instant,
 }

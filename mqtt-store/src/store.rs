@@ -89,6 +89,18 @@ impl Store {
         }
     }
 
+    /// Calls `all` when all entries were given by [`Self::restore`]: what is wrong with them together is damage, too.
+    ///
+    /// # Errors
+    /// `all` refused them.
+    pub fn finish<E: Display>(&self, all: impl FnOnce() -> Result<(), E>) -> Result<(), OpenError> {
+        all().map_err(|error| OpenError::Damaged {
+            dir: self.config.dir.clone(),
+            place: "the records together".to_owned(),
+            why: error.to_string(),
+        })
+    }
+
     /// Starts the thread that stores. It calls `notify` whenever [`Writer::progress`] has changed.
     ///
     /// # Errors

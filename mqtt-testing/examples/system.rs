@@ -80,8 +80,14 @@ fn run_all(first: u64, seeds: u64, plan: Plan) -> Option<Failure> {
     });
     let total = total.into_inner().expect("no panic");
     println!(
-        "{seeds} seeds, {} clients each: {} messages published, {} received, {} of them again, {} connections cut, {} processes killed",
-        plan.clients, total.published, total.received, total.repeated, total.cuts, total.kills
+        "{seeds} seeds, {} clients each: {} messages published, {} received, {} of them again, {} connections cut, {} processes killed, {} crashes of the broker",
+        plan.clients,
+        total.published,
+        total.received,
+        total.repeated,
+        total.cuts,
+        total.kills,
+        total.crashes
     );
     failed.into_inner().expect("no panic")
 }

@@ -85,7 +85,7 @@ impl Running {
         story: impl FnOnce(Vec<SocketAddr>, Reloader) -> F,
     ) {
         let story = story(self.addresses, self.reloader);
-        self.broker.run(story).await;
+        self.broker.run(story).await.expect("it has no store");
     }
 }
 

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod broker;
 pub mod codec;
 pub mod delivery;
+pub mod journal;
 pub mod machine;
 pub mod model;
 #[cfg(feature = "transport")]

@@ -1,7 +1,9 @@
 //! The whole system in virtual time: hundreds of programs, each with an [`mqtt_agent::Agent`], a broker, wires that are cut
-//! at any byte, slow readers, connections whose end is not noticed, processes that are killed and start again. The messages
+//! at any byte, slow readers, connections whose end is not noticed, processes that are killed and start again, a broker
+//! that crashes and is restored from its journal. The messages
 //! of every program are compared with the promises of MQTT. A seed decides everything, so a failing seed fails again.
 
+mod disk;
 mod expectations;
 mod operations;
 mod process;
@@ -42,8 +44,10 @@ pub mod class {
     pub const LIMITS: u16 = 1 << 12;
     /// Processes start with a clean session though they had one.
     pub const CLEAN: u16 = 1 << 13;
+    /// The broker crashes, and is restored from its journal.
+    pub const CRASHES: u16 = 1 << 14;
     /// All bits, with their names.
-    pub const ALL: [(u16, &str); 14] = [
+    pub const ALL: [(u16, &str); 15] = [
         (CUTS, "cuts"),
         (KILLS, "kills"),
         (CLOSES, "closes"),
@@ -58,6 +62,7 @@ pub mod class {
         (FORGETS, "forgets"),
         (LIMITS, "limits"),
         (CLEAN, "clean"),
+        (CRASHES, "crashes"),
     ];
 }
 
@@ -98,6 +103,8 @@ pub struct Report {
     pub cuts: usize,
     /// Processes killed.
     pub kills: usize,
+    /// Crashes of the broker.
+    pub crashes: usize,
     /// Connections taken over.
     pub taken_over: u64,
 }
@@ -110,6 +117,7 @@ impl Report {
         self.repeated += other.repeated;
         self.cuts += other.cuts;
         self.kills += other.kills;
+        self.crashes += other.crashes;
         self.taken_over += other.taken_over;
     }
 }

@@ -26,6 +26,9 @@ impl World {
     }
 
     pub(super) fn operate(&mut self) {
+        if self.disk.is_some() && self.random.once_in(100) {
+            self.crash();
+        }
         // Any client but the first one, which watches.
         let n = 1 + self.random.below(self.nodes.len() - 1);
         let node = &self.nodes[n];

@@ -74,9 +74,10 @@ impl World {
                 self.nodes[n].active = false;
                 self.transfer(n, WIRE_CAPACITY);
             }
-            if !self.broker_has_work() {
+            if !self.broker_has_work() && !self.disk_has_work() {
                 return;
             }
+            self.store_some(true);
             self.wake();
         }
     }
@@ -298,7 +299,7 @@ impl World {
     }
 
     /// Tells the agent that its connection is lost.
-    fn lost(&mut self, n: usize, why: Error) {
+    pub(super) fn lost(&mut self, n: usize, why: Error) {
         let now = self.instant();
         let random = u32::try_from(self.random.next() % (1 << 32)).expect("small");
         self.nodes[n].agent.lost(why, now, random);

@@ -6,6 +6,7 @@ use mqtt_broker::{Broker, Config, ConnectionId, Ending, Hooks, Observation};
 use mqtt_proto::{QoS, ReasonCode};
 use mqtt_session::Instant;
 
+use super::disk::Disk;
 use super::expectations::{Expectations, Life, Moment, WILLS};
 use super::program::Node;
 use super::{Plan, Random, Report, Violation};
@@ -38,6 +39,9 @@ pub(super) struct World {
     pub(super) random: Random,
     pub(super) plan: Plan,
     pub(super) broker: Broker<AllowAll>,
+    pub(super) config: Config,
+    /// What the broker records, if it does.
+    pub(super) disk: Option<Disk>,
     pub(super) nodes: Vec<Node>,
     /// The client of each connection.
     pub(super) owners: HashMap<ConnectionId, usize>,
@@ -69,11 +73,13 @@ impl World {
         config.packet_size = 20_000;
         config.statistics_interval = 0;
         config.turn_steps = [1, 30, 300, 4_096][random.below(4)];
-        let broker = Broker::new(config, AllowAll::default(), Instant::default());
+        let broker = Broker::new(config.clone(), AllowAll::default(), Instant::default());
         let mut world = Self {
             random,
             plan,
             broker,
+            config,
+            disk: None,
             nodes: Vec::new(),
             owners: HashMap::new(),
             unnoticed: Vec::new(),
@@ -87,6 +93,7 @@ impl World {
             recorded,
             log: Vec::new(),
         };
+        world.start_disk();
         for n in 0..plan.clients.max(2) {
             world.add(format!("c{n}"));
         }
@@ -346,6 +353,7 @@ impl World {
             let now = self.instant();
             self.broker.tick(now);
         }
+        self.store_some(false);
         while let Some(id) = self.broker.next_ready() {
             if let Some(n) = self.owners.get(&id).copied()
                 && self.nodes[n]

@@ -1,0 +1,78 @@
+//! A host on the store that the settings name.
+
+use mqtt_store::{Config, Durability, OpenError, Store};
+use tracing::{info, warn};
+
+use crate::random::random;
+use crate::reload::Access;
+use crate::{Control, Error, Guard, Host, Settings, control};
+
+/// What a damaged store leads to, in the settings.
+const REFUSE: &str = "refuse";
+const MOVE_ASIDE: &str = "move-aside";
+
+impl Settings {
+    /// Whether the word for a damaged store is known.
+    pub(crate) fn knows_damaged(&self) -> bool {
+        let damaged = self.store_damaged.as_deref();
+        damaged.is_none_or(|word| [REFUSE, MOVE_ASIDE].contains(&word))
+    }
+
+    /// Whether the word for the durability is known.
+    pub(crate) fn knows_durability(&self) -> bool {
+        let durability = self.durability.as_deref();
+        durability.is_none_or(|word| word.parse::<Durability>().is_ok())
+    }
+
+    /// How the store is opened, if one is used.
+    fn store_config(&self) -> Option<Config> {
+        let mut config = Config::new(self.store.as_deref()?);
+        if let Some(Ok(durability)) = self.durability.as_deref().map(str::parse) {
+            config.durability = durability;
+        }
+        config.limit = self.store_limit;
+        (config.durability != Durability::Off).then_some(config)
+    }
+
+    /// Makes the host. A damaged store is moved aside, if the settings say so.
+    pub(crate) fn host(&self, access: Access) -> Result<(Host<Guard>, Control), Error> {
+        match self.host_on_store(access) {
+            Err(Error::Store(damaged @ OpenError::Damaged { .. }))
+                if self.store_damaged.as_deref() == Some(MOVE_ASIDE) =>
+            {
+                let config = self.store_config().unwrap_or_else(|| Config::new(""));
+                let aside = Store::move_aside(&config).map_err(Error::Store)?;
+                warn!(
+                    why = %damaged,
+                    moved = %aside.display(),
+                    "all sessions and retained messages are lost"
+                );
+                self.host_on_store(Access::read(self)?)
+            }
+            made => made,
+        }
+    }
+
+    fn host_on_store(&self, access: Access) -> Result<(Host<Guard>, Control), Error> {
+        let (control, commands) = control();
+        let mut guard = Guard::new(control.clone())?;
+        access.apply(&mut guard);
+        let mut config = self.config();
+        config.hash_key = u64::from_le_bytes(random()?);
+        let Some(store_config) = self.store_config() else {
+            info!("sessions, queues and retained messages are in memory and end with the process");
+            return Ok((Host::new(config, guard, commands), control));
+        };
+        let dir = store_config.dir.clone();
+        let durability = store_config.durability;
+        let store = Store::open(store_config).map_err(Error::Store)?;
+        let host = match store {
+            Some(store) => {
+                Host::with_store(config, guard, commands, store).map_err(Error::Store)?
+            }
+            None => Host::new(config, guard, commands),
+        };
+        info!(dir = %dir.display(), %durability, "sessions, queues and retained messages are stored");
+        Ok((host, control))
+    }
+}

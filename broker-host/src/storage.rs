@@ -1,0 +1,135 @@
+//! Between the broker's journal and the thread that stores it: new records go to the thread at the end of each turn, and what it
+//! says is stored goes back to the broker.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mqtt_broker::{Broker, Hooks, RestoreError, Restored, StorageFailure};
+use mqtt_session::Instant;
+use mqtt_store::{Condition, Failure, OpenError, Store, Writer};
+use tokio::sync::Notify;
+
+use crate::shared::Shared;
+
+/// The thread that stores, and how far the broker knows it.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    writer: Writer,
+    /// The thread got further.
+    progress: Arc<Notify>,
+    /// Bytes of the journal that the thread has, and that the broker knows as stored.
+    given: u64,
+    stored: u64,
+    condition: Condition,
+    /// It ended: the host ends.
+    pub(crate) ended: Rc<Notify>,
+}
+
+/// Restores a broker from a store, and starts the thread.
+pub(crate) fn start<H: Hooks>(
+    broker: &mut Broker<H>,
+    mut store: Store,
+    now: Instant,
+) -> Result<(Storage, Restored), OpenError> {
+    broker.start_journal();
+    store.restore(|record| broker.restore(record))?;
+    let mut restored = Err(RestoreError::TooLate);
+    // What is wrong with all of them together is damage, too.
+    store.finish(|| {
+        restored = broker.restored(now);
+        restored.map(drop)
+    })?;
+    let progress = Arc::new(Notify::new());
+    let notified = Arc::clone(&progress);
+    let writer = store.start(move || notified.notify_one())?;
+    let storage = Storage {
+        writer,
+        progress,
+        given: 0,
+        stored: 0,
+        condition: Condition::Good,
+        ended: Rc::new(Notify::new()),
+    };
+    Ok((storage, restored.unwrap_or_default()))
+}
+
+impl Storage {
+    /// Gives the thread the records that are new.
+    pub(crate) fn give<H: Hooks>(&mut self, broker: &Broker<H>) {
+        let journal = broker.journal();
+        let known = usize::try_from(self.given - self.stored).unwrap_or(usize::MAX);
+        let new = journal.get(known..).unwrap_or_default();
+        if !new.is_empty() {
+            self.writer.append(new);
+            self.given += u64::try_from(new.len()).unwrap_or(0);
+        }
+    }
+
+    /// Tells the broker how far the thread is.
+    fn tell<H: Hooks>(&mut self, broker: &mut Broker<H>, now: Instant) {
+        let progress = self.writer.progress();
+        let n = progress.stored - self.stored;
+        self.stored = progress.stored;
+        if progress.condition != self.condition {
+            match &progress.condition {
+                Condition::Good => broker.storage_recovered(),
+                Condition::Full(_) => broker.storage_failed(StorageFailure::Full),
+                _ => broker.storage_failed(StorageFailure::Broken),
+            }
+            log(&self.condition, &progress.condition);
+            self.condition = progress.condition;
+        }
+        broker.stored(usize::try_from(n).unwrap_or(usize::MAX), now);
+        if matches!(self.condition, Condition::Ended(_)) {
+            self.ended.notify_one();
+        }
+    }
+
+    /// Stores what is left, and closes the store.
+    pub(crate) fn close(self) -> Result<(), Failure> {
+        self.writer.close()
+    }
+}
+
+/// One line for each change, not for each record.
+fn log(before: &Condition, now: &Condition) {
+    #[cfg(feature = "files")]
+    match (before, now) {
+        (Condition::Full(_), Condition::Full(_)) => {}
+        (_, Condition::Full(failure)) => tracing::error!(
+            why = %failure,
+            "nothing is stored, so nothing at QoS 1 and 2 is accepted until there is room"
+        ),
+        (_, Condition::Good) => tracing::info!("there is room again, and all is stored"),
+        (_, Condition::Ended(failure)) => {
+            tracing::error!(why = %failure, "the store failed; the broker ends");
+        }
+        (_, _) => {}
+    }
+    let _ = (before, now);
+}
+
+/// Tells the broker what is stored, for ever.
+pub(crate) async fn watch<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
+    let Some(progress) = shared
+        .borrow()
+        .storage
+        .as_ref()
+        .map(|storage| Arc::clone(&storage.progress))
+    else {
+        return;
+    };
+    loop {
+        progress.notified().await;
+        let mut shared = shared.borrow_mut();
+        let now = shared.now();
+        let Shared {
+            broker, storage, ..
+        } = &mut *shared;
+        if let Some(storage) = storage {
+            storage.tell(broker, now);
+        }
+        shared.wake(None);
+    }
+}

@@ -1,0 +1,403 @@
+//! Messages on their way to sessions, as records.
+
+use std::sync::Arc;
+
+use mqtt_session::proto::QoS;
+use mqtt_session::records::broker::{
+    Delivery, Entry, Flow, Identifiers as Written, Target as TargetRecord,
+};
+use mqtt_session::{Instant, Token};
+
+use super::messages::{Last, Origin, Stage};
+use super::name::Record;
+use crate::broker::{Broker, usize_of};
+use crate::deliver::Source;
+use crate::fanout::Target;
+use crate::hooks::Hooks;
+use crate::message::Message;
+use crate::queue::{Identifiers, Queued};
+use crate::router::Share;
+
+impl<H: Hooks> Broker<H> {
+    /// A message is about to be given to those whose subscriptions match.
+    pub(crate) fn begin_record(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            let number = journal.messages.last.saturating_add(1);
+            journal.begin(Stage::Collecting, number);
+        }
+    }
+
+    /// All have it, in their buffers or queues.
+    pub(crate) fn end_record(&mut self, source: &mut Source<'_>, now: Instant) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        if !journal.has_targets() {
+            journal.end_without_record();
+            return;
+        }
+        journal.number_message();
+        let Some(message) = source.kept(now) else {
+            journal.end_without_record();
+            return;
+        };
+        self.write_message(message);
+    }
+
+    fn write_message(&mut self, message: &Message) {
+        let expires = self.wall_or_never(message.expires());
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let (from, number) = (journal.messages.from, journal.current().message());
+        journal.end(message, expires);
+        let early = journal.take_early();
+        if let Some(from) = from {
+            self.remember_received(from, number);
+        }
+        for target in early {
+            self.done(number, target, true);
+        }
+    }
+
+    /// All receivers of a message that goes to many are known: they are recorded before the first gets it. Returns the number of
+    /// the record, 0 if there is none, and the name of each target in it, 0 for those that are not.
+    pub(crate) fn record_fanout(
+        &mut self,
+        message: &Message,
+        targets: &[Target],
+        identifiers: impl Fn(&Target) -> Vec<u32>,
+        origin: Option<Origin>,
+    ) -> (Record, Vec<u64>) {
+        let Some(journal) = &mut self.journal else {
+            return (Record::NONE, Vec::new());
+        };
+        let number = journal.messages.last.saturating_add(1);
+        journal.begin(Stage::Collecting, number);
+        journal.messages.from = origin;
+        let numbers = self.names_of(message, targets, number);
+        for (target, number) in targets.iter().zip(&numbers) {
+            if *number == 0 {
+                continue;
+            }
+            let qos = message.qos().min(target.subscriber.qos);
+            let retain = message.is_retained() && target.subscriber.retain_as_published;
+            let identifiers = identifiers(target);
+            let identifiers = Written::Numbers(&identifiers);
+            self.add_target(*number, (qos, retain), identifiers, target.share, None);
+        }
+        let Some(journal) = &mut self.journal else {
+            return (Record::NONE, numbers);
+        };
+        if journal.has_targets() {
+            journal.number_message();
+            self.write_message(message);
+            return (Record::new(number, 0), numbers);
+        }
+        journal.end_without_record();
+        self.record_received();
+        (Record::NONE, numbers)
+    }
+
+    fn names_of(&self, message: &Message, targets: &[Target], number: u64) -> Vec<u64> {
+        let mut copy = 0_u16;
+        let name = |target: &Target| {
+            if target.share.is_some() {
+                copy = copy.wrapping_add(1);
+            }
+            let qos = message.qos().min(target.subscriber.qos);
+            if qos == QoS::AtMostOnce || !self.is_target(target) {
+                return 0;
+            }
+            let session = self.target(target.subscriber.session, target.share);
+            let nth = if target.share.is_some() { copy } else { 0 };
+            session.map_or(0, |session| Record::new(number, nth).target(session))
+        };
+        targets.iter().map(name).collect()
+    }
+
+    fn is_target(&self, target: &Target) -> bool {
+        let session = self.sessions.get(usize_of(target.subscriber.session));
+        session.is_some_and(|session| session.serial == target.serial && !session.is_over)
+    }
+
+    /// A message whose targets are recorded is being delivered, until there is none again.
+    pub(crate) fn deliver_recorded(&mut self, record: Record) {
+        if let Some(journal) = &mut self.journal {
+            let stage = if record.is_some() {
+                Stage::Listed
+            } else {
+                Stage::Idle
+            };
+            journal.begin(stage, record.message());
+        }
+    }
+
+    /// The next delivery is that of the target that the record names so.
+    pub(crate) fn deliver_to(&mut self, target: u64) {
+        if let Some(journal) = &mut self.journal {
+            (_, journal.messages.copy) = Record::of_target(target);
+        }
+    }
+
+    /// The next delivery is for another shared subscription.
+    pub(crate) fn next_copy(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.messages.copies = journal.messages.copies.wrapping_add(1);
+            journal.messages.copy = journal.messages.copies;
+        }
+    }
+
+    /// A target of a recorded message does not get it.
+    pub(crate) fn not_delivered(&mut self, key: u32, qos: QoS, share: Option<Share>) {
+        let journal = self.journal.as_ref();
+        if qos > QoS::AtMostOnce
+            && journal.is_some_and(|journal| journal.messages.stage == Stage::Listed)
+            && let Some(number) = self.target(key, share)
+        {
+            let record = self.current_record();
+            self.done(record.message(), record.target(number), true);
+        }
+    }
+
+    /// A target of a recorded message is gone.
+    pub(crate) fn target_gone(&mut self, target: u64) {
+        let record = self.current_record();
+        if target != 0 && record.is_some() {
+            self.done(record.message(), target, true);
+        }
+    }
+
+    /// What names the message that is being delivered, and its copy; none without a journal.
+    pub(crate) fn current_record(&self) -> Record {
+        let journal = self.journal.as_ref();
+        journal.map_or(Record::NONE, |journal| journal.current())
+    }
+
+    fn add_target(
+        &mut self,
+        target: u64,
+        (qos, retain): (QoS, bool),
+        identifiers: Written<'_>,
+        share: Option<Share>,
+        sent: Option<u32>,
+    ) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let share = share.and_then(|share| journal.share_name(share));
+        let delivery = Delivery {
+            qos,
+            retain,
+            identifiers,
+            share: share.as_deref(),
+            sent,
+        };
+        journal.add_target(&TargetRecord {
+            session: target,
+            delivery,
+        });
+    }
+
+    /// A message went to a client at once, under this token.
+    pub(crate) fn record_sent(
+        &mut self,
+        key: u32,
+        token: Token,
+        (qos, retain): (QoS, bool),
+        identifiers: &[u32],
+    ) {
+        let Some(number) = self.durable(key) else {
+            return;
+        };
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let (stage, record) = (journal.messages.stage, journal.current());
+        let target = record.target(number);
+        match stage {
+            Stage::Idle => return,
+            Stage::Collecting => {
+                let identifiers = Written::Numbers(identifiers);
+                let sent = Some(token.number());
+                self.add_target(target, (qos, retain), identifiers, None, sent);
+            }
+            Stage::Listed => {
+                let flow = Flow::Sent(token.number());
+                journal.write_flow(record.message(), target, Some(flow));
+            }
+        }
+        self.begin_flight(key, token, record, stage == Stage::Listed);
+    }
+
+    fn begin_flight(&mut self, key: u32, token: Token, record: Record, has_flow: bool) {
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        if let Some(recorded) = &mut session.recorded {
+            recorded.flights.insert(token, (record, has_flow));
+        }
+        if let Some(index) = session.connection {
+            self.machine_changed(index);
+        }
+    }
+
+    /// Gives a message that is about to be queued for a session the name of its record; none if it is not recorded for this
+    /// session.
+    pub(crate) fn number_for_queue(
+        &mut self,
+        key: u32,
+        message: &mut Message,
+        qos: QoS,
+        share: Option<Share>,
+    ) {
+        let is_target = qos > QoS::AtMostOnce && self.target(key, share).is_some();
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        if !is_target {
+            message.set_record(Record::NONE);
+        } else if journal.messages.stage == Stage::Idle
+            && !journal.is_kept(message.record().message())
+        {
+            let number = journal.number_message();
+            message.set_record(Record::new(number, 0));
+        }
+    }
+
+    /// A message was queued for a session; see [`Self::number_for_queue`].
+    pub(crate) fn record_queued(&mut self, key: u32, item: &Queued) {
+        let record = item.message.record();
+        let Some(number) = self.target(key, item.share).filter(|_| record.is_some()) else {
+            return;
+        };
+        let target = record.target(number);
+        let how = (item.qos, item.retain);
+        let identifiers = Written::Numbers(item.identifiers.as_slice());
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        match journal.messages.stage {
+            Stage::Listed => {}
+            Stage::Collecting => self.add_target(target, how, identifiers, item.share, None),
+            Stage::Idle if !journal.is_kept(record.message()) => {
+                journal.begin(Stage::Collecting, record.message());
+                self.add_target(target, how, identifiers, item.share, None);
+                self.write_message(&item.message);
+            }
+            // It stays with the session that it was chosen for before.
+            Stage::Idle if number == journal.origin => {}
+            Stage::Idle => {
+                journal.one_more(record.message());
+                self.record_target(target, item, None);
+            }
+        }
+    }
+
+    /// A session is a target beside those of the record of the message.
+    pub(super) fn record_target(&mut self, target: u64, item: &Queued, sent: Option<u32>) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let share = item.share.and_then(|share| journal.share_name(share));
+        let delivery = Delivery {
+            qos: item.qos,
+            retain: item.retain,
+            identifiers: Written::Numbers(item.identifiers.as_slice()),
+            share: share.as_deref(),
+            sent,
+        };
+        let message = item.message.record().message();
+        journal.write_flow(message, target, Some(Flow::Target(delivery)));
+    }
+
+    /// A queued message is on its way.
+    pub(crate) fn record_pumped(&mut self, key: u32, item: &Queued, token: Token) {
+        let record = item.message.record();
+        if !record.is_some() {
+            return;
+        }
+        let target = record.target(self.number_of(key));
+        if item.share.is_some() {
+            self.record_target(target, item, Some(token.number()));
+        } else if let Some(journal) = &mut self.journal {
+            let flow = Flow::Sent(token.number());
+            journal.write_flow(record.message(), target, Some(flow));
+        }
+        self.begin_flight(key, token, record, true);
+    }
+
+    /// A message is not queued any more, and not on its way.
+    pub(crate) fn record_dropped(&mut self, key: u32, item: &Queued) {
+        let record = item.message.record();
+        if record.is_some() {
+            self.done(record.message(), record.target(self.number_of(key)), true);
+        }
+    }
+
+    /// A message of a session of this number is not handed over, or another session has it.
+    pub(crate) fn record_handed_over(&mut self, record: Record, origin: u64) {
+        if record.is_some() {
+            self.done(record.message(), record.target(origin), true);
+        }
+    }
+
+    /// A client acknowledged a message.
+    pub(crate) fn record_acknowledged(&mut self, key: u32, token: Token) {
+        if self.journal.is_none() {
+            return;
+        }
+        if let Some(session) = self.sessions.get_mut(usize_of(key))
+            && let Some(recorded) = &mut session.recorded
+            && let Some((record, has_flow)) = recorded.flights.remove(&token)
+        {
+            let target = record.target(recorded.number);
+            self.done(record.message(), target, has_flow);
+        }
+    }
+
+    /// A target is done with a message.
+    pub(super) fn done(&mut self, message: u64, target: u64, has_flow: bool) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let Some(Last { from, flows }) = journal.done(message, target, has_flow) else {
+            return;
+        };
+        if let Some(from) = from
+            && let Some(known) = self.sessions.get_mut(usize_of(from.key))
+            && let Some(recorded) = &mut known.recorded
+            && recorded.number == from.session
+            && recorded.received.get(&from.id) == Some(&message)
+        {
+            // The identifier stays in use without the message.
+            self.received(from, 0);
+        }
+        self.write(&Entry::Message(message, None));
+        if let Some(journal) = &mut self.journal {
+            for target in flows {
+                journal.write_flow(message, target, None);
+            }
+        }
+    }
+}
+
+impl super::Journal {
+    pub(super) fn share_name(&self, share: Share) -> Option<Arc<str>> {
+        let (known, name) = self.shares.get(&share.group())?;
+        (*known == share).then(|| Arc::clone(name))
+    }
+}
+
+impl Identifiers {
+    /// Of a record.
+    pub(super) fn of(identifiers: &Written<'_>) -> Self {
+        let identifiers: Vec<u32> = identifiers.iter().collect();
+        Self::new(&identifiers)
+    }
+}
+
+/// How much recording so many targets costs.
+pub(crate) const fn steps_of(targets: usize) -> usize {
+    targets.div_ceil(4)
+}

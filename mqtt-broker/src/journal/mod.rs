@@ -1,0 +1,314 @@
+//! What must outlive the process, as records beside the outgoing bytes. `docs/JOURNAL.md` has the byte tables and says which packets
+//! wait for which record. `record.rs` and `flights.rs` write them, `saved.rs` reads them, and `restore.rs` makes sessions of them;
+//! `messages.rs` knows how long a message is needed.
+//!
+//! A position is a number of bytes of records, counted from the start of the process.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use mqtt_session::proto::ReasonCode;
+use mqtt_session::records::broker::Entry;
+use mqtt_session::{Change, Instant, Receipt};
+
+use crate::broker::{Broker, ConnectionId, usize_of, widen};
+use crate::hooks::Hooks;
+use crate::router::Share;
+
+mod flights;
+mod messages;
+mod name;
+mod record;
+mod restore;
+mod saved;
+
+pub(crate) use flights::steps_of;
+use messages::Messages;
+pub(crate) use messages::Origin;
+pub(crate) use name::Record;
+pub(crate) use record::Recorded;
+pub use restore::Restored;
+pub use saved::RestoreError;
+use saved::Saved;
+
+/// Why records cannot be stored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StorageFailure {
+    /// There is no room, but there may be later: [`Broker::storage_recovered`].
+    Full,
+    /// Nothing will be stored any more. The host ends.
+    Broken,
+}
+
+/// The records of the broker, and what waits for them.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    /// Those behind `start` are not stored.
+    records: Vec<u8>,
+    start: usize,
+    written: u64,
+    stored: u64,
+    /// What goes on when so many bytes are stored.
+    waiting: VecDeque<(u64, Waiting)>,
+    /// Connections whose machines changed: what waits there is told its position.
+    changed: Vec<u32>,
+    /// Connections whose input waits until the records are fewer.
+    blocked: Vec<ConnectionId>,
+    failed: Option<StorageFailure>,
+    /// The number of the last session that was recorded.
+    sessions: u64,
+    is_restored: bool,
+    /// The session that a message is handed over from.
+    origin: u64,
+    messages: Messages,
+    /// The filters of shared subscriptions, by the numbers of their groups.
+    shares: BTreeMap<u32, (Share, Arc<str>)>,
+    /// What earlier records said, until all are read.
+    saved: Option<Box<Saved>>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Connection(ConnectionId),
+    Acknowledgement((u32, u32), Receipt, ReasonCode),
+}
+
+/// So many bytes of records may wait for the store; beyond that no connection is read.
+const BACKLOG: usize = 64 << 20;
+
+impl Journal {
+    fn backlog(&self) -> usize {
+        self.records.len().saturating_sub(self.start)
+    }
+
+    /// Writes a record behind the others. What the broker took in is never too long for one.
+    fn write(&mut self, entry: &Entry<'_>) {
+        let Some(len) = entry.encoded_len() else {
+            return;
+        };
+        let start = self.records.len();
+        self.records.resize(start.saturating_add(len), 0);
+        let room = self.records.get_mut(start..).unwrap_or_default();
+        if entry.write(room).is_some() {
+            self.written = self.written.saturating_add(widen(len));
+        }
+    }
+
+    fn drop_stored(&mut self, n: usize) {
+        let n = n.min(self.backlog());
+        self.start = self.start.saturating_add(n);
+        self.stored = self.stored.saturating_add(widen(n));
+        if self.start == self.records.len() {
+            self.records.clear();
+            self.records.shrink_to(KEPT);
+            self.start = 0;
+        } else if self.start > self.records.len() / 2 {
+            // As many bytes move as were stored, at most.
+            self.records.drain(..self.start);
+            self.start = 0;
+        }
+    }
+}
+
+/// How much memory of records stays when they are stored.
+const KEPT: usize = 1 << 20;
+
+impl<H: Hooks> Broker<H> {
+    /// From now on what must outlive the process is written to [`Self::journal`], and what promises something waits until it is
+    /// stored. Call it before the first connection, then [`Self::restore`] for each record there is, then [`Self::restored`].
+    pub fn start_journal(&mut self) {
+        self.journal.get_or_insert_default();
+    }
+
+    /// Records that are not stored, whole ones, oldest first. Look as often as you like.
+    #[must_use]
+    pub fn journal(&self) -> &[u8] {
+        let journal = self.journal.as_ref();
+        journal.map_or(&[], |journal| {
+            journal.records.get(journal.start..).unwrap_or_default()
+        })
+    }
+
+    /// The first `n` bytes of [`Self::journal`] are durable: what waited for them goes out.
+    pub fn stored(&mut self, n: usize, now: Instant) {
+        self.begin();
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        journal.drop_stored(n);
+        let stored = journal.stored;
+        let has_room = journal.backlog() < BACKLOG / 2;
+        let blocked = if has_room {
+            std::mem::take(&mut journal.blocked)
+        } else {
+            Vec::new()
+        };
+        for id in blocked {
+            self.mark_ready(id.index);
+        }
+        while let Some(waiting) = self.next_stored(stored) {
+            match waiting {
+                Waiting::Connection(id) => {
+                    if let Some(connection) = self.connection_mut(id) {
+                        connection.server.stored(stored);
+                        self.mark_ready(id.index);
+                    }
+                }
+                Waiting::Acknowledgement(from, receipt, reason) => {
+                    self.acknowledge(from, receipt, reason);
+                }
+            }
+        }
+        let _ = now;
+        self.settle();
+    }
+
+    fn next_stored(&mut self, stored: u64) -> Option<Waiting> {
+        let waiting = &mut self.journal.as_mut()?.waiting;
+        if waiting.front()?.0 > stored {
+            return None;
+        }
+        waiting.pop_front().map(|(_, waiting)| waiting)
+    }
+
+    /// Nothing can be stored. Until [`Self::storage_recovered`], what would have to be stored is refused with 0x97; before MQTT 5,
+    /// which cannot say it, the connection ends. What needs no record goes on, and nothing that waits is acknowledged.
+    pub const fn storage_failed(&mut self, why: StorageFailure) {
+        if let Some(journal) = &mut self.journal {
+            journal.failed = Some(why);
+        }
+    }
+
+    /// There is room again after [`StorageFailure::Full`].
+    pub fn storage_recovered(&mut self) {
+        if let Some(journal) = &mut self.journal
+            && journal.failed == Some(StorageFailure::Full)
+        {
+            journal.failed = None;
+        }
+    }
+
+    /// Whether nothing may be accepted that has to be stored.
+    pub(crate) fn storage_is_refused(&self) -> bool {
+        let journal = self.journal.as_ref();
+        journal.is_some_and(|journal| journal.failed.is_some())
+    }
+
+    /// Whether a connection is not read because too many records wait.
+    pub(crate) fn waits_for_storage(&mut self, id: ConnectionId) -> bool {
+        let Some(journal) = &mut self.journal else {
+            return false;
+        };
+        let waits = journal.backlog() >= BACKLOG;
+        if waits {
+            journal.blocked.push(id);
+        }
+        waits
+    }
+
+    /// How many bytes of records were written; 0 without a journal.
+    pub(crate) fn position(&self) -> u64 {
+        let journal = self.journal.as_ref();
+        journal.map_or(0, |journal| journal.written)
+    }
+
+    /// Acknowledges a message when all is stored that was recorded after `before`.
+    pub(crate) fn acknowledge_when_stored(
+        &mut self,
+        from: (u32, u32),
+        receipt: Receipt,
+        reason: ReasonCode,
+        before: u64,
+    ) {
+        if let Some(journal) = &mut self.journal
+            && journal.written > before
+            && journal.written > journal.stored
+        {
+            let waiting = Waiting::Acknowledgement(from, receipt, reason);
+            journal.waiting.push_back((journal.written, waiting));
+            return;
+        }
+        self.acknowledge(from, receipt, reason);
+    }
+
+    /// What is written to a connection from here on waits for all records so far, but what is written already does not.
+    pub(crate) fn hold_answer(&mut self, index: u32) {
+        if let Some(connection) = self.connections.get_mut(usize_of(index)) {
+            connection.server.hold();
+            self.machine_changed(index);
+        }
+    }
+
+    /// Messages are handed over from the session of this number.
+    pub(crate) fn handed_over_from(&mut self, origin: u64) {
+        if let Some(journal) = &mut self.journal {
+            journal.origin = origin;
+        }
+    }
+
+    /// A machine may have changes to record, or bytes that wait for records.
+    pub(crate) fn machine_changed(&mut self, index: u32) {
+        if let Some(journal) = &mut self.journal
+            && journal.changed.last() != Some(&index)
+        {
+            journal.changed.push(index);
+        }
+    }
+
+    /// Records what the machine of a connection tells.
+    pub(crate) fn take_changes(&mut self, index: u32) {
+        if self.journal.is_none() {
+            return;
+        }
+        while let Some(connection) = self.connections.get_mut(usize_of(index))
+            && let Some(change) = connection.server.take_change()
+        {
+            let Some(key) = connection.session else {
+                continue;
+            };
+            match change {
+                Change::Released(token) => self.record_released(key, token),
+                Change::Freed(id) => self.record_freed(key, id),
+            }
+        }
+        let connection = self.connections.get(usize_of(index));
+        if connection.is_some_and(|connection| connection.server.waits_for_records()) {
+            self.machine_changed(index);
+        }
+    }
+
+    /// At the end of a call: what waits is told for which records.
+    #[inline]
+    pub(crate) fn settle(&mut self) {
+        if self.journal.is_some() {
+            self.settle_changed();
+        }
+    }
+
+    fn settle_changed(&mut self) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let changed = std::mem::take(&mut journal.changed);
+        for index in &changed {
+            self.take_changes(*index);
+        }
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        journal.changed = changed;
+        let (written, stored) = (journal.written, journal.stored);
+        for index in journal.changed.drain(..) {
+            let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+                continue;
+            };
+            if written == stored {
+                connection.server.stored(stored);
+            }
+            if connection.server.wait_for(written) {
+                let waiting = Waiting::Connection(connection.id(index));
+                journal.waiting.push_back((written, waiting));
+            }
+        }
+    }
+}

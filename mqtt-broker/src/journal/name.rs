@@ -1,0 +1,43 @@
+//! Names in records.
+
+/// Names a recorded message, and which copy of it: 0 goes to the subscriptions of a session, the others to one shared subscription
+/// each, in their order.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Record(u64);
+
+impl Record {
+    /// It is not recorded.
+    pub(crate) const NONE: Self = Self(0);
+
+    pub(super) const fn new(message: u64, copy: u16) -> Self {
+        let [_, _, a, b, c, d, e, f] = message.to_be_bytes();
+        let [g, h] = copy.to_be_bytes();
+        Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    }
+
+    pub(crate) fn is_some(self) -> bool {
+        self != Self::NONE
+    }
+
+    pub(super) const fn message(self) -> u64 {
+        self.0 >> 16
+    }
+
+    pub(super) const fn copy(self) -> u16 {
+        let [.., g, h] = self.0.to_be_bytes();
+        u16::from_be_bytes([g, h])
+    }
+
+    /// The session of this number gets this copy, as records name it.
+    pub(super) const fn target(self, session: u64) -> u64 {
+        Self::new(session, self.copy()).0
+    }
+
+    /// The session and the copy that a record names.
+    pub(super) const fn of_target(target: u64) -> (u64, u16) {
+        (Self(target).message(), Self(target).copy())
+    }
+}
+
+/// Numbers of sessions and messages are below this.
+pub(super) const NUMBERS: u64 = 1 << 48;

@@ -1,0 +1,425 @@
+//! What happens, as records.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mqtt_session::proto::{PacketId, QoS, TopicFilter};
+use mqtt_session::records::broker::{
+    Away, DueWill, Entry, Flow, NEVER, Retained, Session as SessionRecord, Subscription, Will,
+};
+use mqtt_session::{Instant, Token};
+
+use super::messages::Origin;
+use super::name::Record;
+use crate::broker::{Broker, usize_of};
+use crate::hooks::Hooks;
+use crate::message::Message;
+use crate::router::{Share, Subscriber};
+
+/// What the journal knows of a session.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    /// Its number in records.
+    pub(super) number: u64,
+    /// It outlives its connection: its flows are recorded.
+    pub(super) outlives: bool,
+    /// There is a record of it.
+    pub(super) is_written: bool,
+    /// In seconds.
+    pub(super) expiry: u32,
+    /// Messages under way to it that are recorded, and whether there may be a record of how far each is.
+    pub(super) flights: BTreeMap<Token, (Record, bool)>,
+    /// QoS 2 messages from it whose identifiers are not free, and the numbers of those messages.
+    pub(super) received: BTreeMap<PacketId, u64>,
+}
+
+impl<H: Hooks> Broker<H> {
+    /// The time by the clock on the wall.
+    pub(super) fn wall(&self, at: Instant) -> u64 {
+        self.config.wall_clock.saturating_add(at.as_millis())
+    }
+
+    pub(super) fn wall_or_never(&self, at: Option<Instant>) -> u64 {
+        at.map_or(NEVER, |at| self.wall(at))
+    }
+
+    /// The number of a session whose flows are recorded.
+    pub(super) fn durable(&self, key: u32) -> Option<u64> {
+        let recorded = self.sessions.get(usize_of(key))?.recorded.as_ref()?;
+        recorded.outlives.then_some(recorded.number)
+    }
+
+    /// The number of a session for a message at QoS 1 or 2 that is recorded: it outlives its connection, or it is a member of a
+    /// shared subscription in which another does, and will get the message if this one is gone.
+    pub(super) fn target(&self, key: u32, share: Option<Share>) -> Option<u64> {
+        let journal = self.journal.as_ref()?;
+        let recorded = self.sessions.get(usize_of(key))?.recorded.as_ref()?;
+        let is_target =
+            recorded.outlives || share.is_some_and(|share| journal.share_name(share).is_some());
+        is_target.then_some(recorded.number)
+    }
+
+    pub(crate) const fn has_journal(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    /// A client is connected, and CONNACK is about to be written: it waits for what was recorded after `before`.
+    pub(crate) fn record_connected(&mut self, index: u32, key: u32, expiry: u32, before: u64) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        let outlives = expiry > 0;
+        let is_new = session.recorded.is_none();
+        if is_new {
+            journal.sessions = journal.sessions.saturating_add(1);
+            session.recorded = Some(Box::new(Recorded {
+                number: journal.sessions,
+                outlives,
+                is_written: false,
+                expiry,
+                flights: BTreeMap::new(),
+                received: BTreeMap::new(),
+            }));
+        }
+        let refused = journal.failed.is_some();
+        let mut flows = false;
+        if let Some(recorded) = &mut session.recorded {
+            recorded.expiry = expiry;
+            flows = recorded.outlives;
+        }
+        if let Some(connection) = self.connections.get_mut(usize_of(index)) {
+            connection.server.start_journal(flows);
+        }
+        self.record_session(key);
+        // While there is no room, a session that is there goes on: what its client takes makes room.
+        if self.position() > before
+            && (is_new || !refused)
+            && let Some(connection) = self.connections.get_mut(usize_of(index))
+        {
+            // 3.1.1 [MQTT-3.2.2-2], 5 [MQTT-3.2.2-3]: what CONNACK says of the session is true after a crash, too.
+            connection.server.hold();
+            self.machine_changed(index);
+        }
+    }
+
+    /// Records a session as it is now.
+    pub(crate) fn record_session(&mut self, key: u32) {
+        let Some(mut journal) = self.journal.take() else {
+            return;
+        };
+        if let Some(session) = self.sessions.get_mut(usize_of(key))
+            && let Some(recorded) = &mut session.recorded
+            && !session.is_over
+            && (recorded.is_written || recorded.outlives || session.will.is_some())
+        {
+            recorded.is_written = true;
+        }
+        if let Some(session) = self.sessions.get(usize_of(key))
+            && let Some(recorded) = &session.recorded
+            && !session.is_over
+            && recorded.is_written
+        {
+            let away = session.connection.is_none().then(|| Away {
+                ends: self.wall_or_never(session.ends_at),
+                will: self.wall_or_never(session.will_at),
+            });
+            let will = session.will.as_ref().map(|will| Will {
+                delay: u32::try_from(will.delay.as_secs()).unwrap_or(u32::MAX),
+                qos: will.message.qos(),
+                packet: will.message.packet(),
+            });
+            let record = SessionRecord {
+                version: session.version,
+                expiry: recorded.expiry,
+                away,
+                client_id: &session.client_id,
+                user_name: session.user_name.as_deref(),
+                will,
+            };
+            journal.write(&Entry::Session(recorded.number, Some(record)));
+        }
+        self.journal = Some(journal);
+    }
+
+    /// The client of a session is away.
+    pub(crate) fn record_away(&mut self, key: u32, expiry: u32) {
+        if self.journal.is_none() {
+            return;
+        }
+        if let Some(session) = self.sessions.get_mut(usize_of(key))
+            && let Some(recorded) = &mut session.recorded
+        {
+            recorded.expiry = expiry;
+            self.record_session(key);
+        }
+    }
+
+    /// A session is over: what is under way to its client ends with it, but for what other members of shared subscriptions get.
+    pub(crate) fn record_flights_end(&mut self, key: u32) {
+        if self.journal.is_none() {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        let Some(recorded) = &mut session.recorded else {
+            return;
+        };
+        let number = recorded.number;
+        let flights = std::mem::take(&mut recorded.flights);
+        let received = std::mem::take(&mut recorded.received);
+        let handed_over = |token: &Token| {
+            let shared = session.shared.get(token);
+            shared.is_some_and(|item| item.qos == QoS::AtLeastOnce)
+        };
+        let ended: Vec<_> = flights
+            .into_iter()
+            .filter(|(token, _)| !handed_over(token))
+            .collect();
+        for (_, (record, has_flow)) in ended {
+            self.done(record.message(), record.target(number), has_flow);
+        }
+        for id in received.into_keys() {
+            self.write(&Entry::Received {
+                session: number,
+                id,
+                message: None,
+            });
+        }
+    }
+
+    /// A session is over, and its will is on its way.
+    pub(crate) fn record_session_end(&mut self, key: u32) {
+        let session = self.sessions.get(usize_of(key));
+        if let Some(recorded) = session.and_then(|session| session.recorded.as_ref())
+            && recorded.is_written
+        {
+            let number = recorded.number;
+            self.write(&Entry::Session(number, None));
+        }
+    }
+
+    pub(crate) fn record_subscribed(
+        &mut self,
+        key: u32,
+        filter: &TopicFilter<'_>,
+        subscriber: &Subscriber,
+        sends: bool,
+    ) {
+        let Some(session) = self.durable(key) else {
+            return;
+        };
+        self.name_share(filter);
+        let options = Subscription {
+            qos: subscriber.qos,
+            no_local: subscriber.no_local,
+            retain_as_published: subscriber.retain_as_published,
+            identifier: subscriber.identifier,
+        };
+        let filter = filter.as_str();
+        self.write(&Entry::Subscription {
+            session,
+            filter,
+            options: Some(options),
+        });
+        if sends {
+            self.write(&Entry::Wish {
+                session,
+                filter,
+                wanted: true,
+            });
+        }
+    }
+
+    /// Remembers the filter of a shared subscription, by which records name it.
+    pub(super) fn name_share(&mut self, filter: &TopicFilter<'_>) {
+        if filter.is_shared()
+            && let Some(share) = self.router.share(filter)
+            && let Some(journal) = &mut self.journal
+        {
+            let named = (share, Arc::from(filter.as_str()));
+            journal.shares.insert(share.group(), named);
+        }
+    }
+
+    pub(crate) fn record_unsubscribed(&mut self, key: u32, filter: &str) {
+        let Some(session) = self.durable(key) else {
+            return;
+        };
+        self.write(&Entry::Subscription {
+            session,
+            filter,
+            options: None,
+        });
+        self.write(&Entry::Wish {
+            session,
+            filter,
+            wanted: false,
+        });
+    }
+
+    /// The session has the retained messages of the subscription that they were brought for.
+    pub(crate) fn record_walk_end(&mut self, key: u32) {
+        let Some(session) = self.durable(key) else {
+            return;
+        };
+        let known = self.sessions.get(usize_of(key));
+        if let Some(filter) = known.and_then(|session| session.walked_filter()) {
+            self.write(&Entry::Wish {
+                session,
+                filter: &filter,
+                wanted: false,
+            });
+        }
+    }
+
+    pub(crate) fn record_retained(
+        &mut self,
+        topic: &str,
+        message: Option<&Message>,
+        from: Option<u32>,
+    ) {
+        // What the broker tells of itself is true of one process only.
+        if self.journal.is_none() || from.is_none() && topic.starts_with("$SYS/") {
+            return;
+        }
+        let publisher = from
+            .and_then(|key| self.sessions.get(usize_of(key)))
+            .map(|session| Arc::clone(&session.client_id));
+        let retained = message.map(|message| Retained {
+            expires: self.wall_or_never(message.expires()),
+            qos: message.qos(),
+            publisher: publisher.as_deref().unwrap_or_default(),
+            packet: message.packet(),
+        });
+        self.write(&Entry::Retained(topic, retained));
+    }
+
+    /// Forgets retained messages that expired, `most` at most. Whether there may be more.
+    pub(crate) fn purge_retained(&mut self, most: usize, now: Instant) -> bool {
+        let journal = &mut self.journal;
+        self.retained.purge(most, now, |key| {
+            if let (Some(journal), Some(topic)) = (&mut *journal, crate::retained::text(key)) {
+                journal.write(&Entry::Retained(&topic, None));
+            }
+        })
+    }
+
+    pub(super) fn write(&mut self, entry: &Entry<'_>) {
+        if let Some(journal) = &mut self.journal {
+            journal.write(entry);
+        }
+    }
+
+    /// A will is on its way to many, and its session does not keep it any more.
+    pub(crate) fn record_due_will(&mut self, message: &Message) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let number = journal.number_message();
+        let will = DueWill {
+            qos: message.qos(),
+            packet: message.packet(),
+        };
+        journal.write(&Entry::DueWill(number, Some(will)));
+        self.fanouts.last_is_will(number);
+    }
+
+    /// All who get a will are recorded.
+    pub(crate) fn record_will_gone(&mut self, number: u64) {
+        if number != 0 {
+            self.write(&Entry::DueWill(number, None));
+        }
+    }
+
+    /// A message comes from a session. If it is of QoS 2, its identifier is recorded with it.
+    pub(crate) fn record_origin(&mut self, key: u32, id: Option<PacketId>) {
+        if self.journal.is_none() {
+            return;
+        }
+        let session = self.durable(key);
+        if let Some(journal) = &mut self.journal {
+            journal.messages.from = match (session, id) {
+                (Some(session), Some(id)) => Some(Origin { key, session, id }),
+                _ => None,
+            };
+        }
+    }
+
+    /// The identifier of the message that was routed is recorded now, if it was not together with the message.
+    pub(crate) fn record_received(&mut self) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        if let Some(from) = journal.messages.from.take() {
+            self.received(from, 0);
+        }
+    }
+
+    /// Nothing is remembered of where the message came from: it is refused, or recorded later.
+    pub(crate) fn forget_origin(&mut self) -> Option<Origin> {
+        self.journal.as_mut()?.messages.from.take()
+    }
+
+    pub(super) fn received(&mut self, from: Origin, message: u64) {
+        self.write(&Entry::Received {
+            session: from.session,
+            id: from.id,
+            message: Some(message),
+        });
+        self.remember_received(from, message);
+    }
+
+    pub(super) fn remember_received(&mut self, from: Origin, message: u64) {
+        if let Some(session) = self.sessions.get_mut(usize_of(from.key))
+            && let Some(recorded) = &mut session.recorded
+            && recorded.number == from.session
+        {
+            recorded.received.insert(from.id, message);
+        }
+    }
+
+    /// PUBREL came.
+    pub(super) fn record_freed(&mut self, key: u32, id: PacketId) {
+        if let Some(session) = self.sessions.get_mut(usize_of(key))
+            && let Some(recorded) = &mut session.recorded
+            && recorded.received.remove(&id).is_some()
+        {
+            let session = recorded.number;
+            self.write(&Entry::Received {
+                session,
+                id,
+                message: None,
+            });
+        }
+    }
+
+    /// PUBREC came.
+    pub(super) fn record_released(&mut self, key: u32, token: Token) {
+        if let Some(session) = self.sessions.get_mut(usize_of(key))
+            && let Some(recorded) = &mut session.recorded
+            && let Some((record, has_flow)) = recorded.flights.get_mut(&token)
+        {
+            *has_flow = true;
+            let target = record.target(recorded.number);
+            if let Some(journal) = &mut self.journal {
+                let flow = Flow::Released(token.number());
+                journal.write_flow(record.message(), target, Some(flow));
+            }
+        }
+    }
+
+    /// The number of a session in records, 0 without a journal.
+    pub(crate) fn number_of(&self, key: u32) -> u64 {
+        let recorded = self.sessions.get(usize_of(key)).map(|s| &s.recorded);
+        recorded.and_then(Option::as_ref).map_or(0, |r| r.number)
+    }
+
+    /// Whether what a session subscribes to is recorded.
+    pub(crate) fn is_durable(&self, key: u32) -> bool {
+        self.durable(key).is_some()
+    }
+}

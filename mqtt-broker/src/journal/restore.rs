@@ -1,0 +1,384 @@
+//! From the records of an earlier process to the sessions and messages that it had.
+
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mqtt_session::proto::{PacketId, QoS, TopicFilter, Version};
+use mqtt_session::records::broker::Entry;
+use mqtt_session::records::{Fault, Format, Machine};
+use mqtt_session::{Heap, Instant, Server};
+
+use super::Recorded;
+use super::messages::Origin;
+use super::name::Record as RecordName;
+use super::saved::{Flight, RestoreError, Saved, SavedMessage, SavedSession, SavedTarget, State};
+use crate::broker::{Broker, number, usize_of, widen};
+use crate::fanout::Routed;
+use crate::hooks::Hooks;
+use crate::message::Message;
+use crate::queue::{Identifiers, Queued};
+use crate::router::{Share, Subscriber};
+use crate::session::{Session, Wanted};
+use crate::timers::Due;
+
+/// What a broker found in the records of an earlier process.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Restored {
+    /// Sessions.
+    pub sessions: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Messages that sessions are still to get, or did not acknowledge.
+    pub messages: u64,
+    /// Retained messages.
+    pub retained: u64,
+}
+
+impl<H: Hooks> Broker<H> {
+    /// All records of the earlier process were given, or there was none. Who was connected then is one whose connection was lost: the
+    /// will is due after its delay, and the session begins to expire.
+    ///
+    /// # Errors
+    /// The records contradict one another, or there is more than the settings allow.
+    pub fn restored(&mut self, now: Instant) -> Result<Restored, RestoreError> {
+        let Some(journal) = &mut self.journal else {
+            return Err(RestoreError::TooLate);
+        };
+        journal.is_restored = true;
+        let mut saved = *journal.saved.take().unwrap_or_default();
+        if !saved.has_format {
+            journal.write(&Entry::Format(Format::new(Machine::Broker)));
+        }
+        let wills = std::mem::take(&mut saved.wills);
+        if let (Some(journal), Some((last, _))) = (&mut self.journal, wills.last_key_value()) {
+            journal.messages.last = journal.messages.last.max(*last);
+        }
+        let mut keys = BTreeMap::new();
+        for (number, session) in &mut saved.sessions {
+            keys.insert(*number, self.make_session(*number, session, now)?);
+        }
+        let mut restored = Restored {
+            sessions: widen(keys.len()),
+            subscriptions: widen(self.router.count()),
+            retained: widen(self.retained.count()),
+            ..Restored::default()
+        };
+        let messages = std::mem::take(&mut saved.messages);
+        let mut origins = BTreeMap::new();
+        for (number, session) in &mut saved.sessions {
+            if let Some(key) = keys.get(number) {
+                let received = std::mem::take(&mut session.received);
+                let is_known = |message: u64| message == 0 || messages.contains_key(&message);
+                self.make_received(*key, received, is_known, &mut origins)?;
+            }
+        }
+        for (number, message) in messages {
+            let origin = origins.remove(&number);
+            let live = self.make_message((number, origin), message, &keys, &mut saved);
+            restored.messages = restored.messages.saturating_add(live);
+        }
+        for (number, session) in saved.sessions {
+            if let Some(key) = keys.get(&number) {
+                self.make_flights(*key, session)?;
+            }
+        }
+        for (number, will) in wills {
+            let publish = will.publish();
+            self.begin();
+            if self.route(None, &will.outgoing(&publish), now) == Routed::Later {
+                self.fanouts.last_is_will(number);
+            } else {
+                self.record_will_gone(number);
+            }
+        }
+        Ok(restored)
+    }
+
+    fn make_session(
+        &mut self,
+        recorded: u64,
+        saved: &mut SavedSession,
+        now: Instant,
+    ) -> Result<u32, RestoreError> {
+        if self.clients.contains_key(&saved.client_id) || recorded == 0 {
+            return Err(Fault::Value.into());
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.sessions = journal.sessions.max(recorded);
+        }
+        let client_id = Arc::clone(&saved.client_id);
+        self.session_serial = self.session_serial.wrapping_add(1);
+        let hash = self.clients.hasher().hash_one(&client_id);
+        let mut session = Session::new(Arc::clone(&client_id), hash, self.session_serial);
+        session.version = saved.version;
+        session.user_name = saved.user_name.take();
+        session.will = saved.will.take();
+        let will = session.will.as_ref().map_or(0, |will| will.message.size());
+        self.will_bytes = self.will_bytes.saturating_add(will);
+        let expiry = Duration::from_secs(u64::from(saved.expiry));
+        (session.ends_at, session.will_at) = match saved.away {
+            Some(away) => (self.instant(away.ends), self.instant(away.will)),
+            None => {
+                let will = session.will.as_ref();
+                (
+                    (saved.expiry != u32::MAX).then(|| now.after(expiry)),
+                    will.map(|will| now.after(will.delay.min(expiry))),
+                )
+            }
+        };
+        session.recorded = Some(Box::new(Recorded {
+            number: recorded,
+            outlives: saved.expiry > 0,
+            is_written: true,
+            expiry: saved.expiry,
+            flights: BTreeMap::new(),
+            received: BTreeMap::new(),
+        }));
+        let due = session.due();
+        let key = number(self.sessions.insert(session));
+        self.clients.insert(client_id, key);
+        if let Some(due) = due {
+            self.timers.set(due, Due::Session(key));
+        }
+        self.make_subscriptions(key, saved)?;
+        if saved.away.is_none() {
+            self.record_session(key);
+        }
+        Ok(key)
+    }
+
+    fn make_subscriptions(&mut self, key: u32, saved: &SavedSession) -> Result<(), RestoreError> {
+        for (filter, options) in &saved.subscriptions {
+            let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+                continue;
+            };
+            let parsed = TopicFilter::new(filter).map_err(|_| Fault::Key)?;
+            let wanted = Wanted {
+                qos: options.qos,
+                no_local: options.no_local,
+                identifier: options.identifier,
+            };
+            session.remember_filter(filter, wanted, saved.wishes.contains(filter));
+            let subscriber = Subscriber {
+                session: key,
+                qos: options.qos,
+                no_local: options.no_local,
+                retain_as_published: options.retain_as_published,
+                identifier: options.identifier,
+            };
+            self.router.subscribe(&parsed, subscriber, false);
+            self.name_share(&parsed);
+        }
+        Ok(())
+    }
+
+    /// Gives a message to the sessions that are still to get it. How many those are.
+    fn make_message(
+        &mut self,
+        (recorded, origin): (u64, Option<Origin>),
+        saved: SavedMessage,
+        keys: &BTreeMap<u64, u32>,
+        all: &mut Saved,
+    ) -> u64 {
+        let SavedMessage { message, targets } = saved;
+        if let Some(journal) = &mut self.journal {
+            journal.messages.last = journal.messages.last.max(recorded);
+            let targets = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+            journal.keep(recorded, targets, origin);
+            if targets == 0 {
+                journal.write(&Entry::Message(recorded, None));
+            }
+        }
+        let mut live = 0_u64;
+        for (name, target) in targets {
+            let (session, copy) = RecordName::of_target(name);
+            let share = target.share.as_deref();
+            let share = share.and_then(|filter| self.router.share(&TopicFilter::new(filter).ok()?));
+            let mut message = message.clone();
+            message.set_record(RecordName::new(recorded, copy));
+            if target.state == State::Done {
+                self.done(recorded, name, target.has_flow);
+                continue;
+            }
+            let Some(key) = keys.get(&session).copied() else {
+                self.find_member(message, target, share, name);
+                continue;
+            };
+            live = live.saturating_add(1);
+            let item = Queued {
+                message,
+                qos: target.qos,
+                retain: target.retain,
+                identifiers: target.identifiers,
+                share,
+            };
+            let (number, released) = match target.state {
+                State::Sent(number) => (number, false),
+                State::Released(number) => (number, true),
+                State::Waiting | State::Done => {
+                    self.queue_restored(key, item);
+                    continue;
+                }
+            };
+            if let Some(session) = all.sessions.get_mut(&session) {
+                session.flights.push(Flight {
+                    number,
+                    released,
+                    item,
+                });
+            }
+        }
+        live
+    }
+
+    /// The session ended with the process. If it was chosen for a shared subscription, another member gets the message (at QoS 1, as
+    /// when a session ends: 5 \[MQTT-4.8.2-5\]).
+    fn find_member(
+        &mut self,
+        message: Message,
+        target: SavedTarget,
+        share: Option<Share>,
+        name: u64,
+    ) {
+        let record = message.record();
+        let hands_over = target.state == State::Waiting || target.qos == QoS::AtLeastOnce;
+        let group = share.filter(|_| hands_over).map(Share::group);
+        let publish = message.publish();
+        let member = group.and_then(|group| self.choose(group, publish.topic));
+        if let Some(member) = member {
+            let key = member.subscriber.session;
+            let item = Queued {
+                qos: message.qos().min(member.subscriber.qos),
+                message,
+                retain: target.retain,
+                identifiers: Identifiers::new(member.identifier()),
+                share: member.share,
+            };
+            if item.qos > QoS::AtMostOnce {
+                self.record_queued(key, &item);
+                self.queue_restored(key, item);
+            }
+        }
+        self.done(record.message(), name, target.has_flow);
+    }
+
+    fn queue_restored(&mut self, key: u32, item: Queued) {
+        let copy = item.clone();
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        let pushed = session
+            .queue
+            .push(item, &self.config, usize::MAX, &mut self.queued);
+        if !pushed.accepted {
+            // The limits are lower than they were.
+            self.dropped(key, 1);
+            self.record_dropped(key, &copy);
+        }
+    }
+
+    /// What was under way to a client, and what of it is half received.
+    fn make_flights(&mut self, key: u32, mut saved: SavedSession) -> Result<(), RestoreError> {
+        let flights = &mut saved.flights;
+        // Numbers begin anew after the last.
+        let numbers = || flights.iter().map(|flight| flight.number);
+        let (least, most) = (numbers().min().unwrap_or(0), numbers().max().unwrap_or(0));
+        let turn = if most.wrapping_sub(least) > u32::MAX / 2 {
+            1 << 31
+        } else {
+            0
+        };
+        flights.sort_by_key(|flight| flight.number.wrapping_add(turn));
+        let mut config = self.config.session();
+        let count = u16::try_from(flights.len()).map_err(|_| Fault::Value)?;
+        config.window = config.window.max(count);
+        config.kept_limit = u32::MAX;
+        let mut server = Server::new(config, Heap);
+        for flight in saved.flights {
+            self.make_flight(key, &mut server, flight, saved.version)?;
+        }
+        if let Some(session) = self.sessions.get_mut(usize_of(key)) {
+            let recorded = session.recorded.iter();
+            for id in recorded.flat_map(|recorded| recorded.received.keys()) {
+                if !server.restore_received(*id) {
+                    return Err(Fault::Value.into());
+                }
+            }
+            session.parked = Some(Box::new(server));
+            if session.is_idle() {
+                self.idle_serial = self.idle_serial.wrapping_add(1);
+                session.idle = Some(self.idle_serial);
+                self.idle.insert(self.idle_serial, key);
+            }
+        }
+        Ok(())
+    }
+
+    fn make_flight(
+        &mut self,
+        key: u32,
+        server: &mut Server<'static>,
+        flight: Flight,
+        version: Version,
+    ) -> Result<(), RestoreError> {
+        let item = flight.item;
+        let token = if flight.released {
+            server.restore_released(flight.number, version)
+        } else {
+            crate::deliver::restore(server, &item, flight.number, version)
+        };
+        let token = token.map_err(|_| Fault::Value)?;
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return Ok(());
+        };
+        if let Some(recorded) = &mut session.recorded {
+            recorded
+                .flights
+                .insert(token, (item.message.record(), true));
+        }
+        if item.share.is_some() {
+            session.shared.insert(token, item);
+        }
+        Ok(())
+    }
+
+    /// The identifiers of messages from a session's client that are not free.
+    fn make_received(
+        &mut self,
+        key: u32,
+        received: BTreeMap<PacketId, u64>,
+        is_known: impl Fn(u64) -> bool,
+        origins: &mut BTreeMap<u64, Origin>,
+    ) -> Result<(), RestoreError> {
+        let most = usize::from(self.config.receive_maximum.max(1));
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return Ok(());
+        };
+        let Some(recorded) = &mut session.recorded else {
+            return Ok(());
+        };
+        for (id, message) in received {
+            let session = recorded.number;
+            if is_known(message) {
+                recorded.received.insert(id, message);
+                if message != 0 {
+                    origins.insert(message, Origin { key, session, id });
+                }
+            } else if let Some(journal) = &mut self.journal {
+                // The crash was between the record of the identifier and that of the message: neither counts.
+                journal.write(&Entry::Received {
+                    session,
+                    id,
+                    message: None,
+                });
+            }
+        }
+        if recorded.received.len() > most {
+            return Err(RestoreError::Limit("half received messages"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,394 @@
+//! What the records of an earlier process say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mqtt_session::Instant;
+use mqtt_session::proto::{PacketId, QoS, TopicFilter, TopicName, Version};
+use mqtt_session::records::broker::{
+    Away, Delivery, Entry, Flow, Message as MessageRecord, NEVER, Retained,
+    Session as SessionRecord, Subscription,
+};
+use mqtt_session::records::{Fault, Format, Machine, Record};
+
+use super::Journal;
+use super::name::{NUMBERS, Record as RecordName};
+use crate::broker::{Broker, widen};
+use crate::hooks::Hooks;
+use crate::message::Message;
+use crate::queue::{Identifiers, Queued};
+use crate::session::Will;
+
+/// Why records cannot be taken. Do not go on with the broker that refused them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// A record is damaged.
+    #[error("{0}")]
+    Damaged(#[from] Fault),
+    /// There is more than the limits of the [`crate::Config`] allow.
+    #[error("there are more {0} than the settings allow")]
+    Limit(&'static str),
+    /// [`Broker::start_journal`] was not called, or [`Broker::restored`] was.
+    #[error("records are read before anything else")]
+    TooLate,
+}
+
+/// What the records say so far.
+#[derive(Debug, Default)]
+pub(super) struct Saved {
+    pub(super) has_format: bool,
+    pub(super) sessions: BTreeMap<u64, SavedSession>,
+    pub(super) messages: BTreeMap<u64, SavedMessage>,
+    pub(super) wills: BTreeMap<u64, Message>,
+}
+
+#[derive(Debug)]
+pub(super) struct SavedSession {
+    pub(super) client_id: Arc<str>,
+    pub(super) user_name: Option<Box<str>>,
+    pub(super) version: Version,
+    pub(super) expiry: u32,
+    pub(super) away: Option<Away>,
+    pub(super) will: Option<Box<Will>>,
+    pub(super) subscriptions: BTreeMap<Arc<str>, Subscription>,
+    pub(super) wishes: BTreeSet<Arc<str>>,
+    pub(super) received: BTreeMap<PacketId, u64>,
+    pub(super) flights: Vec<Flight>,
+}
+
+#[derive(Debug)]
+pub(super) struct SavedMessage {
+    pub(super) message: Message,
+    pub(super) targets: BTreeMap<u64, SavedTarget>,
+}
+
+#[derive(Debug)]
+pub(super) struct SavedTarget {
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) identifiers: Identifiers,
+    pub(super) share: Option<Arc<str>>,
+    pub(super) state: State,
+    pub(super) has_flow: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum State {
+    Waiting,
+    Sent(u32),
+    Released(u32),
+    Done,
+}
+
+/// A message that was under way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) number: u32,
+    pub(super) released: bool,
+    pub(super) item: Queued,
+}
+
+impl SavedTarget {
+    fn new(delivery: &Delivery<'_>, has_flow: bool) -> Self {
+        Self {
+            qos: delivery.qos,
+            retain: delivery.retain,
+            identifiers: Identifiers::of(&delivery.identifiers),
+            share: delivery.share.map(Arc::from),
+            state: delivery.sent.map_or(State::Waiting, State::Sent),
+            has_flow,
+        }
+    }
+}
+
+impl<H: Hooks> Broker<H> {
+    /// Takes a record of an earlier process: all of a log, or of a store one for each key, in ascending order of kind and key.
+    ///
+    /// # Errors
+    /// The record is damaged, or not one of a broker, or there is more than the settings allow.
+    pub fn restore(&mut self, record: &Record<'_>) -> Result<(), RestoreError> {
+        let Some(journal) = &mut self.journal else {
+            return Err(RestoreError::TooLate);
+        };
+        if self.serial > 0 || journal.is_restored {
+            return Err(RestoreError::TooLate);
+        }
+        let mut saved = journal.saved.take().unwrap_or_default();
+        let taken = self.take_record(&mut saved, record);
+        if let Some(journal) = &mut self.journal {
+            journal.saved = Some(saved);
+        }
+        taken
+    }
+
+    fn take_record(&mut self, saved: &mut Saved, record: &Record<'_>) -> Result<(), RestoreError> {
+        if !saved.has_format {
+            Format::read_of(Machine::Broker, record)?;
+            saved.has_format = true;
+            return Ok(());
+        }
+        let Some(entry) = Entry::read(record)? else {
+            return Ok(());
+        };
+        match entry {
+            Entry::Format(_) => {
+                Format::read_of(Machine::Broker, record)?;
+            }
+            Entry::Session(number, _) | Entry::Message(number, _) | Entry::DueWill(number, _)
+                if number >= NUMBERS =>
+            {
+                return Err(Fault::Key.into());
+            }
+            Entry::Session(number, None) => {
+                saved.sessions.remove(&number);
+            }
+            Entry::Session(number, Some(session)) => self.take_session(saved, number, &session)?,
+            Entry::Subscription { .. } | Entry::Wish { .. } | Entry::Received { .. } => {
+                return self.take_of_session(saved, &entry, record);
+            }
+            Entry::Retained(topic, retained) => self.take_retained(topic, retained.as_ref())?,
+            Entry::DueWill(number, None) => {
+                saved.wills.remove(&number);
+            }
+            Entry::DueWill(number, Some(will)) => {
+                let will = Message::restored(will.packet, will.qos, None).ok_or(Fault::Value)?;
+                saved.wills.insert(number, will);
+            }
+            Entry::Message(number, None) => {
+                saved.messages.remove(&number);
+            }
+            Entry::Message(number, Some(message)) => self.take_message(saved, number, &message)?,
+            Entry::Flow {
+                message,
+                session,
+                flow,
+            } => match saved.messages.get_mut(&message) {
+                Some(known) => take_flow(known, session, flow.as_ref())?,
+                None if flow.is_some() => self.delete(record),
+                None => {}
+            },
+        }
+        Ok(())
+    }
+
+    /// What belongs to a session: without the session it is of no use.
+    fn take_of_session(
+        &mut self,
+        saved: &mut Saved,
+        entry: &Entry<'_>,
+        record: &Record<'_>,
+    ) -> Result<(), RestoreError> {
+        match *entry {
+            Entry::Subscription {
+                session,
+                filter,
+                options,
+            } => {
+                if TopicFilter::new(filter).is_err() {
+                    return Err(Fault::Key.into());
+                }
+                match (saved.sessions.get_mut(&session), options) {
+                    (Some(known), Some(options)) => {
+                        known.subscriptions.insert(filter.into(), options);
+                    }
+                    (Some(known), None) => {
+                        known.subscriptions.remove(filter);
+                    }
+                    (None, Some(_)) => self.delete(record),
+                    (None, None) => {}
+                }
+            }
+            Entry::Wish {
+                session,
+                filter,
+                wanted,
+            } => match (saved.sessions.get_mut(&session), wanted) {
+                (Some(known), true) => {
+                    known.wishes.insert(filter.into());
+                }
+                (Some(known), false) => {
+                    known.wishes.remove(filter);
+                }
+                (None, true) => self.delete(record),
+                (None, false) => {}
+            },
+            Entry::Received {
+                session,
+                id,
+                message,
+            } => match (saved.sessions.get_mut(&session), message) {
+                (Some(known), Some(message)) => {
+                    known.received.insert(id, message);
+                }
+                (Some(known), None) => {
+                    known.received.remove(&id);
+                }
+                (None, Some(_)) => self.delete(record),
+                (None, None) => {}
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A record that is of no use any more is deleted.
+    fn delete(&mut self, record: &Record<'_>) {
+        if let Some(journal) = &mut self.journal {
+            journal.write_record(&Record {
+                value: None,
+                ..*record
+            });
+        }
+    }
+
+    fn take_session(
+        &self,
+        saved: &mut Saved,
+        number: u64,
+        record: &SessionRecord<'_>,
+    ) -> Result<(), RestoreError> {
+        let will = match &record.will {
+            None => None,
+            Some(will) => Some(Box::new(Will {
+                message: Message::restored(will.packet, will.qos, None).ok_or(Fault::Value)?,
+                delay: Duration::from_secs(u64::from(will.delay)),
+            })),
+        };
+        let old = saved.sessions.remove(&number);
+        if old.is_none() && saved.sessions.len() >= self.config.sessions {
+            return Err(RestoreError::Limit("sessions"));
+        }
+        let (subscriptions, wishes, received) = old
+            .map(|old| (old.subscriptions, old.wishes, old.received))
+            .unwrap_or_default();
+        let session = SavedSession {
+            client_id: record.client_id.into(),
+            user_name: record.user_name.map(Into::into),
+            version: record.version,
+            expiry: record.expiry,
+            away: record.away,
+            will,
+            subscriptions,
+            wishes,
+            received,
+            flights: Vec::new(),
+        };
+        saved.sessions.insert(number, session);
+        Ok(())
+    }
+
+    fn take_retained(
+        &mut self,
+        topic: &str,
+        record: Option<&Retained<'_>>,
+    ) -> Result<(), RestoreError> {
+        if TopicName::new(topic).is_err() {
+            return Err(Fault::Key.into());
+        }
+        let message = match record {
+            None => None,
+            Some(record) => {
+                let expires = self.instant(record.expires);
+                let message =
+                    Message::restored(record.packet, record.qos, expires).ok_or(Fault::Value)?;
+                let publisher = Arc::<str>::from(record.publisher);
+                let publisher = (!record.publisher.is_empty())
+                    .then(|| self.clients.hasher().hash_one(&publisher));
+                Some(message.published_by(publisher))
+            }
+        };
+        let (limit, bytes) = (self.config.retained_messages, self.config.retained_bytes);
+        if self.retained.set(topic, message, limit, bytes) {
+            Ok(())
+        } else {
+            Err(RestoreError::Limit("retained messages"))
+        }
+    }
+
+    fn take_message(
+        &self,
+        saved: &mut Saved,
+        number: u64,
+        record: &MessageRecord<'_>,
+    ) -> Result<(), RestoreError> {
+        let expires = self.instant(record.expires);
+        let mut message =
+            Message::restored(record.packet, record.qos, expires).ok_or(Fault::Value)?;
+        message.set_record(RecordName::new(number, 0));
+        let mut targets = BTreeMap::new();
+        for target in record.targets.iter() {
+            targets.insert(target.session, SavedTarget::new(&target.delivery, false));
+        }
+        saved
+            .messages
+            .insert(number, SavedMessage { message, targets });
+        Ok(())
+    }
+
+    /// A moment by the clock on the wall; what is past is due now.
+    pub(super) fn instant(&self, wall: u64) -> Option<Instant> {
+        (wall != NEVER).then(|| Instant::from_millis(wall.saturating_sub(self.config.wall_clock)))
+    }
+}
+
+fn take_flow(
+    known: &mut SavedMessage,
+    session: u64,
+    flow: Option<&Flow<'_>>,
+) -> Result<(), RestoreError> {
+    let target = known.targets.get_mut(&session);
+    match (target, flow) {
+        (_, Some(Flow::Target(delivery))) => {
+            known
+                .targets
+                .insert(session, SavedTarget::new(delivery, true));
+        }
+        // Deleted with its message.
+        (Some(target), None) => target.has_flow = false,
+        (None, None) => {}
+        // It was a target beside those of the message.
+        (None, Some(Flow::Sent(_))) => return Err(Fault::Value.into()),
+        (None, Some(flow)) => {
+            let state = match flow {
+                Flow::Released(number) => State::Released(*number),
+                _ => State::Done,
+            };
+            let target = SavedTarget {
+                qos: QoS::ExactlyOnce,
+                retain: false,
+                identifiers: Identifiers::None,
+                share: None,
+                state,
+                has_flow: true,
+            };
+            known.targets.insert(session, target);
+        }
+        (Some(target), Some(flow)) => {
+            target.has_flow = true;
+            target.state = match flow {
+                Flow::Sent(number) => State::Sent(*number),
+                Flow::Released(number) => State::Released(*number),
+                Flow::Done | Flow::Target(_) => State::Done,
+            };
+        }
+    }
+    Ok(())
+}
+
+impl Journal {
+    /// Writes a record of a kind that need not be known.
+    fn write_record(&mut self, record: &Record<'_>) {
+        let Some(len) = record.encoded_len() else {
+            return;
+        };
+        let start = self.records.len();
+        self.records.resize(start.saturating_add(len), 0);
+        let room = self.records.get_mut(start..).unwrap_or_default();
+        if record.write(room).is_some() {
+            self.written = self.written.saturating_add(widen(len));
+        }
+    }
+}

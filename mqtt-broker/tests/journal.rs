@@ -1,0 +1,170 @@
+//! The broker's journal: what is refused without room, what waits, and that any bytes are restored or refused.
+
+use mqtt_broker::records::broker::{Entry, NEVER, Session};
+use mqtt_broker::records::{Format, Kind, Machine, Record, Records};
+use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Instant, Next, StorageFailure};
+use mqtt_testing::laws::journal;
+use proptest::prelude::*;
+
+struct Open(u128);
+
+impl Hooks for Open {
+    fn unguessable(&mut self) -> u128 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+const NOW: Instant = Instant::from_millis(0);
+
+fn broker() -> Broker<Open> {
+    let mut config = Config::default();
+    config.statistics_interval = 0;
+    let mut broker = Broker::new(config, Open(0), NOW);
+    broker.start_journal();
+    broker.restored(NOW).unwrap();
+    store(&mut broker);
+    broker
+}
+
+fn store(broker: &mut Broker<Open>) {
+    let n = broker.journal().len();
+    broker.stored(n, NOW);
+}
+
+fn say(broker: &mut Broker<Open>, id: ConnectionId, bytes: &[u8]) -> Next {
+    let received = broker.receive(id, bytes, NOW);
+    received.next
+}
+
+fn hears(broker: &mut Broker<Open>, id: ConnectionId) -> Vec<u8> {
+    let bytes = broker.outgoing(id).to_vec();
+    broker.sent(id, bytes.len(), NOW);
+    bytes
+}
+
+/// A client of 3.1.1 whose session stays, and one of MQTT 5.
+const CONNECT_311: &[u8] = b"\x10\x0d\0\x04MQTT\x04\0\0\0\0\x01a";
+const CONNECT_5: &[u8] = b"\x10\x13\0\x04MQTT\x05\0\0\0\x05\x11\xFF\xFF\xFF\xFF\0\x01b";
+const SUBSCRIBE_311: &[u8] = b"\x82\x06\0\x01\0\x01t\x01";
+const PUBLISH_QOS1: &[u8] = b"\x32\x06\0\x01t\0\x07x";
+const PUBLISH_QOS1_5: &[u8] = b"\x32\x07\0\x01t\0\x07\0x";
+
+fn connected(broker: &mut Broker<Open>, connect: &[u8]) -> ConnectionId {
+    let id = broker.open(NOW).unwrap();
+    say(broker, id, connect);
+    assert_eq!(broker.outgoing(id), b"", "CONNACK waits for its record");
+    store(broker);
+    assert_eq!(hears(broker, id)[0], 0x20);
+    id
+}
+
+/// 3.1.1 [MQTT-3.8.4-1] and [MQTT-4.3.2-2]: what SUBACK and PUBACK say is true after a crash, so they wait for the records; the
+/// message goes to its receiver at once.
+#[test]
+fn answers_wait_for_their_records_and_messages_do_not() {
+    let mut broker = broker();
+    let id = connected(&mut broker, CONNECT_311);
+    say(&mut broker, id, SUBSCRIBE_311);
+    assert_eq!(broker.outgoing(id), b"");
+    store(&mut broker);
+    assert_eq!(hears(&mut broker, id), b"\x90\x03\0\x01\x01");
+    let publisher = connected(&mut broker, CONNECT_5);
+    say(&mut broker, publisher, PUBLISH_QOS1_5);
+    assert_eq!(broker.outgoing(publisher), b"");
+    assert_eq!(hears(&mut broker, id), b"\x32\x06\0\x01t\0\x01x");
+    store(&mut broker);
+    assert_eq!(hears(&mut broker, publisher), b"\x40\x02\0\x07");
+}
+
+/// What no session needs that outlives its connection is not recorded, and acknowledged at once.
+#[test]
+fn a_message_that_nobody_keeps_is_acknowledged_at_once() {
+    let mut broker = broker();
+    let publisher = connected(&mut broker, CONNECT_5);
+    say(&mut broker, publisher, PUBLISH_QOS1_5);
+    assert_eq!(broker.journal(), b"");
+    assert_eq!(hears(&mut broker, publisher), b"\x40\x03\0\x07\x10");
+}
+
+/// Without room MQTT 5 is told 0x97, 3.1.1 loses its connection, QoS 0 goes on, and all resumes when there is room.
+#[test]
+fn without_room_what_must_be_stored_is_refused() {
+    let mut broker = broker();
+    let old = connected(&mut broker, CONNECT_311);
+    say(&mut broker, old, b"\x82\x06\0\x01\0\x01t\0");
+    store(&mut broker);
+    hears(&mut broker, old);
+    let new = connected(&mut broker, CONNECT_5);
+    broker.storage_failed(StorageFailure::Full);
+    say(&mut broker, new, PUBLISH_QOS1_5);
+    assert_eq!(hears(&mut broker, new), b"\x40\x03\0\x07\x97");
+    say(&mut broker, new, b"\x30\x05\0\x01t\0x");
+    assert_eq!(hears(&mut broker, old), b"\x30\x04\0\x01tx");
+    let third = broker.open(NOW).unwrap();
+    say(
+        &mut broker,
+        third,
+        b"\x10\x13\0\x04MQTT\x05\0\0\0\x05\x11\xFF\xFF\xFF\xFF\0\x01c",
+    );
+    assert_eq!(hears(&mut broker, third), b"\x20\x03\0\x97\0");
+    assert_eq!(say(&mut broker, old, PUBLISH_QOS1), Next::Closing);
+    broker.storage_recovered();
+    say(&mut broker, new, PUBLISH_QOS1_5);
+    store(&mut broker);
+    assert_eq!(hears(&mut broker, new), b"\x40\x02\0\x07");
+}
+
+/// Two sessions of one client cannot be.
+#[test]
+fn records_that_contradict_one_another_are_refused() {
+    let mut broker = Broker::new(Config::default(), Open(0), NOW);
+    broker.start_journal();
+    let session = Session {
+        version: mqtt_broker::proto::Version::V5,
+        expiry: 1,
+        away: None,
+        client_id: "a",
+        user_name: None,
+        will: None,
+    };
+    assert_eq!(NEVER, u64::MAX);
+    for entry in [
+        Entry::Format(Format::new(Machine::Broker)),
+        Entry::Session(1, Some(session)),
+        Entry::Session(2, Some(session)),
+    ] {
+        let mut bytes = vec![0; entry.encoded_len().unwrap()];
+        entry.write(&mut bytes).unwrap();
+        let record = Records::new(&bytes).next().unwrap().unwrap();
+        broker.restore(&record).unwrap();
+    }
+    assert!(broker.restored(NOW).is_err());
+}
+
+proptest! {
+    #[test]
+    fn any_records_are_restored_or_refused(
+        records in proptest::collection::vec(
+            (15_u8..25, proptest::collection::vec(0_u8..3, 0..18), proptest::option::of(proptest::collection::vec(0_u8..50, 0..60))),
+            0..20,
+        ),
+    ) {
+        let mut bytes = Vec::new();
+        for (kind, key, value) in &records {
+            let record = Record { kind: Kind::new(*kind), key, value: value.as_deref() };
+            let start = bytes.len();
+            bytes.resize(start + record.encoded_len().unwrap(), 0);
+            record.write(&mut bytes[start..]).unwrap();
+        }
+        journal::restores_or_refuses(&bytes);
+    }
+
+    #[test]
+    fn any_change_of_a_journal_is_restored_or_refused(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = journal::sample();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        journal::restores_or_refuses(&bytes);
+    }
+}

@@ -1,0 +1,255 @@
+//! The records of a broker. `docs/JOURNAL.md` has the byte tables.
+
+use mqtt_proto::{PacketId, VarInt};
+
+use crate::error::Fault;
+use crate::fields::Fields;
+use crate::format::Format;
+use crate::record::{Kind, MAX_RECORD, Record};
+
+mod values;
+
+use values::{text, whole_u64};
+
+pub use values::{
+    Away, Delivery, DueWill, Flow, Identifiers, Message, Retained, Session, Subscription, Target,
+    Targets, Will,
+};
+
+const SESSION: Kind = Kind::new(16);
+const SUBSCRIPTION: Kind = Kind::new(17);
+const WISH: Kind = Kind::new(18);
+const RECEIVED: Kind = Kind::new(19);
+const RETAINED: Kind = Kind::new(20);
+const MESSAGE: Kind = Kind::new(21);
+const FLOW: Kind = Kind::new(22);
+const DUE_WILL: Kind = Kind::new(23);
+
+/// Stands for a time that never comes.
+pub const NEVER: u64 = u64::MAX;
+
+/// A record of a broker, decoded. Sessions and messages are named by numbers that are never used again while records of theirs
+/// are left. Times are milliseconds since the beginning of 1970, or [`NEVER`].
+///
+/// ```
+/// use mqtt_journal::{Record, broker::{Entry, Flow}};
+/// let entry = Entry::Flow { message: 7, session: 2, flow: Some(Flow::Sent(1)) };
+/// let mut bytes = [0; 64];
+/// let len = entry.write(&mut bytes).unwrap();
+/// let (record, _) = Record::read(&bytes[..len]).unwrap().unwrap();
+/// assert_eq!(Entry::read(&record), Ok(Some(entry)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the fields are the key and the value")]
+pub enum Entry<'a> {
+    /// The first record: version and machine.
+    Format(Format),
+    /// A session; `None` when it has ended.
+    Session(u64, Option<Session<'a>>),
+    /// A subscription of a session; `None` when it has ended.
+    Subscription {
+        session: u64,
+        filter: &'a str,
+        options: Option<Subscription>,
+    },
+    /// The session is still to get the retained messages of this subscription; `wanted` is false when it has them.
+    Wish {
+        session: u64,
+        filter: &'a str,
+        wanted: bool,
+    },
+    /// The identifier of a QoS 2 message from the client of a session, and the number of that message. A number other than 0
+    /// counts only together with the record of the message. `None` when the identifier is free.
+    Received {
+        session: u64,
+        id: PacketId,
+        message: Option<u64>,
+    },
+    /// The retained message of a topic; `None` when there is none.
+    Retained(&'a str, Option<Retained<'a>>),
+    /// A message for sessions that outlive their connections; `None` when all of them have it.
+    Message(u64, Option<Message<'a>>),
+    /// A will that went out and is on its way to many; `None` when it is recorded as a message for those who get it.
+    DueWill(u64, Option<DueWill<'a>>),
+    /// How far a message is on its way to a session, where that is not as the record of the message says.
+    Flow {
+        message: u64,
+        session: u64,
+        flow: Option<Flow<'a>>,
+    },
+}
+
+impl<'a> Entry<'a> {
+    /// Decodes a record. `None` if its kind is unknown and may be left out.
+    ///
+    /// # Errors
+    /// The kind is unknown and may not be left out, or key or value do not fit it.
+    pub fn read(record: &Record<'a>) -> Result<Option<Self>, Fault> {
+        let mut key = Fields::key(record.key);
+        let value = record.value.map(Fields::value);
+        let entry = match record.kind {
+            Format::KIND => Self::Format(Format::read(record)?),
+            SESSION => Self::Session(key.u64()?, value.map(Session::read).transpose()?),
+            SUBSCRIPTION => Self::Subscription {
+                session: key.u64()?,
+                filter: text(key.rest(), Fault::Key)?,
+                options: value.map(Subscription::read).transpose()?,
+            },
+            WISH => Self::Wish {
+                session: key.u64()?,
+                filter: text(key.rest(), Fault::Key)?,
+                wanted: value.map(Fields::end).transpose()?.is_some(),
+            },
+            RECEIVED => Self::Received {
+                session: key.u64()?,
+                id: PacketId::new(key.u16()?).ok_or(Fault::Key)?,
+                message: value.map(whole_u64).transpose()?,
+            },
+            RETAINED => Self::Retained(
+                text(key.rest(), Fault::Key)?,
+                value.map(Retained::read).transpose()?,
+            ),
+            MESSAGE => Self::Message(key.u64()?, value.map(Message::read).transpose()?),
+            DUE_WILL => Self::DueWill(key.u64()?, value.map(DueWill::read).transpose()?),
+            FLOW => Self::Flow {
+                message: key.u64()?,
+                session: key.u64()?,
+                flow: value.map(Flow::read).transpose()?,
+            },
+            kind if kind.is_optional() => return Ok(None),
+            kind => return Err(Fault::UnknownKind(kind.byte())),
+        };
+        key.end()?;
+        Ok(Some(entry))
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Format(_) => Format::KIND,
+            Self::Session(..) => SESSION,
+            Self::Subscription { .. } => SUBSCRIPTION,
+            Self::Wish { .. } => WISH,
+            Self::Received { .. } => RECEIVED,
+            Self::Retained(..) => RETAINED,
+            Self::Message(..) => MESSAGE,
+            Self::Flow { .. } => FLOW,
+            Self::DueWill(..) => DUE_WILL,
+        }
+    }
+
+    fn deletes(&self) -> bool {
+        match self {
+            Self::Format(_) => false,
+            Self::Session(_, value) => value.is_none(),
+            Self::Subscription { options, .. } => options.is_none(),
+            Self::Wish { wanted, .. } => !wanted,
+            Self::Received { message, .. } => message.is_none(),
+            Self::Retained(_, value) => value.is_none(),
+            Self::Message(_, value) => value.is_none(),
+            Self::Flow { flow, .. } => flow.is_none(),
+            Self::DueWill(_, value) => value.is_none(),
+        }
+    }
+
+    fn put_key(&self, put: &mut dyn FnMut(&[u8])) {
+        match self {
+            Self::Format(_) => {}
+            Self::Session(number, _) | Self::Message(number, _) | Self::DueWill(number, _) => {
+                put(&number.to_be_bytes());
+            }
+            Self::Subscription {
+                session, filter, ..
+            }
+            | Self::Wish {
+                session, filter, ..
+            } => {
+                put(&session.to_be_bytes());
+                put(filter.as_bytes());
+            }
+            Self::Received { session, id, .. } => {
+                put(&session.to_be_bytes());
+                put(&id.get().to_be_bytes());
+            }
+            Self::Retained(topic, _) => put(topic.as_bytes()),
+            Self::Flow {
+                message, session, ..
+            } => {
+                put(&message.to_be_bytes());
+                put(&session.to_be_bytes());
+            }
+        }
+    }
+
+    fn put_value(&self, put: &mut dyn FnMut(&[u8])) {
+        match self {
+            Self::Format(format) => put(&format.value()),
+            Self::Session(_, Some(session)) => session.put(put),
+            Self::Subscription {
+                options: Some(options),
+                ..
+            } => options.put(put),
+            Self::Received {
+                message: Some(message),
+                ..
+            } => put(&message.to_be_bytes()),
+            Self::Retained(_, Some(retained)) => retained.put(put),
+            Self::Message(_, Some(message)) => message.put(put),
+            Self::Flow {
+                flow: Some(flow), ..
+            } => flow.put(put),
+            Self::DueWill(_, Some(will)) => {
+                put(&[will.qos.get()]);
+                put(will.packet);
+            }
+            _ => {}
+        }
+    }
+
+    /// Length of the record in bytes. `None` if it would be longer than [`MAX_RECORD`].
+    #[must_use]
+    pub fn encoded_len(&self) -> Option<usize> {
+        let (key, body) = self.lengths()?;
+        let len = body
+            .encoded_len()
+            .checked_add(usize::try_from(body.get()).ok()?)?;
+        (len <= MAX_RECORD && key.get() <= body.get()).then_some(len)
+    }
+
+    /// Length of the key, and of what follows the length field.
+    fn lengths(&self) -> Option<(VarInt, VarInt)> {
+        let count = |len: usize| VarInt::new(u32::try_from(len).ok()?);
+        let (mut key, mut value) = (0_usize, 0_usize);
+        self.put_key(&mut |bytes| key = key.saturating_add(bytes.len()));
+        self.put_value(&mut |bytes| value = value.saturating_add(bytes.len()));
+        let key_len = count(key)?;
+        let body = key_len
+            .encoded_len()
+            .saturating_add(1)
+            .saturating_add(key)
+            .saturating_add(value);
+        Some((key_len, count(body)?))
+    }
+
+    /// Writes the record to the front of `out` and returns its length. `None` if there is no room, or the record would be longer
+    /// than [`MAX_RECORD`].
+    pub fn write(&self, out: &mut [u8]) -> Option<usize> {
+        let (key_len, body) = self.lengths()?;
+        let (mut end, mut fits) = (0_usize, true);
+        let mut put = |bytes: &[u8]| {
+            let start = end;
+            end = end.saturating_add(bytes.len());
+            match out.get_mut(start..end) {
+                Some(room) => room.copy_from_slice(bytes),
+                None => fits = false,
+            }
+        };
+        let (len, len_bytes) = body.encode();
+        put(len.get(..len_bytes)?);
+        put(&[self.kind().first_byte(self.deletes())]);
+        let (len, len_bytes) = key_len.encode();
+        put(len.get(..len_bytes)?);
+        self.put_key(&mut put);
+        self.put_value(&mut put);
+        fits.then_some(end)
+    }
+}

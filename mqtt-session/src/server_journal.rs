@@ -1,0 +1,208 @@
+//! The journal of a server. Its host keeps the records, for a session of the host has more in it than flows. The machine tells the
+//! host what changed, and keeps back what must not go before the host's records are stored. Positions are those of the host: bytes
+//! of its journal.
+
+use alloc::collections::VecDeque;
+
+use mqtt_proto::{PacketId, Version};
+
+use crate::error::Refused;
+use crate::event::{Outgoing, Receipt, Token};
+use crate::journal::Journal;
+use crate::server::Server;
+use crate::slots::Awaits;
+
+/// What the host of a server must record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// PUBREC came for a message: from now on PUBREL is sent, and the message never again.
+    Released(Token),
+    /// PUBREL came: the identifier of a message from the client is free.
+    Freed(PacketId),
+}
+
+/// What a server's machine tells its host, and what waits.
+#[derive(Debug, Default)]
+pub(crate) struct Flows {
+    changes: VecDeque<Change>,
+    /// Flows wait for records; otherwise only what the host holds itself.
+    pub(crate) waits: bool,
+}
+
+impl Flows {
+    pub(crate) fn released(&mut self, token: Token) {
+        if self.waits {
+            self.changes.push_back(Change::Released(token));
+        }
+    }
+
+    pub(crate) fn freed(&mut self, id: PacketId) {
+        if self.waits {
+            self.changes.push_back(Change::Freed(id));
+        }
+    }
+}
+
+/// The host has not said yet which records a barrier waits for.
+const UNKNOWN: u64 = u64::MAX;
+
+impl Journal {
+    /// What is outgoing from this place on waits for records that the host is about to write.
+    pub(crate) fn hold(&mut self, place: u64) {
+        if self.barriers.back().map(|(_, records)| *records) != Some(UNKNOWN) {
+            self.barriers.push_back((place, UNKNOWN));
+        }
+    }
+}
+
+impl Server<'_> {
+    /// From now on the machine tells what changed, and bytes wait for the host: see [`Self::take_change`] and [`Self::wait_for`].
+    /// Without `flows` only what [`Self::hold`] keeps back waits: for sessions that end with their connection.
+    pub fn start_journal(&mut self, flows: bool) {
+        let journal = self.engine.journal.get_or_insert_default();
+        journal.flows.get_or_insert_default().waits = flows;
+    }
+
+    /// The next change that the host must record, oldest first.
+    pub fn take_change(&mut self) -> Option<Change> {
+        let flows = self.engine.journal.as_mut()?.flows.as_mut()?;
+        flows.changes.pop_front()
+    }
+
+    /// What is written from here on waits until the host has stored what it is about to record.
+    pub fn hold(&mut self) {
+        let waiting = self.engine.unsent(&self.memory);
+        if let Some(journal) = &mut self.engine.journal {
+            let waiting = u64::try_from(waiting).unwrap_or(u64::MAX);
+            journal.hold(journal.sent.saturating_add(waiting));
+        }
+    }
+
+    /// The host recorded all changes: what was to wait since the last call waits until `position` is stored, if that is not so
+    /// already. Whether something waits for it.
+    pub fn wait_for(&mut self, position: u64) -> bool {
+        let Some(journal) = &mut self.engine.journal else {
+            return false;
+        };
+        let Some((_, records)) = journal.barriers.back_mut() else {
+            return false;
+        };
+        if *records != UNKNOWN {
+            return false;
+        }
+        *records = position;
+        if journal.stored >= position {
+            journal.barriers.pop_back();
+            return false;
+        }
+        true
+    }
+
+    /// The host's journal is stored up to `position`: what waited for it is in [`Self::outgoing`] now.
+    pub fn stored(&mut self, position: u64) {
+        let Some(journal) = &mut self.engine.journal else {
+            return;
+        };
+        journal.stored = journal.stored.max(position);
+        let stored = journal.stored;
+        let is_stored = |(_, records): &(u64, u64)| *records <= stored;
+        while journal.barriers.front().is_some_and(is_stored) {
+            journal.barriers.pop_front();
+        }
+    }
+
+    /// Whether bytes wait for records.
+    #[must_use]
+    pub fn waits_for_records(&self) -> bool {
+        let journal = self.engine.journal.as_ref();
+        journal.is_some_and(|journal| !journal.barriers.is_empty())
+    }
+
+    /// Takes a message back that was sent under `number` before the process began anew, and was not acknowledged. Messages come in
+    /// the order of their numbers. It is for a machine without a connection.
+    ///
+    /// # Errors
+    /// The number is not above the last one, or the message cannot be written in this version.
+    pub fn restore_message(
+        &mut self,
+        number: u32,
+        message: &Outgoing<'_>,
+        version: Version,
+    ) -> Result<Token, Refused> {
+        let mut publish = crate::outbound::prepare(message);
+        if let Some(id) = PacketId::new(mqtt_proto::num::low_half(number)) {
+            crate::outbound::set_id(&mut publish, id);
+        }
+        let awaits = if message.qos == mqtt_proto::QoS::ExactlyOnce {
+            Awaits::PUBREC
+        } else {
+            Awaits::PUBACK
+        };
+        let mut packet = alloc::vec![0; mqtt_proto::Encode::encoded_len(&publish, version)?];
+        mqtt_proto::Encode::encode(&publish, version, &mut packet)?;
+        self.restore_slot_of((number, version), awaits, &packet)
+    }
+
+    /// The same for a message for which PUBREC came.
+    ///
+    /// # Errors
+    /// The number is not above the last one.
+    pub fn restore_released(&mut self, number: u32, version: Version) -> Result<Token, Refused> {
+        self.restore_slot_of((number, version), Awaits::PUBCOMP, &[])
+    }
+
+    fn restore_slot_of(
+        &mut self,
+        (number, version): (u32, Version),
+        awaits: Awaits,
+        packet: &[u8],
+    ) -> Result<Token, Refused> {
+        let (engine, memory) = (&mut self.engine, &mut self.memory);
+        if engine.session.len == 0 {
+            engine.session.version = version;
+        }
+        let last = engine.session.last;
+        let later =
+            engine.session.len == 0 || (1..=u32::MAX / 2).contains(&number.wrapping_sub(last));
+        if !later || mqtt_proto::num::low_half(number) == 0 {
+            return Err(Refused::WrongPhase);
+        }
+        engine.session.last = number.wrapping_sub(1);
+        let index = engine
+            .place_restored(memory, packet, awaits)
+            .ok_or(Refused::Full)?;
+        let Some(slot) = engine.slot_mut(memory, index) else {
+            return Err(Refused::Full);
+        };
+        slot.goes(false);
+        slot.disconnected();
+        if slot.token().number != number {
+            // Its identifier is in use.
+            return Err(Refused::WrongPhase);
+        }
+        Ok(slot.token())
+    }
+
+    /// Takes it that the message with this identifier came before the process began anew, and that PUBREL is awaited; `false`
+    /// without room.
+    pub fn restore_received(&mut self, id: PacketId) -> bool {
+        self.engine.holds(&self.memory, id.get())
+            || self.engine.restore_received(&mut self.memory, id.get())
+    }
+}
+
+impl Receipt {
+    /// The packet identifier of the message.
+    #[must_use]
+    pub const fn packet_id(self) -> PacketId {
+        self.id
+    }
+}
+
+impl Token {
+    /// The number under which the message is sent; the lower half is its packet identifier.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.number
+    }
+}

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 #[cfg(feature = "store")]
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,7 +20,6 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use crate::control::{Commands, obey};
-use crate::link::LINGER;
 use crate::listener::{Listener, accept};
 use crate::peer::Peer;
 use crate::shared::{Shared, tick};
@@ -27,6 +27,9 @@ use crate::sockets;
 #[cfg(feature = "store")]
 use crate::storage;
 use crate::task::connection;
+
+/// How long the end waits for clients to close.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// A broker with its clock and its connections. [`listen`](crate::listen) makes a listener with the options that a broker wants.
 ///
@@ -118,7 +121,7 @@ impl<H: Hooks + 'static> Host<H> {
     }
 
     /// Accepts connections until `stop` is ready. Then it sends DISCONNECT with 0x8B to clients of MQTT 5, ends all connections, and
-    /// waits until they are closed, for at most five seconds. A host runs once. A store that fails stops it as well: see
+    /// waits until they are closed, for at most half a second. A host runs once. A store that fails stops it as well: see
     /// [`Self::close`].
     ///
     /// The future is not `Send`: run it by `block_on` of a current-thread runtime, or spawn it on a `LocalSet`.
@@ -143,7 +146,7 @@ impl<H: Hooks + 'static> Host<H> {
                 self.run_store(stop).await;
                 shared.borrow_mut().shut_down();
                 let all_closed = poll_fn(|cx| shared.borrow_mut().poll_all_closed(cx));
-                let _ = timeout(LINGER, all_closed).await;
+                let _ = timeout(GOODBYE, all_closed).await;
             })
             .await;
     }

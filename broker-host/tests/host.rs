@@ -277,7 +277,11 @@ async fn the_end_does_not_wait_for_who_never_closes() {
             .await;
         })
         .await;
-    assert!(before.elapsed() >= Duration::from_secs(5));
+    let taken = before.elapsed();
+    assert!(
+        taken >= Duration::from_millis(500) && taken < Duration::from_secs(1),
+        "{taken:?}"
+    );
     let goodbye = stays.unwrap().next().await.expect("DISCONNECT");
     assert_eq!(goodbye[..3], [0xE0, 1, 0x8B]);
 }

@@ -1,6 +1,7 @@
 //! `mqtt broker`: the settings of `mqtt_broker_host` as options, and its log on standard error.
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mqtt_broker_host::signals::{self, Hangups};
@@ -10,6 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::failure::{Failure, fail};
 use crate::health;
+use crate::import::import;
 use crate::log::{self, Log};
 use crate::notify::notify;
 
@@ -20,14 +22,26 @@ use crate::notify::notify;
 #[derive(Args, Debug)]
 pub(crate) struct Broker {
     /// Configuration file (TOML); its keys are the long names of these options
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Listen on this port of this machine: --bind 127.0.0.1:PORT
+    #[arg(short, long, value_name = "PORT", conflicts_with = "bind")]
+    port: Option<u16>,
+    /// Log more: --log debug
+    #[arg(short, long, conflicts_with = "log")]
+    verbose: bool,
+    /// Print the TOML for a configuration file of Mosquitto, what it cannot say as comments, and end
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    import: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
 }
 
 impl Broker {
     pub(crate) async fn run(self) -> Result<(), Failure> {
+        if let Some(path) = &self.import {
+            return print(path);
+        }
         let settings = self.settings()?;
         let log = Log::start(settings.log.as_deref(), settings.log_format.as_deref())?;
         let mut hangups = Hangups::new().map_err(fail)?;
@@ -59,7 +73,13 @@ impl Broker {
 
     /// Returns the options, and what the configuration file says where there is none.
     fn settings(&self) -> Result<Settings, Failure> {
-        let settings = self.settings.clone();
+        let mut settings = self.settings.clone();
+        if let Some(port) = self.port {
+            settings.bind = Some(vec![format!("127.0.0.1:{port}")]);
+        }
+        if self.verbose {
+            settings.log = Some("debug".to_owned());
+        }
         Ok(match &self.config {
             Some(path) => settings.or(Settings::read(path)?),
             None => settings,
@@ -85,6 +105,14 @@ impl Broker {
             Err(failure) => error!(why = %failure, "not read again; all stays as it was"),
         }
     }
+}
+
+/// Prints the settings that a configuration file of Mosquitto stands for.
+fn print(path: &Path) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| fail(format!("{}: {error}", path.display())))?;
+    let toml = import(&text);
+    std::io::stdout().write_all(toml.as_bytes()).map_err(fail)
 }
 
 /// Tells the state of the broker, if somebody wants to know.

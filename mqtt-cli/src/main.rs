@@ -13,6 +13,7 @@ mod failure;
 mod format;
 mod health;
 mod hex;
+mod import;
 mod json;
 mod link;
 mod log;

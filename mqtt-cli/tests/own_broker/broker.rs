@@ -4,6 +4,11 @@ use mqtt_testing::process::{Ended, Process, run};
 
 pub(crate) const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
+/// The port that a text begins with.
+pub(crate) fn digits(text: &str) -> String {
+    text.chars().take_while(char::is_ascii_digit).collect()
+}
+
 /// A broker on a free port of this machine; it ends when this is dropped.
 pub(crate) struct Broker {
     pub(crate) process: Process,
@@ -20,7 +25,7 @@ impl Broker {
             false => "address=127.0.0.1:",
         };
         let port = process.wait_stderr_after(before);
-        let port = port.trim_end_matches(['"', '}']).to_owned();
+        let port = digits(&port);
         Self { process, port }
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::broker::{Broker, MQTT};
-use mqtt_testing::process::{Ended, run};
+use mqtt_testing::process::{Ended, Process, run};
 
 /// Makes a folder for a test.
 pub(crate) fn folder(name: &str) -> PathBuf {
@@ -433,4 +433,53 @@ fn completions_and_manual_pages_name_each_command() {
         assert!(text.contains(".SH NAME") && text.contains(words), "{page}");
     }
     assert!(run(MQTT, &["man"], "").stdout.contains(".SH NAME"));
+}
+
+/// What scripts for Mosquitto call it with.
+#[test]
+fn the_options_of_mosquitto_are_known() {
+    let folder = folder("mosquitto_options");
+    let config = folder.join("broker.toml");
+    std::fs::write(&config, "maximum-qos = 1\n").unwrap();
+    let config = config.to_str().unwrap();
+    let broker = Process::start(MQTT, &["broker", "-v", "-p", "0", "-c", config]);
+    let port = broker.wait_stderr_after("address=127.0.0.1:");
+    let refused = run(
+        MQTT,
+        &["pub", "-p", &port, "-q", "2", "-t", "a", "-m", "b"],
+        "",
+    );
+    assert_ne!(refused.code, Some(0));
+    let subscribed = run(MQTT, &["sub", "-p", &port, "-t", "a", "-E"], "");
+    is_well(&subscribed);
+    broker.wait_stderr("subscribed");
+}
+
+#[test]
+fn a_configuration_of_mosquitto_is_printed_as_ours() {
+    let folder = folder("mosquitto_import");
+    let theirs = folder.join("mosquitto.conf");
+    std::fs::write(
+        &theirs,
+        "listener 0 127.0.0.1\nport 1883\nbridge_cafile x\n",
+    )
+    .unwrap();
+    let ended = run(MQTT, &["broker", "--import", theirs.to_str().unwrap()], "");
+    is_well(&ended);
+    assert!(
+        ended.stdout.starts_with("bind = [\"0.0.0.0:1883\", "),
+        "{}",
+        ended.stdout
+    );
+    assert!(
+        ended.stdout.ends_with("# line 3: bridge_cafile x\n"),
+        "{}",
+        ended.stdout
+    );
+    let ours = folder.join("broker.toml");
+    std::fs::write(&ours, &ended.stdout).unwrap();
+    // It is a configuration file: what is wrong is that everyone could connect.
+    let ended = run(MQTT, &["broker", "-c", ours.to_str().unwrap()], "");
+    failed(&ended, 1, "everyone could connect to 0.0.0.0:1883");
+    failed(&run(MQTT, &["broker", "--import", "none"], ""), 1, "none: ");
 }

@@ -79,12 +79,16 @@ impl Guard {
 
     /// From where a client comes or came.
     fn address(&self, observation: &Observation<'_>) -> Option<SocketAddr> {
-        match observation {
-            Observation::Connected { connection, .. } | Observation::Ended { connection, .. } => {
-                self.control.peer(*connection)?.address
-            }
+        let connection = match observation {
+            Observation::Connected { connection, .. }
+            | Observation::Refused { connection, .. }
+            | Observation::Ended { connection, .. } => Some(*connection),
+            Observation::Subscribed { connection, .. }
+            | Observation::PublishRefused { connection, .. }
+            | Observation::Dropped { connection, .. } => *connection,
             _ => None,
-        }
+        };
+        self.control.peer(connection?)?.address
     }
 
     fn check(&self, check: Check) -> Verdict {
@@ -202,9 +206,12 @@ impl Hooks for Guard {
 fn about<'a>(observation: &Observation<'a>) -> (Option<&'a str>, Level) {
     match observation {
         Observation::Connected { client, .. } => (Some(client.client_id), Level::INFO),
+        // By whatever name: nobody may use up the lines of another.
+        Observation::Refused { .. } => (None, Level::WARN),
         Observation::Ended {
             client_id, ending, ..
         } => match ending {
+            Ending::ConnectRefused(_) => (None, Level::DEBUG),
             Ending::ByClient(_) => (*client_id, Level::INFO),
             _ => (*client_id, Level::WARN),
         },
@@ -228,37 +235,56 @@ fn log(observation: &Observation<'_>, peer: Option<DisplayValue<SocketAddr>>) {
             peer,
             "connected"
         ),
+        Observation::Refused { client, reason, .. } => warn!(
+            client = &*cut(client.client_id),
+            user = client.user_name.map(cut).as_deref(),
+            version = %client.version,
+            %reason,
+            peer,
+            "refused"
+        ),
         Observation::Ended {
             client_id, ending, ..
-        } => match (client_id.map(cut).as_deref(), ending) {
-            (None, ending) => info!(why = %ending, peer, "a connection ended without a client"),
-            (Some(client), Ending::ByClient(reason)) => info!(client, %reason, "disconnected"),
-            (Some(client), ending) => warn!(client, why = %ending, "disconnected"),
-        },
+        } => log_end(client_id.map(cut).as_deref(), ending, peer),
         Observation::Subscribed {
             client,
             filter,
             reason,
+            ..
         } => debug!(
             client = &*cut(client.client_id),
             filter = &*cut(&filter.to_string()),
             %reason,
+            peer,
             "subscribed"
         ),
         Observation::PublishRefused {
             client,
             topic,
             reason,
+            ..
         } => warn!(
             client = &*cut(client.client_id),
             topic = &*cut(topic.as_str()),
             %reason,
+            peer,
             "publish refused"
         ),
         Observation::Dropped {
             client_id,
             messages,
-        } => debug!(client = &*cut(client_id), messages, "dropped"),
+            ..
+        } => debug!(client = &*cut(client_id), messages, peer, "dropped"),
         _ => {}
+    }
+}
+
+/// Writes how a connection ended. A refusal is in the log already.
+fn log_end(client: Option<&str>, ending: &Ending, peer: Option<DisplayValue<SocketAddr>>) {
+    match (client, ending) {
+        (None, Ending::ConnectRefused(reason)) => debug!(%reason, peer, "ended"),
+        (None, ending) => info!(why = %ending, peer, "a connection ended without a client"),
+        (Some(client), Ending::ByClient(reason)) => info!(client, %reason, peer, "disconnected"),
+        (Some(client), ending) => warn!(client, why = %ending, peer, "disconnected"),
     }
 }

@@ -203,8 +203,12 @@ settings! {
     keep_alive_percent: u16 => keep_alive_percent,
     /// The longest keep-alive of MQTT 5 clients, in seconds; 0 is any. Default 0
     keep_alive_maximum: u16 => keep_alive_maximum,
-    /// The largest packet from a client, in bytes. Default 1048576
+    /// The largest packet from a client, in bytes. Default 2097152
     packet_size: u32 => packet_size,
+    /// The largest CONNECT, in bytes, with its will. Default 16384
+    connect_size: u32 => connect_size,
+    /// The largest payload that is taken, in bytes; a larger one is dropped. Default: what fits in a packet
+    payload_size: usize => payload_size,
     /// QoS 1 and 2 messages of one client that may be half received. Default 1024
     receive_maximum: u16 => receive_maximum,
     /// The highest topic alias a client may use; 0 is none. Default 16
@@ -327,7 +331,7 @@ impl Settings {
         ]
     }
 
-    fn limits_that_serve_nobody(&self) -> [Checked; 8] {
+    fn limits_that_serve_nobody(&self) -> [Checked; 9] {
         [
             (
                 self.connections == Some(0),
@@ -352,6 +356,11 @@ impl Settings {
             (
                 self.packet_size.is_some_and(|size| size < SMALLEST_PACKET),
                 "packet-size",
+                "must be at least 128, or CONNECT does not fit",
+            ),
+            (
+                self.connect_size.is_some_and(|size| size < SMALLEST_PACKET),
+                "connect-size",
                 "must be at least 128, or CONNECT does not fit",
             ),
             (
@@ -437,6 +446,7 @@ mod tests {
         let mut settings: Settings = toml::from_str(&sample()).unwrap();
         // Examples, since the default is none.
         settings.retained_expiry = None;
+        settings.payload_size = None;
         assert_eq!(
             format!("{:?}", settings.config()),
             format!("{:?}", Config::default())

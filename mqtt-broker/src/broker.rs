@@ -237,6 +237,11 @@ impl<H: Hooks> Broker<H> {
         Some(ConnectionId { index, serial })
     }
 
+    /// The connection of a session, if it has one.
+    pub(crate) fn connection_of(&self, key: u32) -> Option<ConnectionId> {
+        self.id(self.sessions.get(usize_of(key))?.connection?)
+    }
+
     pub(crate) fn connection(&self, id: ConnectionId) -> Option<&Connection> {
         self.connections
             .get(usize_of(id.index))
@@ -334,7 +339,12 @@ impl<H: Hooks> Broker<H> {
                 break Next::Closing;
             };
             match connection.server.receive(rest, now) {
-                Ok(Step::Needs(needed)) => break Next::Needs(needed),
+                Ok(Step::Needs(needed)) if self.allows_packet(id, needed) => {
+                    break Next::Needs(needed);
+                }
+                Ok(Step::Needs(_)) => {
+                    self.end(id.index, Ending::ByBroker(ReasonCode::PacketTooLarge), now);
+                }
                 Ok(Step::Blocked) => break Next::Blocked,
                 Ok(Step::Packet { consumed: n, event }) => {
                     consumed = consumed.saturating_add(n);
@@ -360,6 +370,12 @@ impl<H: Hooks> Broker<H> {
             self.mark_ready(id.index);
         }
         Received { consumed, next }
+    }
+
+    /// Whether a connection may go on with a packet of this length: before it is accepted it may have little here.
+    fn allows_packet(&self, id: ConnectionId, len: usize) -> bool {
+        let is_accepted = self.connection(id).is_some_and(|c| c.session.is_some());
+        is_accepted || len <= usize_of(self.config.connect_size)
     }
 
     /// What a connection waits for before its next packet.

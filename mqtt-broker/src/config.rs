@@ -32,8 +32,13 @@ pub struct Config {
     /// The longest keep-alive of a client of MQTT 5, in seconds; one that asks for more or for none is told this
     /// (5 \[MQTT-3.1.2-21\]). Default 0: any.
     pub keep_alive_maximum: u16,
-    /// The largest packet from a client, in bytes. Default 1 MiB; told to clients of MQTT 5.
+    /// The largest packet from a client, in bytes. Default 2 MiB; told to clients of MQTT 5.
     pub packet_size: u32,
+    /// The largest packet from a client that is not accepted, in bytes: its CONNECT with the will. Default 16 KiB.
+    pub connect_size: u32,
+    /// The largest payload that is taken from a client, in bytes. A message with a larger one goes nowhere, and its publisher stays
+    /// connected: MQTT 5 tells it 0x97. Default `usize::MAX`: what fits in a packet.
+    pub payload_size: usize,
     /// How many QoS 1 and 2 messages of one client may be half received at once. Default 1,024; told to clients of
     /// MQTT 5.
     pub receive_maximum: u16,
@@ -108,7 +113,9 @@ impl Default for Config {
             connect_timeout_ms: 10_000,
             keep_alive_percent: 150,
             keep_alive_maximum: 0,
-            packet_size: 1 << 20,
+            packet_size: 2 << 20,
+            connect_size: 16 << 10,
+            payload_size: usize::MAX,
             receive_maximum: 1_024,
             topic_alias_maximum: 16,
             topic_aliases: 16,

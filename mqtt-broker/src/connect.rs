@@ -67,7 +67,7 @@ impl<H: Hooks> Broker<H> {
                 };
                 self.accept(index, &connect, None, now);
             }
-            Verdict::Refuse(reason) => self.refuse(index, reason, now),
+            Verdict::Refuse(reason) => self.refuse_client(index, connect, reason, now),
             Verdict::Later => self.keep_connect(index, packet),
             Verdict::Continue(data) => {
                 self.keep_connect(index, packet);
@@ -88,6 +88,28 @@ impl<H: Hooks> Broker<H> {
                 extra.connect = Some(packet.into());
             }
         }
+    }
+
+    /// Tells the host who is refused as well.
+    fn refuse_client(
+        &mut self,
+        index: u32,
+        connect: &Connect<'_>,
+        reason: ReasonCode,
+        now: Instant,
+    ) {
+        if let Some(connection) = self.id(index) {
+            self.hooks.observe(&Observation::Refused {
+                connection,
+                client: ClientInfo {
+                    client_id: connect.client_id,
+                    user_name: connect.user_name,
+                    version: connect.version,
+                },
+                reason,
+            });
+        }
+        self.refuse(index, reason, now);
     }
 
     pub(crate) fn refuse(&mut self, index: u32, reason: ReasonCode, now: Instant) {
@@ -129,14 +151,14 @@ impl<H: Hooks> Broker<H> {
         if let Some(will) = &connect.will
             && (is_reserved(will.topic.as_str()) || !self.hooks.may_publish(&info, will.topic))
         {
-            self.refuse(index, ReasonCode::NotAuthorized, now);
+            self.refuse_client(index, connect, ReasonCode::NotAuthorized, now);
             return;
         }
         let before = self.position();
         let known = self.known(client_id, now);
         let is_of_another = known.is_some_and(|key| self.is_of_another(key, connect.user_name));
         if is_of_another && !self.config.client_ids_of_others {
-            self.refuse(index, ReasonCode::NotAuthorized, now);
+            self.refuse_client(index, connect, ReasonCode::NotAuthorized, now);
             return;
         }
         let expiry = self.session_expiry(connect);
@@ -152,7 +174,7 @@ impl<H: Hooks> Broker<H> {
         let wills = self.will_bytes.saturating_add(will);
         let has_room = known.is_some() || self.has_room_for_session(now);
         if !has_room || (will > 0 && wills > self.config.will_bytes) {
-            self.refuse(index, ReasonCode::QuotaExceeded, now);
+            self.refuse_client(index, connect, ReasonCode::QuotaExceeded, now);
             return;
         }
         if let Some(key) = known {

@@ -170,6 +170,7 @@ impl<H: Hooks> Broker<H> {
         let payload = widen(message.payload.len());
         statistics.payload_received = statistics.payload_received.saturating_add(payload);
         let topic = message.topic;
+        let connection = self.connection_of(key);
         let Some(session) = self.sessions.get(usize_of(key)) else {
             return (ReasonCode::UnspecifiedError, Routed::ToNobody);
         };
@@ -178,12 +179,15 @@ impl<H: Hooks> Broker<H> {
             Some(ReasonCode::TopicNameInvalid)
         } else if is_reserved(topic.as_str()) || !self.hooks.may_publish(&client, topic) {
             Some(ReasonCode::NotAuthorized)
+        } else if message.payload.len() > self.config.payload_size {
+            Some(ReasonCode::QuotaExceeded)
         } else {
             None
         };
         // 3.1.1 [MQTT-3.3.5-2]: acknowledged as if it had been published.
         if let Some(reason) = refused {
             self.hooks.observe(&Observation::PublishRefused {
+                connection,
                 client,
                 topic,
                 reason,
@@ -402,8 +406,10 @@ impl<H: Hooks> Broker<H> {
     pub(crate) fn dropped(&mut self, key: u32, messages: u64) {
         let dropped = &mut self.statistics.publish_dropped;
         *dropped = dropped.saturating_add(messages);
+        let connection = self.connection_of(key);
         if let Some(session) = self.sessions.get(usize_of(key)) {
             self.hooks.observe(&Observation::Dropped {
+                connection,
                 client_id: &session.client_id,
                 messages,
             });

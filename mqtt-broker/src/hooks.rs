@@ -67,6 +67,15 @@ pub enum Observation<'a> {
         /// Whether its session went on.
         resumed: bool,
     },
+    /// A client was not accepted. [`Self::Ended`] follows.
+    Refused {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Who it said it was.
+        client: ClientInfo<'a>,
+        /// Why.
+        reason: ReasonCode,
+    },
     /// A connection ended.
     Ended {
         /// Which connection.
@@ -78,6 +87,8 @@ pub enum Observation<'a> {
     },
     /// A subscription was granted or refused.
     Subscribed {
+        /// By which connection.
+        connection: Option<ConnectionId>,
         /// Who.
         client: ClientInfo<'a>,
         /// To what.
@@ -87,6 +98,8 @@ pub enum Observation<'a> {
     },
     /// A message was not accepted from a client.
     PublishRefused {
+        /// By which connection.
+        connection: Option<ConnectionId>,
         /// Who.
         client: ClientInfo<'a>,
         /// To what.
@@ -96,6 +109,8 @@ pub enum Observation<'a> {
     },
     /// Messages for a client were dropped: its queue was full, or they were too large for it.
     Dropped {
+        /// Its connection, unless it is away.
+        connection: Option<ConnectionId>,
         /// For whom.
         client_id: &'a str,
         /// How many.

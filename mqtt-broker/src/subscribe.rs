@@ -211,6 +211,7 @@ impl<H: Hooks> Broker<H> {
         subscription: &Subscription<'_>,
         identifier: Option<u32>,
     ) -> ReasonCode {
+        let connection = self.connection_of(key);
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return ReasonCode::UnspecifiedError;
         };
@@ -229,6 +230,7 @@ impl<H: Hooks> Broker<H> {
             ReasonCode::granted(subscription.qos)
         };
         self.hooks.observe(&Observation::Subscribed {
+            connection,
             client,
             filter,
             reason: code,

@@ -1,4 +1,4 @@
-//! Whose a session is, and which messages a client may have.
+//! Whose a session is, which messages a client may have, and how large they may be.
 
 use mqtt_broker::{Broker, ClientInfo, Config, ConnectionId, Hooks};
 use mqtt_session::Instant;
@@ -255,4 +255,41 @@ fn a_shared_subscription_passes_over_who_may_not_receive() {
     }
     assert_eq!(topics(&mut broker, alice), [""; 0]);
     assert_eq!(topics(&mut broker, boss).len(), 4);
+}
+
+#[test]
+fn before_it_is_accepted_a_client_may_send_little() {
+    let mut broker = broker(|_| {});
+    let id = broker.open(NOW).unwrap();
+    // CONNECT with a remaining length of 16 KiB and 1 MiB: the second is not waited for.
+    broker.receive(id, &[0x10, 0x80, 0x7F], NOW);
+    assert!(!broker.is_closing(id));
+    let id = broker.open(NOW).unwrap();
+    broker.receive(id, &[0x10, 0x80, 0x80, 0x40], NOW);
+    assert!(broker.is_closing(id));
+    // Once it is accepted, a payload of 1 MiB passes.
+    let (alice, _) = connect(&mut broker, Some("alice"), "home");
+    subscribe(&mut broker, alice, "a");
+    publish_bytes(&mut broker, alice, &vec![0; 1 << 20]);
+    assert_eq!(topics(&mut broker, alice), ["a"]);
+}
+
+#[test]
+fn a_payload_that_is_too_large_is_dropped_and_its_publisher_stays() {
+    let mut broker = broker(|config| config.payload_size = 100);
+    let (alice, _) = connect(&mut broker, Some("alice"), "home");
+    subscribe(&mut broker, alice, "a");
+    publish_bytes(&mut broker, alice, &[0; 101]);
+    let answers = hear(&mut broker, alice);
+    assert_eq!(answers, [[0x40, 2, 0, 5]], "acknowledged and not delivered");
+    publish_bytes(&mut broker, alice, &[0; 100]);
+    assert_eq!(topics(&mut broker, alice), ["a"]);
+}
+
+fn publish_bytes(broker: &mut Broker<Rules>, id: ConnectionId, payload: &[u8]) {
+    let message = Publish {
+        delivery: Delivery::AtLeastOnce(PacketId::new(5).unwrap()),
+        ..Publish::new(TopicName::new("a").unwrap(), payload)
+    };
+    say(broker, id, &Packet::Publish(message));
 }

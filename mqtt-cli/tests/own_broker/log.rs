@@ -7,7 +7,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use mqtt_testing::process::{run, signal};
 
-use crate::broker::{Broker, MQTT};
+use crate::broker::{Broker, MQTT, digits};
 use crate::commands::folder;
 
 /// A broker whose log the test does not read at once; it ends with the test.
@@ -31,7 +31,7 @@ fn start_piped() -> (Unread, String, BufReader<ChildStderr>) {
     let mut log = BufReader::with_capacity(256, broker.0.stderr.take().unwrap());
     let mut line = String::new();
     log.read_line(&mut line).unwrap();
-    let port = line.rsplit_once("127.0.0.1:").unwrap().1.trim().to_owned();
+    let port = digits(line.rsplit_once("127.0.0.1:").unwrap().1);
     (broker, port, log)
 }
 
@@ -118,4 +118,45 @@ fn a_client_cannot_forge_lines_nor_reach_the_terminal() {
             "{log}"
         );
     }
+}
+
+/// Who was refused is told with name and address; what it chose cannot make a line of its own.
+#[test]
+fn refusals_and_ends_are_told_with_name_and_address() {
+    let broker = Broker::start(&["--allow-anonymous=false"]);
+    let refused = broker.run(
+        "sub",
+        &["-V", "3.1.1", "-t", "a", "-i", "x\n\u{1b}[31mforged"],
+    );
+    assert_eq!(refused.code, Some(5), "{}", refused.stderr);
+    broker.run("pub", &["-t", "a", "-m", "b", "-i", "pump", "-u", "alice"]);
+    broker.process.signal("TERM");
+    let log = broker.process.end().stderr;
+    let lines: Vec<&str> = log.lines().collect();
+    let has = |words: &[&str]| {
+        let line = lines
+            .iter()
+            .find(|line| words.iter().all(|word| line.contains(word)));
+        assert!(line.is_some(), "{words:?} {lines:?}");
+    };
+    has(&[
+        "WARN",
+        "refused",
+        "forged",
+        "reason=not authorized",
+        "peer=127.0.0.1:",
+    ]);
+    has(&[
+        "INFO",
+        " connected",
+        "\"pump\"",
+        "user=\"alice\"",
+        "peer=127.0.0.1:",
+    ]);
+    has(&["INFO", " disconnected", "\"pump\"", "peer=127.0.0.1:"]);
+    assert!(
+        !lines
+            .iter()
+            .any(|line| line.contains('\u{1b}') || line.starts_with('\u{1b}'))
+    );
 }

@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use core::time::Duration;
 
-use mqtt_proto::{Auth, ConnAck, Disconnect, Properties, Property, ReasonCode};
+use mqtt_proto::{Auth, ConnAck, Disconnect, Properties, Property, ReasonCode, Version};
 use mqtt_session::{Closed, Instant, NextDial};
 
 use crate::agent::{Agent, Stage};
@@ -165,6 +165,9 @@ impl Agent {
         if !resumed {
             self.subscriptions_lost(now);
             self.messages_will_not_return();
+        } else if self.options.version == Version::V31 {
+            // It does not say whether it has them.
+            self.subscriptions_lost(now);
         }
         self.tell(ConnectionEvent::Connected(ConnectionInfo {
             session_present: resumed,

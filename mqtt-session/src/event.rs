@@ -122,7 +122,8 @@ pub enum Event<'i> {
     Connected {
         /// Its answer.
         connack: ConnAck<'i>,
-        /// Whether the session goes on where it was.
+        /// Whether the session goes on where it was. A server of 3.1 does not say whether it has it: it is taken to be there if it is
+        /// here, and the program subscribes again.
         resumed: bool,
         /// The server said session present after a clean connect, against 3.1.1 \[MQTT-3.2.2-1\]. The client carries on
         /// with a clean session.

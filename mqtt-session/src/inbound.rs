@@ -196,8 +196,13 @@ impl Engine {
         }
         // What is known at QoS 1 ends when it is acknowledged: until then the peer has no reason to use its identifier again.
         if !qos1 && let Some(index) = self.find_received(m, id) {
-            self.repeated(m, index);
-            return Ok(Arrival::Repeated);
+            if !self.assumes_session() || view.flags & 8 != 0 {
+                self.repeated(m, index);
+                return Ok(Arrival::Repeated);
+            }
+            // The server did not have the session: it would have said DUP.
+            self.remove_received(m, index);
+            self.record_freed(id);
         }
         self.check_receive_maximum(m)?;
         self.session.serial = self.session.serial.wrapping_add(1);

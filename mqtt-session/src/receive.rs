@@ -327,12 +327,20 @@ impl Engine {
             self.link.times.pings_every(keep_alive);
         }
         progress.what = What::Connected;
-        progress.resumed = present && !clean_start;
         progress.unasked_session = present && clean_start;
         self.link.times.accepted(progress.now);
-        self.record_connected(m, &progress.view, present && ours);
-        self.connected(m, present && ours);
+        // 3.1 has no session present: what was sent goes on as if the server had the session, since otherwise a message of
+        // QoS 2 would be delivered twice.
+        let goes_on = ours && (present || self.assumes_session());
+        progress.resumed = (present && !clean_start) || goes_on;
+        self.record_connected(m, &progress.view, goes_on);
+        self.connected(m, goes_on);
         Ok(())
+    }
+
+    /// Whether this is a client of a server that cannot say whether it has the session.
+    pub(crate) fn assumes_session(&self) -> bool {
+        self.link.version == mqtt_proto::Version::V31 && !self.is_server()
     }
 
     /// A client asks for a connection; the host decides.

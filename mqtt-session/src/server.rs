@@ -245,11 +245,18 @@ impl<'m> Server<'m> {
         let now = self.at(now);
         let (engine, memory) = (&mut self.engine, &mut self.memory);
         // 3.1.1 [MQTT-3.2.0-1], 5 [MQTT-3.2.0-1] and [MQTT-3.2.0-2]: one answer to CONNECT; messages go out after it.
-        let impossible = connack.session_present && engine.must_start_clean;
+        let present = connack.session_present;
+        let impossible = present && engine.must_start_clean;
         if !engine.link.undecided || impossible || connack.reason != ReasonCode::Success {
             return Err(Refused::WrongPhase);
         }
         engine.link.announced(&connack.properties);
+        // 3.1 reserves the byte.
+        let told = connack.session_present && engine.link.version != Version::V31;
+        let connack = &ConnAck {
+            session_present: told,
+            ..*connack
+        };
         engine.send(memory, connack)?;
         engine.link.undecided = false;
         engine.set_version(memory, engine.link.version);
@@ -265,7 +272,7 @@ impl<'m> Server<'m> {
         let keep_alive = keep_alive.unwrap_or(engine.asked.keep_alive);
         let percent = engine.config.keep_alive_percent;
         engine.link.times.watches(keep_alive, percent, now);
-        engine.connected(memory, connack.session_present);
+        engine.connected(memory, present);
         Ok(())
     }
 

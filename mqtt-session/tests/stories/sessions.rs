@@ -196,3 +196,45 @@ fn a_refusal_of_5_is_a_plain_pubrec_in_3_1_1() {
     client.receive(&again, now).unwrap();
     assert_eq!(client.outgoing(), ack(AckKind::PubRec, 7));
 }
+
+/// The byte of session present is reserved in 3.1.
+#[test]
+fn a_client_of_3_1_is_not_told_whether_there_is_a_session() {
+    for (version, flags) in [(Version::V31, 0), (Version::V311, 1)] {
+        let opening = Opening::persistent(version);
+        let mut solo = TestedMachine::new(Role::Server, opening.clone(), Config::default());
+        solo.connect(false);
+        solo.disconnect();
+        let server = solo.machine.server();
+        server.opened(solo.now);
+        solo.feed_packet(&Packet::Connect(opening.connect()));
+        let connack = opening.connack(true);
+        solo.machine.server().accept(&connack, solo.now).unwrap();
+        assert_eq!(solo.sent(), [0x20, 2, flags, 0]);
+    }
+}
+
+/// Nor is it told by a server of 3.1, and goes on as if the session were there: nothing is delivered twice or lost.
+#[test]
+fn a_client_of_3_1_takes_the_session_to_be_there() {
+    let opening = Opening::persistent(Version::V31);
+    let mut solo = TestedMachine::connected(Role::Client, opening, Config::default());
+    solo.must_publish(QoS::ExactlyOnce, "sent");
+    solo.feed_publish(QoS::ExactlyOnce, 7, false, "first");
+    solo.sent();
+    solo.connect(false);
+    let resumed = OwnedEvent::Connected {
+        resumed: true,
+        unasked_session: false,
+    };
+    assert!(solo.learned().contains(&resumed));
+    // The same message, not a new one.
+    assert_eq!(solo.sent()[0], 0x3C, "PUBLISH at QoS 2 with DUP");
+    solo.feed_publish(QoS::ExactlyOnce, 7, true, "first");
+    assert_eq!(solo.messages(), [""; 0]);
+    // A server that lost the session uses the identifier for another message.
+    solo.feed_publish(QoS::ExactlyOnce, 7, false, "second");
+    assert_eq!(solo.messages(), ["second"]);
+    solo.feed_publish(QoS::ExactlyOnce, 7, true, "second");
+    assert_eq!(solo.messages(), [""; 0]);
+}

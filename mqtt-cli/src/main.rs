@@ -29,6 +29,7 @@ mod review;
 mod rr;
 mod sign;
 mod source;
+mod store;
 mod subscribe;
 mod talk;
 mod tap;
@@ -58,6 +59,7 @@ enum Command {
     Rr(Box<rr::Request>),
     Broker(Box<broker::Broker>),
     Passwd(passwd::Passwd),
+    Store(store::StoreCommand),
     Demo(demo::Demo),
     Bench(bench::Bench),
     Decode(decode::Decode),
@@ -107,6 +109,7 @@ fn run(command: Command, properties: &[Vec<String>]) -> Result<(), Failure> {
         Command::Man(manual) => manual.run(&Program::command()),
         Command::Broker(broker) => block_on(broker.run()),
         Command::Passwd(passwd) => passwd.run(),
+        Command::Store(store) => store.run(),
         Command::Demo(demo) => block_on(demo.run()),
         Command::Bench(bench) => block_on(bench.run()),
         Command::Pub(publish) => block_on(publish.run(properties)),

@@ -17,7 +17,12 @@ pub(super) struct Disk {
     log: Vec<u8>,
     /// Of the log, how many bytes the broker was told as stored.
     stored: usize,
+    /// It stores once in so many turns.
+    pace: usize,
 }
+
+/// How slow a disk may be.
+const PACES: [usize; 3] = [1, 6, 60];
 
 impl Disk {
     /// The whole records that a crash leaves, if it keeps `len` bytes.
@@ -32,7 +37,11 @@ impl World {
     /// A broker that records, if this world has crashes.
     pub(super) fn start_disk(&mut self) {
         if self.chance(class::CRASHES, 2) {
-            self.disk = Some(Disk::default());
+            let pace = PACES[self.random.below(PACES.len())];
+            self.disk = Some(Disk {
+                pace,
+                ..Disk::default()
+            });
             self.broker.start_journal();
             let now = self.instant();
             self.broker.restored(now).expect("nothing to restore");
@@ -42,13 +51,10 @@ impl World {
     /// What the broker recorded goes to the disk, and some of it, or all, is stored.
     pub(super) fn store_some(&mut self, all: bool) {
         let now = self.instant();
-        let Some(disk) = &mut self.disk else { return };
-        let journal = self.broker.journal();
-        let given = disk.log.len() - disk.stored;
-        disk.log
-            .extend_from_slice(journal.get(given..).unwrap_or_default());
-        let waits = journal.len();
-        if waits == 0 {
+        self.give();
+        let Some(disk) = &self.disk else { return };
+        let (waits, pace) = (self.broker.journal().len(), disk.pace);
+        if waits == 0 || !all && !self.random.once_in(pace) {
             return;
         }
         let n = match self.random.below(4) {
@@ -63,6 +69,16 @@ impl World {
         self.broker.stored(n, now);
     }
 
+    /// What the broker recorded goes to the disk, which may keep it or not.
+    fn give(&mut self) {
+        if let Some(disk) = &mut self.disk {
+            let journal = self.broker.journal();
+            let given = disk.log.len() - disk.stored;
+            disk.log
+                .extend_from_slice(journal.get(given..).unwrap_or_default());
+        }
+    }
+
     /// Whether records wait for the disk.
     pub(super) fn disk_has_work(&self) -> bool {
         self.disk.is_some() && !self.broker.journal().is_empty()
@@ -71,7 +87,7 @@ impl World {
     /// The broker loses its memory, all connections, and what was not stored, as far as chance will have it.
     pub(super) fn crash(&mut self) {
         let now = self.instant();
-        self.store_some(false);
+        self.give();
         let Some(disk) = self.disk.take() else { return };
         let lost = disk.log.len() - disk.stored;
         let kept = disk.stored + self.random.below(lost + 1);
@@ -102,6 +118,7 @@ impl World {
         self.disk = Some(Disk {
             stored: records.len(),
             log: records,
+            pace: PACES[self.random.below(PACES.len())],
         });
         self.expectations.crashed = true;
         self.unnoticed.clear();

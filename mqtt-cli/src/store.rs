@@ -1,0 +1,245 @@
+//! `mqtt store`: what is in the store of a broker, and whether it is whole.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use mqtt_broker_host::broker::records::Fault;
+use mqtt_broker_host::broker::records::broker::{Entry, Flow};
+use mqtt_broker_host::broker::{Broker, Config as Limits, Hooks, Instant};
+use mqtt_broker_host::store::{Config, OpenError, Store};
+use serde_json::{Value, json};
+
+use crate::failure::{Failure, fail};
+use crate::{output, output_json};
+
+/// Shows and checks the store of a broker that does not run.
+#[derive(Args, Debug)]
+pub(crate) struct StoreCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Prints sessions, their subscriptions and waiting messages, and retained messages
+    Show(Place),
+    /// Checks that a broker can start with the store
+    Check(Place),
+}
+
+#[derive(Args, Debug)]
+struct Place {
+    /// Directory of the store
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Print one object of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl StoreCommand {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self.what {
+            What::Show(place) => show(&place),
+            What::Check(place) => check(&place),
+        }
+    }
+}
+
+/// Opens a store that exists.
+fn open(dir: &Path) -> Result<Store, Failure> {
+    if !dir.join("journal.redb").exists() {
+        return Err(fail(format!("{}: there is no store", dir.display())));
+    }
+    let opened = Store::open(Config::new(dir)).map_err(fail)?;
+    opened.ok_or_else(|| fail("the store is off"))
+}
+
+/// A session as it is printed.
+#[derive(Debug, Default)]
+struct Session {
+    client_id: String,
+    version: String,
+    expiry: u32,
+    connected: bool,
+    subscriptions: Vec<String>,
+    messages: u64,
+}
+
+/// What a store has.
+#[derive(Debug, Default)]
+struct Contents {
+    sessions: BTreeMap<u64, Session>,
+    /// Topic, quality of service and length of the packet.
+    retained: Vec<(String, u8, usize)>,
+    /// Sessions that are still to get each message.
+    targets: BTreeMap<u64, Vec<u64>>,
+}
+
+impl Contents {
+    fn take(&mut self, entry: &Entry<'_>) {
+        match entry {
+            Entry::Session(number, Some(session)) => {
+                self.sessions.insert(
+                    *number,
+                    Session {
+                        client_id: session.client_id.to_owned(),
+                        version: session.version.to_string(),
+                        expiry: session.expiry,
+                        connected: session.away.is_none(),
+                        ..Session::default()
+                    },
+                );
+            }
+            Entry::Subscription {
+                session, filter, ..
+            } => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.subscriptions.push((*filter).to_owned());
+                }
+            }
+            Entry::Retained(topic, Some(message)) => {
+                let (qos, len) = (message.qos.get(), message.packet.len());
+                self.retained.push(((*topic).to_owned(), qos, len));
+            }
+            Entry::Message(number, Some(message)) => {
+                let targets = message.targets.iter().map(|target| target.session);
+                self.targets.insert(*number, targets.collect());
+            }
+            Entry::Flow {
+                message,
+                session,
+                flow: Some(flow),
+            } => {
+                let targets = self.targets.entry(*message).or_default();
+                targets.retain(|target| target != session);
+                if !matches!(flow, Flow::Done) {
+                    targets.push(*session);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Counts the messages of each session. The upper bytes of a target are the number of its session.
+    fn count(&mut self) {
+        for target in self.targets.values().flatten() {
+            if let Some(session) = self.sessions.get_mut(&(target >> 16)) {
+                session.messages += 1;
+            }
+        }
+    }
+}
+
+fn show(place: &Place) -> Result<(), Failure> {
+    let mut contents = Contents::default();
+    let mut store = open(&place.dir)?;
+    store
+        .restore(|record| {
+            if let Some(entry) = Entry::read(record)? {
+                contents.take(&entry);
+            }
+            Ok::<_, Fault>(())
+        })
+        .map_err(fail)?;
+    contents.count();
+    if place.json {
+        output_json(&contents.json());
+    } else {
+        contents.print();
+    }
+    Ok(())
+}
+
+impl Contents {
+    fn json(&self) -> Value {
+        let sessions = self.sessions.values().map(|session| {
+            json!({
+                "client_id": session.client_id,
+                "version": session.version,
+                "session_expiry": session.expiry,
+                "connected": session.connected,
+                "subscriptions": session.subscriptions,
+                "messages": session.messages,
+            })
+        });
+        let retained = self
+            .retained
+            .iter()
+            .map(|(topic, qos, bytes)| json!({"topic": topic, "qos": qos, "bytes": bytes}));
+        json!({
+            "sessions": sessions.collect::<Vec<_>>(),
+            "retained": retained.collect::<Vec<_>>(),
+        })
+    }
+
+    fn print(&self) {
+        for session in self.sessions.values() {
+            let state = if session.connected {
+                "connected"
+            } else {
+                "away"
+            };
+            output(format_args!(
+                "session {:?}: MQTT {}, {state}, {} messages wait, expires {}\n",
+                session.client_id,
+                session.version,
+                session.messages,
+                match session.expiry {
+                    u32::MAX => "never".to_owned(),
+                    seconds => format!("after {seconds} s"),
+                },
+            ));
+            for filter in &session.subscriptions {
+                output(format_args!("  subscription {filter:?}\n"));
+            }
+        }
+        for (topic, qos, bytes) in &self.retained {
+            output(format_args!(
+                "retained {topic:?}: QoS {qos}, a packet of {bytes} bytes\n"
+            ));
+        }
+    }
+}
+
+struct Nobody;
+
+impl Hooks for Nobody {
+    fn unguessable(&mut self) -> u128 {
+        0
+    }
+}
+
+fn check(place: &Place) -> Result<(), Failure> {
+    let now = Instant::from_millis(0);
+    let mut limits = Limits::default();
+    limits.sessions = usize::MAX;
+    limits.retained_messages = usize::MAX;
+    limits.retained_bytes = usize::MAX;
+    let mut broker = Broker::new(limits, Nobody, now);
+    broker.start_journal();
+    let mut store = open(&place.dir)?;
+    store
+        .restore(|record| broker.restore(record))
+        .map_err(fail)?;
+    let mut found = None;
+    store
+        .finish(|| broker.restored(now).map(|restored| found = Some(restored)))
+        .map_err(|error: OpenError| fail(error))?;
+    let found = found.unwrap_or_default();
+    if place.json {
+        output_json(&json!({
+            "sessions": found.sessions,
+            "subscriptions": found.subscriptions,
+            "messages": found.messages,
+            "retained": found.retained,
+        }));
+    } else {
+        output(format_args!(
+            "the store is whole: {} sessions, {} subscriptions, {} messages, {} retained messages\n",
+            found.sessions, found.subscriptions, found.messages, found.retained
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! `mqtt broker --store`: what clients were told is true after `kill -9`, a store in use or damaged is refused by name.
+
+use std::path::PathBuf;
+
+use mqtt_testing::process::{Ended, Process, run};
+
+const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
+
+/// Kills of a broker under load; `scripts/soak.sh` asks for more.
+fn kills() -> usize {
+    std::env::var("MQTT_KILLS").map_or(3, |kills| kills.parse().expect("a number"))
+}
+
+fn dir(name: &str) -> PathBuf {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    dir
+}
+
+fn text(dir: &std::path::Path) -> &str {
+    dir.to_str().expect("UTF-8")
+}
+
+fn broker(dir: &str) -> (Process, String) {
+    let arguments = ["broker", "--bind", "127.0.0.1:0", "--store", dir];
+    let broker = Process::start(MQTT, &arguments);
+    let port = broker.wait_stderr_after("address=127.0.0.1:");
+    (broker, port)
+}
+
+fn client(command: &str, port: &str, arguments: &[&str], input: &str) -> Ended {
+    let all = [&[command, "-h", "127.0.0.1", "-p", port], arguments].concat();
+    run(MQTT, &all, input)
+}
+
+#[track_caller]
+fn is_well(ended: &Ended) {
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+}
+
+/// 3.1.1 [MQTT-4.1.0-1], 5 [MQTT-4.1.0-1]: the session of a client that is away, its queue and a retained message are there after each
+/// kill, and no QoS 2 message comes twice.
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill() {
+    let dir = dir("store-kills");
+    let session = ["-i", "away", "-c", "-t", "n", "-q", "2"];
+    let (mut running, mut port) = broker(text(&dir));
+    is_well(&client("sub", &port, &[&session[..], &["-E"]].concat(), ""));
+    let mut next = 0;
+    for _ in 0..kills() {
+        let lines: String = (next..next + 100).map(|n| format!("{n}\n")).collect();
+        next += 100;
+        is_well(&client("pub", &port, &["-t", "n", "-q", "2", "-l"], &lines));
+        let kept = next.to_string();
+        is_well(&client(
+            "pub",
+            &port,
+            &["-t", "kept", "-r", "-q", "1", "-m", &kept],
+            "",
+        ));
+        // Dropping it kills it.
+        drop(running);
+        (running, port) = broker(text(&dir));
+        let retained = client("sub", &port, &["-t", "kept", "-C", "1"], "");
+        assert_eq!(retained.stdout, format!("{kept}\n"), "{}", retained.stderr);
+    }
+    let count = next.to_string();
+    let heard = client("sub", &port, &[&session[..], &["-C", &count]].concat(), "");
+    let expected: String = (0..next).map(|n| format!("{n}\n")).collect();
+    assert_eq!(heard.stdout, expected, "{}", heard.stderr);
+    is_well(&client(
+        "pub",
+        &port,
+        &["-t", "n", "-q", "2", "-m", "end"],
+        "",
+    ));
+    let last = client("sub", &port, &[&session[..], &["-C", "1"]].concat(), "");
+    assert_eq!(last.stdout, "end\n", "{}", last.stderr);
+    drop(running);
+}
+
+/// A store that another process has is refused by the name of that process.
+#[test]
+fn a_store_in_use_is_refused() {
+    let dir = dir("store-in-use");
+    let (_running, _) = broker(text(&dir));
+    let second = run(
+        MQTT,
+        &["broker", "--bind", "127.0.0.1:0", "--store", text(&dir)],
+        "",
+    );
+    assert_eq!(second.code, Some(1));
+    assert!(
+        second.stderr.contains("is in use by mqtt"),
+        "{}",
+        second.stderr
+    );
+}
+
+/// A damaged store does not start with less: it is named, unless it is to be moved aside.
+#[test]
+fn a_damaged_store_is_named_and_can_be_moved_aside() {
+    let dir = dir("store-damaged");
+    let (running, port) = broker(text(&dir));
+    is_well(&client(
+        "pub",
+        &port,
+        &["-t", "kept", "-r", "-q", "1", "-m", "x"],
+        "",
+    ));
+    drop(running);
+    let file = dir.join("journal.redb");
+    let mut bytes = std::fs::read(&file).expect("the file of the store");
+    bytes.iter_mut().take(512).for_each(|byte| *byte = !*byte);
+    std::fs::write(&file, bytes).expect("the file of the store");
+    let arguments = ["broker", "--bind", "127.0.0.1:0", "--store", text(&dir)];
+    let refused = run(MQTT, &arguments, "");
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("is damaged at"),
+        "{}",
+        refused.stderr
+    );
+    let aside = [&arguments[..], &["--store-damaged", "move-aside"]].concat();
+    let moved = Process::start(MQTT, &aside);
+    let port = moved.wait_stderr_after("address=127.0.0.1:");
+    is_well(&client(
+        "pub",
+        &port,
+        &["-t", "a", "-q", "1", "-m", "x"],
+        "",
+    ));
+    assert!(dir.join("damaged-1.redb").exists());
+}
+
+/// `mqtt store show` prints what a broker left, in words and as JSON, and `check` that another can go on with it.
+#[test]
+fn a_store_is_shown_and_checked() {
+    let dir = dir("store-shown");
+    let (running, port) = broker(text(&dir));
+    let session = ["-i", "away", "-c", "-t", "n", "-q", "1", "-E"];
+    is_well(&client("sub", &port, &session, ""));
+    is_well(&client(
+        "pub",
+        &port,
+        &["-t", "n", "-q", "1", "-m", "x"],
+        "",
+    ));
+    is_well(&client(
+        "pub",
+        &port,
+        &["-t", "kept", "-r", "-q", "1", "-m", "x"],
+        "",
+    ));
+    let busy = run(MQTT, &["store", "show", text(&dir)], "");
+    assert!(busy.stderr.contains("is in use by mqtt"), "{}", busy.stderr);
+    drop(running);
+    let shown = run(MQTT, &["store", "show", text(&dir)], "");
+    assert_eq!(
+        shown.stdout,
+        "session \"away\": MQTT 3.1.1, away, 1 messages wait, expires never\n  subscription \"n\"\nretained \"kept\": QoS 1, a packet of 10 bytes\n"
+    );
+    let json = run(MQTT, &["store", "show", "--json", text(&dir)], "");
+    assert!(json.stdout.contains("\"messages\":1"), "{}", json.stdout);
+    let checked = run(MQTT, &["store", "check", text(&dir)], "");
+    assert_eq!(
+        checked.stdout,
+        "the store is whole: 1 sessions, 1 subscriptions, 1 messages, 1 retained messages\n"
+    );
+    let nothing = run(MQTT, &["store", "check", "nowhere"], "");
+    assert_eq!(nothing.stderr, "mqtt: nowhere: there is no store\n");
+}

@@ -116,6 +116,6 @@ impl Body for (AckKind, &Ack<'_>) {
             reason: ack.reason,
             ..Draft::new(kind.packet_type(), ack.properties)
         };
-        draft.write(version, out);
+        draft.write(version, out, &|_| {});
     }
 }

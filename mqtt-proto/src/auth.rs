@@ -28,6 +28,6 @@ impl Body for Auth<'_> {
     fn write(&self, version: Version, out: &mut Out<'_>) {
         let reason = self.reason;
         let draft = Draft::new(PacketType::Auth, self.properties);
-        Draft { reason, ..draft }.write(version, out);
+        Draft { reason, ..draft }.write(version, out, &|_| {});
     }
 }

@@ -6,11 +6,12 @@
 //! | 1 | return code (3.1.1) or reason code (5) |
 //! | block | properties (5) |
 
-use crate::encode::{Body, Draft};
+use crate::encode::Body;
+use crate::error::EncodeError;
 use crate::out::Out;
 use crate::properties::Properties;
 use crate::version::Version;
-use crate::wire::{PacketType, ReasonCode, View};
+use crate::wire::{PacketType, ReasonCode, View, kind};
 
 /// The server's answer to CONNECT. The return codes of 3.1.1 are given as the reason codes of 5 that say the same.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -35,11 +36,15 @@ impl<'a> ConnAck<'a> {
 
 impl Body for ConnAck<'_> {
     fn write(&self, version: Version, out: &mut Out<'_>) {
-        let draft = Draft {
-            session_present: self.session_present,
-            reason: self.reason,
-            ..Draft::new(PacketType::ConnAck, self.properties)
-        };
-        draft.write(version, out);
+        let is_refusal = self.reason != ReasonCode::Success;
+        let code = self.reason.code(PacketType::ConnAck, version.is_v5());
+        out.packet(kind::CONNACK << 4, 0, |out| {
+            let present = self.session_present;
+            out.refuse_if(present && is_refusal, EncodeError::SessionPresentOnRefusal);
+            out.writer.u8(u8::from(present));
+            out.refuse_if(code.is_none(), EncodeError::ReasonCode(self.reason));
+            out.writer.u8(code.unwrap_or_default());
+            self.properties.write_if(version, kind::CONNACK, out);
+        });
     }
 }

@@ -203,13 +203,15 @@ impl<'a> Will<'a> {
 
 impl Body for Connect<'_> {
     fn write(&self, _: Version, out: &mut Out<'_>) {
-        let (version, flags) = (self.version, self.flags());
-        let wrong = connect_fault(flags, version.is_v5());
+        let version = self.version;
         out.packet(PacketType::Connect.get() << 4, 0, |out| {
             out.writer.binary(version.protocol_name().as_bytes());
             out.writer.u8(version.level());
-            out.refuse_if(wrong.is_some(), EncodeError::PasswordWithoutUserName);
-            out.writer.u8(flags);
+            // Of what may be wrong with the flags, the types leave only this.
+            let alone = self.password.is_some() && self.user_name.is_none();
+            let wrong = alone && !version.is_v5();
+            out.refuse_if(wrong, EncodeError::PasswordWithoutUserName);
+            out.writer.u8(self.flags());
             out.writer.u16(self.keep_alive);
             self.properties.write_if(version, kind::CONNECT, out);
             out.text(Field::ClientId, self.client_id.as_bytes());

@@ -28,6 +28,6 @@ impl Body for Disconnect<'_> {
     fn write(&self, version: Version, out: &mut Out<'_>) {
         let reason = self.reason;
         let draft = Draft::new(PacketType::Disconnect, self.properties);
-        Draft { reason, ..draft }.write(version, out);
+        Draft { reason, ..draft }.write(version, out, &|_| {});
     }
 }

@@ -6,10 +6,9 @@ use crate::list::List;
 use crate::out::Out;
 use crate::properties::Properties;
 use crate::subscribe::Subscription;
-use crate::topic::TopicFilter;
 use crate::tune::FAST;
 use crate::version::Version;
-use crate::wire::{Layout, PacketType, ReasonCode, layout};
+use crate::wire::{Layout, PacketType, ReasonCode, layout, reason_fits};
 
 /// Packets that can be written: every packet struct and [`crate::Packet`].
 pub trait Encode: sealed::Sealed {
@@ -33,14 +32,15 @@ pub(crate) mod sealed {
     impl<T: super::Body> Sealed for T {}
 }
 
-/// A packet that can be written.
-pub(crate) trait Body {
+/// How a packet is written.
+pub trait Body {
     /// The short way of packets that speed matters for: `None` where anything is odd, so that [`Self::write`] judges it.
     #[inline]
     fn write_plain(&self, _: Version, _: &mut [u8]) -> Option<usize> {
         None
     }
 
+    /// Writes it, or notes why it cannot be.
     fn write(&self, version: Version, out: &mut Out<'_>);
 }
 
@@ -69,39 +69,34 @@ impl<T: Body> Encode for T {
     }
 }
 
-/// What reaches to the end of a packet.
-pub(crate) enum Rest<'p> {
-    Nothing,
-    Filters(List<'p, TopicFilter<'p>>),
-    Subscriptions(List<'p, Subscription<'p>>),
-    Codes(List<'p, ReasonCode>),
-}
-
-/// The fields of any packet but CONNECT and PUBLISH, to be written by its layout.
-pub(crate) struct Draft<'p> {
-    pub(crate) kind: PacketType,
-    pub(crate) id: Option<PacketId>,
-    pub(crate) session_present: bool,
-    pub(crate) reason: ReasonCode,
-    pub(crate) properties: Properties<'p>,
-    pub(crate) rest: Rest<'p>,
+/// The fields of any packet but CONNECT, CONNACK and PUBLISH, to be written by its layout.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'p> {
+    /// The packet type.
+    pub kind: PacketType,
+    /// The packet identifier, where it has one.
+    pub id: Option<PacketId>,
+    /// The reason code, where it has one.
+    pub reason: ReasonCode,
+    /// The properties.
+    pub properties: Properties<'p>,
 }
 
 impl<'p> Draft<'p> {
+    /// A packet of this type with these properties and nothing else.
+    #[must_use]
     #[inline]
-    pub(crate) const fn new(kind: PacketType, properties: Properties<'p>) -> Self {
+    pub const fn new(kind: PacketType, properties: Properties<'p>) -> Self {
         Self {
             kind,
             id: None,
-            session_present: false,
             reason: ReasonCode::Success,
             properties,
-            rest: Rest::Nothing,
         }
     }
 
-    #[inline]
-    pub(crate) fn write(&self, version: Version, out: &mut Out<'_>) {
+    /// Writes it, and behind it what reaches to the end of the packet.
+    pub fn write(&self, version: Version, out: &mut Out<'_>, rest: &dyn Fn(&mut Out<'_>)) {
         let layout = layout(self.kind.get(), version.is_v5());
         out.refuse_if(
             !layout.has(Layout::EXISTS),
@@ -113,7 +108,7 @@ impl<'p> Draft<'p> {
                 out.writer.u16(id.get());
             }
             self.write_reason(layout, version, out);
-            self.write_rest(layout, version, out);
+            rest(out);
         });
     }
 
@@ -123,56 +118,67 @@ impl<'p> Draft<'p> {
         let plain = self.properties.is_empty();
         let short = layout.has(Layout::SHORT) && plain;
         let is_failure = self.reason != ReasonCode::Success;
-        if layout.has(Layout::SESSION) {
-            out.refuse_if(
-                self.session_present && is_failure,
-                EncodeError::SessionPresentOnRefusal,
-            );
-            out.writer.u8(u8::from(self.session_present));
+        if version.is_v5() && layout.has(Layout::REASON) {
+            if is_failure || !short {
+                self.write_code(self.reason, version, out);
+            }
+        } else {
+            let needs_v5 = EncodeError::NeedsV5(Field::ReasonCode);
+            out.refuse_if(is_failure, needs_v5);
         }
-        if layout.has(Layout::REASON) && (is_failure || !short) {
-            let code = self.reason.code(self.kind, version.is_v5());
-            out.refuse_if(code.is_none(), EncodeError::ReasonCode(self.reason));
-            out.writer.u8(code.unwrap_or_default());
-        }
-        if !layout.has(Layout::PROPERTIES) {
+        if version.is_v5() && layout.has(Layout::PROPERTIES) {
+            if !short {
+                self.properties.write(self.kind.get(), None, out);
+            }
+        } else {
             let needs_v5 = EncodeError::NeedsV5(Field::Properties);
             out.refuse_if(!plain, needs_v5);
-        } else if !short {
-            self.properties.write(self.kind.get(), None, out);
         }
-        let needs_v5 = is_failure && !layout.has(Layout::REASON);
-        out.refuse_if(needs_v5, EncodeError::NeedsV5(Field::ReasonCode));
     }
 
-    #[inline]
-    fn write_rest(&self, layout: Layout, version: Version, out: &mut Out<'_>) {
-        match &self.rest {
-            Rest::Nothing => {}
-            Rest::Filters(filters) => {
-                out.refuse_if(filters.is_empty(), EncodeError::EmptyList(Field::Filters));
-                for filter in filters {
-                    out.binary(Field::Filters, filter.as_bytes());
+    fn write_code(&self, reason: ReasonCode, version: Version, out: &mut Out<'_>) {
+        let fits = reason_fits(self.kind.get(), version.is_v5(), reason.get());
+        out.refuse_if(!fits, EncodeError::ReasonCode(reason));
+        out.writer.u8(reason.get());
+    }
+
+    /// Writes SUBSCRIBE or UNSUBSCRIBE with the filters that `each` gives away; of UNSUBSCRIBE they have no options.
+    pub fn write_filters(
+        &self,
+        version: Version,
+        out: &mut Out<'_>,
+        each: &dyn Fn(&mut dyn FnMut(Subscription<'_>)),
+    ) {
+        let has_options = matches!(self.kind, PacketType::Subscribe);
+        self.write(version, out, &|out| {
+            let before = out.writer.len();
+            each(&mut |subscription| {
+                out.binary(Field::Filters, subscription.filter.as_bytes());
+                if has_options {
+                    subscription.write_options(version, out);
                 }
+            });
+            let nothing = out.writer.len() == before;
+            out.refuse_if(nothing, EncodeError::EmptyList(Field::Filters));
+        });
+    }
+
+    /// Writes SUBACK or UNSUBACK with these codes.
+    pub(crate) fn write_codes(
+        &self,
+        codes: &List<'_, ReasonCode>,
+        version: Version,
+        out: &mut Out<'_>,
+    ) {
+        let has_codes = layout(self.kind.get(), version.is_v5()).has(Layout::CODES);
+        self.write(version, out, &|out| {
+            let needs_v5 = EncodeError::NeedsV5(Field::ReasonCodes);
+            out.refuse_if(!has_codes && !codes.is_empty(), needs_v5);
+            let nothing = EncodeError::EmptyList(Field::ReasonCodes);
+            out.refuse_if(has_codes && codes.is_empty(), nothing);
+            for reason in codes {
+                self.write_code(reason, version, out);
             }
-            Rest::Subscriptions(list) => {
-                out.refuse_if(list.is_empty(), EncodeError::EmptyList(Field::Filters));
-                for subscription in list {
-                    subscription.write(version, out);
-                }
-            }
-            Rest::Codes(codes) if layout.has(Layout::CODES) => {
-                out.refuse_if(codes.is_empty(), EncodeError::EmptyList(Field::ReasonCodes));
-                for reason in codes {
-                    let code = reason.code(self.kind, version.is_v5());
-                    out.refuse_if(code.is_none(), EncodeError::ReasonCode(reason));
-                    out.writer.u8(code.unwrap_or_default());
-                }
-            }
-            Rest::Codes(codes) => {
-                let needs_v5 = EncodeError::NeedsV5(Field::ReasonCodes);
-                out.refuse_if(!codes.is_empty(), needs_v5);
-            }
-        }
+        });
     }
 }

@@ -23,12 +23,12 @@ pub struct PingResp;
 
 impl Body for PingReq {
     fn write(&self, version: Version, out: &mut Out<'_>) {
-        Draft::new(PacketType::PingReq, Properties::EMPTY).write(version, out);
+        Draft::new(PacketType::PingReq, Properties::EMPTY).write(version, out, &|_| {});
     }
 }
 
 impl Body for PingResp {
     fn write(&self, version: Version, out: &mut Out<'_>) {
-        Draft::new(PacketType::PingResp, Properties::EMPTY).write(version, out);
+        Draft::new(PacketType::PingResp, Properties::EMPTY).write(version, out, &|_| {});
     }
 }

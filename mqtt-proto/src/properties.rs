@@ -27,23 +27,46 @@ use held::Held;
 ///
 /// Without the feature `v5` it holds none and takes no room; it only knows whether there should have been some, which no
 /// packet of 3.1.1 can be written with.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Properties<'a>(Held<'a>);
+
+/// How properties that are a slice are written.
+type WriteSlice = for<'x> fn(&[Property<'x>], &mut Seen, &mut Out<'_>);
+
+fn no_slice(_: &[Property<'_>], _: &mut Seen, _: &mut Out<'_>) {}
+
+fn write_slice(slice: &[Property<'_>], seen: &mut Seen, out: &mut Out<'_>) {
+    for property in slice {
+        let entry = property.entry();
+        seen.check(entry.id, out);
+        entry.write(out);
+    }
+}
 
 #[cfg(feature = "v5")]
 mod held {
-    use super::{List, Property};
+    use super::{List, Property, WriteSlice};
 
-    #[derive(Clone, Copy, Default)]
+    #[derive(Clone, Copy)]
     pub(super) struct Held<'a> {
         list: List<'a, Property<'a>>,
+        /// How a slice is written. A program that sends no properties does not link it.
+        write: WriteSlice,
         /// The block as received holds a topic alias, so it cannot be sent on as it is.
         alias_inside: bool,
     }
 
     impl<'a> Held<'a> {
-        pub(super) const fn new(list: List<'a, Property<'a>>, alias_inside: bool) -> Self {
-            Self { list, alias_inside }
+        pub(super) const fn new(
+            list: List<'a, Property<'a>>,
+            alias_inside: bool,
+            write: WriteSlice,
+        ) -> Self {
+            Self {
+                list,
+                write,
+                alias_inside,
+            }
         }
 
         pub(super) const fn list(&self) -> List<'a, Property<'a>> {
@@ -52,6 +75,10 @@ mod held {
 
         pub(super) const fn alias_inside(&self) -> bool {
             self.alias_inside
+        }
+
+        pub(super) const fn write(&self) -> WriteSlice {
+            self.write
         }
 
         pub(super) const fn is_empty(&self) -> bool {
@@ -64,16 +91,16 @@ mod held {
 mod held {
     use core::marker::PhantomData;
 
-    use super::{List, Property};
+    use super::{List, Property, WriteSlice};
 
-    #[derive(Clone, Copy, Default)]
+    #[derive(Clone, Copy)]
     pub(super) struct Held<'a> {
         any: bool,
         lifetime: PhantomData<&'a ()>,
     }
 
     impl<'a> Held<'a> {
-        pub(super) const fn new(list: List<'a, Property<'a>>, _: bool) -> Self {
+        pub(super) const fn new(list: List<'a, Property<'a>>, _: bool, _: WriteSlice) -> Self {
             Self {
                 any: !list.is_empty(),
                 lifetime: PhantomData,
@@ -88,6 +115,11 @@ mod held {
         #[allow(clippy::unused_self, reason = "the other one needs it")]
         pub(super) const fn alias_inside(&self) -> bool {
             false
+        }
+
+        #[allow(clippy::unused_self, reason = "the other one needs it")]
+        pub(super) const fn write(&self) -> WriteSlice {
+            super::no_slice
         }
 
         pub(super) const fn is_empty(&self) -> bool {
@@ -115,12 +147,7 @@ property_table!(single getters);
 
 impl<'a> Properties<'a> {
     /// No properties.
-    pub const EMPTY: Self = Self::new(List::EMPTY, false);
-
-    #[inline]
-    pub(crate) const fn new(list: List<'a, Property<'a>>, alias_inside: bool) -> Self {
-        Self(Held::new(list, alias_inside))
-    }
+    pub const EMPTY: Self = Self::validated(&[], false);
 
     /// Where they are, and whether a topic alias is among the bytes.
     #[inline]
@@ -216,13 +243,16 @@ impl<'a> Properties<'a> {
     #[must_use]
     #[inline]
     pub fn has(&self, wanted: PropertyId) -> bool {
-        !self.0.is_empty() && self.find(wanted).is_some()
+        match self.0.list().backing {
+            Backing::Slice(slice) => slice.iter().any(|property| property.id() == wanted),
+            Backing::Wire(bytes) => Reader::new(bytes).property(wanted).is_some(),
+        }
     }
 
     /// A block that was checked, and whether a topic alias is among the bytes.
     #[inline]
     pub(crate) const fn validated(block: &'a [u8], alias_inside: bool) -> Self {
-        Self::new(List::validated(block), alias_inside)
+        Self(Held::new(List::validated(block), alias_inside, no_slice))
     }
 
     /// How many bytes the block takes at least.
@@ -261,19 +291,13 @@ impl<'a> Properties<'a> {
             out.writer
                 .number(PropertyId::TopicAlias, u32::from(alias.get()));
         }
-        let (seen, allowed, once) = (0, allowed(packet), once(packet));
         let mut seen = Seen {
-            seen,
-            allowed,
-            once,
+            seen: 0,
+            allowed: allowed(packet),
+            once: once(packet),
         };
         match self.0.list().backing {
-            Backing::Slice(properties) => {
-                for property in properties {
-                    seen.check(property.id(), out);
-                    property.write(out);
-                }
-            }
+            Backing::Slice(slice) => (self.0.write())(slice, &mut seen, out),
             Backing::Wire(bytes) => {
                 for (entry, all) in entries(bytes).filter(is_listed) {
                     seen.check(entry.id, out);
@@ -308,15 +332,21 @@ fn is_listed((entry, _): &(Entry<'_>, &[u8])) -> bool {
     entry.id != PropertyId::TopicAlias
 }
 
+impl Default for Properties<'_> {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
 impl<'a> From<&'a [Property<'a>]> for Properties<'a> {
     fn from(slice: &'a [Property<'a>]) -> Self {
-        Self::new(slice.into(), false)
+        Self(Held::new(slice.into(), false, write_slice))
     }
 }
 
 impl<'a, const N: usize> From<&'a [Property<'a>; N]> for Properties<'a> {
     fn from(slice: &'a [Property<'a>; N]) -> Self {
-        Self::new(slice.into(), false)
+        Self::from(&slice[..])
     }
 }
 

@@ -20,16 +20,35 @@ pub(crate) fn entries<'a>(block: &'a [u8]) -> impl Iterator<Item = (Entry<'a>, &
     })
 }
 
+impl Entry<'_> {
+    /// Writes it as the table lays it out.
+    pub(crate) fn write(&self, out: &mut Out<'_>) {
+        let (id, kind, field) = (self.id, self.id.kind(), Field::Property(self.id));
+        if kind.is_number() {
+            out.refuse_if(!kind.holds(self.number), EncodeError::PropertyValue(id));
+            return out.writer.number(id, self.number);
+        }
+        out.writer.u8(id.get());
+        if kind == PropertyKind::Pair {
+            out.text(field, self.name);
+        }
+        match kind {
+            PropertyKind::Text | PropertyKind::Pair => out.text(field, self.bytes),
+            // The type of a topic vouches for it.
+            _ => out.binary(field, self.bytes),
+        }
+    }
+}
+
 /// The value of a property as the table lays it out: a number or bytes.
 pub(crate) trait Stored<'a> {
     fn read(number: u32, bytes: &'a [u8]) -> Self;
     fn number(self) -> u32;
     fn bytes(self) -> &'a [u8];
-    fn write(self, id: PropertyId, kind: PropertyKind, out: &mut Out<'_>);
 }
 
 macro_rules! stored {
-    ($($type:ty: $read:expr, $number:expr, $bytes:expr, $write:expr;)*) => {
+    ($($type:ty: $read:expr, $number:expr, $bytes:expr;)*) => {
         $(impl<'a> Stored<'a> for $type {
             #[inline]
             fn read(number: u32, bytes: &'a [u8]) -> Self {
@@ -48,28 +67,17 @@ macro_rules! stored {
                 let bytes: fn(Self) -> &'a [u8] = $bytes;
                 bytes(self)
             }
-
-            #[inline]
-            fn write(self, id: PropertyId, kind: PropertyKind, out: &mut Out<'_>) {
-                let in_range = kind.holds(Stored::number(self)) || !kind.is_number();
-                out.refuse_if(!in_range, EncodeError::PropertyValue(id));
-                let write: fn(Self, PropertyId, PropertyKind, &mut Out<'_>) = $write;
-                write(self, id, kind, out);
-            }
         })*
     };
 }
 
 stored! {
-    bool: |number, _| number != 0, u32::from, |_| &[], |value, _, _, out| out.writer.u8(u8::from(value));
-    u16: |number, _| low_half(number), u32::from, |_| &[], |value, _, _, out| out.writer.u16(value);
-    u32: |number, _| number, |number| number, |_| &[], |value, _, kind, out| match kind {
-        PropertyKind::VarInt => out.writer.varint(value),
-        _ => out.writer.u32(value),
-    };
-    &'a str: |_, bytes| checked_str(bytes), |_| 0, str::as_bytes, |text, id, _, out| out.text(Field::Property(id), text.as_bytes());
-    &'a [u8]: |_, bytes| bytes, |_| 0, |bytes| bytes, |bytes, id, _, out| out.binary(Field::Property(id), bytes);
-    TopicName<'a>: |_, bytes| TopicName::validated(bytes), |_| 0, |topic| topic.as_bytes(), |topic, id, _, out| out.binary(Field::Property(id), topic.as_bytes());
+    bool: |number, _| number != 0, u32::from, |_| &[];
+    u16: |number, _| low_half(number), u32::from, |_| &[];
+    u32: |number, _| number, |number| number, |_| &[];
+    &'a str: |_, bytes| checked_str(bytes), |_| 0, str::as_bytes;
+    &'a [u8]: |_, bytes| bytes, |_| 0, |bytes| bytes;
+    TopicName<'a>: |_, bytes| TopicName::validated(bytes), |_| 0, |topic| topic.as_bytes();
 }
 
 /// A value of a row of the table: that called `name` is the first of two.
@@ -109,15 +117,6 @@ macro_rules! enumeration {
                     $(Self::$name($($value),+) => { $(part!(write entry $value $value);)+ })*
                 }
                 entry
-            }
-
-            pub(crate) fn write(&self, out: &mut Out<'_>) {
-                out.writer.u8(self.id().get());
-                match *self {
-                    $(Self::$name($($value),+) => {
-                        $(Stored::write($value, PropertyId::$name, PropertyKind::$kind, out);)+
-                    })*
-                }
             }
 
             /// The property that an entry says. `None` for a topic alias.

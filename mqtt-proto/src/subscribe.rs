@@ -6,7 +6,7 @@
 //! | block | properties (5) |
 //! | list | SUBSCRIBE: topic filter and options byte; SUBACK: a code for each |
 
-use crate::encode::{Body, Draft, Rest};
+use crate::encode::{Body, Draft};
 use crate::error::{EncodeError, Field};
 use crate::id::{PacketId, QoS};
 use crate::list::{List, sealed::Take};
@@ -93,14 +93,13 @@ impl<'a> Subscription<'a> {
             | flag(self.retain_as_published, RETAIN_AS_PUBLISHED)
     }
 
-    pub(crate) fn write(&self, version: Version, out: &mut Out<'_>) {
+    pub(crate) fn write_options(&self, version: Version, out: &mut Out<'_>) {
         let options = self.options();
         match options_fault(options, self.filter.as_bytes(), version.is_v5()) {
             Fault::NONE => {}
             Fault::NO_LOCAL_SHARED => out.refuse(EncodeError::NoLocalShared),
             _ => out.refuse(EncodeError::NeedsV5(Field::SubscriptionOptions)),
         }
-        out.binary(Field::Filters, self.filter.as_bytes());
         out.writer.u8(options);
     }
 }
@@ -147,10 +146,9 @@ impl Body for Subscribe<'_> {
     fn write(&self, version: Version, out: &mut Out<'_>) {
         let draft = Draft {
             id: Some(self.packet_id),
-            rest: Rest::Subscriptions(self.filters),
             ..Draft::new(PacketType::Subscribe, self.properties)
         };
-        draft.write(version, out);
+        draft.write_filters(version, out, &|then| self.filters.into_iter().for_each(then));
     }
 }
 
@@ -190,9 +188,8 @@ impl Body for SubAck<'_> {
     fn write(&self, version: Version, out: &mut Out<'_>) {
         let draft = Draft {
             id: Some(self.packet_id),
-            rest: Rest::Codes(self.codes),
             ..Draft::new(PacketType::SubAck, self.properties)
         };
-        draft.write(version, out);
+        draft.write_codes(&self.codes, version, out);
     }
 }

@@ -1,6 +1,7 @@
 //! The fields of a view as the types of packets. A view that was read without a fault has them all; in one that was not, those
 //! that cannot be are replaced by the first or the empty one.
 
+use crate::connect::Connect;
 use crate::id::{Delivery, PacketId, TopicAlias};
 use crate::list::List;
 use crate::properties::Properties;
@@ -61,6 +62,12 @@ impl<'a> View<'a> {
     #[inline]
     pub const fn filters(&self) -> List<'a, TopicFilter<'a>> {
         List::validated(self.body)
+    }
+
+    /// CONNECT.
+    #[must_use]
+    pub fn connect(&self) -> Connect<'a> {
+        Connect::of(self)
     }
 
     /// PUBLISH.

@@ -6,12 +6,12 @@
 //! | block | properties (5) |
 //! | list | UNSUBSCRIBE: topic filters; UNSUBACK: a code for each (5), nothing in 3.1.1 |
 
-use crate::encode::{Body, Draft, Rest};
-use crate::id::PacketId;
+use crate::encode::{Body, Draft};
+use crate::id::{PacketId, QoS};
 use crate::list::List;
 use crate::out::Out;
 use crate::properties::Properties;
-use crate::subscribe::SubAck;
+use crate::subscribe::{SubAck, Subscription};
 use crate::topic::TopicFilter;
 use crate::version::Version;
 use crate::wire::{PacketType, ReasonCode, View};
@@ -51,10 +51,14 @@ impl Body for Unsubscribe<'_> {
     fn write(&self, version: Version, out: &mut Out<'_>) {
         let draft = Draft {
             id: Some(self.packet_id),
-            rest: Rest::Filters(self.filters),
             ..Draft::new(PacketType::Unsubscribe, self.properties)
         };
-        draft.write(version, out);
+        draft.write_filters(version, out, &|then| {
+            let filters = self.filters.into_iter();
+            filters
+                .map(|filter| Subscription::new(filter, QoS::AtMostOnce))
+                .for_each(then);
+        });
     }
 }
 
@@ -105,9 +109,8 @@ impl Body for UnsubAck<'_> {
     fn write(&self, version: Version, out: &mut Out<'_>) {
         let draft = Draft {
             id: Some(self.packet_id),
-            rest: Rest::Codes(self.codes),
             ..Draft::new(PacketType::UnsubAck, self.properties)
         };
-        draft.write(version, out);
+        draft.write_codes(&self.codes, version, out);
     }
 }

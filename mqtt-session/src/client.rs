@@ -2,10 +2,9 @@
 
 use core::fmt;
 
-use mqtt_proto::wire::kind;
 use mqtt_proto::{
-    Auth, ConnAck, Connect, Disconnect, Encode, PacketId, Properties, Publish, QoS, ReasonCode,
-    SubAck, Subscribe, Subscription, TopicFilter, TopicName, UnsubAck, Unsubscribe,
+    Auth, ConnAck, Connect, Disconnect, PacketType, Properties, Publish, QoS, ReasonCode, SubAck,
+    Subscription, TopicFilter, TopicName, UnsubAck,
 };
 
 use crate::config::Config;
@@ -16,7 +15,7 @@ use crate::link::Phase;
 use crate::memory::Memory;
 use crate::problem::Problem;
 use crate::progress::{Progress, What};
-use crate::requests::Request;
+use crate::requests::Filters;
 use crate::time::Instant;
 
 /// One client: its session, which survives, and its connection, which does not. On a heap it is a `Client<'static>`; one that
@@ -202,11 +201,10 @@ impl<'m> Client<'m> {
         if self.engine.is_v5() {
             self.engine.link.lacks.subscribe(filters, &properties)?;
         }
-        let request = Subscribing {
-            filters,
-            properties,
-        };
-        self.engine.request(&mut self.memory, &request, now)
+        let each: Filters<'_> = &|then| filters.iter().copied().for_each(then);
+        let what = (each, properties);
+        self.engine
+            .request(&mut self.memory, PacketType::Subscribe, what, now)
     }
 
     /// Unsubscribes. Its end is [`Event::Unsubscribed`].
@@ -220,11 +218,15 @@ impl<'m> Client<'m> {
         now: Instant,
     ) -> Result<Token, Refused> {
         let now = self.at(now);
-        let request = Unsubscribing {
-            filters,
-            properties,
+        let all = filters.iter();
+        let each: Filters<'_> = &|then| {
+            all.clone()
+                .map(|filter| Subscription::new(*filter, QoS::ExactlyOnce))
+                .for_each(then);
         };
-        self.engine.request(&mut self.memory, &request, now)
+        let what = (each, properties);
+        self.engine
+            .request(&mut self.memory, PacketType::Unsubscribe, what, now)
     }
 
     /// Acknowledges a message by hand, with a reason code that MQTT 5 sends and 3.1.1 cannot. In any order.
@@ -477,48 +479,4 @@ fn event<'i>(progress: &Progress<'i>, v5: bool) -> Option<Event<'i>> {
         What::Pong => Event::Pong,
         _ => return None,
     })
-}
-
-/// A SUBSCRIBE without an identifier.
-struct Subscribing<'a> {
-    filters: &'a [Subscription<'a>],
-    properties: Properties<'a>,
-}
-
-impl Request for Subscribing<'_> {
-    const ANSWER: u8 = kind::SUBACK;
-
-    fn with_id(&self, packet_id: PacketId) -> impl Encode {
-        Subscribe {
-            packet_id,
-            properties: self.properties,
-            filters: self.filters.into(),
-        }
-    }
-
-    fn filters(&self) -> impl ExactSizeIterator<Item = u8> {
-        self.filters.iter().map(|filter| filter.qos.get())
-    }
-}
-
-/// An UNSUBSCRIBE without an identifier.
-struct Unsubscribing<'a> {
-    filters: &'a [TopicFilter<'a>],
-    properties: Properties<'a>,
-}
-
-impl Request for Unsubscribing<'_> {
-    const ANSWER: u8 = kind::UNSUBACK;
-
-    fn with_id(&self, packet_id: PacketId) -> impl Encode {
-        Unsubscribe {
-            packet_id,
-            properties: self.properties,
-            filters: self.filters.into(),
-        }
-    }
-
-    fn filters(&self) -> impl ExactSizeIterator<Item = u8> {
-        self.filters.iter().map(|_| QoS::ExactlyOnce.get())
-    }
 }

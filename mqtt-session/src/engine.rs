@@ -10,16 +10,20 @@
 //! client.rs, server.rs  typed events and commands of the two roles
 //! ```
 
-use mqtt_proto::{Auth, Connect, Disconnect, Encode, PacketType, PropertyId, ReasonCode, Version};
+use mqtt_proto::wire::Body;
+use mqtt_proto::{Auth, Connect, Disconnect, PacketType, ReasonCode, Version};
 
 use crate::config::{Config, SessionLost};
 use crate::error::Refused;
 use crate::event::Ended;
 use crate::large::Large;
-use crate::link::{Link, Phase, fingerprint};
+use crate::link::{Link, Phase, fingerprint, written_properties};
 use crate::memory::Memory;
 use crate::slots::Awaits;
 use crate::tune::{POLICIES, SERVER, V5};
+
+/// Before the properties of CONNECT come protocol name, level, flags and keep-alive.
+const BEFORE_PROPERTIES: usize = 10;
 
 /// The state that belongs to a client identifier, not to a connection (section 4.1).
 #[derive(Debug)]
@@ -187,15 +191,14 @@ impl Engine {
         let link = &mut self.link;
         link.client = fingerprint(connect.client_id.as_bytes());
         link.times.pings_every(connect.keep_alive);
-        if self.is_v5() {
-            let method = PropertyId::AuthenticationMethod;
-            self.link.authenticates = connect.properties.has(method);
-            self.link.announced(&connect.properties);
-        }
         let written = self.send(m, connect);
         if written.is_err() {
             self.disconnected(m);
             return written;
+        }
+        if self.is_v5() {
+            let properties = written_properties(self.written(m), BEFORE_PROPERTIES);
+            self.announced(true, properties);
         }
         self.set_version(m, connect.version);
         self.record_connect(connect.client_id, connect.clean_start);
@@ -318,7 +321,7 @@ impl Engine {
     pub(crate) fn answer(
         &mut self,
         m: &mut Memory<'_>,
-        packet: &dyn Encode,
+        packet: &dyn Body,
     ) -> Result<(), Refused> {
         if !self.is_connected() {
             return Err(Refused::WrongPhase);

@@ -10,11 +10,12 @@ use alloc::vec::Vec;
 use mqtt_journal::{Entry, Fault, Format, Machine, Outgoing, Received, Record};
 use mqtt_proto::num::{low_half, to_u32};
 use mqtt_proto::wire::View;
-use mqtt_proto::{Decoded, MAX_PACKET, Packet, PacketId, PacketType, PropertyId, QoS, Version};
+use mqtt_proto::{PacketId, PacketType, PropertyId, QoS, Version};
 
 use crate::engine::Engine;
 use crate::link::fingerprint;
 use crate::memory::Memory;
+use crate::outbound::read_packet;
 #[cfg(feature = "server")]
 use crate::server_journal::Flows;
 use crate::slots::{Awaits, Slot};
@@ -532,13 +533,7 @@ impl Engine {
         if self.session.len == 0 {
             self.session.version = version;
         }
-        let Ok(Decoded::Packet {
-            packet: Packet::Publish(publish),
-            ..
-        }) = Packet::decode(packet, version, MAX_PACKET)
-        else {
-            return Err(Fault::Value);
-        };
+        let publish = read_packet(packet, version).ok_or(Fault::Value)?;
         match publish.qos() {
             _ if version.is_v5() != self.session.version.is_v5() => Err(Fault::Value),
             QoS::AtMostOnce => Err(Fault::Value),

@@ -2,11 +2,14 @@
 
 use mqtt_proto::num::to_u16;
 use mqtt_proto::num::to_usize;
-use mqtt_proto::wire::Reader;
-use mqtt_proto::{Properties, PropertyId, QoS, ReasonCode, Subscription, Version};
+use mqtt_proto::wire::{Reader, frame};
+use mqtt_proto::{
+    MAX_PACKET, Properties, PropertyId, QoS, ReasonCode, Subscription, Version,
+};
 
 use crate::aliases::Aliases;
 use crate::config::Config;
+use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::Outgoing;
 use crate::keep_alive::Times;
@@ -91,38 +94,49 @@ impl Link {
             exceeded: false,
         }
     }
+}
 
-    /// What we announce is what we hold the peer to.
-    pub(crate) fn announced(&mut self, properties: &Properties<'_>) {
-        properties.each_number(&mut |property, value| match property {
-            PropertyId::ReceiveMaximum => self.receive_maximum = half(value),
-            PropertyId::TopicAliasMaximum => self.alias_maximum = half(value),
-            PropertyId::MaximumPacketSize => self.packet_limit = value.min(self.packet_limit),
-            _ => {}
-        });
-    }
-
-    /// What the peer announces is what we keep to: 5 [MQTT-3.2.2-15], [MQTT-3.2.2-17], [MQTT-3.1.2-24], [MQTT-3.1.2-26].
-    /// The keep-alive that a server demands is given back.
-    pub(crate) fn agreed(&mut self, properties: &[u8], config: &Config) -> Option<u16> {
+impl Engine {
+    /// What one side announces in CONNECT or CONNACK: what we do is what we hold the peer to, what the peer does is what we keep
+    /// to. The keep-alive that a server demands is given back.
+    pub(crate) fn announced(&mut self, ours: bool, block: &[u8]) -> Option<u16> {
+        let in_connect = ours != self.is_server();
+        let link = &mut self.link;
         let mut keep_alive = None;
-        let mut block = Reader::new(properties);
+        let mut block = Reader::new(block);
         while let Some(property) = block.next_property() {
             let number = property.number;
             match property.id {
-                PropertyId::ReceiveMaximum => self.peer_maximum = half(number),
-                PropertyId::TopicAliasMaximum => {
-                    self.auto_alias = half(number).min(config.auto_alias);
+                PropertyId::ReceiveMaximum if ours => link.receive_maximum = half(number),
+                PropertyId::TopicAliasMaximum if ours => link.alias_maximum = half(number),
+                PropertyId::MaximumPacketSize if ours => {
+                    link.packet_limit = number.min(link.packet_limit);
                 }
-                PropertyId::MaximumPacketSize => self.peer_limit = number,
+                // 5 [MQTT-3.2.2-15], [MQTT-3.2.2-17], [MQTT-3.1.2-24], [MQTT-3.1.2-26]
+                PropertyId::ReceiveMaximum => link.peer_maximum = half(number),
+                PropertyId::TopicAliasMaximum => {
+                    link.auto_alias = half(number).min(self.config.auto_alias);
+                }
+                PropertyId::MaximumPacketSize => link.peer_limit = number,
                 // 5 [MQTT-3.1.2-21]
                 PropertyId::ServerKeepAlive => keep_alive = Some(half(number)),
-                PropertyId::AssignedClientIdentifier => self.client = fingerprint(property.bytes),
-                id => self.lacks.told(id, number),
+                PropertyId::AssignedClientIdentifier => link.client = fingerprint(property.bytes),
+                PropertyId::AuthenticationMethod if in_connect => link.authenticates = true,
+                id if !ours => link.lacks.told(id, number),
+                _ => {}
             }
         }
         keep_alive
     }
+}
+
+/// The properties of a packet of MQTT 5 that was written, which has `before` bytes before them in its body.
+pub(crate) fn written_properties(packet: &[u8], before: usize) -> &[u8] {
+    let frame = frame(packet, true, MAX_PACKET);
+    let mut body = Reader::new(frame.front(packet));
+    body.take(before);
+    let len = body.varint();
+    body.take(to_usize(len))
 }
 
 fn half(number: u32) -> u16 {

@@ -6,9 +6,9 @@
 //! ```
 
 use mqtt_proto::num::{to_u32, to_usize};
-use mqtt_proto::wire::{View, Writer, kind, varint_len};
+use mqtt_proto::wire::{Reader, View, Writer, frame, kind, varint_len};
 use mqtt_proto::{
-    Decoded, Delivery, Encode, MAX_PACKET, Packet, PacketId, PacketType, Publish, QoS, ReasonCode,
+    Delivery, Encode, MAX_PACKET, PacketId, PacketType, Publish, QoS, ReasonCode, Version,
 };
 
 use crate::bytes::copy;
@@ -447,14 +447,18 @@ impl Engine {
     }
 
     fn read_slot<'m>(&self, m: &'m Memory<'_>, slot: &Slot) -> Option<Publish<'m>> {
-        match Packet::decode(slot.bytes(m.kept()), self.session.version, MAX_PACKET) {
-            Ok(Decoded::Packet {
-                packet: Packet::Publish(publish),
-                ..
-            }) => Some(publish),
-            _ => None,
-        }
+        read_packet(slot.bytes(m.kept()), self.session.version)
     }
+}
+
+/// A PUBLISH that was kept.
+pub(crate) fn read_packet(packet: &[u8], version: Version) -> Option<Publish<'_>> {
+    let v5 = version.is_v5();
+    let frame = frame(packet, v5, MAX_PACKET);
+    let (mut view, mut body) = (View::default(), Reader::new(frame.body(packet)?));
+    view.read_by_client(frame.first, &mut body, v5);
+    let wrong = frame.fault.is_some() || body.fault.is_some() || view.kind != kind::PUBLISH;
+    (!wrong).then(|| view.publish())
 }
 
 /// The packet of a message without properties and without an alias.

@@ -2,7 +2,8 @@
 //! find room: control must not wait behind data.
 
 use mqtt_proto::num::{to_u32, to_usize};
-use mqtt_proto::{Encode, PacketType, ReasonCode};
+use mqtt_proto::wire::{Body, Out};
+use mqtt_proto::{PacketType, ReasonCode};
 
 use crate::bytes::{copy, move_down};
 use crate::engine::Engine;
@@ -202,9 +203,11 @@ impl Engine {
 
     /// Sends a packet that belongs to no flow.
     #[inline(never)]
-    pub(crate) fn send(&mut self, m: &mut Memory<'_>, packet: &dyn Encode) -> Result<(), Refused> {
+    pub(crate) fn send(&mut self, m: &mut Memory<'_>, packet: &dyn Body) -> Result<(), Refused> {
         let version = self.link.version;
-        let len = packet.encoded_len(version)?;
+        let mut measure = Out::new(&mut []);
+        packet.write(version, &mut measure);
+        let len = measure.finish()?;
         let limit = to_usize(self.config.outgoing_limit);
         // 5 [MQTT-3.2.2-19], [MQTT-3.2.2-20], [MQTT-3.9.2-1], [MQTT-3.9.2-2], [MQTT-3.11.2-1], [MQTT-3.11.2-2],
         // 5 [MQTT-3.14.2-3], [MQTT-3.14.2-4], [MQTT-3.15.2-2] and [MQTT-3.15.2-3]: no packet goes out that is too
@@ -216,7 +219,7 @@ impl Engine {
         if !self.control_fits(m, len) {
             return Err(Refused::Full);
         }
-        let len = packet.encode(version, self.room(m, len))?;
+        packet.write(version, &mut Out::new(self.room(m, len)));
         self.advance(len);
         Ok(())
     }

@@ -321,7 +321,7 @@ impl Engine {
             return Err(Problem::UnknownSession);
         }
         if self.is_v5()
-            && let Some(keep_alive) = self.link.agreed(view.properties, &self.config)
+            && let Some(keep_alive) = self.announced(false, view.properties)
         {
             // 5 [MQTT-3.2.2-21]
             self.link.times.pings_every(keep_alive);
@@ -357,9 +357,7 @@ impl Engine {
         self.must_start_clean = view.flags & 2 != 0;
         link.undecided = true;
         if link.version.is_v5() {
-            let method = view.bytes(PropertyId::AuthenticationMethod);
-            link.authenticates = method.is_some();
-            link.agreed(view.properties, &self.config);
+            self.announced(false, view.properties);
         }
         progress.what = What::Connect;
     }

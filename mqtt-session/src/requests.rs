@@ -7,8 +7,8 @@
 //! Of a request nothing is kept but the QoS that each filter asks for: it is not sent again.
 
 use mqtt_proto::num::to_usize;
-use mqtt_proto::wire::kind;
-use mqtt_proto::{Encode, PacketId};
+use mqtt_proto::wire::{Draft, Out, kind};
+use mqtt_proto::{PacketId, PacketType, Properties, Subscription};
 
 use crate::engine::Engine;
 use crate::error::Refused;
@@ -18,22 +18,16 @@ use crate::problem::Problem;
 use crate::progress::{Progress, What};
 use crate::slots::{Awaits, check_size};
 
-/// A request that is to be sent: as a packet under any identifier, and the QoS that each of its filters asks for.
-pub(crate) trait Request {
-    /// The packet type of the answer.
-    const ANSWER: u8;
-
-    fn with_id(&self, id: PacketId) -> impl Encode;
-
-    fn filters(&self) -> impl ExactSizeIterator<Item = u8>;
-}
+/// What gives each filter of a request away. Those of UNSUBSCRIBE have no options.
+pub(crate) type Filters<'a> = &'a dyn Fn(&mut dyn FnMut(Subscription<'_>));
 
 impl Engine {
-    /// Sends a request under a new identifier and remembers it until its answer.
-    pub(crate) fn request<R: Request>(
+    /// Sends SUBSCRIBE or UNSUBSCRIBE under a new identifier and remembers it until its answer.
+    pub(crate) fn request(
         &mut self,
         m: &mut Memory<'_>,
-        request: &R,
+        kind: PacketType,
+        (filters, properties): (Filters<'_>, Properties<'_>),
         now: u32,
     ) -> Result<Token, Refused> {
         if !self.is_connected() {
@@ -44,18 +38,30 @@ impl Engine {
             return Err(Refused::Full);
         }
         let version = self.session.version;
-        let len = request.with_id(PacketId::FIRST).encoded_len(version)?;
+        let mut draft = Draft {
+            id: Some(PacketId::FIRST),
+            ..Draft::new(kind, properties)
+        };
+        let mut measure = Out::new(&mut []);
+        draft.write_filters(version, &mut measure, filters);
+        let len = measure.finish()?;
         check_size(len, self.largest_in_buffer(m))?;
         if !self.message_fits(m, len) {
             return Err(Refused::Full);
         }
-        let (filters, awaits) = (request.filters(), Awaits::answer(R::ANSWER));
-        let mut slot = self.place(m, filters.len(), awaits, self.config.slots())?;
-        for (place, qos) in Self::slot_room(m, &slot).iter_mut().zip(filters) {
-            *place = qos;
-        }
-        let id = PacketId::new(slot.id()).unwrap_or(PacketId::FIRST);
-        let len = request.with_id(id).encode(version, self.room(m, len))?;
+        let mut count = 0_usize;
+        filters(&mut |_| count = count.wrapping_add(1));
+        // The answer has the number behind that of the request.
+        let awaits = Awaits::answer(kind.get().wrapping_add(1));
+        let mut slot = self.place(m, count, awaits, self.config.slots())?;
+        let mut places = Self::slot_room(m, &slot).iter_mut();
+        filters(&mut |filter| {
+            if let Some(place) = places.next() {
+                *place = filter.qos.get();
+            }
+        });
+        draft.id = PacketId::new(slot.id());
+        draft.write_filters(version, &mut Out::new(self.room(m, len)), filters);
         self.advance(len);
         // All before it that wait stay where the cursor finds them: a slot on the wire is passed over.
         slot.goes(false);

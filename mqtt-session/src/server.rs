@@ -4,15 +4,15 @@
 use core::fmt;
 
 use mqtt_proto::{
-    Auth, ConnAck, Connect, Decoded, Disconnect, Encode, Packet, PacketType, Publish, ReasonCode,
-    Rule, SubAck, Subscribe, TopicName, UnsubAck, Unsubscribe, Version,
+    Auth, ConnAck, Connect, Disconnect, Encode, PacketType, Publish, ReasonCode, Rule, SubAck,
+    Subscribe, TopicName, UnsubAck, Unsubscribe, Version,
 };
 
 use crate::config::Config;
 use crate::engine::{Asked, Engine};
 use crate::error::{Refused, Violation};
 use crate::event::{Outgoing, Receipt, ServerEvent, Step, Token};
-use crate::link::{Phase, fingerprint};
+use crate::link::{Phase, fingerprint, written_properties};
 use crate::memory::Memory;
 use crate::problem::Problem;
 use crate::progress::{Progress, What};
@@ -28,6 +28,9 @@ pub struct Server<'m> {
     /// The time of the last call that told it.
     now: Instant,
 }
+
+/// Before the properties of CONNACK come the session's presence and the reason code.
+const BEFORE_PROPERTIES: usize = 2;
 
 /// Whether the end of a connection makes the will due.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -138,10 +141,7 @@ impl<'m> Server<'m> {
         let view = &progress.view;
         let (reason, properties) = (progress.outcome(), view.properties());
         Ok(Some(match progress.what {
-            What::Connect => match self.on_connect(progress) {
-                Some(connect) => ServerEvent::Connect(connect),
-                None => return Ok(None),
-            },
+            What::Connect => ServerEvent::Connect(self.on_connect(progress)),
             What::Subscribe => ServerEvent::Subscribe(Subscribe {
                 packet_id: view.packet_id(),
                 properties,
@@ -167,16 +167,8 @@ impl<'m> Server<'m> {
         }))
     }
 
-    fn on_connect<'i>(&mut self, progress: &Progress<'i>) -> Option<Connect<'i>> {
-        let limit = self.engine.link.packet_limit;
-        // The engine read it, and took of it what it needs.
-        let Ok(Decoded::Packet {
-            packet: Packet::Connect(connect),
-            ..
-        }) = Packet::decode(progress.input, Version::V311, limit)
-        else {
-            return None;
-        };
+    fn on_connect<'i>(&mut self, progress: &Progress<'i>) -> Connect<'i> {
+        let connect = progress.view.connect();
         let asked = &mut self.engine.asked;
         asked.keep_alive = connect.keep_alive;
         asked.session_expiry = match connect.version {
@@ -191,7 +183,7 @@ impl<'m> Server<'m> {
             }
         };
         asked.will = connect.will.is_some();
-        Some(connect)
+        connect
     }
 
     fn on_disconnect(&mut self, disconnect: &Disconnect<'_>) -> Result<(), Violation> {
@@ -250,19 +242,21 @@ impl<'m> Server<'m> {
         if !engine.link.undecided || impossible || connack.reason != ReasonCode::Success {
             return Err(Refused::WrongPhase);
         }
-        engine.link.announced(&connack.properties);
         // 3.1 reserves the byte.
         let told = connack.session_present && engine.link.version != Version::V31;
         let connack = &ConnAck {
             session_present: told,
             ..*connack
         };
+        let waiting = engine.waiting();
         engine.send(memory, connack)?;
+        if engine.is_v5() {
+            let written = engine.written(memory).get(waiting..).unwrap_or_default();
+            let properties = written_properties(written, BEFORE_PROPERTIES);
+            engine.announced(true, properties);
+        }
         engine.link.undecided = false;
         engine.set_version(memory, engine.link.version);
-        if let Some(assigned) = connack.properties.assigned_client_identifier() {
-            engine.link.client = fingerprint(assigned.as_bytes());
-        }
         if let Some(expiry) = connack.properties.session_expiry_interval() {
             engine.asked.session_expiry = expiry;
         }

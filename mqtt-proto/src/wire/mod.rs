@@ -33,6 +33,8 @@ pub(crate) mod text;
 pub(crate) mod view;
 pub(crate) mod writer;
 
+pub use crate::encode::{Body, Draft};
+pub use crate::out::Out;
 pub use fault::Fault;
 pub use frame::{Frame, frame, varint};
 pub use layout::{Layout, layout};

@@ -79,7 +79,8 @@ impl<'a> Writer<'a> {
     }
 
     /// One byte.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn u8(&mut self, byte: u8) {
         if let Some(place) = self.room.get_mut(self.at) {
             *place = byte;

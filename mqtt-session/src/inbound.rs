@@ -20,7 +20,7 @@ use crate::error::Refused;
 use crate::event::Receipt;
 use crate::memory::Memory;
 use crate::problem::Problem;
-use crate::tune::{BY_HAND, FAST};
+use crate::tune::{BY_HAND, FAST, GROWS, V5};
 
 /// A message that came and is not ended. Opaque; firmware lends an array of them.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,8 @@ impl ReceiveSlot {
 
     #[inline]
     const fn is(&self, state: u8) -> bool {
-        self.state & state != 0
+        // What is not acknowledged by hand is a message of QoS 2 and nothing else.
+        (BY_HAND || state & COUNTED != 0) && self.state & state != 0
     }
 
     #[inline]
@@ -164,17 +165,20 @@ impl Engine {
     }
 
     #[inline]
+    fn received_end(&self) -> usize {
+        self.received_start()
+            .wrapping_add(usize::from(self.session.received))
+    }
+
+    #[inline]
     fn received<'m>(&self, m: &'m Memory<'_>) -> &'m [ReceiveSlot] {
-        let start = self.received_start();
-        let end = start.wrapping_add(usize::from(self.session.received));
-        m.received().get(start..end).unwrap_or_default()
+        m.received().get(self.received_start()..self.received_end()).unwrap_or_default()
     }
 
     #[inline]
     fn received_mut<'m>(&self, m: &'m mut Memory<'_>) -> &'m mut [ReceiveSlot] {
-        let start = self.received_start();
-        let end = start.wrapping_add(usize::from(self.session.received));
-        m.received_mut().get_mut(start..end).unwrap_or_default()
+        let place = self.received_start()..self.received_end();
+        m.received_mut().get_mut(place).unwrap_or_default()
     }
 
     /// A message of QoS 1 or 2 came whole. Room for its acknowledgement was made sure of before.
@@ -205,7 +209,9 @@ impl Engine {
             self.record_freed(id);
         }
         self.check_receive_maximum(m)?;
-        self.session.serial = self.session.serial.wrapping_add(1);
+        if BY_HAND {
+            self.session.serial = self.session.serial.wrapping_add(1);
+        }
         let mut entry = ReceiveSlot {
             id,
             state: COUNTED | if by_hand { APPLICATION } else { 0 } | if qos1 { QOS_1 } else { 0 },
@@ -230,7 +236,7 @@ impl Engine {
             return;
         };
         // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-10]: until PUBREL the identifier means this message, whatever DUP says.
-        if entry.is(APPLICATION | ACKNOWLEDGED) {
+        if BY_HAND && entry.is(APPLICATION | ACKNOWLEDGED) {
             entry.state |= COUNTED;
             self.flush(m);
         } else {
@@ -248,7 +254,8 @@ impl Engine {
     #[inline]
     fn check_receive_maximum(&mut self, m: &Memory<'_>) -> Result<(), Problem> {
         let maximum = self.link.receive_maximum;
-        if self.session.received >= maximum && !self.link.exceeded {
+        // Before MQTT 5 there is none; the table bounds them.
+        if V5 && self.session.received >= maximum && !self.link.exceeded {
             // Each is looked at: this is asked only near the maximum.
             let counted = self.received(m).iter().filter(|entry| entry.is(COUNTED));
             if counted.count() >= usize::from(maximum) {
@@ -264,22 +271,20 @@ impl Engine {
     /// Takes an entry as the last one; `false` without room.
     #[inline]
     fn remember(&mut self, m: &mut Memory<'_>, entry: ReceiveSlot) -> bool {
-        let mut end = self
-            .received_start()
-            .wrapping_add(usize::from(self.session.received));
+        let mut end = self.received_end();
         if self.session.received == u16::MAX {
             return false;
         }
-        if end >= m.received().len() {
+        if GROWS && end >= m.received().len() {
             if !self.make_received_room(m, end) {
                 return false;
             }
-            end = self
-                .received_start()
-                .wrapping_add(usize::from(self.session.received));
+            end = self.received_end();
         }
         // Whether identifiers still count up: most peers count, and then each is found by a search.
-        if let (Some(first), Some(last)) = (self.received(m).first(), self.received(m).last()) {
+        if FAST
+            && let (Some(first), Some(last)) = (self.received(m).first(), self.received(m).last())
+        {
             let before = last.id.wrapping_sub(first.id);
             self.session.unordered |= entry.id.wrapping_sub(first.id) <= before;
         }
@@ -501,6 +506,9 @@ impl Engine {
     /// The connection is gone.
     pub(crate) fn received_disconnected(&mut self, m: &mut Memory<'_>) {
         let entries = self.received_mut(m);
+        if !BY_HAND {
+            return entries.iter_mut().for_each(|entry| entry.state = 0);
+        }
         let (mut kept, mut acknowledged) = (0_usize, [0, 0]);
         for index in 0..entries.len() {
             let Some(mut entry) = entries.get(index).copied() else {
@@ -524,7 +532,7 @@ impl Engine {
 
     /// What was to be refused with a reason code that the new connection's version cannot say is acknowledged without one.
     pub(crate) fn forget_reasons(&mut self, m: &mut Memory<'_>) {
-        for entry in self.received_mut(m) {
+        for entry in self.received_mut(m).iter_mut().filter(|_| BY_HAND) {
             entry.set_reason(ReasonCode::Success);
         }
     }

@@ -20,7 +20,7 @@ use crate::large::{KEPT_IS_LARGE, is_large};
 use crate::memory::Memory;
 use crate::problem::Problem;
 use crate::slots::{Awaits, Slot, check_size};
-use crate::tune::{FAST, LARGE, POLICIES, V5};
+use crate::tune::{FAST, KEEPS_QOS_0, LARGE, POLICIES, V5};
 
 /// DUP in the first byte of a PUBLISH.
 pub(crate) const DUP: u8 = 0b1000;
@@ -342,7 +342,7 @@ impl Engine {
     fn send_slot(&mut self, m: &mut Memory<'_>, mut slot: Slot) -> bool {
         let index = usize::from(self.link.cursor);
         let len = to_usize(slot.len);
-        let message = slot.awaits != Awaits::CONNECTION;
+        let message = !KEEPS_QOS_0 || slot.awaits != Awaits::CONNECTION;
         if slot.awaits == Awaits::PUBCOMP {
             // 3.1.1 [MQTT-4.4.0-1], 5 [MQTT-4.3.3-6]: once PUBREL is out the message is never published again.
             if !self.acknowledgement(m, PacketType::PubRel, slot.id(), ReasonCode::Success) {

@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::{Ended, Token};
 use crate::memory::Memory;
-use crate::tune::{FAST, LARGE};
+use crate::tune::{FAST, GROWS, KEEPS_QOS_0, LARGE};
 
 /// A message or request under way. Opaque; firmware lends an array of them.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +109,7 @@ impl Slot {
     /// The packet identifier; 0 of a QoS 0 message.
     #[inline]
     pub(crate) const fn id(&self) -> u16 {
-        if self.nth == 0 {
+        if !KEEPS_QOS_0 || self.nth == 0 {
             low_half(self.number)
         } else {
             0
@@ -299,7 +299,7 @@ impl Engine {
         most: usize,
     ) -> Result<Slot, Refused> {
         let start = self.make_slot_room(m, len, most)?;
-        let (number, nth) = if awaits == Awaits::CONNECTION {
+        let (number, nth) = if KEEPS_QOS_0 && awaits == Awaits::CONNECTION {
             let nth = self.session.unnumbered.wrapping_add(1).max(1);
             self.session.unnumbered = nth;
             (self.session.last, nth)
@@ -376,7 +376,7 @@ impl Engine {
         let end = self.slots_start().wrapping_add(len);
         // Dropped messages whose end nobody fetches must not pile up for ever.
         self.taken_slots() < self.config.slots().saturating_mul(2)
-            && (end < m.slots().len() || self.make_table_room(m, end))
+            && (end < m.slots().len() || GROWS && self.make_table_room(m, end))
     }
 
     #[cold]
@@ -423,9 +423,15 @@ impl Engine {
 
     #[cold]
     fn make_kept_room(&mut self, m: &mut Memory<'_>, len: usize) -> Result<usize, Refused> {
+        check_size(len, m.kept_limit())?;
+        if !LARGE {
+            self.compact(m);
+            let start = to_usize(self.session.kept_end);
+            let fits = start.wrapping_add(len) <= m.kept().len();
+            return if fits { Ok(start) } else { Err(Refused::Full) };
+        }
         let lengths = self.slots(m).iter().map(|slot| to_usize(slot.len));
         let live: usize = lengths.sum();
-        check_size(len, m.kept_limit())?;
         // One message may be larger than the limit, if nothing else is kept.
         let limit = if live == 0 {
             usize::MAX
@@ -435,7 +441,7 @@ impl Engine {
         let end = to_usize(self.session.kept_end);
         let wanted = end.wrapping_add(len);
         // While at least half of it is in use, growing is better than moving what is in use to the front.
-        if LARGE && live >= end / 2 && wanted <= limit && m.grow_kept(wanted) {
+        if live >= end / 2 && wanted <= limit && m.grow_kept(wanted) {
             return Ok(end);
         }
         let moved = live.wrapping_add(len);

@@ -10,6 +10,10 @@ pub(crate) const ALIASES: bool = cfg!(feature = "aliases");
 pub(crate) const PIECES: bool = cfg!(feature = "pieces");
 /// A packet may go out from where it is kept. Firmware without a heap lends buffers for the packets that it sends.
 pub(crate) const LARGE: bool = cfg!(feature = "alloc");
+/// Memory may grow: there is a heap, or a table may begin elsewhere than at its front.
+pub(crate) const GROWS: bool = FAST || LARGE;
+/// A QoS 0 message may have a slot: while it waits for a connection, or because it is large.
+pub(crate) const KEEPS_QOS_0: bool = POLICIES || LARGE;
 /// What must outlive the process may be written as records.
 pub(crate) const JOURNAL: bool = cfg!(feature = "journal");
 /// There are servers.

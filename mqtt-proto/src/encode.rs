@@ -149,12 +149,11 @@ impl<'p> Draft<'p> {
         out: &mut Out<'_>,
         each: &dyn Fn(&mut dyn FnMut(Subscription<'_>)),
     ) {
-        let has_options = matches!(self.kind, PacketType::Subscribe);
         self.write(version, out, &|out| {
             let before = out.writer.len();
             each(&mut |subscription| {
                 out.binary(Field::Filters, subscription.filter.as_bytes());
-                if has_options {
+                if matches!(self.kind, PacketType::Subscribe) {
                     subscription.write_options(version, out);
                 }
             });

@@ -6,7 +6,7 @@ use crate::error::{EncodeError, Field};
 use crate::id::TopicAlias;
 use crate::list::{Backing, List};
 use crate::out::Out;
-use crate::property::{Property, Stored, entries};
+use crate::property::{Property, Stored};
 use crate::topic::TopicName;
 use crate::version::Version;
 use crate::wire::property::{allowed, lacks_method, once, property_table};
@@ -166,7 +166,8 @@ impl<'a> Properties<'a> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         match self.backing() {
-            (Backing::Wire(bytes), true) => !entries(bytes).any(|entry| is_listed(&entry)),
+            // The alias comes once, and takes as much.
+            (Backing::Wire(bytes), true) => bytes.len() == 3,
             _ => self.0.is_empty(),
         }
     }
@@ -219,7 +220,10 @@ impl<'a> Properties<'a> {
             Backing::Slice(properties) => properties
                 .iter()
                 .for_each(|property| each(property.entry())),
-            Backing::Wire(bytes) => entries(bytes).for_each(|(entry, _)| each(entry)),
+            Backing::Wire(bytes) => {
+                let mut rest = Reader::new(bytes);
+                core::iter::from_fn(|| rest.next_property()).for_each(each);
+            }
         }
     }
 
@@ -299,9 +303,16 @@ impl<'a> Properties<'a> {
         match self.0.list().backing {
             Backing::Slice(slice) => (self.0.write())(slice, &mut seen, out),
             Backing::Wire(bytes) => {
-                for (entry, all) in entries(bytes).filter(is_listed) {
-                    seen.check(entry.id, out);
-                    out.writer.bytes(all);
+                let mut rest = Reader::new(bytes);
+                let mut before = bytes;
+                while let Some(entry) = rest.next_property() {
+                    let len = before.len().wrapping_sub(rest.rest.len());
+                    // The alias of the packet that was received is not that of this one.
+                    if entry.id != PropertyId::TopicAlias {
+                        seen.check(entry.id, out);
+                        out.writer.bytes(before.get(..len).unwrap_or_default());
+                    }
+                    before = rest.rest;
                 }
             }
         }
@@ -325,11 +336,6 @@ impl Seen {
         out.refuse_if(twice, EncodeError::DuplicateProperty(id));
         self.seen |= bit;
     }
-}
-
-/// Topic aliases belong to PUBLISH itself.
-fn is_listed((entry, _): &(Entry<'_>, &[u8])) -> bool {
-    entry.id != PropertyId::TopicAlias
 }
 
 impl Default for Properties<'_> {

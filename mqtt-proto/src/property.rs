@@ -9,17 +9,6 @@ use crate::topic::TopicName;
 use crate::wire::property::property_table;
 use crate::wire::{Entry, PropertyId, PropertyKind, Reader};
 
-/// The properties of a block that was checked, each with all of its bytes.
-pub(crate) fn entries<'a>(block: &'a [u8]) -> impl Iterator<Item = (Entry<'a>, &'a [u8])> {
-    let mut rest = Reader::new(block);
-    core::iter::from_fn(move || {
-        let before = rest.rest;
-        let entry = rest.next_property()?;
-        let len = before.len().saturating_sub(rest.rest.len());
-        Some((entry, before.get(..len)?))
-    })
-}
-
 impl Entry<'_> {
     /// Writes it as the table lays it out.
     pub(crate) fn write(&self, out: &mut Out<'_>) {

@@ -148,7 +148,9 @@ impl Body for Subscribe<'_> {
             id: Some(self.packet_id),
             ..Draft::new(PacketType::Subscribe, self.properties)
         };
-        draft.write_filters(version, out, &|then| self.filters.into_iter().for_each(then));
+        draft.write_filters(version, out, &|then| {
+            self.filters.into_iter().for_each(then)
+        });
     }
 }
 

@@ -3,8 +3,8 @@
 use core::fmt;
 
 use mqtt_proto::{
-    Auth, ConnAck, Connect, Disconnect, PacketType, Properties, Publish, QoS, ReasonCode, SubAck,
-    Subscription, TopicFilter, TopicName, UnsubAck,
+    Auth, ConnAck, Connect, Disconnect, Properties, Publish, ReasonCode, SubAck, Subscription,
+    TopicFilter, TopicName, UnsubAck,
 };
 
 use crate::config::Config;
@@ -201,10 +201,9 @@ impl<'m> Client<'m> {
         if self.engine.is_v5() {
             self.engine.link.lacks.subscribe(filters, &properties)?;
         }
-        let each: Filters<'_> = &|then| filters.iter().copied().for_each(then);
-        let what = (each, properties);
+        let filters = Filters::Subscribe(filters);
         self.engine
-            .request(&mut self.memory, PacketType::Subscribe, what, now)
+            .request(&mut self.memory, filters, properties, now)
     }
 
     /// Unsubscribes. Its end is [`Event::Unsubscribed`].
@@ -218,15 +217,9 @@ impl<'m> Client<'m> {
         now: Instant,
     ) -> Result<Token, Refused> {
         let now = self.at(now);
-        let all = filters.iter();
-        let each: Filters<'_> = &|then| {
-            all.clone()
-                .map(|filter| Subscription::new(*filter, QoS::ExactlyOnce))
-                .for_each(then);
-        };
-        let what = (each, properties);
+        let filters = Filters::Unsubscribe(filters);
         self.engine
-            .request(&mut self.memory, PacketType::Unsubscribe, what, now)
+            .request(&mut self.memory, filters, properties, now)
     }
 
     /// Acknowledges a message by hand, with a reason code that MQTT 5 sends and 3.1.1 cannot. In any order.

@@ -318,11 +318,7 @@ impl Engine {
     }
 
     /// The answer to a request of the peer.
-    pub(crate) fn answer(
-        &mut self,
-        m: &mut Memory<'_>,
-        packet: &dyn Body,
-    ) -> Result<(), Refused> {
+    pub(crate) fn answer(&mut self, m: &mut Memory<'_>, packet: &dyn Body) -> Result<(), Refused> {
         if !self.is_connected() {
             return Err(Refused::WrongPhase);
         }

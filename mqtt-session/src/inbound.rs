@@ -172,7 +172,9 @@ impl Engine {
 
     #[inline]
     fn received<'m>(&self, m: &'m Memory<'_>) -> &'m [ReceiveSlot] {
-        m.received().get(self.received_start()..self.received_end()).unwrap_or_default()
+        m.received()
+            .get(self.received_start()..self.received_end())
+            .unwrap_or_default()
     }
 
     #[inline]

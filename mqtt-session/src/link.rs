@@ -3,9 +3,7 @@
 use mqtt_proto::num::to_u16;
 use mqtt_proto::num::to_usize;
 use mqtt_proto::wire::{Reader, frame};
-use mqtt_proto::{
-    MAX_PACKET, Properties, PropertyId, QoS, ReasonCode, Subscription, Version,
-};
+use mqtt_proto::{MAX_PACKET, Properties, PropertyId, QoS, ReasonCode, Subscription, Version};
 
 use crate::aliases::Aliases;
 use crate::config::Config;

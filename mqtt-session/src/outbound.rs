@@ -6,9 +6,9 @@
 //! ```
 
 use mqtt_proto::num::{to_u32, to_usize};
-use mqtt_proto::wire::{Reader, View, Writer, frame, kind, varint_len};
+use mqtt_proto::wire::{Body, Out, Reader, View, Writer, frame, kind, varint_len};
 use mqtt_proto::{
-    Delivery, Encode, MAX_PACKET, PacketId, PacketType, Publish, QoS, ReasonCode, Version,
+    Delivery, EncodeError, MAX_PACKET, PacketId, PacketType, Publish, QoS, ReasonCode, Version,
 };
 
 use crate::bytes::copy;
@@ -20,7 +20,7 @@ use crate::large::{KEPT_IS_LARGE, is_large};
 use crate::memory::Memory;
 use crate::problem::Problem;
 use crate::slots::{Awaits, Slot, check_size};
-use crate::tune::{FAST, KEEPS_QOS_0, LARGE, POLICIES, V5};
+use crate::tune::{ALIASES, FAST, KEEPS_QOS_0, LARGE, POLICIES, V5};
 
 /// DUP in the first byte of a PUBLISH.
 pub(crate) const DUP: u8 = 0b1000;
@@ -79,7 +79,7 @@ impl Engine {
             return Err(Refused::Full);
         }
         let publish = prepare(message);
-        let len = publish.encoded_len(self.session.version)?;
+        let len = measured(&publish, self.session.version)?;
         let awaits = match message.qos {
             QoS::AtMostOnce => Awaits::CONNECTION,
             QoS::AtLeastOnce => Awaits::PUBACK,
@@ -159,7 +159,7 @@ impl Engine {
     ) -> Result<Option<Token>, Refused> {
         // An alias is assigned when nothing can refuse the message any more, and its packet fits in any case.
         let with_alias = len.wrapping_add(ALIAS_LEN);
-        let alias = self.link.auto_alias > 0 && with_alias <= self.largest_in_buffer(m);
+        let alias = ALIASES && self.link.auto_alias > 0 && with_alias <= self.largest_in_buffer(m);
         if !self.message_fits(m, if alias { with_alias } else { len }) {
             return Err(Refused::Full);
         }
@@ -168,18 +168,25 @@ impl Engine {
             if alias {
                 self.assign_alias(m, &mut publish);
             }
-            let len = publish.encode(version, self.room(m, len.max(with_alias)))?;
+            let len = write(&publish, version, self.room(m, len.max(with_alias)));
             self.advance(len);
             return Ok(None);
         }
         let mut slot = self.keep(m, &mut publish, len, (awaits, self.config.slots()))?;
+        if !FAST && !alias {
+            // The same in a few bytes: it is the only one that waits, and all has room.
+            self.add(m, slot);
+            self.record_message(m, &slot);
+            self.pump(m);
+            return Ok(Some(slot.token()));
+        }
         slot.goes(true);
         self.add(m, slot);
         self.record_message(m, &slot);
         self.publish_waits(m, awaits);
         let len = if alias {
             self.assign_alias(m, &mut publish);
-            publish.encode(version, self.room(m, with_alias))?
+            write(&publish, version, self.room(m, with_alias))
         } else {
             self.copy_packet(m, &slot);
             len
@@ -315,7 +322,7 @@ impl Engine {
         if let Some(id) = PacketId::new(slot.id()) {
             set_id(publish, id);
         }
-        publish.encode(self.session.version, Self::slot_room(m, &slot))?;
+        write(publish, self.session.version, Self::slot_room(m, &slot));
         Ok(slot)
     }
 
@@ -459,6 +466,20 @@ pub(crate) fn read_packet(packet: &[u8], version: Version) -> Option<Publish<'_>
     view.read_by_client(frame.first, &mut body, v5);
     let wrong = frame.fault.is_some() || body.fault.is_some() || view.kind != kind::PUBLISH;
     (!wrong).then(|| view.publish())
+}
+
+/// How long a packet is.
+fn measured(publish: &Publish<'_>, version: Version) -> Result<usize, EncodeError> {
+    let mut out = Out::new(&mut []);
+    publish.write(version, &mut out);
+    out.finish()
+}
+
+/// Writes a packet that was measured; how long it is.
+fn write(publish: &Publish<'_>, version: Version, room: &mut [u8]) -> usize {
+    let mut out = Out::new(room);
+    publish.write(version, &mut out);
+    out.writer.len()
 }
 
 /// The packet of a message without properties and without an alias.

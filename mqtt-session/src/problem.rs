@@ -1,7 +1,7 @@
 //! What a peer did wrong, in one byte, on its way to the edge, where it becomes a [`Violation`].
 
-use mqtt_proto::num::to_u32;
-use mqtt_proto::wire::{Reader, View, frame};
+use mqtt_proto::num::{to_u32, to_usize};
+use mqtt_proto::wire::{Reader, frame};
 use mqtt_proto::{DecodeError, PacketId, PacketType, ReasonCode, Rule};
 
 use crate::engine::Engine;
@@ -75,7 +75,7 @@ impl Problem {
             Self::UnknownSession => Violation::SessionPresentWithoutState,
             Self::CodeCount => Violation::CodeCount {
                 codes: view.body.len(),
-                filters: mqtt_proto::num::to_usize(progress.left),
+                filters: to_usize(progress.left),
             },
             Self::AuthNotAgreed => Violation::AuthNotAgreed,
             timeout => timeout.timeout(),
@@ -83,14 +83,11 @@ impl Problem {
     }
 }
 
-/// The exact error of malformed bytes: they are read once more, now for the place and the values.
+/// The exact error of malformed bytes.
 fn malformed(engine: &Engine, progress: &Progress<'_>) -> DecodeError {
     let (version, limit) = (engine.link.version, engine.link.packet_limit);
-    let (input, v5) = (progress.input, engine.is_v5());
-    let frame = frame(input, v5, limit);
-    let mut body = Reader::new(frame.front(input));
-    if frame.fault.is_none() {
-        engine.read(&mut View::default(), frame.first, &mut body);
-    }
-    DecodeError::of_packet(frame, &body, input, (version, limit))
+    let frame = frame(progress.input, engine.is_v5(), limit);
+    let (left, missing) = (to_usize(progress.left), progress.consumed);
+    let body = Reader::failed(progress.fault, left, missing);
+    DecodeError::of_packet(frame, &body, progress.input, (version, limit))
 }

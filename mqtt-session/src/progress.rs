@@ -42,11 +42,11 @@ pub(crate) struct Progress<'i> {
     /// There is no room for more input.
     pub(crate) full: bool,
     pub(crate) what: What,
-    /// How many bytes of the input are used up.
+    /// How many bytes of the input are used up; of a fault, how many the field lacks.
     pub(crate) consumed: usize,
     /// Which message or request.
     pub(crate) token: Token,
-    /// How many bytes of a payload are left; of what does not fit, how many there are.
+    /// How many bytes of a payload are left; of what does not fit, how many there are. Of a fault, where it is.
     pub(crate) left: u32,
     /// With which serial number a message is to be acknowledged by hand.
     pub(crate) serial: Option<u16>,

@@ -201,6 +201,7 @@ impl Engine {
                 return Err(no_room(progress, frame));
             }
             progress.fault = body.fault;
+            (progress.left, progress.consumed) = (to_u32(body.left()), body.missing());
             return Err(Problem::Malformed);
         }
         progress.consumed = frame.needs().min(progress.input.len());

@@ -8,7 +8,7 @@
 
 use mqtt_proto::num::to_usize;
 use mqtt_proto::wire::{Draft, Out, kind};
-use mqtt_proto::{PacketId, PacketType, Properties, Subscription};
+use mqtt_proto::{PacketId, PacketType, Properties, QoS, Subscription, TopicFilter};
 
 use crate::engine::Engine;
 use crate::error::Refused;
@@ -18,16 +18,48 @@ use crate::problem::Problem;
 use crate::progress::{Progress, What};
 use crate::slots::{Awaits, check_size};
 
-/// What gives each filter of a request away. Those of UNSUBSCRIBE have no options.
-pub(crate) type Filters<'a> = &'a dyn Fn(&mut dyn FnMut(Subscription<'_>));
+/// What a request asks for.
+#[derive(Clone, Copy)]
+pub(crate) enum Filters<'a> {
+    Subscribe(&'a [Subscription<'a>]),
+    Unsubscribe(&'a [TopicFilter<'a>]),
+}
+
+impl<'a> Filters<'a> {
+    const fn len(self) -> usize {
+        match self {
+            Self::Subscribe(filters) => filters.len(),
+            Self::Unsubscribe(filters) => filters.len(),
+        }
+    }
+
+    /// Gives each filter with its options away; that of UNSUBSCRIBE has none.
+    fn each(self, then: &mut dyn FnMut(Subscription<'a>)) {
+        match self {
+            Self::Subscribe(filters) => filters.iter().for_each(|filter| then(*filter)),
+            Self::Unsubscribe(filters) => {
+                for filter in filters {
+                    then(Subscription::new(*filter, QoS::ExactlyOnce));
+                }
+            }
+        }
+    }
+
+    const fn packet(self) -> PacketType {
+        match self {
+            Self::Subscribe(_) => PacketType::Subscribe,
+            Self::Unsubscribe(_) => PacketType::Unsubscribe,
+        }
+    }
+}
 
 impl Engine {
     /// Sends SUBSCRIBE or UNSUBSCRIBE under a new identifier and remembers it until its answer.
     pub(crate) fn request(
         &mut self,
         m: &mut Memory<'_>,
-        kind: PacketType,
-        (filters, properties): (Filters<'_>, Properties<'_>),
+        filters: Filters<'_>,
+        properties: Properties<'_>,
         now: u32,
     ) -> Result<Token, Refused> {
         if !self.is_connected() {
@@ -38,30 +70,30 @@ impl Engine {
             return Err(Refused::Full);
         }
         let version = self.session.version;
+        let packet = filters.packet();
         let mut draft = Draft {
             id: Some(PacketId::FIRST),
-            ..Draft::new(kind, properties)
+            ..Draft::new(packet, properties)
         };
         let mut measure = Out::new(&mut []);
-        draft.write_filters(version, &mut measure, filters);
+        draft.write_filters(version, &mut measure, &|then| filters.each(then));
         let len = measure.finish()?;
         check_size(len, self.largest_in_buffer(m))?;
         if !self.message_fits(m, len) {
             return Err(Refused::Full);
         }
-        let mut count = 0_usize;
-        filters(&mut |_| count = count.wrapping_add(1));
         // The answer has the number behind that of the request.
-        let awaits = Awaits::answer(kind.get().wrapping_add(1));
-        let mut slot = self.place(m, count, awaits, self.config.slots())?;
+        let awaits = Awaits::answer(packet.get().wrapping_add(1));
+        let mut slot = self.place(m, filters.len(), awaits, self.config.slots())?;
         let mut places = Self::slot_room(m, &slot).iter_mut();
-        filters(&mut |filter| {
+        filters.each(&mut |filter| {
             if let Some(place) = places.next() {
                 *place = filter.qos.get();
             }
         });
         draft.id = PacketId::new(slot.id());
-        draft.write_filters(version, &mut Out::new(self.room(m, len)), filters);
+        let mut out = Out::new(self.room(m, len));
+        draft.write_filters(version, &mut out, &|then| filters.each(then));
         self.advance(len);
         // All before it that wait stay where the cursor finds them: a slot on the wire is passed over.
         slot.goes(false);

@@ -44,6 +44,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A reader at its end, with a fault as [`Self::left`] and [`Self::missing`] tell it.
+    #[must_use]
+    pub const fn failed(fault: Fault, left: usize, missing: usize) -> Self {
+        Self {
+            rest: &[],
+            fault,
+            left,
+            missing,
+        }
+    }
+
     /// Where the fault is: how many bytes there are from the one that proves it to the end.
     #[must_use]
     pub const fn left(&self) -> usize {

@@ -10,7 +10,7 @@
 //! | fields | client identifier; will properties (5), will topic, will payload; user name; password, each if flagged |
 
 use crate::encode::Body;
-use crate::error::{EncodeError, Field};
+use crate::error::{Field, Unsayable};
 use crate::id::QoS;
 use crate::num::{checked_str, to_usize};
 use crate::out::Out;
@@ -187,7 +187,7 @@ impl<'a> Will<'a> {
     fn take(rest: &mut Reader<'a>, flags: u8, version: Version) -> Self {
         let properties = if version.is_v5() {
             let len = rest.varint();
-            Properties::validated(rest.take(to_usize(len)), false)
+            Properties::validated(rest.take(to_usize(len)))
         } else {
             Properties::EMPTY
         };
@@ -210,14 +210,14 @@ impl Body for Connect<'_> {
             // Of what may be wrong with the flags, the types leave only this.
             let alone = self.password.is_some() && self.user_name.is_none();
             let wrong = alone && !version.is_v5();
-            out.refuse_if(wrong, EncodeError::PasswordWithoutUserName);
+            out.refuse_if(wrong, Unsayable::PasswordWithoutUserName);
             out.writer.u8(self.flags());
             out.writer.u16(self.keep_alive);
             self.properties.write_if(version, kind::CONNECT, out);
             out.text(Field::ClientId, self.client_id.as_bytes());
             if let Some(will) = &self.will {
                 will.properties.write_if(version, WILL_PROPERTIES, out);
-                out.refuse_if(will.topic.is_none(), EncodeError::NoTopic);
+                out.refuse_if(will.topic.is_none(), Unsayable::NoTopic);
                 out.binary(Field::TopicName, will.topic.as_bytes());
                 out.binary(Field::WillPayload, will.payload);
             }

@@ -378,64 +378,76 @@ impl Rule {
     }
 }
 
-/// A packet that cannot be written as asked.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum EncodeError {
-    /// The buffer is shorter than the packet.
-    #[error("the packet takes {needed} bytes, the buffer has {available}")]
-    BufferTooSmall {
-        /// Length of the packet.
-        needed: usize,
-        /// Length of the buffer given.
-        available: usize,
-    },
+macro_rules! encode_errors {
+    ($($(#[$doc:meta])* $name:ident $(($what:ident))? $text:literal;)*) => {
+        /// A packet that cannot be written as asked.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        #[non_exhaustive]
+        pub enum EncodeError {
+            $($(#[$doc])* #[error($text)] $name $(($what))?,)*
+            /// The buffer is shorter than the packet.
+            #[error("the packet takes {needed} bytes, the buffer has {available}")]
+            BufferTooSmall {
+                /// Length of the packet.
+                needed: usize,
+                /// Length of the buffer given.
+                available: usize,
+            },
+        }
+
+        /// What cannot be said in a packet: an [`EncodeError`] in two bytes, which go through a register.
+        #[derive(Clone, Copy, Debug)]
+        pub(crate) enum Unsayable {
+            $($name $(($what))?,)*
+        }
+
+        impl From<Unsayable> for EncodeError {
+            #[inline]
+            fn from(unsayable: Unsayable) -> Self {
+                match unsayable {
+                    $(encode_errors!(@ Unsayable what $name $($what)?) => {
+                        encode_errors!(@ Self what $name $($what)?)
+                    })*
+                }
+            }
+        }
+    };
+    (@ $enum:ident $what:ident $name:ident) => { $enum::$name };
+    (@ $enum:ident $what:ident $name:ident $type:ident) => { $enum::$name($what) };
+}
+
+encode_errors! {
     /// Something only MQTT 5 can say.
-    #[error("{0} needs MQTT 5")]
-    NeedsV5(Field),
+    NeedsV5(Field) "{0} needs MQTT 5";
     /// A string or binary field longer than 65,535 bytes.
-    #[error("{0} is longer than 65,535 bytes")]
-    TooLong(Field),
+    TooLong(Field) "{0} is longer than 65,535 bytes";
     /// U+0000 in a string (3.1.1 \[MQTT-1.5.3-2\], 5 \[MQTT-1.5.4-2\]).
-    #[error("{0} contains U+0000")]
-    NullCharacter(Field),
+    NullCharacter(Field) "{0} contains U+0000";
     /// The packet is longer than the protocol can say (a remaining length over 268,435,455).
-    #[error("the packet is longer than the protocol allows")]
-    PacketTooLong,
+    PacketTooLong "the packet is longer than the protocol allows";
     /// An empty list of filters or codes.
-    #[error("{0} must have at least one entry")]
-    EmptyList(Field),
+    EmptyList(Field) "{0} must have at least one entry";
     /// No Local together with a shared subscription (5 \[MQTT-3.8.3-4\]).
-    #[error("no local is set on a shared subscription")]
-    NoLocalShared,
+    NoLocalShared "no local is set on a shared subscription";
     /// A topic name is empty and there is no topic alias.
-    #[error("topic name is empty and there is no topic alias")]
-    NoTopic,
+    NoTopic "topic name is empty and there is no topic alias";
     /// DUP on QoS 0.
-    #[error("DUP is set on a QoS 0 message")]
-    DupOnQoS0,
+    DupOnQoS0 "DUP is set on a QoS 0 message";
     /// A password without a user name, before MQTT 5 (3.1.1 \[MQTT-3.1.2-22\]).
-    #[error("password without user name needs MQTT 5")]
-    PasswordWithoutUserName,
+    PasswordWithoutUserName "password without user name needs MQTT 5";
     /// Session present on a refusal.
-    #[error("session present is set on a refusal")]
-    SessionPresentOnRefusal,
+    SessionPresentOnRefusal "session present is set on a refusal";
     /// A property that this packet does not have.
-    #[error("{0} does not belong here")]
-    MisplacedProperty(PropertyId),
+    MisplacedProperty(PropertyId) "{0} does not belong here";
     /// A property that may come once only.
-    #[error("{0} comes twice")]
-    DuplicateProperty(PropertyId),
+    DuplicateProperty(PropertyId) "{0} comes twice";
     /// A property value out of its range.
-    #[error("{0} is out of its range")]
-    PropertyValue(PropertyId),
+    PropertyValue(PropertyId) "{0} is out of its range";
     /// Authentication data without an authentication method.
-    #[error("authentication data without authentication method")]
-    AuthDataWithoutMethod,
+    AuthDataWithoutMethod "authentication data without authentication method";
     /// A reason code this packet does not have in this version.
-    #[error("{0} does not belong here")]
-    ReasonCode(ReasonCode),
+    ReasonCode(ReasonCode) "{0} does not belong here";
 }
 
 /// A part of a packet, for errors.

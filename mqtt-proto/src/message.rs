@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 use crate::id::{PacketId, QoS};
-use crate::list::Backing;
 use crate::properties::Properties;
 use crate::publish::Publish;
 use crate::topic::TopicName;
@@ -25,7 +24,6 @@ use crate::version::Version;
 pub struct Message {
     topic: Bytes,
     properties: Bytes,
-    alias_inside: bool,
     /// The application's bytes.
     pub payload: Bytes,
     /// Quality of service with which it came.
@@ -44,11 +42,10 @@ impl Message {
     /// Whatever does not lie in `buffer`, such as the topic behind an alias, is copied.
     #[must_use]
     pub fn share(publish: &Publish<'_>, topic: TopicName<'_>, buffer: &Bytes) -> Self {
-        let (properties, alias_inside) = publish.properties.wire();
+        let properties = publish.properties.block();
         Self {
             topic: slice(buffer, topic.as_bytes()),
             properties: slice(buffer, properties),
-            alias_inside,
             payload: slice(buffer, publish.payload),
             qos: publish.qos(),
             retain: publish.retain,
@@ -62,14 +59,13 @@ impl Message {
     /// A small message that shares a large receive buffer keeps all of it from being freed; a copy does not.
     #[must_use]
     pub fn copied(publish: &Publish<'_>, topic: TopicName<'_>) -> Self {
-        let (properties, alias_inside) = publish.properties.wire();
+        let properties = publish.properties.block();
         let mut all = concatenated(topic.as_bytes(), properties, publish.payload);
         let topic = all.split_to(topic.as_bytes().len());
         let properties = all.split_to(properties.len());
         Self {
             topic,
             properties,
-            alias_inside,
             payload: all,
             qos: publish.qos(),
             retain: publish.retain,
@@ -101,7 +97,7 @@ impl Message {
     /// Its properties (5).
     #[must_use]
     pub fn properties(&self) -> Properties<'_> {
-        Properties::from_wire(&self.properties, self.alias_inside)
+        Properties::validated(&self.properties)
     }
 
     /// The bytes that `version` would send as PUBLISH of QoS 0: the way to keep or forward it.
@@ -154,18 +150,5 @@ fn slice(buffer: &Bytes, part: &[u8]) -> Bytes {
         [] => Bytes::new(),
         _ if inside => buffer.slice_ref(part),
         _ => Bytes::copy_from_slice(part),
-    }
-}
-
-impl<'a> Properties<'a> {
-    fn wire(&self) -> (&'a [u8], bool) {
-        match self.backing() {
-            (Backing::Wire(bytes), alias_inside) => (bytes, alias_inside),
-            (Backing::Slice(_), _) => (&[], false),
-        }
-    }
-
-    const fn from_wire(bytes: &'a [u8], alias_inside: bool) -> Self {
-        Self::validated(bytes, alias_inside)
     }
 }

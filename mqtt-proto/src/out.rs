@@ -1,6 +1,6 @@
 //! What packets are written to: a [`Writer`] and the first reason why a packet cannot be.
 
-use crate::error::{EncodeError, Field};
+use crate::error::{EncodeError, Field, Unsayable};
 use crate::num::to_u32;
 use crate::tune::FAST;
 use crate::varint::VarInt;
@@ -11,7 +11,7 @@ use crate::wire::{Writer, text_fits, varint_len};
 pub struct Out<'b> {
     /// Where its bytes go.
     pub writer: Writer<'b>,
-    error: Option<EncodeError>,
+    error: Option<Unsayable>,
 }
 
 impl<'b> Out<'b> {
@@ -31,19 +31,22 @@ impl<'b> Out<'b> {
     /// The first reason that was noted.
     #[inline]
     pub fn finish(&self) -> Result<usize, EncodeError> {
-        self.error.map_or(Ok(self.writer.len()), Err)
+        match self.error {
+            None => Ok(self.writer.len()),
+            Some(error) => Err(error.into()),
+        }
     }
 
     /// Notes a reason why the packet cannot be written.
     #[cold]
     #[inline(never)]
-    pub fn refuse(&mut self, error: EncodeError) {
+    pub(crate) fn refuse(&mut self, error: Unsayable) {
         self.error.get_or_insert(error);
     }
 
     /// Notes a reason, if it applies.
     #[inline]
-    pub fn refuse_if(&mut self, condition: bool, error: EncodeError) {
+    pub(crate) fn refuse_if(&mut self, condition: bool, error: Unsayable) {
         if condition {
             self.refuse(error);
         }
@@ -53,14 +56,14 @@ impl<'b> Out<'b> {
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn binary(&mut self, field: Field, bytes: &[u8]) {
-        self.refuse_if(bytes.len() > 0xFFFF, EncodeError::TooLong(field));
+        self.refuse_if(bytes.len() > 0xFFFF, Unsayable::TooLong(field));
         self.writer.binary(bytes);
     }
 
     /// A string that its type does not vouch for.
     #[inline]
     pub(crate) fn text(&mut self, field: Field, text: &[u8]) {
-        self.refuse_if(!text_fits(text, false), EncodeError::NullCharacter(field));
+        self.refuse_if(!text_fits(text, false), Unsayable::NullCharacter(field));
         self.binary(field, text);
     }
 
@@ -76,7 +79,7 @@ impl<'b> Out<'b> {
         write(self);
         let len = self.writer.len().wrapping_sub(start).wrapping_sub(guess);
         let len = to_u32(len);
-        self.refuse_if(len > VarInt::MAX.get(), EncodeError::PacketTooLong);
+        self.refuse_if(len > VarInt::MAX.get(), Unsayable::PacketTooLong);
         self.writer.set_varint(start, guess, len);
     }
 
@@ -86,7 +89,7 @@ impl<'b> Out<'b> {
         let mut measure = Out::new(&mut []);
         write(&mut measure);
         let len = to_u32(measure.writer.len());
-        self.refuse_if(len > VarInt::MAX.get(), EncodeError::PacketTooLong);
+        self.refuse_if(len > VarInt::MAX.get(), Unsayable::PacketTooLong);
         self.writer.varint(len);
         write(self);
     }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::error::{EncodeError, Field};
+use crate::error::{Field, Unsayable};
 use crate::id::TopicAlias;
 use crate::list::{Backing, List};
 use crate::out::Out;
@@ -45,44 +45,48 @@ fn write_slice(slice: &[Property<'_>], seen: &mut Seen, out: &mut Out<'_>) {
 
 #[cfg(feature = "v5")]
 mod held {
-    use super::{List, Property, WriteSlice};
+    use super::{Backing, List, Property, WriteSlice};
 
     #[derive(Clone, Copy)]
-    pub(super) struct Held<'a> {
-        list: List<'a, Property<'a>>,
-        /// How a slice is written. A program that sends no properties does not link it.
-        write: WriteSlice,
-        /// The block as received holds a topic alias, so it cannot be sent on as it is.
-        alias_inside: bool,
+    pub(super) enum Held<'a> {
+        /// A block that was checked.
+        Wire(&'a [u8]),
+        /// What is to be sent, and how it is written: a program that sends none does not link that.
+        Slice(&'a [Property<'a>], WriteSlice),
     }
 
     impl<'a> Held<'a> {
-        pub(super) const fn new(
-            list: List<'a, Property<'a>>,
-            alias_inside: bool,
-            write: WriteSlice,
-        ) -> Self {
-            Self {
-                list,
-                write,
-                alias_inside,
-            }
+        pub(super) const fn wire(block: &'a [u8]) -> Self {
+            Self::Wire(block)
+        }
+
+        pub(super) const fn slice(slice: &'a [Property<'a>], write: WriteSlice) -> Self {
+            Self::Slice(slice, write)
         }
 
         pub(super) const fn list(&self) -> List<'a, Property<'a>> {
-            self.list
-        }
-
-        pub(super) const fn alias_inside(&self) -> bool {
-            self.alias_inside
-        }
-
-        pub(super) const fn write(&self) -> WriteSlice {
-            self.write
+            match *self {
+                Self::Wire(block) => List::validated(block),
+                Self::Slice(slice, _) => List {
+                    backing: Backing::Slice(slice),
+                },
+            }
         }
 
         pub(super) const fn is_empty(&self) -> bool {
-            self.list.is_empty()
+            match *self {
+                // A topic alias alone is none.
+                Self::Wire(block) => matches!(block, [] | [0x23, _, _]),
+                Self::Slice(slice, _) => slice.is_empty(),
+            }
+        }
+
+        /// How a slice is written.
+        pub(super) const fn write(&self) -> WriteSlice {
+            match *self {
+                Self::Wire(_) => super::no_slice,
+                Self::Slice(_, write) => write,
+            }
         }
     }
 }
@@ -100,9 +104,16 @@ mod held {
     }
 
     impl<'a> Held<'a> {
-        pub(super) const fn new(list: List<'a, Property<'a>>, _: bool, _: WriteSlice) -> Self {
+        pub(super) const fn wire(block: &'a [u8]) -> Self {
             Self {
-                any: !list.is_empty(),
+                any: !block.is_empty(),
+                lifetime: PhantomData,
+            }
+        }
+
+        pub(super) const fn slice(slice: &'a [Property<'a>], _: WriteSlice) -> Self {
+            Self {
+                any: !slice.is_empty(),
                 lifetime: PhantomData,
             }
         }
@@ -112,18 +123,13 @@ mod held {
             List::EMPTY
         }
 
-        #[allow(clippy::unused_self, reason = "the other one needs it")]
-        pub(super) const fn alias_inside(&self) -> bool {
-            false
+        pub(super) const fn is_empty(&self) -> bool {
+            !self.any
         }
 
         #[allow(clippy::unused_self, reason = "the other one needs it")]
         pub(super) const fn write(&self) -> WriteSlice {
             super::no_slice
-        }
-
-        pub(super) const fn is_empty(&self) -> bool {
-            !self.any
         }
     }
 }
@@ -147,13 +153,7 @@ property_table!(single getters);
 
 impl<'a> Properties<'a> {
     /// No properties.
-    pub const EMPTY: Self = Self::validated(&[], false);
-
-    /// Where they are, and whether a topic alias is among the bytes.
-    #[inline]
-    pub(crate) const fn backing(&self) -> (Backing<'a, Property<'a>>, bool) {
-        (self.0.list().backing, self.0.alias_inside())
-    }
+    pub const EMPTY: Self = Self::validated(&[]);
 
     /// The properties in their order.
     #[must_use]
@@ -164,12 +164,8 @@ impl<'a> Properties<'a> {
     /// Whether there is none.
     #[must_use]
     #[inline]
-    pub fn is_empty(&self) -> bool {
-        match self.backing() {
-            // The alias comes once, and takes as much.
-            (Backing::Wire(bytes), true) => bytes.len() == 3,
-            _ => self.0.is_empty(),
-        }
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The user properties in their order (5 \[MQTT-3.3.2-18\]).
@@ -253,20 +249,29 @@ impl<'a> Properties<'a> {
         }
     }
 
-    /// A block that was checked, and whether a topic alias is among the bytes.
+    /// A block that was checked.
     #[inline]
-    pub(crate) const fn validated(block: &'a [u8], alias_inside: bool) -> Self {
-        Self(Held::new(List::validated(block), alias_inside, no_slice))
+    pub(crate) const fn validated(block: &'a [u8]) -> Self {
+        Self(Held::wire(block))
+    }
+
+    /// The block that was checked; nothing of a slice.
+    #[cfg(feature = "bytes")]
+    pub(crate) const fn block(&self) -> &'a [u8] {
+        match self.0.list().backing {
+            Backing::Wire(block) => block,
+            Backing::Slice(_) => &[],
+        }
     }
 
     /// How many bytes the block takes at least.
     #[inline]
     pub(crate) const fn least(&self) -> usize {
-        match self.backing() {
-            (Backing::Wire(bytes), false) => bytes.len(),
-            (Backing::Wire(_), true) => 0,
+        match self.0.list().backing {
+            // A topic alias takes three bytes, and stays behind.
+            Backing::Wire(block) => block.len().saturating_sub(3),
             // An identifier and a byte.
-            (Backing::Slice(list), _) => list.len().saturating_mul(2),
+            Backing::Slice(list) => list.len().saturating_mul(2),
         }
     }
 
@@ -275,7 +280,7 @@ impl<'a> Properties<'a> {
         if version.is_v5() {
             self.write(packet, None, out);
         } else {
-            let needs_v5 = EncodeError::NeedsV5(Field::Properties);
+            let needs_v5 = Unsayable::NeedsV5(Field::Properties);
             out.refuse_if(!self.is_empty(), needs_v5);
         }
     }
@@ -316,7 +321,7 @@ impl<'a> Properties<'a> {
                 }
             }
         }
-        out.refuse_if(lacks_method(seen.seen), EncodeError::AuthDataWithoutMethod);
+        out.refuse_if(lacks_method(seen.seen), Unsayable::AuthDataWithoutMethod);
     }
 }
 
@@ -332,8 +337,8 @@ impl Seen {
     fn check(&mut self, id: PropertyId, out: &mut Out<'_>) {
         let bit = id.bit();
         let twice = self.seen & bit & self.once != 0;
-        out.refuse_if(self.allowed & bit == 0, EncodeError::MisplacedProperty(id));
-        out.refuse_if(twice, EncodeError::DuplicateProperty(id));
+        out.refuse_if(self.allowed & bit == 0, Unsayable::MisplacedProperty(id));
+        out.refuse_if(twice, Unsayable::DuplicateProperty(id));
         self.seen |= bit;
     }
 }
@@ -346,7 +351,7 @@ impl Default for Properties<'_> {
 
 impl<'a> From<&'a [Property<'a>]> for Properties<'a> {
     fn from(slice: &'a [Property<'a>]) -> Self {
-        Self(Held::new(slice.into(), false, write_slice))
+        Self(Held::slice(slice, write_slice))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Properties of MQTT 5 (section 2.2.2): a length, then pairs of identifier and value. The table below is the standard's
 //! table 2-4 stands in [`crate::wire`].
 
-use crate::error::{EncodeError, Field};
+use crate::error::{Field, Unsayable};
 use crate::list::sealed::Take;
 use crate::num::{checked_str, low_half};
 use crate::out::Out;
@@ -14,7 +14,7 @@ impl Entry<'_> {
     pub(crate) fn write(&self, out: &mut Out<'_>) {
         let (id, kind, field) = (self.id, self.id.kind(), Field::Property(self.id));
         if kind.is_number() {
-            out.refuse_if(!kind.holds(self.number), EncodeError::PropertyValue(id));
+            out.refuse_if(!kind.holds(self.number), Unsayable::PropertyValue(id));
             return out.writer.number(id, self.number);
         }
         out.writer.u8(id.get());

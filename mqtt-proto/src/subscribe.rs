@@ -7,7 +7,7 @@
 //! | list | SUBSCRIBE: topic filter and options byte; SUBACK: a code for each |
 
 use crate::encode::{Body, Draft};
-use crate::error::{EncodeError, Field};
+use crate::error::{Field, Unsayable};
 use crate::id::{PacketId, QoS};
 use crate::list::{List, sealed::Take};
 use crate::out::Out;
@@ -97,8 +97,8 @@ impl<'a> Subscription<'a> {
         let options = self.options();
         match options_fault(options, self.filter.as_bytes(), version.is_v5()) {
             Fault::NONE => {}
-            Fault::NO_LOCAL_SHARED => out.refuse(EncodeError::NoLocalShared),
-            _ => out.refuse(EncodeError::NeedsV5(Field::SubscriptionOptions)),
+            Fault::NO_LOCAL_SHARED => out.refuse(Unsayable::NoLocalShared),
+            _ => out.refuse(Unsayable::NeedsV5(Field::SubscriptionOptions)),
         }
         out.writer.u8(options);
     }

@@ -18,11 +18,18 @@ impl<'a> View<'a> {
         PacketId::new(self.id).unwrap_or(PacketId::FIRST)
     }
 
+    /// The topic of PUBLISH.
+    #[must_use]
+    #[inline]
+    pub const fn topic_name(&self) -> TopicName<'a> {
+        TopicName::validated(self.topic)
+    }
+
     /// The properties.
     #[must_use]
     #[inline]
     pub const fn properties(&self) -> Properties<'a> {
-        Properties::validated(self.properties, self.alias != 0)
+        Properties::validated(self.properties)
     }
 
     /// The reason code; of CONNACK see [`Self::connack_reason`].
@@ -83,7 +90,7 @@ impl<'a> View<'a> {
             dup: self.flags & 8 != 0,
             retain: self.flags & 1 != 0,
             delivery,
-            topic: TopicName::validated(self.topic),
+            topic: self.topic_name(),
             topic_alias: TopicAlias::new(self.alias),
             properties: self.properties(),
             payload: self.body,

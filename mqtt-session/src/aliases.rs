@@ -170,7 +170,12 @@ mod table {
             let wanted = publish.topic_alias?.get();
             let mut all = records(m.aliases(), self.link.aliases.end, IN);
             let record = all.find(|record| record.alias == wanted)?;
-            TopicName::from_bytes(record.topic).ok()
+            // It was checked when it came.
+            let view = View {
+                topic: record.topic,
+                ..View::default()
+            };
+            Some(view.topic_name())
         }
     }
 }

@@ -4,6 +4,8 @@
 use core::time::Duration;
 
 use mqtt_proto::Version;
+#[cfg(feature = "alloc")]
+use mqtt_proto::num::to_usize;
 
 /// Settings of a [`crate::Client`] or [`crate::Server`]: make one, then assign fields.
 ///
@@ -48,21 +50,24 @@ pub struct Config {
     /// The largest packet accepted from the peer, in bytes. Default 1 MiB. A maximum packet size that is announced
     /// (5) can only lower it.
     pub packet_limit: u32,
-    /// Bytes of outgoing packets that may wait for the transport. Default 256 KiB. A packet larger than this is refused,
-    /// but with the feature `alloc` a PUBLISH: it is large.
+    /// Bytes of outgoing packets that may wait for the transport. Default 256 KiB. Any packet larger than this is refused but a
+    /// PUBLISH, which is large then. Without the feature `alloc` the buffer that was lent is the limit.
     ///
     /// A large message is kept once, and its packet goes to the transport from there, one at a time: while one is under way
     /// another is [`crate::Refused::Full`]. Acknowledgements and messages that come meanwhile go after it. At QoS 0 it
     /// has a token too, which ends in [`crate::Ended::Sent`] when the transport took its last byte. If the connection
     /// ends before its first byte was taken, it waits for the next one; if in between, it ends in
     /// [`crate::Ended::Lost`]. At QoS 1 and 2, where each message is kept, those of more than 16 KiB are large as well.
+    #[cfg(feature = "alloc")]
     pub outgoing_limit: u32,
     /// Bytes of unacknowledged and queued messages that are kept. Default 16 MiB. One message may be larger, on a heap up
     /// to the maximum of MQTT, if nothing else is kept; beside others it is [`crate::Refused::Full`]. Of the memory nothing
-    /// beyond 256 KiB stays when nothing is kept any more.
+    /// beyond 256 KiB stays when nothing is kept any more. Without the feature `alloc` the buffer that was lent is the limit.
+    #[cfg(feature = "alloc")]
     pub kept_limit: u32,
     /// How many topic aliases are assigned to outgoing messages by themselves (5). Default 0. The peer's topic alias
     /// maximum can only lower it.
+    #[cfg(feature = "aliases")]
     pub auto_alias: u16,
     /// How long the answer to PINGREQ may take, in milliseconds. Default 10,000.
     pub ping_timeout_ms: u32,
@@ -92,8 +97,11 @@ impl Default for Config {
             acknowledge: Acknowledge::Automatic,
             receive_beyond_maximum: false,
             packet_limit: 1 << 20,
+            #[cfg(feature = "alloc")]
             outgoing_limit: 256 << 10,
+            #[cfg(feature = "alloc")]
             kept_limit: 16 << 20,
+            #[cfg(feature = "aliases")]
             auto_alias: 0,
             ping_timeout_ms: 10_000,
             connect_timeout_ms: 30_000,
@@ -132,6 +140,33 @@ impl Config {
         return self.window_qos2;
         #[cfg(not(feature = "policies"))]
         u16::MAX
+    }
+
+    /// [`Self::outgoing_limit`]; without a heap what was lent is the limit.
+    #[inline]
+    pub(crate) fn most_outgoing(&self) -> usize {
+        #[cfg(feature = "alloc")]
+        return to_usize(self.outgoing_limit);
+        #[cfg(not(feature = "alloc"))]
+        usize::MAX
+    }
+
+    /// [`Self::kept_limit`]; without a heap what was lent is the limit.
+    #[inline]
+    pub(crate) fn most_kept(&self) -> usize {
+        #[cfg(feature = "alloc")]
+        return to_usize(self.kept_limit);
+        #[cfg(not(feature = "alloc"))]
+        usize::MAX
+    }
+
+    /// [`Self::auto_alias`]; without the feature `aliases` none is assigned.
+    #[inline]
+    pub(crate) const fn most_aliases(&self) -> u16 {
+        #[cfg(feature = "aliases")]
+        return self.auto_alias;
+        #[cfg(not(feature = "aliases"))]
+        0
     }
 
     #[inline]

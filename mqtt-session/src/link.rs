@@ -113,7 +113,7 @@ impl Engine {
                 // 5 [MQTT-3.2.2-15], [MQTT-3.2.2-17], [MQTT-3.1.2-24], [MQTT-3.1.2-26]
                 PropertyId::ReceiveMaximum => link.peer_maximum = half(number),
                 PropertyId::TopicAliasMaximum => {
-                    link.auto_alias = half(number).min(self.config.auto_alias);
+                    link.auto_alias = half(number).min(self.config.most_aliases());
                 }
                 PropertyId::MaximumPacketSize => link.peer_limit = number,
                 // 5 [MQTT-3.1.2-21]

@@ -295,7 +295,7 @@ impl Engine {
             )
         });
         count < most
-            && (count == 0 || bytes <= m.kept_limit().min(to_usize(self.config.kept_limit)))
+            && (count == 0 || bytes <= m.kept_limit().min(self.config.most_kept()))
             && self.has_slot(m)
     }
 

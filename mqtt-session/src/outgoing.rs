@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::error::Refused;
 use crate::link::Phase;
 use crate::memory::Memory;
-use crate::tune::JOURNAL;
+use crate::tune::{JOURNAL, LARGE};
 
 /// Bytes that messages leave free. An acknowledgement takes at most 5; a peer that respects the receive maximum cannot
 /// use up what [`Engine::answer_fits`] allows beyond it on a heap.
@@ -82,7 +82,7 @@ impl Engine {
     /// The most that one message can take: what the buffer leaves beside the reserve.
     #[inline]
     pub(crate) fn largest_in_buffer(&self, m: &Memory<'_>) -> usize {
-        let limit = m.outgoing_limit().min(to_usize(self.config.outgoing_limit));
+        let limit = m.outgoing_limit().min(self.config.most_outgoing());
         limit
             .saturating_sub(RESERVE)
             .min(to_usize(self.link.peer_limit))
@@ -94,15 +94,16 @@ impl Engine {
         let waiting = self.waiting();
         let total = waiting.saturating_add(len).saturating_add(RESERVE);
         // An empty buffer takes any message that fits it at all.
-        (total <= to_usize(self.config.outgoing_limit) || waiting == 0)
+        (total <= self.config.most_outgoing() || waiting == 0)
             && self.make_room(m, len.saturating_add(RESERVE))
     }
 
     /// Whether `len` bytes of control packets have room. On a heap those that wait are bounded as well.
     #[inline]
     fn control_fits(&mut self, m: &mut Memory<'_>, len: usize) -> bool {
-        let limit = to_usize(self.config.outgoing_limit).saturating_add(CONTROL_BEYOND_LIMIT);
-        self.waiting().wrapping_add(len) <= limit && self.make_room(m, len)
+        let most = self.config.most_outgoing();
+        self.waiting().wrapping_add(len) <= most.saturating_add(CONTROL_BEYOND_LIMIT)
+            && self.make_room(m, len)
     }
 
     /// Whether the answer to any packet has room.
@@ -137,6 +138,11 @@ impl Engine {
     fn make_room_by_moving(&mut self, m: &mut Memory<'_>, len: usize) -> bool {
         let (start, end) = (to_usize(self.link.start), to_usize(self.link.end));
         let wanted = end.wrapping_add(len);
+        if !LARGE {
+            move_down(m.outgoing_mut(), start..end, 0);
+            self.moved_to_front();
+            return wanted.wrapping_sub(start) <= m.outgoing().len();
+        }
         // Grow while most of the buffer is unsent; otherwise moving the rest to the front costs less than it frees.
         let mostly_sent = start >= end.wrapping_sub(start);
         if !mostly_sent && m.grow_outgoing(wanted) {
@@ -208,7 +214,7 @@ impl Engine {
         let mut measure = Out::new(&mut []);
         packet.write(version, &mut measure);
         let len = measure.finish()?;
-        let limit = to_usize(self.config.outgoing_limit);
+        let limit = self.config.most_outgoing();
         // 5 [MQTT-3.2.2-19], [MQTT-3.2.2-20], [MQTT-3.9.2-1], [MQTT-3.9.2-2], [MQTT-3.11.2-1], [MQTT-3.11.2-2],
         // 5 [MQTT-3.14.2-3], [MQTT-3.14.2-4], [MQTT-3.15.2-2] and [MQTT-3.15.2-3]: no packet goes out that is too
         // large for the peer.

@@ -356,7 +356,7 @@ impl Engine {
         let start = to_usize(self.session.kept_end);
         let end = start.wrapping_add(len);
         // A large message may have made the memory larger than the limit.
-        let within = !LARGE || end <= to_usize(self.config.kept_limit);
+        let within = end <= self.config.most_kept();
         if within && end <= m.kept().len() {
             return Ok(start);
         }
@@ -436,7 +436,7 @@ impl Engine {
         let limit = if live == 0 {
             usize::MAX
         } else {
-            to_usize(self.config.kept_limit)
+            self.config.most_kept()
         };
         let end = to_usize(self.session.kept_end);
         let wanted = end.wrapping_add(len);

@@ -82,6 +82,9 @@ pub struct Draft<'p> {
     pub properties: Properties<'p>,
 }
 
+/// Gives the filters of a request away, each time it is called.
+pub type EachFilter<'f> = &'f dyn Fn(&mut dyn FnMut(Subscription<'_>));
+
 impl<'p> Draft<'p> {
     /// A packet of this type with these properties and nothing else.
     #[must_use]
@@ -140,12 +143,7 @@ impl<'p> Draft<'p> {
     }
 
     /// Writes SUBSCRIBE or UNSUBSCRIBE with the filters that `each` gives away; of UNSUBSCRIBE they have no options.
-    pub fn write_filters(
-        &self,
-        version: Version,
-        out: &mut Out<'_>,
-        each: &dyn Fn(&mut dyn FnMut(Subscription<'_>)),
-    ) {
+    pub fn write_filters(&self, version: Version, out: &mut Out<'_>, each: EachFilter<'_>) {
         self.write(version, out, &|out| {
             let before = out.writer.len();
             each(&mut |subscription| {

@@ -37,9 +37,8 @@ fn no_slice(_: &[Property<'_>], _: &mut Seen, _: &mut Out<'_>) {}
 
 fn write_slice(slice: &[Property<'_>], seen: &mut Seen, out: &mut Out<'_>) {
     for property in slice {
-        let entry = property.entry();
-        seen.check(entry.id, out);
-        entry.write(out);
+        seen.check(property.id(), out);
+        property.write(out);
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) mod text;
 pub(crate) mod view;
 pub(crate) mod writer;
 
-pub use crate::encode::{Body, Draft};
+pub use crate::encode::{Body, Draft, EachFilter};
 pub use crate::out::Out;
 pub use fault::Fault;
 pub use frame::{Frame, frame, varint};

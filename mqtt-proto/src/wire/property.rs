@@ -107,9 +107,9 @@ pub enum PropertyKind {
 }
 
 // How a value is laid out. Of the first three the length in bytes is two to the power of the number.
-const BYTE: u8 = 0;
-const TWO: u8 = 1;
-const FOUR: u8 = 2;
+pub(super) const BYTE: u8 = 0;
+pub(super) const TWO: u8 = 1;
+pub(super) const FOUR: u8 = 2;
 pub(super) const NUMBER: u8 = 3;
 const BINARY: u8 = 4;
 // 5 [MQTT-3.3.2-19]

@@ -1,7 +1,7 @@
 //! Where packets are written to.
 
-use super::property::{NUMBER, PropertyId, form_of};
-use crate::num::{low_byte, to_u16, to_u32};
+use super::property::{BYTE, FOUR, NUMBER, PropertyId, TWO, form_of};
+use crate::num::{low_byte, low_half, to_u16, to_u32};
 use crate::tune::FAST;
 
 /// A writer over lent memory.
@@ -146,6 +146,9 @@ impl<'a> Writer<'a> {
         self.u8(id.get());
         match form_of(id.get()) {
             NUMBER => self.varint(number),
+            BYTE if FAST => self.u8(low_byte(number)),
+            TWO if FAST => self.u16(low_half(number)),
+            FOUR if FAST => self.u32(number),
             form => {
                 let bytes = number.to_be_bytes();
                 let skip = 4_usize.saturating_sub(1 << form);

@@ -207,7 +207,7 @@ impl Body for Connect<'_> {
         out.packet(PacketType::Connect.get() << 4, 0, |out| {
             out.writer.binary(version.protocol_name().as_bytes());
             out.writer.u8(version.level());
-            // Of what may be wrong with the flags, the types leave only this.
+            // 3.1.1 [MQTT-3.1.2-22]: of what may be wrong with the flags, the types leave only this.
             let alone = self.password.is_some() && self.user_name.is_none();
             let wrong = alone && !version.is_v5();
             out.refuse_if(wrong, Unsayable::PasswordWithoutUserName);

@@ -422,19 +422,19 @@ encode_errors! {
     NeedsV5(Field) "{0} needs MQTT 5";
     /// A string or binary field longer than 65,535 bytes.
     TooLong(Field) "{0} is longer than 65,535 bytes";
-    /// U+0000 in a string (3.1.1 \[MQTT-1.5.3-2\], 5 \[MQTT-1.5.4-2\]).
+    /// U+0000 in a string.
     NullCharacter(Field) "{0} contains U+0000";
     /// The packet is longer than the protocol can say (a remaining length over 268,435,455).
     PacketTooLong "the packet is longer than the protocol allows";
     /// An empty list of filters or codes.
     EmptyList(Field) "{0} must have at least one entry";
-    /// No Local together with a shared subscription (5 \[MQTT-3.8.3-4\]).
+    /// No Local together with a shared subscription.
     NoLocalShared "no local is set on a shared subscription";
     /// A topic name is empty and there is no topic alias.
     NoTopic "topic name is empty and there is no topic alias";
     /// DUP on QoS 0.
     DupOnQoS0 "DUP is set on a QoS 0 message";
-    /// A password without a user name, before MQTT 5 (3.1.1 \[MQTT-3.1.2-22\]).
+    /// A password without a user name, before MQTT 5.
     PasswordWithoutUserName "password without user name needs MQTT 5";
     /// Session present on a refusal.
     SessionPresentOnRefusal "session present is set on a refusal";

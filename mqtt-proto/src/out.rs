@@ -63,6 +63,7 @@ impl<'b> Out<'b> {
     /// A string that its type does not vouch for.
     #[inline]
     pub(crate) fn text(&mut self, field: Field, text: &[u8]) {
+        // 3.1.1 [MQTT-1.5.3-2], 5 [MQTT-1.5.4-2]
         self.refuse_if(!text_fits(text, false), Unsayable::NullCharacter(field));
         self.binary(field, text);
     }

@@ -97,6 +97,7 @@ impl<'a> Subscription<'a> {
         let options = self.options();
         match options_fault(options, self.filter.as_bytes(), version.is_v5()) {
             Fault::NONE => {}
+            // 5 [MQTT-3.8.3-4]
             Fault::NO_LOCAL_SHARED => out.refuse(Unsayable::NoLocalShared),
             _ => out.refuse(Unsayable::NeedsV5(Field::SubscriptionOptions)),
         }

@@ -18,8 +18,9 @@ use crate::error::Refused;
 use crate::event::{Ended, Outgoing, Token};
 use crate::large::{KEPT_IS_LARGE, is_large};
 use crate::memory::Memory;
+use crate::outgoing::check_size;
 use crate::problem::Problem;
-use crate::slots::{Awaits, Slot, check_size};
+use crate::slots::{Awaits, Slot};
 use crate::tune::{ALIASES, FAST, KEEPS_QOS_0, LARGE, POLICIES, V5};
 
 /// DUP in the first byte of a PUBLISH.

@@ -14,9 +14,10 @@ use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::Token;
 use crate::memory::Memory;
+use crate::outgoing::check_size;
 use crate::problem::Problem;
 use crate::progress::{Progress, What};
-use crate::slots::{Awaits, check_size};
+use crate::slots::Awaits;
 
 /// What a request asks for.
 #[derive(Clone, Copy)]

@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::{Ended, Token};
 use crate::memory::Memory;
+use crate::outgoing::check_size;
 use crate::tune::{FAST, GROWS, KEEPS_QOS_0, LARGE};
 
 /// A message or request under way. Opaque; firmware lends an array of them.
@@ -593,14 +594,4 @@ fn find_among_many(slots: &[Slot], id: u16) -> Option<usize> {
         back = back.checked_add(1 << 16)?;
     }
     None
-}
-
-/// Whether a packet of `len` bytes is within `max`.
-#[inline]
-pub(crate) fn check_size(len: usize, max: usize) -> Result<(), Refused> {
-    if len > max {
-        Err(Refused::TooLarge { len, max })
-    } else {
-        Ok(())
-    }
 }

@@ -51,7 +51,7 @@ impl Handle {
     #[must_use]
     pub fn start_dialling(options: Options, dial: DialOptions) -> Self {
         let dialler = Arc::new(Dialler::new(&options, dial));
-        Self::spawn(options, move || {
+        Self::start_over(options, move || {
             let dialler = Arc::clone(&dialler);
             async move { Opened::new(connect(dialler.target()).await?, &dialler).await }
         })
@@ -64,13 +64,15 @@ impl Handle {
         F: Future<Output = io::Result<T>> + Send + 'static,
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        Self::spawn(options, move || {
+        Self::start_over(options, move || {
             let dialled = dial();
             async move { dialled.await.map(Stream::from) }
         })
     }
 
-    fn spawn<D, F, W>(options: Options, dial: D) -> Self
+    /// The same over a transport of `mqtt_adapter_core`, such as one that [`connect`](crate::connect) and
+    /// [`Opened`] make and the program looks into.
+    pub fn start_over<D, F, W>(options: Options, dial: D) -> Self
     where
         D: FnMut() -> F + Send + 'static,
         F: Future<Output = io::Result<W>> + Send + 'static,

@@ -16,7 +16,7 @@ pub use mqtt_adapter_core::{
 };
 pub use mqtt_proto as proto;
 pub use mqtt_session as session;
-pub use runtime::{Clock, Stream};
+pub use runtime::{Clock, Socket, Stream, connect};
 
 /// A client on one transport, owned by one task.
 pub type Connection<T> = mqtt_adapter_core::Connection<Stream<T>, Clock>;

@@ -61,13 +61,16 @@ async fn tcp(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Stream<T
 
 /// The socket of a client.
 #[cfg(unix)]
-pub(crate) type Socket = Either<Stream<TcpStream>, Stream<tokio::net::UnixStream>>;
+pub type Socket = Either<Stream<TcpStream>, Stream<tokio::net::UnixStream>>;
 /// The socket of a client. The second variant is not used on this system.
 #[cfg(not(unix))]
-pub(crate) type Socket = Either<Stream<TcpStream>, Stream<TcpStream>>;
+pub type Socket = Either<Stream<TcpStream>, Stream<TcpStream>>;
 
-/// Opens a socket.
-pub(crate) async fn connect(target: Target<'_>) -> io::Result<Socket> {
+/// Opens a socket, as [`Handle::start`](crate::Handle::start) does: all addresses of a name are tried (RFC 8305).
+///
+/// # Errors
+/// The name has no address, or nobody listens there.
+pub async fn connect(target: Target<'_>) -> io::Result<Socket> {
     match target {
         Target::Tcp(host, port) => Ok(Either::First(tcp(lookup_host((host, port)).await?).await?)),
         #[cfg(unix)]

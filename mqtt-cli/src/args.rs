@@ -1,6 +1,5 @@
 //! The options that `mqtt pub` and `mqtt sub` share, with mosquitto's letters and meanings.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
@@ -19,19 +18,16 @@ pub(crate) struct ConnectArgs {
     /// Host name or address of the broker [default: localhost]
     #[arg(short = 'h', long, value_name = "HOST")]
     host: Option<String>,
-    /// Port of the broker [default: 1883]
+    /// Port of the broker [default: 1883, with TLS 8883, with WebSocket 80 and 443]
     #[arg(short, long, value_name = "PORT")]
     port: Option<u16>,
-    /// Connect through this Unix socket
-    #[arg(long, value_name = "PATH")]
-    unix: Option<PathBuf>,
     /// Local address or host name to connect from
     #[arg(short = 'A', value_name = "ADDRESS")]
     bind: Option<String>,
     /// Accepted for scripts of mosquitto's programs: small packets are always sent without delay
     #[arg(long)]
     nodelay: bool,
-    /// Broker, user and topic in one URL: mqtt://[user[:password]@]host[:port]/topic
+    /// Broker, user and topic in one URL: [mqtt|mqtts|ws|wss]://[user[:password]@]host[:port]/topic
     #[arg(short = 'L', long, value_name = "URL")]
     url: Option<String>,
     /// Client identifier [default: the broker assigns one]
@@ -144,8 +140,8 @@ impl ConnectArgs {
         occurrences: &[Vec<String>],
         default: Version,
     ) -> Result<Setup, Failure> {
-        self.tls.check()?;
         let (mut options, url_topic) = self.address()?;
+        let layers = self.tls.apply(&mut options, self.port)?;
         let version = self.protocol_version.unwrap_or(default);
         options.version = version;
         options.client_id = match (&self.id, &self.id_prefix) {
@@ -183,23 +179,12 @@ impl ConnectArgs {
         options.back_off.longest = self.longest_wait;
         let (publish, subscribe) = properties(&mut options, occurrences, version)?;
         Ok(Setup {
-            dial: self.dial(&options),
+            dial: Dial::new(&options, layers, self.bind.clone()),
             options,
             url_topic,
             publish,
             subscribe,
         })
-    }
-
-    fn dial(&self, options: &Options) -> Dial {
-        match &self.unix {
-            Some(path) => Dial::Unix(path.clone()),
-            None => Dial::Tcp {
-                host: options.host.clone(),
-                port: options.port,
-                from: self.bind.clone(),
-            },
-        }
     }
 
     fn address(&self) -> Result<(Options, Option<String>), Failure> {
@@ -213,12 +198,8 @@ impl ConnectArgs {
             None => (url.len(), None),
         };
         let mut options = Options::from_url(url.get(..address).unwrap_or(url))?;
-        // A URL with TLS must not send the password unencrypted.
-        if options.scheme != Scheme::Mqtt {
-            return Err(fail(format!(
-                "{}: this program connects by mqtt:// and, with --unix, over Unix sockets; it has no TLS and no WebSocket yet",
-                url.get(..scheme).unwrap_or_default()
-            )));
+        if options.scheme == Scheme::Unix {
+            return Err(fail("unix://: give --unix PATH, and -t for the topic"));
         }
         // The URL of a configuration file is only a default.
         if let Some(host) = &self.host {

@@ -19,6 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::args::{qos, seconds, version};
 use crate::failure::{Failure, fail};
+use crate::tls::TlsArgs;
 use crate::{link, output};
 
 /// Measures a broker: throughput, and the time from publisher to subscriber.
@@ -32,9 +33,9 @@ pub(crate) struct Bench {
     /// Host name or address of the broker
     #[arg(short = 'h', long, value_name = "HOST", default_value = "localhost")]
     host: String,
-    /// Port of the broker
-    #[arg(short, long, value_name = "PORT", default_value_t = 1883)]
-    port: u16,
+    /// Port of the broker [default: 1883, with TLS 8883, with WebSocket 80 and 443]
+    #[arg(short, long, value_name = "PORT")]
+    port: Option<u16>,
     /// User name
     #[arg(short, long, value_name = "NAME")]
     username: Option<String>,
@@ -74,6 +75,8 @@ pub(crate) struct Bench {
     /// Help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// How many acknowledgements one publisher awaits at once.
@@ -188,7 +191,7 @@ impl Bench {
 
     async fn connect(&self, role: &str, n: u32) -> Result<Handle, Failure> {
         let version = self.protocol_version;
-        let mut options = Options::new(self.host.clone(), self.port);
+        let mut options = Options::new(self.host.clone(), self.port.unwrap_or(1883));
         options.version = version;
         options.client_id = format!("bench-{}-{role}-{n}", std::process::id());
         options.user_name.clone_from(&self.username);
@@ -196,7 +199,8 @@ impl Bench {
         options.back_off.attempts = Some(1);
         // Messages must wait when they cannot be counted at once, not be dropped.
         options.qos0_overflow = QoS0Overflow::PauseReading;
-        let dial = link::Dial::to(&options);
+        let layers = self.tls.apply(&mut options, self.port)?;
+        let dial = link::Dial::new(&options, layers, None);
         let handle = link::start(options, dial, false);
         handle
             .first_attempt()

@@ -1,10 +1,10 @@
 //! `mqtt check`: reports what a broker allows.
 
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
+use mqtt_adapter_core::dial::{Dialler, Target};
+use mqtt_tokio::Options;
 use mqtt_tokio::proto::{
     ConnAck, Connect, Decoded, Encode as _, MAX_PACKET, Packet, PacketId, PropertyId, QoS,
     ReasonCode, Subscribe, Subscription, TopicFilter, Version,
@@ -13,6 +13,8 @@ use serde_json::{Map, Value, json};
 
 use crate::args::seconds;
 use crate::failure::{Failure, fail};
+use crate::layered::Layered;
+use crate::tls::TlsArgs;
 
 /// Connects in each version and prints what the broker allows.
 ///
@@ -24,9 +26,9 @@ pub(crate) struct Check {
     /// Host name or address of the broker
     #[arg(default_value = "localhost")]
     host: String,
-    /// Port of the broker
-    #[arg(short, long, value_name = "PORT", default_value_t = 1883)]
-    port: u16,
+    /// Port of the broker [default: 1883, with TLS 8883, with WebSocket 80 and 443]
+    #[arg(short, long, value_name = "PORT")]
+    port: Option<u16>,
     /// Client identifier [default: mqtt-check and a number]
     #[arg(short, long, value_name = "ID")]
     id: Option<String>,
@@ -50,11 +52,13 @@ pub(crate) struct Check {
     /// Help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// A connection on which each request awaits its answer.
 struct Probe {
-    stream: TcpStream,
+    stream: Layered,
     version: Version,
     buffer: Vec<u8>,
 }
@@ -64,10 +68,13 @@ type Facts = Vec<(&'static str, Value)>;
 
 impl Check {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        let mut options = Options::new(self.host.clone(), self.port.unwrap_or(1883));
+        let layers = self.tls.apply(&mut options, self.port)?;
+        let dialler = Dialler::new(&options, layers);
         let mut versions = Map::new();
         let (mut accepted, mut refused) = (0, None);
         for version in [Version::V5, Version::V311, Version::V31] {
-            let facts = match self.probe(version)? {
+            let facts = match self.probe(&dialler, version)? {
                 Ok(facts) => {
                     accepted += 1;
                     facts
@@ -85,7 +92,7 @@ impl Check {
             versions.insert(version.to_string(), Value::Object(facts));
         }
         if self.json {
-            let object = json!({ "host": self.host, "port": self.port, "versions": versions });
+            let object = json!({ "host": self.host, "port": options.port, "versions": versions });
             crate::output_json(&object);
         }
         match (accepted, refused) {
@@ -115,8 +122,12 @@ impl Check {
     }
 
     /// The outer error says that the broker cannot be reached at all.
-    fn probe(&self, version: Version) -> Result<Result<Facts, Refusal>, Failure> {
-        let mut probe = Probe::open(self, version)?;
+    fn probe(
+        &self,
+        dialler: &Dialler,
+        version: Version,
+    ) -> Result<Result<Facts, Refusal>, Failure> {
+        let mut probe = Probe::open(dialler, self, version)?;
         let id = self
             .id
             .clone()
@@ -220,26 +231,19 @@ fn connack_facts(connack: &ConnAck<'_>, version: Version) -> Facts {
 }
 
 impl Probe {
-    fn open(check: &Check, version: Version) -> Result<Self, Failure> {
-        let wrong = |error| fail(format!("{}:{}: {error}", check.host, check.port));
-        let addresses = (check.host.as_str(), check.port).to_socket_addrs();
-        let mut last = None;
-        for address in addresses.map_err(wrong)? {
-            match TcpStream::connect_timeout(&address, check.timeout) {
-                Ok(stream) => {
-                    stream
-                        .set_read_timeout(Some(check.timeout))
-                        .map_err(wrong)?;
-                    return Ok(Self {
-                        stream,
-                        version,
-                        buffer: Vec::new(),
-                    });
-                }
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.map_or_else(|| fail("the host has no address"), wrong))
+    fn open(dialler: &Dialler, check: &Check, version: Version) -> Result<Self, Failure> {
+        let stream = Layered::open(dialler, check.timeout).map_err(|error| {
+            let what = match dialler.target() {
+                Target::Tcp(host, port) => format!("{host}:{port}"),
+                Target::Unix(path) => path.to_owned(),
+            };
+            Failure::io(&error, &what)
+        })?;
+        Ok(Self {
+            stream,
+            version,
+            buffer: Vec::new(),
+        })
     }
 
     fn send(&mut self, packet: &Packet<'_>) -> Result<(), String> {
@@ -259,7 +263,6 @@ impl Probe {
         then: impl FnOnce(&Packet<'_>) -> R,
     ) -> Result<R, String> {
         self.send(packet)?;
-        let mut chunk = [0; 4096];
         loop {
             match Packet::decode(&self.buffer, self.version, MAX_PACKET) {
                 Ok(Decoded::Packet { packet, consumed }) => {
@@ -270,11 +273,9 @@ impl Probe {
                 Ok(Decoded::Needs(_)) => {}
                 Err(error) => return Err(format!("the answer is not MQTT: {error}")),
             }
-            match self.stream.read(&mut chunk) {
+            match self.stream.read(&mut self.buffer) {
                 Ok(0) => return Err("it closed the connection".to_owned()),
-                Ok(len) => self
-                    .buffer
-                    .extend_from_slice(chunk.get(..len).unwrap_or_default()),
+                Ok(_) => {}
                 Err(error) => return Err(format!("no answer: {error}")),
             }
         }

@@ -8,7 +8,7 @@ use clap::Args;
 use mqtt_broker_host::broker::Config;
 use mqtt_broker_host::{Guard, Host, control};
 use mqtt_tokio::proto::{Packet, QoS, ReasonCode, Version};
-use mqtt_tokio::{Handle, Messages, Options};
+use mqtt_tokio::{DialOptions, Handle, Messages, Options};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
@@ -121,7 +121,7 @@ impl Story {
         options.session_expiry = 60;
         options.back_off.first = Duration::from_millis(1);
         let seen = Arc::clone(seen);
-        let dial = link::Dial::to(&options);
+        let dial = link::Dial::new(&options, DialOptions::default(), None);
         link::start_watched(options, dial, move || {
             let seen = Arc::clone(&seen);
             let watcher: Watcher = Box::new(move |way, packet, summary| {

@@ -1,9 +1,10 @@
 //! Errors of the program: one line of text and an exit code.
 
 use std::fmt;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use mqtt_adapter_core::transport::ErrorKind;
 use mqtt_tokio::session::Closed;
 use mqtt_tokio::{Error, proto::Version};
 
@@ -16,6 +17,21 @@ pub(crate) struct Failure {
 
 /// The exit code when `-W` ran out.
 pub(crate) const TIMED_OUT: u8 = 27;
+
+/// The exit code when TLS or WebSocket fails: that of mosquitto's programs for TLS.
+const LAYERS: u8 = 8;
+
+/// The exit code of an error of a transport.
+fn of_layers(error: &(dyn std::error::Error + 'static)) -> u8 {
+    let inner = error
+        .downcast_ref::<io::Error>()
+        .and_then(|error| error.get_ref())
+        .and_then(|inner| inner.downcast_ref::<mqtt_adapter_core::transport::Error>());
+    match inner.map(mqtt_adapter_core::transport::Error::kind) {
+        None | Some(ErrorKind::Proxy | ErrorKind::Settings) => 1,
+        Some(_) => LAYERS,
+    }
+}
 
 /// Makes an error with the exit code 1.
 pub(crate) fn fail(message: impl fmt::Display) -> Failure {
@@ -43,11 +59,20 @@ impl Failure {
         let code = match error {
             Error::Closed(Closed::Refused(reason)) if version.is_v5() => reason.get(),
             Error::Closed(Closed::Refused(reason)) => reason.to_return_code().unwrap_or(1),
+            Error::Transport(_, error) => of_layers(&**error),
             _ => 1,
         };
         Self {
             code,
             message: sentence(error),
+        }
+    }
+
+    /// A connection to `what` that could not be opened.
+    pub(crate) fn io(error: &io::Error, what: &str) -> Self {
+        Self {
+            code: of_layers(error),
+            message: format!("{what}: {error}"),
         }
     }
 
@@ -60,7 +85,7 @@ impl Failure {
 
     pub(crate) fn exit(&self) -> ExitCode {
         // If the message cannot be written, the exit code is still returned.
-        let _ = writeln!(std::io::stderr(), "mqtt: {}", self.message);
+        let _ = writeln!(io::stderr(), "mqtt: {}", self.message);
         ExitCode::from(self.code)
     }
 }

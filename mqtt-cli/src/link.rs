@@ -2,60 +2,45 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use mqtt_adapter_core::dial::{Dialler, Either, Opened, Target};
 use mqtt_tokio::proto::Version;
-use mqtt_tokio::{ConnectionEvent, Handle, Options};
-use tokio::io::{AsyncRead, AsyncWrite};
+use mqtt_tokio::{ConnectionEvent, DialOptions, Handle, Options, Socket};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
 use crate::failure::{Failure, fail, sentence};
 use crate::tap::{Tap, Watcher, to_stderr};
 
-/// The destination of a connection.
+/// Opens connections.
 #[derive(Clone, Debug)]
-pub(crate) enum Dial {
-    Tcp {
-        host: String,
-        port: u16,
-        /// The local address or name to connect from.
-        from: Option<String>,
-    },
-    Unix(PathBuf),
+pub(crate) struct Dial {
+    dialler: Arc<Dialler>,
+    /// Address or name of this machine to connect from.
+    from: Option<String>,
 }
 
-/// Any stream.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 impl Dial {
-    /// Returns the host and port of these options.
-    pub(crate) fn to(options: &Options) -> Self {
-        Self::Tcp {
-            host: options.host.clone(),
-            port: options.port,
-            from: None,
+    /// To where these options say, with these settings of TLS, WebSocket and proxies.
+    pub(crate) fn new(options: &Options, layers: DialOptions, from: Option<String>) -> Self {
+        Self {
+            dialler: Arc::new(Dialler::new(options, layers)),
+            from,
         }
     }
 
-    pub(crate) async fn dial(self) -> io::Result<Box<dyn Stream>> {
-        match self {
-            #[cfg(unix)]
-            Self::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
-            #[cfg(not(unix))]
-            Self::Unix(_) => Err(io::Error::other("this system has no Unix sockets")),
-            Self::Tcp { host, port, from } => {
-                let stream = match from {
-                    Some(from) => connect_from(&from, &host, port).await?,
-                    None => TcpStream::connect((host, port)).await?,
-                };
+    async fn open(&self) -> io::Result<Opened<Socket>> {
+        let socket = match (&self.from, self.dialler.target()) {
+            (Some(from), Target::Tcp(host, port)) => {
+                let stream = connect_from(from, host, port).await?;
                 stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
+                Either::First(stream.into())
             }
-        }
+            (_, target) => mqtt_tokio::connect(target).await?,
+        };
+        Opened::new(socket, &self.dialler).await
     }
 }
 
@@ -100,10 +85,10 @@ pub(crate) fn start_watched(
     mut watcher: impl FnMut() -> Option<Watcher> + Send + 'static,
 ) -> Handle {
     let version = options.version;
-    Handle::start_with(options, move || {
+    Handle::start_over(options, move || {
         let dial = dial.clone();
         let watcher = watcher();
-        async move { Ok(Tap::new(dial.dial().await?, version, watcher)) }
+        async move { Ok(Tap::new(dial.open().await?, version, watcher)) }
     })
 }
 

@@ -15,6 +15,7 @@ mod health;
 mod hex;
 mod import;
 mod json;
+mod layered;
 mod link;
 mod log;
 mod manual;

@@ -1,11 +1,12 @@
 //! A transport that reports its packets, for `-d` and the demo.
 
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use mqtt_adapter_core::bytes::BytesMut;
+use mqtt_adapter_core::driver::Transport;
+use mqtt_adapter_core::transport::{Protocol, detect};
 use mqtt_tokio::proto::{Decoded, MAX_PACKET, Packet, Version};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::anatomy;
 
@@ -29,6 +30,8 @@ pub(crate) enum Pass {
 /// A transport that may have a watcher.
 pub(crate) struct Tap<T> {
     transport: T,
+    /// Something was received: the server speaks MQTT, or was found out.
+    has_heard: bool,
     watched: Option<Watched>,
 }
 
@@ -69,7 +72,11 @@ impl<T> Tap<T> {
             outgoing: Vec::new(),
             cut: false,
         });
-        Self { transport, watched }
+        Self {
+            transport,
+            has_heard: false,
+            watched,
+        }
     }
 
     fn watch(&mut self, way: Way, bytes: &[u8]) {
@@ -86,6 +93,16 @@ impl<T> Tap<T> {
     }
 }
 
+/// Tells a server that speaks something else by its first bytes.
+fn recognise(first: &[u8]) -> io::Result<()> {
+    let hint = match detect(first) {
+        Some(Protocol::Tls) => "the server speaks TLS here: give --cafile or mqtts://",
+        Some(Protocol::Http) => "the server speaks HTTP here: give --ws or ws://",
+        _ => return Ok(()),
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidData, hint))
+}
+
 /// The watcher of `-d`.
 pub(crate) fn to_stderr(way: Way, _: &Packet<'_>, summary: &str) -> Pass {
     let verb = match way {
@@ -96,39 +113,37 @@ pub(crate) fn to_stderr(way: Way, _: &Packet<'_>, summary: &str) -> Pass {
     Pass::On
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Tap<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+impl<T: Transport> Transport for Tap<T> {
+    fn poll_fill(
+        &mut self,
         cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.check()?;
-        let before = buffer.filled().len();
-        let poll = Pin::new(&mut self.transport).poll_read(cx, buffer);
-        self.watch(Way::In, buffer.filled().get(before..).unwrap_or_default());
-        poll
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Tap<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
+        buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
         self.check()?;
-        let poll = Pin::new(&mut self.transport).poll_write(cx, bytes);
+        let before = buffer.len();
+        let poll = self.transport.poll_fill(cx, buffer);
+        if !self.has_heard && buffer.len() > before {
+            self.has_heard = true;
+            recognise(buffer.get(before..).unwrap_or_default())?;
+        }
+        self.watch(Way::In, buffer.get(before..).unwrap_or_default());
+        poll
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check()?;
+        let poll = self.transport.poll_write(cx, bytes);
         if let Poll::Ready(Ok(n)) = &poll {
             self.watch(Way::Out, bytes.get(..*n).unwrap_or_default());
         }
         poll
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_flush(cx)
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.transport.poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(cx)
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.transport.poll_close(cx)
     }
 }

@@ -1,89 +1,172 @@
-//! The options of mosquitto's programs for TLS and proxies. They are parsed, and refused with a reason, until this program
-//! has TLS.
+//! The options for TLS, WebSocket, Unix sockets and proxies, with the names and meanings of mosquitto's programs.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use mqtt_adapter_core::transport::proxy::ProxyOptions;
+use mqtt_adapter_core::transport::tls::{KeyPair, Roots, Source, TlsVersion, psk_refused};
+use mqtt_tokio::{DialOptions, Options, Scheme};
 
 use crate::failure::{Failure, fail};
 
-/// The options for TLS.
-#[derive(Args, Debug, Default)]
-#[command(next_help_heading = "TLS and proxy (not there yet)")]
+/// What stands between a socket and MQTT.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "TLS, WebSocket and proxies")]
 pub(crate) struct TlsArgs {
-    /// File with the certificates of trusted CAs
+    /// Connect through this Unix socket; @NAME is an abstract one
+    #[arg(long, value_name = "PATH")]
+    unix: Option<PathBuf>,
+    /// Speak MQTT in WebSocket, as ws:// and wss:// do
+    #[arg(long)]
+    ws: bool,
+    /// Path of WebSocket [default: /mqtt]
+    #[arg(long, value_name = "PATH")]
+    ws_path: Option<String>,
+    /// Connect by TLS and trust the CAs in this file
     #[arg(long, value_name = "FILE")]
     cafile: Option<PathBuf>,
-    /// Directory with the certificates of trusted CAs
+    /// The same with the CAs in the files of this directory
     #[arg(long, value_name = "DIRECTORY")]
     capath: Option<PathBuf>,
+    /// Connect by TLS and trust the CAs of the system, as mqtts:// and wss:// do
+    #[arg(long)]
+    tls_use_os_certs: bool,
     /// Certificate of the client
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
     /// Key of the client's certificate
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Form of the key: pem or engine
+    /// Form of the key: pem
     #[arg(long, value_name = "FORM")]
     keyform: Option<String>,
-    /// Ciphers in OpenSSL's notation
+    /// Refused: the ciphers of TLS 1.2 and 1.3 that are good are used
     #[arg(long, value_name = "LIST")]
     ciphers: Option<String>,
-    /// Version of TLS
+    /// The lowest version of TLS: tlsv1.2 or tlsv1.3 [default: tlsv1.2]
     #[arg(long, value_name = "VERSION")]
     tls_version: Option<String>,
-    /// Do not compare the name in the certificate with the host
+    /// Do not compare the name in the certificate with the host: who has any certificate of the CA can listen
     #[arg(long)]
     insecure: bool,
-    /// Protocol of ALPN
+    /// Protocol of ALPN, such as mqtt
     #[arg(long, value_name = "PROTOCOL")]
     tls_alpn: Option<String>,
-    /// OpenSSL's engine
+    /// Refused: there is no OpenSSL here
     #[arg(long, value_name = "ENGINE")]
     tls_engine: Option<String>,
-    /// Hash of the engine's password
+    /// Refused: there is no OpenSSL here
     #[arg(long, value_name = "HASH")]
     tls_engine_kpass_sha1: Option<String>,
-    /// Trust the CAs of the system
-    #[arg(long)]
-    tls_use_os_certs: bool,
-    /// Shared key in hex
+    /// Refused: use client certificates
     #[arg(long, value_name = "HEX")]
     psk: Option<String>,
-    /// Identity of the shared key
+    /// Refused: use client certificates
     #[arg(long, value_name = "NAME")]
     psk_identity: Option<String>,
-    /// SOCKS5 proxy: socks5h://[user[:password]@]host[:port]
+    /// Proxy: socks5h://[user[:password]@]host[:port], or http://.. for one with CONNECT
     #[arg(long, value_name = "URL")]
     proxy: Option<String>,
-    /// Find the broker by an SRV record of DNS
+    /// Refused: SRV records are not looked up
     #[arg(short = 'S')]
     srv: bool,
 }
 
 impl TlsArgs {
-    /// Refuses options that are not implemented. `--insecure` alone has no effect.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
-        let asked = [
-            ("--cafile", self.cafile.is_some()),
-            ("--capath", self.capath.is_some()),
-            ("--cert", self.cert.is_some()),
-            ("--key", self.key.is_some()),
-            ("--tls-use-os-certs", self.tls_use_os_certs),
-        ];
-        if let Some((name, _)) = asked.iter().find(|(_, asked)| *asked) {
-            return Err(fail(format!(
-                "{name} needs TLS, which this program does not have yet"
-            )));
+    /// Sets the scheme, the path and, unless one is given, the port, and returns the settings of the layers.
+    pub(crate) fn apply(
+        &self,
+        options: &mut Options,
+        port: Option<u16>,
+    ) -> Result<DialOptions, Failure> {
+        self.refuse()?;
+        if let Some(path) = &self.unix {
+            let path = path.to_str().ok_or_else(|| fail("--unix: no UTF-8"))?;
+            (options.scheme, options.path) = (Scheme::Unix, path.to_owned());
+            return Ok(DialOptions::default());
         }
+        let before = options.scheme;
+        let asked = self.cafile.is_some() || self.capath.is_some() || self.tls_use_os_certs;
+        options.scheme = match (before.is_tls() || asked, before.is_websocket() || self.ws) {
+            (false, false) => before,
+            (true, false) => Scheme::Mqtts,
+            (false, true) => Scheme::Ws,
+            (true, true) => Scheme::Wss,
+        };
+        if options.scheme != before && port.is_none() && options.port == before.default_port() {
+            options.port = options.scheme.default_port();
+        }
+        if options.scheme.is_websocket() {
+            options.path = self.ws_path.clone().unwrap_or_else(|| "/mqtt".to_owned());
+        }
+        let mut layers = DialOptions::default();
+        if options.scheme.is_tls() {
+            self.tls(&mut layers)?;
+        } else if self.cert.is_some() || self.key.is_some() {
+            return Err(fail(
+                "--cert and --key need TLS: give --cafile, --capath, --tls-use-os-certs or mqtts://",
+            ));
+        }
+        let proxy = self.proxy.as_deref().map(ProxyOptions::from_url);
+        layers.proxy = proxy.transpose().map_err(fail)?;
+        Ok(layers)
+    }
+
+    fn tls(&self, layers: &mut DialOptions) -> Result<(), Failure> {
+        let tls = &mut layers.tls;
+        tls.roots = match (&self.cafile, &self.capath) {
+            (Some(_), Some(_)) => return Err(fail("--cafile and --capath: give one of them")),
+            (Some(file), None) => Roots::Ca(Source::from(file)),
+            (None, Some(directory)) => Roots::CaDirectory(directory.clone()),
+            (None, None) => Roots::Platform,
+        };
+        tls.identity = match (&self.cert, &self.key) {
+            (Some(certificate), Some(key)) => Some(KeyPair::new(certificate, key)),
+            (None, None) => None,
+            _ => return Err(fail("--cert and --key need each other")),
+        };
+        tls.insecure_accept_any_name = self.insecure;
+        tls.minimum_version = match self.tls_version.as_deref() {
+            None | Some("tlsv1.2") => TlsVersion::V12,
+            Some("tlsv1.3") => TlsVersion::V13,
+            Some(other) => {
+                return Err(fail(format!(
+                    "--tls-version {other}: tlsv1.2 and tlsv1.3 are spoken"
+                )));
+            }
+        };
+        tls.alpn = self
+            .tls_alpn
+            .iter()
+            .map(|name| name.clone().into())
+            .collect();
+        // A file that cannot be used is told before anything is dialled.
+        mqtt_adapter_core::transport::tls::TlsConnector::new(tls.clone()).map_err(fail)?;
+        Ok(())
+    }
+
+    fn refuse(&self) -> Result<(), Failure> {
         if self.psk.is_some() || self.psk_identity.is_some() {
-            return Err(fail("there is no TLS with a shared key (--psk)"));
+            return Err(fail(format!("--psk: {}", psk_refused())));
         }
-        if self.proxy.is_some() {
-            return Err(fail("--proxy: this program cannot use a proxy yet"));
+        if self.ciphers.is_some() {
+            return Err(fail(
+                "--ciphers: they cannot be chosen; --tls-version tlsv1.3 leaves the newest only",
+            ));
+        }
+        let is_engine = self.keyform.as_deref().is_some_and(|form| form != "pem");
+        if is_engine || self.tls_engine.is_some() || self.tls_engine_kpass_sha1.is_some() {
+            return Err(fail(
+                "there are no engines of OpenSSL: keys are files of PEM",
+            ));
         }
         if self.srv {
             return Err(fail("-S: SRV records are not looked up"));
+        }
+        if self.unix.is_some() && (self.ws || self.proxy.is_some() || self.cafile.is_some()) {
+            return Err(fail(
+                "--unix is plain MQTT, without TLS, WebSocket and proxies",
+            ));
         }
         Ok(())
     }

@@ -74,8 +74,11 @@ fn wrong_arguments_exit_with_2_or_say_what_is_wrong() {
             &words("pub -t a -m x -V 5 -D publish user-property y"),
             "name and a value",
         ),
-        (&["pub", "-L", "mqtts://h/a", "-m", "x"], "no TLS"),
-        (&["sub", "-L", "wss://u:p@h/a"], "no TLS"),
+        (
+            &["pub", "-L", "mqtts://h/a", "-m", "x", "--psk", "00"],
+            "client certificate",
+        ),
+        (&["sub", "-L", "wss://u:p@h/a", "-S"], "SRV"),
         (
             &["pub", "-L", "http://h/a", "-m", "x"],
             "the scheme is none of",

@@ -5,5 +5,9 @@ mod broker;
 mod clients;
 mod commands;
 mod health;
+#[cfg(unix)]
+mod layers;
 mod log;
+#[cfg(unix)]
+mod refusals;
 mod reload;

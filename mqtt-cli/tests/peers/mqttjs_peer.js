@@ -1,10 +1,15 @@
 // The other side of an exchange, by MQTT.js: mqttjs_peer.js MODULE pub|sub PORT VERSION QOS TOPIC [MESSAGE... | COUNT].
+// Instead of PORT, SCHEME://HOST:PORT?CA with the file of a CA.
 const [module_path, action, port, version, qosText, topic, ...rest] = process.argv.slice(2);
 const mqtt = require(module_path);
 const qos = Number(qosText);
+const url = new URL(port.includes("://") ? port : `mqtt://127.0.0.1:${port}`);
 const client = mqtt.connect({
-    host: "127.0.0.1",
-    port: Number(port),
+    protocol: url.protocol.slice(0, -1),
+    host: url.hostname,
+    port: Number(url.port),
+    path: "/mqtt",
+    ca: url.search ? require("fs").readFileSync(url.search.slice(1)) : undefined,
     protocolVersion: version === "5" ? 5 : 4,
     clientId: `mqttjs-${action}-${process.pid}`,
     reconnectPeriod: 0,

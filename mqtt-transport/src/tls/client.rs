@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{KeyLogFile, RootCertStore};
 
-use super::verify::WithoutCa;
+use super::verify::{WithoutCa, WithoutName};
 use super::{KeyPair, Source, TlsStage, TlsVersion, provider, wrong};
 use crate::error::Error;
 
@@ -40,6 +40,9 @@ pub struct TlsOptions {
     pub identity: Option<KeyPair>,
     /// The name in the certificate of the server and in SNI. Default: the host that is dialled.
     pub server_name: Option<String>,
+    /// Accepts a certificate for whatever host, as long as its CA and dates are right: whoever has any certificate of that CA can
+    /// read and change everything. Default `false`.
+    pub insecure_accept_any_name: bool,
     /// The application protocols that the client offers (ALPN), such as [`ALPN_MQTT`](super::ALPN_MQTT). Default none.
     pub alpn: Vec<Vec<u8>>,
     /// The lowest version of TLS. Default 1.2.
@@ -192,7 +195,12 @@ impl TlsConnector {
                 let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
                     .build()
                     .map_err(|error| wrong(error.to_string()))?;
-                builder.with_webpki_verifier(verifier)
+                match options.insecure_accept_any_name {
+                    true => builder
+                        .dangerous()
+                        .with_custom_certificate_verifier(Arc::new(WithoutName(verifier))),
+                    false => builder.with_webpki_verifier(verifier),
+                }
             }
         };
         let mut config = match &material.identity {

@@ -1,0 +1,121 @@
+//! A blocking connection with TLS, WebSocket or a proxy upon its socket.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use mqtt_adapter_core::bytes::BytesMut;
+use mqtt_adapter_core::dial::{Dialler, Target, interleave};
+use mqtt_adapter_core::transport::Stack;
+
+trait Socket: Read + Write {}
+
+impl<T: Read + Write> Socket for T {}
+
+/// A blocking connection with its stages.
+pub(crate) struct Layered {
+    socket: Box<dyn Socket>,
+    stack: Stack,
+}
+
+impl Layered {
+    /// Opens a connection and shakes hands; each wait is at most `limit`.
+    pub(crate) fn open(dialler: &Dialler, limit: Duration) -> io::Result<Self> {
+        let mut layered = Self {
+            socket: socket(dialler.target(), limit)?,
+            stack: dialler.stages()?.unwrap_or_default(),
+        };
+        let mut early = Vec::new();
+        while !layered.stack.is_open() {
+            layered.flush()?;
+            if layered.read_once(&mut early)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        layered.flush()?;
+        Ok(layered)
+    }
+
+    /// Sends all of these bytes.
+    pub(crate) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let taken = self.stack.output(bytes);
+            bytes = bytes.get(taken..).unwrap_or_default();
+            self.flush()?;
+            // Nothing waits any more, so that only an end takes nothing.
+            if taken == 0 {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads behind what is in the buffer; how many bytes, 0 at the end.
+    pub(crate) fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let before = buffer.len();
+        while !self.stack.is_ended() {
+            let read = self.read_once(buffer)?;
+            if read == 0 || buffer.len() > before {
+                break;
+            }
+        }
+        Ok(buffer.len() - before)
+    }
+
+    /// One read of the socket, which may bring nothing but a part of a handshake.
+    fn read_once(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let mut space = [0; 4_096];
+        let n = self.socket.read(&mut space)?;
+        let mut plain = BytesMut::new();
+        let result = match n {
+            0 => self.stack.end_of_file(),
+            n => self
+                .stack
+                .input(space.get(..n).unwrap_or_default(), &mut plain),
+        };
+        buffer.extend_from_slice(&plain);
+        let sent = self.flush();
+        result?;
+        sent?;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.stack.outgoing().is_empty() {
+            let n = self.socket.write(self.stack.outgoing())?;
+            self.stack.sent(n);
+        }
+        Ok(())
+    }
+}
+
+fn socket(target: Target<'_>, limit: Duration) -> io::Result<Box<dyn Socket>> {
+    let (host, port) = match target {
+        Target::Tcp(host, port) => (host, port),
+        Target::Unix(path) => return unix(path, limit),
+    };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in interleave((host, port).to_socket_addrs()?) {
+        match TcpStream::connect_timeout(&address, limit) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(limit))?;
+                stream.set_nodelay(true)?;
+                return Ok(Box::new(stream));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+#[cfg(unix)]
+fn unix(path: &str, limit: Duration) -> io::Result<Box<dyn Socket>> {
+    let stream = std::os::unix::net::UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(limit))?;
+    Ok(Box::new(stream))
+}
+
+#[cfg(not(unix))]
+fn unix(_: &str, _: Duration) -> io::Result<Box<dyn Socket>> {
+    Err(io::Error::other("this system has no Unix sockets"))
+}

@@ -1,0 +1,270 @@
+//! Clients of others, and our own, through `mqtt broker` over TLS, WebSocket, both and Unix sockets.
+
+use std::fs;
+use std::path::PathBuf;
+
+use mqtt_testing::peers::{Authority, Subject, free_port};
+use mqtt_testing::process::{Process, run};
+
+use crate::broker::MQTT;
+
+const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
+const PAHO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/paho_peer.py");
+const MQTT_JS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/mqttjs_peer.js");
+const MQTT_JS_MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.npm/node_modules/mqtt");
+const FORMAT: &str = "%q %t %p";
+
+/// A broker that listens by each scheme, and the files of its certificates.
+pub(crate) struct Secured {
+    pub(crate) process: Process,
+    pub(crate) folder: PathBuf,
+    ports: [String; 4],
+}
+
+/// Schemes with a port, in the order of the ports.
+const SCHEMES: [&str; 4] = ["mqtt", "mqtts", "ws", "wss"];
+
+impl Secured {
+    /// Starts one whose certificate is for `localhost`; `more` may name files of the folder by `DIRECTORY`.
+    pub(crate) fn start(name: &str, authority: &Authority, more: &[&str]) -> Self {
+        let issued = authority.issue(&Subject::host("localhost"));
+        let name = format!("mqtt-{name}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str| folder.join(name).display().to_string();
+        for (name, text) in [
+            ("ca", authority.pem()),
+            ("cert", &issued.certificate),
+            ("key", &issued.key),
+        ] {
+            fs::write(file(name), text).unwrap();
+        }
+        let ports = SCHEMES.map(|_| free_port().to_string());
+        let mut arguments = vec!["broker".to_owned()];
+        for (scheme, port) in SCHEMES.iter().zip(&ports) {
+            arguments.push(format!("--bind={scheme}://127.0.0.1:{port}"));
+        }
+        arguments.push(format!("--bind=unix://{}", file("socket")));
+        arguments.extend(["--cert".into(), file("cert"), "--key".into(), file("key")]);
+        let more = more.iter().map(|word| word.replace("DIRECTORY", &file("")));
+        arguments.extend(more);
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let process = Process::start(MQTT, &arguments);
+        process.wait_stderr("protocol=\"unix\"");
+        Self {
+            process,
+            folder,
+            ports,
+        }
+    }
+
+    pub(crate) fn file(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    pub(crate) fn port(&self, scheme: &str) -> &str {
+        let at = SCHEMES.iter().position(|known| *known == scheme);
+        &self.ports[at.expect("a scheme with a port")]
+    }
+
+    /// The words that point the program there.
+    fn words(&self, scheme: &str) -> Vec<String> {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        if scheme == "unix" {
+            return words(&["--unix", &self.file("socket")]);
+        }
+        let mut all: Vec<String> = words(&["-h", "localhost", "-p", self.port(scheme)]);
+        if scheme.starts_with("ws") {
+            all.push("--ws".into());
+        }
+        if scheme.ends_with('s') && scheme != "ws" {
+            all.extend(["--cafile".into(), self.file("ca")]);
+        }
+        all
+    }
+
+    /// The URL for the scripts of other clients.
+    fn url(&self, scheme: &str) -> String {
+        match scheme {
+            "unix" => format!("unix://{}", self.file("socket")),
+            "mqtts" | "wss" => {
+                let (port, ca) = (self.port(scheme), self.file("ca"));
+                format!("{scheme}://localhost:{port}?{ca}")
+            }
+            _ => format!("{scheme}://localhost:{}", self.port(scheme)),
+        }
+    }
+}
+
+impl Drop for Secured {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A program to be the other side.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Peer {
+    Own,
+    Mosquitto,
+    Paho,
+    MqttJs,
+}
+
+impl Peer {
+    /// What they can.
+    fn schemes(self) -> &'static [&'static str] {
+        match self {
+            Self::Own | Self::Paho => &["mqtt", "mqtts", "ws", "wss", "unix"],
+            Self::Mosquitto => &["mqtt", "mqtts", "unix"],
+            Self::MqttJs => &["mqtt", "mqtts", "ws", "wss"],
+        }
+    }
+
+    /// Its program and arguments; `rest` are the messages, or how many are awaited.
+    fn command(
+        self,
+        broker: &Secured,
+        (scheme, version): (&str, &str),
+        (action, qos): (&str, &str),
+        rest: &str,
+    ) -> (&'static str, Vec<String>) {
+        let own = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        if matches!(self, Self::Paho | Self::MqttJs) {
+            let url = broker.url(scheme);
+            let words: [&str; 6] = [action, &url, version, qos, "a/b", rest];
+            return match self {
+                Self::Paho => (PYTHON, own(&[&[PAHO][..], &words].concat())),
+                _ => (
+                    "node",
+                    own(&[&[MQTT_JS, MQTT_JS_MODULE][..], &words].concat()),
+                ),
+            };
+        }
+        let mut all = broker.words(scheme);
+        all.extend(own(&["-V", version, "-q", qos, "-t", "a/b"]));
+        all.extend(own(&match action {
+            "pub" => ["-m", rest, "-i", "pub"],
+            _ => ["-C", rest, "-F", FORMAT],
+        }));
+        match (self, action) {
+            (Self::Own, _) => {
+                all.insert(0, action.to_owned());
+                // SUBACK is told on standard error.
+                all.push("-d".into());
+                (MQTT, all)
+            }
+            (_, "pub") => ("mosquitto_pub", all),
+            _ => {
+                all.push("-d".into());
+                // Unbuffered, so that its standard output can be awaited.
+                all.splice(0..0, own(&["-o0", "mosquitto_sub"]));
+                ("stdbuf", all)
+            }
+        }
+    }
+
+    fn publishes(self, broker: &Secured, way: (&str, &str), qos: &str) {
+        let (program, words) = self.command(broker, way, ("pub", qos), "hello");
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let ended = run(program, &words, "");
+        let told = &ended.stderr;
+        assert_eq!(ended.code, Some(0), "{self:?} {way:?} {qos}: {told}");
+    }
+
+    fn subscribes(self, broker: &Secured, way: (&str, &str)) -> Process {
+        let (program, words) = self.command(broker, way, ("sub", "2"), "3");
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let process = Process::start(program, &words);
+        match self {
+            Self::Own => process.wait_stderr("receiving SUBACK"),
+            Self::Mosquitto => process.wait_stdout("Subscribed"),
+            _ => process.wait_stdout("subscribed"),
+        }
+        process
+    }
+}
+
+/// Each hears our program at each QoS, and our program, by another scheme, hears each.
+fn meets(peer: Peer) {
+    let authority = Authority::new("an authority");
+    let broker = Secured::start(&format!("{peer:?}"), &authority, &[]);
+    for version in ["3.1.1", "5"] {
+        for scheme in peer.schemes() {
+            let way = (
+                *scheme,
+                if peer == Peer::Mosquitto {
+                    mosquitto(version)
+                } else {
+                    version
+                },
+            );
+            let hearing = peer.subscribes(&broker, way);
+            let ours = Peer::Own.subscribes(&broker, ("wss", version));
+            for (n, qos) in ["0", "1", "2"].into_iter().enumerate() {
+                match n {
+                    1 => Peer::Own.publishes(&broker, ("unix", version), qos),
+                    _ => peer.publishes(&broker, way, qos),
+                }
+            }
+            for process in [hearing, ours] {
+                let ended = process.end();
+                let heard = ended
+                    .stdout
+                    .lines()
+                    .filter(|line| line.ends_with("a/b hello"));
+                let heard: Vec<_> = heard.collect();
+                let all = ["0 a/b hello", "1 a/b hello", "2 a/b hello"];
+                assert_eq!(heard, all, "{peer:?} {way:?}: {}", ended.stderr);
+            }
+        }
+    }
+}
+
+/// How mosquitto's programs name a version.
+fn mosquitto(version: &str) -> &'static str {
+    match version {
+        "5" => "mqttv5",
+        _ => "mqttv311",
+    }
+}
+
+#[test]
+fn our_program_by_each_scheme() {
+    meets(Peer::Own);
+}
+
+#[test]
+fn mosquittos_programs_by_each_scheme() {
+    meets(Peer::Mosquitto);
+}
+
+#[test]
+fn paho_by_each_scheme() {
+    meets(Peer::Paho);
+}
+
+#[test]
+fn mqtt_js_by_each_scheme() {
+    meets(Peer::MqttJs);
+}
+
+#[test]
+fn check_and_bench_go_by_tls_and_websocket() {
+    let authority = Authority::new("an authority");
+    let broker = Secured::start("check", &authority, &[]);
+    for scheme in ["mqtts", "ws", "wss", "unix"] {
+        let words = broker.words(scheme);
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let (at, more) = match scheme {
+            "unix" => (vec!["check"], &words[..]),
+            _ => (vec!["check", "localhost"], &words[2..]),
+        };
+        let ended = run(MQTT, &[&at[..], more].concat(), "");
+        assert_eq!(ended.code, Some(0), "{scheme}: {}", ended.stderr);
+        assert!(ended.stdout.contains("maximum QoS"), "{}", ended.stdout);
+        let load = ["bench", "-d", "0.1", "-r", "100", "-q", "1"];
+        let ended = run(MQTT, &[&load[..], &words].concat(), "");
+        assert_eq!(ended.code, Some(0), "{scheme}: {}", ended.stderr);
+    }
+}

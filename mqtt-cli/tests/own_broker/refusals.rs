@@ -1,0 +1,170 @@
+//! What `mqtt` says where TLS or WebSocket fails: one line, and an exit code.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use mqtt_testing::peers::{Authority, Subject};
+use mqtt_testing::process::run;
+
+use crate::broker::MQTT;
+use crate::layers::Secured;
+
+/// Publishes with these words; the code and the line on standard error.
+fn says(words: &[&str]) -> (Option<i32>, String) {
+    let ended = run(MQTT, &[&["pub", "-t", "a", "-m", "x"], words].concat(), "");
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert!(lines.len() <= 1, "{lines:?}");
+    (ended.code, lines.concat())
+}
+
+fn is_told(words: &[&str], code: i32, text: &str) {
+    let (ended, line) = says(words);
+    assert_eq!(ended, Some(code), "{words:?}: {line}");
+    assert!(line.contains(text), "{words:?}: {line}");
+}
+
+#[test]
+fn a_server_that_is_not_who_it_should_be() {
+    let authority = Authority::new("an authority");
+    let broker = Secured::start("server", &authority, &[]);
+    let port = broker.port("mqtts");
+    let ca = broker.file("ca");
+    let at = |host| ["-h", host, "-p", port];
+    let trusted = [at("127.0.0.1"), ["--cafile", &ca, "-q", "1"]].concat();
+    is_told(
+        &trusted,
+        8,
+        "is for another host: expected 127.0.0.1, found localhost",
+    );
+    let (code, line) = says(&[&trusted[..], &["--insecure"]].concat());
+    assert_eq!((code, line.as_str()), (Some(0), ""));
+
+    let other = broker.file("other");
+    fs::write(&other, Authority::new("another").pem()).unwrap();
+    is_told(
+        &[&at("localhost")[..], &["--cafile", &other]].concat(),
+        8,
+        "unknown CA",
+    );
+    // Whatever the name, the CA is asked.
+    let insecure = [&at("localhost")[..], &["--cafile", &other, "--insecure"]].concat();
+    is_told(&insecure, 8, "unknown CA");
+
+    // The certificate that the broker shows after SIGHUP is over.
+    let expired = authority.issue(&Subject {
+        years: (2020, 2021),
+        ..Subject::host("localhost")
+    });
+    fs::write(broker.file("cert"), &expired.certificate).unwrap();
+    fs::write(broker.file("key"), &expired.key).unwrap();
+    broker.process.signal("HUP");
+    broker.process.wait_stderr("are read again");
+    is_told(
+        &[&at("localhost")[..], &["--cafile", &ca]].concat(),
+        8,
+        "expired on 2021-01-01",
+    );
+}
+
+#[test]
+fn options_that_cannot_be_used() {
+    for (words, text) in [
+        (&["--psk", "00"][..], "client certificate"),
+        (&["--ciphers", "ALL"], "--ciphers"),
+        (&["--cert", "c"], "need TLS"),
+        (&["--cafile", "no such"], "no such: No such file"),
+        (
+            &["--tls-use-os-certs", "--tls-version", "tlsv1.1"],
+            "tlsv1.2 and tlsv1.3 are spoken",
+        ),
+    ] {
+        is_told(words, 1, text);
+    }
+}
+
+#[test]
+fn another_protocol_than_the_port_is_for() {
+    let authority = Authority::new("an authority");
+    let broker = Secured::start("protocol", &authority, &[]);
+    let ca = broker.file("ca");
+    let to = |scheme| ["-h", "localhost", "-p", broker.port(scheme)];
+    let tls = ["--cafile", &ca];
+    // The broker tells the client by an alert or by HTTP what this port is for.
+    is_told(&to("mqtts"), 1, "the server speaks TLS here");
+    is_told(&[&to("mqtt")[..], &tls].concat(), 8, "TLS");
+    is_told(
+        &[&to("mqtt")[..], &["--ws"]].concat(),
+        8,
+        "closed the connection",
+    );
+    is_told(
+        &[&to("ws")[..], &["--ws", "--ws-path", "/other"]].concat(),
+        8,
+        "404",
+    );
+    broker
+        .process
+        .wait_stderr("speaks plain MQTT where TLS is expected");
+}
+
+#[test]
+fn a_client_without_a_good_certificate() {
+    let authority = Authority::new("an authority");
+    let more = ["--client-ca", "DIRECTORY/clients", "--crl", "DIRECTORY/crl"];
+    let name = "client";
+    let folder = std::env::temp_dir().join(format!("mqtt-{name}-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("clients"), authority.pem()).unwrap();
+    fs::write(folder.join("crl"), authority.revocation_list(&[2])).unwrap();
+    let broker = Secured::start(name, &authority, &more);
+    let (ca, cert, key) = (
+        broker.file("ca"),
+        broker.file("own"),
+        broker.file("own.key"),
+    );
+    let to = [
+        "-h",
+        "localhost",
+        "-p",
+        broker.port("mqtts"),
+        "--cafile",
+        &ca,
+    ];
+    is_told(&to, 8, "requires a client certificate, and none was given");
+    for (serial, why) in [(1, ""), (2, "it was revoked")] {
+        let issued = authority.issue(&Subject {
+            serial,
+            ..Subject::client("pump")
+        });
+        fs::write(&cert, &issued.certificate).unwrap();
+        fs::write(&key, &issued.key).unwrap();
+        let words = [&to[..], &["--cert", &cert, "--key", &key]].concat();
+        match why {
+            "" => assert_eq!(says(&words), (Some(0), String::new())),
+            why => is_told(&words, 8, why),
+        }
+    }
+}
+
+#[test]
+fn a_web_server_that_has_no_mqtt() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let answers = [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".to_owned(),
+        format!("HTTP/1.1 101 Switching\r\nLong: {}", "x".repeat(100_000)),
+    ];
+    let server = thread::spawn(move || {
+        for answer in answers {
+            let (mut client, _) = listener.accept().unwrap();
+            let _ = client.read(&mut [0; 4_096]).unwrap();
+            let _ = client.write_all(answer.as_bytes());
+        }
+    });
+    let to = ["-h", "127.0.0.1", "-p", &port, "--ws"];
+    is_told(&to, 8, "200");
+    is_told(&to, 8, "longer than");
+    server.join().unwrap();
+}

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::reload::Access;
 use crate::{Error, Layers, Listener, ListenerSettings, Settings, listen};
 
 const DEFAULT_BIND: &str = "127.0.0.1:1883";
@@ -127,18 +128,23 @@ impl Settings {
         listeners
     }
 
-    /// Resolves and binds all addresses.
-    pub(crate) async fn bound(&self) -> Result<Bound, Error> {
+    /// Resolves and binds all addresses, none that others can connect to unless `access` protects it.
+    pub(crate) async fn bound(&self, access: &Access) -> Result<Bound, Error> {
         let mut bound = Bound::default();
         for (number, settings) in self.numbered_listeners() {
-            bound.add(number, &settings).await?;
+            bound.add(number, &settings, access).await?;
         }
         Ok(bound)
     }
 }
 
 impl Bound {
-    async fn add(&mut self, number: usize, settings: &ListenerSettings) -> Result<(), Error> {
+    async fn add(
+        &mut self,
+        number: usize,
+        settings: &ListenerSettings,
+        access: &Access,
+    ) -> Result<(), Error> {
         #[cfg(feature = "tls")]
         let mut tls = None;
         for text in settings.bind.iter().flatten() {
@@ -173,15 +179,17 @@ impl Bound {
             let resolved = tokio::net::lookup_host(&authority).await;
             let addresses = resolved.map_err(|source| listen_error(text, source))?;
             for address in addresses {
+                if !address.ip().is_loopback() && !needs_certificate {
+                    self.public.get_or_insert(address);
+                    // Asked before others can connect.
+                    access.protects(self.public)?;
+                }
                 let listener = listen(address).map_err(|source| listen_error(text, source))?;
                 let listener = Listener::from(listener)
                     .over(Arc::clone(&layers))
                     .numbered(number);
                 let address = listener.address().unwrap_or(address);
-                if !address.ip().is_loopback() && !needs_certificate {
-                    self.public.get_or_insert(address);
-                }
-                tracing::info!(%address, protocol = scheme.name, "listening");
+                tracing::info!(protocol = scheme.name, %address, "listening");
                 self.listeners.push(listener);
             }
         }
@@ -201,7 +209,7 @@ impl Bound {
             self.files.push(SocketFile(path.to_owned()));
             listener
         };
-        tracing::info!(path = %path.display(), protocol = "unix", "listening");
+        tracing::info!(protocol = "unix", path = %path.display(), "listening");
         let listener = Listener::from(listener).numbered(number);
         self.listeners.push(listener);
         Ok(())

@@ -27,8 +27,7 @@ impl Settings {
     pub async fn listen(&self) -> Result<Listening, Error> {
         self.check()?;
         let access = Access::read(self)?;
-        let bound = self.bound().await?;
-        access.protects(bound.public)?;
+        let bound = self.bound(&access).await?;
         let (host, control) = self.host(access)?;
         if let Some(most) = self.handshakes {
             host.limit_handshakes(most);

@@ -1,7 +1,10 @@
 //! `mqtt broker`: the settings of `mqtt_broker_host` as options, and its log on standard error.
 
+use std::future::{Future as _, poll_fn};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::task::Poll;
 
 use clap::Args;
 use mqtt_broker_host::signals::{self, Hangups};
@@ -60,10 +63,15 @@ impl Broker {
             }
         };
         let stop = async {
-            signals::interrupted().await;
+            let mut interrupted = pin!(signals::interrupted());
+            // Polled once, it handles the signals: whoever is told that the broker is ready may send one at once.
+            let early = poll_fn(|cx| Poll::Ready(interrupted.as_mut().poll(cx))).await;
+            notify("READY=1");
+            if early.is_pending() {
+                interrupted.await;
+            }
             notify("STOPPING=1");
         };
-        notify("READY=1");
         tokio::select! {
             ended = broker.run(stop) => Ok(ended?),
             () = reload => Ok(()),

@@ -13,7 +13,11 @@ import sys
 root = pathlib.Path(__file__).resolve().parent.parent
 
 # The files with the tables of tests; the scenarios of a table's module are in a file of that name beside it.
-tables = ["broker-host/tests/conformance/main.rs", "mqtt-session/tests/statements.rs"]
+tables = [
+    "broker-host/tests/conformance/main.rs",
+    "mqtt-session/tests/statements.rs",
+    "mqtt-transport/tests/statements.rs",
+]
 
 citation = re.compile(r"(?:\b(3\.1\.1|5) |\b(?:and|or|to|,) )?\\?\[?\b(MQTT-\d+\.\d+\.\d+-\d+)\b")
 declaration = re.compile(
@@ -144,8 +148,8 @@ def main():
         "",
         "Which function keeps each statement of the standards, and which test shows it. Made by `scripts/conformance.py`; CI",
         "checks that it is up to date and that no statement that binds a client or a server is without either. A server is the",
-        "broker, tested over TCP on loopback; a client is the machine that all adapters drive. What keeps a statement is the item",
-        f"whose comment cites it. {len(shown)} statements are shown by {len(scenarios)} tests; several statements may share one.",
+        "broker, tested over TCP on loopback; a client is the machine that all adapters drive; WebSocket is the stages that both",
+        f"stand upon. What keeps a statement is the item whose comment cites it. {len(shown)} statements are shown by {len(scenarios)} tests; several statements may share one.",
         "`scripts/mutations.py` breaks rules and shows that the named tests turn red.",
     ]
     for version in ("3.1.1", "5"):

@@ -218,6 +218,7 @@ fn about<'a>(observation: &Observation<'a>) -> (Option<&'a str>, Level) {
         Observation::Subscribed { client, .. } => (Some(client.client_id), Level::DEBUG),
         Observation::PublishRefused { client, .. } => (Some(client.client_id), Level::WARN),
         Observation::Dropped { client_id, .. } => (Some(client_id), Level::DEBUG),
+        Observation::SlowConsumer { client_id, .. } => (Some(client_id), Level::WARN),
         _ => (None, Level::DEBUG),
     }
 }
@@ -275,6 +276,10 @@ fn log(observation: &Observation<'_>, peer: Option<DisplayValue<SocketAddr>>) {
             messages,
             ..
         } => debug!(client = &*cut(client_id), messages, peer, "dropped"),
+        Observation::SlowConsumer {
+            client_id,
+            messages,
+        } => log_slow(client_id, *messages),
         _ => {}
     }
 }
@@ -287,4 +292,12 @@ fn log_end(client: Option<&str>, ending: &Ending, peer: Option<DisplayValue<Sock
         (Some(client), Ending::ByClient(reason)) => info!(client, %reason, peer, "disconnected"),
         (Some(client), ending) => warn!(client, why = %ending, peer, "disconnected"),
     }
+}
+
+fn log_slow(client_id: &str, messages: usize) {
+    warn!(
+        client = &*cut(client_id),
+        messages,
+        "slow consumer: nobody waits for it, and what its queue has no room for is dropped"
+    );
 }

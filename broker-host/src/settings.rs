@@ -227,10 +227,18 @@ settings! {
     queued_bytes: usize => queued_bytes,
     /// Bytes of messages queued in all. Default 536870912
     queued_bytes_total: usize => queued_bytes_total,
+    /// How long publishers wait for a connected client that takes nothing, in milliseconds; 0 is not at all. Default 30000
+    slow_consumer: u32 => slow_consumer_ms,
     /// Queue QoS 0 messages for clients that are away: true or false. Default false
     queue_qos0: bool => queue_qos0,
     /// Subscriptions of one client. Default 10000
     subscriptions: usize => subscriptions,
+    /// Bytes that the subscriptions of one client take. Default 8388608
+    subscription_bytes: usize => subscription_bytes,
+    /// Bytes of the wills of all clients. Default 67108864
+    will_bytes: usize => will_bytes,
+    /// Work for one connection before the others have their turn, in steps of a tenth of a microsecond. Default 4096
+    turn_steps: u32 => turn_steps,
     /// Levels of a topic name or filter. Default 64
     topic_levels: usize => topic_levels,
     /// Retained messages. Default 100000

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::fanout::{Fanouts, Scratch};
 use crate::hooks::{Ending, Hooks};
 use crate::journal::Journal;
+use crate::pressure::{Held, Press, Released};
 use crate::queue::Total;
 use crate::retained::Retained;
 use crate::router::{Keyed, Router};
@@ -97,6 +98,8 @@ pub(crate) struct Extra {
     pub(crate) request: Option<Box<Request>>,
     /// A message of this connection is on its way to many: the next packet waits.
     pub(crate) fans_out: bool,
+    /// Its messages that are not acknowledged because a receiver is too full.
+    pub(crate) held: Option<Held>,
 }
 
 /// Routes messages between clients. Everything goes in and comes out through its methods: bytes, time, decisions.
@@ -120,6 +123,10 @@ pub struct Broker<H> {
     pub(crate) fanouts: Fanouts,
     /// Messages for other members of their shared subscriptions.
     pub(crate) handed_over: VecDeque<HandedOver>,
+    /// Acknowledgements that were withheld and can be sent.
+    pub(crate) released: VecDeque<Released>,
+    /// The message that is being routed.
+    pub(crate) press: Press,
     /// Sessions that are over and still have subscriptions.
     pub(crate) endings: VecDeque<u32>,
     /// Sessions that give way to new ones, in the order in which their clients left.
@@ -177,6 +184,8 @@ impl<H: Hooks> Broker<H> {
             at_work: VecDeque::new(),
             fanouts: Fanouts::new(key),
             handed_over: VecDeque::new(),
+            released: VecDeque::new(),
+            press: Press::NONE,
             endings: VecDeque::new(),
             idle: BTreeMap::new(),
             idle_serial: 0,
@@ -245,13 +254,13 @@ impl<H: Hooks> Broker<H> {
     pub(crate) fn connection(&self, id: ConnectionId) -> Option<&Connection> {
         self.connections
             .get(usize_of(id.index))
-            .filter(|connection| connection.serial == id.serial)
+            .filter(|connection| connection.is(id))
     }
 
     pub(crate) fn connection_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.connections
             .get_mut(usize_of(id.index))
-            .filter(|connection| connection.serial == id.serial)
+            .filter(|connection| connection.is(id))
     }
 
     /// The bytes that wait for the transport.
@@ -273,6 +282,9 @@ impl<H: Hooks> Broker<H> {
         if let Some(key) = session {
             if let Some(session) = self.sessions.get_mut(usize_of(key)) {
                 session.queue.sent(n);
+                if let Some(pressure) = &mut session.pressure {
+                    pressure.sent(n, now);
+                }
             }
             self.pump(key, now);
         }
@@ -327,6 +339,7 @@ impl<H: Hooks> Broker<H> {
     pub fn receive(&mut self, id: ConnectionId, input: &[u8], now: Instant) -> Received {
         self.begin();
         let mut consumed = 0_usize;
+        let waiting = self.outgoing(id).len();
         let next = loop {
             let rest = input.get(consumed..).unwrap_or_default();
             if let Some(next) = self.must_wait(id, rest, now) {
@@ -366,7 +379,7 @@ impl<H: Hooks> Broker<H> {
         let received = &mut self.statistics.bytes_received;
         *received = received.saturating_add(widen(consumed));
         self.settle();
-        if !self.outgoing(id).is_empty() {
+        if self.outgoing(id).len() > waiting {
             self.mark_ready(id.index);
         }
         Received { consumed, next }
@@ -397,10 +410,21 @@ impl<H: Hooks> Broker<H> {
                 return self.must_wait_for_answer(id, now);
             }
         }
-        if !rest.is_empty() && self.waits_for_storage(id) {
+        if !rest.is_empty() && (self.waits_for_storage(id) || self.must_pause(id, rest)) {
             return Some(Next::Blocked);
         }
         (!has_share && !rest.is_empty()).then_some(Next::Yields)
+    }
+
+    /// Whether what came next has to wait because of those whom the client publishes to.
+    fn must_pause(&mut self, id: ConnectionId, rest: &[u8]) -> bool {
+        let pauses = self
+            .connection(id)
+            .is_some_and(|connection| self.is_paused(connection, rest));
+        if pauses && let Some(connection) = self.connection_mut(id) {
+            connection.server.input_waits();
+        }
+        pauses
     }
 
     fn must_wait_for_answer(&mut self, id: ConnectionId, now: Instant) -> Option<Next> {
@@ -434,6 +458,7 @@ impl<H: Hooks> Broker<H> {
                     // 5 [MQTT-4.8.2-6]: nobody else gets it, however it ended.
                     session.shared.remove(&token);
                     session.queue.acknowledged();
+                    session.took(now);
                     self.record_acknowledged(key, token);
                     self.pump(key, now);
                 }
@@ -518,6 +543,10 @@ impl Connection {
     pub(crate) const fn id(&self, index: u32) -> ConnectionId {
         let serial = self.serial;
         ConnectionId { index, serial }
+    }
+
+    pub(crate) const fn is(&self, id: ConnectionId) -> bool {
+        self.serial == id.serial
     }
 
     pub(crate) fn extra(&mut self) -> &mut Extra {

@@ -60,6 +60,9 @@ pub struct Config {
     /// How many bytes of messages may be queued in all, each counted once for each client. Default 512 MiB. Beyond it,
     /// only clients lose messages that have more than their share of it waiting.
     pub queued_bytes_total: usize,
+    /// How long publishers wait for a connected client whose queue is more than half full and that takes nothing, in
+    /// milliseconds. Then messages for it are dropped if its queue is full. Default 30,000; 0 is not at all.
+    pub slow_consumer_ms: u32,
     /// Whether QoS 0 messages are queued for clients that are away. Default no.
     pub queue_qos0: bool,
     /// Subscriptions of one client. Default 10,000.
@@ -125,6 +128,7 @@ impl Default for Config {
             queued_messages: 100_000,
             queued_bytes: 32 << 20,
             queued_bytes_total: 512 << 20,
+            slow_consumer_ms: 30_000,
             queue_qos0: false,
             subscriptions: 10_000,
             subscription_bytes: 8 << 20,

@@ -1,7 +1,7 @@
 //! From a publisher to its receivers.
 
 use mqtt_session::proto::{Properties, QoS, ReasonCode, TopicName, Version};
-use mqtt_session::{Incoming, Instant, Outgoing, Receipt, Refused, Server, Token};
+use mqtt_session::{Incoming, Instant, Outgoing, Refused, Server, Token};
 use smallvec::SmallVec;
 
 use crate::broker::{Broker, Connection, usize_of, widen};
@@ -9,7 +9,8 @@ use crate::connect::is_reserved;
 use crate::fanout::{Routed, Target};
 use crate::hooks::{Hooks, Observation};
 use crate::message::{Message, forwarded};
-use crate::queue::{Identifiers, Queued};
+use crate::pressure::Withheld;
+use crate::queue::{Identifiers, Limits, Queued, Room};
 use crate::rights::{drops_first, may_receive};
 use crate::router::Share;
 use crate::stall::Tried;
@@ -63,6 +64,12 @@ fn delivery_steps(message: &Outgoing<'_>) -> usize {
     properties.saturating_add(payload).saturating_add(2)
 }
 
+/// About what a message takes in a queue.
+const fn message_size(message: &Outgoing<'_>) -> usize {
+    let topic = message.topic.as_bytes().len();
+    topic.saturating_add(message.payload.len())
+}
+
 /// How many retained messages are forgotten at once when there is no room.
 const PURGED: usize = 64;
 
@@ -107,8 +114,13 @@ impl<H: Hooks> Broker<H> {
             let qos2 = publish.qos() == QoS::ExactlyOnce;
             self.record_origin(key, publish.delivery.packet_id().filter(|_| qos2));
         }
+        if incoming.receipt.is_some() {
+            self.press = self.press_of(key);
+        }
         let (reason, routed) = self.accept_message(key, &message, now);
+        let size = message_size(&message);
         self.topic = resolved;
+        let pressed_by = std::mem::take(&mut self.press).by();
         let Some(receipt) = incoming.receipt else {
             return;
         };
@@ -116,47 +128,21 @@ impl<H: Hooks> Broker<H> {
             let origin = self.forget_origin();
             self.fanouts
                 .acknowledge_later(receipt, reason, before, origin);
-        } else if self.has_journal() {
-            self.acknowledge_recorded(key, receipt, reason, before);
-        } else if let Some(connection) = self.connections.get_mut(usize_of(index)) {
-            // It was received just now, so it awaits this.
-            let _ = connection.server.acknowledge(receipt, reason);
-        }
-    }
-
-    /// There is no room to store a message.
-    fn refuse_message(&mut self, index: u32, receipt: Option<Receipt>, now: Instant) {
-        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
             return;
+        }
+        if self.has_journal() {
+            if reason.is_error() {
+                let _ = self.forget_origin();
+            } else {
+                self.record_received();
+            }
+        }
+        let answer = Withheld {
+            receipt,
+            reason,
+            before,
         };
-        if let Some(receipt) = receipt
-            && connection.server.version().is_v5()
-        {
-            let reason = ReasonCode::QuotaExceeded;
-            let _ = connection.server.acknowledge(receipt, reason);
-        } else {
-            self.close(index, ReasonCode::QuotaExceeded, now);
-        }
-    }
-
-    /// Acknowledges a message when the records that it led to are stored (3.1.1 \[MQTT-4.3.2-2\] and \[MQTT-4.3.3-2\],
-    /// 5 \[MQTT-4.3.2-4\] and \[MQTT-4.3.3-8\]).
-    fn acknowledge_recorded(
-        &mut self,
-        key: u32,
-        receipt: Receipt,
-        reason: ReasonCode,
-        before: u64,
-    ) {
-        if reason.is_error() {
-            let _ = self.forget_origin();
-        } else {
-            self.record_received();
-        }
-        if let Some(session) = self.sessions.get(usize_of(key)) {
-            let from = (key, session.serial);
-            self.acknowledge_when_stored(from, receipt, reason, before);
-        }
+        self.acknowledge_or_hold(index, answer, size, pressed_by);
     }
 
     fn accept_message(
@@ -368,10 +354,6 @@ impl<H: Hooks> Broker<H> {
         now: Instant,
     ) {
         self.number_for_queue(key, &mut message, qos, share);
-        let sessions = self.sessions.len().max(1);
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
-            return;
-        };
         let item = Queued {
             message,
             qos,
@@ -380,14 +362,21 @@ impl<H: Hooks> Broker<H> {
             share,
         };
         let copy = self.journal.is_some().then(|| item.clone());
-        let fair = self
-            .config
-            .queued_bytes_total
-            .checked_div(sessions)
-            .unwrap_or(0);
-        let pushed = session
-            .queue
-            .push(item, &self.config, fair, &mut self.queued);
+        let (is_firm, share) = (item.is_firm(), self.fair_share());
+        let room = if is_firm {
+            self.room(key, item.size(), now)
+        } else {
+            Room::Own
+        };
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        let limits = Limits {
+            config: &self.config,
+            share,
+            room,
+        };
+        let pushed = session.queue.push(item, &limits, &mut self.queued);
         if pushed.dropped > 0 {
             self.dropped(key, pushed.dropped);
         }
@@ -400,6 +389,9 @@ impl<H: Hooks> Broker<H> {
         }
         if pushed.accepted {
             self.pump(key, now);
+            if is_firm {
+                self.presses(key, share, now);
+            }
         }
     }
 
@@ -440,6 +432,11 @@ impl<H: Hooks> Broker<H> {
 
     /// Sends what is queued for a session, as far as its window and its buffer go, and its share of the turn.
     pub(crate) fn pump(&mut self, key: u32, now: Instant) {
+        self.pump_queue(key, now);
+        self.relieve(key);
+    }
+
+    fn pump_queue(&mut self, key: u32, now: Instant) {
         let current = self.current_rights();
         loop {
             let Some(session) = self.sessions.get_mut(usize_of(key)) else {
@@ -512,6 +509,7 @@ impl<H: Hooks> Broker<H> {
                 session.queue.stalls(&tried);
                 return;
             }
+            session.took(now);
             let Some(item) = session.queue.pop(&mut self.queued) else {
                 return;
             };

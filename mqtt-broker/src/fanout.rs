@@ -14,6 +14,7 @@ use crate::deliver::Source;
 use crate::hooks::Hooks;
 use crate::journal::{Origin, Record, steps_of};
 use crate::message::Message;
+use crate::pressure::{Press, Withheld};
 use crate::router::{Keyed, Matches, Share, Subscriber};
 use crate::session::{Mark, Session};
 
@@ -65,6 +66,8 @@ struct Fanout {
     from: Option<(u32, u32)>,
     /// The connection that waits.
     waits: Option<ConnectionId>,
+    /// The fullest of its receivers, if one is too full.
+    press: Press,
     /// What is to be acknowledged when all have it, and how if there is somebody.
     receipt: Option<(Receipt, ReasonCode)>,
     /// How much was recorded before it came, and where it came from at QoS 2.
@@ -253,6 +256,11 @@ impl<H: Hooks> Broker<H> {
         routed.unwrap_or_else(|| self.fan_out(from, message, now))
     }
 
+    fn is_open(&self, id: ConnectionId) -> bool {
+        self.connection(id)
+            .is_some_and(|connection| !connection.ended)
+    }
+
     fn is_away(&self, key: u32) -> bool {
         let session = self.sessions.get(usize_of(key));
         session.is_none_or(|session| session.connection.is_none())
@@ -345,6 +353,7 @@ impl<H: Hooks> Broker<H> {
             topic,
             from,
             waits,
+            press: self.press,
             receipt: None,
             recorded: (0, None),
             will: 0,
@@ -367,7 +376,13 @@ impl<H: Hooks> Broker<H> {
                 }
                 Stage::Searching => self.search_some(&message),
                 Stage::Delivering(at) => {
-                    if self.deliver_some(at, &message, now) {
+                    self.press = first.press;
+                    let all = self.deliver_some(at, &message, now);
+                    let press = std::mem::take(&mut self.press);
+                    if let Some(first) = self.fanouts.waiting.front_mut() {
+                        first.press = press;
+                    }
+                    if all {
                         self.end_fanout();
                     }
                 }
@@ -487,7 +502,18 @@ impl<H: Hooks> Broker<H> {
                 ReasonCode::Success if to_nobody => ReasonCode::NoMatchingSubscribers,
                 reason => reason,
             };
-            self.acknowledge_when_stored(from, receipt, reason, done.recorded.0);
+            let answer = Withheld {
+                receipt,
+                reason,
+                before: done.recorded.0,
+            };
+            match done.waits.filter(|id| self.is_open(*id)) {
+                Some(id) => {
+                    let size = done.message.len();
+                    self.acknowledge_or_hold(id.index, answer, size, done.press.by());
+                }
+                None => self.acknowledge_when_stored(from, receipt, reason, done.recorded.0),
+            }
         }
         let Some(id) = done.waits else { return };
         if let Some(connection) = self.connection_mut(id).filter(|c| !c.ended) {

@@ -116,6 +116,14 @@ pub enum Observation<'a> {
         /// How many.
         messages: u64,
     },
+    /// A connected client took nothing for [`Config::slow_consumer_ms`](crate::Config::slow_consumer_ms) though its queue is
+    /// more than half full: messages for it may be dropped until it has taken all that is queued.
+    SlowConsumer {
+        /// Who.
+        client_id: &'a str,
+        /// How many messages are queued for it.
+        messages: usize,
+    },
 }
 
 /// The host's part in decisions. Only [`Self::unguessable`] must be written; by default everyone may do everything.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_session::proto::{QoS, ReasonCode, TopicFilter};
-use mqtt_session::{Heap, Instant, Server, WillDue};
+use mqtt_session::{Heap, Instant, Receipt, Server, WillDue};
 
 use crate::broker::{Broker, usize_of};
 use crate::fanout::Routed;
 use crate::hooks::{Ending, Hooks, Observation};
+use crate::pressure::SessionName;
 use crate::queue::Lanes;
 use crate::session::Will;
 use crate::timers::Due;
@@ -34,7 +35,7 @@ impl<H: Hooks> Broker<H> {
         };
         connection.ended = true;
         let extra = connection.extra.take();
-        let fans_out = extra.is_some_and(|extra| extra.fans_out);
+        let (fans_out, held) = extra.map_or((false, None), |extra| (extra.fans_out, extra.held));
         let will_due = connection.server.will_due();
         let connected = connection.server.session_expiry();
         let expiry = connected.min(self.config.session_expiry_maximum);
@@ -56,11 +57,15 @@ impl<H: Hooks> Broker<H> {
             if fans_out && let Some(refused) = self.fanouts.orphan(connection, limit) {
                 let dropped = &mut self.statistics.publish_dropped;
                 *dropped = dropped.saturating_add(1);
-                let from =
-                    key.and_then(|key| Some((key, self.sessions.get(usize_of(key))?.serial)));
+                let from = key.and_then(|key| self.session_name(key));
                 if let (Some(receipt), Some(from)) = (refused, from) {
                     self.acknowledge(from, receipt, ReasonCode::QuotaExceeded);
                 }
+            }
+            if let Some(held) = held
+                && let Some(from) = key.and_then(|key| self.session_name(key))
+            {
+                self.forget_held(connection, held, from);
             }
             self.hooks.observe(&Observation::Ended {
                 connection,
@@ -72,6 +77,25 @@ impl<H: Hooks> Broker<H> {
         let connected = &mut self.statistics.clients_connected;
         *connected = connected.saturating_sub(1);
         self.leave(key, will_due, expiry, now);
+    }
+
+    pub(crate) fn session_name(&self, key: u32) -> Option<SessionName> {
+        Some((key, self.sessions.get(usize_of(key))?.serial))
+    }
+
+    /// There is no room to store a message.
+    pub(crate) fn refuse_message(&mut self, index: u32, receipt: Option<Receipt>, now: Instant) {
+        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+            return;
+        };
+        if let Some(receipt) = receipt
+            && connection.server.version().is_v5()
+        {
+            let reason = ReasonCode::QuotaExceeded;
+            let _ = connection.server.acknowledge(receipt, reason);
+        } else {
+            self.close(index, ReasonCode::QuotaExceeded, now);
+        }
     }
 
     /// The client of a session is gone: its will, what others may get instead, and how long it stays.
@@ -99,6 +123,7 @@ impl<H: Hooks> Broker<H> {
             session.idle = Some(self.idle_serial);
             self.idle.insert(self.idle_serial, key);
         }
+        self.end_pressure(key);
         let origin = self.number_of(key);
         self.hand_over(shared, origin, now);
         // What is due at once is not left to the next tick.

@@ -23,6 +23,7 @@ mod subscribe;
 mod turn;
 
 mod message;
+mod pressure;
 mod queue;
 mod retained;
 mod router;

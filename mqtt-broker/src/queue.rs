@@ -3,6 +3,9 @@
 //! When a queue is full, QoS 0 gives way first, the oldest before the newer; then the message that came is dropped. Both
 //! are counted. A queue is full at its own limits, in messages and in bytes. When all queues together reach their limit,
 //! only those are full that hold more than their share of it: who leaves much waiting cannot make others lose messages.
+//!
+//! The queue of a connected client takes more than its own limits of what was published at QoS 1 or 2, because its publishers
+//! wait until it is shorter (`pressure.rs`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,6 +40,11 @@ pub(crate) enum Identifiers {
 }
 
 impl Queued {
+    /// Whether its publisher was or will be told that it is accepted.
+    pub(crate) fn is_firm(&self) -> bool {
+        self.message.qos() > QoS::AtMostOnce
+    }
+
     /// What it counts in the limits for bytes.
     pub(crate) fn size(&self) -> usize {
         let identifiers = match &self.identifiers {
@@ -72,6 +80,70 @@ pub(crate) struct Total {
     pub(crate) bytes: usize,
 }
 
+/// What a queue may hold of firm messages.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Room {
+    /// As much as its limits say.
+    #[default]
+    Own,
+    /// Twice as much.
+    Twice,
+    /// Any number: their publishers wait.
+    Any,
+}
+
+/// The limits of one queue.
+pub(crate) struct Limits<'a> {
+    pub(crate) config: &'a Config,
+    /// What it may hold of the total when that is used up.
+    pub(crate) share: usize,
+    pub(crate) room: Room,
+}
+
+/// What a queue holds of firm messages, and what it may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fullness {
+    messages: (usize, usize),
+    bytes: (usize, usize),
+}
+
+impl Fullness {
+    /// More than half.
+    pub(crate) const fn is_high(&self) -> bool {
+        let (messages, most) = self.messages;
+        let (bytes, most_bytes) = self.bytes;
+        messages > most / 2 || bytes > most_bytes / 2
+    }
+
+    /// All of it, or more.
+    pub(crate) const fn is_full(&self) -> bool {
+        let (messages, most) = self.messages;
+        let (bytes, most_bytes) = self.bytes;
+        messages >= most || bytes >= most_bytes
+    }
+
+    /// A little less than half: those who wait do not have to wait again at once.
+    pub(crate) const fn is_low(&self) -> bool {
+        let (messages, most) = self.messages;
+        let (bytes, most_bytes) = self.bytes;
+        messages <= low(most) && bytes <= low(most_bytes)
+    }
+
+    /// For comparison with others: the larger of both in 256ths.
+    pub(crate) fn level(&self) -> usize {
+        let part = |(has, most): (usize, usize)| {
+            has.saturating_mul(256)
+                .checked_div(most)
+                .unwrap_or(usize::MAX)
+        };
+        part(self.messages).max(part(self.bytes))
+    }
+}
+
+const fn low(most: usize) -> usize {
+    (most / 2).saturating_sub(most / 32)
+}
+
 /// What became of a message that was to be queued.
 #[derive(Debug, Default)]
 pub(crate) struct Pushed {
@@ -86,6 +158,7 @@ type Numbered = (u64, Queued);
 /// Two queues, so that the oldest message of QoS 0 is found without a search. The numbers keep the order of both together.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
+    /// What was published at QoS 0.
     qos0: VecDeque<Numbered>,
     others: VecDeque<Numbered>,
 }
@@ -114,21 +187,21 @@ impl Lanes {
         self.qos0.front().map_or(u64::MAX, |(number, _)| *number)
     }
 
-    fn lane(&mut self, qos: QoS) -> &mut VecDeque<Numbered> {
-        if qos == QoS::AtMostOnce {
-            &mut self.qos0
-        } else {
+    fn lane(&mut self, is_firm: bool) -> &mut VecDeque<Numbered> {
+        if is_firm {
             &mut self.others
+        } else {
+            &mut self.qos0
         }
     }
 
     fn push(&mut self, number: u64, item: Queued) {
-        self.lane(item.qos).push_back((number, item));
+        self.lane(item.is_firm()).push_back((number, item));
     }
 
-    fn pop_of(&mut self, qos: QoS) -> Option<Queued> {
+    fn pop_of(&mut self, is_firm: bool) -> Option<Queued> {
         step(Work::Queue);
-        let items = self.lane(qos);
+        let items = self.lane(is_firm);
         let (_, item) = items.pop_front()?;
         if items.is_empty() {
             *items = VecDeque::new();
@@ -139,8 +212,8 @@ impl Lanes {
     /// Takes out the first message.
     pub(crate) fn pop(&mut self) -> Option<Queued> {
         let (_, lane) = self.first()?;
-        let qos = lane.front().map(|(_, item)| item.qos)?;
-        self.pop_of(qos)
+        let is_firm = lane.front().map(|(_, item)| item.is_firm())?;
+        self.pop_of(is_firm)
     }
 }
 
@@ -162,7 +235,10 @@ pub(crate) struct Queue {
     shared: Option<Box<Lanes>>,
     next: u64,
     bytes: usize,
+    /// Those of firm messages.
+    firm_bytes: usize,
     shared_bytes: usize,
+    shared_firm_bytes: usize,
     /// The first message had no room.
     stall: Option<Stall>,
 }
@@ -172,9 +248,29 @@ impl Queue {
         self.len() == 0
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let shared = self.shared.as_ref().map_or(0, |shared| shared.len());
         self.own.len().saturating_add(shared)
+    }
+
+    /// How full it is of firm messages. `share` is as in [`Limits`].
+    pub(crate) fn fullness(&self, config: &Config, share: usize, total: &Total) -> Fullness {
+        let shared = self.shared.as_ref().map_or(0, |shared| shared.others.len());
+        let scarce = total.bytes > config.queued_bytes_total / 2;
+        let bytes = if scarce { share } else { usize::MAX };
+        Fullness {
+            messages: (
+                self.own.others.len().saturating_add(shared),
+                config.queued_messages,
+            ),
+            bytes: (self.firm_bytes, config.queued_bytes.min(bytes)),
+        }
+    }
+
+    /// Whether a message of this size goes in if the limits are twice what they are.
+    pub(crate) fn has_room_twice(&self, size: usize, config: &Config) -> bool {
+        self.len() / 2 < config.queued_messages
+            && self.bytes.saturating_add(size) / 2 < config.queued_bytes
     }
 
     /// The lanes whose first message is the first of all.
@@ -219,36 +315,35 @@ impl Queue {
         self.stall = None;
     }
 
-    /// Adds at the end, or drops as the module says. `share` is what this queue may hold of the total.
-    pub(crate) fn push(
-        &mut self,
-        item: Queued,
-        config: &Config,
-        share: usize,
-        total: &mut Total,
-    ) -> Pushed {
+    /// Adds at the end, or drops as the module says.
+    pub(crate) fn push(&mut self, item: Queued, limits: &Limits<'_>, total: &mut Total) -> Pushed {
         let mut pushed = Pushed::default();
-        let size = item.size();
+        let (size, config) = (item.size(), limits.config);
         loop {
             let bytes = self.bytes.saturating_add(size);
             let over_all = total.bytes.saturating_add(size) > config.queued_bytes_total;
-            let full = self.len() >= config.queued_messages
-                || bytes > config.queued_bytes
-                || (over_all && bytes > share);
-            if !full {
+            let full = self.len() >= config.queued_messages || bytes > config.queued_bytes;
+            let beyond_share = over_all && bytes > limits.share;
+            if !full && !beyond_share {
                 break;
             }
             // 0 is dropped for 1 and 2, and for nothing else.
-            if item.qos == QoS::AtMostOnce || !self.drop_oldest_qos0(total) {
+            if !item.is_firm() || !self.drop_oldest_qos0(total) {
+                if limits.room != Room::Own && !beyond_share {
+                    break;
+                }
                 pushed.dropped = pushed.dropped.saturating_add(1);
                 return pushed;
             }
             pushed.dropped = pushed.dropped.saturating_add(1);
         }
+        let firm = if item.is_firm() { size } else { 0 };
+        self.firm_bytes = self.firm_bytes.saturating_add(firm);
         self.bytes = self.bytes.saturating_add(size);
         total.add(size);
         let lanes = if item.share.is_some() {
             self.shared_bytes = self.shared_bytes.saturating_add(size);
+            self.shared_firm_bytes = self.shared_firm_bytes.saturating_add(firm);
             self.shared.get_or_insert_default()
         } else {
             &mut self.own
@@ -260,15 +355,15 @@ impl Queue {
     }
 
     fn drop_oldest_qos0(&mut self, total: &mut Total) -> bool {
-        let first = self.front().map(|item| item.qos);
+        let first = self.front().map(Queued::is_firm);
         let lanes = match &mut self.shared {
             Some(shared) if shared.first_of_qos0() < self.own.first_of_qos0() => shared,
             _ => &mut self.own,
         };
-        let Some(item) = lanes.pop_of(QoS::AtMostOnce) else {
+        let Some(item) = lanes.pop_of(false) else {
             return false;
         };
-        if first == Some(QoS::AtMostOnce) {
+        if first == Some(false) {
             self.stall = None;
         }
         self.forget(&item, total);
@@ -295,14 +390,19 @@ impl Queue {
         self.stall = None;
         self.bytes = self.bytes.saturating_sub(self.shared_bytes);
         self.shared_bytes = 0;
+        self.firm_bytes = self.firm_bytes.saturating_sub(self.shared_firm_bytes);
+        self.shared_firm_bytes = 0;
         Some(*shared)
     }
 
     fn forget(&mut self, item: &Queued, total: &mut Total) {
         let size = item.size();
+        let firm = if item.is_firm() { size } else { 0 };
         self.bytes = self.bytes.saturating_sub(size);
+        self.firm_bytes = self.firm_bytes.saturating_sub(firm);
         total.remove(size);
         if item.share.is_some() {
+            self.shared_firm_bytes = self.shared_firm_bytes.saturating_sub(firm);
             self.shared_bytes = self.shared_bytes.saturating_sub(size);
             self.shared.take_if(|shared| shared.len() == 0);
         }
@@ -341,6 +441,14 @@ mod tests {
         }
     }
 
+    fn limits(config: &Config, share: usize) -> Limits<'_> {
+        Limits {
+            config,
+            share,
+            room: Room::Own,
+        }
+    }
+
     fn payloads(queue: &Queue) -> Vec<String> {
         let text = |item: &Queued| String::from_utf8_lossy(item.message.publish().payload).into();
         let own = queue.own.qos0.iter().chain(&queue.own.others);
@@ -364,7 +472,9 @@ mod tests {
         let mut dropped = 0;
         for (n, qos) in [0, 1, 0, 2, 0, 1, 1].into_iter().enumerate() {
             let item = item(ALL[qos], &n.to_string());
-            dropped += queue.push(item, &config, usize::MAX, &mut total).dropped;
+            dropped += queue
+                .push(item, &limits(&config, usize::MAX), &mut total)
+                .dropped;
             if n == 4 {
                 assert_eq!(payloads(&queue), ["1", "2", "3"], "0 is not dropped for 0");
             }
@@ -389,13 +499,10 @@ mod tests {
         for last in [QoS::AtMostOnce, QoS::AtLeastOnce] {
             let (mut queue, mut total) = (Queue::default(), Total::default());
             for n in 1..=MANY {
-                let mut item = one.clone();
-                if n == MANY {
-                    item.qos = last;
-                }
-                queue.push(item, &config, usize::MAX, &mut total);
+                let qos = if n == MANY { last } else { one.qos };
+                queue.push(item(qos, "x"), &limits(&config, usize::MAX), &mut total);
             }
-            let push = || queue.push(one.clone(), &config, usize::MAX, &mut total);
+            let push = || queue.push(one.clone(), &limits(&config, usize::MAX), &mut total);
             let (taken, pushed) = steps(Work::Queue, push);
             assert_eq!(pushed.dropped, 1);
             assert_eq!(pushed.accepted, last == QoS::AtMostOnce);
@@ -409,7 +516,7 @@ mod tests {
         let (mut queue, mut total) = (Queue::default(), Total::default());
         for (n, qos) in [0, 1, 1, 0, 2, 0].into_iter().enumerate() {
             let item = item(ALL[qos], &n.to_string());
-            queue.push(item, &Config::default(), usize::MAX, &mut total);
+            queue.push(item, &limits(&Config::default(), usize::MAX), &mut total);
         }
         for n in 0..6 {
             let first = queue.front().unwrap().message.publish().payload.to_vec();
@@ -430,7 +537,7 @@ mod tests {
         let (mut queue, mut total) = (Queue::default(), Total::default());
         let mut accepted = 0;
         for _ in 0..5 {
-            let pushed = queue.push(long.clone(), &config, usize::MAX, &mut total);
+            let pushed = queue.push(long.clone(), &limits(&config, usize::MAX), &mut total);
             accepted += usize::from(pushed.accepted);
         }
         assert_eq!(accepted, 2);
@@ -450,7 +557,7 @@ mod tests {
         let mut total = Total::default();
         let (mut greedy, mut modest) = (Queue::default(), Queue::default());
         let mut push = |queue: &mut Queue| {
-            let pushed = queue.push(message.clone(), &config, share, &mut total);
+            let pushed = queue.push(message.clone(), &limits(&config, share), &mut total);
             pushed.accepted
         };
         assert_eq!((0..20).filter(|_| push(&mut greedy)).count(), 10);
@@ -475,7 +582,7 @@ mod tests {
         for n in 0..6 {
             let mut item = item(ALL[usize::from(n == 2)], &n.to_string());
             item.share = share.filter(|_| n % 2 == 0);
-            queue.push(item, &config, usize::MAX, &mut total);
+            queue.push(item, &limits(&config, usize::MAX), &mut total);
         }
         assert_eq!(payloads(&queue), ["0", "1", "2", "3", "4", "5"]);
         assert_eq!(queue.pop(&mut total).unwrap().share, share);

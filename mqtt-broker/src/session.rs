@@ -10,6 +10,7 @@ use mqtt_session::{Instant, Server, Token};
 use crate::hooks::ClientInfo;
 use crate::journal::Recorded;
 use crate::message::Message;
+use crate::pressure::Pressure;
 use crate::queue::{Identifiers, Queue, Queued};
 use crate::retained::Walk;
 use crate::rights::Rights;
@@ -76,6 +77,8 @@ pub(crate) struct Session {
     pub(crate) connection: Option<u32>,
     pub(crate) parked: Option<Box<Server<'static>>>,
     pub(crate) queue: Queue,
+    /// Its queue is too full, and its client is connected.
+    pub(crate) pressure: Option<Box<Pressure>>,
     /// The filters it subscribes to, as the client wrote them, and the number of the wish for retained messages.
     pub(crate) filters: BTreeMap<Arc<str>, u32>,
     /// What they take.
@@ -113,6 +116,7 @@ impl Session {
             connection: None,
             parked: None,
             queue: Queue::default(),
+            pressure: None,
             filters: BTreeMap::new(),
             filter_bytes: 0,
             last_wish: 0,
@@ -211,6 +215,13 @@ impl Session {
             wishes.walk.take_if(|(number, _, _)| *number == wish);
         }
         true
+    }
+
+    /// Its client took a message, or acknowledged one.
+    pub(crate) fn took(&mut self, now: Instant) {
+        if let Some(pressure) = &mut self.pressure {
+            pressure.took(now);
+        }
     }
 
     /// Whether nothing is lost with it but what its client can make again.

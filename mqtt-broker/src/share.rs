@@ -6,6 +6,7 @@ use mqtt_session::proto::{QoS, TopicName};
 use crate::broker::{Broker, usize_of};
 use crate::fanout::Target;
 use crate::hooks::Hooks;
+use crate::pressure::Press;
 use crate::queue::{Identifiers, Lanes, Queued};
 use crate::rights::may_receive;
 
@@ -21,7 +22,7 @@ const LOOKED_AT: usize = 1_024;
 
 impl<H: Hooks> Broker<H> {
     /// The member of a shared subscription that gets the next message: in turn, but who is connected and has nothing
-    /// waiting comes before who is connected, and that before who is away.
+    /// waiting comes before who is connected, and that before who is away; who is slow is the last.
     /// Who may not receive the topic is passed over.
     pub(crate) fn choose(&mut self, group: u32, topic: TopicName<'_>) -> Option<Target> {
         let current = self.current_rights();
@@ -46,10 +47,12 @@ impl<H: Hooks> Broker<H> {
             if !full && !may_receive(session, current, &mut self.hooks, topic) {
                 continue;
             }
-            let rank = match (session.connection, session.queue.is_empty()) {
-                (Some(_), true) => 0,
-                (Some(_), false) => 1,
-                (None, _) => 2,
+            let rank = match (session.connection, &session.pressure) {
+                (Some(_), None) if session.queue.is_empty() => 0,
+                (Some(_), None) => 1,
+                (Some(_), Some(pressure)) if !pressure.is_slow() => 2,
+                (None, _) => 3,
+                (Some(_), Some(_)) => 4,
             };
             if best.is_none_or(|(other, _)| rank < other) {
                 best = Some((rank, at));
@@ -83,7 +86,9 @@ impl<H: Hooks> Broker<H> {
                 Some(item) => {
                     self.meter.spend(4);
                     self.queued.remove(item.size());
+                    self.press = Press::MOVED;
                     self.hand_over_one(item, origin, now);
+                    self.press = Press::NONE;
                 }
                 None => {
                     self.handed_over.pop_front();

@@ -11,6 +11,8 @@ pub(crate) enum Due {
     Connection(u32),
     /// A session that is away ends, or its will is due.
     Session(u32),
+    /// A receiver may have taken nothing for too long.
+    Receiver(u32),
     /// The statistics are published.
     Statistics,
 }

@@ -22,6 +22,7 @@ impl<H: Hooks> Broker<H> {
             match due {
                 Due::Connection(index) => self.connection_due(index, now),
                 Due::Session(key) => self.session_due(key, now),
+                Due::Receiver(key) => self.receiver_due(key, now),
                 Due::Statistics => {
                     self.publish_statistics(now);
                     if let Some(at) = self.config.statistics_due(now) {
@@ -56,6 +57,7 @@ impl<H: Hooks> Broker<H> {
             || !self.at_work.is_empty()
             || !self.fanouts.is_empty()
             || !self.handed_over.is_empty()
+            || !self.released.is_empty()
             || !self.endings.is_empty()
     }
 
@@ -72,6 +74,8 @@ impl<H: Hooks> Broker<H> {
         self.go_on_fanning_out(now);
         self.begin();
         self.go_on_handing_over(now);
+        self.begin();
+        self.go_on_releasing();
         self.begin();
         self.go_on_ending();
         if self.purging {

@@ -390,6 +390,7 @@ fn a_hog_costs_nobody_a_message() {
         config.queued_bytes_total = 20_000;
         config.outgoing_bytes = 1_000;
         config.packet_size = 1_000;
+        config.slow_consumer_ms = 0;
     });
     let publisher = connected(&mut broker, "publisher");
     // Neither reads nor acknowledges.

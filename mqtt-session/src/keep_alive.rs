@@ -65,6 +65,12 @@ impl Times {
         self.last_sent = now;
     }
 
+    /// There is input that is not looked at yet.
+    #[cfg(feature = "server")]
+    pub(crate) const fn input_waits(&mut self) {
+        self.unread = true;
+    }
+
     pub(crate) const fn answered(&mut self) {
         self.waits = false;
     }

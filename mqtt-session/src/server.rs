@@ -352,6 +352,11 @@ impl<'m> Server<'m> {
         ticked.map_err(Problem::timeout)
     }
 
+    /// Input came that is not given to [`Self::receive`] yet. The client does not count as silent until all input was looked at.
+    pub const fn input_waits(&mut self) {
+        self.engine.link.times.input_waits();
+    }
+
     /// When [`Self::tick`] is to be called at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {

@@ -89,5 +89,9 @@ fn run_all(first: u64, seeds: u64, plan: Plan) -> Option<Failure> {
         total.kills,
         total.crashes
     );
+    println!(
+        "{} clients had short queues and lost nothing; {} more were given up",
+        total.short_queues, total.given_up
+    );
     failed.into_inner().expect("no panic")
 }

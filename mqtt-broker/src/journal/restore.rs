@@ -18,7 +18,7 @@ use crate::broker::{Broker, number, usize_of, widen};
 use crate::fanout::Routed;
 use crate::hooks::Hooks;
 use crate::message::Message;
-use crate::queue::{Identifiers, Queued};
+use crate::queue::{Identifiers, Limits, Queued, Room};
 use crate::router::{Share, Subscriber};
 use crate::session::{Session, Wanted};
 use crate::timers::Due;
@@ -270,9 +270,13 @@ impl<H: Hooks> Broker<H> {
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
         };
-        let pushed = session
-            .queue
-            .push(item, &self.config, usize::MAX, &mut self.queued);
+        // It may have been longer than its limits: `pressure.rs`.
+        let limits = Limits {
+            config: &self.config,
+            share: usize::MAX,
+            room: Room::Any,
+        };
+        let pushed = session.queue.push(item, &limits, &mut self.queued);
         if !pushed.accepted {
             // The limits are lower than they were.
             self.dropped(key, 1);

@@ -8,6 +8,7 @@ mod health;
 #[cfg(unix)]
 mod layers;
 mod log;
+mod pressure;
 #[cfg(unix)]
 mod refusals;
 mod reload;

@@ -141,6 +141,8 @@ pub(crate) struct Life {
     pub(crate) ever_cut: bool,
     /// Whether messages at QoS 0 may have been dropped from a full queue.
     pub(crate) drops: bool,
+    /// The broker said that nobody waits for it any more, so messages for it may have been dropped.
+    pub(crate) given_up: bool,
     /// When a message may come once more: it was taken (QoS 1), or its process was killed (QoS 1 and 2), before the
     /// acknowledgement reached the broker; or its stream was dropped.
     pub(crate) permits: HashMap<u32, Vec<Moment>>,
@@ -206,6 +208,8 @@ pub(crate) struct Expectations {
     pub(crate) retained: HashMap<String, u32>,
     /// The broker crashed. That a will went out, or is not to go out, need not have been stored.
     pub(crate) crashed: bool,
+    /// What is not acknowledged gives way in the broker's queues, and so does anything for clients that were away.
+    pub(crate) short_queues: bool,
 }
 
 /// The messages that a program received before, by number and QoS, and the last one of each publisher in each stream.
@@ -384,8 +388,14 @@ impl Expectations {
             .lives
             .iter()
             .position(|other| std::ptr::eq(other, life));
+        if self.short_queues && (life.given_up || life.ever_cut) {
+            return None;
+        }
         let heard: HashSet<u32> = life.heard.iter().map(|heard| heard.number).collect();
         for (number, published, until) in due {
+            if self.short_queues && published.qos == QoS::AtMostOnce {
+                continue;
+            }
             if heard.contains(number) || life.died.contains(number) {
                 continue;
             }
@@ -460,6 +470,11 @@ impl Expectations {
             ) else {
                 continue;
             };
+            // Who was away or too slow may have been chosen for it.
+            let lossy = |life: &Life| life.given_up || life.ever_cut;
+            if self.short_queues && self.lives.iter().any(lossy) {
+                return None;
+            }
             // A member that stayed to the end.
             let member = self.lives.iter().find(|life| {
                 life.subscribed.iter().any(|subscribed| {

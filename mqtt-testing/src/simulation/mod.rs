@@ -46,8 +46,10 @@ pub mod class {
     pub const CLEAN: u16 = 1 << 13;
     /// The broker crashes, and is restored from its journal.
     pub const CRASHES: u16 = 1 << 14;
+    /// Queues are so short that publishers must wait; then nobody is cut, killed or closed.
+    pub const PRESSURE: u16 = 1 << 15;
     /// All bits, with their names.
-    pub const ALL: [(u16, &str); 15] = [
+    pub const ALL: [(u16, &str); 16] = [
         (CUTS, "cuts"),
         (KILLS, "kills"),
         (CLOSES, "closes"),
@@ -63,6 +65,7 @@ pub mod class {
         (LIMITS, "limits"),
         (CLEAN, "clean"),
         (CRASHES, "crashes"),
+        (PRESSURE, "pressure"),
     ];
 }
 
@@ -107,6 +110,10 @@ pub struct Report {
     pub crashes: usize,
     /// Connections taken over.
     pub taken_over: u64,
+    /// Clients with short queues from which nothing was dropped.
+    pub short_queues: usize,
+    /// Those whose publishers could not be slowed down enough.
+    pub given_up: usize,
 }
 
 impl Report {
@@ -119,6 +126,8 @@ impl Report {
         self.kills += other.kills;
         self.crashes += other.crashes;
         self.taken_over += other.taken_over;
+        self.short_queues += other.short_queues;
+        self.given_up += other.given_up;
     }
 }
 

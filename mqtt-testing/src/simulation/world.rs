@@ -1,6 +1,6 @@
 //! The clients, the broker and the time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use mqtt_broker::{Broker, Config, ConnectionId, Ending, Hooks, Observation};
 use mqtt_proto::{QoS, ReasonCode};
@@ -9,13 +9,15 @@ use mqtt_session::Instant;
 use super::disk::Disk;
 use super::expectations::{Expectations, Life, Moment, WILLS};
 use super::program::Node;
-use super::{Plan, Random, Report, Violation};
+use super::{Plan, Random, Report, Violation, class};
 
 /// Hooks that allow everything.
 #[derive(Debug, Default)]
 pub(super) struct AllowAll {
     assigned: u128,
     taken_over: u64,
+    /// Clients that are not waited for any more.
+    given_up: HashSet<String>,
 }
 
 impl Hooks for AllowAll {
@@ -25,12 +27,15 @@ impl Hooks for AllowAll {
     }
 
     fn observe(&mut self, observation: &Observation<'_>) {
-        if let Observation::Ended {
-            ending: Ending::ByBroker(ReasonCode::SessionTakenOver),
-            ..
-        } = observation
-        {
-            self.taken_over += 1;
+        match observation {
+            Observation::Ended {
+                ending: Ending::ByBroker(ReasonCode::SessionTakenOver),
+                ..
+            } => self.taken_over += 1,
+            Observation::SlowConsumer { client_id, .. } => {
+                self.given_up.insert((*client_id).to_owned());
+            }
+            _ => {}
         }
     }
 }
@@ -60,11 +65,14 @@ pub(super) struct World {
     log: Vec<String>,
 }
 
+/// Longer than any run, in milliseconds.
+const HOUR_MS: u32 = 3_600_000;
+
 /// How many rounds all work may take at the end.
 const ROUNDS: usize = 3_000;
 
 impl World {
-    pub(super) fn new(seed: u64, plan: Plan, recorded: Option<usize>) -> Self {
+    pub(super) fn new(seed: u64, mut plan: Plan, recorded: Option<usize>) -> Self {
         let mut random = Random::new(seed.wrapping_add(1));
         let mut config = Config::default();
         config.window = u16::try_from(1 + random.below(40)).expect("small");
@@ -73,6 +81,12 @@ impl World {
         config.packet_size = 20_000;
         config.statistics_interval = 0;
         config.turn_steps = [1, 30, 300, 4_096][random.below(4)];
+        let pressure = plan.classes & class::PRESSURE != 0 && random.once_in(3);
+        if pressure {
+            plan.classes &= !(class::CUTS | class::KILLS | class::CLOSES | class::CRASHES);
+            config.queued_messages = 1 + random.below(40);
+            config.slow_consumer_ms = HOUR_MS;
+        }
         let broker = Broker::new(config.clone(), AllowAll::default(), Instant::default());
         let mut world = Self {
             random,
@@ -87,7 +101,10 @@ impl World {
             now: 0,
             moment: 1,
             number: 0,
-            expectations: Expectations::default(),
+            expectations: Expectations {
+                short_queues: pressure,
+                ..Expectations::default()
+            },
             report: Report::default(),
             failed: None,
             recorded,
@@ -275,7 +292,19 @@ impl World {
     }
 
     pub(super) fn check(&mut self) -> Result<Report, Violation> {
-        self.report.taken_over = self.broker.hooks().taken_over;
+        let hooks = self.broker.hooks();
+        self.report.taken_over = hooks.taken_over;
+        if self.expectations.short_queues {
+            for (node, life) in self.nodes.iter().zip(&mut self.expectations.lives) {
+                life.given_up = hooks.given_up.contains(&node.name);
+                let counted = if life.given_up {
+                    &mut self.report.given_up
+                } else {
+                    &mut self.report.short_queues
+                };
+                *counted += 1;
+            }
+        }
         match self.expectations.first_violation() {
             Some(broken) => Err(broken),
             None => Ok(self.report),

@@ -1,0 +1,466 @@
+//! Back-pressure: a message of QoS 1 or 2 is not dropped because a connected receiver is slower than its publisher.
+//!
+//! While the queue of a connected receiver is more than half full, PUBACK and PUBREC of what is published to it are withheld. A
+//! client that has a window sends no more when that is used up. One that sends much without a window is not read: its next
+//! PUBLISH waits in the transport. Meanwhile the queue takes what comes beyond its limits, which is no more than a part for each
+//! publisher.
+//!
+//! Nobody waits for ever, whoever publishes to whom. A client whose own queue is more than half full is always read, or its
+//! acknowledgements could not make the queue shorter. It is acknowledged as long as the receiver's queue is not full, because a
+//! program may take its next message only when what it published is acknowledged. Beyond that it waits no longer than the
+//! receiver takes messages, or a second.
+//!
+//! A receiver that takes nothing for [`Config::slow_consumer_ms`] is slow: nobody waits for it until it has taken all
+//! that is queued for it, and its queue drops what it has no room for.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use mqtt_session::proto::ReasonCode;
+use mqtt_session::{Instant, Receipt};
+
+use crate::broker::{Broker, Connection, ConnectionId, usize_of};
+use crate::config::Config;
+use crate::hooks::{Hooks, Observation};
+use crate::queue::Room;
+use crate::timers::Due;
+
+/// A session, and the serial number that no other in its place has.
+pub(crate) type SessionName = (u32, u32);
+
+/// Which part of what may be queued for a receiver one publisher may have unacknowledged before it is not read.
+const PART: usize = 64;
+
+/// How often receivers that take nothing are looked at, in milliseconds.
+const LOOK_MS: u32 = 1_000;
+
+/// So many bytes that a transport took count as taking, if not a whole message.
+const TAKEN: usize = 16 << 10;
+
+/// A connected receiver whose queue is too full.
+#[derive(Debug)]
+pub(crate) struct Pressure {
+    /// Those who wait for it.
+    publishers: BTreeSet<ConnectionId>,
+    /// When it last took something.
+    taken_at: Instant,
+    /// Its entry in the timers.
+    timer: Option<Instant>,
+    /// What its transport took since.
+    bytes: usize,
+    /// It took nothing for too long.
+    is_slow: bool,
+}
+
+impl Pressure {
+    fn new(now: Instant, due: Instant) -> Self {
+        Self {
+            publishers: BTreeSet::new(),
+            taken_at: now,
+            timer: Some(due),
+            bytes: 0,
+            is_slow: false,
+        }
+    }
+
+    pub(crate) const fn is_slow(&self) -> bool {
+        self.is_slow
+    }
+
+    /// The receiver took a message, or acknowledged one.
+    pub(crate) const fn took(&mut self, now: Instant) {
+        self.taken_at = now;
+        self.bytes = 0;
+    }
+
+    /// Its transport took `n` bytes.
+    pub(crate) const fn sent(&mut self, n: usize, now: Instant) {
+        self.bytes = self.bytes.saturating_add(n);
+        if self.bytes >= TAKEN {
+            self.took(now);
+        }
+    }
+}
+
+/// An acknowledgement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Withheld {
+    pub(crate) receipt: Receipt,
+    pub(crate) reason: ReasonCode,
+    /// How much was recorded before its message came.
+    pub(crate) before: u64,
+}
+
+/// What is withheld from a publisher.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// The receiver it waits for.
+    by: Option<SessionName>,
+    receipts: VecDeque<Withheld>,
+    /// What these messages take.
+    bytes: usize,
+}
+
+impl Held {
+    /// Whether its publisher is not to be read.
+    fn is_too_much(&self, config: &Config) -> bool {
+        let most = usize::from(config.receive_maximum).min(config.queued_messages / PART);
+        self.receipts.len() > most || self.bytes > config.queued_bytes / PART
+    }
+}
+
+/// Acknowledgements that need not be withheld any more.
+#[derive(Debug)]
+pub(crate) enum Released {
+    /// Those of publishers that waited for the same receiver.
+    Waited(BTreeSet<ConnectionId>),
+    /// Those of a connection that ended: the client sends a message of QoS 2 again and expects an answer.
+    Gone(SessionName, VecDeque<Withheld>),
+}
+
+/// The message that is being routed, as its receivers' queues see it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Press {
+    room: Room,
+    /// The receiver whose queue is the fullest of those that are too full, and how full it is.
+    by: Option<(SessionName, usize)>,
+}
+
+impl Press {
+    /// A message whose publisher waits for nothing.
+    pub(crate) const NONE: Self = Self {
+        room: Room::Own,
+        by: None,
+    };
+
+    /// A message that was taken from another queue.
+    pub(crate) const MOVED: Self = Self {
+        room: Room::Any,
+        by: None,
+    };
+
+    pub(crate) const fn by(&self) -> Option<SessionName> {
+        match self.by {
+            Some((by, _)) => Some(by),
+            None => None,
+        }
+    }
+}
+
+impl<H: Hooks> Broker<H> {
+    /// How the queues see a message that is acknowledged to this session.
+    pub(crate) fn press_of(&self, key: u32) -> Press {
+        let publisher = self.sessions.get(usize_of(key));
+        let Some(publisher) = publisher.filter(|_| self.config.slow_consumer_ms > 0) else {
+            return Press::NONE;
+        };
+        // One that is always read is not slowed down enough by what is withheld from it.
+        let room = if publisher.pressure.is_some() {
+            Room::Twice
+        } else {
+            Room::Any
+        };
+        Press { room, by: None }
+    }
+
+    /// What the queue of a receiver may hold for the message that is being routed. `size`: what the message takes.
+    pub(crate) fn room(&mut self, key: u32, size: usize, now: Instant) -> Room {
+        let session = self.sessions.get(usize_of(key));
+        let Some(session) = session.filter(|session| session.connection.is_some()) else {
+            return Room::Own;
+        };
+        let is_slow = session.pressure.as_ref().is_some_and(|p| p.is_slow);
+        if is_slow || self.press.room == Room::Own {
+            return Room::Own;
+        }
+        if self.press.room == Room::Twice && !session.queue.has_room_twice(size, &self.config) {
+            self.give_up_on(key, now);
+            return Room::Own;
+        }
+        self.press.room
+    }
+
+    /// A message was queued: its publisher has to wait if the queue is too full.
+    pub(crate) fn presses(&mut self, key: u32, share: usize, now: Instant) {
+        if self.press.room == Room::Own {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        let (Some(connection), name) = (session.connection, (key, session.serial)) else {
+            return;
+        };
+        let fullness = session.queue.fullness(&self.config, share, &self.queued);
+        match &session.pressure {
+            Some(pressure) if pressure.is_slow => return,
+            Some(_) => {}
+            None if !fullness.is_high() => return,
+            None => {
+                let due = self.config.look_at(now, now);
+                self.timers.set(due, Due::Receiver(key));
+                session.pressure = Some(Box::new(Pressure::new(now, due)));
+                // It may be one that is not read, and now has to be.
+                self.mark_ready(connection);
+            }
+        }
+        // A publisher that others wait for may be waiting for its acknowledgement.
+        let waits = self.press.room == Room::Any || fullness.is_full();
+        let level = fullness.level();
+        if waits && self.press.by.is_none_or(|(_, other)| level > other) {
+            self.press.by = Some((name, level));
+        }
+    }
+
+    /// Acknowledges a message to its publisher, or withholds that while a receiver is too full.
+    pub(crate) fn acknowledge_or_hold(
+        &mut self,
+        index: u32,
+        answer: Withheld,
+        size: usize,
+        by: Option<SessionName>,
+    ) {
+        let id = self.id(index);
+        let pressure = by.and_then(|(key, serial)| {
+            let session = self.sessions.get_mut(usize_of(key))?;
+            session
+                .pressure
+                .as_mut()
+                .filter(|pressure| session.serial == serial && !pressure.is_slow)
+        });
+        let records = self.journal.is_some();
+        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+            return;
+        };
+        let (Some(pressure), Some(id), false) = (pressure, id, connection.ended) else {
+            if !records {
+                // It was received just now, so it awaits this.
+                let _ = connection.server.acknowledge(answer.receipt, answer.reason);
+            } else if let Some(from) = connection.session.and_then(|key| self.session_name(key)) {
+                self.acknowledge_withheld(from, answer);
+            }
+            return;
+        };
+        let held = connection.extra().held.get_or_insert_default();
+        held.receipts.push_back(answer);
+        held.bytes = held.bytes.saturating_add(size);
+        if held.by.is_none() {
+            held.by = by;
+            pressure.publishers.insert(id);
+        }
+    }
+
+    /// Whether the next packet of a connection has to wait because of those it publishes to.
+    pub(crate) fn is_paused(&self, connection: &Connection, rest: &[u8]) -> bool {
+        let held = connection.extra.as_ref().and_then(|e| e.held.as_ref());
+        let own = connection
+            .session
+            .and_then(|key| self.sessions.get(usize_of(key)));
+        held.is_some_and(|held| held.is_too_much(&self.config))
+            && rest.first().is_some_and(|first| first >> 4 == PUBLISH)
+            && own.is_none_or(|own| own.pressure.is_none())
+    }
+
+    /// Lets those go on who wait for a receiver, if its queue is no longer too full.
+    pub(crate) fn relieve(&mut self, key: u32) {
+        let share = self.fair_share();
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        let over = match &session.pressure {
+            None => return,
+            Some(pressure) if pressure.is_slow => session.queue.is_empty(),
+            Some(_) => {
+                let fullness = session.queue.fullness(&self.config, share, &self.queued);
+                fullness.is_low()
+            }
+        };
+        if over {
+            self.end_pressure(key);
+        }
+    }
+
+    /// Nobody waits for this receiver any more.
+    pub(crate) fn end_pressure(&mut self, key: u32) {
+        let session = self.sessions.get_mut(usize_of(key));
+        let Some(pressure) = session.and_then(|session| session.pressure.take()) else {
+            return;
+        };
+        if let Some(at) = pressure.timer {
+            self.timers.clear(at, Due::Receiver(key));
+        }
+        self.release(Released::Waited(pressure.publishers));
+    }
+
+    /// A receiver may have taken nothing for too long.
+    pub(crate) fn receiver_due(&mut self, key: u32, now: Instant) {
+        let session = self.sessions.get_mut(usize_of(key));
+        let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) else {
+            return;
+        };
+        let taken_at = pressure.taken_at;
+        if now.since(taken_at) >= self.config.slow_after() {
+            pressure.timer = None;
+            self.give_up_on(key, now);
+            return;
+        }
+        let due = self.config.look_at(taken_at, now);
+        pressure.timer = Some(due);
+        self.timers.set(due, Due::Receiver(key));
+        if taken_at < now {
+            self.release_circle(key);
+        }
+    }
+
+    /// Lets those go on that wait for this receiver and that others wait for: it may be the receiver that waits for them.
+    fn release_circle(&mut self, key: u32) {
+        let session = self.sessions.get_mut(usize_of(key));
+        let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) else {
+            return;
+        };
+        let publishers = std::mem::take(&mut pressure.publishers);
+        self.meter.spend(publishers.len());
+        let is_full = |id: &ConnectionId| {
+            let session = self.connection(*id).and_then(|own| own.session);
+            let session = session.and_then(|key| self.sessions.get(usize_of(key)));
+            session.is_some_and(|session| session.pressure.is_some())
+        };
+        let (circle, others) = publishers.into_iter().partition(is_full);
+        let session = self.sessions.get_mut(usize_of(key));
+        if let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) {
+            pressure.publishers = others;
+        }
+        self.release(Released::Waited(circle));
+    }
+
+    /// A receiver is too slow to be waited for.
+    fn give_up_on(&mut self, key: u32, now: Instant) {
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        let pressure = session
+            .pressure
+            .get_or_insert_with(|| Box::new(Pressure::new(now, now)));
+        pressure.is_slow = true;
+        if let Some(at) = pressure.timer.take() {
+            self.timers.clear(at, Due::Receiver(key));
+        }
+        let publishers = std::mem::take(&mut pressure.publishers);
+        self.hooks.observe(&Observation::SlowConsumer {
+            client_id: &session.client_id,
+            messages: session.queue.len(),
+        });
+        self.release(Released::Waited(publishers));
+    }
+
+    /// The connection of a publisher is over.
+    pub(crate) fn forget_held(&mut self, id: ConnectionId, held: Held, from: SessionName) {
+        if let Some((key, _)) = held.by
+            && let Some(session) = self.sessions.get_mut(usize_of(key))
+            && let Some(pressure) = &mut session.pressure
+        {
+            pressure.publishers.remove(&id);
+        }
+        self.release(Released::Gone(from, held.receipts));
+    }
+
+    fn release(&mut self, released: Released) {
+        self.released.push_back(released);
+        self.go_on_releasing();
+    }
+
+    /// Sends the next acknowledgements that need not be withheld any more.
+    pub(crate) fn go_on_releasing(&mut self) {
+        while self.meter.has_share()
+            && let Some(released) = self.released.pop_front()
+        {
+            match released {
+                Released::Waited(mut publishers) => {
+                    let Some(id) = publishers.first().copied() else {
+                        continue;
+                    };
+                    self.meter.spend(2);
+                    if self.release_some(id) {
+                        publishers.remove(&id);
+                    }
+                    self.released.push_front(Released::Waited(publishers));
+                }
+                Released::Gone(from, mut receipts) => {
+                    let Some(answer) = receipts.pop_front() else {
+                        continue;
+                    };
+                    self.meter.spend(2);
+                    self.acknowledge_withheld(from, answer);
+                    self.released.push_front(Released::Gone(from, receipts));
+                }
+            }
+        }
+    }
+
+    /// Sends what was withheld from a publisher; whether that was all.
+    fn release_some(&mut self, id: ConnectionId) -> bool {
+        let from = self
+            .connection(id)
+            .and_then(|connection| connection.session);
+        let Some(from) = from.and_then(|key| self.session_name(key)) else {
+            return true;
+        };
+        // One at least, however small the share of a turn is.
+        loop {
+            let held = self
+                .connection_mut(id)
+                .and_then(|connection| connection.extra.as_mut()?.held.as_mut());
+            let Some(held) = held else { break };
+            held.by = None;
+            let answer = held.receipts.pop_front();
+            if held.receipts.is_empty()
+                && let Some(connection) = self.connection_mut(id)
+            {
+                connection.extra().held = None;
+            }
+            let Some(answer) = answer else { break };
+            self.acknowledge_withheld(from, answer);
+            self.meter.spend(2);
+            if !self.meter.has_share() {
+                break;
+            }
+        }
+        self.mark_ready(id.index);
+        let connection = self.connection(id).and_then(|own| own.extra.as_ref());
+        connection.is_none_or(|extra| extra.held.is_none())
+    }
+
+    fn acknowledge_withheld(&mut self, from: SessionName, answer: Withheld) {
+        let Withheld {
+            receipt,
+            reason,
+            before,
+        } = answer;
+        self.acknowledge_when_stored(from, receipt, reason, before);
+    }
+
+    /// What one queue may hold of the bytes of all, when there is no room for all.
+    pub(crate) fn fair_share(&self) -> usize {
+        let sessions = self.sessions.len().max(1);
+        self.config
+            .queued_bytes_total
+            .checked_div(sessions)
+            .unwrap_or(0)
+    }
+}
+
+/// The type of PUBLISH in the first byte of a packet.
+const PUBLISH: u8 = 3;
+
+impl Config {
+    fn slow_after(&self) -> Duration {
+        Duration::from_millis(u64::from(self.slow_consumer_ms))
+    }
+
+    /// When a receiver is looked at that took something at `taken_at`.
+    fn look_at(&self, taken_at: Instant, now: Instant) -> Instant {
+        let look = LOOK_MS.min(self.slow_consumer_ms.div_ceil(2));
+        let look = now.after(Duration::from_millis(u64::from(look)));
+        look.min(taken_at.after(self.slow_after()))
+    }
+}

@@ -9,6 +9,7 @@ use mqtt_broker::records::{Kind, Record, Records};
 use mqtt_proto::QoS;
 
 use super::class;
+use super::expectations::{Expectations, Heard, Life, Moment, Published};
 use super::world::World;
 
 /// What the broker recorded since it was new.
@@ -120,22 +121,10 @@ impl World {
             log: records,
             pace: PACES[self.random.below(PACES.len())],
         });
-        self.expectations.crashed = true;
+        let moment = self.tick_moment();
+        self.expectations.crashes.push(moment);
         self.unnoticed.clear();
         self.owners.clear();
-        let moment = self.tick_moment();
-        for life in &mut self.expectations.lives {
-            // That a QoS 1 message was acknowledged need not be stored.
-            let again: Vec<u32> = life
-                .heard
-                .iter()
-                .filter(|heard| heard.qos == QoS::AtLeastOnce)
-                .map(|heard| heard.number)
-                .collect();
-            for number in again {
-                life.permit(number, moment);
-            }
-        }
         for n in 0..self.nodes.len() {
             if self.unplug(n).is_some() {
                 self.trace(n, format_args!("loses the broker, which crashes"));
@@ -143,6 +132,46 @@ impl World {
             }
         }
         self.wake();
+    }
+}
+
+impl Expectations {
+    /// Whether a message may come again because of a crash of the broker. It may lose that a message at QoS 1 was acknowledged,
+    /// and that a message at QoS 2 came: nothing of it need be stored before it goes to a subscriber at QoS 0 or 1, or to one
+    /// whose session ends with its connection.
+    pub(super) fn a_crash_may_repeat(
+        &self,
+        life: &Life,
+        heard: &Heard,
+        published: &Published,
+    ) -> bool {
+        let since = published.sent..=heard.at;
+        let reaches = match heard.qos {
+            QoS::AtMostOnce => published.qos == QoS::ExactlyOnce,
+            QoS::AtLeastOnce => true,
+            QoS::ExactlyOnce => life.new_sessions.iter().any(|at| since.contains(at)),
+        };
+        reaches && self.crashed_since(published.sent, heard.at)
+    }
+
+    fn crashed_since(&self, from: Moment, to: Moment) -> bool {
+        self.crashes.iter().any(|at| (from..=to).contains(at))
+    }
+
+    /// The process of a client ends. That PUBREC came need not be stored before PUBREL goes out, so the broker may send a message
+    /// again that the client acknowledged before a crash, and a client without a memory of it takes it as new.
+    pub(super) fn permit_after_crashes(&mut self, n: usize, moment: Moment) {
+        let again: Vec<u32> = self.lives[n]
+            .heard
+            .iter()
+            .filter(|heard| heard.qos == QoS::ExactlyOnce)
+            .filter_map(|heard| Some((heard.number, self.published.get(&heard.number)?)))
+            .filter(|(_, published)| self.crashed_since(published.sent, moment))
+            .map(|(number, _)| number)
+            .collect();
+        for number in again {
+            self.lives[n].permit(number, moment);
+        }
     }
 }
 

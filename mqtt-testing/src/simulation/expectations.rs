@@ -150,6 +150,8 @@ pub(crate) struct Life {
     pub(crate) came_again: HashSet<u32>,
     /// Messages that were acknowledged on arrival and lost with their process.
     pub(crate) died: HashSet<u32>,
+    /// When the broker began a new session for it.
+    pub(crate) new_sessions: Vec<Moment>,
 }
 
 impl Life {
@@ -206,8 +208,8 @@ pub(crate) struct Expectations {
     pub(crate) ever_heard: HashSet<u32>,
     /// The retained messages at the end: number by topic.
     pub(crate) retained: HashMap<String, u32>,
-    /// The broker crashed. That a will went out, or is not to go out, need not have been stored.
-    pub(crate) crashed: bool,
+    /// When the broker crashed. That a will went out, or is not to go out, need not have been stored.
+    pub(crate) crashes: Vec<Moment>,
     /// What is not acknowledged gives way in the broker's queues, and so does anything for clients that were away.
     pub(crate) short_queues: bool,
 }
@@ -297,6 +299,7 @@ impl Expectations {
             let may_repeat = shared
                 || life.came_again.contains(&heard.number)
                 || (publisher_cut && published.qos == QoS::AtLeastOnce)
+                || self.a_crash_may_repeat(life, heard, published)
                 || permits.is_some_and(|at| at.iter().any(|at| (before..=heard.at).contains(at)));
             return if may_repeat {
                 Ok(())
@@ -563,7 +566,7 @@ impl Expectations {
                 .iter()
                 .filter(|heard| heard.number == *number)
                 .count();
-            if times < fact.least || times > fact.most && !self.crashed {
+            if times < fact.least || times > fact.most && self.crashes.is_empty() {
                 return Some(format!("will {number} is {fact:?}, heard {times} times"));
             }
         }

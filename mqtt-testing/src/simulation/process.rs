@@ -163,6 +163,7 @@ impl World {
             }
         }
         let moment = self.tick_moment();
+        self.expectations.permit_after_crashes(n, moment);
         let node = &mut self.nodes[n];
         let life = &mut self.expectations.lives[n];
         (life.cut, life.ever_cut) = (true, true);

@@ -300,6 +300,7 @@ impl World {
         life.permits.clear();
         life.came_again.clear();
         life.died.clear();
+        life.new_sessions.push(moment);
         node.unsettled.clear();
         node.exactly_once.clear();
         node.arrived.clear();

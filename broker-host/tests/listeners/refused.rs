@@ -49,7 +49,10 @@ async fn who_speaks_another_protocol_is_answered_in_his_own_and_closed() {
             let says = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
             let text = says(answer(web, b"GET /mqtt HTTP/1.1\r\nHost: a\r\n\r\n").await);
             assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
-            assert!(text.contains("the request is not one for WebSocket"), "{text}");
+            assert!(
+                text.contains("the request is not one for WebSocket"),
+                "{text}"
+            );
             let text = says(answer(web, b"POST /mqtt HTTP/1.1\r\nHost: a\r\n\r\n").await);
             assert!(text.starts_with("HTTP/1.1 405 "), "{text}");
             // Longer than what is read at once, and than what is taken.

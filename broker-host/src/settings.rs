@@ -182,7 +182,7 @@ settings! {
     /// The path of WebSocket; * is any. Default /mqtt
     #[cfg_attr(feature = "clap", arg(long, value_name = "PATH", help_heading = "TLS and WebSocket"))]
     websocket_path: String,
-    /// Origin of web pages that may connect, such as https://app.example; none lets in clients that tell none; may be given several times. All, unless something is said
+    /// Origin of web pages that may connect, such as `https://app.example`; none lets in clients that tell none; may be given several times. All, unless something is said
     #[cfg_attr(feature = "clap", arg(long, value_name = "ORIGIN", help_heading = "TLS and WebSocket"))]
     origin: Vec<String>,
     /// Address or range of proxies that begin each connection with a header of the PROXY protocol; may be given several times

@@ -68,6 +68,8 @@ pub(crate) struct Subscribed {
     pub(crate) gone: Option<Moment>,
     /// Whether the session ended before, with all messages that waited in it.
     pub(crate) lost: bool,
+    /// Whether the UNSUBSCRIBE of another stream may have been written while this stream still claimed the filter.
+    pub(crate) may_stay: bool,
 }
 
 impl Subscribed {
@@ -180,6 +182,7 @@ impl Life {
             leaving: None,
             gone: None,
             lost: false,
+            may_stay: false,
         });
         self.subscribed.len() - 1
     }

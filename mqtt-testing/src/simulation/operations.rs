@@ -396,7 +396,7 @@ impl World {
         }
         // Messages may have DUP without a reconnect, and waiting messages at QoS 0 are gone.
         (life.cut, life.whole_since) = (true, moment);
-        // An UNSUBSCRIBE that waits also ends its filters.
+        // An UNSUBSCRIBE that waits also ends its filters, unless its bytes were written before.
         let given_up: Vec<&String> = node
             .streams
             .iter()
@@ -407,6 +407,7 @@ impl World {
         for old in &mut life.subscribed {
             if stream.filters.iter().any(|f| f.0 == old.filter) && given_up.contains(&&old.filter) {
                 old.leaving.get_or_insert(moment);
+                old.may_stay = true;
             }
         }
         if self.random.once_in(2) {

@@ -286,7 +286,8 @@ impl World {
             if at.is_some_and(|at| at < old.asked) {
                 continue;
             }
-            if old.leaving.is_some() && filters.contains(&old.filter) && !kept(&old.filter) {
+            let ends = old.leaving.is_some() && !old.may_stay;
+            if ends && filters.contains(&old.filter) && !kept(&old.filter) {
                 old.gone.get_or_insert(moment);
             }
         }

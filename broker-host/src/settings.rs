@@ -237,7 +237,7 @@ settings! {
     subscription_bytes: usize => subscription_bytes,
     /// Bytes of the wills of all clients. Default 67108864
     will_bytes: usize => will_bytes,
-    /// Work for one connection before the others have their turn, in steps of a tenth of a microsecond. Default 4096
+    /// Work for one connection before the others have their turn, in steps of a tenth of a microsecond. Default 1024
     turn_steps: u32 => turn_steps,
     /// Levels of a topic name or filter. Default 64
     topic_levels: usize => topic_levels,

@@ -96,7 +96,7 @@ pub struct Config {
     /// How often the `$SYS` topics are published, in seconds; 0 turns them off. Default 10.
     pub statistics_interval: u32,
     /// How much work a call of the broker does for one connection before the others have their turn, in steps of about a
-    /// tenth of a microsecond. What one packet leads to beyond it is done in portions of this size. Default 4,096.
+    /// tenth of a microsecond. What one packet leads to beyond it is done in portions of this size. Default 1,024.
     pub turn_steps: u32,
     /// What the clock on the wall shows at [`Instant`] 0, in milliseconds since the beginning of 1970: records tell times by it.
     /// Default 0.
@@ -144,7 +144,7 @@ impl Default for Config {
             maximum_qos: 2,
             retain_available: true,
             statistics_interval: 10,
-            turn_steps: 4_096,
+            turn_steps: 1_024,
             wall_clock: 0,
             hash_key: 0,
         }

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh
 
 # A test that hangs is a failure; the whole takes a few minutes.
-limit="timeout --kill-after=10 1200"
+limit="timeout --kill-after=10 2400"
 
 printf '\n== tests, and the examples in the documentation\n'
 $limit cargo test --locked --workspace

@@ -115,6 +115,50 @@ fn without_room_what_must_be_stored_is_refused() {
     assert_eq!(hears(&mut broker, new), b"\x40\x02\0\x07");
 }
 
+/// A crash may lose that the record of a message on its way was deleted behind the message. A new message with the same number
+/// would have that record.
+#[test]
+fn the_number_of_a_deleted_message_is_not_given_again() {
+    let mut before = broker();
+    let id = connected(&mut before, CONNECT_311);
+    say(&mut before, id, SUBSCRIBE_311);
+    let numbers = |journal: &[u8]| -> Vec<u64> {
+        let records = Records::new(journal).map(|record| Entry::read(&record.unwrap()).unwrap());
+        let number = |entry| match entry {
+            Some(Entry::Message(number, Some(_))) => Some(number),
+            _ => None,
+        };
+        records.filter_map(number).collect()
+    };
+    let mut log = Vec::new();
+    for packet in [PUBLISH_QOS1, b"\x40\x02\0\x01"] {
+        say(&mut before, id, packet);
+        log.extend_from_slice(before.journal());
+        store(&mut before);
+    }
+    assert_eq!(numbers(&log), [1]);
+    let mut after = Broker::new(Config::default(), Open(0), NOW);
+    after.start_journal();
+    let mut format = vec![
+        0;
+        Entry::Format(Format::new(Machine::Broker))
+            .encoded_len()
+            .unwrap()
+    ];
+    Entry::Format(Format::new(Machine::Broker))
+        .write(&mut format)
+        .unwrap();
+    for record in Records::new(&[format, log].concat()) {
+        after.restore(&record.unwrap()).unwrap();
+    }
+    after.restored(NOW).unwrap();
+    store(&mut after);
+    let id = connected(&mut after, CONNECT_311);
+    say(&mut after, id, SUBSCRIBE_311);
+    say(&mut after, id, PUBLISH_QOS1);
+    assert_eq!(numbers(after.journal()), [2]);
+}
+
 /// Two sessions of one client cannot be.
 #[test]
 fn records_that_contradict_one_another_are_refused() {

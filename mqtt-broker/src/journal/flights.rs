@@ -222,16 +222,9 @@ impl<H: Hooks> Broker<H> {
                 let sent = Some(token.number());
                 self.add_target(target, (qos, retain), identifiers, None, sent);
             }
-            // All of the delivery: which sessions get it may have changed since the list was written.
             Stage::Listed => {
-                let delivery = Delivery {
-                    qos,
-                    retain,
-                    identifiers: Written::Numbers(identifiers),
-                    share: None,
-                    sent: Some(token.number()),
-                };
-                journal.write_flow(record.message(), target, Some(Flow::Target(delivery)));
+                let flow = Flow::Sent(token.number());
+                journal.write_flow(record.message(), target, Some(flow));
             }
         }
         self.begin_flight(key, token, record, stage == Stage::Listed);
@@ -325,8 +318,12 @@ impl<H: Hooks> Broker<H> {
             return;
         }
         let target = record.target(self.number_of(key));
-        // All of the delivery: it may replace the record of a target beside those of the message.
-        self.record_target(target, item, Some(token.number()));
+        if item.share.is_some() {
+            self.record_target(target, item, Some(token.number()));
+        } else if let Some(journal) = &mut self.journal {
+            let flow = Flow::Sent(token.number());
+            journal.write_flow(record.message(), target, Some(flow));
+        }
         self.begin_flight(key, token, record, true);
     }
 

@@ -53,9 +53,6 @@ impl<H: Hooks> Broker<H> {
             journal.write(&Entry::Format(Format::new(Machine::Broker)));
         }
         let wills = std::mem::take(&mut saved.wills);
-        if let (Some(journal), Some((last, _))) = (&mut self.journal, wills.last_key_value()) {
-            journal.messages.last = journal.messages.last.max(*last);
-        }
         let mut keys = BTreeMap::new();
         for (number, session) in &mut saved.sessions {
             keys.insert(*number, self.make_session(*number, session, now)?);
@@ -105,9 +102,6 @@ impl<H: Hooks> Broker<H> {
     ) -> Result<u32, RestoreError> {
         if self.clients.contains_key(&saved.client_id) || recorded == 0 {
             return Err(Fault::Value.into());
-        }
-        if let Some(journal) = &mut self.journal {
-            journal.sessions = journal.sessions.max(recorded);
         }
         let client_id = Arc::clone(&saved.client_id);
         self.session_serial = self.session_serial.wrapping_add(1);
@@ -185,7 +179,6 @@ impl<H: Hooks> Broker<H> {
     ) -> u64 {
         let SavedMessage { message, targets } = saved;
         if let Some(journal) = &mut self.journal {
-            journal.messages.last = journal.messages.last.max(recorded);
             let targets = u32::try_from(targets.len()).unwrap_or(u32::MAX);
             journal.keep(recorded, targets, origin);
             if targets == 0 {

@@ -133,14 +133,17 @@ impl<H: Hooks> Broker<H> {
         let Some(entry) = Entry::read(record)? else {
             return Ok(());
         };
+        let (session, message) = numbers_of(&entry);
+        if session >= NUMBERS || message >= NUMBERS {
+            return Err(Fault::Key.into());
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.sessions = journal.sessions.max(session);
+            journal.messages.last = journal.messages.last.max(message);
+        }
         match entry {
             Entry::Format(_) => {
                 Format::read_of(Machine::Broker, record)?;
-            }
-            Entry::Session(number, _) | Entry::Message(number, _) | Entry::DueWill(number, _)
-                if number >= NUMBERS =>
-            {
-                return Err(Fault::Key.into());
             }
             Entry::Session(number, None) => {
                 saved.sessions.remove(&number);
@@ -331,6 +334,31 @@ impl<H: Hooks> Broker<H> {
     /// A moment by the clock on the wall; what is past is due now.
     pub(super) fn instant(&self, wall: u64) -> Option<Instant> {
         (wall != NEVER).then(|| Instant::from_millis(wall.saturating_sub(self.config.wall_clock)))
+    }
+}
+
+/// The numbers of a session and of a message that a record names, 0 for none. They are not given again, also where the record
+/// deletes what they name: a crash may have left other records of it, which must not count for something new.
+const fn numbers_of(entry: &Entry<'_>) -> (u64, u64) {
+    match *entry {
+        Entry::Format(_) | Entry::Retained(..) => (0, 0),
+        Entry::Session(session, _)
+        | Entry::Subscription { session, .. }
+        | Entry::Wish { session, .. }
+        | Entry::Received {
+            session,
+            message: None,
+            ..
+        } => (session, 0),
+        Entry::Received {
+            session,
+            message: Some(message),
+            ..
+        } => (session, message),
+        Entry::Message(message, _) | Entry::DueWill(message, _) => (0, message),
+        Entry::Flow {
+            message, session, ..
+        } => (RecordName::of_target(session).0, message),
     }
 }
 

@@ -230,14 +230,13 @@ const fn is_odd<const TOPIC: bool>(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    extern crate std;
     use super::*;
-    use std::vec;
 
     #[test]
     fn every_odd_byte_is_found_at_every_place_of_every_length() {
         for len in 1..40 {
-            assert!(is_plain::<true>(&vec![b'a'; len]));
+            let plain = [b'a'; 40];
+            assert!(is_plain::<true>(&plain[..len]));
             for at in 0..len {
                 for (byte, text, topic) in [
                     (0, false, false),
@@ -247,18 +246,11 @@ mod tests {
                     (0x7F, true, true),
                     (1, true, true),
                 ] {
-                    let mut bytes = vec![b'a'; len];
+                    let mut bytes = plain;
                     bytes[at] = byte;
-                    assert_eq!(
-                        is_plain::<false>(&bytes),
-                        text,
-                        "{byte:#x} at {at} of {len}"
-                    );
-                    assert_eq!(
-                        is_plain::<true>(&bytes),
-                        topic,
-                        "{byte:#x} at {at} of {len}"
-                    );
+                    let bytes = &bytes[..len];
+                    assert_eq!(is_plain::<false>(bytes), text, "{byte:#x} at {at} of {len}");
+                    assert_eq!(is_plain::<true>(bytes), topic, "{byte:#x} at {at} of {len}");
                 }
             }
         }

@@ -160,6 +160,10 @@ impl Bound {
                     path,
                 } => (scheme, authority, path),
             };
+            #[cfg_attr(
+                not(feature = "tls"),
+                allow(unused_mut, reason = "only TLS is added to them")
+            )]
             let mut layers = settings.layers(scheme.websocket, path)?;
             if scheme.tls {
                 #[cfg(feature = "tls")]

@@ -67,7 +67,7 @@ impl Storage {
     }
 
     /// Tells the broker how far the thread is.
-    fn tell<H: Hooks>(&mut self, broker: &mut Broker<H>, now: Instant) {
+    fn tell<H: Hooks>(&mut self, broker: &mut Broker<H>) {
         let progress = self.writer.progress();
         let n = progress.stored - self.stored;
         self.stored = progress.stored;
@@ -80,7 +80,7 @@ impl Storage {
             log(&self.condition, &progress.condition);
             self.condition = progress.condition;
         }
-        broker.stored(usize::try_from(n).unwrap_or(usize::MAX), now);
+        broker.stored(usize::try_from(n).unwrap_or(usize::MAX));
         if matches!(self.condition, Condition::Ended(_)) {
             self.ended.notify_one();
         }
@@ -110,7 +110,7 @@ fn log(before: &Condition, now: &Condition) {
     let _ = (before, now);
 }
 
-/// Tells the broker what is stored, for ever.
+/// Tells the broker what is stored, as often as the thread has stored something.
 pub(crate) async fn watch<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
     let Some(progress) = shared
         .borrow()
@@ -123,12 +123,11 @@ pub(crate) async fn watch<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
     loop {
         progress.notified().await;
         let mut shared = shared.borrow_mut();
-        let now = shared.now();
         let Shared {
             broker, storage, ..
         } = &mut *shared;
         if let Some(storage) = storage {
-            storage.tell(broker, now);
+            storage.tell(broker);
         }
         shared.wake(None);
     }

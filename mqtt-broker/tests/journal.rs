@@ -29,7 +29,7 @@ fn broker() -> Broker<Open> {
 
 fn store(broker: &mut Broker<Open>) {
     let n = broker.journal().len();
-    broker.stored(n, NOW);
+    broker.stored(n);
 }
 
 fn say(broker: &mut Broker<Open>, id: ConnectionId, bytes: &[u8]) -> Next {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mqtt_session::proto::PacketId;
 use mqtt_session::records::broker::{Entry, Flow, Message as Recorded, Target, Targets};
 
-use super::{Journal, Record};
+use super::{Journal, Record, append};
 use crate::message::Message;
 
 /// A message that is recorded.
@@ -164,12 +164,7 @@ impl Journal {
             return self.write(&entry);
         }
         let later = &mut self.messages.later;
-        let start = later.len();
-        later.resize(start.saturating_add(entry.encoded_len().unwrap_or(0)), 0);
-        let room = later.get_mut(start..).unwrap_or_default();
-        if entry.write(room).is_none() {
-            later.truncate(start);
-        }
+        append(later, entry.encoded_len(), |room| entry.write(room));
     }
 
     pub(super) fn is_kept(&self, message: u64) -> bool {

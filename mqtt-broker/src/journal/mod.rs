@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use mqtt_session::proto::ReasonCode;
 use mqtt_session::records::broker::Entry;
-use mqtt_session::{Change, Instant, Receipt};
+use mqtt_session::{Change, Receipt};
 
 use crate::broker::{Broker, ConnectionId, usize_of, widen};
 use crate::hooks::Hooks;
@@ -81,17 +81,12 @@ impl Journal {
         self.records.len().saturating_sub(self.start)
     }
 
-    /// Writes a record behind the others. What the broker took in is never too long for one.
+    /// Writes a record behind the others.
     fn write(&mut self, entry: &Entry<'_>) {
-        let Some(len) = entry.encoded_len() else {
-            return;
-        };
-        let start = self.records.len();
-        self.records.resize(start.saturating_add(len), 0);
-        let room = self.records.get_mut(start..).unwrap_or_default();
-        if entry.write(room).is_some() {
-            self.written = self.written.saturating_add(widen(len));
-        }
+        let len = append(&mut self.records, entry.encoded_len(), |room| {
+            entry.write(room)
+        });
+        self.written = self.written.saturating_add(len);
     }
 
     fn drop_stored(&mut self, n: usize) {
@@ -108,6 +103,22 @@ impl Journal {
             self.start = 0;
         }
     }
+}
+
+/// Appends a record of `len` bytes, and returns how many bytes there are more: 0 for a record that is too long, as none is that
+/// tells of what the broker took in.
+fn append(
+    records: &mut Vec<u8>,
+    len: Option<usize>,
+    write: impl FnOnce(&mut [u8]) -> Option<usize>,
+) -> u64 {
+    let start = records.len();
+    records.resize(start.saturating_add(len.unwrap_or(0)), 0);
+    let written = write(records.get_mut(start..).unwrap_or_default());
+    if written.is_none() {
+        records.truncate(start);
+    }
+    widen(records.len().saturating_sub(start))
 }
 
 /// How much memory of records stays when they are stored.
@@ -130,7 +141,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// The first `n` bytes of [`Self::journal`] are durable: what waited for them goes out.
-    pub fn stored(&mut self, n: usize, now: Instant) {
+    pub fn stored(&mut self, n: usize) {
         self.begin();
         let Some(journal) = &mut self.journal else {
             return;
@@ -159,7 +170,6 @@ impl<H: Hooks> Broker<H> {
                 }
             }
         }
-        let _ = now;
         self.settle();
     }
 

@@ -13,9 +13,9 @@ use mqtt_session::records::broker::{
 };
 use mqtt_session::records::{Fault, Format, Machine, Record};
 
-use super::Journal;
+use super::append;
 use super::name::{NUMBERS, Record as RecordName};
-use crate::broker::{Broker, widen};
+use crate::broker::Broker;
 use crate::hooks::Hooks;
 use crate::message::Message;
 use crate::queue::{Identifiers, Queued};
@@ -240,10 +240,14 @@ impl<H: Hooks> Broker<H> {
     /// A record that is of no use any more is deleted.
     fn delete(&mut self, record: &Record<'_>) {
         if let Some(journal) = &mut self.journal {
-            journal.write_record(&Record {
+            let gone = Record {
                 value: None,
                 ..*record
+            };
+            let len = append(&mut journal.records, gone.encoded_len(), |room| {
+                gone.write(room)
             });
+            journal.written = journal.written.saturating_add(len);
         }
     }
 
@@ -404,19 +408,4 @@ fn take_flow(
         }
     }
     Ok(())
-}
-
-impl Journal {
-    /// Writes a record of a kind that need not be known.
-    fn write_record(&mut self, record: &Record<'_>) {
-        let Some(len) = record.encoded_len() else {
-            return;
-        };
-        let start = self.records.len();
-        self.records.resize(start.saturating_add(len), 0);
-        let room = self.records.get_mut(start..).unwrap_or_default();
-        if record.write(room).is_some() {
-            self.written = self.written.saturating_add(widen(len));
-        }
-    }
 }

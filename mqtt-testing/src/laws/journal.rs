@@ -61,12 +61,12 @@ pub fn restores_or_refuses(journal: &[u8]) {
     assert!(narrow(statistics.queued) <= config.queued_messages * config.sessions);
     assert!(narrow(statistics.retained) <= config.retained_messages);
     let n = broker.journal().len();
-    broker.stored(n, NOW);
+    broker.stored(n);
     // What was restored is of use to its client.
     let id = broker.open(NOW).expect("there is room");
     broker.receive(id, CONNECT, NOW);
     let n = broker.journal().len();
-    broker.stored(n, NOW);
+    broker.stored(n);
     let waiting = broker.outgoing(id).len();
     broker.sent(id, waiting, NOW);
     broker.closed(id, NOW);

@@ -51,7 +51,6 @@ impl World {
 
     /// What the broker recorded goes to the disk, and some of it, or all, is stored.
     pub(super) fn store_some(&mut self, all: bool) {
-        let now = self.instant();
         self.give();
         let Some(disk) = &self.disk else { return };
         let (waits, pace) = (self.broker.journal().len(), disk.pace);
@@ -67,7 +66,7 @@ impl World {
         if let Some(disk) = &mut self.disk {
             disk.stored += n;
         }
-        self.broker.stored(n, now);
+        self.broker.stored(n);
     }
 
     /// What the broker recorded goes to the disk, which may keep it or not.

@@ -50,7 +50,6 @@ impl Rights {
     }
 
     /// Whether every message may be received, as far as is known.
-    #[inline]
     pub(crate) const fn are_full(&self, version: u32) -> bool {
         self.version == version && !self.asks
     }
@@ -84,7 +83,6 @@ impl<H: Hooks> Broker<H> {
         self.rights = next(self.rights);
     }
 
-    #[inline]
     pub(crate) fn current_rights(&self) -> Current {
         Current {
             version: self.rights,

@@ -403,7 +403,6 @@ macro_rules! encode_errors {
         }
 
         impl From<Unsayable> for EncodeError {
-            #[inline]
             fn from(unsayable: Unsayable) -> Self {
                 match unsayable {
                     $(encode_errors!(@ Unsayable what $name $($what)?) => {

@@ -332,7 +332,6 @@ struct Seen {
 }
 
 impl Seen {
-    #[inline]
     fn check(&mut self, id: PropertyId, out: &mut Out<'_>) {
         let bit = id.bit();
         let twice = self.seen & bit & self.once != 0;

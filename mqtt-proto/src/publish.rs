@@ -77,7 +77,6 @@ impl<'a> Publish<'a> {
         self.delivery.packet_id()
     }
 
-    #[inline]
     fn first_byte(&self) -> u8 {
         let flags = u8::from(self.dup) << 3 | self.qos().get() << 1 | u8::from(self.retain);
         kind::PUBLISH << 4 | flags

@@ -20,7 +20,6 @@ impl<'a> View<'a> {
 
     /// The topic of PUBLISH.
     #[must_use]
-    #[inline]
     pub const fn topic_name(&self) -> TopicName<'a> {
         TopicName::validated(self.topic)
     }

@@ -143,7 +143,6 @@ impl Config {
     }
 
     /// [`Self::outgoing_limit`]; without a heap what was lent is the limit.
-    #[inline]
     pub(crate) fn most_outgoing(&self) -> usize {
         #[cfg(feature = "alloc")]
         return to_usize(self.outgoing_limit);
@@ -152,7 +151,6 @@ impl Config {
     }
 
     /// [`Self::kept_limit`]; without a heap what was lent is the limit.
-    #[inline]
     pub(crate) fn most_kept(&self) -> usize {
         #[cfg(feature = "alloc")]
         return to_usize(self.kept_limit);
@@ -161,7 +159,6 @@ impl Config {
     }
 
     /// [`Self::auto_alias`]; without the feature `aliases` none is assigned.
-    #[inline]
     pub(crate) const fn most_aliases(&self) -> u16 {
         #[cfg(feature = "aliases")]
         return self.auto_alias;

@@ -164,7 +164,6 @@ impl Engine {
         }
     }
 
-    #[inline]
     fn received_end(&self) -> usize {
         self.received_start()
             .wrapping_add(usize::from(self.session.received))

@@ -55,7 +55,6 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// The host writes the records. Says so of whatever a client would have written here.
-    #[inline]
     #[allow(clippy::unused_self, reason = "without servers")]
     const fn is_of_server(&self) -> bool {
         #[cfg(feature = "server")]

@@ -241,7 +241,6 @@ impl Engine {
 }
 
 /// Whether a packet of `len` bytes is within `max`.
-#[inline]
 pub(crate) fn check_size(len: usize, max: usize) -> Result<(), Refused> {
     if len > max {
         Err(Refused::TooLarge { len, max })

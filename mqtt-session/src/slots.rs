@@ -365,13 +365,11 @@ impl Engine {
     }
 
     /// The slots that are not free.
-    #[inline]
     fn taken_slots(&self) -> usize {
         usize::from(self.session.len.saturating_sub(self.session.free))
     }
 
     /// Whether one more slot is free, which may move the others.
-    #[inline]
     pub(crate) fn has_slot(&mut self, m: &mut Memory<'_>) -> bool {
         let len = usize::from(self.session.len);
         let end = self.slots_start().wrapping_add(len);

@@ -288,7 +288,6 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// At the end of a call: what waits is told for which records.
-    #[inline]
     pub(crate) fn settle(&mut self) {
         if self.journal.is_some() {
             self.settle_changed();

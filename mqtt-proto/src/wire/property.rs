@@ -315,7 +315,6 @@ const AUTH_DATA: u32 = PropertyId::AuthenticationData.const_bit();
 const TOPIC_ALIAS: u32 = PropertyId::TopicAlias.const_bit();
 
 /// The properties that a packet may have: a packet type as a number, or 0 for a will.
-#[inline]
 pub(crate) fn allowed(packet: u8) -> u32 {
     ALLOWED.get(usize::from(packet)).copied().unwrap_or(0)
 }

@@ -16,7 +16,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use mqtt_session::proto::ReasonCode;
+use mqtt_session::proto::{PacketType, ReasonCode};
 use mqtt_session::{Instant, Receipt};
 
 use crate::broker::{Broker, Connection, ConnectionId, usize_of};
@@ -118,7 +118,7 @@ pub(crate) enum Released {
     Gone(SessionName, VecDeque<Withheld>),
 }
 
-/// The message that is being routed, as its receivers' queues see it.
+/// What the queues of receivers may hold of the message that is being routed, and which of them makes its publisher wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Press {
     room: Room,
@@ -127,7 +127,7 @@ pub(crate) struct Press {
 }
 
 impl Press {
-    /// A message whose publisher waits for nothing.
+    /// A message whose publisher is not made to wait.
     pub(crate) const NONE: Self = Self {
         room: Room::Own,
         by: None,
@@ -148,7 +148,7 @@ impl Press {
 }
 
 impl<H: Hooks> Broker<H> {
-    /// How the queues see a message that is acknowledged to this session.
+    /// Returns what the queues of receivers may hold of a message that this session publishes.
     pub(crate) fn press_of(&self, key: u32) -> Press {
         let publisher = self.sessions.get(usize_of(key));
         let Some(publisher) = publisher.filter(|_| self.config.slow_consumer_ms > 0) else {
@@ -257,7 +257,9 @@ impl<H: Hooks> Broker<H> {
             .session
             .and_then(|key| self.sessions.get(usize_of(key)));
         held.is_some_and(|held| held.is_too_much(&self.config))
-            && rest.first().is_some_and(|first| first >> 4 == PUBLISH)
+            && rest
+                .first()
+                .is_some_and(|first| first >> 4 == PacketType::Publish.get())
             && own.is_none_or(|own| own.pressure.is_none())
     }
 
@@ -448,9 +450,6 @@ impl<H: Hooks> Broker<H> {
             .unwrap_or(0)
     }
 }
-
-/// The type of PUBLISH in the first byte of a packet.
-const PUBLISH: u8 = 3;
 
 impl Config {
     fn slow_after(&self) -> Duration {

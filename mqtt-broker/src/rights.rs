@@ -1,5 +1,5 @@
-//! Which messages a client may receive. Who may receive all that its subscriptions match is never asked about; for others the
-//! answers are kept for a while, since the same topics come again.
+//! Which messages a client may receive. The hooks are not asked about the messages of a session that may receive all that its
+//! subscriptions match. Their answers for other sessions are kept for a while, since the same topics come again.
 
 use std::hash::BuildHasher;
 

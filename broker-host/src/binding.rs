@@ -168,12 +168,10 @@ impl Bound {
             if scheme.tls {
                 #[cfg(feature = "tls")]
                 {
-                    let server = match &tls {
-                        Some(server) => Arc::clone(server),
-                        None => Arc::new(settings.tls_server()?),
-                    };
-                    tls = Some(Arc::clone(&server));
-                    layers.tls = Some(server);
+                    if tls.is_none() {
+                        tls = Some(Arc::new(settings.tls_server()?));
+                    }
+                    layers.tls.clone_from(&tls);
                 }
                 #[cfg(not(feature = "tls"))]
                 return Err(missing("bind", "TLS is not part of this build"));

@@ -1,4 +1,4 @@
-//! `mqtt broker`, `mqtt passwd`, `mqtt demo` and `mqtt bench` as users run them.
+//! `mqtt broker`, `mqtt passwd` and `mqtt demo` as users run them.
 
 use std::path::PathBuf;
 
@@ -14,13 +14,13 @@ pub(crate) fn folder(name: &str) -> PathBuf {
 }
 
 #[track_caller]
-fn is_well(ended: &Ended) {
+pub(crate) fn is_well(ended: &Ended) {
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
 }
 
 /// Checks that it failed with `code` and printed one line that contains `words`.
 #[track_caller]
-fn failed(ended: &Ended, code: i32, words: &str) {
+pub(crate) fn failed(ended: &Ended, code: i32, words: &str) {
     assert_eq!(ended.code, Some(code), "{}", ended.stderr);
     let last = ended.stderr.lines().last().unwrap_or_default();
     assert!(
@@ -301,62 +301,6 @@ fn a_client_that_is_killed_leaves_its_will_and_keeps_its_session() {
         let back = broker.run("sub", &[&keep[..], &["-C", "1"]].concat());
         assert_eq!(back.stdout, "stop\n", "{}", back.stderr);
     }
-}
-
-#[test]
-fn a_bench_counts_what_it_measures() {
-    let broker = Broker::start(&[]);
-    for qos in ["0", "1", "2"] {
-        let load = [
-            "--publishers",
-            "2",
-            "--subscribers",
-            "3",
-            "--rate",
-            "100",
-            "-d",
-            "0.2",
-        ];
-        let ended = broker.run("bench", &[&load[..], &["--json", "-q", qos]].concat());
-        is_well(&ended);
-        let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
-        let published = report["published"].as_u64().unwrap();
-        assert!(published > 0, "{report}");
-        assert_eq!(report["received"], published * 3, "{report}");
-        assert_eq!(report["lost"], 0, "{report}");
-        let latency = &report["latency_us"];
-        assert!(latency["p50"].as_u64() > Some(0), "{report}");
-        assert!(
-            latency["p50"].as_u64() <= latency["max"].as_u64(),
-            "{report}"
-        );
-    }
-    let ended = broker.run(
-        "bench",
-        &[
-            "--pairs",
-            "--publishers",
-            "2",
-            "--subscribers",
-            "2",
-            "-d",
-            "0.1",
-            "-V",
-            "5",
-        ],
-    );
-    is_well(&ended);
-    assert!(
-        ended.stdout.contains("latency       p50"),
-        "{}",
-        ended.stdout
-    );
-    failed(
-        &broker.run("bench", &["--pairs", "--publishers", "2"]),
-        1,
-        "--pairs",
-    );
-    failed(&run(MQTT, &["bench", "-p", "1"], ""), 1, "refused");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tests of `mqtt broker`: its commands, and several client libraries.
 
+mod bench;
 mod bridge;
 mod broker;
 mod clients;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients, Node.js, QEMU, Valgrind (apt), paho-mqtt
-# (pip, in .venv), MQTT.js (npm, in .npm), targets for Cortex-M, browsers and 32 bits, a nightly toolchain with Miri, the oldest Rust supported and
+# Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients, Node.js, Chromium, QEMU, Valgrind (apt), paho-mqtt
+# (pip, in .venv), MQTT.js and puppeteer-core (npm, in .npm), targets for Cortex-M, browsers and 32 bits, a nightly toolchain with Miri, the oldest Rust supported and
 # cargo-fuzz.
 # Does not change what is installed already. With the argument `mosquitto` it installs Mosquitto and its clients only.
 set -euo pipefail
@@ -31,6 +31,11 @@ fi
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 [ "${1:-}" != mosquitto ] || exit 0
 
+if ! have chromium-headless-shell && ! have chromium && ! have google-chrome; then
+    # Ubuntu has it only as a snap. The tests in a browser say that there is none, and pass.
+    apt_install chromium-headless-shell || say "no Chromium: the tests in a browser are left out"
+fi
+
 if ! .venv/bin/python -c 'import paho.mqtt.client' 2>/dev/null; then
     say "pip: paho-mqtt, in .venv"
     rm -rf .venv
@@ -38,9 +43,9 @@ if ! .venv/bin/python -c 'import paho.mqtt.client' 2>/dev/null; then
     .venv/bin/pip install --quiet --disable-pip-version-check 'paho-mqtt>=2,<3'
 fi
 
-if [ ! -d .npm/node_modules/mqtt ]; then
-    say "npm: MQTT.js, in .npm"
-    npm install --silent --no-audit --no-fund --prefix .npm 'mqtt@5'
+if [ ! -d .npm/node_modules/mqtt ] || [ ! -d .npm/node_modules/puppeteer-core ]; then
+    say "npm: MQTT.js and puppeteer-core, in .npm"
+    npm install --silent --no-audit --no-fund --prefix .npm 'mqtt@5' 'puppeteer-core@24'
 fi
 
 for target in thumbv6m-none-eabi thumbv7m-none-eabi thumbv7em-none-eabihf wasm32-unknown-unknown i686-unknown-linux-musl; do

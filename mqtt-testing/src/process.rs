@@ -266,6 +266,22 @@ pub fn run(program: &str, arguments: &[&str], input: &str) -> Ended {
     process.end()
 }
 
+/// Returns the path of a Chromium that runs without a display, and says on standard error if there is none.
+#[must_use]
+pub fn chromium() -> Option<String> {
+    const NAMES: [&str; 3] = ["chromium-headless-shell", "chromium", "google-chrome"];
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = NAMES.iter().find_map(|name| {
+        std::env::split_paths(&folders)
+            .map(|folder| folder.join(name))
+            .find(|path| path.is_file())
+    });
+    if found.is_none() {
+        eprintln!("left out: there is no Chromium; scripts/setup.sh installs it where it can");
+    }
+    found?.to_str().map(str::to_owned)
+}
+
 /// Sends a signal to a process by its id.
 ///
 /// # Panics

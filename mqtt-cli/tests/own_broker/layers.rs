@@ -84,7 +84,7 @@ impl Secured {
     }
 
     /// The URL for the scripts of other clients.
-    fn url(&self, scheme: &str) -> String {
+    pub(crate) fn url(&self, scheme: &str) -> String {
         match scheme {
             "unix" => format!("unix://{}", self.file("socket")),
             "mqtts" | "wss" => {

@@ -3,6 +3,8 @@
 mod bench;
 mod bridge;
 mod broker;
+#[cfg(unix)]
+mod browser;
 mod clients;
 mod commands;
 mod health;

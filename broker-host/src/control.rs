@@ -3,14 +3,19 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use mqtt_broker::{Config, ConnectionId, Hooks, Outgoing, Statistics, Verdict};
 use mqtt_proto::{
     Decoded, Encode, EncodeError, MAX_PACKET, Packet, Publish, QoS, ReasonCode, Version,
 };
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::layers::Layers;
+use crate::listener::serve;
 use crate::peer::{Peer, Peers};
 use crate::shared::Shared;
 
@@ -38,7 +43,25 @@ enum Command {
     Publish(Vec<u8>, QoS),
     Disconnect(String, ReasonCode, oneshot::Sender<bool>),
     Statistics(oneshot::Sender<Statistics>),
+    Clients(usize, oneshot::Sender<Vec<Connected>>),
+    Serve(Box<TcpStream>, Arc<Layers>),
     Configure(Box<Config>, Change, oneshot::Sender<bool>),
+}
+
+/// A client that is connected.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Connected {
+    /// Its client identifier.
+    pub client_id: String,
+    /// Its user name.
+    pub user_name: Option<String>,
+    /// The version of MQTT that it speaks.
+    pub version: Version,
+    /// Its address, as in [`Peer`].
+    pub address: Option<SocketAddr>,
+    /// How many filters it subscribes to.
+    pub subscriptions: usize,
 }
 
 /// What is done to the hooks of a host; returns whether they are of the type that was meant.
@@ -124,6 +147,21 @@ impl Control {
         receiver.await.ok()
     }
 
+    /// Returns the clients that are connected, at most `most` of them. `None` if the broker is gone.
+    pub async fn clients(&self, most: usize) -> Option<Vec<Connected>> {
+        let (sender, receiver) = oneshot::channel();
+        let command = Command::Clients(most, sender);
+        self.commands.send(command).await.ok()?;
+        receiver.await.ok()
+    }
+
+    /// Serves a connection that the program has accepted, with these layers between the socket and MQTT.
+    pub async fn serve(&self, stream: TcpStream, layers: Arc<Layers>) {
+        // A host that is gone closes it.
+        let command = Command::Serve(Box::new(stream), layers);
+        let _ = self.commands.send(command).await;
+    }
+
     /// Replaces the limits as [`Broker::configure`](mqtt_broker::Broker::configure) does, and calls `change` with the hooks, both
     /// between two packets: no client meets the one without the other. Returns `false`, and changes nothing, if the host is gone or
     /// its hooks are no `H`.
@@ -147,6 +185,13 @@ pub(crate) async fn obey<H: Hooks + 'static>(
     mut commands: Commands,
 ) {
     while let Some(command) = commands.commands.recv().await {
+        let command = match command {
+            Command::Serve(stream, layers) => {
+                serve(&shared, *stream, &layers);
+                continue;
+            }
+            other => other,
+        };
         let mut shared = shared.borrow_mut();
         let now = shared.now();
         match command {
@@ -171,6 +216,10 @@ pub(crate) async fn obey<H: Hooks + 'static>(
             Command::Statistics(answer) => {
                 let _ = answer.send(shared.broker.statistics(now));
             }
+            Command::Clients(most, answer) => {
+                let _ = answer.send(connected(&shared, most));
+            }
+            Command::Serve(..) => {}
             Command::Configure(config, change, answer) => {
                 let changed = (change.0)(shared.broker.hooks());
                 if changed {
@@ -182,4 +231,20 @@ pub(crate) async fn obey<H: Hooks + 'static>(
         }
         shared.wake(None);
     }
+}
+
+fn connected<H: Hooks>(shared: &Shared<H>, most: usize) -> Vec<Connected> {
+    let clients = shared.broker.clients().take(most);
+    clients
+        .map(|client| Connected {
+            client_id: client.client_id.to_owned(),
+            user_name: client.user_name.map(str::to_owned),
+            version: client.version,
+            address: shared
+                .peers
+                .get(client.connection)
+                .and_then(|peer| peer.address),
+            subscriptions: client.subscriptions,
+        })
+        .collect()
 }

@@ -50,7 +50,7 @@ pub mod users;
 
 #[cfg(feature = "files")]
 pub use acl::{Acl, AclError};
-pub use control::{Commands, Control, control};
+pub use control::{Commands, Connected, Control, control};
 #[cfg(feature = "files")]
 pub use error::{Error, SettingsError};
 #[cfg(feature = "files")]

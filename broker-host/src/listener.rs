@@ -164,6 +164,33 @@ pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, l
     }
 }
 
+/// Serves a connection that the program has accepted. It is closed if too many shake hands.
+pub(crate) fn serve<H: Hooks + 'static>(
+    shared: &Rc<RefCell<Shared<H>>>,
+    stream: TcpStream,
+    layers: &Arc<Layers>,
+) {
+    let _ = stream.set_nodelay(true);
+    let peer = Peer {
+        address: stream.peer_addr().ok(),
+        ..Peer::default()
+    };
+    if layers.is_plain() {
+        sockets::accepted(shared, Accepted::Tcp(stream), peer, None);
+        return;
+    }
+    let permit = Arc::clone(&shared.borrow().handshakes).try_acquire_owned();
+    let Ok(permit) = permit else {
+        return;
+    };
+    match Staged::new(layers, peer.clone(), Some(permit)) {
+        Ok(staged) => {
+            sockets::accepted(shared, Accepted::Tcp(stream), peer, Some(Box::new(staged)))
+        }
+        Err(error) => crate::staged::tell(&peer, &error, false),
+    }
+}
+
 /// Logs the first connection that cannot be accepted, such as for want of file descriptors, and the first that can be again.
 #[cfg(feature = "files")]
 fn tell_change(fails: &mut bool, error: Option<&io::Error>) {

@@ -101,6 +101,7 @@ fn fixed_but_changed(started: &Settings, wanted: &Settings) -> Vec<&'static str>
         ("bind", started.bind != wanted.bind),
         ("durability", started.durability != wanted.durability),
         ("health", started.health != wanted.health),
+        ("web", started.web != wanted.web),
         ("store", started.store != wanted.store),
         ("store-limit", started.store_limit != wanted.store_limit),
         ("log-format", started.log_format != wanted.log_format),

@@ -135,6 +135,9 @@ settings! {
     /// Address of this machine at which /health and /metrics are served over HTTP. Default: none
     #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS"))]
     health: SocketAddr,
+    /// Serve a page at this address of this machine that shows clients, topics and messages. Without an address: 127.0.0.1:8080
+    #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8080"))]
+    web: SocketAddr,
     /// What is logged to standard error: error, warn, info, debug or trace. Default info
     #[cfg_attr(feature = "clap", arg(long, value_name = "LEVEL"))]
     log: String,

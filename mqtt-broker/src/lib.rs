@@ -12,6 +12,7 @@
 
 mod authenticate;
 mod broker;
+mod clients;
 mod connect;
 mod deliver;
 mod fanout;
@@ -37,6 +38,7 @@ mod hooks;
 mod statistics;
 
 pub use broker::{Broker, ConnectionId, Next, Received, TooManyConnections};
+pub use clients::ConnectedClient;
 pub use config::Config;
 pub use hooks::{ClientInfo, Ending, Hooks, Observation, Verdict};
 pub use journal::{RestoreError, Restored, StorageFailure};

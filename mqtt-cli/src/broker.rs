@@ -17,6 +17,7 @@ use crate::health;
 use crate::import::import;
 use crate::log::{self, Log};
 use crate::notify::notify;
+use crate::web;
 
 /// Runs a broker, until Ctrl-C or SIGTERM.
 ///
@@ -50,11 +51,16 @@ impl Broker {
         let mut hangups = Hangups::new().map_err(fail)?;
         signals::ignore_user_signals().map_err(fail)?;
         let health = match settings.health {
-            Some(address) => Some(health::listen(address).await?),
+            Some(address) => Some(health::listen("health", address).await?),
+            None => None,
+        };
+        let web = match settings.web {
+            Some(address) => Some(health::listen("web", address).await?),
             None => None,
         };
         let broker = settings.listen().await?;
         let health = answer(health, broker.control());
+        let web = web::show(web, broker.control());
         let reloader = broker.reloader();
         let reload = async {
             loop {
@@ -76,6 +82,7 @@ impl Broker {
             ended = broker.run(stop) => Ok(ended?),
             () = reload => Ok(()),
             () = health => Ok(()),
+            () = web => Ok(()),
         }
     }
 

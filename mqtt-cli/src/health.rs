@@ -31,10 +31,10 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 const PROMETHEUS: &str = "text/plain; version=0.0.4";
 
 /// Listens for requests. Whoever can connect can read how much the broker does, so only this machine can.
-pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+pub(crate) async fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
     if !address.ip().is_loopback() {
         return Err(fail(format!(
-            "health {address}: must be an address of this machine only, such as 127.0.0.1:9883"
+            "{setting} {address}: must be an address of this machine only, such as 127.0.0.1:9883"
         )));
     }
     let bound = TcpListener::bind(address).await;

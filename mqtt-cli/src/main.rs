@@ -35,6 +35,7 @@ mod subscribe;
 mod talk;
 mod tap;
 mod tls;
+mod web;
 
 use std::ffi::OsString;
 use std::fmt;

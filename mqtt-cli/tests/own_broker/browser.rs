@@ -1,13 +1,19 @@
-//! MQTT.js in headless Chromium through `mqtt broker` over WebSocket, with and without TLS.
+//! MQTT.js in headless Chromium through `mqtt broker` over WebSocket, with and without TLS, and the page of `--web`.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use mqtt_testing::peers::Authority;
 use mqtt_testing::process::{chromium, run, shows};
 use mqtt_testing::wires::Proxy;
 
+use crate::broker::{Broker, MQTT};
 use crate::layers::Secured;
 
 const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/browser_peer.js");
 const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.npm/node_modules");
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/browser_page.js");
 
 /// Each QoS, a retained message, the will of a tab that is closed, and messages at QoS 2 through cut connections.
 fn browser_speaks(scheme: &str) {
@@ -55,4 +61,48 @@ fn a_browser_speaks_over_websocket() {
 #[test]
 fn a_browser_speaks_over_websocket_and_tls() {
     browser_speaks("wss");
+}
+
+#[test]
+fn the_page_of_the_broker_shows_what_happens() {
+    let broker = Broker::start(&["--web", "127.0.0.1:0"]);
+    let port = broker.process.wait_stderr_after("web=127.0.0.1:");
+    let Some(chromium) = chromium() else {
+        return;
+    };
+    let url = format!("http://127.0.0.1:{port}/");
+    let ended = run("node", &[PAGE, MODULES, &chromium, &url], "");
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    shows(
+        &ended,
+        &[
+            "messages: home/hall/door, home/kitchen/temperature; markup of payloads: 0; clients: 1; asks for a login: false\n",
+            "subscribed\n",
+            "another page connects: false\n",
+        ],
+    );
+}
+
+#[test]
+fn the_page_is_for_this_machine_only() {
+    let broker = Broker::start(&["--web", "127.0.0.1:0"]);
+    let port = broker.process.wait_stderr_after("web=127.0.0.1:");
+    let answer = |request: &str, host: &str| {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+        write!(stream, "{request} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(answer("GET /", "localhost").contains("<title>mqtt broker</title>"));
+    assert!(answer("GET /clients", &format!("[::1]:{port}")).ends_with("\r\n[]"));
+    // The name of a web site that was pointed to this machine.
+    assert!(answer("GET /clients", "site.example").starts_with("HTTP/1.1 403"));
+    assert!(answer("GET /other", "localhost").starts_with("HTTP/1.1 404"));
+    assert!(answer("POST /", "localhost").starts_with("HTTP/1.1 405"));
+    assert!(answer("GET /mqtt", "localhost").starts_with("HTTP/1.1 400"));
+    let arguments = ["broker", "--bind", "127.0.0.1:0", "--web", "0.0.0.0:0"];
+    let everywhere = run(MQTT, &arguments, "");
+    assert_eq!(everywhere.code, Some(1));
+    assert!(everywhere.stderr.contains("this machine only"));
 }

@@ -52,7 +52,7 @@ mod frames;
 mod server;
 
 pub use client::{WebSocketClient, WebSocketOptions};
-pub use server::{Origins, WebSocketServer, WebSocketServerOptions};
+pub use server::{Origins, WebSocketServer, WebSocketServerOptions, is_this_machine};
 
 /// The sub-protocol of MQTT 3.1.1 and 5.
 pub const SUB_PROTOCOL: &str = "mqtt";

@@ -28,6 +28,8 @@ pub enum Origins {
     ThoseOrNone(Vec<String>),
     /// Pages of these origins only.
     Only(Vec<String>),
+    /// Pages that this machine serves at any port: their host is `localhost` or a loopback address.
+    ThisMachine,
 }
 
 impl Origins {
@@ -39,8 +41,27 @@ impl Origins {
             Self::Any => true,
             Self::ThoseOrNone(list) => origin.is_none() || listed(list),
             Self::Only(list) => listed(list),
+            Self::ThisMachine => origin.is_some_and(|origin| {
+                origin
+                    .split_once("://")
+                    .is_some_and(|(_, authority)| is_this_machine(authority))
+            }),
         }
     }
+}
+
+/// Returns whether a host, with or without a port, names the loopback interface: `localhost`, `127.0.0.1:80`, `[::1]:80`.
+#[must_use]
+pub fn is_this_machine(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// The settings of a WebSocket server.

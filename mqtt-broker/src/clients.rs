@@ -1,0 +1,39 @@
+//! The clients that are connected, for pages and tools of an operator.
+
+use mqtt_session::proto::Version;
+
+use crate::broker::{Broker, ConnectionId, usize_of};
+use crate::hooks::Hooks;
+
+/// A client that is connected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct ConnectedClient<'a> {
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// Its client identifier.
+    pub client_id: &'a str,
+    /// Its user name.
+    pub user_name: Option<&'a str>,
+    /// The version of MQTT that it speaks.
+    pub version: Version,
+    /// How many filters it subscribes to.
+    pub subscriptions: usize,
+}
+
+impl<H: Hooks> Broker<H> {
+    /// Returns the clients that are connected, in no particular order.
+    pub fn clients(&self) -> impl Iterator<Item = ConnectedClient<'_>> {
+        self.sessions.iter().filter_map(|(_, session)| {
+            let index = session.connection?;
+            let connection = self.connections.get(usize_of(index))?;
+            Some(ConnectedClient {
+                connection: connection.id(index),
+                client_id: &session.client_id,
+                user_name: session.user_name.as_deref(),
+                version: session.version,
+                subscriptions: session.filters.len(),
+            })
+        })
+    }
+}

@@ -1,4 +1,5 @@
-//! PUBACK, PUBREC, PUBREL, PUBCOMP: sections 3.4 to 3.7. One layout; the packet type is the variant of [`crate::Packet`].
+//! PUBACK, PUBREC, PUBREL, PUBCOMP: sections 3.4 to 3.7. All four have the same layout and share one struct; the variant of
+//! [`crate::Packet`] tells which it is.
 //!
 //! | bytes | what |
 //! | --- | --- |
@@ -13,32 +14,32 @@ use crate::properties::Properties;
 use crate::version::Version;
 use crate::wire::{PacketType, ReasonCode, View, layout};
 
-/// A step in the delivery of a QoS 1 or QoS 2 message.
+/// An acknowledgement: a step in the delivery of a QoS 1 or QoS 2 message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ack<'a> {
     /// The packet identifier of the PUBLISH.
     pub packet_id: PacketId,
-    /// How it went (5); success in 3.1.1.
+    /// The result of the step (MQTT 5); [`ReasonCode::Success`] in 3.1.1.
     pub reason: ReasonCode,
-    /// Properties (5).
+    /// The properties (MQTT 5).
     pub properties: Properties<'a>,
 }
 
-/// Which of the four packets.
+/// The packet type of an acknowledgement.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum AckKind {
-    /// Ends QoS 1.
+    /// Ends the delivery of a message at QoS 1.
     PubAck,
-    /// QoS 2, first answer.
+    /// At QoS 2: the receiver has stored the message.
     PubRec,
-    /// QoS 2, the sender releases the message.
+    /// At QoS 2: the sender has got PUBREC and will not send the message again.
     PubRel,
-    /// Ends QoS 2.
+    /// Ends the delivery of a message at QoS 2.
     PubComp,
 }
 
 impl AckKind {
-    /// The one of this packet type, if it is one of the four.
+    /// Returns the kind with this packet type. `None` if it is not one of the four.
     #[must_use]
     pub const fn of(packet: PacketType) -> Option<Self> {
         Some(match packet {
@@ -50,7 +51,7 @@ impl AckKind {
         })
     }
 
-    /// Its packet type.
+    /// Returns the packet type.
     #[must_use]
     pub const fn packet_type(self) -> PacketType {
         match self {
@@ -63,7 +64,7 @@ impl AckKind {
 }
 
 impl<'a> Ack<'a> {
-    /// Success, without properties.
+    /// Makes an acknowledgement of success without properties.
     #[must_use]
     pub const fn new(packet_id: PacketId) -> Self {
         Self {
@@ -73,7 +74,7 @@ impl<'a> Ack<'a> {
         }
     }
 
-    /// The same with a reason code, which only MQTT 5 can send.
+    /// Makes an acknowledgement with a reason code and without properties. A code other than success needs MQTT 5.
     #[must_use]
     pub const fn with_reason(packet_id: PacketId, reason: ReasonCode) -> Self {
         Self {
@@ -94,7 +95,7 @@ impl<'a> Ack<'a> {
 }
 
 impl Body for (AckKind, &Ack<'_>) {
-    /// Success without properties, which all versions write alike.
+    /// Writes success without properties, which has the same four bytes in all versions.
     #[inline]
     fn write_plain(&self, _: Version, out: &mut [u8]) -> Option<usize> {
         let (kind, ack) = self;

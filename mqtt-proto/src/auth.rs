@@ -1,4 +1,4 @@
-//! AUTH: section 3.15 of 5. A reason code and properties; both left out if it is success without properties.
+//! AUTH: section 3.15 of 5. A reason code and properties, which are both left out for success without properties.
 
 use crate::encode::{Body, Draft};
 use crate::out::Out;
@@ -9,9 +9,9 @@ use crate::wire::{PacketType, ReasonCode, View};
 /// A step of an extended authentication (5, section 4.12).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Auth<'a> {
-    /// Success, continue authentication or re-authenticate.
+    /// [`ReasonCode::Success`], [`ReasonCode::ContinueAuthentication`] or [`ReasonCode::ReAuthenticate`].
     pub reason: ReasonCode,
-    /// The authentication method and data, among others.
+    /// The properties, such as the authentication method and its data.
     pub properties: Properties<'a>,
 }
 

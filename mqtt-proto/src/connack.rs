@@ -13,14 +13,14 @@ use crate::properties::Properties;
 use crate::version::Version;
 use crate::wire::{PacketType, ReasonCode, View, kind};
 
-/// The server's answer to CONNECT. The return codes of 3.1.1 are given as the reason codes of 5 that say the same.
+/// The server's answer to CONNECT. The return codes of 3.1.1 become the reason codes of 5 with the same meaning.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ConnAck<'a> {
-    /// Whether the server still knows the session.
+    /// Whether the server has a session of this client.
     pub session_present: bool,
-    /// [`ReasonCode::Success`], or why not.
+    /// [`ReasonCode::Success`], or why the connection is refused.
     pub reason: ReasonCode,
-    /// Properties (5).
+    /// The properties (MQTT 5).
     pub properties: Properties<'a>,
 }
 

@@ -21,7 +21,7 @@ use crate::wire::view::connect::*;
 use crate::wire::view::{WILL_PROPERTIES, connect_fault};
 use crate::wire::{PacketType, Reader, View, kind, text_fits};
 
-/// A client asks for a connection. The one packet that says its version itself.
+/// A client's request for a connection. This is the only packet that contains its version.
 ///
 /// ```
 /// use mqtt_proto::{Connect, Decoded, Encode, MAX_PACKET, Packet, Version};
@@ -33,41 +33,41 @@ use crate::wire::{PacketType, Reader, View, kind, text_fits};
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Connect<'a> {
-    /// The version asked for. It decides how this packet is written, whatever the argument of `encode`.
+    /// The version that the client asks for. The packet is encoded in this version; the argument of `encode` is ignored.
     pub version: Version,
-    /// Clean session (3.1.1) or clean start (5): forget what was before.
+    /// Clean session (3.1.1) or clean start (5): the server discards an earlier session of this client.
     pub clean_start: bool,
-    /// Keep-alive in seconds; 0 turns it off.
+    /// The keep-alive in seconds, 0 to 65,535; 0 turns it off.
     pub keep_alive: u16,
-    /// Client identifier; empty asks the server for one.
+    /// The client identifier. If it is empty, the client asks the server for one.
     pub client_id: &'a str,
-    /// What the server publishes if the connection ends without DISCONNECT.
+    /// The message that the server publishes if the connection ends without DISCONNECT.
     pub will: Option<Will<'a>>,
-    /// User name.
+    /// The user name.
     pub user_name: Option<&'a str>,
-    /// Password; before MQTT 5 only with a user name.
+    /// The password. Before MQTT 5 it needs a user name (3.1.1 \[MQTT-3.1.2-22\]).
     pub password: Option<&'a [u8]>,
-    /// Properties (5).
+    /// The properties (MQTT 5).
     pub properties: Properties<'a>,
 }
 
-/// The message that a server publishes for a client that is gone.
+/// The message that a server publishes if the connection of a client ends without DISCONNECT.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Will<'a> {
-    /// Its topic.
+    /// The topic.
     pub topic: TopicName<'a>,
-    /// Its payload, at most 65,535 bytes.
+    /// The payload, at most 65,535 bytes.
     pub payload: &'a [u8],
-    /// Its quality of service.
+    /// The quality of service.
     pub qos: QoS,
-    /// Whether it is retained.
+    /// Whether the server retains the message.
     pub retain: bool,
-    /// Will properties (5).
+    /// The will properties (MQTT 5).
     pub properties: Properties<'a>,
 }
 
 impl<'a> Will<'a> {
-    /// A will at QoS 0, not retained.
+    /// Makes a will at QoS 0 that is not retained.
     #[must_use]
     pub const fn new(topic: TopicName<'a>, payload: &'a [u8]) -> Self {
         Self {
@@ -81,7 +81,7 @@ impl<'a> Will<'a> {
 }
 
 impl<'a> Connect<'a> {
-    /// A clean start with a keep-alive of 60 seconds and nothing else.
+    /// Makes a CONNECT with a clean start and a keep-alive of 60 seconds, without a will, credentials or properties.
     #[must_use]
     pub const fn new(version: Version, client_id: &'a str) -> Self {
         Self {
@@ -96,8 +96,9 @@ impl<'a> Connect<'a> {
         }
     }
 
-    /// Whether it has no client identifier and needs one: 3.1 always does, 3.1.1 does without a clean session
-    /// (3.1.1 \[MQTT-3.1.3-7\] and \[MQTT-3.1.3-8\]), 5 never. A server refuses it with 0x02, a client does not send it.
+    /// Returns whether the client identifier is empty and must not be. MQTT 3.1 always requires one, 3.1.1 requires one without
+    /// a clean session (3.1.1 \[MQTT-3.1.3-7\] and \[MQTT-3.1.3-8\]), MQTT 5 never does. A server refuses such a CONNECT with
+    /// the return code 0x02, and a client does not send it.
     ///
     /// ```
     /// use mqtt_proto::{Connect, Version};
@@ -115,7 +116,7 @@ impl<'a> Connect<'a> {
         self.client_id.is_empty() && !may_be_empty
     }
 
-    /// The short way for a CONNECT of 3.1.1 without a will in which nothing is wrong.
+    /// The fast path: decodes a CONNECT of 3.1.1 without a will. Returns `None` for any other, and if it breaks a rule.
     #[inline]
     pub(crate) fn plain(body: &'a [u8]) -> Option<Self> {
         let (head, rest) = body.split_first_chunk::<10>()?;
@@ -158,7 +159,7 @@ impl<'a> Connect<'a> {
             keep_alive: view.id,
             client_id: checked_str(view.topic),
             properties: view.properties(),
-            // The three in the order in which they follow.
+            // These three fields follow in this order.
             will: has(WILL).then(|| Will::take(&mut rest, view.flags, version)),
             user_name: has(USER_NAME).then(|| checked_str(rest.binary())),
             password: has(PASSWORD).then(|| rest.binary()),
@@ -176,7 +177,7 @@ impl<'a> Connect<'a> {
     }
 }
 
-/// Text without U+0000.
+/// Returns the bytes as text if they are UTF-8 without U+0000.
 #[inline]
 fn plain_text(bytes: &[u8]) -> Option<&str> {
     let text = core::str::from_utf8(bytes).ok()?;
@@ -207,7 +208,7 @@ impl Body for Connect<'_> {
         out.packet(PacketType::Connect.get() << 4, 0, |out| {
             out.writer.binary(version.protocol_name().as_bytes());
             out.writer.u8(version.level());
-            // 3.1.1 [MQTT-3.1.2-22]: of what may be wrong with the flags, the types leave only this.
+            // 3.1.1 [MQTT-3.1.2-22]: the types of the fields exclude all other wrong flags.
             let alone = self.password.is_some() && self.user_name.is_none();
             let wrong = alone && !version.is_v5();
             out.refuse_if(wrong, Unsayable::PasswordWithoutUserName);

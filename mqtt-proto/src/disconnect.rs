@@ -1,4 +1,4 @@
-//! DISCONNECT: section 3.14. Empty in 3.1.1; in 5 a reason code and properties, either of which may be left out.
+//! DISCONNECT: section 3.14. It has no body in 3.1.1. In 5 it has a reason code and properties, which may be left out.
 
 use crate::encode::{Body, Draft};
 use crate::out::Out;
@@ -6,12 +6,12 @@ use crate::properties::Properties;
 use crate::version::Version;
 use crate::wire::{PacketType, ReasonCode, View};
 
-/// Says that the connection ends, and in MQTT 5 why.
+/// Announces the end of the connection and, in MQTT 5, its reason.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Disconnect<'a> {
-    /// Why (5); [`ReasonCode::Success`] is a normal end, after which no will is published.
+    /// The reason (MQTT 5). After [`ReasonCode::Success`], a normal end, the server does not publish the will.
     pub reason: ReasonCode,
-    /// Properties (5).
+    /// The properties (MQTT 5).
     pub properties: Properties<'a>,
 }
 

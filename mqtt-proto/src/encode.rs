@@ -1,4 +1,4 @@
-//! Packets to bytes: every packet says its fields, and they are written by the layout of its type, in one pass.
+//! Encodes packets. Each type of packet gives its fields, and the layout of its packet type puts them in order.
 
 use crate::error::{EncodeError, Field, Unsayable};
 use crate::id::PacketId;
@@ -10,19 +10,19 @@ use crate::tune::FAST;
 use crate::version::Version;
 use crate::wire::{Layout, PacketType, ReasonCode, layout, reason_fits};
 
-/// Packets that can be written: every packet struct and [`crate::Packet`].
+/// Packets that can be encoded: every packet struct, and [`crate::Packet`].
 pub trait Encode: sealed::Sealed {
-    /// Exact length of the whole packet in bytes.
+    /// Returns the exact length of the whole packet in bytes.
     ///
     /// # Errors
-    /// Any [`EncodeError`] but `BufferTooSmall`: what the packet says cannot be said in `version`, or not at all.
+    /// Any [`EncodeError`] but `BufferTooSmall`: the packet has content that `version`, or any version, cannot encode.
     fn encoded_len(&self, version: Version) -> Result<usize, EncodeError>;
 
-    /// Writes the whole packet to the front of `out` and says how many bytes it took. The rest of `out` may be written to as
-    /// well.
+    /// Writes the whole packet to the front of `out` and returns its length in bytes. Bytes of `out` behind the packet may be
+    /// overwritten as well.
     ///
     /// # Errors
-    /// As [`Self::encoded_len`], and `BufferTooSmall`. What `out` holds then is not a packet.
+    /// As [`Self::encoded_len`], and `BufferTooSmall`. After an error, `out` does not contain a packet.
     fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError>;
 }
 
@@ -32,15 +32,16 @@ pub(crate) mod sealed {
     impl<T: super::Body> Sealed for T {}
 }
 
-/// How a packet is written.
+/// Writes the bytes of a packet. Each type with this trait has [`Encode`].
 pub trait Body {
-    /// The short way of packets that speed matters for: `None` where anything is odd, so that [`Self::write`] judges it.
+    /// The fast path for packets that are sent often. Returns `None` for all but their most common form; [`Self::write`] then
+    /// writes or refuses the packet.
     #[inline]
     fn write_plain(&self, _: Version, _: &mut [u8]) -> Option<usize> {
         None
     }
 
-    /// Writes it, or notes why it cannot be.
+    /// Writes the packet, or stores in `out` why it cannot be encoded.
     fn write(&self, version: Version, out: &mut Out<'_>);
 }
 
@@ -69,24 +70,25 @@ impl<T: Body> Encode for T {
     }
 }
 
-/// The fields of any packet but CONNECT, CONNACK and PUBLISH, to be written by its layout.
+/// The fields of any packet but CONNECT, CONNACK and PUBLISH. The layout of its type decides how they are written.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'p> {
     /// The packet type.
     pub kind: PacketType,
-    /// The packet identifier, where it has one.
+    /// The packet identifier; `None` if the packet type has none.
     pub id: Option<PacketId>,
-    /// The reason code, where it has one.
+    /// The reason code; [`ReasonCode::Success`] if the packet type has none.
     pub reason: ReasonCode,
     /// The properties.
     pub properties: Properties<'p>,
 }
 
-/// Gives the filters of a request away, each time it is called.
+/// A function that passes each filter of a request to its argument. It is called more than once and must pass the same filters
+/// each time.
 pub type EachFilter<'f> = &'f dyn Fn(&mut dyn FnMut(Subscription<'_>));
 
 impl<'p> Draft<'p> {
-    /// A packet of this type with these properties and nothing else.
+    /// Makes the draft of a packet with these properties, without a packet identifier and with success as its reason.
     #[must_use]
     #[inline]
     pub const fn new(kind: PacketType, properties: Properties<'p>) -> Self {
@@ -98,7 +100,7 @@ impl<'p> Draft<'p> {
         }
     }
 
-    /// Writes it, and behind it what reaches to the end of the packet.
+    /// Writes the packet. `rest` writes the field that reaches to the end of the packet.
     pub fn write(&self, version: Version, out: &mut Out<'_>, rest: &dyn Fn(&mut Out<'_>)) {
         let layout = layout(self.kind.get(), version.is_v5());
         out.refuse_if(!layout.has(Layout::EXISTS), Unsayable::NeedsV5(Field::Auth));
@@ -112,7 +114,7 @@ impl<'p> Draft<'p> {
         });
     }
 
-    /// The reason code and the properties, in the shortest form that says them.
+    /// Writes the reason code and the properties in their shortest form.
     #[inline]
     fn write_reason(&self, layout: Layout, version: Version, out: &mut Out<'_>) {
         let plain = self.properties.is_empty();
@@ -142,7 +144,7 @@ impl<'p> Draft<'p> {
         out.writer.u8(reason.get());
     }
 
-    /// Writes SUBSCRIBE or UNSUBSCRIBE with the filters that `each` gives away; of UNSUBSCRIBE they have no options.
+    /// Writes SUBSCRIBE or UNSUBSCRIBE with the filters that `each` passes on. Only SUBSCRIBE has their options.
     pub fn write_filters(&self, version: Version, out: &mut Out<'_>, each: EachFilter<'_>) {
         self.write(version, out, &|out| {
             let before = out.writer.len();

@@ -1,4 +1,4 @@
-//! What can be wrong with a packet, where, and by which statement of the standard.
+//! Errors of decoding and encoding: what is wrong, at which byte, and by which statement of the standard.
 
 use core::fmt;
 
@@ -6,7 +6,8 @@ use crate::num::to_u32;
 use crate::version::Version;
 use crate::wire::{Fault, Frame, PacketType, PropertyId, Reader, ReasonCode, layout, varint};
 
-/// Bytes that no packet of the version in use can be. Copy and small: it says what a person with a dump needs.
+/// The error of bytes that are not a packet of the version in use. Its text has the packet, the byte, the rule and the
+/// statement.
 ///
 /// ```
 /// use mqtt_proto::{Packet, Version, MAX_PACKET};
@@ -16,32 +17,32 @@ use crate::wire::{Fault, Frame, PacketType, PropertyId, Reader, ReasonCode, layo
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct DecodeError {
-    /// The packet, once its first byte told.
+    /// The packet type; `None` if the first byte does not have a valid one.
     pub packet: Option<PacketType>,
-    /// Offset of the byte that proves it, counted from the packet's first byte.
+    /// Offset of the byte that breaks the rule, counted from the first byte of the packet.
     pub at: u32,
-    /// The rule that was broken, with what was found.
+    /// The broken rule, with the values found.
     pub rule: Rule,
-    /// The version whose rule it is.
+    /// The version of the protocol that has the rule.
     pub version: Version,
 }
 
 impl DecodeError {
-    /// The statement of the standard, such as `MQTT-3.8.1-1`. It belongs to [`Self::version`]: the two standards number
-    /// differently. `None` where the standard says so without a number.
+    /// Returns the number of the broken statement, such as `MQTT-3.8.1-1`. It belongs to [`Self::version`], because the two
+    /// standards have different numbers. `None` if the standard has the rule without a number.
     #[must_use]
     pub fn statement(&self) -> Option<&'static str> {
         self.rule.statement(self.packet, self.version)
     }
 
-    /// The reason code with which MQTT 5 answers.
+    /// Returns the reason code with which MQTT 5 answers this error.
     #[must_use]
     pub const fn reason_code(&self) -> ReasonCode {
         self.rule.reason_code()
     }
 }
 
-/// A fault with what it takes to say it: the packet as far as it is there, and the place.
+/// A fault, with the place and the received part of the packet that its text needs.
 struct Broken<'a> {
     frame: Frame,
     packet: &'a [u8],
@@ -52,22 +53,22 @@ struct Broken<'a> {
 }
 
 impl DecodeError {
-    /// What is wrong with a fixed header.
+    /// Makes the error of a fixed header.
     #[cold]
     #[inline(never)]
     pub(crate) fn of_frame(frame: Frame, version: Version, limit: u32) -> Self {
         Self::of_packet(frame, &Reader::default(), &[frame.first], (version, limit))
     }
 
-    /// What is wrong with a body.
+    /// Makes the error of a body.
     #[cold]
     #[inline(never)]
     pub(crate) fn of_body(frame: Frame, body: &Reader<'_>, input: &[u8], version: Version) -> Self {
         Self::of_packet(frame, body, input, (version, 0))
     }
 
-    /// What is wrong with a packet: with its fixed header, if `frame` has a fault, otherwise with its body. `input` starts with the
-    /// packet; as much of it as is there was read, in this version and with this limit.
+    /// Makes the error of a packet: of its fixed header if `frame` has a fault, otherwise of its body. `input` starts with the
+    /// packet, or the part of it that has arrived. The packet was read in this version and with this limit.
     #[must_use]
     pub fn of_packet(
         frame: Frame,
@@ -84,7 +85,7 @@ impl DecodeError {
         let (fault, at, missing) = if frame.fault.is_some() {
             (frame.fault, usize::from(!in_first_byte), 0)
         } else if body.fault == Fault::TRUNCATED {
-            // The field reaches beyond the packet, not only beyond what is there of it.
+            // The field reaches beyond the end of the packet, not only beyond the part that has arrived.
             let missing = body.missing().saturating_sub(absent);
             (body.fault, frame.needs(), missing)
         } else {
@@ -130,7 +131,7 @@ impl core::error::Error for DecodeError {}
 
 macro_rules! rules {
     ($($(#[$doc:meta])* $fault:ident $name:ident $text:literal $({ $($(#[$about:meta])* $field:ident: $type:ty,)* })? $(($id:ident))?;)*) => {
-        /// Everything a peer can get wrong in the bytes of one packet, with the values found.
+        /// The rules that the bytes of one packet can break, with the values found.
         #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
         #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         #[non_exhaustive]
@@ -139,12 +140,12 @@ macro_rules! rules {
         }
 
         impl Rule {
-            /// The fault as one byte.
+            /// Returns the rule as one byte.
             const fn fault(self) -> Fault {
                 match self { $(Self::$name { .. } => Fault::$fault,)* }
             }
 
-            /// The rule that a fault breaks, if there is no more to say.
+            /// Returns the rule that a fault breaks, if that rule has no values.
             pub(crate) fn plain(fault: Fault) -> Option<Self> {
                 $(rules!(@ fault $fault $name $({ $($field)* })? $(($id))?);)*
                 None
@@ -174,11 +175,11 @@ rules! {
     };
     /// A quality of service of 3.
     QOS_3 QoS3 "QoS is 3, must be 0, 1 or 2";
-    /// The DUP flag on a message that is never sent again.
+    /// The DUP flag at QoS 0, where no message is sent again.
     DUP_ON_QOS_0 DupOnQoS0 "DUP is set on a QoS 0 message";
     /// A variable byte integer that does not end with its fourth byte.
     VARINT_LONG VarIntTooLong "variable byte integer does not end within four bytes";
-    /// A variable byte integer that fewer bytes could say.
+    /// A variable byte integer that takes more bytes than its value needs.
     VARINT_NOT_MINIMAL VarIntNotMinimal "variable byte integer uses more bytes than it needs";
     /// The packet is larger than the receiver allows.
     TOO_LARGE TooLarge "packet of {len} bytes, the limit is {max}" {
@@ -187,11 +188,11 @@ rules! {
         /// The limit given.
         max: u32,
     };
-    /// A packet type whose length is fixed has another one.
+    /// A remaining length other than the only one that the packet type has.
     LENGTH RemainingLength "remaining length is {found}, must be {must}" {
         /// The remaining length found.
         found: u32,
-        /// The only one allowed.
+        /// The only remaining length allowed.
         must: u32,
     };
     /// A field reaches beyond the end of the packet.
@@ -204,24 +205,24 @@ rules! {
         /// How many bytes the value lacks.
         missing: u32,
     };
-    /// Bytes behind the last field.
+    /// Bytes after the last field.
     TRAILING TrailingBytes "{count} bytes follow the last field" {
-        /// How many.
+        /// How many bytes follow.
         count: u32,
     };
     /// Packet identifier 0.
     ID_ZERO PacketIdZero "packet identifier is 0";
-    /// Not UTF-8.
+    /// A string that is not well-formed UTF-8.
     UTF_8 IllFormedUtf8 "string is not well-formed UTF-8";
     /// U+0000 in a string.
     NULL_CHARACTER NullCharacter "string contains U+0000";
-    /// A topic name or filter of no characters.
+    /// An empty topic name or topic filter.
     TOPIC_EMPTY TopicEmpty "topic is empty";
     /// `+` or `#` in a topic name.
     TOPIC_WILDCARD TopicHasWildcard "topic name contains a wildcard";
     /// A wildcard in a filter that does not stand alone between separators, or `#` before the end.
     FILTER MisplacedWildcard "wildcard in a topic filter is misplaced";
-    /// `$share/` without a proper share name and filter.
+    /// `$share/` without a valid share name and filter.
     SHARE_NAME ShareName "shared subscription needs $share/name/filter, the name without wildcards";
     /// No Local together with a shared subscription.
     NO_LOCAL_SHARED NoLocalShared "no local is set on a shared subscription";
@@ -232,11 +233,11 @@ rules! {
         /// The byte found.
         found: u8,
     };
-    /// Retain handling 3.
+    /// A retain handling of 3.
     RETAIN_HANDLING RetainHandling "retain handling is 3, must be 0, 1 or 2";
-    /// CONNECT starts with something else than `MQTT` or `MQIsdp`.
+    /// A protocol name of CONNECT other than `MQTT` and `MQIsdp`.
     PROTOCOL_NAME ProtocolName "protocol name is neither MQTT nor MQIsdp";
-    /// A protocol level nobody here speaks.
+    /// A protocol level of CONNECT that is not supported.
     PROTOCOL_LEVEL ProtocolLevel "protocol level {found} is not supported" {
         /// The level found.
         found: u8,
@@ -245,7 +246,7 @@ rules! {
     WILL_FLAGS WillFlagsWithoutWill "will QoS or will retain is set without a will";
     /// A password without a user name, before MQTT 5.
     PASSWORD PasswordWithoutUserName "password without user name";
-    /// CONNACK refuses and yet says session present.
+    /// A CONNACK that refuses the connection and has session present set.
     SESSION_PRESENT SessionPresentOnRefusal "session present is set on a refusal";
     /// A property identifier that does not exist.
     UNKNOWN_PROPERTY UnknownProperty "property identifier {found:#04x} does not exist" {
@@ -254,7 +255,7 @@ rules! {
     };
     /// A property that this packet does not have.
     MISPLACED_PROPERTY MisplacedProperty "{0} does not belong here"(PropertyId);
-    /// A property that may come once only.
+    /// A second occurrence of a property that a packet may have only once.
     DUPLICATE_PROPERTY DuplicateProperty "{0} comes twice"(PropertyId);
     /// A property value out of its range.
     PROPERTY_VALUE PropertyValue "{0} is out of its range"(PropertyId);
@@ -268,7 +269,7 @@ rules! {
 }
 
 impl Rule {
-    /// The rule that a fault breaks, with what the packet says there.
+    /// Makes the rule that a fault breaks, with the values found in the packet.
     fn of(fault: Fault, broken: &Broken<'_>) -> Self {
         let &Broken {
             frame, packet, at, ..
@@ -314,7 +315,7 @@ impl Rule {
         }
     }
 
-    /// The reason code with which MQTT 5 answers (5, section 4.13).
+    /// Returns the reason code with which MQTT 5 answers (5, section 4.13).
     #[must_use]
     pub const fn reason_code(self) -> ReasonCode {
         match ReasonCode::new(self.fault().reason()) {
@@ -323,7 +324,8 @@ impl Rule {
         }
     }
 
-    /// The numbered statement in `version`, if there is one.
+    /// Returns the number of the statement that `packet` breaks in `version`. `None` if the standard has the rule without a
+    /// number.
     #[must_use]
     pub fn statement(self, packet: Option<PacketType>, version: Version) -> Option<&'static str> {
         use PacketType as P;
@@ -380,7 +382,7 @@ impl Rule {
 
 macro_rules! encode_errors {
     ($($(#[$doc:meta])* $name:ident $(($what:ident))? $text:literal;)*) => {
-        /// A packet that cannot be written as asked.
+        /// The error of a packet that cannot be encoded.
         #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
         #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         #[non_exhaustive]
@@ -396,7 +398,7 @@ macro_rules! encode_errors {
             },
         }
 
-        /// What cannot be said in a packet: an [`EncodeError`] in two bytes, which go through a register.
+        /// An [`EncodeError`] in two bytes, which are passed in a register while the packet is written.
         #[derive(Clone, Copy, Debug)]
         pub(crate) enum Unsayable {
             $($name $(($what))?,)*
@@ -417,13 +419,13 @@ macro_rules! encode_errors {
 }
 
 encode_errors! {
-    /// Something only MQTT 5 can say.
+    /// Content that only MQTT 5 can encode.
     NeedsV5(Field) "{0} needs MQTT 5";
     /// A string or binary field longer than 65,535 bytes.
     TooLong(Field) "{0} is longer than 65,535 bytes";
     /// U+0000 in a string.
     NullCharacter(Field) "{0} contains U+0000";
-    /// The packet is longer than the protocol can say (a remaining length over 268,435,455).
+    /// The packet is longer than the protocol allows (a remaining length over 268,435,455).
     PacketTooLong "the packet is longer than the protocol allows";
     /// An empty list of filters or codes.
     EmptyList(Field) "{0} must have at least one entry";
@@ -439,17 +441,17 @@ encode_errors! {
     SessionPresentOnRefusal "session present is set on a refusal";
     /// A property that this packet does not have.
     MisplacedProperty(PropertyId) "{0} does not belong here";
-    /// A property that may come once only.
+    /// A second occurrence of a property that a packet may have only once.
     DuplicateProperty(PropertyId) "{0} comes twice";
     /// A property value out of its range.
     PropertyValue(PropertyId) "{0} is out of its range";
     /// Authentication data without an authentication method.
     AuthDataWithoutMethod "authentication data without authentication method";
-    /// A reason code this packet does not have in this version.
+    /// A reason code that this packet does not have in this version.
     ReasonCode(ReasonCode) "{0} does not belong here";
 }
 
-/// A part of a packet, for errors.
+/// A part of a packet, named in errors.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -463,7 +465,7 @@ pub enum Field {
     /// The password of CONNECT.
     #[error("password")]
     Password,
-    /// The will's payload.
+    /// The payload of a will.
     #[error("will payload")]
     WillPayload,
     /// A topic name.

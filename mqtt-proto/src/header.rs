@@ -10,33 +10,35 @@ use crate::num::to_usize;
 use crate::version::Version;
 use crate::wire::{PacketType, frame};
 
-/// A checked fixed header.
+/// A fixed header that [`FixedHeader::decode`] has checked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FixedHeader {
     /// The packet type.
     pub packet_type: PacketType,
-    /// The four flag bits; only PUBLISH has any that say something.
+    /// The four flag bits. Only PUBLISH has flags whose values vary.
     pub flags: u8,
-    /// Length of this header, 2 to 5 bytes.
+    /// Length of this header in bytes, 2 to 5.
     pub header_len: u8,
-    /// Length of what follows the header.
+    /// Length in bytes of the packet behind this header.
     pub remaining_length: u32,
 }
 
 impl FixedHeader {
-    /// Reads the header from the first bytes of a packet; `None` while they do not show it whole.
+    /// Reads the fixed header from the first bytes of a packet. Returns `None` while `input` ends before the header does.
     ///
-    /// `limit` is the largest packet accepted, header included; it is checked here, before anything waits for the body.
+    /// `limit` is the length in bytes of the longest packet accepted, fixed header included. It is compared with the announced
+    /// length, so a packet that is too long is refused before its body arrives.
     ///
     /// # Errors
-    /// A reserved type, wrong flags, an over-long or non-minimal length, a length beyond the limit or other than the
-    /// only one the type has.
+    /// A [`DecodeError`] for a reserved packet type, wrong flags, a remaining length that takes more than four bytes or more
+    /// bytes than its value needs, a packet longer than `limit`, and a remaining length other than the only one that the packet
+    /// type has.
     ///
     /// ```
     /// use mqtt_proto::{FixedHeader, PacketType, Version};
     /// let header = FixedHeader::decode(&[0x30, 0x0E], Version::V311, 1024).unwrap().unwrap();
     /// assert_eq!((header.packet_type, header.packet_len()), (PacketType::Publish, 16));
-    /// // A megabyte is announced where a kilobyte is allowed: refused at once.
+    /// // The header announces 268,435,455 bytes where 1,024 are allowed: refused at once.
     /// assert!(FixedHeader::decode(&[0x10, 0xFF, 0xFF, 0xFF, 0x7F], Version::V311, 1024).is_err());
     /// ```
     pub fn decode(input: &[u8], version: Version, limit: u32) -> Result<Option<Self>, DecodeError> {
@@ -55,7 +57,7 @@ impl FixedHeader {
             }))
     }
 
-    /// Length of the whole packet.
+    /// Returns the length of the whole packet in bytes, this header included.
     #[must_use]
     #[inline]
     pub fn packet_len(&self) -> usize {

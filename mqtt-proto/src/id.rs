@@ -1,10 +1,9 @@
-//! Small numbers with rules: packet identifiers (section 2.3.1 of 3.1.1, 2.2.1 of 5), quality of service (4.3), topic
-//! aliases (5, 3.3.2.3.4).
+//! Packet identifiers (section 2.3.1 of 3.1.1, 2.2.1 of 5), the quality of service (4.3), and topic aliases (5, 3.3.2.3.4).
 
 use core::fmt;
 use core::num::NonZeroU16;
 
-/// A packet identifier: 1 to 65,535. Zero does not exist (3.1.1 \[MQTT-2.3.1-1\]).
+/// A packet identifier, 1 to 65,535. Zero is not one (3.1.1 \[MQTT-2.3.1-1\]).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PacketId(NonZeroU16);
@@ -13,7 +12,7 @@ impl PacketId {
     /// The first identifier, 1.
     pub const FIRST: Self = Self(NonZeroU16::MIN);
 
-    /// `None` for zero.
+    /// Makes a packet identifier. Returns `None` for zero.
     #[must_use]
     #[inline]
     pub const fn new(id: u16) -> Option<Self> {
@@ -23,14 +22,14 @@ impl PacketId {
         }
     }
 
-    /// The number.
+    /// Returns the number, 1 to 65,535.
     #[must_use]
     #[inline]
     pub const fn get(self) -> u16 {
         self.0.get()
     }
 
-    /// The identifier after this one; 1 comes after 65,535.
+    /// Returns the identifier after this one; 1 comes after 65,535.
     #[must_use]
     #[inline]
     pub const fn next(self) -> Self {
@@ -53,7 +52,7 @@ impl fmt::Display for PacketId {
 pub struct TopicAlias(NonZeroU16);
 
 impl TopicAlias {
-    /// `None` for zero.
+    /// Makes a topic alias. Returns `None` for zero.
     #[must_use]
     pub const fn new(alias: u16) -> Option<Self> {
         match NonZeroU16::new(alias) {
@@ -62,14 +61,14 @@ impl TopicAlias {
         }
     }
 
-    /// The number.
+    /// Returns the number, 1 to 65,535.
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0.get()
     }
 }
 
-/// The quality of service: how hard a message's delivery is tried.
+/// The quality of service of a message: how often it is delivered.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum QoS {
@@ -83,7 +82,7 @@ pub enum QoS {
 }
 
 impl QoS {
-    /// `None` for 3 and above (3.1.1 \[MQTT-3.3.1-4\], 5 \[MQTT-3.3.1-4\]).
+    /// Returns the quality of service with this number. `None` for 3 and above (3.1.1 \[MQTT-3.3.1-4\], 5 \[MQTT-3.3.1-4\]).
     #[must_use]
     #[inline]
     pub const fn new(value: u8) -> Option<Self> {
@@ -95,7 +94,7 @@ impl QoS {
         }
     }
 
-    /// 0, 1 or 2.
+    /// Returns the number, 0, 1 or 2.
     #[must_use]
     #[inline]
     pub const fn get(self) -> u8 {
@@ -113,12 +112,12 @@ impl fmt::Display for QoS {
     }
 }
 
-/// A PUBLISH's quality of service with the identifier that goes with it: an identifier without QoS does not compile
-/// (3.1.1 \[MQTT-2.3.1-5\], 5 \[MQTT-2.2.1-2\]).
+/// The quality of service of a PUBLISH, and its packet identifier if it has one. No value has an identifier at QoS 0 or lacks
+/// one above (3.1.1 \[MQTT-2.3.1-5\], 5 \[MQTT-2.2.1-2\]).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Delivery {
-    /// QoS 0, no identifier.
+    /// QoS 0, without an identifier.
     #[default]
     AtMostOnce,
     /// QoS 1.
@@ -128,7 +127,7 @@ pub enum Delivery {
 }
 
 impl Delivery {
-    /// The quality of service.
+    /// Returns the quality of service.
     #[must_use]
     #[inline]
     pub const fn qos(self) -> QoS {
@@ -139,7 +138,7 @@ impl Delivery {
         }
     }
 
-    /// The packet identifier, if the quality of service has one.
+    /// Returns the packet identifier. `None` at QoS 0.
     #[must_use]
     #[inline]
     pub const fn packet_id(self) -> Option<PacketId> {

@@ -58,7 +58,8 @@ pub use varint::VarInt;
 pub use version::Version;
 pub use wire::{PacketType, PropertyId, PropertyKind, ReasonCode};
 
-/// The largest packet the protocol knows: a remaining length of 268,435,455 and its five-byte fixed header.
+/// The length in bytes of the longest packet that the protocol allows: a remaining length of 268,435,455 and a fixed header of
+/// five bytes.
 ///
-/// Give it as the `limit` of [`Packet::decode`] to accept whatever the protocol allows.
+/// As the `limit` of [`Packet::decode`], it accepts every packet that the protocol allows.
 pub const MAX_PACKET: u32 = 268_435_460;

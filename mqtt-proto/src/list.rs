@@ -1,10 +1,11 @@
-//! Lists inside packets: decoded they are validated bytes, to be sent they are a slice. One type for both directions.
+//! Lists in packets. One type serves both directions: a decoded list borrows checked bytes, a list to be sent borrows a slice.
 
 use core::fmt;
 
 use crate::wire::{Reader, ReasonCode};
 
-/// What a [`List`] can hold: [`ReasonCode`], [`crate::Subscription`], [`crate::TopicFilter`], [`crate::Property`].
+/// The types that a [`List`] can have as elements: [`ReasonCode`], [`crate::Subscription`], [`crate::TopicFilter`] and
+/// [`crate::Property`].
 pub trait Element<'a>: Copy + sealed::Take<'a> {}
 
 impl<'a, T: Copy + sealed::Take<'a>> Element<'a> for T {}
@@ -12,7 +13,7 @@ impl<'a, T: Copy + sealed::Take<'a>> Element<'a> for T {}
 pub(crate) mod sealed {
     use crate::wire::Reader;
 
-    /// Reads one from bytes that were validated before; `None` only at their end.
+    /// Reads an element from bytes that were checked before. Returns `None` only at their end.
     #[allow(unnameable_types, reason = "sealed")]
     pub trait Take<'a>: Sized {
         fn take(bytes: &mut Reader<'a>) -> Option<Self>;
@@ -25,7 +26,7 @@ impl sealed::Take<'_> for ReasonCode {
     }
 }
 
-/// Borrowed in both directions: a list as it was received, or a slice to be sent.
+/// A borrowed list: as it was received, or a slice to be sent.
 ///
 /// ```
 /// use mqtt_proto::{List, ReasonCode};
@@ -49,20 +50,20 @@ impl<'a, T: Element<'a>> List<'a, T> {
         backing: Backing::Slice(&[]),
     };
 
-    /// Bytes that hold whole, checked elements and nothing else.
+    /// Makes a list of bytes that consist of whole, checked elements.
     pub(crate) const fn validated(bytes: &'a [u8]) -> Self {
         Self {
             backing: Backing::Wire(bytes),
         }
     }
 
-    /// The elements in their order.
+    /// Returns an iterator over the elements, in their order.
     #[must_use]
     pub const fn iter(&self) -> ListIter<'a, T> {
         ListIter(self.backing)
     }
 
-    /// Whether it has no element.
+    /// Returns whether the list has no elements.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         match self.backing {
@@ -71,7 +72,7 @@ impl<'a, T: Element<'a>> List<'a, T> {
         }
     }
 
-    /// How many elements it has. Walks a received list.
+    /// Returns the number of elements. For a received list it reads all of them.
     #[must_use]
     pub fn len(&self) -> usize {
         match self.backing {
@@ -133,7 +134,7 @@ impl<'a, T: Element<'a>> IntoIterator for &List<'a, T> {
     }
 }
 
-/// The elements of a [`List`].
+/// An iterator over the elements of a [`List`].
 #[derive(Clone, Debug)]
 pub struct ListIter<'a, T>(Backing<'a, T>);
 

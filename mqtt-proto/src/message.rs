@@ -1,4 +1,4 @@
-//! An owned message that shares the buffer it was received in.
+//! An owned message that can share the buffer in which it was received.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use crate::publish::Publish;
 use crate::topic::TopicName;
 use crate::version::Version;
 
-/// A message on its own: topic, properties and payload are slices of one receive buffer, nothing is copied.
+/// An owned message. [`Message::share`] makes topic, properties and payload slices of the receive buffer and copies nothing.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -24,22 +24,24 @@ use crate::version::Version;
 pub struct Message {
     topic: Bytes,
     properties: Bytes,
-    /// The application's bytes.
+    /// The payload.
     pub payload: Bytes,
-    /// Quality of service with which it came.
+    /// The quality of service with which the message arrived.
     pub qos: QoS,
-    /// Whether it was kept by the server before (or, with retain as published, is to be kept).
+    /// Whether the server had retained the message (or, in a subscription with retain as published, whether it is to be
+    /// retained).
     pub retain: bool,
-    /// Whether it may have come before.
+    /// The DUP flag: whether the message may have arrived before.
     pub dup: bool,
-    /// The packet identifier under which it came, for logs; none at QoS 0.
+    /// The packet identifier with which the message arrived, for logs. `None` at QoS 0.
     pub packet_id: Option<PacketId>,
 }
 
 impl Message {
-    /// Takes what `publish`, read from `buffer`, borrows. `topic` is its own, or what its alias stands for.
+    /// Makes a message of `publish`, which was decoded from `buffer`. `topic` is the topic of `publish`, or the one that its
+    /// topic alias stands for.
     ///
-    /// Whatever does not lie in `buffer`, such as the topic behind an alias, is copied.
+    /// A part that does not lie in `buffer`, such as the topic of an alias, is copied.
     #[must_use]
     pub fn share(publish: &Publish<'_>, topic: TopicName<'_>, buffer: &Bytes) -> Self {
         let properties = publish.properties.block();
@@ -54,9 +56,10 @@ impl Message {
         }
     }
 
-    /// Copies what `publish` borrows into one allocation of its own. `topic` is its own, or what its alias stands for.
+    /// Copies the parts of `publish` into one allocation. `topic` is the topic of `publish`, or the one that its topic alias
+    /// stands for.
     ///
-    /// A small message that shares a large receive buffer keeps all of it from being freed; a copy does not.
+    /// A small message that shares a large receive buffer prevents that all of it is freed; a copy does not.
     #[must_use]
     pub fn copied(publish: &Publish<'_>, topic: TopicName<'_>) -> Self {
         let properties = publish.properties.block();
@@ -74,7 +77,7 @@ impl Message {
         }
     }
 
-    /// The same message in memory of its own, shared with nothing.
+    /// Copies the message into an allocation of its own, which no other message shares.
     #[must_use]
     pub fn into_owned(self) -> Self {
         let mut all = concatenated(&self.topic, &self.properties, &self.payload);
@@ -88,19 +91,19 @@ impl Message {
         }
     }
 
-    /// Its topic.
+    /// Returns the topic.
     #[must_use]
     pub fn topic(&self) -> TopicName<'_> {
         TopicName::validated(&self.topic)
     }
 
-    /// Its properties (5).
+    /// Returns the properties (MQTT 5).
     #[must_use]
     pub fn properties(&self) -> Properties<'_> {
         Properties::validated(&self.properties)
     }
 
-    /// The bytes that `version` would send as PUBLISH of QoS 0: the way to keep or forward it.
+    /// Returns the message as a PUBLISH at QoS 0, to store or forward it. Before MQTT 5 it has no properties.
     #[must_use]
     pub fn as_publish(&self, version: Version) -> Publish<'_> {
         let properties = if version.is_v5() {
@@ -116,7 +119,8 @@ impl Message {
     }
 }
 
-/// The three in one allocation. Small ones lie in the allocation that counts who shares them, so that there is no second.
+/// Copies the three parts into one allocation. Small ones are copied into an array that [`Bytes`] stores beside its reference
+/// count, so that there is no second allocation.
 fn concatenated(topic: &[u8], properties: &[u8], payload: &[u8]) -> Bytes {
     let parts = [topic, properties, payload];
     match parts.iter().map(|part| part.len()).sum() {

@@ -1,34 +1,34 @@
 //! Conversions between the widths of whole numbers, for the crates of this workspace. None of them panics or wraps.
 
-/// A number of 32 bits as the memory counts; the largest one where it does not fit.
+/// Converts a number of 32 bits to `usize`. Returns `usize::MAX` if it does not fit.
 #[must_use]
 #[inline]
 pub fn to_usize(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// A length in 32 bits; the largest one where it does not fit.
+/// Converts a length to 32 bits. Returns `u32::MAX` if it does not fit.
 #[must_use]
 #[inline]
 pub fn to_u32(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// A length in 16 bits; the largest one where it does not fit.
+/// Converts a length to 16 bits. Returns `u16::MAX` if it does not fit.
 #[must_use]
 #[inline]
 pub fn to_u16(length: usize) -> u16 {
     u16::try_from(length).unwrap_or(u16::MAX)
 }
 
-/// A length in 64 bits.
+/// Converts a length to 64 bits.
 #[must_use]
 #[inline]
 pub fn to_u64(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
-/// The lowest byte of a number.
+/// Returns the lowest byte of a number.
 #[must_use]
 #[inline]
 pub const fn low_byte(number: u32) -> u8 {
@@ -36,7 +36,7 @@ pub const fn low_byte(number: u32) -> u8 {
     low
 }
 
-/// The lowest two bytes of a number.
+/// Returns the lowest two bytes of a number.
 #[must_use]
 #[inline]
 pub const fn low_half(number: u32) -> u16 {
@@ -44,7 +44,7 @@ pub const fn low_half(number: u32) -> u16 {
     u16::from_be_bytes([high, low])
 }
 
-/// Bytes that are known to be UTF-8, as text. The walk over them is the price of having no `unsafe` here; it cannot fail.
+/// Returns bytes that were checked to be UTF-8 before as text. They are checked again, because this crate has no `unsafe`.
 #[must_use]
 #[inline]
 pub(crate) fn checked_str(bytes: &[u8]) -> &str {

@@ -1,4 +1,4 @@
-//! What packets are written to: a [`Writer`] and the first reason why a packet cannot be.
+//! The target of encoding: a [`Writer`], and the first reason why the packet cannot be encoded.
 
 use crate::error::{EncodeError, Field, Unsayable};
 use crate::num::to_u32;
@@ -6,16 +6,16 @@ use crate::tune::FAST;
 use crate::varint::VarInt;
 use crate::wire::{Writer, text_fits, varint_len};
 
-/// A writer that keeps the first reason why a packet cannot be written.
+/// A writer that keeps the first reason why a packet cannot be encoded.
 #[derive(Debug)]
 pub struct Out<'b> {
-    /// Where its bytes go.
+    /// Takes the bytes of the packet.
     pub writer: Writer<'b>,
     error: Option<Unsayable>,
 }
 
 impl<'b> Out<'b> {
-    /// Over this memory, from its front; over none it measures.
+    /// Makes an `Out` that writes to `room` from its front. With an empty slice it only measures the length.
     #[must_use]
     #[inline]
     pub const fn new(room: &'b mut [u8]) -> Self {
@@ -25,10 +25,10 @@ impl<'b> Out<'b> {
         }
     }
 
-    /// How long the packet is, or why it cannot be written.
+    /// Returns the length of the packet in bytes.
     ///
     /// # Errors
-    /// The first reason that was noted.
+    /// The first reason why the packet cannot be encoded.
     #[inline]
     pub fn finish(&self) -> Result<usize, EncodeError> {
         match self.error {
@@ -37,14 +37,14 @@ impl<'b> Out<'b> {
         }
     }
 
-    /// Notes a reason why the packet cannot be written.
+    /// Stores a reason why the packet cannot be encoded, unless there is an earlier one.
     #[cold]
     #[inline(never)]
     pub(crate) fn refuse(&mut self, error: Unsayable) {
         self.error.get_or_insert(error);
     }
 
-    /// Notes a reason, if it applies.
+    /// Stores the reason if the condition is true.
     #[inline]
     pub(crate) fn refuse_if(&mut self, condition: bool, error: Unsayable) {
         if condition {
@@ -52,7 +52,7 @@ impl<'b> Out<'b> {
         }
     }
 
-    /// Two bytes of length, then the bytes.
+    /// Writes a length of two bytes, then the bytes. More than 65,535 bytes are an error.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn binary(&mut self, field: Field, bytes: &[u8]) {
@@ -60,7 +60,7 @@ impl<'b> Out<'b> {
         self.writer.binary(bytes);
     }
 
-    /// A string that its type does not vouch for.
+    /// Writes a string whose type does not exclude U+0000.
     #[inline]
     pub(crate) fn text(&mut self, field: Field, text: &[u8]) {
         // 3.1.1 [MQTT-1.5.3-2], 5 [MQTT-1.5.4-2]
@@ -68,7 +68,8 @@ impl<'b> Out<'b> {
         self.binary(field, text);
     }
 
-    /// What `write` writes, behind its length as a variable byte integer. It has at least `least` bytes.
+    /// Writes a length as a variable byte integer, and behind it what `write` writes. That has at least `least` bytes: if its
+    /// length takes more bytes than that of `least`, what was written is moved.
     #[inline]
     pub(crate) fn sized(&mut self, least: usize, write: impl Fn(&mut Out<'_>)) {
         if !FAST {
@@ -84,7 +85,8 @@ impl<'b> Out<'b> {
         self.writer.set_varint(start, guess, len);
     }
 
-    /// The same by writing twice: nothing has to be moved, and it is there once.
+    /// Does the same by calling `write` twice, first to measure. This is smaller code: nothing is moved, and the function is
+    /// not inlined.
     #[inline(never)]
     fn measured(&mut self, write: &dyn Fn(&mut Out<'_>)) {
         let mut measure = Out::new(&mut []);
@@ -95,7 +97,8 @@ impl<'b> Out<'b> {
         write(self);
     }
 
-    /// The fixed header, and the body that `write` writes.
+    /// Writes a packet: the first byte, the remaining length, and the body that `write` writes, which has at least `least`
+    /// bytes.
     #[inline]
     pub(crate) fn packet(&mut self, first: u8, least: usize, write: impl Fn(&mut Out<'_>)) {
         self.writer.u8(first);

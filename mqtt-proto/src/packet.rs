@@ -1,4 +1,4 @@
-//! Any packet: one `match` to read, one to write.
+//! Packets of any type: one `match` decodes them, one encodes them.
 
 use crate::ack::{Ack, AckKind};
 use crate::auth::Auth;
@@ -17,7 +17,7 @@ use crate::unsubscribe::{UnsubAck, Unsubscribe};
 use crate::version::Version;
 use crate::wire::{PacketType, Reader, View, frame, kind};
 
-/// A packet whose strings and payloads point into the bytes it was read from.
+/// A packet of any type. Its strings and payloads borrow from the bytes from which it was decoded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[allow(missing_docs, reason = "each variant is its packet")]
 pub enum Packet<'a> {
@@ -38,28 +38,28 @@ pub enum Packet<'a> {
     Auth(Auth<'a>),
 }
 
-/// What [`Packet::decode`] found.
+/// The result of [`Packet::decode`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decoded<'a> {
-    /// At least this many bytes, counted from the packet's first, are needed to go on.
+    /// The packet is incomplete. The next try needs at least this many bytes, counted from the first byte of the packet.
     Needs(usize),
     /// A whole packet.
     Packet {
         /// The packet.
         packet: Packet<'a>,
-        /// How many bytes it took.
+        /// Length of the packet in bytes. The next packet starts behind it.
         consumed: usize,
     },
 }
 
 impl<'a> Packet<'a> {
-    /// Reads the packet at the front of `input`. Neither copies nor allocates.
+    /// Decodes the packet at the front of `input`, without copying or allocating.
     ///
-    /// `limit` is the largest packet accepted, in bytes with the fixed header; it is judged before the body is there.
-    /// CONNECT says its version itself, for all others `version` is what the connection agreed on.
+    /// `limit` is the length in bytes of the longest packet accepted, fixed header included; it is checked before the body has
+    /// arrived. `version` is the version of the connection. CONNECT is decoded by the version that it contains.
     ///
     /// # Errors
-    /// A [`DecodeError`] for bytes that no packet of this version can be. Too few bytes are not an error.
+    /// A [`DecodeError`] if no packet of this version starts with these bytes. Too few bytes are not an error.
     ///
     /// ```
     /// use mqtt_proto::{Decoded, Packet, Version};
@@ -75,7 +75,7 @@ impl<'a> Packet<'a> {
         version: Version,
         limit: u32,
     ) -> Result<Decoded<'a>, DecodeError> {
-        // The short ways of the packets that speed matters for.
+        // The fast paths of the packets that arrive often.
         if FAST && let Some(packet) = Self::short_ack(input, limit) {
             let consumed = 4;
             return Ok(Decoded::Packet { packet, consumed });
@@ -125,8 +125,8 @@ impl<'a> Packet<'a> {
         })
     }
 
-    /// The acknowledgement of success that all versions write in the same four bytes: half of all packets at QoS 1 and
-    /// more at QoS 2. `None` is for the long way to judge.
+    /// Decodes an acknowledgement of success, which has the same four bytes in all versions: half of all packets at QoS 1 and
+    /// more at QoS 2. If it returns `None`, [`Self::decode_any`] decides.
     #[inline]
     fn short_ack(input: &'a [u8], limit: u32) -> Option<Self> {
         let ([first, 2, high, low], _) = input.split_first_chunk::<4>()? else {
@@ -145,7 +145,7 @@ impl<'a> Packet<'a> {
         })
     }
 
-    /// The packet that a view shows.
+    /// Makes the packet of a view.
     #[inline]
     pub(crate) fn of(view: &View<'a>, version: Version) -> Self {
         match view.kind {
@@ -167,7 +167,7 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// The acknowledgement that it is, if it is PUBACK, PUBREC, PUBREL or PUBCOMP.
+    /// Returns the acknowledgement and its kind if the packet is PUBACK, PUBREC, PUBREL or PUBCOMP.
     ///
     /// ```
     /// use mqtt_proto::{Ack, AckKind, Packet, PacketId};
@@ -187,7 +187,7 @@ impl<'a> Packet<'a> {
         })
     }
 
-    /// Its type.
+    /// Returns the packet type.
     #[must_use]
     pub const fn packet_type(&self) -> PacketType {
         match self {

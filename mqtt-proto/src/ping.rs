@@ -1,4 +1,4 @@
-//! PINGREQ and PINGRESP: sections 3.12 and 3.13. Each is its fixed header.
+//! PINGREQ and PINGRESP: sections 3.12 and 3.13. Both consist of the fixed header alone.
 
 use crate::encode::{Body, Draft};
 use crate::out::Out;
@@ -6,7 +6,7 @@ use crate::properties::Properties;
 use crate::version::Version;
 use crate::wire::PacketType;
 
-/// A client asks for a sign of life.
+/// A client asks the server to show that it is alive.
 ///
 /// ```
 /// use mqtt_proto::{Encode, PingReq, Version};
@@ -17,7 +17,7 @@ use crate::wire::PacketType;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PingReq;
 
-/// The server's answer.
+/// The server's answer to PINGREQ.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PingResp;
 

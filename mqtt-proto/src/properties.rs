@@ -1,4 +1,4 @@
-//! The properties of one packet: read as a block, checked in one pass and kept as it came, or a slice to be sent.
+//! The properties of one packet: a received block, which is checked in one pass and kept as bytes, or a slice to be sent.
 
 use core::fmt;
 
@@ -14,9 +14,9 @@ use crate::wire::{Entry, PropertyId, PropertyKind, Reader};
 
 use held::Held;
 
-/// The properties of a packet: a validated block as it was received, or a slice to be sent.
+/// The properties of a packet: a checked block as it was received, or a slice to be sent.
 ///
-/// A topic alias is never among them: it is [`crate::Publish::topic_alias`].
+/// A topic alias is never among them; it is [`crate::Publish::topic_alias`].
 ///
 /// ```
 /// use mqtt_proto::{Properties, Property};
@@ -25,12 +25,12 @@ use held::Held;
 /// assert_eq!(properties.iter().count(), 2);
 /// ```
 ///
-/// Without the feature `v5` it holds none and takes no room; it only knows whether there should have been some, which no
-/// packet of 3.1.1 can be written with.
+/// Without the feature `v5` it stores no properties and only knows whether there were any. No packet can be encoded with them
+/// then.
 #[derive(Clone, Copy)]
 pub struct Properties<'a>(Held<'a>);
 
-/// How properties that are a slice are written.
+/// A function that writes a slice of properties.
 type WriteSlice = for<'x> fn(&[Property<'x>], &mut Seen, &mut Out<'_>);
 
 fn no_slice(_: &[Property<'_>], _: &mut Seen, _: &mut Out<'_>) {}
@@ -48,9 +48,9 @@ mod held {
 
     #[derive(Clone, Copy)]
     pub(super) enum Held<'a> {
-        /// A block that was checked.
+        /// A received block that was checked.
         Wire(&'a [u8]),
-        /// What is to be sent, and how it is written: a program that sends none does not link that.
+        /// A slice to be sent, and the function that writes it. A program that never makes a slice does not link that function.
         Slice(&'a [Property<'a>], WriteSlice),
     }
 
@@ -74,13 +74,13 @@ mod held {
 
         pub(super) const fn is_empty(&self) -> bool {
             match *self {
-                // A topic alias alone is none.
+                // A block with a topic alias alone has no properties.
                 Self::Wire(block) => matches!(block, [] | [0x23, _, _]),
                 Self::Slice(slice, _) => slice.is_empty(),
             }
         }
 
-        /// How a slice is written.
+        /// Returns the function that writes the slice.
         pub(super) const fn write(&self) -> WriteSlice {
             match *self {
                 Self::Wire(_) => super::no_slice,
@@ -133,7 +133,7 @@ mod held {
     }
 }
 
-/// The properties of a block, one after the other.
+/// An iterator over the properties, in their order.
 pub type PropertyIter<'a> = crate::list::ListIter<'a, Property<'a>>;
 
 macro_rules! getters {
@@ -154,20 +154,20 @@ impl<'a> Properties<'a> {
     /// No properties.
     pub const EMPTY: Self = Self::validated(&[]);
 
-    /// The properties in their order.
+    /// Returns an iterator over the properties, in their order.
     #[must_use]
     pub const fn iter(&self) -> PropertyIter<'a> {
         self.0.list().iter()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no properties.
     #[must_use]
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The user properties in their order (5 \[MQTT-3.3.2-18\]).
+    /// Returns the user properties in their order (5 \[MQTT-3.3.2-18\]).
     pub fn user_properties(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         self.iter().filter_map(|property| match property {
             Property::UserProperty(name, value) => Some((name, value)),
@@ -175,7 +175,7 @@ impl<'a> Properties<'a> {
         })
     }
 
-    /// The subscription identifiers; PUBLISH may have several.
+    /// Returns the subscription identifiers. PUBLISH may have several.
     pub fn subscription_identifiers(&self) -> impl Iterator<Item = u32> + use<'a> {
         self.iter().filter_map(|property| match property {
             Property::SubscriptionIdentifier(id) => Some(id),
@@ -183,7 +183,8 @@ impl<'a> Properties<'a> {
         })
     }
 
-    /// A property by its identifier. Not by way of [`Property`], which knows all 27: a device needs few.
+    /// Returns the property with this identifier. It does not use [`Property`], whose code for all 27 properties a device would
+    /// link.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn find(&self, wanted: PropertyId) -> Option<Entry<'a>> {
         match self.0.list().backing {
@@ -195,7 +196,7 @@ impl<'a> Properties<'a> {
         }
     }
 
-    /// Gives each property that is a number to `then`: one walk, where more than one of them is wanted.
+    /// Calls `then` with each property that is a number. One call is cheaper than several getters.
     ///
     /// ```
     /// use mqtt_proto::{Properties, Property, PropertyId};
@@ -222,7 +223,8 @@ impl<'a> Properties<'a> {
         }
     }
 
-    /// The value of a property that is text, a topic or bytes: as bytes, which nothing walks over once more.
+    /// Returns the value of a property that is text, a topic or bytes. It is returned as bytes, which saves another check for
+    /// UTF-8.
     ///
     /// ```
     /// use mqtt_proto::{Properties, Property, PropertyId};
@@ -238,7 +240,7 @@ impl<'a> Properties<'a> {
         self.find(wanted).map(|entry| entry.bytes)
     }
 
-    /// Whether one of them is this.
+    /// Returns whether there is a property with this identifier.
     #[must_use]
     #[inline]
     pub fn has(&self, wanted: PropertyId) -> bool {
@@ -248,13 +250,13 @@ impl<'a> Properties<'a> {
         }
     }
 
-    /// A block that was checked.
+    /// Makes properties of a block that was checked.
     #[inline]
     pub(crate) const fn validated(block: &'a [u8]) -> Self {
         Self(Held::wire(block))
     }
 
-    /// The block that was checked; nothing of a slice.
+    /// Returns the received block. It is empty if the properties are a slice.
     #[cfg(feature = "bytes")]
     pub(crate) const fn block(&self) -> &'a [u8] {
         match self.0.list().backing {
@@ -263,18 +265,18 @@ impl<'a> Properties<'a> {
         }
     }
 
-    /// How many bytes the block takes at least.
+    /// Returns a lower limit of the block's length in bytes.
     #[inline]
     pub(crate) const fn least(&self) -> usize {
         match self.0.list().backing {
-            // A topic alias takes three bytes, and stays behind.
+            // A topic alias takes three bytes and is not copied.
             Backing::Wire(block) => block.len().saturating_sub(3),
-            // An identifier and a byte.
+            // Each property has an identifier and at least one byte.
             Backing::Slice(list) => list.len().saturating_mul(2),
         }
     }
 
-    /// Length and block, or a refusal where the version has none.
+    /// Writes the length and the block. Where the version has no properties, there must be none.
     pub(crate) fn write_if(&self, version: Version, packet: u8, out: &mut Out<'_>) {
         if version.is_v5() {
             self.write(packet, None, out);
@@ -284,7 +286,7 @@ impl<'a> Properties<'a> {
         }
     }
 
-    /// Length and block, as a packet of MQTT 5 has it; `alias` is PUBLISH's own.
+    /// Writes the length and the block in MQTT 5. `alias` is the topic alias of a PUBLISH.
     #[inline]
     pub(crate) fn write(&self, packet: u8, alias: Option<TopicAlias>, out: &mut Out<'_>) {
         // 5 [MQTT-2.2.2-1]
@@ -311,7 +313,7 @@ impl<'a> Properties<'a> {
                 let mut before = bytes;
                 while let Some(entry) = rest.next_property() {
                     let len = before.len().wrapping_sub(rest.rest.len());
-                    // The alias of the packet that was received is not that of this one.
+                    // The topic alias of a received packet is not valid in the packet that is written.
                     if entry.id != PropertyId::TopicAlias {
                         seen.check(entry.id, out);
                         out.writer.bytes(before.get(..len).unwrap_or_default());
@@ -324,7 +326,7 @@ impl<'a> Properties<'a> {
     }
 }
 
-/// Which properties a packet has, and may have.
+/// The properties that were written, and those that the packet may have at all and only once.
 struct Seen {
     seen: u32,
     allowed: u32,

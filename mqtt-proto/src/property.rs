@@ -1,5 +1,5 @@
-//! Properties of MQTT 5 (section 2.2.2): a length, then pairs of identifier and value. The table below is the standard's
-//! table 2-4 stands in [`crate::wire`].
+//! Properties of MQTT 5 (section 2.2.2): a length, then pairs of identifier and value. The standard's table 2-4 is in
+//! [`crate::wire`].
 
 use crate::error::{Field, Unsayable};
 use crate::list::sealed::Take;
@@ -11,7 +11,7 @@ use crate::wire::property::property_table;
 use crate::wire::{Entry, PropertyId, PropertyKind, Reader};
 
 impl Entry<'_> {
-    /// Writes it as the table lays it out.
+    /// Writes the property in the layout that the table says.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn write(&self, out: &mut Out<'_>) {
         let (id, kind, field) = (self.id, self.id.kind(), Field::Property(self.id));
@@ -25,13 +25,13 @@ impl Entry<'_> {
         }
         match kind {
             PropertyKind::Text | PropertyKind::Pair => out.text(field, self.bytes),
-            // The type of a topic vouches for it.
+            // The type of a topic ensures that it is valid text.
             _ => out.binary(field, self.bytes),
         }
     }
 }
 
-/// The value of a property as the table lays it out: a number or bytes.
+/// A type of a property's value. An [`Entry`] stores the value as a number or as bytes.
 pub(crate) trait Stored<'a> {
     fn read(number: u32, bytes: &'a [u8]) -> Self;
     fn number(self) -> u32;
@@ -71,7 +71,7 @@ stored! {
     TopicName<'a>: |_, bytes| TopicName::validated(bytes), |_| 0, |topic| topic.as_bytes();
 }
 
-/// A value of a row of the table: that called `name` is the first of two.
+/// Reads or writes one value of a row of the table. A value called `name` is the first of two.
 macro_rules! part {
     (read $entry:ident name) => {
         Stored::read(0, $entry.name)
@@ -89,14 +89,14 @@ macro_rules! part {
 
 macro_rules! enumeration {
     ($($(#[$doc:meta])* $id:literal $name:ident($($value:ident: $type:ty),+) $getter:ident $text:literal $kind:ident [$($packet:ident)*] $(+ $will:ident)?;)*) => {
-        /// One property with its value.
+        /// A property with its value.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         pub enum Property<'a> {
             $($(#[$doc])* $name($($type),+),)*
         }
 
         impl<'a> Property<'a> {
-            /// Its identifier.
+            /// Returns the identifier.
             #[must_use]
             pub const fn id(&self) -> PropertyId {
                 match self { $(Self::$name(..) => PropertyId::$name,)* }
@@ -111,7 +111,8 @@ macro_rules! enumeration {
                 entry
             }
 
-            /// Writes it. On hosts each in its own way: looking the layout up costs 34 instructions.
+            /// Writes the property. On hosts each property has code of its own, because looking up its layout costs 34
+            /// instructions.
             pub(crate) fn write(&self, out: &mut Out<'_>) {
                 if !FAST {
                     return self.entry().write(out);
@@ -125,7 +126,7 @@ macro_rules! enumeration {
                 }
             }
 
-            /// The property that an entry says. `None` for a topic alias.
+            /// Makes the property of an entry. Returns `None` for a topic alias.
             pub(crate) fn of(entry: &Entry<'a>) -> Option<Self> {
                 Some(match entry.id {
                     $(PropertyId::$name => Self::$name($(part!(read entry $value)),+),)*
@@ -141,23 +142,23 @@ property_table!(listed enumeration);
 /// The value of any property.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PropertyValue<'a> {
-    /// Of [`PropertyKind::Bool`].
+    /// A value of [`PropertyKind::Bool`].
     Flag(bool),
-    /// Of the other kinds that are numbers.
+    /// A value of another kind that is a number.
     Number(u32),
-    /// Of [`PropertyKind::Text`].
+    /// A value of [`PropertyKind::Text`].
     Text(&'a str),
-    /// Of [`PropertyKind::Topic`].
+    /// A value of [`PropertyKind::Topic`].
     Topic(TopicName<'a>),
-    /// Of [`PropertyKind::Binary`].
+    /// A value of [`PropertyKind::Binary`].
     Binary(&'a [u8]),
-    /// Of [`PropertyKind::Pair`].
+    /// A value of [`PropertyKind::Pair`].
     Pair(&'a str, &'a str),
 }
 
 impl<'a> Property<'a> {
-    /// The property with this identifier and value. `None` if the value is of another kind or out of its range, and for a topic
-    /// alias.
+    /// Makes a property of its identifier and value. Returns `None` if the value is of another kind or out of its range, and
+    /// for a topic alias.
     ///
     /// ```
     /// use mqtt_proto::{Property, PropertyId, PropertyValue};
@@ -189,7 +190,7 @@ impl<'a> Property<'a> {
         })
     }
 
-    /// Its value.
+    /// Returns the value.
     #[must_use]
     pub fn value(&self) -> PropertyValue<'a> {
         let Entry {
@@ -210,7 +211,7 @@ impl<'a> Property<'a> {
 }
 
 impl<'a> Take<'a> for Property<'a> {
-    /// The next property. Topic aliases are passed over: they belong to PUBLISH itself.
+    /// Reads the next property. A topic alias is skipped, because it is a field of [`crate::Publish`].
     fn take(bytes: &mut Reader<'a>) -> Option<Self> {
         loop {
             if let Some(property) = Self::of(&bytes.next_property()?) {

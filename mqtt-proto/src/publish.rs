@@ -3,7 +3,7 @@
 //! | bytes | what |
 //! | --- | --- |
 //! | flags | DUP (bit 3), QoS (2, 1), RETAIN (0) |
-//! | string | topic name; in 5 empty if a topic alias says it |
+//! | string | topic name; in 5 empty if a topic alias replaces it |
 //! | 2 | packet identifier, if QoS is 1 or 2 |
 //! | block | properties (5) |
 //! | rest | payload |
@@ -22,7 +22,7 @@ use crate::wire::frame::publish_fault;
 use crate::wire::writer::copy;
 use crate::wire::{Block, Fault, Reader, View, frame, kind, varint};
 
-/// A message on its way.
+/// An application message.
 ///
 /// ```
 /// use mqtt_proto::{Delivery, Encode, PacketId, Publish, TopicName, Version};
@@ -34,24 +34,25 @@ use crate::wire::{Block, Fault, Reader, View, frame, kind, varint};
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Publish<'a> {
-    /// Whether it may have been sent before.
+    /// The DUP flag: whether the message may have been sent before.
     pub dup: bool,
-    /// Whether the server keeps it, or kept it, for later subscribers.
+    /// The RETAIN flag: whether the server is to retain the message, or, from the server, whether it had retained it.
     pub retain: bool,
-    /// Quality of service and packet identifier.
+    /// The quality of service, with the packet identifier.
     pub delivery: Delivery,
-    /// Its topic; [`TopicName::NONE`] where [`Self::topic_alias`] says it.
+    /// The topic. It is [`TopicName::NONE`] if [`Self::topic_alias`] alone names the topic.
     pub topic: TopicName<'a>,
-    /// The number that stands for the topic, or will from now on (5).
+    /// The topic alias (MQTT 5). With a topic it is assigned to that topic; without one it stands for the topic assigned
+    /// before.
     pub topic_alias: Option<TopicAlias>,
-    /// Properties (5); never a topic alias.
+    /// The properties (MQTT 5) other than the topic alias.
     pub properties: Properties<'a>,
-    /// The application's bytes.
+    /// The payload.
     pub payload: &'a [u8],
 }
 
 impl<'a> Publish<'a> {
-    /// A message at QoS 0, not retained.
+    /// Makes a message at QoS 0 that is not retained.
     #[must_use]
     pub const fn new(topic: TopicName<'a>, payload: &'a [u8]) -> Self {
         Self {
@@ -65,7 +66,7 @@ impl<'a> Publish<'a> {
         }
     }
 
-    /// Its quality of service.
+    /// Returns the quality of service.
     #[must_use]
     #[inline]
     pub const fn qos(&self) -> QoS {
@@ -82,8 +83,8 @@ impl<'a> Publish<'a> {
         kind::PUBLISH << 4 | flags
     }
 
-    /// The short way for a whole PUBLISH in which nothing is odd: neither a topic alias nor anything wrong. It reads what
-    /// [`frame`] and [`View::read`] do, without a walk through the layout.
+    /// The fast path: decodes a whole PUBLISH without a topic alias. Returns `None` for any other, and if it breaks a rule. It
+    /// reads the same as [`frame()`] and [`View::read`], without a walk through the layout.
     #[inline(always)]
     pub(crate) fn plain(input: &'a [u8], v5: bool, limit: u32) -> Option<(Self, usize)> {
         let (first, rest) = input.split_first()?;
@@ -118,7 +119,7 @@ impl<'a> Publish<'a> {
 }
 
 impl Body for Publish<'_> {
-    /// A message without properties whose length takes two bytes at most.
+    /// Writes a message without a topic alias and properties whose remaining length takes two bytes at most.
     #[inline]
     fn write_plain(&self, version: Version, out: &mut [u8]) -> Option<usize> {
         let (topic, id, first) = (self.topic.as_bytes(), self.packet_id(), self.first_byte());
@@ -162,7 +163,8 @@ impl Body for Publish<'_> {
         Some(len.wrapping_add(if len < 0x80 { 2 } else { 3 }))
     }
 
-    /// In the order in which [`View::read`] reads it. Without a walk through the layout it takes a fifth less.
+    /// Writes the fields in the order in which [`View::read`] reads them. Without a walk through the layout this costs a fifth
+    /// less.
     #[inline]
     fn write(&self, version: Version, out: &mut Out<'_>) {
         let is_new = !self.dup || self.qos() > QoS::AtMostOnce;
@@ -189,11 +191,12 @@ impl Body for Publish<'_> {
     }
 }
 
-/// A PUBLISH without its payload, which follows in pieces: a device with 512 bytes of buffer can receive a megabyte.
+/// A PUBLISH without its payload, which follows in pieces. A device with a buffer of 512 bytes can receive a message of a
+/// megabyte.
 ///
 /// ```
 /// use mqtt_proto::{Head, MAX_PACKET, PublishHead, Version};
-/// // 5,000 bytes are announced, the first two of the payload are there.
+/// // The packet announces 5,000 bytes; two bytes of the payload have arrived.
 /// let bytes = b"\x30\x88\x27\0\x03a/bhe";
 /// let Head::Publish { head, consumed } = PublishHead::decode(bytes, Version::V311, MAX_PACKET).unwrap() else {
 ///     unreachable!()
@@ -202,20 +205,20 @@ impl Body for Publish<'_> {
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PublishHead<'a> {
-    /// Everything but the payload, which is empty here.
+    /// The packet, with an empty payload.
     pub publish: Publish<'a>,
-    /// How many bytes of payload follow the head.
+    /// Length in bytes of the payload, which follows the head.
     pub payload_len: u32,
 }
 
-/// What [`PublishHead::decode`] found.
+/// The result of [`PublishHead::decode`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Head<'a> {
-    /// At least this many bytes, counted from the packet's first, are needed to go on.
+    /// The head is incomplete. The next try needs at least this many bytes, counted from the first byte of the packet.
     Needs(usize),
-    /// Another packet: decode it whole.
+    /// The packet is not a PUBLISH; [`crate::Packet::decode`] decodes it.
     Other,
-    /// The head; the payload follows `consumed`.
+    /// The head. The payload starts after `consumed` bytes.
     Publish {
         /// The head.
         head: PublishHead<'a>,
@@ -225,7 +228,7 @@ pub enum Head<'a> {
 }
 
 impl<'a> PublishHead<'a> {
-    /// Reads the head as soon as it is there.
+    /// Decodes the head of a PUBLISH as soon as it has arrived.
     ///
     /// # Errors
     /// As [`crate::Packet::decode`].

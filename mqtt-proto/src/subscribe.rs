@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | 2 | packet identifier |
 //! | block | properties (5) |
-//! | list | SUBSCRIBE: topic filter and options byte; SUBACK: a code for each |
+//! | list | SUBSCRIBE: topic filters, each with a byte of options; SUBACK: a code for each filter |
 
 use crate::encode::{Body, Draft};
 use crate::error::{Field, Unsayable};
@@ -17,7 +17,7 @@ use crate::version::Version;
 use crate::wire::view::options_fault;
 use crate::wire::{Fault, PacketType, Reader, ReasonCode, View};
 
-/// A client subscribes.
+/// A client's request for subscriptions.
 ///
 /// ```
 /// use mqtt_proto::{Encode, PacketId, QoS, Subscribe, Subscription, TopicFilter, Version};
@@ -29,36 +29,36 @@ use crate::wire::{Fault, PacketType, Reader, ReasonCode, View};
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Subscribe<'a> {
-    /// Its packet identifier.
+    /// The packet identifier.
     pub packet_id: PacketId,
-    /// Properties (5).
+    /// The properties (MQTT 5).
     pub properties: Properties<'a>,
-    /// At least one filter with its options.
+    /// The filters with their options, at least one.
     pub filters: List<'a, Subscription<'a>>,
 }
 
-/// One filter of a SUBSCRIBE and how it is to be served.
+/// One filter of a SUBSCRIBE with its options.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Subscription<'a> {
-    /// What is asked for.
+    /// The topic filter.
     pub filter: TopicFilter<'a>,
-    /// The highest quality of service wanted.
+    /// The highest quality of service at which the client wants the messages.
     pub qos: QoS,
-    /// Not to get what the same client publishes (5).
+    /// Whether messages that the same client publishes are left out (MQTT 5).
     pub no_local: bool,
-    /// Keep the RETAIN flag as it was published (5).
+    /// Whether the RETAIN flag stays as the publisher set it (MQTT 5).
     pub retain_as_published: bool,
-    /// When retained messages are sent (5).
+    /// When the server sends the retained messages (MQTT 5).
     pub retain_handling: RetainHandling,
 }
 
-/// When a subscription gets the retained messages (5, section 3.8.3.1).
+/// When the server sends the retained messages of a subscription (5, section 3.8.3.1).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum RetainHandling {
     /// 0: at every SUBSCRIBE.
     #[default]
     Send,
-    /// 1: only if the subscription is new.
+    /// 1: only if the subscription did not exist.
     SendIfNew,
     /// 2: never.
     DoNotSend,
@@ -68,7 +68,7 @@ const NO_LOCAL: u8 = 0x04;
 const RETAIN_AS_PUBLISHED: u8 = 0x08;
 
 impl<'a> Subscription<'a> {
-    /// A subscription without the options of MQTT 5.
+    /// Makes a subscription without the options of MQTT 5.
     #[must_use]
     pub const fn new(filter: TopicFilter<'a>, qos: QoS) -> Self {
         Self {
@@ -124,7 +124,7 @@ impl<'a> Take<'a> for Subscription<'a> {
 }
 
 impl<'a> Subscribe<'a> {
-    /// A SUBSCRIBE without properties.
+    /// Makes a SUBSCRIBE without properties.
     #[must_use]
     pub fn new(packet_id: PacketId, filters: impl Into<List<'a, Subscription<'a>>>) -> Self {
         Self {
@@ -155,19 +155,20 @@ impl Body for Subscribe<'_> {
     }
 }
 
-/// The server's answer to SUBSCRIBE: a code for each filter, in the order of the filters (3.1.1 \[MQTT-3.9.3-1\]).
+/// The server's answer to SUBSCRIBE, with a code for each filter in the order of the filters (3.1.1 \[MQTT-3.9.3-1\]).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SubAck<'a> {
     /// The packet identifier of the SUBSCRIBE.
     pub packet_id: PacketId,
-    /// Properties (5).
+    /// The properties (MQTT 5).
     pub properties: Properties<'a>,
-    /// What was granted or why not; in 3.1.1 only the three granted codes and 0x80.
+    /// For each filter, the quality of service granted or the reason of the refusal. In 3.1.1 a code is 0x00, 0x01, 0x02 or
+    /// 0x80.
     pub codes: List<'a, ReasonCode>,
 }
 
 impl<'a> SubAck<'a> {
-    /// A SUBACK without properties.
+    /// Makes a SUBACK without properties.
     #[must_use]
     pub fn new(packet_id: PacketId, codes: impl Into<List<'a, ReasonCode>>) -> Self {
         Self {
@@ -177,7 +178,7 @@ impl<'a> SubAck<'a> {
         }
     }
 
-    /// UNSUBACK has the same fields.
+    /// Makes a SUBACK of a view. Also used for UNSUBACK, which has the same fields.
     pub(crate) fn of(view: &View<'a>) -> Self {
         Self {
             packet_id: view.packet_id(),

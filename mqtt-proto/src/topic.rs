@@ -8,13 +8,13 @@ use crate::num::{checked_str, to_u32};
 use crate::wire::Reader;
 use crate::wire::text::{self, Wrong};
 
-/// Why a string is no topic name or no topic filter.
+/// Why a string is not a topic name or not a topic filter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("byte {at}: {rule}")]
 pub struct InvalidTopic {
-    /// Offset of the byte that proves it.
+    /// Offset of the byte that breaks the rule.
     pub at: usize,
-    /// The rule it breaks.
+    /// The rule that is broken.
     pub rule: Rule,
 }
 
@@ -24,35 +24,35 @@ pub struct InvalidTopic {
 /// use mqtt_proto::TopicName;
 /// assert_eq!(TopicName::new("a/b").unwrap().as_str(), "a/b");
 /// assert_eq!(TopicName::new("a/+").unwrap_err().to_string(), "byte 2: topic name contains a wildcard");
-/// const STATUS: TopicName<'static> = TopicName::from_static("pump/7/status"); // a wrong one does not compile
+/// const STATUS: TopicName<'static> = TopicName::from_static("pump/7/status"); // an invalid name does not compile
 /// ```
 #[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct TopicName<'a>(&'a [u8]);
 
 impl<'a> TopicName<'a> {
-    /// The name that stands where a topic alias says the topic (5, section 3.3.2.3.4). Not a topic of its own.
+    /// The empty name of a PUBLISH whose topic alias alone names the topic (5, section 3.3.2.3.4). It is not a valid topic.
     pub const NONE: Self = Self(&[]);
 
-    /// Checks a name.
+    /// Checks a topic name.
     ///
     /// # Errors
-    /// Empty, too long, U+0000 or a wildcard inside.
+    /// [`InvalidTopic`] if the name is empty, longer than 65,535 bytes, or has U+0000 or a wildcard.
     pub fn new(name: &'a str) -> Result<Self, InvalidTopic> {
         Self::from_bytes(name.as_bytes())
     }
 
-    /// Checks a name that may not even be UTF-8.
+    /// Checks a topic name whose bytes may be ill-formed UTF-8.
     ///
     /// # Errors
-    /// As [`Self::new`], and ill-formed UTF-8.
+    /// As [`Self::new`], and if the bytes are ill-formed UTF-8.
     pub fn from_bytes(name: &'a [u8]) -> Result<Self, InvalidTopic> {
         check(name, text::name).map(Self)
     }
 
-    /// A literal, checked by the compiler when it initialises a constant.
+    /// Makes a topic name of a literal. In a constant the compiler checks it.
     ///
     /// # Panics
-    /// Where [`Self::new`] would fail; in a `const` that is a failure of the build.
+    /// Where [`Self::new`] would fail. In a constant the build fails.
     #[must_use]
     #[allow(clippy::panic, reason = "meant for the compiler")]
     pub const fn from_static(name: &'static str) -> TopicName<'static> {
@@ -68,26 +68,27 @@ impl<'a> TopicName<'a> {
         TopicName(bytes)
     }
 
-    /// Bytes that were checked before.
+    /// Makes a topic name of bytes that were checked before.
     #[inline]
     pub(crate) const fn validated(name: &'a [u8]) -> Self {
         Self(name)
     }
 
-    /// The name as text. Walks it once, for this crate has no `unsafe`; where bytes do, use [`Self::as_bytes`].
+    /// Returns the name as text. Its bytes are checked to be UTF-8 again, because this crate has no `unsafe`;
+    /// [`Self::as_bytes`] costs nothing.
     #[must_use]
     pub fn as_str(&self) -> &'a str {
         checked_str(self.0)
     }
 
-    /// The name as bytes.
+    /// Returns the name as bytes.
     #[must_use]
     #[inline]
     pub const fn as_bytes(&self) -> &'a [u8] {
         self.0
     }
 
-    /// Whether it is [`Self::NONE`].
+    /// Returns whether the name is [`Self::NONE`].
     #[must_use]
     #[inline]
     pub const fn is_none(&self) -> bool {
@@ -107,7 +108,7 @@ impl fmt::Display for TopicName<'_> {
     }
 }
 
-/// What a subscription asks for: a name with wildcards, perhaps shared.
+/// The topic filter of a subscription: a name that may have wildcards, perhaps with the share name of a shared subscription.
 ///
 /// ```
 /// use mqtt_proto::{TopicFilter, TopicName};
@@ -121,15 +122,16 @@ impl fmt::Display for TopicName<'_> {
 pub struct TopicFilter<'a>(&'a [u8]);
 
 impl<'a> TopicFilter<'a> {
-    /// Checks a filter, and the form of a shared one (5 \[MQTT-4.8.2-1\]).
+    /// Checks a topic filter and the form of a shared subscription (5 \[MQTT-4.8.2-1\]).
     ///
     /// # Errors
-    /// Empty, too long, U+0000, misplaced wildcards, `$share/` without a proper name and filter.
+    /// [`InvalidTopic`] if the filter is empty, longer than 65,535 bytes, has U+0000 or misplaced wildcards, or starts with
+    /// `$share/` without a valid share name and filter.
     pub fn new(filter: &'a str) -> Result<Self, InvalidTopic> {
         check(filter.as_bytes(), |bytes| text::filter(bytes, true)).map(Self)
     }
 
-    /// A filter known when the program is written. In a `const` a wrong one is a failure of the build.
+    /// Makes a topic filter of a literal. In a constant the compiler checks it.
     ///
     /// ```
     /// use mqtt_proto::TopicFilter;
@@ -138,7 +140,8 @@ impl<'a> TopicFilter<'a> {
     /// ```
     ///
     /// # Panics
-    /// Where [`Self::new`] would fail, and for a shared one, which only that checks.
+    /// Where [`Self::new`] would fail, and for a shared subscription, which only [`Self::new`] accepts. In a constant the build
+    /// fails.
     #[must_use]
     #[allow(clippy::panic, reason = "meant for the compiler")]
     pub const fn from_static(filter: &'static str) -> TopicFilter<'static> {
@@ -158,40 +161,40 @@ impl<'a> TopicFilter<'a> {
         TopicFilter(bytes)
     }
 
-    /// The filter as text, its share name included.
+    /// Returns the filter as text, with its share name.
     #[must_use]
     pub fn as_str(&self) -> &'a str {
         checked_str(self.0)
     }
 
-    /// The filter as bytes, its share name included.
+    /// Returns the filter as bytes, with its share name.
     #[must_use]
     pub const fn as_bytes(&self) -> &'a [u8] {
         self.0
     }
 
-    /// The share name, if this is a shared subscription (5, section 4.8.2).
+    /// Returns the share name if this is a shared subscription (5, section 4.8.2).
     #[must_use]
     pub fn share_name(&self) -> Option<&'a str> {
         text::split_share(self.0).map(|(name, _)| checked_str(name))
     }
 
-    /// Whether this is a shared subscription (5, section 4.8.2).
+    /// Returns whether this is a shared subscription (5, section 4.8.2).
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.0.starts_with(text::SHARE)
     }
 
-    /// The filter without its share name: what topic names are compared with.
+    /// Returns the filter without `$share/` and the share name. Topic names are compared with this.
     #[must_use]
     pub fn topic_levels(&self) -> &'a [u8] {
         text::split_share(self.0).map_or(self.0, |(_, filter)| filter)
     }
 
-    /// Whether a message to `topic` goes to this subscription.
+    /// Returns whether messages with this topic belong to the subscription.
     ///
-    /// Compared byte by byte, nothing is normalised (3.1.1 \[MQTT-4.7.3-4\], 5 \[MQTT-4.7.3-4\]). A filter that starts
-    /// with a wildcard does not match topics that start with `$` (3.1.1 \[MQTT-4.7.2-1\], 5 \[MQTT-4.7.2-1\]).
+    /// Names are compared byte by byte, without normalisation (3.1.1 \[MQTT-4.7.3-4\], 5 \[MQTT-4.7.3-4\]). A filter that
+    /// starts with a wildcard does not match topics that start with `$` (3.1.1 \[MQTT-4.7.2-1\], 5 \[MQTT-4.7.2-1\]).
     #[must_use]
     pub fn matches(&self, topic: TopicName<'_>) -> bool {
         let (mut filter, mut name) = (self.topic_levels(), topic.as_bytes());

@@ -1,4 +1,4 @@
-//! Where speed and size want different code: each choice has its name, its target and the number that pays for it here.
+//! The choice between fast code and small code, at one place with one name.
 
-/// Speed goes before size: on the processors of hosts.
+/// Whether fast code is preferred to small code: on targets of 64 bits, which are hosts.
 pub(crate) const FAST: bool = cfg!(target_pointer_width = "64");

@@ -1,5 +1,6 @@
-//! The fields of a view as the types of packets. A view that was read without a fault has them all; in one that was not, those
-//! that cannot be are replaced by the first or the empty one.
+//! Methods of [`View`] that return its fields in the types of packets. If the view was read without a fault, all its fields are
+//! valid. In a view with a fault, an invalid field is replaced by the first packet identifier, by success, or by an empty
+//! value.
 
 use crate::connect::Connect;
 use crate::id::{Delivery, PacketId, TopicAlias};
@@ -11,34 +12,34 @@ use crate::topic::{TopicFilter, TopicName};
 use crate::wire::{ReasonCode, View};
 
 impl<'a> View<'a> {
-    /// The packet identifier.
+    /// Returns the packet identifier.
     #[must_use]
     #[inline]
     pub fn packet_id(&self) -> PacketId {
         PacketId::new(self.id).unwrap_or(PacketId::FIRST)
     }
 
-    /// The topic of PUBLISH.
+    /// Returns the topic of PUBLISH.
     #[must_use]
     pub const fn topic_name(&self) -> TopicName<'a> {
         TopicName::validated(self.topic)
     }
 
-    /// The properties.
+    /// Returns the properties.
     #[must_use]
     #[inline]
     pub const fn properties(&self) -> Properties<'a> {
         Properties::validated(self.properties)
     }
 
-    /// The reason code; of CONNACK see [`Self::connack_reason`].
+    /// Returns the reason code. For CONNACK see [`Self::connack_reason`].
     #[must_use]
     #[inline]
     pub fn reason_code(&self) -> ReasonCode {
         ReasonCode::new(self.reason).unwrap_or_default()
     }
 
-    /// The reason code of CONNACK, into which the return code of 3.1.1 is mapped.
+    /// Returns the reason code of CONNACK. A return code of 3.1.1 becomes the reason code with the same meaning.
     #[must_use]
     pub fn connack_reason(&self, v5: bool) -> ReasonCode {
         let reason = if cfg!(feature = "v5") && v5 {
@@ -49,34 +50,34 @@ impl<'a> View<'a> {
         reason.unwrap_or_default()
     }
 
-    /// The codes of SUBACK or UNSUBACK.
+    /// Returns the codes of SUBACK or UNSUBACK.
     #[must_use]
     #[inline]
     pub const fn codes(&self) -> List<'a, ReasonCode> {
         List::validated(self.body)
     }
 
-    /// The filters of SUBSCRIBE with their options.
+    /// Returns the filters of SUBSCRIBE with their options.
     #[must_use]
     #[inline]
     pub const fn subscriptions(&self) -> List<'a, Subscription<'a>> {
         List::validated(self.body)
     }
 
-    /// The filters of UNSUBSCRIBE.
+    /// Returns the filters of UNSUBSCRIBE.
     #[must_use]
     #[inline]
     pub const fn filters(&self) -> List<'a, TopicFilter<'a>> {
         List::validated(self.body)
     }
 
-    /// CONNECT.
+    /// Returns the CONNECT.
     #[must_use]
     pub fn connect(&self) -> Connect<'a> {
         Connect::of(self)
     }
 
-    /// PUBLISH.
+    /// Returns the PUBLISH.
     #[must_use]
     #[inline]
     pub fn publish(&self) -> Publish<'a> {

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | 2 | packet identifier |
 //! | block | properties (5) |
-//! | list | UNSUBSCRIBE: topic filters; UNSUBACK: a code for each (5), nothing in 3.1.1 |
+//! | list | UNSUBSCRIBE: topic filters; UNSUBACK: a code for each filter (5), nothing in 3.1.1 |
 
 use crate::encode::{Body, Draft};
 use crate::id::{PacketId, QoS};
@@ -16,19 +16,19 @@ use crate::topic::TopicFilter;
 use crate::version::Version;
 use crate::wire::{PacketType, ReasonCode, View};
 
-/// A client unsubscribes.
+/// A client's request to end subscriptions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Unsubscribe<'a> {
-    /// Its packet identifier.
+    /// The packet identifier.
     pub packet_id: PacketId,
-    /// Properties (5).
+    /// The properties (MQTT 5).
     pub properties: Properties<'a>,
-    /// At least one filter.
+    /// The filters, at least one.
     pub filters: List<'a, TopicFilter<'a>>,
 }
 
 impl<'a> Unsubscribe<'a> {
-    /// An UNSUBSCRIBE without properties.
+    /// Makes an UNSUBSCRIBE without properties.
     #[must_use]
     pub fn new(packet_id: PacketId, filters: impl Into<List<'a, TopicFilter<'a>>>) -> Self {
         Self {
@@ -67,14 +67,14 @@ impl Body for Unsubscribe<'_> {
 pub struct UnsubAck<'a> {
     /// The packet identifier of the UNSUBSCRIBE.
     pub packet_id: PacketId,
-    /// Properties (5).
+    /// The properties (MQTT 5).
     pub properties: Properties<'a>,
-    /// A code for each filter (5); empty in 3.1.1.
+    /// A code for each filter (MQTT 5); empty in 3.1.1.
     pub codes: List<'a, ReasonCode>,
 }
 
 impl<'a> UnsubAck<'a> {
-    /// An UNSUBACK without properties.
+    /// Makes an UNSUBACK without properties.
     #[must_use]
     pub fn new(packet_id: PacketId, codes: impl Into<List<'a, ReasonCode>>) -> Self {
         Self {

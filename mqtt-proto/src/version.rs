@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-/// A version of the protocol. It is an argument of every decode and encode: one type per packet serves all.
+/// A version of the protocol. Every decode and encode takes it as an argument, so one struct for each packet serves all
+/// versions.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Version {
@@ -16,14 +17,15 @@ pub enum Version {
 }
 
 impl Version {
-    /// Whether properties and reason codes exist. Without the feature `v5` this is a constant `false`.
+    /// Returns whether this version has properties and reason codes. Without the feature `v5` this is a constant `false`, and
+    /// the compiler drops the branches for MQTT 5.
     #[must_use]
     #[inline]
     pub const fn is_v5(self) -> bool {
         cfg!(feature = "v5") && matches!(self, Self::V5)
     }
 
-    /// The protocol name that CONNECT carries.
+    /// Returns the protocol name in CONNECT.
     #[must_use]
     pub const fn protocol_name(self) -> &'static str {
         match self {
@@ -32,7 +34,7 @@ impl Version {
         }
     }
 
-    /// The protocol level (3.1.1) or protocol version (5) byte that CONNECT carries.
+    /// Returns the byte of the protocol level (3.1.1) or protocol version (5) in CONNECT.
     #[must_use]
     pub const fn level(self) -> u8 {
         match self {

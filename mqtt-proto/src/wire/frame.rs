@@ -1,4 +1,4 @@
-//! The fixed header: type, flags and length. The only place that knows "not enough bytes".
+//! The fixed header: type, flags and length. Only this module decides that bytes are missing.
 
 use super::fault::Fault;
 use super::layout::{Layout, layout};
@@ -6,42 +6,43 @@ use super::packet_type::kind;
 use crate::num::{low_byte, to_u32, to_usize};
 use crate::tune::FAST;
 
-/// The front of a packet.
+/// The fixed header of a packet, and how many bytes are needed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Frame {
     /// The first byte: packet type and flags.
     pub first: u8,
-    /// Length of the fixed header; 0 while it is not whole.
+    /// Length of the fixed header in bytes; 0 while it is incomplete.
     pub head: u8,
-    /// What is wrong with the fixed header.
+    /// The error of the fixed header, if there is one.
     pub fault: Fault,
-    /// Length of the whole packet; while [`Self::head`] is 0, how many bytes it takes to go on.
+    /// Length of the whole packet in bytes. While [`Self::head`] is 0: how many bytes the next try needs.
     pub total: u32,
 }
 
 impl Frame {
-    /// The packet type, 0 to 15.
+    /// Returns the packet type, 0 to 15.
     #[must_use]
     #[inline]
     pub const fn kind(&self) -> u8 {
         self.first >> 4
     }
 
-    /// How many bytes from the packet's first it takes to go on: the whole packet, once its length is known.
+    /// Returns how many bytes, counted from the first byte of the packet, the next step needs: all of the packet once its
+    /// length is known.
     #[must_use]
     #[inline]
     pub fn needs(&self) -> usize {
         to_usize(self.total)
     }
 
-    /// The body, if the packet is whole: while it is not, it needs more than there is.
+    /// Returns the body. `None` while the packet is incomplete.
     #[must_use]
     #[inline]
     pub fn body<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
         input.get(usize::from(self.head)..self.needs())
     }
 
-    /// As much of the body as is there. Only PUBLISH can be read from that, as far as its payload.
+    /// Returns the part of the body that has arrived. Only PUBLISH can be read from a part, up to its payload.
     #[must_use]
     #[inline]
     pub fn front<'a>(&self, input: &'a [u8]) -> &'a [u8] {
@@ -50,12 +51,13 @@ impl Frame {
     }
 }
 
-/// The flags that PUBLISH may have, a bit for each: not QoS 3, and DUP only with QoS 1 or 2.
+/// The flags that PUBLISH may have: bit n is set if flags of the value n are valid. QoS 3, and DUP at QoS 0, are not.
 const PUBLISH_FLAGS: u16 = 0b0011_1100_0011_1111;
 
-/// Reads the fixed header at the front of `input`. `limit` is the longest packet accepted, fixed header included.
+/// Reads the fixed header at the front of `input`. `limit` is the length in bytes of the longest packet accepted, fixed header
+/// included.
 ///
-/// Each rule is judged as soon as its bytes are there, so a wrong or over-long packet does not wait for its body.
+/// Each rule is checked as soon as its bytes have arrived, so a wrong or too long packet is refused before its body arrives.
 #[must_use]
 #[cfg_attr(target_pointer_width = "64", inline)]
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
@@ -97,7 +99,7 @@ pub fn frame(input: &[u8], v5: bool, limit: u32) -> Frame {
     frame
 }
 
-/// What is wrong with the flags of PUBLISH.
+/// Returns the error of the flags of PUBLISH.
 #[inline]
 pub(crate) fn publish_fault(flags: u8) -> Fault {
     match flags {
@@ -121,8 +123,8 @@ fn flags_fault(flags: u8, layout: Layout) -> Fault {
     }
 }
 
-/// Reads a variable byte integer: its value and its length in bytes. Length 0: it is not whole, or the value is the number of
-/// a [`Fault`].
+/// Reads a variable byte integer. Returns its value and its length in bytes. If the length is 0, the value is the number of a
+/// [`Fault`], or 0 if bytes are missing.
 #[must_use]
 #[cfg_attr(target_pointer_width = "64", inline)]
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]

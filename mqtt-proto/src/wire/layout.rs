@@ -1,15 +1,15 @@
-//! The layout of each packet, as data. All packets have their fields in one order, so a layout is a set of fields:
+//! The layout of each packet, as data. The fields of all packets are in the same order, so a layout is a set of fields:
 //!
 //! ```text
 //! HELLO  TOPIC  ID  SESSION  REASON  PROPERTIES  and then one of FILTERS (with OPTIONS), CODES, PAYLOAD or nothing
 //! ```
 
-/// The fields of a packet, and to which side it may come.
+/// The fields of a packet, its flags, and which side may receive it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Layout(u16);
 
 impl Layout {
-    /// What only CONNECT has.
+    /// The fields that only CONNECT has.
     pub const HELLO: Self = Self(1);
     /// A topic name.
     pub const TOPIC: Self = Self(1 << 1);
@@ -21,23 +21,23 @@ impl Layout {
     pub const REASON: Self = Self(1 << 4);
     /// Properties.
     pub const PROPERTIES: Self = Self(1 << 5);
-    /// Topic filters to the end.
+    /// Topic filters up to the end.
     pub const FILTERS: Self = Self(1 << 6);
-    /// A byte of options behind each filter.
+    /// A byte of options after each filter.
     pub const OPTIONS: Self = Self(1 << 7);
-    /// Reason codes to the end.
+    /// Reason codes up to the end.
     pub const CODES: Self = Self(1 << 8);
-    /// A payload to the end.
+    /// A payload up to the end.
     pub const PAYLOAD: Self = Self(1 << 9);
-    /// What follows the identifier may be left out, and again what follows the reason code.
+    /// The packet may end after the packet identifier, and also after the reason code.
     pub const SHORT: Self = Self(1 << 10);
     /// The flags of the fixed header are 0b0010.
     pub const FLAG_2: Self = Self(1 << 11);
-    /// The version has this packet.
+    /// The version has this packet type.
     pub const EXISTS: Self = Self(1 << 12);
-    /// It may come to a client.
+    /// A client may receive this packet.
     pub const TO_CLIENT: Self = Self(1 << 13);
-    /// It may come to a server.
+    /// A server may receive this packet.
     pub const TO_SERVER: Self = Self(1 << 14);
 
     const BOTH: Self = Self::TO_CLIENT.and(Self::TO_SERVER);
@@ -48,42 +48,42 @@ impl Layout {
         .and(Self::CODES)
         .and(Self::PAYLOAD);
 
-    /// Both sets together.
+    /// Returns the fields of both sets.
     #[must_use]
     #[inline]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The set without the fields of another.
+    /// Returns the fields of this set that are not in `other`.
     #[must_use]
     #[inline]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Whether it has one of the fields.
+    /// Returns whether the set has at least one of the fields.
     #[must_use]
     #[inline]
     pub const fn has(self, fields: Self) -> bool {
         self.0 & fields.0 != 0
     }
 
-    /// The flags of the fixed header; PUBLISH has its own.
+    /// Returns the flags of the fixed header. They do not apply to PUBLISH.
     #[must_use]
     #[inline]
     pub const fn flags(self) -> u8 {
         if self.has(Self::FLAG_2) { 2 } else { 0 }
     }
 
-    /// The length of the body, where it has no field of variable length.
+    /// Returns the length of the body in bytes if no field has a variable length.
     #[must_use]
     #[inline]
     pub(crate) const fn fixed_length(self) -> Option<u32> {
         if self.has(Self::VARIABLE) {
             None
         } else if self.has(Self::ID.and(Self::SESSION)) {
-            // An identifier, or the two bytes of CONNACK.
+            // A packet identifier takes two bytes, as do the two fields of CONNACK.
             Some(2)
         } else {
             Some(0)
@@ -102,7 +102,7 @@ const fn set(fields: &[Layout]) -> u16 {
 
 use Layout as L;
 
-/// By packet type: what 3.1.1 has.
+/// The fields in 3.1.1, by packet type.
 static LAYOUT_311: [u16; 16] = [
     0,
     set(&[L::EXISTS, L::TO_SERVER, L::HELLO]),
@@ -132,7 +132,7 @@ static LAYOUT_311: [u16; 16] = [
     0,
 ];
 
-/// By packet type: what 5 adds.
+/// The fields that 5 adds, by packet type.
 static LAYOUT_5: [u16; 16] = [
     0,
     0,
@@ -152,7 +152,7 @@ static LAYOUT_5: [u16; 16] = [
     set(&[L::EXISTS, L::BOTH, L::SHORT, L::REASON, L::PROPERTIES]),
 ];
 
-/// The layout of a packet type in a version; the empty set where there is no such type.
+/// Returns the layout of a packet type in a version. It is empty if the version has no such type.
 #[must_use]
 #[inline]
 pub fn layout(kind: u8, v5: bool) -> Layout {

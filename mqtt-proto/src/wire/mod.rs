@@ -1,15 +1,16 @@
-//! The protocol as data: what the machines of this workspace use to read and write packets.
+//! The protocol as data. The machines of this workspace read and write packets with this module.
 //!
-//! Programs that want packets use [`crate::Packet`]; it stands on this module. Here a packet that came in is one [`View`],
-//! whatever its type, a fault is one byte, and what is sent goes through one [`Writer`]:
+//! Programs use [`crate::Packet`], which is made of this module. Here, a received packet of any type is one [`View`], a fault
+//! is one byte, and one [`Writer`] writes all packets:
 //!
 //! ```text
-//! bytes -> frame()       first byte, length, limit: the only place that knows "not enough bytes"
-//!       -> Reader        over the body; its first fault stays, with the place of the byte that proves it
-//!       -> View::read()  any packet into one struct, by the layout of its type
+//! bytes -> frame()       type, flags, length and limit; only this function reports that bytes are missing
+//!       -> Reader        reads the body and keeps the first fault with its place
+//!       -> View::read()  reads a packet of any type into one struct, by the layout of its type
 //! ```
 //!
-//! The versions differ by one argument, `v5`. MQTT 3.1 is read as 3.1.1: only CONNECT says another name.
+//! The argument `v5` is the version. MQTT 3.1 is read as 3.1.1, because only their CONNECT differs: in the protocol name and
+//! level.
 //!
 //! ```
 //! use mqtt_proto::wire::{Reader, View, frame, kind};

@@ -12,14 +12,15 @@ macro_rules! packet_types {
         }
 
         impl PacketType {
-            /// The type that the upper four bits of a first byte say. `None` for 0.
+            /// Returns the type with this number, which is the upper half of the first byte of a packet. `None` for 0 and above
+            /// 15.
             #[must_use]
             #[inline]
             pub const fn new(value: u8) -> Option<Self> {
                 Some(match value { $($number => Self::$name,)* _ => return None })
             }
 
-            /// The number, 1 to 15.
+            /// Returns the number, 1 to 15.
             #[must_use]
             #[inline]
             pub const fn get(self) -> u8 {
@@ -33,7 +34,7 @@ macro_rules! packet_types {
             }
         }
 
-        /// The packet types as numbers, for `match`.
+        /// The packet types as numbers, for use in `match`.
         pub mod kind {
             $($(#[$doc])* pub const $text: u8 = $number;)*
         }
@@ -41,34 +42,34 @@ macro_rules! packet_types {
 }
 
 packet_types! {
-    /// A client asks for a connection.
+    /// A client's request for a connection.
     1 Connect CONNECT;
     /// The server's answer to CONNECT.
     2 ConnAck CONNACK;
-    /// A message.
+    /// An application message.
     3 Publish PUBLISH;
-    /// Ends a QoS 1 delivery.
+    /// Ends the delivery of a message at QoS 1.
     4 PubAck PUBACK;
-    /// A QoS 2 message is received.
+    /// At QoS 2: the receiver has stored the message.
     5 PubRec PUBREC;
-    /// A QoS 2 message is released.
+    /// At QoS 2: the sender has got PUBREC and will not send the message again.
     6 PubRel PUBREL;
-    /// Ends a QoS 2 delivery.
+    /// Ends the delivery of a message at QoS 2.
     7 PubComp PUBCOMP;
-    /// A client subscribes.
+    /// A client's request for subscriptions.
     8 Subscribe SUBSCRIBE;
     /// The server's answer to SUBSCRIBE.
     9 SubAck SUBACK;
-    /// A client unsubscribes.
+    /// A client's request to end subscriptions.
     10 Unsubscribe UNSUBSCRIBE;
     /// The server's answer to UNSUBSCRIBE.
     11 UnsubAck UNSUBACK;
-    /// A client asks for a sign of life.
+    /// A client asks the server to show that it is alive.
     12 PingReq PINGREQ;
     /// The server's answer to PINGREQ.
     13 PingResp PINGRESP;
-    /// Says that the connection ends.
+    /// Announces the end of the connection.
     14 Disconnect DISCONNECT;
-    /// Authentication exchange, MQTT 5 only.
+    /// A step of an extended authentication, MQTT 5 only.
     15 Auth AUTH;
 }

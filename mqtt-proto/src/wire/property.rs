@@ -1,5 +1,5 @@
-//! Properties of MQTT 5 (section 2.2.2). Table 2-4 of the standard stands here once; identifiers, the enum, getters, checks and
-//! the layout of the values follow from it.
+//! Properties of MQTT 5 (section 2.2.2). Table 2-4 of the standard is written here once. The identifiers, the enum, the
+//! getters, the checks and the layouts of the values are generated from it.
 
 use core::fmt;
 
@@ -9,10 +9,11 @@ use super::packet_type::kind::PUBLISH;
 use super::reader::{Block, Reader};
 use crate::num::{low_half, to_usize};
 
-/// Hands the rows of the table to a macro: `all` of them, those `listed` in [`crate::Properties`] (all but the topic alias, which
-/// belongs to PUBLISH itself), or the `single` ones, of which a packet has one at most.
+/// Passes rows of the table to a macro: `all` of them, those `listed` in [`crate::Properties`] (all but the topic alias, which
+/// is a field of PUBLISH), or the `single` ones, which a packet has at most once.
 ///
-/// A row: what it says, number, variant (and its values), getter, name, kind, packets, and whether a will may have it.
+/// The columns of a row: documentation, number, variant with its values, getter, name, kind, packets, and whether a will may
+/// have it.
 macro_rules! property_table {
     ($which:ident $then:ident) => {
         property_table! { @ $which $then {
@@ -20,13 +21,13 @@ macro_rules! property_table {
             0x01 PayloadFormatIndicator(is_text: bool) payload_format_indicator "payload format indicator" Bool [Publish] + WILL;
             /// Lifetime of the message in seconds.
             0x02 MessageExpiryInterval(seconds: u32) message_expiry_interval "message expiry interval" U32 [Publish] + WILL;
-            /// What the payload is, in the application's terms.
+            /// The content type of the payload, defined by the application.
             0x03 ContentType(text: &'a str) content_type "content type" Text [Publish] + WILL;
-            /// Where a response to this message goes.
+            /// The topic for a response to this message.
             0x08 ResponseTopic(topic: TopicName<'a>) response_topic "response topic" Topic [Publish] + WILL;
-            /// Ties a response to its request.
+            /// Data that lets the requester assign a response to its request.
             0x09 CorrelationData(bytes: &'a [u8]) correlation_data "correlation data" Binary [Publish] + WILL;
-            /// How long the session outlives its connection, in seconds; 0xFFFF_FFFF is for ever.
+            /// How long the session outlives its connection, in seconds; 0xFFFF_FFFF means that it does not expire.
             0x11 SessionExpiryInterval(seconds: u32) session_expiry_interval "session expiry interval" U32 [Connect ConnAck Disconnect];
             /// The client identifier that the server chose.
             0x12 AssignedClientIdentifier(text: &'a str) assigned_client_identifier "assigned client identifier" Text [ConnAck];
@@ -34,7 +35,7 @@ macro_rules! property_table {
             0x13 ServerKeepAlive(seconds: u16) server_keep_alive "server keep alive" U16 [ConnAck];
             /// Name of the authentication method.
             0x15 AuthenticationMethod(text: &'a str) authentication_method "authentication method" Text [Connect ConnAck Auth];
-            /// What the authentication method exchanges.
+            /// Data of the authentication method.
             0x16 AuthenticationData(bytes: &'a [u8]) authentication_data "authentication data" Binary [Connect ConnAck Auth];
             /// Whether reason strings and user properties are wanted on failures.
             0x17 RequestProblemInformation(wanted: bool) request_problem_information "request problem information" Bool [Connect];
@@ -42,32 +43,32 @@ macro_rules! property_table {
             0x18 WillDelayInterval(seconds: u32) will_delay_interval "will delay interval" U32 [] + WILL;
             /// Whether response information is wanted in CONNACK.
             0x19 RequestResponseInformation(wanted: bool) request_response_information "request response information" Bool [Connect];
-            /// Basis for response topics.
+            /// The basis of response topics.
             0x1A ResponseInformation(text: &'a str) response_information "response information" Text [ConnAck];
             /// Another server to use.
             0x1C ServerReference(text: &'a str) server_reference "server reference" Text [ConnAck Disconnect];
-            /// For people.
+            /// A text for people that explains the reason code.
             0x1F ReasonString(text: &'a str) reason_string "reason string" Text [ConnAck PubAck PubRec PubRel PubComp SubAck UnsubAck Disconnect Auth];
-            /// How many QoS 1 and 2 messages may be on their way to the sender of this, 1 to 65,535.
+            /// How many QoS 1 and 2 messages without an acknowledgement the sender of this accepts, 1 to 65,535.
             0x21 ReceiveMaximum(messages: u16) receive_maximum "receive maximum" U16NonZero [Connect ConnAck];
-            /// The highest topic alias that the sender of this accepts; 0 is none.
+            /// The highest topic alias that the sender of this accepts; 0 if it accepts none.
             0x22 TopicAliasMaximum(aliases: u16) topic_alias_maximum "topic alias maximum" U16 [Connect ConnAck];
-            /// The highest QoS of PUBLISH that the server takes; `false` is 0, `true` is 1.
+            /// The highest QoS at which the server accepts messages: `false` is 0, `true` is 1.
             0x24 MaximumQoS(is_one: bool) maximum_qos "maximum QoS" Bool [ConnAck];
-            /// Whether the server keeps retained messages.
+            /// Whether the server supports retained messages.
             0x25 RetainAvailable(available: bool) retain_available "retain available" Bool [ConnAck];
-            /// The largest packet that the sender of this accepts, in bytes, not 0.
+            /// The largest packet that the sender of this accepts, in bytes, at least 1.
             0x27 MaximumPacketSize(bytes: u32) maximum_packet_size "maximum packet size" U32NonZero [Connect ConnAck];
-            /// Whether the server takes wildcards.
+            /// Whether the server supports wildcards in topic filters.
             0x28 WildcardSubscriptionAvailable(available: bool) wildcard_subscription_available "wildcard subscription available" Bool [ConnAck];
-            /// Whether the server takes subscription identifiers.
+            /// Whether the server supports subscription identifiers.
             0x29 SubscriptionIdentifierAvailable(available: bool) subscription_identifier_available "subscription identifier available" Bool [ConnAck];
-            /// Whether the server takes shared subscriptions.
+            /// Whether the server supports shared subscriptions.
             0x2A SharedSubscriptionAvailable(available: bool) shared_subscription_available "shared subscription available" Bool [ConnAck];
         } {
-            /// The number a subscription was given, 1 to 268,435,455.
+            /// The number that the client gave a subscription, 1 to 268,435,455.
             0x0B SubscriptionIdentifier(number: u32) subscription_identifiers "subscription identifier" VarInt [Publish Subscribe];
-            /// A name and a value in the application's terms.
+            /// A name and a value, defined by the application.
             0x26 UserProperty(name: &'a str, value: &'a str) user_properties "user property" Pair [Connect ConnAck Publish PubAck PubRec PubRel PubComp Subscribe SubAck Unsubscribe UnsubAck Disconnect Auth] + WILL;
         } {
             /// The number that stands for a topic, 1 to 65,535.
@@ -81,7 +82,7 @@ macro_rules! property_table {
 
 pub(crate) use property_table;
 
-/// How the value of a property is laid out, and its range.
+/// The layout and the range of a property's value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PropertyKind {
     /// A byte, 0 or 1.
@@ -100,13 +101,13 @@ pub enum PropertyKind {
     Text,
     /// A topic name.
     Topic,
-    /// Bytes behind their length.
+    /// Bytes after a length of two bytes.
     Binary,
     /// Two strings.
     Pair,
 }
 
-// How a value is laid out. Of the first three the length in bytes is two to the power of the number.
+// The layouts of values. For the first three, the length in bytes is two to the power of the number.
 pub(super) const BYTE: u8 = 0;
 pub(super) const TWO: u8 = 1;
 pub(super) const FOUR: u8 = 2;
@@ -132,13 +133,13 @@ impl PropertyKind {
         }
     }
 
-    /// Whether it is a number, a flag among them.
+    /// Returns whether the value is a number. Flags are numbers, too.
     #[must_use]
     pub const fn is_number(self) -> bool {
         self.form() <= NUMBER
     }
 
-    /// Whether it is a number, and this one is in its range.
+    /// Returns whether the value is a number and `number` is in its range.
     #[inline]
     pub(crate) const fn holds(self, number: u32) -> bool {
         let largest = match self {
@@ -155,7 +156,7 @@ impl PropertyKind {
     }
 }
 
-/// The place of a will's properties in the set of packets; the others have their packet type.
+/// The bit of the will properties in a set of packets. The bit of any other packet is its packet type.
 const WILL: u16 = 1;
 
 macro_rules! identifiers {
@@ -168,14 +169,14 @@ macro_rules! identifiers {
         }
 
         impl PropertyId {
-            /// The identifier with this number.
+            /// Returns the identifier with this number. `None` if there is no such property.
             #[must_use]
             #[inline]
             pub const fn new(value: u8) -> Option<Self> {
                 Some(match value { $($id => Self::$name,)* _ => return None })
             }
 
-            /// How its value is laid out.
+            /// Returns the layout and the range of its value.
             #[must_use]
             pub const fn kind(self) -> PropertyKind {
                 match self { $(Self::$name => PropertyKind::$kind,)* }
@@ -196,13 +197,13 @@ macro_rules! identifiers {
 
 property_table!(all identifiers);
 
-/// How many there are.
+/// How many properties there are.
 const COUNT: usize = 27;
-/// Beyond the highest number.
+/// One more than the highest number.
 const END: usize = 0x2B;
 
 impl PropertyId {
-    /// Every identifier, in the order of its number.
+    /// Every identifier, in the order of the numbers.
     pub const ALL: &'static [Self] = &Self::IN_ORDER;
 
     #[allow(
@@ -223,7 +224,7 @@ impl PropertyId {
         all
     };
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     #[inline]
     #[allow(clippy::as_conversions, reason = "the variants have the numbers")]
@@ -231,13 +232,13 @@ impl PropertyId {
         self as u8
     }
 
-    /// Its bit in the sets of this module. The upper ends of the tables are the same for all of them, so this is a look-up.
+    /// Returns the bit of the property in the sets of this module. This is a look-up in [`ENTRIES`].
     #[inline]
     pub(crate) fn bit(self) -> u32 {
         bit_of(entry_of(u32::from(self.get())))
     }
 
-    /// The same, for constants.
+    /// Does the same in constants.
     const fn const_bit(self) -> u32 {
         let (mut bit, mut rest) = (1, Self::ALL);
         while let Some((first, tail)) = rest.split_first() {
@@ -251,8 +252,8 @@ impl PropertyId {
     }
 }
 
-/// By number: the form of the value in the upper three bits, the number of its bit in the others. The bit of those that do not
-/// exist is allowed nowhere.
+/// By number: the layout of the value in the upper three bits, and the number of its bit in the lower five. A number without a
+/// property has bit 31, which no packet allows.
 #[allow(
     clippy::as_conversions,
     clippy::indexing_slicing,
@@ -270,7 +271,7 @@ static ENTRIES: [u8; END] = {
     table
 };
 
-/// By packet type: the properties that it may have, a bit for each. 0 is the will.
+/// By packet type: the set of properties that the packet may have. Index 0 is for the will.
 #[allow(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
@@ -314,12 +315,13 @@ const AUTH_METHOD: u32 = PropertyId::AuthenticationMethod.const_bit();
 const AUTH_DATA: u32 = PropertyId::AuthenticationData.const_bit();
 const TOPIC_ALIAS: u32 = PropertyId::TopicAlias.const_bit();
 
-/// The properties that a packet may have: a packet type as a number, or 0 for a will.
+/// Returns the properties that a packet may have. `packet` is a packet type, or 0 for a will.
 pub(crate) fn allowed(packet: u8) -> u32 {
     ALLOWED.get(usize::from(packet)).copied().unwrap_or(0)
 }
 
-/// The properties that may come only once in a packet. 5, section 3.3.2.3.8: PUBLISH alone may name several subscriptions.
+/// Returns the properties that a packet may have only once. PUBLISH alone may have several subscription identifiers (5, section
+/// 3.3.2.3.8).
 pub(crate) const fn once(packet: u8) -> u32 {
     if packet == PUBLISH {
         !(USER | SUBSCRIPTION)
@@ -328,7 +330,7 @@ pub(crate) const fn once(packet: u8) -> u32 {
     }
 }
 
-/// Whether a set of properties has authentication data but no method (5, section 3.1.2.11.10).
+/// Returns whether a set of properties has authentication data but no method (5, section 3.1.2.11.10).
 pub(crate) const fn lacks_method(seen: u32) -> bool {
     seen & (AUTH_DATA | AUTH_METHOD) == AUTH_DATA
 }
@@ -344,16 +346,16 @@ const fn bit_of(entry: u8) -> u32 {
     1 << (entry & 31)
 }
 
-/// How the value of a property is laid out; that of an identifier that does not exist is a pair.
+/// Returns the layout of a property's value. For an identifier that does not exist it is that of a pair.
 #[inline]
 pub(super) fn form_of(id: u8) -> u8 {
     entry_of(u32::from(id)) >> 5
 }
 
-/// A property in a block that was checked.
+/// A property of a block that was checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
-    /// Which it is.
+    /// The identifier.
     pub id: PropertyId,
     /// The value, if it is a number.
     pub number: u32,
@@ -364,7 +366,7 @@ pub struct Entry<'a> {
 }
 
 impl Block<'_> {
-    /// Whether a property is among them.
+    /// Returns whether the block has this property.
     #[must_use]
     #[inline]
     pub fn has(&self, id: PropertyId) -> bool {
@@ -373,7 +375,7 @@ impl Block<'_> {
 }
 
 impl<'a> Reader<'a> {
-    /// The next property of a block that was checked.
+    /// Reads the next property of a block that was checked.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn next_property(&mut self) -> Option<Entry<'a>> {
         if self.rest.is_empty() {
@@ -400,7 +402,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The first property with this identifier.
+    /// Returns the first property with this identifier and leaves the reader behind it.
     pub fn property(&mut self, id: PropertyId) -> Option<Entry<'a>> {
         while let Some(entry) = self.next_property() {
             if entry.id == id {
@@ -410,7 +412,8 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// Length and block of a packet's properties: every identifier known, in its place, once, its value whole and in its range.
+    /// Reads the length and the block of a packet's properties, and checks them: every identifier exists, is allowed in this
+    /// packet and occurs as often as allowed, and every value is complete and in its range.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn properties(&mut self, packet: u8) -> Block<'a> {
@@ -427,7 +430,7 @@ impl<'a> Reader<'a> {
         Block { bytes, alias, seen }
     }
 
-    /// Checks what is left as properties. Which there are comes back, and the topic alias.
+    /// Checks the rest as properties. Returns the set of those found, and the topic alias.
     #[inline(never)]
     fn each_property(&mut self, packet: u8) -> (u32, u16) {
         let mut body = *self;

@@ -1,4 +1,4 @@
-//! A cursor over the body of one packet, whose first fault stays.
+//! A cursor over the body of one packet that keeps its first fault.
 
 use super::fault::Fault;
 use super::frame::varint;
@@ -8,13 +8,13 @@ use crate::tune::FAST;
 
 /// A cursor over the body of a packet.
 ///
-/// The first fault stays. After it everything reads as zero and as empty, so that whoever reads on needs no branch for each field,
-/// and loops over the rest end.
+/// The reader keeps the first fault. After it, every read returns zero or an empty slice, so callers need no branch for each
+/// field, and loops over the rest end.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reader<'a> {
-    /// What was not read.
+    /// The bytes that are not read yet.
     pub rest: &'a [u8],
-    /// What is wrong with what was read.
+    /// The first fault of the bytes that were read.
     pub fault: Fault,
     left: usize,
     missing: usize,
@@ -23,16 +23,16 @@ pub struct Reader<'a> {
 /// The properties of a packet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Block<'a> {
-    /// The block without its length.
+    /// The bytes of the block, without its length.
     pub bytes: &'a [u8],
-    /// The topic alias among them; 0 if there is none.
+    /// The topic alias in the block; 0 if it has none.
     pub alias: u16,
-    /// Which there are, a bit for each.
+    /// The set of properties in the block, one bit for each.
     pub(super) seen: u32,
 }
 
 impl<'a> Reader<'a> {
-    /// Over these bytes.
+    /// Makes a reader of these bytes.
     #[must_use]
     #[inline]
     pub const fn new(rest: &'a [u8]) -> Self {
@@ -44,7 +44,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A reader at its end, with a fault as [`Self::left`] and [`Self::missing`] tell it.
+    /// Makes a reader at its end, with a fault. `left` and `missing` are what the methods of these names return.
     #[must_use]
     pub const fn failed(fault: Fault, left: usize, missing: usize) -> Self {
         Self {
@@ -55,44 +55,45 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Where the fault is: how many bytes there are from the one that proves it to the end.
+    /// Returns the place of the fault: how many bytes there are from the wrong byte to the end.
     #[must_use]
     pub const fn left(&self) -> usize {
         self.left
     }
 
-    /// How many bytes the field lacks, if the fault is that it reaches beyond the end.
+    /// Returns how many bytes the field lacks, if the fault is that it reaches beyond the end.
     #[must_use]
     pub const fn missing(&self) -> usize {
         self.missing
     }
 
-    /// Notes a fault at the next byte.
+    /// Stores a fault at the next byte.
     #[inline]
     pub fn fail(&mut self, fault: Fault) {
         self.note(self.rest.len(), 0, fault);
     }
 
-    /// Notes a fault at the byte that was read so many bytes ago.
+    /// Stores a fault at the byte that was read this many bytes ago.
     #[inline]
     pub fn fail_back(&mut self, bytes: usize, fault: Fault) {
         self.note(self.rest.len().wrapping_add(bytes), 0, fault);
     }
 
-    /// Notes a fault at the byte that came when so many were left.
+    /// Stores a fault at the byte that had this many bytes from it to the end.
     #[inline]
     pub fn fail_at(&mut self, left: usize, fault: Fault) {
         self.note(left, 0, fault);
     }
 
-    /// Notes that the rest is shorter than the next field.
+    /// Stores that the next field, of `len` bytes, is longer than the rest.
     #[inline]
     fn fail_short(&mut self, len: usize) {
         let missing = len.wrapping_sub(self.rest.len());
         self.note(0, missing, Fault::TRUNCATED);
     }
 
-    /// Notes the fault of a block that lies right before the rest: where that ends too soon, the packet does not.
+    /// Stores the fault of a block that lies right before the rest. A field that reaches beyond the block is a fault of the
+    /// properties, because the packet goes on.
     #[cold]
     pub(super) fn fail_inside(&mut self, block: Self) {
         let fault = if block.fault == Fault::TRUNCATED {
@@ -104,7 +105,8 @@ impl<'a> Reader<'a> {
         self.note(left, block.missing, fault);
     }
 
-    /// On hosts by value: a reader whose address goes nowhere stays in registers.
+    /// Stores a fault. On hosts the reader is passed by value, because the compiler keeps a reader without an address in
+    /// registers.
     #[inline]
     fn note(&mut self, left: usize, missing: usize, fault: Fault) {
         if FAST {
@@ -130,7 +132,7 @@ impl<'a> Reader<'a> {
         self.rest = &[];
     }
 
-    /// So many bytes.
+    /// Reads this many bytes.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn take(&mut self, len: usize) -> &'a [u8] {
@@ -160,7 +162,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A number of one, two or four bytes.
+    /// Reads a number of one, two or four bytes.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn number(&mut self, len: usize) -> u32 {
@@ -176,7 +178,7 @@ impl<'a> Reader<'a> {
             .fold(0, |number, byte| number << 8 | u32::from(*byte))
     }
 
-    /// One byte.
+    /// Reads one byte.
     #[inline]
     pub fn u8(&mut self) -> u8 {
         if FAST {
@@ -186,7 +188,7 @@ impl<'a> Reader<'a> {
         low_byte(self.number(1))
     }
 
-    /// Two bytes.
+    /// Reads two bytes.
     #[inline]
     pub fn u16(&mut self) -> u16 {
         if FAST {
@@ -195,7 +197,7 @@ impl<'a> Reader<'a> {
         low_half(self.number(2))
     }
 
-    /// A packet identifier.
+    /// Reads a packet identifier.
     #[inline]
     pub fn id(&mut self) -> u16 {
         let id = self.u16();
@@ -206,7 +208,7 @@ impl<'a> Reader<'a> {
         id
     }
 
-    /// A variable byte integer.
+    /// Reads a variable byte integer.
     #[inline]
     pub fn varint(&mut self) -> u32 {
         if FAST && let Some((first @ ..0x80, rest)) = self.rest.split_first() {
@@ -245,14 +247,14 @@ impl<'a> Reader<'a> {
         0
     }
 
-    /// Two bytes of length, then as many bytes.
+    /// Reads a length of two bytes, then as many bytes.
     #[inline]
     pub fn binary(&mut self) -> &'a [u8] {
         let len = self.u16();
         self.take(usize::from(len))
     }
 
-    /// A string.
+    /// Reads a string.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn text(&mut self) -> &'a [u8] {
@@ -261,7 +263,7 @@ impl<'a> Reader<'a> {
         bytes
     }
 
-    /// A topic name of at least one character.
+    /// Reads a topic name of at least one character.
     #[inline]
     pub fn name(&mut self) -> &'a [u8] {
         let name = self.name_or_none();
@@ -272,7 +274,7 @@ impl<'a> Reader<'a> {
         name
     }
 
-    /// A topic name that may be empty, for PUBLISH of MQTT 5.
+    /// Reads a topic name that may be empty, as in a PUBLISH of MQTT 5.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn name_or_none(&mut self) -> &'a [u8] {
@@ -281,7 +283,7 @@ impl<'a> Reader<'a> {
         bytes
     }
 
-    /// A topic filter.
+    /// Reads a topic filter.
     #[inline]
     pub fn filter(&mut self, v5: bool) -> &'a [u8] {
         let filter = self.binary();
@@ -292,7 +294,7 @@ impl<'a> Reader<'a> {
         filter
     }
 
-    /// Notes what is wrong with the bytes that were read last.
+    /// Stores the fault of the bytes that were read last, if there is one.
     #[inline]
     fn check(&mut self, bytes: &[u8], wrong: Wrong) {
         if wrong.fault.is_some() {
@@ -301,13 +303,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Everything that is left.
+    /// Reads all bytes that are left.
     #[inline]
     pub fn take_rest(&mut self) -> &'a [u8] {
         core::mem::take(&mut self.rest)
     }
 
-    /// Ends the packet: nothing may be left.
+    /// Ends the packet. Bytes that are left are a fault.
     #[inline]
     pub fn finish(&mut self) {
         if !self.rest.is_empty() {

@@ -1,4 +1,4 @@
-//! Reason codes (5, section 2.4) and the return codes of 3.1.1's CONNACK and SUBACK, which are the same idea.
+//! Reason codes (5, section 2.4), and the return codes of CONNACK and SUBACK in 3.1.1, which become reason codes.
 
 use core::fmt;
 
@@ -6,9 +6,9 @@ use super::packet_type::PacketType;
 
 macro_rules! reason_codes {
     ($($(#[$doc:meta])* $name:ident = $value:literal $text:literal [$($packet:ident)*];)*) => {
-        /// Why something succeeded or failed: the codes of MQTT 5, into which those of 3.1.1 map one to one.
+        /// Why an operation succeeded or failed: the reason codes of MQTT 5. The return codes of 3.1.1 map to them one to one.
         ///
-        /// Below 0x80 it is a success, from 0x80 on a failure.
+        /// A code below 0x80 is a success, any other a failure.
         #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
         #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         pub enum ReasonCode {
@@ -16,13 +16,13 @@ macro_rules! reason_codes {
         }
 
         impl ReasonCode {
-            /// Every code, in the order of its number.
+            /// Every code, in the order of the numbers.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
-            /// Which packets of MQTT 5 may carry each of them, as a set of packet type numbers.
+            /// The packets of MQTT 5 that may have each code, as sets of packet type numbers.
             const PACKETS: &'static [u16] = &[$(0 $(| (1_u16 << PacketType::$packet.get()))*),*];
 
-            /// The code with this number. `None` where MQTT 5 has none.
+            /// Returns the code with this number. `None` if MQTT 5 has no such code.
             #[must_use]
             #[inline]
             pub const fn new(value: u8) -> Option<Self> {
@@ -48,7 +48,7 @@ reason_codes! {
     GrantedQoS2 = 0x02 "granted QoS 2" [SubAck];
     /// 0x04: disconnect, and publish the will.
     DisconnectWithWill = 0x04 "disconnect with will message" [Disconnect];
-    /// 0x10: accepted, but nobody subscribes.
+    /// 0x10: accepted, but there is no subscriber.
     NoMatchingSubscribers = 0x10 "no matching subscribers" [PubAck PubRec];
     /// 0x11: there was no such subscription.
     NoSubscriptionExisted = 0x11 "no subscription existed" [UnsubAck];
@@ -129,7 +129,7 @@ reason_codes! {
 }
 
 impl ReasonCode {
-    /// The number that MQTT 5 sends.
+    /// Returns the number that MQTT 5 sends.
     #[must_use]
     #[inline]
     #[allow(clippy::as_conversions, reason = "the variants have the numbers")]
@@ -137,21 +137,21 @@ impl ReasonCode {
         self as u8
     }
 
-    /// 0x80 and above.
+    /// Returns whether the code is a failure: 0x80 and above.
     #[must_use]
     #[inline]
     pub const fn is_error(self) -> bool {
         self.get() >= 0x80
     }
 
-    /// Whether MQTT 5 lets `packet` carry it.
+    /// Returns whether `packet` may have the code in MQTT 5.
     #[must_use]
     #[inline]
     pub fn belongs_in(self, packet: PacketType) -> bool {
         reason_fits(packet.get(), true, self.get())
     }
 
-    /// The byte with which a packet says it in a version, if it can.
+    /// Returns the byte that a packet has for the code in a version. `None` if the packet cannot have the code.
     pub(crate) fn code(self, packet: PacketType, v5: bool) -> Option<u8> {
         if !v5 && packet == PacketType::ConnAck {
             return self.to_return_code();
@@ -159,7 +159,7 @@ impl ReasonCode {
         reason_fits(packet.get(), v5, self.get()).then_some(self.get())
     }
 
-    /// The granted code of a quality of service, for SUBACK.
+    /// Returns the code of SUBACK that grants a quality of service.
     #[must_use]
     pub const fn granted(qos: crate::QoS) -> Self {
         match qos {
@@ -169,7 +169,7 @@ impl ReasonCode {
         }
     }
 
-    /// The code with which 3.1.1's CONNACK says it (table 3.1): 0 to 5.
+    /// Returns the return code of CONNACK in 3.1.1 with the same meaning (table 3.1), 0 to 5. `None` if there is none.
     #[must_use]
     pub const fn to_return_code(self) -> Option<u8> {
         Some(match self {
@@ -183,7 +183,7 @@ impl ReasonCode {
         })
     }
 
-    /// What a return code of 3.1.1's CONNACK says.
+    /// Returns the reason code with the meaning of a return code of CONNACK in 3.1.1. `None` above 5.
     #[must_use]
     pub const fn from_return_code(code: u8) -> Option<Self> {
         Some(match code {
@@ -198,12 +198,12 @@ impl ReasonCode {
     }
 }
 
-/// How many codes there are below 0x80.
+/// How many codes are below 0x80.
 const LOW: usize = 8;
-/// How many there are from 0x80 on; there is no gap.
+/// How many codes are 0x80 or above. Their numbers have no gap.
 const HIGH: usize = 0x23;
 
-/// By code, the packets that may carry it: the bit of a packet type is its number, bit 0 is SUBACK before MQTT 5.
+/// The packets that may have each code, as sets: bit n is packet type n, and bit 0 is SUBACK before MQTT 5.
 #[allow(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
@@ -219,7 +219,7 @@ const fn packets<const N: usize>(from: usize) -> [u16; N] {
     table
 }
 
-/// Whether SUBACK has the code before MQTT 5 (3.1.1 [MQTT-3.9.3-2]).
+/// Returns whether SUBACK may have the code before MQTT 5 (3.1.1 [MQTT-3.9.3-2]).
 const fn is_old(code: u8) -> bool {
     matches!(code, 0..=2 | 0x80)
 }
@@ -227,7 +227,7 @@ const fn is_old(code: u8) -> bool {
 static LOW_PACKETS: [u16; LOW] = packets(0);
 static HIGH_PACKETS: [u16; HIGH] = packets(LOW);
 
-/// Whether a packet may carry a reason code. Before MQTT 5 it is asked of SUBACK only.
+/// Returns whether a packet may have a reason code. Before MQTT 5, callers ask this for SUBACK only.
 #[must_use]
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub fn reason_fits(kind: u8, v5: bool, reason: u8) -> bool {
@@ -242,7 +242,7 @@ pub fn reason_fits(kind: u8, v5: bool, reason: u8) -> bool {
             .find(|(code, _)| code.get() == reason)
             .map_or(0, |(_, packets)| *packets),
     };
-    // 5 [MQTT-3.2.2-8] and [MQTT-3.15.2-1]: also for what is to be sent.
+    // 5 [MQTT-3.2.2-8] and [MQTT-3.15.2-1]: packets to be sent are checked as well.
     let kind = if v5 { kind } else { 0 };
     packets.wrapping_shr(u32::from(kind)) & 1 != 0
 }

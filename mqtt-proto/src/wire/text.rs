@@ -1,16 +1,16 @@
-//! Strings, topic names and topic filters (section 1.5.3 of 3.1.1, 1.5.4 of 5, and 4.7 of both). ASCII without wildcards, which
-//! is nearly all there is, goes sixteen bytes at a time on hosts.
+//! Strings, topic names and topic filters (section 1.5.3 of 3.1.1, 1.5.4 of 5, and 4.7 of both). Hosts check ASCII without
+//! wildcards, the most common text, sixteen bytes at a time.
 
 use super::fault::Fault;
 use crate::num::to_u16;
 use crate::tune::FAST;
 
-/// What is wrong with a string, and at which byte. It fits a register.
+/// The error of a string and its place. The struct fits a register.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Wrong {
     /// The fault, if there is one.
     pub fault: Fault,
-    /// Offset of the byte that proves it.
+    /// Offset of the byte that is wrong.
     pub at: u16,
 }
 
@@ -72,7 +72,7 @@ pub fn filter(bytes: &[u8], shared: bool) -> Wrong {
     Wrong::NOTHING
 }
 
-/// Where a wildcard is not a whole level, or `#` is not the last one.
+/// Returns the place of a wildcard that is not a whole level, or of a `#` that is not in the last level.
 pub(crate) const fn misplaced(filter: &[u8]) -> Option<usize> {
     let (mut rest, mut before) = (filter, b'/');
     while let Some((byte, behind)) = rest.split_first() {
@@ -90,7 +90,7 @@ pub(crate) const fn misplaced(filter: &[u8]) -> Option<usize> {
     None
 }
 
-/// Whether none of the bytes is U+0000 or, with `wildcards`, a wildcard: what is left to check of text that the compiler knows.
+/// Returns whether no byte is U+0000 or, with `wildcards`, a wildcard. These are the rules that a `str` may break.
 pub(crate) const fn has_none(text: &[u8], wildcards: bool) -> bool {
     let mut rest = text;
     while let Some((byte, behind)) = rest.split_first() {
@@ -102,7 +102,7 @@ pub(crate) const fn has_none(text: &[u8], wildcards: bool) -> bool {
     true
 }
 
-/// Whether it is a string, or with `name` a topic name, perhaps an empty one.
+/// Returns whether the bytes are a valid string or, with `name`, a valid topic name, which may be empty.
 #[must_use]
 #[inline]
 pub fn text_fits(bytes: &[u8], name: bool) -> bool {
@@ -110,17 +110,17 @@ pub fn text_fits(bytes: &[u8], name: bool) -> bool {
     wrong.fault.is_none()
 }
 
-/// Whether it is a topic filter.
+/// Returns whether the bytes are a valid topic filter.
 #[must_use]
 #[inline]
 pub fn filter_fits(bytes: &[u8], v5: bool) -> bool {
     !bytes.is_empty() && filter(bytes, v5).fault.is_none()
 }
 
-/// What a shared subscription starts with (5, section 4.8.2).
+/// The prefix of a shared subscription (5, section 4.8.2).
 pub(crate) const SHARE: &[u8] = b"$share/";
 
-/// The share name and the filter of a shared subscription.
+/// Splits a shared subscription into its share name and its filter.
 pub(crate) fn split_share(filter: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = filter.strip_prefix(SHARE)?;
     let slash = rest.iter().position(|byte| *byte == b'/')?;
@@ -158,9 +158,9 @@ fn look_closer(bytes: &[u8]) -> Wrong {
     }
 }
 
-/// The same in a quarter of the code, a byte at a time.
+/// Does the same one byte at a time, in a quarter of the code.
 fn by_bytes(bytes: &[u8]) -> Wrong {
-    // Where the character begins, how many of its bytes are to come, and what the next one may be.
+    // The start of the character, how many of its bytes follow, and the range of the next byte.
     let (mut start, mut follow, mut low, mut high) = (0, 0_u8, 0x80, 0xBF);
     for (at, byte) in bytes.iter().copied().enumerate() {
         if follow > 0 {
@@ -180,7 +180,7 @@ fn by_bytes(bytes: &[u8]) -> Wrong {
             0xF0..=0xF4 => 3,
             _ => return Wrong::new(Fault::UTF_8, at),
         };
-        // Nothing that fewer bytes say, no surrogate, nothing beyond U+10FFFF.
+        // The range of the second byte excludes overlong forms, surrogates, and what is above U+10FFFF.
         match byte {
             0xE0 => low = 0xA0,
             0xED => high = 0x9F,
@@ -196,10 +196,10 @@ fn by_bytes(bytes: &[u8]) -> Wrong {
     }
 }
 
-/// Whether every byte is ASCII, not zero, and (with `TOPIC`) neither `+` nor `#`.
+/// Returns whether every byte is ASCII, not zero, and (with `TOPIC`) neither `+` nor `#`.
 #[inline]
 fn is_plain<const TOPIC: bool>(bytes: &[u8]) -> bool {
-    // The last piece overlaps the one before it: looking twice is cheaper than a loop over the rest.
+    // The last chunk overlaps the one before it. Checking some bytes twice is cheaper than a loop over the rest.
     if let Some(last) = bytes.last_chunk::<16>() {
         let (pieces, _) = bytes.as_chunks::<16>();
         let mut odd = odd_bytes::<TOPIC, 16>(last);
@@ -216,7 +216,7 @@ fn is_plain<const TOPIC: bool>(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether one of the bytes needs a closer look. No branch: the compiler looks at all of them at once where it can.
+/// Returns whether one of the bytes is special. Without a branch, so that the compiler can compare all bytes at once.
 #[inline]
 fn odd_bytes<const TOPIC: bool, const N: usize>(bytes: &[u8; N]) -> bool {
     let any = |odd, byte: &u8| odd | is_odd::<TOPIC>(*byte);
@@ -256,7 +256,7 @@ mod tests {
         }
     }
 
-    /// All sequences of bytes that differ in their class at any place, four long.
+    /// Checks all sequences of four bytes, of each class of bytes that UTF-8 treats alike.
     #[test]
     fn utf8_ends_where_the_standard_library_says() {
         const CLASSES: [u8; 20] = [

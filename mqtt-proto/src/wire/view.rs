@@ -1,4 +1,4 @@
-//! Any packet that came in, as one struct.
+//! A received packet of any type, as one struct.
 
 use super::fault::Fault;
 use super::layout::{Layout, layout};
@@ -8,30 +8,30 @@ use super::reader::Reader;
 use super::reason::reason_fits;
 use super::text::SHARE;
 
-/// Any packet that came in. Fields that its type does not have are zero and empty.
+/// A received packet of any type. Fields that its type does not have are zero or empty.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct View<'a> {
     /// The packet type, 1 to 15.
     pub kind: u8,
-    /// The flags of the fixed header; of CONNECT and CONNACK those of the variable header.
+    /// The flags of the fixed header; for CONNECT and CONNACK those of the variable header.
     pub flags: u8,
-    /// The reason code; of CONNACK before MQTT 5 the return code as it is.
+    /// The reason code; for CONNACK before MQTT 5 the return code.
     pub reason: u8,
-    /// Of CONNECT the protocol level.
+    /// The protocol level; only for CONNECT.
     pub level: u8,
-    /// The packet identifier; of CONNECT the keep-alive in seconds.
+    /// The packet identifier; for CONNECT the keep-alive in seconds.
     pub id: u16,
-    /// The topic alias of PUBLISH; 0 if there is none.
+    /// The topic alias of PUBLISH; 0 if it has none.
     pub alias: u16,
-    /// The topic; of CONNECT the client identifier.
+    /// The topic; for CONNECT the client identifier.
     pub topic: &'a [u8],
-    /// The payload, the filters or the codes; of CONNECT what follows the client identifier.
+    /// The payload, the filters or the codes; for CONNECT the fields after the client identifier.
     pub body: &'a [u8],
-    /// The properties without their length. Those of a will are in `body`.
+    /// The properties without their length. The properties of a will are in `body`.
     pub properties: &'a [u8],
 }
 
-/// Where a packet type stands, the properties of a will.
+/// The number for the properties of a will, where other properties have the number of their packet type.
 pub(crate) const WILL_PROPERTIES: u8 = 0;
 
 /// The flags of CONNECT.
@@ -55,8 +55,8 @@ pub(crate) mod options {
 }
 
 impl<'a> View<'a> {
-    /// Reads a packet whose fixed header was checked, by its layout. `body` keeps the fault, if there is one; what the view holds
-    /// then is of no use.
+    /// Reads a packet whose fixed header was checked, by its layout. If the packet breaks a rule, `body` keeps the fault, and
+    /// the fields of the view are not meaningful.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn read(&mut self, first: u8, body: &mut Reader<'a>, v5: bool) {
         let mut reader = *body;
@@ -64,7 +64,8 @@ impl<'a> View<'a> {
         *body = reader;
     }
 
-    /// The same for what comes to a client: other packets are [`Fault::UNEXPECTED`], and the code that reads them is not linked.
+    /// Does the same for packets that a client may receive. Any other packet is [`Fault::UNEXPECTED`], and the code that reads
+    /// it is not linked.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn read_by_client(&mut self, first: u8, body: &mut Reader<'a>, v5: bool) {
         self.read_as::<false>(first, body, v5);
@@ -123,7 +124,7 @@ impl<'a> View<'a> {
         let fits = if v5 {
             reason_fits(self.kind, v5, self.reason)
         } else {
-            // Only CONNACK has one before MQTT 5.
+            // Before MQTT 5, only CONNACK has a code.
             self.reason <= 5
         };
         if !fits {
@@ -135,7 +136,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What reaches to the end of the packet.
+    /// Reads the field that reaches to the end of the packet.
     #[inline]
     fn read_rest<const SERVER: bool>(&mut self, layout: Layout, body: &mut Reader<'a>, v5: bool) {
         if !layout.has(Layout::HELLO) {
@@ -167,7 +168,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What only CONNECT has.
+    /// Reads the fields that only CONNECT has.
     fn read_hello(&mut self, body: &mut Reader<'a>) {
         let start = body.rest.len();
         let name = body.binary();
@@ -218,7 +219,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The value of a property that is a number.
+    /// Returns the value of a property that is a number.
     #[must_use]
     pub fn number(&self, id: PropertyId) -> Option<u32> {
         Reader::new(self.properties)
@@ -226,7 +227,7 @@ impl<'a> View<'a> {
             .map(|entry| entry.number)
     }
 
-    /// The value of a property that is text or bytes.
+    /// Returns the value of a property that is text or bytes.
     #[must_use]
     pub fn bytes(&self, id: PropertyId) -> Option<&'a [u8]> {
         Reader::new(self.properties)
@@ -235,7 +236,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// Where the packet ends early, it has no field more.
+/// Removes the reason code and the properties from the layout if the packet ends before them.
 #[inline]
 fn shortened(layout: Layout, body: &Reader<'_>) -> Layout {
     if cfg!(feature = "v5") && layout.has(Layout::SHORT) && body.rest.is_empty() {
@@ -245,7 +246,7 @@ fn shortened(layout: Layout, body: &Reader<'_>) -> Layout {
     }
 }
 
-/// What is wrong with the flags of CONNECT.
+/// Returns the error of the flags of CONNECT.
 pub(crate) const fn connect_fault(flags: u8, v5: bool) -> Fault {
     use connect::{PASSWORD, RESERVED, USER_NAME, WILL, WILL_QOS, WILL_RETAIN};
     if flags & RESERVED != 0 {
@@ -265,7 +266,7 @@ pub(crate) const fn connect_fault(flags: u8, v5: bool) -> Fault {
     }
 }
 
-/// What is wrong with the options of a subscription.
+/// Returns the error of the options of a subscription.
 #[inline]
 pub(crate) fn options_fault(found: u8, filter: &[u8], v5: bool) -> Fault {
     let reserved = if v5 {

@@ -1,4 +1,4 @@
-//! Where packets are written to.
+//! Writes packets to memory that the caller lends.
 
 use super::property::{BYTE, FOUR, NUMBER, PropertyId, TWO, form_of};
 use crate::num::{low_byte, low_half, to_u16, to_u32};
@@ -6,7 +6,7 @@ use crate::tune::FAST;
 
 /// A writer over lent memory.
 ///
-/// It counts on where there is no room: over too little memory it says how much it takes, and over none it measures.
+/// Where the memory ends, it goes on counting. With too little memory it tells how much is needed, and with none it measures.
 #[derive(Debug, Default)]
 pub struct Writer<'a> {
     room: &'a mut [u8],
@@ -14,41 +14,42 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Over this memory, from its front.
+    /// Makes a writer to this memory, from its front.
     #[must_use]
     #[inline]
     pub const fn new(room: &'a mut [u8]) -> Self {
         Self { room, at: 0 }
     }
 
-    /// How many bytes were written, or would have been.
+    /// Returns how many bytes were written, with those that had no room.
     #[must_use]
     #[inline]
     pub const fn len(&self) -> usize {
         self.at
     }
 
-    /// Whether nothing was written.
+    /// Returns whether nothing was written.
     #[must_use]
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.at == 0
     }
 
-    /// Whether all of it had room.
+    /// Returns whether all bytes had room.
     #[must_use]
     #[inline]
     pub const fn fits(&self) -> bool {
         self.at <= self.room.len()
     }
 
-    /// Leaves out so many bytes, to be written later.
+    /// Skips bytes that are written later.
     #[inline]
     pub(crate) const fn skip(&mut self, bytes: usize) {
         self.at = self.at.wrapping_add(bytes);
     }
 
-    /// Writes a variable byte integer to where `room` bytes were left out for it. What comes behind it moves if it takes more.
+    /// Writes a variable byte integer at `start`, where `room` bytes were skipped for it. The bytes after it are moved if it
+    /// takes more.
     #[inline]
     pub(crate) fn set_varint(&mut self, start: usize, room: usize, number: u32) {
         let len = varint_len(number);
@@ -78,7 +79,7 @@ impl<'a> Writer<'a> {
         self.at = end;
     }
 
-    /// One byte.
+    /// Writes one byte.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn u8(&mut self, byte: u8) {
@@ -88,14 +89,14 @@ impl<'a> Writer<'a> {
         self.at = self.at.wrapping_add(1);
     }
 
-    /// Two bytes.
+    /// Writes two bytes.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn u16(&mut self, number: u16) {
         self.array(number.to_be_bytes());
     }
 
-    /// Bytes whose number the compiler knows.
+    /// Writes an array.
     #[inline]
     fn array<const N: usize>(&mut self, bytes: [u8; N]) {
         let rest = self.room.get_mut(self.at..);
@@ -105,13 +106,13 @@ impl<'a> Writer<'a> {
         self.at = self.at.wrapping_add(N);
     }
 
-    /// Four bytes.
+    /// Writes four bytes.
     #[inline]
     pub fn u32(&mut self, number: u32) {
         self.array(number.to_be_bytes());
     }
 
-    /// Bytes as they are.
+    /// Writes bytes.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn bytes(&mut self, bytes: &[u8]) {
@@ -122,7 +123,7 @@ impl<'a> Writer<'a> {
         self.at = end;
     }
 
-    /// A variable byte integer.
+    /// Writes a variable byte integer.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn varint(&mut self, mut number: u32) {
@@ -133,7 +134,7 @@ impl<'a> Writer<'a> {
         self.u8(low_byte(number));
     }
 
-    /// Two bytes of length, and the bytes.
+    /// Writes a length of two bytes, then the bytes.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn binary(&mut self, bytes: &[u8]) {
@@ -141,7 +142,7 @@ impl<'a> Writer<'a> {
         self.bytes(bytes);
     }
 
-    /// A property that is a number, laid out as the table says.
+    /// Writes a property that is a number, in the layout that the table says.
     pub fn number(&mut self, id: PropertyId, number: u32) {
         self.u8(id.get());
         match form_of(id.get()) {
@@ -157,19 +158,19 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A property that is text or bytes.
+    /// Writes a property that is text or bytes.
     pub fn text(&mut self, id: PropertyId, text: &[u8]) {
         self.u8(id.get());
         self.binary(text);
     }
 
-    /// A user property.
+    /// Writes a user property.
     pub fn pair(&mut self, name: &[u8], value: &[u8]) {
         self.text(PropertyId::UserProperty, name);
         self.binary(value);
     }
 
-    /// The length of a block of properties, and the block; nothing before MQTT 5.
+    /// Writes the length of a block of properties, then the block. Before MQTT 5 it writes nothing.
     #[inline]
     pub fn block(&mut self, bytes: &[u8], v5: bool) {
         if cfg!(feature = "v5") && v5 {
@@ -179,7 +180,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// How many bytes a variable byte integer takes.
+/// Returns how many bytes a variable byte integer takes.
 #[must_use]
 #[inline]
 pub const fn varint_len(number: u32) -> usize {
@@ -191,14 +192,14 @@ pub const fn varint_len(number: u32) -> usize {
     }
 }
 
-/// Copies between slices of one length. Most pieces are shorter than what a call of `memcpy` costs, and on small targets the
-/// library's copy brings its panic for two lengths.
+/// Copies between slices of the same length. Most of them are so short that a call of `memcpy` costs more than the copy. On
+/// small targets the library's copy would also link its panic for different lengths.
 #[inline]
 pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
     if FAST && from.len() > 64 && to.len() == from.len() {
         return to.copy_from_slice(from);
     }
-    // The second half may overlap the first.
+    // The first and the last part may overlap.
     let done = FAST
         && (halves::<32>(to, from)
             || halves::<16>(to, from)
@@ -209,7 +210,7 @@ pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
     }
 }
 
-/// Copies the first `N` and the last `N` bytes, if there are as many.
+/// Copies the first `N` and the last `N` bytes. Returns `false` if there are fewer than `N`.
 #[inline]
 fn halves<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
     let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else {

@@ -1,5 +1,5 @@
-//! Topic aliases (5, section 3.3.2.3.4), those of both directions in one table. They die with the connection
-//! (5 \[MQTT-3.3.2-7\]). Without the feature there are none: what there is to remember of them takes no room.
+//! Topic aliases (5, section 3.3.2.3.4). One table has those of both directions. It ends with the connection
+//! (5 \[MQTT-3.3.2-7\]). Without the feature there are no aliases, and their types take no room.
 
 use mqtt_proto::wire::View;
 #[cfg(not(feature = "aliases"))]
@@ -10,12 +10,12 @@ use crate::memory::Memory;
 use crate::problem::Problem;
 use crate::tune::{ALIASES, V5};
 
-/// How far the table is in use.
+/// How much of the table is used.
 #[cfg(feature = "aliases")]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Aliases {
     end: u32,
-    /// How many were assigned to outgoing messages.
+    /// How many aliases were assigned to outgoing messages.
     assigned: u16,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Aliases {
 pub(crate) struct Aliases;
 
 impl Engine {
-    /// Takes note of the topic alias of a PUBLISH, if it has one.
+    /// Stores the topic alias of an incoming PUBLISH, if it has one.
     #[inline]
     pub(crate) fn learn_alias(
         &mut self,
@@ -35,7 +35,7 @@ impl Engine {
             return Ok(());
         }
         // 5 [MQTT-3.3.2-9], [MQTT-3.3.2-11]
-        // 5 [MQTT-3.3.2-10] and [MQTT-3.3.2-12]: each one up to the maximum is taken.
+        // 5 [MQTT-3.3.2-10] and [MQTT-3.3.2-12]: every alias up to the maximum is accepted.
         if view.alias <= self.link.alias_maximum && ALIASES && self.knows_alias(m, view) {
             return Ok(());
         }
@@ -69,24 +69,24 @@ mod table {
     use crate::engine::Engine;
     use crate::memory::Memory;
 
-    /// Which way the messages of an alias go.
+    /// The direction of an alias: of incoming or of outgoing messages.
     const IN: u8 = 0;
     const OUT: u8 = 1;
 
-    /// A record: way, alias, length and topic. Records lie one after the other.
+    /// A record of the table: direction, alias, length and topic. One record follows the other.
     #[derive(Clone, Copy)]
     struct Record<'m> {
-        /// Where it begins.
+        /// Where the record begins in the table.
         at: usize,
         way: u8,
         alias: u16,
         topic: &'m [u8],
     }
 
-    /// Way, alias and length.
+    /// The length of a record without its topic: direction, alias and length.
     const HEAD: usize = 5;
 
-    /// The records of one direction in `end` bytes.
+    /// Returns the records of one direction in the first `end` bytes.
     fn records(bytes: &[u8], end: u32, way: u8) -> impl Iterator<Item = Record<'_>> {
         let all = bytes.get(..to_usize(end)).unwrap_or_default();
         let mut rest = Reader::new(all);
@@ -104,7 +104,8 @@ mod table {
     }
 
     impl Engine {
-        /// Whether the alias of a PUBLISH stands for a topic, from now on for the one that the packet names.
+        /// Returns whether a topic is assigned to the alias of an incoming PUBLISH. If the packet has a topic, it is assigned
+        /// first.
         pub(super) fn knows_alias(&mut self, m: &mut Memory<'_>, view: &View<'_>) -> bool {
             let end = self.link.aliases.end;
             let known = records(m.aliases(), end, IN)
@@ -124,7 +125,7 @@ mod table {
             self.append(m, IN, view.alias, view.topic)
         }
 
-        /// Adds a record; `false` without room for it.
+        /// Adds a record. Returns `false` if it has no room.
         fn append(&mut self, m: &mut Memory<'_>, way: u8, alias: u16, topic: &[u8]) -> bool {
             let start = to_usize(self.link.aliases.end);
             let end = start.wrapping_add(HEAD).wrapping_add(topic.len());
@@ -141,8 +142,8 @@ mod table {
             fits
         }
 
-        /// Gives an outgoing message the alias of its topic; the first topics on a connection get one. Where the peer knows it
-        /// already, the topic stays away.
+        /// Gives an outgoing message the alias of its topic. The first topics on a connection get one. If the peer knows it
+        /// already, the packet has no topic.
         pub(crate) fn assign_alias(&mut self, m: &mut Memory<'_>, publish: &mut Publish<'_>) {
             let topic = publish.topic.as_bytes();
             let aliases = self.link.aliases;
@@ -161,7 +162,7 @@ mod table {
             }
         }
 
-        /// What the alias of a message that came stands for.
+        /// Returns the topic of an incoming message's alias.
         pub(crate) fn topic<'m>(
             &self,
             m: &'m Memory<'_>,
@@ -170,7 +171,7 @@ mod table {
             let wanted = publish.topic_alias?.get();
             let mut all = records(m.aliases(), self.link.aliases.end, IN);
             let record = all.find(|record| record.alias == wanted)?;
-            // It was checked when it came.
+            // The topic was checked when it arrived.
             let view = View {
                 topic: record.topic,
                 ..View::default()

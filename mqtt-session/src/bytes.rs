@@ -1,14 +1,14 @@
-//! Copying that cannot panic: where lengths differ, the shorter counts. Firmware proves at link time that no panic is left,
-//! and the slices' own methods have one that the compiler does not always see through.
+//! Copies that cannot panic. If the lengths differ, only the shorter one is copied. Firmware proves at link time that no panic
+//! is left, and the copy methods of slices have one that the compiler does not always remove.
 //!
-//! Here and in its neighbours, lengths of packets and buffers are added by `wrapping_add`: two of them never reach the end of
-//! `usize`, and saturating would cost a device half a kilobyte. What a caller or a peer names is added saturating.
+//! In this crate, lengths of packets and buffers are added with `wrapping_add`: the sum of two of them never reaches the end of
+//! `usize`, and saturating would cost a device half a kilobyte. Numbers of a caller or a peer are added saturating.
 
 use core::ops::Range;
 
 use crate::tune::FAST;
 
-/// Copies from the front of one to the front of the other.
+/// Copies items from the front of one slice to the front of the other.
 #[inline]
 pub(crate) fn copy<T: Copy>(to: &mut [T], from: &[T]) {
     if FAST && let Some(to) = to.get_mut(..from.len()) {
@@ -19,7 +19,7 @@ pub(crate) fn copy<T: Copy>(to: &mut [T], from: &[T]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
 }
 
-/// Moves items down to `to`, which is not behind them.
+/// Moves the items of a range to `to`, which is not after its start.
 pub(crate) fn move_down<T: Copy>(items: &mut [T], from: Range<usize>, to: usize) {
     if FAST {
         if from.start <= from.end && from.end <= items.len() && to <= from.start {
@@ -27,7 +27,8 @@ pub(crate) fn move_down<T: Copy>(items: &mut [T], from: Range<usize>, to: usize)
         }
         return;
     }
-    // In pieces that do not overlap: a loop over all of it becomes a call that links a `memmove`.
+    // The items move in pieces that do not overlap, because the compiler would turn a loop over all of them into a call of
+    // `memmove`.
     let gap = from.start.wrapping_sub(to);
     let mut rest = items.get_mut(to..from.end).unwrap_or_default();
     while gap > 0

@@ -18,19 +18,19 @@ use crate::progress::{Progress, What};
 use crate::requests::Filters;
 use crate::time::Instant;
 
-/// One client: its session, which survives, and its connection, which does not. On a heap it is a `Client<'static>`; one that
-/// works in lent buffers lives as long as they do.
+/// A client: its session, which outlives connections, and its connection. On a heap its type is `Client<'static>`; with lent
+/// buffers it lives as long as they do.
 ///
-/// Any call is legal at any time; what cannot be now is [`Refused`] and changes nothing. See the crate's page for the
-/// loop.
+/// Every method may be called at any time. A command that is not possible now returns [`Refused`] and changes nothing. The page
+/// of the crate shows the loop.
 pub struct Client<'m> {
     engine: Engine,
     memory: Memory<'m>,
-    /// The time of the last call that told it.
+    /// The time of the last call that had it as an argument.
     now: Instant,
 }
 
-/// Tells the phase, never the contents: they may be secret.
+/// Prints the phase but no contents, which may be secret.
 impl fmt::Debug for Client<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
@@ -41,7 +41,7 @@ impl fmt::Debug for Client<'_> {
 }
 
 impl<'m> Client<'m> {
-    /// A client without a connection and without a session. Its memory is [`crate::Heap`] or [`crate::Lent`].
+    /// Makes a client without a connection and without a session. `memory` is [`crate::Heap`] or [`crate::Lent`].
     pub fn new(config: Config, memory: impl Into<Memory<'m>>) -> Self {
         Self {
             engine: Engine::new(config, false),
@@ -50,60 +50,64 @@ impl<'m> Client<'m> {
         }
     }
 
-    /// The moment as the engine counts it.
+    /// Stores the time and returns it as the engine counts it.
     #[inline]
     fn at(&mut self, now: Instant) -> u32 {
         self.now = now;
         now.wrapped()
     }
 
-    /// Begins a connection on a fresh transport: CONNECT is outgoing. A connection that was there is given up.
+    /// Starts a connection on a new transport: CONNECT is in [`Self::outgoing`]. An earlier connection is given up.
     ///
-    /// What `connect` announces (receive maximum, maximum packet size, topic alias maximum) is what the server is held
-    /// to. The session goes on only under the same client identifier.
+    /// The server has to keep to what `connect` announces (receive maximum, maximum packet size, topic alias maximum). The
+    /// session continues only with the same client identifier.
     ///
-    /// A clean start ends the session here at once, as [`Config::session_lost`](field@Config::session_lost) says, since the server ends it when it reads
-    /// CONNECT and its CONNACK may be lost. Until a CONNACK accepts a clean start, [`Self::must_start_clean`] is true.
+    /// A clean start ends the session on this side at once, as [`Config::session_lost`](field@Config::session_lost) says,
+    /// because the server ends it when it reads CONNECT, and its CONNACK may be lost. Until a CONNACK accepts a clean start,
+    /// [`Self::must_start_clean`] returns `true`.
     ///
     /// # Errors
-    /// [`Refused::Encode`], [`Refused::TooLarge`] or [`Refused::Full`] if CONNECT cannot be written, which leaves the session
-    /// as it is; [`Refused::NoClientIdentifier`] if its version allows no empty one here; [`Refused::MustStartClean`] if
-    /// it is without clean start where [`Self::must_start_clean`] asks for it. The last two leave the connection as well.
+    /// [`Refused::Encode`], [`Refused::TooLarge`] or [`Refused::Full`] if CONNECT cannot be written; the session does not
+    /// change then. [`Refused::NoClientIdentifier`] if the client identifier is empty and must not be;
+    /// [`Refused::MustStartClean`] if `connect` has no clean start although [`Self::must_start_clean`] returns `true`. The last
+    /// two do not change the connection either.
     pub fn connect(&mut self, connect: &Connect<'_>, now: Instant) -> Result<(), Refused> {
         let now = self.at(now);
         self.engine.connect(&mut self.memory, connect, now)
     }
 
-    /// The transport is gone, or there is none. Messages wait for the next connection, requests are in doubt.
-    /// Afterwards [`Self::receive`] with nothing tells what ended.
+    /// Tells the client that the transport is closed, or was never opened. Messages wait for the next connection, and requests
+    /// end in doubt. [`Self::receive`] with empty input then reports what has ended.
     pub fn disconnected(&mut self) {
         self.engine.disconnected(&mut self.memory);
     }
 
-    /// The bytes that wait for the transport, as many as lie together: after [`Self::sent`] there may be more. Look as often
-    /// as you like.
+    /// Returns bytes that wait for the transport: those that lie together in memory, so after [`Self::sent`] there may be more.
+    /// The call has no effect of its own.
     #[must_use]
     #[inline]
     pub fn outgoing(&self) -> &[u8] {
         self.engine.outgoing(&self.memory)
     }
 
-    /// How many bytes wait for the transport in all; [`Self::outgoing`] has the first of them.
+    /// Returns how many bytes wait for the transport in all. [`Self::outgoing`] returns the first of them.
     #[must_use]
     pub fn unsent(&self) -> usize {
         self.engine.unsent(&self.memory)
     }
 
-    /// The transport took the first `n` bytes of [`Self::outgoing`]; any number is fine.
+    /// Tells the client that the transport has taken the first `n` bytes of [`Self::outgoing`]. A larger `n` counts as all of
+    /// them.
     #[inline]
     pub fn sent(&mut self, n: usize) {
         self.engine.sent(&mut self.memory, n);
     }
 
-    /// Looks at the front of the input and does one step. Call it until it needs more.
+    /// Does one step over the front of the input. Call it until it returns [`Step::Needs`].
     ///
     /// # Errors
-    /// The connection is over: write what is outgoing, close the transport, call [`Self::disconnected`].
+    /// The rule that the server broke. The connection is over: write what is outgoing, close the transport, and call
+    /// [`Self::disconnected`].
     #[inline]
     pub fn receive<'i>(
         &mut self,
@@ -114,9 +118,10 @@ impl<'m> Client<'m> {
         self.step(Progress::new(input, now, false))
     }
 
-    /// As [`Self::receive`], for an input buffer that is full and shall not grow: what is not whole there must be the head
-    /// of a PUBLISH. It is told by [`Event::MessageHead`], and `receive` goes on with its payload in pieces. The limit
-    /// for such a message is still [`Config::packet_limit`]. Without the feature `pieces` it is refused like any other packet.
+    /// Does the same for an input buffer that is full and cannot grow. An incomplete packet in it must be a PUBLISH whose head
+    /// is complete. [`Event::MessageHead`] reports the head, and `receive` continues with the payload in pieces.
+    /// [`Config::packet_limit`] is still the limit of such a message. Without the feature `pieces` it is refused as any other
+    /// packet.
     ///
     /// # Errors
     /// As [`Self::receive`]; [`Violation::Malformed`] with [`mqtt_proto::Rule::TooLarge`] for any other packet, and for a
@@ -131,11 +136,11 @@ impl<'m> Client<'m> {
         self.step(Progress::new(input, now, true))
     }
 
-    /// [`Self::receive_full`] where the input buffer is full, [`Self::receive`] where it is not: for loops that do both, which have the
-    /// way from a step to its event once.
+    /// Calls [`Self::receive_full`] if the input buffer is full, otherwise [`Self::receive`]. In a loop that needs both, the
+    /// code that makes an event of a step is linked once.
     ///
     /// # Errors
-    /// As both.
+    /// As [`Self::receive`] and [`Self::receive_full`].
     #[inline]
     pub fn receive_from<'i>(
         &mut self,
@@ -147,8 +152,9 @@ impl<'m> Client<'m> {
         self.step(Progress::new(input, now, is_full))
     }
 
-    /// All input there was has been looked at: what [`Self::receive`] notes when it needs more, for loops that asked by
-    /// [`Self::needs`] instead. Then silence counts, and [`Self::tick`] may judge it.
+    /// Tells the client that all input was processed. [`Self::receive`] notes this itself when it needs more; loops that ask
+    /// [`Self::needs`] instead have to call this method. From then on silence of the server counts, and [`Self::tick`] may end
+    /// the connection.
     pub fn looked_at_all(&mut self, now: Instant) {
         let now = self.at(now);
         self.engine.drained(now);
@@ -171,12 +177,14 @@ impl<'m> Client<'m> {
         })
     }
 
-    /// Publishes a message, or keeps it as [`Config::offline`](field@Config::offline) says while there is no connection or the connection is ending.
-    /// `None` for QoS 0 on a connection: nothing will be told of it, unless it is large, see [`Config::outgoing_limit`].
+    /// Publishes a message. While there is no connection, or it is ending, the message is kept as
+    /// [`Config::offline`](field@Config::offline) says. Returns `None` for QoS 0 on a connection, because nothing will be
+    /// reported of it, unless it is large (see [`Config::outgoing_limit`]).
     ///
     /// # Errors
-    /// [`Refused::Full`] while the window or a buffer is full, `TooLarge` beyond the server's maximum packet size,
-    /// `NotSupportedByServer`, `Offline`, `Encode`. Nothing was taken then, no identifier either.
+    /// [`Refused::Full`] while the window or a buffer is full, [`Refused::TooLarge`] beyond the server's maximum packet size,
+    /// [`Refused::NotSupportedByServer`], [`Refused::Offline`] and [`Refused::Encode`]. The message is not accepted then and
+    /// uses no packet identifier.
     #[inline]
     pub fn publish(
         &mut self,
@@ -187,10 +195,10 @@ impl<'m> Client<'m> {
         self.engine.publish(&mut self.memory, message, now)
     }
 
-    /// Subscribes. Its end is [`Event::Subscribed`] with a code for each filter.
+    /// Sends SUBSCRIBE. [`Event::Subscribed`] reports the answer, with a code for each filter.
     ///
     /// # Errors
-    /// As [`Self::publish`]; `Offline` without a connection.
+    /// As [`Self::publish`]; [`Refused::Offline`] without a connection.
     pub fn subscribe(
         &mut self,
         filters: &[Subscription<'_>],
@@ -206,7 +214,7 @@ impl<'m> Client<'m> {
             .request(&mut self.memory, filters, properties, now)
     }
 
-    /// Unsubscribes. Its end is [`Event::Unsubscribed`].
+    /// Sends UNSUBSCRIBE. [`Event::Unsubscribed`] reports the answer.
     ///
     /// # Errors
     /// As [`Self::subscribe`].
@@ -222,11 +230,11 @@ impl<'m> Client<'m> {
             .request(&mut self.memory, filters, properties, now)
     }
 
-    /// Acknowledges a message by hand, with a reason code that MQTT 5 sends and 3.1.1 cannot. In any order.
+    /// Acknowledges a message by hand, in any order. MQTT 5 sends the reason code, 3.1.1 cannot.
     ///
     /// # Errors
-    /// [`Refused::NothingToAcknowledge`] if it was done before, or the connection (QoS 1) or session (QoS 2) is gone;
-    /// [`Refused::Encode`] for a reason code that such a packet does not have.
+    /// [`Refused::NothingToAcknowledge`] if the message was acknowledged before, or its connection (QoS 1) or session (QoS 2)
+    /// has ended; [`Refused::Encode`] for a reason code that the acknowledgement cannot have.
     #[cfg(feature = "by-hand")]
     pub fn acknowledge(
         &mut self,
@@ -240,7 +248,7 @@ impl<'m> Client<'m> {
         Ok(())
     }
 
-    /// Goes on with an authentication, or begins one anew (5, section 4.12).
+    /// Sends AUTH, to continue an authentication or to start one again (5, section 4.12).
     ///
     /// # Errors
     /// [`Refused::WrongPhase`] without a connection or if CONNECT named no method (5 \[MQTT-4.12.0-7\]).
@@ -249,7 +257,7 @@ impl<'m> Client<'m> {
         self.engine.authenticate(&mut self.memory, auth, now)
     }
 
-    /// Ends the connection: DISCONNECT is the last that goes out (3.1.1 \[MQTT-3.14.4-2\]). Write what is outgoing,
+    /// Ends the connection with DISCONNECT, the last packet that is sent (3.1.1 \[MQTT-3.14.4-2\]). Write what is outgoing,
     /// then close the transport.
     ///
     /// # Errors
@@ -258,24 +266,25 @@ impl<'m> Client<'m> {
         self.engine.disconnect(&mut self.memory, disconnect)
     }
 
-    /// Time passes.
+    /// Tells the client the time. It sends PINGREQ when one is due, and ends the connection if an answer is overdue.
     ///
     /// # Errors
-    /// The server did not answer in time: as for [`Self::receive`].
+    /// [`Violation::ConnectTimeout`] or [`Violation::PingTimeout`] if the server did not answer in time. The connection is
+    /// over, as after an error of [`Self::receive`].
     pub fn tick(&mut self, now: Instant) -> Result<(), Violation> {
         let now = self.at(now);
         let ticked = self.engine.tick(&mut self.memory, now);
         ticked.map_err(Problem::timeout)
     }
 
-    /// When [`Self::tick`] is to be called at the latest. Valid after any call.
+    /// Returns when [`Self::tick`] has to be called at the latest. Every other call can change this time.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let due = self.engine.due_in(self.now.wrapped())?;
         Some(self.now.plus(u64::from(due)))
     }
 
-    /// The topic of an incoming message: its own, or what its alias stands for (5).
+    /// Returns the topic of an incoming message: its own, or the one that its topic alias stands for (MQTT 5).
     #[must_use]
     pub fn topic<'a>(&'a self, publish: &Publish<'a>) -> TopicName<'a> {
         if publish.topic.is_none() {
@@ -285,101 +294,106 @@ impl<'m> Client<'m> {
         }
     }
 
-    /// A message that was accepted and is not acknowledged, or whose [`Event::Ended`] was told last.
+    /// Returns a message that was accepted and is not acknowledged, or the one whose [`Event::Ended`] was reported last.
     #[must_use]
     pub fn unacknowledged(&self, token: Token) -> Option<Publish<'_>> {
         self.engine.unacknowledged(&self.memory, token)
     }
 
-    /// All messages that were accepted and are neither acknowledged nor, at QoS 2, received; in their order.
+    /// Returns all messages, in their order, that were accepted and are not acknowledged. QoS 2 messages whose PUBREC has
+    /// arrived are left out.
     pub fn unacknowledged_all(&self) -> impl Iterator<Item = (Token, Publish<'_>)> {
         self.engine.unacknowledged_all(&self.memory)
     }
 
-    /// How many bytes must be there before [`Self::receive`] does anything with this input; `None` if it would now. For
-    /// loops that hold an event and cannot ask by trying.
+    /// Returns how many bytes [`Self::receive`] needs to do a step over this input; `None` if it can do one now. For loops that
+    /// still hold an event and cannot call `receive` to find out.
     #[must_use]
     #[inline]
     pub fn needs(&self, input: &[u8]) -> Option<usize> {
         self.engine.needs(input)
     }
 
-    /// How many messages and requests were accepted and have not ended.
+    /// Returns how many messages and requests were accepted and have not ended.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.engine.pending()
     }
 
-    /// Whether [`Self::receive`] has something to tell without input.
+    /// Returns whether [`Self::receive`] has an end to report without input.
     #[must_use]
     pub const fn has_ended(&self) -> bool {
         self.engine.has_ended()
     }
 
-    /// Whether CONNACK came and nothing ended the connection since.
+    /// Returns whether CONNACK has arrived and nothing has ended the connection since.
     #[must_use]
     pub const fn is_connected(&self) -> bool {
         self.engine.is_connected()
     }
 
-    /// Whether the connection is over: write what is outgoing, then close the transport.
+    /// Returns whether the connection is over. If so, write what is outgoing, then close the transport.
     #[must_use]
     pub const fn is_closing(&self) -> bool {
         matches!(self.engine.link.phase, Phase::Closing)
     }
 
-    /// Whether the next CONNECT must ask for a clean start: the last CONNACK told of a session that is not here, which ended
-    /// the connection (5 \[MQTT-3.2.2-4\]), or a CONNECT with clean start was not accepted yet, so that it is unknown which
-    /// session the server has. [`Self::assume_session`] ends it too.
+    /// Returns whether the next CONNECT must ask for a clean start. This is so if the last CONNACK had session present for a
+    /// session that this client does not have, which ended the connection (5 \[MQTT-3.2.2-4\]), or if a CONNECT with clean
+    /// start was not accepted yet, so that it is unknown which session the server has. [`Self::assume_session`] resets it.
     #[must_use]
     pub const fn must_start_clean(&self) -> bool {
         self.engine.must_start_clean
     }
 
-    /// Whether the server sent more QoS 1 and QoS 2 messages at once on this connection than the receive maximum allows, and
-    /// [`Config::receive_beyond_maximum`] took them.
+    /// Returns whether the server has sent more unacknowledged QoS 1 and QoS 2 messages on this connection than the receive
+    /// maximum allows, and [`Config::receive_beyond_maximum`] accepted them.
     #[must_use]
     pub const fn receive_maximum_exceeded(&self) -> bool {
         self.engine.link.exceeded
     }
 
-    /// The settings. The window and the limits may be changed at any time.
+    /// Returns the settings to be changed. The window and the limits may be changed at any time.
     pub const fn config_mut(&mut self) -> &mut Config {
         &mut self.engine.config
     }
 
-    /// From now on what must outlive the process is written to [`Self::journal`]. Call it before anything else.
+    /// Starts the journal: what must outlive the process is written to [`Self::journal`] from now on. Call it before anything
+    /// else.
     #[cfg(feature = "journal")]
     pub fn start_journal(&mut self) {
         self.engine.start_journal();
     }
 
-    /// Records that are not stored, whole ones, oldest first. Look as often as you like. While more than 256 KiB of them wait,
-    /// [`Self::publish`] at QoS 1 and 2 is [`Refused::Full`] and [`Self::receive`] is [`Step::Blocked`].
+    /// Returns the records that are not stored yet: whole ones, oldest first. The call has no effect of its own. While more
+    /// than 256 KiB of them wait, [`Self::publish`] at QoS 1 and 2 returns [`Refused::Full`], and [`Self::receive`] returns
+    /// [`Step::Blocked`].
     #[cfg(feature = "journal")]
     #[must_use]
     pub fn journal(&self) -> &[u8] {
         self.engine.journal()
     }
 
-    /// The first `n` bytes of [`Self::journal`] are durable: what waited for them is in [`Self::outgoing`] now.
+    /// Tells the client that the first `n` bytes of [`Self::journal`] are durable. Packets that waited for them are in
+    /// [`Self::outgoing`] now.
     #[cfg(feature = "journal")]
     pub fn stored(&mut self, n: usize) {
         self.engine.stored(n);
     }
 
-    /// Nothing will be stored any more: what waits for it never goes out, and nothing more is accepted that would have to be
-    /// stored. Close the transport and end the process; the next one restores what is there.
+    /// Tells the client that nothing will be stored any more. Packets that wait for a record are never sent, and nothing is
+    /// accepted that would have to be stored. Close the transport and end the process; the next one restores what is stored.
     #[cfg(feature = "journal")]
     pub fn storage_failed(&mut self) {
         self.engine.storage_failed();
     }
 
-    /// Takes a record of an earlier process, after [`Self::start_journal`] and before the first connection: all of a log, or of a
-    /// store one for each key, in ascending order of kind and key.
+    /// Restores a record of an earlier process, after [`Self::start_journal`] and before the first connection. Give it all
+    /// records of a log or, of a store, one for each key in ascending order of kind and key.
     ///
     /// # Errors
-    /// The record is damaged, or not of a client, or does not fit the limits of the [`Config`]. Do not go on with this client.
+    /// The record is damaged, is not of a client, or does not fit the limits of the [`Config`]. The client must not be used any
+    /// more.
     #[cfg(feature = "journal")]
     pub fn restore(
         &mut self,
@@ -388,32 +402,32 @@ impl<'m> Client<'m> {
         self.engine.restore(&mut self.memory, record)
     }
 
-    /// All records of the earlier process were given, or there was none. Returns the client identifier of its session: CONNECT must
-    /// have the same. What it had not finished is in [`Self::unacknowledged_all`], under new tokens.
+    /// Ends the restoring, after all records of the earlier process, or if there was none. Returns the client identifier of its
+    /// session; CONNECT must have the same. [`Self::unacknowledged_all`] has its unfinished messages, with new tokens.
     ///
-    /// Without a session the first CONNECT must ask for a clean one, since the server may remember what is lost here
-    /// (5 \[MQTT-3.2.2-4\]).
+    /// Without a session the first CONNECT must ask for a clean start, because the server may have a session that is lost on
+    /// this side (5 \[MQTT-3.2.2-4\]).
     #[cfg(feature = "journal")]
     pub fn restored(&mut self) -> Option<&str> {
         self.engine.restored();
         self.engine.restored_client_id()
     }
 
-    /// Takes it that this client has the session of `client_id`, and that nothing in it is unfinished. Without this a
-    /// client that starts anew must close when an MQTT 5 server says session present (5 \[MQTT-3.2.2-4\]); a client that
-    /// only receives, and kept nothing, can say so by this call.
+    /// Assumes that this client has the session of `client_id`, with nothing unfinished. Without this call, a client that has
+    /// just been made must close the connection when an MQTT 5 server has session present (5 \[MQTT-3.2.2-4\]). A client that
+    /// only receives, and has kept nothing, can make this call.
     pub fn assume_session(&mut self, client_id: &str) {
         self.engine.assume_session(&mut self.memory, client_id);
     }
 
-    /// Forgets the session at once; tokens that are not ended never will be. The connection ends if a part of a large message
-    /// was sent, see [`Config::outgoing_limit`].
+    /// Discards the session at once. Tokens that have not ended get no end any more. If a part of a large message was sent, the
+    /// connection ends (see [`Config::outgoing_limit`]).
     pub fn forget_session(&mut self) {
         self.engine.forget_session(&mut self.memory);
     }
 }
 
-/// What a client learns from a step.
+/// Returns the event that a step reports to the client's caller.
 #[inline]
 fn event<'i>(progress: &Progress<'i>, v5: bool) -> Option<Event<'i>> {
     let view = &progress.view;

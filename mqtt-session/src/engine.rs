@@ -1,13 +1,13 @@
 //! The engine: one end of one connection and its session, without memory, lifetime or type parameter. Memory is lent to each
-//! call. It serves both roles, and knows its own only where a packet comes in.
+//! call. It serves both roles, which differ only in how incoming packets are handled.
 //!
 //! ```text
-//! receive.rs   what comes in: one step, one match by packet type
+//! receive.rs   incoming packets: one step, one match by packet type
 //! outbound.rs  messages to the peer      requests.rs  SUBSCRIBE and UNSUBSCRIBE      slots.rs  the table of both
-//! inbound.rs   messages from the peer    pieces.rs    those larger than the input
-//! outgoing.rs  bytes for the transport   large.rs     packets that go out from where they are kept
+//! inbound.rs   messages from the peer    pieces.rs    those larger than the input buffer
+//! outgoing.rs  bytes for the transport   large.rs     packets that are sent from where they are kept
 //! link.rs      what ends with the connection      keep_alive.rs  time      aliases.rs  topic aliases
-//! client.rs, server.rs  typed events and commands of the two roles
+//! client.rs, server.rs  typed commands and events of the two roles
 //! ```
 
 use mqtt_proto::wire::Body;
@@ -22,35 +22,35 @@ use crate::memory::Memory;
 use crate::slots::Awaits;
 use crate::tune::{POLICIES, SERVER, V5};
 
-/// Before the properties of CONNECT come protocol name, level, flags and keep-alive.
+/// The length of what is before the properties of CONNECT: protocol name, level, flags and keep-alive.
 const BEFORE_PROPERTIES: usize = 10;
 
 /// The state that belongs to a client identifier, not to a connection (section 4.1).
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Whose session this is: a fingerprint of the client identifier, 0 while there is none.
+    /// The fingerprint of the client identifier that this session belongs to; 0 while there is none.
     pub(crate) owner: u32,
-    /// The number of the last message or request that took an identifier.
+    /// The number of the last message or request that got a packet identifier.
     pub(crate) last: u32,
-    /// End of the last packet in `kept`.
+    /// The end of the last packet in `kept`.
     pub(crate) kept_end: u32,
-    /// How many QoS 0 messages were kept.
+    /// How many QoS 0 messages were kept so far.
     pub(crate) unnumbered: u16,
-    /// The slots in use: the first, how many, how many of them are free again, and how many have ended.
+    /// The slots in use: the index of the first, how many there are, how many of them are free again, and how many have ended.
     pub(crate) start: u16,
     pub(crate) len: u16,
     pub(crate) free: u16,
     pub(crate) ended: u16,
-    /// The messages that came and are not ended: the first, and how many.
+    /// The received messages that have not ended: the index of the first, and how many there are.
     pub(crate) received_start: u16,
     pub(crate) received: u16,
-    /// How many of them are acknowledged by hand and wait for their turn: at QoS 1, and at QoS 2.
+    /// How many of them are acknowledged by hand and wait for their turn, at QoS 1 and at QoS 2.
     pub(crate) acknowledged: [u16; 2],
-    /// The serial number of the last one.
+    /// The serial number of the last received message.
     pub(crate) serial: u16,
-    /// Their identifiers do not count up.
+    /// Whether the packet identifiers of the received messages are out of order.
     pub(crate) unordered: bool,
-    /// The version `kept` is written in.
+    /// The version in which the packets in `kept` are encoded.
     pub(crate) version: Version,
 }
 
@@ -75,15 +75,15 @@ impl Session {
     }
 }
 
-/// What a client asked for in CONNECT, and its host decided.
+/// What a client asked for in CONNECT, or its host decided instead.
 #[cfg(feature = "server")]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Asked {
     /// How long the session outlives its connection, in seconds.
     pub(crate) session_expiry: u32,
-    /// In seconds.
+    /// The keep-alive in seconds.
     pub(crate) keep_alive: u16,
-    /// There is a will that the end of the connection makes due.
+    /// Whether there is a will that the end of the connection makes due.
     pub(crate) will: bool,
 }
 
@@ -92,9 +92,10 @@ pub(crate) struct Engine {
     pub(crate) config: Config,
     pub(crate) session: Session,
     pub(crate) link: Link,
-    /// A packet that goes out from where it is kept. It ends with the connection, but not without a trace in its session.
+    /// The packet that is sent from where it is kept. It ends with the connection, but the session still has its slot.
     pub(crate) large: Large,
-    /// The session that the peer has, or may have, is not the one here, or is to be forgotten: it has to begin anew.
+    /// Whether the next CONNECT has to start a new session: the peer has, or may have, another session than this side, or this
+    /// session is to be forgotten.
     pub(crate) must_start_clean: bool,
     is_server: bool,
     #[cfg(feature = "server")]
@@ -134,20 +135,20 @@ impl Engine {
         matches!(self.link.phase, Phase::Connected)
     }
 
-    /// Whether an end is still to be told.
+    /// Returns whether an end has not been reported yet.
     #[inline]
     pub(crate) const fn has_ended(&self) -> bool {
         self.session.ended > 0
     }
 
-    /// A new network connection: nothing of the last one stays.
+    /// Starts a network connection. Nothing of the last one stays.
     pub(crate) fn open(&mut self, m: &mut Memory<'_>, version: Version, now: u32) {
         self.disconnected(m);
         (self.link.phase, self.link.version) = (Phase::Connecting, version);
         self.link.times.opened(now);
     }
 
-    /// The network connection is gone: messages wait for the next one, requests are in doubt.
+    /// Ends the network connection. Messages wait for the next one, and requests end in doubt.
     pub(crate) fn disconnected(&mut self, m: &mut Memory<'_>) {
         // 3.1.1 [MQTT-4.1.0-1], 5 [MQTT-3.1.2-23]: the session stays.
         self.stop_large(m);
@@ -158,7 +159,8 @@ impl Engine {
         self.clear_barriers();
     }
 
-    /// What waits in the session no longer waits for this connection.
+    /// Makes everything in the session independent of this connection: messages are to be sent again, and requests end in
+    /// doubt.
     pub(crate) fn park(&mut self, m: &mut Memory<'_>) {
         for index in 0..usize::from(self.session.len) {
             let Some(slot) = self.slot_mut(m, index) else {
@@ -174,7 +176,7 @@ impl Engine {
         self.received_disconnected(m);
     }
 
-    /// Begins a connection: CONNECT is outgoing.
+    /// Starts a connection: writes CONNECT to the outgoing bytes.
     pub(crate) fn connect(
         &mut self,
         m: &mut Memory<'_>,
@@ -203,8 +205,8 @@ impl Engine {
         self.set_version(m, connect.version);
         self.record_connect(connect.client_id, connect.clean_start);
         if connect.clean_start {
-            // 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]: whether the server's session is the one that was here is known again
-            // when CONNACK comes.
+            // 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]: until CONNACK arrives it is unknown whether the server has ended the
+            // session.
             self.session_lost(m);
             self.record_messages_again(m);
             self.session.owner = 0;
@@ -213,8 +215,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Packets are kept in one version: what was kept in the other cannot be sent any more, and what was to be refused with a
-    /// reason code of MQTT 5 is acknowledged without one.
+    /// Sets the version of kept packets. Messages that are kept in another version cannot be sent any more and end in doubt.
+    /// Acknowledgements that wait with a reason code of MQTT 5 lose it in an earlier version.
     pub(crate) fn set_version(&mut self, m: &mut Memory<'_>, version: Version) {
         if V5 && version.is_v5() != self.session.version.is_v5() {
             for index in 0..usize::from(self.session.len) {
@@ -233,7 +235,7 @@ impl Engine {
         self.session.version = version;
     }
 
-    /// Both sides agreed to go on with the session, or to begin a new one.
+    /// Begins the use of a connection that both sides accepted, with the earlier session or a new one.
     pub(crate) fn connected(&mut self, m: &mut Memory<'_>, resumed: bool) {
         self.link.phase = Phase::Connected;
         self.session.owner = self.link.client;
@@ -245,8 +247,8 @@ impl Engine {
         self.pump(m);
     }
 
-    /// The peer has no session, or not the one that is here: what was sent before is in doubt, or new again. What was never
-    /// sent stays.
+    /// Handles that the peer does not have this session. Messages that were sent before end in doubt or become new ones.
+    /// Messages that were never sent stay.
     pub(crate) fn session_lost(&mut self, m: &mut Memory<'_>) {
         self.clear_received();
         let hand_back = POLICIES && self.config.session_lost() == SessionLost::HandBack;
@@ -262,7 +264,7 @@ impl Engine {
         }
     }
 
-    /// Forgets the session at once.
+    /// Discards the session at once.
     pub(crate) fn forget_session(&mut self, m: &mut Memory<'_>) {
         self.stop_large(m);
         self.record_forgotten(m);
@@ -273,7 +275,7 @@ impl Engine {
         (link.in_flight, link.in_flight_qos2, link.cursor) = (0, 0, 0);
     }
 
-    /// Takes it that the session of `client_id` is here, and that nothing in it is unfinished.
+    /// Assumes that this side has the session of `client_id`, with nothing unfinished.
     pub(crate) fn assume_session(&mut self, m: &mut Memory<'_>, client_id: &str) {
         self.forget_session(m);
         self.must_start_clean = false;
@@ -281,14 +283,14 @@ impl Engine {
         self.record_assumed(client_id);
     }
 
-    /// Goes on with an authentication, or begins one anew (5, section 4.12).
+    /// Sends AUTH, to continue an authentication or to start one again (5, section 4.12).
     pub(crate) fn authenticate(
         &mut self,
         m: &mut Memory<'_>,
         auth: &Auth<'_>,
         now: u32,
     ) -> Result<(), Refused> {
-        // 5 [MQTT-3.1.2-30]: of all that a client may send, only this goes out before CONNACK.
+        // 5 [MQTT-3.1.2-30]: AUTH is the only packet that may go out between CONNECT and CONNACK.
         let connecting =
             self.link.phase == Phase::Connecting && (self.link.undecided || !self.is_server());
         if !(connecting || self.is_connected()) || !self.link.authenticates {
@@ -299,7 +301,7 @@ impl Engine {
         Ok(())
     }
 
-    /// DISCONNECT, and nothing behind it; a server before MQTT 5 has none.
+    /// Sends DISCONNECT and nothing after it. A server before MQTT 5 sends nothing.
     pub(crate) fn disconnect(
         &mut self,
         m: &mut Memory<'_>,
@@ -311,13 +313,12 @@ impl Engine {
         if !self.is_server() || self.is_v5() {
             self.send(m, disconnect)?;
         }
-        // 3.1.1 [MQTT-3.14.4-1], 5 [MQTT-3.14.4-1] and [MQTT-3.14.4-2]: nothing follows, and the transport is to be
-        // closed.
+        // 3.1.1 [MQTT-3.14.4-1], 5 [MQTT-3.14.4-1] and [MQTT-3.14.4-2]: no packet follows, and the caller closes the transport.
         self.link.phase = Phase::Closing;
         Ok(())
     }
 
-    /// The answer to a request of the peer.
+    /// Sends the answer to a request of the peer.
     pub(crate) fn answer(&mut self, m: &mut Memory<'_>, packet: &dyn Body) -> Result<(), Refused> {
         if !self.is_connected() {
             return Err(Refused::WrongPhase);
@@ -325,12 +326,12 @@ impl Engine {
         self.send(m, packet)
     }
 
-    /// The peer broke a rule: says so where the version can, and ends the connection. The session stays.
+    /// Ends the connection because the peer broke a rule. MQTT 5 reports the reason to the peer. The session stays.
     #[cold]
     #[inline(never)]
     pub(crate) fn fail(&mut self, m: &mut Memory<'_>, reason: ReasonCode) {
         self.stop_large(m);
-        // 5 [MQTT-4.13.1-1]; before CONNACK no DISCONNECT may go (5 [MQTT-3.14.0-1]).
+        // 5 [MQTT-4.13.1-1]; before CONNACK no DISCONNECT may be sent (5 [MQTT-3.14.0-1]).
         if self.is_v5() && self.is_connected() {
             // 5 [MQTT-3.14.2-1]
             let reason = if reason.belongs_in(PacketType::Disconnect) {

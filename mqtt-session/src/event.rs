@@ -1,4 +1,4 @@
-//! What goes in and comes out of the machines.
+//! The commands and events of the machines.
 
 use mqtt_proto::num::low_half;
 use mqtt_proto::{
@@ -6,23 +6,23 @@ use mqtt_proto::{
     Subscribe, TopicName, UnsubAck, Unsubscribe,
 };
 
-/// What one call of `receive` did.
+/// The result of one call of `receive`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step<E> {
-    /// Nothing: at least this many bytes must be there, counted from the first of the input.
+    /// The next step needs at least this many bytes, counted from the first of the input. Nothing was consumed.
     Needs(usize),
-    /// Nothing: the answer would not fit. Write what is outgoing first; nothing was consumed or committed.
+    /// The answer has no room in the outgoing bytes. Write these first. Nothing was consumed, and no state has changed.
     Blocked,
-    /// A step: drop `consumed` bytes from the front of the input (it may be 0) and call again.
+    /// One step was done. Remove `consumed` bytes, which may be 0, from the front of the input and call `receive` again.
     Packet {
-        /// How many bytes were used up.
+        /// How many bytes were consumed.
         consumed: usize,
-        /// What the application should know, if anything. It borrows from the input.
+        /// What the application has to know, if anything. It borrows from the input.
         event: Option<E>,
     },
 }
 
-/// A message to be published. The packet identifier is the session's to choose.
+/// A message to be published. The session chooses its packet identifier.
 ///
 /// ```
 /// use mqtt_session::{Outgoing, proto::{QoS, TopicName}};
@@ -31,20 +31,20 @@ pub enum Step<E> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outgoing<'a> {
-    /// Its topic.
+    /// The topic.
     pub topic: TopicName<'a>,
-    /// Its quality of service.
+    /// The quality of service.
     pub qos: QoS,
-    /// Whether the server keeps it for later subscribers.
+    /// Whether the server retains the message.
     pub retain: bool,
-    /// Properties (5).
+    /// The properties (MQTT 5).
     pub properties: Properties<'a>,
-    /// Its payload.
+    /// The payload.
     pub payload: &'a [u8],
 }
 
 impl<'a> Outgoing<'a> {
-    /// A message that is not retained.
+    /// Makes a message that is not retained.
     #[must_use]
     pub const fn new(topic: TopicName<'a>, qos: QoS, payload: &'a [u8]) -> Self {
         Self {
@@ -57,19 +57,19 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-/// Stands for an accepted command until its end is told. A reused packet identifier cannot answer for an old token: commands
-/// are counted, up to 4,294,967,296 before the count begins anew.
+/// Names an accepted command until its end is reported. Commands are counted, up to 4,294,967,296 before the count starts
+/// again, so a packet identifier that is used again does not fit an old token.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Token {
-    /// How many identifiers were given out before; its lower half is the identifier.
+    /// How many packet identifiers were issued up to this one; the lower half is the packet identifier.
     pub(crate) number: u32,
-    /// Of a QoS 0 message, which takes no identifier: how many there were. Otherwise 0.
+    /// For a QoS 0 message, which has no packet identifier: how many such messages there were up to this one. Otherwise 0.
     pub(crate) nth: u16,
 }
 
 impl Token {
-    /// The packet identifier it goes by, for logs. `None` for a queued QoS 0 message.
+    /// Returns the packet identifier, for logs. `None` for a QoS 0 message.
     #[must_use]
     pub const fn packet_id(self) -> Option<PacketId> {
         if self.nth == 0 {
@@ -80,25 +80,24 @@ impl Token {
     }
 }
 
-/// The end of a token that no packet of the peer told.
+/// The end of a message or request that no packet of the peer reports.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Ended {
-    /// The session was lost, or for SUBSCRIBE and UNSUBSCRIBE the connection: it may have arrived or not.
+    /// The session was lost, or for SUBSCRIBE and UNSUBSCRIBE the connection. The packet may have arrived or not.
     InDoubt,
-    /// It gave way to a newer one while offline ([`crate::Offline::DropOldest`]).
+    /// A newer message replaced it while there was no connection ([`crate::Offline::DropOldest`]).
     Dropped,
-    /// The new connection's maximum packet size does not allow it.
+    /// It is longer than the maximum packet size of the new connection.
     TooLarge,
-    /// A QoS 0 message that waited for a connection is on its way, or the transport took all of a large one; no answer will
-    /// come.
+    /// A QoS 0 message that waited for a connection was sent, or the transport has taken all of a large one. No answer follows.
     Sent,
-    /// A large QoS 0 message whose connection ended when the transport had taken a part of it. At QoS 0 nothing is sent
+    /// The connection of a large QoS 0 message ended when the transport had taken a part of it. A QoS 0 message is not sent
     /// again.
     Lost,
 }
 
-/// Identifies an incoming message that awaits its acknowledgement by hand.
+/// Names an incoming message that waits for its acknowledgement by hand.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Receipt {
     pub(crate) id: PacketId,
@@ -108,120 +107,122 @@ pub struct Receipt {
 /// An incoming message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Incoming<'i> {
-    /// The PUBLISH. If its topic is [`TopicName::NONE`], `topic` of the machine tells what its alias stands for.
+    /// The PUBLISH. If its topic is [`TopicName::NONE`], the method `topic` of the machine returns the topic of its alias.
     pub publish: Publish<'i>,
-    /// Acknowledge with this, if acknowledging is [`crate::Acknowledge::ByHand`].
+    /// The receipt to acknowledge the message with, if that is done by hand ([`crate::Acknowledge::ByHand`]). `None` at QoS 0.
     pub receipt: Option<Receipt>,
 }
 
-/// What a client learns.
+/// What a client reports to its caller.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event<'i> {
     /// The server accepted the connection.
     Connected {
-        /// Its answer.
+        /// The CONNACK.
         connack: ConnAck<'i>,
-        /// Whether the session goes on where it was. A server of 3.1 does not say whether it has it: it is taken to be there if it is
-        /// here, and the program subscribes again.
+        /// Whether the session continues. A server of MQTT 3.1 does not report whether it has the session. The client assumes
+        /// it if it has the session itself, and the program should subscribe again.
         resumed: bool,
-        /// The server said session present after a clean connect, against 3.1.1 \[MQTT-3.2.2-1\]. The client carries on
+        /// Whether the server has session present after a clean start, against 3.1.1 \[MQTT-3.2.2-1\]. The client continues
         /// with a clean session.
         unasked_session: bool,
     },
-    /// The server refused the connection; it is over.
+    /// The server refused the connection, which is over.
     Refused(ConnAck<'i>),
-    /// A message came.
+    /// A message arrived.
     Message(Incoming<'i>),
-    /// A message begins that is larger than the input buffer: [`Event::Payload`] follows until nothing is left. If the
-    /// connection ends before, it was not received: forget it; at QoS 1 and 2 the server sends it again.
+    /// The head of a message arrived that is larger than the input buffer. [`Event::Payload`] follows until no bytes are left.
+    /// If the connection ends before that, the message was not received and its pieces are to be discarded; at QoS 1 and 2 the
+    /// server sends it again.
     MessageHead {
         /// The PUBLISH, with an empty payload.
         publish: Publish<'i>,
-        /// Length of its payload in bytes, at least 1.
+        /// Length of the payload in bytes, at least 1.
         payload_len: u32,
     },
-    /// The next piece of its payload.
+    /// The next piece of the payload arrived.
     Payload {
-        /// The piece.
+        /// The bytes of the piece.
         bytes: &'i [u8],
-        /// How many bytes are left after it. With 0 the message is received.
+        /// How many bytes of the payload follow it. With 0 the message is received.
         left: u32,
-        /// With the last piece: as [`Incoming::receipt`].
+        /// With the last piece: the receipt, as [`Incoming::receipt`].
         receipt: Option<Receipt>,
     },
-    /// A publish came to its end: below 0x80 it arrived, otherwise the server refused it (5).
+    /// A publish has ended. With a reason below 0x80 the message arrived, otherwise the server refused it (MQTT 5).
     Acknowledged {
-        /// Which.
+        /// The token of the message.
         token: Token,
-        /// How it went.
+        /// The reason code of the last acknowledgement; [`ReasonCode::Success`] before MQTT 5.
         reason: ReasonCode,
-        /// Properties of the last acknowledgement (5).
+        /// The properties of the last acknowledgement (MQTT 5).
         properties: Properties<'i>,
     },
-    /// A SUBSCRIBE is answered: a code for each filter.
+    /// The server answered a SUBSCRIBE.
     Subscribed {
-        /// Which.
+        /// The token of the request.
         token: Token,
-        /// The answer.
+        /// The SUBACK, with a code for each filter.
         suback: SubAck<'i>,
-        /// The server granted more than was asked for, as some do. Accepted.
+        /// Whether the server granted a higher quality of service than the request asked for, as some servers do. It is
+        /// accepted.
         granted_more: bool,
     },
-    /// An UNSUBSCRIBE is answered.
+    /// The server answered an UNSUBSCRIBE.
     Unsubscribed {
-        /// Which.
+        /// The token of the request.
         token: Token,
-        /// The answer.
+        /// The UNSUBACK.
         unsuback: UnsubAck<'i>,
     },
-    /// A command ended without an answer. The message can be looked at by `unacknowledged` until the next `receive`.
+    /// A message or request ended without an answer. Until the next `receive`, `unacknowledged` returns the message.
     Ended {
-        /// Which.
+        /// The token of the message or request.
         token: Token,
-        /// How.
+        /// How it ended.
         how: Ended,
     },
-    /// A step of an authentication (5, section 4.12).
+    /// The server sent AUTH, a step of an authentication (5, section 4.12).
     Auth(Auth<'i>),
-    /// The server ends the connection (5).
+    /// The server sent DISCONNECT (MQTT 5).
     Disconnected(Disconnect<'i>),
-    /// PINGRESP.
+    /// PINGRESP arrived.
     Pong,
 }
 
-/// What a server learns.
+/// What a server reports to its caller.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ServerEvent<'i> {
-    /// A client wants to connect: answer by [`crate::Server::accept`] or [`crate::Server::refuse`].
+    /// A client asks for a connection. Answer with [`crate::Server::accept`] or [`crate::Server::refuse`].
     Connect(Connect<'i>),
-    /// A message came.
+    /// A message arrived.
     Message(Incoming<'i>),
-    /// A publish came to its end.
+    /// A publish to the client has ended.
     Acknowledged {
-        /// Which.
+        /// The token of the message.
         token: Token,
-        /// How it went.
+        /// The reason code of the last acknowledgement; [`ReasonCode::Success`] before MQTT 5.
         reason: ReasonCode,
-        /// Properties of the last acknowledgement (5).
+        /// The properties of the last acknowledgement (MQTT 5).
         properties: Properties<'i>,
     },
-    /// Answer by [`crate::Server::subscribed`].
+    /// The client subscribes. Answer with [`crate::Server::subscribed`].
     Subscribe(Subscribe<'i>),
-    /// Answer by [`crate::Server::unsubscribed`].
+    /// The client unsubscribes. Answer with [`crate::Server::unsubscribed`].
     Unsubscribe(Unsubscribe<'i>),
-    /// A command ended without an answer.
+    /// A message ended without an answer.
     Ended {
-        /// Which.
+        /// The token of the message.
         token: Token,
-        /// How.
+        /// How it ended.
         how: Ended,
     },
-    /// A step of an authentication (5, section 4.12).
+    /// The client sent AUTH, a step of an authentication (5, section 4.12).
     Auth(Auth<'i>),
-    /// The client ends the connection.
+    /// The client sent DISCONNECT.
     Disconnected(Disconnect<'i>),
-    /// PINGREQ, already answered.
+    /// PINGREQ arrived, and its answer is outgoing.
     Ping,
 }

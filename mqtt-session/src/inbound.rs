@@ -1,4 +1,4 @@
-//! Messages from the peer, until they are released. Knows no role.
+//! Messages from the peer, until they are released. This code is the same for both roles.
 //!
 //! ```text
 //!   QoS 1, by hand:     PUBLISH --> application --acknowledge--> acknowledged --PUBACK goes out--> done
@@ -7,8 +7,8 @@
 //!   QoS 2:              PUBREL, PUBCOMP goes out --> done
 //! ```
 //!
-//! QoS 2 entries belong to the session: they survive a reconnect and end with it. QoS 1 entries end with the connection,
-//! for the peer sends the message again.
+//! Entries of QoS 2 messages belong to the session: they stay at a reconnect and end with the session. Entries of QoS 1
+//! messages end with the connection, because the peer sends the message again.
 
 use mqtt_proto::num::to_u16;
 use mqtt_proto::wire::View;
@@ -22,7 +22,7 @@ use crate::memory::Memory;
 use crate::problem::Problem;
 use crate::tune::{BY_HAND, FAST, GROWS, V5};
 
-/// A message that came and is not ended. Opaque; firmware lends an array of them.
+/// A received message that has not ended. Its fields are private; firmware lends an array of them.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiveSlot {
     id: u16,
@@ -33,17 +33,17 @@ pub struct ReceiveSlot {
     reason: ReasonCode,
 }
 
-/// The application has it and did not acknowledge it.
+/// The application has the message and has not acknowledged it.
 const APPLICATION: u8 = 1;
-/// The application acknowledged it, the packet waits for its turn or for the peer to send the message again.
+/// The application has acknowledged the message. The packet waits for its turn, or for the peer to send the message again.
 const ACKNOWLEDGED: u8 = 2;
-/// It has QoS 1; otherwise QoS 2.
+/// The message has QoS 1; without this bit it has QoS 2.
 const QOS_1: u8 = 4;
-/// It counts against our receive maximum on this connection.
+/// The message counts against the receive maximum of this side on this connection.
 const COUNTED: u8 = 8;
 
 impl ReceiveSlot {
-    /// A free one, to fill an array with.
+    /// A free slot, to fill an array with.
     pub const EMPTY: Self = Self {
         id: 0,
         #[cfg(feature = "by-hand")]
@@ -55,7 +55,7 @@ impl ReceiveSlot {
 
     #[inline]
     const fn is(&self, state: u8) -> bool {
-        // What is not acknowledged by hand is a message of QoS 2 and nothing else.
+        // Without acknowledgements by hand, an entry is always a message at QoS 2, and only this bit is used.
         (BY_HAND || state & COUNTED != 0) && self.state & state != 0
     }
 
@@ -104,7 +104,7 @@ impl ReceiveSlot {
         }
     }
 
-    /// The packet that acknowledges it.
+    /// Returns the packet type that acknowledges it.
     const fn answer(&self) -> PacketType {
         if self.is(QOS_1) {
             PacketType::PubAck
@@ -128,7 +128,7 @@ enum Quality {
 }
 
 impl Quality {
-    /// The one of two counters that is its own.
+    /// Returns the counter of this quality of service.
     const fn of(self, [one, two]: &mut [u16; 2]) -> &mut u16 {
         match self {
             Self::One => one,
@@ -137,16 +137,16 @@ impl Quality {
     }
 }
 
-/// What a PUBLISH is.
+/// What has arrived with a PUBLISH.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Arrival {
-    /// For the application, and the serial number of its receipt if it is to be acknowledged by hand.
+    /// A message for the application, with the serial number of its receipt if it is to be acknowledged by hand.
     New(Option<u16>),
-    /// The application has it already.
+    /// A message that the application has already.
     Repeated,
 }
 
-/// Up to so many messages, looking at each is faster than a search.
+/// Up to this number of entries, comparing each is faster than a search.
 const FEW: usize = 16;
 
 impl Engine {
@@ -182,30 +182,30 @@ impl Engine {
         m.received_mut().get_mut(place).unwrap_or_default()
     }
 
-    /// A message of QoS 1 or 2 came whole. Room for its acknowledgement was made sure of before.
+    /// Handles a complete message at QoS 1 or 2. The room for its acknowledgement was checked before.
     #[inline]
     pub(crate) fn arrived(
         &mut self,
         m: &mut Memory<'_>,
         view: &View<'_>,
     ) -> Result<Arrival, Problem> {
-        // 3.1.1 [MQTT-3.3.4-1] and [MQTT-4.5.0-2], 5 [MQTT-3.3.4-1] and [MQTT-4.5.0-2]: each message is acknowledged
-        // as its quality of service asks, whatever is made of it.
+        // 3.1.1 [MQTT-3.3.4-1] and [MQTT-4.5.0-2], 5 [MQTT-3.3.4-1] and [MQTT-4.5.0-2]: each message is acknowledged as its
+        // quality of service requires, whatever the application does with it.
         let (id, qos1) = (view.id, view.flags & 6 == 2);
         let by_hand = self.by_hand();
         if qos1 && !by_hand {
             // 3.1.1 [MQTT-4.3.2-2], 5 [MQTT-4.3.2-4]
-            // 5 [MQTT-4.3.2-5]: nothing is remembered of it, so its identifier means a new message next time.
+            // 5 [MQTT-4.3.2-5]: nothing of it is stored, so its identifier means a new message the next time.
             self.acknowledgement(m, PacketType::PubAck, id, ReasonCode::Success);
             return Ok(Arrival::New(None));
         }
-        // What is known at QoS 1 ends when it is acknowledged: until then the peer has no reason to use its identifier again.
+        // Entries at QoS 1 are not searched: until its acknowledgement the peer has no reason to use an identifier again.
         if !qos1 && let Some(index) = self.find_received(m, id) {
             if !self.assumes_session() || view.flags & 8 != 0 {
                 self.repeated(m, index);
                 return Ok(Arrival::Repeated);
             }
-            // The server did not have the session: it would have said DUP.
+            // The server did not have the session, because otherwise DUP would be set.
             self.remove_received(m, index);
             self.record_freed(id);
         }
@@ -231,12 +231,12 @@ impl Engine {
         Ok(Arrival::New(None))
     }
 
-    /// A QoS 2 message that is known came again: its answer goes out, if there is one.
+    /// Handles a QoS 2 message that arrived before: its answer is sent again, if it has one.
     fn repeated(&mut self, m: &mut Memory<'_>, index: usize) {
         let Some(entry) = self.received_mut(m).get_mut(index) else {
             return;
         };
-        // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-10]: until PUBREL the identifier means this message, whatever DUP says.
+        // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-10]: until PUBREL the identifier means this message, with or without DUP.
         if BY_HAND && entry.is(APPLICATION | ACKNOWLEDGED) {
             entry.state |= COUNTED;
             self.flush(m);
@@ -246,18 +246,18 @@ impl Engine {
         }
     }
 
-    /// Whether the identifier means a QoS 2 message that came before.
+    /// Returns whether the identifier belongs to a QoS 2 message that arrived before.
     pub(crate) fn holds(&self, m: &Memory<'_>, id: u16) -> bool {
         self.find_received(m, id).is_some()
     }
 
-    /// 5 [MQTT-3.3.4-7] and [MQTT-3.3.4-9]
+    /// Checks the receive maximum of this side (5 [MQTT-3.3.4-7] and [MQTT-3.3.4-9]).
     #[inline]
     fn check_receive_maximum(&mut self, m: &Memory<'_>) -> Result<(), Problem> {
         let maximum = self.link.receive_maximum;
-        // Before MQTT 5 there is none; the table bounds them.
+        // Before MQTT 5 there is no receive maximum; the size of the table is the limit.
         if V5 && self.session.received >= maximum && !self.link.exceeded {
-            // Each is looked at: this is asked only near the maximum.
+            // Counting takes a look at every entry, but happens only near the maximum.
             let counted = self.received(m).iter().filter(|entry| entry.is(COUNTED));
             if counted.count() >= usize::from(maximum) {
                 if !self.config.receive_beyond_maximum || self.is_server() {
@@ -269,7 +269,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes an entry as the last one; `false` without room.
+    /// Adds an entry as the last one. Returns `false` if there is no room.
     #[inline]
     fn remember(&mut self, m: &mut Memory<'_>, entry: ReceiveSlot) -> bool {
         let mut end = self.received_end();
@@ -282,7 +282,7 @@ impl Engine {
             }
             end = self.received_end();
         }
-        // Whether identifiers still count up: most peers count, and then each is found by a search.
+        // Most peers use ascending identifiers. While they do, an entry is found by a search.
         if FAST
             && let (Some(first), Some(last)) = (self.received(m).first(), self.received(m).last())
         {
@@ -302,7 +302,7 @@ impl Engine {
         let (start, len) = (self.received_start(), usize::from(self.session.received));
         let most = usize::from(u16::MAX);
         if start > 0 && (start >= len || end >= most) {
-            // As much room is before them as they take, so that moving them is cheap.
+            // There is as much room before the entries as they take, so moving them is cheap.
             move_down(m.received_mut(), start..end, 0);
             self.session.received_start = 0;
             return true;
@@ -310,7 +310,7 @@ impl Engine {
         end < most && m.grow_received(end.wrapping_add(1).min(most))
     }
 
-    /// The entry of a QoS 2 message.
+    /// Returns the index of the entry of a QoS 2 message.
     #[inline]
     fn find_received(&self, m: &Memory<'_>, id: u16) -> Option<usize> {
         let entries = self.received(m);
@@ -330,11 +330,11 @@ impl Engine {
         entries.iter().position(fits)
     }
 
-    /// PUBREL came: exactly one PUBCOMP goes out, also where nothing is known of the identifier.
+    /// Handles PUBREL: sends exactly one PUBCOMP, even if the identifier is not known.
     #[inline]
     pub(crate) fn released(&mut self, m: &mut Memory<'_>, id: u16) {
-        // 5 [MQTT-4.3.3-12]: forgotten, so the identifier means a new message from now on. 5 [MQTT-3.7.2-1]: the two
-        // reason codes of PUBCOMP.
+        // 5 [MQTT-4.3.3-12]: the entry is removed, so the identifier means a new message from now on. 5 [MQTT-3.7.2-1]: PUBCOMP
+        // has these two reason codes.
         let reason = match self.find_received(m, id) {
             Some(index) => {
                 self.remove_received(m, index);
@@ -349,7 +349,7 @@ impl Engine {
         self.flush(m);
     }
 
-    /// Forgets an entry and closes the gap.
+    /// Removes an entry and closes the gap.
     #[inline]
     fn remove_received(&mut self, m: &mut Memory<'_>, index: usize) {
         let entries = self.received_mut(m);
@@ -358,7 +358,7 @@ impl Engine {
         };
         let (acknowledged, quality) = (u16::from(entry.is(ACKNOWLEDGED)), entry.quality());
         if FAST && index < entries.len() / 2 {
-            // From the shorter side.
+            // The side with fewer entries moves.
             entries
                 .get_mut(..=index)
                 .unwrap_or_default()
@@ -377,7 +377,7 @@ impl Engine {
         }
     }
 
-    /// The application acknowledges a message.
+    /// Acknowledges a message for the application.
     pub(crate) fn acknowledge(
         &mut self,
         m: &mut Memory<'_>,
@@ -407,7 +407,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The entry of a receipt that is not acknowledged.
+    /// Returns the index of the entry of a receipt that is not acknowledged.
     #[inline]
     fn find_receipt(&self, m: &Memory<'_>, receipt: Receipt) -> Option<usize> {
         let wanted = |entry: &ReceiveSlot| {
@@ -417,7 +417,7 @@ impl Engine {
         };
         let entries = self.received(m);
         if FAST {
-            // Serial numbers count up, and there are fewer entries than numbers.
+            // Serial numbers ascend, and there are fewer entries than numbers.
             let first = entries.first()?.serial();
             let distance = receipt.serial.wrapping_sub(first);
             let guess = usize::from(distance);
@@ -431,7 +431,7 @@ impl Engine {
         entries.iter().position(wanted)
     }
 
-    /// Sends what is acknowledged, each quality of service in the order of its messages
+    /// Sends the acknowledgements that may go, for each quality of service in the order of its messages
     /// (3.1.1 \[MQTT-4.6.0-2\] and \[MQTT-4.6.0-3\], 5 the same).
     #[inline]
     pub(crate) fn flush(&mut self, m: &mut Memory<'_>) {
@@ -441,8 +441,8 @@ impl Engine {
     }
 
     fn flush_acknowledged(&mut self, m: &mut Memory<'_>) {
-        // Of each quality of service: how many may still be found that go. Behind one that is not acknowledged, none.
-        // 3.1.1 [MQTT-4.6.0-2] and [MQTT-4.6.0-3], 5 [MQTT-4.6.0-2] and [MQTT-4.6.0-3]
+        // For each quality of service: how many acknowledged entries may still follow. After one that is not acknowledged, none
+        // may go. 3.1.1 [MQTT-4.6.0-2] and [MQTT-4.6.0-3], 5 [MQTT-4.6.0-2] and [MQTT-4.6.0-3]
         let mut left = self.session.acknowledged;
         let mut index = 0_usize;
         while left != [0, 0]
@@ -454,7 +454,7 @@ impl Engine {
                 *left = 0;
             } else if entry.is(ACKNOWLEDGED) && *left > 0 {
                 *left = left.wrapping_sub(1);
-                // An entry from before a reconnect waits until the peer has sent the message again.
+                // An entry of an earlier connection waits until the peer has sent the message again.
                 if !entry.is(COUNTED) {
                     continue;
                 }
@@ -464,7 +464,7 @@ impl Engine {
                 if !self.acknowledgement(m, entry.answer(), entry.id, entry.reason()) {
                     return;
                 }
-                // 5 [MQTT-4.3.3-9]: a PUBREC that refuses ends it.
+                // 5 [MQTT-4.3.3-9]: a PUBREC that refuses the message ends it.
                 let ends = entry.is(QOS_1) || entry.reason().is_error();
                 index = index.wrapping_sub(1);
                 if ends {
@@ -477,7 +477,7 @@ impl Engine {
         }
     }
 
-    /// The PUBREC of an entry is outgoing.
+    /// Notes that the PUBREC of an entry is outgoing.
     fn awaits_release(&mut self, m: &mut Memory<'_>, index: usize) {
         if let Some(entry) = self.received_mut(m).get_mut(index) {
             entry.state &= !ACKNOWLEDGED;
@@ -486,7 +486,7 @@ impl Engine {
         }
     }
 
-    /// A QoS 2 message of an earlier process, for which PUBREL is awaited; `false` without room.
+    /// Restores a QoS 2 message of an earlier process that waits for PUBREL. Returns `false` if there is no room.
     #[cfg(feature = "journal")]
     pub(crate) fn restore_received(&mut self, m: &mut Memory<'_>, id: u16) -> bool {
         let entry = ReceiveSlot {
@@ -496,7 +496,7 @@ impl Engine {
         self.remember(m, entry)
     }
 
-    /// The identifier of a QoS 2 message means nothing any more.
+    /// Removes the entry of a QoS 2 message.
     #[cfg(feature = "journal")]
     pub(crate) fn forget_received(&mut self, m: &mut Memory<'_>, id: u16) {
         if let Some(index) = self.find_received(m, id) {
@@ -504,7 +504,8 @@ impl Engine {
         }
     }
 
-    /// The connection is gone.
+    /// Handles the end of the connection: removes the entries at QoS 1, and the others no longer count against the receive
+    /// maximum.
     pub(crate) fn received_disconnected(&mut self, m: &mut Memory<'_>) {
         let entries = self.received_mut(m);
         if !BY_HAND {
@@ -531,14 +532,14 @@ impl Engine {
         session.unordered &= kept > 0;
     }
 
-    /// What was to be refused with a reason code that the new connection's version cannot say is acknowledged without one.
+    /// Replaces the reason codes of waiting acknowledgements by success, because the version of the new connection has none.
     pub(crate) fn forget_reasons(&mut self, m: &mut Memory<'_>) {
         for entry in self.received_mut(m).iter_mut().filter(|_| BY_HAND) {
             entry.set_reason(ReasonCode::Success);
         }
     }
 
-    /// The session is gone: an identifier means a new message from now on.
+    /// Removes all entries, because the session has ended: an identifier means a new message from now on.
     pub(crate) const fn clear_received(&mut self) {
         let session = &mut self.session;
         (session.received_start, session.received) = (0, 0);

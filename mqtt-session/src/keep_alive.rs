@@ -1,8 +1,8 @@
-//! Keep-alive from both ends (section 3.1.2.10). Neither judges the peer while input it has not looked at may be
-//! waiting: an application that is slow to take messages must not look like a dead peer.
+//! Keep-alive of both roles (section 3.1.2.10). A side does not judge its peer while there may be input that it has not
+//! processed, because an application that is slow to take messages must not look like a dead peer.
 //!
-//! Time is counted in milliseconds of 32 bits that wrap around, and only spans between two moments are compared: up to 24 days of
-//! them. [`crate::Instant`] has 64 bits, at the edge.
+//! Time is counted in milliseconds of 32 bits that wrap around. Only the span between two moments is compared, which may be up
+//! to 24 days long. [`crate::Instant`], in the public interface, has 64 bits.
 
 use mqtt_proto::PacketType;
 
@@ -11,45 +11,47 @@ use crate::link::Phase;
 use crate::memory::Memory;
 use crate::problem::Problem;
 
-/// A span that does not end.
+/// A span without an end.
 const NEVER: u32 = u32::MAX;
 
-/// What a connection knows of time.
+/// The times of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Times {
-    /// A client pings after so long, a server ends the connection after so much silence; 0 is off.
+    /// The silence in milliseconds after which a client sends PINGREQ, or a server ends the connection; 0 is off.
     patience: u32,
-    /// When something was last given to the transport's queue: not later than it is sent, so pings are never late.
+    /// When a packet last became outgoing. The transport sends it no earlier, so a ping is never late.
     last_sent: u32,
-    /// When something last came: one who only sends must notice as well that nobody listens any more.
+    /// When a packet last arrived. A client that only sends needs this to notice that the server does not answer any more.
     last_heard: u32,
-    /// Since when an answer is awaited, to CONNECT or to the oldest PINGREQ without one.
+    /// When the oldest request without an answer was sent: CONNECT or PINGREQ.
     asked: u32,
     waits: bool,
-    /// There may be input that was not looked at.
+    /// Whether there may be input that was not processed.
     unread: bool,
-    /// When that came, the answer was overdue already.
+    /// Whether the answer was overdue already when that input arrived.
     late: bool,
 }
 
 impl Times {
-    /// The transport is open: nothing but CONNECT or its answer is waited for.
+    /// Starts the wait for CONNECT or its answer, when the transport is opened.
     pub(crate) const fn opened(&mut self, now: u32) {
         (self.last_sent, self.last_heard, self.asked) = (now, now, now);
         self.waits = true;
     }
 
-    /// The last eighth of the keep-alive is for the way: 3.1.1 [MQTT-3.1.2-23], 5 [MQTT-3.1.2-20].
+    /// Sets the keep-alive of a client. The last eighth of it is time for the way to the server: 3.1.1 [MQTT-3.1.2-23],
+    /// 5 [MQTT-3.1.2-20].
     pub(crate) fn pings_every(&mut self, seconds: u16) {
         self.patience = u32::from(seconds).wrapping_mul(875);
     }
 
-    /// CONNACK came.
+    /// Ends the wait for CONNACK.
     pub(crate) const fn accepted(&mut self, now: u32) {
         (self.last_sent, self.waits) = (now, false);
     }
 
-    /// One and a half keep-alives, or what is configured: 3.1.1 [MQTT-3.1.2-24], 5 [MQTT-3.1.2-22].
+    /// Sets the keep-alive of a server: one and a half times the client's, or what is configured (3.1.1 [MQTT-3.1.2-24],
+    /// 5 [MQTT-3.1.2-22]).
     #[cfg(feature = "server")]
     pub(crate) fn watches(&mut self, seconds: u16, percent: u16, now: u32) {
         let patience = u32::from(seconds).wrapping_mul(10);
@@ -65,7 +67,7 @@ impl Times {
         self.last_sent = now;
     }
 
-    /// There is input that is not looked at yet.
+    /// Notes that there is input that was not processed.
     #[cfg(feature = "server")]
     pub(crate) const fn input_waits(&mut self) {
         self.unread = true;
@@ -76,21 +78,22 @@ impl Times {
     }
 }
 
-/// How long ago it was; 0 for what is still to come, since clocks that are read in several places may seem to go back.
+/// Returns how long ago a moment was. The result is 0 for a moment to come, because clocks that are read in several places may
+/// seem to go back.
 #[inline]
 const fn since(then: u32, now: u32) -> u32 {
     let span = now.wrapping_sub(then);
     if span > NEVER / 2 { 0 } else { span }
 }
 
-/// How much of a span is left that began then.
+/// Returns how much is left of a span that began at `then`.
 #[inline]
 const fn left(then: u32, span: u32, now: u32) -> u32 {
     span.saturating_sub(since(then, now))
 }
 
 impl Engine {
-    /// How long the answer may take that is awaited now.
+    /// Returns how long the awaited answer may take, in milliseconds.
     #[inline]
     const fn answer_timeout(&self) -> u32 {
         match self.link.phase {
@@ -99,8 +102,8 @@ impl Engine {
         }
     }
 
-    /// A packet came; there may be more. A ping that is due goes out now: while packets come one after the other, nobody need
-    /// find the time for a tick.
+    /// Notes that a packet arrived; more may follow. A ping that is due is sent now, because a caller that is busy with packets
+    /// may not call `tick` in time.
     #[inline]
     pub(crate) fn heard(&mut self, m: &mut Memory<'_>, now: u32) {
         let timeout = self.answer_timeout();
@@ -120,7 +123,7 @@ impl Engine {
         }
     }
 
-    /// All input there was has been looked at.
+    /// Notes that all input was processed.
     #[inline]
     pub(crate) fn drained(&mut self, now: u32) {
         let (is_server, timeout) = (self.is_server(), self.answer_timeout());
@@ -130,7 +133,8 @@ impl Engine {
             if is_server {
                 times.last_heard = now;
             } else if times.waits && !times.late && since(times.asked, now) >= timeout {
-                // The answer became overdue while nobody looked: it may lie in what the transport has not shown yet.
+                // The answer became overdue while no input was processed. It may be in what the transport has not delivered
+                // yet.
                 times.asked = now;
             }
         }
@@ -139,7 +143,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn ping(&mut self, m: &mut Memory<'_>, now: u32) {
-        // While a large packet moves, the connection is alive, and PINGREQ would wait for its end.
+        // While the transport takes a large packet, the connection is alive, and PINGREQ would wait for the end of the packet.
         let moves = self.large.moves();
         let times = &mut self.link.times;
         times.last_sent = now;
@@ -150,11 +154,11 @@ impl Engine {
         if !times.waits {
             (times.asked, times.waits) = (now, true);
         }
-        // If even this has no room, what waits before it keeps the connection alive or shows it dead.
+        // If PINGREQ has no room, the bytes that wait before it keep the connection alive or show that it is dead.
         self.say(m, PacketType::PingReq, None);
     }
 
-    /// When the client pings.
+    /// Returns in how many milliseconds the client sends PINGREQ.
     fn ping_in(&self, now: u32) -> u32 {
         let times = &self.link.times;
         if self.is_server() || times.patience == 0 {
@@ -168,11 +172,11 @@ impl Engine {
         }
     }
 
-    /// When the connection is given up.
+    /// Returns in how many milliseconds the connection is given up.
     fn overdue_in(&self, now: u32) -> u32 {
         let times = &self.link.times;
         match self.link.phase {
-            // From the opening, however slowly its bytes come.
+            // This time counts from the opening, however slowly bytes arrive.
             Phase::Connecting if !self.link.undecided => {
                 left(times.asked, self.config.connect_timeout_ms, now)
             }
@@ -190,7 +194,7 @@ impl Engine {
         }
     }
 
-    /// In how many milliseconds [`Self::tick`] is due at the latest, if it will be.
+    /// Returns in how many milliseconds [`Self::tick`] is due at the latest, if at all.
     pub(crate) fn due_in(&self, now: u32) -> Option<u32> {
         let mut due = self.overdue_in(now);
         if self.is_connected() {
@@ -199,7 +203,7 @@ impl Engine {
         (due != NEVER).then_some(due)
     }
 
-    /// Time passes.
+    /// Sends PINGREQ if it is due, or ends the connection if the peer was silent for too long.
     pub(crate) fn tick(&mut self, m: &mut Memory<'_>, now: u32) -> Result<(), Problem> {
         if self.overdue_in(now) == 0 {
             let problem = match self.link.phase {

@@ -1,5 +1,5 @@
-//! A PUBLISH that is not copied into the outgoing buffer: its packet goes to the transport from where it is kept. What was in
-//! the buffer goes before it, what comes there meanwhile goes after it.
+//! A PUBLISH that is not copied into the outgoing buffer: the transport takes its packet from where it is kept. What was in the
+//! buffer before goes first, and what is written there meanwhile goes after it.
 
 #[cfg(feature = "alloc")]
 use alloc::boxed::Box;
@@ -16,29 +16,29 @@ use crate::outbound::DUP;
 use crate::slots::Awaits;
 use crate::tune::{JOURNAL, LARGE};
 
-/// A packet that is kept anyway is large from this length on: a copy of it costs more than that one such packet at a time
-/// can be under way.
+/// A packet that is kept in any case is large from this length on. Copying a longer one costs more than the restriction to one
+/// large packet at a time.
 pub(crate) const KEPT_IS_LARGE: usize = 16 << 10;
 
-/// Whether the packet of a slot, which is kept, goes out from there; the outgoing buffer takes packets of up to `room` bytes.
+/// Returns whether the kept packet of a slot is sent from there. The outgoing buffer takes packets of up to `room` bytes.
 pub(crate) const fn is_large(len: usize, room: usize) -> bool {
     len > room || len > KEPT_IS_LARGE
 }
 
-/// How far the large packet is.
+/// The state of the large packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Underway {
-    /// Of its slot.
+    /// The token of its slot.
     token: Token,
-    /// How many of its bytes the transport took.
+    /// How many of its bytes the transport has taken.
     sent: u32,
-    /// Where in the outgoing buffer its turn is.
+    /// The place in the outgoing buffer at which it is sent.
     pub(crate) at: u32,
-    /// What `sent` was when it was last asked whether the packet moves.
+    /// The value of `sent` at the last call of [`Large::moves`].
     seen: u32,
 }
 
-/// The large packet under way, if there is one. As small as can be: every connection has the room for it.
+/// The large packet that is on its way, if there is one. It is a pointer, because every connection has room for it.
 #[derive(Debug)]
 pub(crate) struct Large(#[cfg(feature = "alloc")] Option<Box<Underway>>);
 
@@ -64,7 +64,7 @@ impl Large {
         None
     }
 
-    /// The token of the message whose packet is under way.
+    /// Returns the token of the message whose packet is on its way.
     #[inline]
     pub(crate) fn token(&self) -> Option<Token> {
         self.get().map(|large| large.token)
@@ -74,7 +74,7 @@ impl Large {
         *self = Self::NONE;
     }
 
-    /// The packet of a slot goes out when the outgoing buffer was sent up to `at`.
+    /// Starts the packet of a slot. It is sent after the bytes of the outgoing buffer before `at`.
     fn begin(&mut self, token: Token, at: u32) {
         let underway = Underway {
             token,
@@ -89,7 +89,8 @@ impl Large {
         let _ = underway;
     }
 
-    /// Whether there is one, and the transport took some of it since this was last asked. The first answer is that it did.
+    /// Returns whether there is a large packet of which the transport took bytes since the last call. The first call returns
+    /// `true`.
     pub(crate) fn moves(&mut self) -> bool {
         self.get_mut().is_some_and(|large| {
             let before = core::mem::replace(&mut large.seen, large.sent);
@@ -99,7 +100,7 @@ impl Large {
 }
 
 impl Engine {
-    /// The bytes for the transport, as many as lie together.
+    /// Returns bytes for the transport: those that lie together in memory.
     #[inline]
     pub(crate) fn outgoing<'m>(&self, m: &'m Memory<'_>) -> &'m [u8] {
         let bytes = match self.large.get() {
@@ -113,7 +114,7 @@ impl Engine {
         }
     }
 
-    /// How many bytes wait for the transport in all.
+    /// Returns how many bytes wait for the transport in all.
     pub(crate) fn unsent(&self, m: &Memory<'_>) -> usize {
         let large = self.large.get().map_or(0, |large| {
             let packet = self.large_packet(m, large.token);
@@ -142,7 +143,7 @@ impl Engine {
         }
     }
 
-    /// The transport took `n` bytes of what goes before the large packet, or of the packet.
+    /// Removes `n` bytes that the transport took from those before the large packet, or from the packet.
     #[cold]
     pub(crate) fn sent_with_large(&mut self, m: &mut Memory<'_>, n: usize) {
         let Some(large) = self.large.get().copied() else {
@@ -163,14 +164,14 @@ impl Engine {
         }
     }
 
-    /// Whether the packet of a new message goes out from where it is kept. At QoS 0 it would not be kept otherwise.
+    /// Returns whether the packet of a new message is sent from where it is kept. A QoS 0 message is kept only for this.
     #[inline]
     pub(crate) fn becomes_large(&self, m: &Memory<'_>, len: usize, awaits: Awaits) -> bool {
         let kept = awaits != Awaits::CONNECTION;
         len > KEPT_IS_LARGE && kept || len > self.largest_in_buffer(m)
     }
 
-    /// Accepts a message whose packet goes out from `kept`.
+    /// Accepts a message whose packet is sent from `kept`.
     #[cold]
     pub(crate) fn publish_large(
         &mut self,
@@ -191,7 +192,7 @@ impl Engine {
         Ok(slot.token())
     }
 
-    /// The packet of a slot goes out from where it is kept; `false` while another one does.
+    /// Starts to send the packet of a slot from where it is kept. Returns `false` while another one is on its way.
     pub(crate) fn send_large(&mut self, m: &mut Memory<'_>, index: usize) -> bool {
         if self.large.get().is_some() {
             return false;
@@ -202,7 +203,7 @@ impl Engine {
         let counted = slot.awaits != Awaits::CONNECTION;
         slot.goes(counted);
         let slot = *slot;
-        // 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]; a session that was lost takes it back.
+        // 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]; after a lost session the flag is cleared.
         if let Some(first) = m.kept_mut().get_mut(to_usize(slot.start)) {
             *first = *first & !DUP | if slot.is_dup() { DUP } else { 0 };
         }
@@ -217,7 +218,7 @@ impl Engine {
         true
     }
 
-    /// Nothing more is awaited of a large message at QoS 0.
+    /// Ends a large message at QoS 0, which has no acknowledgement.
     fn end_large(&mut self, m: &mut Memory<'_>, token: Token, how: Ended) {
         if let Some(index) = self.index_of(m, token)
             && self
@@ -233,8 +234,8 @@ impl Engine {
         self.slots(m).iter().position(|slot| slot.token() == token)
     }
 
-    /// Ends the way of the large packet before its end, because its session goes elsewhere or its connection ends. After a
-    /// part of a packet nothing can follow on its connection.
+    /// Stops the large packet before its end, because its session or its connection goes away. If a part of it was sent,
+    /// nothing can follow on its connection.
     #[inline]
     pub(crate) fn stop_large(&mut self, m: &mut Memory<'_>) {
         if LARGE && let Some(large) = self.large.get().copied() {
@@ -255,7 +256,7 @@ impl Engine {
         } else if let Some(index) = self.index_of(m, large.token)
             && let Some(slot) = self.slot_mut(m, index)
         {
-            // As if it had never been its turn.
+            // Nothing of it was sent, so it waits for its turn again.
             slot.comes_back();
         }
     }

@@ -1,4 +1,5 @@
-//! What dies with the network connection. Replaced whole by the next one, so nothing of the last can leak into it.
+//! The state that ends with the network connection. The next connection replaces all of it, so nothing of the last one can
+//! stay.
 
 use mqtt_proto::num::to_u16;
 use mqtt_proto::num::to_usize;
@@ -13,54 +14,54 @@ use crate::event::Outgoing;
 use crate::keep_alive::Times;
 use crate::pieces::Pieces;
 
-/// Where a connection is.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Phase {
     /// There is no connection.
     Offline,
-    /// CONNECT is sent (client) or awaited or undecided (server).
+    /// The client has sent CONNECT; the server waits for it or for the decision of its host.
     Connecting,
-    /// Both sides agreed.
+    /// CONNACK has accepted the connection.
     Connected,
-    /// It is over: what is outgoing still goes out, what comes in is dropped.
+    /// The connection is over. Outgoing bytes are still sent, and incoming bytes are dropped.
     Closing,
 }
 
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// What waits for the transport lies between these in the memory of outgoing bytes.
+    /// The bytes that wait for the transport lie between these two places in the memory of outgoing bytes.
     pub(crate) start: u32,
     pub(crate) end: u32,
-    /// The largest packet we take, and the largest that the peer takes.
+    /// The longest packet that this side accepts, and the longest that the peer accepts, in bytes.
     pub(crate) packet_limit: u32,
     pub(crate) peer_limit: u32,
-    /// Fingerprint of the client identifier in CONNECT, or of the one that was assigned; 0 before.
+    /// The fingerprint of the client identifier in CONNECT, or of the one that was assigned; 0 before.
     pub(crate) client: u32,
     pub(crate) times: Times,
-    /// A message whose payload is coming piece by piece.
+    /// The message whose payload arrives in pieces.
     pub(crate) pieces: Pieces,
     pub(crate) aliases: Aliases,
-    /// QoS 1 and 2 messages under way on this connection.
+    /// How many QoS 1 and 2 messages are on their way on this connection.
     pub(crate) in_flight: u16,
-    /// QoS 2 among them.
+    /// How many of them are at QoS 2.
     pub(crate) in_flight_qos2: u16,
-    /// Slots before this one need not be sent.
+    /// The index of a slot. No slot before it has to be sent.
     pub(crate) cursor: u16,
-    /// The peer's receive maximum, and ours.
+    /// The receive maximum of the peer, and that of this side.
     pub(crate) peer_maximum: u16,
     pub(crate) receive_maximum: u16,
-    /// The highest topic alias we take.
+    /// The highest topic alias that this side accepts.
     pub(crate) alias_maximum: u16,
-    /// The highest topic alias we use.
+    /// The highest topic alias that this side assigns.
     pub(crate) auto_alias: u16,
     pub(crate) lacks: Lacks,
     pub(crate) version: Version,
     pub(crate) phase: Phase,
-    /// CONNECT named an authentication method.
+    /// Whether CONNECT named an authentication method.
     pub(crate) authenticates: bool,
-    /// CONNECT came, and the host has not decided.
+    /// Whether CONNECT has arrived and the host has not decided on it.
     pub(crate) undecided: bool,
-    /// There were more messages than our receive maximum, and they were taken.
+    /// Whether messages beyond the receive maximum of this side arrived and were accepted.
     pub(crate) exceeded: bool,
 }
 
@@ -95,8 +96,8 @@ impl Link {
 }
 
 impl Engine {
-    /// What one side announces in CONNECT or CONNACK: what we do is what we hold the peer to, what the peer does is what we keep
-    /// to. The keep-alive that a server demands is given back.
+    /// Stores what one side announces in CONNECT or CONNACK. If it is `ours`, the peer has to keep to it, otherwise this side
+    /// has to. Returns the keep-alive that a server demands.
     pub(crate) fn announced(&mut self, ours: bool, block: &[u8]) -> Option<u16> {
         let in_connect = ours != self.is_server();
         let link = &mut self.link;
@@ -128,7 +129,7 @@ impl Engine {
     }
 }
 
-/// The properties of a packet of MQTT 5 that was written, which has `before` bytes before them in its body.
+/// Returns the properties of an encoded packet of MQTT 5 that has `before` bytes before them in its body.
 pub(crate) fn written_properties(packet: &[u8], before: usize) -> &[u8] {
     let frame = frame(packet, true, MAX_PACKET);
     let mut body = Reader::new(frame.front(packet));
@@ -141,7 +142,8 @@ fn half(number: u32) -> u16 {
     to_u16(to_usize(number))
 }
 
-/// FNV-1a: enough to tell the few identifiers that one application uses apart, in four bytes. Never 0, which is nobody.
+/// Returns a hash of a client identifier (FNV-1a). Its four bytes are enough to distinguish the few identifiers that one
+/// application uses. It is never 0, which stands for no client.
 pub(crate) fn fingerprint(client_id: &[u8]) -> u32 {
     let hash = client_id.iter().fold(0x811C_9DC5_u32, |hash, byte| {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
@@ -149,8 +151,8 @@ pub(crate) fn fingerprint(client_id: &[u8]) -> u32 {
     if hash == 0 { u32::MAX } else { hash }
 }
 
-/// What the server said it does not support (5, sections 3.2.2.3.4 to 3.2.2.3.13), and what a client must therefore not send:
-/// a bit for each.
+/// What the server does not support according to its CONNACK (5, sections 3.2.2.3.4 to 3.2.2.3.13), a bit for each. A client
+/// must not send it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Lacks(u8);
 
@@ -162,7 +164,7 @@ const IDENTIFIERS: u8 = 16;
 const SHARED: u8 = 32;
 
 impl Lacks {
-    /// The server's CONNACK has this property.
+    /// Stores a property of the server's CONNACK.
     const fn told(&mut self, property: PropertyId, value: u32) {
         self.0 |= match property {
             PropertyId::MaximumQoS if value == 0 => QOS_1 | QOS_2,

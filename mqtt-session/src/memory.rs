@@ -1,5 +1,5 @@
-//! Memory is the caller's: growing on a heap, or lent buffers of a fixed size. One engine serves both; it has no memory of its
-//! own and asks here for what it needs.
+//! The memory of a machine: tables on the heap, which grow, or lent buffers of a fixed size. The engine serves both. It has no
+//! memory of its own and asks this module for what it needs.
 
 #[cfg(feature = "alloc")]
 use alloc::boxed::Box;
@@ -9,26 +9,27 @@ use core::mem;
 use crate::inbound::ReceiveSlot;
 use crate::slots::Slot;
 
-/// Memory that grows as needed, up to the limits of the [`crate::Config`]. Nothing is allocated before its first use.
+/// Memory on the heap. It grows as needed, up to the limits of the [`crate::Config`], and allocates nothing before its first
+/// use.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heap;
 
-/// Buffers lent by firmware: nothing grows, nothing is allocated.
+/// Buffers that firmware lends. Nothing grows, and nothing is allocated.
 ///
-/// The receive maximum announced in CONNECT (5) should not be above the length of `received`.
+/// The receive maximum announced in CONNECT (MQTT 5) should not be above the length of `received`.
 #[derive(Debug, Default)]
 pub struct Lent<'b> {
-    /// Outgoing bytes: at least the largest packet to be sent, and 64 for acknowledgements.
+    /// For outgoing bytes: at least the length of the longest packet to be sent, and 64 bytes for acknowledgements.
     pub outgoing: &'b mut [u8],
-    /// Unacknowledged messages: their packets' lengths added up, and a byte for each filter of a request.
+    /// For unacknowledged messages: the sum of the lengths of their packets, and a byte for each filter of a request.
     pub kept: &'b mut [u8],
-    /// One for each message or request under way.
+    /// One slot for each message or request that may be on its way.
     pub slots: &'b mut [Slot],
-    /// One for each QoS 2 message that may be half received.
+    /// One slot for each QoS 2 message that may be received and not yet released.
     pub received: &'b mut [ReceiveSlot],
-    /// Topics of aliases, of those that come in and those that go out, with 5 bytes more for each (5). Empty if none is announced
-    /// and none assigned.
+    /// For the topics of aliases, incoming and outgoing ones, with 5 bytes more for each (MQTT 5). Empty if no alias is
+    /// announced or assigned.
     #[cfg(feature = "aliases")]
     pub aliases: &'b mut [u8],
 }
@@ -44,7 +45,7 @@ enum Kind<'b> {
     Heap(Tables),
 }
 
-/// What lies on the heap. Aliases are rare: an idle session pays one pointer for them.
+/// The tables on the heap. Few sessions have aliases, so those are behind a pointer.
 #[cfg(feature = "alloc")]
 #[derive(Debug, Default)]
 struct Tables {
@@ -85,8 +86,8 @@ fn grow<T: Clone + Default>(items: &mut Box<[T]>, len: usize) {
     }
 }
 
-/// For each table: its items, its items to be changed, and how it becomes at least as long as is asked for; `false` if it
-/// cannot.
+/// Makes three methods for each table: one returns its items, one returns them to be changed, and one makes the table at least
+/// `len` items long or returns `false`.
 macro_rules! tables {
     ($($field:ident, $items_mut:ident, $grow:ident: $item:ty;)*) => {
         impl Memory<'_> {
@@ -133,7 +134,7 @@ tables! {
 }
 
 impl Memory<'_> {
-    /// How long the buffer of outgoing bytes can be.
+    /// Returns how long the buffer of outgoing bytes can become.
     #[inline]
     pub(crate) fn outgoing_limit(&self) -> usize {
         match &self.0 {
@@ -143,7 +144,7 @@ impl Memory<'_> {
         }
     }
 
-    /// How long the buffer of kept packets can be.
+    /// Returns how long the buffer of kept packets can become.
     #[inline]
     pub(crate) fn kept_limit(&self) -> usize {
         match &self.0 {
@@ -153,7 +154,7 @@ impl Memory<'_> {
         }
     }
 
-    /// The outgoing bytes to be written, and the kept packets to be read.
+    /// Returns the outgoing bytes to be written, and the kept packets to be read.
     #[inline]
     pub(crate) fn outgoing_and_kept(&mut self) -> (&mut [u8], &[u8]) {
         match &mut self.0 {
@@ -163,7 +164,7 @@ impl Memory<'_> {
         }
     }
 
-    /// Gives the memory of kept packets back if it is longer than `len`: nothing in it is needed any more.
+    /// Frees the memory of kept packets if it is longer than `len`. No packet in it may be needed any more.
     #[inline]
     pub(crate) fn give_back_kept(&mut self, len: usize) {
         match &mut self.0 {
@@ -179,8 +180,8 @@ impl Memory<'_> {
         }
     }
 
-    /// Gives what belongs to a session to another machine, and takes what that one has. `false` if one lends its memory and
-    /// the other has it on the heap; nothing changed then.
+    /// Exchanges what belongs to a session with another machine. Returns `false` and changes nothing if one has lent memory and
+    /// the other a heap.
     #[cfg(feature = "server")]
     pub(crate) fn swap_session(&mut self, other: &mut Self) -> bool {
         swap_session(&mut self.0, &mut other.0)
@@ -197,7 +198,7 @@ impl Memory<'_> {
         }
     }
 
-    /// The same to be changed, made at least `len` bytes long where that can be.
+    /// Returns the same bytes to be changed, made at least `len` bytes long if the memory can grow.
     pub(crate) fn aliases_mut(&mut self, len: usize) -> &mut [u8] {
         match &mut self.0 {
             Kind::Lent(lent) => {

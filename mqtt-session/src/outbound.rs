@@ -1,8 +1,8 @@
-//! Messages to the peer, until they are acknowledged. Knows no role.
+//! Messages to the peer, until they are acknowledged. This code is the same for both roles.
 //!
 //! ```text
 //!   QoS 1:  PubAck --PUBACK--> done
-//!   QoS 2:  PubRec --PUBREC--> PubComp --PUBCOMP--> done        (5: a PUBREC of 0x80 or more is done)
+//!   QoS 2:  PubRec --PUBREC--> PubComp --PUBCOMP--> done        (5: a PUBREC of 0x80 or more ends the message)
 //! ```
 
 use mqtt_proto::num::{to_u32, to_usize};
@@ -23,27 +23,27 @@ use crate::problem::Problem;
 use crate::slots::{Awaits, Slot};
 use crate::tune::{ALIASES, FAST, KEEPS_QOS_0, LARGE, POLICIES, V5};
 
-/// DUP in the first byte of a PUBLISH.
+/// The DUP flag in the first byte of a PUBLISH.
 pub(crate) const DUP: u8 = 0b1000;
 
-/// What an acknowledgement leads to.
+/// What follows an acknowledgement.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Next {
-    /// The end.
+    /// The message has ended.
     Done,
-    /// PUBREL goes out, and PUBCOMP is awaited.
+    /// PUBREL is sent, and PUBCOMP is awaited.
     Release,
-    /// It does not answer what was sent.
+    /// The acknowledgement does not fit what was sent.
     Wrong,
 }
 
-/// What follows from an acknowledgement where `awaits` is awaited.
+/// Returns what follows an acknowledgement of a message that waits for `awaits`.
 #[inline]
 fn next(awaits: Awaits, packet: u8, failed: bool) -> Next {
-    // 5 [MQTT-4.3.2-3], [MQTT-4.3.3-3] and [MQTT-4.3.3-5]: nothing but the right acknowledgement goes on with a
-    // message.
+    // 5 [MQTT-4.3.2-3], [MQTT-4.3.3-3] and [MQTT-4.3.3-5]: only the right acknowledgement takes a message further.
     let received = awaits == Awaits::PUBREC || awaits == Awaits::PUBCOMP;
-    // 3.1.1 [MQTT-4.3.3-1], 5 [MQTT-4.3.3-4]; a repeated PUBREC gets its PUBREL again. 5 [MQTT-4.4.0-2]: one that fails ends it.
+    // 3.1.1 [MQTT-4.3.3-1], 5 [MQTT-4.3.3-4]; a repeated PUBREC gets its PUBREL again. 5 [MQTT-4.4.0-2]: a PUBREC that fails
+    // ends it.
     if packet == kind::PUBREC && received && !(failed && awaits == Awaits::PUBREC) {
         Next::Release
     } else if awaits == Awaits::answer(packet) {
@@ -54,7 +54,7 @@ fn next(awaits: Awaits, packet: u8, failed: bool) -> Next {
 }
 
 impl Engine {
-    /// Accepts a message and sends it, or keeps it while offline.
+    /// Accepts a message and sends it, or keeps it while there is no connection.
     pub(crate) fn publish(
         &mut self,
         m: &mut Memory<'_>,
@@ -75,7 +75,7 @@ impl Engine {
         if !online && self.config.offline() == Offline::Reject {
             return Err(Refused::Offline);
         }
-        // What waits goes first: a new message does not overtake.
+        // A new message must not overtake those that wait.
         if online && self.link.cursor < self.session.len {
             return Err(Refused::Full);
         }
@@ -106,8 +106,8 @@ impl Engine {
         Ok(token)
     }
 
-    /// The short cut for a message without properties on a connection where nothing waits and all has room. What is odd goes the
-    /// long way, which refuses it or does more for it.
+    /// The fast path: accepts a message without properties on a connection where nothing waits and everything has room. For any
+    /// other message it returns `None`, and [`Self::publish`] goes on.
     #[inline]
     fn publish_plain(
         &mut self,
@@ -158,7 +158,7 @@ impl Engine {
         len: usize,
         awaits: Awaits,
     ) -> Result<Option<Token>, Refused> {
-        // An alias is assigned when nothing can refuse the message any more, and its packet fits in any case.
+        // The alias is assigned when nothing can refuse the message any more, because its packet fits with or without it.
         let with_alias = len.wrapping_add(ALIAS_LEN);
         let alias = ALIASES && self.link.auto_alias > 0 && with_alias <= self.largest_in_buffer(m);
         if !self.message_fits(m, if alias { with_alias } else { len }) {
@@ -175,7 +175,7 @@ impl Engine {
         }
         let mut slot = self.keep(m, &mut publish, len, (awaits, self.config.slots()))?;
         if !FAST && !alias {
-            // The same in a few bytes: it is the only one that waits, and all has room.
+            // This is smaller code with the same effect: the message is the only one that waits, and it has room.
             self.add(m, slot);
             self.record_message(m, &slot);
             self.pump(m);
@@ -198,7 +198,7 @@ impl Engine {
         Ok(Some(slot.token()))
     }
 
-    /// Copies the packet of a slot behind what waits.
+    /// Copies the packet of a slot behind the waiting bytes.
     #[inline]
     fn copy_packet(&self, m: &mut Memory<'_>, slot: &Slot) {
         let end = to_usize(self.link.end);
@@ -209,8 +209,8 @@ impl Engine {
         );
     }
 
-    /// A packet that is about to be outgoing waits for its record, if it must: at QoS 2 its identifier means this message from
-    /// then on.
+    /// Makes a packet that becomes outgoing next wait for its record, if it must: at QoS 2 its identifier belongs to this
+    /// message from then on.
     #[inline]
     fn publish_waits(&mut self, m: &Memory<'_>, awaits: Awaits) {
         if awaits == Awaits::PUBREC {
@@ -218,11 +218,10 @@ impl Engine {
         }
     }
 
-    /// Whether one more message fits the window.
+    /// Returns whether one more message fits the window.
     #[inline]
     fn window_is_open(&self, awaits: Awaits) -> bool {
-        // 5 [MQTT-3.3.4-8], [MQTT-3.3.4-10] and [MQTT-4.9.0-3]: only messages ask; no other packet waits for the
-        // window.
+        // 5 [MQTT-3.3.4-8], [MQTT-3.3.4-10] and [MQTT-4.9.0-3]: only messages need the window; no other packet waits for it.
         let link = &self.link;
         let most = self.config.window.min(link.peer_maximum).max(1);
         link.in_flight < most
@@ -238,7 +237,8 @@ impl Engine {
         self.link.in_flight_qos2 = self.link.in_flight_qos2.wrapping_add(qos2);
     }
 
-    /// 5, section 4.9: a PUBREL sent again was never counted, so its end must not count back.
+    /// Removes a message from the window. A PUBREL that was sent again was never counted, so its end is not counted either (5,
+    /// section 4.9).
     #[inline]
     fn leave(&mut self, slot: &Slot) {
         if slot.is_counted() {
@@ -248,7 +248,7 @@ impl Engine {
         }
     }
 
-    /// The largest PUBLISH that the peer takes and that can be sent.
+    /// Returns the length of the longest PUBLISH that the peer accepts and this side can send.
     #[inline]
     fn largest_message(&self, m: &Memory<'_>) -> usize {
         if LARGE {
@@ -282,8 +282,8 @@ impl Engine {
         }
     }
 
-    /// Whether a message has room once every message that was never sent has given way: without this, messages would be dropped
-    /// for one that is refused all the same.
+    /// Returns whether a message has room after all messages that were never sent are dropped. Without this check they would be
+    /// dropped for a message that is refused in the end.
     fn fits_without_fresh(&mut self, m: &mut Memory<'_>, len: usize, most: usize) -> bool {
         let stay = self
             .slots(m)
@@ -300,7 +300,7 @@ impl Engine {
             && self.has_slot(m)
     }
 
-    /// Ends the oldest message that was never sent. Its packet makes room at once, only its end is still to be told.
+    /// Ends the oldest message that was never sent. Its packet is removed at once; its end is reported later.
     fn drop_oldest(&mut self, m: &mut Memory<'_>) -> bool {
         let Some(oldest) = self.slots(m).iter().position(Slot::is_fresh) else {
             return false;
@@ -309,8 +309,8 @@ impl Engine {
         true
     }
 
-    /// Writes the message's packet, under a new identifier, to `kept`. Its slot is to be added. The number bounds the slots that
-    /// are not ended.
+    /// Writes the packet of a message to `kept`, with a new packet identifier. The caller then adds its slot. `most` limits the
+    /// slots that have not ended.
     #[inline]
     pub(crate) fn keep(
         &mut self,
@@ -327,7 +327,7 @@ impl Engine {
         Ok(slot)
     }
 
-    /// Sends, in order, what waits and has room now.
+    /// Sends, in order, the packets that wait and have room.
     #[inline]
     pub(crate) fn pump(&mut self, m: &mut Memory<'_>) {
         if self.link.cursor < self.session.len {
@@ -346,19 +346,19 @@ impl Engine {
         }
     }
 
-    /// Sends what the slot at the cursor has to say; `false` without room.
+    /// Sends the packet of the slot at the cursor. Returns `false` if it has no room.
     fn send_slot(&mut self, m: &mut Memory<'_>, mut slot: Slot) -> bool {
         let index = usize::from(self.link.cursor);
         let len = to_usize(slot.len);
         let message = !KEEPS_QOS_0 || slot.awaits != Awaits::CONNECTION;
         if slot.awaits == Awaits::PUBCOMP {
-            // 3.1.1 [MQTT-4.4.0-1], 5 [MQTT-4.3.3-6]: once PUBREL is out the message is never published again.
+            // 3.1.1 [MQTT-4.4.0-1], 5 [MQTT-4.3.3-6]: after PUBREL the message is never published again.
             if !self.acknowledgement(m, PacketType::PubRel, slot.id(), ReasonCode::Success) {
                 return false;
             }
             slot.goes(false);
         } else if len > self.largest_message(m) {
-            // A resumed session may have come back with smaller limits: what no longer fits must not stall the rest.
+            // The new connection of a session may have smaller limits. A message that does not fit must not stall the others.
             self.end(m, index, Ended::TooLarge);
             return true;
         } else if message && !self.window_is_open(slot.awaits) {
@@ -369,7 +369,7 @@ impl Engine {
             if !self.message_fits(m, len) {
                 return false;
             }
-            // 3.1.1 [MQTT-2.3.1-3], 5 [MQTT-4.4.0-1]: it goes again as it was kept, under its identifier.
+            // 3.1.1 [MQTT-2.3.1-3], 5 [MQTT-4.4.0-1]: the packet is sent again as it was kept, with its identifier.
             self.copy_packet(m, &slot);
             // 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]
             if let (true, Some(first)) = (slot.is_dup(), self.room(m, len).first_mut()) {
@@ -390,7 +390,8 @@ impl Engine {
         true
     }
 
-    /// PUBACK, PUBREC or PUBCOMP came. The token of the message that this ended, if it ended one; then what waited may go.
+    /// Handles PUBACK, PUBREC or PUBCOMP. Returns the token of the message that it ended, if it ended one. Waiting messages may
+    /// be sent then.
     #[inline]
     pub(crate) fn acknowledged(
         &mut self,
@@ -399,8 +400,8 @@ impl Engine {
     ) -> Result<Option<Token>, Problem> {
         let failed = view.reason >= 0x80;
         let Some(index) = self.find(m, view.id) else {
-            // An end that was told twice is no fault; a PUBREC nobody here waits for is released, so that its
-            // receiver can forget it.
+            // An acknowledgement may be repeated without fault. PUBREL answers a PUBREC without a message, so that the receiver
+            // can forget the identifier.
             if view.kind == kind::PUBREC && !failed {
                 self.acknowledgement(m, PacketType::PubRel, view.id, ReasonCode::Success);
             }
@@ -426,8 +427,8 @@ impl Engine {
                 if before.awaits == Awaits::PUBREC {
                     self.record_released(&before);
                 }
-                // 3.1.1 [MQTT-4.6.0-4], 5 [MQTT-4.6.0-4]: PUBREL follows each PUBREC at once. 5 [MQTT-3.6.2-1]: it
-                // says success.
+                // 3.1.1 [MQTT-4.6.0-4], 5 [MQTT-4.6.0-4]: PUBREL follows each PUBREC at once. 5 [MQTT-3.6.2-1]: its reason is
+                // success.
                 self.acknowledgement(m, PacketType::PubRel, view.id, ReasonCode::Success);
                 Ok(None)
             }
@@ -435,7 +436,7 @@ impl Engine {
         }
     }
 
-    /// The message of a token that is not acknowledged, or whose end was told last.
+    /// Returns the message of a token that is not acknowledged, or whose end was reported last.
     pub(crate) fn unacknowledged<'m>(
         &self,
         m: &'m Memory<'_>,
@@ -444,7 +445,7 @@ impl Engine {
         self.read_slot(m, self.find_token(m, token)?)
     }
 
-    /// The messages that have not ended and whose bytes are still needed.
+    /// Returns the messages that have not ended and whose bytes are still needed.
     pub(crate) fn unacknowledged_all<'m>(
         &self,
         m: &'m Memory<'_>,
@@ -459,7 +460,7 @@ impl Engine {
     }
 }
 
-/// A PUBLISH that was kept.
+/// Reads a PUBLISH that was kept.
 pub(crate) fn read_packet(packet: &[u8], version: Version) -> Option<Publish<'_>> {
     let v5 = version.is_v5();
     let frame = frame(packet, v5, MAX_PACKET);
@@ -469,24 +470,24 @@ pub(crate) fn read_packet(packet: &[u8], version: Version) -> Option<Publish<'_>
     (!wrong).then(|| view.publish())
 }
 
-/// How long a packet is.
+/// Returns the length of a packet in bytes.
 fn measured(publish: &Publish<'_>, version: Version) -> Result<usize, EncodeError> {
     let mut out = Out::new(&mut []);
     publish.write(version, &mut out);
     out.finish()
 }
 
-/// Writes a packet that was measured; how long it is.
+/// Writes a packet whose length was measured. Returns its length.
 fn write(publish: &Publish<'_>, version: Version, room: &mut [u8]) -> usize {
     let mut out = Out::new(room);
     publish.write(version, &mut out);
     out.writer.len()
 }
 
-/// The packet of a message without properties and without an alias.
+/// The packet of a message without properties and without a topic alias.
 struct Plain<'a> {
     message: &'a Outgoing<'a>,
-    /// Length of what follows the fixed header.
+    /// The remaining length.
     rest: u32,
     v5: bool,
 }
@@ -507,7 +508,7 @@ impl<'a> Plain<'a> {
         }
     }
 
-    /// Beyond the maximum of MQTT it is larger than any packet may be.
+    /// Returns the length of the packet. Beyond the maximum of MQTT, it returns a length that no limit allows.
     #[inline]
     fn len(&self) -> usize {
         if self.rest > MAX_PACKET {
@@ -536,13 +537,13 @@ impl<'a> Plain<'a> {
     }
 }
 
-/// How much longer a topic alias can make a packet: three bytes, and one more for each of the two lengths.
+/// How many bytes a topic alias can add to a packet: three for the property, and one more for each of the two lengths.
 const ALIAS_LEN: usize = 5;
 
-/// The packet of a message, under the first identifier until it has its own.
+/// Makes the packet of a message, with the first packet identifier until it gets its own.
 pub(crate) const fn prepare<'a>(message: &Outgoing<'a>) -> Publish<'a> {
-    // 3.1.1 [MQTT-3.3.1-3] and [MQTT-4.3.1-1], 5 [MQTT-3.3.1-3], [MQTT-4.3.1-1], [MQTT-4.3.2-2] and [MQTT-4.3.3-2]: a
-    // new message has no DUP, whatever the one had that it forwards.
+    // 3.1.1 [MQTT-3.3.1-3] and [MQTT-4.3.1-1], 5 [MQTT-3.3.1-3], [MQTT-4.3.1-1], [MQTT-4.3.2-2] and [MQTT-4.3.3-2]: a new
+    // message has no DUP flag, even if it forwards a message that had one.
     let mut publish = Publish::new(message.topic, message.payload);
     publish.retain = message.retain;
     publish.properties = message.properties;
@@ -566,7 +567,7 @@ pub(crate) const fn set_id(publish: &mut Publish<'_>, id: PacketId) {
 mod tests {
     use super::*;
 
-    /// The table is complete: each pair of what is awaited and what comes has the end the standard gives it.
+    /// For each pair of what is awaited and what arrives, the result is the one of the standard.
     #[test]
     fn each_acknowledgement_ends_or_goes_on_as_the_standard_says() {
         let messages = [

@@ -1,5 +1,5 @@
-//! Outgoing bytes, until the transport took them. Messages leave a reserve free, so that acknowledgements and pings always
-//! find room: control must not wait behind data.
+//! Outgoing bytes, until the transport has taken them. Messages leave a reserve free, so that acknowledgements and pings always
+//! have room and do not wait for messages.
 
 use mqtt_proto::num::{to_u32, to_usize};
 use mqtt_proto::wire::{Body, Out};
@@ -12,32 +12,32 @@ use crate::link::Phase;
 use crate::memory::Memory;
 use crate::tune::{JOURNAL, LARGE};
 
-/// Bytes that messages leave free. An acknowledgement takes at most 5; a peer that respects the receive maximum cannot
-/// use up what [`Engine::answer_fits`] allows beyond it on a heap.
+/// Bytes that messages leave free. An acknowledgement takes at most 5. On a heap, [`Engine::answer_fits`] allows more, which a
+/// peer that keeps to the receive maximum cannot use up.
 pub(crate) const RESERVE: usize = 64;
 
-/// The longest acknowledgement we make: fixed header, identifier, reason code.
+/// The length of the longest acknowledgement that is sent: fixed header, packet identifier and reason code.
 const ACK_LEN: usize = 5;
 
-/// On a heap, how far acknowledgements may go beyond the limit for messages: more than 65,535 of them, the largest
-/// window there is, at 5 bytes each.
+/// How many bytes acknowledgements on a heap may take beyond the limit of messages: room for more than 65,535 of them, the
+/// largest window, at 5 bytes each.
 const CONTROL_BEYOND_LIMIT: usize = 512 << 10;
 
 impl Engine {
-    /// How many bytes wait for the transport, without a large packet.
+    /// Returns how many bytes wait for the transport, without a large packet.
     #[inline]
     pub(crate) fn waiting(&self) -> usize {
         to_usize(self.link.end.wrapping_sub(self.link.start))
     }
 
-    /// The bytes that wait, without a large packet.
+    /// Returns the bytes that wait for the transport, without a large packet.
     #[inline]
     pub(crate) fn written<'m>(&self, m: &'m Memory<'_>) -> &'m [u8] {
         let (start, end) = (to_usize(self.link.start), to_usize(self.link.end));
         m.outgoing().get(start..end).unwrap_or_default()
     }
 
-    /// The transport took `n` bytes: what waited for room may go.
+    /// Removes `n` bytes that the transport has taken, and writes what waited for room.
     #[inline]
     pub(crate) fn sent(&mut self, m: &mut Memory<'_>, n: usize) {
         if JOURNAL {
@@ -63,7 +63,7 @@ impl Engine {
         }
     }
 
-    /// What waits begins at the front now.
+    /// Adjusts the places of the waiting bytes after they moved to the front.
     fn moved_to_front(&mut self) {
         let link = &mut self.link;
         if let Some(large) = self.large.get_mut() {
@@ -72,14 +72,14 @@ impl Engine {
         (link.start, link.end) = (0, link.end.wrapping_sub(link.start));
     }
 
-    /// Forgets all that waits, the large packet as well.
+    /// Discards all bytes that wait, and the large packet.
     pub(crate) fn clear_outgoing(&mut self) {
         (self.link.start, self.link.end) = (0, 0);
         self.large.clear();
         self.clear_barriers();
     }
 
-    /// The most that one message can take: what the buffer leaves beside the reserve.
+    /// Returns the length of the longest message that can be sent: what the buffer leaves beside the reserve.
     #[inline]
     pub(crate) fn largest_in_buffer(&self, m: &Memory<'_>) -> usize {
         let limit = m.outgoing_limit().min(self.config.most_outgoing());
@@ -88,17 +88,18 @@ impl Engine {
             .min(to_usize(self.link.peer_limit))
     }
 
-    /// Whether a message of `len` bytes has room, beside the reserve. It goes behind what waits, see [`Self::room`].
+    /// Returns whether a message of `len` bytes has room beside the reserve. Its place is behind the waiting bytes, see
+    /// [`Self::room`].
     #[inline]
     pub(crate) fn message_fits(&mut self, m: &mut Memory<'_>, len: usize) -> bool {
         let waiting = self.waiting();
         let total = waiting.saturating_add(len).saturating_add(RESERVE);
-        // An empty buffer takes any message that fits it at all.
+        // An empty buffer accepts any message that fits into it.
         (total <= self.config.most_outgoing() || waiting == 0)
             && self.make_room(m, len.saturating_add(RESERVE))
     }
 
-    /// Whether `len` bytes of control packets have room. On a heap those that wait are bounded as well.
+    /// Returns whether `len` bytes of control packets have room. On a heap the waiting ones are limited as well.
     #[inline]
     fn control_fits(&mut self, m: &mut Memory<'_>, len: usize) -> bool {
         let most = self.config.most_outgoing();
@@ -106,13 +107,13 @@ impl Engine {
             && self.make_room(m, len)
     }
 
-    /// Whether the answer to any packet has room.
+    /// Returns whether the answer to any packet has room.
     #[inline]
     pub(crate) fn answer_fits(&mut self, m: &mut Memory<'_>) -> bool {
         self.control_fits(m, ACK_LEN) && self.record_fits(0)
     }
 
-    /// The room behind what waits. What is written there goes out by [`Self::advance`].
+    /// Returns the room behind the waiting bytes. What is written there becomes outgoing with [`Self::advance`].
     #[inline]
     pub(crate) fn room<'m>(&self, m: &'m mut Memory<'_>, len: usize) -> &'m mut [u8] {
         let end = to_usize(self.link.end);
@@ -121,7 +122,7 @@ impl Engine {
             .unwrap_or_default()
     }
 
-    /// `len` bytes were written to the room.
+    /// Makes `len` bytes that were written to the room outgoing.
     #[inline]
     pub(crate) fn advance(&mut self, len: usize) {
         self.link.end = self.link.end.wrapping_add(to_u32(len));
@@ -143,7 +144,8 @@ impl Engine {
             self.moved_to_front();
             return wanted.wrapping_sub(start) <= m.outgoing().len();
         }
-        // Grow while most of the buffer is unsent; otherwise moving the rest to the front costs less than it frees.
+        // The buffer grows while most of it is unsent. Otherwise the rest moves to the front, which moves fewer bytes than it
+        // frees.
         let mostly_sent = start >= end.wrapping_sub(start);
         if !mostly_sent && m.grow_outgoing(wanted) {
             return true;
@@ -156,8 +158,8 @@ impl Engine {
         true
     }
 
-    /// Sends an acknowledgement, with a reason code only where one says more than success, which only MQTT 5 can, and never
-    /// with properties. All acknowledgements leave through here. `false` without room.
+    /// Sends an acknowledgement. All acknowledgements are sent by this function. They have a reason code only if it is not
+    /// success, which needs MQTT 5, and never properties. Returns `false` if there is no room.
     #[inline]
     pub(crate) fn acknowledgement(
         &mut self,
@@ -189,7 +191,7 @@ impl Engine {
         true
     }
 
-    /// Sends a packet of nothing but a fixed header, or with a reason code; not if it has no room.
+    /// Sends a packet that has only a fixed header, or also a reason code. Without room it is not sent.
     pub(crate) fn say(
         &mut self,
         m: &mut Memory<'_>,
@@ -207,7 +209,7 @@ impl Engine {
         self.advance(to_usize(len));
     }
 
-    /// Sends a packet that belongs to no flow.
+    /// Sends a packet that is neither a message, a request nor an acknowledgement.
     #[inline(never)]
     pub(crate) fn send(&mut self, m: &mut Memory<'_>, packet: &dyn Body) -> Result<(), Refused> {
         let version = self.link.version;
@@ -240,7 +242,7 @@ impl Engine {
     }
 }
 
-/// Whether a packet of `len` bytes is within `max`.
+/// Checks that a packet of `len` bytes is not longer than `max`.
 pub(crate) fn check_size(len: usize, max: usize) -> Result<(), Refused> {
     if len > max {
         Err(Refused::TooLarge { len, max })

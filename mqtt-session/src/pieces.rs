@@ -1,5 +1,5 @@
-//! A PUBLISH larger than the input buffer: its head first, then its payload in pieces. It is received when its last piece
-//! is, and acknowledged no sooner; a connection that ends in between leaves no trace of it.
+//! A PUBLISH larger than the input buffer: its head arrives first, then its payload in pieces. The message is received with its
+//! last piece, and not acknowledged before. If the connection ends in between, nothing of it is stored.
 
 use mqtt_proto::num::{to_u32, to_usize};
 use mqtt_proto::wire::{View, kind};
@@ -11,17 +11,17 @@ use crate::problem::Problem;
 use crate::progress::{Progress, What};
 use crate::tune::PIECES;
 
-/// The message whose payload is coming. Without the feature it takes no room, and none ever does.
+/// The message whose payload is arriving. Without the feature this takes no room, and there never is one.
 #[cfg(feature = "pieces")]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pieces {
-    /// Bytes of its payload that did not come yet.
+    /// How many bytes of the payload have not arrived yet.
     left: u32,
-    /// Its packet identifier; 0 at QoS 0.
+    /// The packet identifier; 0 at QoS 0.
     id: u16,
-    /// The flags of its fixed header.
+    /// The flags of the fixed header.
     flags: u8,
-    /// The application has it already.
+    /// Whether the application has the message already.
     repeated: bool,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Pieces {
 pub(crate) struct Pieces;
 
 impl Pieces {
-    /// Whether a payload is coming.
+    /// Returns whether a payload is arriving.
     #[inline]
     pub(crate) const fn is_some(self) -> bool {
         #[cfg(feature = "pieces")]
@@ -64,7 +64,7 @@ impl Engine {
 
 #[cfg(feature = "pieces")]
 impl Engine {
-    /// The head of a message of `total` bytes came, with some of its payload.
+    /// Handles the head of a message of `total` bytes, which may be followed by a part of the payload.
     #[cold]
     pub(crate) fn head(
         &mut self,
@@ -74,7 +74,7 @@ impl Engine {
     ) -> Result<(), Problem> {
         self.learn_alias(m, &progress.view)?;
         let view = &mut progress.view;
-        // What is there of the payload is not used up yet.
+        // The part of the payload that has arrived is not consumed yet.
         progress.consumed = progress.consumed.wrapping_sub(view.body.len());
         view.body = &[];
         let left = total.wrapping_sub(to_u32(progress.consumed));
@@ -90,7 +90,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The next piece of a payload, as much of it as is there.
+    /// Handles the next piece of a payload, as much as has arrived.
     #[cold]
     pub(crate) fn piece(
         &mut self,
@@ -134,7 +134,7 @@ impl Engine {
     }
 }
 
-/// Whether only the head of a PUBLISH may be there.
+/// Returns whether the packet can be handled when only its head has arrived.
 pub(crate) const fn may_be_in_pieces(packet: u8) -> bool {
     PIECES && packet == kind::PUBLISH
 }

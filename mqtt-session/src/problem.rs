@@ -1,4 +1,4 @@
-//! What a peer did wrong, in one byte, on its way to the edge, where it becomes a [`Violation`].
+//! The errors of a peer in one byte, inside the machine. A caller gets them as a [`Violation`].
 
 use mqtt_proto::num::{to_u32, to_usize};
 use mqtt_proto::wire::{Reader, frame};
@@ -8,12 +8,12 @@ use crate::engine::Engine;
 use crate::error::Violation;
 use crate::progress::Progress;
 
-/// What a peer did wrong. What belongs to it lies in the step in which it happened.
+/// An error of the peer. The step in which it happened has the values that belong to it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Problem {
-    /// Bytes that are no packet of this version, or one too large.
+    /// The bytes are not a packet of this version, or the packet is too large.
     Malformed,
-    /// What must be there whole is larger than the buffer.
+    /// A packet that must be complete in the input is larger than the input buffer.
     NoRoom,
     Unexpected,
     WrongAck,
@@ -28,7 +28,7 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
-    /// The reason code with which MQTT 5 says it; of malformed bytes the step has it.
+    /// Returns the reason code that MQTT 5 has for it. For malformed bytes the step has it.
     pub(crate) const fn reason_code(self) -> ReasonCode {
         match self {
             Self::NoRoom => ReasonCode::PacketTooLarge,
@@ -40,7 +40,7 @@ impl Problem {
         }
     }
 
-    /// The violation of a tick.
+    /// Returns the violation of a time-out.
     #[cold]
     pub(crate) const fn timeout(self) -> Violation {
         match self {
@@ -50,7 +50,7 @@ impl Problem {
         }
     }
 
-    /// The violation of a step, with what the step knows of it.
+    /// Returns the violation of a step, with the values that the step has.
     pub(crate) fn violation(self, engine: &Engine, progress: &Progress<'_>) -> Violation {
         let view = &progress.view;
         let packet = PacketType::new(view.kind);
@@ -83,7 +83,7 @@ impl Problem {
     }
 }
 
-/// The exact error of malformed bytes.
+/// Returns the exact error of malformed bytes.
 fn malformed(engine: &Engine, progress: &Progress<'_>) -> DecodeError {
     let (version, limit) = (engine.link.version, engine.link.packet_limit);
     let frame = frame(progress.input, engine.is_v5(), limit);

@@ -1,18 +1,18 @@
-//! One step over the input: what it was given and what it found. Written in place, never moved.
+//! One step over the input: its arguments and its result. The struct is written in place and never moved.
 
 use mqtt_proto::wire::{Fault, View};
 use mqtt_proto::{PacketId, ReasonCode};
 
 use crate::event::{Ended, Incoming, Receipt, Token};
 
-/// What a step found.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum What {
-    /// `consumed` is how many bytes must be there.
+    /// The step needs more input; `consumed` is how many bytes must be there.
     Needs,
-    /// What is outgoing is to be written first.
+    /// The outgoing bytes have to be written first.
     Blocked,
-    /// Something that the application need not know.
+    /// Nothing that the application has to know.
     Nothing,
     Connected,
     Refused,
@@ -26,38 +26,39 @@ pub(crate) enum What {
     Auth,
     Disconnected,
     Pong,
-    // What only a server gets.
+    // The results that only a server has.
     Connect,
     Subscribe,
     Unsubscribe,
     Ping,
 }
 
-/// One step.
+/// One step over the input.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress<'i> {
-    /// The front of the input, as much as there is.
+    /// The input from its front, as much as has arrived.
     pub(crate) input: &'i [u8],
     pub(crate) now: u32,
-    /// There is no room for more input.
+    /// Whether the input buffer is full and cannot grow.
     pub(crate) full: bool,
     pub(crate) what: What,
-    /// How many bytes of the input are used up; of a fault, how many the field lacks.
+    /// How many bytes of the input are consumed; with a fault, how many bytes the field lacks.
     pub(crate) consumed: usize,
-    /// Which message or request.
+    /// The token of the message or request.
     pub(crate) token: Token,
-    /// How many bytes of a payload are left; of what does not fit, how many there are. Of a fault, where it is.
+    /// How many bytes of a payload are left. For a packet that does not fit: its length. With a fault: its place, from the end.
+    /// For a wrong number of codes: the number of filters.
     pub(crate) left: u32,
-    /// With which serial number a message is to be acknowledged by hand.
+    /// The serial number of a message that is to be acknowledged by hand.
     pub(crate) serial: Option<u16>,
     pub(crate) how: Ended,
-    /// The session goes on.
+    /// Whether the session continues.
     pub(crate) resumed: bool,
-    /// The server said session present after a clean start.
+    /// Whether CONNACK has session present after a clean start.
     pub(crate) unasked_session: bool,
-    /// The server granted more than was asked for.
+    /// Whether the server granted more than the request asked for.
     pub(crate) granted_more: bool,
-    /// What is wrong with the bytes.
+    /// The fault of malformed bytes.
     pub(crate) fault: Fault,
     /// The packet.
     pub(crate) view: View<'i>,
@@ -84,7 +85,7 @@ impl<'i> Progress<'i> {
         }
     }
 
-    /// The message that came.
+    /// Returns the message that arrived.
     #[inline]
     pub(crate) fn incoming(&self) -> Incoming<'i> {
         Incoming {
@@ -99,8 +100,8 @@ impl<'i> Progress<'i> {
         self.serial.map(|serial| Receipt { id, serial })
     }
 
-    /// How a publish ended. 5, section 3.7.2.1: a PUBCOMP that does not know the identifier any more is no error; the message
-    /// has arrived.
+    /// Returns how a publish ended. A PUBCOMP whose reason code says that the identifier is not known any more is not an error,
+    /// because the message has arrived (5, section 3.7.2.1).
     #[inline]
     pub(crate) fn outcome(&self) -> ReasonCode {
         if self.view.kind == mqtt_proto::wire::kind::PUBCOMP {

@@ -1,4 +1,4 @@
-//! What comes in. One loop serves both roles: a role is the set of packets that it accepts.
+//! Incoming packets. One loop serves both roles, which differ in the set of packets that they accept.
 
 use mqtt_proto::num::to_u32;
 use mqtt_proto::wire::{Frame, Layout, Reader, View, frame, kind, layout};
@@ -45,9 +45,8 @@ impl Engine {
         ReasonCode::new(progress.fault.reason()).unwrap_or(ReasonCode::MalformedPacket)
     }
 
-    /// The PUBLISH or bare acknowledgement at the front of the input of a connection, if that is what is there whole and its
-    /// answer has room: most packets are. All that is odd goes the long way, which judges it, so there are no problems here that
-    /// bytes could cause.
+    /// The fast path for most packets: handles a complete PUBLISH, or an acknowledgement of four bytes, on a connection, if the
+    /// answer has room. For anything else, and if a rule of the bytes is broken, it returns `None`, and the full step decides.
     #[inline]
     fn common<'i>(
         &mut self,
@@ -123,7 +122,7 @@ impl Engine {
         }
         let input = progress.input;
         if matches!(self.link.phase, Phase::Offline | Phase::Closing) {
-            // What comes in without a connection is dropped.
+            // Bytes that arrive without a connection are dropped.
             (progress.what, progress.consumed) = if input.is_empty() {
                 (What::Needs, 1)
             } else {
@@ -151,13 +150,13 @@ impl Engine {
                 return Err(no_room(progress, frame));
             }
         }
-        // 3.1.1 [MQTT-3.1.4-5], 5 [MQTT-3.1.4-6]: what follows a CONNECT waits for the decision on it.
+        // 3.1.1 [MQTT-3.1.4-5], 5 [MQTT-3.1.4-6]: packets after CONNECT wait for the decision on it.
         if self.link.undecided && frame.kind() != kind::AUTH {
             progress.what = What::Blocked;
             return Ok(());
         }
         self.heard(m, progress.now);
-        // Nothing is committed before any answer has room.
+        // No state changes before the answer to any packet has room.
         if !self.answer_fits(m) {
             progress.what = What::Blocked;
             return Ok(());
@@ -168,7 +167,7 @@ impl Engine {
         self.packet(m, frame, whole.is_none(), progress)
     }
 
-    /// Whether this packet may come to this side now.
+    /// Returns whether this side may receive this packet now.
     fn expects(&self, packet: u8) -> bool {
         let (to, first) = if self.is_server() {
             (Layout::TO_SERVER, kind::CONNECT)
@@ -176,7 +175,8 @@ impl Engine {
             (Layout::TO_CLIENT, kind::CONNACK)
         };
         let allowed = layout(packet, self.is_v5()).has(to);
-        // 3.1.1 [MQTT-3.1.0-1], 5 [MQTT-3.1.0-1]: the first packet, and (3.1.1 [MQTT-3.1.0-2], 5 [MQTT-3.1.0-2]) once.
+        // 3.1.1 [MQTT-3.1.0-1], 5 [MQTT-3.1.0-1]: this packet is the first, and (3.1.1 [MQTT-3.1.0-2], 5 [MQTT-3.1.0-2]) comes
+        // once.
         allowed
             && match self.link.phase {
                 Phase::Connected => packet != first,
@@ -184,7 +184,7 @@ impl Engine {
             }
     }
 
-    /// Reads a packet, or the head of a PUBLISH, and does what it asks for.
+    /// Reads a packet, or the head of a PUBLISH, and handles it.
     fn packet<'i>(
         &mut self,
         m: &mut Memory<'_>,
@@ -194,9 +194,9 @@ impl Engine {
     ) -> Result<(), Problem> {
         let mut body = Reader::new(frame.front(progress.input));
         self.read(&mut progress.view, frame.first, &mut body);
-        // 3.1.1 [MQTT-3.1.4-1] and [MQTT-3.2.2-6], 5 [MQTT-3.1.4-1]: also a wrong CONNECT gets no answer.
+        // 3.1.1 [MQTT-3.1.4-1] and [MQTT-3.2.2-6], 5 [MQTT-3.1.4-1]: a malformed CONNECT gets no answer either.
         if body.fault.is_some() {
-            // The head of a PUBLISH must be there whole.
+            // The head of a PUBLISH must be complete.
             if in_part && body.fault == mqtt_proto::wire::Fault::TRUNCATED {
                 return Err(no_room(progress, frame));
             }
@@ -211,7 +211,7 @@ impl Engine {
         self.handle(m, progress)
     }
 
-    /// Reads a body as what comes to this side.
+    /// Reads the body of a packet that this side may receive.
     pub(crate) fn read<'i>(&self, view: &mut View<'i>, first: u8, body: &mut Reader<'i>) {
         let v5 = self.is_v5();
         if self.is_server() {
@@ -255,7 +255,7 @@ impl Engine {
             kind::UNSUBSCRIBE => progress.what = What::Unsubscribe,
             #[cfg(feature = "server")]
             kind::PINGREQ => {
-                // 3.1.1 [MQTT-3.12.4-1], 5 [MQTT-3.12.4-1]; its room was made sure of.
+                // 3.1.1 [MQTT-3.12.4-1], 5 [MQTT-3.12.4-1]; its room was checked before.
                 self.say(m, PacketType::PingResp, None);
                 progress.what = What::Ping;
             }
@@ -267,7 +267,7 @@ impl Engine {
         Ok(())
     }
 
-    /// 5 [MQTT-3.3.4-6]: only servers put subscription identifiers into PUBLISH.
+    /// Checks that only servers send subscription identifiers in PUBLISH (5 [MQTT-3.3.4-6]).
     fn check_publish(&self, progress: &Progress<'_>) -> Result<(), Problem> {
         let identifier = PropertyId::SubscriptionIdentifier;
         if V5 && self.is_server() && progress.view.number(identifier).is_some() {
@@ -276,7 +276,7 @@ impl Engine {
         Ok(())
     }
 
-    /// A message came whole.
+    /// Handles a complete message.
     #[inline]
     fn message(&mut self, m: &mut Memory<'_>, progress: &mut Progress<'_>) -> Result<(), Problem> {
         progress.what = What::Message;
@@ -289,7 +289,7 @@ impl Engine {
         Ok(())
     }
 
-    /// PUBACK, PUBREC, PUBREL or PUBCOMP came.
+    /// Handles PUBACK, PUBREC, PUBREL or PUBCOMP.
     #[inline]
     fn acknowledgement_came(
         &mut self,
@@ -304,7 +304,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The server's answer to CONNECT.
+    /// Handles CONNACK.
     fn connack(&mut self, m: &mut Memory<'_>, progress: &mut Progress<'_>) -> Result<(), Problem> {
         let view = &progress.view;
         if view.reason != 0 {
@@ -330,8 +330,8 @@ impl Engine {
         progress.what = What::Connected;
         progress.unasked_session = present && clean_start;
         self.link.times.accepted(progress.now);
-        // 3.1 has no session present: what was sent goes on as if the server had the session, since otherwise a message of
-        // QoS 2 would be delivered twice.
+        // MQTT 3.1 has no session present. The client continues as if the server had the session, because otherwise a QoS 2
+        // message could be delivered twice.
         let goes_on = ours && (present || self.assumes_session());
         progress.resumed = (present && !clean_start) || goes_on;
         self.record_connected(m, &progress.view, goes_on);
@@ -339,12 +339,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether this is a client of a server that cannot say whether it has the session.
+    /// Returns whether this is a client of MQTT 3.1, whose server cannot report whether it has the session.
     pub(crate) fn assumes_session(&self) -> bool {
         self.link.version == mqtt_proto::Version::V31 && !self.is_server()
     }
 
-    /// A client asks for a connection; the host decides.
+    /// Handles CONNECT, on which the host decides.
     #[cfg(feature = "server")]
     fn connect_came(&mut self, progress: &mut Progress<'_>) {
         let view = &progress.view;
@@ -363,7 +363,7 @@ impl Engine {
         progress.what = What::Connect;
     }
 
-    /// How many bytes must be there before a step does anything with this input; `None` if it would now.
+    /// Returns how many bytes a step over this input needs; `None` if it can be done now.
     #[inline]
     pub(crate) fn needs(&self, input: &[u8]) -> Option<usize> {
         let open = matches!(self.link.phase, Phase::Connected | Phase::Connecting);
@@ -379,12 +379,12 @@ impl Engine {
     }
 }
 
-/// What must be there whole is larger than the buffer.
+/// Returns the error of a packet that must be complete and is larger than the input buffer.
 #[cold]
 fn no_room(progress: &mut Progress<'_>, frame: Frame) -> Problem {
     progress.left = frame.total;
     if frame.head == 0 {
-        // What it is did not show yet.
+        // The fixed header is incomplete, so the packet type is not reported.
         progress.view.kind = 0;
         progress.left = to_u32(progress.input.len()).saturating_add(1);
     }

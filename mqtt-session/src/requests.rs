@@ -4,7 +4,7 @@
 //!   SubAck --SUBACK--> done        UnsubAck --UNSUBACK--> done
 //! ```
 //!
-//! Of a request nothing is kept but the QoS that each filter asks for: it is not sent again.
+//! A request is not sent again, so only the QoS that each filter asks for is kept.
 
 use mqtt_proto::num::to_usize;
 use mqtt_proto::wire::{Draft, Out, kind};
@@ -19,7 +19,7 @@ use crate::problem::Problem;
 use crate::progress::{Progress, What};
 use crate::slots::Awaits;
 
-/// What a request asks for.
+/// The filters of a request.
 #[derive(Clone, Copy)]
 pub(crate) enum Filters<'a> {
     Subscribe(&'a [Subscription<'a>]),
@@ -34,7 +34,7 @@ impl<'a> Filters<'a> {
         }
     }
 
-    /// Gives each filter with its options away; that of UNSUBSCRIBE has none.
+    /// Calls `then` with each filter and its options. The filters of UNSUBSCRIBE have none.
     fn each(self, then: &mut dyn FnMut(Subscription<'a>)) {
         match self {
             Self::Subscribe(filters) => filters.iter().for_each(|filter| then(*filter)),
@@ -55,7 +55,7 @@ impl<'a> Filters<'a> {
 }
 
 impl Engine {
-    /// Sends SUBSCRIBE or UNSUBSCRIBE under a new identifier and remembers it until its answer.
+    /// Sends SUBSCRIBE or UNSUBSCRIBE with a new packet identifier, and keeps a slot for it until its answer.
     pub(crate) fn request(
         &mut self,
         m: &mut Memory<'_>,
@@ -83,7 +83,7 @@ impl Engine {
         if !self.message_fits(m, len) {
             return Err(Refused::Full);
         }
-        // The answer has the number behind that of the request.
+        // The packet type of the answer is the next number after that of the request.
         let awaits = Awaits::answer(packet.get().wrapping_add(1));
         let mut slot = self.place(m, filters.len(), awaits, self.config.slots())?;
         let mut places = Self::slot_room(m, &slot).iter_mut();
@@ -96,7 +96,7 @@ impl Engine {
         let mut out = Out::new(self.room(m, len));
         draft.write_filters(version, &mut out, &|then| filters.each(then));
         self.advance(len);
-        // All before it that wait stay where the cursor finds them: a slot on the wire is passed over.
+        // The cursor does not move past messages that wait before this slot; it skips a slot that was sent.
         slot.goes(false);
         self.add(m, slot);
         if self.link.cursor.wrapping_add(1) == self.session.len {
@@ -106,7 +106,7 @@ impl Engine {
         Ok(slot.token())
     }
 
-    /// SUBACK or UNSUBACK came. What nobody waits for is passed over.
+    /// Handles SUBACK or UNSUBACK. An answer without a request is ignored.
     pub(crate) fn answered(
         &mut self,
         m: &mut Memory<'_>,
@@ -114,7 +114,7 @@ impl Engine {
     ) -> Result<(), Problem> {
         let view = &progress.view;
         let awaits = Awaits::answer(view.kind);
-        // 3.1.1 [MQTT-2.3.1-7], 5 [MQTT-2.2.1-6]: the answer bears the identifier of its request.
+        // 3.1.1 [MQTT-2.3.1-7], 5 [MQTT-2.2.1-6]: the answer has the identifier of its request.
         let Some(index) = self.find(m, view.id) else {
             return Ok(());
         };

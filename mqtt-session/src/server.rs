@@ -18,30 +18,30 @@ use crate::problem::Problem;
 use crate::progress::{Progress, What};
 use crate::time::Instant;
 
-/// One client as the server sees it: the session, which survives, and the connection, which does not. On a heap it is a
-/// `Server<'static>`; one that works in lent buffers lives as long as they do.
+/// The server's state of one client: the session, which outlives connections, and the connection. On a heap its type is
+/// `Server<'static>`; with lent buffers it lives as long as they do.
 ///
-/// Any call is legal at any time; what cannot be now is [`Refused`] and changes nothing.
+/// Every method may be called at any time. A command that is not possible now returns [`Refused`] and changes nothing.
 pub struct Server<'m> {
     pub(crate) engine: Engine,
     pub(crate) memory: Memory<'m>,
-    /// The time of the last call that told it.
+    /// The time of the last call that had it as an argument.
     now: Instant,
 }
 
-/// Before the properties of CONNACK come the session's presence and the reason code.
+/// The length of what is before the properties of CONNACK: session present and the reason code.
 const BEFORE_PROPERTIES: usize = 2;
 
 /// Whether the end of a connection makes the will due.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum WillDue {
-    /// There was none, or DISCONNECT took it back (3.1.1 \[MQTT-3.14.4-3\], 5 \[MQTT-3.14.4-3\]).
+    /// There is no will, or DISCONNECT deleted it (3.1.1 \[MQTT-3.14.4-3\], 5 \[MQTT-3.14.4-3\]).
     No,
-    /// It is to be published (3.1.1 \[MQTT-3.1.2-8\], 5 \[MQTT-3.1.2-8\]), in 5 after its delay.
+    /// The will is to be published (3.1.1 \[MQTT-3.1.2-8\], 5 \[MQTT-3.1.2-8\]), in MQTT 5 after its delay.
     Yes,
 }
 
-/// Tells the phase, never the contents: they may be secret.
+/// Prints the phase but no contents, which may be secret.
 impl fmt::Debug for Server<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
@@ -52,7 +52,7 @@ impl fmt::Debug for Server<'_> {
 }
 
 impl<'m> Server<'m> {
-    /// A server without a connection and without a session. Its memory is [`crate::Heap`] or [`crate::Lent`].
+    /// Makes a server without a connection and without a session. `memory` is [`crate::Heap`] or [`crate::Lent`].
     pub fn new(config: Config, memory: impl Into<Memory<'m>>) -> Self {
         Self {
             engine: Engine::new(config, true),
@@ -61,22 +61,23 @@ impl<'m> Server<'m> {
         }
     }
 
-    /// The moment as the engine counts it.
+    /// Stores the time and returns it as the engine counts it.
     #[inline]
     fn at(&mut self, now: Instant) -> u32 {
         self.now = now;
         now.wrapped()
     }
 
-    /// A client connected a transport. A connection that was there is given up.
+    /// Tells the server that a client opened a transport. An earlier connection is given up.
     pub fn opened(&mut self, now: Instant) {
         let now = self.at(now);
-        // Until CONNECT says its version, everything is read as 3.1.1.
+        // Until CONNECT names its version, everything is read as 3.1.1.
         self.engine.open(&mut self.memory, Version::V311, now);
         self.engine.asked = Asked::default();
     }
 
-    /// The transport is gone. Messages wait for the next connection of this session. Says whether the will is due.
+    /// Tells the server that the transport is closed. Messages wait for the next connection of this session. Returns whether
+    /// the will is due.
     pub fn disconnected(&mut self) -> WillDue {
         self.engine.disconnected(&mut self.memory);
         let due = self.will_due();
@@ -84,24 +85,26 @@ impl<'m> Server<'m> {
         due
     }
 
-    /// The bytes that wait for the transport, as many as lie together: after [`Self::sent`] there may be more.
+    /// Returns bytes that wait for the transport: those that lie together in memory, so after [`Self::sent`] there may be more.
     #[must_use]
     #[inline]
     pub fn outgoing(&self) -> &[u8] {
         self.engine.outgoing(&self.memory)
     }
 
-    /// The transport took the first `n` bytes of [`Self::outgoing`]; any number is fine.
+    /// Tells the server that the transport has taken the first `n` bytes of [`Self::outgoing`]. A larger `n` counts as all of
+    /// them.
     #[inline]
     pub fn sent(&mut self, n: usize) {
         self.engine.sent(&mut self.memory, n);
     }
 
-    /// Looks at the front of the input and does one step. Call it until it needs more. After
-    /// [`ServerEvent::Connect`] it is [`Step::Blocked`] until the host decides.
+    /// Does one step over the front of the input. Call it until it returns [`Step::Needs`]. After [`ServerEvent::Connect`] it
+    /// returns [`Step::Blocked`] until the host decides.
     ///
     /// # Errors
-    /// The connection is over: write what is outgoing, close the transport, call [`Self::disconnected`].
+    /// The rule that the client broke. The connection is over: write what is outgoing, close the transport, and call
+    /// [`Self::disconnected`].
     #[inline]
     pub fn receive<'i>(
         &mut self,
@@ -173,7 +176,7 @@ impl<'m> Server<'m> {
         asked.keep_alive = connect.keep_alive;
         asked.session_expiry = match connect.version {
             Version::V5 => connect.properties.session_expiry_interval().unwrap_or(0),
-            // 3.1.1 [MQTT-3.1.2-6]: a clean session ends with its connection, any other does not by itself.
+            // 3.1.1 [MQTT-3.1.2-6]: a clean session ends with its connection, any other session does not expire.
             Version::V31 | Version::V311 => {
                 if connect.clean_start {
                     0
@@ -188,7 +191,7 @@ impl<'m> Server<'m> {
 
     fn on_disconnect(&mut self, disconnect: &Disconnect<'_>) -> Result<(), Violation> {
         if let Some(expiry) = disconnect.properties.session_expiry_interval() {
-            // 5, section 3.14.2.2.2: what was 0 cannot become something.
+            // 5, section 3.14.2.2.2: an expiry interval of 0 cannot be changed to another one.
             if self.engine.asked.session_expiry == 0 && expiry != 0 {
                 let violation = Violation::Unexpected(PacketType::Disconnect);
                 self.engine.fail(&mut self.memory, violation.reason_code());
@@ -204,8 +207,8 @@ impl<'m> Server<'m> {
         Ok(())
     }
 
-    /// 3.1.1 [MQTT-3.1.2-2], 5 [MQTT-3.1.2-2]: a level nobody here speaks is answered in the words of its neighbour. Bit 7 is the sign of
-    /// a bridge of Mosquitto, which speaks 3.1 or 3.1.1 and asks again without it if it is told so.
+    /// Answers a protocol level that is not supported in the nearest version that is (3.1.1 [MQTT-3.1.2-2], 5 [MQTT-3.1.2-2]).
+    /// A bridge of Mosquitto sets bit 7 of the level of 3.1 or 3.1.1, and asks again without it after this answer.
     #[cold]
     fn answer_unknown_level(&mut self, violation: &Violation) {
         if let Violation::Malformed(error) = violation
@@ -227,22 +230,23 @@ impl<'m> Server<'m> {
         }
     }
 
-    /// Accepts the connection. With `session_present` the session goes on where it was, otherwise it begins anew.
-    /// What the properties announce is what the client is held to.
+    /// Accepts the connection. With `session_present` the session continues, otherwise a new one begins. The client has to keep
+    /// to what the properties announce.
     ///
     /// # Errors
-    /// [`Refused::WrongPhase`] if no CONNECT awaits a decision, or `connack` says session present after a clean start
-    /// (3.1.1 \[MQTT-3.2.2-1\], 5 \[MQTT-3.2.2-2\]).
+    /// [`Refused::WrongPhase`] if no CONNECT waits for a decision, if the reason of `connack` is not success, or if `connack`
+    /// has session present after a clean start (3.1.1 \[MQTT-3.2.2-1\], 5 \[MQTT-3.2.2-2\]); [`Refused::Encode`],
+    /// [`Refused::TooLarge`] or [`Refused::Full`] if CONNACK cannot be written.
     pub fn accept(&mut self, connack: &ConnAck<'_>, now: Instant) -> Result<(), Refused> {
         let now = self.at(now);
         let (engine, memory) = (&mut self.engine, &mut self.memory);
-        // 3.1.1 [MQTT-3.2.0-1], 5 [MQTT-3.2.0-1] and [MQTT-3.2.0-2]: one answer to CONNECT; messages go out after it.
+        // 3.1.1 [MQTT-3.2.0-1], 5 [MQTT-3.2.0-1] and [MQTT-3.2.0-2]: CONNECT has one answer, and messages go out after it.
         let present = connack.session_present;
         let impossible = present && engine.must_start_clean;
         if !engine.link.undecided || impossible || connack.reason != ReasonCode::Success {
             return Err(Refused::WrongPhase);
         }
-        // 3.1 reserves the byte.
+        // MQTT 3.1 reserves the byte.
         let told = connack.session_present && engine.link.version != Version::V31;
         let connack = &ConnAck {
             session_present: told,
@@ -270,11 +274,11 @@ impl<'m> Server<'m> {
         Ok(())
     }
 
-    /// Refuses the connection: CONNACK with the reason is the last that goes out (3.1.1 \[MQTT-3.2.2-5\]).
+    /// Refuses the connection. CONNACK with the reason is the last packet that is sent (3.1.1 \[MQTT-3.2.2-5\]).
     ///
     /// # Errors
-    /// [`Refused::WrongPhase`] if no CONNECT awaits a decision; [`Refused::Encode`] for a reason that its version does
-    /// not have.
+    /// [`Refused::WrongPhase`] if no CONNECT waits for a decision or the reason is success; [`Refused::Encode`] for a reason
+    /// that the version does not have.
     pub fn refuse(&mut self, connack: &ConnAck<'_>) -> Result<(), Refused> {
         if !self.engine.link.undecided || connack.reason == ReasonCode::Success {
             return Err(Refused::WrongPhase);
@@ -288,8 +292,8 @@ impl<'m> Server<'m> {
         Ok(())
     }
 
-    /// Publishes a message to this client. `None` for QoS 0 on a connection, unless it is large, see
-    /// [`Config::outgoing_limit`].
+    /// Publishes a message to this client. Returns `None` for QoS 0 on a connection, unless the message is large (see
+    /// [`Config::outgoing_limit`]).
     ///
     /// # Errors
     /// As [`crate::Client::publish`].
@@ -299,7 +303,7 @@ impl<'m> Server<'m> {
         self.engine.publish(&mut self.memory, message, now)
     }
 
-    /// Acknowledges a message by hand. In any order.
+    /// Acknowledges a message by hand, in any order.
     ///
     /// # Errors
     /// As [`crate::Client::acknowledge`].
@@ -324,7 +328,7 @@ impl<'m> Server<'m> {
         self.engine.answer(&mut self.memory, unsuback)
     }
 
-    /// Goes on with an authentication (5, section 4.12).
+    /// Sends AUTH, to continue an authentication (5, section 4.12).
     ///
     /// # Errors
     /// [`Refused::WrongPhase`] if CONNECT named no method (5 \[MQTT-4.12.0-6\]).
@@ -333,7 +337,7 @@ impl<'m> Server<'m> {
         self.engine.authenticate(&mut self.memory, auth, now)
     }
 
-    /// Ends the connection: MQTT 5 says why by DISCONNECT, earlier versions just close. Write what is outgoing, then
+    /// Ends the connection. MQTT 5 sends the reason in DISCONNECT, earlier versions send nothing. Write what is outgoing, then
     /// close the transport.
     ///
     /// # Errors
@@ -342,29 +346,31 @@ impl<'m> Server<'m> {
         self.engine.disconnect(&mut self.memory, disconnect)
     }
 
-    /// Time passes.
+    /// Tells the server the time. It ends the connection if the client was silent for too long.
     ///
     /// # Errors
-    /// The client was silent for too long, or did not say CONNECT in time: as for [`Self::receive`].
+    /// [`Violation::KeepAliveTimeout`] if the client was silent for too long, [`Violation::ConnectTimeout`] if CONNECT did not
+    /// arrive in time. The connection is over, as after an error of [`Self::receive`].
     pub fn tick(&mut self, now: Instant) -> Result<(), Violation> {
         let now = self.at(now);
         let ticked = self.engine.tick(&mut self.memory, now);
         ticked.map_err(Problem::timeout)
     }
 
-    /// Input came that is not given to [`Self::receive`] yet. The client does not count as silent until all input was looked at.
+    /// Tells the server that input has arrived which was not given to [`Self::receive`] yet. The client does not count as
+    /// silent until all input was processed.
     pub const fn input_waits(&mut self) {
         self.engine.link.times.input_waits();
     }
 
-    /// When [`Self::tick`] is to be called at the latest.
+    /// Returns when [`Self::tick`] has to be called at the latest. Every other call can change this time.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let due = self.engine.due_in(self.now.wrapped())?;
         Some(self.now.plus(u64::from(due)))
     }
 
-    /// The topic of an incoming message: its own, or what its alias stands for (5).
+    /// Returns the topic of an incoming message: its own, or the one that its topic alias stands for (MQTT 5).
     #[must_use]
     pub fn topic<'a>(&'a self, publish: &Publish<'a>) -> TopicName<'a> {
         if publish.topic.is_none() {
@@ -374,24 +380,24 @@ impl<'m> Server<'m> {
         }
     }
 
-    /// Whether this session belongs to `client_id`, so that it can be resumed.
+    /// Returns whether this session belongs to `client_id`, so that it can be resumed.
     #[must_use]
     pub fn has_session_of(&self, client_id: &str) -> bool {
         self.engine.session.owner == fingerprint(client_id.as_bytes())
     }
 
-    /// How long the session outlives its connection, in seconds: 0 not at all, `u32::MAX` for ever.
+    /// Returns how long the session outlives its connection, in seconds: 0 is not at all, and `u32::MAX` does not expire.
     #[must_use]
     pub const fn session_expiry(&self) -> u32 {
         self.engine.asked.session_expiry
     }
 
-    /// Gives the session of `other` to this connection and takes the one it had: what a host does between CONNECT and
-    /// [`Self::accept`] when the client was known under another connection, and when a connection ends whose session
-    /// stays. Each session goes on with the next `accept`, as after [`Self::disconnected`]. A connection of which a part of a
-    /// large message was sent ends, see [`Config::outgoing_limit`].
+    /// Exchanges the session with `other`. A host does this between CONNECT and [`Self::accept`] if another connection has the
+    /// session of the client, and when a connection ends whose session stays. Each session continues with the next `accept`, as
+    /// after [`Self::disconnected`]. If a part of a large message was sent on one of the connections, that connection ends (see
+    /// [`Config::outgoing_limit`]).
     ///
-    /// `false` if one of them works in lent memory and the other on the heap: they cannot exchange it, and nothing changed.
+    /// Returns `false` and changes nothing if one of them has lent memory and the other a heap.
     pub fn swap_session(&mut self, other: &mut Self) -> bool {
         self.engine.stop_large(&mut self.memory);
         other.engine.stop_large(&mut other.memory);
@@ -404,7 +410,7 @@ impl<'m> Server<'m> {
         true
     }
 
-    /// Whether there is a will that the end of the connection makes due.
+    /// Returns whether there is a will that the end of the connection makes due.
     #[must_use]
     pub const fn will_due(&self) -> WillDue {
         if self.engine.asked.will {
@@ -414,25 +420,25 @@ impl<'m> Server<'m> {
         }
     }
 
-    /// How many messages were accepted and have not ended.
+    /// Returns how many messages were accepted and have not ended.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.engine.pending()
     }
 
-    /// Whether the connection is established.
+    /// Returns whether the connection was accepted and has not ended.
     #[must_use]
     pub const fn is_connected(&self) -> bool {
         self.engine.is_connected()
     }
 
-    /// Whether the connection is over: write what is outgoing, then close the transport.
+    /// Returns whether the connection is over. If so, write what is outgoing, then close the transport.
     #[must_use]
     pub const fn is_closing(&self) -> bool {
         matches!(self.engine.link.phase, Phase::Closing)
     }
 
-    /// The version that CONNECT asked for.
+    /// Returns the version of the client's CONNECT.
     #[must_use]
     pub const fn version(&self) -> Version {
         self.engine.link.version

@@ -1,11 +1,11 @@
-//! The table of what is under way to the peer: a slot from the acceptance of a message or request to its end.
+//! The table of what is on its way to the peer. A slot exists from the acceptance of a message or request to its end.
 //!
-//! Slots are in the order of their acceptance, and so are their packets in `kept`: what is sent again goes out in its first
-//! order (3.1.1 \[MQTT-4.6.0-1\], 5 \[MQTT-4.6.0-1\]). Those before `Link::cursor` are on their way on this connection, the others
-//! wait to be sent or sent again.
+//! Slots are in the order of their acceptance, and so are their packets in `kept`. So packets that are sent again go out in
+//! their first order (3.1.1 \[MQTT-4.6.0-1\], 5 \[MQTT-4.6.0-1\]). The slots before `Link::cursor` were sent on this
+//! connection. The others wait to be sent or to be sent again.
 //!
-//! Messages with an identifier and requests are counted; the lower half of the count is the packet identifier. So the table is
-//! in the order of its numbers, and an old token never answers for a new message.
+//! Messages with a packet identifier, and requests, have ascending numbers; the lower half of a number is the packet
+//! identifier. So the table is in the order of its numbers, and an old token does not fit a new message.
 
 use mqtt_proto::num::{low_half, to_u32, to_usize};
 use mqtt_proto::wire::kind;
@@ -18,14 +18,15 @@ use crate::memory::Memory;
 use crate::outgoing::check_size;
 use crate::tune::{FAST, GROWS, KEEPS_QOS_0, LARGE};
 
-/// A message or request under way. Opaque; firmware lends an array of them.
+/// A message or request on its way. Its fields are private; firmware lends an array of slots.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
     number: u32,
-    /// Where its packet lies in `kept`; of a request the QoS that each filter asks for, a byte each.
+    /// Where its packet lies in `kept`. For a request: the QoS that each filter asks for, one byte each.
     pub(crate) start: u32,
     pub(crate) len: u32,
-    /// Of a QoS 0 message, which takes no identifier: how many came before it, so that its token is its own. Otherwise 0.
+    /// For a QoS 0 message, which has no packet identifier: how many such messages there were up to this one, so that its token
+    /// is unique. Otherwise 0.
     nth: u16,
     pub(crate) awaits: Awaits,
     flags: u8,
@@ -41,24 +42,24 @@ impl Awaits {
     pub(crate) const PUBACK: Self = Self(kind::PUBACK);
     pub(crate) const PUBREC: Self = Self(kind::PUBREC);
     pub(crate) const PUBCOMP: Self = Self(kind::PUBCOMP);
-    /// From here on it has ended, and the application is to be told how: the lower bits say it.
+    /// From this value on the message or request has ended, and its end has to be reported. The lower bits say how it ended.
     const TOLD: Self = Self(0x10);
-    /// Its end was told; the message can be looked at until the next `receive`.
+    /// The end was reported. The message can be read until the next `receive`.
     const OVER: Self = Self(0x20);
-    /// The slot is free, and goes when that costs little.
+    /// The slot is free. It is removed when that is cheap.
     const FREE: Self = Self(0x40);
 
-    /// The packet type that is the answer.
+    /// Waits for the answer of this packet type.
     pub(crate) const fn answer(kind: u8) -> Self {
         Self(kind)
     }
 
-    /// A message whose bytes may be needed.
+    /// Returns whether this is a message whose bytes may be needed.
     pub(crate) const fn is_message(self) -> bool {
         matches!(self, Self::CONNECTION | Self::PUBACK | Self::PUBREC)
     }
 
-    /// SUBACK or UNSUBACK is awaited.
+    /// Returns whether SUBACK or UNSUBACK is awaited.
     pub(crate) const fn is_request(self) -> bool {
         self.0 == kind::SUBACK || self.0 == kind::UNSUBACK
     }
@@ -76,7 +77,7 @@ impl Awaits {
         )
     }
 
-    /// How it ended, if that is to be told.
+    /// Returns how it ended, if that has to be reported.
     const fn how(self) -> Option<Ended> {
         Some(match self.0 ^ Self::TOLD.0 {
             0 => Ended::InDoubt,
@@ -89,15 +90,15 @@ impl Awaits {
     }
 }
 
-/// Sent on this connection.
+/// The packet was sent on this connection.
 const ON_WIRE: u8 = 1;
-/// Sent before: DUP goes with the next time.
+/// The packet was sent before. It has the DUP flag the next time.
 const DUP: u8 = 2;
-/// Counts in the window of this connection.
+/// The message counts in the window of this connection.
 const COUNTED: u8 = 4;
 
 impl Slot {
-    /// A free one, to fill an array with.
+    /// A free slot, to fill an array with.
     pub const EMPTY: Self = Self {
         number: 0,
         start: 0,
@@ -107,7 +108,7 @@ impl Slot {
         flags: 0,
     };
 
-    /// The packet identifier; 0 of a QoS 0 message.
+    /// Returns the packet identifier; 0 for a QoS 0 message.
     #[inline]
     pub(crate) const fn id(&self) -> u16 {
         if !KEEPS_QOS_0 || self.nth == 0 {
@@ -125,7 +126,7 @@ impl Slot {
         }
     }
 
-    /// Its packet.
+    /// Returns its packet.
     #[inline]
     pub(crate) fn bytes<'k>(&self, kept: &'k [u8]) -> &'k [u8] {
         let start = to_usize(self.start);
@@ -138,7 +139,7 @@ impl Slot {
         self.awaits.0 >= Awaits::TOLD.0
     }
 
-    /// Whether it may go to the peer: it did not on this connection, and has not ended.
+    /// Returns whether the packet may be sent: it was not sent on this connection, and has not ended.
     #[inline]
     pub(crate) const fn may_go(&self) -> bool {
         self.flags & ON_WIRE == 0 && !self.has_ended()
@@ -154,23 +155,23 @@ impl Slot {
         self.flags & COUNTED != 0
     }
 
-    /// It was never sent.
+    /// Returns whether the message was never sent.
     pub(crate) const fn is_fresh(&self) -> bool {
         self.flags & (ON_WIRE | DUP) == 0 && self.awaits.is_message()
     }
 
-    /// It is on its way on this connection, and counts in its window.
+    /// Marks the packet as sent on this connection and, if `counted`, as part of its window.
     #[inline]
     pub(crate) const fn goes(&mut self, counted: bool) {
         self.flags |= ON_WIRE | if counted { COUNTED } else { 0 };
     }
 
-    /// As if it had never been its turn.
+    /// Marks the packet as not sent on this connection.
     pub(crate) const fn comes_back(&mut self) {
         self.flags &= !ON_WIRE;
     }
 
-    /// The connection is gone.
+    /// Marks a message that was sent as one to be sent again, after the connection has ended.
     pub(crate) fn disconnected(&mut self) {
         if self.flags & ON_WIRE != 0
             && (self.awaits == Awaits::PUBACK || self.awaits == Awaits::PUBREC)
@@ -180,12 +181,12 @@ impl Slot {
         self.flags &= !(ON_WIRE | COUNTED);
     }
 
-    /// The peer does not know it any more: it is a new one.
+    /// Makes the message a new one, because the peer does not know it any more.
     pub(crate) const fn is_new_again(&mut self) {
         self.flags &= !DUP;
     }
 
-    /// PUBREC came: the message itself has arrived, its bytes are free.
+    /// Notes that PUBREC arrived: the peer has the message, and its bytes are not needed any more.
     pub(crate) const fn received(&mut self) {
         (self.awaits, self.len) = (Awaits::PUBCOMP, 0);
         self.flags |= ON_WIRE;
@@ -198,17 +199,17 @@ impl Default for Slot {
     }
 }
 
-/// Up to so many slots, looking at each is faster than a search.
+/// Up to this number of slots, comparing each is faster than a search.
 const FEW: usize = 16;
 
-/// How large the memory of kept packets may stay when there are none: as much as outgoing packets have by default, so that
-/// windows of usual size do not allocate again and again.
+/// How many bytes of memory stay allocated for kept packets when there are none: as many as outgoing packets have by default,
+/// so that windows of usual size do not allocate again and again.
 const KEPT_WHEN_EMPTY: usize = 256 << 10;
 
 impl Engine {
     #[inline]
     fn slots_start(&self) -> usize {
-        // Where size goes before speed, they always lie at the front.
+        // On small targets, the slots always start at the front.
         if FAST {
             usize::from(self.session.start)
         } else {
@@ -235,7 +236,7 @@ impl Engine {
         self.slots_mut(m).get_mut(index)
     }
 
-    /// How many messages and requests are not ended.
+    /// Returns how many messages and requests have not ended.
     pub(crate) fn pending(&self) -> usize {
         let session = &self.session;
         usize::from(
@@ -246,7 +247,7 @@ impl Engine {
         )
     }
 
-    /// The slot of a packet identifier.
+    /// Returns the index of the slot with a packet identifier.
     #[inline]
     pub(crate) fn find(&self, m: &Memory<'_>, id: u16) -> Option<usize> {
         let slots = self.slots(m);
@@ -262,7 +263,7 @@ impl Engine {
         slots.iter().position(fits)
     }
 
-    /// The slot of a token, whether its message ended or not.
+    /// Returns the slot of a token, whether its message has ended or not.
     pub(crate) fn find_token<'m>(&self, m: &'m Memory<'_>, token: Token) -> Option<&'m Slot> {
         let slots = self.slots(m);
         let first = if FAST { search(slots, token.number) } else { 0 };
@@ -272,7 +273,8 @@ impl Engine {
             .find(|slot| slot.token() == token && slot.awaits != Awaits::FREE)
     }
 
-    /// The next number whose lower half is no identifier in use. Numbers count up, so only after 65,535 of them can one be.
+    /// Returns the next number whose lower half is not an identifier in use. Numbers ascend, so one can be in use only after
+    /// 65,535 of them.
     #[inline]
     fn issue(&mut self, m: &Memory<'_>) -> u32 {
         loop {
@@ -289,8 +291,8 @@ impl Engine {
         }
     }
 
-    /// A slot for `len` bytes that lie in `kept` from now on, which the caller writes and then gives to [`Self::add`]. `most`
-    /// bounds the slots that are not ended.
+    /// Reserves a slot with `len` bytes in `kept`. The caller writes these bytes, then gives the slot to [`Self::add`]. `most`
+    /// limits the slots that have not ended.
     #[inline]
     pub(crate) fn place(
         &mut self,
@@ -317,7 +319,7 @@ impl Engine {
         })
     }
 
-    /// The room in `kept` of a slot that was placed.
+    /// Returns the bytes in `kept` that are reserved for a slot.
     #[inline]
     pub(crate) fn slot_room<'m>(m: &'m mut Memory<'_>, slot: &Slot) -> &'m mut [u8] {
         let start = to_usize(slot.start);
@@ -325,7 +327,7 @@ impl Engine {
         m.kept_mut().get_mut(start..end).unwrap_or_default()
     }
 
-    /// Takes a slot that was placed, as the last one.
+    /// Adds a reserved slot as the last one.
     #[inline]
     pub(crate) fn add(&mut self, m: &mut Memory<'_>, slot: Slot) {
         let end = self
@@ -338,7 +340,7 @@ impl Engine {
         }
     }
 
-    /// Room for a slot, and a place for `len` bytes in `kept`.
+    /// Makes room for a slot, and for `len` bytes in `kept`. Returns where these begin.
     #[inline]
     fn make_slot_room(
         &mut self,
@@ -364,16 +366,16 @@ impl Engine {
         self.make_kept_room(m, len)
     }
 
-    /// The slots that are not free.
+    /// Returns how many slots are not free.
     fn taken_slots(&self) -> usize {
         usize::from(self.session.len.saturating_sub(self.session.free))
     }
 
-    /// Whether one more slot is free, which may move the others.
+    /// Returns whether there is room for one more slot. The others may move.
     pub(crate) fn has_slot(&mut self, m: &mut Memory<'_>) -> bool {
         let len = usize::from(self.session.len);
         let end = self.slots_start().wrapping_add(len);
-        // Dropped messages whose end nobody fetches must not pile up for ever.
+        // The number of dropped messages whose end was not fetched is limited as well.
         self.taken_slots() < self.config.slots().saturating_mul(2)
             && (end < m.slots().len() || GROWS && self.make_table_room(m, end))
     }
@@ -431,7 +433,7 @@ impl Engine {
         }
         let lengths = self.slots(m).iter().map(|slot| to_usize(slot.len));
         let live: usize = lengths.sum();
-        // One message may be larger than the limit, if nothing else is kept.
+        // One message may be longer than the limit if no other is kept.
         let limit = if live == 0 {
             usize::MAX
         } else {
@@ -439,7 +441,7 @@ impl Engine {
         };
         let end = to_usize(self.session.kept_end);
         let wanted = end.wrapping_add(len);
-        // While at least half of it is in use, growing is better than moving what is in use to the front.
+        // While at least half of the memory is in use, growing is cheaper than moving that half to the front.
         if live >= end / 2 && wanted <= limit && m.grow_kept(wanted) {
             return Ok(end);
         }
@@ -451,7 +453,7 @@ impl Engine {
         Ok(live)
     }
 
-    /// Moves what is kept together to the front. Slots and packets are in the same order, so nothing is overwritten.
+    /// Moves all kept packets to the front without gaps. Slots and packets are in the same order, so no packet is overwritten.
     fn compact(&mut self, m: &mut Memory<'_>) {
         let mut end = 0_usize;
         for index in 0..usize::from(self.session.len) {
@@ -466,7 +468,7 @@ impl Engine {
         self.session.kept_end = to_u32(end);
     }
 
-    /// Gives a slot back.
+    /// Frees a slot.
     #[inline]
     pub(crate) fn remove(&mut self, m: &mut Memory<'_>, index: usize) {
         let Some(slot) = self.slot_mut(m, index) else {
@@ -480,7 +482,7 @@ impl Engine {
         if index == 0 {
             self.pass_free(m);
         } else if self.session.free > self.session.len / 2 {
-            // Each slot that moves has been paid for by one that was removed.
+            // At least as many slots were removed before as are moved now, so the cost of each removal is bounded.
             self.sweep(m);
         }
         if LARGE && self.session.len == 0 {
@@ -489,7 +491,7 @@ impl Engine {
         }
     }
 
-    /// Gives a slot back by moving those behind it.
+    /// Frees a slot by moving those behind it.
     fn close_gap(&mut self, m: &mut Memory<'_>, index: usize) {
         let slots = self.slots_mut(m);
         move_down(slots, index.wrapping_add(1)..slots.len(), index);
@@ -502,7 +504,7 @@ impl Engine {
         }
     }
 
-    /// Passes over the free slots at the front.
+    /// Removes the free slots at the front.
     #[inline]
     fn pass_free(&mut self, m: &Memory<'_>) {
         while self
@@ -518,7 +520,7 @@ impl Engine {
         }
     }
 
-    /// Ends what a slot stands for without an answer of the peer.
+    /// Ends a message or request without an answer of the peer.
     pub(crate) fn end(&mut self, m: &mut Memory<'_>, index: usize, how: Ended) {
         if let Some(slot) = self.slot_mut(m, index)
             && !slot.has_ended()
@@ -531,7 +533,7 @@ impl Engine {
         }
     }
 
-    /// The same, where nobody needs its bytes.
+    /// Does the same where the bytes are not needed any more.
     pub(crate) fn end_empty(&mut self, m: &mut Memory<'_>, index: usize, how: Ended) {
         self.end(m, index, how);
         if let Some(slot) = self.slot_mut(m, index) {
@@ -539,7 +541,7 @@ impl Engine {
         }
     }
 
-    /// The next end that no packet told, if there is one. What was told before is forgotten.
+    /// Returns the next end that has to be reported, if there is one. The slot whose end was reported last is freed.
     #[cold]
     pub(crate) fn next_ended(&mut self, m: &mut Memory<'_>) -> Option<(Token, Ended)> {
         let over = self
@@ -557,7 +559,7 @@ impl Engine {
         })
     }
 
-    /// Forgets all slots, told or not.
+    /// Discards all slots, whether their end was reported or not.
     pub(crate) fn clear_slots(&mut self, m: &mut Memory<'_>) {
         let session = &mut self.session;
         (session.start, session.len, session.free) = (0, 0, 0);
@@ -566,14 +568,15 @@ impl Engine {
     }
 }
 
-/// The first slot with this number or a higher one.
+/// Returns the index of the first slot with this number or a higher one.
 fn search(slots: &[Slot], number: u32) -> usize {
     let first = slots.first().map_or(0, |slot| slot.number);
     let distance = number.wrapping_sub(first);
     slots.partition_point(|slot| slot.number.wrapping_sub(first) < distance)
 }
 
-/// The slot of an identifier among many. Of the numbers that end in it, the last ones are the most likely.
+/// Returns the index of the slot with an identifier among many slots. Of the numbers that end in the identifier, the last ones
+/// are the most likely.
 #[cold]
 fn find_among_many(slots: &[Slot], id: u16) -> Option<usize> {
     let fits = |slot: &Slot| slot.id() == id && !slot.has_ended();
@@ -585,7 +588,7 @@ fn find_among_many(slots: &[Slot], id: u16) -> Option<usize> {
     let mut back = u32::from(low_half(last).wrapping_sub(id));
     while back <= span {
         let index = search(slots, last.wrapping_sub(back));
-        // QoS 0 messages have the number of what was accepted before them.
+        // A QoS 0 message has the number of what was accepted before it.
         if slots.get(index).is_some_and(fits) {
             return Some(index);
         }

@@ -1,23 +1,24 @@
-//! When to dial again, decided without a clock and without randomness of its own.
+//! Decides when to dial again. The caller supplies time and random numbers.
 
 use core::time::Duration;
 
 use crate::time::Instant;
 
-/// How reconnection backs off.
+/// The waits between attempts to connect.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct BackOff {
-    /// The longest first wait. Default 1 s. The first wait is anything from nothing to this, so that clients which lost the
-    /// same broker together come back one by one; each later wait is at least half of the one that is due.
+    /// The upper limit of the first wait. Default 1 s. The first wait is a random time from nothing to this, so that clients
+    /// which lost the same broker together do not come back together. Each later wait is random as well, but at least half of
+    /// the doubled one.
     pub first: Duration,
     /// The longest wait. Default 60 s.
     pub longest: Duration,
-    /// How long a connection must have lasted, from CONNACK, for the next wait to be a first one again. Default 1 s: a broker
-    /// that ends connections on purpose, because it is overloaded or does not like what the client sends, does so right
-    /// after CONNACK, and is asked ever less often; what lasted longer was a good connection, however short.
+    /// How long a connection must have lasted, from CONNACK, for the next wait to be a first one again. Default 1 s. A broker
+    /// that ends connections on purpose, because it is overloaded or rejects what the client sends, does so right after
+    /// CONNACK, and the waits grow. A connection that lasted longer was a good one, however short.
     pub stable_after: Duration,
-    /// How many times in a row to dial without a connection that lasted [`Self::stable_after`]; `None` for ever. Default `None`.
+    /// How many attempts in a row may fail to make a connection that lasts [`Self::stable_after`]. Default `None`: no limit.
     pub attempts: Option<u32>,
 }
 
@@ -32,18 +33,18 @@ impl Default for BackOff {
     }
 }
 
-/// When a transport is to be opened.
+/// When to open a transport.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NextDial {
     /// Open one now.
     Now,
     /// Ask again at this time, or after any other call.
     At(Instant),
-    /// Open none any more: [`BackOff::attempts`] are used up or, of an agent, it is closed.
+    /// Open no more: [`BackOff::attempts`] are used up or, for an agent, it is closed.
     Never,
 }
 
-/// Decides about dialling.
+/// Decides when to dial.
 ///
 /// ```
 /// use mqtt_session::{BackOff, Instant, NextDial, Supervisor};
@@ -62,7 +63,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Dials at once, the first time.
+    /// Makes a supervisor whose first dial is due at once.
     #[must_use]
     pub const fn new(back_off: BackOff) -> Self {
         Self {
@@ -73,7 +74,7 @@ impl Supervisor {
         }
     }
 
-    /// What to do now.
+    /// Returns when to dial.
     #[must_use]
     pub fn next_dial(&self, now: Instant) -> NextDial {
         match self.back_off.attempts {
@@ -83,12 +84,13 @@ impl Supervisor {
         }
     }
 
-    /// CONNACK came.
+    /// Takes note that CONNACK arrived.
     pub const fn connected(&mut self, now: Instant) {
         self.connected_at = Some(now);
     }
 
-    /// The connection, or the attempt, is over. `random` is any number: of the first wait all is jitter, of others half.
+    /// Takes note that a connection, or an attempt to make one, has ended. `random` is any number. The first wait is random as
+    /// a whole, later ones by half.
     pub fn lost(&mut self, now: Instant, random: u32) {
         let stable = self
             .connected_at
@@ -110,7 +112,7 @@ impl Supervisor {
         self.dial_at = now.plus(certain).plus(jitter);
     }
 
-    /// How many times in a row it failed.
+    /// Returns how many attempts in a row have failed.
     #[must_use]
     pub const fn failures(&self) -> u32 {
         self.failures
@@ -121,7 +123,7 @@ impl Supervisor {
 mod tests {
     use super::*;
 
-    /// How long it waits after the end of a connection or attempt.
+    /// Returns the wait after the end of a connection or attempt, in milliseconds.
     fn wait_after(supervisor: &mut Supervisor, now: Instant, random: u32) -> u64 {
         supervisor.lost(now, random);
         match supervisor.next_dial(now) {
@@ -148,7 +150,7 @@ mod tests {
         }
     }
 
-    /// Clients that lost the same broker at the same moment come back over all of the first wait.
+    /// Clients that lost the same broker at the same moment come back spread over all of the first wait.
     #[test]
     fn the_first_wait_spreads_many_clients() {
         let now = Instant::from_millis(1_000);
@@ -165,7 +167,7 @@ mod tests {
         );
     }
 
-    /// A broker that kicks right after CONNACK does not cause a storm: the wait grows.
+    /// A broker that ends connections right after CONNACK gets fewer attempts with time.
     #[test]
     fn a_broker_that_ends_connections_right_after_connack_is_asked_ever_less_often() {
         let mut supervisor = Supervisor::new(BackOff::default());
@@ -177,7 +179,7 @@ mod tests {
         }
     }
 
-    /// Good connections, however short, never make the wait grow, and the first of them ends what failures did to it.
+    /// Connections that lasted long enough never make the wait grow, and the first of them resets what failures have added.
     #[test]
     fn after_a_good_but_short_connection_the_retry_comes_soon() {
         let mut supervisor = Supervisor::new(BackOff::default());

@@ -1,10 +1,10 @@
-//! Time, as the caller's clock tells it.
+//! The time of the caller's clock.
 
 use core::time::Duration;
 
-/// A moment on the caller's monotonic clock, in milliseconds since a start of its choosing.
+/// A moment on the caller's monotonic clock, in milliseconds since a start that the caller chooses.
 ///
-/// Arithmetic saturates, so a clock that stands still or jumps cannot make it panic.
+/// Arithmetic saturates, so a clock that stands still or jumps cannot cause a panic.
 ///
 /// ```
 /// use core::time::Duration;
@@ -18,25 +18,25 @@ use core::time::Duration;
 pub struct Instant(u64);
 
 impl Instant {
-    /// `millis` after the clock's start.
+    /// Returns the moment `millis` milliseconds after the start of the clock.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since the clock's start.
+    /// Returns the milliseconds since the start of the clock.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// This much later.
+    /// Returns the moment that is `span` later.
     #[must_use]
     pub fn after(self, span: Duration) -> Self {
         self.plus(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// How long after `earlier` this is; zero if it is before.
+    /// Returns the time from `earlier` to this moment; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -46,7 +46,7 @@ impl Instant {
         Self(self.0.saturating_add(millis))
     }
 
-    /// The moment as the engine counts it: in 32 bits, which wrap around.
+    /// Returns the moment as the engine counts it: in 32 bits, which wrap around.
     #[inline]
     pub(crate) const fn wrapped(self) -> u32 {
         let [.., a, b, c, d] = self.0.to_be_bytes();

@@ -1,24 +1,24 @@
-//! What a build has, and where speed and size want different code. `if` on one of these is decided by the compiler.
+//! Constants that tell what a build has. The compiler removes the branch of an `if` on one of them that is never taken.
 
-/// Speed goes before size: on the processors of hosts.
+/// Whether fast code is preferred to small code: on targets of 64 bits, which are hosts.
 pub(crate) const FAST: bool = cfg!(target_pointer_width = "64");
-/// There is MQTT 5.
+/// Whether the build has MQTT 5.
 pub(crate) const V5: bool = cfg!(feature = "v5");
-/// There are topic aliases.
+/// Whether the build has topic aliases.
 pub(crate) const ALIASES: bool = cfg!(feature = "aliases");
-/// A message may come in pieces.
+/// Whether a message can arrive in pieces.
 pub(crate) const PIECES: bool = cfg!(feature = "pieces");
-/// A packet may go out from where it is kept. Firmware without a heap lends buffers for the packets that it sends.
+/// Whether a packet can be sent from where it is kept. Firmware without a heap lends buffers for the packets that it sends.
 pub(crate) const LARGE: bool = cfg!(feature = "alloc");
-/// Memory may grow: there is a heap, or a table may begin elsewhere than at its front.
+/// Whether memory can grow: there is a heap, or a table can start elsewhere than at the front of its memory.
 pub(crate) const GROWS: bool = FAST || LARGE;
-/// A QoS 0 message may have a slot: while it waits for a connection, or because it is large.
+/// Whether a QoS 0 message can have a slot: while it waits for a connection, or because it is large.
 pub(crate) const KEEPS_QOS_0: bool = POLICIES || LARGE;
-/// What must outlive the process may be written as records.
+/// Whether the build can write what must outlive the process as records.
 pub(crate) const JOURNAL: bool = cfg!(feature = "journal");
-/// There are servers.
+/// Whether the build has servers.
 pub(crate) const SERVER: bool = cfg!(feature = "server");
-/// Messages may be acknowledged by hand.
+/// Whether messages can be acknowledged by hand.
 pub(crate) const BY_HAND: bool = cfg!(feature = "by-hand");
-/// Messages may wait while there is no connection, and end as the configuration says.
+/// Whether messages can wait while there is no connection, and end as the configuration says.
 pub(crate) const POLICIES: bool = cfg!(feature = "policies");

@@ -26,6 +26,9 @@ pub(crate) struct EventLog {
     pub(crate) last_error: Option<Error>,
     /// How many connections and attempts were lost.
     pub(crate) losses: u64,
+    /// Whether the latest event of a connection is that it was made. A connection that is being ended still counts, since the
+    /// reason is not known before its end.
+    pub(crate) has_connection: bool,
     /// The reason that was logged last at WARN: it is not logged again for each attempt.
     warned: Option<String>,
     /// Whether "connected" was logged at INFO since then: a server that ends each connection for the same reason is logged
@@ -39,6 +42,7 @@ impl EventLog {
         match &event {
             ConnectionEvent::Connected(connected) => {
                 self.first_attempt.get_or_insert(Ok(()));
+                self.has_connection = true;
                 let (session_present, client_id) =
                     (connected.session_present, &connected.client_id);
                 if !std::mem::replace(&mut self.welcomed, true) {
@@ -51,6 +55,7 @@ impl EventLog {
                 self.first_attempt.get_or_insert_with(|| Err(why.clone()));
                 self.last_error = Some(why.clone());
                 self.losses += 1;
+                self.has_connection = false;
                 let text = in_full(why);
                 if matches!(why, Error::Stopped) {
                     tracing::debug!("not connected: {text}");
@@ -63,6 +68,7 @@ impl EventLog {
                 self.warned = Some(text);
             }
             ConnectionEvent::Stopped(why) => {
+                self.has_connection = false;
                 self.first_attempt.get_or_insert_with(|| Err(why.clone()));
                 match why {
                     Error::Stopped => tracing::info!("closed"),

@@ -221,7 +221,7 @@ impl Handle {
         std::future::poll_fn(move |cx| {
             let mut state = self.hub().lock();
             let known = *losses.get_or_insert(state.log.losses);
-            if !state.agent.is_connected() || state.log.losses != known {
+            if !state.log.has_connection || state.log.losses != known {
                 return Poll::Ready(state.log.last_error.clone().unwrap_or(Error::Stopped));
             }
             state.watch(cx.waker());

@@ -1,10 +1,13 @@
 //! Tests of published messages: back-pressure, limits, and outcomes.
 
+use std::future::{Future as _, poll_fn};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::future::yield_now;
@@ -180,7 +183,7 @@ fn relay(near: &TcpStream, port: u16) {
 }
 
 /// The client has found a violation of the server and still writes earlier bytes: messages that are published meanwhile wait
-/// for the next connection.
+/// for the next connection, and `disconnected` waits until the reason is known.
 pub async fn publishing_while_a_connection_is_ended_is_accepted<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -205,12 +208,19 @@ pub async fn publishing_while_a_connection_is_ended_is_accepted<H: Deref<Target 
     while handle.is_connected() {
         yield_now().await;
     }
+    let mut ended = pin!(handle.disconnected());
+    let ended_early = poll_fn(|cx| Poll::Ready(ended.as_mut().poll(cx))).await;
     let mut tickets = Vec::new();
     for _ in 0..20 {
         let published = handle.publish("a", QoS::AtLeastOnce, false, b"x").await;
         tickets.push(published.unwrap());
     }
     drop(go_wrong);
+    let why = match ended_early {
+        Poll::Ready(why) => why,
+        Poll::Pending => ended.await,
+    };
+    assert!(!matches!(why, Error::Stopped), "{why}");
     for ticket in tickets {
         assert!(ticket.await.is_success());
     }

@@ -83,7 +83,9 @@ fn what_was_acknowledged_is_there_after_a_kill() {
 #[test]
 fn a_store_in_use_is_refused() {
     let dir = dir("store-in-use");
-    let (_running, _) = broker(text(&dir));
+    let (running, _) = broker(text(&dir));
+    // It listens before it opens the store.
+    let _ = running.wait_stderr_after("are stored");
     let second = run(
         MQTT,
         &["broker", "--bind", "127.0.0.1:0", "--store", text(&dir)],

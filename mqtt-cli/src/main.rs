@@ -35,6 +35,7 @@ mod subscribe;
 mod talk;
 mod tap;
 mod tls;
+mod top;
 mod web;
 
 use std::ffi::OsString;
@@ -63,6 +64,7 @@ enum Command {
     Passwd(passwd::Passwd),
     Store(store::StoreCommand),
     Demo(demo::Demo),
+    Top(Box<top::Top>),
     Bench(bench::Bench),
     Decode(decode::Decode),
     Encode(encode::Encode),
@@ -75,7 +77,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = defaults::with_file(std::env::args_os().collect());
-    let matches = Program::command().try_get_matches_from(&arguments);
+    let matches = program().try_get_matches_from(&arguments);
     let parsed = matches.and_then(|matches| {
         let program = Program::from_arg_matches(&matches)?;
         Ok((program, matches))
@@ -88,6 +90,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.exit(),
     }
+}
+
+fn program() -> clap::Command {
+    Program::command()
 }
 
 /// Prints help or an error of the arguments. The programs of mosquitto exit with 1 for wrong arguments, most others with 2.
@@ -107,13 +113,14 @@ fn run(command: Command, properties: &[Vec<String>]) -> Result<(), Failure> {
         Command::Sign(sign) => sign.run(),
         Command::Talk(talk) => talk.run(),
         Command::Check(check) => check.run(),
-        Command::Completions(completions) => completions.run(Program::command()),
-        Command::Man(manual) => manual.run(&Program::command()),
+        Command::Completions(completions) => completions.run(program()),
+        Command::Man(manual) => manual.run(&program()),
         Command::Broker(broker) => block_on(broker.run()),
         Command::Passwd(passwd) => passwd.run(),
         Command::Store(store) => store.run(),
         Command::Demo(demo) => block_on(demo.run()),
         Command::Bench(bench) => block_on(bench.run()),
+        Command::Top(top) => block_on(top.run()),
         Command::Pub(publish) => block_on(publish.run(properties)),
         Command::Sub(subscribe) => block_on(subscribe.run(properties)),
         Command::Rr(request) => block_on(request.run(properties)),

@@ -273,7 +273,7 @@ pub(crate) async fn passed(span: Option<Duration>) {
     }
 }
 
-fn filters(texts: &[String]) -> Result<Vec<TopicFilter<'_>>, Failure> {
+pub(crate) fn filters(texts: &[String]) -> Result<Vec<TopicFilter<'_>>, Failure> {
     texts
         .iter()
         .map(|text| {

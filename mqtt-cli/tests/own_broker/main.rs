@@ -15,3 +15,5 @@ mod pressure;
 #[cfg(unix)]
 mod refusals;
 mod reload;
+#[cfg(target_os = "linux")]
+mod top;

@@ -9,6 +9,7 @@ mod decode;
 mod defaults;
 mod demo;
 mod encode;
+mod examples;
 mod failure;
 mod format;
 mod health;
@@ -24,6 +25,7 @@ mod packet;
 mod passwd;
 mod payload;
 mod printing;
+mod progress;
 mod properties;
 mod publish;
 mod review;
@@ -93,7 +95,7 @@ fn main() -> ExitCode {
 }
 
 fn program() -> clap::Command {
-    Program::command()
+    examples::with_examples(Program::command())
 }
 
 /// Prints help or an error of the arguments. The programs of mosquitto exit with 1 for wrong arguments, most others with 2.

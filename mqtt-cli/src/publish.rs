@@ -12,6 +12,7 @@ use crate::args::{ConnectArgs, qos, seconds};
 use crate::failure::{Failure, fail};
 use crate::link;
 use crate::payload::PayloadArgs;
+use crate::progress::Progress;
 
 /// Publishes messages.
 ///
@@ -129,6 +130,8 @@ impl Publish {
         let mut tickets = Tickets::default();
         let mut lines = BufReader::new(tokio::io::stdin());
         let mut line = Vec::new();
+        let progress =
+            Progress::of_input(self.stdin_line && !self.connect.debug && !self.connect.quiet);
         let mut count = 0;
         loop {
             let payload = match payload {
@@ -153,6 +156,7 @@ impl Publish {
             tickets
                 .push(handle.publish_message(&message).await?)
                 .await?;
+            progress.advance(line.len());
             count += 1;
         }
         tickets.finish().await

@@ -4,6 +4,7 @@
 #![warn(clippy::arithmetic_side_effects, clippy::panic, clippy::unwrap_used)]
 #![warn(clippy::as_conversions, clippy::expect_used, clippy::indexing_slicing)]
 
+mod agent;
 pub mod broker;
 mod client;
 mod error;
@@ -11,6 +12,7 @@ mod fields;
 mod format;
 mod record;
 
+pub use agent::{Asked, Subscribed};
 pub use client::{Entry, MAX_NOTE, Note, Outgoing, Received, Session};
 pub use error::{Damaged, Fault};
 pub use format::{Format, Machine, VERSION};

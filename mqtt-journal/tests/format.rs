@@ -2,8 +2,8 @@
 
 use mqtt_journal::proto::{PacketId, Version};
 use mqtt_journal::{
-    Damaged, Entry, Fault, Format, Kind, MAX_NOTE, Machine, Note, Outgoing, Received, Record,
-    Records, Session, VERSION,
+    Asked, Damaged, Entry, Fault, Format, Kind, MAX_NOTE, Machine, Note, Outgoing, Received,
+    Record, Records, Session, Subscribed, VERSION,
 };
 
 /// A journal of version 1. It must be read as long as version 1 is read: do not change it.
@@ -76,6 +76,54 @@ fn version_1_is_written() {
         journal.append(&mut record);
     }
     assert_eq!(journal, VERSION_1);
+}
+
+/// The records that only an agent writes, in version 1: do not change them.
+const VERSION_1_OF_AN_AGENT: &[u8] = b"\x0b\x04\x03a/#\x01\x19\x00\x00\x00\x07\x05\x44\x03a/#";
+
+#[test]
+fn version_1_of_an_agent_is_read_and_written() {
+    let state = Asked {
+        standing: 1,
+        options: 0x19,
+        identifier: 7,
+    };
+    let mut journal = Vec::new();
+    let mut records = Records::new(VERSION_1_OF_AN_AGENT);
+    for state in [Some(state), None] {
+        let filter = "a/#";
+        let subscribed = Subscribed { filter, state };
+        let record = records.next().unwrap().unwrap();
+        assert_eq!(Subscribed::read(&record), Ok(Some(subscribed)));
+        assert_eq!(Entry::read(&record), Err(Fault::UnknownKind(4)));
+        let len = subscribed.encoded_len().unwrap();
+        let mut bytes = vec![0; len];
+        assert_eq!(subscribed.write(&mut bytes[1..]), None);
+        assert_eq!(subscribed.write(&mut bytes), Some(len));
+        journal.append(&mut bytes);
+    }
+    assert_eq!(journal, VERSION_1_OF_AN_AGENT);
+}
+
+#[test]
+fn a_wrong_subscription_is_refused() {
+    let read = |key, value| {
+        let kind = Kind::new(4);
+        let value = Some(value);
+        Subscribed::read(&Record { kind, key, value })
+    };
+    assert!(read(b"a", b"\x02\x12\0\0\0\x01").is_ok());
+    for value in [
+        &b"\x03\x12\0\0\0\x01"[..],
+        b"\x02\x03\0\0\0\x01",
+        b"\x02\x30\0\0\0\x01",
+        b"\x02\x12\x10\0\0\0",
+        b"\x02\x12\0\0\0",
+        b"\x02\x12\0\0\0\x01\0",
+    ] {
+        assert_eq!(read(b"a", value), Err(Fault::Value), "{value:?}");
+    }
+    assert_eq!(read(b"\xff", b"\x02\x12\0\0\0\x01"), Err(Fault::Key));
 }
 
 #[test]

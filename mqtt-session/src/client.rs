@@ -362,7 +362,61 @@ impl<'m> Client<'m> {
     /// else.
     #[cfg(feature = "journal")]
     pub fn start_journal(&mut self) {
-        self.engine.start_journal();
+        self.engine.start_journal(mqtt_journal::Machine::Client);
+    }
+
+    /// [`Self::start_journal`] for a machine around this client, which adds records of its own by [`Self::record`]. The first
+    /// record names that machine.
+    #[cfg(feature = "journal")]
+    pub fn start_journal_of(&mut self, machine: mqtt_journal::Machine) {
+        self.engine.start_journal(machine);
+    }
+
+    /// Appends a record of the machine around this client to [`Self::journal`]. [`Self::restore`] does not take it.
+    #[cfg(feature = "journal")]
+    pub fn record(&mut self, record: &mqtt_journal::Record<'_>) {
+        self.engine.record(record);
+    }
+
+    /// Returns how many bytes of records were written since the start, and how many of these are stored.
+    #[cfg(feature = "journal")]
+    #[must_use]
+    pub fn recorded(&self) -> (u64, u64) {
+        self.engine.recorded()
+    }
+
+    /// Acknowledges a message by hand, and stores a note of at most 64 bytes with it, such as a number or the key of a row: one
+    /// record has both. [`Self::note`] returns the last one, also in the next process. From the first note on, PUBACK waits
+    /// until its note is stored.
+    ///
+    /// # Errors
+    /// [`Refused::TooLarge`] for a longer note, and as for [`Self::acknowledge`].
+    #[cfg(all(feature = "by-hand", feature = "journal"))]
+    pub fn acknowledge_with(
+        &mut self,
+        receipt: Receipt,
+        note: &[u8],
+        now: Instant,
+    ) -> Result<(), Refused> {
+        let now = self.at(now);
+        self.engine
+            .acknowledge_with(&mut self.memory, receipt, note)?;
+        self.engine.link.times.sent(now);
+        Ok(())
+    }
+
+    /// Stores a note with a message that cannot be acknowledged any more, since its session ended.
+    #[cfg(feature = "journal")]
+    pub fn store_note(&mut self, id: mqtt_proto::PacketId, note: &[u8]) {
+        let note = note.get(..mqtt_journal::MAX_NOTE).unwrap_or(note);
+        self.engine.store_note(&self.memory, id, note);
+    }
+
+    /// Returns the note of the last [`Self::acknowledge_with`], of this process or of the one that was restored.
+    #[cfg(feature = "journal")]
+    #[must_use]
+    pub fn note(&self) -> Option<&[u8]> {
+        self.engine.note()
     }
 
     /// Returns the records that are not stored yet: whole ones, oldest first. The call has no effect of its own. While more

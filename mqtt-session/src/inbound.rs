@@ -20,7 +20,7 @@ use crate::error::Refused;
 use crate::event::Receipt;
 use crate::memory::Memory;
 use crate::problem::Problem;
-use crate::tune::{BY_HAND, FAST, GROWS, V5};
+use crate::tune::{BY_HAND, FAST, GROWS, JOURNAL, V5};
 
 /// A received message that has not ended. Its fields are private; firmware lends an array of them.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,8 @@ const ACKNOWLEDGED: u8 = 2;
 const QOS_1: u8 = 4;
 /// The message counts against the receive maximum of this side on this connection.
 const COUNTED: u8 = 8;
+/// An earlier process acknowledged it, and the peer has not sent it again: its place among the others is not known.
+const RESTORED: u8 = 16;
 
 impl ReceiveSlot {
     /// A free slot, to fill an array with.
@@ -236,6 +238,10 @@ impl Engine {
         let Some(entry) = self.received_mut(m).get_mut(index) else {
             return;
         };
+        if JOURNAL && BY_HAND && entry.is(RESTORED) {
+            self.came_again(m, index);
+            return;
+        }
         // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-10]: until PUBREL the identifier means this message, with or without DUP.
         if BY_HAND && entry.is(APPLICATION | ACKNOWLEDGED) {
             entry.state |= COUNTED;
@@ -243,6 +249,23 @@ impl Engine {
         } else {
             let id = entry.id;
             self.acknowledgement(m, PacketType::PubRec, id, ReasonCode::Success);
+        }
+    }
+
+    /// A message that an earlier process acknowledged came again: it takes its place in the order of the messages, in which
+    /// PUBREC goes out (3.1.1 \[MQTT-4.6.0-3\], 5 \[MQTT-4.6.0-3\]).
+    fn came_again(&mut self, m: &mut Memory<'_>, index: usize) {
+        let Some(mut entry) = self.received(m).get(index).copied() else {
+            return;
+        };
+        self.remove_received(m, index);
+        self.session.serial = self.session.serial.wrapping_add(1);
+        entry.set_serial(self.session.serial);
+        entry.state = ACKNOWLEDGED | COUNTED;
+        if self.remember(m, entry) {
+            let count = Quality::Two.of(&mut self.session.acknowledged);
+            *count = count.wrapping_add(1);
+            self.flush(m);
         }
     }
 
@@ -399,12 +422,32 @@ impl Engine {
         if version.is_v5() {
             entry.set_reason(reason);
         }
+        let (id, takes) = (entry.id, !entry.is(QOS_1) && !entry.reason().is_error());
         let count = entry.quality().of(&mut self.session.acknowledged);
         *count = count.wrapping_add(1);
+        if takes {
+            // From now on the application is done with it, also if its PUBREC waits for others.
+            self.record_received(id);
+        }
         if self.is_connected() {
             self.flush(m);
         }
         Ok(())
+    }
+
+    /// Whether the identifier means a QoS 2 message that the application is done with.
+    #[cfg(feature = "journal")]
+    pub(crate) fn is_recorded(&self, m: &Memory<'_>, id: u16) -> bool {
+        let found = self.find_received(m, id);
+        let entry = found.and_then(|index| self.received(m).get(index));
+        entry.is_some_and(|entry| !entry.is(APPLICATION))
+    }
+
+    /// Whether the message of a receipt that is not acknowledged has QoS 2; `None` without one.
+    #[cfg(all(feature = "by-hand", feature = "journal"))]
+    pub(crate) fn awaits_acknowledgement(&self, m: &Memory<'_>, receipt: Receipt) -> Option<bool> {
+        let entry = self.received(m).get(self.find_receipt(m, receipt)?)?;
+        Some(!entry.is(QOS_1))
     }
 
     /// Returns the index of the entry of a receipt that is not acknowledged.
@@ -458,9 +501,6 @@ impl Engine {
                 if !entry.is(COUNTED) {
                     continue;
                 }
-                if !entry.is(QOS_1) && !entry.reason().is_error() {
-                    self.record_received(entry.id);
-                }
                 if !self.acknowledgement(m, entry.answer(), entry.id, entry.reason()) {
                     return;
                 }
@@ -491,6 +531,11 @@ impl Engine {
     pub(crate) fn restore_received(&mut self, m: &mut Memory<'_>, id: u16) -> bool {
         let entry = ReceiveSlot {
             id,
+            state: if self.by_hand() && !self.is_server() {
+                RESTORED
+            } else {
+                0
+            },
             ..ReceiveSlot::EMPTY
         };
         self.remember(m, entry)
@@ -534,8 +579,13 @@ impl Engine {
 
     /// Replaces the reason codes of waiting acknowledgements by success, because the version of the new connection has none.
     pub(crate) fn forget_reasons(&mut self, m: &mut Memory<'_>) {
-        for entry in self.received_mut(m).iter_mut().filter(|_| BY_HAND) {
-            entry.set_reason(ReasonCode::Success);
+        for index in 0..usize::from(self.session.received) {
+            let entry = self.received_mut(m).get_mut(index).filter(|_| BY_HAND);
+            if let Some(entry) = entry.filter(|e| !e.is(QOS_1) && e.reason().is_error()) {
+                entry.set_reason(ReasonCode::Success);
+                let id = entry.id;
+                self.record_received(id);
+            }
         }
     }
 

@@ -4,10 +4,10 @@
 //! A barrier is a place in the stream of outgoing bytes: what lies behind it waits until so many bytes of records are stored.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use mqtt_journal::{Entry, Fault, Format, Machine, Outgoing, Received, Record};
+use mqtt_journal::{Entry, Fault, Format, Machine, Outgoing, Record};
 use mqtt_proto::num::{low_half, to_u32};
 use mqtt_proto::wire::View;
 use mqtt_proto::{PacketId, PacketType, PropertyId, QoS, Version};
@@ -15,6 +15,7 @@ use mqtt_proto::{PacketId, PacketType, PropertyId, QoS, Version};
 use crate::engine::Engine;
 use crate::link::fingerprint;
 use crate::memory::Memory;
+use crate::notes::LastNote;
 use crate::outbound::read_packet;
 #[cfg(feature = "server")]
 use crate::server_journal::Flows;
@@ -39,12 +40,18 @@ pub(crate) struct Journal {
     /// Each: the place in the stream of outgoing bytes, and how many bytes of records must be stored before what follows goes.
     pub(crate) barriers: VecDeque<(u64, u64)>,
     /// Counts the sessions.
-    serial: u32,
+    pub(crate) serial: u32,
     client_id: Box<str>,
     /// The clean flag of the last record of the session.
     clean: bool,
     /// The order number of the last message that took an identifier.
     last: u64,
+    /// The machine that the first record names.
+    machine: Option<Machine>,
+    /// What the program stored with its last acknowledgement.
+    pub(crate) note: Option<LastNote>,
+    /// While records are read: the packet identifiers of received messages whose records are of no use any more.
+    pub(crate) needless: BTreeSet<u16>,
     /// The first record was read.
     has_format: bool,
     failed: bool,
@@ -56,24 +63,33 @@ pub(crate) struct Journal {
 impl Journal {
     /// The host writes the records. Says so of whatever a client would have written here.
     #[allow(clippy::unused_self, reason = "without servers")]
-    const fn is_of_server(&self) -> bool {
+    pub(crate) const fn is_of_server(&self) -> bool {
         #[cfg(feature = "server")]
         return self.flows.is_some();
         #[cfg(not(feature = "server"))]
         false
     }
 
-    fn write(&mut self, entry: &Entry<'_>) {
+    pub(crate) fn write(&mut self, entry: &Entry<'_>) {
+        self.append(entry.encoded_len(), |room| entry.write(room));
+    }
+
+    /// Appends what `write` writes, which is of this length.
+    fn append(&mut self, len: Option<usize>, write: impl FnOnce(&mut [u8]) -> Option<usize>) {
         // Machines write only what was accepted, and that is never too long for a record.
-        let Some(len) = entry.encoded_len() else {
+        let Some(len) = len else {
             return;
         };
         let start = self.records.len();
         self.records.resize(start.saturating_add(len), 0);
         let room = self.records.get_mut(start..).unwrap_or_default();
-        if entry.write(room).is_some() {
+        if write(room).is_some() {
             self.written = self.written.saturating_add(u64::from(to_u32(len)));
         }
+    }
+
+    fn machine(&self) -> Machine {
+        self.machine.unwrap_or(Machine::Client)
     }
 
     fn write_session(&mut self, clean: bool) {
@@ -110,8 +126,21 @@ impl Journal {
 
 impl Engine {
     /// From now on what must outlive the process is written as records.
-    pub(crate) fn start_journal(&mut self) {
-        self.journal.get_or_insert_default();
+    pub(crate) fn start_journal(&mut self, machine: Machine) {
+        self.journal.get_or_insert_default().machine = Some(machine);
+    }
+
+    /// A record of the machine around this one.
+    pub(crate) fn record(&mut self, record: &Record<'_>) {
+        if let Some(journal) = &mut self.journal {
+            journal.append(record.encoded_len(), |room| record.write(room));
+        }
+    }
+
+    /// How many bytes of records were written and, of these, stored.
+    pub(crate) fn recorded(&self) -> (u64, u64) {
+        let journal = self.journal.as_ref();
+        journal.map_or((0, 0), |journal| (journal.written, journal.stored))
     }
 
     pub(crate) fn journal(&self) -> &[u8] {
@@ -203,11 +232,12 @@ impl Engine {
         }
     }
 
-    /// The acknowledgements that promise something wait; a PUBACK is the word of the application, and on a server so is PUBREC.
+    /// The acknowledgements that promise something wait. A PUBACK is the word of the application, and on a server so is PUBREC;
+    /// but where the application stores notes, its word is in a record.
     #[inline]
     pub(crate) fn acknowledgement_waits(&mut self, m: &Memory<'_>, packet: PacketType) {
         let given = match packet {
-            PacketType::PubAck => true,
+            PacketType::PubAck => self.journal.as_ref().is_none_or(|j| j.note.is_none()),
             PacketType::PubRec => self.journal.as_ref().is_some_and(|j| j.is_of_server()),
             _ => false,
         };
@@ -272,35 +302,6 @@ impl Engine {
         {
             let order = journal.order(last, slot.token().number);
             journal.write(&Entry::Outgoing(order, None));
-        }
-    }
-
-    /// A QoS 2 message came, and its identifier means it until PUBREL.
-    #[inline]
-    pub(crate) fn record_received(&mut self, id: u16) {
-        if let (Some(journal), Some(id)) = (&mut self.journal, PacketId::new(id)) {
-            if journal.is_of_server() {
-                return;
-            }
-            let received = Received {
-                serial: journal.serial,
-                released: false,
-                note: None,
-            };
-            journal.write(&Entry::Received(id, Some(received)));
-        }
-    }
-
-    /// PUBREL came: the identifier is free.
-    #[inline]
-    pub(crate) fn record_freed(&mut self, id: u16) {
-        if let (Some(journal), Some(id)) = (&mut self.journal, PacketId::new(id)) {
-            #[cfg(feature = "server")]
-            if let Some(flows) = &mut journal.flows {
-                flows.freed(id);
-                return;
-            }
-            journal.write(&Entry::Received(id, None));
         }
     }
 
@@ -405,13 +406,13 @@ impl Engine {
         record: &Record<'_>,
     ) -> Result<(), Fault> {
         if !journal.has_format {
-            Format::read_of(Machine::Client, record)?;
+            Format::read_of(journal.machine(), record)?;
             journal.has_format = true;
             return Ok(());
         }
         match Entry::read(record)? {
             None => Ok(()),
-            Some(Entry::Format(_)) => Format::read_of(Machine::Client, record).map(|_| ()),
+            Some(Entry::Format(_)) => Format::read_of(journal.machine(), record).map(|_| ()),
             Some(Entry::Session(session)) => {
                 if session.serial != journal.serial {
                     self.session_lost(m);
@@ -432,18 +433,7 @@ impl Engine {
                 self.restore_message(m, journal, order, message)
             }
             Some(Entry::Received(id, received)) => {
-                let id = id.get();
-                match received {
-                    Some(received) if received.released || received.serial != journal.serial => {
-                        let id = PacketId::new(id).ok_or(Fault::Key)?;
-                        journal.write(&Entry::Received(id, None));
-                    }
-                    Some(_) if self.holds(m, id) => {}
-                    Some(_) if self.restore_received(m, id) => {}
-                    Some(_) => return Err(Fault::Value),
-                    None => self.forget_received(m, id),
-                }
-                Ok(())
+                self.restore_acknowledged(m, journal, id, received)
             }
         }
     }
@@ -563,11 +553,17 @@ impl Engine {
 
     /// All records of the earlier process were read.
     pub(crate) fn restored(&mut self) {
-        if let Some(journal) = &mut self.journal
-            && !journal.has_format
-        {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        if !journal.has_format {
             journal.has_format = true;
-            journal.write(&Entry::Format(Format::new(Machine::Client)));
+            journal.write(&Entry::Format(Format::new(journal.machine())));
+        }
+        for id in core::mem::take(&mut journal.needless) {
+            if let Some(id) = PacketId::new(id) {
+                journal.write(&Entry::Received(id, None));
+            }
         }
     }
 

@@ -46,6 +46,8 @@ mod journal;
 #[path = "no_journal.rs"]
 mod journal;
 
+#[cfg(feature = "journal")]
+mod notes;
 #[cfg(all(feature = "journal", feature = "server"))]
 mod server_journal;
 

@@ -1,0 +1,190 @@
+//! The records of messages from the server, and the notes of the program in them.
+//!
+//! A note is in the record of the message that it was stored with, so that a crash leaves both or none. When that message's
+//! identifier is free, its record stays for the note until a later note is written.
+
+use alloc::boxed::Box;
+
+use mqtt_journal::{Entry, Fault, MAX_NOTE, Note, Received};
+use mqtt_proto::{PacketId, ReasonCode};
+
+use crate::engine::Engine;
+use crate::error::Refused;
+use crate::event::Receipt;
+use crate::journal::Journal;
+use crate::memory::Memory;
+
+/// The note that is valid.
+#[derive(Debug)]
+pub(crate) struct LastNote {
+    /// Its number.
+    order: u64,
+    /// The packet identifier of the message in whose record it is.
+    id: PacketId,
+    bytes: Box<[u8]>,
+}
+
+impl LastNote {
+    fn as_note(&self) -> Note<'_> {
+        Note {
+            order: self.order,
+            bytes: &self.bytes,
+        }
+    }
+}
+
+impl Journal {
+    /// Writes the record of a message, with the note that is under its identifier.
+    fn write_received(&mut self, id: PacketId, released: bool) {
+        let last = self.note.take();
+        let note = last.as_ref().filter(|last| last.id == id);
+        let received = Received {
+            serial: self.serial,
+            released,
+            note: note.map(LastNote::as_note),
+        };
+        let needless = released && note.is_none();
+        self.write(&Entry::Received(id, (!needless).then_some(received)));
+        self.note = last;
+    }
+}
+
+impl Engine {
+    /// The identifier of a QoS 2 message means it until PUBREL, as a record says from now on.
+    #[inline]
+    pub(crate) fn record_received(&mut self, id: u16) {
+        if let (Some(journal), Some(id)) = (&mut self.journal, PacketId::new(id))
+            && !journal.is_of_server()
+        {
+            journal.write_received(id, false);
+        }
+    }
+
+    /// PUBREL came: the identifier is free.
+    #[inline]
+    pub(crate) fn record_freed(&mut self, id: u16) {
+        if let (Some(journal), Some(id)) = (&mut self.journal, PacketId::new(id)) {
+            #[cfg(feature = "server")]
+            if let Some(flows) = &mut journal.flows {
+                flows.freed(id);
+                return;
+            }
+            journal.write_received(id, true);
+        }
+    }
+
+    /// The application acknowledges a message and stores a note, both in one record.
+    #[cfg(feature = "by-hand")]
+    pub(crate) fn acknowledge_with(
+        &mut self,
+        m: &mut Memory<'_>,
+        receipt: Receipt,
+        note: &[u8],
+    ) -> Result<(), Refused> {
+        if note.len() > MAX_NOTE {
+            let (len, max) = (note.len(), MAX_NOTE);
+            return Err(Refused::TooLarge { len, max });
+        }
+        let qos2 = self
+            .awaits_acknowledgement(m, receipt)
+            .ok_or(Refused::NothingToAcknowledge)?;
+        let Some(journal) = &mut self.journal else {
+            return self.acknowledge(m, receipt, ReasonCode::Success);
+        };
+        let order = journal.note.as_ref().map_or(0, |last| last.order);
+        let before = journal.note.replace(LastNote {
+            order: order.saturating_add(1),
+            id: receipt.id,
+            bytes: note.into(),
+        });
+        if !qos2 {
+            journal.write_received(receipt.id, true);
+        }
+        let done = self.acknowledge(m, receipt, ReasonCode::Success);
+        if let Some(before) = before {
+            self.drop_note(m, &before);
+        }
+        done
+    }
+
+    /// Stores a note with a message that nobody waits for any more.
+    pub(crate) fn store_note(&mut self, m: &Memory<'_>, id: PacketId, note: &[u8]) {
+        let taken = self.is_recorded(m, id.get());
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let order = journal.note.as_ref().map_or(0, |last| last.order);
+        let before = journal.note.replace(LastNote {
+            order: order.saturating_add(1),
+            id,
+            bytes: note.into(),
+        });
+        journal.write_received(id, !taken);
+        if let Some(before) = before {
+            self.drop_note(m, &before);
+        }
+    }
+
+    /// Deletes the record of a note that a later one replaced, if it is of no other use.
+    fn drop_note(&mut self, m: &Memory<'_>, before: &LastNote) {
+        let held = self.holds(m, before.id.get());
+        if let Some(journal) = &mut self.journal
+            && !held
+            && journal
+                .note
+                .as_ref()
+                .is_none_or(|last| last.id != before.id)
+        {
+            journal.write(&Entry::Received(before.id, None));
+        }
+    }
+
+    pub(crate) fn note(&self) -> Option<&[u8]> {
+        let note = self.journal.as_ref()?.note.as_ref()?;
+        Some(&note.bytes)
+    }
+
+    /// Takes the record of a message from the server.
+    pub(crate) fn restore_acknowledged(
+        &mut self,
+        m: &mut Memory<'_>,
+        journal: &mut Journal,
+        id: PacketId,
+        received: Option<Received<'_>>,
+    ) -> Result<(), Fault> {
+        journal.needless.remove(&id.get());
+        let Some(received) = received else {
+            self.forget_received(m, id.get());
+            journal.note.take_if(|last| last.id == id);
+            return Ok(());
+        };
+        if let Some(note) = received.note
+            && journal
+                .note
+                .as_ref()
+                .is_none_or(|last| last.order <= note.order)
+        {
+            let before = journal.note.replace(LastNote {
+                order: note.order,
+                id,
+                bytes: note.bytes.into(),
+            });
+            if let Some(before) = before.filter(|before| !self.holds(m, before.id.get())) {
+                journal.needless.insert(before.id.get());
+            }
+        }
+        let has_note = journal.note.as_ref().is_some_and(|last| last.id == id);
+        if received.released || received.serial != journal.serial {
+            self.forget_received(m, id.get());
+            if !has_note {
+                journal.needless.insert(id.get());
+            }
+        } else if !self.holds(m, id.get()) && !self.restore_received(m, id.get()) {
+            return Err(Fault::Value);
+        }
+        if has_note {
+            journal.needless.remove(&id.get());
+        }
+        Ok(())
+    }
+}

@@ -85,6 +85,8 @@ pub struct Agent {
     /// The beginning of the response topics of this client (5).
     pub(crate) response_information: Option<String>,
     pub(crate) events: VecDeque<AgentEvent>,
+    #[cfg(feature = "journal")]
+    pub(crate) journal: crate::journal::Journal,
 }
 
 /// A packet of this size or more is not copied: its message shares the buffer in which it came. A smaller message would keep
@@ -146,6 +148,8 @@ impl Agent {
             requests: Requests::default(),
             response_information: None,
             events: VecDeque::new(),
+            #[cfg(feature = "journal")]
+            journal: crate::journal::Journal::default(),
             options,
         };
         agent.subscribe_from_the_start(wanted);

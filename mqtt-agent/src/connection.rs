@@ -84,7 +84,9 @@ impl Agent {
         let method = self.authenticator.as_ref().map(|known| known.method());
         // In 3.1.1 a session with a clean start ends with its connection.
         let goes_on = self.was_connected && self.options.version.is_v5();
-        let clean_start = self.client.must_start_clean() || (self.options.clean_start && !goes_on);
+        let clean_start = self.client.must_start_clean()
+            || (self.options.clean_start && !goes_on)
+            || self.begins_clean();
         let client = &mut self.client;
         self.options.with_connect(
             clean_start,
@@ -98,6 +100,14 @@ impl Agent {
         // A clean start ends the messages that were in flight.
         self.tell_ended(now);
         Ok(())
+    }
+
+    #[allow(clippy::unused_self, reason = "with the feature it is needed")]
+    const fn begins_clean(&self) -> bool {
+        #[cfg(feature = "journal")]
+        return self.journal.begins_clean;
+        #[cfg(not(feature = "journal"))]
+        false
     }
 
     /// Ends the connection, or the attempt to open one. `random` is any number; it spreads the attempts of many clients.
@@ -162,6 +172,10 @@ impl Agent {
             .map(ToOwned::to_owned);
         self.supervisor.connected(now);
         self.was_connected = true;
+        #[cfg(feature = "journal")]
+        {
+            self.journal.begins_clean = false;
+        }
         if !resumed {
             self.subscriptions_lost(now);
             self.messages_will_not_return();
@@ -225,6 +239,12 @@ impl Agent {
         self.supervisor.failures()
     }
 
+    /// Returns whether a transport is open.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.stage == Stage::Up
+    }
+
     /// Returns whether [`Self::close`] was called.
     #[must_use]
     pub const fn is_closing(&self) -> bool {
@@ -246,7 +266,7 @@ impl Agent {
     /// Returns whether the caller is to close the transport, since DISCONNECT, the last packet, is written.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.is_stopped() || (self.client.is_closing() && self.client.outgoing().is_empty())
+        self.is_stopped() || (self.client.is_closing() && self.client.unsent() == 0)
     }
 
     /// Returns whether the agent may stop now, since nothing is pending.

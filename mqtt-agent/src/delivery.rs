@@ -13,7 +13,7 @@ use bytes::Bytes;
 use mqtt_proto::{AckKind, EncodeError, Message, QoS, ReasonCode};
 use mqtt_session::{Incoming, Instant, Refused};
 
-use crate::agent::{Agent, Stage};
+use crate::agent::Agent;
 use crate::event::{AgentEvent, ConnectionEvent};
 use crate::held::{HeldMessage, MessageId};
 use crate::inbox::{Entry, Inbox, Popped, Queued, ReceivedMessage};
@@ -156,6 +156,8 @@ impl Agent {
                     waits: streams.saturating_add(u32::from(by_hand)),
                     by_hand,
                     reason: None,
+                    #[cfg(feature = "journal")]
+                    note: None,
                     may_return: true,
                     since: self.connection,
                 };
@@ -192,41 +194,6 @@ impl Agent {
             QoS0Overflow::DropOldest
         };
         self.put_to_others(number, waiting, overflow);
-    }
-
-    /// Recognises a message at QoS 1 that is held from before and sent again. Returns `true` then: it is not given out again.
-    fn returned(&mut self, message: &Message, incoming: &Incoming<'_>, now: Instant) -> bool {
-        if self.returning.is_empty() {
-            return false;
-        }
-        let Some(packet_id) = message.packet_id else {
-            return false;
-        };
-        let Some(id) = self.returning.remove(&packet_id.get()) else {
-            return false;
-        };
-        let Some(held) = self.held.get_mut(id) else {
-            return false;
-        };
-        let same = message.dup
-            && held.message.payload == message.payload
-            && held.message.topic() == message.topic();
-        if !same {
-            // The server used the identifier for another message: it will not send the old one again.
-            held.may_return = false;
-            if held.waits == 0 {
-                self.held.remove(id);
-            }
-            return false;
-        }
-        held.receipt = incoming.receipt;
-        match held.reason {
-            Some(reason) if held.waits == 0 => self.finish(id, reason, now),
-            // The program acknowledged it by hand, and another inbox has not given it out yet.
-            Some(reason) if held.by_hand => self.send_acknowledgement(id, reason, now),
-            _ => {}
-        }
-        true
     }
 
     /// Returns the next message of a subscription or, with `None`, of those that no subscription claims.
@@ -345,7 +312,7 @@ impl Agent {
     }
 
     /// Sends the acknowledgement and forgets the message.
-    fn finish(&mut self, id: MessageId, reason: ReasonCode, now: Instant) {
+    pub(crate) fn finish(&mut self, id: MessageId, reason: ReasonCode, now: Instant) {
         self.send_acknowledgement(id, reason, now);
         let Some(held) = self.held.get_mut(id) else {
             return;
@@ -356,9 +323,14 @@ impl Agent {
         }
     }
 
-    fn send_acknowledgement(&mut self, id: MessageId, reason: ReasonCode, now: Instant) {
+    pub(crate) fn send_acknowledgement(&mut self, id: MessageId, reason: ReasonCode, now: Instant) {
         if let Some(held) = self.held.get_mut(id) {
             held.reason = Some(reason);
+            #[cfg(feature = "journal")]
+            if held.note.is_some() {
+                self.send_note(id, now);
+                return;
+            }
             if let Some(receipt) = held.receipt {
                 let _ = self.client.acknowledge(receipt, reason, now);
             }
@@ -526,61 +498,8 @@ impl Agent {
     }
 
     /// Checks, after messages were taken, whether reading goes on.
-    fn read_on(&mut self) {
+    pub(crate) fn read_on(&mut self) {
         self.paused = self.paused && self.is_full();
-    }
-
-    /// Marks messages after a lost connection. If the session goes on, the server sends messages at QoS 1 again under the
-    /// same identifiers. Messages that should have come again on this connection and did not, will not come. With
-    /// acknowledgements by hand, messages that the program has and did not acknowledge are forgotten, so that the program
-    /// gets them again.
-    pub(crate) fn messages_may_return(&mut self, was_connected: bool) {
-        for id in self.held.ids() {
-            let connection = self.connection;
-            let Some(held) = self.held.get_mut(id) else {
-                continue;
-            };
-            if held.message.qos != QoS::AtLeastOnce {
-                continue;
-            }
-            let packet_id = held.message.packet_id.map(|id| id.get());
-            if held.by_hand && held.streams() == 0 && held.reason.is_none() {
-                self.held.remove(id);
-            } else if held.receipt.take().is_some() {
-                held.since = connection;
-                held.may_return = true;
-                if let Some(packet_id) = packet_id {
-                    self.returning.insert(packet_id, id);
-                }
-            } else if was_connected && held.waits == 0 && held.since != connection {
-                self.held.remove(id);
-                if let Some(packet_id) = packet_id {
-                    self.returning.remove(&packet_id);
-                }
-            }
-        }
-        self.read_on();
-    }
-
-    /// Marks messages when the server has no session: they do not come again, and are not acknowledged.
-    pub(crate) fn messages_will_not_return(&mut self) {
-        self.returning.clear();
-        for id in self.held.ids() {
-            let Some(held) = self.held.get_mut(id) else {
-                continue;
-            };
-            (held.receipt, held.may_return) = (None, false);
-            if held.waits == 0 {
-                self.held.remove(id);
-            }
-        }
-        self.read_on();
-    }
-
-    /// Returns whether a transport is open.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
-        self.stage == Stage::Up
     }
 }
 

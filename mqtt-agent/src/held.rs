@@ -26,6 +26,9 @@ pub(crate) struct HeldMessage {
     pub(crate) by_hand: bool,
     /// The acknowledgement that the program gave and that could not be sent yet.
     pub(crate) reason: Option<ReasonCode>,
+    /// The note of the program that is stored with the acknowledgement.
+    #[cfg(feature = "journal")]
+    pub(crate) note: Option<crate::journal::PendingNote>,
     /// Whether the server may send it again, on this connection or the next, since it is not acknowledged.
     pub(crate) may_return: bool,
     /// The number of the connection on which it arrived last.

@@ -11,10 +11,15 @@ mod connection;
 mod delivery;
 mod publishing;
 mod requests;
+mod returning;
 mod subscriptions;
 
 mod held;
 mod inbox;
+#[cfg(feature = "journal")]
+mod journal;
+#[cfg(feature = "journal")]
+mod subscription_records;
 
 mod authentication;
 mod error;
@@ -30,6 +35,8 @@ pub use error::Error;
 pub use event::{AgentEvent, ConnectionEvent, ConnectionInfo, OwnedConnAck};
 pub use held::MessageId;
 pub use inbox::ReceivedMessage;
+#[cfg(feature = "journal")]
+pub use journal::RestoreError;
 pub use mqtt_proto::{self as proto, Message};
 pub use mqtt_session::{self as session, NextDial};
 pub use options::{AcknowledgeWhen, Options, OwnedSubscription, QoS0Overflow, StopOn, Unclaimed};

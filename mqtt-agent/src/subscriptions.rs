@@ -53,7 +53,7 @@ pub(crate) enum Receiver {
 /// A [`Subscription`] that owns its topic filter.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
-    filter: String,
+    pub(crate) filter: String,
     /// Whether it has neither a wildcard nor a share name.
     is_plain: bool,
     qos: QoS,
@@ -93,7 +93,7 @@ impl Wanted {
         }
     }
 
-    fn subscription(&self) -> Subscription<'_> {
+    pub(crate) fn subscription(&self) -> Subscription<'_> {
         Subscription {
             filter: self.filter(),
             qos: self.qos,
@@ -108,8 +108,8 @@ impl Wanted {
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) id: RouteId,
-    wanted: Vec<Wanted>,
-    identifier: Option<u32>,
+    pub(crate) wanted: Vec<Wanted>,
+    pub(crate) identifier: Option<u32>,
     user_properties: Vec<(String, String)>,
     pub(crate) standing: Standing,
     pub(crate) receiver: Receiver,
@@ -126,14 +126,14 @@ impl Route {
     }
 
     /// Returns whether the subscription is granted or is to be made.
-    const fn is_wanted(&self) -> bool {
+    pub(crate) const fn is_wanted(&self) -> bool {
         matches!(
             self.standing,
             Standing::Wanted | Standing::Asked(_) | Standing::Granted
         )
     }
 
-    fn has(&self, filter: &str) -> bool {
+    pub(crate) fn has(&self, filter: &str) -> bool {
         self.wanted.iter().any(|wanted| wanted.filter == filter)
     }
 
@@ -211,6 +211,7 @@ impl Agent {
     /// Gives up a subscription. The answer is [`AgentEvent::Unsubscribed`]. Messages that came before can still be taken. A
     /// filter that another subscription of this agent has stays subscribed at the server, and has no code in the answer.
     pub fn unsubscribe(&mut self, id: RouteId, now: Instant) {
+        self.subscriptions_change();
         // The server may know the filters from a kept session, or from a SUBSCRIBE whose answer was lost.
         let may_be_known = self.options.is_persistent();
         if let Some(route) = self.route(id) {
@@ -243,6 +244,10 @@ impl Agent {
         };
         let receiver = core::mem::replace(&mut route.receiver, Receiver::Nobody);
         let standing = route.standing;
+        self.subscriptions_change();
+        let Some(route) = self.routes.get_mut(index) else {
+            return;
+        };
         match standing {
             Standing::Over | Standing::Wanted => {
                 self.routes.remove(index);
@@ -266,6 +271,9 @@ impl Agent {
         standing: Standing,
         receiver: Receiver,
     ) -> RouteId {
+        #[cfg(feature = "journal")]
+        self.forget_restored(&wanted);
+        self.subscriptions_change();
         self.next_subscription = self.next_subscription.saturating_add(1);
         let id = RouteId(self.next_subscription);
         self.routes.push(Route {
@@ -288,6 +296,10 @@ impl Agent {
 
     /// Sends the SUBSCRIBE and UNSUBSCRIBE packets that wait, as far as there is room.
     pub(crate) fn ask(&mut self, now: Instant) {
+        #[cfg(feature = "journal")]
+        if self.journal.subscriptions.changed {
+            self.record_subscriptions();
+        }
         if !self.client.is_connected() || self.is_closing() {
             return;
         }
@@ -352,6 +364,7 @@ impl Agent {
     /// Ends a subscription: its stream ends after the messages that wait in it.
     fn over(&mut self, id: RouteId, event: AgentEvent, now: Instant) {
         self.events.push_back(event);
+        self.subscriptions_change();
         let Some(index) = self.routes.iter().position(|route| route.id == id) else {
             return;
         };
@@ -396,6 +409,7 @@ impl Agent {
         } else {
             route.standing = Standing::Granted;
             self.events.push_back(AgentEvent::Subscribed(id, codes));
+            self.subscriptions_change();
         }
         self.ask(now);
     }
@@ -438,8 +452,19 @@ impl Agent {
                 _ => {}
             }
         }
+        self.subscriptions_change();
         for id in gone {
             self.over(id, AgentEvent::Unsubscribed(id, Vec::new()), now);
+        }
+    }
+
+    /// Notes that the records of the subscriptions are to be compared with them.
+    #[inline]
+    #[allow(clippy::unused_self, reason = "with the feature it is needed")]
+    const fn subscriptions_change(&mut self) {
+        #[cfg(feature = "journal")]
+        {
+            self.journal.subscriptions.changed = true;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mqtt_proto::Version;
 use mqtt_testing::choices::Choices;
-use mqtt_testing::laws::journal;
+use mqtt_testing::laws::{journal, restarts};
 use mqtt_testing::packets::encode;
 use mqtt_testing::packets::generated::{types, with_packet};
 use mqtt_testing::packets::vectors;
@@ -60,5 +60,6 @@ fn main() -> std::io::Result<()> {
     }
     let folder = corpus.join("restore");
     std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("agent"), restarts::sample())?;
     std::fs::write(folder.join("sample"), journal::sample())
 }

@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod journal;
 pub mod machine;
 pub mod model;
+pub mod restarts;
 #[cfg(feature = "transport")]
 pub mod transport;
 pub mod views;

@@ -5,5 +5,6 @@ mod pair;
 mod tested;
 
 pub use endpoint::{CLIENT_ID, Endpoint, Opening, OwnedEvent, Role, answer};
+pub(crate) use pair::step;
 pub use pair::{Direction, Pair};
 pub use tested::TestedMachine;

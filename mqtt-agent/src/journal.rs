@@ -1,0 +1,252 @@
+//! What outlives the process, as records: those of the session, and the subscriptions of the program. `docs/JOURNAL.md` has
+//! their bytes and says which packets wait for them.
+//!
+//! A message that the program has not finished is not acknowledged, so the server keeps it. It needs no record.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::fmt;
+
+use mqtt_proto::{ReasonCode, Version};
+use mqtt_session::records::{Entry, Fault, Machine, Outgoing, Record, Subscribed};
+use mqtt_session::{Instant, Refused};
+
+use crate::agent::Agent;
+use crate::error::Error;
+use crate::event::ConnectionEvent;
+use crate::held::MessageId;
+use crate::options::Options;
+use crate::subscription_records::Subscriptions;
+
+/// The state of the agent beside the records of its session.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    pub(crate) is_on: bool,
+    pub(crate) subscriptions: Subscriptions,
+    /// The first CONNECT asks for a clean start, since the records of the server's session are lost.
+    pub(crate) begins_clean: bool,
+    /// Whether there is no room for records now.
+    is_full: bool,
+    /// The number of the last note of the program, and of the last one in a record.
+    notes: u64,
+    noted: u64,
+}
+
+/// A note whose message is not acknowledged yet.
+#[derive(Debug)]
+pub(crate) struct PendingNote {
+    number: u64,
+    bytes: Box<[u8]>,
+}
+
+/// Why an agent cannot go on with the records of an earlier process.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// A record is damaged, was written by another kind of machine, or does not fit the limits of the options.
+    Record(Fault),
+    /// Messages are kept in this version, and [`Options::version`] differs: their packets cannot be sent.
+    Version(Version),
+    /// The session belongs to this client identifier, and [`Options::client_id`] differs.
+    ClientIdentifier(String),
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record(fault) => write!(f, "{fault}"),
+            Self::Version(Version::V5) => f.write_str("it has messages of MQTT 5"),
+            Self::Version(_) => f.write_str("it has messages of MQTT 3.1.1"),
+            Self::ClientIdentifier(id) => write!(f, "it belongs to the client identifier {id:?}"),
+        }
+    }
+}
+
+impl core::error::Error for RestoreError {}
+
+impl From<Fault> for RestoreError {
+    fn from(fault: Fault) -> Self {
+        Self::Record(fault)
+    }
+}
+
+impl Agent {
+    /// Makes an agent that writes what must outlive the process to [`Self::journal`]. Before anything else, give it the
+    /// records of the earlier process by [`Self::restore`], and call [`Self::restored`].
+    ///
+    /// Its [`Options::clean_start`] should be `false`, and [`Options::session_expiry`] (5) long enough for a restart:
+    /// otherwise the server forgets the session, and only messages to the server outlive the process.
+    #[must_use]
+    pub fn with_journal(mut options: Options) -> Self {
+        let assume_session = core::mem::replace(&mut options.assume_session, false);
+        let mut agent = Self::new(options);
+        agent.options.assume_session = assume_session;
+        agent.client.start_journal_of(Machine::Agent);
+        agent.journal.is_on = true;
+        agent
+    }
+
+    /// Takes a record of the earlier process: all of a log, or of a key-value store one for each key, in ascending order of
+    /// kind and key.
+    ///
+    /// # Errors
+    /// Do not go on with this agent.
+    pub fn restore(&mut self, record: &Record<'_>) -> Result<(), RestoreError> {
+        if let Some(subscribed) = Subscribed::read(record)? {
+            return Ok(self.journal.subscriptions.restore(&subscribed)?);
+        }
+        if let Ok(Some(Entry::Outgoing(_, Some(Outgoing::Message { version, .. })))) =
+            Entry::read(record)
+            && version.is_v5() != self.options.version.is_v5()
+        {
+            return Err(RestoreError::Version(version));
+        }
+        Ok(self.client.restore(record)?)
+    }
+
+    /// Ends the reading of records; to be called as well if there were none. What the earlier process had not finished goes
+    /// on with the first connection: [`Self::unsent`] has its messages to the server, and the messages from the server that
+    /// the program had not finished come again.
+    ///
+    /// Until the program subscribes again, messages for the subscriptions of the earlier process are unclaimed
+    /// ([`crate::Unclaimed`]).
+    ///
+    /// # Errors
+    /// The records do not fit the options. Do not go on with this agent.
+    pub fn restored(&mut self) -> Result<(), RestoreError> {
+        let options = &self.options;
+        match self.client.restored().filter(|id| !id.is_empty()) {
+            Some(id) if options.client_id.is_empty() => self.client_id = String::from(id),
+            Some(id) if id != options.client_id => {
+                return Err(RestoreError::ClientIdentifier(String::from(id)));
+            }
+            Some(_) => {}
+            None if options.assume_session && !options.clean_start => {
+                self.client.assume_session(&options.client_id);
+            }
+            // 5 [MQTT-3.2.2-4]: a session that the server has is not here. In 3.1.1 a clean session would end with its
+            // connection.
+            None => self.journal.begins_clean = options.version.is_v5(),
+        }
+        self.add_restored_routes();
+        self.journal.subscriptions.changed = true;
+        Ok(())
+    }
+
+    /// Returns the records that are not stored, whole ones, the oldest first. May be called as often as the caller likes.
+    /// While more than 256 KiB wait, [`Self::publish`] returns [`Refused::Full`] at QoS 1 and 2, and nothing is received.
+    #[must_use]
+    pub fn journal(&self) -> &[u8] {
+        self.client.journal()
+    }
+
+    /// Notes that the first `n` bytes of [`Self::journal`] are stored, and removes them: what waited for them is in
+    /// [`Self::outgoing`] now.
+    pub fn stored(&mut self, n: usize) {
+        self.client.stored(n);
+    }
+
+    /// Returns how many bytes of records were written since the start, and how many of these are stored. A message that
+    /// [`Self::publish`] accepted at QoS 1 or 2 outlives the process when as many are stored as were written then.
+    #[must_use]
+    pub fn recorded(&self) -> (u64, u64) {
+        self.client.recorded()
+    }
+
+    /// Stops the agent, since nothing more can be stored. What waits for its record never goes out: the next process finds
+    /// it.
+    pub fn storage_failed(&mut self, why: Error) {
+        self.client.storage_failed();
+        self.stop(why);
+    }
+
+    /// Reports by an event that there is no room for records, or that there is room again. What waits for its record waits
+    /// until then, and nothing is lost.
+    pub fn storage_is_full(&mut self, is_full: bool) {
+        if core::mem::replace(&mut self.journal.is_full, is_full) != is_full {
+            self.tell(if is_full {
+                ConnectionEvent::StoreFull
+            } else {
+                ConnectionEvent::StoreHasRoom
+            });
+        }
+    }
+
+    /// Acknowledges a message as [`Self::acknowledge`] does, and stores a note of at most 64 bytes with it: one record has
+    /// both. [`Self::note`] returns the last one, also in the next process. A program whose effect is one number or the
+    /// state of one row takes effect exactly once for each message at QoS 2.
+    ///
+    /// The record is written at once, unless the connection that brought a message at QoS 1 is gone: then when the server has
+    /// sent it again. If another subscription has the message as well, it does not get it after a crash.
+    ///
+    /// # Errors
+    /// [`Refused::TooLarge`] for a longer note; as for [`Self::acknowledge`].
+    pub fn acknowledge_with(
+        &mut self,
+        id: MessageId,
+        note: &[u8],
+        now: Instant,
+    ) -> Result<(), Refused> {
+        let max = mqtt_session::records::MAX_NOTE;
+        if note.len() > max {
+            let len = note.len();
+            return Err(Refused::TooLarge { len, max });
+        }
+        match self.held.get_mut(id) {
+            Some(held) if held.reason.is_none() => {
+                self.journal.notes = self.journal.notes.saturating_add(1);
+                held.note = Some(PendingNote {
+                    number: self.journal.notes,
+                    bytes: note.into(),
+                });
+            }
+            _ => return Err(Refused::NothingToAcknowledge),
+        }
+        self.send_note(id, now);
+        self.acknowledge(id, ReasonCode::Success, now)
+    }
+
+    /// Returns the note of the last [`Self::acknowledge_with`] that was stored or is being stored, by this process or by the
+    /// one that was restored.
+    #[must_use]
+    pub fn note(&self) -> Option<&[u8]> {
+        self.client.note()
+    }
+
+    /// Sends an acknowledgement with its note, or stores the note alone if the server will not send the message again. Does
+    /// nothing while the server has yet to send it. A later note of the program says the same and more: an older one is not
+    /// stored after it.
+    pub(crate) fn send_note(&mut self, id: MessageId, now: Instant) {
+        let Some(held) = self.held.get_mut(id) else {
+            return;
+        };
+        if held.receipt.is_none() && held.may_return {
+            return;
+        }
+        let (Some(note), Some(packet_id)) = (held.note.take(), held.message.packet_id) else {
+            return;
+        };
+        let is_new = note.number > self.journal.noted;
+        self.journal.noted = self.journal.noted.max(note.number);
+        match held.receipt {
+            Some(receipt) if is_new => {
+                let _ = self.client.acknowledge_with(receipt, &note.bytes, now);
+            }
+            Some(receipt) => {
+                let _ = self.client.acknowledge(receipt, ReasonCode::Success, now);
+            }
+            None if is_new => self.client.store_note(packet_id, &note.bytes),
+            None => {}
+        }
+    }
+
+    /// Stores the note of a message that is about to be forgotten, since the server does not send it again.
+    pub(crate) fn keep_note(&mut self, id: MessageId) {
+        if let Some(held) = self.held.get_mut(id)
+            && held.note.is_some()
+        {
+            (held.receipt, held.may_return) = (None, false);
+            self.send_note(id, Instant::default());
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Messages that are held while their connection ends: which of them come again.
+
+use mqtt_proto::{Message, QoS};
+use mqtt_session::{Incoming, Instant};
+
+use crate::agent::Agent;
+use crate::held::MessageId;
+
+impl Agent {
+    /// Recognises a message at QoS 1 that is held from before and sent again. Returns `true` then: it is not given out again.
+    pub(crate) fn returned(
+        &mut self,
+        message: &Message,
+        incoming: &Incoming<'_>,
+        now: Instant,
+    ) -> bool {
+        if self.returning.is_empty() {
+            return false;
+        }
+        let Some(packet_id) = message.packet_id else {
+            return false;
+        };
+        let Some(id) = self.returning.remove(&packet_id.get()) else {
+            return false;
+        };
+        let Some(held) = self.held.get_mut(id) else {
+            return false;
+        };
+        let same = message.dup
+            && held.message.payload == message.payload
+            && held.message.topic() == message.topic();
+        if !same {
+            // The server used the identifier for another message: it will not send the old one again.
+            held.may_return = false;
+            if held.waits == 0 {
+                self.drop_held(id);
+            }
+            return false;
+        }
+        held.receipt = incoming.receipt;
+        match held.reason {
+            Some(reason) if held.waits == 0 => self.finish(id, reason, now),
+            // The program acknowledged it by hand, and another inbox has not given it out yet.
+            Some(reason) if held.by_hand => self.send_acknowledgement(id, reason, now),
+            _ => {}
+        }
+        true
+    }
+
+    /// Marks messages after a lost connection. If the session goes on, the server sends messages at QoS 1 again under the
+    /// same identifiers. Messages that should have come again on this connection and did not, will not come. With
+    /// acknowledgements by hand, messages that the program has and did not acknowledge are forgotten, so that the program
+    /// gets them again.
+    pub(crate) fn messages_may_return(&mut self, was_connected: bool) {
+        for id in self.held.ids() {
+            let connection = self.connection;
+            let Some(held) = self.held.get_mut(id) else {
+                continue;
+            };
+            if held.message.qos != QoS::AtLeastOnce {
+                continue;
+            }
+            let packet_id = held.message.packet_id.map(|id| id.get());
+            if held.by_hand && held.streams() == 0 && held.reason.is_none() {
+                self.drop_held(id);
+            } else if held.receipt.take().is_some() {
+                held.since = connection;
+                held.may_return = true;
+                if let Some(packet_id) = packet_id {
+                    self.returning.insert(packet_id, id);
+                }
+            } else if was_connected && held.waits == 0 && held.since != connection {
+                self.drop_held(id);
+                if let Some(packet_id) = packet_id {
+                    self.returning.remove(&packet_id);
+                }
+            }
+        }
+        self.read_on();
+    }
+
+    /// Marks messages when the server has no session: they do not come again, and are not acknowledged.
+    pub(crate) fn messages_will_not_return(&mut self) {
+        self.returning.clear();
+        for id in self.held.ids() {
+            let Some(held) = self.held.get_mut(id) else {
+                continue;
+            };
+            (held.receipt, held.may_return) = (None, false);
+            if held.waits == 0 {
+                self.drop_held(id);
+            }
+        }
+        self.read_on();
+    }
+
+    /// Forgets a message that does not come again.
+    fn drop_held(&mut self, id: MessageId) {
+        #[cfg(feature = "journal")]
+        self.keep_note(id);
+        self.held.remove(id);
+    }
+}

@@ -1,0 +1,195 @@
+//! The records of subscriptions: one for each topic filter.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use mqtt_proto::{Properties, QoS, RetainHandling, Subscription, TopicFilter};
+use mqtt_session::records::{Asked, Fault, Record, Subscribed};
+
+use crate::agent::Agent;
+use crate::subscriptions::{Receiver, Route, Standing, Wanted};
+
+/// The records of the subscriptions, by topic filter.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    /// Whether the subscriptions may differ from their records.
+    pub(crate) changed: bool,
+    records: BTreeMap<String, Asked>,
+    /// The bytes of these filters.
+    bytes: usize,
+}
+
+/// The limit for the bytes of topic filters in records. A subscription beyond it has no record.
+const FILTERS: usize = 4 << 20;
+
+/// The values of [`Asked::standing`].
+const UNWANTED: u8 = 0;
+const WANTED: u8 = 1;
+const GRANTED: u8 = 2;
+
+const NO_LOCAL: u8 = 0x04;
+const RETAIN_AS_PUBLISHED: u8 = 0x08;
+
+impl Subscriptions {
+    /// Puts or removes a record. Returns `false` if that changes nothing, or if there is no room.
+    fn put(&mut self, filter: &str, state: Option<Asked>) -> bool {
+        let known = self.records.remove(filter).is_some();
+        if known {
+            self.bytes = self.bytes.saturating_sub(filter.len());
+        }
+        let Some(state) = state else {
+            return known;
+        };
+        let bytes = self.bytes.saturating_add(filter.len());
+        if bytes > FILTERS {
+            return false;
+        }
+        self.bytes = bytes;
+        self.records.insert(String::from(filter), state);
+        true
+    }
+
+    /// Takes a record of an earlier process.
+    pub(crate) fn restore(&mut self, subscribed: &Subscribed<'_>) -> Result<(), Fault> {
+        let Subscribed { filter, state } = *subscribed;
+        if TopicFilter::new(filter).is_err() {
+            return Err(Fault::Key);
+        }
+        if !self.put(filter, state) && state.is_some() {
+            return Err(Fault::Value);
+        }
+        Ok(())
+    }
+}
+
+impl Wanted {
+    /// Returns the options byte of SUBSCRIBE.
+    fn options(&self) -> u8 {
+        let Subscription {
+            qos,
+            no_local,
+            retain_as_published,
+            retain_handling,
+            ..
+        } = self.subscription();
+        let flag = |set, bit| if set { bit } else { 0 };
+        let handling = match retain_handling {
+            RetainHandling::Send => 0,
+            RetainHandling::SendIfNew => 0x10,
+            RetainHandling::DoNotSend => 0x20,
+        };
+        let flags = flag(no_local, NO_LOCAL) | flag(retain_as_published, RETAIN_AS_PUBLISHED);
+        qos.get() | flags | handling
+    }
+
+    fn with_options(filter: TopicFilter<'_>, options: u8) -> Self {
+        let qos = QoS::new(options & 3).unwrap_or(QoS::ExactlyOnce);
+        Self::new(&Subscription {
+            no_local: options & NO_LOCAL != 0,
+            retain_as_published: options & RETAIN_AS_PUBLISHED != 0,
+            retain_handling: match options >> 4 {
+                0 => RetainHandling::Send,
+                1 => RetainHandling::SendIfNew,
+                _ => RetainHandling::DoNotSend,
+            },
+            ..Subscription::new(filter, qos)
+        })
+    }
+}
+
+impl Route {
+    /// Adds what is to be recorded of its filters. A filter that one route wants and another one gives up is wanted.
+    fn record(&self, records: &mut BTreeMap<String, Asked>) {
+        let standing = match self.standing {
+            Standing::Wanted | Standing::Asked(_) => WANTED,
+            Standing::Granted => GRANTED,
+            Standing::Unwanted | Standing::Leaving(_) => UNWANTED,
+            Standing::Over => return,
+        };
+        for wanted in &self.wanted {
+            let asked = Asked {
+                standing,
+                options: wanted.options(),
+                identifier: self.identifier.unwrap_or(0),
+            };
+            if standing != UNWANTED || !records.contains_key(&wanted.filter) {
+                records.insert(wanted.filter.clone(), asked);
+            }
+        }
+    }
+}
+
+impl Agent {
+    /// Adds a route for each subscription of the earlier process. Nobody takes their messages yet.
+    pub(crate) fn add_restored_routes(&mut self) {
+        for (filter, asked) in core::mem::take(&mut self.journal.subscriptions.records) {
+            let standing = match asked.standing {
+                UNWANTED => Standing::Unwanted,
+                WANTED => Standing::Wanted,
+                _ => Standing::Granted,
+            };
+            let is_known = self.routes.iter().any(|route| route.has(&filter));
+            if !is_known && let Ok(topic_filter) = TopicFilter::new(&filter) {
+                let wanted = Wanted::with_options(topic_filter, asked.options);
+                let receiver = Receiver::Nobody;
+                let wanted = Vec::from([wanted]);
+                let id = self.add_route(wanted, &Properties::EMPTY, standing, receiver);
+                if let Some(route) = self.route(id) {
+                    route.identifier = Some(asked.identifier).filter(|known| *known > 0);
+                }
+            }
+            self.journal.subscriptions.records.insert(filter, asked);
+        }
+    }
+
+    /// The program asks for these filters itself: the subscriptions of the earlier process end as far as they have them.
+    pub(crate) fn forget_restored(&mut self, wanted: &[Wanted]) {
+        if !self.journal.is_on {
+            return;
+        }
+        self.routes.retain_mut(|route| {
+            if matches!(route.receiver, Receiver::Nobody) && route.is_wanted() {
+                route
+                    .wanted
+                    .retain(|known| !wanted.iter().any(|new| new.filter == known.filter));
+            }
+            !route.wanted.is_empty()
+        });
+    }
+
+    /// Writes a record for each subscription that changed. A client that closes keeps them for the next process.
+    pub(crate) fn record_subscriptions(&mut self) {
+        if !self.journal.is_on || self.is_closing() {
+            return;
+        }
+        let subscriptions = &mut self.journal.subscriptions;
+        subscriptions.changed = false;
+        let mut wanted = BTreeMap::new();
+        for route in &self.routes {
+            route.record(&mut wanted);
+        }
+        let gone = subscriptions.records.keys();
+        let gone = gone.filter(|filter| !wanted.contains_key(*filter));
+        let mut changes: Vec<_> = gone.map(|filter| (filter.clone(), None)).collect();
+        for (filter, asked) in wanted {
+            if subscriptions.records.get(&filter) != Some(&asked) {
+                changes.push((filter, Some(asked)));
+            }
+        }
+        for (filter, state) in changes {
+            if self.journal.subscriptions.put(&filter, state) {
+                let filter = &filter;
+                self.write_subscription(&Subscribed { filter, state });
+            }
+        }
+    }
+
+    fn write_subscription(&mut self, subscribed: &Subscribed<'_>) {
+        let mut bytes = alloc::vec![0; subscribed.encoded_len().unwrap_or(0)];
+        subscribed.write(&mut bytes);
+        if let Ok(Some((record, _))) = Record::read(&bytes) {
+            self.client.record(&record);
+        }
+    }
+}

@@ -30,7 +30,6 @@ EXCEPTIONS = {
     "mqtt-cli/tests/own_broker/clients.rs": {"function"},
     "mqtt-cli/tests/packets.rs": {"function"},
     "mqtt-cli/tests/program.rs": {"function"},
-    "mqtt-proto/tests/malformed.rs": {"function"},
     "mqtt-proto/tests/vectors.rs": {"function"},
     "mqtt-testing/src/laws/views.rs": {"function"},
     "mqtt-transport/tests/proxy.rs": {"function"},

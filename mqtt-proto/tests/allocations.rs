@@ -1,4 +1,4 @@
-//! Decode and encode of every packet type allocate nothing.
+//! Decoding and encoding packets of every type allocates nothing.
 
 use mqtt_proto::{Encode, MAX_PACKET, Packet};
 use mqtt_testing::choices::Choices;

@@ -105,9 +105,9 @@ views::agree(&bytes, version);
     }
 }
 
-/// The examples of section 4.7.1 and 4.7.2.
+/// The examples of sections 4.7.1 and 4.7.2.
 #[test]
-fn the_standards_examples_of_matching_hold() {
+fn the_examples_of_matching_in_the_standard_hold() {
     for (filter, topic, expected) in [
         ("sport/tennis/player1/#", "sport/tennis/player1", true),
         (

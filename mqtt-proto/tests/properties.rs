@@ -1,4 +1,4 @@
-//! Properties say the same wherever they are: in a slice to be sent, and in a packet that was received.
+//! The getters return the same for properties in a slice to be sent and in a received packet.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use mqtt_proto::{
@@ -15,7 +15,7 @@ const LIST: [Property<'static>; 7] = [
     Property::UserProperty("a", "b"),
 ];
 
-/// Asks `properties` in every way.
+/// Calls every getter of `properties`.
 fn check(properties: &Properties<'_>) {
     assert_eq!(properties.receive_maximum(), Some(4));
     assert_eq!(properties.maximum_qos(), Some(true));
@@ -46,7 +46,7 @@ fn check(properties: &Properties<'_>) {
 }
 
 #[test]
-fn sent_and_received_properties_say_the_same() {
+fn sent_and_received_properties_are_equal() {
     let properties = Properties::from(&LIST);
     check(&properties);
     let connack = ConnAck {

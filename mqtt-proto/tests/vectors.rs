@@ -1,9 +1,9 @@
-//! Every row of the vectors decodes to what it says and encodes back to the same bytes, or is refused as it says.
+//! Every vector decodes to the packet in its row and encodes back to the same bytes, or is refused with the error in its row.
 
 use mqtt_proto::{Decoded, Encode, FixedHeader, MAX_PACKET, Packet, QoS, VarInt, Version};
 use mqtt_testing::packets::vectors;
 
-/// A packet in the words of the table's third column.
+/// Describes a packet in the form of the table's third column.
 fn describe(packet: &Packet<'_>) -> String {
     match packet {
         Packet::Connect(c) => format!(

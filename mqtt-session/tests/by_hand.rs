@@ -34,7 +34,7 @@ fn acknowledged(mut bytes: &[u8]) -> Vec<(QoS, u16)> {
     found
 }
 
-/// What may go out: of each quality of service, what is acknowledged and has nothing before it that is not.
+/// The acknowledgements that may go out at this quality of service: those with no unacknowledged message before them.
 fn due(open: &VecDeque<Open>, qos: QoS) -> Vec<u16> {
     let of_it = open.iter().filter(|open| open.qos == qos);
     of_it
@@ -112,16 +112,16 @@ fn acknowledge_in_any_order(choices: &[(u8, u8)]) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// 3.1.1 [MQTT-4.6.0-2] and [MQTT-4.6.0-3]: in the order of the messages, and as soon as that order allows.
+    /// 3.1.1 [MQTT-4.6.0-2] and [MQTT-4.6.0-3]: acknowledgements go out in the order of the messages, as soon as that allows.
     #[test]
     fn acknowledgements_go_out_in_the_order_of_the_messages(choices in proptest::collection::vec(any::<(u8, u8)>(), 0..200)) {
         acknowledge_in_any_order(&choices);
     }
 }
 
-/// What finds no room goes out when there is some, without another call of the application.
+/// An acknowledgement without room goes out when there is room, without another call of the application.
 #[test]
-fn what_is_acknowledged_while_the_buffer_is_full_goes_out_later() {
+fn acknowledgements_without_room_are_sent_later() {
     let mut config = Config::default();
     config.acknowledge = Acknowledge::ByHand;
     let mut outgoing = [0; 64];

@@ -22,7 +22,7 @@ fn connect(solo: &mut TestedMachine, clean_start: bool) -> Result<(), Refused> {
     solo.machine.client().connect(&connect, now)
 }
 
-/// CONNECT with clean start goes out, and the connection ends before its CONNACK.
+/// Sends CONNECT with clean start and ends the connection before its CONNACK.
 fn lose_the_connack_of_a_clean_start(solo: &mut TestedMachine) {
     solo.disconnect();
     connect(solo, true).unwrap();
@@ -57,9 +57,9 @@ fn a_message_after_a_lost_connack_is_not_taken_for_a_repetition() {
     }
 }
 
-/// What is refused changes nothing: a connection that is there goes on.
+/// A CONNECT that is refused changes nothing: an existing connection continues.
 #[test]
-fn a_connect_that_must_be_clean_and_is_not_changes_nothing() {
+fn a_connect_without_the_required_clean_start_changes_nothing() {
     for version in VERSIONS {
         let mut solo = connected(version, SessionLost::SendAgain);
         lose_the_connack_of_a_clean_start(&mut solo);
@@ -75,7 +75,7 @@ fn a_connect_that_must_be_clean_and_is_not_changes_nothing() {
     }
 }
 
-/// A refusal leaves it open whether the server read CONNECT far enough to end its session.
+/// After a refusal it is unknown whether the server has ended its session.
 #[test]
 fn a_clean_start_that_was_refused_must_be_asked_for_again() {
     let mut solo = connected(Version::V5, SessionLost::SendAgain);
@@ -93,7 +93,7 @@ fn a_clean_start_that_was_refused_must_be_asked_for_again() {
     assert_eq!(connect(&mut solo, false), Ok(()));
 }
 
-/// Outgoing messages are treated as when the server lost the session, at CONNECT already.
+/// At CONNECT, outgoing messages are handled as if the server had lost the session.
 #[test]
 fn outgoing_messages_end_or_are_new_when_a_clean_start_is_asked_for() {
     for version in VERSIONS {
@@ -126,7 +126,7 @@ fn outgoing_messages_end_or_are_new_when_a_clean_start_is_asked_for() {
     }
 }
 
-/// A CONNECT that cannot be written has dropped nothing: what was half received is still known.
+/// A CONNECT that cannot be written drops nothing: QoS 2 messages that are not released are still known.
 #[test]
 fn a_connect_that_cannot_be_written_drops_nothing() {
     let mut solo = connected(Version::V5, SessionLost::HandBack);

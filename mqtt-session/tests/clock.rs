@@ -1,14 +1,13 @@
-//! The engine counts time in 32 bits. Nothing happens early or late where they wrap around, and nothing where a clock seems to go
-//! back.
+//! The engine counts time in 32 bits. No time-out is early or late when they wrap around or when a clock seems to go back.
 
 use mqtt_proto::{PacketType, QoS, Version};
 use mqtt_session::{Config, Instant, Violation};
 use mqtt_testing::machines::{Opening, OwnedEvent, Role, TestedMachine};
 
-/// Where 32 bits of milliseconds wrap around, for the first and for the tenth time.
+/// The times at which 32 bits of milliseconds wrap around for the first and for the tenth time.
 const WRAPS: [u64; 2] = [1 << 32, 10 << 32];
 
-/// A machine that connected so long before the wrap.
+/// A machine that connected `before` milliseconds before the wrap.
 fn connected(role: Role, wrap: u64, before: u64) -> TestedMachine {
     let mut solo = TestedMachine::new(role, Opening::persistent(Version::V5), Config::default());
     solo.now = Instant::from_millis(wrap - before);
@@ -72,9 +71,9 @@ fn connack_is_awaited_for_as_long_as_is_configured() {
     }
 }
 
-/// Threads that read the clock one after the other may call in another order.
+/// Threads that read the clock in one order may call in another.
 #[test]
-fn a_moment_that_is_past_already_ends_nothing() {
+fn a_moment_in_the_past_ends_nothing() {
     for role in [Role::Client, Role::Server] {
         for before in [1, 1_000] {
             let mut solo = connected(role, 1 << 32, before);

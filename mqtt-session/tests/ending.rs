@@ -1,4 +1,4 @@
-//! What is published while the connection is ending, from DISCONNECT or a violation until the transport is closed.
+//! Messages that are published while the connection is ending: after DISCONNECT or a violation, before the transport is closed.
 
 use mqtt_proto::{AckKind, Disconnect, Packet, QoS, Version};
 use mqtt_session::{Config, Ended, Offline, Refused};
@@ -26,9 +26,9 @@ fn all() -> impl Iterator<Item = (Role, Version)> {
         .flat_map(|role| VERSIONS.map(|version| (role, version)))
 }
 
-/// 3.1.1 [MQTT-3.14.4-2], 5 [MQTT-3.14.4-1]: nothing goes out behind DISCONNECT; the next connection sends it.
+/// 3.1.1 [MQTT-3.14.4-2], 5 [MQTT-3.14.4-1]: nothing is sent after DISCONNECT. The next connection sends the message.
 #[test]
-fn it_is_kept_for_the_next_connection() {
+fn a_message_published_while_ending_is_kept_for_the_next_connection() {
     for (role, version) in all() {
         let mut solo = ending(role, version, Offline::Keep);
         let goodbye = solo.machine.outgoing().to_vec();
@@ -56,7 +56,7 @@ fn it_is_kept_for_the_next_connection() {
 }
 
 #[test]
-fn it_is_refused_where_nothing_is_kept() {
+fn a_message_published_while_ending_is_refused_with_reject() {
     for (role, version) in all() {
         let mut solo = ending(role, version, Offline::Reject);
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
@@ -65,9 +65,9 @@ fn it_is_refused_where_nothing_is_kept() {
     }
 }
 
-/// A violation of the peer ends the connection as well; what the application publishes before it notices is not lost.
+/// A violation of the peer ends the connection as well. What the application publishes before it notices this is not lost.
 #[test]
-fn it_is_kept_after_a_violation() {
+fn a_message_published_after_a_violation_is_kept() {
     for (role, version) in all() {
         let mut solo =
             TestedMachine::connected(role, Opening::persistent(version), Config::default());

@@ -1,5 +1,5 @@
-//! The law of the machines on random input. A failing case is printed, shrunk; `withstands(&[..], role, version)` replays
-//! it, and the fuzz targets `client` and `server` search on.
+//! The law of the machines on random input. A failing case is shrunk and printed; `withstands(&[..], role, version)` replays it.
+//! The fuzz targets `client` and `server` search for more cases.
 
 use mqtt_proto::Version;
 use mqtt_testing::laws::machine::withstands;

@@ -1,4 +1,4 @@
-//! Large messages: kept once, sent from there, in turn with what else is outgoing.
+//! Large messages, which are kept once and sent from where they are kept, in order with the other outgoing packets.
 
 use mqtt_proto::{
     AckKind, ConnAck, Decoded, Disconnect, MAX_PACKET, Packet, PacketType, Property, QoS,
@@ -48,9 +48,9 @@ fn take(solo: &mut TestedMachine, n: usize, piece: usize) -> Vec<u8> {
     bytes
 }
 
-/// Publishes in pieces of every length come to the same bytes: nothing is interleaved.
+/// The bytes are the same for every length of the pieces that the transport takes. No packet is written into another.
 #[test]
-fn what_comes_meanwhile_goes_after_it() {
+fn packets_written_meanwhile_go_out_after_a_large_message() {
     for piece in [1, 2, 7, 100, 150, 600, usize::MAX] {
         for (mut solo, at) in all().zip([0, 1, 5, 300].into_iter().cycle()) {
             let version = solo.version();
@@ -76,9 +76,9 @@ fn what_comes_meanwhile_goes_after_it() {
     }
 }
 
-/// More than what lies together counts as all of it.
+/// A number above the length of `outgoing` counts as all of these bytes.
 #[test]
-fn any_number_may_be_said_to_be_sent() {
+fn sent_counts_no_more_bytes_than_are_outgoing() {
     for mut solo in all() {
         solo.publish(QoS::AtMostOnce, "before").unwrap();
         solo.must_publish(QoS::AtLeastOnce, &large());
@@ -95,7 +95,7 @@ fn any_number_may_be_said_to_be_sent() {
 }
 
 #[test]
-fn one_at_a_time() {
+fn a_second_large_message_is_refused_while_one_is_under_way() {
     for mut solo in all() {
         solo.must_publish(QoS::AtLeastOnce, &large());
         for qos in LEVELS {
@@ -118,7 +118,7 @@ fn ended(token: Token, how: Ended) -> OwnedEvent {
 }
 
 #[test]
-fn at_qos_0_it_ends_when_its_last_byte_was_taken() {
+fn a_large_qos_0_message_ends_when_its_last_byte_was_taken() {
     for mut solo in all() {
         let token = solo.must_publish(QoS::AtMostOnce, &large());
         let len = solo.machine.outgoing().len();
@@ -133,7 +133,7 @@ fn at_qos_0_it_ends_when_its_last_byte_was_taken() {
 }
 
 #[test]
-fn at_qos_0_it_waits_for_the_next_connection_unless_a_byte_was_taken() {
+fn a_large_qos_0_message_waits_for_the_next_connection_unless_a_byte_was_taken() {
     for mut solo in all() {
         let token = solo.must_publish(QoS::AtMostOnce, &large());
         solo.connect(true);
@@ -150,9 +150,9 @@ fn at_qos_0_it_waits_for_the_next_connection_unless_a_byte_was_taken() {
     }
 }
 
-/// 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]: DUP is set where a byte of it may have arrived, and not where none can have.
+/// 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]: DUP is set if a byte of the message may have arrived, and only then.
 #[test]
-fn at_qos_1_and_2_it_is_sent_again_with_dup() {
+fn a_large_message_at_qos_1_and_2_is_sent_again_with_dup() {
     for mut solo in all() {
         let version = solo.version();
         let payload = large();
@@ -180,9 +180,9 @@ fn at_qos_1_and_2_it_is_sent_again_with_dup() {
     }
 }
 
-/// It is a new message where the session was lost.
+/// After a lost session the message is a new one.
 #[test]
-fn a_session_that_was_lost_takes_dup_back() {
+fn after_a_lost_session_a_large_message_has_no_dup() {
     for version in VERSIONS {
         let mut solo = connected(Role::Client, version, |config| {
             config.session_lost = SessionLost::SendAgain;
@@ -198,9 +198,9 @@ fn a_session_that_was_lost_takes_dup_back() {
     }
 }
 
-/// Nobody can have received what was not sent completely.
+/// The peer cannot have received a message of which a part was not sent.
 #[test]
-fn an_acknowledgement_before_its_end_breaks_a_rule() {
+fn an_acknowledgement_before_the_last_byte_breaks_a_rule() {
     for mut solo in all() {
         solo.must_publish(QoS::ExactlyOnce, &large());
         take(&mut solo, 500, 64);
@@ -219,9 +219,9 @@ fn an_acknowledgement_before_its_end_breaks_a_rule() {
     }
 }
 
-/// What is kept around it may end and move while it is under way.
+/// The messages kept before and after it may end and move in memory while it is under way.
 #[test]
-fn messages_around_it_come_and_go_meanwhile() {
+fn other_messages_begin_and_end_while_a_large_one_is_under_way() {
     for mut solo in all_with(|config| config.kept_limit = 1_000) {
         let version = solo.version();
         solo.must_publish(QoS::AtLeastOnce, &"x".repeat(100));
@@ -255,9 +255,9 @@ fn messages_around_it_come_and_go_meanwhile() {
     }
 }
 
-/// One message may be larger than what may be kept, and than what may be outgoing, if nothing else is kept.
+/// If no other message is kept, one message may be longer than the limits of kept and of outgoing bytes.
 #[test]
-fn alone_it_may_be_larger_than_every_limit() {
+fn a_message_that_is_kept_alone_may_exceed_every_limit() {
     for mut solo in all_with(|config| config.kept_limit = 300) {
         for qos in LEVELS {
             let token = solo.must_publish(qos, &large());
@@ -282,7 +282,7 @@ fn alone_it_may_be_larger_than_every_limit() {
 }
 
 #[test]
-fn alone_it_is_kept_offline_as_well() {
+fn a_message_that_is_kept_alone_may_exceed_the_limit_offline() {
     for offline in [Offline::Keep, Offline::DropOldest] {
         let mut solo = connected(Role::Client, Version::V5, |config| {
             (config.offline, config.kept_limit) = (offline, 300);
@@ -309,8 +309,14 @@ fn alone_it_is_kept_offline_as_well() {
     }
 }
 
-/// A message larger than the peer's maximum packet size, 5 [MQTT-3.2.2-15] and [MQTT-3.1.2-24], is refused before it takes an
-/// identifier, and so is any other packet that is larger than the outgoing buffer.
+/// The packet identifier of the next message.
+fn next_identifier(solo: &mut TestedMachine) -> u16 {
+    let token = solo.must_publish(QoS::AtLeastOnce, "fits");
+    token.packet_id().unwrap().get()
+}
+
+/// A message longer than the peer's maximum packet size, 5 [MQTT-3.2.2-15] and [MQTT-3.1.2-24], is refused before it gets an
+/// identifier, and so is any other packet that is longer than the outgoing buffer.
 #[test]
 fn a_packet_too_large_is_refused_before_it_takes_an_id() {
     for role in ROLES {
@@ -328,13 +334,7 @@ fn a_packet_too_large_is_refused_before_it_takes_an_id() {
                 "{refused:?}"
             );
         }
-        assert_eq!(
-            solo.must_publish(QoS::AtLeastOnce, "fits")
-                .packet_id()
-                .unwrap()
-                .get(),
-            1
-        );
+        assert_eq!(next_identifier(&mut solo), 1);
     }
     for version in VERSIONS {
         let mut solo = connected(Role::Client, version, |_| {});
@@ -350,19 +350,13 @@ fn a_packet_too_large_is_refused_before_it_takes_an_id() {
             matches!(refused, Refused::TooLarge { max: 136, .. }),
             "{refused:?}"
         );
-        assert_eq!(
-            solo.must_publish(QoS::AtLeastOnce, "fits")
-                .packet_id()
-                .unwrap()
-                .get(),
-            1
-        );
+        assert_eq!(next_identifier(&mut solo), 1);
     }
 }
 
-/// A resumed session may have come back with a smaller maximum packet size.
+/// A resumed session may have a smaller maximum packet size.
 #[test]
-fn what_the_next_connection_does_not_take_ends() {
+fn a_message_too_large_for_the_next_connection_ends() {
     let mut solo = connected(Role::Client, Version::V5, |_| {});
     let token = solo.must_publish(QoS::AtLeastOnce, &large());
     take(&mut solo, 10, 10);
@@ -373,9 +367,9 @@ fn what_the_next_connection_does_not_take_ends() {
     assert_eq!(solo.sent(), []);
 }
 
-/// DISCONNECT goes after it; what the application forgets in the middle ends the connection.
+/// DISCONNECT goes out after a large message. If the session is forgotten in the middle of one, the connection ends.
 #[test]
-fn a_connection_ends_after_it_or_in_its_middle() {
+fn a_connection_ends_after_a_large_message_or_in_its_middle() {
     for version in VERSIONS {
         let mut solo = connected(Role::Client, version, |_| {});
         let token = solo.must_publish(QoS::AtMostOnce, &large());
@@ -405,7 +399,7 @@ fn a_connection_ends_after_it_or_in_its_middle() {
     }
 }
 
-/// A session that goes to another connection leaves nothing of itself on the first.
+/// When a session moves to another connection, nothing of it is sent on the first one any more.
 #[test]
 fn a_session_that_is_taken_over_ends_the_old_connection() {
     for taken in [0, 10] {
@@ -435,10 +429,10 @@ fn a_session_that_is_taken_over_ends_the_old_connection() {
     }
 }
 
-/// 3.1.1 [MQTT-3.1.2-23], 5 [MQTT-3.1.2-20]: PINGREQ could not go out before its end, and would then look unanswered. Where it
-/// stands still for a whole keep-alive, the connection is dead.
+/// 3.1.1 [MQTT-3.1.2-23], 5 [MQTT-3.1.2-20]: PINGREQ could go out only after the message, and its answer would be overdue. If the
+/// transport takes nothing for a whole keep-alive, the connection is dead.
 #[test]
-fn while_it_moves_no_ping_is_due() {
+fn no_ping_is_due_while_a_large_message_moves() {
     for version in VERSIONS {
         let mut solo = connected(Role::Client, version, |_| {});
         solo.must_publish(QoS::AtLeastOnce, &large());
@@ -454,9 +448,9 @@ fn while_it_moves_no_ping_is_due() {
     }
 }
 
-/// It is copied once, and its memory is given back.
+/// A large message is copied once, and its memory is freed.
 #[test]
-fn its_memory_is_that_of_one_copy_and_is_given_back() {
+fn a_large_message_takes_the_memory_of_one_copy_and_frees_it() {
     const LEN: usize = 40 << 20;
     let payload = vec![7; LEN];
     let topic = TopicName::from_static("a/b");

@@ -8,7 +8,7 @@ use mqtt_testing::machines::{Opening, OwnedEvent, Role, TestedMachine};
 
 const MANY: u16 = if cfg!(miri) { 300 } else { 8_000 };
 
-/// A window without bounds. Nothing that goes out is too much.
+/// Settings with the largest window and no limit of outgoing bytes.
 fn config() -> Config {
     let mut config = Config::default();
     (config.window, config.window_qos2) = (u16::MAX, u16::MAX);
@@ -21,9 +21,9 @@ fn connected(config: Config) -> TestedMachine {
     TestedMachine::connected(Role::Client, opening, config)
 }
 
-/// The order in which what is in flight ends.
+/// An order in which `count` messages end.
 fn order(count: usize, which: usize) -> Vec<usize> {
-    // A step that has no divisor in common with the count reaches each once.
+    // A step that has no common divisor with the count reaches each index once.
     let step = [1, count - 1, 7_919, count / 2 + 1][which];
     let mut seen = vec![false; count];
     let mut all: Vec<usize> = (0..count).map(|n| n * step % count).collect();
@@ -68,9 +68,9 @@ fn each_acknowledgement_ends_its_own_message_in_any_order() {
     }
 }
 
-/// 3.1.1 [MQTT-4.6.0-1], 5 [MQTT-4.6.0-1]: what is left after acknowledgements in another order is sent again in its first order.
+/// 3.1.1 [MQTT-4.6.0-1], 5 [MQTT-4.6.0-1]: after acknowledgements in any order, the rest is sent again in its first order.
 #[test]
-fn what_is_left_keeps_its_order() {
+fn messages_that_are_left_are_sent_again_in_order() {
     let mut solo = connected(config());
     let tokens: Vec<Token> = (0..MANY)
         .map(|_| solo.must_publish(QoS::AtLeastOnce, "x"))
@@ -108,9 +108,9 @@ fn identifiers(mut bytes: &[u8]) -> Vec<u16> {
     ids
 }
 
-/// An identifier that is never acknowledged stays taken while the others go round, also where many slots lie behind it.
+/// An identifier that is not acknowledged stays in use after the numbers wrap around, even if many slots follow it.
 #[test]
-fn identifiers_in_use_are_passed_over_when_they_come_round() {
+fn identifiers_in_use_are_skipped_after_the_wrap() {
     let mut solo = connected(config());
     let stuck = solo.must_publish(QoS::AtLeastOnce, "stuck");
     let mut open = VecDeque::new();
@@ -155,7 +155,7 @@ fn receipts_in_any_order_acknowledge_in_the_order_of_the_messages() {
     }
 }
 
-/// Messages of QoS 2 are known by their identifiers, whether a peer counts them up or not.
+/// QoS 2 messages are found by their identifiers, whether the peer uses ascending identifiers or not.
 #[test]
 fn identifiers_of_a_peer_may_come_in_any_order() {
     for which in 0..4 {

@@ -1,4 +1,4 @@
-//! A message is the same whether it comes whole or in pieces.
+//! A message is the same whether it arrives whole or in pieces.
 
 use mqtt_proto::{Connect, Delivery, Encode, PacketId, Publish, TopicName, Version};
 use mqtt_session::{Acknowledge, Client, Config, Event, Heap, Instant, Step};
@@ -34,7 +34,7 @@ fn client(version: Version, by_hand: bool) -> Client<'static> {
     client
 }
 
-/// Feeds `bytes` through an input buffer of this size; acknowledges by hand what awaits it.
+/// Feeds `bytes` through an input buffer of this size, and acknowledges messages that are to be acknowledged by hand.
 fn hear(mut client: Client<'static>, bytes: &[u8], buffer: usize) -> Told {
     let (mut told, mut at, mut filled) = (Told::default(), 0, 0);
     let mut piece = Vec::new();
@@ -98,7 +98,7 @@ fn hear(mut client: Client<'static>, bytes: &[u8], buffer: usize) -> Told {
 }
 
 proptest! {
-    /// Whatever the size of the buffer, and whether identifiers come again or not.
+    /// For every size of the buffer, and with or without repeated identifiers.
     #[test]
     fn messages_in_pieces_are_the_messages(
         v5 in any::<bool>(),
@@ -126,7 +126,7 @@ proptest! {
         prop_assert_eq!(whole, pieces);
     }
 
-    /// Noise neither panics nor hangs, and the buffer is all that is ever looked at.
+    /// Random bytes cause neither a panic nor an endless loop, and no more than the buffer is read.
     #[test]
     fn noise_in_a_small_buffer_ends(
         v5 in any::<bool>(),

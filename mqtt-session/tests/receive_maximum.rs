@@ -1,4 +1,4 @@
-//! A server that sends beyond the receive maximum, as Mosquitto 2.0.11 does when it sends again.
+//! A server that exceeds the receive maximum, as Mosquitto 2.0.11 does when it sends messages again.
 
 use mqtt_proto::{AckKind, Property, QoS, Version};
 use mqtt_session::{Acknowledge, Config, Violation};
@@ -23,7 +23,7 @@ fn by_hand(config: &mut Config) {
 }
 
 #[test]
-fn a_client_takes_them_if_it_is_told_to_and_says_so() {
+fn a_client_accepts_messages_beyond_the_maximum_if_configured_and_reports_it() {
     let mut solo = announces(Role::Client, 2, |_| {});
     for id in 1..=2 {
         solo.feed_publish(QoS::ExactlyOnce, id, false, "x");
@@ -46,7 +46,7 @@ fn a_client_takes_them_if_it_is_told_to_and_says_so() {
 }
 
 #[test]
-fn they_are_acknowledged_by_hand_as_others_are() {
+fn messages_beyond_the_maximum_are_acknowledged_by_hand() {
     let mut solo = announces(Role::Client, 1, by_hand);
     for id in 1..=3 {
         solo.feed_publish(QoS::AtLeastOnce, id, false, "x");
@@ -65,7 +65,7 @@ fn they_are_acknowledged_by_hand_as_others_are() {
     assert_eq!(solo.sent(), acks.concat());
 }
 
-/// As many as there are identifiers have room on a heap; the bound of the table is a violation again.
+/// A heap has room for as many messages as there are identifiers. One message more is a violation.
 #[test]
 fn up_to_65_535_messages_are_held() {
     let mut solo = announces(Role::Client, 1, by_hand);
@@ -80,7 +80,7 @@ fn up_to_65_535_messages_are_held() {
     );
 }
 
-/// 5 [MQTT-3.3.4-9]: the default, and what a server does whatever it is told.
+/// 5 [MQTT-3.3.4-9]: a client does so by default, a server with any configuration.
 #[test]
 fn a_server_refuses_always_and_a_client_by_default() {
     for mut solo in [

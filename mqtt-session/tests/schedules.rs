@@ -1,5 +1,5 @@
-//! The law of delivery on random schedules: 10,000 in each version. A failing one is printed, shrunk, as the bytes that
-//! make it; `schedule::delivers(&[..], version)` replays it.
+//! The law of delivery on 10,000 random schedules in each version. A failing one is shrunk and printed as bytes;
+//! `delivery::delivers(&[..], version)` replays it.
 
 use mqtt_proto::Version;
 use mqtt_testing::laws::delivery::delivers;

@@ -1,4 +1,4 @@
-//! The statements that bind only a client, tested on the machine alone. Those that bind a server are tested over TCP, in
+//! Tests of the statements that bind only a client, for the machine alone. The tests of those that bind a server run over TCP, in
 //! broker-host. `scripts/conformance.py` makes docs/CONFORMANCE.md of the table below.
 
 use mqtt_proto::{
@@ -40,18 +40,18 @@ statements! {
     every_message_is_acknowledged: [mqtt_4_5_0_2] [mqtt_4_5_0_2];
     acknowledgements_keep_their_order:
         [mqtt_4_6_0_2 mqtt_4_6_0_3 mqtt_4_6_0_4] [mqtt_4_6_0_2 mqtt_4_6_0_3 mqtt_4_6_0_4];
-    packets_may_come_in_pieces: [mqtt_7_1_2_1] [];
-    the_servers_keep_alive_counts: [] [mqtt_3_1_2_21 mqtt_3_2_2_21];
+    packets_may_arrive_in_parts: [mqtt_7_1_2_1] [];
+    the_servers_keep_alive_replaces_the_clients: [] [mqtt_3_1_2_21 mqtt_3_2_2_21];
     only_auth_goes_out_while_authenticating: [] [mqtt_3_1_2_30 mqtt_4_12_0_3];
-    a_session_that_is_not_here_is_not_resumed: [] [mqtt_3_2_2_4];
-    a_session_that_is_not_there_is_discarded: [] [mqtt_3_2_2_5];
-    the_servers_qos_is_kept: [] [mqtt_3_2_2_11];
-    the_servers_wish_about_retain_is_kept: [] [mqtt_3_2_2_14];
-    the_servers_packet_size_is_kept: [] [mqtt_3_2_2_15];
-    the_servers_alias_maximum_is_kept: [] [mqtt_3_2_2_17 mqtt_3_2_2_18 mqtt_3_3_2_9];
-    all_announced_aliases_are_taken: [] [mqtt_3_3_2_10];
-    the_servers_receive_maximum_is_kept: [] [mqtt_3_3_4_7 mqtt_3_3_4_8];
-    no_auth_without_a_method: [] [mqtt_4_12_0_7];
+    session_present_without_a_local_session_ends_the_connection: [] [mqtt_3_2_2_4];
+    the_client_discards_a_session_that_the_server_does_not_have: [] [mqtt_3_2_2_5];
+    no_qos_above_the_servers_maximum_is_sent: [] [mqtt_3_2_2_11];
+    nothing_retained_is_sent_to_a_server_without_retain: [] [mqtt_3_2_2_14];
+    no_packet_above_the_servers_maximum_size_is_sent: [] [mqtt_3_2_2_15];
+    no_alias_above_the_servers_maximum_is_sent: [] [mqtt_3_2_2_17 mqtt_3_2_2_18 mqtt_3_3_2_9];
+    every_announced_alias_is_accepted: [] [mqtt_3_3_2_10];
+    no_more_messages_than_the_servers_receive_maximum_are_sent: [] [mqtt_3_3_4_7 mqtt_3_3_4_8];
+    no_auth_is_sent_without_a_method: [] [mqtt_4_12_0_7];
 }
 
 fn client(version: Version) -> TestedMachine {
@@ -59,7 +59,7 @@ fn client(version: Version) -> TestedMachine {
     TestedMachine::connected(Role::Client, opening, Config::default())
 }
 
-/// One whose server announced this.
+/// A client whose server announced this property.
 fn told(property: Option<Property<'static>>) -> TestedMachine {
     let mut opening = Opening::persistent(Version::V5);
     opening.connack.extend(property);
@@ -68,7 +68,7 @@ fn told(property: Option<Property<'static>>) -> TestedMachine {
     TestedMachine::connected(Role::Client, opening, config)
 }
 
-/// What the client sends, each packet shown to `look`.
+/// Calls `look` with each packet that the client sends, and returns the results.
 fn each<R>(solo: &mut TestedMachine, mut look: impl FnMut(&Packet<'_>) -> R) -> Vec<R> {
     let (sent, version) = (solo.sent(), solo.version());
     let (mut at, mut all) = (0, Vec::new());
@@ -82,7 +82,7 @@ fn each<R>(solo: &mut TestedMachine, mut look: impl FnMut(&Packet<'_>) -> R) -> 
     all
 }
 
-/// Type and packet identifier of what the client sends.
+/// The type and packet identifier of each packet that the client sends.
 fn identifiers(solo: &mut TestedMachine) -> Vec<(PacketType, u16)> {
     each(solo, |packet| {
         let id = match packet {
@@ -231,7 +231,7 @@ fn acknowledgements_keep_their_order(version: Version) {
     assert_eq!(identifiers(&mut solo), expected);
 }
 
-/// Whatever the order in which the application acknowledges.
+/// The application acknowledges in another order.
 fn acknowledgements_by_hand_keep_their_order(version: Version) {
     let mut config = Config::default();
     config.acknowledge = Acknowledge::ByHand;
@@ -257,7 +257,7 @@ fn acknowledgements_by_hand_keep_their_order(version: Version) {
     }
 }
 
-/// The receipts of the messages that came.
+/// The receipts of the messages that arrived.
 fn receipts(solo: &mut TestedMachine) -> Vec<Receipt> {
     let events = solo.learned().into_iter();
     events
@@ -268,7 +268,7 @@ fn receipts(solo: &mut TestedMachine) -> Vec<Receipt> {
         .collect()
 }
 
-fn packets_may_come_in_pieces(version: Version) {
+fn packets_may_arrive_in_parts(version: Version) {
     let mut solo = client(version);
     let publish = mqtt_testing::packets::publish(QoS::AtLeastOnce, 7, false, "x");
     for byte in mqtt_testing::packets::encode(&Packet::Publish(publish), version) {
@@ -277,7 +277,7 @@ fn packets_may_come_in_pieces(version: Version) {
     assert_eq!(solo.messages(), ["x"]);
 }
 
-fn the_servers_keep_alive_counts(_: Version) {
+fn the_servers_keep_alive_replaces_the_clients(_: Version) {
     let mut solo = told(Some(Property::ServerKeepAlive(5)));
     let wait = solo.machine.deadline().unwrap().since(solo.now);
     assert!(wait.as_secs() <= 5);
@@ -317,7 +317,7 @@ fn only_auth_goes_out_while_authenticating(version: Version) {
     assert_eq!(solo.sent_types().last(), Some(&PacketType::Publish));
 }
 
-fn a_session_that_is_not_here_is_not_resumed(version: Version) {
+fn session_present_without_a_local_session_ends_the_connection(version: Version) {
     let opening = Opening::persistent(version);
     let mut solo = TestedMachine::new(Role::Client, opening, Config::default());
     solo.connect(true);
@@ -325,7 +325,7 @@ fn a_session_that_is_not_here_is_not_resumed(version: Version) {
     assert!(solo.learned().contains(&OwnedEvent::Closed(closed)));
 }
 
-fn a_session_that_is_not_there_is_discarded(version: Version) {
+fn the_client_discards_a_session_that_the_server_does_not_have(version: Version) {
     let mut config = Config::default();
     config.session_lost = mqtt_session::SessionLost::HandBack;
     let opening = Opening::persistent(version);
@@ -339,7 +339,7 @@ fn a_session_that_is_not_there_is_discarded(version: Version) {
     assert_eq!(solo.machine.pending(), 0);
 }
 
-fn the_servers_qos_is_kept(_: Version) {
+fn no_qos_above_the_servers_maximum_is_sent(_: Version) {
     let mut solo = told(Some(Property::MaximumQoS(false)));
     let refused = Refused::NotSupportedByServer(ReasonCode::QoSNotSupported);
     for qos in BOTH {
@@ -348,7 +348,7 @@ fn the_servers_qos_is_kept(_: Version) {
     assert_eq!(solo.publish(QoS::AtMostOnce, "x"), Ok(None));
 }
 
-fn the_servers_wish_about_retain_is_kept(_: Version) {
+fn nothing_retained_is_sent_to_a_server_without_retain(_: Version) {
     let mut solo = told(Some(Property::RetainAvailable(false)));
     let topic = TopicName::new("a").unwrap();
     let message = mqtt_session::Outgoing {
@@ -360,14 +360,14 @@ fn the_servers_wish_about_retain_is_kept(_: Version) {
     assert_eq!(solo.machine.client().publish(&message, now), Err(refused));
 }
 
-fn the_servers_packet_size_is_kept(_: Version) {
+fn no_packet_above_the_servers_maximum_size_is_sent(_: Version) {
     let mut solo = told(Some(Property::MaximumPacketSize(40)));
     assert!(solo.publish(QoS::AtMostOnce, &"x".repeat(40)).is_err());
     assert_eq!(solo.publish(QoS::AtMostOnce, "x"), Ok(None));
     assert!(solo.sent().len() <= 40);
 }
 
-fn the_servers_alias_maximum_is_kept(_: Version) {
+fn no_alias_above_the_servers_maximum_is_sent(_: Version) {
     for maximum in [None, Some(0), Some(1), Some(3)] {
         let mut solo = told(maximum.map(Property::TopicAliasMaximum));
         let now = solo.now;
@@ -385,7 +385,7 @@ fn the_servers_alias_maximum_is_kept(_: Version) {
     }
 }
 
-fn all_announced_aliases_are_taken(version: Version) {
+fn every_announced_alias_is_accepted(version: Version) {
     let mut opening = Opening::persistent(version);
     opening.connect.push(Property::TopicAliasMaximum(5));
     let mut solo = TestedMachine::connected(Role::Client, opening, Config::default());
@@ -398,7 +398,7 @@ fn all_announced_aliases_are_taken(version: Version) {
     assert_eq!(solo.messages().len(), 5);
 }
 
-fn the_servers_receive_maximum_is_kept(_: Version) {
+fn no_more_messages_than_the_servers_receive_maximum_are_sent(_: Version) {
     let mut solo = told(Some(Property::ReceiveMaximum(3)));
     for n in 0..3 {
         solo.must_publish(BOTH[n % 2], "x");
@@ -427,7 +427,7 @@ fn the_servers_receive_maximum_is_kept(_: Version) {
     assert_eq!(solo.sent_types(), [PacketType::Publish; 2]);
 }
 
-fn no_auth_without_a_method(version: Version) {
+fn no_auth_is_sent_without_a_method(version: Version) {
     let mut solo = client(version);
     let auth = Auth {
         reason: ReasonCode::ReAuthenticate,

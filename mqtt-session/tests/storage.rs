@@ -1,4 +1,4 @@
-//! Memory: nothing is allocated per message, an idle session is small, and lent buffers serve without a heap.
+//! Memory: no message needs an allocation, an idle session is small, and lent buffers are enough without a heap.
 
 use mqtt_proto::{Connect, Decoded, MAX_PACKET, Packet, Publish, QoS, TopicName, Version};
 use mqtt_session::{
@@ -8,7 +8,7 @@ use mqtt_session::{
 
 const NOW: Instant = Instant::from_millis(0);
 
-/// Moves bytes both ways until nothing moves any more. Says how many messages the server heard.
+/// Moves bytes both ways until none are left. Returns how many messages the server received, and how many of the client's ended.
 fn exchange(client: &mut Client<'_>, server: &mut Server<'_>) -> (usize, usize) {
     let (mut heard, mut acknowledged) = (0, 0);
     loop {
@@ -108,7 +108,7 @@ fn an_idle_session_takes_at_most_256_bytes_without_a_journal() {
     assert_eq!(made.count_total, 0, "its tables are made on first use");
 }
 
-/// Two machines on lent buffers of a few hundred bytes exchange messages at every QoS; no allocation in all of it.
+/// Two machines with lent buffers of a few hundred bytes exchange messages at every QoS without an allocation.
 #[test]
 fn lent_buffers_serve_a_full_exchange_without_a_heap() {
     for version in [Version::V311, Version::V5] {
@@ -167,7 +167,7 @@ fn lent_buffers_serve_a_full_exchange_without_a_heap() {
     }
 }
 
-/// A message that waits on lent buffers survives the connection and goes out again with DUP.
+/// A message in lent buffers stays after the connection and is sent again with DUP.
 #[test]
 fn lent_buffers_keep_what_is_unacknowledged() {
     let mut memory = (

@@ -2,9 +2,9 @@
 
 use super::*;
 
-/// 5 [MQTT-3.3.2-9] to [MQTT-3.3.2-12]: an alias is set once and then stands for its topic, up to the maximum announced.
+/// 5 [MQTT-3.3.2-9] to [MQTT-3.3.2-12]: an alias up to the announced maximum is assigned once, and then stands for its topic.
 #[test]
-fn topic_aliases_come_in() {
+fn incoming_topic_aliases_stand_for_their_topic() {
     for role in [Role::Client, Role::Server] {
         let mut solo = with(role, Version::V5, |_, opening| {
             announces(role, opening, Property::TopicAliasMaximum(2))
@@ -47,10 +47,10 @@ fn topic_aliases_come_in() {
     }
 }
 
-/// 5 [MQTT-3.2.2-17], [MQTT-3.1.2-26]: aliases are assigned by themselves, not beyond the peer's maximum, and never in
-/// what is sent again.
+/// 5 [MQTT-3.2.2-17], [MQTT-3.1.2-26]: the session assigns aliases up to the peer's maximum, but none in a packet that is sent
+/// again.
 #[test]
-fn topic_aliases_go_out_by_themselves() {
+fn topic_aliases_are_assigned_to_outgoing_messages() {
     for role in [Role::Client, Role::Server] {
         let mut solo = with(role, Version::V5, |config, opening| {
             config.auto_alias = 10;
@@ -96,8 +96,8 @@ fn topic_aliases_go_out_by_themselves() {
     }
 }
 
-/// An alias is assigned only with a packet that goes out: a message that was refused must not leave one behind, or the next
-/// on its topic would go by an alias that the server never saw (5 [MQTT-3.3.2-9] would end the connection).
+/// An alias is assigned only with a packet that is sent. If a refused message assigned one, the next message on its topic would
+/// have an alias that the server does not know, which ends the connection (5 [MQTT-3.3.2-9]).
 #[test]
 fn a_refused_message_assigns_no_topic_alias() {
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {

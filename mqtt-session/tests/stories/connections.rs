@@ -1,4 +1,4 @@
-//! How a connection begins and ends.
+//! The beginning and the end of a connection.
 
 use super::*;
 
@@ -13,9 +13,9 @@ fn auth(reason: ReasonCode, list: &'static [Property<'static>]) -> Auth<'static>
     }
 }
 
-/// 5, section 4.12: a challenge and its answer before CONNACK, and again later.
+/// 5, section 4.12: AUTH has a challenge and an answer before CONNACK, and again later.
 #[test]
-fn authentication_goes_back_and_forth() {
+fn auth_is_exchanged_before_and_after_connack() {
     let reason = ReasonCode::ContinueAuthentication;
     let mut opening = Opening::persistent(Version::V5);
     opening.connect.push(METHOD);
@@ -56,7 +56,7 @@ fn authentication_goes_back_and_forth() {
 
 /// 5 [MQTT-4.12.0-6] and [MQTT-4.12.0-7]
 #[test]
-fn without_a_method_there_is_no_auth() {
+fn auth_needs_a_method_in_connect() {
     let mut plain = default(Role::Client, Version::V5);
     let reason = ReasonCode::ContinueAuthentication;
     plain.feed_packet(&Packet::Auth(auth(reason, CHALLENGE)));
@@ -66,10 +66,10 @@ fn without_a_method_there_is_no_auth() {
     assert_eq!(refused, Err(Refused::WrongPhase));
 }
 
-/// 3.1.1 [MQTT-3.1.2-8] and [MQTT-3.14.4-3], 5 [MQTT-3.1.2-8] and [MQTT-3.14.4-3]: the will is due unless DISCONNECT
-/// took it back; 5's 0x04 leaves it.
+/// 3.1.1 [MQTT-3.1.2-8] and [MQTT-3.14.4-3], 5 [MQTT-3.1.2-8] and [MQTT-3.14.4-3]: the will is due unless DISCONNECT deletes it.
+/// A DISCONNECT of MQTT 5 with 0x04 does not delete it.
 #[test]
-fn the_will_is_due_unless_disconnect_took_it_back() {
+fn the_will_is_due_unless_disconnect_deletes_it() {
     for version in [Version::V311, Version::V5] {
         let with_will = |goodbye: Option<ReasonCode>| {
             let opening = Opening::persistent(version);
@@ -108,7 +108,7 @@ fn the_will_is_due_unless_disconnect_took_it_back() {
     }
 }
 
-/// 3.1.1 [MQTT-3.1.0-1] and [MQTT-3.1.0-2], 5 the same: CONNECT comes first and once.
+/// 3.1.1 [MQTT-3.1.0-1] and [MQTT-3.1.0-2], 5 the same: CONNECT is the first packet and comes once.
 #[test]
 fn connect_comes_first_and_once() {
     for version in [Version::V311, Version::V5] {
@@ -128,7 +128,7 @@ fn connect_comes_first_and_once() {
     }
 }
 
-/// 3.1.1 [MQTT-3.1.2-2], 5 [MQTT-3.1.2-2]: an unknown level is told so before the connection ends.
+/// 3.1.1 [MQTT-3.1.2-2], 5 [MQTT-3.1.2-2]: an unknown level gets an answer before the connection ends.
 #[test]
 fn an_unknown_protocol_level_is_answered() {
     for (level, answer) in [("06", "20 03 00 84 00"), ("02", "20 02 00 01")] {
@@ -145,9 +145,9 @@ fn an_unknown_protocol_level_is_answered() {
     }
 }
 
-/// 3.1.1 [MQTT-3.1.4-5], 5 [MQTT-3.1.4-6]: what follows CONNECT waits for the decision, and is not looked at after a refusal.
+/// 3.1.1 [MQTT-3.1.4-5], 5 [MQTT-3.1.4-6]: packets after CONNECT wait for the decision, and are not handled after a refusal.
 #[test]
-fn what_follows_connect_waits_for_the_decision() {
+fn packets_after_connect_wait_for_the_decision() {
     let opening = Opening::persistent(Version::V311);
     let behind = encode(
         &Packet::Publish(publish(QoS::AtLeastOnce, 1, false, "early")),
@@ -193,9 +193,9 @@ fn what_follows_connect_waits_for_the_decision() {
     }
 }
 
-/// A refusal is told with its reason, and the connection is over.
+/// The event of a refusal has its reason, and the connection is over.
 #[test]
-fn a_refused_connection_is_told() {
+fn a_refused_connection_is_reported() {
     for version in [Version::V311, Version::V5] {
         let opening = Opening::persistent(version);
         let mut solo = TestedMachine::new(Role::Client, opening.clone(), Config::default());
@@ -215,9 +215,9 @@ fn a_refused_connection_is_told() {
     }
 }
 
-/// 3.1.1 [MQTT-3.14.4-2], 5 [MQTT-3.14.4-1]: nothing goes out behind DISCONNECT.
+/// 3.1.1 [MQTT-3.14.4-2], 5 [MQTT-3.14.4-1]: nothing is sent after DISCONNECT.
 #[test]
-fn nothing_goes_out_behind_disconnect() {
+fn nothing_is_sent_after_disconnect() {
     let mut solo = default(Role::Client, Version::V5);
     solo.machine
         .client()
@@ -230,7 +230,7 @@ fn nothing_goes_out_behind_disconnect() {
     assert_eq!(solo.learned(), []);
 }
 
-/// 5 [MQTT-3.3.4-6]: a client sends no subscription identifier. Such a message is not acknowledged before it is refused.
+/// 5 [MQTT-3.3.4-6]: a client sends no subscription identifier. A message that has one is refused and not acknowledged.
 #[test]
 fn a_subscription_identifier_from_a_client_ends_the_connection() {
     let mut solo = TestedMachine::connected(

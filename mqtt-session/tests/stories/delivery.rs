@@ -17,7 +17,7 @@ macro_rules! stories {
 }
 
 stories! {
-/// 3.1.1 [MQTT-4.3.2-1], 5 [MQTT-4.3.2-2]: QoS 1 ends with PUBACK, and its token says so.
+/// 3.1.1 [MQTT-4.3.2-1], 5 [MQTT-4.3.2-2]: a QoS 1 message ends with PUBACK, and the end of its token is reported.
 fn qos_1_ends_with_puback(role, version) {
     let mut solo = default(role, version);
     let token = solo.must_publish(QoS::AtLeastOnce, "hello");
@@ -27,7 +27,8 @@ fn qos_1_ends_with_puback(role, version) {
     assert_eq!(solo.machine.pending(), 0);
 }
 
-/// 3.1.1 [MQTT-4.3.3-1], 5 [MQTT-4.3.3-4]: QoS 2 takes PUBREC, PUBREL, PUBCOMP. The identifier is 5 [MQTT-2.2.1-5]'s.
+/// 3.1.1 [MQTT-4.3.3-1], 5 [MQTT-4.3.3-4]: a QoS 2 message needs PUBREC, PUBREL and PUBCOMP, with its identifier
+/// (5 [MQTT-2.2.1-5]).
 fn qos_2_ends_with_pubcomp(role, version) {
     let mut solo = default(role, version);
     let token = solo.must_publish(QoS::ExactlyOnce, "hello");
@@ -39,9 +40,9 @@ fn qos_2_ends_with_pubcomp(role, version) {
     assert_eq!(solo.learned(), [OwnedEvent::Acknowledged { token, reason: ReasonCode::Success }]);
 }
 
-/// 5, section 3.7.2.1: PUBREL again, whose PUBCOMP was lost with the connection; that the peer has forgotten the identifier is no
-/// error, for the message has arrived.
-fn a_pubcomp_that_knows_nothing_any_more_is_a_success(role, version) {
+/// 5, section 3.7.2.1: PUBREL is sent again because its PUBCOMP was lost with the connection. If the peer does not know the
+/// identifier any more, this is not an error, because the message has arrived.
+fn a_pubcomp_for_an_unknown_identifier_is_a_success(role, version) {
     let mut solo = default(role, version);
     let token = solo.must_publish(QoS::ExactlyOnce, "hello");
     solo.feed_ack(AckKind::PubRec, 1);
@@ -57,9 +58,9 @@ fn a_pubcomp_that_knows_nothing_any_more_is_a_success(role, version) {
     assert_eq!(solo.learned(), [OwnedEvent::Acknowledged { token, reason: ReasonCode::Success }]);
 }
 
-/// 5 [MQTT-3.3.4-7] and [MQTT-4.9.0-1], section 4.9: after a resume the count of messages under way neither underflows nor
-/// leaks; what is stored goes out within the receive maximum, in its order, and publishing goes on.
-fn resume_with_a_receive_maximum_and_stored_publishes(role, version) {
+/// 5 [MQTT-3.3.4-7] and [MQTT-4.9.0-1], section 4.9: the window is counted correctly in a resumed session: kept messages are
+/// sent within the receive maximum, in their order, and then new ones.
+fn a_resumed_session_sends_its_messages_within_the_receive_maximum(role, version) {
     let mut solo = with(role, version, |config, opening| {
         config.window = 3;
         if version == Version::V5 {
@@ -102,8 +103,9 @@ fn resume_with_a_receive_maximum_and_stored_publishes(role, version) {
     assert_eq!(solo.publish(QoS::AtLeastOnce, "full"), Err(Refused::Full), "the count leaked");
 }
 
-/// 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-11]: PUBREL after a cut gets one PUBCOMP, no second delivery, no error; twice in a row.
-fn inbound_qos_2_cut_after_pubrec_then_pubrel(role, version) {
+/// 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-11]: each PUBREL after a cut gets one PUBCOMP. The message is not
+/// delivered again, also after a second PUBREL.
+fn pubrel_after_a_cut_gets_one_pubcomp(role, version) {
     let mut solo = default(role, version);
     solo.feed_publish(QoS::ExactlyOnce, 7, false, "once");
     assert_eq!(solo.messages(), ["once"]);
@@ -124,8 +126,9 @@ fn inbound_qos_2_cut_after_pubrec_then_pubrel(role, version) {
     assert_eq!(solo.learned(), []);
 }
 
-/// 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-10]: PUBLISH sent again with DUP gets PUBREC again, and is not delivered again.
-fn inbound_qos_2_cut_after_pubrec_then_publish_with_dup(role, version) {
+/// 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-10]: a PUBLISH that is sent again with DUP gets another PUBREC and is not
+/// delivered again.
+fn a_repeated_qos_2_publish_after_a_cut_is_not_delivered_again(role, version) {
     let mut solo = default(role, version);
     solo.feed_publish(QoS::ExactlyOnce, 7, false, "once");
     assert_eq!(solo.messages(), ["once"]);
@@ -138,13 +141,14 @@ fn inbound_qos_2_cut_after_pubrec_then_publish_with_dup(role, version) {
     }
     solo.feed_ack(AckKind::PubRel, 7);
     assert_eq!(solo.sent(), ack(AckKind::PubComp, 7));
-    // The identifier is free: the same number is a new message.
+    // The identifier is free, so the same number means a new message.
     solo.feed_publish(QoS::ExactlyOnce, 7, false, "another");
     assert_eq!(solo.messages(), ["another"]);
 }
 
-/// 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.2.2-5]: with the session its identifiers are forgotten, so a new PUBLISH is delivered.
-fn inbound_qos_2_identifier_known_but_the_session_is_gone(role, version) {
+/// 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.2.2-5]: identifiers are forgotten with their session, so a new PUBLISH is
+/// delivered.
+fn after_a_lost_session_a_known_identifier_means_a_new_message(role, version) {
     let mut solo = default(role, version);
     solo.feed_publish(QoS::ExactlyOnce, 7, false, "old");
     assert_eq!(solo.messages(), ["old"]);
@@ -156,8 +160,8 @@ fn inbound_qos_2_identifier_known_but_the_session_is_gone(role, version) {
     assert_eq!(solo.sent(), ack(AckKind::PubRec, 7));
 }
 
-/// 3.1.1 [MQTT-4.4.0-1], 5 [MQTT-4.4.0-1]: without session present nothing hangs; each message ends in doubt.
-fn session_lost_each_message_ends_in_doubt(role, version) {
+/// 3.1.1 [MQTT-4.4.0-1], 5 [MQTT-4.4.0-1]: without session present each message ends in doubt, and none stalls.
+fn after_a_lost_session_each_message_ends_in_doubt(role, version) {
     let mut solo = with(role, version, |config, _| config.session_lost = SessionLost::HandBack);
     let tokens =
         [QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::ExactlyOnce].map(|qos| solo.must_publish(qos, "in doubt"));
@@ -176,8 +180,8 @@ fn session_lost_each_message_ends_in_doubt(role, version) {
     assert_eq!(solo.learned(), [OwnedEvent::Acknowledged { token, reason: ReasonCode::Success }]);
 }
 
-/// By configuration they are sent as new instead: without DUP, in their order.
-fn session_lost_each_message_is_sent_anew(role, version) {
+/// With another configuration they are sent as new messages: without DUP, in their order.
+fn after_a_lost_session_each_message_is_sent_as_new(role, version) {
     let mut solo = default(role, version);
     let first = solo.must_publish(QoS::AtLeastOnce, "1");
     let second = solo.must_publish(QoS::ExactlyOnce, "2");
@@ -195,9 +199,9 @@ fn session_lost_each_message_is_sent_anew(role, version) {
     assert_eq!(solo.learned(), acknowledged);
 }
 
-/// 3.1.1 [MQTT-2.3.1-2], 5 [MQTT-2.2.1-3]: an identifier that is never acknowledged stays taken, and stalls no other,
-/// over several rounds through the number space.
-fn a_packet_id_stuck_for_ever_while_thousands_pass(role, version) {
+/// 3.1.1 [MQTT-2.3.1-2], 5 [MQTT-2.2.1-3]: an identifier that is never acknowledged stays in use and stalls no other
+/// message, even if the numbers wrap around several times.
+fn an_identifier_that_is_never_acknowledged_stalls_no_other(role, version) {
     let mut solo = default(role, version);
     let stuck = solo.must_publish(QoS::AtLeastOnce, "stuck");
     solo.sent();
@@ -213,8 +217,8 @@ fn a_packet_id_stuck_for_ever_while_thousands_pass(role, version) {
     assert_eq!(solo.learned(), [OwnedEvent::Acknowledged { token: stuck, reason: ReasonCode::Success }]);
 }
 
-/// A full window hands the message back: nothing is lost, no identifier is taken.
-fn window_full_the_message_comes_back(role, version) {
+/// With a full window the message is refused: nothing is lost, and no identifier is used.
+fn a_full_window_refuses_the_message(role, version) {
     let mut solo = with(role, version, |config, _| config.window = 2);
     let first = solo.must_publish(QoS::AtLeastOnce, "1");
     solo.must_publish(QoS::AtLeastOnce, "2");
@@ -229,7 +233,7 @@ fn window_full_the_message_comes_back(role, version) {
     assert_eq!(third.packet_id().unwrap().get(), 3, "the refused ones took no identifier");
 }
 
-/// 256 MiB announced by the first five bytes: refused before any memory is taken.
+/// The first five bytes announce 256 MiB. The packet is refused before memory is allocated.
 fn a_giant_first_packet_is_refused_before_any_memory_is_taken(role, version) {
     let opening = Opening::persistent(version);
     let mut solo = TestedMachine::new(role, opening.clone(), Config::default());
@@ -243,8 +247,8 @@ fn a_giant_first_packet_is_refused_before_any_memory_is_taken(role, version) {
     assert_eq!(error.rule, Rule::TooLarge { len: 268_435_460, max: 1 << 20 });
 }
 
-/// 3.1.1 [MQTT-4.6.0-2], 5 [MQTT-4.6.0-2]: acknowledged by hand in any order, PUBACK and PUBREC go out in the order of
-/// the messages.
+/// 3.1.1 [MQTT-4.6.0-2], 5 [MQTT-4.6.0-2]: the application acknowledges in any order; PUBACK and PUBREC are sent in
+/// the order of the messages.
 fn acknowledging_by_hand_keeps_the_order_of_the_messages(role, version) {
     let mut solo = with(role, version, |config, _| config.acknowledge = Acknowledge::ByHand);
     for (id, qos) in [(1, QoS::AtLeastOnce), (2, QoS::ExactlyOnce), (3, QoS::AtLeastOnce), (4, QoS::ExactlyOnce)] {
@@ -268,9 +272,9 @@ fn acknowledging_by_hand_keeps_the_order_of_the_messages(role, version) {
     assert_eq!(again, Err(Refused::NothingToAcknowledge));
 }
 
-/// 5 [MQTT-3.4.2-1] and [MQTT-3.5.2-1]: a reason code that the packet does not have is refused, and the message still awaits its
+/// 5 [MQTT-3.4.2-1] and [MQTT-3.5.2-1]: a reason code that the packet does not have is refused, and the message still waits for its
 /// acknowledgement.
-fn by_hand_with_a_reason_code_that_cannot_be(role, version) {
+fn acknowledging_by_hand_with_a_wrong_reason_code_is_refused(role, version) {
     let mut solo = with(role, version, |config, _| config.acknowledge = Acknowledge::ByHand);
     for (id, qos, kind) in [(1, QoS::AtLeastOnce, AckKind::PubAck), (2, QoS::ExactlyOnce, AckKind::PubRec)] {
         solo.feed_publish(qos, id, false, "m");
@@ -287,9 +291,9 @@ fn by_hand_with_a_reason_code_that_cannot_be(role, version) {
     }
 }
 
-/// A QoS 2 message that the application has but did not acknowledge is not delivered a second time after a cut, and its
-/// receipt is still good; a QoS 1 message comes again.
-fn by_hand_across_a_cut(role, version) {
+/// A QoS 2 message that the application has and did not acknowledge is not delivered again after a cut, and its receipt is still
+/// valid. A QoS 1 message is delivered again.
+fn after_a_cut_a_qos_2_receipt_is_still_valid(role, version) {
     let mut solo = with(role, version, |config, _| config.acknowledge = Acknowledge::ByHand);
     solo.feed_publish(QoS::ExactlyOnce, 5, false, "two");
     solo.feed_publish(QoS::AtLeastOnce, 6, false, "one");
@@ -308,8 +312,8 @@ fn by_hand_across_a_cut(role, version) {
     assert_eq!(solo.sent(), ack(AckKind::PubRec, 5));
 }
 
-/// A repeated PUBREC gets its PUBREL again, one that nobody waits for as well: its sender can then forget it.
-fn a_pubrec_again_gets_pubrel_again(role, version) {
+/// A repeated PUBREC gets another PUBREL, and so does a PUBREC without a message, so that its sender can forget the identifier.
+fn a_repeated_pubrec_gets_another_pubrel(role, version) {
     let mut solo = default(role, version);
     solo.must_publish(QoS::ExactlyOnce, "x");
     solo.sent();
@@ -322,7 +326,7 @@ fn a_pubrec_again_gets_pubrel_again(role, version) {
     assert_eq!(solo.learned(), []);
 }
 
-/// An acknowledgement of the wrong kind ends the connection; the session stays and goes on.
+/// An acknowledgement of the wrong kind ends the connection. The session stays and can be resumed.
 fn the_wrong_acknowledgement_ends_the_connection_not_the_session(role, version) {
     let mut solo = default(role, version);
     solo.must_publish(QoS::ExactlyOnce, "x");
@@ -336,8 +340,8 @@ fn the_wrong_acknowledgement_ends_the_connection_not_the_session(role, version) 
     assert_eq!(publishes(&solo.sent(), version).0, [(true, QoS::ExactlyOnce, 1, "x".into())]);
 }
 
-/// Messages published while offline are kept in their order, up to the bound; then the message comes back.
-fn offline_messages_are_kept_up_to_the_bound(role, version) {
+/// Messages that are published without a connection are kept in their order, up to the limit. Further ones are refused.
+fn offline_messages_are_kept_up_to_the_limit(role, version) {
     let mut solo = with(role, version, |config, _| config.queue = 3);
     solo.disconnect();
     for (qos, payload) in [(QoS::AtMostOnce, "1"), (QoS::AtLeastOnce, "2"), (QoS::ExactlyOnce, "3")] {
@@ -353,8 +357,8 @@ fn offline_messages_are_kept_up_to_the_bound(role, version) {
     assert_eq!(brief, expected);
 }
 
-/// With drop-oldest the oldest makes room, and its token is told so.
-fn offline_the_oldest_makes_room(role, version) {
+/// With drop-oldest the oldest message is dropped for a new one, and the end of its token is reported.
+fn with_drop_oldest_the_oldest_message_makes_room(role, version) {
     let mut solo = with(role, version, |config, _| (config.queue, config.offline) = (2, Offline::DropOldest));
     solo.disconnect();
     let tokens: Vec<_> = (0..50).map(|n| solo.must_publish(QoS::AtLeastOnce, &n.to_string())).collect();
@@ -367,8 +371,8 @@ fn offline_the_oldest_makes_room(role, version) {
     assert_eq!(sent.iter().map(|(.., payload)| payload.as_str()).collect::<Vec<_>>(), ["48", "49"]);
 }
 
-/// Nothing is dropped for a message that has no room even then: what the peer may have seen does not give way.
-fn offline_nothing_is_dropped_in_vain(role, version) {
+/// No message is dropped for one that would have no room even then, because messages that the peer may have seen are not dropped.
+fn no_message_is_dropped_for_one_that_has_no_room(role, version) {
     let mut solo = with(role, version, |config, _| (config.kept_limit, config.offline) = (300, Offline::DropOldest));
     let (long, longer) = ("x".repeat(200), "y".repeat(120));
     solo.must_publish(QoS::AtLeastOnce, &long);
@@ -380,15 +384,15 @@ fn offline_nothing_is_dropped_in_vain(role, version) {
     assert_eq!(sent.iter().map(|(.., payload)| payload.as_str()).collect::<Vec<_>>(), [&long, "short"]);
 }
 
-/// With reject nothing is kept.
-fn offline_rejects(role, version) {
+/// With reject no message is kept.
+fn with_reject_no_message_is_kept(role, version) {
     let mut solo = with(role, version, |config, _| config.offline = Offline::Reject);
     solo.disconnect();
     assert_eq!(solo.publish(QoS::AtLeastOnce, "x"), Err(Refused::Offline));
     assert_eq!(solo.machine.pending(), 0);
 }
 
-/// A buffer full of messages does not keep acknowledgements back.
+/// Acknowledgements have room in a buffer that is full of messages.
 fn acknowledgements_find_room_when_messages_do_not(role, version) {
     let mut solo = with(role, version, |config, _| config.outgoing_limit = 400);
     while solo.publish(QoS::AtMostOnce, "a message that takes some room").is_ok() {}

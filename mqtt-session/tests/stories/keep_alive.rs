@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A broker that answers everything but PINGREQ is noticed.
+/// A client notices that a broker answers everything but PINGREQ.
 #[test]
 fn a_broker_that_answers_everything_but_pingreq_is_noticed() {
     for version in [Version::V311, Version::V5] {
@@ -38,9 +38,9 @@ fn a_broker_that_answers_everything_but_pingreq_is_noticed() {
     }
 }
 
-/// 3.1.1 [MQTT-3.1.2-23], 5 [MQTT-3.1.2-20]: pings go out in time, whatever the clock does, one at a time.
+/// 3.1.1 [MQTT-3.1.2-23], 5 [MQTT-3.1.2-20]: pings are sent in time, one at a time, whatever the clock does.
 #[test]
-fn pings_go_out_in_time_and_a_long_sleep_makes_one() {
+fn pings_are_sent_in_time_and_a_long_sleep_causes_one() {
     let mut solo = default(Role::Client, Version::V311);
     for _ in 0..5 {
         let due = solo.machine.deadline().unwrap();
@@ -60,9 +60,9 @@ fn pings_go_out_in_time_and_a_long_sleep_makes_one() {
     assert_eq!(closed(&mut solo), Some(Violation::PingTimeout));
 }
 
-/// An application that only publishes must notice as well that nobody listens any more.
+/// A client that only publishes must notice as well that the server is gone.
 #[test]
-fn one_who_only_publishes_pings_as_well() {
+fn a_client_that_only_publishes_pings_as_well() {
     let mut solo = default(Role::Client, Version::V5);
     for _ in 0..60 {
         solo.wait(1_000);
@@ -73,9 +73,9 @@ fn one_who_only_publishes_pings_as_well() {
     assert_eq!(closed(&mut solo), Some(Violation::PingTimeout));
 }
 
-/// An application that takes its time is not mistaken for a dead broker: PINGRESP may lie behind what it has not taken.
+/// A slow application does not look like a dead broker: PINGRESP may follow input that was not processed yet.
 #[test]
-fn a_slow_application_is_not_a_dead_broker() {
+fn a_slow_application_does_not_look_like_a_dead_broker() {
     let mut solo = default(Role::Client, Version::V311);
     solo.wait(55_000);
     assert_eq!(solo.sent(), hex("C0 00"));
@@ -98,7 +98,8 @@ fn a_slow_application_is_not_a_dead_broker() {
     assert_eq!(solo.learned(), []);
 }
 
-/// 3.1.1 [MQTT-3.1.2-24], 5 [MQTT-3.1.2-22]: the server ends it after one and a half keep-alives of silence.
+/// 3.1.1 [MQTT-3.1.2-24], 5 [MQTT-3.1.2-22]: the server ends the connection after one and a half keep-alives of
+/// silence.
 #[test]
 fn the_server_ends_a_silent_connection_after_one_and_a_half_keep_alives() {
     for version in [Version::V311, Version::V5] {
@@ -124,9 +125,9 @@ fn the_server_ends_a_silent_connection_after_one_and_a_half_keep_alives() {
     }
 }
 
-/// 5 [MQTT-3.1.2-21]: the server's keep-alive replaces the client's, on both sides.
+/// 5 [MQTT-3.1.2-21]: the server's keep-alive replaces that of the client, on both sides.
 #[test]
-fn the_servers_keep_alive_counts() {
+fn the_servers_keep_alive_replaces_the_clients() {
     let mut client = with(Role::Client, Version::V5, |_, opening| {
         opening.connack.push(Property::ServerKeepAlive(8))
     });
@@ -139,9 +140,9 @@ fn the_servers_keep_alive_counts() {
     assert_eq!(closed(&mut server), Some(Violation::KeepAliveTimeout));
 }
 
-/// Neither CONNACK nor CONNECT is waited for without end.
+/// The wait for CONNACK, and that for CONNECT, has a time-out.
 #[test]
-fn a_peer_that_says_nothing_is_not_waited_for() {
+fn the_wait_for_a_silent_peer_ends() {
     for role in [Role::Client, Role::Server] {
         let opening = Opening::persistent(Version::V5);
         let mut solo = TestedMachine::new(role, opening.clone(), Config::default());

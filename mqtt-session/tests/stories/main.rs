@@ -1,4 +1,4 @@
-//! Named stories that published libraries fail, each told of client and server, in 3.1.1 and 5. The test is the peer.
+//! Named sequences of packets in which published libraries fail, for client and server, in 3.1.1 and 5. The test is the peer.
 
 mod aliases;
 mod connections;
@@ -37,7 +37,7 @@ fn with(
     TestedMachine::connected(role, opening, config)
 }
 
-/// What the peer of `role` announces in 5.
+/// Adds a property of MQTT 5 that the peer of `role` announces.
 fn peer_announces(role: Role, opening: &mut Opening, property: Property<'static>) {
     match role {
         Role::Client => opening.connack.push(property),
@@ -45,7 +45,7 @@ fn peer_announces(role: Role, opening: &mut Opening, property: Property<'static>
     }
 }
 
-/// What the machine of `role` announces in 5.
+/// Adds a property of MQTT 5 that the machine of `role` announces.
 fn announces(role: Role, opening: &mut Opening, property: Property<'static>) {
     match role {
         Role::Client => opening.connect.push(property),

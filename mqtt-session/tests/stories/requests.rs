@@ -2,9 +2,18 @@
 
 use super::*;
 
-/// A real broker always grants QoS 1, also where 0 was asked for: accepted, and told.
+fn subscribe(
+    solo: &mut TestedMachine,
+    filters: &[Subscription<'_>],
+) -> Result<mqtt_session::Token, Refused> {
+    let now = solo.now;
+    let client = solo.machine.client();
+    client.subscribe(filters, Properties::EMPTY, now)
+}
+
+/// Some brokers always grant QoS 1, even if QoS 0 was asked for. The client accepts and reports it.
 #[test]
-fn suback_granting_more_than_asked_for_is_accepted_and_told() {
+fn a_suback_that_grants_more_is_accepted_and_reported() {
     for version in [Version::V311, Version::V5] {
         let mut solo = default(Role::Client, version);
         let filter = TopicFilter::new("a").unwrap();
@@ -12,12 +21,7 @@ fn suback_granting_more_than_asked_for_is_accepted_and_told() {
             Subscription::new(filter, QoS::AtMostOnce),
             Subscription::new(filter, QoS::ExactlyOnce),
         ];
-        let now = solo.now;
-        let token = solo
-            .machine
-            .client()
-            .subscribe(&asked, Properties::EMPTY, now)
-            .unwrap();
+        let token = subscribe(&mut solo, &asked).unwrap();
         solo.sent();
         let codes = [ReasonCode::GrantedQoS1, ReasonCode::GrantedQoS1];
         solo.feed_packet(&Packet::SubAck(SubAck::new(PacketId::FIRST, &codes)));
@@ -30,10 +34,7 @@ fn suback_granting_more_than_asked_for_is_accepted_and_told() {
             }]
         );
         // 3.1.1 [MQTT-3.8.4-5], 5 [MQTT-3.8.4-6]: but each filter must have its code.
-        solo.machine
-            .client()
-            .subscribe(&asked, Properties::EMPTY, now)
-            .unwrap();
+        subscribe(&mut solo, &asked).unwrap();
         solo.feed_packet(&Packet::SubAck(SubAck::new(
             PacketId::new(2).unwrap(),
             &codes[..1],
@@ -48,18 +49,13 @@ fn suback_granting_more_than_asked_for_is_accepted_and_told() {
     }
 }
 
-/// A refused subscription is told with its code; 5 has many, 3.1.1 one.
+/// The event has the code of each filter. 3.1.1 has one code for a refused filter, 5 has several.
 #[test]
-fn each_filter_has_its_result() {
+fn each_filter_has_its_own_code() {
     let mut solo = default(Role::Client, Version::V311);
     let filter = TopicFilter::new("a").unwrap();
-    let now = solo.now;
     let asked = [Subscription::new(filter, QoS::ExactlyOnce); 2];
-    let token = solo
-        .machine
-        .client()
-        .subscribe(&asked, Properties::EMPTY, now)
-        .unwrap();
+    let token = subscribe(&mut solo, &asked).unwrap();
     let codes = [ReasonCode::UnspecifiedError, ReasonCode::GrantedQoS2];
     solo.feed_packet(&Packet::SubAck(SubAck::new(PacketId::FIRST, &codes)));
     assert_eq!(
@@ -72,7 +68,7 @@ fn each_filter_has_its_result() {
     );
 }
 
-/// Requests do not outlive their connection: nobody waits for ever for an answer that cannot come.
+/// A request does not outlive its connection, because its answer cannot arrive any more.
 #[test]
 fn a_subscribe_that_is_not_answered_before_the_cut_ends_in_doubt() {
     let mut solo = default(Role::Client, Version::V5);
@@ -80,12 +76,7 @@ fn a_subscribe_that_is_not_answered_before_the_cut_ends_in_doubt() {
         TopicFilter::new("a").unwrap(),
         QoS::AtMostOnce,
     )];
-    let now = solo.now;
-    let token = solo
-        .machine
-        .client()
-        .subscribe(&filter, Properties::EMPTY, now)
-        .unwrap();
+    let token = subscribe(&mut solo, &filter).unwrap();
     solo.disconnect();
     assert_eq!(
         solo.learned(),
@@ -94,15 +85,10 @@ fn a_subscribe_that_is_not_answered_before_the_cut_ends_in_doubt() {
             how: Ended::InDoubt
         }]
     );
-    assert_eq!(
-        solo.machine
-            .client()
-            .subscribe(&filter, Properties::EMPTY, now),
-        Err(Refused::Offline)
-    );
+    assert_eq!(subscribe(&mut solo, &filter), Err(Refused::Offline));
 }
 
-/// 5 [MQTT-3.2.2-11], [MQTT-3.2.2-14]: what the server said it does not support is refused here.
+/// 5 [MQTT-3.2.2-11], [MQTT-3.2.2-14]: the client refuses what the server does not support according to its CONNACK.
 #[test]
 fn what_the_server_does_not_support_is_refused() {
     let mut solo = with(Role::Client, Version::V5, |_, opening| {

@@ -1,57 +1,64 @@
-//! Whose session it is, and in which version.
+//! Which client identifier a session belongs to, and in which version it is kept.
 
 use super::*;
 
-/// 5 [MQTT-3.2.2-4]: session present without local state ends the connection; by `assume_session` an application that
-/// kept nothing says that there is a state, and it is empty.
-#[test]
-fn session_present_without_local_state_is_closed_as_5_demands() {
-    let mut solo = TestedMachine::new(
+/// The event of a connection that continues its session.
+const RESUMED: OwnedEvent = OwnedEvent::Connected {
+    resumed: true,
+    unasked_session: false,
+};
+
+/// A client of this version before its first CONNECT.
+fn unconnected(version: Version) -> TestedMachine {
+    TestedMachine::new(
         Role::Client,
-        Opening::persistent(Version::V5),
+        Opening::persistent(version),
         Config::default(),
-    );
+    )
+}
+
+/// Connects a client of MQTT 5 again under this identifier. CONNACK has session present.
+fn reconnect_as(solo: &mut TestedMachine, client_id: &str) {
+    solo.disconnect();
+    let connect = Connect {
+        clean_start: false,
+        ..Connect::new(Version::V5, client_id)
+    };
+    let now = solo.now;
+    solo.machine.client().connect(&connect, now).unwrap();
+    solo.sent();
+    solo.feed_packet(&Packet::ConnAck(ConnAck {
+        session_present: true,
+        ..ConnAck::default()
+    }));
+}
+
+/// 5 [MQTT-3.2.2-4]: session present without local state ends the connection. With `assume_session`, an application that kept
+/// nothing makes an empty state.
+#[test]
+fn session_present_without_local_state_ends_the_connection_in_5() {
+    let mut solo = unconnected(Version::V5);
     solo.connect(true);
     assert_eq!(
         closed(&mut solo),
         Some(Violation::SessionPresentWithoutState)
     );
     assert!(solo.machine.client().must_start_clean());
-    let mut solo = TestedMachine::new(
-        Role::Client,
-        Opening::persistent(Version::V5),
-        Config::default(),
-    );
+    let mut solo = unconnected(Version::V5);
     solo.machine
         .client()
         .assume_session(mqtt_testing::machines::CLIENT_ID);
     solo.connect(true);
-    assert_eq!(
-        solo.learned(),
-        [OwnedEvent::Connected {
-            resumed: true,
-            unasked_session: false
-        }]
-    );
-    // 3.1.1 does not demand it: a client that was restarted goes on.
-    let mut solo = TestedMachine::new(
-        Role::Client,
-        Opening::persistent(Version::V311),
-        Config::default(),
-    );
+    assert_eq!(solo.learned(), [RESUMED]);
+    // 3.1.1 does not require this: a client that was restarted continues.
+    let mut solo = unconnected(Version::V311);
     solo.connect(true);
-    assert_eq!(
-        solo.learned(),
-        [OwnedEvent::Connected {
-            resumed: true,
-            unasked_session: false
-        }]
-    );
+    assert_eq!(solo.learned(), [RESUMED]);
 }
 
-/// A real broker says session present after a clean connect (3.1.1 [MQTT-3.2.2-1]): the client carries on and says so.
+/// Some brokers have session present after a clean start, against 3.1.1 [MQTT-3.2.2-1]. The client continues and reports it.
 #[test]
-fn session_present_after_a_clean_connect_is_told_in_an_event() {
+fn session_present_after_a_clean_start_is_reported() {
     let opening = Opening {
         clean_start: true,
         ..Opening::persistent(Version::V311)
@@ -68,7 +75,7 @@ fn session_present_after_a_clean_connect_is_told_in_an_event() {
     assert!(solo.publish(QoS::AtLeastOnce, "x").is_ok());
 }
 
-/// The session of an assigned client identifier goes on under that identifier (5 [MQTT-3.2.2-16]).
+/// 5 [MQTT-3.2.2-16]: after the server assigned a client identifier, the session belongs to that identifier.
 #[test]
 fn an_assigned_client_id_owns_the_session() {
     let mut opening = Opening::persistent(Version::V5);
@@ -78,60 +85,28 @@ fn an_assigned_client_id_owns_the_session() {
     let mut solo = TestedMachine::connected(Role::Client, opening, Config::default());
     solo.must_publish(QoS::AtLeastOnce, "x");
     solo.sent();
-    solo.disconnect();
-    let connect = Connect {
-        clean_start: false,
-        ..Connect::new(Version::V5, "assigned")
-    };
-    let now = solo.now;
-    solo.machine.client().connect(&connect, now).unwrap();
-    solo.sent();
-    solo.feed_packet(&Packet::ConnAck(ConnAck {
-        session_present: true,
-        ..ConnAck::default()
-    }));
-    assert_eq!(
-        solo.learned(),
-        [OwnedEvent::Connected {
-            resumed: true,
-            unasked_session: false
-        }]
-    );
+    reconnect_as(&mut solo, "assigned");
+    assert_eq!(solo.learned(), [RESUMED]);
     assert_eq!(publishes(&solo.sent(), Version::V5).0.len(), 1);
 }
 
-/// A client under another identifier is another session: nothing of the old one is resumed.
+/// With another client identifier the client has another session, and nothing of the first one is resumed.
 #[test]
 fn the_session_belongs_to_its_client_id() {
     let mut solo = default(Role::Client, Version::V5);
     solo.must_publish(QoS::AtLeastOnce, "x");
     solo.sent();
-    solo.disconnect();
-    let connect = Connect {
-        clean_start: false,
-        ..Connect::new(Version::V5, "another")
-    };
-    let now = solo.now;
-    solo.machine.client().connect(&connect, now).unwrap();
-    solo.sent();
-    solo.feed_packet(&Packet::ConnAck(ConnAck {
-        session_present: true,
-        ..ConnAck::default()
-    }));
+    reconnect_as(&mut solo, "another");
     assert_eq!(
         closed(&mut solo),
         Some(Violation::SessionPresentWithoutState)
     );
 }
 
-/// Messages are kept in one version. What was kept before CONNECT asked for another ends in doubt, and nothing stalls.
+/// Messages are kept in one version. If CONNECT asks for another version, those end in doubt, and new ones are sent.
 #[test]
-fn a_change_of_version_ends_what_was_kept_and_goes_on() {
-    let mut solo = TestedMachine::new(
-        Role::Client,
-        Opening::persistent(Version::V5),
-        Config::default(),
-    );
+fn a_change_of_version_ends_the_kept_messages() {
+    let mut solo = unconnected(Version::V5);
     let tokens = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]
         .map(|qos| solo.must_publish(qos, "3.1.1"));
     solo.connect(false);
@@ -155,7 +130,7 @@ fn a_change_of_version_ends_what_was_kept_and_goes_on() {
     }
 }
 
-/// A session that goes on in the other version: what was refused with a reason code of MQTT 5 has none in 3.1.1.
+/// A message that was refused with a reason code of MQTT 5 gets a plain PUBREC if the session continues in 3.1.1.
 #[test]
 fn a_refusal_of_5_is_a_plain_pubrec_in_3_1_1() {
     let mut config = Config::default();
@@ -197,9 +172,9 @@ fn a_refusal_of_5_is_a_plain_pubrec_in_3_1_1() {
     assert_eq!(client.outgoing(), ack(AckKind::PubRec, 7));
 }
 
-/// The byte of session present is reserved in 3.1.
+/// MQTT 3.1 reserves the byte of session present.
 #[test]
-fn a_client_of_3_1_is_not_told_whether_there_is_a_session() {
+fn connack_of_3_1_has_no_session_present() {
     for (version, flags) in [(Version::V31, 0), (Version::V311, 1)] {
         let opening = Opening::persistent(version);
         let mut solo = TestedMachine::new(Role::Server, opening.clone(), Config::default());
@@ -214,25 +189,22 @@ fn a_client_of_3_1_is_not_told_whether_there_is_a_session() {
     }
 }
 
-/// Nor is it told by a server of 3.1, and goes on as if the session were there: nothing is delivered twice or lost.
+/// A server of MQTT 3.1 does not report whether it has the session. The client continues as if it had, so nothing is delivered
+/// twice or lost.
 #[test]
-fn a_client_of_3_1_takes_the_session_to_be_there() {
+fn a_client_of_3_1_assumes_that_the_server_has_the_session() {
     let opening = Opening::persistent(Version::V31);
     let mut solo = TestedMachine::connected(Role::Client, opening, Config::default());
     solo.must_publish(QoS::ExactlyOnce, "sent");
     solo.feed_publish(QoS::ExactlyOnce, 7, false, "first");
     solo.sent();
     solo.connect(false);
-    let resumed = OwnedEvent::Connected {
-        resumed: true,
-        unasked_session: false,
-    };
-    assert!(solo.learned().contains(&resumed));
+    assert!(solo.learned().contains(&RESUMED));
     // The same message, not a new one.
     assert_eq!(solo.sent()[0], 0x3C, "PUBLISH at QoS 2 with DUP");
     solo.feed_publish(QoS::ExactlyOnce, 7, true, "first");
     assert_eq!(solo.messages(), [""; 0]);
-    // A server that lost the session uses the identifier for another message.
+    // A server that has lost the session uses the identifier for another message.
     solo.feed_publish(QoS::ExactlyOnce, 7, false, "second");
     assert_eq!(solo.messages(), ["second"]);
     solo.feed_publish(QoS::ExactlyOnce, 7, true, "second");

@@ -1,8 +1,8 @@
-//! How many messages may be under way, and what is larger or more than that.
+//! The windows of both sides, and messages that are more or larger than they allow.
 
 use super::*;
 
-/// 3.1.1 [MQTT-2.3.1-2], 5 [MQTT-2.2.1-3]: one identifier space for PUBLISH and SUBSCRIBE, around the wrap.
+/// 3.1.1 [MQTT-2.3.1-2], 5 [MQTT-2.2.1-3]: PUBLISH and SUBSCRIBE share their identifiers, also when these wrap around.
 #[test]
 fn subscribe_and_publish_ids_interleave_around_the_wrap() {
     for version in [Version::V311, Version::V5] {
@@ -41,7 +41,7 @@ fn subscribe_and_publish_ids_interleave_around_the_wrap() {
     }
 }
 
-/// A client that receives and republishes in one task, both windows full, never freezes.
+/// A client that receives messages and publishes them again in one task does not stall when both windows are full.
 #[test]
 fn a_client_that_republishes_under_full_windows_never_freezes() {
     for version in [Version::V311, Version::V5] {
@@ -148,7 +148,7 @@ fn more_than_the_receive_maximum_ends_the_connection() {
     }
 }
 
-/// A resumed session with smaller limits than before still drains: what no longer fits ends, the rest goes on.
+/// A resumed session with smaller limits does not stall: messages that no longer fit end, and the others are sent.
 #[test]
 fn a_resumed_session_with_a_smaller_packet_size_drains() {
     let mut solo = default(Role::Client, Version::V5);

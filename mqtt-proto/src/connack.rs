@@ -7,7 +7,7 @@
 //! | block | properties (5) |
 
 use crate::encode::Body;
-use crate::error::Unsayable;
+use crate::error::Unencodable;
 use crate::out::Out;
 use crate::properties::Properties;
 use crate::version::Version;
@@ -40,9 +40,9 @@ impl Body for ConnAck<'_> {
         let code = self.reason.code(PacketType::ConnAck, version.is_v5());
         out.packet(kind::CONNACK << 4, 0, |out| {
             let present = self.session_present;
-            out.refuse_if(present && is_refusal, Unsayable::SessionPresentOnRefusal);
+            out.refuse_if(present && is_refusal, Unencodable::SessionPresentOnRefusal);
             out.writer.u8(u8::from(present));
-            out.refuse_if(code.is_none(), Unsayable::ReasonCode(self.reason));
+            out.refuse_if(code.is_none(), Unencodable::ReasonCode(self.reason));
             out.writer.u8(code.unwrap_or_default());
             self.properties.write_if(version, kind::CONNACK, out);
         });

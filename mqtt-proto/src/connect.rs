@@ -10,7 +10,7 @@
 //! | fields | client identifier; will properties (5), will topic, will payload; user name; password, each if flagged |
 
 use crate::encode::Body;
-use crate::error::{Field, Unsayable};
+use crate::error::{Field, Unencodable};
 use crate::id::QoS;
 use crate::num::{checked_str, to_usize};
 use crate::out::Out;
@@ -160,7 +160,7 @@ impl<'a> Connect<'a> {
             client_id: checked_str(view.topic),
             properties: view.properties(),
             // These three fields follow in this order.
-            will: has(WILL).then(|| Will::take(&mut rest, view.flags, version)),
+            will: has(WILL).then(|| Will::read(&mut rest, view.flags, version)),
             user_name: has(USER_NAME).then(|| checked_str(rest.binary())),
             password: has(PASSWORD).then(|| rest.binary()),
         }
@@ -185,7 +185,7 @@ fn plain_text(bytes: &[u8]) -> Option<&str> {
 }
 
 impl<'a> Will<'a> {
-    fn take(rest: &mut Reader<'a>, flags: u8, version: Version) -> Self {
+    fn read(rest: &mut Reader<'a>, flags: u8, version: Version) -> Self {
         let properties = if version.is_v5() {
             let len = rest.varint();
             Properties::validated(rest.take(to_usize(len)))
@@ -211,14 +211,14 @@ impl Body for Connect<'_> {
             // 3.1.1 [MQTT-3.1.2-22]: the types of the fields exclude all other wrong flags.
             let alone = self.password.is_some() && self.user_name.is_none();
             let wrong = alone && !version.is_v5();
-            out.refuse_if(wrong, Unsayable::PasswordWithoutUserName);
+            out.refuse_if(wrong, Unencodable::PasswordWithoutUserName);
             out.writer.u8(self.flags());
             out.writer.u16(self.keep_alive);
             self.properties.write_if(version, kind::CONNECT, out);
             out.text(Field::ClientId, self.client_id.as_bytes());
             if let Some(will) = &self.will {
                 will.properties.write_if(version, WILL_PROPERTIES, out);
-                out.refuse_if(will.topic.is_none(), Unsayable::NoTopic);
+                out.refuse_if(will.topic.is_none(), Unencodable::NoTopic);
                 out.binary(Field::TopicName, will.topic.as_bytes());
                 out.binary(Field::WillPayload, will.payload);
             }

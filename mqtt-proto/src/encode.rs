@@ -1,6 +1,6 @@
 //! Encodes packets. Each type of packet gives its fields, and the layout of its packet type puts them in order.
 
-use crate::error::{EncodeError, Field, Unsayable};
+use crate::error::{EncodeError, Field, Unencodable};
 use crate::id::PacketId;
 use crate::list::List;
 use crate::out::Out;
@@ -103,7 +103,10 @@ impl<'p> Draft<'p> {
     /// Writes the packet. `rest` writes the field that reaches to the end of the packet.
     pub fn write(&self, version: Version, out: &mut Out<'_>, rest: &dyn Fn(&mut Out<'_>)) {
         let layout = layout(self.kind.get(), version.is_v5());
-        out.refuse_if(!layout.has(Layout::EXISTS), Unsayable::NeedsV5(Field::Auth));
+        out.refuse_if(
+            !layout.has(Layout::EXISTS),
+            Unencodable::NeedsV5(Field::Auth),
+        );
         let first = self.kind.get() << 4 | layout.flags();
         out.packet(first, 0, |out| {
             if let Some(id) = self.id {
@@ -125,7 +128,7 @@ impl<'p> Draft<'p> {
                 self.write_code(self.reason, version, out);
             }
         } else {
-            let needs_v5 = Unsayable::NeedsV5(Field::ReasonCode);
+            let needs_v5 = Unencodable::NeedsV5(Field::ReasonCode);
             out.refuse_if(is_failure, needs_v5);
         }
         if version.is_v5() && layout.has(Layout::PROPERTIES) {
@@ -133,14 +136,14 @@ impl<'p> Draft<'p> {
                 self.properties.write(self.kind.get(), None, out);
             }
         } else {
-            let needs_v5 = Unsayable::NeedsV5(Field::Properties);
+            let needs_v5 = Unencodable::NeedsV5(Field::Properties);
             out.refuse_if(!plain, needs_v5);
         }
     }
 
     fn write_code(&self, reason: ReasonCode, version: Version, out: &mut Out<'_>) {
         let fits = reason_fits(self.kind.get(), version.is_v5(), reason.get());
-        out.refuse_if(!fits, Unsayable::ReasonCode(reason));
+        out.refuse_if(!fits, Unencodable::ReasonCode(reason));
         out.writer.u8(reason.get());
     }
 
@@ -155,7 +158,7 @@ impl<'p> Draft<'p> {
                 }
             });
             let nothing = out.writer.len() == before;
-            out.refuse_if(nothing, Unsayable::EmptyList(Field::Filters));
+            out.refuse_if(nothing, Unencodable::EmptyList(Field::Filters));
         });
     }
 
@@ -168,9 +171,9 @@ impl<'p> Draft<'p> {
     ) {
         let has_codes = layout(self.kind.get(), version.is_v5()).has(Layout::CODES);
         self.write(version, out, &|out| {
-            let needs_v5 = Unsayable::NeedsV5(Field::ReasonCodes);
+            let needs_v5 = Unencodable::NeedsV5(Field::ReasonCodes);
             out.refuse_if(!has_codes && !codes.is_empty(), needs_v5);
-            let nothing = Unsayable::EmptyList(Field::ReasonCodes);
+            let nothing = Unencodable::EmptyList(Field::ReasonCodes);
             out.refuse_if(has_codes && codes.is_empty(), nothing);
             for reason in codes {
                 self.write_code(reason, version, out);

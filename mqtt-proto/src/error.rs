@@ -43,7 +43,7 @@ impl DecodeError {
 }
 
 /// A fault, with the place and the received part of the packet that its text needs.
-struct Broken<'a> {
+struct FaultContext<'a> {
     frame: Frame,
     packet: &'a [u8],
     at: usize,
@@ -92,7 +92,7 @@ impl DecodeError {
             let at = packet.len().saturating_sub(body.left());
             (body.fault, at, body.missing())
         };
-        let broken = Broken {
+        let context = FaultContext {
             frame,
             packet,
             at,
@@ -100,16 +100,16 @@ impl DecodeError {
             limit,
             version,
         };
-        Self::of(fault, &broken)
+        Self::of(fault, &context)
     }
 
-    fn of(fault: Fault, broken: &Broken<'_>) -> Self {
-        let packet = PacketType::new(broken.frame.kind());
+    fn of(fault: Fault, context: &FaultContext<'_>) -> Self {
+        let packet = PacketType::new(context.frame.kind());
         Self {
             packet: packet.filter(|_| fault != Fault::RESERVED_TYPE),
-            at: to_u32(broken.at),
-            rule: Rule::of(fault, broken),
-            version: broken.version,
+            at: to_u32(context.at),
+            rule: Rule::of(fault, context),
+            version: context.version,
         }
     }
 }
@@ -270,14 +270,14 @@ rules! {
 
 impl Rule {
     /// Makes the rule that a fault breaks, with the values found in the packet.
-    fn of(fault: Fault, broken: &Broken<'_>) -> Self {
-        let &Broken {
+    fn of(fault: Fault, context: &FaultContext<'_>) -> Self {
+        let &FaultContext {
             frame, packet, at, ..
-        } = broken;
+        } = context;
         let byte = |at: usize| packet.get(at).copied().unwrap_or_default();
         let found = byte(at);
         let property = |at| PropertyId::new(byte(at)).unwrap_or(PropertyId::UserProperty);
-        let layout = layout(frame.kind(), broken.version.is_v5());
+        let layout = layout(frame.kind(), context.version.is_v5());
         match fault {
             Fault::RESERVED_TYPE => Self::ReservedPacketType { found: found >> 4 },
             Fault::FLAGS => Self::Flags {
@@ -286,14 +286,14 @@ impl Rule {
             },
             Fault::TOO_LARGE => Self::TooLarge {
                 len: frame.total,
-                max: broken.limit,
+                max: context.limit,
             },
             Fault::LENGTH => Self::RemainingLength {
                 found: frame.total.wrapping_sub(u32::from(frame.head)),
                 must: layout.fixed_length().unwrap_or_default(),
             },
             Fault::PROPERTY_TRUNCATED => Self::PropertyTruncated {
-                missing: to_u32(broken.missing),
+                missing: to_u32(context.missing),
             },
             Fault::TRAILING => Self::TrailingBytes {
                 count: to_u32(packet.len().saturating_sub(at)),
@@ -310,7 +310,7 @@ impl Rule {
             // The identifier is the byte before the value.
             Fault::PROPERTY_VALUE => Self::PropertyValue(property(at.wrapping_sub(1))),
             plain => Self::plain(plain).unwrap_or_else(|| Self::Truncated {
-                missing: to_u32(broken.missing),
+                missing: to_u32(context.missing),
             }),
         }
     }
@@ -381,13 +381,13 @@ impl Rule {
 }
 
 macro_rules! encode_errors {
-    ($($(#[$doc:meta])* $name:ident $(($what:ident))? $text:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident $(($value:ident))? $text:literal;)*) => {
         /// The error of a packet that cannot be encoded.
         #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
         #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         #[non_exhaustive]
         pub enum EncodeError {
-            $($(#[$doc])* #[error($text)] $name $(($what))?,)*
+            $($(#[$doc])* #[error($text)] $name $(($value))?,)*
             /// The buffer is shorter than the packet.
             #[error("the packet takes {needed} bytes, the buffer has {available}")]
             BufferTooSmall {
@@ -400,22 +400,22 @@ macro_rules! encode_errors {
 
         /// An [`EncodeError`] in two bytes, which are passed in a register while the packet is written.
         #[derive(Clone, Copy, Debug)]
-        pub(crate) enum Unsayable {
-            $($name $(($what))?,)*
+        pub(crate) enum Unencodable {
+            $($name $(($value))?,)*
         }
 
-        impl From<Unsayable> for EncodeError {
-            fn from(unsayable: Unsayable) -> Self {
-                match unsayable {
-                    $(encode_errors!(@ Unsayable what $name $($what)?) => {
-                        encode_errors!(@ Self what $name $($what)?)
+        impl From<Unencodable> for EncodeError {
+            fn from(error: Unencodable) -> Self {
+                match error {
+                    $(encode_errors!(@ Unencodable value $name $($value)?) => {
+                        encode_errors!(@ Self value $name $($value)?)
                     })*
                 }
             }
         }
     };
-    (@ $enum:ident $what:ident $name:ident) => { $enum::$name };
-    (@ $enum:ident $what:ident $name:ident $type:ident) => { $enum::$name($what) };
+    (@ $enum:ident $value:ident $name:ident) => { $enum::$name };
+    (@ $enum:ident $value:ident $name:ident $type:ident) => { $enum::$name($value) };
 }
 
 encode_errors! {

@@ -6,22 +6,22 @@ use crate::wire::{Reader, ReasonCode};
 
 /// The types that a [`List`] can have as elements: [`ReasonCode`], [`crate::Subscription`], [`crate::TopicFilter`] and
 /// [`crate::Property`].
-pub trait Element<'a>: Copy + sealed::Take<'a> {}
+pub trait Element<'a>: Copy + sealed::ReadElement<'a> {}
 
-impl<'a, T: Copy + sealed::Take<'a>> Element<'a> for T {}
+impl<'a, T: Copy + sealed::ReadElement<'a>> Element<'a> for T {}
 
 pub(crate) mod sealed {
     use crate::wire::Reader;
 
     /// Reads an element from bytes that were checked before. Returns `None` only at their end.
     #[allow(unnameable_types, reason = "sealed")]
-    pub trait Take<'a>: Sized {
-        fn take(bytes: &mut Reader<'a>) -> Option<Self>;
+    pub trait ReadElement<'a>: Sized {
+        fn read(bytes: &mut Reader<'a>) -> Option<Self>;
     }
 }
 
-impl sealed::Take<'_> for ReasonCode {
-    fn take(bytes: &mut Reader<'_>) -> Option<Self> {
+impl sealed::ReadElement<'_> for ReasonCode {
+    fn read(bytes: &mut Reader<'_>) -> Option<Self> {
         Self::new(bytes.u8())
     }
 }
@@ -152,7 +152,7 @@ impl<'a, T: Element<'a>> Iterator for ListIter<'a, T> {
             Backing::Wire([]) => None,
             Backing::Wire(bytes) => {
                 let mut reader = Reader::new(bytes);
-                let element = T::take(&mut reader);
+                let element = T::read(&mut reader);
                 *bytes = reader.rest;
                 element
             }

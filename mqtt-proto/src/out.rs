@@ -1,6 +1,6 @@
 //! The target of encoding: a [`Writer`], and the first reason why the packet cannot be encoded.
 
-use crate::error::{EncodeError, Field, Unsayable};
+use crate::error::{EncodeError, Field, Unencodable};
 use crate::num::to_u32;
 use crate::tune::FAST;
 use crate::varint::VarInt;
@@ -11,7 +11,7 @@ use crate::wire::{Writer, text_fits, varint_len};
 pub struct Out<'b> {
     /// Takes the bytes of the packet.
     pub writer: Writer<'b>,
-    error: Option<Unsayable>,
+    error: Option<Unencodable>,
 }
 
 impl<'b> Out<'b> {
@@ -40,13 +40,13 @@ impl<'b> Out<'b> {
     /// Stores a reason why the packet cannot be encoded, unless there is an earlier one.
     #[cold]
     #[inline(never)]
-    pub(crate) fn refuse(&mut self, error: Unsayable) {
+    pub(crate) fn refuse(&mut self, error: Unencodable) {
         self.error.get_or_insert(error);
     }
 
     /// Stores the reason if the condition is true.
     #[inline]
-    pub(crate) fn refuse_if(&mut self, condition: bool, error: Unsayable) {
+    pub(crate) fn refuse_if(&mut self, condition: bool, error: Unencodable) {
         if condition {
             self.refuse(error);
         }
@@ -56,7 +56,7 @@ impl<'b> Out<'b> {
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn binary(&mut self, field: Field, bytes: &[u8]) {
-        self.refuse_if(bytes.len() > 0xFFFF, Unsayable::TooLong(field));
+        self.refuse_if(bytes.len() > 0xFFFF, Unencodable::TooLong(field));
         self.writer.binary(bytes);
     }
 
@@ -64,7 +64,7 @@ impl<'b> Out<'b> {
     #[inline]
     pub(crate) fn text(&mut self, field: Field, text: &[u8]) {
         // 3.1.1 [MQTT-1.5.3-2], 5 [MQTT-1.5.4-2]
-        self.refuse_if(!text_fits(text, false), Unsayable::NullCharacter(field));
+        self.refuse_if(!text_fits(text, false), Unencodable::NullCharacter(field));
         self.binary(field, text);
     }
 
@@ -81,7 +81,7 @@ impl<'b> Out<'b> {
         write(self);
         let len = self.writer.len().wrapping_sub(start).wrapping_sub(guess);
         let len = to_u32(len);
-        self.refuse_if(len > VarInt::MAX.get(), Unsayable::PacketTooLong);
+        self.refuse_if(len > VarInt::MAX.get(), Unencodable::PacketTooLong);
         self.writer.set_varint(start, guess, len);
     }
 
@@ -92,7 +92,7 @@ impl<'b> Out<'b> {
         let mut measure = Out::new(&mut []);
         write(&mut measure);
         let len = to_u32(measure.writer.len());
-        self.refuse_if(len > VarInt::MAX.get(), Unsayable::PacketTooLong);
+        self.refuse_if(len > VarInt::MAX.get(), Unencodable::PacketTooLong);
         self.writer.varint(len);
         write(self);
     }

@@ -2,17 +2,17 @@
 
 use core::fmt;
 
-use crate::error::{Field, Unsayable};
+use crate::error::{Field, Unencodable};
 use crate::id::TopicAlias;
 use crate::list::{Backing, List};
 use crate::out::Out;
-use crate::property::{Property, Stored};
+use crate::property::{EntryValue, Property};
 use crate::topic::TopicName;
 use crate::version::Version;
 use crate::wire::property::{allowed, lacks_method, once, property_table};
 use crate::wire::{Entry, PropertyId, PropertyKind, Reader};
 
-use held::Held;
+use content::Content;
 
 /// The properties of a packet: a checked block as it was received, or a slice to be sent.
 ///
@@ -28,7 +28,7 @@ use held::Held;
 /// Without the feature `v5` it stores no properties and only knows whether there were any. No packet can be encoded with them
 /// then.
 #[derive(Clone, Copy)]
-pub struct Properties<'a>(Held<'a>);
+pub struct Properties<'a>(Content<'a>);
 
 /// A function that writes a slice of properties.
 type WriteSlice = for<'x> fn(&[Property<'x>], &mut Seen, &mut Out<'_>);
@@ -43,18 +43,18 @@ fn write_slice(slice: &[Property<'_>], seen: &mut Seen, out: &mut Out<'_>) {
 }
 
 #[cfg(feature = "v5")]
-mod held {
+mod content {
     use super::{Backing, List, Property, WriteSlice};
 
     #[derive(Clone, Copy)]
-    pub(super) enum Held<'a> {
+    pub(super) enum Content<'a> {
         /// A received block that was checked.
         Wire(&'a [u8]),
         /// A slice to be sent, and the function that writes it. A program that never makes a slice does not link that function.
         Slice(&'a [Property<'a>], WriteSlice),
     }
 
-    impl<'a> Held<'a> {
+    impl<'a> Content<'a> {
         pub(super) const fn wire(block: &'a [u8]) -> Self {
             Self::Wire(block)
         }
@@ -91,18 +91,18 @@ mod held {
 }
 
 #[cfg(not(feature = "v5"))]
-mod held {
+mod content {
     use core::marker::PhantomData;
 
     use super::{List, Property, WriteSlice};
 
     #[derive(Clone, Copy)]
-    pub(super) struct Held<'a> {
+    pub(super) struct Content<'a> {
         any: bool,
         lifetime: PhantomData<&'a ()>,
     }
 
-    impl<'a> Held<'a> {
+    impl<'a> Content<'a> {
         pub(super) const fn wire(block: &'a [u8]) -> Self {
             Self {
                 any: !block.is_empty(),
@@ -142,7 +142,7 @@ macro_rules! getters {
             $($(#[$doc])*
             #[must_use]
             pub fn $getter(&self) -> Option<$type> {
-                self.find(PropertyId::$name).map(|entry| Stored::read(entry.number, entry.bytes))
+                self.find(PropertyId::$name).map(|entry| EntryValue::read(entry.number, entry.bytes))
             })*
         }
     };
@@ -253,7 +253,7 @@ impl<'a> Properties<'a> {
     /// Makes properties of a block that was checked.
     #[inline]
     pub(crate) const fn validated(block: &'a [u8]) -> Self {
-        Self(Held::wire(block))
+        Self(Content::wire(block))
     }
 
     /// Returns the received block. It is empty if the properties are a slice.
@@ -281,7 +281,7 @@ impl<'a> Properties<'a> {
         if version.is_v5() {
             self.write(packet, None, out);
         } else {
-            let needs_v5 = Unsayable::NeedsV5(Field::Properties);
+            let needs_v5 = Unencodable::NeedsV5(Field::Properties);
             out.refuse_if(!self.is_empty(), needs_v5);
         }
     }
@@ -322,7 +322,7 @@ impl<'a> Properties<'a> {
                 }
             }
         }
-        out.refuse_if(lacks_method(seen.seen), Unsayable::AuthDataWithoutMethod);
+        out.refuse_if(lacks_method(seen.seen), Unencodable::AuthDataWithoutMethod);
     }
 }
 
@@ -337,8 +337,8 @@ impl Seen {
     fn check(&mut self, id: PropertyId, out: &mut Out<'_>) {
         let bit = id.bit();
         let twice = self.seen & bit & self.once != 0;
-        out.refuse_if(self.allowed & bit == 0, Unsayable::MisplacedProperty(id));
-        out.refuse_if(twice, Unsayable::DuplicateProperty(id));
+        out.refuse_if(self.allowed & bit == 0, Unencodable::MisplacedProperty(id));
+        out.refuse_if(twice, Unencodable::DuplicateProperty(id));
         self.seen |= bit;
     }
 }
@@ -351,7 +351,7 @@ impl Default for Properties<'_> {
 
 impl<'a> From<&'a [Property<'a>]> for Properties<'a> {
     fn from(slice: &'a [Property<'a>]) -> Self {
-        Self(Held::slice(slice, write_slice))
+        Self(Content::slice(slice, write_slice))
     }
 }
 

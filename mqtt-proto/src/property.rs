@@ -1,8 +1,8 @@
 //! Properties of MQTT 5 (section 2.2.2): a length, then pairs of identifier and value. The standard's table 2-4 is in
 //! [`crate::wire`].
 
-use crate::error::{Field, Unsayable};
-use crate::list::sealed::Take;
+use crate::error::{Field, Unencodable};
+use crate::list::sealed::ReadElement;
 use crate::num::{checked_str, low_half};
 use crate::out::Out;
 use crate::topic::TopicName;
@@ -16,7 +16,7 @@ impl Entry<'_> {
     pub(crate) fn write(&self, out: &mut Out<'_>) {
         let (id, kind, field) = (self.id, self.id.kind(), Field::Property(self.id));
         if kind.is_number() {
-            out.refuse_if(!kind.holds(self.number), Unsayable::PropertyValue(id));
+            out.refuse_if(!kind.holds(self.number), Unencodable::PropertyValue(id));
             return out.writer.number(id, self.number);
         }
         out.writer.u8(id.get());
@@ -32,15 +32,15 @@ impl Entry<'_> {
 }
 
 /// A type of a property's value. An [`Entry`] stores the value as a number or as bytes.
-pub(crate) trait Stored<'a> {
+pub(crate) trait EntryValue<'a> {
     fn read(number: u32, bytes: &'a [u8]) -> Self;
     fn number(self) -> u32;
     fn bytes(self) -> &'a [u8];
 }
 
-macro_rules! stored {
+macro_rules! entry_values {
     ($($type:ty: $read:expr, $number:expr, $bytes:expr;)*) => {
-        $(impl<'a> Stored<'a> for $type {
+        $(impl<'a> EntryValue<'a> for $type {
             #[inline]
             fn read(number: u32, bytes: &'a [u8]) -> Self {
                 let read: fn(u32, &'a [u8]) -> Self = $read;
@@ -62,7 +62,7 @@ macro_rules! stored {
     };
 }
 
-stored! {
+entry_values! {
     bool: |number, _| number != 0, u32::from, |_| &[];
     u16: |number, _| low_half(number), u32::from, |_| &[];
     u32: |number, _| number, |number| number, |_| &[];
@@ -74,16 +74,16 @@ stored! {
 /// Reads or writes one value of a row of the table. A value called `name` is the first of two.
 macro_rules! part {
     (read $entry:ident name) => {
-        Stored::read(0, $entry.name)
+        EntryValue::read(0, $entry.name)
     };
     (read $entry:ident $value:ident) => {
-        Stored::read($entry.number, $entry.bytes)
+        EntryValue::read($entry.number, $entry.bytes)
     };
     (write $entry:ident name $value:ident) => {
-        $entry.name = Stored::bytes($value)
+        $entry.name = EntryValue::bytes($value)
     };
     (write $entry:ident $name:ident $value:ident) => {
-        ($entry.number, $entry.bytes) = (Stored::number($value), Stored::bytes($value))
+        ($entry.number, $entry.bytes) = (EntryValue::number($value), EntryValue::bytes($value))
     };
 }
 
@@ -210,9 +210,9 @@ impl<'a> Property<'a> {
     }
 }
 
-impl<'a> Take<'a> for Property<'a> {
+impl<'a> ReadElement<'a> for Property<'a> {
     /// Reads the next property. A topic alias is skipped, because it is a field of [`crate::Publish`].
-    fn take(bytes: &mut Reader<'a>) -> Option<Self> {
+    fn read(bytes: &mut Reader<'a>) -> Option<Self> {
         loop {
             if let Some(property) = Self::of(&bytes.next_property()?) {
                 return Some(property);

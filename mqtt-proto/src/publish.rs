@@ -11,7 +11,7 @@
 use core::mem::take;
 
 use crate::encode::Body;
-use crate::error::{DecodeError, Field, Unsayable};
+use crate::error::{DecodeError, Field, Unencodable};
 use crate::id::{Delivery, PacketId, QoS, TopicAlias};
 use crate::num::{low_byte, to_u16, to_u32, to_usize};
 use crate::out::Out;
@@ -168,9 +168,9 @@ impl Body for Publish<'_> {
     #[inline]
     fn write(&self, version: Version, out: &mut Out<'_>) {
         let is_new = !self.dup || self.qos() > QoS::AtMostOnce;
-        out.refuse_if(!is_new, Unsayable::DupOnQoS0);
+        out.refuse_if(!is_new, Unencodable::DupOnQoS0);
         let named = !self.topic.is_none() || self.topic_alias.is_some();
-        out.refuse_if(!named, Unsayable::NoTopic);
+        out.refuse_if(!named, Unencodable::NoTopic);
         let topic = self.topic.as_bytes();
         let least = topic.len().wrapping_add(self.payload.len());
         let least = least.wrapping_add(2).wrapping_add(self.properties.least());
@@ -182,7 +182,7 @@ impl Body for Publish<'_> {
             if version.is_v5() {
                 self.properties.write(kind::PUBLISH, self.topic_alias, out);
             } else {
-                let needs_v5 = Unsayable::NeedsV5;
+                let needs_v5 = Unencodable::NeedsV5;
                 out.refuse_if(self.topic_alias.is_some(), needs_v5(Field::TopicAlias));
                 out.refuse_if(!self.properties.is_empty(), needs_v5(Field::Properties));
             }

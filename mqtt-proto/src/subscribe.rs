@@ -7,9 +7,9 @@
 //! | list | SUBSCRIBE: topic filters, each with a byte of options; SUBACK: a code for each filter |
 
 use crate::encode::{Body, Draft};
-use crate::error::{Field, Unsayable};
+use crate::error::{Field, Unencodable};
 use crate::id::{PacketId, QoS};
-use crate::list::{List, sealed::Take};
+use crate::list::{List, sealed::ReadElement};
 use crate::out::Out;
 use crate::properties::Properties;
 use crate::topic::TopicFilter;
@@ -98,16 +98,16 @@ impl<'a> Subscription<'a> {
         match options_fault(options, self.filter.as_bytes(), version.is_v5()) {
             Fault::NONE => {}
             // 5 [MQTT-3.8.3-4]
-            Fault::NO_LOCAL_SHARED => out.refuse(Unsayable::NoLocalShared),
-            _ => out.refuse(Unsayable::NeedsV5(Field::SubscriptionOptions)),
+            Fault::NO_LOCAL_SHARED => out.refuse(Unencodable::NoLocalShared),
+            _ => out.refuse(Unencodable::NeedsV5(Field::SubscriptionOptions)),
         }
         out.writer.u8(options);
     }
 }
 
-impl<'a> Take<'a> for Subscription<'a> {
-    fn take(bytes: &mut Reader<'a>) -> Option<Self> {
-        let filter = TopicFilter::take(bytes)?;
+impl<'a> ReadElement<'a> for Subscription<'a> {
+    fn read(bytes: &mut Reader<'a>) -> Option<Self> {
+        let filter = TopicFilter::read(bytes)?;
         let options = bytes.u8();
         Some(Self {
             filter,

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::error::Rule;
-use crate::list::sealed::Take;
+use crate::list::sealed::ReadElement;
 use crate::num::{checked_str, to_u32};
 use crate::wire::Reader;
 use crate::wire::text::{self, Wrong};
@@ -244,8 +244,8 @@ impl fmt::Display for TopicFilter<'_> {
     }
 }
 
-impl<'a> Take<'a> for TopicFilter<'a> {
-    fn take(bytes: &mut Reader<'a>) -> Option<Self> {
+impl<'a> ReadElement<'a> for TopicFilter<'a> {
+    fn read(bytes: &mut Reader<'a>) -> Option<Self> {
         Some(Self(bytes.binary()))
     }
 }

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_moves_is_what_copy_within_moves() {
+    fn move_down_moves_as_copy_within_does() {
         let all: [u8; 12] = core::array::from_fn(|n| u8::try_from(n).unwrap());
         for from in 0..12 {
             for len in 0..=12 - from {

@@ -14,7 +14,7 @@ use crate::event::{Event, Outgoing, Receipt, Step, Token};
 use crate::link::Phase;
 use crate::memory::Memory;
 use crate::problem::Problem;
-use crate::progress::{Progress, What};
+use crate::progress::{Found, Progress};
 use crate::requests::Filters;
 use crate::time::Instant;
 
@@ -166,9 +166,9 @@ impl<'m> Client<'m> {
         if let Err(problem) = self.engine.step(&mut self.memory, progress) {
             return Err(problem.violation(&self.engine, progress));
         }
-        let event = match progress.what {
-            What::Needs => return Ok(Step::Needs(progress.consumed)),
-            What::Blocked => return Ok(Step::Blocked),
+        let event = match progress.found {
+            Found::Needs => return Ok(Step::Needs(progress.consumed)),
+            Found::Blocked => return Ok(Step::Blocked),
             _ => event(progress, self.engine.is_v5()),
         };
         Ok(Step::Packet {
@@ -207,7 +207,10 @@ impl<'m> Client<'m> {
     ) -> Result<Token, Refused> {
         let now = self.at(now);
         if self.engine.is_v5() {
-            self.engine.link.lacks.subscribe(filters, &properties)?;
+            self.engine
+                .link
+                .unsupported
+                .subscribe(filters, &properties)?;
         }
         let filters = Filters::Subscribe(filters);
         self.engine
@@ -492,29 +495,29 @@ fn event<'i>(progress: &Progress<'i>, v5: bool) -> Option<Event<'i>> {
         reason: view.connack_reason(v5),
         properties,
     };
-    Some(match progress.what {
-        What::Message => Event::Message(progress.incoming()),
-        What::Acknowledged => Event::Acknowledged {
+    Some(match progress.found {
+        Found::Message => Event::Message(progress.incoming()),
+        Found::Acknowledged => Event::Acknowledged {
             token,
             reason,
             properties,
         },
-        What::Connected => Event::Connected {
+        Found::Connected => Event::Connected {
             connack: connack(),
             resumed: progress.resumed,
             unasked_session: progress.unasked_session,
         },
-        What::Refused => Event::Refused(connack()),
-        What::Head => Event::MessageHead {
+        Found::Refused => Event::Refused(connack()),
+        Found::Head => Event::MessageHead {
             publish: view.publish(),
             payload_len: progress.left,
         },
-        What::Piece => Event::Payload {
+        Found::Piece => Event::Payload {
             bytes: view.body,
             left: progress.left,
             receipt: progress.receipt(),
         },
-        What::Subscribed => Event::Subscribed {
+        Found::Subscribed => Event::Subscribed {
             token,
             suback: SubAck {
                 packet_id: view.packet_id(),
@@ -523,7 +526,7 @@ fn event<'i>(progress: &Progress<'i>, v5: bool) -> Option<Event<'i>> {
             },
             granted_more: progress.granted_more,
         },
-        What::Unsubscribed => Event::Unsubscribed {
+        Found::Unsubscribed => Event::Unsubscribed {
             token,
             unsuback: UnsubAck {
                 packet_id: view.packet_id(),
@@ -531,13 +534,13 @@ fn event<'i>(progress: &Progress<'i>, v5: bool) -> Option<Event<'i>> {
                 codes: view.codes(),
             },
         },
-        What::Ended => Event::Ended {
+        Found::Ended => Event::Ended {
             token,
             how: progress.how,
         },
-        What::Auth => Event::Auth(Auth { reason, properties }),
-        What::Disconnected => Event::Disconnected(Disconnect { reason, properties }),
-        What::Pong => Event::Pong,
+        Found::Auth => Event::Auth(Auth { reason, properties }),
+        Found::Disconnected => Event::Disconnected(Disconnect { reason, properties }),
+        Found::Pong => Event::Pong,
         _ => return None,
     })
 }

@@ -78,7 +78,7 @@ impl Session {
 /// What a client asked for in CONNECT, or its host decided instead.
 #[cfg(feature = "server")]
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct Terms {
     /// How long the session outlives its connection, in seconds.
     pub(crate) session_expiry: u32,
     /// The keep-alive in seconds.
@@ -99,7 +99,7 @@ pub(crate) struct Engine {
     pub(crate) must_start_clean: bool,
     is_server: bool,
     #[cfg(feature = "server")]
-    pub(crate) asked: Asked,
+    pub(crate) terms: Terms,
     #[cfg(feature = "journal")]
     pub(crate) journal: Option<alloc::boxed::Box<crate::journal::Journal>>,
 }
@@ -114,7 +114,7 @@ impl Engine {
             must_start_clean: false,
             is_server,
             #[cfg(feature = "server")]
-            asked: Asked::default(),
+            terms: Terms::default(),
             #[cfg(feature = "journal")]
             journal: None,
         }
@@ -339,7 +339,7 @@ impl Engine {
             } else {
                 ReasonCode::ProtocolError
             };
-            self.say(m, PacketType::Disconnect, Some(reason));
+            self.send_short(m, PacketType::Disconnect, Some(reason));
         }
         // 3.1.1 [MQTT-4.8.0-1], 5 [MQTT-4.13.2-1]
         self.link.phase = Phase::Closing;

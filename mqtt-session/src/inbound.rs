@@ -149,7 +149,7 @@ pub(crate) enum Arrival {
 }
 
 /// Up to this number of entries, comparing each is faster than a search.
-const FEW: usize = 16;
+const SCAN_LIMIT: usize = 16;
 
 impl Engine {
     #[inline]
@@ -342,7 +342,7 @@ impl Engine {
             if entries.first().is_some_and(fits) {
                 return Some(0);
             }
-            if entries.len() > FEW && !self.session.unordered {
+            if entries.len() > SCAN_LIMIT && !self.session.unordered {
                 let first = entries.first().map_or(0, |entry| entry.id);
                 let distance = id.wrapping_sub(first);
                 let index =

@@ -18,45 +18,45 @@ const NEVER: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Times {
     /// The silence in milliseconds after which a client sends PINGREQ, or a server ends the connection; 0 is off.
-    patience: u32,
+    silence_limit: u32,
     /// When a packet last became outgoing. The transport sends it no earlier, so a ping is never late.
     last_sent: u32,
     /// When a packet last arrived. A client that only sends needs this to notice that the server does not answer any more.
     last_heard: u32,
     /// When the oldest request without an answer was sent: CONNECT or PINGREQ.
-    asked: u32,
-    waits: bool,
+    asked_at: u32,
+    awaits_answer: bool,
     /// Whether there may be input that was not processed.
     unread: bool,
     /// Whether the answer was overdue already when that input arrived.
-    late: bool,
+    was_overdue: bool,
 }
 
 impl Times {
     /// Starts the wait for CONNECT or its answer, when the transport is opened.
     pub(crate) const fn opened(&mut self, now: u32) {
-        (self.last_sent, self.last_heard, self.asked) = (now, now, now);
-        self.waits = true;
+        (self.last_sent, self.last_heard, self.asked_at) = (now, now, now);
+        self.awaits_answer = true;
     }
 
     /// Sets the keep-alive of a client. The last eighth of it is time for the way to the server: 3.1.1 [MQTT-3.1.2-23],
     /// 5 [MQTT-3.1.2-20].
     pub(crate) fn pings_every(&mut self, seconds: u16) {
-        self.patience = u32::from(seconds).wrapping_mul(875);
+        self.silence_limit = u32::from(seconds).wrapping_mul(875);
     }
 
     /// Ends the wait for CONNACK.
     pub(crate) const fn accepted(&mut self, now: u32) {
-        (self.last_sent, self.waits) = (now, false);
+        (self.last_sent, self.awaits_answer) = (now, false);
     }
 
     /// Sets the keep-alive of a server: one and a half times the client's, or what is configured (3.1.1 [MQTT-3.1.2-24],
     /// 5 [MQTT-3.1.2-22]).
     #[cfg(feature = "server")]
     pub(crate) fn watches(&mut self, seconds: u16, percent: u16, now: u32) {
-        let patience = u32::from(seconds).wrapping_mul(10);
+        let silence_limit = u32::from(seconds).wrapping_mul(10);
         *self = Self {
-            patience: patience.saturating_mul(u32::from(percent)),
+            silence_limit: silence_limit.saturating_mul(u32::from(percent)),
             last_heard: now,
             ..Self::default()
         };
@@ -74,7 +74,7 @@ impl Times {
     }
 
     pub(crate) const fn answered(&mut self) {
-        self.waits = false;
+        self.awaits_answer = false;
     }
 }
 
@@ -111,11 +111,11 @@ impl Engine {
         times.last_heard = now;
         if !times.unread {
             times.unread = true;
-            times.late = times.waits && since(times.asked, now) >= timeout;
+            times.was_overdue = times.awaits_answer && since(times.asked_at, now) >= timeout;
         }
         let times = &self.link.times;
-        if times.patience != 0
-            && since(times.last_sent, now) >= times.patience
+        if times.silence_limit != 0
+            && since(times.last_sent, now) >= times.silence_limit
             && !self.is_server()
             && self.is_connected()
         {
@@ -132,10 +132,13 @@ impl Engine {
             times.unread = false;
             if is_server {
                 times.last_heard = now;
-            } else if times.waits && !times.late && since(times.asked, now) >= timeout {
+            } else if times.awaits_answer
+                && !times.was_overdue
+                && since(times.asked_at, now) >= timeout
+            {
                 // The answer became overdue while no input was processed. It may be in what the transport has not delivered
                 // yet.
-                times.asked = now;
+                times.asked_at = now;
             }
         }
     }
@@ -151,24 +154,24 @@ impl Engine {
             times.last_heard = now;
             return;
         }
-        if !times.waits {
-            (times.asked, times.waits) = (now, true);
+        if !times.awaits_answer {
+            (times.asked_at, times.awaits_answer) = (now, true);
         }
         // If PINGREQ has no room, the bytes that wait before it keep the connection alive or show that it is dead.
-        self.say(m, PacketType::PingReq, None);
+        self.send_short(m, PacketType::PingReq, None);
     }
 
     /// Returns in how many milliseconds the client sends PINGREQ.
     fn ping_in(&self, now: u32) -> u32 {
         let times = &self.link.times;
-        if self.is_server() || times.patience == 0 {
+        if self.is_server() || times.silence_limit == 0 {
             return NEVER;
         }
-        let sent = left(times.last_sent, times.patience, now);
-        if times.waits {
+        let sent = left(times.last_sent, times.silence_limit, now);
+        if times.awaits_answer {
             sent
         } else {
-            sent.min(left(times.last_heard, times.patience, now))
+            sent.min(left(times.last_heard, times.silence_limit, now))
         }
     }
 
@@ -178,17 +181,17 @@ impl Engine {
         match self.link.phase {
             // This time counts from the opening, however slowly bytes arrive.
             Phase::Connecting if !self.link.undecided => {
-                left(times.asked, self.config.connect_timeout_ms, now)
+                left(times.asked_at, self.config.connect_timeout_ms, now)
             }
             Phase::Connected if self.is_server() => {
-                if times.patience == 0 || times.unread {
+                if times.silence_limit == 0 || times.unread {
                     NEVER
                 } else {
-                    left(times.last_heard, times.patience, now)
+                    left(times.last_heard, times.silence_limit, now)
                 }
             }
-            Phase::Connected if times.waits && !times.unread => {
-                left(times.asked, self.config.ping_timeout_ms, now)
+            Phase::Connected if times.awaits_answer && !times.unread => {
+                left(times.asked_at, self.config.ping_timeout_ms, now)
             }
             _ => NEVER,
         }

@@ -54,7 +54,7 @@ pub(crate) struct Link {
     pub(crate) alias_maximum: u16,
     /// The highest topic alias that this side assigns.
     pub(crate) auto_alias: u16,
-    pub(crate) lacks: Lacks,
+    pub(crate) unsupported: Unsupported,
     pub(crate) version: Version,
     pub(crate) phase: Phase,
     /// Whether CONNECT named an authentication method.
@@ -85,7 +85,7 @@ impl Link {
             alias_maximum: 0,
             // 5 [MQTT-3.1.2-27] and [MQTT-3.2.2-18]: none unless the peer allows some.
             auto_alias: 0,
-            lacks: Lacks::default(),
+            unsupported: Unsupported::default(),
             version,
             phase: Phase::Offline,
             authenticates: false,
@@ -121,7 +121,7 @@ impl Engine {
                 PropertyId::ServerKeepAlive => keep_alive = Some(half(number)),
                 PropertyId::AssignedClientIdentifier => link.client = fingerprint(property.bytes),
                 PropertyId::AuthenticationMethod if in_connect => link.authenticates = true,
-                id if !ours => link.lacks.told(id, number),
+                id if !ours => link.unsupported.told(id, number),
                 _ => {}
             }
         }
@@ -154,7 +154,7 @@ pub(crate) fn fingerprint(client_id: &[u8]) -> u32 {
 /// What the server does not support according to its CONNACK (5, sections 3.2.2.3.4 to 3.2.2.3.13), a bit for each. A client
 /// must not send it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Lacks(u8);
+pub(crate) struct Unsupported(u8);
 
 const QOS_1: u8 = 1;
 const QOS_2: u8 = 2;
@@ -163,7 +163,7 @@ const WILDCARDS: u8 = 8;
 const IDENTIFIERS: u8 = 16;
 const SHARED: u8 = 32;
 
-impl Lacks {
+impl Unsupported {
     /// Stores a property of the server's CONNACK.
     const fn told(&mut self, property: PropertyId, value: u32) {
         self.0 |= match property {

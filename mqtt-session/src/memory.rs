@@ -54,12 +54,12 @@ struct Tables {
     slots: Box<[Slot]>,
     received: Box<[ReceiveSlot]>,
     #[cfg(feature = "aliases")]
-    aliases: Option<Box<Rare>>,
+    aliases: Option<Box<AliasTable>>,
 }
 
 #[cfg(all(feature = "alloc", feature = "aliases"))]
 #[derive(Debug, Default)]
-struct Rare(Box<[u8]>);
+struct AliasTable(Box<[u8]>);
 
 impl<'b> From<Lent<'b>> for Memory<'b> {
     fn from(lent: Lent<'b>) -> Self {
@@ -194,7 +194,7 @@ impl Memory<'_> {
         match &self.0 {
             Kind::Lent(lent) => lent.aliases,
             #[cfg(feature = "alloc")]
-            Kind::Heap(tables) => tables.aliases.as_ref().map_or(&[], |rare| &rare.0),
+            Kind::Heap(tables) => tables.aliases.as_ref().map_or(&[], |table| &table.0),
         }
     }
 
@@ -207,7 +207,7 @@ impl Memory<'_> {
             }
             #[cfg(feature = "alloc")]
             Kind::Heap(tables) => {
-                let Rare(items) = &mut **tables.aliases.get_or_insert_default();
+                let AliasTable(items) = &mut **tables.aliases.get_or_insert_default();
                 grow(items, len);
                 items
             }

@@ -69,7 +69,7 @@ impl Engine {
             return Ok(token);
         }
         if V5 {
-            self.link.lacks.publish(message)?;
+            self.link.unsupported.publish(message)?;
         }
         let online = self.is_connected();
         if !online && self.config.offline() == Offline::Reject {
@@ -117,7 +117,12 @@ impl Engine {
         let link = &self.link;
         let waits = link.cursor < self.session.len;
         let plain = message.properties.is_empty() && !message.topic.is_none();
-        if !self.is_connected() || waits || !plain || link.auto_alias > 0 || !link.lacks.is_none() {
+        if !self.is_connected()
+            || waits
+            || !plain
+            || link.auto_alias > 0
+            || !link.unsupported.is_none()
+        {
             return None;
         }
         let packet = Plain::new(message, self.is_v5());

@@ -192,7 +192,7 @@ impl Engine {
     }
 
     /// Sends a packet that has only a fixed header, or also a reason code. Without room it is not sent.
-    pub(crate) fn say(
+    pub(crate) fn send_short(
         &mut self,
         m: &mut Memory<'_>,
         packet: PacketType,

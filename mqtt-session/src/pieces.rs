@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::inbound::Arrival;
 use crate::memory::Memory;
 use crate::problem::Problem;
-use crate::progress::{Progress, What};
+use crate::progress::{Found, Progress};
 use crate::tune::PIECES;
 
 /// The message whose payload is arriving. Without the feature this takes no room, and there never is one.
@@ -86,7 +86,11 @@ impl Engine {
             repeated,
         };
         progress.left = left;
-        progress.what = if repeated { What::Nothing } else { What::Head };
+        progress.found = if repeated {
+            Found::Nothing
+        } else {
+            Found::Head
+        };
         Ok(())
     }
 
@@ -100,7 +104,7 @@ impl Engine {
         let (input, now) = (progress.input, progress.now);
         if input.is_empty() {
             self.drained(now);
-            (progress.what, progress.consumed) = (What::Needs, 1);
+            (progress.found, progress.consumed) = (Found::Needs, 1);
             return Ok(());
         }
         self.heard(m, now);
@@ -116,7 +120,7 @@ impl Engine {
         };
         if left == 0 && pieces.flags & 6 != 0 {
             if !self.answer_fits(m) {
-                progress.what = What::Blocked;
+                progress.found = Found::Blocked;
                 return Ok(());
             }
             if let Arrival::New(serial) = self.arrived(m, &view)? {
@@ -125,10 +129,10 @@ impl Engine {
         }
         self.link.pieces.left = left;
         (progress.view, progress.left, progress.consumed) = (view, left, consumed);
-        progress.what = if pieces.repeated {
-            What::Nothing
+        progress.found = if pieces.repeated {
+            Found::Nothing
         } else {
-            What::Piece
+            Found::Piece
         };
         Ok(())
     }

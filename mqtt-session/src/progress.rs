@@ -7,7 +7,7 @@ use crate::event::{Ended, Incoming, Receipt, Token};
 
 /// The result of a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum What {
+pub(crate) enum Found {
     /// The step needs more input; `consumed` is how many bytes must be there.
     Needs,
     /// The outgoing bytes have to be written first.
@@ -41,7 +41,7 @@ pub(crate) struct Progress<'i> {
     pub(crate) now: u32,
     /// Whether the input buffer is full and cannot grow.
     pub(crate) full: bool,
-    pub(crate) what: What,
+    pub(crate) found: Found,
     /// How many bytes of the input are consumed; with a fault, how many bytes the field lacks.
     pub(crate) consumed: usize,
     /// The token of the message or request.
@@ -71,7 +71,7 @@ impl<'i> Progress<'i> {
             input,
             now,
             full,
-            what: What::Nothing,
+            found: Found::Nothing,
             consumed: 0,
             token: Token { number: 0, nth: 0 },
             left: 0,

@@ -10,7 +10,7 @@ use crate::link::{Phase, fingerprint};
 use crate::memory::Memory;
 use crate::pieces::may_be_in_pieces;
 use crate::problem::Problem;
-use crate::progress::{Progress, What};
+use crate::progress::{Found, Progress};
 use crate::tune::{FAST, V5};
 
 impl Engine {
@@ -22,10 +22,10 @@ impl Engine {
         progress: &mut Progress<'i>,
     ) -> Result<(), Problem> {
         let waiting = self.waiting();
-        let result = if FAST && let Some(result) = self.common(m, progress) {
+        let result = if FAST && let Some(result) = self.fast_step(m, progress) {
             result
         } else {
-            self.any(m, progress)
+            self.full_step(m, progress)
         };
         if self.waiting() != waiting {
             self.link.times.sent(progress.now);
@@ -48,7 +48,7 @@ impl Engine {
     /// The fast path for most packets: handles a complete PUBLISH, or an acknowledgement of four bytes, on a connection, if the
     /// answer has room. For anything else, and if a rule of the bytes is broken, it returns `None`, and the full step decides.
     #[inline]
-    fn common<'i>(
+    fn fast_step<'i>(
         &mut self,
         m: &mut Memory<'_>,
         progress: &mut Progress<'i>,
@@ -59,7 +59,7 @@ impl Engine {
         let input = progress.input;
         let packet = input.first()? >> 4;
         if packet == kind::PUBLISH {
-            return self.common_publish(m, progress);
+            return self.fast_publish(m, progress);
         }
         let [first, 2, high, low] = *input.first_chunk()? else {
             return None;
@@ -80,7 +80,7 @@ impl Engine {
     }
 
     #[inline]
-    fn common_publish<'i>(
+    fn fast_publish<'i>(
         &mut self,
         m: &mut Memory<'_>,
         progress: &mut Progress<'i>,
@@ -113,20 +113,24 @@ impl Engine {
     }
 
     #[inline(never)]
-    fn any<'i>(&mut self, m: &mut Memory<'_>, progress: &mut Progress<'i>) -> Result<(), Problem> {
+    fn full_step<'i>(
+        &mut self,
+        m: &mut Memory<'_>,
+        progress: &mut Progress<'i>,
+    ) -> Result<(), Problem> {
         if self.has_ended()
             && let Some((token, how)) = self.next_ended(m)
         {
-            (progress.what, progress.token, progress.how) = (What::Ended, token, how);
+            (progress.found, progress.token, progress.how) = (Found::Ended, token, how);
             return Ok(());
         }
         let input = progress.input;
         if matches!(self.link.phase, Phase::Offline | Phase::Closing) {
             // Bytes that arrive without a connection are dropped.
-            (progress.what, progress.consumed) = if input.is_empty() {
-                (What::Needs, 1)
+            (progress.found, progress.consumed) = if input.is_empty() {
+                (Found::Needs, 1)
             } else {
-                (What::Nothing, input.len())
+                (Found::Nothing, input.len())
             };
             return Ok(());
         }
@@ -143,7 +147,7 @@ impl Engine {
         if whole.is_none() {
             if !progress.full {
                 self.drained(progress.now);
-                (progress.what, progress.consumed) = (What::Needs, frame.needs());
+                (progress.found, progress.consumed) = (Found::Needs, frame.needs());
                 return Ok(());
             }
             if frame.head == 0 || !may_be_in_pieces(frame.kind()) {
@@ -152,13 +156,13 @@ impl Engine {
         }
         // 3.1.1 [MQTT-3.1.4-5], 5 [MQTT-3.1.4-6]: packets after CONNECT wait for the decision on it.
         if self.link.undecided && frame.kind() != kind::AUTH {
-            progress.what = What::Blocked;
+            progress.found = Found::Blocked;
             return Ok(());
         }
         self.heard(m, progress.now);
         // No state changes before the answer to any packet has room.
         if !self.answer_fits(m) {
-            progress.what = What::Blocked;
+            progress.found = Found::Blocked;
             return Ok(());
         }
         if !self.expects(frame.kind()) {
@@ -236,7 +240,7 @@ impl Engine {
             kind::SUBACK | kind::UNSUBACK => return self.answered(m, progress),
             kind::PINGRESP => {
                 self.link.times.answered();
-                progress.what = What::Pong;
+                progress.found = Found::Pong;
             }
             kind::CONNACK => return self.connack(m, progress),
             kind::AUTH if V5 => {
@@ -244,24 +248,24 @@ impl Engine {
                 if !self.link.authenticates {
                     return Err(Problem::AuthNotAgreed);
                 }
-                progress.what = What::Auth;
+                progress.found = Found::Auth;
             }
-            kind::DISCONNECT => progress.what = What::Disconnected,
+            kind::DISCONNECT => progress.found = Found::Disconnected,
             #[cfg(feature = "server")]
             kind::CONNECT => self.connect_came(progress),
             #[cfg(feature = "server")]
-            kind::SUBSCRIBE => progress.what = What::Subscribe,
+            kind::SUBSCRIBE => progress.found = Found::Subscribe,
             #[cfg(feature = "server")]
-            kind::UNSUBSCRIBE => progress.what = What::Unsubscribe,
+            kind::UNSUBSCRIBE => progress.found = Found::Unsubscribe,
             #[cfg(feature = "server")]
             kind::PINGREQ => {
                 // 3.1.1 [MQTT-3.12.4-1], 5 [MQTT-3.12.4-1]; its room was checked before.
-                self.say(m, PacketType::PingResp, None);
-                progress.what = What::Ping;
+                self.send_short(m, PacketType::PingResp, None);
+                progress.found = Found::Ping;
             }
             _ => {}
         }
-        if progress.what == What::Disconnected && !self.is_server() {
+        if progress.found == Found::Disconnected && !self.is_server() {
             self.link.phase = Phase::Closing;
         }
         Ok(())
@@ -279,11 +283,11 @@ impl Engine {
     /// Handles a complete message.
     #[inline]
     fn message(&mut self, m: &mut Memory<'_>, progress: &mut Progress<'_>) -> Result<(), Problem> {
-        progress.what = What::Message;
+        progress.found = Found::Message;
         if progress.view.flags & 6 != 0 {
             match self.arrived(m, &progress.view)? {
                 Arrival::New(serial) => progress.serial = serial,
-                Arrival::Repeated => progress.what = What::Nothing,
+                Arrival::Repeated => progress.found = Found::Nothing,
             }
         }
         Ok(())
@@ -299,7 +303,7 @@ impl Engine {
         if progress.view.kind == kind::PUBREL {
             self.released(m, progress.view.id);
         } else if let Some(token) = self.acknowledged(m, &progress.view)? {
-            (progress.what, progress.token) = (What::Acknowledged, token);
+            (progress.found, progress.token) = (Found::Acknowledged, token);
         }
         Ok(())
     }
@@ -309,7 +313,7 @@ impl Engine {
         let view = &progress.view;
         if view.reason != 0 {
             self.link.phase = Phase::Closing;
-            progress.what = What::Refused;
+            progress.found = Found::Refused;
             return Ok(());
         }
         let (present, clean_start) = (view.flags != 0, self.must_start_clean);
@@ -327,7 +331,7 @@ impl Engine {
             // 5 [MQTT-3.2.2-21]
             self.link.times.pings_every(keep_alive);
         }
-        progress.what = What::Connected;
+        progress.found = Found::Connected;
         progress.unasked_session = present && clean_start;
         self.link.times.accepted(progress.now);
         // MQTT 3.1 has no session present. The client continues as if the server had the session, because otherwise a QoS 2
@@ -360,7 +364,7 @@ impl Engine {
         if link.version.is_v5() {
             self.announced(false, view.properties);
         }
-        progress.what = What::Connect;
+        progress.found = Found::Connect;
     }
 
     /// Returns how many bytes a step over this input needs; `None` if it can be done now.

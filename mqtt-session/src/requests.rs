@@ -16,7 +16,7 @@ use crate::event::Token;
 use crate::memory::Memory;
 use crate::outgoing::check_size;
 use crate::problem::Problem;
-use crate::progress::{Progress, What};
+use crate::progress::{Found, Progress};
 use crate::slots::Awaits;
 
 /// The filters of a request.
@@ -136,10 +136,10 @@ impl Engine {
         progress.granted_more =
             subscribes && pairs.any(|(code, asked)| *code < 0x80 && code > asked);
         progress.token = slot.token();
-        progress.what = if subscribes {
-            What::Subscribed
+        progress.found = if subscribes {
+            Found::Subscribed
         } else {
-            What::Unsubscribed
+            Found::Unsubscribed
         };
         self.remove(m, index);
         Ok(())

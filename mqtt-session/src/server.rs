@@ -9,13 +9,13 @@ use mqtt_proto::{
 };
 
 use crate::config::Config;
-use crate::engine::{Asked, Engine};
+use crate::engine::{Engine, Terms};
 use crate::error::{Refused, Violation};
 use crate::event::{Outgoing, Receipt, ServerEvent, Step, Token};
 use crate::link::{Phase, fingerprint, written_properties};
 use crate::memory::Memory;
 use crate::problem::Problem;
-use crate::progress::{Progress, What};
+use crate::progress::{Found, Progress};
 use crate::time::Instant;
 
 /// The server's state of one client: the session, which outlives connections, and the connection. On a heap its type is
@@ -73,7 +73,7 @@ impl<'m> Server<'m> {
         let now = self.at(now);
         // Until CONNECT names its version, everything is read as 3.1.1.
         self.engine.open(&mut self.memory, Version::V311, now);
-        self.engine.asked = Asked::default();
+        self.engine.terms = Terms::default();
     }
 
     /// Tells the server that the transport is closed. Messages wait for the next connection of this session. Returns whether
@@ -81,7 +81,7 @@ impl<'m> Server<'m> {
     pub fn disconnected(&mut self) -> WillDue {
         self.engine.disconnected(&mut self.memory);
         let due = self.will_due();
-        self.engine.asked.will = false;
+        self.engine.terms.will = false;
         due
     }
 
@@ -118,17 +118,17 @@ impl<'m> Server<'m> {
             self.answer_unknown_level(&violation);
             return Err(violation);
         }
-        let event = match progress.what {
-            What::Needs => return Ok(Step::Needs(progress.consumed)),
-            What::Blocked => return Ok(Step::Blocked),
-            What::Nothing => None,
-            What::Message => Some(ServerEvent::Message(progress.incoming())),
-            What::Acknowledged => Some(ServerEvent::Acknowledged {
+        let event = match progress.found {
+            Found::Needs => return Ok(Step::Needs(progress.consumed)),
+            Found::Blocked => return Ok(Step::Blocked),
+            Found::Nothing => None,
+            Found::Message => Some(ServerEvent::Message(progress.incoming())),
+            Found::Acknowledged => Some(ServerEvent::Acknowledged {
                 token: progress.token,
                 reason: progress.outcome(),
                 properties: progress.view.properties(),
             }),
-            _ => self.rare_event(progress)?,
+            _ => self.other_event(progress)?,
         };
         Ok(Step::Packet {
             consumed: progress.consumed,
@@ -137,44 +137,44 @@ impl<'m> Server<'m> {
     }
 
     #[cold]
-    fn rare_event<'i>(
+    fn other_event<'i>(
         &mut self,
         progress: &Progress<'i>,
     ) -> Result<Option<ServerEvent<'i>>, Violation> {
         let view = &progress.view;
         let (reason, properties) = (progress.outcome(), view.properties());
-        Ok(Some(match progress.what {
-            What::Connect => ServerEvent::Connect(self.on_connect(progress)),
-            What::Subscribe => ServerEvent::Subscribe(Subscribe {
+        Ok(Some(match progress.found {
+            Found::Connect => ServerEvent::Connect(self.on_connect(progress)),
+            Found::Subscribe => ServerEvent::Subscribe(Subscribe {
                 packet_id: view.packet_id(),
                 properties,
                 filters: view.subscriptions(),
             }),
-            What::Unsubscribe => ServerEvent::Unsubscribe(Unsubscribe {
+            Found::Unsubscribe => ServerEvent::Unsubscribe(Unsubscribe {
                 packet_id: view.packet_id(),
                 properties,
                 filters: view.filters(),
             }),
-            What::Ended => ServerEvent::Ended {
+            Found::Ended => ServerEvent::Ended {
                 token: progress.token,
                 how: progress.how,
             },
-            What::Auth => ServerEvent::Auth(Auth { reason, properties }),
-            What::Disconnected => {
+            Found::Auth => ServerEvent::Auth(Auth { reason, properties }),
+            Found::Disconnected => {
                 let disconnect = Disconnect { reason, properties };
                 self.on_disconnect(&disconnect)?;
                 ServerEvent::Disconnected(disconnect)
             }
-            What::Ping => ServerEvent::Ping,
+            Found::Ping => ServerEvent::Ping,
             _ => return Ok(None),
         }))
     }
 
     fn on_connect<'i>(&mut self, progress: &Progress<'i>) -> Connect<'i> {
         let connect = progress.view.connect();
-        let asked = &mut self.engine.asked;
-        asked.keep_alive = connect.keep_alive;
-        asked.session_expiry = match connect.version {
+        let terms = &mut self.engine.terms;
+        terms.keep_alive = connect.keep_alive;
+        terms.session_expiry = match connect.version {
             Version::V5 => connect.properties.session_expiry_interval().unwrap_or(0),
             // 3.1.1 [MQTT-3.1.2-6]: a clean session ends with its connection, any other session does not expire.
             Version::V31 | Version::V311 => {
@@ -185,23 +185,23 @@ impl<'m> Server<'m> {
                 }
             }
         };
-        asked.will = connect.will.is_some();
+        terms.will = connect.will.is_some();
         connect
     }
 
     fn on_disconnect(&mut self, disconnect: &Disconnect<'_>) -> Result<(), Violation> {
         if let Some(expiry) = disconnect.properties.session_expiry_interval() {
             // 5, section 3.14.2.2.2: an expiry interval of 0 cannot be changed to another one.
-            if self.engine.asked.session_expiry == 0 && expiry != 0 {
+            if self.engine.terms.session_expiry == 0 && expiry != 0 {
                 let violation = Violation::Unexpected(PacketType::Disconnect);
                 self.engine.fail(&mut self.memory, violation.reason_code());
                 return Err(violation);
             }
-            self.engine.asked.session_expiry = expiry;
+            self.engine.terms.session_expiry = expiry;
         }
         // 3.1.1 [MQTT-3.14.4-3], 5 [MQTT-3.14.4-3]
         if disconnect.reason == ReasonCode::Success {
-            self.engine.asked.will = false;
+            self.engine.terms.will = false;
         }
         self.engine.link.phase = Phase::Closing;
         Ok(())
@@ -262,12 +262,12 @@ impl<'m> Server<'m> {
         engine.link.undecided = false;
         engine.set_version(memory, engine.link.version);
         if let Some(expiry) = connack.properties.session_expiry_interval() {
-            engine.asked.session_expiry = expiry;
+            engine.terms.session_expiry = expiry;
         }
         // 5 [MQTT-3.1.2-21]
         let keep_alive = connack.properties.server_keep_alive();
         // 5 [MQTT-3.2.2-22]
-        let keep_alive = keep_alive.unwrap_or(engine.asked.keep_alive);
+        let keep_alive = keep_alive.unwrap_or(engine.terms.keep_alive);
         let percent = engine.config.keep_alive_percent;
         engine.link.times.watches(keep_alive, percent, now);
         engine.connected(memory, present);
@@ -285,7 +285,7 @@ impl<'m> Server<'m> {
         }
         self.engine.send(&mut self.memory, connack)?;
         // 3.1.1 [MQTT-3.1.2-8]: a will exists only for a connection that was accepted.
-        self.engine.asked.will = false;
+        self.engine.terms.will = false;
         self.engine.link.undecided = false;
         // 5 [MQTT-3.2.2-7]
         self.engine.link.phase = Phase::Closing;
@@ -389,7 +389,7 @@ impl<'m> Server<'m> {
     /// Returns how long the session outlives its connection, in seconds: 0 is not at all, and `u32::MAX` does not expire.
     #[must_use]
     pub const fn session_expiry(&self) -> u32 {
-        self.engine.asked.session_expiry
+        self.engine.terms.session_expiry
     }
 
     /// Exchanges the session with `other`. A host does this between CONNECT and [`Self::accept`] if another connection has the
@@ -413,7 +413,7 @@ impl<'m> Server<'m> {
     /// Returns whether there is a will that the end of the connection makes due.
     #[must_use]
     pub const fn will_due(&self) -> WillDue {
-        if self.engine.asked.will {
+        if self.engine.terms.will {
             WillDue::Yes
         } else {
             WillDue::No

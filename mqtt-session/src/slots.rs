@@ -43,9 +43,9 @@ impl Awaits {
     pub(crate) const PUBREC: Self = Self(kind::PUBREC);
     pub(crate) const PUBCOMP: Self = Self(kind::PUBCOMP);
     /// From this value on the message or request has ended, and its end has to be reported. The lower bits say how it ended.
-    const TOLD: Self = Self(0x10);
+    const ENDED: Self = Self(0x10);
     /// The end was reported. The message can be read until the next `receive`.
-    const OVER: Self = Self(0x20);
+    const REPORTED: Self = Self(0x20);
     /// The slot is free. It is removed when that is cheap.
     const FREE: Self = Self(0x40);
 
@@ -66,7 +66,7 @@ impl Awaits {
 
     const fn ended(how: Ended) -> Self {
         Self(
-            Self::TOLD.0
+            Self::ENDED.0
                 | match how {
                     Ended::InDoubt => 0,
                     Ended::Dropped => 1,
@@ -79,7 +79,7 @@ impl Awaits {
 
     /// Returns how it ended, if that has to be reported.
     const fn how(self) -> Option<Ended> {
-        Some(match self.0 ^ Self::TOLD.0 {
+        Some(match self.0 ^ Self::ENDED.0 {
             0 => Ended::InDoubt,
             1 => Ended::Dropped,
             2 => Ended::TooLarge,
@@ -136,7 +136,7 @@ impl Slot {
 
     #[inline]
     pub(crate) const fn has_ended(&self) -> bool {
-        self.awaits.0 >= Awaits::TOLD.0
+        self.awaits.0 >= Awaits::ENDED.0
     }
 
     /// Returns whether the packet may be sent: it was not sent on this connection, and has not ended.
@@ -200,7 +200,7 @@ impl Default for Slot {
 }
 
 /// Up to this number of slots, comparing each is faster than a search.
-const FEW: usize = 16;
+const SCAN_LIMIT: usize = 16;
 
 /// How many bytes of memory stay allocated for kept packets when there are none: as many as outgoing packets have by default,
 /// so that windows of usual size do not allocate again and again.
@@ -256,7 +256,7 @@ impl Engine {
             if slots.first().is_some_and(fits) {
                 return Some(0);
             }
-            if slots.len() > FEW {
+            if slots.len() > SCAN_LIMIT {
                 return find_among_many(slots, id);
             }
         }
@@ -547,14 +547,14 @@ impl Engine {
         let over = self
             .slots(m)
             .iter()
-            .position(|slot| slot.awaits == Awaits::OVER);
+            .position(|slot| slot.awaits == Awaits::REPORTED);
         if let Some(index) = over {
             self.session.ended = self.session.ended.wrapping_sub(1);
             self.remove(m, index);
         }
         self.slots_mut(m).iter_mut().find_map(|slot| {
             let how = slot.awaits.how()?;
-            slot.awaits = Awaits::OVER;
+            slot.awaits = Awaits::REPORTED;
             Some((slot.token(), how))
         })
     }

@@ -35,7 +35,7 @@ pub fn text(bytes: &[u8]) -> Wrong {
     if FAST && is_plain::<false>(bytes) {
         return Wrong::NOTHING;
     }
-    look_closer(bytes)
+    find_text_fault(bytes)
 }
 
 /// Checks a topic name: a string without wildcards. It may be empty.
@@ -45,7 +45,7 @@ pub fn name(bytes: &[u8]) -> Wrong {
     if FAST && is_plain::<true>(bytes) {
         return Wrong::NOTHING;
     }
-    name_closer(bytes)
+    find_name_fault(bytes)
 }
 
 /// Checks a topic filter; with `shared` also the form of a shared subscription (5, section 4.8.2).
@@ -130,8 +130,8 @@ pub(crate) fn split_share(filter: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[cold]
 #[inline(never)]
-fn name_closer(bytes: &[u8]) -> Wrong {
-    let wrong = look_closer(bytes);
+fn find_name_fault(bytes: &[u8]) -> Wrong {
+    let wrong = find_text_fault(bytes);
     if wrong.fault.is_none()
         && let Some(at) = bytes.iter().position(|byte| matches!(byte, b'+' | b'#'))
     {
@@ -143,7 +143,7 @@ fn name_closer(bytes: &[u8]) -> Wrong {
 
 #[cold]
 #[inline(never)]
-fn look_closer(bytes: &[u8]) -> Wrong {
+fn find_text_fault(bytes: &[u8]) -> Wrong {
     // 3.1.1 [MQTT-1.5.3-3], 5 [MQTT-1.5.4-3]: U+FEFF is a character like any other.
     if !FAST {
         return by_bytes(bytes);
@@ -202,29 +202,29 @@ fn is_plain<const TOPIC: bool>(bytes: &[u8]) -> bool {
     // The last chunk overlaps the one before it. Checking some bytes twice is cheaper than a loop over the rest.
     if let Some(last) = bytes.last_chunk::<16>() {
         let (pieces, _) = bytes.as_chunks::<16>();
-        let mut odd = odd_bytes::<TOPIC, 16>(last);
+        let mut special = has_special::<TOPIC, 16>(last);
         for piece in pieces {
-            odd |= odd_bytes::<TOPIC, 16>(piece);
+            special |= has_special::<TOPIC, 16>(piece);
         }
-        !odd
+        !special
     } else if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
-        !(odd_bytes::<TOPIC, 8>(first) | odd_bytes::<TOPIC, 8>(last))
+        !(has_special::<TOPIC, 8>(first) | has_special::<TOPIC, 8>(last))
     } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
-        !(odd_bytes::<TOPIC, 4>(first) | odd_bytes::<TOPIC, 4>(last))
+        !(has_special::<TOPIC, 4>(first) | has_special::<TOPIC, 4>(last))
     } else {
-        !bytes.iter().any(|byte| is_odd::<TOPIC>(*byte))
+        !bytes.iter().any(|byte| is_special::<TOPIC>(*byte))
     }
 }
 
 /// Returns whether one of the bytes is special. Without a branch, so that the compiler can compare all bytes at once.
 #[inline]
-fn odd_bytes<const TOPIC: bool, const N: usize>(bytes: &[u8; N]) -> bool {
-    let any = |odd, byte: &u8| odd | is_odd::<TOPIC>(*byte);
+fn has_special<const TOPIC: bool, const N: usize>(bytes: &[u8; N]) -> bool {
+    let any = |special, byte: &u8| special | is_special::<TOPIC>(*byte);
     bytes.iter().fold(false, any)
 }
 
 #[inline]
-const fn is_odd<const TOPIC: bool>(byte: u8) -> bool {
+const fn is_special<const TOPIC: bool>(byte: u8) -> bool {
     (byte == 0) | (byte >= 0x80) | (TOPIC & ((byte == b'+') | (byte == b'#')))
 }
 
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_odd_byte_is_found_at_every_place_of_every_length() {
+    fn every_special_byte_is_found_at_every_place_of_every_length() {
         for len in 1..40 {
             let plain = [b'a'; 40];
             assert!(is_plain::<true>(&plain[..len]));
@@ -277,8 +277,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_odd_byte_is_named() {
-        for check in [text, by_bytes, look_closer, name, name_closer] {
+    fn the_first_wrong_byte_is_named() {
+        for check in [text, by_bytes, find_text_fault, name, find_name_fault] {
             assert_eq!(check(b"ab\0\xFF"), Wrong::new(Fault::NULL_CHARACTER, 2));
             assert_eq!(check(b"ab\xFF\0"), Wrong::new(Fault::UTF_8, 2));
             let surrogate = b"\xED\xA0\x80";

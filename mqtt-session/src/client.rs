@@ -1,13 +1,12 @@
 //! The client: typed commands and events over the engine.
 
-use core::fmt;
-
 use mqtt_proto::{
     Auth, ConnAck, Connect, Disconnect, Properties, Publish, ReasonCode, SubAck, Subscription,
     TopicFilter, TopicName, UnsubAck,
 };
 
 use crate::config::Config;
+use crate::endpoint::endpoint;
 use crate::engine::Engine;
 use crate::error::{Refused, Violation};
 use crate::event::{Event, Outgoing, Receipt, Step, Token};
@@ -30,15 +29,7 @@ pub struct Client<'m> {
     now: Instant,
 }
 
-/// Prints the phase but no contents, which may be secret.
-impl fmt::Debug for Client<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("phase", &self.engine.link.phase)
-            .field("pending", &self.pending())
-            .finish_non_exhaustive()
-    }
-}
+endpoint!(Client);
 
 impl<'m> Client<'m> {
     /// Makes a client without a connection and without a session. `memory` is [`crate::Heap`] or [`crate::Lent`].
@@ -48,13 +39,6 @@ impl<'m> Client<'m> {
             memory: memory.into(),
             now: Instant::default(),
         }
-    }
-
-    /// Stores the time and returns it as the engine counts it.
-    #[inline]
-    fn at(&mut self, now: Instant) -> u32 {
-        self.now = now;
-        now.wrapped()
     }
 
     /// Starts a connection on a new transport: CONNECT is in [`Self::outgoing`]. An earlier connection is given up.
@@ -82,25 +66,10 @@ impl<'m> Client<'m> {
         self.engine.disconnected(&mut self.memory);
     }
 
-    /// Returns bytes that wait for the transport: those that lie together in memory, so after [`Self::sent`] there may be more.
-    /// The call has no effect of its own.
-    #[must_use]
-    #[inline]
-    pub fn outgoing(&self) -> &[u8] {
-        self.engine.outgoing(&self.memory)
-    }
-
     /// Returns how many bytes wait for the transport in all. [`Self::outgoing`] returns the first of them.
     #[must_use]
     pub fn unsent(&self) -> usize {
         self.engine.unsent(&self.memory)
-    }
-
-    /// Tells the client that the transport has taken the first `n` bytes of [`Self::outgoing`]. A larger `n` counts as all of
-    /// them.
-    #[inline]
-    pub fn sent(&mut self, n: usize) {
-        self.engine.sent(&mut self.memory, n);
     }
 
     /// Does one step over the front of the input. Call it until it returns [`Step::Needs`].
@@ -280,23 +249,6 @@ impl<'m> Client<'m> {
         ticked.map_err(Problem::timeout)
     }
 
-    /// Returns when [`Self::tick`] has to be called at the latest. Every other call can change this time.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        let due = self.engine.due_in(self.now.wrapped())?;
-        Some(self.now.plus(u64::from(due)))
-    }
-
-    /// Returns the topic of an incoming message: its own, or the one that its topic alias stands for (MQTT 5).
-    #[must_use]
-    pub fn topic<'a>(&'a self, publish: &Publish<'a>) -> TopicName<'a> {
-        if publish.topic.is_none() {
-            self.engine.topic(&self.memory, publish).unwrap_or_default()
-        } else {
-            publish.topic
-        }
-    }
-
     /// Returns a message that was accepted and is not acknowledged, or the one whose [`Event::Ended`] was reported last.
     #[must_use]
     pub fn unacknowledged(&self, token: Token) -> Option<Publish<'_>> {
@@ -317,28 +269,10 @@ impl<'m> Client<'m> {
         self.engine.needs(input)
     }
 
-    /// Returns how many messages and requests were accepted and have not ended.
-    #[must_use]
-    pub fn pending(&self) -> usize {
-        self.engine.pending()
-    }
-
     /// Returns whether [`Self::receive`] has an end to report without input.
     #[must_use]
     pub const fn has_ended(&self) -> bool {
         self.engine.has_ended()
-    }
-
-    /// Returns whether CONNACK has arrived and nothing has ended the connection since.
-    #[must_use]
-    pub const fn is_connected(&self) -> bool {
-        self.engine.is_connected()
-    }
-
-    /// Returns whether the connection is over. If so, write what is outgoing, then close the transport.
-    #[must_use]
-    pub const fn is_closing(&self) -> bool {
-        matches!(self.engine.link.phase, Phase::Closing)
     }
 
     /// Returns whether the next CONNECT must ask for a clean start. This is so if the last CONNACK had session present for a

@@ -7,7 +7,7 @@
 //! inbound.rs   messages from the peer    pieces.rs    those larger than the input buffer
 //! outgoing.rs  bytes for the transport   large.rs     packets that are sent from where they are kept
 //! link.rs      what ends with the connection      keep_alive.rs  time      aliases.rs  topic aliases
-//! client.rs, server.rs  typed commands and events of the two roles
+//! client.rs, server.rs  typed commands and events of the two roles      endpoint.rs  the methods of both
 //! ```
 
 use mqtt_proto::wire::Body;

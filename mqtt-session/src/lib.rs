@@ -30,6 +30,7 @@ mod client;
 #[cfg(feature = "server")]
 mod server;
 
+mod endpoint;
 mod engine;
 mod inbound;
 mod large;

@@ -1,14 +1,13 @@
 //! The server's end of one connection: typed commands and events over the engine. The host decides on CONNECT, SUBSCRIBE and
 //! UNSUBSCRIBE.
 
-use core::fmt;
-
 use mqtt_proto::{
     Auth, ConnAck, Connect, Disconnect, Encode, PacketType, Publish, ReasonCode, Rule, SubAck,
     Subscribe, TopicName, UnsubAck, Unsubscribe, Version,
 };
 
 use crate::config::Config;
+use crate::endpoint::endpoint;
 use crate::engine::{Engine, Terms};
 use crate::error::{Refused, Violation};
 use crate::event::{Outgoing, Receipt, ServerEvent, Step, Token};
@@ -41,15 +40,7 @@ pub enum WillDue {
     Yes,
 }
 
-/// Prints the phase but no contents, which may be secret.
-impl fmt::Debug for Server<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
-            .field("phase", &self.engine.link.phase)
-            .field("pending", &self.pending())
-            .finish_non_exhaustive()
-    }
-}
+endpoint!(Server);
 
 impl<'m> Server<'m> {
     /// Makes a server without a connection and without a session. `memory` is [`crate::Heap`] or [`crate::Lent`].
@@ -59,13 +50,6 @@ impl<'m> Server<'m> {
             memory: memory.into(),
             now: Instant::default(),
         }
-    }
-
-    /// Stores the time and returns it as the engine counts it.
-    #[inline]
-    fn at(&mut self, now: Instant) -> u32 {
-        self.now = now;
-        now.wrapped()
     }
 
     /// Tells the server that a client opened a transport. An earlier connection is given up.
@@ -83,20 +67,6 @@ impl<'m> Server<'m> {
         let due = self.will_due();
         self.engine.terms.will = false;
         due
-    }
-
-    /// Returns bytes that wait for the transport: those that lie together in memory, so after [`Self::sent`] there may be more.
-    #[must_use]
-    #[inline]
-    pub fn outgoing(&self) -> &[u8] {
-        self.engine.outgoing(&self.memory)
-    }
-
-    /// Tells the server that the transport has taken the first `n` bytes of [`Self::outgoing`]. A larger `n` counts as all of
-    /// them.
-    #[inline]
-    pub fn sent(&mut self, n: usize) {
-        self.engine.sent(&mut self.memory, n);
     }
 
     /// Does one step over the front of the input. Call it until it returns [`Step::Needs`]. After [`ServerEvent::Connect`] it
@@ -363,23 +333,6 @@ impl<'m> Server<'m> {
         self.engine.link.times.input_waits();
     }
 
-    /// Returns when [`Self::tick`] has to be called at the latest. Every other call can change this time.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        let due = self.engine.due_in(self.now.wrapped())?;
-        Some(self.now.plus(u64::from(due)))
-    }
-
-    /// Returns the topic of an incoming message: its own, or the one that its topic alias stands for (MQTT 5).
-    #[must_use]
-    pub fn topic<'a>(&'a self, publish: &Publish<'a>) -> TopicName<'a> {
-        if publish.topic.is_none() {
-            self.engine.topic(&self.memory, publish).unwrap_or_default()
-        } else {
-            publish.topic
-        }
-    }
-
     /// Returns whether this session belongs to `client_id`, so that it can be resumed.
     #[must_use]
     pub fn has_session_of(&self, client_id: &str) -> bool {
@@ -418,24 +371,6 @@ impl<'m> Server<'m> {
         } else {
             WillDue::No
         }
-    }
-
-    /// Returns how many messages were accepted and have not ended.
-    #[must_use]
-    pub fn pending(&self) -> usize {
-        self.engine.pending()
-    }
-
-    /// Returns whether the connection was accepted and has not ended.
-    #[must_use]
-    pub const fn is_connected(&self) -> bool {
-        self.engine.is_connected()
-    }
-
-    /// Returns whether the connection is over. If so, write what is outgoing, then close the transport.
-    #[must_use]
-    pub const fn is_closing(&self) -> bool {
-        matches!(self.engine.link.phase, Phase::Closing)
     }
 
     /// Returns the version of the client's CONNECT.

@@ -37,6 +37,7 @@ mod large;
 mod outbound;
 mod outgoing;
 mod pieces;
+mod plain;
 mod receive;
 mod requests;
 mod slots;

@@ -5,8 +5,8 @@
 //!   QoS 2:  PubRec --PUBREC--> PubComp --PUBCOMP--> done        (5: a PUBREC of 0x80 or more ends the message)
 //! ```
 
-use mqtt_proto::num::{to_u32, to_usize};
-use mqtt_proto::wire::{Body, Out, Reader, View, Writer, frame, kind, varint_len};
+use mqtt_proto::num::to_usize;
+use mqtt_proto::wire::{Body, Out, Reader, View, frame, kind};
 use mqtt_proto::{
     Delivery, EncodeError, MAX_PACKET, PacketId, PacketType, Publish, QoS, ReasonCode, Version,
 };
@@ -19,6 +19,7 @@ use crate::event::{Ended, Outgoing, Token};
 use crate::large::{KEPT_IS_LARGE, is_large};
 use crate::memory::Memory;
 use crate::outgoing::check_size;
+use crate::plain::Plain;
 use crate::problem::Problem;
 use crate::slots::{Awaits, Slot};
 use crate::tune::{ALIASES, FAST, KEEPS_QOS_0, LARGE, POLICIES, V5};
@@ -487,59 +488,6 @@ fn write(publish: &Publish<'_>, version: Version, room: &mut [u8]) -> usize {
     let mut out = Out::new(room);
     publish.write(version, &mut out);
     out.writer.len()
-}
-
-/// The packet of a message without properties and without a topic alias.
-struct Plain<'a> {
-    message: &'a Outgoing<'a>,
-    /// The remaining length.
-    rest: u32,
-    v5: bool,
-}
-
-impl<'a> Plain<'a> {
-    #[inline]
-    fn new(message: &'a Outgoing<'a>, v5: bool) -> Self {
-        let id = if message.qos == QoS::AtMostOnce { 2 } else { 4 };
-        let topic = message.topic.as_bytes().len().wrapping_add(id);
-        let properties = usize::from(v5);
-        let rest = topic
-            .wrapping_add(properties)
-            .saturating_add(message.payload.len());
-        Self {
-            message,
-            rest: to_u32(rest),
-            v5,
-        }
-    }
-
-    /// Returns the length of the packet. Beyond the maximum of MQTT, it returns a length that no limit allows.
-    #[inline]
-    fn len(&self) -> usize {
-        if self.rest > MAX_PACKET {
-            return usize::MAX;
-        }
-        to_usize(self.rest)
-            .wrapping_add(varint_len(self.rest))
-            .wrapping_add(1)
-    }
-
-    #[inline]
-    fn write(&self, room: &mut [u8], id: u16) {
-        let message = self.message;
-        let mut out = Writer::new(room);
-        let flags = message.qos.get() << 1 | u8::from(message.retain);
-        out.u8(PacketType::Publish.get() << 4 | flags);
-        out.varint(self.rest);
-        out.binary(message.topic.as_bytes());
-        if id != 0 {
-            out.u16(id);
-        }
-        if self.v5 {
-            out.u8(0);
-        }
-        out.bytes(message.payload);
-    }
 }
 
 /// How many bytes a topic alias can add to a packet: three for the property, and one more for each of the two lengths.

@@ -146,11 +146,12 @@ def main():
     out = [
         "# Conformance",
         "",
-        "Which function keeps each statement of the standards, and which test shows it. Made by `scripts/conformance.py`; CI",
-        "checks that it is up to date and that no statement that binds a client or a server is without either. A server is the",
-        "broker, tested over TCP on loopback; a client is the machine that all adapters drive; WebSocket is the stages that both",
-        f"stand upon. What keeps a statement is the item whose comment cites it. {len(shown)} statements are shown by {len(scenarios)} tests; several statements may share one.",
-        "`scripts/mutations.py` breaks rules and shows that the named tests turn red.",
+        "For each numbered statement of the standards: the items of the code that keep it, and the test that shows it.",
+        "`scripts/conformance.py` writes this file. CI checks that it is up to date, and that each statement that binds a client or a",
+        "server has both. An item keeps a statement if a comment on it or in it cites the statement. The tests for a server run the",
+        "broker over TCP on loopback, those for a client run the machine that all adapters drive, and those for WebSocket run the",
+        f"stages that both use. {len(shown)} statements have {len(scenarios)} tests; several statements may have the same one.",
+        "`scripts/mutations.py` breaks some of the rules and checks that the named tests fail.",
     ]
     for version in ("3.1.1", "5"):
         rows, count = table_of(version, shown, cited, wrong)

@@ -87,10 +87,10 @@ impl<'m> Client<'m> {
         self.step(Progress::new(input, now, false))
     }
 
-    /// Does the same for an input buffer that is full and cannot grow. An incomplete packet in it must be a PUBLISH whose head
-    /// is complete. [`Event::MessageHead`] reports the head, and `receive` continues with the payload in pieces.
-    /// [`Config::packet_limit`] is still the limit of such a message. Without the feature `pieces` it is refused as any other
-    /// packet.
+    /// Does one step, as [`Self::receive`], over an input buffer that is full and cannot grow. An incomplete packet in it must be
+    /// a PUBLISH whose head is complete. [`Event::MessageHead`] reports the head, and `receive` continues with the payload in
+    /// pieces. [`Config::packet_limit`] is still the limit of such a message. Without the feature `pieces` it is refused as any
+    /// other packet.
     ///
     /// # Errors
     /// As [`Self::receive`]; [`Violation::Malformed`] with [`mqtt_proto::Rule::TooLarge`] for any other packet, and for a
@@ -290,7 +290,7 @@ impl<'m> Client<'m> {
         self.engine.link.exceeded
     }
 
-    /// Returns the settings to be changed. The window and the limits may be changed at any time.
+    /// Returns the settings, for changes. The window and the limits may be changed at any time.
     pub const fn config_mut(&mut self) -> &mut Config {
         &mut self.engine.config
     }

@@ -2,7 +2,6 @@
 //! and asks the hub what to do next. Neither knows the protocol.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use mqtt_agent::{
 use mqtt_proto::ReasonCode;
 use mqtt_session::Instant;
 
+use crate::clock;
 use crate::events::EventLog;
 use crate::tickets::Tickets;
 
@@ -85,7 +85,7 @@ pub(crate) struct HubState {
 #[derive(Debug)]
 pub struct Hub {
     state: Mutex<HubState>,
-    start: std::time::Instant,
+    start: clock::Instant,
 }
 
 /// How long the driver sends what is pending after the last handle and stream are gone.
@@ -112,7 +112,7 @@ impl Hub {
         };
         Arc::new(Self {
             state: Mutex::new(state),
-            start: std::time::Instant::now(),
+            start: clock::Instant::now(),
         })
     }
 
@@ -196,7 +196,7 @@ impl Hub {
     /// Ends the connection, or the attempt to open one.
     pub fn lost(&self, why: Error) {
         let now = self.now();
-        let random = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or(0);
+        let random = clock::random();
         let mut state = self.lock();
         state.agent.lost(why, now, random);
         state.settle();

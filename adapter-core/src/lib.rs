@@ -4,6 +4,7 @@
 pub mod dial;
 pub mod driver;
 
+mod clock;
 mod connection;
 mod events;
 mod handle;

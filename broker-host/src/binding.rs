@@ -15,6 +15,8 @@ struct Scheme {
     name: &'static str,
     tls: bool,
     websocket: bool,
+    /// The first bytes of a connection show what it speaks.
+    any: bool,
     /// Where none is given.
     port: u16,
 }
@@ -25,16 +27,21 @@ impl Scheme {
             name,
             tls,
             websocket,
+            any: false,
             port,
         }
     }
 }
 
-const SCHEMES: [Scheme; 4] = [
+const SCHEMES: [Scheme; 5] = [
     Scheme::new("mqtt", false, false, 1883),
     Scheme::new("mqtts", true, false, 8883),
     Scheme::new("ws", false, true, 80),
     Scheme::new("wss", true, true, 443),
+    Scheme {
+        any: true,
+        ..Scheme::new("any", false, true, 1883)
+    },
 ];
 
 /// Where clients connect.
@@ -64,14 +71,14 @@ impl Bind {
             };
         }
         let scheme = SCHEMES.into_iter().find(|scheme| scheme.name == name);
-        let scheme =
-            scheme.ok_or_else(|| wrong("begins with none of mqtt, mqtts, ws, wss and unix"))?;
+        let scheme = scheme
+            .ok_or_else(|| wrong("begins with none of mqtt, mqtts, ws, wss, any and unix"))?;
         let (authority, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
         };
         if !scheme.websocket && !matches!(path, "" | "/") {
-            return Err(wrong("has a path, which only ws and wss have"));
+            return Err(wrong("has a path, which only ws, wss and any have"));
         }
         let has_port = authority
             .rsplit_once(':')
@@ -164,8 +171,8 @@ impl Bound {
                 not(feature = "tls"),
                 allow(unused_mut, reason = "only TLS is added to them")
             )]
-            let mut layers = settings.layers(scheme.websocket, path)?;
-            if scheme.tls {
+            let mut layers = settings.layers(scheme, path)?;
+            if scheme.tls || (scheme.any && settings.cert.is_some()) {
                 #[cfg(feature = "tls")]
                 {
                     if tls.is_none() {
@@ -277,9 +284,12 @@ impl ListenerSettings {
         not(feature = "websocket"),
         allow(unused_variables, reason = "there are no paths then")
     )]
-    fn layers(&self, is_websocket: bool, path: Option<String>) -> Result<Layers, Error> {
-        #[allow(unused_mut, reason = "without stages it stays empty")]
-        let mut layers = Layers::default();
+    fn layers(&self, scheme: Scheme, path: Option<String>) -> Result<Layers, Error> {
+        #[allow(unused_mut, reason = "without stages nothing else is set")]
+        let mut layers = Layers {
+            by_first_bytes: scheme.any,
+            ..Layers::default()
+        };
         #[cfg(feature = "tls")]
         if let Some(name) = &self.identity_as_username {
             let mut parts = mqtt_transport::tls::IdentityPart::ALL.into_iter();
@@ -293,11 +303,11 @@ impl ListenerSettings {
         }
         #[cfg(feature = "websocket")]
         {
-            layers.websocket = is_websocket.then(|| self.websocket(path));
+            layers.websocket = scheme.websocket.then(|| self.websocket(path));
             layers.forwarded_from = networks("forwarded-from", self.forwarded_from.as_deref())?;
         }
         #[cfg(not(feature = "websocket"))]
-        if is_websocket {
+        if scheme.websocket {
             return Err(missing("bind", "WebSocket is not part of this build"));
         }
         #[cfg(feature = "proxy")]

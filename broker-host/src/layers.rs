@@ -22,6 +22,9 @@ pub struct Layers {
     /// WebSocket, above TLS if that is there too.
     #[cfg(feature = "websocket")]
     pub websocket: Option<mqtt_transport::websocket::WebSocketServerOptions>,
+    /// Whether the first bytes of a connection decide what of TLS, WebSocket and plain MQTT it speaks, as far as they are set here.
+    /// Default `false`: all that is set stands between the sockets and MQTT.
+    pub by_first_bytes: bool,
     /// Addresses of proxies whose header `X-Forwarded-For` tells the address of the client, with WebSocket.
     #[cfg(feature = "websocket")]
     pub forwarded_from: Vec<Network>,
@@ -33,6 +36,9 @@ pub struct Layers {
 impl Layers {
     /// Whether bytes pass unchanged.
     pub(crate) fn is_plain(&self) -> bool {
+        if self.by_first_bytes {
+            return false;
+        }
         #[cfg(feature = "tls")]
         if self.tls.is_some() {
             return false;
@@ -68,14 +74,29 @@ impl Layers {
         if is_from(&self.proxy_from) {
             stack.push(mqtt_transport::proxy::ProxyStage::header());
         }
+        #[cfg(feature = "websocket")]
+        let websocket = self.websocket.clone().map(|mut options| {
+            options.trust_forwarded = is_from(&self.forwarded_from);
+            options
+        });
+        if self.by_first_bytes {
+            #[allow(unused_mut, reason = "only stages are added to them")]
+            let mut options = mqtt_transport::AnyServerOptions::default();
+            #[cfg(feature = "tls")]
+            options.tls.clone_from(&self.tls);
+            #[cfg(feature = "websocket")]
+            {
+                options.websocket = websocket;
+            }
+            stack.push(mqtt_transport::AnyServer::new(options));
+            return Ok(stack);
+        }
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             stack.push(tls.stage()?);
         }
         #[cfg(feature = "websocket")]
-        if let Some(options) = &self.websocket {
-            let mut options = options.clone();
-            options.trust_forwarded = is_from(&self.forwarded_from);
+        if let Some(options) = websocket {
             stack.push(mqtt_transport::websocket::WebSocketServer::new(options));
         }
         Ok(stack)

@@ -24,6 +24,9 @@ pub(crate) struct ConnectArgs {
     /// Local address or host name to connect from
     #[arg(short = 'A', value_name = "ADDRESS")]
     bind: Option<String>,
+    /// Network interface to connect through, such as eth0 (Linux)
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
     /// Accepted for scripts of mosquitto's programs: small packets are always sent without delay
     #[arg(long)]
     nodelay: bool,
@@ -179,7 +182,7 @@ impl ConnectArgs {
         options.back_off.longest = self.longest_wait;
         let (publish, subscribe) = properties(&mut options, occurrences, version)?;
         Ok(Setup {
-            dial: Dial::new(&options, layers, self.bind.clone()),
+            dial: Dial::new(&options, layers, self.bind.clone()).through(self.interface.clone()),
             options,
             url_topic,
             publish,

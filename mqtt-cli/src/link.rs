@@ -20,6 +20,8 @@ pub(crate) struct Dial {
     dialler: Arc<Dialler>,
     /// Address or name of this machine to connect from.
     from: Option<String>,
+    /// Network interface to connect through.
+    interface: Option<String>,
 }
 
 impl Dial {
@@ -28,47 +30,72 @@ impl Dial {
         Self {
             dialler: Arc::new(Dialler::new(options, layers)),
             from,
+            interface: None,
         }
+    }
+
+    /// Connects through a network interface, whatever the routes say.
+    pub(crate) fn through(self, interface: Option<String>) -> Self {
+        Self { interface, ..self }
     }
 
     async fn open(&self) -> io::Result<Opened<Socket>> {
-        let socket = match (&self.from, self.dialler.target()) {
-            (Some(from), Target::Tcp(host, port)) => {
-                let stream = connect_from(from, host, port).await?;
+        let is_bound = self.from.is_some() || self.interface.is_some();
+        let socket = match self.dialler.target() {
+            Target::Tcp(host, port) if is_bound => {
+                let stream = self.connect_bound(host, port).await?;
                 stream.set_nodelay(true)?;
                 Either::First(stream.into())
             }
-            (_, target) => mqtt_tokio::connect(target).await?,
+            target => mqtt_tokio::connect(target).await?,
         };
         Opened::new(socket, &self.dialler).await
     }
+
+    /// Connects from the local address to an address of the same family, and through the interface.
+    async fn connect_bound(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let mut local: Vec<SocketAddr> = Vec::new();
+        if let Some(from) = &self.from {
+            local.extend(lookup_host((from.as_str(), 0)).await?);
+        }
+        let mut error = io::Error::other(format!(
+            "{host} and the local address have no common family of addresses"
+        ));
+        for remote in lookup_host((host, port)).await? {
+            let own = local
+                .iter()
+                .find(|local| local.is_ipv4() == remote.is_ipv4());
+            if own.is_none() && self.from.is_some() {
+                continue;
+            }
+            let socket = match remote.is_ipv4() {
+                true => TcpSocket::new_v4()?,
+                false => TcpSocket::new_v6()?,
+            };
+            if let Some(interface) = &self.interface {
+                bind_interface(&socket, interface)?;
+            }
+            if let Some(own) = own {
+                socket.bind(*own)?;
+            }
+            match socket.connect(remote).await {
+                Ok(stream) => return Ok(stream),
+                Err(refused) => error = refused,
+            }
+        }
+        Err(error)
+    }
 }
 
-/// Connects from a local address to an address of the same family.
-async fn connect_from(from: &str, host: &str, port: u16) -> io::Result<TcpStream> {
-    let local: Vec<SocketAddr> = lookup_host((from, 0)).await?.collect();
-    let mut error = io::Error::other(format!(
-        "{host} and {from} have no common family of addresses"
-    ));
-    for remote in lookup_host((host, port)).await? {
-        let Some(local) = local
-            .iter()
-            .find(|local| local.is_ipv4() == remote.is_ipv4())
-        else {
-            continue;
-        };
-        let socket = if remote.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
-        };
-        socket.bind(*local)?;
-        match socket.connect(remote).await {
-            Ok(stream) => return Ok(stream),
-            Err(refused) => error = refused,
-        }
-    }
-    Err(error)
+#[cfg(target_os = "linux")]
+fn bind_interface(socket: &TcpSocket, name: &str) -> io::Result<()> {
+    let wrong = |error| io::Error::other(format!("the interface {name}: {error}"));
+    socket.bind_device(Some(name.as_bytes())).map_err(wrong)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bind_interface(_: &TcpSocket, _: &str) -> io::Result<()> {
+    Err(io::Error::other("--interface works on Linux only"))
 }
 
 /// Starts a client.

@@ -64,7 +64,7 @@ pub(crate) struct TlsArgs {
     /// Refused: use client certificates
     #[arg(long, value_name = "NAME")]
     psk_identity: Option<String>,
-    /// Proxy: socks5h://[user[:password]@]host[:port], or http://.. for one with CONNECT
+    /// Proxy: socks5h://[user[:password]@]host[:port], or http://.. for one with CONNECT [default: that of all_proxy, unless no_proxy has the host]
     #[arg(long, value_name = "URL")]
     proxy: Option<String>,
     /// Refused: SRV records are not looked up
@@ -107,8 +107,11 @@ impl TlsArgs {
                 "--cert and --key need TLS: give --cafile, --capath, --tls-use-os-certs or mqtts://",
             ));
         }
-        let proxy = self.proxy.as_deref().map(ProxyOptions::from_url);
-        layers.proxy = proxy.transpose().map_err(fail)?;
+        layers.proxy = match self.proxy.as_deref() {
+            Some(url) => Some(ProxyOptions::from_url(url).map_err(fail)?),
+            None => ProxyOptions::from_environment(&options.host)
+                .map_err(|error| fail(format!("all_proxy: {error}")))?,
+        };
         Ok(layers)
     }
 

@@ -9,6 +9,7 @@
     clippy::unwrap_used
 )]
 
+mod any;
 mod detect;
 mod error;
 mod queue;
@@ -24,6 +25,7 @@ pub mod tls;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 
+pub use any::{AnyServer, AnyServerOptions};
 pub use bytes;
 pub use detect::{Protocol, detect};
 pub use error::{Error, ErrorKind};

@@ -222,10 +222,15 @@ impl Stack {
     #[must_use]
     pub fn peer(&self) -> Peer {
         let mut peer = self.peer.clone();
-        for stage in &self.stages {
-            stage.describe(&mut peer);
-        }
+        self.describe(&mut peer);
         peer
+    }
+
+    /// Adds what the present stages know of the peer.
+    pub(crate) fn describe(&self, peer: &mut Peer) {
+        for stage in &self.stages {
+            stage.describe(peer);
+        }
     }
 
     /// Gives each stage the outgoing bytes of the one above, and removes the lowest stages that only pass bytes.

@@ -1,6 +1,7 @@
 //! Clients of others, and our own, through `mqtt broker` over TLS, WebSocket, both and Unix sockets.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 
 use mqtt_testing::peers::{Authority, Subject, free_port};
@@ -267,4 +268,26 @@ fn check_and_bench_go_by_tls_and_websocket() {
         let ended = run(MQTT, &[&load[..], &words].concat(), "");
         assert_eq!(ended.code, Some(0), "{scheme}: {}", ended.stderr);
     }
+}
+
+/// TLS, WebSocket, both and plain MQTT at one port, by the first bytes of each connection.
+#[test]
+fn one_port_tells_the_protocols_apart() {
+    let authority = Authority::new("an authority");
+    let port = free_port().to_string();
+    let bind = format!("--bind=any://127.0.0.1:{port}");
+    let broker = Secured::start("any", &authority, &[&bind]);
+    for scheme in SCHEMES {
+        let mut words = broker.words(scheme);
+        let own = words.iter().position(|word| word == broker.port(scheme));
+        words[own.unwrap()].clone_from(&port);
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let message = ["pub", "-q", "2", "-t", "any", "-m", "hello"];
+        let ended = run(MQTT, &[&message[..], &words].concat(), "");
+        assert_eq!(ended.code, Some(0), "{scheme}: {}", ended.stderr);
+    }
+    let mut other = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    other.write_all(b"\0\0 and more").unwrap();
+    let told = "the client speaks something unknown, which this port is not for";
+    broker.process.wait_stderr(told);
 }

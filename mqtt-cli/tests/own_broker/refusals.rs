@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-use mqtt_testing::peers::{Authority, Subject};
+use mqtt_testing::peers::{Authority, Subject, free_port};
 use mqtt_testing::process::run;
 
 use crate::broker::MQTT;
@@ -167,4 +167,37 @@ fn a_web_server_that_has_no_mqtt() {
     is_told(&to, 8, "200");
     is_told(&to, 8, "longer than");
     server.join().unwrap();
+}
+
+#[test]
+fn a_proxy_of_the_environment_and_an_interface() {
+    let authority = Authority::new("an authority");
+    let broker = Secured::start("environment", &authority, &[]);
+    let closed = free_port();
+    let all_proxy = format!("all_proxy=socks5h://127.0.0.1:{closed}");
+    let with = |environment: &[&str], words: &[&str]| {
+        let to = ["-h", "localhost", "-p", broker.port("mqtt")];
+        let publish = [MQTT, "pub", "-q", "1", "-t", "a", "-m", "x"];
+        let ended = run("env", &[environment, &publish, &to, words].concat(), "");
+        (ended.code, ended.stderr)
+    };
+    assert_eq!(with(&[], &[]), (Some(0), String::new()));
+    let (code, line) = with(&[&all_proxy], &[]);
+    assert_eq!(code, Some(1), "{line}");
+    assert!(
+        line.contains("refused") && line.lines().count() == 1,
+        "{line}"
+    );
+    assert_eq!(with(&[&all_proxy, "no_proxy=localhost"], &[]).0, Some(0));
+    let (code, line) = with(&["ALL_PROXY=ftp://u:secret@h"], &[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        line.contains("all_proxy: the proxy") && !line.contains("secret"),
+        "{line}"
+    );
+    if cfg!(target_os = "linux") {
+        let (code, line) = with(&[], &["--interface", "none0"]);
+        assert_eq!(code, Some(1));
+        assert!(line.contains("the interface none0: "), "{line}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Proxies of clients, SOCKS5 and HTTP CONNECT, and the header of the PROXY protocol, by which a proxy in front of a server
 //! reports the address of its client.
 
+mod environment;
 mod header;
 mod http;
 mod socks;

@@ -12,3 +12,10 @@ mqtt_testing::handles_over! { start, smol::block_on;
     websocket_over_tls: Scheme::Wss;
     unix: Scheme::Unix;
 }
+
+/// Brokers that speak TLS and WebSocket themselves.
+mod brokers {
+    use super::*;
+
+    mqtt_testing::secured!(start, smol::block_on);
+}

@@ -25,3 +25,10 @@ mqtt_testing::handles_over! { start, block_on;
     websocket_over_tls: Scheme::Wss;
     unix: Scheme::Unix;
 }
+
+/// Brokers that speak TLS and WebSocket themselves.
+mod brokers {
+    use super::*;
+
+    mqtt_testing::secured!(start, block_on);
+}

@@ -25,6 +25,13 @@ mqtt_testing::handles_over! { Handle::start_dialling, run;
     unix: Scheme::Unix;
 }
 
+/// Brokers that speak TLS and WebSocket themselves.
+mod brokers {
+    use super::*;
+
+    mqtt_testing::secured!(Handle::start_dialling, run);
+}
+
 /// Connections that are cut within records of TLS and frames of WebSocket.
 mod cut {
     use super::*;

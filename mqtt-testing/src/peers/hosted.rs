@@ -3,7 +3,7 @@
 use std::thread::JoinHandle;
 
 use mqtt_broker_host::broker::{Config, ConnectionId, Hooks, Verdict};
-use mqtt_broker_host::{Host, control};
+use mqtt_broker_host::{Host, Layers, Listener, control};
 use mqtt_proto::{Connect, ReasonCode};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -11,8 +11,10 @@ use tokio::sync::oneshot;
 /// A running broker; it ends when this is dropped.
 #[derive(Debug)]
 pub struct HostedBroker {
-    /// Its port.
+    /// Its port for plain MQTT.
     pub port: u16,
+    /// Its ports with layers.
+    pub layered: Vec<u16>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -47,17 +49,35 @@ impl HostedBroker {
     /// There is no free port.
     #[must_use]
     pub fn start(password: Option<&'static str>) -> Self {
+        Self::with(password, Vec::new())
+    }
+
+    /// Starts a broker that accepts every client, with a port more for each of these layers.
+    ///
+    /// # Panics
+    /// There is no free port.
+    #[must_use]
+    pub fn over(layers: Vec<Layers>) -> Self {
+        Self::with(None, layers)
+    }
+
+    fn with(password: Option<&'static str>, layers: Vec<Layers>) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let (told, port) = std::sync::mpsc::channel();
+        let (told, ports) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .expect("a runtime");
             runtime.block_on(async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-                let port = listener.local_addr().expect("its address").port();
-                told.send(port).expect("somebody waits for it");
+                let mut listeners = Vec::new();
+                for layers in [Layers::default()].into_iter().chain(layers) {
+                    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+                    listeners.push(Listener::from(listener).over(layers));
+                }
+                let ports = listeners.iter().filter_map(Listener::address);
+                let ports: Vec<_> = ports.map(|address| address.port()).collect();
+                told.send(ports).expect("somebody waits for it");
                 let mut config = Config::default();
                 config.statistics_interval = 0;
                 config.queued_messages = 100_000;
@@ -68,12 +88,14 @@ impl HostedBroker {
                 let stop = async {
                     let _ = stopped.await;
                 };
-                host.run([listener], stop).await;
+                host.run(listeners, stop).await;
                 drop(control);
             });
         });
+        let mut layered = ports.recv().expect("it starts");
         Self {
-            port: port.recv().expect("it starts"),
+            port: layered.remove(0),
+            layered,
             stop: Some(stop),
             thread: Some(thread),
         }

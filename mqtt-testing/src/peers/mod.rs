@@ -9,6 +9,8 @@ mod hosted;
 mod mosquitto;
 mod raw;
 mod scripted;
+#[cfg(all(feature = "handles", feature = "transport"))]
+mod secured;
 
 #[cfg(feature = "transport")]
 pub use certificates::{Authority, Issued, Subject, pem_source};
@@ -18,3 +20,5 @@ pub use hosted::HostedBroker;
 pub use mosquitto::{Mosquitto, free_port};
 pub use raw::{CONNACK_3_1_1, CONNACK_5, RawServer};
 pub use scripted::{Reaction, ScriptedServer};
+#[cfg(all(feature = "handles", feature = "transport"))]
+pub use secured::SecuredBroker;

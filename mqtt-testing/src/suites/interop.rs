@@ -1,10 +1,11 @@
 //! Tests of the clients of every async runtime with Mosquitto and a proxy that cuts connections at random bytes.
 
 use std::collections::HashMap;
+use std::future::{Future, pending};
 use std::ops::Deref;
 use std::time::Duration;
 
-use futures_lite::future::zip;
+use futures_lite::future::{or, zip};
 use mqtt_adapter_core::driver::{Timer, timeout};
 use mqtt_adapter_core::proto::{QoS, TopicName, Version};
 use mqtt_adapter_core::{Handle, Messages, Options, Outcome, Outgoing, SessionLost};
@@ -76,6 +77,8 @@ pub struct Wires {
     pub near: Proxy,
     /// The subscriber's.
     pub far: Proxy,
+    /// After how many bytes they are cut at the latest.
+    longest: (u32, u32),
 }
 
 /// After how many bytes a connection is cut.
@@ -91,9 +94,20 @@ impl Wires {
         // Mosquitto 2.0.11 publishes a message again after its PUBREC came, against 3.1.1 [MQTT-4.3.3-1] and 5
         // [MQTT-4.3.3-6], if a resumed connection is cut before its PUBREL is written: the subscriber's connections live
         // long enough for those.
+        Self::between(broker.port, (500, LIVES.0), (4_000, LIVES.1), seed)
+    }
+
+    /// Starts two proxies between the clients and a port. The connections of the publisher and of the subscriber are cut after `near`
+    /// and `far` bytes, each at least the first and less than the second number.
+    ///
+    /// # Panics
+    /// As for [`Proxy::start`].
+    #[must_use]
+    pub fn between(port: u16, near: (u32, u32), far: (u32, u32), seed: u32) -> Self {
         Self {
-            near: Proxy::start(broker.port, 500, LIVES.0, seed),
-            far: Proxy::start(broker.port, 4_000, LIVES.1, seed + 1),
+            near: Proxy::start(port, near.0, near.1, seed),
+            far: Proxy::start(port, far.0, far.1, seed + 1),
+            longest: (near.1, far.1),
         }
     }
 
@@ -104,7 +118,7 @@ impl Wires {
     /// They were not.
     pub fn were_cut(&self, count: u32) {
         let (near, far) = (self.near.cuts(), self.far.cuts());
-        let sure = count * 17 / LIVES.0 + count * 17 / LIVES.1;
+        let sure = count * 17 / self.longest.0 + count * 17 / self.longest.1;
         assert!(near + far >= sure, "{near} and {far} cuts");
     }
 
@@ -127,6 +141,25 @@ where
     let broker = Mosquitto::start("");
     let seed = u32::from(qos.get()) + u32::from(version.level()) * 7;
     let wires = Wires::start(&broker, seed);
+    let limit = async {
+        let _ = timeout::<T, _>(PATIENCE, pending::<()>()).await;
+    };
+    pass(start, &wires, (version, qos), count, limit).await;
+}
+
+/// Sends `count` numbered messages through a server behind these wires, within a time limit.
+///
+/// # Panics
+/// As for [`survives`].
+pub async fn pass<H>(
+    start: impl Fn(Options) -> H,
+    wires: &Wires,
+    (version, qos): (Version, QoS),
+    count: u32,
+    limit: impl Future<Output = ()>,
+) where
+    H: Deref<Target = Handle>,
+{
     let subscriber = start(options(wires.far.port, version, "subscriber"));
     let mut numbers = subscriber.subscribe("numbers", qos).await.unwrap();
     let publisher = start(options(wires.near.port, version, "publisher"));
@@ -147,7 +180,12 @@ where
         }
     };
     let receive = hear(&mut numbers, count, &ahead);
-    let both = timeout::<T, _>(PATIENCE, zip(publish, receive)).await;
+    let both = async { Some(zip(publish, receive).await) };
+    let both = or(both, async {
+        limit.await;
+        None
+    })
+    .await;
     let (publisher_now, subscriber_now) = (&*publisher, &*subscriber);
     let ((), (heard, order)) =
         both.unwrap_or_else(|| panic!("it stalls: {publisher_now:?}, {subscriber_now:?}"));

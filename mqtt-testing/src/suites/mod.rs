@@ -4,3 +4,5 @@ pub mod cancel;
 #[cfg(feature = "handles")]
 pub mod handles;
 pub mod interop;
+#[cfg(all(feature = "handles", feature = "transport"))]
+pub mod secured;

@@ -252,62 +252,59 @@ impl PropertyId {
     }
 }
 
-/// By number: the layout of the value in the upper three bits, and the number of its bit in the lower five. A number without a
-/// property has bit 31, which no packet allows.
+use tables::{ALLOWED, ENTRIES, NON_ZERO};
+
 #[allow(
     clippy::as_conversions,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     reason = "evaluated by the compiler"
 )]
-static ENTRIES: [u8; END] = {
-    let mut table = [0xFF; END];
-    let mut index = 0;
-    while index < COUNT {
-        let id = PropertyId::ALL[index];
-        table[id.get() as usize] = id.kind().form() << 5 | index as u8;
-        index += 1;
-    }
-    table
-};
+mod tables {
+    use super::{COUNT, END, PropertyId};
 
-/// By packet type: the set of properties that the packet may have. Index 0 is for the will.
-#[allow(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "evaluated by the compiler"
-)]
-static ALLOWED: [u32; 16] = {
-    let mut table = [0; 16];
-    let mut index = 0;
-    while index < COUNT {
-        let mut packet = 0;
-        while packet < 16 {
-            if PropertyId::ALL[index].packets() & 1 << packet != 0 {
-                table[packet] |= 1 << index;
+    /// By number: the layout of the value in the upper three bits, and the number of its bit in the lower five. A number without a
+    /// property has bit 31, which no packet allows.
+    pub(super) static ENTRIES: [u8; END] = {
+        let mut table = [0xFF; END];
+        let mut index = 0;
+        while index < COUNT {
+            let id = PropertyId::ALL[index];
+            table[id.get() as usize] = id.kind().form() << 5 | index as u8;
+            index += 1;
+        }
+        table
+    };
+
+    /// By packet type: the set of properties that the packet may have. Index 0 is for the will.
+    pub(super) static ALLOWED: [u32; 16] = {
+        let mut table = [0; 16];
+        let mut index = 0;
+        while index < COUNT {
+            let mut packet = 0;
+            while packet < 16 {
+                if PropertyId::ALL[index].packets() & 1 << packet != 0 {
+                    table[packet] |= 1 << index;
+                }
+                packet += 1;
             }
-            packet += 1;
+            index += 1;
         }
-        index += 1;
-    }
-    table
-};
+        table
+    };
 
-#[allow(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "evaluated by the compiler"
-)]
-const NON_ZERO: u32 = {
-    let (mut set, mut index) = (0, 0);
-    while index < COUNT {
-        if PropertyId::ALL[index].kind().is_non_zero() {
-            set |= 1 << index;
+    /// The properties whose value must not be 0.
+    pub(super) const NON_ZERO: u32 = {
+        let (mut set, mut index) = (0, 0);
+        while index < COUNT {
+            if PropertyId::ALL[index].kind().is_non_zero() {
+                set |= 1 << index;
+            }
+            index += 1;
         }
-        index += 1;
-    }
-    set
-};
+        set
+    };
+}
 
 const USER: u32 = PropertyId::UserProperty.const_bit();
 const SUBSCRIPTION: u32 = PropertyId::SubscriptionIdentifier.const_bit();

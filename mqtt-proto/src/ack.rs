@@ -113,9 +113,8 @@ impl Body for (AckKind, &Ack<'_>) {
     fn write(&self, version: Version, out: &mut Out<'_>) {
         let (kind, ack) = self;
         let draft = Draft {
-            id: Some(ack.packet_id),
             reason: ack.reason,
-            ..Draft::new(kind.packet_type(), ack.properties)
+            ..Draft::with_id(kind.packet_type(), ack.packet_id, ack.properties)
         };
         draft.write(version, out, &|_| {});
     }

@@ -100,6 +100,16 @@ impl<'p> Draft<'p> {
         }
     }
 
+    /// Makes the draft of a packet with this packet identifier and these properties, and with success as its reason.
+    #[must_use]
+    #[inline]
+    pub const fn with_id(kind: PacketType, id: PacketId, properties: Properties<'p>) -> Self {
+        Self {
+            id: Some(id),
+            ..Self::new(kind, properties)
+        }
+    }
+
     /// Writes the packet. `rest` writes the field that reaches to the end of the packet.
     pub fn write(&self, version: Version, out: &mut Out<'_>, rest: &dyn Fn(&mut Out<'_>)) {
         let layout = layout(self.kind.get(), version.is_v5());

@@ -145,10 +145,7 @@ impl<'a> Subscribe<'a> {
 
 impl Body for Subscribe<'_> {
     fn write(&self, version: Version, out: &mut Out<'_>) {
-        let draft = Draft {
-            id: Some(self.packet_id),
-            ..Draft::new(PacketType::Subscribe, self.properties)
-        };
+        let draft = Draft::with_id(PacketType::Subscribe, self.packet_id, self.properties);
         draft.write_filters(version, out, &|then| {
             self.filters.into_iter().for_each(then)
         });
@@ -190,10 +187,7 @@ impl<'a> SubAck<'a> {
 
 impl Body for SubAck<'_> {
     fn write(&self, version: Version, out: &mut Out<'_>) {
-        let draft = Draft {
-            id: Some(self.packet_id),
-            ..Draft::new(PacketType::SubAck, self.properties)
-        };
+        let draft = Draft::with_id(PacketType::SubAck, self.packet_id, self.properties);
         draft.write_codes(&self.codes, version, out);
     }
 }

@@ -49,10 +49,7 @@ impl<'a> Unsubscribe<'a> {
 
 impl Body for Unsubscribe<'_> {
     fn write(&self, version: Version, out: &mut Out<'_>) {
-        let draft = Draft {
-            id: Some(self.packet_id),
-            ..Draft::new(PacketType::Unsubscribe, self.properties)
-        };
+        let draft = Draft::with_id(PacketType::Unsubscribe, self.packet_id, self.properties);
         draft.write_filters(version, out, &|then| {
             let filters = self.filters.into_iter();
             filters
@@ -107,10 +104,7 @@ impl<'a> From<UnsubAck<'a>> for SubAck<'a> {
 
 impl Body for UnsubAck<'_> {
     fn write(&self, version: Version, out: &mut Out<'_>) {
-        let draft = Draft {
-            id: Some(self.packet_id),
-            ..Draft::new(PacketType::UnsubAck, self.properties)
-        };
+        let draft = Draft::with_id(PacketType::UnsubAck, self.packet_id, self.properties);
         draft.write_codes(&self.codes, version, out);
     }
 }

@@ -72,10 +72,7 @@ impl Engine {
         }
         let version = self.session.version;
         let packet = filters.packet();
-        let mut draft = Draft {
-            id: Some(PacketId::FIRST),
-            ..Draft::new(packet, properties)
-        };
+        let mut draft = Draft::with_id(packet, PacketId::FIRST, properties);
         let mut measure = Out::new(&mut []);
         draft.write_filters(version, &mut measure, &|then| filters.each(then));
         let len = measure.finish()?;

@@ -85,8 +85,8 @@ impl<'b> Out<'b> {
         self.writer.set_varint(start, guess, len);
     }
 
-    /// Does the same by calling `write` twice, first to measure. This is smaller code: nothing is moved, and the function is
-    /// not inlined.
+    /// Writes the same as [`Self::sized`] by calling `write` twice, first to measure. This is smaller code: nothing is moved,
+    /// and the function is not inlined.
     #[inline(never)]
     fn measured(&mut self, write: &dyn Fn(&mut Out<'_>)) {
         let mut measure = Out::new(&mut []);

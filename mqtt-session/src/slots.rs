@@ -533,7 +533,7 @@ impl Engine {
         }
     }
 
-    /// Does the same where the bytes are not needed any more.
+    /// Ends a message or request as [`Self::end`] does, and frees its bytes, which are not needed any more.
     pub(crate) fn end_empty(&mut self, m: &mut Memory<'_>, index: usize, how: Ended) {
         self.end(m, index, how);
         if let Some(slot) = self.slot_mut(m, index) {

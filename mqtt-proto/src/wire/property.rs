@@ -238,7 +238,7 @@ impl PropertyId {
         bit_of(entry_of(u32::from(self.get())))
     }
 
-    /// Does the same in constants.
+    /// Returns the same bit for constants, where it counts the identifiers.
     const fn const_bit(self) -> u32 {
         let (mut bit, mut rest) = (1, Self::ALL);
         while let Some((first, tail)) = rest.split_first() {

@@ -6,7 +6,8 @@ use crate::tune::FAST;
 
 /// A writer over lent memory.
 ///
-/// Where the memory ends, it goes on counting. With too little memory it tells how much is needed, and with none it measures.
+/// If the memory is too short, the writer goes on counting: [`Self::len`] is the length that is needed. With an empty slice the
+/// writer only measures.
 #[derive(Debug, Default)]
 pub struct Writer<'a> {
     room: &'a mut [u8],

@@ -1,7 +1,8 @@
-//! The examples run against Mosquitto.
+//! The examples run against Mosquitto, and the one with TLS also against the broker of this workspace.
 
-use mqtt_testing::peers::{Mosquitto, free_port};
+use mqtt_testing::peers::{Authority, Mosquitto, SecuredBroker, free_port};
 use mqtt_testing::process::{example, run};
+use mqtt_testing::suites::secured::Scheme;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 fn succeeds(name: &str, arguments: &[&str], last_line: &str) {
@@ -75,4 +76,28 @@ fn a_session_over_tls() {
     assert!(refused.stderr.contains("TLS: "), "{}", refused.stderr);
     drop(broker);
     let _ = std::fs::remove_dir_all(folder);
+}
+
+/// The TLS of a device and the TLS of the broker of this workspace are two implementations.
+#[test]
+fn a_session_over_tls_with_the_own_broker() {
+    let broker = SecuredBroker::own();
+    let address = format!("127.0.0.1:{}", broker.port(Scheme::Mqtts));
+    let folder = std::env::temp_dir().join(format!("embedded-own-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str, authority: &Authority| {
+        let path = folder.join(name);
+        std::fs::write(&path, authority.der()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let known = file("known.der", broker.authority());
+    succeeds(
+        "embedded_tls",
+        &[&address, &known],
+        "5 messages acknowledged over TLS",
+    );
+    let other = file("other.der", &Authority::new("another"));
+    let refused = run(&example("embedded_tls"), &[&address, &other], "");
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -111,6 +111,12 @@ impl Authority {
         &self.pem
     }
 
+    /// Returns its own certificate as DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        self.certificate.der()
+    }
+
     /// Returns a store of roots with this authority only.
     ///
     /// # Panics

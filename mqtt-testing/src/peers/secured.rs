@@ -92,6 +92,12 @@ impl SecuredBroker {
         }
     }
 
+    /// Returns who signed its certificate, which is for `localhost`.
+    #[must_use]
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// Returns the port for a scheme.
     ///
     /// # Panics

@@ -90,6 +90,7 @@ impl Handle {
     ) -> Result<Ticket, Error> {
         let now = self.hub().now();
         let mut state = self.hub().lock();
+        state.sync_storage();
         if state.agent.is_closing() || state.agent.is_stopped() {
             return Err(Error::Stopped);
         }
@@ -99,7 +100,11 @@ impl Handle {
                     state.tickets.issue(token);
                 }
                 state.wake_driver();
-                Ok(Ticket::new(Arc::clone(self.hub()), published))
+                #[cfg(feature = "store")]
+                let recorded = state.agent.recorded().0;
+                #[cfg(not(feature = "store"))]
+                let recorded = 0;
+                Ok(Ticket::new(Arc::clone(self.hub()), published, recorded))
             }
             Err(refused) => {
                 if let (Refused::Full, Some(cx)) = (refused, waits) {
@@ -194,6 +199,31 @@ impl Handle {
         state.agent.acknowledge(id, reason, now)?;
         state.wake_driver();
         Ok(())
+    }
+
+    /// Acknowledges a message as the program finishes it, and stores a note of at most 64 bytes with it, such as a number or
+    /// the key of a row: a crash leaves both or none. [`Self::note`] returns the last one, also in the next process. See
+    /// [`mqtt_agent::Agent::acknowledge_with`].
+    ///
+    /// # Errors
+    /// [`Refused::TooLarge`] for a longer note; [`Refused::NothingToAcknowledge`] at QoS 0, and if the message is acknowledged
+    /// already.
+    #[cfg(feature = "store")]
+    pub fn acknowledge_with(&self, message: &ReceivedMessage, note: &[u8]) -> Result<(), Error> {
+        let id = message.id().ok_or(Refused::NothingToAcknowledge)?;
+        let now = self.hub().now();
+        let mut state = self.hub().lock();
+        state.agent.acknowledge_with(id, note, now)?;
+        state.settle();
+        state.wake_driver();
+        Ok(())
+    }
+
+    /// Returns the note of the last [`Self::acknowledge_with`], of this process or of an earlier one with the same store.
+    #[cfg(feature = "store")]
+    #[must_use]
+    pub fn note(&self) -> Option<Vec<u8>> {
+        self.hub().lock().agent.note().map(<[u8]>::to_vec)
     }
 
     /// Waits until the client is connected, without a time limit.
@@ -303,10 +333,17 @@ impl Future for Close {
             let _ = state.agent.tick(now);
             state.settle();
         }
-        if state.agent.is_stopped() {
-            return Poll::Ready(state.agent.unsent());
+        if !state.agent.is_stopped() {
+            state.watch(cx.waker());
+            return Poll::Pending;
         }
-        state.watch(cx.waker());
-        Poll::Pending
+        state.settle();
+        #[cfg(feature = "store")]
+        if let Some(storage) = &mut state.storage
+            && storage.poll_closed(cx).is_pending()
+        {
+            return Poll::Pending;
+        }
+        Poll::Ready(state.agent.unsent())
     }
 }

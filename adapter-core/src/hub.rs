@@ -16,6 +16,8 @@ use mqtt_session::Instant;
 
 use crate::clock;
 use crate::events::EventLog;
+#[cfg(feature = "store")]
+use crate::storage::Storage;
 use crate::tickets::Tickets;
 
 /// Bytes for the driver to write: a copy of what is outgoing, so that the lock is not held during the write.
@@ -79,6 +81,8 @@ pub(crate) struct HubState {
     users: usize,
     /// How many streams take the messages that no subscription claims.
     pub(crate) others: usize,
+    #[cfg(feature = "store")]
+    pub(crate) storage: Option<Storage>,
 }
 
 /// An agent behind a lock.
@@ -95,11 +99,15 @@ pub const LINGER: Duration = Duration::from_secs(5);
 const WRITE_BATCH: usize = 256 << 10;
 
 impl Hub {
-    /// Makes a hub without a connection.
+    /// Makes a hub without a connection. Opens the store of the options in the calling thread, if they have one.
     #[must_use]
     pub fn new(options: Options) -> Arc<Self> {
-        let state = HubState {
-            agent: Agent::new(options),
+        #[cfg(feature = "store")]
+        let (agent, storage) = Storage::open(options);
+        #[cfg(not(feature = "store"))]
+        let agent = Agent::new(options);
+        let mut state = HubState {
+            agent,
             tickets: Tickets::default(),
             streams: HashMap::new(),
             requests: HashMap::new(),
@@ -109,7 +117,11 @@ impl Hub {
             driver: None,
             users: 0,
             others: 0,
+            #[cfg(feature = "store")]
+            storage,
         };
+        // A store that cannot be opened has stopped the client.
+        state.settle();
         Arc::new(Self {
             state: Mutex::new(state),
             start: clock::Instant::now(),
@@ -141,6 +153,7 @@ impl Hub {
         if !known.is_some_and(|known| known.will_wake(waker)) {
             state.driver = Some(waker.clone());
         }
+        state.wait_for_storage(waker);
     }
 
     /// Returns when the driver is to open a transport.
@@ -206,6 +219,7 @@ impl Hub {
     /// Tells the agent how many bytes were written. When all are, copies the next outgoing bytes.
     pub fn refill(&self, output: &mut Output) {
         let mut state = self.lock();
+        state.sync_storage();
         let wrote = output.written.saturating_sub(output.told);
         if wrote > 0 {
             state.agent.sent(wrote);
@@ -235,6 +249,7 @@ impl Hub {
     pub fn input(&self, input: &mut BytesMut) -> Result<Flow, Error> {
         let now = self.now();
         let mut state = self.lock();
+        state.sync_storage();
         let flow = state.agent.receive(input, now);
         state.settle();
         state.wake_publishers();
@@ -256,6 +271,7 @@ impl Hub {
     /// Calls `work` with the agent, then wakes the futures that the events of the agent concern.
     pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Agent) -> R) -> R {
         let mut state = self.lock();
+        state.sync_storage();
         let result = work(&mut state.agent);
         state.settle();
         result
@@ -292,6 +308,7 @@ impl HubState {
 
     /// Gives the events of the agent to those who wait for them.
     pub(crate) fn settle(&mut self) {
+        self.give_records();
         while let Some(event) = self.agent.next_event() {
             match event {
                 AgentEvent::Published(token, outcome) => self.tickets.end(token, outcome),
@@ -348,10 +365,43 @@ impl HubState {
 
     pub(crate) fn wait_for_room(&mut self, waker: &Waker) {
         remember(&mut self.room, waker);
+        self.wait_for_storage(waker);
     }
 
     pub(crate) fn watch(&mut self, waker: &Waker) {
         remember(&mut self.watchers, waker);
+    }
+
+    /// Gives new records to the thread that stores.
+    fn give_records(&mut self) {
+        #[cfg(feature = "store")]
+        if let Some(storage) = &mut self.storage {
+            storage.give(&self.agent);
+        }
+    }
+
+    /// Tells the agent what is stored.
+    pub(crate) fn sync_storage(&mut self) {
+        #[cfg(feature = "store")]
+        if let Some(storage) = &mut self.storage
+            && storage.tell(&mut self.agent)
+        {
+            self.wake_publishers();
+            self.settle();
+        }
+    }
+
+    /// Wakes when more is stored.
+    #[cfg_attr(
+        not(feature = "store"),
+        allow(clippy::unused_self, reason = "there is no store")
+    )]
+    fn wait_for_storage(&self, waker: &Waker) {
+        #[cfg(feature = "store")]
+        if let Some(storage) = &self.storage {
+            storage.wait(waker);
+        }
+        let _ = waker;
     }
 
     fn wake_publishers(&mut self) {
@@ -360,11 +410,12 @@ impl HubState {
 
     /// Wakes the driver and removes its waker. The driver sets it again when it polls.
     pub(crate) fn wake_driver(&mut self) {
+        self.give_records();
         self.driver.take().into_iter().for_each(Waker::wake);
     }
 }
 
-fn remember(wakers: &mut Vec<Waker>, waker: &Waker) {
+pub(crate) fn remember(wakers: &mut Vec<Waker>, waker: &Waker) {
     if !wakers.iter().any(|known| known.will_wake(waker)) {
         wakers.push(waker.clone());
     }

@@ -14,6 +14,8 @@ mod publishing;
 mod requests;
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
 mod staged;
+#[cfg(feature = "store")]
+mod storage;
 mod tickets;
 
 pub use bytes;
@@ -23,11 +25,13 @@ pub use events::ConnectionEvents;
 pub use handle::{Close, Handle};
 pub use hub::{Hub, LINGER, Output};
 pub use messages::{Messages, Subscribing, Unsubscribing};
+#[cfg(feature = "store")]
+pub use mqtt_agent::StoreOptions;
 pub use mqtt_agent::{
     self as agent, AcknowledgeWhen, Authenticator, ConnectionEvent, ConnectionInfo, Credentials,
     CredentialsSource, Error, Flow, MakeAuthenticator, Message, MessageId, Options, Outcome,
     OwnedConnAck, OwnedSubscription, OwnedWill, Publication, QoS0Overflow, ReceivedMessage, Scheme,
-    StopOn, Unclaimed, Unsent,
+    StopOn, StoreFault, Unclaimed, Unsent,
 };
 pub use mqtt_proto as proto;
 pub use mqtt_session::{self as session, BackOff, Config, Offline, Outgoing, Refused, SessionLost};
@@ -37,3 +41,5 @@ pub use publishing::{Publishing, Ticket};
 pub use requests::Requesting;
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
 pub use staged::Staged;
+#[cfg(feature = "store")]
+pub use storage::Stored;

@@ -65,11 +65,28 @@ impl Future for Publishing<'_> {
 pub struct Ticket {
     hub: Arc<Hub>,
     published: Accepted,
+    /// How many bytes of records there were with that of the message.
+    #[cfg_attr(
+        not(feature = "store"),
+        allow(dead_code, reason = "there are no records")
+    )]
+    recorded: u64,
 }
 
 impl Ticket {
-    pub(crate) const fn new(hub: Arc<Hub>, published: Accepted) -> Self {
-        Self { hub, published }
+    pub(crate) const fn new(hub: Arc<Hub>, published: Accepted, recorded: u64) -> Self {
+        Self {
+            hub,
+            published,
+            recorded,
+        }
+    }
+
+    /// Waits until the message is stored, if the client has a store: then it outlives the process. A message at QoS 0 is not
+    /// stored, and does not wait.
+    #[cfg(feature = "store")]
+    pub fn stored(&self) -> crate::Stored {
+        crate::Stored::new(Arc::clone(&self.hub), self.recorded)
     }
 }
 

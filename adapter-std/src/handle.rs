@@ -235,6 +235,23 @@ impl Handle {
         self.client.0.acknowledge(message, reason)
     }
 
+    /// Acknowledges a message as the program finishes it, and stores a note with it; see
+    /// [`mqtt_adapter_core::Handle::acknowledge_with`].
+    ///
+    /// # Errors
+    /// As for that method.
+    #[cfg(feature = "store")]
+    pub fn acknowledge_with(&self, message: &ReceivedMessage, note: &[u8]) -> Result<(), Error> {
+        self.client.0.acknowledge_with(message, note)
+    }
+
+    /// Returns the note of the last [`Self::acknowledge_with`], of this process or of an earlier one with the same store.
+    #[cfg(feature = "store")]
+    #[must_use]
+    pub fn note(&self) -> Option<Vec<u8>> {
+        self.client.0.note()
+    }
+
     /// Publishes a request and waits for its response, for at most `limit` (5). See
     /// [`mqtt_adapter_core::Handle::await_response`].
     ///
@@ -301,6 +318,15 @@ impl Ticket {
     #[must_use]
     pub fn wait(self) -> Outcome {
         block_on(self.0)
+    }
+
+    /// Waits until the message is stored; see [`mqtt_adapter_core::Ticket::stored`].
+    ///
+    /// # Errors
+    /// The client stopped before.
+    #[cfg(feature = "store")]
+    pub fn wait_stored(&self) -> Result<(), Error> {
+        block_on(self.0.stored())
     }
 
     /// Waits until the message ended, for at most `limit`; `None` after that. The message is still sent.

@@ -5,6 +5,8 @@ mod connection;
 mod dial;
 mod drive;
 mod handle;
+#[cfg(feature = "store")]
+pub use mqtt_adapter_core::StoreOptions;
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
 mod staged;
 mod wait;
@@ -13,7 +15,7 @@ pub use mqtt_adapter_core::{
     AcknowledgeWhen, Authenticator, BackOff, Config, ConnectionEvent, ConnectionInfo, Credentials,
     CredentialsSource, DialOptions, Error, MakeAuthenticator, Message, MessageId, Offline, Options,
     Outcome, Outgoing, OwnedConnAck, OwnedSubscription, OwnedWill, Publication, QoS0Overflow,
-    ReceivedMessage, Refused, Scheme, SessionLost, StopOn, Unclaimed, Unsent,
+    ReceivedMessage, Refused, Scheme, SessionLost, StopOn, StoreFault, Unclaimed, Unsent,
 };
 
 /// The async types behind the blocking ones; [`Handle::as_async`] returns their handle.

@@ -5,6 +5,8 @@ mod handle;
 mod runtime;
 
 pub use handle::Handle;
+#[cfg(feature = "store")]
+pub use mqtt_adapter_core::StoreOptions;
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
 pub use mqtt_adapter_core::transport;
 pub use mqtt_adapter_core::{
@@ -12,7 +14,7 @@ pub use mqtt_adapter_core::{
     ConnectionInfo, Credentials, CredentialsSource, DialOptions, Error, MakeAuthenticator, Message,
     MessageId, Messages, Offline, Options, Outcome, Outgoing, OwnedConnAck, OwnedSubscription,
     OwnedWill, Publication, Publishing, QoS0Overflow, ReceivedMessage, Refused, Requesting, Scheme,
-    SessionLost, StopOn, Subscribing, Ticket, Unclaimed, Unsent, Unsubscribing,
+    SessionLost, StopOn, StoreFault, Subscribing, Ticket, Unclaimed, Unsent, Unsubscribing,
 };
 pub use mqtt_proto as proto;
 pub use mqtt_session as session;

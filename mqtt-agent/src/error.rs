@@ -40,6 +40,24 @@ pub enum Error {
     Credentials(Arc<dyn core::error::Error + Send + Sync>),
     /// The enhanced authentication failed on this side (5, section 4.12).
     Authentication(String),
+    /// The store of the client cannot be used. The error of the store has the text.
+    Store(StoreFault, Arc<dyn core::error::Error + Send + Sync>),
+}
+
+/// Why a client cannot use its store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum StoreFault {
+    /// Another process or client uses it.
+    InUse,
+    /// Its content differs from what was stored.
+    Damaged,
+    /// It belongs to another client identifier, or has messages of another version of MQTT.
+    OtherClient,
+    /// There is no room to open it.
+    Full,
+    /// A call of the system failed. After a failed write nothing more is stored: the next process goes on with what is there.
+    Failed,
 }
 
 impl fmt::Display for Error {
@@ -60,6 +78,7 @@ impl fmt::Display for Error {
             Self::Options(what) | Self::Topic(what, _) => f.write_str(what),
             Self::Credentials(_) => f.write_str("the credentials cannot be obtained"),
             Self::Authentication(what) => write!(f, "authentication failed: {what}"),
+            Self::Store(_, error) => write!(f, "{error}"),
         }
     }
 }
@@ -71,6 +90,7 @@ impl core::error::Error for Error {
         match self {
             Self::Transport(_, error) | Self::Credentials(error) => Some(&**error),
             Self::Topic(_, error) => Some(error),
+            Self::Store(_, error) => error.source(),
             Self::Closed(closed) => closed.source(),
             Self::Refused(refused) => refused.source(),
             _ => None,

@@ -31,7 +31,7 @@ mod will;
 
 pub use agent::{Agent, Flow};
 pub use authentication::{Authenticator, Credentials, CredentialsSource, MakeAuthenticator};
-pub use error::Error;
+pub use error::{Error, StoreFault};
 pub use event::{AgentEvent, ConnectionEvent, ConnectionInfo, OwnedConnAck};
 pub use held::MessageId;
 pub use inbox::ReceivedMessage;
@@ -39,6 +39,8 @@ pub use inbox::ReceivedMessage;
 pub use journal::RestoreError;
 pub use mqtt_proto::{self as proto, Message};
 pub use mqtt_session::{self as session, NextDial};
+#[cfg(feature = "journal")]
+pub use options::StoreOptions;
 pub use options::{AcknowledgeWhen, Options, OwnedSubscription, QoS0Overflow, StopOn, Unclaimed};
 pub use publication::Publication;
 pub use publishing::{Accepted, Outcome, Position, Unsent};

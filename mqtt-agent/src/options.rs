@@ -103,6 +103,23 @@ pub struct Options {
     pub stop_on: StopOn,
     /// The time limit for opening a transport. Default 10 s.
     pub dial_timeout: Duration,
+    /// The store of what must outlive the process. Default none. [`Self::store`] sets it. An adapter opens it.
+    #[cfg(feature = "journal")]
+    pub store: Option<StoreOptions>,
+}
+
+/// A store of what must outlive the process, for one client.
+#[cfg(feature = "journal")]
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct StoreOptions {
+    /// The directory. It is created if it does not exist.
+    pub dir: String,
+    /// Whether a record is flushed to the device before it counts as stored. With `false` it survives the process, but not a
+    /// loss of power, which may also damage the store. Default `true`.
+    pub flush: bool,
+    /// The limit for the bytes of records; the file is larger. Default none but the disk.
+    pub limit: Option<u64>,
 }
 
 /// Shows host, user and client identifier, never the password.
@@ -228,7 +245,28 @@ impl Options {
             back_off: BackOff::default(),
             stop_on: StopOn::default(),
             dial_timeout: Duration::from_secs(10),
+            #[cfg(feature = "journal")]
+            store: None,
         }
+    }
+
+    /// Stores what must outlive the process in this directory: messages that are not acknowledged, also those that wait for a
+    /// connection, received messages at QoS 2 that are not released, and the subscriptions.
+    ///
+    /// Sets [`Self::clean_start`] and [`Self::assume_session`] to `false`, and [`Self::session_expiry`], if it is 0, to
+    /// `u32::MAX`, so that the server has the session after a restart. In MQTT 5 the first connection with an empty store
+    /// starts clean, since the records of a session that the server may have are not there.
+    #[cfg(feature = "journal")]
+    pub fn store(&mut self, dir: impl Into<String>) {
+        (self.clean_start, self.assume_session) = (false, false);
+        if self.session_expiry == 0 {
+            self.session_expiry = u32::MAX;
+        }
+        self.store = Some(StoreOptions {
+            dir: dir.into(),
+            flush: true,
+            limit: None,
+        });
     }
 
     /// Adds a subscription that the agent makes with each new session.

@@ -10,6 +10,7 @@ mod connection;
 mod publishing;
 mod receiving;
 mod requests;
+mod store;
 mod subscribing;
 
 pub mod children;
@@ -28,6 +29,7 @@ pub use connection::*;
 pub use publishing::*;
 pub use receiving::*;
 pub use requests::*;
+pub use store::*;
 pub use subscribing::*;
 
 /// Writes the tests of this suite into the calling module. `$start` starts a client with the given options, `$run` runs a future
@@ -40,6 +42,10 @@ macro_rules! handles {
             a_failed_first_attempt_returns_its_reason
             errors_have_their_source_and_print_no_text_twice
             a_ticket_of_qos_0_ends_when_the_transport_took_its_bytes
+            messages_outlive_their_client
+            a_note_and_its_message_are_stored_together
+            a_store_that_cannot_be_used_is_an_error
+            a_full_store_is_reported_and_has_room_again
         }
         $crate::handles! { $start, $run, module_path!();
             each_reason_is_logged_once

@@ -1,0 +1,251 @@
+//! Between the agent's records and the thread that stores them. The driver gives new records to the thread, and tells the agent
+//! how far the thread is; the thread only wakes.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use mqtt_agent::{Agent, Error, Options, RestoreError, StoreFault, StoreOptions};
+use mqtt_store::{Condition, Config, Durability, OpenError, Store, Writer};
+
+use crate::hub::{Hub, remember};
+
+/// The thread that stores, and how far the agent knows it.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    /// `None` after the store is closed.
+    writer: Option<Writer>,
+    signal: Arc<Signal>,
+    /// Bytes of records that the thread has, and that the agent knows as stored.
+    given: u64,
+    stored: u64,
+    condition: Condition,
+}
+
+/// Wakes those who wait for the thread.
+#[derive(Debug, Default)]
+struct Signal(Mutex<SignalState>);
+
+#[derive(Debug, Default)]
+struct SignalState {
+    wakers: Vec<Waker>,
+    is_closed: bool,
+}
+
+impl Signal {
+    fn wake(&self, is_closed: bool) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_closed |= is_closed;
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Returns whether the store is closed. Otherwise stores the waker.
+    fn wait(&self, waker: &Waker) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        remember(&mut state.wakers, waker);
+        state.is_closed
+    }
+}
+
+impl Storage {
+    /// Makes an agent with what its store has. If the store cannot be opened, the agent is stopped with the reason.
+    pub(crate) fn open(options: Options) -> (Agent, Option<Self>) {
+        let Some(store) = options.store.clone() else {
+            return (Agent::new(options), None);
+        };
+        match open(&options, &store) {
+            Ok((agent, storage)) => (agent, Some(storage)),
+            Err(error) => {
+                let mut agent = Agent::new(options);
+                agent.storage_failed(error);
+                (agent, None)
+            }
+        }
+    }
+
+    /// Gives the thread the records that are new.
+    pub(crate) fn give(&mut self, agent: &Agent) {
+        let Some(writer) = &self.writer else {
+            return;
+        };
+        let known = usize::try_from(self.given.saturating_sub(self.stored)).unwrap_or(usize::MAX);
+        let new = agent.journal().get(known..).unwrap_or_default();
+        if !new.is_empty() {
+            writer.append(new);
+            let added = u64::try_from(new.len()).unwrap_or(u64::MAX);
+            self.given = self.given.saturating_add(added);
+        }
+    }
+
+    /// Tells the agent how far the thread is. Returns whether anything changed.
+    pub(crate) fn tell(&mut self, agent: &mut Agent) -> bool {
+        self.give(agent);
+        let Some(writer) = &self.writer else {
+            return false;
+        };
+        let progress = writer.progress();
+        let n = progress.stored.saturating_sub(self.stored);
+        let changed = progress.condition != self.condition;
+        if n == 0 && !changed {
+            return false;
+        }
+        self.stored = progress.stored;
+        agent.stored(usize::try_from(n).unwrap_or(usize::MAX));
+        if changed {
+            match &progress.condition {
+                Condition::Good => agent.storage_is_full(false),
+                Condition::Full(_) => agent.storage_is_full(true),
+                Condition::Ended(failure) => {
+                    let failure = Arc::new(failure.clone());
+                    agent.storage_failed(Error::Store(StoreFault::Failed, failure));
+                }
+                _ => {}
+            }
+            self.condition = progress.condition;
+        }
+        true
+    }
+
+    pub(crate) fn wait(&self, waker: &Waker) {
+        self.signal.wait(waker);
+    }
+
+    /// Stores the last records and closes the store, so that another client can open it. Is ready when it is closed.
+    pub(crate) fn poll_closed(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if let Some(writer) = self.writer.take() {
+            let signal = Arc::clone(&self.signal);
+            let close = move || {
+                drop(writer);
+                signal.wake(true);
+            };
+            // Without a thread for it, the drop of the closure closes the store here.
+            if thread::Builder::new().spawn(close).is_err() {
+                self.signal.wake(true);
+            }
+        }
+        if self.signal.wait(cx.waker()) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+fn open(options: &Options, store: &StoreOptions) -> Result<(Agent, Storage), Error> {
+    let mut config = Config::new(&store.dir);
+    config.limit = store.limit;
+    config.durability = if store.flush {
+        Durability::Stored
+    } else {
+        Durability::Written
+    };
+    let mut agent = Agent::with_journal(options.clone());
+    let mut store = Store::open(config)
+        .map_err(open_error)?
+        .ok_or(Error::Options("the store is off".to_owned()))?;
+    let mut other = None;
+    let restored = store.restore(|record| {
+        agent.restore(record).inspect_err(|error| {
+            other = Some(error.clone());
+        })
+    });
+    let restored = restored.and_then(|()| {
+        store.finish(|| {
+            agent.restored().inspect_err(|error| {
+                other = Some(error.clone());
+            })
+        })
+    });
+    match (other, restored) {
+        (Some(why @ (RestoreError::ClientIdentifier(_) | RestoreError::Version(_))), _) => {
+            let dir = options
+                .store
+                .as_ref()
+                .map_or("", |store| &store.dir)
+                .to_owned();
+            let error = OtherClient { dir, why };
+            return Err(Error::Store(StoreFault::OtherClient, Arc::new(error)));
+        }
+        (_, Err(error)) => return Err(open_error(error)),
+        (_, Ok(())) => {}
+    }
+    let signal = Arc::new(Signal::default());
+    let notified = Arc::clone(&signal);
+    let writer = store
+        .start(move || notified.wake(false))
+        .map_err(open_error)?;
+    let mut storage = Storage {
+        writer: Some(writer),
+        signal,
+        given: 0,
+        stored: 0,
+        condition: Condition::Good,
+    };
+    storage.give(&agent);
+    Ok((agent, storage))
+}
+
+fn open_error(error: OpenError) -> Error {
+    let fault = match &error {
+        OpenError::InUse { .. } => StoreFault::InUse,
+        OpenError::Damaged { .. } => StoreFault::Damaged,
+        OpenError::Full { .. } => StoreFault::Full,
+        _ => StoreFault::Failed,
+    };
+    Error::Store(fault, Arc::new(error))
+}
+
+/// The store belongs to another client.
+#[derive(Debug)]
+struct OtherClient {
+    dir: String,
+    why: RestoreError,
+}
+
+impl fmt::Display for OtherClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the store {} cannot be used: {}", self.dir, self.why)
+    }
+}
+
+impl std::error::Error for OtherClient {}
+
+/// The future of [`crate::Ticket::stored`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Stored {
+    hub: Arc<Hub>,
+    recorded: u64,
+}
+
+impl Stored {
+    pub(crate) const fn new(hub: Arc<Hub>, recorded: u64) -> Self {
+        Self { hub, recorded }
+    }
+}
+
+impl Future for Stored {
+    type Output = Result<(), Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.hub.lock();
+        if let Some(storage) = &state.storage {
+            // Stored before the look at the progress, so that no progress is missed.
+            storage.wait(cx.waker());
+        }
+        state.sync_storage();
+        if state.agent.recorded().1 >= self.recorded {
+            return Poll::Ready(Ok(()));
+        }
+        if state.agent.is_stopped() {
+            let why = state.log.last_error.clone();
+            return Poll::Ready(Err(why.unwrap_or(Error::Stopped)));
+        }
+        Poll::Pending
+    }
+}

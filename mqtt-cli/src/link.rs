@@ -163,6 +163,27 @@ pub(crate) async fn watch(
     }
 }
 
+/// Prints the events of a client with a store, which works without a connection. Returns when the client has stopped.
+pub(crate) async fn watch_stored(handle: &Handle, version: Version, quiet: bool) -> Failure {
+    let mut events = handle.events();
+    let mut news = News::new(quiet);
+    while let Some(event) = events.next().await {
+        match event {
+            ConnectionEvent::Connected(_) => news.connected(),
+            ConnectionEvent::Lost(error) => news.lost(&sentence(&error)),
+            ConnectionEvent::StoreFull => {
+                news.say(format_args!("there is no room in the store: messages wait"));
+            }
+            ConnectionEvent::StoreHasRoom => {
+                news.say(format_args!("there is room in the store again"));
+            }
+            ConnectionEvent::Stopped(error) => return Failure::connection(&error, version),
+            _ => {}
+        }
+    }
+    fail("the client is closed")
+}
+
 /// A connection of at least this length was a good one: the reason of its end is printed even if it was printed before.
 const STEADY: Duration = Duration::from_secs(10);
 

@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use crate::args::{ConnectArgs, qos, seconds};
 use crate::failure::{Failure, fail};
 use crate::link;
+use crate::outbox::{self, Accepted, StoreArgs};
 use crate::payload::PayloadArgs;
 use crate::progress::Progress;
 
@@ -19,7 +20,8 @@ use crate::progress::Progress;
 /// The options are those of mosquitto_pub. Exits with 0 when every message was sent and, at QoS 1 and 2, acknowledged; with
 /// the CONNACK code if the broker refused the connection; with 2 for wrong arguments; otherwise with 1. The program
 /// reconnects after a lost connection. At QoS 2 no message is delivered twice if the session outlives the connection (-c and
-/// -i).
+/// -i). With --store, lines are accepted without a connection, and the number of those that are stored is printed: they are
+/// delivered by this process or by the next one with the store, which may have an empty standard input (-l).
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,
@@ -59,6 +61,8 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     patience: Duration,
     #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
     connect: ConnectArgs,
 }
 
@@ -91,25 +95,45 @@ impl Publish {
             setup.options.config.window_qos2 = most;
         }
         let payload = self.payload()?;
+        let is_stored = self.store.is_given();
+        self.store.apply(&mut setup.options, self.qos)?;
         let version = setup.options.version;
         let handle = link::start(setup.options, setup.dial, self.connect.debug);
         let (patience, quiet) = (Some(self.patience), self.connect.quiet);
+        outbox::check(&handle).await?;
         let work = async {
-            handle.connected().await?;
+            // With a store, messages are accepted without a connection.
+            if !is_stored {
+                handle.connected().await?;
+            }
             self.publish_all(&handle, &template, payload.as_deref())
                 .await
         };
         let done = tokio::select! {
             biased;
             done = work => done,
-            lost = link::watch(&handle, version, patience, quiet) => Err(lost),
+            lost = link::watch(&handle, version, patience, quiet), if !is_stored => Err(lost),
+            lost = link::watch_stored(&handle, version, quiet), if is_stored => Err(lost),
             () = mqtt_broker_host::signals::interrupted() => Err(fail("interrupted")),
         };
-        let remained = handle.close(link::GOODBYE).await;
+        let remained = handle.close(self.goodbye()).await;
         done?;
         match remained.len() {
             0 => Ok(()),
+            n if is_stored => {
+                eprintln!("mqtt: {n} messages wait in the store");
+                Ok(())
+            }
             n => Err(fail(format!("{n} messages were not acknowledged"))),
+        }
+    }
+
+    /// Returns how long closing may take: messages of an earlier process may wait in the store.
+    fn goodbye(&self) -> Duration {
+        if self.store.is_given() {
+            self.patience.max(link::GOODBYE)
+        } else {
+            link::GOODBYE
         }
     }
 
@@ -128,6 +152,7 @@ impl Publish {
         payload: Option<&[u8]>,
     ) -> Result<(), Failure> {
         let mut tickets = Tickets::default();
+        let mut accepted = Accepted::new(self.store.is_given());
         let mut lines = BufReader::new(tokio::io::stdin());
         let mut line = Vec::new();
         let progress =
@@ -139,7 +164,13 @@ impl Publish {
                 Some(payload) => payload,
                 None => {
                     line.clear();
-                    let read = lines.read_until(b'\n', &mut line).await;
+                    let read = loop {
+                        tokio::select! {
+                            biased;
+                            stored = accepted.first() => stored?,
+                            read = lines.read_until(b'\n', &mut line) => break read,
+                        }
+                    };
                     if read.map_err(|error| fail(format!("standard input: {error}")))? == 0 {
                         break;
                     }
@@ -153,13 +184,22 @@ impl Publish {
                 payload,
                 ..*template
             };
-            tickets
-                .push(handle.publish_message(&message).await?)
-                .await?;
+            let ticket = accepted
+                .meanwhile(handle.publish_message(&message))
+                .await??;
+            accepted.push(&ticket);
+            tickets.push(ticket).await?;
             progress.advance(line.len());
             count += 1;
         }
-        tickets.finish().await
+        accepted.finish().await?;
+        if !self.store.is_given() {
+            return tickets.finish().await;
+        }
+        // What is not delivered now waits in the store.
+        tokio::time::timeout(self.patience, tickets.finish())
+            .await
+            .unwrap_or(Ok(()))
     }
 }
 

@@ -1,19 +1,20 @@
-//! `mqtt store`: what is in the store of a broker, and whether it is whole.
+//! `mqtt store`: what is in the store of a broker or of a client, and whether it is whole.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use mqtt_broker_host::broker::records::Fault;
 use mqtt_broker_host::broker::records::broker::{Entry, Flow};
+use mqtt_broker_host::broker::records::{Fault, Format, Machine};
 use mqtt_broker_host::broker::{Broker, Config as Limits, Hooks, Instant};
 use mqtt_broker_host::store::{Config, OpenError, Store};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, fail};
+use crate::store_client::Client;
 use crate::{output, output_json};
 
-/// Shows and checks the store of a broker that does not run.
+/// Shows and checks the store of a broker or of a client that does not run.
 #[derive(Args, Debug)]
 pub(crate) struct StoreCommand {
     #[command(subcommand)]
@@ -22,9 +23,9 @@ pub(crate) struct StoreCommand {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Prints sessions, their subscriptions and waiting messages, and retained messages
+    /// Prints sessions, their subscriptions and waiting messages, and retained messages; of a client its session
     Show(Place),
-    /// Checks that a broker can start with the store
+    /// Checks that a broker or a client can start with the store
     Check(Place),
 }
 
@@ -40,6 +41,23 @@ struct Place {
 
 impl StoreCommand {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        let (What::Show(place) | What::Check(place)) = &self.what;
+        let mut store = open(&place.dir)?;
+        if let Some(client) = client(&mut store)? {
+            if let What::Check(_) = self.what {
+                client.check(&mut store)?;
+            }
+            if place.json {
+                output_json(&client.json());
+            } else {
+                if let What::Check(_) = self.what {
+                    output(format_args!("the store is whole\n"));
+                }
+                client.print();
+            }
+            return Ok(());
+        }
+        drop(store);
         match self.what {
             What::Show(place) => show(&place),
             What::Check(place) => check(&place),
@@ -54,6 +72,23 @@ fn open(dir: &Path) -> Result<Store, Failure> {
     }
     let opened = Store::open(Config::new(dir)).map_err(fail)?;
     opened.ok_or_else(|| fail("the store is off"))
+}
+
+/// Reads the store of a client; `None` if it is that of a broker.
+fn client(store: &mut Store) -> Result<Option<Client>, Failure> {
+    let (mut client, mut machine) = (Client::default(), None);
+    let read = store.restore(|record| {
+        match machine {
+            None => machine = Some(Format::read(record)?.machine),
+            Some(Machine::Broker) => {}
+            Some(_) => client.take(record)?,
+        }
+        Ok::<_, Fault>(())
+    });
+    read.map_err(fail)?;
+    Ok(machine
+        .is_some_and(|machine| machine != Machine::Broker)
+        .then_some(client))
 }
 
 /// A session as it is printed.

@@ -1,5 +1,6 @@
 //! `mqtt sub`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -14,6 +15,7 @@ use crate::args::{ConnectArgs, Setup, qos, seconds};
 use crate::failure::{Failure, fail};
 use crate::format::Format;
 use crate::link;
+use crate::outbox::{self, Output, StoreArgs};
 use crate::printing::{Printing, print};
 use crate::source::{Source, Step};
 
@@ -74,6 +76,12 @@ pub(crate) struct Subscribe {
     #[arg(long, value_name = "WHEN", value_parser = retain_handling)]
     retain_handling: Option<RetainHandling>,
     #[command(flatten)]
+    store: StoreArgs,
+    /// Print to this file. What was printed before a crash and not acknowledged is cut off, since it comes again: each message
+    /// at QoS 2 is in the file exactly once
+    #[arg(long, value_name = "FILE", requires = "store")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
     connect: ConnectArgs,
 }
 
@@ -108,7 +116,14 @@ impl Subscribe {
             return Err(fail("--retain-handling needs MQTT 5: give -V 5"));
         }
         let (subscribe, _) = subscribe.parse()?;
+        let is_new = !self.store.exists();
+        self.store.apply(&mut options, self.qos)?;
         let handle = link::start(options, dial, self.connect.debug);
+        outbox::check(&handle).await?;
+        let mut output = match &self.output {
+            Some(path) => Some(Output::open(path, handle.note().as_deref(), is_new)?),
+            None => None,
+        };
         // Subscribes before the connection is up, so that it gets the first messages of a kept session.
         let mut source = Source::new(&handle);
         if !given_up.is_empty() {
@@ -119,7 +134,7 @@ impl Subscribe {
         }
         let done = tokio::select! {
             biased;
-            done = self.work(&handle, &mut source, &format, &filter_out) => done,
+            done = self.work(&handle, &mut source, &format, (&filter_out, output.as_mut())) => done,
             lost = link::watch(&handle, version, None, self.connect.quiet) => Err(lost),
             () = passed(self.timeout) => Err(Failure::timed_out("timed out")),
             () = mqtt_broker_host::signals::interrupted() => Ok(()),
@@ -145,7 +160,7 @@ impl Subscribe {
         handle: &Handle,
         source: &mut Source,
         format: &Format,
-        filter_out: &[TopicFilter<'_>],
+        (filter_out, mut output): (&[TopicFilter<'_>], Option<&mut Output>),
     ) -> Result<(), Failure> {
         if self.exit_subscribed {
             while source.is_waiting() {
@@ -174,7 +189,8 @@ impl Subscribe {
                         if self.remove_retained && message.retain {
                             clear(handle, message.topic()).await?;
                         }
-                        if !self.write(format, &message)? {
+                        let output = output.as_deref_mut();
+                        if !self.write(handle, format, &message, output)? {
                             return Ok(());
                         }
                         printed += 1;
@@ -215,7 +231,13 @@ impl Subscribe {
     }
 
     /// Prints a message. Returns whether the output is still open.
-    fn write(&self, format: &Format, message: &ReceivedMessage) -> Result<bool, Failure> {
+    fn write(
+        &self,
+        handle: &Handle,
+        format: &Format,
+        message: &ReceivedMessage,
+        output: Option<&mut Output>,
+    ) -> Result<bool, Failure> {
         if self.random_filter.is_some_and(|percent| !chance(percent)) {
             return Ok(true);
         }
@@ -223,7 +245,16 @@ impl Subscribe {
             return Ok(true);
         }
         match self.printing.line(format, message) {
-            Ok(line) => print(&line),
+            Ok(line) => {
+                let Some(output) = output else {
+                    return print(&line);
+                };
+                let note = output.write(&line)?;
+                if message.id().is_some() {
+                    handle.acknowledge_with(message, &note)?;
+                }
+                Ok(true)
+            }
             Err(why) => {
                 eprintln!("mqtt: {why}");
                 Ok(true)

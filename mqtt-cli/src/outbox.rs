@@ -1,0 +1,163 @@
+//! `--store`: what `mqtt pub` accepted and what `mqtt sub` printed outlives a crash.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::future::{Future, pending, ready};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+
+use clap::Args;
+use mqtt_tokio::proto::QoS;
+use mqtt_tokio::{Error, Handle, Options, Ticket};
+
+use crate::failure::{Failure, fail};
+use crate::printing::print;
+
+#[derive(Args, Debug)]
+pub(crate) struct StoreArgs {
+    /// Keep in this directory what must outlive a crash. It belongs to the client identifier (-i)
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// Returns whether there is a store.
+    pub(crate) const fn is_given(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// Returns whether an earlier process made the store.
+    pub(crate) fn exists(&self) -> bool {
+        let file = self.store.as_ref().map(|dir| dir.join("journal.redb"));
+        file.is_some_and(|file| file.exists())
+    }
+
+    pub(crate) fn apply(&self, options: &mut Options, qos: QoS) -> Result<(), Failure> {
+        let Some(dir) = &self.store else {
+            return Ok(());
+        };
+        if options.client_id.is_empty() {
+            return Err(fail("a store needs a client identifier: give -i"));
+        }
+        if qos == QoS::AtMostOnce {
+            return Err(fail("a store needs QoS 1 or 2: give -q"));
+        }
+        let dir = dir
+            .to_str()
+            .ok_or_else(|| fail("the directory of the store is not UTF-8"))?;
+        options.store(dir);
+        Ok(())
+    }
+}
+
+/// Returns the reason why a client has stopped already, such as a store that another process uses.
+pub(crate) async fn check(handle: &Handle) -> Result<(), Error> {
+    tokio::select! {
+        biased;
+        done = handle.connected() => done,
+        () = ready(()) => Ok(()),
+    }
+}
+
+type Stored = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+
+/// The messages of `mqtt pub` that are not stored yet. As they are, prints how many are.
+pub(crate) struct Accepted {
+    is_on: bool,
+    waiting: VecDeque<Stored>,
+    count: u64,
+}
+
+impl Accepted {
+    pub(crate) const fn new(is_on: bool) -> Self {
+        Self {
+            is_on,
+            waiting: VecDeque::new(),
+            count: 0,
+        }
+    }
+
+    pub(crate) fn push(&mut self, ticket: &Ticket) {
+        if self.is_on {
+            self.waiting.push_back(Box::pin(ticket.stored()));
+        }
+    }
+
+    /// Waits until the first one is stored, or for ever if none waits. Cancel-safe.
+    pub(crate) async fn first(&mut self) -> Result<(), Failure> {
+        match self.waiting.front_mut() {
+            Some(first) => first.as_mut().await?,
+            None => pending().await,
+        }
+        self.waiting.pop_front();
+        self.count += 1;
+        print(format!("{}\n", self.count).as_bytes()).map(drop)
+    }
+
+    /// Waits for `work`, and prints meanwhile.
+    pub(crate) async fn meanwhile<F: Future + Unpin>(
+        &mut self,
+        mut work: F,
+    ) -> Result<F::Output, Failure> {
+        loop {
+            tokio::select! {
+                biased;
+                stored = self.first() => stored?,
+                done = &mut work => return Ok(done),
+            }
+        }
+    }
+
+    pub(crate) async fn finish(&mut self) -> Result<(), Failure> {
+        while !self.waiting.is_empty() {
+            self.first().await?;
+        }
+        Ok(())
+    }
+}
+
+/// A file of printed messages. Its length is the note that is stored with each acknowledgement, so a restart cuts off what was
+/// printed and not acknowledged, since that comes again.
+#[derive(Debug)]
+pub(crate) struct Output {
+    file: File,
+    len: u64,
+    path: PathBuf,
+}
+
+impl Output {
+    /// Opens the file. `is_new` says that the store is new, and has no note for a file that exists.
+    pub(crate) fn open(path: &Path, note: Option<&[u8]>, is_new: bool) -> Result<Self, Failure> {
+        let wrong = |error| fail(format!("{}: {error}", path.display()));
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(wrong)?;
+        let there = file.metadata().map_err(wrong)?.len();
+        let len = match note.map(<[u8; 8]>::try_from) {
+            None => 0,
+            Some(Ok(note)) => u64::from_be_bytes(note),
+            Some(Err(_)) => return Err(fail("another program used the store")),
+        };
+        if (is_new && there > 0) || there < len {
+            let path = path.display();
+            return Err(fail(format!("{path} does not belong to the store")));
+        }
+        file.set_len(len).map_err(wrong)?;
+        file.seek(SeekFrom::Start(len)).map_err(wrong)?;
+        let path = path.to_owned();
+        Ok(Self { file, len, path })
+    }
+
+    /// Writes a line. Returns the note to store with its acknowledgement.
+    pub(crate) fn write(&mut self, line: &[u8]) -> Result<[u8; 8], Failure> {
+        let written = self.file.write_all(line);
+        written.map_err(|error| fail(format!("{}: {error}", self.path.display())))?;
+        self.len += u64::try_from(line.len()).unwrap_or(0);
+        Ok(self.len.to_be_bytes())
+    }
+}

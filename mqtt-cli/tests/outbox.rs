@@ -1,0 +1,230 @@
+//! `mqtt pub --store` and `mqtt sub --store`: what was accepted is delivered once, and what was printed is printed once, whatever
+//! `kill -9` interrupts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mqtt_testing::process::{Ended, Process, run};
+
+const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
+
+/// Kills of each program; `scripts/soak.sh` asks for more.
+fn kills() -> usize {
+    std::env::var("MQTT_KILLS").map_or(3, |kills| kills.parse().expect("a number"))
+}
+
+/// A directory of this test, empty.
+fn dir(name: &str) -> PathBuf {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).expect("a directory");
+    dir
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+fn broker() -> (Process, String) {
+    let broker = Process::start(MQTT, &["broker", "--bind", "127.0.0.1:0"]);
+    let port = broker.wait_stderr_after("address=127.0.0.1:");
+    (broker, port)
+}
+
+fn arguments<'a>(command: &'a str, port: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&[command, "-h", "127.0.0.1", "-p", port], more].concat()
+}
+
+fn client(command: &str, port: &str, more: &[&str], input: &str) -> Ended {
+    let ended = run(MQTT, &arguments(command, port, more), input);
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    ended
+}
+
+/// Nobody listens there.
+const NOBODY: &str = "1";
+
+#[test]
+fn lines_that_were_accepted_are_delivered_once_whatever_is_killed() {
+    let dir = dir("outbox-pub");
+    let store = dir.join("store");
+    let (broker, port) = broker();
+    let reader = ["-i", "away", "-c", "-t", "n", "-q", "2"];
+    client("sub", &port, &[&reader[..], &["-E"]].concat(), "");
+    let outbox = [
+        "--store",
+        text(&store),
+        "-i",
+        "outbox",
+        "-t",
+        "n",
+        "-q",
+        "2",
+        "-l",
+    ];
+    let mut accepted = Vec::new();
+    for round in 0..kills() {
+        // Every second process has no connection.
+        let port = if round % 2 == 0 {
+            port.as_str()
+        } else {
+            NOBODY
+        };
+        let mut running = Process::start(MQTT, &arguments("pub", port, &outbox));
+        for line in 0..50 {
+            running.write(&format!("{round} {line}\n"));
+        }
+        let count = 10 + round * 7 % 40;
+        running.wait_stdout(&format!("{count}\n"));
+        // Dropping it kills it.
+        drop(running);
+        accepted.extend((0..count).map(|line| (round, line)));
+    }
+    client("pub", &port, &outbox, "");
+    client("pub", &port, &["-t", "n", "-q", "2", "-m", "end"], "");
+    let reading = Process::start(MQTT, &arguments("sub", &port, &reader));
+    reading.wait_stdout("end\n");
+    reading.signal("INT");
+    let printed = reading.end().stdout;
+    let lines: Vec<(usize, usize)> = printed
+        .lines()
+        .filter_map(|line| {
+            let (round, line) = line.split_once(' ')?;
+            Some((round.parse().ok()?, line.parse().ok()?))
+        })
+        .collect();
+    assert!(
+        lines.is_sorted_by(|a, b| a < b),
+        "doubled or out of order: {lines:?}"
+    );
+    for line in accepted {
+        assert!(lines.binary_search(&line).is_ok(), "{line:?} is lost");
+    }
+    drop(broker);
+}
+
+#[test]
+fn messages_are_printed_once_whatever_is_killed() {
+    let dir = dir("outbox-sub");
+    let (store, file) = (dir.join("store"), dir.join("printed"));
+    let (broker, port) = broker();
+    let place = [
+        "--store",
+        text(&store),
+        "-i",
+        "reader",
+        "-t",
+        "n",
+        "-q",
+        "2",
+    ];
+    client("sub", &port, &[&place[..], &["-E"]].concat(), "");
+    let reader = [&place[..], &["--output", text(&file)]].concat();
+    let mut expected = String::new();
+    for round in 0..kills() {
+        let reading = Process::start(MQTT, &arguments("sub", &port, &reader));
+        let lines: String = (0..100).map(|line| format!("{round} {line}\n")).collect();
+        client("pub", &port, &["-t", "n", "-q", "2", "-l"], &lines);
+        expected.push_str(&lines);
+        drop(reading);
+    }
+    let reading = Process::start(MQTT, &arguments("sub", &port, &reader));
+    client("pub", &port, &["-t", "n", "-q", "2", "-m", "end"], "");
+    expected.push_str("end\n");
+    let patience = Instant::now() + Duration::from_secs(60);
+    let printed = loop {
+        let printed = fs::read_to_string(&file).unwrap_or_default();
+        if printed.ends_with("end\n") || Instant::now() > patience {
+            break printed;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(printed, expected);
+    drop((reading, broker));
+}
+
+/// A store is shown in words and as JSON, checked, and refused to a second process, to another client and at QoS 0.
+#[test]
+fn the_store_of_a_client_is_shown_and_checked() {
+    let dir = dir("outbox-shown");
+    let store = dir.join("store");
+    let place = [
+        "--store",
+        text(&store),
+        "-i",
+        "outbox",
+        "-t",
+        "n",
+        "-l",
+        "--patience",
+        "0",
+    ];
+    let outbox = [&place[..], &["-q", "1"]].concat();
+    let mut running = Process::start(MQTT, &arguments("pub", NOBODY, &outbox));
+    running.write("one\ntwo\n");
+    running.wait_stdout("2\n");
+    let second = run(MQTT, &arguments("pub", NOBODY, &outbox), "three\n");
+    assert_eq!(second.code, Some(1));
+    assert!(
+        second.stderr.contains("is in use by mqtt"),
+        "{}",
+        second.stderr
+    );
+    running.close_input();
+    let ended = running.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("2 messages wait in the store"),
+        "{}",
+        ended.stderr
+    );
+    let shown = run(MQTT, &["store", "show", text(&store)], "");
+    assert!(
+        shown.stdout.contains("2 messages wait"),
+        "{}{}",
+        shown.stdout,
+        shown.stderr
+    );
+    let checked = run(MQTT, &["store", "check", "--json", text(&store)], "");
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+    assert!(
+        checked.stdout.contains("\"messages\":2"),
+        "{}",
+        checked.stdout
+    );
+}
+
+/// A store is of one client, and has no messages at QoS 0.
+#[test]
+fn a_store_of_another_client_is_refused() {
+    let dir = dir("outbox-other");
+    let store = dir.join("store");
+    let place = ["--store", text(&store), "-i", "outbox", "-t", "n", "-l"];
+    let outbox = [&place[..], &["-q", "1"]].concat();
+    let at_qos_0 = run(MQTT, &arguments("pub", NOBODY, &place), "");
+    assert_eq!(at_qos_0.code, Some(1));
+    assert!(
+        at_qos_0.stderr.contains("QoS 1 or 2"),
+        "{}",
+        at_qos_0.stderr
+    );
+    let (broker, port) = broker();
+    client("pub", &port, &outbox, "one\n");
+    let shown = run(MQTT, &["store", "show", text(&store)], "");
+    assert!(
+        shown.stdout.contains("client \"outbox\": 0 messages"),
+        "{}",
+        shown.stdout
+    );
+    let mut other = outbox;
+    other[3] = "other";
+    let refused = run(MQTT, &arguments("pub", &port, &other), "");
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("belongs to the client identifier"),
+        "{}",
+        refused.stderr
+    );
+    drop(broker);
+}

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Breaks rules of the standards one at a time, and shows that the test docs/CONFORMANCE.md names for each turns red.
+"""Breaks rules one at a time, and shows that the test of each turns red: the one that docs/CONFORMANCE.md names for a statement of
+the standards, or the one that the row names.
 
-`scripts/mutations.toml` holds the changes: a statement, a file, a piece of its text that occurs once, and what replaces it.
+`scripts/mutations.toml` holds the changes: a statement, or a rule and its test; a file, a piece of its text that occurs once, and what
+replaces it.
 The script works in a copy of the tree. It first runs each named test unbroken, then once for each change.
 
     scripts/mutations.py [--sample N] [--only TEXT] [--list]
 
-`--sample N` takes each N-th change, `--only` those whose statement or file contains TEXT. A change whose test stays green, or
+`--sample N` takes each N-th change, `--only` those whose statement, rule, test or file contains TEXT. A change whose test stays green, or
 whose tree does not compile, is an error."""
 
 import argparse
@@ -25,16 +27,23 @@ root = conformance.root
 
 
 def changes():
-    """The rows of mutations.toml, each with the test that its statement names."""
+    """The rows of mutations.toml, each with its name and its test."""
     shown = conformance.tests()
     for row in tomllib.loads((root / "scripts/mutations.toml").read_text())["mutation"]:
-        version, statement = row["statement"].split(" ")
-        test = shown.get((version, statement))
-        if test is None:
-            sys.exit(f"{row['statement']}: no test is named for it")
+        name = row.get("statement") or row["rule"]
         if (root / row["file"]).read_text().count(row["from"]) != 1:
-            sys.exit(f"{row['statement']}: its text does not occur exactly once in {row['file']}")
-        yield row, conformance.command(version, *test)
+            sys.exit(f"{name}: its text does not occur exactly once in {row['file']}")
+        if "test" in row:
+            package, target, test = row["test"].split(" ")
+            features = ["--features", "journal"] if package == "sansio-mqtt-session" else []
+            command = ["cargo", "test", "--locked", "-p", package, *features, "--test", target], test
+        else:
+            version, statement = name.split(" ")
+            test = shown.get((version, statement))
+            if test is None:
+                sys.exit(f"{name}: no test is named for it")
+            command = conformance.command(version, *test)
+        yield name, row, command
 
 
 def run(command, tree):
@@ -55,11 +64,11 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
-    rows = [(row, command) for row, command in changes() if options.only in row["statement"] + row["file"]]
+    rows = [change for change in changes() if options.only in f"{change[0]} {change[1]['file']} {change[2][1]} {change[2][0]}"]
     rows = rows[:: options.sample]
     if options.list:
-        for row, command in rows:
-            print(row["statement"], row["file"], command[1], sep="  ")
+        for name, row, command in rows:
+            print(name, row["file"], command[1], sep="  ")
         return
     os.environ.setdefault("CARGO_TARGET_DIR", str(root / "target/mutations"))
     wrong = 0
@@ -67,7 +76,7 @@ def main():
         tree = pathlib.Path(folder) / "tree"
         shutil.copytree(root, tree, ignore=shutil.ignore_patterns("target", ".git", "corpus", "artifacts"))
         sound = {}
-        for row, command in rows:
+        for rule, row, command in rows:
             name = (tuple(command[0]), command[1])
             if name not in sound:
                 sound[name] = run(command, tree)
@@ -80,7 +89,7 @@ def main():
             if verdict is None:
                 wrong += 1
                 verdict = f"WRONG: unbroken {sound[name]}, broken {broken}"
-            print(f"{row['statement']:20} {row['file']}: {command[1]}: {verdict}", flush=True)
+            print(f"{rule:20} {row['file']}: {command[1]}: {verdict}", flush=True)
     print(f"{len(rows)} rules broken, {wrong} tests that did not turn red")
     sys.exit(1 if wrong else 0)
 

@@ -1,0 +1,401 @@
+//! The shipping broker, a few clients, and a disk, in every order of events. What the broker recorded may be stored at any time, one
+//! record after another. A crash takes the broker's memory, all connections, and any number of the last records that are not stored.
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+
+use mqtt_broker::records::{Kind, Record, Records};
+use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Instant};
+
+use crate::client::{Client, Command, Link};
+
+const NOW: Instant = Instant::from_millis(1_000);
+
+#[derive(Debug, Default)]
+pub(crate) struct Open(u128);
+
+impl Hooks for Open {
+    fn unguessable(&mut self) -> u128 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+/// What happened to a broker since it began; the same inputs make the same broker.
+#[derive(Clone, Debug)]
+enum Input {
+    Opened(usize),
+    Received(usize, Vec<u8>),
+    Sent(usize, usize),
+    Closed(usize),
+    Stored(usize),
+}
+
+/// A broker, and the connection of each client.
+struct Life {
+    broker: Broker<Open>,
+    connections: Vec<Option<ConnectionId>>,
+}
+
+impl Life {
+    /// A broker that was restored from a log.
+    fn new(log: &[u8], clients: usize) -> Self {
+        let mut config = Config::default();
+        config.statistics_interval = 0;
+        let mut broker = Broker::new(config, Open(0), NOW);
+        broker.start_journal();
+        for record in Records::new(log) {
+            broker.restore(&record.unwrap()).unwrap();
+        }
+        broker.restored(NOW).unwrap();
+        let connections = vec![None; clients];
+        let mut life = Self {
+            broker,
+            connections,
+        };
+        life.work();
+        life
+    }
+
+    fn work(&mut self) {
+        for _ in 0..100 {
+            if self.broker.deadline().is_none_or(|at| at > NOW) {
+                return;
+            }
+            self.broker.tick(NOW);
+        }
+        panic!("the broker does not come to an end");
+    }
+
+    fn take(&mut self, input: &Input) {
+        match input {
+            Input::Opened(client) => {
+                self.connections[*client] = Some(self.broker.open(NOW).unwrap());
+            }
+            Input::Received(client, bytes) => {
+                let id = self.connections[*client].unwrap();
+                assert_eq!(self.broker.receive(id, bytes, NOW).consumed, bytes.len());
+                assert!(!self.broker.is_closing(id), "{bytes:x?} is refused");
+            }
+            Input::Sent(client, n) => self
+                .broker
+                .sent(self.connections[*client].unwrap(), *n, NOW),
+            Input::Closed(client) => {
+                self.broker
+                    .closed(self.connections[*client].take().unwrap(), NOW);
+            }
+            Input::Stored(n) => self.broker.stored(*n),
+        }
+        self.work();
+    }
+
+    fn outgoing(&self, client: usize) -> &[u8] {
+        self.connections[client].map_or(&[], |id| self.broker.outgoing(id))
+    }
+}
+
+/// How often a client must hear a message by the end, unless its publisher gave it up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Times {
+    Never,
+    Once,
+    OnceOrMore,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) clients: Vec<Client>,
+    /// All records; the first `stored` bytes are stored.
+    log: Vec<u8>,
+    stored: usize,
+    /// How long the log was when the broker began, and what happened since.
+    restored: usize,
+    inputs: Vec<Input>,
+    pub(crate) crashes: usize,
+    /// The client, the message, and how often.
+    pub(crate) laws: Vec<(usize, u8, Times)>,
+    /// What happened, for whoever reads a failure.
+    story: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// A client reads a packet of the broker, or does its next command, and the broker reads what it writes.
+    Go(usize),
+    /// One record is stored.
+    Store,
+}
+
+impl World {
+    pub(crate) fn new(clients: Vec<Client>) -> Self {
+        Self {
+            clients,
+            log: Vec::new(),
+            stored: 0,
+            restored: 0,
+            inputs: Vec::new(),
+            crashes: 0,
+            laws: Vec::new(),
+            story: Vec::new(),
+        }
+    }
+
+    /// The broker of this world once more.
+    fn life(&self) -> Life {
+        let mut life = Life::new(&self.log[..self.restored], self.clients.len());
+        for input in &self.inputs {
+            life.take(input);
+        }
+        life
+    }
+
+    fn input(&mut self, life: &mut Life, input: Input) {
+        life.take(&input);
+        self.inputs.push(input);
+        self.give(life);
+    }
+
+    /// What the broker recorded goes to the log.
+    fn give(&mut self, life: &Life) {
+        let known = self.log.len() - self.stored;
+        self.log.extend_from_slice(&life.broker.journal()[known..]);
+    }
+
+    /// Ends of records from what is stored on.
+    fn ends(&self) -> Vec<usize> {
+        let mut records = Records::new(&self.log[self.stored..]);
+        let mut ends = vec![self.stored];
+        while let Some(record) = records.next() {
+            record.unwrap();
+            ends.push(self.stored + records.consumed());
+        }
+        ends
+    }
+
+    fn has_done(&self, (client, commands): (usize, usize)) -> bool {
+        self.clients[client].done >= commands
+    }
+
+    fn acts(&self, n: usize) -> bool {
+        let client = &self.clients[n];
+        let command = client.command();
+        match client.link {
+            Link::Gone | Link::Connecting { .. } => false,
+            Link::Down => match command {
+                Some(Command::Leave(other, commands)) => self.has_done((other, commands)),
+                _ => true,
+            },
+            Link::Up => match command {
+                None => false,
+                Some(Command::After(other, commands)) => self.has_done((other, commands)),
+                Some(_) => !client.is_waiting(),
+            },
+        }
+    }
+
+    fn events(&self, life: &Life) -> Vec<Event> {
+        let goes = |n: &usize| !life.outgoing(*n).is_empty() || self.acts(*n);
+        let mut events: Vec<_> = (0..self.clients.len())
+            .filter(goes)
+            .map(Event::Go)
+            .collect();
+        if self.log.len() > self.stored {
+            events.push(Event::Store);
+        }
+        events
+    }
+
+    fn happen(&mut self, life: &mut Life, event: Event) -> Result<(), String> {
+        self.story.push(format!("{event:?}"));
+        match event {
+            Event::Go(n) if life.outgoing(n).is_empty() => self.act(life, n),
+            Event::Go(n) => {
+                let packet = first_packet(life.outgoing(n)).to_vec();
+                self.input(life, Input::Sent(n, packet.len()));
+                self.client_takes(n, &packet)?;
+            }
+            Event::Store => {
+                let n = self.log.len() - self.stored;
+                self.stored += n;
+                self.input(life, Input::Stored(n));
+            }
+        }
+        if let Event::Go(n) = event {
+            for packet in std::mem::take(&mut self.clients[n].written) {
+                self.story.push(format!("  broker reads {packet:x?}"));
+                self.input(life, Input::Received(n, packet));
+            }
+        }
+        Ok(())
+    }
+
+    fn client_takes(&mut self, n: usize, packet: &[u8]) -> Result<(), String> {
+        self.story.push(format!("  {n} reads {packet:x?}"));
+        self.clients[n].take(packet)
+    }
+
+    fn act(&mut self, life: &mut Life, n: usize) {
+        let client = &mut self.clients[n];
+        if client.link == Link::Down {
+            client.connect();
+            return self.input(life, Input::Opened(n));
+        }
+        match client.command() {
+            None => {}
+            Some(Command::After(..)) => client.done += 1,
+            Some(Command::Leave(..) | Command::BeginClean | Command::Vanish) => {
+                client.disconnected();
+                self.input(life, Input::Closed(n));
+            }
+            Some(command) => client.begin(command),
+        }
+    }
+
+    /// All worlds that a crash may leave now: any number of records that are not stored, and of packets that each client took last
+    /// without an answer that the broker read.
+    fn crashed(&self, life: &Life) -> Result<Vec<Self>, String> {
+        let mut worlds = vec![self.clone()];
+        for n in 0..self.clients.len() {
+            let mut outgoing = life.outgoing(n);
+            let mut last = worlds.clone();
+            while !outgoing.is_empty() {
+                let packet = first_packet(outgoing);
+                outgoing = &outgoing[packet.len()..];
+                for world in &mut last {
+                    let taken = world.client_takes(n, packet);
+                    taken.map_err(|what| world.tell(&what))?;
+                }
+                worlds.extend(last.iter().cloned());
+            }
+        }
+        let mut crashed = Vec::new();
+        for len in self.ends() {
+            crashed.extend(worlds.iter().map(|world| world.crash(len)));
+        }
+        Ok(crashed)
+    }
+
+    fn crash(&self, len: usize) -> Self {
+        let mut world = self.clone();
+        world.story.push(format!(
+            "a crash leaves {} of {} bytes, {} were stored",
+            len,
+            self.log.len(),
+            self.stored
+        ));
+        world.crashes -= 1;
+        world.log = as_entries(&self.log[..len]);
+        world.stored = world.log.len();
+        world.restored = world.log.len();
+        world.inputs.clear();
+        world.clients.iter_mut().for_each(Client::disconnected);
+        world
+    }
+
+    /// Lets everything happen that can, in one order and without a crash.
+    pub(crate) fn settle(&mut self) {
+        let mut life = self.life();
+        self.give(&life);
+        for _ in 0..1_000 {
+            let Some(event) = self.events(&life).first().copied() else {
+                return;
+            };
+            self.happen(&mut life, event).unwrap();
+        }
+        panic!("it does not come to an end");
+    }
+
+    /// What is left to be done when nothing happens any more.
+    fn check(&self) -> Result<(), String> {
+        for client in &self.clients {
+            if client.command().is_some() {
+                return Err(format!("{client:?} does not go on"));
+            }
+        }
+        let given_up: Vec<_> = self.clients.iter().flat_map(|c| &c.given_up).collect();
+        for (n, number, times) in &self.laws {
+            let heard = &self.clients[*n].heard;
+            let count = heard.iter().filter(|heard| *heard == number).count();
+            let is_kept = match times {
+                Times::Never => count == 0,
+                Times::Once => count == 1 || count == 0 && given_up.contains(&number),
+                Times::OnceOrMore => count > 0,
+            };
+            if !is_kept {
+                return Err(format!("{number} is to be heard {times:?}: {heard:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Two worlds are the same for what is to come if these are.
+    fn key(&self, life: &Life) -> u64 {
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let clients = 0..self.clients.len();
+        let outgoing: Vec<&[u8]> = clients.map(|n| life.outgoing(n)).collect();
+        let (stored, rest) = self.log.split_at(self.stored);
+        let stored = as_entries(stored);
+        hasher.hash_one((&self.clients, stored, rest, self.crashes, outgoing))
+    }
+
+    /// Tries every order of events with so many crashes. Returns how many different worlds there are, or the first broken promise.
+    pub(crate) fn search(mut self, crashes: usize) -> Result<usize, String> {
+        self.crashes = crashes;
+        self.story.clear();
+        let mut seen = HashSet::new();
+        let mut open = vec![(self, None)];
+        while let Some((mut world, life)) = open.pop() {
+            let mut life = life.unwrap_or_else(|| world.life());
+            world.give(&life);
+            if !seen.insert(world.key(&life)) {
+                continue;
+            }
+            if world.crashes > 0 {
+                open.extend(world.crashed(&life)?.into_iter().map(|world| (world, None)));
+            }
+            let events = world.events(&life);
+            let Some((last, others)) = events.split_last() else {
+                world.check().map_err(|what| world.tell(&what))?;
+                continue;
+            };
+            for event in others {
+                let mut next = world.clone();
+                let mut other = next.life();
+                let happened = next.happen(&mut other, *event);
+                happened.map_err(|what| next.tell(&what))?;
+                if !seen.contains(&next.key(&other)) {
+                    open.push((next, None));
+                }
+            }
+            let happened = world.happen(&mut life, *last);
+            happened.map_err(|what| world.tell(&what))?;
+            open.push((world, Some(life)));
+        }
+        Ok(seen.len())
+    }
+
+    fn tell(&self, what: &str) -> String {
+        format!("{what}\n{}", self.story.join("\n"))
+    }
+}
+
+/// The records that a store gives which was told all of these.
+fn as_entries(log: &[u8]) -> Vec<u8> {
+    let mut entries: BTreeMap<(Kind, &[u8]), Option<&[u8]>> = BTreeMap::new();
+    let records = Records::new(log).map(Result::unwrap);
+    entries.extend(records.map(|record| ((record.kind, record.key), record.value)));
+    let mut bytes = Vec::new();
+    for ((kind, key), value) in entries {
+        if value.is_some() {
+            let record = Record { kind, key, value };
+            let start = bytes.len();
+            bytes.resize(start + record.encoded_len().unwrap(), 0);
+            record.write(&mut bytes[start..]).unwrap();
+        }
+    }
+    bytes
+}
+
+fn first_packet(bytes: &[u8]) -> &[u8] {
+    &bytes[..2 + usize::from(bytes[1])]
+}

@@ -150,7 +150,7 @@ settings! {
     /// What is done with a damaged store: refuse (to start) or move-aside (and start empty). Default refuse
     #[cfg_attr(feature = "clap", arg(long, value_name = "WORD", help_heading = "Store"))]
     store_damaged: String,
-    /// Bytes that the store may hold. Default: as much as the disk does
+    /// From so many bytes in the store on, nothing more that must be stored is accepted. Default: as much as the disk holds
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", help_heading = "Store"))]
     store_limit: u64,
     /// How the log looks: text, or json for an object of JSON in each line. Default text

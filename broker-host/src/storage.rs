@@ -99,9 +99,9 @@ fn log(before: &Condition, now: &Condition) {
         (Condition::Full(_), Condition::Full(_)) => {}
         (_, Condition::Full(failure)) => tracing::error!(
             why = %failure,
-            "nothing is stored, so nothing at QoS 1 and 2 is accepted until there is room"
+            "the store is full: nothing that must be stored is accepted until there is room"
         ),
-        (_, Condition::Good) => tracing::info!("there is room again, and all is stored"),
+        (_, Condition::Good) => tracing::info!("the store has room again"),
         (_, Condition::Ended(failure)) => {
             tracing::error!(why = %failure, "the store failed; the broker ends");
         }

@@ -163,9 +163,7 @@ impl<H: Hooks> Broker<H> {
         }
         let expiry = self.session_expiry(connect);
         if self.storage_is_refused()
-            && (connect.will.is_some()
-                || known.is_none() && expiry > 0
-                || known.is_some() && connect.clean_start)
+            && (connect.will.is_some() || expiry > 0 && (known.is_none() || connect.clean_start))
         {
             self.refuse(index, ReasonCode::QuotaExceeded, now);
             return;

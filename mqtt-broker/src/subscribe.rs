@@ -212,6 +212,7 @@ impl<H: Hooks> Broker<H> {
         identifier: Option<u32>,
     ) -> ReasonCode {
         let connection = self.connection_of(key);
+        let must_be_stored = self.is_durable(key) && self.storage_is_refused();
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return ReasonCode::UnspecifiedError;
         };
@@ -220,13 +221,12 @@ impl<H: Hooks> Broker<H> {
         let client = session.info();
         let code = if !self.config.allows_levels(filter.as_bytes()) {
             ReasonCode::TopicFilterInvalid
-        } else if !known && self.config.is_full_of(session, filter.as_str()) {
+        } else if !known && (must_be_stored || self.config.is_full_of(session, filter.as_str())) {
             ReasonCode::QuotaExceeded
         } else if !self.hooks.may_subscribe(&client, filter) {
             ReasonCode::NotAuthorized
         } else {
-            // 3.1.1 [MQTT-3.8.4-6], 5 [MQTT-3.8.4-8]
-            // 5 [MQTT-3.8.4-7]
+            // 3.1.1 [MQTT-3.8.4-6], 5 [MQTT-3.8.4-7] and [MQTT-3.8.4-8]
             ReasonCode::granted(subscription.qos)
         };
         self.hooks.observe(&Observation::Subscribed {

@@ -108,7 +108,24 @@ fn without_room_what_must_be_stored_is_refused() {
         b"\x10\x13\0\x04MQTT\x05\0\0\0\x05\x11\xFF\xFF\xFF\xFF\0\x01c",
     );
     assert_eq!(hears(&mut broker, third), b"\x20\x03\0\x97\0");
+    // A subscription that is there is granted again, a new one is not.
+    say(&mut broker, old, SUBSCRIBE_311);
+    say(&mut broker, old, b"\x82\x06\0\x02\0\x01u\x01");
+    assert_eq!(hears(&mut broker, old), b"");
+    store(&mut broker);
+    assert_eq!(
+        hears(&mut broker, old),
+        b"\x90\x03\0\x01\x01\x90\x03\0\x02\x80"
+    );
     assert_eq!(say(&mut broker, old, PUBLISH_QOS1), Next::Closing);
+    // Who ends a session makes room.
+    let clean = broker.open(NOW).unwrap();
+    say(&mut broker, clean, b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01a");
+    assert_eq!(hears(&mut broker, clean), b"");
+    store(&mut broker);
+    assert_eq!(hears(&mut broker, clean), b"\x20\x02\0\0");
+    say(&mut broker, clean, SUBSCRIBE_311);
+    assert_eq!(hears(&mut broker, clean), b"\x90\x03\0\x01\x01");
     broker.storage_recovered();
     say(&mut broker, new, PUBLISH_QOS1_5);
     store(&mut broker);

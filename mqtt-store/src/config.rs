@@ -62,7 +62,9 @@ pub struct Config {
     pub dir: PathBuf,
     /// The durability of a record that is reported as stored. Default: [`Durability::Stored`].
     pub durability: Durability,
-    /// The limit for the bytes of keys and values; `None` (default): no limit but the disk. The file is larger than that.
+    /// From so many bytes of keys and values on, the store reports [`crate::Condition::Full`]; `None` (default): no limit but the
+    /// disk. What the machine writes until it refuses more, and to end what it has accepted, is stored all the same. The file is
+    /// larger than that.
     pub limit: Option<u64>,
     /// The size in bytes of a reserve file, which is deleted when the disk is full, so that deletions can be stored. Default:
     /// 1 MiB.

@@ -42,11 +42,11 @@ pub enum OpenError {
     },
 }
 
-/// A transaction failed and changed nothing.
+/// Why something is not stored, or no more is to be accepted.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// It would exceed [`crate::Config::limit`].
+    /// There is as much as [`crate::Config::limit`] says.
     #[error("the limit of the store is reached")]
     Limit,
     /// The disk is full. [`Engine::reopen`](crate::Engine::reopen) is needed before the next transaction.

@@ -32,7 +32,8 @@ pub struct Progress {
 pub enum Condition {
     /// It stores all records.
     Good,
-    /// There is no room: [`Failure::Limit`] or [`Failure::DiskFull`]. Deletions are stored, other records wait for room.
+    /// There is no room. [`Failure::Limit`]: records are stored all the same, but the machine is to write no more than it must.
+    /// [`Failure::DiskFull`]: deletions are stored, other records wait for room.
     Full(Failure),
     /// It stores nothing any more. The stored records must be read again by another process.
     Ended(Failure),
@@ -54,6 +55,7 @@ impl Writer {
             config,
             disk: Disk::WithReserve,
             full_at: 0,
+            over_limit: false,
             deletes_at_once: DELETES_AT_ONCE,
             look: false,
             notify,
@@ -204,6 +206,8 @@ struct Worker {
     disk: Disk,
     /// Bytes of keys and values at the moment when the disk was full.
     full_at: u64,
+    /// The limit was reached.
+    over_limit: bool,
     /// How many entries one transaction deletes while the disk is full.
     deletes_at_once: usize,
     /// Whether to try again on a full disk.
@@ -231,14 +235,18 @@ impl Worker {
             (self.disk, self.full_at) = (Disk::WithoutReserve, self.used);
         }
         let mut full = false;
+        if self.is_over_limit() {
+            self.tell(0, Condition::Full(Failure::Limit));
+        }
         while let Some(last) = self.take(full) {
             let (stored, result) = self.store();
             let condition = match result {
+                Ok(()) if self.is_over_limit() => Condition::Full(Failure::Limit),
                 Ok(()) => Condition::Good,
                 Err(failure) if failure.is_full() => Condition::Full(failure),
                 Err(failure) => Condition::Ended(failure),
             };
-            full = matches!(condition, Condition::Full(_));
+            full = matches!(condition, Condition::Full(_)) && !self.journal.is_empty();
             let ended = matches!(condition, Condition::Ended(_));
             self.tell(stored, condition);
             if ended || last {
@@ -359,7 +367,7 @@ impl Worker {
         self.store_in_order(batch, done)
     }
 
-    /// Stores the records after the first `done`, in as few transactions as the limit allows.
+    /// Stores the records after the first `done`, in as few transactions as a full disk allows.
     fn store_in_order(&mut self, batch: &Batch<'_>, done: &mut usize) -> Result<(), Failure> {
         let mut count = batch.from(*done).len();
         while count > 0 {
@@ -407,12 +415,20 @@ impl Worker {
     /// Without the reserve, as much space stays free in the file of the store.
     fn limit(&self) -> u64 {
         match self.disk {
-            Disk::WithReserve => self.config.limit.unwrap_or(u64::MAX),
-            _ => {
-                let limit = self.full_at.saturating_sub(self.config.reserve);
-                self.config.limit.map_or(limit, |most| most.min(limit))
-            }
+            Disk::WithReserve => u64::MAX,
+            _ => self.full_at.saturating_sub(self.config.reserve),
         }
+    }
+
+    /// Whether the machine is to write no more than it must. What it has written is stored: records of a flow come before the
+    /// deletion of its message, which makes room. After the limit was reached, an eighth of it must be free, so that the condition
+    /// does not change with each message.
+    fn is_over_limit(&mut self) -> bool {
+        self.over_limit = self.config.limit.is_some_and(|limit| {
+            let free = if self.over_limit { limit / 8 } else { 0 };
+            self.used >= limit - free
+        });
+        self.over_limit
     }
 }
 

@@ -1,0 +1,213 @@
+//! `mqtt broker --store` at its limit, with a disk that fails, and with each durability.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mqtt_testing::process::{Process, run};
+
+const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
+
+fn dir(name: &str) -> PathBuf {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    dir
+}
+
+fn arguments<'a>(dir: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let dir = dir.to_str().expect("UTF-8");
+    let mut all = vec!["broker", "--bind", "127.0.0.1:0", "--store", dir];
+    all.extend(more);
+    all
+}
+
+fn broker(dir: &Path, more: &[&str]) -> (Process, String) {
+    let broker = Process::start(MQTT, &arguments(dir, more));
+    let port = broker.wait_stderr_after("address=127.0.0.1:");
+    (broker, port)
+}
+
+#[track_caller]
+fn client(command: &str, port: &str, arguments: &[&str]) -> String {
+    let all = [&[command, "-h", "127.0.0.1", "-p", port], arguments].concat();
+    let ended = run(MQTT, &all, "");
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    ended.stdout
+}
+
+/// A client that sends and reads packets as bytes.
+struct Bare(TcpStream);
+
+impl Bare {
+    fn connect(port: &str, connect: &[u8], connack: &[u8]) -> Self {
+        let port = port.parse().expect("a number");
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the broker listens");
+        let patience = Some(Duration::from_secs(60));
+        stream.set_read_timeout(patience).expect("it is not zero");
+        let mut client = Self(stream);
+        client.send(connect);
+        let answer = client.read().expect("CONNACK");
+        assert!(answer.starts_with(connack), "{answer:x?}");
+        client
+    }
+
+    fn send(&mut self, packet: &[u8]) {
+        self.0.write_all(packet).expect("the connection is open");
+    }
+
+    /// The next packet; `None` at the end of the connection.
+    fn read(&mut self) -> Option<Vec<u8>> {
+        let mut packet = vec![0; 2];
+        self.0.read_exact(&mut packet).ok()?;
+        let len = usize::from(packet[1]);
+        assert!(len < 0x80, "tests have short packets");
+        packet.resize(2 + len, 0);
+        self.0.read_exact(&mut packet[2..]).ok()?;
+        Some(packet)
+    }
+
+    /// Publishes a message of 1,000 bytes at QoS 1 in MQTT 5, which begins with its identifier. The reason code of PUBACK.
+    fn publish(&mut self, id: u16) -> Option<u8> {
+        let mut packet = vec![0x32, 0xEE, 0x07, 0, 1, b'n'];
+        packet.extend(id.to_be_bytes());
+        packet.push(0);
+        packet.extend(format!("{id:05}").bytes());
+        packet.resize(1_009, b'.');
+        self.send(&packet);
+        let answer = self.read()?;
+        assert_eq!(answer[0], 0x40, "{answer:x?}");
+        Some(answer.get(4).copied().unwrap_or(0))
+    }
+}
+
+/// MQTT 5, clean start: the session ends with the connection.
+const CONNECT_5: &[u8] = b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01p";
+/// MQTT 5, a session that never expires.
+const CONNECT_5_LASTING: &[u8] = b"\x10\x13\0\x04MQTT\x05\0\0\0\x05\x11\xFF\xFF\xFF\xFF\0\x01d";
+/// 3.1.1, clean session.
+const CONNECT_311: &[u8] = b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01q";
+
+/// 5 [MQTT-4.3.2-4], 3.1.1 [MQTT-4.3.2-2]: what is not stored is not acknowledged. MQTT 5 is told 0x97, connections of 3.1.1 end, QoS 0
+/// goes on. When a client takes its messages, at QoS 2, there is room again, and nothing that was accepted is missing.
+#[test]
+fn at_the_limit_what_must_be_stored_is_refused_until_there_is_room() {
+    let dir = dir("store-limit");
+    let (broker, port) = broker(&dir, &["--store-limit", "20000"]);
+    let away = ["-i", "away", "-c", "-t", "n", "-q", "2"];
+    client("sub", &port, &[&away[..], &["-E"]].concat());
+    let mut lasting = Bare::connect(&port, CONNECT_5_LASTING, &[0x20]);
+    let mut publisher = Bare::connect(&port, CONNECT_5, &[0x20]);
+    let mut accepted = Vec::new();
+    for id in 1..100 {
+        match publisher.publish(id) {
+            Some(0) => accepted.push(id),
+            other => {
+                assert_eq!(other, Some(0x97));
+                break;
+            }
+        }
+    }
+    assert!(accepted.len() < 50, "{accepted:?}");
+    broker.wait_stderr("the store is full");
+
+    let mut old = Bare::connect(&port, CONNECT_311, &[0x20]);
+    old.send(b"\x82\x06\0\x01\0\x01q\0");
+    assert_eq!(old.read().as_deref(), Some(&b"\x90\x03\0\x01\0"[..]));
+    publisher.send(b"\x30\x05\0\x01q\0x");
+    assert_eq!(old.read().as_deref(), Some(&b"\x30\x04\0\x01qx"[..]));
+    old.send(b"\x32\x06\0\x01n\0\x07x");
+    assert_eq!(old.read(), None);
+    lasting.send(b"\x82\x07\0\x01\0\0\x01u\x01");
+    assert_eq!(
+        lasting.read().as_deref(),
+        Some(&b"\x90\x04\0\x01\0\x97"[..])
+    );
+    let mut new = CONNECT_5_LASTING.to_vec();
+    *new.last_mut().expect("the client identifier") = b'e';
+    Bare::connect(&port, &new, b"\x20\x03\0\x97");
+
+    let count = accepted.len().to_string();
+    let heard = client("sub", &port, &[&away[..], &["-C", &count]].concat());
+    let numbers: Vec<u16> = heard
+        .lines()
+        .map(|line| line[..5].parse().unwrap())
+        .collect();
+    assert_eq!(numbers, accepted);
+    broker.wait_stderr("the store has room again");
+    assert_eq!(publisher.publish(100), Some(0));
+    broker.signal("TERM");
+    let ended = broker.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("the store is full").count(), 1);
+}
+
+/// A flush that fails is final: the system may have dropped what it could not write. The message is not acknowledged, clients of MQTT 5
+/// are told that the server shuts down, and the program fails; what was acknowledged before is there for the next one.
+#[test]
+fn a_failed_flush_ends_the_broker() {
+    let dir = dir("store-flush");
+    let fails = ["-D", "-f", "-q", "-o", "/dev/null", "-e"];
+    let probe = [&fails[..], &["inject=fdatasync:error=EIO", "true"]].concat();
+    let can_fail = std::process::Command::new("strace").args(probe).status();
+    if !can_fail.is_ok_and(|status| status.success()) {
+        eprintln!("not tested: strace cannot make a flush fail here");
+        return;
+    }
+    let (first, port) = broker(&dir, &[]);
+    let kept = ["-t", "kept", "-r", "-q", "1", "-m"];
+    client("pub", &port, &[&kept[..], &["before"]].concat());
+    first.signal("TERM");
+    assert_eq!(first.end().code, Some(0));
+
+    // Opening the store flushes as well; the publisher is told of success until flushes fail.
+    let fault = "inject=fdatasync:error=EIO:when=20+";
+    let traced = [&fails[..], &[fault, MQTT], &arguments(&dir, &[])].concat();
+    let second = Process::start("strace", &traced);
+    let port = second.wait_stderr_after("address=127.0.0.1:");
+    let mut publisher = Bare::connect(&port, CONNECT_5, &[0x20]);
+    let mut last = None;
+    for id in 1..1_000_u16 {
+        let [high, low] = id.to_be_bytes();
+        publisher.send(&[0x33, 9, 0, 1, b'k', high, low, 0, b'0', high, low]);
+        let answer = publisher.read().expect("the broker says goodbye");
+        if answer[0] != 0x40 {
+            assert_eq!(answer, b"\xe0\x01\x8b");
+            break;
+        }
+        last = Some([b'0', high, low]);
+    }
+    let ended = second.end();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("a flush failed"), "{}", ended.stderr);
+
+    let (_third, port) = broker(&dir, &[]);
+    assert_eq!(client("sub", &port, &["-t", "kept", "-C", "1"]), "before\n");
+    let mut reader = Bare::connect(&port, CONNECT_311, &[0x20]);
+    reader.send(b"\x82\x06\0\x01\0\x01k\0");
+    assert_eq!(reader.read().expect("SUBACK")[0], 0x90);
+    let last = last.expect("the first messages are stored");
+    let found = reader.read().expect("the retained message");
+    // A message that was not acknowledged may be there.
+    assert!(found[5..] >= last[..], "{found:x?} is older than {last:x?}");
+}
+
+/// `written` survives `kill -9`, `off` keeps nothing.
+#[test]
+fn each_durability_keeps_what_it_says() {
+    for (durability, keeps) in [("stored", true), ("written", true), ("off", false)] {
+        let dir = dir(&format!("store-{durability}"));
+        let (running, port) = broker(&dir, &["--durability", durability]);
+        let session = ["-i", "away", "-c", "-t", "n", "-q", "1"];
+        client("sub", &port, &[&session[..], &["-E"]].concat());
+        client("pub", &port, &["-t", "n", "-q", "1", "-m", "x"]);
+        // Dropping it kills it.
+        drop(running);
+        assert_eq!(dir.join("journal.redb").exists(), keeps, "{durability}");
+        if keeps {
+            let (_running, port) = broker(&dir, &["--durability", durability]);
+            let heard = client("sub", &port, &[&session[..], &["-C", "1"]].concat());
+            assert_eq!(heard, "x\n", "{durability}");
+        }
+    }
+}

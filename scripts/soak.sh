@@ -9,9 +9,7 @@ scripts/setup.sh
 printf '\n== the whole system in virtual time\n'
 cargo run --locked --quiet --release -p mqtt-testing --example system -- --seeds "${1:-20000}"
 printf '\n== kills of a broker with a store\n'
-MQTT_KILLS=50 cargo test --locked -p sansio-mqtt-cli --test store
-printf '\n== kills of a publisher and of a subscriber with a store\n'
-MQTT_KILLS=50 cargo test --locked -p sansio-mqtt-cli --test outbox
+MQTT_KILLS=50 cargo test --locked -p sansio-mqtt-cli --test store --test store_kills
 printf '\n== fuzz\n'
 scripts/fuzz.sh "${2:-600}"
 printf '\n== tokio over TLS, WebSocket and Unix sockets\n'

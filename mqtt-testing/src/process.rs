@@ -202,10 +202,16 @@ impl Process {
         behind(&printed).unwrap_or_else(|| panic!("{text:?} is not printed, but: {printed}"))
     }
 
+    /// Returns what it has printed by now.
+    #[must_use]
+    pub fn printed(&self) -> String {
+        self.stdout.wait(|_| true)
+    }
+
     /// Returns whether it has printed `text` by now.
     #[must_use]
     pub fn has_printed(&self, text: &str) -> bool {
-        self.stdout.wait(|_| true).contains(text)
+        self.printed().contains(text)
     }
 
     /// Sends it a signal, such as `INT`.

@@ -25,6 +25,7 @@ if [ "${1:-}" != mosquitto ]; then
     have node && have npm || missing+=(nodejs npm)
     have qemu-system-arm || missing+=(qemu-system-arm)
     have valgrind || missing+=(valgrind)
+    have openssl || missing+=(openssl)
     # Fuzz targets are linked by a C++ compiler.
     have c++ || missing+=(g++)
 fi

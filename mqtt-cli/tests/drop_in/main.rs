@@ -1,5 +1,7 @@
 //! `mqtt pub`, `sub` and `rr` beside mosquitto_pub, _sub and _rr: the same arguments, output and exit code.
 
+mod tls;
+
 use std::path::PathBuf;
 
 use mqtt_testing::peers::Mosquitto;

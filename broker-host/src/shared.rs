@@ -11,6 +11,7 @@ use std::time::Duration;
 use mqtt_broker::{Broker, Config, ConnectionId, Hooks};
 use mqtt_session::Instant;
 use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::link::READ;
@@ -146,6 +147,12 @@ impl<H: Hooks> Shared<H> {
     }
 }
 
+/// Wakes the task after the runtime has asked the system for news. Without that the runtime would do so after 61 polls of tasks,
+/// and whoever sends little would wait for 61 turns of those who send much.
+pub(crate) fn come_again(cx: &mut Context<'_>) {
+    let _ = pin!(yield_now()).poll(cx);
+}
+
 /// Tells the broker the time when it wants to know.
 pub(crate) async fn tick<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
     let mut waiting = pin!(sleep(Duration::ZERO));
@@ -162,7 +169,7 @@ pub(crate) async fn tick<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
             };
             if at <= now {
                 // Work is left: the connections have their turn before it goes on.
-                cx.waker().wake_by_ref();
+                come_again(cx);
                 return Poll::Pending;
             }
             let at = shared.start + Duration::from_millis(at.as_millis());

@@ -21,12 +21,14 @@ use crate::link::{LINGER, Link, Turn, Wire};
 use crate::listener::Accepted;
 use crate::pace::Pace;
 use crate::peer::Peer;
-use crate::shared::Shared;
+use crate::shared::{Shared, come_again};
 use crate::staged::Staged;
 use crate::task::spawn_accepted;
 
 /// What one poll of the system may tell.
 const EVENTS: usize = 1_024;
+/// What serving a connection costs at least, in steps of the broker: its calls of the system.
+const SERVED: u64 = 32;
 
 /// The connections, for those who add one or have something for one.
 #[derive(Debug, Default)]
@@ -218,7 +220,7 @@ pub(crate) async fn serve<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
         shared,
         poll,
         events: Events::with_capacity(EVENTS),
-        more: Vec::new(),
+        more: VecDeque::new(),
         pace: Pace::new(),
         lingering: VecDeque::new(),
         sleep: Box::pin(sleep_until(Instant::now())),
@@ -230,8 +232,8 @@ struct Poller<H> {
     shared: Rc<RefCell<Shared<H>>>,
     poll: AsyncFd<mio::Poll>,
     events: Events,
-    /// Those with more to read.
-    more: Vec<ConnectionId>,
+    /// Those that used up their share of a turn and have more to read: each has the next behind all others.
+    more: VecDeque<ConnectionId>,
     /// Those that shake hands.
     pace: Pace,
     /// Those that are over, and when they are closed in any case: the first is the next.
@@ -244,13 +246,8 @@ impl<H: Hooks> Poller<H> {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let shared = Rc::clone(&self.shared);
         let mut shared = shared.borrow_mut();
-        for id in std::mem::take(&mut self.more) {
-            if let Some(Some(socket)) = place(&mut shared, id) {
-                socket.has_more = false;
-            }
-            self.serve(&mut shared, id);
-        }
         let all_told = self.take_events(&mut shared, cx);
+        self.go_on(&mut shared);
         // What all these reads led to goes out now, once for each receiver.
         let mut ready = std::mem::take(&mut shared.sockets.ready);
         for id in ready.drain(..) {
@@ -262,23 +259,35 @@ impl<H: Hooks> Poller<H> {
         self.close_lingering(&mut shared, cx);
         self.shake_hands(&mut shared, cx);
         if !all_told || !self.more.is_empty() || !shared.sockets.ready.is_empty() {
-            // After the other tasks.
-            cx.waker().wake_by_ref();
+            come_again(cx);
         }
         shared.sockets.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 
+    /// Serves those with more to read, until they had a share of the turn together: however many they are, all others come
+    /// between.
+    fn go_on(&mut self, shared: &mut Shared<H>) {
+        let mut left = shared.broker.share();
+        for _ in 0..self.more.len() {
+            let Some(id) = self.more.pop_front() else {
+                return;
+            };
+            let before = shared.broker.steps();
+            if let Some(Some(socket)) = place(shared, id) {
+                socket.has_more = false;
+            }
+            self.serve(shared, id);
+            let taken = shared.broker.steps().wrapping_sub(before);
+            left = left.saturating_sub(taken.max(SERVED));
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
     /// Serves those that the system names; whether it named all.
     fn take_events(&mut self, shared: &mut Shared<H>, cx: &mut Context<'_>) -> bool {
-        if !self.pace.is_empty() {
-            // tokio looks at the system only when its tasks rest, and steps of handshakes are long: who else needs the thread?
-            let _ = self
-                .poll
-                .get_mut()
-                .poll(&mut self.events, Some(Duration::ZERO));
-            self.serve_told(shared);
-        }
         while let Poll::Ready(Ok(mut guard)) = self.poll.poll_read_ready_mut(cx) {
             let system = guard.get_inner_mut();
             if system.poll(&mut self.events, Some(Duration::ZERO)).is_err() {
@@ -332,7 +341,7 @@ impl<H: Hooks> Poller<H> {
         }
         self.pace.took(start.elapsed(), start);
         // The next step is for another turn: others may have come.
-        cx.waker().wake_by_ref();
+        come_again(cx);
     }
 
     fn close_lingering(&mut self, shared: &mut Shared<H>, cx: &mut Context<'_>) {
@@ -366,7 +375,7 @@ impl<H: Hooks> Poller<H> {
         }
         if matches!(turn, Turn::HasMore | Turn::LingersOn) && !socket.has_more {
             socket.has_more = true;
-            self.more.push(id);
+            self.more.push_back(id);
         }
         if matches!(turn, Turn::Lingers | Turn::LingersOn) && !socket.lingers {
             socket.lingers = true;

@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep};
 use crate::link::{LINGER, Link, Turn, Wire};
 use crate::listener::Accepted;
 use crate::peer::Peer;
-use crate::shared::Shared;
+use crate::shared::{Shared, come_again};
 use crate::staged::Staged;
 
 /// Serves a connection of a listener by a task of its own.
@@ -96,11 +96,11 @@ impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Task<H, T> {
         drop(shared);
         match turn {
             Turn::Waits => {}
-            Turn::HasMore => cx.waker().wake_by_ref(),
+            Turn::HasMore => come_again(cx),
             Turn::Over => return Poll::Ready(()),
             Turn::Lingers | Turn::LingersOn => {
                 if turn == Turn::LingersOn {
-                    cx.waker().wake_by_ref();
+                    come_again(cx);
                 }
                 let sleep = self.lingers.get_or_insert_with(|| Box::pin(sleep(LINGER)));
                 return sleep.as_mut().poll(cx);

@@ -70,8 +70,8 @@ const fn message_size(message: &Outgoing<'_>) -> usize {
     topic.saturating_add(message.payload.len())
 }
 
-/// How many retained messages are forgotten at once when there is no room.
-const PURGED: usize = 64;
+/// What a message costs that goes into a queue, beside its delivery: a copy of it that is freed later.
+const QUEUE: usize = 6;
 
 impl<H: Hooks> Broker<H> {
     /// A client published.
@@ -195,46 +195,6 @@ impl<H: Hooks> Broker<H> {
         (reason, routed)
     }
 
-    /// Keeps or clears a retained message. `false` if there is no room for it.
-    pub(crate) fn retain(
-        &mut self,
-        from: Option<u32>,
-        message: &Outgoing<'_>,
-        now: Instant,
-    ) -> bool {
-        // 3.1.1 [MQTT-3.3.1-10] and [MQTT-3.3.1-11], 5 [MQTT-3.3.1-6] and [MQTT-3.3.1-7]
-        // 3.1.1 [MQTT-3.3.1-7]: at QoS 0 as well, it takes the place of what was there.
-        let kept = if message.payload.is_empty() {
-            None
-        } else {
-            let Ok(mut kept) = Message::new(message, now) else {
-                return false;
-            };
-            if let Some(seconds) = self.config.retained_expiry {
-                kept.expire_by(now.after(core::time::Duration::from_secs(u64::from(seconds))));
-            }
-            let publisher = from.and_then(|key| self.publisher(key));
-            Some(kept.published_by(publisher))
-        };
-        if self.storage_is_refused() {
-            return false;
-        }
-        let topic = message.topic.as_str();
-        let (limit, bytes) = (self.config.retained_messages, self.config.retained_bytes);
-        let mut done = self.retained.set(topic, kept.clone(), limit, bytes);
-        if !done {
-            // Those that expired may have taken the room.
-            self.meter.spend(PURGED);
-            self.purging |= self.purge_retained(PURGED, now);
-            done = self.retained.set(topic, kept.clone(), limit, bytes);
-        }
-        if done {
-            // 3.1.1 [MQTT-3.3.1-5], 5 [MQTT-3.3.1-5]
-            self.record_retained(topic, kept.as_ref(), from);
-        }
-        done
-    }
-
     /// Whether a QoS 0 message for a session that cannot go now is queued.
     pub(crate) fn keeps_qos0(&self, key: u32) -> bool {
         let session = self.sessions.get(usize_of(key));
@@ -353,6 +313,7 @@ impl<H: Hooks> Broker<H> {
         share: Option<Share>,
         now: Instant,
     ) {
+        self.meter.spend(QUEUE);
         self.number_for_queue(key, &mut message, qos, share);
         let item = Queued {
             message,

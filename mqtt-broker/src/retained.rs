@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use mqtt_session::Instant;
+use mqtt_session::{Instant, Outgoing};
 
+use crate::broker::Broker;
+use crate::hooks::Hooks;
 use crate::message::Message;
 
 /// A topic with a zero for each slash: no topic has a zero (3.1.1 \[MQTT-1.5.3-2\], 5 \[MQTT-1.5.4-2\]), and the order of
@@ -87,7 +89,9 @@ impl Retained {
         if total > bytes || (old.is_none() && self.messages.len() >= limit) {
             return false;
         }
-        self.remove(&key);
+        if old.is_some() {
+            self.remove(&key);
+        }
         let key = Key::from(key);
         if let Some(at) = message.expires() {
             self.expiring.insert((at, Arc::clone(&key)));
@@ -153,6 +157,58 @@ impl Retained {
         true
     }
 }
+
+impl<H: Hooks> Broker<H> {
+    /// Keeps or clears a retained message. `false` if there is no room for it.
+    pub(crate) fn retain(
+        &mut self,
+        from: Option<u32>,
+        message: &Outgoing<'_>,
+        now: Instant,
+    ) -> bool {
+        // 3.1.1 [MQTT-3.3.1-10] and [MQTT-3.3.1-11], 5 [MQTT-3.3.1-6] and [MQTT-3.3.1-7]
+        // 3.1.1 [MQTT-3.3.1-7]: at QoS 0 as well, it takes the place of what was there.
+        let kept = if message.payload.is_empty() {
+            None
+        } else {
+            let Ok(mut kept) = Message::new(message, now) else {
+                return false;
+            };
+            if let Some(seconds) = self.config.retained_expiry {
+                kept.expire_by(now.after(core::time::Duration::from_secs(u64::from(seconds))));
+            }
+            let publisher = from.and_then(|key| self.publisher(key));
+            Some(kept.published_by(publisher))
+        };
+        if self.storage_is_refused() {
+            return false;
+        }
+        let topic = message.topic.as_str();
+        self.meter
+            .spend(RETAIN.saturating_add(topic.len() / SET_BYTES));
+        let (limit, bytes) = (self.config.retained_messages, self.config.retained_bytes);
+        let mut done = self.retained.set(topic, kept.clone(), limit, bytes);
+        if !done {
+            // Those that expired may have taken the room.
+            self.meter.spend(PURGED);
+            self.purging |= self.purge_retained(PURGED, now);
+            done = self.retained.set(topic, kept.clone(), limit, bytes);
+        }
+        if done {
+            // 3.1.1 [MQTT-3.3.1-5], 5 [MQTT-3.3.1-5]
+            self.record_retained(topic, kept.as_ref(), from);
+        }
+        done
+    }
+}
+
+/// What setting or clearing a retained message costs: a copy of it, and its place in the order of all.
+const RETAIN: usize = 16;
+/// How many bytes of its topic are compared in the time of a step.
+const SET_BYTES: usize = 32;
+
+/// How many retained messages are forgotten at once when there is no room.
+const PURGED: usize = 64;
 
 impl Walk {
     /// The filter as text.

@@ -52,6 +52,12 @@ impl<H: Hooks> Broker<H> {
         self.meter.taken()
     }
 
+    /// How many steps one connection may take in a turn: [`crate::Config::turn_steps`], or 1 if that is 0.
+    #[must_use]
+    pub fn share(&self) -> u64 {
+        u64::from(self.config.turn_steps.max(1))
+    }
+
     fn has_work(&self) -> bool {
         self.purging
             || !self.at_work.is_empty()

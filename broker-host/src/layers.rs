@@ -1,6 +1,6 @@
 //! What stands between the sockets of a listener and MQTT.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use mqtt_transport::{Error, Stack};
@@ -52,6 +52,27 @@ impl Layers {
             return false;
         }
         true
+    }
+
+    /// Whether the clients behind this address have addresses of their own: it is a proxy that tells them.
+    #[cfg_attr(
+        not(any(feature = "proxy", feature = "websocket")),
+        allow(
+            clippy::unused_self,
+            unused_variables,
+            reason = "there are no proxies then"
+        )
+    )]
+    pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
+        #[cfg(feature = "proxy")]
+        if self.proxy_from.iter().any(|one| one.contains(address)) {
+            return true;
+        }
+        #[cfg(feature = "websocket")]
+        if self.forwarded_from.iter().any(|one| one.contains(address)) {
+            return true;
+        }
+        false
     }
 
     /// Makes the stages of a connection that was accepted from an address.

@@ -29,6 +29,8 @@ mod binding;
 mod checks;
 #[cfg(feature = "files")]
 mod error;
+#[cfg(all(test, unix))]
+mod floods;
 #[cfg(feature = "files")]
 mod guard;
 #[cfg(feature = "files")]

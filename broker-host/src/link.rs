@@ -105,6 +105,9 @@ impl Link {
         shared: &mut Shared<H>,
         wire: &mut impl Wire,
     ) -> io::Result<Turn> {
+        if shared.broker.gives_way(self.id) {
+            return Ok(Turn::Over);
+        }
         for _ in 0..READS {
             if self.failed {
                 let written = wire.flush()?.is_ready();

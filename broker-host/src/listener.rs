@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
 
 use crate::layers::Layers;
-use crate::peer::Peer;
+use crate::peer::{Peer, source};
 use crate::shared::Shared;
 use crate::sockets;
 use crate::staged::Staged;
@@ -110,6 +110,9 @@ impl Listener {
                 // Without it a small packet may wait for the acknowledgement of the last.
                 let _ = stream.set_nodelay(true);
                 peer.address = Some(address);
+                if !self.layers.is_proxy(address.ip()) {
+                    peer.source = source(address.ip());
+                }
                 Accepted::Tcp(stream)
             }
             #[cfg(unix)]

@@ -42,10 +42,6 @@ impl Pace {
         self.waiting.push_back(id);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
     /// Somebody was served who does not shake hands.
     pub(crate) fn served_others(&mut self) {
         if !self.waiting.is_empty() {

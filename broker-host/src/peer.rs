@@ -1,6 +1,6 @@
 //! Who is at the other end of each connection: what hooks, logs and limits may want to know and MQTT does not say.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mqtt_broker::ConnectionId;
@@ -17,9 +17,26 @@ pub struct Peer {
     /// The user that its certificate names, if the listener takes the user from certificates. It is the user of the client,
     /// whatever CONNECT says.
     pub user: Option<Arc<str>>,
+    /// Stands for its address in the limits for one address; 0 if it is not limited.
+    pub(crate) source: u64,
     /// What TLS, WebSocket and a proxy told, such as the certificate; `None` without them and before their handshakes are over.
     pub layers: Option<Arc<mqtt_transport::Peer>>,
 }
+
+/// Returns what stands for an address in the limits for one address: an address of IPv4, or a network of 64 bits of IPv6, which
+/// mostly belongs to one subscriber.
+pub(crate) fn source(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IPV4 | u64::from(address.to_bits()),
+        IpAddr::V6(address) => {
+            let network = address.to_bits() >> 64;
+            u64::try_from(network).unwrap_or(0).max(1)
+        }
+    }
+}
+
+/// No network of IPv6 is there.
+const IPV4: u64 = 1 << 63;
 
 /// The peers of all open connections, which the host fills and hooks ask.
 #[derive(Clone, Debug, Default)]
@@ -56,5 +73,23 @@ impl Peers {
         if let Some(place) = self.places().get_mut(id.index()) {
             *place = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_subscriber_count_together() {
+        let source = |text: &str| source(text.parse().unwrap());
+        assert_eq!(source("2001:db8:1:2::3"), source("2001:db8:1:2:ffff::4"));
+        assert_ne!(source("2001:db8:1:2::3"), source("2001:db8:1:3::3"));
+        assert_eq!(source("::ffff:192.0.2.7"), source("192.0.2.7"));
+        let all = ["192.0.2.7", "192.0.2.8", "::1", "0.0.0.0", "fe80::1"];
+        let mut sources: Vec<_> = all.map(source).into();
+        sources.sort_unstable();
+        sources.dedup();
+        assert!(sources.len() == all.len() && !sources.contains(&0));
     }
 }

@@ -198,8 +198,16 @@ settings! {
     limits {
     /// Connections at once. Default 10000
     connections: usize => connections,
+    /// Connections among them that are not accepted yet; if there are more, the oldest of the address with most of them gives way. Default 1000
+    pending_connections: usize => pending_connections,
+    /// Connections of one address. Default: any number
+    connections_per_address: usize => connections_per_address,
     /// Sessions, of clients that are connected or away. Default 100000
     sessions: usize => sessions,
+    /// Sessions of clients from one address. Default: any number
+    sessions_per_address: usize => sessions_per_address,
+    /// Sessions of one user. Default: any number
+    sessions_per_user: usize => sessions_per_user,
     /// How long CONNECT may take, in milliseconds. Default 10000
     connect_timeout: u32 => connect_timeout_ms,
     /// After how many keep-alives of silence a connection ends, in percent. Default 150
@@ -250,7 +258,7 @@ settings! {
     retained_bytes: usize => retained_bytes,
     /// After how many seconds a retained message is forgotten. Default: never
     retained_expiry: u32 => retained_expiry,
-    /// How long sessions outlive their connection at most, in seconds. Default: as long as the client wants
+    /// How long sessions outlive their connection at most, in seconds; 4294967295 is as long as the client wants. Default 2592000
     session_expiry_maximum: u32 => session_expiry_maximum,
     /// Clients without a client identifier get one: true or false. Default true
     empty_client_ids: bool => empty_client_ids,
@@ -342,7 +350,7 @@ impl Settings {
         ]
     }
 
-    fn limits_that_serve_nobody(&self) -> [Checked; 9] {
+    fn limits_that_serve_nobody(&self) -> [Checked; 13] {
         [
             (
                 self.connections == Some(0),
@@ -352,6 +360,26 @@ impl Settings {
             (
                 self.sessions == Some(0),
                 "sessions",
+                "must be at least 1, since every client has one",
+            ),
+            (
+                self.pending_connections == Some(0),
+                "pending-connections",
+                "must be at least 1, or no client can connect",
+            ),
+            (
+                self.connections_per_address == Some(0),
+                "connections-per-address",
+                "must be at least 1, or no client can connect",
+            ),
+            (
+                self.sessions_per_address == Some(0),
+                "sessions-per-address",
+                "must be at least 1, since every client has one",
+            ),
+            (
+                self.sessions_per_user == Some(0),
+                "sessions-per-user",
                 "must be at least 1, since every client has one",
             ),
             (
@@ -458,6 +486,9 @@ mod tests {
         // Examples, since the default is none.
         settings.retained_expiry = None;
         settings.payload_size = None;
+        settings.connections_per_address = None;
+        settings.sessions_per_address = None;
+        settings.sessions_per_user = None;
         assert_eq!(
             format!("{:?}", settings.config()),
             format!("{:?}", Config::default())
@@ -496,7 +527,11 @@ mod tests {
         for text in [
             "bind = []",
             "connections = 0",
+            "pending-connections = 0",
+            "connections-per-address = 0",
             "sessions = 0",
+            "sessions-per-address = 0",
+            "sessions-per-user = 0",
             "connect-timeout = 0",
             "keep-alive-percent = 0",
             "keep-alive-percent = 99",

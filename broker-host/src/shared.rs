@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+#[cfg(feature = "files")]
+use mqtt_broker::TooManyConnections;
 use mqtt_broker::{Broker, Config, ConnectionId, Hooks};
 use mqtt_session::Instant;
 use tokio::sync::Semaphore;
@@ -20,6 +22,10 @@ use crate::sockets::Sockets;
 
 /// Handshakes of TLS and WebSocket that may be under way at once, unless the host says otherwise.
 const HANDSHAKES: usize = 1_000;
+
+/// After how long it is logged again that there is no room for a connection.
+#[cfg(feature = "files")]
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Shared<H> {
@@ -38,6 +44,9 @@ pub(crate) struct Shared<H> {
     timer: Option<Waker>,
     timer_at: Option<Instant>,
     all_closed: Option<Waker>,
+    /// When it was logged that there is no room for a connection.
+    #[cfg(feature = "files")]
+    full_at: Option<tokio::time::Instant>,
     /// What stores the broker's records, if they are stored.
     #[cfg(feature = "store")]
     pub(crate) storage: Option<crate::storage::Storage>,
@@ -57,6 +66,8 @@ impl<H: Hooks> Shared<H> {
             timer: None,
             timer_at: None,
             all_closed: None,
+            #[cfg(feature = "files")]
+            full_at: None,
             #[cfg(feature = "store")]
             storage: None,
         }
@@ -105,13 +116,30 @@ impl<H: Hooks> Shared<H> {
     /// A connection, unless there are too many.
     pub(crate) fn open(&mut self, peer: Peer) -> Option<ConnectionId> {
         let now = self.now();
-        let id = self.broker.open(now).ok();
+        let opened = self.broker.open_from(peer.source, now);
+        #[cfg(feature = "files")]
+        self.tell_full(&peer, opened.as_ref().err());
+        let id = opened.ok();
         if let Some(id) = id {
             self.connections += 1;
             self.peers.set(id, peer);
         }
         self.wake(None);
         id
+    }
+
+    /// Logs that there is no room for a connection, at most once a minute.
+    #[cfg(feature = "files")]
+    fn tell_full(&mut self, peer: &Peer, error: Option<&TooManyConnections>) {
+        let now = tokio::time::Instant::now();
+        let is_told = self.full_at.is_some_and(|at| now < at + TOLD_AGAIN);
+        if let Some(error) = error
+            && !is_told
+        {
+            self.full_at = Some(now);
+            let peer = peer.address.map(tracing::field::display);
+            tracing::warn!(peer, %error, "a connection is refused");
+        }
     }
 
     pub(crate) fn closed(&mut self, id: ConnectionId) {

@@ -11,10 +11,11 @@ use mqtt_session::{Heap, Instant, Outgoing, Server, ServerEvent, Step};
 
 use crate::config::Config;
 use crate::fanout::{Fanouts, Scratch};
+use crate::holders::{Holders, Offer};
 use crate::hooks::{Ending, Hooks};
 use crate::journal::Journal;
+use crate::level::Total;
 use crate::pressure::{Held, Press, Released};
-use crate::queue::Total;
 use crate::retained::Retained;
 use crate::router::{Keyed, Router};
 use crate::session::Session;
@@ -32,7 +33,8 @@ pub struct ConnectionId {
 }
 
 impl ConnectionId {
-    /// A small number for tables: below [`Config::connections`], unlike that of any other connection that is not closed.
+    /// A small number for tables: below [`Config::connections`] and the number of connections that give way
+    /// ([`Broker::gives_way`]), unlike that of any other connection that is not closed.
     #[must_use]
     pub fn index(self) -> usize {
         usize_of(self.index)
@@ -67,7 +69,7 @@ pub enum Next {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("all {limit} connections are taken")]
 pub struct TooManyConnections {
-    /// [`Config::connections`].
+    /// [`Config::connections`], or [`Config::connections_per_address`].
     pub limit: usize,
 }
 
@@ -82,6 +84,12 @@ pub(crate) struct Connection {
     /// It is in the list of those that are ready.
     ready: bool,
     pub(crate) ended: bool,
+    /// Another took its place.
+    pub(crate) gives_way: bool,
+    /// Stands for its address; 0 if that is not known.
+    pub(crate) source: u64,
+    /// While it is not accepted: its place among those.
+    pub(crate) pending: Option<Offer>,
     pub(crate) extra: Option<Box<Extra>>,
 }
 
@@ -132,6 +140,14 @@ pub struct Broker<H> {
     /// Sessions that give way to new ones, in the order in which their clients left.
     pub(crate) idle: BTreeMap<u64, u32>,
     pub(crate) idle_serial: u64,
+    /// Connections by their address, and those that are not accepted.
+    pub(crate) pending: Holders,
+    /// How many connections are over because others took their place.
+    pub(crate) giving_way: usize,
+    /// Sessions by the address of their client, and those whose client is away.
+    pub(crate) sources: Holders,
+    /// Sessions by their user.
+    pub(crate) users: Holders,
     /// What all wills take.
     pub(crate) will_bytes: usize,
     /// Retained messages expired.
@@ -189,6 +205,10 @@ impl<H: Hooks> Broker<H> {
             endings: VecDeque::new(),
             idle: BTreeMap::new(),
             idle_serial: 0,
+            pending: Holders::new(key),
+            giving_way: 0,
+            sources: Holders::new(key),
+            users: Holders::new(key),
             will_bytes: 0,
             purging: false,
             ready: VecDeque::new(),
@@ -208,16 +228,7 @@ impl<H: Hooks> Broker<H> {
         &mut self.hooks
     }
 
-    /// A client connected a transport.
-    ///
-    /// # Errors
-    /// [`TooManyConnections`]: close the transport.
-    pub fn open(&mut self, now: Instant) -> Result<ConnectionId, TooManyConnections> {
-        if self.connections.len() >= self.config.connections {
-            return Err(TooManyConnections {
-                limit: self.config.connections,
-            });
-        }
+    pub(crate) fn add_connection(&mut self, source: u64, now: Instant) -> ConnectionId {
         self.serial = self.serial.wrapping_add(1);
         let mut server = Server::new(self.config.session(), Heap);
         server.opened(now);
@@ -230,15 +241,19 @@ impl<H: Hooks> Broker<H> {
             timer,
             ready: false,
             ended: false,
+            gives_way: false,
+            source,
+            pending: None,
             extra: None,
         }));
+        self.hold_connection(index, source);
         if let Some(at) = timer {
             self.timers.set(at, Due::Connection(index));
         }
-        Ok(ConnectionId {
+        ConnectionId {
             index,
             serial: self.serial,
-        })
+        }
     }
 
     pub(crate) fn id(&self, index: u32) -> Option<ConnectionId> {
@@ -328,6 +343,7 @@ impl<H: Hooks> Broker<H> {
         }
         self.begin();
         self.end(id.index, Ending::TransportGone, now);
+        self.let_connection_go(id.index);
         let connection = self.connections.remove(usize_of(id.index));
         if let Some(at) = connection.timer {
             self.timers.clear(at, Due::Connection(id.index));

@@ -21,9 +21,19 @@ use crate::timers::Due;
 pub struct Config {
     /// Connections at once, those included that have not sent CONNECT. Default 10,000.
     pub connections: usize,
+    /// How many of them may be not accepted yet: CONNECT is not there or not decided. If there are as many, the oldest of the address
+    /// that has most of them gives way. Default 1,000.
+    pub pending_connections: usize,
+    /// Connections of one address. Default `usize::MAX`: any number.
+    pub connections_per_address: usize,
     /// Sessions, of clients that are connected and of clients that are away. If there are as many, those give way first that are
-    /// away and have neither subscriptions nor messages. Default 100,000.
+    /// away and have neither subscriptions nor messages, and then the oldest that is away of the address with most of them, if that
+    /// has more than the address of the new one. Default 100,000.
     pub sessions: usize,
+    /// Sessions of clients that connected last from one address. Default `usize::MAX`: any number.
+    pub sessions_per_address: usize,
+    /// Sessions of one user. Default `usize::MAX`: any number.
+    pub sessions_per_user: usize,
     /// How long CONNECT may take, in milliseconds. Default 10,000.
     pub connect_timeout_ms: u32,
     /// After how many keep-alives of silence a connection ends, in percent. Default 150
@@ -79,7 +89,8 @@ pub struct Config {
     pub retained_bytes: usize,
     /// After how many seconds a retained message is forgotten, unless its own expiry is sooner. Default `None`: never.
     pub retained_expiry: Option<u32>,
-    /// The longest time a session outlives its connection, in seconds. Default `u32::MAX`: as long as the client wants.
+    /// The longest time a session outlives its connection, in seconds. Default 2,592,000: 30 days. `u32::MAX` is as long as the client
+    /// wants, which may be for ever.
     pub session_expiry_maximum: u32,
     /// Which versions may connect. Default: all.
     pub versions: Vec<Version>,
@@ -112,7 +123,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            pending_connections: 1_000,
+            connections_per_address: usize::MAX,
             sessions: 100_000,
+            sessions_per_address: usize::MAX,
+            sessions_per_user: usize::MAX,
             connect_timeout_ms: 10_000,
             keep_alive_percent: 150,
             keep_alive_maximum: 0,
@@ -137,7 +152,7 @@ impl Default for Config {
             retained_messages: 100_000,
             retained_bytes: 256 << 20,
             retained_expiry: None,
-            session_expiry_maximum: u32::MAX,
+            session_expiry_maximum: 30 * 24 * 3_600,
             versions: vec![Version::V31, Version::V311, Version::V5],
             empty_client_ids: true,
             client_ids_of_others: true,

@@ -170,7 +170,11 @@ impl<H: Hooks> Broker<H> {
         }
         let will = connect.will.as_ref().map_or(0, will_size);
         let wills = self.will_bytes.saturating_add(will);
-        let has_room = known.is_some() || self.has_room_for_session(now);
+        let source = self
+            .connections
+            .get(usize_of(index))
+            .map_or(0, |c| c.source);
+        let has_room = known.is_some() || self.has_room_for_session(source, connect.user_name, now);
         if !has_room || (will > 0 && wills > self.config.will_bytes) {
             self.refuse_client(index, connect, ReasonCode::QuotaExceeded, now);
             return;
@@ -190,7 +194,12 @@ impl<H: Hooks> Broker<H> {
         // 3.1.1 [MQTT-3.1.2-4] and [MQTT-3.1.4-3], 5 [MQTT-3.1.2-5], [MQTT-3.1.2-6] and [MQTT-3.1.4-4]: the session
         // that is there, or a new one.
         let resumed = self.clients.get(client_id).copied();
-        let key = resumed.unwrap_or_else(|| self.new_session(client_id));
+        let key = resumed.unwrap_or_else(|| {
+            self.hold_session(connect.user_name);
+            self.new_session(client_id)
+        });
+        self.session_is_used(key, source);
+        self.is_not_pending(index);
         self.attach(index, key, connect, now);
         let session_expiry = self.session_expiry(connect);
         self.record_connected(index, key, session_expiry, before);
@@ -237,17 +246,6 @@ impl<H: Hooks> Broker<H> {
     fn is_of_another(&self, key: u32, user_name: Option<&str>) -> bool {
         let session = self.sessions.get(usize_of(key));
         session.is_some_and(|session| session.user_name.as_deref() != user_name)
-    }
-
-    /// Whether there is room for one more session. One that is of no use to anybody gives way to it.
-    fn has_room_for_session(&mut self, now: Instant) -> bool {
-        if self.sessions.len() < self.config.sessions {
-            return true;
-        }
-        if let Some((_, key)) = self.idle.first_key_value() {
-            self.end_session(*key, now);
-        }
-        self.sessions.len() < self.config.sessions
     }
 
     fn new_session(&mut self, client_id: &str) -> u32 {

@@ -114,7 +114,7 @@ impl<H: Hooks> Broker<H> {
         }
         // 3.1.1 [MQTT-3.1.2-5], 5 [MQTT-4.1.0-2]
         session.ends_at = (expiry != u32::MAX).then(|| now.after(expiry_span));
-        let shared = session.queue.take_shared();
+        let shared = session.queue.take_shared(&mut self.queued);
         if let Some(due) = session.due() {
             self.timers.set(due, Due::Session(key));
         }
@@ -123,6 +123,7 @@ impl<H: Hooks> Broker<H> {
             session.idle = Some(self.idle_serial);
             self.idle.insert(self.idle_serial, key);
         }
+        self.session_is_left(key);
         self.end_pressure(key);
         let origin = self.number_of(key);
         self.hand_over(shared, origin, now);
@@ -191,6 +192,11 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         session.is_over = true;
+        // Its room counts for others from now on, while the rest of it is removed.
+        self.session_is_over(key);
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
         if let Some(idle) = session.idle.take() {
             self.idle.remove(&idle);
         }
@@ -200,7 +206,7 @@ impl<H: Hooks> Broker<H> {
             .filter(|item| item.qos == QoS::AtLeastOnce)
             .inspect(|item| self.queued.add(item.size()))
             .collect();
-        let shared = session.queue.take_shared();
+        let shared = session.queue.take_shared(&mut self.queued);
         self.clients.remove(&session.client_id);
         self.hand_over(Some(under_way), origin, now);
         self.hand_over(shared, origin, now);

@@ -18,6 +18,7 @@ mod deliver;
 mod fanout;
 mod journal;
 mod leave;
+mod level;
 mod rights;
 mod share;
 mod subscribe;
@@ -34,6 +35,7 @@ mod timers;
 mod work;
 
 mod config;
+mod holders;
 mod hooks;
 mod statistics;
 

@@ -441,13 +441,19 @@ impl<H: Hooks> Broker<H> {
         self.acknowledge_when_stored(from, receipt, reason, before);
     }
 
-    /// What one queue may hold of the bytes of all, when there is no room for all.
+    /// What one queue may hold of the bytes of all, when there is no room for all. Who lets little wait does not make the share of
+    /// others smaller, until there is half as much again as all may hold.
     pub(crate) fn fair_share(&self) -> usize {
+        let (total, held) = (self.config.queued_bytes_total, self.queued.bytes);
+        if held <= total / 2 {
+            return usize::MAX;
+        }
         let sessions = self.sessions.len().max(1);
-        self.config
-            .queued_bytes_total
-            .checked_div(sessions)
-            .unwrap_or(0)
+        if held <= total.saturating_add(total / 2) {
+            let equal = total.checked_div(sessions).unwrap_or(0);
+            return self.queued.levels.share(total).max(equal);
+        }
+        (total / 2).checked_div(sessions).unwrap_or(0)
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use mqtt_session::proto::QoS;
 
 use crate::config::Config;
+use crate::level::Total;
 use crate::message::Message;
 use crate::router::Share;
 use crate::stall::{Stall, Tried};
@@ -71,13 +72,6 @@ impl Identifiers {
             Self::Many(many) => many,
         }
     }
-}
-
-/// All queues together.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Total {
-    pub(crate) messages: u64,
-    pub(crate) bytes: usize,
 }
 
 /// What a queue may hold of firm messages.
@@ -339,7 +333,7 @@ impl Queue {
         }
         let firm = if item.is_firm() { size } else { 0 };
         self.firm_bytes = self.firm_bytes.saturating_add(firm);
-        self.bytes = self.bytes.saturating_add(size);
+        self.resize(self.bytes.saturating_add(size), total);
         total.add(size);
         let lanes = if item.share.is_some() {
             self.shared_bytes = self.shared_bytes.saturating_add(size);
@@ -385,20 +379,25 @@ impl Queue {
     }
 
     /// Takes out what was chosen for shared subscriptions, to be given to others. It counts in the total until then.
-    pub(crate) fn take_shared(&mut self) -> Option<Lanes> {
+    pub(crate) fn take_shared(&mut self, total: &mut Total) -> Option<Lanes> {
         let shared = self.shared.take()?;
         self.stall = None;
-        self.bytes = self.bytes.saturating_sub(self.shared_bytes);
+        self.resize(self.bytes.saturating_sub(self.shared_bytes), total);
         self.shared_bytes = 0;
         self.firm_bytes = self.firm_bytes.saturating_sub(self.shared_firm_bytes);
         self.shared_firm_bytes = 0;
         Some(*shared)
     }
 
+    fn resize(&mut self, bytes: usize, total: &mut Total) {
+        total.levels.moves(self.bytes, bytes);
+        self.bytes = bytes;
+    }
+
     fn forget(&mut self, item: &Queued, total: &mut Total) {
         let size = item.size();
         let firm = if item.is_firm() { size } else { 0 };
-        self.bytes = self.bytes.saturating_sub(size);
+        self.resize(self.bytes.saturating_sub(size), total);
         self.firm_bytes = self.firm_bytes.saturating_sub(firm);
         total.remove(size);
         if item.share.is_some() {
@@ -406,18 +405,6 @@ impl Queue {
             self.shared_bytes = self.shared_bytes.saturating_sub(size);
             self.shared.take_if(|shared| shared.len() == 0);
         }
-    }
-}
-
-impl Total {
-    pub(crate) const fn add(&mut self, size: usize) {
-        self.messages = self.messages.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(size);
-    }
-
-    pub(crate) const fn remove(&mut self, size: usize) {
-        self.messages = self.messages.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(size);
     }
 }
 
@@ -587,7 +574,7 @@ mod tests {
         assert_eq!(payloads(&queue), ["0", "1", "2", "3", "4", "5"]);
         assert_eq!(queue.pop(&mut total).unwrap().share, share);
         // In the order in which they came, whatever their QoS.
-        let mut taken = queue.take_shared().unwrap();
+        let mut taken = queue.take_shared(&mut total).unwrap();
         let left: Vec<_> = std::iter::from_fn(|| taken.pop()).collect();
         let texts = left.iter().map(|item| item.message.publish().payload);
         assert!(texts.eq([b"2", b"4"]));

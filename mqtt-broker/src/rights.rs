@@ -7,7 +7,8 @@ use mqtt_session::proto::{TopicFilter, TopicName};
 
 use crate::broker::{Broker, usize_of};
 use crate::hooks::Hooks;
-use crate::queue::{Queued, Total};
+use crate::level::Total;
+use crate::queue::Queued;
 use crate::router::Keyed;
 use crate::session::Session;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use mqtt_session::proto::{QoS, Version};
 use mqtt_session::{Instant, Server, Token};
 
+use crate::holders::Offer;
 use crate::hooks::ClientInfo;
 use crate::journal::Recorded;
 use crate::message::Message;
@@ -66,6 +67,10 @@ pub(crate) struct Session {
     pub(crate) serial: u32,
     /// Its place among those that give way first.
     pub(crate) idle: Option<u64>,
+    /// Stands for the address of its client; 0 if that is not known.
+    pub(crate) source: u64,
+    /// While its client is away: its place among the sessions from the same address.
+    pub(crate) away: Option<Offer>,
     /// It has ended, but for subscriptions that are still to be removed.
     pub(crate) is_over: bool,
     /// It is in the list of those with more to send.
@@ -108,6 +113,8 @@ impl Session {
             client_hash,
             serial,
             idle: None,
+            source: 0,
+            away: None,
             is_over: false,
             at_work: false,
             user_name: None,

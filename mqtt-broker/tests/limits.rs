@@ -100,6 +100,9 @@ fn publish<'a>(topic: &'a str, payload: &'a [u8], qos: QoS) -> Publish<'a> {
 /// The reason in the PUBACK that answers it.
 fn puback(broker: &mut Broker<Open>, id: ConnectionId, message: &Publish<'_>) -> u8 {
     say(broker, id, &Packet::Publish(*message), Version::V5);
+    while broker.deadline() == Some(NOW) {
+        broker.tick(NOW);
+    }
     let answers = hear(broker, id);
     let puback = answers.iter().find(|bytes| bytes[0] == 0x40).unwrap();
     puback.get(4).copied().unwrap_or(0)
@@ -108,8 +111,8 @@ fn puback(broker: &mut Broker<Open>, id: ConnectionId, message: &Publish<'_>) ->
 #[test]
 fn connections_are_limited() {
     let mut broker = broker(|config| config.connections = 2);
-    let first = broker.open(NOW).unwrap();
-    broker.open(NOW).unwrap();
+    let first = connected(&mut broker, "first");
+    connected(&mut broker, "second");
     assert_eq!(broker.open(NOW).unwrap_err().limit, 2);
     broker.closed(first, NOW);
     let third = broker.open(NOW).unwrap();

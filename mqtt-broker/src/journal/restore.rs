@@ -109,6 +109,7 @@ impl<H: Hooks> Broker<H> {
         let mut session = Session::new(Arc::clone(&client_id), hash, self.session_serial);
         session.version = saved.version;
         session.user_name = saved.user_name.take();
+        self.hold_session(session.user_name.as_deref());
         session.will = saved.will.take();
         let will = session.will.as_ref().map_or(0, |will| will.message.size());
         self.will_bytes = self.will_bytes.saturating_add(will);

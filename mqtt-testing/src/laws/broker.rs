@@ -263,6 +263,14 @@ impl Trial {
             assert_eq!(self.hostile.len() + 2, self.limits.connections);
             return;
         };
+        let broker = &mut self.broker;
+        self.hostile.retain(|client| {
+            let gives_way = broker.gives_way(client.id);
+            if gives_way {
+                broker.closed(client.id, now);
+            }
+            !gives_way
+        });
         self.hostile.push(HostileClient {
             id,
             version,

@@ -1,0 +1,156 @@
+//! What clients wait for while others send as much as they can. All is on one thread, so that it is counted in steps of the broker and
+//! not in time.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+
+use mqtt_broker::{Config, Hooks};
+use mqtt_proto::{
+    Connect, Packet, PacketId, Publish, QoS, Subscribe, Subscription, TopicFilter, TopicName,
+    Version,
+};
+use mqtt_testing::packets::encode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use crate::shared::Shared;
+use crate::{Host, control, listen};
+
+struct Open;
+
+impl Hooks for Open {
+    fn unguessable(&mut self) -> u128 {
+        0
+    }
+}
+
+type Broker = Rc<RefCell<Shared<Open>>>;
+
+/// Runs a host, and `act` beside it.
+async fn beside<F: Future<Output = ()>>(config: Config, act: impl FnOnce(SocketAddr, Broker) -> F) {
+    let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_control, commands) = control();
+    let host = Host::new(config, Open, commands);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let shared = Rc::clone(&host.shared);
+    let run = host.run([listener], async {
+        let _ = stopped.await;
+    });
+    let acts = async {
+        act(address, shared).await;
+        drop(stop);
+    };
+    tokio::join!(run, acts);
+}
+
+async fn join(address: SocketAddr, client_id: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let connect = Packet::Connect(Connect::new(Version::V311, client_id));
+    stream
+        .write_all(&encode(&connect, Version::V311))
+        .await
+        .unwrap();
+    let mut connack = [0; 4];
+    stream.read_exact(&mut connack).await.unwrap();
+    assert_eq!(connack, [0x20, 2, 0, 0]);
+    stream
+}
+
+fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
+    let topic = TopicName::new(topic).unwrap();
+    let message = Packet::Publish(Publish::new(topic, payload));
+    encode(&message, Version::V311)
+}
+
+/// The other tasks have a turn. The runtime is not asked to look at the system before.
+async fn turn() {
+    let mut was_polled = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut was_polled, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Sends as much as the system takes; `at` is how much of `bytes` it took last.
+fn fill(stream: &TcpStream, bytes: &[u8], at: &mut usize) {
+    while let Ok(n) = stream.try_write(&bytes[*at..]) {
+        *at = (*at + n) % bytes.len();
+    }
+}
+
+/// However many flood the broker, a message of others comes after few turns of them.
+#[tokio::test]
+async fn who_sends_little_waits_for_few_turns_of_many_who_flood() {
+    let config = Config::default();
+    let share = u64::from(config.turn_steps);
+    beside(config, |address, broker| async move {
+        let (from, mut to) = (join(address, "from").await, join(address, "to").await);
+        let filter = TopicFilter::from_static("honest");
+        let list = [Subscription::new(filter, QoS::AtMostOnce)];
+        let subscribe = Subscribe::new(PacketId::FIRST, &list[..]);
+        let subscribe = encode(&Packet::Subscribe(subscribe), Version::V311);
+        to.write_all(&subscribe).await.unwrap();
+        to.read_exact(&mut [0; 5]).await.unwrap();
+        let mut floods = Vec::new();
+        for n in 0..32 {
+            floods.push((join(address, &format!("flood-{n}")).await, 0));
+        }
+        let flood = publish("flood", b"x").repeat(4_000);
+        let message = publish("honest", b"x");
+        let mut waits = Vec::new();
+        for _ in 0..21 {
+            for (stream, at) in &mut floods {
+                fill(stream, &flood, at);
+            }
+            let before = broker.borrow().broker.steps();
+            assert_eq!(from.try_write(&message).unwrap(), message.len());
+            let mut heard = [0; 64];
+            for _ in 0..100_000 {
+                turn().await;
+                match to.try_read(&mut heard) {
+                    Ok(n) => {
+                        assert_eq!(heard[..n], message);
+                        break;
+                    }
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                }
+            }
+            waits.push((broker.borrow().broker.steps() - before) / share);
+        }
+        waits.sort_unstable();
+        assert!(waits[10] <= 8, "{waits:?} shares of a turn");
+    })
+    .await;
+}
+
+/// Connections that say nothing keep nobody out, and are closed at once when others need their place.
+#[tokio::test]
+async fn silent_connections_keep_nobody_out() {
+    let mut config = Config::default();
+    config.connections = 20;
+    config.pending_connections = 10;
+    beside(config, |address, _| async move {
+        let mut silent = Vec::new();
+        for n in 0..100 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+            if n % 20 == 19 {
+                join(address, &format!("client-{n}")).await;
+            }
+        }
+        for stream in &mut silent[..80] {
+            assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+        }
+    })
+    .await;
+}

@@ -1,0 +1,301 @@
+//! Who holds connections and sessions: one address or user that takes many does not keep others out.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasher;
+
+use mqtt_session::Instant;
+use mqtt_session::proto::ReasonCode;
+
+use crate::broker::{Broker, ConnectionId, TooManyConnections, usize_of};
+use crate::hooks::{Ending, Hooks};
+use crate::router::Keyed;
+
+/// Connections or sessions by who holds them. 0 is a holder that is not known: nothing is counted for it but what can be taken.
+#[derive(Debug)]
+pub(crate) struct Holders {
+    by: HashMap<u64, Holder, Keyed>,
+    /// Those with something that can be taken, by how much that is.
+    most: BTreeSet<(usize, u64)>,
+    offered: usize,
+    serial: u64,
+}
+
+#[derive(Debug, Default)]
+struct Holder {
+    held: usize,
+    /// What can be taken, in the order in which that happens.
+    offers: BTreeMap<Offer, u32>,
+}
+
+/// Something that can be taken from its holder: what is of no use first, then the oldest.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Offer {
+    is_useful: bool,
+    serial: u64,
+}
+
+impl Holders {
+    pub(crate) fn new(key: Keyed) -> Self {
+        Self {
+            by: HashMap::with_hasher(key),
+            most: BTreeSet::new(),
+            offered: 0,
+            serial: 0,
+        }
+    }
+
+    pub(crate) fn held(&self, whose: u64) -> usize {
+        self.by.get(&whose).map_or(0, |holder| holder.held)
+    }
+
+    pub(crate) fn hold(&mut self, whose: u64) {
+        if whose != 0 {
+            let holder = self.by.entry(whose).or_default();
+            holder.held = holder.held.saturating_add(1);
+        }
+    }
+
+    pub(crate) fn let_go(&mut self, whose: u64) {
+        if let Entry::Occupied(mut entry) = self.by.entry(whose) {
+            let holder = entry.get_mut();
+            holder.held = holder.held.saturating_sub(1);
+            if holder.held == 0 && holder.offers.is_empty() {
+                entry.remove();
+            }
+        }
+    }
+
+    /// `item` can be taken from now on.
+    pub(crate) fn offer(&mut self, whose: u64, item: u32, is_useful: bool) -> Offer {
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let offer = Offer { is_useful, serial };
+        let offers = &mut self.by.entry(whose).or_default().offers;
+        self.most.remove(&(offers.len(), whose));
+        offers.insert(offer, item);
+        self.most.insert((offers.len(), whose));
+        self.offered = self.offered.saturating_add(1);
+        offer
+    }
+
+    pub(crate) fn withdraw(&mut self, whose: u64, offer: Offer) {
+        let Entry::Occupied(mut entry) = self.by.entry(whose) else {
+            return;
+        };
+        let offers = &mut entry.get_mut().offers;
+        self.most.remove(&(offers.len(), whose));
+        if offers.remove(&offer).is_some() {
+            self.offered = self.offered.saturating_sub(1);
+        }
+        if !offers.is_empty() {
+            self.most.insert((offers.len(), whose));
+        } else if entry.get().held == 0 {
+            entry.remove();
+        }
+    }
+
+    /// How many can be taken in all.
+    pub(crate) const fn offered(&self) -> usize {
+        self.offered
+    }
+
+    /// Returns the first that can be taken from one holder, and whether it is of use.
+    pub(crate) fn first_of(&self, whose: u64) -> Option<(u32, bool)> {
+        let (offer, item) = self.by.get(&whose)?.offers.first_key_value()?;
+        Some((*item, offer.is_useful))
+    }
+
+    /// Returns who has most that can be taken: `whose`, if nobody has more.
+    pub(crate) fn largest(&self, whose: u64) -> Option<u64> {
+        let (most, largest) = self.most.last().copied()?;
+        let own = self.by.get(&whose).map_or(0, |own| own.offers.len());
+        Some(if own >= most { whose } else { largest })
+    }
+}
+
+impl<H: Hooks> Broker<H> {
+    /// A client connected a transport from an address that the host does not tell: see [`Self::open_from`].
+    ///
+    /// # Errors
+    /// [`TooManyConnections`]: close the transport.
+    pub fn open(&mut self, now: Instant) -> Result<ConnectionId, TooManyConnections> {
+        self.open_from(0, now)
+    }
+
+    /// A client connected a transport. `source` stands for its address: the same number for all connections that count together in
+    /// the limits for one address, 0 for an address that is not known or not limited.
+    ///
+    /// If there are too many connections that are not accepted, one of those gives way: [`Self::gives_way`].
+    ///
+    /// # Errors
+    /// [`TooManyConnections`]: close the transport.
+    pub fn open_from(
+        &mut self,
+        source: u64,
+        now: Instant,
+    ) -> Result<ConnectionId, TooManyConnections> {
+        let limit = self.config.connections_per_address;
+        if source != 0 && self.pending.held(source) >= limit {
+            return Err(TooManyConnections { limit });
+        }
+        let limit = self.config.connections;
+        if self.pending.offered() >= self.config.pending_connections.max(1)
+            || self.open_connections() >= limit
+        {
+            self.make_way(source, now);
+        }
+        if self.open_connections() >= limit {
+            return Err(TooManyConnections { limit });
+        }
+        Ok(self.add_connection(source, now))
+    }
+
+    /// Whether the connection is over at once, because another took its place: close the transport without writing, say
+    /// [`Self::closed`].
+    #[must_use]
+    pub fn gives_way(&self, id: ConnectionId) -> bool {
+        self.connection(id)
+            .is_some_and(|connection| connection.gives_way)
+    }
+
+    /// Those that give way do not count.
+    fn open_connections(&self) -> usize {
+        self.connections.len().saturating_sub(self.giving_way)
+    }
+
+    /// The oldest connection that is not accepted gives way, of the address that has most of them.
+    fn make_way(&mut self, source: u64, now: Instant) {
+        let whose = self.pending.largest(source);
+        let Some((index, _)) = whose.and_then(|whose| self.pending.first_of(whose)) else {
+            return;
+        };
+        self.end(index, Ending::ByBroker(ReasonCode::QuotaExceeded), now);
+        self.is_not_pending(index);
+        if let Some(connection) = self.connections.get_mut(usize_of(index)) {
+            connection.gives_way = true;
+            self.giving_way = self.giving_way.saturating_add(1);
+        }
+        self.mark_ready(index);
+    }
+
+    /// A connection was accepted, or is over.
+    pub(crate) fn is_not_pending(&mut self, index: u32) {
+        if let Some(connection) = self.connections.get_mut(usize_of(index))
+            && let Some(offer) = connection.pending.take()
+        {
+            self.pending.withdraw(connection.source, offer);
+        }
+    }
+
+    /// Whether there is room for one more session. One that is of no use to anybody gives way to it, or else one of an address that
+    /// has more of them.
+    pub(crate) fn has_room_for_session(
+        &mut self,
+        source: u64,
+        user_name: Option<&str>,
+        now: Instant,
+    ) -> bool {
+        let user = self.user(user_name);
+        if user != 0 && self.users.held(user) >= self.config.sessions_per_user {
+            return false;
+        }
+        if source != 0 && self.sources.held(source) >= self.config.sessions_per_address {
+            match self.sources.first_of(source) {
+                Some((key, false)) => self.end_session(key, now),
+                _ => return false,
+            }
+        }
+        if self.sessions.len() >= self.config.sessions
+            && let Some(key) = self.dispensable(source)
+        {
+            self.end_session(key, now);
+            self.go_on_ending();
+        }
+        self.sessions.len() < self.config.sessions
+    }
+
+    /// The session that gives way to a new one from an address.
+    fn dispensable(&self, source: u64) -> Option<u32> {
+        if let Some((_, key)) = self.idle.first_key_value() {
+            return Some(*key);
+        }
+        let whose = self.sources.largest(source).filter(|whose| *whose != 0)?;
+        let least = match whose == source {
+            // A new one in the place of an old one of its own.
+            true => 1,
+            false => self.sources.held(source).saturating_add(1),
+        };
+        let (key, _) = self.sources.first_of(whose)?;
+        (self.sources.held(whose) > least).then_some(key)
+    }
+
+    /// Stands for the name of a user; 0 for none.
+    fn user(&self, user_name: Option<&str>) -> u64 {
+        user_name.map_or(0, |name| self.clients.hasher().hash_one(name).max(1))
+    }
+
+    /// A session was made for a user.
+    pub(crate) fn hold_session(&mut self, user_name: Option<&str>) {
+        let user = self.user(user_name);
+        self.users.hold(user);
+    }
+
+    /// The client of a session is there, from this address.
+    pub(crate) fn session_is_used(&mut self, key: u32, source: u64) {
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        if let Some(offer) = session.away.take() {
+            self.sources.withdraw(session.source, offer);
+        }
+        self.sources.let_go(session.source);
+        session.source = source;
+        self.sources.hold(source);
+    }
+
+    /// The client of a session is away.
+    pub(crate) fn session_is_left(&mut self, key: u32) {
+        if let Some(session) = self.sessions.get_mut(usize_of(key))
+            && session.source != 0
+            && session.away.is_none()
+        {
+            let is_useful = !session.is_idle();
+            session.away = Some(self.sources.offer(session.source, key, is_useful));
+        }
+    }
+
+    /// A session is over.
+    pub(crate) fn session_is_over(&mut self, key: u32) {
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        if let Some(offer) = session.away.take() {
+            self.sources.withdraw(session.source, offer);
+        }
+        self.sources.let_go(session.source);
+        let user_name = session.user_name.clone();
+        let user = self.user(user_name.as_deref());
+        self.users.let_go(user);
+    }
+
+    /// Counts the connection, and returns what its place in the order of those that are not accepted is.
+    pub(crate) fn hold_connection(&mut self, index: u32, source: u64) {
+        self.pending.hold(source);
+        let offer = self.pending.offer(source, index, false);
+        if let Some(connection) = self.connections.get_mut(usize_of(index)) {
+            connection.source = source;
+            connection.pending = Some(offer);
+        }
+    }
+
+    /// A connection is closed.
+    pub(crate) fn let_connection_go(&mut self, index: u32) {
+        self.is_not_pending(index);
+        if let Some(connection) = self.connections.get(usize_of(index)) {
+            self.pending.let_go(connection.source);
+            let gives_way = usize::from(connection.gives_way);
+            self.giving_way = self.giving_way.saturating_sub(gives_way);
+        }
+    }
+}

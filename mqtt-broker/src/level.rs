@@ -1,0 +1,128 @@
+//! How much of a scarce resource each of many may have: who has little keeps it, and what is left is divided among those who have more.
+
+/// All queues together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Total {
+    pub(crate) messages: u64,
+    pub(crate) bytes: usize,
+    /// What the queues hold, one by one.
+    pub(crate) levels: Levels,
+}
+
+impl Total {
+    pub(crate) const fn add(&mut self, size: usize) {
+        self.messages = self.messages.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(size);
+    }
+
+    pub(crate) const fn remove(&mut self, size: usize) {
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(size);
+    }
+}
+
+/// How many have something, and how much, by the number of binary digits of what each has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Levels {
+    classes: [Class; CLASSES],
+    holders: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Class {
+    holders: usize,
+    amount: usize,
+}
+
+/// The last has all that is larger.
+const CLASSES: usize = 48;
+
+impl Default for Levels {
+    fn default() -> Self {
+        Self {
+            classes: [Class::default(); CLASSES],
+            holders: 0,
+        }
+    }
+}
+
+impl Levels {
+    /// One of them had `before` and has `after`; 0 is nothing.
+    pub(crate) fn moves(&mut self, before: usize, after: usize) {
+        if before > 0
+            && let Some(class) = self.class(before)
+        {
+            class.holders = class.holders.saturating_sub(1);
+            class.amount = class.amount.saturating_sub(before);
+            self.holders = self.holders.saturating_sub(1);
+        }
+        if after > 0
+            && let Some(class) = self.class(after)
+        {
+            class.holders = class.holders.saturating_add(1);
+            class.amount = class.amount.saturating_add(after);
+            self.holders = self.holders.saturating_add(1);
+        }
+    }
+
+    fn class(&mut self, amount: usize) -> Option<&mut Class> {
+        self.classes.get_mut(digits(amount).min(CLASSES - 1))
+    }
+
+    /// Returns what each may have so that all of them, and one more, have no more than `total`.
+    pub(crate) fn share(&self, total: usize) -> usize {
+        let (mut left, mut holders) = (total, self.holders.saturating_add(1));
+        for (digits, class) in (0..).zip(&self.classes) {
+            let (rest, others) = (
+                left.saturating_sub(class.amount),
+                holders.saturating_sub(class.holders),
+            );
+            let share = rest.checked_div(others).unwrap_or(0);
+            let largest = 1_usize.checked_shl(digits).unwrap_or(usize::MAX);
+            if share < largest {
+                break;
+            }
+            (left, holders) = (rest, others);
+        }
+        left.checked_div(holders).unwrap_or(0)
+    }
+}
+
+fn digits(amount: usize) -> usize {
+    usize::try_from(usize::BITS.saturating_sub(amount.leading_zeros())).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn levels(amounts: &[usize]) -> Levels {
+        let mut levels = Levels::default();
+        for amount in amounts {
+            levels.moves(0, *amount);
+        }
+        levels
+    }
+
+    #[test]
+    fn who_has_little_leaves_the_rest_to_others() {
+        assert_eq!(levels(&[]).share(1_000), 1_000);
+        assert_eq!(levels(&[700, 300]).share(900), 300);
+        // A thousand have ten each: three share what is left.
+        let mut many = vec![10; 1_000];
+        many.extend([400_000, 500_000]);
+        assert_eq!(levels(&many).share(910_000), 300_000);
+        // All have as much: each has its part.
+        assert_eq!(levels(&[100; 9]).share(500), 50);
+    }
+
+    #[test]
+    fn what_moves_is_forgotten_where_it_was() {
+        let mut levels = levels(&[10, 20]);
+        levels.moves(10, 5_000);
+        levels.moves(5_000, 0);
+        levels.moves(20, 0);
+        assert_eq!(levels.share(70), 70);
+        assert!(levels.classes.iter().all(|class| class.amount == 0));
+    }
+}

@@ -1,0 +1,276 @@
+//! Many connections or sessions of one address or user keep nobody else out, and take nothing from others.
+
+use std::time::Duration;
+
+use mqtt_broker::{Broker, Config, ConnectionId, Hooks};
+use mqtt_session::Instant;
+use mqtt_session::proto::{
+    Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish, QoS,
+    Subscribe, Subscription, TopicFilter, TopicName, Version,
+};
+use mqtt_testing::packets::encode;
+
+const NOW: Instant = Instant::from_millis(0);
+/// Addresses.
+const CROWD: u64 = 1;
+const HONEST: u64 = 2;
+
+struct Open;
+
+impl Hooks for Open {
+    fn unguessable(&mut self) -> u128 {
+        0
+    }
+}
+
+fn broker(set: impl FnOnce(&mut Config)) -> Broker<Open> {
+    let mut config = Config::default();
+    config.statistics_interval = 0;
+    set(&mut config);
+    Broker::new(config, Open, NOW)
+}
+
+/// As a host does: those that give way are closed.
+fn open(broker: &mut Broker<Open>, source: u64) -> Option<ConnectionId> {
+    let id = broker.open_from(source, NOW).ok();
+    while let Some(ready) = broker.next_ready() {
+        if broker.gives_way(ready) {
+            assert!(broker.outgoing(ready).is_empty());
+            broker.closed(ready, NOW);
+        }
+    }
+    id
+}
+
+const STAYS: [Property<'static>; 1] = [Property::SessionExpiryInterval(1_000)];
+
+fn staying<'a>(client_id: &'a str, user_name: Option<&'a str>) -> Connect<'a> {
+    Connect {
+        clean_start: false,
+        user_name,
+        properties: Properties::from(&STAYS),
+        ..Connect::new(Version::V5, client_id)
+    }
+}
+
+/// Returns what is outgoing then, packet by packet.
+fn say(broker: &mut Broker<Open>, id: ConnectionId, packet: &Packet<'_>) -> Vec<Vec<u8>> {
+    broker.receive(id, &encode(packet, Version::V5), NOW);
+    while broker.deadline() == Some(NOW) {
+        broker.tick(NOW);
+    }
+    let mut packets = Vec::new();
+    while let Ok(Decoded::Packet { consumed, .. }) =
+        Packet::decode(broker.outgoing(id), Version::V5, MAX_PACKET)
+    {
+        packets.push(broker.outgoing(id)[..consumed].to_vec());
+        broker.sent(id, consumed, NOW);
+    }
+    packets
+}
+
+/// Returns the connection, whether there was a session, and the reason code.
+fn join(broker: &mut Broker<Open>, source: u64, connect: &Connect<'_>) -> (ConnectionId, [u8; 2]) {
+    let id = open(broker, source).unwrap();
+    let connack = say(broker, id, &Packet::Connect(*connect)).remove(0);
+    assert_eq!(connack[0], 0x20);
+    (id, [connack[2], connack[3]])
+}
+
+fn subscribe(broker: &mut Broker<Open>, id: ConnectionId, filter: &str) {
+    let filter = TopicFilter::new(filter).unwrap();
+    let list = [Subscription::new(filter, QoS::AtLeastOnce)];
+    let subscribe = Subscribe::new(PacketId::FIRST, &list[..]);
+    assert_eq!(say(broker, id, &Packet::Subscribe(subscribe))[0][0], 0x90);
+}
+
+/// A session with a subscription whose client leaves.
+fn leave(broker: &mut Broker<Open>, source: u64, connect: &Connect<'_>, filter: &str) {
+    let (id, told) = join(broker, source, connect);
+    assert_eq!(told, [0, 0], "{}", connect.client_id);
+    subscribe(broker, id, filter);
+    broker.closed(id, NOW);
+}
+
+#[test]
+fn silent_connections_give_way() {
+    let mut broker = broker(|config| {
+        config.connections = 20;
+        config.pending_connections = 8;
+    });
+    let crowd: Vec<_> = (0..50).map(|_| open(&mut broker, CROWD).unwrap()).collect();
+    let is_open = |broker: &Broker<Open>, id: &ConnectionId| !broker.is_closing(*id);
+    let stay = crowd.iter().filter(|id| is_open(&broker, id)).count();
+    assert_eq!(stay, 8);
+    assert!(is_open(&broker, &crowd[42]) && !is_open(&broker, &crowd[41]));
+    // Its CONNECT is on its way while the others go on.
+    let honest = open(&mut broker, HONEST).unwrap();
+    for _ in 0..50 {
+        open(&mut broker, CROWD).unwrap();
+    }
+    let connect = Packet::Connect(Connect::new(Version::V5, "honest"));
+    assert_eq!(say(&mut broker, honest, &connect)[0][..1], [0x20]);
+    for _ in 0..50 {
+        open(&mut broker, CROWD).unwrap();
+    }
+    assert!(!broker.is_closing(honest));
+}
+
+/// One that was refused and keeps its transport open is not accepted either.
+#[test]
+fn what_is_accepted_does_not_give_way() {
+    let mut broker = broker(|config| config.connections = 3);
+    let connect = |client_id| Packet::Connect(Connect::new(Version::V5, client_id));
+    let refused = open(&mut broker, CROWD).unwrap();
+    say(&mut broker, refused, &Packet::PingReq);
+    assert!(broker.is_closing(refused));
+    for client_id in ["a", "b", "c"] {
+        let id = open(&mut broker, CROWD).unwrap();
+        assert_eq!(say(&mut broker, id, &connect(client_id))[0][..1], [0x20]);
+    }
+    assert_eq!(broker.open_from(HONEST, NOW).unwrap_err().limit, 3);
+}
+
+#[test]
+fn connections_of_one_address_are_limited() {
+    let mut broker = broker(|config| config.connections_per_address = 2);
+    let first = open(&mut broker, CROWD).unwrap();
+    open(&mut broker, CROWD).unwrap();
+    assert_eq!(broker.open_from(CROWD, NOW).unwrap_err().limit, 2);
+    open(&mut broker, HONEST).unwrap();
+    // An address that is not known has no limit.
+    for _ in 0..3 {
+        open(&mut broker, 0).unwrap();
+    }
+    broker.closed(first, NOW);
+    open(&mut broker, CROWD).unwrap();
+}
+
+/// Sessions that are in use, by their subscriptions, of an address that has most of them.
+#[test]
+fn invented_sessions_keep_nobody_out() {
+    let mut broker = broker(|config| config.sessions = 10);
+    for n in 0..30 {
+        leave(
+            &mut broker,
+            CROWD,
+            &staying(&format!("crowd-{n}"), None),
+            "a",
+        );
+        if n == 8 {
+            leave(&mut broker, HONEST, &staying("honest", None), "b");
+        }
+    }
+    let other = staying("other", None);
+    leave(&mut broker, HONEST, &other, "b");
+    for client_id in ["honest", "other"] {
+        let (id, told) = join(&mut broker, HONEST, &staying(client_id, None));
+        assert_eq!(told, [1, 0], "{client_id}");
+        broker.closed(id, NOW);
+    }
+    let (_, told) = join(&mut broker, CROWD, &staying("crowd-29", None));
+    assert_eq!(told, [1, 0], "the oldest give way first");
+    let (_, told) = join(&mut broker, CROWD, &staying("crowd-20", None));
+    assert_eq!(told, [0, 0], "it gave way");
+}
+
+/// Nobody has more than the others: who was there first stays.
+#[test]
+fn equals_do_not_give_way_to_each_other() {
+    let mut broker = broker(|config| config.sessions = 3);
+    for source in 1..=3 {
+        let client_id = source.to_string();
+        leave(&mut broker, source, &staying(&client_id, None), "a");
+    }
+    let (id, told) = join(&mut broker, 4, &staying("4", None));
+    assert_eq!((told, broker.is_closing(id)), ([0, 0x97], true));
+}
+
+#[test]
+fn sessions_of_one_address_and_user_are_limited() {
+    let mut broker = broker(|config| {
+        config.sessions_per_address = 3;
+        config.sessions_per_user = 2;
+    });
+    leave(&mut broker, CROWD, &staying("1", Some("alice")), "a");
+    leave(&mut broker, 7, &staying("2", Some("alice")), "a");
+    let (_, told) = join(&mut broker, 8, &staying("3", Some("alice")));
+    assert_eq!(told, [0, 0x97]);
+    leave(&mut broker, CROWD, &staying("4", None), "a");
+    leave(&mut broker, CROWD, &staying("5", Some("bob")), "a");
+    let (_, told) = join(&mut broker, CROWD, &staying("6", None));
+    assert_eq!(told, [0, 0x97]);
+    // What ends makes room for both.
+    let ends = Connect {
+        clean_start: true,
+        properties: Properties::EMPTY,
+        ..staying("1", Some("alice"))
+    };
+    let (id, told) = join(&mut broker, 9, &ends);
+    assert_eq!(told, [0, 0]);
+    broker.closed(id, NOW);
+    leave(&mut broker, CROWD, &staying("3", Some("alice")), "a");
+}
+
+/// Who lets little wait loses nothing, however many let little wait, and however much a few do.
+#[test]
+fn a_crowd_and_two_who_let_much_wait_cost_nobody_a_message() {
+    let mut broker = broker(|config| config.queued_bytes_total = 400_000);
+    for n in 0..1_000 {
+        let client_id = format!("crowd-{n}");
+        leave(&mut broker, CROWD, &staying(&client_id, None), "crowd");
+    }
+    for client_id in ["greedy-1", "greedy-2"] {
+        leave(&mut broker, CROWD, &staying(client_id, None), "greedy");
+    }
+    leave(&mut broker, HONEST, &staying("honest", None), "honest");
+    let (publisher, _) = join(&mut broker, HONEST, &staying("publisher", None));
+    let mut publish = |topic: &str, len: usize| {
+        let payload = vec![b'x'; len];
+        let message = Publish {
+            delivery: Delivery::AtLeastOnce(PacketId::FIRST),
+            ..Publish::new(TopicName::new(topic).unwrap(), &payload)
+        };
+        let answer = say(&mut broker, publisher, &Packet::Publish(message)).remove(0);
+        assert_eq!(answer[0], 0x40);
+    };
+    publish("crowd", 1);
+    for n in 0..2_000 {
+        publish("greedy", 1_000);
+        if n % 100 == 99 {
+            publish("honest", 1_000);
+        }
+    }
+    let held = broker.statistics(NOW).queued_bytes;
+    assert!(held <= 800_000, "{held}");
+    let id = open(&mut broker, HONEST).unwrap();
+    let honest = staying("honest", None);
+    let heard = say(&mut broker, id, &Packet::Connect(honest));
+    let messages = heard.iter().filter(|packet| packet[0] >> 4 == 3);
+    assert_eq!(messages.count(), 20);
+}
+
+/// 5 \[MQTT-3.2.2-21\] lets the broker say how long a session stays.
+#[test]
+fn sessions_stay_for_a_month_at_most() {
+    let mut broker = broker(|_| {});
+    let asks = [Property::SessionExpiryInterval(u32::MAX)];
+    let connect = Connect {
+        properties: Properties::from(&asks),
+        ..staying("a", None)
+    };
+    let id = open(&mut broker, HONEST).unwrap();
+    let connack = say(&mut broker, id, &Packet::Connect(connect)).remove(0);
+    let month: u32 = 30 * 24 * 3_600;
+    let told: Vec<u8> = [&[0x11][..], &month.to_be_bytes()].concat();
+    assert!(
+        connack.windows(5).any(|bytes| bytes == told),
+        "{connack:x?}"
+    );
+    broker.closed(id, NOW);
+    let end = NOW.after(Duration::from_secs(u64::from(month)));
+    broker.tick(NOW.after(Duration::from_secs(u64::from(month) - 1)));
+    assert_eq!(broker.statistics(end).sessions, 1);
+    broker.tick(end);
+    assert_eq!(broker.statistics(end).sessions, 0);
+}

@@ -109,8 +109,8 @@ impl Drop for SocketFile {
 pub(crate) struct Bound {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) files: Vec<SocketFile>,
-    /// An address that other machines can connect to without a certificate.
-    pub(crate) public: Option<SocketAddr>,
+    /// Addresses that other machines can connect to without a certificate, with the numbers of their listeners.
+    pub(crate) public: Vec<(usize, SocketAddr)>,
     /// TLS, by the number of the listener.
     #[cfg(feature = "tls")]
     pub(crate) tls: Vec<(usize, Arc<mqtt_transport::tls::TlsServer>)>,
@@ -189,9 +189,9 @@ impl Bound {
             let addresses = resolved.map_err(|source| listen_error(text, source))?;
             for address in addresses {
                 if !address.ip().is_loopback() && !needs_certificate {
-                    self.public.get_or_insert(address);
+                    self.public.push((number, address));
                     // Asked before others can connect.
-                    access.protects(self.public)?;
+                    access.protects(&self.public)?;
                 }
                 let listener = listen(address).map_err(|source| listen_error(text, source))?;
                 let listener = Listener::from(listener)

@@ -1,5 +1,6 @@
 //! Hooks that ask the user file and the ACL file, and log what clients do.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use mqtt_broker::{ClientInfo, ConnectionId, Ending, Hooks, Observation, Verdict};
@@ -48,11 +49,20 @@ pub struct Guard {
     pub acl: Option<Acl>,
     /// Whether clients may connect without a user name. Default: `true`.
     pub anonymous: bool,
+    /// What differs for the clients of some listeners, by their numbers.
+    pub(crate) logins: HashMap<usize, Login>,
     control: Control,
     checks: Checks,
     quota: Quota,
     /// The next number if the system gives none: one that was drawn at the start, and counted up.
     seed: u128,
+}
+
+/// Who may connect to one listener.
+#[derive(Debug)]
+pub(crate) struct Login {
+    pub(crate) users: Option<Users>,
+    pub(crate) anonymous: bool,
 }
 
 impl Guard {
@@ -65,6 +75,7 @@ impl Guard {
             users: None,
             acl: None,
             anonymous: true,
+            logins: HashMap::new(),
             control,
             checks: Checks::new(WAITING),
             quota: Quota::new(),
@@ -125,18 +136,26 @@ impl Hooks for Guard {
     }
 
     fn connect(&mut self, connection: ConnectionId, connect: &Connect<'_>) -> Verdict {
+        let peer = self.control.peer(connection);
+        let login = peer
+            .as_ref()
+            .and_then(|peer| self.logins.get(&peer.listener));
+        let (users, anonymous) = match login {
+            Some(login) => (&login.users, login.anonymous),
+            None => (&self.users, self.anonymous),
+        };
         // TLS has proved who it is.
-        if let Some(user) = self.control.peer(connection).and_then(|peer| peer.user) {
+        if let Some(user) = peer.as_ref().and_then(|peer| peer.user.as_ref()) {
             return Verdict::AcceptAs(user.to_string());
         }
         let Some(user) = connect.user_name else {
-            return if self.anonymous {
+            return if anonymous {
                 Verdict::Accept
             } else {
                 Verdict::Refuse(ReasonCode::NotAuthorized)
             };
         };
-        let Some(users) = &self.users else {
+        let Some(users) = users else {
             return Verdict::Accept;
         };
         let password = connect.password.unwrap_or_default();

@@ -1,12 +1,13 @@
 //! Users, rules and limits that change while a broker runs.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
 use crate::binding::Bound;
-use crate::guard::WAITING;
+use crate::guard::{Login, WAITING};
 use crate::{Acl, Control, Error, Guard, ListenerSettings, Settings, Users};
 
 /// Reads the files of a running broker again: [`Listening::reloader`](crate::Listening::reloader) makes it.
@@ -15,8 +16,8 @@ pub struct Reloader {
     control: Control,
     /// Those of the start.
     started: Settings,
-    /// An address that other machines can connect to without a certificate.
-    public: Option<SocketAddr>,
+    /// Addresses that other machines can connect to without a certificate, with the numbers of their listeners.
+    public: Vec<(usize, SocketAddr)>,
     /// TLS, by the number of the listener.
     #[cfg(feature = "tls")]
     tls: Vec<(usize, std::sync::Arc<mqtt_transport::tls::TlsServer>)>,
@@ -27,7 +28,7 @@ impl Reloader {
         Self {
             control,
             started,
-            public: bound.public,
+            public: bound.public.clone(),
             #[cfg(feature = "tls")]
             tls: bound.tls.clone(),
         }
@@ -58,7 +59,7 @@ impl Reloader {
             return Ok(Vec::new());
         };
         let (access, config, tls) = read?;
-        access.protects(self.public)?;
+        access.protects(&self.public)?;
         #[cfg(feature = "tls")]
         for (new, (_, server)) in tls.into_iter().zip(&self.tls) {
             server.take_over(new);
@@ -129,6 +130,8 @@ fn fixed_but_changed(started: &Settings, wanted: &Settings) -> Vec<&'static str>
 /// Leaves out what is read again.
 fn without_files(listener: ListenerSettings) -> ListenerSettings {
     ListenerSettings {
+        user_file: None,
+        allow_anonymous: None,
         cert: None,
         key: None,
         client_ca: None,
@@ -142,38 +145,75 @@ fn without_files(listener: ListenerSettings) -> ListenerSettings {
 /// Who may do what, as the files of some settings say.
 #[derive(Debug)]
 pub(crate) struct Access {
-    users: Option<Users>,
+    /// Who may connect, by the number of the listener; first what is said for all.
+    logins: Vec<(usize, Option<Users>, Option<bool>)>,
     acl: Option<Acl>,
-    allow_anonymous: Option<bool>,
     password_queue: Option<usize>,
 }
 
 impl Access {
     pub(crate) fn read(settings: &Settings) -> Result<Self, Error> {
-        let mut users = settings.user_file.as_deref().map(Users::read).transpose()?;
-        if let (Some(users), Some(seconds)) = (&mut users, settings.password_memory) {
-            users.remember_for(Duration::from_secs(seconds.into()));
+        let mut read: Vec<(PathBuf, Users)> = Vec::new();
+        let mut logins = Vec::new();
+        let all = (0, settings.common());
+        let listeners = settings.numbered_listeners().into_iter();
+        for (number, listener) in std::iter::once(all).chain(listeners) {
+            let users = match listener.user_file {
+                None => None,
+                // Read once, so that a password is remembered for all listeners.
+                Some(path) => match read.iter().find(|(known, _)| *known == path) {
+                    Some((_, users)) => Some(users.clone()),
+                    None => {
+                        let users = settings.users(&path)?;
+                        read.push((path, users.clone()));
+                        Some(users)
+                    }
+                },
+            };
+            logins.push((number, users, listener.allow_anonymous));
         }
         Ok(Self {
-            users,
+            logins,
             acl: settings.acl_file.as_deref().map(Acl::read).transpose()?,
-            allow_anonymous: settings.allow_anonymous,
             password_queue: settings.password_queue,
         })
     }
 
-    /// Whether an address that others can connect to is protected, or meant to be open.
-    pub(crate) fn protects(&self, public: Option<SocketAddr>) -> Result<(), Error> {
-        match (public, &self.users, self.allow_anonymous) {
-            (Some(address), None, None) => Err(Error::Unprotected(address)),
-            _ => Ok(()),
+    /// Whether addresses of listeners that others can connect to are protected, or meant to be open.
+    pub(crate) fn protects(&self, public: &[(usize, SocketAddr)]) -> Result<(), Error> {
+        for (number, address) in public {
+            let own = self.logins.iter().rev().find(|(own, ..)| own == number);
+            if let Some((_, None, None)) = own.or_else(|| self.logins.first()) {
+                return Err(Error::Unprotected(*address));
+            }
         }
+        Ok(())
     }
 
     pub(crate) fn apply(self, guard: &mut Guard) {
-        guard.anonymous = self.allow_anonymous.unwrap_or_else(|| self.users.is_none());
-        guard.users = self.users;
+        let login = |users: Option<Users>, anonymous: Option<bool>| Login {
+            anonymous: anonymous.unwrap_or_else(|| users.is_none()),
+            users,
+        };
+        let mut logins = self.logins.into_iter();
+        if let Some((_, users, anonymous)) = logins.next() {
+            let all = login(users, anonymous);
+            (guard.users, guard.anonymous) = (all.users, all.anonymous);
+        }
+        guard.logins = logins
+            .map(|(number, users, anonymous)| (number, login(users, anonymous)))
+            .collect();
         guard.set_password_queue(self.password_queue.unwrap_or(WAITING));
         guard.acl = self.acl;
+    }
+}
+
+impl Settings {
+    fn users(&self, path: &Path) -> Result<Users, Error> {
+        let mut users = Users::read(path)?;
+        if let Some(seconds) = self.password_memory {
+            users.remember_for(Duration::from_secs(seconds.into()));
+        }
+        Ok(users)
     }
 }

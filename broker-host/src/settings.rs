@@ -114,15 +114,9 @@ settings! {
     /// Address to listen on, as [mqtt|mqtts|ws|wss|any]://HOST:PORT or unix://PATH; may be given several times. Default 127.0.0.1:1883
     #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS"))]
     bind: Vec<String>,
-    /// File of users and their passwords, made by `mqtt passwd`; others are refused then
-    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
-    user_file: PathBuf,
     /// File that says who may publish and subscribe to what; without it, everyone may do everything
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     acl_file: PathBuf,
-    /// Clients may connect without a user name. Default: yes if there is no user file and only this machine can connect
-    #[cfg_attr(feature = "clap", arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true))]
-    allow_anonymous: bool,
     /// Versions of MQTT that are accepted: 3.1, 3.1.1 or 5; may be given several times. All, unless something is said
     #[cfg_attr(feature = "clap", arg(long, value_name = "VERSION"))]
     protocol_versions: Vec<String>,
@@ -161,6 +155,12 @@ settings! {
     handshakes: usize,
     }
     listeners {
+    /// File of users and their passwords, made by `mqtt passwd`; others are refused then
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
+    user_file: PathBuf,
+    /// Clients may connect without a user name. Default: yes if there is no user file and only this machine can connect there
+    #[cfg_attr(feature = "clap", arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true))]
+    allow_anonymous: bool,
     /// File with the certificate for mqtts:// and wss:// and those that lead to its CA; several are chosen by the name the client asks for
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "TLS and WebSocket"))]
     cert: Vec<PathBuf>,
@@ -280,10 +280,25 @@ impl Settings {
     /// [`Error::File`], [`Error::Settings`].
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = read_text(path)?;
-        parse(&text).map_err(|(line, source)| Error::Settings {
+        Self::parse(&text).map_err(|(line, source)| Error::Settings {
             path: path.into(),
             line,
             source,
+        })
+    }
+
+    /// Reads the text of a settings file.
+    ///
+    /// # Errors
+    /// What is wrong, and in which line, counted from 1, where that is known.
+    pub fn parse(text: &str) -> Result<Self, (Option<usize>, SettingsError)> {
+        toml::from_str(text).map_err(|error| {
+            let message = error.message().replace('\n', " ");
+            let line = error.span().map(|span| {
+                let before = text.get(..span.start).unwrap_or_default();
+                before.matches('\n').count() + 1
+            });
+            (line, SettingsError(message))
         })
     }
 }
@@ -424,17 +439,6 @@ impl Settings {
 /// Whether a value is wrong, the name of its setting, and what it has to be.
 type Checked = (bool, &'static str, &'static str);
 
-fn parse(text: &str) -> Result<Settings, (Option<usize>, SettingsError)> {
-    toml::from_str(text).map_err(|error| {
-        let message = error.message().replace('\n', " ");
-        let line = error.span().map(|span| {
-            let before = text.get(..span.start).unwrap_or_default();
-            before.matches('\n').count() + 1
-        });
-        (line, SettingsError(message))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #[cfg(feature = "clap")]
@@ -519,7 +523,7 @@ mod tests {
     #[test]
     fn what_would_serve_nobody_is_refused() {
         let check = |text: &str| {
-            parse(text)
+            Settings::parse(text)
                 .unwrap()
                 .check()
                 .map_err(|error| error.to_string())
@@ -560,7 +564,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
         let wrong = |text: &str| {
-            let (line, error) = parse(text).unwrap_err();
+            let (line, error) = Settings::parse(text).unwrap_err();
             (line, error.to_string())
         };
         let (line, message) = wrong("log = \"info\"\nwindows = 3");

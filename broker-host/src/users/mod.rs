@@ -35,12 +35,12 @@ pub enum UserFileError {
     Duplicate,
 }
 
-/// Users and the hashes of their passwords.
-#[derive(Debug)]
+/// Users and the hashes of their passwords. A clone shares them, and the passwords that are remembered.
+#[derive(Clone, Debug)]
 pub struct Users {
     /// Places in `hashes`.
-    places: HashMap<String, usize>,
-    hashes: Vec<Arc<Hash>>,
+    places: Arc<HashMap<String, usize>>,
+    hashes: Arc<[Arc<Hash>]>,
     memory: Arc<Memory>,
 }
 
@@ -77,8 +77,8 @@ impl Users {
         }
         let memory = Arc::new(Memory::new()?);
         Ok(Self {
-            places,
-            hashes,
+            places: places.into(),
+            hashes: hashes.into(),
             memory,
         })
     }
@@ -116,6 +116,14 @@ impl Users {
             memory: Arc::clone(&self.memory),
         })
     }
+}
+
+/// Reads the text of a user file, and returns how many users there are.
+///
+/// # Errors
+/// The first line that is wrong, counted from 1, and what is wrong there.
+pub fn check(text: &str) -> Result<usize, (usize, UserFileError)> {
+    parse(text).map(|users| users.len())
 }
 
 fn parse(text: &str) -> Result<Vec<(String, Hash)>, (usize, UserFileError)> {

@@ -18,6 +18,7 @@ use mqtt_broker_host::transport::tls::{
     ClientCertificate, IdentityPart, TlsServer, TlsServerOptions,
 };
 use mqtt_broker_host::transport::websocket::WebSocketServerOptions;
+use mqtt_broker_host::users::{self, Cost};
 use mqtt_broker_host::{
     Control, Host, Layers, Listener, Listening, Peer, Reloader, Settings, control, listen,
 };
@@ -126,6 +127,43 @@ async fn each_scheme_carries_mqtt_of_each_version() {
         })
         .await;
     assert!(!folder.0.join("socket").exists());
+}
+
+/// One asks for a password, the other lets in who gives no name, and checks who gives one.
+#[tokio::test]
+async fn each_listener_asks_its_own_clients_for_passwords() {
+    let folder = Folder::new();
+    let users = folder.0.join("users");
+    users::create(&users, "alice", "secret", Cost::default()).unwrap();
+    let text = format!(
+        "user-file = {users:?}\nbind = ['127.0.0.1:0']\nstatistics-interval = 0\n\
+         [[listener]]\nbind = ['127.0.0.1:0']\nallow-anonymous = true\n"
+    );
+    let settings = Settings::read(&folder.write("config", &text)).unwrap();
+    let broker = settings.listen().await.unwrap();
+    let running = Running {
+        addresses: broker.addresses().collect(),
+        reloader: broker.reloader(),
+        broker,
+    };
+    running
+        .beside(|addresses, _| async move {
+            let anonymous = Connect::new(Version::V5, "client");
+            let alice = |password: &'static [u8]| Connect {
+                user_name: Some("alice"),
+                password: Some(password),
+                ..anonymous
+            };
+            let clients = [anonymous, alice(b"secret"), alice(b"wrong")];
+            for (address, told) in [(0, [0x87, 0, 0x86]), (1, [0, 0, 0x86])] {
+                for (connect, told) in clients.iter().zip(told) {
+                    let mut client = Client::tcp(addresses[address], Stack::new()).await;
+                    let connack = client.try_connect(connect).await.unwrap();
+                    assert_eq!((connack[0], connack[3]), (0x20, told), "{connect:?}");
+                }
+            }
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ printf '\n== the handles over TLS, WebSocket and Unix sockets\n'
 $limit cargo test --locked -p sansio-mqtt-std -p sansio-mqtt-smol --features proxy,tls,websocket --test secured
 printf '\n== a broker and a few clients in every order of events and crashes\n'
 $limit cargo test --locked --quiet --release -p sansio-mqtt-broker --test small_world
+printf '\n== each attack for a second: the broker survives, in bounded memory\n'
+$limit scripts/attack.sh --quick --debug --seconds 1 --memory 512
 printf '\n== the whole system in virtual time: 2,000 seeds, 200 clients and the broker in each\n'
 $limit cargo run --locked --quiet --release -p mqtt-testing --example system -- --first 1 --seeds 2000
 printf '\n== the pure crates with every set of features\n'

@@ -1,7 +1,8 @@
 //! Measures how long the messages of one pair of clients take while other clients attack the broker. `scripts/attack.sh` calls it.
 //!
 //! Arguments: the broker's program and its arguments, in which `PORT` stands for a free port; before them `--seconds N` for each
-//! attack (3), `--limit N` to fail if the 99th percentile is more than N times that without an attack, `--only NAME`.
+//! attack (3), `--limit N` to fail if the 99th percentile is more than N times that without an attack, `--memory N` to fail if the broker
+//! takes more than N MB, `--only NAME`. A broker that does not survive an attack, or serves nobody after it, is a failure in any case.
 //!
 //! All sockets are on 127.0.0.1. Each attack has a broker of its own, and ends after its seconds.
 
@@ -65,6 +66,7 @@ impl Drop for Broker {
 struct Settings {
     seconds: u64,
     limit: Option<u32>,
+    memory: Option<u64>,
     only: Option<String>,
     program: Vec<String>,
 }
@@ -74,6 +76,7 @@ impl Settings {
         let mut settings = Self {
             seconds: 3,
             limit: None,
+            memory: None,
             only: None,
             program: Vec::new(),
         };
@@ -83,6 +86,7 @@ impl Settings {
             match argument.as_str() {
                 "--seconds" => settings.seconds = value().parse().expect("a number"),
                 "--limit" => settings.limit = Some(value().parse().expect("a number")),
+                "--memory" => settings.memory = Some(value().parse().expect("a number")),
                 "--only" => settings.only = Some(value()),
                 _ => {
                     settings.program.push(argument);
@@ -95,8 +99,16 @@ impl Settings {
     }
 }
 
-/// Runs one attack, and returns the pair's latencies and the broker's memory.
-fn run(attack: &Attack, settings: &Settings) -> (Latencies, Option<u64>) {
+/// What one attack led to.
+struct Outcome {
+    times_of_pair: Latencies,
+    /// In MB, where that can be known.
+    memory: Option<u64>,
+    /// Whether the broker serves a new pair after the attack.
+    survived: bool,
+}
+
+fn run(attack: &Attack, settings: &Settings) -> Outcome {
     let broker = Broker::start(&settings.program);
     let over = AtomicBool::new(false);
     let times_of_pair = std::thread::scope(|scope| {
@@ -108,7 +120,11 @@ fn run(attack: &Attack, settings: &Settings) -> (Latencies, Option<u64>) {
         over.store(true, Ordering::Relaxed);
         times_of_pair
     });
-    (times_of_pair, broker.memory())
+    Outcome {
+        survived: pair::measure(broker.address, Duration::ZERO).messages > 0,
+        memory: broker.memory(),
+        times_of_pair,
+    }
 }
 
 fn main() -> ExitCode {
@@ -124,7 +140,19 @@ fn main() -> ExitCode {
         if attack.attackers > 0 && wanted.is_some_and(|only| !attack.name.contains(only.as_str())) {
             continue;
         }
-        let (times_of_pair, memory) = run(attack, &settings);
+        let Outcome {
+            times_of_pair,
+            memory,
+            survived,
+        } = run(attack, &settings);
+        let most = settings.memory.unwrap_or(u64::MAX);
+        if !survived || memory.is_some_and(|memory| memory > most) {
+            eprintln!(
+                "{}: the broker serves nobody, or takes too much memory",
+                attack.name
+            );
+            failed = true;
+        }
         let memory = memory.map_or_else(|| "-".to_owned(), |memory| memory.to_string());
         let base = *quiet.get_or_insert_with(|| times_of_pair.high.max(1));
         let times = times_of_pair.high.div_ceil(base);
@@ -139,7 +167,7 @@ fn main() -> ExitCode {
         );
     }
     if failed {
-        eprintln!("an attack makes the pair wait longer than the limit allows");
+        eprintln!("an attack did more than the limits allow");
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS

@@ -19,8 +19,10 @@ const TOPIC: &str = "honest/pair";
 /// A message that takes longer counts as this long.
 const MOST: Duration = Duration::from_secs(10);
 
+/// Measures one message at least.
 pub(crate) fn measure(address: SocketAddr, time: Duration) -> Latencies {
     let mut times = Vec::new();
+    let mut messages = 0;
     let began = Instant::now();
     let pair = Client::connect(address, "honest-1", None)
         .and_then(|from| Some((from, Client::connect(address, "honest-2", None)?)));
@@ -28,7 +30,7 @@ pub(crate) fn measure(address: SocketAddr, time: Duration) -> Latencies {
         to.say(&subscribe([TOPIC].into_iter(), None));
         let mut suback = [0; 6];
         let _ = to.0.read_exact(&mut suback);
-        while began.elapsed() < time {
+        while times.is_empty() || began.elapsed() < time {
             let number = u64::try_from(times.len()).expect("few");
             let bytes = publish(TOPIC, &number.to_be_bytes());
             let sent = Instant::now();
@@ -37,6 +39,7 @@ pub(crate) fn measure(address: SocketAddr, time: Duration) -> Latencies {
             if !received {
                 break;
             }
+            messages += 1;
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -52,7 +55,7 @@ pub(crate) fn measure(address: SocketAddr, time: Duration) -> Latencies {
         middle: micros(times.len() / 2),
         high: micros(times.len() * 99 / 100),
         longest: micros(times.len()),
-        messages: times.len(),
+        messages,
     }
 }
 

@@ -49,7 +49,7 @@ const GOODBYE: Duration = Duration::from_millis(500);
 /// ```
 #[derive(Debug)]
 pub struct Host<H> {
-    shared: Rc<RefCell<Shared<H>>>,
+    pub(crate) shared: Rc<RefCell<Shared<H>>>,
     /// Until they are obeyed.
     commands: RefCell<Option<Commands>>,
 }

@@ -230,6 +230,14 @@ settings! {
     window: u16 => window,
     /// QoS 2 messages among them. Default 20
     window_qos2: u16 => window_qos2,
+    /// Bytes of QoS 1 and 2 messages under way to one client. Default 16777216
+    in_flight_bytes: u32 => in_flight_bytes,
+    /// Bytes of all connections: what waits for transports, messages under way, topic aliases. Default 536870912
+    connection_bytes_total: usize => connection_bytes_total,
+    /// The longest client identifier and user name, in bytes. Default 1024
+    client_id_length: usize => client_id_length,
+    /// The longest topic name or filter, in bytes. Default 65535
+    topic_length: usize => topic_length,
     /// Bytes that may wait for one client's transport before messages are queued. Default 262144
     outgoing_bytes: u32 => outgoing_bytes,
     /// Messages queued for one client. Default 100000
@@ -324,6 +332,7 @@ impl Settings {
         let (limits, words) = (self.limits_that_serve_nobody(), self.words_unknown());
         match limits
             .into_iter()
+            .chain(self.crowds_that_serve_nobody())
             .chain(words)
             .find(|(is_wrong, ..)| *is_wrong)
         {
@@ -365,7 +374,34 @@ impl Settings {
         ]
     }
 
-    fn limits_that_serve_nobody(&self) -> [Checked; 13] {
+    fn crowds_that_serve_nobody(&self) -> [Checked; 4] {
+        let client = "must be at least 1, or no client can connect";
+        let session = "must be at least 1, since every client has one";
+        [
+            (
+                self.pending_connections == Some(0),
+                "pending-connections",
+                client,
+            ),
+            (
+                self.connections_per_address == Some(0),
+                "connections-per-address",
+                client,
+            ),
+            (
+                self.sessions_per_address == Some(0),
+                "sessions-per-address",
+                session,
+            ),
+            (
+                self.sessions_per_user == Some(0),
+                "sessions-per-user",
+                session,
+            ),
+        ]
+    }
+
+    fn limits_that_serve_nobody(&self) -> [Checked; 9] {
         [
             (
                 self.connections == Some(0),
@@ -375,26 +411,6 @@ impl Settings {
             (
                 self.sessions == Some(0),
                 "sessions",
-                "must be at least 1, since every client has one",
-            ),
-            (
-                self.pending_connections == Some(0),
-                "pending-connections",
-                "must be at least 1, or no client can connect",
-            ),
-            (
-                self.connections_per_address == Some(0),
-                "connections-per-address",
-                "must be at least 1, or no client can connect",
-            ),
-            (
-                self.sessions_per_address == Some(0),
-                "sessions-per-address",
-                "must be at least 1, since every client has one",
-            ),
-            (
-                self.sessions_per_user == Some(0),
-                "sessions-per-user",
                 "must be at least 1, since every client has one",
             ),
             (

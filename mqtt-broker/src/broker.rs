@@ -88,6 +88,8 @@ pub(crate) struct Connection {
     pub(crate) gives_way: bool,
     /// Stands for its address; 0 if that is not known.
     pub(crate) source: u64,
+    /// What its machine has on the heap.
+    pub(crate) held: usize,
     /// While it is not accepted: its place among those.
     pub(crate) pending: Option<Offer>,
     pub(crate) extra: Option<Box<Extra>>,
@@ -144,6 +146,8 @@ pub struct Broker<H> {
     pub(crate) pending: Holders,
     /// How many connections are over because others took their place.
     pub(crate) giving_way: usize,
+    /// What the machines of all connections and sessions have on the heap.
+    pub(crate) held: usize,
     /// Sessions by the address of their client, and those whose client is away.
     pub(crate) sources: Holders,
     /// Sessions by their user.
@@ -207,6 +211,7 @@ impl<H: Hooks> Broker<H> {
             idle_serial: 0,
             pending: Holders::new(key),
             giving_way: 0,
+            held: 0,
             sources: Holders::new(key),
             users: Holders::new(key),
             will_bytes: 0,
@@ -243,6 +248,7 @@ impl<H: Hooks> Broker<H> {
             ended: false,
             gives_way: false,
             source,
+            held: 0,
             pending: None,
             extra: None,
         }));
@@ -304,6 +310,7 @@ impl<H: Hooks> Broker<H> {
             self.pump(key, now);
         }
         self.take_changes(id.index);
+        self.recount(id.index);
         self.settle();
     }
 
@@ -394,6 +401,7 @@ impl<H: Hooks> Broker<H> {
         };
         let received = &mut self.statistics.bytes_received;
         *received = received.saturating_add(widen(consumed));
+        self.recount(id.index);
         self.settle();
         if self.outgoing(id).len() > waiting {
             self.mark_ready(id.index);

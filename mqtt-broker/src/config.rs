@@ -60,6 +60,16 @@ pub struct Config {
     pub window: u16,
     /// How many of them may be QoS 2. Default 20.
     pub window_qos2: u16,
+    /// Bytes of QoS 1 and 2 messages that may be under way to one client; one message may be larger. Default 16 MiB, at least
+    /// [`Self::packet_size`].
+    pub in_flight_bytes: u32,
+    /// Bytes of all connections and sessions for what waits for transports, for messages under way and for topic aliases. Beyond it,
+    /// only who takes more than its share of it waits: what is for it goes to its queue. Default 512 MiB.
+    pub connection_bytes_total: usize,
+    /// The longest client identifier and user name, in bytes. Default 1,024.
+    pub client_id_length: usize,
+    /// The longest topic name or filter, in bytes. Default 65,535: as MQTT allows.
+    pub topic_length: usize,
     /// Bytes that may wait for one client's transport before messages are queued. Default 256 KiB, at least
     /// [`Self::packet_size`].
     pub outgoing_bytes: u32,
@@ -139,6 +149,10 @@ impl Default for Config {
             topic_aliases: 16,
             window: 128,
             window_qos2: 20,
+            in_flight_bytes: 16 << 20,
+            connection_bytes_total: 512 << 20,
+            client_id_length: 1_024,
+            topic_length: 65_535,
             outgoing_bytes: 256 << 10,
             queued_messages: 100_000,
             queued_bytes: 32 << 20,
@@ -195,15 +209,19 @@ impl Config {
         // What one client may send another must be able to get, with its subscription identifiers.
         let largest = self.packet_size.saturating_add(IDENTIFIERS);
         config.outgoing_limit = self.outgoing_bytes.max(largest);
-        config.kept_limit = config.kept_limit.max(largest);
+        config.kept_limit = self.in_flight_bytes.max(largest);
         config.auto_alias = self.topic_aliases;
         config.connect_timeout_ms = self.connect_timeout_ms;
         config.keep_alive_percent = self.keep_alive_percent;
         config
     }
 
-    /// Whether a topic name or filter is not too deep.
-    pub(crate) fn allows_levels(&self, topic: &[u8]) -> bool {
+    /// Whether a topic name or filter is neither too long nor too deep.
+    pub(crate) fn allows_topic(&self, topic: &[u8]) -> bool {
+        topic.len() <= self.topic_length && self.allows_levels(topic)
+    }
+
+    fn allows_levels(&self, topic: &[u8]) -> bool {
         topic.iter().filter(|byte| **byte == b'/').count() < self.topic_levels
     }
 

@@ -220,6 +220,7 @@ impl<H: Hooks> Broker<H> {
             self.end(index, Ending::ByBroker(ReasonCode::PacketTooLarge), now);
             return;
         }
+        self.recount(index);
         self.schedule(index);
         let connected = self.statistics.clients_connected.saturating_add(1);
         self.statistics.clients_connected = connected;
@@ -271,6 +272,7 @@ impl<H: Hooks> Broker<H> {
         }
         if let Some(mut parked) = session.parked.take() {
             connection.server.swap_session(&mut parked);
+            self.held = self.held.saturating_sub(std::mem::take(&mut session.held));
         }
         if let Some(idle) = session.idle.take() {
             self.idle.remove(&idle);
@@ -396,13 +398,21 @@ fn refusal(connect: &Connect<'_>, config: &crate::Config) -> Option<ReasonCode> 
     if connect.client_id.is_empty() && !config.empty_client_ids {
         return Some(ReasonCode::ClientIdentifierNotValid);
     }
+    // 3.1.1 [MQTT-3.1.3-5], 5 [MQTT-3.1.3-5]: up to 23 bytes are taken in any case.
+    let longest = config.client_id_length.max(23);
+    if connect.client_id.len() > longest {
+        return Some(ReasonCode::ClientIdentifierNotValid);
+    }
+    if connect.user_name.is_some_and(|name| name.len() > longest) {
+        return Some(ReasonCode::BadUserNameOrPassword);
+    }
     let will = connect.will.as_ref();
     // 5 [MQTT-3.2.2-12] and [MQTT-3.2.2-13]
     let refused = will.and_then(|will| config.refuses(will.qos, will.retain));
     if refused.is_some() {
         return refused;
     }
-    if will.is_some_and(|will| !config.allows_levels(will.topic.as_bytes())) {
+    if will.is_some_and(|will| !config.allows_topic(will.topic.as_bytes())) {
         return Some(ReasonCode::TopicNameInvalid);
     }
     None

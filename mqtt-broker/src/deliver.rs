@@ -97,6 +97,14 @@ impl<H: Hooks> Broker<H> {
         } else {
             publish.topic
         };
+        if publish.topic_alias.is_some()
+            && let Some(reason) = self.refuses_alias(index, topic)
+        {
+            // The alias would stay in memory.
+            self.topic = resolved;
+            self.close(index, reason, now);
+            return;
+        }
         let message = Outgoing {
             topic,
             qos: publish.qos(),
@@ -161,7 +169,7 @@ impl<H: Hooks> Broker<H> {
             return (ReasonCode::UnspecifiedError, Routed::ToNobody);
         };
         let client = session.info();
-        let refused = if !self.config.allows_levels(topic.as_bytes()) {
+        let refused = if !self.config.allows_topic(topic.as_bytes()) {
             Some(ReasonCode::TopicNameInvalid)
         } else if is_reserved(topic.as_str()) || !self.hooks.may_publish(&client, topic) {
             Some(ReasonCode::NotAuthorized)
@@ -219,6 +227,7 @@ impl<H: Hooks> Broker<H> {
         // 3.1.1 [MQTT-3.3.1-9], 5 [MQTT-3.3.1-12] and [MQTT-3.3.1-13]
         let retain = message.retain && subscriber.retain_as_published;
         let current = self.current_rights();
+        let limit = self.connection_share();
         let Some(session) = self.sessions.get_mut(usize_of(subscriber.session)) else {
             return;
         };
@@ -230,10 +239,15 @@ impl<H: Hooks> Broker<H> {
         let connection = session
             .connection
             .and_then(|index| self.connections.get_mut(usize_of(index)));
+        let scarce = self.held > self.config.connection_bytes_total;
         match connection {
             // 3.1.1 [MQTT-4.6.0-5] and [MQTT-4.6.0-6], 5 [MQTT-4.6.0-5] and [MQTT-4.6.0-6]: nothing overtakes what is
             // queued.
-            Some(connection) if session.queue.is_empty() && share.is_none() => {
+            Some(connection)
+                if session.queue.is_empty()
+                    && share.is_none()
+                    && !(scarce && connection.holds_more_than(limit)) =>
+            {
                 let sent = send(
                     connection,
                     message,
@@ -246,6 +260,7 @@ impl<H: Hooks> Broker<H> {
                 match sent {
                     Err(Refused::Full) => {}
                     sent => {
+                        connection.recount(&mut self.held);
                         let index = session.connection;
                         if self.journal.is_some() {
                             let how = (qos, retain);
@@ -399,6 +414,7 @@ impl<H: Hooks> Broker<H> {
 
     fn pump_queue(&mut self, key: u32, now: Instant) {
         let current = self.current_rights();
+        let share = self.connection_share();
         loop {
             let Some(session) = self.sessions.get_mut(usize_of(key)) else {
                 return;
@@ -450,15 +466,21 @@ impl<H: Hooks> Broker<H> {
             let identifiers = item.identifiers.as_slice().len() / 8;
             self.meter
                 .spend(delivery_steps(&message).saturating_add(identifiers));
-            let sent = send(
-                connection,
-                &message,
-                item.qos,
-                item.retain,
-                publish.properties,
-                item.message.remaining(now),
-                item.identifiers.as_slice(),
-            );
+            let scarce = self.held > self.config.connection_bytes_total;
+            let sent = if scarce && connection.holds_more_than(share) {
+                Err(Refused::Full)
+            } else {
+                send(
+                    connection,
+                    &message,
+                    item.qos,
+                    item.retain,
+                    publish.properties,
+                    item.message.remaining(now),
+                    item.identifiers.as_slice(),
+                )
+            };
+            connection.recount(&mut self.held);
             if sent == Err(Refused::Full) {
                 let tried = Tried {
                     len: item.message.len(),

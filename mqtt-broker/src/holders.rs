@@ -274,6 +274,7 @@ impl<H: Hooks> Broker<H> {
             self.sources.withdraw(session.source, offer);
         }
         self.sources.let_go(session.source);
+        self.held = self.held.saturating_sub(std::mem::take(&mut session.held));
         let user_name = session.user_name.clone();
         let user = self.user(user_name.as_deref());
         self.users.let_go(user);
@@ -294,6 +295,7 @@ impl<H: Hooks> Broker<H> {
         self.is_not_pending(index);
         if let Some(connection) = self.connections.get(usize_of(index)) {
             self.pending.let_go(connection.source);
+            self.held = self.held.saturating_sub(connection.held);
             let gives_way = usize::from(connection.gives_way);
             self.giving_way = self.giving_way.saturating_sub(gives_way);
         }

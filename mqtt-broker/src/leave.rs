@@ -47,10 +47,13 @@ impl<H: Hooks> Broker<H> {
         if let Some(session) = session {
             let mut parked = Server::new(self.config.session(), Heap);
             parked.swap_session(&mut connection.server);
+            session.held = parked.heap_size();
+            self.held = self.held.saturating_add(session.held);
             session.parked = Some(Box::new(parked));
             session.connection = None;
             session.rights.disconnected();
         }
+        self.recount(index);
         self.mark_ready(index);
         if let Some(connection) = self.id(index) {
             let limit = self.config.queued_bytes_total / ORPHANED;

@@ -81,6 +81,8 @@ pub(crate) struct Session {
     pub(crate) rights: Rights,
     pub(crate) connection: Option<u32>,
     pub(crate) parked: Option<Box<Server<'static>>>,
+    /// What `parked` has on the heap.
+    pub(crate) held: usize,
     pub(crate) queue: Queue,
     /// Its queue is too full, and its client is connected.
     pub(crate) pressure: Option<Box<Pressure>>,
@@ -122,6 +124,7 @@ impl Session {
             rights: Rights::default(),
             connection: None,
             parked: None,
+            held: 0,
             queue: Queue::default(),
             pressure: None,
             filters: BTreeMap::new(),

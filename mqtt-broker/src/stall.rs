@@ -1,6 +1,11 @@
 //! When a message that had no room is tried again. A try may decode and measure a megabyte of properties, so it has to be
 //! paid for: by bytes that the transport took, or by messages that the client acknowledged.
 
+use mqtt_session::proto::{ReasonCode, TopicName};
+
+use crate::broker::{Broker, Connection, usize_of};
+use crate::hooks::Hooks;
+
 /// A try of less than this costs no more than the packet that caused it.
 const CHEAP: usize = 4 << 10;
 
@@ -59,6 +64,47 @@ impl Stall {
 
     pub(crate) const fn is_over(&self) -> bool {
         self.bytes == 0 || self.acknowledged == 0
+    }
+}
+
+impl Connection {
+    /// Whether it holds more than this, and will have less without more being sent to it: a message is for it to acknowledge, or bytes
+    /// are for its transport to take.
+    pub(crate) fn holds_more_than(&self, share: usize) -> bool {
+        self.held > share && (self.server.pending() > 0 || !self.server.outgoing().is_empty())
+    }
+
+    /// Counts what its machine has on the heap now; `all` is what all have.
+    pub(crate) fn recount(&mut self, all: &mut usize) {
+        let size = self.server.heap_size();
+        *all = all.saturating_sub(self.held).saturating_add(size);
+        self.held = size;
+    }
+}
+
+impl<H: Hooks> Broker<H> {
+    /// Why a topic may not get an alias, if it may not: it is too long, or its client takes more than its share of what all may hold.
+    pub(crate) fn refuses_alias(&self, index: u32, topic: TopicName<'_>) -> Option<ReasonCode> {
+        if topic.as_bytes().len() > self.config.topic_length {
+            return Some(ReasonCode::TopicNameInvalid);
+        }
+        let total = self.config.connection_bytes_total;
+        let connection = self.connections.get(usize_of(index))?;
+        let takes_more = connection.held > self.connection_share();
+        (self.held > total && takes_more).then_some(ReasonCode::QuotaExceeded)
+    }
+
+    /// What each connection may hold of what all may.
+    pub(crate) fn connection_share(&self) -> usize {
+        let total = self.config.connection_bytes_total;
+        total.checked_div(self.connections.len()).unwrap_or(total)
+    }
+
+    /// Counts what the machine of a connection has on the heap now.
+    pub(crate) fn recount(&mut self, index: u32) {
+        if let Some(connection) = self.connections.get_mut(usize_of(index)) {
+            connection.recount(&mut self.held);
+        }
     }
 }
 

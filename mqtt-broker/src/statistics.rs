@@ -50,6 +50,8 @@ pub struct Statistics {
     pub queued: u64,
     /// Bytes of messages queued for clients.
     pub queued_bytes: u64,
+    /// Bytes that connections and sessions take for what waits for transports, for messages under way and for topic aliases.
+    pub connection_bytes: u64,
 }
 
 const VERSION_TOPIC: &str = "$SYS/broker/version";
@@ -102,6 +104,7 @@ impl<H: Hooks> Broker<H> {
             retained_bytes: widen(self.retained.bytes()),
             queued: self.queued.messages,
             queued_bytes: widen(self.queued.bytes),
+            connection_bytes: widen(self.held),
             ..self.statistics
         }
     }

@@ -219,7 +219,7 @@ impl<H: Hooks> Broker<H> {
         let filter = subscription.filter;
         let known = session.filters.contains_key(filter.as_str());
         let client = session.info();
-        let code = if !self.config.allows_levels(filter.as_bytes()) {
+        let code = if !self.config.allows_topic(filter.as_bytes()) {
             ReasonCode::TopicFilterInvalid
         } else if !known && (must_be_stored || self.config.is_full_of(session, filter.as_str())) {
             ReasonCode::QuotaExceeded

@@ -6,7 +6,7 @@ use mqtt_broker::{Broker, Config, ConnectionId, Hooks};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
     Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish, QoS,
-    Subscribe, Subscription, TopicFilter, TopicName, Version,
+    Subscribe, Subscription, TopicAlias, TopicFilter, TopicName, Version,
 };
 use mqtt_testing::packets::encode;
 
@@ -273,4 +273,92 @@ fn sessions_stay_for_a_month_at_most() {
     assert_eq!(broker.statistics(end).sessions, 1);
     broker.tick(end);
     assert_eq!(broker.statistics(end).sessions, 0);
+}
+
+/// Those who neither read nor acknowledge take no more than twice what the settings allow, and others get what is for them.
+#[test]
+fn what_waits_for_clients_is_bounded_in_all() {
+    let total = 1_000_000;
+    let mut broker = broker(|config| {
+        config.connection_bytes_total = total;
+        config.packet_size = 20_000;
+        config.slow_consumer_ms = 0;
+        config.queued_bytes_total = 2_000_000;
+    });
+    let mut deaf = Vec::new();
+    for n in 0..40 {
+        let (id, _) = join(&mut broker, CROWD, &staying(&format!("deaf-{n}"), None));
+        subscribe(&mut broker, id, "#");
+        deaf.push(id);
+    }
+    let (honest, _) = join(&mut broker, HONEST, &staying("honest", None));
+    subscribe(&mut broker, honest, "#");
+    let (publisher, _) = join(&mut broker, HONEST, &staying("publisher", None));
+    let payload = [b'x'; 10_000];
+    for n in 0..200 {
+        let topic = TopicName::from_static("a");
+        let message = Packet::Publish(Publish::new(topic, &payload));
+        say(&mut broker, publisher, &message);
+        let heard = broker.outgoing(honest).len();
+        assert!(heard > payload.len(), "message {n}");
+        broker.sent(honest, heard, NOW);
+    }
+    let held = broker.statistics(NOW).connection_bytes;
+    assert!(held <= 2 * u64::try_from(total).unwrap(), "{held}");
+    for id in deaf {
+        broker.closed(id, NOW);
+    }
+    let held = broker.statistics(NOW).connection_bytes;
+    assert!(held < 500_000, "{held}");
+}
+
+/// 3.1.1 \[MQTT-3.1.3-5\], 5 \[MQTT-3.1.3-5\]: 23 bytes are taken whatever the limit says.
+#[test]
+fn long_names_are_refused() {
+    let mut broker = broker(|config| {
+        config.client_id_length = 10;
+        config.topic_length = 100;
+    });
+    let long = "x".repeat(24);
+    let (_, told) = join(&mut broker, HONEST, &staying(&long, None));
+    assert_eq!(told, [0, 0x85]);
+    let (_, told) = join(&mut broker, HONEST, &staying("a", Some(&long)));
+    assert_eq!(told, [0, 0x86]);
+    let (id, told) = join(&mut broker, HONEST, &staying(&long[..23], None));
+    assert_eq!(told, [0, 0]);
+    let long = "x".repeat(101);
+    let mut message = Publish {
+        delivery: Delivery::AtLeastOnce(PacketId::FIRST),
+        ..Publish::new(TopicName::new(&long).unwrap(), b"x")
+    };
+    let puback = say(&mut broker, id, &Packet::Publish(message)).remove(0);
+    assert_eq!((puback[0], puback[4]), (0x40, 0x90));
+    message.topic_alias = TopicAlias::new(1);
+    let disconnect = say(&mut broker, id, &Packet::Publish(message)).remove(0);
+    assert_eq!((disconnect[0], disconnect[2]), (0xE0, 0x90));
+}
+
+/// Each takes sixteen aliases of the longest topics; those who would take more than their share when all is taken are disconnected.
+#[test]
+fn aliases_are_bounded_in_all() {
+    let mut broker = broker(|config| config.connection_bytes_total = 1_000_000);
+    let topic = "x".repeat(60_000);
+    let mut ended = 0;
+    for n in 0..40 {
+        let (id, _) = join(&mut broker, CROWD, &staying(&n.to_string(), None));
+        for alias in 1..=16 {
+            let message = Publish {
+                topic_alias: TopicAlias::new(alias),
+                ..Publish::new(TopicName::new(&topic).unwrap(), b"x")
+            };
+            say(&mut broker, id, &Packet::Publish(message));
+        }
+        if broker.is_closing(id) {
+            ended += 1;
+            broker.closed(id, NOW);
+        }
+        let held = broker.statistics(NOW).connection_bytes;
+        assert!(held < 3_000_000, "{held}");
+    }
+    assert!(ended > 30, "{ended}");
 }

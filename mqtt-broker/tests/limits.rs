@@ -250,7 +250,10 @@ fn bytes_of_wills_are_limited() {
 fn deep_topics_take_no_stack() {
     let deep = "a/".repeat(32_000);
     let run = move || {
-        let mut broker = broker(|config| config.topic_levels = 100_000);
+        let mut broker = broker(|config| {
+            config.topic_levels = 100_000;
+            config.topic_length = 65_535;
+        });
         let id = connected(&mut broker, "a");
         assert_eq!(subscribe(&mut broker, id, &deep, QoS::AtMostOnce), 0);
         for payload in [&b"x"[..], b""] {

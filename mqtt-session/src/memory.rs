@@ -180,6 +180,23 @@ impl Memory<'_> {
         }
     }
 
+    /// Returns how many bytes lie on the heap.
+    #[cfg(all(feature = "alloc", feature = "server"))]
+    pub(crate) fn heap_size(&self) -> usize {
+        let Kind::Heap(tables) = &self.0 else {
+            return 0;
+        };
+        let slots = size_of_val(&*tables.slots);
+        let received = size_of_val(&*tables.received);
+        let bytes = tables.outgoing.len().saturating_add(tables.kept.len());
+        #[cfg(feature = "aliases")]
+        let bytes = tables
+            .aliases
+            .as_ref()
+            .map_or(bytes, |rare| bytes.saturating_add(rare.0.len()));
+        bytes.saturating_add(slots).saturating_add(received)
+    }
+
     /// Exchanges what belongs to a session with another machine. Returns `false` and changes nothing if one has lent memory and
     /// the other a heap.
     #[cfg(feature = "server")]

@@ -305,6 +305,8 @@ impl<H: Hooks> Broker<H> {
                     return Err(Fault::Value.into());
                 }
             }
+            session.held = server.heap_size();
+            self.held = self.held.saturating_add(session.held);
             session.parked = Some(Box::new(server));
             if session.is_idle() {
                 self.idle_serial = self.idle_serial.wrapping_add(1);

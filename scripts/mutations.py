@@ -74,7 +74,8 @@ def main():
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="mutations") as folder:
         tree = pathlib.Path(folder) / "tree"
-        shutil.copytree(root, tree, ignore=shutil.ignore_patterns("target", ".git", "corpus", "artifacts"))
+        # With the present time on each file, or Cargo would take what the last run broke for up to date.
+        shutil.copytree(root, tree, copy_function=shutil.copy, ignore=shutil.ignore_patterns("target", ".git", "corpus", "artifacts"))
         sound = {}
         for rule, row, command in rows:
             name = (tuple(command[0]), command[1])

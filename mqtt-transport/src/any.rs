@@ -182,8 +182,10 @@ mod tests {
         let (result, plain, is_open) = input(AnyServerOptions::default(), &[connect]);
         assert!(result.is_ok() && is_open);
         assert_eq!(&plain[..], connect);
-        let mut options = AnyServerOptions::default();
-        options.refuse_plain = true;
+        let options = AnyServerOptions {
+            refuse_plain: true,
+            ..AnyServerOptions::default()
+        };
         let (result, ..) = input(options, &[connect]);
         let error = result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongProtocol);
@@ -207,8 +209,10 @@ mod tests {
     #[cfg(feature = "websocket")]
     #[test]
     fn websocket_is_recognised_in_any_pieces() {
-        let mut options = AnyServerOptions::default();
-        options.websocket = Some(crate::websocket::WebSocketServerOptions::default());
+        let options = AnyServerOptions {
+            websocket: Some(crate::websocket::WebSocketServerOptions::default()),
+            ..AnyServerOptions::default()
+        };
         let request =
             b"GET /mqtt HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\

@@ -110,6 +110,14 @@ impl Agent {
         false
     }
 
+    #[allow(clippy::unused_self, reason = "with the feature it is needed")]
+    pub(crate) const fn store_is_full(&self) -> bool {
+        #[cfg(feature = "journal")]
+        return self.journal.is_full;
+        #[cfg(not(feature = "journal"))]
+        false
+    }
+
     /// Ends the connection, or the attempt to open one. `random` is any number; it spreads the attempts of many clients.
     pub fn lost(&mut self, why: Error, now: Instant, random: u32) {
         if self.is_stopped() {

@@ -53,10 +53,11 @@ pub enum ConnectionEvent {
     /// A message at QoS 1 or 2 arrived, or was left by a stream of the program, and no subscription claims it. It is handled
     /// as [`crate::Options::unclaimed`] says. This event comes once in a connection.
     Unclaimed,
-    /// There is no room for records. What waits for its record is not sent and not acknowledged until there is.
+    /// There is no room for records: messages at QoS 1 and 2 are not accepted until there is. On a full disk, what waits for its
+    /// record is not sent and not acknowledged.
     #[cfg(feature = "journal")]
     StoreFull,
-    /// There is room for records again, and all are stored.
+    /// There is room for records again.
     #[cfg(feature = "journal")]
     StoreHasRoom,
     /// No more events come: the client was closed, or stopped for this reason.

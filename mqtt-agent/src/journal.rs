@@ -26,7 +26,7 @@ pub(crate) struct Journal {
     /// The first CONNECT asks for a clean start, since the records of the server's session are lost.
     pub(crate) begins_clean: bool,
     /// Whether there is no room for records now.
-    is_full: bool,
+    pub(crate) is_full: bool,
     /// The number of the last note of the program, and of the last one in a record.
     notes: u64,
     noted: u64,
@@ -160,8 +160,9 @@ impl Agent {
         self.stop(why);
     }
 
-    /// Reports by an event that there is no room for records, or that there is room again. What waits for its record waits
-    /// until then, and nothing is lost.
+    /// Notes that there is no room for more records, or that there is room again, and reports the change by an event.
+    /// [`Self::publish`] returns [`Refused::Full`] at QoS 1 and 2 until there is room. Records that are written nevertheless,
+    /// such as those of received messages, wait in [`Self::journal`] until the caller has stored them.
     pub fn storage_is_full(&mut self, is_full: bool) {
         if core::mem::replace(&mut self.journal.is_full, is_full) != is_full {
             self.tell(if is_full {

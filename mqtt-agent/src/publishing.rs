@@ -156,12 +156,14 @@ impl Agent {
     /// Publishes a message, or keeps it for the next connection as [`mqtt_session::Config::offline`] says.
     ///
     /// # Errors
-    /// [`Refused::Full`] while there is no room, and the other errors of [`mqtt_session::Client::publish`]. The message was
-    /// not accepted
-    /// then.
+    /// [`Refused::Full`] while there is no room, also at QoS 1 and 2 in a full store, and the other errors of
+    /// [`mqtt_session::Client::publish`]. The message was not accepted then.
     pub fn publish(&mut self, message: &Outgoing<'_>, now: Instant) -> Result<Accepted, Refused> {
         if self.is_closing() || self.is_stopped() {
             return Err(Refused::WrongPhase);
+        }
+        if message.qos != QoS::AtMostOnce && self.store_is_full() {
+            return Err(Refused::Full);
         }
         let token = self.client.publish(message, now);
         // An older message may have been dropped for it.

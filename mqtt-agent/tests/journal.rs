@@ -348,6 +348,10 @@ fn a_failed_store_stops_the_agent_and_a_full_one_is_reported() {
     while story.agent.next_event().is_some() {}
     for full in [true, true, false, false] {
         story.agent.storage_is_full(full);
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            assert_eq!(story.publish(qos).is_err(), full);
+        }
+        story.publish(QoS::AtMostOnce).expect("it needs no record");
     }
     let events: Vec<_> = std::iter::from_fn(|| story.agent.next_event()).collect();
     let [

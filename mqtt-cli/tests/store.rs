@@ -160,7 +160,7 @@ fn a_store_is_shown_and_checked() {
     let shown = run(MQTT, &["store", "show", text(&dir)], "");
     assert_eq!(
         shown.stdout,
-        "session \"away\": MQTT 3.1.1, away, 1 messages wait, expires never\n  subscription \"n\"\nretained \"kept\": QoS 1, a packet of 10 bytes\n"
+        "session \"away\": MQTT 3.1.1, away, 1 messages wait, expires after 2592000 s\n  subscription \"n\"\nretained \"kept\": QoS 1, a packet of 10 bytes\n"
     );
     let json = run(MQTT, &["store", "show", "--json", text(&dir)], "");
     assert!(json.stdout.contains("\"messages\":1"), "{}", json.stdout);

@@ -217,7 +217,9 @@ async fn hear(
     while heard.len() < usize::try_from(count).unwrap() {
         let message = numbers.next().await.expect("the client goes on");
         let text = std::str::from_utf8(&message.payload).unwrap();
-        let n = text.parse().unwrap();
+        let n = text
+            .parse()
+            .unwrap_or_else(|_| panic!("{message:?} is not one of ours"));
         let times = heard.entry(n).or_default();
         *times += 1;
         if *times == 1 {

@@ -152,17 +152,19 @@ impl Shared {
         if end == End::Clean {
             self.stack().close();
             let _ = self.send();
-        } else {
+        }
+        // While it is locked, no other thread sends the rest of what is cut here: a client would take it for bytes of the
+        // server.
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if end == End::Cut {
             // A part of the record with the end, or of a last message.
             let mut stack = self.stack();
             let _ = stack.output(&[0; 100]);
             let half = stack.outgoing().len() / 2;
             let piece = stack.outgoing()[..half].to_vec();
             drop(stack);
-            let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = client.write_all(&piece);
         }
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = client.shutdown(Shutdown::Both);
     }
 }

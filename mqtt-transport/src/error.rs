@@ -47,7 +47,6 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,

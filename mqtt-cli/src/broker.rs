@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use crate::failure::{Failure, fail};
 use crate::health;
 use crate::import::import;
+use crate::local_http;
 use crate::log::{self, Log};
 use crate::notify::notify;
 use crate::web;
@@ -51,11 +52,11 @@ impl Broker {
         let mut hangups = Hangups::new().map_err(fail)?;
         signals::ignore_user_signals().map_err(fail)?;
         let health = match settings.health {
-            Some(address) => Some(health::listen("health", address).await?),
+            Some(address) => Some(local_http::listen("health", address).await?),
             None => None,
         };
         let web = match settings.web {
-            Some(address) => Some(health::listen("web", address).await?),
+            Some(address) => Some(local_http::listen("web", address).await?),
             None => None,
         };
         let broker = settings.listen().await?;

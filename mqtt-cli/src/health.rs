@@ -2,68 +2,27 @@
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_TYPE;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use mqtt_broker_host::Control;
 use mqtt_broker_host::broker::Statistics;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
 
-use crate::failure::{Failure, fail};
+use crate::local_http::{respond, serve_each};
 
-/// Requests that are served at once.
-const REQUESTS: usize = 16;
-/// How long a request and its answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait when a connection cannot be accepted.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// The content type of the text that Prometheus reads.
 const PROMETHEUS: &str = "text/plain; version=0.0.4";
 
-/// Listens for requests. Whoever can connect can read how much the broker does, so only this machine can.
-pub(crate) async fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    if !address.ip().is_loopback() {
-        return Err(fail(format!(
-            "{setting} {address}: must be an address of this machine only, such as 127.0.0.1:9883"
-        )));
-    }
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| fail(format!("cannot bind {address}: {error}")))
-}
-
 /// Answers requests, as long as it is polled.
 pub(crate) async fn serve(listener: TcpListener, control: Control) {
-    let places = Arc::new(Semaphore::new(REQUESTS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return; // It is never closed.
-        };
-        let Ok((stream, _)) = listener.accept().await else {
-            sleep(ACCEPT_AGAIN).await;
-            continue;
-        };
+    serve_each(listener, move |stream| {
         let control = control.clone();
-        tokio::spawn(async move {
-            let service = service_fn(|request| answer(request, &control));
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            // A client that is too slow or sends no valid request gets no answer.
-            let _ = timeout(PATIENCE, served).await;
-            drop(place);
-        });
-    }
+        async move { respond(stream, |request| answer(request, &control)).await }
+    })
+    .await;
 }
 
 async fn answer(

@@ -18,6 +18,7 @@ mod import;
 mod json;
 mod layered;
 mod link;
+mod local_http;
 mod log;
 mod manual;
 mod notify;

@@ -2,29 +2,19 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use mqtt_broker_host::transport::websocket::{Origins, WebSocketServerOptions, is_this_machine};
 use mqtt_broker_host::{Connected, Control, Layers};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
 use tracing::info;
 
-/// Requests that are served at once.
-const REQUESTS: usize = 32;
-/// How long a request and its answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait when a connection cannot be accepted.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+use crate::local_http::{respond, serve_each};
+
 /// How many clients the page shows.
 const CLIENTS: usize = 1_000;
 /// How the page asks for WebSocket.
@@ -67,22 +57,10 @@ pub(crate) async fn show(listener: Option<TcpListener>, control: Control) {
         info!(web = %address, "a page is served over HTTP");
     }
     let layers = Arc::new(layers());
-    let places = Arc::new(Semaphore::new(REQUESTS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return; // It is never closed.
-        };
-        let Ok((stream, _)) = listener.accept().await else {
-            sleep(ACCEPT_AGAIN).await;
-            continue;
-        };
-        let (control, layers) = (control.clone(), Arc::clone(&layers));
-        tokio::spawn(async move {
-            // A client that is too slow or sends no valid request gets no answer.
-            let _ = timeout(PATIENCE, serve(stream, control, layers)).await;
-            drop(place);
-        });
-    }
+    serve_each(listener, move |stream| {
+        serve(stream, control.clone(), Arc::clone(&layers))
+    })
+    .await;
 }
 
 /// WebSocket for pages of this machine: other pages that the same browser shows cannot connect.
@@ -102,12 +80,7 @@ async fn serve(stream: TcpStream, control: Control, layers: Arc<Layers>) {
         control.serve(stream, layers).await;
         return;
     }
-    let service = service_fn(|request| answer(request, &control));
-    let _ = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    respond(stream, |request| answer(request, &control)).await;
 }
 
 async fn answer(

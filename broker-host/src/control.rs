@@ -185,17 +185,10 @@ pub(crate) async fn obey<H: Hooks + 'static>(
     mut commands: Commands,
 ) {
     while let Some(command) = commands.commands.recv().await {
-        let command = match command {
-            Command::Serve(stream, layers) => {
-                serve(&shared, *stream, &layers);
-                continue;
-            }
-            other => other,
-        };
-        let mut shared = shared.borrow_mut();
-        let now = shared.now();
+        let mut state = shared.borrow_mut();
+        let now = state.now();
         match command {
-            Command::Decide(connection, verdict) => shared.broker.decide(connection, verdict, now),
+            Command::Decide(connection, verdict) => state.broker.decide(connection, verdict, now),
             Command::Publish(packet, qos) => {
                 if let Ok(Decoded::Packet {
                     packet: Packet::Publish(publish),
@@ -207,29 +200,34 @@ pub(crate) async fn obey<H: Hooks + 'static>(
                         properties: publish.properties,
                         ..Outgoing::new(publish.topic, qos, publish.payload)
                     };
-                    shared.broker.publish(&message, now);
+                    state.broker.publish(&message, now);
                 }
             }
             Command::Disconnect(client_id, reason, answer) => {
-                let _ = answer.send(shared.broker.disconnect(&client_id, reason, now));
+                let _ = answer.send(state.broker.disconnect(&client_id, reason, now));
             }
             Command::Statistics(answer) => {
-                let _ = answer.send(shared.broker.statistics(now));
+                let _ = answer.send(state.broker.statistics(now));
             }
             Command::Clients(most, answer) => {
-                let _ = answer.send(connected(&shared, most));
+                let _ = answer.send(connected(&state, most));
             }
-            Command::Serve(..) => {}
+            Command::Serve(stream, layers) => {
+                // It borrows the state itself.
+                drop(state);
+                serve(&shared, *stream, &layers);
+                continue;
+            }
             Command::Configure(config, change, answer) => {
-                let changed = (change.0)(shared.broker.hooks());
+                let changed = (change.0)(state.broker.hooks());
                 if changed {
-                    shared.broker.configure(*config, now);
-                    shared.broker.rights_changed();
+                    state.broker.configure(*config, now);
+                    state.broker.rights_changed();
                 }
                 let _ = answer.send(changed);
             }
         }
-        shared.wake(None);
+        state.wake(None);
     }
 }
 

@@ -22,26 +22,22 @@ fn broker(dir: &Path, port: &str) -> (Process, String) {
     (broker, port)
 }
 
-/// What paho printed as acknowledged for a topic.
-fn acknowledged(printed: &str, topic: &str) -> Vec<u32> {
-    let prefix = format!("acknowledged {topic} ");
-    let numbers = printed
-        .lines()
-        .filter_map(|line| line.strip_prefix(&prefix));
+/// The numbers in the lines that begin with `prefix`.
+fn numbers(printed: &str, prefix: &str) -> Vec<u32> {
+    let numbers = printed.lines().filter_map(|line| line.strip_prefix(prefix));
     numbers
         .map(|number| number.parse().expect("a number"))
         .collect()
 }
 
+/// What paho printed as acknowledged for a topic.
+fn acknowledged(printed: &str, topic: &str) -> Vec<u32> {
+    numbers(printed, &format!("acknowledged {topic} "))
+}
+
 /// What a subscriber printed for a topic.
 fn heard(printed: &str, topic: &str) -> Vec<u32> {
-    let prefix = format!("{topic} ");
-    let numbers = printed
-        .lines()
-        .filter_map(|line| line.strip_prefix(&prefix));
-    numbers
-        .map(|number| number.parse().expect("a number"))
-        .collect()
+    numbers(printed, &format!("{topic} "))
 }
 
 fn mosquitto_sub(port: &str, arguments: &[&str]) -> Process {

@@ -102,6 +102,7 @@ impl Agent {
         Ok(())
     }
 
+    /// Returns whether the next CONNECT asks for a clean start since there are no records of a session that the server may have.
     #[allow(clippy::unused_self, reason = "with the feature it is needed")]
     const fn begins_clean(&self) -> bool {
         #[cfg(feature = "journal")]
@@ -110,6 +111,7 @@ impl Agent {
         false
     }
 
+    /// Returns whether there is no room for more records.
     #[allow(clippy::unused_self, reason = "with the feature it is needed")]
     pub(crate) const fn store_is_full(&self) -> bool {
         #[cfg(feature = "journal")]

@@ -459,7 +459,6 @@ impl Agent {
     }
 
     /// Notes that the records of the subscriptions are to be compared with them.
-    #[inline]
     #[allow(clippy::unused_self, reason = "with the feature it is needed")]
     const fn subscriptions_change(&mut self) {
         #[cfg(feature = "journal")]

@@ -102,7 +102,6 @@ impl<'p> Draft<'p> {
 
     /// Makes the draft of a packet with this packet identifier and these properties, and with success as its reason.
     #[must_use]
-    #[inline]
     pub const fn with_id(kind: PacketType, id: PacketId, properties: Properties<'p>) -> Self {
         Self {
             id: Some(id),

@@ -4,6 +4,7 @@ mod advice;
 mod capture;
 mod dump;
 mod explain;
+mod follow;
 pub(crate) mod reader;
 pub(crate) mod show;
 mod text;

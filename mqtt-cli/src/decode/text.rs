@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{From, capture, dump};
+use super::{From, capture, dump, follow};
 use crate::failure::{Failure, fail};
 use crate::hex;
 
@@ -82,14 +82,15 @@ pub(super) fn parse(text: &str, form: Option<From>) -> Result<Vec<Chunk>, Failur
 }
 
 fn guess(text: &str) -> Result<Vec<Chunk>, Failure> {
-    if let Some(chunks) = dump::parse(text) {
+    if let Some(chunks) = dump::parse(text).or_else(|| follow::parse(text)) {
         return Ok(chunks);
+    }
+    // The characters of a string may look like an array, such as those of JSON.
+    if is_string(text) {
+        return Ok(vec![Chunk::new("an escaped string", escaped(text)?)]);
     }
     if let Some(chunks) = arrays(text) {
         return Ok(chunks);
-    }
-    if text.contains("\\x") {
-        return Ok(vec![Chunk::new("an escaped string", escaped(text)?)]);
     }
     let error = match plain(text) {
         Ok(chunks) => return Ok(chunks),
@@ -100,6 +101,12 @@ fn guess(text: &str) -> Result<Vec<Chunk>, Failure> {
         && let Ok(chunk) = base64(text)
     {
         return Ok(vec![chunk]);
+    }
+    let digits = text.chars().filter(char::is_ascii_hexdigit).count();
+    if text.len() > 4 && digits * 2 < text.chars().count() {
+        return Err(fail(format!(
+            "{error}; a packet that was copied as text has lost the bytes that are no characters: copy it as hex"
+        )));
     }
     Err(error)
 }
@@ -150,9 +157,18 @@ fn unwrap_frame(chunk: &mut Chunk) {
     }
 }
 
-/// Parses escapes and characters; only text within quotes, if there are quotes.
+/// Returns whether this is a string with escapes: in quotes, with or without a declaration before it, or without quotes.
+fn is_string(text: &str) -> bool {
+    let (before, inside) = text.split_once(['"', '\'']).unwrap_or((text, ""));
+    // The brackets of `char packet[] = "` are no array.
+    let declared = !before.contains(['{', '[']) || before.trim_end().ends_with('=');
+    before.contains('\\') || declared && inside.contains('\\')
+}
+
+/// Parses escapes and characters; only text within quotes, if there are quotes before the first escape.
 fn escaped(text: &str) -> Result<Vec<u8>, Failure> {
-    let quote = text.chars().find(|c| matches!(c, '"' | '\''));
+    let quote = text.chars().find(|c| matches!(c, '"' | '\'' | '\\'));
+    let quote = quote.filter(|character| *character != '\\');
     let mut inside = quote.is_none();
     let mut bytes = Vec::new();
     let mut rest = text.chars();
@@ -171,6 +187,17 @@ fn escaped(text: &str) -> Result<Vec<u8>, Failure> {
 }
 
 fn escape(rest: &mut std::str::Chars<'_>) -> Result<Option<u8>, Failure> {
+    let octal: String = rest
+        .clone()
+        .take(3)
+        .take_while(|digit| digit.is_digit(8))
+        .collect();
+    if !octal.is_empty() {
+        rest.by_ref().take(octal.len()).for_each(drop);
+        return u8::from_str_radix(&octal, 8)
+            .map(Some)
+            .map_err(|_| fail(format!("\\{octal} is no byte: the largest is \\377")));
+    }
     Ok(Some(match rest.next() {
         Some('x') => {
             let digits: String = rest.take(2).collect();
@@ -185,7 +212,6 @@ fn escape(rest: &mut std::str::Chars<'_>) -> Result<Option<u8>, Failure> {
         Some('v') => 11,
         Some('f') => 12,
         Some('e') => 27,
-        Some('0') => 0,
         Some(c @ ('\\' | '"' | '\'')) => c as u8,
         // A line that continues.
         Some('\n') | None => return Ok(None),

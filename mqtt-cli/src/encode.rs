@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::anatomy;
 use crate::args::version;
+use crate::decode::reader::all_decode;
 use crate::failure::{Failure, fail};
 use crate::packet::defect::Defect;
 use crate::packet::form::Output;
@@ -100,7 +101,12 @@ impl Encode {
 fn spoil(bytes: &[u8], version: Version, defect: Defect) -> Result<Vec<u8>, Failure> {
     match Packet::decode(bytes, version, MAX_PACKET) {
         Ok(Decoded::Packet { packet, .. }) => {
-            defect.put(bytes, &anatomy::rows(bytes, &packet, version))
+            let spoilt = defect.put(bytes, &anatomy::rows(bytes, &packet, version))?;
+            // Other bytes have taken the place of what is missing, such as a payload that of the packet identifier.
+            if all_decode(&spoilt, version) {
+                eprintln!("mqtt: note: the packet is valid with this defect, with other values");
+            }
+            Ok(spoilt)
         }
         _ => Err(fail("the packet is wrong without --bad")),
     }

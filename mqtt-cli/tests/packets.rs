@@ -345,6 +345,9 @@ fn each_defect_is_one() {
     // The nine forms of bytes are listed as well.
     assert_eq!(listed, all.len() + 9, "{help}");
     failed(&mqtt(&["encode", "--bad", "qos3", "pingreq"]), "no place");
+    let cut = mqtt(&["encode", "--bad", "cut", "publish", "-t", "a", "-m", "12"]);
+    assert_eq!(cut.stdout, "30 04 00 01 61 31\n");
+    assert!(cut.stderr.contains("valid"), "{}", cut.stderr);
     failed(
         &mqtt(&["encode", "--bad", "extra", "publish", "-t", "a"]),
         "no place",

@@ -109,7 +109,9 @@ fn a_wrong_packet_is_sent_with_advice() {
 #[test]
 fn no_answer_and_a_closed_connection_are_errors() {
     let (address, serving) = server(&[(2, "")]);
-    let ended = run(MQTT, &["talk", &address, "--wait", "0.05"], "ping\n");
+    let (host, port) = address.split_once(':').unwrap();
+    let arguments = ["talk", host, "-p", port, "--wait", "0.05"];
+    let ended = run(MQTT, &arguments, "ping\n");
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("no answer came"), "{}", ended.stderr);
     serving.join().unwrap();
@@ -128,6 +130,8 @@ fn no_answer_and_a_closed_connection_are_errors() {
     );
     closing.join().unwrap();
     assert_eq!(run(MQTT, &["talk", "127.0.0.1:1"], "").code, Some(1));
+    let twice = run(MQTT, &["talk", "127.0.0.1:1", "-p", "1"], "");
+    assert!(twice.stderr.contains("twice"), "{}", twice.stderr);
     assert_eq!(run(MQTT, &["talk"], "").code, Some(2));
 }
 

@@ -37,7 +37,8 @@ pub(super) fn parse(text: &str) -> Option<Vec<Chunk>> {
         };
         let side = usize::from(line.indented);
         let offset = usize::from_str_radix(line.offset, 16).ok()?;
-        let octal = usize::from_str_radix(line.offset, 8).ok();
+        // od has octal offsets unless `-A` says something else.
+        let may_be = [16, 8, 10].map(|radix| usize::from_str_radix(line.offset, radix).ok());
         if std::mem::take(&mut repeat) {
             fill(runs.last_mut()?, offset);
             seen[side] = runs.last()?.bytes.len();
@@ -53,12 +54,12 @@ pub(super) fn parse(text: &str) -> Option<Vec<Chunk>> {
         if line.tokens.is_empty() {
             // The last line has the length; words are padded to two bytes.
             let run = runs.last_mut()?;
-            if seen[side] == offset + 1 || Some(seen[side]) == octal.map(|offset| offset + 1) {
+            if may_be.contains(&seen[side].checked_sub(1)) {
                 run.bytes.pop();
             }
             continue;
         }
-        if offset != seen[side] && octal != Some(seen[side]) {
+        if !may_be.contains(&Some(seen[side])) {
             return None;
         }
         let bytes = line.bytes()?;
@@ -109,9 +110,9 @@ fn line(text: &str) -> Option<Line<'_>> {
         return None;
     }
     let rest = rest.trim_start();
-    // The text beside the bytes is behind a bar, two spaces (xxd, tcpdump) or three.
+    // The text beside the bytes is behind a bar, `>` (od), two spaces (xxd, tcpdump) or three.
     let end = [
-        rest.find('|'),
+        rest.find(['|', '>']),
         rest.find(if colon { "  " } else { "   " }),
         rest.find('\t'),
     ];
@@ -141,6 +142,9 @@ impl Line<'_> {
     fn bytes(&self) -> Option<Vec<u8>> {
         // hexdump and od -x print 16-bit words of the machine, low byte first.
         let swapped = !self.colon && self.tokens.iter().all(|token| token.len() == 4);
+        if !self.colon && self.tokens.iter().all(|token| token.len() == 6) {
+            return self.octal_words();
+        }
         let mut bytes = Vec::new();
         for token in &self.tokens {
             let from = bytes.len();
@@ -152,5 +156,11 @@ impl Line<'_> {
             }
         }
         Some(bytes)
+    }
+    /// Parses the words of od without options.
+    fn octal_words(&self) -> Option<Vec<u8>> {
+        let word = |token: &&str| u16::from_str_radix(token, 8).ok().map(u16::to_le_bytes);
+        let words: Option<Vec<_>> = self.tokens.iter().map(word).collect();
+        Some(words?.concat())
     }
 }

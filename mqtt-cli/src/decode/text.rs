@@ -96,8 +96,8 @@ fn guess(text: &str) -> Result<Vec<Chunk>, Failure> {
         Ok(chunks) => return Ok(chunks),
         Err(error) => error,
     };
-    // Four characters may be a word; the message about hex is more useful then.
-    if text.len() > 4
+    // Four letters may be a word; the message about hex is more useful then.
+    if (text.len() > 4 || text.ends_with('='))
         && let Ok(chunk) = base64(text)
     {
         return Ok(vec![chunk]);
@@ -162,7 +162,15 @@ fn is_string(text: &str) -> bool {
     let (before, inside) = text.split_once(['"', '\'']).unwrap_or((text, ""));
     // The brackets of `char packet[] = "` are no array.
     let declared = !before.contains(['{', '[']) || before.trim_end().ends_with('=');
-    before.contains('\\') || declared && inside.contains('\\')
+    has_escape(before) || declared && inside.contains('\\')
+}
+
+/// Returns whether `\x` or a backslash with three octal digits is in the text. `od -c` prints others.
+fn has_escape(text: &str) -> bool {
+    text.split('\\').skip(1).any(|rest| {
+        let mut digits = rest.chars();
+        rest.starts_with('x') || (0..3).all(|_| digits.next().is_some_and(|c| c.is_digit(8)))
+    })
 }
 
 /// Parses escapes and characters; only text within quotes, if there are quotes before the first escape.
@@ -343,6 +351,14 @@ mod tests {
                 "0000000 30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19\n0000020",
             ),
             (
+                "od",
+                "0000000 007060 005400 062564 070155 071145 072141 071165 014545\n0000020",
+            ),
+            (
+                "od -A d -t x1z",
+                "0000000 30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19  >0...temperature.<\n0000016",
+            ),
+            (
                 "od -A x -t x1",
                 "000000 30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19\n000010",
             ),
@@ -393,6 +409,8 @@ mod tests {
             "00000000  00 01 02 03 04 05 06 07  08 09 0a 0b 0c 0d 0e 0f  |................|\n00000010  10 11 12 13 14                                    |.....|\n00000015",
             "0000000 0100 0302 0504 0706 0908 0b0a 0d0c 0f0e\n0000010 1110 1312 0014                         \n0000015",
             "0000000 00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f\n0000020 10 11 12 13 14\n0000025",
+            "0000000 000400 001402 002404 003406 004410 005412 006414 007416\n0000020 010420 011422 000024\n0000025",
+            "0000000 0100 0302 0504 0706 0908 0b0a 0d0c 0f0e\n0000016 1110 1312 0014\n0000021",
             "0000   00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f   ................\n0010   10 11 12 13 14                                    .....",
         ] {
             assert_eq!(bytes(text), std::slice::from_ref(&expected), "{text}");
@@ -423,9 +441,18 @@ mod tests {
 
     #[test]
     fn text_in_no_known_form_is_reported_as_bad_hex() {
-        for text in ["zz", "c", "30 0", "\\xq0"] {
+        for text in [
+            "zz",
+            "c",
+            "30 0",
+            "\\xq0",
+            "ping",
+            "0000000   0 003  \\0 001   a",
+        ] {
             assert!(parse(text, None).is_err(), "{text}");
         }
+        let ping = parse("wAA=", None).unwrap();
+        assert_eq!(ping[0].bytes, [Some(0xC0), Some(0)]);
         let chunks = parse("AT+CIPSEND=32\n30 0E", None).unwrap();
         assert!(
             chunks[0]

@@ -48,6 +48,9 @@ pub(crate) struct Talk {
     /// Host name or address, with :PORT if it is not 1883
     #[arg(required_unless_present = "serial")]
     address: Option<String>,
+    /// Port of the broker [default: 1883]
+    #[arg(short, long, value_name = "PORT", conflicts_with = "serial")]
+    port: Option<u16>,
     /// Use this serial device instead of TCP
     #[arg(long, value_name = "DEVICE", conflicts_with = "address")]
     serial: Option<PathBuf>,
@@ -108,7 +111,10 @@ impl Talk {
         let (sender, inputs) = mpsc::channel();
         let wire = match (&self.serial, &self.address) {
             (Some(device), _) => Wire::serial(device, self.baud, sender.clone())?,
-            (None, address) => Wire::tcp(address.as_deref().unwrap_or_default(), sender.clone())?,
+            (None, address) => {
+                let address = address.as_deref().unwrap_or_default();
+                Wire::tcp(address, self.port, sender.clone())?
+            }
         };
         let show = Show {
             json: false,

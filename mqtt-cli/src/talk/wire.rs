@@ -22,16 +22,24 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    pub(super) fn tcp(address: &str, sender: Sender<Input>) -> Result<Self, Failure> {
+    /// Connects. The port may be at the end of the address.
+    pub(super) fn tcp(
+        address: &str,
+        port: Option<u16>,
+        sender: Sender<Input>,
+    ) -> Result<Self, Failure> {
         let wrong = |error| fail(format!("{address}: {error}"));
         // An IPv6 address has colons; one with a port has brackets.
         let has_port = address.rsplit_once(':').is_some_and(|(host, port)| {
             port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']'))
         });
-        let stream = if has_port {
-            TcpStream::connect(address)
-        } else {
-            TcpStream::connect((address.trim_matches(['[', ']']), PORT))
+        let stream = match port {
+            Some(_) if has_port => return Err(fail("the port is given twice")),
+            None if has_port => TcpStream::connect(address),
+            port => {
+                let host = address.trim_matches(['[', ']']);
+                TcpStream::connect((host, port.unwrap_or(PORT)))
+            }
         };
         let stream = stream.map_err(wrong)?;
         stream.set_nodelay(true).map_err(wrong)?;

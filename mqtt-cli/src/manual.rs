@@ -1,10 +1,10 @@
 //! `mqtt completions` and `mqtt man`: files for packages of the program.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Command};
 use clap_complete::Shell;
-use clap_mangen::Man;
+use clap_mangen::{Man, generate_to};
 
 use crate::failure::{Failure, fail};
 
@@ -18,7 +18,7 @@ pub(crate) struct Completions {
     shell: Shell,
 }
 
-/// Prints the manual page, or writes one for each command.
+/// Prints the manual page, or writes one for each command and each of their commands.
 ///
 /// Example: mqtt man --directory /usr/share/man/man1
 #[derive(Args, Debug)]
@@ -40,27 +40,12 @@ impl Completions {
 impl Manual {
     pub(crate) fn run(&self, program: &Command) -> Result<(), Failure> {
         let Some(directory) = &self.directory else {
-            let page = page(program.clone())?;
-            crate::output(format_args!("{}", String::from_utf8_lossy(&page)));
+            let mut text = Vec::new();
+            Man::new(program.clone()).render(&mut text).map_err(fail)?;
+            crate::output(format_args!("{}", String::from_utf8_lossy(&text)));
             return Ok(());
         };
-        write(directory, "mqtt", program.clone())?;
-        for command in program.get_subcommands() {
-            let name = format!("mqtt-{}", command.get_name());
-            write(directory, &name, command.clone().display_name(name.clone()))?;
-        }
-        Ok(())
+        generate_to(program.clone(), directory)
+            .map_err(|error| fail(format!("{}: {error}", directory.display())))
     }
-}
-
-fn page(command: Command) -> Result<Vec<u8>, Failure> {
-    let mut text = Vec::new();
-    Man::new(command).render(&mut text).map_err(fail)?;
-    Ok(text)
-}
-
-fn write(directory: &Path, name: &str, command: Command) -> Result<(), Failure> {
-    let path = directory.join(format!("{name}.1"));
-    std::fs::write(&path, page(command)?)
-        .map_err(|error| fail(format!("{}: {error}", path.display())))
 }

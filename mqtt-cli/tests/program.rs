@@ -1,5 +1,6 @@
 //! Errors of the program: one clear line, a non-zero exit code, no panic, no hang. And `decode` and `encode`.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mqtt_proto::{List, ReasonCode, SubAck};
@@ -108,6 +109,38 @@ fn help_and_version_are_no_errors() {
         let ended = mqtt(arguments);
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
         assert!(ended.stdout.contains("mqtt"));
+    }
+}
+
+/// Each page that another page names is there, and says how its command is called.
+#[test]
+fn manual_pages_are_written_for_all_commands() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("manual");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir(&folder).unwrap();
+    let ended = mqtt(&["man", "--directory", folder.to_str().unwrap()]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let pages: Vec<_> = std::fs::read_dir(&folder).unwrap().collect();
+    assert!(pages.len() > 30, "{}", pages.len());
+    for page in pages {
+        let path = page.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        // Without what roff has for fonts and hyphens.
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text
+            .replace("\\fB", "")
+            .replace("\\fR", "")
+            .replace("\\-", "-");
+        let synopsis = text.split_once(".SH SYNOPSIS\n").unwrap().1;
+        let calls = name.replace('-', " ");
+        assert!(synopsis.starts_with(&calls), "{name}: {synopsis}");
+        for line in text.lines().filter(|line| line.ends_with("(1)")) {
+            let other = line.trim_end_matches("(1)");
+            assert!(
+                folder.join(format!("{other}.1")).is_file(),
+                "{name}: {other}"
+            );
+        }
     }
 }
 

@@ -439,3 +439,30 @@ fn default_options_are_read_from_the_home_folder() {
         Some(1)
     );
 }
+
+/// The options in the help of a program.
+fn options(help: &str) -> Vec<&str> {
+    help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+        .filter(|word| {
+            let name = word.trim_start_matches('-');
+            name.starts_with(|c: char| c.is_ascii_alphabetic())
+                && (1..3).contains(&(word.len() - name.len()))
+        })
+        .collect()
+}
+
+#[test]
+fn each_option_in_the_help_of_mosquitto_is_in_the_help() {
+    for (command, at_least) in [("pub", 45), ("sub", 50), ("rr", 40)] {
+        let theirs = run_as(Whose::Mosquitto, command, &["--help"], "").stdout;
+        let theirs = options(&theirs);
+        let ours = run_as(Whose::Ours, command, &["--help"], "").stdout;
+        let ours = options(&ours);
+        assert!(theirs.len() >= at_least, "{theirs:?}");
+        let missing: Vec<_> = theirs
+            .iter()
+            .filter(|option| !ours.contains(option))
+            .collect();
+        assert!(missing.is_empty(), "mqtt {command} lacks {missing:?}");
+    }
+}

@@ -45,6 +45,10 @@ const CASES: &[(&str, bool)] = &[
         "HOST --cafile FOLDER/ca.crt --tls-engine nonsense --keyform engine",
         false,
     ),
+    (
+        "HOST --cafile FOLDER/ca.crt --tls-engine-kpass-sha1 00",
+        false,
+    ),
     ("HOST --psk 00", false),
     (
         "HOST --cafile FOLDER/ca.crt --psk 00 --psk-identity me",

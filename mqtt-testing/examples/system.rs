@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mqtt_testing::simulation::{Failure, Plan, Report, explain, run};
+use mqtt_testing::simulation::{Failure, Plan, Report, class, explain, run};
 
 fn main() -> ExitCode {
     let (mut seeds, mut first, mut plan) = (2_000, None, Plan::default());
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
             "--first" => first = Some(number),
             "--clients" => plan.clients = small,
             "--operations" => plan.operations = small,
-            "--classes" => plan.classes = u16::try_from(number).unwrap_or(u16::MAX),
+            "--classes" => plan.classes = u32::try_from(number).unwrap_or(class::EVERY),
             _ => {
                 eprintln!("unknown: {name}");
                 return ExitCode::from(2);
@@ -92,6 +92,10 @@ fn run_all(first: u64, seeds: u64, plan: Plan) -> Option<Failure> {
     println!(
         "{} clients had short queues and lost nothing; {} more were given up",
         total.short_queues, total.given_up
+    );
+    println!(
+        "{} connections had stages below MQTT; {} of them ended cleanly",
+        total.layered, total.ended
     );
     failed.into_inner().expect("no panic")
 }

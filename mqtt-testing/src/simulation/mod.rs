@@ -1,14 +1,16 @@
 //! The whole system in virtual time: hundreds of programs, each with an [`mqtt_agent::Agent`], a broker, wires that are cut
 //! at any byte, slow readers, connections whose end is not noticed, processes that are killed and start again, a broker
-//! that crashes and is restored from its journal. The messages
+//! that crashes and is restored from its journal. Between some clients and the broker are the stages of `mqtt_transport`. The messages
 //! of every program are compared with the promises of MQTT. A seed decides everything, so a failing seed fails again.
 
 mod disk;
 mod expectations;
+mod layers;
 mod operations;
 mod process;
 mod program;
 mod shrink;
+mod tls;
 mod wire;
 mod world;
 
@@ -17,39 +19,43 @@ pub use shrink::explain;
 /// The events that may happen in a run, as bits of [`Plan::classes`].
 pub mod class {
     /// Wires are cut.
-    pub const CUTS: u16 = 1;
+    pub const CUTS: u32 = 1;
     /// Processes are killed.
-    pub const KILLS: u16 = 1 << 1;
+    pub const KILLS: u32 = 1 << 1;
     /// Agents are closed.
-    pub const CLOSES: u16 = 1 << 2;
+    pub const CLOSES: u32 = 1 << 2;
     /// Programs publish what they receive.
-    pub const BRIDGES: u16 = 1 << 3;
+    pub const BRIDGES: u32 = 1 << 3;
     /// Clients have wills.
-    pub const WILLS: u16 = 1 << 4;
+    pub const WILLS: u32 = 1 << 4;
     /// Messages are retained.
-    pub const RETAINED: u16 = 1 << 5;
+    pub const RETAINED: u32 = 1 << 5;
     /// Subscriptions are shared.
-    pub const SHARED: u16 = 1 << 6;
+    pub const SHARED: u32 = 1 << 6;
     /// Messages expire.
-    pub const EXPIRY: u16 = 1 << 7;
+    pub const EXPIRY: u32 = 1 << 7;
     /// Programs are slow to take messages.
-    pub const SLOW: u16 = 1 << 8;
+    pub const SLOW: u32 = 1 << 8;
     /// Programs acknowledge by hand or on arrival.
-    pub const BY_HAND: u16 = 1 << 9;
+    pub const BY_HAND: u32 = 1 << 9;
     /// Programs unsubscribe.
-    pub const UNSUBSCRIBES: u16 = 1 << 10;
+    pub const UNSUBSCRIBES: u32 = 1 << 10;
     /// Programs drop streams without unsubscribing.
-    pub const FORGETS: u16 = 1 << 11;
+    pub const FORGETS: u32 = 1 << 11;
     /// Limits of queues and bytes are low.
-    pub const LIMITS: u16 = 1 << 12;
+    pub const LIMITS: u32 = 1 << 12;
     /// Processes start with a clean session though they had one.
-    pub const CLEAN: u16 = 1 << 13;
+    pub const CLEAN: u32 = 1 << 13;
     /// The broker crashes, and is restored from its journal.
-    pub const CRASHES: u16 = 1 << 14;
+    pub const CRASHES: u32 = 1 << 14;
     /// Queues are so short that publishers must wait; then nobody is cut, killed or closed.
-    pub const PRESSURE: u16 = 1 << 15;
+    pub const PRESSURE: u32 = 1 << 15;
+    /// There are stages between some clients and the broker: WebSocket, a model of TLS, the header of a proxy.
+    pub const LAYERS: u32 = 1 << 16;
+    /// All bits.
+    pub const EVERY: u32 = (1 << 17) - 1;
     /// All bits, with their names.
-    pub const ALL: [(u16, &str); 16] = [
+    pub const ALL: [(u32, &str); 17] = [
         (CUTS, "cuts"),
         (KILLS, "kills"),
         (CLOSES, "closes"),
@@ -66,6 +72,7 @@ pub mod class {
         (CLEAN, "clean"),
         (CRASHES, "crashes"),
         (PRESSURE, "pressure"),
+        (LAYERS, "layers"),
     ];
 }
 
@@ -79,7 +86,7 @@ pub struct Plan {
     /// Whether to print the events on standard error.
     pub trace: bool,
     /// Which events may happen; see [`class`].
-    pub classes: u16,
+    pub classes: u32,
 }
 
 impl Default for Plan {
@@ -88,7 +95,7 @@ impl Default for Plan {
             clients: 200,
             operations: 1_200,
             trace: false,
-            classes: u16::MAX,
+            classes: class::EVERY,
         }
     }
 }
@@ -114,6 +121,10 @@ pub struct Report {
     pub short_queues: usize,
     /// Those whose publishers could not be slowed down enough.
     pub given_up: usize,
+    /// Connections with stages whose handshakes ended well.
+    pub layered: usize,
+    /// Connections with stages that one side ended, and whose other side saw the end of each protocol.
+    pub ended: usize,
 }
 
 impl Report {
@@ -128,6 +139,8 @@ impl Report {
         self.taken_over += other.taken_over;
         self.short_queues += other.short_queues;
         self.given_up += other.given_up;
+        self.layered += other.layered;
+        self.ended += other.ended;
     }
 }
 

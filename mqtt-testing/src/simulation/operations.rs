@@ -21,7 +21,7 @@ const STREAMS: usize = 8;
 
 impl World {
     /// Returns true once in `n` times, if the plan has this class.
-    pub(super) fn chance(&mut self, class: u16, n: usize) -> bool {
+    pub(super) fn chance(&mut self, class: u32, n: usize) -> bool {
         self.random.once_in(n) && self.plan.classes & class != 0
     }
 

@@ -12,9 +12,13 @@ use mqtt_proto::{QoS, Subscription, TopicFilter, Version};
 
 use super::class;
 use super::expectations::WILLS;
+use super::layers::Layers;
 use super::program::{Bridge, Filter, Node};
 use super::wire::{WIRE_CAPACITY, Wire};
 use super::world::World;
+
+/// How many transfers bring the outgoing bytes of the stages to the broker.
+const CLOSING: usize = 16;
 
 impl World {
     /// Makes a client without a process.
@@ -218,21 +222,31 @@ impl World {
             self.nodes[n].agent.lost(Error::EndOfStream, now, 0);
             return false;
         };
-        if let Err(error) = self.nodes[n].agent.opened(now) {
-            self.fail(n, format!("it cannot connect: {error}"));
-            return false;
-        }
+        let layers = self.layered && self.random.once_in(2);
+        let layers = layers.then(|| Layers::new(&mut self.random));
+        self.trace(n, format_args!("connects by {id:?} with {layers:?}"));
+        let is_open = layers.as_ref().is_none_or(|layers| layers.is_open);
         let node = &mut self.nodes[n];
         node.input.clear();
-        node.wire = Some(Wire::new(id));
+        node.wire = Some(Wire::new(id, layers));
         if let Some(number) = node.will {
             self.expectations.wills.entry(number).or_default().most += 1;
         }
         self.owners.insert(id, n);
-        self.trace(n, format_args!("connects by {id:?}"));
+        if is_open {
+            self.opened(n);
+        }
         self.look(n);
         self.activate(n);
         true
+    }
+
+    /// Tells the agent that the handshakes below MQTT are over.
+    pub(super) fn opened(&mut self, n: usize) {
+        let now = self.instant();
+        if let Err(error) = self.nodes[n].agent.opened(now) {
+            self.fail(n, format!("it cannot connect: {error}"));
+        }
     }
 
     pub(super) fn close(&mut self, n: usize) {
@@ -261,11 +275,34 @@ impl World {
         if !self.nodes[n].agent.is_finished() {
             return;
         }
+        self.close_layers(n);
         if let Some(wire) = self.unplug(n) {
             self.broker.closed(wire.id, now);
             self.nodes[n].agent.lost(Error::Stopped, now, 0);
             self.look(n);
             self.wake();
         }
+    }
+
+    /// Sends the end of each protocol below MQTT. The broker's stages must see it, unless the wire is cut before.
+    fn close_layers(&mut self, n: usize) {
+        for _ in 0..CLOSING {
+            let wire = self.nodes[n].wire.as_mut();
+            let Some(layers) = wire.and_then(|wire| wire.layers.as_mut()) else {
+                return;
+            };
+            layers.client.close();
+            if layers.client.outgoing().is_empty() {
+                let server = &mut layers.server;
+                if server.is_open() && server.end_of_file().is_err() {
+                    let broken = format!("the server does not see the end of {server:?}");
+                    self.fail(n, broken);
+                }
+                self.report.ended += 1;
+                return;
+            }
+            self.transfer(n, WIRE_CAPACITY);
+        }
+        self.fail(n, "its stages never send the end".to_owned());
     }
 }

@@ -5,13 +5,18 @@ use mqtt_agent::{Error, Flow};
 use mqtt_broker::{ConnectionId, Next};
 use mqtt_proto::{Decoded, MAX_PACKET, Packet, QoS, Version};
 
+use super::layers::Layers;
 use super::world::World;
 
 /// A connection with the bytes in flight in both directions.
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) id: ConnectionId,
-    pub(super) up: Vec<u8>,
+    /// The stages on both sides, if there are any.
+    pub(super) layers: Option<Box<Layers>>,
+    /// Plain bytes that the broker has not taken.
+    pub(super) up: BytesMut,
+    /// Bytes that the client has not read; its stages take them.
     pub(super) down: BytesMut,
     /// Whether the broker has input that it did not take and wants to see again.
     pub(super) blocked: bool,
@@ -22,15 +27,27 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(id: ConnectionId) -> Self {
+    pub(super) fn new(id: ConnectionId, layers: Option<Layers>) -> Self {
         Self {
             id,
-            up: Vec::new(),
+            layers: layers.map(Box::new),
+            up: BytesMut::new(),
             down: BytesMut::new(),
             blocked: false,
             cut_after: None,
             leaving: false,
         }
+    }
+
+    /// Whether the stages of the server have written all bytes.
+    fn is_written(&self) -> bool {
+        let layers = self.layers.as_ref();
+        layers.is_none_or(|layers| layers.server.outgoing().is_empty())
+    }
+
+    /// Whether the handshakes of the client's stages are over.
+    pub(super) fn is_open(&self) -> bool {
+        self.layers.as_ref().is_none_or(|layers| layers.is_open)
     }
 }
 
@@ -96,12 +113,13 @@ impl World {
         let node = &mut self.nodes[n];
         if !node.agent.is_paused() {
             let reads = wire.down.len().min(node.reads.min(most));
-            node.input.extend_from_slice(&wire.down[..reads]);
-            wire.down.advance(reads);
+            let bytes = wire.down.split_to(reads);
             moved += reads;
+            self.arrived(n, &mut wire, &bytes);
         }
         let done = self.broker.is_closing(wire.id)
             && self.broker.outgoing(wire.id).is_empty()
+            && wire.is_written()
             && wire.down.is_empty();
         let cut = wire.cut_after == Some(0);
         self.nodes[n].wire = Some(wire);
@@ -123,11 +141,23 @@ impl World {
     /// Moves bytes from the client to the broker.
     fn up(&mut self, n: usize, wire: &mut Wire, most: usize, allowed: &mut usize) -> usize {
         let now = self.instant();
-        let node = &mut self.nodes[n];
-        let outgoing = node.agent.outgoing();
-        let mut moved = outgoing.len().min(most).min(*allowed);
-        wire.up.extend_from_slice(&outgoing[..moved]);
-        node.agent.sent(moved);
+        let outgoing = self.nodes[n].agent.outgoing();
+        let most = most.min(*allowed);
+        let (taken, mut moved) = match &mut wire.layers {
+            Some(layers) => match layers.up(outgoing, most, &mut wire.up) {
+                Ok(passed) => passed,
+                Err(error) => {
+                    self.fail(n, format!("the server's stages fail: {error:?}"));
+                    return 0;
+                }
+            },
+            None => {
+                let moved = outgoing.len().min(most);
+                wire.up.extend_from_slice(&outgoing[..moved]);
+                (moved, moved)
+            }
+        };
+        self.nodes[n].agent.sent(taken);
         *allowed -= moved;
         if moved > 0 || wire.blocked {
             let closing = self.broker.is_closing(wire.id);
@@ -135,7 +165,7 @@ impl World {
             if !closing {
                 self.reached_broker(n, wire, received.consumed);
             }
-            wire.up.drain(..received.consumed);
+            wire.up.advance(received.consumed);
             wire.blocked = matches!(received.next, Next::Blocked | Next::Yields);
             moved += usize::from(received.next == Next::Yields);
         }
@@ -145,13 +175,42 @@ impl World {
     /// Moves bytes from the broker to the wire.
     fn down(&mut self, wire: &mut Wire, most: usize, allowed: &mut usize) -> usize {
         let now = self.instant();
-        let outgoing = self.broker.outgoing(wire.id);
         let room = WIRE_CAPACITY.saturating_sub(wire.down.len());
-        let moved = outgoing.len().min(most).min(room).min(*allowed);
-        wire.down.extend_from_slice(&outgoing[..moved]);
-        self.broker.sent(wire.id, moved, now);
+        let most = most.min(room).min(*allowed);
+        let outgoing = self.broker.outgoing(wire.id);
+        let Some(layers) = &mut wire.layers else {
+            let moved = outgoing.len().min(most);
+            wire.down.extend_from_slice(&outgoing[..moved]);
+            self.broker.sent(wire.id, moved, now);
+            *allowed -= moved;
+            return moved;
+        };
+        let taken = layers.server.output(outgoing);
+        self.broker.sent(wire.id, taken, now);
+        if self.broker.is_closing(wire.id) && self.broker.outgoing(wire.id).is_empty() {
+            layers.server.close();
+        }
+        let moved = layers.down(most, &mut wire.down);
         *allowed -= moved;
         moved
+    }
+
+    /// Gives what the client read to its stages, and their plain bytes to its input.
+    fn arrived(&mut self, n: usize, wire: &mut Wire, bytes: &[u8]) {
+        let node = &mut self.nodes[n];
+        let Some(layers) = &mut wire.layers else {
+            node.input.extend_from_slice(bytes);
+            return;
+        };
+        if let Err(error) = layers.client.input(bytes, &mut node.input) {
+            self.fail(n, format!("the client's stages fail: {error:?}"));
+            return;
+        }
+        if layers.client.is_open() && !layers.is_open {
+            layers.is_open = true;
+            self.report.layered += 1;
+            self.opened(n);
+        }
     }
 
     /// Notes what the broker has read from the client.
@@ -243,8 +302,11 @@ impl World {
     /// Cuts the wire of a client. The broker may not notice it.
     pub(super) fn cut(&mut self, n: usize, unnoticed: bool, why: Error) {
         let now = self.instant();
-        let Some(wire) = self.unplug(n) else { return };
+        let Some(mut wire) = self.unplug(n) else {
+            return;
+        };
         self.report.cuts += 1;
+        self.check_end(n, &mut wire, false);
         self.trace(n, format_args!("is cut, unnoticed {unnoticed}: {why}"));
         if unnoticed {
             self.unnoticed.push(wire.id);
@@ -258,11 +320,25 @@ impl World {
     /// Ends a connection that the broker closed.
     fn ended(&mut self, n: usize) {
         let now = self.instant();
-        let Some(wire) = self.unplug(n) else { return };
+        let Some(mut wire) = self.unplug(n) else {
+            return;
+        };
         self.trace(n, format_args!("is closed by the broker"));
+        self.check_end(n, &mut wire, true);
         self.broker.closed(wire.id, now);
         self.lost(n, Error::EndOfStream);
         self.wake();
+    }
+
+    /// Checks what the client's stages say about the end of the stream.
+    fn check_end(&mut self, n: usize, wire: &mut Wire, by_server: bool) {
+        let Some(layers) = &mut wire.layers else {
+            return;
+        };
+        match layers.check_end(by_server) {
+            Ok(()) => self.report.ended += usize::from(by_server && layers.is_open),
+            Err(broken) => self.fail(n, broken),
+        }
     }
 
     /// Removes the wire, and notes it.

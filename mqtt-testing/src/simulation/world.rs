@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use mqtt_agent::{Error, NextDial};
 use mqtt_broker::{Broker, Config, ConnectionId, Ending, Hooks, Observation};
 use mqtt_proto::{QoS, ReasonCode};
 use mqtt_session::Instant;
@@ -54,6 +55,8 @@ pub(super) struct World {
     pub(super) unnoticed: Vec<ConnectionId>,
     pub(super) active: Vec<usize>,
     pub(super) now: u64,
+    /// Whether some connections have stages below MQTT.
+    pub(super) layered: bool,
     pub(super) moment: Moment,
     pub(super) number: u32,
     pub(super) expectations: Expectations,
@@ -99,6 +102,7 @@ impl World {
             unnoticed: Vec::new(),
             active: Vec::new(),
             now: 0,
+            layered: false,
             moment: 1,
             number: 0,
             expectations: Expectations {
@@ -110,6 +114,7 @@ impl World {
             recorded,
             log: Vec::new(),
         };
+        world.layered = world.chance(class::LAYERS, 2);
         world.start_disk();
         for n in 0..plan.clients.max(2) {
             world.add(format!("c{n}"));
@@ -358,8 +363,17 @@ impl World {
 
     /// Checks that a closed agent ends in time.
     fn check_close(&mut self, n: usize) {
+        let now = self.instant();
         let node = &mut self.nodes[n];
         let Some(by) = node.closing else { return };
+        if node.wire.as_ref().is_some_and(|wire| !wire.is_open())
+            && node.agent.next_dial(now) == NextDial::Never
+        {
+            // Its driver gives up the handshake.
+            self.cut(n, false, Error::Stopped);
+            return;
+        }
+        let node = &mut self.nodes[n];
         if node.agent.is_finished() && node.wire.is_some() {
             // Its driver closes the transport when the last byte is written.
             self.flush_one(n);

@@ -1,6 +1,7 @@
 //! The brokers, each as a process of its own.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,52 +9,53 @@ use std::time::{Duration, Instant};
 pub(crate) struct Broker {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// Where it stores.
+    dir: PathBuf,
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
 pub(crate) const BROKERS: [&str; 4] = ["mqtt broker", "Mosquitto", "rumqttd", "relay"];
 
+/// The same brokers without and with a store.
+pub(crate) const STORES: [&str; 5] = [
+    "mqtt broker",
+    "mqtt broker, stored",
+    "mqtt broker, written",
+    "Mosquitto",
+    "Mosquitto, saved",
+];
+
 impl Broker {
     pub(crate) fn start(name: &str) -> Self {
-        let own = std::env::current_exe().expect("a path");
-        let beside = |name: &str| own.with_file_name(name);
         let address = free_address();
-        let mut command = match name {
-            "mqtt broker" => {
-                let path = std::env::var("MQTT").expect("MQTT names the program mqtt");
-                let mut command = Command::new(path);
-                let bind = address.to_string();
-                command.args([
-                    "broker",
-                    "--log",
-                    "error",
-                    "--connections",
-                    "20000",
-                    "--bind",
-                    &bind,
-                ]);
-                command
-            }
-            "Mosquitto" => {
-                let path = std::env::temp_dir().join(format!("mosquitto-{}.conf", address.port()));
-                let text = format!(
-                    "listener {} 127.0.0.1\nallow_anonymous true\nlog_type error\nmax_queued_messages 0\n\
-                     max_inflight_messages 200\nset_tcp_nodelay true\npersistence false\n",
-                    address.port()
-                );
-                std::fs::write(&path, text).expect("a temporary folder");
-                let mut command = Command::new("mosquitto");
-                command.arg("-c").arg(path);
-                command
-            }
+        let dir = std::env::temp_dir().join(format!("brokers-{}", address.port()));
+        std::fs::create_dir_all(&dir).expect("a temporary folder");
+        Self::start_in(name, address, dir)
+    }
+
+    /// Kills the broker, and starts it with what it stored.
+    pub(crate) fn restart(mut self, name: &str) -> Self {
+        let dir = std::mem::take(&mut self.dir);
+        let address = self.address;
+        drop(self);
+        Self::start_in(name, address, dir)
+    }
+
+    fn start_in(name: &str, address: SocketAddr, dir: PathBuf) -> Self {
+        let own = std::env::current_exe().expect("a path");
+        let (program, store) = name.split_once(", ").unwrap_or((name, ""));
+        let mut command = match program {
+            "mqtt broker" => own_broker(address, &dir, store),
+            "Mosquitto" => mosquitto(address, &dir, store == "saved"),
             "rumqttd" => {
-                let mut command = Command::new(beside("rumqttd_peer"));
+                let mut command = Command::new(own.with_file_name("rumqttd_peer"));
                 command.arg(address.to_string());
                 command
             }
@@ -68,12 +70,16 @@ impl Broker {
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(60);
         while std::net::TcpStream::connect(address).is_err() {
             assert!(Instant::now() < until, "{name} does not listen");
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(1));
         }
-        Self { child, address }
+        Self {
+            child,
+            address,
+            dir,
+        }
     }
 
     /// Processor time of all its threads so far.
@@ -95,6 +101,39 @@ impl Broker {
         let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
         kib.unwrap_or(0) * 1_024
     }
+}
+
+fn own_broker(address: SocketAddr, dir: &Path, durability: &str) -> Command {
+    let mut command = Command::new(std::env::var("MQTT").expect("MQTT names the program mqtt"));
+    command.args(["broker", "--log", "error", "--connections", "20000"]);
+    command.args(["--bind", &address.to_string()]);
+    if !durability.is_empty() {
+        command.arg("--store").arg(dir);
+        command.args(["--durability", durability]);
+    }
+    command
+}
+
+/// `saves`: it saves after each change, at most once a second.
+fn mosquitto(address: SocketAddr, dir: &Path, saves: bool) -> Command {
+    let persistence = if saves {
+        format!(
+            "persistence true\npersistence_location {}/\nautosave_on_changes true\nautosave_interval 1\nuser root\n",
+            dir.display()
+        )
+    } else {
+        "persistence false\n".to_owned()
+    };
+    let text = format!(
+        "listener {} 127.0.0.1\nallow_anonymous true\nlog_type error\nmax_queued_messages 0\n\
+         max_inflight_messages 200\nset_tcp_nodelay true\n{persistence}",
+        address.port()
+    );
+    let path = dir.join("mosquitto.conf");
+    std::fs::write(&path, text).expect("a temporary folder");
+    let mut command = Command::new("mosquitto");
+    command.arg("-c").arg(path);
+    command
 }
 
 pub(crate) fn free_address() -> SocketAddr {

@@ -7,6 +7,16 @@ use mio::net::TcpStream;
 use mqtt_proto::{Connect, Packet, Properties, QoS, Subscribe, Subscription, TopicFilter, Version};
 use mqtt_testing::packets::encode;
 
+/// What the clients of a run talk to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Peer {
+    Relay,
+    /// A broker; sessions end with their connections.
+    Broker,
+    /// A broker; the sessions of subscribers outlive their connections.
+    Lasting,
+}
+
 /// A client of the load.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
@@ -25,17 +35,18 @@ impl Client {
         address: SocketAddr,
         id: &str,
         filter: Option<(&str, QoS)>,
-        relay: bool,
+        peer: Peer,
     ) -> Self {
         let mut stream = std::net::TcpStream::connect(address).expect("the broker listens");
         stream.set_nodelay(true).expect("TCP");
-        if relay {
+        if peer == Peer::Relay {
             // What it is, in one byte.
             let role = if filter.is_some() { b's' } else { b'p' };
             stream.write_all(&[role]).expect("it reads");
             stream.read_exact(&mut [0]).expect("it answers");
         } else {
-            handshake(&mut stream, id, filter);
+            let lasting = peer == Peer::Lasting && filter.is_some();
+            handshake(&mut stream, (id, lasting), filter);
         }
         stream.set_nonblocking(true).expect("TCP");
         Self {
@@ -105,10 +116,15 @@ impl Client {
 }
 
 /// Sends CONNECT, and SUBSCRIBE if there is a filter, and waits for the answers.
-fn handshake(stream: &mut std::net::TcpStream, id: &str, filter: Option<(&str, QoS)>) {
+fn handshake(
+    stream: &mut std::net::TcpStream,
+    (id, lasting): (&str, bool),
+    filter: Option<(&str, QoS)>,
+) {
     let connect = Connect {
         // rumqttd takes no 0.
         keep_alive: 600,
+        clean_start: !lasting,
         ..Connect::new(Version::V311, id)
     };
     stream

@@ -7,16 +7,16 @@ use mio::net::TcpStream;
 use mqtt_proto::QoS;
 
 use crate::broker::Broker;
-use crate::client::Client;
+use crate::client::{Client, Peer};
 use crate::load::{Load, measure};
 
 /// Resident bytes per connection that is silent, with this many of them.
 pub(crate) fn idle(broker: &Broker, connections: usize) -> f64 {
-    let one = Client::connect(broker.address, "first", None, false);
+    let one = Client::connect(broker.address, "first", None, Peer::Broker);
     std::thread::sleep(Duration::from_millis(300));
     let before = broker.memory();
     let all: Vec<TcpStream> = (0..connections)
-        .map(|n| Client::connect(broker.address, &format!("idle-{n}"), None, false).stream)
+        .map(|n| Client::connect(broker.address, &format!("idle-{n}"), None, Peer::Broker).stream)
         .collect();
     std::thread::sleep(Duration::from_millis(1_000));
     let bytes = broker.memory().saturating_sub(before);
@@ -45,7 +45,7 @@ pub(crate) fn hostile(broker: &Broker, bad: Bad, span: Duration) -> f64 {
         window: 100,
     };
     let address = broker.address;
-    let alone = measure(broker, load, span, false).rate();
+    let alone = measure(broker, load, span, Peer::Broker).rate();
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let stopped = std::sync::Arc::clone(&stop);
     let bother = std::thread::spawn(move || {
@@ -85,7 +85,7 @@ pub(crate) fn hostile(broker: &Broker, bad: Bad, span: Duration) -> f64 {
         }
     });
     std::thread::sleep(Duration::from_millis(500));
-    let bothered = measure(broker, load, span, false).rate();
+    let bothered = measure(broker, load, span, Peer::Broker).rate();
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     bother.join().expect("it only writes");
     alone / bothered

@@ -8,7 +8,7 @@ use mqtt_proto::{Packet, Publish, QoS, TopicName, Version};
 use mqtt_testing::packets::encode;
 
 use crate::broker::Broker;
-use crate::client::Client;
+use crate::client::{Client, Peer};
 
 /// What is measured: a load and what it must deliver.
 #[derive(Clone, Copy)]
@@ -110,8 +110,8 @@ pub(crate) fn message(topic: &str, qos: QoS, payload: usize) -> Vec<u8> {
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// Runs a load for `span` and returns what it brought.
-pub(crate) fn measure(broker: &Broker, load: Load, span: Duration, relay: bool) -> Outcome {
-    let mut run = Run::new(broker, load, relay);
+pub(crate) fn measure(broker: &Broker, load: Load, span: Duration, peer: Peer) -> Outcome {
+    let mut run = Run::new(broker, load, peer);
     let mut events = Events::with_capacity(1_024);
     let mut began: Option<(Instant, u64, Duration)> = None;
     let start = Instant::now();
@@ -157,7 +157,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(broker: &Broker, load: Load, relay: bool) -> Self {
+    fn new(broker: &Broker, load: Load, peer: Peer) -> Self {
         let mut clients = Vec::new();
         for n in 0..load.subscribers {
             let filter = if load.pairs {
@@ -170,15 +170,19 @@ impl Run {
                 broker.address,
                 &format!("s{n}"),
                 filter,
-                relay,
+                peer,
             ));
         }
         let mut messages = Vec::new();
         for n in 0..load.publishers {
-            let mut client = Client::connect(broker.address, &format!("p{n}"), None, relay);
+            let mut client = Client::connect(broker.address, &format!("p{n}"), None, peer);
             client.publishes = Some(n);
             clients.push(client);
-            let qos = if relay { QoS::AtMostOnce } else { load.qos };
+            let qos = if peer == Peer::Relay {
+                QoS::AtMostOnce
+            } else {
+                load.qos
+            };
             messages.push(message(&format!("bench/{n}"), qos, load.payload));
         }
         let poll = Poll::new().expect("epoll");
@@ -190,7 +194,7 @@ impl Run {
         }
         Self {
             load,
-            acknowledges: load.qos > QoS::AtMostOnce && !relay,
+            acknowledges: load.qos > QoS::AtMostOnce && peer != Peer::Relay,
             clients,
             messages,
             poll,
@@ -282,11 +286,19 @@ impl Run {
 }
 
 /// The time from publish to delivery at 1,000 messages a second, QoS 1: the middle one of all, in microseconds.
-pub(crate) fn latency(broker: &Broker, span: Duration, relay: bool) -> f64 {
+pub(crate) fn latency(broker: &Broker, span: Duration, peer: Peer) -> f64 {
     let qos = QoS::AtLeastOnce;
-    let mut subscriber = Client::connect(broker.address, "s", Some(("bench/0", qos)), relay);
-    let mut publisher = Client::connect(broker.address, "p", None, relay);
-    let message = message("bench/0", if relay { QoS::AtMostOnce } else { qos }, 64);
+    let mut subscriber = Client::connect(broker.address, "s", Some(("bench/0", qos)), peer);
+    let mut publisher = Client::connect(broker.address, "p", None, peer);
+    let message = message(
+        "bench/0",
+        if peer == Peer::Relay {
+            QoS::AtMostOnce
+        } else {
+            qos
+        },
+        64,
+    );
     let mut times = Vec::new();
     let start = Instant::now();
     let mut next = start;

@@ -1,5 +1,5 @@
 //! Brokers side by side under the same load, on one machine with two cores: `brokers [ROW]... [--seconds N] [--rounds N]
-//! [--only BROKER]`. `scripts/brokers.sh` builds what it needs and runs it.
+//! [--only BROKER] [--store]`. `scripts/brokers.sh` builds what it needs and runs it.
 //!
 //! The load comes from one thread that writes packets put together beforehand and reads packet borders only, so that the
 //! broker is what is measured. What counts is messages delivered per second of the broker's processor time, which the
@@ -10,23 +10,29 @@ mod client;
 mod connections;
 mod load;
 mod relay;
+mod stored;
 
 use std::time::Duration;
 
-use crate::broker::{BROKERS, Broker};
+use mqtt_proto::QoS;
+
+use crate::broker::{BROKERS, Broker, STORES};
+use crate::client::Peer;
 use crate::connections::{Bad, hostile, idle};
 use crate::load::{LOADS, Load, latency, measure, middle};
 
 /// What the command line asks for.
 struct Table {
     brokers: Vec<&'static str>,
+    /// The sessions of subscribers outlive their connections.
+    lasting: bool,
     rounds: usize,
     span: Duration,
 }
 
 fn main() {
     let mut rows = Vec::new();
-    let (mut seconds, mut rounds, mut only) = (2.0, 3, None);
+    let (mut seconds, mut rounds, mut only, mut lasting) = (2.0, 3, None, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().expect("a value");
@@ -34,24 +40,30 @@ fn main() {
             "--relay" => return relay::relay(&value()),
             "--seconds" => seconds = value().parse().expect("seconds"),
             "--rounds" => rounds = value().parse().expect("a number"),
+            "--store" => lasting = true,
             "--only" => only = Some(value()),
             _ => rows.push(argument),
         }
     }
     let wanted = |name: &str| rows.is_empty() || rows.iter().any(|row| name.contains(row.as_str()));
     let is_asked = |name: &&str| only.as_deref().is_none_or(|only| *name == only);
+    let brokers = if lasting { &STORES[..] } else { &BROKERS };
     let table = Table {
-        brokers: BROKERS.into_iter().filter(is_asked).collect(),
+        brokers: brokers.iter().copied().filter(is_asked).collect(),
+        lasting,
         rounds,
         span: Duration::from_secs_f64(seconds),
     };
     table.head();
+    if lasting {
+        return table.stored(wanted);
+    }
     for load in LOADS.into_iter().filter(|load| wanted(load.name)) {
         table.load(load);
     }
     if wanted("latency") {
         table.row("QoS 1 at 1,000 a second, latency p50", |broker| {
-            let run = |_| latency(&Broker::start(broker), table.span, broker == "relay");
+            let run = |_| latency(&Broker::start(broker), table.span, table.peer(broker));
             let mut all: Vec<f64> = (0..table.rounds).map(run).collect();
             format!("{:.0} us", middle(&mut all))
         });
@@ -77,6 +89,61 @@ fn main() {
 }
 
 impl Table {
+    fn peer(&self, broker: &str) -> Peer {
+        match broker {
+            "relay" => Peer::Relay,
+            _ if self.lasting => Peer::Lasting,
+            _ => Peer::Broker,
+        }
+    }
+
+    /// What a store costs.
+    fn stored(&self, wanted: impl Fn(&str) -> bool) {
+        let loads = LOADS.into_iter().filter(|load| load.qos > QoS::AtMostOnce);
+        for load in loads.filter(|load| wanted(load.name)) {
+            self.load(load);
+        }
+        let names = [
+            ("QoS 1 at 1,000 a second, latency p50", None),
+            (
+                "one at a time, QoS 1: delivered, acknowledged",
+                Some(QoS::AtLeastOnce),
+            ),
+            (
+                "one at a time, QoS 2: delivered, acknowledged",
+                Some(QoS::ExactlyOnce),
+            ),
+        ];
+        for (name, qos) in names.into_iter().filter(|(name, _)| wanted(name)) {
+            self.row(name, |broker| self.times(broker, qos));
+        }
+        if wanted("flush") {
+            let floor = stored::flush(&std::env::temp_dir(), self.span);
+            println!("one append of 200 bytes and its flush: {floor:.0} us");
+        }
+        if wanted("restart") {
+            stored::restart();
+        }
+    }
+
+    fn times(&self, broker: &str, qos: Option<QoS>) -> String {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            let broker = Broker::start(broker);
+            let Some(qos) = qos else {
+                first.push(latency(&broker, self.span, Peer::Lasting));
+                continue;
+            };
+            let (delivered, acknowledged) = stored::one_at_a_time(&broker, self.span, qos);
+            first.push(delivered);
+            second.push(acknowledged);
+        }
+        if second.is_empty() {
+            return format!("{:.0} us", middle(&mut first));
+        }
+        format!("{:.0}, {:.0} us", middle(&mut first), middle(&mut second))
+    }
+
     fn head(&self) {
         self.row("", str::to_owned);
         self.row("---", |_| "---:".to_owned());
@@ -94,7 +161,7 @@ impl Table {
         for _ in 0..self.rounds {
             for (broker, outcomes) in self.brokers.iter().zip(&mut outcomes) {
                 let running = Broker::start(broker);
-                outcomes.push(measure(&running, load, self.span, *broker == "relay"));
+                outcomes.push(measure(&running, load, self.span, self.peer(broker)));
             }
         }
         let cells: Vec<String> = outcomes

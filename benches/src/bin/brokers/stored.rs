@@ -1,0 +1,118 @@
+//! What a store costs one message, and a start.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mqtt_proto::QoS;
+
+use crate::broker::Broker;
+use crate::client::{Client, Peer};
+use crate::load::{message, middle};
+
+/// The time to append so many bytes to a file and to flush them: the middle one of all, in microseconds.
+pub(crate) fn flush(dir: &Path, span: Duration) -> f64 {
+    let path = dir.join(format!("flush-{}", std::process::id()));
+    let mut file = File::create(&path).expect("a temporary folder");
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < span {
+        let began = Instant::now();
+        file.write_all(&[b'.'; 200]).expect("room on the disk");
+        file.sync_data().expect("a flush");
+        times.push(began.elapsed().as_secs_f64() * 1e6);
+    }
+    let _ = std::fs::remove_file(path);
+    middle(&mut times)
+}
+
+/// One message after another, each when the last one is delivered and acknowledged: from its publish to its delivery, and to the
+/// acknowledgement of its publisher. The middle ones of all, in microseconds.
+pub(crate) fn one_at_a_time(broker: &Broker, span: Duration, qos: QoS) -> (f64, f64) {
+    let mut subscriber =
+        Client::connect(broker.address, "s", Some(("bench/0", qos)), Peer::Lasting);
+    let mut publisher = Client::connect(broker.address, "p", None, Peer::Lasting);
+    let message = message("bench/0", qos, 64);
+    let (mut delivered, mut acknowledged) = (Vec::new(), Vec::new());
+    let start = Instant::now();
+    while start.elapsed() < span {
+        let sent = Instant::now();
+        publisher.publish(&message, true);
+        publisher.flush();
+        let (mut got, mut answered, mut over) = (None, None, false);
+        while got.is_none() || answered.is_none() || !over {
+            subscriber.read(|first, body, output| match (first >> 4, first >> 1 & 3) {
+                (3, level) => {
+                    got.get_or_insert_with(|| sent.elapsed());
+                    over |= level == 1;
+                    let at = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
+                    let kind = if level == 1 { 0x40 } else { 0x50 };
+                    output.extend_from_slice(&[kind, 2, body[at], body[at + 1]]);
+                }
+                (6, _) => {
+                    over = true;
+                    output.extend_from_slice(&[0x70, 2, body[0], body[1]]);
+                }
+                _ => {}
+            });
+            subscriber.flush();
+            publisher.read(|first, body, output| match first >> 4 {
+                5 => output.extend_from_slice(&[0x62, 2, body[0], body[1]]),
+                4 | 7 => answered = Some(sent.elapsed()),
+                _ => {}
+            });
+            publisher.flush();
+        }
+        delivered.push(got.map_or(0.0, |time| time.as_secs_f64() * 1e6));
+        acknowledged.push(answered.map_or(0.0, |time| time.as_secs_f64() * 1e6));
+    }
+    (middle(&mut delivered), middle(&mut acknowledged))
+}
+
+const SESSIONS: usize = 10_000;
+const QUEUED: usize = 10;
+
+/// Prints how long a broker that is killed takes until it accepts a client again, with 10,000 sessions that are away and 100,000
+/// messages for them, and its memory then.
+pub(crate) fn restart() {
+    let name = "mqtt broker, stored";
+    let broker = Broker::start(name);
+    for n in 0..SESSIONS {
+        let filter = format!("r/{n}");
+        let filter = Some((&filter[..], QoS::AtLeastOnce));
+        drop(Client::connect(
+            broker.address,
+            &format!("s{n}"),
+            filter,
+            Peer::Lasting,
+        ));
+    }
+    let mut publisher = Client::connect(broker.address, "p", None, Peer::Lasting);
+    for n in 0..SESSIONS {
+        let message = message(&format!("r/{n}"), QoS::AtLeastOnce, 64);
+        for _ in 0..QUEUED {
+            publisher.publish(&message, true);
+        }
+        if (n + 1) % 100 == 0 {
+            let mut acknowledged = 0;
+            while acknowledged < 100 * QUEUED {
+                publisher.flush();
+                publisher.read(|_, _, _| acknowledged += 1);
+            }
+        }
+    }
+    let before = broker.memory();
+    let began = Instant::now();
+    let broker = broker.restart(name);
+    // It listens before it has restored its state, and answers after it.
+    drop(Client::connect(broker.address, "new", None, Peer::Broker));
+    let took = began.elapsed();
+    println!(
+        "{SESSIONS} sessions and {} messages: {:.0} MiB of memory before a kill; a client is accepted again after {:.2} s, {:.0} MiB then",
+        SESSIONS * QUEUED,
+        before as f64 / f64::from(1 << 20),
+        took.as_secs_f64(),
+        broker.memory() as f64 / f64::from(1 << 20),
+    );
+}

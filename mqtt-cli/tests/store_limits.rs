@@ -3,6 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mqtt_testing::process::{Process, run};
@@ -190,6 +192,116 @@ fn a_failed_flush_ends_the_broker() {
     let found = reader.read().expect("the retained message");
     // A message that was not acknowledged may be there.
     assert!(found[5..] >= last[..], "{found:x?} is older than {last:x?}");
+}
+
+/// The directory, a file system of 6 MiB of which another file takes 2, can be seen by the broker and as `seen` only.
+fn broker_on_a_small_disk(dir: &Path) -> Option<(Process, String, PathBuf)> {
+    let may_mount = ["-m", "sh", "-c", "mount -t tmpfs none /mnt"];
+    let probe = std::process::Command::new("unshare")
+        .args(may_mount)
+        .status();
+    if !probe.is_ok_and(|status| status.success()) {
+        eprintln!("not tested: this user cannot mount a small file system");
+        return None;
+    }
+    std::fs::create_dir_all(dir).expect("a temporary folder");
+    let script = "mount -t tmpfs -o size=6m none \"$0\" && head -c 2M /dev/zero >\"$0/other\" && exec \"$@\"";
+    let disk = dir.to_str().expect("UTF-8");
+    let started = [
+        &["-m", "sh", "-c", script, disk, MQTT][..],
+        &arguments(dir, &[]),
+    ]
+    .concat();
+    let broker = Process::start("unshare", &started);
+    let port = broker.wait_stderr_after("address=127.0.0.1:");
+    let seen = PathBuf::from(format!("/proc/{}/root{disk}", broker.id()));
+    Some((broker, port, seen))
+}
+
+/// Publishes retained messages of 16 KiB at QoS 1, one after the other, each to a topic of two letters.
+struct Retainer(Bare, u16);
+
+impl Retainer {
+    /// Returns the topic of the next message and the reason code of its PUBACK.
+    fn publish(&mut self) -> (String, u8) {
+        let number = u8::try_from(self.1).expect("few messages");
+        self.1 += 1;
+        let topic = [b'a' + number / 26, b'a' + number % 26];
+        let mut packet = vec![
+            0x33,
+            0x87,
+            0x80,
+            0x01,
+            0,
+            2,
+            topic[0],
+            topic[1],
+            0,
+            number + 1,
+            0,
+        ];
+        packet.resize(4 + 0x4007, b'.');
+        self.0.send(&packet);
+        let answer = self.0.read().expect("PUBACK");
+        let topic = String::from_utf8(topic.to_vec()).expect("letters");
+        (topic, answer.get(4).copied().unwrap_or(0))
+    }
+}
+
+/// On a full disk, what must be stored is refused or waits, and QoS 0 goes on. When another program makes room, service resumes by
+/// itself, and all that was accepted is in the store.
+#[test]
+fn on_a_full_disk_nothing_is_acknowledged_until_there_is_room() {
+    let dir = dir("store-disk");
+    let Some((running, port, seen)) = broker_on_a_small_disk(&dir) else {
+        return;
+    };
+    let is_full = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&is_full);
+    let mut retainer = Retainer(Bare::connect(&port, CONNECT_5, &[0x20]), 0);
+    let filling = std::thread::spawn(move || {
+        let mut accepted = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let (topic, reason) = retainer.publish();
+            if reason != 0x97 {
+                accepted.push(topic);
+            }
+        }
+        (retainer, accepted)
+    });
+    running.wait_stderr("the store is full");
+    is_full.store(true, Ordering::Relaxed);
+    let other = CONNECT_5.iter().rev().skip(1).rev().copied();
+    let other: Vec<u8> = other.chain(*b"r").collect();
+    let mut other = Bare::connect(&port, &other, &[0x20]);
+    assert_eq!(other.publish(1), Some(0x97));
+    let mut old = Bare::connect(&port, CONNECT_311, &[0x20]);
+    old.send(b"\x82\x06\0\x01\0\x01q\0");
+    assert_eq!(old.read().as_deref(), Some(&b"\x90\x03\0\x01\0"[..]));
+    old.send(b"\x30\x04\0\x01qx");
+    assert_eq!(old.read().as_deref(), Some(&b"\x30\x04\0\x01qx"[..]));
+
+    std::fs::remove_file(seen.join("other")).expect("the other file");
+    running.wait_stderr("the store has room again");
+    let (mut retainer, mut accepted) = filling.join().expect("its messages are answered");
+    let (topic, reason) = retainer.publish();
+    assert_ne!(reason, 0x97);
+    accepted.push(topic);
+    // As a crash leaves it.
+    let copy = dir.with_extension("copy");
+    std::fs::create_dir_all(&copy).expect("a temporary folder");
+    std::fs::copy(seen.join("journal.redb"), copy.join("journal.redb")).expect("the store");
+    running.signal("TERM");
+    let ended = running.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("the store is full").count(), 1);
+
+    let (_restored, port) = broker(&copy, &[]);
+    let count = accepted.len().to_string();
+    let heard = client("sub", &port, &["-t", "+", "-F", "%t", "-C", &count]);
+    let mut heard: Vec<_> = heard.lines().collect();
+    heard.sort_unstable();
+    assert_eq!(heard, accepted);
 }
 
 /// `written` survives `kill -9`, `off` keeps nothing.

@@ -326,6 +326,7 @@ impl Options {
             user_name: self.user_name.as_deref(),
             password: self.password.as_deref(),
             properties: Properties::from(&properties[..]),
+            bridge: false,
         }))
     }
 

@@ -3,7 +3,8 @@
 use mqtt_session::proto::{Auth, Properties, Property, ReasonCode};
 use mqtt_session::{Instant, Refused};
 
-use crate::broker::{Broker, ConnectionId, usize_of};
+use crate::broker::{Broker, usize_of};
+use crate::connection::ConnectionId;
 use crate::hooks::{Hooks, Verdict};
 
 impl<H: Hooks> Broker<H> {

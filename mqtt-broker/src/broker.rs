@@ -10,36 +10,20 @@ use mqtt_session::proto::{Disconnect, ReasonCode};
 use mqtt_session::{Heap, Instant, Outgoing, Server, ServerEvent, Step};
 
 use crate::config::Config;
+use crate::connection::{Connection, ConnectionId};
 use crate::fanout::{Fanouts, Scratch};
-use crate::holders::{Holders, Offer};
+use crate::holders::Holders;
 use crate::hooks::{Ending, Hooks};
 use crate::journal::Journal;
 use crate::level::Total;
-use crate::pressure::{Held, Press, Released};
+use crate::pressure::{Press, Released};
 use crate::retained::Retained;
 use crate::router::{Keyed, Router};
 use crate::session::Session;
 use crate::share::HandedOver;
 use crate::statistics::Statistics;
-use crate::subscribe::{Answer, Request};
 use crate::timers::{Due, Timers};
 use crate::work::Meter;
-
-/// Names a connection until the host says that it is closed. Never used again.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct ConnectionId {
-    pub(crate) index: u32,
-    serial: u32,
-}
-
-impl ConnectionId {
-    /// A small number for tables: below [`Config::connections`] and the number of connections that give way
-    /// ([`Broker::gives_way`]), unlike that of any other connection that is not closed.
-    #[must_use]
-    pub fn index(self) -> usize {
-        usize_of(self.index)
-    }
-}
 
 /// What [`Broker::receive`] did.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -71,45 +55,6 @@ pub enum Next {
 pub struct TooManyConnections {
     /// [`Config::connections`], or [`Config::connections_per_address`].
     pub limit: usize,
-}
-
-pub(crate) struct Connection {
-    pub(crate) server: Server<'static>,
-    serial: u32,
-    pub(crate) session: Option<u32>,
-    /// How many messages of QoS 1 and 2 the client lets be under way.
-    pub(crate) window: usize,
-    /// Its entry in the timers.
-    pub(crate) timer: Option<Instant>,
-    /// It is in the list of those that are ready.
-    ready: bool,
-    pub(crate) ended: bool,
-    /// Another took its place.
-    pub(crate) gives_way: bool,
-    /// Stands for its address; 0 if that is not known.
-    pub(crate) source: u64,
-    /// What its machine has on the heap.
-    pub(crate) held: usize,
-    /// While it is not accepted: its place among those.
-    pub(crate) pending: Option<Offer>,
-    pub(crate) extra: Option<Box<Extra>>,
-}
-
-/// What few connections need, or not for long.
-#[derive(Default)]
-pub(crate) struct Extra {
-    /// The CONNECT that awaits a decision.
-    pub(crate) connect: Option<Box<[u8]>>,
-    /// The authentication method of an accepted CONNECT (5).
-    pub(crate) method: Option<Box<str>>,
-    /// An answer that had no room.
-    pub(crate) unanswered: Option<Answer>,
-    /// A SUBSCRIBE or UNSUBSCRIBE that is not done.
-    pub(crate) request: Option<Box<Request>>,
-    /// A message of this connection is on its way to many: the next packet waits.
-    pub(crate) fans_out: bool,
-    /// Its messages that are not acknowledged because a receiver is too full.
-    pub(crate) held: Option<Held>,
 }
 
 /// Routes messages between clients. Everything goes in and comes out through its methods: bytes, time, decisions.
@@ -551,30 +496,6 @@ impl<H: Hooks> Broker<H> {
             });
         }
         self.end(index, Ending::ByBroker(reason), now);
-    }
-}
-
-impl Extra {
-    pub(crate) fn authenticated_by(method: &str) -> Box<Self> {
-        Box::new(Self {
-            method: Some(method.into()),
-            ..Self::default()
-        })
-    }
-}
-
-impl Connection {
-    pub(crate) const fn id(&self, index: u32) -> ConnectionId {
-        let serial = self.serial;
-        ConnectionId { index, serial }
-    }
-
-    pub(crate) const fn is(&self, id: ConnectionId) -> bool {
-        self.serial == id.serial
-    }
-
-    pub(crate) fn extra(&mut self) -> &mut Extra {
-        self.extra.get_or_insert_default()
     }
 }
 

@@ -2,7 +2,8 @@
 
 use mqtt_session::proto::Version;
 
-use crate::broker::{Broker, ConnectionId, usize_of};
+use crate::broker::{Broker, usize_of};
+use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 
 /// A client that is connected.

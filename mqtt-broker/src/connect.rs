@@ -10,7 +10,8 @@ use mqtt_session::proto::{
 };
 use mqtt_session::{Instant, Outgoing};
 
-use crate::broker::{Broker, ConnectionId, Extra, number, usize_of};
+use crate::broker::{Broker, number, usize_of};
+use crate::connection::{ConnectionId, Extra};
 use crate::hooks::{ClientInfo, Ending, Hooks, Observation, Verdict};
 use crate::message::Message;
 use crate::session::{Session, Will};
@@ -284,8 +285,7 @@ impl<H: Hooks> Broker<H> {
         session.queue.connected();
         let is_empty = session.queue.is_empty() && session.filters.is_empty();
         session.rights.connected(self.rights, is_empty);
-        let method = connect.properties.authentication_method();
-        connection.extra = method.map(Extra::authenticated_by);
+        connection.extra = Extra::of(connect);
         session.connection = Some(index);
         session.version = connect.version;
         session.user_name = connect.user_name.map(Into::into);

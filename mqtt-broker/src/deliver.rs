@@ -4,8 +4,9 @@ use mqtt_session::proto::{Properties, QoS, ReasonCode, TopicName, Version};
 use mqtt_session::{Incoming, Instant, Outgoing, Refused, Server, Token};
 use smallvec::SmallVec;
 
-use crate::broker::{Broker, Connection, usize_of, widen};
+use crate::broker::{Broker, usize_of, widen};
 use crate::connect::is_reserved;
+use crate::connection::Connection;
 use crate::fanout::{Routed, Target};
 use crate::hooks::{Hooks, Observation};
 use crate::message::{Message, forwarded};

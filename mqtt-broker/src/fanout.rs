@@ -9,7 +9,8 @@ use mqtt_session::proto::ReasonCode;
 use mqtt_session::{Instant, Outgoing, Receipt};
 use smallvec::SmallVec;
 
-use crate::broker::{Broker, ConnectionId, number, usize_of};
+use crate::broker::{Broker, number, usize_of};
+use crate::connection::ConnectionId;
 use crate::deliver::Source;
 use crate::hooks::Hooks;
 use crate::journal::{Origin, Record, steps_of};

@@ -7,7 +7,8 @@ use std::hash::BuildHasher;
 use mqtt_session::Instant;
 use mqtt_session::proto::ReasonCode;
 
-use crate::broker::{Broker, ConnectionId, TooManyConnections, usize_of};
+use crate::broker::{Broker, TooManyConnections, usize_of};
+use crate::connection::ConnectionId;
 use crate::hooks::{Ending, Hooks};
 use crate::router::Keyed;
 

@@ -19,8 +19,9 @@ use std::time::Duration;
 use mqtt_session::proto::{PacketType, ReasonCode};
 use mqtt_session::{Instant, Receipt};
 
-use crate::broker::{Broker, Connection, ConnectionId, usize_of};
+use crate::broker::{Broker, usize_of};
 use crate::config::Config;
+use crate::connection::{Connection, ConnectionId};
 use crate::hooks::{Hooks, Observation};
 use crate::queue::Room;
 use crate::timers::Due;

@@ -3,7 +3,8 @@
 
 use mqtt_session::proto::{ReasonCode, TopicName};
 
-use crate::broker::{Broker, Connection, usize_of};
+use crate::broker::{Broker, usize_of};
+use crate::connection::Connection;
 use crate::hooks::Hooks;
 
 /// A try of less than this costs no more than the packet that caused it.

@@ -9,7 +9,8 @@ use mqtt_session::proto::{
 };
 use mqtt_session::{Instant, Refused};
 
-use crate::broker::{Broker, Connection, ConnectionId, usize_of};
+use crate::broker::{Broker, usize_of};
+use crate::connection::{Connection, ConnectionId};
 use crate::hooks::{Hooks, Observation};
 use crate::queue::Identifiers;
 use crate::retained::Found;
@@ -110,13 +111,20 @@ impl<H: Hooks> Broker<H> {
         filters: &mut impl Iterator<Item = Subscription<'a>>,
         codes: &mut Vec<ReasonCode>,
     ) {
-        let Some(key) = self.connection(id).and_then(|c| c.session) else {
+        let connection = self.connection(id);
+        let Some((key, is_bridge)) = connection.and_then(|c| Some((c.session?, c.is_bridge())))
+        else {
             return;
         };
         let identifier = subscribe.properties.subscription_identifiers().next();
         // 3.1.1 [MQTT-3.8.4-4], 5 [MQTT-3.8.4-5] and [MQTT-3.9.3-1]: one after the other, a code for each in their
         // order.
-        for subscription in filters {
+        for mut subscription in filters {
+            if is_bridge {
+                // What it would ask for in MQTT 5, so that no message goes round between two brokers.
+                subscription.no_local = !subscription.filter.is_shared();
+                subscription.retain_as_published = true;
+            }
             codes.push(self.subscribe_one(key, &subscription, identifier));
             self.meter.spend(filter_steps(subscription.filter));
             if !self.meter.has_share() {
@@ -361,6 +369,10 @@ impl Connection {
         self.extra
             .as_ref()
             .is_some_and(|extra| extra.request.is_some())
+    }
+
+    fn is_bridge(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.bridge)
     }
 
     pub(crate) fn has_unanswered(&self) -> bool {

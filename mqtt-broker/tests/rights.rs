@@ -68,12 +68,16 @@ fn connect(
     user: Option<&str>,
     client_id: &str,
 ) -> (ConnectionId, [u8; 2]) {
-    let id = broker.open(NOW).unwrap();
     let connect = Connect {
         user_name: user,
         clean_start: false,
         ..Connect::new(Version::V311, client_id)
     };
+    connect_by(broker, connect)
+}
+
+fn connect_by(broker: &mut Broker<Rules>, connect: Connect<'_>) -> (ConnectionId, [u8; 2]) {
+    let id = broker.open(NOW).unwrap();
     say(broker, id, &Packet::Connect(connect));
     let connack = broker.outgoing(id)[..4].to_vec();
     assert_eq!(connack[..2], [0x20, 2]);
@@ -292,4 +296,91 @@ fn publish_bytes(broker: &mut Broker<Rules>, id: ConnectionId, payload: &[u8]) {
         ..Publish::new(TopicName::new("a").unwrap(), payload)
     };
     say(broker, id, &Packet::Publish(message));
+}
+
+/// The messages that a connection got, with RETAIN.
+fn messages(broker: &mut Broker<Rules>, id: ConnectionId) -> Vec<(String, bool)> {
+    let packets = hear(broker, id);
+    let messages = packets.iter().filter_map(|bytes| {
+        let Ok(Decoded::Packet {
+            packet: Packet::Publish(publish),
+            ..
+        }) = Packet::decode(bytes, Version::V311, MAX_PACKET)
+        else {
+            return None;
+        };
+        Some((publish.topic.as_str().to_owned(), publish.retain))
+    });
+    messages.collect()
+}
+
+/// A bridge gets no message back that it published, and RETAIN as it was published, also for the filters of a SUBSCRIBE that are done
+/// in a later turn, and when its session goes on. Another client gets what it published, and RETAIN only for retained messages.
+#[test]
+fn a_bridge_hears_nothing_of_its_own_and_retain_as_it_was_published() {
+    for (is_bridge, filters) in [(true, 1), (true, 200), (false, 1)] {
+        let mut broker = broker(|_| {});
+        let connects = |version| Connect {
+            clean_start: false,
+            bridge: is_bridge,
+            ..Connect::new(version, "bridge")
+        };
+        let (bridge, _) = connect_by(&mut broker, connects(Version::V311));
+        subscribe_many(&mut broker, bridge, filters);
+        publish(&mut broker, bridge, "own/live", false);
+        publish(&mut broker, bridge, "own/kept", true);
+        let (other, _) = connect(&mut broker, None, "other");
+        publish(&mut broker, other, "other/live", false);
+        publish(&mut broker, other, "other/kept", true);
+        let message = |topic: &str, retain| (topic.to_owned(), retain);
+        let own = [message("own/live", false), message("own/kept", false)];
+        let others = [
+            message("other/live", false),
+            message("other/kept", is_bridge),
+        ];
+        let expected = match is_bridge {
+            true => others.to_vec(),
+            false => [own, others].concat(),
+        };
+        assert_eq!(messages(&mut broker, bridge), expected);
+
+        // The session goes on with what was asked for.
+        broker.closed(bridge, NOW);
+        publish(&mut broker, other, "other/kept", true);
+        let (again, connack) = connect_by(&mut broker, connects(Version::V31));
+        assert_eq!(connack, [0, 0], "3.1 does not tell of the session");
+        // Behind what was not acknowledged.
+        let last = messages(&mut broker, again).pop();
+        assert_eq!(last, Some(message("other/kept", is_bridge)));
+        broker.closed(again, NOW);
+
+        // Retained messages that are there already: also not its own.
+        let new = Connect {
+            clean_start: true,
+            ..connects(Version::V31)
+        };
+        let (late, _) = connect_by(&mut broker, new);
+        subscribe_many(&mut broker, late, filters);
+        let mut expected = vec![message("other/kept", true)];
+        expected.extend((!is_bridge).then(|| message("own/kept", true)));
+        assert_eq!(messages(&mut broker, late), expected);
+    }
+}
+
+/// Subscribes to as many filters, the last of which is `#`, in as many turns as it takes.
+fn subscribe_many(broker: &mut Broker<Rules>, id: ConnectionId, count: usize) {
+    let names: Vec<_> = (1..count).map(|n| format!("x/{n}")).collect();
+    let names = names.iter().map(String::as_str).chain(["#"]);
+    let filters: Vec<_> = names
+        .map(|name| Subscription::new(TopicFilter::new(name).unwrap(), QoS::AtLeastOnce))
+        .collect();
+    let subscribe = Subscribe::new(PacketId::new(1).unwrap(), &filters[..]);
+    say(broker, id, &Packet::Subscribe(subscribe));
+    for _ in 0..1_000 {
+        if !broker.outgoing(id).is_empty() {
+            return;
+        }
+        broker.receive(id, &[], NOW);
+    }
+    panic!("no SUBACK")
 }

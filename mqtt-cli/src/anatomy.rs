@@ -231,6 +231,8 @@ impl Cursor<'_> {
         self.u8("protocol level", |level| match level {
             3 => "MQTT 3.1",
             4 => "MQTT 3.1.1",
+            0x83 => "MQTT 3.1, a bridge",
+            0x84 => "MQTT 3.1.1, a bridge",
             _ => "MQTT 5",
         });
         self.connect_flags();

@@ -3,7 +3,7 @@
 //! | bytes | what |
 //! | --- | --- |
 //! | string | protocol name: `MQTT`, or `MQIsdp` in 3.1 |
-//! | 1 | protocol level: 3, 4 or 5 |
+//! | 1 | protocol level: 3, 4 or 5; 0x83 or 0x84 of a bridge |
 //! | 1 | flags: user name, password, will retain, will QoS (2), will, clean session, reserved |
 //! | 2 | keep-alive in seconds |
 //! | block | properties (5) |
@@ -49,6 +49,10 @@ pub struct Connect<'a> {
     pub password: Option<&'a [u8]>,
     /// The properties (MQTT 5).
     pub properties: Properties<'a>,
+    /// Whether the client is a bridge: another server, which gets no message back that it published itself, and RETAIN as it was
+    /// published. Bit 7 of the protocol level tells it, an extension of Mosquitto to 3.1 and 3.1.1. MQTT 5 has options of a
+    /// subscription for it, and this field is not encoded there.
+    pub bridge: bool,
 }
 
 /// The message that a server publishes if the connection of a client ends without DISCONNECT.
@@ -93,6 +97,7 @@ impl<'a> Connect<'a> {
             user_name: None,
             password: None,
             properties: Properties::EMPTY,
+            bridge: false,
         }
     }
 
@@ -146,7 +151,7 @@ impl<'a> Connect<'a> {
     }
 
     pub(crate) fn of(view: &View<'a>) -> Self {
-        let version = match view.level {
+        let version = match view.level & !BRIDGE {
             3 => Version::V31,
             4 => Version::V311,
             _ => Version::V5,
@@ -159,6 +164,7 @@ impl<'a> Connect<'a> {
             keep_alive: view.id,
             client_id: checked_str(view.topic),
             properties: view.properties(),
+            bridge: view.level & BRIDGE != 0,
             // These three fields follow in this order.
             will: has(WILL).then(|| Will::read(&mut rest, view.flags, version)),
             user_name: has(USER_NAME).then(|| checked_str(rest.binary())),
@@ -207,7 +213,9 @@ impl Body for Connect<'_> {
         let version = self.version;
         out.packet(PacketType::Connect.get() << 4, 0, |out| {
             out.writer.binary(version.protocol_name().as_bytes());
-            out.writer.u8(version.level());
+            let bridge = self.bridge && !version.is_v5();
+            out.writer
+                .u8(version.level() | if bridge { BRIDGE } else { 0 });
             // 3.1.1 [MQTT-3.1.2-22]: the types of the fields exclude all other wrong flags.
             let alone = self.password.is_some() && self.user_name.is_none();
             let wrong = alone && !version.is_v5();

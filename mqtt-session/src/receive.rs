@@ -353,7 +353,8 @@ impl Engine {
     fn connect_came(&mut self, progress: &mut Progress<'_>) {
         let view = &progress.view;
         let link = &mut self.link;
-        link.version = match view.level {
+        // Bit 7 is that of a bridge.
+        link.version = match view.level & 0x7F {
             3 => mqtt_proto::Version::V31,
             5 => mqtt_proto::Version::V5,
             _ => mqtt_proto::Version::V311,

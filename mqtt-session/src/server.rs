@@ -178,7 +178,6 @@ impl<'m> Server<'m> {
     }
 
     /// Answers a protocol level that is not supported in the nearest version that is (3.1.1 [MQTT-3.1.2-2], 5 [MQTT-3.1.2-2]).
-    /// A bridge of Mosquitto sets bit 7 of the level of 3.1 or 3.1.1, and asks again without it after this answer.
     #[cold]
     fn answer_unknown_level(&mut self, violation: &Violation) {
         if let Violation::Malformed(error) = violation

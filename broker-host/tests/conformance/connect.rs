@@ -87,8 +87,11 @@ pub(crate) fn another_level_is_refused(version: Version) {
         }
         _ => {
             answer(3, &[0x20, 2, 0, 1]);
-            // A bridge of Mosquitto asks again by 4.
-            answer(0x84, &[0x20, 2, 0, 1]);
+            // Of the levels with bit 7 only those of bridges are known.
+            answer(0x80, &[0x20, 2, 0, 1]);
+            answer(0x83, &[0x20, 2, 0, 1]);
+            answer(0x85, &[0x20, 2, 0, 1]);
+            answer(0xFF, &[0x20, 2, 0, 1]);
         }
     }
 }

@@ -11,7 +11,8 @@ use mqtt_session::proto::ReasonCode;
 use mqtt_session::records::broker::Entry;
 use mqtt_session::{Change, Receipt};
 
-use crate::broker::{Broker, ConnectionId, usize_of, widen};
+use crate::broker::{Broker, usize_of, widen};
+use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 use crate::router::Share;
 

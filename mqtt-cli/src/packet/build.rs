@@ -92,6 +92,7 @@ impl Connect {
                 user_name: self.user_name.as_deref(),
                 password: self.password.as_ref().map(|data| &data.0[..]),
                 properties,
+                bridge: self.bridge,
                 ..proto::Connect::new(version, &self.client_id)
             };
             finish(version, &Packet::Connect(packet))

@@ -114,6 +114,10 @@ pub(crate) struct Connect {
     )]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) will_properties: Vec<Named>,
+    /// Bit 7 of the protocol level: the client is a bridge (3.1 and 3.1.1)
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) bridge: bool,
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) properties: Vec<Named>,
@@ -425,6 +429,7 @@ impl Connect {
             will_qos: 0,
             will_retain: false,
             will_properties: Vec::new(),
+            bridge: false,
             properties: Vec::new(),
         }
     }
@@ -499,6 +504,7 @@ impl Connect {
             will_qos: will.map_or(0, |will| will.qos.get()),
             will_retain: will.is_some_and(|will| will.retain),
             will_properties: will.map_or_else(Vec::new, |will| named(&will.properties)),
+            bridge: connect.bridge,
             properties: named(&connect.properties),
         }
     }

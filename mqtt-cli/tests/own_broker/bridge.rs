@@ -11,7 +11,7 @@ const QOS: [&str; 3] = ["0", "1", "2"];
 fn bridge(version: &str, port: &str) -> String {
     format!(
         "connection ours\nremote_clientid bridge\naddress 127.0.0.1:{port}\nbridge_protocol_version {version}\n\
-         topic out/# out 2\ntopic in/# in 2\nrestart_timeout 1\ncleansession true\n"
+         topic out/# out 2\ntopic in/# in 2\ntopic both/# both 2\nrestart_timeout 1\ncleansession true\n"
     )
 }
 
@@ -37,6 +37,42 @@ fn carries(from: &str, to: &str, topic: &str) {
     }
 }
 
+fn publish(port: &str, words: &[&str]) {
+    let words = [&["pub", "-p", port, "-q", "1"], words].concat();
+    let ended = run(MQTT, &words, "");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+/// Returns a subscriber at a port that ends after so many messages.
+fn subscribe(port: &str, topic: &str, count: &str) -> Process {
+    let words = [
+        "sub", "-p", port, "-q", "1", "-t", topic, "-C", count, "-F", "%t %p", "-d",
+    ];
+    let subscriber = Process::start(MQTT, &words);
+    subscriber.wait_stderr("receiving SUBACK");
+    subscriber
+}
+
+/// Checks that a message does not come back to the broker at which it was published, though the bridge carries its topic in both
+/// directions. The second message goes from `ours` to `other` behind whatever comes back.
+fn nothing_comes_back(ours: &str, other: &str) {
+    let here = subscribe(ours, "both/#", "1");
+    let there = subscribe(other, "both/#", "2");
+    publish(other, &["-t", "both/a", "-m", "first"]);
+    assert_eq!(here.end().stdout, "both/a first\n");
+    publish(ours, &["-t", "both/b", "-m", "second"]);
+    assert_eq!(there.end().stdout, "both/a first\nboth/b second\n");
+}
+
+/// Checks that a message that is published as retained at one port is retained at the other.
+fn stays_retained(from: &str, to: &str, topic: &str) {
+    let subscriber = subscribe(to, topic, "1");
+    publish(from, &["-t", topic, "-m", "kept", "-r"]);
+    assert_eq!(subscriber.end().stdout, format!("{topic} kept\n"));
+    let words = ["sub", "-p", to, "-t", topic, "-C", "1", "-F", "%r %p"];
+    assert_eq!(run(MQTT, &words, "").stdout, "1 kept\n");
+}
+
 fn bridges(version: &str) {
     let Broker { process, port } = Broker::start(&["--log", "debug"]);
     // Its will shows that it was connected.
@@ -58,7 +94,14 @@ fn bridges(version: &str) {
     carries(&port, &other, "in/a");
     carries(&other, &port, "out/a");
 
-    drop(process);
+    nothing_comes_back(&port, &other);
+    stays_retained(&port, &other, "in/kept");
+    stays_retained(&other, &port, "out/kept");
+
+    // Its first attempt was the one that was served.
+    process.signal("TERM");
+    let logged = process.end().stderr;
+    assert!(!logged.contains("protocol level"), "{logged}");
     let process = broker(&format!("127.0.0.1:{port}"));
     is_bridged(&process);
     carries(&port, &other, "in/b");

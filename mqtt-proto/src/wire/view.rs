@@ -43,6 +43,8 @@ pub(crate) mod connect {
     pub(crate) const WILL: u8 = 0x04;
     pub(crate) const CLEAN_START: u8 = 0x02;
     pub(crate) const RESERVED: u8 = 0x01;
+    /// The bit of the protocol level with which a bridge of Mosquitto tells that it is one, in 3.1 and 3.1.1.
+    pub(crate) const BRIDGE: u8 = 0x80;
 }
 
 /// The options of a subscription.
@@ -174,8 +176,8 @@ impl<'a> View<'a> {
         let name = body.binary();
         self.level = body.u8();
         let known = match self.level {
-            3 => name == b"MQIsdp",
-            4 => name == b"MQTT",
+            3 | 0x83 => name == b"MQIsdp",
+            4 | 0x84 => name == b"MQTT",
             5 => cfg!(feature = "v5") && name == b"MQTT",
             _ => false,
         };

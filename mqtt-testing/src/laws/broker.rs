@@ -322,6 +322,7 @@ impl Trial {
         let connect = Connect {
             clean_start: choices.flag(),
             keep_alive: choices.u16() % 4,
+            bridge: choices.flag(),
             properties: if v5 {
                 Properties::from(&properties)
             } else {

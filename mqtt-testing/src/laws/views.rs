@@ -96,7 +96,8 @@ fn same_fields(packet: &Packet<'_>, view: &View<'_>, version: Version) {
     assert_eq!(packet.packet_type().get(), view.kind, "{packet:?}");
     match packet {
         Packet::Connect(connect) => {
-            assert_eq!(connect.version.level(), view.level);
+            assert_eq!(connect.version.level(), view.level & 0x7F);
+            assert_eq!(connect.bridge, view.level & 0x80 != 0);
             assert_eq!(connect.client_id.as_bytes(), view.topic);
             assert_eq!(connect.keep_alive, view.id);
             assert_eq!(connect.clean_start, view.flags & 2 != 0);

@@ -140,6 +140,7 @@ impl<'a> Common<'a> {
             user_name,
             password,
             properties: self.properties,
+            bridge: choices.flag() && !v5,
         }))
     }
 

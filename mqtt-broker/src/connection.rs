@@ -1,0 +1,95 @@
+//! What the broker has of one connection while its transport is open.
+
+use mqtt_session::proto::Connect;
+use mqtt_session::{Instant, Server};
+
+use crate::broker::usize_of;
+use crate::holders::Offer;
+use crate::pressure::Held;
+use crate::subscribe::{Answer, Request};
+
+/// Names a connection until the host says that it is closed. Never used again.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ConnectionId {
+    pub(crate) index: u32,
+    pub(crate) serial: u32,
+}
+
+impl ConnectionId {
+    /// A small number for tables: below [`crate::Config::connections`] and the number of connections that give way
+    /// ([`crate::Broker::gives_way`]), unlike that of any other connection that is not closed.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize_of(self.index)
+    }
+}
+
+pub(crate) struct Connection {
+    pub(crate) server: Server<'static>,
+    pub(crate) serial: u32,
+    pub(crate) session: Option<u32>,
+    /// How many messages of QoS 1 and 2 the client lets be under way.
+    pub(crate) window: usize,
+    /// Its entry in the timers.
+    pub(crate) timer: Option<Instant>,
+    /// It is in the list of those that are ready.
+    pub(crate) ready: bool,
+    pub(crate) ended: bool,
+    /// Another took its place.
+    pub(crate) gives_way: bool,
+    /// Stands for its address; 0 if that is not known.
+    pub(crate) source: u64,
+    /// What its machine has on the heap.
+    pub(crate) held: usize,
+    /// While it is not accepted: its place among those.
+    pub(crate) pending: Option<Offer>,
+    pub(crate) extra: Option<Box<Extra>>,
+}
+
+/// What few connections need, or not for long.
+#[derive(Default)]
+pub(crate) struct Extra {
+    /// The CONNECT that awaits a decision.
+    pub(crate) connect: Option<Box<[u8]>>,
+    /// The authentication method of an accepted CONNECT (5).
+    pub(crate) method: Option<Box<str>>,
+    /// CONNECT said that the client is a bridge.
+    pub(crate) bridge: bool,
+    /// An answer that had no room.
+    pub(crate) unanswered: Option<Answer>,
+    /// A SUBSCRIBE or UNSUBSCRIBE that is not done.
+    pub(crate) request: Option<Box<Request>>,
+    /// A message of this connection is on its way to many: the next packet waits.
+    pub(crate) fans_out: bool,
+    /// Its messages that are not acknowledged because a receiver is too full.
+    pub(crate) held: Option<Held>,
+}
+
+impl Extra {
+    /// What an accepted CONNECT leaves, if it is anything.
+    pub(crate) fn of(connect: &Connect<'_>) -> Option<Box<Self>> {
+        let method = connect.properties.authentication_method();
+        (connect.bridge || method.is_some()).then(|| {
+            Box::new(Self {
+                method: method.map(Into::into),
+                bridge: connect.bridge,
+                ..Self::default()
+            })
+        })
+    }
+}
+
+impl Connection {
+    pub(crate) const fn id(&self, index: u32) -> ConnectionId {
+        let serial = self.serial;
+        ConnectionId { index, serial }
+    }
+
+    pub(crate) const fn is(&self, id: ConnectionId) -> bool {
+        self.serial == id.serial
+    }
+
+    pub(crate) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+}

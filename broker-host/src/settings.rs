@@ -276,6 +276,10 @@ settings! {
     maximum_qos: u8 => maximum_qos,
     /// Clients may publish retained messages: true or false. Default true
     retain_available: bool => retain_available,
+    /// Check again whether who published a retained message may publish to its topic, when it is delivered: true or false. Default true
+    check_retained_source: bool => check_retained_source,
+    /// Deliver at the QoS of the subscription what was published at a lower one: true or false. Default false
+    raise_qos: bool => raise_qos,
     /// How often the $SYS topics are published, in seconds; 0 is never. Default 10
     statistics_interval: u32 => statistics_interval,
     }

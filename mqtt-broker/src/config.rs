@@ -5,6 +5,7 @@ use mqtt_session::proto::{QoS, ReasonCode, Version};
 
 use crate::broker::Broker;
 use crate::hooks::Hooks;
+use crate::retained::Room;
 use crate::session::{Session, filter_size};
 use crate::timers::Due;
 
@@ -114,6 +115,12 @@ pub struct Config {
     pub maximum_qos: u8,
     /// Whether clients may publish retained messages. Who does nevertheless is disconnected. Default yes; told to clients of MQTT 5.
     pub retain_available: bool,
+    /// Whether [`Hooks::may_publish`] is asked again about the publisher of a retained message when it is delivered; it is not delivered
+    /// if the answer is no. Default yes.
+    pub check_retained_source: bool,
+    /// Whether a message is delivered at the quality of service of the subscription even if it was published at a lower one; the
+    /// standards have it delivered at the lower of both. Default no.
+    pub raise_qos: bool,
     /// How often the `$SYS` topics are published, in seconds; 0 turns them off. Default 10.
     pub statistics_interval: u32,
     /// How much work a call of the broker does for one connection before the others have their turn, in steps of about a
@@ -172,6 +179,8 @@ impl Default for Config {
             client_ids_of_others: true,
             maximum_qos: 2,
             retain_available: true,
+            check_retained_source: true,
+            raise_qos: false,
             statistics_interval: 10,
             turn_steps: 1_024,
             wall_clock: 0,
@@ -225,6 +234,13 @@ impl Config {
         topic.iter().filter(|byte| **byte == b'/').count() < self.topic_levels
     }
 
+    pub(crate) const fn retained_room(&self) -> Room {
+        Room {
+            messages: self.retained_messages,
+            bytes: self.retained_bytes,
+        }
+    }
+
     /// Whether a session has no room for another subscription.
     pub(crate) fn is_full_of(&self, session: &Session, filter: &str) -> bool {
         let bytes = session.filter_bytes.saturating_add(filter_size(filter));
@@ -237,6 +253,16 @@ impl Config {
             return Some(ReasonCode::QoSNotSupported);
         }
         (retain && !self.retain_available).then_some(ReasonCode::RetainNotSupported)
+    }
+
+    /// The quality of service of a delivery.
+    pub(crate) fn delivery_qos(&self, published: QoS, subscribed: QoS) -> QoS {
+        if self.raise_qos {
+            subscribed
+        } else {
+            // 3.1.1 [MQTT-3.8.4-6], 5 [MQTT-3.8.4-8] and [MQTT-4.8.2-3]
+            published.min(subscribed)
+        }
     }
 
     pub(crate) fn statistics_due(&self, now: Instant) -> Option<Instant> {

@@ -288,6 +288,7 @@ impl<H: Hooks> Broker<H> {
         connection.extra = Extra::of(connect);
         session.connection = Some(index);
         session.version = connect.version;
+        session.publisher = None;
         session.user_name = connect.user_name.map(Into::into);
         (session.will_at, session.ends_at) = (None, None);
         // 3.1.1 [MQTT-3.1.2-9] and [MQTT-3.1.2-12], 5 [MQTT-3.1.2-7] and [MQTT-3.1.2-9]: without a will there is

@@ -223,8 +223,7 @@ impl<H: Hooks> Broker<H> {
         let message = source.message;
         self.meter
             .spend(source.steps.saturating_add(identifiers.len() / 8));
-        // 5 [MQTT-4.8.2-3]
-        let qos = message.qos.min(subscriber.qos);
+        let qos = self.config.delivery_qos(message.qos, subscriber.qos);
         // 3.1.1 [MQTT-3.3.1-9], 5 [MQTT-3.3.1-12] and [MQTT-3.3.1-13]
         let retain = message.retain && subscriber.retain_as_published;
         let current = self.current_rights();

@@ -27,6 +27,7 @@ mod turn;
 
 mod message;
 mod pressure;
+mod publisher;
 mod queue;
 mod retained;
 mod router;

@@ -10,6 +10,7 @@ use mqtt_session::{Instant, Outgoing};
 use crate::broker::Broker;
 use crate::hooks::Hooks;
 use crate::message::Message;
+use crate::publisher::Publisher;
 
 /// A topic with a zero for each slash: no topic has a zero (3.1.1 \[MQTT-1.5.3-2\], 5 \[MQTT-1.5.4-2\]), and the order of
 /// bytes is then the order of levels.
@@ -24,10 +25,24 @@ const ENTRY: usize = 120;
 /// The retained messages.
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
-    messages: BTreeMap<Key, Message>,
+    messages: BTreeMap<Key, Kept>,
     /// Those that expire.
     expiring: BTreeSet<(Instant, Key)>,
     bytes: usize,
+}
+
+/// A message and who published it, unless the host did.
+#[derive(Clone, Debug)]
+struct Kept {
+    message: Message,
+    publisher: Option<Arc<Publisher>>,
+}
+
+/// What all retained messages together may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
 }
 
 /// Where a walk over the messages is that a filter matches.
@@ -43,7 +58,7 @@ pub(crate) struct Walk {
 #[derive(Debug)]
 pub(crate) enum Found {
     /// A message that the filter matches.
-    Message(Message),
+    Message(Message, Option<Arc<Publisher>>),
     /// Nothing yet: it took as many steps as it may.
     Later,
     /// There are no more.
@@ -67,46 +82,46 @@ impl Retained {
     }
 
     /// Keeps `message` instead of what was there, or with `None` nothing (3.1.1 \[MQTT-3.3.1-5\] and \[MQTT-3.3.1-10\],
-    /// 5 \[MQTT-3.3.1-5\] and \[MQTT-3.3.1-6\]). `false` if that would be one more than `limit`, or larger in all than
-    /// `bytes`.
+    /// 5 \[MQTT-3.3.1-5\] and \[MQTT-3.3.1-6\]). `false` if that would be more than `room` has.
     pub(crate) fn set(
         &mut self,
         topic: &str,
         message: Option<Message>,
-        limit: usize,
-        bytes: usize,
+        publisher: Option<Arc<Publisher>>,
+        room: Room,
     ) -> bool {
         let key = key(topic);
         let Some(message) = message else {
             self.remove(&key);
             return true;
         };
+        let kept = Kept { message, publisher };
         let old = self.messages.get(&key[..]).map(|old| size(&key, old));
         let total = self
             .bytes
             .saturating_sub(old.unwrap_or(0))
-            .saturating_add(size(&key, &message));
-        if total > bytes || (old.is_none() && self.messages.len() >= limit) {
+            .saturating_add(size(&key, &kept));
+        if total > room.bytes || (old.is_none() && self.messages.len() >= room.messages) {
             return false;
         }
         if old.is_some() {
             self.remove(&key);
         }
         let key = Key::from(key);
-        if let Some(at) = message.expires() {
+        if let Some(at) = kept.message.expires() {
             self.expiring.insert((at, Arc::clone(&key)));
         }
         self.bytes = total;
-        self.messages.insert(key, message);
+        self.messages.insert(key, kept);
         true
     }
 
     fn remove(&mut self, key: &[u8]) {
-        let Some((key, message)) = self.messages.remove_entry(key) else {
+        let Some((key, kept)) = self.messages.remove_entry(key) else {
             return;
         };
-        self.bytes = self.bytes.saturating_sub(size(&key, &message));
-        if let Some(at) = message.expires() {
+        self.bytes = self.bytes.saturating_sub(size(&key, &kept));
+        if let Some(at) = kept.message.expires() {
             self.expiring.remove(&(at, key));
         }
     }
@@ -116,7 +131,7 @@ impl Retained {
         loop {
             let rest: (Bound<&[u8]>, Bound<&[u8]>) =
                 (Bound::Included(&walk.from), Bound::Unbounded);
-            let Some((key, message)) = self.messages.range::<[u8], _>(rest).next() else {
+            let Some((key, kept)) = self.messages.range::<[u8], _>(rest).next() else {
                 return Found::End;
             };
             if *steps == 0 {
@@ -126,8 +141,8 @@ impl Retained {
             match next(key, &walk.filter) {
                 Next::Here => {
                     walk.from = behind(key, SLASH);
-                    if !message.has_expired(now) {
-                        return Found::Message(message.clone());
+                    if !kept.message.has_expired(now) {
+                        return Found::Message(kept.message.clone(), kept.publisher.clone());
                     }
                 }
                 Next::From(from) => {
@@ -148,9 +163,9 @@ impl Retained {
                 return false;
             }
             if let Some((_, key)) = self.expiring.pop_first()
-                && let Some(message) = self.messages.remove(&key)
+                && let Some(kept) = self.messages.remove(&key)
             {
-                self.bytes = self.bytes.saturating_sub(size(&key, &message));
+                self.bytes = self.bytes.saturating_sub(size(&key, &kept));
                 each(&key);
             }
         }
@@ -186,13 +201,18 @@ impl<H: Hooks> Broker<H> {
         let topic = message.topic.as_str();
         self.meter
             .spend(RETAIN.saturating_add(topic.len() / SET_BYTES));
-        let (limit, bytes) = (self.config.retained_messages, self.config.retained_bytes);
-        let mut done = self.retained.set(topic, kept.clone(), limit, bytes);
+        let publisher = from.and_then(|key| self.retained_by(key));
+        let room = self.config.retained_room();
+        let set = |retained: &mut Retained| {
+            let (kept, publisher) = (kept.clone(), publisher.clone());
+            retained.set(topic, kept, publisher, room)
+        };
+        let mut done = set(&mut self.retained);
         if !done {
             // Those that expired may have taken the room.
             self.meter.spend(PURGED);
             self.purging |= self.purge_retained(PURGED, now);
-            done = self.retained.set(topic, kept.clone(), limit, bytes);
+            done = set(&mut self.retained);
         }
         if done {
             // 3.1.1 [MQTT-3.3.1-5], 5 [MQTT-3.3.1-5]
@@ -241,9 +261,14 @@ fn key(topic: &str) -> Vec<u8> {
     topic.bytes().map(zero).collect()
 }
 
-fn size(key: &[u8], message: &Message) -> usize {
-    message
+fn size(key: &[u8], kept: &Kept) -> usize {
+    let publisher = kept
+        .publisher
+        .as_ref()
+        .map_or(0, |publisher| publisher.size());
+    kept.message
         .size()
+        .saturating_add(publisher)
         .saturating_add(key.len())
         .saturating_add(ENTRY)
 }
@@ -347,7 +372,11 @@ mod tests {
     }
 
     fn set(retained: &mut Retained, topic: &str, message: Option<Message>) -> bool {
-        retained.set(topic, message, usize::MAX, usize::MAX)
+        retained.set(topic, message, None, room(usize::MAX, usize::MAX))
+    }
+
+    const fn room(messages: usize, bytes: usize) -> Room {
+        Room { messages, bytes }
     }
 
     /// The topics that a walk finds in its order, so many steps at a time, and all its steps.
@@ -359,7 +388,7 @@ mod tests {
             let found = retained.next(&mut walk, &mut steps, now);
             taken = most.saturating_sub(steps).saturating_add(taken);
             match found {
-                Found::Message(message) => topics.push(message.publish().topic.to_string()),
+                Found::Message(message, _) => topics.push(message.publish().topic.to_string()),
                 Found::Later => {}
                 Found::End => return (topics, taken),
             }
@@ -410,12 +439,21 @@ mod tests {
     #[test]
     fn limits_hold_and_replacing_needs_no_room() {
         let mut retained = Retained::default();
-        let size = size(b"a", &message("a", "x", None));
-        assert!(retained.set("a", Some(message("a", "x", None)), 1, size));
-        assert!(retained.set("a", Some(message("a", "y", None)), 1, size));
-        assert!(!retained.set("b", Some(message("b", "x", None)), 1, usize::MAX));
-        assert!(!retained.set("b", Some(message("b", "x", None)), 9, size));
-        assert!(!retained.set("a", Some(message("a", "longer", None)), 1, size));
+        let kept = Kept {
+            message: message("a", "x", None),
+            publisher: None,
+        };
+        let size = size(b"a", &kept);
+        assert!(retained.set("a", Some(message("a", "x", None)), None, room(1, size)));
+        assert!(retained.set("a", Some(message("a", "y", None)), None, room(1, size)));
+        assert!(!retained.set(
+            "b",
+            Some(message("b", "x", None)),
+            None,
+            room(1, usize::MAX)
+        ));
+        assert!(!retained.set("b", Some(message("b", "x", None)), None, room(9, size)));
+        assert!(!retained.set("a", Some(message("a", "longer", None)), None, room(1, size)));
         assert_eq!((retained.count(), retained.bytes()), (1, size));
     }
 
@@ -473,7 +511,7 @@ mod tests {
         }
         let mut walk = Walk::new("#");
         let mut next = |retained: &Retained| match retained.next(&mut walk, &mut 9, NOW) {
-            Found::Message(message) => message.publish().topic.to_string(),
+            Found::Message(message, _) => message.publish().topic.to_string(),
             other => format!("{other:?}"),
         };
         assert_eq!(next(&retained), "b");

@@ -12,6 +12,7 @@ use crate::hooks::ClientInfo;
 use crate::journal::Recorded;
 use crate::message::Message;
 use crate::pressure::Pressure;
+use crate::publisher::Publisher;
 use crate::queue::{Identifiers, Queue, Queued};
 use crate::retained::Walk;
 use crate::rights::Rights;
@@ -79,6 +80,8 @@ pub(crate) struct Session {
     pub(crate) user_name: Option<Box<str>>,
     pub(crate) version: Version,
     pub(crate) rights: Rights,
+    /// Its client, if it published retained messages on this connection.
+    pub(crate) publisher: Option<Arc<Publisher>>,
     pub(crate) connection: Option<u32>,
     pub(crate) parked: Option<Box<Server<'static>>>,
     /// What `parked` has on the heap.
@@ -122,6 +125,7 @@ impl Session {
             user_name: None,
             version: Version::V311,
             rights: Rights::default(),
+            publisher: None,
             connection: None,
             parked: None,
             held: 0,

@@ -110,7 +110,8 @@ impl<H: Hooks> Broker<H> {
             self.record_handed_over(record, origin);
             return;
         };
-        let qos = item.message.qos().min(target.subscriber.qos);
+        let published = item.message.qos();
+        let qos = self.config.delivery_qos(published, target.subscriber.qos);
         let key = target.subscriber.session;
         let stays = qos > QoS::AtMostOnce && self.number_of(key) == origin;
         if qos > QoS::AtMostOnce || self.keeps_qos0(key) {

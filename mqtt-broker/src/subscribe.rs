@@ -38,6 +38,9 @@ const FILTERS: usize = 32;
 /// What a filter costs beside its length.
 const FILTER_STEPS: usize = 8;
 
+/// What a retained message costs whose publisher may not publish it any more.
+const SOURCE_STEPS: usize = 8;
+
 impl<H: Hooks> Broker<H> {
     pub(crate) fn on_subscribe(
         &mut self,
@@ -322,7 +325,7 @@ impl<H: Hooks> Broker<H> {
             let mut left = most;
             let found = self.retained.next(walk, &mut left, now);
             self.meter.spend(most.saturating_sub(left));
-            let message = match found {
+            let (message, publisher) = match found {
                 Found::Later => continue,
                 Found::End => {
                     self.record_walk_end(key);
@@ -331,12 +334,16 @@ impl<H: Hooks> Broker<H> {
                     }
                     continue;
                 }
-                Found::Message(message) => message,
+                Found::Message(message, publisher) => (message, publisher),
             };
             if session.hides(wanted.no_local, message.publisher()) {
                 continue;
             }
-            let qos = message.qos().min(wanted.qos);
+            if !self.source_is_allowed(publisher.as_deref(), &message) {
+                self.meter.spend(SOURCE_STEPS);
+                continue;
+            }
+            let qos = self.config.delivery_qos(message.qos(), wanted.qos);
             let identifiers = Identifiers::new(wanted.identifier.as_slice());
             // 3.1.1 [MQTT-3.3.1-8], 5 [MQTT-3.3.1-8]
             self.deliver_kept(key, message, qos, true, identifiers, None, now);

@@ -1,17 +1,27 @@
 //! The broker's journal: what is refused without room, what waits, and that any bytes are restored or refused.
 
+use mqtt_broker::proto::TopicName;
 use mqtt_broker::records::broker::{Entry, NEVER, Session};
 use mqtt_broker::records::{Format, Kind, Machine, Record, Records};
-use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Instant, Next, StorageFailure};
+use mqtt_broker::{Broker, ClientInfo, Config, ConnectionId, Hooks, Instant, Next, StorageFailure};
 use mqtt_testing::laws::journal;
 use proptest::prelude::*;
 
-struct Open(u128);
+#[derive(Default)]
+struct Open {
+    number: u128,
+    /// Clients with a user name may not publish any more.
+    denies_users: bool,
+}
 
 impl Hooks for Open {
     fn unguessable(&mut self) -> u128 {
-        self.0 += 1;
-        self.0
+        self.number += 1;
+        self.number
+    }
+
+    fn may_publish(&mut self, client: &ClientInfo<'_>, _: TopicName<'_>) -> bool {
+        !self.denies_users || client.user_name.is_none()
     }
 }
 
@@ -20,7 +30,7 @@ const NOW: Instant = Instant::from_millis(0);
 fn broker() -> Broker<Open> {
     let mut config = Config::default();
     config.statistics_interval = 0;
-    let mut broker = Broker::new(config, Open(0), NOW);
+    let mut broker = Broker::new(config, Open::default(), NOW);
     broker.start_journal();
     broker.restored(NOW).unwrap();
     store(&mut broker);
@@ -154,22 +164,7 @@ fn the_number_of_a_deleted_message_is_not_given_again() {
         store(&mut before);
     }
     assert_eq!(numbers(&log), [1]);
-    let mut after = Broker::new(Config::default(), Open(0), NOW);
-    after.start_journal();
-    let mut format = vec![
-        0;
-        Entry::Format(Format::new(Machine::Broker))
-            .encoded_len()
-            .unwrap()
-    ];
-    Entry::Format(Format::new(Machine::Broker))
-        .write(&mut format)
-        .unwrap();
-    for record in Records::new(&[format, log].concat()) {
-        after.restore(&record.unwrap()).unwrap();
-    }
-    after.restored(NOW).unwrap();
-    store(&mut after);
+    let mut after = restart(&log);
     let id = connected(&mut after, CONNECT_311);
     say(&mut after, id, SUBSCRIBE_311);
     say(&mut after, id, PUBLISH_QOS1);
@@ -179,7 +174,7 @@ fn the_number_of_a_deleted_message_is_not_given_again() {
 /// Two sessions of one client cannot be.
 #[test]
 fn records_that_contradict_one_another_are_refused() {
-    let mut broker = Broker::new(Config::default(), Open(0), NOW);
+    let mut broker = Broker::new(Config::default(), Open::default(), NOW);
     broker.start_journal();
     let session = Session {
         version: mqtt_broker::proto::Version::V5,
@@ -228,4 +223,61 @@ proptest! {
         bytes[at] = byte;
         journal::restores_or_refuses(&bytes);
     }
+}
+
+/// Who published a retained message is known after a restart, with its user name: its right is checked again.
+#[test]
+fn the_publisher_of_a_retained_message_is_known_after_a_restart() {
+    let mut broker = broker();
+    let mut records = Vec::new();
+    // With the user name "u", and without one.
+    let with_user = b"\x10\x10\0\x04MQTT\x04\x82\0\0\0\x01c\0\x01u";
+    for (connect, topic) in [(&with_user[..], b'x'), (CONNECT_311, b'y')] {
+        let id = connected_with(&mut broker, connect, &mut records);
+        say(&mut broker, id, &[0x31, 4, 0, 1, topic, b'!']);
+        records.extend_from_slice(broker.journal());
+        store(&mut broker);
+    }
+    for denies_users in [false, true] {
+        let mut restarted = restart(&records);
+        restarted.hooks().denies_users = denies_users;
+        let id = connected(&mut restarted, CONNECT_5);
+        say(&mut restarted, id, b"\x82\x07\0\x01\0\0\x01#\0");
+        store(&mut restarted);
+        restarted.tick(NOW);
+        let heard = hears(&mut restarted, id);
+        let has = |topic: u8| heard.windows(3).any(|bytes| bytes == [0, 1, topic]);
+        assert_eq!((has(b'x'), has(b'y')), (!denies_users, true), "{heard:x?}");
+    }
+}
+
+fn connected_with(
+    broker: &mut Broker<Open>,
+    connect: &[u8],
+    records: &mut Vec<u8>,
+) -> ConnectionId {
+    let id = broker.open(NOW).unwrap();
+    say(broker, id, connect);
+    records.extend_from_slice(broker.journal());
+    store(broker);
+    assert_eq!(hears(broker, id)[0], 0x20);
+    id
+}
+
+/// Returns a broker that has taken these records.
+fn restart(records: &[u8]) -> Broker<Open> {
+    let mut config = Config::default();
+    config.statistics_interval = 0;
+    let mut broker = Broker::new(config, Open::default(), NOW);
+    broker.start_journal();
+    let format = Entry::Format(Format::new(Machine::Broker));
+    let mut log = vec![0; format.encoded_len().unwrap()];
+    format.write(&mut log).unwrap();
+    log.extend_from_slice(records);
+    for record in Records::new(&log) {
+        broker.restore(&record.unwrap()).unwrap();
+    }
+    broker.restored(NOW).unwrap();
+    store(&mut broker);
+    broker
 }

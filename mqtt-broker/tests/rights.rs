@@ -15,6 +15,8 @@ const NOW: Instant = Instant::from_millis(0);
 struct Rules {
     number: u128,
     denied: Vec<&'static str>,
+    /// A user who may not publish.
+    silenced: Option<&'static str>,
     asked: usize,
 }
 
@@ -22,6 +24,10 @@ impl Hooks for Rules {
     fn unguessable(&mut self) -> u128 {
         self.number += 1;
         self.number
+    }
+
+    fn may_publish(&mut self, client: &ClientInfo<'_>, _: TopicName<'_>) -> bool {
+        client.user_name.is_none() || client.user_name != self.silenced
     }
 
     fn may_receive_all(&mut self, _: &ClientInfo<'_>, _: TopicFilter<'_>) -> bool {
@@ -383,4 +389,70 @@ fn subscribe_many(broker: &mut Broker<Rules>, id: ConnectionId, count: usize) {
         broker.receive(id, &[], NOW);
     }
     panic!("no SUBACK")
+}
+
+/// A retained message is not delivered any more when its publisher, who may be away, has lost the right to publish it, unless the
+/// broker is told not to check that.
+#[test]
+fn the_right_of_who_published_a_retained_message_is_checked_again() {
+    for checks in [true, false] {
+        let mut broker = broker(|config| config.check_retained_source = checks);
+        for user in ["alice", "bob"] {
+            let (id, _) = connect(&mut broker, Some(user), user);
+            publish(&mut broker, id, &format!("from/{user}"), true);
+            broker.closed(id, NOW);
+        }
+        assert_eq!(retained(&mut broker), ["from/alice", "from/bob"]);
+        broker.hooks().silenced = Some("alice");
+        let expected = match checks {
+            true => vec!["from/bob"],
+            false => vec!["from/alice", "from/bob"],
+        };
+        assert_eq!(retained(&mut broker), expected);
+    }
+}
+
+/// The topics of the retained messages that a new client gets.
+fn retained(broker: &mut Broker<Rules>) -> Vec<String> {
+    let (id, _) = connect_by(broker, Connect::new(Version::V311, "new"));
+    subscribe(broker, id, "from/#");
+    let topics = topics(broker, id);
+    broker.closed(id, NOW);
+    topics
+}
+
+/// What was published at QoS 0 goes out at QoS 1 to a subscription at QoS 1 if the broker raises it: at once, from a queue, and
+/// retained.
+#[test]
+fn a_delivery_can_be_raised_to_the_qos_of_its_subscription() {
+    for raises in [true, false] {
+        let mut broker = broker(|config| {
+            config.raise_qos = raises;
+            config.queue_qos0 = true;
+        });
+        let (alice, _) = connect(&mut broker, None, "alice");
+        subscribe(&mut broker, alice, "#");
+        let (other, _) = connect(&mut broker, None, "other");
+        let say_at_0 = |broker: &mut Broker<Rules>, topic| {
+            let message = Publish {
+                retain: true,
+                ..Publish::new(TopicName::new(topic).unwrap(), b"x")
+            };
+            say(broker, other, &Packet::Publish(message));
+        };
+        say_at_0(&mut broker, "now");
+        let first_bytes = |packets: Vec<Vec<u8>>| -> Vec<u8> {
+            packets.iter().map(|packet| packet[0] & 0x36).collect()
+        };
+        let qos = if raises { 0x32 } else { 0x30 };
+        assert_eq!(first_bytes(hear(&mut broker, alice)), [qos]);
+        broker.closed(alice, NOW);
+        say_at_0(&mut broker, "later");
+        let (alice, _) = connect(&mut broker, None, "alice");
+        let heard = first_bytes(hear(&mut broker, alice));
+        assert_eq!(heard.last(), Some(&qos));
+        let (late, _) = connect(&mut broker, None, "late");
+        subscribe(&mut broker, late, "#");
+        assert_eq!(first_bytes(hear(&mut broker, late)), [qos, qos]);
+    }
 }

@@ -21,11 +21,13 @@ const NUMBERS: [(&str, &str); 10] = [
 ];
 
 /// Those with yes or no.
-const SWITCHES: [(&str, &str); 4] = [
+const SWITCHES: [(&str, &str); 6] = [
     ("allow_anonymous", "allow-anonymous"),
     ("allow_zero_length_clientid", "empty-client-ids"),
     ("queue_qos0_messages", "queue-qos0"),
     ("retain_available", "retain-available"),
+    ("check_retain_source", "check-retained-source"),
+    ("upgrade_outgoing_qos", "raise-qos"),
 ];
 
 /// Those that name a file.
@@ -209,6 +211,8 @@ listener 1883 127.0.0.1
 listener 1884 ::1
 listener 0 /run/mqtt.socket
 allow_anonymous true
+check_retain_source false
+upgrade_outgoing_qos true
 password_file /etc/mosquitto/the \"passwords\"
 acl_file /etc/mosquitto/acl
 max_packet_size 100000
@@ -223,15 +227,17 @@ log_type all
     const OURS: &str = r#"bind = ["127.0.0.1:1883", "[::1]:1884", "unix:///run/mqtt.socket"]
 acl-file = "/etc/mosquitto/acl"
 allow-anonymous = true
+check-retained-source = false
 log = "debug"
 packet-size = 100000
+raise-qos = true
 session-expiry-maximum = 172800
 user-file = "/etc/mosquitto/the \"passwords\""
 
 # What cannot be said:
-# line 10: max_queued_messages 0
-# line 12: persistence true
-# line 13: persistence_location /var/lib/mosquitto/
+# line 12: max_queued_messages 0
+# line 14: persistence true
+# line 15: persistence_location /var/lib/mosquitto/
 "#;
 
     #[test]

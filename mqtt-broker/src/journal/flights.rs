@@ -80,7 +80,8 @@ impl<H: Hooks> Broker<H> {
             if *number == 0 {
                 continue;
             }
-            let qos = message.qos().min(target.subscriber.qos);
+            let subscribed = target.subscriber.qos;
+            let qos = self.config.delivery_qos(message.qos(), subscribed);
             let retain = message.is_retained() && target.subscriber.retain_as_published;
             let identifiers = identifiers(target);
             let identifiers = Written::Numbers(&identifiers);
@@ -105,7 +106,8 @@ impl<H: Hooks> Broker<H> {
             if target.share.is_some() {
                 copy = copy.wrapping_add(1);
             }
-            let qos = message.qos().min(target.subscriber.qos);
+            let subscribed = target.subscriber.qos;
+            let qos = self.config.delivery_qos(message.qos(), subscribed);
             if qos == QoS::AtMostOnce || !self.is_target(target) {
                 return 0;
             }

@@ -286,13 +286,17 @@ impl<H: Hooks> Broker<H> {
         if self.journal.is_none() || from.is_none() && topic.starts_with("$SYS/") {
             return;
         }
-        let publisher = from
-            .and_then(|key| self.sessions.get(usize_of(key)))
-            .map(|session| Arc::clone(&session.client_id));
+        let publisher = from.and_then(|key| self.retained_by(key));
         let retained = message.map(|message| Retained {
             expires: self.wall_or_never(message.expires()),
             qos: message.qos(),
-            publisher: publisher.as_deref().unwrap_or_default(),
+            publisher: publisher
+                .as_ref()
+                .map_or("", |publisher| &publisher.client_id),
+            user_name: publisher
+                .as_ref()
+                .and_then(|publisher| publisher.user_name.as_deref()),
+            version: publisher.as_ref().map(|publisher| publisher.version),
             packet: message.packet(),
         });
         self.write(&Entry::Retained(topic, retained));

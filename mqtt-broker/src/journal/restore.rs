@@ -245,7 +245,9 @@ impl<H: Hooks> Broker<H> {
         if let Some(member) = member {
             let key = member.subscriber.session;
             let item = Queued {
-                qos: message.qos().min(member.subscriber.qos),
+                qos: self
+                    .config
+                    .delivery_qos(message.qos(), member.subscriber.qos),
                 message,
                 retain: target.retain,
                 identifiers: Identifiers::new(member.identifier()),

@@ -18,6 +18,7 @@ use super::name::{NUMBERS, Record as RecordName};
 use crate::broker::Broker;
 use crate::hooks::Hooks;
 use crate::message::Message;
+use crate::publisher::Publisher;
 use crate::queue::{Identifiers, Queued};
 use crate::session::Will;
 
@@ -295,20 +296,29 @@ impl<H: Hooks> Broker<H> {
         if TopicName::new(topic).is_err() {
             return Err(Fault::Key.into());
         }
+        let mut publisher = None;
         let message = match record {
             None => None,
             Some(record) => {
                 let expires = self.instant(record.expires);
                 let message =
                     Message::restored(record.packet, record.qos, expires).ok_or(Fault::Value)?;
-                let publisher = Arc::<str>::from(record.publisher);
-                let publisher = (!record.publisher.is_empty())
-                    .then(|| self.clients.hasher().hash_one(&publisher));
-                Some(message.published_by(publisher))
+                let client_id = Arc::<str>::from(record.publisher);
+                let is_client = !record.publisher.is_empty();
+                let hash = is_client.then(|| self.clients.hasher().hash_one(&client_id));
+                // Without a version the record is of a release that did not tell the user: it is not checked again.
+                publisher = record.version.filter(|_| is_client).map(|version| {
+                    Arc::new(Publisher {
+                        client_id,
+                        user_name: record.user_name.map(Into::into),
+                        version,
+                    })
+                });
+                Some(message.published_by(hash))
             }
         };
-        let (limit, bytes) = (self.config.retained_messages, self.config.retained_bytes);
-        if self.retained.set(topic, message, limit, bytes) {
+        let room = self.config.retained_room();
+        if self.retained.set(topic, message, publisher, room) {
             Ok(())
         } else {
             Err(RestoreError::Limit("retained messages"))

@@ -79,6 +79,10 @@ pub struct Retained<'a> {
     pub qos: QoS,
     /// The client identifier of its publisher; empty if the broker's host published it.
     pub publisher: &'a str,
+    /// The user name of its publisher.
+    pub user_name: Option<&'a str>,
+    /// The version of its publisher; `None` if the record is of a release that did not tell it, and the user name is not known then.
+    pub version: Option<Version>,
     /// Its PUBLISH packet in MQTT 5, as if it were of QoS 0.
     pub packet: &'a [u8],
 }
@@ -251,18 +255,42 @@ impl Subscription {
 
 impl<'a> Retained<'a> {
     pub(super) fn read(mut value: Fields<'a>) -> Result<Self, Fault> {
+        let expires = value.u64()?;
+        let flags = value.u8()?;
+        let publisher = text(value.binary()?, Fault::Value)?;
+        let has_user_name = flags & HAS_USER_NAME != 0;
+        let user_name = if has_user_name {
+            Some(text(value.binary()?, Fault::Value)?)
+        } else {
+            None
+        };
+        let version = match flags >> VERSION_SHIFT {
+            0 => None,
+            level => Some(version(level)?),
+        };
         Ok(Self {
-            expires: value.u64()?,
-            qos: qos(value.u8()?)?,
-            publisher: text(value.binary()?, Fault::Value)?,
+            expires,
+            qos: qos(flags & !(HAS_USER_NAME | VERSION_BITS))?,
+            publisher,
+            user_name,
+            version,
             packet: value.rest(),
         })
     }
 
     pub(super) fn put(&self, put: &mut dyn FnMut(&[u8])) {
         put(&self.expires.to_be_bytes());
-        put(&[self.qos.get()]);
+        let level = self.version.map_or(0, Version::level) << VERSION_SHIFT;
+        let has_user_name = if self.user_name.is_some() {
+            HAS_USER_NAME
+        } else {
+            0
+        };
+        put(&[self.qos.get() | has_user_name | level]);
         put_binary(self.publisher.as_bytes(), put);
+        if let Some(name) = self.user_name {
+            put_binary(name.as_bytes(), put);
+        }
         put(self.packet);
     }
 }
@@ -447,6 +475,11 @@ pub(super) fn whole_u64(mut value: Fields<'_>) -> Result<u64, Fault> {
 pub(super) fn text(bytes: &[u8], fault: Fault) -> Result<&str, Fault> {
     str::from_utf8(bytes).map_err(|_| fault)
 }
+
+/// Bits beside the quality of service of a retained message.
+const HAS_USER_NAME: u8 = 0x08;
+const VERSION_BITS: u8 = 0xF0;
+const VERSION_SHIFT: u8 = 4;
 
 fn qos(byte: u8) -> Result<QoS, Fault> {
     QoS::new(byte).ok_or(Fault::Value)

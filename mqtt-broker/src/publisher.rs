@@ -1,0 +1,75 @@
+//! Who published a retained message. Whether that client may publish to the topic is checked again when the message is delivered, so
+//! that a right that was revoked takes effect for what is kept as well.
+
+use std::sync::Arc;
+
+use mqtt_session::proto::Version;
+
+use crate::broker::{Broker, usize_of};
+use crate::hooks::{ClientInfo, Hooks};
+use crate::message::Message;
+use crate::session::Session;
+
+/// The client that published a retained message. All retained messages that it published on one connection share it.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    pub(crate) client_id: Arc<str>,
+    pub(crate) user_name: Option<Box<str>>,
+    pub(crate) version: Version,
+}
+
+impl Publisher {
+    pub(crate) fn info(&self) -> ClientInfo<'_> {
+        ClientInfo {
+            client_id: &self.client_id,
+            user_name: self.user_name.as_deref(),
+            version: self.version,
+        }
+    }
+
+    /// What it counts in the limit for retained messages: as if each had its own, since one client may leave only one.
+    pub(crate) fn size(&self) -> usize {
+        let user_name = self.user_name.as_ref().map_or(0, |name| name.len());
+        self.client_id
+            .len()
+            .saturating_add(user_name)
+            .saturating_add(size_of::<Self>())
+    }
+}
+
+impl Session {
+    /// Returns its client as the publisher of a retained message.
+    fn publisher(&mut self) -> Arc<Publisher> {
+        let (client_id, user_name) = (&self.client_id, &self.user_name);
+        let version = self.version;
+        Arc::clone(self.publisher.get_or_insert_with(|| {
+            Arc::new(Publisher {
+                client_id: Arc::clone(client_id),
+                user_name: user_name.clone(),
+                version,
+            })
+        }))
+    }
+}
+
+impl<H: Hooks> Broker<H> {
+    /// Returns the client of a session as the publisher of a retained message.
+    pub(crate) fn retained_by(&mut self, key: u32) -> Option<Arc<Publisher>> {
+        let session = self.sessions.get_mut(usize_of(key))?;
+        Some(session.publisher())
+    }
+
+    /// Returns whether a retained message may be delivered: its publisher may still publish to its topic, or it has none because the
+    /// host published it.
+    pub(crate) fn source_is_allowed(
+        &mut self,
+        publisher: Option<&Publisher>,
+        message: &Message,
+    ) -> bool {
+        let Some(publisher) = publisher.filter(|_| self.config.check_retained_source) else {
+            return true;
+        };
+        let topic = message.publish().topic;
+        self.hooks.may_publish(&publisher.info(), topic)
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use mqtt_broker::{ClientInfo, ConnectionId, Ending, Hooks, Observation, Verdict};
+use mqtt_broker::{ClientInfo, ConnectionId, Ending, Hooks, Memory, Observation, Verdict};
 use mqtt_proto::{Connect, ReasonCode, TopicFilter, TopicName};
 use tokio::time::Instant;
 use tracing::field::DisplayValue;
@@ -11,6 +11,7 @@ use tracing::{Level, debug, info, warn};
 
 use crate::checks::{Added, Check, Checks};
 use crate::logging::{Quota, cut};
+use crate::memory::memory;
 use crate::random::random;
 use crate::users::Users;
 use crate::{Acl, Control, Error};
@@ -195,6 +196,10 @@ impl Hooks for Guard {
         self.acl
             .as_ref()
             .is_none_or(|acl| acl.may_read(client, topic))
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        memory()
     }
 
     fn observe(&mut self, observation: &Observation<'_>) {

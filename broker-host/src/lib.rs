@@ -40,6 +40,8 @@ mod listening;
 #[cfg(feature = "files")]
 mod logging;
 #[cfg(feature = "files")]
+mod memory;
+#[cfg(feature = "files")]
 mod opening;
 #[cfg(feature = "files")]
 mod random;

@@ -12,6 +12,7 @@ use mqtt_session::{Heap, Instant, Outgoing, Server, ServerEvent, Step};
 use crate::config::Config;
 use crate::connection::{Connection, ConnectionId};
 use crate::fanout::{Fanouts, Scratch};
+use crate::frames::Frames;
 use crate::holders::Holders;
 use crate::hooks::{Ending, Hooks};
 use crate::journal::Journal;
@@ -21,7 +22,7 @@ use crate::retained::Retained;
 use crate::router::{Keyed, Router};
 use crate::session::Session;
 use crate::share::HandedOver;
-use crate::statistics::Statistics;
+use crate::statistics::{Loads, Statistics};
 use crate::timers::{Due, Timers};
 use crate::work::Meter;
 
@@ -110,6 +111,7 @@ pub struct Broker<H> {
     pub(crate) journal: Option<Box<Journal>>,
     pub(crate) started: Instant,
     pub(crate) published: Option<Statistics>,
+    pub(crate) loads: Loads,
     /// What routing one message takes, kept between uses.
     pub(crate) scratch: Scratch,
     pub(crate) topic: String,
@@ -168,6 +170,7 @@ impl<H: Hooks> Broker<H> {
             journal: None,
             started: now,
             published: None,
+            loads: Loads::new(now),
             scratch: Scratch::default(),
             topic: String::new(),
         }
@@ -180,6 +183,7 @@ impl<H: Hooks> Broker<H> {
 
     pub(crate) fn add_connection(&mut self, source: u64, now: Instant) -> ConnectionId {
         self.serial = self.serial.wrapping_add(1);
+        self.statistics.sockets = self.statistics.sockets.saturating_add(1);
         let mut server = Server::new(self.config.session(), Heap);
         server.opened(now);
         let timer = server.deadline();
@@ -195,6 +199,7 @@ impl<H: Hooks> Broker<H> {
             source,
             held: 0,
             pending: None,
+            frames: Frames::default(),
             extra: None,
         }));
         self.hold_connection(index, source);
@@ -242,9 +247,15 @@ impl<H: Hooks> Broker<H> {
         let Some(connection) = self.connection_mut(id) else {
             return;
         };
+        let outgoing = connection.server.outgoing();
+        let begun = connection
+            .frames
+            .count(outgoing.get(..n).unwrap_or(outgoing));
         connection.server.sent(n);
         let session = connection.session;
-        self.statistics.bytes_sent = self.statistics.bytes_sent.saturating_add(widen(n));
+        let statistics = &mut self.statistics;
+        statistics.bytes_sent = statistics.bytes_sent.saturating_add(widen(n));
+        statistics.packets_sent = statistics.packets_sent.saturating_add(begun);
         if let Some(key) = session {
             if let Some(session) = self.sessions.get_mut(usize_of(key)) {
                 session.queue.sent(n);
@@ -432,7 +443,10 @@ impl<H: Hooks> Broker<H> {
                     self.pump(key, now);
                 }
             }
-            ServerEvent::Connect(connect) => self.on_connect(id, &connect, packet, now),
+            ServerEvent::Connect(connect) => {
+                self.statistics.connects = self.statistics.connects.saturating_add(1);
+                self.on_connect(id, &connect, packet, now);
+            }
             ServerEvent::Subscribe(subscribe) => self.on_subscribe(id, &subscribe, now),
             ServerEvent::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe, now),
             ServerEvent::Auth(auth) => self.on_auth(id, &auth, now),

@@ -4,6 +4,7 @@ use mqtt_session::proto::Connect;
 use mqtt_session::{Instant, Server};
 
 use crate::broker::usize_of;
+use crate::frames::Frames;
 use crate::holders::Offer;
 use crate::pressure::Held;
 use crate::subscribe::{Answer, Request};
@@ -43,6 +44,8 @@ pub(crate) struct Connection {
     pub(crate) held: usize,
     /// While it is not accepted: its place among those.
     pub(crate) pending: Option<Offer>,
+    /// Counts the packets that the transport took.
+    pub(crate) frames: Frames,
     pub(crate) extra: Option<Box<Extra>>,
 }
 

@@ -126,6 +126,15 @@ pub enum Observation<'a> {
     },
 }
 
+/// What a process takes of memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Memory {
+    /// Now.
+    pub current: u64,
+    /// The most since it began.
+    pub maximum: u64,
+}
+
 /// The host's part in decisions. Only [`Self::unguessable`] must be written; by default everyone may do everything.
 ///
 /// ```
@@ -187,6 +196,11 @@ pub trait Hooks {
     fn may_receive(&mut self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {
         let _ = (client, topic);
         true
+    }
+
+    /// What the process takes of memory, if the host knows it; the `$SYS` topics `heap` tell it.
+    fn memory(&self) -> Option<Memory> {
+        None
     }
 
     /// Something happened.

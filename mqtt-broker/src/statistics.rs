@@ -1,10 +1,13 @@
 //! What the broker counts, and the `$SYS` topics that tell it, under the names that Mosquitto uses.
 
+use core::fmt::Write as _;
+
 use mqtt_session::proto::{QoS, TopicName};
 use mqtt_session::{Instant, Outgoing};
 
 use crate::broker::{Broker, widen};
-use crate::hooks::Hooks;
+use crate::hooks::{Hooks, Memory};
+use crate::load::{Load, PERIODS};
 
 /// Counts since the start, and the present state.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -22,6 +25,12 @@ pub struct Statistics {
     pub clients_expired: u64,
     /// Packets received.
     pub packets_received: u64,
+    /// Packets of which the transports took at least the first byte.
+    pub packets_sent: u64,
+    /// Connections that were opened, with or without a CONNECT.
+    pub sockets: u64,
+    /// CONNECT packets received, accepted or not.
+    pub connects: u64,
     /// Bytes received.
     pub bytes_received: u64,
     /// Bytes sent.
@@ -59,8 +68,11 @@ const UPTIME_TOPIC: &str = "$SYS/broker/uptime";
 
 impl Statistics {
     /// The numbers under their topics. Version and uptime are texts of their own.
-    pub(crate) fn topics(&self) -> [(&'static str, u64); 19] {
+    pub(crate) fn topics(&self) -> [(&'static str, u64); 22] {
         let away = self.sessions.saturating_sub(self.clients_connected);
+        // What waits for several clients counts for each of them.
+        let stored = self.retained.saturating_add(self.queued);
+        let stored_bytes = self.retained_bytes.saturating_add(self.queued_bytes);
         [
             ("$SYS/broker/clients/total", self.sessions),
             ("$SYS/broker/clients/connected", self.clients_connected),
@@ -70,6 +82,8 @@ impl Statistics {
             ("$SYS/broker/clients/maximum", self.clients_maximum),
             ("$SYS/broker/clients/expired", self.clients_expired),
             ("$SYS/broker/messages/received", self.packets_received),
+            ("$SYS/broker/messages/sent", self.packets_sent),
+            ("$SYS/broker/messages/stored", stored),
             ("$SYS/broker/bytes/received", self.bytes_received),
             ("$SYS/broker/bytes/sent", self.bytes_sent),
             (
@@ -86,8 +100,45 @@ impl Statistics {
                 self.shared_subscriptions,
             ),
             ("$SYS/broker/retained messages/count", self.retained),
-            ("$SYS/broker/store/messages/count", self.queued),
+            ("$SYS/broker/store/messages/count", stored),
+            ("$SYS/broker/store/messages/bytes", stored_bytes),
         ]
+    }
+
+    /// The counts that have load averages, and their names in topics.
+    const fn counts(&self) -> [(&'static str, u64); LOADS] {
+        [
+            ("messages/received", self.packets_received),
+            ("messages/sent", self.packets_sent),
+            ("publish/received", self.publish_received),
+            ("publish/sent", self.publish_sent),
+            ("publish/dropped", self.publish_dropped),
+            ("bytes/received", self.bytes_received),
+            ("bytes/sent", self.bytes_sent),
+            ("sockets", self.sockets),
+            ("connections", self.connects),
+        ]
+    }
+}
+
+const LOADS: usize = 9;
+
+/// The load averages, and when they were updated.
+#[derive(Debug)]
+pub(crate) struct Loads {
+    loads: [Load; LOADS],
+    updated: Instant,
+    /// What was told of memory.
+    memory: Option<Memory>,
+}
+
+impl Loads {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            loads: [Load::default(); LOADS],
+            updated: now,
+            memory: None,
+        }
     }
 }
 
@@ -124,6 +175,42 @@ impl<H: Hooks> Broker<H> {
             if before != Some((topic, number)) {
                 self.say(topic, &number.to_string(), now);
             }
+        }
+        self.publish_loads(&new, old.is_none(), now);
+        self.publish_memory(now);
+    }
+
+    /// Publishes the load averages that have changed; the first time all of them.
+    fn publish_loads(&mut self, new: &Statistics, all: bool, now: Instant) {
+        let elapsed = now.since(self.loads.updated);
+        self.loads.updated = now;
+        let mut topic = String::new();
+        for (at, (name, count)) in new.counts().into_iter().enumerate() {
+            let Some(load) = self.loads.loads.get_mut(at) else {
+                return;
+            };
+            let changed = load.update(count, elapsed);
+            for ((period, _), average) in PERIODS.into_iter().zip(changed) {
+                let Some(average) = average.or_else(|| all.then_some(0.0)) else {
+                    continue;
+                };
+                topic.clear();
+                let _ = write!(topic, "$SYS/broker/load/{name}/{period}");
+                self.say(&topic, &format!("{average:.2}"), now);
+            }
+        }
+    }
+
+    fn publish_memory(&mut self, now: Instant) {
+        let Some(memory) = self.hooks.memory() else {
+            return;
+        };
+        let before = self.loads.memory.replace(memory);
+        if before.map(|before| before.current) != Some(memory.current) {
+            self.say("$SYS/broker/heap/current", &memory.current.to_string(), now);
+        }
+        if before.map(|before| before.maximum) != Some(memory.maximum) {
+            self.say("$SYS/broker/heap/maximum", &memory.maximum.to_string(), now);
         }
     }
 

@@ -306,7 +306,7 @@ fn everything_and_the_statistics_reach_paho() {
         });
         assert_eq!(everything(), expected);
         // First the retained messages, then those that change.
-        let lines = statistics.subscribe(&broker.port, "$SYS/#", "1", 40)();
+        let lines = statistics.subscribe(&broker.port, "$SYS/#", "1", 75)();
         for name in [
             "version",
             "uptime",

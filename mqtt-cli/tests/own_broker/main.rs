@@ -16,4 +16,5 @@ mod pressure;
 mod refusals;
 mod reload;
 #[cfg(target_os = "linux")]
+mod statistics;
 mod top;

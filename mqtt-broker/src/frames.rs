@@ -1,0 +1,80 @@
+//! Counts the packets in a stream of bytes that comes in pieces of any length, by their fixed headers.
+
+use crate::broker::usize_of;
+
+/// Where the stream is within its packet.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// So many bytes are left of the packet.
+    Body(u32),
+    /// Its length is read: the bits so far, and how many.
+    Length(u32, u32),
+}
+
+/// A counter of packets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frames(Place);
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self(Place::Body(0))
+    }
+}
+
+impl Frames {
+    /// Takes the next bytes of the stream. Returns how many packets begin in them.
+    pub(crate) fn count(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut begun = 0_u64;
+        loop {
+            if let Place::Body(left) = self.0 {
+                let Some(rest) = bytes.get(usize_of(left)..) else {
+                    let took = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                    self.0 = Place::Body(left.saturating_sub(took));
+                    return begun;
+                };
+                self.0 = Place::Body(0);
+                let Some((_, behind)) = rest.split_first() else {
+                    return begun;
+                };
+                begun = begun.saturating_add(1);
+                (self.0, bytes) = (Place::Length(0, 0), behind);
+            }
+            while let Place::Length(bits, shift) = self.0 {
+                let Some((byte, behind)) = bytes.split_first() else {
+                    return begun;
+                };
+                let bits = bits | u32::from(byte & 0x7F).checked_shl(shift).unwrap_or(0);
+                self.0 = if byte & 0x80 == 0 {
+                    Place::Body(bits)
+                } else {
+                    Place::Length(bits, shift.saturating_add(7))
+                };
+                bytes = behind;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However a stream is cut, it has the same packets: PINGRESP, a PUBLISH of 300 bytes, PUBACK, PUBACK.
+    #[test]
+    fn packets_are_counted_however_they_are_cut() {
+        let mut stream = vec![0xD0, 0, 0x30, 0xAC, 2];
+        stream.resize(5 + 300, 0xD0);
+        stream.extend([0x40, 2, 0, 1, 0x40, 2, 0, 2]);
+        for len in 1..=stream.len() {
+            let mut frames = Frames::default();
+            let count: u64 = stream.chunks(len).map(|piece| frames.count(piece)).sum();
+            assert_eq!(count, 4, "pieces of {len}");
+        }
+        let mut frames = Frames::default();
+        let each: Vec<_> = stream[..8]
+            .iter()
+            .map(|byte| frames.count(&[*byte]))
+            .collect();
+        assert_eq!(each, [1, 0, 1, 0, 0, 0, 0, 0]);
+    }
+}

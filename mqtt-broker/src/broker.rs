@@ -447,8 +447,10 @@ impl<H: Hooks> Broker<H> {
                 self.statistics.connects = self.statistics.connects.saturating_add(1);
                 self.on_connect(id, &connect, packet, now);
             }
-            ServerEvent::Subscribe(subscribe) => self.on_subscribe(id, &subscribe, now),
-            ServerEvent::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe, now),
+            ServerEvent::Subscribe(subscribe) => self.on_subscribe(id, &subscribe, packet, now),
+            ServerEvent::Unsubscribe(unsubscribe) => {
+                self.on_unsubscribe(id, &unsubscribe, packet, now)
+            }
             ServerEvent::Auth(auth) => self.on_auth(id, &auth, now),
             ServerEvent::Disconnected(disconnect) => {
                 self.end(id.index, Ending::ByClient(disconnect.reason), now);

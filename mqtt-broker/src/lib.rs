@@ -22,6 +22,7 @@ mod journal;
 mod leave;
 mod level;
 mod load;
+mod portions;
 mod rights;
 mod share;
 mod subscribe;

@@ -1,21 +1,23 @@
 //! SUBSCRIBE and UNSUBSCRIBE, their answers, and the retained messages that follow.
 //!
-//! A packet with many filters is done in portions: those that are left are packets of their own, a few filters each, and
+//! A packet with many filters is done in portions: what is left of it is kept, a few filters are done in each turn, and
 //! nothing else of the connection is read until the last of them is done.
 
 use mqtt_session::proto::{
-    Decoded, Encode, MAX_PACKET, Packet, PacketId, ReasonCode, RetainHandling, SubAck, Subscribe,
-    Subscription, TopicFilter, UnsubAck, Unsubscribe, Version,
+    Decoded, MAX_PACKET, Packet, PacketId, ReasonCode, RetainHandling, SubAck, Subscribe,
+    Subscription, TopicFilter, UnsubAck, Unsubscribe,
 };
 use mqtt_session::{Instant, Refused};
 
 use crate::broker::{Broker, usize_of};
 use crate::connection::{Connection, ConnectionId};
 use crate::hooks::{Hooks, Observation};
+use crate::portions::Portions;
 use crate::queue::Identifiers;
 use crate::retained::Found;
 use crate::router::Subscriber;
 use crate::session::Wanted;
+use crate::work::{Work, step};
 
 /// An answer that waits for room.
 pub(crate) enum Answer {
@@ -25,15 +27,9 @@ pub(crate) enum Answer {
 
 /// A SUBSCRIBE or UNSUBSCRIBE that is not done.
 pub(crate) struct Request {
-    /// What is left of it, as packets of a few filters.
-    packets: Vec<u8>,
-    /// Where the next of them begins.
-    at: usize,
+    rest: Portions,
     answer: Answer,
 }
-
-/// The filters of one such packet.
-const FILTERS: usize = 32;
 
 /// What a filter costs beside its length.
 const FILTER_STEPS: usize = 8;
@@ -46,78 +42,62 @@ impl<H: Hooks> Broker<H> {
         &mut self,
         id: ConnectionId,
         subscribe: &Subscribe<'_>,
+        packet: &[u8],
         now: Instant,
     ) {
         let mut codes = Vec::new();
         let mut filters = subscribe.filters.iter();
-        self.subscribe_some(id, subscribe, &mut filters, &mut codes);
+        let used = self.subscribe_some(id, subscribe, &mut filters, &mut codes);
         let answer = Answer::Sub(subscribe.packet_id, codes);
-        let rest: Vec<_> = filters.collect();
-        let packets = rest.chunks(FILTERS).map(|filters| {
-            let filters = filters.into();
-            Packet::Subscribe(Subscribe {
-                filters,
-                ..*subscribe
-            })
-        });
-        self.answer_or_keep(id, packets, answer, now);
+        self.answer_or_keep(id, (packet, used), answer, now);
     }
 
     pub(crate) fn on_unsubscribe(
         &mut self,
         id: ConnectionId,
         unsubscribe: &Unsubscribe<'_>,
+        packet: &[u8],
         now: Instant,
     ) {
         let mut codes = Vec::new();
         let mut filters = unsubscribe.filters.iter();
-        self.unsubscribe_some(id, &mut filters, &mut codes);
+        let used = self.unsubscribe_some(id, &mut filters, &mut codes);
         let answer = Answer::Unsub(unsubscribe.packet_id, codes);
-        let rest: Vec<_> = filters.collect();
-        let packets = rest.chunks(FILTERS).map(|filters| {
-            let filters = filters.into();
-            Packet::Unsubscribe(Unsubscribe {
-                filters,
-                ..*unsubscribe
-            })
-        });
-        self.answer_or_keep(id, packets, answer, now);
+        self.answer_or_keep(id, (packet, used), answer, now);
     }
 
-    fn answer_or_keep<'a>(
+    /// Answers a packet, or keeps it without the first `used` bytes of its filters.
+    fn answer_or_keep(
         &mut self,
         id: ConnectionId,
-        packets: impl Iterator<Item = Packet<'a>>,
+        (packet, used): (&[u8], usize),
         answer: Answer,
         now: Instant,
     ) {
         let Some(connection) = self.connection_mut(id) else {
             return;
         };
-        let kept = keep(packets, connection.server.version());
-        if kept.is_empty() {
-            self.answer(id, answer, now);
-        } else {
-            connection.extra().request = Some(Box::new(Request {
-                packets: kept,
-                at: 0,
-                answer,
-            }));
+        match Portions::new(packet, connection.server.version(), used) {
+            None => self.answer(id, answer, now),
+            Some(rest) => {
+                connection.extra().request = Some(Box::new(Request { rest, answer }));
+            }
         }
     }
 
-    /// As many filters as the share of the turn allows, one at least.
+    /// Does as many filters as the share of the turn allows, one at least. Returns how many bytes they took in their packet.
     fn subscribe_some<'a>(
         &mut self,
         id: ConnectionId,
         subscribe: &Subscribe<'_>,
         filters: &mut impl Iterator<Item = Subscription<'a>>,
         codes: &mut Vec<ReasonCode>,
-    ) {
+    ) -> usize {
+        let mut used = 0_usize;
         let connection = self.connection(id);
         let Some((key, is_bridge)) = connection.and_then(|c| Some((c.session?, c.is_bridge())))
         else {
-            return;
+            return usize::MAX;
         };
         let identifier = subscribe.properties.subscription_identifiers().next();
         // 3.1.1 [MQTT-3.8.4-4], 5 [MQTT-3.8.4-5] and [MQTT-3.9.3-1]: one after the other, a code for each in their
@@ -129,11 +109,16 @@ impl<H: Hooks> Broker<H> {
                 subscription.retain_as_published = true;
             }
             codes.push(self.subscribe_one(key, &subscription, identifier));
+            step(Work::Filter);
             self.meter.spend(filter_steps(subscription.filter));
+            used = used
+                .saturating_add(len_in_packet(subscription.filter))
+                .saturating_add(1);
             if !self.meter.has_share() {
                 break;
             }
         }
+        used
     }
 
     fn unsubscribe_some<'a>(
@@ -141,11 +126,12 @@ impl<H: Hooks> Broker<H> {
         id: ConnectionId,
         filters: &mut impl Iterator<Item = TopicFilter<'a>>,
         codes: &mut Vec<ReasonCode>,
-    ) {
+    ) -> usize {
+        let mut used = 0_usize;
         let connection = self.connection(id);
         let Some((key, version)) = connection.and_then(|c| Some((c.session?, c.server.version())))
         else {
-            return;
+            return usize::MAX;
         };
         // 3.1.1 [MQTT-3.10.4-6], 5 [MQTT-3.10.4-6] and [MQTT-3.11.3-1]
         for filter in filters {
@@ -164,11 +150,14 @@ impl<H: Hooks> Broker<H> {
                     ReasonCode::NoSubscriptionExisted
                 });
             }
+            step(Work::Filter);
             self.meter.spend(filter_steps(filter));
+            used = used.saturating_add(len_in_packet(filter));
             if !self.meter.has_share() {
                 break;
             }
         }
+        used
     }
 
     /// Does the next portion of what a connection asked for.
@@ -181,10 +170,9 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         while self.meter.has_share() {
-            let rest = request.packets.get(request.at..).unwrap_or_default();
-            let Ok(Decoded::Packet { packet, consumed }) =
-                Packet::decode(rest, version, MAX_PACKET)
-            else {
+            let bytes = request.rest.next().unwrap_or_default();
+            let decoded = Packet::decode(&bytes, version, MAX_PACKET);
+            let Ok(Decoded::Packet { packet, .. }) = decoded else {
                 self.answer(id, request.answer, now);
                 return;
             };
@@ -204,7 +192,6 @@ impl<H: Hooks> Broker<H> {
                 }
                 _ => {}
             }
-            request.at = request.at.saturating_add(consumed);
         }
         if let Some(connection) = self.connection_mut(id) {
             connection.extra().request = Some(request);
@@ -351,20 +338,9 @@ impl<H: Hooks> Broker<H> {
     }
 }
 
-/// The packets behind one another.
-fn keep<'a>(packets: impl Iterator<Item = Packet<'a>>, version: Version) -> Vec<u8> {
-    let mut kept = Vec::new();
-    for packet in packets {
-        let start = kept.len();
-        let len = packet.encoded_len(version).unwrap_or(0);
-        kept.resize(start.saturating_add(len), 0);
-        let room = kept.get_mut(start..).unwrap_or_default();
-        if packet.encode(version, room).is_err() {
-            // It was decoded, so it can be encoded.
-            kept.truncate(start);
-        }
-    }
-    kept
+/// Returns how many bytes a filter takes in its packet, without options.
+fn len_in_packet(filter: TopicFilter<'_>) -> usize {
+    filter.as_bytes().len().saturating_add(2)
 }
 
 fn filter_steps(filter: TopicFilter<'_>) -> usize {

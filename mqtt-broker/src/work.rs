@@ -59,6 +59,8 @@ pub(crate) enum Work {
     Walk,
     /// Shared subscriptions that are looked at to find one.
     Group,
+    /// Filters of one packet that are looked at.
+    Filter,
     /// Subscribers of one filter that are looked at to find one.
     Member,
 }

@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
-use mqtt_broker::{Config, Hooks};
+use mqtt_broker::{Config, Hooks, Instant};
 use mqtt_proto::{
     Connect, Packet, PacketId, Publish, QoS, Subscribe, Subscription, TopicFilter, TopicName,
-    Version,
+    Version, Will,
 };
 use mqtt_testing::packets::encode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,11 +50,14 @@ async fn beside<F: Future<Output = ()>>(config: Config, act: impl FnOnce(SocketA
 }
 
 async fn join(address: SocketAddr, client_id: &str) -> TcpStream {
+    join_by(address, Connect::new(Version::V311, client_id)).await
+}
+
+async fn join_by(address: SocketAddr, connect: Connect<'_>) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    let connect = Packet::Connect(Connect::new(Version::V311, client_id));
     stream
-        .write_all(&encode(&connect, Version::V311))
+        .write_all(&encode(&Packet::Connect(connect), Version::V311))
         .await
         .unwrap();
     let mut connack = [0; 4];
@@ -89,19 +92,76 @@ fn fill(stream: &TcpStream, bytes: &[u8], at: &mut usize) {
     }
 }
 
+/// Returns a client that publishes, and one that subscribes to `honest`.
+async fn honest_pair(address: SocketAddr) -> (TcpStream, TcpStream) {
+    let (from, mut to) = (join(address, "from").await, join(address, "to").await);
+    let filter = TopicFilter::from_static("honest");
+    let list = [Subscription::new(filter, QoS::AtMostOnce)];
+    let subscribe = Subscribe::new(PacketId::FIRST, &list[..]);
+    let subscribe = encode(&Packet::Subscribe(subscribe), Version::V311);
+    to.write_all(&subscribe).await.unwrap();
+    to.read_exact(&mut [0; 5]).await.unwrap();
+    (from, to)
+}
+
+/// Gives the other tasks turns until a message has come.
+async fn hear(to: &TcpStream, message: &[u8]) {
+    let mut heard = [0; 64];
+    for _ in 0..100_000 {
+        turn().await;
+        match to.try_read(&mut heard) {
+            Ok(n) => return assert_eq!(heard[..n], *message),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+    }
+    panic!("no message came");
+}
+
+/// Many clients with a will that are gone at once: a message of others comes after few of their connections were closed.
+#[tokio::test]
+async fn who_sends_little_waits_for_few_of_many_who_leave() {
+    const MANY: u64 = 200;
+    beside(Config::default(), |address, broker| async move {
+        let (from, to) = honest_pair(address).await;
+        let message = publish("honest", b"x");
+        let connected = || {
+            let statistics = broker.borrow().broker.statistics(Instant::from_millis(0));
+            statistics.clients_connected
+        };
+        let mut waits = Vec::new();
+        for round in 0..5 {
+            let mut clients = Vec::new();
+            for n in 0..MANY {
+                let (id, topic) = (format!("{round}-{n}"), format!("will/{n}"));
+                let topic = TopicName::new(&topic).unwrap();
+                let connect = Connect {
+                    will: Some(Will::new(topic, b"x")),
+                    ..Connect::new(Version::V311, &id)
+                };
+                clients.push(join_by(address, connect).await);
+            }
+            assert_eq!(connected(), 2 + MANY);
+            drop(clients);
+            assert_eq!(from.try_write(&message).unwrap(), message.len());
+            hear(&to, &message).await;
+            waits.push(2 + MANY - connected());
+            while connected() > 2 {
+                turn().await;
+            }
+        }
+        waits.sort_unstable();
+        assert!(waits[2] <= 40, "{waits:?} connections were closed before");
+    })
+    .await;
+}
+
 /// However many flood the broker, a message of others comes after few turns of them.
 #[tokio::test]
 async fn who_sends_little_waits_for_few_turns_of_many_who_flood() {
     let config = Config::default();
     let share = u64::from(config.turn_steps);
     beside(config, |address, broker| async move {
-        let (from, mut to) = (join(address, "from").await, join(address, "to").await);
-        let filter = TopicFilter::from_static("honest");
-        let list = [Subscription::new(filter, QoS::AtMostOnce)];
-        let subscribe = Subscribe::new(PacketId::FIRST, &list[..]);
-        let subscribe = encode(&Packet::Subscribe(subscribe), Version::V311);
-        to.write_all(&subscribe).await.unwrap();
-        to.read_exact(&mut [0; 5]).await.unwrap();
+        let (from, to) = honest_pair(address).await;
         let mut floods = Vec::new();
         for n in 0..32 {
             floods.push((join(address, &format!("flood-{n}")).await, 0));
@@ -115,17 +175,7 @@ async fn who_sends_little_waits_for_few_turns_of_many_who_flood() {
             }
             let before = broker.borrow().broker.steps();
             assert_eq!(from.try_write(&message).unwrap(), message.len());
-            let mut heard = [0; 64];
-            for _ in 0..100_000 {
-                turn().await;
-                match to.try_read(&mut heard) {
-                    Ok(n) => {
-                        assert_eq!(heard[..n], message);
-                        break;
-                    }
-                    Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
-                }
-            }
+            hear(&to, &message).await;
             waits.push((broker.borrow().broker.steps() - before) / share);
         }
         waits.sort_unstable();

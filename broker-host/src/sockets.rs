@@ -29,6 +29,8 @@ use crate::task::spawn_accepted;
 const EVENTS: usize = 1_024;
 /// What serving a connection costs at least, in steps of the broker: its calls of the system.
 const SERVED: u64 = 32;
+/// The same if the client has ended the connection, which is closed and logged then.
+const ENDED: u64 = 128;
 
 /// The connections, for those who add one or have something for one.
 #[derive(Debug, Default)]
@@ -274,12 +276,16 @@ impl<H: Hooks> Poller<H> {
                 return;
             };
             let before = shared.broker.steps();
+            let mut least = SERVED;
             if let Some(Some(socket)) = place(shared, id) {
                 socket.has_more = false;
+                if socket.stream.ends {
+                    least = ENDED;
+                }
             }
             self.serve(shared, id);
             let taken = shared.broker.steps().wrapping_sub(before);
-            left = left.saturating_sub(taken.max(SERVED));
+            left = left.saturating_sub(taken.max(least));
             if left == 0 {
                 return;
             }
@@ -318,7 +324,15 @@ impl<H: Hooks> Poller<H> {
             stream.ends |= event.is_read_closed() || event.is_error();
             let id = socket.link.id;
             // Its turn in this round was, or is the next.
-            if !socket.has_more {
+            if socket.has_more {
+                continue;
+            }
+            // What the end of a connection leads to is more than what a message does: many that end at once have a share of the
+            // turn together.
+            if stream.ends {
+                socket.has_more = true;
+                self.more.push_back(id);
+            } else {
                 self.serve(shared, id);
             }
         }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::own_access;
+use crate::passed::Passed;
 use crate::reload::Access;
 use crate::{Error, Layers, Listener, ListenerSettings, Settings, listen};
 
@@ -55,6 +57,12 @@ enum Bind {
         path: Option<String>,
     },
     Unix(PathBuf),
+    /// A socket that was passed to this process.
+    Passed {
+        scheme: Scheme,
+        /// Which, from 0.
+        index: usize,
+    },
 }
 
 impl Bind {
@@ -63,7 +71,8 @@ impl Bind {
             address: text.to_owned(),
             why,
         };
-        let (name, rest) = text.split_once("://").unwrap_or(("mqtt", text));
+        let (whole, _) = own_access::split(text)?;
+        let (name, rest) = whole.split_once("://").unwrap_or(("mqtt", whole));
         if name == "unix" {
             return match rest {
                 "" => Err(wrong("needs a path: unix:///run/mqtt.socket")),
@@ -73,6 +82,12 @@ impl Bind {
         let scheme = SCHEMES.into_iter().find(|scheme| scheme.name == name);
         let scheme = scheme
             .ok_or_else(|| wrong("begins with none of mqtt, mqtts, ws, wss, any and unix"))?;
+        if let Some(index) = rest.strip_prefix(PASSED) {
+            return match index.parse() {
+                Ok(index) => Ok(Self::Passed { scheme, index }),
+                Err(_) => Err(wrong("needs the number of a socket, from 0: systemd:0")),
+            };
+        }
         let (authority, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
@@ -93,6 +108,9 @@ impl Bind {
         })
     }
 }
+
+/// What stands in an address for a socket that was passed, before its number.
+const PASSED: &str = "systemd:";
 
 /// A Unix socket that is bound. Its file goes with it.
 #[derive(Debug)]
@@ -117,19 +135,30 @@ pub(crate) struct Bound {
 }
 
 impl Settings {
-    /// Returns what each number of a listener stands for: 0 for the addresses of `bind`, n for the n-th `[[listener]]`.
+    /// Returns what each number of a listener stands for: 0 for the addresses of `bind`, n for the n-th `[[listener]]`, and numbers from
+    /// [`own_access::FIRST_NUMBER`] on for addresses of `bind` that say who may connect there.
     pub(crate) fn numbered_listeners(&self) -> Vec<(usize, ListenerSettings)> {
         let common = self.common();
         let own = self.listener.iter().flatten().enumerate();
         let mut listeners: Vec<_> = own
             .map(|(index, listener)| (index + 1, listener.clone().or(common.clone())))
             .collect();
-        let bind = match (&self.bind, listeners.is_empty()) {
-            (Some(bind), _) => Some(bind.clone()),
-            (None, true) => Some(vec![DEFAULT_BIND.to_owned()]),
-            (None, false) => None,
-        };
-        if bind.is_some() {
+        let mut bind = Vec::new();
+        for (index, text) in self.bind.iter().flatten().enumerate() {
+            match own_access::split(text) {
+                Ok((_, Some(own))) => {
+                    let number = own_access::FIRST_NUMBER + index;
+                    listeners.push((number, own.or(common.clone())));
+                }
+                // What is wrong is told when it is to be bound.
+                _ => bind.push(text.clone()),
+            }
+        }
+        if listeners.is_empty() && bind.is_empty() {
+            bind.push(DEFAULT_BIND.to_owned());
+        }
+        if !bind.is_empty() {
+            let bind = Some(bind);
             listeners.insert(0, (0, ListenerSettings { bind, ..common }));
         }
         listeners
@@ -138,11 +167,21 @@ impl Settings {
     /// Resolves and binds all addresses, none that others can connect to unless `access` protects it.
     pub(crate) async fn bound(&self, access: &Access) -> Result<Bound, Error> {
         let mut bound = Bound::default();
+        let mut passed = Passed::new();
         for (number, settings) in self.numbered_listeners() {
-            bound.add(number, &settings, access).await?;
+            bound.add(number, &settings, access, &mut passed).await?;
         }
         Ok(bound)
     }
+}
+
+/// An address that is to be bound, and what is spoken there.
+struct Place<'a> {
+    number: usize,
+    scheme: Scheme,
+    needs_certificate: bool,
+    layers: Arc<Layers>,
+    text: &'a str,
 }
 
 impl Bound {
@@ -151,21 +190,19 @@ impl Bound {
         number: usize,
         settings: &ListenerSettings,
         access: &Access,
+        passed: &mut Passed,
     ) -> Result<(), Error> {
         #[cfg(feature = "tls")]
         let mut tls = None;
         for text in settings.bind.iter().flatten() {
             let bind = Bind::parse(text)?;
-            let (scheme, authority, path) = match bind {
+            let (scheme, path) = match &bind {
                 Bind::Unix(path) => {
-                    self.add_unix(number, &path, text)?;
+                    self.add_unix(number, path, text)?;
                     continue;
                 }
-                Bind::Tcp {
-                    scheme,
-                    authority,
-                    path,
-                } => (scheme, authority, path),
+                Bind::Tcp { scheme, path, .. } => (*scheme, path.clone()),
+                Bind::Passed { scheme, .. } => (*scheme, None),
             };
             #[cfg_attr(
                 not(feature = "tls"),
@@ -183,28 +220,82 @@ impl Bound {
                 #[cfg(not(feature = "tls"))]
                 return Err(missing("bind", "TLS is not part of this build"));
             }
-            let needs_certificate = scheme.tls && settings.requires_certificate();
-            let layers = Arc::new(layers);
-            let resolved = tokio::net::lookup_host(&authority).await;
-            let addresses = resolved.map_err(|source| listen_error(text, source))?;
-            for address in addresses {
-                if !address.ip().is_loopback() && !needs_certificate {
-                    self.public.push((number, address));
-                    // Asked before others can connect.
-                    access.protects(&self.public)?;
+            let place = Place {
+                number,
+                scheme,
+                needs_certificate: scheme.tls && settings.requires_certificate(),
+                layers: Arc::new(layers),
+                text,
+            };
+            match bind {
+                Bind::Unix(_) => {}
+                Bind::Tcp { authority, .. } => self.add_tcp(&place, &authority, access).await?,
+                Bind::Passed { index, .. } => {
+                    let listener = passed.take(index);
+                    let listener = listener.map_err(|source| listen_error(text, source))?;
+                    self.add_passed(&place, listener, access)?;
                 }
-                let listener = listen(address).map_err(|source| listen_error(text, source))?;
-                let listener = Listener::from(listener)
-                    .over(Arc::clone(&layers))
-                    .numbered(number);
-                let address = listener.address().unwrap_or(address);
-                tracing::info!(protocol = scheme.name, %address, "listening");
-                self.listeners.push(listener);
             }
         }
         #[cfg(feature = "tls")]
         self.tls.extend(tls.map(|server| (number, server)));
         Ok(())
+    }
+
+    async fn add_tcp(
+        &mut self,
+        place: &Place<'_>,
+        authority: &str,
+        access: &Access,
+    ) -> Result<(), Error> {
+        let resolved = tokio::net::lookup_host(authority).await;
+        let wrong = |source| listen_error(place.text, source);
+        for address in resolved.map_err(wrong)? {
+            // Asked before others can connect.
+            self.allows(place, address, access)?;
+            let listener = Listener::from(listen(address).map_err(wrong)?);
+            self.push(place, listener);
+        }
+        Ok(())
+    }
+
+    fn add_passed(
+        &mut self,
+        place: &Place<'_>,
+        listener: Listener,
+        access: &Access,
+    ) -> Result<(), Error> {
+        if let Some(address) = listener.address() {
+            self.allows(place, address, access)?;
+        }
+        self.push(place, listener);
+        Ok(())
+    }
+
+    /// Refuses an address that others can connect to unless it is protected.
+    fn allows(
+        &mut self,
+        place: &Place<'_>,
+        address: SocketAddr,
+        access: &Access,
+    ) -> Result<(), Error> {
+        if address.ip().is_loopback() || place.needs_certificate {
+            return Ok(());
+        }
+        self.public.push((place.number, address));
+        access.protects(&self.public)
+    }
+
+    fn push(&mut self, place: &Place<'_>, listener: Listener) {
+        let listener = listener
+            .over(Arc::clone(&place.layers))
+            .numbered(place.number);
+        let protocol = place.scheme.name;
+        match listener.address() {
+            Some(address) => tracing::info!(protocol, %address, "listening"),
+            None => tracing::info!(protocol, at = place.text, "listening"),
+        }
+        self.listeners.push(listener);
     }
 
     #[cfg(unix)]
@@ -443,5 +534,13 @@ mod tests {
         let text = format!("bind = ['h:3']\n{text}");
         let all = [&[(0, "h:3".into(), path("/a"))][..], &own].concat();
         assert_eq!(numbers(&text), all);
+        let text = "bind = ['h:1?allow-anonymous=true', 'h:2', 'h:3?user-file=u']";
+        let own = |index| own_access::FIRST_NUMBER + index;
+        let all = [
+            (0, "h:2".into(), None),
+            (own(0), "h:1".into(), None),
+            (own(2), "h:3".into(), None),
+        ];
+        assert_eq!(numbers(text), all);
     }
 }

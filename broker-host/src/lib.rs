@@ -44,6 +44,10 @@ mod memory;
 #[cfg(feature = "files")]
 mod opening;
 #[cfg(feature = "files")]
+mod own_access;
+#[cfg(feature = "files")]
+mod passed;
+#[cfg(feature = "files")]
 mod random;
 #[cfg(feature = "files")]
 mod reload;

@@ -41,7 +41,12 @@ impl Reloader {
     /// # Errors
     /// As [`Settings::listen`]. Nothing has changed then.
     pub async fn reload(&self, settings: &Settings) -> Result<Vec<&'static str>, Error> {
-        let wanted = settings.clone();
+        // The listeners are those of the start, so what is read for them is of the same addresses.
+        let bind = self.started.bind.clone();
+        let wanted = Settings {
+            bind,
+            ..settings.clone()
+        };
         #[cfg(feature = "tls")]
         let numbers: Vec<_> = self.tls.iter().map(|(number, _)| *number).collect();
         let read = spawn_blocking(move || {

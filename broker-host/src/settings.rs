@@ -111,7 +111,7 @@ macro_rules! settings {
 
 settings! {
     general {
-    /// Address to listen on, as [mqtt|mqtts|ws|wss|any]://HOST:PORT or unix://PATH; may be given several times. Default 127.0.0.1:1883
+    /// Address to listen on, as [mqtt|mqtts|ws|wss|any]://HOST:PORT, unix://PATH or, for the N-th socket of systemd, systemd:N; may have ?user-file=FILE&allow-anonymous=YES of its own; may be given several times. Default 127.0.0.1:1883
     #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS"))]
     bind: Vec<String>,
     /// File that says who may publish and subscribe to what; without it, everyone may do everything

@@ -202,6 +202,24 @@ impl Process {
         behind(&printed).unwrap_or_else(|| panic!("{text:?} is not printed, but: {printed}"))
     }
 
+    /// Waits until it has printed `text` so many times in whole lines on standard error. Returns all that is there.
+    ///
+    /// # Panics
+    /// As for [`Self::wait_stdout`].
+    #[must_use]
+    pub fn wait_stderr_count(&self, text: &str, count: usize) -> String {
+        let is_there = |printed: &str| {
+            let lines = printed.rsplit_once('\n').map_or("", |(lines, _)| lines);
+            lines.matches(text).count() >= count
+        };
+        let printed = self.stderr.wait(is_there);
+        assert!(
+            is_there(&printed),
+            "{text:?} is not printed, but: {printed}"
+        );
+        printed
+    }
+
     /// Returns what it has printed by now.
     #[must_use]
     pub fn printed(&self) -> String {

@@ -9,7 +9,7 @@ use mqtt_testing::process::{Process, run, words};
 const QOS: [&str; 3] = ["0", "1", "2"];
 /// The topic of publishers; other clients were refused on it.
 const TOPIC: &str = "smarthouse/garage/door";
-const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
+pub(crate) const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
 const PAHO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/paho_peer.py");
 const MQTT_JS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/mqttjs_peer.js");
 const MQTT_JS_MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.npm/node_modules/mqtt");

@@ -1,5 +1,7 @@
 //! Tests of `mqtt broker`: its commands, and several client libraries.
 
+#[cfg(unix)]
+mod addresses;
 mod bench;
 mod bridge;
 mod broker;
@@ -17,4 +19,5 @@ mod refusals;
 mod reload;
 #[cfg(target_os = "linux")]
 mod statistics;
+#[cfg(target_os = "linux")]
 mod top;

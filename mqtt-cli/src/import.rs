@@ -7,11 +7,12 @@ use std::fmt::Write as _;
 const EVERYWHERE: &str = "0.0.0.0";
 
 /// Mosquitto's keys with a number, and ours.
-const NUMBERS: [(&str, &str); 10] = [
+const NUMBERS: [(&str, &str); 11] = [
     ("max_keepalive", "keep-alive-maximum"),
     ("max_packet_size", "packet-size"),
     ("message_size_limit", "payload-size"),
     ("max_inflight_messages", "window"),
+    ("max_inflight_bytes", "in-flight-bytes"),
     ("max_queued_messages", "queued-messages"),
     ("max_queued_bytes", "queued-bytes"),
     ("max_topic_alias", "topic-alias-maximum"),
@@ -21,8 +22,7 @@ const NUMBERS: [(&str, &str); 10] = [
 ];
 
 /// Those with yes or no.
-const SWITCHES: [(&str, &str); 6] = [
-    ("allow_anonymous", "allow-anonymous"),
+const SWITCHES: [(&str, &str); 5] = [
     ("allow_zero_length_clientid", "empty-client-ids"),
     ("queue_qos0_messages", "queue-qos0"),
     ("retain_available", "retain-available"),
@@ -30,28 +30,47 @@ const SWITCHES: [(&str, &str); 6] = [
     ("upgrade_outgoing_qos", "raise-qos"),
 ];
 
-/// Those that name a file.
-const FILES: [(&str, &str); 2] = [("password_file", "user-file"), ("acl_file", "acl-file")];
+/// The file of rules, which is one for all listeners here.
+const ACL_FILE: &str = "acl_file";
+
+/// Keys of one listener with a file, and ours, which have lists.
+const LISTENER_FILES: [(&str, &str); 3] =
+    [("certfile", "cert"), ("keyfile", "key"), ("crlfile", "crl")];
 
 /// Keys whose meaning is how this broker works anyway, with these values only if some are given.
-const AS_IT_IS: [(&str, &[&str]); 6] = [
-    ("per_listener_settings", &["false"]),
+const AS_IT_IS: [(&str, &[&str]); 4] = [
     ("set_tcp_nodelay", &[]),
-    ("protocol", &["mqtt"]),
     ("persistence", &["false"]),
     ("log_dest", &["stderr"]),
     ("log_timestamp", &["true"]),
 ];
+
+/// A listener that was read so far.
+#[derive(Debug, Default)]
+struct Listening {
+    /// Host and port, or the path of a Unix socket.
+    place: String,
+    is_unix: bool,
+    is_websocket: bool,
+    /// The file of the CA of clients, and whether they need a certificate.
+    client_ca: Option<String>,
+    asks_certificate: bool,
+    /// What it has of its own: ours, and the value as TOML has it.
+    values: BTreeMap<&'static str, String>,
+}
 
 /// What was read so far.
 #[derive(Debug, Default)]
 struct Imported {
     /// Ours, and the value as TOML has it.
     values: BTreeMap<&'static str, String>,
-    binds: Vec<String>,
-    /// The address of the default listener, if the file has one.
+    listeners: Vec<Listening>,
+    /// What lines before the first listener say of the default one, if the file has one.
+    default: Listening,
     address: Option<String>,
     port: Option<String>,
+    /// Who may connect is said for each listener.
+    per_listener: bool,
     /// Lines that cannot be said, with their numbers.
     unsaid: Vec<(usize, String)>,
 }
@@ -85,15 +104,24 @@ impl Imported {
             }
             return is_switch;
         }
-        if let Some((_, ours)) = FILES.iter().find(|(theirs, _)| *theirs == key) {
-            self.values.insert(ours, quoted(value));
-            return !value.is_empty();
+        if key == ACL_FILE {
+            // Rules of one listener alone cannot be said.
+            self.values.insert("acl-file", quoted(value));
+            return !value.is_empty() && !self.per_listener;
         }
         if let Some((_, values)) = AS_IT_IS.iter().find(|(theirs, _)| *theirs == key) {
             return values.is_empty() || values.contains(&value);
         }
         match key {
             "listener" => self.listener(value),
+            "per_listener_settings" => {
+                self.per_listener = value == "true";
+                matches!(value, "true" | "false")
+            }
+            "allow_anonymous" if matches!(value, "true" | "false") => {
+                self.who_connects("allow-anonymous", value.to_owned())
+            }
+            "password_file" if !value.is_empty() => self.who_connects("user-file", quoted(value)),
             "port" => set(&mut self.port, value),
             "bind_address" => set(&mut self.address, value),
             "persistent_client_expiration" => self.expiry(value),
@@ -102,8 +130,22 @@ impl Imported {
                 true
             }
             "log_type" => matches!(value, "error" | "warning" | "notice" | "information"),
-            _ => false,
+            _ => self.last_listener().take(key, value),
         }
+    }
+
+    fn last_listener(&mut self) -> &mut Listening {
+        self.listeners.last_mut().unwrap_or(&mut self.default)
+    }
+
+    /// Says who may connect: to all listeners, or to the last one.
+    fn who_connects(&mut self, ours: &'static str, value: String) -> bool {
+        let values = match self.per_listener {
+            true => &mut self.last_listener().values,
+            false => &mut self.values,
+        };
+        values.insert(ours, value);
+        true
     }
 
     /// 0 and -1 mean no limit to Mosquitto: then nothing is said, and the default of this broker holds.
@@ -122,14 +164,19 @@ impl Imported {
 
     fn listener(&mut self, value: &str) -> bool {
         let mut words = value.split_whitespace();
-        match (words.next().map(str::parse::<u16>), words.next()) {
-            (Some(Ok(0)), Some(path)) => self.binds.push(format!("unix://{path}")),
+        let (place, is_unix) = match (words.next().map(str::parse::<u16>), words.next()) {
+            (Some(Ok(0)), Some(path)) => (path.to_owned(), true),
             (Some(Ok(port)), address) => {
                 let address = address.unwrap_or(EVERYWHERE);
-                self.binds.push(joined(address, &port.to_string()));
+                (joined(address, &port.to_string()), false)
             }
             _ => return false,
-        }
+        };
+        self.listeners.push(Listening {
+            place,
+            is_unix,
+            ..Listening::default()
+        });
         true
     }
 
@@ -151,15 +198,28 @@ impl Imported {
         if self.port.is_some() || self.address.is_some() {
             let port = self.port.as_deref().unwrap_or("1883");
             let address = self.address.as_deref().unwrap_or(EVERYWHERE);
-            self.binds.insert(0, joined(address, port));
+            self.default.place = joined(address, port);
+            self.listeners.insert(0, std::mem::take(&mut self.default));
+        } else if self.listeners.is_empty() {
+            self.values.append(&mut self.default.values);
         }
+        // Otherwise Mosquitto does not open the default listener either, and what is said of it is of no other.
         let mut text = String::new();
-        if !self.binds.is_empty() {
-            let binds: Vec<String> = self.binds.iter().map(|bind| quoted(bind)).collect();
+        let (plain, own): (Vec<_>, Vec<_>) = std::mem::take(&mut self.listeners)
+            .into_iter()
+            .partition(|it| it.values().is_empty());
+        if !plain.is_empty() {
+            let binds: Vec<String> = plain.iter().map(Listening::bind).collect();
             let _ = writeln!(text, "bind = [{}]", binds.join(", "));
         }
         for (key, value) in &self.values {
             let _ = writeln!(text, "{key} = {value}");
+        }
+        for listener in &own {
+            let _ = writeln!(text, "\n[[listener]]\nbind = [{}]", listener.bind());
+            for (key, value) in listener.values() {
+                let _ = writeln!(text, "{key} = {value}");
+            }
         }
         if !self.unsaid.is_empty() {
             text.push_str("\n# What cannot be said:\n");
@@ -168,6 +228,67 @@ impl Imported {
             let _ = writeln!(text, "# line {at}: {}", line.escape_debug());
         }
         text
+    }
+}
+
+impl Listening {
+    /// Takes a key of one listener. Returns whether it can be said.
+    fn take(&mut self, key: &str, value: &str) -> bool {
+        if let Some((_, ours)) = LISTENER_FILES.iter().find(|(theirs, _)| *theirs == key) {
+            self.values.insert(ours, format!("[{}]", quoted(value)));
+            return !value.is_empty();
+        }
+        let is_switch = matches!(value, "true" | "false");
+        match key {
+            "protocol" => {
+                self.is_websocket = value == "websockets";
+                return matches!(value, "mqtt" | "websockets");
+            }
+            "cafile" => self.client_ca = Some(quoted(value)),
+            "require_certificate" if is_switch => self.asks_certificate = value == "true",
+            "use_identity_as_username" | "use_subject_as_username" if is_switch => {
+                let part = match key {
+                    "use_identity_as_username" => "common-name",
+                    _ => "subject",
+                };
+                if value == "true" {
+                    self.values.insert("identity-as-username", quoted(part));
+                }
+            }
+            "tls_version" => match value.strip_prefix("tlsv") {
+                Some(version @ ("1.2" | "1.3")) => {
+                    self.values.insert("tls-minimum", quoted(version));
+                }
+                _ => return false,
+            },
+            _ => return false,
+        }
+        true
+    }
+
+    /// Returns its address with its scheme, as TOML has it.
+    fn bind(&self) -> String {
+        let scheme = match (
+            self.is_unix,
+            self.values.contains_key("cert"),
+            self.is_websocket,
+        ) {
+            (true, ..) => "unix://",
+            (_, true, false) => "mqtts://",
+            (_, true, true) => "wss://",
+            (_, false, true) => "ws://",
+            (_, false, false) => "",
+        };
+        quoted(&format!("{scheme}{}", self.place))
+    }
+
+    /// Returns what it has of its own. A CA counts if clients need a certificate.
+    fn values(&self) -> BTreeMap<&'static str, String> {
+        let mut values = self.values.clone();
+        if let Some(ca) = self.client_ca.clone().filter(|_| self.asks_certificate) {
+            values.insert("client-ca", ca);
+        }
+        values
     }
 }
 
@@ -245,5 +366,59 @@ user-file = "/etc/mosquitto/the \"passwords\""
         assert_eq!(import(THEIRS), OURS);
         assert_eq!(import("port 1885\n"), "bind = [\"0.0.0.0:1885\"]\n");
         assert_eq!(import("# nothing\n\n"), "");
+    }
+
+    const THEIR_LISTENERS: &str = "
+per_listener_settings true
+listener 1883 127.0.0.1
+allow_anonymous true
+listener 8883
+protocol mqtt
+cafile /etc/ca.pem
+certfile /etc/broker.pem
+keyfile /etc/broker.key
+require_certificate true
+use_identity_as_username true
+tls_version tlsv1.3
+listener 9001
+protocol websockets
+password_file /etc/users
+listener 9002
+protocol websockets
+ciphers ALL
+";
+
+    const OUR_LISTENERS: &str = r#"bind = ["ws://0.0.0.0:9002"]
+
+[[listener]]
+bind = ["127.0.0.1:1883"]
+allow-anonymous = true
+
+[[listener]]
+bind = ["mqtts://0.0.0.0:8883"]
+cert = ["/etc/broker.pem"]
+client-ca = "/etc/ca.pem"
+identity-as-username = "common-name"
+key = ["/etc/broker.key"]
+tls-minimum = "1.3"
+
+[[listener]]
+bind = ["ws://0.0.0.0:9001"]
+user-file = "/etc/users"
+
+# What cannot be said:
+# line 18: ciphers ALL
+"#;
+
+    /// A listener with TLS does not become one without, and who may connect to one listener may not connect to others.
+    #[test]
+    fn what_is_said_of_one_listener_is_said_of_it_alone() {
+        let ours = import(THEIR_LISTENERS);
+        assert_eq!(ours, OUR_LISTENERS);
+        assert!(mqtt_broker_host::Settings::parse(&ours).is_ok());
+        let default = "port 8883\ncertfile c\nkeyfile k\ncafile a\n";
+        let ours =
+            "\n[[listener]]\nbind = [\"mqtts://0.0.0.0:8883\"]\ncert = [\"c\"]\nkey = [\"k\"]\n";
+        assert_eq!(import(default), ours);
     }
 }

@@ -312,7 +312,7 @@ impl<'m> Client<'m> {
     /// Appends a record of the machine around this client to [`Self::journal`]. [`Self::restore`] does not take it.
     #[cfg(feature = "journal")]
     pub fn record(&mut self, record: &mqtt_journal::Record<'_>) {
-        self.engine.record(record);
+        self.engine.record(&mut self.memory, record);
     }
 
     /// Returns how many bytes of records were written since the start, and how many of these are stored.
@@ -346,7 +346,7 @@ impl<'m> Client<'m> {
     #[cfg(feature = "journal")]
     pub fn store_note(&mut self, id: mqtt_proto::PacketId, note: &[u8]) {
         let note = note.get(..mqtt_journal::MAX_NOTE).unwrap_or(note);
-        self.engine.store_note(&self.memory, id, note);
+        self.engine.store_note(&mut self.memory, id, note);
     }
 
     /// Returns the note of the last [`Self::acknowledge_with`], of this process or of the one that was restored.
@@ -362,14 +362,14 @@ impl<'m> Client<'m> {
     #[cfg(feature = "journal")]
     #[must_use]
     pub fn journal(&self) -> &[u8] {
-        self.engine.journal()
+        self.engine.journal(&self.memory)
     }
 
     /// Tells the client that the first `n` bytes of [`Self::journal`] are durable. Packets that waited for them are in
     /// [`Self::outgoing`] now.
     #[cfg(feature = "journal")]
     pub fn stored(&mut self, n: usize) {
-        self.engine.stored(n);
+        self.engine.stored(&mut self.memory, n);
     }
 
     /// Tells the client that nothing will be stored any more. Packets that wait for a record are never sent, and nothing is
@@ -400,8 +400,17 @@ impl<'m> Client<'m> {
     /// this side (5 \[MQTT-3.2.2-4\]).
     #[cfg(feature = "journal")]
     pub fn restored(&mut self) -> Option<&str> {
-        self.engine.restored();
-        self.engine.restored_client_id()
+        self.engine.restored(&mut self.memory);
+        self.engine.restored_client_id(&self.memory)
+    }
+
+    /// Returns whether a record that is stored is still needed. With lent memory, call it for each record after
+    /// [`Self::restored`], and delete those for which it returns `false`; with a heap, the records that delete them are in
+    /// [`Self::journal`].
+    #[cfg(feature = "journal")]
+    #[must_use]
+    pub fn needs_record(&self, record: &mqtt_journal::Record<'_>) -> bool {
+        self.engine.is_needed(&self.memory, record)
     }
 
     /// Assumes that this client has the session of `client_id`, with nothing unfinished. Without this call, a client that has

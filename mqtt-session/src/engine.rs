@@ -101,7 +101,7 @@ pub(crate) struct Engine {
     #[cfg(feature = "server")]
     pub(crate) terms: Terms,
     #[cfg(feature = "journal")]
-    pub(crate) journal: Option<alloc::boxed::Box<crate::journal::Journal>>,
+    pub(crate) journal: Option<crate::journal::Boxed>,
 }
 
 impl Engine {
@@ -189,6 +189,9 @@ impl Engine {
         if self.must_start_clean && !connect.clean_start {
             return Err(Refused::MustStartClean);
         }
+        if !self.connect_record_fits(m, connect.client_id) {
+            return Err(Refused::Full);
+        }
         self.open(m, connect.version, now);
         let link = &mut self.link;
         link.client = fingerprint(connect.client_id.as_bytes());
@@ -203,7 +206,7 @@ impl Engine {
             self.announced(true, properties);
         }
         self.set_version(m, connect.version);
-        self.record_connect(connect.client_id, connect.clean_start);
+        self.record_connect(m, connect.client_id, connect.clean_start);
         if connect.clean_start {
             // 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]: until CONNACK arrives it is unknown whether the server has ended the
             // session.
@@ -280,7 +283,7 @@ impl Engine {
         self.forget_session(m);
         self.must_start_clean = false;
         self.session.owner = fingerprint(client_id.as_bytes());
-        self.record_assumed(client_id);
+        self.record_assumed(m, client_id);
     }
 
     /// Sends AUTH, to continue an authentication or to start one again (5, section 4.12).

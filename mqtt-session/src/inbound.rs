@@ -209,7 +209,7 @@ impl Engine {
             }
             // The server did not have the session, because otherwise DUP would be set.
             self.remove_received(m, index);
-            self.record_freed(id);
+            self.record_freed(m, id);
         }
         self.check_receive_maximum(m)?;
         if BY_HAND {
@@ -227,7 +227,7 @@ impl Engine {
         if by_hand {
             return Ok(Arrival::New(Some(self.session.serial)));
         }
-        self.record_received(id);
+        self.record_received(m, id);
         // 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-8]
         self.acknowledgement(m, PacketType::PubRec, id, ReasonCode::Success);
         Ok(Arrival::New(None))
@@ -361,7 +361,7 @@ impl Engine {
         let reason = match self.find_received(m, id) {
             Some(index) => {
                 self.remove_received(m, index);
-                self.record_freed(id);
+                self.record_freed(m, id);
                 ReasonCode::Success
             }
             None if self.is_v5() => ReasonCode::PacketIdentifierNotFound,
@@ -407,9 +407,11 @@ impl Engine {
         receipt: Receipt,
         reason: ReasonCode,
     ) -> Result<(), Refused> {
-        let Some(index) = self.find_receipt(m, receipt) else {
-            return Err(Refused::NothingToAcknowledge);
-        };
+        let index = self.find_receipt(m, receipt);
+        let index = index.ok_or(Refused::NothingToAcknowledge)?;
+        if !self.lent_record_fits(m, 0) {
+            return Err(Refused::Full);
+        }
         let version = self.link.version;
         let Some(entry) = self.received_mut(m).get_mut(index) else {
             return Err(Refused::NothingToAcknowledge);
@@ -427,7 +429,7 @@ impl Engine {
         *count = count.wrapping_add(1);
         if takes {
             // From now on the application is done with it, also if its PUBREC waits for others.
-            self.record_received(id);
+            self.record_received(m, id);
         }
         if self.is_connected() {
             self.flush(m);
@@ -584,7 +586,7 @@ impl Engine {
             if let Some(entry) = entry.filter(|e| !e.is(QOS_1) && e.reason().is_error()) {
                 entry.set_reason(ReasonCode::Success);
                 let id = entry.id;
-                self.record_received(id);
+                self.record_received(m, id);
             }
         }
     }

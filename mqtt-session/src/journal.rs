@@ -3,60 +3,56 @@
 //!
 //! A barrier is a place in the stream of outgoing bytes: what lies behind it waits until so many bytes of records are stored.
 
-use alloc::boxed::Box;
-use alloc::collections::{BTreeSet, VecDeque};
-use alloc::vec::Vec;
-
-use mqtt_journal::{Entry, Fault, Format, Machine, Outgoing, Record};
-use mqtt_proto::num::{low_half, to_u32};
+use mqtt_journal::{Entry, Machine, Outgoing, Record};
+use mqtt_proto::num::{to_u32, to_usize};
 use mqtt_proto::wire::View;
-use mqtt_proto::{PacketId, PacketType, PropertyId, QoS, Version};
+use mqtt_proto::{PacketId, PacketType, PropertyId, Version};
 
 use crate::engine::Engine;
-use crate::link::fingerprint;
+use crate::error::Refused;
+use crate::event::Outgoing as Message;
+use crate::log::{Barriers, Log, Needless};
 use crate::memory::Memory;
 use crate::notes::LastNote;
-use crate::outbound::read_packet;
-#[cfg(feature = "server")]
+use crate::outbound::{measured, prepare};
+use crate::outgoing::check_size;
+#[cfg(all(feature = "alloc", feature = "server"))]
 use crate::server_journal::Flows;
-use crate::slots::{Awaits, Slot};
+use crate::slots::{Awaits, RECORD_DUE, Slot};
 
-/// Records that are not stored may take so many bytes; beyond that nothing is accepted that needs one. One record may be longer.
-const LIMIT: usize = 256 << 10;
-
-/// Bytes of a record of a message, beside its packet.
-const HEAD: usize = 32;
+/// On the heap, most machines have none.
+#[cfg(feature = "alloc")]
+pub(crate) type Boxed = alloc::boxed::Box<Journal>;
+#[cfg(not(feature = "alloc"))]
+pub(crate) type Boxed = Journal;
 
 /// The records of one client, and what waits for them.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    /// Those that are not stored.
-    records: Vec<u8>,
+    pub(crate) log: Log,
     /// Bytes of records that were written, and that are stored.
     written: u64,
     pub(crate) stored: u64,
     /// Bytes that the transport took on this connection.
     pub(crate) sent: u64,
     /// Each: the place in the stream of outgoing bytes, and how many bytes of records must be stored before what follows goes.
-    pub(crate) barriers: VecDeque<(u64, u64)>,
+    pub(crate) barriers: Barriers,
     /// Counts the sessions.
     pub(crate) serial: u32,
-    client_id: Box<str>,
     /// The clean flag of the last record of the session.
-    clean: bool,
+    pub(crate) clean: bool,
     /// The order number of the last message that took an identifier.
-    last: u64,
+    pub(crate) last: u64,
     /// The machine that the first record names.
     machine: Option<Machine>,
     /// What the program stored with its last acknowledgement.
     pub(crate) note: Option<LastNote>,
-    /// While records are read: the packet identifiers of received messages whose records are of no use any more.
-    pub(crate) needless: BTreeSet<u16>,
+    pub(crate) needless: Needless,
     /// The first record was read.
-    has_format: bool,
+    pub(crate) has_format: bool,
     failed: bool,
     /// Of a server, whose host keeps the records.
-    #[cfg(feature = "server")]
+    #[cfg(all(feature = "alloc", feature = "server"))]
     pub(crate) flows: Option<Flows>,
 }
 
@@ -64,48 +60,47 @@ impl Journal {
     /// The host writes the records. Says so of whatever a client would have written here.
     #[allow(clippy::unused_self, reason = "without servers")]
     pub(crate) const fn is_of_server(&self) -> bool {
-        #[cfg(feature = "server")]
+        #[cfg(all(feature = "alloc", feature = "server"))]
         return self.flows.is_some();
-        #[cfg(not(feature = "server"))]
+        #[cfg(not(all(feature = "alloc", feature = "server")))]
         false
     }
 
-    pub(crate) fn write(&mut self, entry: &Entry<'_>) {
-        self.append(entry.encoded_len(), |room| entry.write(room));
+    pub(crate) fn write(&mut self, m: &mut Memory<'_>, entry: &Entry<'_>) {
+        self.append(m, entry.encoded_len(), |room, _, _| entry.write(room));
     }
 
     /// Appends what `write` writes, which is of this length.
-    fn append(&mut self, len: Option<usize>, write: impl FnOnce(&mut [u8]) -> Option<usize>) {
+    fn append(
+        &mut self,
+        m: &mut Memory<'_>,
+        len: Option<usize>,
+        write: impl FnOnce(&mut [u8], &[u8], &str) -> Option<usize>,
+    ) {
         // Machines write only what was accepted, and that is never too long for a record.
         let Some(len) = len else {
             return;
         };
-        let start = self.records.len();
-        self.records.resize(start.saturating_add(len), 0);
-        let room = self.records.get_mut(start..).unwrap_or_default();
-        if write(room).is_some() {
-            self.written = self.written.saturating_add(u64::from(to_u32(len)));
-        }
+        // What waits for a record that has no room is never sent, for it is never stored.
+        self.log.append(m, len, write);
+        self.written = self.written.saturating_add(u64::from(to_u32(len)));
     }
 
-    fn machine(&self) -> Machine {
+    pub(crate) fn machine(&self) -> Machine {
         self.machine.unwrap_or(Machine::Client)
     }
 
-    fn write_session(&mut self, clean: bool) {
+    fn write_session(&mut self, m: &mut Memory<'_>, clean: bool) {
         self.clean = clean;
-        let client_id = core::mem::take(&mut self.client_id);
-        self.write(&Entry::Session(mqtt_journal::Session {
-            serial: self.serial,
-            clean,
-            client_id: &client_id,
-        }));
-        self.client_id = client_id;
+        let serial = self.serial;
+        let len = session(serial, clean, self.log.client_id(m)).encoded_len();
+        self.append(m, len, |room, _, client_id| {
+            session(serial, clean, client_id).write(room)
+        });
     }
 
-    fn stored(&mut self, n: usize) {
-        let n = n.min(self.records.len());
-        self.records.drain(..n);
+    fn stored(&mut self, m: &mut Memory<'_>, n: usize) {
+        let n = self.log.remove_front(m, n);
         self.stored = self.stored.saturating_add(u64::from(to_u32(n)));
         while self
             .barriers
@@ -124,6 +119,42 @@ impl Journal {
     }
 }
 
+/// The record of a message without its packet.
+#[derive(Clone, Copy)]
+struct Kept {
+    order: u64,
+    serial: u32,
+    id: Option<PacketId>,
+    version: Version,
+}
+
+impl Kept {
+    const fn with(self, packet: &[u8]) -> Entry<'_> {
+        let message = Outgoing::Message {
+            serial: self.serial,
+            id: self.id,
+            version: self.version,
+            packet,
+        };
+        Entry::Outgoing(self.order, Some(message))
+    }
+}
+
+fn session(serial: u32, clean: bool, client_id: &str) -> Entry<'_> {
+    Entry::Session(mqtt_journal::Session {
+        serial,
+        clean,
+        client_id,
+    })
+}
+
+impl Slot {
+    /// Notes that the record of the message has to be written again.
+    pub(crate) const fn record_becomes_due(&mut self) {
+        self.flags |= RECORD_DUE;
+    }
+}
+
 impl Engine {
     /// From now on what must outlive the process is written as records.
     pub(crate) fn start_journal(&mut self, machine: Machine) {
@@ -131,9 +162,9 @@ impl Engine {
     }
 
     /// A record of the machine around this one.
-    pub(crate) fn record(&mut self, record: &Record<'_>) {
+    pub(crate) fn record(&mut self, m: &mut Memory<'_>, record: &Record<'_>) {
         if let Some(journal) = &mut self.journal {
-            journal.append(record.encoded_len(), |room| record.write(room));
+            journal.append(m, record.encoded_len(), |room, _, _| record.write(room));
         }
     }
 
@@ -143,15 +174,19 @@ impl Engine {
         journal.map_or((0, 0), |journal| (journal.written, journal.stored))
     }
 
-    pub(crate) fn journal(&self) -> &[u8] {
+    pub(crate) fn journal<'a>(&'a self, m: &'a Memory<'_>) -> &'a [u8] {
         self.journal
             .as_ref()
-            .map_or(&[], |journal| &journal.records)
+            .map_or(&[], |journal| journal.log.records(m))
     }
 
-    pub(crate) fn stored(&mut self, n: usize) {
+    pub(crate) fn stored(&mut self, m: &mut Memory<'_>, n: usize) {
         if let Some(journal) = &mut self.journal {
-            journal.stored(n);
+            journal.stored(m, n);
+        }
+        if self.is_connected() {
+            // Messages whose record had no room.
+            self.pump(m);
         }
     }
 
@@ -161,14 +196,49 @@ impl Engine {
         }
     }
 
-    /// Whether a record of `len` bytes beside its own has room.
+    /// Whether records with `len` bytes beside what each has have room.
     #[inline]
-    pub(crate) fn record_fits(&self, len: usize) -> bool {
-        self.journal.as_ref().is_none_or(|journal| {
-            let records = journal.records.len();
-            !journal.failed
-                && (records == 0 || records.saturating_add(len).saturating_add(HEAD) <= LIMIT)
-        })
+    pub(crate) fn record_fits(&self, m: &Memory<'_>, len: usize) -> bool {
+        self.journal
+            .as_ref()
+            .is_none_or(|journal| !journal.failed && journal.log.fits(m, self.session.len, len))
+    }
+
+    /// Whether the record of a message has room.
+    #[inline]
+    pub(crate) fn check_record(
+        &self,
+        m: &Memory<'_>,
+        message: &Message<'_>,
+    ) -> Result<(), Refused> {
+        if self.journal.is_none() {
+            return Ok(());
+        }
+        let mut len = message.payload.len();
+        if let Some(lent) = m.lent_journal() {
+            len = measured(&prepare(message), self.session.version)?;
+            let max = self
+                .journal
+                .as_ref()
+                .map_or(0, |j| j.log.longest(lent.len()));
+            check_size(len, max)?;
+        }
+        if self.record_fits(m, len) {
+            Ok(())
+        } else {
+            Err(Refused::Full)
+        }
+    }
+
+    /// Whether the record of an acknowledgement has room. On a heap it always has.
+    pub(crate) fn lent_record_fits(&self, m: &Memory<'_>, len: usize) -> bool {
+        self.journal.is_none() || m.lent_journal().is_none() || self.record_fits(m, len)
+    }
+
+    /// Whether CONNECT can be recorded.
+    pub(crate) fn connect_record_fits(&self, m: &Memory<'_>, client_id: &str) -> bool {
+        self.journal.is_none()
+            || Log::client_id_fits(m, client_id) && self.record_fits(m, client_id.len())
     }
 
     /// Of the outgoing bytes, how many may go before the records are stored.
@@ -216,7 +286,7 @@ impl Engine {
             return;
         };
         let place = journal.sent.saturating_add(u64::from(to_u32(waiting)));
-        #[cfg(feature = "server")]
+        #[cfg(all(feature = "alloc", feature = "server"))]
         if let Some(flows) = &journal.flows {
             if flows.waits {
                 journal.hold(place);
@@ -248,13 +318,13 @@ impl Engine {
 
     /// A message was accepted. At QoS 2 its packet waits for the record (3.1.1 \[MQTT-4.3.3-1\], 5 \[MQTT-4.4.0-1\]).
     #[inline]
-    pub(crate) fn record_message(&mut self, m: &Memory<'_>, slot: &Slot) {
+    pub(crate) fn record_message(&mut self, m: &mut Memory<'_>, slot: &Slot) {
         if self.journal.is_some() && slot.id() != 0 {
             self.write_message(m, slot);
         }
     }
 
-    fn write_message(&mut self, m: &Memory<'_>, slot: &Slot) {
+    fn write_message(&mut self, m: &mut Memory<'_>, slot: &Slot) {
         let (last, version) = (self.session.last, self.session.version);
         let Some(journal) = &mut self.journal else {
             return;
@@ -263,36 +333,52 @@ impl Engine {
             return;
         }
         let order = journal.order(last, slot.token().number);
-        let message = Outgoing::Message {
-            serial: journal.serial,
-            id: PacketId::new(slot.id()),
+        let (serial, id) = (journal.serial, PacketId::new(slot.id()));
+        let entry = Kept {
+            order,
+            serial,
+            id,
             version,
-            packet: slot.bytes(m.kept()),
         };
-        journal.write(&Entry::Outgoing(order, Some(message)));
+        let len = entry.with(slot.bytes(m.kept())).encoded_len();
+        journal.append(m, len, |room, kept, _| {
+            entry.with(slot.bytes(kept)).write(room)
+        });
+    }
+
+    /// A message is about to be sent whose record is of an earlier session. Returns `false` while the new record has no room.
+    #[inline]
+    pub(crate) fn record_again(&mut self, m: &mut Memory<'_>, slot: &mut Slot) -> bool {
+        if slot.flags & RECORD_DUE == 0 {
+            return true;
+        }
+        if !self.record_fits(m, to_usize(slot.len)) {
+            return false;
+        }
+        self.record_message(m, slot);
+        slot.flags &= !RECORD_DUE;
+        true
     }
 
     /// PUBREC came for a message.
-    pub(crate) fn record_released(&mut self, slot: &Slot) {
+    pub(crate) fn record_released(&mut self, m: &mut Memory<'_>, slot: &Slot) {
         let last = self.session.last;
         if let (Some(journal), Some(id)) = (&mut self.journal, PacketId::new(slot.id())) {
-            #[cfg(feature = "server")]
+            #[cfg(all(feature = "alloc", feature = "server"))]
             if let Some(flows) = &mut journal.flows {
                 flows.released(slot.token());
                 return;
             }
             let order = journal.order(last, slot.token().number);
             let serial = journal.serial;
-            journal.write(&Entry::Outgoing(
-                order,
-                Some(Outgoing::Released { serial, id }),
-            ));
+            let released = Outgoing::Released { serial, id };
+            journal.write(m, &Entry::Outgoing(order, Some(released)));
         }
     }
 
     /// A message has ended.
     #[inline]
-    pub(crate) fn record_end(&mut self, slot: &Slot) {
+    pub(crate) fn record_end(&mut self, m: &mut Memory<'_>, slot: &Slot) {
         let last = self.session.last;
         if let Some(journal) = &mut self.journal
             && !journal.is_of_server()
@@ -301,36 +387,36 @@ impl Engine {
             && !slot.has_ended()
         {
             let order = journal.order(last, slot.token().number);
-            journal.write(&Entry::Outgoing(order, None));
+            journal.write(m, &Entry::Outgoing(order, None));
         }
     }
 
     /// CONNECT is outgoing. One that asks for a clean session waits for its record, and with it all CONNECTs to come are clean
     /// until the server answers one (3.1.1 \[MQTT-3.1.2-6\], 5 \[MQTT-3.1.2-4\]).
-    pub(crate) fn record_connect(&mut self, client_id: &str, clean: bool) {
+    pub(crate) fn record_connect(&mut self, m: &mut Memory<'_>, client_id: &str, clean: bool) {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        if *journal.client_id != *client_id {
-            journal.client_id = client_id.into();
+        if journal.log.client_id(m) != client_id {
+            journal.log.set_client_id(m, client_id);
         }
         if clean {
             journal.serial = journal.serial.wrapping_add(1);
-            journal.write_session(true);
+            journal.write_session(m, true);
             self.wait_behind(0);
         }
     }
 
     /// CONNACK accepted. What follows waits for the record of a session that is new: until then the server can send nothing that
     /// would be taken for a message of the old one.
-    pub(crate) fn record_connected(&mut self, m: &Memory<'_>, view: &View<'_>, resumed: bool) {
+    pub(crate) fn record_connected(&mut self, m: &mut Memory<'_>, view: &View<'_>, resumed: bool) {
         let Some(journal) = &mut self.journal else {
             return;
         };
         if let Some(assigned) = view.bytes(PropertyId::AssignedClientIdentifier)
             && let Ok(assigned) = core::str::from_utf8(assigned)
         {
-            journal.client_id = assigned.into();
+            journal.log.set_client_id(m, assigned);
         }
         if resumed && !journal.clean {
             return;
@@ -338,21 +424,17 @@ impl Engine {
         if !journal.clean {
             journal.serial = journal.serial.wrapping_add(1);
         }
-        journal.write_session(false);
+        journal.write_session(m, false);
         self.wait_for_records(m);
     }
 
-    /// What goes on in a new session is written anew: from now on the server may know it under this session.
-    pub(crate) fn record_messages_again(&mut self, m: &Memory<'_>) {
-        if self.journal.is_none() {
-            return;
-        }
-        for index in 0..usize::from(self.session.len) {
-            if let Some(slot) = self.slots(m).get(index).copied()
-                && matches!(slot.awaits, Awaits::PUBACK | Awaits::PUBREC)
-            {
-                self.record_message(m, &slot);
-            }
+    /// What goes on in a new session is written anew when it is sent: from then on the server may know it under this session.
+    pub(crate) fn record_messages_again(&mut self, m: &mut Memory<'_>) {
+        if self.journal.is_some() {
+            let messages = self.slots_mut(m).iter_mut();
+            messages
+                .filter(|slot| matches!(slot.awaits, Awaits::PUBACK | Awaits::PUBREC))
+                .for_each(Slot::record_becomes_due);
         }
     }
 
@@ -367,216 +449,33 @@ impl Engine {
     }
 
     /// The application says which session there is.
-    pub(crate) fn record_assumed(&mut self, client_id: &str) {
+    pub(crate) fn record_assumed(&mut self, m: &mut Memory<'_>, client_id: &str) {
         if let Some(journal) = &mut self.journal {
-            journal.client_id = client_id.into();
-            journal.write_session(false);
+            journal.log.set_client_id(m, client_id);
+            journal.write_session(m, false);
         }
     }
 
     /// All is forgotten.
-    pub(crate) fn record_forgotten(&mut self, m: &Memory<'_>) {
+    pub(crate) fn record_forgotten(&mut self, m: &mut Memory<'_>) {
         if self.journal.is_none() {
             return;
         }
         for index in 0..usize::from(self.session.len) {
             if let Some(slot) = self.slots(m).get(index).copied() {
-                self.record_end(&slot);
+                self.record_end(m, &slot);
             }
         }
         if let Some(journal) = &mut self.journal {
             journal.serial = journal.serial.wrapping_add(1);
-            journal.write_session(journal.clean);
+            let clean = journal.clean;
+            journal.write_session(m, clean);
         }
-    }
-
-    /// Takes a record of an earlier process.
-    pub(crate) fn restore(&mut self, m: &mut Memory<'_>, record: &Record<'_>) -> Result<(), Fault> {
-        let mut journal = self.journal.take().unwrap_or_default();
-        // Without the journal in its place, nothing that is restored is written again.
-        let restored = self.restore_into(m, &mut journal, record);
-        self.journal = Some(journal);
-        restored
-    }
-
-    fn restore_into(
-        &mut self,
-        m: &mut Memory<'_>,
-        journal: &mut Journal,
-        record: &Record<'_>,
-    ) -> Result<(), Fault> {
-        if !journal.has_format {
-            Format::read_of(journal.machine(), record)?;
-            journal.has_format = true;
-            return Ok(());
-        }
-        match Entry::read(record)? {
-            None => Ok(()),
-            Some(Entry::Format(_)) => Format::read_of(journal.machine(), record).map(|_| ()),
-            Some(Entry::Session(session)) => {
-                if session.serial != journal.serial {
-                    self.session_lost(m);
-                    self.tell_nothing(m);
-                }
-                journal.serial = session.serial;
-                journal.client_id = session.client_id.into();
-                journal.clean = session.clean;
-                self.must_start_clean = session.clean;
-                self.session.owner = if session.clean {
-                    0
-                } else {
-                    fingerprint(session.client_id.as_bytes())
-                };
-                Ok(())
-            }
-            Some(Entry::Outgoing(order, message)) => {
-                self.restore_message(m, journal, order, message)
-            }
-            Some(Entry::Received(id, received)) => {
-                self.restore_acknowledged(m, journal, id, received)
-            }
-        }
-    }
-
-    fn restore_message(
-        &mut self,
-        m: &mut Memory<'_>,
-        journal: &mut Journal,
-        order: u64,
-        message: Option<Outgoing<'_>>,
-    ) -> Result<(), Fault> {
-        let number = low_word(order);
-        let number_of = |index: &usize| self.slots(m).get(*index).map(|slot| slot.token().number);
-        let known = self.find(m, low_half(number));
-        let known = known.filter(|index| number_of(index) == Some(number));
-        let Some(message) = message else {
-            if let Some(index) = known {
-                self.remove(m, index);
-            }
-            return Ok(());
-        };
-        let (serial, id, packet) = match message {
-            Outgoing::Message {
-                serial,
-                id,
-                version,
-                packet,
-            } => (serial, id, Some((version, packet))),
-            Outgoing::Released { serial, id } => (serial, Some(id), None),
-        };
-        if id.map(PacketId::get) != Some(low_half(number)) {
-            return Err(Fault::Key);
-        }
-        let index = match known {
-            Some(index) => index,
-            None => {
-                let index = self.restore_slot(m, number, packet)?;
-                journal.last = order;
-                index
-            }
-        };
-        let same = serial == journal.serial;
-        let Some(slot) = self.slot_mut(m, index) else {
-            return Ok(());
-        };
-        if packet.is_none() {
-            slot.received();
-        } else {
-            slot.goes(false);
-        }
-        slot.disconnected();
-        if !same {
-            // The server does not know it: it is new again, or has arrived in a session that is over.
-            slot.is_new_again();
-            if slot.awaits == Awaits::PUBCOMP {
-                self.remove(m, index);
-                journal.write(&Entry::Outgoing(order, None));
-            }
-        }
-        Ok(())
-    }
-
-    /// A slot as the last one, for a message whose record is the first that is read of it.
-    fn restore_slot(
-        &mut self,
-        m: &mut Memory<'_>,
-        number: u32,
-        packet: Option<(Version, &[u8])>,
-    ) -> Result<usize, Fault> {
-        // Messages come in the order of their acceptance.
-        let mut live = self.slots(m).iter().filter(|slot| !slot.has_ended());
-        let last = live.next_back().map(|slot| slot.token().number);
-        if last.is_some_and(|last| number.wrapping_sub(last) > u32::MAX / 2) {
-            return Err(Fault::Key);
-        }
-        let (awaits, bytes) = match packet {
-            None => (Awaits::PUBCOMP, &[][..]),
-            Some((version, packet)) => (self.judge(version, packet)?, packet),
-        };
-        self.session.last = number.wrapping_sub(1);
-        self.place_restored(m, bytes, awaits).ok_or(Fault::Value)
-    }
-
-    /// What a packet that was kept waits for.
-    pub(crate) fn judge(&mut self, version: Version, packet: &[u8]) -> Result<Awaits, Fault> {
-        if self.session.len == 0 {
-            self.session.version = version;
-        }
-        let publish = read_packet(packet, version).ok_or(Fault::Value)?;
-        match publish.qos() {
-            _ if version.is_v5() != self.session.version.is_v5() => Err(Fault::Value),
-            QoS::AtMostOnce => Err(Fault::Value),
-            QoS::AtLeastOnce => Ok(Awaits::PUBACK),
-            QoS::ExactlyOnce => Ok(Awaits::PUBREC),
-        }
-    }
-
-    /// A slot as the last one, under the next number.
-    pub(crate) fn place_restored(
-        &mut self,
-        m: &mut Memory<'_>,
-        packet: &[u8],
-        awaits: Awaits,
-    ) -> Option<usize> {
-        let slot = self
-            .place(m, packet.len(), awaits, self.config.slots())
-            .ok()?;
-        Self::slot_room(m, &slot).copy_from_slice(packet);
-        self.add(m, slot);
-        Some(usize::from(self.session.len).wrapping_sub(1))
-    }
-
-    /// What ended while records were read ended in the earlier process: nobody here waits for it.
-    fn tell_nothing(&mut self, m: &mut Memory<'_>) {
-        while self.next_ended(m).is_some() {}
-    }
-
-    /// All records of the earlier process were read.
-    pub(crate) fn restored(&mut self) {
-        let Some(journal) = &mut self.journal else {
-            return;
-        };
-        if !journal.has_format {
-            journal.has_format = true;
-            journal.write(&Entry::Format(Format::new(journal.machine())));
-        }
-        for id in core::mem::take(&mut journal.needless) {
-            if let Some(id) = PacketId::new(id) {
-                journal.write(&Entry::Received(id, None));
-            }
-        }
-    }
-
-    /// The client identifier of the session that was restored.
-    pub(crate) fn restored_client_id(&self) -> Option<&str> {
-        let journal = self.journal.as_ref()?;
-        let known = self.session.owner != 0 || self.must_start_clean;
-        known.then_some(&*journal.client_id)
     }
 }
 
 /// The lower half of an order number is the number of the session.
-fn low_word(order: u64) -> u32 {
+pub(crate) fn low_word(order: u64) -> u32 {
     let [.., a, b, c, d] = order.to_be_bytes();
     u32::from_be_bytes([a, b, c, d])
 }

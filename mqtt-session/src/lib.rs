@@ -49,8 +49,12 @@ mod journal;
 mod journal;
 
 #[cfg(feature = "journal")]
+mod log;
+#[cfg(feature = "journal")]
 mod notes;
-#[cfg(all(feature = "journal", feature = "server"))]
+#[cfg(feature = "journal")]
+mod restoring;
+#[cfg(all(feature = "alloc", feature = "journal", feature = "server"))]
 mod server_journal;
 
 mod aliases;
@@ -87,7 +91,7 @@ pub use mqtt_journal as records;
 pub use mqtt_proto as proto;
 #[cfg(feature = "server")]
 pub use server::{Server, WillDue};
-#[cfg(all(feature = "journal", feature = "server"))]
+#[cfg(all(feature = "alloc", feature = "journal", feature = "server"))]
 pub use server_journal::Change;
 pub use slots::Slot;
 pub use supervisor::{BackOff, NextDial, Supervisor};

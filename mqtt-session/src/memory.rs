@@ -32,6 +32,10 @@ pub struct Lent<'b> {
     /// announced or assigned.
     #[cfg(feature = "aliases")]
     pub aliases: &'b mut [u8],
+    /// For records that are not stored: the length of the longest packet of a message at QoS 1 or 2, 16 bytes for each slot, three
+    /// times the client identifier, and 100 more. Empty without a journal.
+    #[cfg(feature = "journal")]
+    pub journal: &'b mut [u8],
 }
 
 /// The memory of a machine, made of [`Lent`] buffers or of the heap.
@@ -202,6 +206,35 @@ impl Memory<'_> {
     #[cfg(feature = "server")]
     pub(crate) fn swap_session(&mut self, other: &mut Self) -> bool {
         swap_session(&mut self.0, &mut other.0)
+    }
+}
+
+#[cfg(feature = "journal")]
+impl Memory<'_> {
+    /// Returns the lent buffer for records; `None` with a heap.
+    pub(crate) fn lent_journal(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Kind::Lent(lent) => Some(lent.journal),
+            #[cfg(feature = "alloc")]
+            Kind::Heap(_) => None,
+        }
+    }
+
+    pub(crate) fn lent_journal_mut(&mut self) -> Option<&mut [u8]> {
+        match &mut self.0 {
+            Kind::Lent(lent) => Some(lent.journal),
+            #[cfg(feature = "alloc")]
+            Kind::Heap(_) => None,
+        }
+    }
+
+    /// Returns the lent buffer for records to be written, and the kept packets to be read.
+    pub(crate) fn lent_journal_and_kept(&mut self) -> (&mut [u8], &[u8]) {
+        match &mut self.0 {
+            Kind::Lent(lent) => (lent.journal, lent.kept),
+            #[cfg(feature = "alloc")]
+            Kind::Heap(tables) => (&mut [], &tables.kept),
+        }
     }
 }
 

@@ -4,13 +4,43 @@ use mqtt_proto::PacketType;
 use mqtt_proto::wire::View;
 
 use crate::engine::Engine;
+use crate::error::Refused;
+use crate::event::Outgoing;
 use crate::memory::Memory;
 use crate::slots::Slot;
 
 impl Engine {
     #[inline]
     #[allow(clippy::unused_self, reason = "as with the feature")]
-    pub(crate) const fn record_fits(&self, _: usize) -> bool {
+    pub(crate) const fn record_fits(&self, _: &Memory<'_>, _: usize) -> bool {
+        true
+    }
+
+    #[inline]
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    pub(crate) const fn check_record(
+        &self,
+        _: &Memory<'_>,
+        _: &Outgoing<'_>,
+    ) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    #[inline]
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    pub(crate) const fn lent_record_fits(&self, _: &Memory<'_>, _: usize) -> bool {
+        true
+    }
+
+    #[inline]
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    pub(crate) const fn connect_record_fits(&self, _: &Memory<'_>, _: &str) -> bool {
+        true
+    }
+
+    #[inline]
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    pub(crate) const fn record_again(&mut self, _: &mut Memory<'_>, _: &mut Slot) -> bool {
         true
     }
 
@@ -39,15 +69,15 @@ nothing! {
     clear_barriers();
     count_sent(usize);
     hold_all();
-    record_assumed(&str);
-    record_connect(&str, bool);
-    record_connected(&Memory<'_>, &View<'_>, bool);
-    record_end(&Slot);
-    record_forgotten(&Memory<'_>);
-    record_freed(u16);
-    record_message(&Memory<'_>, &Slot);
-    record_messages_again(&Memory<'_>);
-    record_received(u16);
-    record_released(&Slot);
+    record_assumed(&mut Memory<'_>, &str);
+    record_connect(&mut Memory<'_>, &str, bool);
+    record_connected(&mut Memory<'_>, &View<'_>, bool);
+    record_end(&mut Memory<'_>, &Slot);
+    record_forgotten(&mut Memory<'_>);
+    record_freed(&mut Memory<'_>, u16);
+    record_message(&mut Memory<'_>, &Slot);
+    record_messages_again(&mut Memory<'_>);
+    record_received(&mut Memory<'_>, u16);
+    record_released(&mut Memory<'_>, &Slot);
     wait_for_records(&Memory<'_>);
 }

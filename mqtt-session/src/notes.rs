@@ -3,8 +3,6 @@
 //! A note is in the record of the message that it was stored with, so that a crash leaves both or none. When that message's
 //! identifier is free, its record stays for the note until a later note is written.
 
-use alloc::boxed::Box;
-
 use mqtt_journal::{Entry, Fault, MAX_NOTE, Note, Received};
 use mqtt_proto::{PacketId, ReasonCode};
 
@@ -14,14 +12,40 @@ use crate::event::Receipt;
 use crate::journal::Journal;
 use crate::memory::Memory;
 
+#[cfg(feature = "alloc")]
+type Bytes = alloc::boxed::Box<[u8]>;
+
+/// At most [`MAX_NOTE`] bytes, and how many.
+#[cfg(not(feature = "alloc"))]
+#[derive(Debug)]
+struct Bytes([u8; MAX_NOTE], usize);
+
+#[cfg(not(feature = "alloc"))]
+impl From<&[u8]> for Bytes {
+    fn from(note: &[u8]) -> Self {
+        let mut bytes = [0; MAX_NOTE];
+        crate::bytes::copy(&mut bytes, note);
+        Self(bytes, note.len().min(MAX_NOTE))
+    }
+}
+
+#[cfg(not(feature = "alloc"))]
+impl core::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.get(..self.1).unwrap_or_default()
+    }
+}
+
 /// The note that is valid.
 #[derive(Debug)]
 pub(crate) struct LastNote {
     /// Its number.
     order: u64,
     /// The packet identifier of the message in whose record it is.
-    id: PacketId,
-    bytes: Box<[u8]>,
+    pub(crate) id: PacketId,
+    bytes: Bytes,
 }
 
 impl LastNote {
@@ -35,7 +59,7 @@ impl LastNote {
 
 impl Journal {
     /// Writes the record of a message, with the note that is under its identifier.
-    fn write_received(&mut self, id: PacketId, released: bool) {
+    fn write_received(&mut self, m: &mut Memory<'_>, id: PacketId, released: bool) {
         let last = self.note.take();
         let note = last.as_ref().filter(|last| last.id == id);
         let received = Received {
@@ -44,7 +68,7 @@ impl Journal {
             note: note.map(LastNote::as_note),
         };
         let needless = released && note.is_none();
-        self.write(&Entry::Received(id, (!needless).then_some(received)));
+        self.write(m, &Entry::Received(id, (!needless).then_some(received)));
         self.note = last;
     }
 }
@@ -52,24 +76,24 @@ impl Journal {
 impl Engine {
     /// The identifier of a QoS 2 message means it until PUBREL, as a record says from now on.
     #[inline]
-    pub(crate) fn record_received(&mut self, id: u16) {
+    pub(crate) fn record_received(&mut self, m: &mut Memory<'_>, id: u16) {
         if let (Some(journal), Some(id)) = (&mut self.journal, PacketId::new(id))
             && !journal.is_of_server()
         {
-            journal.write_received(id, false);
+            journal.write_received(m, id, false);
         }
     }
 
     /// PUBREL came: the identifier is free.
     #[inline]
-    pub(crate) fn record_freed(&mut self, id: u16) {
+    pub(crate) fn record_freed(&mut self, m: &mut Memory<'_>, id: u16) {
         if let (Some(journal), Some(id)) = (&mut self.journal, PacketId::new(id)) {
-            #[cfg(feature = "server")]
+            #[cfg(all(feature = "alloc", feature = "server"))]
             if let Some(flows) = &mut journal.flows {
                 flows.freed(id);
                 return;
             }
-            journal.write_received(id, true);
+            journal.write_received(m, id, true);
         }
     }
 
@@ -88,6 +112,10 @@ impl Engine {
         let qos2 = self
             .awaits_acknowledgement(m, receipt)
             .ok_or(Refused::NothingToAcknowledge)?;
+        // The note, and the record of the one before.
+        if !self.lent_record_fits(m, note.len().saturating_add(MAX_NOTE)) {
+            return Err(Refused::Full);
+        }
         let Some(journal) = &mut self.journal else {
             return self.acknowledge(m, receipt, ReasonCode::Success);
         };
@@ -98,7 +126,7 @@ impl Engine {
             bytes: note.into(),
         });
         if !qos2 {
-            journal.write_received(receipt.id, true);
+            journal.write_received(m, receipt.id, true);
         }
         let done = self.acknowledge(m, receipt, ReasonCode::Success);
         if let Some(before) = before {
@@ -108,7 +136,7 @@ impl Engine {
     }
 
     /// Stores a note with a message that nobody waits for any more.
-    pub(crate) fn store_note(&mut self, m: &Memory<'_>, id: PacketId, note: &[u8]) {
+    pub(crate) fn store_note(&mut self, m: &mut Memory<'_>, id: PacketId, note: &[u8]) {
         let taken = self.is_recorded(m, id.get());
         let Some(journal) = &mut self.journal else {
             return;
@@ -119,14 +147,14 @@ impl Engine {
             id,
             bytes: note.into(),
         });
-        journal.write_received(id, !taken);
+        journal.write_received(m, id, !taken);
         if let Some(before) = before {
             self.drop_note(m, &before);
         }
     }
 
     /// Deletes the record of a note that a later one replaced, if it is of no other use.
-    fn drop_note(&mut self, m: &Memory<'_>, before: &LastNote) {
+    fn drop_note(&mut self, m: &mut Memory<'_>, before: &LastNote) {
         let held = self.holds(m, before.id.get());
         if let Some(journal) = &mut self.journal
             && !held
@@ -135,7 +163,7 @@ impl Engine {
                 .as_ref()
                 .is_none_or(|last| last.id != before.id)
         {
-            journal.write(&Entry::Received(before.id, None));
+            journal.write(m, &Entry::Received(before.id, None));
         }
     }
 

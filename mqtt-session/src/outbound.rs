@@ -22,7 +22,7 @@ use crate::outgoing::check_size;
 use crate::plain::Plain;
 use crate::problem::Problem;
 use crate::slots::{Awaits, Slot};
-use crate::tune::{ALIASES, FAST, KEEPS_QOS_0, LARGE, POLICIES, V5};
+use crate::tune::{ALIASES, FAST, JOURNAL, KEEPS_QOS_0, LARGE, POLICIES, V5};
 
 /// The DUP flag in the first byte of a PUBLISH.
 pub(crate) const DUP: u8 = 0b1000;
@@ -62,8 +62,8 @@ impl Engine {
         message: &Outgoing<'_>,
         now: u32,
     ) -> Result<Option<Token>, Refused> {
-        if message.qos != QoS::AtMostOnce && !self.record_fits(message.payload.len()) {
-            return Err(Refused::Full);
+        if message.qos != QoS::AtMostOnce {
+            self.check_record(m, message)?;
         }
         if FAST && let Some(token) = self.publish_plain(m, message) {
             self.link.times.sent(now);
@@ -367,7 +367,9 @@ impl Engine {
             // The new connection of a session may have smaller limits. A message that does not fit must not stall the others.
             self.end(m, index, Ended::TooLarge);
             return true;
-        } else if message && !self.window_is_open(slot.awaits) {
+        } else if message && !self.window_is_open(slot.awaits)
+            || JOURNAL && !self.record_again(m, &mut slot)
+        {
             return false;
         } else if LARGE && is_large(len, self.largest_in_buffer(m)) {
             return self.send_large(m, index);
@@ -421,7 +423,7 @@ impl Engine {
         match next(slot.awaits, view.kind, failed) {
             Next::Done if large != Some(token) => {
                 let slot = *slot;
-                self.record_end(&slot);
+                self.record_end(m, &slot);
                 self.leave(&slot);
                 self.remove(m, index);
                 self.pump(m);
@@ -431,7 +433,7 @@ impl Engine {
                 let before = *slot;
                 slot.received();
                 if before.awaits == Awaits::PUBREC {
-                    self.record_released(&before);
+                    self.record_released(m, &before);
                 }
                 // 3.1.1 [MQTT-4.6.0-4], 5 [MQTT-4.6.0-4]: PUBREL follows each PUBREC at once. 5 [MQTT-3.6.2-1]: its reason is
                 // success.
@@ -477,7 +479,7 @@ pub(crate) fn read_packet(packet: &[u8], version: Version) -> Option<Publish<'_>
 }
 
 /// Returns the length of a packet in bytes.
-fn measured(publish: &Publish<'_>, version: Version) -> Result<usize, EncodeError> {
+pub(crate) fn measured(publish: &Publish<'_>, version: Version) -> Result<usize, EncodeError> {
     let mut out = Out::new(&mut []);
     publish.write(version, &mut out);
     out.finish()

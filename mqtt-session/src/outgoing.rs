@@ -110,7 +110,7 @@ impl Engine {
     /// Returns whether the answer to any packet has room.
     #[inline]
     pub(crate) fn answer_fits(&mut self, m: &mut Memory<'_>) -> bool {
-        self.control_fits(m, ACK_LEN) && self.record_fits(0)
+        self.control_fits(m, ACK_LEN) && self.record_fits(m, 0)
     }
 
     /// Returns the room behind the waiting bytes. What is written there becomes outgoing with [`Self::advance`].

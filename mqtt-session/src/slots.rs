@@ -29,7 +29,7 @@ pub struct Slot {
     /// is unique. Otherwise 0.
     nth: u16,
     pub(crate) awaits: Awaits,
-    flags: u8,
+    pub(crate) flags: u8,
 }
 
 /// What a slot waits for: the packet type of the answer, or one of the states below.
@@ -96,6 +96,8 @@ const ON_WIRE: u8 = 1;
 const DUP: u8 = 2;
 /// The message counts in the window of this connection.
 const COUNTED: u8 = 4;
+/// The journal has its record under an earlier session.
+pub(crate) const RECORD_DUE: u8 = 8;
 
 impl Slot {
     /// A free slot, to fill an array with.
@@ -529,7 +531,7 @@ impl Engine {
             slot.awaits = Awaits::ended(how);
             slot.goes(false);
             self.session.ended = self.session.ended.wrapping_add(1);
-            self.record_end(&before);
+            self.record_end(m, &before);
         }
     }
 

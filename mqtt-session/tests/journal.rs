@@ -512,3 +512,18 @@ fn pubrel_waits_for_its_record() {
     world.store(1);
     assert_eq!(world.client().outgoing()[0], 0x62);
 }
+
+/// What PUBREC came for has no packet, which would tell the version.
+#[test]
+fn messages_behind_a_released_one_are_restored_in_the_version_of_their_packets() {
+    let mut world = world(Version::V5);
+    world.publish(Role::Client, QoS::ExactlyOnce, 0);
+    world.store(1);
+    world.pair.write(Role::Client, usize::MAX);
+    world.pair.read(Role::Server, usize::MAX);
+    world.outgoing_after_read();
+    world.publish(Role::Client, QoS::AtLeastOnce, 0);
+    world.store(usize::MAX);
+    let next = restored(Config::default(), &world.log, true);
+    assert_eq!((next.pending(), next.unacknowledged_all().count()), (2, 1));
+}

@@ -6,11 +6,32 @@ use core::task::Poll;
 use core::time::Duration;
 
 use embedded_io_async::{Error as _, ErrorKind, Read, Write};
+#[cfg(feature = "flash")]
+use embedded_storage_async::nor_flash::NorFlash;
 use mqtt_proto::{Connect, Disconnect};
 use mqtt_session::{Client, Event, Instant};
 
 use crate::input::Input;
 use crate::{Error, SessionError, Timer};
+
+#[cfg(feature = "flash")]
+pub use crate::flash::asynch::Flash;
+
+/// Where a connection stores its session: nowhere, or in a [`Flash`](crate::asynch) (feature `flash`).
+pub trait Storage {
+    /// Stores the records of a client that are not stored.
+    ///
+    /// # Errors
+    /// They cannot be stored.
+    #[allow(async_fn_in_trait, reason = "firmware has one core and no Send")]
+    async fn store(&mut self, client: &mut Client<'_>) -> Result<(), SessionError>;
+}
+
+impl Storage for () {
+    async fn store(&mut self, _: &mut Client<'_>) -> Result<(), SessionError> {
+        Ok(())
+    }
+}
 
 /// A client on one open transport. The session stays in the borrowed client: when the transport is gone, drop this connection
 /// and make another one on the next transport.
@@ -48,13 +69,14 @@ use crate::{Error, SessionError, Timer};
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Connection<'c, 'b, T, C> {
+pub struct Connection<'c, 'b, T, C, S = ()> {
     transport: T,
     client: &'c mut Client<'b>,
     input: Input<'c>,
     timer: C,
     /// Whether bytes were written since the last flush.
     unflushed: bool,
+    storage: S,
 }
 
 impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
@@ -78,9 +100,28 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
             input: Input::new(input),
             timer,
             unflushed: false,
+            storage: (),
         })
     }
 
+    /// Stores the session in a flash before anything is written that needs it. [`Flash::restore`] must have been called.
+    #[cfg(feature = "flash")]
+    pub fn with_flash<F: NorFlash, const RECORD: usize, const ENTRIES: usize>(
+        self,
+        flash: &'c mut Flash<F, RECORD, ENTRIES>,
+    ) -> Connection<'c, 'b, T, C, &'c mut Flash<F, RECORD, ENTRIES>> {
+        Connection {
+            transport: self.transport,
+            client: self.client,
+            input: self.input,
+            timer: self.timer,
+            unflushed: self.unflushed,
+            storage: flash,
+        }
+    }
+}
+
+impl<'b, T: Read + Write, C: Timer, S: Storage> Connection<'_, 'b, T, C, S> {
     /// Returns the machine, which publishes, subscribes and acknowledges. Its packets go out with the next [`Self::next`] or
     /// [`Self::flush`].
     pub const fn client(&mut self) -> &mut Client<'b> {
@@ -99,9 +140,7 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
     ///
     /// # Errors
     /// The connection is over. [`Self::disconnect`] still sends the reason to the server. The session is kept: packets that
-    /// are not
-    /// acknowledged go out again on the next connection.
-    /// acknowledged goes out again on the next connection.
+    /// are not acknowledged go out again on the next connection.
     pub async fn next(&mut self) -> Result<(Option<Event<'_>>, &mut Client<'b>), Error<T::Error>> {
         self.step(None).await
     }
@@ -174,9 +213,10 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
     /// The future can be dropped without a loss: the next call continues.
     ///
     /// # Errors
-    /// The transport fails.
-    /// The transport fails.
+    /// The transport fails, or the flash.
     pub async fn flush(&mut self) -> Result<(), Error<T::Error>> {
+        #[cfg(feature = "flash")]
+        self.storage.store(self.client).await?;
         while !self.client.outgoing().is_empty() {
             match self.transport.write(self.client.outgoing()).await {
                 Ok(0) => return Err(SessionError::WriteZero.into()),
@@ -200,8 +240,7 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
     /// If the future is dropped, the server may not get DISCONNECT; it publishes the will then.
     ///
     /// # Errors
-    /// The transport fails.
-    /// The transport fails.
+    /// The transport fails, or the flash.
     pub async fn disconnect(mut self) -> Result<(), Error<T::Error>> {
         let _ = self.client.disconnect(&Disconnect::default());
         let flushed = self.flush().await;

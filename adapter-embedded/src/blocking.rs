@@ -3,11 +3,31 @@
 use core::time::Duration;
 
 use embedded_io::{Error as _, ErrorKind, Read, ReadReady, Write};
+#[cfg(feature = "flash")]
+use embedded_storage::nor_flash::NorFlash;
 use mqtt_proto::{Connect, Disconnect};
 use mqtt_session::{Client, Event, Instant};
 
 use crate::input::Input;
 use crate::{Clock, Error, SessionError};
+
+#[cfg(feature = "flash")]
+pub use crate::flash::blocking::Flash;
+
+/// Where a connection stores its session: nowhere, or in a [`Flash`](crate::blocking) (feature `flash`).
+pub trait Storage {
+    /// Stores the records of a client that are not stored.
+    ///
+    /// # Errors
+    /// They cannot be stored.
+    fn store(&mut self, client: &mut Client<'_>) -> Result<(), SessionError>;
+}
+
+impl Storage for () {
+    fn store(&mut self, _: &mut Client<'_>) -> Result<(), SessionError> {
+        Ok(())
+    }
+}
 
 /// A client on one open transport. The session stays in the borrowed client: when the transport is gone, drop this connection
 /// and make another one on the next transport.
@@ -39,11 +59,12 @@ use crate::{Clock, Error, SessionError};
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Connection<'c, 'b, T, C> {
+pub struct Connection<'c, 'b, T, C, S = ()> {
     transport: T,
     client: &'c mut Client<'b>,
     input: Input<'c>,
     clock: C,
+    storage: S,
 }
 
 impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
@@ -67,9 +88,27 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
             client,
             input: Input::new(input),
             clock,
+            storage: (),
         })
     }
 
+    /// Stores the session in a flash before anything is written that needs it. [`Flash::restore`] must have been called.
+    #[cfg(feature = "flash")]
+    pub fn with_flash<F: NorFlash, const RECORD: usize, const ENTRIES: usize>(
+        self,
+        flash: &'c mut Flash<F, RECORD, ENTRIES>,
+    ) -> Connection<'c, 'b, T, C, &'c mut Flash<F, RECORD, ENTRIES>> {
+        Connection {
+            transport: self.transport,
+            client: self.client,
+            input: self.input,
+            clock: self.clock,
+            storage: flash,
+        }
+    }
+}
+
+impl<'b, T: Read + ReadReady + Write, C: Clock, S: Storage> Connection<'_, 'b, T, C, S> {
     /// Returns the machine, which publishes, subscribes and acknowledges. Its packets go out with the next [`Self::next`] or
     /// [`Self::flush`].
     pub const fn client(&mut self) -> &mut Client<'b> {
@@ -156,8 +195,9 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
     /// Writes all that is outgoing, and flushes the transport.
     ///
     /// # Errors
-    /// The transport fails.
+    /// The transport fails, or the flash.
     pub fn flush(&mut self) -> Result<(), Error<T::Error>> {
+        self.storage.store(self.client)?;
         if self.client.outgoing().is_empty() {
             return Ok(());
         }
@@ -175,7 +215,7 @@ impl<'c, 'b, T: Read + ReadReady + Write, C: Clock> Connection<'c, 'b, T, C> {
     /// Sends DISCONNECT and writes all that is outgoing. The session stays in the client.
     ///
     /// # Errors
-    /// The transport fails.
+    /// The transport fails, or the flash.
     pub fn disconnect(mut self) -> Result<(), Error<T::Error>> {
         let _ = self.client.disconnect(&Disconnect::default());
         let flushed = self.flush();

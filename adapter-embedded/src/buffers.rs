@@ -8,6 +8,8 @@ use mqtt_session::{Client, Config, Lent, ReceiveSlot, Slot};
 /// * `OUTPUT`: bytes that wait for the transport: the size of the largest packet to be sent, and 64 more.
 /// * `KEPT`: bytes of messages and requests that are not acknowledged.
 /// * `SLOTS`: the maximum number of these, and of QoS 2 messages that were received and not released.
+/// * `JOURNAL`: with the feature `flash`, bytes of records that are not stored: the longest packet of a message, 16 for each slot,
+///   three times the client identifier, and 100 more.
 ///
 /// ```
 /// use mqtt_embedded::Buffers;
@@ -17,12 +19,20 @@ use mqtt_session::{Client, Config, Lent, ReceiveSlot, Slot};
 /// assert_eq!((client.pending(), input.len()), (0, 256));
 /// ```
 #[derive(Debug)]
-pub struct Buffers<const INPUT: usize, const OUTPUT: usize, const KEPT: usize, const SLOTS: usize> {
+pub struct Buffers<
+    const INPUT: usize,
+    const OUTPUT: usize,
+    const KEPT: usize,
+    const SLOTS: usize,
+    const JOURNAL: usize = 0,
+> {
     input: [u8; INPUT],
     outgoing: [u8; OUTPUT],
     kept: [u8; KEPT],
     slots: [Slot; SLOTS],
     received: [ReceiveSlot; SLOTS],
+    #[cfg(feature = "flash")]
+    journal: [u8; JOURNAL],
 }
 
 impl<const INPUT: usize, const OUTPUT: usize, const KEPT: usize, const SLOTS: usize>
@@ -31,12 +41,43 @@ impl<const INPUT: usize, const OUTPUT: usize, const KEPT: usize, const SLOTS: us
     /// Makes empty buffers. It is a constant function, so that they can lie in a `static` cell.
     #[must_use]
     pub const fn new() -> Self {
+        Self::empty()
+    }
+}
+
+#[cfg(feature = "flash")]
+impl<
+    const INPUT: usize,
+    const OUTPUT: usize,
+    const KEPT: usize,
+    const SLOTS: usize,
+    const JOURNAL: usize,
+> Buffers<INPUT, OUTPUT, KEPT, SLOTS, JOURNAL>
+{
+    /// Makes empty buffers for a client whose session lies in flash.
+    #[must_use]
+    pub const fn with_journal() -> Self {
+        Self::empty()
+    }
+}
+
+impl<
+    const INPUT: usize,
+    const OUTPUT: usize,
+    const KEPT: usize,
+    const SLOTS: usize,
+    const JOURNAL: usize,
+> Buffers<INPUT, OUTPUT, KEPT, SLOTS, JOURNAL>
+{
+    const fn empty() -> Self {
         Self {
             input: [0; INPUT],
             outgoing: [0; OUTPUT],
             kept: [0; KEPT],
             slots: [Slot::EMPTY; SLOTS],
             received: [ReceiveSlot::EMPTY; SLOTS],
+            #[cfg(feature = "flash")]
+            journal: [0; JOURNAL],
         }
     }
 
@@ -47,6 +88,8 @@ impl<const INPUT: usize, const OUTPUT: usize, const KEPT: usize, const SLOTS: us
             kept: &mut self.kept,
             slots: &mut self.slots,
             received: &mut self.received,
+            #[cfg(feature = "flash")]
+            journal: &mut self.journal,
             ..Lent::default()
         };
         (Client::new(config, lent), &mut self.input)

@@ -30,6 +30,17 @@ pub enum SessionError {
     /// A write took no byte, which the contract of the transport forbids.
     #[error("the transport takes no more bytes")]
     WriteZero,
+    /// The session was not stored. What waits for that is not sent.
+    #[cfg(feature = "flash")]
+    #[error(transparent)]
+    Flash(crate::FlashError),
+}
+
+#[cfg(feature = "flash")]
+impl<E> From<crate::FlashError> for Error<E> {
+    fn from(error: crate::FlashError) -> Self {
+        Self::Session(SessionError::Flash(error))
+    }
 }
 
 impl<E> From<Violation> for Error<E> {

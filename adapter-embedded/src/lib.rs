@@ -10,6 +10,8 @@ pub mod asynch;
 pub mod blocking;
 mod buffers;
 mod error;
+#[cfg(feature = "flash")]
+mod flash;
 mod halves;
 pub mod hex;
 mod input;
@@ -17,6 +19,8 @@ mod time;
 
 pub use buffers::Buffers;
 pub use error::{Error, SessionError};
+#[cfg(feature = "flash")]
+pub use flash::FlashError;
 pub use halves::{Halves, Patient};
 pub use mqtt_proto as proto;
 pub use mqtt_session as session;

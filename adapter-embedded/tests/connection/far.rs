@@ -132,9 +132,9 @@ impl Inner {
         while let Step::Packet { consumed, event } =
             self.server.receive(&self.from_device, now).unwrap()
         {
-            let (mut accept, mut suback) = (false, None);
+            let (mut accept, mut suback) = (None, None);
             match event {
-                Some(ServerEvent::Connect(_)) => accept = true,
+                Some(ServerEvent::Connect(connect)) => accept = Some(connect.clean_start),
                 Some(ServerEvent::Message(message)) => self
                     .heard
                     .push(String::from_utf8(message.publish.payload.to_vec()).unwrap()),
@@ -143,8 +143,8 @@ impl Inner {
                 _ => {}
             }
             self.from_device.drain(..consumed);
-            if accept {
-                let session_present = std::mem::replace(&mut self.has_session, true);
+            if let Some(clean) = accept {
+                let session_present = std::mem::replace(&mut self.has_session, true) && !clean;
                 let connack = ConnAck {
                     session_present,
                     ..ConnAck::default()

@@ -3,4 +3,8 @@
 mod asynch;
 mod blocking;
 mod far;
+#[cfg(feature = "flash")]
+mod flash;
 mod hex;
+#[cfg(feature = "flash")]
+mod nor;

@@ -1,0 +1,77 @@
+//! The session in a flash that can be awaited.
+
+use core::fmt;
+use core::ops::Range;
+
+use embedded_storage_async::nor_flash::NorFlash;
+use mqtt_session::Client;
+
+use super::{FlashError, Store};
+use crate::SessionError;
+use crate::asynch::Storage;
+
+/// The session of a client in a range of a NOR flash: it survives a reset and a power cut.
+///
+/// * `RECORD`: bytes of the longest record, which is the packet of a message and 32 more.
+/// * `ENTRIES`: how many records there may be at once: three, and one for each of the slots of both directions. At most 255.
+///
+/// The range needs two pages at least; with more, pages are erased less often. What was written by a later major version of
+/// `sequential-storage` may not be readable: erase the range then.
+///
+/// A future may be dropped: the records that it did not store are stored by the next call.
+pub struct Flash<F: NorFlash, const RECORD: usize, const ENTRIES: usize>(Store<F, RECORD, ENTRIES>);
+
+impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Flash<F, RECORD, ENTRIES> {
+    /// Uses this range of a flash, whose bounds are bounds of pages. Nothing is read or written yet.
+    ///
+    /// # Errors
+    /// [`FlashError::Range`].
+    pub fn new(flash: F, range: Range<u32>) -> Result<Self, FlashError> {
+        Store::new(flash, range).map(Self)
+    }
+
+    /// Restores a client from the flash, before its first connection, and starts its journal. Returns whether there is a session;
+    /// if not, the first CONNECT should ask for a clean start, because the server may have a session that this side lost (5
+    /// \[MQTT-3.2.2-4\]). The client needs the memory of [`Lent::journal`](mqtt_session::Lent::journal).
+    ///
+    /// # Errors
+    /// What is stored cannot be read or does not fit the memory of the client, which must not be used then. After
+    /// [`Self::erase`], another client starts without a session.
+    pub async fn restore(&mut self, client: &mut Client<'_>) -> Result<bool, FlashError> {
+        self.0.restore(client).await
+    }
+
+    /// Stores what the client has accepted or received. A connection calls this before it writes; without a connection, call it
+    /// after [`Client::publish`](mqtt_session::Client::publish).
+    ///
+    /// # Errors
+    /// Nothing is lost, and what would have to be stored first is not sent; a later call continues.
+    pub async fn store(&mut self, client: &mut Client<'_>) -> Result<(), FlashError> {
+        self.0.store(client).await
+    }
+
+    /// Erases the range.
+    ///
+    /// # Errors
+    /// The flash failed.
+    pub async fn erase(&mut self) -> Result<(), FlashError> {
+        self.0.erase().await
+    }
+}
+
+impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> fmt::Debug
+    for Flash<F, RECORD, ENTRIES>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flash").finish_non_exhaustive()
+    }
+}
+
+impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Storage
+    for &mut Flash<F, RECORD, ENTRIES>
+{
+    async fn store(&mut self, client: &mut Client<'_>) -> Result<(), SessionError> {
+        let stored = Flash::store(self, client).await;
+        stored.map_err(SessionError::Flash)
+    }
+}

@@ -1,0 +1,148 @@
+//! The session in a flash that blocks.
+
+use core::fmt;
+use core::ops::Range;
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
+
+use embedded_storage::nor_flash::NorFlash;
+use embedded_storage_async::nor_flash as asynch;
+use mqtt_session::Client;
+
+use super::{FlashError, Store};
+use crate::SessionError;
+use crate::blocking::Storage;
+
+/// The session of a client in a range of a NOR flash: it survives a reset and a power cut.
+///
+/// * `RECORD`: bytes of the longest record, which is the packet of a message and 32 more.
+/// * `ENTRIES`: how many records there may be at once: three, and one for each of the slots of both directions. At most 255.
+///
+/// The range needs two pages at least; with more, pages are erased less often. What was written by a later major version of
+/// `sequential-storage` may not be readable: erase the range then.
+///
+/// ```
+/// # use embedded_io::{Read, ReadReady, Write};
+/// # use embedded_storage::nor_flash::NorFlash;
+/// use mqtt_embedded::proto::{Connect, Version};
+/// use mqtt_embedded::session::Config;
+/// use mqtt_embedded::{Buffers, Clock, Error, blocking::{Connection, Flash}};
+///
+/// fn serve<T: Read + ReadReady + Write>(
+///     uart: T,
+///     clock: impl Clock,
+///     flash: impl NorFlash,
+/// ) -> Result<(), Error<T::Error>> {
+///     let mut flash = Flash::<_, 256, 19>::new(flash, 0x7_0000..0x8_0000)?;
+///     let mut buffers = Buffers::<256, 320, 512, 8, 512>::with_journal();
+///     let (mut client, input) = buffers.client(Config::default());
+///     let has_session = flash.restore(&mut client)?;
+///     let connect = Connect { clean_start: !has_session, ..Connect::new(Version::V5, "pump-7") };
+///     let connection = Connection::new(uart, &mut client, input, clock, &connect)?;
+///     let mut connection = connection.with_flash(&mut flash);
+///     loop {
+///         let (_event, _client) = connection.next()?; // stores before it writes
+///     }
+/// }
+/// ```
+pub struct Flash<F: NorFlash, const RECORD: usize, const ENTRIES: usize>(
+    Store<Blocking<F>, RECORD, ENTRIES>,
+);
+
+impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Flash<F, RECORD, ENTRIES> {
+    /// Uses this range of a flash, whose bounds are bounds of pages. Nothing is read or written yet.
+    ///
+    /// # Errors
+    /// [`FlashError::Range`].
+    pub fn new(flash: F, range: Range<u32>) -> Result<Self, FlashError> {
+        Store::new(Blocking(flash), range).map(Self)
+    }
+
+    /// Restores a client from the flash, before its first connection, and starts its journal. Returns whether there is a session;
+    /// if not, the first CONNECT should ask for a clean start, because the server may have a session that this side lost (5
+    /// \[MQTT-3.2.2-4\]). The client needs the memory of [`Lent::journal`](mqtt_session::Lent::journal).
+    ///
+    /// # Errors
+    /// What is stored cannot be read or does not fit the memory of the client, which must not be used then. After
+    /// [`Self::erase`], another client starts without a session.
+    pub fn restore(&mut self, client: &mut Client<'_>) -> Result<bool, FlashError> {
+        finish(self.0.restore(client))
+    }
+
+    /// Stores what the client has accepted or received. A connection calls this before it writes; without a connection, call it
+    /// after [`Client::publish`](mqtt_session::Client::publish).
+    ///
+    /// # Errors
+    /// Nothing is lost, and what would have to be stored first is not sent; a later call continues.
+    pub fn store(&mut self, client: &mut Client<'_>) -> Result<(), FlashError> {
+        finish(self.0.store(client))
+    }
+
+    /// Erases the range.
+    ///
+    /// # Errors
+    /// The flash failed.
+    pub fn erase(&mut self) -> Result<(), FlashError> {
+        finish(self.0.erase())
+    }
+}
+
+impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> fmt::Debug
+    for Flash<F, RECORD, ENTRIES>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flash").finish_non_exhaustive()
+    }
+}
+
+impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Storage
+    for &mut Flash<F, RECORD, ENTRIES>
+{
+    fn store(&mut self, client: &mut Client<'_>) -> Result<(), SessionError> {
+        let stored = Flash::store(self, client);
+        stored.map_err(SessionError::Flash)
+    }
+}
+
+/// A flash whose operations are done when they return.
+struct Blocking<F>(F);
+
+impl<F: NorFlash> asynch::ErrorType for Blocking<F> {
+    type Error = F::Error;
+}
+
+impl<F: NorFlash> asynch::ReadNorFlash for Blocking<F> {
+    const READ_SIZE: usize = F::READ_SIZE;
+
+    async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), F::Error> {
+        self.0.read(offset, bytes)
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
+impl<F: NorFlash> asynch::NorFlash for Blocking<F> {
+    const WRITE_SIZE: usize = F::WRITE_SIZE;
+    const ERASE_SIZE: usize = F::ERASE_SIZE;
+
+    async fn erase(&mut self, from: u32, to: u32) -> Result<(), F::Error> {
+        self.0.erase(from, to)
+    }
+
+    async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), F::Error> {
+        self.0.write(offset, bytes)
+    }
+}
+
+/// Runs a future that waits for nothing but a flash that blocks.
+fn finish<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(done) = future.as_mut().poll(&mut context) {
+            return done;
+        }
+    }
+}

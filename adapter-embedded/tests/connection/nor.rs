@@ -1,0 +1,135 @@
+//! A NOR flash in memory whose power can be cut within each write and erase.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use embedded_storage::nor_flash::{
+    ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
+};
+
+const PAGE: usize = 256;
+const WORD: usize = 4;
+
+/// An erase is interrupted after any of so many parts of a page.
+const PARTS: usize = 4;
+
+struct Inner {
+    bytes: Vec<u8>,
+    /// How many words and parts of pages may still change; `None` is without end.
+    left: Option<usize>,
+    written: usize,
+    erased: usize,
+}
+
+/// The flash. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Nor(Rc<RefCell<Inner>>);
+
+impl Nor {
+    pub(crate) fn new(pages: usize) -> Self {
+        Self(Rc::new(RefCell::new(Inner {
+            bytes: vec![0xFF; pages * PAGE],
+            left: None,
+            written: 0,
+            erased: 0,
+        })))
+    }
+
+    /// Cuts the power within the word or part of a page that follows so many others.
+    pub(crate) fn cut_after(&self, steps: Option<usize>) {
+        self.0.borrow_mut().left = steps;
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.0.borrow().left == Some(0)
+    }
+
+    /// How many bytes were written, and how many pages erased.
+    pub(crate) fn wear(&self) -> (usize, usize) {
+        let inner = self.0.borrow();
+        (inner.written, inner.erased)
+    }
+
+    pub(crate) fn pages(&self) -> u32 {
+        u32::try_from(self.0.borrow().bytes.len()).unwrap()
+    }
+}
+
+impl Inner {
+    /// Returns whether there is power for one more step; `None` if it ends within this step.
+    fn step(&mut self) -> Result<bool, NorFlashErrorKind> {
+        match &mut self.left {
+            None => Ok(true),
+            Some(0) => Err(NorFlashErrorKind::Other),
+            Some(left) => {
+                *left -= 1;
+                Ok(*left > 0)
+            }
+        }
+    }
+}
+
+impl ErrorType for Nor {
+    type Error = NorFlashErrorKind;
+}
+
+impl ReadNorFlash for Nor {
+    const READ_SIZE: usize = 1;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
+        check_read(self, offset, bytes.len())?;
+        if self.is_cut() {
+            return Err(NorFlashErrorKind::Other);
+        }
+        let start = usize::try_from(offset).unwrap();
+        bytes.copy_from_slice(&self.0.borrow().bytes[start..start + bytes.len()]);
+        Ok(())
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.borrow().bytes.len()
+    }
+}
+
+impl NorFlash for Nor {
+    const WRITE_SIZE: usize = WORD;
+    const ERASE_SIZE: usize = PAGE;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {
+        check_erase(self, from, to)?;
+        let inner = &mut *self.0.borrow_mut();
+        let range = usize::try_from(from).unwrap()..usize::try_from(to).unwrap();
+        inner.erased += range.len() / PAGE;
+        for part in range.step_by(PAGE / PARTS) {
+            if !inner.step()? {
+                return Err(NorFlashErrorKind::Other);
+            }
+            inner.bytes[part..part + PAGE / PARTS].fill(0xFF);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
+        check_write(self, offset, bytes.len())?;
+        let inner = &mut *self.0.borrow_mut();
+        let start = usize::try_from(offset).unwrap();
+        let words = inner.bytes[start..start + bytes.len()].chunks_mut(WORD);
+        assert!(
+            words.flatten().all(|byte| *byte == 0xFF),
+            "a word is written twice"
+        );
+        for (n, word) in bytes.chunks(WORD).enumerate() {
+            let whole = inner.step()?;
+            let place = &mut inner.bytes[start + n * WORD..][..WORD];
+            for (to, from) in place.iter_mut().zip(word) {
+                // Half of the bits have changed when the power ends.
+                *to &= from | if whole { 0 } else { 0x55 };
+            }
+            if !whole {
+                return Err(NorFlashErrorKind::Other);
+            }
+            inner.written += WORD;
+        }
+        Ok(())
+    }
+}

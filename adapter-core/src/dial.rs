@@ -27,6 +27,9 @@ pub struct DialOptions {
     /// The proxy through which the connection goes. Default none.
     #[cfg(feature = "proxy")]
     pub proxy: Option<mqtt_transport::proxy::ProxyOptions>,
+    /// The settings of TCP sockets.
+    #[cfg(feature = "sockets")]
+    pub sockets: crate::SocketOptions,
 }
 
 /// The address of a socket.
@@ -45,7 +48,12 @@ pub struct Dialler {
     port: u16,
     path: String,
     #[cfg_attr(
-        not(any(feature = "proxy", feature = "tls", feature = "websocket")),
+        not(any(
+            feature = "proxy",
+            feature = "sockets",
+            feature = "tls",
+            feature = "websocket"
+        )),
         allow(dead_code, reason = "it has no fields then")
     )]
     options: DialOptions,
@@ -90,6 +98,14 @@ impl Dialler {
             return Target::Tcp(&proxy.host, proxy.port);
         }
         Target::Tcp(&self.host, self.port)
+    }
+
+    /// Returns the settings of TCP sockets, if any is set.
+    #[cfg(feature = "sockets")]
+    #[must_use]
+    pub fn sockets(&self) -> Option<&crate::SocketOptions> {
+        let sockets = &self.options.sockets;
+        (*sockets != crate::SocketOptions::default()).then_some(sockets)
     }
 
     /// Returns the stages of a new connection; `None` if the bytes pass unchanged.

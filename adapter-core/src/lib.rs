@@ -12,6 +12,8 @@ mod hub;
 mod messages;
 mod publishing;
 mod requests;
+#[cfg(feature = "sockets")]
+mod socket;
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
 mod staged;
 #[cfg(feature = "store")]
@@ -39,6 +41,8 @@ pub use mqtt_session::{self as session, BackOff, Config, Offline, Outgoing, Refu
 pub use mqtt_transport as transport;
 pub use publishing::{Publishing, Ticket};
 pub use requests::Requesting;
+#[cfg(feature = "sockets")]
+pub use socket::SocketOptions;
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
 pub use staged::Staged;
 #[cfg(feature = "store")]

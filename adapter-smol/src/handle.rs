@@ -75,7 +75,7 @@ impl Handle {
         let dialler = Arc::new(Dialler::new(&options, dial));
         Self::driven(options, move || {
             let dialler = Arc::clone(&dialler);
-            async move { Opened::new(connect(dialler.target()).await?, &dialler).await }
+            async move { Opened::new(connect(&dialler).await?, &dialler).await }
         })
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use async_net::{TcpStream, resolve};
 use futures_io::{AsyncRead, AsyncWrite};
 use mqtt_adapter_core::bytes::BytesMut;
-use mqtt_adapter_core::dial::{Either, Target, race};
+use mqtt_adapter_core::dial::{Dialler, Either, Target, race};
 use mqtt_adapter_core::driver::{Tcp, Timer, Transport};
 
 /// How many bytes one read takes at most.
@@ -52,14 +52,45 @@ pub(crate) type Socket = Either<Stream<TcpStream>, Stream<async_net::unix::UnixS
 pub(crate) type Socket = Either<Stream<TcpStream>, Stream<TcpStream>>;
 
 /// Opens a socket.
-pub(crate) async fn connect(target: Target<'_>) -> io::Result<Socket> {
-    match target {
-        Target::Tcp(host, port) => Ok(Either::First(tcp(resolve((host, port)).await?).await?)),
+pub(crate) async fn connect(dialler: &Dialler) -> io::Result<Socket> {
+    match dialler.target() {
+        Target::Tcp(host, port) => {
+            let addresses = resolve((host, port)).await?;
+            #[cfg(feature = "sockets")]
+            if let Some(sockets) = dialler.sockets() {
+                let connect = |address| connect_with(sockets, address);
+                let transport = race::<Clock, _, _>(addresses, connect).await?;
+                transport.set_nodelay(true)?;
+                return Ok(Either::First(transport.into()));
+            }
+            Ok(Either::First(tcp(addresses).await?))
+        }
         #[cfg(unix)]
         Target::Unix(path) => Ok(Either::Second(unix(path).await?.into())),
         #[cfg(not(unix))]
         Target::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
     }
+}
+
+#[cfg(feature = "sockets")]
+async fn connect_with(
+    options: &mqtt_adapter_core::SocketOptions,
+    address: SocketAddr,
+) -> io::Result<TcpStream> {
+    let socket = options.open(address)?;
+    socket.set_nonblocking(true)?;
+    // It usually returns an error that only says that the attempt has begun.
+    let begun = socket.connect(&address.into());
+    let transport = async_io::Async::new(std::net::TcpStream::from(socket))?;
+    transport.writable().await?;
+    if let Some(error) = transport.get_ref().take_error()? {
+        return Err(error);
+    }
+    if transport.get_ref().peer_addr().is_err() {
+        // The attempt did not begin.
+        begun?;
+    }
+    Ok(transport.into())
 }
 
 #[cfg(unix)]

@@ -9,7 +9,7 @@ use mqtt_proto::Connect;
 use mqtt_session::{Client, Config, Event, Heap, Instant, Step};
 
 use crate::Error;
-use crate::dial::race;
+use crate::dial::{open, race};
 
 /// A transport whose reads can have a time limit, so that PINGREQ goes out while no bytes arrive.
 pub trait Timeouts {
@@ -62,7 +62,7 @@ impl Connection<TcpStream> {
         timeout: Duration,
     ) -> Result<Self, Error> {
         let addresses = address.to_socket_addrs().map_err(cannot_connect)?;
-        let transport = race(addresses, Clock::now() + timeout).map_err(cannot_connect)?;
+        let transport = race(addresses, Clock::now() + timeout, open).map_err(cannot_connect)?;
         transport
             .set_write_timeout(Some(timeout))
             .map_err(cannot_connect)?;

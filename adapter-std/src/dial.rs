@@ -34,9 +34,21 @@ macro_rules! socket {
 }
 
 impl Socket {
-    fn open(target: Target<'_>, until: Instant) -> io::Result<Self> {
-        match target {
-            Target::Tcp(host, port) => race(look_up(host, port, until)?, until).map(Self::Tcp),
+    fn open(dialler: &Dialler, until: Instant) -> io::Result<Self> {
+        match dialler.target() {
+            Target::Tcp(host, port) => {
+                let addresses = look_up(host, port, until)?;
+                #[cfg(feature = "sockets")]
+                if let Some(sockets) = dialler.sockets().cloned() {
+                    let connect = move |address: SocketAddr, limit| {
+                        let socket = sockets.open(address)?;
+                        socket.connect_timeout(&address.into(), limit)?;
+                        Ok(socket.into())
+                    };
+                    return race(addresses, until, connect).map(Self::Tcp);
+                }
+                race(addresses, until, open).map(Self::Tcp)
+            }
             #[cfg(unix)]
             Target::Unix(path) => unix(path).map(Self::Unix),
             #[cfg(not(unix))]
@@ -110,11 +122,18 @@ fn timed_out(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("{what} took too long"))
 }
 
+/// Connects to one address within this time.
+pub(crate) fn open(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    // 3.1.1 [MQTT-7.1.2-1]: TCP keeps the order of bytes and loses none.
+    TcpStream::connect_timeout(&address, limit)
+}
+
 /// Connects to the first of these addresses that answers. An address is tried when the one before it has failed, or has not
 /// answered for [`NEXT_ADDRESS`]. Small packets are sent without delay.
 pub(crate) fn race(
     addresses: impl IntoIterator<Item = SocketAddr>,
     until: Instant,
+    connect: impl Fn(SocketAddr, Duration) -> io::Result<TcpStream> + Clone + Send + 'static,
 ) -> io::Result<TcpStream> {
     let mut waiting = interleave(addresses).into_iter();
     let (sender, receiver) = mpsc::channel();
@@ -125,7 +144,7 @@ pub(crate) fn race(
             match waiting.next() {
                 Some(address) => {
                     trying += 1;
-                    attempt(address, until, sender.clone());
+                    attempt(address, until, connect.clone(), sender.clone());
                 }
                 None => left = false,
             }
@@ -150,14 +169,18 @@ pub(crate) fn race(
 }
 
 /// The receiver drops the result, which closes the socket, when another address was faster.
-fn attempt(address: SocketAddr, until: Instant, sender: Sender<io::Result<TcpStream>>) {
+fn attempt(
+    address: SocketAddr,
+    until: Instant,
+    connect: impl Fn(SocketAddr, Duration) -> io::Result<TcpStream> + Send + 'static,
+    sender: Sender<io::Result<TcpStream>>,
+) {
     thread::spawn(move || {
         let rest = until.saturating_duration_since(Instant::now());
         let connected = if rest.is_zero() {
             Err(timed_out("connecting"))
         } else {
-            // 3.1.1 [MQTT-7.1.2-1]: TCP keeps the order of bytes and loses none.
-            TcpStream::connect_timeout(&address, rest)
+            connect(address, rest)
         };
         let _ = sender.send(connected);
     });
@@ -185,12 +208,12 @@ impl Line {
         let until = Instant::now() + timeout;
         #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
         if let Some(stages) = dialler.stages()? {
-            let socket = Socket::open(dialler.target(), until)?;
+            let socket = Socket::open(dialler, until)?;
             return Staged::open(socket, stages, until).map(Self::Staged);
         }
         #[cfg(not(any(feature = "proxy", feature = "tls", feature = "websocket")))]
         dialler.check()?;
-        Socket::open(dialler.target(), until).map(Self::Plain)
+        Socket::open(dialler, until).map(Self::Plain)
     }
 }
 

@@ -53,7 +53,7 @@ impl Handle {
         let dialler = Arc::new(Dialler::new(&options, dial));
         Self::start_over(options, move || {
             let dialler = Arc::clone(&dialler);
-            async move { Opened::new(connect(dialler.target()).await?, &dialler).await }
+            async move { Opened::new(connect(&dialler).await?, &dialler).await }
         })
     }
 

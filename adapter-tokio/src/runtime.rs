@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mqtt_adapter_core::bytes::BytesMut;
-use mqtt_adapter_core::dial::{Either, Target, race};
+use mqtt_adapter_core::dial::{Dialler, Either, Target, race};
 use mqtt_adapter_core::driver::{Tcp, Timer, Transport};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
@@ -66,13 +66,23 @@ pub type Socket = Either<Stream<TcpStream>, Stream<tokio::net::UnixStream>>;
 #[cfg(not(unix))]
 pub type Socket = Either<Stream<TcpStream>, Stream<TcpStream>>;
 
-/// Opens a socket, as [`Handle::start`](crate::Handle::start) does: all addresses of a name are tried (RFC 8305).
+/// Opens the socket of a client, as [`Handle::start`](crate::Handle::start) does: all addresses of a name are tried (RFC 8305).
 ///
 /// # Errors
 /// The name has no address, or nobody listens there.
-pub async fn connect(target: Target<'_>) -> io::Result<Socket> {
-    match target {
-        Target::Tcp(host, port) => Ok(Either::First(tcp(lookup_host((host, port)).await?).await?)),
+pub async fn connect(dialler: &Dialler) -> io::Result<Socket> {
+    match dialler.target() {
+        Target::Tcp(host, port) => {
+            let addresses = lookup_host((host, port)).await?;
+            #[cfg(feature = "sockets")]
+            if let Some(sockets) = dialler.sockets() {
+                let connect = |address| connect_with(sockets, address);
+                let transport = race::<Clock, _, _>(addresses, connect).await?;
+                transport.set_nodelay(true)?;
+                return Ok(Either::First(Stream(transport)));
+            }
+            Ok(Either::First(tcp(addresses).await?))
+        }
         #[cfg(unix)]
         Target::Unix(path) => {
             // In tokio, a name that begins with a zero byte is an abstract socket.
@@ -86,6 +96,17 @@ pub async fn connect(target: Target<'_>) -> io::Result<Socket> {
         #[cfg(not(unix))]
         Target::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
     }
+}
+
+#[cfg(feature = "sockets")]
+async fn connect_with(
+    options: &mqtt_adapter_core::SocketOptions,
+    address: SocketAddr,
+) -> io::Result<TcpStream> {
+    let socket = options.open(address)?;
+    socket.set_nonblocking(true)?;
+    let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
+    socket.connect(address).await
 }
 
 /// The clock and timer of tokio for [`mqtt_adapter_core::driver`]. It must be made within a runtime whose timer is enabled.

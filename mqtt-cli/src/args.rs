@@ -7,7 +7,7 @@ use mqtt_tokio::proto::{PropertyId, QoS, Version};
 use mqtt_tokio::{Options, OwnedWill, Publication, Scheme};
 
 use crate::failure::{Failure, fail};
-use crate::link::Dial;
+use crate::link::{Dial, local_addresses};
 use crate::properties::{Typed, TypedList};
 use crate::tls::TlsArgs;
 
@@ -27,6 +27,9 @@ pub(crate) struct ConnectArgs {
     /// Network interface to connect through, such as eth0 (Linux)
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
+    /// Seconds without traffic after which the system asks whether the broker is there, beside MQTT's keep-alive
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    tcp_keepalive: Option<Duration>,
     /// Accepted for scripts of mosquitto's programs: small packets are always sent without delay
     #[arg(long)]
     nodelay: bool,
@@ -144,7 +147,12 @@ impl ConnectArgs {
         default: Version,
     ) -> Result<Setup, Failure> {
         let (mut options, url_topic) = self.address()?;
-        let layers = self.tls.apply(&mut options, self.port)?;
+        let mut layers = self.tls.apply(&mut options, self.port)?;
+        if let Some(name) = &self.bind {
+            layers.sockets.local_addresses = local_addresses(name)?;
+        }
+        layers.sockets.interface.clone_from(&self.interface);
+        layers.sockets.keep_alive = self.tcp_keepalive;
         let version = self.protocol_version.unwrap_or(default);
         options.version = version;
         options.client_id = match (&self.id, &self.id_prefix) {
@@ -182,7 +190,7 @@ impl ConnectArgs {
         options.back_off.longest = self.longest_wait;
         let (publish, subscribe) = properties(&mut options, occurrences, version)?;
         Ok(Setup {
-            dial: Dial::new(&options, layers, self.bind.clone()).through(self.interface.clone()),
+            dial: Dial::new(&options, layers),
             options,
             url_topic,
             publish,

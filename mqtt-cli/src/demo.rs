@@ -121,7 +121,7 @@ impl Story {
         options.session_expiry = 60;
         options.back_off.first = Duration::from_millis(1);
         let seen = Arc::clone(seen);
-        let dial = link::Dial::new(&options, DialOptions::default(), None);
+        let dial = link::Dial::new(&options, DialOptions::default());
         link::start_watched(options, dial, move || {
             let seen = Arc::clone(&seen);
             let watcher: Watcher = Box::new(move |way, packet, summary| {

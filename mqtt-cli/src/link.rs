@@ -1,14 +1,13 @@
 //! Opens the connection of a command, reports its events on standard error, and ends it on Ctrl-C.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt_adapter_core::dial::{Dialler, Either, Opened, Target};
+use mqtt_adapter_core::dial::{Dialler, Opened};
 use mqtt_tokio::proto::Version;
 use mqtt_tokio::{ConnectionEvent, DialOptions, Handle, Options, Socket};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
 use crate::failure::{Failure, fail, sentence};
@@ -18,84 +17,26 @@ use crate::tap::{Tap, Watcher, to_stderr};
 #[derive(Clone, Debug)]
 pub(crate) struct Dial {
     dialler: Arc<Dialler>,
-    /// Address or name of this machine to connect from.
-    from: Option<String>,
-    /// Network interface to connect through.
-    interface: Option<String>,
 }
 
 impl Dial {
-    /// To where these options say, with these settings of TLS, WebSocket and proxies.
-    pub(crate) fn new(options: &Options, layers: DialOptions, from: Option<String>) -> Self {
+    /// To where these options say, with these settings of sockets, TLS, WebSocket and proxies.
+    pub(crate) fn new(options: &Options, layers: DialOptions) -> Self {
         Self {
             dialler: Arc::new(Dialler::new(options, layers)),
-            from,
-            interface: None,
         }
-    }
-
-    /// Connects through a network interface, whatever the routes say.
-    pub(crate) fn through(self, interface: Option<String>) -> Self {
-        Self { interface, ..self }
     }
 
     async fn open(&self) -> io::Result<Opened<Socket>> {
-        let is_bound = self.from.is_some() || self.interface.is_some();
-        let socket = match self.dialler.target() {
-            Target::Tcp(host, port) if is_bound => {
-                let stream = self.connect_bound(host, port).await?;
-                stream.set_nodelay(true)?;
-                Either::First(stream.into())
-            }
-            target => mqtt_tokio::connect(target).await?,
-        };
-        Opened::new(socket, &self.dialler).await
-    }
-
-    /// Connects from the local address to an address of the same family, and through the interface.
-    async fn connect_bound(&self, host: &str, port: u16) -> io::Result<TcpStream> {
-        let mut local: Vec<SocketAddr> = Vec::new();
-        if let Some(from) = &self.from {
-            local.extend(lookup_host((from.as_str(), 0)).await?);
-        }
-        let mut error = io::Error::other(format!(
-            "{host} and the local address have no common family of addresses"
-        ));
-        for remote in lookup_host((host, port)).await? {
-            let own = local
-                .iter()
-                .find(|local| local.is_ipv4() == remote.is_ipv4());
-            if own.is_none() && self.from.is_some() {
-                continue;
-            }
-            let socket = match remote.is_ipv4() {
-                true => TcpSocket::new_v4()?,
-                false => TcpSocket::new_v6()?,
-            };
-            if let Some(interface) = &self.interface {
-                bind_interface(&socket, interface)?;
-            }
-            if let Some(own) = own {
-                socket.bind(*own)?;
-            }
-            match socket.connect(remote).await {
-                Ok(stream) => return Ok(stream),
-                Err(refused) => error = refused,
-            }
-        }
-        Err(error)
+        Opened::new(mqtt_tokio::connect(&self.dialler).await?, &self.dialler).await
     }
 }
 
-#[cfg(target_os = "linux")]
-fn bind_interface(socket: &TcpSocket, name: &str) -> io::Result<()> {
-    let wrong = |error| io::Error::other(format!("the interface {name}: {error}"));
-    socket.bind_device(Some(name.as_bytes())).map_err(wrong)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn bind_interface(_: &TcpSocket, _: &str) -> io::Result<()> {
-    Err(io::Error::other("--interface works on Linux only"))
+/// Returns the addresses of a name of this machine.
+pub(crate) fn local_addresses(name: &str) -> Result<Vec<IpAddr>, Failure> {
+    let found = (name, 0).to_socket_addrs();
+    let found = found.map_err(|error| fail(format!("the local address {name}: {error}")))?;
+    Ok(found.map(|address| address.ip()).collect())
 }
 
 /// Starts a client.

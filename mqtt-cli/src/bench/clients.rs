@@ -9,7 +9,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::Bench;
 use super::naming::{Named, Names, Role};
 use crate::failure::{Failure, fail};
-use crate::link::{self, Dial};
+use crate::link::{self, Dial, local_addresses};
 
 /// How many connections are being opened at once.
 const AT_ONCE: usize = 256;
@@ -58,10 +58,12 @@ impl Clients {
         let layers = bench.tls.apply(&mut options, bench.port)?;
         let mut dials = Vec::new();
         for from in &bench.from {
-            dials.push(Dial::new(&options, layers.clone(), Some(from.clone())));
+            let mut layers = layers.clone();
+            layers.sockets.local_addresses = local_addresses(from)?;
+            dials.push(Dial::new(&options, layers));
         }
         if dials.is_empty() {
-            dials.push(Dial::new(&options, layers, None));
+            dials.push(Dial::new(&options, layers));
         }
         let total = match bench.connect {
             Some(count) => count,

@@ -6,3 +6,5 @@ pub mod handles;
 pub mod interop;
 #[cfg(all(feature = "handles", feature = "transport"))]
 pub mod secured;
+#[cfg(feature = "transport")]
+pub mod sockets;

@@ -1,0 +1,11 @@
+//! The settings of TCP sockets.
+
+use mqtt_smol::{DialOptions, Handle, Options};
+
+fn start(options: Options, dial: DialOptions) -> Handle {
+    let (handle, driver) = Handle::dialling(options, dial);
+    smol::spawn(driver).detach();
+    handle
+}
+
+mqtt_testing::sockets!(start, smol::block_on);

@@ -108,8 +108,10 @@ impl Peer {
                 process.wait_stderr("receiving SUBACK");
                 Box::new(|| heard(process, |line| line.strip_prefix("heard ")))
             }
-            Self::Rumqttc("5") => rumqttc_5::subscribe(port, topic, qos, count),
-            Self::Rumqttc(_) => rumqttc_4::subscribe(port, topic, qos, count),
+            Self::Rumqttc("5") => {
+                rumqttc_5::subscribe(&RumqttcTarget::tcp(port), topic, qos, count)
+            }
+            Self::Rumqttc(_) => rumqttc_4::subscribe(&RumqttcTarget::tcp(port), topic, qos, count),
             Self::OwnStd => {
                 let handle = own_std(port);
                 let messages = handle.subscribe(topic, own_qos(qos)).unwrap();
@@ -152,8 +154,12 @@ impl Peer {
                 ];
                 run(MQTT, &words, &messages.join("\n"))
             }
-            Self::Rumqttc("5") => return rumqttc_5::publish(port, qos, messages),
-            Self::Rumqttc(_) => return rumqttc_4::publish(port, qos, messages),
+            Self::Rumqttc("5") => {
+                return rumqttc_5::publish(&RumqttcTarget::tcp(port), TOPIC, qos, messages);
+            }
+            Self::Rumqttc(_) => {
+                return rumqttc_4::publish(&RumqttcTarget::tcp(port), TOPIC, qos, messages);
+            }
             Self::OwnStd => {
                 let handle = own_std(port);
                 for message in messages {
@@ -183,10 +189,28 @@ fn own_std(port: &str) -> mqtt_std::Handle {
     mqtt_std::Handle::connect(options).unwrap()
 }
 
+/// Where rumqttc connects.
+pub(crate) struct RumqttcTarget {
+    /// A name; the URL of WebSocket, or the path of a Unix socket.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) transport: rumqttc::Transport,
+}
+
+impl RumqttcTarget {
+    fn tcp(port: &str) -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: port.parse().unwrap(),
+            transport: rumqttc::Transport::Tcp,
+        }
+    }
+}
+
 /// rumqttc has types of the same names for each version.
 macro_rules! rumqttc {
     ($name:ident, $client:path, $qos:path) => {
-        mod $name {
+        pub(crate) mod $name {
             use $client as client;
             use $qos as level;
 
@@ -194,19 +218,22 @@ macro_rules! rumqttc {
 
             use super::*;
 
-            fn options(port: &str, role: &str) -> MqttOptions {
+            fn options(target: &RumqttcTarget, role: &str) -> MqttOptions {
                 let id = concat!(stringify!($name), "-");
-                MqttOptions::new(format!("{id}{role}"), "127.0.0.1", port.parse().unwrap())
+                let mut options =
+                    MqttOptions::new(format!("{id}{role}"), &target.host, target.port);
+                options.set_transport(target.transport.clone());
+                options
             }
 
             pub(crate) fn subscribe(
-                port: &str,
+                target: &RumqttcTarget,
                 topic: &'static str,
                 qos: &'static str,
                 count: usize,
             ) -> Subscriber {
                 let qos = level(qos.parse().unwrap()).unwrap();
-                let (client, mut connection) = Client::new(options(port, "sub"), 10);
+                let (client, mut connection) = Client::new(options(target, "sub"), 10);
                 client.subscribe(topic, qos).unwrap();
                 let (subscribed, wait) = mpsc::channel();
                 let thread = thread::spawn(move || {
@@ -233,12 +260,17 @@ macro_rules! rumqttc {
                 Box::new(move || thread.join().unwrap())
             }
 
-            pub(crate) fn publish(port: &str, qos: &'static str, messages: &[&str]) {
+            pub(crate) fn publish(
+                target: &RumqttcTarget,
+                topic: &str,
+                qos: &'static str,
+                messages: &[&str],
+            ) {
                 let level = level(qos.parse().unwrap()).unwrap();
-                let (client, mut connection) = Client::new(options(port, "pub"), 10);
+                let (client, mut connection) = Client::new(options(target, "pub"), 10);
                 for message in messages {
                     client
-                        .publish(TOPIC, level, false, message.to_string())
+                        .publish(topic, level, false, message.to_string())
                         .unwrap();
                 }
                 let mut left = messages.len();

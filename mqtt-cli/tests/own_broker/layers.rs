@@ -4,10 +4,14 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
+use mqtt_adapter_core::transport::tls::rustls::ClientConfig;
+use mqtt_adapter_core::transport::tls::rustls::crypto::ring::default_provider;
 use mqtt_testing::peers::{Authority, Subject, free_port};
 use mqtt_testing::process::{Process, run};
+use rumqttc::Transport;
 
 use crate::broker::MQTT;
+use crate::clients::{RumqttcTarget, rumqttc_4, rumqttc_5};
 
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
 const PAHO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/paho_peer.py");
@@ -248,6 +252,71 @@ fn paho_by_each_scheme() {
 #[test]
 fn mqtt_js_by_each_scheme() {
     meets(Peer::MqttJs);
+}
+
+/// Where rumqttc connects by a scheme.
+fn rumqttc_target(broker: &Secured, authority: &Authority, scheme: &str) -> RumqttcTarget {
+    let tls = || {
+        let config = ClientConfig::builder_with_provider(default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(authority.roots())
+            .with_no_client_auth();
+        rumqttc::TlsConfiguration::Rustls(config.into())
+    };
+    if scheme == "unix" {
+        return RumqttcTarget {
+            host: broker.file("socket"),
+            port: 0,
+            transport: Transport::Unix,
+        };
+    }
+    let port = broker.port(scheme);
+    let (host, transport) = match scheme {
+        "mqtts" => ("localhost".to_owned(), Transport::Tls(tls())),
+        "ws" => (format!("ws://localhost:{port}/mqtt"), Transport::Ws),
+        "wss" => (
+            format!("wss://localhost:{port}/mqtt"),
+            Transport::Wss(tls()),
+        ),
+        _ => ("localhost".to_owned(), Transport::Tcp),
+    };
+    RumqttcTarget {
+        host,
+        port: port.parse().unwrap(),
+        transport,
+    }
+}
+
+#[test]
+fn rumqttc_by_each_scheme() {
+    let authority = Authority::new("an authority");
+    let broker = Secured::start("rumqttc", &authority, &[]);
+    for version in ["3.1.1", "5"] {
+        for scheme in ["mqtt", "mqtts", "ws", "wss", "unix"] {
+            let target = rumqttc_target(&broker, &authority, scheme);
+            let hearing = match version {
+                "5" => rumqttc_5::subscribe(&target, "a/b", "2", 3),
+                _ => rumqttc_4::subscribe(&target, "a/b", "2", 3),
+            };
+            let ours = Peer::Own.subscribes(&broker, ("wss", version));
+            for qos in ["0", "1", "2"] {
+                match version {
+                    "5" => rumqttc_5::publish(&target, "a/b", qos, &["hello"]),
+                    _ => rumqttc_4::publish(&target, "a/b", qos, &["hello"]),
+                }
+            }
+            let all = ["0 a/b hello", "1 a/b hello", "2 a/b hello"];
+            assert_eq!(hearing(), all, "{version} {scheme}");
+            let ended = ours.end();
+            let heard: Vec<_> = ended
+                .stdout
+                .lines()
+                .filter(|line| line.ends_with("a/b hello"))
+                .collect();
+            assert_eq!(heard, all, "{version} {scheme}: {}", ended.stderr);
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@ use mqtt_proto::{
 };
 use mqtt_testing::packets::encode;
 
+pub mod server;
+
 /// How many packets a stream has.
 pub const COUNT: usize = 1_000;
 

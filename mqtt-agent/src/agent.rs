@@ -1,5 +1,5 @@
-//! The agent's fields, and the methods that move bytes and time. The methods for the program are in the module of their
-//! subject: `publishing`, `subscriptions`, `delivery`, `requests`, `connection`.
+//! Holds the state of the agent, and the methods that take bytes and time. The methods for the program are in `publishing`,
+//! `subscriptions`, `delivery`, `requests` and `connection`.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -22,12 +22,12 @@ use crate::publishing::{Position, Progress};
 use crate::requests::Requests;
 use crate::subscriptions::Route;
 
-/// What the caller does with the input next. A driver handles each variant, so the enum is exhaustive.
+/// What the caller does next with the input. The enum is exhaustive, so that a driver handles each variant.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Flow {
     /// Read until the input holds this many bytes.
     Read(usize),
-    /// Write what is outgoing first: an acknowledgement has no room.
+    /// Write the outgoing bytes first: the buffer has no room for an acknowledgement.
     Write,
     /// Do not read until the program has taken messages and [`Agent::is_paused`] returns `false`.
     Paused,
@@ -45,7 +45,7 @@ pub(crate) enum Stage {
     Stopped,
 }
 
-/// A client that reconnects by itself. The page of the crate has the loop that drives it.
+/// A client that reconnects by itself. The page of the crate shows the loop that drives it.
 ///
 /// Any method may be called at any time.
 pub struct Agent {
@@ -57,43 +57,43 @@ pub struct Agent {
     pub(crate) stage: Stage,
     /// Whether a CONNACK accepted a connection at least once.
     pub(crate) was_connected: bool,
-    /// Number of the connection, or of the attempt.
+    /// The number of the connection, or of the attempt to open one.
     pub(crate) connection: u32,
     pub(crate) authenticator: Option<Box<dyn Authenticator>>,
-    /// The time at which the agent closes though messages are pending.
+    /// The time at which the agent closes even if messages are pending.
     pub(crate) closing: Option<Instant>,
-    /// DISCONNECT is written; at this time the transport is given up.
+    /// The time at which the agent gives up the transport after it has written DISCONNECT.
     pub(crate) hang_up: Option<Instant>,
     pub(crate) progress: Progress,
-    /// Messages at QoS 0 that waited for a connection, and the latest position of their last byte.
+    /// QoS 0 messages that waited for a connection, each with the highest position that its last byte can have.
     pub(crate) sending: VecDeque<(Position, Token)>,
     pub(crate) routes: Vec<Route>,
     pub(crate) next_subscription: u64,
-    /// SUBSCRIBE and UNSUBSCRIBE without an answer, including those whose subscription is forgotten.
+    /// The tokens of SUBSCRIBE and UNSUBSCRIBE packets without an answer, including those of forgotten subscriptions.
     pub(crate) asked: Vec<Token>,
-    /// Messages that no subscription claims.
+    /// Messages that match no subscription.
     pub(crate) others: Inbox,
     pub(crate) held: HeldMessages,
-    /// Messages at QoS 1 of a lost connection, by packet identifier. The server sends them again.
+    /// QoS 1 messages of a lost connection, by packet identifier. The server sends these messages again.
     pub(crate) returning: BTreeMap<u16, MessageId>,
-    /// The number of the next message.
+    /// The number of the next received message.
     pub(crate) number: u64,
     pub(crate) paused: bool,
     pub(crate) told_unclaimed: bool,
     pub(crate) told_exceeded: bool,
     pub(crate) requests: Requests,
-    /// The beginning of the response topics of this client (5).
+    /// The prefix of the response topics of this client (5).
     pub(crate) response_information: Option<String>,
     pub(crate) events: VecDeque<AgentEvent>,
     #[cfg(feature = "journal")]
     pub(crate) journal: crate::journal::Journal,
 }
 
-/// A packet of this size or more is not copied: its message shares the buffer in which it came. A smaller message would keep
-/// a buffer of many times its own size.
+/// From this size on, a message shares the receive buffer instead of a copy. A smaller message would keep a buffer in memory that
+/// is many times larger than the message.
 const SHARED: usize = 16 << 10;
 
-/// How many events about the connection may wait for the program. Newer events replace the oldest ones.
+/// How many connection events are queued for the program. Newer events replace the oldest ones.
 const CONNECTION_EVENTS: usize = 64;
 
 impl core::fmt::Debug for Agent {
@@ -162,13 +162,14 @@ impl Agent {
         &self.options
     }
 
-    /// Returns the bytes that wait for the transport. May be called as often as the caller likes.
+    /// Returns the bytes that wait for the transport. The call changes nothing.
     #[must_use]
     pub fn outgoing(&self) -> &[u8] {
         self.client.outgoing()
     }
 
-    /// Removes the first `n` bytes of [`Self::outgoing`], which the transport took. `n` may be larger than what is outgoing.
+    /// Removes the first `n` bytes of [`Self::outgoing`], which the transport has taken. `n` may exceed the number of outgoing
+    /// bytes.
     pub fn sent(&mut self, n: usize) {
         let n = n.min(self.client.outgoing().len());
         self.client.sent(n);
@@ -178,7 +179,7 @@ impl Agent {
         self.tell_sent();
     }
 
-    /// Handles every whole packet at the front of the input, and removes it.
+    /// Handles and removes every complete packet at the front of the input.
     ///
     /// # Errors
     /// The connection is over: write what is outgoing, close the transport, and call [`Self::lost`] with this error.
@@ -223,7 +224,7 @@ impl Agent {
         flow
     }
 
-    /// Returns the length of the packet at the front, if it is whole and large.
+    /// Returns the length of the packet at the front, if the packet is complete and large.
     fn large_packet(&self, input: &[u8]) -> Option<usize> {
         // A large packet has a remaining length of at least three bytes.
         let is_long = matches!(input, [_, 0x80..=0xFF, 0x80..=0xFF, ..]);
@@ -236,7 +237,7 @@ impl Agent {
         (len >= SHARED && len <= input.len()).then_some(len)
     }
 
-    /// Takes a large packet out of the input without a copy. Returns `false` if the session does not take it now.
+    /// Takes a large packet out of the input without copying it. Returns `false` if the session does not accept it now.
     fn receive_large(
         &mut self,
         input: &mut BytesMut,
@@ -249,7 +250,7 @@ impl Agent {
                 if let Some(event) = event {
                     self.on_event(&event, &packet, Some(&packet), now)?;
                 }
-                // An event that was due before the packet consumes no byte of it.
+                // The event was due before the packet and consumed no byte.
                 if consumed == 0 {
                     put_back(input, packet);
                 }
@@ -262,7 +263,7 @@ impl Agent {
         }
     }
 
-    /// Tells the agent the time. Call it when [`Self::deadline`] comes, or earlier.
+    /// Tells the agent the time. The caller calls it at [`Self::deadline`] or earlier.
     ///
     /// # Errors
     /// The connection is over, as for [`Self::receive`].
@@ -273,14 +274,14 @@ impl Agent {
             }
             return Ok(());
         }
-        // Messages that waited for room may have been sent since.
+        // The session may have sent messages that waited for room.
         self.tell_ended(now);
         self.client.tick(now)?;
         self.ask(now);
         self.go_on_closing(now)
     }
 
-    /// Returns the latest time for the next [`Self::tick`], if there is a connection. It may change with any call.
+    /// Returns the latest time for the next [`Self::tick`], or `None` without a connection. Any call may change it.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let closing = self.hang_up.or(self.closing);
@@ -295,7 +296,7 @@ impl Agent {
         self.events.pop_front()
     }
 
-    /// Whether an event waits.
+    /// Returns whether [`Self::next_event`] has an event.
     #[must_use]
     pub fn has_event(&self) -> bool {
         !self.events.is_empty()
@@ -316,7 +317,7 @@ impl Agent {
         self.events.push_back(AgentEvent::Connection(event));
     }
 
-    /// Queues the ends of messages and requests that no packet reported.
+    /// Queues the ends of messages and requests that the session decided without a packet of the server.
     pub(crate) fn tell_ended(&mut self, now: Instant) {
         while self.client.has_ended() {
             let Ok(Step::Packet {
@@ -330,7 +331,8 @@ impl Agent {
         }
     }
 
-    /// `packet` holds what the event borrows; `shared` is the same bytes, if a message may share them.
+    /// Handles an event of the session. `packet` holds the bytes that the event borrows; `shared` holds the same bytes if a
+    /// message may share them.
     fn on_event(
         &mut self,
         event: &ClientEvent<'_>,
@@ -366,7 +368,7 @@ impl Agent {
     }
 }
 
-/// Joins what was split off to the input again. Nothing is copied if no message shares the buffer.
+/// Joins split-off bytes to the input again. Copies nothing if no message shares the buffer.
 fn put_back(input: &mut BytesMut, packet: Bytes) {
     let mut whole = BytesMut::from(packet);
     whole.unsplit(core::mem::take(input));

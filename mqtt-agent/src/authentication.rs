@@ -1,4 +1,4 @@
-//! Credentials that change, and enhanced authentication.
+//! Holds credentials that change, and the traits for enhanced authentication.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -21,7 +21,7 @@ pub struct Credentials {
     pub user_properties: Vec<(String, String)>,
 }
 
-/// Shows whether there is a password, never the password.
+/// Shows whether there is a password, and never shows the password.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
@@ -33,7 +33,7 @@ impl fmt::Debug for Credentials {
 
 type Answer = Pin<Box<dyn Future<Output = Result<Credentials, Error>> + Send>>;
 
-/// Returns new credentials before each attempt to connect. The adapter awaits it, not the agent.
+/// A function that returns new credentials before each attempt to connect. The adapter awaits it, not the agent.
 #[derive(Clone)]
 pub struct CredentialsSource(Arc<dyn Fn() -> Answer + Send + Sync>);
 

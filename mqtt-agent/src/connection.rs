@@ -12,20 +12,20 @@ use crate::authentication::Credentials;
 use crate::error::Error;
 use crate::event::{ConnectionEvent, ConnectionInfo, OwnedConnAck};
 
-/// How long a transport may take for the last bytes after the time limit of closing.
+/// How long the transport may take to write the last bytes after the time limit of closing.
 const HANG_UP: Duration = Duration::from_secs(1);
 
-/// A time that never comes.
+/// A time that is never reached.
 const FAR: Instant = Instant::from_millis(u64::MAX);
 
 impl Agent {
-    /// Returns when the caller is to open a transport. With [`NextDial::Now`] an attempt begins, which ends with [`Self::opened`] or
-    /// [`Self::lost`]. After [`NextDial::Never`] no event comes any more.
+    /// Returns when the caller is to open a transport. [`NextDial::Now`] begins an attempt, which ends with [`Self::opened`] or
+    /// [`Self::lost`]. After [`NextDial::Never`] there are no further events.
     pub fn next_dial(&mut self, now: Instant) -> NextDial {
         if self.is_stopped() {
             return NextDial::Never;
         }
-        // `tick` ends a connection that is up.
+        // If a connection is up, `tick` ends it.
         if self.stage != Stage::Up && self.is_done(now) {
             self.stop(Error::Stopped);
             return NextDial::Never;
@@ -62,7 +62,7 @@ impl Agent {
         self.options.user_properties = user_properties;
     }
 
-    /// Starts a connection on an open transport: CONNECT is outgoing then.
+    /// Starts a connection on an open transport: afterwards CONNECT is outgoing.
     ///
     /// # Errors
     /// The options do not make a valid CONNECT, or the agent is stopped: close the transport and call [`Self::lost`].
@@ -102,7 +102,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Returns whether the next CONNECT asks for a clean start since there are no records of a session that the server may have.
+    /// Returns whether the next CONNECT asks for a clean start because the server may have a session whose records are lost.
     #[allow(clippy::unused_self, reason = "with the feature it is needed")]
     const fn begins_clean(&self) -> bool {
         #[cfg(feature = "journal")]
@@ -120,7 +120,8 @@ impl Agent {
         false
     }
 
-    /// Ends the connection, or the attempt to open one. `random` is any number; it spreads the attempts of many clients.
+    /// Ends the connection, or the attempt to open one. `random` is any number; it spreads the attempts of many clients over
+    /// time.
     pub fn lost(&mut self, why: Error, now: Instant, random: u32) {
         if self.is_stopped() {
             return;
@@ -146,7 +147,7 @@ impl Agent {
         }
     }
 
-    /// Ends everything that does not outlive a connection.
+    /// Ends all state that belongs to the connection.
     fn give_up_connection(&mut self, now: Instant) {
         let was_connected = self.client.is_connected();
         self.progress.lost(self.client.unsent());
@@ -190,7 +191,7 @@ impl Agent {
             self.subscriptions_lost(now);
             self.messages_will_not_return();
         } else if self.options.version == Version::V31 {
-            // It does not say whether it has them.
+            // CONNACK of MQTT 3.1 does not say whether the server has the subscriptions.
             self.subscriptions_lost(now);
         }
         self.tell(ConnectionEvent::Connected(ConnectionInfo {
@@ -233,7 +234,7 @@ impl Agent {
             .map_err(|refused| Error::Authentication(format!("{refused}")))
     }
 
-    /// Begins to close: the agent sends what is pending until `by`, then DISCONNECT. It accepts no more messages.
+    /// Begins to close: the agent sends pending messages until `by`, then DISCONNECT. It accepts no new messages.
     pub fn close(&mut self, by: Instant, now: Instant) {
         self.closing = Some(self.closing.map_or(by, |known| known.min(by)));
         let hang_up = by.max(now).after(HANG_UP);
@@ -261,7 +262,7 @@ impl Agent {
         self.closing.is_some()
     }
 
-    /// Returns whether the agent is stopped: it dials no more, and no event comes any more.
+    /// Returns whether the agent is stopped: it does not dial, and there are no further events.
     #[must_use]
     pub const fn is_stopped(&self) -> bool {
         matches!(self.stage, Stage::Stopped)
@@ -273,19 +274,19 @@ impl Agent {
         self.client.is_connected()
     }
 
-    /// Returns whether the caller is to close the transport, since DISCONNECT, the last packet, is written.
+    /// Returns whether the caller is to close the transport, because the last packet, DISCONNECT, is written.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.is_stopped() || (self.client.is_closing() && self.client.unsent() == 0)
     }
 
-    /// Returns whether the agent may stop now, since nothing is pending.
+    /// Returns whether the agent may stop now because nothing is pending.
     pub(crate) fn is_done(&self, now: Instant) -> bool {
         self.closing
             .is_some_and(|by| self.client.pending() == 0 || now >= by)
     }
 
-    /// Writes DISCONNECT on a connection that is up, when nothing is pending or the time is over.
+    /// Writes DISCONNECT on a connection that is up, if nothing is pending or the time limit is over.
     pub(crate) fn go_on_closing(&mut self, now: Instant) -> Result<(), Error> {
         if !self.is_done(now) {
             return Ok(());
@@ -299,7 +300,7 @@ impl Agent {
             }
             let by = self.closing.unwrap_or(now).max(now);
             self.hang_up = Some(by.after(HANG_UP));
-            // If there is no room even for DISCONNECT, the transport is stuck.
+            // If the buffer has no room for DISCONNECT, the transport is stuck.
             self.client
                 .disconnect(&Disconnect::default())
                 .map_err(|_| Error::Stopped)?;
@@ -307,7 +308,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Stops the agent, and ends everything that waits with this reason.
+    /// Stops the agent, and ends all waiting messages and requests with this reason.
     pub(crate) fn stop(&mut self, why: Error) {
         if self.is_stopped() {
             return;

@@ -1,4 +1,4 @@
-//! Finds the subscriptions of a received message, and acknowledges the message.
+//! Finds the subscriptions that match a received message, and acknowledges the message.
 //!
 //! ```text
 //! PUBLISH --> the inbox of each subscription that matches, or the inbox of the others
@@ -21,7 +21,7 @@ use crate::options::{AcknowledgeWhen, QoS0Overflow, Unclaimed};
 use crate::subscriptions::{Receiver, Route, RouteId, Standing};
 
 impl Agent {
-    /// Puts a received message into the inboxes that claim it.
+    /// Puts a received message into the inbox of each matching subscription.
     pub(crate) fn deliver(
         &mut self,
         incoming: &Incoming<'_>,
@@ -76,7 +76,7 @@ impl Agent {
         }
     }
 
-    /// Puts a message into the only inbox that claims it.
+    /// Puts a message into the inbox of the only matching subscription.
     fn hand_to(&mut self, index: usize, message: Message, incoming: &Incoming<'_>, number: u64) {
         let waiting = self.hold(message, incoming, number, 1);
         let overflow = self.options.qos0_overflow;
@@ -95,7 +95,7 @@ impl Agent {
         }
     }
 
-    /// Puts a message into each inbox that claims it.
+    /// Puts a message into the inbox of each matching subscription.
     fn hand_out(&mut self, message: &Message, incoming: &Incoming<'_>, number: u64, streams: u32) {
         let overflow = self.options.qos0_overflow;
         let waiting = self.hold(message.clone(), incoming, number, streams);
@@ -112,7 +112,7 @@ impl Agent {
                     }
                 }
                 Receiver::Others => {
-                    // Several subscriptions of the options may match: the message goes to their inbox once.
+                    // Several subscriptions of the options may match: their shared inbox gets the message once.
                     if core::mem::replace(&mut to_others, true)
                         && let Queued::Qos12(Entry::Held(id)) = waiting
                     {
@@ -134,7 +134,7 @@ impl Agent {
         }
     }
 
-    /// Returns the entry of a message for an inbox, and stores the message if it awaits its acknowledgement.
+    /// Returns the entry of a message for an inbox, and stores the message if it is to be acknowledged later.
     fn hold(
         &mut self,
         message: Message,
@@ -148,7 +148,7 @@ impl Agent {
         Queued::Qos12(match incoming.receipt {
             None => Entry::Acknowledged(message),
             Some(receipt) => {
-                // By hand, the acknowledgement of the program counts like one more inbox.
+                // With acknowledgements by hand, the call of the program counts like one more inbox.
                 let by_hand = self.options.acknowledge == AcknowledgeWhen::ByHand;
                 let held = HeldMessage {
                     message,
@@ -187,7 +187,7 @@ impl Agent {
             return;
         }
         let waiting = self.hold(message, incoming, number, 1);
-        // Reading does not pause for messages that no stream takes.
+        // Without a reader of this inbox, its messages do not pause reading.
         let overflow = if self.others.is_read {
             self.options.qos0_overflow
         } else {
@@ -196,7 +196,7 @@ impl Agent {
         self.put_to_others(number, waiting, overflow);
     }
 
-    /// Returns the next message of a subscription or, with `None`, of those that no subscription claims.
+    /// Returns the next message of a subscription or, with `None`, the next message that matches no subscription.
     ///
     /// By default a message at QoS 1 or 2 is then in the program's hand until [`Self::taken`]. When there is no message,
     /// [`AgentEvent::Messages`] is the event that reports the next one.
@@ -215,7 +215,8 @@ impl Agent {
                 if when_taken {
                     inbox.in_hand.push(id);
                 } else if self.held.done(id) {
-                    // It was acknowledged before the last inbox gave it out, and stays held if the server may send it again.
+                    // The message was acknowledged before the last inbox gave it out, and stays stored if the server may send it
+                    // again.
                     if let Some(held) = self.held.get(id)
                         && (held.receipt.is_some() || !held.may_return)
                     {
@@ -232,7 +233,8 @@ impl Agent {
         Some(received)
     }
 
-    /// Returns whether a subscription has no more messages: it is over or the agent is stopped, and its inbox is empty.
+    /// Returns whether a subscription has no more messages: the subscription has ended or the agent is stopped, and the inbox is
+    /// empty.
     #[must_use]
     pub fn is_over(&self, from: Option<RouteId>) -> bool {
         let Some(id) = from else {
@@ -249,8 +251,8 @@ impl Agent {
         }
     }
 
-    /// Tells the agent that the program is done with a message of [`Self::next_message`]. The message is acknowledged when
-    /// each subscription that it matched is done with it. Does nothing for a message that is not in hand.
+    /// Tells the agent that the program is done with a message of [`Self::next_message`]. The agent acknowledges the message when
+    /// this was called for each matching subscription. Does nothing for a message that is not in hand.
     pub fn taken(&mut self, from: Option<RouteId>, id: MessageId, now: Instant) {
         let Some(inbox) = inbox(&mut self.routes, &mut self.others, from) else {
             return;
@@ -337,7 +339,7 @@ impl Agent {
         }
     }
 
-    /// Ends a stream of the program: its unfinished messages wait for another subscription, or end with the session.
+    /// Ends a stream of the program. Its unfinished messages wait for another subscription, or end with the session.
     pub(crate) fn give_up(&mut self, mut inbox: Inbox, now: Instant) {
         let in_hand = core::mem::take(&mut inbox.in_hand)
             .into_iter()
@@ -372,7 +374,7 @@ impl Agent {
         self.read_on();
     }
 
-    /// Acknowledges a message that no stream will take, and forgets it.
+    /// Acknowledges and forgets a message that no stream will give out.
     fn discard(&mut self, id: MessageId, now: Instant) {
         while self.held.get(id).is_some_and(|held| held.waits > 0) {
             self.held.done(id);
@@ -381,7 +383,7 @@ impl Agent {
         self.finish(id, reason.unwrap_or(ReasonCode::Success), now);
     }
 
-    /// Returns whether a message of an ended stream waits in another inbox, or was acknowledged by hand.
+    /// Returns whether a message of an ended stream is also in another inbox, or was acknowledged by hand.
     fn is_elsewhere(&self, number: u64, entry: &Entry) -> bool {
         match entry.id().map(|id| self.held.get(id)) {
             Some(held) => held.is_none_or(|held| held.by_hand && held.reason.is_some()),
@@ -389,7 +391,7 @@ impl Agent {
         }
     }
 
-    /// Acknowledges and drops the messages of a subscription that is over and has no stream, unless another inbox has them.
+    /// Acknowledges and drops the messages of an ended subscription without a stream, except those that are in another inbox.
     pub(crate) fn drop_unclaimed(&mut self, over: &Route, now: Instant) {
         let routes = &self.routes;
         let belongs = |message: &Message| {
@@ -406,7 +408,7 @@ impl Agent {
         self.read_on();
     }
 
-    /// Puts a message that no subscription claims, and that the program did not finish, back into the inbox of the others.
+    /// Puts an unclaimed message that the program has not finished back into the inbox of the others.
     pub fn give_back(&mut self, id: MessageId) {
         let in_hand = &mut self.others.in_hand;
         let Some(at) = in_hand.iter().position(|known| *known == id) else {
@@ -422,7 +424,7 @@ impl Agent {
         }
     }
 
-    /// Ends the stream of messages that no subscription claims: reading no longer pauses for them.
+    /// Ends the stream of unclaimed messages: these no longer pause reading.
     pub fn leave_others(&mut self) {
         (self.others.wanted, self.others.is_read) = (false, false);
         self.read_on();
@@ -489,7 +491,7 @@ impl Agent {
                 }))
     }
 
-    /// Returns whether the program takes messages that no subscription claims, or subscribed in its options.
+    /// Returns whether the program reads the unclaimed messages, or has subscribed in its options.
     fn others_are_awaited(&self) -> bool {
         let asked = |route: &Route| {
             matches!(route.receiver, Receiver::Others) && route.standing != Standing::Over
@@ -497,7 +499,7 @@ impl Agent {
         self.others.is_read || self.routes.iter().any(asked)
     }
 
-    /// Checks, after messages were taken, whether reading goes on.
+    /// Resumes reading after messages were taken, if the limits allow it.
     pub(crate) fn read_on(&mut self) {
         self.paused = self.paused && self.is_full();
     }

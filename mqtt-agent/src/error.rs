@@ -8,7 +8,7 @@ use core::fmt;
 use mqtt_proto::{EncodeError, InvalidTopic, ReasonCode, Rule};
 use mqtt_session::{Closed, Refused, Violation};
 
-/// Why a connection ended or a call failed. It can be cloned, since everybody who waits gets it.
+/// Why a connection ended or a call failed. The error can be cloned, because each waiting caller gets it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -83,8 +83,8 @@ impl fmt::Display for Error {
     }
 }
 
-/// The source is the inner error itself, not the `Arc` around it, so that it can be downcast. Errors of the session print
-/// their text as the text of this error, so their source is the source of this error.
+/// The source is the inner error without its `Arc`, so that it can be downcast. This error prints the text of an error of the
+/// session as its own text, so the source of that inner error is the source of this one.
 impl core::error::Error for Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
@@ -98,7 +98,7 @@ impl core::error::Error for Error {
     }
 }
 
-/// Names the option that raises the limit, if there is one.
+/// Returns a hint that names the option which raises the limit, if there is one.
 fn hint(closed: &Closed) -> &'static str {
     match closed {
         Closed::Violation(Violation::Malformed(error))

@@ -1,4 +1,4 @@
-//! The events of an agent.
+//! Holds the events of an agent.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -25,7 +25,7 @@ pub enum AgentEvent {
     Messages(Option<RouteId>),
     /// The server answered a SUBSCRIBE, with a reason code for each filter. It granted at least one of them.
     Subscribed(RouteId, Vec<ReasonCode>),
-    /// A SUBSCRIBE failed: it could not be sent, or the server refused all its filters.
+    /// A SUBSCRIBE failed: the agent could not send it, or the server refused all its filters.
     SubscribeFailed(RouteId, Error),
     /// The server answered an UNSUBSCRIBE, with a reason code for each filter (5). The subscription is over.
     Unsubscribed(RouteId, Vec<ReasonCode>),
@@ -50,21 +50,21 @@ pub enum ConnectionEvent {
     /// The server sent more unacknowledged messages than the receive maximum allows (5, section 3.3.4). This event comes once
     /// in a connection. The messages are accepted.
     ReceiveMaximumExceeded,
-    /// A message at QoS 1 or 2 arrived, or was left by a stream of the program, and no subscription claims it. It is handled
-    /// as [`crate::Options::unclaimed`] says. This event comes once in a connection.
+    /// A QoS 1 or 2 message arrived or was left over by an ended stream, and matches no subscription.
+    /// [`crate::Options::unclaimed`] says how it is handled. This event comes once in a connection.
     Unclaimed,
-    /// There is no room for records: messages at QoS 1 and 2 are not accepted until there is. On a full disk, what waits for its
-    /// record is not sent and not acknowledged.
+    /// There is no room for records: the agent accepts no QoS 1 and 2 messages until there is room. On a full disk, packets that
+    /// wait for their record are not sent, and messages are not acknowledged.
     #[cfg(feature = "journal")]
     StoreFull,
     /// There is room for records again.
     #[cfg(feature = "journal")]
     StoreHasRoom,
-    /// No more events come: the client was closed, or stopped for this reason.
+    /// There are no further events: the client was closed, or stopped for this reason.
     Stopped(Error),
 }
 
-/// What the server said when it accepted the connection.
+/// The server's answer with which it accepted the connection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
@@ -93,7 +93,7 @@ pub struct OwnedConnAck {
 }
 
 impl OwnedConnAck {
-    /// Copies a CONNACK that was decoded before.
+    /// Copies a CONNACK that has already been decoded.
     pub(crate) fn new(packet: &[u8], version: Version) -> Self {
         Self {
             packet: Bytes::copy_from_slice(packet),

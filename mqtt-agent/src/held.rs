@@ -1,4 +1,4 @@
-//! Messages at QoS 1 and 2 that are not acknowledged: one entry for each, however many subscriptions it matches.
+//! Holds the QoS 1 and 2 messages that are not acknowledged. A message has one entry, even if it matches several subscriptions.
 
 use alloc::vec::Vec;
 
@@ -13,42 +13,42 @@ pub struct MessageId {
     pub(crate) number: u64,
 }
 
-/// One message.
+/// A QoS 1 or 2 message that is not acknowledged.
 #[derive(Debug)]
 pub(crate) struct HeldMessage {
     pub(crate) message: Message,
-    /// What the session needs for the acknowledgement; `None` if the connection that brought the message (QoS 1) or its
-    /// session ended.
+    /// The name of the message in the session; `None` if the connection that brought the message (QoS 1) or the session has
+    /// ended.
     pub(crate) receipt: Option<Receipt>,
-    /// How many inboxes are not done with it, plus one if it awaits an acknowledgement by hand.
+    /// How many inboxes are not done with the message, plus one if the program is to acknowledge it by hand.
     pub(crate) waits: u32,
     /// Whether the program acknowledges it by hand.
     pub(crate) by_hand: bool,
-    /// The acknowledgement that the program gave and that could not be sent yet.
+    /// The reason code of the program's acknowledgement, if that could not be sent yet.
     pub(crate) reason: Option<ReasonCode>,
     /// The note of the program that is stored with the acknowledgement.
     #[cfg(feature = "journal")]
     pub(crate) note: Option<crate::journal::PendingNote>,
-    /// Whether the server may send it again, on this connection or the next, since it is not acknowledged.
+    /// Whether the server may send the message again, on this connection or the next, because it is not acknowledged.
     pub(crate) may_return: bool,
-    /// The number of the connection on which it arrived last.
+    /// The number of the connection on which the message arrived last.
     pub(crate) since: u32,
 }
 
 impl HeldMessage {
-    /// Returns how many inboxes are not done with it.
+    /// Returns how many inboxes are not done with the message.
     pub(crate) fn streams(&self) -> u32 {
         let by_hand = self.by_hand && self.reason.is_none();
         self.waits.saturating_sub(u32::from(by_hand))
     }
 
-    /// Returns the bytes that it counts against the limit.
+    /// Returns the bytes that the message counts against the limit.
     pub(crate) fn len(&self) -> usize {
         size(&self.message)
     }
 }
 
-/// Returns the bytes that a message counts: its own, and the overhead of keeping it.
+/// Returns the bytes that a message counts: its content and the overhead of storing it.
 pub(crate) fn size(message: &Message) -> usize {
     message
         .payload
@@ -57,7 +57,7 @@ pub(crate) fn size(message: &Message) -> usize {
         .saturating_add(OVERHEAD)
 }
 
-/// About the bytes of an entry and of the allocation of a message.
+/// Approximately the bytes of an entry and of a message's allocation.
 const OVERHEAD: usize = 128;
 
 /// All held messages.

@@ -1,4 +1,4 @@
-//! The messages that wait for one stream of the program.
+//! Holds the messages that wait for one stream of the program.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -17,14 +17,14 @@ pub struct ReceivedMessage {
 }
 
 impl ReceivedMessage {
-    /// Returns the name that [`crate::Agent::taken`] and [`crate::Agent::acknowledge`] take; `None` at QoS 0, and for a
-    /// message that is acknowledged already.
+    /// Returns the identifier for [`crate::Agent::taken`] and [`crate::Agent::acknowledge`]; `None` at QoS 0, and for a message
+    /// that is already acknowledged.
     #[must_use]
     pub const fn id(&self) -> Option<MessageId> {
         self.id
     }
 
-    /// Returns the message alone.
+    /// Returns the message without its identifier.
     #[must_use]
     pub fn into_message(self) -> Message {
         self.message
@@ -66,8 +66,8 @@ impl Entry {
     }
 }
 
-/// The messages that wait for one stream. They are numbered in the order of their arrival. Those at QoS 0 have a queue of
-/// their own, so that the oldest of them can be dropped without a search.
+/// The messages that wait for one stream, numbered in the order of their arrival. QoS 0 messages have a separate queue, so that
+/// the oldest one can be dropped without a search.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     qos0: VecDeque<(u64, Message)>,
@@ -75,13 +75,14 @@ pub(crate) struct Inbox {
     qos12: VecDeque<(u64, Entry)>,
     /// Bytes of messages that were acknowledged on arrival.
     acknowledged_bytes: usize,
-    /// Messages that were given out and that the program is not done with. A stream that one task reads has at most one.
+    /// Messages that were given out and that the program is not done with. There is at most one if a single task reads the
+    /// stream.
     pub(crate) in_hand: Vec<MessageId>,
     /// How many messages at QoS 0 were dropped since the queue became full.
     pub(crate) dropped: u64,
-    /// Whether somebody asked for a message when there was none.
+    /// Whether the program asked for a message when there was none.
     pub(crate) wanted: bool,
-    /// Whether somebody asked for a message and has not dropped the stream since.
+    /// Whether the program has asked for a message and has not dropped the stream since.
     pub(crate) is_read: bool,
 }
 
@@ -95,7 +96,7 @@ pub(crate) enum Popped {
 }
 
 impl Inbox {
-    /// Adds a message. One at QoS 0 may be dropped, or drop an older one, as `overflow` says.
+    /// Adds a message. For a QoS 0 message, `overflow` decides whether it or an older message is dropped.
     pub(crate) fn put(
         &mut self,
         number: u64,
@@ -193,7 +194,7 @@ impl Inbox {
         self.acknowledged_bytes
     }
 
-    /// Returns whether its messages at QoS 0 fill it.
+    /// Returns whether its QoS 0 messages fill it.
     pub(crate) fn is_full(&self, options: &Options) -> bool {
         self.qos0.len() >= options.qos0_queue.max(1) || self.qos0_bytes >= options.qos0_queue_bytes
     }

@@ -1,7 +1,7 @@
-//! What outlives the process, as records: those of the session, and the subscriptions of the program. `docs/JOURNAL.md` has
-//! their bytes and says which packets wait for them.
+//! Writes the state that outlives the process as records: the state of the session, and the subscriptions of the program.
+//! `docs/JOURNAL.md` describes the bytes of the records, and which packets wait for them.
 //!
-//! A message that the program has not finished is not acknowledged, so the server keeps it. It needs no record.
+//! A message that the program has not finished needs no record: it is not acknowledged, so the server keeps it.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -23,7 +23,7 @@ use crate::subscription_records::Subscriptions;
 pub(crate) struct Journal {
     pub(crate) is_on: bool,
     pub(crate) subscriptions: Subscriptions,
-    /// The first CONNECT asks for a clean start, since the records of the server's session are lost.
+    /// Whether the first CONNECT asks for a clean start because the records of the server's session are lost.
     pub(crate) begins_clean: bool,
     /// Whether there is no room for records now.
     pub(crate) is_full: bool,
@@ -32,18 +32,18 @@ pub(crate) struct Journal {
     noted: u64,
 }
 
-/// A note whose message is not acknowledged yet.
+/// A note of the program whose message is not acknowledged yet.
 #[derive(Debug)]
 pub(crate) struct PendingNote {
     number: u64,
     bytes: Box<[u8]>,
 }
 
-/// Why an agent cannot go on with the records of an earlier process.
+/// Why an agent cannot continue with the records of an earlier process.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum RestoreError {
-    /// A record is damaged, was written by another kind of machine, or does not fit the limits of the options.
+    /// A record is damaged, belongs to another kind of machine, or exceeds the limits of the options.
     Record(Fault),
     /// Messages are kept in this version, and [`Options::version`] differs: their packets cannot be sent.
     Version(Version),
@@ -133,28 +133,29 @@ impl Agent {
         Ok(())
     }
 
-    /// Returns the records that are not stored, whole ones, the oldest first. May be called as often as the caller likes.
-    /// While more than 256 KiB wait, [`Self::publish`] returns [`Refused::Full`] at QoS 1 and 2, and nothing is received.
+    /// Returns the complete records that are not stored, the oldest first. The call changes nothing. While more than 256 KiB
+    /// wait, [`Self::publish`] returns [`Refused::Full`] at QoS 1 and 2, and the agent receives nothing.
     #[must_use]
     pub fn journal(&self) -> &[u8] {
         self.client.journal()
     }
 
-    /// Notes that the first `n` bytes of [`Self::journal`] are stored, and removes them: what waited for them is in
-    /// [`Self::outgoing`] now.
+    /// Notes that the first `n` bytes of [`Self::journal`] are stored, and removes them. Packets that waited for these records
+    /// are then in [`Self::outgoing`].
     pub fn stored(&mut self, n: usize) {
         self.client.stored(n);
     }
 
-    /// Returns how many bytes of records were written since the start, and how many of these are stored. A message that
-    /// [`Self::publish`] accepted at QoS 1 or 2 outlives the process when as many are stored as were written then.
+    /// Returns how many bytes of records were written since the start, and how many of them are stored. A QoS 1 or 2 message
+    /// outlives the process as soon as the second number reaches the first number of the time at which [`Self::publish`] accepted
+    /// the message.
     #[must_use]
     pub fn recorded(&self) -> (u64, u64) {
         self.client.recorded()
     }
 
-    /// Stops the agent, since nothing more can be stored. What waits for its record never goes out: the next process finds
-    /// it.
+    /// Stops the agent because its records cannot be stored any more. Packets that wait for a record are not sent by this
+    /// process; the next process finds their messages.
     pub fn storage_failed(&mut self, why: Error) {
         self.client.storage_failed();
         self.stop(why);
@@ -207,16 +208,16 @@ impl Agent {
         self.acknowledge(id, ReasonCode::Success, now)
     }
 
-    /// Returns the note of the last [`Self::acknowledge_with`] that was stored or is being stored, by this process or by the
-    /// one that was restored.
+    /// Returns the note of the last [`Self::acknowledge_with`] that is stored or about to be stored, by this process or the
+    /// earlier one.
     #[must_use]
     pub fn note(&self) -> Option<&[u8]> {
         self.client.note()
     }
 
     /// Sends an acknowledgement with its note, or stores the note alone if the server will not send the message again. Does
-    /// nothing while the server has yet to send it. A later note of the program says the same and more: an older one is not
-    /// stored after it.
+    /// nothing while the server has yet to send it. A note that is older than a stored one is not stored, because the later note
+    /// replaces it.
     pub(crate) fn send_note(&mut self, id: MessageId, now: Instant) {
         let Some(held) = self.held.get_mut(id) else {
             return;
@@ -241,7 +242,7 @@ impl Agent {
         }
     }
 
-    /// Stores the note of a message that is about to be forgotten, since the server does not send it again.
+    /// Stores the note of a message that is about to be forgotten because the server does not send it again.
     pub(crate) fn keep_note(&mut self, id: MessageId) {
         if let Some(held) = self.held.get_mut(id)
             && held.note.is_some()

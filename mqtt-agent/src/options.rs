@@ -1,4 +1,4 @@
-//! The options of a client: its server, its identity, and what happens to messages.
+//! Holds the options of a client: its server, its identity, and the handling of messages.
 
 use alloc::format;
 use alloc::string::String;
@@ -86,9 +86,9 @@ pub struct Options {
     pub acknowledge: AcknowledgeWhen,
     /// What happens to messages at QoS 1 and 2 that no subscription of this process claims. Default [`Unclaimed::Hold`].
     pub unclaimed: Unclaimed,
-    /// The limit for the bytes of received messages at QoS 1 and 2 that the program has not taken or not acknowledged. When
-    /// it is reached, nothing is read, so acknowledgements for the program do not arrive either. [`Self::receive_maximum`]
-    /// (5), or the window of the server, limits how many messages a server sends without an acknowledgement. Default 64 MiB.
+    /// The limit for the bytes of received QoS 1 and 2 messages that the program has not taken or not acknowledged. At the limit
+    /// the client reads nothing, so acknowledgements for the program do not arrive either. [`Self::receive_maximum`] (5), or the
+    /// window of the server, limits how many messages a server sends without an acknowledgement. Default 64 MiB.
     pub receive_limit: usize,
     /// How many messages at QoS 0 wait in each subscription before [`Self::qos0_overflow`] applies. At least 1, default
     /// 16,384.
@@ -103,26 +103,26 @@ pub struct Options {
     pub stop_on: StopOn,
     /// The time limit for opening a transport. Default 10 s.
     pub dial_timeout: Duration,
-    /// The store of what must outlive the process. Default none. [`Self::store`] sets it. An adapter opens it.
+    /// The store of the state that outlives the process. Default none. [`Self::store`] sets it. An adapter opens it.
     #[cfg(feature = "journal")]
     pub store: Option<StoreOptions>,
 }
 
-/// A store of what must outlive the process, for one client.
+/// A store for the state of one client that outlives the process.
 #[cfg(feature = "journal")]
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct StoreOptions {
     /// The directory. It is created if it does not exist.
     pub dir: String,
-    /// Whether a record is flushed to the device before it counts as stored. With `false` it survives the process, but not a
+    /// Whether a record is flushed to the device before it counts as stored. With `false` a record survives the process but not a
     /// loss of power, which may also damage the store. Default `true`.
     pub flush: bool,
-    /// The limit for the bytes of records; the file is larger. Default none but the disk.
+    /// The limit for the bytes of records; the file is larger. By default the disk is the only limit.
     pub limit: Option<u64>,
 }
 
-/// Shows host, user and client identifier, never the password.
+/// Shows host, user and client identifier, and never shows the password.
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
@@ -144,27 +144,26 @@ pub struct OwnedSubscription(pub(crate) Wanted);
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum AcknowledgeWhen {
-    /// When the program is done with it: at [`crate::Agent::taken`], which a stream calls when the program asks it for the
-    /// next message. A process that is killed loses no message; the server sends the one in hand again.
+    /// When the program is done with the message: at [`crate::Agent::taken`], which a stream calls when the program asks it for
+    /// the next message. A killed process loses no message; the server sends the one in hand again.
     #[default]
     Taken,
     /// When the program calls [`crate::Agent::acknowledge`], in any order. A message that is not acknowledged comes again
     /// after a reconnect (QoS 1), or keeps its place in the window of the server.
     ByHand,
-    /// On arrival, before the program sees it. A process that is killed loses all messages that wait, up to
-    /// [`Options::receive_limit`] bytes. As no window limits the messages that wait, a program that takes no messages soon
-    /// reads nothing else either, such as acknowledgements.
+    /// On arrival, before the program sees the message. A killed process loses all waiting messages, up to
+    /// [`Options::receive_limit`] bytes. The server does not limit how many messages wait. If the program takes none, the client
+    /// soon reaches that limit and reads nothing, also no acknowledgements.
     Arrived,
 }
 
-/// What happens to messages at QoS 1 and 2 that no subscription of this process claims, such as those of a resumed session.
+/// What happens to QoS 1 and 2 messages that match no subscription of this process, such as those of a resumed session.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Unclaimed {
-    /// The agent holds them without an acknowledgement until the program subscribes or asks for them. Acknowledgements go out
-    /// in the order of the messages (3.1.1 \[MQTT-4.6.0-2\], 5 \[MQTT-4.6.0-2\]), so later messages are not acknowledged
-    /// before them. If the program never claims them, it gets no more messages at QoS 1 and 2 when the window of the server
-    /// is full.
+    /// The agent stores them without an acknowledgement until the program subscribes or asks for them. Acknowledgements go out in
+    /// the order of the messages (3.1.1 \[MQTT-4.6.0-2\], 5 \[MQTT-4.6.0-2\]), so later messages are not acknowledged before
+    /// them. If the program never claims them, it gets no more QoS 1 and 2 messages once the window of the server is full.
     #[default]
     Hold,
     /// The agent acknowledges and drops them.
@@ -181,8 +180,8 @@ pub enum QoS0Overflow {
     /// New messages are dropped and counted.
     DropNewest,
     /// The client reads nothing until the queue has room. All packets behind the message wait in the transport as well:
-    /// acknowledgements for messages of the program, SUBACK, messages of other subscriptions. A program that awaits one of
-    /// these before it takes the next message waits for ever.
+    /// acknowledgements for messages of the program, SUBACK, messages of other subscriptions. A program that awaits one of these
+    /// before it takes the next message waits for ever.
     PauseReading,
 }
 
@@ -208,7 +207,7 @@ pub(crate) fn topic_name<'a>(what: &str, topic: &'a str) -> Result<TopicName<'a>
 }
 
 impl Options {
-    /// Options for a connection to `host`, with all other fields at their defaults.
+    /// Returns options for a connection to `host`, with all other fields at their defaults.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         let mut config = Config::default();
@@ -250,12 +249,12 @@ impl Options {
         }
     }
 
-    /// Stores what must outlive the process in this directory: messages that are not acknowledged, also those that wait for a
-    /// connection, received messages at QoS 2 that are not released, and the subscriptions.
+    /// Stores the state that outlives the process in this directory: messages that are not acknowledged, including those that
+    /// wait for a connection, received QoS 2 messages that are not released, and the subscriptions.
     ///
-    /// Sets [`Self::clean_start`] and [`Self::assume_session`] to `false`, and [`Self::session_expiry`], if it is 0, to
-    /// `u32::MAX`, so that the server has the session after a restart. In MQTT 5 the first connection with an empty store
-    /// starts clean, since the records of a session that the server may have are not there.
+    /// Sets [`Self::clean_start`] and [`Self::assume_session`] to `false`, and an unset [`Self::session_expiry`] to `u32::MAX`,
+    /// so that the server keeps the session over a restart. In MQTT 5 the first connection with an empty store starts clean,
+    /// because the server may have a session whose records do not exist.
     #[cfg(feature = "journal")]
     pub fn store(&mut self, dir: impl Into<String>) {
         (self.clean_start, self.assume_session) = (false, false);

@@ -1,4 +1,4 @@
-//! An owned message to be published.
+//! Holds an owned message to be published.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -54,7 +54,7 @@ impl Publication {
         }
     }
 
-    /// Calls `then` with the borrowed form.
+    /// Calls `then` with the message in its borrowed form.
     ///
     /// # Errors
     /// [`Error::Topic`] if the topic or the response topic is no valid topic name.
@@ -68,7 +68,7 @@ impl Publication {
         }))
     }
 
-    /// Returns its properties (5).
+    /// Returns the properties of the message (5).
     ///
     /// # Errors
     /// [`Error::Topic`] if the response topic is no valid topic name.

@@ -1,4 +1,4 @@
-//! Published messages: acceptance, outcome, and the positions of messages at QoS 0.
+//! Publishes messages: their acceptance, their outcome, and the positions of QoS 0 messages.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -15,19 +15,19 @@ use crate::event::AgentEvent;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The server acknowledged it or, with a code of 0x80 and above (5), refused it.
+    /// The server acknowledged the message or refused it with a code of 0x80 and above (5).
     Acknowledged(ReasonCode),
-    /// QoS 0: the transport took its last byte. The server does not answer.
+    /// QoS 0: the transport took the last byte. The server does not answer.
     Sent,
-    /// QoS 0: the connection ended before the transport took its last byte.
+    /// QoS 0: the connection ended before the transport took the last byte.
     Lost,
-    /// The server lost the session before it acknowledged. The message may have arrived or not.
+    /// The server lost the session before it acknowledged the message, which may or may not have arrived.
     InDoubt,
-    /// A newer message replaced it while there was no connection ([`mqtt_session::Offline::DropOldest`]).
+    /// A newer message replaced the message while there was no connection ([`mqtt_session::Offline::DropOldest`]).
     Dropped,
-    /// It exceeds the maximum packet size of the server.
+    /// The message exceeds the maximum packet size of the server.
     TooLarge,
-    /// The client was closed before it ended.
+    /// The client was closed before the message ended.
     Closed,
 }
 
@@ -99,15 +99,15 @@ pub struct Unsent {
 /// Counts the bytes that the transports took.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Position up to which each byte was taken or lost.
+    /// The position up to which each byte was taken or lost.
     taken: u64,
-    /// The latest ranges of bytes that no transport took.
+    /// The latest ranges of bytes that were lost with their connections.
     lost: VecDeque<(u64, u64)>,
-    /// Ranges before this position are no longer stored.
+    /// Lost ranges before this position are not stored.
     forgotten: u64,
 }
 
-/// How many lost ranges are stored. If more connections were lost with bytes outgoing, an older message is in doubt.
+/// How many lost ranges are stored. After more lost connections with outgoing bytes, the outcome of an older message is in doubt.
 const LOST: usize = 64;
 
 impl Progress {
@@ -166,7 +166,7 @@ impl Agent {
             return Err(Refused::Full);
         }
         let token = self.client.publish(message, now);
-        // An older message may have been dropped for it.
+        // The session may have dropped an older message for this one.
         self.tell_ended(now);
         Ok(match token? {
             Some(token) => Accepted::Token(token),
@@ -174,7 +174,7 @@ impl Agent {
         })
     }
 
-    /// Returns how a message at QoS 0 ended; `None` until the transport has taken all of it.
+    /// Returns how a QoS 0 message ended; `None` until the transport has taken all its bytes.
     #[must_use]
     pub fn outcome(&self, at: Position) -> Option<Outcome> {
         let outcome = self.progress.outcome(at);
@@ -217,7 +217,7 @@ impl Agent {
         }
     }
 
-    /// Queues the ends of messages at QoS 0 that are sent or lost.
+    /// Queues the ends of QoS 0 messages that are sent or lost.
     pub(crate) fn tell_sent(&mut self) {
         while let Some(&(at, token)) = self.sending.front() {
             let Some(outcome) = self.progress.outcome(at) else {

@@ -1,4 +1,4 @@
-//! Requests and their responses (5, section 4.10).
+//! Sends requests and matches their responses (5, section 4.10).
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -30,7 +30,7 @@ pub(crate) struct Requests {
     waiting: BTreeMap<u64, Option<Token>>,
 }
 
-/// How many requests may await their responses at once.
+/// How many requests may await their responses at the same time.
 const WAITING: usize = 65_535;
 
 impl Agent {
@@ -76,7 +76,8 @@ impl Agent {
         Ok(RequestId(number))
     }
 
-    /// SUBSCRIBE goes out before the request, so the server knows of it when a response comes.
+    /// Subscribes to the response topic. SUBSCRIBE goes out before the request, so the server knows the subscription before a
+    /// response can come.
     fn subscribe_to_responses(&mut self, now: Instant) -> Result<(), Error> {
         if self.requests.topic.is_empty() {
             let topic = format!("response/{}", self.client_id);
@@ -115,12 +116,12 @@ impl Agent {
         }
     }
 
-    /// Gives up a request: a response that comes later is ignored.
+    /// Gives up a request. The agent ignores a later response to it.
     pub fn forget_request(&mut self, id: RequestId) {
         self.requests.waiting.remove(&id.0);
     }
 
-    /// Ends the request to which a message on the response topic belongs.
+    /// Ends the request that a message on the response topic answers.
     pub(crate) fn answered(&mut self, message: &Message) {
         let correlation = message.properties().correlation_data();
         let number = correlation
@@ -135,7 +136,7 @@ impl Agent {
         }
     }
 
-    /// Ends a request whose message was not delivered or, in the server's answer, has no subscriber.
+    /// Ends a request whose message was not delivered, or for which the server reported no subscriber.
     pub(crate) fn end_request(&mut self, token: Token, outcome: Outcome) {
         if self.requests.waiting.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! Messages that are held while their connection ends: which of them come again.
+//! Decides which messages the server sends again after the connection on which they arrived has ended.
 
 use mqtt_proto::{Message, QoS};
 use mqtt_session::{Incoming, Instant};
@@ -7,7 +7,8 @@ use crate::agent::Agent;
 use crate::held::MessageId;
 
 impl Agent {
-    /// Recognises a message at QoS 1 that is held from before and sent again. Returns `true` then: it is not given out again.
+    /// Recognises a QoS 1 message that is still held and that the server sends again. Returns `true` for it: the program does not
+    /// get it twice.
     pub(crate) fn returned(
         &mut self,
         message: &Message,
@@ -30,7 +31,7 @@ impl Agent {
             && held.message.payload == message.payload
             && held.message.topic() == message.topic();
         if !same {
-            // The server used the identifier for another message: it will not send the old one again.
+            // The server uses the identifier for another message, so it will not send the old one again.
             held.may_return = false;
             if held.waits == 0 {
                 self.drop_held(id);
@@ -40,16 +41,16 @@ impl Agent {
         held.receipt = incoming.receipt;
         match held.reason {
             Some(reason) if held.waits == 0 => self.finish(id, reason, now),
-            // The program acknowledged it by hand, and another inbox has not given it out yet.
+            // The program has acknowledged the message by hand, and another inbox has not given it out yet.
             Some(reason) if held.by_hand => self.send_acknowledgement(id, reason, now),
             _ => {}
         }
         true
     }
 
-    /// Marks messages after a lost connection. If the session goes on, the server sends messages at QoS 1 again under the
-    /// same identifiers. Messages that should have come again on this connection and did not, will not come. With
-    /// acknowledgements by hand, messages that the program has and did not acknowledge are forgotten, so that the program
+    /// Marks messages after a lost connection. If the session continues, the server sends QoS 1 messages again under the same
+    /// identifiers. Messages that the server should have sent again on this connection and did not, will not come. With
+    /// acknowledgements by hand, the agent forgets messages that the program has and did not acknowledge, so that the program
     /// gets them again.
     pub(crate) fn messages_may_return(&mut self, was_connected: bool) {
         for id in self.held.ids() {
@@ -79,7 +80,8 @@ impl Agent {
         self.read_on();
     }
 
-    /// Marks messages when the server has no session: they do not come again, and are not acknowledged.
+    /// Marks messages when the server has no session: the server does not send them again, and the agent does not acknowledge
+    /// them.
     pub(crate) fn messages_will_not_return(&mut self) {
         self.returning.clear();
         for id in self.held.ids() {
@@ -94,7 +96,7 @@ impl Agent {
         self.read_on();
     }
 
-    /// Forgets a message that does not come again.
+    /// Forgets a message that the server does not send again.
     fn drop_held(&mut self, id: MessageId) {
         #[cfg(feature = "journal")]
         self.keep_note(id);

@@ -1,4 +1,4 @@
-//! The records of subscriptions: one for each topic filter.
+//! Writes and reads the records of subscriptions: one for each topic filter.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -13,7 +13,7 @@ use crate::subscriptions::{Receiver, Route, Standing, Wanted};
 /// The records of the subscriptions, by topic filter.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
-    /// Whether the subscriptions may differ from their records.
+    /// Whether the records may be out of date.
     pub(crate) changed: bool,
     records: BTreeMap<String, Asked>,
     /// The bytes of these filters.
@@ -99,7 +99,8 @@ impl Wanted {
 }
 
 impl Route {
-    /// Adds what is to be recorded of its filters. A filter that one route wants and another one gives up is wanted.
+    /// Adds the state of each filter of this route. If one route wants a filter and another one gives it up, the filter is
+    /// wanted.
     fn record(&self, records: &mut BTreeMap<String, Asked>) {
         let standing = match self.standing {
             Standing::Wanted | Standing::Asked(_) => WANTED,
@@ -121,7 +122,7 @@ impl Route {
 }
 
 impl Agent {
-    /// Adds a route for each subscription of the earlier process. Nobody takes their messages yet.
+    /// Adds a route without a receiver for each subscription of the earlier process.
     pub(crate) fn add_restored_routes(&mut self) {
         for (filter, asked) in core::mem::take(&mut self.journal.subscriptions.records) {
             let standing = match asked.standing {
@@ -143,7 +144,7 @@ impl Agent {
         }
     }
 
-    /// The program asks for these filters itself: the subscriptions of the earlier process end as far as they have them.
+    /// Removes filters for which the program subscribes itself from the subscriptions of the earlier process.
     pub(crate) fn forget_restored(&mut self, wanted: &[Wanted]) {
         if !self.journal.is_on {
             return;
@@ -158,7 +159,7 @@ impl Agent {
         });
     }
 
-    /// Writes a record for each subscription that changed. A client that closes keeps them for the next process.
+    /// Writes a record for each changed subscription. A closing client leaves its subscriptions recorded for the next process.
     pub(crate) fn record_subscriptions(&mut self) {
         if !self.journal.is_on || self.is_closing() {
             return;

@@ -1,4 +1,4 @@
-//! Subscriptions: which SUBSCRIBE and UNSUBSCRIBE are to be sent, and which inbox gets the messages.
+//! Decides which SUBSCRIBE and UNSUBSCRIBE packets are to be sent, and which inbox gets the messages.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -33,7 +33,7 @@ pub(crate) enum Standing {
     Unwanted,
     /// UNSUBSCRIBE is sent, and not answered.
     Leaving(Token),
-    /// The subscription is over: the server refused it, or the program gave it up.
+    /// The subscription has ended: the server refused it, or the program gave it up.
     Over,
 }
 
@@ -42,11 +42,12 @@ pub(crate) enum Standing {
 pub(crate) enum Receiver {
     /// A stream of the program.
     Stream(Inbox),
-    /// The stream of messages that no other claims.
+    /// The stream of unclaimed messages.
     Others,
     /// The requests that await a response.
     Requests,
-    /// No receiver any more: messages count as unclaimed until the server has answered the UNSUBSCRIBE, and are dropped then.
+    /// There is no receiver any more. The messages are unclaimed until the server has answered the UNSUBSCRIBE, and are then
+    /// dropped.
     Nobody,
 }
 
@@ -54,7 +55,7 @@ pub(crate) enum Receiver {
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) filter: String,
-    /// Whether it has neither a wildcard nor a share name.
+    /// Whether the filter has neither a wildcard nor a share name.
     is_plain: bool,
     qos: QoS,
     no_local: bool,
@@ -120,12 +121,12 @@ impl Route {
         self.standing != Standing::Over && self.matches_always(topic)
     }
 
-    /// Returns whether its filters match, even if the subscription is over.
+    /// Returns whether one of its filters matches, even if the subscription has ended.
     pub(crate) fn matches_always(&self, topic: TopicName<'_>) -> bool {
         self.wanted.iter().any(|wanted| wanted.matches(topic))
     }
 
-    /// Returns whether the subscription is granted or is to be made.
+    /// Returns whether the subscription is granted or still to be requested.
     pub(crate) const fn is_wanted(&self) -> bool {
         matches!(
             self.standing,
@@ -195,8 +196,8 @@ impl Agent {
         id
     }
 
-    /// Unsubscribes from filters of an earlier session, which no subscription of this process has. The answer is
-    /// [`AgentEvent::Unsubscribed`].
+    /// Unsubscribes from filters of an earlier session that no subscription of this process has. [`AgentEvent::Unsubscribed`]
+    /// reports the answer.
     pub fn unsubscribe_filters(&mut self, filters: &[TopicFilter<'_>], now: Instant) -> RouteId {
         let wanted = filters
             .iter()
@@ -208,8 +209,9 @@ impl Agent {
         id
     }
 
-    /// Gives up a subscription. The answer is [`AgentEvent::Unsubscribed`]. Messages that came before can still be taken. A
-    /// filter that another subscription of this agent has stays subscribed at the server, and has no code in the answer.
+    /// Gives up a subscription. [`AgentEvent::Unsubscribed`] reports the answer. The program can still take messages that came
+    /// before. A filter that another subscription of this agent has stays subscribed at the server, and has no code in the
+    /// answer.
     pub fn unsubscribe(&mut self, id: RouteId, now: Instant) {
         self.subscriptions_change();
         // The server may know the filters from a kept session, or from a SUBSCRIBE whose answer was lost.
@@ -222,7 +224,7 @@ impl Agent {
                         .push_back(AgentEvent::Unsubscribed(id, Vec::new()));
                 }
                 Standing::Wanted => route.standing = Standing::Unwanted,
-                // An answer to SUBSCRIBE that comes later is ignored.
+                // The agent ignores an answer to SUBSCRIBE that comes later.
                 Standing::Asked(_) | Standing::Granted => route.standing = Standing::Unwanted,
                 Standing::Unwanted | Standing::Leaving(_) | Standing::Over => {}
             }
@@ -230,11 +232,10 @@ impl Agent {
         self.ask(now);
     }
 
-    /// Gives up a subscription whose messages nobody will take. Its messages at QoS 1 and 2 that were not taken, and the one
-    /// that was given out last and not finished, stay unacknowledged: they wait for the next subscription that they match, or
-    /// for the stream of messages that no subscription claims. If the session outlives its connections, the server keeps the
-    /// subscription. Otherwise the agent unsubscribes, and drops the messages that nobody has claimed when the server has
-    /// answered.
+    /// Gives up a subscription and its messages. Its QoS 1 and 2 messages that the program has not finished stay unacknowledged:
+    /// they wait for the next subscription that they match, or for the stream of unclaimed messages. If the session outlives its
+    /// connections, the server keeps the subscription. Otherwise the agent unsubscribes, and drops the messages that are still
+    /// unclaimed when the server has answered.
     pub fn forget(&mut self, id: RouteId, now: Instant) {
         let Some(index) = self.routes.iter().position(|route| route.id == id) else {
             return;
@@ -294,7 +295,7 @@ impl Agent {
         self.routes.iter_mut().find(|route| route.id == id)
     }
 
-    /// Sends the SUBSCRIBE and UNSUBSCRIBE packets that wait, as far as there is room.
+    /// Sends the waiting SUBSCRIBE and UNSUBSCRIBE packets, as far as there is room.
     pub(crate) fn ask(&mut self, now: Instant) {
         #[cfg(feature = "journal")]
         if self.journal.subscriptions.changed {
@@ -343,7 +344,7 @@ impl Agent {
                 Some(asked.map(Standing::Asked))
             }
             Standing::Unwanted => {
-                // The server knows a filter once, however many subscriptions of this agent have it.
+                // The server stores a filter once, even if several subscriptions of this agent have it.
                 let mut filters = route.filters();
                 filters.retain(|filter| {
                     !self
@@ -361,7 +362,7 @@ impl Agent {
         }
     }
 
-    /// Ends a subscription: its stream ends after the messages that wait in it.
+    /// Ends a subscription. Its stream ends after the messages that wait in it.
     fn over(&mut self, id: RouteId, event: AgentEvent, now: Instant) {
         self.events.push_back(event);
         self.subscriptions_change();
@@ -380,7 +381,7 @@ impl Agent {
         }
     }
 
-    /// Returns whether the token is that of a SUBSCRIBE or UNSUBSCRIBE, and removes it.
+    /// Removes a token from those of SUBSCRIBE and UNSUBSCRIBE packets. Returns whether it was one of them.
     pub(crate) fn was_asked(&mut self, token: Token) -> bool {
         let known = self.asked.iter().position(|asked| *asked == token);
         known.is_some_and(|at| {
@@ -428,7 +429,7 @@ impl Agent {
         self.ask(now);
     }
 
-    /// After a lost connection, marks the SUBSCRIBE and UNSUBSCRIBE packets without an answer as not sent.
+    /// Marks the SUBSCRIBE and UNSUBSCRIBE packets without an answer as not sent, after a lost connection.
     pub(crate) fn ask_again(&mut self) {
         for route in &mut self.routes {
             match route.standing {
@@ -439,7 +440,7 @@ impl Agent {
         }
     }
 
-    /// When the server has no session, marks all subscriptions as not sent, and ends those that were to be given up.
+    /// Marks all subscriptions as not sent, and ends those that were being given up, when the server has no session.
     pub(crate) fn subscriptions_lost(&mut self, now: Instant) {
         let mut gone = Vec::new();
         for route in &mut self.routes {
@@ -458,7 +459,7 @@ impl Agent {
         }
     }
 
-    /// Notes that the records of the subscriptions are to be compared with them.
+    /// Notes that the records of the subscriptions may be out of date.
     #[allow(clippy::unused_self, reason = "with the feature it is needed")]
     const fn subscriptions_change(&mut self) {
         #[cfg(feature = "journal")]

@@ -49,7 +49,7 @@ impl Scheme {
         matches!(self, Self::Ws | Self::Wss)
     }
 
-    /// Accepts the names of other clients as well.
+    /// Returns the scheme of a name, including the names that other clients use.
     fn named(name: &str) -> Option<Self> {
         const NAMES: [(&str, Scheme); 9] = [
             ("mqtt", Scheme::Mqtt),
@@ -84,7 +84,7 @@ impl Options {
     /// # Errors
     /// [`Error::Url`] for anything else. Its text does not have the password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
-        // The part before the @ may have a password.
+        // The part before the `@` may contain a password.
         let shown = url.rsplit_once('@').map_or(url, |(_, address)| address);
         let wrong = |why: &str| Error::Url(format!("{shown}: {why}"));
         let (scheme, rest) = url.split_once("://").ok_or_else(|| {
@@ -184,7 +184,7 @@ fn split(scheme: Scheme, rest: &str) -> Result<Parts<'_>, &'static str> {
             query,
         });
     }
-    // A password may have a / that is not written as %2F, where no path can follow.
+    // In a password, the `/` need not be written as `%2F` if no path can follow.
     let end = |text: &str| text.find(['/', '?', '#']).unwrap_or(text.len());
     let user_ends = if scheme.is_websocket() {
         rest.get(..end(rest))
@@ -221,7 +221,7 @@ fn split(scheme: Scheme, rest: &str) -> Result<Parts<'_>, &'static str> {
     })
 }
 
-/// Splits a text at the first such character. The character is in neither part.
+/// Splits a text at the first occurrence of a character. Neither part contains the character.
 fn cut(text: &str, at: char) -> (&str, Option<&str>) {
     text.split_once(at)
         .map_or((text, None), |(before, behind)| (before, Some(behind)))

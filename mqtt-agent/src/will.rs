@@ -1,4 +1,4 @@
-//! The will of a client.
+//! Holds the will of a client.
 
 use alloc::vec::Vec;
 
@@ -27,13 +27,13 @@ pub struct OwnedWill {
 }
 
 impl OwnedWill {
-    /// Makes a will that the server publishes at once.
+    /// Makes a will without a delay.
     #[must_use]
     pub const fn new(message: Publication) -> Self {
         Self { message, delay: 0 }
     }
 
-    /// Returns the will of CONNECT; `properties` are the result of [`Self::properties`].
+    /// Returns the will for CONNECT; `properties` is the result of [`Self::properties`].
     ///
     /// # Errors
     /// The topic is no valid topic name.
@@ -48,7 +48,7 @@ impl OwnedWill {
         })
     }
 
-    /// Returns its properties; empty in 3.1.1.
+    /// Returns the properties of the will; empty in 3.1.1.
     ///
     /// # Errors
     /// The response topic is no valid topic name.

@@ -1,4 +1,4 @@
-//! Each error prints its own text, its source prints the next one, and no text stands twice in the chain.
+//! Checks the texts of errors: an error and each of its sources print different texts.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use mqtt_agent::proto::{
 use mqtt_agent::session::{Closed, Refused, Violation};
 use mqtt_agent::{Error, Options, Outcome, Publication};
 
-/// The texts of an error and its sources.
+/// Returns the texts of an error and its sources.
 fn chain(error: &Error) -> Vec<String> {
     let mut texts = vec![error.to_string()];
     let mut source = error.source();

@@ -1,4 +1,5 @@
-//! What an agent writes for the next process, and what that one makes of it. The test plays the server and the transport.
+//! Checks the records that an agent writes, and the state that the next process restores from them. The test plays the server and
+//! the transport.
 
 use bytes::BytesMut;
 use mqtt_agent::proto::{
@@ -15,7 +16,7 @@ use mqtt_testing::packets::{encode, publish};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// One process after the other, with the log of their records.
+/// A client process and its successors, with the log of their records.
 struct Story {
     options: Options,
     agent: Agent,
@@ -57,12 +58,12 @@ impl Story {
         self.agent.stored(n);
     }
 
-    /// The process ends, and the next one begins. What is not stored is lost.
+    /// Ends the process and starts the next one. Records that are not stored are lost.
     fn restart(&mut self) {
         self.agent = restore(&self.options, &self.log).expect("its own records");
     }
 
-    /// Connects, and returns CONNECT's clean start.
+    /// Connects, and returns the clean start of CONNECT.
     fn connect(&mut self, session_present: bool) -> bool {
         if let NextDial::At(at) = self.agent.next_dial(self.now) {
             self.now = at;
@@ -90,7 +91,7 @@ impl Story {
         sent
     }
 
-    /// Returns what is outgoing, in words.
+    /// Returns the outgoing packets as text.
     fn says(&mut self) -> Vec<String> {
         let sent = self.sent();
         let word = |packet: &Packet<'_>| match packet {
@@ -124,7 +125,7 @@ impl Story {
         self.agent.subscribe(&list, &Properties::EMPTY, self.now)
     }
 
-    /// Subscribes, and the server grants it.
+    /// Subscribes, and answers as a server that grants it.
     fn granted(&mut self, id: u8, filter: &str) -> RouteId {
         let route = self.subscribe(filter);
         assert_eq!(self.says(), [format!("subscribe {filter}")]);
@@ -154,7 +155,7 @@ fn packets(mut bytes: &[u8], version: Version) -> Vec<Packet<'_>> {
     packets
 }
 
-/// Messages that are accepted without a connection are there after a crash, in their order.
+/// Messages that were accepted without a connection are sent after a crash, in their order.
 #[test]
 fn the_outbox_outlives_the_process() {
     let mut story = Story::new(options(Version::V311));
@@ -171,7 +172,7 @@ fn the_outbox_outlives_the_process() {
     assert_eq!(story.says(), ["Publish", "Publish"]);
 }
 
-/// The server lost the session while the process was down: the new one makes the subscriptions again before its program asks.
+/// The server lost the session while the process was down: the next process subscribes again before its program does.
 #[test]
 fn subscriptions_outlive_the_process() {
     let mut story = Story::new(options(Version::V311));
@@ -179,17 +180,17 @@ fn subscriptions_outlive_the_process() {
     story.granted(1, "a/#");
     story.granted(2, "b");
     story.restart();
-    // A session that goes on has them.
+    // A server that continues the session has the subscriptions.
     story.connect(true);
     assert!(story.says().is_empty());
     story.restart();
-    // The program itself asks for one of them.
+    // The program subscribes to one of the filters itself.
     story.subscribe("b");
     story.connect(false);
     assert_eq!(story.says(), ["subscribe a/#", "subscribe b"]);
 }
 
-/// What the program gave up before the crash is given up after it.
+/// A subscription that the program gave up before the crash is given up after it.
 #[test]
 fn an_unsubscribe_outlives_the_process() {
     let mut story = Story::new(options(Version::V5));
@@ -232,7 +233,7 @@ fn messages_before_the_program_subscribes_are_unclaimed() {
     assert_eq!(&message.payload[..], b"early");
 }
 
-/// 5 [MQTT-3.2.2-4]: a session whose records are not here cannot go on.
+/// 5 [MQTT-3.2.2-4]: a session without records cannot be continued.
 #[test]
 fn without_records_the_first_connect_of_mqtt_5_is_clean() {
     let mut options = options(Version::V5);
@@ -243,7 +244,7 @@ fn without_records_the_first_connect_of_mqtt_5_is_clean() {
     assert!(!story.connect(true));
 }
 
-/// 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]: the server may have ended its session, though its CONNACK never came.
+/// 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]: the server may have ended its session even if its CONNACK did not arrive.
 #[test]
 fn a_clean_start_goes_on_after_a_crash_until_connack() {
     let mut story = Story::new(options(Version::V5));
@@ -265,7 +266,7 @@ fn a_clean_start_goes_on_after_a_crash_until_connack() {
     assert!(!story.connect(true));
 }
 
-/// DISCONNECT is behind PUBREC, which waits for its record.
+/// DISCONNECT goes out after PUBREC, which waits for its record.
 #[test]
 fn a_client_that_closes_waits_for_its_records() {
     let mut story = Story::new(options(Version::V5));

@@ -1,4 +1,4 @@
-//! Reading pauses only for messages that a stream of the program takes.
+//! Checks that only messages of a stream that the program reads pause reading.
 
 use bytes::BytesMut;
 use mqtt_agent::session::Instant;
@@ -11,7 +11,7 @@ const CONNACK: &[u8] = b"\x20\x02\x00\x00";
 /// A message at QoS 0 with topic `a`.
 const MESSAGE: &[u8] = b"\x30\x04\x00\x01ax";
 
-/// A client with room for two messages at QoS 0, connected.
+/// Returns a connected client with room for two QoS 0 messages.
 fn connected() -> Agent {
     let mut options = Options::new("broker", 1883);
     options.qos0_overflow = QoS0Overflow::PauseReading;

@@ -1,4 +1,4 @@
-//! A client that is killed and restarts from its records. A failing case is shrunk and printed; `survives(&[..], version)`
+//! Checks a client that is killed and restarts from its records. A failing case is shrunk and printed; `survives(&[..], version)`
 //! replays it.
 
 use mqtt_agent::proto::Version;

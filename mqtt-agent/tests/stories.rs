@@ -1,4 +1,4 @@
-//! Stories of an agent, packet by packet. The test plays the server and the transport.
+//! Checks an agent packet by packet. The test plays the server and the transport.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ struct Story {
     input: BytesMut,
 }
 
-/// A client whose session is kept.
+/// Returns the options of a client whose session is kept.
 fn kept() -> Options {
     let mut options = Options::new("broker", 1883);
     options.client_id = "story".to_owned();
@@ -37,7 +37,7 @@ impl Story {
         }
     }
 
-    /// Connects; CONNECT and what follows it is taken.
+    /// Connects, and returns the types of the packets after CONNECT.
     fn connect(&mut self, session_present: bool) -> Vec<PacketType> {
         assert_eq!(self.agent.next_dial(self.now), NextDial::Now);
         self.agent.opened(self.now).expect("it can connect");
@@ -91,7 +91,7 @@ impl Story {
         self.agent.subscribe(&list, &Properties::EMPTY, self.now)
     }
 
-    /// SUBSCRIBE is sent and granted.
+    /// Subscribes, and answers as a server that grants it.
     fn granted(&mut self, id: u16, filter: &str) -> RouteId {
         let subscription = self.subscribe(filter);
         assert_eq!(self.sent(), [PacketType::Subscribe]);
@@ -146,7 +146,7 @@ fn a_message_is_acknowledged_when_the_program_is_done_with_it() {
         assert_eq!(story.sent(), []);
         story.taken(from, &received);
         assert_eq!(story.sent(), [expected]);
-        // Once.
+        // The second call changes nothing.
         story.taken(from, &received);
         assert_eq!(story.sent(), []);
         assert_eq!(story.agent.held_bytes(), 0);
@@ -179,7 +179,7 @@ fn a_message_before_its_subscription_is_held_for_it() {
     let received = story.must_get(from, "early");
     story.taken(from, &received);
     assert_eq!(story.sent(), [PacketType::PubRec]);
-    // The next reader of unclaimed messages gets the rest.
+    // The next reader of unclaimed messages gets the remaining ones.
     let received = story.must_get(None, "another");
     story.taken(None, &received);
     assert_eq!(story.sent(), [PacketType::PubAck]);
@@ -194,7 +194,7 @@ fn a_message_that_returns_is_not_given_out_again() {
     story.message(QoS::AtLeastOnce, 2, false, "a/b", "waits");
     let received = story.must_get(from, "in hand");
     story.lose();
-    // The program takes it before the server sends it again: the acknowledgement waits for that.
+    // The program takes the message before the server sends it again: the acknowledgement waits until then.
     story.taken(from, &received);
     story.connect(true);
     assert_eq!(story.sent(), []);
@@ -281,7 +281,7 @@ fn a_subscription_whose_answer_was_lost_is_given_up_at_the_server() {
             .any(|event| matches!(event, AgentEvent::Unsubscribed(known, _) if *known == id)),
         "{events:?}"
     );
-    // The SUBSCRIBE in doubt is no publish.
+    // The SUBSCRIBE whose answer is in doubt is not reported as a publish.
     let publishes = |event: &AgentEvent| matches!(event, AgentEvent::Published(..));
     assert!(!events.iter().any(publishes), "{events:?}");
 }

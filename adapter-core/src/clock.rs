@@ -1,18 +1,18 @@
-//! The clock and the random numbers of the system or, in a browser, those of the browser.
+//! Reads the clock and the random numbers of the system or of the browser.
 
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 pub(crate) use std::time::Instant;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 pub(crate) use web_time::Instant;
 
-/// Returns a number by which clients that lost their server at once wait for different times.
+/// Returns a random number, which spreads the reconnects of clients that lost their server at the same time.
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 pub(crate) fn random() -> u32 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or(0)
 }
 
-/// Returns a number by which clients that lost their server at once wait for different times.
+/// Returns a random number, which spreads the reconnects of clients that lost their server at the same time.
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 pub(crate) fn random() -> u32 {
     let random = js_sys::Math::random() * f64::from(u32::MAX);

@@ -1,4 +1,4 @@
-//! The bare connection: one task owns a transport and a `Client`.
+//! Holds the bare connection: one task owns a transport and a `Client`.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,7 +15,8 @@ use crate::driver::{Tcp, Timer, Transport, cannot_connect, transport_failed};
 /// How many bytes one read takes at most.
 const READ: usize = 16 << 10;
 
-/// A client on one transport. When the transport is gone, [`Self::into_client`] returns the session for the next connection.
+/// A client on one transport. When the transport has ended, [`Self::into_client`] returns the client and its session for the next
+/// connection.
 ///
 /// All methods are cancel-safe: bytes that were read or written are accounted for before the next await point.
 #[derive(Debug)]
@@ -25,13 +26,13 @@ pub struct Connection<W, T> {
     input: BytesMut,
     /// Bytes at the front of `input` that the last event borrowed.
     consumed: usize,
-    /// Whether the machine must write before it takes more input.
+    /// Whether the machine must write before it accepts more input.
     blocked: bool,
     timer: T,
 }
 
 impl<W: Tcp, T: Timer> Connection<W, T> {
-    /// Connects by TCP and sends CONNECT. The first event is [`Event::Connected`] or [`Event::Refused`].
+    /// Connects over TCP and sends CONNECT. The first event is [`Event::Connected`] or [`Event::Refused`].
     ///
     /// # Errors
     /// The transport cannot be opened, or CONNECT cannot be written.
@@ -46,7 +47,6 @@ impl<W: Transport, T: Timer> Connection<W, T> {
     /// if its timer needs one.
     ///
     /// # Errors
-    /// CONNECT cannot be written.
     /// CONNECT cannot be written.
     pub fn new(
         transport: impl Into<W>,
@@ -66,8 +66,8 @@ impl<W: Transport, T: Timer> Connection<W, T> {
         })
     }
 
-    /// Returns the machine, which publishes, subscribes and acknowledges. Its packets go out with the next [`Self::next`] or
-    /// [`Self::flush`].
+    /// Returns the machine, which publishes, subscribes and acknowledges. The next [`Self::next`] or [`Self::flush`] writes the
+    /// packets.
     pub const fn client(&mut self) -> &mut Client<'static> {
         &mut self.client
     }
@@ -78,8 +78,8 @@ impl<W: Transport, T: Timer> Connection<W, T> {
         Instant::from_millis(u64::try_from(self.timer.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Takes the next step of the machine. Returns its event, if there is one, and the machine, so that the program can
-    /// answer while it holds the event.
+    /// Takes the next step of the machine. Returns the event of the step, if there is one, and the machine, so that the program
+    /// can call it while the event borrows the input.
     ///
     /// # Errors
     /// The connection is over. [`Self::disconnect`] still sends the reason to the server.
@@ -100,7 +100,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
         }
     }
 
-    /// Writes all that is outgoing.
+    /// Writes all outgoing bytes.
     ///
     /// # Errors
     /// The transport fails.
@@ -114,7 +114,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
         .await
     }
 
-    /// Sends DISCONNECT, writes all that is outgoing and closes the transport. Returns the client with its session.
+    /// Sends DISCONNECT, writes all outgoing bytes and closes the transport. Returns the client with its session.
     ///
     /// # Errors
     /// The transport fails.
@@ -145,7 +145,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes, reads and keeps time until the input has something for the machine.
+    /// Writes, reads and waits for deadlines until the input has bytes that the machine has not seen.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             while !self.client.outgoing().is_empty() {
@@ -160,7 +160,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
             let now = self.now();
             self.client.tick(now)?;
             if !self.client.outgoing().is_empty() && !self.blocked {
-                // The tick wrote a PINGREQ. If the transport does not take it now, the read below still waits.
+                // `tick` wrote a PINGREQ. If the transport does not take it now, the read below waits.
                 if self.poll_write(cx)?.is_ready() {
                     continue;
                 }
@@ -183,7 +183,7 @@ impl<W: Transport, T: Timer> Connection<W, T> {
         if ready!(self.transport.poll_fill(cx, &mut self.input)).map_err(transport_failed)? == 0 {
             return Poll::Ready(Err(Error::EndOfStream));
         }
-        // The machine learns that it has seen all of the input, so that it can measure silence.
+        // Tells the machine that it has seen all input, so that the machine can measure the time without input.
         if self.client.needs(&self.input).is_some() {
             let now = self.now();
             let _ = self.client.receive(&self.input, now)?;

@@ -1,4 +1,4 @@
-//! Opens a connection: the address of the socket, the order of the addresses, and the stages over the socket.
+//! Opens connections: the address of the socket, the order of the addresses, and the stages over the socket.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,7 +14,7 @@ use mqtt_agent::{Options, Scheme};
 
 use crate::driver::{Timer, Transport};
 
-/// Settings for opening a connection that [`Options`] do not have. Each field belongs to the feature of its name.
+/// Settings for opening a connection that are not part of [`Options`]. Each field exists with the feature of its name.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DialOptions {
@@ -57,7 +57,7 @@ pub struct Dialler {
         allow(dead_code, reason = "it has no fields then")
     )]
     options: DialOptions,
-    /// Made for the first connection, and used for all later ones, so that TLS sessions are resumed.
+    /// Made for the first connection and used for all later ones, so that TLS sessions are resumed.
     #[cfg(feature = "tls")]
     tls: std::sync::OnceLock<mqtt_transport::tls::TlsConnector>,
 }
@@ -137,7 +137,7 @@ impl Dialler {
         Ok(Some(stack).filter(|stack| !stack.is_plain()))
     }
 
-    /// Refuses the schemes that need stages, for an adapter without them.
+    /// Rejects the schemes that need stages, for an adapter without stages.
     ///
     /// # Errors
     /// The scheme needs TLS or WebSocket.
@@ -199,7 +199,7 @@ impl<W> fmt::Debug for Opened<W> {
 }
 
 impl<W: Transport> Opened<W> {
-    /// Does the handshakes of the scheme over a fresh socket.
+    /// Performs the handshakes of the scheme over a new socket.
     ///
     /// # Errors
     /// The certificate of the server is not accepted, the server refuses the client or speaks another protocol, or the

@@ -1,4 +1,4 @@
-//! The driver of async runtimes: [`drive`] is the task behind a handle. A runtime provides its transports and its timer.
+//! Drives an agent in an async runtime: [`drive`] is the task behind a handle. A runtime provides its transports and its timer.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -28,7 +28,7 @@ pub trait Transport: Unpin {
     /// The transport fails.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
 
-    /// Sends bytes that the transport buffers.
+    /// Sends the bytes that the transport has buffered.
     ///
     /// # Errors
     /// The transport fails.
@@ -58,14 +58,14 @@ pub trait Timer: Unpin {
     /// Makes the timer ready after `span` from now.
     fn reset(&mut self, span: Duration);
 
-    /// Is ready when the time of the timer has come. Wakes the task then.
+    /// Returns ready at the time of the timer, and wakes the task then.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Returns the time since the timer was made.
     fn elapsed(&self) -> Duration;
 }
 
-/// Dials, reads, writes and sleeps as the agent says, until all handles are gone. The adapter spawns this future as a task.
+/// Dials, reads, writes and sleeps for the agent until all handles are dropped. The adapter spawns this future as a task.
 pub async fn drive<T, D, F, W>(hub: Arc<Hub>, mut dial: D)
 where
     T: Timer,
@@ -94,7 +94,7 @@ where
     }
 }
 
-/// Gets new credentials, if the options have a source of them, and opens a transport.
+/// Gets new credentials if the options have a source of credentials, and opens a transport.
 async fn open<T, D, F, W>(hub: &Hub, dial: &mut D) -> Result<W, Error>
 where
     T: Timer,
@@ -135,7 +135,7 @@ pub async fn timeout<T: Timer, F: Future>(span: Duration, future: F) -> Option<F
     .await
 }
 
-/// Waits until `span` is over or the state of the hub changes.
+/// Waits for `span`, or until the state of the hub changes.
 async fn wait<T: Timer>(hub: &Hub, span: Duration) {
     let mut woken = false;
     let news = poll_fn(|cx| {
@@ -149,14 +149,14 @@ async fn wait<T: Timer>(hub: &Hub, span: Duration) {
     let _ = timeout::<T, _>(span, news).await;
 }
 
-/// Waits until the client is closed and needs no connection for that.
+/// Waits until the client is closed and needs no connection to finish.
 async fn given_up<T: Timer>(hub: &Hub) {
     while !hub.is_given_up() {
         wait::<T>(hub, hub.gives_up_in().unwrap_or(Duration::MAX)).await;
     }
 }
 
-/// Serves one transport until its end. Returns why it ended.
+/// Serves one transport until it ends. Returns the reason.
 async fn serve<T: Timer, W: Transport>(hub: &Hub, transport: W) -> Error {
     if let Err(error) = hub.opened() {
         return error;
@@ -171,7 +171,7 @@ async fn serve<T: Timer, W: Transport>(hub: &Hub, transport: W) -> Error {
         timer: T::after(Duration::ZERO),
     };
     let why = poll_fn(|cx| pump.poll(cx)).await;
-    // Bytes that a violation or DISCONNECT left still go out, if the transport takes them soon.
+    // The last bytes after a violation or DISCONNECT are still written, if the transport takes them in time.
     let said_goodbye = hub.is_finished();
     let Pump {
         transport,
@@ -192,7 +192,7 @@ async fn serve<T: Timer, W: Transport>(hub: &Hub, transport: W) -> Error {
             }
             output.wrote(n);
         }
-        // A TCP socket that is closed with unread input is reset, and the peer may lose bytes that it has not read by then:
+        // The system resets a TCP socket that is closed with unread input, and the peer may then lose bytes that it has not read:
         // the last acknowledgements.
         let mut n = usize::from(said_goodbye);
         while n > 0 {
@@ -217,13 +217,13 @@ struct Pump<'a, W, T> {
     timer: T,
 }
 
-/// How much room one read has at least, in bytes.
+/// The least room for one read, in bytes.
 const READ: usize = 64 << 10;
-/// How many bytes are read before other tasks of the thread run, above all those that take the messages.
+/// How many bytes are read before other tasks of the thread run, such as those that take the messages.
 const TURN: usize = READ;
 
 impl<W: Transport, T: Timer> Pump<'_, W, T> {
-    /// Does all that can be done now. Ready when the connection is over.
+    /// Writes, reads and ticks as far as possible. Returns ready when the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         match self.work(cx) {
             Ok(()) => Poll::Pending,
@@ -255,7 +255,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
                         continue;
                     }
                 }
-                // The tick may have written a PINGREQ or a DISCONNECT.
+                // `tick` may have written a PINGREQ or a DISCONNECT.
                 if !self.write(cx)? {
                     return Ok(());
                 }
@@ -263,7 +263,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
         }
     }
 
-    /// Writes what is outgoing. Returns whether anything was written.
+    /// Writes the outgoing bytes. Returns whether the transport took any.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         let mut wrote = false;
         if !self.is_flushed {
@@ -271,7 +271,8 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
         }
         loop {
             self.hub.refill(&mut self.output);
-            // Returns after one round of writes: publishers that got room add their messages, which then go out together.
+            // Returns after one round of writes, so that publishers that wait for room add their messages, which then go out
+            // together.
             if self.output.rest().is_empty() || wrote {
                 return Ok(wrote);
             }
@@ -299,7 +300,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
         }
     }
 
-    /// A transport with stages may buffer bytes until it can write again.
+    /// Flushes: a transport with stages may buffer bytes until it can write again.
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         self.is_flushed = self
             .transport
@@ -314,8 +315,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
         match self.flow {
             Flow::Read(needed) => {
                 let (len, missing) = (self.input.len(), needed.saturating_sub(self.input.len()));
-                // The buffer for a large packet grows with the bytes that arrive, not with the length that the packet
-                // announces.
+                // The buffer for a large packet grows with the bytes that arrive, not with the length in the packet's header.
                 self.input.reserve(missing.clamp(READ, len.max(READ)));
                 match self
                     .transport
@@ -332,7 +332,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
                     Poll::Pending => Ok(0),
                 }
             }
-            // Writing has made room meanwhile.
+            // The write above may have made room.
             Flow::Write => {
                 self.flow = self.hub.input(&mut self.input)?;
                 Ok(0)

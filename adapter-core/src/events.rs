@@ -11,7 +11,7 @@ use mqtt_agent::{ConnectionEvent, Error};
 
 use crate::hub::Hub;
 
-/// How many events are stored for readers that come later.
+/// How many events are stored for later readers.
 const KEPT: usize = 64;
 
 /// The latest events.
@@ -26,12 +26,12 @@ pub(crate) struct EventLog {
     pub(crate) last_error: Option<Error>,
     /// How many connections and attempts were lost.
     pub(crate) losses: u64,
-    /// Whether the latest event of a connection is that it was made. A connection that is being ended still counts, since the
-    /// reason is not known before its end.
+    /// Whether the latest event about a connection is that it was made. A connection that is being ended still counts, because
+    /// the reason is known only at its end.
     pub(crate) has_connection: bool,
-    /// The reason that was logged last at WARN: it is not logged again for each attempt.
+    /// The last reason that was logged at WARN. The next attempts that fail for the same reason do not log it again.
     warned: Option<String>,
-    /// Whether "connected" was logged at INFO since then: a server that ends each connection for the same reason is logged
+    /// Whether "connected" was logged at INFO since then. So a server that ends each connection for the same reason is logged
     /// once.
     welcomed: bool,
 }
@@ -116,8 +116,8 @@ pub(crate) fn in_full(error: &Error) -> String {
     text
 }
 
-/// The events of the connection, as a [`Stream`] that ends when the client stopped. It begins with the latest 64 events from
-/// before. A reader that is more than 64 events late misses the oldest of them.
+/// The events of the connection, as a [`Stream`] that ends when the client stops. It begins with up to 64 earlier events. A
+/// reader that is more than 64 events late misses the oldest ones.
 #[derive(Debug)]
 pub struct ConnectionEvents {
     hub: Arc<Hub>,
@@ -129,7 +129,7 @@ impl ConnectionEvents {
         Self { hub, next: 0 }
     }
 
-    /// Polls for the next event; `None` when the client stopped.
+    /// Polls for the next event; `None` when the client has stopped.
     pub fn poll_event(&mut self, cx: &Context<'_>) -> Poll<Option<ConnectionEvent>> {
         let mut state = self.hub.lock();
         if let Some(event) = state.log.get(&mut self.next) {
@@ -142,7 +142,7 @@ impl ConnectionEvents {
         Poll::Pending
     }
 
-    /// Returns the next event; `None` when the client stopped. Cancel-safe.
+    /// Returns the next event; `None` when the client has stopped. Cancel-safe.
     #[allow(
         clippy::should_implement_trait,
         reason = "the name that streams have for it"

@@ -1,5 +1,5 @@
-//! The cloneable handle, on which the handles of the adapters are built. Its futures are cancel-safe: a dropped future has
-//! either done nothing, or its work goes on.
+//! Holds the cloneable handle that the handles of the adapters wrap. Its futures are cancel-safe: when a future is dropped, it
+//! has either done nothing, or its work continues.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use crate::hub::Hub;
 use crate::messages::{Messages, Subscribing, Unsubscribing, User};
 use crate::publishing::{Publishing, Ticket};
 
-/// A client that many tasks share. After the last handle and stream are dropped, the driver sends what is pending for at most
+/// A client that many tasks share. After the last handle and stream are dropped, the driver sends pending messages for at most
 /// five seconds, sends DISCONNECT and stops.
 #[derive(Debug)]
 pub struct Handle {
@@ -115,7 +115,8 @@ impl Handle {
         }
     }
 
-    /// Subscribes to one filter. The stream has the messages from now on; the future is ready when the server has answered.
+    /// Subscribes to one filter. The stream has all matching messages from now on; the future is ready when the server has
+    /// answered.
     ///
     /// # Errors
     /// [`Error::SubscriptionRefused`] if the server refused it; `filter` is no valid topic filter; the client is closed
@@ -140,8 +141,7 @@ impl Handle {
     }
 
     /// Subscribes to several filters by one SUBSCRIBE. One stream has their messages in order. `properties` may have a
-    /// subscription identifier and user properties (5). [`Messages::granted`] returns the server's reason code for each
-    /// filter.
+    /// subscription identifier and user properties (5). [`Messages::granted`] returns the server's reason code for each filter.
     ///
     /// # Errors
     /// [`Error::SubscriptionRefused`] if the server refused all of them; the client is closed before the server answered.
@@ -176,8 +176,8 @@ impl Handle {
         async move { Unsubscribing::new(&messages).await }
     }
 
-    /// Returns the stream of messages that no other stream claims: those of [`crate::Options::subscriptions`], and of an
-    /// earlier session.
+    /// Returns the stream of messages that match no other stream: those of [`crate::Options::subscriptions`], and of an earlier
+    /// session.
     #[must_use]
     pub fn other_messages(&self) -> Messages {
         Messages::new(self.hub(), None)
@@ -201,9 +201,9 @@ impl Handle {
         Ok(())
     }
 
-    /// Acknowledges a message as the program finishes it, and stores a note of at most 64 bytes with it, such as a number or
-    /// the key of a row: a crash leaves both or none. [`Self::note`] returns the last one, also in the next process. See
-    /// [`mqtt_agent::Agent::acknowledge_with`].
+    /// Acknowledges a message that the program has finished, and stores a note of at most 64 bytes with the acknowledgement, such
+    /// as a number or the key of a row: after a crash both are stored or none is. [`Self::note`] returns the last note, also in
+    /// the next process. See [`mqtt_agent::Agent::acknowledge_with`].
     ///
     /// # Errors
     /// [`Refused::TooLarge`] for a longer note; [`Refused::NothingToAcknowledge`] at QoS 0, and if the message is acknowledged
@@ -244,8 +244,8 @@ impl Handle {
         })
     }
 
-    /// Waits until there is no connection, and returns why the last one ended. Is also ready if the client has connected
-    /// again before the future is polled.
+    /// Waits until there is no connection, and returns why the last one ended. The future is also ready if the client has
+    /// connected again before it is polled.
     pub fn disconnected(&self) -> impl Future<Output = Error> + use<'_> {
         let mut losses = None;
         std::future::poll_fn(move |cx| {
@@ -304,8 +304,8 @@ impl Handle {
         self.hub().lock().agent.unsent()
     }
 
-    /// Closes the client: sends what is pending, for at most `deadline`, disconnects, and returns the messages that were not
-    /// acknowledged. The client accepts no more messages from this call on, even if the future is dropped.
+    /// Closes the client: sends pending messages for at most `deadline`, disconnects, and returns the messages that were not
+    /// acknowledged. The client accepts no new messages from this call on, even if the future is dropped.
     pub fn close(&self, deadline: Duration) -> Close {
         let now = self.hub().now();
         self.hub().lock().close(now.after(deadline), now);
@@ -315,7 +315,7 @@ impl Handle {
     }
 }
 
-/// See [`Handle::close`].
+/// The future of [`Handle::close`].
 #[derive(Debug)]
 #[must_use = "await it, or what is pending may not be sent before the program ends"]
 pub struct Close {

@@ -1,5 +1,5 @@
-//! An agent behind a lock, and the wakers of all futures that wait for it. A driver (a task or a pair of threads) moves bytes
-//! and asks the hub what to do next. Neither knows the protocol.
+//! Holds an agent behind a lock, and the wakers of all futures that wait for the agent. A driver (a task or a pair of threads)
+//! moves bytes and asks the hub for the next action. Hub and driver contain no rule of MQTT.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,12 +20,12 @@ use crate::events::EventLog;
 use crate::storage::Storage;
 use crate::tickets::Tickets;
 
-/// Bytes for the driver to write: a copy of what is outgoing, so that the lock is not held during the write.
+/// Bytes for the driver to write: a copy of the outgoing bytes, so that the driver does not hold the lock during a write.
 #[derive(Debug, Default)]
 pub struct Output {
     bytes: Vec<u8>,
     written: usize,
-    /// How many of the written bytes the agent has been told.
+    /// How many of the written bytes were reported to the agent.
     told: usize,
 }
 
@@ -77,9 +77,9 @@ pub(crate) struct HubState {
     /// Wakers of futures that wait for a change of the connection.
     watchers: Vec<Waker>,
     driver: Option<Waker>,
-    /// How many handles and streams are left.
+    /// How many handles and streams exist.
     users: usize,
-    /// How many streams take the messages that no subscription claims.
+    /// How many streams take the unclaimed messages.
     pub(crate) others: usize,
     #[cfg(feature = "store")]
     pub(crate) storage: Option<Storage>,
@@ -92,7 +92,7 @@ pub struct Hub {
     start: clock::Instant,
 }
 
-/// How long the driver sends what is pending after the last handle and stream are gone.
+/// How long the driver sends pending messages after the last handle and stream were dropped.
 pub const LINGER: Duration = Duration::from_secs(5);
 
 /// How many bytes one write takes at most.
@@ -120,7 +120,7 @@ impl Hub {
             #[cfg(feature = "store")]
             storage,
         };
-        // A store that cannot be opened has stopped the client.
+        // If the store cannot be opened, the client is already stopped.
         state.settle();
         Arc::new(Self {
             state: Mutex::new(state),
@@ -145,8 +145,8 @@ impl Hub {
         at.since(self.now())
     }
 
-    /// Sets the waker that is called when there is something to write, when reading goes on, or when the connection is to
-    /// end.
+    /// Sets the waker of the driver. It is called when there are bytes to write, when reading resumes, or when the connection is
+    /// to end.
     pub fn set_driver(&self, waker: &Waker) {
         let mut state = self.lock();
         let known = state.driver.as_ref();
@@ -180,7 +180,7 @@ impl Hub {
         self.lock().agent.set_credentials(credentials);
     }
 
-    /// Returns whether the driver is to stop opening a transport, since the client is closed.
+    /// Returns whether the driver is to stop opening a transport because the client is closed.
     #[must_use]
     pub fn is_given_up(&self) -> bool {
         let now = self.now();
@@ -190,14 +190,14 @@ impl Hub {
         })
     }
 
-    /// Returns when [`Self::is_given_up`] may change, while a transport is being opened.
+    /// Returns after what time [`Self::is_given_up`] may change while a transport is being opened.
     #[must_use]
     pub fn gives_up_in(&self) -> Option<Duration> {
         let now = self.now();
         self.lock().agent.deadline().map(|at| at.since(now))
     }
 
-    /// Starts a connection on an open transport: CONNECT is outgoing then.
+    /// Starts a connection on an open transport: afterwards CONNECT is outgoing.
     ///
     /// # Errors
     /// The options do not make a valid CONNECT, or the client is closed.
@@ -216,7 +216,7 @@ impl Hub {
         state.wake_publishers();
     }
 
-    /// Tells the agent how many bytes were written. When all are, copies the next outgoing bytes.
+    /// Tells the agent how many bytes were written. If all of `output` was written, copies the next outgoing bytes.
     pub fn refill(&self, output: &mut Output) {
         let mut state = self.lock();
         state.sync_storage();
@@ -236,13 +236,13 @@ impl Hub {
         }
     }
 
-    /// Returns whether the driver is to close the transport, since everything is written.
+    /// Returns whether the driver is to close the transport because everything is written.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.lock().agent.is_finished()
     }
 
-    /// Handles the whole packets at the front of the input, and removes them.
+    /// Handles and removes the complete packets at the front of the input.
     ///
     /// # Errors
     /// The connection is over: write what is outgoing, then call [`Self::lost`] with this error.
@@ -256,7 +256,7 @@ impl Hub {
         flow
     }
 
-    /// Tells the agent the time. Returns after what time to call this again, if at all.
+    /// Tells the agent the time. Returns after what time to call this again; `None` if that is not needed.
     ///
     /// # Errors
     /// The connection is over, as for [`Self::input`].
@@ -268,7 +268,7 @@ impl Hub {
         })
     }
 
-    /// Calls `work` with the agent, then wakes the futures that the events of the agent concern.
+    /// Calls `work` with the agent, then handles the events of the agent, which wakes the futures that wait for them.
     pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Agent) -> R) -> R {
         let mut state = self.lock();
         state.sync_storage();
@@ -298,15 +298,15 @@ impl HubState {
         self.wake_driver();
     }
 
-    /// Notes that the answer to a SUBSCRIBE or UNSUBSCRIBE is to be stored. Must be called under the same lock as the call of
-    /// the agent, since the answer may come as soon as the lock is released.
+    /// Prepares to store the answer to a SUBSCRIBE or UNSUBSCRIBE. Must be called under the same lock as the call of the agent,
+    /// because the answer may arrive as soon as the lock is released.
     pub(crate) fn expect_answer(&mut self, id: RouteId) {
         self.streams.insert(Some(id), StreamState::default());
         self.settle();
         self.wake_driver();
     }
 
-    /// Gives the events of the agent to those who wait for them.
+    /// Passes the events of the agent to the futures and streams that wait for them.
     pub(crate) fn settle(&mut self) {
         self.give_records();
         while let Some(event) = self.agent.next_event() {
@@ -353,7 +353,7 @@ impl HubState {
         }
     }
 
-    /// Tells everybody who waits that the client stopped.
+    /// Ends all waiting futures and streams because the client has stopped.
     fn stopped(&mut self) {
         self.tickets.close();
         for waiting in self.streams.values_mut() {
@@ -372,7 +372,7 @@ impl HubState {
         remember(&mut self.watchers, waker);
     }
 
-    /// Gives new records to the thread that stores.
+    /// Gives new records to the thread of the store.
     fn give_records(&mut self) {
         #[cfg(feature = "store")]
         if let Some(storage) = &mut self.storage {
@@ -380,7 +380,7 @@ impl HubState {
         }
     }
 
-    /// Tells the agent what is stored.
+    /// Tells the agent which records are stored.
     pub(crate) fn sync_storage(&mut self) {
         #[cfg(feature = "store")]
         if let Some(storage) = &mut self.storage
@@ -391,7 +391,7 @@ impl HubState {
         }
     }
 
-    /// Wakes when more is stored.
+    /// Wakes the caller when more records are stored.
     #[cfg_attr(
         not(feature = "store"),
         allow(clippy::unused_self, reason = "there is no store")

@@ -1,4 +1,4 @@
-//! The stream of messages of a subscription, and the futures of subscribing and unsubscribing.
+//! Holds the stream of messages of a subscription, and the futures of subscribing and unsubscribing.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,7 +13,7 @@ use mqtt_proto::ReasonCode;
 
 use crate::hub::Hub;
 
-/// Counts as a user of the hub until it is dropped: the driver runs as long as there is one.
+/// Counts as a user of the hub until it is dropped. The driver runs while there is a user.
 pub(crate) struct User(pub(crate) Arc<Hub>);
 
 impl User {
@@ -50,7 +50,7 @@ impl fmt::Debug for User {
 #[derive(Debug)]
 pub struct Messages {
     user: User,
-    /// `None` for the stream of messages that no subscription claims.
+    /// `None` for the stream of unclaimed messages.
     id: Option<RouteId>,
     granted: Vec<ReasonCode>,
     /// Messages taken from the agent and not given out yet: messages at QoS 0, then at most one at QoS 1 or 2.
@@ -171,7 +171,7 @@ impl Drop for Messages {
                 state.agent.forget(id, now);
                 state.streams.remove(&self.id);
             }
-            // Another stream may take the messages that no subscription claims.
+            // Another stream may take the unclaimed messages.
             None => {
                 let ready = self.ready.iter().filter_map(ReceivedMessage::id);
                 for id in self.in_hand.into_iter().chain(ready) {
@@ -194,7 +194,7 @@ impl Drop for Messages {
 pub struct Subscribing(Result<Option<Messages>, Error>);
 
 impl Subscribing {
-    /// The stream exists from the start, so that it gets messages that come before the answer.
+    /// The stream exists from the start, so that it gets messages that arrive before the answer.
     pub(crate) const fn new(messages: Messages) -> Self {
         Self(Ok(Some(messages)))
     }
@@ -203,12 +203,12 @@ impl Subscribing {
         Self(Err(error))
     }
 
-    /// Polls for the next message, before or after the server's answer, and acknowledges the one before it; `None` at the end
-    /// of the stream.
+    /// Polls for the next message, before or after the server's answer, and acknowledges the one before it; `None` at the end of
+    /// the stream.
     ///
-    /// A server may send messages before its answer, above all those that waited in a kept session. A program that takes them
-    /// polls this method beside the future. If it awaits the future alone, it may wait for ever where reading pauses
-    /// ([`crate::QoS0Overflow::PauseReading`], [`crate::Options::receive_limit`]), because the answer is behind the messages.
+    /// A server may send messages before its answer, such as those that waited in a kept session. A program takes them by polling
+    /// this method beside the future. A program that awaits only the future may wait for ever if reading pauses
+    /// ([`crate::QoS0Overflow::PauseReading`], [`crate::Options::receive_limit`]), because the answer comes after the messages.
     pub fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<ReceivedMessage>> {
         match &mut self.0 {
             Ok(Some(messages)) => messages.poll_message(cx),
@@ -275,7 +275,7 @@ impl Future for Unsubscribing<'_> {
         let waiting = state.streams.entry(*id).or_default();
         match (&waiting.unsubscribed, &waiting.subscribed) {
             (Some(codes), _) => Poll::Ready(Ok(codes.clone())),
-            // The server refused the subscription before.
+            // The server has refused the subscription.
             (None, Some(Err(error))) => Poll::Ready(Err(error.clone())),
             _ if over => Poll::Ready(Err(Error::Stopped)),
             _ => {

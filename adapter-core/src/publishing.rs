@@ -1,4 +1,4 @@
-//! The futures of publishing.
+//! Holds the futures of publishing.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -65,7 +65,7 @@ impl Future for Publishing<'_> {
 pub struct Ticket {
     hub: Arc<Hub>,
     published: Accepted,
-    /// How many bytes of records there were with that of the message.
+    /// How many bytes of records there were, including that of the message, when it was accepted.
     #[cfg_attr(
         not(feature = "store"),
         allow(dead_code, reason = "there are no records")
@@ -82,8 +82,8 @@ impl Ticket {
         }
     }
 
-    /// Waits until the message is stored, if the client has a store: then it outlives the process. A message at QoS 0 is not
-    /// stored, and does not wait.
+    /// Waits until the message is stored and outlives the process, if the client has a store. A message at QoS 0 is not stored;
+    /// its future is ready at once.
     #[cfg(feature = "store")]
     pub fn stored(&self) -> crate::Stored {
         crate::Stored::new(Arc::clone(&self.hub), self.recorded)

@@ -1,4 +1,4 @@
-//! Requests with their responses in one call (5, section 4.10), and responders.
+//! Sends requests and awaits their responses in one call (5, section 4.10), and answers requests.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -52,7 +52,7 @@ impl Future for Requesting<'_> {
                         state.wake_driver();
                         id
                     }
-                    // The request is sent when there is a connection and room.
+                    // The request is sent as soon as there is a connection with room.
                     Err(Error::Refused(Refused::Full | Refused::Offline)) => {
                         state.wait_for_room(cx.waker());
                         state.watch(cx.waker());
@@ -112,8 +112,7 @@ impl Handle {
             if let Some(response) = Publication::response_to(&message, payload) {
                 match self.publish_owned(&response).await {
                     Ok(ticket) => drop(ticket),
-                    // A response topic that is invalid, or a response that is too large, must not end the responder for other
-                    // requesters.
+                    // An invalid response topic or a response that is too large must not end the responder for other requesters.
                     Err(error @ Error::Topic(..)) => {
                         tracing::warn!("no response: {}", in_full(&error))
                     }

@@ -1,4 +1,4 @@
-//! A transport with stages: TLS, WebSocket, proxies.
+//! Runs the stages of a transport (TLS, WebSocket, proxies) in an async runtime.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -14,14 +14,14 @@ use crate::driver::Transport;
 pub struct Staged<W> {
     transport: W,
     stack: Stack,
-    /// A buffer for bytes that were read from the transport and go into the stages at once.
+    /// A buffer for bytes that were read from the transport. They are given to the stages at once.
     wire: BytesMut,
     is_ended: bool,
-    /// An error that came after valid bytes. It is returned when those are read.
+    /// An error that followed valid bytes. It is returned after those are read.
     failed: Option<Error>,
 }
 
-/// How much room one read has at least, in bytes.
+/// The least room for one read, in bytes.
 const READ: usize = 64 << 10;
 
 impl<W> fmt::Debug for Staged<W> {
@@ -31,7 +31,7 @@ impl<W> fmt::Debug for Staged<W> {
 }
 
 impl<W: Transport> Staged<W> {
-    /// Does the handshakes of the stages.
+    /// Performs the handshakes of the stages.
     ///
     /// # Errors
     /// A stage or the transport fails.
@@ -57,7 +57,7 @@ impl<W: Transport> Staged<W> {
                 return Err(error.into());
             }
         }
-        // A server of MQTT sends nothing before CONNECT.
+        // An MQTT server sends nothing before CONNECT.
         if !early.is_empty() {
             let message = "the server sent bytes before CONNECT";
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
@@ -66,7 +66,8 @@ impl<W: Transport> Staged<W> {
         Ok(staged)
     }
 
-    /// A server of another protocol may reset the connection. The stages know what that means during the handshake.
+    /// Explains an error during the handshake: a server of another protocol may reset the connection, and the stages know the
+    /// likely cause.
     fn explain(&mut self, error: io::Error) -> io::Error {
         match (error.kind(), self.stack.end_of_file()) {
             (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, Err(told)) => told.into(),
@@ -86,7 +87,7 @@ impl<W: Transport> Staged<W> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once, and gives the bytes to the stages.
+    /// Reads once, and passes the bytes to the stages.
     fn poll_input(&mut self, cx: &mut Context<'_>, plain: &mut BytesMut) -> Poll<io::Result<()>> {
         self.wire.clear();
         self.wire.reserve(READ);
@@ -99,7 +100,7 @@ impl<W: Transport> Staged<W> {
         };
         self.is_ended |= self.stack.is_ended();
         self.failed = result.err();
-        // The stages may have answers to send, or an alert with the reason of the end.
+        // The stages may have outgoing answers, or an alert with the reason of the end.
         if let Poll::Ready(Err(error)) = self.poll_send(cx)
             && self.failed.is_none()
         {
@@ -129,8 +130,7 @@ impl<W: Transport> Transport for Staged<W> {
                 return Poll::Ready(Ok(0));
             }
             ready!(self.poll_input(cx, buffer))?;
-            // Bytes of a handshake, of a ping or of a part of a record bring no plain bytes, but are not the end of the
-            // stream.
+            // The bytes of a handshake, of a ping or of an incomplete record yield no plain bytes, but the stream has not ended.
             if buffer.len() > before {
                 return Poll::Ready(Ok(buffer.len() - before));
             }

@@ -1,5 +1,5 @@
-//! Between the agent's records and the thread that stores them. The driver gives new records to the thread, and tells the agent
-//! how far the thread is; the thread only wakes.
+//! Connects the records of the agent with the thread that stores them. The driver passes new records to the thread, and tells the
+//! agent how many are stored. The thread only wakes the driver.
 
 use std::fmt;
 use std::future::Future;
@@ -13,19 +13,19 @@ use mqtt_store::{Condition, Config, Durability, OpenError, Store, Writer};
 
 use crate::hub::{Hub, remember};
 
-/// The thread that stores, and how far the agent knows it.
+/// The thread of the store, and how much of its progress the agent knows.
 #[derive(Debug)]
 pub(crate) struct Storage {
     /// `None` after the store is closed.
     writer: Option<Writer>,
     signal: Arc<Signal>,
-    /// Bytes of records that the thread has, and that the agent knows as stored.
+    /// How many bytes of records the thread has received, and how many of them the agent knows as stored.
     given: u64,
     stored: u64,
     condition: Condition,
 }
 
-/// Wakes those who wait for the thread.
+/// The wakers of futures that wait for the thread.
 #[derive(Debug, Default)]
 struct Signal(Mutex<SignalState>);
 
@@ -53,7 +53,7 @@ impl Signal {
 }
 
 impl Storage {
-    /// Makes an agent with what its store has. If the store cannot be opened, the agent is stopped with the reason.
+    /// Makes an agent from the records of its store. If the store cannot be opened, the agent is stopped with the reason.
     pub(crate) fn open(options: Options) -> (Agent, Option<Self>) {
         let Some(store) = options.store.clone() else {
             return (Agent::new(options), None);
@@ -68,7 +68,7 @@ impl Storage {
         }
     }
 
-    /// Gives the thread the records that are new.
+    /// Passes new records to the thread.
     pub(crate) fn give(&mut self, agent: &Agent) {
         let Some(writer) = &self.writer else {
             return;
@@ -82,7 +82,7 @@ impl Storage {
         }
     }
 
-    /// Tells the agent how far the thread is. Returns whether anything changed.
+    /// Tells the agent how many records are stored. Returns whether the number has changed.
     pub(crate) fn tell(&mut self, agent: &mut Agent) -> bool {
         self.give(agent);
         let Some(writer) = &self.writer else {
@@ -115,7 +115,7 @@ impl Storage {
         self.signal.wait(waker);
     }
 
-    /// Stores the last records and closes the store, so that another client can open it. Is ready when it is closed.
+    /// Stores the last records and closes the store, so that another client can open it. Returns ready when the store is closed.
     pub(crate) fn poll_closed(&mut self, cx: &Context<'_>) -> Poll<()> {
         if let Some(writer) = self.writer.take() {
             let signal = Arc::clone(&self.signal);
@@ -123,7 +123,7 @@ impl Storage {
                 drop(writer);
                 signal.wake(true);
             };
-            // Without a thread for it, the drop of the closure closes the store here.
+            // If no thread can be spawned, dropping the closure closes the store here.
             if thread::Builder::new().spawn(close).is_err() {
                 self.signal.wake(true);
             }
@@ -235,7 +235,7 @@ impl Future for Stored {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.hub.lock();
         if let Some(storage) = &state.storage {
-            // Stored before the look at the progress, so that no progress is missed.
+            // The waker is stored before the progress is read, so that no progress is missed.
             storage.wait(cx.waker());
         }
         state.sync_storage();

@@ -1,4 +1,4 @@
-//! The ends of messages for which the program has tickets.
+//! Stores the ends of messages for which the program has tickets.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -14,7 +14,8 @@ enum TicketState {
     Ended(Outcome),
 }
 
-/// The client itself counts the tokens up, so no peer can make them collide. A multiplication spreads them.
+/// A hasher for tokens. The client itself assigns ascending tokens, so a peer cannot cause collisions. A multiplication spreads
+/// the tokens.
 #[derive(Clone, Copy, Debug, Default)]
 struct Spread(u64);
 

@@ -1,4 +1,4 @@
-//! The cloneable handle, and the driver task behind it.
+//! Holds the cloneable handle, and the driver task behind it.
 
 use std::future::Future;
 use std::io;
@@ -13,11 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::runtime::{Clock, Stream, connect};
 
-/// A client that many tasks share. It reconnects, resumes its session, makes subscriptions again that the server lost, and
-/// sends messages again that were not acknowledged. [`mqtt_adapter_core::Handle`] has its methods.
+/// A client that many tasks share. It reconnects, resumes its session, subscribes again if the server lost the session, and sends
+/// unacknowledged messages again. [`mqtt_adapter_core::Handle`] has its methods.
 ///
-/// After the last handle and stream are dropped, the driver sends what is pending for at most five seconds, and disconnects,
-/// if the runtime still runs. A program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
+/// After the last handle and stream are dropped, the driver sends pending messages for at most five seconds, and disconnects, if
+/// the runtime still runs. A program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
 #[derive(Clone, Debug)]
 pub struct Handle(mqtt_adapter_core::Handle);
 
@@ -30,7 +30,8 @@ impl Deref for Handle {
 }
 
 impl Handle {
-    /// Connects as the options say, and is ready when the server has accepted. The client reconnects by itself from then on.
+    /// Connects with these options. The future is ready when the server has accepted the connection. From then on the client
+    /// reconnects by itself.
     ///
     /// # Errors
     /// The first attempt failed; the client stops then. With [`Self::start`] it tries again, and
@@ -41,13 +42,13 @@ impl Handle {
         Ok(handle)
     }
 
-    /// Starts a client that connects as the options say, and tries again when that fails. Must be called within a runtime.
+    /// Starts a client with these options. It tries again after a failure. Must be called within a runtime.
     #[must_use]
     pub fn start(options: Options) -> Self {
         Self::start_dialling(options, DialOptions::default())
     }
 
-    /// Starts a client with settings of TLS, WebSocket or a proxy.
+    /// Starts a client with settings for TLS, WebSocket or a proxy.
     #[must_use]
     pub fn start_dialling(options: Options, dial: DialOptions) -> Self {
         let dialler = Arc::new(Dialler::new(&options, dial));
@@ -57,7 +58,7 @@ impl Handle {
         })
     }
 
-    /// Starts a client over any transport, such as a serial port: `dial` opens a fresh one for each attempt.
+    /// Starts a client over any transport, such as a serial port. `dial` opens a new transport for each attempt.
     pub fn start_with<D, F, T>(options: Options, mut dial: D) -> Self
     where
         D: FnMut() -> F + Send + 'static,
@@ -70,8 +71,8 @@ impl Handle {
         })
     }
 
-    /// The same over a transport of `mqtt_adapter_core`, such as one that [`connect`](crate::connect) and
-    /// [`Opened`] make and the program looks into.
+    /// Starts a client over a transport of `mqtt_adapter_core`, such as one that the program opens by [`connect`](crate::connect)
+    /// and [`Opened`] to inspect it.
     pub fn start_over<D, F, W>(options: Options, dial: D) -> Self
     where
         D: FnMut() -> F + Send + 'static,

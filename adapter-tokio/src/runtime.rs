@@ -52,7 +52,7 @@ impl Tcp for Stream<TcpStream> {
     }
 }
 
-/// Connects to the first address that answers, and sends small packets without delay.
+/// Connects to the first address that answers, and turns off the delay for small packets.
 async fn tcp(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Stream<TcpStream>> {
     let transport = race::<Clock, _, _>(addresses, TcpStream::connect::<SocketAddr>).await?;
     transport.set_nodelay(true)?;
@@ -85,7 +85,7 @@ pub async fn connect(dialler: &Dialler) -> io::Result<Socket> {
         }
         #[cfg(unix)]
         Target::Unix(path) => {
-            // In tokio, a name that begins with a zero byte is an abstract socket.
+            // tokio treats a name that begins with a zero byte as an abstract socket.
             let path = match path.strip_prefix('@') {
                 Some(name) => format!("\0{name}"),
                 None => path.to_owned(),

@@ -1,4 +1,4 @@
-//! The suites of the handle under tokio.
+//! Runs the suites of the handle under tokio.
 
 use mqtt_testing::suites::handles::unanswered;
 use mqtt_tokio::Handle;

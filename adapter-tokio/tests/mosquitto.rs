@@ -1,4 +1,4 @@
-//! The tokio client against Mosquitto, and through a proxy that cuts the connection at random bytes.
+//! Runs the tokio client against Mosquitto, also through a proxy that cuts the connection at random bytes.
 
 use std::future::Future;
 

@@ -1,4 +1,4 @@
-//! The suites of the handle over TLS, WebSocket, both, and Unix sockets.
+//! Runs the suites of the handle over TLS, WebSocket, both, and Unix sockets.
 
 use std::time::Duration;
 
@@ -25,14 +25,14 @@ mqtt_testing::handles_over! { Handle::start_dialling, run;
     unix: Scheme::Unix;
 }
 
-/// Brokers that speak TLS and WebSocket themselves.
+/// Tests with brokers that have TLS and WebSocket built in.
 mod brokers {
     use super::*;
 
     mqtt_testing::secured!(Handle::start_dialling, run);
 }
 
-/// Connections that are cut within records of TLS and frames of WebSocket.
+/// Tests with connections that are cut within TLS records and WebSocket frames.
 mod cut {
     use super::*;
 

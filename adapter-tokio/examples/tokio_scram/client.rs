@@ -1,4 +1,4 @@
-//! The client of SCRAM.
+//! Implements the client side of SCRAM.
 
 use mqtt_tokio::Authenticator;
 
@@ -14,9 +14,9 @@ pub(crate) struct ScramClient {
     expected: Option<String>,
 }
 
-/// With fewer iterations a false server could find the password by trying. RFC 7677 demands at least this many.
+/// With fewer iterations a fake server could find the password by trying. RFC 7677 demands at least this many.
 const LEAST_ITERATIONS: u32 = 4_096;
-/// With more iterations a false server could keep the client busy.
+/// With more iterations a fake server could keep the client busy.
 const MOST_ITERATIONS: u32 = 1_000_000;
 
 impl ScramClient {
@@ -80,7 +80,7 @@ impl Authenticator for ScramClient {
 mod tests {
     use super::*;
 
-    /// The example of RFC 7677, section 3.
+    /// Checks the example of RFC 7677, section 3.
     #[test]
     fn the_conversation_of_the_standard() {
         let nonce = "rOprNGfwEbeRWgbNEkqO";

@@ -1,9 +1,9 @@
-//! Enhanced authentication with SCRAM-SHA-256 (MQTT 5, section 4.12; RFC 7677): the client proves that it knows the password
-//! without sending it, and the broker proves that it knows it as well.
+//! Shows enhanced authentication with SCRAM-SHA-256 (MQTT 5, section 4.12; RFC 7677): the client proves that it knows the
+//! password without sending the password, and the broker proves the same to the client.
 //!
-//! `cargo run -p sansio-mqtt-tokio --example tokio_scram` starts a broker of its own and connects to it, with the
-//! right password and with a wrong one. With a URL, such as `mqtt://127.0.0.1:1883`, it connects to a broker that has it:
-//! user `pump-7`, password `pencil`.
+//! `cargo run -p sansio-mqtt-tokio --example tokio_scram` starts a broker and connects to it, with the right password and with a
+//! wrong one. With a URL, such as `mqtt://127.0.0.1:1883`, it connects to a broker that knows the user `pump-7` with the password
+//! `pencil`.
 
 mod client;
 mod scram;

@@ -1,4 +1,4 @@
-//! The computations of both sides of SCRAM-SHA-256 (RFC 5802, section 3; RFC 7677).
+//! Computes the values of both sides of SCRAM-SHA-256 (RFC 5802, section 3; RFC 7677).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,9 +14,9 @@ pub(crate) type Key = [u8; 32];
 #[derive(Clone, Copy)]
 pub(crate) struct Keys {
     client: Key,
-    /// Stored by a server to check proofs.
+    /// The stored key, with which a server checks proofs.
     pub(crate) stored: Key,
-    /// Stored by a server to prove its own knowledge.
+    /// The server key, with which a server proves that it knows the password.
     pub(crate) server: Key,
 }
 

@@ -1,4 +1,4 @@
-//! The broker of SCRAM, as hooks.
+//! Implements the broker side of SCRAM as hooks.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::scram::{Keys, METHOD, attribute, decode, encode, nonce, proves, sign}
 const ITERATIONS: u32 = 4_096;
 const SALT: &[u8] = b"another for each user";
 
-/// Knows one user, and of the password only what is needed to check it.
+/// Knows one user and the keys that check the user's password, but not the password.
 pub(crate) struct ScramServer {
     user: String,
     keys: Keys,
@@ -43,7 +43,7 @@ impl ScramServer {
 
     fn last(&self, message: &str, (nonce, conversation): &(String, String)) -> Option<Verdict> {
         let (last, proof) = message.rsplit_once(",p=")?;
-        // The proof covers the nonces of both sides: they are in the conversation and in the signed message.
+        // The proof covers the nonces of both sides, because the signed messages contain them.
         let conversation = format!("{conversation},{last}");
         let proof = decode(proof)?.try_into().ok()?;
         if attribute(last, 'r')? != nonce.as_str()
@@ -60,7 +60,7 @@ impl ScramServer {
 
 impl Hooks for ScramServer {
     fn unguessable(&mut self) -> u128 {
-        self.assigned += 1; // take it from the system
+        self.assigned += 1; // a real broker takes it from the system's random numbers
         self.assigned
     }
 

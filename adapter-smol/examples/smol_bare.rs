@@ -1,4 +1,4 @@
-//! One task, no handle: the machine's events, and the machine to answer them with. Prints what comes to a topic.
+//! Uses a bare connection in one task: prints the messages of a topic, and answers events by calls of the machine.
 
 use mqtt_smol::proto::{Connect, Properties, QoS, Subscription, TopicFilter, Version};
 use mqtt_smol::session::Event;

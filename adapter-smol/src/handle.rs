@@ -1,4 +1,4 @@
-//! The cloneable handle, and the driver task behind it.
+//! Holds the cloneable handle, and the driver task behind it.
 
 use std::fmt;
 use std::future::Future;
@@ -16,11 +16,11 @@ use mqtt_adapter_core::{Error, Hub, Message, Options, Outgoing};
 
 use crate::runtime::{Clock, Stream, connect};
 
-/// A client that many tasks share. It reconnects, resumes its session, makes subscriptions again that the server lost, and
-/// sends messages again that were not acknowledged. [`mqtt_adapter_core::Handle`] has its methods.
+/// A client that many tasks share. It reconnects, resumes its session, subscribes again if the server lost the session, and sends
+/// unacknowledged messages again. [`mqtt_adapter_core::Handle`] has its methods.
 ///
-/// After the last handle and stream are dropped, the driver sends what is pending for at most five seconds, and disconnects,
-/// if the executor still runs. A program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
+/// After the last handle and stream are dropped, the driver sends pending messages for at most five seconds, and disconnects, if
+/// the executor still runs. A program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
 #[derive(Clone, Debug)]
 pub struct Handle(mqtt_adapter_core::Handle);
 
@@ -32,8 +32,8 @@ impl Deref for Handle {
     }
 }
 
-/// The driver task of a [`Handle`]; the client does nothing before it is spawned. Spawn it on your executor, such as
-/// `smol::spawn(driver).detach()` or `async_std::task::spawn(driver)`. It ends after the last handle is dropped.
+/// The driver task of a [`Handle`]. The client does nothing until the program spawns it on its executor, such as by
+/// `smol::spawn(driver).detach()` or `async_std::task::spawn(driver)`. The task ends after the last handle is dropped.
 #[must_use = "nothing happens before it is spawned"]
 pub struct Driver(Pin<Box<dyn Future<Output = ()> + Send>>);
 
@@ -52,8 +52,8 @@ impl Future for Driver {
 }
 
 impl Handle {
-    /// Connects as the options say, and is ready when the server has accepted. `spawn` gives the driver to an executor, such
-    /// as `|driver| smol::spawn(driver).detach()`. The client reconnects by itself from then on.
+    /// Connects with these options. The future is ready when the server has accepted the connection. `spawn` gives the driver to
+    /// an executor, such as `|driver| smol::spawn(driver).detach()`. From then on the client reconnects by itself.
     ///
     /// # Errors
     /// The first attempt failed; the client stops then. With [`Self::new`] it tries again, and
@@ -65,12 +65,12 @@ impl Handle {
         Ok(handle)
     }
 
-    /// Makes a client that connects as the options say once its driver is spawned, and tries again when that fails.
+    /// Makes a client with these options. It connects when its driver is spawned, and tries again after a failure.
     pub fn new(options: Options) -> (Self, Driver) {
         Self::dialling(options, DialOptions::default())
     }
 
-    /// Makes a client with settings of TLS, WebSocket or a proxy.
+    /// Makes a client with settings for TLS, WebSocket or a proxy.
     pub fn dialling(options: Options, dial: DialOptions) -> (Self, Driver) {
         let dialler = Arc::new(Dialler::new(&options, dial));
         Self::driven(options, move || {
@@ -79,7 +79,7 @@ impl Handle {
         })
     }
 
-    /// Makes a client over any transport, such as a serial port: `dial` opens a fresh one for each attempt.
+    /// Makes a client over any transport, such as a serial port. `dial` opens a new transport for each attempt.
     pub fn with<D, F, T>(options: Options, mut dial: D) -> (Self, Driver)
     where
         D: FnMut() -> F + Send + 'static,

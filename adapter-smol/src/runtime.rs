@@ -20,7 +20,7 @@ const READ: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Stream<T> {
     io: T,
-    /// A read goes here first, since futures-io reads into initialised bytes only.
+    /// The buffer of a read, because futures-io reads into initialised bytes only.
     space: Box<[u8]>,
 }
 
@@ -37,7 +37,7 @@ impl Tcp for Stream<TcpStream> {
     }
 }
 
-/// Connects to the first address that answers, and sends small packets without delay.
+/// Connects to the first address that answers, and turns off the delay for small packets.
 async fn tcp(addresses: Vec<SocketAddr>) -> io::Result<Stream<TcpStream>> {
     let transport = race::<Clock, _, _>(addresses, TcpStream::connect::<SocketAddr>).await?;
     transport.set_nodelay(true)?;
@@ -95,7 +95,7 @@ async fn connect_with(
 
 #[cfg(unix)]
 async fn unix(path: &str) -> io::Result<async_net::unix::UnixStream> {
-    // A connection to an abstract name is accepted or refused at once.
+    // The system accepts or refuses a connection to an abstract name at once.
     #[cfg(target_os = "linux")]
     if let Some(name) = path.strip_prefix('@') {
         use std::os::linux::net::SocketAddrExt;
@@ -130,7 +130,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Stream<T> {
     }
 }
 
-/// The clock, and the timer of async-io, which needs no runtime: async-io has a thread of its own.
+/// The clock, and the timer of async-io, which runs its own thread and needs no runtime.
 #[derive(Debug)]
 pub struct Clock {
     made: Instant,

@@ -1,4 +1,4 @@
-//! The suites of the handle under smol and under async-std.
+//! Runs the suites of the handle under smol and under async-std.
 
 use mqtt_smol::{Handle, Options};
 use mqtt_testing::suites::handles::unanswered;

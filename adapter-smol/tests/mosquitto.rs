@@ -1,4 +1,5 @@
-//! The client under smol and under async-std against Mosquitto, and through a proxy that cuts the connection at random bytes.
+//! Runs the client under smol and under async-std against Mosquitto, also through a proxy that cuts the connection at random
+//! bytes.
 
 use mqtt_smol::{Clock, Handle, Options};
 

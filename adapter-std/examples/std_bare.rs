@@ -1,4 +1,4 @@
-//! One thread, no handle: the machine's events, and the machine to answer them with. Prints what comes to a topic.
+//! Uses a bare connection in one thread: prints the messages of a topic, and answers events by calls of the machine.
 
 use std::time::Duration;
 

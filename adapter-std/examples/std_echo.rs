@@ -1,4 +1,5 @@
-//! Subscribes, publishes ten messages at QoS 2, hears them, and leaves: `cargo run --example std_echo -- mqtt://127.0.0.1:1883`.
+//! Subscribes, publishes ten messages at QoS 2, receives them, and disconnects: `cargo run --example std_echo --
+//! mqtt://127.0.0.1:1883`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The bare connection: one thread owns a transport, a `Client` and its input.
+//! Holds the bare connection: one thread owns a transport, a `Client` and its input.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -13,9 +13,9 @@ use crate::dial::{open, race};
 
 /// A transport whose reads can have a time limit, so that PINGREQ goes out while no bytes arrive.
 pub trait Timeouts {
-    /// Makes reads fail with `WouldBlock` or `TimedOut` after this time; `None` makes them wait without a limit.
+    /// Makes reads fail with `WouldBlock` or `TimedOut` after this time; `None` removes the limit.
     ///
-    /// A transport that has its own short time limit, such as a serial port, may ignore it.
+    /// A transport with a short built-in time limit, such as a serial port, may ignore the call.
     ///
     /// # Errors
     /// The transport refuses it.
@@ -35,8 +35,8 @@ impl Timeouts for std::os::unix::net::UnixStream {
     }
 }
 
-/// A client on one transport: any `Read + Write` whose reads have a time limit. When the transport is gone,
-/// [`Self::into_client`] returns the session for the next connection.
+/// A client on one transport: any `Read + Write` whose reads have a time limit. When the transport has ended,
+/// [`Self::into_client`] returns the client and its session for the next connection.
 #[derive(Debug)]
 pub struct Connection<T> {
     transport: T,
@@ -49,9 +49,8 @@ pub struct Connection<T> {
 }
 
 impl Connection<TcpStream> {
-    /// Connects by TCP and sends CONNECT. The first event is [`Event::Connected`] or [`Event::Refused`]. Dialling takes at
-    /// most
-    /// `timeout`, and so does each write.
+    /// Connects over TCP and sends CONNECT. The first event is [`Event::Connected`] or [`Event::Refused`]. Dialling takes at most
+    /// `timeout`; each write has the same limit.
     ///
     /// # Errors
     /// The transport cannot be opened, or CONNECT cannot be written.
@@ -94,8 +93,8 @@ impl<T: Read + Write + Timeouts> Connection<T> {
         })
     }
 
-    /// Returns the machine, which publishes, subscribes and acknowledges. Its packets go out with the next [`Self::next`] or
-    /// [`Self::flush`].
+    /// Returns the machine, which publishes, subscribes and acknowledges. The next [`Self::next`] or [`Self::flush`] writes the
+    /// packets.
     pub const fn client(&mut self) -> &mut Client<'static> {
         &mut self.client
     }
@@ -106,8 +105,8 @@ impl<T: Read + Write + Timeouts> Connection<T> {
         Instant::from_millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Waits for the next step of the machine. Returns its event, if there is one, and the machine, so that the program can
-    /// answer while it holds the event.
+    /// Waits for the next step of the machine. Returns the event of the step, if there is one, and the machine, so that the
+    /// program can call it while the event borrows the input.
     ///
     /// # Errors
     /// The connection is over. [`Self::disconnect`] still sends the reason to the server.
@@ -152,7 +151,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
                 self.consumed = consumed;
                 Ok((event, &mut self.client))
             }
-            // The next call writes what is outgoing first.
+            // The next call writes the outgoing bytes first.
             Step::Needs(_) | Step::Blocked => Ok((None, &mut self.client)),
         }
     }
@@ -160,7 +159,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
     /// Reads once, at most until the deadline of the machine or for `patience`.
     fn read(&mut self, needed: usize, patience: Option<Duration>) -> Result<(), Error> {
         let now = self.now();
-        // No new input: the machine learns that it has seen all of it, so that it can measure silence.
+        // There is no new input: the machine is told that it has seen all input, so that it can measure the time without input.
         let _ = self.client.receive(&self.input[..self.filled], now)?;
         let deadline = self.client.deadline().map(|deadline| deadline.since(now));
         let wait = deadline
@@ -187,7 +186,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
         Ok(())
     }
 
-    /// Writes all that is outgoing.
+    /// Writes all outgoing bytes.
     ///
     /// # Errors
     /// The transport fails, or takes nothing within its own time limit.
@@ -203,7 +202,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
         self.transport.flush().map_err(transport_failed)
     }
 
-    /// Sends DISCONNECT, writes all that is outgoing and drops the transport. Returns the client with its session.
+    /// Sends DISCONNECT, writes all outgoing bytes and drops the transport. Returns the client with its session.
     ///
     /// # Errors
     /// The transport fails.

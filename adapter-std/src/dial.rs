@@ -105,7 +105,7 @@ fn unix(path: &str) -> io::Result<UnixStream> {
     UnixStream::connect(path)
 }
 
-/// Returns the addresses of a name. The look-up of the system has no time limit, so a thread of its own does it.
+/// Returns the addresses of a name. The look-up of the system has no time limit, so a separate thread performs it.
 fn look_up(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAddr>> {
     let (sender, receiver) = mpsc::channel();
     let host = host.to_owned();
@@ -203,7 +203,7 @@ pub(crate) enum LineWriter {
 }
 
 impl Line {
-    /// Opens a socket and does the handshakes, within this time.
+    /// Opens a socket and performs the handshakes within `timeout`.
     pub(crate) fn dial(dialler: &Dialler, timeout: Duration) -> io::Result<Self> {
         let until = Instant::now() + timeout;
         #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]

@@ -1,4 +1,4 @@
-//! The threads of a handle: one dials and reads; a second one writes and keeps time while a connection is up.
+//! Runs the threads of a handle: one dials and reads; while a connection is up, a second one writes and watches deadlines.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -19,16 +19,13 @@ pub trait Split: Read + Send + Sized + 'static {
     /// The writing half.
     type Writer: Write + Send;
 
-    /// Returns the writing half. A write that cannot go on must end after about a second with `WouldBlock` or `TimedOut`,
-    /// since the thread that writes keeps the time.
-    ///
+    /// Returns the writing half. A blocked write must end after about a second with `WouldBlock` or `TimedOut`, because the
+    /// writing thread also watches the deadlines.
     /// # Errors
     /// The transport fails.
-    /// As the transport.
     fn writer(&self) -> io::Result<Self::Writer>;
 
-    /// Ends a read that waits. If the transport cannot do that, its reads must end by themselves from time to time, as writes
-    /// do.
+    /// Ends a waiting read. If the transport cannot do that, its reads must end by themselves from time to time, like its writes.
     fn hang_up(writer: &mut Self::Writer);
 }
 
@@ -46,7 +43,7 @@ impl Split for TcpStream {
     }
 }
 
-/// Dials, reads, writes and sleeps as the agent says, until all handles are gone.
+/// Dials, reads, writes and sleeps for the agent until all handles are dropped.
 pub(crate) fn drive<T: Split>(hub: &Hub, mut dial: impl FnMut() -> io::Result<T>) {
     loop {
         match hub.next_dial() {
@@ -66,7 +63,7 @@ pub(crate) fn drive<T: Split>(hub: &Hub, mut dial: impl FnMut() -> io::Result<T>
     }
 }
 
-/// Gets new credentials, if the options have a source of them, and opens a transport.
+/// Gets new credentials if the options have a source of credentials, and opens a transport.
 fn open<T>(hub: &Hub, dial: &mut impl FnMut() -> io::Result<T>) -> Result<T, Error> {
     if let Some(source) = hub.credentials() {
         let credentials = block_on_for(source.ask(), hub.dial_timeout());
@@ -75,8 +72,8 @@ fn open<T>(hub: &Hub, dial: &mut impl FnMut() -> io::Result<T>) -> Result<T, Err
     dial().map_err(cannot_connect)
 }
 
-/// Serves one transport until its end: this thread reads, a second one writes and keeps time. Each thread wakes the other one
-/// when it has made work for it.
+/// Serves one transport until it ends: this thread reads, a second one writes and watches deadlines. Each thread wakes the other
+/// one when there is work for it.
 fn serve<T: Split>(hub: &Hub, mut transport: T) -> Result<Error, Error> {
     hub.opened()?;
     let mut writer = transport.writer().map_err(transport_failed)?;
@@ -86,7 +83,7 @@ fn serve<T: Split>(hub: &Hub, mut transport: T) -> Result<Error, Error> {
         let writes = scope.spawn(|| {
             let end = write(hub, &mut writer, &over, &reader);
             over.store(true, Ordering::Release);
-            // The reader waits for bytes that are no longer needed.
+            // The reading thread waits for bytes that are not needed any more.
             T::hang_up(&mut writer);
             reader.unpark();
             end.err()
@@ -101,7 +98,7 @@ fn serve<T: Split>(hub: &Hub, mut transport: T) -> Result<Error, Error> {
     }))
 }
 
-/// Reads until the connection is over. Returns `Ok` if the other thread ended it.
+/// Reads until the connection has ended. Returns `Ok` if the other thread ended it.
 fn read<T: Split>(
     hub: &Hub,
     transport: &mut T,
@@ -128,7 +125,7 @@ fn read<T: Split>(
             thread::park();
         }
         flow = hub.input(&mut input)?;
-        // The machine may have something to write now, or a new deadline.
+        // The machine may have outgoing bytes or a new deadline.
         writer.unpark();
     }
     Ok(())
@@ -137,7 +134,7 @@ fn read<T: Split>(
 /// How many bytes one read takes at most.
 const READ: usize = 64 << 10;
 
-/// Writes and keeps time until the connection is over. Sleeps while there is nothing to do.
+/// Writes and watches deadlines until the connection has ended. Sleeps while there is nothing to do.
 fn write(
     hub: &Hub,
     writer: &mut impl Write,
@@ -149,7 +146,7 @@ fn write(
     let mut is_flushed = true;
     loop {
         hub.set_driver(&waker);
-        // The tick writes PINGREQ, and begins to close when the program has asked for that.
+        // `tick` writes PINGREQ, and begins to close when the program has asked for it.
         let ticked = hub.tick();
         let over = is_over.load(Ordering::Acquire);
         hub.refill(&mut output);
@@ -173,14 +170,14 @@ fn write(
                 return Ok(());
             }
             thread::park_timeout(ticked?.unwrap_or(Duration::MAX));
-            // The reader may have paused for room that there is now.
+            // Reading may have paused for lack of room, and there is room now.
             reader.unpark();
             continue;
         }
         match writer.write(output.rest()) {
             Ok(0) => return Err(transport_failed(io::ErrorKind::WriteZero.into())),
             Ok(n) => output.wrote(n),
-            // A connection that is over does not wait longer for its last bytes.
+            // A connection that has ended does not wait longer for its last bytes.
             Err(error) if is_timeout(&error) && (over || ticked.is_err()) => {
                 return ticked.map(|_| ());
             }
@@ -191,8 +188,8 @@ fn write(
     }
 }
 
-/// After DISCONNECT, waits until the server ends the connection, which it does when it has read all acknowledgements. If a
-/// client with the same identifier connected earlier, it would get their messages again.
+/// Waits after DISCONNECT until the server ends the connection, which means that it has read all acknowledgements. A client that
+/// connects earlier with the same identifier would get their messages again.
 fn wait_for_the_server(is_over: &AtomicBool) {
     let until = Instant::now() + Duration::from_secs(1);
     while !is_over.load(Ordering::Acquire) {

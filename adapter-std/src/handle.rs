@@ -1,4 +1,4 @@
-//! The cloneable handle of blocking programs.
+//! Holds the cloneable handle of blocking programs.
 
 use std::io;
 use std::ops::Deref;
@@ -18,18 +18,18 @@ use crate::dial::Line;
 use crate::drive::{Split, drive};
 use crate::wait::{block_on, block_on_for};
 
-/// A client that many threads share. It reconnects, resumes its session, makes subscriptions again that the server lost, and
-/// sends messages again that were not acknowledged.
+/// A client that many threads share. It reconnects, resumes its session, subscribes again if the server lost the session, and
+/// sends unacknowledged messages again.
 ///
-/// The thread that drops the last handle or stream waits, for at most five seconds, until what is pending and DISCONNECT are
-/// sent. [`Self::close`] does that when the program calls it.
+/// The thread that drops the last handle or stream waits, for at most five seconds, until pending messages and DISCONNECT are
+/// sent. [`Self::close`] does the same on request.
 #[derive(Clone, Debug)]
 pub struct Handle {
     client: Arc<SharedHandle>,
     limit: Option<Duration>,
 }
 
-/// Shared by handles and streams. The drop of the last one waits for DISCONNECT.
+/// The client that handles and streams share. Dropping the last one waits for DISCONNECT.
 #[derive(Debug)]
 struct SharedHandle(mqtt_adapter_core::Handle);
 
@@ -39,8 +39,7 @@ impl Drop for SharedHandle {
     }
 }
 
-/// Closes the client, and checks again when the time is over, since a driver that is opening a transport does not notice
-/// that.
+/// Closes the client, and checks the time limit a second time, because a driver that is opening a transport does not notice it.
 fn close(client: &mqtt_adapter_core::Handle, deadline: Duration) -> Vec<Unsent> {
     let mut close = client.close(deadline);
     block_on_for(&mut close, deadline)
@@ -48,11 +47,12 @@ fn close(client: &mqtt_adapter_core::Handle, deadline: Duration) -> Vec<Unsent> 
         .unwrap_or_else(|| client.unsent())
 }
 
-/// How long to wait for a driver that has not noticed that the time limit of closing is over.
+/// How long to wait for a driver that has not noticed the end of the time limit of closing.
 const GRACE: Duration = Duration::from_secs(2);
 
 impl Handle {
-    /// Connects as the options say, and returns when the server has accepted. The client reconnects by itself from then on.
+    /// Connects with these options, and returns when the server has accepted the connection. From then on the client reconnects
+    /// by itself.
     ///
     /// # Errors
     /// The first attempt failed; the client stops then. [`Self::start`] returns at once and tries again;
@@ -63,20 +63,20 @@ impl Handle {
         Ok(handle)
     }
 
-    /// Starts a client that connects as the options say, and tries again when that fails.
+    /// Starts a client with these options. It tries again after a failure.
     #[must_use]
     pub fn start(options: Options) -> Self {
         Self::start_dialling(options, DialOptions::default())
     }
 
-    /// Starts a client with settings of TLS, WebSocket or a proxy.
+    /// Starts a client with settings for TLS, WebSocket or a proxy.
     #[must_use]
     pub fn start_dialling(options: Options, dial: DialOptions) -> Self {
         let (dialler, timeout) = (Dialler::new(&options, dial), options.dial_timeout);
         Self::start_with(options, move || Line::dial(&dialler, timeout))
     }
 
-    /// Starts a client over any transport: `dial` opens a fresh one for each attempt.
+    /// Starts a client over any transport. `dial` opens a new transport for each attempt.
     pub fn start_with<T: Split>(
         options: Options,
         dial: impl FnMut() -> io::Result<T> + Send + 'static,
@@ -90,8 +90,8 @@ impl Handle {
         }
     }
 
-    /// Returns a handle of the same client whose calls wait for at most `limit`. After that they return [`Error::TimedOut`],
-    /// and have done nothing. A new handle waits without a limit.
+    /// Returns a handle of the same client whose calls wait for at most `limit`. After that time a call does nothing and returns
+    /// [`Error::TimedOut`]. A new handle waits without a limit.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -213,8 +213,7 @@ impl Handle {
         self.wait("unsubscribing", self.client.0.unsubscribe(filters))
     }
 
-    /// Returns the messages that no other stream claims: those of [`crate::Options::subscriptions`], and of an earlier
-    /// session.
+    /// Returns the messages that match no other stream: those of [`crate::Options::subscriptions`], and of an earlier session.
     #[must_use]
     pub fn other_messages(&self) -> Messages {
         self.stream(self.client.0.other_messages())
@@ -235,7 +234,7 @@ impl Handle {
         self.client.0.acknowledge(message, reason)
     }
 
-    /// Acknowledges a message as the program finishes it, and stores a note with it; see
+    /// Acknowledges a message that the program has finished, and stores a note with the acknowledgement; see
     /// [`mqtt_adapter_core::Handle::acknowledge_with`].
     ///
     /// # Errors
@@ -301,7 +300,7 @@ impl Handle {
         self.client.0.pending()
     }
 
-    /// Closes the client: sends what is pending, for at most `deadline`, disconnects, and returns the messages that were not
+    /// Closes the client: sends pending messages for at most `deadline`, disconnects, and returns the messages that were not
     /// acknowledged.
     #[must_use]
     pub fn close(&self, deadline: Duration) -> Vec<Unsent> {
@@ -314,7 +313,7 @@ impl Handle {
 pub struct Ticket(mqtt_adapter_core::Ticket);
 
 impl Ticket {
-    /// Waits until the message ended.
+    /// Waits until the message has ended.
     #[must_use]
     pub fn wait(self) -> Outcome {
         block_on(self.0)
@@ -329,18 +328,18 @@ impl Ticket {
         block_on(self.0.stored())
     }
 
-    /// Waits until the message ended, for at most `limit`; `None` after that. The message is still sent.
+    /// Waits until the message has ended, for at most `limit`; returns `None` after that time, and the message is still sent.
     pub fn wait_for(&mut self, limit: Duration) -> Option<Outcome> {
         block_on_for(&mut self.0, limit)
     }
 }
 
-/// The messages of a subscription, as an iterator that ends when the subscription is over or the client stopped. A message at
-/// QoS 1 or 2 is acknowledged when the program asks the iterator for the next one; see [`mqtt_adapter_core::Messages`].
+/// The messages of a subscription, as an iterator that ends when the subscription has ended or the client has stopped. A message
+/// at QoS 1 or 2 is acknowledged when the program asks the iterator for the next one; see [`mqtt_adapter_core::Messages`].
 #[derive(Debug)]
 pub struct Messages {
     messages: mqtt_adapter_core::Messages,
-    /// Dropped last: the client stays open as long as there is a stream.
+    /// Dropped last, because the client stays open while there is a stream.
     _client: Arc<SharedHandle>,
 }
 
@@ -353,7 +352,7 @@ impl Deref for Messages {
 }
 
 impl Messages {
-    /// Returns the next message, if one comes within `patience`.
+    /// Returns the next message if it comes within `patience`.
     pub fn next_within(&mut self, patience: Duration) -> Option<ReceivedMessage> {
         block_on_for(self.messages.next(), patience).flatten()
     }
@@ -375,12 +374,12 @@ impl Iterator for Messages {
     }
 }
 
-/// The events of the connection, as an iterator that ends when the client stopped.
+/// The events of the connection, as an iterator that ends when the client has stopped.
 #[derive(Debug)]
 pub struct ConnectionEvents(mqtt_adapter_core::ConnectionEvents);
 
 impl ConnectionEvents {
-    /// Returns the next event, if one comes within `patience`.
+    /// Returns the next event if it comes within `patience`.
     pub fn next_within(&mut self, patience: Duration) -> Option<ConnectionEvent> {
         block_on_for(self.0.next(), patience).flatten()
     }

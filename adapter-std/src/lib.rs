@@ -18,7 +18,7 @@ pub use mqtt_adapter_core::{
     ReceivedMessage, Refused, Scheme, SessionLost, StopOn, StoreFault, Unclaimed, Unsent,
 };
 
-/// The async types behind the blocking ones; [`Handle::as_async`] returns their handle.
+/// The async types that the blocking types wrap. [`Handle::as_async`] returns the async handle.
 pub mod asynch {
     pub use mqtt_adapter_core::{
         Close, ConnectionEvents, Handle, Messages, Publishing, Requesting, Subscribing, Ticket,

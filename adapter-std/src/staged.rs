@@ -1,4 +1,4 @@
-//! A socket with stages for two threads: one reads and one writes, and either may have to send bytes of the stages.
+//! Runs the stages of a socket for two threads. One thread reads and one writes, and either may have to send bytes of the stages.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -14,9 +14,9 @@ use crate::dial::Socket;
 pub(crate) struct Staged {
     socket: Socket,
     shared: Arc<Shared>,
-    /// A buffer for bytes that were read from the socket and go into the stages at once.
+    /// A buffer for bytes that were read from the socket. They are given to the stages at once.
     wire: Vec<u8>,
-    /// The plain bytes that came out of the stages.
+    /// The plain bytes that the stages have returned.
     plain: BytesMut,
     is_ended: bool,
 }
@@ -24,8 +24,8 @@ pub(crate) struct Staged {
 /// The writing half.
 pub(crate) struct StagedWriter(Arc<Shared>);
 
-/// The lock of the stages is never held during a call of the socket, so that the reading thread does not wait for the writing
-/// one.
+/// The stages and the writing half of the socket. The lock of the stages is never held during a call of the socket, so that the
+/// reading thread does not wait for the writing one.
 struct Shared {
     stack: Mutex<Stack>,
     writing: Mutex<Writing>,
@@ -53,7 +53,7 @@ impl fmt::Debug for StagedWriter {
 }
 
 impl Staged {
-    /// Does the handshakes of the stages.
+    /// Performs the handshakes of the stages.
     pub(crate) fn open(socket: Socket, stack: Stack, until: Instant) -> io::Result<Self> {
         let writing = Writing {
             socket: socket.try_clone()?,
@@ -94,7 +94,8 @@ impl Staged {
         Ok(staged)
     }
 
-    /// A server of another protocol may reset the connection. The stages know what that means during the handshake.
+    /// Explains an error during the handshake: a server of another protocol may reset the connection, and the stages know the
+    /// likely cause.
     fn explain(&self, error: io::Error) -> io::Error {
         match (error.kind(), self.shared.stack().end_of_file()) {
             (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, Err(told)) => told.into(),
@@ -106,7 +107,7 @@ impl Staged {
         StagedWriter(Arc::clone(&self.shared))
     }
 
-    /// Reads once, and gives the bytes to the stages.
+    /// Reads once, and passes the bytes to the stages.
     fn input(&mut self) -> io::Result<()> {
         let n = self.socket.read(&mut self.wire)?;
         let result = {
@@ -120,7 +121,7 @@ impl Staged {
             self.is_ended = n == 0 || stack.is_ended() || result.is_err();
             result
         };
-        // The stages may have answers to send, or an alert with the reason of the end.
+        // The stages may have outgoing answers, or an alert with the reason of the end.
         let sent = self.shared.send(false);
         result?;
         match sent {
@@ -132,7 +133,7 @@ impl Staged {
 
 impl Read for Staged {
     fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        // Bytes of a ping or of a part of a record bring no plain bytes, but are not the end of the stream.
+        // The bytes of a ping or of an incomplete record yield no plain bytes, but the stream has not ended.
         while self.plain.is_empty() {
             if self.is_ended {
                 return Ok(0);
@@ -154,7 +155,7 @@ impl Shared {
         self.stack.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the outgoing bytes of the stages. Without `wait` it returns if another thread is writing them.
+    /// Writes the outgoing bytes of the stages. Without `wait`, returns at once if another thread is writing them.
     fn send(&self, wait: bool) -> io::Result<()> {
         loop {
             let mut writing = if wait {
@@ -175,7 +176,7 @@ impl Shared {
                 self.stack().sent(n);
             }
             drop(writing);
-            // The other thread may have added bytes just before it released the lock.
+            // The other thread may have added bytes before it released the lock.
             if self.stack().outgoing().is_empty() {
                 return Ok(());
             }

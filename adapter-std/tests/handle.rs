@@ -1,4 +1,4 @@
-//! The suites of the handle, run on the async handle inside of the blocking one, and tests of the blocking calls.
+//! Runs the suites of the handle on the async handle inside of the blocking one, and tests the blocking calls.
 
 use std::ops::Deref;
 use std::time::Duration;

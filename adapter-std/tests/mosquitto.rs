@@ -1,4 +1,4 @@
-//! The blocking client against Mosquitto, and through a proxy that cuts the connection at random bytes.
+//! Runs the blocking client against Mosquitto, also through a proxy that cuts the connection at random bytes.
 
 use std::collections::HashMap;
 use std::net::TcpStream;
@@ -41,7 +41,7 @@ fn survives(version: Version, qos: QoS, count: u32) {
     let subscriber = Handle::start(options(wires.far.port, version, "subscriber"));
     let mut messages = subscriber.subscribe("numbers", qos).unwrap();
     let publisher = Handle::start(options(wires.near.port, version, "publisher"));
-    // As in `mqtt_testing::suites::interop`: Mosquitto must not have more to send again than passes between two cuts.
+    // As in `mqtt_testing::suites::interop`, Mosquitto must not have more messages to send again than arrive between two cuts.
     let (heard_one, may_go_on) = mpsc::sync_channel(200);
     for _ in 0..200 {
         heard_one.send(()).unwrap();
@@ -62,7 +62,7 @@ fn survives(version: Version, qos: QoS, count: u32) {
         let times = heard.entry(n).or_default();
         *times += 1;
         if *times == 1 {
-            // The publisher has ended when nobody receives this any more.
+            // The receiver is gone when the publisher has ended.
             let _ = heard_one.try_send(());
         }
         seen.push((n, message.dup, message.packet_id.map(|id| id.get())));
@@ -107,8 +107,7 @@ fn five_thousand_qos_1_messages_through_cuts_arrive_at_least_once_5() {
     survives(Version::V5, QoS::AtLeastOnce, 5_000);
 }
 
-/// A broker that stops answering is noticed within keep-alive plus the ping time-out, by the handle and by the bare
-/// connection.
+/// The handle and the bare connection notice a broker that stops answering, within keep-alive plus the ping time-out.
 #[test]
 fn a_frozen_broker_is_noticed() {
     let broker = Mosquitto::start("");
@@ -147,7 +146,7 @@ fn a_frozen_broker_is_noticed() {
     assert!(ended.is_none());
 }
 
-/// The frozen broker is also noticed while more bytes wait than it takes.
+/// The handle notices a frozen broker even while the outgoing buffer is full.
 #[test]
 fn a_frozen_broker_is_noticed_behind_a_full_buffer() {
     let broker = ScriptedServer::start(|event, _| match event {
@@ -161,7 +160,7 @@ fn a_frozen_broker_is_noticed_behind_a_full_buffer() {
     let handle = Handle::connect(options).unwrap();
     let mut nothing = handle.other_messages();
     let payload = vec![0; 64 << 10];
-    // Waits for room until the connection is given up.
+    // The call waits for room until the connection is given up.
     while handle
         .publish("a", QoS::AtMostOnce, false, &payload)
         .is_ok()
@@ -169,7 +168,7 @@ fn a_frozen_broker_is_noticed_behind_a_full_buffer() {
     assert!(nothing.next().is_none());
 }
 
-/// A bare connection over a transport that is not TCP, which publishes while it holds a received message.
+/// A bare connection runs over a transport that is not TCP, and publishes while the program has a received message.
 #[test]
 fn a_bare_connection_runs_over_any_read_and_write() {
     let broker = Mosquitto::start("");
@@ -225,7 +224,7 @@ fn a_bare_connection_runs_over_any_read_and_write() {
 
 #[test]
 fn policies_limits_and_outcomes_are_those_of_the_session() {
-    // Offline.
+    // A client without a connection.
     let mut offline = options(free_port(), Version::V311, "c");
     offline.config.offline = Offline::Reject;
     let handle = Handle::start(offline);
@@ -236,7 +235,7 @@ fn policies_limits_and_outcomes_are_those_of_the_session() {
     ));
     assert!(handle.close(Duration::ZERO).is_empty());
     assert!(matches!(handle.try_publish(&message), Err(Error::Stopped)));
-    // The window stays full: accepted messages are returned at the end.
+    // The server never answers, so the window stays full: `close` returns the accepted messages.
     let frozen = ScriptedServer::start(|event, _| {
         if matches!(event, ServerEvent::Message(_)) {
             Reaction::Freeze
@@ -254,7 +253,7 @@ fn policies_limits_and_outcomes_are_those_of_the_session() {
     assert_eq!(tickets.pop().unwrap().wait(), Outcome::Closed);
 }
 
-/// 3.1.1 [MQTT-3.1.2-23]: while the server sends more than the client takes, the client still pings in time.
+/// 3.1.1 [MQTT-3.1.2-23]: the client sends PINGREQ in time even while the server sends more than the client takes.
 #[test]
 fn a_client_pings_while_messages_come_without_end() {
     let flood = FloodServer::start();

@@ -1,4 +1,4 @@
-//! The suites of the handle over TLS, WebSocket, both, and Unix sockets.
+//! Runs the suites of the handle over TLS, WebSocket, both, and Unix sockets.
 
 use std::ops::Deref;
 
@@ -26,7 +26,7 @@ mqtt_testing::handles_over! { start, block_on;
     unix: Scheme::Unix;
 }
 
-/// Brokers that speak TLS and WebSocket themselves.
+/// Tests with brokers that have TLS and WebSocket built in.
 mod brokers {
     use super::*;
 

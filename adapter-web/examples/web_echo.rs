@@ -1,5 +1,5 @@
-//! A page that subscribes, publishes three messages at each quality of service, and shows what it hears. `examples/page.html` says how
-//! to build and open it.
+//! Subscribes, publishes three messages at each quality of service, and shows the received ones on the page. `examples/page.html`
+//! describes how to build and open the page.
 
 #[cfg(target_family = "wasm")]
 mod page {
@@ -20,7 +20,7 @@ mod page {
         }
     }
 
-    /// Returns the URL behind the `#` of the page's address, or that of a broker on this machine, and the number of rounds behind a comma.
+    /// Returns the URL after the `#` of the page's address, or that of a local broker, and the number of rounds after a comma.
     fn settings() -> (String, usize) {
         let hash = web_sys::window().and_then(|window| window.location().hash().ok());
         let hash = hash.unwrap_or_default();
@@ -31,8 +31,8 @@ mod page {
         (url.to_owned(), rounds.parse().unwrap_or(3))
     }
 
-    /// Publishes at each quality of service in each round, and hears what it publishes. Connections may be cut meanwhile: a message at
-    /// QoS 1 may then come twice, and one at QoS 0 not at all, so that rounds beyond the third use QoS 2 only.
+    /// Publishes in each round at each quality of service, and receives these messages. If a connection is cut meanwhile, a QoS 1
+    /// message may come twice and a QoS 0 message not at all, so rounds after the third use only QoS 2.
     async fn run(url: &str, rounds: usize, version: Version) -> Result<(), Error> {
         let mut options = Options::from_url(url)?;
         options.version = version;
@@ -42,7 +42,7 @@ mod page {
         options.back_off.first = Duration::from_millis(20);
         let handle = Handle::start(options);
         handle.connected().await?;
-        // The session of the other version stays with the broker, and would take these messages as well.
+        // The broker keeps the session of the other version, whose subscriptions would match the same topic.
         let topic = format!("web/echo/{version}");
         let mut echoes = handle.subscribe(&topic, QoS::ExactlyOnce).await?;
         let (mut wrong, mut heard) = (0, 0);
@@ -68,7 +68,7 @@ mod page {
         Ok(())
     }
 
-    /// Shows how it ended.
+    /// Runs the example and shows its result.
     pub(crate) async fn start() {
         let (url, rounds) = settings();
         for version in [Version::V311, Version::V5] {

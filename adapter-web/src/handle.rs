@@ -1,4 +1,4 @@
-//! The cloneable handle, and the driver task behind it.
+//! Holds the cloneable handle, and the driver task behind it.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use wasm_bindgen_futures::spawn_local;
 use crate::socket::Socket;
 use crate::timer::Clock;
 
-/// A client that many tasks share. It reconnects, resumes its session, makes subscriptions again that the server lost, and
-/// sends messages again that were not acknowledged. [`mqtt_adapter_core::Handle`] has its methods.
+/// A client that many tasks share. It reconnects, resumes its session, subscribes again if the server lost the session, and sends
+/// unacknowledged messages again. [`mqtt_adapter_core::Handle`] has its methods.
 ///
-/// A page that is closed does not wait for anything: the server sees a connection that is cut, and publishes the will.
+/// Closing the page does not wait for pending messages: the server sees a cut connection, and publishes the will.
 #[derive(Clone, Debug)]
 pub struct Handle(mqtt_adapter_core::Handle);
 
@@ -26,7 +26,8 @@ impl Deref for Handle {
 }
 
 impl Handle {
-    /// Connects as the options say, and is ready when the server has accepted. The client reconnects by itself from then on.
+    /// Connects with these options. The future is ready when the server has accepted the connection. From then on the client
+    /// reconnects by itself.
     ///
     /// # Errors
     /// The first attempt failed; the client stops then. With [`Self::start`] it tries again.
@@ -36,8 +37,8 @@ impl Handle {
         Ok(handle)
     }
 
-    /// Starts a client that connects as the options say, and tries again when that fails. A browser opens `ws://` and `wss://` only,
-    /// and a page that was loaded by HTTPS opens `wss://` only.
+    /// Starts a client with these options. It tries again after a failure. A browser opens only `ws://` and `wss://`, and a page
+    /// that was loaded over HTTPS opens only `wss://`.
     #[must_use]
     pub fn start(options: Options) -> Self {
         let (scheme, host, port) = (options.scheme, options.host.clone(), options.port);

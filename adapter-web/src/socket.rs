@@ -1,4 +1,4 @@
-//! The WebSocket of the browser as a transport.
+//! Implements a transport with the WebSocket of the browser.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -19,9 +19,9 @@ use web_sys::{BinaryType, CloseEvent, MessageEvent, WebSocket};
 
 use crate::timer::Clock;
 
-/// How many bytes the browser may hold that the network has not taken.
+/// How many bytes the browser may buffer before a write waits.
 const BUFFERED: u32 = 256 << 10;
-/// How long to wait until the browser is asked again what it holds: there is no event for that.
+/// After what time a waiting write reads the browser's buffered amount again, because the browser has no event for it.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A WebSocket of the browser.
@@ -29,18 +29,18 @@ pub struct Socket {
     socket: WebSocket,
     state: Rc<RefCell<State>>,
     drained: Clock,
-    /// They live as long as the browser may call them.
+    /// These closures must live as long as the browser may call them.
     _on_message: Closure<dyn FnMut(MessageEvent)>,
     _on_open: Closure<dyn FnMut()>,
     _on_close: Closure<dyn FnMut(CloseEvent)>,
 }
 
-/// What the events of the browser have told.
+/// The content of the browser's events.
 #[derive(Default)]
 struct State {
     is_open: bool,
     arrived: VecDeque<Uint8Array>,
-    /// Why it ended; an empty text is a clean end.
+    /// Why the WebSocket ended; an empty text is a clean end.
     ended: Option<String>,
     waker: Option<Waker>,
 }
@@ -58,11 +58,10 @@ impl fmt::Debug for Socket {
 }
 
 impl Socket {
-    /// Opens a WebSocket, and is ready when the server has accepted it.
+    /// Opens a WebSocket. The future is ready when the server has accepted it.
     ///
     /// # Errors
-    /// The scheme is neither that of WebSocket nor that of WebSocket over TLS, or the browser cannot connect. A browser does not say
-    /// why; its console does.
+    /// The scheme is neither `ws` nor `wss`, or the browser cannot connect. A browser reports the reason only in its console.
     pub async fn open(scheme: Scheme, host: &str, port: u16, path: &str) -> io::Result<Self> {
         let url = url(scheme, host, port, path)?;
         // 3.1.1 [MQTT-6.0.0-3], 5 [MQTT-6.0.0-3]: a client asks for the sub-protocol mqtt.
@@ -113,7 +112,7 @@ impl Socket {
         });
         socket.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
         socket.set_onopen(Some(on_open.as_ref().unchecked_ref()));
-        // An error is followed by a close, and says nothing more.
+        // After an error the browser also reports a close. An error event has no description.
         socket.set_onclose(Some(on_close.as_ref().unchecked_ref()));
         Self {
             socket,
@@ -145,7 +144,7 @@ impl Transport for Socket {
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
         let mut state = self.state.borrow_mut();
-        // An empty frame is not the end.
+        // An empty frame is not the end of the stream.
         while let Some(bytes) = state.arrived.pop_front() {
             let n = usize::try_from(bytes.length()).unwrap_or_default();
             if n > 0 {
@@ -187,7 +186,7 @@ impl Transport for Socket {
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The browser sends what it holds, and the end after it.
+        // The browser sends its buffered bytes before it closes.
         let _ = self.socket.close_with_code(1000);
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,4 @@
-//! The timer of the browser.
+//! Implements the timer with `setTimeout` of the browser.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -13,18 +13,18 @@ use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use web_time::Instant;
 
-/// The longest time that `setTimeout` takes is 2^31 - 1 ms; a longer one is waited for in parts.
+/// The longest time that `setTimeout` accepts, 2^31 - 1 ms. A longer wait is split into parts.
 const LONGEST: u128 = i32::MAX as u128;
 
 /// The clock and timer of the browser for [`mqtt_adapter_core::driver`]. It works in pages and in workers.
 pub struct Clock {
     made: Instant,
-    /// `None` is never.
+    /// The deadline; `None` waits for ever.
     at: Option<Instant>,
-    /// The timer that runs, and when it calls.
+    /// The running timer of the browser, and the time of its call.
     running: Option<(JsValue, Instant)>,
     waker: Rc<RefCell<Option<Waker>>>,
-    /// It has called.
+    /// Whether the browser has called.
     called: Rc<Cell<bool>>,
     call: Closure<dyn FnMut()>,
 }
@@ -44,7 +44,7 @@ impl Timer for Clock {
         let (woken, calls) = (Rc::clone(&waker), Rc::clone(&called));
         let call = Closure::new(move || {
             calls.set(true);
-            // The waker may ask for the next timer at once.
+            // The waker may start the next timer during its call.
             let waker = woken.borrow_mut().take();
             if let Some(waker) = waker {
                 waker.wake();
@@ -77,11 +77,11 @@ impl Timer for Clock {
         if self.called.take() {
             self.running = None;
         }
-        // One that calls before the deadline leads to another poll then.
+        // A timer that calls before the deadline causes another poll.
         let is_soon_enough = |(_, calls): &(_, Instant)| *calls <= at;
         if !self.running.as_ref().is_some_and(is_soon_enough) {
             self.stop();
-            // Rounded up: a browser may call at the beginning of a millisecond.
+            // The time is rounded up, because a browser may call at the beginning of a millisecond.
             let millis = (at - now).as_millis().saturating_add(1).min(LONGEST);
             let millis = i32::try_from(millis).unwrap_or(i32::MAX);
             let handler = self.call.as_ref().unchecked_ref();
@@ -115,12 +115,12 @@ impl Drop for Clock {
     }
 }
 
-/// Returns a function that pages and workers have.
+/// Returns a function that exists in both pages and workers.
 fn global_function(name: &str) -> Option<Function> {
     Reflect::get(&global(), &name.into()).ok()?.dyn_into().ok()
 }
 
-/// Is ready after `span`, for programs that wait without a runtime.
+/// Waits for `span`, for programs without a runtime.
 pub async fn sleep(span: Duration) {
     let mut clock = Clock::after(span);
     poll_fn(|cx| clock.poll(cx)).await;

@@ -1,4 +1,4 @@
-//! The example in headless Chromium, with the broker of this workspace behind a server of WebSocket.
+//! Runs the example in headless Chromium against the broker of this workspace behind a WebSocket server.
 #![cfg(not(target_family = "wasm"))]
 
 use std::fs;
@@ -15,11 +15,11 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page.js");
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/page.html");
 const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.npm/node_modules");
 
-/// Builds the example for a browser. Returns the folder with its two files.
+/// Builds the example for the browser. Returns the folder of its two files.
 fn built() -> PathBuf {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let own = std::env::current_exe().unwrap();
-    // The test lies in TARGET_DIRECTORY/PROFILE/deps.
+    // The test program is in TARGET_DIRECTORY/PROFILE/deps.
     let folder = own.ancestors().nth(3).unwrap().to_owned();
     let status = Command::new(env!("CARGO"))
         .args(["build", "--locked", "--quiet", "--manifest-path", manifest])
@@ -44,7 +44,7 @@ fn a_page_publishes_hears_and_reconnects() {
     let broker = HostedBroker::start(None);
     let options = mqtt_web::Options::new("127.0.0.1", broker.port);
     let (options, _) = through(options, mqtt_web::Scheme::Ws, End::Clean);
-    // More bytes than the handshakes and a few exchanges, and far fewer than all.
+    // The limits allow the handshakes and a few exchanges, so that the proxy cuts connections.
     let proxy = Proxy::start(options.port, 1_500, 6_000, 3);
     let url = |port: u16, rounds: u32| format!("ws://localhost:{port}/mqtt,{rounds}");
     let ended = run(

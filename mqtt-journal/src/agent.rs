@@ -1,10 +1,10 @@
-//! The records that an agent adds to those of its session machine. `docs/JOURNAL.md` has their byte tables.
+//! Encodes and decodes the records that an agent adds to those of its session machine. `docs/JOURNAL.md` has their byte tables.
 
 use crate::error::Fault;
 use crate::fields::{Fields, Head};
 use crate::record::{Kind, Parts, Record};
 
-/// Kind 4, the only one of an agent.
+/// Kind 4, the only kind of an agent.
 const SUBSCRIPTION: Kind = Kind::new(4);
 
 /// A record of an agent: one filter to which its program subscribed.
@@ -21,11 +21,11 @@ const SUBSCRIPTION: Kind = Kind::new(4);
 pub struct Subscribed<'a> {
     /// The topic filter.
     pub filter: &'a str,
-    /// What is asked of the server; `None` when it knows the filter no more.
+    /// The state of the filter at the server; `None` when the server does not have the filter any more.
     pub state: Option<Asked>,
 }
 
-/// What an agent asks of the server for one filter.
+/// The subscription of an agent to one filter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Asked {
     /// 0: UNSUBSCRIBE is not answered. 1: SUBSCRIBE is not answered. 2: the server granted it.

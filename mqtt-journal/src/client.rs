@@ -1,4 +1,4 @@
-//! The records of a client's session machine. `docs/JOURNAL.md` has their byte tables.
+//! Encodes and decodes the records of a client's session machine. `docs/JOURNAL.md` has their byte tables.
 
 use mqtt_proto::{PacketId, Version};
 
@@ -37,12 +37,12 @@ pub enum Entry<'a> {
     Received(PacketId, Option<Received<'a>>),
 }
 
-/// The session that the client has at the server, or has asked for.
+/// The session that the client has at the server, or has requested.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Session<'a> {
     /// The number of the session. The server does not know messages of another number.
     pub serial: u32,
-    /// A clean session was asked for, and CONNACK has not arrived: each CONNECT must ask for it again.
+    /// Whether the client has asked for a clean session and has not received CONNACK: each CONNECT must ask for it again.
     pub clean: bool,
     /// The client identifier.
     pub client_id: &'a str,
@@ -51,20 +51,20 @@ pub struct Session<'a> {
 /// The state of a message to the server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outgoing<'a> {
-    /// It is not acknowledged; at QoS 2 PUBREC has not arrived.
+    /// The message is not acknowledged; at QoS 2 PUBREC has not arrived.
     Message {
-        /// The session in which it was given its packet identifier.
+        /// The session in which it got its packet identifier.
         serial: u32,
-        /// Its packet identifier; `None` if it has none yet or is of QoS 0.
+        /// Its packet identifier; `None` if it has none yet or has QoS 0.
         id: Option<PacketId>,
-        /// The version in which its packet is written.
+        /// The version in which its packet is encoded.
         version: Version,
-        /// The whole PUBLISH packet.
+        /// The complete PUBLISH packet.
         packet: &'a [u8],
     },
     /// PUBREC has arrived. PUBREL is sent until PUBCOMP arrives, and the message is not sent again.
     Released {
-        /// The session in which it was given its packet identifier.
+        /// The session in which it got its packet identifier.
         serial: u32,
         /// Its packet identifier.
         id: PacketId,
@@ -76,13 +76,13 @@ pub enum Outgoing<'a> {
 pub struct Received<'a> {
     /// The session in which it arrived.
     pub serial: u32,
-    /// The identifier is free (QoS 2: PUBREL has arrived): only the note is still needed.
+    /// Whether the identifier is free (at QoS 2, PUBREL has arrived) and the record exists only for its note.
     pub released: bool,
     /// The note that the program stored with its acknowledgement.
     pub note: Option<Note<'a>>,
 }
 
-/// Bytes of the program, stored in the same record as an acknowledgement.
+/// Bytes that the program stores in the same record as an acknowledgement.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Note<'a> {
     /// The number of the note. The note with the highest number is valid.
@@ -92,7 +92,7 @@ pub struct Note<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Decodes a record. `None` if its kind is unknown and may be skipped.
+    /// Decodes a record. Returns `None` if its kind is unknown and may be skipped.
     ///
     /// # Errors
     /// The kind is unknown and must not be skipped, or key or value do not fit it.
@@ -115,14 +115,14 @@ impl<'a> Entry<'a> {
         Ok(Some(entry))
     }
 
-    /// Returns the length of the record in bytes. `None` if it cannot be written.
+    /// Returns the length of the record in bytes; `None` if the record cannot be encoded.
     #[must_use]
     pub fn encoded_len(&self) -> Option<usize> {
         self.parts(|parts| parts.encoded_len())
     }
 
-    /// Writes the record to the front of `out` and returns its length. `None` if there is no room, a note has more than
-    /// [`MAX_NOTE`] bytes, or the record would be longer than [`MAX_RECORD`](crate::MAX_RECORD).
+    /// Writes the record to the front of `out` and returns its length. Returns `None` if there is no room, if a note has more
+    /// than [`MAX_NOTE`] bytes, or if the record would be longer than [`MAX_RECORD`](crate::MAX_RECORD).
     pub fn write(&self, out: &mut [u8]) -> Option<usize> {
         self.parts(|parts| parts.write(out))
     }

@@ -1,4 +1,4 @@
-//! The errors of a journal, with their place.
+//! Holds the errors of a journal and their positions.
 
 /// Why bytes are not a valid record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -10,10 +10,10 @@ pub enum Fault {
     /// The length is not a variable byte integer, or leaves no room for a kind and a key.
     #[error("the length of the record is wrong")]
     Length,
-    /// The length of the key is not a variable byte integer, or reaches beyond the record.
+    /// The length of the key is not a variable byte integer, or exceeds the record.
     #[error("the length of the key is wrong")]
     KeyLength,
-    /// Bytes follow the key of a record that deletes.
+    /// Bytes follow the key of a record that deletes its entry.
     #[error("a record that deletes has a value")]
     ValueOfDelete,
     /// The kind is unknown, and must not be skipped.
@@ -25,20 +25,20 @@ pub enum Fault {
     /// The value is not valid for this kind.
     #[error("the value does not fit the kind of the record")]
     Value,
-    /// The first record does not have the format.
+    /// The first record is not the format record.
     #[error("the first record does not contain the format")]
     NoFormat,
-    /// The format has a version that cannot be read.
+    /// The journal has a version that this crate cannot read.
     #[error("the format has version {found}; this program reads {oldest} to {newest}")]
     Version {
         /// The version of the journal.
         found: u8,
-        /// The oldest version that is read.
+        /// The oldest version that this crate reads.
         oldest: u8,
-        /// The newest version that is read.
+        /// The newest version that this crate reads.
         newest: u8,
     },
-    /// The journal was written by another kind of machine.
+    /// Another kind of machine has written the journal.
     #[error("it was written by another kind of machine")]
     Machine,
 }

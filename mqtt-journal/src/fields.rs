@@ -1,8 +1,9 @@
-//! Keys and values are numbers of fixed length, most significant byte first, and last one field that takes the rest.
+//! Reads and writes keys and values: numbers of fixed length, most significant byte first, then one field with the remaining
+//! bytes.
 
 use crate::error::Fault;
 
-/// Takes numbers from the front of a key or a value.
+/// Reads fields from the front of a key or a value.
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
     fault: Fault,
@@ -41,32 +42,32 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// The next `len` bytes.
+    /// Takes the next `len` bytes.
     pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], Fault> {
         let (bytes, rest) = self.rest.split_at_checked(len).ok_or(self.fault)?;
         self.rest = rest;
         Ok(bytes)
     }
 
-    /// Bytes behind their length of two bytes.
+    /// Takes a byte string with a length of two bytes in front.
     pub(crate) fn binary(&mut self) -> Result<&'a [u8], Fault> {
         let len = self.u16()?;
         self.bytes(usize::from(len))
     }
 
-    /// What is left, which stays.
+    /// Returns the remaining bytes without taking them.
     pub(crate) const fn left(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// All that is left.
+    /// Takes the remaining bytes.
     pub(crate) const fn rest(&mut self) -> &'a [u8] {
         let rest = self.rest;
         self.rest = &[];
         rest
     }
 
-    /// Nothing may be left.
+    /// Checks that no bytes remain.
     pub(crate) const fn end(self) -> Result<(), Fault> {
         if self.rest.is_empty() {
             Ok(())

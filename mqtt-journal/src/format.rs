@@ -1,4 +1,4 @@
-//! The first record of a journal: the version of the format, and the machine that wrote it.
+//! Reads and writes the first record of a journal: the version of the format, and the machine that wrote the journal.
 
 use crate::error::Fault;
 use crate::record::{Kind, Record};
@@ -6,7 +6,7 @@ use crate::record::{Kind, Record};
 /// The version of the format that this crate writes.
 pub const VERSION: u8 = 1;
 
-/// The oldest version that this crate reads. Two more releases read a version after the last release that wrote it.
+/// The oldest version that this crate reads. The two releases after the last one that writes a version still read it.
 const OLDEST: u8 = 1;
 
 /// The machine that wrote a journal.
@@ -40,13 +40,13 @@ impl Machine {
     }
 }
 
-/// The content of the first record of each journal. It has the lowest kind and an empty key, so it is also the first in the
-/// order of keys.
+/// The content of the first record of each journal. Its record has the lowest kind and an empty key, so it is the first one in
+/// the order of keys as well.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Format {
     /// The version of all records.
     pub version: u8,
-    /// The machine that wrote them.
+    /// The machine that wrote the records.
     pub machine: Machine,
 }
 
@@ -63,7 +63,7 @@ impl Format {
         }
     }
 
-    /// Returns the value of its record; the key is empty.
+    /// Returns the value of the record; its key is empty.
     #[must_use]
     pub const fn value(self) -> [u8; 2] {
         [self.version, self.machine.byte()]
@@ -72,10 +72,10 @@ impl Format {
     /// Reads the first record.
     ///
     /// # Errors
-    /// The record has no format ([`Fault::NoFormat`]), one that cannot be read ([`Fault::Version`]), or an unknown machine
-    /// ([`Fault::Machine`]).
+    /// The record is not a format record ([`Fault::NoFormat`]), has a version that cannot be read ([`Fault::Version`]), or names
+    /// an unknown machine ([`Fault::Machine`]).
     pub fn read(record: &Record<'_>) -> Result<Self, Fault> {
-        // A later version may have more bytes: only the first one decides whether they can be read.
+        // A later version may have more bytes. The first byte decides whether this crate can read them.
         let (Self::KIND, [], Some([version, rest @ ..])) = (record.kind, record.key, record.value)
         else {
             return Err(Fault::NoFormat);

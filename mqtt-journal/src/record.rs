@@ -1,4 +1,4 @@
-//! The frame that all records share. `docs/JOURNAL.md` has the byte table.
+//! Reads and writes the frame that all records share. `docs/JOURNAL.md` has its byte table.
 
 use mqtt_proto::VarInt;
 
@@ -7,50 +7,50 @@ use crate::error::{Damaged, Fault};
 /// Length in bytes of the longest record, with its length field.
 pub const MAX_RECORD: usize = 268_435_459;
 
-/// What a record is about. Two bits of it say how to read a record whose kind is not known.
+/// The type of a record's entry. Two of its bits tell a reader how to handle a record of an unknown kind.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Kind(u8);
 
-/// The record deletes what is under its key.
+/// The record deletes the entry of its key.
 const DELETES: u8 = 0x40;
-/// Whoever does not know the kind may leave the record out.
+/// A reader that does not know the kind may skip the record.
 const OPTIONAL: u8 = 0x80;
 
 impl Kind {
-    /// A kind from its number, 0 to 63, which a reader must know.
+    /// Makes a kind from its number, 0 to 63. A reader must know the kind.
     ///
     /// # Panics
-    /// At compile time, if the number is above 63.
+    /// At compile time if the number is above 63.
     #[must_use]
     pub const fn new(number: u8) -> Self {
         assert!(number < DELETES, "a kind has six bits");
         Self(number)
     }
 
-    /// The same kind for readers that may leave it out if they do not know it.
+    /// Returns the same kind for records that a reader may skip if it does not know the kind.
     #[must_use]
     pub const fn optional(self) -> Self {
         Self(self.0 | OPTIONAL)
     }
 
-    /// Whether a reader that does not know this kind may leave the record out.
+    /// Returns whether a reader that does not know this kind may skip the record.
     #[must_use]
     pub const fn is_optional(self) -> bool {
         self.0 & OPTIONAL != 0
     }
 
-    /// The kind as the byte of a record.
+    /// Returns the first byte of a record of this kind.
     pub(crate) const fn first_byte(self, deletes: bool) -> u8 {
         if deletes { self.0 | DELETES } else { self.0 }
     }
 
-    /// The kind as the first byte of a key in a store: the number, and whether it is optional.
+    /// Returns the kind as the first byte of a key in a store: the number, and whether it is optional.
     #[must_use]
     pub const fn byte(self) -> u8 {
         self.0
     }
 
-    /// The kind that [`Self::byte`] gave, `None` for other bytes.
+    /// Returns the kind of a byte of [`Self::byte`]; `None` for other bytes.
     #[must_use]
     pub const fn from_byte(byte: u8) -> Option<Self> {
         if byte & DELETES == 0 {
@@ -61,8 +61,7 @@ impl Kind {
     }
 }
 
-/// One change: a value is put under a kind and a key, or what is there is deleted.
-///
+/// One change: puts a value under a kind and a key, or deletes the entry.
 /// ```
 /// use mqtt_journal::{Kind, Record};
 /// let record = Record { kind: Kind::new(3), key: &[0, 7], value: Some(b"held") };
@@ -74,16 +73,16 @@ impl Kind {
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Record<'a> {
-    /// What it is about.
+    /// The type of the entry.
     pub kind: Kind,
-    /// Which of its kind.
+    /// The key of the entry within its kind.
     pub key: &'a [u8],
-    /// What is put under the key; `None` deletes.
+    /// The new value; `None` deletes the entry.
     pub value: Option<&'a [u8]>,
 }
 
 impl<'a> Record<'a> {
-    /// Reads the record at the front; `None` while its end is not there. The second number is the length of the record.
+    /// Reads the record at the front, and returns it with its length; `None` while its last byte is missing.
     ///
     /// # Errors
     /// The bytes are not a record.
@@ -123,14 +122,14 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Length of the record in bytes. `None` if it would be longer than [`MAX_RECORD`].
+    /// Returns the length of the record in bytes; `None` if it would be longer than [`MAX_RECORD`].
     #[must_use]
     pub fn encoded_len(&self) -> Option<usize> {
         self.parts().encoded_len()
     }
 
-    /// Writes the record to the front of `out` and returns its length. `None` if there is no room, or it would be longer than
-    /// [`MAX_RECORD`]; what is in `out` then has no meaning.
+    /// Writes the record to the front of `out` and returns its length. Returns `None` if there is no room, or if the record would
+    /// be longer than [`MAX_RECORD`]; the content of `out` is undefined then.
     pub fn write(&self, out: &mut [u8]) -> Option<usize> {
         self.parts().write(out)
     }
@@ -144,7 +143,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A record to be written, its value in two parts.
+/// A record to be written, with its value in two parts.
 pub(crate) struct Parts<'a> {
     pub(crate) kind: Kind,
     pub(crate) key: &'a [u8],
@@ -181,7 +180,7 @@ impl Parts<'_> {
         Some(end)
     }
 
-    /// Length of the key, and of what follows the length field.
+    /// Returns the length of the key, and the length of the record after its length field.
     fn lengths(&self) -> Option<(VarInt, VarInt)> {
         let varint = |len: usize| VarInt::new(u32::try_from(len).ok()?);
         let [first, second] = self.value.unwrap_or_default();
@@ -195,7 +194,7 @@ impl Parts<'_> {
     }
 }
 
-/// The records of a journal, in order. It ends after the first fault.
+/// An iterator over the records of a journal, in order. It ends after the first fault.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     journal: &'a [u8],
@@ -203,13 +202,13 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// The records of these bytes.
+    /// Iterates over the records of `journal`.
     #[must_use]
     pub const fn new(journal: &'a [u8]) -> Self {
         Self { journal, at: 0 }
     }
 
-    /// How many bytes the records took that were given out.
+    /// Returns how many bytes the returned records take.
     #[must_use]
     pub const fn consumed(&self) -> usize {
         self.at

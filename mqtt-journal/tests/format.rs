@@ -1,4 +1,4 @@
-//! The bytes of each record, as `docs/JOURNAL.md` describes them, and what is refused.
+//! Checks the bytes of each record against `docs/JOURNAL.md`, and that invalid records are rejected.
 
 use mqtt_journal::proto::{PacketId, Version};
 use mqtt_journal::{
@@ -6,7 +6,7 @@ use mqtt_journal::{
     Record, Records, Session, Subscribed, VERSION,
 };
 
-/// A journal of version 1. It must be read as long as version 1 is read: do not change it.
+/// A journal of version 1. Do not change it: it must be readable as long as version 1 is.
 const VERSION_1: &[u8] = b"\x04\x00\x00\x01\x01\
     \x18\x01\x00\x00\x00\x00\x00\x01pump-7/corridor-1\
     \x1b\x02\x08\x00\x00\x00\x00\x00\x00\x00\x09\x00\x00\x00\x00\x01\x00\x02\x04\x34\x07\x00\x01a\x00\x02hi\
@@ -78,7 +78,7 @@ fn version_1_is_written() {
     assert_eq!(journal, VERSION_1);
 }
 
-/// The records that only an agent writes, in version 1: do not change them.
+/// The records that only an agent writes, in version 1. Do not change them.
 const VERSION_1_OF_AN_AGENT: &[u8] = b"\x0b\x04\x03a/#\x01\x19\x00\x00\x00\x07\x05\x44\x03a/#";
 
 #[test]
@@ -170,7 +170,7 @@ fn a_wrong_frame_is_refused() {
     }
 }
 
-/// Kind, key and value of a record, and what is wrong with it.
+/// Kind, key and value of a record, and its expected fault.
 type Case<'a> = (Kind, &'a [u8], Option<&'a [u8]>, Fault);
 
 #[test]

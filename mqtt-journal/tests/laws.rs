@@ -1,4 +1,4 @@
-//! Any bytes decode to records or a fault, and a decoded record encodes to the same bytes.
+//! Checks that any bytes decode to records or a fault, and that a decoded record encodes to the same bytes.
 
 use mqtt_journal::{Entry, Record, Records, broker};
 use proptest::prelude::*;

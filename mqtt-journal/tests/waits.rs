@@ -1,10 +1,10 @@
-//! Tests which packet must wait for which record, by trying every order of events in a small world. A sender and a receiver
-//! have one
-//! packet identifier, three messages, at most three crashes and two lost connections. A crash keeps the stored records and
-//! any number of
-//! the written ones; they are read back from bytes. The program of the receiver keeps its whole state in notes.
-//! With all waits of `docs/JOURNAL.md`, each message whose sender was told `stored` reaches the program of the receiver, at QoS 2 once.
-//! Without any one of them, some order of events breaks that.
+//! Checks which packet must wait for which record, by trying every order of events in a small model. A sender and a receiver have
+//! one packet identifier, three messages, at most three crashes and two lost connections. A crash keeps the stored records and
+//! any number of the written ones; the model reads them back from bytes. The program of the receiver keeps its whole state in
+//! notes.
+//!
+//! With all waits of `docs/JOURNAL.md`, each message that the sender was told is `stored` reaches the program of the receiver,
+//! and at QoS 2 exactly once. Without any one of the waits, there is an order of events that breaks this.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -44,7 +44,7 @@ enum Packet {
     PubComp,
 }
 
-/// The records of one side: stored ones, and ones that are only written.
+/// The records of one side: stored records, and records that are written but not stored.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 struct Journal {
     stored: Vec<u8>,
@@ -52,7 +52,7 @@ struct Journal {
 }
 
 impl Journal {
-    /// Writes a record and returns how many are not stored.
+    /// Writes a record and returns how many records are not stored.
     fn write(&mut self, entry: &Entry<'_>) -> usize {
         let mut bytes = vec![0; entry.encoded_len().unwrap()];
         entry.write(&mut bytes).unwrap();
@@ -60,12 +60,12 @@ impl Journal {
         self.written.len()
     }
 
-    /// Stores the first written record. As there is one key, only the last stored record counts.
+    /// Stores the first written record. All records have the same key, so only the last stored one counts.
     fn store(&mut self) {
         self.stored = self.written.remove(0);
     }
 
-    /// Returns what is left when a crash keeps so many of the written records.
+    /// Returns the journal after a crash that keeps `kept` of the written records.
     fn crash(&self, kept: usize) -> Self {
         let stored = match kept.checked_sub(1) {
             None => self.stored.clone(),
@@ -121,7 +121,7 @@ struct Sender {
 struct Receiver {
     journal: Journal,
     held: Held,
-    /// Whether the identifier belongs to a message that arrived before.
+    /// Whether the identifier belongs to a message that has arrived before.
     taken: bool,
     /// The state of the program: the messages that it has counted.
     program: Vec<u8>,
@@ -134,7 +134,7 @@ struct World {
     to_receiver: Vec<Packet>,
     to_sender: Vec<Packet>,
     published: u8,
-    /// Messages that were reported as stored to the program of the sender.
+    /// The messages that were reported as stored to the program of the sender.
     told: Vec<u8>,
     crashes_left: u8,
     cuts_left: u8,
@@ -265,7 +265,7 @@ impl Receiver {
 }
 
 impl World {
-    /// Returns each world to which one event leads.
+    /// Returns the worlds after each possible next event.
     fn next(&self, waits: Waits, qos2: bool) -> Vec<Self> {
         let mut worlds = Vec::new();
         let mut add = |event: &dyn Fn(&mut Self)| {
@@ -314,7 +314,7 @@ impl World {
         worlds
     }
 
-    /// Returns each world to which a crash leads.
+    /// Returns the worlds after each possible crash.
     fn crashed(&self, waits: Waits, qos2: bool) -> Vec<Self> {
         let mut worlds = Vec::new();
         if self.crashes_left == 0 {
@@ -354,7 +354,7 @@ impl World {
         self.sender.connect(waits, qos2);
     }
 
-    /// Returns which promise is broken, if one is.
+    /// Returns the promise that is broken, if there is one.
     fn wrong(&self, qos2: bool) -> Option<&'static str> {
         let count = |message: &u8| {
             self.receiver
@@ -377,7 +377,7 @@ impl World {
     }
 }
 
-/// Tries every order of events. Returns the promises that can break, and the number of worlds.
+/// Tries every order of events. Returns the promises that were broken, and the number of worlds.
 fn search(
     waits: Waits,
     qos2: bool,
@@ -406,7 +406,7 @@ fn search(
     (wrongs, seen.len())
 }
 
-/// 3.1.1 [MQTT-4.3.3-1] and [MQTT-4.3.3-2], 5 [MQTT-4.3.3-9] and [MQTT-4.3.3-13]: exactly once, over crashes.
+/// 3.1.1 [MQTT-4.3.3-1] and [MQTT-4.3.3-2], 5 [MQTT-4.3.3-9] and [MQTT-4.3.3-13]: messages arrive exactly once despite crashes.
 #[test]
 fn with_all_waits_qos_2_is_exactly_once() {
     let (wrong, worlds) = search(ALL, true, 3, 2);
@@ -414,7 +414,7 @@ fn with_all_waits_qos_2_is_exactly_once() {
     assert!(worlds > 4_000, "{worlds}");
 }
 
-/// 3.1.1 [MQTT-4.3.2-1] and [MQTT-4.3.2-2], 5 [MQTT-4.3.2-1] and [MQTT-4.3.2-4]: at least once, over crashes.
+/// 3.1.1 [MQTT-4.3.2-1] and [MQTT-4.3.2-2], 5 [MQTT-4.3.2-1] and [MQTT-4.3.2-4]: messages arrive at least once despite crashes.
 #[test]
 fn with_its_wait_qos_1_is_at_least_once() {
     let (wrong, worlds) = search(ALL, false, 3, 2);
@@ -467,7 +467,7 @@ fn no_wait_can_be_left_out() {
     assert_eq!(puback, [LOST]);
 }
 
-/// The end of a flow and a PUBLISH at QoS 1 need not wait: the tests above pass without that.
+/// The end of a flow and a PUBLISH at QoS 1 need not wait: the tests above pass without these waits.
 #[test]
 fn qos_1_needs_one_wait_only() {
     let waits = Waits {

@@ -1,4 +1,4 @@
-//! The records of a broker. `docs/JOURNAL.md` has the byte tables.
+//! Encodes and decodes the records of a broker. `docs/JOURNAL.md` has their byte tables.
 
 use mqtt_proto::{PacketId, VarInt};
 
@@ -25,12 +25,11 @@ const MESSAGE: Kind = Kind::new(21);
 const FLOW: Kind = Kind::new(22);
 const DUE_WILL: Kind = Kind::new(23);
 
-/// Stands for a time that never comes.
+/// Stands for a time that is never reached.
 pub const NEVER: u64 = u64::MAX;
 
-/// A record of a broker, decoded. Sessions and messages are named by numbers that are never used again while records of theirs
-/// are left. Times are milliseconds since the beginning of 1970, or [`NEVER`].
-///
+/// A decoded record of a broker. Sessions and messages have numbers; a number is not used again while a record with it exists.
+/// Times are milliseconds since the beginning of 1970, or [`NEVER`].
 /// ```
 /// use mqtt_journal::{Record, broker::{Entry, Flow}};
 /// let entry = Entry::Flow { message: 7, session: 2, flow: Some(Flow::Sent(1)) };
@@ -52,14 +51,15 @@ pub enum Entry<'a> {
         filter: &'a str,
         options: Option<Subscription>,
     },
-    /// The session is still to get the retained messages of this subscription; `wanted` is false when it has them.
+    /// The retained messages of this subscription are still to be sent to the session; `wanted` is false when they have been
+    /// sent.
     Wish {
         session: u64,
         filter: &'a str,
         wanted: bool,
     },
-    /// The identifier of a QoS 2 message from the client of a session, and the number of that message. A number other than 0
-    /// counts only together with the record of the message. `None` when the identifier is free.
+    /// The identifier of a QoS 2 message from the client of a session, and the number of that message. A number other than 0 is
+    /// valid only together with the record of the message. `None` when the identifier is free.
     Received {
         session: u64,
         id: PacketId,
@@ -67,11 +67,11 @@ pub enum Entry<'a> {
     },
     /// The retained message of a topic; `None` when there is none.
     Retained(&'a str, Option<Retained<'a>>),
-    /// A message for sessions that outlive their connections; `None` when all of them have it.
+    /// A message for sessions that outlive their connections; `None` when all of them have received it.
     Message(u64, Option<Message<'a>>),
-    /// A will that went out and is on its way to many; `None` when it is recorded as a message for those who get it.
+    /// A will that is being published to many receivers; `None` when it is recorded as a message for its receivers.
     DueWill(u64, Option<DueWill<'a>>),
-    /// How far a message is on its way to a session, where that is not as the record of the message says.
+    /// The delivery state of a message for one session, if it differs from the record of the message.
     Flow {
         message: u64,
         session: u64,
@@ -80,10 +80,10 @@ pub enum Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Decodes a record. `None` if its kind is unknown and may be left out.
+    /// Decodes a record. Returns `None` if its kind is unknown and may be skipped.
     ///
     /// # Errors
-    /// The kind is unknown and may not be left out, or key or value do not fit it.
+    /// The kind is unknown and must not be skipped, or the key or value is not valid for the kind.
     pub fn read(record: &Record<'a>) -> Result<Option<Self>, Fault> {
         let mut key = Fields::key(record.key);
         let value = record.value.map(Fields::value);
@@ -205,7 +205,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Length of the record in bytes. `None` if it would be longer than [`MAX_RECORD`].
+    /// Returns the length of the record in bytes; `None` if it would be longer than [`MAX_RECORD`].
     #[must_use]
     pub fn encoded_len(&self) -> Option<usize> {
         let (key, body) = self.lengths()?;
@@ -215,7 +215,7 @@ impl<'a> Entry<'a> {
         (len <= MAX_RECORD && key.get() <= body.get()).then_some(len)
     }
 
-    /// Length of the key, and of what follows the length field.
+    /// Returns the length of the key, and the length of the record after its length field.
     fn lengths(&self) -> Option<(VarInt, VarInt)> {
         let count = |len: usize| VarInt::new(u32::try_from(len).ok()?);
         let (mut key, mut value) = (0_usize, 0_usize);
@@ -230,8 +230,8 @@ impl<'a> Entry<'a> {
         Some((key_len, count(body)?))
     }
 
-    /// Writes the record to the front of `out` and returns its length. `None` if there is no room, or the record would be longer
-    /// than [`MAX_RECORD`].
+    /// Writes the record to the front of `out` and returns its length. Returns `None` if there is no room, or if the record would
+    /// be longer than [`MAX_RECORD`].
     pub fn write(&self, out: &mut [u8]) -> Option<usize> {
         let (key_len, body) = self.lengths()?;
         let (mut end, mut fits) = (0_usize, true);

@@ -1,4 +1,4 @@
-//! The values of the broker's records.
+//! Holds the values of the broker's records.
 
 use mqtt_proto::{QoS, Version};
 
@@ -9,26 +9,26 @@ use crate::fields::Fields;
 /// A session.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Session<'a> {
-    /// The version that its client spoke last.
+    /// The version of the last connection of its client.
     pub version: Version,
-    /// How long it outlives its connection, in seconds; `u32::MAX`: for ever.
+    /// How long the session outlives its connection, in seconds; `u32::MAX`: for ever.
     pub expiry: u32,
-    /// Its client is away.
+    /// The times that count while its client is not connected; `None` while the client is connected.
     pub away: Option<Away>,
     /// The client identifier.
     pub client_id: &'a str,
     /// The user name of its last CONNECT.
     pub user_name: Option<&'a str>,
-    /// Its will, while there is one.
+    /// Its will, if it has one.
     pub will: Option<Will<'a>>,
 }
 
-/// What is due while the client of a session is away.
+/// The times that count while the client of a session is not connected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Away {
     /// When the session ends.
     pub ends: u64,
-    /// When its will goes out.
+    /// When its will is published.
     pub will: u64,
 }
 
@@ -40,20 +40,20 @@ const NOT_AWAY: Away = Away {
 /// A will.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Will<'a> {
-    /// How long after the end of the connection it is due, in seconds.
+    /// After how many seconds without a connection it is published.
     pub delay: u32,
     /// Its quality of service.
     pub qos: QoS,
-    /// Its PUBLISH packet in MQTT 5, as if it were of QoS 0.
+    /// Its PUBLISH packet in MQTT 5, encoded with QoS 0.
     pub packet: &'a [u8],
 }
 
-/// A will that went out.
+/// A will that is being published.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DueWill<'a> {
     /// Its quality of service.
     pub qos: QoS,
-    /// Its PUBLISH packet in MQTT 5, as if it were of QoS 0.
+    /// Its PUBLISH packet in MQTT 5, encoded with QoS 0.
     pub packet: &'a [u8],
 }
 
@@ -62,11 +62,11 @@ pub struct DueWill<'a> {
 pub struct Subscription {
     /// The highest quality of service of its messages.
     pub qos: QoS,
-    /// Messages of the same client do not come.
+    /// Whether messages of the same client are left out.
     pub no_local: bool,
-    /// Messages keep the RETAIN flag that they were published with.
+    /// Whether messages keep the RETAIN flag of their PUBLISH.
     pub retain_as_published: bool,
-    /// Its identifier.
+    /// The subscription identifier.
     pub identifier: Option<u32>,
 }
 
@@ -75,7 +75,7 @@ pub struct Subscription {
 pub struct Retained<'a> {
     /// When it expires.
     pub expires: u64,
-    /// The quality of service it was published with.
+    /// The quality of service of its PUBLISH.
     pub qos: QoS,
     /// The client identifier of its publisher; empty if the broker's host published it.
     pub publisher: &'a str,
@@ -87,27 +87,27 @@ pub struct Retained<'a> {
     pub packet: &'a [u8],
 }
 
-/// A message and the sessions that are to get it.
+/// A message and the sessions that get it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Message<'a> {
     /// When it expires.
     pub expires: u64,
-    /// The quality of service it was published with.
+    /// The quality of service of its PUBLISH.
     pub qos: QoS,
-    /// The sessions that are to get it.
+    /// The sessions that get it.
     pub targets: Targets<'a>,
-    /// Its PUBLISH packet in MQTT 5, as if it were of QoS 0.
+    /// Its PUBLISH packet in MQTT 5, encoded with QoS 0.
     pub packet: &'a [u8],
 }
 
-/// Targets of a message, as [`Target::write`] wrote them.
+/// The targets of a message, as encoded by [`Target::write`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Targets<'a> {
     count: u32,
     bytes: &'a [u8],
 }
 
-/// A session that is to get a message, and how.
+/// A session that gets a message, and the delivery of the message to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Target<'a> {
     /// The number of the session.
@@ -123,33 +123,33 @@ pub struct Delivery<'a> {
     pub qos: QoS,
     /// The RETAIN flag.
     pub retain: bool,
-    /// The identifiers of the subscriptions.
+    /// The subscription identifiers.
     pub identifiers: Identifiers<'a>,
-    /// The filter of the shared subscription it was chosen for.
+    /// The filter of the shared subscription for which the session was chosen.
     pub share: Option<&'a str>,
-    /// The number under which it was sent; the lower half is the packet identifier.
+    /// The number of its sent packet; the lower half is the packet identifier. `None` before it is sent.
     pub sent: Option<u32>,
 }
 
 /// Subscription identifiers.
 #[derive(Clone, Copy, Debug)]
 pub enum Identifiers<'a> {
-    /// To be written.
+    /// Numbers to be encoded.
     Numbers(&'a [u32]),
-    /// As they stand in a record.
+    /// Numbers as encoded in a record.
     Bytes(&'a [u8]),
 }
 
-/// How far a message is on its way to a session.
+/// The delivery state of a message for one session.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Flow<'a> {
-    /// The session is a target beside those of the record of the message.
+    /// The session is a target in addition to those in the record of the message.
     Target(Delivery<'a>),
-    /// It was sent under this number.
+    /// The message was sent with this number.
     Sent(u32),
-    /// PUBREC came: PUBREL is sent until PUBCOMP comes, and the message never again.
+    /// PUBREC has arrived: PUBREL is sent until PUBCOMP arrives, and the message is not sent again.
     Released(u32),
-    /// The session has it, or it was dropped.
+    /// The session has received the message, or the message was dropped.
     Done,
 }
 
@@ -326,13 +326,13 @@ impl<'a> Message<'a> {
 }
 
 impl<'a> Targets<'a> {
-    /// So many targets, as [`Target::write`] wrote them one behind the other.
+    /// Makes a list of `count` targets, which [`Target::write`] wrote one after the other.
     #[must_use]
     pub const fn new(count: u32, bytes: &'a [u8]) -> Self {
         Self { count, bytes }
     }
 
-    /// The targets, in their order.
+    /// Returns the targets in their order.
     pub fn iter(self) -> impl Iterator<Item = Target<'a>> {
         let mut fields = Fields::value(self.bytes);
         (0..self.count).map_while(move |_| Target::read(&mut fields).ok())
@@ -347,7 +347,7 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Gives the bytes of the target to `put`, piece by piece.
+    /// Passes the bytes of the target to `put`, piece by piece.
     pub fn write(&self, put: &mut dyn FnMut(&[u8])) {
         put(&self.session.to_be_bytes());
         self.delivery.put(put);
@@ -391,7 +391,7 @@ impl<'a> Delivery<'a> {
         flags |= if self.share.is_some() { SHARED } else { 0 };
         flags |= if self.sent.is_some() { SENT } else { 0 };
         put(&[flags]);
-        // No client has so many subscriptions that match one topic.
+        // A client cannot have more subscriptions that match one topic.
         let most = usize::from(u16::MAX);
         let count = self.identifiers.iter().take(most).count();
         put(&u16::try_from(count).unwrap_or(u16::MAX).to_be_bytes());
@@ -408,7 +408,7 @@ impl<'a> Delivery<'a> {
 }
 
 impl Identifiers<'_> {
-    /// The identifiers, in their order.
+    /// Returns the identifiers in their order.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         let (numbers, bytes) = match self {
             Self::Numbers(numbers) => (*numbers, &[][..]),
@@ -460,7 +460,7 @@ impl<'a> Flow<'a> {
 }
 
 fn put_binary(bytes: &[u8], put: &mut dyn FnMut(&[u8])) {
-    // Texts of MQTT are no longer; a longer one is not written, and its record is then refused when it is read.
+    // A text of MQTT is not longer. A longer one is written as empty, and the reader rejects its record.
     let len = u16::try_from(bytes.len()).unwrap_or(0);
     put(&len.to_be_bytes());
     put(bytes.get(..usize::from(len)).unwrap_or_default());

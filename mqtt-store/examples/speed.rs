@@ -1,4 +1,4 @@
-//! Measures how long storing takes, compared with appending the same bytes to a file and flushing it.
+//! Measures how long storing takes, and compares it with appending the same bytes to a file and flushing the file.
 //!
 //! ```sh
 //! cargo run --release -p sansio-mqtt-store --example speed [DIR]
@@ -39,7 +39,7 @@ fn records(round: u64, at_once: u64) -> Vec<u8> {
     keys.flat_map(|key| record(key, Some(&VALUE))).collect()
 }
 
-/// Appends `at_once` records to a plain file and flushes it, in each round. Returns the median time of a round.
+/// Appends `at_once` records to a plain file and flushes it in each round. Returns the median time of a round.
 fn floor(dir: &Path, at_once: u64) -> Result<Duration, Box<dyn Error>> {
     let path = dir.join("floor");
     let mut file = File::create(&path)?;
@@ -55,7 +55,7 @@ fn floor(dir: &Path, at_once: u64) -> Result<Duration, Box<dyn Error>> {
     Ok(median(times))
 }
 
-/// Stores `at_once` records and waits until they are durable, in each round. Returns the median time of a round.
+/// Stores `at_once` records and waits until they are durable in each round. Returns the median time of a round.
 fn store(writer: &Writer, at_once: u64, total: &mut u64) -> Result<Duration, Box<dyn Error>> {
     let mut times = Vec::new();
     for round in 0..ROUNDS {
@@ -69,7 +69,7 @@ fn store(writer: &Writer, at_once: u64, total: &mut u64) -> Result<Duration, Box
     Ok(median(times))
 }
 
-/// Stores messages and deletes each after 1,000 others; at most 64 wait for the disk. Returns the messages per second.
+/// Stores messages and deletes each one after 1,000 others; at most 64 wait for the disk. Returns the messages per second.
 fn churn(dir: &Path, messages: u64) -> Result<f64, Box<dyn Error>> {
     let Some(store) = Store::open(Config::new(dir.join("churn")))? else {
         return Err("off".into());
@@ -101,7 +101,7 @@ fn churn(dir: &Path, messages: u64) -> Result<f64, Box<dyn Error>> {
     Ok(messages as f64 / time.as_secs_f64())
 }
 
-/// Opens a store that holds so many messages.
+/// Opens a store with `messages` messages.
 fn open(dir: &Path, messages: u64) -> Result<(Duration, u64, u64), Box<dyn Error>> {
     let dir = dir.join("open");
     let fill = Store::open(Config::new(&dir))?.ok_or("off")?;

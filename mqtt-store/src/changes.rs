@@ -1,11 +1,11 @@
-//! The changes of one transaction.
+//! Combines records into the changes of one transaction.
 
 use std::collections::BTreeMap;
 
 use mqtt_journal::{Damaged, Kind, Record, Records};
 
-/// The new value of each key; `None` deletes the key. Of several records for a key only the last one counts, so a message
-/// that was stored and deleted between two transactions is never written to disk.
+/// The new value of each key; `None` deletes the key. Only the last record for a key counts, so a message that was stored and
+/// deleted between two transactions is never written to disk.
 #[derive(Clone, Debug, Default)]
 pub struct Changes<'a> {
     last: BTreeMap<(Kind, &'a [u8]), Option<&'a [u8]>>,
@@ -51,7 +51,7 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// Records, and the position of the end of each in their journal.
+/// The records of a journal, and the position of the end of each.
 #[derive(Debug, Default)]
 pub(crate) struct Batch<'a> {
     records: Vec<Record<'a>>,

@@ -1,21 +1,21 @@
-//! The configuration of a store.
+//! Holds the configuration of a store.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The events that a record survives after it was reported as stored.
+/// The events that a record survives once it is reported as stored.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// The end of the process and a power failure: each commit flushes to the device.
+    /// The end of the process and a power failure: each commit flushes the device.
     #[default]
     Stored,
-    /// The end of the process. The system writes to the device later: after a power failure records are missing, and the
-    /// store may be damaged.
+    /// The end of the process. The system writes to the device later: after a power failure records may be missing, and the store
+    /// may be damaged.
     Written,
-    /// None: there is no store.
+    /// No event: there is no store.
     Off,
 }
 
@@ -49,12 +49,12 @@ impl FromStr for Durability {
     }
 }
 
-/// The word does not name a [`Durability`].
+/// The error for a word that does not name a [`Durability`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("durability is stored, written or off")]
 pub struct UnknownDurability;
 
-/// How to open a store.
+/// The settings of a store.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -62,21 +62,20 @@ pub struct Config {
     pub dir: PathBuf,
     /// The durability of a record that is reported as stored. Default: [`Durability::Stored`].
     pub durability: Durability,
-    /// From so many bytes of keys and values on, the store reports [`crate::Condition::Full`]; `None` (default): no limit but the
-    /// disk. What the machine writes until it refuses more, and to end what it has accepted, is stored all the same. The file is
-    /// larger than that.
+    /// From this many bytes of keys and values on, the store reports [`crate::Condition::Full`]; `None` (default): the disk is
+    /// the only limit. Records beyond the limit are stored nevertheless: those that the machine writes before it refuses new
+    /// messages, and those that end accepted messages. The file is larger than the limit.
     pub limit: Option<u64>,
-    /// The size in bytes of a reserve file, which is deleted when the disk is full, so that deletions can be stored. Default:
-    /// 1 MiB.
+    /// The size in bytes of a reserve file. It is deleted when the disk is full, so that deletions can be stored. Default: 1 MiB.
     pub reserve: u64,
-    /// How long to wait on a full disk before each new try. Default: 1 s.
+    /// The time between two tries on a full disk. Default: 1 s.
     pub retry: Duration,
     /// The memory in bytes for pages of the file. Default: 8 MiB.
     pub cache: usize,
 }
 
 impl Config {
-    /// The configuration of a store in this directory, with all other fields at their defaults.
+    /// Returns a configuration for this directory, with all other fields at their defaults.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {

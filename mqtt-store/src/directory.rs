@@ -1,4 +1,4 @@
-//! The directory of a store: the file, the lock, and the reserve for a full disk.
+//! Manages the directory of a store: the file, the lock, and the reserve for a full disk.
 
 use std::env;
 use std::fmt::Debug;
@@ -12,19 +12,18 @@ use redb::backends::FileBackend;
 
 use crate::error::OpenError;
 
-/// The files of a store. Tests have them in memory.
+/// The files of a store. Tests implement it in memory.
 pub(crate) trait Place: Debug + Send {
     /// Opens the file of the store; `None` if there is none.
     fn open(&mut self) -> io::Result<Option<Box<dyn StorageBackend>>>;
 
-    /// Opens an empty file under a temporary name, so that a crash during the creation of a store leaves no store instead of
-    /// a part of one.
+    /// Opens an empty file under a temporary name, so that a crash during the creation of a store leaves no incomplete store.
     fn create(&mut self) -> io::Result<Box<dyn StorageBackend>>;
 
     /// Renames the temporary file to the file of the store.
     fn created(&mut self) -> io::Result<()>;
 
-    /// Writes the reserve, if the disk has as much free space beside it.
+    /// Writes the reserve if the disk then still has free space of the same size.
     fn keep_reserve(&mut self) -> io::Result<()>;
 
     /// Deletes the reserve.
@@ -68,7 +67,7 @@ impl Directory {
             }
             Err(TryLockError::Error(error)) => return Err(io_error(error)),
         }
-        // The text is only for the message above, so an error does not matter.
+        // The text is only for the message above, so a failure is ignored.
         let _ = lock.set_len(0).and_then(|()| (&lock).write_all(&name()));
         Ok(Self {
             path: path.to_owned(),
@@ -122,7 +121,7 @@ impl Place for Directory {
         if fs::metadata(&path).is_ok_and(|file| file.len() == self.reserve) {
             return Ok(());
         }
-        // The space for twice the reserve must be free, so that waiting records do not need the reserve again at once.
+        // Twice the size of the reserve must be free, so that waiting records do not need the reserve again at once.
         let written = fill(&path, self.reserve.saturating_mul(2), self.reserve);
         if written.is_err() {
             let _ = fs::remove_file(&path);
@@ -143,7 +142,7 @@ fn backend(file: File) -> io::Result<Box<dyn StorageBackend>> {
     Ok(Box::new(backend))
 }
 
-/// Creates the directory, and makes its name durable.
+/// Creates the directory and flushes its name to the device.
 fn create(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -155,7 +154,7 @@ fn create(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the names in a directory durable. Only Unix has a call for that.
+/// Flushes the names in a directory to the device. Only Unix has a call for that.
 fn flush_directory(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(path)?.sync_all()?;
@@ -163,7 +162,7 @@ fn flush_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes that many bytes, which a file system cannot compress or leave out as zeros, and keeps `keep` of them.
+/// Writes `len` bytes that a file system cannot compress or skip as zeros, and keeps `keep` of them.
 fn fill(path: &Path, len: u64, keep: u64) -> io::Result<()> {
     let mut file = File::create(path)?;
     let (mut left, mut state) = (len, 0x9E37_79B9_7F4A_7C15_u64);
@@ -185,7 +184,7 @@ fn fill(path: &Path, len: u64, keep: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Returns the program and number of this process.
+/// Returns the name of the program and the number of this process.
 fn name() -> Vec<u8> {
     let program = env::current_exe().ok();
     let program = program.as_deref().and_then(Path::file_name);

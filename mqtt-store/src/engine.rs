@@ -1,4 +1,4 @@
-//! The interface of a key-value store.
+//! Defines the interface of a key-value store.
 
 use mqtt_journal::Record;
 
@@ -7,28 +7,27 @@ use crate::error::Failure;
 
 /// A key-value store with one transaction at a time. [`crate::Store`] uses redb; another engine implements this trait.
 pub trait Engine: Send {
-    /// Calls `each` with every entry, as the record that put it, in ascending order of kind and key.
+    /// Calls `each` with every entry as a record that puts it, in ascending order of kind and key.
     ///
     /// # Errors
     /// The entries cannot be read.
-    /// The entries cannot be read.
     fn read(&mut self, each: &mut dyn FnMut(&Record<'_>)) -> Result<(), Failure>;
 
-    /// Makes all changes, or none. After it returned, they have the configured durability. Returns by how many bytes of keys
-    /// and values the store grew. If that would be more than `room` and more than 0, it makes no change and fails with
+    /// Makes all changes or none. When it returns, the changes have the configured durability. Returns by how many bytes of keys
+    /// and values the store grew. If that would be more than `room` and more than 0, changes nothing and fails with
     /// [`Failure::Limit`].
     ///
     /// # Errors
     /// Nothing changed.
     fn commit(&mut self, changes: &Changes<'_>, room: u64) -> Result<i64, Failure>;
 
-    /// Opens the store again after [`Failure::DiskFull`]. With `use_reserve` it deletes the reserve first.
+    /// Opens the store again after [`Failure::DiskFull`]. With `use_reserve`, deletes the reserve first.
     ///
     /// # Errors
-    /// It stays closed. After [`Failure::DiskFull`] this may be called again.
+    /// The store stays closed. After [`Failure::DiskFull`] this may be called again.
     fn reopen(&mut self, use_reserve: bool) -> Result<(), Failure>;
 
-    /// Writes the reserve for [`Self::reopen`] again, if there is none. Returns whether there is one now.
+    /// Writes the reserve for [`Self::reopen`] again if it does not exist. Returns whether it exists now.
     fn renew_reserve(&mut self) -> bool;
 
     /// Closes the store.

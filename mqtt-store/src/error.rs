@@ -1,9 +1,9 @@
-//! The errors of opening a store and of storing.
+//! Holds the errors of opening a store and of storing.
 
 use std::io;
 use std::path::PathBuf;
 
-/// The store did not open. Nothing in it changed.
+/// Why the store did not open. Its content is unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -23,7 +23,7 @@ pub enum OpenError {
         dir: PathBuf,
         /// The file, or the record in it.
         place: String,
-        /// What is wrong there.
+        /// The kind of damage.
         why: String,
     },
     /// The disk has not enough room for opening the store.
@@ -42,27 +42,27 @@ pub enum OpenError {
     },
 }
 
-/// Why something is not stored, or no more is to be accepted.
+/// Why records are not stored, or why the machine should write no more.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// There is as much as [`crate::Config::limit`] says.
+    /// The content has reached [`crate::Config::limit`].
     #[error("the limit of the store is reached")]
     Limit,
     /// The disk is full. [`Engine::reopen`](crate::Engine::reopen) is needed before the next transaction.
     #[error("the disk is full")]
     DiskFull,
-    /// The data that were read differ from those that were written.
+    /// The bytes that were read differ from those that were written.
     #[error("the store is damaged: {0}")]
     Damaged(String),
-    /// Any other failure. The stored data must be read again by another process. A failed flush is one of these: the system
-    /// may have dropped the data that it could not write, and a second flush would succeed without them.
+    /// Any other failure. Another process must read the stored data again. A failed flush is such a failure: the system may have
+    /// dropped the data that it could not write, and a second flush would succeed without them.
     #[error("the store does not work any more: {0}")]
     Broken(String),
 }
 
 impl Failure {
-    /// Returns whether the same transaction may succeed later, when there is room.
+    /// Returns whether the same transaction may succeed later, when there is more room.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         matches!(self, Self::Limit | Self::DiskFull)

@@ -1,4 +1,4 @@
-//! The file under redb. It stores its first failure, which the errors of redb do not always contain.
+//! Wraps the file under redb. It stores its first failure, because the errors of redb do not always contain it.
 
 use std::io::{self, ErrorKind};
 use std::ops::Bound;
@@ -44,7 +44,7 @@ impl Call {
             (Self::Read, UnexpectedEof) => Failure::Damaged("the file ends early".to_owned()),
             (Self::Read, _) => Failure::Broken(format!("a read failed: {error}")),
             (Self::Write, _) => Failure::Broken(format!("a write failed: {error}")),
-            // Also on a full disk: the system may have dropped the data that it could not write.
+            // This includes a full disk: the system may have dropped the data that it could not write.
             (Self::Flush, _) => Failure::Broken(format!("a flush failed: {error}")),
         }
     }

@@ -1,4 +1,4 @@
-//! The engine over redb: one file with one table.
+//! Implements the engine with redb: one file with one table.
 
 use std::io;
 
@@ -15,10 +15,10 @@ use crate::engine::Engine;
 use crate::error::Failure;
 use crate::guarded::{FirstFailure, Guarded};
 
-/// The kind and key of a record, and its value.
+/// Maps the kind and key of a record to its value.
 const TABLE: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("journal");
 
-/// A redb file. After a failure it is closed; it opens again only if the disk was full.
+/// A redb file. It is closed after a failure, and opens again only if the disk was full.
 #[derive(Debug)]
 pub(crate) struct OnRedb {
     place: Box<dyn Place>,
@@ -73,7 +73,7 @@ impl OnRedb {
         };
         let database = Builder::new()
             .set_cache_size(self.cache)
-            // A changed byte is found when the store is opened, not when the entry is read.
+            // This finds a changed byte when the store is opened, not when the entry is read.
             .set_check_integrity_on_open(true)
             .create_with_backend(file)
             .map_err(|error| first_failure.get().unwrap_or_else(|| not_opened(&error)))?;
@@ -103,7 +103,7 @@ impl Engine for OnRedb {
             .map_err(|error| open.failure(&error))
             .flatten();
         if !matches!(result, Ok(_) | Err(Failure::Limit)) {
-            // redb returns only errors after this one, and its memory is not needed.
+            // After this error redb returns only errors. Closing it frees its memory.
             self.open = None;
         }
         result

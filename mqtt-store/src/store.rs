@@ -13,16 +13,16 @@ use crate::error::{Failure, OpenError};
 use crate::on_redb::{OnRedb, entry_size};
 use crate::writer::Writer;
 
-/// An open store. Its entries are read before anything is written.
+/// An open store. The program reads its entries before it writes.
 pub struct Store {
     config: Config,
     engine: Box<dyn Engine>,
-    /// Bytes of keys and values, if they are counted.
+    /// Bytes of keys and values, if they were counted.
     used: Option<u64>,
 }
 
 impl Store {
-    /// Opens or creates the store. `None` if the durability is [`Durability::Off`].
+    /// Opens or creates the store. Returns `None` if the durability is [`Durability::Off`].
     ///
     /// # Errors
     /// Another process has it open, it is damaged, the disk is full, or a call of the system fails.
@@ -37,8 +37,7 @@ impl Store {
         }
     }
 
-    /// Makes a store on another engine, which is open already. Durability, reserve and cache of the configuration are not
-    /// used.
+    /// Makes a store on another engine that is already open. Ignores the durability, reserve and cache of the configuration.
     #[must_use]
     pub fn with_engine(engine: Box<dyn Engine>, config: Config) -> Self {
         Self {
@@ -57,10 +56,10 @@ impl Store {
         Directory::open(&config.dir, config.reserve)?.move_aside()
     }
 
-    /// Calls `each` with every entry, as the record that put it, in ascending order of kind and key.
+    /// Calls `each` with every entry as a record that puts it, in ascending order of kind and key.
     ///
     /// # Errors
-    /// The entries cannot be read, or `each` refused one: that record is the place of the damage then.
+    /// The entries cannot be read, or `each` rejected one: the error names that record as damaged.
     pub fn restore<E: Display>(
         &mut self,
         mut each: impl FnMut(&Record<'_>) -> Result<(), E>,
@@ -89,10 +88,9 @@ impl Store {
         }
     }
 
-    /// Calls `all` when all entries were given by [`Self::restore`]: what is wrong with them together is damage, too.
-    ///
+    /// Calls `all` after [`Self::restore`] has passed all entries, to check them together. A failure counts as damage.
     /// # Errors
-    /// `all` refused them.
+    /// `all` rejected the entries.
     pub fn finish<E: Display>(&self, all: impl FnOnce() -> Result<(), E>) -> Result<(), OpenError> {
         all().map_err(|error| OpenError::Damaged {
             dir: self.config.dir.clone(),
@@ -124,7 +122,7 @@ impl fmt::Debug for Store {
     }
 }
 
-/// Names a record in a message.
+/// Returns the name of a record for a message.
 fn name(record: &Record<'_>) -> String {
     let mut name = format!("the record of kind {}", record.kind.byte());
     if !record.key.is_empty() {

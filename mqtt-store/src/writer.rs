@@ -1,4 +1,4 @@
-//! The thread that stores. One transaction has all records that arrived during the last one.
+//! Runs the thread that stores records. One transaction contains all records that arrived during the one before it.
 
 use std::io;
 use std::mem;
@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::Failure;
 
-/// Takes journals and stores them on a thread of its own.
+/// Takes journals and stores them in a separate thread.
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
@@ -22,20 +22,20 @@ pub struct Writer {
 pub struct Progress {
     /// How many bytes of the journal are stored, counted from the first appended one.
     pub stored: u64,
-    /// Whether it still stores.
+    /// Whether the writer still stores records.
     pub condition: Condition,
 }
 
-/// Whether a [`Writer`] still stores.
+/// Whether a [`Writer`] still stores records.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Condition {
-    /// It stores all records.
+    /// The writer stores all records.
     Good,
-    /// There is no room. [`Failure::Limit`]: records are stored all the same, but the machine is to write no more than it must.
-    /// [`Failure::DiskFull`]: deletions are stored, other records wait for room.
+    /// There is no room. [`Failure::Limit`]: records are stored nevertheless, but the machine should write only the necessary
+    /// ones. [`Failure::DiskFull`]: deletions are stored, other records wait for room.
     Full(Failure),
-    /// It stores nothing any more. The stored records must be read again by another process.
+    /// The writer stores nothing any more. Another process must read the stored records again.
     Ended(Failure),
 }
 
@@ -69,7 +69,7 @@ impl Writer {
         })
     }
 
-    /// Appends whole records to the journal. They are stored in their order.
+    /// Appends complete records to the journal. They are stored in their order.
     pub fn append(&self, records: &[u8]) {
         let mut state = self.shared.lock();
         if matches!(state.progress.condition, Condition::Ended(_)) {
@@ -88,10 +88,10 @@ impl Writer {
         self.shared.lock().progress.clone()
     }
 
-    /// Blocks until `stored` bytes are stored, or there is no room, or the thread has ended.
+    /// Blocks until `stored` bytes are stored, there is no room, or the thread has ended.
     ///
     /// # Errors
-    /// They are not stored. If [`Failure::is_full`] returns true, they may be stored later.
+    /// The bytes are not stored. If [`Failure::is_full`] returns `true`, they may be stored later.
     pub fn wait(&self, stored: u64) -> Result<(), Failure> {
         let mut state = self.shared.lock();
         loop {
@@ -107,7 +107,7 @@ impl Writer {
         }
     }
 
-    /// Tries again at once if there was no room.
+    /// Makes the thread try again at once if there was no room.
     pub fn retry(&self) {
         self.shared.lock().retry = true;
         self.shared.work.notify_one();
@@ -142,13 +142,13 @@ impl Drop for Writer {
     }
 }
 
-/// Shared by the thread and its users.
+/// The state that the thread and its users share.
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Signals the thread.
+    /// Wakes the thread.
     work: Condvar,
-    /// Signals the users.
+    /// Wakes the users.
     changed: Condvar,
 }
 
@@ -200,13 +200,13 @@ struct Worker {
     engine: Box<dyn Engine>,
     /// Bytes that were taken and are not stored.
     journal: Vec<u8>,
-    /// Bytes of keys and values in the store.
+    /// Bytes of keys and values in the store now.
     used: u64,
     config: Config,
     disk: Disk,
-    /// Bytes of keys and values at the moment when the disk was full.
+    /// Bytes of keys and values in the store when the disk became full.
     full_at: u64,
-    /// The limit was reached.
+    /// Whether the limit was reached.
     over_limit: bool,
     /// How many entries one transaction deletes while the disk is full.
     deletes_at_once: usize,
@@ -215,7 +215,7 @@ struct Worker {
     notify: Box<dyn Fn() + Send>,
 }
 
-/// Ends the progress if the engine panics, so that nobody waits for a thread that is gone.
+/// Ends the progress if the engine panics, so that no call waits for the ended thread.
 struct EndsWithThread(Arc<Shared>);
 
 impl Drop for EndsWithThread {
@@ -258,7 +258,7 @@ impl Worker {
         }
     }
 
-    /// Waits for bytes and takes them; `None` at the end. `Some(true)` says that they are the last ones.
+    /// Waits for bytes and takes them; returns `None` at the end, and `Some(true)` with the last bytes.
     fn take(&mut self, full: bool) -> Option<bool> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
@@ -305,7 +305,7 @@ impl Worker {
         (self.notify)();
     }
 
-    /// Stores the taken bytes, as far as there is room. Returns how many were stored.
+    /// Stores the taken bytes as far as there is room. Returns how many were stored.
     fn store(&mut self) -> (u64, Result<(), Failure>) {
         let journal = mem::take(&mut self.journal);
         let (stored, result) = match parse(&journal) {
@@ -347,7 +347,7 @@ impl Worker {
         (batch.end(done), result)
     }
 
-    /// Stores the deletions first, since they may make room for the rest.
+    /// Stores the deletions first, because they may make room for the other records.
     fn store_on_full_disk(&mut self, batch: &Batch<'_>, done: &mut usize) -> Result<(), Failure> {
         if self.disk == Disk::WithReserve {
             self.full_at = self.used;
@@ -356,7 +356,7 @@ impl Worker {
         self.engine.reopen(true)?;
         self.disk = Disk::WithoutReserve;
         let rest = Changes::of(batch.from(*done)).deletes();
-        // Each change copies pages, of which few are free: small transactions need few.
+        // Each change copies pages, and few are free: a small transaction needs few pages.
         for deletes in rest.chunks(self.deletes_at_once) {
             if let Err(failure) = self.commit(&deletes) {
                 self.deletes_at_once = self.deletes_at_once.div_ceil(2);
@@ -377,7 +377,7 @@ impl Worker {
                     *done += count;
                     count = rest.len() - count;
                 }
-                // Fewer of them may fit.
+                // Fewer records may fit.
                 Err(Failure::Limit) if count > 1 => count /= 2,
                 Err(Failure::Limit) => {
                     let used = self.used;
@@ -412,7 +412,7 @@ impl Worker {
         }
     }
 
-    /// Without the reserve, as much space stays free in the file of the store.
+    /// Returns how many bytes the store may use. Without the reserve file, as much space stays free in the file of the store.
     fn limit(&self) -> u64 {
         match self.disk {
             Disk::WithReserve => u64::MAX,
@@ -420,9 +420,9 @@ impl Worker {
         }
     }
 
-    /// Whether the machine is to write no more than it must. What it has written is stored: records of a flow come before the
-    /// deletion of its message, which makes room. After the limit was reached, an eighth of it must be free, so that the condition
-    /// does not change with each message.
+    /// Returns whether the machine should write only the necessary records. Written records are stored nevertheless: the records
+    /// of a flow precede the deletion of its message, which makes room. After the limit was reached, the condition stays until an
+    /// eighth of the limit is free, so that it does not change with each message.
     fn is_over_limit(&mut self) -> bool {
         self.over_limit = self.config.limit.is_some_and(|limit| {
             let free = if self.over_limit { limit / 8 } else { 0 };
@@ -439,12 +439,12 @@ enum Disk {
     WithReserve,
     /// There is no reserve, but the free space in the file is enough for deletions.
     WithoutReserve,
-    /// The engine is closed, since there is no room at all.
+    /// The engine is closed because there is no room at all.
     Closed,
 }
 
-/// With pages of 4 KiB and a tree of four levels, so many deletions need no more than the reserve of 1 MiB.
+/// With pages of 4 KiB and a tree of four levels, this many deletions fit into the reserve of 1 MiB.
 const DELETES_AT_ONCE: usize = 64;
 
-/// How many bytes of memory for records are kept after they are stored.
+/// How many bytes of memory for records stay allocated after the records are stored.
 const KEPT_MEMORY: usize = 1 << 20;

@@ -1,5 +1,5 @@
-//! Several processes with one directory. A child is this test program, started with `child` alone and its task in the
-//! environment.
+//! Tests several processes with one directory. A child is this test program, started with the test `child` alone and its task in
+//! the environment.
 
 use std::env;
 use std::fs;
@@ -34,7 +34,7 @@ fn open(dir: &Path) -> Result<Store, OpenError> {
     Store::open(Config::new(dir)).map(Option::unwrap)
 }
 
-/// Appends a number and, in the same call, deletes an old one, so that no kill comes between them.
+/// Appends a number and deletes an old one in the same call, so that a kill cannot separate the two.
 fn append(writer: &Writer, number: u64, old: Option<u64>) -> u64 {
     let (mut bytes, mut len) = ([0; 512], 0);
     for (number, value) in [(Some(number), Some(&[7; 200][..])), (old, None)] {
@@ -63,7 +63,7 @@ fn numbers(store: &mut Store) -> Vec<u64> {
     numbers
 }
 
-/// Stores numbers, keeps the last 1,000, and prints each when it is stored.
+/// Stores numbers, keeps the last 1,000, and prints each number when it is stored.
 #[test]
 #[ignore = "a child of the other tests"]
 fn child() {
@@ -118,7 +118,7 @@ fn what_was_told_as_stored_survives_kills() {
             told = next(&mut lines, "stored ").map(|n| n.parse::<u64>().unwrap());
         }
         child.kill().unwrap();
-        // Numbers that it printed before the kill were reported as well.
+        // The numbers that the child printed before the kill were reported as well.
         while let Some(number) = next(&mut lines, "stored ") {
             told = Some(number.parse().unwrap());
         }
@@ -129,7 +129,7 @@ fn what_was_told_as_stored_survives_kills() {
             last >= told,
             "kill {kill}: {told:?} was told, {last:?} found"
         );
-        // No number is missing between the first and the last, and there are only the last ones.
+        // No number is missing between the first and the last one, and older numbers are deleted.
         assert!(found.windows(2).all(|pair| pair[1] == pair[0] + 1));
         let most = last.map_or(0, |last| last + 1).min(1000);
         assert_eq!(u64::try_from(found.len()).unwrap(), most);

@@ -1,4 +1,4 @@
-//! After any failure and any power cut, the store holds the result of the first transactions, including all that were
+//! Checks that after any failure and any power cut the store has the result of the first transactions, including all that were
 //! reported as stored.
 
 use std::io::ErrorKind;
@@ -10,13 +10,13 @@ use crate::error::Failure;
 
 const TRANSACTIONS: usize = 10;
 
-/// The result of a run of the store.
+/// The result of one run of the store.
 struct Life {
     /// The expected content after each transaction; the first one is the content before all of them.
     states: Vec<Model>,
     /// How many transactions were reported as stored.
     stored: usize,
-    /// The failure that ended it.
+    /// The failure that ended the run.
     end: Option<Failure>,
 }
 
@@ -49,7 +49,7 @@ fn live(disk: &Disk, numbers: &mut Numbers) -> Life {
         match commit(&mut engine, &changes) {
             Ok(_) => life.stored += 1,
             Err(failure) => {
-                // Nothing is stored any more.
+                // After the failure, no transaction is stored.
                 assert!(commit(&mut engine, &changes).is_err());
                 life.end = Some(failure);
                 return life;
@@ -73,7 +73,7 @@ fn check(life: &Life, found: &Model, context: &str) {
     );
 }
 
-/// Returns how many calls a run without a fault makes.
+/// Returns the number of calls of a run without a fault.
 fn calls() -> u64 {
     let disk = Disk::default();
     disk.set_fault(None);
@@ -176,7 +176,7 @@ fn written_needs_no_flush_and_survives_the_process() {
         commit(&mut engine, &changes).unwrap();
     }
     assert_eq!(disk.flushes(), 0);
-    // The process ends without closing the store: what was written is there.
+    // The process ends without closing the store: the written changes are there.
     let found = read(&mut open(&disk.copy()).unwrap()).unwrap();
     assert_eq!(found, model);
 }

@@ -1,4 +1,4 @@
-//! A disk in memory.
+//! Implements a disk in memory.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
@@ -12,7 +12,7 @@ use crate::directory::Place;
 const BLOCK: u64 = 4096;
 const SECTOR: usize = 512;
 
-/// A disk in memory, which all clones share.
+/// A disk in memory. All clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk(Arc<Mutex<Inner>>);
 

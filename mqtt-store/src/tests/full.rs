@@ -1,4 +1,4 @@
-//! A full disk and a reached limit: reported at once, deletions still succeed, and the store recovers by itself.
+//! Checks a full disk and a reached limit: both are reported at once, deletions still succeed, and the store recovers by itself.
 
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::error::Failure;
 use crate::store::Store;
 use crate::writer::{Condition, Writer};
 
-/// A writer, its expected content, and a channel with a message for each change.
+/// A writer, its expected content, and a channel that gets a message for each change.
 struct Host {
     writer: Writer,
     changed: Receiver<()>,
@@ -46,7 +46,7 @@ impl Host {
         self.writer.wait(self.appended)
     }
 
-    /// Waits until the condition is as wanted.
+    /// Waits until `wanted` accepts the condition.
     fn until(&self, wanted: impl Fn(&Condition) -> bool) {
         while !wanted(&self.writer.progress().condition) {
             self.changed.recv_timeout(Duration::from_secs(60)).unwrap();
@@ -82,7 +82,7 @@ fn stored(disk: &Disk) -> Model {
     read(&mut open(disk).unwrap()).unwrap()
 }
 
-/// Makes a disk with an empty store and that many free blocks.
+/// Makes a disk with an empty store and `blocks` free blocks.
 fn disk(blocks: u64) -> Disk {
     let disk = Disk::default();
     drop(open(&disk).unwrap());
@@ -98,7 +98,7 @@ fn on_a_full_disk_deletes_are_stored_and_make_room() {
     assert_eq!(failure, Failure::DiskFull);
     assert!(number > 50, "{number}");
     assert!(!disk.has_reserve());
-    // One more message waits; the others are deleted.
+    // Another message waits while the others are deleted.
     assert_eq!(host.append(&[put(number + 1)]), Err(Failure::DiskFull));
     let deletes: Vec<_> = (0..40).map(delete).collect();
     host.append(&deletes).unwrap();
@@ -116,7 +116,7 @@ fn deletes_are_stored_although_what_came_before_waits() {
     host.append(&small).unwrap();
     let (number, _) = host.fill();
     let before = host.writer.progress().stored;
-    // They free no room for the waiting message.
+    // These records free no room for the waiting message.
     for n in 200..205 {
         host.append(&[delete(n)]).unwrap_err();
     }
@@ -175,7 +175,7 @@ fn full_disks_come_and_go() {
     assert_eq!(stored(&disk), Model::new());
 }
 
-/// Each record of [`put`] takes some 6,000 bytes.
+/// Each record of [`put`] takes about 6,000 bytes.
 const LIMIT: u64 = 60_000;
 
 #[test]
@@ -188,10 +188,10 @@ fn a_limit_is_told_and_what_was_accepted_is_stored_all_the_same() {
     assert_eq!(host.writer.progress().condition, Condition::Good);
     host.append(&[put(9)]).unwrap();
     assert_eq!(host.writer.progress().condition, full);
-    // The record of a flow, which grows, and then the deletion that it leads to.
+    // A larger record of a flow is stored, and then the deletion that follows it.
     host.append(&[put(10)]).unwrap();
     assert_eq!(host.writer.progress().condition, full);
-    // An eighth must be free.
+    // An eighth of the limit must be free.
     host.append(&[delete(1), delete(2)]).unwrap();
     assert_eq!(host.writer.progress().condition, full);
     host.append(&[delete(3)]).unwrap();

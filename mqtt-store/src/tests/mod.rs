@@ -1,4 +1,4 @@
-//! The engine and the writer on a disk in memory that fails, fills up, and loses bytes that were not flushed.
+//! Tests the engine and the writer on a disk in memory that fails, fills up, and loses bytes that were not flushed.
 
 mod crashes;
 mod disk;
@@ -19,7 +19,7 @@ use disk::Disk;
 /// The expected content of a store.
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// A change of the kind that all tests here use: `None` deletes.
+/// A change of the only kind in these tests: `None` deletes.
 type Change = (Vec<u8>, Option<Vec<u8>>);
 
 const KIND: Kind = Kind::new(9);

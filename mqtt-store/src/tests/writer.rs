@@ -1,4 +1,4 @@
-//! The thread: group commit, order, and how it ends.
+//! Tests the thread: group commit, order, and its end.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::store::Store;
 use crate::writer::{Condition, Writer};
 
-/// An engine whose results the test decides, and which lists its transactions.
+/// An engine whose results the test sets, and which lists its transactions.
 struct Scripted {
     started: Sender<()>,
     results: Receiver<Result<i64, Failure>>,
@@ -115,7 +115,7 @@ fn a_broken_engine_ends_the_writer() {
     script.results.send(Err(broken.clone())).unwrap();
     script.writer.append(&journal(&[put(0)]));
     assert_eq!(script.writer.wait(1), Err(broken.clone()));
-    // Later records are dropped, and nobody waits for them.
+    // The writer drops later records, and no call waits for them.
     script.writer.append(&journal(&[put(1)]));
     assert_eq!(script.writer.wait(1), Err(broken.clone()));
     assert_eq!(script.writer.close(), Err(broken));

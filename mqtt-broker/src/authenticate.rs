@@ -1,4 +1,4 @@
-//! Enhanced authentication (5, section 4.12), and decisions that come later.
+//! Handles enhanced authentication (5, section 4.12), and decisions that the host makes later.
 
 use mqtt_session::proto::{Auth, Properties, Property, ReasonCode};
 use mqtt_session::{Instant, Refused};
@@ -85,7 +85,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// The host decides on what a hook answered with [`Verdict::Later`]. Nothing happens if the connection is gone.
+    /// Applies the host's decision after a hook returned [`Verdict::Later`]. Does nothing if the connection has ended.
     pub fn decide(&mut self, id: ConnectionId, verdict: Verdict, now: Instant) {
         self.begin();
         let Some(connection) = self.connection(id).filter(|c| !c.ended) else {
@@ -104,7 +104,7 @@ impl<H: Hooks> Broker<H> {
             && let Some(connect) = crate::connect::decode(&packet)
         {
             self.decided(id.index, &connect, &packet, verdict, now);
-            // What came behind CONNECT may go on.
+            // Packets that followed CONNECT may be handled now.
             self.mark_ready(id.index);
             self.settle();
         }

@@ -1,6 +1,6 @@
-//! The broker: its connections, and what goes in and out. `connect.rs` decides on CONNECT, `subscribe.rs` answers
-//! subscriptions, `fanout.rs` and `deliver.rs` bring messages to their receivers, `leave.rs` ends connections and sessions,
-//! and `turn.rs` does what was too much for one turn.
+//! Holds the broker: its connections, its input and its output. `connect.rs` decides on CONNECT, `subscribe.rs` answers
+//! subscriptions, `fanout.rs` and `deliver.rs` bring messages to their receivers, `leave.rs` ends connections and sessions, and
+//! `turn.rs` does work that was too much for one turn.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -29,38 +29,38 @@ use crate::work::Meter;
 /// What [`Broker::receive`] did.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Received {
-    /// How many bytes of the input were used up; the host keeps the others for the next call.
+    /// How many bytes of the input were handled; the host passes the others to the next call.
     pub consumed: usize,
-    /// Why it did not go on.
+    /// Why the call ended.
     pub next: Next,
 }
 
-/// What a connection waits for.
+/// The event that a connection waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Next {
-    /// At least this many bytes, counted from the first that was not used up.
+    /// At least this many bytes, counted from the first one that was not handled.
     Needs(usize),
-    /// Room for answers, a decision of the host, or the end of what its last packet led to: call [`Broker::receive`] again
-    /// with the same bytes when [`Broker::next_ready`] names this connection, or something was [`Broker::sent`].
+    /// Room for answers, a decision of the host, or the end of the work for the last packet: call [`Broker::receive`] again with
+    /// the same bytes when [`Broker::next_ready`] returns this connection, or after [`Broker::sent`].
     Blocked,
-    /// Its next turn, for it used its share of this one: call [`Broker::receive`] again with the same bytes, even if there
-    /// are none, after the other connections had their turn.
+    /// Its next turn, because it has used its share of this one: call [`Broker::receive`] again with the same bytes, even if
+    /// there are none, after the other connections have had their turn.
     Yields,
-    /// Nothing: write what is outgoing, close the transport, and say [`Broker::closed`].
+    /// Its end: write the outgoing bytes, close the transport, and call [`Broker::closed`].
     Closing,
 }
 
-/// There is no room for another connection.
+/// The broker has no room for another connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("all {limit} connections are taken")]
 pub struct TooManyConnections {
-    /// [`Config::connections`], or [`Config::connections_per_address`].
+    /// The limit that was reached: [`Config::connections`] or [`Config::connections_per_address`].
     pub limit: usize,
 }
 
 /// Routes messages between clients. Everything goes in and comes out through its methods: bytes, time, decisions.
 ///
-/// Same inputs, same outputs: there is no clock, no I/O, no randomness and no thread in it.
+/// The same calls give the same results: the broker has no clock, no I/O, no randomness and no thread.
 pub struct Broker<H> {
     pub(crate) config: Config,
     pub(crate) hooks: H,
@@ -73,41 +73,41 @@ pub struct Broker<H> {
     pub(crate) statistics: Statistics,
     pub(crate) queued: Total,
     pub(crate) meter: Meter,
-    /// Sessions with more to send, or with more retained messages to get.
+    /// Sessions with queued messages to send, or with retained messages to get.
     pub(crate) at_work: VecDeque<u32>,
-    /// Messages on their way to many.
+    /// Messages that are delivered in portions.
     pub(crate) fanouts: Fanouts,
     /// Messages for other members of their shared subscriptions.
     pub(crate) handed_over: VecDeque<HandedOver>,
-    /// Acknowledgements that were withheld and can be sent.
+    /// Withheld acknowledgements that can be sent now.
     pub(crate) released: VecDeque<Released>,
-    /// The message that is being routed.
+    /// The queue limits and the fullest receiver of the message that is being routed.
     pub(crate) press: Press,
-    /// Sessions that are over and still have subscriptions.
+    /// Ended sessions that still have subscriptions.
     pub(crate) endings: VecDeque<u32>,
-    /// Sessions that give way to new ones, in the order in which their clients left.
+    /// Sessions that are ended first to make room for new ones, in the order in which their clients disconnected.
     pub(crate) idle: BTreeMap<u64, u32>,
     pub(crate) idle_serial: u64,
-    /// Connections by their address, and those that are not accepted.
+    /// Connections by their address, and those without an accepted CONNECT.
     pub(crate) pending: Holders,
-    /// How many connections are over because others took their place.
+    /// How many connections have been closed to make room for others.
     pub(crate) giving_way: usize,
-    /// What the machines of all connections and sessions have on the heap.
+    /// How many bytes the machines of all connections and sessions have on the heap.
     pub(crate) held: usize,
-    /// Sessions by the address of their client, and those whose client is away.
+    /// Sessions by the address of their client, and those whose client is not connected.
     pub(crate) sources: Holders,
     /// Sessions by their user.
     pub(crate) users: Holders,
-    /// What all wills take.
+    /// The bytes of all wills.
     pub(crate) will_bytes: usize,
-    /// Retained messages expired.
+    /// Whether retained messages have expired and are still to be removed.
     pub(crate) purging: bool,
     ready: VecDeque<ConnectionId>,
     pub(crate) serial: u32,
     pub(crate) session_serial: u32,
-    /// Counts how often rights changed; not 0.
+    /// The number of changes of rights; not 0.
     pub(crate) rights: u32,
-    /// What must outlive the process, if anything must.
+    /// The journal, if there is one.
     pub(crate) journal: Option<Box<Journal>>,
     pub(crate) started: Instant,
     pub(crate) published: Option<Statistics>,
@@ -128,12 +128,12 @@ impl<H> fmt::Debug for Broker<H> {
 }
 
 impl<H: Hooks> Broker<H> {
-    /// A broker without connections.
+    /// Makes a broker without connections.
     pub fn new(config: Config, hooks: H, now: Instant) -> Self {
         let key = Keyed(config.hash_key);
         let mut timers = Timers::default();
         if config.statistics_interval > 0 {
-            // The first are there at once, for those who subscribe.
+            // The first statistics are published at once, for clients that subscribe early.
             timers.set(now, Due::Statistics);
         }
         Self {
@@ -176,7 +176,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// The host's hooks.
+    /// Returns the host's hooks.
     pub const fn hooks(&mut self) -> &mut H {
         &mut self.hooks
     }
@@ -217,7 +217,7 @@ impl<H: Hooks> Broker<H> {
         Some(ConnectionId { index, serial })
     }
 
-    /// The connection of a session, if it has one.
+    /// Returns the connection of a session, if it has one.
     pub(crate) fn connection_of(&self, key: u32) -> Option<ConnectionId> {
         self.id(self.sessions.get(usize_of(key))?.connection?)
     }
@@ -234,14 +234,15 @@ impl<H: Hooks> Broker<H> {
             .filter(|connection| connection.is(id))
     }
 
-    /// The bytes that wait for the transport.
+    /// Returns the bytes that wait for the transport.
     #[must_use]
     pub fn outgoing(&self, id: ConnectionId) -> &[u8] {
         self.connection(id)
             .map_or(&[], |connection| connection.server.outgoing())
     }
 
-    /// The transport took the first `n` bytes of [`Self::outgoing`]; any number is fine.
+    /// Notes that the transport took the first `n` bytes of [`Self::outgoing`]. `n` may be larger than the number of outgoing
+    /// bytes.
     pub fn sent(&mut self, id: ConnectionId, n: usize, now: Instant) {
         self.begin();
         let Some(connection) = self.connection_mut(id) else {
@@ -270,8 +271,8 @@ impl<H: Hooks> Broker<H> {
         self.settle();
     }
 
-    /// The next connection that has something to write, or is to be closed, or may go on with its input. Each is named
-    /// once, until something new happens to it.
+    /// Returns the next connection that has outgoing bytes, is to be closed, or may continue with its input. A connection is
+    /// returned once, until there is something new for it.
     pub fn next_ready(&mut self) -> Option<ConnectionId> {
         while let Some(id) = self.ready.pop_front() {
             if let Some(connection) = self.connection_mut(id) {
@@ -292,14 +293,14 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Whether the connection is over: write what is outgoing, close the transport, say [`Self::closed`].
+    /// Returns whether the connection has ended: write the outgoing bytes, close the transport, and call [`Self::closed`].
     #[must_use]
     pub fn is_closing(&self, id: ConnectionId) -> bool {
         self.connection(id)
             .is_none_or(|connection| connection.ended)
     }
 
-    /// The transport is closed, whoever did it.
+    /// Notes that the transport is closed, by either side.
     pub fn closed(&mut self, id: ConnectionId, now: Instant) {
         if self.connection(id).is_none() {
             return;
@@ -314,7 +315,7 @@ impl<H: Hooks> Broker<H> {
         self.settle();
     }
 
-    /// Takes what a transport brought: as many packets as there are, and as the connection's share of the turn allows.
+    /// Handles received bytes: all complete packets, as far as the connection's share of the turn allows.
     pub fn receive(&mut self, id: ConnectionId, input: &[u8], now: Instant) -> Received {
         self.begin();
         let mut consumed = 0_usize;
@@ -345,7 +346,7 @@ impl<H: Hooks> Broker<H> {
                         let received = &mut self.statistics.packets_received;
                         *received = received.saturating_add(1);
                     }
-                    // What changed comes before what the packet leads to.
+                    // Changes of the machine are recorded before the results of the packet.
                     self.take_changes(id.index);
                     if let Some(event) = event {
                         let packet = rest.get(..n).unwrap_or_default();
@@ -365,13 +366,13 @@ impl<H: Hooks> Broker<H> {
         Received { consumed, next }
     }
 
-    /// Whether a connection may go on with a packet of this length: before it is accepted it may have little here.
+    /// Returns whether a connection may send a packet of this length: before CONNECT is accepted, the limit is low.
     fn allows_packet(&self, id: ConnectionId, len: usize) -> bool {
         let is_accepted = self.connection(id).is_some_and(|c| c.session.is_some());
         is_accepted || len <= usize_of(self.config.connect_size)
     }
 
-    /// What a connection waits for before its next packet.
+    /// Returns what a connection waits for before its next packet.
     fn must_wait(&mut self, id: ConnectionId, rest: &[u8], now: Instant) -> Option<Next> {
         let has_share = self.meter.has_share();
         let connection = self.connection_mut(id).filter(|c| !c.ended);
@@ -396,7 +397,7 @@ impl<H: Hooks> Broker<H> {
         (!has_share && !rest.is_empty()).then_some(Next::Yields)
     }
 
-    /// Whether what came next has to wait because of those whom the client publishes to.
+    /// Returns whether the next packet has to wait because receivers of the client's messages are too full.
     fn must_pause(&mut self, id: ConnectionId, rest: &[u8]) -> bool {
         let pauses = self
             .connection(id)
@@ -421,7 +422,7 @@ impl<H: Hooks> Broker<H> {
             return Some(Next::Blocked);
         }
         if was_unanswered && let Some(key) = session {
-            // Its retained messages come behind the answer.
+            // Retained messages follow the answer.
             self.bring_retained(key, now);
         }
         None
@@ -435,7 +436,8 @@ impl<H: Hooks> Broker<H> {
                 if let Some(key) = session
                     && let Some(session) = self.sessions.get_mut(usize_of(key))
                 {
-                    // 5 [MQTT-4.8.2-6]: nobody else gets it, however it ended.
+                    // 5 [MQTT-4.8.2-6]: no other member gets the message, whether the acknowledgement reports success or an
+                    // error.
                     session.shared.remove(&token);
                     session.queue.acknowledged();
                     session.took(now);
@@ -455,12 +457,12 @@ impl<H: Hooks> Broker<H> {
             ServerEvent::Disconnected(disconnect) => {
                 self.end(id.index, Ending::ByClient(disconnect.reason), now);
             }
-            // PINGRESP is written already.
+            // The session has already written PINGRESP.
             _ => {}
         }
     }
 
-    /// The host publishes a message, to all whose subscriptions match. A retained one is kept.
+    /// Publishes a message of the host to all clients with a matching subscription. Stores it if it is retained.
     pub fn publish(&mut self, message: &Outgoing<'_>, now: Instant) {
         self.begin();
         self.say_to_all(message, now);
@@ -474,7 +476,7 @@ impl<H: Hooks> Broker<H> {
         self.route(None, message, now);
     }
 
-    /// Ends the connection of a client. `false` if it is not connected.
+    /// Ends the connection of a client. Returns `false` if the client is not connected.
     pub fn disconnect(&mut self, client_id: &str, reason: ReasonCode, now: Instant) -> bool {
         self.begin();
         let connection = self
@@ -492,7 +494,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Ends all connections: clients of MQTT 5 are told that the server shuts down (0x8B).
+    /// Ends all connections. Clients of MQTT 5 get the reason code 0x8B, server shutting down.
     pub fn shut_down(&mut self, now: Instant) {
         self.begin();
         let all: Vec<u32> = self.connections.iter().map(|(i, _)| number(i)).collect();
@@ -502,10 +504,10 @@ impl<H: Hooks> Broker<H> {
         self.settle();
     }
 
-    /// Says goodbye and ends a connection.
+    /// Sends DISCONNECT with a reason and ends a connection.
     pub(crate) fn close(&mut self, index: u32, reason: ReasonCode, now: Instant) {
         if let Some(connection) = self.connections.get_mut(usize_of(index)) {
-            // 5 [MQTT-3.14.2-2]: without properties.
+            // 5 [MQTT-3.14.2-2]: DISCONNECT has no properties.
             let _ = connection.server.disconnect(&Disconnect {
                 reason,
                 ..Disconnect::default()

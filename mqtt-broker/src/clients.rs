@@ -1,4 +1,4 @@
-//! The clients that are connected, for pages and tools of an operator.
+//! Lists the connected clients for the tools of an operator.
 
 use mqtt_session::proto::Version;
 
@@ -6,7 +6,7 @@ use crate::broker::{Broker, usize_of};
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 
-/// A client that is connected.
+/// A connected client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ConnectedClient<'a> {
@@ -16,14 +16,14 @@ pub struct ConnectedClient<'a> {
     pub client_id: &'a str,
     /// Its user name.
     pub user_name: Option<&'a str>,
-    /// The version of MQTT that it speaks.
+    /// Its version of MQTT.
     pub version: Version,
     /// How many filters it subscribes to.
     pub subscriptions: usize,
 }
 
 impl<H: Hooks> Broker<H> {
-    /// Returns the clients that are connected, in no particular order.
+    /// Returns the connected clients in no particular order.
     pub fn clients(&self) -> impl Iterator<Item = ConnectedClient<'_>> {
         self.sessions.iter().filter_map(|(_, session)| {
             let index = session.connection?;

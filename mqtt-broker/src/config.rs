@@ -1,4 +1,4 @@
-//! What a broker allows. Every limit has a default that a stranger's broker survives with.
+//! Holds the limits and settings of a broker. Each limit has a default that is safe for a broker with unknown clients.
 
 use mqtt_session::Instant;
 use mqtt_session::proto::{QoS, ReasonCode, Version};
@@ -9,7 +9,7 @@ use crate::retained::Room;
 use crate::session::{Session, filter_size};
 use crate::timers::Due;
 
-/// Settings and limits of a [`crate::Broker`]: make one, then assign fields.
+/// Settings and limits of a [`crate::Broker`].
 ///
 /// ```
 /// use mqtt_broker::Config;
@@ -20,100 +20,102 @@ use crate::timers::Due;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Connections at once, those included that have not sent CONNECT. Default 10,000.
+    /// The limit of connections, including those without a CONNECT. Default 10,000.
     pub connections: usize,
-    /// How many of them may be not accepted yet: CONNECT is not there or not decided. If there are as many, the oldest of the address
-    /// that has most of them gives way. Default 1,000.
+    /// The limit of connections without an accepted CONNECT. At the limit, a new one closes the oldest one of the address with
+    /// the most of them. Default 1,000.
     pub pending_connections: usize,
-    /// Connections of one address. Default `usize::MAX`: any number.
+    /// The limit of connections from one address. Default `usize::MAX`: any number.
     pub connections_per_address: usize,
-    /// Sessions, of clients that are connected and of clients that are away. If there are as many, those give way first that are
-    /// away and have neither subscriptions nor messages, and then the oldest that is away of the address with most of them, if that
-    /// has more than the address of the new one. Default 100,000.
+    /// The limit of sessions, of connected clients and others. At the limit, a new session ends one of a client that is not
+    /// connected: first one without subscriptions and messages, then the oldest one of the address with the most of them, if that
+    /// address has more than the address of the new one. Default 100,000.
     pub sessions: usize,
-    /// Sessions of clients that connected last from one address. Default `usize::MAX`: any number.
+    /// The limit of sessions whose clients connected last from one address. Default `usize::MAX`: any number.
     pub sessions_per_address: usize,
-    /// Sessions of one user. Default `usize::MAX`: any number.
+    /// The limit of sessions of one user. Default `usize::MAX`: any number.
     pub sessions_per_user: usize,
-    /// How long CONNECT may take, in milliseconds. Default 10,000.
+    /// How long a client may take to send CONNECT, in milliseconds. Default 10,000.
     pub connect_timeout_ms: u32,
-    /// After how many keep-alives of silence a connection ends, in percent. Default 150
-    /// (3.1.1 \[MQTT-3.1.2-24\], 5 \[MQTT-3.1.2-22\]).
+    /// After which part of the keep-alive without a packet a connection ends, in percent. Default 150 (3.1.1 \[MQTT-3.1.2-24\],
+    /// 5 \[MQTT-3.1.2-22\]).
     pub keep_alive_percent: u16,
-    /// The longest keep-alive of a client of MQTT 5, in seconds; one that asks for more or for none is told this
-    /// (5 \[MQTT-3.1.2-21\]). Default 0: any.
+    /// The longest keep-alive of a client of MQTT 5, in seconds. A client that asks for a longer one or none gets this one
+    /// (5 \[MQTT-3.1.2-21\]). Default 0: no limit.
     pub keep_alive_maximum: u16,
-    /// The largest packet from a client, in bytes. Default 2 MiB; told to clients of MQTT 5.
+    /// The largest packet from a client, in bytes. Default 2 MiB; sent to clients of MQTT 5.
     pub packet_size: u32,
-    /// The largest packet from a client that is not accepted, in bytes: its CONNECT with the will. Default 16 KiB.
+    /// The largest packet before CONNECT is accepted, in bytes: CONNECT with its will. Default 16 KiB.
     pub connect_size: u32,
-    /// The largest payload that is taken from a client, in bytes. A message with a larger one goes nowhere, and its publisher stays
-    /// connected: MQTT 5 tells it 0x97. Default `usize::MAX`: what fits in a packet.
+    /// The largest payload from a client, in bytes. The broker drops a message with a larger one and keeps the connection; MQTT 5
+    /// reports 0x97. Default `usize::MAX`: the packet size is the only limit.
     pub payload_size: usize,
-    /// How many QoS 1 and 2 messages of one client may be half received at once. Default 1,024; told to clients of
-    /// MQTT 5.
+    /// How many QoS 1 and 2 messages of one client may be unacknowledged at the same time. Default 1,024; sent to clients of MQTT
+    /// 5.
     pub receive_maximum: u16,
-    /// The highest topic alias a client may use (5). Default 16; told to clients.
+    /// The highest topic alias that a client may use (5). Default 16; sent to clients.
     pub topic_alias_maximum: u16,
-    /// How many topic aliases are assigned to one client that allows them (5). Default 16.
+    /// How many topic aliases the broker assigns for one client that allows them (5). Default 16.
     pub topic_aliases: u16,
-    /// How many QoS 1 and QoS 2 messages may be under way to one client. Default 128.
+    /// How many QoS 1 and 2 messages may be in flight to one client. Default 128.
     pub window: u16,
-    /// How many of them may be QoS 2. Default 20.
+    /// How many of them may have QoS 2. Default 20.
     pub window_qos2: u16,
-    /// Bytes of QoS 1 and 2 messages that may be under way to one client; one message may be larger. Default 16 MiB, at least
+    /// How many bytes of QoS 1 and 2 messages may be in flight to one client; one message may be larger. Default 16 MiB, at least
     /// [`Self::packet_size`].
     pub in_flight_bytes: u32,
-    /// Bytes of all connections and sessions for what waits for transports, for messages under way and for topic aliases. Beyond it,
-    /// only who takes more than its share of it waits: what is for it goes to its queue. Default 512 MiB.
+    /// The bytes of all connections and sessions for outgoing bytes, for messages in flight and for topic aliases. Beyond the
+    /// limit, messages for connections that have more than their share are queued. Default 512 MiB.
     pub connection_bytes_total: usize,
     /// The longest client identifier and user name, in bytes. Default 1,024.
     pub client_id_length: usize,
-    /// The longest topic name or filter, in bytes. Default 65,535: as MQTT allows.
+    /// The longest topic name or filter, in bytes. Default 65,535, the limit of MQTT.
     pub topic_length: usize,
-    /// Bytes that may wait for one client's transport before messages are queued. Default 256 KiB, at least
+    /// How many bytes may wait for one client's transport before messages are queued. Default 256 KiB, at least
     /// [`Self::packet_size`].
     pub outgoing_bytes: u32,
     /// How many messages may be queued for one client. Default 100,000.
     pub queued_messages: usize,
     /// How many bytes of messages may be queued for one client. Default 32 MiB.
     pub queued_bytes: usize,
-    /// How many bytes of messages may be queued in all, each counted once for each client. Default 512 MiB. Beyond it,
-    /// only clients lose messages that have more than their share of it waiting.
+    /// How many bytes of messages may be queued for all clients, where a message counts once for each client. Beyond the limit,
+    /// only clients with more than their share of it lose messages. Default 512 MiB.
     pub queued_bytes_total: usize,
     /// How long publishers wait for a connected client whose queue is more than half full and that takes nothing, in
-    /// milliseconds. Then messages for it are dropped if its queue is full. Default 30,000; 0 is not at all.
+    /// milliseconds. After that time, messages for it are dropped while its queue is full. Default 30,000; with 0 publishers do
+    /// not wait.
     pub slow_consumer_ms: u32,
-    /// Whether QoS 0 messages are queued for clients that are away. Default no.
+    /// Whether QoS 0 messages are queued for clients that are not connected. Default `false`.
     pub queue_qos0: bool,
-    /// Subscriptions of one client. Default 10,000.
+    /// The limit of subscriptions of one client. Default 10,000.
     pub subscriptions: usize,
-    /// Bytes that the subscriptions of one client take, with their nodes in the tree of filters. Default 8 MiB.
+    /// The bytes of one client's subscriptions, including their nodes in the tree of filters. Default 8 MiB.
     pub subscription_bytes: usize,
-    /// Bytes of the wills of all clients. Who has one that goes beyond it is refused. Default 64 MiB.
+    /// The bytes of the wills of all clients. A client whose will exceeds the limit is refused. Default 64 MiB.
     pub will_bytes: usize,
-    /// Levels of a topic name or filter. Default 64.
+    /// The limit of levels of a topic name or filter. Default 64.
     pub topic_levels: usize,
-    /// Retained messages. Default 100,000.
+    /// The limit of retained messages. Default 100,000.
     pub retained_messages: usize,
-    /// Bytes of retained messages. Default 256 MiB.
+    /// The bytes of all retained messages. Default 256 MiB.
     pub retained_bytes: usize,
-    /// After how many seconds a retained message is forgotten, unless its own expiry is sooner. Default `None`: never.
+    /// After how many seconds a retained message is removed, unless it expires sooner. Default `None`: never.
     pub retained_expiry: Option<u32>,
-    /// The longest time a session outlives its connection, in seconds. Default 2,592,000: 30 days. `u32::MAX` is as long as the client
-    /// wants, which may be for ever.
+    /// The longest time that a session outlives its connection, in seconds. Default 2,592,000, which is 30 days. With `u32::MAX`
+    /// the client decides, and a session may never end.
     pub session_expiry_maximum: u32,
-    /// Which versions may connect. Default: all.
+    /// The versions that may connect. Default: all.
     pub versions: Vec<Version>,
-    /// Whether clients without a client identifier get one. Default yes; 3.1 has no such clients.
+    /// Whether a client without a client identifier gets one. Default `true`; 3.1 has no such clients.
     pub empty_client_ids: bool,
-    /// Whether a client may take the client identifier of another user's session. It gets a session of its own, and the other one
-    /// ends; otherwise it is refused. Default yes.
+    /// Whether a client may use the client identifier of another user's session. If so, it gets a new session and the other one
+    /// ends; otherwise it is refused. Default `true`.
     pub client_ids_of_others: bool,
-    /// The highest quality of service of messages from clients: 0, 1 or 2. Who exceeds it is disconnected. Subscriptions are granted
-    /// as they are asked for. Default 2; told to clients of MQTT 5.
+    /// The highest quality of service of messages from clients: 0, 1 or 2. A client that exceeds it is disconnected.
+    /// Subscriptions are granted without this limit. Default 2; sent to clients of MQTT 5.
     pub maximum_qos: u8,
-    /// Whether clients may publish retained messages. Who does nevertheless is disconnected. Default yes; told to clients of MQTT 5.
+    /// Whether clients may publish retained messages. If not, a client that does is disconnected. Default `true`; sent to clients
+    /// of MQTT 5.
     pub retain_available: bool,
     /// Whether [`Hooks::may_publish`] is asked again about the publisher of a retained message when it is delivered; it is not delivered
     /// if the answer is no. Default yes.
@@ -123,17 +125,17 @@ pub struct Config {
     pub raise_qos: bool,
     /// How often the `$SYS` topics are published, in seconds; 0 turns them off. Default 10.
     pub statistics_interval: u32,
-    /// How much work a call of the broker does for one connection before the others have their turn, in steps of about a
-    /// tenth of a microsecond. What one packet leads to beyond it is done in portions of this size. Default 1,024.
+    /// How much work a call of the broker does for one connection before the other connections have their turn, in steps of about
+    /// a tenth of a microsecond. The rest of a packet's work is done in portions of this size. Default 1,024.
     pub turn_steps: u32,
-    /// What the clock on the wall shows at [`Instant`] 0, in milliseconds since the beginning of 1970: records tell times by it.
+    /// The wall-clock time at [`Instant`] 0, in milliseconds since the beginning of 1970. Records contain wall-clock times.
     /// Default 0.
     pub wall_clock: u64,
-    /// A secret of the host, so that nobody can choose topics that slow the broker down. Default 0.
+    /// A secret of the host, which prevents clients from choosing topics that collide in hash tables. Default 0.
     pub hash_key: u64,
 }
 
-/// Room for a thousand of them and more.
+/// Enough for more than a thousand subscription identifiers.
 const IDENTIFIERS: u32 = 8 << 10;
 
 impl Default for Config {
@@ -190,9 +192,9 @@ impl Default for Config {
 }
 
 impl<H: Hooks> Broker<H> {
-    /// Replaces the limits. What is over a new limit stays: sessions, connections and messages that were accepted. A connection keeps
-    /// what CONNACK told it, and [`ConnectionId::index`](crate::ConnectionId::index) stays below the highest
-    /// [`Config::connections`] so far. [`Config::hash_key`] stays what it was.
+    /// Replaces the limits. Sessions, connections and messages that were accepted stay, even beyond a new limit. A connection
+    /// keeps the limits of its CONNACK, and [`ConnectionId::index`](crate::ConnectionId::index) stays below the highest
+    /// [`Config::connections`] so far. [`Config::hash_key`] does not change.
     pub fn configure(&mut self, config: Config, now: Instant) {
         if config.statistics_interval > 0 && !self.timers.has(Due::Statistics) {
             self.timers.set(now, Due::Statistics);
@@ -206,7 +208,7 @@ impl<H: Hooks> Broker<H> {
 }
 
 impl Config {
-    /// What one connection's machine is told.
+    /// Returns the configuration of a connection's machine.
     pub(crate) fn session(&self) -> mqtt_session::Config {
         let mut config = mqtt_session::Config::default();
         config.window = self.window;
@@ -215,7 +217,7 @@ impl Config {
         config.session_lost = mqtt_session::SessionLost::HandBack;
         config.acknowledge = mqtt_session::Acknowledge::ByHand;
         config.packet_limit = self.packet_size;
-        // What one client may send another must be able to get, with its subscription identifiers.
+        // A receiver must be able to get the largest message of a client with the subscription identifiers added.
         let largest = self.packet_size.saturating_add(IDENTIFIERS);
         config.outgoing_limit = self.outgoing_bytes.max(largest);
         config.kept_limit = self.in_flight_bytes.max(largest);
@@ -225,7 +227,7 @@ impl Config {
         config
     }
 
-    /// Whether a topic name or filter is neither too long nor too deep.
+    /// Returns whether a topic name or filter is within the limits of length and levels.
     pub(crate) fn allows_topic(&self, topic: &[u8]) -> bool {
         topic.len() <= self.topic_length && self.allows_levels(topic)
     }
@@ -247,7 +249,7 @@ impl Config {
         session.filters.len() >= self.subscriptions || bytes > self.subscription_bytes
     }
 
-    /// Why no client may publish with these flags, if none may.
+    /// Returns why clients may not publish with these flags, if they may not.
     pub(crate) fn refuses(&self, qos: QoS, retain: bool) -> Option<ReasonCode> {
         if qos.get() > self.maximum_qos {
             return Some(ReasonCode::QoSNotSupported);

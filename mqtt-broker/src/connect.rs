@@ -1,4 +1,4 @@
-//! CONNECT, and the end of connections and sessions.
+//! Decides on CONNECT, and connects clients with their sessions.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::message::Message;
 use crate::session::{Session, Will};
 use crate::timers::Due;
 
-/// A CONNECT that was kept until its decision.
+/// Decodes a CONNECT that was kept until its decision.
 pub(crate) fn decode(packet: &[u8]) -> Option<Connect<'_>> {
     match Packet::decode(packet, Version::V5, MAX_PACKET) {
         Ok(Decoded::Packet {
@@ -39,7 +39,7 @@ impl<H: Hooks> Broker<H> {
         let method = connect.properties.authentication_method();
         let verdict = match (refusal(connect, &self.config), method) {
             (Some(reason), _) => Verdict::Refuse(reason),
-            // 5 [MQTT-4.12.0-1]: the host refuses a method it does not know.
+            // 5 [MQTT-4.12.0-1]: the host refuses an unknown method.
             (None, Some(method)) => {
                 let data = connect.properties.authentication_data();
                 self.hooks.authenticate(id, method, data)
@@ -91,7 +91,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Tells the host who is refused as well.
+    /// Refuses a client and reports it to the host.
     fn refuse_client(
         &mut self,
         index: u32,
@@ -117,7 +117,7 @@ impl<H: Hooks> Broker<H> {
         let Some(connection) = self.connections.get_mut(usize_of(index)) else {
             return;
         };
-        // 3.1.1 has five ways to say no.
+        // 3.1.1 has five return codes for a refusal.
         let said = if connection.server.version().is_v5() || reason.to_return_code().is_some() {
             reason
         } else {
@@ -137,8 +137,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     fn accept(&mut self, index: u32, connect: &Connect<'_>, data: Option<&[u8]>, now: Instant) {
-        // 3.1.1 [MQTT-3.1.3-6], 5 [MQTT-3.1.3-6] and [MQTT-3.1.3-7]: a client without an identifier gets one that
-        // nobody else has. 3.1.1 [MQTT-3.1.3-5], 5 [MQTT-3.1.3-5]: any other one is taken.
+        // 3.1.1 [MQTT-3.1.3-6], 5 [MQTT-3.1.3-6] and [MQTT-3.1.3-7]: a client without an identifier gets a unique one.
+        // 3.1.1 [MQTT-3.1.3-5], 5 [MQTT-3.1.3-5]: any other identifier is accepted.
         let assigned = connect
             .client_id
             .is_empty()
@@ -186,14 +186,13 @@ impl<H: Hooks> Broker<H> {
             if let Some(other) = other {
                 self.close(other, ReasonCode::SessionTakenOver, now);
             }
-            // 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]; what waits in a session is for its own user alone.
+            // 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]; the messages of a session are for its user only.
             if connect.clean_start || is_of_another {
                 self.end_session(key, now);
             }
         }
-        // What was there may have ended with its connection.
-        // 3.1.1 [MQTT-3.1.2-4] and [MQTT-3.1.4-3], 5 [MQTT-3.1.2-5], [MQTT-3.1.2-6] and [MQTT-3.1.4-4]: the session
-        // that is there, or a new one.
+        // The session may have ended with its connection. 3.1.1 [MQTT-3.1.2-4] and [MQTT-3.1.4-3],
+        // 5 [MQTT-3.1.2-5], [MQTT-3.1.2-6] and [MQTT-3.1.4-4]: the existing session is resumed, or a new one is made.
         let resumed = self.clients.get(client_id).copied();
         let key = resumed.unwrap_or_else(|| {
             self.hold_session(connect.user_name);
@@ -206,8 +205,7 @@ impl<H: Hooks> Broker<H> {
         self.record_connected(index, key, session_expiry, before);
         let properties = self.announce(connect, assigned.as_deref(), data, session_expiry);
         let connack = ConnAck {
-            // 3.1.1 [MQTT-3.2.2-2], 5 [MQTT-3.2.2-3]
-            // 5 [MQTT-3.1.4-5], 3.1.1 [MQTT-3.1.4-4]: CONNACK says success.
+            // 3.1.1 [MQTT-3.2.2-2], 5 [MQTT-3.2.2-3] 5 [MQTT-3.1.4-5], 3.1.1 [MQTT-3.1.4-4]: CONNACK reports success.
             session_present: resumed.is_some(),
             reason: ReasonCode::Success,
             properties: Properties::from(&properties[..]),
@@ -217,7 +215,7 @@ impl<H: Hooks> Broker<H> {
             .get_mut(usize_of(index))
             .map(|connection| connection.server.accept(&connack, now));
         if accepted != Some(Ok(())) {
-            // It cannot take even its CONNACK.
+            // The client does not accept a packet of the size of its CONNACK.
             self.end(index, Ending::ByBroker(ReasonCode::PacketTooLarge), now);
             return;
         }
@@ -237,14 +235,14 @@ impl<H: Hooks> Broker<H> {
         self.pump(key, now);
     }
 
-    /// The session of a client, unless it is over.
+    /// Returns the session of a client, unless it has ended.
     fn known(&mut self, client_id: &str, now: Instant) -> Option<u32> {
         let key = *self.clients.get(client_id)?;
         self.session_due(key, now);
         self.clients.get(client_id).copied()
     }
 
-    /// Whether a session was made by another user.
+    /// Returns whether another user made the session.
     fn is_of_another(&self, key: u32, user_name: Option<&str>) -> bool {
         let session = self.sessions.get(usize_of(key));
         session.is_some_and(|session| session.user_name.as_deref() != user_name)
@@ -260,7 +258,7 @@ impl<H: Hooks> Broker<H> {
         key
     }
 
-    /// Ties connection and session together.
+    /// Connects a connection with its session.
     fn attach(&mut self, index: u32, key: u32, connect: &Connect<'_>, now: Instant) {
         let (Some(connection), Some(session)) = (
             self.connections.get_mut(usize_of(index)),
@@ -291,8 +289,8 @@ impl<H: Hooks> Broker<H> {
         session.publisher = None;
         session.user_name = connect.user_name.map(Into::into);
         (session.will_at, session.ends_at) = (None, None);
-        // 3.1.1 [MQTT-3.1.2-9] and [MQTT-3.1.2-12], 5 [MQTT-3.1.2-7] and [MQTT-3.1.2-9]: without a will there is
-        // nothing to publish later. 5 [MQTT-3.1.3-10]: its properties keep their order.
+        // 3.1.1 [MQTT-3.1.2-9] and [MQTT-3.1.2-12], 5 [MQTT-3.1.2-7] and [MQTT-3.1.2-9]: without a will, nothing is published
+        // later. 5 [MQTT-3.1.3-10]: user properties keep their order.
         session.will = connect.will.as_ref().and_then(|will| {
             let delay = will.properties.will_delay_interval().unwrap_or(0);
             let properties: Vec<Property<'_>> = will
@@ -313,7 +311,7 @@ impl<H: Hooks> Broker<H> {
         self.will_bytes = self.will_bytes.saturating_add(will);
     }
 
-    /// How long the session may outlive this connection, in seconds.
+    /// Returns how long the session may outlive this connection, in seconds.
     fn session_expiry(&self, connect: &Connect<'_>) -> u32 {
         let asked = if connect.version.is_v5() {
             connect.properties.session_expiry_interval().unwrap_or(0)
@@ -325,7 +323,7 @@ impl<H: Hooks> Broker<H> {
         asked.min(self.config.session_expiry_maximum)
     }
 
-    /// What a client of MQTT 5 is told in CONNACK.
+    /// Returns the properties of CONNACK in MQTT 5.
     fn announce<'a>(
         &self,
         connect: &Connect<'a>,
@@ -337,7 +335,7 @@ impl<H: Hooks> Broker<H> {
             return Vec::new();
         }
         let config = &self.config;
-        // 5 [MQTT-3.1.2-28]: no response information.
+        // 5 [MQTT-3.1.2-28]: the broker sends no response information.
         let mut properties = vec![
             Property::ReceiveMaximum(nonzero(config.receive_maximum)),
             Property::MaximumPacketSize(nonzero(config.packet_size)),
@@ -345,7 +343,7 @@ impl<H: Hooks> Broker<H> {
         if config.topic_alias_maximum > 0 {
             properties.push(Property::TopicAliasMaximum(config.topic_alias_maximum));
         }
-        // 5 [MQTT-3.2.2-9]; 5 [MQTT-3.2.2-10]: SUBSCRIBE may ask for any QoS all the same.
+        // 5 [MQTT-3.2.2-9]; 5 [MQTT-3.2.2-10]: SUBSCRIBE may ask for any QoS nevertheless.
         if config.maximum_qos < 2 {
             properties.push(Property::MaximumQoS(config.maximum_qos == 1));
         }
@@ -371,12 +369,12 @@ impl<H: Hooks> Broker<H> {
     }
 }
 
-/// Names of the broker's own.
+/// Returns whether only the broker may publish to a topic.
 pub(crate) fn is_reserved(topic: &str) -> bool {
     topic.starts_with("$SYS/") && !is_bridge_state(topic)
 }
 
-/// Whether it is the topic at which a bridge of Mosquitto tells, by its will too, whether it is connected.
+/// Returns whether a bridge of Mosquitto publishes its state to this topic, also by its will.
 fn is_bridge_state(topic: &str) -> bool {
     topic
         .strip_prefix("$SYS/broker/connection/")
@@ -384,10 +382,9 @@ fn is_bridge_state(topic: &str) -> bool {
         .is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
 
-/// Why a CONNECT cannot be accepted, whoever sends it.
+/// Returns why a CONNECT cannot be accepted from any client.
 fn refusal(connect: &Connect<'_>, config: &crate::Config) -> Option<ReasonCode> {
-    // 3.1.1 [MQTT-3.1.3-8]
-    // 3.1.1 [MQTT-3.1.3-9]: refused with 0x02.
+    // 3.1.1 [MQTT-3.1.3-8] 3.1.1 [MQTT-3.1.3-9]: CONNACK has the return code 0x02.
     if connect.lacks_client_id() {
         return Some(ReasonCode::ClientIdentifierNotValid);
     }
@@ -399,7 +396,7 @@ fn refusal(connect: &Connect<'_>, config: &crate::Config) -> Option<ReasonCode> 
     if connect.client_id.is_empty() && !config.empty_client_ids {
         return Some(ReasonCode::ClientIdentifierNotValid);
     }
-    // 3.1.1 [MQTT-3.1.3-5], 5 [MQTT-3.1.3-5]: up to 23 bytes are taken in any case.
+    // 3.1.1 [MQTT-3.1.3-5], 5 [MQTT-3.1.3-5]: up to 23 bytes are accepted with any setting.
     let longest = config.client_id_length.max(23);
     if connect.client_id.len() > longest {
         return Some(ReasonCode::ClientIdentifierNotValid);
@@ -419,7 +416,7 @@ fn refusal(connect: &Connect<'_>, config: &crate::Config) -> Option<ReasonCode> 
     None
 }
 
-/// A limit of 0 cannot be announced.
+/// Returns a limit that can be announced: at least 1.
 fn nonzero<T: Default + From<u8> + PartialEq>(limit: T) -> T {
     if limit == T::default() {
         T::from(1)
@@ -428,7 +425,8 @@ fn nonzero<T: Default + From<u8> + PartialEq>(limit: T) -> T {
     }
 }
 
-/// What a will counts at most in [`crate::Config::will_bytes`]: its packet is no longer than its parts.
+/// Returns the largest number of bytes that a will counts in [`crate::Config::will_bytes`]: its packet is no longer than its
+/// parts.
 fn will_size(will: &CarriedWill<'_>) -> usize {
     will.topic
         .as_bytes()

@@ -1,4 +1,4 @@
-//! From a publisher to its receivers.
+//! Delivers messages from a publisher to its receivers.
 
 use mqtt_session::proto::{Properties, QoS, ReasonCode, TopicName, Version};
 use mqtt_session::{Incoming, Instant, Outgoing, Refused, Server, Token};
@@ -16,11 +16,11 @@ use crate::rights::{drops_first, may_receive};
 use crate::router::Share;
 use crate::stall::Tried;
 
-/// A message while it is routed: borrowed from the input, kept at most once however many queues it goes to.
+/// A message that is being routed. It borrows from the input, and is copied at most once for all queues.
 pub(crate) struct Source<'a> {
     message: &'a Outgoing<'a>,
     kept: Option<Message>,
-    /// What giving it to one receiver costs.
+    /// The steps for delivering it to one receiver.
     steps: usize,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// A message that is kept already.
+    /// Makes a source of a message that is already stored.
     pub(crate) fn of(kept: &Message, message: &'a Outgoing<'a>) -> Self {
         Self {
             kept: Some(kept.clone()),
@@ -45,7 +45,7 @@ impl<'a> Source<'a> {
         self.steps
     }
 
-    /// The message as it is kept.
+    /// Returns the message in its stored form.
     pub(crate) fn kept(&mut self, now: Instant) -> Option<&Message> {
         if self.kept.is_none() {
             self.kept = Some(Message::new(self.message, now).ok()?);
@@ -54,7 +54,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Properties are written one by one, a payload is copied.
+/// Returns the steps of one delivery: properties are written one by one, and the payload is copied.
 fn delivery_steps(message: &Outgoing<'_>) -> usize {
     let properties = if message.properties.is_empty() {
         0
@@ -65,20 +65,20 @@ fn delivery_steps(message: &Outgoing<'_>) -> usize {
     properties.saturating_add(payload).saturating_add(2)
 }
 
-/// About what a message takes in a queue.
+/// Returns about how many bytes a message takes in a queue.
 const fn message_size(message: &Outgoing<'_>) -> usize {
     let topic = message.topic.as_bytes().len();
     topic.saturating_add(message.payload.len())
 }
 
-/// What a message costs that goes into a queue, beside its delivery: a copy of it that is freed later.
+/// The steps for a message that goes into a queue, in addition to its delivery: a copy is made and later freed.
 const QUEUE: usize = 6;
 
 impl<H: Hooks> Broker<H> {
-    /// A client published.
+    /// Handles a message of a client.
     pub(crate) fn message(&mut self, index: u32, incoming: &Incoming<'_>, now: Instant) {
         let publish = &incoming.publish;
-        // An alias stands for a topic that this connection knows.
+        // The topic alias stands for a topic that this connection has sent.
         let mut resolved = std::mem::take(&mut self.topic);
         let Some(connection) = self.connections.get(usize_of(index)) else {
             return;
@@ -101,7 +101,7 @@ impl<H: Hooks> Broker<H> {
         if publish.topic_alias.is_some()
             && let Some(reason) = self.refuses_alias(index, topic)
         {
-            // The alias would stay in memory.
+            // An alias would stay in memory.
             self.topic = resolved;
             self.close(index, reason, now);
             return;
@@ -179,7 +179,7 @@ impl<H: Hooks> Broker<H> {
         } else {
             None
         };
-        // 3.1.1 [MQTT-3.3.5-2]: acknowledged as if it had been published.
+        // 3.1.1 [MQTT-3.3.5-2]: a message without permission is acknowledged like others.
         if let Some(reason) = refused {
             self.hooks.observe(&Observation::PublishRefused {
                 connection,
@@ -192,7 +192,7 @@ impl<H: Hooks> Broker<H> {
         // 3.1.1 [MQTT-3.3.1-12]
         let kept = !message.retain || self.retain(Some(key), message, now);
         if !kept {
-            // It is refused, so its identifier means nothing.
+            // The message is refused, so its identifier is not recorded.
             let _ = self.forget_origin();
         }
         let routed = self.route(Some(key), message, now);
@@ -204,7 +204,7 @@ impl<H: Hooks> Broker<H> {
         (reason, routed)
     }
 
-    /// Whether a QoS 0 message for a session that cannot go now is queued.
+    /// Returns whether a QoS 0 message is queued for a session that cannot send it now.
     pub(crate) fn keeps_qos0(&self, key: u32) -> bool {
         let session = self.sessions.get(usize_of(key));
         self.config.queue_qos0 || session.is_some_and(|session| session.connection.is_some())
@@ -241,8 +241,8 @@ impl<H: Hooks> Broker<H> {
             .and_then(|index| self.connections.get_mut(usize_of(index)));
         let scarce = self.held > self.config.connection_bytes_total;
         match connection {
-            // 3.1.1 [MQTT-4.6.0-5] and [MQTT-4.6.0-6], 5 [MQTT-4.6.0-5] and [MQTT-4.6.0-6]: nothing overtakes what is
-            // queued.
+            // 3.1.1 [MQTT-4.6.0-5] and [MQTT-4.6.0-6], 5 [MQTT-4.6.0-5] and [MQTT-4.6.0-6]: a message is not sent before older
+            // queued ones.
             Some(connection)
                 if session.queue.is_empty()
                     && share.is_none()
@@ -299,7 +299,7 @@ impl<H: Hooks> Broker<H> {
         );
     }
 
-    /// A message went to a client at once, or never will.
+    /// Records that a message was sent to a client at once, or will not be sent.
     fn record_delivery(
         &mut self,
         key: u32,
@@ -316,7 +316,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Queues a message, and sends what can go.
+    /// Queues a message, and sends queued messages as far as possible.
     #[allow(clippy::too_many_arguments, reason = "the parts of one queued message")]
     pub(crate) fn deliver_kept(
         &mut self,
@@ -401,12 +401,12 @@ impl<H: Hooks> Broker<H> {
                     self.mark_ready(index);
                 }
             }
-            // 5 [MQTT-3.1.2-25]: too large for this client, as if it had been sent.
+            // 5 [MQTT-3.1.2-25]: a message that is too large for this client counts as sent.
             Err(_) => self.dropped(key, 1),
         }
     }
 
-    /// Sends what is queued for a session, as far as its window and its buffer go, and its share of the turn.
+    /// Sends the queued messages of a session as far as its window, its buffer and its share of the turn allow.
     pub(crate) fn pump(&mut self, key: u32, now: Instant) {
         self.pump_queue(key, now);
         self.relieve(key);
@@ -444,7 +444,7 @@ impl<H: Hooks> Broker<H> {
                 self.work_for(key);
                 return;
             }
-            // 5 [MQTT-4.3.3-7] and [MQTT-4.3.3-13]: only what waits here expires, never what was sent.
+            // 5 [MQTT-4.3.3-7] and [MQTT-4.3.3-13]: only queued messages expire, not messages that were sent.
             if item.message.has_expired(now) {
                 let expired = session.queue.pop(&mut self.queued);
                 if let (Some(_), Some(item)) = (&self.journal, &expired) {
@@ -508,7 +508,7 @@ impl<H: Hooks> Broker<H> {
             let Some(session) = self.sessions.get_mut(usize_of(key)) else {
                 return;
             };
-            // 5 [MQTT-4.8.2-4]: it stays with this client until it is acknowledged.
+            // 5 [MQTT-4.8.2-4]: the message stays with this client until the client acknowledges it.
             if let (Ok(Some(token)), Some(_)) = (sent, item.share) {
                 session.shared.insert(token, item.clone());
             }
@@ -519,7 +519,7 @@ impl<H: Hooks> Broker<H> {
     }
 }
 
-/// Gives a message back to the machine of a session that had sent it in an earlier process.
+/// Restores to a session's machine a message that it had sent in an earlier process.
 pub(crate) fn restore(
     server: &mut Server<'static>,
     item: &Queued,
@@ -545,7 +545,7 @@ pub(crate) fn restore(
     server.restore_message(number, &message, version)
 }
 
-/// Gives a message to one connection, in its version.
+/// Sends a message to one connection in the version of the connection.
 fn send(
     connection: &mut Connection,
     message: &Outgoing<'_>,

@@ -1,6 +1,7 @@
-//! From a message to its receivers. A message that finds few of them soon is delivered at once. One that has many, or that
-//! takes long to find them, is kept and done in portions, one such message after the other: its publisher waits, nobody else
-//! does. A message to the topic of one that is under way waits behind it, so that all see them in the same order.
+//! Routes a message to its receivers. A message whose few receivers are found quickly is delivered at once. A message with many
+//! receivers, or with a long search for them, is stored and delivered in portions, one such message after the other: only its
+//! publisher waits. A message to the same topic waits until the one before it is delivered, so that all receivers get them in the
+//! same order.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub(crate) struct Target {
     /// The serial number of its session.
     pub(crate) serial: u32,
     pub(crate) share: Option<Share>,
-    /// The first and the last of its other identifiers.
+    /// The first and the last of its further subscription identifiers.
     more: Option<(u32, u32)>,
 }
 
@@ -34,75 +35,75 @@ pub(crate) struct Target {
 #[derive(Debug, Default)]
 struct Targets {
     list: Vec<Target>,
-    /// Identifiers beside the first of a target, and where the next of the same target is.
+    /// The further subscription identifiers of all targets, each with the index of the next one of the same target.
     identifiers: Vec<(u32, Option<u32>)>,
-    /// Counts the messages.
+    /// The number of the message.
     message: u32,
 }
 
-/// What routing a message takes.
+/// Memory for routing a message.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     matches: Matches,
     targets: Targets,
 }
 
-/// What became of a message.
+/// The result of routing a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Routed {
-    /// There is nobody.
+    /// No subscription matches.
     ToNobody,
-    /// All have it.
+    /// All receivers have the message.
     ToAll,
-    /// It is on its way: the next message of its publisher must wait.
+    /// The message is delivered in portions: the next message of its publisher must wait.
     Later,
 }
 
-/// A message on its way to many.
+/// A message that is delivered in portions.
 #[derive(Debug)]
 struct Fanout {
     message: Message,
     topic: Arc<str>,
     /// The session that published it.
     from: Option<(u32, u32)>,
-    /// The connection that waits.
+    /// The connection whose next packet waits.
     waits: Option<ConnectionId>,
-    /// The fullest of its receivers, if one is too full.
+    /// Its fullest receiver, if one is too full.
     press: Press,
-    /// What is to be acknowledged when all have it, and how if there is somebody.
+    /// The acknowledgement to be sent when all receivers have the message, with the reason code if there is a receiver.
     receipt: Option<(Receipt, ReasonCode)>,
-    /// How much was recorded before it came, and where it came from at QoS 2.
+    /// How many bytes were recorded before the message arrived, and the origin of a QoS 2 message.
     recorded: (u64, Option<Origin>),
-    /// The number of its record, if it is a will that was kept in one until now.
+    /// The number of the message's record as a due will; 0 if there is none.
     will: u64,
 }
 
-/// Messages on their way to many: the first is being delivered.
+/// Messages that are delivered in portions, one after the other: the first one is being delivered.
 #[derive(Debug)]
 pub(crate) struct Fanouts {
     waiting: VecDeque<Fanout>,
-    /// How many of them have a topic.
+    /// How many of these messages each topic has.
     topics: HashMap<Arc<str>, u32, Keyed>,
-    /// What those take whose connection is gone.
+    /// The bytes of messages whose publishing connection has ended.
     orphaned: usize,
     stage: Stage,
     targets: Targets,
     groups: Vec<Share>,
-    /// What names the targets of the first in its record.
+    /// The names of the first message's targets in its record.
     numbers: Vec<u64>,
 }
 
-/// How far the first of them is.
+/// The progress of the first message.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Stage {
     #[default]
     New,
     Searching,
-    /// Which of the targets is the next, and then which of the shared subscriptions.
+    /// The index of the next target; after the targets, that of the next shared subscription.
     Delivering(usize),
 }
 
-/// The place of a mark in a session.
+/// The index of a mark in a session.
 const AT_ONCE: usize = 0;
 const IN_PORTIONS: usize = 1;
 
@@ -123,7 +124,7 @@ impl Fanouts {
         self.waiting.is_empty()
     }
 
-    /// The last message is to be acknowledged when all have it.
+    /// Notes the acknowledgement that is sent when all receivers have the last message.
     pub(crate) fn acknowledge_later(
         &mut self,
         receipt: Receipt,
@@ -137,15 +138,15 @@ impl Fanouts {
         }
     }
 
-    /// The last message is a will that is recorded under this number.
+    /// Notes that the last message is a will, recorded under this number.
     pub(crate) fn last_is_will(&mut self, number: u64) {
         if let Some(last) = self.waiting.back_mut() {
             last.will = number;
         }
     }
 
-    /// The connection of a message is gone. Its message stays, if such messages take no more than `limit` bytes together.
-    /// Otherwise it is dropped, and what is to be refused is returned.
+    /// Handles the end of a connection. Its message stays if such messages take no more than `limit` bytes together. Otherwise
+    /// the message is dropped, and its receipt is returned, for a refusal.
     pub(crate) fn orphan(&mut self, id: ConnectionId, limit: usize) -> Option<Option<Receipt>> {
         let own = |fanout: &Fanout| fanout.waits == Some(id);
         let at = self.waiting.iter().position(own)?;
@@ -187,7 +188,7 @@ impl Targets {
         self.message = self.message.wrapping_add(1);
     }
 
-    /// One copy for each client, at the highest quality of service of its subscriptions, with all their identifiers
+    /// Adds one copy for each client, at the highest quality of service of its subscriptions, with all their identifiers
     /// (3.1.1 \[MQTT-3.3.5-1\], 5 \[MQTT-3.3.4-2\] to \[MQTT-3.3.4-5\]).
     fn add(&mut self, subscriber: &Subscriber, session: &mut Session, mark: usize) {
         let Some(mark) = session.found.get_mut(mark) else {
@@ -239,14 +240,14 @@ impl Targets {
 }
 
 impl<H: Hooks> Broker<H> {
-    /// Gives a message to all whose subscriptions match.
+    /// Delivers a message to all clients with a matching subscription.
     pub(crate) fn route(
         &mut self,
         from: Option<u32>,
         message: &Outgoing<'_>,
         now: Instant,
     ) -> Routed {
-        // What is due together is not done in one turn.
+        // Wills that are due at the same time are not all delivered in one turn.
         let waits = from.is_none_or(|key| self.is_away(key)) && !self.meter.has_share();
         if waits || self.fanouts.has_topic(message.topic.as_str()) {
             return self.fan_out(from, message, now);
@@ -267,13 +268,13 @@ impl<H: Hooks> Broker<H> {
         session.is_none_or(|session| session.connection.is_none())
     }
 
-    /// The client of a session, as messages remember it.
+    /// Returns the number of the session's client for messages that it publishes.
     pub(crate) fn publisher(&self, key: u32) -> Option<u64> {
         let session = self.sessions.get(usize_of(key));
         session.map(|session| session.client_hash)
     }
 
-    /// `None` if it is too much for one turn.
+    /// Delivers a message at once. Returns `None` if that is too much for one turn.
     fn route_at_once(
         &mut self,
         from: Option<u32>,
@@ -295,7 +296,7 @@ impl<H: Hooks> Broker<H> {
             .saturating_add(matches.groups.len());
         let publisher = from.and_then(|key| self.publisher(key));
         let mut source = Source::new(message);
-        // A single delivery cannot be cut.
+        // A single delivery cannot be divided.
         if receivers > 1 && receivers.saturating_mul(source.steps()) > most {
             return None;
         }
@@ -333,7 +334,7 @@ impl<H: Hooks> Broker<H> {
         })
     }
 
-    /// Keeps a message until its turn comes.
+    /// Stores a message, to deliver it in portions.
     fn fan_out(&mut self, from: Option<u32>, message: &Outgoing<'_>, now: Instant) -> Routed {
         let Ok(kept) = Message::new(message, now) else {
             return Routed::ToNobody;
@@ -362,7 +363,7 @@ impl<H: Hooks> Broker<H> {
         Routed::Later
     }
 
-    /// Does the next portion of the first message that is on its way to many.
+    /// Does the next portion of the first message.
     pub(crate) fn go_on_fanning_out(&mut self, now: Instant) {
         while self.meter.has_share()
             && let Some(first) = self.fanouts.waiting.front()
@@ -413,8 +414,8 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Who gets the first message is known: it is recorded before the first of them gets it, so the members of shared subscriptions
-    /// are chosen now.
+    /// Records the first message when all its receivers are known and before one of them gets it. To know them, the members of
+    /// shared subscriptions are chosen now.
     fn record_first_fanout(&mut self, message: &Message) {
         let publish = message.publish();
         for share in std::mem::take(&mut self.fanouts.groups) {
@@ -447,7 +448,7 @@ impl<H: Hooks> Broker<H> {
         self.fanouts.targets = targets;
     }
 
-    /// From the receiver `at` on. Whether that was all.
+    /// Delivers to the targets from `at` on. Returns whether all have the message.
     fn deliver_some(&mut self, mut at: usize, message: &Message, now: Instant) -> bool {
         let publish = message.publish();
         let borrowed = message.outgoing(&publish);
@@ -528,7 +529,7 @@ impl<H: Hooks> Broker<H> {
 }
 
 impl<H: Hooks> Broker<H> {
-    /// Acknowledges a message of a session, whether its client is there or away.
+    /// Acknowledges a message of a session, whether its client is connected or not.
     pub(crate) fn acknowledge(
         &mut self,
         (key, serial): (u32, u32),
@@ -546,9 +547,9 @@ impl<H: Hooks> Broker<H> {
             Some(connection) => Some(&mut connection.server),
             None => session.parked.as_deref_mut(),
         };
-        // At QoS 1 it is forgotten with its connection, and the client sends it again.
+        // At QoS 1 the message is forgotten with its connection, and the client sends it again.
         let _ = server.map(|server| server.acknowledge(receipt, reason));
-        // At QoS 2 the client may be back on another connection, for which nothing else makes the host look.
+        // At QoS 2 the client may have another connection, which the host does not poll for any other reason.
         if let Some(index) = session.connection {
             self.mark_ready(index);
         }
@@ -556,7 +557,7 @@ impl<H: Hooks> Broker<H> {
 }
 
 impl Targets {
-    /// Gives back the memory that a message with very many receivers took.
+    /// Frees the memory that a message with very many receivers took.
     fn shrink(&mut self) {
         self.list.clear();
         self.list.shrink_to(KEPT);
@@ -565,11 +566,11 @@ impl Targets {
     }
 }
 
-/// How many receivers have room without allocating.
+/// For how many receivers memory stays allocated.
 const KEPT: usize = 1_024;
 
 impl Target {
-    /// The member of a shared subscription.
+    /// Makes the target of a shared subscription's member.
     pub(crate) const fn member(subscriber: Subscriber, share: Share) -> Self {
         Self {
             subscriber,

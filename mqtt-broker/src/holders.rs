@@ -1,4 +1,4 @@
-//! Who holds connections and sessions: one address or user that takes many does not keep others out.
+//! Counts connections and sessions by address and user, so that one address or user cannot take all of them.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,11 +12,11 @@ use crate::connection::ConnectionId;
 use crate::hooks::{Ending, Hooks};
 use crate::router::Keyed;
 
-/// Connections or sessions by who holds them. 0 is a holder that is not known: nothing is counted for it but what can be taken.
+/// Connections or sessions by the address or user that holds them. For the unknown holder 0, only offers are counted.
 #[derive(Debug)]
 pub(crate) struct Holders {
     by: HashMap<u64, Holder, Keyed>,
-    /// Those with something that can be taken, by how much that is.
+    /// The holders with offers, by the number of their offers.
     most: BTreeSet<(usize, u64)>,
     offered: usize,
     serial: u64,
@@ -25,11 +25,11 @@ pub(crate) struct Holders {
 #[derive(Debug, Default)]
 struct Holder {
     held: usize,
-    /// What can be taken, in the order in which that happens.
+    /// The connections or sessions that can be ended to make room, in the order in which they are ended.
     offers: BTreeMap<Offer, u32>,
 }
 
-/// Something that can be taken from its holder: what is of no use first, then the oldest.
+/// The rank of a connection or session that can be ended to make room: useless ones come first, then the oldest.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Offer {
     is_useful: bool,
@@ -67,7 +67,7 @@ impl Holders {
         }
     }
 
-    /// `item` can be taken from now on.
+    /// Adds an offer: from now on `item` can be ended to make room.
     pub(crate) fn offer(&mut self, whose: u64, item: u32, is_useful: bool) -> Offer {
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
@@ -96,18 +96,18 @@ impl Holders {
         }
     }
 
-    /// How many can be taken in all.
+    /// Returns the number of all offers.
     pub(crate) const fn offered(&self) -> usize {
         self.offered
     }
 
-    /// Returns the first that can be taken from one holder, and whether it is of use.
+    /// Returns the first offer of a holder, and whether it is useful.
     pub(crate) fn first_of(&self, whose: u64) -> Option<(u32, bool)> {
         let (offer, item) = self.by.get(&whose)?.offers.first_key_value()?;
         Some((*item, offer.is_useful))
     }
 
-    /// Returns who has most that can be taken: `whose`, if nobody has more.
+    /// Returns the holder with the most offers; `whose`, if no other one has more.
     pub(crate) fn largest(&self, whose: u64) -> Option<u64> {
         let (most, largest) = self.most.last().copied()?;
         let own = self.by.get(&whose).map_or(0, |own| own.offers.len());
@@ -116,7 +116,7 @@ impl Holders {
 }
 
 impl<H: Hooks> Broker<H> {
-    /// A client connected a transport from an address that the host does not tell: see [`Self::open_from`].
+    /// Adds a connection whose address is not known: see [`Self::open_from`].
     ///
     /// # Errors
     /// [`TooManyConnections`]: close the transport.
@@ -124,10 +124,10 @@ impl<H: Hooks> Broker<H> {
         self.open_from(0, now)
     }
 
-    /// A client connected a transport. `source` stands for its address: the same number for all connections that count together in
-    /// the limits for one address, 0 for an address that is not known or not limited.
+    /// Adds a connection. `source` is a number for its address: the same one for all connections that count together for the
+    /// limits of one address, and 0 for an address that is not known or not limited.
     ///
-    /// If there are too many connections that are not accepted, one of those gives way: [`Self::gives_way`].
+    /// If there are too many connections without an accepted CONNECT, the broker ends one of them: [`Self::gives_way`].
     ///
     /// # Errors
     /// [`TooManyConnections`]: close the transport.
@@ -152,7 +152,7 @@ impl<H: Hooks> Broker<H> {
         Ok(self.add_connection(source, now))
     }
 
-    /// Whether the connection is over at once, because another took its place: close the transport without writing, say
+    /// Returns whether the connection was ended to make room for another one: close the transport without writing, and call
     /// [`Self::closed`].
     #[must_use]
     pub fn gives_way(&self, id: ConnectionId) -> bool {
@@ -160,12 +160,12 @@ impl<H: Hooks> Broker<H> {
             .is_some_and(|connection| connection.gives_way)
     }
 
-    /// Those that give way do not count.
+    /// Returns how many connections are open, without those that were ended to make room.
     fn open_connections(&self) -> usize {
         self.connections.len().saturating_sub(self.giving_way)
     }
 
-    /// The oldest connection that is not accepted gives way, of the address that has most of them.
+    /// Ends the oldest connection without an accepted CONNECT, of the address with the most of them.
     fn make_way(&mut self, source: u64, now: Instant) {
         let whose = self.pending.largest(source);
         let Some((index, _)) = whose.and_then(|whose| self.pending.first_of(whose)) else {
@@ -180,7 +180,7 @@ impl<H: Hooks> Broker<H> {
         self.mark_ready(index);
     }
 
-    /// A connection was accepted, or is over.
+    /// Notes that CONNECT was accepted, or that the connection has ended.
     pub(crate) fn is_not_pending(&mut self, index: u32) {
         if let Some(connection) = self.connections.get_mut(usize_of(index))
             && let Some(offer) = connection.pending.take()
@@ -189,8 +189,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Whether there is room for one more session. One that is of no use to anybody gives way to it, or else one of an address that
-    /// has more of them.
+    /// Returns whether there is room for one more session. May end an unused session, or one of an address that has more of them.
     pub(crate) fn has_room_for_session(
         &mut self,
         source: u64,
@@ -216,14 +215,14 @@ impl<H: Hooks> Broker<H> {
         self.sessions.len() < self.config.sessions
     }
 
-    /// The session that gives way to a new one from an address.
+    /// Returns the session to be ended for a new one from an address.
     fn dispensable(&self, source: u64) -> Option<u32> {
         if let Some((_, key)) = self.idle.first_key_value() {
             return Some(*key);
         }
         let whose = self.sources.largest(source).filter(|whose| *whose != 0)?;
         let least = match whose == source {
-            // A new one in the place of an old one of its own.
+            // The address has more than one, and the new session replaces one of them.
             true => 1,
             false => self.sources.held(source).saturating_add(1),
         };
@@ -231,18 +230,18 @@ impl<H: Hooks> Broker<H> {
         (self.sources.held(whose) > least).then_some(key)
     }
 
-    /// Stands for the name of a user; 0 for none.
+    /// Returns a number for the name of a user; 0 for none.
     fn user(&self, user_name: Option<&str>) -> u64 {
         user_name.map_or(0, |name| self.clients.hasher().hash_one(name).max(1))
     }
 
-    /// A session was made for a user.
+    /// Counts a new session of a user.
     pub(crate) fn hold_session(&mut self, user_name: Option<&str>) {
         let user = self.user(user_name);
         self.users.hold(user);
     }
 
-    /// The client of a session is there, from this address.
+    /// Notes that the client of a session has connected from this address.
     pub(crate) fn session_is_used(&mut self, key: u32, source: u64) {
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
@@ -255,7 +254,7 @@ impl<H: Hooks> Broker<H> {
         self.sources.hold(source);
     }
 
-    /// The client of a session is away.
+    /// Notes that the client of a session has disconnected.
     pub(crate) fn session_is_left(&mut self, key: u32) {
         if let Some(session) = self.sessions.get_mut(usize_of(key))
             && session.source != 0
@@ -266,7 +265,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// A session is over.
+    /// Notes that a session has ended.
     pub(crate) fn session_is_over(&mut self, key: u32) {
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
@@ -281,7 +280,7 @@ impl<H: Hooks> Broker<H> {
         self.users.let_go(user);
     }
 
-    /// Counts the connection, and returns what its place in the order of those that are not accepted is.
+    /// Counts the connection, and returns its place among the connections without an accepted CONNECT.
     pub(crate) fn hold_connection(&mut self, index: u32, source: u64) {
         self.pending.hold(source);
         let offer = self.pending.offer(source, index, false);
@@ -291,7 +290,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// A connection is closed.
+    /// Notes that a connection is closed.
     pub(crate) fn let_connection_go(&mut self, index: u32) {
         self.is_not_pending(index);
         if let Some(connection) = self.connections.get(usize_of(index)) {

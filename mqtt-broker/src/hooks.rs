@@ -1,4 +1,4 @@
-//! What the host decides: who may connect, publish and subscribe; and what it wants to know.
+//! Defines the decisions of the host (which clients may connect, publish and subscribe) and the observations that it gets.
 
 use mqtt_session::Violation;
 use mqtt_session::proto::{Connect, ReasonCode, TopicFilter, TopicName, Version};
@@ -8,26 +8,26 @@ use crate::ConnectionId;
 /// A decision on a CONNECT or on a step of an authentication.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// The client is who it says.
+    /// The client is authenticated.
     Accept,
-    /// The same, and the last data of an enhanced authentication goes with it (5).
+    /// The client is authenticated, and CONNACK has this last data of an enhanced authentication (5).
     AcceptWith(Vec<u8>),
-    /// The client is this user, whatever user name CONNECT has: its certificate says so, for example.
+    /// The client is authenticated as this user, whatever the user name of CONNECT: its certificate names the user, for example.
     AcceptAs(String),
-    /// It is not. The reason is told as the version can.
+    /// The client is refused. The reason is sent as far as the version allows.
     Refuse(ReasonCode),
-    /// The authentication goes on with AUTH and this data (5 \[MQTT-4.12.0-2\]).
+    /// The authentication continues with an AUTH that has this data (5 \[MQTT-4.12.0-2\]).
     Continue(Vec<u8>),
-    /// Not yet: the host calls [`crate::Broker::decide`]. Meanwhile the connection waits, nobody else does.
+    /// There is no decision yet: the host calls [`crate::Broker::decide`]. Only this connection waits.
     Later,
 }
 
-/// A client, as hooks see it.
+/// A client as hooks see it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ClientInfo<'a> {
     /// Its client identifier.
     pub client_id: &'a str,
-    /// The user name of its CONNECT.
+    /// Its user name: that of CONNECT, or the one of [`Verdict::AcceptAs`].
     pub user_name: Option<&'a str>,
     /// Its version.
     pub version: Version,
@@ -37,13 +37,13 @@ pub struct ClientInfo<'a> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Ending {
-    /// The client said DISCONNECT.
+    /// The client sent DISCONNECT.
     #[error("disconnected by the client: {0}")]
     ByClient(ReasonCode),
-    /// The client broke a rule, or was silent for too long.
+    /// The client broke a rule or exceeded the keep-alive.
     #[error("{0}")]
     Failed(Violation),
-    /// The transport is gone without DISCONNECT.
+    /// The transport ended without DISCONNECT.
     #[error("the transport is gone")]
     TransportGone,
     /// The broker ended it.
@@ -54,72 +54,72 @@ pub enum Ending {
     ConnectRefused(ReasonCode),
 }
 
-/// Something that happened.
+/// An event that the broker reports.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Observation<'a> {
-    /// A client is connected.
+    /// A client has connected.
     Connected {
-        /// Which connection.
+        /// The connection.
         connection: ConnectionId,
-        /// Who.
+        /// The client.
         client: ClientInfo<'a>,
-        /// Whether its session went on.
+        /// Whether its session was resumed.
         resumed: bool,
     },
     /// A client was not accepted. [`Self::Ended`] follows.
     Refused {
-        /// Which connection.
+        /// The connection.
         connection: ConnectionId,
-        /// Who it said it was.
+        /// The client as its CONNECT describes it.
         client: ClientInfo<'a>,
-        /// Why.
+        /// The reason.
         reason: ReasonCode,
     },
     /// A connection ended.
     Ended {
-        /// Which connection.
+        /// The connection.
         connection: ConnectionId,
-        /// Whose, if it was accepted.
+        /// The client identifier, if CONNECT was accepted.
         client_id: Option<&'a str>,
-        /// Why.
+        /// The reason.
         ending: Ending,
     },
     /// A subscription was granted or refused.
     Subscribed {
-        /// By which connection.
+        /// The connection, unless the client has disconnected since.
         connection: Option<ConnectionId>,
-        /// Who.
+        /// The client.
         client: ClientInfo<'a>,
-        /// To what.
+        /// The filter.
         filter: TopicFilter<'a>,
         /// The answer.
         reason: ReasonCode,
     },
     /// A message was not accepted from a client.
     PublishRefused {
-        /// By which connection.
+        /// The connection, unless the client has disconnected since.
         connection: Option<ConnectionId>,
-        /// Who.
+        /// The client.
         client: ClientInfo<'a>,
-        /// To what.
+        /// The topic.
         topic: TopicName<'a>,
-        /// Why.
+        /// The reason.
         reason: ReasonCode,
     },
-    /// Messages for a client were dropped: its queue was full, or they were too large for it.
+    /// Messages for a client were dropped because its queue was full or they were too large for it.
     Dropped {
-        /// Its connection, unless it is away.
+        /// Its connection, if it is connected.
         connection: Option<ConnectionId>,
-        /// For whom.
+        /// The receiver's client identifier.
         client_id: &'a str,
-        /// How many.
+        /// The number of messages.
         messages: u64,
     },
-    /// A connected client took nothing for [`Config::slow_consumer_ms`](crate::Config::slow_consumer_ms) though its queue is
-    /// more than half full: messages for it may be dropped until it has taken all that is queued.
+    /// A connected client took nothing for [`Config::slow_consumer_ms`](crate::Config::slow_consumer_ms) though its queue is more
+    /// than half full: messages for it may be dropped until it has taken all queued ones.
     SlowConsumer {
-        /// Who.
+        /// Its client identifier.
         client_id: &'a str,
         /// How many messages are queued for it.
         messages: usize,
@@ -148,17 +148,17 @@ pub struct Memory {
 /// }
 /// ```
 pub trait Hooks {
-    /// A number nobody can guess: assigned client identifiers are made of it. Two must not be the same.
+    /// Returns an unguessable number for an assigned client identifier. No two results may be equal.
     fn unguessable(&mut self) -> u128;
 
-    /// A client wants to connect, without an authentication method.
+    /// Decides on a CONNECT without an authentication method.
     fn connect(&mut self, connection: ConnectionId, connect: &Connect<'_>) -> Verdict {
         let _ = (connection, connect);
         Verdict::Accept
     }
 
-    /// A step of an enhanced authentication (5, section 4.12): CONNECT named `method`, or an AUTH came, of a connected
-    /// client too.
+    /// Decides on a step of an enhanced authentication (5, section 4.12): CONNECT with `method`, or an AUTH, also of a connected
+    /// client.
     fn authenticate(
         &mut self,
         connection: ConnectionId,
@@ -177,22 +177,22 @@ pub trait Hooks {
         true
     }
 
-    /// Whether a client may subscribe. Denied is 0x87 in MQTT 5, 0x80 before.
+    /// Returns whether a client may subscribe. A refusal is 0x87 in MQTT 5, and 0x80 before.
     fn may_subscribe(&mut self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
         let _ = (client, filter);
         true
     }
 
-    /// Whether a client may receive every message that a filter matches. If not, [`Self::may_receive`] is asked about the messages of
-    /// this client, and they take longer. See [`crate::Broker::rights_changed`].
+    /// Returns whether a client may receive every message that a filter matches. If not, the broker asks [`Self::may_receive`]
+    /// about the messages of this client, which takes longer. See [`crate::Broker::rights_changed`].
     fn may_receive_all(&mut self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
         let _ = (client, filter);
         true
     }
 
-    /// Whether a client may receive messages of a topic that one of its subscriptions matches; asked when a message is to be queued
-    /// or sent, also a retained one. Denied, the client does not get it. Answers are kept while the client is connected, until
-    /// [`crate::Broker::rights_changed`].
+    /// Returns whether a client may receive messages of a topic that one of its subscriptions matches. The broker asks when a
+    /// message, also a retained one, is to be queued or sent. A client without the right does not get the message. Answers are
+    /// kept while the client is connected, until [`crate::Broker::rights_changed`].
     fn may_receive(&mut self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {
         let _ = (client, topic);
         true

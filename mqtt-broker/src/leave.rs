@@ -1,4 +1,4 @@
-//! The end of connections and of sessions, and wills.
+//! Ends connections and sessions, and publishes wills.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,15 @@ use crate::queue::Lanes;
 use crate::session::Will;
 use crate::timers::Due;
 
-/// What removing a subscription costs.
+/// The steps for removing a subscription.
 const ENDED_FILTER: usize = 8;
 
-/// Which part of the bytes of all queues may be messages on their way to many whose publishers are gone.
+/// Which part of the limit for queued bytes may be messages that are delivered in portions and whose publishers have
+/// disconnected.
 const ORPHANED: usize = 16;
 
 impl<H: Hooks> Broker<H> {
-    /// The connection is over, for whatever reason; its last bytes may still go out. Does nothing the second time.
+    /// Ends the connection; its last bytes may still be written. A second call does nothing.
     pub(crate) fn end(&mut self, index: u32, ending: Ending, now: Instant) {
         let Some(connection) = self.connections.get_mut(usize_of(index)) else {
             return;
@@ -86,7 +87,7 @@ impl<H: Hooks> Broker<H> {
         Some((key, self.sessions.get(usize_of(key))?.serial))
     }
 
-    /// There is no room to store a message.
+    /// Refuses a message because there is no room to store it.
     pub(crate) fn refuse_message(&mut self, index: u32, receipt: Option<Receipt>, now: Instant) {
         let Some(connection) = self.connections.get_mut(usize_of(index)) else {
             return;
@@ -101,7 +102,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// The client of a session is gone: its will, what others may get instead, and how long it stays.
+    /// Handles the end of a session's connection: its will, the messages that other members may get, and the end of the session.
     fn leave(&mut self, key: u32, will_due: WillDue, expiry: u32, now: Instant) {
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
@@ -130,17 +131,17 @@ impl<H: Hooks> Broker<H> {
         self.end_pressure(key);
         let origin = self.number_of(key);
         self.hand_over(shared, origin, now);
-        // What is due at once is not left to the next tick.
+        // A will or end that is already due is not left to the next tick.
         self.session_due(key, now);
         self.record_away(key, expiry);
     }
 
-    /// A session that is away: publishes its will and ends it, if their time has come.
+    /// Publishes the will of a session without a connection and ends the session, if they are due.
     pub(crate) fn session_due(&mut self, key: u32, now: Instant) {
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
         };
-        // 3.1.1 [MQTT-4.1.0-2], 5 [MQTT-4.1.0-1]: not while its client is connected.
+        // 3.1.1 [MQTT-4.1.0-2], 5 [MQTT-4.1.0-1]: a session does not end while its client is connected.
         let Some(due) = session.due().filter(|_| session.connection.is_none()) else {
             return;
         };
@@ -177,10 +178,11 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Forgets a session. Its will goes out now at the latest (5 \[MQTT-3.1.2-8\]), and other members get what was under
-    /// way for a shared subscription at QoS 1 (5 \[MQTT-4.8.2-5\] forbids it for QoS 2).
+    /// Ends a session. Publishes its will, if it has not been published (5 \[MQTT-3.1.2-8\]), and gives the messages in flight
+    /// for shared subscriptions at QoS 1 to other members (5 \[MQTT-4.8.2-5\] forbids it for QoS 2).
     pub(crate) fn end_session(&mut self, key: u32, now: Instant) {
-        // Once: what is over stays in its place until all of it is removed, and then another session may take that place.
+        // A session is ended once: it keeps its index until all its parts are removed, and then another session may get the
+        // index.
         let session = self.sessions.get_mut(usize_of(key));
         let Some(session) = session.filter(|session| !session.is_over) else {
             return;
@@ -195,7 +197,7 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         session.is_over = true;
-        // Its room counts for others from now on, while the rest of it is removed.
+        // From now on its room is available to others, while its parts are being removed.
         self.session_is_over(key);
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
@@ -226,7 +228,7 @@ impl<H: Hooks> Broker<H> {
         self.go_on_ending();
     }
 
-    /// Removes what is left of sessions that are over: their place is free when nothing refers to it.
+    /// Removes the parts of ended sessions. The index of a session is free when nothing refers to it.
     pub(crate) fn go_on_ending(&mut self) {
         while self.meter.has_share()
             && let Some(key) = self.endings.front().copied()

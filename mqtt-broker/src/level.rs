@@ -1,11 +1,11 @@
-//! How much of a scarce resource each of many may have: who has little keeps it, and what is left is divided among those who have more.
+//! Divides a limit among many holders: a holder with little keeps all it has, and the rest is divided among those with more.
 
-/// All queues together.
+/// The content of all queues.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Total {
     pub(crate) messages: u64,
     pub(crate) bytes: usize,
-    /// What the queues hold, one by one.
+    /// The size of each queue.
     pub(crate) levels: Levels,
 }
 
@@ -21,7 +21,7 @@ impl Total {
     }
 }
 
-/// How many have something, and how much, by the number of binary digits of what each has.
+/// The number of holders and their amounts, grouped by the number of binary digits of an amount.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Levels {
     classes: [Class; CLASSES],
@@ -34,7 +34,7 @@ struct Class {
     amount: usize,
 }
 
-/// The last has all that is larger.
+/// The last class also has all larger amounts.
 const CLASSES: usize = 48;
 
 impl Default for Levels {
@@ -47,7 +47,7 @@ impl Default for Levels {
 }
 
 impl Levels {
-    /// One of them had `before` and has `after`; 0 is nothing.
+    /// Changes the amount of one holder from `before` to `after`; 0 is no amount.
     pub(crate) fn moves(&mut self, before: usize, after: usize) {
         if before > 0
             && let Some(class) = self.class(before)
@@ -69,7 +69,7 @@ impl Levels {
         self.classes.get_mut(digits(amount).min(CLASSES - 1))
     }
 
-    /// Returns what each may have so that all of them, and one more, have no more than `total`.
+    /// Returns the share of each holder, so that all of them and one more have at most `total`.
     pub(crate) fn share(&self, total: usize) -> usize {
         let (mut left, mut holders) = (total, self.holders.saturating_add(1));
         for (digits, class) in (0..).zip(&self.classes) {
@@ -108,11 +108,11 @@ mod tests {
     fn who_has_little_leaves_the_rest_to_others() {
         assert_eq!(levels(&[]).share(1_000), 1_000);
         assert_eq!(levels(&[700, 300]).share(900), 300);
-        // A thousand have ten each: three share what is left.
+        // A thousand holders have ten each: three others share the rest.
         let mut many = vec![10; 1_000];
         many.extend([400_000, 500_000]);
         assert_eq!(levels(&many).share(910_000), 300_000);
-        // All have as much: each has its part.
+        // All holders have the same amount: each gets an equal part.
         assert_eq!(levels(&[100; 9]).share(500), 50);
     }
 

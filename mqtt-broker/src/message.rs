@@ -1,5 +1,5 @@
-//! A message that is kept: retained, queued, or a will. One allocation, shared by all who await it: the packet that it
-//! would be in MQTT 5, which holds whatever any version can say.
+//! Stores a message that is retained, queued, or a will. It is one allocation that all uses share: the packet in MQTT 5, which
+//! can represent the content of every version.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,27 +15,27 @@ use crate::broker::usize_of;
 use crate::journal::Record;
 use crate::work::{Work, step};
 
-/// What it costs beside its packet; counted in the limits for bytes.
+/// The bytes of a message in addition to its packet; counted in the limits for bytes.
 const OVERHEAD: usize = 96;
 
-/// A message that outlives the packet it came in.
+/// A message that is stored beyond the packet of its arrival.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
     packet: Arc<[u8]>,
     /// The length of its packet without the payload.
     head: u32,
-    /// The quality of service it was published with.
+    /// The quality of service of its PUBLISH.
     qos: QoS,
-    /// When it is not worth delivering any more (5 \[MQTT-3.3.2-5\]).
+    /// When it expires (5 \[MQTT-3.3.2-5\]).
     expires: Option<Instant>,
-    /// Who published it, if that matters later: a number for the client identifier.
+    /// The number of its publisher's client identifier, if it is needed later.
     from: Option<u64>,
-    /// What names it in records.
+    /// Its name in records.
     record: Record,
 }
 
 impl Message {
-    /// Keeps a message that came at `now`.
+    /// Stores a message that arrived at `now`.
     pub(crate) fn new(message: &Outgoing<'_>, now: Instant) -> Result<Self, EncodeError> {
         let publish = Publish {
             retain: message.retain,
@@ -55,7 +55,7 @@ impl Message {
         })
     }
 
-    /// A message of an earlier process; `None` if the packet is none that [`Self::new`] makes.
+    /// Restores a message of an earlier process; `None` if [`Self::new`] does not make such a packet.
     pub(crate) fn restored(packet: &[u8], qos: QoS, expires: Option<Instant>) -> Option<Self> {
         let Ok(Decoded::Packet {
             packet: Packet::Publish(publish),
@@ -79,12 +79,12 @@ impl Message {
         })
     }
 
-    /// The packet that it would be in MQTT 5 at QoS 0.
+    /// Returns its packet in MQTT 5 at QoS 0.
     pub(crate) fn packet(&self) -> &[u8] {
         &self.packet
     }
 
-    /// Whether it was published with RETAIN.
+    /// Returns whether its PUBLISH had the RETAIN flag.
     pub(crate) fn is_retained(&self) -> bool {
         self.packet.first().is_some_and(|first| first & 1 != 0)
     }
@@ -110,17 +110,17 @@ impl Message {
         self.expires
     }
 
-    /// What it counts in the limits for bytes.
+    /// Returns the bytes that it counts in the limits.
     pub(crate) fn size(&self) -> usize {
         self.packet.len().saturating_add(OVERHEAD)
     }
 
-    /// The length of its packet.
+    /// Returns the length of its packet.
     pub(crate) fn len(&self) -> usize {
         self.packet.len()
     }
 
-    /// The same without the payload: what it takes to decode it.
+    /// Returns the length of its packet without the payload, which determines the time to decode it.
     pub(crate) fn head(&self) -> usize {
         usize_of(self.head)
     }
@@ -133,12 +133,12 @@ impl Message {
         self.qos
     }
 
-    /// Lets it expire at `at`, if not sooner.
+    /// Makes it expire at `at`, if it does not expire earlier.
     pub(crate) fn expire_by(&mut self, at: Instant) {
         self.expires = Some(self.expires.map_or(at, |expires| expires.min(at)));
     }
 
-    /// How many seconds it is still worth delivering, rounded up: what is forwarded (5 \[MQTT-3.3.2-6\]).
+    /// Returns after how many seconds it expires, rounded up: the expiry that is forwarded (5 \[MQTT-3.3.2-6\]).
     pub(crate) fn remaining(&self, now: Instant) -> Option<u32> {
         self.expires.map(|expires| {
             let left = expires.since(now).as_millis().div_ceil(1_000);
@@ -146,7 +146,7 @@ impl Message {
         })
     }
 
-    /// The message as it was published; `publish` is its packet.
+    /// Returns the message as it was published; `publish` is its packet.
     pub(crate) const fn outgoing<'a>(&self, publish: &Publish<'a>) -> Outgoing<'a> {
         Outgoing {
             topic: publish.topic,
@@ -157,7 +157,7 @@ impl Message {
         }
     }
 
-    /// The packet, at QoS 0.
+    /// Returns the packet at QoS 0.
     pub(crate) fn publish(&self) -> Publish<'_> {
         step(Work::Decode);
         match Packet::decode(&self.packet, Version::V5, MAX_PACKET) {
@@ -165,7 +165,7 @@ impl Message {
                 packet: Packet::Publish(publish),
                 ..
             }) => publish,
-            // It was encoded by `new`.
+            // `new` encoded the packet, so it decodes.
             _ => Publish {
                 delivery: Delivery::AtMostOnce,
                 ..Publish::new(TopicName::NONE, &[])
@@ -174,7 +174,7 @@ impl Message {
     }
 }
 
-/// When a message with these properties expires.
+/// Returns when a message with these properties expires.
 pub(crate) fn expiry(properties: &Properties<'_>, now: Instant) -> Option<Instant> {
     if properties.is_empty() {
         return None;
@@ -183,11 +183,11 @@ pub(crate) fn expiry(properties: &Properties<'_>, now: Instant) -> Option<Instan
     Some(now.after(Duration::from_secs(u64::from(seconds))))
 }
 
-/// The properties as one subscriber gets them: the expiry that is left, and the identifiers of its subscriptions
-/// (5 \[MQTT-3.3.4-3\]). Everything else goes on unchanged and in its order.
+/// Returns the properties for one subscriber: the remaining expiry, and the identifiers of its subscriptions
+/// (5 \[MQTT-3.3.4-3\]). All other properties are unchanged and in their order.
 pub(crate) fn forwarded<'a>(
-    // 5 [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17] and [MQTT-3.3.2-20]: all others as they
-    // came, in their order.
+    // 5 [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17] and [MQTT-3.3.2-20]: all other properties are forwarded
+    // unchanged and in their order.
     properties: &Properties<'a>,
     remaining: Option<u32>,
     identifiers: impl Iterator<Item = u32>,

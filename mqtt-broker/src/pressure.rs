@@ -1,17 +1,16 @@
-//! Back-pressure: a message of QoS 1 or 2 is not dropped because a connected receiver is slower than its publisher.
+//! Slows publishers down: a QoS 1 or 2 message is not dropped because a connected receiver is slower than its publisher.
 //!
-//! While the queue of a connected receiver is more than half full, PUBACK and PUBREC of what is published to it are withheld. A
-//! client that has a window sends no more when that is used up. One that sends much without a window is not read: its next
-//! PUBLISH waits in the transport. Meanwhile the queue takes what comes beyond its limits, which is no more than a part for each
-//! publisher.
+//! While the queue of a connected receiver is more than half full, the broker withholds PUBACK and PUBREC of messages to it. A
+//! client with a window stops sending when the window is used up. A client that sends much without a window is not read: its next
+//! PUBLISH waits in the transport. Meanwhile the queue takes messages beyond its limits, at most a part for each publisher.
 //!
-//! Nobody waits for ever, whoever publishes to whom. A client whose own queue is more than half full is always read, or its
-//! acknowledgements could not make the queue shorter. It is acknowledged as long as the receiver's queue is not full, because a
-//! program may take its next message only when what it published is acknowledged. Beyond that it waits no longer than the
-//! receiver takes messages, or a second.
+//! No client waits for ever. A client whose own queue is more than half full is always read, because its acknowledgements make
+//! the queue shorter. Its messages are acknowledged while the receiver's queue is not full, because a program may take its next
+//! message only after the acknowledgement of its own one. If that queue is full, the client waits until the receiver has taken
+//! messages, at most about a second.
 //!
-//! A receiver that takes nothing for [`Config::slow_consumer_ms`] is slow: nobody waits for it until it has taken all
-//! that is queued for it, and its queue drops what it has no room for.
+//! A receiver that takes nothing for [`Config::slow_consumer_ms`] is slow: publishers do not wait for it until it has taken all
+//! its queued messages, and its queue drops messages for which it has no room.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -26,30 +25,30 @@ use crate::hooks::{Hooks, Observation};
 use crate::queue::Room;
 use crate::timers::Due;
 
-/// A session, and the serial number that no other in its place has.
+/// The index of a session, and its serial number, which no other session with that index has.
 pub(crate) type SessionName = (u32, u32);
 
-/// Which part of what may be queued for a receiver one publisher may have unacknowledged before it is not read.
+/// Which part of a receiver's queue limit one publisher may have unacknowledged before it is not read.
 const PART: usize = 64;
 
-/// How often receivers that take nothing are looked at, in milliseconds.
+/// The interval of the checks for receivers that take nothing, in milliseconds.
 const LOOK_MS: u32 = 1_000;
 
-/// So many bytes that a transport took count as taking, if not a whole message.
+/// How many bytes a transport must take to count as taking, if they do not complete a message.
 const TAKEN: usize = 16 << 10;
 
-/// A connected receiver whose queue is too full.
+/// The state of a connected receiver whose queue is too full.
 #[derive(Debug)]
 pub(crate) struct Pressure {
-    /// Those who wait for it.
+    /// The publishers that wait for it.
     publishers: BTreeSet<ConnectionId>,
-    /// When it last took something.
+    /// When it last took a message or enough bytes.
     taken_at: Instant,
     /// Its entry in the timers.
     timer: Option<Instant>,
-    /// What its transport took since.
+    /// How many bytes its transport has taken since.
     bytes: usize,
-    /// It took nothing for too long.
+    /// Whether it has taken nothing for too long.
     is_slow: bool,
 }
 
@@ -68,13 +67,13 @@ impl Pressure {
         self.is_slow
     }
 
-    /// The receiver took a message, or acknowledged one.
+    /// Notes that the receiver took or acknowledged a message.
     pub(crate) const fn took(&mut self, now: Instant) {
         self.taken_at = now;
         self.bytes = 0;
     }
 
-    /// Its transport took `n` bytes.
+    /// Notes that its transport took `n` bytes.
     pub(crate) const fn sent(&mut self, n: usize, now: Instant) {
         self.bytes = self.bytes.saturating_add(n);
         if self.bytes >= TAKEN {
@@ -83,58 +82,58 @@ impl Pressure {
     }
 }
 
-/// An acknowledgement.
+/// A withheld acknowledgement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Withheld {
     pub(crate) receipt: Receipt,
     pub(crate) reason: ReasonCode,
-    /// How much was recorded before its message came.
+    /// How many bytes were recorded before its message arrived.
     pub(crate) before: u64,
 }
 
-/// What is withheld from a publisher.
+/// The withheld acknowledgements of a publisher.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    /// The receiver it waits for.
+    /// The receiver that it waits for.
     by: Option<SessionName>,
     receipts: VecDeque<Withheld>,
-    /// What these messages take.
+    /// The bytes of these messages.
     bytes: usize,
 }
 
 impl Held {
-    /// Whether its publisher is not to be read.
+    /// Returns whether the publisher is not to be read.
     fn is_too_much(&self, config: &Config) -> bool {
         let most = usize::from(config.receive_maximum).min(config.queued_messages / PART);
         self.receipts.len() > most || self.bytes > config.queued_bytes / PART
     }
 }
 
-/// Acknowledgements that need not be withheld any more.
+/// Acknowledgements that can be sent now.
 #[derive(Debug)]
 pub(crate) enum Released {
-    /// Those of publishers that waited for the same receiver.
+    /// The acknowledgements of publishers that waited for the same receiver.
     Waited(BTreeSet<ConnectionId>),
-    /// Those of a connection that ended: the client sends a message of QoS 2 again and expects an answer.
+    /// The acknowledgements of an ended connection: the client sends a QoS 2 message again and expects an answer.
     Gone(SessionName, VecDeque<Withheld>),
 }
 
-/// What the queues of receivers may hold of the message that is being routed, and which of them makes its publisher wait.
+/// The limits that queues apply to the message that is being routed, and the receiver for which its publisher waits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Press {
     room: Room,
-    /// The receiver whose queue is the fullest of those that are too full, and how full it is.
+    /// The fullest of the receivers that are too full, and its level.
     by: Option<(SessionName, usize)>,
 }
 
 impl Press {
-    /// A message whose publisher is not made to wait.
+    /// For a message whose publisher does not wait.
     pub(crate) const NONE: Self = Self {
         room: Room::Own,
         by: None,
     };
 
-    /// A message that was taken from another queue.
+    /// For a message that was taken from another queue.
     pub(crate) const MOVED: Self = Self {
         room: Room::Any,
         by: None,
@@ -149,13 +148,13 @@ impl Press {
 }
 
 impl<H: Hooks> Broker<H> {
-    /// Returns what the queues of receivers may hold of a message that this session publishes.
+    /// Returns the limits that queues apply to messages of this session.
     pub(crate) fn press_of(&self, key: u32) -> Press {
         let publisher = self.sessions.get(usize_of(key));
         let Some(publisher) = publisher.filter(|_| self.config.slow_consumer_ms > 0) else {
             return Press::NONE;
         };
-        // One that is always read is not slowed down enough by what is withheld from it.
+        // Withheld acknowledgements do not slow down a publisher that is always read, so the limit is lower.
         let room = if publisher.pressure.is_some() {
             Room::Twice
         } else {
@@ -164,7 +163,7 @@ impl<H: Hooks> Broker<H> {
         Press { room, by: None }
     }
 
-    /// What the queue of a receiver may hold for the message that is being routed. `size`: what the message takes.
+    /// Returns the limits that the queue of a receiver applies to the message that is being routed, which takes `size` bytes.
     pub(crate) fn room(&mut self, key: u32, size: usize, now: Instant) -> Room {
         let session = self.sessions.get(usize_of(key));
         let Some(session) = session.filter(|session| session.connection.is_some()) else {
@@ -181,7 +180,7 @@ impl<H: Hooks> Broker<H> {
         self.press.room
     }
 
-    /// A message was queued: its publisher has to wait if the queue is too full.
+    /// Notes that a message was queued: its publisher has to wait if the queue is too full.
     pub(crate) fn presses(&mut self, key: u32, share: usize, now: Instant) {
         if self.press.room == Room::Own {
             return;
@@ -201,11 +200,11 @@ impl<H: Hooks> Broker<H> {
                 let due = self.config.look_at(now, now);
                 self.timers.set(due, Due::Receiver(key));
                 session.pressure = Some(Box::new(Pressure::new(now, due)));
-                // It may be one that is not read, and now has to be.
+                // If the receiver is a client that is not being read, it must be read now.
                 self.mark_ready(connection);
             }
         }
-        // A publisher that others wait for may be waiting for its acknowledgement.
+        // If other publishers wait for this publisher, it may need its acknowledgement to go on.
         let waits = self.press.room == Room::Any || fullness.is_full();
         let level = fullness.level();
         if waits && self.press.by.is_none_or(|(_, other)| level > other) {
@@ -213,7 +212,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Acknowledges a message to its publisher, or withholds that while a receiver is too full.
+    /// Acknowledges a message to its publisher, or withholds the acknowledgement while a receiver is too full.
     pub(crate) fn acknowledge_or_hold(
         &mut self,
         index: u32,
@@ -235,7 +234,7 @@ impl<H: Hooks> Broker<H> {
         };
         let (Some(pressure), Some(id), false) = (pressure, id, connection.ended) else {
             if !records {
-                // It was received just now, so it awaits this.
+                // The message has just arrived, so its acknowledgement is due.
                 let _ = connection.server.acknowledge(answer.receipt, answer.reason);
             } else if let Some(from) = connection.session.and_then(|key| self.session_name(key)) {
                 self.acknowledge_withheld(from, answer);
@@ -251,7 +250,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Whether the next packet of a connection has to wait because of those it publishes to.
+    /// Returns whether the next packet of a connection has to wait because receivers of its messages are too full.
     pub(crate) fn is_paused(&self, connection: &Connection, rest: &[u8]) -> bool {
         let held = connection.extra.as_ref().and_then(|e| e.held.as_ref());
         let own = connection
@@ -264,7 +263,7 @@ impl<H: Hooks> Broker<H> {
             && own.is_none_or(|own| own.pressure.is_none())
     }
 
-    /// Lets those go on who wait for a receiver, if its queue is no longer too full.
+    /// Releases the publishers that wait for a receiver, if its queue is no longer too full.
     pub(crate) fn relieve(&mut self, key: u32) {
         let share = self.fair_share();
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
@@ -283,7 +282,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Nobody waits for this receiver any more.
+    /// Ends the wait of all publishers for this receiver.
     pub(crate) fn end_pressure(&mut self, key: u32) {
         let session = self.sessions.get_mut(usize_of(key));
         let Some(pressure) = session.and_then(|session| session.pressure.take()) else {
@@ -295,7 +294,7 @@ impl<H: Hooks> Broker<H> {
         self.release(Released::Waited(pressure.publishers));
     }
 
-    /// A receiver may have taken nothing for too long.
+    /// Checks a receiver that may have taken nothing for too long.
     pub(crate) fn receiver_due(&mut self, key: u32, now: Instant) {
         let session = self.sessions.get_mut(usize_of(key));
         let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) else {
@@ -315,7 +314,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Lets those go on that wait for this receiver and that others wait for: it may be the receiver that waits for them.
+    /// Releases the publishers that wait for this receiver and for which others wait: the receiver may be one of those others.
     fn release_circle(&mut self, key: u32) {
         let session = self.sessions.get_mut(usize_of(key));
         let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) else {
@@ -336,7 +335,7 @@ impl<H: Hooks> Broker<H> {
         self.release(Released::Waited(circle));
     }
 
-    /// A receiver is too slow to be waited for.
+    /// Marks a receiver as too slow to wait for.
     fn give_up_on(&mut self, key: u32, now: Instant) {
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
@@ -356,7 +355,7 @@ impl<H: Hooks> Broker<H> {
         self.release(Released::Waited(publishers));
     }
 
-    /// The connection of a publisher is over.
+    /// Handles the end of a publisher's connection.
     pub(crate) fn forget_held(&mut self, id: ConnectionId, held: Held, from: SessionName) {
         if let Some((key, _)) = held.by
             && let Some(session) = self.sessions.get_mut(usize_of(key))
@@ -372,7 +371,7 @@ impl<H: Hooks> Broker<H> {
         self.go_on_releasing();
     }
 
-    /// Sends the next acknowledgements that need not be withheld any more.
+    /// Sends the next released acknowledgements.
     pub(crate) fn go_on_releasing(&mut self) {
         while self.meter.has_share()
             && let Some(released) = self.released.pop_front()
@@ -400,7 +399,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Sends what was withheld from a publisher; whether that was all.
+    /// Sends withheld acknowledgements of a publisher. Returns whether all are sent.
     fn release_some(&mut self, id: ConnectionId) -> bool {
         let from = self
             .connection(id)
@@ -408,7 +407,7 @@ impl<H: Hooks> Broker<H> {
         let Some(from) = from.and_then(|key| self.session_name(key)) else {
             return true;
         };
-        // One at least, however small the share of a turn is.
+        // Sends at least one acknowledgement, however small the share of the turn is.
         loop {
             let held = self
                 .connection_mut(id)
@@ -442,8 +441,8 @@ impl<H: Hooks> Broker<H> {
         self.acknowledge_when_stored(from, receipt, reason, before);
     }
 
-    /// What one queue may hold of the bytes of all, when there is no room for all. Who lets little wait does not make the share of
-    /// others smaller, until there is half as much again as all may hold.
+    /// Returns the share of one queue in the limit for all queues when that is reached. Receivers with short queues do not make
+    /// the share of others smaller until the queues exceed the limit by half.
     pub(crate) fn fair_share(&self) -> usize {
         let (total, held) = (self.config.queued_bytes_total, self.queued.bytes);
         if held <= total / 2 {
@@ -463,7 +462,7 @@ impl Config {
         Duration::from_millis(u64::from(self.slow_consumer_ms))
     }
 
-    /// When a receiver is looked at that took something at `taken_at`.
+    /// Returns when to check a receiver that last took something at `taken_at`.
     fn look_at(&self, taken_at: Instant, now: Instant) -> Instant {
         let look = LOOK_MS.min(self.slow_consumer_ms.div_ceil(2));
         let look = now.after(Duration::from_millis(u64::from(look)));

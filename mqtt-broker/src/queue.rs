@@ -1,11 +1,11 @@
-//! What waits for a client: it is away, or reads too slowly for its window and its buffer.
+//! Queues the messages of a client that is not connected, or that takes messages too slowly for its window and its buffer.
 //!
-//! When a queue is full, QoS 0 gives way first, the oldest before the newer; then the message that came is dropped. Both
-//! are counted. A queue is full at its own limits, in messages and in bytes. When all queues together reach their limit,
-//! only those are full that hold more than their share of it: who leaves much waiting cannot make others lose messages.
+//! A full queue drops its oldest QoS 0 message for a QoS 1 or 2 message, if it has one; otherwise it drops the message that came.
+//! Both are counted. A queue is full at its own limits, in messages and in bytes. When all queues together reach their limit,
+//! those with more than their share of it are full: a client with a long queue cannot make other clients lose messages.
 //!
-//! The queue of a connected client takes more than its own limits of what was published at QoS 1 or 2, because its publishers
-//! wait until it is shorter (`pressure.rs`).
+//! The queue of a connected client takes QoS 1 and 2 messages beyond its own limits, because their publishers wait until it is
+//! shorter (`pressure.rs`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::router::Share;
 use crate::stall::{Stall, Tried};
 use crate::work::{Work, step};
 
-/// A message on its way to one client.
+/// A message in the queue of one client.
 #[derive(Clone, Debug)]
 pub(crate) struct Queued {
     pub(crate) message: Message,
@@ -27,11 +27,11 @@ pub(crate) struct Queued {
     pub(crate) retain: bool,
     /// Subscription identifiers (5).
     pub(crate) identifiers: Identifiers,
-    /// The shared subscription it was chosen for, if it was: another member may get it instead.
+    /// The shared subscription for which the client was chosen, if there is one: another member may get the message instead.
     pub(crate) share: Option<Share>,
 }
 
-/// The subscription identifiers of one delivery: mostly none or one.
+/// The subscription identifiers of one delivery: usually none or one.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Identifiers {
     #[default]
@@ -41,12 +41,12 @@ pub(crate) enum Identifiers {
 }
 
 impl Queued {
-    /// Whether its publisher was or will be told that it is accepted.
+    /// Returns whether its publisher gets an acknowledgement.
     pub(crate) fn is_firm(&self) -> bool {
         self.message.qos() > QoS::AtMostOnce
     }
 
-    /// What it counts in the limits for bytes.
+    /// Returns the bytes that it counts in the limits.
     pub(crate) fn size(&self) -> usize {
         let identifiers = match &self.identifiers {
             Identifiers::None | Identifiers::One(_) => 0,
@@ -74,27 +74,27 @@ impl Identifiers {
     }
 }
 
-/// What a queue may hold of firm messages.
+/// The limits that a queue applies to firm messages.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Room {
-    /// As much as its limits say.
+    /// The configured limits.
     #[default]
     Own,
-    /// Twice as much.
+    /// Twice the configured limits.
     Twice,
-    /// Any number: their publishers wait.
+    /// No limits: the publishers wait.
     Any,
 }
 
 /// The limits of one queue.
 pub(crate) struct Limits<'a> {
     pub(crate) config: &'a Config,
-    /// What it may hold of the total when that is used up.
+    /// Its share of the total when that is used up.
     pub(crate) share: usize,
     pub(crate) room: Room,
 }
 
-/// What a queue holds of firm messages, and what it may hold.
+/// The amount of firm messages in a queue, and its limits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fullness {
     messages: (usize, usize),
@@ -102,28 +102,28 @@ pub(crate) struct Fullness {
 }
 
 impl Fullness {
-    /// More than half.
+    /// Returns whether it is more than half full.
     pub(crate) const fn is_high(&self) -> bool {
         let (messages, most) = self.messages;
         let (bytes, most_bytes) = self.bytes;
         messages > most / 2 || bytes > most_bytes / 2
     }
 
-    /// All of it, or more.
+    /// Returns whether it is full or fuller.
     pub(crate) const fn is_full(&self) -> bool {
         let (messages, most) = self.messages;
         let (bytes, most_bytes) = self.bytes;
         messages >= most || bytes >= most_bytes
     }
 
-    /// A little less than half: those who wait do not have to wait again at once.
+    /// Returns whether it is a little less than half full, so that released publishers do not have to wait again at once.
     pub(crate) const fn is_low(&self) -> bool {
         let (messages, most) = self.messages;
         let (bytes, most_bytes) = self.bytes;
         messages <= low(most) && bytes <= low(most_bytes)
     }
 
-    /// For comparison with others: the larger of both in 256ths.
+    /// Returns a number to compare it with other queues: the larger fraction of its limits in 256ths.
     pub(crate) fn level(&self) -> usize {
         let part = |(has, most): (usize, usize)| {
             has.saturating_mul(256)
@@ -138,21 +138,21 @@ const fn low(most: usize) -> usize {
     (most / 2).saturating_sub(most / 32)
 }
 
-/// What became of a message that was to be queued.
+/// The result of adding a message to a queue.
 #[derive(Debug, Default)]
 pub(crate) struct Pushed {
-    /// Messages dropped, this one or older ones.
+    /// How many messages were dropped: this one or older ones.
     pub(crate) dropped: u64,
     pub(crate) accepted: bool,
 }
 
-/// A message, and the number of those that were queued before it.
+/// A message, and how many were queued before it.
 type Numbered = (u64, Queued);
 
-/// Two queues, so that the oldest message of QoS 0 is found without a search. The numbers keep the order of both together.
+/// Two queues, so that the oldest QoS 0 message is found without a search. The numbers keep the order of both.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
-    /// What was published at QoS 0.
+    /// Messages that were published at QoS 0.
     qos0: VecDeque<Numbered>,
     others: VecDeque<Numbered>,
 }
@@ -162,7 +162,7 @@ impl Lanes {
         self.qos0.len().saturating_add(self.others.len())
     }
 
-    /// The lane of the first message, and its number.
+    /// Returns the queue with the first message, and the number of that message.
     fn first(&self) -> Option<(u64, &VecDeque<Numbered>)> {
         let number = |lane: &VecDeque<Numbered>| lane.front().map(|(number, _)| *number);
         let qos0 = number(&self.qos0).map(|number| (number, &self.qos0));
@@ -203,7 +203,7 @@ impl Lanes {
         Some(item)
     }
 
-    /// Takes out the first message.
+    /// Removes and returns the first message.
     pub(crate) fn pop(&mut self) -> Option<Queued> {
         let (_, lane) = self.first()?;
         let is_firm = lane.front().map(|(_, item)| item.is_firm())?;
@@ -221,19 +221,19 @@ impl FromIterator<Queued> for Lanes {
     }
 }
 
-/// What waits for one client.
+/// The messages that wait for one client.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     own: Lanes,
-    /// What was chosen for shared subscriptions, apart, so that it can be given to others without a look at the rest.
+    /// Messages of shared subscriptions, separately, so that they can be given to other members without a search.
     shared: Option<Box<Lanes>>,
     next: u64,
     bytes: usize,
-    /// Those of firm messages.
+    /// The bytes of firm messages.
     firm_bytes: usize,
     shared_bytes: usize,
     shared_firm_bytes: usize,
-    /// The first message had no room.
+    /// The state of the first message, if there was no room to send it.
     stall: Option<Stall>,
 }
 
@@ -247,7 +247,7 @@ impl Queue {
         self.own.len().saturating_add(shared)
     }
 
-    /// How full it is of firm messages. `share` is as in [`Limits`].
+    /// Returns how full it is of firm messages. `share` is as in [`Limits`].
     pub(crate) fn fullness(&self, config: &Config, share: usize, total: &Total) -> Fullness {
         let shared = self.shared.as_ref().map_or(0, |shared| shared.others.len());
         let scarce = total.bytes > config.queued_bytes_total / 2;
@@ -261,13 +261,13 @@ impl Queue {
         }
     }
 
-    /// Whether a message of this size goes in if the limits are twice what they are.
+    /// Returns whether a message of this size fits into twice the limits.
     pub(crate) fn has_room_twice(&self, size: usize, config: &Config) -> bool {
         self.len() / 2 < config.queued_messages
             && self.bytes.saturating_add(size) / 2 < config.queued_bytes
     }
 
-    /// The lanes whose first message is the first of all.
+    /// Returns the lanes that have the first of all messages.
     fn first(&self) -> &Lanes {
         match &self.shared {
             Some(shared) if shared.first_number() < self.own.first_number() => shared,
@@ -280,36 +280,36 @@ impl Queue {
         lane.front().map(|(_, item)| item)
     }
 
-    /// The first message had no room.
+    /// Notes that there was no room to send the first message.
     pub(crate) fn stalls(&mut self, tried: &Tried) {
         self.stall = Some(Stall::new(tried));
     }
 
-    /// Whether the first message had no room, and there is no more than there was then.
+    /// Returns whether there was no room for the first message, and no more room since.
     pub(crate) fn is_stalled(&self) -> bool {
         self.stall.is_some_and(|stall| !stall.is_over())
     }
 
-    /// The transport took `n` bytes.
+    /// Notes that the transport took `n` bytes.
     pub(crate) fn sent(&mut self, n: usize) {
         if let Some(stall) = &mut self.stall {
             stall.sent(n);
         }
     }
 
-    /// The client acknowledged a message.
+    /// Notes that the client acknowledged a message.
     pub(crate) fn acknowledged(&mut self) {
         if let Some(stall) = &mut self.stall {
             stall.acknowledged();
         }
     }
 
-    /// The client has another connection.
+    /// Notes that the client has a new connection.
     pub(crate) fn connected(&mut self) {
         self.stall = None;
     }
 
-    /// Adds at the end, or drops as the module says.
+    /// Adds a message at the end, or drops messages as the module describes.
     pub(crate) fn push(&mut self, item: Queued, limits: &Limits<'_>, total: &mut Total) -> Pushed {
         let mut pushed = Pushed::default();
         let (size, config) = (item.size(), limits.config);
@@ -321,7 +321,7 @@ impl Queue {
             if !full && !beyond_share {
                 break;
             }
-            // 0 is dropped for 1 and 2, and for nothing else.
+            // A QoS 0 message is dropped for a QoS 1 or 2 message, and for no other one.
             if !item.is_firm() || !self.drop_oldest_qos0(total) {
                 if limits.room != Room::Own && !beyond_share {
                     break;
@@ -378,7 +378,8 @@ impl Queue {
         Some(item)
     }
 
-    /// Takes out what was chosen for shared subscriptions, to be given to others. It counts in the total until then.
+    /// Removes and returns the messages of shared subscriptions, to be given to other members. They count in the total until
+    /// then.
     pub(crate) fn take_shared(&mut self, total: &mut Total) -> Option<Lanes> {
         let shared = self.shared.take()?;
         self.stall = None;
@@ -448,7 +449,7 @@ mod tests {
 
     const ALL: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
-    /// What a policy does with messages of QoS 0, 1, 0, 2, 0, 1, 1, 1 in a queue of three.
+    /// The messages 0 to 7, published at QoS 0, 1, 0, 2, 0, 1, 1, 1, are added to a queue of three.
     #[test]
     fn qos_0_gives_way_the_oldest_first_then_what_comes_is_dropped() {
         let config = Config {
@@ -466,14 +467,14 @@ mod tests {
                 assert_eq!(payloads(&queue), ["1", "2", "3"], "0 is not dropped for 0");
             }
         }
-        // 3 took the place of 0, 4 found none, 5 took that of 2, 6 found none.
+        // 3 replaces 0, 4 finds no room, 5 replaces 2, 6 finds no room.
         assert_eq!(payloads(&queue), ["1", "3", "5"]);
         assert_eq!((dropped, total.messages), (4, 3));
         while queue.pop(&mut total).is_some() {}
         assert_eq!((total.messages, total.bytes), (0, 0));
     }
 
-    /// A message for a full queue takes as many steps whatever is in the queue.
+    /// Adding a message to a full queue takes the same number of steps for any content.
     #[test]
     fn a_full_queue_is_not_searched() {
         const MANY: usize = 10_000;
@@ -482,7 +483,7 @@ mod tests {
             ..Config::default()
         };
         let one = item(QoS::AtLeastOnce, "x");
-        // The only message of QoS 0 is the last, or there is none.
+        // The only QoS 0 message is the last one, or there is none.
         for last in [QoS::AtMostOnce, QoS::AtLeastOnce] {
             let (mut queue, mut total) = (Queue::default(), Total::default());
             for n in 1..=MANY {
@@ -531,7 +532,7 @@ mod tests {
         assert_eq!(total.bytes, config.queued_bytes);
     }
 
-    /// One who leaves much waiting takes nothing from one who leaves little.
+    /// A client with a long queue takes no room from a client with a short one.
     #[test]
     fn beyond_the_total_each_has_its_share() {
         let message = item(QoS::AtLeastOnce, "x");
@@ -573,13 +574,13 @@ mod tests {
         }
         assert_eq!(payloads(&queue), ["0", "1", "2", "3", "4", "5"]);
         assert_eq!(queue.pop(&mut total).unwrap().share, share);
-        // In the order in which they came, whatever their QoS.
+        // The messages come in their order, whatever their QoS.
         let mut taken = queue.take_shared(&mut total).unwrap();
         let left: Vec<_> = std::iter::from_fn(|| taken.pop()).collect();
         let texts = left.iter().map(|item| item.message.publish().payload);
         assert!(texts.eq([b"2", b"4"]));
         assert_eq!(payloads(&queue), ["1", "3", "5"]);
-        // They count until they are with others.
+        // The messages count until other members have them.
         assert_eq!((total.messages, queue.shared_bytes), (5, 0));
         assert_eq!(queue.bytes, 3 * left[0].size());
     }

@@ -1,5 +1,5 @@
-//! Retained messages: the last of each topic, in the order of their topics' levels. A filter finds its own by going from one
-//! topic that may match to the next, so that a walk can stop anywhere and go on later, whatever changed meanwhile.
+//! Stores the retained messages: the last one of each topic, in the order of the topics' levels. A search goes from one topic
+//! that may match a filter to the next, so that it can stop at any topic and continue after the messages have changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -12,14 +12,14 @@ use crate::hooks::Hooks;
 use crate::message::Message;
 use crate::publisher::Publisher;
 
-/// A topic with a zero for each slash: no topic has a zero (3.1.1 \[MQTT-1.5.3-2\], 5 \[MQTT-1.5.4-2\]), and the order of
-/// bytes is then the order of levels.
+/// A topic with a zero byte for each slash. No topic contains a zero (3.1.1 \[MQTT-1.5.3-2\], 5 \[MQTT-1.5.4-2\]), so the order
+/// of the bytes is the order of the levels.
 type Key = Arc<[u8]>;
 
-/// Between two levels of a [`Key`].
+/// The byte between two levels of a [`Key`].
 const SLASH: u8 = 0;
 
-/// What an entry takes beside its message and its topic; counted in the limit for bytes.
+/// The bytes of an entry in addition to its message and its topic; counted in the limit for bytes.
 const ENTRY: usize = 120;
 
 /// The retained messages.
@@ -48,24 +48,24 @@ pub(crate) struct Room {
 /// Where a walk over the messages is that a filter matches.
 #[derive(Debug)]
 pub(crate) struct Walk {
-    /// As a [`Key`].
+    /// The filter as a [`Key`].
     filter: Box<[u8]>,
-    /// The first key that was not looked at.
+    /// The first key that was not visited.
     from: Vec<u8>,
 }
 
-/// What a step of a [`Walk`] brings.
+/// The result of a step of a [`Walk`].
 #[derive(Debug)]
 pub(crate) enum Found {
     /// A message that the filter matches.
     Message(Message, Option<Arc<Publisher>>),
     /// Nothing yet: it took as many steps as it may.
     Later,
-    /// There are no more.
+    /// There are no more messages.
     End,
 }
 
-/// Where the next message that a filter matches may be, seen from a key.
+/// The place of the next message that may match a filter, relative to a key.
 enum Next {
     Here,
     From(Vec<u8>),
@@ -126,7 +126,7 @@ impl Retained {
         }
     }
 
-    /// The next message of a walk, in the order of the topics' levels, or none after `steps` topics were looked at.
+    /// Returns the next message of a search, in the order of the topics' levels. Stops after it has visited `steps` topics.
     pub(crate) fn next(&self, walk: &mut Walk, steps: &mut usize, now: Instant) -> Found {
         loop {
             let rest: (Bound<&[u8]>, Bound<&[u8]>) =
@@ -153,7 +153,7 @@ impl Retained {
         }
     }
 
-    /// Forgets what expired, `most` messages at most, and gives their topics to `each`. Whether there may be more.
+    /// Removes at most `most` expired messages, and passes their topics to `each`. Returns whether there may be more.
     pub(crate) fn purge(&mut self, most: usize, now: Instant, mut each: impl FnMut(&[u8])) -> bool {
         for _ in 0..most {
             let Some((at, _)) = self.expiring.first() else {
@@ -174,15 +174,15 @@ impl Retained {
 }
 
 impl<H: Hooks> Broker<H> {
-    /// Keeps or clears a retained message. `false` if there is no room for it.
+    /// Stores or removes a retained message. Returns `false` if there is no room for it.
     pub(crate) fn retain(
         &mut self,
         from: Option<u32>,
         message: &Outgoing<'_>,
         now: Instant,
     ) -> bool {
-        // 3.1.1 [MQTT-3.3.1-10] and [MQTT-3.3.1-11], 5 [MQTT-3.3.1-6] and [MQTT-3.3.1-7]
-        // 3.1.1 [MQTT-3.3.1-7]: at QoS 0 as well, it takes the place of what was there.
+        // 3.1.1 [MQTT-3.3.1-10] and [MQTT-3.3.1-11], 5 [MQTT-3.3.1-6] and [MQTT-3.3.1-7] 3.1.1 [MQTT-3.3.1-7]: a message replaces
+        // the present one at QoS 0 as well.
         let kept = if message.payload.is_empty() {
             None
         } else {
@@ -209,7 +209,7 @@ impl<H: Hooks> Broker<H> {
         };
         let mut done = set(&mut self.retained);
         if !done {
-            // Those that expired may have taken the room.
+            // Expired messages may take the room.
             self.meter.spend(PURGED);
             self.purging |= self.purge_retained(PURGED, now);
             done = set(&mut self.retained);
@@ -222,16 +222,16 @@ impl<H: Hooks> Broker<H> {
     }
 }
 
-/// What setting or clearing a retained message costs: a copy of it, and its place in the order of all.
+/// The steps for storing or removing a retained message: a copy of it, and a search for its place in the order.
 const RETAIN: usize = 16;
-/// How many bytes of its topic are compared in the time of a step.
+/// How many bytes of its topic count as one step.
 const SET_BYTES: usize = 32;
 
-/// How many retained messages are forgotten at once when there is no room.
+/// How many expired retained messages are removed at once when there is no room.
 const PURGED: usize = 64;
 
 impl Walk {
-    /// The filter as text.
+    /// Returns the filter as text.
     pub(crate) fn filter(&self) -> Option<String> {
         text(&self.filter)
     }
@@ -247,10 +247,10 @@ impl Walk {
     }
 }
 
-/// How many bytes of topics are compared in the time of a step.
+/// How many bytes of compared topics count as one step.
 const BYTES_A_STEP: usize = 128;
 
-/// The topic or filter of a [`Key`].
+/// Returns the topic or filter of a [`Key`].
 pub(crate) fn text(key: &[u8]) -> Option<String> {
     let slash = |byte: &u8| if *byte == SLASH { b'/' } else { *byte };
     String::from_utf8(key.iter().map(slash).collect()).ok()
@@ -284,7 +284,7 @@ fn behind(key: &[u8], last: u8) -> Vec<u8> {
     behind
 }
 
-/// Adds the levels up to the first wildcard: no topic before these matches.
+/// Adds the levels up to the first wildcard: no topic before them matches.
 fn join<'a>(key: &mut Vec<u8>, levels: impl Iterator<Item = &'a [u8]>, mut is_first: bool) {
     for level in levels.take_while(|level| !matches!(*level, b"+" | b"#")) {
         if !std::mem::take(&mut is_first) {
@@ -294,19 +294,19 @@ fn join<'a>(key: &mut Vec<u8>, levels: impl Iterator<Item = &'a [u8]>, mut is_fi
     }
 }
 
-/// Where a level ends that follows what ends at `end`.
+/// Returns where a level ends that follows the one that ends at `end`.
 fn follow(end: Option<usize>, level: &[u8]) -> usize {
     let start = end.map_or(0, |end| end.saturating_add(1));
     start.saturating_add(level.len())
 }
 
-/// Compares level by level. Where a key leaves the filter, either the same `+` levels may match further on, or the last of
-/// them has to be another.
+/// Compares a key with a filter level by level. Where they differ, the next match either has the same levels for the `+`
+/// wildcards, or another level for the last `+`.
 fn next(key: &[u8], filter: &[u8]) -> Next {
     let is_hidden = key.first() == Some(&b'$');
     let mut own = levels(key);
     let mut asked = levels(filter);
-    // The end of the levels that match, and of the last `+` among them.
+    // The ends of the matching levels, and of the last one that `+` matches.
     let (mut end, mut plus) = (None::<usize>, None::<usize>);
     loop {
         let asks = asked.clone();
@@ -330,13 +330,13 @@ fn next(key: &[u8], filter: &[u8]) -> Next {
                 let mut from = matched.to_vec();
                 join(&mut from, asks, end.is_none());
                 if own.is_none() && from.len() == key.len() {
-                    // A wildcard asks for one more level.
+                    // A wildcard needs one more level.
                     from.push(SLASH);
                 }
                 return Next::From(from);
             }
             _ => {
-                // Nothing more below the last `+`: behind all topics that begin with it.
+                // There are no more matches under the last `+`: continue after all topics with its present level.
                 return match plus.and_then(|plus| key.get(..plus)) {
                     Some(known) => Next::From(behind(known, SLASH.wrapping_add(1))),
                     None => Next::Nowhere,
@@ -379,7 +379,7 @@ mod tests {
         Room { messages, bytes }
     }
 
-    /// The topics that a walk finds in its order, so many steps at a time, and all its steps.
+    /// Returns the topics that a search finds, in its order and with at most `most` steps at a time, and the number of its steps.
     fn walk(retained: &Retained, filter: &str, now: Instant, most: usize) -> (Vec<String>, usize) {
         let mut walk = Walk::new(filter);
         let (mut topics, mut taken) = (Vec::new(), 0);
@@ -470,13 +470,13 @@ mod tests {
         assert!(retained.purge(1, later, |_| ()), "there may be more");
         assert!(!retained.purge(1, later, |_| ()));
         assert_eq!(retained.count(), 1);
-        // One that takes the place of another expires in its own time.
+        // The replacing message has its own expiry.
         set(&mut retained, "a", Some(message("a", "x", Some(9))));
         set(&mut retained, "a", Some(message("a", "x", None)));
         assert!(retained.expiring.is_empty());
     }
 
-    /// A filter that shares its first levels with each of many topics looks at three of them for each.
+    /// For many topics that share the filter's first levels, the search visits three topics for each.
     #[test]
     fn a_walk_that_finds_nothing_skips_what_cannot_match() {
         let mut retained = Retained::default();
@@ -502,7 +502,7 @@ mod tests {
         }
     }
 
-    /// What is set behind the place where a walk is, it finds; what is set before it, not.
+    /// A search finds messages that are stored after its position, and not those stored before it.
     #[test]
     fn a_walk_goes_on_whatever_changed() {
         let mut retained = Retained::default();

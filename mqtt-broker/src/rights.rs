@@ -1,5 +1,5 @@
-//! Which messages a client may receive. The hooks are not asked about the messages of a session that may receive all that its
-//! subscriptions match. Their answers for other sessions are kept for a while, since the same topics come again.
+//! Knows which messages a client may receive. The hooks are not asked about the messages of a session that may receive all that
+//! its subscriptions match. For other sessions their answers are kept for a while, because the same topics recur.
 
 use std::hash::BuildHasher;
 
@@ -12,30 +12,30 @@ use crate::queue::Queued;
 use crate::router::Keyed;
 use crate::session::Session;
 
-/// Subscriptions of a session that are looked at to learn whether it may receive all of their messages. A session with more of
-/// them is asked about each message.
+/// How many subscriptions of a session are checked to find out whether it may receive all their messages. For a session with more
+/// subscriptions, the hooks are asked about each message.
 const FILTERS: usize = 32;
-/// Answers that are kept for a session.
+/// How many answers are kept for a session.
 const ANSWERS: usize = 32;
-/// Longer topics are asked about each time.
+/// The hooks are asked each time about longer topics.
 const LONGEST: usize = 128;
 
-/// What a session may receive.
+/// The rights of a session to receive messages.
 #[derive(Debug, Default)]
 pub(crate) struct Rights {
-    /// Which rights this is about: [`Broker::rights_changed`] counts them. 0 is none.
+    /// The version of the rights, as [`Broker::rights_changed`] counts them; 0 for none.
     version: u32,
-    /// Messages are asked about.
+    /// Whether the hooks are asked about messages.
     asks: bool,
-    /// By a hash of the topic.
+    /// The answers by a hash of the topic.
     answers: Option<Box<[Option<Answer>; ANSWERS]>>,
 }
 
-/// A topic, and whether its messages may be received.
+/// A topic, and whether the session may receive its messages.
 type Answer = (Box<str>, bool);
 
 impl Rights {
-    /// The client is connected; `is_empty` if its session has neither subscriptions nor messages.
+    /// Notes that the client has connected; `is_empty` if its session has neither subscriptions nor messages.
     pub(crate) fn connected(&mut self, version: u32, is_empty: bool) {
         if is_empty || self.asks {
             *self = Self::default();
@@ -45,12 +45,12 @@ impl Rights {
         }
     }
 
-    /// The client is gone.
+    /// Notes that the client has disconnected.
     pub(crate) fn disconnected(&mut self) {
         self.answers = None;
     }
 
-    /// Whether every message may be received, as far as is known.
+    /// Returns whether the session may receive all messages, as far as is known.
     pub(crate) const fn are_full(&self, version: u32) -> bool {
         self.version == version && !self.asks
     }
@@ -78,8 +78,7 @@ impl Rights {
 }
 
 impl<H: Hooks> Broker<H> {
-    /// The hooks answer otherwise from now on than before: [`Hooks::may_receive`] is asked again, also about messages that are
-    /// queued.
+    /// Notes that the answers of the hooks have changed: [`Hooks::may_receive`] is asked again, also about queued messages.
     pub const fn rights_changed(&mut self) {
         self.rights = next(self.rights);
     }
@@ -91,7 +90,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// A session subscribes to a filter that it had not before.
+    /// Asks the hooks about a new filter of a session.
     pub(crate) fn learn_rights(&mut self, key: u32, filter: TopicFilter<'_>) {
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
@@ -102,14 +101,14 @@ impl<H: Hooks> Broker<H> {
     }
 }
 
-/// Which rights hold, and what answers are found by.
+/// The version of the rights, and the hasher for answers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Current {
     pub(crate) version: u32,
     pub(crate) key: Keyed,
 }
 
-/// Whether a session whose rights are not full may receive a message of this topic.
+/// Returns whether a session whose rights are not full may receive a message of this topic.
 #[cold]
 pub(crate) fn may_receive<H: Hooks>(
     session: &mut Session,
@@ -129,7 +128,7 @@ pub(crate) fn may_receive<H: Hooks>(
         }
     }
     if session.connection.is_none() {
-        // Its messages wait; answers would be kept for long and for few.
+        // A session without a connection queues messages: its answers would be stored for a long time and seldom used.
         return hooks.may_receive(&session.info(), topic);
     }
     let mut rights = std::mem::take(&mut session.rights);
@@ -139,8 +138,8 @@ pub(crate) fn may_receive<H: Hooks>(
     answer
 }
 
-/// Removes the first message of the queue if it is one that the session may not receive. Not while it cannot be sent
-/// anyway, since it has to be decoded.
+/// Removes the first message of the queue if the session may not receive it. Does nothing while the message cannot be sent
+/// anyway, because the check has to decode it.
 #[cold]
 pub(crate) fn drops_first<H: Hooks>(
     session: &mut Session,
@@ -161,7 +160,7 @@ pub(crate) fn drops_first<H: Hooks>(
     }
 }
 
-/// What is queued may be of a subscription that is gone, or of rights that are.
+/// Returns whether the hooks must be asked about queued messages, because a subscription or a right may have ended since.
 fn needs_to_ask<H: Hooks>(session: &Session, hooks: &mut H) -> bool {
     let info = session.info();
     !session.queue.is_empty()
@@ -171,7 +170,7 @@ fn needs_to_ask<H: Hooks>(session: &Session, hooks: &mut H) -> bool {
         })
 }
 
-/// 0 is no version.
+/// Returns the next version; 0 is not a version.
 pub(crate) const fn next(version: u32) -> u32 {
     match version.wrapping_add(1) {
         0 => 1,

@@ -1,6 +1,6 @@
-//! Who gets what: the tree of topic filters. Levels that no filter branches off are one node together, so there are at most
-//! three nodes for a filter, however many levels it has. Finding the subscribers of a topic costs by the nodes that it
-//! shares levels with, not by the number of subscriptions.
+//! Finds the subscribers of a topic in a tree of topic filters. Levels at which no filter branches off are one node, so there are
+//! at most three nodes for a filter with any number of levels. The time to find the subscribers of a topic depends on the number
+//! of nodes that share levels with it, not on the number of subscriptions.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, DefaultHasher, Hasher};
@@ -19,7 +19,7 @@ use members::Members;
 
 pub(crate) use search::Matches;
 
-/// SipHash with a key of the host: deterministic, and nobody outside can make names collide.
+/// SipHash with a secret of the host: it is deterministic, and clients cannot choose names that collide.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keyed(pub(crate) u64);
 
@@ -33,7 +33,7 @@ impl BuildHasher for Keyed {
     }
 }
 
-/// A client's subscription, as routing sees it.
+/// A client's subscription in the router.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Subscriber {
     pub(crate) session: u32,
@@ -63,14 +63,14 @@ impl Subscriber {
 #[derive(Debug)]
 pub(crate) struct Group {
     serial: u32,
-    /// Where it is in the list of its node.
+    /// Its index in the list of its node.
     at: usize,
     pub(crate) members: Members,
-    /// Whose turn it is.
+    /// The index of the member that is next.
     pub(crate) next: usize,
 }
 
-/// The shared subscriptions of a node: in a row for the messages, by name for those who come and go.
+/// The shared subscriptions of a node: a list for routing messages, and an index by name for changes.
 #[derive(Debug)]
 struct Groups {
     list: Vec<u32>,
@@ -80,17 +80,17 @@ struct Groups {
 #[derive(Debug)]
 struct Node {
     parent: u32,
-    /// The levels behind the one that its parent knows it by, each with its slash before it. `#` is never among them.
+    /// The levels after the one by which the parent finds this node, each preceded by its slash. They never contain `#`.
     tail: CompactString,
-    /// Most nodes have none.
+    /// `None` for most nodes.
     #[allow(clippy::box_collection, reason = "a pointer is a quarter of it")]
     children: Option<Box<HashMap<CompactString, u32, Keyed>>>,
     /// The child for `+`.
     any: Option<NonZeroU32>,
-    /// The child for `#`; it has no children of its own.
+    /// The child for `#`, which has no children.
     rest: Option<NonZeroU32>,
     subscribers: Members,
-    /// Most nodes have none.
+    /// `None` for most nodes.
     groups: Option<Box<Groups>>,
 }
 
@@ -121,14 +121,14 @@ impl Node {
 
     fn set_child(&mut self, level: &str, child: u32, key: Keyed) {
         match level {
-            // The root is nobody's child.
+            // The root is not a child, so its index 0 does not occur here.
             "+" => self.any = NonZeroU32::new(child),
             "#" => self.rest = NonZeroU32::new(child),
             _ => {
                 let children = self
                     .children
                     .get_or_insert_with(|| Box::new(HashMap::with_hasher(key)));
-                // Looked up first, so that a level that is there costs no allocation.
+                // Looked up first, so that an existing level needs no allocation.
                 match children.get_mut(level) {
                     Some(old) => *old = child,
                     None => {
@@ -154,7 +154,7 @@ impl Node {
         }
     }
 
-    /// Whether no filter ends here, nor with `#` behind it.
+    /// Returns whether no filter ends at this node, with or without a following `#`.
     fn is_between(&self) -> bool {
         self.rest.is_none() && self.subscribers.is_empty() && self.groups().is_empty()
     }
@@ -163,7 +163,7 @@ impl Node {
         self.children.is_none() && self.any.is_none() && self.is_between()
     }
 
-    /// The only child, and its level, if the node is there for nothing else.
+    /// Returns the only child and its level, if the node exists only for this child.
     fn only_child(&self) -> Option<(CompactString, u32)> {
         if !self.is_between() {
             return None;
@@ -211,7 +211,7 @@ impl Router {
         }
     }
 
-    /// How many subscriptions there are, shared ones among them.
+    /// Returns how many subscriptions there are, including shared ones.
     pub(crate) const fn count(&self) -> usize {
         self.count
     }
@@ -259,7 +259,7 @@ impl Router {
         Some(at)
     }
 
-    /// The child that `levels` begin with, or a new node for the levels that both begin with.
+    /// Returns the child if `levels` begin with its levels, or a new node for the levels with which both begin.
     fn split(&mut self, parent: u32, child: u32, levels: &str) -> Option<u32> {
         let level = first(levels).0;
         let tail = &self.node(child)?.tail;
@@ -280,7 +280,7 @@ impl Router {
         Some(made)
     }
 
-    /// Adds a subscription, or replaces the one that the session has with this filter: the caller knows which it is.
+    /// Adds a subscription, or replaces the one that the session has with this filter: the caller knows which of the two it is.
     pub(crate) fn subscribe(
         &mut self,
         filter: &TopicFilter<'_>,
@@ -314,7 +314,7 @@ impl Router {
         self.shared = self.shared.saturating_add(usize::from(share.is_some()));
     }
 
-    /// The shared subscription of a filter, if it has members.
+    /// Returns the shared subscription of a filter, if it has members.
     pub(crate) fn share(&self, filter: &TopicFilter<'_>) -> Option<Share> {
         let node = self.find(levels(filter))?;
         let group = self.group(node, filter.share_name()?)?;
@@ -351,7 +351,7 @@ impl Router {
         group
     }
 
-    /// Removes a subscription. `false` if there was none.
+    /// Removes a subscription. Returns `false` if there was none.
     pub(crate) fn unsubscribe(&mut self, filter: &TopicFilter<'_>, session: u32) -> bool {
         let Some(at) = self.find(levels(filter)) else {
             return false;
@@ -386,7 +386,7 @@ impl Router {
         removed
     }
 
-    /// Takes a group out of its node. The last of the list takes its place there.
+    /// Removes a group from its node. The last group of the list takes its place.
     fn forget_group(&mut self, node: u32, at: usize, name: &str) {
         step(Work::Group);
         let Some(node) = self.nodes.get_mut(usize_of(node)) else {
@@ -408,8 +408,8 @@ impl Router {
         }
     }
 
-    /// Takes away the nodes that nothing needs any more, from the last level up. Those that are left with one child become
-    /// one with it.
+    /// Removes nodes that are not needed any more, from the last level upwards. Joins a node that has one child and nothing else
+    /// with that child.
     fn prune(&mut self, mut at: u32, filter: &str) -> Option<()> {
         let mut filter = filter;
         while at != ROOT {
@@ -440,12 +440,12 @@ impl Router {
         Some(())
     }
 
-    /// A shared subscription that was found by [`Self::matches`].
+    /// Returns a shared subscription that [`Self::matches`] found.
     pub(crate) fn group_mut(&mut self, group: u32) -> Option<&mut Group> {
         self.groups.get_mut(usize_of(group))
     }
 
-    /// A shared subscription that was found before, if it is still the same.
+    /// Returns a shared subscription that was found earlier, if it is still the same one.
     pub(crate) fn shared_mut(&mut self, share: Share) -> Option<&mut Group> {
         self.group_mut(share.group)
             .filter(|group| group.serial == share.serial)
@@ -474,12 +474,12 @@ impl Group {
     }
 }
 
-/// The filter without `$share/name/`. Validated text stays valid behind a slash.
+/// Returns the filter without `$share/name/`. The text after a slash of a valid text is valid.
 fn levels<'a>(filter: &TopicFilter<'a>) -> &'a str {
     std::str::from_utf8(filter.topic_levels()).unwrap_or_default()
 }
 
-/// The first level, and those behind it if there are any.
+/// Returns the first level, and the levels after it if there are any.
 fn first(levels: &str) -> (&str, Option<&str>) {
     match levels.split_once('/') {
         Some((level, rest)) => (level, Some(rest)),
@@ -487,7 +487,7 @@ fn first(levels: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// What is behind the first level and the tail in `levels`. `None` if they do not begin so.
+/// Returns the part of `levels` after the first level and the tail; `None` if they do not begin with these.
 #[allow(clippy::option_option, reason = "nothing may be behind them")]
 fn behind<'a>(tail: &str, levels: &'a str) -> Option<Option<&'a str>> {
     let level = first(levels).0;
@@ -498,7 +498,7 @@ fn behind<'a>(tail: &str, levels: &'a str) -> Option<Option<&'a str>> {
     }
 }
 
-/// How many bytes of whole levels both begin with; each level has its slash before it.
+/// Returns how many bytes of complete levels both begin with; each level is preceded by its slash.
 fn common(one: &str, other: &str) -> usize {
     one.split('/')
         .zip(other.split('/'))

@@ -1,4 +1,4 @@
-//! What a client has here while its session lives, connected or not.
+//! Holds the state of a client while its session exists, whether it is connected or not.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::queue::{Identifiers, Queue, Queued};
 use crate::retained::Walk;
 use crate::rights::Rights;
 
-/// The message for the case that the client is gone.
+/// The message that is published when the client's connection ends without DISCONNECT.
 #[derive(Debug)]
 pub(crate) struct Will {
     pub(crate) message: Message,
@@ -25,7 +25,7 @@ pub(crate) struct Will {
     pub(crate) delay: Duration,
 }
 
-/// How a subscription wants its retained messages.
+/// The options of a subscription for its retained messages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub(crate) qos: QoS,
@@ -38,45 +38,45 @@ pub(crate) struct Wanted {
 struct Wish {
     filter: Arc<str>,
     wanted: Wanted,
-    /// It was asked for more than once: they come twice.
+    /// Whether the client subscribed more than once: the retained messages are sent twice.
     again: bool,
 }
 
-/// The retained messages that a session is still to get.
+/// The subscriptions whose retained messages are still to be sent.
 #[derive(Debug, Default)]
 struct Wishes {
-    /// By their numbers.
+    /// The subscriptions by their numbers.
     waiting: BTreeMap<u32, Wish>,
-    /// The one that gets them now.
+    /// The subscription whose retained messages are being sent.
     walk: Option<(u32, Wanted, Walk)>,
 }
 
-/// Where a message that is routed found a session before: among the receivers of this message.
+/// Where routing a message has found a session: its index among the receivers of this message.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mark {
     pub(crate) message: u32,
     pub(crate) at: u32,
 }
 
-/// A session. The delivery flows are in the [`Server`]: the one of its connection, or `parked` while there is none.
+/// A session. Its delivery flows are in the [`Server`]: that of its connection, or `parked` while there is no connection.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) client_id: Arc<str>,
-    /// Stands for the client identifier where it need not be kept.
+    /// The hash of the client identifier, for uses that do not store the identifier.
     pub(crate) client_hash: u64,
-    /// No other session that had its place has the same.
+    /// A number that differs from that of all earlier sessions with the same index.
     pub(crate) serial: u32,
-    /// Its place among those that give way first.
+    /// Its place among the sessions that are ended first to make room.
     pub(crate) idle: Option<u64>,
-    /// Stands for the address of its client; 0 if that is not known.
+    /// A number for the address of its client; 0 if it is not known.
     pub(crate) source: u64,
-    /// While its client is away: its place among the sessions from the same address.
+    /// Its place among the sessions from the same address while its client is not connected.
     pub(crate) away: Option<Offer>,
-    /// It has ended, but for subscriptions that are still to be removed.
+    /// Whether it has ended, except for subscriptions that are still to be removed.
     pub(crate) is_over: bool,
-    /// It is in the list of those with more to send.
+    /// Whether it is in the list of sessions with messages to send.
     pub(crate) at_work: bool,
-    /// The user that it belongs to.
+    /// The name of its user.
     pub(crate) user_name: Option<Box<str>>,
     pub(crate) version: Version,
     pub(crate) rights: Rights,
@@ -84,30 +84,31 @@ pub(crate) struct Session {
     pub(crate) publisher: Option<Arc<Publisher>>,
     pub(crate) connection: Option<u32>,
     pub(crate) parked: Option<Box<Server<'static>>>,
-    /// What `parked` has on the heap.
+    /// How many bytes `parked` has on the heap.
     pub(crate) held: usize,
     pub(crate) queue: Queue,
-    /// Its queue is too full, and its client is connected.
+    /// The state of the connected client while its queue is too full.
     pub(crate) pressure: Option<Box<Pressure>>,
-    /// The filters it subscribes to, as the client wrote them, and the number of the wish for retained messages.
+    /// The filters of its subscriptions as the client wrote them, each with the number of its wish for retained messages.
     pub(crate) filters: BTreeMap<Arc<str>, u32>,
-    /// What they take.
+    /// The bytes of the filters.
     pub(crate) filter_bytes: usize,
-    /// Numbers the subscriptions that want retained messages. It counts on when none waits: a filter keeps its number.
+    /// The number of the last subscription that wanted retained messages. It increases even when none waits, because a filter
+    /// keeps its number.
     last_wish: u32,
     wishes: Option<Box<Wishes>>,
     pub(crate) will: Option<Box<Will>>,
-    /// While away: when the will is due.
+    /// When the will is due, while the client is not connected.
     pub(crate) will_at: Option<Instant>,
-    /// While away: when the session ends; `None` is never.
+    /// When the session ends, while the client is not connected; `None` for never.
     pub(crate) ends_at: Option<Instant>,
-    /// Under way for shared subscriptions: if the session ends, another member gets them.
+    /// Messages in flight for shared subscriptions: if the session ends, another member gets them.
     pub(crate) shared: BTreeMap<Token, Queued>,
-    /// The last messages that found this session: one routed at once, and one routed in portions.
+    /// The last messages whose routing has found this session: one routed at once, and one routed in portions.
     pub(crate) found: [Mark; 2],
-    /// The last several identifiers that went with a message: what is queued shares them.
+    /// The last list of several subscription identifiers: queued messages share it.
     identifiers: Option<Arc<[u32]>>,
-    /// What the journal knows of it, if it is recorded.
+    /// Its state in the journal, if it is recorded.
     pub(crate) recorded: Option<Box<Recorded>>,
 }
 
@@ -153,21 +154,21 @@ impl Session {
         }
     }
 
-    /// Whether a subscription hides a message from its client, who published it: the client counts, not its session or
-    /// connection.
+    /// Returns whether a subscription excludes a message because its own client has published it. The client identifier decides,
+    /// not the session or the connection.
     pub(crate) fn hides(&self, no_local: bool, publisher: Option<u64>) -> bool {
         // 5 [MQTT-3.8.3-3]
         no_local && publisher == Some(self.client_hash)
     }
 
-    /// Takes the will out of the session, and what it counts out of that of all.
+    /// Removes and returns the will, and subtracts its size from that of all wills.
     pub(crate) fn take_will(&mut self, all: &mut usize) -> Option<Box<Will>> {
         let will = self.will.take()?;
         *all = all.saturating_sub(will.message.size());
         Some(will)
     }
 
-    /// When something of it is due while it is away.
+    /// Returns when its will or its end is due, while its client is not connected.
     pub(crate) fn due(&self) -> Option<Instant> {
         match (self.will_at, self.ends_at) {
             (Some(will), Some(end)) => Some(will.min(end)),
@@ -175,8 +176,9 @@ impl Session {
         }
     }
 
-    /// Subscribes to a filter; if `sends`, retained messages follow. Asked again before all of them came, they come once
-    /// more from the first, as the last of the subscriptions says; asked more often than that, they still come twice.
+    /// Adds a subscription to a filter; with `sends`, its retained messages follow. If the client subscribes again before all of
+    /// them are sent, they are sent once more from the first one, with the options of the last subscription. With even more
+    /// subscriptions they are still sent twice.
     pub(crate) fn remember_filter(&mut self, filter: &str, wanted: Wanted, sends: bool) {
         let known = self.filters.get_key_value(filter);
         let (filter, wish) = match known {
@@ -217,13 +219,13 @@ impl Session {
         self.filters.insert(filter, number);
     }
 
-    /// Whether the filter was subscribed to.
+    /// Removes a filter. Returns whether the session had it.
     pub(crate) fn forget_filter(&mut self, filter: &str) -> bool {
         let Some(wish) = self.filters.remove(filter) else {
             return false;
         };
         self.filter_bytes = self.filter_bytes.saturating_sub(filter_size(filter));
-        // 3.1.1 [MQTT-3.10.4-2], 5 [MQTT-3.10.4-2]: nothing more is added for this subscription.
+        // 3.1.1 [MQTT-3.10.4-2], 5 [MQTT-3.10.4-2]: no more messages are added for this subscription.
         if let Some(wishes) = &mut self.wishes {
             wishes.waiting.remove(&wish);
             wishes.walk.take_if(|(number, _, _)| *number == wish);
@@ -231,14 +233,14 @@ impl Session {
         true
     }
 
-    /// Its client took a message, or acknowledged one.
+    /// Notes that its client took or acknowledged a message.
     pub(crate) fn took(&mut self, now: Instant) {
         if let Some(pressure) = &mut self.pressure {
             pressure.took(now);
         }
     }
 
-    /// Whether nothing is lost with it but what its client can make again.
+    /// Returns whether the session has nothing that its client cannot make again.
     pub(crate) fn is_idle(&self) -> bool {
         let under_way = self.parked.as_ref().map_or(0, |parked| parked.pending());
         self.connection.is_none()
@@ -252,7 +254,7 @@ impl Session {
         self.wishes.is_some()
     }
 
-    /// The subscription whose retained messages come next.
+    /// Returns the subscription whose retained messages are to be sent next.
     pub(crate) fn next_walk(&mut self) -> Option<(Wanted, &mut Walk)> {
         let wishes = self.wishes.as_mut()?;
         if wishes.walk.is_none()
@@ -271,20 +273,20 @@ impl Session {
         Some((*wanted, walk))
     }
 
-    /// The filter of the subscription that gets its retained messages now.
+    /// Returns the filter of the subscription whose retained messages are being sent.
     pub(crate) fn walked_filter(&self) -> Option<String> {
         let (_, _, walk) = self.wishes.as_ref()?.walk.as_ref()?;
         walk.filter()
     }
 
-    /// The subscription has its retained messages.
+    /// Notes that the retained messages of the subscription are sent.
     pub(crate) fn end_walk(&mut self) {
         if let Some(wishes) = &mut self.wishes {
             wishes.walk = None;
         }
     }
 
-    /// Identifiers of its subscriptions, to be kept with a message.
+    /// Returns identifiers of its subscriptions in a form to be stored with a message.
     pub(crate) fn identifiers(&mut self, identifiers: &[u32]) -> Identifiers {
         if identifiers.len() < 2 {
             return Identifiers::new(identifiers);
@@ -300,7 +302,7 @@ impl Session {
     }
 }
 
-/// What a subscription takes: its text here and in the tree of filters, and there up to three nodes.
+/// Returns the bytes of a subscription: its text here and in the tree of filters, and up to three nodes there.
 pub(crate) const fn filter_size(filter: &str) -> usize {
     filter.len().saturating_mul(2).saturating_add(FILTER)
 }

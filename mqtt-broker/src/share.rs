@@ -1,4 +1,4 @@
-//! Shared subscriptions: who gets the next message, and who gets what another left behind.
+//! Chooses the members of shared subscriptions that get messages, also for messages that an ended session left.
 
 use mqtt_session::Instant;
 use mqtt_session::proto::{QoS, TopicName};
@@ -10,20 +10,20 @@ use crate::pressure::Press;
 use crate::queue::{Identifiers, Lanes, Queued};
 use crate::rights::may_receive;
 
-/// Messages of a member of a shared subscription that is gone.
+/// Messages of an ended member of shared subscriptions.
 pub(crate) struct HandedOver {
     items: Lanes,
-    /// The number of its session in records, 0 if it has none.
+    /// The number of its session in records; 0 if it has none.
     origin: u64,
 }
 
-/// How many members are looked at for one message.
+/// How many members are checked for one message.
 const LOOKED_AT: usize = 1_024;
 
 impl<H: Hooks> Broker<H> {
-    /// The member of a shared subscription that gets the next message: in turn, but who is connected and has nothing
-    /// waiting comes before who is connected, and that before who is away; who is slow is the last.
-    /// Who may not receive the topic is passed over.
+    /// Chooses the member of a shared subscription that gets the next message: in turn, but first a connected one with an empty
+    /// queue, then any connected one, then one that is not connected, and a slow one last. Skips members that may not receive the
+    /// topic.
     pub(crate) fn choose(&mut self, group: u32, topic: TopicName<'_>) -> Option<Target> {
         let current = self.current_rights();
         let state = self.router.group_mut(group)?;
@@ -68,7 +68,7 @@ impl<H: Hooks> Broker<H> {
         Some(Target::member(subscriber, state.share(group)))
     }
 
-    /// Messages of a member that is gone go to others. They count in the total of all queues until then.
+    /// Keeps the messages of an ended member for other members. They count in the total of all queues until then.
     pub(crate) fn hand_over(&mut self, items: Option<Lanes>, origin: u64, now: Instant) {
         if let Some(items) = items {
             self.handed_over.push_back(HandedOver { items, origin });
@@ -76,7 +76,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Gives the next messages to other members.
+    /// Gives the next kept messages to other members.
     pub(crate) fn go_on_handing_over(&mut self, now: Instant) {
         while self.meter.has_share()
             && let Some(HandedOver { items, origin }) = self.handed_over.front_mut()
@@ -97,7 +97,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Another member of its shared subscription gets a message. Without one it is dropped.
+    /// Gives a message to another member of its shared subscription. Drops it if there is none.
     fn hand_over_one(&mut self, item: Queued, origin: u64, now: Instant) {
         let record = item.message.record();
         let group = item

@@ -1,5 +1,5 @@
-//! When a message that had no room is tried again. A try may decode and measure a megabyte of properties, so it has to be
-//! paid for: by bytes that the transport took, or by messages that the client acknowledged.
+//! Decides when to try a message again for which there was no room. A try may decode and measure a megabyte of properties, so it
+//! waits for a corresponding amount of progress: bytes that the transport takes, or messages that the client acknowledges.
 
 use mqtt_session::proto::{ReasonCode, TopicName};
 
@@ -7,25 +7,25 @@ use crate::broker::{Broker, usize_of};
 use crate::connection::Connection;
 use crate::hooks::Hooks;
 
-/// A try of less than this costs no more than the packet that caused it.
+/// Trying a smaller message costs no more than handling the packet that caused the try.
 const CHEAP: usize = 4 << 10;
 
-/// What one connection looked like when the first message of its queue had no room.
+/// The state of a connection when there was no room for the first message of its queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tried {
     /// The length of the message's packet.
     pub(crate) len: usize,
-    /// The same without its payload.
+    /// The length of the packet without its payload.
     pub(crate) head: usize,
-    /// Bytes that waited for the transport.
+    /// How many bytes waited for the transport.
     pub(crate) unsent: usize,
-    /// Messages that were accepted and had not ended.
+    /// How many accepted messages had not ended.
     pub(crate) pending: usize,
-    /// How many of them there can be.
+    /// The limit of these messages.
     pub(crate) window: usize,
 }
 
-/// The first message of a queue waits for room.
+/// The progress for which the first message of a queue waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stall {
     bytes: usize,
@@ -37,11 +37,12 @@ impl Stall {
         let acknowledged = if tried.head <= CHEAP || tried.pending >= tried.window {
             1
         } else {
-            // The reason is not known: too many of QoS 2, or too many bytes. Each try waits for a part of what is left.
+            // The reason is not known: too many QoS 2 messages, or too many bytes. Each try waits for a part of the remaining
+            // ones.
             tried.pending.div_ceil(4).max(1)
         };
         Self {
-            // If nothing waited for the transport, it is no reason that something waits.
+            // If no bytes waited for the transport, they were not the reason.
             bytes: if tried.unsent == 0 {
                 usize::MAX
             } else {
@@ -51,14 +52,14 @@ impl Stall {
         }
     }
 
-    /// The transport took `n` bytes.
+    /// Notes that the transport took `n` bytes.
     pub(crate) fn sent(&mut self, n: usize) {
         if self.bytes != usize::MAX {
             self.bytes = self.bytes.saturating_sub(n);
         }
     }
 
-    /// A message ended.
+    /// Notes that a message ended.
     pub(crate) fn acknowledged(&mut self) {
         self.acknowledged = self.acknowledged.saturating_sub(1);
     }
@@ -69,13 +70,13 @@ impl Stall {
 }
 
 impl Connection {
-    /// Whether it holds more than this, and will have less without more being sent to it: a message is for it to acknowledge, or bytes
-    /// are for its transport to take.
+    /// Returns whether the machine holds more than this, and the amount will decrease without new messages: the client has a
+    /// message to acknowledge, or its transport has bytes to take.
     pub(crate) fn holds_more_than(&self, share: usize) -> bool {
         self.held > share && (self.server.pending() > 0 || !self.server.outgoing().is_empty())
     }
 
-    /// Counts what its machine has on the heap now; `all` is what all have.
+    /// Counts the present bytes of its machine on the heap; `all` is the sum of all machines.
     pub(crate) fn recount(&mut self, all: &mut usize) {
         let size = self.server.heap_size();
         *all = all.saturating_sub(self.held).saturating_add(size);
@@ -84,7 +85,8 @@ impl Connection {
 }
 
 impl<H: Hooks> Broker<H> {
-    /// Why a topic may not get an alias, if it may not: it is too long, or its client takes more than its share of what all may hold.
+    /// Returns why a topic may not get an alias, if it may not: the topic is too long, or its client takes more than its share of
+    /// the limit for all connections.
     pub(crate) fn refuses_alias(&self, index: u32, topic: TopicName<'_>) -> Option<ReasonCode> {
         if topic.as_bytes().len() > self.config.topic_length {
             return Some(ReasonCode::TopicNameInvalid);
@@ -95,13 +97,13 @@ impl<H: Hooks> Broker<H> {
         (self.held > total && takes_more).then_some(ReasonCode::QuotaExceeded)
     }
 
-    /// What each connection may hold of what all may.
+    /// Returns the share of each connection in the limit for all connections.
     pub(crate) fn connection_share(&self) -> usize {
         let total = self.config.connection_bytes_total;
         total.checked_div(self.connections.len()).unwrap_or(total)
     }
 
-    /// Counts what the machine of a connection has on the heap now.
+    /// Counts the present bytes of a connection's machine on the heap.
     pub(crate) fn recount(&mut self, index: u32) {
         if let Some(connection) = self.connections.get_mut(usize_of(index)) {
             connection.recount(&mut self.held);
@@ -131,7 +133,7 @@ mod tests {
         }
     }
 
-    /// A broker, one who publishes, and one who subscribes to everything.
+    /// Makes a broker with a publisher, and a client that subscribes to all topics.
     fn setup(config: Config) -> (Broker<Open>, ConnectionId, ConnectionId) {
         let mut broker = Broker::new(config, Open, NOW);
         let mut join = |name| {
@@ -173,14 +175,14 @@ mod tests {
         encode(&Packet::Publish(publish), Version::V5)
     }
 
-    /// Publishes, and the broker's answers are read.
+    /// Publishes, and takes the broker's answers.
     fn publish(broker: &mut Broker<Open>, from: ConnectionId, bytes: &[u8]) {
         broker.receive(from, bytes, NOW);
         broker.receive(from, &ack(AckKind::PubRel, 1), NOW);
         broker.sent(from, usize::MAX, NOW);
     }
 
-    /// The payloads of what waits for the reader's transport, after it took them; other packets are left out.
+    /// Takes the outgoing bytes of a connection, and returns the payloads of their PUBLISH packets.
     fn read(broker: &mut Broker<Open>, id: ConnectionId) -> Vec<(Delivery, Vec<u8>)> {
         let mut found = Vec::new();
         while !broker.outgoing(id).is_empty() {
@@ -213,7 +215,7 @@ mod tests {
                 publish(&mut broker, publisher, &small);
             }
         });
-        // The first try was left for the next turn.
+        // The first try was left to the next turn.
         assert!(decoded <= 1, "{decoded} times by messages behind it");
         let ping = encode(&Packet::PingReq, Version::V5);
         let (decoded, ()) = steps(Work::Decode, || {
@@ -223,7 +225,7 @@ mod tests {
             }
         });
         assert_eq!(decoded, 0, "by one byte at a time");
-        // 200 kB in 200 pieces, and what is behind them.
+        // The client reads 200 kB in 200 pieces, and then the packets after them.
         let (decoded, ()) = steps(Work::Decode, || {
             for _ in 0..199 {
                 broker.sent(reader, 1_000, NOW);
@@ -238,7 +240,7 @@ mod tests {
         assert_eq!(texts.len(), 101);
     }
 
-    /// It waits for a message of QoS 2, and what is acknowledged is of QoS 1.
+    /// The message waits for a QoS 2 message, and the client acknowledges QoS 1 messages.
     #[test]
     fn a_message_that_waits_for_the_window_is_not_decoded_at_each_acknowledgement() {
         let mut config = config();
@@ -269,7 +271,7 @@ mod tests {
         assert_eq!(read(&mut broker, reader)[0].1, b"long");
     }
 
-    /// A full window: the first acknowledgement lets the next message go, however many properties it has.
+    /// With a full window, the first acknowledgement makes room for the next message, however many properties it has.
     #[test]
     fn one_acknowledgement_is_enough_where_the_window_is_full() {
         let mut config = config();
@@ -286,7 +288,7 @@ mod tests {
         assert_eq!(read(&mut broker, reader)[0].1, b"long");
     }
 
-    /// The message that waits is dropped for one behind it, which has room.
+    /// The waiting message is dropped for a later one, which has room.
     #[test]
     fn what_waits_behind_a_dropped_message_goes() {
         let config = Config {

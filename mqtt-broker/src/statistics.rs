@@ -1,4 +1,4 @@
-//! What the broker counts, and the `$SYS` topics that tell it, under the names that Mosquitto uses.
+//! Counts what the broker does, and publishes the counts in `$SYS` topics with the names that Mosquitto uses.
 
 use core::fmt::Write as _;
 
@@ -9,17 +9,17 @@ use crate::broker::{Broker, widen};
 use crate::hooks::{Hooks, Memory};
 use crate::load::{Load, PERIODS};
 
-/// Counts since the start, and the present state.
+/// Counts since the start, and the current state.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Statistics {
     /// Seconds since the broker was made.
     pub uptime: u64,
-    /// Clients connected.
+    /// Connected clients.
     pub clients_connected: u64,
-    /// The most that were connected at once.
+    /// The most clients that were connected at the same time.
     pub clients_maximum: u64,
-    /// Sessions, of clients that are connected or away.
+    /// Sessions of connected and other clients.
     pub sessions: u64,
     /// Sessions that expired.
     pub clients_expired: u64,
@@ -37,7 +37,7 @@ pub struct Statistics {
     pub bytes_sent: u64,
     /// PUBLISH packets received.
     pub publish_received: u64,
-    /// Messages handed to clients' connections.
+    /// Messages sent to clients' connections.
     pub publish_sent: u64,
     /// Messages dropped: a queue was full, or they were too large for their receiver.
     pub publish_dropped: u64,
@@ -45,11 +45,11 @@ pub struct Statistics {
     pub publish_expired: u64,
     /// Bytes of payload received.
     pub payload_received: u64,
-    /// Bytes of payload handed to clients' connections.
+    /// Bytes of payload sent to clients' connections.
     pub payload_sent: u64,
     /// Subscriptions.
     pub subscriptions: u64,
-    /// Shared ones among them.
+    /// Shared subscriptions, which also count in `subscriptions`.
     pub shared_subscriptions: u64,
     /// Retained messages.
     pub retained: u64,
@@ -59,7 +59,7 @@ pub struct Statistics {
     pub queued: u64,
     /// Bytes of messages queued for clients.
     pub queued_bytes: u64,
-    /// Bytes that connections and sessions take for what waits for transports, for messages under way and for topic aliases.
+    /// Bytes of connections and sessions for outgoing bytes, for messages in flight and for topic aliases.
     pub connection_bytes: u64,
 }
 
@@ -143,7 +143,7 @@ impl Loads {
 }
 
 impl<H: Hooks> Broker<H> {
-    /// Counts since the start, and the present state.
+    /// Returns the counts since the start, and the current state.
     #[must_use]
     pub fn statistics(&self, now: Instant) -> Statistics {
         Statistics {

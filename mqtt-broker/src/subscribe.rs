@@ -1,4 +1,4 @@
-//! SUBSCRIBE and UNSUBSCRIBE, their answers, and the retained messages that follow.
+//! Handles SUBSCRIBE and UNSUBSCRIBE, sends their answers, and sends the retained messages that follow.
 //!
 //! A packet with many filters is done in portions: what is left of it is kept, a few filters are done in each turn, and
 //! nothing else of the connection is read until the last of them is done.
@@ -19,13 +19,13 @@ use crate::router::Subscriber;
 use crate::session::Wanted;
 use crate::work::{Work, step};
 
-/// An answer that waits for room.
+/// An answer that waits for room in the buffer.
 pub(crate) enum Answer {
     Sub(PacketId, Vec<ReasonCode>),
     Unsub(PacketId, Vec<ReasonCode>),
 }
 
-/// A SUBSCRIBE or UNSUBSCRIBE that is not done.
+/// A SUBSCRIBE or UNSUBSCRIBE that is not completely handled.
 pub(crate) struct Request {
     rest: Portions,
     answer: Answer,
@@ -137,8 +137,8 @@ impl<H: Hooks> Broker<H> {
         for filter in filters {
             let session = self.sessions.get_mut(usize_of(key));
             let known = session.is_some_and(|session| session.forget_filter(filter.as_str()));
-            // 3.1.1 [MQTT-3.10.4-1], 5 [MQTT-3.10.4-1]: compared as written.
-            // 3.1.1 [MQTT-3.10.4-3], 5 [MQTT-3.10.4-3]: what is queued or under way for the session stays there.
+            // 3.1.1 [MQTT-3.10.4-1], 5 [MQTT-3.10.4-1]: filters are compared as written. 3.1.1 [MQTT-3.10.4-3],
+            // 5 [MQTT-3.10.4-3]: messages that are queued or in flight stay.
             let removed = known && self.router.unsubscribe(&filter, key);
             if known {
                 self.record_unsubscribed(key, filter.as_str());
@@ -160,7 +160,7 @@ impl<H: Hooks> Broker<H> {
         used
     }
 
-    /// Does the next portion of what a connection asked for.
+    /// Handles the next portion of a connection's request.
     pub(crate) fn go_on_with_request(&mut self, id: ConnectionId, now: Instant) {
         let Some(connection) = self.connection_mut(id) else {
             return;
@@ -176,7 +176,7 @@ impl<H: Hooks> Broker<H> {
                 self.answer(id, request.answer, now);
                 return;
             };
-            // All filters of this small packet: it is not cut again.
+            // A small packet is handled completely, without dividing it again.
             match (&packet, &mut request.answer) {
                 (Packet::Subscribe(subscribe), Answer::Sub(_, codes)) => {
                     let mut filters = subscribe.filters.iter().peekable();
@@ -202,7 +202,7 @@ impl<H: Hooks> Broker<H> {
         self.connection(id).is_some_and(|c| c.session.is_some())
     }
 
-    /// The code that answers it.
+    /// Subscribes to one filter. Returns its reason code.
     fn subscribe_one(
         &mut self,
         key: u32,
@@ -234,7 +234,7 @@ impl<H: Hooks> Broker<H> {
             reason: code,
         });
         if code.is_error() {
-            // Before 5 there is only one way to say no.
+            // Before MQTT 5 there is one code for all refusals.
             return if client.version.is_v5() {
                 code
             } else {
@@ -269,7 +269,8 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         let session = connection.session;
-        // 3.1.1 [MQTT-3.8.4-1] and [MQTT-3.10.4-4], 5 [MQTT-3.8.4-1] and [MQTT-3.10.4-4]: what it says is true after a crash, too.
+        // 3.1.1 [MQTT-3.8.4-1] and [MQTT-3.10.4-4], 5 [MQTT-3.8.4-1] and [MQTT-3.10.4-4]: the answer is correct after a crash as
+        // well.
         if session.is_some_and(|key| self.is_durable(key)) {
             self.hold_answer(id.index);
         }
@@ -284,13 +285,13 @@ impl<H: Hooks> Broker<H> {
                 }
             }
             Err(Refused::Full) => {}
-            // 5 [MQTT-3.1.2-24]: the client does not take an answer of this size.
+            // 5 [MQTT-3.1.2-24]: the client does not accept an answer of this size.
             Err(_) => self.close(id.index, ReasonCode::PacketTooLarge, now),
         }
     }
 
-    /// Gives a session the retained messages that its new subscriptions match, for as long as it takes them: what is not
-    /// read does not pile up.
+    /// Sends a session the retained messages that its new subscriptions match, as far as its connection takes them. The others
+    /// are not queued.
     pub(crate) fn bring_retained(&mut self, key: u32, now: Instant) {
         while let Some(session) = self.sessions.get_mut(usize_of(key))
             && session.wants_retained()
@@ -364,12 +365,12 @@ impl Connection {
             .is_some_and(|extra| extra.unanswered.is_some())
     }
 
-    /// Whether no SUBSCRIBE or UNSUBSCRIBE is under way.
+    /// Returns whether no SUBSCRIBE or UNSUBSCRIBE is being handled.
     pub(crate) fn is_answered(&self) -> bool {
         !self.has_request() && !self.has_unanswered()
     }
 
-    /// Answers, if there is room for it; whether everything is answered.
+    /// Writes waiting answers, if there is room. Returns whether all are written.
     pub(crate) fn answer(&mut self) -> bool {
         !matches!(self.try_answer(), Err(Refused::Full))
     }
@@ -382,8 +383,8 @@ impl Connection {
             None => return Ok(()),
             // 3.1.1 [MQTT-3.8.4-1] and [MQTT-3.8.4-2], 5 [MQTT-3.8.4-1] and [MQTT-3.8.4-2]
             Some(Answer::Sub(id, codes)) => self.server.subscribed(&SubAck::new(*id, &codes[..])),
-            // 3.1.1 [MQTT-3.10.4-4] and [MQTT-3.10.4-5], 5 [MQTT-3.10.4-4] and [MQTT-3.10.4-5]: also where nothing
-            // was removed.
+            // 3.1.1 [MQTT-3.10.4-4] and [MQTT-3.10.4-5], 5 [MQTT-3.10.4-4] and [MQTT-3.10.4-5]: the answer is sent even if no
+            // subscription was removed.
             Some(Answer::Unsub(id, codes)) => {
                 self.server.unsubscribed(&UnsubAck::new(*id, &codes[..]))
             }

@@ -1,5 +1,5 @@
-//! What is to happen when. A connection has at most one entry and is only asked again when it is due: its deadline moves
-//! with every packet, its entry does not.
+//! Stores the times at which connections and sessions are to be checked. A connection has at most one entry, and its deadline is
+//! read when the entry is due: each packet moves the deadline, but not the entry.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +7,9 @@ use mqtt_session::Instant;
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Due {
-    /// Ask the connection.
+    /// Check the deadline of a connection.
     Connection(u32),
-    /// A session that is away ends, or its will is due.
+    /// A session without a connection ends, or its will is due.
     Session(u32),
     /// A receiver may have taken nothing for too long.
     Receiver(u32),
@@ -29,7 +29,7 @@ impl Timers {
         self.0.remove(&(at, due));
     }
 
-    /// Whether it is to happen at any time. Looks at every entry.
+    /// Returns whether there is an entry for this. Visits every entry.
     pub(crate) fn has(&self, due: Due) -> bool {
         self.0.iter().any(|(_, other)| *other == due)
     }

@@ -1,5 +1,5 @@
-//! Turns: each call of the host does a bounded amount of work. What is left is done by the next calls of
-//! [`Broker::tick`], a portion of each kind at a time.
+//! Divides work into turns: each call of the host does a bounded amount of work. The next calls of [`Broker::tick`] do the rest,
+//! a portion of each kind at a time.
 
 use mqtt_session::Instant;
 use mqtt_session::proto::ReasonCode;
@@ -8,11 +8,11 @@ use crate::broker::{Broker, usize_of};
 use crate::hooks::{Ending, Hooks};
 use crate::timers::Due;
 
-/// What a session that has more to send may take before the next one has its turn.
+/// How many steps a session with messages to send may take before the next one has its turn.
 const SESSION_STEPS: u64 = 512;
 
 impl<H: Hooks> Broker<H> {
-    /// Time passes, and work that was left goes on: a portion of it. Call it at [`Self::deadline`].
+    /// Handles the passing of time, and does a portion of the remaining work. Call it at [`Self::deadline`].
     pub fn tick(&mut self, now: Instant) {
         self.begin();
         while self.meter.has_share()
@@ -35,8 +35,8 @@ impl<H: Hooks> Broker<H> {
         self.settle();
     }
 
-    /// When [`Self::tick`] is to be called at the latest. A time that has passed means that work is left: call it again
-    /// after the connections had their turn.
+    /// Returns when [`Self::tick`] is to be called at the latest. A past time means that work remains: call it again after the
+    /// connections have had their turn.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         if self.has_work() {
@@ -46,13 +46,13 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// How many steps of work were done so far; see [`crate::Config::turn_steps`].
+    /// Returns how many steps of work were done so far; see [`crate::Config::turn_steps`].
     #[must_use]
     pub const fn steps(&self) -> u64 {
         self.meter.taken()
     }
 
-    /// How many steps one connection may take in a turn: [`crate::Config::turn_steps`], or 1 if that is 0.
+    /// Returns how many steps one connection may take in a turn: [`crate::Config::turn_steps`], or 1 if that is 0.
     #[must_use]
     pub fn share(&self) -> u64 {
         u64::from(self.config.turn_steps.max(1))
@@ -67,7 +67,7 @@ impl<H: Hooks> Broker<H> {
             || !self.endings.is_empty()
     }
 
-    /// A portion of each kind of work that was left.
+    /// Does a portion of each kind of remaining work.
     fn work(&mut self, now: Instant) {
         self.begin();
         for _ in 0..self.at_work.len() {
@@ -89,12 +89,12 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// A call of the host begins.
+    /// Begins a call of the host.
     pub(crate) fn begin(&mut self) {
         self.meter.begin(self.config.turn_steps);
     }
 
-    /// The session has more to send than this turn allows.
+    /// Notes that the session has more to send than this turn allows.
     pub(crate) fn work_for(&mut self, key: u32) {
         if let Some(session) = self.sessions.get_mut(usize_of(key))
             && !session.at_work
@@ -129,7 +129,7 @@ impl<H: Hooks> Broker<H> {
             return;
         }
         if connection.session.is_none() && connection.server.deadline().is_none() {
-            // CONNECT came in time, but what its decision takes did not.
+            // CONNECT came in time, but the decision on it did not.
             self.refuse(index, ReasonCode::NotAuthorized, now);
             return;
         }
@@ -155,5 +155,5 @@ impl<H: Hooks> Broker<H> {
     }
 }
 
-/// How many retained messages are forgotten in one turn.
+/// How many expired retained messages are removed in one turn.
 const PURGED: usize = 512;

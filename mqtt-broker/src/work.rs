@@ -1,7 +1,7 @@
-//! Counts the steps of work, so that no client gets more than its share of a turn. A step is about as much as looking at one
-//! node of a tree: a tenth of a microsecond. Tests count some kinds of steps apart.
+//! Counts the steps of work, so that a client cannot take more than its share of a turn. A step is about the time of visiting one
+//! node of a tree: a tenth of a microsecond. Tests count some kinds of steps separately.
 
-/// What the calls of the host take, and what the present one may take.
+/// The steps of the host's calls, and the limit for the current one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Meter {
     taken: u64,
@@ -9,7 +9,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// From here on there is a share of so many steps.
+    /// Begins a share of this many steps.
     pub(crate) fn begin(&mut self, share: u32) {
         self.until = self.taken.wrapping_add(u64::from(share.max(1)));
     }
@@ -19,7 +19,7 @@ impl Meter {
         self.taken = self.taken.wrapping_add(steps);
     }
 
-    /// How much of the share is left.
+    /// Returns how many steps of the share remain.
     pub(crate) fn left(&self) -> usize {
         usize::try_from(self.until.saturating_sub(self.taken)).unwrap_or(usize::MAX)
     }
@@ -32,7 +32,7 @@ impl Meter {
         self.taken
     }
 
-    /// Lets `act` take no more than a part of what is left.
+    /// Limits the next steps to a part of the remaining ones.
     pub(crate) const fn narrow(&mut self, most: u64) -> u64 {
         let until = self.until;
         let end = self.taken.saturating_add(most);
@@ -42,22 +42,22 @@ impl Meter {
         until
     }
 
-    /// Ends what [`Self::narrow`] began.
+    /// Ends the limit of [`Self::narrow`].
     pub(crate) const fn widen(&mut self, until: u64) {
         self.until = until;
     }
 }
 
-/// What tests count apart.
+/// The kinds of steps that tests count separately.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Work {
-    /// Queued messages that are looked at.
+    /// Queued messages that are visited.
     Queue,
-    /// Kept messages that are decoded.
+    /// Stored messages that are decoded.
     Decode,
     /// Nodes of the tree of filters that a topic visits.
     Walk,
-    /// Shared subscriptions that are looked at to find one.
+    /// Shared subscriptions that are visited to find one.
     Group,
     /// Filters of one packet that are looked at.
     Filter,
@@ -70,7 +70,7 @@ thread_local! {
     static STEPS: std::cell::RefCell<Vec<Work>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
-/// One item was looked at.
+/// Counts one step.
 #[inline]
 pub(crate) fn step(work: Work) {
     #[cfg(test)]
@@ -78,7 +78,7 @@ pub(crate) fn step(work: Work) {
     let _ = work;
 }
 
-/// The steps of one kind that `act` takes.
+/// Returns how many steps of one kind `act` takes.
 #[cfg(test)]
 pub(crate) fn steps<R>(work: Work, act: impl FnOnce() -> R) -> (usize, R) {
     STEPS.take();

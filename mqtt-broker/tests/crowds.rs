@@ -1,4 +1,4 @@
-//! Many connections or sessions of one address or user keep nobody else out, and take nothing from others.
+//! Checks that many connections or sessions of one address or user neither keep others out nor take anything from them.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use mqtt_session::proto::{
 use mqtt_testing::packets::encode;
 
 const NOW: Instant = Instant::from_millis(0);
-/// Addresses.
+/// The addresses of the clients.
 const CROWD: u64 = 1;
 const HONEST: u64 = 2;
 
@@ -30,7 +30,7 @@ fn broker(set: impl FnOnce(&mut Config)) -> Broker<Open> {
     Broker::new(config, Open, NOW)
 }
 
-/// As a host does: those that give way are closed.
+/// Opens a connection, and closes those that were ended to make room, as a host does.
 fn open(broker: &mut Broker<Open>, source: u64) -> Option<ConnectionId> {
     let id = broker.open_from(source, NOW).ok();
     while let Some(ready) = broker.next_ready() {
@@ -53,7 +53,7 @@ fn staying<'a>(client_id: &'a str, user_name: Option<&'a str>) -> Connect<'a> {
     }
 }
 
-/// Returns what is outgoing then, packet by packet.
+/// Sends a packet, and returns the outgoing packets.
 fn say(broker: &mut Broker<Open>, id: ConnectionId, packet: &Packet<'_>) -> Vec<Vec<u8>> {
     broker.receive(id, &encode(packet, Version::V5), NOW);
     while broker.deadline() == Some(NOW) {
@@ -69,7 +69,7 @@ fn say(broker: &mut Broker<Open>, id: ConnectionId, packet: &Packet<'_>) -> Vec<
     packets
 }
 
-/// Returns the connection, whether there was a session, and the reason code.
+/// Connects. Returns the connection, the session present flag and the reason code.
 fn join(broker: &mut Broker<Open>, source: u64, connect: &Connect<'_>) -> (ConnectionId, [u8; 2]) {
     let id = open(broker, source).unwrap();
     let connack = say(broker, id, &Packet::Connect(*connect)).remove(0);
@@ -84,7 +84,7 @@ fn subscribe(broker: &mut Broker<Open>, id: ConnectionId, filter: &str) {
     assert_eq!(say(broker, id, &Packet::Subscribe(subscribe))[0][0], 0x90);
 }
 
-/// A session with a subscription whose client leaves.
+/// Makes a session with a subscription, whose client disconnects.
 fn leave(broker: &mut Broker<Open>, source: u64, connect: &Connect<'_>, filter: &str) {
     let (id, told) = join(broker, source, connect);
     assert_eq!(told, [0, 0], "{}", connect.client_id);
@@ -103,7 +103,7 @@ fn silent_connections_give_way() {
     let stay = crowd.iter().filter(|id| is_open(&broker, id)).count();
     assert_eq!(stay, 8);
     assert!(is_open(&broker, &crowd[42]) && !is_open(&broker, &crowd[41]));
-    // Its CONNECT is on its way while the others go on.
+    // This client has not sent its CONNECT while the others connect.
     let honest = open(&mut broker, HONEST).unwrap();
     for _ in 0..50 {
         open(&mut broker, CROWD).unwrap();
@@ -116,7 +116,7 @@ fn silent_connections_give_way() {
     assert!(!broker.is_closing(honest));
 }
 
-/// One that was refused and keeps its transport open is not accepted either.
+/// A refused client that keeps its transport open does not count as accepted.
 #[test]
 fn what_is_accepted_does_not_give_way() {
     let mut broker = broker(|config| config.connections = 3);
@@ -138,7 +138,7 @@ fn connections_of_one_address_are_limited() {
     open(&mut broker, CROWD).unwrap();
     assert_eq!(broker.open_from(CROWD, NOW).unwrap_err().limit, 2);
     open(&mut broker, HONEST).unwrap();
-    // An address that is not known has no limit.
+    // An unknown address has no limit.
     for _ in 0..3 {
         open(&mut broker, 0).unwrap();
     }
@@ -146,7 +146,7 @@ fn connections_of_one_address_are_limited() {
     open(&mut broker, CROWD).unwrap();
 }
 
-/// Sessions that are in use, by their subscriptions, of an address that has most of them.
+/// One address makes more sessions with subscriptions than any other: they are ended for new clients of other addresses.
 #[test]
 fn invented_sessions_keep_nobody_out() {
     let mut broker = broker(|config| config.sessions = 10);
@@ -174,7 +174,7 @@ fn invented_sessions_keep_nobody_out() {
     assert_eq!(told, [0, 0], "it gave way");
 }
 
-/// Nobody has more than the others: who was there first stays.
+/// If no address has more sessions than the others, the first ones stay.
 #[test]
 fn equals_do_not_give_way_to_each_other() {
     let mut broker = broker(|config| config.sessions = 3);
@@ -200,7 +200,7 @@ fn sessions_of_one_address_and_user_are_limited() {
     leave(&mut broker, CROWD, &staying("5", Some("bob")), "a");
     let (_, told) = join(&mut broker, CROWD, &staying("6", None));
     assert_eq!(told, [0, 0x97]);
-    // What ends makes room for both.
+    // An ended session makes room for both limits.
     let ends = Connect {
         clean_start: true,
         properties: Properties::EMPTY,
@@ -212,7 +212,7 @@ fn sessions_of_one_address_and_user_are_limited() {
     leave(&mut broker, CROWD, &staying("3", Some("alice")), "a");
 }
 
-/// Who lets little wait loses nothing, however many let little wait, and however much a few do.
+/// Clients with short queues lose no message, even if there are many of them, and two with long queues.
 #[test]
 fn a_crowd_and_two_who_let_much_wait_cost_nobody_a_message() {
     let mut broker = broker(|config| config.queued_bytes_total = 400_000);
@@ -250,7 +250,7 @@ fn a_crowd_and_two_who_let_much_wait_cost_nobody_a_message() {
     assert_eq!(messages.count(), 20);
 }
 
-/// 5 \[MQTT-3.2.2-21\] lets the broker say how long a session stays.
+/// 5 \[MQTT-3.2.2-21\] allows the broker to limit the expiry of a session.
 #[test]
 fn sessions_stay_for_a_month_at_most() {
     let mut broker = broker(|_| {});
@@ -275,7 +275,7 @@ fn sessions_stay_for_a_month_at_most() {
     assert_eq!(broker.statistics(end).sessions, 0);
 }
 
-/// Those who neither read nor acknowledge take no more than twice what the settings allow, and others get what is for them.
+/// Clients that neither read nor acknowledge take at most twice what the settings allow, and other clients get their messages.
 #[test]
 fn what_waits_for_clients_is_bounded_in_all() {
     let total = 1_000_000;
@@ -312,7 +312,7 @@ fn what_waits_for_clients_is_bounded_in_all() {
     assert!(held < 500_000, "{held}");
 }
 
-/// 3.1.1 \[MQTT-3.1.3-5\], 5 \[MQTT-3.1.3-5\]: 23 bytes are taken whatever the limit says.
+/// 3.1.1 \[MQTT-3.1.3-5\], 5 \[MQTT-3.1.3-5\]: 23 bytes are accepted with any limit.
 #[test]
 fn long_names_are_refused() {
     let mut broker = broker(|config| {
@@ -338,7 +338,7 @@ fn long_names_are_refused() {
     assert_eq!((disconnect[0], disconnect[2]), (0xE0, 0x90));
 }
 
-/// Each takes sixteen aliases of the longest topics; those who would take more than their share when all is taken are disconnected.
+/// Each client uses sixteen aliases of the longest topics. At the limit, clients that exceed their share are disconnected.
 #[test]
 fn aliases_are_bounded_in_all() {
     let mut broker = broker(|config| config.connection_bytes_total = 1_000_000);

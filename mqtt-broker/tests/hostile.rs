@@ -1,5 +1,5 @@
-//! The law of the broker on random input. A failing case is printed, shrunk; `withstands(&[..])` replays it, and the fuzz
-//! target `broker` searches on.
+//! Checks the law of the broker with random input. A failing case is shrunk and printed; `withstands(&[..])` replays it, and the
+//! fuzz target `broker` uses the same law.
 
 use mqtt_testing::laws::broker::withstands;
 use proptest::collection::vec;

@@ -1,4 +1,4 @@
-//! The broker's journal: what is refused without room, what waits, and that any bytes are restored or refused.
+//! Checks the broker's journal: refusals without room, packets that wait for records, and that any bytes are restored or refused.
 
 use mqtt_broker::proto::TopicName;
 use mqtt_broker::records::broker::{Entry, NEVER, Session};
@@ -53,7 +53,7 @@ fn hears(broker: &mut Broker<Open>, id: ConnectionId) -> Vec<u8> {
     bytes
 }
 
-/// A client of 3.1.1 whose session stays, and one of MQTT 5.
+/// CONNECT of a client of 3.1.1 and of one of MQTT 5, both with a lasting session.
 const CONNECT_311: &[u8] = b"\x10\x0d\0\x04MQTT\x04\0\0\0\0\x01a";
 const CONNECT_5: &[u8] = b"\x10\x13\0\x04MQTT\x05\0\0\0\x05\x11\xFF\xFF\xFF\xFF\0\x01b";
 const SUBSCRIBE_311: &[u8] = b"\x82\x06\0\x01\0\x01t\x01";
@@ -69,8 +69,8 @@ fn connected(broker: &mut Broker<Open>, connect: &[u8]) -> ConnectionId {
     id
 }
 
-/// 3.1.1 [MQTT-3.8.4-1] and [MQTT-4.3.2-2]: what SUBACK and PUBACK say is true after a crash, so they wait for the records; the
-/// message goes to its receiver at once.
+/// 3.1.1 [MQTT-3.8.4-1] and [MQTT-4.3.2-2]: SUBACK and PUBACK must be correct after a crash, so they wait for the records; the
+/// message is sent to its receiver at once.
 #[test]
 fn answers_wait_for_their_records_and_messages_do_not() {
     let mut broker = broker();
@@ -87,7 +87,7 @@ fn answers_wait_for_their_records_and_messages_do_not() {
     assert_eq!(hears(&mut broker, publisher), b"\x40\x02\0\x07");
 }
 
-/// What no session needs that outlives its connection is not recorded, and acknowledged at once.
+/// A message that no lasting session needs is not recorded, and is acknowledged at once.
 #[test]
 fn a_message_that_nobody_keeps_is_acknowledged_at_once() {
     let mut broker = broker();
@@ -97,7 +97,8 @@ fn a_message_that_nobody_keeps_is_acknowledged_at_once() {
     assert_eq!(hears(&mut broker, publisher), b"\x40\x03\0\x07\x10");
 }
 
-/// Without room MQTT 5 is told 0x97, 3.1.1 loses its connection, QoS 0 goes on, and all resumes when there is room.
+/// Without room, a client of MQTT 5 gets 0x97, one of 3.1.1 loses its connection, and QoS 0 messages pass; all works again when
+/// there is room.
 #[test]
 fn without_room_what_must_be_stored_is_refused() {
     let mut broker = broker();
@@ -118,7 +119,7 @@ fn without_room_what_must_be_stored_is_refused() {
         b"\x10\x13\0\x04MQTT\x05\0\0\0\x05\x11\xFF\xFF\xFF\xFF\0\x01c",
     );
     assert_eq!(hears(&mut broker, third), b"\x20\x03\0\x97\0");
-    // A subscription that is there is granted again, a new one is not.
+    // An existing subscription is granted again, a new one is not.
     say(&mut broker, old, SUBSCRIBE_311);
     say(&mut broker, old, b"\x82\x06\0\x02\0\x01u\x01");
     assert_eq!(hears(&mut broker, old), b"");
@@ -128,7 +129,7 @@ fn without_room_what_must_be_stored_is_refused() {
         b"\x90\x03\0\x01\x01\x90\x03\0\x02\x80"
     );
     assert_eq!(say(&mut broker, old, PUBLISH_QOS1), Next::Closing);
-    // Who ends a session makes room.
+    // Ending a session makes room.
     let clean = broker.open(NOW).unwrap();
     say(&mut broker, clean, b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01a");
     assert_eq!(hears(&mut broker, clean), b"");
@@ -142,8 +143,8 @@ fn without_room_what_must_be_stored_is_refused() {
     assert_eq!(hears(&mut broker, new), b"\x40\x02\0\x07");
 }
 
-/// A crash may lose that the record of a message on its way was deleted behind the message. A new message with the same number
-/// would have that record.
+/// A crash may lose the deletion of a message's flow record, which follows the deletion of the message. A new message with the
+/// same number would get that record.
 #[test]
 fn the_number_of_a_deleted_message_is_not_given_again() {
     let mut before = broker();
@@ -171,7 +172,7 @@ fn the_number_of_a_deleted_message_is_not_given_again() {
     assert_eq!(numbers(after.journal()), [2]);
 }
 
-/// Two sessions of one client cannot be.
+/// A client cannot have two sessions.
 #[test]
 fn records_that_contradict_one_another_are_refused() {
     let mut broker = Broker::new(Config::default(), Open::default(), NOW);

@@ -1,4 +1,4 @@
-//! What one client can take is limited, and nobody else pays for it.
+//! Checks that the resources of one client are limited, and that other clients are not affected.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use mqtt_testing::packets::encode;
 
 const NOW: Instant = Instant::from_millis(0);
 
-/// Those whose name begins with "wait" wait for a decision.
+/// Accepts clients; the decision on client identifiers that begin with "wait" comes later.
 struct Open(u128);
 
 impl Hooks for Open {
@@ -46,7 +46,7 @@ fn say(broker: &mut Broker<Open>, id: ConnectionId, packet: &Packet<'_>, version
     broker.receive(id, &bytes, NOW);
 }
 
-/// All that is outgoing, packet by packet.
+/// Returns all outgoing packets.
 fn hear(broker: &mut Broker<Open>, id: ConnectionId) -> Vec<Vec<u8>> {
     let mut packets = Vec::new();
     while !broker.outgoing(id).is_empty() {
@@ -67,7 +67,7 @@ fn connect(broker: &mut Broker<Open>, connect: &Connect<'_>) -> ConnectionId {
     id
 }
 
-/// Connected; its CONNACK was read.
+/// Connects a client, and takes its CONNACK.
 fn connected(broker: &mut Broker<Open>, client_id: &str) -> ConnectionId {
     let id = connect(broker, &Connect::new(Version::V5, client_id));
     let connack = &hear(broker, id)[0];
@@ -97,7 +97,7 @@ fn publish<'a>(topic: &'a str, payload: &'a [u8], qos: QoS) -> Publish<'a> {
     }
 }
 
-/// The reason in the PUBACK that answers it.
+/// Publishes a message, and returns the reason code of its PUBACK.
 fn puback(broker: &mut Broker<Open>, id: ConnectionId, message: &Publish<'_>) -> u8 {
     say(broker, id, &Packet::Publish(*message), Version::V5);
     while broker.deadline() == Some(NOW) {
@@ -116,7 +116,7 @@ fn connections_are_limited() {
     assert_eq!(broker.open(NOW).unwrap_err().limit, 2);
     broker.closed(first, NOW);
     let third = broker.open(NOW).unwrap();
-    // The place is the same, the name is not.
+    // The index is used again, the name is not.
     assert_eq!(third.index(), first.index());
     assert_ne!(third, first);
 }
@@ -139,7 +139,7 @@ fn connect_and_its_decision_take_no_longer_than_allowed() {
     }
     assert!(broker.is_closing(undecided));
     assert_eq!(hear(&mut broker, undecided)[0][3], 0x87);
-    // A decision that comes too late decides nothing.
+    // A decision that comes too late has no effect.
     broker.decide(undecided, Verdict::Accept, after(3));
     assert!(broker.outgoing(undecided).is_empty());
 }
@@ -164,12 +164,13 @@ fn sessions_are_limited_to_those_who_have_none() {
     assert!(broker.is_closing(third));
     let first = connect(&mut broker, &staying("a"));
     assert_eq!(hear(&mut broker, first)[0][2..4], [1, 0]);
-    // 3.1.1 says it in its own words.
+    // 3.1.1 uses its return code.
     let old = connect(&mut broker, &Connect::new(Version::V311, "d"));
     assert_eq!(broker.outgoing(old), [0x20, 2, 0, 3]);
 }
 
-/// Sessions of clients that are away and left nothing give way, the oldest first; those with a subscription stay.
+/// Sessions without subscriptions and messages are ended when their clients are not connected, the oldest first. Those with a
+/// subscription stay.
 #[test]
 fn sessions_without_use_give_way() {
     let mut broker = broker(|config| config.sessions = 3);
@@ -192,7 +193,7 @@ fn sessions_without_use_give_way() {
         let id = connect(broker, &staying(client_id));
         hear(broker, id)[0][2..4].to_vec()
     };
-    // They stay connected from now on.
+    // These clients stay connected from now on.
     assert_eq!(present(&mut broker, "back"), [1, 0]);
     assert_eq!(present(&mut broker, "used"), [1, 0]);
     assert_eq!(present(&mut broker, "first"), [0, 0], "it gave way");
@@ -224,7 +225,7 @@ fn bytes_of_subscriptions_are_limited() {
     assert_eq!(subscribe(&mut broker, id, &other, QoS::AtMostOnce), 0);
 }
 
-/// The room of a will is free when its client has another, has none, or it went out.
+/// The bytes of a will are free when its client sets another one or none, or when it is published.
 #[test]
 fn bytes_of_wills_are_limited() {
     let mut broker = broker(|config| config.will_bytes = 1_000);
@@ -245,7 +246,7 @@ fn bytes_of_wills_are_limited() {
     }
 }
 
-/// Nothing is done level by level on the stack.
+/// No level of a topic takes a stack frame.
 #[test]
 fn deep_topics_take_no_stack() {
     let deep = "a/".repeat(32_000);
@@ -277,7 +278,7 @@ fn packets_are_limited_before_they_are_there() {
     broker.receive(id, &[0x30, 101], NOW);
     assert!(broker.is_closing(id));
     assert_eq!(hear(&mut broker, id)[0][2], 0x95);
-    // CONNECT as well.
+    // The limit applies to CONNECT as well.
     let id = broker.open(NOW).unwrap();
     broker.receive(id, &[0x10, 0xFF, 0xFF, 0x7F], NOW);
     assert!(broker.is_closing(id));
@@ -329,11 +330,11 @@ fn subscriptions_and_levels_are_limited() {
     assert_eq!(subscribe(&mut broker, id, "a/b/c/d", QoS::AtMostOnce), 0x8F);
     assert_eq!(subscribe(&mut broker, id, "#", QoS::AtMostOnce), 0);
     assert_eq!(subscribe(&mut broker, id, "b", QoS::AtMostOnce), 0x97);
-    // One that is there may change.
+    // An existing subscription may be changed.
     assert_eq!(subscribe(&mut broker, id, "#", QoS::ExactlyOnce), 2);
     let deep = publish("a/b/c/d", b"x", QoS::AtLeastOnce);
     assert_eq!(puback(&mut broker, id, &deep), 0x90);
-    // The limit is each client's own.
+    // Each client has the limit for itself.
     let other = connected(&mut broker, "b");
     assert_eq!(subscribe(&mut broker, other, "b", QoS::AtMostOnce), 0);
 }
@@ -388,7 +389,7 @@ fn retained_messages_expire_when_the_operator_says_so() {
     assert_eq!(retained_at(10, "c"), 0);
 }
 
-/// Who lets much wait makes nobody else wait or lose.
+/// A client with a long queue does not delay other clients or make them lose messages.
 #[test]
 fn a_hog_costs_nobody_a_message() {
     let mut broker = broker(|config| {
@@ -399,7 +400,7 @@ fn a_hog_costs_nobody_a_message() {
         config.slow_consumer_ms = 0;
     });
     let publisher = connected(&mut broker, "publisher");
-    // Neither reads nor acknowledges.
+    // This client neither reads nor acknowledges.
     let hog = connected(&mut broker, "hog");
     subscribe(&mut broker, hog, "#", QoS::ExactlyOnce);
     let reader = connected(&mut broker, "reader");
@@ -437,7 +438,7 @@ fn a_hog_costs_nobody_a_message() {
     let statistics = broker.statistics(NOW);
     assert!(statistics.queued_bytes <= 2 * 20_000, "{statistics:?}");
     assert!(statistics.publish_dropped > 400, "{statistics:?}");
-    // What is queued for who is away is all there.
+    // No message is lost that was queued for a client that was not connected.
     let back = Connect {
         clean_start: false,
         ..away
@@ -468,7 +469,7 @@ fn a_client_can_be_disconnected_and_everyone_too() {
     assert!(broker.is_closing(old) && broker.outgoing(old).is_empty());
 }
 
-/// Once it is warm, routing a message takes no memory, whatever its QoS.
+/// After a warm-up, routing a message at any QoS allocates no memory.
 #[test]
 fn the_steady_state_allocates_nothing() {
     let mut broker = broker(|_| {});
@@ -478,7 +479,7 @@ fn the_steady_state_allocates_nothing() {
         TopicFilter::new("a/+").unwrap(),
         QoS::ExactlyOnce,
     )];
-    // Its identifier goes with each message, which must not cost anything either.
+    // The subscription identifier is sent with each message, which must not allocate either.
     let identifier = [Property::SubscriptionIdentifier(7)];
     let wanted = Packet::Subscribe(Subscribe {
         properties: Properties::from(&identifier),
@@ -497,7 +498,7 @@ fn the_steady_state_allocates_nothing() {
                 broker.receive(publisher, bytes, NOW);
                 broker.receive(publisher, &release, NOW);
                 broker.sent(publisher, usize::MAX, NOW);
-                // The subscriber answers: PUBACK or PUBREC, then PUBCOMP to PUBREL.
+                // The subscriber answers with PUBACK or PUBREC, then with PUBCOMP to PUBREL.
                 for _ in 0..2 {
                     let outgoing = broker.outgoing(subscriber);
                     let kind = match outgoing.first().map(|first| (first >> 4, first >> 1 & 3)) {
@@ -539,7 +540,7 @@ fn what_is_not_served_is_announced_and_refused() {
     let connack = hear(&mut broker, client).remove(0);
     let announced = |property: [u8; 2]| connack.windows(2).any(|window| window == property);
     assert!(announced([0x24, 1]) && announced([0x25, 0]), "{connack:x?}");
-    // DISCONNECT with the reason.
+    // The broker sends DISCONNECT with the reason.
     let topic = TopicName::new("a").unwrap();
     let retained = Publish {
         retain: true,

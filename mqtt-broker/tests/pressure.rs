@@ -1,4 +1,4 @@
-//! What was acknowledged is not dropped because a connected receiver is slower than its publisher.
+//! Checks that an acknowledged message is not dropped when a connected receiver is slower than its publisher.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use mqtt_session::proto::{
 use mqtt_testing::packets::encode;
 
 const START: Instant = Instant::from_millis(0);
-/// What may be queued for one client.
+/// How many messages may be queued for one client.
 const QUEUE: usize = 64;
 const WINDOW: u16 = 4;
 
-/// Remembers who is slow.
+/// Hooks that note slow receivers.
 #[derive(Default)]
 struct Open {
     slow: Vec<(String, usize)>,
@@ -42,22 +42,22 @@ struct Clients {
     now: Instant,
 }
 
-/// A client that is a window of packet identifiers and what it got.
+/// A client with a window of packet identifiers, and the messages that it received.
 struct Client {
     id: ConnectionId,
     version: Version,
     next: u16,
-    /// Bytes that the broker would not take yet.
+    /// Bytes that the broker has not taken.
     unsent: Vec<u8>,
-    /// Its messages that were acknowledged.
+    /// How many of its messages were acknowledged.
     acknowledged: usize,
     got: Vec<String>,
-    /// What it got and has not acknowledged.
+    /// Acknowledgements that it has not sent.
     owed: Vec<Vec<u8>>,
 }
 
 impl Client {
-    /// Messages that it published and that are not acknowledged.
+    /// Returns how many of its published messages are not acknowledged.
     fn pending(&self) -> usize {
         usize::from(self.next) - 1 - self.acknowledged
     }
@@ -123,7 +123,7 @@ impl Clients {
         self.run(client);
     }
 
-    /// Gives the broker what it takes, and lets it work.
+    /// Passes bytes to the broker, and lets it work.
     fn run(&mut self, client: &mut Client) {
         loop {
             let received = self.broker.receive(client.id, &client.unsent, self.now);
@@ -137,7 +137,7 @@ impl Clients {
         }
     }
 
-    /// The client reads up to `most` packets; what it owes for messages is kept.
+    /// The client reads up to `most` packets, and keeps its acknowledgements.
     fn read(&mut self, client: &mut Client, most: usize) {
         for _ in 0..most {
             let bytes = self.broker.outgoing(client.id);
@@ -182,7 +182,7 @@ impl Clients {
         self.run(client);
     }
 
-    /// Reads and acknowledges until nothing more comes.
+    /// The client reads and acknowledges until no more packets come.
     fn take_all(&mut self, client: &mut Client) {
         loop {
             let before = (client.got.len(), client.acknowledged);
@@ -194,7 +194,7 @@ impl Clients {
         }
     }
 
-    /// Until nothing is under way between them.
+    /// Runs until no message of the clients is in flight or queued.
     fn finish(&mut self, reader: &mut Client, writer: &mut Client) {
         loop {
             self.take_all(reader);
@@ -226,7 +226,7 @@ impl Clients {
 
 const BOTH: [Version; 2] = [Version::V311, Version::V5];
 
-/// A publisher with a window of 8 and a reader that takes one message where it could send eight.
+/// The publisher has a window of 8, and the reader takes one message at a time.
 #[test]
 fn a_publisher_with_a_window_goes_as_fast_as_its_reader() {
     for (version, qos) in BOTH
@@ -256,7 +256,7 @@ fn a_publisher_with_a_window_goes_as_fast_as_its_reader() {
     }
 }
 
-/// A publisher that waits for no acknowledgement is not read any more, and answers and pings of others are.
+/// A publisher that does not wait for acknowledgements is not read, but the answers and pings of other clients are.
 #[test]
 fn a_publisher_without_a_window_is_read_as_fast_as_its_reader_takes() {
     let mut all = Clients::new(|_| {});
@@ -278,7 +278,7 @@ fn a_publisher_without_a_window_is_read_as_fast_as_its_reader_takes() {
     assert_eq!(writer.acknowledged, 500);
 }
 
-/// It is not silent: what it said waits.
+/// A publisher that is not read does not exceed its keep-alive, because its packets wait.
 #[test]
 fn a_publisher_that_is_not_read_does_not_lose_its_connection() {
     let mut all = Clients::new(|_| {});
@@ -298,7 +298,7 @@ fn a_publisher_that_is_not_read_does_not_lose_its_connection() {
     assert_eq!(all.broker.hooks().slow, []);
 }
 
-/// Each reads and acknowledges as much as it can, but neither stops publishing before its window is full.
+/// Each client reads and acknowledges as much as it can, but publishes until its window is full.
 #[test]
 fn clients_that_publish_to_each_other_and_to_themselves_do_not_stop() {
     for version in BOTH {
@@ -335,7 +335,8 @@ fn clients_that_publish_to_each_other_and_to_themselves_do_not_stop() {
     }
 }
 
-/// A client of 3.1.1 floods itself, and reads its own messages only behind that. It is read on, so it is acknowledged.
+/// A client of 3.1.1 publishes to itself, and reads its own messages only afterwards. The broker reads it, so its messages are
+/// acknowledged.
 #[test]
 fn a_client_without_a_window_floods_itself() {
     let mut all = Clients::new(|_| {});
@@ -347,7 +348,7 @@ fn a_client_without_a_window_floods_itself() {
     all.take_all(&mut own);
     all.check_all_came(&own, QUEUE * 2);
     assert_eq!(own.acknowledged, QUEUE * 2);
-    // More than twice what its queue may hold is too much. It is told in the log.
+    // More than twice the limit of its queue is too much, and is observed.
     for n in 0..QUEUE * 3 {
         all.publish(&mut own, "a", &n.to_string(), QoS::AtLeastOnce);
     }
@@ -355,7 +356,7 @@ fn a_client_without_a_window_floods_itself() {
     assert_eq!(all.broker.hooks().slow.len(), 1);
 }
 
-/// The reader hangs. Its publisher waits for 30 seconds, once; others do not wait at all.
+/// The reader takes nothing. Its publisher waits for 30 seconds, once; other clients do not wait.
 #[test]
 fn a_reader_that_takes_nothing_is_waited_for_only_so_long() {
     let mut all = Clients::new(|_| {});
@@ -389,7 +390,7 @@ fn a_reader_that_takes_nothing_is_waited_for_only_so_long() {
     };
     assert_eq!(name, "reader");
     assert!((QUEUE / 2..QUEUE).contains(queued), "{queued}");
-    // From here on it is the policy of the queue, and nobody waits.
+    // From now on the queue drops messages, and no publisher waits.
     while sent < 500 {
         all.publish(&mut writer, "a", &sent.to_string(), QoS::AtLeastOnce);
         all.read(&mut writer, usize::MAX);
@@ -398,7 +399,7 @@ fn a_reader_that_takes_nothing_is_waited_for_only_so_long() {
     }
     assert!(all.dropped() > 0);
     assert_eq!(all.broker.hooks().slow.len(), 1, "told once");
-    // It has caught up: it is waited for again.
+    // The reader has taken all messages, so publishers wait for it again.
     all.take_all(&mut reader);
     let before = all.dropped();
     while writer.pending() < 16 {
@@ -412,7 +413,7 @@ fn a_reader_that_takes_nothing_is_waited_for_only_so_long() {
     assert_eq!((writer.pending(), all.dropped()), (0, before));
 }
 
-/// It takes one message each 20 seconds.
+/// The reader takes one message each 20 seconds.
 #[test]
 fn a_reader_that_takes_little_is_not_given_up() {
     let mut all = Clients::new(|_| {});
@@ -431,8 +432,8 @@ fn a_reader_that_takes_little_is_not_given_up() {
     assert_eq!(all.dropped(), 0);
 }
 
-/// 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-8]: a message of QoS 2 whose PUBREC was withheld comes again after a reconnect, and is
-/// answered.
+/// 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-8]: a QoS 2 message whose PUBREC was withheld is sent again after a reconnect, and gets an
+/// answer.
 #[test]
 fn what_was_withheld_from_a_connection_that_is_gone_is_answered_when_it_comes_again() {
     let mut all = Clients::new(|_| {});
@@ -455,7 +456,7 @@ fn what_was_withheld_from_a_connection_that_is_gone_is_answered_when_it_comes_ag
     assert_eq!(queued, u64::from(last) - u64::from(WINDOW), "not twice");
 }
 
-/// The reader leaves: who waited for it goes on.
+/// The reader disconnects: its publishers do not wait any more.
 #[test]
 fn nobody_waits_for_one_who_is_gone() {
     let mut all = Clients::new(|_| {});
@@ -471,7 +472,7 @@ fn nobody_waits_for_one_who_is_gone() {
     assert_eq!(writer.pending(), 0);
 }
 
-/// A full member of a shared subscription does not stop the publisher while another has room.
+/// A member with a full queue does not stop the publisher while another member has room.
 #[test]
 fn shared_subscriptions_go_to_who_has_room() {
     let mut all = Clients::new(|_| {});
@@ -489,7 +490,7 @@ fn shared_subscriptions_go_to_who_has_room() {
     assert_eq!(all.dropped(), 0);
 }
 
-/// A message for many: the publisher waits for the slowest of them.
+/// For a message with many receivers, the publisher waits for the slowest of them.
 #[test]
 fn a_message_on_its_way_to_many_waits_for_the_slowest() {
     let mut all = Clients::new(|config| config.turn_steps = 8);

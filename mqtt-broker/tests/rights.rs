@@ -1,4 +1,4 @@
-//! Whose a session is, which messages a client may have, and how large they may be.
+//! Checks the owner of a session, the messages that a client may receive, and their size.
 
 use mqtt_broker::{Broker, ClientInfo, Config, ConnectionId, Hooks};
 use mqtt_session::Instant;
@@ -10,7 +10,7 @@ use mqtt_testing::packets::encode;
 
 const NOW: Instant = Instant::from_millis(0);
 
-/// What is allowed but for topics that begin so, and how often a message was asked about.
+/// Hooks that forbid topics with these prefixes and count how often they are asked about a message.
 #[derive(Default)]
 struct Rules {
     number: u128,
@@ -53,7 +53,7 @@ fn say(broker: &mut Broker<Rules>, id: ConnectionId, packet: &Packet<'_>) {
     broker.receive(id, &bytes, NOW);
 }
 
-/// All that is outgoing, packet by packet.
+/// Returns all outgoing packets.
 fn hear(broker: &mut Broker<Rules>, id: ConnectionId) -> Vec<Vec<u8>> {
     let mut packets = Vec::new();
     while !broker.outgoing(id).is_empty() {
@@ -68,7 +68,7 @@ fn hear(broker: &mut Broker<Rules>, id: ConnectionId) -> Vec<Vec<u8>> {
     packets
 }
 
-/// Connects a user with a client identifier and no clean start. Returns the two bytes of CONNACK as well.
+/// Connects a user with a client identifier and no clean start. Returns the connection and the two bytes of CONNACK.
 fn connect(
     broker: &mut Broker<Rules>,
     user: Option<&str>,
@@ -117,7 +117,7 @@ fn publish(broker: &mut Broker<Rules>, id: ConnectionId, topic: &str, retain: bo
     say(broker, id, &Packet::Publish(message));
 }
 
-/// The topics of the messages that a connection got.
+/// Returns the topics of the messages that a connection received.
 fn topics(broker: &mut Broker<Rules>, id: ConnectionId) -> Vec<String> {
     let packets = hear(broker, id);
     let topics = packets.iter().filter_map(|bytes| {
@@ -133,7 +133,7 @@ fn topics(broker: &mut Broker<Rules>, id: ConnectionId) -> Vec<String> {
     topics.collect()
 }
 
-/// Alice is away, and a message waits for her.
+/// Makes a session for Alice, who is not connected and for whom a message is queued.
 fn alice_is_away(broker: &mut Broker<Rules>) {
     let (alice, _) = connect(broker, Some("alice"), "home");
     assert_eq!(subscribe(broker, alice, "secret/#"), 1);
@@ -152,7 +152,7 @@ fn another_user_with_the_same_client_identifier_gets_a_session_of_its_own() {
     let (other, _) = connect(&mut broker, Some("bob"), "other");
     publish(&mut broker, other, "secret/b", false);
     assert_eq!(topics(&mut broker, mallory), [""; 0], "nor alice's filters");
-    // Nor does somebody without a user name get that of mallory.
+    // A client without a user name does not get the session of mallory either.
     let (nobody, connack) = connect(&mut broker, None, "home");
     assert_eq!(connack, [0, 0]);
     assert!(broker.is_closing(mallory) && !broker.is_closing(nobody));
@@ -200,7 +200,7 @@ fn messages_of_denied_topics_are_not_delivered() {
     publish(&mut broker, publisher, "a/b", false);
     publish(&mut broker, publisher, "a/d", false);
     let (everything, _) = connect(&mut broker, Some("alice"), "everything");
-    // The first two are sent again, since nobody acknowledged them.
+    // The first two are sent again, because they are not acknowledged.
     assert_eq!(
         topics(&mut broker, everything),
         ["a/c", "a/c", "a/d"],
@@ -271,13 +271,13 @@ fn a_shared_subscription_passes_over_who_may_not_receive() {
 fn before_it_is_accepted_a_client_may_send_little() {
     let mut broker = broker(|_| {});
     let id = broker.open(NOW).unwrap();
-    // CONNECT with a remaining length of 16 KiB and 1 MiB: the second is not waited for.
+    // CONNECT with a remaining length of 16 KiB and 1 MiB: the broker does not wait for the second.
     broker.receive(id, &[0x10, 0x80, 0x7F], NOW);
     assert!(!broker.is_closing(id));
     let id = broker.open(NOW).unwrap();
     broker.receive(id, &[0x10, 0x80, 0x80, 0x40], NOW);
     assert!(broker.is_closing(id));
-    // Once it is accepted, a payload of 1 MiB passes.
+    // After CONNECT is accepted, a payload of 1 MiB passes.
     let (alice, _) = connect(&mut broker, Some("alice"), "home");
     subscribe(&mut broker, alice, "a");
     publish_bytes(&mut broker, alice, &vec![0; 1 << 20]);

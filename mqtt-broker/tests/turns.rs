@@ -1,4 +1,4 @@
-//! No client makes the others wait: whatever a packet leads to is done in portions. The steps of each call are counted.
+//! Checks that no client delays the others: the work for a packet is done in portions. The tests count the steps of each call.
 
 use std::time::Duration;
 
@@ -21,15 +21,15 @@ impl Hooks for Open {
     }
 }
 
-/// A broker whose calls are watched.
+/// A broker whose steps are counted for each call.
 struct Watched {
     broker: Broker<Open>,
     /// The most steps that one call took.
     worst: u64,
 }
 
-/// What no call may take: a few shares of a turn, since the last packet of a share has one of its own, and each kind of
-/// work that was left has one.
+/// The limit of each call: a few shares of a turn, because the last packet of a share has a share for itself, and each kind of
+/// remaining work has one.
 const MOST: u64 = 6 * 4_096;
 
 impl Watched {
@@ -48,7 +48,7 @@ impl Watched {
         result
     }
 
-    /// Gives all of it, turn by turn, until no work is left. How many turns that took.
+    /// Passes all bytes, turn by turn, until no work remains. Returns the number of turns.
     fn give(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
         let mut left = bytes;
         for turn in 1..1_000_000 {
@@ -62,7 +62,7 @@ impl Watched {
         panic!("it never ends");
     }
 
-    /// Whether there was work.
+    /// Returns whether there was work.
     fn tick(&mut self, now: Instant) -> bool {
         let due = self.broker.deadline().is_some_and(|at| at <= now);
         if due {
@@ -71,7 +71,7 @@ impl Watched {
         due
     }
 
-    /// Until no work is left.
+    /// Works until no work remains. Returns the number of turns.
     fn finish(&mut self, now: Instant) -> usize {
         (0..1_000_000)
             .find(|_| !self.tick(now))
@@ -93,13 +93,13 @@ impl Watched {
         self.connect(&Connect::new(Version::V5, client_id))
     }
 
-    /// The transport takes all that waits now.
+    /// Takes all bytes that wait for the transport.
     fn drop_all(&mut self, id: ConnectionId) {
         let n = self.broker.outgoing(id).len();
         self.watched(|broker| broker.sent(id, n, NOW));
     }
 
-    /// The payloads that come, as long as some do. Other packets are left out.
+    /// Takes packets while there are any, and returns the payloads of PUBLISH packets.
     fn hear(&mut self, id: ConnectionId) -> Vec<String> {
         let mut payloads = Vec::new();
         loop {
@@ -154,7 +154,7 @@ fn publish<'a>(topic: &'a str, payload: &'a str) -> Packet<'a> {
     Packet::Publish(Publish::new(topic, payload.as_bytes()))
 }
 
-/// SUBSCRIBE with 5,000 times `#` over 1,000 retained messages: each message comes twice, as fast as the client reads.
+/// SUBSCRIBE has 5,000 times `#`, and there are 1,000 retained messages: each message comes twice, as fast as the client reads.
 #[test]
 fn retained_messages_come_in_portions() {
     let mut watched = Watched::new(|_| {});
@@ -170,7 +170,7 @@ fn retained_messages_come_in_portions() {
     watched.check();
 }
 
-/// Who does not read gets nothing more, and costs nothing.
+/// A client that does not read gets no more messages and causes no work.
 #[test]
 fn retained_messages_wait_for_who_does_not_read() {
     let mut watched = Watched::new(|config| {
@@ -186,7 +186,7 @@ fn retained_messages_wait_for_who_does_not_read() {
     let before = watched.broker.steps();
     assert_eq!(watched.finish(NOW), 0);
     assert_eq!(watched.broker.steps(), before);
-    // What is set meanwhile behind what came is found, and what is cleared is not.
+    // A message that is stored meanwhile at a later topic is found, and a removed one is not.
     watched.retain("plant/99999");
     assert_eq!(
         watched.hear(id).len(),
@@ -196,7 +196,7 @@ fn retained_messages_wait_for_who_does_not_read() {
     watched.check();
 }
 
-/// The retained messages of a subscription that is gone do not come.
+/// The retained messages of an ended subscription do not come.
 #[test]
 fn unsubscribe_ends_what_is_under_way() {
     let mut watched = Watched::new(|config| {
@@ -219,7 +219,7 @@ fn unsubscribe_ends_what_is_under_way() {
     assert!(heard < 2_000, "{heard} messages");
 }
 
-/// A subscription that is replaced while its retained messages come: those that are left come as the new one says.
+/// A subscription is replaced while its retained messages are being sent: the remaining ones have the new options.
 #[test]
 fn a_new_subscription_takes_over_what_is_under_way() {
     let mut watched = Watched::new(|config| {
@@ -262,7 +262,7 @@ fn a_new_subscription_takes_over_what_is_under_way() {
     assert!((1..900).contains(&(sent - at_qos_0)), "{sent} messages");
 }
 
-/// The retained messages of each filter come at its own quality of service, also when a filter had its messages before.
+/// The retained messages of each filter have its quality of service, also if a filter has already had its messages.
 #[test]
 fn each_filter_gets_retained_messages_at_its_own_qos() {
     let mut watched = Watched::new(|_| {});
@@ -295,7 +295,7 @@ fn each_filter_gets_retained_messages_at_its_own_qos() {
     assert_eq!(publish.qos(), QoS::AtMostOnce);
 }
 
-/// 50,000 filters in one packet, then the same without them.
+/// One packet has 50,000 filters; UNSUBSCRIBE has the same ones.
 #[test]
 fn many_filters_are_done_in_portions() {
     let mut watched = Watched::new(|config| {
@@ -331,7 +331,8 @@ fn many_filters_are_done_in_portions() {
     watched.check();
 }
 
-/// One small publish that 10,000 clients get, or 10,000 shared subscriptions: in portions, each receiver in order.
+/// 10,000 clients, or 10,000 shared subscriptions, get one small message: it is delivered in portions, in order for each
+/// receiver.
 #[test]
 fn a_message_for_many_goes_in_portions() {
     for shared in [false, true] {
@@ -354,7 +355,7 @@ fn a_message_for_many_goes_in_portions() {
         let first = watched.broker.receive(sender, &bytes, NOW);
         assert_eq!(first.next, Next::Blocked, "the next message waits");
         assert!(first.consumed < bytes.len());
-        // Others go on, but for the same topic.
+        // Other messages pass, except those to the same topic.
         let quick = encode(&publish("b", "quick"), Version::V5);
         let received = watched.broker.receive(other, &quick, NOW);
         assert_eq!(received.next, Next::Needs(2));
@@ -370,7 +371,7 @@ fn a_message_for_many_goes_in_portions() {
     }
 }
 
-/// What a client published before it left arrives all the same.
+/// A message arrives even if its publisher disconnects.
 #[test]
 fn a_message_for_many_outlives_its_connection() {
     let mut watched = Watched::new(|config| config.turn_steps = 100);
@@ -392,7 +393,7 @@ fn a_message_for_many_outlives_its_connection() {
     }
 }
 
-/// A search that takes many steps and finds nothing, while its filters come and go.
+/// A search takes many steps and finds nothing, while its filters are added and removed.
 #[test]
 fn a_long_search_goes_on_in_portions_while_the_tree_changes() {
     let mut watched = Watched::new(|config| {
@@ -400,7 +401,7 @@ fn a_long_search_goes_on_in_portions_while_the_tree_changes() {
         config.turn_steps = 100;
     });
     let id = watched.join("many");
-    // Each level may be `+`: the topic visits all of these nodes.
+    // Each level may be `+`: a search for the topic visits all these nodes.
     let texts: Vec<_> = (0..1_024)
         .map(|n: u32| {
             let level = |bit: u32| if n >> bit & 1 == 0 { "+/" } else { "a/" };
@@ -415,7 +416,7 @@ fn a_long_search_goes_on_in_portions_while_the_tree_changes() {
     let turns = watched.say(sender, &publish(&nothing, "x"));
     assert!(turns > 10, "{turns} turns");
     assert_eq!(watched.hear(id), [""; 0]);
-    // All but one are taken away while it is searched, and that one is found.
+    // All filters but one are removed during the search, which finds that one.
     let all = "a/".repeat(10) + "b";
     let received = watched
         .broker
@@ -436,7 +437,7 @@ fn a_long_search_goes_on_in_portions_while_the_tree_changes() {
     assert_eq!(watched.hear(id), ["x"]);
 }
 
-/// Small packets, one behind the other: a connection that used its share waits for its next turn.
+/// A connection sends many small packets: after its share it waits for its next turn.
 #[test]
 fn a_flood_yields() {
     let mut watched = Watched::new(|_| {});
@@ -450,7 +451,7 @@ fn a_flood_yields() {
     watched.check();
 }
 
-/// Identifiers of thousands of subscriptions of one client go with its one copy.
+/// A client has thousands of matching subscriptions: its one copy has all their identifiers.
 #[test]
 fn many_identifiers_are_gathered_once() {
     let mut watched = Watched::new(|config| config.turn_steps = 100_000);
@@ -492,7 +493,7 @@ fn many_identifiers_are_gathered_once() {
     assert_eq!(found, expected);
 }
 
-/// Sessions and wills of thousands of clients end at the same moment.
+/// Sessions and wills of thousands of clients end at the same time.
 #[test]
 fn what_is_due_together_is_done_in_portions() {
     let mut watched = Watched::new(|_| {});
@@ -526,7 +527,7 @@ fn what_is_due_together_is_done_in_portions() {
     watched.check();
 }
 
-/// The name of a session that is still being ended is free, and nothing of the old one comes to the new one.
+/// The client identifier of a session that is being ended is free, and the new session gets nothing of the old one.
 #[test]
 fn a_name_is_free_at_once() {
     let mut watched = Watched::new(|config| config.turn_steps = 50);
@@ -551,7 +552,7 @@ fn a_name_is_free_at_once() {
     assert_eq!(watched.broker.statistics(NOW).subscriptions, 0);
 }
 
-/// A member with a long queue leaves: the others get it in portions.
+/// A member with a long queue disconnects: other members get its messages in portions.
 #[test]
 fn a_long_queue_is_handed_over_in_portions() {
     let mut watched = Watched::new(|_| {});

@@ -1,4 +1,4 @@
-//! Messages on their way to sessions, as records.
+//! Records the messages that are to be delivered to sessions or are in flight to them.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::queue::{Identifiers, Queued};
 use crate::router::Share;
 
 impl<H: Hooks> Broker<H> {
-    /// A message is about to be given to those whose subscriptions match.
+    /// Begins the record of a message that is about to be delivered.
     pub(crate) fn begin_record(&mut self) {
         if let Some(journal) = &mut self.journal {
             let number = journal.messages.last.saturating_add(1);
@@ -27,7 +27,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// All have it, in their buffers or queues.
+    /// Ends the record: all receivers have the message in their buffers or queues.
     pub(crate) fn end_record(&mut self, source: &mut Source<'_>, now: Instant) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -60,8 +60,8 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// All receivers of a message that goes to many are known: they are recorded before the first gets it. Returns the number of
-    /// the record, 0 if there is none, and the name of each target in it, 0 for those that are not.
+    /// Records all receivers of a message with many of them, before the first one gets it. Returns the number of the record, 0 if
+    /// there is none, and the name of each target in it, 0 for targets that are not recorded.
     pub(crate) fn record_fanout(
         &mut self,
         message: &Message,
@@ -123,7 +123,7 @@ impl<H: Hooks> Broker<H> {
         session.is_some_and(|session| session.serial == target.serial && !session.is_over)
     }
 
-    /// A message whose targets are recorded is being delivered, until there is none again.
+    /// Sets the recorded message that is being delivered, or none.
     pub(crate) fn deliver_recorded(&mut self, record: Record) {
         if let Some(journal) = &mut self.journal {
             let stage = if record.is_some() {
@@ -135,14 +135,14 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// The next delivery is that of the target that the record names so.
+    /// Sets the target of the next delivery by its name in the record.
     pub(crate) fn deliver_to(&mut self, target: u64) {
         if let Some(journal) = &mut self.journal {
             (_, journal.messages.copy) = Record::of_target(target);
         }
     }
 
-    /// The next delivery is for another shared subscription.
+    /// Notes that the next delivery is for another shared subscription.
     pub(crate) fn next_copy(&mut self) {
         if let Some(journal) = &mut self.journal {
             journal.messages.copies = journal.messages.copies.wrapping_add(1);
@@ -150,7 +150,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// A target of a recorded message does not get it.
+    /// Records that a target of a recorded message does not get it.
     pub(crate) fn not_delivered(&mut self, key: u32, qos: QoS, share: Option<Share>) {
         let journal = self.journal.as_ref();
         if qos > QoS::AtMostOnce
@@ -162,7 +162,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// A target of a recorded message is gone.
+    /// Records that a target of a recorded message has ended.
     pub(crate) fn target_gone(&mut self, target: u64) {
         let record = self.current_record();
         if target != 0 && record.is_some() {
@@ -170,7 +170,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// What names the message that is being delivered, and its copy; none without a journal.
+    /// Returns the name of the message that is being delivered, with its copy; no name without a journal.
     pub(crate) fn current_record(&self) -> Record {
         let journal = self.journal.as_ref();
         journal.map_or(Record::NONE, |journal| journal.current())
@@ -201,7 +201,7 @@ impl<H: Hooks> Broker<H> {
         });
     }
 
-    /// A message went to a client at once, under this token.
+    /// Records that a message was sent to a client at once, with this token.
     pub(crate) fn record_sent(
         &mut self,
         key: u32,
@@ -244,8 +244,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Gives a message that is about to be queued for a session the name of its record; none if it is not recorded for this
-    /// session.
+    /// Returns the name for a message that is about to be queued for a session; no name if it is not recorded for this session.
     pub(crate) fn number_for_queue(
         &mut self,
         key: u32,
@@ -267,7 +266,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// A message was queued for a session; see [`Self::number_for_queue`].
+    /// Records that a message was queued for a session; see [`Self::number_for_queue`].
     pub(crate) fn record_queued(&mut self, key: u32, item: &Queued) {
         let record = item.message.record();
         let Some(number) = self.target(key, item.share).filter(|_| record.is_some()) else {
@@ -287,7 +286,7 @@ impl<H: Hooks> Broker<H> {
                 self.add_target(target, how, identifiers, item.share, None);
                 self.write_message(&item.message);
             }
-            // It stays with the session that it was chosen for before.
+            // The message stays with the session that was chosen before.
             Stage::Idle if number == journal.origin => {}
             Stage::Idle => {
                 journal.one_more(record.message());
@@ -296,7 +295,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// A session is a target beside those of the record of the message.
+    /// Records that a session is a target in addition to those of the message's record.
     pub(super) fn record_target(&mut self, target: u64, item: &Queued, sent: Option<u32>) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -313,7 +312,7 @@ impl<H: Hooks> Broker<H> {
         journal.write_flow(message, target, Some(Flow::Target(delivery)));
     }
 
-    /// A queued message is on its way.
+    /// Records that a queued message was sent.
     pub(crate) fn record_pumped(&mut self, key: u32, item: &Queued, token: Token) {
         let record = item.message.record();
         if !record.is_some() {
@@ -329,7 +328,7 @@ impl<H: Hooks> Broker<H> {
         self.begin_flight(key, token, record, true);
     }
 
-    /// A message is not queued any more, and not on its way.
+    /// Records that a message was removed from the queue without being sent.
     pub(crate) fn record_dropped(&mut self, key: u32, item: &Queued) {
         let record = item.message.record();
         if record.is_some() {
@@ -337,14 +336,14 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// A message of a session of this number is not handed over, or another session has it.
+    /// Records that a message of an ended session has no other receiver, or that another session has it.
     pub(crate) fn record_handed_over(&mut self, record: Record, origin: u64) {
         if record.is_some() {
             self.done(record.message(), record.target(origin), true);
         }
     }
 
-    /// A client acknowledged a message.
+    /// Records that a client acknowledged a message.
     pub(crate) fn record_acknowledged(&mut self, key: u32, token: Token) {
         if self.journal.is_none() {
             return;
@@ -358,7 +357,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// A target is done with a message.
+    /// Records that a target does not need a message any more.
     pub(super) fn done(&mut self, message: u64, target: u64, has_flow: bool) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -392,14 +391,14 @@ impl super::Journal {
 }
 
 impl Identifiers {
-    /// Of a record.
+    /// Returns the identifiers of a record.
     pub(super) fn of(identifiers: &Written<'_>) -> Self {
         let identifiers: Vec<u32> = identifiers.iter().collect();
         Self::new(&identifiers)
     }
 }
 
-/// How much recording so many targets costs.
+/// Returns the steps of recording this many targets.
 pub(crate) const fn steps_of(targets: usize) -> usize {
     targets.div_ceil(4)
 }

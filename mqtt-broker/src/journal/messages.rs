@@ -1,4 +1,4 @@
-//! Which messages are in the store, and how long each is needed: until the last of its targets is done with it.
+//! Knows which messages are in the store. A message is stored until none of its targets needs it.
 
 use std::collections::BTreeMap;
 
@@ -8,36 +8,36 @@ use mqtt_session::records::broker::{Entry, Flow, Message as Recorded, Target, Ta
 use super::{Journal, Record, append};
 use crate::message::Message;
 
-/// A message that is recorded.
+/// A recorded message.
 #[derive(Debug)]
 struct Left {
-    /// How many sessions are not done with it.
+    /// How many targets still need it.
     targets: u32,
-    /// From which session it came, and its identifier there.
+    /// The session from which it came and its identifier there, for a QoS 2 message.
     from: Option<Origin>,
-    /// The sessions that are done with it, for each of which there is a record.
+    /// The targets that do not need it any more and have a record of that.
     done: Vec<u64>,
 }
 
-/// Where a QoS 2 message came from.
+/// The origin of a QoS 2 message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Origin {
-    /// The place of the session.
+    /// The index of the session.
     pub(crate) key: u32,
-    /// Its number in records.
+    /// The number of the session in records.
     pub(crate) session: u64,
     pub(crate) id: PacketId,
 }
 
-/// What is known of the message that is being delivered.
+/// The state of the record of the message that is being delivered.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Stage {
-    /// None is routed.
+    /// No message is being delivered.
     #[default]
     Idle,
-    /// Its targets are collected; its record follows.
+    /// Its targets are being collected; its record follows.
     Collecting,
-    /// Its record is written, with all targets.
+    /// Its record with all targets is written.
     Listed,
 }
 
@@ -47,28 +47,28 @@ pub(super) struct Messages {
     pub(super) last: u64,
     left: BTreeMap<u64, Left>,
     pub(super) stage: Stage,
-    /// Of the message that is being delivered.
+    /// The number of the message that is being delivered.
     number: u64,
     pub(super) from: Option<Origin>,
-    /// Which copy of it is delivered, and how many shared subscriptions got one so far.
+    /// The copy that is being delivered, and how many shared subscriptions have got one so far.
     pub(super) copy: u16,
     pub(super) copies: u16,
     count: u32,
     targets: Vec<u8>,
-    /// Records that belong behind that of the message whose targets are collected.
+    /// Records that must follow the record of the message whose targets are being collected.
     later: Vec<u8>,
-    /// Sessions that are done with that message already.
+    /// Targets that already do not need that message any more.
     early: Vec<u64>,
 }
 
 impl Journal {
-    /// The number of a new message.
+    /// Returns the number for a new message.
     pub(super) fn number_message(&mut self) -> u64 {
         self.messages.last = self.messages.last.saturating_add(1);
         self.messages.last
     }
 
-    /// What names the message that is being delivered, and its copy.
+    /// Returns the name of the message that is being delivered, with its copy.
     pub(super) const fn current(&self) -> Record {
         match self.messages.stage {
             Stage::Idle => Record::NONE,
@@ -96,14 +96,14 @@ impl Journal {
         self.messages.count > 0
     }
 
-    /// Writes the record of the message whose targets were collected, and what belongs behind it. `expires` is told by the clock on
-    /// the wall.
+    /// Writes the record of the message whose targets were collected, and the records that must follow it. `expires` is a
+    /// wall-clock time.
     pub(super) fn end(&mut self, message: &Message, expires: u64) {
         let number = self.messages.number;
         let from = self.messages.from.take();
         self.messages.stage = Stage::Idle;
         if let Some(from) = from {
-            // Without the record of the message it counts for nothing: both are there, or none.
+            // This record is valid only with the record of the message: after a crash both exist, or neither does.
             self.write(&Entry::Received {
                 session: from.session,
                 id: from.id,
@@ -129,7 +129,7 @@ impl Journal {
         self.write_later();
     }
 
-    /// A message is in the store, for so many sessions.
+    /// Notes that a message is in the store for this many targets.
     pub(super) fn keep(&mut self, number: u64, targets: u32, from: Option<Origin>) {
         let left = Left {
             targets,
@@ -139,7 +139,7 @@ impl Journal {
         self.messages.left.insert(number, left);
     }
 
-    /// No session that outlives its connection gets the message.
+    /// Ends a message that no session with records gets.
     pub(super) fn end_without_record(&mut self) {
         self.messages.stage = Stage::Idle;
         self.write_later();
@@ -153,7 +153,7 @@ impl Journal {
         self.records.extend_from_slice(&later);
     }
 
-    /// A record about a message on its way, in its place.
+    /// Writes a record about the delivery of a message at its place in the order of records.
     pub(super) fn write_flow(&mut self, message: u64, session: u64, flow: Option<Flow<'_>>) {
         let entry = Entry::Flow {
             message,
@@ -171,15 +171,15 @@ impl Journal {
         self.messages.left.contains_key(&message)
     }
 
-    /// One more session is to get a message that is recorded.
+    /// Adds a target to a recorded message.
     pub(super) fn one_more(&mut self, message: u64) {
         if let Some(left) = self.messages.left.get_mut(&message) {
             left.targets = left.targets.saturating_add(1);
         }
     }
 
-    /// A session is done with a message. `has_flow`: there may be a record of how far it was. If it was the last session, returns
-    /// where the message came from: the caller deletes the message.
+    /// Notes that a target does not need a message any more. `has_flow`: its delivery may have a record. If it was the last
+    /// target, returns the origin of the message and the records to delete with it: the caller deletes the message.
     pub(super) fn done(&mut self, message: u64, session: u64, has_flow: bool) -> Option<Last> {
         let messages = &mut self.messages;
         if messages.stage == Stage::Collecting && messages.number == message {
@@ -204,19 +204,20 @@ impl Journal {
         })
     }
 
-    /// The sessions that were done with a message before its record was written.
+    /// Returns the targets that ceased to need a message before its record was written.
     pub(super) fn take_early(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.messages.early)
     }
 }
 
-/// No session needs a message any more.
+/// The result when the last target does not need a message any more.
 #[derive(Debug)]
 pub(super) struct Last {
     pub(super) from: Option<Origin>,
-    /// Targets of which there are records: they are deleted after the message, or it would be on its way to them again.
+    /// Targets whose deliveries have records. These are deleted after the message; otherwise the message would be delivered to
+    /// them again.
     pub(super) flows: Vec<u64>,
 }
 
-/// Memory that stays for targets.
+/// How many bytes of memory for targets stay allocated.
 const KEPT: usize = 64 << 10;

@@ -1,6 +1,6 @@
-//! What must outlive the process, as records beside the outgoing bytes. `docs/JOURNAL.md` has the byte tables and says which packets
-//! wait for which record. `record.rs` and `flights.rs` write them, `saved.rs` reads them, and `restore.rs` makes sessions of them;
-//! `messages.rs` knows how long a message is needed.
+//! Writes the state that outlives the process as records beside the outgoing bytes. `docs/JOURNAL.md` has the byte tables and
+//! says which packets wait for which record. `record.rs` and `flights.rs` write records, `saved.rs` reads them, `restore.rs`
+//! makes sessions of them, and `messages.rs` knows how long a message is needed.
 //!
 //! A position is a number of bytes of records, counted from the start of the process.
 
@@ -37,34 +37,34 @@ use saved::Saved;
 pub enum StorageFailure {
     /// There is no room, but there may be later: [`Broker::storage_recovered`].
     Full,
-    /// Nothing will be stored any more. The host ends.
+    /// Nothing can be stored any more. The host ends.
     Broken,
 }
 
-/// The records of the broker, and what waits for them.
+/// The records of the broker, and the packets that wait for them.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    /// Those behind `start` are not stored.
+    /// The records from `start` on are not stored.
     records: Vec<u8>,
     start: usize,
     written: u64,
     stored: u64,
-    /// What goes on when so many bytes are stored.
+    /// Connections and acknowledgements that wait until this many bytes are stored.
     waiting: VecDeque<(u64, Waiting)>,
-    /// Connections whose machines changed: what waits there is told its position.
+    /// Connections whose machines have changed: their waiting bytes get the position that they wait for.
     changed: Vec<u32>,
-    /// Connections whose input waits until the records are fewer.
+    /// Connections whose input waits until fewer records wait.
     blocked: Vec<ConnectionId>,
     failed: Option<StorageFailure>,
     /// The number of the last session that was recorded.
     sessions: u64,
     is_restored: bool,
-    /// The session that a message is handed over from.
+    /// The number of the session from which a message is handed over.
     origin: u64,
     messages: Messages,
     /// The filters of shared subscriptions, by the numbers of their groups.
     shares: BTreeMap<u32, (Share, Arc<str>)>,
-    /// What earlier records said, until all are read.
+    /// The content of earlier records, until all are read.
     saved: Option<Box<Saved>>,
 }
 
@@ -74,7 +74,7 @@ enum Waiting {
     Acknowledgement((u32, u32), Receipt, ReasonCode),
 }
 
-/// So many bytes of records may wait for the store; beyond that no connection is read.
+/// How many bytes of records may wait for the store. Beyond it no connection is read.
 const BACKLOG: usize = 64 << 20;
 
 impl Journal {
@@ -82,7 +82,7 @@ impl Journal {
         self.records.len().saturating_sub(self.start)
     }
 
-    /// Writes a record behind the others.
+    /// Appends a record to the records.
     fn write(&mut self, entry: &Entry<'_>) {
         let len = append(&mut self.records, entry.encoded_len(), |room| {
             entry.write(room)
@@ -99,15 +99,15 @@ impl Journal {
             self.records.shrink_to(KEPT);
             self.start = 0;
         } else if self.start > self.records.len() / 2 {
-            // As many bytes move as were stored, at most.
+            // Moves at most as many bytes as were stored.
             self.records.drain(..self.start);
             self.start = 0;
         }
     }
 }
 
-/// Appends a record of `len` bytes, and returns how many bytes there are more: 0 for a record that is too long, as none is that
-/// tells of what the broker took in.
+/// Appends a record of `len` bytes. Returns by how many bytes the records grew: 0 for a record that is too long, which no record
+/// of accepted input is.
 fn append(
     records: &mut Vec<u8>,
     len: Option<usize>,
@@ -122,17 +122,18 @@ fn append(
     widen(records.len().saturating_sub(start))
 }
 
-/// How much memory of records stays when they are stored.
+/// How many bytes of memory for records stay allocated when all are stored.
 const KEPT: usize = 1 << 20;
 
 impl<H: Hooks> Broker<H> {
-    /// From now on what must outlive the process is written to [`Self::journal`], and what promises something waits until it is
-    /// stored. Call it before the first connection, then [`Self::restore`] for each record there is, then [`Self::restored`].
+    /// Starts the journal: from now on the state that outlives the process is written to [`Self::journal`], and packets that
+    /// promise something wait until it is stored. Call this before the first connection, then [`Self::restore`] for each existing
+    /// record, then [`Self::restored`].
     pub fn start_journal(&mut self) {
         self.journal.get_or_insert_default();
     }
 
-    /// Records that are not stored, whole ones, oldest first. Look as often as you like.
+    /// Returns the complete records that are not stored, the oldest first. The call changes nothing.
     #[must_use]
     pub fn journal(&self) -> &[u8] {
         let journal = self.journal.as_ref();
@@ -141,7 +142,7 @@ impl<H: Hooks> Broker<H> {
         })
     }
 
-    /// The first `n` bytes of [`Self::journal`] are durable: what waited for them goes out.
+    /// Notes that the first `n` bytes of [`Self::journal`] are stored: packets that waited for them become outgoing.
     pub fn stored(&mut self, n: usize) {
         self.begin();
         let Some(journal) = &mut self.journal else {
@@ -182,15 +183,16 @@ impl<H: Hooks> Broker<H> {
         waiting.pop_front().map(|(_, waiting)| waiting)
     }
 
-    /// Nothing can be stored. Until [`Self::storage_recovered`], what would have to be stored is refused with 0x97; before MQTT 5,
-    /// which cannot say it, the connection ends. What needs no record goes on, and nothing that waits is acknowledged.
+    /// Notes that records cannot be stored. Until [`Self::storage_recovered`], input that needs a record is refused with 0x97;
+    /// before MQTT 5, which cannot report it, the connection ends. Input without a record is handled, and packets that wait for a
+    /// record are not sent.
     pub const fn storage_failed(&mut self, why: StorageFailure) {
         if let Some(journal) = &mut self.journal {
             journal.failed = Some(why);
         }
     }
 
-    /// There is room again after [`StorageFailure::Full`].
+    /// Notes that there is room again after [`StorageFailure::Full`].
     pub fn storage_recovered(&mut self) {
         if let Some(journal) = &mut self.journal
             && journal.failed == Some(StorageFailure::Full)
@@ -199,13 +201,13 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Whether nothing may be accepted that has to be stored.
+    /// Returns whether input that needs a record is to be refused.
     pub(crate) fn storage_is_refused(&self) -> bool {
         let journal = self.journal.as_ref();
         journal.is_some_and(|journal| journal.failed.is_some())
     }
 
-    /// Whether a connection is not read because too many records wait.
+    /// Returns whether a connection is not read because too many records wait.
     pub(crate) fn waits_for_storage(&mut self, id: ConnectionId) -> bool {
         let Some(journal) = &mut self.journal else {
             return false;
@@ -217,13 +219,13 @@ impl<H: Hooks> Broker<H> {
         waits
     }
 
-    /// How many bytes of records were written; 0 without a journal.
+    /// Returns how many bytes of records were written; 0 without a journal.
     pub(crate) fn position(&self) -> u64 {
         let journal = self.journal.as_ref();
         journal.map_or(0, |journal| journal.written)
     }
 
-    /// Acknowledges a message when all is stored that was recorded after `before`.
+    /// Acknowledges a message when all records after position `before` are stored.
     pub(crate) fn acknowledge_when_stored(
         &mut self,
         from: (u32, u32),
@@ -242,7 +244,7 @@ impl<H: Hooks> Broker<H> {
         self.acknowledge(from, receipt, reason);
     }
 
-    /// What is written to a connection from here on waits for all records so far, but what is written already does not.
+    /// Makes the next bytes of a connection wait for all records so far. Bytes that are already written do not wait.
     pub(crate) fn hold_answer(&mut self, index: u32) {
         if let Some(connection) = self.connections.get_mut(usize_of(index)) {
             connection.server.hold();
@@ -250,14 +252,14 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Messages are handed over from the session of this number.
+    /// Sets the number of the session from which messages are handed over.
     pub(crate) fn handed_over_from(&mut self, origin: u64) {
         if let Some(journal) = &mut self.journal {
             journal.origin = origin;
         }
     }
 
-    /// A machine may have changes to record, or bytes that wait for records.
+    /// Notes that a machine may have changes to record, or bytes that wait for records.
     pub(crate) fn machine_changed(&mut self, index: u32) {
         if let Some(journal) = &mut self.journal
             && journal.changed.last() != Some(&index)
@@ -266,7 +268,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Records what the machine of a connection tells.
+    /// Records the changes of a connection's machine.
     pub(crate) fn take_changes(&mut self, index: u32) {
         if self.journal.is_none() {
             return;
@@ -288,7 +290,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// At the end of a call: what waits is told for which records.
+    /// Gives the waiting bytes of connections the position that they wait for, at the end of a call.
     pub(crate) fn settle(&mut self) {
         if self.journal.is_some() {
             self.settle_changed();

@@ -1,12 +1,12 @@
-//! Names in records.
+//! Holds the names of messages and targets in records.
 
-/// Names a recorded message, and which copy of it: 0 goes to the subscriptions of a session, the others to one shared subscription
-/// each, in their order.
+/// The name of a recorded message and one of its copies: copy 0 goes to the subscriptions of a session, each of the others to one
+/// shared subscription, in their order.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Record(u64);
 
 impl Record {
-    /// It is not recorded.
+    /// The name of a message without a record.
     pub(crate) const NONE: Self = Self(0);
 
     pub(super) const fn new(message: u64, copy: u16) -> Self {
@@ -28,16 +28,16 @@ impl Record {
         u16::from_be_bytes([g, h])
     }
 
-    /// The session of this number gets this copy, as records name it.
+    /// Returns the name of the session with this number as the target of this copy.
     pub(super) const fn target(self, session: u64) -> u64 {
         Self::new(session, self.copy()).0
     }
 
-    /// The session and the copy that a record names.
+    /// Returns the session and the copy of a target's name.
     pub(super) const fn of_target(target: u64) -> (u64, u16) {
         (Self(target).message(), Self(target).copy())
     }
 }
 
-/// Numbers of sessions and messages are below this.
+/// The limit of the numbers of sessions and messages.
 pub(super) const NUMBERS: u64 = 1 << 48;

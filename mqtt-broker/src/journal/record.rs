@@ -1,4 +1,4 @@
-//! What happens, as records.
+//! Records sessions, subscriptions, retained messages and received messages.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,25 +16,25 @@ use crate::hooks::Hooks;
 use crate::message::Message;
 use crate::router::{Share, Subscriber};
 
-/// What the journal knows of a session.
+/// The records of a session.
 #[derive(Debug)]
 pub(crate) struct Recorded {
     /// Its number in records.
     pub(super) number: u64,
-    /// It outlives its connection: its flows are recorded.
+    /// Whether it outlives its connection, so that its flows are recorded.
     pub(super) outlives: bool,
-    /// There is a record of it.
+    /// Whether it has a record.
     pub(super) is_written: bool,
-    /// In seconds.
+    /// Its expiry in seconds.
     pub(super) expiry: u32,
-    /// Messages under way to it that are recorded, and whether there may be a record of how far each is.
+    /// Its recorded messages in flight, and whether the delivery of each may have a record.
     pub(super) flights: BTreeMap<Token, (Record, bool)>,
-    /// QoS 2 messages from it whose identifiers are not free, and the numbers of those messages.
+    /// Received QoS 2 messages whose identifiers are not free, with the numbers of the messages.
     pub(super) received: BTreeMap<PacketId, u64>,
 }
 
 impl<H: Hooks> Broker<H> {
-    /// The time by the clock on the wall.
+    /// Returns the wall-clock time of an instant.
     pub(super) fn wall(&self, at: Instant) -> u64 {
         self.config.wall_clock.saturating_add(at.as_millis())
     }
@@ -43,14 +43,14 @@ impl<H: Hooks> Broker<H> {
         at.map_or(NEVER, |at| self.wall(at))
     }
 
-    /// The number of a session whose flows are recorded.
+    /// Returns the number of a session whose flows are recorded.
     pub(super) fn durable(&self, key: u32) -> Option<u64> {
         let recorded = self.sessions.get(usize_of(key))?.recorded.as_ref()?;
         recorded.outlives.then_some(recorded.number)
     }
 
-    /// The number of a session for a message at QoS 1 or 2 that is recorded: it outlives its connection, or it is a member of a
-    /// shared subscription in which another does, and will get the message if this one is gone.
+    /// Returns the number of a session for a QoS 1 or 2 message that is recorded. The session outlives its connection, or is a
+    /// member of a shared subscription with another member that does and that gets the message when this session ends.
     pub(super) fn target(&self, key: u32, share: Option<Share>) -> Option<u64> {
         let journal = self.journal.as_ref()?;
         let recorded = self.sessions.get(usize_of(key))?.recorded.as_ref()?;
@@ -63,7 +63,7 @@ impl<H: Hooks> Broker<H> {
         self.journal.is_some()
     }
 
-    /// A client is connected, and CONNACK is about to be written: it waits for what was recorded after `before`.
+    /// Records a connected client before CONNACK is written. CONNACK waits for the records after position `before`.
     pub(crate) fn record_connected(&mut self, index: u32, key: u32, expiry: u32, before: u64) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -94,18 +94,18 @@ impl<H: Hooks> Broker<H> {
             connection.server.start_journal(flows);
         }
         self.record_session(key);
-        // While there is no room, a session that is there goes on: what its client takes makes room.
+        // While there is no room, an existing session is resumed, because the client makes room by taking messages.
         if self.position() > before
             && (is_new || !refused)
             && let Some(connection) = self.connections.get_mut(usize_of(index))
         {
-            // 3.1.1 [MQTT-3.2.2-2], 5 [MQTT-3.2.2-3]: what CONNACK says of the session is true after a crash, too.
+            // 3.1.1 [MQTT-3.2.2-2], 5 [MQTT-3.2.2-3]: the session present flag of CONNACK is correct after a crash as well.
             connection.server.hold();
             self.machine_changed(index);
         }
     }
 
-    /// Records a session as it is now.
+    /// Records the current state of a session.
     pub(crate) fn record_session(&mut self, key: u32) {
         let Some(mut journal) = self.journal.take() else {
             return;
@@ -144,7 +144,7 @@ impl<H: Hooks> Broker<H> {
         self.journal = Some(journal);
     }
 
-    /// The client of a session is away.
+    /// Records that the client of a session has disconnected.
     pub(crate) fn record_away(&mut self, key: u32, expiry: u32) {
         if self.journal.is_none() {
             return;
@@ -157,7 +157,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// A session is over: what is under way to its client ends with it, but for what other members of shared subscriptions get.
+    /// Records the end of a session's messages in flight, except those that other members of shared subscriptions get.
     pub(crate) fn record_flights_end(&mut self, key: u32) {
         if self.journal.is_none() {
             return;
@@ -191,7 +191,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// A session is over, and its will is on its way.
+    /// Records that a session has ended and its will is being published.
     pub(crate) fn record_session_end(&mut self, key: u32) {
         let session = self.sessions.get(usize_of(key));
         if let Some(recorded) = session.and_then(|session| session.recorded.as_ref())
@@ -234,7 +234,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Remembers the filter of a shared subscription, by which records name it.
+    /// Stores the filter of a shared subscription for records.
     pub(super) fn name_share(&mut self, filter: &TopicFilter<'_>) {
         if filter.is_shared()
             && let Some(share) = self.router.share(filter)
@@ -261,7 +261,7 @@ impl<H: Hooks> Broker<H> {
         });
     }
 
-    /// The session has the retained messages of the subscription that they were brought for.
+    /// Records that the session has got the retained messages of the current subscription.
     pub(crate) fn record_walk_end(&mut self, key: u32) {
         let Some(session) = self.durable(key) else {
             return;
@@ -282,7 +282,7 @@ impl<H: Hooks> Broker<H> {
         message: Option<&Message>,
         from: Option<u32>,
     ) {
-        // What the broker tells of itself is true of one process only.
+        // The broker's own statistics are valid only in one process.
         if self.journal.is_none() || from.is_none() && topic.starts_with("$SYS/") {
             return;
         }
@@ -302,7 +302,7 @@ impl<H: Hooks> Broker<H> {
         self.write(&Entry::Retained(topic, retained));
     }
 
-    /// Forgets retained messages that expired, `most` at most. Whether there may be more.
+    /// Removes at most `most` expired retained messages. Returns whether there may be more.
     pub(crate) fn purge_retained(&mut self, most: usize, now: Instant) -> bool {
         let journal = &mut self.journal;
         self.retained.purge(most, now, |key| {
@@ -318,7 +318,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// A will is on its way to many, and its session does not keep it any more.
+    /// Records a will that is delivered in portions and is no longer part of its session.
     pub(crate) fn record_due_will(&mut self, message: &Message) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -332,14 +332,14 @@ impl<H: Hooks> Broker<H> {
         self.fanouts.last_is_will(number);
     }
 
-    /// All who get a will are recorded.
+    /// Records that all receivers of a will are recorded.
     pub(crate) fn record_will_gone(&mut self, number: u64) {
         if number != 0 {
             self.write(&Entry::DueWill(number, None));
         }
     }
 
-    /// A message comes from a session. If it is of QoS 2, its identifier is recorded with it.
+    /// Notes the session from which a message comes. The identifier of a QoS 2 message is recorded together with the message.
     pub(crate) fn record_origin(&mut self, key: u32, id: Option<PacketId>) {
         if self.journal.is_none() {
             return;
@@ -353,7 +353,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// The identifier of the message that was routed is recorded now, if it was not together with the message.
+    /// Records the identifier of the routed message, if it was not recorded together with the message.
     pub(crate) fn record_received(&mut self) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -363,7 +363,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Nothing is remembered of where the message came from: it is refused, or recorded later.
+    /// Forgets and returns the origin of the message: the message is refused, or recorded later.
     pub(crate) fn forget_origin(&mut self) -> Option<Origin> {
         self.journal.as_mut()?.messages.from.take()
     }
@@ -386,7 +386,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// PUBREL came.
+    /// Records that PUBREL arrived.
     pub(super) fn record_freed(&mut self, key: u32, id: PacketId) {
         if let Some(session) = self.sessions.get_mut(usize_of(key))
             && let Some(recorded) = &mut session.recorded
@@ -401,7 +401,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// PUBREC came.
+    /// Records that PUBREC arrived.
     pub(super) fn record_released(&mut self, key: u32, token: Token) {
         if let Some(session) = self.sessions.get_mut(usize_of(key))
             && let Some(recorded) = &mut session.recorded
@@ -416,13 +416,13 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// The number of a session in records, 0 without a journal.
+    /// Returns the number of a session in records; 0 without a journal.
     pub(crate) fn number_of(&self, key: u32) -> u64 {
         let recorded = self.sessions.get(usize_of(key)).map(|s| &s.recorded);
         recorded.and_then(Option::as_ref).map_or(0, |r| r.number)
     }
 
-    /// Whether what a session subscribes to is recorded.
+    /// Returns whether the subscriptions of a session are recorded.
     pub(crate) fn is_durable(&self, key: u32) -> bool {
         self.durable(key).is_some()
     }

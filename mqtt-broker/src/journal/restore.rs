@@ -1,4 +1,4 @@
-//! From the records of an earlier process to the sessions and messages that it had.
+//! Makes the sessions and messages of an earlier process from its records.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -23,7 +23,7 @@ use crate::router::{Share, Subscriber};
 use crate::session::{Session, Wanted};
 use crate::timers::Due;
 
-/// What a broker found in the records of an earlier process.
+/// How much a broker restored from the records of an earlier process.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Restored {
@@ -31,18 +31,18 @@ pub struct Restored {
     pub sessions: u64,
     /// Subscriptions.
     pub subscriptions: u64,
-    /// Messages that sessions are still to get, or did not acknowledge.
+    /// Messages that sessions have not received or not acknowledged.
     pub messages: u64,
     /// Retained messages.
     pub retained: u64,
 }
 
 impl<H: Hooks> Broker<H> {
-    /// All records of the earlier process were given, or there was none. Who was connected then is one whose connection was lost: the
-    /// will is due after its delay, and the session begins to expire.
+    /// Ends the reading of records; call it also if there were none. A client that was connected then counts as one whose
+    /// connection was lost: its will is due after its delay, and its session begins to expire.
     ///
     /// # Errors
-    /// The records contradict one another, or there is more than the settings allow.
+    /// The records contradict one another, or exceed the limits of the settings.
     pub fn restored(&mut self, now: Instant) -> Result<Restored, RestoreError> {
         let Some(journal) = &mut self.journal else {
             return Err(RestoreError::TooLate);
@@ -170,7 +170,7 @@ impl<H: Hooks> Broker<H> {
         Ok(())
     }
 
-    /// Gives a message to the sessions that are still to get it. How many those are.
+    /// Gives a message to the sessions that have not received it. Returns how many these are.
     fn make_message(
         &mut self,
         (recorded, origin): (u64, Option<Origin>),
@@ -228,8 +228,8 @@ impl<H: Hooks> Broker<H> {
         live
     }
 
-    /// The session ended with the process. If it was chosen for a shared subscription, another member gets the message (at QoS 1, as
-    /// when a session ends: 5 \[MQTT-4.8.2-5\]).
+    /// Handles a session that ended with the process. If it was chosen for a shared subscription, another member gets the message
+    /// (at QoS 1, as when a session ends: 5 \[MQTT-4.8.2-5\]).
     fn find_member(
         &mut self,
         message: Message,
@@ -266,7 +266,7 @@ impl<H: Hooks> Broker<H> {
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
         };
-        // It may have been longer than its limits: `pressure.rs`.
+        // The queue may have exceeded its limits: see `pressure.rs`.
         let limits = Limits {
             config: &self.config,
             share: usize::MAX,
@@ -274,16 +274,16 @@ impl<H: Hooks> Broker<H> {
         };
         let pushed = session.queue.push(item, &limits, &mut self.queued);
         if !pushed.accepted {
-            // The limits are lower than they were.
+            // The limits are lower than in the earlier process.
             self.dropped(key, 1);
             self.record_dropped(key, &copy);
         }
     }
 
-    /// What was under way to a client, and what of it is half received.
+    /// Restores the messages in flight to a client, and those that are released but not completed.
     fn make_flights(&mut self, key: u32, mut saved: SavedSession) -> Result<(), RestoreError> {
         let flights = &mut saved.flights;
-        // Numbers begin anew after the last.
+        // New numbers follow the last one.
         let numbers = || flights.iter().map(|flight| flight.number);
         let (least, most) = (numbers().min().unwrap_or(0), numbers().max().unwrap_or(0));
         let turn = if most.wrapping_sub(least) > u32::MAX / 2 {
@@ -347,7 +347,7 @@ impl<H: Hooks> Broker<H> {
         Ok(())
     }
 
-    /// The identifiers of messages from a session's client that are not free.
+    /// Restores the identifiers of received messages that are not free.
     fn make_received(
         &mut self,
         key: u32,
@@ -370,7 +370,7 @@ impl<H: Hooks> Broker<H> {
                     origins.insert(message, Origin { key, session, id });
                 }
             } else if let Some(journal) = &mut self.journal {
-                // The crash was between the record of the identifier and that of the message: neither counts.
+                // The crash came between the record of the identifier and that of the message: the identifier counts as free.
                 journal.write(&Entry::Received {
                     session,
                     id,

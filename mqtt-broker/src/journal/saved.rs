@@ -1,4 +1,4 @@
-//! What the records of an earlier process say.
+//! Reads the records of an earlier process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
@@ -22,22 +22,22 @@ use crate::publisher::Publisher;
 use crate::queue::{Identifiers, Queued};
 use crate::session::Will;
 
-/// Why records cannot be taken. Do not go on with the broker that refused them.
+/// Why the records cannot be used. Do not continue with the broker that returned this.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestoreError {
     /// A record is damaged.
     #[error("{0}")]
     Damaged(#[from] Fault),
-    /// There is more than the limits of the [`crate::Config`] allow.
+    /// The records exceed the limits of the [`crate::Config`].
     #[error("there are more {0} than the settings allow")]
     Limit(&'static str),
-    /// [`Broker::start_journal`] was not called, or [`Broker::restored`] was.
+    /// [`Broker::start_journal`] was not called, or [`Broker::restored`] was already called.
     #[error("records are read before anything else")]
     TooLate,
 }
 
-/// What the records say so far.
+/// The content of the records read so far.
 #[derive(Debug, Default)]
 pub(super) struct Saved {
     pub(super) has_format: bool,
@@ -84,7 +84,7 @@ pub(super) enum State {
     Done,
 }
 
-/// A message that was under way.
+/// A message that was in flight.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) number: u32,
@@ -106,10 +106,11 @@ impl SavedTarget {
 }
 
 impl<H: Hooks> Broker<H> {
-    /// Takes a record of an earlier process: all of a log, or of a store one for each key, in ascending order of kind and key.
+    /// Takes a record of an earlier process: call it for all records of a log, or for one record for each key of a store, in
+    /// ascending order of kind and key.
     ///
     /// # Errors
-    /// The record is damaged, or not one of a broker, or there is more than the settings allow.
+    /// The record is damaged or not a record of a broker, or the records exceed the limits of the settings.
     pub fn restore(&mut self, record: &Record<'_>) -> Result<(), RestoreError> {
         let Some(journal) = &mut self.journal else {
             return Err(RestoreError::TooLate);
@@ -178,7 +179,7 @@ impl<H: Hooks> Broker<H> {
         Ok(())
     }
 
-    /// What belongs to a session: without the session it is of no use.
+    /// Takes a record that belongs to a session and is useless without it.
     fn take_of_session(
         &mut self,
         saved: &mut Saved,
@@ -238,7 +239,7 @@ impl<H: Hooks> Broker<H> {
         Ok(())
     }
 
-    /// A record that is of no use any more is deleted.
+    /// Writes the deletion of a record that is useless.
     fn delete(&mut self, record: &Record<'_>) {
         if let Some(journal) = &mut self.journal {
             let gone = Record {
@@ -345,14 +346,14 @@ impl<H: Hooks> Broker<H> {
         Ok(())
     }
 
-    /// A moment by the clock on the wall; what is past is due now.
+    /// Returns the instant of a wall-clock time; a time in the past is due now.
     pub(super) fn instant(&self, wall: u64) -> Option<Instant> {
         (wall != NEVER).then(|| Instant::from_millis(wall.saturating_sub(self.config.wall_clock)))
     }
 }
 
-/// The numbers of a session and of a message that a record names, 0 for none. They are not given again, also where the record
-/// deletes what they name: a crash may have left other records of it, which must not count for something new.
+/// Returns the numbers of a session and of a message in a record, 0 for none. These numbers are not used again, even if the
+/// record deletes its entry: a crash may have left other records with the number, which must not belong to a new entry.
 const fn numbers_of(entry: &Entry<'_>) -> (u64, u64) {
     match *entry {
         Entry::Format(_) | Entry::Retained(..) => (0, 0),
@@ -388,10 +389,10 @@ fn take_flow(
                 .targets
                 .insert(session, SavedTarget::new(delivery, true));
         }
-        // Deleted with its message.
+        // The record is deleted with its message.
         (Some(target), None) => target.has_flow = false,
         (None, None) => {}
-        // It was a target beside those of the message.
+        // The session was a target in addition to those of the message's record.
         (None, Some(Flow::Sent(_))) => return Err(Fault::Value.into()),
         (None, Some(flow)) => {
             let state = match flow {

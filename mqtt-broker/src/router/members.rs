@@ -1,4 +1,4 @@
-//! The subscribers of one filter.
+//! Stores the subscribers of one filter.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use super::{Keyed, Subscriber};
 use crate::broker::{number, usize_of};
 use crate::work::{Work, step};
 
-/// Most filters have one subscriber, which then takes no memory of its own: a topic that was not heard of for a while is
-/// found with fewer reads of memory that is not in the cache. Of many subscribers the places are kept by session.
+/// The subscribers of one filter. Most filters have one, which needs no allocation: reading a topic that is not in the cache
+/// takes fewer memory accesses. A filter with many subscribers has an index by session.
 #[derive(Debug)]
 pub(crate) struct Members {
     list: SmallVec<[Subscriber; 1]>,
@@ -17,7 +17,7 @@ pub(crate) struct Members {
     places: Option<Box<HashMap<u32, u32, Keyed>>>,
 }
 
-/// From this number on they are not searched.
+/// From this number of subscribers on, there is an index.
 const MANY: usize = 32;
 
 impl Members {
@@ -57,7 +57,7 @@ impl Members {
         }
     }
 
-    /// Adds the subscriber of a session that is not there.
+    /// Adds the subscriber of a session that is not in the list.
     pub(super) fn add(&mut self, subscriber: Subscriber, key: Keyed) {
         self.list.push(subscriber);
         match &mut self.places {
@@ -82,7 +82,7 @@ impl Members {
         }
     }
 
-    /// Whether the session was there. Of many, the last takes its place.
+    /// Removes the subscriber of a session. Returns whether it existed. The last one of a list takes its place.
     pub(super) fn remove(&mut self, session: u32) -> bool {
         let Some(at) = self.place(session) else {
             return false;
@@ -119,7 +119,7 @@ mod tests {
         Subscriber::new(session, &Subscription::new(filter, qos), None)
     }
 
-    /// They come and go in any order, few or many, and each is where it is looked for.
+    /// Subscribers are added and removed in any order, and each one is found.
     #[test]
     fn who_goes_is_gone_and_the_others_stay() {
         let mut members = Members::new();

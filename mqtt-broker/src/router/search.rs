@@ -1,15 +1,16 @@
-//! Finding the subscribers of a topic: at once, or in portions while filters come and go.
+//! Finds the subscribers of a topic: at once, or in portions while filters change.
 
 use super::{Node, ROOT, Router, Share, Subscriber, first};
 use crate::broker::usize_of;
 use crate::work::{Work, step};
 
-/// What a topic matches. Kept between uses, so that matching does not allocate.
+/// The subscribers and groups that match a topic. The memory is kept between uses, so that a search does not allocate.
 #[derive(Debug, Default)]
 pub(crate) struct Matches {
     pub(crate) subscribers: Vec<Subscriber>,
     pub(crate) groups: Vec<u32>,
-    /// Nodes that are still to be visited, and where in the topic the levels begin that they do not stand for.
+    /// The nodes that are still to be visited, each with the offset in the topic of the first level after those that it stands
+    /// for.
     visit: Vec<(u32, usize)>,
     steps: usize,
 }
@@ -23,28 +24,28 @@ impl Matches {
         self.steps = 0;
     }
 
-    /// What finding them took.
+    /// Returns the steps of the search.
     pub(crate) const fn steps(&self) -> usize {
         self.steps
     }
 }
 
 impl Router {
-    /// Finds the subscribers of a topic; `matches` is cleared first. `false` if that takes more than `most` steps.
+    /// Finds the subscribers of a topic after clearing `matches`. Returns `false` if that takes more than `most` steps.
     pub(crate) fn matches(&self, topic: &str, matches: &mut Matches, most: usize) -> bool {
         matches.begin();
         self.walk(topic, matches, most)
     }
 
-    /// Begins a search that is done in portions. There is one at a time.
+    /// Begins a search that is done in portions. There is one such search at a time.
     pub(crate) fn begin_search(&mut self, topic: &str) {
         self.search.begin();
         self.search_topic.clear();
         self.search_topic.push_str(topic);
     }
 
-    /// Goes on with the search for `most` steps; whether that was the end of it. [`Self::found`] are the subscribers that
-    /// this brought, and to `groups` it adds the shared subscriptions.
+    /// Continues the search for `most` steps. Returns whether it has ended. [`Self::found`] returns the subscribers that this
+    /// call found; found shared subscriptions are added to `groups`.
     pub(crate) fn search(&mut self, most: usize, groups: &mut Vec<Share>) -> bool {
         let mut search = std::mem::take(&mut self.search);
         search.subscribers.clear();
@@ -62,12 +63,12 @@ impl Router {
         finished
     }
 
-    /// What the last call of [`Self::search`] found.
+    /// Returns the subscribers that the last call of [`Self::search`] found.
     pub(crate) const fn found(&self) -> &Matches {
         &self.search
     }
 
-    /// The search goes on when a node is removed: `child` takes its place, known by `level` there.
+    /// Adapts the search to the removal of a node: `child`, with `level` as its first level, takes the node's place.
     pub(super) fn search_without(&mut self, node: u32, child: Option<(&str, u32)>) {
         if self.search.visit.is_empty() {
             return;
@@ -97,7 +98,7 @@ impl Router {
         self.search = search;
     }
 
-    /// Visits nodes until there are no more or `most` steps were taken; whether there are no more.
+    /// Visits nodes until none is left or `most` steps are taken. Returns whether none is left.
     fn walk(&self, topic: &str, matches: &mut Matches, most: usize) -> bool {
         let Matches {
             subscribers,
@@ -107,7 +108,7 @@ impl Router {
         } = matches;
         // 3.1.1 [MQTT-4.7.2-1], 5 [MQTT-4.7.2-1]: a wildcard in front does not match names that begin with `$`.
         let is_hidden = topic.starts_with('$');
-        // The subscribers of a node, and what they cost.
+        // Adds the subscribers of a node, and counts the steps.
         let mut take = |node: Option<&Node>| {
             if let Some(node) = node {
                 subscribers.extend_from_slice(node.subscribers.as_slice());
@@ -134,7 +135,7 @@ impl Router {
             };
             let level = first(levels).0;
             let end = start.saturating_add(level.len()).saturating_add(1);
-            // Looks at a child, and returns what that costs.
+            // Compares a child with the topic, and returns the steps.
             let mut go = |child: u32| {
                 let tail = self.node(child).map_or("", |node| &node.tail);
                 visit.extend(follow(tail, topic, end).map(|end| (child, end)));
@@ -155,13 +156,13 @@ impl Router {
     }
 }
 
-/// How many bytes of a tail are compared in the time of a step, if it has wildcards.
+/// How many bytes of a tail with wildcards count as one step of comparison.
 const BYTES_A_STEP: usize = 16;
 
-/// Where in the topic the levels behind the tail begin, if the levels from `start` on match it; beyond the end of the topic
-/// if there are none.
+/// Returns the offset in the topic of the levels after the tail, if the levels from `start` on match the tail; an offset after
+/// the end of the topic if there are none.
 fn follow(tail: &str, topic: &str, start: usize) -> Option<usize> {
-    // Most tails have no wildcards, and are there byte by byte.
+    // Most tails have no wildcards and are compared as bytes.
     let rest = topic.get(start.saturating_sub(1)..).unwrap_or_default();
     if let Some(rest) = rest.strip_prefix(tail)
         && (rest.is_empty() || rest.starts_with('/'))

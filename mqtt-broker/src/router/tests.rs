@@ -1,4 +1,4 @@
-//! The router against the model, and what it costs.
+//! Checks the router against a model, and counts its steps.
 
 use mqtt_session::proto::Subscription;
 use mqtt_testing::laws::model;
@@ -15,7 +15,7 @@ fn subscriber(session: u32, text: &str) -> Subscriber {
     Subscriber::new(session, &subscription, None)
 }
 
-/// Random subscriptions come and go; each topic finds those that the model says, and nothing stays of those that went.
+/// Random subscriptions are added and removed; each topic finds the subscribers of the model, and removed ones leave no nodes.
 #[test]
 fn a_topic_finds_what_the_model_says() {
     let levels = ["a", "ab", "", "+", "#", "$x"];
@@ -48,7 +48,7 @@ fn a_topic_finds_what_the_model_says() {
     let mut matches = Matches::default();
     let mut there: Vec<(String, u32)> = Vec::new();
     for round in 0..6_000 {
-        // It fills, and empties.
+        // The router fills, then empties.
         let adds = random(10) < if round < 3_000 { 7 } else { 2 };
         let text = &filters[random(filters.len())];
         let session = number(random(4));
@@ -90,7 +90,7 @@ fn a_topic_finds_what_the_model_says() {
     assert_eq!((router.count(), router.shared_count()), (0, 0));
 }
 
-/// Share names cost no more than filters do: neither the second of two clients nor the last of many searches a list.
+/// The number of share names does not slow a subscription down: with two clients or many, no list is searched.
 #[test]
 fn many_share_names_are_not_searched() {
     const MANY: u32 = 2_000;
@@ -117,8 +117,8 @@ fn many_share_names_are_not_searched() {
     assert_eq!((router.nodes.len(), router.groups.len()), (1, 0));
 }
 
-/// Filters and a topic of 64 levels that differ in the last: all combinations of `a` and `+` in the first nine, then
-/// `between` in each.
+/// Returns the nodes and steps of a search with filters and a topic of 64 levels that differ in the last level: the filters have
+/// all combinations of `a` and `+` in the first nine levels, then `between` in each.
 fn walk(between: &str) -> (usize, usize) {
     let mut router = Router::new(Keyed(7));
     for n in 0..512 {
@@ -139,7 +139,7 @@ fn walk(between: &str) -> (usize, usize) {
     (taken, router.nodes.len())
 }
 
-/// What a topic costs is bounded by the number of filters, not by that of their levels.
+/// The steps of a search are bounded by the number of filters, not by the number of their levels.
 #[test]
 fn a_walk_that_finds_nothing_is_bounded_by_the_filters() {
     for between in ["s", "+"] {
@@ -149,7 +149,7 @@ fn a_walk_that_finds_nothing_is_bounded_by_the_filters() {
     }
 }
 
-/// Filters that branch off at each level come and go: the levels are one node again.
+/// Filters that branch off at each level are added and removed: afterwards the levels are one node again.
 #[test]
 fn levels_without_branches_become_one_node_again() {
     let mut router = Router::new(Keyed(7));
@@ -179,7 +179,7 @@ fn levels_without_branches_become_one_node_again() {
     assert_eq!((taken, matches.subscribers.len()), (2, 1));
 }
 
-/// Levels that are one node are compared as levels, not as text.
+/// The levels of a node are compared as levels, not as text.
 #[test]
 fn a_level_is_not_the_beginning_of_another() {
     for (text, topic) in [("x/a/#", "x/ab"), ("x/a/+", "x/ab"), ("x/a", "x/a/b")] {

@@ -1,22 +1,22 @@
-//! A client of MQTT 3.1.1 as a plain value, which can be copied and compared. It never crashes, and it uses one packet identifier for
-//! all that it publishes.
+//! Models a client of MQTT 3.1.1 as a plain value that can be copied and compared. It does not crash, and it uses one packet
+//! identifier for all its publishes.
 
 use std::collections::BTreeSet;
 
-/// What a client does, one after another.
+/// An action of a client. A client has a list of them.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Command {
-    /// Subscribes to a topic, with the most QoS.
+    /// Subscribes to a topic with this maximum QoS.
     Subscribe(u8, u8),
     Unsubscribe(u8),
     Publish(Message),
-    /// Waits until another client has done so many of its commands.
+    /// Waits until another client has done this many of its commands.
     After(usize, usize),
-    /// Ends its connection, and comes back when another client has done so many of its commands.
+    /// Ends its connection, and reconnects when another client has done this many of its commands.
     Leave(usize, usize),
-    /// Ends its connection, and asks for a clean session that ends with the next one.
+    /// Ends its connection, and asks for a clean session that ends with the next connection.
     BeginClean,
-    /// Loses its connection and never comes back. A crash is as good.
+    /// Loses its connection and does not connect again. A crash has the same effect.
     Vanish,
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct Message {
     pub(crate) topic: u8,
     pub(crate) qos: u8,
     pub(crate) retain: bool,
-    /// The payload; none for 0.
+    /// The payload; 0 stands for an empty one.
     pub(crate) number: u8,
 }
 
@@ -34,15 +34,15 @@ pub(crate) enum Link {
     Down,
     Connecting {
         clean: bool,
-        /// What CONNACK must say of the session.
+        /// The session present flag that CONNACK must have, if it is known.
         present: Option<bool>,
     },
     Up,
-    /// For ever.
+    /// The client does not connect again.
     Gone,
 }
 
-/// How far the message is that the client publishes.
+/// The state of the client's own message.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 enum Flow {
     #[default]
@@ -51,14 +51,14 @@ enum Flow {
     Released,
 }
 
-/// What becomes of a client's session when its connection is lost.
+/// What happens to a client's session when its connection is lost.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Kind {
-    /// It stays.
+    /// The session stays.
     Lasting,
-    /// It ends, and the client begins its script anew.
+    /// The session ends, and the client begins its script again.
     Clean,
-    /// It ends, and the client gives up the message that was under way.
+    /// The session ends, and the client gives up its message in flight.
     Forgetful,
 }
 
@@ -69,21 +69,21 @@ pub(crate) struct Client {
     kind: Kind,
     will: Option<Message>,
     pub(crate) script: Vec<Command>,
-    /// How many commands it has done.
+    /// How many commands are done.
     pub(crate) done: usize,
     pub(crate) link: Link,
     /// Packets that the broker has not read.
     pub(crate) written: Vec<Vec<u8>>,
     flow: Flow,
-    /// A SUBSCRIBE or UNSUBSCRIBE of this connection is not answered.
+    /// Whether a SUBSCRIBE or UNSUBSCRIBE of this connection is not answered.
     asks: bool,
-    /// Identifiers of messages at QoS 2 that are not released.
+    /// Identifiers of QoS 2 messages that are not released.
     taken: BTreeSet<u16>,
-    /// The payloads that its program got.
+    /// The payloads that its program received.
     pub(crate) heard: Vec<u8>,
-    /// What the next CONNACK must say of its session.
+    /// The session present flag that the next CONNACK must have, if it is known.
     present: Option<bool>,
-    /// Messages that it gave up.
+    /// The messages that it gave up.
     pub(crate) given_up: Vec<u8>,
 }
 
@@ -125,7 +125,7 @@ impl Client {
         self.script.get(self.done).copied()
     }
 
-    /// Its connection is lost, and what was on the way with it.
+    /// Ends its connection; packets in transit are lost.
     pub(crate) fn disconnected(&mut self) {
         if self.link == Link::Up && self.command() == Some(Command::Vanish) {
             self.link = Link::Gone;
@@ -137,7 +137,7 @@ impl Client {
         self.asks = false;
     }
 
-    /// 3.1.1, section 3.1.
+    /// Sends CONNECT (3.1.1, section 3.1).
     pub(crate) fn connect(&mut self) {
         let clean = self.kind != Kind::Lasting || self.command() == Some(Command::BeginClean);
         let mut flags = u8::from(clean) << 1;
@@ -151,12 +151,12 @@ impl Client {
         let present = if clean { Some(false) } else { self.present };
         self.link = Link::Connecting { clean, present };
         if present == Some(false) {
-            // It is so until the broker has read this.
+            // The flag is unknown until the broker has read this CONNECT.
             self.present = None;
         }
     }
 
-    /// Begins what the script says next.
+    /// Begins a command of the script.
     pub(crate) fn begin(&mut self, command: Command) {
         match command {
             Command::Subscribe(topic, qos) => self.ask(0x82, &[0, 9, 0, 1, topic, qos]),
@@ -174,7 +174,7 @@ impl Client {
         self.write(first, body);
     }
 
-    /// Whether it waits for the answer to what it began.
+    /// Returns whether it waits for an answer to its command.
     pub(crate) fn is_waiting(&self) -> bool {
         self.asks || self.flow != Flow::Idle
     }
@@ -193,7 +193,7 @@ impl Client {
         self.write(first, &body);
     }
 
-    /// Takes one packet of the broker.
+    /// Handles one packet of the broker.
     pub(crate) fn take(&mut self, packet: &[u8]) -> Result<(), String> {
         match *packet {
             [0x20, 2, present, 0] => self.connected(present == 1)?,

@@ -1,8 +1,8 @@
-//! A small world, searched in full: the shipping broker with a few clients, one packet identifier, at most three messages, and crashes
-//! at any instant that keep any number of the records that are not stored. `docs/JOURNAL.md` says which packet waits for which
-//! record. Without any one of these waits a test here fails: `scripts/mutations.py --only small_world` shows it.
+//! Searches a small world in full: the shipping broker with a few clients, one packet identifier, at most three messages, and
+//! crashes at any instant that keep any number of the records that are not stored. `docs/JOURNAL.md` says which packet waits for
+//! which record. Without any one of these waits a test here fails: `scripts/mutations.py --only small_world` shows it.
 //!
-//! Compiled with optimisation the tests have more crashes.
+//! With optimisation the tests have more crashes.
 
 mod client;
 mod world;
@@ -12,7 +12,7 @@ use world::{Times, World};
 
 const TOPIC: u8 = b't';
 
-/// How many crashes a world has: `quick`, or one more if the code is fast.
+/// Returns how many crashes a world has: `quick`, or one more in optimised code.
 const fn crashes(quick: usize) -> usize {
     if cfg!(debug_assertions) {
         quick
@@ -50,7 +50,7 @@ fn search(world: World, crashes: usize) {
     }
 }
 
-/// A subscriber whose session stays is connected; then one publisher begins for each of the scripts.
+/// Connects a subscriber whose session stays; then one publisher for each script begins.
 fn delivery(qos: u8, scripts: &[&[u8]]) -> World {
     let subscriber = Client::new(b's', &[Command::Subscribe(TOPIC, qos)]);
     let publishers = (b'a'..)
@@ -87,8 +87,8 @@ fn what_is_acknowledged_at_qos_2_arrives_once() {
     search(delivery(2, &[&[1, 2, 3]]), crashes(1));
 }
 
-/// 3.1.1 [MQTT-4.3.3-1], 5 [MQTT-4.4.0-1]: a PUBLISH at QoS 2 waits for the record of its identifier, or another message has it after a
-/// crash.
+/// 3.1.1 [MQTT-4.3.3-1], 5 [MQTT-4.4.0-1]: a PUBLISH at QoS 2 waits for the record of its identifier; otherwise another message
+/// has the identifier after a crash.
 #[test]
 fn an_identifier_means_one_message() {
     let mut world = delivery(2, &[]);
@@ -99,7 +99,7 @@ fn an_identifier_means_one_message() {
     search(world, crashes(1));
 }
 
-/// The same for messages from a queue.
+/// The same for messages that are sent from a queue.
 #[test]
 fn what_waits_for_a_client_arrives_once() {
     let mut world = delivery(2, &[&[1, 2]]);
@@ -154,7 +154,7 @@ fn a_subscription_that_was_ended_gets_no_messages() {
     search(world, crashes(2));
 }
 
-/// A publisher retains messages; when it has done so, a client subscribes.
+/// A publisher retains messages; afterwards a client subscribes.
 fn retained(script: &[Command], times: Times) -> World {
     let publisher = Client::new(b'p', script);
     let late = [
@@ -174,7 +174,7 @@ fn a_retained_message_that_was_acknowledged_is_kept() {
     search(retained(&[retain(1, 2)], Times::OnceOrMore), crashes(2));
 }
 
-/// 3.1.1 [MQTT-3.3.1-10], 5 [MQTT-3.3.1-6]: the same for its end.
+/// 3.1.1 [MQTT-3.3.1-10], 5 [MQTT-3.3.1-6]: the same for the removal of a retained message.
 #[test]
 fn a_retained_message_that_was_cleared_does_not_come_back() {
     let script = [retain(1, 1), retain(0, 1)];

@@ -1,5 +1,6 @@
-//! The shipping broker, a few clients, and a disk, in every order of events. What the broker recorded may be stored at any time, one
-//! record after another. A crash takes the broker's memory, all connections, and any number of the last records that are not stored.
+//! Runs the shipping broker, a few clients and a disk in every order of events. The records of the broker may be stored at any
+//! time, one after the other. A crash loses the broker's memory, all connections, and any number of the last records that are not
+//! stored.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
@@ -21,7 +22,7 @@ impl Hooks for Open {
     }
 }
 
-/// What happened to a broker since it began; the same inputs make the same broker.
+/// An input of a broker. The same inputs make the same broker.
 #[derive(Clone, Debug)]
 enum Input {
     Opened(usize),
@@ -38,7 +39,7 @@ struct Life {
 }
 
 impl Life {
-    /// A broker that was restored from a log.
+    /// Restores a broker from a log.
     fn new(log: &[u8], clients: usize) -> Self {
         let mut config = Config::default();
         config.statistics_interval = 0;
@@ -94,7 +95,7 @@ impl Life {
     }
 }
 
-/// How often a client must hear a message by the end, unless its publisher gave it up.
+/// How often a client must have received a message at the end, unless its publisher gave it up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Times {
     Never,
@@ -108,19 +109,19 @@ pub(crate) struct World {
     /// All records; the first `stored` bytes are stored.
     log: Vec<u8>,
     stored: usize,
-    /// How long the log was when the broker began, and what happened since.
+    /// The length of the log when the broker began, and its inputs since.
     restored: usize,
     inputs: Vec<Input>,
     pub(crate) crashes: usize,
-    /// The client, the message, and how often.
+    /// The client, the message, and how often it must be received.
     pub(crate) laws: Vec<(usize, u8, Times)>,
-    /// What happened, for whoever reads a failure.
+    /// The events, to explain a failure.
     story: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// A client reads a packet of the broker, or does its next command, and the broker reads what it writes.
+    /// A client reads a packet of the broker, or does its next command, and the broker reads the client's packets.
     Go(usize),
     /// One record is stored.
     Store,
@@ -140,7 +141,7 @@ impl World {
         }
     }
 
-    /// The broker of this world once more.
+    /// Makes the broker of this world again from its inputs.
     fn life(&self) -> Life {
         let mut life = Life::new(&self.log[..self.restored], self.clients.len());
         for input in &self.inputs {
@@ -155,13 +156,13 @@ impl World {
         self.give(life);
     }
 
-    /// What the broker recorded goes to the log.
+    /// Appends the records of the broker to the log.
     fn give(&mut self, life: &Life) {
         let known = self.log.len() - self.stored;
         self.log.extend_from_slice(&life.broker.journal()[known..]);
     }
 
-    /// Ends of records from what is stored on.
+    /// Returns the ends of the records that are not stored.
     fn ends(&self) -> Vec<usize> {
         let mut records = Records::new(&self.log[self.stored..]);
         let mut ends = vec![self.stored];
@@ -251,8 +252,8 @@ impl World {
         }
     }
 
-    /// All worlds that a crash may leave now: any number of records that are not stored, and of packets that each client took last
-    /// without an answer that the broker read.
+    /// Returns all worlds after a crash: with any number of the records that are not stored, and with any number of the packets
+    /// that each client took last without an answer that the broker has read.
     fn crashed(&self, life: &Life) -> Result<Vec<Self>, String> {
         let mut worlds = vec![self.clone()];
         for n in 0..self.clients.len() {
@@ -292,7 +293,7 @@ impl World {
         world
     }
 
-    /// Lets everything happen that can, in one order and without a crash.
+    /// Runs all possible events in one order without a crash.
     pub(crate) fn settle(&mut self) {
         let mut life = self.life();
         self.give(&life);
@@ -305,7 +306,7 @@ impl World {
         panic!("it does not come to an end");
     }
 
-    /// What is left to be done when nothing happens any more.
+    /// Checks the world when no event is possible any more.
     fn check(&self) -> Result<(), String> {
         for client in &self.clients {
             if client.command().is_some() {
@@ -328,7 +329,7 @@ impl World {
         Ok(())
     }
 
-    /// Two worlds are the same for what is to come if these are.
+    /// Returns a hash of all state that the future of the world depends on.
     fn key(&self, life: &Life) -> u64 {
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
         let clients = 0..self.clients.len();
@@ -338,7 +339,7 @@ impl World {
         hasher.hash_one((&self.clients, stored, rest, self.crashes, outgoing))
     }
 
-    /// Tries every order of events with so many crashes. Returns how many different worlds there are, or the first broken promise.
+    /// Tries every order of events with this many crashes. Returns the number of different worlds, or the first broken promise.
     pub(crate) fn search(mut self, crashes: usize) -> Result<usize, String> {
         self.crashes = crashes;
         self.story.clear();
@@ -379,7 +380,7 @@ impl World {
     }
 }
 
-/// The records that a store gives which was told all of these.
+/// Returns the records that a store gives back after it has stored these.
 fn as_entries(log: &[u8]) -> Vec<u8> {
     let mut entries: BTreeMap<(Kind, &[u8]), Option<&[u8]>> = BTreeMap::new();
     let records = Records::new(log).map(Result::unwrap);

@@ -1,4 +1,4 @@
-//! What the settings say of listeners, as sockets that are bound and what is spoken there.
+//! Binds the sockets of the listeners in the settings, and prepares their protocols.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use crate::{Error, Layers, Listener, ListenerSettings, Settings, listen};
 
 const DEFAULT_BIND: &str = "127.0.0.1:1883";
 
-/// What is spoken at an address, by the scheme before it.
+/// The protocols of a listener, from the scheme of its address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Scheme {
     name: &'static str,
     tls: bool,
     websocket: bool,
-    /// The first bytes of a connection show what it speaks.
+    /// Whether the first bytes of a connection decide on its protocols.
     any: bool,
-    /// Where none is given.
+    /// The default port.
     port: u16,
 }
 
@@ -46,7 +46,7 @@ const SCHEMES: [Scheme; 5] = [
     },
 ];
 
-/// Where clients connect.
+/// The address of a listener.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Bind {
     Tcp {
@@ -122,14 +122,14 @@ impl Drop for SocketFile {
     }
 }
 
-/// The listeners of some settings, bound.
+/// The bound listeners of the settings.
 #[derive(Debug, Default)]
 pub(crate) struct Bound {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) files: Vec<SocketFile>,
-    /// Addresses that other machines can connect to without a certificate, with the numbers of their listeners.
+    /// Addresses to which other machines can connect without a certificate, with the numbers of their listeners.
     pub(crate) public: Vec<(usize, SocketAddr)>,
-    /// TLS, by the number of the listener.
+    /// The TLS servers by the number of the listener.
     #[cfg(feature = "tls")]
     pub(crate) tls: Vec<(usize, Arc<mqtt_transport::tls::TlsServer>)>,
 }
@@ -164,7 +164,7 @@ impl Settings {
         listeners
     }
 
-    /// Resolves and binds all addresses, none that others can connect to unless `access` protects it.
+    /// Resolves and binds all addresses. Fails if other machines can connect to one that `access` does not protect.
     pub(crate) async fn bound(&self, access: &Access) -> Result<Bound, Error> {
         let mut bound = Bound::default();
         let mut passed = Passed::new();
@@ -322,7 +322,7 @@ impl Bound {
     }
 }
 
-/// Listens at a name that is no file.
+/// Listens at an abstract name, which is not a file.
 #[cfg(unix)]
 fn listen_abstract(name: &str) -> std::io::Result<tokio::net::UnixListener> {
     #[cfg(target_os = "linux")]
@@ -339,7 +339,7 @@ fn listen_abstract(name: &str) -> std::io::Result<tokio::net::UnixListener> {
     )))
 }
 
-/// Removes the file of a socket at which nobody listens any more: a broker that was killed leaves it.
+/// Removes the file of a socket without a listener, which a killed broker leaves.
 #[cfg(unix)]
 fn remove_stale(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::FileTypeExt;
@@ -370,7 +370,7 @@ impl ListenerSettings {
         self.client_ca.is_some() && self.client_certificate.as_deref() != Some("optional")
     }
 
-    /// Returns what stands on the sockets, but TLS.
+    /// Returns the layers over the sockets, without TLS.
     #[cfg_attr(
         not(feature = "websocket"),
         allow(unused_variables, reason = "there are no paths then")

@@ -1,4 +1,4 @@
-//! Comparisons of passwords: they take long on purpose, so they wait in a bounded queue and run beside the broker.
+//! Compares passwords, which takes long on purpose: comparisons wait in a bounded queue and run beside the broker.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,13 +8,13 @@ use tokio::time::Instant;
 
 use crate::users::Claim;
 
-/// Which comparisons wait, and how many run.
+/// The waiting comparisons, and the number of running ones.
 #[derive(Clone, Debug)]
 pub(crate) struct Checks(Arc<Mutex<Queue>>);
 
 #[derive(Debug)]
 struct Queue {
-    /// The newest is the last.
+    /// The waiting comparisons; the newest is the last.
     waiting: Vec<Check>,
     most: usize,
     running: usize,
@@ -31,19 +31,19 @@ pub(crate) struct Check {
     pub(crate) claim: Claim,
 }
 
-/// What came of [`Checks::add`].
+/// The result of [`Checks::add`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Added {
-    /// As many wait as may.
+    /// The queue is full.
     Full,
-    /// It waits for a worker.
+    /// The comparison waits for a worker.
     Waits,
-    /// It waits, and a worker has to be started: see [`Checks::work`].
+    /// The comparison waits, and the caller has to start a worker: see [`Checks::work`].
     NeedsWorker,
 }
 
 impl Checks {
-    /// At most `most` comparisons wait. All processors but one compare, so that the broker has one for itself.
+    /// Makes a queue for `most` comparisons. One processor is left to the broker, and the others compare.
     pub(crate) fn new(most: usize) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self(Arc::new(Mutex::new(Queue {
@@ -72,17 +72,17 @@ impl Checks {
         Added::NeedsWorker
     }
 
-    /// The client of a connection is gone: nobody waits for its comparison.
+    /// Removes the comparison of a connection that has ended.
     pub(crate) fn forget(&self, connection: ConnectionId) {
         let mut queue = self.queue();
         queue.waiting.retain(|check| check.connection != connection);
     }
 
-    /// Compares until nothing waits, the newest first: its client is the least likely to have given up.
+    /// Compares until no comparison waits. The newest is first, because its client is the least likely to have given up.
     pub(crate) fn work(&self, compare: impl Fn(&Check) -> bool, tell: impl Fn(ConnectionId, bool)) {
         while let Some(check) = self.next() {
             let Claim { proof, memory, .. } = &check.claim;
-            // Another client of the same user may have proved it while this one waited.
+            // Another client of the same user may have proved the password while this one waited.
             let is_right = memory.knows(&check.user, proof, Instant::now()) || {
                 self.queue().comparisons += 1;
                 let is_right = compare(&check) && check.claim.is_known;
@@ -95,7 +95,7 @@ impl Checks {
         }
     }
 
-    /// Returns the next check; without one, the worker that asks is gone.
+    /// Returns the next comparison. If there is none, the calling worker no longer counts as running.
     fn next(&self) -> Option<Check> {
         let mut queue = self.queue();
         let next = queue.waiting.pop();
@@ -106,7 +106,7 @@ impl Checks {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        // Whole at any time, even if a thread panicked with it.
+        // The value is valid at any time, even if a thread panicked while it held the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -129,14 +129,14 @@ mod tests {
         }
     }
 
-    /// Names of connections, as a broker gives them.
+    /// Returns names of connections of a broker.
     fn connections(count: usize) -> Vec<ConnectionId> {
         let now = BrokerInstant::from_millis(0);
         let mut broker = Broker::new(Config::default(), Open, now);
         (0..count).map(|_| broker.open(now).unwrap()).collect()
     }
 
-    /// What a client says: whether it is known without a comparison, and if not, what came of its check.
+    /// Logs a client in. Returns whether the password is known without a comparison, and otherwise the result of adding one.
     fn logs_in(
         checks: &Checks,
         users: &Users,
@@ -172,7 +172,7 @@ mod tests {
             checks.work(is_secret, |_, is_right| assert!(is_right));
         }
         assert_eq!(checks.queue().comparisons, HONEST as u64);
-        // The attacker fills the queue; who comes later is refused at once.
+        // The attacker fills the queue; later clients are refused at once.
         for (n, connection) in connections[HONEST..].iter().enumerate() {
             let name = format!("user-{n}");
             let added = logs_in(&checks, &users, *connection, (&name, "guess"));

@@ -1,4 +1,4 @@
-//! Commands from other tasks and threads to a running host.
+//! Sends commands from other tasks and threads to a running host.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -19,17 +19,17 @@ use crate::listener::serve;
 use crate::peer::{Peer, Peers};
 use crate::shared::Shared;
 
-/// Commands that may wait.
+/// How many commands may wait.
 const COMMANDS: usize = 1_024;
 
-/// Speaks to a running [`Host`](crate::Host) from anywhere: other tasks, other threads, hooks that decide later.
+/// Sends commands to a running [`Host`](crate::Host) from other tasks, other threads, and hooks that decide later.
 #[derive(Clone, Debug)]
 pub struct Control {
     commands: mpsc::Sender<Command>,
     peers: Peers,
 }
 
-/// The host's end of a [`Control`].
+/// The receiving end of a [`Control`], for the host.
 #[derive(Debug)]
 pub struct Commands {
     commands: mpsc::Receiver<Command>,
@@ -39,7 +39,7 @@ pub struct Commands {
 #[derive(Debug)]
 enum Command {
     Decide(ConnectionId, Verdict),
-    /// As the packet it would be in MQTT 5 at this quality of service.
+    /// A message as a packet of MQTT 5, and its quality of service.
     Publish(Vec<u8>, QoS),
     Disconnect(String, ReasonCode, oneshot::Sender<bool>),
     Statistics(oneshot::Sender<Statistics>),
@@ -48,7 +48,7 @@ enum Command {
     Configure(Box<Config>, Change, oneshot::Sender<bool>),
 }
 
-/// A client that is connected.
+/// A connected client.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Connected {
@@ -56,7 +56,7 @@ pub struct Connected {
     pub client_id: String,
     /// Its user name.
     pub user_name: Option<String>,
-    /// The version of MQTT that it speaks.
+    /// Its version of MQTT.
     pub version: Version,
     /// Its address, as in [`Peer`].
     pub address: Option<SocketAddr>,
@@ -64,7 +64,7 @@ pub struct Connected {
     pub subscriptions: usize,
 }
 
-/// What is done to the hooks of a host; returns whether they are of the type that was meant.
+/// A change of a host's hooks. Returns whether the hooks have the expected type.
 struct Change(Box<ChangeFn>);
 
 type ChangeFn = dyn FnOnce(&mut dyn Any) -> bool + Send;
@@ -75,7 +75,7 @@ impl fmt::Debug for Change {
     }
 }
 
-/// A pair: hooks may hold the first, [`Host::new`](crate::Host::new) takes the second.
+/// Makes a pair of ends: hooks may store the first, and [`Host::new`](crate::Host::new) takes the second.
 #[must_use]
 pub fn control() -> (Control, Commands) {
     let (sender, receiver) = mpsc::channel(COMMANDS);
@@ -92,26 +92,26 @@ pub fn control() -> (Control, Commands) {
 }
 
 impl Control {
-    /// Answers a hook's [`Verdict::Later`]. Waits while a thousand commands wait.
+    /// Gives the decision after [`Verdict::Later`] of a hook. Waits while a thousand commands wait.
     pub async fn decide(&self, connection: ConnectionId, verdict: Verdict) {
-        // A host that is gone needs no decisions.
+        // A host that has ended needs no decisions.
         let _ = self
             .commands
             .send(Command::Decide(connection, verdict))
             .await;
     }
 
-    /// The same from a thread without a runtime, such as that of `spawn_blocking`.
+    /// Does the same from a thread without a runtime, such as that of `spawn_blocking`.
     pub fn decide_blocking(&self, connection: ConnectionId, verdict: Verdict) {
         let _ = self
             .commands
             .blocking_send(Command::Decide(connection, verdict));
     }
 
-    /// Publishes a message to all whose subscriptions match.
+    /// Publishes a message to all clients with a matching subscription.
     ///
     /// # Errors
-    /// It cannot be written as a packet.
+    /// The message cannot be encoded as a packet.
     pub async fn publish(&self, message: &Outgoing<'_>) -> Result<(), EncodeError> {
         let publish = Publish {
             retain: message.retain,
@@ -127,27 +127,27 @@ impl Control {
         Ok(())
     }
 
-    /// Ends the connection of a client. `false` if it is not connected.
+    /// Ends the connection of a client. Returns `false` if the client is not connected.
     pub async fn disconnect(&self, client_id: &str, reason: ReasonCode) -> bool {
         let (sender, receiver) = oneshot::channel();
         let command = Command::Disconnect(client_id.to_owned(), reason, sender);
         self.commands.send(command).await.is_ok() && receiver.await.unwrap_or(false)
     }
 
-    /// Returns who is at the other end of a connection. `None` if it is gone. Hooks ask it when a client connects.
+    /// Returns the peer of a connection; `None` if the connection has ended. Hooks call it when a client connects.
     #[must_use]
     pub fn peer(&self, connection: ConnectionId) -> Option<Peer> {
         self.peers.get(connection)
     }
 
-    /// What the broker counts. `None` if it is gone.
+    /// Returns the statistics of the broker; `None` if the host has ended.
     pub async fn statistics(&self) -> Option<Statistics> {
         let (sender, receiver) = oneshot::channel();
         self.commands.send(Command::Statistics(sender)).await.ok()?;
         receiver.await.ok()
     }
 
-    /// Returns the clients that are connected, at most `most` of them. `None` if the broker is gone.
+    /// Returns the connected clients, at most `most` of them; `None` if the host has ended.
     pub async fn clients(&self, most: usize) -> Option<Vec<Connected>> {
         let (sender, receiver) = oneshot::channel();
         let command = Command::Clients(most, sender);
@@ -155,16 +155,16 @@ impl Control {
         receiver.await.ok()
     }
 
-    /// Serves a connection that the program has accepted, with these layers between the socket and MQTT.
+    /// Serves a connection that the program has accepted, with these layers over the socket.
     pub async fn serve(&self, stream: TcpStream, layers: Arc<Layers>) {
-        // A host that is gone closes it.
+        // A host that has ended closes the connection.
         let command = Command::Serve(Box::new(stream), layers);
         let _ = self.commands.send(command).await;
     }
 
-    /// Replaces the limits as [`Broker::configure`](mqtt_broker::Broker::configure) does, and calls `change` with the hooks, both
-    /// between two packets: no client meets the one without the other. Returns `false`, and changes nothing, if the host is gone or
-    /// its hooks are no `H`.
+    /// Replaces the limits as [`Broker::configure`](mqtt_broker::Broker::configure) does, and calls `change` with the hooks. Both
+    /// happen between two packets, so that both apply to each client at the same time. Returns `false`, and changes nothing, if
+    /// the host has ended or its hooks are not an `H`.
     pub async fn configure<H: Hooks + 'static>(
         &self,
         config: Config,
@@ -179,7 +179,7 @@ impl Control {
     }
 }
 
-/// Carries out the commands until every [`Control`] is dropped.
+/// Executes commands until every [`Control`] is dropped.
 pub(crate) async fn obey<H: Hooks + 'static>(
     shared: Rc<RefCell<Shared<H>>>,
     mut commands: Commands,
@@ -213,7 +213,7 @@ pub(crate) async fn obey<H: Hooks + 'static>(
                 let _ = answer.send(connected(&state, most));
             }
             Command::Serve(stream, layers) => {
-                // It borrows the state itself.
+                // The function borrows the state itself.
                 drop(state);
                 serve(&shared, *stream, &layers);
                 continue;

@@ -1,4 +1,4 @@
-//! Why a broker cannot start, or a user file cannot be changed.
+//! Holds the errors of starting a broker and of changing a user file.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use crate::users::UserFileError;
 
 /// Why a broker cannot start, or a user file cannot be changed.
 ///
-/// `Display` does not repeat what [`source`](std::error::Error::source) says: print both.
+/// `Display` does not repeat the text of [`source`](std::error::Error::source): print both.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -18,68 +18,68 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The settings file has a wrong line.
+    /// A line of the settings file is invalid.
     #[error("{}", place(path, *line))]
     Settings {
         /// The file.
         path: PathBuf,
-        /// The line, counted from 1, if one line is to blame.
+        /// The line, counted from 1, if the error is in one line.
         line: Option<usize>,
-        /// What is wrong there.
+        /// The error of the line.
         source: SettingsError,
     },
-    /// The user file has a wrong line.
+    /// A line of the user file is invalid.
     #[error("{}", place(path, Some(*line)))]
     Users {
         /// The file.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong there.
+        /// The error of the line.
         source: UserFileError,
     },
-    /// The ACL file has a wrong line.
+    /// A line of the ACL file is invalid.
     #[error("{}", place(path, Some(*line)))]
     Acl {
         /// The file.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong there.
+        /// The error of the line.
         source: AclError,
     },
-    /// With this value of a setting nobody would be served.
+    /// With this value of a setting the broker could not serve any client.
     #[error("{name}: {why}")]
     Setting {
-        /// The setting, as it is written.
+        /// The name of the setting.
         name: &'static str,
-        /// What it has to be.
+        /// The condition for its value.
         why: &'static str,
     },
-    /// Nothing can listen on an address.
+    /// The system refuses to listen on an address.
     #[error("cannot bind {address}")]
     Listen {
-        /// The address, as it stands in the settings.
+        /// The address as written in the settings.
         address: String,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// An address to listen on is none.
+    /// An address to listen on is not valid.
     #[error("bind: {address:?} {why}")]
     Bind {
-        /// The address, as it stands in the settings.
+        /// The address as written in the settings.
         address: String,
-        /// What is wrong with it.
+        /// Why it is not valid.
         why: &'static str,
     },
     /// A certificate, a key or a revocation list cannot be used.
     #[cfg(feature = "tls")]
     #[error("TLS")]
     Tls(#[source] mqtt_transport::Error),
-    /// Other machines could connect, no users are known, and nothing says that this is meant.
+    /// Other machines could connect, there is no user file, and anonymous clients are not explicitly allowed.
     #[error(
         "everyone could connect to {0}: give --user-file, or --allow-anonymous if that is meant"
     )]
@@ -87,15 +87,15 @@ pub enum Error {
     /// The store cannot be opened.
     #[error("no store")]
     Store(#[source] mqtt_store::OpenError),
-    /// The store failed while the broker ran. What clients were told is stored.
+    /// The store failed while the broker ran. All that clients were told is stored.
     #[error("the store failed")]
     StoreFailed(#[source] crate::StoreFailed),
-    /// A name that cannot stand in a user file.
+    /// The name cannot be in a user file.
     #[error(
         "user {0:?}: must not be empty, begin with # nor contain a colon, a control character or spaces around it"
     )]
     UserName(String),
-    /// A user who is to be removed is not in the file.
+    /// The user to be removed is not in the file.
     #[error("{}: there is no user {user:?}", path.display())]
     NoSuchUser {
         /// The file.
@@ -106,12 +106,12 @@ pub enum Error {
     /// A password cannot be hashed.
     #[error("the password cannot be hashed: {0}")]
     Hash(argon2::password_hash::Error),
-    /// The system gives no random numbers.
+    /// The system does not return random numbers.
     #[error("the system gives no random numbers")]
     Random(#[source] getrandom::Error),
 }
 
-/// What is wrong in a settings file: the parser's message in one line.
+/// The error of a settings file: the message of the parser in one line.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]
 pub struct SettingsError(pub(crate) String);

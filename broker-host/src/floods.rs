@@ -1,5 +1,5 @@
-//! What clients wait for while others send as much as they can. All is on one thread, so that it is counted in steps of the broker and
-//! not in time.
+//! Checks how long clients wait while others send as much as they can. All runs in one thread, so the wait is counted in steps of
+//! the broker and not in time.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -31,7 +31,7 @@ impl Hooks for Open {
 
 type Broker = Rc<RefCell<Shared<Open>>>;
 
-/// Runs a host, and `act` beside it.
+/// Runs a host and `act` at the same time.
 async fn beside<F: Future<Output = ()>>(config: Config, act: impl FnOnce(SocketAddr, Broker) -> F) {
     let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
@@ -72,7 +72,7 @@ fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
     encode(&message, Version::V311)
 }
 
-/// The other tasks have a turn. The runtime is not asked to look at the system before.
+/// Lets the other tasks run once. The runtime does not poll the system before.
 async fn turn() {
     let mut was_polled = false;
     poll_fn(|cx| {
@@ -85,7 +85,7 @@ async fn turn() {
     .await;
 }
 
-/// Sends as much as the system takes; `at` is how much of `bytes` it took last.
+/// Writes as many bytes as the system takes; `at` is the offset in `bytes` where the last call ended.
 fn fill(stream: &TcpStream, bytes: &[u8], at: &mut usize) {
     while let Ok(n) = stream.try_write(&bytes[*at..]) {
         *at = (*at + n) % bytes.len();
@@ -184,7 +184,7 @@ async fn who_sends_little_waits_for_few_turns_of_many_who_flood() {
     .await;
 }
 
-/// Connections that say nothing keep nobody out, and are closed at once when others need their place.
+/// Silent connections do not keep others out: they are closed at once when the limit is reached.
 #[tokio::test]
 async fn silent_connections_keep_nobody_out() {
     let mut config = Config::default();

@@ -1,4 +1,4 @@
-//! Hooks that ask the user file and the ACL file, and log what clients do.
+//! Implements the hooks that ask the user file and the ACL file, and log the actions of clients.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,15 +16,15 @@ use crate::random::random;
 use crate::users::Users;
 use crate::{Acl, Control, Error};
 
-/// Comparisons of passwords that may wait.
+/// How many password comparisons may wait.
 pub(crate) const WAITING: usize = 100;
 
-/// Hooks that ask a user file and an ACL file, and write to `tracing` what clients do: connections at INFO, what is refused at WARN,
-/// subscriptions at DEBUG.
+/// Hooks that ask a user file and an ACL file, and log the actions of clients to `tracing`: connections at INFO, refusals at
+/// WARN, subscriptions at DEBUG.
 ///
-/// A password is compared on a thread of tokio's for blocking work; the broker serves others meanwhile. A bounded number of comparisons
-/// waits, the newest is done first, and a client for which there is no room is told that the server is busy. A password that was right
-/// is known again for a while without a comparison: see [`Users::remember_for`].
+/// A password is compared on a thread of tokio for blocking work, and the broker serves others meanwhile. A bounded number of
+/// comparisons waits, the newest one is done first, and a client without a place in the queue is refused as "server busy". A
+/// correct password is recognised for some time without a comparison: see [`Users::remember_for`].
 ///
 /// ```no_run
 /// use std::path::Path;
@@ -44,22 +44,22 @@ pub(crate) const WAITING: usize = 100;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Guard {
-    /// Who may connect with a user name; with `None`, everyone. Default: `None`.
+    /// The users that may connect; with `None`, all. Default: `None`.
     pub users: Option<Users>,
-    /// Who may publish and subscribe to what; with `None`, everyone to everything. Default: `None`.
+    /// The rules for publishing and subscribing; with `None`, all is allowed. Default: `None`.
     pub acl: Option<Acl>,
     /// Whether clients may connect without a user name. Default: `true`.
     pub anonymous: bool,
-    /// What differs for the clients of some listeners, by their numbers.
+    /// The logins of listeners with separate settings, by the numbers of the listeners.
     pub(crate) logins: HashMap<usize, Login>,
     control: Control,
     checks: Checks,
     quota: Quota,
-    /// The next number if the system gives none: one that was drawn at the start, and counted up.
+    /// The next number if the system returns none: it is drawn at the start and counted up.
     seed: u128,
 }
 
-/// Who may connect to one listener.
+/// The clients that may connect to one listener.
 #[derive(Debug)]
 pub(crate) struct Login {
     pub(crate) users: Option<Users>,
@@ -67,7 +67,7 @@ pub(crate) struct Login {
 }
 
 impl Guard {
-    /// Makes hooks that allow everything. `control` is that of the host they will be given to.
+    /// Makes hooks that allow everything. `control` belongs to the host that gets the hooks.
     ///
     /// # Errors
     /// [`Error::Random`].
@@ -84,12 +84,12 @@ impl Guard {
         })
     }
 
-    /// How many clients at most wait for the comparison of their password. Default: 100.
+    /// Sets how many clients may wait for the comparison of their password. Default: 100.
     pub fn set_password_queue(&mut self, most: usize) {
         self.checks.set_most(most);
     }
 
-    /// From where a client comes or came.
+    /// Returns the address of an observed client.
     fn address(&self, observation: &Observation<'_>) -> Option<SocketAddr> {
         let connection = match observation {
             Observation::Connected { connection, .. }
@@ -145,7 +145,7 @@ impl Hooks for Guard {
             Some(login) => (&login.users, login.anonymous),
             None => (&self.users, self.anonymous),
         };
-        // TLS has proved who it is.
+        // TLS has authenticated the client.
         if let Some(user) = peer.as_ref().and_then(|peer| peer.user.as_ref()) {
             return Verdict::AcceptAs(user.to_string());
         }
@@ -226,11 +226,11 @@ impl Hooks for Guard {
     }
 }
 
-/// Whom an observation is about, and the level that it is logged at.
+/// Returns the client of an observation, and the level at which it is logged.
 fn about<'a>(observation: &Observation<'a>) -> (Option<&'a str>, Level) {
     match observation {
         Observation::Connected { client, .. } => (Some(client.client_id), Level::INFO),
-        // By whatever name: nobody may use up the lines of another.
+        // Refusals count together for all names, so that a client cannot use up the lines of another one.
         Observation::Refused { .. } => (None, Level::WARN),
         Observation::Ended {
             client_id, ending, ..
@@ -247,7 +247,7 @@ fn about<'a>(observation: &Observation<'a>) -> (Option<&'a str>, Level) {
     }
 }
 
-/// Writes an observation. What clients chose is given as text: it is quoted and escaped then.
+/// Logs an observation. Texts from clients are logged as text, which quotes and escapes them.
 fn log(observation: &Observation<'_>, peer: Option<DisplayValue<SocketAddr>>) {
     match observation {
         Observation::Connected {
@@ -308,7 +308,7 @@ fn log(observation: &Observation<'_>, peer: Option<DisplayValue<SocketAddr>>) {
     }
 }
 
-/// Writes how a connection ended. A refusal is in the log already.
+/// Logs the end of a connection. A refusal has already been logged.
 fn log_end(client: Option<&str>, ending: &Ending, peer: Option<DisplayValue<SocketAddr>>) {
     match (client, ending) {
         (None, Ending::ConnectRefused(reason)) => debug!(%reason, peer, "ended"),

@@ -1,7 +1,7 @@
-//! A host for the broker core: it brings bytes and time, and takes bytes away. One thread owns the broker, and whoever
-//! serves a connection borrows it while it does so: there is no lock, no channel and no buffer between a read and the
-//! packets it leads to. What a read brings is routed at once; each receiver is woken, and writes once what came together
-//! for it. All TCP connections are served by one task (`sockets.rs`), other transports by a task each (`task.rs`).
+//! Runs the broker core: reads bytes for it, writes its outgoing bytes, and tells it the time. One thread owns the broker. The
+//! task of a connection borrows the broker while it serves the connection, so there is no lock, no channel and no buffer between
+//! a read and its packets. The packets of a read are routed at once; each receiver is woken, and writes once all packets that
+//! were routed to it. One task serves all TCP connections (`sockets.rs`), and each other transport has a task (`task.rs`).
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -28,7 +28,7 @@ use crate::sockets;
 use crate::storage;
 use crate::task::connection;
 
-/// How long the end waits for clients to close.
+/// How long the host waits at its end for clients to close.
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// A broker with its clock and its connections. [`listen`](crate::listen) makes a listener with the options that a broker wants.
@@ -50,12 +50,12 @@ const GOODBYE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Host<H> {
     pub(crate) shared: Rc<RefCell<Shared<H>>>,
-    /// Until they are obeyed.
+    /// The commands, until `run` executes them.
     commands: RefCell<Option<Commands>>,
 }
 
 impl<H: Hooks + 'static> Host<H> {
-    /// Makes a broker; [`Self::run`] serves it. Must be called within a runtime whose timer is on.
+    /// Makes a host with a new broker; [`Self::run`] serves it. Must be called within a runtime whose timer is enabled.
     #[must_use]
     pub fn new(config: Config, hooks: H, commands: Commands) -> Self {
         Self {
@@ -68,11 +68,11 @@ impl<H: Hooks + 'static> Host<H> {
         }
     }
 
-    /// As [`Self::new`], with a store: the broker goes on with the sessions and messages that are in it, and what its clients are told
-    /// is true after a crash. `config.wall_clock` is set here.
+    /// Makes a host with a store, like [`Self::new`]: the broker continues the stored sessions and messages, and its answers to
+    /// clients hold after a crash. Sets `config.wall_clock`.
     ///
     /// # Errors
-    /// The store cannot be read, or what is in it is damaged.
+    /// The store cannot be read, or its content is damaged.
     #[cfg(feature = "store")]
     pub fn with_store(
         mut config: Config,
@@ -102,10 +102,10 @@ impl<H: Hooks + 'static> Host<H> {
         Ok(host)
     }
 
-    /// Serves a client on any transport, TLS or a Unix socket say, until its connection is over. Await it beside
-    /// [`Self::run`], on the same thread: joined with it, or spawned on a `LocalSet` around both.
+    /// Serves a client over any transport, such as TLS or a Unix socket, until its connection has ended. Await it in the same
+    /// thread as [`Self::run`]: joined with it, or spawned on a `LocalSet` around both.
     ///
-    /// Dropping it closes the connection, and the client's will goes out.
+    /// Dropping the future closes the connection, and the broker publishes the client's will.
     pub fn connection<T>(&self, transport: T) -> impl Future<Output = ()> + use<T, H>
     where
         T: AsyncRead + AsyncWrite + Unpin,
@@ -113,15 +113,15 @@ impl<H: Hooks + 'static> Host<H> {
         connection(Rc::clone(&self.shared), transport, Peer::default(), None)
     }
 
-    /// Sets how many clients may shake hands (TLS, WebSocket) at once; the system keeps the others waiting. How long a handshake may
-    /// take is bounded by [`Config::connect_timeout_ms`]. Default 1,000. Call it before [`Self::run`].
+    /// Sets how many handshakes (TLS, WebSocket) may run at the same time; the system keeps other clients waiting.
+    /// [`Config::connect_timeout_ms`] limits the time of a handshake. Default 1,000. Call it before [`Self::run`].
     pub fn limit_handshakes(&self, most: usize) {
         let handshakes = Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS));
         self.shared.borrow_mut().handshakes = Arc::new(handshakes);
     }
 
-    /// Accepts connections until `stop` is ready. Then it sends DISCONNECT with 0x8B to clients of MQTT 5, ends all connections, and
-    /// waits until they are closed, for at most half a second. A host runs once. A store that fails stops it as well: see
+    /// Accepts connections until `stop` is ready. Then it sends DISCONNECT with 0x8B to clients of MQTT 5, ends all connections,
+    /// and waits until they are closed, for at most half a second. A host runs once. A failed store stops it as well: see
     /// [`Self::close`].
     ///
     /// The future is not `Send`: run it by `block_on` of a current-thread runtime, or spawn it on a `LocalSet`.
@@ -151,10 +151,10 @@ impl<H: Hooks + 'static> Host<H> {
             .await;
     }
 
-    /// Stores what is left, and closes the store; without one it does nothing. Call it when [`Self::run`] is over.
+    /// Stores the remaining records and closes the store; does nothing without a store. Call it after [`Self::run`].
     ///
     /// # Errors
-    /// The store failed, or there is no room for all. What clients were told is stored.
+    /// The store failed, or there is no room for all records. All that clients were told is stored.
     #[cfg(feature = "store")]
     pub fn close(self) -> Result<(), StoreFailed> {
         let mut shared = self.shared.borrow_mut();
@@ -165,7 +165,7 @@ impl<H: Hooks + 'static> Host<H> {
         closed.map_err(StoreFailed)
     }
 
-    /// Serves the store until `stop` is ready, or the store fails.
+    /// Runs the store until `stop` is ready or the store fails.
     #[cfg(feature = "store")]
     async fn run_store(&self, stop: impl Future<Output = ()>) {
         let ended = {
@@ -188,7 +188,7 @@ impl<H: Hooks + 'static> Host<H> {
     }
 }
 
-/// The store of a host failed. What clients were told is stored, and another process can read it.
+/// The store of a host failed. All that clients were told is stored, and another process can read it.
 #[cfg(feature = "store")]
 #[derive(Clone, Debug)]
 pub struct StoreFailed(mqtt_store::Failure);

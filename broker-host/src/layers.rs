@@ -1,4 +1,4 @@
-//! What stands between the sockets of a listener and MQTT.
+//! Holds the layers between the sockets of a listener and MQTT.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -8,24 +8,25 @@ use mqtt_transport::{Error, Stack};
 #[cfg(any(feature = "proxy", feature = "websocket"))]
 use crate::network::Network;
 
-/// What stands between the sockets of a listener and MQTT: nothing by default. Each field belongs to the feature of its name.
+/// The layers between the sockets of a listener and MQTT. By default there are none. Each field exists with the feature of its
+/// name.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Layers {
     /// TLS. Its certificates can be read again while the listener is in use.
     #[cfg(feature = "tls")]
     pub tls: Option<Arc<mqtt_transport::tls::TlsServer>>,
-    /// Which part of the client's certificate is its user name. Without a certificate the user name is that of CONNECT; a
-    /// certificate that has no such part is refused. Default: none.
+    /// The part of the client's certificate that is its user name. A client without a certificate has the user name of CONNECT; a
+    /// certificate without this part is refused. Default: none.
     #[cfg(feature = "tls")]
     pub user_from: Option<mqtt_transport::tls::IdentityPart>,
-    /// WebSocket, above TLS if that is there too.
+    /// WebSocket, above TLS if both are set.
     #[cfg(feature = "websocket")]
     pub websocket: Option<mqtt_transport::websocket::WebSocketServerOptions>,
-    /// Whether the first bytes of a connection decide what of TLS, WebSocket and plain MQTT it speaks, as far as they are set here.
-    /// Default `false`: all that is set stands between the sockets and MQTT.
+    /// Whether the first bytes of a connection decide which of TLS, WebSocket and plain MQTT it uses, as far as these are set.
+    /// With `false` (default) each connection uses all layers that are set.
     pub by_first_bytes: bool,
-    /// Addresses of proxies whose header `X-Forwarded-For` tells the address of the client, with WebSocket.
+    /// Addresses of proxies whose header `X-Forwarded-For` contains the address of the client, with WebSocket.
     #[cfg(feature = "websocket")]
     pub forwarded_from: Vec<Network>,
     /// Addresses of proxies that begin each connection with a header of the PROXY protocol, of version 1 or 2.
@@ -34,7 +35,7 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Whether bytes pass unchanged.
+    /// Returns whether bytes pass unchanged.
     pub(crate) fn is_plain(&self) -> bool {
         if self.by_first_bytes {
             return false;
@@ -54,7 +55,7 @@ impl Layers {
         true
     }
 
-    /// Whether the clients behind this address have addresses of their own: it is a proxy that tells them.
+    /// Returns whether the address is that of a proxy that sends the addresses of its clients.
     #[cfg_attr(
         not(any(feature = "proxy", feature = "websocket")),
         allow(

@@ -1,4 +1,4 @@
-//! What the user file and the ACL file have in common: lines, empty ones, comments, and how they are read.
+//! Reads the lines of the user file and of the ACL file, without empty lines and comments.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// Reads a file that decides who may do what, and warns if other users of this machine can read or write it.
+/// Reads a file with users or rules, and warns if other users of this machine can read or write it.
 pub(crate) fn read(path: &Path) -> Result<String, Error> {
     let text = read_text(path)?;
     #[cfg(unix)]
@@ -25,7 +25,7 @@ pub(crate) fn read(path: &Path) -> Result<String, Error> {
     Ok(text)
 }
 
-/// Reads a file whole.
+/// Reads a whole file.
 pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|source| Error::File {
         path: path.into(),
@@ -33,7 +33,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
     })
 }
 
-/// Returns the permissions of a file that others than its owner and group can read or write.
+/// Returns the permissions of a file that users other than its owner and group can read or write.
 #[cfg(unix)]
 fn open_mode(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;

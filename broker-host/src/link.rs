@@ -1,5 +1,4 @@
-//! One connection between its transport and the broker: what a read brings goes to the broker, and what the broker has for the
-//! client is written.
+//! Connects one transport with the broker: passes the read bytes to the broker, and writes the broker's bytes for the client.
 
 use std::io;
 use std::task::Poll;
@@ -9,74 +8,74 @@ use mqtt_broker::{ConnectionId, Hooks, Next};
 
 use crate::shared::Shared;
 
-/// What one read may bring.
+/// How many bytes one read takes at most.
 pub(crate) const READ: usize = 64 << 10;
-/// How many reads a connection may have in one turn: small ones must not go on as long as the client sends.
+/// How many reads a connection may have in one turn, so that a turn with small reads ends while the client sends.
 const READS: usize = 4;
-/// What is read and thrown away of a connection that is over, in all. Who sends more is not waited for.
+/// How many bytes of an ended connection are read and discarded. The host does not wait for a client that sends more.
 const DISCARDED: usize = 256 << 10;
-/// How long a connection that is over may take to write its last bytes and to close.
+/// How long an ended connection may take to write its last bytes and to close.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
-/// A transport as [`Link`] sees it: `Pending` where it would have to wait.
+/// A transport that never waits: its methods return `Pending` instead.
 pub(crate) trait Wire {
     fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>>;
     fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>>;
-    /// Nothing more is written.
+    /// Ends the stream of written bytes.
     fn shut_down(&mut self) -> Poll<io::Result<()>>;
 
-    /// Writes what it took and holds back.
+    /// Writes buffered bytes.
     fn flush(&mut self) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads what nobody looks at any more.
+    /// Reads bytes that are discarded.
     fn discard(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
         self.read(space)
     }
 
-    /// Whether a read may bring something.
+    /// Returns whether a read may return bytes.
     fn is_readable(&self) -> bool {
         true
     }
 
-    /// Whether the client broke a protocol below MQTT, and is to be told so before the transport is closed.
+    /// Returns whether the client broke a protocol below MQTT, and gets a message about it before the transport is closed.
     fn has_failed(&self) -> bool {
         false
     }
 }
 
-/// Where a connection stands after [`Link::serve`].
+/// The state of a connection after [`Link::serve`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Turn {
-    /// For its transport or for the broker.
+    /// It waits for its transport or for the broker.
     Waits,
-    /// There is more to read or to do, after the others.
+    /// It has more to read or to do, after the other connections.
     HasMore,
-    /// It is over, and waits for its last bytes to go out and for the client to close: no longer than [`LINGER`].
-    /// Closing at once could destroy what the client has not read yet.
+    /// It has ended, and waits until its last bytes are written and the client closes, for at most [`LINGER`]. Closing it at once
+    /// could destroy bytes that the client has not read.
     Lingers,
-    /// The same, and there is more to read, after the others.
+    /// Like [`Self::Lingers`], with more to read after the other connections.
     LingersOn,
     /// Close the transport.
     Over,
 }
 
-/// What a connection keeps between two turns.
+/// The state of a connection between two turns.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) id: ConnectionId,
-    /// The beginning of a packet, or what the broker would not take yet.
+    /// The beginning of a packet, or bytes that the broker has not accepted.
     rest: Vec<u8>,
-    /// Where `rest` begins.
+    /// The offset in `rest` of the first byte that is still needed.
     taken: usize,
     blocked: bool,
-    /// Its share of the turn is used up.
+    /// Whether its share of the turn is used up.
     yields: bool,
     shut_down: bool,
-    /// A protocol below MQTT was broken.
+    /// Whether the client broke a protocol below MQTT.
     failed: bool,
-    /// What was read since it is over.
+    /// How many bytes were discarded since the connection ended.
     discarded: usize,
 }
 
@@ -94,8 +93,8 @@ impl Link {
         }
     }
 
-    /// Does what can be done now: a few reads, and what the broker allows in one turn. A transport that fails or ends is the
-    /// same to the broker.
+    /// Reads a few times, and passes as many packets to the broker as the turn allows. The broker treats a failed transport like
+    /// an ended one.
     pub(crate) fn serve<H: Hooks>(&mut self, shared: &mut Shared<H>, wire: &mut impl Wire) -> Turn {
         self.try_serve(shared, wire).unwrap_or(Turn::Over)
     }
@@ -118,7 +117,7 @@ impl Link {
                 return self.linger(written, wire);
             }
             if self.blocked {
-                // What is written now, or was decided meanwhile, may have made room.
+                // The bytes that were written now, or a decision made meanwhile, may have made room.
                 self.take_rest(shared);
                 shared.wake(Some(self.id));
                 if self.yields {
@@ -150,7 +149,7 @@ impl Link {
         Ok(Turn::HasMore)
     }
 
-    /// Writes what is outgoing, as far as it goes; whether that is all.
+    /// Writes the outgoing bytes as far as possible. Returns whether all are written.
     fn write<H: Hooks>(
         &mut self,
         shared: &mut Shared<H>,
@@ -173,7 +172,7 @@ impl Link {
         }
     }
 
-    /// Gives the broker what a read brought, behind what is left from the last.
+    /// Passes the read bytes to the broker, after the bytes that the last call left.
     fn take<H: Hooks>(&mut self, shared: &mut Shared<H>, bytes: &[u8]) {
         if self.rest.is_empty() {
             let consumed = self.receive(shared, bytes);
@@ -189,7 +188,7 @@ impl Link {
         let mut rest = std::mem::take(&mut self.rest);
         let input = rest.get(self.taken..).unwrap_or_default();
         self.taken += self.receive(shared, input);
-        // What was taken is moved away once, however many turns it takes.
+        // The accepted bytes are removed once, after any number of turns.
         if self.taken >= rest.len() {
             self.taken = 0;
         } else {

@@ -1,4 +1,4 @@
-//! Listening sockets, and the task of each that accepts connections.
+//! Holds the listening sockets, and the task of each one that accepts connections.
 
 use std::cell::RefCell;
 use std::io;
@@ -19,12 +19,12 @@ use crate::shared::Shared;
 use crate::sockets;
 use crate::staged::Staged;
 
-/// How long to wait when a connection cannot be accepted, such as for want of file descriptors.
+/// How long to wait when a connection cannot be accepted, for example because file descriptors are used up.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// Connections that the system completes and keeps until they are accepted.
+/// How many connections the system establishes before they are accepted.
 const BACKLOG: u32 = 1_024;
 
-/// A socket that listens, and what clients speak there: a [`TcpListener`] or [`UnixListener`] becomes one for plain MQTT.
+/// A listening socket and its layers. A [`TcpListener`] or [`UnixListener`] converts to a listener for plain MQTT.
 #[derive(Debug)]
 pub struct Listener {
     socket: Bound,
@@ -39,7 +39,7 @@ enum Bound {
     Unix(UnixListener),
 }
 
-/// A connection that was accepted.
+/// An accepted connection.
 #[derive(Debug)]
 pub(crate) enum Accepted {
     Tcp(TcpStream),
@@ -69,14 +69,14 @@ impl Listener {
         }
     }
 
-    /// Puts TLS, WebSocket or the header of a proxy between the sockets and MQTT.
+    /// Adds TLS, WebSocket or the header of a proxy between the sockets and MQTT.
     #[must_use]
     pub fn over(mut self, layers: impl Into<Arc<Layers>>) -> Self {
         self.layers = layers.into();
         self
     }
 
-    /// Gives it a number, by which hooks tell listeners apart: [`Peer::listener`](crate::Peer::listener). Default 0.
+    /// Sets a number by which hooks distinguish listeners: [`Peer::listener`](crate::Peer::listener). Default 0.
     #[must_use]
     pub const fn numbered(mut self, number: usize) -> Self {
         self.number = number;
@@ -89,7 +89,7 @@ impl Listener {
         self.number
     }
 
-    /// Returns the address that is bound. `None` for a Unix socket.
+    /// Returns the bound address; `None` for a Unix socket.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.socket {
@@ -107,7 +107,7 @@ impl Listener {
         let accepted = match &self.socket {
             Bound::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // Without it a small packet may wait for the acknowledgement of the last.
+                // Otherwise a small packet may wait for the acknowledgement of the one before.
                 let _ = stream.set_nodelay(true);
                 peer.address = Some(address);
                 if !self.layers.is_proxy(address.ip()) {
@@ -122,33 +122,33 @@ impl Listener {
     }
 }
 
-/// Listens on an address, for [`Host::run`](crate::Host::run). The address can be used again at once after a broker ended, while
-/// the system still remembers the connections of that broker.
+/// Listens on an address, for [`Host::run`](crate::Host::run). The address can be bound again at once after a broker has ended,
+/// while the system still has its old connections.
 ///
 /// # Errors
-/// The address is not of this machine, is in use, or may not be used.
+/// The address is not an address of this machine, is in use, or must not be used.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    // 3.1.1 [MQTT-7.1.1-1] and [MQTT-7.0.0-2], 5 [MQTT-4.2.0-1]: TCP keeps the order of bytes and loses none; nothing
-    // else is needed.
+    // 3.1.1 [MQTT-7.1.1-1] and [MQTT-7.0.0-2], 5 [MQTT-4.2.0-1]: TCP keeps the order of bytes and loses none, as MQTT needs.
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
     socket.set_reuseaddr(true)?;
-    // For the connections that it accepts: a client without a keep-alive that is gone is noticed by the system.
+    // The accepted connections inherit this: the system notices when a client without a keep-alive has vanished.
     socket.set_keepalive(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Accepts connections until it is dropped.
+/// Accepts connections until the future is dropped.
 pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, listener: Listener) {
     let is_plain = listener.layers.is_plain();
     let handshakes = Arc::clone(&shared.borrow().handshakes);
     #[cfg(feature = "files")]
     let mut fails = false;
     loop {
-        // While too many shake hands, the system keeps the others waiting. It is never closed, so there is a permit.
+        // While there are too many handshakes, the system keeps clients waiting. The semaphore is never closed, so there will be
+        // a permit.
         let permit = match is_plain {
             true => None,
             false => Arc::clone(&handshakes).acquire_owned().await.ok(),
@@ -167,7 +167,7 @@ pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, l
     }
 }
 
-/// Serves a connection that the program has accepted. It is closed if too many shake hands.
+/// Serves a connection that the program has accepted. Closes it if there are too many handshakes.
 pub(crate) fn serve<H: Hooks + 'static>(
     shared: &Rc<RefCell<Shared<H>>>,
     stream: TcpStream,
@@ -194,7 +194,7 @@ pub(crate) fn serve<H: Hooks + 'static>(
     }
 }
 
-/// Logs the first connection that cannot be accepted, such as for want of file descriptors, and the first that can be again.
+/// Logs the first connection that cannot be accepted, and the first one that can be accepted again.
 #[cfg(feature = "files")]
 fn tell_change(fails: &mut bool, error: Option<&io::Error>) {
     match error {

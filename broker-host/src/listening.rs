@@ -1,4 +1,4 @@
-//! A broker made of settings: its files are read, its addresses are bound.
+//! Makes a broker from settings: reads its files and binds its addresses.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use crate::binding::{Bound, SocketFile};
 use crate::reload::{Access, Reloader};
 use crate::{Control, Error, Guard, Host, Listener, Settings};
 
-/// A broker that listens and does not accept connections yet: [`Settings::listen`] makes it, [`Self::run`] serves.
+/// A broker that listens but does not accept connections yet. [`Settings::listen`] makes it, and [`Self::run`] serves.
 #[derive(Debug)]
 pub struct Listening {
     host: Host<Guard>,
@@ -19,11 +19,12 @@ pub struct Listening {
 }
 
 impl Settings {
-    /// Reads the files, binds the addresses and makes the broker. Must be called within a runtime of tokio whose timer is on.
+    /// Reads the files, binds the addresses and makes the broker. Must be called within a tokio runtime whose timer is enabled.
     ///
     /// # Errors
-    /// What [`Self::check`] returns, [`Error::Bind`], [`Error::Listen`], [`Error::Tls`], [`Error::Unprotected`] if other machines could connect, there is no user file, and
-    /// [`allow_anonymous`](Self::allow_anonymous) is not set; what [`crate::Users::read`] and [`crate::Acl::read`] return; [`Error::Store`].
+    /// The errors of [`Self::check`], [`crate::Users::read`] and [`crate::Acl::read`]; [`Error::Bind`], [`Error::Listen`],
+    /// [`Error::Tls`] and [`Error::Store`]; [`Error::Unprotected`] if other machines could connect, there is no user file, and
+    /// [`allow_anonymous`](Self::allow_anonymous) is not set.
     pub async fn listen(&self) -> Result<Listening, Error> {
         self.check()?;
         let access = Access::read(self)?;
@@ -47,24 +48,24 @@ impl Settings {
 }
 
 impl Listening {
-    /// Returns the addresses that are bound; where a port of 0 was asked for, the one that the system chose.
+    /// Returns the bound addresses. For a port of 0, the address has the port that the system chose.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.listeners.iter().filter_map(Listener::address)
     }
 
-    /// Returns what other tasks and threads speak to the broker with.
+    /// Returns the control by which other tasks and threads send commands to the broker.
     #[must_use]
     pub fn control(&self) -> Control {
         self.control.clone()
     }
 
-    /// Returns what reads the files again while the broker runs.
+    /// Returns a reloader, which reads the files again while the broker runs.
     #[must_use]
     pub fn reloader(&self) -> Reloader {
         self.reloader.clone()
     }
 
-    /// Serves until `stop` is ready, and takes leave of the clients, as [`Host::run`] does.
+    /// Serves until `stop` is ready, and ends the connections as [`Host::run`] does.
     ///
     /// # Errors
     /// [`Error::StoreFailed`].

@@ -1,4 +1,4 @@
-//! What clients may write into the log: little of it, and nothing that changes how a line looks.
+//! Limits the log: the texts of a client are cut and escaped, and its lines are counted.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Characters of a text of a client that are logged.
+/// How many characters of a client's text are logged.
 const CHARACTERS: usize = 120;
-/// Over how long the lines of a client are counted.
+/// The time over which the lines of a client are counted.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Lines of one client in a window.
+/// How many lines of one client are logged in a window.
 const LINES: u32 = 20;
-/// Clients that are counted apart in a window; those beyond are counted together.
+/// How many clients are counted separately in a window; all further ones are counted together.
 const CLIENTS: usize = 1_000;
 
-/// Cuts a text of a client where it is long. It is given to `tracing` as text, which quotes and escapes it.
+/// Cuts a long text of a client. `tracing` gets the result as text, which it quotes and escapes.
 pub(crate) fn cut(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(CHARACTERS) {
         None => Cow::Borrowed(text),
@@ -45,8 +45,8 @@ impl Quota {
         }
     }
 
-    /// Whether another line of a client may be logged; without a name, of those that have none. Beside it, how many lines were not
-    /// logged in the windows before, if that was not told yet.
+    /// Returns whether another line of a client may be logged (without a name, of all clients without one), and how many lines
+    /// were suppressed in earlier windows, if that was not yet reported.
     pub(crate) fn allows(&mut self, client: Option<&str>, now: Instant) -> (bool, Option<u64>) {
         let mut told = None;
         if now.duration_since(self.since) >= WINDOW {
@@ -90,7 +90,7 @@ mod tests {
             .count();
         assert_eq!(logged, LINES as usize);
         assert!(quota.allows(Some("quiet"), now).0);
-        // However many names a client invents.
+        // A client can invent any number of names.
         let invented = (0..100_000).map(|n| format!("invented-{n}"));
         let logged = invented
             .filter(|name| quota.allows(Some(name), now).0)

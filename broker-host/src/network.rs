@@ -1,16 +1,16 @@
-//! Ranges of addresses, as settings name them.
+//! Parses ranges of addresses of the settings.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// An address, or all that begin with the same bits: `10.0.0.0/8`.
+/// An address, or all addresses that begin with the same bits: `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Network {
     address: IpAddr,
     bits: u32,
 }
 
-/// A text is no range of addresses.
+/// The error for a text that is not a range of addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct NoNetwork;
@@ -45,7 +45,7 @@ impl FromStr for Network {
 }
 
 impl Network {
-    /// Whether an address is in the range. An address of IPv4 is the same when it is written as one of IPv6.
+    /// Returns whether an address is in the range. An IPv4 address written as an IPv6 address is the same address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {

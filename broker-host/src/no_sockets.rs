@@ -1,4 +1,4 @@
-//! Where there is no `epoll` or `kqueue`, the connections of listeners have a task each like all others.
+//! Serves each connection of a listener by a separate task, on systems without `epoll` and `kqueue`.
 
 use std::cell::RefCell;
 use std::rc::Rc;

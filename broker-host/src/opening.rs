@@ -1,4 +1,4 @@
-//! A host on the store that the settings name.
+//! Makes a host with the store of the settings.
 
 use mqtt_store::{Config, Durability, OpenError, Store};
 use tracing::{info, warn};
@@ -7,24 +7,24 @@ use crate::random::random;
 use crate::reload::Access;
 use crate::{Control, Error, Guard, Host, Settings, control};
 
-/// What a damaged store leads to, in the settings.
+/// The words of the settings for the handling of a damaged store.
 const REFUSE: &str = "refuse";
 const MOVE_ASIDE: &str = "move-aside";
 
 impl Settings {
-    /// Whether the word for a damaged store is known.
+    /// Returns whether the word for a damaged store is known.
     pub(crate) fn knows_damaged(&self) -> bool {
         let damaged = self.store_damaged.as_deref();
         damaged.is_none_or(|word| [REFUSE, MOVE_ASIDE].contains(&word))
     }
 
-    /// Whether the word for the durability is known.
+    /// Returns whether the word for the durability is known.
     pub(crate) fn knows_durability(&self) -> bool {
         let durability = self.durability.as_deref();
         durability.is_none_or(|word| word.parse::<Durability>().is_ok())
     }
 
-    /// How the store is opened, if one is used.
+    /// Returns the configuration of the store, if there is one.
     fn store_config(&self) -> Option<Config> {
         let mut config = Config::new(self.store.as_deref()?);
         if let Some(Ok(durability)) = self.durability.as_deref().map(str::parse) {
@@ -34,7 +34,7 @@ impl Settings {
         (config.durability != Durability::Off).then_some(config)
     }
 
-    /// Makes the host. A damaged store is moved aside, if the settings say so.
+    /// Makes the host. Renames a damaged store if the settings say so.
     pub(crate) fn host(&self, access: Access) -> Result<(Host<Guard>, Control), Error> {
         match self.host_on_store(access) {
             Err(Error::Store(damaged @ OpenError::Damaged { .. }))

@@ -1,4 +1,4 @@
-//! How much of the thread handshakes may take: all of it while nobody else needs it, a fifth of it otherwise.
+//! Limits the time of handshakes: while other connections need the thread, handshakes get a fifth of it; otherwise all of it.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -9,20 +9,20 @@ use std::time::Duration;
 use mqtt_broker::ConnectionId;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// One part of the time in so many goes to handshakes while others are served.
+/// Handshakes get one part in this many of the time while other connections are served.
 const SHARE: u32 = 5;
-/// For how long others count as being served after they were: longer than their next packet takes to come.
+/// How long after the last service other connections count as being served: longer than the time between two of their packets.
 const BUSY: Duration = Duration::from_millis(2);
-/// How much time that handshakes did not use they may use later.
+/// How much unused time handshakes may use later.
 const SAVED: Duration = Duration::from_millis(2);
 
-/// Connections that have something to read and shake hands, and when the next of them may go on.
+/// The connections in a handshake that have something to read, and the time of the next step.
 #[derive(Debug)]
 pub(crate) struct Pace {
     waiting: VecDeque<ConnectionId>,
-    /// When others were served last while somebody waited.
+    /// When other connections were last served while a handshake waited.
     others_at: Option<Instant>,
-    /// Until then the share of handshakes is used.
+    /// The time until which the share of handshakes is used.
     used_until: Instant,
     sleep: Pin<Box<Sleep>>,
 }
@@ -42,14 +42,14 @@ impl Pace {
         self.waiting.push_back(id);
     }
 
-    /// Somebody was served who does not shake hands.
+    /// Notes that a connection was served that is not in a handshake.
     pub(crate) fn served_others(&mut self) {
         if !self.waiting.is_empty() {
             self.others_at = Some(Instant::now());
         }
     }
 
-    /// Returns the connection whose next step may be done now. Otherwise the task is woken when one may.
+    /// Returns the connection whose next step may be done now. Otherwise wakes the task when one may.
     pub(crate) fn next(&mut self, cx: &mut Context<'_>) -> Option<ConnectionId> {
         if self.waiting.is_empty() {
             return None;
@@ -65,7 +65,7 @@ impl Pace {
         self.waiting.pop_front()
     }
 
-    /// A step has taken so long.
+    /// Notes how long a step took.
     pub(crate) fn took(&mut self, step: Duration, now: Instant) {
         let from = self.used_until.max(now.checked_sub(SAVED).unwrap_or(now));
         self.used_until = from + step * SHARE;
@@ -89,7 +89,8 @@ mod tests {
         }
     }
 
-    /// Steps of a millisecond that are done within a second, if others are served each millisecond, or not.
+    /// Returns how many steps of a millisecond are done within a second, if other connections are served each millisecond, or
+    /// not.
     fn steps(others: bool) -> u32 {
         let mut broker = Broker::new(Config::default(), Open, Now::from_millis(0));
         let id = broker.open(Now::from_millis(0)).unwrap();
@@ -102,7 +103,7 @@ mod tests {
             if others {
                 pace.others_at = Some(start + at + BUSY);
             }
-            // The clock of the test.
+            // Sets the clock of the test.
             pace.used_until = pace.used_until.checked_sub(at).unwrap();
             let next = pace.next(&mut cx);
             pace.used_until += at;

@@ -1,30 +1,31 @@
-//! Who is at the other end of each connection: what hooks, logs and limits may want to know and MQTT does not say.
+//! Holds the peers of connections: addresses and certificates, for hooks, logs and limits.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mqtt_broker::ConnectionId;
 
-/// Who is at the other end of a connection. [`Control::peer`](crate::Control::peer) returns it to hooks.
+/// The peer of a connection. [`Control::peer`](crate::Control::peer) returns it to hooks.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Peer {
-    /// Its address: that of the socket or, behind a proxy that is trusted, the one that the proxy tells. `None` on a Unix
-    /// socket, and for streams that are given to [`Host::connection`](crate::Host::connection).
+    /// Its address: that of the socket or, with a trusted proxy, the one that the proxy sends. `None` on a Unix socket, and for
+    /// streams that are given to [`Host::connection`](crate::Host::connection).
     pub address: Option<SocketAddr>,
-    /// The listener that accepted it: [`Listener::number`](crate::Listener::number).
+    /// The number of the listener that accepted the connection: [`Listener::number`](crate::Listener::number).
     pub listener: usize,
-    /// The user that its certificate names, if the listener takes the user from certificates. It is the user of the client,
-    /// whatever CONNECT says.
+    /// The user that its certificate names, if the listener takes the user from certificates. It replaces the user name of
+    /// CONNECT.
     pub user: Option<Arc<str>>,
-    /// Stands for its address in the limits for one address; 0 if it is not limited.
+    /// A number for its address in the limits for one address; 0 if it is not limited.
     pub(crate) source: u64,
-    /// What TLS, WebSocket and a proxy told, such as the certificate; `None` without them and before their handshakes are over.
+    /// The information of TLS, WebSocket and a proxy, such as the certificate; `None` without them and before their handshakes
+    /// end.
     pub layers: Option<Arc<mqtt_transport::Peer>>,
 }
 
-/// Returns what stands for an address in the limits for one address: an address of IPv4, or a network of 64 bits of IPv6, which
-/// mostly belongs to one subscriber.
+/// Returns a number for an address in the limits for one address: an IPv4 address, or an IPv6 network of 64 bits, which usually
+/// belongs to one subscriber.
 pub(crate) fn source(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => IPV4 | u64::from(address.to_bits()),
@@ -35,14 +36,14 @@ pub(crate) fn source(address: IpAddr) -> u64 {
     }
 }
 
-/// No network of IPv6 is there.
+/// No IPv6 network has this number.
 const IPV4: u64 = 1 << 63;
 
-/// The peers of all open connections, which the host fills and hooks ask.
+/// The peers of all open connections. The host sets them, and hooks read them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peers(Arc<Mutex<Places>>);
 
-/// By the connection's index.
+/// The peers by the connection's index.
 type Places = Vec<Option<(ConnectionId, Peer)>>;
 
 impl Peers {
@@ -57,7 +58,7 @@ impl Peers {
         }
     }
 
-    /// Stores what is known of a connection.
+    /// Stores the peer of a connection.
     pub(crate) fn set(&self, id: ConnectionId, peer: Peer) {
         let mut places = self.places();
         if id.index() >= places.len() {
@@ -68,7 +69,7 @@ impl Peers {
         }
     }
 
-    /// Forgets a connection that is closed.
+    /// Forgets the peer of a closed connection.
     pub(crate) fn forget(&self, id: ConnectionId) {
         if let Some(place) = self.places().get_mut(id.index()) {
             *place = None;

@@ -1,8 +1,8 @@
-//! Random numbers of the system.
+//! Returns random numbers of the system.
 
 use crate::Error;
 
-/// Returns bytes that nobody can guess.
+/// Returns unguessable bytes.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(Error::Random)?;

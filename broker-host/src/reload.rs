@@ -1,4 +1,4 @@
-//! Users, rules and limits that change while a broker runs.
+//! Changes users, rules and limits while a broker runs.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ use crate::binding::Bound;
 use crate::guard::{Login, WAITING};
 use crate::{Acl, Control, Error, Guard, ListenerSettings, Settings, Users};
 
-/// Reads the files of a running broker again: [`Listening::reloader`](crate::Listening::reloader) makes it.
+/// Reads the files of a running broker again. [`Listening::reloader`](crate::Listening::reloader) makes it.
 #[derive(Clone, Debug)]
 pub struct Reloader {
     control: Control,
-    /// Those of the start.
+    /// The settings of the start.
     started: Settings,
-    /// Addresses that other machines can connect to without a certificate, with the numbers of their listeners.
+    /// Addresses to which other machines can connect without a certificate, with the numbers of their listeners.
     public: Vec<(usize, SocketAddr)>,
-    /// TLS, by the number of the listener.
+    /// The TLS servers by the number of the listener.
     #[cfg(feature = "tls")]
     tls: Vec<(usize, std::sync::Arc<mqtt_transport::tls::TlsServer>)>,
 }
@@ -34,12 +34,12 @@ impl Reloader {
         }
     }
 
-    /// Reads the user file, the ACL file and the certificates that `settings` name, and replaces users, rules, limits and certificates
-    /// by the new ones, all in one step. Clients stay connected; what they may do is decided by the new rules, and limits that are told in CONNACK are those of
-    /// the next connection. Returns the names of settings that are not as they were at the start and need a new start.
+    /// Reads the user file, the ACL file and the certificates of `settings`, and replaces users, rules, limits and certificates
+    /// in one step. Clients stay connected; the new rules apply to them, and the limits of CONNACK to their next connection.
+    /// Returns the names of changed settings that need a new start.
     ///
     /// # Errors
-    /// As [`Settings::listen`]. Nothing has changed then.
+    /// The errors of [`Settings::listen`]. Nothing has changed then.
     pub async fn reload(&self, settings: &Settings) -> Result<Vec<&'static str>, Error> {
         // The listeners are those of the start, so what is read for them is of the same addresses.
         let bind = self.started.bind.clone();
@@ -59,7 +59,7 @@ impl Reloader {
             let tls = ();
             Ok::<_, Error>((access, config, tls))
         });
-        // It neither panics nor is it cancelled but by the end of the runtime.
+        // The task does not panic, and only the end of the runtime cancels it.
         let Ok(read) = read.await else {
             return Ok(Vec::new());
         };
@@ -96,7 +96,7 @@ fn certificates(
     numbers.iter().map(of).collect()
 }
 
-/// Returns the names of the settings that a running broker cannot take over and that differ.
+/// Returns the names of the changed settings that a running broker cannot apply.
 fn fixed_but_changed(started: &Settings, wanted: &Settings) -> Vec<&'static str> {
     let (before, after) = (started.common(), wanted.common());
     let listeners = |settings: &Settings| -> Vec<_> {
@@ -132,7 +132,7 @@ fn fixed_but_changed(started: &Settings, wanted: &Settings) -> Vec<&'static str>
     changed.map(|(name, _)| name).collect()
 }
 
-/// Leaves out what is read again.
+/// Returns the settings without the files that are read again.
 fn without_files(listener: ListenerSettings) -> ListenerSettings {
     ListenerSettings {
         user_file: None,
@@ -147,10 +147,11 @@ fn without_files(listener: ListenerSettings) -> ListenerSettings {
     }
 }
 
-/// Who may do what, as the files of some settings say.
+/// The users and rules of the files in the settings.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// Who may connect, by the number of the listener; first what is said for all.
+    /// The users of each listener by its number, and whether clients may connect without a user name; the first entry is for all
+    /// listeners.
     logins: Vec<(usize, Option<Users>, Option<bool>)>,
     acl: Option<Acl>,
     password_queue: Option<usize>,
@@ -165,7 +166,7 @@ impl Access {
         for (number, listener) in std::iter::once(all).chain(listeners) {
             let users = match listener.user_file {
                 None => None,
-                // Read once, so that a password is remembered for all listeners.
+                // Each file is read once, so that all listeners share the remembered passwords.
                 Some(path) => match read.iter().find(|(known, _)| *known == path) {
                     Some((_, users)) => Some(users.clone()),
                     None => {
@@ -184,7 +185,7 @@ impl Access {
         })
     }
 
-    /// Whether addresses of listeners that others can connect to are protected, or meant to be open.
+    /// Checks that the addresses to which others can connect are protected, or explicitly open.
     pub(crate) fn protects(&self, public: &[(usize, SocketAddr)]) -> Result<(), Error> {
         for (number, address) in public {
             let own = self.logins.iter().rev().find(|(own, ..)| own == number);

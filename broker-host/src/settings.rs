@@ -1,4 +1,4 @@
-//! What can be set, once for the settings file and once for the command line: the same names, the same units.
+//! Holds the settings of a broker. The settings file and the command line have the same names and units.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::Error;
 use crate::error::SettingsError;
 use crate::lines::read_text;
 
-/// What `packet-size` must be at least: some names and a password fit in CONNECT.
+/// The least `packet-size`: CONNECT with names and a password must fit.
 const SMALLEST_PACKET: u32 = 128;
 
 macro_rules! settings {
@@ -20,10 +20,9 @@ macro_rules! settings {
         listeners { $($(#[$own_doc:meta])* $own:ident: $own_type:ty,)* }
         limits { $($(#[$limit_doc:meta])* $limit:ident: $limit_type:ty => $field:ident,)* }
     ) => {
-        /// Everything that can be set. `None` is the default that the field tells.
+        /// The settings of a broker. `None` stands for the default in the description of the field.
         ///
-        /// The same fields are the keys of a TOML file, with `-` for `_`, and with the feature `clap` the long options of a command.
-        ///
+        /// The fields are the keys of a TOML file, with `-` for `_`, and with the feature `clap` the long options of a command.
         /// ```no_run
         /// use mqtt_broker_host::{Settings, signals};
         ///
@@ -43,7 +42,7 @@ macro_rules! settings {
         pub struct Settings {
             $($(#[$doc])* pub $name: Option<$type>,)*
             $($(#[$own_doc])* pub $own: Option<$own_type>,)*
-            /// Listeners with settings of their own. What one does not say is as it is for all.
+            /// Listeners with separate settings. A setting that is missing here is that of all listeners.
             #[cfg_attr(feature = "clap", arg(skip))]
             pub listener: Option<Vec<ListenerSettings>>,
             $(
@@ -53,12 +52,12 @@ macro_rules! settings {
             )*
         }
 
-        /// What one listener has of its own: a table `[[listener]]` of a settings file. `None` is what [`Settings`] say.
+        /// The settings of one listener: a table `[[listener]]` of a settings file. `None` stands for the value in [`Settings`].
         #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
         #[non_exhaustive]
         #[serde(deny_unknown_fields, rename_all = "kebab-case")]
         pub struct ListenerSettings {
-            /// Where clients connect, as [`Settings::bind`].
+            /// The addresses of the listener, as in [`Settings::bind`].
             pub bind: Option<Vec<String>>,
             $(
                 #[doc = concat!("As `", stringify!($own), "` of [`Settings`].")]
@@ -67,7 +66,7 @@ macro_rules! settings {
         }
 
         impl ListenerSettings {
-            /// Returns these settings, and those of `others` where nothing is set here.
+            /// Returns these settings, with those of `others` for unset ones.
             #[must_use]
             pub fn or(self, others: Self) -> Self {
                 Self {
@@ -78,7 +77,7 @@ macro_rules! settings {
         }
 
         impl Settings {
-            /// Returns what is set for all listeners, but where they are.
+            /// Returns the settings of all listeners, without their addresses.
             pub(crate) fn common(&self) -> ListenerSettings {
                 ListenerSettings {
                     bind: None,
@@ -86,7 +85,7 @@ macro_rules! settings {
                 }
             }
 
-            /// Returns these settings, and those of `others` where nothing is set here.
+            /// Returns these settings, with those of `others` for unset ones.
             #[must_use]
             pub fn or(self, others: Self) -> Self {
                 Self {
@@ -97,7 +96,7 @@ macro_rules! settings {
                 }
             }
 
-            /// Returns the limits as the core takes them.
+            /// Returns the limits as the configuration of the broker.
             #[must_use]
             pub fn config(&self) -> Config {
                 let mut config = Config::default();
@@ -114,167 +113,167 @@ settings! {
     /// Address to listen on, as [mqtt|mqtts|ws|wss|any]://HOST:PORT, unix://PATH or, for the N-th socket of systemd, systemd:N; may have ?user-file=FILE&allow-anonymous=YES of its own; may be given several times. Default 127.0.0.1:1883
     #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS"))]
     bind: Vec<String>,
-    /// File that says who may publish and subscribe to what; without it, everyone may do everything
+    /// File with the rules for publishing and subscribing; without it, everything is allowed
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     acl_file: PathBuf,
-    /// Versions of MQTT that are accepted: 3.1, 3.1.1 or 5; may be given several times. All, unless something is said
+    /// Versions of MQTT that are accepted: 3.1, 3.1.1 or 5; can be given several times. Default: all
     #[cfg_attr(feature = "clap", arg(long, value_name = "VERSION"))]
     protocol_versions: Vec<String>,
-    /// Clients that wait for the comparison of their password; others are told that the server is busy. Default 100
+    /// Number of clients that wait for the comparison of their password; others are refused as "server busy". Default 100
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
     password_queue: usize,
-    /// For how many seconds a password that was right is not compared again; 0 is not at all. Default 3600
+    /// Seconds for which a correct password is not compared again; 0 turns this off. Default 3600
     #[cfg_attr(feature = "clap", arg(long, value_name = "SECONDS"))]
     password_memory: u32,
-    /// Address of this machine at which /health and /metrics are served over HTTP. Default: none
+    /// Address of this machine for /health and /metrics over HTTP. Default: none
     #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS"))]
     health: SocketAddr,
-    /// Serve a page at this address of this machine that shows clients, topics and messages. Without an address: 127.0.0.1:8080
+    /// Address of this machine for a page with clients, topics and messages. Without a value: 127.0.0.1:8080
     #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8080"))]
     web: SocketAddr,
-    /// What is logged to standard error: error, warn, info, debug or trace. Default info
+    /// Level of the log on standard error: error, warn, info, debug or trace. Default info
     #[cfg_attr(feature = "clap", arg(long, value_name = "LEVEL"))]
     log: String,
-    /// Directory of a store for sessions, queues, retained messages and wills. Default: they are in memory
+    /// Directory of a store for sessions, queues, retained messages and wills. Default: these are in memory only
     #[cfg_attr(feature = "clap", arg(long, value_name = "DIR", help_heading = "Store"))]
     store: PathBuf,
-    /// What a crash leaves of what clients were told: stored (all), written (all, unless the power fails) or off. Default stored
+    /// Failures that stored state survives: stored (crash and power failure), written (crash) or off (none). Default stored
     #[cfg_attr(feature = "clap", arg(long, value_name = "WORD", help_heading = "Store"))]
     durability: String,
-    /// What is done with a damaged store: refuse (to start) or move-aside (and start empty). Default refuse
+    /// Handling of a damaged store: refuse (do not start) or move-aside (start with an empty one). Default refuse
     #[cfg_attr(feature = "clap", arg(long, value_name = "WORD", help_heading = "Store"))]
     store_damaged: String,
-    /// From so many bytes in the store on, nothing more that must be stored is accepted. Default: as much as the disk holds
+    /// Bytes in the store from which on nothing is accepted that must be stored. Default: limited by the disk only
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", help_heading = "Store"))]
     store_limit: u64,
-    /// How the log looks: text, or json for an object of JSON in each line. Default text
+    /// Format of the log: text, or json for one JSON object in each line. Default text
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT"))]
     log_format: String,
-    /// Handshakes of TLS and WebSocket at once; the system keeps other clients waiting. Default 1000
+    /// Limit of TLS and WebSocket handshakes at the same time; the system keeps other clients waiting. Default 1000
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
     handshakes: usize,
     }
     listeners {
-    /// File of users and their passwords, made by `mqtt passwd`; others are refused then
+    /// File with users and password hashes, made by `mqtt passwd`; all other users are refused
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     user_file: PathBuf,
-    /// Clients may connect without a user name. Default: yes if there is no user file and only this machine can connect there
+    /// Allow clients without a user name. Default: yes if there is no user file and only this machine can connect
     #[cfg_attr(feature = "clap", arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true))]
     allow_anonymous: bool,
-    /// File with the certificate for mqtts:// and wss:// and those that lead to its CA; several are chosen by the name the client asks for
+    /// File with the certificate and its chain for mqtts:// and wss://; can be given several times, the client's host name selects one
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "TLS and WebSocket"))]
     cert: Vec<PathBuf>,
     /// File with the key of the certificate; with several, in the order of --cert
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "TLS and WebSocket"))]
     key: Vec<PathBuf>,
-    /// File with the CAs that sign certificates of clients, which are asked for one then
+    /// File with the CAs that sign client certificates; clients are then asked for a certificate
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "TLS and WebSocket"))]
     client_ca: PathBuf,
-    /// Whether clients must show a certificate: required or optional. Default required
+    /// Whether a client certificate is required or optional. Default required
     #[cfg_attr(feature = "clap", arg(long, value_name = "WHETHER", help_heading = "TLS and WebSocket"))]
     client_certificate: String,
-    /// File with a revocation list of a CA of clients; may be given several times
+    /// File with a revocation list of a CA of clients; can be given several times
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "TLS and WebSocket"))]
     crl: Vec<PathBuf>,
-    /// The part of a client's certificate that is its user name: common-name, subject, dns-name, email or uri; no password is asked then
+    /// Part of a client's certificate that is its user name: common-name, subject, dns-name, email or uri; no password is needed then
     #[cfg_attr(feature = "clap", arg(long, value_name = "PART", help_heading = "TLS and WebSocket"))]
     identity_as_username: String,
-    /// The lowest version of TLS: 1.2 or 1.3. Default 1.2
+    /// Lowest version of TLS: 1.2 or 1.3. Default 1.2
     #[cfg_attr(feature = "clap", arg(long, value_name = "VERSION", help_heading = "TLS and WebSocket"))]
     tls_minimum: String,
-    /// The path of WebSocket; * is any. Default /mqtt
+    /// Path of WebSocket; * accepts any. Default /mqtt
     #[cfg_attr(feature = "clap", arg(long, value_name = "PATH", help_heading = "TLS and WebSocket"))]
     websocket_path: String,
-    /// Origin of web pages that may connect, such as `https://app.example`; none lets in clients that tell none; may be given several times. All, unless something is said
+    /// Origin of web pages that may connect, such as `https://app.example`, or none for clients without one; can be given several times. Default: all
     #[cfg_attr(feature = "clap", arg(long, value_name = "ORIGIN", help_heading = "TLS and WebSocket"))]
     origin: Vec<String>,
-    /// Address or range of proxies that begin each connection with a header of the PROXY protocol; may be given several times
+    /// Address or range of proxies that begin each connection with a PROXY protocol header; can be given several times
     #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS", help_heading = "TLS and WebSocket"))]
     proxy_from: Vec<String>,
-    /// Address or range of proxies whose X-Forwarded-For tells the client's address; may be given several times
+    /// Address or range of proxies whose X-Forwarded-For is the client's address; can be given several times
     #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS", help_heading = "TLS and WebSocket"))]
     forwarded_from: Vec<String>,
     }
     limits {
-    /// Connections at once. Default 10000
+    /// Limit of connections. Default 10000
     connections: usize => connections,
-    /// Connections among them that are not accepted yet; if there are more, the oldest of the address with most of them gives way. Default 1000
+    /// Limit of connections without an accepted CONNECT; beyond it, the oldest one of the address with most of them is closed. Default 1000
     pending_connections: usize => pending_connections,
-    /// Connections of one address. Default: any number
+    /// Limit of connections from one address. Default: none
     connections_per_address: usize => connections_per_address,
-    /// Sessions, of clients that are connected or away. Default 100000
+    /// Limit of sessions, of connected and other clients. Default 100000
     sessions: usize => sessions,
-    /// Sessions of clients from one address. Default: any number
+    /// Limit of sessions of clients from one address. Default: none
     sessions_per_address: usize => sessions_per_address,
-    /// Sessions of one user. Default: any number
+    /// Limit of sessions of one user. Default: none
     sessions_per_user: usize => sessions_per_user,
-    /// How long CONNECT may take, in milliseconds. Default 10000
+    /// Time for a client to send CONNECT, in milliseconds. Default 10000
     connect_timeout: u32 => connect_timeout_ms,
-    /// After how many keep-alives of silence a connection ends, in percent. Default 150
+    /// Part of the keep-alive without a packet after which a connection ends, in percent. Default 150
     keep_alive_percent: u16 => keep_alive_percent,
-    /// The longest keep-alive of MQTT 5 clients, in seconds; 0 is any. Default 0
+    /// Longest keep-alive of MQTT 5 clients, in seconds; 0 is no limit. Default 0
     keep_alive_maximum: u16 => keep_alive_maximum,
-    /// The largest packet from a client, in bytes. Default 2097152
+    /// Largest packet from a client, in bytes. Default 2097152
     packet_size: u32 => packet_size,
-    /// The largest CONNECT, in bytes, with its will. Default 16384
+    /// Largest CONNECT with its will, in bytes. Default 16384
     connect_size: u32 => connect_size,
-    /// The largest payload that is taken, in bytes; a larger one is dropped. Default: what fits in a packet
+    /// Largest payload from a client, in bytes; a message with a larger one is dropped. Default: limited by the packet size only
     payload_size: usize => payload_size,
-    /// QoS 1 and 2 messages of one client that may be half received. Default 1024
+    /// Limit of unacknowledged QoS 1 and 2 messages from one client. Default 1024
     receive_maximum: u16 => receive_maximum,
-    /// The highest topic alias a client may use; 0 is none. Default 16
+    /// Highest topic alias that a client may use; 0 is none. Default 16
     topic_alias_maximum: u16 => topic_alias_maximum,
-    /// Topic aliases assigned to one client. Default 16
+    /// Topic aliases that are assigned for one client. Default 16
     topic_aliases: u16 => topic_aliases,
-    /// QoS 1 and 2 messages under way to one client. Default 128
+    /// Limit of QoS 1 and 2 messages in flight to one client. Default 128
     window: u16 => window,
-    /// QoS 2 messages among them. Default 20
+    /// Limit of QoS 2 messages in flight to one client. Default 20
     window_qos2: u16 => window_qos2,
-    /// Bytes of QoS 1 and 2 messages under way to one client. Default 16777216
+    /// Limit of bytes of QoS 1 and 2 messages in flight to one client. Default 16777216
     in_flight_bytes: u32 => in_flight_bytes,
-    /// Bytes of all connections: what waits for transports, messages under way, topic aliases. Default 536870912
+    /// Limit of bytes of all connections: outgoing bytes, messages in flight, topic aliases. Default 536870912
     connection_bytes_total: usize => connection_bytes_total,
-    /// The longest client identifier and user name, in bytes. Default 1024
+    /// Longest client identifier and user name, in bytes. Default 1024
     client_id_length: usize => client_id_length,
-    /// The longest topic name or filter, in bytes. Default 65535
+    /// Longest topic name or filter, in bytes. Default 65535
     topic_length: usize => topic_length,
     /// Bytes that may wait for one client's transport before messages are queued. Default 262144
     outgoing_bytes: u32 => outgoing_bytes,
-    /// Messages queued for one client. Default 100000
+    /// Limit of messages queued for one client. Default 100000
     queued_messages: usize => queued_messages,
-    /// Bytes of messages queued for one client. Default 33554432
+    /// Limit of bytes of messages queued for one client. Default 33554432
     queued_bytes: usize => queued_bytes,
-    /// Bytes of messages queued in all. Default 536870912
+    /// Limit of bytes of messages queued for all clients. Default 536870912
     queued_bytes_total: usize => queued_bytes_total,
-    /// How long publishers wait for a connected client that takes nothing, in milliseconds; 0 is not at all. Default 30000
+    /// Time that publishers wait for a connected client that takes nothing, in milliseconds; 0 is no time. Default 30000
     slow_consumer: u32 => slow_consumer_ms,
-    /// Queue QoS 0 messages for clients that are away: true or false. Default false
+    /// Queue QoS 0 messages for clients that are not connected: true or false. Default false
     queue_qos0: bool => queue_qos0,
-    /// Subscriptions of one client. Default 10000
+    /// Limit of subscriptions of one client. Default 10000
     subscriptions: usize => subscriptions,
-    /// Bytes that the subscriptions of one client take. Default 8388608
+    /// Limit of bytes of the subscriptions of one client. Default 8388608
     subscription_bytes: usize => subscription_bytes,
-    /// Bytes of the wills of all clients. Default 67108864
+    /// Limit of bytes of the wills of all clients. Default 67108864
     will_bytes: usize => will_bytes,
     /// Work for one connection before the others have their turn, in steps of a tenth of a microsecond. Default 1024
     turn_steps: u32 => turn_steps,
-    /// Levels of a topic name or filter. Default 64
+    /// Limit of levels of a topic name or filter. Default 64
     topic_levels: usize => topic_levels,
-    /// Retained messages. Default 100000
+    /// Limit of retained messages. Default 100000
     retained_messages: usize => retained_messages,
-    /// Bytes of retained messages. Default 268435456
+    /// Limit of bytes of retained messages. Default 268435456
     retained_bytes: usize => retained_bytes,
-    /// After how many seconds a retained message is forgotten. Default: never
+    /// Seconds after which a retained message is removed. Default: never
     retained_expiry: u32 => retained_expiry,
-    /// How long sessions outlive their connection at most, in seconds; 4294967295 is as long as the client wants. Default 2592000
+    /// Longest time that a session outlives its connection, in seconds; with 4294967295 the client decides. Default 2592000
     session_expiry_maximum: u32 => session_expiry_maximum,
-    /// Clients without a client identifier get one: true or false. Default true
+    /// Accept clients without a client identifier, and assign one: true or false. Default true
     empty_client_ids: bool => empty_client_ids,
-    /// Clients may take the client identifier of another user and get a session of their own: true or false. Default true
+    /// Let a client take the client identifier of another user, with a new session: true or false. Default true
     client_ids_of_others: bool => client_ids_of_others,
-    /// The highest quality of service of messages from clients: 0, 1 or 2. Default 2
+    /// Highest quality of service of messages from clients: 0, 1 or 2. Default 2
     maximum_qos: u8 => maximum_qos,
-    /// Clients may publish retained messages: true or false. Default true
+    /// Let clients publish retained messages: true or false. Default true
     retain_available: bool => retain_available,
     /// Check again whether who published a retained message may publish to its topic, when it is delivered: true or false. Default true
     check_retained_source: bool => check_retained_source,
@@ -302,7 +301,7 @@ impl Settings {
     /// Reads the text of a settings file.
     ///
     /// # Errors
-    /// What is wrong, and in which line, counted from 1, where that is known.
+    /// The line of the error, counted from 1, if it is known, and the error.
     pub fn parse(text: &str) -> Result<Self, (Option<usize>, SettingsError)> {
         toml::from_str(text).map_err(|error| {
             let message = error.message().replace('\n', " ");
@@ -316,7 +315,7 @@ impl Settings {
 }
 
 impl Settings {
-    /// Returns the versions that are accepted, if something is said of them; none if one of them is unknown.
+    /// Returns the accepted versions if they are set; an empty list if one of them is unknown.
     fn versions(&self) -> Option<Vec<Version>> {
         let known = [Version::V31, Version::V311, Version::V5];
         let find = |name: &String| {
@@ -328,10 +327,10 @@ impl Settings {
         Some(versions.unwrap_or_default())
     }
 
-    /// Refuses values with which the broker would run and serve nobody.
+    /// Rejects values with which the broker could not serve any client.
     ///
     /// # Errors
-    /// [`Error::Setting`] for the first of them.
+    /// [`Error::Setting`] for the first such value.
     pub fn check(&self) -> Result<(), Error> {
         let (limits, words) = (self.limits_that_serve_nobody(), self.words_unknown());
         match limits
@@ -456,7 +455,7 @@ impl Settings {
     }
 }
 
-/// Whether a value is wrong, the name of its setting, and what it has to be.
+/// Whether a value is wrong, the name of its setting, and the condition for its value.
 type Checked = (bool, &'static str, &'static str);
 
 #[cfg(test)]
@@ -471,7 +470,7 @@ mod tests {
 
     const SAMPLE: &str = include_str!("../broker.toml");
 
-    /// The sample with nothing commented out but the comments.
+    /// Returns the sample with all keys active.
     fn sample() -> String {
         let lines = SAMPLE.lines().map(|line| match line.strip_prefix('#') {
             Some(key) if !key.is_empty() && !key.starts_with(' ') => key,
@@ -499,7 +498,7 @@ mod tests {
             .get_arguments()
             .filter_map(clap::Arg::get_long)
             .collect();
-        // A table that a command line cannot have.
+        // The command line has no option for this table.
         options.insert("listener");
         assert_eq!(keys, options);
     }
@@ -507,7 +506,7 @@ mod tests {
     #[test]
     fn the_sample_has_the_defaults() {
         let mut settings: Settings = toml::from_str(&sample()).unwrap();
-        // Examples, since the default is none.
+        // The sample has examples for these, because there is no default.
         settings.retained_expiry = None;
         settings.payload_size = None;
         settings.connections_per_address = None;

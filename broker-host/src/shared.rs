@@ -1,4 +1,4 @@
-//! The broker and what the tasks of a host share: the clock, the timer, and who has to be woken.
+//! Holds the state that the tasks of a host share: the broker, the clock, the timer, and the connections to be woken.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -20,10 +20,10 @@ use crate::link::READ;
 use crate::peer::{Peer, Peers};
 use crate::sockets::Sockets;
 
-/// Handshakes of TLS and WebSocket that may be under way at once, unless the host says otherwise.
+/// The default limit of TLS and WebSocket handshakes at the same time.
 const HANDSHAKES: usize = 1_000;
 
-/// After how long it is logged again that there is no room for a connection.
+/// The time between two log lines about missing room for connections.
 #[cfg(feature = "files")]
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
@@ -31,23 +31,23 @@ const TOLD_AGAIN: Duration = Duration::from_secs(60);
 pub(crate) struct Shared<H> {
     pub(crate) broker: Broker<H>,
     start: tokio::time::Instant,
-    /// Of the connections that have a task, by their index.
+    /// The wakers of connections with a separate task, by the connection's index.
     wakers: Vec<Option<Waker>>,
     /// The connections of listeners.
     pub(crate) sockets: Sockets,
     pub(crate) peers: Peers,
-    /// What is left of the handshakes that may be under way at once.
+    /// The permits for handshakes at the same time.
     pub(crate) handshakes: Arc<Semaphore>,
     connections: usize,
-    /// What all reads go to.
+    /// The buffer of all reads.
     pub(crate) buffer: Box<[u8]>,
     timer: Option<Waker>,
     timer_at: Option<Instant>,
     all_closed: Option<Waker>,
-    /// When it was logged that there is no room for a connection.
+    /// When missing room for a connection was last logged.
     #[cfg(feature = "files")]
     full_at: Option<tokio::time::Instant>,
-    /// What stores the broker's records, if they are stored.
+    /// The thread that stores the broker's records, if they are stored.
     #[cfg(feature = "store")]
     pub(crate) storage: Option<crate::storage::Storage>,
 }
@@ -77,7 +77,7 @@ impl<H: Hooks> Shared<H> {
         Instant::from_millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Wakes whom the last call of the broker concerns. `own` is being served anyway.
+    /// Wakes the tasks of the connections that the last call of the broker affects. `own` is being served and need not be woken.
     pub(crate) fn wake(&mut self, own: Option<ConnectionId>) {
         #[cfg(feature = "store")]
         if let Some(storage) = &mut self.storage {
@@ -113,7 +113,7 @@ impl<H: Hooks> Shared<H> {
         }
     }
 
-    /// A connection, unless there are too many.
+    /// Adds a connection, unless there are too many.
     pub(crate) fn open(&mut self, peer: Peer) -> Option<ConnectionId> {
         let now = self.now();
         let opened = self.broker.open_from(peer.source, now);
@@ -158,14 +158,14 @@ impl<H: Hooks> Shared<H> {
         self.wake(None);
     }
 
-    /// Takes leave of all clients.
+    /// Ends all connections.
     pub(crate) fn shut_down(&mut self) {
         let now = self.now();
         self.broker.shut_down(now);
         self.wake(None);
     }
 
-    /// Waits until no connection is left.
+    /// Waits until all connections are closed.
     pub(crate) fn poll_all_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.connections == 0 {
             return Poll::Ready(());
@@ -175,13 +175,13 @@ impl<H: Hooks> Shared<H> {
     }
 }
 
-/// Wakes the task after the runtime has asked the system for news. Without that the runtime would do so after 61 polls of tasks,
-/// and whoever sends little would wait for 61 turns of those who send much.
+/// Wakes the task after the runtime has polled the system. Otherwise the runtime would poll the system after 61 polls of tasks,
+/// and a client that sends little would wait for 61 turns of those that send much.
 pub(crate) fn come_again(cx: &mut Context<'_>) {
     let _ = pin!(yield_now()).poll(cx);
 }
 
-/// Tells the broker the time when it wants to know.
+/// Tells the broker the time at its deadline.
 pub(crate) async fn tick<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
     let mut waiting = pin!(sleep(Duration::ZERO));
     poll_fn(|cx| {
@@ -196,7 +196,7 @@ pub(crate) async fn tick<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
                 return Poll::Pending;
             };
             if at <= now {
-                // Work is left: the connections have their turn before it goes on.
+                // Work remains: the connections have their turn before it continues.
                 come_again(cx);
                 return Poll::Pending;
             }

@@ -1,4 +1,4 @@
-//! The signals that a broker obeys.
+//! Waits for the signals that a broker handles.
 
 /// Waits for Ctrl-C or, on Unix, SIGTERM.
 ///
@@ -22,12 +22,12 @@ pub async fn interrupted() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
-/// Waits for SIGHUP, again and again: what an operator sends when files changed. Elsewhere than on Unix it never comes.
+/// Waits for SIGHUP repeatedly: an operator sends it after changing files. It exists only on Unix.
 #[derive(Debug)]
 pub struct Hangups(#[cfg(unix)] tokio::signal::unix::Signal);
 
 impl Hangups {
-    /// From now on SIGHUP does not end the process.
+    /// Handles SIGHUP from now on, so that it does not end the process.
     ///
     /// # Errors
     /// The system refuses the handler.
@@ -38,7 +38,7 @@ impl Hangups {
         ))
     }
 
-    /// Waits for the next one. Those that came since the last call count as one.
+    /// Waits for the next signal. All signals since the last call count as one.
     pub async fn next(&mut self) {
         #[cfg(unix)]
         if self.0.recv().await.is_some() {
@@ -48,15 +48,15 @@ impl Hangups {
     }
 }
 
-/// From now on SIGUSR1 and SIGUSR2, to which Mosquitto's scripts are used, do not end the process. Nothing else happens on them.
-///
+/// Handles SIGUSR1 and SIGUSR2 from now on, so that they do not end the process: scripts for Mosquitto send them. They have no
+/// other effect.
 /// # Errors
 /// The system refuses the handlers.
 pub fn ignore_user_signals() -> std::io::Result<()> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        // The handlers stay when what they would tell is dropped.
+        // The handlers stay installed when their streams are dropped.
         drop(signal(SignalKind::user_defined1())?);
         drop(signal(SignalKind::user_defined2())?);
     }

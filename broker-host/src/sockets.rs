@@ -1,6 +1,5 @@
-//! The connections of the host's listeners. One task serves them all from one poll of the system, so that a silent connection costs
-//! its socket and a few words here, not a task with its own place in tokio's tables; and all that one poll brings is
-//! routed before the receivers write.
+//! Serves the connections of the host's listeners. One task polls the system for all of them, so that a silent connection needs a
+//! socket and a few words here, and not a task of tokio. All packets of one poll are routed before the receivers write.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -25,23 +24,23 @@ use crate::shared::{Shared, come_again};
 use crate::staged::Staged;
 use crate::task::spawn_accepted;
 
-/// What one poll of the system may tell.
+/// How many events one poll of the system may return.
 const EVENTS: usize = 1_024;
-/// What serving a connection costs at least, in steps of the broker: its calls of the system.
+/// The least cost of serving a connection in steps of the broker, for the calls of the system.
 const SERVED: u64 = 32;
 /// The same if the client has ended the connection, which is closed and logged then.
 const ENDED: u64 = 128;
 
-/// The connections, for those who add one or have something for one.
+/// The connections of listeners, for the tasks that add or wake one.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    /// By the connection's index, which is also the token.
+    /// The connections by their index, which is also the token of the poll.
     places: Vec<Option<Socket>>,
-    /// There is none before [`serve`] runs.
+    /// `None` before [`serve`] runs.
     registry: Option<Registry>,
-    /// Those that have something to do, whatever the system says.
+    /// The connections that have work independently of the system's events.
     ready: Vec<ConnectionId>,
-    /// While [`serve`] waits.
+    /// The waker of [`serve`] while it waits.
     waker: Option<Waker>,
 }
 
@@ -51,13 +50,13 @@ struct Socket {
     stream: Stream,
     staged: Option<Box<Staged>>,
     lingers: bool,
-    /// It is in the list of those with more to read or to do, whose turn is the next.
+    /// Whether it is in the list of connections with more to read or to do.
     has_more: bool,
-    /// It is in the list of those that shake hands.
+    /// Whether it is in the list of connections in a handshake.
     shakes: bool,
 }
 
-/// What the system calls a socket.
+/// A socket of the system.
 #[derive(Debug)]
 enum Socketed {
     Tcp(mio::net::TcpStream),
@@ -67,15 +66,15 @@ enum Socketed {
 #[derive(Debug)]
 struct Stream {
     socket: Socketed,
-    /// The system said so and nothing since contradicts it.
+    /// Whether the last event or call showed that a read may return bytes.
     readable: bool,
     writable: bool,
-    /// The client will send no more: what there is must be read to its end.
+    /// Whether the client has ended its stream: the remaining bytes must be read.
     ends: bool,
 }
 
 impl Sockets {
-    /// The broker has something for a connection.
+    /// Notes that the broker has work for a connection.
     pub(crate) fn is_ready(&mut self, id: ConnectionId) {
         self.ready.push(id);
         if let Some(waker) = self.waker.take() {
@@ -140,7 +139,7 @@ impl Wire for Stream {
             Socketed::Tcp(stream) => stream.read(space),
             Socketed::Unix(stream) => stream.read(space),
         });
-        // What fills less than the space was all there is; new bytes are told anew.
+        // A read that does not fill the buffer took all bytes; the system reports new ones.
         self.readable = match &read {
             Poll::Ready(Ok(n)) => *n == space.len() || self.ends,
             Poll::Ready(Err(_)) => true,
@@ -183,7 +182,7 @@ fn retried(mut work: impl FnMut() -> io::Result<usize>) -> Poll<io::Result<usize
     }
 }
 
-/// A client connected.
+/// Adds an accepted connection.
 pub(crate) fn accepted<H: Hooks + 'static>(
     shared: &Rc<RefCell<Shared<H>>>,
     accepted: Accepted,
@@ -191,12 +190,12 @@ pub(crate) fn accepted<H: Hooks + 'static>(
     staged: Option<Box<Staged>>,
 ) {
     if shared.borrow().sockets.registry.is_none() {
-        // The system has no poll left: a task of its own needs none.
+        // The system has no poll left. A separate task for the connection needs none.
         spawn_accepted(shared, accepted, peer, staged);
         return;
     }
     let mut shared = shared.borrow_mut();
-    // If there are too many, the stream is closed.
+    // If there are too many connections, the stream is closed.
     if let Some(id) = shared.open(peer)
         && shared.sockets.add(id, accepted, staged).is_err()
     {
@@ -204,7 +203,7 @@ pub(crate) fn accepted<H: Hooks + 'static>(
     }
 }
 
-/// Serves all connections of listeners, for ever.
+/// Serves all connections of listeners. Does not return.
 pub(crate) async fn serve<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
     let started = mio::Poll::new().and_then(|poll| {
         shared.borrow_mut().sockets.registry = Some(poll.registry().try_clone()?);
@@ -234,23 +233,23 @@ struct Poller<H> {
     shared: Rc<RefCell<Shared<H>>>,
     poll: AsyncFd<mio::Poll>,
     events: Events,
-    /// Those that used up their share of a turn and have more to read: each has the next behind all others.
+    /// The connections that used up their share of a turn and have more to read. They have their next turn after all others.
     more: VecDeque<ConnectionId>,
-    /// Those that shake hands.
+    /// The connections in a handshake.
     pace: Pace,
-    /// Those that are over, and when they are closed in any case: the first is the next.
+    /// The ended connections, each with the time at which it is closed in any case, in ascending order.
     lingering: VecDeque<(Instant, ConnectionId)>,
     sleep: Pin<Box<Sleep>>,
 }
 
 impl<H: Hooks> Poller<H> {
-    /// Reads, routes, writes, as far as that goes at once.
+    /// Reads, routes and writes as far as possible without waiting.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let shared = Rc::clone(&self.shared);
         let mut shared = shared.borrow_mut();
         let all_told = self.take_events(&mut shared, cx);
         self.go_on(&mut shared);
-        // What all these reads led to goes out now, once for each receiver.
+        // The packets of all these reads are written now, once for each receiver.
         let mut ready = std::mem::take(&mut shared.sockets.ready);
         for id in ready.drain(..) {
             self.serve(&mut shared, id);
@@ -267,8 +266,8 @@ impl<H: Hooks> Poller<H> {
         Poll::Pending
     }
 
-    /// Serves those with more to read, until they had a share of the turn together: however many they are, all others come
-    /// between.
+    /// Serves the connections with more to read until they have used one share of the turn together, so that all other
+    /// connections have their turn after any number of them.
     fn go_on(&mut self, shared: &mut Shared<H>) {
         let mut left = shared.broker.share();
         for _ in 0..self.more.len() {
@@ -292,7 +291,7 @@ impl<H: Hooks> Poller<H> {
         }
     }
 
-    /// Serves those that the system names; whether it named all.
+    /// Serves the connections of the system's events. Returns whether these were all events.
     fn take_events(&mut self, shared: &mut Shared<H>, cx: &mut Context<'_>) -> bool {
         while let Poll::Ready(Ok(mut guard)) = self.poll.poll_read_ready_mut(cx) {
             let system = guard.get_inner_mut();
@@ -311,7 +310,7 @@ impl<H: Hooks> Poller<H> {
         true
     }
 
-    /// Serves those that the last poll named.
+    /// Serves the connections of the last poll.
     fn serve_told(&mut self, shared: &mut Shared<H>) {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
@@ -340,7 +339,7 @@ impl<H: Hooks> Poller<H> {
         self.events = events;
     }
 
-    /// Does a step of a handshake, if it is time for one.
+    /// Does a step of a handshake, if the pace allows one.
     fn shake_hands(&mut self, shared: &mut Shared<H>, cx: &mut Context<'_>) {
         let Some(id) = self.pace.next(cx) else {
             return;
@@ -354,7 +353,7 @@ impl<H: Hooks> Poller<H> {
             self.serve(shared, id);
         }
         self.pace.took(start.elapsed(), start);
-        // The next step is for another turn: others may have come.
+        // The next step is left to another turn, because other connections may have something to read.
         come_again(cx);
     }
 
@@ -402,7 +401,7 @@ impl<H: Hooks> Poller<H> {
 }
 
 impl<H: Hooks> Poller<H> {
-    /// The same for a connection with stages.
+    /// Serves a connection with stages.
     fn serve_staged(&mut self, shared: &mut Shared<H>, socket: &mut Socket) -> Turn {
         let Some(staged) = &mut socket.staged else {
             return Turn::Over;
@@ -425,7 +424,7 @@ impl<H: Hooks> Poller<H> {
     }
 }
 
-/// The place of a connection, if it is still its own.
+/// Returns the entry of a connection, if the entry still belongs to it.
 fn place<H>(shared: &mut Shared<H>, id: ConnectionId) -> Option<&mut Option<Socket>> {
     let place = shared.sockets.places.get_mut(id.index())?;
     let own = place.as_ref().is_some_and(|socket| socket.link.id == id);

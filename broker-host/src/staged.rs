@@ -1,4 +1,4 @@
-//! TLS, WebSocket and the header of a proxy between one transport and its link.
+//! Runs TLS, WebSocket and the header of a proxy between one transport and its link.
 
 use std::io;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::layers::Layers;
 use crate::link::Wire;
 use crate::peer::{Peer, Peers};
 
-/// Reads in one turn of which nothing comes for the broker, such as those of a handshake.
+/// How many reads of one turn may yield no bytes for the broker, such as those of a handshake.
 const FRUITLESS: usize = 4;
 
-/// The stages of one connection, and what they hold back.
+/// The stages of one connection, and their buffered bytes.
 #[derive(Debug)]
 pub(crate) struct Staged {
     stack: Stack,
@@ -24,22 +24,22 @@ pub(crate) struct Staged {
     peer: Peer,
     /// Plain bytes that were not read yet.
     plain: BytesMut,
-    /// While it shakes hands, it counts among those that do.
+    /// The permit of a handshake while it runs.
     permit: Option<OwnedSemaphorePermit>,
     is_open: bool,
-    /// Why it is over, until that was logged.
+    /// Why the connection ended, until that is logged.
     failed: Option<Error>,
-    /// What comes is not looked at any more.
+    /// Whether further input is ignored.
     is_over: bool,
-    /// A step of the handshake waits until [`Self::may_shake`] is set.
+    /// Whether a step of the handshake waits until [`Self::may_shake`] is set.
     pub(crate) wants_to_shake: bool,
     pub(crate) may_shake: bool,
-    /// There is more to read than was read in this turn.
+    /// Whether the transport has more bytes than were read in this turn.
     pub(crate) has_more: bool,
 }
 
 impl Staged {
-    /// The stages of a connection from `peer`.
+    /// Makes the stages of a connection from `peer`.
     pub(crate) fn new(
         layers: &Arc<Layers>,
         peer: Peer,
@@ -60,7 +60,7 @@ impl Staged {
         })
     }
 
-    /// Stands on a transport for one turn.
+    /// Combines the stages with a transport for one turn.
     pub(crate) fn over<'a, W>(
         &'a mut self,
         wire: &'a mut W,
@@ -79,16 +79,16 @@ impl Staged {
         self.is_open
     }
 
-    /// Logs why it is over, once.
+    /// Logs once why the connection ended.
     pub(crate) fn tell_failure(&mut self) {
         if let Some(error) = self.failed.take() {
             tell(&self.peer, &error, self.is_open);
         }
     }
 
-    /// Takes what a read brought.
+    /// Passes read bytes to the stages.
     fn input(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        // What came before an error is good.
+        // Plain bytes before an error are valid.
         let result = self.stack.input(bytes, &mut self.plain);
         if !self.is_open && self.stack.is_open() {
             let told = self.stack.peer();
@@ -117,7 +117,7 @@ pub(crate) struct Over<'a, W> {
 }
 
 impl<W: Wire> Over<'_, W> {
-    /// One read of the transport, and what the stages make of it.
+    /// Reads once from the transport, and passes the bytes to the stages.
     fn fill(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
         let read = ready!(self.wire.read(space))?;
         let was_open = self.staged.is_open;
@@ -131,7 +131,7 @@ impl<W: Wire> Over<'_, W> {
         if self.staged.is_open && !was_open {
             self.peers.set(self.id, self.staged.peer.clone());
         }
-        // Answers of the handshake, alerts, pongs.
+        // The stages may have answers of a handshake, alerts or pongs to send.
         if let Poll::Ready(Err(error)) = self.flush() {
             return Poll::Ready(Err(error));
         }
@@ -148,7 +148,7 @@ impl<W: Wire> Wire for Over<'_, W> {
                     self.staged.plain.copy_to_slice(space);
                 }
                 if self.staged.plain.is_empty() {
-                    // A silent connection keeps no memory for what it may send.
+                    // A silent connection keeps no buffer.
                     self.staged.plain = BytesMut::new();
                 }
                 return Poll::Ready(Ok(n));
@@ -223,12 +223,12 @@ impl<W: Wire> Wire for Over<'_, W> {
     }
 }
 
-/// Logs why a connection is over, or cannot begin.
+/// Logs why a connection ended, or could not begin.
 #[cfg(feature = "files")]
 pub(crate) fn tell(peer: &Peer, why: &Error, was_open: bool) {
     let peer = peer.address.map(tracing::field::display);
     match was_open {
-        // Many clients end without the end that TLS asks for.
+        // Many clients close the connection without the closing alert of TLS.
         true if why.kind() == mqtt_transport::ErrorKind::Truncated => {
             tracing::debug!(peer, %why, "a connection was cut");
         }
@@ -237,6 +237,6 @@ pub(crate) fn tell(peer: &Peer, why: &Error, was_open: bool) {
     }
 }
 
-/// Nobody is told.
+/// Does nothing in a build without stages.
 #[cfg(not(feature = "files"))]
 pub(crate) fn tell(_: &Peer, _: &Error, _: bool) {}

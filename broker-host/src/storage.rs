@@ -1,5 +1,5 @@
-//! Between the broker's journal and the thread that stores it: new records go to the thread at the end of each turn, and what it
-//! says is stored goes back to the broker.
+//! Connects the broker's journal with the thread that stores it: passes new records to the thread at the end of each turn, and
+//! reports to the broker how many are stored.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,17 +12,17 @@ use tokio::sync::Notify;
 
 use crate::shared::Shared;
 
-/// The thread that stores, and how far the broker knows it.
+/// The thread of the store, and how much of its progress the broker knows.
 #[derive(Debug)]
 pub(crate) struct Storage {
     writer: Writer,
-    /// The thread got further.
+    /// Notified when the thread has made progress.
     progress: Arc<Notify>,
-    /// Bytes of the journal that the thread has, and that the broker knows as stored.
+    /// How many bytes of the journal the thread has received, and how many of them the broker knows as stored.
     given: u64,
     stored: u64,
     condition: Condition,
-    /// It ended: the host ends.
+    /// Notified when the store has failed: the host ends.
     pub(crate) ended: Rc<Notify>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn start<H: Hooks>(
     broker.start_journal();
     store.restore(|record| broker.restore(record))?;
     let mut restored = Err(RestoreError::TooLate);
-    // What is wrong with all of them together is damage, too.
+    // Records that contradict one another count as damage.
     store.finish(|| {
         restored = broker.restored(now);
         restored.map(drop)
@@ -55,7 +55,7 @@ pub(crate) fn start<H: Hooks>(
 }
 
 impl Storage {
-    /// Gives the thread the records that are new.
+    /// Passes new records to the thread.
     pub(crate) fn give<H: Hooks>(&mut self, broker: &Broker<H>) {
         let journal = broker.journal();
         let known = usize::try_from(self.given - self.stored).unwrap_or(usize::MAX);
@@ -66,7 +66,7 @@ impl Storage {
         }
     }
 
-    /// Tells the broker how far the thread is.
+    /// Tells the broker how many records are stored.
     fn tell<H: Hooks>(&mut self, broker: &mut Broker<H>) {
         let progress = self.writer.progress();
         let n = progress.stored - self.stored;
@@ -86,13 +86,13 @@ impl Storage {
         }
     }
 
-    /// Stores what is left, and closes the store.
+    /// Stores the remaining records and closes the store.
     pub(crate) fn close(self) -> Result<(), Failure> {
         self.writer.close()
     }
 }
 
-/// One line for each change, not for each record.
+/// Logs a change of the condition.
 fn log(before: &Condition, now: &Condition) {
     #[cfg(feature = "files")]
     match (before, now) {
@@ -110,7 +110,7 @@ fn log(before: &Condition, now: &Condition) {
     let _ = (before, now);
 }
 
-/// Tells the broker what is stored, as often as the thread has stored something.
+/// Tells the broker which records are stored, each time that the thread has stored some.
 pub(crate) async fn watch<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
     let Some(progress) = shared
         .borrow()

@@ -1,4 +1,4 @@
-//! Connections that have a task of their own: any stream of tokio.
+//! Serves connections over any stream of tokio, each in a separate task.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -18,7 +18,7 @@ use crate::peer::Peer;
 use crate::shared::{Shared, come_again};
 use crate::staged::Staged;
 
-/// Serves a connection of a listener by a task of its own.
+/// Spawns a task that serves a connection of a listener.
 pub(crate) fn spawn_accepted<H: Hooks + 'static>(
     shared: &Rc<RefCell<Shared<H>>>,
     accepted: Accepted,
@@ -33,7 +33,7 @@ pub(crate) fn spawn_accepted<H: Hooks + 'static>(
     };
 }
 
-/// Serves one client until its connection is over.
+/// Serves one client until its connection has ended.
 pub(crate) fn connection<H: Hooks, T: AsyncRead + AsyncWrite + Unpin>(
     shared: Rc<RefCell<Shared<H>>>,
     transport: T,
@@ -48,17 +48,17 @@ pub(crate) fn connection<H: Hooks, T: AsyncRead + AsyncWrite + Unpin>(
         staged,
         lingers: None,
     });
-    // Without a connection to serve it is over at once, and the transport is closed.
+    // If there is no room for the connection, the future is ready at once and the transport is closed.
     poll_fn(move |cx| task.as_mut().map_or(Poll::Ready(()), |task| task.poll(cx)))
 }
 
-/// A connection with a task of its own.
+/// A connection with a separate task.
 struct Task<H: Hooks, T> {
     shared: Rc<RefCell<Shared<H>>>,
     link: Link,
     transport: T,
     staged: Option<Box<Staged>>,
-    /// It is over, and this is how long it waits for the client to close.
+    /// The timer of an ended connection that waits for the client to close.
     lingers: Option<Pin<Box<Sleep>>>,
 }
 
@@ -79,7 +79,7 @@ impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Task<H, T> {
         let turn = match &mut self.staged {
             None => self.link.serve(&mut shared, &mut wire),
             Some(staged) => {
-                // Each task has its turn: a step of a handshake in each.
+                // Each poll of a task does one step of a handshake.
                 staged.may_shake = true;
                 let peers = shared.peers.clone();
                 let mut wire = staged.over(&mut wire, self.link.id, &peers);

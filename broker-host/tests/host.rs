@@ -1,4 +1,4 @@
-//! The host: other transports than TCP, commands, limits, the end.
+//! Tests the host: transports other than TCP, commands, limits, and the end.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn host(set: impl FnOnce(&mut Config)) -> (Host<Open>, Control) {
     (Host::new(config, Open(0), commands), control)
 }
 
-/// A client on any stream.
+/// A client over any stream.
 struct Client<T> {
     stream: T,
     input: Vec<u8>,
@@ -56,7 +56,7 @@ impl<T: AsyncReadExt + AsyncWriteExt + Unpin> Client<T> {
         self.stream.write_all(&bytes).await.expect("it is read");
     }
 
-    /// The bytes of the next packet; `None` at the end.
+    /// Returns the bytes of the next packet; `None` at the end.
     async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             match Packet::decode(&self.input, self.version, MAX_PACKET).expect("a packet") {
@@ -109,14 +109,14 @@ fn plain(id: &str) -> Connect<'_> {
     }
 }
 
-/// A stream whose other end the host serves; small, so that both sides often wait.
+/// Returns one end of a stream whose other end the host serves. It is small, so that both sides often wait.
 fn pipe(host: &Host<Open>) -> DuplexStream {
     let (ours, its) = duplex(64);
     spawn_local(host.connection(its));
     ours
 }
 
-/// Runs `story` beside a host.
+/// Runs `story` and a host at the same time.
 async fn beside<F: Future<Output = ()>>(host: &Host<Open>, story: F) {
     host.run(None::<Listener>, story).await;
 }
@@ -176,7 +176,7 @@ async fn commands_come_from_anywhere() {
             assert_eq!(client.next().await, None);
         }))
         .await;
-    // A host that is gone answers nothing.
+    // A host that has ended answers nothing.
     drop(host);
     assert!(control.statistics().await.is_none());
 }
@@ -196,7 +196,7 @@ async fn too_many_connections_are_closed_and_the_others_go_on() {
         assert_eq!(pipe(&host).read(&mut [0; 9]).await.unwrap(), 0);
         first.ping().await;
         second.ping().await;
-        // A place that is free again is given again.
+        // A free index is used again.
         drop(second);
         let mut fourth = loop {
             let mut stream = open().await;
@@ -233,7 +233,7 @@ async fn who_does_not_read_stops_nobody() {
             client.publish("a", &payload).await;
             client.hears(&payload).await;
         }
-        // What was kept for the other comes in its order; the rest was dropped, and it can go on.
+        // The messages queued for the other client come in their order; the others were dropped.
         let mut came = Vec::new();
         loop {
             let before = came.len();
@@ -250,7 +250,7 @@ async fn who_does_not_read_stops_nobody() {
                 break;
             }
         }
-        // As many as the buffer holds, and the queue.
+        // The buffer and the queue hold this many.
         assert!((55..65).contains(&came.len()), "{came:?}");
         assert_eq!(came, (0..came.len()).collect::<Vec<_>>());
         client.publish("a", "now").await;
@@ -259,7 +259,7 @@ async fn who_does_not_read_stops_nobody() {
     LocalSet::new().run_until(host.run([listener], story)).await;
 }
 
-/// In virtual time, so that nobody waits.
+/// Uses virtual time.
 #[tokio::test(flavor = "current_thread", start_paused = true)]
 async fn the_end_does_not_wait_for_who_never_closes() {
     let (host, _control) = host(|_| {});
@@ -286,21 +286,21 @@ async fn the_end_does_not_wait_for_who_never_closes() {
     assert_eq!(goodbye[..3], [0xE0, 1, 0x8B]);
 }
 
-/// Nor does a connection that is over stay for ever.
+/// An ended connection does not stay for ever either.
 #[tokio::test(flavor = "current_thread", start_paused = true)]
 async fn a_connection_that_is_over_lingers_for_a_while_only() {
     let (host, control) = host(|_| {});
     LocalSet::new()
         .run_until(beside(&host, async {
             let mut client = Client::new(pipe(&host), &plain("pump")).await;
-            // CONNECT a second time; the client neither reads nor closes.
+            // A second CONNECT is sent; the client neither reads nor closes.
             client.send(&Packet::Connect(plain("pump"))).await;
             let open = || async { control.statistics().await.unwrap().clients_connected };
             while open().await > 0 {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             tokio::time::sleep(Duration::from_secs(6)).await;
-            // The broker closed its side for good: nothing can be written any more.
+            // The broker has closed its side: nothing can be written any more.
             assert!(client.stream.write_all(&[0; 1_000]).await.is_err());
         }))
         .await;

@@ -1,4 +1,4 @@
-//! The ACL file: who may publish and subscribe to what. The syntax is Mosquitto's:
+//! Reads the ACL file: its rules decide which clients may publish and subscribe to which topics. The syntax is Mosquitto's:
 //!
 //! ```text
 //! # those without a user name
@@ -10,10 +10,10 @@
 //! pattern readwrite home/%u/#
 //! ```
 //!
-//! As with Mosquitto, a subscription is granted though its filter matches topics that may not be read, and messages of these are not
-//! delivered. A subscription none of whose topics may be read is refused.
+//! As in Mosquitto, a subscription is granted even if its filter matches topics that the client may not read; messages of these
+//! topics are not delivered. A subscription is refused if the client may read none of its topics.
 //!
-//! A filter with a space is written in quotes, so that a word too many is an error and no rule that matches nothing.
+//! A filter with a space is written in quotes, so that an additional word is an error and not a part of the filter.
 
 #[cfg(test)]
 mod tests;
@@ -50,11 +50,11 @@ struct Rules {
     deny: Tree,
 }
 
-/// What is wrong in a line of an ACL file.
+/// The error of a line of an ACL file.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AclError {
-    /// The line begins with a word that is none of the three.
+    /// The line begins with an unknown word.
     #[error("must begin with user, topic or pattern, not with {0:?}")]
     UnknownKeyword(String),
     /// `user` without a name.
@@ -63,18 +63,18 @@ pub enum AclError {
     /// `topic` or `pattern` without a topic filter.
     #[error("the topic filter is missing")]
     MissingTopic,
-    /// What stands before the topic filter is no access.
+    /// The word before the topic filter is not an access.
     #[error("unknown access {0:?}: must be read, write, readwrite or deny")]
     UnknownAccess(String),
-    /// A word behind the topic filter.
+    /// A word follows the topic filter.
     #[error("superfluous word {0:?} (a filter with spaces is written in quotes)")]
     SuperfluousWord(String),
-    /// The topic filter is not one.
+    /// The topic filter is not valid.
     #[error("wrong topic filter {filter:?}")]
     Filter {
-        /// As it stands in the file.
+        /// The filter as written in the file.
         filter: String,
-        /// What is wrong with it.
+        /// Why it is not valid.
         source: InvalidTopic,
     },
     /// The topic filter is that of a shared subscription.
@@ -82,7 +82,7 @@ pub enum AclError {
     SharedSubscription,
 }
 
-/// The rules of an ACL file. What no rule allows is denied; what one denies, no other allows.
+/// The rules of an ACL file. An access without a rule is denied. A rule that denies has precedence over all that allow.
 ///
 /// ```
 /// use mqtt_broker_host::Acl;
@@ -105,10 +105,10 @@ pub struct Acl {
 }
 
 impl Acl {
-    /// Reads a file. A file that every user of this machine can read or write is reported by a warning to `tracing`.
+    /// Reads a file. Warns by `tracing` if every user of this machine can read or write the file.
     ///
     /// # Errors
-    /// [`Error::File`], and [`Error::Acl`] for the first line that is wrong.
+    /// [`Error::File`], and [`Error::Acl`] for the first invalid line.
     pub fn read(path: &Path) -> Result<Self, Error> {
         Self::parse(&read(path)?).map_err(|(line, source)| Error::Acl {
             path: path.into(),
@@ -120,7 +120,7 @@ impl Acl {
     /// Reads the text of a file.
     ///
     /// # Errors
-    /// The first line that is wrong, counted from 1, and what is wrong there.
+    /// The number of the first invalid line, counted from 1, and its error.
     pub fn parse(text: &str) -> Result<Self, (usize, AclError)> {
         let mut acl = Self::default();
         let mut user = Who::Anonymous;
@@ -130,7 +130,7 @@ impl Acl {
         Ok(acl)
     }
 
-    /// Takes the rule of one line; `user` is whom the last line `user` named.
+    /// Adds the rule of one line; `user` is the user of the last line `user`.
     fn take(&mut self, line: &str, user: &mut Who) -> Result<(), AclError> {
         let (word, rest) = split(line);
         let who = match word {
@@ -172,14 +172,14 @@ impl Acl {
         tree.add(filter, is_pattern, read, write);
     }
 
-    /// Whether a client may publish to a topic.
+    /// Returns whether a client may publish to a topic.
     #[must_use]
     pub fn may_publish(&self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {
         self.may(client, topic, Wanted::Write)
     }
 
-    /// Whether a client may subscribe: a rule allows a topic that the filter matches, and none denies all of them. Messages of the
-    /// others are not delivered: [`Self::may_read`].
+    /// Returns whether a client may subscribe: a rule allows a topic that the filter matches, and no rule denies all of them.
+    /// Messages of the other topics are not delivered: see [`Self::may_read`].
     #[must_use]
     pub fn may_subscribe(&self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
         let (names, filter) = (names(client), levels(&filter));
@@ -190,7 +190,8 @@ impl Acl {
         })
     }
 
-    /// Whether a client may read every topic that the filter matches: one rule allows them all, and none of them is denied.
+    /// Returns whether a client may read every topic that the filter matches: one rule allows all of them, and no rule denies one
+    /// of them.
     #[must_use]
     pub fn may_read_all(&self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
         let (names, filter) = (names(client), levels(&filter));
@@ -201,7 +202,7 @@ impl Acl {
         })
     }
 
-    /// Whether a client may read messages of a topic.
+    /// Returns whether a client may read messages of a topic.
     #[must_use]
     pub fn may_read(&self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {
         self.may(client, topic, Wanted::Read)
@@ -214,7 +215,7 @@ impl Acl {
             && self.any(client, |rules| covers(&rules.allow))
     }
 
-    /// Whether it is so for the rules of the client, or for those of everyone.
+    /// Returns whether `is_so` holds for the rules of the client or for those of all clients.
     fn any(&self, client: &ClientInfo<'_>, is_so: impl Fn(&Rules) -> bool) -> bool {
         let own = match client.user_name {
             None => Some(&self.anonymous),
@@ -224,7 +225,7 @@ impl Acl {
     }
 }
 
-/// The levels of a filter, without `$share` and the name of a group.
+/// Returns the levels of a filter, without `$share` and the share name.
 fn levels<'a>(filter: &TopicFilter<'a>) -> &'a str {
     std::str::from_utf8(filter.topic_levels()).unwrap_or_default()
 }
@@ -247,7 +248,7 @@ fn access_word(word: &str) -> Option<Access> {
     }
 }
 
-/// Splits what follows `topic` or `pattern` into the access and the filter.
+/// Splits the text after `topic` or `pattern` into the access and the filter.
 fn access(rest: &str) -> Result<(Access, &str), AclError> {
     if let Some(filter) = quoted(rest) {
         return Ok((Access::ReadWrite, filter));
@@ -268,12 +269,12 @@ fn access(rest: &str) -> Result<(Access, &str), AclError> {
     }
 }
 
-/// Returns what stands between quotes, if the text begins and ends with them.
+/// Returns the text between quotes, if the text begins and ends with quotes.
 fn quoted(text: &str) -> Option<&str> {
     text.strip_prefix('"')?.strip_suffix('"')
 }
 
-/// The names for place holders. A name that could change what a pattern means is no name for it.
+/// Returns the names for the placeholders. A name that could change the meaning of a pattern is left out.
 fn names<'a>(client: &ClientInfo<'a>) -> Names<'a> {
     let usable = |name: &&str| !name.is_empty() && !name.contains(['+', '#', '/']);
     Names {
@@ -287,7 +288,7 @@ thread_local! {
     static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// A rule, or a part of several, was looked at. Tests bound how many.
+/// Counts one visited rule or part of a rule. Tests limit the count.
 #[inline]
 fn step() {
     #[cfg(test)]

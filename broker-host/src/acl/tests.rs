@@ -1,4 +1,4 @@
-//! The rules of an ACL file, and decisions compared with the rules one after the other.
+//! Checks the rules of an ACL file, and compares decisions with those of a list of rules.
 
 use mqtt_proto::Version;
 
@@ -128,7 +128,7 @@ fn a_filter_with_spaces_stands_in_quotes() {
     assert!(acl.may_publish(&client, TopicName::new("a b").unwrap()));
 }
 
-/// What a decision costs depends on the levels of the topic, not on how many rules there are.
+/// The steps of a decision depend on the levels of the topic, not on the number of rules.
 #[test]
 fn many_rules_are_not_searched() {
     use std::fmt::Write as _;
@@ -162,14 +162,14 @@ fn many_rules_are_not_searched() {
         assert_eq!(allowed, read, "{topic}");
         assert!(taken <= 15, "{topic}: {taken} steps to receive");
     }
-    // A filter that shares levels with all of them is granted unseen, and each of its messages is looked at.
+    // A filter that shares levels with all rules is granted without a search, and each of its messages is checked.
     let filter = TopicFilter::new("devices/c/+/x/y").unwrap();
     let (taken, granted) = steps(|| acl.may_subscribe(&client, filter));
     assert!(granted && taken < 3_000, "{taken} steps");
     assert!(!acl.may_read_all(&client, filter));
 }
 
-/// The rules as they are read, one after the other.
+/// The rules in the order of the file.
 struct Model(Vec<(&'static str, Access, String)>);
 
 impl Model {
@@ -195,7 +195,7 @@ impl Model {
     }
 }
 
-/// The pattern with the client's names in it. A name that could change what the pattern means is no name for it.
+/// Returns the pattern with the client's names. A name that could change the meaning of the pattern is left out.
 fn filled(pattern: &str, client: &ClientInfo<'_>) -> Option<String> {
     let mut filter = pattern.to_owned();
     for (place, name) in [("%u", client.user_name), ("%c", Some(client.client_id))] {
@@ -207,9 +207,9 @@ fn filled(pattern: &str, client: &ClientInfo<'_>) -> Option<String> {
     Some(filter)
 }
 
-/// Whether every topic that `filter` matches is matched by `rule`.
+/// Returns whether `rule` matches every topic that `filter` matches.
 fn covers(rule: &str, filter: &str) -> bool {
-    // A wildcard in front does not speak of `$` topics.
+    // A wildcard at the beginning does not match topics with `$`.
     if filter.starts_with('$') && !rule.starts_with('$') {
         return false;
     }
@@ -225,7 +225,7 @@ fn covers(rule: &str, filter: &str) -> bool {
     }
 }
 
-/// Whether some topic is matched by both.
+/// Returns whether some topic matches both.
 fn overlap(rule: &str, filter: &str) -> bool {
     let hides = |one: &str, other: &str| one.starts_with('$') && other.starts_with(['+', '#']);
     if hides(rule, filter) || hides(filter, rule) {
@@ -243,7 +243,7 @@ fn overlap(rule: &str, filter: &str) -> bool {
     }
 }
 
-/// Random files, and all that can be asked about them.
+/// Compares the decisions of random files with those of the model.
 #[test]
 fn decisions_are_those_of_the_rules_one_after_the_other() {
     let mut seed = 3_usize;
@@ -298,7 +298,7 @@ fn decisions_are_those_of_the_rules_one_after_the_other() {
     assert!(granted > 1_000 && refused > 1_000, "{granted} {refused}");
 }
 
-/// Compares each decision about a filter. Whether it may be subscribed to.
+/// Compares each decision about a filter. Returns whether a client may subscribe to it.
 fn agrees(acl: &Acl, model: &Model, client: &ClientInfo<'_>, filter: &str, text: &str) -> bool {
     let wanted = TopicFilter::new(filter).unwrap();
     let read = acl.may_subscribe(client, wanted);

@@ -1,10 +1,10 @@
-//! Rules by the levels of their filters. A decision looks at those that share levels with the topic, not at all.
+//! Stores rules by the levels of their filters. A decision visits the rules that share levels with the topic, not all rules.
 
 use std::collections::HashMap;
 
 use super::step;
 
-/// What the place holders of a pattern stand for. `None` where a client has no such name.
+/// The names for the placeholders of a pattern; `None` if the client does not have the name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Names<'a> {
     pub(super) user: Option<&'a str>,
@@ -22,33 +22,33 @@ enum Part {
 #[derive(Debug, Default)]
 struct Node {
     children: HashMap<Box<str>, usize>,
-    /// The levels with place holders.
+    /// The levels with placeholders.
     patterns: Vec<(Vec<Part>, usize)>,
     /// The child for `+`.
     any: Option<usize>,
-    /// The child for `#`; it has no children of its own.
+    /// The child for `#`, which has no children.
     rest: Option<usize>,
     /// Whether a rule for reading ends here.
     read: bool,
-    /// The same for writing.
+    /// Whether a rule for writing ends here.
     write: bool,
 }
 
-/// What is asked for.
+/// The access in question.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wanted {
     Read,
     Write,
 }
 
-/// The rules of one user, or of everyone, which either allow or deny.
+/// The rules of one user, or of all clients, which either allow or deny.
 #[derive(Debug)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
 }
 
 const ROOT: usize = 0;
-/// Nodes that are visited for one filter with wildcards.
+/// How many nodes are visited for one filter with wildcards.
 const LONGEST_WALK: usize = 1_000;
 
 impl Default for Tree {
@@ -60,7 +60,7 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// Adds a rule. In a pattern, `%u` and `%c` are place holders.
+    /// Adds a rule. In a pattern, `%u` and `%c` are placeholders.
     pub(super) fn add(&mut self, filter: &str, is_pattern: bool, read: bool, write: bool) {
         let mut at = ROOT;
         for level in filter.split('/') {
@@ -102,7 +102,7 @@ impl Tree {
         })
     }
 
-    /// Whether a rule matches every topic that `filter` matches. A topic is a filter without wildcards.
+    /// Returns whether a rule matches every topic that `filter` matches. A topic is a filter without wildcards.
     pub(super) fn covers(&self, filter: &str, names: Names<'_>, wanted: Wanted) -> bool {
         // 3.1.1 [MQTT-4.7.2-1], 5 [MQTT-4.7.2-1]: a wildcard in front does not match names that begin with `$`.
         let is_hidden = filter.starts_with('$');
@@ -134,7 +134,7 @@ impl Tree {
         false
     }
 
-    /// Whether some topic is matched by a rule and by `filter`. If that takes long to find out, it is taken to be so.
+    /// Returns whether some topic matches a rule and `filter`. Returns `true` if the search takes too long.
     pub(super) fn overlaps(&self, filter: &str, names: Names<'_>, wanted: Wanted) -> bool {
         // As in `covers`, for the wildcards of either.
         let is_hidden = filter.starts_with('$');
@@ -154,7 +154,7 @@ impl Tree {
                 return true;
             }
             let (level, rest) = levels.map_or(("", None), first);
-            // `#` goes on to the end of every rule.
+            // `#` matches the remaining levels of every rule.
             let rest = if level == "#" { levels } else { rest };
             if (levels.is_none() || level == "#") && self.grants(at, wanted) {
                 return true;
@@ -178,7 +178,7 @@ impl Tree {
 }
 
 impl Node {
-    /// The children that stand for this level, beside those for wildcards.
+    /// Returns the children for this level, without those for wildcards.
     fn with_level(&self, level: &str, names: Names<'_>) -> impl Iterator<Item = usize> {
         let patterns = self.patterns.iter();
         let same = patterns
@@ -188,7 +188,7 @@ impl Node {
         child.into_iter().chain(same.map(|(_, child)| *child))
     }
 
-    /// All children that can stand for a level, beside those for wildcards; those that begin with `$` only if `hidden`.
+    /// Returns all children for levels, without those for wildcards; those that begin with `$` only if `hidden`.
     fn every(&self, names: Names<'_>, hidden: bool) -> impl Iterator<Item = usize> {
         let possible = move |part: &Part| match part {
             Part::Text(_) => true,
@@ -204,7 +204,7 @@ impl Node {
     }
 }
 
-/// The first level, and the others if there are any.
+/// Returns the first level, and the other levels if there are any.
 fn first(levels: &str) -> (&str, Option<&str>) {
     match levels.split_once('/') {
         Some((level, rest)) => (level, Some(rest)),
@@ -234,7 +234,7 @@ fn parts(mut level: &str) -> Vec<Part> {
     parts
 }
 
-/// Whether the level is these parts with the client's names in them.
+/// Returns whether the level consists of these parts with the client's names.
 fn is_level(parts: &[Part], level: &str, names: Names<'_>) -> bool {
     let mut rest = Some(level);
     for part in parts {

@@ -1,4 +1,4 @@
-//! How a user file is changed.
+//! Changes user files.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -10,8 +10,8 @@ use crate::Error;
 use crate::lines::read_text;
 use crate::random::random;
 
-/// Adds a user to a user file, or changes the password. The file is made if it is not there, for its owner only. It is written whole
-/// or not at all, and keeps its owner, group and mode.
+/// Adds a user to a user file, or changes the password. A missing file is created for its owner only. The file is replaced as a
+/// whole, and keeps its owner, group and mode.
 ///
 /// # Errors
 /// [`Error::UserName`], [`Error::File`], [`Error::Hash`], [`Error::Random`].
@@ -23,10 +23,9 @@ pub fn set_password(path: &Path, user: &str, password: &str, cost: Cost) -> Resu
     write_lines(path, kept.chain([line.as_str()]))
 }
 
-/// Makes a user file with one user. A file that is there is replaced, and gives its owner, group and mode to the new one.
-///
+/// Makes a user file with one user. An existing file is replaced by one with the same owner, group and mode.
 /// # Errors
-/// As [`set_password`].
+/// The errors of [`set_password`].
 pub fn create(path: &Path, user: &str, password: &str, cost: Cost) -> Result<(), Error> {
     check_name(user)?;
     let line = format!("{user}:{}", make(password.as_bytes(), cost)?);
@@ -49,12 +48,12 @@ pub fn remove(path: &Path, user: &str) -> Result<(), Error> {
     write_lines(path, text.lines().filter(|line| !is_of(line, user)))
 }
 
-/// Whether a user of this name can stand in a user file.
+/// Checks that a user file may contain a user of this name.
 ///
 /// # Errors
 /// [`Error::UserName`].
 pub fn check_name(user: &str) -> Result<(), Error> {
-    // Lines are read without the spaces around them.
+    // Lines are read without leading and trailing spaces.
     if user.is_empty()
         || user.trim() != user
         || user.contains(|character: char| character == ':' || character.is_control())
@@ -95,7 +94,7 @@ fn write_lines<'a>(path: &Path, lines: impl Iterator<Item = &'a str>) -> Result<
     })
 }
 
-/// Writes a file beside the old one and puts it in its place.
+/// Writes a file beside the old one, and renames it to the old name.
 fn replace(path: &Path, beside: &Path, text: &str) -> io::Result<()> {
     let old = match path.symlink_metadata() {
         Ok(old) if !old.is_file() => {
@@ -107,7 +106,7 @@ fn replace(path: &Path, beside: &Path, text: &str) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     let mut options = OpenOptions::new();
-    // Nothing that is there already is opened: neither a file nor a link that somebody put there.
+    // No existing file or link is opened.
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -119,7 +118,7 @@ fn replace(path: &Path, beside: &Path, text: &str) -> io::Result<()> {
     done
 }
 
-/// Writes a new file, with the owner, group and mode of the old one.
+/// Writes a new file with the owner, group and mode of the old one.
 fn write_as(file: &mut File, old: Option<&std::fs::Metadata>, text: &str) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(old) = old {
@@ -186,7 +185,7 @@ mod tests {
         symlink(&users, &link).unwrap();
         let refused = set_password(&link, "pump", "new", CHEAP()).unwrap_err();
         assert!(matches!(refused, Error::File { .. }), "{refused}");
-        // A name that is taken is not written to, whatever it is.
+        // An existing name is not written to, whatever it refers to.
         let beside = folder.join("beside");
         symlink(folder.join("elsewhere"), &beside).unwrap();
         assert!(replace(&users, &beside, "").is_err());
@@ -200,7 +199,7 @@ mod tests {
             1
         );
         assert_eq!(mode(), 0o640);
-        // Nothing is left beside it: the link, where it was, and what the test made.
+        // The folder has the link, its target and the file of the test, and no other file.
         std::fs::remove_file(&beside).unwrap_or_default();
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
         std::fs::remove_dir_all(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! The hashes that a user file may have, and how passwords are compared with them.
+//! Reads and makes the hashes of a user file, and compares passwords with them.
 
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -13,13 +13,14 @@ use crate::random::random;
 /// Bytes of SHA-512.
 const SHA512: usize = 64;
 
-/// What one comparison of a password with a new hash costs. The hash itself tells it: users of different costs live in one file.
+/// The cost of a new hash, and of each comparison with it. The hash contains its cost, so the users of a file may have different
+/// ones.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Cost {
     /// Memory in KiB, at least 8. Default 19,456.
     pub memory_kib: u32,
-    /// How often the memory is gone through, at least once. Default 2.
+    /// How many passes over the memory are made, at least one. Default 2.
     pub iterations: u32,
 }
 
@@ -35,20 +36,20 @@ impl Default for Cost {
 /// A hash of a user file.
 #[derive(Clone, Debug)]
 pub(crate) enum Hash {
-    /// As `mqtt passwd` writes it: `$argon2id$...`.
+    /// A hash of `mqtt passwd`: `$argon2id$...`.
     Argon2(Box<str>),
-    /// As `mosquitto_passwd` writes it: `$7$rounds$salt$hash`.
+    /// A hash of `mosquitto_passwd`: `$7$rounds$salt$hash`.
     Pbkdf2 {
         rounds: u32,
         salt: Box<[u8]>,
         hash: [u8; SHA512],
     },
-    /// As `mosquitto_passwd` wrote it before version 2: `$6$salt$hash`, SHA-512 of the password and the salt.
+    /// A hash of `mosquitto_passwd` before version 2: `$6$salt$hash`, the SHA-512 of the password and the salt.
     Sha512 { salt: Box<[u8]>, hash: [u8; SHA512] },
 }
 
 impl Hash {
-    /// Reads what stands behind the colon. One that is cut off would refuse every password: `None`.
+    /// Parses the text after the colon. Returns `None` for a truncated hash, which no password would match.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let decode = |text: &str| STANDARD.decode(text).ok();
         if let Some(parts) = text.strip_prefix("$6$") {
@@ -68,7 +69,7 @@ impl Hash {
         is_usable_argon2(text).then(|| Self::Argon2(text.into()))
     }
 
-    /// Returns whether it is the password. Takes some ten milliseconds, and 19 MiB with Argon2 of the default cost.
+    /// Returns whether the password matches. Takes some ten milliseconds, and 19 MiB with Argon2 at the default cost.
     pub(crate) fn verify(&self, password: &[u8]) -> bool {
         match self {
             Self::Argon2(hash) => PasswordHash::new(hash)
@@ -100,7 +101,7 @@ fn is_usable_argon2(hash: &str) -> bool {
         && hash.hash.is_some()
 }
 
-/// Makes the hash of a password, with a salt of its own.
+/// Makes the hash of a password with a new salt.
 pub(crate) fn make(password: &[u8], cost: Cost) -> Result<String, Error> {
     let salt = SaltString::encode_b64(&random::<16>()?).map_err(Error::Hash)?;
     let params = Params::new(
@@ -120,7 +121,7 @@ pub(crate) fn make(password: &[u8], cost: Cost) -> Result<String, Error> {
 mod tests {
     use super::*;
 
-    /// Made by mosquitto_passwd 2.0.11, for the passwords `secret` and `other`, with -I 901 and -H sha512.
+    /// mosquitto_passwd 2.0.11 made these for the passwords `secret` and `other`, with -I 901 and -H sha512.
     const MOSQUITTO: [(&str, &str); 2] = [
         (
             "secret",
@@ -139,7 +140,7 @@ mod tests {
             assert!(stored.verify(password.as_bytes()), "{hash}");
             assert!(!stored.verify(b"Secret"), "{hash}");
             assert!(!stored.verify(b""), "{hash}");
-            // What is cut off or damaged is told when the file is read.
+            // A truncated or damaged hash is an error when the file is read.
             for wrong in [
                 &hash[..hash.len() - 4],
                 &hash[..20],

@@ -1,4 +1,4 @@
-//! Passwords that were right: known again by a fast hash with a key that nobody else has.
+//! Remembers correct passwords by a fast hash with a secret key.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use crate::Error;
 use crate::random::random;
 
-/// For how long a password is remembered when nothing is said.
+/// The default time for which a password is remembered.
 const SPAN: Duration = Duration::from_secs(3_600);
 
-/// The last password of each user that was right.
+/// The last correct password of each user.
 #[derive(Debug)]
 pub(crate) struct Memory {
     key: [u8; 32],
@@ -51,7 +51,7 @@ impl Memory {
         self.mac(&[b"password", user.as_bytes(), password])
     }
 
-    /// Whether this was right not too long ago.
+    /// Returns whether this password was correct and is still remembered.
     pub(crate) fn knows(&self, user: &str, proof: &Proof, now: Instant) -> bool {
         let known = self.known();
         known.proofs.get(user).is_some_and(|(right, since)| {
@@ -59,7 +59,7 @@ impl Memory {
         })
     }
 
-    /// This is right now.
+    /// Remembers a correct password.
     pub(crate) fn remember(&self, user: &str, proof: Proof, now: Instant) {
         let mut known = self.known();
         if !known.span.is_zero() {
@@ -67,7 +67,7 @@ impl Memory {
         }
     }
 
-    /// Returns a number that is always the same for a user, and that nobody can foresee.
+    /// Returns a number that is fixed for a user, and that nobody else can compute.
     pub(crate) fn number(&self, user: &str) -> usize {
         let Proof(bytes) = self.mac(&[b"number", user.as_bytes()]);
         bytes
@@ -77,10 +77,10 @@ impl Memory {
 
     fn mac(&self, parts: &[&[u8]]) -> Proof {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else {
-            return Proof(self.key); // A key of any length is taken.
+            return Proof(self.key); // HMAC accepts a key of any length.
         };
         for part in parts {
-            // With their lengths, so that the end of one is not the beginning of the next.
+            // The length of each part is included, so that different parts cannot have the same bytes.
             mac.update(&part.len().to_le_bytes());
             mac.update(part);
         }
@@ -88,7 +88,7 @@ impl Memory {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        // Whole at any time, even if a thread panicked with it.
+        // The value is valid at any time, even if a thread panicked while it held the lock.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,7 +112,7 @@ mod tests {
             let proof = memory.proof(user, password.as_bytes());
             assert!(!memory.knows(user, &proof, start), "{user}");
         }
-        // Another password that is right takes its place.
+        // Another correct password replaces the remembered one.
         let other = memory.proof("pump", b"other");
         memory.remember("pump", other, start);
         assert!(!memory.knows("pump", &right, start) && memory.knows("pump", &other, start));

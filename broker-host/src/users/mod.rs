@@ -1,5 +1,5 @@
-//! The user file: a line `name:hash` for each user. `mqtt passwd` writes hashes by Argon2; those of Mosquitto's password files are
-//! read as well.
+//! Reads the user file, which has a line `name:hash` for each user. `mqtt passwd` writes Argon2 hashes; the hashes of Mosquitto's
+//! password files are supported as well.
 
 mod file;
 mod hash;
@@ -17,17 +17,17 @@ pub(crate) use self::memory::{Memory, Proof};
 use crate::Error;
 use crate::lines::{lines, read};
 
-/// What is wrong in a line of a user file.
+/// The error of a line of a user file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UserFileError {
     /// There is no colon.
     #[error("must be name:hash")]
     MissingHash,
-    /// Nothing stands before the colon.
+    /// The text before the colon is empty.
     #[error("the user name is empty")]
     EmptyName,
-    /// What stands behind the colon is no hash that can be compared with.
+    /// The text after the colon is not a supported hash.
     #[error("the hash is none of Argon2 nor of Mosquitto; make it by mqtt passwd")]
     WrongHash,
     /// An earlier line has the same user.
@@ -35,30 +35,30 @@ pub enum UserFileError {
     Duplicate,
 }
 
-/// Users and the hashes of their passwords. A clone shares them, and the passwords that are remembered.
+/// Users and the hashes of their passwords. Clones share them and the remembered passwords.
 #[derive(Clone, Debug)]
 pub struct Users {
-    /// Places in `hashes`.
+    /// The indexes in `hashes` by user.
     places: Arc<HashMap<String, usize>>,
     hashes: Arc<[Arc<Hash>]>,
     memory: Arc<Memory>,
 }
 
-/// What a password is compared with.
+/// The hash that a password is compared with.
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) hash: Arc<Hash>,
-    /// There is no such user: the comparison only takes its time.
+    /// Whether the user exists. If not, the comparison is done only for its time.
     pub(crate) is_known: bool,
     pub(crate) proof: Proof,
     pub(crate) memory: Arc<Memory>,
 }
 
 impl Users {
-    /// Reads a user file. A file that every user of this machine can read or write is reported by a warning to `tracing`.
+    /// Reads a user file. Warns by `tracing` if every user of this machine can read or write the file.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::Users`] for the first line that is wrong, [`Error::Random`].
+    /// [`Error::File`], [`Error::Users`] for the first invalid line, [`Error::Random`].
     pub fn read(path: &Path) -> Result<Self, Error> {
         let users = parse(&read(path)?).map_err(|(line, source)| Error::Users {
             path: path.into(),
@@ -83,7 +83,7 @@ impl Users {
         })
     }
 
-    /// Users `user-0`, `user-1` and so on, with hashes of no password.
+    /// Makes users `user-0`, `user-1` and so on, with hashes that no password matches.
     #[cfg(test)]
     pub(crate) fn numbered(count: usize) -> Self {
         let hash = Hash::Sha512 {
@@ -94,14 +94,14 @@ impl Users {
         Self::new(users.collect()).unwrap()
     }
 
-    /// For how long a password that was right is known again by a fast hash with a secret key; 0 is not at all. What is remembered
-    /// is one password of each user, in this process only.
+    /// Sets how long a correct password is recognised by a fast hash with a secret key; 0 turns this off. One password of each
+    /// user is remembered, in this process only.
     pub fn remember_for(&mut self, span: Duration) {
         self.memory.set_span(span);
     }
 
-    /// Returns what to compare a user's password with. A user that does not exist gets the hash of another, always of the same one, so
-    /// that a comparison takes as long. `None` if there are no users.
+    /// Returns the hash to compare a user's password with. For an unknown user it is the hash of another user, always the same
+    /// one, so that the comparison takes as long. Returns `None` if there are no users.
     pub(crate) fn claim(&self, user: &str, password: &[u8]) -> Option<Claim> {
         let proof = self.memory.proof(user, password);
         let known = self.places.get(user).copied();
@@ -118,10 +118,10 @@ impl Users {
     }
 }
 
-/// Reads the text of a user file, and returns how many users there are.
+/// Parses the text of a user file, and returns the number of users.
 ///
 /// # Errors
-/// The first line that is wrong, counted from 1, and what is wrong there.
+/// The number of the first invalid line, counted from 1, and its error.
 pub fn check(text: &str) -> Result<usize, (usize, UserFileError)> {
     parse(text).map(|users| users.len())
 }

@@ -1,4 +1,4 @@
-//! Enhanced authentication: sections 3.15 and 4.12 of MQTT 5.
+//! Scenarios of enhanced authentication: sections 3.15 and 4.12 of MQTT 5.
 
 use mqtt_proto::{Auth, Connect, Packet, Properties, Property, ReasonCode, Version};
 
@@ -117,7 +117,7 @@ pub(crate) fn a_client_authenticates_again(version: Version) {
         other => panic!("came {other:?}"),
     });
     client.nothing();
-    // With another method it cannot.
+    // Another method is not accepted.
     say(
         &mut client,
         ReasonCode::ReAuthenticate,

@@ -1,4 +1,4 @@
-//! CONNECT and CONNACK, sessions, keep-alive: sections 3.1, 3.2 and 4.1.
+//! Scenarios of CONNECT and CONNACK, sessions and keep-alive: sections 3.1, 3.2 and 4.1.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::will::with_will;
 
 const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
-/// A CONNECT put together by hand: flags, then what stands in the payload.
+/// Encodes a CONNECT from its flags and the fields of its payload.
 pub(crate) fn by_hand(version: Version, flags: u8, fields: &[&[u8]]) -> Vec<u8> {
     let mut body = b"\x00\x04MQTT".to_vec();
     body.extend([if version.is_v5() { 5 } else { 4 }, flags, 0, 60]);
@@ -27,7 +27,7 @@ pub(crate) fn by_hand(version: Version, flags: u8, fields: &[&[u8]]) -> Vec<u8> 
     packet
 }
 
-/// The broker closes the connection that begins so, without CONNACK.
+/// Checks that the broker closes a connection with these first bytes, without CONNACK.
 #[track_caller]
 pub(crate) fn is_not_connected(version: Version, bytes: &[u8]) {
     let broker = Broker::start();
@@ -36,7 +36,7 @@ pub(crate) fn is_not_connected(version: Version, bytes: &[u8]) {
     client.closed_silently();
 }
 
-/// The broker accepts the connection that begins so.
+/// Checks that the broker accepts a connection with these first bytes.
 #[track_caller]
 pub(crate) fn is_connected(version: Version, bytes: &[u8]) {
     let broker = Broker::start();
@@ -80,7 +80,7 @@ pub(crate) fn another_level_is_refused(version: Version) {
         client.closed_silently();
     };
     match version {
-        // As the client could understand it: before 5, and from 5 on.
+        // The answer has the format of the client's version: before 5, or from 5 on.
         Version::V5 => {
             answer(6, &[0x20, 3, 0, 0x84, 0]);
             answer(0x7F, &[0x20, 3, 0, 0x84, 0]);
@@ -126,12 +126,12 @@ pub(crate) fn a_clean_start_forgets(version: Version) {
     let broker = Broker::start();
     let mut other = Client::beside_a_session(&broker, version);
     other.publish("a", "kept", QoS::AtLeastOnce);
-    // This asserts that there is no session.
+    // `new` checks that there is no session.
     let mut client = Client::new(&broker, version, "pump");
     other.publish("a", "more", QoS::AtLeastOnce);
     client.nothing();
     client.goodbye();
-    // It lasted as long as its connection.
+    // The session ended with its connection.
     let (_, present) = Client::staying(&broker, version, "pump");
     assert!(!present);
 }
@@ -151,7 +151,7 @@ pub(crate) fn the_client_identifier_names_the_session(version: Version) {
 }
 
 pub(crate) fn a_session_outlives_time_while_connected(version: Version) {
-    // Also one that ends with its connection stays as long as that, and longer than its expiry.
+    // A session that ends with its connection exists as long as the connection, which is longer than its expiry.
     let broker = Broker::start();
     let expiry = [Property::SessionExpiryInterval(1)];
     let (mut client, _) = Client::with(
@@ -235,7 +235,7 @@ pub(crate) fn silence_ends_the_connection(version: Version) {
         reason,
         version.is_v5().then_some(ReasonCode::KeepAliveTimeout)
     );
-    // Not before its time. How much later is the machine's affair.
+    // The will is not published before its time. The test does not limit how much later it is.
     assert!(begun.elapsed() >= Duration::from_millis(1_500));
     watcher.hears("gone");
 }
@@ -253,7 +253,7 @@ pub(crate) fn payload_fields_stand_in_their_order(version: Version) {
     client.vanish();
     let will = watcher.hears("gone");
     assert_eq!(will.topic, "wills/pump");
-    // Another order is another meaning: here the will's topic is a user that may not connect.
+    // Another order has another meaning: here the topic of the will is the name of a refused user.
     let mut client = Client::open(&broker, version);
     client.send(&Packet::Connect(Connect {
         user_name: Some("nobody"),
@@ -301,7 +301,7 @@ pub(crate) fn an_empty_client_identifier_becomes_a_unique_one(version: Version) 
     };
     let (mut first, one) = connect();
     let (mut second, two) = connect();
-    // Neither took the other over.
+    // Neither client took over the other's session.
     first.nothing();
     second.nothing();
     if version.is_v5() {
@@ -309,7 +309,7 @@ pub(crate) fn an_empty_client_identifier_becomes_a_unique_one(version: Version) 
             one.is_some() && two.is_some() && one != two,
             "{one:?} {two:?}"
         );
-        // It is the client's from now on.
+        // From now on the identifier belongs to the client.
         let _again = Client::new(&broker, version, &one.unwrap());
         assert_eq!(first.closed(), Some(ReasonCode::SessionTakenOver));
     } else {
@@ -330,7 +330,7 @@ pub(crate) fn user_name_is_text(version: Version) {
 }
 
 pub(crate) fn a_wrong_connect_gets_no_connack(version: Version) {
-    // Cut short, too long, and with a property that is none of it.
+    // CONNECT is truncated, too long, or has a property that it must not have.
     let whole = encode(&Packet::Connect(Connect::new(version, "pump")), version);
     let mut short = whole.clone();
     short[1] -= 1;
@@ -359,7 +359,7 @@ pub(crate) fn the_second_takes_over(version: Version) {
 
 pub(crate) fn who_may_not_is_refused(version: Version) {
     let broker = Broker::start();
-    // There is a session, which is not present in a refusal.
+    // There is a session, but a refusal has no session present flag.
     let (client, _) = Client::staying(&broker, version, "pump");
     client.goodbye();
     let mut watcher = Client::new(&broker, version, "watcher");
@@ -373,7 +373,7 @@ pub(crate) fn who_may_not_is_refused(version: Version) {
         }),
         version,
     );
-    // What comes behind CONNECT is not looked at.
+    // The broker ignores bytes after CONNECT.
     bytes.extend(encode(
         &Packet::Publish(publish("a", "x", QoS::AtMostOnce, 1)),
         version,
@@ -396,10 +396,10 @@ pub(crate) fn connack_is_success_and_first(version: Version) {
     client.bytes(&by_hand(version, 0, &[b"pump"]));
     let first = client.raw().unwrap();
     assert_eq!(first[0], 0x20, "CONNACK before all else");
-    // Flags without reserved bits: a session; then success.
+    // The flags have no reserved bits set and report a session; the code is success.
     assert_eq!(first[2..4], [1, 0]);
     client.hears("kept");
-    // And only one.
+    // There is only one CONNACK.
     client.send(&Packet::Connect(Connect::new(version, "pump")));
     client.closed();
 }

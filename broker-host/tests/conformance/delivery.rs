@@ -1,4 +1,4 @@
-//! PUBLISH and its acknowledgements, in both directions: sections 3.3 to 3.7, 4.3 to 4.6, 4.8 and 4.9.
+//! Scenarios of PUBLISH and its acknowledgements in both directions: sections 3.3 to 3.7, 4.3 to 4.6, 4.8 and 4.9.
 
 use mqtt_proto::{Ack, Packet, Property, Publish, QoS, ReasonCode, Subscription, Version};
 use mqtt_testing::packets::encode;
@@ -27,13 +27,13 @@ pub(crate) fn qos_0_has_no_dup(version: Version) {
     let mut client = Client::new(&broker, version, "pump");
     client.subscribe("a", QoS::AtMostOnce);
     let mut other = Client::new(&broker, version, "other");
-    // Whatever came with the message.
+    // The DUP flag of the publisher is not forwarded.
     other.publish_packet(&Publish {
         dup: true,
         ..publish("a", "x", QoS::AtLeastOnce, 9)
     });
     assert_eq!(client.raw().unwrap()[0], 0x30);
-    // From a client it is malformed.
+    // DUP in a QoS 0 message from a client is malformed.
     let message = Packet::Publish(publish("a", "x", QoS::AtMostOnce, 1));
     closes(version, &flagged(&message, version, 0x38));
 }
@@ -52,7 +52,7 @@ pub(crate) fn dup_is_the_senders_own(version: Version) {
     }
 }
 
-/// A session with messages under way at both QoS, whose connection was lost; and another client.
+/// Makes a session with messages in flight at both QoS whose connection was lost, and another client.
 fn interrupted(broker: &Broker, version: Version) -> (Vec<Message>, Client) {
     let (mut client, _) = Client::staying(broker, version, "pump");
     client.subscribe("a", QoS::ExactlyOnce);
@@ -68,7 +68,7 @@ fn interrupted(broker: &Broker, version: Version) -> (Vec<Message>, Client) {
         assert!(!message.dup && message.qos == qos, "{message:?}");
         message
     });
-    // Of the fourth, PUBREL is under way.
+    // PUBREL of the fourth message is in flight.
     let last = id(messages[3].id);
     client.send(&Packet::PubRec(Ack::new(last)));
     comes!(client, Packet::PubRel(ack) if ack.packet_id == last);
@@ -82,7 +82,7 @@ pub(crate) fn what_is_unacknowledged_is_sent_again(version: Version) {
     for _ in 0..2 {
         let (mut client, present) = Client::staying(&broker, version, "pump");
         assert!(present);
-        // In their order, with their identifiers, marked; and the PUBREL, but not its PUBLISH.
+        // The messages come in their order, with their identifiers and DUP; for the fourth only PUBREL comes.
         for message in &messages[..3] {
             let again = client.message();
             assert!(again.dup);
@@ -95,7 +95,7 @@ pub(crate) fn what_is_unacknowledged_is_sent_again(version: Version) {
         comes!(client, Packet::PubRel(ack) if ack.packet_id == id(messages[3].id));
         client.nothing();
     }
-    // What is acknowledged now is not sent a third time.
+    // Messages that are acknowledged now are not sent a third time.
     let (mut client, _) = Client::staying(&broker, version, "pump");
     client.hears("1");
     client.hears("2");
@@ -173,7 +173,7 @@ pub(crate) fn a_qos_2_message_is_routed_once(version: Version) {
         comes!(client, Packet::PubRec(ack) if ack.packet_id == id(9) && !ack.reason.is_error());
     }
     client.vanish();
-    // On the next connection too.
+    // The same holds for the next connection.
     let (mut client, _) = Client::staying(&broker, version, "pump");
     client.send(&Packet::Publish(again));
     comes!(client, Packet::PubRec(ack) if ack.packet_id == id(9));
@@ -183,7 +183,7 @@ pub(crate) fn a_qos_2_message_is_routed_once(version: Version) {
     }
     watcher.hears("x");
     watcher.nothing();
-    // After PUBCOMP the identifier is a new message's.
+    // After PUBCOMP, a new message may have the identifier.
     client.publish_packet(&publish("a", "y", QoS::ExactlyOnce, 9));
     watcher.hears("y");
     watcher.nothing();
@@ -208,7 +208,7 @@ pub(crate) fn a_refused_qos_2_identifier_is_new(version: Version) {
 
 pub(crate) fn qos_2_ends_also_for_what_expired(version: Version) {
     let broker = Broker::start();
-    // From a client: the message is gone, its acknowledgement goes on.
+    // A client's expired message is dropped, and its acknowledgements continue.
     let mut client = Client::new(&broker, version, "pump");
     let expiry = [Property::MessageExpiryInterval(0)];
     client.publish_packet(&Publish {
@@ -237,7 +237,7 @@ pub(crate) fn what_was_sent_does_not_expire(version: Version) {
 }
 
 pub(crate) fn messages_come_in_their_order(version: Version) {
-    // Through a window that is smaller than the number of messages, and a queue for a time away.
+    // The messages pass through a window smaller than their number, and through a queue while the client is not connected.
     let broker = Broker::with(|config| config.window = 4);
     let (mut client, _) = Client::staying(&broker, version, "pump");
     client.subscribe("a/#", QoS::ExactlyOnce);
@@ -296,7 +296,7 @@ pub(crate) fn who_may_not_publish_is_told_as_the_version_can(version: Version) {
     watcher.nothing();
 }
 
-/// All that are used; the decoder of these tests takes none but those of the packet.
+/// Checks all reason codes in use; the decoder of these tests accepts only the codes of the packet.
 pub(crate) fn acknowledgements_say_how_it_went(version: Version) {
     let broker = Broker::start();
     let mut client = Client::new(&broker, version, "pump");
@@ -319,7 +319,7 @@ pub(crate) fn acknowledgements_say_how_it_went(version: Version) {
     let message = other.message();
     other.send(&Packet::PubRec(Ack::new(id(message.id))));
     comes!(other, Packet::PubRel(ack) if ack.reason == ReasonCode::Success);
-    // A PUBREC for nothing.
+    // This PUBREC has no PUBLISH.
     other.send(&Packet::PubRec(Ack::new(id(999))));
     comes!(other, Packet::PubRel(ack) if ack.packet_id == id(999));
 }
@@ -339,11 +339,11 @@ pub(crate) fn no_more_under_way_than_the_client_takes(version: Version) {
     }
     let under_way: Vec<Message> = (0..3).map(|_| client.message()).collect();
     assert_eq!(texts(&under_way), ["0", "1", "2"]);
-    // Other packets are not delayed, in either direction.
+    // Other packets are not delayed in either direction.
     client.nothing();
     client.subscribe("b", QoS::AtMostOnce);
     client.publish("c", "x", QoS::AtLeastOnce);
-    // PUBREC alone makes no room, PUBCOMP and PUBACK do.
+    // PUBREC alone makes no room; PUBCOMP and PUBACK do.
     client.send(&Packet::PubRec(Ack::new(id(under_way[1].id))));
     comes!(client, Packet::PubRel(_));
     client.nothing();
@@ -355,7 +355,7 @@ pub(crate) fn no_more_under_way_than_the_client_takes(version: Version) {
     client.nothing();
 }
 
-/// As many as the broker said it takes; one more is an error.
+/// The broker takes as many messages as it announced; one more is an error.
 pub(crate) fn the_brokers_own_receive_maximum_is_kept(version: Version) {
     let broker = Broker::with(|config| config.receive_maximum = 3);
     let mut client = Client::new(&broker, version, "pump");
@@ -421,7 +421,7 @@ pub(crate) fn a_refused_shared_message_goes_to_nobody_else(version: Version) {
 }
 
 pub(crate) fn answers_fit_the_client(version: Version) {
-    // Every answer there is, CONNACK first, to a client that takes 26 bytes and looks at the length of each.
+    // Checks each type of answer, CONNACK first, with a client that accepts 26 bytes and checks the length of each.
     const MOST: u32 = 26;
     let broker = Broker::start();
     let mut client = Client::v5(&broker, "pump", &[Property::MaximumPacketSize(MOST)]);
@@ -439,7 +439,7 @@ pub(crate) fn answers_fit_the_client(version: Version) {
     comes!(client, Packet::PubComp(ack) if ack.reason.is_error() && ack.properties.is_empty());
     client.send(&Packet::PubRec(Ack::new(id(6))));
     comes!(client, Packet::PubRel(ack) if ack.properties.is_empty());
-    // What does not fit is left out, as if it had been delivered; the rest comes.
+    // A message that does not fit is dropped as if it was delivered; the others come.
     let mut other = Client::new(&broker, version, "other");
     other.publish("a", &"x".repeat(40), QoS::AtLeastOnce);
     other.publish("a", "short", QoS::AtLeastOnce);
@@ -475,7 +475,7 @@ pub(crate) fn problems_are_told_to_who_wants_to_know(version: Version) {
         &[Property::RequestProblemInformation(false)],
     );
     let says_nothing = |bytes: Vec<u8>| {
-        // A reason string is 0x1F, a user property 0x26; nothing else of these answers has such a byte.
+        // A reason string is 0x1F, a user property is 0x26; these answers have no other such byte.
         assert!(
             !bytes.contains(&0x1F) && !bytes.contains(&0x26),
             "{bytes:x?}"
@@ -506,7 +506,7 @@ pub(crate) fn problems_are_told_to_who_wants_to_know(version: Version) {
 }
 
 pub(crate) fn disconnect_follows_connack_only(version: Version) {
-    // Neither before CONNECT nor after a refusal.
+    // AUTH must come neither before CONNECT nor after a refusal.
     crate::connect::connect_is_first(version);
     crate::connect::who_may_not_is_refused(version);
     crate::connect::a_wrong_connect_gets_no_connack(version);
@@ -523,7 +523,7 @@ pub(crate) fn disconnect_is_last_and_has_no_session_expiry(version: Version) {
         }
         other => panic!("came {other:?}"),
     });
-    // Even if the client asks for more.
+    // The broker closes even if the client sends more.
     client.send(&Packet::PingReq);
     client.closed_silently();
 }

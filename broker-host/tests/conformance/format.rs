@@ -1,4 +1,4 @@
-//! How packets are written: sections 1.5, 2 and 4.7.3, and the reserved bits of each packet.
+//! Scenarios of the encoding of packets: sections 1.5, 2 and 4.7.3, and the reserved bits of each packet.
 
 use mqtt_proto::{
     Ack, Auth, Disconnect, List, Packet, Properties, Property, QoS, ReasonCode, Subscribe,
@@ -8,7 +8,7 @@ use mqtt_testing::packets::encode;
 
 use crate::net::{Broker, Client, comes, filter, flagged, id, publish, replaced, topic};
 
-/// The broker closes the connection on which these bytes came.
+/// Checks that the broker closes the connection after these bytes.
 #[track_caller]
 pub(crate) fn closes(version: Version, bytes: &[u8]) -> Option<ReasonCode> {
     let broker = Broker::start();
@@ -30,7 +30,7 @@ fn message(name: &'static str) -> Packet<'static> {
 }
 
 pub(crate) fn ill_formed_text_closes(version: Version) {
-    // A surrogate, an overlong form, and a byte that is in no text.
+    // A surrogate, an overlong form, and a byte that no text has.
     for wrong in [b"\xED\xA0\x80", b"\xC0\x80a", b"\xFF\xFFa"] {
         closes(version, &replaced(&message("abc"), version, b"abc", wrong));
         let list = [Subscription::new(filter("abc"), QoS::AtMostOnce)];
@@ -71,12 +71,12 @@ pub(crate) fn lengths_take_as_few_bytes_as_they_can(version: Version) {
     let mut client = Client::new(&broker, version, "pump");
     client.subscribe("a", QoS::AtMostOnce);
     for (length, header) in [(127, 2), (128, 3), (16_383, 3), (16_384, 4)] {
-        // Topic and its length, and the length of no properties.
+        // The topic with its length, and the length of no properties.
         let payload = "x".repeat(length - 4);
         client.say("a", &payload, QoS::AtMostOnce);
         assert_eq!(client.raw().unwrap().len(), length + header);
     }
-    // What is longer than needed is malformed.
+    // A length with unnecessary bytes is malformed.
     let mut bytes = encode(&Packet::PingReq, version);
     bytes[1] = 0x80;
     bytes.push(0);
@@ -112,7 +112,7 @@ pub(crate) fn reserved_flags_close(version: Version) {
     }
 }
 
-/// All flags but 0010 are malformed.
+/// Checks that all flags except 0010 are malformed.
 fn only_flags_2(packet: &Packet<'_>, version: Version) {
     let first = encode(packet, version)[0];
     assert_eq!(first & 0x0F, 2);
@@ -193,7 +193,7 @@ pub(crate) fn packet_identifiers_are_unused(version: Version) {
             QoS::ExactlyOnce
         };
         other.publish("a", "x", qos);
-        // Not acknowledged.
+        // The message is not acknowledged.
         let message = client.message();
         assert!(
             message.id != 0 && !used.contains(&message.id),
@@ -210,7 +210,7 @@ pub(crate) fn qos_0_has_no_packet_identifier(version: Version) {
     client.subscribe("a", QoS::ExactlyOnce);
     client.say("a", "x", QoS::AtMostOnce);
     let expected: &[u8] = match version {
-        // No properties, said by their length.
+        // There are no properties, and their length is 0.
         Version::V5 => &[0x30, 5, 0, 1, b'a', 0, b'x'],
         _ => &[0x30, 4, 0, 1, b'a', b'x'],
     };
@@ -224,7 +224,7 @@ pub(crate) fn answers_carry_the_packet_identifier(version: Version) {
         client.publish_packet(&publish("a", "x", QoS::AtLeastOnce, own));
         client.publish_packet(&publish("a", "x", QoS::ExactlyOnce, own));
     }
-    // The broker's PUBREL too.
+    // The broker's PUBREL has the identifier as well.
     client.subscribe("b", QoS::ExactlyOnce);
     let mut other = Client::new(&broker, version, "other");
     other.publish("b", "x", QoS::ExactlyOnce);
@@ -238,7 +238,7 @@ pub(crate) fn suback_and_unsuback_carry_the_packet_identifier(version: Version) 
         let list = [Subscription::new(filter("a"), QoS::AtMostOnce)];
         client.send(&Packet::Subscribe(Subscribe::new(id(own), &list[..])));
         comes!(client, Packet::SubAck(ack) if ack.packet_id == id(own));
-        // Also where there is nothing to unsubscribe from.
+        // The answer comes even if there is no subscription to remove.
         for _ in 0..2 {
             let list = [filter("a")];
             client.send(&Packet::Unsubscribe(Unsubscribe::new(id(own), &list[..])));
@@ -248,7 +248,7 @@ pub(crate) fn suback_and_unsuback_carry_the_packet_identifier(version: Version) 
 }
 
 pub(crate) fn a_topic_name_is_there_and_text(version: Version) {
-    // No topic at all, and one that is longer than the packet.
+    // The topic is missing, or longer than the packet.
     closes(version, &[0x30, 0]);
     closes(version, &[0x30, 3, 0, 9, b'a']);
     closes(
@@ -368,7 +368,7 @@ pub(crate) fn packets_come_in_any_pieces(version: Version) {
     }
     comes!(client, Packet::ConnAck(_));
     comes!(client, Packet::SubAck(_));
-    // The order of these two is free.
+    // These two may come in any order.
     let first = client.raw().unwrap()[0] & 0xF0;
     let second = client.raw().unwrap()[0] & 0xF0;
     assert!([(0x30, 0x40), (0x40, 0x30)].contains(&(first, second)));
@@ -378,11 +378,11 @@ pub(crate) fn a_protocol_violation_closes_its_connection_only(version: Version) 
     let broker = Broker::start();
     let mut other = Client::new(&broker, version, "other");
     let mut client = Client::new(&broker, version, "pump");
-    // CONNACK is the broker's.
+    // Only the broker may send CONNACK.
     client.bytes(&[0x20, 2, 0, 0]);
     let reason = client.closed();
     assert_eq!(reason.is_some(), version.is_v5());
-    // Malformed from the first byte.
+    // The packet is malformed from its first byte.
     let mut client = Client::new(&broker, version, "pump");
     client.bytes(&[0x00, 0]);
     let reason = client.closed();
@@ -403,7 +403,7 @@ pub(crate) fn a_topic_alias_is_not_0(version: Version) {
     });
     client.bytes(&replaced(&message, version, &[0x23, 0, 7], &[0x23, 0, 0]));
     assert_eq!(client.closed(), Some(ReasonCode::ProtocolError));
-    // And the broker's own are not.
+    // The broker's own topic aliases are not zero either.
     let maximum = [Property::TopicAliasMaximum(3)];
     let mut client = Client::v5(&broker, "pump", &maximum);
     client.subscribe("a/+", QoS::AtMostOnce);

@@ -1,4 +1,4 @@
-//! The statements of the standards that bind a server, tested over TCP. `scripts/conformance.py` makes docs/CONFORMANCE.md of
+//! Tests the statements of the standards that bind a server, over TCP. `scripts/conformance.py` makes docs/CONFORMANCE.md from
 //! the table below.
 
 mod auth;
@@ -12,8 +12,8 @@ mod will;
 
 use mqtt_proto::Version;
 
-/// Which scenario shows which statements: of 3.1.1 in the first brackets, of 5 in the second. A scenario is one test in each
-/// version of which it shows something.
+/// Lists the statements that each scenario tests: those of 3.1.1 in the first brackets, those of 5 in the second. A scenario is
+/// one test for each version with statements.
 macro_rules! statements {
     ($($module:ident::$scenario:ident: [$($v4:ident)*] [$($v5:ident)*];)*) => {
         mod v3_1_1 {
@@ -197,7 +197,7 @@ statements! {
     auth::failing_again_ends_the_connection: [] [mqtt_4_12_1_2];
 }
 
-/// What no statement is about, but the standard's text is.
+/// The text of the standard requires this without a statement.
 #[test]
 fn authentication_methods_do_not_change() {
     auth::another_method_in_auth_is_an_error(Version::V5);

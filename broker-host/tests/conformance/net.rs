@@ -1,4 +1,4 @@
-//! A broker for one test, and clients that speak to it packet by packet over TCP.
+//! Runs a broker for one test, and clients that exchange packets with it over TCP.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,11 +14,11 @@ use mqtt_proto::{
 use mqtt_testing::packets::encode;
 use tokio::sync::oneshot;
 
-/// How long anything may take before the test fails.
+/// How long a step may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the test broker forbids: the user "nobody", topics below "forbidden/", and all authentication methods but
-/// "question", which asks "who?" and wants to hear "me".
+/// The hooks of the test broker forbid the user "nobody", topics below "forbidden/", and all authentication methods except
+/// "question", which sends "who?" and accepts "me".
 #[derive(Debug, Default)]
 struct Rules(u128);
 
@@ -53,7 +53,7 @@ impl Hooks for Rules {
     }
 }
 
-/// A broker on a free port, hosted by a thread of its own until it is dropped.
+/// A broker on a free port. A separate thread hosts it until it is dropped.
 pub(crate) struct Broker {
     address: SocketAddr,
     _stop: oneshot::Sender<()>,
@@ -93,7 +93,7 @@ impl Broker {
     }
 }
 
-/// A message as it came.
+/// The content of a received message.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Message {
     pub(crate) topic: String,
@@ -139,7 +139,7 @@ pub(crate) fn filter(text: &str) -> TopicFilter<'_> {
     TopicFilter::new(text).expect("a topic filter")
 }
 
-/// What a client may want to find in the next packet.
+/// Matches the next packet of a client.
 macro_rules! comes {
     ($client:expr, $($pattern:tt)+) => {
         $client.next(|packet| assert!(matches!(packet, $($pattern)+), "came {packet:?}"))
@@ -147,17 +147,17 @@ macro_rules! comes {
 }
 pub(crate) use comes;
 
-/// A client, and nothing between the test and its packets.
+/// A client whose packets the test sends and receives directly.
 pub(crate) struct Client {
     stream: TcpStream,
     input: Vec<u8>,
     version: Version,
-    /// The largest packet that it takes.
+    /// The largest packet that it accepts.
     most: usize,
 }
 
 impl Client {
-    /// Only the TCP connection.
+    /// Opens only the TCP connection.
     pub(crate) fn open(broker: &Broker, version: Version) -> Self {
         let stream = TcpStream::connect(broker.address).expect("the broker listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("TCP");
@@ -170,14 +170,14 @@ impl Client {
         }
     }
 
-    /// Connected, with a clean start.
+    /// Connects with a clean start.
     pub(crate) fn new(broker: &Broker, version: Version, client_id: &str) -> Self {
         let (client, present) = Self::with(broker, &Connect::new(version, client_id));
         assert!(!present, "a clean start with a session");
         client
     }
 
-    /// Leaves a session of `pump` with a subscription to `a` at QoS 1, and returns another client.
+    /// Makes a session of `pump` with a subscription to `a` at QoS 1, and returns another client.
     pub(crate) fn beside_a_session(broker: &Broker, version: Version) -> Self {
         let (mut client, _) = Self::staying(broker, version, "pump");
         client.subscribe("a", QoS::AtLeastOnce);
@@ -185,7 +185,7 @@ impl Client {
         Self::new(broker, version, "other")
     }
 
-    /// Connected, with a session that stays, and whether there was one.
+    /// Connects with a session that stays. Returns whether there was one.
     pub(crate) fn staying(broker: &Broker, version: Version, client_id: &str) -> (Self, bool) {
         let stays = [Property::SessionExpiryInterval(u32::MAX)];
         Self::with(
@@ -202,7 +202,7 @@ impl Client {
         )
     }
 
-    /// Connected, and whether there was a session.
+    /// Connects. Returns whether there was a session.
     pub(crate) fn with(broker: &Broker, connect: &Connect<'_>) -> (Self, bool) {
         let mut client = Self::open(broker, connect.version);
         if let Some(most) = connect.properties.maximum_packet_size() {
@@ -218,7 +218,7 @@ impl Client {
         (client, present)
     }
 
-    /// An MQTT 5 client with these properties in its CONNECT.
+    /// Connects an MQTT 5 client with these properties of CONNECT.
     pub(crate) fn v5(broker: &Broker, client_id: &str, properties: &[Property<'_>]) -> Self {
         let (client, _) = Self::with(
             broker,
@@ -230,9 +230,9 @@ impl Client {
         client
     }
 
-    /// The whole connection as bytes that a test wrote.
+    /// Sends bytes.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
-        // A broker that hung up already is what many tests want.
+        // In many tests the broker has already closed the connection.
         let _ = self.stream.write_all(bytes);
     }
 
@@ -241,7 +241,7 @@ impl Client {
         self.bytes(&bytes);
     }
 
-    /// The bytes of the next packet; `None` when the broker closed the connection.
+    /// Returns the bytes of the next packet; `None` if the broker closed the connection.
     pub(crate) fn raw(&mut self) -> Option<Vec<u8>> {
         loop {
             let decoded = Packet::decode(&self.input, self.version, MAX_PACKET);
@@ -260,7 +260,7 @@ impl Client {
         }
     }
 
-    /// Looks at the next packet.
+    /// Passes the next packet to `look`.
     pub(crate) fn next<R>(&mut self, look: impl FnOnce(&Packet<'_>) -> R) -> R {
         let bytes = self.raw().expect("the broker closed the connection");
         match Packet::decode(&bytes, self.version, MAX_PACKET) {
@@ -269,7 +269,7 @@ impl Client {
         }
     }
 
-    /// The broker closes the connection and says nothing but, in MQTT 5, DISCONNECT.
+    /// Checks that the broker closes the connection and sends nothing except DISCONNECT in MQTT 5.
     #[track_caller]
     pub(crate) fn closed(mut self) -> Option<ReasonCode> {
         let bytes = self.raw()?;
@@ -284,20 +284,20 @@ impl Client {
         Some(reason)
     }
 
-    /// The broker closes the connection without a word.
+    /// Checks that the broker closes the connection and sends nothing.
     #[track_caller]
     pub(crate) fn closed_silently(mut self) {
         assert_eq!(self.raw(), None);
     }
 
-    /// Nothing was sent to this client: the answer to a ping is the next packet.
+    /// Checks that nothing was sent to this client: the answer to a ping is the next packet.
     #[track_caller]
     pub(crate) fn nothing(&mut self) {
         self.send(&Packet::PingReq);
         comes!(self, Packet::PingResp);
     }
 
-    /// Subscribes; the code that answers.
+    /// Subscribes. Returns the reason code of the answer.
     pub(crate) fn subscribe(&mut self, text: &str, qos: QoS) -> ReasonCode {
         self.subscribe_with(&[Subscription::new(filter(text), qos)], &[])[0]
     }
@@ -329,12 +329,12 @@ impl Client {
         })
     }
 
-    /// Only PUBLISH; the identifier is 5.
+    /// Sends PUBLISH only; the identifier is 5.
     pub(crate) fn say(&mut self, name: &str, payload: &str, qos: QoS) {
         self.send(&Packet::Publish(publish(name, payload, qos, 5)));
     }
 
-    /// Publishes, and ends when the broker has the message.
+    /// Publishes, and returns when the broker has the message.
     pub(crate) fn publish(&mut self, name: &str, payload: &str, qos: QoS) {
         self.publish_packet(&publish(name, payload, qos, 5));
     }
@@ -350,7 +350,7 @@ impl Client {
     pub(crate) fn publish_packet(&mut self, message: &Publish<'_>) {
         self.send(&Packet::Publish(*message));
         match message.delivery {
-            // The broker works in order: when it answers the ping it has the message.
+            // The broker handles packets in order: when it answers the ping it has the message.
             Delivery::AtMostOnce => self.nothing(),
             Delivery::AtLeastOnce(own) => {
                 comes!(self, Packet::PubAck(ack) if ack.packet_id == own);
@@ -363,7 +363,7 @@ impl Client {
         }
     }
 
-    /// The next packet is a message; it stays without an answer.
+    /// Takes the next packet, a message, without acknowledging it.
     #[track_caller]
     pub(crate) fn message(&mut self) -> Message {
         self.next(|packet| match packet {
@@ -372,7 +372,7 @@ impl Client {
         })
     }
 
-    /// The next packet is a message; it is answered to the end.
+    /// Takes the next packet, a message, and completes its acknowledgement.
     #[track_caller]
     pub(crate) fn take(&mut self) -> Message {
         let message = self.message();
@@ -389,7 +389,7 @@ impl Client {
         message
     }
 
-    /// So many messages, answered to the end as they come.
+    /// Takes `count` messages, and completes the acknowledgement of each.
     pub(crate) fn take_many(&mut self, count: usize) -> Vec<Message> {
         let (mut messages, mut ended) = (Vec::new(), 0);
         while ended < count {
@@ -422,7 +422,7 @@ impl Client {
         messages
     }
 
-    /// The next packet is a message with this payload; it is answered to the end.
+    /// Takes the next packet, a message with this payload, and completes its acknowledgement.
     #[track_caller]
     pub(crate) fn hears(&mut self, payload: &str) -> Message {
         let message = self.take();
@@ -430,13 +430,13 @@ impl Client {
         message
     }
 
-    /// Says DISCONNECT and waits until the broker knows.
+    /// Sends DISCONNECT and waits until the broker has handled it.
     pub(crate) fn goodbye(mut self) {
         self.send(&Packet::Disconnect(mqtt_proto::Disconnect::default()));
         assert_eq!(self.raw(), None, "after DISCONNECT");
     }
 
-    /// Goes without DISCONNECT.
+    /// Closes the transport without DISCONNECT.
     pub(crate) fn vanish(self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
@@ -453,14 +453,14 @@ pub(crate) fn publish<'a>(name: &'a str, payload: &'a str, qos: QoS, own: u16) -
     }
 }
 
-/// A packet with another first byte.
+/// Encodes a packet with another first byte.
 pub(crate) fn flagged(packet: &Packet<'_>, version: Version, first: u8) -> Vec<u8> {
     let mut bytes = encode(packet, version);
     bytes[0] = first;
     bytes
 }
 
-/// A packet with some bytes replaced by as many others.
+/// Encodes a packet, and replaces some bytes by as many others.
 pub(crate) fn replaced(packet: &Packet<'_>, version: Version, old: &[u8], new: &[u8]) -> Vec<u8> {
     let mut bytes = encode(packet, version);
     let at = bytes.windows(old.len()).position(|window| window == old);

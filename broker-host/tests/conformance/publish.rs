@@ -1,4 +1,4 @@
-//! The properties of PUBLISH: section 3.3.2 of MQTT 5.
+//! Scenarios of the properties of PUBLISH: section 3.3.2 of MQTT 5.
 
 use mqtt_proto::{
     Connect, Packet, Properties, Property, Publish, QoS, ReasonCode, TopicAlias, Version, Will,
@@ -37,13 +37,13 @@ pub(crate) fn properties_are_forwarded_unaltered(version: Version) {
         properties: Properties::from(&properties),
         ..publish("a", "\u{e9}", QoS::AtLeastOnce, 5)
     };
-    // At once, from a queue, and retained.
+    // The message is sent at once, from a queue, and as a retained message.
     other.publish_packet(&message);
     check(&mut client);
     client.goodbye();
     other.publish_packet(&message);
     let (mut client, _) = Client::staying(&broker, version, "pump");
-    // The first was not acknowledged.
+    // The first message was not acknowledged.
     check(&mut client);
     check(&mut client);
     other.publish_packet(&Publish {
@@ -55,7 +55,7 @@ pub(crate) fn properties_are_forwarded_unaltered(version: Version) {
     check(&mut client);
 }
 
-/// More than a second passes: a will that is delayed by so much arrives.
+/// Lets more than a second pass, until a will with a delay of a second arrives.
 pub(crate) fn a_second_passes(broker: &Broker) {
     let mut watcher = Client::new(broker, Version::V5, "clock-watcher");
     watcher.subscribe("clock", QoS::AtMostOnce);
@@ -119,7 +119,7 @@ pub(crate) fn the_remaining_expiry_is_forwarded(version: Version) {
     other.publish_packet(&message);
     a_second_passes(&broker);
     let (mut client, _) = Client::staying(&broker, version, "pump");
-    // The first again, as it was sent.
+    // The first message is sent again unchanged.
     assert_eq!(remaining(&mut client), Some(100));
     let left = remaining(&mut client).unwrap();
     assert!((1..=99).contains(&left), "{left}");
@@ -148,7 +148,7 @@ pub(crate) fn every_alias_up_to_the_maximum_is_taken(version: Version) {
             client.publish_packet(&with_alias(&name, alias));
             assert_eq!(watcher.take().topic, name);
             client.publish_packet(&with_alias("", alias));
-            // Others learn the name, not the alias.
+            // Other clients get the topic name, not the alias.
             assert_eq!(watcher.take().topic, name);
         }
     }
@@ -164,7 +164,7 @@ pub(crate) fn aliases_end_with_their_connection(version: Version) {
     let (mut client, _) = Client::staying(&broker, version, "pump");
     client.send(&Packet::Publish(with_alias("", 1)));
     assert!(client.closed().is_some());
-    // The broker's own too: the first message of a connection has its topic.
+    // For aliases of the broker as well, the first message of a connection has its topic.
     let properties = [
         Property::TopicAliasMaximum(5),
         Property::SessionExpiryInterval(100),
@@ -193,7 +193,7 @@ pub(crate) fn aliases_stay_below_the_clients_maximum(_: Version) {
             client.say(&format!("a/{}", n % 5), "x", QoS::AtMostOnce);
             used = used.max(client.message().alias);
         }
-        // All that it may use are used.
+        // The broker uses all aliases that it may use.
         assert_eq!(used, maximum.unwrap_or(0));
     }
 }
@@ -222,7 +222,7 @@ pub(crate) fn a_content_type_is_text(version: Version) {
 
 pub(crate) fn a_client_sends_no_subscription_identifier(version: Version) {
     let bytes = {
-        // The topic alias becomes a subscription identifier, which is a byte shorter.
+        // Replaces the topic alias by a subscription identifier, which is a byte shorter.
         let alias = Packet::Publish(Publish {
             topic_alias: TopicAlias::new(9),
             ..publish("a", "x", QoS::AtMostOnce, 1)

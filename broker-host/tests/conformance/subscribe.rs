@@ -1,4 +1,4 @@
-//! SUBSCRIBE, UNSUBSCRIBE, retained messages and topics: sections 3.3.1, 3.8 to 3.11 and 4.7.
+//! Scenarios of SUBSCRIBE, UNSUBSCRIBE, retained messages and topics: sections 3.3.1, 3.8 to 3.11 and 4.7.
 
 use mqtt_proto::{
     List, Packet, Properties, Property, QoS, ReasonCode, RetainHandling, Subscribe, Subscription,
@@ -79,7 +79,7 @@ pub(crate) fn each_filter_gets_its_code_in_order(version: Version) {
             ReasonCode::GrantedQoS1
         ]
     );
-    // Each is as if it had come alone.
+    // Each filter works as if it was subscribed alone.
     for (name, granted) in [
         ("a", true),
         ("forbidden/b", false),
@@ -102,13 +102,13 @@ pub(crate) fn a_subscription_is_replaced(version: Version) {
     other.retain("a/b", "kept", QoS::AtLeastOnce);
     for qos in QOS {
         client.subscribe("a/+", qos);
-        // Retained messages come again.
+        // Retained messages are sent again.
         assert_eq!(client.hears("kept").qos, qos.min(QoS::AtLeastOnce));
         other.publish("a/c", "new", QoS::ExactlyOnce);
         assert_eq!(client.hears("new").qos, qos);
         client.nothing();
     }
-    // One is all there is.
+    // There is only one subscription.
     client.unsubscribe(&["a/+"]);
     other.publish("a/c", "late", QoS::ExactlyOnce);
     client.nothing();
@@ -253,7 +253,7 @@ pub(crate) fn an_empty_message_clears_what_is_retained(version: Version) {
     other.retain("a", "x", QoS::AtMostOnce);
     client.hears("x");
     other.retain("a", "", QoS::AtMostOnce);
-    // It is a message like any other, but nothing is kept.
+    // The empty message is delivered, but not retained.
     assert!(!client.hears("").retain);
     client.subscribe("a", QoS::AtMostOnce);
     client.nothing();
@@ -277,7 +277,7 @@ pub(crate) fn what_is_not_retained_changes_nothing(version: Version) {
     client.nothing();
 }
 
-/// What comes with a first SUBSCRIBE and with the same again.
+/// Returns whether retained messages follow the first SUBSCRIBE, and a repeated one.
 fn with_handling(version: Version, handling: RetainHandling) -> [bool; 2] {
     let broker = Broker::start();
     let mut client = Client::new(&broker, version, "pump");
@@ -321,7 +321,7 @@ pub(crate) fn overlapping_subscriptions_give_the_highest_qos(version: Version) {
     client.subscribe("+/b", QoS::AtLeastOnce);
     let mut other = Client::new(&broker, version, "other");
     other.publish("a/b", "x", QoS::ExactlyOnce);
-    // One copy, at the highest of them.
+    // One copy comes, at the highest QoS.
     assert_eq!(client.hears("x").qos, QoS::ExactlyOnce);
     client.nothing();
 }
@@ -418,7 +418,7 @@ pub(crate) fn a_ping_is_answered(version: Version) {
     }
 }
 
-/// Every code that the broker answers with is one of its packet; the decoder of these tests takes no others.
+/// Checks that every code of the broker's answers belongs to its packet; the decoder of these tests accepts no others.
 pub(crate) fn codes_are_those_of_the_packet(version: Version) {
     each_filter_gets_its_code_in_order(version);
     several_filters_are_left_at_once(version);
@@ -449,7 +449,7 @@ pub(crate) fn several_filters_are_asked_for_at_once(version: Version) {
     let broker = Broker::start();
     let mut client = Client::new(&broker, version, "pump");
     client.retain("a", "kept", QoS::AtMostOnce);
-    // The same filter twice: the second replaces the first.
+    // The filter is there twice: the second subscription replaces the first.
     let list = [
         Subscription::new(filter("a"), QoS::ExactlyOnce),
         Subscription::new(filter("b"), QoS::AtMostOnce),

@@ -1,4 +1,4 @@
-//! Wills: sections 3.1.2.5 to 3.1.2.7 and 3.1.3.2 to 3.1.3.4.
+//! Scenarios of wills: sections 3.1.2.5 to 3.1.2.7 and 3.1.3.2 to 3.1.3.4.
 
 use mqtt_proto::{
     Connect, Disconnect, Packet, Properties, Property, QoS, ReasonCode, Version, Will,
@@ -35,7 +35,7 @@ pub(crate) fn a_will_is_published(version: Version) {
                 (will.topic.as_str(), will.qos, will.retain),
                 ("wills/pump", qos, false)
             );
-            // What is retained comes again, marked as such.
+            // A retained will comes again with the RETAIN flag.
             watcher.subscribe("wills/pump", QoS::ExactlyOnce);
             if retain {
                 let will = watcher.hears("gone");
@@ -51,12 +51,12 @@ pub(crate) fn a_will_is_published_when_the_broker_closes(version: Version) {
     let mut watcher = Client::new(&broker, version, "watcher");
     watcher.subscribe("wills/#", QoS::AtMostOnce);
     let connect = with_will(version, "pump", QoS::AtMostOnce, false);
-    // A protocol violation.
+    // The connection ends by a protocol violation.
     let (mut client, _) = Client::with(&broker, &connect);
     client.bytes(&[0xFF; 8]);
     client.closed();
     watcher.hears("gone");
-    // A take-over.
+    // The connection ends by a take-over.
     let (client, _) = Client::with(&broker, &connect);
     let _second = Client::new(&broker, version, "pump");
     client.closed();
@@ -76,7 +76,7 @@ pub(crate) fn a_will_is_published_once(version: Version) {
     );
     client.vanish();
     watcher.hears("gone");
-    // The session goes on without one.
+    // The session continues without a will.
     let (client, _) = Client::staying(&broker, version, "pump");
     client.vanish();
     let (client, _) = Client::staying(&broker, version, "pump");
@@ -110,7 +110,7 @@ pub(crate) fn no_will_without_its_flag(version: Version) {
     watcher.subscribe("#", QoS::AtMostOnce);
     let client = Client::new(&broker, version, "pump");
     client.vanish();
-    // The broker saw the end of it.
+    // The broker has handled the end of the connection.
     let (client, _) = Client::with(
         &broker,
         &with_will(version, "other", QoS::AtMostOnce, false),
@@ -124,7 +124,7 @@ pub(crate) fn will_fields_are_there_with_its_flag_only(version: Version) {
     let will = |fields: &[&[u8]]| {
         let mut bytes = by_hand(version, 0x06, &[b"pump"]);
         if version.is_v5() {
-            // No properties.
+            // There are no properties.
             bytes.push(0);
         }
         for field in fields {

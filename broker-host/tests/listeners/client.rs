@@ -1,4 +1,4 @@
-//! A client with stages, for one task.
+//! Implements a client with stages for one task.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,25 +28,25 @@ pub(crate) struct Client {
     version: Version,
 }
 
-/// Settings of TLS that trust an authority.
+/// Returns TLS settings that trust an authority.
 pub(crate) fn trusting(authority: &Authority) -> TlsOptions {
     let mut options = TlsOptions::default();
     options.roots = Roots::Ca(authority.source());
     options
 }
 
-/// Stages of TLS.
+/// Returns stages with TLS.
 pub(crate) fn tls(options: &TlsOptions) -> Stack {
     let connector = TlsConnector::new(options.clone()).unwrap();
     Stack::new().with(connector.stage("localhost").unwrap())
 }
 
-/// Puts WebSocket on top.
+/// Adds WebSocket on top of the stages.
 pub(crate) fn websocket(stack: Stack) -> Stack {
     stack.with(WebSocketClient::new("localhost", &WebSocketOptions::default()).unwrap())
 }
 
-/// WebSocket of a client for whom a proxy speaks.
+/// Returns a WebSocket stage with the header of a proxy.
 pub(crate) fn forwarded(address: &str) -> Stack {
     let mut options = WebSocketOptions::default();
     let header = ("X-Forwarded-For".to_owned(), address.to_owned());
@@ -74,7 +74,7 @@ impl Client {
         }
     }
 
-    /// Shakes hands and sends CONNECT; the error is that of the stages.
+    /// Performs the handshakes and sends CONNECT; the error is that of the stages.
     pub(crate) async fn try_connect(&mut self, connect: &Connect<'_>) -> io::Result<Vec<u8>> {
         self.version = connect.version;
         self.flush().await?;
@@ -125,7 +125,7 @@ impl Client {
         Ok(())
     }
 
-    /// The bytes of the next packet.
+    /// Returns the bytes of the next packet.
     pub(crate) async fn next(&mut self) -> io::Result<Vec<u8>> {
         loop {
             if let Decoded::Packet { consumed, .. } =
@@ -137,7 +137,7 @@ impl Client {
         }
     }
 
-    /// Subscribes; the reason code of the answer.
+    /// Subscribes. Returns the reason code of the answer.
     pub(crate) async fn subscribe(&mut self, filter: &str) -> u8 {
         let list = [Subscription::new(
             TopicFilter::new(filter).unwrap(),
@@ -148,7 +148,7 @@ impl Client {
         *self.next().await.unwrap().last().unwrap()
     }
 
-    /// Publishes to a topic that it is subscribed to, and gets it back.
+    /// Publishes to a topic with its own subscription, and receives the message.
     pub(crate) async fn echo(&mut self, topic: &str, payload: &[u8]) {
         let publish = Publish::new(TopicName::new(topic).unwrap(), payload);
         self.send(&Packet::Publish(publish)).await.unwrap();

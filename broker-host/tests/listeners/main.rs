@@ -1,4 +1,4 @@
-//! Listeners by scheme: what is spoken there, who is let in, and what happens to those who are not.
+//! Tests listeners by scheme: their protocols, and the clients that they accept and refuse.
 #![cfg(unix)]
 
 mod client;
@@ -27,7 +27,7 @@ use mqtt_testing::peers::{Authority, Subject};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// A folder that goes with the test.
+/// A folder that is removed at the end of the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -46,7 +46,7 @@ impl Folder {
         path
     }
 
-    /// A certificate of a host and its key, and the settings that name them.
+    /// Writes a host certificate and its key, and returns settings that name them.
     fn certify(&self, authority: &Authority) -> Settings {
         let issued = authority.issue(&Subject::host("localhost"));
         let mut settings = Settings::default();
@@ -62,7 +62,7 @@ impl Drop for Folder {
     }
 }
 
-/// A broker with these settings, beside which a story is told.
+/// A broker with these settings. It runs while the story runs.
 struct Running {
     addresses: Vec<SocketAddr>,
     reloader: Reloader,
@@ -85,7 +85,7 @@ impl Running {
         self,
         story: impl FnOnce(Vec<SocketAddr>, Reloader) -> F,
     ) {
-        // In a debug build a long story takes much of the stack of a test.
+        // In a debug build the future of a long story would take much of the test's stack.
         let story = Box::pin(story(self.addresses, self.reloader));
         self.broker.run(story).await.expect("it has no store");
     }
@@ -120,7 +120,7 @@ async fn each_scheme_carries_mqtt_of_each_version() {
                     client.connect(version, &topic).await;
                     assert_eq!(client.subscribe(&topic).await, 0);
                     client.echo(&topic, b"hello").await;
-                    // More than a record, a frame and the buffers between hold.
+                    // The message is larger than a record, a frame and the buffers between them.
                     client.echo(&topic, &vec![b'x'; 900_000]).await;
                 }
             }
@@ -129,7 +129,7 @@ async fn each_scheme_carries_mqtt_of_each_version() {
     assert!(!folder.0.join("socket").exists());
 }
 
-/// One asks for a password, the other lets in who gives no name, and checks who gives one.
+/// One listener requires a password; the other accepts clients without a user name, and checks the others.
 #[tokio::test]
 async fn each_listener_asks_its_own_clients_for_passwords() {
     let folder = Folder::new();
@@ -181,7 +181,7 @@ async fn the_certificate_of_a_client_names_its_user() {
                 let mut options = trusting(&authority);
                 options.identity = who.map(|name| authority.issue(&Subject::client(name)).pair());
                 let mut client = Client::tcp(addresses[0], tls(&options)).await;
-                // Whatever it says in CONNECT.
+                // The user name of CONNECT does not matter.
                 let connect = Connect {
                     user_name: who.map(|_| "pump-7"),
                     ..Connect::new(Version::V5, "client")
@@ -209,7 +209,7 @@ async fn certificates_change_for_those_who_come_later() {
             let mut before = Client::tcp(addresses[0], tls(&trusts_old)).await;
             before.connect(Version::V5, "before").await;
 
-            // A key that is none of the certificate changes nothing.
+            // With a key that does not match the certificate, nothing changes.
             folder.write(
                 "key",
                 &authorities[1].issue(&Subject::host("localhost")).key,
@@ -236,7 +236,7 @@ async fn certificates_change_for_those_who_come_later() {
         .await;
 }
 
-/// Hooks that write down who comes.
+/// Hooks that note connected clients.
 struct Watching {
     control: Control,
     seen: Rc<RefCell<Vec<Peer>>>,
@@ -254,7 +254,7 @@ impl Hooks for Watching {
     }
 }
 
-/// A plain listener, one for TLS behind a proxy, one for WebSocket behind a proxy, and one that does not believe proxies.
+/// Returns a plain listener, one for TLS behind a proxy, one for WebSocket behind a proxy, and one that does not trust proxies.
 fn behind_proxies(authority: &Authority) -> [Listener; 4] {
     let issued = authority.issue(&Subject::host("localhost"));
     let mut options = TlsServerOptions::new(issued.pair());

@@ -1,4 +1,4 @@
-//! Clients that are not let in, or take their time.
+//! Tests clients that are refused, or that are slow.
 
 use mqtt_broker_host::Settings;
 use mqtt_broker_host::transport::Stack;
@@ -11,12 +11,12 @@ use tokio::net::TcpStream;
 use crate::client::{Client, tls, trusting, websocket};
 use crate::{Folder, Running};
 
-/// What is answered to these bytes until the connection is closed.
+/// Sends bytes, and returns the answer up to the end of the connection.
 async fn answer(address: std::net::SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
-    // All of it, and no reset that could destroy it.
+    // The answer is complete; a reset could destroy it.
     stream.read_to_end(&mut answer).await.unwrap();
     answer
 }
@@ -35,7 +35,7 @@ async fn who_speaks_another_protocol_is_answered_in_his_own_and_closed() {
             let [plain, secured, web] = addresses[..] else {
                 panic!()
             };
-            // An alert.
+            // The answer is a TLS alert.
             assert_eq!(answer(secured, &connect).await[..1], [0x15]);
             assert_eq!(
                 answer(secured, b"GET / HTTP/1.1\r\n\r\n").await[..1],
@@ -55,7 +55,7 @@ async fn who_speaks_another_protocol_is_answered_in_his_own_and_closed() {
             );
             let text = says(answer(web, b"POST /mqtt HTTP/1.1\r\nHost: a\r\n\r\n").await);
             assert!(text.starts_with("HTTP/1.1 405 "), "{text}");
-            // Longer than what is read at once, and than what is taken.
+            // The header is longer than one read, and longer than the limit.
             let long = format!("GET /mqtt HTTP/1.1\r\nLong: {}", "x".repeat(150_000));
             let text = says(answer(web, long.as_bytes()).await);
             assert!(text.starts_with("HTTP/1.1 431 "), "{text}");
@@ -122,10 +122,10 @@ async fn silent_handshakes_end_and_make_room() {
                 stream.write_all(b"\x16\x03").await.unwrap();
                 silent.push(stream);
             }
-            // Plain listeners do not wait for them.
+            // Plain listeners do not wait for these clients.
             let mut plain = Client::tcp(addresses[2], Stack::new()).await;
             plain.connect(Version::V5, "plain").await;
-            // Others wait until those have had their time.
+            // Other clients wait until those have reached their time limit.
             let secured = || tls(&trusting(&authority));
             let mut client = Client::tcp(addresses[0], secured()).await;
             client.connect(Version::V5, "late").await;
@@ -178,7 +178,7 @@ async fn settings_that_cannot_be_used_are_told() {
     let mut settings = good.clone();
     settings.proxy_from = Some(vec!["everywhere".into()]);
     assert!(why(settings, tls).await.starts_with("proxy-from: must be "));
-    // Whoever needs no certificate can connect to a public address.
+    // Every client without a certificate could connect to a public address.
     let text = why(good.clone(), "mqtts://0.0.0.0:0").await;
     assert!(
         text.starts_with("everyone could connect to 0.0.0.0:"),

@@ -1,6 +1,6 @@
 //! Splits a packet into its fields with their bytes, for people who write packets by hand.
 //!
-//! The rows are made from a packet that was decoded before, so every length in it is valid; [`Cursor`] only splits it.
+//! The rows are made from a decoded packet, so all lengths in it are valid; [`Cursor`] only splits it.
 
 use mqtt_tokio::proto::{
     ConnAck, Connect, FixedHeader, MAX_PACKET, Packet, PacketType, PropertyId, PropertyKind, QoS,
@@ -28,14 +28,14 @@ struct Cursor<'a> {
     rows: Vec<Row>,
 }
 
-/// Splits `bytes`, which were decoded to `packet`.
+/// Splits `bytes`, which decode to `packet`.
 pub(crate) fn rows(bytes: &[u8], packet: &Packet<'_>, version: Version) -> Vec<Row> {
     let mut cursor = Cursor {
         bytes,
         at: 0,
         rows: Vec::new(),
     };
-    // CONNECT has its own version.
+    // CONNECT contains its version.
     let version = match packet {
         Packet::Connect(connect) => connect.version,
         _ => version,
@@ -89,7 +89,7 @@ pub(crate) fn rows(bytes: &[u8], packet: &Packet<'_>, version: Version) -> Vec<R
     cursor.rows
 }
 
-/// Returns all fields after the fixed header in one line, for logs.
+/// Returns all fields after the fixed header in one line for logs.
 pub(crate) fn summary(bytes: &[u8], packet: &Packet<'_>, version: Version) -> String {
     let rows = rows(bytes, packet, version);
     let mut line = rows.first().map_or_else(String::new, |first| {
@@ -183,7 +183,7 @@ impl Cursor<'_> {
         self.push(bytes.len(), name, content(&bytes), value(&bytes));
     }
 
-    /// Returns the length and the value of the variable byte integer here.
+    /// Returns the length and the value of the variable byte integer at the cursor.
     fn varint(&self) -> (usize, u64) {
         let mut number = 0;
         for offset in 0..4 {
@@ -287,7 +287,7 @@ impl Cursor<'_> {
         self.push(1, "connect flags", said.join(", "), json!(said));
     }
 
-    /// The reason code and the properties, which MQTT 5 may leave out at the end of a packet.
+    /// Splits the reason code and the properties, which MQTT 5 may leave out at the end of a packet.
     fn reason(&mut self, reason: ReasonCode) {
         if self.left() > 0 {
             self.u8("reason code", |_| reason.to_string());
@@ -354,7 +354,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// A property with an identifier and a number of `len` bytes.
+    /// Splits a property with an identifier and a number of `len` bytes.
     fn number_property(&mut self, len: usize, name: &str) {
         self.at += 1;
         let number = self.number(len);
@@ -390,7 +390,7 @@ fn subscription_options(options: u8, v5: bool) -> String {
     format!("QoS {qos}{no_local}{as_published}, {handling}")
 }
 
-/// How many bytes of a payload are shown.
+/// How many bytes of a payload are printed.
 const SHOWN: usize = 64;
 
 fn content(bytes: &[u8]) -> String {

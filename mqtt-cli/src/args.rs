@@ -1,4 +1,4 @@
-//! The options that `mqtt pub` and `mqtt sub` share, with mosquitto's letters and meanings.
+//! Parses the options that `mqtt pub` and `mqtt sub` share, with the letters and meanings of mosquitto's programs.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::link::{Dial, local_addresses};
 use crate::properties::{Typed, TypedList};
 use crate::tls::TlsArgs;
 
-/// The broker and the identity of the client.
+/// The options for the broker and the identity of the client.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectArgs {
@@ -59,7 +59,7 @@ pub(crate) struct ConnectArgs {
     /// Protocol version: 3.1 (mqttv31), 3.1.1 (mqttv311) or 5 (mqttv5) [default: 3.1.1, of mqtt rr 5]
     #[arg(short = 'V', long, value_name = "VERSION", value_parser = version)]
     protocol_version: Option<Version>,
-    /// Keep the session on the broker, and resume the session that it has; needs -i
+    /// Keep the session on the broker, and resume an existing one; needs -i
     #[arg(short = 'c', long)]
     disable_clean_session: bool,
     /// How long the broker keeps the session, in seconds; -1 for ever (5) [default: -1 with -c, else 0]
@@ -85,7 +85,7 @@ pub(crate) struct ConnectArgs {
     /// Retain the will
     #[arg(long, requires = "will_topic")]
     will_retain: bool,
-    /// The longest wait between two attempts to reconnect, in seconds
+    /// Longest wait between two attempts to reconnect, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     longest_wait: Duration,
     /// Print every packet on standard error
@@ -122,7 +122,7 @@ pub(crate) fn version(text: &str) -> Result<Version, String> {
     }
 }
 
-/// A quality of service.
+/// Parses a quality of service.
 pub(crate) fn qos(text: &str) -> Result<QoS, String> {
     text.parse()
         .ok()
@@ -130,7 +130,7 @@ pub(crate) fn qos(text: &str) -> Result<QoS, String> {
         .ok_or_else(|| "QoS is 0, 1 or 2".to_owned())
 }
 
-/// Seconds with a fraction.
+/// Parses seconds with a fraction.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .ok()
@@ -139,8 +139,8 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 impl ConnectArgs {
-    /// `occurrences` are the groups of values of `-D`, which clap returns as one list. `default` is the version if the
-    /// command line has none.
+    /// Makes the options of the client. `occurrences` are the groups of values of `-D`, which clap returns as one list. `default`
+    /// is the version if the command line has none.
     pub(crate) fn setup(
         &self,
         occurrences: &[Vec<String>],
@@ -160,7 +160,7 @@ impl ConnectArgs {
             (None, Some(prefix)) => format!("{prefix}{}", std::process::id()),
             (None, None) => String::new(),
         };
-        // 3.1 has no empty client identifiers.
+        // 3.1 does not allow an empty client identifier.
         if version == Version::V31 && options.client_id.is_empty() {
             options.client_id = format!("mqtt-{}", std::process::id());
         }

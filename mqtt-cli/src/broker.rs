@@ -1,4 +1,4 @@
-//! `mqtt broker`: the settings of `mqtt_broker_host` as options, and its log on standard error.
+//! `mqtt broker`: runs `mqtt_broker_host` with its settings as options, and logs to standard error.
 
 use std::future::{Future as _, poll_fn};
 use std::io::Write as _;
@@ -20,10 +20,11 @@ use crate::log::{self, Log};
 use crate::notify::notify;
 use crate::web;
 
-/// Runs a broker, until Ctrl-C or SIGTERM.
+/// Runs a broker until Ctrl-C or SIGTERM.
 ///
-/// Serves MQTT 3.1, 3.1.1 and 5. Sessions, queues, retained messages and wills are in memory and end with it; with --store they
-/// are on disk, and what a client was told is true after a crash. On SIGHUP it reads the configuration, the users and the rules again; if one of them is wrong, all stays as it was.
+/// Serves MQTT 3.1, 3.1.1 and 5. Sessions, queues, retained messages and wills are in memory and end with the broker; with
+/// --store they are on disk and survive a crash. On SIGHUP the broker reads the configuration, the users and the rules again; if
+/// one of the files has an error, nothing changes.
 #[derive(Args, Debug)]
 pub(crate) struct Broker {
     /// Configuration file (TOML); its keys are the long names of these options
@@ -35,7 +36,7 @@ pub(crate) struct Broker {
     /// Log more: --log debug
     #[arg(short, long, conflicts_with = "log")]
     verbose: bool,
-    /// Print the TOML for a configuration file of Mosquitto, what it cannot say as comments, and end
+    /// Print a configuration file of Mosquitto as TOML, with unsupported lines as comments, and exit
     #[arg(long, value_name = "FILE", exclusive = true)]
     import: Option<PathBuf>,
     #[command(flatten)]
@@ -71,7 +72,8 @@ impl Broker {
         };
         let stop = async {
             let mut interrupted = pin!(signals::interrupted());
-            // Polled once, it handles the signals: whoever is told that the broker is ready may send one at once.
+            // The first poll installs the signal handlers: a supervisor may send a signal as soon as the broker reports that it
+            // is ready.
             let early = poll_fn(|cx| Poll::Ready(interrupted.as_mut().poll(cx))).await;
             notify("READY=1");
             if early.is_pending() {
@@ -87,7 +89,7 @@ impl Broker {
         }
     }
 
-    /// Returns the options, and what the configuration file says where there is none.
+    /// Returns the options, with those of the configuration file for missing ones.
     fn settings(&self) -> Result<Settings, Failure> {
         let mut settings = self.settings.clone();
         if let Some(port) = self.port {
@@ -102,7 +104,7 @@ impl Broker {
         })
     }
 
-    /// Reads all files again, and tells how that went. What is wrong leaves everything as it was.
+    /// Reads all files again, and logs the result. An error changes nothing.
     async fn reload(&self, reloader: &Reloader, log: &Log) {
         let result = async {
             let settings = self.settings()?;
@@ -123,7 +125,7 @@ impl Broker {
     }
 }
 
-/// Prints the settings that a configuration file of Mosquitto stands for.
+/// Prints the settings of a configuration file of Mosquitto.
 fn print(path: &Path) -> Result<(), Failure> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|error| fail(format!("{}: {error}", path.display())))?;
@@ -131,7 +133,7 @@ fn print(path: &Path) -> Result<(), Failure> {
     std::io::stdout().write_all(toml.as_bytes()).map_err(fail)
 }
 
-/// Tells the state of the broker, if somebody wants to know.
+/// Serves the state of the broker, if a listener is set.
 async fn answer(listener: Option<TcpListener>, control: Control) {
     let Some(listener) = listener else {
         return std::future::pending().await;

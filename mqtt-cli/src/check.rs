@@ -1,4 +1,4 @@
-//! `mqtt check`: reports what a broker allows.
+//! `mqtt check`: reports the limits of a broker.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::failure::{Failure, fail};
 use crate::layered::Layered;
 use crate::tls::TlsArgs;
 
-/// Connects in each version and prints what the broker allows.
+/// Connects in each version and prints the limits of the broker.
 ///
-/// Nothing is published. Exits with 0 if the broker accepts a version; with the code of CONNACK if it refuses all; with 1 if
-/// it cannot be reached.
+/// Nothing is published. Exits with 0 if the broker accepts a version; with the code of CONNACK if it refuses all; with 1 if it
+/// cannot be reached.
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Check {
@@ -121,7 +121,7 @@ impl Check {
         }
     }
 
-    /// The outer error says that the broker cannot be reached at all.
+    /// Checks one version. The outer error means that the broker cannot be reached at all.
     fn probe(
         &self,
         dialler: &Dialler,
@@ -187,7 +187,7 @@ fn refusal(connack: &ConnAck<'_>, version: Version) -> Refusal {
     }
 }
 
-/// Returns the limits of CONNACK. Those that it leaves out have the defaults of 5, section 3.2.2.3.
+/// Returns the limits of CONNACK. Missing ones have the defaults of 5, section 3.2.2.3.
 fn connack_facts(connack: &ConnAck<'_>, version: Version) -> Facts {
     let mut facts = vec![("accepted", json!(true))];
     if !version.is_v5() {
@@ -256,7 +256,7 @@ impl Probe {
             .map_err(|error| error.to_string())
     }
 
-    /// Sends a packet and calls `then` with the next packet that comes.
+    /// Sends a packet and passes the next received packet to `then`.
     fn exchange<R>(
         &mut self,
         packet: &Packet<'_>,

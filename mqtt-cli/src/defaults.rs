@@ -13,7 +13,7 @@ pub(crate) fn file_name(arguments: &[OsString]) -> Option<&'static str> {
     }
 }
 
-/// Puts the arguments of the file first, so that the command line takes precedence.
+/// Inserts the arguments of the file first, so that the command line has precedence.
 pub(crate) fn with_file(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let text = file_name(&arguments)
         .and_then(|name| Some(folder()?.join(name)))

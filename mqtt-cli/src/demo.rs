@@ -1,4 +1,4 @@
-//! `mqtt demo`: a publisher, a broker and a subscriber in one process, which print every packet.
+//! `mqtt demo`: runs a publisher, a broker and a subscriber in one process, and prints every packet of the clients.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,10 +19,10 @@ use crate::link;
 use crate::output;
 use crate::tap::{Pass, Watcher, Way};
 
-/// Shows MQTT at work with a broker on a free port of this machine, a publisher and a subscriber.
+/// Shows MQTT with a broker on a free port of this machine, a publisher and a subscriber.
 ///
-/// Prints each packet that the two clients send (->) and receive (<-), at each quality of service. Then cuts the connection
-/// of the subscriber in the middle of a QoS 2 delivery and shows how the session continues. Ends by itself.
+/// Prints each packet that the two clients send (->) and receive (<-), at each quality of service. Then cuts the connection of
+/// the subscriber in the middle of a QoS 2 delivery and shows how the session continues. The demo then exits.
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
     /// Protocol version: 3.1, 3.1.1 or 5
@@ -31,7 +31,7 @@ pub(crate) struct Demo {
 }
 
 const TOPIC: &str = "demo/temperature";
-/// A step that takes longer has failed.
+/// The time limit of a step.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Demo {
@@ -141,7 +141,7 @@ impl Story {
     }
 }
 
-/// Signals from the packets of a client, and the order to cut its connection.
+/// Signals for packets of a client, and the request to cut its connection.
 #[derive(Default)]
 struct Seen {
     /// Whether to cut the connection after the next QoS 2 message.
@@ -188,7 +188,7 @@ impl Pair {
             return Err(fail(format!("the message was not published: {outcome}")));
         }
         match self.messages.next().await {
-            // Acknowledges by hand, since the stream would do it only when it is asked for the next message.
+            // Acknowledges by hand, because the stream acknowledges only when the next message is requested.
             Some(received) if received.payload == payload.as_bytes() => self
                 .subscriber
                 .acknowledge(&received, ReasonCode::Success)

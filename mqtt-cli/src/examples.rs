@@ -1,8 +1,8 @@
-//! The examples at the end of the help of each command.
+//! Holds the examples at the end of each command's help.
 
 use clap::Command;
 
-/// Commands and their examples. Those that are not here have examples among their own words.
+/// Commands and their examples. The help texts of the other commands contain examples.
 const EXAMPLES: [(&str, &str); 8] = [
     (
         "pub",

@@ -1,4 +1,4 @@
-//! Errors of the program: one line of text and an exit code.
+//! Holds the errors of the program: one line of text and an exit code.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -8,20 +8,20 @@ use mqtt_adapter_core::transport::ErrorKind;
 use mqtt_tokio::session::Closed;
 use mqtt_tokio::{Error, proto::Version};
 
-/// One line for standard error, and an exit code.
+/// One line of text for standard error, and an exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: u8,
     message: String,
 }
 
-/// The exit code when `-W` ran out.
+/// The exit code at the end of the time of `-W`.
 pub(crate) const TIMED_OUT: u8 = 27;
 
-/// The exit code when TLS or WebSocket fails: that of mosquitto's programs for TLS.
+/// The exit code for a failure of TLS or WebSocket, which mosquitto's programs use for TLS.
 const LAYERS: u8 = 8;
 
-/// The exit code of an error of a transport.
+/// Returns the exit code for an error of a transport.
 fn of_layers(error: &(dyn std::error::Error + 'static)) -> u8 {
     let inner = error
         .downcast_ref::<io::Error>()
@@ -54,7 +54,8 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
 }
 
 impl Failure {
-    /// A refused connection exits with the code of the server: 1 to 5 of 3.1.1, 128 and above of 5.
+    /// Makes the error of a connection. If the server refused it, the exit code is that of CONNACK: 1 to 5 of 3.1.1, 128 and
+    /// above of 5.
     pub(crate) fn connection(error: &Error, version: Version) -> Self {
         let code = match error {
             Error::Closed(Closed::Refused(reason)) if version.is_v5() => reason.get(),
@@ -68,7 +69,7 @@ impl Failure {
         }
     }
 
-    /// A connection to `what` that could not be opened.
+    /// Makes the error of a connection to `what` that could not be opened.
     pub(crate) fn io(error: &io::Error, what: &str) -> Self {
         Self {
             code: of_layers(error),
@@ -84,7 +85,7 @@ impl Failure {
     }
 
     pub(crate) fn exit(&self) -> ExitCode {
-        // If the message cannot be written, the exit code is still returned.
+        // The exit code is returned even if the message cannot be written.
         let _ = writeln!(io::stderr(), "mqtt: {}", self.message);
         ExitCode::from(self.code)
     }

@@ -1,4 +1,4 @@
-//! `mqtt sub -F`: the format language of mosquitto_sub.
+//! `mqtt sub -F`: implements the format language of mosquitto_sub.
 
 use std::io::IsTerminal;
 
@@ -14,7 +14,7 @@ use crate::json;
 pub(crate) struct Format {
     parts: Vec<Part>,
     pretty: bool,
-    /// Whether the output is a terminal, to which no control characters of a message may go.
+    /// Whether the output is a terminal, which must not get control characters of a message.
     is_terminal: bool,
 }
 
@@ -125,7 +125,7 @@ impl Format {
                 } => {
                     let value = value(*letter, message, &now, self.pretty)?;
                     let mut value = self.harmless(value);
-                    // As in mosquitto_sub: for a payload the width is also the maximum, and a precision is ignored.
+                    // As in mosquitto_sub, the width is also the maximum for a payload, and a precision is ignored.
                     let most = match letter {
                         'p' => Some(*width).filter(|width| *width > 0),
                         'x' | 'X' => Some(*width / 2 * 2).filter(|width| *width > 0),
@@ -289,7 +289,7 @@ fn value(
             pairs.join(" ")
         }
         'j' | 'J' => as_json(letter, message, now, pretty)?,
-        // %A: the session has replaced the alias by its topic.
+        // %A: the session has replaced the alias with its topic.
         _ => String::new(),
     }
     .into_bytes())

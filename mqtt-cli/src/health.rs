@@ -1,4 +1,4 @@
-//! `mqtt broker --health`: the state of the broker over HTTP, for supervisors and for Prometheus.
+//! `mqtt broker --health`: serves the state of the broker over HTTP, for supervisors and for Prometheus.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -13,10 +13,10 @@ use tokio::net::TcpListener;
 
 use crate::local_http::{respond, serve_each};
 
-/// The content type of the text that Prometheus reads.
+/// The content type for Prometheus.
 const PROMETHEUS: &str = "text/plain; version=0.0.4";
 
-/// Answers requests, as long as it is polled.
+/// Answers requests while it is polled.
 pub(crate) async fn serve(listener: TcpListener, control: Control) {
     serve_each(listener, move |stream| {
         let control = control.clone();
@@ -122,7 +122,7 @@ const METRICS: [(&str, &str, Value); 20] = [
     }),
 ];
 
-/// Returns the statistics as Prometheus reads them.
+/// Returns the statistics in the format of Prometheus.
 fn metrics(statistics: &Statistics) -> String {
     let mut text = String::new();
     for (name, help, value) in METRICS {

@@ -1,9 +1,9 @@
-//! `mqtt broker --import`: what a configuration file of Mosquitto says, in the TOML of `mqtt broker`.
+//! `mqtt broker --import`: translates a configuration file of Mosquitto to the TOML of `mqtt broker`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// What stands for all addresses.
+/// The address that stands for all addresses.
 const EVERYWHERE: &str = "0.0.0.0";
 
 /// Mosquitto's keys with a number, and ours.
@@ -62,7 +62,7 @@ struct Listening {
 /// What was read so far.
 #[derive(Debug, Default)]
 struct Imported {
-    /// Ours, and the value as TOML has it.
+    /// The keys of `mqtt broker` and their values in TOML.
     values: BTreeMap<&'static str, String>,
     listeners: Vec<Listening>,
     /// What lines before the first listener say of the default one, if the file has one.
@@ -75,7 +75,7 @@ struct Imported {
     unsaid: Vec<(usize, String)>,
 }
 
-/// Returns the settings as TOML. What has no counterpart stands at the end, in comments.
+/// Returns the settings as TOML. Lines without a counterpart are comments at the end.
 pub(crate) fn import(text: &str) -> String {
     let mut imported = Imported::default();
     for (at, line) in text.lines().enumerate() {
@@ -92,7 +92,7 @@ pub(crate) fn import(text: &str) -> String {
 }
 
 impl Imported {
-    /// Whether the line can be said.
+    /// Adds a line. Returns whether it has a counterpart.
     fn take(&mut self, key: &str, value: &str) -> bool {
         if let Some((_, ours)) = NUMBERS.iter().find(|(theirs, _)| *theirs == key) {
             return self.number(key, ours, 1, value);
@@ -180,7 +180,7 @@ impl Imported {
         true
     }
 
-    /// A number with the letter of its unit.
+    /// Adds a time with the letter of its unit.
     fn expiry(&mut self, value: &str) -> bool {
         let mut letters = value.chars();
         let unit = match letters.next_back() {
@@ -297,7 +297,7 @@ fn set(place: &mut Option<String>, value: &str) -> bool {
     !value.is_empty()
 }
 
-/// An address of IPv6 stands in brackets.
+/// Joins an address and a port. An IPv6 address is in brackets.
 fn joined(address: &str, port: &str) -> String {
     if address.contains(':') && !address.starts_with('[') {
         format!("[{address}]:{port}")
@@ -306,7 +306,7 @@ fn joined(address: &str, port: &str) -> String {
     }
 }
 
-/// A string of TOML.
+/// Returns a string in TOML.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for letter in text.chars() {

@@ -1,4 +1,4 @@
-//! A message as JSON, as mosquitto_sub prints it.
+//! Prints a message as JSON in the form of mosquitto_sub.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::ser::Formatter;
 use serde_json::{Value, json};
 
-/// An object whose entries keep their order, and may repeat a name as user properties do.
+/// An object whose entries keep their order, and may repeat a name, like user properties.
 struct Object(Vec<(String, Node)>);
 
 enum Node {

@@ -1,4 +1,4 @@
-//! A blocking connection with TLS, WebSocket or a proxy upon its socket.
+//! Opens a blocking connection with TLS, WebSocket or a proxy over its socket.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -19,7 +19,7 @@ pub(crate) struct Layered {
 }
 
 impl Layered {
-    /// Opens a connection and shakes hands; each wait is at most `limit`.
+    /// Opens a connection and performs the handshakes; each wait takes at most `limit`.
     pub(crate) fn open(dialler: &Dialler, limit: Duration) -> io::Result<Self> {
         let mut layered = Self {
             socket: socket(dialler.target(), limit)?,
@@ -36,13 +36,13 @@ impl Layered {
         Ok(layered)
     }
 
-    /// Sends all of these bytes.
+    /// Sends all these bytes.
     pub(crate) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let taken = self.stack.output(bytes);
             bytes = bytes.get(taken..).unwrap_or_default();
             self.flush()?;
-            // Nothing waits any more, so that only an end takes nothing.
+            // No outgoing bytes wait, so only an ended connection takes none.
             if taken == 0 {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
@@ -50,7 +50,7 @@ impl Layered {
         Ok(())
     }
 
-    /// Reads behind what is in the buffer; how many bytes, 0 at the end.
+    /// Appends read bytes to the buffer. Returns how many; 0 at the end.
     pub(crate) fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let before = buffer.len();
         while !self.stack.is_ended() {
@@ -62,7 +62,7 @@ impl Layered {
         Ok(buffer.len() - before)
     }
 
-    /// One read of the socket, which may bring nothing but a part of a handshake.
+    /// Reads once from the socket, which may yield only a part of a handshake.
     fn read_once(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let mut space = [0; 4_096];
         let n = self.socket.read(&mut space)?;

@@ -60,8 +60,8 @@ pub(crate) fn start_watched(
     })
 }
 
-/// Prints the events of the connection on standard error, unless `quiet`. Returns when waiting is of no use: the first
-/// attempt failed, or a lost connection did not come back within `patience`, if there is such a limit.
+/// Prints the events of the connection on standard error, unless `quiet`. Returns when waiting is useless: the first attempt
+/// failed, or a lost connection was not restored within `patience`, if that is set.
 pub(crate) async fn watch(
     handle: &Handle,
     version: Version,
@@ -125,7 +125,7 @@ pub(crate) async fn watch_stored(handle: &Handle, version: Version, quiet: bool)
     fail("the client is closed")
 }
 
-/// A connection of at least this length was a good one: the reason of its end is printed even if it was printed before.
+/// A connection of at least this length counts as a good one: the reason of its end is printed even if it was printed before.
 const STEADY: Duration = Duration::from_secs(10);
 
 /// Prints each reason once, not for each attempt.

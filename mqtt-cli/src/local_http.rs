@@ -1,4 +1,4 @@
-//! HTTP at a port of this machine, for `mqtt broker --health` and `--web`.
+//! Serves HTTP on a port of this machine, for `mqtt broker --health` and `--web`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -17,14 +17,14 @@ use tokio::time::{sleep, timeout};
 
 use crate::failure::{Failure, fail};
 
-/// Connections that are served at once.
+/// How many connections are served at the same time.
 const CONNECTIONS: usize = 32;
 /// How long a request and its answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait when a connection cannot be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// Listens for requests. Whoever can connect can read how much the broker does, so only this machine can.
+/// Listens for requests. Only this machine can connect, because each client can read the statistics of the broker.
 pub(crate) async fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
     if !address.ip().is_loopback() {
         return Err(fail(format!(
@@ -36,7 +36,7 @@ pub(crate) async fn listen(setting: &str, address: SocketAddr) -> Result<TcpList
     bound.map_err(|error| fail(format!("cannot bind {address}: {error}")))
 }
 
-/// Accepts connections and serves each in a task of its own, as long as this is polled. A client that is too slow gets no answer.
+/// Accepts connections and serves each in a separate task while this is polled. A slow client gets no answer.
 pub(crate) async fn serve_each<F>(listener: TcpListener, serve: impl Fn(TcpStream) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -44,7 +44,7 @@ where
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return; // It is never closed.
+            return; // the semaphore is never closed
         };
         let Ok((stream, _)) = listener.accept().await else {
             sleep(ACCEPT_AGAIN).await;
@@ -58,7 +58,7 @@ where
     }
 }
 
-/// Answers one request. A client that sends no valid request gets no answer.
+/// Answers one request. A client without a valid request gets no answer.
 pub(crate) async fn respond<F>(stream: TcpStream, answer: impl Fn(Request<Incoming>) -> F)
 where
     F: Future<Output = Result<Response<Full<Bytes>>, Infallible>>,

@@ -1,5 +1,5 @@
-//! The log of `mqtt broker`: a thread of its own writes lines to standard error. Lines that cannot be written, or not fast
-//! enough, are dropped and counted, and do not stop the broker.
+//! Writes the log of `mqtt broker` to standard error in a separate thread. Lines that cannot be written in time are dropped and
+//! counted, and do not stop the broker.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::failure::{Failure, fail};
 const DEFAULT_LEVEL: &str = "info";
 /// How many lines may wait to be written.
 const WAITING: usize = 1_024;
-/// How long the program waits for the last lines when it ends.
+/// How long the program waits at its end for the last lines.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// The log of this process.
@@ -79,7 +79,7 @@ pub(crate) fn level(name: Option<&str>) -> Result<Level, Failure> {
     })
 }
 
-/// Ends the process after a panic, so that a supervisor starts it again, instead of leaving the other tasks without one.
+/// Ends the process after a panic, so that a supervisor restarts it, instead of continuing without the task.
 fn exit_on_panic(lines: Lines) {
     std::panic::set_hook(Box::new(move |panic| {
         tracing::error!(why = ?panic.to_string(), "a defect of this program ends it");
@@ -90,11 +90,11 @@ fn exit_on_panic(lines: Lines) {
 
 enum Item {
     Line(Vec<u8>),
-    /// Answers when all earlier lines are written.
+    /// Answered when all earlier lines are written.
     Finish(SyncSender<()>),
 }
 
-/// Takes lines without waiting.
+/// Accepts lines without waiting.
 #[derive(Clone, Debug)]
 struct Lines {
     items: SyncSender<Item>,
@@ -134,7 +134,7 @@ impl Write for Lines {
     }
 }
 
-/// Writes the lines. Those that cannot be written count as lost.
+/// Writes the lines. A line that cannot be written counts as lost.
 fn write_all(items: &Receiver<Item>, mut out: impl Write, lost: &AtomicU64) {
     for item in items {
         match item {
@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    /// Hands over each write, and waits until it is taken.
+    /// A writer that passes each write to a channel and waits until it is received.
     struct Slow(SyncSender<Vec<u8>>);
 
     impl Write for Slow {
@@ -190,13 +190,13 @@ mod tests {
             text.extend(taken.recv().unwrap());
         }
         let text = String::from_utf8(text).unwrap();
-        // The writer may have the first line already, or it waits with the others.
+        // The writer may already have the first line, or it waits with the others.
         let number = text.trim_start_matches("first").split_once(' ').unwrap().0;
         let lost: usize = number.parse().unwrap();
         assert!((10..=11).contains(&lost), "{text}");
     }
 
-    /// Fails like a full disk, and signals each attempt.
+    /// A writer that fails like a full disk, and signals each attempt.
     struct Full(Sender<()>);
 
     impl Write for Full {

@@ -101,7 +101,7 @@ fn program() -> clap::Command {
     examples::with_examples(Program::command())
 }
 
-/// Prints help or an error of the arguments. The programs of mosquitto exit with 1 for wrong arguments, most others with 2.
+/// Prints help or an error of the arguments. Wrong arguments exit with 1 in the programs of mosquitto, and with 2 in most others.
 fn wrong_arguments(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     let _ = error.print();
     let is_mosquitto_s = defaults::file_name(arguments).is_some();
@@ -132,7 +132,7 @@ fn run(command: Command, properties: &[Vec<String>]) -> Result<(), Failure> {
     }
 }
 
-/// How many threads do blocking work: files, standard input, comparing passwords.
+/// How many threads do blocking work: files, standard input, password comparisons.
 const BLOCKING: usize = 4;
 
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -142,7 +142,7 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
         .build()
         .map_err(failure::fail)?;
     let done = runtime.block_on(work);
-    // A read of standard input that waits must not keep the program running.
+    // A waiting read of standard input must not keep the program running.
     runtime.shutdown_background();
     done
 }
@@ -171,7 +171,7 @@ fn output_json(value: &serde_json::Value) {
     output(format_args!("{line}\n"));
 }
 
-/// Writes to standard output. A closed reader is not an error.
+/// Writes to standard output. An output that its reader has closed is not an error.
 fn output(text: fmt::Arguments<'_>) {
     let _ = std::io::stdout().write_fmt(text);
 }

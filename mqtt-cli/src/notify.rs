@@ -1,10 +1,10 @@
-//! What systemd is told: the broker is ready, or it ends. Elsewhere nothing is told.
+//! Notifies systemd that the broker is ready or ends. Does nothing on other systems.
 
-/// Tells the supervisor of this process a state, such as `READY=1`, if it wants to know.
+/// Sends a state, such as `READY=1`, to the supervisor of this process, if it has one.
 pub(crate) fn notify(state: &str) {
     #[cfg(target_os = "linux")]
     if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
-        // A supervisor that does not listen is none of the clients' business.
+        // A failure here does not affect the clients.
         let _ = send(&path, state);
     }
     #[cfg(not(target_os = "linux"))]

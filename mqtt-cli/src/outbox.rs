@@ -1,4 +1,4 @@
-//! `--store`: what `mqtt pub` accepted and what `mqtt sub` printed outlives a crash.
+//! `--store`: keeps the messages that `mqtt pub` accepted and `mqtt sub` printed over a crash.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -16,7 +16,7 @@ use crate::printing::print;
 
 #[derive(Args, Debug)]
 pub(crate) struct StoreArgs {
-    /// Keep in this directory what must outlive a crash. It belongs to the client identifier (-i)
+    /// Directory of a store that survives a crash. It belongs to the client identifier (-i)
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 }
@@ -51,7 +51,7 @@ impl StoreArgs {
     }
 }
 
-/// Returns the reason why a client has stopped already, such as a store that another process uses.
+/// Returns the reason if a client has already stopped, for example because another process uses the store.
 pub(crate) async fn check(handle: &Handle) -> Result<(), Error> {
     tokio::select! {
         biased;
@@ -62,7 +62,7 @@ pub(crate) async fn check(handle: &Handle) -> Result<(), Error> {
 
 type Stored = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
-/// The messages of `mqtt pub` that are not stored yet. As they are, prints how many are.
+/// The messages of `mqtt pub` that are not stored yet. Prints the number of stored ones.
 pub(crate) struct Accepted {
     is_on: bool,
     waiting: VecDeque<Stored>,
@@ -95,7 +95,7 @@ impl Accepted {
         print(format!("{}\n", self.count).as_bytes()).map(drop)
     }
 
-    /// Waits for `work`, and prints meanwhile.
+    /// Waits for `work`, and prints stored messages meanwhile.
     pub(crate) async fn meanwhile<F: Future + Unpin>(
         &mut self,
         mut work: F,
@@ -117,8 +117,8 @@ impl Accepted {
     }
 }
 
-/// A file of printed messages. Its length is the note that is stored with each acknowledgement, so a restart cuts off what was
-/// printed and not acknowledged, since that comes again.
+/// A file of printed messages. Its length is the note that is stored with each acknowledgement, so a restart removes lines that
+/// were printed but not acknowledged: these messages come again.
 #[derive(Debug)]
 pub(crate) struct Output {
     file: File,
@@ -127,7 +127,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Opens the file. `is_new` says that the store is new, and has no note for a file that exists.
+    /// Opens the file. With `is_new` the store is new, and has no note for an existing file.
     pub(crate) fn open(path: &Path, note: Option<&[u8]>, is_new: bool) -> Result<Self, Failure> {
         let wrong = |error| fail(format!("{}: {error}", path.display()));
         let mut options = OpenOptions::new();

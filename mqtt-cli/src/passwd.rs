@@ -10,7 +10,7 @@ use crate::failure::{Failure, fail};
 
 /// Adds, changes or removes a user in a user file of the broker.
 ///
-/// Asks for the password, or reads it from standard input if that is no terminal.
+/// Asks for the password, or reads it from standard input if that is not a terminal.
 #[derive(Args, Debug)]
 pub(crate) struct Passwd {
     /// The user file; it is created if it does not exist
@@ -29,10 +29,10 @@ pub(crate) struct Passwd {
     /// Remove the user
     #[arg(short = 'D', long)]
     delete: bool,
-    /// Memory that each comparison of the password takes, in KiB
+    /// Memory of each password comparison, in KiB
     #[arg(long, value_name = "KIB", default_value_t = users::Cost::default().memory_kib)]
     memory: u32,
-    /// How many passes over this memory a comparison makes
+    /// Passes over this memory in a comparison
     #[arg(long, value_name = "NUMBER", default_value_t = users::Cost::default().iterations)]
     iterations: u32,
 }

@@ -1,4 +1,4 @@
-//! The options that say what is published.
+//! Parses the options for the payload.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 
 use crate::failure::{Failure, fail};
 
-/// Exactly one of these options must be given. A command may add its own to the group.
+/// The options for the payload, of which exactly one must be given. A command may add further ones to the group.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("message_source").required(true).args(["message", "file", "stdin_file", "null_message"]))]
 pub(crate) struct PayloadArgs {
@@ -26,7 +26,7 @@ pub(crate) struct PayloadArgs {
 }
 
 impl PayloadArgs {
-    /// Reads the payload from where the options say. It is empty if no option of this struct is given.
+    /// Reads the payload from the given option. Returns an empty one if no option of this struct is given.
     pub(crate) fn read(&self) -> Result<Vec<u8>, Failure> {
         if let Some(text) = &self.message {
             return Ok(text.as_bytes().to_vec());

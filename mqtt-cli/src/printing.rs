@@ -1,4 +1,4 @@
-//! The options that say how a message is printed.
+//! Parses the options for printing messages.
 
 use std::io::{self, Write};
 
@@ -26,7 +26,7 @@ pub(crate) struct Printing {
 }
 
 impl Printing {
-    /// Reads the format, so that a wrong one is an error before the program connects.
+    /// Parses the format before the program connects, so that an error is reported first.
     pub(crate) fn format(&self) -> Result<Format, Failure> {
         let format = match (&self.format, self.verbose) {
             (Some(format), _) => Format::parse(format)?,
@@ -36,15 +36,15 @@ impl Printing {
         Ok(format.pretty(self.pretty))
     }
 
-    /// Whether nothing is printed for this message: as in mosquitto_sub, an empty payload has no line of its own.
+    /// Returns whether nothing is printed for this message: as in mosquitto_sub, an empty payload has no line.
     pub(crate) fn skips(&self, message: &Message) -> bool {
         self.format.is_none() && !self.verbose && message.payload.is_empty()
     }
 
-    /// The line that is printed for this message.
+    /// Returns the line to print for this message.
     ///
     /// # Errors
-    /// The format cannot show it: a time format that does not exist.
+    /// The format cannot print the message: it has an unknown time format.
     pub(crate) fn line(&self, format: &Format, message: &Message) -> Result<Vec<u8>, String> {
         let mut line = Vec::new();
         format.write(message, &mut line)?;

@@ -1,4 +1,4 @@
-//! The progress of `mqtt pub -l` through a file.
+//! Shows the progress of `mqtt pub -l` through a file.
 
 use std::fs::Metadata;
 use std::io::{self, IsTerminal};

@@ -1,4 +1,4 @@
-//! `mqtt pub`.
+//! `mqtt pub`: publishes messages.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::progress::Progress;
 
 /// Publishes messages.
 ///
-/// The options are those of mosquitto_pub. Exits with 0 when every message was sent and, at QoS 1 and 2, acknowledged; with
-/// the CONNACK code if the broker refused the connection; with 2 for wrong arguments; otherwise with 1. The program
-/// reconnects after a lost connection. At QoS 2 no message is delivered twice if the session outlives the connection (-c and
-/// -i). With --store, lines are accepted without a connection, and the number of those that are stored is printed: they are
-/// delivered by this process or by the next one with the store, which may have an empty standard input (-l).
+/// The options are those of mosquitto_pub. Exits with 0 when every message was sent and, at QoS 1 and 2, acknowledged; with the
+/// CONNACK code if the broker refused the connection; with 2 for wrong arguments; otherwise with 1. The program reconnects after
+/// a lost connection. At QoS 2 no message is delivered twice if the session outlives the connection (-c and -i). With --store,
+/// lines are accepted without a connection, and the number of stored lines is printed. They are delivered by this process or by
+/// the next one with the store, which may have an empty standard input (-l).
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,
@@ -40,7 +40,7 @@ pub(crate) struct Publish {
     /// Quality of service: 0, 1 or 2
     #[arg(short, long, default_value = "0", value_parser = qos)]
     qos: QoS,
-    /// The broker keeps the message for later subscribers
+    /// Let the broker keep the message for later subscribers
     #[arg(short, long)]
     retain: bool,
     /// Publish the message this many times
@@ -54,10 +54,10 @@ pub(crate) struct Publish {
     /// Seconds between two repetitions
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     repeat_delay: Duration,
-    /// How many messages at QoS 1 and 2 may be unacknowledged [default: 20]
+    /// Limit of unacknowledged messages at QoS 1 and 2 [default: 20]
     #[arg(short = 'M', long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     max_inflight: Option<u16>,
-    /// How long a lost connection may take to come back, in seconds
+    /// Time to restore a lost connection, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     patience: Duration,
     #[command(flatten)]
@@ -66,7 +66,7 @@ pub(crate) struct Publish {
     connect: ConnectArgs,
 }
 
-/// How many acknowledgements are awaited at once; the window of the session is smaller.
+/// How many acknowledgements are awaited at the same time; the window of the session is smaller.
 const TICKETS: usize = 4_096;
 
 impl Publish {
@@ -196,7 +196,7 @@ impl Publish {
         if !self.store.is_given() {
             return tickets.finish().await;
         }
-        // What is not delivered now waits in the store.
+        // Messages that are not delivered now wait in the store.
         tokio::time::timeout(self.patience, tickets.finish())
             .await
             .unwrap_or(Ok(()))

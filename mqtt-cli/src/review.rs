@@ -17,20 +17,20 @@ struct Awaited {
     id: Option<PacketId>,
 }
 
-/// The state of a connection, as far as its packets show it.
+/// The state of a connection, as far as its packets determine it.
 #[derive(Debug, Default)]
 pub(crate) struct Review {
     /// The clean start flag of the last CONNECT.
     clean_start: Option<bool>,
     awaited: Vec<Awaited>,
-    /// Whether the broker broke a rule that only several packets show.
+    /// The keep-alive of the last CONNECT.
     pub(crate) keep_alive: Option<u16>,
-    /// The broker broke a rule that needs more than one packet to be seen.
+    /// Whether the broker broke a rule that involves several packets.
     pub(crate) is_broken: bool,
 }
 
 impl Review {
-    /// Takes the next packet and returns remarks. Answers are checked only if the sender is known.
+    /// Adds the next packet and returns remarks. Answers are checked only if the sender is known.
     pub(crate) fn packet(
         &mut self,
         packet: &Packet<'_>,
@@ -156,7 +156,8 @@ fn identifier(packet: &Packet<'_>) -> Option<PacketId> {
     }
 }
 
-/// Remarks an identifier that is the beginning of JSON or XML: most likely only the QoS in the first byte was changed.
+/// Returns a remark on an identifier that is the beginning of JSON or XML: most likely only the QoS in the first byte was
+/// changed.
 fn text_identifier(id: PacketId) -> Option<String> {
     let bytes = id.get().to_be_bytes();
     let [first, second] = bytes;

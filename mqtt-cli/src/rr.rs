@@ -1,4 +1,4 @@
-//! `mqtt rr`: a request and its response.
+//! `mqtt rr`: sends a request and prints its response.
 
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ impl Request {
         if setup.options.version.is_v5() {
             publish.push(Property::ResponseTopic(response));
         }
-        // The subscription must come before the response.
+        // The subscription must exist before the response.
         let filters = [Subscription::new(filter, self.qos)];
         let mut responses = handle
             .subscribe_all(&filters, Properties::from(&subscribe[..]))

@@ -1,4 +1,4 @@
-//! The messages of `mqtt sub` and the answers to its SUBSCRIBE and UNSUBSCRIBE, in the order in which they arrive.
+//! Returns the messages of `mqtt sub` and the answers to its SUBSCRIBE and UNSUBSCRIBE in the order of their arrival.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -15,14 +15,14 @@ pub(crate) enum Step {
     Subscribed(Result<Messages, Error>),
     /// The broker answered UNSUBSCRIBE.
     Unsubscribed(Result<Vec<ReasonCode>, Error>),
-    /// No more messages come.
+    /// There are no more messages.
     Over,
 }
 
 type Leaving = Pin<Box<dyn Future<Output = Result<Vec<ReasonCode>, Error>>>>;
 
-/// The streams and answers of `mqtt sub`. A broker sends the messages of a kept session before its answer, so messages are
-/// taken while an answer is awaited: it may be behind more messages than are read ahead.
+/// The streams and answers of `mqtt sub`. A broker sends the messages of a kept session before its answer, and the answer may
+/// come after more messages than are read ahead, so messages are taken while an answer is awaited.
 pub(crate) struct Source {
     leaving: Option<Leaving>,
     asked: Option<Subscribing>,
@@ -59,12 +59,12 @@ impl Source {
         self.messages = Some(messages);
     }
 
-    /// Returns whether an answer is missing.
+    /// Returns whether an answer is awaited.
     pub(crate) const fn is_waiting(&self) -> bool {
         self.leaving.is_some() || self.asked.is_some()
     }
 
-    /// Returns the next answer. Messages wait.
+    /// Returns the next answer. Messages wait meanwhile.
     pub(crate) async fn answer(&mut self) -> Step {
         poll_fn(|cx| self.poll_answer(cx)).await
     }

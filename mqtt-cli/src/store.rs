@@ -1,4 +1,4 @@
-//! `mqtt store`: what is in the store of a broker or of a client, and whether it is whole.
+//! `mqtt store`: shows and checks the store of a broker or of a client.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::failure::{Failure, fail};
 use crate::store_client::Client;
 use crate::{output, output_json};
 
-/// Shows and checks the store of a broker or of a client that does not run.
+/// Show or check the store of a broker or of a client that is not running.
 #[derive(Args, Debug)]
 pub(crate) struct StoreCommand {
     #[command(subcommand)]
@@ -23,9 +23,9 @@ pub(crate) struct StoreCommand {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Prints sessions, their subscriptions and waiting messages, and retained messages; of a client its session
+    /// Print sessions, their subscriptions and waiting messages, and retained messages; for a client, its session
     Show(Place),
-    /// Checks that a broker or a client can start with the store
+    /// Check that a broker or a client can start with the store
     Check(Place),
 }
 
@@ -65,7 +65,7 @@ impl StoreCommand {
     }
 }
 
-/// Opens a store that exists.
+/// Opens an existing store.
 fn open(dir: &Path) -> Result<Store, Failure> {
     if !dir.join("journal.redb").exists() {
         return Err(fail(format!("{}: there is no store", dir.display())));
@@ -91,7 +91,7 @@ fn client(store: &mut Store) -> Result<Option<Client>, Failure> {
         .then_some(client))
 }
 
-/// A session as it is printed.
+/// The printed fields of a session.
 #[derive(Debug, Default)]
 struct Session {
     client_id: String,
@@ -102,13 +102,13 @@ struct Session {
     messages: u64,
 }
 
-/// What a store has.
+/// The content of a store.
 #[derive(Debug, Default)]
 struct Contents {
     sessions: BTreeMap<u64, Session>,
-    /// Topic, quality of service and length of the packet.
+    /// The topic, the quality of service and the length of the packet.
     retained: Vec<(String, u8, usize)>,
-    /// Sessions that are still to get each message.
+    /// The sessions that still need each message.
     targets: BTreeMap<u64, Vec<u64>>,
 }
 
@@ -157,7 +157,7 @@ impl Contents {
         }
     }
 
-    /// Counts the messages of each session. The upper bytes of a target are the number of its session.
+    /// Counts the messages of each session. The upper bytes of a target's name are the number of its session.
     fn count(&mut self) {
         for target in self.targets.values().flatten() {
             if let Some(session) = self.sessions.get_mut(&(target >> 16)) {

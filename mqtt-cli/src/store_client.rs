@@ -1,4 +1,4 @@
-//! `mqtt store` of the store of a client.
+//! `mqtt store`: handles the store of a client.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use crate::failure::{Failure, fail};
 use crate::output;
 
-/// What the store of a client has.
+/// The content of a client's store.
 #[derive(Debug, Default)]
 pub(crate) struct Client {
     client_id: String,
     clean: bool,
     version: Option<Version>,
-    /// By number: version, bytes of the packet; `None` if the server has the message already.
+    /// By number: the version and the length of the packet; `None` if the server already has the message.
     messages: BTreeMap<u64, Option<usize>>,
     received: usize,
     subscriptions: Vec<String>,
@@ -67,7 +67,7 @@ impl Client {
         self.messages.values().flatten().count()
     }
 
-    /// Whether a client can go on with the store.
+    /// Checks that a client can continue from the store.
     pub(crate) fn check(&self, store: &mut Store) -> Result<(), Failure> {
         let mut options = Options::new("", 0);
         options.version = self.version.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `mqtt sub`.
+//! `mqtt sub`: subscribes and prints messages.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,17 +19,17 @@ use crate::outbox::{self, Output, StoreArgs};
 use crate::printing::{Printing, print};
 use crate::source::{Source, Step};
 
-/// How many messages are printed before the connection, the clock and Ctrl-C are served.
+/// How many messages are printed before the connection, the clock and Ctrl-C are handled.
 const TURN: u32 = 64;
 
-/// The reason of a stream that ended after a reconnect to a broker without the session.
+/// The error for a stream that ended because the broker lost the session and refused to subscribe again.
 const OVER: &str = "the broker refused the subscription when it was made again";
 
 /// Subscribes and prints messages.
 ///
-/// The options are those of mosquitto_sub. Exits with 0 when -C or -E is done or on Ctrl-C; with 27 when -W ran out; with the
-/// CONNACK code if the broker refused the connection; with 2 for wrong arguments; otherwise with 1. The program reconnects
-/// after a lost connection. A message is acknowledged after it was printed.
+/// The options are those of mosquitto_sub. Exits with 0 when -C or -E is done or on Ctrl-C; with 27 at the end of the time of -W;
+/// with the CONNACK code if the broker refused the connection; with 2 for wrong arguments; otherwise with 1. The program
+/// reconnects after a lost connection. A message is acknowledged after it was printed.
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,
@@ -55,7 +55,7 @@ pub(crate) struct Subscribe {
     /// End after this many seconds, with exit code 27
     #[arg(short = 'W', long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
-    /// End as soon as the broker answered the subscriptions
+    /// End as soon as the broker has answered the subscriptions
     #[arg(short = 'E', long)]
     exit_subscribed: bool,
     #[command(flatten)]
@@ -77,8 +77,8 @@ pub(crate) struct Subscribe {
     retain_handling: Option<RetainHandling>,
     #[command(flatten)]
     store: StoreArgs,
-    /// Print to this file. What was printed before a crash and not acknowledged is cut off, since it comes again: each message
-    /// at QoS 2 is in the file exactly once
+    /// Print to this file. After a crash, lines that were not acknowledged are removed, because their messages come again: each
+    /// message at QoS 2 is in the file exactly once
     #[arg(long, value_name = "FILE", requires = "store")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -124,7 +124,7 @@ impl Subscribe {
             Some(path) => Some(Output::open(path, handle.note().as_deref(), is_new)?),
             None => None,
         };
-        // Subscribes before the connection is up, so that it gets the first messages of a kept session.
+        // Subscribes before the connection is open, so that the stream gets the first messages of a kept session.
         let mut source = Source::new(&handle);
         if !given_up.is_empty() {
             source.unsubscribe(&handle, &given_up);
@@ -139,8 +139,7 @@ impl Subscribe {
             () = passed(self.timeout) => Err(Failure::timed_out("timed out")),
             () = mqtt_broker_host::signals::interrupted() => Ok(()),
         };
-        // The source exists until the connection is closed, so messages that were not printed stay in the kept session of the
-        // broker.
+        // The source exists until the connection is closed, so messages that were not printed stay in the kept session.
         let _ = handle.close(link::GOODBYE).await;
         drop(source);
         done
@@ -195,7 +194,7 @@ impl Subscribe {
                         }
                         printed += 1;
                     }
-                    // Acknowledges now, since after the last message nobody asks for another one.
+                    // The message is acknowledged now, because after the last one no other message is requested.
                     handle.acknowledge(&message, ReasonCode::Success).ok();
                     if self.count == Some(printed) {
                         return Ok(());

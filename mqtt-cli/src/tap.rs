@@ -1,4 +1,4 @@
-//! A transport that reports its packets, for `-d` and the demo.
+//! Wraps a transport and reports its packets, for `-d` and the demo.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -20,7 +20,7 @@ pub(crate) enum Way {
 /// Gets each packet and its summary. The transport fails if it returns [`Pass::Cut`].
 pub(crate) type Watcher = Box<dyn FnMut(Way, &Packet<'_>, &str) -> Pass + Send>;
 
-/// What happens to the transport after a packet.
+/// What the transport does after a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Pass {
     On,
@@ -30,7 +30,7 @@ pub(crate) enum Pass {
 /// A transport that may have a watcher.
 pub(crate) struct Tap<T> {
     transport: T,
-    /// Something was received: the server speaks MQTT, or was found out.
+    /// Whether bytes were received, so that the protocol of the server is known.
     has_heard: bool,
     watched: Option<Watched>,
 }
@@ -93,7 +93,7 @@ impl<T> Tap<T> {
     }
 }
 
-/// Tells a server that speaks something else by its first bytes.
+/// Fails if the first bytes belong to another protocol.
 fn recognise(first: &[u8]) -> io::Result<()> {
     let hint = match detect(first) {
         Some(Protocol::Tls) => "the server speaks TLS here: give --cafile or mqtts://",
@@ -103,7 +103,7 @@ fn recognise(first: &[u8]) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidData, hint))
 }
 
-/// The watcher of `-d`.
+/// Prints the packets for `-d`.
 pub(crate) fn to_stderr(way: Way, _: &Packet<'_>, summary: &str) -> Pass {
     let verb = match way {
         Way::In => "receiving",

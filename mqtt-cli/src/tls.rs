@@ -1,4 +1,4 @@
-//! The options for TLS, WebSocket, Unix sockets and proxies, with the names and meanings of mosquitto's programs.
+//! Parses the options for TLS, WebSocket, Unix sockets and proxies, with the names and meanings of mosquitto's programs.
 
 use std::path::PathBuf;
 
@@ -9,26 +9,26 @@ use mqtt_tokio::{DialOptions, Options, Scheme};
 
 use crate::failure::{Failure, fail};
 
-/// What stands between a socket and MQTT.
+/// The options for the layers between a socket and MQTT.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "TLS, WebSocket and proxies")]
 pub(crate) struct TlsArgs {
     /// Connect through this Unix socket; @NAME is an abstract one
     #[arg(long, value_name = "PATH")]
     unix: Option<PathBuf>,
-    /// Speak MQTT in WebSocket, as ws:// and wss:// do
+    /// Use MQTT over WebSocket, like ws:// and wss://
     #[arg(long)]
     ws: bool,
     /// Path of WebSocket [default: /mqtt]
     #[arg(long, value_name = "PATH")]
     ws_path: Option<String>,
-    /// Connect by TLS and trust the CAs in this file
+    /// Use TLS and trust the CAs in this file
     #[arg(long, value_name = "FILE")]
     cafile: Option<PathBuf>,
-    /// The same with the CAs in the files of this directory
+    /// Use TLS and trust the CAs in the files of this directory
     #[arg(long, value_name = "DIRECTORY")]
     capath: Option<PathBuf>,
-    /// Connect by TLS and trust the CAs of the system, as mqtts:// and wss:// do
+    /// Use TLS and trust the CAs of the system, like mqtts:// and wss://
     #[arg(long)]
     tls_use_os_certs: bool,
     /// Certificate of the client
@@ -40,22 +40,22 @@ pub(crate) struct TlsArgs {
     /// Form of the key: pem
     #[arg(long, value_name = "FORM")]
     keyform: Option<String>,
-    /// Refused: the ciphers of TLS 1.2 and 1.3 that are good are used
+    /// Refused: TLS uses secure ciphers of 1.2 and 1.3 only
     #[arg(long, value_name = "LIST")]
     ciphers: Option<String>,
-    /// The lowest version of TLS: tlsv1.2 or tlsv1.3 [default: tlsv1.2]
+    /// Lowest version of TLS: tlsv1.2 or tlsv1.3 [default: tlsv1.2]
     #[arg(long, value_name = "VERSION")]
     tls_version: Option<String>,
-    /// Do not compare the name in the certificate with the host: who has any certificate of the CA can listen
+    /// Do not compare the name in the certificate with the host: any server with a certificate of the CA is accepted
     #[arg(long)]
     insecure: bool,
     /// Protocol of ALPN, such as mqtt
     #[arg(long, value_name = "PROTOCOL")]
     tls_alpn: Option<String>,
-    /// Refused: there is no OpenSSL here
+    /// Refused: TLS is not implemented by OpenSSL
     #[arg(long, value_name = "ENGINE")]
     tls_engine: Option<String>,
-    /// Refused: there is no OpenSSL here
+    /// Refused: TLS is not implemented by OpenSSL
     #[arg(long, value_name = "HASH")]
     tls_engine_kpass_sha1: Option<String>,
     /// Refused: use client certificates
@@ -64,7 +64,8 @@ pub(crate) struct TlsArgs {
     /// Refused: use client certificates
     #[arg(long, value_name = "NAME")]
     psk_identity: Option<String>,
-    /// Proxy: socks5h://[user[:password]@]host[:port], or http://.. for one with CONNECT [default: that of all_proxy, unless no_proxy has the host]
+    /// Proxy: socks5h://[user[:password]@]host[:port], or http://.. for CONNECT [default: all_proxy, unless no_proxy contains the
+    /// host]
     #[arg(long, value_name = "URL")]
     proxy: Option<String>,
     /// Refused: SRV records are not looked up
@@ -143,7 +144,7 @@ impl TlsArgs {
             .iter()
             .map(|name| name.clone().into())
             .collect();
-        // A file that cannot be used is told before anything is dialled.
+        // A file that cannot be used is reported before dialling.
         mqtt_adapter_core::transport::tls::TlsConnector::new(tls.clone()).map_err(fail)?;
         Ok(())
     }

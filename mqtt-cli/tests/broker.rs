@@ -1,4 +1,4 @@
-//! `mqtt pub` and `mqtt sub` through Mosquitto, also with the clients of mosquitto and paho at the other end.
+//! Tests `mqtt pub` and `mqtt sub` through Mosquitto, also with the clients of mosquitto and paho as peers.
 
 use mqtt_testing::peers::Mosquitto;
 use mqtt_testing::process::{Ended, Process, run};
@@ -115,7 +115,7 @@ fn mosquitto_s_clients_are_the_other_side() {
 
             let words =
                 bench.mosquitto(&["-t", "a/#", "-q", qos, "-C", "2", "-F", "%q %t %p", "-d"]);
-            // Unbuffered, so that its standard output can be awaited.
+            // The output is unbuffered, so that it can be awaited.
             let words = [&["-o0", "mosquitto_sub"][..], &words].concat();
             let subscriber = Process::start("stdbuf", &words);
             subscriber.wait_stdout("Subscribed");
@@ -190,7 +190,7 @@ fn retained_messages_are_kept_replaced_and_cleared() {
         bench.publish(&["-t", "state", "-m", "new", "-r", "-q", "1"]);
         let kept = bench.run("sub", &["-t", "state", "-C", "1", "-F", "%r %p"]);
         assert_eq!((kept.code, kept.stdout.as_str()), (Some(0), "1 new\n"));
-        // -R hides it. A message that is published now is not retained for a subscriber that is connected.
+        // -R hides the message. A message that is published now is not retained for a connected subscriber.
         let listener = bench.subscriber(&["-t", "state", "-R", "-C", "1", "-F", "%r %p"]);
         bench.publish(&["-t", "state", "-n", "-r", "-q", "1"]);
         assert_eq!(listener.end().stdout, "0 \n");
@@ -250,7 +250,7 @@ fn a_kept_session_gets_what_was_published_meanwhile() {
         for (qos, message) in [("1", "one"), ("2", "two"), ("1", "three")] {
             bench.publish(&["-t", "offline/a", "-q", qos, "-m", message]);
         }
-        // Two are printed and acknowledged, the third one stays in the session.
+        // Two messages are printed and acknowledged; the third one stays in the session.
         let woken = bench.run("sub", &[&session[..], &["-C", "2", "-F", "%q %p"]].concat());
         assert_eq!(lines(&woken.stdout), ["1 one", "2 two"], "{}", woken.stderr);
         let again = bench.run("sub", &[&session[..], &["-C", "1", "-F", "%q %p"]].concat());
@@ -397,15 +397,15 @@ fn properties_travel_and_print() {
     );
 }
 
-/// Nothing is lost and nothing doubled while the connections of both programs are cut repeatedly.
+/// No message is lost or doubled while the connections of both programs are cut repeatedly.
 #[test]
 fn two_thousand_qos_2_lines_pass_while_connections_are_cut() {
     for version in VERSIONS {
         let bench = Bench::new(version);
         let (near, far) = (
-            // All messages and their acknowledgements are 44 kB: at least seven connections.
+            // All messages and their acknowledgements have 44 kB, so there are at least seven connections.
             Proxy::start(bench.broker.port, 2_000, 6_000, 1),
-            // Mosquitto needs so many bytes for the PUBRELs of a resumed session; see `mqtt_testing::suites::interop`.
+            // Mosquitto needs this many bytes for the PUBRELs of a resumed session; see `mqtt_testing::suites::interop`.
             Proxy::start(bench.broker.port, 8_000, 24_000, 2),
         );
         let (near_port, far_port) = (near.port.to_string(), far.port.to_string());
@@ -482,7 +482,7 @@ fn a_subscriber_outlives_its_broker() {
     subscriber.wait_stderr("connection lost");
     let _again = Mosquitto::start_on(port);
     subscriber.wait_stderr("connected again");
-    // It is retained, so it arrives whether the new broker has granted the subscription or not.
+    // The message is retained, so it arrives whether the new broker has granted the subscription before or not.
     let words = [
         "pub",
         "-h",

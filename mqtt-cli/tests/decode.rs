@@ -1,4 +1,4 @@
-//! `mqtt decode`: forms of input, versions, causes, unknown bytes, pipes and captures.
+//! Tests `mqtt decode`: forms of input, versions, causes, unknown bytes, pipes and captures.
 
 use std::path::PathBuf;
 
@@ -225,7 +225,7 @@ fn each_byte_is_explained() {
         "--explain",
         "10 ?? 00 04 4d 51 54 54 04 c2 00 78 00 01 61 00 01 75 00 01 70 82 08 00 0a 00 03 61 2f 62 01",
     ]);
-    // The unknown length is that of all following bytes; two packets are an error.
+    // The unknown length covers all following bytes; two packets are an error.
     assert_eq!(ended.code, Some(1));
     let ended = decode(&[
         "--explain",
@@ -313,7 +313,7 @@ fn forms_are_read_from_arguments_and_pipes() {
     shows(&decode(&["-f", &path]), &["CONNACK"]);
 }
 
-/// The first packet is printed while the second one is not whole.
+/// The first packet is printed before the second one is complete.
 #[test]
 fn packets_of_a_pipe_are_shown_as_they_come() {
     let mut process = Process::start(MQTT, &["decode", "--binary"]);
@@ -360,7 +360,7 @@ fn frame(from: Address, to: Address, sequence: u32, syn: bool, payload: &[u8]) -
     frame
 }
 
-/// A conversation with segments that are split, doubled and out of order, and with sequence numbers that wrap.
+/// Makes a conversation with segments that are split, doubled and out of order, and with sequence numbers that wrap.
 fn conversation() -> Vec<Vec<u8>> {
     let connect = hex("10 0d 00 04 4d 51 54 54 04 02 00 3c 00 01 61");
     let publish = hex("30 05 00 01 61 68 69");
@@ -452,7 +452,7 @@ fn captures_are_put_together_and_both_directions_named() {
 #[test]
 fn what_a_capture_lacks_is_told() {
     let mut frames = conversation();
-    // Without the second part of CONNECT.
+    // The second part of CONNECT is missing.
     frames.remove(5);
     frames.remove(5);
     let ended = decode(&["-f", &file("gap.pcap", &pcap(&frames))]);
@@ -478,7 +478,7 @@ fn what_a_capture_lacks_is_told() {
         "{}",
         ended.stderr
     );
-    // The middle of a connection: no SYN, no CONNECT.
+    // The capture begins within a connection: it has no SYN and no CONNECT.
     let middle = vec![
         frame(BROKER, CLIENT, 5, false, &hex("d0 00")),
         frame(CLIENT, BROKER, 5, false, &hex("c0 00")),

@@ -1,4 +1,4 @@
-//! `mqtt pub` and `mqtt sub` deliver and print each message once, however many wait and however large they are, with
+//! Checks that `mqtt pub` and `mqtt sub` deliver and print each message once, for any number and size of waiting messages, with
 //! Mosquitto and with `mqtt broker`, in both versions.
 
 use std::path::PathBuf;
@@ -49,13 +49,13 @@ impl Broker {
         Process::start(MQTT, &all)
     }
 
-    /// Publishes these lines while the subscriber of a kept session is away.
+    /// Publishes these lines while the subscriber of a kept session is not connected.
     fn waiting(&self, session: &[&str], lines: &str) {
         is_well(&self.run("sub", &[session, &["-E"]].concat(), ""));
         is_well(&self.run("pub", &["-t", "n", "-q", "2", "-l"], lines));
     }
 
-    /// Checks that no message waits in the session: the first one is new.
+    /// Checks that no message waits in the session: the first received one is new.
     fn is_empty(&self, session: &[&str]) {
         is_well(&self.run("pub", &["-t", "n", "-q", "2", "-m", "end"], ""));
         let last = self.run("sub", &[session, &["-C", "1"]].concat(), "");
@@ -156,7 +156,7 @@ fn large_messages_are_sent_and_printed() {
     }
 }
 
-/// A publisher that ends at once has sent its messages.
+/// A publisher that ends immediately has sent its messages.
 #[test]
 fn a_hundred_publishers_at_qos_0_are_all_heard() {
     for (broker, version) in Broker::both().into_iter().zip(VERSIONS) {
@@ -204,7 +204,7 @@ fn a_subscription_that_mosquitto_refuses_is_an_error() {
     }
 }
 
-/// A broker that ends each connection for the same reason is reported once, and so is the one that works again.
+/// A broker that ends each connection for the same reason is reported once; a connection that stays is then reported once.
 #[test]
 fn a_connection_that_ends_again_and_again_is_told_once() {
     for quiet in [false, true] {
@@ -237,7 +237,7 @@ fn a_connection_that_ends_again_and_again_is_told_once() {
     }
 }
 
-/// A wrong password and a missing broker are reported with the reason of the system.
+/// A wrong password and a missing broker are each reported once, with the reason of the system.
 #[test]
 fn a_first_connection_that_fails_names_its_reason_once() {
     let ended = run(

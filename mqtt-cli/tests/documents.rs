@@ -1,4 +1,4 @@
-//! The console examples in `docs`: each command runs, and prints the lines below it.
+//! Runs the console examples in `docs`: each command prints the lines below it.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! `mqtt pub --store` and `mqtt sub --store`: what was accepted is delivered once, and what was printed is printed once, whatever
-//! `kill -9` interrupts.
+//! Tests `mqtt pub --store` and `mqtt sub --store`: accepted messages are delivered once, and received ones are printed once,
+//! despite `kill -9` at any instant.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use mqtt_testing::process::{Ended, Process, run};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
-/// Kills of each program; `scripts/soak.sh` asks for more.
+/// How often each program is killed; `scripts/soak.sh` sets a higher number.
 fn kills() -> usize {
     std::env::var("MQTT_KILLS").map_or(3, |kills| kills.parse().expect("a number"))
 }
 
-/// A directory of this test, empty.
+/// Returns an empty directory for a test.
 fn dir(name: &str) -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&dir);
@@ -42,7 +42,7 @@ fn client(command: &str, port: &str, more: &[&str], input: &str) -> Ended {
     ended
 }
 
-/// Nobody listens there.
+/// A port without a listener.
 const NOBODY: &str = "1";
 
 #[test]
@@ -77,7 +77,7 @@ fn lines_that_were_accepted_are_delivered_once_whatever_is_killed() {
         }
         let count = 10 + round * 7 % 40;
         running.wait_stdout(&format!("{count}\n"));
-        // Dropping it kills it.
+        // Dropping the process kills it.
         drop(running);
         accepted.extend((0..count).map(|line| (round, line)));
     }
@@ -144,7 +144,7 @@ fn messages_are_printed_once_whatever_is_killed() {
     drop((reading, broker));
 }
 
-/// A store is shown in words and as JSON, checked, and refused to a second process, to another client and at QoS 0.
+/// `mqtt store` shows a store as text and JSON and checks it. A second process, another client and QoS 0 are refused.
 #[test]
 fn the_store_of_a_client_is_shown_and_checked() {
     let dir = dir("outbox-shown");
@@ -195,7 +195,7 @@ fn the_store_of_a_client_is_shown_and_checked() {
     );
 }
 
-/// A store is of one client, and has no messages at QoS 0.
+/// A store belongs to one client, and has no messages at QoS 0.
 #[test]
 fn a_store_of_another_client_is_refused() {
     let dir = dir("outbox-other");

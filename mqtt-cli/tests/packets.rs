@@ -1,4 +1,4 @@
-//! `mqtt encode` and `mqtt sign`: each type, form and defect, and `mqtt decode --json` back to bytes.
+//! Tests `mqtt encode` and `mqtt sign`: each type, form and defect, and the output of `mqtt decode --json` as input.
 
 use mqtt_proto::{Decoded, Encode as _, MAX_PACKET, Packet, Version};
 use mqtt_testing::choices::Choices;
@@ -38,7 +38,7 @@ fn spaced(bytes: &[u8]) -> String {
     digits.join(" ")
 }
 
-/// Decodes to JSON, encodes that, and compares. Several packets follow each other, as in a dump.
+/// Decodes to JSON, encodes that, and compares the bytes. Several packets follow each other, as in a dump.
 #[track_caller]
 fn round_trips(packets: &[Vec<u8>], version: Version) {
     let version = version.to_string();
@@ -386,7 +386,7 @@ fn sign_prints_what_aliyun_expects() {
     let ended = run(MQTT, &from_input, &format!("{SECRET}\n"));
     let json: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(json["password"], "100df1dc65c48b5f0ad18f65796b55610af76c41");
-    // A CONNECT that the platform accepted, without its password, which is last: the secret of that device is not known here.
+    // This is a CONNECT that the platform accepted, without the password at its end: the test does not know the device secret.
     let connect = vectors::all()
         .into_iter()
         .find(|vector| vector.name == "connect_aliyun");

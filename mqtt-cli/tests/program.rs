@@ -1,4 +1,5 @@
-//! Errors of the program: one clear line, a non-zero exit code, no panic, no hang. And `decode` and `encode`.
+//! Checks that errors of the program are one clear line with a non-zero exit code, without a panic or a hang; and tests `decode`
+//! and `encode`.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,7 +49,7 @@ fn wrong_arguments_exit_with_2_or_say_what_is_wrong() {
         &["decode", "--version", "7", "c000"],
     ] {
         let ended = mqtt(arguments);
-        // As in mosquitto's programs: 1 where the other commands exit with 2.
+        // As in mosquitto's programs, these exit with 1; the other commands exit with 2.
         let code = if matches!(arguments[0], "pub" | "sub") {
             1
         } else {
@@ -310,7 +311,7 @@ fn a_closed_output_is_no_error() {
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
 }
 
-/// Every vector is decoded with all of its bytes, or refused with the place of the wrong byte.
+/// Every vector is decoded with all its bytes, or refused with the place of the wrong byte.
 #[test]
 fn decode_shows_every_vector() {
     for vector in vectors::all() {
@@ -324,7 +325,7 @@ fn decode_shows_every_vector() {
         let wrong = vector.expectation.starts_with("MALFORMED");
         let code = i32::from(wrong || bare_number);
         assert_eq!(ended.code, Some(code), "{}: {}", vector.name, ended.stderr);
-        // A number alone is the beginning of a packet, or of none.
+        // A single number may be the beginning of a valid or of an invalid packet.
         if !bare_number {
             assert_eq!(ended.stdout.contains("\"error\""), wrong, "{}", vector.name);
         }

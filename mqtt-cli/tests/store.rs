@@ -1,4 +1,5 @@
-//! `mqtt broker --store`: what clients were told is true after `kill -9`, a store in use or damaged is refused by name.
+//! Tests `mqtt broker --store`: all that clients were told holds after `kill -9`, and a store that is in use or damaged is
+//! refused with an error that names it.
 
 use std::path::PathBuf;
 
@@ -6,7 +7,7 @@ use mqtt_testing::process::{Ended, Process, run};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
-/// Kills of a broker under load; `scripts/soak.sh` asks for more.
+/// How often a broker under load is killed; `scripts/soak.sh` sets a higher number.
 fn kills() -> usize {
     std::env::var("MQTT_KILLS").map_or(3, |kills| kills.parse().expect("a number"))
 }
@@ -38,8 +39,8 @@ fn is_well(ended: &Ended) {
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
 }
 
-/// 3.1.1 [MQTT-4.1.0-1], 5 [MQTT-4.1.0-1]: the session of a client that is away, its queue and a retained message are there after each
-/// kill, and no QoS 2 message comes twice.
+/// 3.1.1 [MQTT-4.1.0-1], 5 [MQTT-4.1.0-1]: the session of a client that is not connected, its queue and a retained message exist
+/// after each kill, and no QoS 2 message comes twice.
 #[test]
 fn what_was_acknowledged_is_there_after_a_kill() {
     let dir = dir("store-kills");
@@ -58,7 +59,7 @@ fn what_was_acknowledged_is_there_after_a_kill() {
             &["-t", "kept", "-r", "-q", "1", "-m", &kept],
             "",
         ));
-        // Dropping it kills it.
+        // Dropping the process kills it.
         drop(running);
         (running, port) = broker(text(&dir));
         let retained = client("sub", &port, &["-t", "kept", "-C", "1"], "");
@@ -79,12 +80,12 @@ fn what_was_acknowledged_is_there_after_a_kill() {
     drop(running);
 }
 
-/// A store that another process has is refused by the name of that process.
+/// A store that another process uses is refused with the name of that process.
 #[test]
 fn a_store_in_use_is_refused() {
     let dir = dir("store-in-use");
     let (running, _) = broker(text(&dir));
-    // It listens before it opens the store.
+    // The broker listens before it opens the store.
     let _ = running.wait_stderr_after("are stored");
     let second = run(
         MQTT,
@@ -99,7 +100,7 @@ fn a_store_in_use_is_refused() {
     );
 }
 
-/// A damaged store does not start with less: it is named, unless it is to be moved aside.
+/// A broker does not start with a damaged store: the error names it, unless the store is to be moved aside.
 #[test]
 fn a_damaged_store_is_named_and_can_be_moved_aside() {
     let dir = dir("store-damaged");
@@ -135,7 +136,8 @@ fn a_damaged_store_is_named_and_can_be_moved_aside() {
     assert!(dir.join("damaged-1.redb").exists());
 }
 
-/// `mqtt store show` prints what a broker left, in words and as JSON, and `check` that another can go on with it.
+/// `mqtt store show` prints the store of a broker as text and JSON, and `check` confirms that another broker can continue from
+/// it.
 #[test]
 fn a_store_is_shown_and_checked() {
     let dir = dir("store-shown");

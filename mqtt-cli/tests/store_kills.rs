@@ -1,4 +1,4 @@
-//! `kill -9` of `mqtt broker --store` under the load of other client libraries, again and again.
+//! Kills `mqtt broker --store` by `kill -9` repeatedly under the load of other client libraries.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
 const PAHO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/paho_session.py");
 
-/// `scripts/soak.sh` asks for more.
+/// How often the broker is killed; `scripts/soak.sh` sets a higher number.
 fn kills() -> usize {
     std::env::var("MQTT_KILLS").map_or(3, |kills| kills.parse().expect("a number"))
 }
@@ -22,7 +22,7 @@ fn broker(dir: &Path, port: &str) -> (Process, String) {
     (broker, port)
 }
 
-/// The numbers in the lines that begin with `prefix`.
+/// Returns the numbers in the lines that begin with `prefix`.
 fn numbers(printed: &str, prefix: &str) -> Vec<u32> {
     let numbers = printed.lines().filter_map(|line| line.strip_prefix(prefix));
     numbers
@@ -30,23 +30,23 @@ fn numbers(printed: &str, prefix: &str) -> Vec<u32> {
         .collect()
 }
 
-/// What paho printed as acknowledged for a topic.
+/// Returns the numbers that paho printed as acknowledged for a topic.
 fn acknowledged(printed: &str, topic: &str) -> Vec<u32> {
     numbers(printed, &format!("acknowledged {topic} "))
 }
 
-/// What a subscriber printed for a topic.
+/// Returns the numbers that a subscriber printed for a topic.
 fn heard(printed: &str, topic: &str) -> Vec<u32> {
     numbers(printed, &format!("{topic} "))
 }
 
 fn mosquitto_sub(port: &str, arguments: &[&str]) -> Process {
-    // It does not flush what -d prints.
+    // mosquitto_sub does not flush its output of -d.
     let program = ["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", port];
     Process::start("stdbuf", &[&program[..], arguments].concat())
 }
 
-/// A client with a will, connected.
+/// Connects a client with a will.
 fn leaver(port: &str, number: usize) -> Process {
     let (name, will) = (format!("leaver-{number}"), number.to_string());
     let arguments = ["-d", "-i", &name, "-t", "nothing", "--will-topic", "w"];
@@ -64,10 +64,10 @@ fn client(command: &str, port: &str) -> String {
     ended.stdout
 }
 
-/// 3.1.1 [MQTT-4.1.0-1], 5 [MQTT-4.1.0-1]: paho publishes without a pause; paho reads at QoS 2, mosquitto_sub at QoS 1. Whatever the moment
-/// of a kill, what the publisher was told is there: at QoS 1 at least once, at QoS 2 once and in order, the last retained message, and
-/// the will of a client that was connected. (mosquitto_sub 2.0.11 does not count at QoS 2: it keeps a PUBLISH that is sent again beside
-/// the first one, and prints both if PUBREL is sent again as well.)
+/// 3.1.1 [MQTT-4.1.0-1], 5 [MQTT-4.1.0-1]: paho publishes without a pause; paho reads at QoS 2, mosquitto_sub at QoS 1. After a
+/// kill at any instant, all acknowledged messages exist: at QoS 1 at least once, at QoS 2 once and in order, the last retained
+/// message, and the will of a client that was connected. (mosquitto_sub 2.0.11 is not used at QoS 2: it stores a repeated PUBLISH
+/// beside the first one, and prints both if PUBREL is sent again as well.)
 #[test]
 fn what_other_clients_were_told_is_there_after_kills() {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("store-foreign");
@@ -83,7 +83,7 @@ fn what_other_clients_were_told_is_there_after_kills() {
     let mut last = 0;
     for kill in 0..kills() {
         let leaver = leaver(&port, kill);
-        // A hundred more were acknowledged, at whatever moment.
+        // A hundred more messages are acknowledged, then the kill comes at any instant.
         outbox.wait_stdout(&format!("acknowledged n/1 {}\n", last + 101));
         drop(running);
         drop(leaver);
@@ -116,7 +116,7 @@ fn what_other_clients_were_told_is_there_after_kills() {
     assert_eq!(wills, expected.collect());
 }
 
-/// Asserts that all that was acknowledged was heard.
+/// Checks that all acknowledged messages were received.
 #[track_caller]
 fn is_complete(told: &[u32], heard: Vec<u32>) {
     let heard = BTreeSet::from_iter(heard);

@@ -1,4 +1,4 @@
-//! `mqtt broker --store` at its limit, with a disk that fails, and with each durability.
+//! Tests `mqtt broker --store` at its limit, with a failing disk, and with each durability.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -58,7 +58,7 @@ impl Bare {
         self.0.write_all(packet).expect("the connection is open");
     }
 
-    /// The next packet; `None` at the end of the connection.
+    /// Returns the next packet; `None` at the end of the connection.
     fn read(&mut self) -> Option<Vec<u8>> {
         let mut packet = vec![0; 2];
         self.0.read_exact(&mut packet).ok()?;
@@ -69,7 +69,8 @@ impl Bare {
         Some(packet)
     }
 
-    /// Publishes a message of 1,000 bytes at QoS 1 in MQTT 5, which begins with its identifier. The reason code of PUBACK.
+    /// Publishes a message of 1,000 bytes, which begins with its identifier, at QoS 1 in MQTT 5. Returns the reason code of
+    /// PUBACK.
     fn publish(&mut self, id: u16) -> Option<u8> {
         let mut packet = vec![0x32, 0xEE, 0x07, 0, 1, b'n'];
         packet.extend(id.to_be_bytes());
@@ -90,8 +91,9 @@ const CONNECT_5_LASTING: &[u8] = b"\x10\x13\0\x04MQTT\x05\0\0\0\x05\x11\xFF\xFF\
 /// 3.1.1, clean session.
 const CONNECT_311: &[u8] = b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01q";
 
-/// 5 [MQTT-4.3.2-4], 3.1.1 [MQTT-4.3.2-2]: what is not stored is not acknowledged. MQTT 5 is told 0x97, connections of 3.1.1 end, QoS 0
-/// goes on. When a client takes its messages, at QoS 2, there is room again, and nothing that was accepted is missing.
+/// 5 [MQTT-4.3.2-4], 3.1.1 [MQTT-4.3.2-2]: a message that is not stored is not acknowledged. MQTT 5 gets 0x97, connections of
+/// 3.1.1 end, and QoS 0 messages pass. When a client takes its messages, at QoS 2, there is room again, and no accepted message
+/// is missing.
 #[test]
 fn at_the_limit_what_must_be_stored_is_refused_until_there_is_room() {
     let dir = dir("store-limit");
@@ -144,8 +146,9 @@ fn at_the_limit_what_must_be_stored_is_refused_until_there_is_room() {
     assert_eq!(ended.stderr.matches("the store is full").count(), 1);
 }
 
-/// A flush that fails is final: the system may have dropped what it could not write. The message is not acknowledged, clients of MQTT 5
-/// are told that the server shuts down, and the program fails; what was acknowledged before is there for the next one.
+/// A failed flush ends the store: the system may have dropped the data that it could not write. The message is not acknowledged,
+/// clients of MQTT 5 get "server shutting down", and the program fails; messages that were acknowledged before exist for the next
+/// process.
 #[test]
 fn a_failed_flush_ends_the_broker() {
     let dir = dir("store-flush");
@@ -162,7 +165,7 @@ fn a_failed_flush_ends_the_broker() {
     first.signal("TERM");
     assert_eq!(first.end().code, Some(0));
 
-    // Opening the store flushes as well; the publisher is told of success until flushes fail.
+    // Opening the store flushes as well. The publisher gets success until flushes fail.
     let fault = "inject=fdatasync:error=EIO:when=20+";
     let traced = [&fails[..], &[fault, MQTT], &arguments(&dir, &[])].concat();
     let second = Process::start("strace", &traced);
@@ -190,7 +193,7 @@ fn a_failed_flush_ends_the_broker() {
     assert_eq!(reader.read().expect("SUBACK")[0], 0x90);
     let last = last.expect("the first messages are stored");
     let found = reader.read().expect("the retained message");
-    // A message that was not acknowledged may be there.
+    // A message that was not acknowledged may also exist.
     assert!(found[5..] >= last[..], "{found:x?} is older than {last:x?}");
 }
 
@@ -313,7 +316,7 @@ fn each_durability_keeps_what_it_says() {
         let session = ["-i", "away", "-c", "-t", "n", "-q", "1"];
         client("sub", &port, &[&session[..], &["-E"]].concat());
         client("pub", &port, &["-t", "n", "-q", "1", "-m", "x"]);
-        // Dropping it kills it.
+        // Dropping the process kills it.
         drop(running);
         assert_eq!(dir.join("journal.redb").exists(), keeps, "{durability}");
         if keeps {

@@ -1,4 +1,4 @@
-//! `mqtt talk` over TCP and over a serial line, by script and by replay.
+//! Tests `mqtt talk` over TCP and over a serial line, with scripts and with replays.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use mqtt_testing::process::{Process, run, shows};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
-/// A server that sends each answer after as many bytes as its question has. Returns the bytes that it received.
+/// Starts a server that sends each answer after it has received the number of bytes of its question. Returns the received bytes.
 fn server(script: &'static [(usize, &'static str)]) -> (String, JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -23,7 +23,7 @@ fn server(script: &'static [(usize, &'static str)]) -> (String, JoinHandle<Vec<u
             got.extend(question);
             stream.write_all(&hex(answer)).unwrap();
         }
-        // Until the other side has received everything and closes.
+        // Reads until the other side has received everything and closes.
         let _ = stream.read_to_end(&mut got);
         got
     });
@@ -61,7 +61,7 @@ fn a_script_waits_for_answers_and_explains_them() {
     );
 }
 
-/// Packets that break a rule only together are reported, and the exit code shows it.
+/// Packets that only together break a rule are reported, and change the exit code.
 #[test]
 fn rules_that_the_broker_breaks_are_told() {
     for (script, answers, words) in [
@@ -78,7 +78,7 @@ fn rules_that_the_broker_breaks_are_told() {
         ),
         ("connect -i a", &[(15, "20 02 00 09")], "malformed"),
     ] {
-        // Each script runs once; it is leaked for the thread.
+        // Each script runs once; its leaked memory lets the thread borrow it.
         let answers: &'static [(usize, &'static str)] = Vec::leak(answers.to_vec());
         let (address, serving) = server(answers);
         let ended = run(MQTT, &["talk", &address], &format!("{script}\n"));
@@ -154,7 +154,7 @@ fn a_transcript_is_written_down() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), TRANSCRIPT);
 }
 
-/// The order of answers is free, `??` stands for any byte, and a missing or different answer is an error.
+/// Answers may come in any order, `??` stands for any byte, and a missing or different answer is an error.
 #[test]
 fn a_transcript_is_replayed_as_a_test() {
     let file = path("transcript-replayed");
@@ -239,7 +239,7 @@ fn packets_go_over_a_serial_line() {
         let mut question = [0; 15];
         modem.read_exact(&mut question).unwrap();
         modem.write_all(&hex("20 02 00 00")).unwrap();
-        // Without the modem its answer would be lost.
+        // The modem stays open: if it was dropped, its answer would be lost.
         (question, modem)
     });
     let device = device.to_str().unwrap();

@@ -11,16 +11,16 @@ use super::naming::{Named, Names, Role};
 use crate::failure::{Failure, fail};
 use crate::link::{self, Dial, local_addresses};
 
-/// How many connections are being opened at once.
+/// How many connections may be opened at the same time.
 const AT_ONCE: usize = 256;
-/// File descriptors that are not connections.
+/// How many file descriptors are not connections.
 const OTHER_FILES: u64 = 32;
 
-/// What all clients have in common.
+/// The settings that all clients share.
 #[derive(Debug)]
 pub(super) struct Clients {
     options: Options,
-    /// One for each source address.
+    /// The dials, one for each source address.
     dials: Vec<Dial>,
     pub(super) names: Names,
     publishers: u32,
@@ -53,7 +53,7 @@ impl Clients {
         };
         options.session_expiry = bench.session_expiry_interval.unwrap_or(expiry);
         options.back_off.attempts = Some(bench.retries.saturating_add(1));
-        // Messages must wait when they cannot be counted at once, not be dropped.
+        // Messages that cannot be counted at once must wait and not be dropped.
         options.qos0_overflow = QoS0Overflow::PauseReading;
         let layers = bench.tls.apply(&mut options, bench.port)?;
         let mut dials = Vec::new();
@@ -87,7 +87,7 @@ impl Clients {
         self.names.of(role, n, before)
     }
 
-    /// Connects `count` clients at the rate of the command line, and gives each attempt that ended to `each`.
+    /// Connects `count` clients at the rate of the command line, and passes the end of each attempt to `each`.
     pub(super) async fn connect(&self, role: Role, count: u32, mut each: impl FnMut(Attempt)) {
         let mut pace = pace(self.rate);
         let mut attempts = JoinSet::new();
@@ -144,11 +144,11 @@ async fn first(handle: Handle) -> Result<Handle, mqtt_tokio::Error> {
     Err(mqtt_tokio::Error::Stopped)
 }
 
-/// An interval for so many a second; 0 is no limit.
+/// Returns an interval for this many ticks per second; `None` for 0, which is no limit.
 pub(super) fn pace(rate: u32) -> Option<Interval> {
     (rate > 0).then(|| {
         let mut pace = interval(Duration::from_secs(1) / rate);
-        // After a delay it goes on in a burst, so that the average rate is right.
+        // After a delay the ticks come in a burst, so that the average rate is right.
         pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
         pace
     })
@@ -161,7 +161,7 @@ pub(super) async fn due(pace: &mut Option<Interval>) {
     }
 }
 
-/// Tells before the first connection that the process may not open so many files.
+/// Fails before the first connection if the process may not open this many files.
 fn enough_files(needed: u64) -> Result<(), Failure> {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     match soft_limit(&limits) {
@@ -172,7 +172,7 @@ fn enough_files(needed: u64) -> Result<(), Failure> {
     }
 }
 
-/// The limit of open files, in the words of Linux.
+/// Parses the limit of open files from the text of Linux.
 fn soft_limit(limits: &str) -> Option<u64> {
     let line = limits
         .lines()

@@ -1,4 +1,4 @@
-//! Connections only: opens them at a rate, holds them, and counts those that fail or are lost.
+//! Opens connections at a rate, keeps them open, and counts failed and lost ones.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -16,17 +16,17 @@ use super::{Bench, percentiles_as_json, percentiles_in_words, rate, show};
 use crate::failure::{Failure, fail};
 use crate::{link, output};
 
-/// What became of the connections.
+/// The result of a run.
 #[derive(Debug, Default)]
 struct Outcome {
-    /// How long opening took.
+    /// How long it took to open the connections.
     opening: Duration,
-    /// How long they were held after that.
+    /// How long they were kept open afterwards.
     held: Duration,
     /// How many attempts failed, by reason.
     failed: BTreeMap<String, u64>,
     lost: u64,
-    /// How many were up at the end.
+    /// How many were open at the end.
     connected: u64,
 }
 
@@ -80,11 +80,11 @@ pub(super) async fn hold(bench: &Bench, clients: &Rc<Clients>, count: u32) -> Re
     }
 }
 
-/// Counts the losses of a connection, and its returns, until the client is closed.
+/// Counts lost and restored connections of a client until it is closed.
 async fn watch(handle: Handle, counts: Rc<Counts>, lost: Rc<Cell<u64>>) {
     let mut events = handle.events();
     drop(handle);
-    // The events begin with those of the attempts before the first connection, which is counted.
+    // The events begin with those of attempts before the first connection, which is already counted.
     let (mut is_up, mut was_up) = (false, false);
     while let Some(event) = events.next().await {
         match event {

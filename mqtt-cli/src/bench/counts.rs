@@ -1,4 +1,4 @@
-//! What happened so far in a run.
+//! Counts the messages and connections of a run.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,13 +9,13 @@ use tokio::time::sleep;
 
 use super::histogram;
 
-/// After so long without any message, the missing ones count as lost.
+/// If no message arrives for this time, the missing ones count as lost.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// Counters that all clients share; they run in one thread.
 #[derive(Debug)]
 pub(super) struct Counts {
-    /// What the stamps of messages count from.
+    /// The time 0 of the stamps of messages.
     epoch: Instant,
     pub(super) connected: Cell<u64>,
     pub(super) published: Cell<u64>,
@@ -23,9 +23,9 @@ pub(super) struct Counts {
     pub(super) received: Cell<u64>,
     /// When the last message arrived.
     pub(super) last: Cell<Option<Instant>>,
-    /// From publisher to subscriber, or the times to connect.
+    /// The times from publisher to subscriber, or the times to connect.
     pub(super) times: RefCell<Histogram<u64>>,
-    /// The same since [`Self::take_recent`] was called last, if someone asks for it.
+    /// The times since the last call of [`Self::take_recent`], if they are printed.
     recent: Option<RefCell<Histogram<u64>>>,
 }
 
@@ -43,7 +43,7 @@ impl Counts {
         })
     }
 
-    /// The stamp of a message that is sent now.
+    /// Returns the stamp for a message that is sent now.
     pub(super) fn stamp(&self) -> [u8; 8] {
         micros(self.epoch.elapsed()).to_be_bytes()
     }
@@ -58,7 +58,7 @@ impl Counts {
         }
     }
 
-    /// Counts a connection that took so long.
+    /// Counts a connection, and the time to open it.
     pub(super) fn opened(&self, took: Duration) {
         increase(&self.connected);
         self.record(micros(took));
@@ -71,7 +71,7 @@ impl Counts {
         }
     }
 
-    /// The times since the last call.
+    /// Returns the times since the last call.
     pub(super) fn take_recent(&self) -> Histogram<u64> {
         match &self.recent {
             Some(recent) => {
@@ -84,7 +84,7 @@ impl Counts {
         }
     }
 
-    /// Waits until all messages arrived, or none has arrived for a while.
+    /// Waits until all messages have arrived, or no more message arrives.
     pub(super) async fn settle(&self, expected: u64) {
         let mut before = self.received.get();
         let mut silent = Instant::now();

@@ -1,4 +1,4 @@
-//! Publishers and subscribers: how many messages a second, and how long each takes.
+//! Runs publishers and subscribers, and measures messages per second and the time of each message.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -17,10 +17,10 @@ use super::{Bench, percentiles_as_json, percentiles_in_words, rate, show};
 use crate::failure::{Failure, fail};
 use crate::{link, output};
 
-/// How many acknowledgements one publisher awaits at once.
+/// How many acknowledgements one publisher awaits at the same time.
 const WINDOW: usize = 1_000;
 
-/// The result of a run; the rest is in the counters.
+/// The result of a run, in addition to the counters.
 struct Report<'a> {
     bench: &'a Bench,
     counts: &'a Counts,
@@ -109,7 +109,7 @@ async fn connect(bench: &Bench, clients: &Clients, counts: &Rc<Counts>) -> Resul
     })
 }
 
-/// Connects the clients of a role, in the order of their numbers. Fails if one of them fails.
+/// Connects the clients of a role in the order of their numbers. Fails if one attempt fails.
 async fn connect_all(
     clients: &Clients,
     role: Role,
@@ -143,7 +143,7 @@ struct Publisher {
     bench: Rc<Bench>,
     counts: Rc<Counts>,
     topic: String,
-    /// How long after the start it begins.
+    /// How long after the start the publisher begins.
     wait: Duration,
 }
 
@@ -152,7 +152,7 @@ impl Publisher {
         let (bench, counts) = (&self.bench, &self.counts);
         let topic = TopicName::new(&self.topic)
             .map_err(|error| fail(format!("topic {:?}: {error}", self.topic)))?;
-        // All end together.
+        // All publishers end at the same time.
         let end = tokio::time::Instant::now() + bench.ramp + bench.duration;
         let mut payload = vec![b'.'; usize::try_from(bench.size).unwrap_or(usize::MAX)];
         let mut tickets = VecDeque::new();
@@ -172,7 +172,7 @@ impl Publisher {
                 if tickets.len() >= WINDOW {
                     acknowledged(&mut tickets, counts).await?;
                 }
-                // A single publisher would never wait, and other tasks would not run.
+                // A fast publisher may never wait, and would keep other tasks from running.
                 tokio::task::consume_budget().await;
             }
         };

@@ -1,4 +1,4 @@
-//! `mqtt bench`: sends load to a broker, or holds connections to it, and measures it.
+//! `mqtt bench`: sends load to a broker, or keeps connections to it open, and measures it.
 
 mod clients;
 mod connections;
@@ -22,10 +22,10 @@ use crate::tls::TlsArgs;
 
 /// Measures a broker: throughput, the time from publisher to subscriber, and with --connect the time to connect.
 ///
-/// Each publisher has a topic of its own, and every subscriber gets all of them, or with --pairs the topic of its number.
-/// With --connect the clients only connect, and stay connected for the time of --duration. Clients and measurement share one
-/// thread; two cores are enough for this program and a broker beside it. Times are exact to three digits. Exits with 1 if
-/// messages of QoS 1 or 2 were lost, or connections failed or were lost.
+/// Each publisher has a topic, and every subscriber gets all topics, or with --pairs the topic of its number. With --connect the
+/// clients only connect, and stay connected for the time of --duration. Clients and measurement share one thread; two cores are
+/// enough for this program and a broker on the same machine. Times have three exact digits. Exits with 1 if messages at QoS 1 or
+/// 2 were lost, or connections failed or were lost.
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true, after_help = EXAMPLES)]
 pub(crate) struct Bench {
@@ -35,7 +35,7 @@ pub(crate) struct Bench {
     /// Port of the broker [default: 1883, with TLS 8883, with WebSocket 80 and 443]
     #[arg(short, long, value_name = "PORT")]
     port: Option<u16>,
-    /// Local address to connect from. With several, the clients take them in turn
+    /// Local address to connect from; several are used in turn
     #[arg(short = 'A', long = "from", value_name = "ADDRESS")]
     from: Vec<String>,
     /// Client identifiers; needs %i [default: bench-PROCESS-pub-%i and bench-PROCESS-sub-%i]
@@ -53,7 +53,7 @@ pub(crate) struct Bench {
     /// Keep-alive in seconds
     #[arg(short, long, value_name = "SECONDS", default_value_t = 60)]
     keepalive: u16,
-    /// Keep the sessions on the broker, and resume those that it has; needs --id
+    /// Keep the sessions on the broker, and resume existing ones; needs --id
     #[arg(short = 'c', long, requires = "id")]
     disable_clean_session: bool,
     /// How long the broker keeps the sessions, in seconds (5) [default: for ever with -c, else 0]
@@ -63,34 +63,34 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
         conflicts_with_all = ["publishers", "subscribers", "pairs", "rate", "size", "qos", "topic", "ramp"])]
     connect: Option<u32>,
-    /// How many connections to open in a second; 0 opens up to 256 at once
+    /// Connections to open per second; 0 opens up to 256 at the same time
     #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     connect_rate: u32,
-    /// How often to try again to connect a client
+    /// Repeated attempts to connect a client
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     retries: u32,
-    /// Publishers
+    /// Number of publishers
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     publishers: u32,
-    /// Subscribers
+    /// Number of subscribers
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     subscribers: u32,
-    /// Give each subscriber the topic of one publisher; needs as many of both
+    /// Give each subscriber the topic of one publisher; needs the same number of both
     #[arg(long)]
     pairs: bool,
     /// Messages per second of each publisher; 0 publishes as fast as the broker takes them
     #[arg(short, long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     rate: u32,
-    /// Start the publishers one after another within this time, in seconds, so that the load grows
+    /// Start the publishers one after another within this time, in seconds, so that the load increases
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     ramp: Duration,
-    /// Bytes of a payload, 8 at least
+    /// Bytes of a payload, at least 8
     #[arg(short, long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(8..=16_777_216))]
     size: u32,
     /// Quality of service: 0, 1 or 2
     #[arg(short, long, default_value = "0", value_parser = qos)]
     qos: QoS,
-    /// How long to publish, or to hold the connections, in seconds
+    /// Time to publish, or to keep the connections open, in seconds
     #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     duration: Duration,
     /// Topic of each publisher; /%i is added if it has no placeholder [default: mqtt-bench/PROCESS/%i]

@@ -1,4 +1,4 @@
-//! Placeholders in topic, user name and client identifier.
+//! Replaces placeholders in topic, user name and client identifier.
 
 use crate::failure::{Failure, fail};
 
@@ -19,7 +19,7 @@ pub(super) struct Named {
     pub(super) user: Option<String>,
 }
 
-/// What a client does.
+/// The role of a client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Role {
     Publisher,
@@ -65,7 +65,7 @@ impl Names {
         })
     }
 
-    /// The names of a client. `before` is how many clients with other roles have lower numbers.
+    /// Returns the names of a client. `before` is the number of clients with other roles and lower numbers.
     pub(super) fn of(&self, role: Role, n: u32, before: u32) -> Named {
         let mut named = Named {
             number: before + n,
@@ -73,7 +73,7 @@ impl Names {
             user: None,
         };
         match &self.id {
-            // The user name is part of the identifier.
+            // The identifier contains the user name.
             Some(id) if has(id, 'u') => {
                 named.user = self.user.as_ref().map(|user| fill(user, &named));
                 named.id = fill(id, &named);
@@ -94,7 +94,7 @@ impl Names {
         fill(&self.topic, publisher)
     }
 
-    /// The filter that matches the topics of all publishers.
+    /// Returns the filter that matches the topics of all publishers.
     pub(super) fn filter(&self) -> String {
         let nobody = Named {
             number: 0,
@@ -116,13 +116,13 @@ fn is_template(text: &str) -> bool {
     ['i', 'c', 'u'].iter().any(|letter| has(text, *letter))
 }
 
-/// Whether the text has this placeholder; `%%` is a percent sign.
+/// Returns whether the text has this placeholder; `%%` is a percent sign.
 fn has(text: &str, letter: char) -> bool {
     let text = text.replace("%%", "");
     text.contains(&format!("%{letter}"))
 }
 
-/// Replaces the placeholders. What is none stays as it is.
+/// Replaces the placeholders, and leaves all other text unchanged.
 fn fill(template: &str, named: &Named) -> String {
     let mut filled = String::new();
     let mut rest = template;

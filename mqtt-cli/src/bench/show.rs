@@ -1,4 +1,4 @@
-//! Shows a run while it goes on: a line for each second, or a progress bar on a terminal.
+//! Shows the progress of a run: a line for each second, or a progress bar on a terminal.
 
 use std::convert::Infallible;
 use std::io::IsTerminal;
@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How often the bar is drawn.
 const FRAME: Duration = Duration::from_millis(200);
 
-/// Shows the counters until the caller drops this. `length` is how long the run takes.
+/// Prints the counters until the caller drops this. `length` is the time of the run.
 pub(super) async fn progress(bench: &Bench, counts: &Counts, length: Duration) -> Infallible {
     if bench.per_second {
         lines(bench, counts).await

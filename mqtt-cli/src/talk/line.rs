@@ -23,10 +23,10 @@ struct Command {
     encode: Encode,
 }
 
-/// `version` applies to commands without one.
+/// Parses a line. `version` applies to commands without one.
 pub(super) fn parse(line: &str, version: Version) -> Result<Line, Failure> {
     let line = line.trim();
-    // A line of a transcript may be pasted; a received packet is a comment.
+    // A pasted line of a transcript begins with `>`; a received packet is a comment.
     let line = line.strip_prefix('>').map_or(line, str::trim_start);
     let first = line.split_whitespace().next().unwrap_or_default();
     if first.is_empty() || first.starts_with(['#', '<']) {

@@ -1,4 +1,4 @@
-//! `mqtt talk`: sends packets that a person types, and explains the answers.
+//! `mqtt talk`: sends typed packets, and explains the answers.
 
 mod line;
 mod transcript;
@@ -23,7 +23,7 @@ use crate::failure::{Failure, fail};
 use crate::hex;
 use crate::review::From;
 
-/// Sends packets that you type or paste, and explains each answer.
+/// Sends packets that are typed or pasted, and explains each answer.
 ///
 /// A line is a packet in hex (or any other form that mqtt decode reads), or a command of mqtt encode. It is sent unchanged,
 /// valid or not. Lines of a file or pipe wait for the answers to the packets before them. Exits with 1 if the broker broke a
@@ -60,16 +60,16 @@ pub(crate) struct Talk {
     /// The version of commands and answers, until a CONNECT sets another one
     #[arg(short = 'V', long, value_name = "VERSION", value_parser = version)]
     version: Option<Version>,
-    /// Send PINGREQ in time for the keep-alive of the CONNECT that was sent
+    /// Send PINGREQ before the keep-alive of the sent CONNECT ends
     #[arg(long)]
     ping: bool,
     /// How long to wait for an answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     wait: Duration,
-    /// Write what was sent and received to this file
+    /// Write the sent and received packets to this file
     #[arg(long, value_name = "FILE")]
     transcript: Option<PathBuf>,
-    /// Send what this transcript sent, and compare the answers with those in it
+    /// Send the packets of this transcript, and compare the answers with those in it
     #[arg(long, value_name = "FILE", conflicts_with = "transcript")]
     replay: Option<PathBuf>,
     /// Explain each byte
@@ -167,7 +167,7 @@ impl Conversation {
                     break;
                 };
                 if let Err(failure) = self.line(&line) {
-                    // A person can type again; a script ends.
+                    // A person can type again; a script ends here.
                     if !by_hand {
                         return Err(failure);
                     }
@@ -227,7 +227,7 @@ impl Conversation {
         !self.is_lost && self.assumed.review.broker_owes()
     }
 
-    /// Three quarters of the keep-alive after the last packet.
+    /// Returns the time at three quarters of the keep-alive after the last packet.
     fn next_ping(&self) -> Option<Instant> {
         let keep_alive = self.assumed.review.keep_alive.filter(|span| *span > 0)?;
         let span = Duration::from_secs(u64::from(keep_alive)) * 3 / 4;
@@ -248,9 +248,9 @@ impl Conversation {
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.note_down('>', bytes)?;
-        // Before the bytes are sent, so that the answer is awaited when it arrives.
+        // Done before the bytes are sent, so that the answer is awaited when it arrives.
         if self.sent.feed(bytes, &mut self.assumed).is_err() {
-            // The next packet is checked from a fresh start.
+            // The next packet is checked by a new reader.
             self.sent = Reader::of(From::Client, "sent".to_owned(), self.show);
         } else {
             self.sent.show_rest(&self.assumed);

@@ -1,4 +1,5 @@
-//! Replays a transcript as a test: `>` is sent, `<` must arrive. Between two sent packets the order of answers is free.
+//! Replays a transcript as a test: the program sends `>` lines, and `<` lines must arrive. Between two sent packets, answers may
+//! come in any order.
 
 use std::path::Path;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! The connection of `mqtt talk`: TCP or a serial line. A thread reads.
+//! Holds the connection of `mqtt talk`: TCP or a serial line. A thread reads from it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -1,4 +1,4 @@
-//! Draws the view. No byte of a topic or payload reaches the terminal as a control character.
+//! Draws the screen. No byte of a topic or payload reaches the terminal as a control character.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -15,7 +15,7 @@ const DETAIL: u16 = 6;
 const NUMBERS: &str = "   msg/s   messages  ";
 /// The columns of the topics.
 const TOPIC: usize = 36;
-/// What the first line shows of the broker's own topics.
+/// The `$SYS` topics that the first line shows.
 const SYSTEM: [(&str, &str); 3] = [
     ("$SYS/broker/version", ""),
     ("$SYS/broker/clients/connected", " clients"),
@@ -38,7 +38,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &mut View) {
     frame.render_widget(Paragraph::new(footer(view, &styles)), foot);
 }
 
-/// The styles: colours, or without them only bold and reversed.
+/// The styles: with colours, or without colours only bold and reversed text.
 struct Styles {
     head: Style,
     selected: Style,
@@ -134,7 +134,7 @@ fn line(row: &Row<'_>, is_selected: bool, styles: &Styles) -> Line<'static> {
     }
 }
 
-/// Cuts a text, or adds spaces, to this many characters.
+/// Cuts a text, or adds spaces, to this number of characters.
 fn fitting(text: &str, width: usize) -> String {
     let len = text.chars().count();
     if len <= width {
@@ -145,7 +145,7 @@ fn fitting(text: &str, width: usize) -> String {
     cut
 }
 
-/// The last message of the selected topic.
+/// Returns the lines for the last message of the selected topic.
 fn detail_of(view: &View, styles: &Styles) -> Vec<Line<'static>> {
     let mut lines = vec![Line::styled(harmless(&view.selected), styles.head)];
     let Some(last) = view
@@ -205,7 +205,7 @@ fn prompt_of(prompt: &Prompt, styles: &Styles) -> Line<'static> {
     ])
 }
 
-/// A payload as one line: its text, or its bytes in hex.
+/// Returns a payload as one line: its text, or its bytes in hex.
 fn value(last: &Last) -> String {
     match text(last) {
         Some(text) => harmless(text),
@@ -213,7 +213,7 @@ fn value(last: &Last) -> String {
     }
 }
 
-/// The payload if it is text; what was cut within a character is left out.
+/// Returns the payload if it is text, without an incomplete character at the end.
 fn text(last: &Last) -> Option<&str> {
     match str::from_utf8(&last.payload) {
         Ok(text) => Some(text),
@@ -232,7 +232,7 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// Replaces control characters, and those that change the direction of a text or are invisible.
+/// Replaces control characters and characters that are invisible or change the direction of text.
 pub(super) fn harmless(text: &str) -> String {
     let harmful = |character: char| {
         character.is_control()

@@ -30,9 +30,9 @@ use view::{Prompt, View, Wish};
 
 /// Shows the topics of a broker as a tree, with rates and last messages.
 ///
-/// It subscribes to # and $SYS/#, or to what -t says. The arrow keys move, open and close; space holds the screen; p writes a
-/// message to the selected topic; q ends. Without a terminal it fails; mqtt sub prints messages anywhere. Colours are left
-/// out where NO_COLOR is set.
+/// Subscribes to # and $SYS/#, or to the filters of -t. The arrow keys move, open and close; space stops and resumes the screen;
+/// p writes a message to the selected topic; q quits. It needs a terminal; mqtt sub prints messages without one. With NO_COLOR
+/// set, it uses no colours.
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true, disable_version_flag = true, after_help = EXAMPLES)]
 pub(crate) struct Top {
@@ -42,7 +42,7 @@ pub(crate) struct Top {
     /// Quality of service: 0, 1 or 2
     #[arg(short, long, default_value = "0", value_parser = qos)]
     qos: QoS,
-    /// How many levels of topics are stored in all
+    /// Limit of stored topic levels
     #[arg(long, value_name = "NUMBER", default_value_t = 50_000)]
     topics: usize,
     #[command(flatten)]
@@ -60,9 +60,9 @@ Examples:
 const FRAME: Duration = Duration::from_millis(200);
 /// Frames in a second.
 const FRAMES: u32 = 5;
-/// How long the thread that reads keys waits for one before it looks whether the program ends.
+/// How long the key-reading thread waits for a key before it checks whether the program ends.
 const KEY: Duration = Duration::from_millis(100);
-/// How many messages are counted before the connection is served.
+/// How many messages are counted before the connection is served again.
 const TURN: u32 = 64;
 
 impl Top {
@@ -97,7 +97,7 @@ impl Top {
         shown
     }
 
-    /// Subscribes to each filter by itself. It fails if the broker refuses all of them.
+    /// Subscribes to each filter separately. Fails if the broker refuses all of them.
     async fn subscribe(&self, handle: &Handle, view: &mut View) -> Result<Vec<Messages>, Failure> {
         handle.connected().await?;
         let mut streams = Vec::new();
@@ -151,7 +151,7 @@ fn read_keys() -> (mpsc::Receiver<Event>, mpsc::Sender<()>) {
     (keys, end)
 }
 
-/// The terminal and what it shows.
+/// The terminal and its content.
 struct Screen<'a> {
     terminal: DefaultTerminal,
     view: View,
@@ -161,7 +161,7 @@ struct Screen<'a> {
     keys: mpsc::Receiver<Event>,
 }
 
-/// What the screen waits for.
+/// The events that the screen waits for.
 enum News {
     Frame,
     Key(Option<Event>),
@@ -170,7 +170,7 @@ enum News {
 }
 
 impl Screen<'_> {
-    /// Runs until the user ends it.
+    /// Runs until the user quits.
     async fn run(mut self) -> Result<(), Failure> {
         let mut frames = interval(FRAME);
         let (mut frame, mut in_a_row) = (0, 0);
@@ -253,7 +253,7 @@ fn publish(handle: &Handle, prompt: &Prompt) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The next message of any stream; `None` when one of them has ended.
+/// Returns the next message of any stream; `None` when one of them has ended.
 async fn next(streams: &mut [Messages]) -> Option<ReceivedMessage> {
     poll_fn(|cx| {
         for stream in streams.iter_mut() {

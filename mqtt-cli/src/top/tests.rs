@@ -1,4 +1,4 @@
-//! The screen of `mqtt top` on a terminal of the test.
+//! Tests the screen of `mqtt top` on a terminal in memory.
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -25,7 +25,7 @@ impl Shown {
         self.view.tree.insert(topic, payload, 1, true);
     }
 
-    /// The lines of the screen, without spaces at their ends.
+    /// Returns the lines of the screen without trailing spaces.
     fn lines(&mut self) -> Vec<String> {
         let view = &mut self.view;
         self.terminal.draw(|frame| draw(frame, view)).unwrap();
@@ -83,7 +83,7 @@ fn topics_are_a_tree_with_rates_and_last_messages() {
             "       3          3        7                               2.5 bar",
         ]
     );
-    // The closed node opens; the selected message is shown with its bytes below.
+    // The closed node opens, and the lower part shows the selected message with its bytes.
     shown.press(&[KeyCode::Home, KeyCode::Enter]);
     assert!(
         shown.lines()[3].ends_with("    - broker"),
@@ -115,7 +115,7 @@ fn the_selection_stays_on_the_screen() {
     assert!(shown.lines()[2].ends_with("t00"));
 }
 
-/// Escape sequences, a bell, a change of direction: none of them is in a cell.
+/// Topics with escape sequences, a bell or a change of direction put none of these in a cell.
 #[test]
 fn control_characters_do_not_reach_the_terminal() {
     let mut shown = Shown::new(true);
@@ -176,7 +176,7 @@ fn a_message_is_written_with_the_keyboard() {
         qos: 1,
     };
     assert_eq!(shown.press(&[KeyCode::Enter]), Wish::Publish(expected));
-    // Without a topic there is nothing to publish, and Esc gives it up.
+    // Without a topic nothing is published, and Esc closes the prompt.
     shown.press(&[KeyCode::Char('p'), KeyCode::Tab]);
     shown.control('u');
     assert_eq!(shown.press(&[KeyCode::Enter]), Wish::Nothing);

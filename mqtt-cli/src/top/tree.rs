@@ -1,9 +1,9 @@
-//! The topics of a broker as a tree, with what was received on each.
+//! Stores the topics of a broker as a tree, with counts and the last message of each.
 
 use std::collections::BTreeMap;
 
-/// How many levels of a topic are levels of the tree. What is below them is one name, so that no topic makes the tree so deep
-/// that walking it needs much stack.
+/// How many levels of a topic are levels of the tree. All further ones are one name, so that the depth of the tree, and the stack
+/// to walk it, are bounded.
 const LEVELS: usize = 24;
 /// How many bytes of a payload are stored.
 const STORED: usize = 4_096;
@@ -11,23 +11,23 @@ const STORED: usize = 4_096;
 /// The last message of a topic.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Last {
-    /// Its beginning.
+    /// The beginning of its payload.
     pub(super) payload: Vec<u8>,
-    /// The length of the whole.
+    /// The length of the whole payload.
     pub(super) len: usize,
     pub(super) qos: u8,
     pub(super) retain: bool,
 }
 
-/// A level of some topics.
+/// A level of topics.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     children: BTreeMap<String, Self>,
     is_closed: bool,
-    /// Messages on this topic and below it.
+    /// How many messages this topic and those below it had.
     pub(super) messages: u64,
     since_tick: u64,
-    /// Messages in the last second, here and below.
+    /// How many messages this topic and those below it had in the last second.
     pub(super) rate: u64,
     /// `None` if only topics below it had messages.
     pub(super) last: Option<Last>,
@@ -39,7 +39,7 @@ pub(super) struct Tree {
     root: Node,
     nodes: usize,
     limit: usize,
-    /// Messages on topics for which there was no room.
+    /// How many messages had topics for which there was no room.
     pub(super) left_out: u64,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Row<'a> {
 }
 
 impl Tree {
-    /// A tree of at most `limit` levels in all.
+    /// Makes a tree of at most `limit` levels in total.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             root: Node::default(),
@@ -79,7 +79,7 @@ impl Tree {
                 .children
                 .entry(level.to_owned())
                 .or_insert_with(|| Node {
-                    // Those of the broker itself.
+                    // The topics of the broker itself are closed.
                     is_closed: level.starts_with('$'),
                     ..Node::default()
                 });
@@ -94,7 +94,7 @@ impl Tree {
         });
     }
 
-    /// How many levels of a topic are not in the tree.
+    /// Returns how many levels of a topic are not in the tree.
     fn missing(&self, topic: &str) -> usize {
         let mut node = Some(&self.root);
         levels(topic)
@@ -105,7 +105,7 @@ impl Tree {
             .count()
     }
 
-    /// Ends a second: what was counted in it are the rates.
+    /// Ends a second: its counts become the rates.
     pub(super) fn tick(&mut self) {
         self.root.tick();
     }
@@ -114,7 +114,7 @@ impl Tree {
         &self.root
     }
 
-    /// The node of a topic.
+    /// Returns the node of a topic.
     pub(super) fn get(&self, topic: &str) -> Option<&Node> {
         levels(topic).try_fold(&self.root, |node, level| node.children.get(level))
     }
@@ -128,7 +128,7 @@ impl Tree {
         }
     }
 
-    /// The lines of the tree, without what is below closed nodes.
+    /// Returns the lines of the tree, without those below closed nodes.
     pub(super) fn rows(&self) -> Vec<Row<'_>> {
         let mut rows = Vec::new();
         self.root.rows("", 0, &mut rows);

@@ -1,4 +1,4 @@
-//! What the screen shows, and what the keys change.
+//! Holds the state of the screen, and changes it with keys.
 
 use mqtt_tokio::Message;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -7,7 +7,7 @@ use super::tree::{Row, Tree};
 
 /// How many lines Page Up and Page Down move.
 const PAGE: usize = 10;
-/// How long a field of a prompt may become, in bytes.
+/// The limit of a prompt's field in bytes.
 const LONGEST: usize = 4_096;
 
 /// The state of the screen.
@@ -21,9 +21,9 @@ pub(super) struct View {
     pub(super) prompt: Option<Prompt>,
     /// The address of the broker.
     pub(super) broker: String,
-    /// Whether there is a connection, and if not, why.
+    /// The state of the connection, with the reason if there is none.
     pub(super) connection: String,
-    /// The last remark, such as what became of a publish.
+    /// The last remark, such as the result of a publish.
     pub(super) notice: String,
     pub(super) is_paused: bool,
     pub(super) has_colours: bool,
@@ -40,7 +40,7 @@ pub(super) struct Prompt {
     pub(super) qos: u8,
 }
 
-/// What a key asks the program for.
+/// The request of a key to the program.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Wish {
     Nothing,
@@ -81,7 +81,7 @@ impl View {
 
     fn position(&self, rows: &[Row<'_>]) -> usize {
         let exact = rows.iter().position(|row| row.topic == self.selected);
-        // A node above it was closed.
+        // A node above the selected one was closed.
         let above = || {
             rows.iter().rposition(|row| {
                 self.selected
@@ -169,7 +169,7 @@ impl View {
 }
 
 impl Prompt {
-    /// The field that the keys go to.
+    /// Returns the field that gets the keys.
     const fn field(&mut self) -> &mut String {
         match self.in_payload {
             true => &mut self.payload,

@@ -1,4 +1,4 @@
-//! `mqtt broker --web`: a page that shows what the broker does, and the WebSocket that the page connects to, at one port.
+//! `mqtt broker --web`: serves a page that shows the state of the broker, and the WebSocket for the page, on one port.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use tracing::info;
 
 use crate::local_http::{respond, serve_each};
 
-/// How many clients the page shows.
+/// How many clients the page lists.
 const CLIENTS: usize = 1_000;
-/// How the page asks for WebSocket.
+/// The beginning of the page's request for WebSocket.
 const UPGRADE: &[u8] = b"GET /mqtt ";
-/// The page loads nothing from elsewhere, and connects to this broker only.
+/// The page loads nothing from other hosts, and connects to this broker only.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/// The files of the page: path, type and content. `mqtt.min.js` is MQTT.js, whose licence is beside it.
+/// The files of the page: path, type and content. `mqtt.min.js` is MQTT.js; its licence is in the same folder.
 const FILES: [(&str, &str, &str); 5] = [
     ("/", "text/html; charset=utf-8", include_str!("page.html")),
     (
@@ -48,7 +48,7 @@ const FILES: [(&str, &str, &str); 5] = [
     ),
 ];
 
-/// Serves the page, if it is wanted.
+/// Serves the page, if a listener is set.
 pub(crate) async fn show(listener: Option<TcpListener>, control: Control) {
     let Some(listener) = listener else {
         return std::future::pending().await;
@@ -63,7 +63,7 @@ pub(crate) async fn show(listener: Option<TcpListener>, control: Control) {
     .await;
 }
 
-/// WebSocket for pages of this machine: other pages that the same browser shows cannot connect.
+/// Returns the layers of WebSocket for pages of this machine. Other pages in the same browser cannot connect.
 fn layers() -> Layers {
     let mut options = WebSocketServerOptions::default();
     options.origins = Origins::ThisMachine;
@@ -72,10 +72,10 @@ fn layers() -> Layers {
     layers
 }
 
-/// Gives a connection that asks for WebSocket to the broker, and answers the request of any other.
+/// Passes a connection with a WebSocket request to the broker, and answers all other requests.
 async fn serve(stream: TcpStream, control: Control, layers: Arc<Layers>) {
     let mut first = [0; UPGRADE.len()];
-    // A browser sends its request in one piece. One that comes in smaller pieces is answered as a request for a page.
+    // A browser sends its request in one piece. A request in smaller pieces is answered as a request for a page.
     if matches!(stream.peek(&mut first).await, Ok(n) if first.get(..n) == Some(UPGRADE)) {
         control.serve(stream, layers).await;
         return;
@@ -91,7 +91,7 @@ async fn answer(
     let host = request.headers().get(HOST);
     let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
     let (status, kind, body) = if !is_this_machine(host) {
-        // A page elsewhere whose name was pointed to this machine must not read what this one shows.
+        // A page of another host whose name resolves to this machine must not read the content of this page.
         let text = "the host must be localhost or a loopback address\n";
         (StatusCode::FORBIDDEN, TEXT, Bytes::from(text))
     } else if request.method() != Method::GET {

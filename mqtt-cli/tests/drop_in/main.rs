@@ -1,4 +1,4 @@
-//! `mqtt pub`, `sub` and `rr` beside mosquitto_pub, _sub and _rr: the same arguments, output and exit code.
+//! Compares `mqtt pub`, `sub` and `rr` with mosquitto_pub, _sub and _rr: the same arguments give the same output and exit code.
 
 mod tls;
 
@@ -128,7 +128,7 @@ const PUBLISHERS: &[(&str, &str, usize)] = &[
     ("-t a/b -m x -t a/c", "", 1),
     ("-t a/b -m -x", "", 1),
     ("-t a/b -m x --insecure", "", 1),
-    // These are refused.
+    // The following arguments are refused.
     ("-t a/# -m x", "", 0),
     ("-t a/b", "", 0),
     ("-m x", "", 0),
@@ -148,7 +148,7 @@ const PUBLISHERS: &[(&str, &str, usize)] = &[
 #[test]
 fn publishers_do_the_same() {
     let socket = folder("drop-in-unix");
-    // Mosquitto, started by root, becomes another user.
+    // When root starts Mosquitto, it changes to another user.
     #[cfg(unix)]
     std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let socket = socket.join("socket");
@@ -218,7 +218,7 @@ const SUBSCRIBERS: &[(&str, i32)] = &[
     // A subscriber receives the empty message that clears a topic.
     ("-t a/# -W 1 -v --remove-retained", 27),
     ("-t a/# -W 1 --remove-retained", 27),
-    // These are refused.
+    // The following arguments are refused.
     ("-t a/#/b", 1),
     ("-t a -C 0", 1),
     ("-t a -q 3", 1),
@@ -283,7 +283,7 @@ fn retained_messages_are_removed_and_retain_handling_is_kept() {
     };
     let put = || assert_eq!(ours("pub", &["-t", "a/b", "-m", "x", "-r"]).0, Some(0));
     put();
-    // It ends with the first message that is not retained: the empty one that cleared the topic.
+    // The program ends with the first message that is not retained: the empty one that removed the retained message.
     let removed = ours(
         "sub",
         &["-t", "a/#", "--remove-retained", "--retained-only"],
@@ -403,7 +403,7 @@ fn requests_without_a_response_end_the_same() {
     }
 }
 
-/// Both read the same file, and the command line wins.
+/// Both programs read the same file, and the command line has precedence.
 #[test]
 fn default_options_are_read_from_the_home_folder() {
     let broker = Mosquitto::start("");
@@ -432,7 +432,7 @@ fn default_options_are_read_from_the_home_folder() {
             assert_eq!(run("env", &all, "").stdout, format!("{qos}\n"), "{whose:?}");
         }
     }
-    // A file with an invalid option.
+    // The file has an invalid option.
     std::fs::write(config.join("mosquitto_pub"), "--nonsense\n").unwrap();
     assert_eq!(
         run("env", &[&home, MQTT, "pub", "-t", "a", "-m", "x"], "").code,

@@ -1,4 +1,4 @@
-//! The options for TLS and proxies beside mosquitto's programs.
+//! Compares the options for TLS and proxies with those of mosquitto's programs.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,8 +10,8 @@ use mqtt_testing::process::run;
 
 use super::{BOTH, Whose, folder, run_as, words};
 
-/// Arguments and whether they work; FOLDER has the files, HOST is `-h localhost -p` and the port of TLS, and CLIENTS the same for
-/// the listener that wants a certificate.
+/// Arguments, and whether they work. FOLDER has the files, HOST is `-h localhost -p` and the port of TLS, and CLIENTS is the same
+/// for the listener that requires a certificate.
 const CASES: &[(&str, bool)] = &[
     ("HOST --cafile FOLDER/ca.crt", true),
     ("HOST --capath FOLDER/cas", true),
@@ -27,7 +27,7 @@ const CASES: &[(&str, bool)] = &[
         true,
     ),
     ("OTHER --cafile FOLDER/ca.crt --insecure", true),
-    // These are refused, or the connection is.
+    // The following arguments, or their connections, are refused.
     ("OTHER --cafile FOLDER/ca.crt", false),
     ("CLIENTS --cafile FOLDER/ca.crt", false),
     ("HOST --cafile FOLDER/other.crt", false),
@@ -78,7 +78,7 @@ fn certificates(folder: &Path) {
     assert_eq!(run("openssl", &["rehash", &cas], "").code, Some(0));
 }
 
-/// A Mosquitto with two listeners of TLS: one for all, and one for clients with certificates.
+/// Starts Mosquitto with two TLS listeners: one for all clients, and one for clients with certificates.
 fn broker(files: &str) -> (Mosquitto, [String; 2]) {
     let ports = [free_port(), free_port()];
     let mut extra = String::from("allow_anonymous true\n");
@@ -122,7 +122,7 @@ fn options_for_tls_do_the_same() {
     }
 }
 
-/// A SOCKS5 server without passwords, for names and IPv4 addresses.
+/// Serves SOCKS5 without passwords, for names and IPv4 addresses.
 fn socks(mut client: TcpStream) -> std::io::Result<()> {
     let mut greeting = [0; 2];
     client.read_exact(&mut greeting)?;

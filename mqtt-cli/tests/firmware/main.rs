@@ -1,5 +1,5 @@
-//! Runs the images of `firmware` on emulated boards, over a serial line that is cut twice and noisy once, with Mosquitto and
-//! `mqtt broker`. `firmware/src/script.rs` has the task of an image; this is the other end.
+//! Runs the images of `firmware` on emulated boards, over a serial line with two cuts and noise, with Mosquitto and `mqtt
+//! broker`. `firmware/src/script.rs` has the task of an image; this test is its peer.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -89,7 +89,7 @@ fn run(board: &Board, image: &Path, broker: &Broker) {
     assert!(connections > MISHAPS.len(), "{connections} connections");
 }
 
-/// Runs the image with a network card on a TCP connection to the broker, which is cut repeatedly.
+/// Runs the image with a network card over a TCP connection to the broker, which is cut repeatedly.
 fn run_on_tcp(board: &Board, image: &Path, broker: &Broker) {
     let proxy = Proxy::start(broker.port, 3_000, 6_000, 7);
     let partner = Partner::new(broker.port);
@@ -148,7 +148,7 @@ impl Partner {
         let _ = ticket.expect("the broker is there").wait();
     }
 
-    /// Each message is sent back; one that fits no buffer of the image arrives whole.
+    /// Sends each message back; a message that is larger than the buffers of the image arrives completely.
     fn converse(mut self) {
         for n in 0..10 {
             let said = format!("message {n}");
@@ -168,13 +168,13 @@ impl Partner {
     }
 }
 
-/// Returns the next message. A device that failed sends no more.
+/// Returns the next message. A failed device sends no more messages.
 fn next(messages: &mut Messages) -> ReceivedMessage {
     let message = messages.next_within(Duration::from_secs(30));
     message.expect("the device says something")
 }
 
-/// Blocking and async, in both versions, with both brokers.
+/// Runs the blocking and the async image, in both versions, with both brokers.
 fn survives(board: &Board) {
     thread::scope(|scope| {
         for version in ["3.1.1", "5"] {
@@ -205,7 +205,7 @@ boards! {
     cortex_m0: "microbit", "thumbv6m-none-eabi";
 }
 
-/// smoltcp on the network card of the board.
+/// The image uses smoltcp with the network card of the board.
 #[test]
 fn cortex_m4f_on_a_network() {
     let board = Board {

@@ -1,4 +1,4 @@
-//! `mqtt bench` beside `mqtt broker`.
+//! Runs `mqtt bench` with `mqtt broker`.
 
 use mqtt_testing::process::{Process, run};
 
@@ -61,7 +61,7 @@ fn a_bench_counts_what_it_measures() {
     failed(&run(MQTT, &["bench", "-p", "1"], ""), 1, "refused");
 }
 
-/// A run that waits for Ctrl-C.
+/// Starts a run that waits for Ctrl-C.
 fn endless(broker: &Broker, arguments: &[&str]) -> Process {
     let mut all = vec!["-d", "600", "--per-second"];
     all.extend(arguments);
@@ -79,7 +79,7 @@ fn connections_are_opened_at_a_rate_and_held() {
     assert_eq!(report["opened"], 20, "{report}");
     assert_eq!(report["connected"], 20, "{report}");
     assert_eq!(report["lost"], 0, "{report}");
-    // The last of them begins 19 of 200 parts of a second after the first.
+    // The last one begins 19 of 200 parts of a second after the first one.
     assert!(
         report["opening_seconds"].as_f64() >= Some(0.095),
         "{report}"
@@ -193,7 +193,8 @@ fn the_load_grows_within_the_ramp() {
     let ended = broker.run("bench", &ramp);
     is_well(&ended);
     let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
-    // Without the ramp, 4 publishers send 4 * 50 * 0.4 = 80 messages and 4 at once; with it they have 10 / 16 of the time.
+    // Without the ramp, 4 publishers send 4 * 50 * 0.4 = 80 messages and 4 more at the start; with it they have 10 / 16 of the
+    // time.
     let published = report["published"].as_u64().unwrap();
     assert!((1..=60).contains(&published), "{report}");
 }

@@ -1,4 +1,4 @@
-//! A Mosquitto as a bridge to `mqtt broker`: messages in both directions, at each QoS, and through a restart of either side.
+//! Tests Mosquitto as a bridge to `mqtt broker`: messages in both directions, at each QoS, and over a restart of either side.
 
 use mqtt_testing::peers::Mosquitto;
 use mqtt_testing::process::{Process, run};
@@ -19,7 +19,7 @@ fn broker(bind: &str) -> Process {
     Process::start(MQTT, &["broker", "--log", "debug", "--bind", bind])
 }
 
-/// Checks that a message at each QoS goes from one port to another.
+/// Checks that a message at each QoS passes from one port to another.
 fn carries(from: &str, to: &str, topic: &str) {
     for qos in QOS {
         let words = [
@@ -75,7 +75,7 @@ fn stays_retained(from: &str, to: &str, topic: &str) {
 
 fn bridges(version: &str) {
     let Broker { process, port } = Broker::start(&["--log", "debug"]);
-    // Its will shows that it was connected.
+    // The will of the bridge shows that it was connected.
     let is_bridged = |process: &Process| process.wait_stderr("filter=\"in/#\"");
     let config = bridge(version, &port);
     let mosquitto = Mosquitto::start(&config);
@@ -114,7 +114,7 @@ fn bridges(version: &str) {
     listener.wait_stderr("receiving SUBACK");
     drop(mosquitto);
     let _mosquitto = Mosquitto::start_there(other.parse().unwrap(), &config);
-    // It disconnected, and connected again.
+    // The bridge disconnected and connected again.
     assert_eq!(listener.end().stdout, "0\n1\n");
     carries(&other, &port, "out/c");
 }

@@ -1,10 +1,10 @@
-//! A running `mqtt broker`.
+//! Runs `mqtt broker` for a test.
 
 use mqtt_testing::process::{Ended, Process, run};
 
 pub(crate) const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
-/// The port that a text begins with.
+/// Returns the digits at the beginning of a text.
 pub(crate) fn digits(text: &str) -> String {
     text.chars().take_while(char::is_ascii_digit).collect()
 }
@@ -29,7 +29,7 @@ impl Broker {
         Self { process, port }
     }
 
-    /// Runs one of the other commands against it.
+    /// Runs one of the other commands with this broker.
     pub(crate) fn run(&self, command: &str, arguments: &[&str]) -> Ended {
         let mut all = vec![command, "-p", &self.port];
         all.extend(arguments);

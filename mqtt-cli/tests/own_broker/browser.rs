@@ -1,4 +1,4 @@
-//! MQTT.js in headless Chromium through `mqtt broker` over WebSocket, with and without TLS, and the page of `--web`.
+//! Runs MQTT.js in headless Chromium through `mqtt broker` over WebSocket, with and without TLS, and tests the page of `--web`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.npm/node_modules
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/browser_page.js");
 
-/// Each QoS, a retained message, the will of a tab that is closed, and messages at QoS 2 through cut connections.
+/// Tests each QoS, a retained message, the will of a closed tab, and messages at QoS 2 through cut connections.
 fn browser_speaks(scheme: &str) {
     let Some(chromium) = chromium() else {
         return;
@@ -23,7 +23,7 @@ fn browser_speaks(scheme: &str) {
     let authority = Authority::new("an authority");
     let broker = Secured::start(&format!("browser-{scheme}"), &authority, &[]);
     let port = broker.port(scheme);
-    // More bytes than the handshakes, and less than all messages.
+    // The limits allow the handshakes, but not all messages.
     let proxy = Proxy::start(port.parse().unwrap(), 6_000, 20_000, 7);
     let url = |port: &str| format!("{scheme}://localhost:{port}/mqtt");
     let ended = run(
@@ -96,7 +96,7 @@ fn the_page_is_for_this_machine_only() {
     };
     assert!(answer("GET /", "localhost").contains("<title>mqtt broker</title>"));
     assert!(answer("GET /clients", &format!("[::1]:{port}")).ends_with("\r\n[]"));
-    // The name of a web site that was pointed to this machine.
+    // The host name belongs to a web site that resolves to this machine.
     assert!(answer("GET /clients", "site.example").starts_with("HTTP/1.1 403"));
     assert!(answer("GET /other", "localhost").starts_with("HTTP/1.1 404"));
     assert!(answer("POST /", "localhost").starts_with("HTTP/1.1 405"));

@@ -1,4 +1,4 @@
-//! Several client libraries and our own programs through `mqtt broker`: each receives from each.
+//! Connects several client libraries and the programs of this crate through `mqtt broker`: each receives from each.
 
 use std::sync::mpsc;
 use std::thread;
@@ -7,7 +7,7 @@ use crate::broker::{Broker, MQTT};
 use mqtt_testing::process::{Process, run, words};
 
 const QOS: [&str; 3] = ["0", "1", "2"];
-/// The topic of publishers; other clients were refused on it.
+/// The topic of the publishers.
 const TOPIC: &str = "smarthouse/garage/door";
 pub(crate) const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
 const PAHO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/paho_peer.py");
@@ -73,7 +73,7 @@ impl Peer {
                 let id = format!("mosquitto-{version}-{qos}");
                 let more = ["-C", &number, "-F", FORMAT, "-d", "-i", &id];
                 let words = [&["-o0", "mosquitto_sub"], &words(&line)[..], &more].concat();
-                // Unbuffered, so that its standard output can be awaited.
+                // The output is unbuffered, so that it can be awaited.
                 let process = Process::start("stdbuf", &words);
                 process.wait_stdout("Subscribed");
                 Box::new(|| heard(process, |line| line.strip_prefix("heard ")))

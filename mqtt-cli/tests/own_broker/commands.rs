@@ -1,4 +1,4 @@
-//! `mqtt broker`, `mqtt passwd` and `mqtt demo` as users run them.
+//! Runs `mqtt broker`, `mqtt passwd` and `mqtt demo` like a user.
 
 use std::path::PathBuf;
 
@@ -101,7 +101,7 @@ fn users_prove_who_they_are_and_do_what_they_may() {
 
     std::fs::write(acl, "user pump\ntopic write plant/#\ntopic read orders/#\n").unwrap();
     let broker = Broker::start(&["--user-file", users, "--acl-file", acl]);
-    // Without a name, with a wrong password, with an unknown name: the codes of 3.1.1 and 5.
+    // Without a user name, with a wrong password and with an unknown name: the codes of 3.1.1 and 5.
     for (arguments, code) in [
         (&["-V", "3.1.1"][..], 5),
         (&["-V", "5"], 135),
@@ -133,7 +133,7 @@ fn users_prove_who_they_are_and_do_what_they_may() {
     failed(&subscribe("plant/#", "3.1.1"), 1, "refused");
 }
 
-/// The same arguments as mosquitto_passwd, whose files are read as well.
+/// The arguments are those of mosquitto_passwd, whose files are supported as well.
 #[test]
 fn password_files_are_made_and_read_as_mosquitto_does() {
     let folder = folder("mosquitto-users");
@@ -162,7 +162,7 @@ fn password_files_are_made_and_read_as_mosquitto_does() {
     }
 }
 
-/// A mistake in a file of access rules must not allow anything.
+/// A mistake in a rules file must not allow anything.
 #[test]
 fn a_wrong_line_in_a_file_keeps_the_broker_from_starting() {
     let folder = folder("wrong");
@@ -339,7 +339,7 @@ fn check_says_what_the_broker_allows() {
     is_well(&run(MQTT, &["passwd", users, "pump"], "secret\n"));
     let broker = Broker::start(&["--user-file", users]);
     let to = ["check", "127.0.0.1", "-p", &broker.port];
-    // The code of CONNACK in the newest version.
+    // The code is that of CONNACK in the newest version.
     let ended = run(MQTT, &to, "");
     failed(&ended, 135, "accepts no version");
     assert!(ended.stdout.contains("not authorized"), "{}", ended.stdout);
@@ -379,7 +379,7 @@ fn completions_and_manual_pages_name_each_command() {
     assert!(run(MQTT, &["man"], "").stdout.contains(".SH NAME"));
 }
 
-/// What scripts for Mosquitto call it with.
+/// Scripts for Mosquitto call the broker with these options.
 #[test]
 fn the_options_of_mosquitto_are_known() {
     let folder = folder("mosquitto_options");
@@ -422,7 +422,7 @@ fn a_configuration_of_mosquitto_is_printed_as_ours() {
     );
     let ours = folder.join("broker.toml");
     std::fs::write(&ours, &ended.stdout).unwrap();
-    // It is a configuration file: what is wrong is that everyone could connect.
+    // The file is read as configuration: the error is that other machines could connect without users.
     let ended = run(MQTT, &["broker", "-c", ours.to_str().unwrap()], "");
     failed(&ended, 1, "everyone could connect to 0.0.0.0:1883");
     failed(&run(MQTT, &["broker", "--import", "none"], ""), 1, "none: ");

@@ -1,4 +1,4 @@
-//! What `mqtt broker` reports to supervisors.
+//! Tests the reports of `mqtt broker` to supervisors.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

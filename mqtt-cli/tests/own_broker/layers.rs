@@ -1,4 +1,5 @@
-//! Clients of others, and our own, through `mqtt broker` over TLS, WebSocket, both and Unix sockets.
+//! Runs clients of other projects and the programs of this crate through `mqtt broker` over TLS, WebSocket, both and Unix
+//! sockets.
 
 use std::fs;
 use std::io::Write;
@@ -19,7 +20,7 @@ const MQTT_JS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/mqttjs_p
 const MQTT_JS_MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.npm/node_modules/mqtt");
 const FORMAT: &str = "%q %t %p";
 
-/// A broker that listens by each scheme, and the files of its certificates.
+/// A broker with a listener for each scheme, and the files of its certificates.
 pub(crate) struct Secured {
     pub(crate) process: Process,
     pub(crate) folder: PathBuf,
@@ -30,7 +31,7 @@ pub(crate) struct Secured {
 const SCHEMES: [&str; 4] = ["mqtt", "mqtts", "ws", "wss"];
 
 impl Secured {
-    /// Starts one whose certificate is for `localhost`; `more` may name files of the folder by `DIRECTORY`.
+    /// Starts a broker with a certificate for `localhost`; `more` may name files of the folder by `DIRECTORY`.
     pub(crate) fn start(name: &str, authority: &Authority, more: &[&str]) -> Self {
         let issued = authority.issue(&Subject::host("localhost"));
         let name = format!("mqtt-{name}-{}", std::process::id());
@@ -72,7 +73,7 @@ impl Secured {
         &self.ports[at.expect("a scheme with a port")]
     }
 
-    /// The words that point the program there.
+    /// Returns the arguments that connect a program to it.
     fn words(&self, scheme: &str) -> Vec<String> {
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         if scheme == "unix" {
@@ -88,7 +89,7 @@ impl Secured {
         all
     }
 
-    /// The URL for the scripts of other clients.
+    /// Returns the URL for the scripts of other clients.
     pub(crate) fn url(&self, scheme: &str) -> String {
         match scheme {
             "unix" => format!("unix://{}", self.file("socket")),
@@ -107,7 +108,7 @@ impl Drop for Secured {
     }
 }
 
-/// A program to be the other side.
+/// A program on the other side.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Peer {
     Own,
@@ -117,7 +118,7 @@ enum Peer {
 }
 
 impl Peer {
-    /// What they can.
+    /// Returns the schemes that the program supports.
     fn schemes(self) -> &'static [&'static str] {
         match self {
             Self::Own | Self::Paho => &["mqtt", "mqtts", "ws", "wss", "unix"],
@@ -126,7 +127,7 @@ impl Peer {
         }
     }
 
-    /// Its program and arguments; `rest` are the messages, or how many are awaited.
+    /// Returns its program and arguments; `rest` has the messages, or how many are awaited.
     fn command(
         self,
         broker: &Secured,
@@ -155,14 +156,14 @@ impl Peer {
         match (self, action) {
             (Self::Own, _) => {
                 all.insert(0, action.to_owned());
-                // SUBACK is told on standard error.
+                // With -d the program prints SUBACK on standard error.
                 all.push("-d".into());
                 (MQTT, all)
             }
             (_, "pub") => ("mosquitto_pub", all),
             _ => {
                 all.push("-d".into());
-                // Unbuffered, so that its standard output can be awaited.
+                // The output is unbuffered, so that it can be awaited.
                 all.splice(0..0, own(&["-o0", "mosquitto_sub"]));
                 ("stdbuf", all)
             }
@@ -190,7 +191,7 @@ impl Peer {
     }
 }
 
-/// Each hears our program at each QoS, and our program, by another scheme, hears each.
+/// The peer receives the messages of `mqtt pub` at each QoS, and `mqtt sub`, with another scheme, receives those of the peer.
 fn meets(peer: Peer) {
     let authority = Authority::new("an authority");
     let broker = Secured::start(&format!("{peer:?}"), &authority, &[]);
@@ -226,7 +227,7 @@ fn meets(peer: Peer) {
     }
 }
 
-/// How mosquitto's programs name a version.
+/// Returns the name of a version in mosquitto's programs.
 fn mosquitto(version: &str) -> &'static str {
     match version {
         "5" => "mqttv5",
@@ -339,7 +340,7 @@ fn check_and_bench_go_by_tls_and_websocket() {
     }
 }
 
-/// TLS, WebSocket, both and plain MQTT at one port, by the first bytes of each connection.
+/// One port serves TLS, WebSocket, both and plain MQTT by the first bytes of each connection.
 #[test]
 fn one_port_tells_the_protocols_apart() {
     let authority = Authority::new("an authority");

@@ -1,4 +1,4 @@
-//! The log of `mqtt broker` does not stop the broker, and clients cannot forge its lines.
+//! Checks that the log of `mqtt broker` does not stop the broker, and that clients cannot forge lines.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -35,7 +35,7 @@ fn start_piped() -> (Unread, String, BufReader<ChildStderr>) {
     (broker, port, log)
 }
 
-/// Makes the broker log more lines than wait and a pipe holds, 20 for each client, and checks that it still works.
+/// Makes the broker log more lines than its queue and a pipe hold, 20 for each client, and checks that it still works.
 fn chatters(port: &str) {
     let filters: Vec<String> = (0..100)
         .map(|n| format!("{}/{n}", "x".repeat(100)))
@@ -120,7 +120,7 @@ fn a_client_cannot_forge_lines_nor_reach_the_terminal() {
     }
 }
 
-/// Who was refused is told with name and address; what it chose cannot make a line of its own.
+/// A refused client is logged with name and address, and its texts cannot add a line.
 #[test]
 fn refusals_and_ends_are_told_with_name_and_address() {
     let broker = Broker::start(&["--allow-anonymous=false"]);

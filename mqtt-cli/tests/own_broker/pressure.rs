@@ -1,10 +1,10 @@
-//! A subscriber that is slower than the publisher.
+//! Tests a subscriber that is slower than its publisher.
 
 use mqtt_testing::process::run;
 
 use crate::broker::{Broker, MQTT};
 
-/// The broker may queue a fiftieth of what is published.
+/// The broker may queue a fiftieth of the published messages.
 #[test]
 fn all_messages_reach_a_connected_subscriber() {
     const COUNT: &str = "20000";

@@ -1,4 +1,4 @@
-//! What `mqtt` says where TLS or WebSocket fails: one line, and an exit code.
+//! Checks the reports of `mqtt` when TLS or WebSocket fails: one line and an exit code.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use mqtt_testing::process::run;
 use crate::broker::MQTT;
 use crate::layers::Secured;
 
-/// Publishes with these words; the code and the line on standard error.
+/// Publishes with these arguments. Returns the exit code and the line on standard error.
 fn says(words: &[&str]) -> (Option<i32>, String) {
     let ended = run(MQTT, &[&["pub", "-t", "a", "-m", "x"], words].concat(), "");
     let lines: Vec<_> = ended.stderr.lines().collect();
@@ -48,11 +48,11 @@ fn a_server_that_is_not_who_it_should_be() {
         8,
         "unknown CA",
     );
-    // Whatever the name, the CA is asked.
+    // With any name, the certificate must be from the CA.
     let insecure = [&at("localhost")[..], &["--cafile", &other, "--insecure"]].concat();
     is_told(&insecure, 8, "unknown CA");
 
-    // The certificate that the broker shows after SIGHUP is over.
+    // The broker's certificate after SIGHUP has expired.
     let expired = authority.issue(&Subject {
         years: (2020, 2021),
         ..Subject::host("localhost")
@@ -91,7 +91,7 @@ fn another_protocol_than_the_port_is_for() {
     let ca = broker.file("ca");
     let to = |scheme| ["-h", "localhost", "-p", broker.port(scheme)];
     let tls = ["--cafile", &ca];
-    // The broker tells the client by an alert or by HTTP what this port is for.
+    // The broker reports the protocol of this port to the client by an alert or by HTTP.
     is_told(&to("mqtts"), 1, "the server speaks TLS here");
     is_told(&[&to("mqtt")[..], &tls].concat(), 8, "TLS");
     is_told(

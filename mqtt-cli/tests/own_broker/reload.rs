@@ -1,4 +1,4 @@
-//! `mqtt broker` and signals: SIGHUP reads the files again, and an error changes nothing.
+//! Tests the signals of `mqtt broker`: SIGHUP reads the files again, and an error changes nothing.
 
 use std::fs::write;
 use std::path::Path;
@@ -58,7 +58,7 @@ fn a_hangup_reads_users_rules_and_limits_again() {
     assert_ne!(publishes(&broker, "valve", "other", "a/b/c"), Some(0));
     assert_ne!(publishes(&broker, "pump", "secret", "a/b"), Some(0));
 
-    // A wrong file changes nothing, and neither do the valid files beside it.
+    // An invalid file changes nothing, and the valid files beside it are not applied either.
     write(file("users"), "pump:secret\n").unwrap();
     write(file("acl"), "").unwrap();
     broker.process.signal("HUP");

@@ -1,11 +1,11 @@
-//! `mqtt top` and the progress bar, in a terminal that util-linux's `script` makes.
+//! Tests `mqtt top` and the progress bar in a terminal of util-linux's `script`.
 
 use mqtt_testing::process::{Process, run};
 
 use crate::broker::{Broker, MQTT};
 use crate::commands::{failed, folder, is_well};
 
-/// Starts it in a terminal of 100 columns.
+/// Starts `mqtt top` in a terminal of 100 columns.
 fn top(broker: &Broker, colours: &str) -> Process {
     let command = format!(
         "stty rows 30 cols 100; {colours} exec {MQTT} top -p {}",
@@ -23,7 +23,8 @@ fn a_terminal_shows_the_topics_and_publishes() {
     observer.wait_stderr("receiving SUBACK");
     let mut top = top(&broker, "");
     top.wait_stdout("pump");
-    // The last line, then a message to its topic. What the screen has already is not drawn again, so most texts come in parts.
+    // Selects the last line, then writes a message to its topic. Unchanged parts of the screen are not drawn again, so most texts
+    // come in parts.
     top.write("\u{1b}[F");
     top.wait_stdout("10 bytes, QoS 0, retained");
     top.write("poff\r");
@@ -33,7 +34,7 @@ fn a_terminal_shows_the_topics_and_publishes() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stdout.contains("\u{FFFD}]0;title\u{FFFD}"));
     assert!(!ended.stdout.contains("\u{1b}]0;"), "{:?}", ended.stdout);
-    // The terminal is as it was.
+    // The terminal is restored.
     assert!(ended.stdout.contains("\u{1b}[?1049l"), "{:?}", ended.stdout);
 }
 
@@ -45,11 +46,11 @@ fn a_terminal_is_needed_and_a_broker_too() {
     let ended = run("script", &["-q", "-e", "-c", &command, "/dev/null"], "");
     assert_eq!(ended.code, Some(1));
     assert!(ended.stdout.contains("refused"), "{}", ended.stdout);
-    // The screen was not taken.
+    // The screen was not used.
     assert!(!ended.stdout.contains("\u{1b}[?1049h"));
 }
 
-/// Only a file on a terminal has a bar; it goes away at the end.
+/// Only a file with a terminal has a bar, which disappears at the end.
 #[test]
 fn the_lines_of_a_file_have_a_progress_bar() {
     let broker = Broker::start(&[]);

@@ -1,4 +1,4 @@
-//! Repeats one task of the codec or the session, for `scripts/instructions.py` to count its instructions. Without arguments
+//! Repeats one task of the codec or the session, so that `scripts/instructions.py` can count its instructions. Without arguments
 //! it prints the names of the tasks.
 
 use std::hint::black_box;
@@ -55,7 +55,7 @@ fn encode(packet: &impl Encode, version: Version, count: usize) {
     }
 }
 
-/// Moves outgoing bytes both ways until both sides are silent. The receipts of messages go to `receipts`.
+/// Moves outgoing bytes both ways until there are none. The receipts of messages go to `receipts`.
 fn pass(client: &mut Client<'static>, server: &mut Server<'static>, receipts: &mut Vec<Receipt>) {
     while !client.outgoing().is_empty() || !server.outgoing().is_empty() {
         let (there, mut at) = (client.outgoing(), 0);

@@ -15,7 +15,7 @@ fn main() -> std::io::Result<()> {
         let folder = corpus.join(target);
         std::fs::create_dir_all(&folder)?;
         for vector in vectors::all() {
-            // All of them are 3.1.1.
+            // All vectors are in 3.1.1.
             std::fs::write(folder.join(vector.name), [&[0], &vector.bytes[..]].concat())?;
         }
         for (first, version) in [(0, Version::V311), (1, Version::V5)] {

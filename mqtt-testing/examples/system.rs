@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    // The hasher of the standard library has a seed of the system.
+    // The hasher of the standard library has a random seed of the system.
     let first = first.unwrap_or_else(|| RandomState::new().hash_one(seeds) % 1_000_000_000);
     println!("seeds {first} to {}", first + seeds.saturating_sub(1));
     let failure = run_all(first, seeds, plan);
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(failure.is_some()))
 }
 
-/// Runs them on all processors until one fails.
+/// Runs the seeds on all processors until one fails.
 fn run_all(first: u64, seeds: u64, plan: Plan) -> Option<Failure> {
     let next = AtomicU64::new(first);
     let total = Mutex::new(Report::default());

@@ -1,5 +1,5 @@
-//! A finite source of decisions: the bytes that proptest or the fuzzer provides. When they are used up, each answer is zero,
-//! so that shorter inputs are simpler cases, which proptest finds when it shrinks.
+//! Takes decisions from finite bytes, which proptest or the fuzzer provides. When they are used up, each decision is zero, so
+//! that shorter inputs are simpler cases, which proptest finds when it shrinks.
 
 /// Decisions taken from bytes.
 #[derive(Clone, Debug)]

@@ -256,7 +256,7 @@ impl Process {
     }
 
     fn status(&mut self) -> ExitStatus {
-        // Its output is closed when it ends.
+        // The output is closed when the program ends.
         let _ = self.stdout.wait(|_| false);
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
@@ -283,14 +283,14 @@ impl Drop for Process {
 #[must_use]
 pub fn run(program: &str, arguments: &[&str], input: &str) -> Ended {
     let mut process = Process::start(program, arguments);
-    // A program that does not read its input may have ended by now.
+    // A program that does not read its input may already have ended.
     if let Some(stdin) = &mut process.stdin {
         let _ = stdin.write_all(input.as_bytes());
     }
     process.end()
 }
 
-/// Returns the path of a Chromium that runs without a display, and says on standard error if there is none.
+/// Returns the path of a Chromium that runs without a display. Prints a line on standard error if there is none.
 #[must_use]
 pub fn chromium() -> Option<String> {
     const NAMES: [&str; 3] = ["chromium-headless-shell", "chromium", "google-chrome"];
@@ -339,8 +339,7 @@ pub fn example(name: &str) -> String {
         .to_owned()
 }
 
-/// Runs the two examples that each adapter has: a handle that receives its own messages, and a bare connection that receives
-/// them too.
+/// Runs the two examples of an adapter: a handle that receives its own messages, and a bare connection that receives them too.
 ///
 /// # Panics
 /// One of them fails.

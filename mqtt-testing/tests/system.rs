@@ -1,4 +1,5 @@
-//! The whole system, for a few seeds; `cargo run --release -p mqtt-testing --example system` runs thousands.
+//! Runs the simulation of the whole system for a few seeds; `cargo run --release -p mqtt-testing --example system` runs
+//! thousands.
 
 use mqtt_testing::simulation::{Plan, Report, run};
 
@@ -11,7 +12,7 @@ fn what_mqtt_promises_is_kept() {
         assert!(report.received > 100, "{report:?}");
         all.add(&report);
     }
-    // In runs with short queues nobody is cut or killed.
+    // Runs with short queues have no cuts and kills.
     assert!(all.kills > 0 && all.cuts > 0, "{all:?}");
     assert!(all.repeated > 0 && all.taken_over > 0, "{all:?}");
     assert!(all.crashes > 0 && all.short_queues > 0, "{all:?}");

@@ -1,4 +1,4 @@
-//! The attacks. Each runs until the measurement is over, or until the broker closes its connection.
+//! Implements the attacks. Each runs until the measurement ends or the broker closes its connection.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use crate::client::{Client, publish, subscribe};
 
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
-    /// How many run at once.
+    /// How many attackers run at the same time.
     pub(crate) attackers: usize,
     pub(crate) run: fn(SocketAddr, &AtomicBool),
 }

@@ -1,4 +1,4 @@
-//! A client that sends packets as bytes.
+//! Implements a client that sends packets as bytes.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ use mqtt_proto::{
 };
 use mqtt_testing::packets::encode;
 
-/// The longest that a call waits.
+/// The time limit of a call.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Client(pub(crate) TcpStream);
@@ -67,7 +67,7 @@ impl Client {
         self.0.write_all(bytes).is_ok()
     }
 
-    /// Sends the bytes again and again and discards what comes, until `over` is set or the broker closes the connection.
+    /// Sends the bytes repeatedly and discards received ones, until `over` is set or the broker closes the connection.
     pub(crate) fn flood(&mut self, bytes: &[u8], over: &AtomicBool) {
         if self.0.set_nonblocking(true).is_err() {
             return;

@@ -1,10 +1,11 @@
 //! Measures how long the messages of one pair of clients take while other clients attack the broker. `scripts/attack.sh` calls it.
 //!
-//! Arguments: the broker's program and its arguments, in which `PORT` stands for a free port; before them `--seconds N` for each
-//! attack (3), `--limit N` to fail if the 99th percentile is more than N times that without an attack, `--memory N` to fail if the broker
-//! takes more than N MB, `--only NAME`. A broker that does not survive an attack, or serves nobody after it, is a failure in any case.
+//! Arguments: the program of the broker and its arguments, in which `PORT` stands for a free port. Options before them:
+//! `--seconds N` for each attack (3), `--limit N` to fail if the 99th percentile is more than N times that without an attack,
+//! `--memory N` to fail if the broker takes more than N MB, `--only NAME`. It is always a failure if a broker does not survive an
+//! attack, or serves no client afterwards.
 //!
-//! All sockets are on 127.0.0.1. Each attack has a broker of its own, and ends after its seconds.
+//! All sockets are on 127.0.0.1. Each attack has a separate broker, and ends after its seconds.
 
 mod attacks;
 mod client;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use attacks::{ATTACKS, Attack};
 use pair::Latencies;
 
-/// A broker that runs. Dropping this kills it.
+/// A running broker. Dropping this kills it.
 struct Broker {
     child: Child,
     address: SocketAddr,
@@ -99,10 +100,10 @@ impl Settings {
     }
 }
 
-/// What one attack led to.
+/// The result of one attack.
 struct Outcome {
     times_of_pair: Latencies,
-    /// In MB, where that can be known.
+    /// The memory in MB, if it is known.
     memory: Option<u64>,
     /// Whether the broker serves a new pair after the attack.
     survived: bool,
@@ -115,7 +116,7 @@ fn run(attack: &Attack, settings: &Settings) -> Outcome {
         for _ in 0..attack.attackers {
             scope.spawn(|| (attack.run)(broker.address, &over));
         }
-        // The preparations of the attack are measured too.
+        // The measurement includes the preparations of the attack.
         let times_of_pair = pair::measure(broker.address, Duration::from_secs(settings.seconds));
         over.store(true, Ordering::Relaxed);
         times_of_pair

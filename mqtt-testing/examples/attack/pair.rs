@@ -1,4 +1,4 @@
-//! The pair that is measured: one client publishes a message about each millisecond, the other receives it.
+//! Measures a pair of clients: one publishes a message about each millisecond, the other receives it.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Client, publish, subscribe};
 
-/// How long messages took, in microseconds.
+/// The times of messages in microseconds.
 pub(crate) struct Latencies {
     pub(crate) middle: u64,
     pub(crate) high: u64,
@@ -19,7 +19,7 @@ const TOPIC: &str = "honest/pair";
 /// A message that takes longer counts as this long.
 const MOST: Duration = Duration::from_secs(10);
 
-/// Measures one message at least.
+/// Measures at least one message.
 pub(crate) fn measure(address: SocketAddr, time: Duration) -> Latencies {
     let mut times = Vec::new();
     let mut messages = 0;
@@ -59,7 +59,7 @@ pub(crate) fn measure(address: SocketAddr, time: Duration) -> Latencies {
     }
 }
 
-/// Reads until the message with this number comes; `false` if the connection ends before.
+/// Reads until the message with this number comes. Returns `false` if the connection ends before.
 fn receives(to: &mut Client, number: u64) -> bool {
     loop {
         let mut head = [0; 2];

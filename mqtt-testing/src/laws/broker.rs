@@ -1,6 +1,6 @@
-//! The law of the broker. Whatever several connections send, and whenever they open and close, the broker never panics,
-//! writes only valid packets, stays within its limits, never asks to be woken at once without work, and serves a pair of
-//! well-behaved clients as if the others were not there.
+//! The law of the broker: for any bytes of several connections, which open and close at any time, the broker never panics, writes
+//! only valid packets, stays within its limits, never has a past deadline without work, and serves a pair of other clients
+//! without being affected.
 
 use std::time::Duration;
 
@@ -46,16 +46,16 @@ struct HostileClient {
     id: ConnectionId,
     version: Version,
     input: Vec<u8>,
-    /// Bytes of the broker that are no whole packet yet.
+    /// Outgoing bytes of the broker that are not yet a complete packet.
     written: Vec<u8>,
 }
 
 const TOPIC: &str = "fair/only";
 
-/// How long a publisher waits for one who reads nothing, in milliseconds.
+/// How long a publisher waits for a receiver that reads nothing, in milliseconds.
 const PATIENCE: u32 = 1_000;
 
-/// So many turns finish all work of a few clients.
+/// After this many turns all work of a few clients is done.
 const TURNS: usize = 20_000;
 
 /// The steps of work that is not done in portions: one packet and its answer.
@@ -147,7 +147,7 @@ impl Trial {
         panic!("a friend waits");
     }
 
-    /// Runs until no work is left, which must not take for ever.
+    /// Runs until no work remains, which must happen within the limit.
     fn finish(&mut self, now: Instant) {
         for _ in 0..TURNS {
             if self.broker.deadline().is_none_or(|at| at > now) {
@@ -177,7 +177,8 @@ impl Trial {
         assert_eq!(self.hears(id, now), [0x90, 3, 0, 1, 1]);
     }
 
-    /// The friends' business. Its end may wait for a hostile client that subscribes to the same and reads nothing, but not long.
+    /// Passes a message between the fair clients. Its end may wait a short time for a hostile client that has the same
+    /// subscription and reads nothing.
     fn message_passes(
         &mut self,
         publisher: ConnectionId,
@@ -355,7 +356,7 @@ impl Trial {
         let n = choices.pick(&[1, 40, usize::MAX]).min(outgoing.len());
         client.written.extend_from_slice(&outgoing[..n]);
         self.broker.sent(client.id, n, now);
-        // A version that CONNECT did not name has other packets; a client without CONNECT gets none.
+        // The version may differ from that of CONNECT, so the packets may not decode; a client without CONNECT gets none.
         while let Ok(Decoded::Packet { consumed, .. }) =
             Packet::decode(&client.written, client.version, MAX_PACKET)
         {
@@ -377,7 +378,7 @@ impl Trial {
         assert!(narrow(statistics.subscriptions) <= limits.subscriptions * limits.sessions);
         assert!(narrow(statistics.retained_bytes) <= limits.retained_bytes);
         assert!(narrow(statistics.retained) <= limits.retained_messages);
-        // What others wait for is queued beyond the limits of one.
+        // Messages for which publishers wait are queued beyond the limits of one queue.
         let waits = limits.slow_consumer_ms > 0;
         assert!(waits || narrow(statistics.queued) <= limits.queued_messages * limits.sessions);
         // Each client may have its share beyond the total.

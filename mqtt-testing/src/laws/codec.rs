@@ -1,4 +1,4 @@
-//! Laws of the codec. Each takes bytes of proptest, of the fuzzer or of a vector, and panics if it does not hold.
+//! Laws of the codec. Each takes bytes of proptest, of the fuzzer or of a vector, and panics if the law does not hold.
 
 use mqtt_proto::{
     DecodeError, Decoded, Encode, EncodeError, Head, MAX_PACKET, Packet, PublishHead, Version,
@@ -46,7 +46,7 @@ pub fn round_trips(packet: &Packet<'_>, version: Version) {
     }
 }
 
-/// A packet that decodes can be encoded, and then decodes to the same packet. An error has a place in the packet.
+/// A packet that decodes can be encoded, and then decodes to the same packet. An error has a position in the packet.
 ///
 /// # Panics
 /// The law does not hold.
@@ -94,7 +94,7 @@ fn check_error(error: &DecodeError, bytes: &[u8]) {
     assert!(error.reason_code().is_error());
 }
 
-/// A PUBLISH whose head is read first equals the PUBLISH that is read whole.
+/// A PUBLISH whose head is read first equals the PUBLISH that is read completely.
 ///
 /// # Panics
 /// The law does not hold.
@@ -127,7 +127,7 @@ pub fn head_agrees(bytes: &[u8], version: Version) {
         }
         (Ok(Head::Other), _) => {}
         (Err(head), Err(whole)) => assert_eq!(head, whole),
-        // The head is wrong, which is known before the packet is whole.
+        // An error in the head is found before the packet is complete.
         (Err(_), Ok(Decoded::Needs(_))) => {}
         (head, whole) => panic!("head {head:?}, whole {whole:?}, {bytes:02X?}"),
     }

@@ -1,5 +1,6 @@
-//! at least once, QoS 0 at most once, nothing stalls, all windows become empty, and every token ends once.
-//! order, QoS
+//! The law of delivery: for any schedule of publishes, cuts, and resumed or lost sessions, QoS 2 arrives exactly once and in
+//! order, QoS 1 at least once and in order, QoS 0 at most once, nothing stalls, all windows become empty, and every token ends
+//! once.
 
 use std::collections::HashMap;
 
@@ -71,7 +72,7 @@ impl Ledger {
     }
 }
 
-/// One schedule: the pair, and what each side accepted and received.
+/// One schedule: the pair, and the accepted and received messages of each side.
 struct Run<'a> {
     pair: Pair,
     choices: Choices<'a>,
@@ -83,7 +84,7 @@ struct Run<'a> {
     count: u32,
     /// How many sessions were lost.
     losses: u32,
-    /// Whether the client cannot know that the server lost the session, so that nothing can be said of what arrived.
+    /// Whether the client cannot know that the server lost the session, so that the arrival of messages cannot be checked.
     ambiguous: bool,
 }
 
@@ -128,7 +129,7 @@ fn config(choices: &mut Choices<'_>) -> Config {
     config.offline = choices.pick(&[Offline::Keep, Offline::Reject]);
     config.queue = 8;
     config.auto_alias = 3;
-    // With a small buffer, messages are large that are quickly written.
+    // With a small buffer, even short messages are large ones.
     config.outgoing_limit = choices.pick(&[200, 256 << 10]);
     config.kept_limit = choices.pick(&[500, 16 << 20]);
     config
@@ -190,15 +191,14 @@ impl Run<'_> {
         }
     }
 
-    /// Ends the session of the server, and the messages that it had not delivered. Ends of the connection are reported
-    /// before.
+    /// Ends the session of the server, with its undelivered messages. Ends of the connection are reported before.
     fn server_forgets(&mut self) {
         self.pair.cut();
         self.listen();
         self.pair.server_restarts();
         self.losses += 1;
         // If the CONNACK without a session does not arrive, the client cannot know of the loss: the next CONNACK reports a
-        // session, but not the one that the client means.
+        // session, which is another one than the client's.
         if self.choices.flag() {
             self.pair.connect();
             self.pair.run();
@@ -230,7 +230,7 @@ impl Run<'_> {
         }
     }
 
-    /// Runs without cuts until everything has arrived.
+    /// Runs without cuts until all messages have arrived.
     fn drain(&mut self) {
         if !self.pair.client.is_connected() || !self.pair.server.is_connected() {
             self.pair.connect();

@@ -1,5 +1,5 @@
-//! The law of a restart: whatever bytes the journal of a broker has become, they are restored or refused; the broker never panics,
-//! and holds no more than its limits allow.
+//! The law of a restart: any bytes as the journal of a broker are restored or refused; the broker never panics, and stays within
+//! its limits.
 
 use mqtt_broker::records::{Format, Machine, Records};
 use mqtt_broker::{Broker, Config, Hooks, Next};
@@ -28,7 +28,7 @@ fn new_broker() -> (Broker<AllowAll>, Config) {
     (broker, config)
 }
 
-/// Takes bytes as the records behind that of the format.
+/// Restores bytes as the records after that of the format.
 ///
 /// # Panics
 /// When the law is broken.
@@ -62,7 +62,7 @@ pub fn restores_or_refuses(journal: &[u8]) {
     assert!(narrow(statistics.retained) <= config.retained_messages);
     let n = broker.journal().len();
     broker.stored(n);
-    // What was restored is of use to its client.
+    // The client can use the restored state.
     let id = broker.open(NOW).expect("there is room");
     broker.receive(id, CONNECT, NOW);
     let n = broker.journal().len();
@@ -72,12 +72,11 @@ pub fn restores_or_refuses(journal: &[u8]) {
     broker.closed(id, NOW);
 }
 
-/// A client of 3.1.1 called `a`, whose session stays.
+/// CONNECT of a client of 3.1.1 with the identifier `a`, whose session stays.
 const CONNECT: &[u8] = b"\x10\x0d\0\x04MQTT\x04\0\0\0\0\x01a";
 
-/// The records of a session with a subscription, messages at QoS 1 and 2 under way to it, one half received from it, and a retained
-/// one, behind that of the format.
-///
+/// Returns a format record and records of a session with a subscription, messages at QoS 1 and 2 in flight to it, an incomplete
+/// QoS 2 message from it, and a retained message.
 /// # Panics
 /// If the broker does not take its packets.
 #[must_use]
@@ -92,7 +91,7 @@ pub fn sample() -> Vec<u8> {
         b"\x33\x06\0\x01t\0\x07x",
         b"\x34\x06\0\x01t\0\x08y",
         b"\x34\x06\0\x01t\0\x09z",
-        // PUBREC of one of them: its PUBREL waits.
+        // PUBREC of one of the messages: PUBREL is awaited.
         b"\x50\x02\0\x02",
     ] {
         let received = broker.receive(id, packet, NOW);

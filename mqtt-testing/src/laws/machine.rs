@@ -1,5 +1,5 @@
-//! The law of the machines. For any bytes, commands and ticks in any order, they never panic, write only valid packets, stay
-//! within their limits, end each token once, and never ask to be woken at once without work.
+//! The law of the machines: for any bytes, commands and ticks in any order, they never panic, write only valid packets, stay
+//! within their limits, end each token once, and never have a past deadline without work.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ struct Trial<'a> {
     choices: Choices<'a>,
     now: Instant,
     input: Vec<u8>,
-    /// Outgoing bytes of this connection that are no whole packet yet.
+    /// Outgoing bytes of this connection that are not yet a complete packet.
     written: Vec<u8>,
     open: HashSet<Token>,
     receipts: Vec<Receipt>,
@@ -37,7 +37,7 @@ struct Trial<'a> {
     asked: Vec<(u16, usize)>,
 }
 
-/// How many bytes the input of a client holds.
+/// The size of a client's small input buffer.
 const BUFFER: usize = 64;
 
 /// Runs one machine with the decisions in `choices`.
@@ -326,7 +326,7 @@ impl Trial<'_> {
             .unwrap_or(passed)
             .max(self.now);
         let ticked = self.machine.tick(self.now);
-        // All input was handled before. A deadline that stays in the past would make a loop spin.
+        // All input was handled before. With a deadline that stays in the past, a loop would never sleep.
         if ticked.is_ok() && self.input.is_empty() {
             let next = self.machine.deadline();
             assert!(
@@ -382,7 +382,7 @@ impl Trial<'_> {
         }
     }
 
-    /// Lets the machine handle its input until it needs more, is blocked, or the connection is over.
+    /// Lets the machine handle its input until it needs more, is blocked, or the connection has ended.
     fn look(&mut self) {
         loop {
             // Half of the clients have a small buffer: a larger packet comes in pieces, or ends the connection.

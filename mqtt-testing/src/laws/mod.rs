@@ -1,4 +1,4 @@
-//! Laws: functions that take bytes of proptest, of the fuzzer or of a vector, and panic when a property does not hold.
+//! Laws: functions that take bytes of proptest, of the fuzzer or of a vector, and panic if a property does not hold.
 
 pub mod agent;
 pub mod broker;

@@ -1,4 +1,4 @@
-//! Plain reference models, written to be obviously correct.
+//! Plain reference models, which are simple enough to check by reading.
 
 /// Returns whether `filter` matches `topic`, level by level as section 4.7 defines it.
 #[must_use]

@@ -1,7 +1,7 @@
-//! The law of a client that crashes: an agent and its program are killed at any instant, and a new process restores any records
-//! from those that were stored up to all that were written. A message at QoS 2 has effect exactly once on a program that stores
-//! its state as notes, one at QoS 1 at least once; both ways, and in order. A program without notes gets no message again that
-//! it had finished, as far as that was stored.
+//! The law of a client that crashes: an agent and its program are killed at any instant, and a new process restores the stored
+//! records and any number of the written ones. A program that stores its state as notes handles a QoS 2 message exactly once and
+//! a QoS 1 message at least once; the same holds for the server, and in order. A program without notes does not get a message
+//! again that it had finished, if that was stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,9 +21,9 @@ use crate::machines::{CLIENT_ID, Endpoint, Opening, OwnedEvent, Role, answer};
 struct Accepted {
     number: u32,
     qos: QoS,
-    /// How long the log was with its record.
+    /// The length of the log including its record.
     end: usize,
-    /// Whether it was stored, so that it must arrive.
+    /// Whether it was reported as stored, so that it must arrive.
     told: bool,
 }
 
@@ -47,25 +47,25 @@ struct World {
     server: Endpoint,
     opening: Opening,
     now: Instant,
-    /// From the agent to the server, and back.
+    /// Bytes from the agent to the server.
     up: Vec<u8>,
     down: BytesMut,
     is_up: bool,
-    /// All records that are stored, since the first process.
+    /// All stored records since the first process.
     log: Vec<u8>,
-    /// The program stores its state as a note with each acknowledgement.
+    /// Whether the program stores its state as a note with each acknowledgement.
     has_notes: bool,
     routes: Vec<RouteId>,
     hand: Vec<InHand>,
-    /// The messages that had effect on the program. With notes, the note is how many of them.
+    /// The messages that the program has handled. With notes, the note is their number.
     effects: Vec<(u32, QoS)>,
     finished: Vec<Finished>,
     accepted: Vec<Accepted>,
     published: Vec<(u32, QoS)>,
-    /// The messages that the server got.
+    /// The messages that the server received.
     served: Vec<(u32, QoS)>,
     count: u32,
-    /// Of this connection: PUBLISH at QoS 2 that the agent got, PUBREC that the server got.
+    /// Identifiers on this connection: of QoS 2 messages that the agent received, and of PUBREC packets that the server received.
     arrived: Vec<u16>,
     received: Vec<u16>,
 }
@@ -94,8 +94,8 @@ pub fn survives(choices: &[u8], version: Version) {
     world.end();
 }
 
-/// Takes bytes as the records behind that of the format: they are restored or refused, within the limits, and the agent goes on
-/// with them.
+/// Restores bytes as the records after that of the format: they are restored or refused, within the limits, and the agent
+/// continues from them.
 ///
 /// # Panics
 /// The law is broken.
@@ -119,7 +119,7 @@ pub fn restores_or_refuses(journal: &[u8]) {
     if agent.restored().is_err() {
         return;
     }
-    // The window, or the queue where it is longer, and the requests.
+    // The limit is the window or the longer queue, and the requests.
     assert!(agent.pending() <= 1_100, "{} are pending", agent.pending());
     assert!(agent.note().is_none_or(|note| note.len() <= MAX_NOTE));
     let now = Instant::from_millis(1_000);
@@ -136,8 +136,8 @@ pub fn restores_or_refuses(journal: &[u8]) {
     agent.lost(Error::EndOfStream, now, 0);
 }
 
-/// The records of a session with a subscription, messages at QoS 1 and 2 under way to the server, and one from the server that was
-/// finished with a note, behind that of the format.
+/// Returns a format record and records of a session with a subscription, messages at QoS 1 and 2 in flight to the server, and a
+/// message from the server that was finished with a note.
 ///
 /// # Panics
 /// If the agent does not take its packets.
@@ -161,7 +161,7 @@ pub fn sample() -> Vec<u8> {
     world.log.split_off(records.consumed())
 }
 
-/// Restores a new agent from a log, or from what a key-value store keeps of it.
+/// Restores a new agent from a log, or from the entries that a key-value store has of it.
 fn restored(options: &Options, log: &[u8], as_store: bool) -> Agent {
     let mut agent = Agent::with_journal(options.clone());
     let records = Records::new(log).map(|record| record.expect("a whole record"));
@@ -230,7 +230,7 @@ impl World {
         }
     }
 
-    /// The program subscribes, and finds its note.
+    /// Starts the program, which subscribes and reads its note.
     fn start(&mut self) {
         for topic in TOPICS {
             let filter = TopicFilter::from_static(topic);
@@ -376,7 +376,7 @@ impl World {
         assert!(places.is_sorted(), "PUBREC in the order {places:?}");
     }
 
-    /// Stores so many of the records that were written.
+    /// Stores this many of the written records.
     fn store(&mut self, count: usize) {
         let mut records = Records::new(self.agent.journal());
         for record in records.by_ref().take(count) {
@@ -415,7 +415,7 @@ impl World {
         });
     }
 
-    /// The program finishes one of the messages in its hand.
+    /// The program finishes one of the messages in hand.
     fn finish(&mut self, which: usize) {
         if self.hand.is_empty() {
             return;
@@ -442,7 +442,7 @@ impl World {
         }
     }
 
-    /// The process is killed. Of the records that were not stored, so many bytes are there all the same.
+    /// Kills the process. Of the written records, this many bytes survive.
     fn crash(&mut self, bytes: usize, as_store: bool) {
         let journal = self.agent.journal();
         let kept = &journal[..bytes.min(journal.len())];
@@ -453,7 +453,7 @@ impl World {
         self.log.truncate(whole);
         for message in &mut self.accepted {
             if message.end > whole {
-                // It was never told as stored, and never will be.
+                // The message was not reported as stored, and will not be.
                 message.end = usize::MAX;
             }
         }
@@ -470,7 +470,7 @@ impl World {
         while self.agent.next_event().is_some() {}
     }
 
-    /// All bytes that may go arrive.
+    /// Delivers all bytes that may be sent.
     fn exchange(&mut self) {
         for _ in 0..20 {
             self.agent_to_server(usize::MAX);
@@ -478,7 +478,7 @@ impl World {
         }
     }
 
-    /// All is stored, all flows, and the program takes everything, until nothing moves.
+    /// Stores, sends and takes everything until nothing changes.
     fn settle(&mut self) {
         self.connect();
         for _ in 0..10_000 {
@@ -499,7 +499,7 @@ impl World {
 
     fn end(&mut self) {
         self.settle();
-        // What was sent on a connection that is gone comes again on the next one.
+        // Packets of the lost connection are sent again on the next one.
         self.cut();
         self.settle();
         assert_eq!((self.agent.pending(), self.server.pending()), (0, 0));

@@ -19,7 +19,7 @@ use crate::choices::Choices;
 use crate::peers::{Authority, Subject};
 use crate::wires::{End, Link};
 
-/// Certificates for all cases of a process, since keys take time.
+/// The certificates of all cases of a process, because making keys takes time.
 struct Shared {
     server: TlsServer,
     client: TlsConnector,
@@ -83,7 +83,7 @@ pub fn link(choice: u8) -> Link {
     Link::new(client, server)
 }
 
-/// With any stages and any split into reads, the plain bytes arrive unchanged, and the end is a clean one.
+/// With any stages and any split into reads, the plain bytes arrive unchanged, and the stream ends cleanly.
 ///
 /// # Panics
 /// The law does not hold.
@@ -117,7 +117,7 @@ pub fn split_invariant(choices: &[u8]) {
     link.server.stack.end_of_file().expect("a clean end");
 }
 
-/// For any bytes there is no panic, memory is bounded, and a failed stage stays failed.
+/// For any bytes a stage does not panic, its memory is bounded, and a failed stage stays failed.
 ///
 /// # Panics
 /// The law does not hold.
@@ -156,7 +156,7 @@ pub fn withstands(choices: &[u8]) {
         let _ = victim.stack.output(message);
         let _ = honest.stack.output(message);
         check(&mut victim, given);
-        // The next bytes go to a machine that has failed: it must return the same error.
+        // The stage has failed: with further bytes it must return the same error.
         if choices.byte() < 5 {
             victim.stack.close();
         }
@@ -166,10 +166,10 @@ pub fn withstands(choices: &[u8]) {
     let _ = victim.stack.peer();
 }
 
-/// The limits that hold at any time.
+/// Checks the limits that hold at any time.
 fn check(victim: &mut End, given: usize) {
     let outgoing = victim.stack.outgoing().len();
-    // The queue of one stage goes into that of the one below, and grows by the records.
+    // The queue of one stage goes into the queue of the stage below, and grows by its framing.
     assert!(outgoing <= 8 * OUTGOING_LIMIT, "{outgoing} are outgoing");
     let plain = victim.plain.len();
     assert!(plain <= given, "{plain} bytes came out of {given}");
@@ -211,7 +211,7 @@ fn counterpart(kind: u8) -> End {
     }
 }
 
-/// Returns words of the protocols.
+/// Returns byte strings of the protocols.
 fn script(choice: u8) -> &'static [u8] {
     const SCRIPTS: [&[u8]; 16] = [
         b"\x05\x00",

@@ -40,7 +40,7 @@ fn read(bytes: &[u8], version: Version, limit: u32) -> Found<'_> {
     }
 }
 
-/// A client accepts the packets of a server in the same way, and refuses all others.
+/// Checks that a client accepts exactly the packets of a server.
 fn by_client(first: u8, body: &[u8], v5: bool, whole: &Reader<'_>) {
     let (mut view, mut reader) = (View::default(), Reader::new(body));
     view.read_by_client(first, &mut reader, v5);
@@ -57,7 +57,7 @@ fn by_client(first: u8, body: &[u8], v5: bool, whole: &Reader<'_>) {
     assert_eq!(reader.fault, expected, "{first:02X} {body:02X?}");
 }
 
-/// Both decoders accept and refuse alike, with equal fields, faults and places.
+/// Both decoders accept and refuse the same packets, with equal fields, faults and places.
 ///
 /// # Panics
 /// The law does not hold.

@@ -1,4 +1,4 @@
-//! Clients and servers of `mqtt_session` in virtual time: one whose peer is the test, or one of each with a wire between.
+//! Clients and servers of `mqtt_session` in virtual time: a machine whose peer is the test, or a pair with a wire between them.
 
 mod endpoint;
 mod pair;

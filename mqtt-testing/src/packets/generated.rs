@@ -321,7 +321,7 @@ fn properties<'a>(
     list
 }
 
-/// Table 2-4 of MQTT 5, written a second time on purpose.
+/// Repeats table 2-4 of MQTT 5, independently of the codec.
 fn stands_in(id: PropertyId, packet: Option<PacketType>) -> bool {
     use PacketType as P;
     let Some(packet) = packet else {

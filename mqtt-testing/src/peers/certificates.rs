@@ -1,4 +1,4 @@
-//! Certificates for tests. Each test has an authority of its own.
+//! Makes certificates for tests. Each test has a separate authority.
 
 use std::fmt;
 
@@ -70,7 +70,7 @@ pub struct Issued {
 }
 
 impl Issued {
-    /// Returns it for the settings of a stage.
+    /// Returns certificate and key for the settings of a stage.
     #[must_use]
     pub fn pair(&self) -> KeyPair {
         KeyPair::new(pem_source(&self.certificate), pem_source(&self.key))

@@ -1,4 +1,4 @@
-//! A server that sends without a pause: its client must ping although it never waits for input.
+//! Implements a server that sends without a pause: its client must ping although it never waits for input.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

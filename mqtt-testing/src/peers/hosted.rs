@@ -1,4 +1,4 @@
-//! The broker of this workspace on a free port of 127.0.0.1, in a thread of its own.
+//! Runs the broker of this workspace on a free port of 127.0.0.1 in a separate thread.
 
 use std::thread::JoinHandle;
 
@@ -52,7 +52,7 @@ impl HostedBroker {
         Self::with(password, Vec::new())
     }
 
-    /// Starts a broker that accepts every client, with a port more for each of these layers.
+    /// Starts a broker that accepts every client, with an additional port for each of these layers.
     ///
     /// # Panics
     /// There is no free port.
@@ -107,7 +107,7 @@ impl Drop for HostedBroker {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
-        // Clients may still be connected; the broker gives them five seconds.
+        // Clients may still be connected, so this does not wait for the thread.
         drop(self.thread.take());
     }
 }

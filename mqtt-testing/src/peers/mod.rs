@@ -1,5 +1,5 @@
-//! Servers on 127.0.0.1 for the clients under test: Mosquitto, the broker of this workspace, and servers with behaviour that
-//! no broker has.
+//! Servers on 127.0.0.1 for the clients under test: Mosquitto, the broker of this workspace, and servers with behaviour that no
+//! broker has.
 
 #[cfg(feature = "transport")]
 mod certificates;

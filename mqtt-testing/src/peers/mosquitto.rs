@@ -1,4 +1,4 @@
-//! Mosquitto on a free port of 127.0.0.1 for one test.
+//! Runs Mosquitto on a free port of 127.0.0.1 for one test.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
@@ -16,8 +16,8 @@ pub struct Mosquitto {
     extra: String,
 }
 
-/// Returns a port on which nobody listens, from a range that the system does not assign by itself, so that no other test
-/// takes it meanwhile.
+/// Returns a port without a listener, from a range that the system does not assign itself, so that no other test takes it
+/// meanwhile.
 ///
 /// # Panics
 /// There is none.
@@ -76,7 +76,7 @@ impl Mosquitto {
         let directory =
             std::env::temp_dir().join(format!("mqtt-testing-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory for its configuration");
-        // As root, Mosquitto becomes another user, who stores its sessions there.
+        // When root starts Mosquitto, it changes to another user, who stores its sessions there.
         #[cfg(unix)]
         std::fs::set_permissions(
             &directory,
@@ -137,7 +137,7 @@ impl Mosquitto {
         broker
     }
 
-    /// Ends it like an administrator, and starts it again on its port.
+    /// Stops the broker by a signal, and starts it again on its port.
     ///
     /// # Panics
     /// It does not start again.

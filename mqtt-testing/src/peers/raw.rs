@@ -1,10 +1,10 @@
-//! A server on 127.0.0.1 that writes any bytes.
+//! Implements a server on 127.0.0.1 that writes any bytes.
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// A running server; it accepts no more when this is dropped.
+/// A running server; it stops accepting when this is dropped.
 #[derive(Debug)]
 pub struct RawServer {
     /// Its port.
@@ -19,7 +19,7 @@ pub const CONNACK_3_1_1: [u8; 4] = [0x20, 2, 0, 0];
 pub const CONNACK_5: [u8; 5] = [0x20, 3, 0, 0, 0];
 
 impl RawServer {
-    /// Starts a server. Each connection, with its number from 0, is given to `serve` on a thread of its own.
+    /// Starts a server. It passes each connection, with its number from 0, to `serve` in a separate thread.
     ///
     /// # Panics
     /// There is no free port.
@@ -27,7 +27,7 @@ impl RawServer {
         Self::start_until(move |stream, number, _| serve(stream, number))
     }
 
-    /// Starts a server whose `serve` also gets whether to stop, which is set when the server is dropped.
+    /// Starts a server. `serve` also gets a flag, which is set when the server is dropped.
     pub(super) fn start_until(
         serve: impl Fn(TcpStream, usize, &AtomicBool) + Send + Sync + 'static,
     ) -> Self {

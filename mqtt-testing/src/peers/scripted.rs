@@ -1,4 +1,4 @@
-//! A server on 127.0.0.1 that a test controls, for behaviour that a real broker does not show on demand.
+//! Implements a server on 127.0.0.1 that a test controls, for behaviour that a real broker does not show on demand.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -10,16 +10,16 @@ use mqtt_session::{Config, Heap, Instant, Server, ServerEvent, Step};
 
 use super::RawServer;
 
-/// What the server does about an event.
+/// The server's reaction to an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reaction {
     /// Accepts, grants or acknowledges, as a broker does.
     Usual,
-    /// Does nothing more: the script has answered, or there is no answer.
+    /// Does nothing: the script has answered, or there is no answer.
     Nothing,
-    /// Writes what is outgoing, then cuts the connection.
+    /// Writes the outgoing bytes, then cuts the connection.
     HangUp,
-    /// Stops to read and to write, also the answer to this event. The connection stays open.
+    /// Stops reading and writing, including the answer to this event. The connection stays open.
     Freeze,
 }
 

@@ -1,4 +1,4 @@
-//! Brokers that listen with TLS, with WebSocket and with both, and the settings of clients for them.
+//! Runs brokers that listen with TLS, with WebSocket and with both, and makes the settings of clients for them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use mqtt_transport::websocket::WebSocketServerOptions;
 
 use super::{Authority, HostedBroker, Issued, Mosquitto, Subject, free_port};
 
-/// The schemes with a port of their own.
+/// The schemes with a separate port.
 const SCHEMES: [Scheme; 3] = [Scheme::Mqtts, Scheme::Ws, Scheme::Wss];
 
-/// A running broker with a listener for each scheme but plain MQTT and Unix sockets; it ends when this is dropped.
+/// A running broker with a listener for each scheme except plain MQTT and Unix sockets; it ends when this is dropped.
 #[derive(Debug)]
 pub struct SecuredBroker {
     ports: [u16; 3],
@@ -92,7 +92,7 @@ impl SecuredBroker {
         }
     }
 
-    /// Returns who signed its certificate, which is for `localhost`.
+    /// Returns the authority of its certificate, which is for `localhost`.
     #[must_use]
     pub const fn authority(&self) -> &Authority {
         &self.authority
@@ -108,7 +108,8 @@ impl SecuredBroker {
         self.ports[at.expect("a scheme with a port")]
     }
 
-    /// Returns what makes options reach it by this scheme. The port of the options stays, for there may be a proxy.
+    /// Returns options and settings that reach the broker by this scheme. The port of the options does not change, because there
+    /// may be a proxy.
     #[must_use]
     pub fn settings(&self, mut options: Options, scheme: Scheme) -> (Options, DialOptions) {
         options.scheme = scheme;

@@ -1,5 +1,5 @@
-//! The broker's disk, and the crashes of the broker: it loses its memory at any instant, and comes back from a prefix of what it
-//! recorded, which has at least what it was told as stored and may end at any byte.
+//! Simulates the broker's disk and the broker's crashes: the broker loses its memory at any instant, and is restored from a
+//! prefix of its records, which includes the stored ones and may end at any byte.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +12,21 @@ use super::class;
 use super::expectations::{Expectations, Heard, Life, Moment, Published};
 use super::world::World;
 
-/// What the broker recorded since it was new.
+/// The records of the broker since the first process.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     log: Vec<u8>,
-    /// Of the log, how many bytes the broker was told as stored.
+    /// How many bytes of the log the broker knows as stored.
     stored: usize,
-    /// It stores once in so many turns.
+    /// The disk stores once in this many turns.
     pace: usize,
 }
 
-/// How slow a disk may be.
+/// The possible speeds of a disk.
 const PACES: [usize; 3] = [1, 6, 60];
 
 impl Disk {
-    /// The whole records that a crash leaves, if it keeps `len` bytes.
+    /// Returns the complete records after a crash that keeps `len` bytes.
     fn survivors(&self, len: usize) -> &[u8] {
         let mut records = Records::new(self.log.get(..len).unwrap_or_default());
         while matches!(records.next(), Some(Ok(_))) {}
@@ -35,7 +35,7 @@ impl Disk {
 }
 
 impl World {
-    /// A broker that records, if this world has crashes.
+    /// Starts the journal of the broker, if this world has crashes.
     pub(super) fn start_disk(&mut self) {
         if self.chance(class::CRASHES, 2) {
             let pace = PACES[self.random.below(PACES.len())];
@@ -49,7 +49,7 @@ impl World {
         }
     }
 
-    /// What the broker recorded goes to the disk, and some of it, or all, is stored.
+    /// Moves the records of the broker to the disk, and stores some or all of them.
     pub(super) fn store_some(&mut self, all: bool) {
         self.give();
         let Some(disk) = &self.disk else { return };
@@ -69,7 +69,7 @@ impl World {
         self.broker.stored(n);
     }
 
-    /// What the broker recorded goes to the disk, which may keep it or not.
+    /// Moves the records of the broker to the disk, which may lose them in a crash.
     fn give(&mut self) {
         if let Some(disk) = &mut self.disk {
             let journal = self.broker.journal();
@@ -79,12 +79,12 @@ impl World {
         }
     }
 
-    /// Whether records wait for the disk.
+    /// Returns whether records wait for the disk.
     pub(super) fn disk_has_work(&self) -> bool {
         self.disk.is_some() && !self.broker.journal().is_empty()
     }
 
-    /// The broker loses its memory, all connections, and what was not stored, as far as chance will have it.
+    /// Crashes the broker: it loses its memory, all connections, and a random part of the records that are not stored.
     pub(super) fn crash(&mut self) {
         let now = self.instant();
         self.give();
@@ -135,9 +135,9 @@ impl World {
 }
 
 impl Expectations {
-    /// Whether a message may come again because of a crash of the broker. It may lose that a message at QoS 1 was acknowledged,
-    /// and that a message at QoS 2 came: nothing of it need be stored before it goes to a subscriber at QoS 0 or 1, or to one
-    /// whose session ends with its connection.
+    /// Returns whether a message may come again because of a crash of the broker. A crash may lose the acknowledgement of a QoS 1
+    /// message, and the arrival of a QoS 2 message: its record need not be stored before it is sent to a subscriber at QoS 0 or
+    /// 1, or to one whose session ends with its connection.
     pub(super) fn a_crash_may_repeat(
         &self,
         life: &Life,
@@ -157,8 +157,8 @@ impl Expectations {
         self.crashes.iter().any(|at| (from..=to).contains(at))
     }
 
-    /// The process of a client ends. That PUBREC came need not be stored before PUBREL goes out, so the broker may send a message
-    /// again that the client acknowledged before a crash, and a client without a memory of it takes it as new.
+    /// Handles the end of a client's process. The record of PUBREC need not be stored before PUBREL is sent, so the broker may
+    /// send a message again that the client acknowledged before a crash; a client that has lost its memory treats it as new.
     pub(super) fn permit_after_crashes(&mut self, n: usize, moment: Moment) {
         let again: Vec<u32> = self.lives[n]
             .heard
@@ -174,7 +174,7 @@ impl Expectations {
     }
 }
 
-/// The records that a store gives which was told all of these: the last of each key, in the order of keys.
+/// Returns the records of a store that has stored these: the last one of each key, in the order of keys.
 fn as_entries(journal: &[u8]) -> Vec<u8> {
     let mut entries: BTreeMap<(Kind, &[u8]), &[u8]> = BTreeMap::new();
     for record in Records::new(journal).map_while(Result::ok) {

@@ -1,5 +1,5 @@
-//! The promises of MQTT as plain facts: who published, subscribed and received what and when, and the checks of these facts
-//! at the end of a run. Does not know how a broker works.
+//! Records facts about publishers, subscriptions and received messages, with their times, and checks at the end of a run whether
+//! the promises of MQTT were kept. Does not model how a broker works.
 
 use std::collections::{HashMap, HashSet};
 
@@ -81,7 +81,7 @@ impl Subscribed {
         }
     }
 
-    /// Returns whether it existed for certain, all the time between the two moments.
+    /// Returns whether it existed for certain during the whole time between the two moments.
     fn surely(&self, from: Moment, to: Moment) -> bool {
         !self.lost
             && self.granted.is_some_and(|granted| granted <= from)
@@ -94,7 +94,7 @@ impl Subscribed {
     }
 }
 
-/// A message that a program received from one of its streams.
+/// A message that a program received from a stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Heard {
     pub(crate) number: u32,
@@ -127,7 +127,7 @@ pub(crate) struct StreamRecord {
     pub(crate) leaving: Option<Moment>,
 }
 
-/// The facts about one client. Its processes begin and end; its session may outlive them.
+/// The facts about one client. It has several processes in turn; its session may outlive them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Life {
     pub(crate) name: String,
@@ -143,12 +143,12 @@ pub(crate) struct Life {
     pub(crate) ever_cut: bool,
     /// Whether messages at QoS 0 may have been dropped from a full queue.
     pub(crate) drops: bool,
-    /// The broker said that nobody waits for it any more, so messages for it may have been dropped.
+    /// Whether the broker reported that publishers do not wait for it, so that messages for it may have been dropped.
     pub(crate) given_up: bool,
-    /// When a message may come once more: it was taken (QoS 1), or its process was killed (QoS 1 and 2), before the
-    /// acknowledgement reached the broker; or its stream was dropped.
+    /// Times at which a message was permitted to come once more: it was taken (QoS 1), or its process was killed (QoS 1 and 2),
+    /// before the acknowledgement reached the broker; or its stream was dropped.
     pub(crate) permits: HashMap<u32, Vec<Moment>>,
-    /// Messages that were acknowledged on arrival and came again, since the acknowledgement was lost.
+    /// Messages that were acknowledged on arrival and came again because the acknowledgement was lost.
     pub(crate) came_again: HashSet<u32>,
     /// Messages that were acknowledged on arrival and lost with their process.
     pub(crate) died: HashSet<u32>,
@@ -207,13 +207,14 @@ pub(crate) struct Expectations {
     pub(crate) published: HashMap<u32, Published>,
     pub(crate) wills: HashMap<u32, WillRecord>,
     pub(crate) lives: Vec<Life>,
-    /// All messages that any program ever received, also in sessions that are over.
+    /// All messages that any program ever received, including those of ended sessions.
     pub(crate) ever_heard: HashSet<u32>,
     /// The retained messages at the end: number by topic.
     pub(crate) retained: HashMap<String, u32>,
-    /// When the broker crashed. That a will went out, or is not to go out, need not have been stored.
+    /// When the broker crashed. The record of a published or removed will may have been lost then.
     pub(crate) crashes: Vec<Moment>,
-    /// What is not acknowledged gives way in the broker's queues, and so does anything for clients that were away.
+    /// Whether queues are short, so that messages are dropped that are not acknowledged or are for clients that were not
+    /// connected.
     pub(crate) short_queues: bool,
 }
 
@@ -227,7 +228,7 @@ struct Seen<'a> {
 /// A message with its number, and the time by which it must have arrived.
 type Due<'a> = (u32, &'a Published, Moment);
 
-/// Topics with this prefix are used for shared subscriptions only.
+/// The prefix of topics that are used for shared subscriptions only.
 pub(crate) const SHARED: &str = "s/";
 /// The prefix of the topics of wills.
 pub(crate) const WILLS: &str = "w/";
@@ -251,7 +252,7 @@ impl Expectations {
             .or_else(|| self.will_wrong().map(|broken| (Some(0), broken)))
     }
 
-    /// Checks that a client received no wrong message, none too often, and none at a wrong time.
+    /// Checks that a client received no wrong message, no message too often, and none at a wrong time.
     fn heard_wrong(&self, life: &Life) -> Option<String> {
         let mut seen = Seen::default();
         life.heard.iter().find_map(|heard| {
@@ -367,7 +368,7 @@ impl Expectations {
         Ok(least)
     }
 
-    /// Returns the messages that every subscription from the publish until a moment must have received.
+    /// Returns the messages that every subscription that existed from the publish to a certain time must have received.
     fn due(&self) -> impl Iterator<Item = Due<'_>> {
         self.published
             .iter()
@@ -377,7 +378,7 @@ impl Expectations {
             .filter_map(|(number, published)| {
                 let publisher = self.lives.get(published.publisher);
                 let until = match (published.qos, published.acknowledged) {
-                    // The arrival of a QoS 0 message at the broker is not known.
+                    // It is not known when a QoS 0 message arrived at the broker.
                     (QoS::AtMostOnce, _) if publisher.is_some_and(|life| life.ever_cut) => {
                         return None;
                     }
@@ -447,7 +448,7 @@ impl Expectations {
                     heard.any(|heard| heard.number == number && heard.at > closed)
                 })
             };
-            // Messages at QoS 1 or 2 that another stream received since this one exists.
+            // QoS 1 or 2 messages that another stream received while this stream existed.
             let missing = life.heard.iter().find(|other| {
                 other.qos > QoS::AtMostOnce
                     && self.published.get(&other.number).is_some_and(|published| {
@@ -476,7 +477,7 @@ impl Expectations {
             ) else {
                 continue;
             };
-            // Who was away or too slow may have been chosen for it.
+            // A client that was not connected or too slow may have been chosen for it.
             let lossy = |life: &Life| life.given_up || life.ever_cut;
             if self.short_queues && self.lives.iter().any(lossy) {
                 return None;
@@ -560,7 +561,7 @@ impl Expectations {
         None
     }
 
-    /// The first client is connected all the time and receives the wills.
+    /// Checks wills. The first client is connected all the time and receives them.
     fn will_wrong(&self) -> Option<String> {
         let watcher = self.lives.first()?;
         for (number, fact) in &self.wills {
@@ -577,8 +578,8 @@ impl Expectations {
     }
 }
 
-/// Returns whether a message that its publisher sent again may come as a new one: to a subscription that was added since, or
-/// has a higher QoS since, at QoS 0 to a client that was away, or when the first copy expired.
+/// Returns whether a message that its publisher sent again may come as a new one: to a subscription that was added meanwhile or
+/// got a higher QoS, at QoS 0 to a client that was not connected, or when the first copy expired.
 fn may_be_sent_again(
     life: &Life,
     heard: &Heard,

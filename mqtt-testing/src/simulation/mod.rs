@@ -81,7 +81,7 @@ pub mod class {
 pub struct Plan {
     /// How many clients there are.
     pub clients: usize,
-    /// How many operations all clients do: publish, subscribe, begin, end.
+    /// How many operations all clients do in total: publish, subscribe, begin, end.
     pub operations: usize,
     /// Whether to print the events on standard error.
     pub trace: bool,
@@ -100,14 +100,14 @@ impl Default for Plan {
     }
 }
 
-/// Counts of a run, which show that it was not idle.
+/// The counts of a run, which show that many events happened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     /// Messages published.
     pub published: usize,
     /// Messages that programs received.
     pub received: usize,
-    /// Messages that programs received once more, as MQTT allows.
+    /// Messages that programs received again, as MQTT allows.
     pub repeated: usize,
     /// Connections cut.
     pub cuts: usize,
@@ -119,7 +119,7 @@ pub struct Report {
     pub taken_over: u64,
     /// Clients with short queues from which nothing was dropped.
     pub short_queues: usize,
-    /// Those whose publishers could not be slowed down enough.
+    /// Clients with short queues whose publishers could not be slowed down enough.
     pub given_up: usize,
     /// Connections with stages whose handshakes ended well.
     pub layered: usize,

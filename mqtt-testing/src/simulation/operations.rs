@@ -1,4 +1,4 @@
-//! The random operations of clients, and the promises that result from them.
+//! Performs the random operations of clients, and records the promises that follow from them.
 
 use std::collections::HashSet;
 
@@ -29,7 +29,7 @@ impl World {
         if self.disk.is_some() && self.random.once_in(100) {
             self.crash();
         }
-        // Any client but the first one, which watches.
+        // Any client except the first one, which only receives.
         let n = 1 + self.random.below(self.nodes.len() - 1);
         let node = &self.nodes[n];
         if node.agent.is_stopped() {
@@ -159,7 +159,7 @@ impl World {
     }
 
     pub(super) fn filter(&mut self) -> Filter {
-        // Topics of shared subscriptions have no other ones, and QoS 1 at least.
+        // Topics of shared subscriptions have no other subscriptions, and at least QoS 1.
         let shares = self.plan.classes & class::SHARED != 0;
         let random = &mut self.random;
         let (filter, shared) = match random.below(32) {
@@ -188,7 +188,7 @@ impl World {
         self.subscribe_to(n, filters);
     }
 
-    /// Makes the next subscription of an earlier process again. Returns whether there is one.
+    /// Repeats the next subscription of an earlier process. Returns whether there is one.
     pub(super) fn subscribe_again(&mut self, n: usize) -> bool {
         let node = &mut self.nodes[n];
         if node.closing.is_some() {
@@ -253,7 +253,7 @@ impl World {
         let life = &mut self.expectations.lives[n];
         let fact = life.streams.len();
         life.streams.push(StreamRecord {
-            // Unclaimed messages that wait move to a subscription that claims them.
+            // Waiting unclaimed messages move to a subscription that matches them.
             filters: filters
                 .iter()
                 .filter(|_| id.is_some())
@@ -377,7 +377,7 @@ impl World {
         node.agent.forget(id, now);
         let life = &mut self.expectations.lives[n];
         life.streams[stream.fact].closed = Some(moment);
-        // The message in hand, and those that other streams had and this one had not, may go to another stream.
+        // The message in hand, and messages that only other streams had, may go to another stream.
         let had: HashSet<u32> = life
             .heard
             .iter()

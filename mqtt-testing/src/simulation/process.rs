@@ -1,4 +1,4 @@
-//! The processes of a client: one begins, dials, is closed or killed, and another one follows.
+//! Runs the processes of a client: a process begins, dials, is closed or killed, and the next one begins.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -153,7 +153,7 @@ impl World {
         will
     }
 
-    /// Ends the process, killed or after it was closed, and begins another one. All of its memory is lost.
+    /// Ends the process by a kill or after a close, and begins the next one. All memory of the process is lost.
     pub(super) fn restart(&mut self, n: usize, killed: bool) {
         let why = if killed { "is killed" } else { "starts again" };
         self.trace(n, format_args!("{why}"));

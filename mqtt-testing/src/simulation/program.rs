@@ -1,4 +1,4 @@
-//! The programs: each has an agent, takes messages from its streams at its own pace, and some publish what they receive.
+//! Runs the programs. Each has an agent and takes messages from its streams at its own speed; some publish the received messages.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -30,9 +30,9 @@ pub(super) enum Bridge {
 /// The work on the message in hand.
 #[derive(Debug)]
 enum Task {
-    /// There is none left.
+    /// The work is done.
     Done,
-    /// It is to be published to this topic.
+    /// The message is to be published to this topic.
     Publish(String),
     /// The publish is to be acknowledged.
     Await(Token),
@@ -50,7 +50,7 @@ enum Work {
 struct Hand {
     received: ReceivedMessage,
     number: Option<u32>,
-    /// For how many turns the program works on it.
+    /// For how many turns the program works on the message.
     patience: usize,
     task: Task,
 }
@@ -58,14 +58,14 @@ struct Hand {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) id: Option<RouteId>,
-    /// The subscription of the stream of unclaimed messages, if the options have one.
+    /// The route of the stream of unclaimed messages, if the options have subscriptions.
     learned: Option<RouteId>,
     /// Its index among the noted streams.
     pub(super) fact: usize,
     pub(super) filters: Vec<Filter>,
     /// Its subscriptions among the noted ones.
     pub(super) records: Vec<usize>,
-    /// Whether there may be a message: the agent reported it, or nobody has asked yet.
+    /// Whether there may be a message: the agent reported one, or the program has not asked yet.
     ready: bool,
     hand: Option<Hand>,
     pub(super) leaving: bool,
@@ -119,7 +119,7 @@ pub(super) struct Node {
     pub(super) active: bool,
     pub(super) slow: bool,
     pub(super) bridge: Bridge,
-    /// Whether it reads unclaimed messages only when it has made all its subscriptions.
+    /// Whether the program reads unclaimed messages only after it has made all its subscriptions.
     pub(super) late: bool,
     /// Subscriptions that are still to be made.
     pub(super) to_subscribe: VecDeque<Vec<Filter>>,
@@ -130,8 +130,8 @@ pub(super) struct Node {
     pub(super) by_hand: HashSet<MessageId>,
     /// The last message under each identifier.
     pub(super) arrived: HashMap<(QoS, PacketId), u32>,
-    /// Received messages whose acknowledgement has not reached the broker; whether it was QoS 1 and the program is done with
-    /// it.
+    /// Received messages whose acknowledgement has not reached the broker, and whether each has QoS 1 and the program is done
+    /// with it.
     pub(super) unsettled: HashMap<u32, bool>,
     /// Messages that the program received at QoS 2.
     pub(super) exactly_once: HashSet<u32>,
@@ -142,9 +142,9 @@ pub(super) struct Node {
     /// Identifiers of QoS 2 messages that earlier processes did not finish. The broker may take the next message with such an
     /// identifier for a repetition.
     pub(super) half_sent: HashSet<PacketId>,
-    /// Messages of this process for which that may happen.
+    /// Messages of this process that the broker may take for a repetition.
     pub(super) doubtful: HashSet<u32>,
-    /// The time by which it is closed.
+    /// The time limit of closing.
     pub(super) closing: Option<u64>,
 }
 
@@ -153,7 +153,7 @@ impl Node {
         self.agent.options().acknowledge == AcknowledgeWhen::Arrived
     }
 
-    /// Returns everything that is not finished, for the report of a failure.
+    /// Returns all unfinished work, for the report of a failure.
     pub(super) fn unfinished(&self) -> Option<String> {
         let streams: Vec<_> = self
             .streams
@@ -275,7 +275,7 @@ impl World {
                 None => return,
             },
         };
-        // A filter that another stream has stays with the broker until the SUBACK of that stream.
+        // A filter that another stream has stays at the broker until the SUBACK of that stream.
         let kept = |filter: &String| {
             node.streams
                 .iter()
@@ -334,7 +334,7 @@ impl World {
         }
     }
 
-    /// Lets every program do what it can. Returns whether one did anything.
+    /// Lets every program work. Returns whether one did anything.
     pub(super) fn step_all(&mut self) -> bool {
         let mut any = false;
         for n in 0..self.nodes.len() {
@@ -371,7 +371,7 @@ impl World {
                 .acknowledge(id, ReasonCode::Success, now);
             match done {
                 Ok(()) => self.done_with(n, number),
-                // Its connection is lost, so it comes again.
+                // The connection of the message is lost, so the message comes again.
                 Err(Refused::NothingToAcknowledge) if self.expectations.lives[n].cut => {}
                 Err(refused) => {
                     self.fail(n, format!("{number} is not acknowledged: {refused}"));

@@ -9,7 +9,7 @@ const RUNS: usize = 600;
 /// With fewer clients a seed makes a different run, so neighbouring seeds are tried as well.
 const BESIDE: u64 = 6;
 
-/// Reports a failure: its seed, the smallest plan found that fails, and the operations and packets of the client concerned.
+/// Reports a failure: its seed, the smallest failing plan, and the operations and packets of the client concerned.
 #[must_use]
 pub fn explain(failure: &Failure, plan: Plan) -> String {
     let mut text = format!("{failure}\n");

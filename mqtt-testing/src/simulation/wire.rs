@@ -1,4 +1,4 @@
-//! The wires between the clients and the broker.
+//! Moves bytes on the wires between the clients and the broker, and cuts wires.
 
 use bytes::{Buf, BytesMut};
 use mqtt_agent::{Error, Flow};
@@ -18,9 +18,9 @@ pub(super) struct Wire {
     pub(super) up: BytesMut,
     /// Bytes that the client has not read; its stages take them.
     pub(super) down: BytesMut,
-    /// Whether the broker has input that it did not take and wants to see again.
+    /// Whether the broker has not accepted input and has to see it again.
     pub(super) blocked: bool,
-    /// It is cut after so many more bytes.
+    /// After how many further bytes it is cut.
     pub(super) cut_after: Option<usize>,
     /// Whether the broker has read a DISCONNECT.
     pub(super) leaving: bool,
@@ -350,7 +350,7 @@ impl World {
         let connected = std::mem::take(&mut node.connected);
         let life = &mut self.expectations.lives[n];
         (life.cut, life.ever_cut) = (true, true);
-        // Messages that were taken at QoS 1 may come again.
+        // Taken QoS 1 messages may come again.
         for (number, taken) in &node.unsettled {
             if *taken {
                 life.permit(*number, moment);
@@ -367,7 +367,7 @@ impl World {
             if wire.leaving {
                 fact.most -= 1;
             } else if connected && node.version == Version::V311 {
-                // A delayed will is not published if the client is back in time.
+                // A delayed will is not published if the client reconnects in time.
                 fact.least += 1;
             }
         }

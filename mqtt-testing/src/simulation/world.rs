@@ -1,4 +1,4 @@
-//! The clients, the broker and the time.
+//! Holds the clients, the broker and the time.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,7 +17,7 @@ use super::{Plan, Random, Report, Violation, class};
 pub(super) struct AllowAll {
     assigned: u128,
     taken_over: u64,
-    /// Clients that are not waited for any more.
+    /// Clients for which publishers do not wait any more.
     given_up: HashSet<String>,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) broker: Broker<AllowAll>,
     pub(super) config: Config,
-    /// What the broker records, if it does.
+    /// The disk with the records of the broker, if there is one.
     pub(super) disk: Option<Disk>,
     pub(super) nodes: Vec<Node>,
     /// The client of each connection.
@@ -63,7 +63,7 @@ pub(super) struct World {
     pub(super) report: Report,
     /// The first failure.
     failed: Option<Violation>,
-    /// The client that is recorded, and the record.
+    /// The client whose operations and packets are recorded, and the record.
     recorded: Option<usize>,
     log: Vec<String>,
 }
@@ -71,7 +71,7 @@ pub(super) struct World {
 /// Longer than any run, in milliseconds.
 const HOUR_MS: u32 = 3_600_000;
 
-/// How many rounds all work may take at the end.
+/// The limit of rounds at the end.
 const ROUNDS: usize = 3_000;
 
 impl World {
@@ -225,7 +225,7 @@ impl World {
                 quiet = 0;
                 continue;
             }
-            // Delayed wills, waits before attempts, pings.
+            // Time for delayed wills, waits before attempts, and pings.
             self.pass(2_000);
             quiet += 1;
             if quiet > 3 {
@@ -254,7 +254,7 @@ impl World {
         self.so_far()
     }
 
-    /// Does what a client must do before its facts can be checked. Returns whether there was anything to do.
+    /// Restores a client to a state in which its facts can be checked. Returns whether there was anything to do.
     fn come_back(&mut self, n: usize) -> bool {
         let node = &self.nodes[n];
         if node.agent.is_stopped() {
@@ -271,7 +271,7 @@ impl World {
     /// A new client receives the retained messages.
     fn learn_retained(&mut self) -> Result<(), String> {
         let n = self.nodes.len();
-        // Like the first client, it does no random operations.
+        // This client does no random operations, like the first one.
         self.add("late".to_owned());
         self.dial(n);
         self.flush();

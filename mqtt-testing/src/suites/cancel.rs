@@ -1,4 +1,4 @@
-//! Drops every future of a client at every await point, under any async runtime. Nothing may be lost or doubled.
+//! Drops every future of a client at every await point, under any async runtime. No message or byte may be lost or doubled.
 
 use std::future::Future;
 use std::io;
@@ -110,7 +110,7 @@ async fn serve(mut wire: Wire) {
     }
 }
 
-/// Polls once. The future is dropped whether it is ready or not.
+/// Polls a future once, then drops it even if it is ready.
 async fn once<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     std::future::poll_fn(|cx| {
@@ -122,8 +122,8 @@ async fn once<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
-/// Makes a future, polls it once and drops it, until one is ready at once. A dropped future must make progress, or this never
-/// ends. It is a macro, since each future borrows again.
+/// Makes a future, polls it once and drops it, until one is ready at once. A dropped future must make progress; otherwise this
+/// never ends. It is a macro because each future borrows again.
 macro_rules! insist {
     ($future:expr) => {
         loop {

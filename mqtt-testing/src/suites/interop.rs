@@ -77,7 +77,7 @@ pub struct Wires {
     pub near: Proxy,
     /// The subscriber's.
     pub far: Proxy,
-    /// After how many bytes they are cut at the latest.
+    /// The largest numbers of bytes after which they are cut.
     longest: (u32, u32),
 }
 
@@ -91,9 +91,9 @@ impl Wires {
     /// As for [`Proxy::start`].
     #[must_use]
     pub fn start(broker: &Mosquitto, seed: u32) -> Self {
-        // Mosquitto 2.0.11 publishes a message again after its PUBREC came, against 3.1.1 [MQTT-4.3.3-1] and 5
-        // [MQTT-4.3.3-6], if a resumed connection is cut before its PUBREL is written: the subscriber's connections live
-        // long enough for those.
+        // Mosquitto 2.0.11 publishes a message again after its PUBREC, against 3.1.1 [MQTT-4.3.3-1] and 5 [MQTT-4.3.3-6], if a
+        // resumed connection is cut before its PUBREL is written. The subscriber's connections live long enough for these
+        // PUBRELs.
         Self::between(broker.port, (500, LIVES.0), (4_000, LIVES.1), seed)
     }
 
@@ -111,8 +111,8 @@ impl Wires {
         }
     }
 
-    /// Checks that they were cut as often as the bytes of `count` messages, with acknowledgements of at least 17 bytes,
-    /// require.
+    /// Checks that the connections were cut as often as the bytes of `count` messages, with acknowledgements of at least 17
+    /// bytes, require.
     ///
     /// # Panics
     /// They were not.
@@ -122,7 +122,7 @@ impl Wires {
         assert!(near + far >= sure, "{near} and {far} cuts");
     }
 
-    /// Stops to cut connections.
+    /// Stops cutting connections.
     pub fn calm_down(&self) {
         self.near.calm_down();
         self.far.calm_down();
@@ -163,8 +163,8 @@ pub async fn pass<H>(
     let subscriber = start(options(wires.far.port, version, "subscriber"));
     let mut numbers = subscriber.subscribe("numbers", qos).await.unwrap();
     let publisher = start(options(wires.near.port, version, "publisher"));
-    // Mosquitto sends all messages of a resumed session in one burst, and reads no acknowledgement before it is done. If they
-    // do not pass between two cuts, it sends them for ever.
+    // Mosquitto sends all messages of a resumed session in one burst, and reads no acknowledgement before the end. If they do not
+    // pass between two cuts, it sends them for ever.
     let ahead = Semaphore::new(200);
     let publish = async {
         let mut tickets = Vec::new();
@@ -191,7 +191,7 @@ pub async fn pass<H>(
         both.unwrap_or_else(|| panic!("it stalls: {publisher_now:?}, {subscriber_now:?}"));
     wires.were_cut(count);
     if qos == QoS::ExactlyOnce {
-        // No other message may come: one after the last number would be a double.
+        // No other message may come: a message after the last number would be a repetition.
         wires.calm_down();
         let last = publish_last(&publisher, &mut numbers).await;
         assert_eq!(last, LAST, "a message came twice");
@@ -205,8 +205,8 @@ pub async fn pass<H>(
     let _ = subscriber.close(Duration::from_secs(10)).await;
 }
 
-/// Takes messages until all numbers below `count` came. Returns how often each came, and all in their order. Each new number
-/// allows another publish.
+/// Takes messages until all numbers below `count` have come. Returns how often each came, and all numbers in their order. Each
+/// new number permits another publish.
 async fn hear(
     numbers: &mut Messages,
     count: u32,

@@ -1,5 +1,5 @@
-//! Tests of the handles of every runtime with brokers that speak TLS and WebSocket themselves, also over connections that are cut at any
-//! byte, within handshakes, records and frames.
+//! Tests the handles of every runtime with brokers that have TLS and WebSocket built in, also over connections that are cut at
+//! any byte, within handshakes, records and frames.
 
 use std::future::Future;
 use std::ops::Deref;
@@ -66,7 +66,7 @@ where
     for scheme in [Scheme::Mqtts, Scheme::Ws, Scheme::Wss] {
         for version in [Version::V311, Version::V5] {
             let mut settings = options(broker.port(scheme), version, "one");
-            // The last message is not acknowledged when the handle is closed: a session that is kept would bring it again.
+            // The last message is not acknowledged when the handle is closed: with a kept session it would come again.
             settings.clean_start = true;
             settings.session_expiry = 0;
             let (options, dial) = broker.settings(settings, scheme);
@@ -74,7 +74,7 @@ where
             handle.first_attempt().await.expect("it connects");
             let mut messages = handle.subscribe("a/b", QoS::ExactlyOnce).await.unwrap();
             for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
-                // It takes several records and frames.
+                // The payload takes several records and frames.
                 let payload = vec![qos.get(); 100_000];
                 let ticket = handle.publish("a/b", qos, false, &payload).await.unwrap();
                 let message = messages.next().await.unwrap();
@@ -111,7 +111,7 @@ where
         let wires = Wires::between(broker.port(scheme), LIVES.0, LIVES.1, seed);
         let start = |options| {
             let (mut options, dial) = broker.settings(options, scheme);
-            // Each round has sessions of its own.
+            // Each round has separate sessions.
             options.client_id = format!("{} {version} {}", options.client_id, qos.get());
             start(options, dial)
         };
@@ -119,7 +119,7 @@ where
     }
 }
 
-/// Is ready after `span`, under any runtime.
+/// Waits for `span` under any runtime.
 fn elapsed(span: Duration) -> impl Future<Output = ()> {
     let (sender, receiver) = oneshot::channel();
     std::thread::spawn(move || {

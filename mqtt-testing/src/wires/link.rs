@@ -1,4 +1,4 @@
-//! Two stacks of stages connected without a network.
+//! Connects two stacks of stages without a network.
 
 use mqtt_transport::bytes::BytesMut;
 use mqtt_transport::{Error, Stack};

@@ -1,5 +1,5 @@
-//! A serial line with a modem at its end, between an emulated device and a broker. A UART has no carrier, so a cut link is
-//! silent, and text of the modem is noise among the packets.
+//! Simulates a serial line with a modem at its end, between an emulated device and a broker. A UART has no carrier, so a cut link
+//! is silent, and text of the modem is noise among the packets.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -16,11 +16,11 @@ pub enum Mishap {
     Cut,
     /// The link ends in the middle of a packet to the device.
     CutInside,
-    /// The modem prints a line of its own.
+    /// The modem prints an additional line.
     Noise,
 }
 
-/// A line that a device can be started on.
+/// A line to which a device can be connected.
 #[derive(Debug)]
 pub struct Modem {
     /// The port to which the device connects.
@@ -38,15 +38,15 @@ struct Line {
     /// The link to the broker, if there is one, and the number of links so far.
     link: Mutex<(Option<TcpStream>, usize)>,
     passed: Mutex<Sender<PacketType>>,
-    /// The faults, each after so many PUBLISH packets of the device, the next one last.
+    /// The faults, each after this many PUBLISH packets of the device, the next one last.
     mishaps: Mutex<Vec<(usize, Mishap)>>,
     cut_inside: Mutex<bool>,
     happened: Arc<Mutex<usize>>,
 }
 
 impl Modem {
-    /// Makes a line to the broker on this port. Each fault comes after so many PUBLISH packets of the device, in rising
-    /// order.
+    /// Makes a line to the broker on this port. Each fault comes after the given number of PUBLISH packets of the device, in
+    /// ascending order.
     ///
     /// # Panics
     /// There is no free port.
@@ -78,7 +78,7 @@ impl Modem {
         }
     }
 
-    /// Waits until the broker sent such a packet to the device.
+    /// Waits until the broker has sent such a packet to the device.
     ///
     /// # Panics
     /// None comes within a minute, or the device is gone.

@@ -1,4 +1,4 @@
-//! A TCP proxy that cuts each connection after a random number of bytes, wherever that falls in a packet.
+//! Runs a TCP proxy that cuts each connection after a random number of bytes, at any place in a packet.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -66,7 +66,7 @@ impl Proxy {
         self.cuts.load(Ordering::Relaxed)
     }
 
-    /// Stops to cut connections.
+    /// Stops cutting connections.
     pub fn calm_down(&self) {
         self.calm.store(true, Ordering::Relaxed);
     }

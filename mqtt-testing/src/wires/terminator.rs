@@ -1,4 +1,4 @@
-//! A server of TLS, WebSocket and Unix sockets in front of a server of plain MQTT over TCP.
+//! Runs a server for TLS, WebSocket and Unix sockets in front of a server for plain MQTT over TCP.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use mqtt_transport::websocket::{WebSocketServer, WebSocketServerOptions};
 
 use crate::peers::{Authority, Subject};
 
-/// How a connection to the client ends when the server has ended it.
+/// How a connection to the client ends after the server has ended its connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
     /// With the end of TLS and WebSocket.
@@ -52,7 +52,7 @@ fn authority() -> &'static (Authority, TlsServer) {
     })
 }
 
-/// The threads end with the process, since a client may outlive the test that made it.
+/// The threads end with the process, because a client may outlive the test that made it.
 fn listen(behind: u16, scheme: Scheme, end: End) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("its address").port();
@@ -109,7 +109,7 @@ fn listen_unix(behind: u16) -> String {
     format!("@{name}")
 }
 
-/// The suites use it on Linux only, since other systems have no abstract sockets.
+/// The suites use Unix sockets on Linux only, because other systems have no abstract sockets.
 #[cfg(not(target_os = "linux"))]
 fn listen_unix(_behind: u16) -> String {
     panic!("there are no abstract sockets on this system")
@@ -125,7 +125,7 @@ impl Shared {
         self.stack.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what is outgoing.
+    /// Writes the outgoing bytes.
     fn send(&self) -> io::Result<()> {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -153,8 +153,8 @@ impl Shared {
             self.stack().close();
             let _ = self.send();
         }
-        // While it is locked, no other thread sends the rest of what is cut here: a client would take it for bytes of the
-        // server.
+        // While it is locked, no other thread sends the rest of the bytes that are cut here: a client would take them for bytes
+        // of the server.
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if end == End::Cut {
             // A part of the record with the end, or of a last message.

@@ -1,6 +1,6 @@
-//! The law of the agent. For any calls in any order, from the program, from the transport and from a server that may send
-//! anything, the agent never panics, writes only valid packets, ends each token once, reports each answer to a SUBSCRIBE once
-//! on each connection, gives a message to each inbox once, stays within its limits, and stops when it is closed and its time
+//! The law of the agent: for any calls in any order, from the program, from the transport and from a server that may send
+//! anything, the agent never panics, writes only valid packets, ends each token once, reports each answer to a SUBSCRIBE once on
+//! each connection, gives a message to each inbox once, stays within its limits, and stops after it is closed and its time limit
 //! is over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -35,7 +35,7 @@ struct Given {
     losses: u32,
     /// Whether the program is done with it.
     finished: bool,
-    /// The program answered it with a reason code that is an error.
+    /// Whether the program acknowledged it with a reason code that is an error.
     refused: bool,
 }
 
@@ -208,7 +208,7 @@ impl<'a> Trial<'a> {
         if self.up {
             self.server.heard.extend_from_slice(taken);
         }
-        // A number beyond the outgoing bytes must do no harm.
+        // A number beyond the outgoing bytes must have no effect.
         self.agent.sent(if all { n + 5 } else { n });
         self.server.read(self.version);
     }
@@ -270,7 +270,7 @@ impl<'a> Trial<'a> {
                     self.agent
                 ),
                 Err(error) => {
-                    // A program that does not report the lost connection must do no harm.
+                    // A program that does not report the lost connection must cause no failure.
                     if self.choices.below(4) > 0 {
                         self.lost(error, 7);
                     }
@@ -349,14 +349,14 @@ impl<'a> Trial<'a> {
         if forget {
             self.agent.forget(id, self.now);
             self.streams.remove(&from);
-            // The messages that it did not finish go there, whatever that stream had before.
+            // Its unfinished messages go there, even if that stream had them before.
             self.streams.entry(None).or_default().got.clear();
         } else {
             self.agent.unsubscribe(id, self.now);
         }
     }
 
-    /// Returns any of the streams, always the same for the same choices.
+    /// Returns any of the streams; the same one for the same choices.
     fn any_stream(&mut self) -> Option<RouteId> {
         let streams: Vec<_> = self.streams.keys().copied().collect();
         self.choices.pick(&streams)
@@ -387,7 +387,7 @@ impl<'a> Trial<'a> {
         };
         let stream = self.streams.entry(from).or_default();
         if let Some(id) = received.id() {
-            // Each message has a number of its own in the agent, also when the server sends it again.
+            // Each message has a unique number in the agent, even if the server sends it again.
             assert!(stream.got.insert(id), "{from:?} gives {id:?} twice");
             stream.in_hand.push(id);
         }

@@ -1,4 +1,4 @@
-//! A server that answers the agent, publishes, and stores which messages were acknowledged.
+//! Implements a server that answers the agent, publishes, and records which messages were acknowledged.
 
 use std::collections::VecDeque;
 
@@ -22,16 +22,16 @@ pub(super) struct Sent {
 /// The state of the server: received bytes, answers to give, and messages without an acknowledgement.
 #[derive(Default)]
 pub(super) struct Server {
-    /// Bytes of this connection that are no whole packet yet.
+    /// Bytes of this connection that are not yet a complete packet.
     pub(super) heard: Vec<u8>,
-    /// Answers that were not given yet.
+    /// Answers that are still to be sent.
     pub(super) answers: VecDeque<Vec<u8>>,
-    /// Whether CONNACK was given.
+    /// Whether CONNACK was sent.
     pub(super) accepted: bool,
     pub(super) has_session: bool,
     /// Messages that were sent and not acknowledged.
     pub(super) under_way: Vec<Sent>,
-    /// QoS 2: identifiers whose PUBREC arrived and whose PUBCOMP did not.
+    /// Identifiers of QoS 2 messages after PUBREC and before PUBCOMP.
     pub(super) to_release: Vec<u16>,
     pub(super) number: u32,
     /// Whether it sent bytes that no server sends, so that received messages are not checked any more.

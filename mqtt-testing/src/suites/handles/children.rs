@@ -1,5 +1,5 @@
-//! Tests that need a process of their own: the test binary starts itself again with one ignored test, and passes the task in
-//! an environment variable.
+//! Tests that need a separate process: the test binary starts itself again with one ignored test, and passes the task in an
+//! environment variable.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -28,7 +28,7 @@ fn start_child(module: &str, task: &str) -> Process {
     let test = format!("{}in_a_process_of_its_own", inner.unwrap_or_default());
     let own = std::env::current_exe().expect("a test has a path");
     let own = own.to_str().expect("a path of text");
-    // `env` becomes the program, so its process id is that of the child.
+    // `env` executes the program, so its process id is that of the child.
     let task = format!("{TASK}={task}");
     Process::start(
         "env",
@@ -36,7 +36,7 @@ fn start_child(module: &str, task: &str) -> Process {
     )
 }
 
-/// Does the task of a child; nothing without a task.
+/// Performs the task of a child; does nothing without a task.
 pub async fn act<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     let Ok(task) = std::env::var(TASK) else {
         return;
@@ -66,7 +66,7 @@ pub async fn act<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     }
 }
 
-/// Returns the numbers of the messages that a child took before it was killed, with the last of them in its hand.
+/// Returns the numbers of the messages that a child took before it was killed, with the last message in hand.
 pub(crate) fn take_and_be_killed(
     module: &str,
     options: &Options,
@@ -98,8 +98,8 @@ async fn take<H: Deref<Target = Handle>>(
     for _ in 0..count {
         println!("took {}", number(&messages.next().await.unwrap().payload));
     }
-    // When this is acknowledged, the server has read all earlier acknowledgements, which are those of all messages but the
-    // last.
+    // When this is acknowledged, the server has read all earlier acknowledgements, which are those of all messages except the
+    // last one.
     let fence = handle.publish("fence", QoS::ExactlyOnce, false, b"").await;
     assert!(fence.unwrap().await.is_success());
     println!("waits to be killed");
@@ -153,7 +153,7 @@ pub async fn each_reason_is_logged_once<H: Deref<Target = Handle>>(
         .strip_prefix(&first)
         .and_then(|rest| rest.strip_suffix(&last))
         .unwrap_or_else(|| panic!("{lines:#?}"));
-    // While the one broker ends and the other starts, connections are reset or refused, and each of these is a new reason.
+    // While one broker ends and the other starts, connections are reset or refused, and each of these is a new reason.
     for (n, line) in changes.iter().enumerate() {
         assert!(line.starts_with("LOG WARN not connected: "), "{line}");
         assert!(!changes[..n].contains(line), "{lines:#?}");
@@ -216,10 +216,10 @@ impl Subscriber for Log {
     fn exit(&self, _: &Id) {}
 }
 
-/// How many messages come, and out of how many one is kept.
+/// How many messages come, and of how many the program keeps one.
 const STREAM: (u32, u32) = (100_000, 200);
 
-/// A message holds its own bytes, not the buffer that it was read in: 500 of 100,000 small messages held all 30 MB.
+/// A stored message takes its own bytes, not the buffer of its read. Before, 500 of 100,000 small messages kept all 30 MB.
 pub async fn stored_messages_take_little_more_than_their_bytes<H: Deref<Target = Handle>>(
     _start: impl Fn(Options) -> H,
     module: &str,

@@ -22,7 +22,7 @@ fn is_refused(error: &Error) -> bool {
     source.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
-/// The attempts count although each connection was accepted: the client waits longer and longer.
+/// The attempts count although each connection was accepted: the waits of the client increase.
 pub async fn a_broker_that_disconnects_after_connack_is_dialled_less_often<
     H: Deref<Target = Handle>,
 >(
@@ -48,7 +48,7 @@ pub async fn a_failed_first_attempt_returns_its_reason<H: Deref<Target = Handle>
     assert_eq!(error.to_string(), "connection refused: not authorized");
 }
 
-/// A packet limit protects the heap; the error names the setting that raises it.
+/// The packet limit protects the heap; the error names the setting that raises the limit.
 pub async fn an_oversize_packet_s_error_names_the_setting<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -132,7 +132,7 @@ pub async fn connected_waits_without_a_time_limit<H: Deref<Target = Handle>>(
     assert!(handle.is_connected());
 }
 
-/// The client reconnects quickly after restarts of the broker: after a good connection the wait is a first one. The twentieth
+/// The client reconnects quickly after restarts of the broker: after a good connection, the wait is a first one. The twentieth
 /// wait in a row would be half an hour.
 pub async fn a_short_good_connection_is_followed_by_a_quick_reconnect<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
@@ -243,7 +243,7 @@ pub async fn events_have_the_fields_of_connack<H: Deref<Target = Handle>>(
     assert!(handle.events().next().await.is_some());
 }
 
-/// Without the option the client tries again.
+/// Without the option, the client tries again.
 pub async fn an_authentication_failure_stops_a_client_that_wants_it<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {

@@ -1,4 +1,4 @@
-//! The promises of a handle, under any runtime: reconnection, limits, policies, delivery, closing.
+//! Tests the promises of a handle under any runtime: reconnection, limits, policies, delivery, closing.
 
 #![allow(
     clippy::let_underscore_future,
@@ -73,8 +73,8 @@ macro_rules! handles {
     };
 }
 
-/// Writes those tests of [`handles!`] that also pass with a proxy between the client and its server. The others need to see that
-/// no server accepts the connection, or that no server reads the bytes.
+/// Writes the tests of [`handles!`] that also pass with a proxy between the client and its server. The other tests need to see
+/// that no server accepts the connection or reads the bytes.
 #[macro_export]
 macro_rules! handles_through {
     ($start:expr, $run:expr) => {
@@ -135,7 +135,7 @@ macro_rules! handles_over {
 
 pub(crate) const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 
-/// Returns a client that is connected, or the reason why the first attempt failed.
+/// Returns a connected client, or the reason why the first attempt failed.
 pub(crate) async fn connect<H: Deref<Target = Handle>>(
     start: &impl Fn(Options) -> H,
     options: Options,
@@ -153,7 +153,7 @@ pub(crate) fn options(port: u16) -> Options {
     options
 }
 
-/// Options with a session that outlives its connections.
+/// Returns options with a session that outlives its connections.
 pub(crate) fn kept(port: u16, version: Version, client_id: &str) -> Options {
     let mut options = options(port);
     options.version = version;

@@ -21,11 +21,11 @@ use crate::peers::{CONNACK_3_1_1, RawServer};
 use crate::peers::{Mosquitto, free_port};
 use crate::peers::{Reaction, ScriptedServer};
 
-/// The server reads nothing more: publishers wait, and memory stays within the limits.
+/// The server reads nothing: publishers wait, and memory stays within the limits.
 pub async fn publishing_faster_than_the_broker_takes_waits<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
-    // It stops reading with the first message.
+    // The server stops reading with the first message.
     let broker = accepting(Reaction::Nothing, Reaction::Freeze);
     let handle = connect(&start, options(broker.port)).await.unwrap();
     let payload = vec![0; 16 << 10];
@@ -49,7 +49,7 @@ pub async fn publishing_faster_than_the_broker_takes_waits<H: Deref<Target = Han
     }
 }
 
-/// They are kept, refused or dropped as [`mqtt_session::Offline`] says.
+/// Messages without a connection are kept, refused or dropped according to [`mqtt_session::Offline`].
 pub async fn messages_published_offline_follow_the_policy<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -159,8 +159,8 @@ pub async fn close_flushes_disconnects_and_returns_unacknowledged_messages<
     );
 }
 
-/// Publishes a message that is larger than what the sockets of both sides buffer, so that a peer that reads nothing keeps the
-/// client writing. Returns its ticket.
+/// Publishes a message that is larger than the socket buffers of both sides, so that the client keeps writing while the peer
+/// reads nothing. Returns its ticket.
 async fn fill(handle: &Handle) -> mqtt_adapter_core::Ticket {
     let payload = vec![0; 64 << 20];
     let published = handle

@@ -77,7 +77,7 @@ pub async fn a_message_is_acknowledged_by_hand_or_comes_again<H: Deref<Target = 
     }
 }
 
-/// 3.1.1 [MQTT-3.1.2-23]: while the server sends more than the client takes, the client still pings in time.
+/// 3.1.1 [MQTT-3.1.2-23]: the client sends PINGREQ in time even while the server sends more than the client takes.
 pub async fn a_client_pings_while_messages_come_without_end<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -114,7 +114,7 @@ fn sender(qos: QoS, count: u32) -> (ScriptedServer, Arc<AtomicUsize>) {
     (server, acknowledged)
 }
 
-/// Waits until the server has read everything that was written before.
+/// Waits until the server has read all bytes that were written before.
 async fn fence(handle: &Handle) {
     let ticket = handle.publish("fence", QoS::ExactlyOnce, false, b"").await;
     assert!(ticket.unwrap().await.is_success());
@@ -166,7 +166,7 @@ pub async fn a_message_is_acknowledged_on_arrival<H: Deref<Target = Handle>>(
     }
 }
 
-/// A subscription is not read and has far more messages than its queue holds: other answers of the server still arrive.
+/// A stream that is not read has many more messages than its queue holds: other answers of the server still arrive.
 pub async fn a_stream_that_is_not_read_blocks_no_other_answer<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {

@@ -71,8 +71,8 @@ pub async fn a_request_that_cannot_be_answered_fails<H: Deref<Target = Handle>>(
     assert!(matches!(asked, Err(Error::Stopped)), "{asked:?}");
 }
 
-/// A request to which nobody responds ends with [`Error::TimedOut`]. `request` connects with the options, sends the request and
-/// awaits its response for at most that time.
+/// Checks that a request without a response ends with [`Error::TimedOut`]. `request` connects with the options, sends the request
+/// and awaits its response for at most that time.
 pub async fn unanswered(
     request: impl AsyncFnOnce(Options, &Outgoing<'_>, Duration) -> Result<Message, Error>,
 ) {

@@ -138,7 +138,7 @@ pub async fn a_bridge<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H, c
     }
 }
 
-/// Leaves a session with a subscription at the broker, and that many messages in it. Returns the client that published them.
+/// Makes a session with a subscription and this many messages at the broker. Returns the client that published them.
 async fn messages_wait<H: Deref<Target = Handle>>(
     start: &impl Fn(Options) -> H,
     options: &Options,
@@ -155,7 +155,7 @@ async fn messages_wait<H: Deref<Target = Handle>>(
     other
 }
 
-/// The killed program gets the message in hand again, and no other one twice. All messages that waited come once.
+/// After the kill, the next process gets the message in hand again, and no other message twice. All waiting messages come once.
 ///
 /// # Panics
 /// It does not.
@@ -253,7 +253,7 @@ pub async fn restarts<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     }
 }
 
-/// Restarts the broker in a thread of its own, while the service runs.
+/// Restarts the broker in a separate thread while the service runs.
 fn restart(mut broker: Mosquitto) -> oneshot::Receiver<Mosquitto> {
     let (done, restarted) = oneshot::channel();
     std::thread::spawn(move || {
@@ -267,7 +267,7 @@ async fn receive(restarted: oneshot::Receiver<Mosquitto>) -> Mosquitto {
     restarted.await.expect("it starts again")
 }
 
-/// The third password is right, and the service runs normally.
+/// The first two passwords are wrong and the third one is correct; then the service runs normally.
 pub async fn a_password<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H) {
     let mosquitto = Broker::Mosquitto(Mosquitto::start_with_password("me", "right"));
     for broker in [mosquitto, Broker::Own(HostedBroker::start(Some("right")))] {

@@ -1,4 +1,4 @@
-//! Tests of a store: what outlives the client, and a store that cannot be used.
+//! Tests clients with a store: the state that outlives the client, and stores that cannot be used.
 
 use std::fs;
 use std::ops::Deref;
@@ -46,7 +46,7 @@ fn stored(port: u16, version: Version, dir: &Path) -> Options {
     options
 }
 
-/// Port 1 of this machine: nobody listens there.
+/// Port 1 of this machine, which has no listener.
 const NOBODY: u16 = 1;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -80,7 +80,8 @@ pub async fn messages_outlive_their_client<H: Deref<Target = Handle>>(
     }
 }
 
-/// A message that the program had not finished comes again, one at QoS 2 that it had finished does not, and the note says which.
+/// A message that the program had not finished comes again; a QoS 2 message that it had finished does not; the note tells them
+/// apart.
 pub async fn a_note_and_its_message_are_stored_together<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -115,7 +116,7 @@ pub async fn a_note_and_its_message_are_stored_together<H: Deref<Target = Handle
     }
 }
 
-/// A store in use, of another client or damaged stops the client with an error that says so.
+/// A store that is in use, belongs to another client or is damaged stops the client with an error that names the reason.
 pub async fn a_store_that_cannot_be_used_is_an_error<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -145,7 +146,7 @@ pub async fn a_store_that_cannot_be_used_is_an_error<H: Deref<Target = Handle>>(
     assert!(text.contains("is damaged at"), "{text}");
 }
 
-/// A store without room is reported. What was accepted is sent, and its ends make room again.
+/// A store without room is reported. Accepted messages are sent, and their ends make room again.
 pub async fn a_full_store_is_reported_and_has_room_again<H: Deref<Target = Handle>>(
     start: impl Fn(Options) -> H,
 ) {
@@ -171,7 +172,7 @@ pub async fn a_full_store_is_reported_and_has_room_again<H: Deref<Target = Handl
     assert!((2..5).contains(&accepted), "{accepted}");
     while !matches!(events.next().await.unwrap(), ConnectionEvent::StoreFull) {}
     assert_eq!(writer.close(Duration::ZERO).await.len(), accepted);
-    // Those that were stored go on.
+    // Stored messages are sent by the next client.
     options.port = broker.port;
     let writer = connect(&start, options).await.unwrap();
     let ticket = writer.publish_message(message).await.unwrap();

@@ -111,8 +111,8 @@ pub async fn a_refused_subscription_is_an_error<H: Deref<Target = Handle>>(
     }
 }
 
-/// They are made with the first connection, and again when the server lost the session. Their messages go to the stream of
-/// the others.
+/// The subscriptions of the options are made with the first connection, and again after the server lost the session. Their
+/// messages go to the stream of the others.
 pub async fn subscriptions_of_the_options_are_made_with_each_new_session<
     H: Deref<Target = Handle>,
 >(
@@ -133,7 +133,7 @@ pub async fn subscriptions_of_the_options_are_made_with_each_new_session<
             let mut other = super::options(broker.port);
             other.client_id = "other".into();
             let other = connect(&start, other).await.unwrap();
-            // Retained, so that it arrives whoever connects first.
+            // The message is retained, so that it arrives in any order of the connections.
             let ticket = other
                 .publish("news", QoS::AtLeastOnce, true, &n.to_string())
                 .await;

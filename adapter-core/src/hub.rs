@@ -245,7 +245,7 @@ impl Hub {
     /// Handles and removes the complete packets at the front of the input.
     ///
     /// # Errors
-    /// The connection is over: write what is outgoing, then call [`Self::lost`] with this error.
+    /// The connection is over: write the outgoing bytes, then call [`Self::lost`] with this error.
     pub fn input(&self, input: &mut BytesMut) -> Result<Flow, Error> {
         let now = self.now();
         let mut state = self.lock();

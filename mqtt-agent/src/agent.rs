@@ -182,7 +182,7 @@ impl Agent {
     /// Handles and removes every complete packet at the front of the input.
     ///
     /// # Errors
-    /// The connection is over: write what is outgoing, close the transport, and call [`Self::lost`] with this error.
+    /// The connection is over: write the outgoing bytes, close the transport, and call [`Self::lost`] with this error.
     pub fn receive(&mut self, input: &mut BytesMut, now: Instant) -> Result<Flow, Error> {
         self.tell_ended(now);
         if self.stage != Stage::Up {

@@ -85,19 +85,19 @@ pub trait Authenticator: Send {
     /// Returns the authentication data of CONNECT, or `None` for a CONNECT without them.
     ///
     /// # Errors
-    /// A sentence that says why there are no data. It ends the attempt.
+    /// The reason why there are no data, as a sentence. It ends the attempt.
     fn begin(&mut self) -> Result<Option<Vec<u8>>, String>;
 
     /// Returns the data of the next AUTH as an answer to the data of an AUTH from the server.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with the server's data. It ends the attempt.
+    /// The error of the server's data, as a sentence. It ends the attempt.
     fn answer(&mut self, data: &[u8]) -> Result<Vec<u8>, String>;
 
     /// Checks the last data of the server, which come with CONNACK.
     ///
     /// # Errors
-    /// A sentence that says why the server cannot be trusted. It ends the connection.
+    /// The reason why the server is not authenticated, as a sentence. It ends the connection.
     fn finish(&mut self, data: &[u8]) -> Result<(), String>;
 }
 

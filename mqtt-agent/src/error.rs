@@ -50,13 +50,13 @@ pub enum Error {
 pub enum StoreFault {
     /// Another process or client uses it.
     InUse,
-    /// Its content differs from what was stored.
+    /// Its content differs from the stored records.
     Damaged,
     /// It belongs to another client identifier, or has messages of another version of MQTT.
     OtherClient,
     /// There is no room to open it.
     Full,
-    /// A call of the system failed. After a failed write nothing more is stored: the next process goes on with what is there.
+    /// A call of the system failed. After a failed write nothing more is stored; the next process continues from the stored records.
     Failed,
 }
 

@@ -71,8 +71,8 @@ impl From<Fault> for RestoreError {
 }
 
 impl Agent {
-    /// Makes an agent that writes what must outlive the process to [`Self::journal`]. Before anything else, give it the
-    /// records of the earlier process by [`Self::restore`], and call [`Self::restored`].
+    /// Makes an agent that writes the state that outlives the process to [`Self::journal`]. Call [`Self::restore`] for the
+    /// records of the earlier process first, then [`Self::restored`].
     ///
     /// Its [`Options::clean_start`] should be `false`, and [`Options::session_expiry`] (5) long enough for a restart:
     /// otherwise the server forgets the session, and only messages to the server outlive the process.
@@ -86,11 +86,11 @@ impl Agent {
         agent
     }
 
-    /// Takes a record of the earlier process: all of a log, or of a key-value store one for each key, in ascending order of
-    /// kind and key.
+    /// Takes a record of the earlier process: call it for all records of a log, or for one record for each key of a key-value
+    /// store, in ascending order of kind and key.
     ///
     /// # Errors
-    /// Do not go on with this agent.
+    /// Do not continue with this agent.
     pub fn restore(&mut self, record: &Record<'_>) -> Result<(), RestoreError> {
         if let Some(subscribed) = Subscribed::read(record)? {
             return Ok(self.journal.subscriptions.restore(&subscribed)?);
@@ -104,15 +104,15 @@ impl Agent {
         Ok(self.client.restore(record)?)
     }
 
-    /// Ends the reading of records; to be called as well if there were none. What the earlier process had not finished goes
-    /// on with the first connection: [`Self::unsent`] has its messages to the server, and the messages from the server that
-    /// the program had not finished come again.
+    /// Ends the reading of records; call it also if there were none. The agent continues the unfinished messages of the earlier
+    /// process with the first connection: [`Self::unsent`] has its messages to the server, and the server sends the messages
+    /// again that the program had not finished.
     ///
     /// Until the program subscribes again, messages for the subscriptions of the earlier process are unclaimed
     /// ([`crate::Unclaimed`]).
     ///
     /// # Errors
-    /// The records do not fit the options. Do not go on with this agent.
+    /// The records do not fit the options. Do not continue with this agent.
     pub fn restored(&mut self) -> Result<(), RestoreError> {
         let options = &self.options;
         match self.client.restored().filter(|id| !id.is_empty()) {
@@ -174,12 +174,12 @@ impl Agent {
         }
     }
 
-    /// Acknowledges a message as [`Self::acknowledge`] does, and stores a note of at most 64 bytes with it: one record has
-    /// both. [`Self::note`] returns the last one, also in the next process. A program whose effect is one number or the
-    /// state of one row takes effect exactly once for each message at QoS 2.
+    /// Acknowledges a message like [`Self::acknowledge`], and stores a note of at most 64 bytes in the same record.
+    /// [`Self::note`] returns the last note, also in the next process. A program whose result is one number or the state of one
+    /// row updates it exactly once for each message at QoS 2.
     ///
-    /// The record is written at once, unless the connection that brought a message at QoS 1 is gone: then when the server has
-    /// sent it again. If another subscription has the message as well, it does not get it after a crash.
+    /// The record is written at once. If the connection that brought a QoS 1 message has ended, it is written when the server has
+    /// sent the message again. Another subscription with the same message does not get it after a crash.
     ///
     /// # Errors
     /// [`Refused::TooLarge`] for a longer note; as for [`Self::acknowledge`].

@@ -36,7 +36,7 @@ pub struct Options {
     pub port: u16,
     /// The transport: TCP, TLS, WebSocket, both, or a Unix socket. Default TCP.
     pub scheme: Scheme,
-    /// The path of WebSocket, including what follows a `?`, or the path of a Unix socket, where `@name` is an abstract socket
+    /// The path of WebSocket, including the part after a `?`, or the path of a Unix socket, where `@name` is an abstract socket
     /// of Linux. Default `/mqtt`.
     pub path: String,
     /// Protocol version. Default 3.1.1.

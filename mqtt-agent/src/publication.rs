@@ -31,7 +31,7 @@ pub struct Publication {
     pub payload: Bytes,
     /// Whether the payload is UTF-8 text (5). Default `false`.
     pub is_text: bool,
-    /// How long the server keeps it for subscribers that are away, in seconds (5). Default: for ever.
+    /// How long the server keeps it for subscribers that are not connected, in seconds (5). Default: for ever.
     pub expiry: Option<u32>,
     /// The content type of the payload, such as `application/json` (5).
     pub content_type: Option<String>,

@@ -78,8 +78,8 @@ struct Parts<'a> {
 
 impl Options {
     /// Parses `mqtt://`, `mqtts://`, `ws://` or `wss://`, then `[user[:password]@]host[:port]`, for WebSocket `[/path]`, and
-    /// `[?client_id=..]`; or `unix:///path`, where `unix://@name` is an abstract socket of Linux. An IPv6 address stands in
-    /// brackets. Special characters in user, password or path are written as `%40`.
+    /// `[?client_id=..]`; or `unix:///path`, where `unix://@name` is an abstract socket of Linux. An IPv6 address is in brackets.
+    /// Special characters in user, password or path are written as `%40`.
     ///
     /// # Errors
     /// [`Error::Url`] for anything else. Its text does not have the password.

@@ -1,4 +1,5 @@
-//! The text of an ACL file, and behind a zero byte a topic filter: what is decided on filters agrees with what is decided on topics.
+//! Parses the text of an ACL file, and a topic filter after a zero byte: decisions about the filter must agree with decisions
+//! about topics.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -26,7 +27,7 @@ fuzz_target!(|text: &str| {
         };
         let all = acl.may_read_all(&client, parsed);
         let some = acl.may_subscribe(&client, parsed);
-        // A topic that the filter matches, unless it is hidden from it.
+        // A topic that the filter matches, unless the filter does not match topics with `$`.
         let topic = filter.replace(['+', '#'], "a");
         if parsed.is_shared() || topic.starts_with('$') || filter.len() > 1_000 {
             continue;

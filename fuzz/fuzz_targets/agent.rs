@@ -1,4 +1,4 @@
-//! Any order of calls on an agent.
+//! Calls the methods of an agent in any order.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Arbitrary connections, input and commands for a broker.
+//! Passes arbitrary connections, input and commands to a broker.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

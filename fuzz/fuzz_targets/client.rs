@@ -1,4 +1,4 @@
-//! Arbitrary input, commands and ticks for a client.
+//! Passes arbitrary input, commands and ticks to a client.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

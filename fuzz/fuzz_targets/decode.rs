@@ -1,4 +1,4 @@
-//! Arbitrary bytes, and arbitrary text as topics.
+//! Decodes arbitrary bytes, and matches arbitrary text as topics.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

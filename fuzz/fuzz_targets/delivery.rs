@@ -1,4 +1,4 @@
-//! The law of delivery on arbitrary schedules.
+//! Checks the law of delivery with arbitrary schedules.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What is accepted is written again and read back as the same packet.
+//! Encodes each accepted packet and decodes the result, which must be the same packet.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Arbitrary records for a broker that starts, and for an agent.
+//! Restores a broker and an agent from arbitrary records.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Arbitrary input, commands and ticks for a server.
+//! Passes arbitrary input, commands and ticks to a server.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

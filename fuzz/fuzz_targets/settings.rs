@@ -1,4 +1,4 @@
-//! The text of a configuration file is read or refused; what was read is checked and becomes the limits of a broker.
+//! Parses the text of a configuration file. Accepted settings are checked, and become the limits of a broker.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

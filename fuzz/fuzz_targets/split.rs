@@ -1,4 +1,4 @@
-//! However a stream is cut into reads, the same packets come out.
+//! Checks that any split of a stream into reads yields the same packets.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Arbitrary bytes for the stages of TLS, WebSocket and proxies.
+//! Passes arbitrary bytes to the stages of TLS, WebSocket and proxies.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

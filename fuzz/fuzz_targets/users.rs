@@ -1,4 +1,4 @@
-//! The text of a user file is read or refused with one of its lines.
+//! Parses the text of a user file. An error must name one of its lines.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Decoding and encoding, per stream of a thousand packets. With `--features peers` the published crates beside ours.
+//! Measures decoding and encoding of streams of a thousand packets; with `--features peers` also with the published crates.
 
 use std::hint::black_box;
 
@@ -21,7 +21,7 @@ fn decode(criterion: &mut Criterion) {
     }
 }
 
-/// Reads each packet of a stream where it lies. What is read is looked at by reference: moving it is not measured.
+/// Reads each packet of a stream from a slice. The result is passed on by reference, so that moving it is not measured.
 fn from_slices(group: &mut Group<'_>, name: &str, sample: &Sample, read: impl Fn(&[u8])) {
     group.bench_function(name, |bencher| {
         bencher.iter(|| {
@@ -40,7 +40,7 @@ fn encode(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(u64::try_from(COUNT).expect("small")));
         let bytes = mqtt_testing::packets::encode(packet, version);
         let mut out = vec![0; bytes.len() * COUNT];
-        // Each packet as the struct that it is, as it is measured of the peers.
+        // Each packet is passed on as its own struct, as it is measured for the peers.
         match packet {
             Packet::Publish(packet) => ours(&mut group, packet, version, &mut out),
             Packet::PubAck(ack) => ours(&mut group, &(AckKind::PubAck, ack), version, &mut out),
@@ -93,7 +93,7 @@ mod peers {
 
     use super::{COUNT, Group, Sample, Version, from_slices};
 
-    /// Reads packets out of a `BytesMut` that is made anew, outside the time that is measured.
+    /// Reads packets out of a `BytesMut`. Making it anew is not measured.
     fn from_bytes_mut<T>(
         group: &mut Group<'_>,
         name: &str,
@@ -123,7 +123,7 @@ mod peers {
             from_bytes_mut(group, "mqttbytes", stream, |b| {
                 mqttbytes::v5::read(b, 1 << 20)
             });
-            // It reads one packet from the front of what it is given, as an async reader would.
+            // Reads one packet from the front of its input, like an async reader.
             from_slices(group, "mqtt-proto", sample, |b| {
                 black_box(&peer_mqtt_proto::v5::Packet::decode(b));
             });
@@ -151,7 +151,7 @@ mod peers {
 
         use super::super::{Group, Sample, Version};
 
-        /// Its parsers of one packet's body; the fixed header is taken off here, for its benefit.
+        /// Measures its parsers of a packet's body. This function removes the fixed header, in its favour.
         pub(super) fn decode(group: &mut Group<'_>, sample: &Sample) {
             let header = |packet: &[u8]| if packet.len() > 129 { 3 } else { 2 };
             let v5 = sample.version == Version::V5;

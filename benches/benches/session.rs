@@ -1,4 +1,4 @@
-//! One message from a client to a server in memory and all its acknowledgements back, at each QoS.
+//! Measures one message from a client to a server in memory, with all its acknowledgements, at each QoS.
 
 use std::hint::black_box;
 
@@ -27,7 +27,7 @@ impl Wire {
         wire
     }
 
-    /// Passes what is outgoing to and fro until both are silent; tells how many messages arrived and how many ended.
+    /// Passes outgoing bytes both ways until there are none. Returns how many messages arrived and how many ended.
     fn pass(&mut self) -> (usize, usize) {
         let (mut arrived, mut ended) = (0, 0);
         let Self { client, server } = self;
@@ -121,7 +121,7 @@ mod peers {
         server: mqtt::Connection<mqtt::role::Server>,
     }
 
-    /// Appends what is to be sent; tells how many messages arrived and how many identifiers are free again.
+    /// Appends the bytes to be sent. Returns how many messages arrived and how many identifiers are free again.
     fn carry(events: Vec<Event>, out: &mut Vec<u8>) -> (usize, usize) {
         let (mut arrived, mut ended) = (0, 0);
         for event in events {

@@ -1,4 +1,4 @@
-//! The packets that are measured, and what both benches share.
+//! Makes the packets that both benches measure.
 
 use mqtt_proto::{
     Ack, Connect, Delivery, Packet, PacketId, Properties, Property, Publish, QoS, Subscribe,
@@ -16,13 +16,13 @@ pub const COUNT: usize = 1_000;
 pub struct Sample {
     pub name: &'static str,
     pub version: Version,
-    /// [`COUNT`] packets, one behind the other.
+    /// [`COUNT`] packets, one after the other.
     pub stream: Vec<u8>,
-    /// The length of each.
+    /// The length of each packet.
     pub lengths: Vec<usize>,
 }
 
-/// A PUBLISH whose topic and payload have these lengths.
+/// Calls `then` with a PUBLISH whose topic and payload have these lengths.
 pub fn with_publish<R>(
     qos: QoS,
     topic: usize,
@@ -56,7 +56,7 @@ pub const PROPERTIES: [Property<'static>; 6] = [
     Property::UserProperty("trace", "7b3f"),
 ];
 
-/// Gives each packet that is measured, with its name and version, to `then`.
+/// Calls `then` with each measured packet, its name and its version.
 pub fn each_packet(mut then: impl FnMut(&'static str, Version, &Packet<'_>)) {
     let v4 = Version::V311;
     with_publish(QoS::AtMostOnce, 20, 64, |packet| {
@@ -113,7 +113,7 @@ pub fn each_packet(mut then: impl FnMut(&'static str, Version, &Packet<'_>)) {
     );
 }
 
-/// All samples, with a random mix of PUBLISH and PUBACK.
+/// Returns all samples, including a random mix of PUBLISH and PUBACK.
 pub fn samples() -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut first = Vec::new();

@@ -90,7 +90,7 @@ mod peer {
     }
 }
 
-/// Ours and, if it is there, the peer's, with their ratio.
+/// Prints the result of this workspace and, if there is one, that of the peer, with their ratio.
 fn compare(what: &str, ours: f64, peer: impl FnOnce() -> Option<f64>) {
     if let Some(peer) = peer() {
         println!("| {what} | {ours:.3} | {peer:.3} | {:.1} |", peer / ours);

@@ -1,4 +1,4 @@
-//! rumqttd as its crate gives it, on the address of the first argument, for `brokers`.
+//! Runs rumqttd from its crate, on the address of the first argument, for `brokers`.
 
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 

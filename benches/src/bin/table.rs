@@ -1,4 +1,4 @@
-//! Prints what `cargo bench --features peers` measured as the tables of the README: medians per packet and their ratios.
+//! Prints the results of `cargo bench --features peers` as the tables of the documents: medians for each packet and their ratios.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The brokers, each as a process of its own.
+//! Runs the brokers, each in a separate process.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -82,7 +82,7 @@ impl Broker {
         }
     }
 
-    /// Processor time of all its threads so far.
+    /// Returns the processor time of all its threads so far.
     pub(crate) fn cpu(&self) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
         let nanos = tasks.into_iter().flatten().flatten().map(|task| {
@@ -93,7 +93,7 @@ impl Broker {
         Duration::from_nanos(nanos.sum())
     }
 
-    /// Bytes of memory that are there.
+    /// Returns its resident memory in bytes.
     pub(crate) fn memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let text = std::fs::read_to_string(path).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A client of the load: it writes packets put together beforehand and reads packet borders only.
+//! Implements a client for loads: it writes prepared packets and reads only the borders of packets.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ pub(crate) struct Client {
     filled: usize,
     pub(crate) output: Vec<u8>,
     written: usize,
-    /// Index of the publisher, if it is one.
+    /// The index of the publisher, if it is one.
     pub(crate) publishes: Option<usize>,
     next_id: u16,
 }
@@ -60,7 +60,7 @@ impl Client {
         }
     }
 
-    /// Appends a PUBLISH to the output, under the next identifier if it has one.
+    /// Appends a PUBLISH to the output, with the next identifier if it has one.
     pub(crate) fn publish(&mut self, message: &[u8], has_identifier: bool) {
         let at = self.output.len();
         self.output.extend_from_slice(message);
@@ -73,7 +73,7 @@ impl Client {
         }
     }
 
-    /// Writes what it can.
+    /// Writes as much as the socket takes.
     pub(crate) fn flush(&mut self) {
         while self.written < self.output.len() {
             match self.stream.write(&self.output[self.written..]) {
@@ -86,7 +86,7 @@ impl Client {
         self.written = 0;
     }
 
-    /// Reads once and looks at each packet. `false` if there is nothing more for now.
+    /// Reads once and handles each packet. Returns `false` if no more bytes are there.
     pub(crate) fn read(&mut self, mut packet: impl FnMut(u8, &[u8], &mut Vec<u8>)) -> bool {
         let n = match self.stream.read(&mut self.input[self.filled..]) {
             Ok(0) => panic!("the broker closed a connection"),
@@ -122,7 +122,7 @@ fn handshake(
     filter: Option<(&str, QoS)>,
 ) {
     let connect = Connect {
-        // rumqttd takes no 0.
+        // rumqttd does not accept 0.
         keep_alive: 600,
         clean_start: !lasting,
         ..Connect::new(Version::V311, id)
@@ -149,7 +149,7 @@ fn handshake(
     assert_eq!(answer, [0x90, 3, 0, 1, qos.get()], "SUBACK");
 }
 
-/// Length of the fixed header, and of what follows.
+/// Returns the length of the fixed header, and of the bytes after it.
 pub(crate) fn border(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut length = 0;
     for (n, byte) in bytes.iter().skip(1).take(4).enumerate() {

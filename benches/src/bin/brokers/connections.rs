@@ -1,4 +1,4 @@
-//! What many connections cost: memory while they are silent, and time of others while they are hostile.
+//! Measures the cost of many connections: the memory of silent ones, and the effect of hostile ones on others.
 
 use std::io::Write;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::broker::Broker;
 use crate::client::{Client, Peer};
 use crate::load::{Load, measure};
 
-/// Resident bytes per connection that is silent, with this many of them.
+/// Returns the resident bytes for each of this many silent connections.
 pub(crate) fn idle(broker: &Broker, connections: usize) -> f64 {
     let one = Client::connect(broker.address, "first", None, Peer::Broker);
     std::thread::sleep(Duration::from_millis(300));
@@ -24,7 +24,7 @@ pub(crate) fn idle(broker: &Broker, connections: usize) -> f64 {
     bytes as f64 / connections as f64
 }
 
-/// What a thousand connections do that nobody likes.
+/// The behaviour of a thousand hostile connections.
 #[derive(Clone, Copy)]
 pub(crate) enum Bad {
     Silent,
@@ -32,8 +32,8 @@ pub(crate) enum Bad {
     Garbage,
 }
 
-/// How much slower a normal pair is with a thousand bad connections: 1 is not at all. In messages per second, QoS 1, as
-/// fast as its window goes.
+/// Returns how much slower a normal pair is with a thousand hostile connections; 1 is no difference. The pair passes messages at
+/// QoS 1, as fast as its window allows.
 pub(crate) fn hostile(broker: &Broker, bad: Bad, span: Duration) -> f64 {
     let load = Load {
         name: "pair",
@@ -55,13 +55,13 @@ pub(crate) fn hostile(broker: &Broker, bad: Bad, span: Duration) -> f64 {
             stream
         };
         let mut all: Vec<_> = (0..1_000).map(|_| open()).collect();
-        // A CONNECT that goes on and on.
+        // A CONNECT that never ends.
         let slow = [
             0x10, 0xFF, 0x7F, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0x3F, 0xF0,
         ];
         let mut at = 0;
         while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
-            // Spread over the second.
+            // The writes are spread over the second.
             for chunk in all.chunks_mut(10) {
                 for stream in chunk {
                     match bad {
@@ -70,7 +70,7 @@ pub(crate) fn hostile(broker: &Broker, bad: Bad, span: Duration) -> f64 {
                             let _ = stream.write(&[slow.get(at).copied().unwrap_or(b'x')]);
                         }
                         Bad::Garbage => {
-                            // The broker hangs up; it comes again.
+                            // The broker closes the connection, and the client connects again.
                             let _ = stream.write(&[0xFF; 64]);
                             *stream = open();
                         }

@@ -1,4 +1,4 @@
-//! The loads, and how one is measured.
+//! Defines the loads and measures them.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,17 @@ use mqtt_testing::packets::encode;
 use crate::broker::Broker;
 use crate::client::{Client, Peer};
 
-/// What is measured: a load and what it must deliver.
+/// A load and the messages that it must deliver.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) name: &'static str,
     pub(crate) publishers: usize,
     pub(crate) subscribers: usize,
-    /// Subscriber n gets what publisher n says; else all get everything.
+    /// Whether subscriber n gets the messages of publisher n; otherwise all subscribers get all messages.
     pub(crate) pairs: bool,
     pub(crate) qos: QoS,
     pub(crate) payload: usize,
-    /// Publishes under way at once, of each publisher.
+    /// How many unacknowledged publishes each publisher may have.
     pub(crate) window: usize,
 }
 
@@ -72,13 +72,13 @@ pub(crate) const LOADS: [Load; 5] = [
     },
 ];
 
-/// What a run brought.
+/// The result of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     /// Messages delivered.
     pub(crate) messages: u64,
     pub(crate) seconds: f64,
-    /// Of the broker.
+    /// The processor time of the broker.
     pub(crate) cpu: Duration,
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn measure(broker: &Broker, load: Load, span: Duration, peer: Peer) -
     }
 }
 
-/// One run of a load: its clients, subscribers first, and what they did.
+/// One run of a load: its clients, subscribers first, and their counts.
 struct Run {
     load: Load,
     /// Publishes are acknowledged.
@@ -209,7 +209,7 @@ impl Run {
         self.received.iter().sum()
     }
 
-    /// How many publishes of this publisher are delivered: known by publisher where there are pairs, else in all.
+    /// Returns how many publishes of this publisher are delivered: with pairs for the publisher, otherwise in total.
     fn delivered(&self, n: usize, under_way: u64) -> u64 {
         let delivered = if self.load.pairs {
             self.received[n]

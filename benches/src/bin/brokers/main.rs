@@ -1,9 +1,9 @@
 //! Brokers side by side under the same load, on one machine with two cores: `brokers [ROW]... [--seconds N] [--rounds N]
 //! [--only BROKER] [--store]`. `scripts/brokers.sh` builds what it needs and runs it.
 //!
-//! The load comes from one thread that writes packets put together beforehand and reads packet borders only, so that the
-//! broker is what is measured. What counts is messages delivered per second of the broker's processor time, which the
-//! kernel accounts for exactly and which does not depend on what else the machine does; the rates are told beside it.
+//! The load comes from one thread that writes prepared packets and reads only the borders of packets, so that the broker limits
+//! the rate. The result is the number of messages delivered per second of the broker's processor time, which the kernel counts
+//! exactly and which does not depend on other programs; the rates are printed as well.
 
 mod broker;
 mod client;
@@ -21,7 +21,7 @@ use crate::client::Peer;
 use crate::connections::{Bad, hostile, idle};
 use crate::load::{LOADS, Load, latency, measure, middle};
 
-/// What the command line asks for.
+/// The options of the command line.
 struct Table {
     brokers: Vec<&'static str>,
     /// The sessions of subscribers outlive their connections.
@@ -155,7 +155,7 @@ impl Table {
         println!("| {name} | {} |", cells.join(" | "));
     }
 
-    /// Measures a load with each broker in turn, and prints the middle round of each.
+    /// Measures a load with each broker in turn, and prints the median round of each.
     fn load(&self, load: Load) {
         let mut outcomes = vec![Vec::new(); self.brokers.len()];
         for _ in 0..self.rounds {

@@ -1,5 +1,5 @@
-//! A relay of bytes, in a process of its own: what publishers say is copied to subscribers and not read, which is the least that a
-//! broker could do.
+//! Relays bytes in a separate process: the bytes of publishers are copied to subscribers without parsing them, which is the least
+//! work that a broker could do.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -10,9 +10,9 @@ use mio::{Events, Interest, Poll, Token};
 
 struct Peer {
     stream: TcpStream,
-    /// Its first byte: `p` for a publisher, `s` for a subscriber, 0 before it came.
+    /// The first byte of the peer: `p` for a publisher, `s` for a subscriber, 0 before it has arrived.
     role: u8,
-    /// Its number among those of its role.
+    /// The number of the peer among those of its role.
     number: usize,
     output: Vec<u8>,
 }
@@ -25,7 +25,7 @@ struct Relay {
     roles: HashMap<u8, usize>,
     next: usize,
     buffer: Vec<u8>,
-    /// Peers to be written to.
+    /// Peers with bytes to write.
     touched: Vec<usize>,
 }
 
@@ -85,7 +85,7 @@ impl Relay {
         }
     }
 
-    /// Reads once and copies what came; `false` if there is nothing more for now.
+    /// Reads once and copies the bytes. Returns `false` if no more bytes are there.
     fn read(&mut self, key: usize) -> bool {
         let Some(peer) = self.peers.get_mut(&key) else {
             return false;

@@ -66,16 +66,16 @@ pub struct Agent {
     pub(crate) hang_up: Option<Instant>,
     pub(crate) progress: Progress,
     /// QoS 0 messages that waited for a connection, each with the highest position that its last byte can have.
-    pub(crate) sending: VecDeque<(Position, Token)>,
+    pub(crate) waiting_qos0: VecDeque<(Position, Token)>,
     pub(crate) routes: Vec<Route>,
     pub(crate) next_subscription: u64,
     /// The tokens of SUBSCRIBE and UNSUBSCRIBE packets without an answer, including those of forgotten subscriptions.
-    pub(crate) asked: Vec<Token>,
+    pub(crate) unanswered_requests: Vec<Token>,
     /// Messages that match no subscription.
     pub(crate) others: Inbox,
     pub(crate) held: HeldMessages,
     /// QoS 1 messages of a lost connection, by packet identifier. The server sends these messages again.
-    pub(crate) returning: BTreeMap<u16, MessageId>,
+    pub(crate) to_be_resent: BTreeMap<u16, MessageId>,
     /// The number of the next received message.
     pub(crate) number: u64,
     pub(crate) paused: bool,
@@ -134,13 +134,13 @@ impl Agent {
             closing: None,
             hang_up: None,
             progress: Progress::default(),
-            sending: VecDeque::new(),
+            waiting_qos0: VecDeque::new(),
             routes: Vec::new(),
             next_subscription: 0,
-            asked: Vec::new(),
+            unanswered_requests: Vec::new(),
             others: Inbox::default(),
             held: HeldMessages::default(),
-            returning: BTreeMap::new(),
+            to_be_resent: BTreeMap::new(),
             number: 0,
             paused: false,
             told_unclaimed: false,
@@ -175,8 +175,8 @@ impl Agent {
         self.client.sent(n);
         self.progress.sent(n);
         // A large message at QoS 0 ends with its last byte. This call needs no time.
-        self.tell_ended(Instant::default());
-        self.tell_sent();
+        self.report_ended(Instant::default());
+        self.report_sent();
     }
 
     /// Handles and removes every complete packet at the front of the input.
@@ -184,7 +184,7 @@ impl Agent {
     /// # Errors
     /// The connection is over: write the outgoing bytes, close the transport, and call [`Self::lost`] with this error.
     pub fn receive(&mut self, input: &mut BytesMut, now: Instant) -> Result<Flow, Error> {
-        self.tell_ended(now);
+        self.report_ended(now);
         if self.stage != Stage::Up {
             input.clear();
             return Ok(Flow::Read(1));
@@ -220,7 +220,7 @@ impl Agent {
             }
         };
         input.advance(at.min(input.len()));
-        self.ask(now);
+        self.send_waiting(now);
         flow
     }
 
@@ -275,10 +275,10 @@ impl Agent {
             return Ok(());
         }
         // The session may have sent messages that waited for room.
-        self.tell_ended(now);
+        self.report_ended(now);
         self.client.tick(now)?;
-        self.ask(now);
-        self.go_on_closing(now)
+        self.send_waiting(now);
+        self.continue_closing(now)
     }
 
     /// Returns the latest time for the next [`Self::tick`], or `None` without a connection. Any call may change it.
@@ -302,7 +302,7 @@ impl Agent {
         !self.events.is_empty()
     }
 
-    pub(crate) fn tell(&mut self, event: ConnectionEvent) {
+    pub(crate) fn queue_connection_event(&mut self, event: ConnectionEvent) {
         let is_connection = |event: &AgentEvent| matches!(event, AgentEvent::Connection(_));
         let told = self
             .events
@@ -318,7 +318,7 @@ impl Agent {
     }
 
     /// Queues the ends of messages and requests that the session decided without a packet of the server.
-    pub(crate) fn tell_ended(&mut self, now: Instant) {
+    pub(crate) fn report_ended(&mut self, now: Instant) {
         while self.client.has_ended() {
             let Ok(Step::Packet {
                 event: Some(ClientEvent::Ended { token, how }),
@@ -355,11 +355,11 @@ impl Agent {
             }
             ClientEvent::Auth(auth) => self.on_auth(auth, now)?,
             ClientEvent::Subscribed { token, suback, .. } => {
-                self.was_asked(*token);
+                self.take_request_token(*token);
                 self.on_suback(*token, suback, now);
             }
             ClientEvent::Unsubscribed { token, unsuback } => {
-                self.was_asked(*token);
+                self.take_request_token(*token);
                 self.on_unsuback(*token, unsuback.codes.iter().collect(), now);
             }
             _ => {}

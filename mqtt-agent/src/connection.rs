@@ -16,7 +16,7 @@ use crate::event::{ConnectionEvent, ConnectionInfo, OwnedConnAck};
 const HANG_UP: Duration = Duration::from_secs(1);
 
 /// A time that is never reached.
-const FAR: Instant = Instant::from_millis(u64::MAX);
+const NEVER: Instant = Instant::from_millis(u64::MAX);
 
 impl Agent {
     /// Returns when the caller is to open a transport. [`NextDial::Now`] begins an attempt, which ends with [`Self::opened`] or
@@ -32,13 +32,13 @@ impl Agent {
         }
         if self.stage == Stage::Up {
             let later = now.after(Duration::from_millis(1));
-            return NextDial::At(self.deadline().unwrap_or(FAR).max(later));
+            return NextDial::At(self.deadline().unwrap_or(NEVER).max(later));
         }
         match self.supervisor.next_dial(now) {
             NextDial::Now => {
                 if self.stage == Stage::Down {
                     self.stage = Stage::Dialling;
-                    self.tell(ConnectionEvent::Connecting);
+                    self.queue_connection_event(ConnectionEvent::Connecting);
                 }
                 NextDial::Now
             }
@@ -71,7 +71,7 @@ impl Agent {
             return Err(Error::Stopped);
         }
         if self.stage == Stage::Up {
-            self.give_up_connection(now);
+            self.end_connection_state(now);
         }
         self.authenticator = match &self.options.authenticator {
             Some(make) if self.options.version.is_v5() => Some(make.make()),
@@ -98,7 +98,7 @@ impl Agent {
         self.connection = self.connection.wrapping_add(1);
         (self.told_unclaimed, self.told_exceeded) = (false, false);
         // A clean start ends the messages that were in flight.
-        self.tell_ended(now);
+        self.report_ended(now);
         Ok(())
     }
 
@@ -131,32 +131,34 @@ impl Agent {
             Error::EndOfStream if self.hang_up.is_some() => Error::Stopped,
             why => why,
         };
-        self.give_up_connection(now);
+        self.end_connection_state(now);
         self.supervisor.lost(now, random);
         let stop = (self.options.stop_on.authentication_failure && why.is_authentication_failure())
             || (self.options.stop_on.session_taken_over && why.is_session_taken_over());
-        self.tell(ConnectionEvent::Lost(why.clone()));
+        self.queue_connection_event(ConnectionEvent::Lost(why.clone()));
         if stop || self.is_done(now) {
             self.stop(if stop { why } else { Error::Stopped });
             return;
         }
         match self.supervisor.next_dial(now) {
             NextDial::Never => self.stop(why),
-            NextDial::At(until) => self.tell(ConnectionEvent::WaitingUntil(until)),
+            NextDial::At(until) => {
+                self.queue_connection_event(ConnectionEvent::WaitingUntil(until))
+            }
             NextDial::Now => {}
         }
     }
 
     /// Ends all state that belongs to the connection.
-    fn give_up_connection(&mut self, now: Instant) {
+    fn end_connection_state(&mut self, now: Instant) {
         let was_connected = self.client.is_connected();
         self.progress.lost(self.client.unsent());
-        self.tell_sent();
+        self.report_sent();
         self.client.disconnected();
         self.stage = Stage::Down;
         self.hang_up = None;
         self.authenticator = None;
-        self.tell_ended(now);
+        self.report_ended(now);
         self.ask_again();
         self.messages_may_return(was_connected);
     }
@@ -194,7 +196,7 @@ impl Agent {
             // CONNACK of MQTT 3.1 does not say whether the server has the subscriptions.
             self.subscriptions_lost(now);
         }
-        self.tell(ConnectionEvent::Connected(ConnectionInfo {
+        self.queue_connection_event(ConnectionEvent::Connected(ConnectionInfo {
             session_present: resumed,
             client_id: self.client_id.clone(),
             connack: OwnedConnAck::new(packet, self.options.version),
@@ -204,7 +206,7 @@ impl Agent {
 
     pub(crate) fn on_refused(&mut self, connack: &ConnAck<'_>, packet: &[u8]) -> Error {
         let connack_owned = OwnedConnAck::new(packet, self.options.version);
-        self.tell(ConnectionEvent::Refused(connack_owned));
+        self.queue_connection_event(ConnectionEvent::Refused(connack_owned));
         Closed::Refused(connack.reason).into()
     }
 
@@ -287,7 +289,7 @@ impl Agent {
     }
 
     /// Writes DISCONNECT on a connection that is up, if nothing is pending or the time limit is over.
-    pub(crate) fn go_on_closing(&mut self, now: Instant) -> Result<(), Error> {
+    pub(crate) fn continue_closing(&mut self, now: Instant) -> Result<(), Error> {
         if !self.is_done(now) {
             return Ok(());
         }
@@ -316,6 +318,6 @@ impl Agent {
         self.stage = Stage::Stopped;
         self.authenticator = None;
         self.fail_requests();
-        self.tell(ConnectionEvent::Stopped(why));
+        self.queue_connection_event(ConnectionEvent::Stopped(why));
     }
 }

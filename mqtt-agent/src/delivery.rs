@@ -18,7 +18,7 @@ use crate::event::{AgentEvent, ConnectionEvent};
 use crate::held::{HeldMessage, MessageId};
 use crate::inbox::{Entry, Inbox, Popped, Queued, ReceivedMessage};
 use crate::options::{AcknowledgeWhen, QoS0Overflow, Unclaimed};
-use crate::subscriptions::{Receiver, Route, RouteId, Standing};
+use crate::subscriptions::{Receiver, Route, RouteId, SubscriptionState};
 
 impl Agent {
     /// Puts a received message into the inbox of each matching subscription.
@@ -36,9 +36,9 @@ impl Agent {
         };
         if self.client.receive_maximum_exceeded() && !self.told_exceeded {
             self.told_exceeded = true;
-            self.tell(ConnectionEvent::ReceiveMaximumExceeded);
+            self.queue_connection_event(ConnectionEvent::ReceiveMaximumExceeded);
         }
-        if message.qos == QoS::AtLeastOnce && self.returned(&message, incoming, now) {
+        if message.qos == QoS::AtLeastOnce && self.recognise_resent(&message, incoming, now) {
             return;
         }
         self.number = self.number.saturating_add(1);
@@ -59,13 +59,13 @@ impl Agent {
             self.answered(&message);
         }
         if streams == 1 {
-            self.hand_to(index, message, incoming, number);
+            self.put_into_one(index, message, incoming, number);
         } else if streams > 1 {
-            self.hand_out(&message, incoming, number, streams);
+            self.put_into_each(&message, incoming, number, streams);
         } else if requests {
             self.acknowledge_at_once(incoming, now);
         } else {
-            self.nobody_claims(message, incoming, number, now);
+            self.put_unclaimed(message, incoming, number, now);
         }
         self.paused |= self.is_full();
     }
@@ -77,7 +77,13 @@ impl Agent {
     }
 
     /// Puts a message into the inbox of the only matching subscription.
-    fn hand_to(&mut self, index: usize, message: Message, incoming: &Incoming<'_>, number: u64) {
+    fn put_into_one(
+        &mut self,
+        index: usize,
+        message: Message,
+        incoming: &Incoming<'_>,
+        number: u64,
+    ) {
         let waiting = self.hold(message, incoming, number, 1);
         let overflow = self.options.qos0_overflow;
         match self.routes.get_mut(index) {
@@ -96,7 +102,13 @@ impl Agent {
     }
 
     /// Puts a message into the inbox of each matching subscription.
-    fn hand_out(&mut self, message: &Message, incoming: &Incoming<'_>, number: u64, streams: u32) {
+    fn put_into_each(
+        &mut self,
+        message: &Message,
+        incoming: &Incoming<'_>,
+        number: u64,
+        streams: u32,
+    ) {
         let overflow = self.options.qos0_overflow;
         let waiting = self.hold(message.clone(), incoming, number, streams);
         let mut to_others = false;
@@ -153,7 +165,7 @@ impl Agent {
                 let held = HeldMessage {
                     message,
                     receipt: Some(receipt),
-                    waits: streams.saturating_add(u32::from(by_hand)),
+                    pending_receivers: streams.saturating_add(u32::from(by_hand)),
                     by_hand,
                     reason: None,
                     #[cfg(feature = "journal")]
@@ -166,13 +178,13 @@ impl Agent {
         })
     }
 
-    fn tell_unclaimed(&mut self) {
+    fn report_unclaimed(&mut self) {
         if !core::mem::replace(&mut self.told_unclaimed, true) {
-            self.tell(ConnectionEvent::Unclaimed);
+            self.queue_connection_event(ConnectionEvent::Unclaimed);
         }
     }
 
-    fn nobody_claims(
+    fn put_unclaimed(
         &mut self,
         message: Message,
         incoming: &Incoming<'_>,
@@ -180,7 +192,7 @@ impl Agent {
         now: Instant,
     ) {
         if message.qos != QoS::AtMostOnce {
-            self.tell_unclaimed();
+            self.report_unclaimed();
         }
         if self.options.unclaimed == Unclaimed::Discard {
             self.acknowledge_at_once(incoming, now);
@@ -229,7 +241,7 @@ impl Agent {
                 }
             }
         };
-        self.read_on();
+        self.resume_reading();
         Some(received)
     }
 
@@ -243,7 +255,8 @@ impl Agent {
         match self.routes.iter().find(|route| route.id == id) {
             Some(route) => match &route.receiver {
                 Receiver::Stream(inbox) => {
-                    (route.standing == Standing::Over || self.is_stopped()) && inbox.is_empty()
+                    (route.standing == SubscriptionState::Over || self.is_stopped())
+                        && inbox.is_empty()
                 }
                 _ => true,
             },
@@ -265,7 +278,7 @@ impl Agent {
             let reason = self.held.get(id).and_then(|held| held.reason);
             self.finish(id, reason.unwrap_or(ReasonCode::Success), now);
         }
-        self.read_on();
+        self.resume_reading();
     }
 
     /// Acknowledges a message by hand with a reason code, which MQTT 5 sends and 3.1.1 does not have. Messages may be
@@ -309,7 +322,7 @@ impl Agent {
                 self.taken(from, id, now);
             }
         }
-        self.read_on();
+        self.resume_reading();
         Ok(())
     }
 
@@ -340,7 +353,7 @@ impl Agent {
     }
 
     /// Ends a stream of the program. Its unfinished messages wait for another subscription, or end with the session.
-    pub(crate) fn give_up(&mut self, mut inbox: Inbox, now: Instant) {
+    pub(crate) fn end_stream(&mut self, mut inbox: Inbox, now: Instant) {
         let in_hand = core::mem::take(&mut inbox.in_hand)
             .into_iter()
             .map(|id| (id.number, Entry::Held(id)));
@@ -352,7 +365,7 @@ impl Agent {
         let entries: Vec<_> = in_hand.chain(inbox.take_qos12()).collect();
         let mut left = Vec::new();
         for (number, entry) in entries {
-            let elsewhere = self.is_elsewhere(number, &entry);
+            let elsewhere = self.is_in_another_inbox(number, &entry);
             match entry.id() {
                 Some(id) if self.held.get(id).is_some_and(|held| held.streams() > 1) => {
                     self.held.done(id);
@@ -365,18 +378,22 @@ impl Agent {
             }
         }
         if !left.is_empty() {
-            self.tell_unclaimed();
+            self.report_unclaimed();
             self.others.put_back(left);
             if core::mem::take(&mut self.others.wanted) {
                 self.events.push_back(AgentEvent::Messages(None));
             }
         }
-        self.read_on();
+        self.resume_reading();
     }
 
     /// Acknowledges and forgets a message that no stream will give out.
     fn discard(&mut self, id: MessageId, now: Instant) {
-        while self.held.get(id).is_some_and(|held| held.waits > 0) {
+        while self
+            .held
+            .get(id)
+            .is_some_and(|held| held.pending_receivers > 0)
+        {
             self.held.done(id);
         }
         let reason = self.held.get(id).and_then(|held| held.reason);
@@ -384,7 +401,7 @@ impl Agent {
     }
 
     /// Returns whether a message of an ended stream is also in another inbox, or was acknowledged by hand.
-    fn is_elsewhere(&self, number: u64, entry: &Entry) -> bool {
+    fn is_in_another_inbox(&self, number: u64, entry: &Entry) -> bool {
         match entry.id().map(|id| self.held.get(id)) {
             Some(held) => held.is_none_or(|held| held.by_hand && held.reason.is_some()),
             None => self.inboxes().any(|(_, inbox)| inbox.has(number)),
@@ -405,7 +422,7 @@ impl Agent {
                 self.discard(id, now);
             }
         }
-        self.read_on();
+        self.resume_reading();
     }
 
     /// Puts an unclaimed message that the program has not finished back into the inbox of the others.
@@ -427,7 +444,7 @@ impl Agent {
     /// Ends the stream of unclaimed messages: these no longer pause reading.
     pub fn leave_others(&mut self) {
         (self.others.wanted, self.others.is_read) = (false, false);
-        self.read_on();
+        self.resume_reading();
     }
 
     /// Returns how many messages at QoS 0 were dropped for a subscription, or for the others, since its queue became full.
@@ -494,13 +511,13 @@ impl Agent {
     /// Returns whether the program reads the unclaimed messages, or has subscribed in its options.
     fn others_are_awaited(&self) -> bool {
         let asked = |route: &Route| {
-            matches!(route.receiver, Receiver::Others) && route.standing != Standing::Over
+            matches!(route.receiver, Receiver::Others) && route.standing != SubscriptionState::Over
         };
         self.others.is_read || self.routes.iter().any(asked)
     }
 
     /// Resumes reading after messages were taken, if the limits allow it.
-    pub(crate) fn read_on(&mut self) {
+    pub(crate) fn resume_reading(&mut self) {
         self.paused = self.paused && self.is_full();
     }
 }

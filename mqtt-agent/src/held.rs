@@ -21,7 +21,7 @@ pub(crate) struct HeldMessage {
     /// ended.
     pub(crate) receipt: Option<Receipt>,
     /// How many inboxes are not done with the message, plus one if the program is to acknowledge it by hand.
-    pub(crate) waits: u32,
+    pub(crate) pending_receivers: u32,
     /// Whether the program acknowledges it by hand.
     pub(crate) by_hand: bool,
     /// The reason code of the program's acknowledgement, if that could not be sent yet.
@@ -39,7 +39,7 @@ impl HeldMessage {
     /// Returns how many inboxes are not done with the message.
     pub(crate) fn streams(&self) -> u32 {
         let by_hand = self.by_hand && self.reason.is_none();
-        self.waits.saturating_sub(u32::from(by_hand))
+        self.pending_receivers.saturating_sub(u32::from(by_hand))
     }
 
     /// Returns the bytes that the message counts against the limit.
@@ -108,7 +108,7 @@ impl HeldMessages {
         let place = self.place(id.index)?;
         let (_, held) = place.take_if(|(number, _)| *number == id.number)?;
         self.free.push(id.index);
-        if held.waits > 0 {
+        if held.pending_receivers > 0 {
             self.bytes = self.bytes.saturating_sub(held.len());
         }
         if self.free.len() == self.entries.len() {
@@ -123,11 +123,11 @@ impl HeldMessages {
         let Some(held) = self.get_mut(id) else {
             return false;
         };
-        if held.waits == 0 {
+        if held.pending_receivers == 0 {
             return false;
         }
-        held.waits = held.waits.saturating_sub(1);
-        let (last, len) = (held.waits == 0, held.len());
+        held.pending_receivers = held.pending_receivers.saturating_sub(1);
+        let (last, len) = (held.pending_receivers == 0, held.len());
         if last {
             self.bytes = self.bytes.saturating_sub(len);
         }

@@ -166,7 +166,7 @@ impl Agent {
     /// such as those of received messages, wait in [`Self::journal`] until the caller has stored them.
     pub fn storage_is_full(&mut self, is_full: bool) {
         if core::mem::replace(&mut self.journal.is_full, is_full) != is_full {
-            self.tell(if is_full {
+            self.queue_connection_event(if is_full {
                 ConnectionEvent::StoreFull
             } else {
                 ConnectionEvent::StoreHasRoom

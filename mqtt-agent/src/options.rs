@@ -13,7 +13,7 @@ use mqtt_session::{BackOff, Config};
 
 use crate::authentication::{CredentialsSource, MakeAuthenticator};
 use crate::error::Error;
-use crate::subscriptions::Wanted;
+use crate::subscriptions::PlainSubscription;
 use crate::url::Scheme;
 use crate::will::OwnedWill;
 
@@ -138,7 +138,7 @@ impl fmt::Debug for Options {
 
 /// A subscription that owns its topic filter.
 #[derive(Clone, Debug)]
-pub struct OwnedSubscription(pub(crate) Wanted);
+pub struct OwnedSubscription(pub(crate) PlainSubscription);
 
 /// When messages at QoS 1 and 2 are acknowledged.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -282,7 +282,7 @@ impl Options {
     /// Adds a subscription with the options of MQTT 5.
     pub fn subscribe_with(&mut self, subscription: &Subscription<'_>) {
         self.subscriptions
-            .push(OwnedSubscription(Wanted::new(subscription)));
+            .push(OwnedSubscription(PlainSubscription::new(subscription)));
     }
 
     /// Returns whether the session outlives a connection.

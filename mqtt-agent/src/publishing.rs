@@ -167,7 +167,7 @@ impl Agent {
         }
         let token = self.client.publish(message, now);
         // The session may have dropped an older message for this one.
-        self.tell_ended(now);
+        self.report_ended(now);
         Ok(match token? {
             Some(token) => Accepted::Token(token),
             None => Accepted::Position(self.progress.end(self.client.unsent())),
@@ -187,7 +187,9 @@ impl Agent {
     /// Returns how many messages and requests were accepted and have not ended.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.client.pending().saturating_add(self.sending.len())
+        self.client
+            .pending()
+            .saturating_add(self.waiting_qos0.len())
     }
 
     /// Returns the messages that were accepted and are not acknowledged, in their order.
@@ -210,27 +212,27 @@ impl Agent {
     pub(crate) fn ended(&mut self, token: Token, how: Ended) {
         if how == Ended::Sent {
             let end = self.progress.end(self.client.unsent());
-            self.sending.push_back((end, token));
-            self.tell_sent();
+            self.waiting_qos0.push_back((end, token));
+            self.report_sent();
         } else {
             self.end(token, how.into());
         }
     }
 
     /// Queues the ends of QoS 0 messages that are sent or lost.
-    pub(crate) fn tell_sent(&mut self) {
-        while let Some(&(at, token)) = self.sending.front() {
+    pub(crate) fn report_sent(&mut self) {
+        while let Some(&(at, token)) = self.waiting_qos0.front() {
             let Some(outcome) = self.progress.outcome(at) else {
                 return;
             };
-            self.sending.pop_front();
+            self.waiting_qos0.pop_front();
             self.end(token, outcome);
         }
     }
 
     pub(crate) fn end(&mut self, token: Token, outcome: Outcome) {
         // A SUBSCRIBE that the end of the connection interrupted is sent again.
-        if self.was_asked(token) {
+        if self.take_request_token(token) {
             return;
         }
         self.end_request(token, outcome);

@@ -15,7 +15,7 @@ use crate::event::AgentEvent;
 use crate::options::topic_name;
 use crate::publication::Publication;
 use crate::publishing::{Accepted, Outcome};
-use crate::subscriptions::{Receiver, Standing, Wanted};
+use crate::subscriptions::{PlainSubscription, Receiver, SubscriptionState};
 
 /// Names a request that awaits its response.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -88,15 +88,15 @@ impl Agent {
             let filter = TopicFilter::new(&self.requests.topic).map_err(|error| {
                 Error::Topic(format!("response topic {:?}", self.requests.topic), error)
             })?;
-            let wanted = Wanted::new(&Subscription::new(filter, QoS::AtLeastOnce));
+            let wanted = PlainSubscription::new(&Subscription::new(filter, QoS::AtLeastOnce));
             self.add_route(
                 Vec::from([wanted]),
                 &Properties::EMPTY,
-                Standing::Wanted,
+                SubscriptionState::Wanted,
                 Receiver::Requests,
             );
         }
-        self.ask(now);
+        self.send_waiting(now);
         let is_responses =
             |route: &&crate::subscriptions::Route| matches!(route.receiver, Receiver::Requests);
         match self
@@ -105,8 +105,8 @@ impl Agent {
             .find(is_responses)
             .map(|route| route.standing)
         {
-            Some(Standing::Asked(_) | Standing::Granted) => Ok(()),
-            Some(Standing::Wanted) => Err(Refused::Full.into()),
+            Some(SubscriptionState::Asked(_) | SubscriptionState::Granted) => Ok(()),
+            Some(SubscriptionState::Wanted) => Err(Refused::Full.into()),
             // The server refused the subscription to the response topic.
             _ => {
                 self.requests.topic.clear();

@@ -9,19 +9,19 @@ use crate::held::MessageId;
 impl Agent {
     /// Recognises a QoS 1 message that is still held and that the server sends again. Returns `true` for it: the program does not
     /// get it twice.
-    pub(crate) fn returned(
+    pub(crate) fn recognise_resent(
         &mut self,
         message: &Message,
         incoming: &Incoming<'_>,
         now: Instant,
     ) -> bool {
-        if self.returning.is_empty() {
+        if self.to_be_resent.is_empty() {
             return false;
         }
         let Some(packet_id) = message.packet_id else {
             return false;
         };
-        let Some(id) = self.returning.remove(&packet_id.get()) else {
+        let Some(id) = self.to_be_resent.remove(&packet_id.get()) else {
             return false;
         };
         let Some(held) = self.held.get_mut(id) else {
@@ -33,14 +33,14 @@ impl Agent {
         if !same {
             // The server uses the identifier for another message, so it will not send the old one again.
             held.may_return = false;
-            if held.waits == 0 {
+            if held.pending_receivers == 0 {
                 self.drop_held(id);
             }
             return false;
         }
         held.receipt = incoming.receipt;
         match held.reason {
-            Some(reason) if held.waits == 0 => self.finish(id, reason, now),
+            Some(reason) if held.pending_receivers == 0 => self.finish(id, reason, now),
             // The program has acknowledged the message by hand, and another inbox has not given it out yet.
             Some(reason) if held.by_hand => self.send_acknowledgement(id, reason, now),
             _ => {}
@@ -68,32 +68,32 @@ impl Agent {
                 held.since = connection;
                 held.may_return = true;
                 if let Some(packet_id) = packet_id {
-                    self.returning.insert(packet_id, id);
+                    self.to_be_resent.insert(packet_id, id);
                 }
-            } else if was_connected && held.waits == 0 && held.since != connection {
+            } else if was_connected && held.pending_receivers == 0 && held.since != connection {
                 self.drop_held(id);
                 if let Some(packet_id) = packet_id {
-                    self.returning.remove(&packet_id);
+                    self.to_be_resent.remove(&packet_id);
                 }
             }
         }
-        self.read_on();
+        self.resume_reading();
     }
 
     /// Marks messages when the server has no session: the server does not send them again, and the agent does not acknowledge
     /// them.
     pub(crate) fn messages_will_not_return(&mut self) {
-        self.returning.clear();
+        self.to_be_resent.clear();
         for id in self.held.ids() {
             let Some(held) = self.held.get_mut(id) else {
                 continue;
             };
             (held.receipt, held.may_return) = (None, false);
-            if held.waits == 0 {
+            if held.pending_receivers == 0 {
                 self.drop_held(id);
             }
         }
-        self.read_on();
+        self.resume_reading();
     }
 
     /// Forgets a message that the server does not send again.

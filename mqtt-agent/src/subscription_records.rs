@@ -8,7 +8,7 @@ use mqtt_proto::{Properties, QoS, RetainHandling, Subscription, TopicFilter};
 use mqtt_session::records::{Asked, Fault, Record, Subscribed};
 
 use crate::agent::Agent;
-use crate::subscriptions::{Receiver, Route, Standing, Wanted};
+use crate::subscriptions::{PlainSubscription, Receiver, Route, SubscriptionState};
 
 /// The records of the subscriptions, by topic filter.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl Subscriptions {
     }
 }
 
-impl Wanted {
+impl PlainSubscription {
     /// Returns the options byte of SUBSCRIBE.
     fn options(&self) -> u8 {
         let Subscription {
@@ -103,10 +103,10 @@ impl Route {
     /// wanted.
     fn record(&self, records: &mut BTreeMap<String, Asked>) {
         let standing = match self.standing {
-            Standing::Wanted | Standing::Asked(_) => WANTED,
-            Standing::Granted => GRANTED,
-            Standing::Unwanted | Standing::Leaving(_) => UNWANTED,
-            Standing::Over => return,
+            SubscriptionState::Wanted | SubscriptionState::Asked(_) => WANTED,
+            SubscriptionState::Granted => GRANTED,
+            SubscriptionState::Unwanted | SubscriptionState::Leaving(_) => UNWANTED,
+            SubscriptionState::Over => return,
         };
         for wanted in &self.wanted {
             let asked = Asked {
@@ -126,13 +126,13 @@ impl Agent {
     pub(crate) fn add_restored_routes(&mut self) {
         for (filter, asked) in core::mem::take(&mut self.journal.subscriptions.records) {
             let standing = match asked.standing {
-                UNWANTED => Standing::Unwanted,
-                WANTED => Standing::Wanted,
-                _ => Standing::Granted,
+                UNWANTED => SubscriptionState::Unwanted,
+                WANTED => SubscriptionState::Wanted,
+                _ => SubscriptionState::Granted,
             };
             let is_known = self.routes.iter().any(|route| route.has(&filter));
             if !is_known && let Ok(topic_filter) = TopicFilter::new(&filter) {
-                let wanted = Wanted::with_options(topic_filter, asked.options);
+                let wanted = PlainSubscription::with_options(topic_filter, asked.options);
                 let receiver = Receiver::Nobody;
                 let wanted = Vec::from([wanted]);
                 let id = self.add_route(wanted, &Properties::EMPTY, standing, receiver);
@@ -145,7 +145,7 @@ impl Agent {
     }
 
     /// Removes filters for which the program subscribes itself from the subscriptions of the earlier process.
-    pub(crate) fn forget_restored(&mut self, wanted: &[Wanted]) {
+    pub(crate) fn forget_restored(&mut self, wanted: &[PlainSubscription]) {
         if !self.journal.is_on {
             return;
         }

@@ -22,7 +22,7 @@ pub struct RouteId(u64);
 
 /// The state of a subscription at the server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Standing {
+pub(crate) enum SubscriptionState {
     /// SUBSCRIBE is not sent yet.
     Wanted,
     /// SUBSCRIBE is sent, and not answered.
@@ -53,7 +53,7 @@ pub(crate) enum Receiver {
 
 /// A [`Subscription`] that owns its topic filter.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct PlainSubscription {
     pub(crate) filter: String,
     /// Whether the filter has neither a wildcard nor a share name.
     is_plain: bool,
@@ -63,7 +63,7 @@ pub(crate) struct Wanted {
     retain_handling: RetainHandling,
 }
 
-impl Wanted {
+impl PlainSubscription {
     pub(crate) fn new(subscription: &Subscription<'_>) -> Self {
         let Subscription {
             filter,
@@ -109,16 +109,16 @@ impl Wanted {
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) id: RouteId,
-    pub(crate) wanted: Vec<Wanted>,
+    pub(crate) wanted: Vec<PlainSubscription>,
     pub(crate) identifier: Option<u32>,
     user_properties: Vec<(String, String)>,
-    pub(crate) standing: Standing,
+    pub(crate) standing: SubscriptionState,
     pub(crate) receiver: Receiver,
 }
 
 impl Route {
     pub(crate) fn matches(&self, topic: TopicName<'_>) -> bool {
-        self.standing != Standing::Over && self.matches_always(topic)
+        self.standing != SubscriptionState::Over && self.matches_always(topic)
     }
 
     /// Returns whether one of its filters matches, even if the subscription has ended.
@@ -130,7 +130,7 @@ impl Route {
     pub(crate) const fn is_wanted(&self) -> bool {
         matches!(
             self.standing,
-            Standing::Wanted | Standing::Asked(_) | Standing::Granted
+            SubscriptionState::Wanted | SubscriptionState::Asked(_) | SubscriptionState::Granted
         )
     }
 
@@ -139,11 +139,14 @@ impl Route {
     }
 
     fn filters(&self) -> Vec<TopicFilter<'_>> {
-        self.wanted.iter().map(Wanted::filter).collect()
+        self.wanted.iter().map(PlainSubscription::filter).collect()
     }
 
     fn subscriptions(&self) -> Vec<Subscription<'_>> {
-        self.wanted.iter().map(Wanted::subscription).collect()
+        self.wanted
+            .iter()
+            .map(PlainSubscription::subscription)
+            .collect()
     }
 
     fn properties(&self) -> Vec<Property<'_>> {
@@ -161,7 +164,7 @@ impl Agent {
             self.add_route(
                 wanted,
                 &Properties::EMPTY,
-                Standing::Wanted,
+                SubscriptionState::Wanted,
                 Receiver::Others,
             );
         }
@@ -179,10 +182,15 @@ impl Agent {
         properties: &Properties<'_>,
         now: Instant,
     ) -> RouteId {
-        let wanted = filters.iter().map(Wanted::new).collect();
+        let wanted = filters.iter().map(PlainSubscription::new).collect();
         let mut inbox = Inbox::default();
         if self.is_stopped() {
-            return self.add_route(wanted, properties, Standing::Over, Receiver::Stream(inbox));
+            return self.add_route(
+                wanted,
+                properties,
+                SubscriptionState::Over,
+                Receiver::Stream(inbox),
+            );
         }
         let claimed = |message: &mqtt_proto::Message| {
             filters
@@ -191,8 +199,8 @@ impl Agent {
         };
         self.others.move_to(&mut inbox, &self.held, claimed);
         let receiver = Receiver::Stream(inbox);
-        let id = self.add_route(wanted, properties, Standing::Wanted, receiver);
-        self.ask(now);
+        let id = self.add_route(wanted, properties, SubscriptionState::Wanted, receiver);
+        self.send_waiting(now);
         id
     }
 
@@ -201,11 +209,16 @@ impl Agent {
     pub fn unsubscribe_filters(&mut self, filters: &[TopicFilter<'_>], now: Instant) -> RouteId {
         let wanted = filters
             .iter()
-            .map(|filter| Wanted::new(&Subscription::new(*filter, QoS::AtMostOnce)))
+            .map(|filter| PlainSubscription::new(&Subscription::new(*filter, QoS::AtMostOnce)))
             .collect();
         let properties = &Properties::EMPTY;
-        let id = self.add_route(wanted, properties, Standing::Unwanted, Receiver::Others);
-        self.ask(now);
+        let id = self.add_route(
+            wanted,
+            properties,
+            SubscriptionState::Unwanted,
+            Receiver::Others,
+        );
+        self.send_waiting(now);
         id
     }
 
@@ -218,18 +231,22 @@ impl Agent {
         let may_be_known = self.options.is_persistent();
         if let Some(route) = self.route(id) {
             match route.standing {
-                Standing::Wanted if !may_be_known => {
-                    route.standing = Standing::Over;
+                SubscriptionState::Wanted if !may_be_known => {
+                    route.standing = SubscriptionState::Over;
                     self.events
                         .push_back(AgentEvent::Unsubscribed(id, Vec::new()));
                 }
-                Standing::Wanted => route.standing = Standing::Unwanted,
+                SubscriptionState::Wanted => route.standing = SubscriptionState::Unwanted,
                 // The agent ignores an answer to SUBSCRIBE that comes later.
-                Standing::Asked(_) | Standing::Granted => route.standing = Standing::Unwanted,
-                Standing::Unwanted | Standing::Leaving(_) | Standing::Over => {}
+                SubscriptionState::Asked(_) | SubscriptionState::Granted => {
+                    route.standing = SubscriptionState::Unwanted
+                }
+                SubscriptionState::Unwanted
+                | SubscriptionState::Leaving(_)
+                | SubscriptionState::Over => {}
             }
         }
-        self.ask(now);
+        self.send_waiting(now);
     }
 
     /// Gives up a subscription and its messages. Its QoS 1 and 2 messages that the program has not finished stay unacknowledged:
@@ -250,26 +267,30 @@ impl Agent {
             return;
         };
         match standing {
-            Standing::Over | Standing::Wanted => {
+            SubscriptionState::Over | SubscriptionState::Wanted => {
                 self.routes.remove(index);
             }
-            Standing::Asked(_) | Standing::Granted if self.options.is_persistent() => {
+            SubscriptionState::Asked(_) | SubscriptionState::Granted
+                if self.options.is_persistent() =>
+            {
                 self.routes.remove(index);
             }
-            Standing::Asked(_) | Standing::Granted => route.standing = Standing::Unwanted,
-            Standing::Unwanted | Standing::Leaving(_) => {}
+            SubscriptionState::Asked(_) | SubscriptionState::Granted => {
+                route.standing = SubscriptionState::Unwanted
+            }
+            SubscriptionState::Unwanted | SubscriptionState::Leaving(_) => {}
         }
         if let Receiver::Stream(inbox) = receiver {
-            self.give_up(inbox, now);
+            self.end_stream(inbox, now);
         }
-        self.ask(now);
+        self.send_waiting(now);
     }
 
     pub(crate) fn add_route(
         &mut self,
-        wanted: Vec<Wanted>,
+        wanted: Vec<PlainSubscription>,
         properties: &Properties<'_>,
-        standing: Standing,
+        standing: SubscriptionState,
         receiver: Receiver,
     ) -> RouteId {
         #[cfg(feature = "journal")]
@@ -296,7 +317,7 @@ impl Agent {
     }
 
     /// Sends the waiting SUBSCRIBE and UNSUBSCRIBE packets, as far as there is room.
-    pub(crate) fn ask(&mut self, now: Instant) {
+    pub(crate) fn send_waiting(&mut self, now: Instant) {
         #[cfg(feature = "journal")]
         if self.journal.subscriptions.changed {
             self.record_subscriptions();
@@ -314,9 +335,11 @@ impl Agent {
             let Some(route) = self.routes.get_mut(index) else {
                 break;
             };
-            route.standing = asked.as_ref().copied().unwrap_or(Standing::Over);
+            route.standing = asked.as_ref().copied().unwrap_or(SubscriptionState::Over);
             match asked {
-                Ok(Standing::Asked(token) | Standing::Leaving(token)) => self.asked.push(token),
+                Ok(SubscriptionState::Asked(token) | SubscriptionState::Leaving(token)) => {
+                    self.unanswered_requests.push(token)
+                }
                 Ok(_) => ended.push((route.id, AgentEvent::Unsubscribed(route.id, Vec::new()))),
                 Err(refused) => {
                     ended.push((
@@ -332,18 +355,22 @@ impl Agent {
     }
 
     /// Sends the SUBSCRIBE or UNSUBSCRIBE of one route, if one waits. Returns its new state.
-    fn ask_one(&mut self, index: usize, now: Instant) -> Option<Result<Standing, Refused>> {
+    fn ask_one(
+        &mut self,
+        index: usize,
+        now: Instant,
+    ) -> Option<Result<SubscriptionState, Refused>> {
         let route = self.routes.get(index)?;
         match route.standing {
-            Standing::Wanted => {
+            SubscriptionState::Wanted => {
                 let properties = route.properties();
                 let properties = Properties::from(&properties[..]);
                 let asked = self
                     .client
                     .subscribe(&route.subscriptions(), properties, now);
-                Some(asked.map(Standing::Asked))
+                Some(asked.map(SubscriptionState::Asked))
             }
-            Standing::Unwanted => {
+            SubscriptionState::Unwanted => {
                 // The server stores a filter once, even if several subscriptions of this agent have it.
                 let mut filters = route.filters();
                 filters.retain(|filter| {
@@ -353,10 +380,10 @@ impl Agent {
                         .any(|other| other.is_wanted() && other.has(filter.as_str()))
                 });
                 if filters.is_empty() {
-                    return Some(Ok(Standing::Over));
+                    return Some(Ok(SubscriptionState::Over));
                 }
                 let asked = self.client.unsubscribe(&filters, Properties::EMPTY, now);
-                Some(asked.map(Standing::Leaving))
+                Some(asked.map(SubscriptionState::Leaving))
             }
             _ => None,
         }
@@ -382,10 +409,13 @@ impl Agent {
     }
 
     /// Removes a token from those of SUBSCRIBE and UNSUBSCRIBE packets. Returns whether it was one of them.
-    pub(crate) fn was_asked(&mut self, token: Token) -> bool {
-        let known = self.asked.iter().position(|asked| *asked == token);
+    pub(crate) fn take_request_token(&mut self, token: Token) -> bool {
+        let known = self
+            .unanswered_requests
+            .iter()
+            .position(|asked| *asked == token);
         known.is_some_and(|at| {
-            self.asked.swap_remove(at);
+            self.unanswered_requests.swap_remove(at);
             true
         })
     }
@@ -395,46 +425,46 @@ impl Agent {
         let Some(route) = self
             .routes
             .iter_mut()
-            .find(|route| route.standing == Standing::Asked(token))
+            .find(|route| route.standing == SubscriptionState::Asked(token))
         else {
             return;
         };
         let id = route.id;
         if codes.iter().all(|code| code.is_error()) {
-            route.standing = Standing::Over;
+            route.standing = SubscriptionState::Over;
             self.over(
                 id,
                 AgentEvent::SubscribeFailed(id, Error::SubscriptionRefused(codes)),
                 now,
             );
         } else {
-            route.standing = Standing::Granted;
+            route.standing = SubscriptionState::Granted;
             self.events.push_back(AgentEvent::Subscribed(id, codes));
             self.subscriptions_change();
         }
-        self.ask(now);
+        self.send_waiting(now);
     }
 
     pub(crate) fn on_unsuback(&mut self, token: Token, codes: Vec<ReasonCode>, now: Instant) {
         let Some(route) = self
             .routes
             .iter_mut()
-            .find(|route| route.standing == Standing::Leaving(token))
+            .find(|route| route.standing == SubscriptionState::Leaving(token))
         else {
             return;
         };
-        route.standing = Standing::Over;
+        route.standing = SubscriptionState::Over;
         let id = route.id;
         self.over(id, AgentEvent::Unsubscribed(id, codes), now);
-        self.ask(now);
+        self.send_waiting(now);
     }
 
     /// Marks the SUBSCRIBE and UNSUBSCRIBE packets without an answer as not sent, after a lost connection.
     pub(crate) fn ask_again(&mut self) {
         for route in &mut self.routes {
             match route.standing {
-                Standing::Asked(_) => route.standing = Standing::Wanted,
-                Standing::Leaving(_) => route.standing = Standing::Unwanted,
+                SubscriptionState::Asked(_) => route.standing = SubscriptionState::Wanted,
+                SubscriptionState::Leaving(_) => route.standing = SubscriptionState::Unwanted,
                 _ => {}
             }
         }
@@ -445,9 +475,9 @@ impl Agent {
         let mut gone = Vec::new();
         for route in &mut self.routes {
             match route.standing {
-                Standing::Granted => route.standing = Standing::Wanted,
-                Standing::Unwanted => {
-                    route.standing = Standing::Over;
+                SubscriptionState::Granted => route.standing = SubscriptionState::Wanted,
+                SubscriptionState::Unwanted => {
+                    route.standing = SubscriptionState::Over;
                     gone.push(route.id);
                 }
                 _ => {}

@@ -78,7 +78,7 @@ where
             NextDial::Never => return,
             NextDial::At(until) => wait::<T>(&hub, hub.until(until)).await,
             NextDial::Now => {
-                let mut given_up = pin!(given_up::<T>(&hub));
+                let mut given_up = pin!(closed_without_connection::<T>(&hub));
                 let mut opened = pin!(open::<T, _, _, _>(&hub, &mut dial));
                 let opened = poll_fn(|cx| match given_up.as_mut().poll(cx) {
                     Poll::Ready(()) => Poll::Ready(Err(Error::Stopped)),
@@ -150,7 +150,7 @@ async fn wait<T: Timer>(hub: &Hub, span: Duration) {
 }
 
 /// Waits until the client is closed and needs no connection to finish.
-async fn given_up<T: Timer>(hub: &Hub) {
+async fn closed_without_connection<T: Timer>(hub: &Hub) {
     while !hub.is_given_up() {
         wait::<T>(hub, hub.gives_up_in().unwrap_or(Duration::MAX)).await;
     }

@@ -30,10 +30,10 @@ pub(crate) struct EventLog {
     /// the reason is known only at its end.
     pub(crate) has_connection: bool,
     /// The last reason that was logged at WARN. The next attempts that fail for the same reason do not log it again.
-    warned: Option<String>,
+    last_warning: Option<String>,
     /// Whether "connected" was logged at INFO since then. So a server that ends each connection for the same reason is logged
     /// once.
-    welcomed: bool,
+    connected_was_logged: bool,
 }
 
 impl EventLog {
@@ -45,7 +45,7 @@ impl EventLog {
                 self.has_connection = true;
                 let (session_present, client_id) =
                     (connected.session_present, &connected.client_id);
-                if !std::mem::replace(&mut self.welcomed, true) {
+                if !std::mem::replace(&mut self.connected_was_logged, true) {
                     tracing::info!(session_present, %client_id, "connected");
                 } else {
                     tracing::debug!(session_present, %client_id, "connected");
@@ -59,13 +59,13 @@ impl EventLog {
                 let text = in_full(why);
                 if matches!(why, Error::Stopped) {
                     tracing::debug!("not connected: {text}");
-                } else if failures <= 1 || self.warned.as_ref() != Some(&text) {
+                } else if failures <= 1 || self.last_warning.as_ref() != Some(&text) {
                     tracing::warn!("not connected: {text}; trying again");
-                    self.welcomed = false;
+                    self.connected_was_logged = false;
                 } else {
                     tracing::debug!("not connected: {text}; trying again");
                 }
-                self.warned = Some(text);
+                self.last_warning = Some(text);
             }
             ConnectionEvent::Stopped(why) => {
                 self.has_connection = false;

@@ -26,7 +26,7 @@ pub struct Output {
     bytes: Vec<u8>,
     written: usize,
     /// How many of the written bytes were reported to the agent.
-    told: usize,
+    reported: usize,
 }
 
 impl Output {
@@ -220,16 +220,16 @@ impl Hub {
     pub fn refill(&self, output: &mut Output) {
         let mut state = self.lock();
         state.sync_storage();
-        let wrote = output.written.saturating_sub(output.told);
+        let wrote = output.written.saturating_sub(output.reported);
         if wrote > 0 {
             state.agent.sent(wrote);
-            output.told = output.written;
+            output.reported = output.written;
             state.settle();
             state.wake_publishers();
         }
         if output.rest().is_empty() {
             output.bytes.clear();
-            (output.written, output.told) = (0, 0);
+            (output.written, output.reported) = (0, 0);
             let outgoing = state.agent.outgoing();
             let batch = outgoing.get(..WRITE_BATCH).unwrap_or(outgoing);
             output.bytes.extend_from_slice(batch);
@@ -384,7 +384,7 @@ impl HubState {
     pub(crate) fn sync_storage(&mut self) {
         #[cfg(feature = "store")]
         if let Some(storage) = &mut self.storage
-            && storage.tell(&mut self.agent)
+            && storage.report_progress(&mut self.agent)
         {
             self.wake_publishers();
             self.settle();

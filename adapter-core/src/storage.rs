@@ -83,7 +83,7 @@ impl Storage {
     }
 
     /// Tells the agent how many records are stored. Returns whether the number has changed.
-    pub(crate) fn tell(&mut self, agent: &mut Agent) -> bool {
+    pub(crate) fn report_progress(&mut self, agent: &mut Agent) -> bool {
         self.give(agent);
         let Some(writer) = &self.writer else {
             return false;

@@ -17,9 +17,9 @@ enum TicketState {
 /// A hasher for tokens. The client itself assigns ascending tokens, so a peer cannot cause collisions. A multiplication spreads
 /// the tokens.
 #[derive(Clone, Copy, Debug, Default)]
-struct Spread(u64);
+struct TokenHasher(u64);
 
-impl Hasher for Spread {
+impl Hasher for TokenHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -44,7 +44,7 @@ impl Hasher for Spread {
 /// The tickets by token.
 #[derive(Debug, Default)]
 pub(crate) struct Tickets {
-    states: HashMap<Token, TicketState, BuildHasherDefault<Spread>>,
+    states: HashMap<Token, TicketState, BuildHasherDefault<TokenHasher>>,
     closed: bool,
 }
 

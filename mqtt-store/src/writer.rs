@@ -57,7 +57,7 @@ impl Writer {
             full_at: 0,
             over_limit: false,
             deletes_at_once: DELETES_AT_ONCE,
-            look: false,
+            try_again: false,
             notify,
         };
         let thread = thread::Builder::new()
@@ -211,7 +211,7 @@ struct Worker {
     /// How many entries one transaction deletes while the disk is full.
     deletes_at_once: usize,
     /// Whether to try again on a full disk.
-    look: bool,
+    try_again: bool,
     notify: Box<dyn Fn() + Send>,
 }
 
@@ -236,7 +236,7 @@ impl Worker {
         }
         let mut full = false;
         if self.is_over_limit() {
-            self.tell(0, Condition::Full(Failure::Limit));
+            self.publish_progress(0, Condition::Full(Failure::Limit));
         }
         while let Some(last) = self.take(full) {
             let (stored, result) = self.store();
@@ -248,13 +248,13 @@ impl Worker {
             };
             full = matches!(condition, Condition::Full(_)) && !self.journal.is_empty();
             let ended = matches!(condition, Condition::Ended(_));
-            self.tell(stored, condition);
+            self.publish_progress(stored, condition);
             if ended || last {
                 break;
             }
         }
         if let Err(failure) = self.engine.close() {
-            self.tell(0, Condition::Ended(failure));
+            self.publish_progress(0, Condition::Ended(failure));
         }
     }
 
@@ -263,14 +263,14 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         let full = full || self.disk != Disk::WithReserve;
-        self.look = false;
+        self.try_again = false;
         loop {
             let new = !state.appended.is_empty();
-            self.look |= mem::take(&mut state.retry) && full || state.closing;
+            self.try_again |= mem::take(&mut state.retry) && full || state.closing;
             if state.closing && !new && self.journal.is_empty() {
                 return None;
             }
-            if new || self.look {
+            if new || self.try_again {
                 if self.journal.is_empty() {
                     mem::swap(&mut self.journal, &mut state.appended);
                 } else {
@@ -284,14 +284,14 @@ impl Worker {
                     .wait_timeout(state, self.config.retry)
                     .unwrap_or_else(PoisonError::into_inner);
                 state = next;
-                self.look = timeout.timed_out();
+                self.try_again = timeout.timed_out();
             } else {
                 state = wait(&shared.work, state);
             }
         }
     }
 
-    fn tell(&mut self, stored: u64, condition: Condition) {
+    fn publish_progress(&mut self, stored: u64, condition: Condition) {
         let mut state = self.shared.lock();
         if matches!(condition, Condition::Ended(_)) {
             state.appended = Vec::new();
@@ -329,10 +329,10 @@ impl Worker {
         } else {
             self.store_in_order(batch, &mut done)
         };
-        if result == Err(Failure::DiskFull) && (self.look || !closed) {
+        if result == Err(Failure::DiskFull) && (self.try_again || !closed) {
             result = self.store_on_full_disk(batch, &mut done);
         }
-        if self.look && self.disk == Disk::WithoutReserve && self.engine.renew_reserve() {
+        if self.try_again && self.disk == Disk::WithoutReserve && self.engine.renew_reserve() {
             self.disk = Disk::WithReserve;
             if result == Err(Failure::Limit) {
                 result = self.store_in_order(batch, &mut done);

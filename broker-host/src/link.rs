@@ -47,7 +47,7 @@ pub(crate) trait Wire {
 
 /// The state of a connection after [`Link::serve`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Turn {
+pub(crate) enum ServeResult {
     /// It waits for its transport or for the broker.
     Waits,
     /// It has more to read or to do, after the other connections.
@@ -95,17 +95,21 @@ impl Link {
 
     /// Reads a few times, and passes as many packets to the broker as the turn allows. The broker treats a failed transport like
     /// an ended one.
-    pub(crate) fn serve<H: Hooks>(&mut self, shared: &mut Shared<H>, wire: &mut impl Wire) -> Turn {
-        self.try_serve(shared, wire).unwrap_or(Turn::Over)
+    pub(crate) fn serve<H: Hooks>(
+        &mut self,
+        shared: &mut Shared<H>,
+        wire: &mut impl Wire,
+    ) -> ServeResult {
+        self.try_serve(shared, wire).unwrap_or(ServeResult::Over)
     }
 
     fn try_serve<H: Hooks>(
         &mut self,
         shared: &mut Shared<H>,
         wire: &mut impl Wire,
-    ) -> io::Result<Turn> {
-        if shared.broker.gives_way(self.id) {
-            return Ok(Turn::Over);
+    ) -> io::Result<ServeResult> {
+        if shared.broker.was_closed_for_room(self.id) {
+            return Ok(ServeResult::Over);
         }
         for _ in 0..READS {
             if self.failed {
@@ -125,7 +129,7 @@ impl Link {
                 }
                 let can_write = written && !shared.broker.outgoing(self.id).is_empty();
                 if self.blocked && !can_write {
-                    return Ok(Turn::Waits);
+                    return Ok(ServeResult::Waits);
                 }
                 continue;
             }
@@ -137,8 +141,8 @@ impl Link {
             shared.buffer = buffer;
             shared.wake(Some(self.id));
             match read {
-                Poll::Pending => return Ok(Turn::Waits),
-                Poll::Ready(Ok(0)) => return Ok(Turn::Over),
+                Poll::Pending => return Ok(ServeResult::Waits),
+                Poll::Ready(Ok(0)) => return Ok(ServeResult::Over),
                 Poll::Ready(Ok(n)) if n == READ || self.yields => break,
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) if wire.has_failed() => self.failed = true,
@@ -146,7 +150,7 @@ impl Link {
             }
         }
         self.write(shared, wire)?;
-        Ok(Turn::HasMore)
+        Ok(ServeResult::HasMore)
     }
 
     /// Writes the outgoing bytes as far as possible. Returns whether all are written.
@@ -208,13 +212,13 @@ impl Link {
         received.consumed
     }
 
-    fn linger(&mut self, written: bool, wire: &mut impl Wire) -> io::Result<Turn> {
+    fn linger(&mut self, written: bool, wire: &mut impl Wire) -> io::Result<ServeResult> {
         if !written {
-            return Ok(Turn::Lingers);
+            return Ok(ServeResult::Lingers);
         }
         if !self.shut_down {
             match wire.shut_down() {
-                Poll::Pending => return Ok(Turn::Lingers),
+                Poll::Pending => return Ok(ServeResult::Lingers),
                 Poll::Ready(done) => done?,
             }
             self.shut_down = true;
@@ -222,15 +226,15 @@ impl Link {
         let mut space = [0; 1_024];
         for _ in 0..READS {
             match wire.discard(&mut space) {
-                Poll::Pending => return Ok(Turn::Lingers),
-                Poll::Ready(Ok(0)) => return Ok(Turn::Over),
+                Poll::Pending => return Ok(ServeResult::Lingers),
+                Poll::Ready(Ok(0)) => return Ok(ServeResult::Over),
                 Poll::Ready(Ok(n)) => self.discarded += n,
                 Poll::Ready(Err(error)) => return Err(error),
             }
             if self.discarded > DISCARDED {
-                return Ok(Turn::Over);
+                return Ok(ServeResult::Over);
             }
         }
-        Ok(Turn::LingersOn)
+        Ok(ServeResult::LingersOn)
     }
 }

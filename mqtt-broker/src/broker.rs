@@ -11,13 +11,13 @@ use mqtt_session::{Heap, Instant, Outgoing, Server, ServerEvent, Step};
 
 use crate::config::Config;
 use crate::connection::{Connection, ConnectionId};
-use crate::fanout::{Fanouts, Scratch};
+use crate::fanout::{Fanouts, RoutingMemory};
 use crate::frames::Frames;
 use crate::holders::Holders;
 use crate::hooks::{Ending, Hooks};
 use crate::journal::Journal;
 use crate::level::Total;
-use crate::pressure::{Press, Released};
+use crate::pressure::{ReleasedAcknowledgements, RoutingLimits};
 use crate::retained::Retained;
 use crate::router::{Keyed, Router};
 use crate::session::Session;
@@ -74,30 +74,30 @@ pub struct Broker<H> {
     pub(crate) queued: Total,
     pub(crate) meter: Meter,
     /// Sessions with queued messages to send, or with retained messages to get.
-    pub(crate) at_work: VecDeque<u32>,
+    pub(crate) sessions_with_work: VecDeque<u32>,
     /// Messages that are delivered in portions.
     pub(crate) fanouts: Fanouts,
     /// Messages for other members of their shared subscriptions.
-    pub(crate) handed_over: VecDeque<HandedOver>,
+    pub(crate) to_other_members: VecDeque<HandedOver>,
     /// Withheld acknowledgements that can be sent now.
-    pub(crate) released: VecDeque<Released>,
+    pub(crate) released_acknowledgements: VecDeque<ReleasedAcknowledgements>,
     /// The queue limits and the fullest receiver of the message that is being routed.
-    pub(crate) press: Press,
+    pub(crate) press: RoutingLimits,
     /// Ended sessions that still have subscriptions.
-    pub(crate) endings: VecDeque<u32>,
+    pub(crate) ending_sessions: VecDeque<u32>,
     /// Sessions that are ended first to make room for new ones, in the order in which their clients disconnected.
-    pub(crate) idle: BTreeMap<u64, u32>,
+    pub(crate) unused_sessions: BTreeMap<u64, u32>,
     pub(crate) idle_serial: u64,
     /// Connections by their address, and those without an accepted CONNECT.
-    pub(crate) pending: Holders,
+    pub(crate) connections_by_address: Holders,
     /// How many connections have been closed to make room for others.
-    pub(crate) giving_way: usize,
+    pub(crate) closed_for_room_count: usize,
     /// How many bytes the machines of all connections and sessions have on the heap.
-    pub(crate) held: usize,
+    pub(crate) heap_bytes: usize,
     /// Sessions by the address of their client, and those whose client is not connected.
-    pub(crate) sources: Holders,
+    pub(crate) sessions_by_address: Holders,
     /// Sessions by their user.
-    pub(crate) users: Holders,
+    pub(crate) sessions_by_user: Holders,
     /// The bytes of all wills.
     pub(crate) will_bytes: usize,
     /// Whether retained messages have expired and are still to be removed.
@@ -113,7 +113,7 @@ pub struct Broker<H> {
     pub(crate) published: Option<Statistics>,
     pub(crate) loads: Loads,
     /// What routing one message takes, kept between uses.
-    pub(crate) scratch: Scratch,
+    pub(crate) scratch: RoutingMemory,
     pub(crate) topic: String,
 }
 
@@ -148,19 +148,19 @@ impl<H: Hooks> Broker<H> {
             statistics: Statistics::default(),
             queued: Total::default(),
             meter: Meter::default(),
-            at_work: VecDeque::new(),
+            sessions_with_work: VecDeque::new(),
             fanouts: Fanouts::new(key),
-            handed_over: VecDeque::new(),
-            released: VecDeque::new(),
-            press: Press::NONE,
-            endings: VecDeque::new(),
-            idle: BTreeMap::new(),
+            to_other_members: VecDeque::new(),
+            released_acknowledgements: VecDeque::new(),
+            press: RoutingLimits::NONE,
+            ending_sessions: VecDeque::new(),
+            unused_sessions: BTreeMap::new(),
             idle_serial: 0,
-            pending: Holders::new(key),
-            giving_way: 0,
-            held: 0,
-            sources: Holders::new(key),
-            users: Holders::new(key),
+            connections_by_address: Holders::new(key),
+            closed_for_room_count: 0,
+            heap_bytes: 0,
+            sessions_by_address: Holders::new(key),
+            sessions_by_user: Holders::new(key),
             will_bytes: 0,
             purging: false,
             ready: VecDeque::new(),
@@ -171,7 +171,7 @@ impl<H: Hooks> Broker<H> {
             started: now,
             published: None,
             loads: Loads::new(now),
-            scratch: Scratch::default(),
+            scratch: RoutingMemory::default(),
             topic: String::new(),
         }
     }
@@ -195,9 +195,9 @@ impl<H: Hooks> Broker<H> {
             timer,
             ready: false,
             ended: false,
-            gives_way: false,
+            closed_for_room: false,
             source,
-            held: 0,
+            heap_bytes: 0,
             pending: None,
             frames: Frames::default(),
             extra: None,
@@ -255,7 +255,7 @@ impl<H: Hooks> Broker<H> {
         connection.server.sent(n);
         let session = connection.session;
         let statistics = &mut self.statistics;
-        statistics.bytes_sent = statistics.bytes_sent.saturating_add(widen(n));
+        statistics.bytes_sent = statistics.bytes_sent.saturating_add(to_u64(n));
         statistics.packets_sent = statistics.packets_sent.saturating_add(begun);
         if let Some(key) = session {
             if let Some(session) = self.sessions.get_mut(usize_of(key)) {
@@ -307,7 +307,7 @@ impl<H: Hooks> Broker<H> {
         }
         self.begin();
         self.end(id.index, Ending::TransportGone, now);
-        self.let_connection_go(id.index);
+        self.count_closed_connection(id.index);
         let connection = self.connections.remove(usize_of(id.index));
         if let Some(at) = connection.timer {
             self.timers.clear(at, Due::Connection(id.index));
@@ -357,7 +357,7 @@ impl<H: Hooks> Broker<H> {
             }
         };
         let received = &mut self.statistics.bytes_received;
-        *received = received.saturating_add(widen(consumed));
+        *received = received.saturating_add(to_u64(consumed));
         self.recount(id.index);
         self.settle();
         if self.outgoing(id).len() > waiting {
@@ -380,11 +380,11 @@ impl<H: Hooks> Broker<H> {
             return Some(Next::Closing);
         };
         if let Some(extra) = &connection.extra {
-            if extra.fans_out {
+            if extra.message_in_portions {
                 return Some(Next::Blocked);
             }
             if extra.request.is_some() {
-                self.go_on_with_request(id, now);
+                self.continue_request(id, now);
                 return self.must_wait_for_answer(id, now);
             }
             if extra.unanswered.is_some() {
@@ -423,7 +423,7 @@ impl<H: Hooks> Broker<H> {
         }
         if was_unanswered && let Some(key) = session {
             // Retained messages follow the answer.
-            self.bring_retained(key, now);
+            self.send_retained(key, now);
         }
         None
     }
@@ -440,7 +440,7 @@ impl<H: Hooks> Broker<H> {
                     // error.
                     session.shared.remove(&token);
                     session.queue.acknowledged();
-                    session.took(now);
+                    session.note_taken(now);
                     self.record_acknowledged(key, token);
                     self.pump(key, now);
                 }
@@ -530,6 +530,6 @@ pub(crate) fn number(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }
 
-pub(crate) fn widen(number: usize) -> u64 {
+pub(crate) fn to_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }

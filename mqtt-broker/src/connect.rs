@@ -199,7 +199,7 @@ impl<H: Hooks> Broker<H> {
             self.new_session(client_id)
         });
         self.session_is_used(key, source);
-        self.is_not_pending(index);
+        self.was_accepted_or_ended(index);
         self.attach(index, key, connect, now);
         let session_expiry = self.session_expiry(connect);
         self.record_connected(index, key, session_expiry, before);
@@ -271,10 +271,12 @@ impl<H: Hooks> Broker<H> {
         }
         if let Some(mut parked) = session.parked.take() {
             connection.server.swap_session(&mut parked);
-            self.held = self.held.saturating_sub(std::mem::take(&mut session.held));
+            self.heap_bytes = self
+                .heap_bytes
+                .saturating_sub(std::mem::take(&mut session.held));
         }
         if let Some(idle) = session.idle.take() {
-            self.idle.remove(&idle);
+            self.unused_sessions.remove(&idle);
         }
         session.take_will(&mut self.will_bytes);
         connection.session = Some(key);

@@ -5,8 +5,8 @@ use mqtt_session::{Instant, Server};
 
 use crate::broker::usize_of;
 use crate::frames::Frames;
-use crate::holders::Offer;
-use crate::pressure::Held;
+use crate::holders::EndRank;
+use crate::pressure::WithheldQueue;
 use crate::subscribe::{Answer, Request};
 
 /// Names a connection until the host says that it is closed. Never used again.
@@ -18,7 +18,7 @@ pub struct ConnectionId {
 
 impl ConnectionId {
     /// A small number for tables: below [`crate::Config::connections`] and the number of connections that give way
-    /// ([`crate::Broker::gives_way`]), unlike that of any other connection that is not closed.
+    /// ([`crate::Broker::was_closed_for_room`]), unlike that of any other connection that is not closed.
     #[must_use]
     pub fn index(self) -> usize {
         usize_of(self.index)
@@ -37,13 +37,13 @@ pub(crate) struct Connection {
     pub(crate) ready: bool,
     pub(crate) ended: bool,
     /// Another took its place.
-    pub(crate) gives_way: bool,
+    pub(crate) closed_for_room: bool,
     /// Stands for its address; 0 if that is not known.
     pub(crate) source: u64,
     /// What its machine has on the heap.
-    pub(crate) held: usize,
+    pub(crate) heap_bytes: usize,
     /// While it is not accepted: its place among those.
-    pub(crate) pending: Option<Offer>,
+    pub(crate) pending: Option<EndRank>,
     /// Counts the packets that the transport took.
     pub(crate) frames: Frames,
     pub(crate) extra: Option<Box<Extra>>,
@@ -63,9 +63,9 @@ pub(crate) struct Extra {
     /// A SUBSCRIBE or UNSUBSCRIBE that is not done.
     pub(crate) request: Option<Box<Request>>,
     /// A message of this connection is on its way to many: the next packet waits.
-    pub(crate) fans_out: bool,
+    pub(crate) message_in_portions: bool,
     /// Its messages that are not acknowledged because a receiver is too full.
-    pub(crate) held: Option<Held>,
+    pub(crate) withheld: Option<WithheldQueue>,
 }
 
 impl Extra {

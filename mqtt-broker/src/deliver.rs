@@ -4,7 +4,7 @@ use mqtt_session::proto::{Properties, QoS, ReasonCode, TopicName, Version};
 use mqtt_session::{Incoming, Instant, Outgoing, Refused, Server, Token};
 use smallvec::SmallVec;
 
-use crate::broker::{Broker, usize_of, widen};
+use crate::broker::{Broker, to_u64, usize_of};
 use crate::connect::is_reserved;
 use crate::connection::Connection;
 use crate::fanout::{Routed, Target};
@@ -124,7 +124,7 @@ impl<H: Hooks> Broker<H> {
             self.record_origin(key, publish.delivery.packet_id().filter(|_| qos2));
         }
         if incoming.receipt.is_some() {
-            self.press = self.press_of(key);
+            self.press = self.limits_for_publisher(key);
         }
         let (reason, routed) = self.accept_message(key, &message, now);
         let size = message_size(&message);
@@ -162,7 +162,7 @@ impl<H: Hooks> Broker<H> {
     ) -> (ReasonCode, Routed) {
         let statistics = &mut self.statistics;
         statistics.publish_received = statistics.publish_received.saturating_add(1);
-        let payload = widen(message.payload.len());
+        let payload = to_u64(message.payload.len());
         statistics.payload_received = statistics.payload_received.saturating_add(payload);
         let topic = message.topic;
         let connection = self.connection_of(key);
@@ -239,7 +239,7 @@ impl<H: Hooks> Broker<H> {
         let connection = session
             .connection
             .and_then(|index| self.connections.get_mut(usize_of(index)));
-        let scarce = self.held > self.config.connection_bytes_total;
+        let scarce = self.heap_bytes > self.config.connection_bytes_total;
         match connection {
             // 3.1.1 [MQTT-4.6.0-5] and [MQTT-4.6.0-6], 5 [MQTT-4.6.0-5] and [MQTT-4.6.0-6]: a message is not sent before older
             // queued ones.
@@ -260,7 +260,7 @@ impl<H: Hooks> Broker<H> {
                 match sent {
                     Err(Refused::Full) => {}
                     sent => {
-                        connection.recount(&mut self.held);
+                        connection.recount(&mut self.heap_bytes);
                         let index = session.connection;
                         if self.journal.is_some() {
                             let how = (qos, retain);
@@ -366,7 +366,7 @@ impl<H: Hooks> Broker<H> {
         if pushed.accepted {
             self.pump(key, now);
             if is_firm {
-                self.presses(key, share, now);
+                self.note_queued(key, share, now);
             }
         }
     }
@@ -395,7 +395,7 @@ impl<H: Hooks> Broker<H> {
             Ok(_) => {
                 let statistics = &mut self.statistics;
                 statistics.publish_sent = statistics.publish_sent.saturating_add(1);
-                let payload = widen(payload);
+                let payload = to_u64(payload);
                 statistics.payload_sent = statistics.payload_sent.saturating_add(payload);
                 if let Some(index) = connection {
                     self.mark_ready(index);
@@ -409,7 +409,7 @@ impl<H: Hooks> Broker<H> {
     /// Sends the queued messages of a session as far as its window, its buffer and its share of the turn allow.
     pub(crate) fn pump(&mut self, key: u32, now: Instant) {
         self.pump_queue(key, now);
-        self.relieve(key);
+        self.release_if_shorter(key);
     }
 
     fn pump_queue(&mut self, key: u32, now: Instant) {
@@ -466,7 +466,7 @@ impl<H: Hooks> Broker<H> {
             let identifiers = item.identifiers.as_slice().len() / 8;
             self.meter
                 .spend(delivery_steps(&message).saturating_add(identifiers));
-            let scarce = self.held > self.config.connection_bytes_total;
+            let scarce = self.heap_bytes > self.config.connection_bytes_total;
             let sent = if scarce && connection.holds_more_than(share) {
                 Err(Refused::Full)
             } else {
@@ -480,7 +480,7 @@ impl<H: Hooks> Broker<H> {
                     item.identifiers.as_slice(),
                 )
             };
-            connection.recount(&mut self.held);
+            connection.recount(&mut self.heap_bytes);
             if sent == Err(Refused::Full) {
                 let tried = Tried {
                     len: item.message.len(),
@@ -492,7 +492,7 @@ impl<H: Hooks> Broker<H> {
                 session.queue.stalls(&tried);
                 return;
             }
-            session.took(now);
+            session.note_taken(now);
             let Some(item) = session.queue.pop(&mut self.queued) else {
                 return;
             };

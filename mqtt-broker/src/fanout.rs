@@ -16,9 +16,9 @@ use crate::deliver::Source;
 use crate::hooks::Hooks;
 use crate::journal::{Origin, Record, steps_of};
 use crate::message::Message;
-use crate::pressure::{Press, Withheld};
+use crate::pressure::{RoutingLimits, Withheld};
 use crate::router::{Keyed, Matches, Share, Subscriber};
-use crate::session::{Mark, Session};
+use crate::session::{RoutingMark, Session};
 
 /// One receiver of a message.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ struct Targets {
 
 /// Memory for routing a message.
 #[derive(Debug, Default)]
-pub(crate) struct Scratch {
+pub(crate) struct RoutingMemory {
     matches: Matches,
     targets: Targets,
 }
@@ -69,7 +69,7 @@ struct Fanout {
     /// The connection whose next packet waits.
     waits: Option<ConnectionId>,
     /// Its fullest receiver, if one is too full.
-    press: Press,
+    press: RoutingLimits,
     /// The acknowledgement to be sent when all receivers have the message, with the reason code if there is a receiver.
     receipt: Option<(Receipt, ReasonCode)>,
     /// How many bytes were recorded before the message arrived, and the origin of a QoS 2 message.
@@ -86,7 +86,7 @@ pub(crate) struct Fanouts {
     topics: HashMap<Arc<str>, u32, Keyed>,
     /// The bytes of messages whose publishing connection has ended.
     orphaned: usize,
-    stage: Stage,
+    stage: Progress,
     targets: Targets,
     groups: Vec<Share>,
     /// The names of the first message's targets in its record.
@@ -95,7 +95,7 @@ pub(crate) struct Fanouts {
 
 /// The progress of the first message.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Stage {
+enum Progress {
     #[default]
     New,
     Searching,
@@ -113,7 +113,7 @@ impl Fanouts {
             waiting: VecDeque::new(),
             topics: HashMap::with_hasher(key),
             orphaned: 0,
-            stage: Stage::New,
+            stage: Progress::New,
             targets: Targets::default(),
             groups: Vec::new(),
             numbers: Vec::new(),
@@ -147,7 +147,11 @@ impl Fanouts {
 
     /// Handles the end of a connection. Its message stays if such messages take no more than `limit` bytes together. Otherwise
     /// the message is dropped, and its receipt is returned, for a refusal.
-    pub(crate) fn orphan(&mut self, id: ConnectionId, limit: usize) -> Option<Option<Receipt>> {
+    pub(crate) fn publisher_disconnected(
+        &mut self,
+        id: ConnectionId,
+        limit: usize,
+    ) -> Option<Option<Receipt>> {
         let own = |fanout: &Fanout| fanout.waits == Some(id);
         let at = self.waiting.iter().position(own)?;
         let size = self.waiting.get(at).map_or(0, Fanout::size);
@@ -214,7 +218,7 @@ impl Targets {
             }
             return;
         }
-        *mark = Mark {
+        *mark = RoutingMark {
             message: self.message,
             at: number(self.list.len()),
         };
@@ -279,10 +283,10 @@ impl<H: Hooks> Broker<H> {
         &mut self,
         from: Option<u32>,
         message: &Outgoing<'_>,
-        scratch: &mut Scratch,
+        scratch: &mut RoutingMemory,
         now: Instant,
     ) -> Option<Routed> {
-        let Scratch { matches, targets } = scratch;
+        let RoutingMemory { matches, targets } = scratch;
         let most = usize_of(self.config.turn_steps);
         // 3.1.1 [MQTT-3.3.2-3] and [MQTT-4.5.0-1], 5 [MQTT-3.3.2-3] and [MQTT-4.5.0-1]
         let finished = self.router.matches(message.topic.as_str(), matches, most);
@@ -345,7 +349,7 @@ impl<H: Hooks> Broker<H> {
         let from = session.map(|(key, session)| (key, session.serial));
         let waits = waits.and_then(|index| self.id(index));
         if let Some(connection) = waits.and_then(|id| self.connection_mut(id)) {
-            connection.extra().fans_out = true;
+            connection.extra().message_in_portions = true;
         }
         let topic: Arc<str> = message.topic.as_str().into();
         let count = self.fanouts.topics.entry(Arc::clone(&topic)).or_default();
@@ -364,20 +368,20 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Does the next portion of the first message.
-    pub(crate) fn go_on_fanning_out(&mut self, now: Instant) {
+    pub(crate) fn continue_fanout(&mut self, now: Instant) {
         while self.meter.has_share()
             && let Some(first) = self.fanouts.waiting.front()
         {
             let (topic, message) = (Arc::clone(&first.topic), first.message.clone());
             match self.fanouts.stage {
-                Stage::New => {
+                Progress::New => {
                     self.router.begin_search(&topic);
                     self.fanouts.targets.begin();
                     self.fanouts.groups.clear();
-                    self.fanouts.stage = Stage::Searching;
+                    self.fanouts.stage = Progress::Searching;
                 }
-                Stage::Searching => self.search_some(&message),
-                Stage::Delivering(at) => {
+                Progress::Searching => self.search_some(&message),
+                Progress::Delivering(at) => {
                     self.press = first.press;
                     let all = self.deliver_some(at, &message, now);
                     let press = std::mem::take(&mut self.press);
@@ -407,7 +411,7 @@ impl<H: Hooks> Broker<H> {
             }
         }
         if finished {
-            self.fanouts.stage = Stage::Delivering(0);
+            self.fanouts.stage = Progress::Delivering(0);
             if self.has_journal() {
                 self.record_first_fanout(message);
             }
@@ -442,7 +446,7 @@ impl<H: Hooks> Broker<H> {
             if let Some(first) = self.fanouts.waiting.front_mut() {
                 first.message.set_record(record);
                 let will = std::mem::take(&mut first.will);
-                self.record_will_gone(will);
+                self.record_will_end(will);
             }
         }
         self.fanouts.targets = targets;
@@ -467,7 +471,7 @@ impl<H: Hooks> Broker<H> {
                     self.deliver_to(name);
                     self.deliver(&target, &mut source, &identifiers, now);
                 } else {
-                    self.target_gone(name);
+                    self.target_ended(name);
                 }
             } else if let Some(share) = fanouts.groups.get(behind).copied() {
                 let group = self.router.shared_mut(share).map(|_| share.group());
@@ -481,13 +485,13 @@ impl<H: Hooks> Broker<H> {
             at = at.saturating_add(1);
         }
         self.deliver_recorded(Record::NONE);
-        self.fanouts.stage = Stage::Delivering(at);
+        self.fanouts.stage = Progress::Delivering(at);
         false
     }
 
     fn end_fanout(&mut self) {
         let fanouts = &mut self.fanouts;
-        fanouts.stage = Stage::New;
+        fanouts.stage = Progress::New;
         let to_nobody = fanouts.targets.list.is_empty() && fanouts.groups.is_empty();
         fanouts.targets.shrink();
         fanouts.numbers = Vec::new();
@@ -519,7 +523,7 @@ impl<H: Hooks> Broker<H> {
         }
         let Some(id) = done.waits else { return };
         if let Some(connection) = self.connection_mut(id).filter(|c| !c.ended) {
-            connection.extra().fans_out = false;
+            connection.extra().message_in_portions = false;
             self.mark_ready(id.index);
         } else {
             let orphaned = &mut self.fanouts.orphaned;

@@ -26,12 +26,12 @@ pub(crate) struct Holders {
 struct Holder {
     held: usize,
     /// The connections or sessions that can be ended to make room, in the order in which they are ended.
-    offers: BTreeMap<Offer, u32>,
+    offers: BTreeMap<EndRank, u32>,
 }
 
 /// The rank of a connection or session that can be ended to make room: useless ones come first, then the oldest.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) struct Offer {
+pub(crate) struct EndRank {
     is_useful: bool,
     serial: u64,
 }
@@ -68,10 +68,10 @@ impl Holders {
     }
 
     /// Adds an offer: from now on `item` can be ended to make room.
-    pub(crate) fn offer(&mut self, whose: u64, item: u32, is_useful: bool) -> Offer {
+    pub(crate) fn offer(&mut self, whose: u64, item: u32, is_useful: bool) -> EndRank {
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
-        let offer = Offer { is_useful, serial };
+        let offer = EndRank { is_useful, serial };
         let offers = &mut self.by.entry(whose).or_default().offers;
         self.most.remove(&(offers.len(), whose));
         offers.insert(offer, item);
@@ -80,7 +80,7 @@ impl Holders {
         offer
     }
 
-    pub(crate) fn withdraw(&mut self, whose: u64, offer: Offer) {
+    pub(crate) fn withdraw(&mut self, whose: u64, offer: EndRank) {
         let Entry::Occupied(mut entry) = self.by.entry(whose) else {
             return;
         };
@@ -127,7 +127,7 @@ impl<H: Hooks> Broker<H> {
     /// Adds a connection. `source` is a number for its address: the same one for all connections that count together for the
     /// limits of one address, and 0 for an address that is not known or not limited.
     ///
-    /// If there are too many connections without an accepted CONNECT, the broker ends one of them: [`Self::gives_way`].
+    /// If there are too many connections without an accepted CONNECT, the broker ends one of them: [`Self::was_closed_for_room`].
     ///
     /// # Errors
     /// [`TooManyConnections`]: close the transport.
@@ -137,14 +137,14 @@ impl<H: Hooks> Broker<H> {
         now: Instant,
     ) -> Result<ConnectionId, TooManyConnections> {
         let limit = self.config.connections_per_address;
-        if source != 0 && self.pending.held(source) >= limit {
+        if source != 0 && self.connections_by_address.held(source) >= limit {
             return Err(TooManyConnections { limit });
         }
         let limit = self.config.connections;
-        if self.pending.offered() >= self.config.pending_connections.max(1)
+        if self.connections_by_address.offered() >= self.config.pending_connections.max(1)
             || self.open_connections() >= limit
         {
-            self.make_way(source, now);
+            self.close_oldest_pending(source, now);
         }
         if self.open_connections() >= limit {
             return Err(TooManyConnections { limit });
@@ -155,37 +155,41 @@ impl<H: Hooks> Broker<H> {
     /// Returns whether the connection was ended to make room for another one: close the transport without writing, and call
     /// [`Self::closed`].
     #[must_use]
-    pub fn gives_way(&self, id: ConnectionId) -> bool {
+    pub fn was_closed_for_room(&self, id: ConnectionId) -> bool {
         self.connection(id)
-            .is_some_and(|connection| connection.gives_way)
+            .is_some_and(|connection| connection.closed_for_room)
     }
 
     /// Returns how many connections are open, without those that were ended to make room.
     fn open_connections(&self) -> usize {
-        self.connections.len().saturating_sub(self.giving_way)
+        self.connections
+            .len()
+            .saturating_sub(self.closed_for_room_count)
     }
 
     /// Ends the oldest connection without an accepted CONNECT, of the address with the most of them.
-    fn make_way(&mut self, source: u64, now: Instant) {
-        let whose = self.pending.largest(source);
-        let Some((index, _)) = whose.and_then(|whose| self.pending.first_of(whose)) else {
+    fn close_oldest_pending(&mut self, source: u64, now: Instant) {
+        let whose = self.connections_by_address.largest(source);
+        let Some((index, _)) = whose.and_then(|whose| self.connections_by_address.first_of(whose))
+        else {
             return;
         };
         self.end(index, Ending::ByBroker(ReasonCode::QuotaExceeded), now);
-        self.is_not_pending(index);
+        self.was_accepted_or_ended(index);
         if let Some(connection) = self.connections.get_mut(usize_of(index)) {
-            connection.gives_way = true;
-            self.giving_way = self.giving_way.saturating_add(1);
+            connection.closed_for_room = true;
+            self.closed_for_room_count = self.closed_for_room_count.saturating_add(1);
         }
         self.mark_ready(index);
     }
 
     /// Notes that CONNECT was accepted, or that the connection has ended.
-    pub(crate) fn is_not_pending(&mut self, index: u32) {
+    pub(crate) fn was_accepted_or_ended(&mut self, index: u32) {
         if let Some(connection) = self.connections.get_mut(usize_of(index))
             && let Some(offer) = connection.pending.take()
         {
-            self.pending.withdraw(connection.source, offer);
+            self.connections_by_address
+                .withdraw(connection.source, offer);
         }
     }
 
@@ -197,37 +201,41 @@ impl<H: Hooks> Broker<H> {
         now: Instant,
     ) -> bool {
         let user = self.user(user_name);
-        if user != 0 && self.users.held(user) >= self.config.sessions_per_user {
+        if user != 0 && self.sessions_by_user.held(user) >= self.config.sessions_per_user {
             return false;
         }
-        if source != 0 && self.sources.held(source) >= self.config.sessions_per_address {
-            match self.sources.first_of(source) {
+        if source != 0 && self.sessions_by_address.held(source) >= self.config.sessions_per_address
+        {
+            match self.sessions_by_address.first_of(source) {
                 Some((key, false)) => self.end_session(key, now),
                 _ => return false,
             }
         }
         if self.sessions.len() >= self.config.sessions
-            && let Some(key) = self.dispensable(source)
+            && let Some(key) = self.session_to_end(source)
         {
             self.end_session(key, now);
-            self.go_on_ending();
+            self.continue_ending();
         }
         self.sessions.len() < self.config.sessions
     }
 
     /// Returns the session to be ended for a new one from an address.
-    fn dispensable(&self, source: u64) -> Option<u32> {
-        if let Some((_, key)) = self.idle.first_key_value() {
+    fn session_to_end(&self, source: u64) -> Option<u32> {
+        if let Some((_, key)) = self.unused_sessions.first_key_value() {
             return Some(*key);
         }
-        let whose = self.sources.largest(source).filter(|whose| *whose != 0)?;
+        let whose = self
+            .sessions_by_address
+            .largest(source)
+            .filter(|whose| *whose != 0)?;
         let least = match whose == source {
             // The address has more than one, and the new session replaces one of them.
             true => 1,
-            false => self.sources.held(source).saturating_add(1),
+            false => self.sessions_by_address.held(source).saturating_add(1),
         };
-        let (key, _) = self.sources.first_of(whose)?;
-        (self.sources.held(whose) > least).then_some(key)
+        let (key, _) = self.sessions_by_address.first_of(whose)?;
+        (self.sessions_by_address.held(whose) > least).then_some(key)
     }
 
     /// Returns a number for the name of a user; 0 for none.
@@ -238,7 +246,7 @@ impl<H: Hooks> Broker<H> {
     /// Counts a new session of a user.
     pub(crate) fn hold_session(&mut self, user_name: Option<&str>) {
         let user = self.user(user_name);
-        self.users.hold(user);
+        self.sessions_by_user.hold(user);
     }
 
     /// Notes that the client of a session has connected from this address.
@@ -246,22 +254,26 @@ impl<H: Hooks> Broker<H> {
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
         };
-        if let Some(offer) = session.away.take() {
-            self.sources.withdraw(session.source, offer);
+        if let Some(offer) = session.disconnected_rank.take() {
+            self.sessions_by_address.withdraw(session.source, offer);
         }
-        self.sources.let_go(session.source);
+        self.sessions_by_address.let_go(session.source);
         session.source = source;
-        self.sources.hold(source);
+        self.sessions_by_address.hold(source);
     }
 
     /// Notes that the client of a session has disconnected.
     pub(crate) fn session_is_left(&mut self, key: u32) {
         if let Some(session) = self.sessions.get_mut(usize_of(key))
             && session.source != 0
-            && session.away.is_none()
+            && session.disconnected_rank.is_none()
         {
             let is_useful = !session.is_idle();
-            session.away = Some(self.sources.offer(session.source, key, is_useful));
+            session.disconnected_rank = Some(self.sessions_by_address.offer(
+                session.source,
+                key,
+                is_useful,
+            ));
         }
     }
 
@@ -270,20 +282,22 @@ impl<H: Hooks> Broker<H> {
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
         };
-        if let Some(offer) = session.away.take() {
-            self.sources.withdraw(session.source, offer);
+        if let Some(offer) = session.disconnected_rank.take() {
+            self.sessions_by_address.withdraw(session.source, offer);
         }
-        self.sources.let_go(session.source);
-        self.held = self.held.saturating_sub(std::mem::take(&mut session.held));
+        self.sessions_by_address.let_go(session.source);
+        self.heap_bytes = self
+            .heap_bytes
+            .saturating_sub(std::mem::take(&mut session.held));
         let user_name = session.user_name.clone();
         let user = self.user(user_name.as_deref());
-        self.users.let_go(user);
+        self.sessions_by_user.let_go(user);
     }
 
     /// Counts the connection, and returns its place among the connections without an accepted CONNECT.
     pub(crate) fn hold_connection(&mut self, index: u32, source: u64) {
-        self.pending.hold(source);
-        let offer = self.pending.offer(source, index, false);
+        self.connections_by_address.hold(source);
+        let offer = self.connections_by_address.offer(source, index, false);
         if let Some(connection) = self.connections.get_mut(usize_of(index)) {
             connection.source = source;
             connection.pending = Some(offer);
@@ -291,13 +305,13 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Notes that a connection is closed.
-    pub(crate) fn let_connection_go(&mut self, index: u32) {
-        self.is_not_pending(index);
+    pub(crate) fn count_closed_connection(&mut self, index: u32) {
+        self.was_accepted_or_ended(index);
         if let Some(connection) = self.connections.get(usize_of(index)) {
-            self.pending.let_go(connection.source);
-            self.held = self.held.saturating_sub(connection.held);
-            let gives_way = usize::from(connection.gives_way);
-            self.giving_way = self.giving_way.saturating_sub(gives_way);
+            self.connections_by_address.let_go(connection.source);
+            self.heap_bytes = self.heap_bytes.saturating_sub(connection.heap_bytes);
+            let closed_for_room = usize::from(connection.closed_for_room);
+            self.closed_for_room_count = self.closed_for_room_count.saturating_sub(closed_for_room);
         }
     }
 }

@@ -36,7 +36,9 @@ impl<H: Hooks> Broker<H> {
         };
         connection.ended = true;
         let extra = connection.extra.take();
-        let (fans_out, held) = extra.map_or((false, None), |extra| (extra.fans_out, extra.held));
+        let (fans_out, held) = extra.map_or((false, None), |extra| {
+            (extra.message_in_portions, extra.withheld)
+        });
         let will_due = connection.server.will_due();
         let connected = connection.server.session_expiry();
         let expiry = connected.min(self.config.session_expiry_maximum);
@@ -49,7 +51,7 @@ impl<H: Hooks> Broker<H> {
             let mut parked = Server::new(self.config.session(), Heap);
             parked.swap_session(&mut connection.server);
             session.held = parked.heap_size();
-            self.held = self.held.saturating_add(session.held);
+            self.heap_bytes = self.heap_bytes.saturating_add(session.held);
             session.parked = Some(Box::new(parked));
             session.connection = None;
             session.rights.disconnected();
@@ -58,7 +60,9 @@ impl<H: Hooks> Broker<H> {
         self.mark_ready(index);
         if let Some(connection) = self.id(index) {
             let limit = self.config.queued_bytes_total / ORPHANED;
-            if fans_out && let Some(refused) = self.fanouts.orphan(connection, limit) {
+            if fans_out
+                && let Some(refused) = self.fanouts.publisher_disconnected(connection, limit)
+            {
                 let dropped = &mut self.statistics.publish_dropped;
                 *dropped = dropped.saturating_add(1);
                 let from = key.and_then(|key| self.session_name(key));
@@ -125,7 +129,7 @@ impl<H: Hooks> Broker<H> {
         if session.is_idle() {
             self.idle_serial = self.idle_serial.wrapping_add(1);
             session.idle = Some(self.idle_serial);
-            self.idle.insert(self.idle_serial, key);
+            self.unused_sessions.insert(self.idle_serial, key);
         }
         self.session_is_left(key);
         self.end_pressure(key);
@@ -203,7 +207,7 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         if let Some(idle) = session.idle.take() {
-            self.idle.remove(&idle);
+            self.unused_sessions.remove(&idle);
         }
         let will = session.take_will(&mut self.will_bytes);
         let under_way: Lanes = std::mem::take(&mut session.shared)
@@ -224,18 +228,18 @@ impl<H: Hooks> Broker<H> {
             self.sessions.remove(usize_of(key));
             return;
         }
-        self.endings.push_back(key);
-        self.go_on_ending();
+        self.ending_sessions.push_back(key);
+        self.continue_ending();
     }
 
     /// Removes the parts of ended sessions. The index of a session is free when nothing refers to it.
-    pub(crate) fn go_on_ending(&mut self) {
+    pub(crate) fn continue_ending(&mut self) {
         while self.meter.has_share()
-            && let Some(key) = self.endings.front().copied()
+            && let Some(key) = self.ending_sessions.front().copied()
         {
             self.meter.spend(4);
             let Some(session) = self.sessions.get_mut(usize_of(key)) else {
-                self.endings.pop_front();
+                self.ending_sessions.pop_front();
                 continue;
             };
             if let Some((filter, _)) = session.filters.pop_first() {
@@ -248,7 +252,7 @@ impl<H: Hooks> Broker<H> {
                 self.record_dropped(key, &item);
             } else {
                 self.sessions.remove(usize_of(key));
-                self.endings.pop_front();
+                self.ending_sessions.pop_front();
             }
         }
     }

@@ -6,7 +6,7 @@ pub(crate) struct Total {
     pub(crate) messages: u64,
     pub(crate) bytes: usize,
     /// The size of each queue.
-    pub(crate) levels: Levels,
+    pub(crate) levels: Shares,
 }
 
 impl Total {
@@ -23,7 +23,7 @@ impl Total {
 
 /// The number of holders and their amounts, grouped by the number of binary digits of an amount.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Levels {
+pub(crate) struct Shares {
     classes: [Class; CLASSES],
     holders: usize,
 }
@@ -37,7 +37,7 @@ struct Class {
 /// The last class also has all larger amounts.
 const CLASSES: usize = 48;
 
-impl Default for Levels {
+impl Default for Shares {
     fn default() -> Self {
         Self {
             classes: [Class::default(); CLASSES],
@@ -46,7 +46,7 @@ impl Default for Levels {
     }
 }
 
-impl Levels {
+impl Shares {
     /// Changes the amount of one holder from `before` to `after`; 0 is no amount.
     pub(crate) fn moves(&mut self, before: usize, after: usize) {
         if before > 0
@@ -96,8 +96,8 @@ fn digits(amount: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn levels(amounts: &[usize]) -> Levels {
-        let mut levels = Levels::default();
+    fn levels(amounts: &[usize]) -> Shares {
+        let mut levels = Shares::default();
         for amount in amounts {
             levels.moves(0, *amount);
         }

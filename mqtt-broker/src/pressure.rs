@@ -68,7 +68,7 @@ impl Pressure {
     }
 
     /// Notes that the receiver took or acknowledged a message.
-    pub(crate) const fn took(&mut self, now: Instant) {
+    pub(crate) const fn note_taken(&mut self, now: Instant) {
         self.taken_at = now;
         self.bytes = 0;
     }
@@ -77,7 +77,7 @@ impl Pressure {
     pub(crate) const fn sent(&mut self, n: usize, now: Instant) {
         self.bytes = self.bytes.saturating_add(n);
         if self.bytes >= TAKEN {
-            self.took(now);
+            self.note_taken(now);
         }
     }
 }
@@ -93,7 +93,7 @@ pub(crate) struct Withheld {
 
 /// The withheld acknowledgements of a publisher.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct WithheldQueue {
     /// The receiver that it waits for.
     by: Option<SessionName>,
     receipts: VecDeque<Withheld>,
@@ -101,7 +101,7 @@ pub(crate) struct Held {
     bytes: usize,
 }
 
-impl Held {
+impl WithheldQueue {
     /// Returns whether the publisher is not to be read.
     fn is_too_much(&self, config: &Config) -> bool {
         let most = usize::from(config.receive_maximum).min(config.queued_messages / PART);
@@ -111,7 +111,7 @@ impl Held {
 
 /// Acknowledgements that can be sent now.
 #[derive(Debug)]
-pub(crate) enum Released {
+pub(crate) enum ReleasedAcknowledgements {
     /// The acknowledgements of publishers that waited for the same receiver.
     Waited(BTreeSet<ConnectionId>),
     /// The acknowledgements of an ended connection: the client sends a QoS 2 message again and expects an answer.
@@ -120,13 +120,13 @@ pub(crate) enum Released {
 
 /// The limits that queues apply to the message that is being routed, and the receiver for which its publisher waits.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Press {
+pub(crate) struct RoutingLimits {
     room: Room,
     /// The fullest of the receivers that are too full, and its level.
     by: Option<(SessionName, usize)>,
 }
 
-impl Press {
+impl RoutingLimits {
     /// For a message whose publisher does not wait.
     pub(crate) const NONE: Self = Self {
         room: Room::Own,
@@ -149,10 +149,10 @@ impl Press {
 
 impl<H: Hooks> Broker<H> {
     /// Returns the limits that queues apply to messages of this session.
-    pub(crate) fn press_of(&self, key: u32) -> Press {
+    pub(crate) fn limits_for_publisher(&self, key: u32) -> RoutingLimits {
         let publisher = self.sessions.get(usize_of(key));
         let Some(publisher) = publisher.filter(|_| self.config.slow_consumer_ms > 0) else {
-            return Press::NONE;
+            return RoutingLimits::NONE;
         };
         // Withheld acknowledgements do not slow down a publisher that is always read, so the limit is lower.
         let room = if publisher.pressure.is_some() {
@@ -160,7 +160,7 @@ impl<H: Hooks> Broker<H> {
         } else {
             Room::Any
         };
-        Press { room, by: None }
+        RoutingLimits { room, by: None }
     }
 
     /// Returns the limits that the queue of a receiver applies to the message that is being routed, which takes `size` bytes.
@@ -174,14 +174,14 @@ impl<H: Hooks> Broker<H> {
             return Room::Own;
         }
         if self.press.room == Room::Twice && !session.queue.has_room_twice(size, &self.config) {
-            self.give_up_on(key, now);
+            self.mark_slow(key, now);
             return Room::Own;
         }
         self.press.room
     }
 
     /// Notes that a message was queued: its publisher has to wait if the queue is too full.
-    pub(crate) fn presses(&mut self, key: u32, share: usize, now: Instant) {
+    pub(crate) fn note_queued(&mut self, key: u32, share: usize, now: Instant) {
         if self.press.room == Room::Own {
             return;
         }
@@ -241,7 +241,7 @@ impl<H: Hooks> Broker<H> {
             }
             return;
         };
-        let held = connection.extra().held.get_or_insert_default();
+        let held = connection.extra().withheld.get_or_insert_default();
         held.receipts.push_back(answer);
         held.bytes = held.bytes.saturating_add(size);
         if held.by.is_none() {
@@ -252,7 +252,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Returns whether the next packet of a connection has to wait because receivers of its messages are too full.
     pub(crate) fn is_paused(&self, connection: &Connection, rest: &[u8]) -> bool {
-        let held = connection.extra.as_ref().and_then(|e| e.held.as_ref());
+        let held = connection.extra.as_ref().and_then(|e| e.withheld.as_ref());
         let own = connection
             .session
             .and_then(|key| self.sessions.get(usize_of(key)));
@@ -264,7 +264,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Releases the publishers that wait for a receiver, if its queue is no longer too full.
-    pub(crate) fn relieve(&mut self, key: u32) {
+    pub(crate) fn release_if_shorter(&mut self, key: u32) {
         let share = self.fair_share();
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
@@ -291,7 +291,7 @@ impl<H: Hooks> Broker<H> {
         if let Some(at) = pressure.timer {
             self.timers.clear(at, Due::Receiver(key));
         }
-        self.release(Released::Waited(pressure.publishers));
+        self.release(ReleasedAcknowledgements::Waited(pressure.publishers));
     }
 
     /// Checks a receiver that may have taken nothing for too long.
@@ -303,19 +303,19 @@ impl<H: Hooks> Broker<H> {
         let taken_at = pressure.taken_at;
         if now.since(taken_at) >= self.config.slow_after() {
             pressure.timer = None;
-            self.give_up_on(key, now);
+            self.mark_slow(key, now);
             return;
         }
         let due = self.config.look_at(taken_at, now);
         pressure.timer = Some(due);
         self.timers.set(due, Due::Receiver(key));
         if taken_at < now {
-            self.release_circle(key);
+            self.release_waiting_receivers(key);
         }
     }
 
     /// Releases the publishers that wait for this receiver and for which others wait: the receiver may be one of those others.
-    fn release_circle(&mut self, key: u32) {
+    fn release_waiting_receivers(&mut self, key: u32) {
         let session = self.sessions.get_mut(usize_of(key));
         let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) else {
             return;
@@ -332,11 +332,11 @@ impl<H: Hooks> Broker<H> {
         if let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) {
             pressure.publishers = others;
         }
-        self.release(Released::Waited(circle));
+        self.release(ReleasedAcknowledgements::Waited(circle));
     }
 
     /// Marks a receiver as too slow to wait for.
-    fn give_up_on(&mut self, key: u32, now: Instant) {
+    fn mark_slow(&mut self, key: u32, now: Instant) {
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
         };
@@ -352,32 +352,32 @@ impl<H: Hooks> Broker<H> {
             client_id: &session.client_id,
             messages: session.queue.len(),
         });
-        self.release(Released::Waited(publishers));
+        self.release(ReleasedAcknowledgements::Waited(publishers));
     }
 
     /// Handles the end of a publisher's connection.
-    pub(crate) fn forget_held(&mut self, id: ConnectionId, held: Held, from: SessionName) {
+    pub(crate) fn forget_held(&mut self, id: ConnectionId, held: WithheldQueue, from: SessionName) {
         if let Some((key, _)) = held.by
             && let Some(session) = self.sessions.get_mut(usize_of(key))
             && let Some(pressure) = &mut session.pressure
         {
             pressure.publishers.remove(&id);
         }
-        self.release(Released::Gone(from, held.receipts));
+        self.release(ReleasedAcknowledgements::Gone(from, held.receipts));
     }
 
-    fn release(&mut self, released: Released) {
-        self.released.push_back(released);
-        self.go_on_releasing();
+    fn release(&mut self, released: ReleasedAcknowledgements) {
+        self.released_acknowledgements.push_back(released);
+        self.continue_releasing();
     }
 
     /// Sends the next released acknowledgements.
-    pub(crate) fn go_on_releasing(&mut self) {
+    pub(crate) fn continue_releasing(&mut self) {
         while self.meter.has_share()
-            && let Some(released) = self.released.pop_front()
+            && let Some(released) = self.released_acknowledgements.pop_front()
         {
             match released {
-                Released::Waited(mut publishers) => {
+                ReleasedAcknowledgements::Waited(mut publishers) => {
                     let Some(id) = publishers.first().copied() else {
                         continue;
                     };
@@ -385,15 +385,17 @@ impl<H: Hooks> Broker<H> {
                     if self.release_some(id) {
                         publishers.remove(&id);
                     }
-                    self.released.push_front(Released::Waited(publishers));
+                    self.released_acknowledgements
+                        .push_front(ReleasedAcknowledgements::Waited(publishers));
                 }
-                Released::Gone(from, mut receipts) => {
+                ReleasedAcknowledgements::Gone(from, mut receipts) => {
                     let Some(answer) = receipts.pop_front() else {
                         continue;
                     };
                     self.meter.spend(2);
                     self.acknowledge_withheld(from, answer);
-                    self.released.push_front(Released::Gone(from, receipts));
+                    self.released_acknowledgements
+                        .push_front(ReleasedAcknowledgements::Gone(from, receipts));
                 }
             }
         }
@@ -411,14 +413,14 @@ impl<H: Hooks> Broker<H> {
         loop {
             let held = self
                 .connection_mut(id)
-                .and_then(|connection| connection.extra.as_mut()?.held.as_mut());
+                .and_then(|connection| connection.extra.as_mut()?.withheld.as_mut());
             let Some(held) = held else { break };
             held.by = None;
             let answer = held.receipts.pop_front();
             if held.receipts.is_empty()
                 && let Some(connection) = self.connection_mut(id)
             {
-                connection.extra().held = None;
+                connection.extra().withheld = None;
             }
             let Some(answer) = answer else { break };
             self.acknowledge_withheld(from, answer);
@@ -429,7 +431,7 @@ impl<H: Hooks> Broker<H> {
         }
         self.mark_ready(id.index);
         let connection = self.connection(id).and_then(|own| own.extra.as_ref());
-        connection.is_none_or(|extra| extra.held.is_none())
+        connection.is_none_or(|extra| extra.withheld.is_none())
     }
 
     fn acknowledge_withheld(&mut self, from: SessionName, answer: Withheld) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mqtt_session::proto::{QoS, Version};
 use mqtt_session::{Instant, Server, Token};
 
-use crate::holders::Offer;
+use crate::holders::EndRank;
 use crate::hooks::ClientInfo;
 use crate::journal::Recorded;
 use crate::message::Message;
@@ -27,7 +27,7 @@ pub(crate) struct Will {
 
 /// The options of a subscription for its retained messages.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct RetainedOptions {
     pub(crate) qos: QoS,
     pub(crate) no_local: bool,
     pub(crate) identifier: Option<u32>,
@@ -35,25 +35,25 @@ pub(crate) struct Wanted {
 
 /// A subscription that waits for its retained messages.
 #[derive(Debug)]
-struct Wish {
+struct RetainedRequest {
     filter: Arc<str>,
-    wanted: Wanted,
+    wanted: RetainedOptions,
     /// Whether the client subscribed more than once: the retained messages are sent twice.
     again: bool,
 }
 
 /// The subscriptions whose retained messages are still to be sent.
 #[derive(Debug, Default)]
-struct Wishes {
+struct RetainedRequests {
     /// The subscriptions by their numbers.
-    waiting: BTreeMap<u32, Wish>,
+    waiting: BTreeMap<u32, RetainedRequest>,
     /// The subscription whose retained messages are being sent.
-    walk: Option<(u32, Wanted, Walk)>,
+    walk: Option<(u32, RetainedOptions, Walk)>,
 }
 
 /// Where routing a message has found a session: its index among the receivers of this message.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Mark {
+pub(crate) struct RoutingMark {
     pub(crate) message: u32,
     pub(crate) at: u32,
 }
@@ -71,7 +71,7 @@ pub(crate) struct Session {
     /// A number for the address of its client; 0 if it is not known.
     pub(crate) source: u64,
     /// Its place among the sessions from the same address while its client is not connected.
-    pub(crate) away: Option<Offer>,
+    pub(crate) disconnected_rank: Option<EndRank>,
     /// Whether it has ended, except for subscriptions that are still to be removed.
     pub(crate) is_over: bool,
     /// Whether it is in the list of sessions with messages to send.
@@ -96,7 +96,7 @@ pub(crate) struct Session {
     /// The number of the last subscription that wanted retained messages. It increases even when none waits, because a filter
     /// keeps its number.
     last_wish: u32,
-    wishes: Option<Box<Wishes>>,
+    wishes: Option<Box<RetainedRequests>>,
     pub(crate) will: Option<Box<Will>>,
     /// When the will is due, while the client is not connected.
     pub(crate) will_at: Option<Instant>,
@@ -105,7 +105,7 @@ pub(crate) struct Session {
     /// Messages in flight for shared subscriptions: if the session ends, another member gets them.
     pub(crate) shared: BTreeMap<Token, Queued>,
     /// The last messages whose routing has found this session: one routed at once, and one routed in portions.
-    pub(crate) found: [Mark; 2],
+    pub(crate) found: [RoutingMark; 2],
     /// The last list of several subscription identifiers: queued messages share it.
     identifiers: Option<Arc<[u32]>>,
     /// Its state in the journal, if it is recorded.
@@ -120,7 +120,7 @@ impl Session {
             serial,
             idle: None,
             source: 0,
-            away: None,
+            disconnected_rank: None,
             is_over: false,
             at_work: false,
             user_name: None,
@@ -140,7 +140,7 @@ impl Session {
             will_at: None,
             ends_at: None,
             shared: BTreeMap::new(),
-            found: [Mark::default(); 2],
+            found: [RoutingMark::default(); 2],
             identifiers: None,
             recorded: None,
         }
@@ -179,7 +179,7 @@ impl Session {
     /// Adds a subscription to a filter; with `sends`, its retained messages follow. If the client subscribes again before all of
     /// them are sent, they are sent once more from the first one, with the options of the last subscription. With even more
     /// subscriptions they are still sent twice.
-    pub(crate) fn remember_filter(&mut self, filter: &str, wanted: Wanted, sends: bool) {
+    pub(crate) fn remember_filter(&mut self, filter: &str, wanted: RetainedOptions, sends: bool) {
         let known = self.filters.get_key_value(filter);
         let (filter, wish) = match known {
             Some((filter, wish)) => (Arc::clone(filter), *wish),
@@ -209,7 +209,7 @@ impl Session {
             let wishes = self.wishes.get_or_insert_default();
             let filter = Arc::clone(&filter);
             let again = false;
-            let wish = Wish {
+            let wish = RetainedRequest {
                 filter,
                 wanted,
                 again,
@@ -234,9 +234,9 @@ impl Session {
     }
 
     /// Notes that its client took or acknowledged a message.
-    pub(crate) fn took(&mut self, now: Instant) {
+    pub(crate) fn note_taken(&mut self, now: Instant) {
         if let Some(pressure) = &mut self.pressure {
-            pressure.took(now);
+            pressure.note_taken(now);
         }
     }
 
@@ -255,7 +255,7 @@ impl Session {
     }
 
     /// Returns the subscription whose retained messages are to be sent next.
-    pub(crate) fn next_walk(&mut self) -> Option<(Wanted, &mut Walk)> {
+    pub(crate) fn next_walk(&mut self) -> Option<(RetainedOptions, &mut Walk)> {
         let wishes = self.wishes.as_mut()?;
         if wishes.walk.is_none()
             && let Some(mut next) = wishes.waiting.first_entry()

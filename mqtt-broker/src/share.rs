@@ -6,7 +6,7 @@ use mqtt_session::proto::{QoS, TopicName};
 use crate::broker::{Broker, usize_of};
 use crate::fanout::Target;
 use crate::hooks::Hooks;
-use crate::pressure::Press;
+use crate::pressure::RoutingLimits;
 use crate::queue::{Identifiers, Lanes, Queued};
 use crate::rights::may_receive;
 
@@ -71,27 +71,28 @@ impl<H: Hooks> Broker<H> {
     /// Keeps the messages of an ended member for other members. They count in the total of all queues until then.
     pub(crate) fn hand_over(&mut self, items: Option<Lanes>, origin: u64, now: Instant) {
         if let Some(items) = items {
-            self.handed_over.push_back(HandedOver { items, origin });
-            self.go_on_handing_over(now);
+            self.to_other_members
+                .push_back(HandedOver { items, origin });
+            self.continue_handing_over(now);
         }
     }
 
     /// Gives the next kept messages to other members.
-    pub(crate) fn go_on_handing_over(&mut self, now: Instant) {
+    pub(crate) fn continue_handing_over(&mut self, now: Instant) {
         while self.meter.has_share()
-            && let Some(HandedOver { items, origin }) = self.handed_over.front_mut()
+            && let Some(HandedOver { items, origin }) = self.to_other_members.front_mut()
         {
             let origin = *origin;
             match items.pop() {
                 Some(item) => {
                     self.meter.spend(4);
                     self.queued.remove(item.size());
-                    self.press = Press::MOVED;
+                    self.press = RoutingLimits::MOVED;
                     self.hand_over_one(item, origin, now);
-                    self.press = Press::NONE;
+                    self.press = RoutingLimits::NONE;
                 }
                 None => {
-                    self.handed_over.pop_front();
+                    self.to_other_members.pop_front();
                 }
             }
         }

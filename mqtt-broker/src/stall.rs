@@ -73,14 +73,14 @@ impl Connection {
     /// Returns whether the machine holds more than this, and the amount will decrease without new messages: the client has a
     /// message to acknowledge, or its transport has bytes to take.
     pub(crate) fn holds_more_than(&self, share: usize) -> bool {
-        self.held > share && (self.server.pending() > 0 || !self.server.outgoing().is_empty())
+        self.heap_bytes > share && (self.server.pending() > 0 || !self.server.outgoing().is_empty())
     }
 
     /// Counts the present bytes of its machine on the heap; `all` is the sum of all machines.
     pub(crate) fn recount(&mut self, all: &mut usize) {
         let size = self.server.heap_size();
-        *all = all.saturating_sub(self.held).saturating_add(size);
-        self.held = size;
+        *all = all.saturating_sub(self.heap_bytes).saturating_add(size);
+        self.heap_bytes = size;
     }
 }
 
@@ -93,8 +93,8 @@ impl<H: Hooks> Broker<H> {
         }
         let total = self.config.connection_bytes_total;
         let connection = self.connections.get(usize_of(index))?;
-        let takes_more = connection.held > self.connection_share();
-        (self.held > total && takes_more).then_some(ReasonCode::QuotaExceeded)
+        let takes_more = connection.heap_bytes > self.connection_share();
+        (self.heap_bytes > total && takes_more).then_some(ReasonCode::QuotaExceeded)
     }
 
     /// Returns the share of each connection in the limit for all connections.
@@ -106,7 +106,7 @@ impl<H: Hooks> Broker<H> {
     /// Counts the present bytes of a connection's machine on the heap.
     pub(crate) fn recount(&mut self, index: u32) {
         if let Some(connection) = self.connections.get_mut(usize_of(index)) {
-            connection.recount(&mut self.held);
+            connection.recount(&mut self.heap_bytes);
         }
     }
 }

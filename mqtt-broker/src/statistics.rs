@@ -5,7 +5,7 @@ use core::fmt::Write as _;
 use mqtt_session::proto::{QoS, TopicName};
 use mqtt_session::{Instant, Outgoing};
 
-use crate::broker::{Broker, widen};
+use crate::broker::{Broker, to_u64};
 use crate::hooks::{Hooks, Memory};
 use crate::load::{Load, PERIODS};
 
@@ -148,14 +148,14 @@ impl<H: Hooks> Broker<H> {
     pub fn statistics(&self, now: Instant) -> Statistics {
         Statistics {
             uptime: now.since(self.started).as_secs(),
-            sessions: widen(self.sessions.len()),
-            subscriptions: widen(self.router.count()),
-            shared_subscriptions: widen(self.router.shared_count()),
-            retained: widen(self.retained.count()),
-            retained_bytes: widen(self.retained.bytes()),
+            sessions: to_u64(self.sessions.len()),
+            subscriptions: to_u64(self.router.count()),
+            shared_subscriptions: to_u64(self.router.shared_count()),
+            retained: to_u64(self.retained.count()),
+            retained_bytes: to_u64(self.retained.bytes()),
             queued: self.queued.messages,
-            queued_bytes: widen(self.queued.bytes),
-            connection_bytes: widen(self.held),
+            queued_bytes: to_u64(self.queued.bytes),
+            connection_bytes: to_u64(self.heap_bytes),
             ..self.statistics
         }
     }

@@ -16,7 +16,7 @@ use crate::portions::Portions;
 use crate::queue::Identifiers;
 use crate::retained::Found;
 use crate::router::Subscriber;
-use crate::session::Wanted;
+use crate::session::RetainedOptions;
 use crate::work::{Work, step};
 
 /// An answer that waits for room in the buffer.
@@ -161,7 +161,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Handles the next portion of a connection's request.
-    pub(crate) fn go_on_with_request(&mut self, id: ConnectionId, now: Instant) {
+    pub(crate) fn continue_request(&mut self, id: ConnectionId, now: Instant) {
         let Some(connection) = self.connection_mut(id) else {
             return;
         };
@@ -249,7 +249,7 @@ impl<H: Hooks> Broker<H> {
             // 5 [MQTT-3.3.1-11]
             RetainHandling::DoNotSend => false,
         };
-        let wanted = Wanted {
+        let wanted = RetainedOptions {
             qos: subscription.qos,
             no_local: subscription.no_local,
             identifier,
@@ -281,7 +281,7 @@ impl<H: Hooks> Broker<H> {
         match connection.try_answer() {
             Ok(()) => {
                 if let Some(key) = session {
-                    self.bring_retained(key, now);
+                    self.send_retained(key, now);
                 }
             }
             Err(Refused::Full) => {}
@@ -292,7 +292,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Sends a session the retained messages that its new subscriptions match, as far as its connection takes them. The others
     /// are not queued.
-    pub(crate) fn bring_retained(&mut self, key: u32, now: Instant) {
+    pub(crate) fn send_retained(&mut self, key: u32, now: Instant) {
         while let Some(session) = self.sessions.get_mut(usize_of(key))
             && session.wants_retained()
             && session.queue.is_empty()

@@ -60,30 +60,30 @@ impl<H: Hooks> Broker<H> {
 
     fn has_work(&self) -> bool {
         self.purging
-            || !self.at_work.is_empty()
+            || !self.sessions_with_work.is_empty()
             || !self.fanouts.is_empty()
-            || !self.handed_over.is_empty()
-            || !self.released.is_empty()
-            || !self.endings.is_empty()
+            || !self.to_other_members.is_empty()
+            || !self.released_acknowledgements.is_empty()
+            || !self.ending_sessions.is_empty()
     }
 
     /// Does a portion of each kind of remaining work.
     fn work(&mut self, now: Instant) {
         self.begin();
-        for _ in 0..self.at_work.len() {
+        for _ in 0..self.sessions_with_work.len() {
             if !self.meter.has_share() {
                 break;
             }
             self.work_for_next_session(now);
         }
         self.begin();
-        self.go_on_fanning_out(now);
+        self.continue_fanout(now);
         self.begin();
-        self.go_on_handing_over(now);
+        self.continue_handing_over(now);
         self.begin();
-        self.go_on_releasing();
+        self.continue_releasing();
         self.begin();
-        self.go_on_ending();
+        self.continue_ending();
         if self.purging {
             self.purging = self.purge_retained(PURGED, now);
         }
@@ -100,12 +100,12 @@ impl<H: Hooks> Broker<H> {
             && !session.at_work
         {
             session.at_work = true;
-            self.at_work.push_back(key);
+            self.sessions_with_work.push_back(key);
         }
     }
 
     fn work_for_next_session(&mut self, now: Instant) {
-        let Some(key) = self.at_work.pop_front() else {
+        let Some(key) = self.sessions_with_work.pop_front() else {
             return;
         };
         let session = self.sessions.get_mut(usize_of(key));
@@ -113,11 +113,11 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         session.at_work = false;
-        let until = self.meter.narrow(SESSION_STEPS);
+        let until = self.meter.limit_share(SESSION_STEPS);
         self.pump(key, now);
-        self.bring_retained(key, now);
+        self.send_retained(key, now);
         self.meter.spend(1);
-        self.meter.widen(until);
+        self.meter.restore_share(until);
     }
 
     fn connection_due(&mut self, index: u32, now: Instant) {

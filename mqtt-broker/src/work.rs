@@ -33,7 +33,7 @@ impl Meter {
     }
 
     /// Limits the next steps to a part of the remaining ones.
-    pub(crate) const fn narrow(&mut self, most: u64) -> u64 {
+    pub(crate) const fn limit_share(&mut self, most: u64) -> u64 {
         let until = self.until;
         let end = self.taken.saturating_add(most);
         if end < until {
@@ -43,7 +43,7 @@ impl Meter {
     }
 
     /// Ends the limit of [`Self::narrow`].
-    pub(crate) const fn widen(&mut self, until: u64) {
+    pub(crate) const fn restore_share(&mut self, until: u64) {
         self.until = until;
     }
 }

@@ -34,7 +34,7 @@ fn broker(set: impl FnOnce(&mut Config)) -> Broker<Open> {
 fn open(broker: &mut Broker<Open>, source: u64) -> Option<ConnectionId> {
     let id = broker.open_from(source, NOW).ok();
     while let Some(ready) = broker.next_ready() {
-        if broker.gives_way(ready) {
+        if broker.was_closed_for_room(ready) {
             assert!(broker.outgoing(ready).is_empty());
             broker.closed(ready, NOW);
         }

@@ -8,7 +8,7 @@ use mqtt_session::records::broker::{
 };
 use mqtt_session::{Instant, Token};
 
-use super::messages::{Last, Origin, Stage};
+use super::messages::{Origin, RecordState, Unneeded};
 use super::name::Record;
 use crate::broker::{Broker, usize_of};
 use crate::deliver::Source;
@@ -23,7 +23,7 @@ impl<H: Hooks> Broker<H> {
     pub(crate) fn begin_record(&mut self) {
         if let Some(journal) = &mut self.journal {
             let number = journal.messages.last.saturating_add(1);
-            journal.begin(Stage::Collecting, number);
+            journal.begin(RecordState::Collecting, number);
         }
     }
 
@@ -73,7 +73,7 @@ impl<H: Hooks> Broker<H> {
             return (Record::NONE, Vec::new());
         };
         let number = journal.messages.last.saturating_add(1);
-        journal.begin(Stage::Collecting, number);
+        journal.begin(RecordState::Collecting, number);
         journal.messages.from = origin;
         let numbers = self.names_of(message, targets, number);
         for (target, number) in targets.iter().zip(&numbers) {
@@ -127,9 +127,9 @@ impl<H: Hooks> Broker<H> {
     pub(crate) fn deliver_recorded(&mut self, record: Record) {
         if let Some(journal) = &mut self.journal {
             let stage = if record.is_some() {
-                Stage::Listed
+                RecordState::Listed
             } else {
-                Stage::Idle
+                RecordState::Idle
             };
             journal.begin(stage, record.message());
         }
@@ -154,7 +154,7 @@ impl<H: Hooks> Broker<H> {
     pub(crate) fn not_delivered(&mut self, key: u32, qos: QoS, share: Option<Share>) {
         let journal = self.journal.as_ref();
         if qos > QoS::AtMostOnce
-            && journal.is_some_and(|journal| journal.messages.stage == Stage::Listed)
+            && journal.is_some_and(|journal| journal.messages.stage == RecordState::Listed)
             && let Some(number) = self.target(key, share)
         {
             let record = self.current_record();
@@ -163,7 +163,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that a target of a recorded message has ended.
-    pub(crate) fn target_gone(&mut self, target: u64) {
+    pub(crate) fn target_ended(&mut self, target: u64) {
         let record = self.current_record();
         if target != 0 && record.is_some() {
             self.done(record.message(), target, true);
@@ -218,18 +218,18 @@ impl<H: Hooks> Broker<H> {
         let (stage, record) = (journal.messages.stage, journal.current());
         let target = record.target(number);
         match stage {
-            Stage::Idle => return,
-            Stage::Collecting => {
+            RecordState::Idle => return,
+            RecordState::Collecting => {
                 let identifiers = Written::Numbers(identifiers);
                 let sent = Some(token.number());
                 self.add_target(target, (qos, retain), identifiers, None, sent);
             }
-            Stage::Listed => {
+            RecordState::Listed => {
                 let flow = Flow::Sent(token.number());
                 journal.write_flow(record.message(), target, Some(flow));
             }
         }
-        self.begin_flight(key, token, record, stage == Stage::Listed);
+        self.begin_flight(key, token, record, stage == RecordState::Listed);
     }
 
     fn begin_flight(&mut self, key: u32, token: Token, record: Record, has_flow: bool) {
@@ -258,7 +258,7 @@ impl<H: Hooks> Broker<H> {
         };
         if !is_target {
             message.set_record(Record::NONE);
-        } else if journal.messages.stage == Stage::Idle
+        } else if journal.messages.stage == RecordState::Idle
             && !journal.is_kept(message.record().message())
         {
             let number = journal.number_message();
@@ -279,16 +279,16 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         match journal.messages.stage {
-            Stage::Listed => {}
-            Stage::Collecting => self.add_target(target, how, identifiers, item.share, None),
-            Stage::Idle if !journal.is_kept(record.message()) => {
-                journal.begin(Stage::Collecting, record.message());
+            RecordState::Listed => {}
+            RecordState::Collecting => self.add_target(target, how, identifiers, item.share, None),
+            RecordState::Idle if !journal.is_kept(record.message()) => {
+                journal.begin(RecordState::Collecting, record.message());
                 self.add_target(target, how, identifiers, item.share, None);
                 self.write_message(&item.message);
             }
             // The message stays with the session that was chosen before.
-            Stage::Idle if number == journal.origin => {}
-            Stage::Idle => {
+            RecordState::Idle if number == journal.handed_over_session => {}
+            RecordState::Idle => {
                 journal.one_more(record.message());
                 self.record_target(target, item, None);
             }
@@ -362,7 +362,7 @@ impl<H: Hooks> Broker<H> {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        let Some(Last { from, flows }) = journal.done(message, target, has_flow) else {
+        let Some(Unneeded { from, flows }) = journal.done(message, target, has_flow) else {
             return;
         };
         if let Some(from) = from

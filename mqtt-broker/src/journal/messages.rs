@@ -10,7 +10,7 @@ use crate::message::Message;
 
 /// A recorded message.
 #[derive(Debug)]
-struct Left {
+struct StoredMessage {
     /// How many targets still need it.
     targets: u32,
     /// The session from which it came and its identifier there, for a QoS 2 message.
@@ -31,7 +31,7 @@ pub(crate) struct Origin {
 
 /// The state of the record of the message that is being delivered.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Stage {
+pub(super) enum RecordState {
     /// No message is being delivered.
     #[default]
     Idle,
@@ -45,8 +45,8 @@ pub(super) enum Stage {
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     pub(super) last: u64,
-    left: BTreeMap<u64, Left>,
-    pub(super) stage: Stage,
+    left: BTreeMap<u64, StoredMessage>,
+    pub(super) stage: RecordState,
     /// The number of the message that is being delivered.
     number: u64,
     pub(super) from: Option<Origin>,
@@ -71,14 +71,14 @@ impl Journal {
     /// Returns the name of the message that is being delivered, with its copy.
     pub(super) const fn current(&self) -> Record {
         match self.messages.stage {
-            Stage::Idle => Record::NONE,
-            Stage::Collecting | Stage::Listed => {
+            RecordState::Idle => Record::NONE,
+            RecordState::Collecting | RecordState::Listed => {
                 Record::new(self.messages.number, self.messages.copy)
             }
         }
     }
 
-    pub(super) fn begin(&mut self, stage: Stage, number: u64) {
+    pub(super) fn begin(&mut self, stage: RecordState, number: u64) {
         let messages = &mut self.messages;
         (messages.stage, messages.number) = (stage, number);
         (messages.copy, messages.copies) = (0, 0);
@@ -101,7 +101,7 @@ impl Journal {
     pub(super) fn end(&mut self, message: &Message, expires: u64) {
         let number = self.messages.number;
         let from = self.messages.from.take();
-        self.messages.stage = Stage::Idle;
+        self.messages.stage = RecordState::Idle;
         if let Some(from) = from {
             // This record is valid only with the record of the message: after a crash both exist, or neither does.
             self.write(&Entry::Received {
@@ -131,7 +131,7 @@ impl Journal {
 
     /// Notes that a message is in the store for this many targets.
     pub(super) fn keep(&mut self, number: u64, targets: u32, from: Option<Origin>) {
-        let left = Left {
+        let left = StoredMessage {
             targets,
             from,
             done: Vec::new(),
@@ -141,7 +141,7 @@ impl Journal {
 
     /// Ends a message that no session with records gets.
     pub(super) fn end_without_record(&mut self) {
-        self.messages.stage = Stage::Idle;
+        self.messages.stage = RecordState::Idle;
         self.write_later();
     }
 
@@ -149,7 +149,7 @@ impl Journal {
         let later = std::mem::take(&mut self.messages.later);
         self.written = self
             .written
-            .saturating_add(crate::broker::widen(later.len()));
+            .saturating_add(crate::broker::to_u64(later.len()));
         self.records.extend_from_slice(&later);
     }
 
@@ -160,7 +160,7 @@ impl Journal {
             session,
             flow,
         };
-        if self.messages.stage != Stage::Collecting {
+        if self.messages.stage != RecordState::Collecting {
             return self.write(&entry);
         }
         let later = &mut self.messages.later;
@@ -180,9 +180,9 @@ impl Journal {
 
     /// Notes that a target does not need a message any more. `has_flow`: its delivery may have a record. If it was the last
     /// target, returns the origin of the message and the records to delete with it: the caller deletes the message.
-    pub(super) fn done(&mut self, message: u64, session: u64, has_flow: bool) -> Option<Last> {
+    pub(super) fn done(&mut self, message: u64, session: u64, has_flow: bool) -> Option<Unneeded> {
         let messages = &mut self.messages;
-        if messages.stage == Stage::Collecting && messages.number == message {
+        if messages.stage == RecordState::Collecting && messages.number == message {
             messages.early.push(session);
             return None;
         }
@@ -198,7 +198,7 @@ impl Journal {
         if has_flow {
             flows.push(session);
         }
-        Some(Last {
+        Some(Unneeded {
             from: left.from,
             flows,
         })
@@ -212,7 +212,7 @@ impl Journal {
 
 /// The result when the last target does not need a message any more.
 #[derive(Debug)]
-pub(super) struct Last {
+pub(super) struct Unneeded {
     pub(super) from: Option<Origin>,
     /// Targets whose deliveries have records. These are deleted after the message; otherwise the message would be delivered to
     /// them again.

@@ -11,7 +11,7 @@ use mqtt_session::proto::ReasonCode;
 use mqtt_session::records::broker::Entry;
 use mqtt_session::{Change, Receipt};
 
-use crate::broker::{Broker, usize_of, widen};
+use crate::broker::{Broker, to_u64, usize_of};
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 use crate::router::Share;
@@ -60,7 +60,7 @@ pub(crate) struct Journal {
     sessions: u64,
     is_restored: bool,
     /// The number of the session from which a message is handed over.
-    origin: u64,
+    handed_over_session: u64,
     messages: Messages,
     /// The filters of shared subscriptions, by the numbers of their groups.
     shares: BTreeMap<u32, (Share, Arc<str>)>,
@@ -93,7 +93,7 @@ impl Journal {
     fn drop_stored(&mut self, n: usize) {
         let n = n.min(self.backlog());
         self.start = self.start.saturating_add(n);
-        self.stored = self.stored.saturating_add(widen(n));
+        self.stored = self.stored.saturating_add(to_u64(n));
         if self.start == self.records.len() {
             self.records.clear();
             self.records.shrink_to(KEPT);
@@ -119,7 +119,7 @@ fn append(
     if written.is_none() {
         records.truncate(start);
     }
-    widen(records.len().saturating_sub(start))
+    to_u64(records.len().saturating_sub(start))
 }
 
 /// How many bytes of memory for records stay allocated when all are stored.
@@ -255,7 +255,7 @@ impl<H: Hooks> Broker<H> {
     /// Sets the number of the session from which messages are handed over.
     pub(crate) fn handed_over_from(&mut self, origin: u64) {
         if let Some(journal) = &mut self.journal {
-            journal.origin = origin;
+            journal.handed_over_session = origin;
         }
     }
 

@@ -333,7 +333,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that all receivers of a will are recorded.
-    pub(crate) fn record_will_gone(&mut self, number: u64) {
+    pub(crate) fn record_will_end(&mut self, number: u64) {
         if number != 0 {
             self.write(&Entry::DueWill(number, None));
         }

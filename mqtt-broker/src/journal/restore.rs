@@ -14,13 +14,13 @@ use super::Recorded;
 use super::messages::Origin;
 use super::name::Record as RecordName;
 use super::saved::{Flight, RestoreError, Saved, SavedMessage, SavedSession, SavedTarget, State};
-use crate::broker::{Broker, number, usize_of, widen};
+use crate::broker::{Broker, number, to_u64, usize_of};
 use crate::fanout::Routed;
 use crate::hooks::Hooks;
 use crate::message::Message;
 use crate::queue::{Identifiers, Limits, Queued, Room};
 use crate::router::{Share, Subscriber};
-use crate::session::{Session, Wanted};
+use crate::session::{RetainedOptions, Session};
 use crate::timers::Due;
 
 /// How much a broker restored from the records of an earlier process.
@@ -58,9 +58,9 @@ impl<H: Hooks> Broker<H> {
             keys.insert(*number, self.make_session(*number, session, now)?);
         }
         let mut restored = Restored {
-            sessions: widen(keys.len()),
-            subscriptions: widen(self.router.count()),
-            retained: widen(self.retained.count()),
+            sessions: to_u64(keys.len()),
+            subscriptions: to_u64(self.router.count()),
+            retained: to_u64(self.retained.count()),
             ..Restored::default()
         };
         let messages = std::mem::take(&mut saved.messages);
@@ -88,7 +88,7 @@ impl<H: Hooks> Broker<H> {
             if self.route(None, &will.outgoing(&publish), now) == Routed::Later {
                 self.fanouts.last_is_will(number);
             } else {
-                self.record_will_gone(number);
+                self.record_will_end(number);
             }
         }
         Ok(restored)
@@ -151,7 +151,7 @@ impl<H: Hooks> Broker<H> {
                 continue;
             };
             let parsed = TopicFilter::new(filter).map_err(|_| Fault::Key)?;
-            let wanted = Wanted {
+            let wanted = RetainedOptions {
                 qos: options.qos,
                 no_local: options.no_local,
                 identifier: options.identifier,
@@ -308,12 +308,12 @@ impl<H: Hooks> Broker<H> {
                 }
             }
             session.held = server.heap_size();
-            self.held = self.held.saturating_add(session.held);
+            self.heap_bytes = self.heap_bytes.saturating_add(session.held);
             session.parked = Some(Box::new(server));
             if session.is_idle() {
                 self.idle_serial = self.idle_serial.wrapping_add(1);
                 session.idle = Some(self.idle_serial);
-                self.idle.insert(self.idle_serial, key);
+                self.unused_sessions.insert(self.idle_serial, key);
             }
         }
         Ok(())

@@ -266,11 +266,11 @@ impl Trial {
         };
         let broker = &mut self.broker;
         self.hostile.retain(|client| {
-            let gives_way = broker.gives_way(client.id);
-            if gives_way {
+            let closed_for_room = broker.was_closed_for_room(client.id);
+            if closed_for_room {
                 broker.closed(client.id, now);
             }
-            !gives_way
+            !closed_for_room
         });
         self.hostile.push(HostileClient {
             id,

@@ -10,7 +10,7 @@ use crate::users::Claim;
 
 /// The waiting comparisons, and the number of running ones.
 #[derive(Clone, Debug)]
-pub(crate) struct Checks(Arc<Mutex<Queue>>);
+pub(crate) struct PasswordChecks(Arc<Mutex<Queue>>);
 
 #[derive(Debug)]
 struct Queue {
@@ -42,7 +42,7 @@ pub(crate) enum Added {
     NeedsWorker,
 }
 
-impl Checks {
+impl PasswordChecks {
     /// Makes a queue for `most` comparisons. One processor is left to the broker, and the others compare.
     pub(crate) fn new(most: usize) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -138,7 +138,7 @@ mod tests {
 
     /// Logs a client in. Returns whether the password is known without a comparison, and otherwise the result of adding one.
     fn logs_in(
-        checks: &Checks,
+        checks: &PasswordChecks,
         users: &Users,
         connection: ConnectionId,
         (user, password): (&str, &str),
@@ -163,7 +163,7 @@ mod tests {
     fn honest_clients_come_back_without_a_comparison_while_an_attacker_fills_the_queue() {
         const HONEST: usize = 1_000;
         const QUEUE: usize = 100;
-        let (checks, users) = (Checks::new(QUEUE), Users::numbered(HONEST));
+        let (checks, users) = (PasswordChecks::new(QUEUE), Users::numbered(HONEST));
         let connections = connections(HONEST + 1_000);
         let names: Vec<String> = (0..HONEST).map(|n| format!("user-{n}")).collect();
         for (name, connection) in names.iter().zip(&connections) {
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_thousand_clients_of_one_user_are_one_comparison() {
-        let (checks, users) = (Checks::new(1_000), Users::numbered(1));
+        let (checks, users) = (PasswordChecks::new(1_000), Users::numbered(1));
         for connection in connections(1_000) {
             logs_in(&checks, &users, connection, ("user-0", "secret"));
         }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn the_newest_is_the_first_and_who_is_gone_is_skipped() {
-        let (checks, users) = (Checks::new(10), Users::numbered(1));
+        let (checks, users) = (PasswordChecks::new(10), Users::numbered(1));
         let connections = connections(4);
         for connection in &connections {
             logs_in(&checks, &users, *connection, ("user-0", "wrong"));
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn an_unknown_user_is_refused_even_with_the_password_of_the_hash() {
-        let (checks, users) = (Checks::new(10), Users::numbered(1));
+        let (checks, users) = (PasswordChecks::new(10), Users::numbered(1));
         let connection = connections(1)[0];
         for _ in 0..2 {
             let added = logs_in(&checks, &users, connection, ("nobody", "secret"));

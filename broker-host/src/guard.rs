@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::field::DisplayValue;
 use tracing::{Level, debug, info, warn};
 
-use crate::checks::{Added, Check, Checks};
+use crate::checks::{Added, Check, PasswordChecks};
 use crate::logging::{Quota, cut};
 use crate::memory::memory;
 use crate::random::random;
@@ -53,7 +53,7 @@ pub struct Guard {
     /// The logins of listeners with separate settings, by the numbers of the listeners.
     pub(crate) logins: HashMap<usize, Login>,
     control: Control,
-    checks: Checks,
+    checks: PasswordChecks,
     quota: Quota,
     /// The next number if the system returns none: it is drawn at the start and counted up.
     seed: u128,
@@ -78,7 +78,7 @@ impl Guard {
             anonymous: true,
             logins: HashMap::new(),
             control,
-            checks: Checks::new(WAITING),
+            checks: PasswordChecks::new(WAITING),
             quota: Quota::new(),
             seed: u128::from_le_bytes(random()?),
         })

@@ -155,7 +155,7 @@ pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, l
         };
         let accepted = listener.next().await;
         #[cfg(feature = "files")]
-        tell_change(&mut fails, accepted.as_ref().err());
+        log_change(&mut fails, accepted.as_ref().err());
         match accepted {
             Ok((socket, peer)) if is_plain => sockets::accepted(&shared, socket, peer, None),
             Ok((socket, peer)) => match Staged::new(&listener.layers, peer.clone(), permit) {
@@ -196,7 +196,7 @@ pub(crate) fn serve<H: Hooks + 'static>(
 
 /// Logs the first connection that cannot be accepted, and the first one that can be accepted again.
 #[cfg(feature = "files")]
-fn tell_change(fails: &mut bool, error: Option<&io::Error>) {
+fn log_change(fails: &mut bool, error: Option<&io::Error>) {
     match error {
         Some(error) if !*fails => tracing::warn!(%error, "connections cannot be accepted"),
         None if *fails => tracing::info!("connections are accepted again"),

@@ -13,7 +13,7 @@ const MOVE_ASIDE: &str = "move-aside";
 
 impl Settings {
     /// Returns whether the word for a damaged store is known.
-    pub(crate) fn knows_damaged(&self) -> bool {
+    pub(crate) fn is_damaged_word_known(&self) -> bool {
         let damaged = self.store_damaged.as_deref();
         damaged.is_none_or(|word| [REFUSE, MOVE_ASIDE].contains(&word))
     }

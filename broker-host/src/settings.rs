@@ -332,10 +332,10 @@ impl Settings {
     /// # Errors
     /// [`Error::Setting`] for the first such value.
     pub fn check(&self) -> Result<(), Error> {
-        let (limits, words) = (self.limits_that_serve_nobody(), self.words_unknown());
+        let (limits, words) = (self.unusable_limits(), self.words_unknown());
         match limits
             .into_iter()
-            .chain(self.crowds_that_serve_nobody())
+            .chain(self.zero_address_limits())
             .chain(words)
             .find(|(is_wrong, ..)| *is_wrong)
         {
@@ -360,7 +360,7 @@ impl Settings {
                 "must be some of 3.1, 3.1.1 and 5",
             ),
             (
-                !self.knows_damaged(),
+                !self.is_damaged_word_known(),
                 "store-damaged",
                 "must be refuse or move-aside",
             ),
@@ -377,7 +377,7 @@ impl Settings {
         ]
     }
 
-    fn crowds_that_serve_nobody(&self) -> [Checked; 4] {
+    fn zero_address_limits(&self) -> [Checked; 4] {
         let client = "must be at least 1, or no client can connect";
         let session = "must be at least 1, since every client has one";
         [
@@ -404,7 +404,7 @@ impl Settings {
         ]
     }
 
-    fn limits_that_serve_nobody(&self) -> [Checked; 9] {
+    fn unusable_limits(&self) -> [Checked; 9] {
         [
             (
                 self.connections == Some(0),

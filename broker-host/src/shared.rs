@@ -118,7 +118,7 @@ impl<H: Hooks> Shared<H> {
         let now = self.now();
         let opened = self.broker.open_from(peer.source, now);
         #[cfg(feature = "files")]
-        self.tell_full(&peer, opened.as_ref().err());
+        self.log_full(&peer, opened.as_ref().err());
         let id = opened.ok();
         if let Some(id) = id {
             self.connections += 1;
@@ -130,7 +130,7 @@ impl<H: Hooks> Shared<H> {
 
     /// Logs that there is no room for a connection, at most once a minute.
     #[cfg(feature = "files")]
-    fn tell_full(&mut self, peer: &Peer, error: Option<&TooManyConnections>) {
+    fn log_full(&mut self, peer: &Peer, error: Option<&TooManyConnections>) {
         let now = tokio::time::Instant::now();
         let is_told = self.full_at.is_some_and(|at| now < at + TOLD_AGAIN);
         if let Some(error) = error
@@ -177,7 +177,7 @@ impl<H: Hooks> Shared<H> {
 
 /// Wakes the task after the runtime has polled the system. Otherwise the runtime would poll the system after 61 polls of tasks,
 /// and a client that sends little would wait for 61 turns of those that send much.
-pub(crate) fn come_again(cx: &mut Context<'_>) {
+pub(crate) fn wake_after_poll(cx: &mut Context<'_>) {
     let _ = pin!(yield_now()).poll(cx);
 }
 
@@ -197,7 +197,7 @@ pub(crate) async fn tick<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
             };
             if at <= now {
                 // Work remains: the connections have their turn before it continues.
-                come_again(cx);
+                wake_after_poll(cx);
                 return Poll::Pending;
             }
             let at = shared.start + Duration::from_millis(at.as_millis());

@@ -16,11 +16,11 @@ use mqtt_broker::{ConnectionId, Hooks};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::link::{LINGER, Link, Turn, Wire};
+use crate::link::{LINGER, Link, ServeResult, Wire};
 use crate::listener::Accepted;
 use crate::pace::Pace;
 use crate::peer::Peer;
-use crate::shared::{Shared, come_again};
+use crate::shared::{Shared, wake_after_poll};
 use crate::staged::Staged;
 use crate::task::spawn_accepted;
 
@@ -53,7 +53,7 @@ struct Socket {
     /// Whether it is in the list of connections with more to read or to do.
     has_more: bool,
     /// Whether it is in the list of connections in a handshake.
-    shakes: bool,
+    in_handshake_list: bool,
 }
 
 /// A socket of the system.
@@ -105,7 +105,7 @@ impl Sockets {
                 staged,
                 lingers: false,
                 has_more: false,
-                shakes: false,
+                in_handshake_list: false,
             });
         }
         Ok(())
@@ -248,7 +248,7 @@ impl<H: Hooks> Poller<H> {
         let shared = Rc::clone(&self.shared);
         let mut shared = shared.borrow_mut();
         let all_told = self.take_events(&mut shared, cx);
-        self.go_on(&mut shared);
+        self.serve_more(&mut shared);
         // The packets of all these reads are written now, once for each receiver.
         let mut ready = std::mem::take(&mut shared.sockets.ready);
         for id in ready.drain(..) {
@@ -260,7 +260,7 @@ impl<H: Hooks> Poller<H> {
         self.close_lingering(&mut shared, cx);
         self.shake_hands(&mut shared, cx);
         if !all_told || !self.more.is_empty() || !shared.sockets.ready.is_empty() {
-            come_again(cx);
+            wake_after_poll(cx);
         }
         shared.sockets.waker = Some(cx.waker().clone());
         Poll::Pending
@@ -268,7 +268,7 @@ impl<H: Hooks> Poller<H> {
 
     /// Serves the connections with more to read until they have used one share of the turn together, so that all other
     /// connections have their turn after any number of them.
-    fn go_on(&mut self, shared: &mut Shared<H>) {
+    fn serve_more(&mut self, shared: &mut Shared<H>) {
         let mut left = shared.broker.share();
         for _ in 0..self.more.len() {
             let Some(id) = self.more.pop_front() else {
@@ -302,7 +302,7 @@ impl<H: Hooks> Poller<H> {
             if all_told {
                 guard.clear_ready();
             }
-            self.serve_told(shared);
+            self.serve_events(shared);
             if !all_told {
                 return false;
             }
@@ -311,7 +311,7 @@ impl<H: Hooks> Poller<H> {
     }
 
     /// Serves the connections of the last poll.
-    fn serve_told(&mut self, shared: &mut Shared<H>) {
+    fn serve_events(&mut self, shared: &mut Shared<H>) {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             let Some(Some(socket)) = shared.sockets.places.get_mut(event.token().0) else {
@@ -346,7 +346,7 @@ impl<H: Hooks> Poller<H> {
         };
         let start = Instant::now();
         if let Some(Some(socket)) = place(shared, id) {
-            socket.shakes = false;
+            socket.in_handshake_list = false;
             if let Some(staged) = &mut socket.staged {
                 staged.may_shake = true;
             }
@@ -354,7 +354,7 @@ impl<H: Hooks> Poller<H> {
         }
         self.pace.took(start.elapsed(), start);
         // The next step is left to another turn, because other connections may have something to read.
-        come_again(cx);
+        wake_after_poll(cx);
     }
 
     fn close_lingering(&mut self, shared: &mut Shared<H>, cx: &mut Context<'_>) {
@@ -381,16 +381,16 @@ impl<H: Hooks> Poller<H> {
             }
             Some(_) => self.serve_staged(shared, &mut socket),
         };
-        if turn == Turn::Over {
+        if turn == ServeResult::Over {
             drop(socket);
             shared.closed(id);
             return;
         }
-        if matches!(turn, Turn::HasMore | Turn::LingersOn) && !socket.has_more {
+        if matches!(turn, ServeResult::HasMore | ServeResult::LingersOn) && !socket.has_more {
             socket.has_more = true;
             self.more.push_back(id);
         }
-        if matches!(turn, Turn::Lingers | Turn::LingersOn) && !socket.lingers {
+        if matches!(turn, ServeResult::Lingers | ServeResult::LingersOn) && !socket.lingers {
             socket.lingers = true;
             self.lingering.push_back((Instant::now() + LINGER, id));
         }
@@ -402,9 +402,9 @@ impl<H: Hooks> Poller<H> {
 
 impl<H: Hooks> Poller<H> {
     /// Serves a connection with stages.
-    fn serve_staged(&mut self, shared: &mut Shared<H>, socket: &mut Socket) -> Turn {
+    fn serve_staged(&mut self, shared: &mut Shared<H>, socket: &mut Socket) -> ServeResult {
         let Some(staged) = &mut socket.staged else {
-            return Turn::Over;
+            return ServeResult::Over;
         };
         if staged.is_open() {
             self.pace.served_others();
@@ -412,13 +412,13 @@ impl<H: Hooks> Poller<H> {
         let (link, peers) = (&mut socket.link, shared.peers.clone());
         let mut wire = staged.over(&mut socket.stream, link.id, &peers);
         let turn = link.serve(shared, &mut wire);
-        staged.tell_failure();
-        if std::mem::take(&mut staged.wants_to_shake) && !socket.shakes {
-            socket.shakes = true;
+        staged.log_failure();
+        if std::mem::take(&mut staged.handshake_waits) && !socket.in_handshake_list {
+            socket.in_handshake_list = true;
             self.pace.add(link.id);
         }
         match turn {
-            Turn::Waits if std::mem::take(&mut staged.has_more) => Turn::HasMore,
+            ServeResult::Waits if std::mem::take(&mut staged.has_more) => ServeResult::HasMore,
             turn => turn,
         }
     }

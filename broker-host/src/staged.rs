@@ -32,7 +32,7 @@ pub(crate) struct Staged {
     /// Whether further input is ignored.
     is_over: bool,
     /// Whether a step of the handshake waits until [`Self::may_shake`] is set.
-    pub(crate) wants_to_shake: bool,
+    pub(crate) handshake_waits: bool,
     pub(crate) may_shake: bool,
     /// Whether the transport has more bytes than were read in this turn.
     pub(crate) has_more: bool,
@@ -54,7 +54,7 @@ impl Staged {
             is_open: false,
             failed: None,
             is_over: false,
-            wants_to_shake: false,
+            handshake_waits: false,
             may_shake: false,
             has_more: false,
         })
@@ -80,7 +80,7 @@ impl Staged {
     }
 
     /// Logs once why the connection ended.
-    pub(crate) fn tell_failure(&mut self) {
+    pub(crate) fn log_failure(&mut self) {
         if let Some(error) = self.failed.take() {
             tell(&self.peer, &error, self.is_open);
         }
@@ -160,7 +160,7 @@ impl<W: Wire> Wire for Over<'_, W> {
                 return Poll::Ready(Ok(0));
             }
             if !self.staged.is_open && self.wire.is_readable() && !self.staged.may_shake {
-                self.staged.wants_to_shake = true;
+                self.staged.handshake_waits = true;
                 return Poll::Pending;
             }
             self.staged.may_shake = false;

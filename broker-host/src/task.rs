@@ -12,10 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::spawn_local;
 use tokio::time::{Sleep, sleep};
 
-use crate::link::{LINGER, Link, Turn, Wire};
+use crate::link::{LINGER, Link, ServeResult, Wire};
 use crate::listener::Accepted;
 use crate::peer::Peer;
-use crate::shared::{Shared, come_again};
+use crate::shared::{Shared, wake_after_poll};
 use crate::staged::Staged;
 
 /// Spawns a task that serves a connection of a listener.
@@ -84,23 +84,23 @@ impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Task<H, T> {
                 let peers = shared.peers.clone();
                 let mut wire = staged.over(&mut wire, self.link.id, &peers);
                 let turn = self.link.serve(&mut shared, &mut wire);
-                staged.tell_failure();
-                let goes_on = std::mem::take(&mut staged.wants_to_shake)
+                staged.log_failure();
+                let goes_on = std::mem::take(&mut staged.handshake_waits)
                     | std::mem::take(&mut staged.has_more);
                 match turn {
-                    Turn::Waits if goes_on => Turn::HasMore,
+                    ServeResult::Waits if goes_on => ServeResult::HasMore,
                     turn => turn,
                 }
             }
         };
         drop(shared);
         match turn {
-            Turn::Waits => {}
-            Turn::HasMore => come_again(cx),
-            Turn::Over => return Poll::Ready(()),
-            Turn::Lingers | Turn::LingersOn => {
-                if turn == Turn::LingersOn {
-                    come_again(cx);
+            ServeResult::Waits => {}
+            ServeResult::HasMore => wake_after_poll(cx),
+            ServeResult::Over => return Poll::Ready(()),
+            ServeResult::Lingers | ServeResult::LingersOn => {
+                if turn == ServeResult::LingersOn {
+                    wake_after_poll(cx);
                 }
                 let sleep = self.lingers.get_or_insert_with(|| Box::pin(sleep(LINGER)));
                 return sleep.as_mut().poll(cx);

@@ -17,7 +17,7 @@ const SPAN: Duration = Duration::from_secs(3_600);
 
 /// The last correct password of each user.
 #[derive(Debug)]
-pub(crate) struct Memory {
+pub(crate) struct PasswordMemory {
     key: [u8; 32],
     known: Mutex<Known>,
 }
@@ -32,7 +32,7 @@ struct Known {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Proof([u8; 32]);
 
-impl Memory {
+impl PasswordMemory {
     pub(crate) fn new() -> Result<Self, Error> {
         Ok(Self {
             key: random()?,
@@ -99,7 +99,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_right_is_known_for_a_while() {
-        let memory = Memory::new().unwrap();
+        let memory = PasswordMemory::new().unwrap();
         memory.set_span(Duration::from_secs(10));
         let start = Instant::now();
         let right = memory.proof("pump", b"secret");

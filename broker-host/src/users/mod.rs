@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use self::file::{check_name, create, remove, set_password};
 pub use self::hash::Cost;
 pub(crate) use self::hash::Hash;
-pub(crate) use self::memory::{Memory, Proof};
+pub(crate) use self::memory::{PasswordMemory, Proof};
 use crate::Error;
 use crate::lines::{lines, read};
 
@@ -41,7 +41,7 @@ pub struct Users {
     /// The indexes in `hashes` by user.
     places: Arc<HashMap<String, usize>>,
     hashes: Arc<[Arc<Hash>]>,
-    memory: Arc<Memory>,
+    memory: Arc<PasswordMemory>,
 }
 
 /// The hash that a password is compared with.
@@ -51,7 +51,7 @@ pub(crate) struct Claim {
     /// Whether the user exists. If not, the comparison is done only for its time.
     pub(crate) is_known: bool,
     pub(crate) proof: Proof,
-    pub(crate) memory: Arc<Memory>,
+    pub(crate) memory: Arc<PasswordMemory>,
 }
 
 impl Users {
@@ -75,7 +75,7 @@ impl Users {
             places.insert(name, hashes.len());
             hashes.push(Arc::new(hash));
         }
-        let memory = Arc::new(Memory::new()?);
+        let memory = Arc::new(PasswordMemory::new()?);
         Ok(Self {
             places: places.into(),
             hashes: hashes.into(),

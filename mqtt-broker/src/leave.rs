@@ -36,31 +36,19 @@ impl<H: Hooks> Broker<H> {
         };
         connection.ended = true;
         let extra = connection.extra.take();
-        let (fans_out, held) = extra.map_or((false, None), |extra| {
+        let (in_portions, withheld) = extra.map_or((false, None), |extra| {
             (extra.message_in_portions, extra.withheld)
         });
         let will_due = connection.server.will_due();
         let connected = connection.server.session_expiry();
         let expiry = connected.min(self.config.session_expiry_maximum);
         let key = connection.session.take();
-        let session = key.and_then(|key| self.sessions.get_mut(usize_of(key)));
-        let client_id = session
-            .as_ref()
-            .map(|session| Arc::clone(&session.client_id));
-        if let Some(session) = session {
-            let mut parked = Server::new(self.config.session(), Heap);
-            parked.swap_session(&mut connection.server);
-            session.held = parked.heap_size();
-            self.heap_bytes = self.heap_bytes.saturating_add(session.held);
-            session.parked = Some(Box::new(parked));
-            session.connection = None;
-            session.rights.disconnected();
-        }
+        let client_id = key.and_then(|key| self.park_session(index, key));
         self.recount(index);
         self.mark_ready(index);
         if let Some(connection) = self.id(index) {
             let limit = self.config.queued_bytes_total / ORPHANED;
-            if fans_out
+            if in_portions
                 && let Some(refused) = self.fanouts.publisher_disconnected(connection, limit)
             {
                 let dropped = &mut self.statistics.publish_dropped;
@@ -70,10 +58,10 @@ impl<H: Hooks> Broker<H> {
                     self.acknowledge(from, receipt, ReasonCode::QuotaExceeded);
                 }
             }
-            if let Some(held) = held
+            if let Some(withheld) = withheld
                 && let Some(from) = key.and_then(|key| self.session_name(key))
             {
-                self.forget_held(connection, held, from);
+                self.forget_held(connection, withheld, from);
             }
             self.hooks.observe(&Observation::Ended {
                 connection,
@@ -85,6 +73,20 @@ impl<H: Hooks> Broker<H> {
         let connected = &mut self.statistics.clients_connected;
         *connected = connected.saturating_sub(1);
         self.leave(key, will_due, expiry, now);
+    }
+
+    /// Moves the session of a connection that ends to a machine without a connection. Returns the client identifier.
+    fn park_session(&mut self, index: u32, key: u32) -> Option<Arc<str>> {
+        let connection = self.connections.get_mut(usize_of(index))?;
+        let session = self.sessions.get_mut(usize_of(key))?;
+        let mut parked = Server::new(self.config.session(), Heap);
+        parked.swap_session(&mut connection.server);
+        session.held = parked.heap_size();
+        self.heap_bytes = self.heap_bytes.saturating_add(session.held);
+        session.parked = Some(Box::new(parked));
+        session.connection = None;
+        session.rights.disconnected();
+        Some(Arc::clone(&session.client_id))
     }
 
     pub(crate) fn session_name(&self, key: u32) -> Option<SessionName> {

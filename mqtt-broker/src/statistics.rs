@@ -8,6 +8,7 @@ use mqtt_session::{Instant, Outgoing};
 use crate::broker::{Broker, to_u64};
 use crate::hooks::{Hooks, Memory};
 use crate::load::{Load, PERIODS};
+use crate::timers::Due;
 
 /// Counts since the start, and the current state.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -128,7 +129,9 @@ const LOADS: usize = 9;
 pub(crate) struct Loads {
     loads: [Load; LOADS],
     updated: Instant,
-    /// What was told of memory.
+    /// Whether they were published before.
+    published: bool,
+    /// The memory that was published last.
     memory: Option<Memory>,
 }
 
@@ -137,6 +140,7 @@ impl Loads {
         Self {
             loads: [Load::default(); LOADS],
             updated: now,
+            published: false,
             memory: None,
         }
     }
@@ -176,12 +180,17 @@ impl<H: Hooks> Broker<H> {
                 self.say(topic, &number.to_string(), now);
             }
         }
-        self.publish_loads(&new, old.is_none(), now);
-        self.publish_memory(now);
+        // The rest are as many topics again, so they have a turn of their own.
+        self.timers.set(now, Due::Loads);
     }
 
-    /// Publishes the load averages that have changed; the first time all of them.
-    fn publish_loads(&mut self, new: &Statistics, all: bool, now: Instant) {
+    /// Publishes the load averages that have changed, the first time all of them, and the memory in use.
+    pub(crate) fn publish_loads(&mut self, now: Instant) {
+        self.publish_memory(now);
+        let Some(new) = self.published else {
+            return;
+        };
+        let all = !core::mem::replace(&mut self.loads.published, true);
         let elapsed = now.since(self.loads.updated);
         self.loads.updated = now;
         let mut topic = String::new();

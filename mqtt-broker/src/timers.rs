@@ -15,6 +15,8 @@ pub(crate) enum Due {
     Receiver(u32),
     /// The statistics are published.
     Statistics,
+    /// The load averages are published, after the other statistics.
+    Loads,
 }
 
 #[derive(Debug, Default)]

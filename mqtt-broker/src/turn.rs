@@ -29,6 +29,7 @@ impl<H: Hooks> Broker<H> {
                         self.timers.set(at, Due::Statistics);
                     }
                 }
+                Due::Loads => self.publish_loads(now),
             }
         }
         self.work(now);

@@ -137,6 +137,12 @@ impl Engine {
         if last.is_some_and(|last| number.wrapping_sub(last) > u32::MAX / 2) {
             return Err(Fault::Key);
         }
+        // An earlier process gave the number of an ended message again, which its records did not tell. Slots are found by
+        // ascending numbers, so the free slot must not stay before the new one.
+        let newest = self.slots(m).last().map(|slot| slot.token().number);
+        if newest.is_some_and(|newest| newest.wrapping_sub(number) < u32::MAX / 2) {
+            self.sweep(m);
+        }
         let (awaits, bytes) = match packet {
             None => (Awaits::PUBCOMP, &[][..]),
             Some((version, packet)) => (self.judge(m, version, packet)?, packet),

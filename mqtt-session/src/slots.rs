@@ -399,7 +399,7 @@ impl Engine {
     }
 
     /// Moves the slots that are in use to the front of their memory.
-    fn sweep(&mut self, m: &mut Memory<'_>) {
+    pub(crate) fn sweep(&mut self, m: &mut Memory<'_>) {
         let cursor = usize::from(self.link.cursor);
         let (start, len) = (self.slots_start(), usize::from(self.session.len));
         let slots = m.slots_mut();

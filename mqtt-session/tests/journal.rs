@@ -527,3 +527,22 @@ fn messages_behind_a_released_one_are_restored_in_the_version_of_their_packets()
     let next = restored(Config::default(), &world.log, true);
     assert_eq!((next.pending(), next.unacknowledged_all().count()), (2, 1));
 }
+
+/// A schedule in which a process is restored without some messages and gives their numbers to others. In the records of all processes
+/// together these messages end, and their numbers come again, while older messages are not acknowledged: one of them stalled.
+const NUMBERS_GIVEN_AGAIN: &[u8] = &[
+    22, 56, 0, 21, 0, 0, 0, 0, 0, 0, 165, 0, 0, 21, 0, 0, 5, 0, 0, 21, 0, 0, 133, 0, 0, 5, 0, 0,
+    11, 0, 16, 1, 65, 0, 27, 71, 0, 0, 0, 0, 48, 1, 55, 0, 53, 0, 0, 5, 0, 0, 5, 0, 0, 48, 13, 0,
+    0, 133, 0, 8, 0, 0, 188, 0, 78, 0, 78, 0, 139, 0, 47, 107, 0, 0, 0, 5, 0, 0, 133, 0, 0, 101, 0,
+    126, 16, 39, 15, 0, 69, 0, 0, 91, 0, 43, 0, 0, 255, 75, 0, 5, 0, 0, 21, 0, 0, 21, 0, 0, 37, 0,
+    0, 15, 64, 0, 43, 0, 203, 0, 75, 0, 21, 0, 0, 15, 58, 5, 0, 0, 69, 0, 0, 181, 0, 6, 144, 0, 78,
+    0, 14, 0, 107, 0, 37, 0, 0, 108, 53, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 85, 0, 0, 112, 0,
+    0, 0, 0, 0, 0, 0, 43, 7, 16, 0, 48, 0, 142, 0, 69, 0, 0, 46, 0, 21, 0, 0, 47, 0, 6, 84, 0, 53,
+    0, 0, 0, 0, 0, 0, 5, 0, 0, 37, 0, 0, 21, 0, 0, 5, 0, 0, 21, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0,
+];
+
+#[test]
+fn numbers_that_were_given_again_are_restored() {
+    survives(NUMBERS_GIVEN_AGAIN, Version::V311);
+}

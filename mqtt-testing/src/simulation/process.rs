@@ -198,9 +198,11 @@ impl World {
         node.giving_up.clear();
         node.doubtful.clear();
         node.arrived.clear();
-        // A session that is not kept ends with its connection, unless the next connection takes it over.
+        // A session that is not kept ends with its connection, unless the next connection takes it over. A clean start may have ended
+        // the session of an earlier process, although no CONNACK told it.
+        let may_have_ended = node.agent.options().clean_start && node.connections == 0;
         for old in &mut life.subscribed {
-            old.lost |= !node.persistent;
+            old.lost |= !node.persistent || may_have_ended;
         }
         self.begin(n);
         self.wake();

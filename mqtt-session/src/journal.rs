@@ -18,7 +18,10 @@ use crate::outbound::{measured, prepare};
 use crate::outgoing::check_size;
 #[cfg(all(feature = "alloc", feature = "server"))]
 use crate::server_journal::Flows;
-use crate::slots::{Awaits, RECORD_DUE, Slot};
+use crate::slots::{Awaits, Slot};
+
+/// A flag of [`Slot`], beside those in `slots.rs`: the record of the message names an earlier session.
+const RECORD_DUE: u8 = 8;
 
 /// On the heap, most machines have none.
 #[cfg(feature = "alloc")]
@@ -205,7 +208,6 @@ impl Engine {
     }
 
     /// Whether the record of a message has room.
-    #[inline]
     pub(crate) fn check_record(
         &self,
         m: &Memory<'_>,
@@ -347,7 +349,6 @@ impl Engine {
     }
 
     /// A message is about to be sent whose record is of an earlier session. Returns `false` while the new record has no room.
-    #[inline]
     pub(crate) fn record_again(&mut self, m: &mut Memory<'_>, slot: &mut Slot) -> bool {
         if slot.flags & RECORD_DUE == 0 {
             return true;

@@ -16,7 +16,6 @@ impl Engine {
         true
     }
 
-    #[inline]
     #[allow(clippy::unused_self, reason = "as with the feature")]
     pub(crate) const fn check_record(
         &self,
@@ -26,19 +25,16 @@ impl Engine {
         Ok(())
     }
 
-    #[inline]
     #[allow(clippy::unused_self, reason = "as with the feature")]
     pub(crate) const fn lent_record_fits(&self, _: &Memory<'_>, _: usize) -> bool {
         true
     }
 
-    #[inline]
     #[allow(clippy::unused_self, reason = "as with the feature")]
     pub(crate) const fn connect_record_fits(&self, _: &Memory<'_>, _: &str) -> bool {
         true
     }
 
-    #[inline]
     #[allow(clippy::unused_self, reason = "as with the feature")]
     pub(crate) const fn record_again(&mut self, _: &mut Memory<'_>, _: &mut Slot) -> bool {
         true

@@ -94,10 +94,8 @@ impl Awaits {
 const ON_WIRE: u8 = 1;
 /// The packet was sent before. It has the DUP flag the next time.
 const DUP: u8 = 2;
-/// The message counts in the window of this connection.
+/// The message counts in the window of this connection. The next flag, 8, is in `journal.rs`.
 const COUNTED: u8 = 4;
-/// The journal has its record under an earlier session.
-pub(crate) const RECORD_DUE: u8 = 8;
 
 impl Slot {
     /// A free slot, to fill an array with.

@@ -33,13 +33,16 @@ impl<T> From<T> for Stream<T> {
 
 impl Tcp for Stream<TcpStream> {
     async fn dial(address: &str) -> io::Result<Self> {
-        tcp(resolve(address).await?).await
+        tcp(resolve(address).await?, TcpStream::connect).await
     }
 }
 
 /// Connects to the first address that answers, and turns off the delay for small packets.
-async fn tcp(addresses: Vec<SocketAddr>) -> io::Result<Stream<TcpStream>> {
-    let transport = race::<Clock, _, _>(addresses, TcpStream::connect::<SocketAddr>).await?;
+async fn tcp<F: Future<Output = io::Result<TcpStream>>>(
+    addresses: Vec<SocketAddr>,
+    connect: impl Fn(SocketAddr) -> F,
+) -> io::Result<Stream<TcpStream>> {
+    let transport = race::<Clock, _, _>(addresses, connect).await?;
     transport.set_nodelay(true)?;
     Ok(transport.into())
 }
@@ -59,11 +62,10 @@ pub(crate) async fn connect(dialler: &Dialler) -> io::Result<Socket> {
             #[cfg(feature = "sockets")]
             if let Some(sockets) = dialler.sockets() {
                 let connect = |address| connect_with(sockets, address);
-                let transport = race::<Clock, _, _>(addresses, connect).await?;
-                transport.set_nodelay(true)?;
-                return Ok(Either::First(transport.into()));
+                return Ok(Either::First(tcp(addresses, connect).await?));
             }
-            Ok(Either::First(tcp(addresses).await?))
+            let connect = TcpStream::connect::<SocketAddr>;
+            Ok(Either::First(tcp(addresses, connect).await?))
         }
         #[cfg(unix)]
         Target::Unix(path) => Ok(Either::Second(unix(path).await?.into())),

@@ -48,13 +48,16 @@ impl<T> From<T> for Stream<T> {
 
 impl Tcp for Stream<TcpStream> {
     async fn dial(address: &str) -> io::Result<Self> {
-        tcp(lookup_host(address).await?).await
+        tcp(lookup_host(address).await?, TcpStream::connect).await
     }
 }
 
 /// Connects to the first address that answers, and turns off the delay for small packets.
-async fn tcp(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Stream<TcpStream>> {
-    let transport = race::<Clock, _, _>(addresses, TcpStream::connect::<SocketAddr>).await?;
+async fn tcp<F: Future<Output = io::Result<TcpStream>>>(
+    addresses: impl Iterator<Item = SocketAddr>,
+    connect: impl Fn(SocketAddr) -> F,
+) -> io::Result<Stream<TcpStream>> {
+    let transport = race::<Clock, _, _>(addresses, connect).await?;
     transport.set_nodelay(true)?;
     Ok(Stream(transport))
 }
@@ -77,11 +80,10 @@ pub async fn connect(dialler: &Dialler) -> io::Result<Socket> {
             #[cfg(feature = "sockets")]
             if let Some(sockets) = dialler.sockets() {
                 let connect = |address| connect_with(sockets, address);
-                let transport = race::<Clock, _, _>(addresses, connect).await?;
-                transport.set_nodelay(true)?;
-                return Ok(Either::First(Stream(transport)));
+                return Ok(Either::First(tcp(addresses, connect).await?));
             }
-            Ok(Either::First(tcp(addresses).await?))
+            let connect = TcpStream::connect::<SocketAddr>;
+            Ok(Either::First(tcp(addresses, connect).await?))
         }
         #[cfg(unix)]
         Target::Unix(path) => {

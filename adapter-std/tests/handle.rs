@@ -1,22 +1,14 @@
 //! Runs the suites of the handle on the async handle inside of the blocking one, and tests the blocking calls.
 
-use std::ops::Deref;
+mod awaited;
+
 use std::time::Duration;
 
+use awaited::Handle;
 use futures_lite::future::block_on;
 use mqtt_std::proto::{QoS, TopicName, Version};
-use mqtt_std::{Error, Options, Outgoing, asynch};
+use mqtt_std::{Error, Options, Outgoing};
 use mqtt_testing::peers::{Mosquitto, free_port};
-
-struct Handle(mqtt_std::Handle);
-
-impl Deref for Handle {
-    type Target = asynch::Handle;
-
-    fn deref(&self) -> &asynch::Handle {
-        self.0.as_async()
-    }
-}
 
 fn start(options: Options) -> Handle {
     Handle(mqtt_std::Handle::start(options))

@@ -1,19 +1,10 @@
 //! Runs the suites of the handle over TLS, WebSocket, both, and Unix sockets.
 
-use std::ops::Deref;
+mod awaited;
 
+use awaited::Handle;
 use futures_lite::future::block_on;
-use mqtt_std::{DialOptions, Options, Scheme, asynch};
-
-struct Handle(mqtt_std::Handle);
-
-impl Deref for Handle {
-    type Target = asynch::Handle;
-
-    fn deref(&self) -> &asynch::Handle {
-        self.0.as_async()
-    }
-}
+use mqtt_std::{DialOptions, Options, Scheme};
 
 fn start(options: Options, dial: DialOptions) -> Handle {
     Handle(mqtt_std::Handle::start_dialling(options, dial))

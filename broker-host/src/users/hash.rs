@@ -94,8 +94,11 @@ fn is_usable_argon2(hash: &str) -> bool {
     let known_version = hash
         .version
         .is_none_or(|version| Version::try_from(version).is_ok());
+    // `Params` multiplies the parallelism before it looks at its maximum, which overflows.
+    let parallel = hash.params.get_decimal("p");
     Algorithm::try_from(hash.algorithm).is_ok()
         && known_version
+        && parallel.is_none_or(|lanes| lanes <= Params::MAX_P_COST)
         && Params::try_from(&hash).is_ok()
         && hash.salt.is_some()
         && hash.hash.is_some()
@@ -150,6 +153,19 @@ mod tests {
             ] {
                 assert!(Hash::parse(wrong).is_none(), "{wrong}");
             }
+        }
+    }
+
+    #[test]
+    fn a_parallelism_beyond_the_maximum_is_refused() {
+        let cost = Cost {
+            memory_kib: 64,
+            iterations: 1,
+        };
+        let good = make(b"secret", cost).unwrap();
+        for lanes in ["16777216", "536870912", "3333333333", "4294967295"] {
+            let wrong = good.replace("p=1", &format!("p={lanes}"));
+            assert!(Hash::parse(&wrong).is_none(), "{wrong}");
         }
     }
 

@@ -34,6 +34,9 @@ pub(crate) struct Request {
 /// What a filter costs beside its length.
 const FILTER_STEPS: usize = 8;
 
+/// What each turn of a walk through the retained messages costs beside its nodes, of which there may be none.
+const WALK_STEPS: usize = 2;
+
 /// What a retained message costs whose publisher may not publish it any more.
 const SOURCE_STEPS: usize = 8;
 
@@ -312,7 +315,8 @@ impl<H: Hooks> Broker<H> {
             let most = self.meter.left();
             let mut left = most;
             let found = self.retained.next(walk, &mut left, now);
-            self.meter.spend(most.saturating_sub(left));
+            let walked = most.saturating_sub(left);
+            self.meter.spend(WALK_STEPS.saturating_add(walked));
             let (message, publisher) = match found {
                 Found::Later => continue,
                 Found::End => {

@@ -331,6 +331,29 @@ fn many_filters_are_done_in_portions() {
     watched.check();
 }
 
+/// No message is retained: a search for each of 50,000 filters still takes its part of a turn.
+#[test]
+fn searches_that_find_no_retained_message_are_done_in_portions() {
+    let mut watched = Watched::new(|config| {
+        config.subscriptions = 100_000;
+        config.subscription_bytes = usize::MAX;
+    });
+    let texts: Vec<_> = (0..50_000).map(|n| format!("a/{n}")).collect();
+    let list: Vec<_> = texts
+        .iter()
+        .map(|text| Subscription::new(TopicFilter::new(text).unwrap(), QoS::AtMostOnce))
+        .collect();
+    let id = watched.join("many");
+    let packet = encode(&subscribe(&list), Version::V5);
+    let mut left = &packet[..];
+    while watched.broker.outgoing(id).is_empty() {
+        left = &left[watched.broker.receive(id, left, NOW).consumed..];
+        watched.tick(NOW);
+    }
+    let turns = watched.finish(NOW);
+    assert!(turns > 10, "{turns} turns after the SUBACK");
+}
+
 /// 10,000 clients, or 10,000 shared subscriptions, get one small message: it is delivered in portions, in order for each
 /// receiver.
 #[test]

@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::io::Write;
+use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use mqtt_adapter_core::transport::tls::rustls::ClientConfig;
 use mqtt_adapter_core::transport::tls::rustls::crypto::ring::default_provider;
-use mqtt_testing::peers::{Authority, Subject, free_port};
+use mqtt_testing::peers::{Authority, Mosquitto, Subject, free_port};
 use mqtt_testing::process::{Process, run};
 use rumqttc::Transport;
 
@@ -20,11 +22,24 @@ const MQTT_JS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/mqttjs_p
 const MQTT_JS_MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.npm/node_modules/mqtt");
 const FORMAT: &str = "%q %t %p";
 
-/// A broker with a listener for each scheme, and the files of its certificates.
+/// `mqtt broker` with a listener for each scheme.
 pub(crate) struct Secured {
     pub(crate) process: Process,
+    listeners: Listeners,
+}
+
+/// The listeners of a broker, one for each scheme, and the files of its certificates.
+pub(crate) struct Listeners {
     pub(crate) folder: PathBuf,
     ports: [String; 4],
+}
+
+impl Deref for Secured {
+    type Target = Listeners;
+
+    fn deref(&self) -> &Listeners {
+        &self.listeners
+    }
 }
 
 /// Schemes with a port, in the order of the ports.
@@ -33,21 +48,10 @@ const SCHEMES: [&str; 4] = ["mqtt", "mqtts", "ws", "wss"];
 impl Secured {
     /// Starts a broker with a certificate for `localhost`; `more` may name files of the folder by `DIRECTORY`.
     pub(crate) fn start(name: &str, authority: &Authority, more: &[&str]) -> Self {
-        let issued = authority.issue(&Subject::host("localhost"));
-        let name = format!("mqtt-{name}-{}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir_all(&folder).unwrap();
-        let file = |name: &str| folder.join(name).display().to_string();
-        for (name, text) in [
-            ("ca", authority.pem()),
-            ("cert", &issued.certificate),
-            ("key", &issued.key),
-        ] {
-            fs::write(file(name), text).unwrap();
-        }
-        let ports = SCHEMES.map(|_| free_port().to_string());
+        let listeners = Listeners::new(name, authority);
+        let file = |name: &str| listeners.file(name);
         let mut arguments = vec!["broker".to_owned()];
-        for (scheme, port) in SCHEMES.iter().zip(&ports) {
+        for (scheme, port) in SCHEMES.iter().zip(&listeners.ports) {
             arguments.push(format!("--bind={scheme}://127.0.0.1:{port}"));
         }
         arguments.push(format!("--bind=unix://{}", file("socket")));
@@ -57,11 +61,46 @@ impl Secured {
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         let process = Process::start(MQTT, &arguments);
         process.wait_stderr("protocol=\"unix\"");
-        Self {
-            process,
-            folder,
-            ports,
+        Self { process, listeners }
+    }
+}
+
+impl Listeners {
+    /// Chooses the ports, and writes a certificate for `localhost`.
+    fn new(name: &str, authority: &Authority) -> Self {
+        let issued = authority.issue(&Subject::host("localhost"));
+        let name = format!("mqtt-{name}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        for (name, text) in [
+            ("ca", authority.pem()),
+            ("cert", &issued.certificate),
+            ("key", &issued.key),
+        ] {
+            fs::write(folder.join(name), text).unwrap();
         }
+        Self {
+            folder,
+            ports: SCHEMES.map(|_| free_port().to_string()),
+        }
+    }
+
+    /// Returns the lines of Mosquitto's configuration for these listeners.
+    fn for_mosquitto(&self) -> String {
+        // When root starts Mosquitto, it changes to another user.
+        fs::set_permissions(&self.folder, fs::Permissions::from_mode(0o777)).unwrap();
+        let (cert, key) = (self.file("cert"), self.file("key"));
+        let mut lines = format!("listener 0 {}\n", self.file("socket"));
+        for (scheme, port) in SCHEMES.iter().zip(&self.ports) {
+            lines += &format!("listener {port} 127.0.0.1\n");
+            if scheme.starts_with("ws") {
+                lines += "protocol websockets\n";
+            }
+            if matches!(*scheme, "mqtts" | "wss") {
+                lines += &format!("certfile {cert}\nkeyfile {key}\n");
+            }
+        }
+        lines
     }
 
     pub(crate) fn file(&self, name: &str) -> String {
@@ -102,7 +141,7 @@ impl Secured {
     }
 }
 
-impl Drop for Secured {
+impl Drop for Listeners {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
     }
@@ -130,7 +169,7 @@ impl Peer {
     /// Returns its program and arguments; `rest` has the messages, or how many are awaited.
     fn command(
         self,
-        broker: &Secured,
+        broker: &Listeners,
         (scheme, version): (&str, &str),
         (action, qos): (&str, &str),
         rest: &str,
@@ -170,7 +209,7 @@ impl Peer {
         }
     }
 
-    fn publishes(self, broker: &Secured, way: (&str, &str), qos: &str) {
+    fn publishes(self, broker: &Listeners, way: (&str, &str), qos: &str) {
         let (program, words) = self.command(broker, way, ("pub", qos), "hello");
         let words: Vec<_> = words.iter().map(String::as_str).collect();
         let ended = run(program, &words, "");
@@ -178,7 +217,7 @@ impl Peer {
         assert_eq!(ended.code, Some(0), "{self:?} {way:?} {qos}: {told}");
     }
 
-    fn subscribes(self, broker: &Secured, way: (&str, &str)) -> Process {
+    fn subscribes(self, broker: &Listeners, way: (&str, &str)) -> Process {
         let (program, words) = self.command(broker, way, ("sub", "2"), "3");
         let words: Vec<_> = words.iter().map(String::as_str).collect();
         let process = Process::start(program, &words);
@@ -195,6 +234,18 @@ impl Peer {
 fn meets(peer: Peer) {
     let authority = Authority::new("an authority");
     let broker = Secured::start(&format!("{peer:?}"), &authority, &[]);
+    meets_through(&broker, peer);
+}
+
+/// The same through Mosquitto.
+fn meets_through_mosquitto(peer: Peer) {
+    let authority = Authority::new("an authority");
+    let listeners = Listeners::new(&format!("{peer:?}-mosquitto"), &authority);
+    let _broker = Mosquitto::start(&listeners.for_mosquitto());
+    meets_through(&listeners, peer);
+}
+
+fn meets_through(broker: &Listeners, peer: Peer) {
     for version in ["3.1.1", "5"] {
         for scheme in peer.schemes() {
             let way = (
@@ -205,12 +256,12 @@ fn meets(peer: Peer) {
                     version
                 },
             );
-            let hearing = peer.subscribes(&broker, way);
-            let ours = Peer::Own.subscribes(&broker, ("wss", version));
+            let hearing = peer.subscribes(broker, way);
+            let ours = Peer::Own.subscribes(broker, ("wss", version));
             for (n, qos) in ["0", "1", "2"].into_iter().enumerate() {
                 match n {
-                    1 => Peer::Own.publishes(&broker, ("unix", version), qos),
-                    _ => peer.publishes(&broker, way, qos),
+                    1 => Peer::Own.publishes(broker, ("unix", version), qos),
+                    _ => peer.publishes(broker, way, qos),
                 }
             }
             for process in [hearing, ours] {
@@ -256,7 +307,7 @@ fn mqtt_js_by_each_scheme() {
 }
 
 /// Where rumqttc connects by a scheme.
-fn rumqttc_target(broker: &Secured, authority: &Authority, scheme: &str) -> RumqttcTarget {
+fn rumqttc_target(broker: &Listeners, authority: &Authority, scheme: &str) -> RumqttcTarget {
     let tls = || {
         let config = ClientConfig::builder_with_provider(default_provider().into())
             .with_safe_default_protocol_versions()
@@ -293,14 +344,36 @@ fn rumqttc_target(broker: &Secured, authority: &Authority, scheme: &str) -> Rumq
 fn rumqttc_by_each_scheme() {
     let authority = Authority::new("an authority");
     let broker = Secured::start("rumqttc", &authority, &[]);
+    rumqttc_meets_ours(&broker, &authority);
+}
+
+#[test]
+fn rumqttc_through_mosquitto_by_each_scheme() {
+    let authority = Authority::new("an authority");
+    let listeners = Listeners::new("rumqttc-mosquitto", &authority);
+    let _broker = Mosquitto::start(&listeners.for_mosquitto());
+    rumqttc_meets_ours(&listeners, &authority);
+}
+
+#[test]
+fn our_program_through_mosquitto_by_each_scheme() {
+    meets_through_mosquitto(Peer::Own);
+}
+
+#[test]
+fn mqtt_js_through_mosquitto_by_each_scheme() {
+    meets_through_mosquitto(Peer::MqttJs);
+}
+
+fn rumqttc_meets_ours(broker: &Listeners, authority: &Authority) {
     for version in ["3.1.1", "5"] {
         for scheme in ["mqtt", "mqtts", "ws", "wss", "unix"] {
-            let target = rumqttc_target(&broker, &authority, scheme);
+            let target = rumqttc_target(broker, authority, scheme);
             let hearing = match version {
                 "5" => rumqttc_5::subscribe(&target, "a/b", "2", 3),
                 _ => rumqttc_4::subscribe(&target, "a/b", "2", 3),
             };
-            let ours = Peer::Own.subscribes(&broker, ("wss", version));
+            let ours = Peer::Own.subscribes(broker, ("wss", version));
             for qos in ["0", "1", "2"] {
                 match version {
                     "5" => rumqttc_5::publish(&target, "a/b", qos, &["hello"]),

@@ -30,6 +30,10 @@ pub struct DialOptions {
     /// The settings of TCP sockets.
     #[cfg(feature = "sockets")]
     pub sockets: crate::SocketOptions,
+    /// Whether the host is a domain whose servers are named by its SRV records. The certificate of a server must be for the domain, or for
+    /// `tls.server_name`: anybody may have forged the records. Default none: the host is the server.
+    #[cfg(feature = "srv")]
+    pub srv: Option<crate::SrvOptions>,
 }
 
 /// The address of a socket.
@@ -47,10 +51,13 @@ pub struct Dialler {
     host: String,
     port: u16,
     path: String,
+    #[cfg(feature = "srv")]
+    limit: Duration,
     #[cfg_attr(
         not(any(
             feature = "proxy",
             feature = "sockets",
+            feature = "srv",
             feature = "tls",
             feature = "websocket"
         )),
@@ -81,6 +88,8 @@ impl Dialler {
             host: options.host.clone(),
             port: options.port,
             path: options.path.clone(),
+            #[cfg(feature = "srv")]
+            limit: options.dial_timeout,
             options: dial,
             #[cfg(feature = "tls")]
             tls: std::sync::OnceLock::new(),
@@ -106,6 +115,28 @@ impl Dialler {
     pub fn sockets(&self) -> Option<&crate::SocketOptions> {
         let sockets = &self.options.sockets;
         (*sockets != crate::SocketOptions::default()).then_some(sockets)
+    }
+
+    /// Returns the query for the servers of the host, if the host is a domain whose SRV records name them. [`Self::target`] is to be
+    /// ignored then.
+    ///
+    /// # Errors
+    /// The scheme has no such records, the host is an address, or a proxy is set, which would have to look up the names.
+    #[cfg(feature = "srv")]
+    pub fn srv(&self) -> io::Result<Option<crate::srv::SrvQuery>> {
+        let Some(options) = &self.options.srv else {
+            return Ok(None);
+        };
+        #[cfg(feature = "proxy")]
+        if self.options.proxy.is_some() {
+            let message = "SRV records cannot be looked up through a proxy";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let domain = crate::srv::Endpoint {
+            host: self.host.clone(),
+            port: self.port,
+        };
+        crate::srv::SrvQuery::new(options, self.scheme, domain, self.limit).map(Some)
     }
 
     /// Returns the stages of a new connection; `None` if the bytes pass unchanged.

@@ -14,6 +14,8 @@ mod publishing;
 mod requests;
 #[cfg(feature = "sockets")]
 mod socket;
+#[cfg(feature = "srv")]
+pub mod srv;
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
 mod staged;
 #[cfg(feature = "store")]
@@ -43,6 +45,8 @@ pub use publishing::{Publishing, Ticket};
 pub use requests::Requesting;
 #[cfg(feature = "sockets")]
 pub use socket::SocketOptions;
+#[cfg(feature = "srv")]
+pub use srv::SrvOptions;
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
 pub use staged::Staged;
 #[cfg(feature = "store")]

@@ -12,6 +12,8 @@ use futures_io::{AsyncRead, AsyncWrite};
 use mqtt_adapter_core::bytes::BytesMut;
 use mqtt_adapter_core::dial::{Dialler, Either, Target, race};
 use mqtt_adapter_core::driver::{Tcp, Timer, Transport};
+#[cfg(feature = "srv")]
+use mqtt_adapter_core::srv;
 
 /// How many bytes one read takes at most.
 const READ: usize = 16 << 10;
@@ -58,20 +60,37 @@ pub(crate) type Socket = Either<Stream<TcpStream>, Stream<TcpStream>>;
 pub(crate) async fn connect(dialler: &Dialler) -> io::Result<Socket> {
     match dialler.target() {
         Target::Tcp(host, port) => {
-            let addresses = resolve((host, port)).await?;
-            #[cfg(feature = "sockets")]
-            if let Some(sockets) = dialler.sockets() {
-                let connect = |address| connect_with(sockets, address);
-                return Ok(Either::First(tcp(addresses, connect).await?));
+            #[cfg(feature = "srv")]
+            if let Some(query) = dialler.srv()? {
+                let until = query.until();
+                let found = blocking::unblock(move || query.run(until)).await?;
+                let connect =
+                    |one: srv::Endpoint| async move { to_host(dialler, &one.host, one.port).await };
+                let connected = srv::connect_in_turn::<Clock, _, _>(found, until, connect);
+                return Ok(Either::First(connected.await?));
             }
-            let connect = TcpStream::connect::<SocketAddr>;
-            Ok(Either::First(tcp(addresses, connect).await?))
+            Ok(Either::First(to_host(dialler, host, port).await?))
         }
         #[cfg(unix)]
         Target::Unix(path) => Ok(Either::Second(unix(path).await?.into())),
         #[cfg(not(unix))]
         Target::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
     }
+}
+
+/// Connects to a port of a host.
+#[cfg_attr(
+    not(feature = "sockets"),
+    allow(unused_variables, reason = "there are no settings of sockets then")
+)]
+async fn to_host(dialler: &Dialler, host: &str, port: u16) -> io::Result<Stream<TcpStream>> {
+    let addresses = resolve((host, port)).await?;
+    #[cfg(feature = "sockets")]
+    if let Some(sockets) = dialler.sockets() {
+        let connect = |address| connect_with(sockets, address);
+        return tcp(addresses, connect).await;
+    }
+    tcp(addresses, TcpStream::connect::<SocketAddr>).await
 }
 
 #[cfg(feature = "sockets")]

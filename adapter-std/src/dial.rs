@@ -37,17 +37,16 @@ impl Socket {
     fn open(dialler: &Dialler, until: Instant) -> io::Result<Self> {
         match dialler.target() {
             Target::Tcp(host, port) => {
-                let addresses = look_up(host, port, until)?;
-                #[cfg(feature = "sockets")]
-                if let Some(sockets) = dialler.sockets().cloned() {
-                    let connect = move |address: SocketAddr, limit| {
-                        let socket = sockets.open(address)?;
-                        socket.connect_timeout(&address.into(), limit)?;
-                        Ok(socket.into())
+                #[cfg(feature = "srv")]
+                if let Some(query) = dialler.srv()? {
+                    let found = query.run(until)?;
+                    let connect = |one: &mqtt_adapter_core::srv::Endpoint, by| {
+                        tcp(dialler, &one.host, one.port, by)
                     };
-                    return race(addresses, until, connect).map(Self::Tcp);
+                    return mqtt_adapter_core::srv::connect_blocking(&found, until, connect)
+                        .map(Self::Tcp);
                 }
-                race(addresses, until, open).map(Self::Tcp)
+                tcp(dialler, host, port, until).map(Self::Tcp)
             }
             #[cfg(unix)]
             Target::Unix(path) => unix(path).map(Self::Unix),
@@ -103,6 +102,25 @@ fn unix(path: &str) -> io::Result<UnixStream> {
         return UnixStream::connect_addr(&name);
     }
     UnixStream::connect(path)
+}
+
+/// Connects to a port of a host.
+#[cfg_attr(
+    not(feature = "sockets"),
+    allow(unused_variables, reason = "there are no settings of sockets then")
+)]
+fn tcp(dialler: &Dialler, host: &str, port: u16, until: Instant) -> io::Result<TcpStream> {
+    let addresses = look_up(host, port, until)?;
+    #[cfg(feature = "sockets")]
+    if let Some(sockets) = dialler.sockets().cloned() {
+        let connect = move |address: SocketAddr, limit| {
+            let socket = sockets.open(address)?;
+            socket.connect_timeout(&address.into(), limit)?;
+            Ok(socket.into())
+        };
+        return race(addresses, until, connect);
+    }
+    race(addresses, until, open)
 }
 
 /// Returns the addresses of a name. The look-up of the system has no time limit, so a separate thread performs it.

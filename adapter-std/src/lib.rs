@@ -29,6 +29,8 @@ pub mod asynch {
 pub use connection::{Connection, Timeouts};
 pub use drive::Split;
 pub use handle::{ConnectionEvents, Handle, Messages, Ticket};
+#[cfg(feature = "srv")]
+pub use mqtt_adapter_core::SrvOptions;
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
 pub use mqtt_adapter_core::transport;
 pub use mqtt_proto as proto;

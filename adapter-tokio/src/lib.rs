@@ -5,6 +5,8 @@ mod handle;
 mod runtime;
 
 pub use handle::Handle;
+#[cfg(feature = "srv")]
+pub use mqtt_adapter_core::SrvOptions;
 #[cfg(feature = "store")]
 pub use mqtt_adapter_core::StoreOptions;
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]

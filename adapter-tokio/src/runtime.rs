@@ -10,6 +10,8 @@ use std::time::Duration;
 use mqtt_adapter_core::bytes::BytesMut;
 use mqtt_adapter_core::dial::{Dialler, Either, Target, race};
 use mqtt_adapter_core::driver::{Tcp, Timer, Transport};
+#[cfg(feature = "srv")]
+use mqtt_adapter_core::srv;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, Sleep, sleep};
@@ -76,14 +78,16 @@ pub type Socket = Either<Stream<TcpStream>, Stream<TcpStream>>;
 pub async fn connect(dialler: &Dialler) -> io::Result<Socket> {
     match dialler.target() {
         Target::Tcp(host, port) => {
-            let addresses = lookup_host((host, port)).await?;
-            #[cfg(feature = "sockets")]
-            if let Some(sockets) = dialler.sockets() {
-                let connect = |address| connect_with(sockets, address);
-                return Ok(Either::First(tcp(addresses, connect).await?));
+            #[cfg(feature = "srv")]
+            if let Some(query) = dialler.srv()? {
+                let until = query.until();
+                let found = tokio::task::spawn_blocking(move || query.run(until)).await??;
+                let connect =
+                    |one: srv::Endpoint| async move { to_host(dialler, &one.host, one.port).await };
+                let connected = srv::connect_in_turn::<Clock, _, _>(found, until, connect);
+                return Ok(Either::First(connected.await?));
             }
-            let connect = TcpStream::connect::<SocketAddr>;
-            Ok(Either::First(tcp(addresses, connect).await?))
+            Ok(Either::First(to_host(dialler, host, port).await?))
         }
         #[cfg(unix)]
         Target::Unix(path) => {
@@ -98,6 +102,21 @@ pub async fn connect(dialler: &Dialler) -> io::Result<Socket> {
         #[cfg(not(unix))]
         Target::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
     }
+}
+
+/// Connects to a port of a host.
+#[cfg_attr(
+    not(feature = "sockets"),
+    allow(unused_variables, reason = "there are no settings of sockets then")
+)]
+async fn to_host(dialler: &Dialler, host: &str, port: u16) -> io::Result<Stream<TcpStream>> {
+    let addresses = lookup_host((host, port)).await?;
+    #[cfg(feature = "sockets")]
+    if let Some(sockets) = dialler.sockets() {
+        let connect = |address| connect_with(sockets, address);
+        return tcp(addresses, connect).await;
+    }
+    tcp(addresses, TcpStream::connect::<SocketAddr>).await
 }
 
 #[cfg(feature = "sockets")]

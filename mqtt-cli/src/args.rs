@@ -200,7 +200,10 @@ impl ConnectArgs {
 
     fn address(&self) -> Result<(Options, Option<String>), Failure> {
         let Some(url) = &self.url else {
-            let host = self.host.as_deref().unwrap_or("localhost");
+            let host = match &self.host {
+                Some(host) => host.clone(),
+                None => self.tls.default_host()?,
+            };
             return Ok((Options::new(host, self.port.unwrap_or(1883)), None));
         };
         let scheme = url.find("://").map_or(0, |at| at + 3);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mqtt_adapter_core::bytes::BytesMut;
 use mqtt_adapter_core::dial::{Dialler, Target, interleave};
+use mqtt_adapter_core::srv::connect_blocking;
 use mqtt_adapter_core::transport::Stack;
 
 trait Socket: Read + Write {}
@@ -22,7 +23,7 @@ impl Layered {
     /// Opens a connection and performs the handshakes; each wait takes at most `limit`.
     pub(crate) fn open(dialler: &Dialler, limit: Duration) -> io::Result<Self> {
         let mut layered = Self {
-            socket: socket(dialler.target(), limit)?,
+            socket: socket(dialler, limit)?,
             stack: dialler.stages()?.unwrap_or_default(),
         };
         let mut early = Vec::new();
@@ -89,11 +90,20 @@ impl Layered {
     }
 }
 
-fn socket(target: Target<'_>, limit: Duration) -> io::Result<Box<dyn Socket>> {
-    let (host, port) = match target {
+fn socket(dialler: &Dialler, limit: Duration) -> io::Result<Box<dyn Socket>> {
+    let (host, port) = match dialler.target() {
         Target::Tcp(host, port) => (host, port),
         Target::Unix(path) => return unix(path, limit),
     };
+    if let Some(query) = dialler.srv()? {
+        let until = query.until();
+        let found = query.run(until)?;
+        return connect_blocking(&found, until, |one, _| tcp(&one.host, one.port, limit));
+    }
+    tcp(host, port, limit)
+}
+
+fn tcp(host: &str, port: u16, limit: Duration) -> io::Result<Box<dyn Socket>> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in interleave((host, port).to_socket_addrs()?) {
         match TcpStream::connect_timeout(&address, limit) {

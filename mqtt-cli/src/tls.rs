@@ -1,11 +1,13 @@
 //! Parses the options for TLS, WebSocket, Unix sockets and proxies, with the names and meanings of mosquitto's programs.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
+use mqtt_adapter_core::srv::local_domain;
 use mqtt_adapter_core::transport::proxy::ProxyOptions;
 use mqtt_adapter_core::transport::tls::{KeyPair, Roots, Source, TlsVersion, psk_refused};
-use mqtt_tokio::{DialOptions, Options, Scheme};
+use mqtt_tokio::{DialOptions, Options, Scheme, SrvOptions};
 
 use crate::failure::{Failure, fail};
 
@@ -68,12 +70,32 @@ pub(crate) struct TlsArgs {
     /// host]
     #[arg(long, value_name = "URL")]
     proxy: Option<String>,
-    /// Refused: SRV records are not looked up
-    #[arg(short = 'S')]
+    /// The host is a domain whose SRV records name its brokers: _mqtt._tcp.HOST, with TLS _secure-mqtt._tcp.HOST. Without a host,
+    /// the domain of this machine
+    #[arg(short = 'S', long)]
     srv: bool,
+    /// DNS server for -S. May be repeated [default: those of /etc/resolv.conf]
+    #[arg(long, value_name = "ADDRESS", requires = "srv", value_parser = dns_server)]
+    dns_server: Vec<SocketAddr>,
+}
+
+/// Parses an address with or without a port.
+fn dns_server(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse().map(|address: IpAddr| (address, 53).into());
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| "a DNS server is ADDRESS or ADDRESS:PORT".to_owned())
 }
 
 impl TlsArgs {
+    /// Returns the host if the command line names none.
+    pub(crate) fn default_host(&self) -> Result<String, Failure> {
+        if !self.srv {
+            return Ok("localhost".to_owned());
+        }
+        local_domain().map_err(|error| fail(format!("-S without a host: {error}")))
+    }
+
     /// Sets the scheme, the path and, unless one is given, the port, and returns the settings of the layers.
     pub(crate) fn apply(
         &self,
@@ -101,6 +123,11 @@ impl TlsArgs {
             options.path = self.ws_path.clone().unwrap_or_else(|| "/mqtt".to_owned());
         }
         let mut layers = DialOptions::default();
+        layers.srv = self.srv.then(|| {
+            let mut srv = SrvOptions::default();
+            srv.dns_servers.clone_from(&self.dns_server);
+            srv
+        });
         if options.scheme.is_tls() {
             self.tls(&mut layers)?;
         } else if self.cert.is_some() || self.key.is_some() {
@@ -163,9 +190,6 @@ impl TlsArgs {
             return Err(fail(
                 "there are no engines of OpenSSL: keys are files of PEM",
             ));
-        }
-        if self.srv {
-            return Err(fail("-S: SRV records are not looked up"));
         }
         if self.unix.is_some() && (self.ws || self.proxy.is_some() || self.cafile.is_some()) {
             return Err(fail(

@@ -80,7 +80,11 @@ fn wrong_arguments_exit_with_2_or_say_what_is_wrong() {
             &["pub", "-L", "mqtts://h/a", "-m", "x", "--psk", "00"],
             "client certificate",
         ),
-        (&["sub", "-L", "wss://u:p@h/a", "-S"], "SRV"),
+        (
+            &["sub", "-L", "wss://u:p@h/a", "-S"],
+            "mqtt:// and mqtts://",
+        ),
+        (&words("pub -t a -m x -S -h 192.0.2.1"), "of a domain"),
         (
             &["pub", "-L", "http://h/a", "-m", "x"],
             "the scheme is none of",

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use mqtt_adapter_core::transport::tls::rustls::ClientConfig;
 use mqtt_adapter_core::transport::tls::rustls::crypto::ring::default_provider;
-use mqtt_testing::peers::{Authority, Mosquitto, Subject, free_port};
+use mqtt_testing::peers::{Authority, DnsServer, Mosquitto, SrvRecord, Subject, Zone, free_port};
 use mqtt_testing::process::{Process, run};
 use rumqttc::Transport;
 
@@ -433,4 +433,31 @@ fn one_port_tells_the_protocols_apart() {
     other.write_all(b"\0\0 and more").unwrap();
     let told = "the client speaks something unknown, which this port is not for";
     broker.process.wait_stderr(told);
+}
+
+/// `-S` finds the broker by the records of its domain, over TLS by those of the service with TLS.
+#[test]
+fn the_records_of_a_domain_name_the_broker() {
+    let authority = Authority::new("an authority");
+    let broker = Secured::start("srv", &authority, &[]);
+    let record = |service: &str, scheme: &str| SrvRecord {
+        name: format!("{service}._tcp.localhost"),
+        priority: 0,
+        weight: 0,
+        port: broker.port(scheme).parse().unwrap(),
+        target: "localhost".to_owned(),
+    };
+    let records = vec![record("_mqtt", "mqtt"), record("_secure-mqtt", "mqtts")];
+    let dns = DnsServer::start(Zone::Records(records));
+    let by = ["-S", "--dns-server", &dns.address.to_string()].map(str::to_owned);
+    let by: Vec<_> = by.iter().map(String::as_str).collect();
+    let ca = broker.file("ca");
+    for tls in [&[][..], &["--cafile", &ca]] {
+        let host = ["-h", "localhost"];
+        let publish = ["pub", "-t", "a", "-m", "x", "-q", "1"];
+        let ended = run(MQTT, &[&publish[..], &host, &by, tls].concat(), "");
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let ended = run(MQTT, &[&["check", "localhost"][..], &by, tls].concat(), "");
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
 }

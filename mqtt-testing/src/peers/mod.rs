@@ -3,6 +3,8 @@
 
 #[cfg(feature = "transport")]
 mod certificates;
+#[cfg(feature = "transport")]
+mod dns;
 mod flood;
 #[cfg(feature = "handles")]
 mod hosted;
@@ -14,6 +16,8 @@ mod secured;
 
 #[cfg(feature = "transport")]
 pub use certificates::{Authority, Issued, Subject, pem_source};
+#[cfg(feature = "transport")]
+pub use dns::{DnsServer, SrvRecord, Zone};
 pub use flood::FloodServer;
 #[cfg(feature = "handles")]
 pub use hosted::HostedBroker;

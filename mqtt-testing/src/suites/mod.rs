@@ -8,3 +8,5 @@ pub mod interop;
 pub mod secured;
 #[cfg(feature = "transport")]
 pub mod sockets;
+#[cfg(all(feature = "handles", feature = "transport"))]
+pub mod srv;

@@ -1,158 +1,17 @@
 //! Checks that no client delays the others: the work for a packet is done in portions. The tests count the steps of each call.
 
+mod watched;
+
 use std::time::Duration;
 
-use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next, Outgoing};
-use mqtt_session::Instant;
+use mqtt_broker::{Next, Outgoing};
 use mqtt_session::proto::{
     Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish, QoS,
     Subscribe, Subscription, TopicFilter, TopicName, Unsubscribe, Version, Will,
 };
 use mqtt_testing::packets::encode;
 
-const NOW: Instant = Instant::from_millis(0);
-
-struct Open(u128);
-
-impl Hooks for Open {
-    fn unguessable(&mut self) -> u128 {
-        self.0 += 1;
-        self.0
-    }
-}
-
-/// A broker whose steps are counted for each call.
-struct Watched {
-    broker: Broker<Open>,
-    /// The most steps that one call took.
-    worst: u64,
-}
-
-/// The limit of each call: a few shares of a turn, because the last packet of a share has a share for itself, and each kind of
-/// remaining work has one.
-const MOST: u64 = 6 * 4_096;
-
-impl Watched {
-    fn new(set: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::default();
-        config.statistics_interval = 0;
-        set(&mut config);
-        let broker = Broker::new(config, Open(0), NOW);
-        Self { broker, worst: 0 }
-    }
-
-    fn watched<R>(&mut self, act: impl FnOnce(&mut Broker<Open>) -> R) -> R {
-        let before = self.broker.steps();
-        let result = act(&mut self.broker);
-        self.worst = self.worst.max(self.broker.steps() - before);
-        result
-    }
-
-    /// Passes all bytes, turn by turn, until no work remains. Returns the number of turns.
-    fn give(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
-        let mut left = bytes;
-        for turn in 1..1_000_000 {
-            let received = self.watched(|broker| broker.receive(id, left, NOW));
-            left = &left[received.consumed..];
-            let waits = matches!(received.next, Next::Blocked | Next::Yields);
-            if !self.tick(NOW) && !waits && left.is_empty() {
-                return turn;
-            }
-        }
-        panic!("it never ends");
-    }
-
-    /// Returns whether there was work.
-    fn tick(&mut self, now: Instant) -> bool {
-        let due = self.broker.deadline().is_some_and(|at| at <= now);
-        if due {
-            self.watched(|broker| broker.tick(now));
-        }
-        due
-    }
-
-    /// Works until no work remains. Returns the number of turns.
-    fn finish(&mut self, now: Instant) -> usize {
-        (0..1_000_000)
-            .find(|_| !self.tick(now))
-            .expect("it never ends")
-    }
-
-    fn say(&mut self, id: ConnectionId, packet: &Packet<'_>) -> usize {
-        self.give(id, &encode(packet, Version::V5))
-    }
-
-    fn connect(&mut self, connect: &Connect<'_>) -> ConnectionId {
-        let id = self.broker.open(NOW).unwrap();
-        self.say(id, &Packet::Connect(*connect));
-        self.drop_all(id);
-        id
-    }
-
-    fn join(&mut self, client_id: &str) -> ConnectionId {
-        self.connect(&Connect::new(Version::V5, client_id))
-    }
-
-    /// Takes all bytes that wait for the transport.
-    fn drop_all(&mut self, id: ConnectionId) {
-        let n = self.broker.outgoing(id).len();
-        self.watched(|broker| broker.sent(id, n, NOW));
-    }
-
-    /// Takes packets while there are any, and returns the payloads of PUBLISH packets.
-    fn hear(&mut self, id: ConnectionId) -> Vec<String> {
-        let mut payloads = Vec::new();
-        loop {
-            self.finish(NOW);
-            let bytes = self.broker.outgoing(id).to_vec();
-            if bytes.is_empty() {
-                return payloads;
-            }
-            let mut rest = &bytes[..];
-            while let Ok(Decoded::Packet { packet, consumed }) =
-                Packet::decode(rest, Version::V5, MAX_PACKET)
-            {
-                if let Packet::Publish(publish) = packet {
-                    payloads.push(String::from_utf8(publish.payload.to_vec()).unwrap());
-                }
-                rest = &rest[consumed..];
-            }
-            let n = bytes.len() - rest.len();
-            self.watched(|broker| broker.sent(id, n, NOW));
-        }
-    }
-
-    fn subscribe<'a>(&mut self, id: ConnectionId, filters: impl Iterator<Item = &'a str>) -> usize {
-        let list: Vec<_> = filters
-            .map(|filter| Subscription::new(TopicFilter::new(filter).unwrap(), QoS::AtMostOnce))
-            .collect();
-        let turns = self.say(id, &subscribe(&list));
-        assert!(self.broker.outgoing(id).starts_with(&[0x90]), "SUBACK");
-        turns
-    }
-
-    fn retain(&mut self, topic: &str) {
-        let message = Outgoing {
-            retain: true,
-            ..Outgoing::new(TopicName::new(topic).unwrap(), QoS::AtMostOnce, b"x")
-        };
-        self.broker.publish(&message, NOW);
-    }
-
-    #[track_caller]
-    fn check(&self) {
-        assert!(self.worst <= MOST, "{} steps in one call", self.worst);
-    }
-}
-
-fn subscribe<'a>(list: &'a [Subscription<'a>]) -> Packet<'a> {
-    Packet::Subscribe(Subscribe::new(PacketId::FIRST, list))
-}
-
-fn publish<'a>(topic: &'a str, payload: &'a str) -> Packet<'a> {
-    let topic = TopicName::new(topic).unwrap();
-    Packet::Publish(Publish::new(topic, payload.as_bytes()))
-}
+use watched::{NOW, Watched, publish, subscribe};
 
 /// SUBSCRIBE has 5,000 times `#`, and there are 1,000 retained messages: each message comes twice, as fast as the client reads.
 #[test]

@@ -93,6 +93,11 @@ impl Link {
         }
     }
 
+    /// Returns whether nothing waits for the broker that was read before.
+    pub(crate) fn only_writes(&self) -> bool {
+        !self.blocked
+    }
+
     /// Reads a few times, and passes as many packets to the broker as the turn allows. The broker treats a failed transport like
     /// an ended one.
     pub(crate) fn serve<H: Hooks>(

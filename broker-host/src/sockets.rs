@@ -1,5 +1,6 @@
 //! Serves the connections of the host's listeners. One task polls the system for all of them, so that a silent connection needs a
-//! socket and a few words here, and not a task of tokio. All packets of one poll are routed before the receivers write.
+//! socket and a few words here, and not a task of tokio. All packets of one poll are routed before the receivers write, and a receiver
+//! that gets messages all the time waits until the others have written: its next write takes several messages.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -31,6 +32,13 @@ const SERVED: u64 = 32;
 /// The same if the client has ended the connection, which is closed and logged then.
 const ENDED: u64 = 128;
 
+/// How many connections one turn serves at most because the broker has something for them.
+const WRITES: usize = 128;
+/// The same for connections that stand in line because they were served before.
+const WRITES_IN_LINE: usize = 16;
+/// A connection with so many bytes to write does not wait for more.
+const WRITE: usize = 16 << 10;
+
 /// The connections of listeners, for the tasks that add or wake one.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
@@ -54,6 +62,10 @@ struct Socket {
     has_more: bool,
     /// Whether it is in the list of connections in a handshake.
     in_handshake_list: bool,
+    /// Whether it stands in line because it was served before.
+    in_line: bool,
+    /// Whether the broker has something for it, and it waits for its turn in the line.
+    gathers: bool,
 }
 
 /// A socket of the system.
@@ -106,6 +118,8 @@ impl Sockets {
                 lingers: false,
                 has_more: false,
                 in_handshake_list: false,
+                in_line: false,
+                gathers: false,
             });
         }
         Ok(())
@@ -222,6 +236,7 @@ pub(crate) async fn serve<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
         poll,
         events: Events::with_capacity(EVENTS),
         more: VecDeque::new(),
+        line: VecDeque::new(),
         pace: Pace::new(),
         lingering: VecDeque::new(),
         sleep: Box::pin(sleep_until(Instant::now())),
@@ -235,6 +250,8 @@ struct Poller<H> {
     events: Events,
     /// The connections that used up their share of a turn and have more to read. They have their next turn after all others.
     more: VecDeque<ConnectionId>,
+    /// The connections that were served because the broker had something for them, until their turn to be served again.
+    line: VecDeque<ConnectionId>,
     /// The connections in a handshake.
     pace: Pace,
     /// The ended connections, each with the time at which it is closed in any case, in ascending order.
@@ -249,17 +266,12 @@ impl<H: Hooks> Poller<H> {
         let mut shared = shared.borrow_mut();
         let all_told = self.take_events(&mut shared, cx);
         self.serve_more(&mut shared);
-        // The packets of all these reads are written now, once for each receiver.
-        let mut ready = std::mem::take(&mut shared.sockets.ready);
-        for id in ready.drain(..) {
-            self.serve(&mut shared, id);
-        }
-        if shared.sockets.ready.is_empty() {
-            shared.sockets.ready = ready;
-        }
+        self.serve_ready(&mut shared);
+        let all_written = self.serve_line(&mut shared);
         self.close_lingering(&mut shared, cx);
         self.shake_hands(&mut shared, cx);
-        if !all_told || !self.more.is_empty() || !shared.sockets.ready.is_empty() {
+        let all_served = self.more.is_empty() && shared.sockets.ready.is_empty();
+        if !all_told || !all_written || !all_served {
             wake_after_poll(cx);
         }
         shared.sockets.waker = Some(cx.waker().clone());
@@ -289,6 +301,55 @@ impl<H: Hooks> Poller<H> {
                 return;
             }
         }
+    }
+
+    /// Serves connections that the broker has something for. Calls of the system are most of the cost, so that a turn has a limited
+    /// number of them. A connection that was served is in line behind the others that were, and gathers bytes until its turn comes;
+    /// it leaves the line if it has none then.
+    fn serve_ready(&mut self, shared: &mut Shared<H>) {
+        let mut ready = std::mem::take(&mut shared.sockets.ready);
+        let mut left = WRITES;
+        for id in ready.drain(..) {
+            let waiting = shared.broker.outgoing(id).len();
+            let Some(Some(socket)) = place(shared, id) else {
+                continue;
+            };
+            let may_wait = socket.in_line || left == 0;
+            if !std::mem::replace(&mut socket.in_line, true) {
+                self.line.push_back(id);
+            }
+            socket.gathers = may_wait && waiting < WRITE && socket.link.only_writes();
+            if !socket.gathers {
+                left = left.saturating_sub(1);
+                self.serve(shared, id);
+            }
+        }
+        if shared.sockets.ready.is_empty() {
+            shared.sockets.ready = ready;
+        }
+    }
+
+    /// Serves the next connections in line. Returns whether all of them were looked at.
+    fn serve_line(&mut self, shared: &mut Shared<H>) -> bool {
+        let mut left = WRITES_IN_LINE;
+        for _ in 0..self.line.len() {
+            if left == 0 {
+                return false;
+            }
+            let Some(id) = self.line.pop_front() else {
+                break;
+            };
+            let Some(Some(socket)) = place(shared, id) else {
+                continue;
+            };
+            socket.in_line = std::mem::take(&mut socket.gathers);
+            if socket.in_line {
+                left -= 1;
+                self.line.push_back(id);
+                self.serve(shared, id);
+            }
+        }
+        true
     }
 
     /// Serves the connections of the system's events. Returns whether these were all events.

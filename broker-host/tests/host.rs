@@ -121,6 +121,34 @@ async fn beside<F: Future<Output = ()>>(host: &Host<Open>, story: F) {
     host.run(None::<Listener>, story).await;
 }
 
+/// More subscribers than one turn writes to, and messages that come faster than they are written.
+#[tokio::test(flavor = "current_thread")]
+async fn each_of_many_subscribers_gets_all_messages() {
+    let (host, _control) = host(|_| {});
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let story = async {
+        let mut subscribers = Vec::new();
+        for n in 0..200 {
+            let tcp = TcpStream::connect(address).await.unwrap();
+            let mut client = Client::new(tcp, &plain(&format!("subscriber {n}"))).await;
+            client.subscribe("to/all").await;
+            subscribers.push(client);
+        }
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let mut publisher = Client::new(tcp, &plain("publisher")).await;
+        for n in 0..100 {
+            publisher.publish("to/all", &n.to_string()).await;
+        }
+        for client in &mut subscribers {
+            for n in 0..100 {
+                client.hears(&n.to_string()).await;
+            }
+        }
+    };
+    LocalSet::new().run_until(host.run([listener], story)).await;
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn any_stream_is_a_transport() {
     let (host, _control) = host(|_| {});

@@ -2,6 +2,8 @@
 #![no_std]
 
 pub mod board;
+#[cfg(feature = "flash")]
+pub mod flash;
 #[cfg(feature = "net")]
 pub mod lan9118;
 mod mem;

@@ -32,7 +32,8 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Flash<F, RECORD, EN
 
     /// Restores a client from the flash, before its first connection, and starts its journal. Returns whether there is a session;
     /// if not, the first CONNECT should ask for a clean start, because the server may have a session that this side lost (5
-    /// \[MQTT-3.2.2-4\]). The client needs the memory of [`Lent::journal`](mqtt_session::Lent::journal).
+    /// \[MQTT-3.2.2-4\]). With MQTT 3.1.1 it should not: a session that begins with a clean start ends with its connection there.
+    /// The client needs the memory of [`Lent::journal`](mqtt_session::Lent::journal).
     ///
     /// # Errors
     /// What is stored cannot be read or does not fit the memory of the client, which must not be used then. After

@@ -1,6 +1,8 @@
 //! Runs the images of `firmware` on emulated boards, over a serial line with two cuts and noise, with Mosquitto and `mqtt
 //! broker`. `firmware/src/script.rs` has the task of an image; this test is its peer.
 
+mod flash;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -31,12 +33,10 @@ struct Board {
 fn build(board: &Board, version: &str, image: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware");
     let target = folder.join(format!("target/{}-{version}", board.name));
-    let chosen = if image == "net" { "net" } else { board.name };
-    let features = if version == "5" {
-        format!("{chosen},v5")
-    } else {
-        chosen.to_owned()
-    };
+    let mut features = vec![board.name];
+    features.extend((version == "5").then_some("v5"));
+    features.extend(["net", "flash"].into_iter().find(|own| *own == image));
+    let features = features.join(",");
     let built = Command::new(env!("CARGO"))
         .current_dir(&folder)
         .args(["build", "--quiet", "--locked", "--release", "--bin", image])

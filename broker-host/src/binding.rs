@@ -13,7 +13,7 @@ const DEFAULT_BIND: &str = "127.0.0.1:1883";
 
 /// The protocols of a listener, from the scheme of its address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Scheme {
+pub(crate) struct Scheme {
     name: &'static str,
     tls: bool,
     websocket: bool,
@@ -48,7 +48,7 @@ const SCHEMES: [Scheme; 5] = [
 
 /// The address of a listener.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Bind {
+pub(crate) enum Bind {
     Tcp {
         scheme: Scheme,
         /// Host and port.
@@ -66,6 +66,16 @@ enum Bind {
 }
 
 impl Bind {
+    /// Returns whether both are the same socket, whatever is spoken there.
+    pub(crate) fn is_same_socket(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp { authority, .. }, Self::Tcp { authority: own, .. }) => authority == own,
+            (Self::Unix(path), Self::Unix(own)) => path == own,
+            (Self::Passed { index, .. }, Self::Passed { index: own, .. }) => index == own,
+            _ => false,
+        }
+    }
+
     fn parse(text: &str) -> Result<Self, Error> {
         let wrong = |why| Error::Bind {
             address: text.to_owned(),
@@ -135,33 +145,31 @@ pub(crate) struct Bound {
 }
 
 impl Settings {
-    /// Returns what each number of a listener stands for: 0 for the addresses of `bind`, n for the n-th `[[listener]]`, and numbers from
-    /// [`own_access::FIRST_NUMBER`] on for addresses of `bind` that say who may connect there.
+    /// Returns the settings of each address, with the number by which hooks distinguish its listener: from 1, in the order of
+    /// the addresses. The number 0 is for connections that no listener has accepted.
     pub(crate) fn numbered_listeners(&self) -> Vec<(usize, ListenerSettings)> {
-        let common = self.common();
-        let own = self.listener.iter().flatten().enumerate();
-        let mut listeners: Vec<_> = own
-            .map(|(index, listener)| (index + 1, listener.clone().or(common.clone())))
-            .collect();
-        let mut bind = Vec::new();
-        for (index, text) in self.bind.iter().flatten().enumerate() {
-            match own_access::split(text) {
-                Ok((_, Some(own))) => {
-                    let number = own_access::FIRST_NUMBER + index;
-                    listeners.push((number, own.or(common.clone())));
-                }
-                // What is wrong is told when it is to be bound.
-                _ => bind.push(text.clone()),
+        let mut tables = vec![ListenerSettings {
+            bind: self.bind.clone(),
+            ..ListenerSettings::default()
+        }];
+        tables.extend(self.listener.iter().flatten().cloned());
+        let mut listeners = Vec::new();
+        for table in tables {
+            for text in table.bind.iter().flatten() {
+                let own = match own_access::split(text) {
+                    Ok((_, Some(own))) => own,
+                    // An error is reported when the address is bound.
+                    _ => ListenerSettings::at(text),
+                };
+                listeners.push(own.or(table.clone()));
             }
         }
-        if listeners.is_empty() && bind.is_empty() {
-            bind.push(DEFAULT_BIND.to_owned());
+        if listeners.is_empty() {
+            listeners.push(ListenerSettings::at(DEFAULT_BIND));
         }
-        if !bind.is_empty() {
-            let bind = Some(bind);
-            listeners.insert(0, (0, ListenerSettings { bind, ..common }));
-        }
-        listeners
+        let common = self.common();
+        let listeners = listeners.into_iter().map(|own| own.or(common.clone()));
+        (1..).zip(listeners).collect()
     }
 
     /// Resolves and binds all addresses. Fails if other machines can connect to one that `access` does not protect.
@@ -192,54 +200,45 @@ impl Bound {
         access: &Access,
         passed: &mut Passed,
     ) -> Result<(), Error> {
-        #[cfg(feature = "tls")]
-        let mut tls = None;
-        for text in settings.bind.iter().flatten() {
-            let bind = Bind::parse(text)?;
-            let (scheme, path) = match &bind {
-                Bind::Unix(path) => {
-                    self.add_unix(number, path, text)?;
-                    continue;
-                }
-                Bind::Tcp { scheme, path, .. } => (*scheme, path.clone()),
-                Bind::Passed { scheme, .. } => (*scheme, None),
-            };
-            #[cfg_attr(
-                not(feature = "tls"),
-                allow(unused_mut, reason = "only TLS is added to them")
-            )]
-            let mut layers = settings.layers(scheme, path)?;
-            if scheme.tls || (scheme.any && settings.cert.is_some()) {
-                #[cfg(feature = "tls")]
-                {
-                    if tls.is_none() {
-                        tls = Some(Arc::new(settings.tls_server()?));
-                    }
-                    layers.tls.clone_from(&tls);
-                }
-                #[cfg(not(feature = "tls"))]
-                return Err(missing("bind", "TLS is not part of this build"));
+        let bind = settings.address()?;
+        let text = settings.bind.iter().flatten().next();
+        let text = text.map_or(DEFAULT_BIND, String::as_str);
+        let (scheme, path) = match &bind {
+            Bind::Unix(path) => return self.add_unix(number, path, text),
+            Bind::Tcp { scheme, path, .. } => (*scheme, path.clone()),
+            Bind::Passed { scheme, .. } => (*scheme, None),
+        };
+        #[cfg_attr(
+            not(feature = "tls"),
+            allow(unused_mut, reason = "only TLS is added to them")
+        )]
+        let mut layers = settings.layers(scheme, path)?;
+        if scheme.tls || (scheme.any && settings.cert.is_some()) {
+            #[cfg(feature = "tls")]
+            {
+                let server = Arc::new(settings.tls_server()?);
+                layers.tls = Some(Arc::clone(&server));
+                self.tls.push((number, server));
             }
-            let place = Place {
-                number,
-                scheme,
-                needs_certificate: scheme.tls && settings.requires_certificate(),
-                layers: Arc::new(layers),
-                text,
-            };
-            match bind {
-                Bind::Unix(_) => {}
-                Bind::Tcp { authority, .. } => self.add_tcp(&place, &authority, access).await?,
-                Bind::Passed { index, .. } => {
-                    let listener = passed.take(index);
-                    let listener = listener.map_err(|source| listen_error(text, source))?;
-                    self.add_passed(&place, listener, access)?;
-                }
+            #[cfg(not(feature = "tls"))]
+            return Err(missing("bind", "TLS is not part of this build"));
+        }
+        let place = Place {
+            number,
+            scheme,
+            needs_certificate: scheme.tls && settings.requires_certificate(),
+            layers: Arc::new(layers),
+            text,
+        };
+        match bind {
+            Bind::Unix(_) => Ok(()),
+            Bind::Tcp { authority, .. } => self.add_tcp(&place, &authority, access).await,
+            Bind::Passed { index, .. } => {
+                let listener = passed.take(index);
+                let listener = listener.map_err(|source| listen_error(text, source))?;
+                self.add_passed(&place, listener, access)
             }
         }
-        #[cfg(feature = "tls")]
-        self.tls.extend(tls.map(|server| (number, server)));
-        Ok(())
     }
 
     async fn add_tcp(
@@ -366,6 +365,20 @@ fn missing(name: &'static str, why: &'static str) -> Error {
 }
 
 impl ListenerSettings {
+    /// Returns the settings of an address without settings of its own.
+    fn at(address: &str) -> Self {
+        Self {
+            bind: Some(vec![address.to_owned()]),
+            ..Self::default()
+        }
+    }
+
+    /// Returns the address of a listener of [`Settings::numbered_listeners`].
+    pub(crate) fn address(&self) -> Result<Bind, Error> {
+        let text = self.bind.iter().flatten().next();
+        Bind::parse(text.map_or(DEFAULT_BIND, String::as_str))
+    }
+
     fn requires_certificate(&self) -> bool {
         self.client_ca.is_some() && self.client_certificate.as_deref() != Some("optional")
     }
@@ -508,39 +521,50 @@ mod tests {
         }
     }
 
+    /// Returns the number, the address and the WebSocket path of each listener.
+    fn numbered(text: &str) -> Vec<(usize, String, Option<String>)> {
+        let settings = toml::from_str::<Settings>(text).unwrap();
+        let listeners = settings.numbered_listeners().into_iter();
+        let described = listeners.map(|(number, listener)| {
+            let bind = listener.bind.unwrap().join(" ");
+            (number, bind, listener.websocket_path)
+        });
+        described.collect()
+    }
+
     #[test]
-    fn a_listener_takes_what_it_does_not_say_from_all() {
-        let settings = |text: &str| toml::from_str::<Settings>(text).unwrap();
-        let numbers = |text: &str| -> Vec<_> {
-            let listeners = settings(text).numbered_listeners().into_iter();
-            let told = listeners.map(|(number, listener)| {
-                (
-                    number,
-                    listener.bind.unwrap().join(" "),
-                    listener.websocket_path,
-                )
-            });
-            told.collect()
-        };
+    fn a_listener_inherits_settings_of_all_listeners() {
         let path = |path: &str| Some(path.to_owned());
-        assert_eq!(numbers(""), [(0, DEFAULT_BIND.to_owned(), None)]);
-        let text = "websocket-path = '/a'\n[[listener]]\nbind = ['ws://h:1']\n\
+        assert_eq!(numbered(""), [(1, DEFAULT_BIND.to_owned(), None)]);
+        let text = "websocket-path = '/a'\n[[listener]]\nbind = ['ws://h:1', 'h:4']\n\
                     [[listener]]\nbind = ['ws://h:2']\nwebsocket-path = '/b'";
         let own = [
             (1, "ws://h:1".into(), path("/a")),
-            (2, "ws://h:2".into(), path("/b")),
+            (2, "h:4".into(), path("/a")),
+            (3, "ws://h:2".into(), path("/b")),
         ];
-        assert_eq!(numbers(text), own);
-        let text = format!("bind = ['h:3']\n{text}");
-        let all = [&[(0, "h:3".into(), path("/a"))][..], &own].concat();
-        assert_eq!(numbers(&text), all);
-        let text = "bind = ['h:1?allow-anonymous=true', 'h:2', 'h:3?user-file=u']";
-        let own = |index| own_access::FIRST_NUMBER + index;
-        let all = [
-            (0, "h:2".into(), None),
-            (own(0), "h:1".into(), None),
-            (own(2), "h:3".into(), None),
+        assert_eq!(numbered(text), own);
+        let with_bind = numbered(&format!("bind = ['h:3']\n{text}"));
+        assert_eq!(with_bind[0], (1, "h:3".into(), path("/a")));
+        assert_eq!(with_bind[3], (4, "ws://h:2".into(), path("/b")));
+    }
+
+    #[test]
+    fn an_address_of_a_table_has_its_own_access() {
+        let text = "bind = ['h:1?allow-anonymous=true', 'h:2']\nuser-file = 'all'\n\
+                    [[listener]]\nbind = ['h:3?user-file=u', 'h:4']\nuser-file = 'table'";
+        let settings = toml::from_str::<Settings>(text).unwrap();
+        let listeners = settings.numbered_listeners();
+        let access = listeners.iter().map(|(_, listener)| {
+            let users = listener.user_file.as_ref().unwrap();
+            (users.to_str().unwrap(), listener.allow_anonymous)
+        });
+        let expected = [
+            ("all", Some(true)),
+            ("all", None),
+            ("u", None),
+            ("table", None),
         ];
-        assert_eq!(numbers(text), all);
+        assert!(access.eq(expected), "{listeners:?}");
     }
 }

@@ -27,7 +27,7 @@ impl Settings {
     /// [`allow_anonymous`](Self::allow_anonymous) is not set.
     pub async fn listen(&self) -> Result<Listening, Error> {
         self.check()?;
-        let access = Access::read(self)?;
+        let access = Access::read(self, &self.numbered_listeners())?;
         let bound = self.bound(&access).await?;
         let (host, control) = self.host(access)?;
         if let Some(most) = self.handshakes {

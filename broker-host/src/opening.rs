@@ -47,7 +47,7 @@ impl Settings {
                     moved = %aside.display(),
                     "all sessions and retained messages are lost"
                 );
-                self.host_on_store(Access::read(self)?)
+                self.host_on_store(Access::read(self, &self.numbered_listeners())?)
             }
             made => made,
         }

@@ -4,9 +4,6 @@ use std::path::PathBuf;
 
 use crate::{Error, ListenerSettings};
 
-/// The first number of a listener that an address makes by itself. `[[listener]]` tables are numbered from 1.
-pub(crate) const FIRST_NUMBER: usize = 1 << 16;
-
 const WHY: &str =
     "behind ? it may have user-file=FILE and allow-anonymous=true or =false, with & between them";
 

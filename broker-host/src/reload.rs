@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
@@ -16,17 +17,20 @@ pub struct Reloader {
     control: Control,
     /// The settings of the start.
     started: Settings,
+    /// The present settings of each listener, by its number.
+    listeners: Arc<Mutex<Vec<(usize, ListenerSettings)>>>,
     /// Addresses to which other machines can connect without a certificate, with the numbers of their listeners.
     public: Vec<(usize, SocketAddr)>,
     /// The TLS servers by the number of the listener.
     #[cfg(feature = "tls")]
-    tls: Vec<(usize, std::sync::Arc<mqtt_transport::tls::TlsServer>)>,
+    tls: Vec<(usize, Arc<mqtt_transport::tls::TlsServer>)>,
 }
 
 impl Reloader {
     pub(crate) fn new(control: Control, started: Settings, bound: &Bound) -> Self {
         Self {
             control,
+            listeners: Arc::new(Mutex::new(started.numbered_listeners())),
             started,
             public: bound.public.clone(),
             #[cfg(feature = "tls")]
@@ -36,25 +40,25 @@ impl Reloader {
 
     /// Reads the user file, the ACL file and the certificates of `settings`, and replaces users, rules, limits and certificates
     /// in one step. Clients stay connected; the new rules apply to them, and the limits of CONNACK to their next connection.
-    /// Returns the names of changed settings that need a new start.
+    ///
+    /// Each listener gets the settings of its address, wherever `settings` has that address. A listener whose address is missing
+    /// keeps its settings. Returns the names of changed settings that need a new start.
     ///
     /// # Errors
     /// The errors of [`Settings::listen`]. Nothing has changed then.
     pub async fn reload(&self, settings: &Settings) -> Result<Vec<&'static str>, Error> {
-        // The listeners are those of the start, so what is read for them is of the same addresses.
-        let bind = self.started.bind.clone();
-        let wanted = Settings {
-            bind,
-            ..settings.clone()
-        };
+        let present = self.listeners().clone();
+        let (listeners, all_same) = same_addresses(&present, settings)?;
+        let fixed = fixed_but_changed(&self.started, settings, &listeners, all_same)?;
+        let (wanted, own) = (settings.clone(), listeners.clone());
         #[cfg(feature = "tls")]
         let numbers: Vec<_> = self.tls.iter().map(|(number, _)| *number).collect();
         let read = spawn_blocking(move || {
             wanted.check()?;
             let config = wanted.config();
-            let access = Access::read(&wanted)?;
+            let access = Access::read(&wanted, &own)?;
             #[cfg(feature = "tls")]
-            let tls = certificates(&wanted, &numbers)?;
+            let tls = certificates(&own, &numbers)?;
             #[cfg(not(feature = "tls"))]
             let tls = ();
             Ok::<_, Error>((access, config, tls))
@@ -74,37 +78,71 @@ impl Reloader {
         self.control
             .configure(config, move |guard: &mut Guard| access.apply(guard))
             .await;
-        Ok(fixed_but_changed(&self.started, settings))
+        *self.listeners() = listeners;
+        Ok(fixed)
     }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<(usize, ListenerSettings)>> {
+        // The value is replaced at once, so it is valid even if a thread panicked while it held the lock.
+        let locked = self.listeners.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the settings of each present listener: those of its address in `wanted`, or the present ones if `wanted` does not have
+/// the address. If an address occurs more than once, for example with port 0, the order decides. Also returns whether both have
+/// the same addresses.
+fn same_addresses(
+    present: &[(usize, ListenerSettings)],
+    wanted: &Settings,
+) -> Result<(Vec<(usize, ListenerSettings)>, bool), Error> {
+    let mut left = Vec::new();
+    for (_, listener) in wanted.numbered_listeners() {
+        left.push((listener.address()?, listener));
+    }
+    let (mut listeners, mut all_same) = (Vec::new(), true);
+    for (number, own) in present {
+        let address = own.address()?;
+        let mut others = left.iter();
+        let found = others.position(|(other, _)| other.is_same_socket(&address));
+        all_same &= found.is_some();
+        let listener = found.map_or_else(|| own.clone(), |at| left.remove(at).1);
+        listeners.push((*number, listener));
+    }
+    Ok((listeners, all_same && left.is_empty()))
 }
 
 /// Reads the certificates of the listeners with these numbers again.
 #[cfg(feature = "tls")]
 fn certificates(
-    wanted: &Settings,
+    listeners: &[(usize, ListenerSettings)],
     numbers: &[usize],
 ) -> Result<Vec<mqtt_transport::tls::TlsServer>, Error> {
-    let listeners = wanted.numbered_listeners();
-    let of = |number: &usize| {
-        let found = listeners.iter().find(|(known, _)| known == number);
-        let (_, listener) = found.ok_or(Error::Setting {
-            name: "listener",
-            why: "a listener that is in use is not there any more, which needs a new start",
-        })?;
-        listener.tls_server()
-    };
-    numbers.iter().map(of).collect()
+    let of_these = listeners
+        .iter()
+        .filter(|(number, _)| numbers.contains(number));
+    of_these.map(|(_, own)| own.tls_server()).collect()
 }
 
-/// Returns the names of the changed settings that a running broker cannot apply.
-fn fixed_but_changed(started: &Settings, wanted: &Settings) -> Vec<&'static str> {
-    let (before, after) = (started.common(), wanted.common());
-    let listeners = |settings: &Settings| -> Vec<_> {
-        let listeners = settings.listener.iter().flatten().cloned();
-        listeners.map(without_files).collect()
+/// Returns the names of the changed settings that a running broker cannot apply. `listeners` are the wanted settings of the
+/// listeners of the start, in their order, and `all_same` is whether no address was added or removed.
+fn fixed_but_changed(
+    started: &Settings,
+    wanted: &Settings,
+    listeners: &[(usize, ListenerSettings)],
+    all_same: bool,
+) -> Result<Vec<&'static str>, Error> {
+    let before = started.numbered_listeners();
+    let mut moved = !all_same;
+    for ((_, own), (_, other)) in before.iter().zip(listeners) {
+        moved |= own.address()? != other.address()?;
+    }
+    let differs = |same: fn(&ListenerSettings, &ListenerSettings) -> bool| {
+        let mut pairs = before.iter().zip(listeners);
+        pairs.any(|((_, own), (_, other))| !same(own, other))
     };
     let fixed = [
-        ("bind", started.bind != wanted.bind),
+        ("bind", moved),
         ("durability", started.durability != wanted.durability),
         ("health", started.health != wanted.health),
         ("web", started.web != wanted.web),
@@ -114,37 +152,21 @@ fn fixed_but_changed(started: &Settings, wanted: &Settings) -> Vec<&'static str>
         ("handshakes", started.handshakes != wanted.handshakes),
         (
             "identity-as-username",
-            before.identity_as_username != after.identity_as_username,
+            differs(|a, b| a.identity_as_username == b.identity_as_username),
         ),
         (
             "websocket-path",
-            before.websocket_path != after.websocket_path,
+            differs(|a, b| a.websocket_path == b.websocket_path),
         ),
-        ("origin", before.origin != after.origin),
-        ("proxy-from", before.proxy_from != after.proxy_from),
+        ("origin", differs(|a, b| a.origin == b.origin)),
+        ("proxy-from", differs(|a, b| a.proxy_from == b.proxy_from)),
         (
             "forwarded-from",
-            before.forwarded_from != after.forwarded_from,
+            differs(|a, b| a.forwarded_from == b.forwarded_from),
         ),
-        ("listener", listeners(started) != listeners(wanted)),
     ];
     let changed = fixed.into_iter().filter(|(_, differs)| *differs);
-    changed.map(|(name, _)| name).collect()
-}
-
-/// Returns the settings without the files that are read again.
-fn without_files(listener: ListenerSettings) -> ListenerSettings {
-    ListenerSettings {
-        user_file: None,
-        allow_anonymous: None,
-        cert: None,
-        key: None,
-        client_ca: None,
-        client_certificate: None,
-        crl: None,
-        tls_minimum: None,
-        ..listener
-    }
+    Ok(changed.map(|(name, _)| name).collect())
 }
 
 /// The users and rules of the files in the settings.
@@ -158,11 +180,15 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    pub(crate) fn read(settings: &Settings) -> Result<Self, Error> {
+    /// Reads the files of the settings and of these listeners.
+    pub(crate) fn read(
+        settings: &Settings,
+        listeners: &[(usize, ListenerSettings)],
+    ) -> Result<Self, Error> {
         let mut read: Vec<(PathBuf, Users)> = Vec::new();
         let mut logins = Vec::new();
         let all = (0, settings.common());
-        let listeners = settings.numbered_listeners().into_iter();
+        let listeners = listeners.iter().cloned();
         for (number, listener) in std::iter::once(all).chain(listeners) {
             let users = match listener.user_file {
                 None => None,
@@ -221,5 +247,74 @@ impl Settings {
             users.remember_for(Duration::from_secs(seconds.into()));
         }
         Ok(users)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        toml::from_str(text).unwrap()
+    }
+
+    /// Returns the user files of the listeners of `started` after `wanted` was read, and the names of the settings that need a
+    /// new start.
+    fn reloaded(started: &str, wanted: &str) -> (Vec<String>, Vec<&'static str>) {
+        let (started, wanted) = (settings(started), settings(wanted));
+        let (listeners, all_same) = same_addresses(&started.numbered_listeners(), &wanted).unwrap();
+        let fixed = fixed_but_changed(&started, &wanted, &listeners, all_same).unwrap();
+        let users = listeners.into_iter().map(|(_, own)| own.user_file);
+        let users = users.map(|file| file.map_or(String::new(), |file| file.display().to_string()));
+        (users.collect(), fixed)
+    }
+
+    const TABLES: &str = "[[listener]]\nbind = ['h:1']\nuser-file = 'one'\n\
+                          [[listener]]\nbind = ['ws://h:2', 'unix:///s']\nuser-file = 'two'\n";
+
+    #[test]
+    fn settings_follow_their_address_to_another_place_in_the_file() {
+        let started = reloaded(TABLES, TABLES);
+        assert_eq!(
+            started,
+            (["one", "two", "two"].map(str::to_owned).into(), vec![])
+        );
+        for reordered in [
+            "[[listener]]\nbind = ['unix:///s', 'ws://h:2']\nuser-file = 'two'\n\
+             [[listener]]\nbind = ['mqtt://h:1']\nuser-file = 'one'\n",
+            "bind = ['h:1?user-file=one', 'unix:///s', 'ws://h:2']\nuser-file = 'two'\n",
+            "bind = ['ws://h:2']\nuser-file = 'two'\n\
+             [[listener]]\nbind = ['h:1']\nuser-file = 'one'\n\
+             [[listener]]\nbind = ['unix:///s']\n",
+        ] {
+            assert_eq!(reloaded(TABLES, reordered), started, "{reordered}");
+        }
+    }
+
+    #[test]
+    fn a_listener_without_its_address_keeps_its_settings() {
+        let other = "[[listener]]\nbind = ['h:3', 'ws://h:2']\nuser-file = 'three'\n";
+        let (users, fixed) = reloaded(TABLES, other);
+        assert_eq!(
+            (&users[..], &fixed[..]),
+            (
+                &["one", "three", "two"].map(str::to_owned)[..],
+                &["bind"][..]
+            )
+        );
+    }
+
+    #[test]
+    fn another_protocol_or_path_at_an_address_needs_a_new_start() {
+        for (wanted, name) in [
+            ("bind = ['mqtts://h:1']", "bind"),
+            ("bind = ['h:1']\nwebsocket-path = '/a'", "websocket-path"),
+        ] {
+            assert_eq!(reloaded("bind = ['h:1']", wanted).1, [name]);
+        }
+        assert_eq!(
+            reloaded("bind = ['ws://h:1/a']", "bind = ['ws://h:1/b']").1,
+            ["bind"]
+        );
     }
 }

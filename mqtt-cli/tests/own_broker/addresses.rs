@@ -51,13 +51,12 @@ fn an_address_says_who_connects_there() {
     let closed = format!("127.0.0.1:0?user-file={users}");
     let words = ["broker", "--bind", &closed, "--bind", "127.0.0.1:0"];
     let broker = Process::start(MQTT, &words);
-    // The address that says nothing of its own is the first.
     let logged = broker.wait_stderr_count(ADDRESS, 2);
     let ports: Vec<_> = logged.split(ADDRESS).skip(1).map(digits).collect();
     let known = ["-u", "pump", "-P", "secret"];
-    assert_eq!(publish(&ports[0], &[]), Some(0));
-    assert_eq!(publish(&ports[1], &[]), Some(5));
-    assert_eq!(publish(&ports[1], &known), Some(0));
+    assert_eq!(publish(&ports[0], &[]), Some(5));
+    assert_eq!(publish(&ports[0], &known), Some(0));
+    assert_eq!(publish(&ports[1], &[]), Some(0));
     let ended = run(MQTT, &["broker", "--bind", "127.0.0.1:0?users=x"], "");
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     let is_told = ended.stderr.contains("user-file=FILE");

@@ -89,3 +89,34 @@ fn a_hangup_changes_the_level_of_the_log_and_says_what_it_cannot_change() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     process.wait_stderr("subscribed");
 }
+
+/// Each listener keeps who may connect there, wherever its table is in the file.
+#[cfg(target_os = "linux")]
+#[test]
+fn reload_finds_the_settings_of_a_listener_by_its_address() {
+    let folder = folder("reload-order");
+    let users = folder.join("users");
+    passwd(&users, "pump", "secret");
+    let closed = format!("[[listener]]\nbind = [\"127.0.0.2:0\"]\nuser-file = {users:?}\n");
+    let open = "[[listener]]\nbind = [\"127.0.0.1:0\"]\nallow-anonymous = true\n";
+    let file = folder.join("broker.toml");
+    write(&file, format!("{closed}{open}")).unwrap();
+    let process = Process::start(MQTT, &["broker", "--config", file.to_str().unwrap()]);
+    let ports = ["127.0.0.2", "127.0.0.1"].map(|host| {
+        let port = process.wait_stderr_after(&format!("address={host}:"));
+        (host, port)
+    });
+    let codes = || {
+        ports.each_ref().map(|(host, port)| {
+            let words = [
+                "pub", "-h", host, "-p", port, "-V", "5", "-t", "a", "-m", "x",
+            ];
+            run(MQTT, &words, "").code
+        })
+    };
+    assert_eq!(codes(), [Some(135), Some(0)]);
+    write(&file, format!("{open}{closed}")).unwrap();
+    process.signal("HUP");
+    process.wait_stderr("read again");
+    assert_eq!(codes(), [Some(135), Some(0)]);
+}

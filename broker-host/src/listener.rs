@@ -11,6 +11,9 @@ use mqtt_broker::Hooks;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::yield_now;
+#[cfg(feature = "files")]
+use tokio::time::Instant;
 use tokio::time::sleep;
 
 use crate::layers::Layers;
@@ -21,6 +24,9 @@ use crate::staged::Staged;
 
 /// How long to wait when a connection cannot be accepted, for example because file descriptors are used up.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// The time between two log lines about connections that cannot be accepted.
+#[cfg(feature = "files")]
+const LOGGED_AGAIN: Duration = Duration::from_secs(60);
 /// How many connections the system establishes before they are accepted.
 const BACKLOG: u32 = 1_024;
 
@@ -145,7 +151,7 @@ pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, l
     let is_plain = listener.layers.is_plain();
     let handshakes = Arc::clone(&shared.borrow().handshakes);
     #[cfg(feature = "files")]
-    let mut fails = false;
+    let mut failures = Failures::default();
     loop {
         // While there are too many handshakes, the system keeps clients waiting. The semaphore is never closed, so there will be
         // a permit.
@@ -155,13 +161,17 @@ pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, l
         };
         let accepted = listener.next().await;
         #[cfg(feature = "files")]
-        log_change(&mut fails, accepted.as_ref().err());
+        failures.log(accepted.as_ref().err(), Instant::now());
         match accepted {
             Ok((socket, peer)) if is_plain => sockets::accepted(&shared, socket, peer, None),
             Ok((socket, peer)) => match Staged::new(&listener.layers, peer.clone(), permit) {
                 Ok(staged) => sockets::accepted(&shared, socket, peer, Some(Box::new(staged))),
                 Err(error) => crate::staged::tell(&peer, &error, false),
             },
+            // A client without an accepted CONNECT gives its file descriptor to the next one.
+            Err(error) if lacks_descriptors(&error) && shared.borrow_mut().make_room() => {
+                yield_now().await;
+            }
             Err(_) => sleep(ACCEPT_AGAIN).await,
         }
     }
@@ -194,13 +204,39 @@ pub(crate) fn serve<H: Hooks + 'static>(
     }
 }
 
-/// Logs the first connection that cannot be accepted, and the first one that can be accepted again.
+/// Returns whether this process or the system has no file descriptor for another socket.
+fn lacks_descriptors(error: &io::Error) -> bool {
+    /// The numbers of `EMFILE` and `ENFILE`, which are the same on all systems that have them.
+    const FULL: [i32; 2] = [24, 23];
+    cfg!(unix) && error.raw_os_error().is_some_and(|os| FULL.contains(&os))
+}
+
+/// The state of the log about connections that cannot be accepted.
 #[cfg(feature = "files")]
-fn log_change(fails: &mut bool, error: Option<&io::Error>) {
-    match error {
-        Some(error) if !*fails => tracing::warn!(%error, "connections cannot be accepted"),
-        None if *fails => tracing::info!("connections are accepted again"),
-        _ => {}
+#[derive(Debug, Default)]
+struct Failures {
+    /// When the last failure was logged.
+    logged_at: Option<Instant>,
+    /// Whether the end of the failures is still to be logged.
+    is_failing: bool,
+}
+
+#[cfg(feature = "files")]
+impl Failures {
+    /// Logs a connection that cannot be accepted and the first one that can be accepted again, each at most once in a minute.
+    fn log(&mut self, error: Option<&io::Error>, now: Instant) {
+        let is_recent = self.logged_at.is_some_and(|at| now < at + LOGGED_AGAIN);
+        match error {
+            Some(error) if !is_recent => {
+                tracing::warn!(%error, "connections cannot be accepted");
+                self.logged_at = Some(now);
+                self.is_failing = true;
+            }
+            None if self.is_failing => {
+                tracing::info!("connections are accepted again");
+                self.is_failing = false;
+            }
+            _ => {}
+        }
     }
-    *fails = error.is_some();
 }

@@ -128,6 +128,14 @@ impl<H: Hooks> Shared<H> {
         id
     }
 
+    /// Ends a connection without an accepted CONNECT, if there is one.
+    pub(crate) fn make_room(&mut self) -> bool {
+        let now = self.now();
+        let has_room = self.broker.make_room(now);
+        self.wake(None);
+        has_room
+    }
+
     /// Logs that there is no room for a connection, at most once a minute.
     #[cfg(feature = "files")]
     fn log_full(&mut self, peer: &Peer, error: Option<&TooManyConnections>) {

@@ -167,8 +167,18 @@ impl<H: Hooks> Broker<H> {
             .saturating_sub(self.closed_for_room_count)
     }
 
-    /// Ends the oldest connection without an accepted CONNECT, of the address with the most of them.
-    fn close_oldest_pending(&mut self, source: u64, now: Instant) {
+    /// Ends the oldest connection without an accepted CONNECT, of the address with the most of them: [`Self::was_closed_for_room`].
+    /// For a host that has no file descriptor for another connection. Returns `false` if there is none.
+    pub fn make_room(&mut self, now: Instant) -> bool {
+        self.begin();
+        let has_room = self.close_oldest_pending(0, now);
+        self.settle();
+        has_room
+    }
+
+    /// Ends the oldest connection without an accepted CONNECT, of the address with the most of them. Returns `false` if there is
+    /// none.
+    fn close_oldest_pending(&mut self, source: u64, now: Instant) -> bool {
         let whose = self.connections_by_address.largest(source);
         let Some((index, _)) = whose.and_then(|whose| self.connections_by_address.first_of(whose))
         else {
@@ -181,6 +191,7 @@ impl<H: Hooks> Broker<H> {
             self.closed_for_room_count = self.closed_for_room_count.saturating_add(1);
         }
         self.mark_ready(index);
+        true
     }
 
     /// Notes that CONNECT was accepted, or that the connection has ended.

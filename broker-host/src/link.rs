@@ -10,6 +10,8 @@ use crate::shared::Shared;
 
 /// How many bytes one read takes at most.
 pub(crate) const READ: usize = 64 << 10;
+/// How many bytes one read takes at most before CONNECT is accepted: what is behind CONNECT waits for the decision here.
+const READ_BEFORE_ACCEPTANCE: usize = 4 << 10;
 /// How many reads a connection may have in one turn, so that a turn with small reads ends while the client sends.
 const READS: usize = 4;
 /// How many bytes of an ended connection are read and discarded. The host does not wait for a client that sends more.
@@ -123,6 +125,8 @@ impl Link {
             }
             let written = self.write(shared, wire)?;
             if shared.broker.is_closing(self.id) {
+                // No byte of it is needed any more.
+                self.rest = Vec::new();
                 return self.linger(written, wire);
             }
             if self.blocked {
@@ -138,8 +142,12 @@ impl Link {
                 }
                 continue;
             }
+            let most = match shared.broker.is_accepted(self.id) {
+                true => READ,
+                false => READ_BEFORE_ACCEPTANCE,
+            };
             let mut buffer = std::mem::take(&mut shared.buffer);
-            let read = wire.read(&mut buffer);
+            let read = wire.read(buffer.get_mut(..most).unwrap_or_default());
             if let Poll::Ready(Ok(brought)) = read {
                 self.take(shared, buffer.get(..brought).unwrap_or_default());
             }
@@ -241,5 +249,78 @@ impl Link {
             }
         }
         Ok(ServeResult::LingersOn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mqtt_broker::{Config, Verdict};
+    use mqtt_proto::{Connect, Packet, ReasonCode, Version};
+    use mqtt_testing::packets::encode;
+
+    use super::*;
+    use crate::peer::{Peer, Peers};
+
+    /// Hooks that do not decide on a CONNECT.
+    struct Undecided;
+
+    impl Hooks for Undecided {
+        fn unguessable(&mut self) -> u128 {
+            0
+        }
+
+        fn connect(&mut self, _: ConnectionId, _: &Connect<'_>) -> Verdict {
+            Verdict::Later
+        }
+    }
+
+    /// A transport with bytes to read, to which any bytes can be written.
+    struct Input(Vec<u8>);
+
+    impl Wire for Input {
+        fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
+            if self.0.is_empty() {
+                return Poll::Pending;
+            }
+            let n = self.0.len().min(space.len());
+            space[..n].copy_from_slice(&self.0[..n]);
+            self.0.drain(..n);
+            Poll::Ready(Ok(n))
+        }
+
+        fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn shut_down(&mut self) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_few_kilobytes_are_read_before_a_client_is_accepted() {
+        let mut shared = Shared::new(Config::default(), Undecided, Peers::default());
+        let id = shared.open(Peer::default()).unwrap();
+        let mut link = Link::new(id);
+        let connect = Connect::new(Version::V311, "a");
+        let mut input = encode(&Packet::Connect(connect), Version::V311);
+        input.extend([0xC0, 0].repeat(100_000));
+        let mut wire = Input(input);
+        for _ in 0..100 {
+            link.serve(&mut shared, &mut wire);
+        }
+        assert!(
+            link.rest.len() <= READ_BEFORE_ACCEPTANCE,
+            "{}",
+            link.rest.len()
+        );
+        // After the decision the rest is read, or not kept.
+        let now = shared.now();
+        let refused = Verdict::Refuse(ReasonCode::NotAuthorized);
+        shared.broker.decide(id, refused, now);
+        for _ in 0..100 {
+            link.serve(&mut shared, &mut wire);
+        }
+        assert!(link.rest.is_empty());
     }
 }

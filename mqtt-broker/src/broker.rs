@@ -366,10 +366,16 @@ impl<H: Hooks> Broker<H> {
         Received { consumed, next }
     }
 
+    /// Returns whether the CONNECT of a connection was accepted and the connection has not ended. Before, the host should read
+    /// little at a time, since it keeps what the client sends after its CONNECT.
+    #[must_use]
+    pub fn is_accepted(&self, id: ConnectionId) -> bool {
+        self.connection(id).is_some_and(|c| c.session.is_some())
+    }
+
     /// Returns whether a connection may send a packet of this length: before CONNECT is accepted, the limit is low.
     fn allows_packet(&self, id: ConnectionId, len: usize) -> bool {
-        let is_accepted = self.connection(id).is_some_and(|c| c.session.is_some());
-        is_accepted || len <= usize_of(self.config.connect_size)
+        self.is_accepted(id) || len <= usize_of(self.config.connect_size)
     }
 
     /// Returns what a connection waits for before its next packet.

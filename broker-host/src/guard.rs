@@ -97,7 +97,10 @@ impl Guard {
             | Observation::Ended { connection, .. } => Some(*connection),
             Observation::Subscribed { connection, .. }
             | Observation::PublishRefused { connection, .. }
-            | Observation::Dropped { connection, .. } => *connection,
+            | Observation::Dropped { connection, .. }
+            | Observation::SlowConsumer { connection, .. }
+            | Observation::QueueFull { connection, .. }
+            | Observation::RetainRefused { connection, .. } => *connection,
             _ => None,
         };
         self.control.peer(connection?)?.address
@@ -237,12 +240,20 @@ fn about<'a>(observation: &Observation<'a>) -> (Option<&'a str>, Level) {
         } => match ending {
             Ending::ConnectRefused(_) => (None, Level::DEBUG),
             Ending::ByClient(_) => (*client_id, Level::INFO),
+            _ if client_id.is_none() => (None, Level::INFO),
             _ => (*client_id, Level::WARN),
         },
-        Observation::Subscribed { client, .. } => (Some(client.client_id), Level::DEBUG),
-        Observation::PublishRefused { client, .. } => (Some(client.client_id), Level::WARN),
+        Observation::Subscribed { client, reason, .. } => match reason.is_error() {
+            true => (Some(client.client_id), Level::WARN),
+            false => (Some(client.client_id), Level::DEBUG),
+        },
+        Observation::PublishRefused { client, .. } | Observation::RetainRefused { client, .. } => {
+            (Some(client.client_id), Level::WARN)
+        }
         Observation::Dropped { client_id, .. } => (Some(client_id), Level::DEBUG),
-        Observation::SlowConsumer { client_id, .. } => (Some(client_id), Level::WARN),
+        Observation::SlowConsumer { client_id, .. } | Observation::QueueFull { client_id, .. } => {
+            (Some(client_id), Level::WARN)
+        }
         _ => (None, Level::DEBUG),
     }
 }
@@ -276,13 +287,7 @@ fn log(observation: &Observation<'_>, peer: Option<DisplayValue<SocketAddr>>) {
             filter,
             reason,
             ..
-        } => debug!(
-            client = &*cut(client.client_id),
-            filter = &*cut(&filter.to_string()),
-            %reason,
-            peer,
-            "subscribed"
-        ),
+        } => log_subscription(client, *filter, *reason, peer),
         Observation::PublishRefused {
             client,
             topic,
@@ -295,6 +300,34 @@ fn log(observation: &Observation<'_>, peer: Option<DisplayValue<SocketAddr>>) {
             peer,
             "publish refused"
         ),
+        Observation::RetainRefused { client, topic, .. } => warn!(
+            client = &*cut(client.client_id),
+            topic = &*cut(topic.as_str()),
+            peer,
+            "not retained: there is no room for another retained message"
+        ),
+        _ => log_queue(observation, peer),
+    }
+}
+
+fn log_subscription(
+    client: &ClientInfo<'_>,
+    filter: TopicFilter<'_>,
+    reason: ReasonCode,
+    peer: Option<DisplayValue<SocketAddr>>,
+) {
+    let (client, filter) = (cut(client.client_id), filter.to_string());
+    let (client, filter) = (&*client, &*cut(&filter));
+    if reason.is_error() {
+        warn!(client, filter, %reason, peer, "subscription refused");
+    } else {
+        debug!(client, filter, %reason, peer, "subscribed");
+    }
+}
+
+/// Logs an observation about the queue of a client.
+fn log_queue(observation: &Observation<'_>, peer: Option<DisplayValue<SocketAddr>>) {
+    match observation {
         Observation::Dropped {
             client_id,
             messages,
@@ -303,7 +336,21 @@ fn log(observation: &Observation<'_>, peer: Option<DisplayValue<SocketAddr>>) {
         Observation::SlowConsumer {
             client_id,
             messages,
-        } => log_slow(client_id, *messages),
+            ..
+        } => warn!(
+            client = &*cut(client_id),
+            messages,
+            peer,
+            "slow consumer: nobody waits for it, and what its queue has no room for is dropped"
+        ),
+        Observation::QueueFull {
+            client_id,
+            messages,
+            ..
+        } => warn!(
+            client = &*cut(client_id),
+            messages, peer, "its queue is full: messages are dropped until there is room"
+        ),
         _ => {}
     }
 }
@@ -316,12 +363,4 @@ fn log_end(client: Option<&str>, ending: &Ending, peer: Option<DisplayValue<Sock
         (Some(client), Ending::ByClient(reason)) => info!(client, %reason, peer, "disconnected"),
         (Some(client), ending) => warn!(client, why = %ending, peer, "disconnected"),
     }
-}
-
-fn log_slow(client_id: &str, messages: usize) {
-    warn!(
-        client = &*cut(client_id),
-        messages,
-        "slow consumer: nobody waits for it, and what its queue has no room for is dropped"
-    );
 }

@@ -194,6 +194,7 @@ impl<H: Hooks> Broker<H> {
         if !kept {
             // The message is refused, so its identifier is not recorded.
             let _ = self.forget_origin();
+            self.report_not_retained(key, topic);
         }
         let routed = self.route(Some(key), message, now);
         let reason = match (kept, routed) {
@@ -202,6 +203,17 @@ impl<H: Hooks> Broker<H> {
             (true, Routed::ToAll | Routed::Later) => ReasonCode::Success,
         };
         (reason, routed)
+    }
+
+    fn report_not_retained(&mut self, key: u32, topic: TopicName<'_>) {
+        let connection = self.connection_of(key);
+        if let Some(session) = self.sessions.get(usize_of(key)) {
+            self.hooks.observe(&Observation::RetainRefused {
+                connection,
+                client: session.info(),
+                topic,
+            });
+        }
     }
 
     /// Returns whether a QoS 0 message is queued for a session that cannot send it now.
@@ -352,9 +364,11 @@ impl<H: Hooks> Broker<H> {
             share,
             room,
         };
+        session.full_queue_reported &= !session.queue.is_empty();
         let pushed = session.queue.push(item, &limits, &mut self.queued);
         if pushed.dropped > 0 {
             self.dropped(key, pushed.dropped);
+            self.report_full_queue(key);
         }
         if let Some(item) = &copy {
             if pushed.accepted {

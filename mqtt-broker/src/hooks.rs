@@ -119,10 +119,30 @@ pub enum Observation<'a> {
     /// A connected client took nothing for [`Config::slow_consumer_ms`](crate::Config::slow_consumer_ms) though its queue is more
     /// than half full: messages for it may be dropped until it has taken all queued ones.
     SlowConsumer {
+        /// Its connection.
+        connection: Option<ConnectionId>,
         /// Its client identifier.
         client_id: &'a str,
         /// How many messages are queued for it.
         messages: usize,
+    },
+    /// The queue of a client had no room for a message, for the first time since it was empty. [`Self::Dropped`] reports each time.
+    QueueFull {
+        /// Its connection, if it is connected.
+        connection: Option<ConnectionId>,
+        /// Its client identifier.
+        client_id: &'a str,
+        /// How many messages are queued for it.
+        messages: usize,
+    },
+    /// A message was delivered but not retained: there is no room for another retained message, or it cannot be stored.
+    RetainRefused {
+        /// The connection, unless the client has disconnected since.
+        connection: Option<ConnectionId>,
+        /// The client that published it.
+        client: ClientInfo<'a>,
+        /// The topic.
+        topic: TopicName<'a>,
     },
 }
 

@@ -348,11 +348,31 @@ impl<H: Hooks> Broker<H> {
             self.timers.clear(at, Due::Receiver(key));
         }
         let publishers = std::mem::take(&mut pressure.publishers);
+        let connection = self.connection_of(key);
+        let Some(session) = self.sessions.get(usize_of(key)) else {
+            return;
+        };
         self.hooks.observe(&Observation::SlowConsumer {
+            connection,
             client_id: &session.client_id,
             messages: session.queue.len(),
         });
         self.release(ReleasedAcknowledgements::Waited(publishers));
+    }
+
+    /// Reports that the queue of a session had no room for a message, once until the queue was empty.
+    pub(crate) fn report_full_queue(&mut self, key: u32) {
+        let connection = self.connection_of(key);
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        if !std::mem::replace(&mut session.full_queue_reported, true) {
+            self.hooks.observe(&Observation::QueueFull {
+                connection,
+                client_id: &session.client_id,
+                messages: session.queue.len(),
+            });
+        }
     }
 
     /// Handles the end of a publisher's connection.

@@ -87,6 +87,8 @@ pub(crate) struct Session {
     /// How many bytes `parked` has on the heap.
     pub(crate) held: usize,
     pub(crate) queue: Queue,
+    /// Whether the host knows that the queue had no room for a message since it was empty.
+    pub(crate) full_queue_reported: bool,
     /// The state of the connected client while its queue is too full.
     pub(crate) pressure: Option<Box<Pressure>>,
     /// The filters of its subscriptions as the client wrote them, each with the number of its wish for retained messages.
@@ -131,6 +133,7 @@ impl Session {
             parked: None,
             held: 0,
             queue: Queue::default(),
+            full_queue_reported: false,
             pressure: None,
             filters: BTreeMap::new(),
             filter_bytes: 0,

@@ -30,6 +30,7 @@ impl Hooks for Open {
         if let Observation::SlowConsumer {
             client_id,
             messages,
+            connection: Some(_),
         } = observation
         {
             self.slow.push(((*client_id).to_owned(), *messages));

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
-use mqtt_testing::process::{run, signal};
+use mqtt_testing::process::{Process, run, signal, words};
 
 use crate::broker::{Broker, MQTT, digits};
 use crate::commands::folder;
@@ -21,8 +21,14 @@ impl Drop for Unread {
 }
 
 fn start(bind: &str, log: impl Into<Stdio>) -> Unread {
-    let words = ["broker", "--bind", bind, "--log", "debug"];
-    Unread(Command::new(MQTT).args(words).stderr(log).spawn().unwrap())
+    let arguments = ["broker", "--bind", bind, "--log", "debug"];
+    Unread(
+        Command::new(MQTT)
+            .args(arguments)
+            .stderr(log)
+            .spawn()
+            .unwrap(),
+    )
 }
 
 /// Starts a broker. Returns it with its first line and the rest of its log.
@@ -159,4 +165,82 @@ fn refusals_and_ends_are_told_with_name_and_address() {
             .iter()
             .any(|line| line.contains('\u{1b}') || line.starts_with('\u{1b}'))
     );
+}
+
+/// Silent connections take all file descriptors of the broker: clients that send CONNECT still get in, and the log has one line.
+#[cfg(target_os = "linux")]
+#[test]
+fn used_up_file_descriptors_keep_nobody_out_and_are_logged_once() {
+    const DESCRIPTORS: usize = 50;
+    let script = format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\"");
+    let mut arguments = vec!["-c", &script, MQTT];
+    arguments.extend(words("broker --bind 127.0.0.1:0 --connect-timeout 600000"));
+    let broker = Process::start("sh", &arguments);
+    let port = digits(&broker.wait_stderr_after("address=127.0.0.1:"));
+    let address = format!("127.0.0.1:{port}");
+    let silent: Vec<_> = (0..3 * DESCRIPTORS)
+        .map(|_| TcpStream::connect(&address).unwrap())
+        .collect();
+    broker.wait_stderr("connections cannot be accepted");
+    for _ in 0..3 {
+        let ended = run(MQTT, &["pub", "-p", &port, "-t", "a", "-m", "b"], "");
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+    drop(silent);
+    broker.signal("TERM");
+    let log = broker.end().stderr;
+    assert_eq!(
+        log.matches("connections cannot be accepted").count(),
+        1,
+        "{log}"
+    );
+}
+
+/// A limit that a client reaches is logged with its name and address. A full queue is logged once, however much it drops.
+#[test]
+fn limits_that_clients_reach_are_logged() {
+    let limits =
+        "--queued-messages 10 --retained-messages 1 --subscriptions 1 --statistics-interval 0";
+    let broker = Broker::start(&words(limits));
+    broker.run("sub", &words("-i absent -c -q 1 -t a -E"));
+    let lines = "x\n".repeat(100);
+    let publish = words("pub -V 5 -i many -q 1 -t a -l -p");
+    let ended = run(MQTT, &[&publish[..], &[&broker.port]].concat(), &lines);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    broker.run("pub", &words("-i keeper -r -t one -m x"));
+    broker.run("pub", &words("-i keeper -r -t two -m x"));
+    broker.run("sub", &words("-i curious -t a -t b -E"));
+    broker.process.signal("TERM");
+    let log = broker.process.end().stderr;
+    let warned = |client: &str| {
+        let name = format!("client=\"{client}\"");
+        let lines = log.lines().filter(move |line| line.contains(&name));
+        lines
+            .filter(|line| line.contains("WARN"))
+            .collect::<Vec<_>>()
+    };
+    let [full] = warned("absent")[..] else {
+        panic!("{log}")
+    };
+    assert!(
+        full.contains("its queue is full") && full.contains("messages=10"),
+        "{full}"
+    );
+    let [kept] = warned("keeper")[..] else {
+        panic!("{log}")
+    };
+    assert!(
+        kept.contains("not retained") && kept.contains("topic=\"two\""),
+        "{kept}"
+    );
+    let [refused] = warned("curious")[..] else {
+        panic!("{log}")
+    };
+    assert!(
+        refused.contains("subscription refused") && refused.contains("filter=\"b\""),
+        "{refused}"
+    );
+    for line in [kept, refused] {
+        assert!(line.contains("peer=127.0.0.1:"), "{line}");
+    }
 }

@@ -221,4 +221,29 @@ mod tests {
         lines.finish();
         assert_eq!(lines.lost.load(Ordering::Relaxed), 3);
     }
+
+    /// A task of the broker that fails ends the process, which a supervisor then restarts.
+    #[test]
+    fn a_panic_in_a_task_ends_the_process_with_101() {
+        const INNER: &str = "MQTT_TEST_PANIC";
+        const NAME: &str = "log::tests::a_panic_in_a_task_ends_the_process_with_101";
+        if std::env::var_os(INNER).is_some() {
+            let _log = Log::start(None, None).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            let failing = tokio::task::LocalSet::new();
+            failing.spawn_local(async { panic!("the reason\nin two lines") });
+            failing.spawn_local(std::future::pending::<()>());
+            runtime.unwrap().block_on(failing);
+        }
+        let ended = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([NAME, "--exact", "--nocapture"])
+            .env(INNER, "")
+            .output()
+            .unwrap();
+        let log = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(101), "{log}");
+        let mut lines = log.lines();
+        let told = lines.any(|line| line.contains("ERROR") && line.contains("the reason\\nin two"));
+        assert!(told, "{log}");
+    }
 }

@@ -16,7 +16,8 @@ use crate::frames::Frames;
 use crate::holders::Holders;
 use crate::hooks::{Ending, Hooks};
 use crate::journal::Journal;
-use crate::level::Total;
+use crate::largest::{Largest, Part};
+use crate::level::{Shared, Total};
 use crate::pressure::{ReleasedAcknowledgements, RoutingLimits};
 use crate::retained::Retained;
 use crate::router::{Keyed, Router};
@@ -94,12 +95,18 @@ pub struct Broker<H> {
     pub(crate) closed_for_room_count: usize,
     /// How many bytes the machines of all connections and sessions have on the heap.
     pub(crate) heap_bytes: usize,
+    /// Connections with many received bytes that the broker has not accepted.
+    pub(crate) inputs: Largest,
+    /// Sessions without a connection whose machines have bytes on the heap.
+    pub(crate) parked: Largest,
+    /// The bytes of the subscriptions of all sessions.
+    pub(crate) filter_bytes: Shared,
     /// Sessions by the address of their client, and those whose client is not connected.
     pub(crate) sessions_by_address: Holders,
     /// Sessions by their user.
     pub(crate) sessions_by_user: Holders,
     /// The bytes of all wills.
-    pub(crate) will_bytes: usize,
+    pub(crate) will_bytes: Shared,
     /// Whether retained messages have expired and are still to be removed.
     pub(crate) purging: bool,
     ready: VecDeque<ConnectionId>,
@@ -159,9 +166,12 @@ impl<H: Hooks> Broker<H> {
             connections_by_address: Holders::new(key),
             closed_for_room_count: 0,
             heap_bytes: 0,
+            inputs: Largest::default(),
+            parked: Largest::default(),
+            filter_bytes: Shared::default(),
             sessions_by_address: Holders::new(key),
             sessions_by_user: Holders::new(key),
-            will_bytes: 0,
+            will_bytes: Shared::default(),
             purging: false,
             ready: VecDeque::new(),
             serial: 0,
@@ -198,6 +208,7 @@ impl<H: Hooks> Broker<H> {
             closed_for_room: false,
             source,
             heap_bytes: 0,
+            input: Part::default(),
             pending: None,
             frames: Frames::default(),
             extra: None,
@@ -359,6 +370,10 @@ impl<H: Hooks> Broker<H> {
         let received = &mut self.statistics.bytes_received;
         *received = received.saturating_add(to_u64(consumed));
         self.recount(id.index);
+        let next = self.count_input(id, input.len().saturating_sub(consumed), next, now);
+        if next == Next::Closing {
+            consumed = input.len();
+        }
         self.settle();
         if self.outgoing(id).len() > waiting {
             self.mark_ready(id.index);

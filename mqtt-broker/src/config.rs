@@ -67,6 +67,9 @@ pub struct Config {
     /// The bytes of all connections and sessions for outgoing bytes, for messages in flight and for topic aliases. Beyond the
     /// limit, messages for connections that have more than their share are queued. Default 512 MiB.
     pub connection_bytes_total: usize,
+    /// The bytes of packets of all connections that have not arrived completely. Beyond the limit, the connection with the most of
+    /// them is ended. Default 256 MiB, at least [`Self::packet_size`].
+    pub input_bytes_total: usize,
     /// The longest client identifier and user name, in bytes. Default 1,024.
     pub client_id_length: usize,
     /// The longest topic name or filter, in bytes. Default 65,535, the limit of MQTT.
@@ -91,7 +94,11 @@ pub struct Config {
     pub subscriptions: usize,
     /// The bytes of one client's subscriptions, including their nodes in the tree of filters. Default 8 MiB.
     pub subscription_bytes: usize,
-    /// The bytes of the wills of all clients. A client whose will exceeds the limit is refused. Default 64 MiB.
+    /// The bytes of the subscriptions of all clients, as in [`Self::subscription_bytes`]. Beyond the limit, only clients with less
+    /// than their share of it can make subscriptions. Default 512 MiB.
+    pub subscription_bytes_total: usize,
+    /// The bytes of the wills of all clients. Beyond the limit, a client whose will is larger than its share is refused. Default
+    /// 64 MiB.
     pub will_bytes: usize,
     /// The limit of levels of a topic name or filter. Default 64.
     pub topic_levels: usize,
@@ -160,6 +167,7 @@ impl Default for Config {
             window_qos2: 20,
             in_flight_bytes: 16 << 20,
             connection_bytes_total: 512 << 20,
+            input_bytes_total: 256 << 20,
             client_id_length: 1_024,
             topic_length: 65_535,
             outgoing_bytes: 256 << 10,
@@ -170,6 +178,7 @@ impl Default for Config {
             queue_qos0: false,
             subscriptions: 10_000,
             subscription_bytes: 8 << 20,
+            subscription_bytes_total: 512 << 20,
             will_bytes: 64 << 20,
             topic_levels: 64,
             retained_messages: 100_000,

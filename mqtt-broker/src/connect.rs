@@ -170,13 +170,12 @@ impl<H: Hooks> Broker<H> {
             return;
         }
         let will = connect.will.as_ref().map_or(0, will_size);
-        let wills = self.will_bytes.saturating_add(will);
         let source = self
             .connections
             .get(usize_of(index))
             .map_or(0, |c| c.source);
         let has_room = known.is_some() || self.has_room_for_session(source, connect.user_name, now);
-        if !has_room || (will > 0 && wills > self.config.will_bytes) {
+        if !has_room || !self.has_room_for_will(will) {
             self.refuse_client(index, connect, ReasonCode::QuotaExceeded, now);
             return;
         }
@@ -271,9 +270,8 @@ impl<H: Hooks> Broker<H> {
         }
         if let Some(mut parked) = session.parked.take() {
             connection.server.swap_session(&mut parked);
-            self.heap_bytes = self
-                .heap_bytes
-                .saturating_sub(std::mem::take(&mut session.held));
+            self.heap_bytes = self.heap_bytes.saturating_sub(session.held.bytes());
+            self.parked.set(key, &mut session.held, 0);
         }
         if let Some(idle) = session.idle.take() {
             self.unused_sessions.remove(&idle);
@@ -310,7 +308,12 @@ impl<H: Hooks> Broker<H> {
             Some(Box::new(Will { message, delay }))
         });
         let will = session.will.as_ref().map_or(0, |will| will.message.size());
-        self.will_bytes = self.will_bytes.saturating_add(will);
+        self.will_bytes.moves(0, will);
+    }
+
+    fn has_room_for_will(&self, size: usize) -> bool {
+        let (limit, sessions) = (self.config.will_bytes, self.config.sessions);
+        size == 0 || self.will_bytes.allows(0, size, limit, sessions)
     }
 
     /// Returns how long the session may outlive this connection, in seconds.

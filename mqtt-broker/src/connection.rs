@@ -6,6 +6,7 @@ use mqtt_session::{Instant, Server};
 use crate::broker::usize_of;
 use crate::frames::Frames;
 use crate::holders::EndRank;
+use crate::largest::Part;
 use crate::pressure::WithheldQueue;
 use crate::subscribe::{Answer, Request};
 
@@ -42,6 +43,8 @@ pub(crate) struct Connection {
     pub(crate) source: u64,
     /// What its machine has on the heap.
     pub(crate) heap_bytes: usize,
+    /// The received bytes that the broker has not accepted, if they are many.
+    pub(crate) input: Part,
     /// While it is not accepted: its place among those.
     pub(crate) pending: Option<EndRank>,
     /// Counts the packets that the transport took.

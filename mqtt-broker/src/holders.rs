@@ -182,7 +182,7 @@ impl<H: Hooks> Broker<H> {
         let whose = self.connections_by_address.largest(source);
         let Some((index, _)) = whose.and_then(|whose| self.connections_by_address.first_of(whose))
         else {
-            return;
+            return false;
         };
         self.end(index, Ending::ByBroker(ReasonCode::QuotaExceeded), now);
         self.was_accepted_or_ended(index);
@@ -297,9 +297,12 @@ impl<H: Hooks> Broker<H> {
             self.sessions_by_address.withdraw(session.source, offer);
         }
         self.sessions_by_address.let_go(session.source);
-        self.heap_bytes = self
-            .heap_bytes
-            .saturating_sub(std::mem::take(&mut session.held));
+        self.heap_bytes = self.heap_bytes.saturating_sub(session.held.bytes());
+        self.parked.set(key, &mut session.held, 0);
+        self.count_filters(key);
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
         let user_name = session.user_name.clone();
         let user = self.user(user_name.as_deref());
         self.sessions_by_user.let_go(user);

@@ -35,6 +35,7 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         connection.ended = true;
+        self.inputs.set(index, &mut connection.input, 0);
         let extra = connection.extra.take();
         let (in_portions, withheld) = extra.map_or((false, None), |extra| {
             (extra.message_in_portions, extra.withheld)
@@ -73,6 +74,7 @@ impl<H: Hooks> Broker<H> {
         let connected = &mut self.statistics.clients_connected;
         *connected = connected.saturating_sub(1);
         self.leave(key, will_due, expiry, now);
+        self.end_largest_parked(now);
     }
 
     /// Moves the session of a connection that ends to a machine without a connection. Returns the client identifier.
@@ -81,8 +83,9 @@ impl<H: Hooks> Broker<H> {
         let session = self.sessions.get_mut(usize_of(key))?;
         let mut parked = Server::new(self.config.session(), Heap);
         parked.swap_session(&mut connection.server);
-        session.held = parked.heap_size();
-        self.heap_bytes = self.heap_bytes.saturating_add(session.held);
+        let size = parked.heap_size();
+        self.parked.set(key, &mut session.held, size);
+        self.heap_bytes = self.heap_bytes.saturating_add(size);
         session.parked = Some(Box::new(parked));
         session.connection = None;
         session.rights.disconnected();

@@ -21,6 +21,38 @@ impl Total {
     }
 }
 
+/// The bytes of many holders that have a limit together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shared {
+    bytes: usize,
+    shares: Shares,
+}
+
+impl Shared {
+    /// Returns the bytes of all holders.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Changes the bytes of one holder.
+    pub(crate) fn moves(&mut self, before: usize, after: usize) {
+        self.bytes = self.bytes.saturating_sub(before).saturating_add(after);
+        self.shares.moves(before, after);
+    }
+
+    /// Returns whether a holder of `before` bytes may have `after` bytes: if all holders stay within `limit`, or if it has no
+    /// more than its share of it. Together they have at most twice `limit` while there are at most `holders` of them.
+    pub(crate) fn allows(&self, before: usize, after: usize, limit: usize, holders: usize) -> bool {
+        let all = self.bytes.saturating_sub(before).saturating_add(after);
+        let share = if all > limit.saturating_add(limit / 2) {
+            (limit / 2).checked_div(holders).unwrap_or(0)
+        } else {
+            self.shares.share(limit)
+        };
+        all <= limit || after <= share
+    }
+}
+
 /// The number of holders and their amounts, grouped by the number of binary digits of an amount.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shares {
@@ -114,6 +146,24 @@ mod tests {
         assert_eq!(levels(&many).share(910_000), 300_000);
         // All holders have the same amount: each gets an equal part.
         assert_eq!(levels(&[100; 9]).share(500), 50);
+    }
+
+    /// Each new holder takes as much as it may get.
+    #[test]
+    fn holders_have_at_most_twice_the_limit_together() {
+        const LIMIT: usize = 4_000;
+        const HOLDERS: usize = 500;
+        let mut shared = Shared::default();
+        for _ in 0..HOLDERS {
+            let may_have = |bytes: &usize| shared.allows(0, *bytes, LIMIT, HOLDERS);
+            let most = (1..=LIMIT).rev().find(may_have);
+            shared.moves(0, most.expect("each holder gets something"));
+        }
+        assert!(
+            (LIMIT..=2 * LIMIT).contains(&shared.bytes),
+            "{}",
+            shared.bytes
+        );
     }
 
     #[test]

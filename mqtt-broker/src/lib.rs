@@ -19,6 +19,7 @@ mod deliver;
 mod fanout;
 mod frames;
 mod journal;
+mod largest;
 mod leave;
 mod level;
 mod load;

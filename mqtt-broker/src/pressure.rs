@@ -470,11 +470,12 @@ impl<H: Hooks> Broker<H> {
         if held <= total / 2 {
             return usize::MAX;
         }
-        let sessions = self.sessions.len().max(1);
         if held <= total.saturating_add(total / 2) {
-            let equal = total.checked_div(sessions).unwrap_or(0);
+            let equal = total.checked_div(self.sessions.len()).unwrap_or(total);
             return self.queued.levels.share(total).max(equal);
         }
+        // However many sessions follow, all of them have at most twice the limit.
+        let sessions = self.config.sessions.max(1);
         (total / 2).checked_div(sessions).unwrap_or(0)
     }
 }

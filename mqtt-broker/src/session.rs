@@ -10,6 +10,8 @@ use mqtt_session::{Instant, Server, Token};
 use crate::holders::EndRank;
 use crate::hooks::ClientInfo;
 use crate::journal::Recorded;
+use crate::largest::Part;
+use crate::level::Shared;
 use crate::message::Message;
 use crate::pressure::Pressure;
 use crate::publisher::Publisher;
@@ -85,7 +87,7 @@ pub(crate) struct Session {
     pub(crate) connection: Option<u32>,
     pub(crate) parked: Option<Box<Server<'static>>>,
     /// How many bytes `parked` has on the heap.
-    pub(crate) held: usize,
+    pub(crate) held: Part,
     pub(crate) queue: Queue,
     /// Whether the host knows that the queue had no room for a message since it was empty.
     pub(crate) full_queue_reported: bool,
@@ -95,6 +97,8 @@ pub(crate) struct Session {
     pub(crate) filters: BTreeMap<Arc<str>, u32>,
     /// The bytes of the filters.
     pub(crate) filter_bytes: usize,
+    /// How many of them count in the bytes of all sessions.
+    pub(crate) counted_filter_bytes: usize,
     /// The number of the last subscription that wanted retained messages. It increases even when none waits, because a filter
     /// keeps its number.
     last_wish: u32,
@@ -131,12 +135,13 @@ impl Session {
             publisher: None,
             connection: None,
             parked: None,
-            held: 0,
+            held: Part::default(),
             queue: Queue::default(),
             full_queue_reported: false,
             pressure: None,
             filters: BTreeMap::new(),
             filter_bytes: 0,
+            counted_filter_bytes: 0,
             last_wish: 0,
             wishes: None,
             will: None,
@@ -165,9 +170,9 @@ impl Session {
     }
 
     /// Removes and returns the will, and subtracts its size from that of all wills.
-    pub(crate) fn take_will(&mut self, all: &mut usize) -> Option<Box<Will>> {
+    pub(crate) fn take_will(&mut self, all: &mut Shared) -> Option<Box<Will>> {
         let will = self.will.take()?;
-        *all = all.saturating_sub(will.message.size());
+        all.moves(will.message.size(), 0);
         Some(will)
     }
 

@@ -100,6 +100,12 @@ impl<H: Hooks> Broker<H> {
     /// Returns the share of each connection in the limit for all connections.
     pub(crate) fn connection_share(&self) -> usize {
         let total = self.config.connection_bytes_total;
+        if self.heap_bytes > total.saturating_add(total / 2) {
+            // However many connections follow, all of them have at most twice the limit.
+            return (total / 2)
+                .checked_div(self.config.connections)
+                .unwrap_or(0);
+        }
         total.checked_div(self.connections.len()).unwrap_or(total)
     }
 

@@ -62,6 +62,10 @@ pub struct Statistics {
     pub queued_bytes: u64,
     /// Bytes of connections and sessions for outgoing bytes, for messages in flight and for topic aliases.
     pub connection_bytes: u64,
+    /// Bytes of packets that have not arrived completely, where one has more than a few kilobytes.
+    pub input_bytes: u64,
+    /// Bytes of subscriptions, as in [`Config::subscription_bytes`](crate::Config::subscription_bytes).
+    pub subscription_bytes: u64,
 }
 
 const VERSION_TOPIC: &str = "$SYS/broker/version";
@@ -160,6 +164,8 @@ impl<H: Hooks> Broker<H> {
             queued: self.queued.messages,
             queued_bytes: to_u64(self.queued.bytes),
             connection_bytes: to_u64(self.heap_bytes),
+            input_bytes: to_u64(self.inputs.bytes()),
+            subscription_bytes: to_u64(self.filter_bytes.bytes()),
             ..self.statistics
         }
     }

@@ -16,7 +16,7 @@ use crate::portions::Portions;
 use crate::queue::Identifiers;
 use crate::retained::Found;
 use crate::router::Subscriber;
-use crate::session::RetainedOptions;
+use crate::session::{RetainedOptions, filter_size};
 use crate::work::{Work, step};
 
 /// An answer that waits for room in the buffer.
@@ -144,6 +144,7 @@ impl<H: Hooks> Broker<H> {
             // 5 [MQTT-3.10.4-3]: messages that are queued or in flight stay.
             let removed = known && self.router.unsubscribe(&filter, key);
             if known {
+                self.count_filters(key);
                 self.record_unsubscribed(key, filter.as_str());
             }
             if version.is_v5() {
@@ -214,6 +215,7 @@ impl<H: Hooks> Broker<H> {
     ) -> ReasonCode {
         let connection = self.connection_of(key);
         let must_be_stored = self.is_durable(key) && self.storage_is_refused();
+        let is_full = self.is_full_of(key, subscription.filter.as_str());
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return ReasonCode::UnspecifiedError;
         };
@@ -222,7 +224,7 @@ impl<H: Hooks> Broker<H> {
         let client = session.info();
         let code = if !self.config.allows_topic(filter.as_bytes()) {
             ReasonCode::TopicFilterInvalid
-        } else if !known && (must_be_stored || self.config.is_full_of(session, filter.as_str())) {
+        } else if !known && (must_be_stored || is_full) {
             ReasonCode::QuotaExceeded
         } else if !self.hooks.may_subscribe(&client, filter) {
             ReasonCode::NotAuthorized
@@ -244,27 +246,45 @@ impl<H: Hooks> Broker<H> {
                 ReasonCode::UnspecifiedError
             };
         }
-        let sends = match subscription.retain_handling {
-            // 3.1.1 [MQTT-3.3.1-6], 5 [MQTT-3.3.1-9] and [MQTT-3.8.4-4]
-            RetainHandling::Send => true,
-            // 5 [MQTT-3.3.1-10]
-            RetainHandling::SendIfNew => !known,
-            // 5 [MQTT-3.3.1-11]
-            RetainHandling::DoNotSend => false,
-        };
         let wanted = RetainedOptions {
             qos: subscription.qos,
             no_local: subscription.no_local,
             identifier,
         };
-        // 5, section 3.8.3.1: a shared subscription gets no retained messages.
-        let sends = sends && !filter.is_shared();
+        let sends = sends_retained(subscription, known);
         session.remember_filter(filter.as_str(), wanted, sends);
         let subscriber = Subscriber::new(key, subscription, identifier);
         self.router.subscribe(&filter, subscriber, known);
+        self.count_filters(key);
         self.learn_rights(key, filter);
         self.record_subscribed(key, &filter, &subscriber, sends);
         code
+    }
+
+    /// Returns whether a session has no room for another subscription.
+    fn is_full_of(&self, key: u32, filter: &str) -> bool {
+        let Some(session) = self.sessions.get(usize_of(key)) else {
+            return false;
+        };
+        let (limit, sessions) = (self.config.subscription_bytes_total, self.config.sessions);
+        let before = session.counted_filter_bytes;
+        let after = before.saturating_add(filter_size(filter));
+        self.config.is_full_of(session, filter)
+            || !self.filter_bytes.allows(before, after, limit, sessions)
+    }
+
+    /// Counts the present bytes of a session's subscriptions. An ended session has none, although they are removed later.
+    pub(crate) fn count_filters(&mut self, key: u32) {
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            return;
+        };
+        let bytes = if session.is_over {
+            0
+        } else {
+            session.filter_bytes
+        };
+        let before = std::mem::replace(&mut session.counted_filter_bytes, bytes);
+        self.filter_bytes.moves(before, bytes);
     }
 
     fn answer(&mut self, id: ConnectionId, answer: Answer, now: Instant) {
@@ -341,6 +361,20 @@ impl<H: Hooks> Broker<H> {
             self.deliver_kept(key, message, qos, true, identifiers, None, now);
         }
     }
+}
+
+/// Returns whether retained messages follow a subscription; `known` is whether the session had it before.
+fn sends_retained(subscription: &Subscription<'_>, known: bool) -> bool {
+    let wanted = match subscription.retain_handling {
+        // 3.1.1 [MQTT-3.3.1-6], 5 [MQTT-3.3.1-9] and [MQTT-3.8.4-4]
+        RetainHandling::Send => true,
+        // 5 [MQTT-3.3.1-10]
+        RetainHandling::SendIfNew => !known,
+        // 5 [MQTT-3.3.1-11]
+        RetainHandling::DoNotSend => false,
+    };
+    // 5, section 3.8.3.1: a shared subscription gets no retained messages.
+    wanted && !subscription.filter.is_shared()
 }
 
 /// Returns how many bytes a filter takes in its packet, without options.

@@ -6,7 +6,7 @@ use mqtt_broker::{Broker, Config, ConnectionId, Hooks};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
     Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish, QoS,
-    Subscribe, Subscription, TopicAlias, TopicFilter, TopicName, Version,
+    Subscribe, Subscription, TopicAlias, TopicFilter, TopicName, Version, Will,
 };
 use mqtt_testing::packets::encode;
 
@@ -361,4 +361,173 @@ fn aliases_are_bounded_in_all() {
         assert!(held < 3_000_000, "{held}");
     }
     assert!(ended > 30, "{ended}");
+}
+
+/// Acknowledged messages in flight to clients that have left are bounded: sessions that hold more than their share end.
+#[test]
+fn messages_in_flight_to_absent_clients_are_bounded_in_all() {
+    let total = 1_000_000;
+    let mut broker = broker(|config| config.connection_bytes_total = total);
+    let (publisher, _) = join(&mut broker, HONEST, &staying("publisher", None));
+    let payload = [b'x'; 10_000];
+    let publish = |broker: &mut Broker<Open>, topic: &str| {
+        let topic = TopicName::new(topic).unwrap();
+        let delivery = Delivery::AtLeastOnce(PacketId::FIRST);
+        let message = Publish {
+            delivery,
+            ..Publish::new(topic, &payload)
+        };
+        say(broker, publisher, &Packet::Publish(message));
+    };
+    let (honest, _) = join(&mut broker, HONEST, &staying("honest", None));
+    subscribe(&mut broker, honest, "honest");
+    publish(&mut broker, "honest");
+    broker.sent(honest, 20_000, NOW);
+    broker.closed(honest, NOW);
+    for n in 0..100 {
+        let (id, _) = join(&mut broker, CROWD, &staying(&format!("crowd-{n}"), None));
+        subscribe(&mut broker, id, "crowd");
+        for _ in 0..20 {
+            publish(&mut broker, "crowd");
+            broker.sent(id, 20_000, NOW);
+        }
+        broker.closed(id, NOW);
+        let held = broker.statistics(NOW).connection_bytes;
+        assert!(held <= 2 * total as u64, "{held} bytes after {n} clients");
+    }
+    let id = open(&mut broker, HONEST).unwrap();
+    let heard = say(&mut broker, id, &Packet::Connect(staying("honest", None)));
+    let messages = heard.iter().filter(|packet| packet[0] >> 4 == 3).count();
+    assert_eq!(messages, 1, "the message of the client that held little");
+}
+
+/// Each client queues as much as it may, one after the other.
+#[test]
+fn queues_of_many_clients_have_at_most_twice_their_limit() {
+    let total = 50_000;
+    let mut broker = broker(|config| {
+        config.queued_bytes_total = total;
+        config.sessions = 250;
+    });
+    let (publisher, _) = join(&mut broker, HONEST, &staying("publisher", None));
+    for n in 0..200 {
+        let name = format!("crowd-{n}");
+        leave(&mut broker, CROWD, &staying(&name, None), &name);
+        let topic = TopicName::new(&name).unwrap();
+        let message = Publish {
+            delivery: Delivery::AtLeastOnce(PacketId::FIRST),
+            ..Publish::new(topic, b"x")
+        };
+        for _ in 0..500 {
+            say(&mut broker, publisher, &Packet::Publish(message));
+        }
+        let held = broker.statistics(NOW).queued_bytes;
+        assert!(held <= 2 * total as u64, "{held} bytes after {n} clients");
+    }
+}
+
+/// Clients that stop in the middle of a packet are ended, the oldest first, and other packets of the same size arrive.
+#[test]
+fn packets_that_never_arrive_completely_are_bounded_in_all() {
+    let total = 1_000_000;
+    let mut broker = broker(|config| {
+        config.input_bytes_total = total;
+        config.packet_size = 200_000;
+    });
+    let payload = vec![b'x'; 100_000];
+    let topic = TopicName::from_static("a");
+    let packet = encode(&Packet::Publish(Publish::new(topic, &payload)), Version::V5);
+    let (honest, _) = join(&mut broker, HONEST, &staying("honest", None));
+    let mut crowd = Vec::new();
+    for n in 0..100 {
+        let (id, _) = join(&mut broker, CROWD, &staying(&n.to_string(), None));
+        crowd.push(id);
+        broker.receive(id, &packet[..90_000], NOW);
+        let held = broker.statistics(NOW).input_bytes;
+        assert!(held <= total as u64, "{held}");
+        assert_eq!(broker.receive(honest, &packet[..80_000], NOW).consumed, 0);
+        let received = broker.receive(honest, &packet, NOW);
+        assert_eq!(
+            (received.consumed, broker.is_closing(honest)),
+            (packet.len(), false)
+        );
+    }
+    let stay = |id: &&ConnectionId| !broker.is_closing(**id);
+    let staying: Vec<_> = crowd.iter().filter(stay).collect();
+    assert!((8..=11).contains(&staying.len()), "{staying:?}");
+    assert!(staying.ends_with(&crowd.iter().collect::<Vec<_>>()[92..]));
+    for id in crowd {
+        broker.closed(id, NOW);
+    }
+    assert_eq!(broker.statistics(NOW).input_bytes, 0);
+}
+
+/// Clients that subscribe as much as they may leave room for the subscriptions of others.
+#[test]
+fn subscriptions_are_bounded_in_all() {
+    let total = 100_000;
+    let mut broker = broker(|config| {
+        config.subscription_bytes_total = total;
+        config.sessions = 50;
+    });
+    let mut crowd = Vec::new();
+    for n in 0..20 {
+        let (id, _) = join(&mut broker, CROWD, &staying(&n.to_string(), None));
+        let filters: Vec<String> = (0..200).map(|n| format!("crowd/{n}")).collect();
+        let list: Vec<_> = filters
+            .iter()
+            .map(|filter| Subscription::new(TopicFilter::new(filter).unwrap(), QoS::AtMostOnce))
+            .collect();
+        let subscribe = Subscribe::new(PacketId::FIRST, &list[..]);
+        say(&mut broker, id, &Packet::Subscribe(subscribe));
+        let held = broker.statistics(NOW).subscription_bytes;
+        assert!(held <= 2 * total as u64, "{held} bytes after {n} clients");
+        crowd.push(id);
+    }
+    let (honest, _) = join(&mut broker, HONEST, &staying("honest", None));
+    let filter = TopicFilter::from_static("honest");
+    let list = [Subscription::new(filter, QoS::AtMostOnce)];
+    let subscribe = Subscribe::new(PacketId::FIRST, &list[..]);
+    let suback = say(&mut broker, honest, &Packet::Subscribe(subscribe)).remove(0);
+    assert_eq!(suback.last(), Some(&0), "its share is free");
+    for (n, id) in crowd.into_iter().enumerate() {
+        broker.closed(id, NOW);
+        let name = n.to_string();
+        let connect = Connect {
+            clean_start: true,
+            properties: Properties::EMPTY,
+            ..staying(&name, None)
+        };
+        let (id, _) = join(&mut broker, CROWD, &connect);
+        broker.closed(id, NOW);
+    }
+    let held = broker.statistics(NOW).subscription_bytes;
+    assert!(held < 1_000, "{held} bytes of the honest client");
+}
+
+/// Large wills of one address leave room for the small will of another one.
+#[test]
+fn wills_leave_room_for_smaller_ones() {
+    let mut broker = broker(|config| {
+        config.will_bytes = 100_000;
+        config.sessions = 100;
+    });
+    let with_will = |broker: &mut Broker<Open>, source, name: &str, payload: &[u8]| {
+        let topic = TopicName::from_static("w");
+        let connect = Connect {
+            will: Some(Will::new(topic, payload)),
+            ..staying(name, None)
+        };
+        join(broker, source, &connect).1[1]
+    };
+    for size in [10_000, 1_000, 100, 1] {
+        let payload = vec![b'x'; size];
+        for n in 0..20 {
+            let name = format!("{size}-{n}");
+            let answer = with_will(&mut broker, CROWD, &name, &payload);
+            // There is no room for the last one of the largest.
+            assert!(size < 10_000 || n < 19 || answer == 0x97);
+        }
+    }
+    assert_eq!(with_will(&mut broker, HONEST, "honest", b"gone"), 0);
 }

@@ -63,7 +63,7 @@ fn gone() -> (StatusCode, &'static str, String) {
 type Value = fn(&Statistics) -> u64;
 
 /// The metrics: name, help and value. Prometheus expects names of counters to end with `_total`.
-const METRICS: [(&str, &str, Value); 20] = [
+const METRICS: [(&str, &str, Value); 23] = [
     ("uptime_seconds", "Seconds since the start", |s| s.uptime),
     ("clients_connected", "Clients connected", |s| {
         s.clients_connected
@@ -117,6 +117,19 @@ const METRICS: [(&str, &str, Value); 20] = [
         s.retained_bytes
     }),
     ("queued_messages", "Messages queued", |s| s.queued),
+    (
+        "connection_bytes",
+        "Bytes of outgoing packets, messages in flight and topic aliases",
+        |s| s.connection_bytes,
+    ),
+    (
+        "input_bytes",
+        "Bytes of packets that have not arrived completely",
+        |s| s.input_bytes,
+    ),
+    ("subscription_bytes", "Bytes of subscriptions", |s| {
+        s.subscription_bytes
+    }),
     ("queued_bytes", "Bytes of queued messages", |s| {
         s.queued_bytes
     }),

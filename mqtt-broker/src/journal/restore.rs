@@ -112,7 +112,7 @@ impl<H: Hooks> Broker<H> {
         self.hold_session(session.user_name.as_deref());
         session.will = saved.will.take();
         let will = session.will.as_ref().map_or(0, |will| will.message.size());
-        self.will_bytes = self.will_bytes.saturating_add(will);
+        self.will_bytes.moves(0, will);
         let expiry = Duration::from_secs(u64::from(saved.expiry));
         (session.ends_at, session.will_at) = match saved.away {
             Some(away) => (self.instant(away.ends), self.instant(away.will)),
@@ -167,6 +167,7 @@ impl<H: Hooks> Broker<H> {
             self.router.subscribe(&parsed, subscriber, false);
             self.name_share(&parsed);
         }
+        self.count_filters(key);
         Ok(())
     }
 
@@ -307,8 +308,9 @@ impl<H: Hooks> Broker<H> {
                     return Err(Fault::Value.into());
                 }
             }
-            session.held = server.heap_size();
-            self.heap_bytes = self.heap_bytes.saturating_add(session.held);
+            let size = server.heap_size();
+            self.parked.set(key, &mut session.held, size);
+            self.heap_bytes = self.heap_bytes.saturating_add(size);
             session.parked = Some(Box::new(server));
             if session.is_idle() {
                 self.idle_serial = self.idle_serial.wrapping_add(1);

@@ -1,0 +1,134 @@
+//! Tests that the settings, the sample file and the help of the options agree.
+
+#[cfg(feature = "clap")]
+use std::collections::BTreeSet;
+
+#[cfg(feature = "clap")]
+use clap::Args as _;
+
+use super::*;
+
+const SAMPLE: &str = include_str!("../../broker.toml");
+
+/// Returns the sample with all keys active.
+fn sample() -> String {
+    let lines = SAMPLE.lines().map(|line| match line.strip_prefix('#') {
+        Some(key) if !key.is_empty() && !key.starts_with(' ') => key,
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_sample_as_it_is_says_nothing() {
+    let settings: Settings = toml::from_str(SAMPLE).unwrap();
+    assert_eq!(
+        format!("{settings:?}"),
+        format!("{:?}", Settings::default())
+    );
+}
+
+#[cfg(feature = "clap")]
+#[test]
+fn the_sample_has_every_key() {
+    let table: toml::Table = sample().parse().unwrap();
+    let keys: BTreeSet<&str> = table.keys().map(String::as_str).collect();
+    let command = Settings::augment_args(clap::Command::new("broker"));
+    let mut options: BTreeSet<&str> = command
+        .get_arguments()
+        .filter_map(clap::Arg::get_long)
+        .collect();
+    // The command line has no option for this table.
+    options.insert("listener");
+    assert_eq!(keys, options);
+}
+
+#[test]
+fn the_sample_has_the_defaults() {
+    let mut settings: Settings = toml::from_str(&sample()).unwrap();
+    // The sample has examples for these, because there is no default.
+    settings.retained_expiry = None;
+    settings.payload_size = None;
+    settings.connections_per_address = None;
+    settings.sessions_per_address = None;
+    settings.sessions_per_user = None;
+    assert_eq!(
+        format!("{:?}", settings.config()),
+        format!("{:?}", Config::default())
+    );
+}
+
+#[cfg(feature = "clap")]
+#[test]
+fn the_help_says_the_defaults() {
+    let table: toml::Table = sample().parse().unwrap();
+    let command = Settings::augment_args(clap::Command::new("broker"));
+    for argument in command.get_arguments() {
+        let help = argument.get_help().unwrap().to_string();
+        let Some((_, default)) = help.rsplit_once("Default ") else {
+            continue;
+        };
+        let value = match &table[argument.get_long().unwrap()] {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Array(values) => values[0].as_str().unwrap().to_owned(),
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Boolean(yes) => yes.to_string(),
+            value => panic!("{value:?}"),
+        };
+        assert_eq!(default, value, "{argument:?}");
+    }
+}
+
+#[test]
+fn what_would_serve_nobody_is_refused() {
+    let check = |text: &str| {
+        Settings::parse(text)
+            .unwrap()
+            .check()
+            .map_err(|error| error.to_string())
+    };
+    for text in [
+        "bind = []",
+        "connections = 0",
+        "pending-connections = 0",
+        "connections-per-address = 0",
+        "sessions = 0",
+        "sessions-per-address = 0",
+        "sessions-per-user = 0",
+        "connect-timeout = 0",
+        "keep-alive-percent = 0",
+        "keep-alive-percent = 99",
+        "password-queue = 0",
+        "handshakes = 0",
+        "protocol-versions = []",
+        "protocol-versions = [\"5\", \"6\"]",
+        "maximum-qos = 3",
+        "store-damaged = \"ignore\"",
+        "durability = \"sometimes\"",
+        "packet-size = 0",
+        "packet-size = 127",
+        "topic-levels = 0",
+    ] {
+        let why = check(text).unwrap_err();
+        assert!(
+            why.starts_with(text.split_once(' ').unwrap().0),
+            "{text}: {why}"
+        );
+    }
+    check("connections = 1\nsessions = 1\nkeep-alive-percent = 100\npacket-size = 128").unwrap();
+    check(&sample()).unwrap();
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_line() {
+    let wrong = |text: &str| {
+        let (line, error) = Settings::parse(text).unwrap_err();
+        (line, error.to_string())
+    };
+    let (line, message) = wrong("log = \"info\"\nwindows = 3");
+    assert_eq!(line, Some(2));
+    assert!(message.starts_with("unknown field `windows`"), "{message}");
+    let (line, message) = wrong("window = \"many\"");
+    assert_eq!(line, Some(1));
+    assert!(message.starts_with("invalid type"), "{message}");
+}

@@ -127,8 +127,14 @@ fn run(command: Command, properties: &[Vec<String>]) -> Result<(), Failure> {
         Command::Bench(bench) => block_on(bench.run()),
         Command::Top(top) => block_on(top.run()),
         Command::Pub(publish) => block_on(publish.run(properties)),
-        Command::Sub(subscribe) => block_on(subscribe.run(properties)),
-        Command::Rr(request) => block_on(request.run(properties)),
+        Command::Sub(subscribe) => {
+            printing::end_stuck_output().map_err(failure::fail)?;
+            block_on(subscribe.run(properties))
+        }
+        Command::Rr(request) => {
+            printing::end_stuck_output().map_err(failure::fail)?;
+            block_on(request.run(properties))
+        }
     }
 }
 

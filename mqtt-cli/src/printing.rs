@@ -1,6 +1,8 @@
 //! Parses the options for printing messages.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::Args;
 use mqtt_tokio::Message;
@@ -55,10 +57,37 @@ impl Printing {
     }
 }
 
+/// Whether a line is being written, which blocks the thread while the reader of the output does not read.
+static WRITES: AtomicBool = AtomicBool::new(false);
+
+/// How long a write may take after the program was interrupted.
+const STUCK: Duration = Duration::from_millis(500);
+
+/// Ends the process after SIGINT or SIGTERM if it then still writes to standard output: its thread cannot handle the signal.
+pub(crate) fn end_stuck_output() -> io::Result<()> {
+    let watch = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let Ok(runtime) = runtime.enable_all().build() else {
+            return;
+        };
+        runtime.block_on(mqtt_broker_host::signals::interrupted());
+        std::thread::sleep(STUCK);
+        if WRITES.load(Ordering::Relaxed) {
+            eprintln!("mqtt: nobody reads standard output");
+            std::process::exit(1);
+        }
+    };
+    let thread = std::thread::Builder::new().name("interrupt".to_owned());
+    thread.spawn(watch).map(drop)
+}
+
 /// Writes to standard output. Returns `false` if its reader has closed it.
 pub(crate) fn print(line: &[u8]) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(line).and_then(|()| out.flush()) {
+    WRITES.store(true, Ordering::Relaxed);
+    let written = out.write_all(line).and_then(|()| out.flush());
+    WRITES.store(false, Ordering::Relaxed);
+    match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(fail(format!("standard output: {error}"))),

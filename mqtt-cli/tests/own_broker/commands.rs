@@ -427,3 +427,35 @@ fn a_configuration_of_mosquitto_is_printed_as_ours() {
     failed(&ended, 1, "everyone could connect to 0.0.0.0:1883");
     failed(&run(MQTT, &["broker", "--import", "none"], ""), 1, "none: ");
 }
+
+/// The reader of its output has stopped, so that the program cannot write any more.
+#[cfg(unix)]
+#[test]
+fn sub_ends_on_a_signal_while_nobody_reads_its_output() {
+    use std::io::{BufRead as _, BufReader};
+    let broker = Broker::start(&[]);
+    let line = "x".repeat(50_000) + "\n";
+    for signal in ["INT", "TERM"] {
+        let mut subscriber = std::process::Command::new(MQTT)
+            .args(["sub", "-p", &broker.port, "-t", "a", "-d"])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(subscriber.stderr.take().unwrap()).lines();
+        let mut wait = |text: &str| while !log.next().unwrap().unwrap().contains(text) {};
+        wait("receiving SUBACK");
+        let publish = ["pub", "-p", &broker.port, "-t", "a", "-l"];
+        is_well(&run(MQTT, &publish, &line.repeat(4)));
+        for _ in 0..3 {
+            wait("receiving PUBLISH");
+        }
+        mqtt_testing::process::signal(subscriber.id(), signal);
+        let status = (0..600).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            subscriber.try_wait().unwrap()
+        });
+        let _ = subscriber.kill();
+        assert!(status.is_some(), "it does not end");
+    }
+}

@@ -1,0 +1,168 @@
+//! How long the messages of a pair of clients take, and how many pass, while 1,000 others perform handshakes of TLS 1.3 with the same
+//! broker, again and again. `--seconds N` is the time of each measurement (5). The pair uses TLS as well.
+//!
+//! The broker has a thread and the pair another one. The 1,000 clients run in a process of the lowest priority, so that they take the processor only while nobody else does: other
+//! machines would compute for them.
+
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use mqtt_testing::peers::SecuredBroker;
+use mqtt_tokio::proto::QoS;
+use mqtt_tokio::transport::tls::rustls::client::Resumption;
+use mqtt_tokio::transport::tls::rustls::pki_types::ServerName;
+use mqtt_tokio::transport::tls::rustls::{ClientConfig, ClientConnection};
+use mqtt_tokio::transport::tls::{Roots, TlsConnector, TlsOptions};
+use mqtt_tokio::{Handle, Options, Scheme};
+
+const CLIENTS: usize = 1_000;
+/// How many messages at QoS 1 the pair has under way when its rate is measured.
+const WINDOW: usize = 100;
+
+/// Performs handshakes, each client one after the other, and prints how many there were.
+fn shake(address: &str, seconds: u64) {
+    let mut options = TlsOptions::default();
+    options.roots = Roots::InsecureAcceptAny;
+    let connector = TlsConnector::new(options).expect("settings");
+    let mut config = ClientConfig::clone(&connector.config().expect("settings"));
+    config.resumption = Resumption::disabled();
+    let config = Arc::new(config);
+    let count = AtomicU64::new(0);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            let client = std::thread::Builder::new().stack_size(128 << 10);
+            let (config, count) = (&config, &count);
+            let run = move || {
+                while Instant::now() < until {
+                    // A broker that is stopped ends the handshake.
+                    if handshake(address, config).is_ok() {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            };
+            client.spawn_scoped(scope, run).expect("a thread");
+        }
+    });
+    println!("{}", count.into_inner());
+}
+
+fn handshake(address: &str, config: &Arc<ClientConfig>) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let name = ServerName::try_from("localhost").expect("a name");
+    let client = ClientConnection::new(Arc::clone(config), name);
+    let mut client = client.map_err(std::io::Error::other)?;
+    while client.is_handshaking() {
+        client.complete_io(&mut stream)?;
+    }
+    Ok(())
+}
+
+/// Returns the times of a message at QoS 0 in microseconds, about one each millisecond, in ascending order.
+async fn times(broker: &SecuredBroker, span: Duration) -> Vec<f64> {
+    let (from, to) = pair(broker).await;
+    let mut messages = to
+        .subscribe("pair", QoS::AtMostOnce)
+        .await
+        .expect("granted");
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < span {
+        let sent = Instant::now();
+        let ticket = from.publish("pair", QoS::AtMostOnce, false, "x").await;
+        drop(ticket.expect("accepted"));
+        messages.next().await.expect("a message");
+        times.push(sent.elapsed().as_secs_f64() * 1e6);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+/// Returns how many messages at QoS 1 pass in a second if a hundred are under way.
+async fn rate(broker: &SecuredBroker, span: Duration) -> f64 {
+    let (from, to) = pair(broker).await;
+    let mut messages = to
+        .subscribe("pair", QoS::AtLeastOnce)
+        .await
+        .expect("granted");
+    let publish = async || {
+        let ticket = from
+            .publish("pair", QoS::AtLeastOnce, false, &[b'x'; 64])
+            .await;
+        drop(ticket.expect("accepted"));
+    };
+    for _ in 0..WINDOW {
+        publish().await;
+    }
+    let (start, mut count) = (Instant::now(), 0_u32);
+    while start.elapsed() < span {
+        messages.next().await.expect("a message");
+        publish().await;
+        count += 1;
+    }
+    f64::from(count) / start.elapsed().as_secs_f64()
+}
+
+async fn pair(broker: &SecuredBroker) -> (Handle, Handle) {
+    let connect = async || {
+        let options = Options::new("localhost", broker.port(Scheme::Mqtts));
+        let (options, dial) = broker.settings(options, Scheme::Mqtts);
+        let handle = Handle::start_dialling(options, dial);
+        handle.first_attempt().await.expect("the broker");
+        handle
+    };
+    (connect().await, connect().await)
+}
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let seconds = match arguments[..] {
+        ["--shake", address, seconds] => {
+            return shake(address, seconds.parse().expect("a number"));
+        }
+        ["--seconds", seconds] => seconds.parse().expect("a number"),
+        _ => 5,
+    };
+    let broker = SecuredBroker::own();
+    let address = format!("127.0.0.1:{}", broker.port(Scheme::Mqtts));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    println!("| | median, us | 99 of 100, us | messages a second | handshakes a second |");
+    println!("| --- | ---: | ---: | ---: | ---: |");
+    for name in ["quiet", "beside 1,000 handshakes"] {
+        let shaking = (name != "quiet").then(|| {
+            let own = std::env::current_exe().expect("a path");
+            let mut command = Command::new("nice");
+            command.args(["-n", "19"]).arg(own);
+            // The connections are made before the measurement.
+            let whole = (2 * seconds + 2).to_string();
+            command.args(["--shake", &address, &whole]);
+            let child = command.stdout(Stdio::piped()).spawn().expect("clients");
+            std::thread::sleep(Duration::from_secs(1));
+            child
+        });
+        let span = Duration::from_secs(seconds);
+        let times = runtime.block_on(times(&broker, span));
+        let rate = runtime.block_on(rate(&broker, span));
+        let handshakes = shaking.map_or(0, |child| {
+            let told = child.wait_with_output().expect("clients").stdout;
+            let text = String::from_utf8(told).expect("a number");
+            let all: u64 = text.trim().parse().expect("a number");
+            all / (2 * seconds + 2)
+        });
+        let at = |part: usize| times[times.len() * part / 100];
+        println!(
+            "| {name} | {:.0} | {:.0} | {rate:.0} | {handshakes} |",
+            at(50),
+            at(99)
+        );
+    }
+}

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spaces_case_and_prefixes_do_not_matter() {
+    fn spaces_case_and_prefixes_are_ignored() {
         for text in ["c000", "C0 00", "0xC0, 0x00", "c0:00\n", " c0\t00 "] {
             assert_eq!(
                 parse(text).ok().as_deref(),

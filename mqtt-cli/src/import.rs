@@ -362,7 +362,7 @@ user-file = "/etc/mosquitto/the \"passwords\""
 "#;
 
     #[test]
-    fn what_can_be_said_is_said_and_the_rest_is_named() {
+    fn known_keys_are_converted_and_others_are_listed() {
         assert_eq!(import(THEIRS), OURS);
         assert_eq!(import("port 1885\n"), "bind = [\"0.0.0.0:1885\"]\n");
         assert_eq!(import("# nothing\n\n"), "");
@@ -412,7 +412,7 @@ user-file = "/etc/users"
 
     /// A listener with TLS does not become one without, and who may connect to one listener may not connect to others.
     #[test]
-    fn what_is_said_of_one_listener_is_said_of_it_alone() {
+    fn settings_of_one_listener_stay_separate() {
         let ours = import(THEIR_LISTENERS);
         assert_eq!(ours, OUR_LISTENERS);
         assert!(mqtt_broker_host::Settings::parse(&ours).is_ok());

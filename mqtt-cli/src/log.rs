@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_nobody_takes_are_lost_and_counted() {
+    fn unwritten_lines_are_dropped_and_counted() {
         let (sender, taken) = sync_channel(0);
         let mut lines = Lines::start(Slow(sender)).unwrap();
         lines.write_all(b"first").unwrap();

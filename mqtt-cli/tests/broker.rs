@@ -98,7 +98,7 @@ fn the_received_qos_is_the_lower_of_published_and_subscribed() {
 }
 
 #[test]
-fn mosquitto_s_clients_are_the_other_side() {
+fn mosquitto_clients_exchange_messages_with_mqtt() {
     for version in VERSIONS {
         let bench = Bench::new(version);
         for qos in QOS {
@@ -136,7 +136,7 @@ fn mosquitto_s_clients_are_the_other_side() {
 }
 
 #[test]
-fn paho_is_the_other_side() {
+fn paho_exchanges_messages_with_mqtt() {
     let python = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/paho_peer.py");
     for version in VERSIONS {
@@ -202,7 +202,7 @@ fn retained_messages_are_kept_replaced_and_cleared() {
 
 /// 3.1.1 [MQTT-3.1.2-8], 5 [MQTT-3.1.2-8]
 #[test]
-fn a_will_is_published_when_the_client_is_killed_and_not_when_it_says_goodbye() {
+fn a_will_is_published_after_a_kill_and_not_after_disconnect() {
     for version in VERSIONS {
         let bench = Bench::new(version);
         let heir = bench.subscriber(&["-t", "will/#", "-C", "2", "-v", "-q", "1"]);
@@ -236,7 +236,7 @@ fn a_will_is_published_when_the_client_is_killed_and_not_when_it_says_goodbye() 
 }
 
 #[test]
-fn a_kept_session_gets_what_was_published_meanwhile() {
+fn a_kept_session_receives_messages_published_meanwhile() {
     for version in VERSIONS {
         let bench = Bench::new(version);
         let session = ["-t", "offline/#", "-i", "sleeper", "-c", "-q", "2"];
@@ -283,7 +283,7 @@ fn a_kept_session_gets_what_was_published_meanwhile() {
 }
 
 #[test]
-fn wildcards_and_filtering_out() {
+fn wildcards_match_and_filter_out_excludes() {
     let bench = Bench::new("3.1.1");
     let plus = bench.subscriber(&["-t", "+/pump/#", "-T", "+/pump/noise", "-v", "-C", "3"]);
     for topic in [
@@ -303,7 +303,7 @@ fn wildcards_and_filtering_out() {
 }
 
 #[test]
-fn messages_come_from_lines_files_input_and_repetition() {
+fn payloads_come_from_lines_files_input_and_repetition() {
     let bench = Bench::new("5");
     let listener = bench.subscriber(&["-t", "in", "-q", "1", "-C", "9", "-F", "[%p]"]);
     let lines_in = run(
@@ -345,7 +345,7 @@ fn messages_come_from_lines_files_input_and_repetition() {
 }
 
 #[test]
-fn properties_travel_and_print() {
+fn properties_are_sent_and_printed() {
     let bench = Bench::new("5");
     let format = "%C|%R|%D|%P|%F|%S|%5l|%q\\t%X";
     let listener = bench.subscriber(&[
@@ -474,7 +474,7 @@ fn two_thousand_qos_2_lines_pass_while_connections_are_cut() {
 }
 
 #[test]
-fn a_subscriber_outlives_its_broker() {
+fn a_subscriber_reconnects_to_a_restarted_broker() {
     let bench = Bench::new("3.1.1");
     let subscriber = bench.subscriber(&["-t", "a", "-C", "1"]);
     let port = bench.broker.port;

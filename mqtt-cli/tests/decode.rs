@@ -21,7 +21,7 @@ fn file(name: &str, bytes: &[u8]) -> String {
 
 /// Frequent mistakes, their messages, and valid corrected packets.
 #[test]
-fn usual_mistakes_are_named_and_corrected() {
+fn common_mistakes_are_explained() {
     const TEMPERATURE: &str = "30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19";
     const SUBSCRIBE: &str = "82 10 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65 00";
     const CONNECT: &str = "10 0d 00 04 4d 51 54 54 04 02 00 3c 00 01 61";
@@ -187,7 +187,7 @@ fn usual_mistakes_are_named_and_corrected() {
 }
 
 #[test]
-fn the_version_is_told_with_its_reason() {
+fn the_detected_version_is_printed_with_its_reason() {
     for (hex, version, why) in [
         ("c0 00", "3.1.1", "fit 5 as well"),
         ("20 03 00 00 00", "5", "do not fit 3.1.1"),
@@ -255,7 +255,7 @@ fn each_byte_is_explained() {
 }
 
 #[test]
-fn notes_tell_what_no_packet_shows_alone() {
+fn notes_explain_sequences_of_packets() {
     let both = decode(&["10 0d 00 04 4d 51 54 54 04 02 00 3c 00 01 61 20 02 01 00"]);
     assert_eq!(both.code, Some(0));
     shows(
@@ -290,7 +290,7 @@ fn control_characters_do_not_reach_the_terminal() {
 }
 
 #[test]
-fn forms_are_read_from_arguments_and_pipes() {
+fn input_forms_are_read_from_arguments_and_pipes() {
     for text in [
         "{0x20, 0x02, 0x00, 0x00}",
         "\\x20\\x02\\x00\\x00",
@@ -315,7 +315,7 @@ fn forms_are_read_from_arguments_and_pipes() {
 
 /// The first packet is printed before the second one is complete.
 #[test]
-fn packets_of_a_pipe_are_shown_as_they_come() {
+fn packets_of_a_pipe_are_printed_as_they_arrive() {
     let mut process = Process::start(MQTT, &["decode", "--binary"]);
     process.write("0\u{5}\0\u{1}ahi0\u{5}\0");
     process.wait_stdout("payload 2 bytes: \"hi\"");
@@ -413,7 +413,7 @@ fn pcapng(frames: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
-fn captures_are_put_together_and_both_directions_named() {
+fn captured_segments_are_joined_for_both_directions() {
     for (name, bytes) in [
         ("a.pcap", pcap(&conversation())),
         ("a.pcapng", pcapng(&conversation())),
@@ -450,7 +450,7 @@ fn captures_are_put_together_and_both_directions_named() {
 }
 
 #[test]
-fn what_a_capture_lacks_is_told() {
+fn gaps_of_a_capture_are_reported() {
     let mut frames = conversation();
     // The second part of CONNECT is missing.
     frames.remove(5);
@@ -505,7 +505,7 @@ fn what_a_capture_lacks_is_told() {
 
 /// Wireshark copies whole frames.
 #[test]
-fn headers_of_a_copied_frame_are_left_out() {
+fn headers_of_a_copied_frame_are_skipped() {
     let frame = frame(CLIENT, BROKER, 5, false, &hex("c0 00"));
     let digits: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
     shows(

@@ -95,7 +95,7 @@ fn nine_thousand_waiting_messages_are_printed_once() {
 
 /// Printed messages are acknowledged; the others stay in the session.
 #[test]
-fn an_interrupted_subscriber_goes_on_where_it_was() {
+fn an_interrupted_subscriber_continues_its_session() {
     let lines = numbers(3_000);
     for broker in Broker::both() {
         for (version, qos) in [("3.1.1", "1"), ("5", "2")] {
@@ -158,7 +158,7 @@ fn large_messages_are_sent_and_printed() {
 
 /// A publisher that ends immediately has sent its messages.
 #[test]
-fn a_hundred_publishers_at_qos_0_are_all_heard() {
+fn messages_of_a_hundred_qos_0_publishers_arrive() {
     for (broker, version) in Broker::both().into_iter().zip(VERSIONS) {
         let subscriber = broker.start("sub", &["-V", version, "-t", "n", "-C", "100", "-d"]);
         subscriber.wait_stderr("receiving SUBACK");
@@ -206,7 +206,7 @@ fn a_subscription_that_mosquitto_refuses_is_an_error() {
 
 /// A broker that ends each connection for the same reason is reported once; a connection that stays is then reported once.
 #[test]
-fn a_connection_that_ends_again_and_again_is_told_once() {
+fn repeated_connection_losses_are_reported_once() {
     for quiet in [false, true] {
         let subscribes = AtomicUsize::new(0);
         let broker = ScriptedServer::start(move |event, server| {
@@ -239,7 +239,7 @@ fn a_connection_that_ends_again_and_again_is_told_once() {
 
 /// A wrong password and a missing broker are each reported once, with the reason of the system.
 #[test]
-fn a_first_connection_that_fails_names_its_reason_once() {
+fn a_failed_first_connection_is_reported_once() {
     let ended = run(
         MQTT,
         &["pub", "-h", "127.0.0.1", "-p", "1", "-t", "a", "-m", "x"],

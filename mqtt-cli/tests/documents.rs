@@ -37,7 +37,7 @@ fn commands(document: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_walk_throughs_print_what_they_say() {
+fn commands_in_documents_print_the_documented_output() {
     let folder = Path::new(MQTT).parent().unwrap().to_str().unwrap();
     for name in ["ALIYUN.md", "ONENET.md"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))

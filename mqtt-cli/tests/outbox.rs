@@ -46,7 +46,7 @@ fn client(command: &str, port: &str, more: &[&str], input: &str) -> Ended {
 const NOBODY: &str = "1";
 
 #[test]
-fn lines_that_were_accepted_are_delivered_once_whatever_is_killed() {
+fn accepted_lines_are_delivered_once_after_kills() {
     let dir = dir("outbox-pub");
     let store = dir.join("store");
     let (broker, port) = broker();
@@ -105,7 +105,7 @@ fn lines_that_were_accepted_are_delivered_once_whatever_is_killed() {
 }
 
 #[test]
-fn messages_are_printed_once_whatever_is_killed() {
+fn messages_are_printed_once_after_kills() {
     let dir = dir("outbox-sub");
     let (store, file) = (dir.join("store"), dir.join("printed"));
     let (broker, port) = broker();

@@ -103,7 +103,7 @@ fn arbitrary_packets_survive_the_way_to_json_and_back() {
 }
 
 #[test]
-fn json_is_written_by_hand_as_well() {
+fn handwritten_json_is_accepted() {
     let json = r#"{"packet":"PUBLISH","topic":"a","qos":1,"payload":{"hex":"00 ff"}}
         {"packet":"PUBLISH","version":"5","topic":"a","properties":[{"content-type":"json"},{"user-property":["k","v"]}]}
         {"packet":"SUBSCRIBE","packet_id":7,"filters":[{"filter":"a/#","qos":2}]}
@@ -142,7 +142,7 @@ fn json_is_written_by_hand_as_well() {
 
 /// The bytes follow the tables of chapter 3 of the standards.
 #[test]
-fn options_make_all_fifteen_packets() {
+fn options_can_express_all_fifteen_packets() {
     for (words, expected) in [
         (
             "connect -i a -u u --pw-hex 00ff -k 1 --will-topic w --will-payload x --will-qos 2 --will-retain",
@@ -232,7 +232,7 @@ fn options_make_all_fifteen_packets() {
 }
 
 #[test]
-fn forms_are_for_source_code_shells_and_modems() {
+fn each_output_form_encodes_the_same_bytes() {
     let packet = ["publish", "-t", "temperature", "--hex", "19"];
     for (form, expected) in [
         ("hex", "30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19\n"),
@@ -280,7 +280,7 @@ fn forms_are_for_source_code_shells_and_modems() {
 
 /// A packet with the defect is refused, incomplete, or differs from the valid one.
 #[test]
-fn each_defect_is_one() {
+fn each_defect_makes_an_invalid_packet() {
     let connect = "connect -i abc -u u --will-topic w";
     let all = [
         ("type", &["pingreq", connect][..]),

@@ -30,7 +30,7 @@ fn failed(ended: &Ended, code: i32, words: &str) {
 }
 
 #[test]
-fn wrong_arguments_exit_with_2_or_say_what_is_wrong() {
+fn wrong_arguments_are_reported_with_exit_code_2() {
     for arguments in [
         &["pub"][..],
         &["pub", "-t", "a"],
@@ -109,7 +109,7 @@ fn wrong_arguments_exit_with_2_or_say_what_is_wrong() {
 }
 
 #[test]
-fn help_and_version_are_no_errors() {
+fn help_and_version_exit_with_0() {
     for arguments in [&["--help"][..], &["--version"]] {
         let ended = mqtt(arguments);
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
@@ -171,7 +171,7 @@ fn the_help_of_each_command_has_an_example() {
 }
 
 #[test]
-fn no_broker_is_one_line() {
+fn a_missing_broker_is_reported_in_one_line() {
     // No server listens on port 1, and no test uses it.
     for command in [&["pub", "-m", "x"][..], &["sub"]] {
         let arguments = [command, &["-t", "a", "-h", "127.0.0.1", "-p", "1"]].concat();
@@ -181,7 +181,7 @@ fn no_broker_is_one_line() {
 
 /// The exit code is the one of CONNACK: 5 in 3.1.1, 135 in 5.
 #[test]
-fn a_refused_connection_has_the_broker_s_code() {
+fn a_refused_connection_exits_with_the_connack_code() {
     let broker = Mosquitto::start("allow_anonymous false");
     let port = broker.port.to_string();
     for (version, code) in [("3.1.1", 5), ("5", 135)] {
@@ -197,7 +197,7 @@ fn a_refused_connection_has_the_broker_s_code() {
 }
 
 #[test]
-fn a_refused_subscription_is_one_line() {
+fn a_refused_subscription_is_reported_in_one_line() {
     let broker = ScriptedServer::start(|event, server| {
         if let ServerEvent::Subscribe(subscribe) = event {
             let codes = [ReasonCode::UnspecifiedError];
@@ -226,7 +226,7 @@ fn a_refused_subscription_is_one_line() {
 }
 
 #[test]
-fn a_broker_that_vanishes_does_not_hang_the_publisher() {
+fn a_publisher_ends_when_its_broker_vanishes() {
     // The port stays taken, so that no broker of another test uses it.
     let vanished = AtomicBool::new(false);
     let broker = ScriptedServer::start(move |event, _| {

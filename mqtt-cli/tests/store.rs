@@ -42,7 +42,7 @@ fn is_well(ended: &Ended) {
 /// 3.1.1 [MQTT-4.1.0-1], 5 [MQTT-4.1.0-1]: the session of a client that is not connected, its queue and a retained message exist
 /// after each kill, and no QoS 2 message comes twice.
 #[test]
-fn what_was_acknowledged_is_there_after_a_kill() {
+fn acknowledged_messages_survive_a_kill() {
     let dir = dir("store-kills");
     let session = ["-i", "away", "-c", "-t", "n", "-q", "2"];
     let (mut running, mut port) = broker(text(&dir));
@@ -102,7 +102,7 @@ fn a_store_in_use_is_refused() {
 
 /// A broker does not start with a damaged store: the error names it, unless the store is to be moved aside.
 #[test]
-fn a_damaged_store_is_named_and_can_be_moved_aside() {
+fn a_damaged_store_is_refused_or_moved_aside() {
     let dir = dir("store-damaged");
     let (running, port) = broker(text(&dir));
     is_well(&client(

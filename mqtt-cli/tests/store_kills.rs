@@ -69,7 +69,7 @@ fn client(command: &str, port: &str) -> String {
 /// message, and the will of a client that was connected. (mosquitto_sub 2.0.11 is not used at QoS 2: it stores a repeated PUBLISH
 /// beside the first one, and prints both if PUBREL is sent again as well.)
 #[test]
-fn what_other_clients_were_told_is_there_after_kills() {
+fn acknowledged_state_of_other_clients_survives_kills() {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("store-foreign");
     let _ = std::fs::remove_dir_all(&dir);
     let (mut running, port) = broker(&dir, "0");

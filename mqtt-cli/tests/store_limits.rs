@@ -95,7 +95,7 @@ const CONNECT_311: &[u8] = b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01q";
 /// 3.1.1 end, and QoS 0 messages pass. When a client takes its messages, at QoS 2, there is room again, and no accepted message
 /// is missing.
 #[test]
-fn at_the_limit_what_must_be_stored_is_refused_until_there_is_room() {
+fn a_full_store_refuses_messages_until_there_is_room() {
     let dir = dir("store-limit");
     let (broker, port) = broker(&dir, &["--store-limit", "20000"]);
     let away = ["-i", "away", "-c", "-t", "n", "-q", "2"];
@@ -254,7 +254,7 @@ impl Retainer {
 /// On a full disk, what must be stored is refused or waits, and QoS 0 goes on. When another program makes room, service resumes by
 /// itself, and all that was accepted is in the store.
 #[test]
-fn on_a_full_disk_nothing_is_acknowledged_until_there_is_room() {
+fn a_full_disk_delays_acknowledgements_until_there_is_room() {
     let dir = dir("store-disk");
     let Some((running, port, seen)) = broker_on_a_small_disk(&dir) else {
         return;
@@ -309,7 +309,7 @@ fn on_a_full_disk_nothing_is_acknowledged_until_there_is_room() {
 
 /// `written` survives `kill -9`, `off` keeps nothing.
 #[test]
-fn each_durability_keeps_what_it_says() {
+fn each_durability_survives_its_failures() {
     for (durability, keeps) in [("stored", true), ("written", true), ("off", false)] {
         let dir = dir(&format!("store-{durability}"));
         let (running, port) = broker(&dir, &["--durability", durability]);

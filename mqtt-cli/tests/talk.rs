@@ -63,7 +63,7 @@ fn a_script_waits_for_answers_and_explains_them() {
 
 /// Packets that only together break a rule are reported, and change the exit code.
 #[test]
-fn rules_that_the_broker_breaks_are_told() {
+fn violations_by_the_broker_are_reported() {
     for (script, answers, words) in [
         ("connect -i a", &[(15, "20 02 01 00")][..], "MQTT-3.2.2-1"),
         (
@@ -215,7 +215,7 @@ fn a_transcript_is_replayed_as_a_test() {
 
 /// With a keep-alive of one second, PINGREQ is sent without a line for it.
 #[test]
-fn pings_are_sent_on_request() {
+fn the_option_ping_sends_pings() {
     let (address, serving) = server(&[(15, "20 02 00 00"), (2, "d0 00")]);
     let mut process = Process::start(MQTT, &["talk", &address, "--ping"]);
     process.write("connect -i a -k 1\n");

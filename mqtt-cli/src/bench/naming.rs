@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be_made_are_refused() {
+    fn impossible_name_patterns_are_refused() {
         assert!(Names::new(Some("all the same"), None, None).is_err());
         assert!(Names::new(Some("%%i"), None, None).is_err());
         assert!(Names::new(Some("%c-%i"), None, None).is_err());

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_closed_hides_what_is_below() {
+    fn a_collapsed_topic_hides_its_subtopics() {
         let mut tree = tree(&["a/b/c", "$SYS/broker/uptime"]);
         assert_eq!(topics(&tree), ["$SYS", "a", "a/b", "a/b/c"]);
         tree.open("a/b", false);
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_limited() {
+    fn topics_and_stored_payloads_are_limited() {
         let mut tree = Tree::new(3);
         tree.insert("a/b", &[0; 10_000], 1, true);
         tree.insert("c/d", b"", 0, false);

@@ -146,7 +146,7 @@ const PUBLISHERS: &[(&str, &str, usize)] = &[
 ];
 
 #[test]
-fn publishers_do_the_same() {
+fn pub_behaves_as_mosquitto_pub() {
     let socket = folder("drop-in-unix");
     // When root starts Mosquitto, it changes to another user.
     #[cfg(unix)]
@@ -230,7 +230,7 @@ const SUBSCRIBERS: &[(&str, i32)] = &[
 ];
 
 #[test]
-fn subscribers_print_the_same() {
+fn sub_prints_the_same_as_mosquitto_sub() {
     let broker = Mosquitto::start("");
     let port = broker.port.to_string();
     let to = ["-h", "127.0.0.1", "-p", &port];
@@ -332,7 +332,7 @@ const REQUESTS: &[(&str, &str)] = &[
 
 /// The responder finds the response topic of MQTT 5 in the request, and answers.
 #[test]
-fn requests_and_responses_are_the_same() {
+fn rr_behaves_as_mosquitto_rr() {
     let broker = Mosquitto::start("");
     let port = broker.port.to_string();
     let to = ["-h", "127.0.0.1", "-p", &port];
@@ -378,7 +378,7 @@ fn requests_and_responses_are_the_same() {
 }
 
 #[test]
-fn requests_without_a_response_end_the_same() {
+fn requests_without_a_response_end_as_in_mosquitto_rr() {
     let broker = Mosquitto::start("");
     let port = broker.port.to_string();
     let to = ["-h", "127.0.0.1", "-p", &port];

@@ -92,7 +92,7 @@ fn broker(files: &str) -> (Mosquitto, [String; 2]) {
 }
 
 #[test]
-fn options_for_tls_do_the_same() {
+fn tls_options_behave_as_in_mosquitto() {
     let files = folder("drop-in-tls");
     certificates(&files);
     let files = files.display().to_string();
@@ -154,7 +154,7 @@ fn socks(mut client: TcpStream) -> std::io::Result<()> {
 }
 
 #[test]
-fn both_connect_through_a_proxy() {
+fn mqtt_and_mosquitto_connect_through_a_proxy() {
     let broker = Mosquitto::start("");
     let port = broker.port.to_string();
     let proxy = RawServer::start(|client, _| drop(socks(client)));

@@ -28,7 +28,7 @@ fn publish(port: &str, more: &[&str]) -> Option<i32> {
 }
 
 #[test]
-fn a_socket_of_systemd_is_listened_at() {
+fn a_socket_of_systemd_is_used() {
     let broker = activated("systemd:0");
     let port = digits(&broker.wait_stderr_after(ADDRESS));
     assert_eq!(publish(&port, &[]), Some(0));
@@ -43,7 +43,7 @@ fn a_socket_of_systemd_is_listened_at() {
 }
 
 #[test]
-fn an_address_says_who_connects_there() {
+fn an_address_can_have_its_own_users() {
     let folder = folder("addresses");
     let users = folder.join("users");
     let users = users.to_str().unwrap();

@@ -6,7 +6,7 @@ use crate::broker::{Broker, MQTT};
 use crate::commands::{failed, folder, is_well};
 
 #[test]
-fn a_bench_counts_what_it_measures() {
+fn a_bench_counts_its_messages() {
     let broker = Broker::start(&[]);
     for qos in ["0", "1", "2"] {
         let load = [
@@ -130,7 +130,7 @@ fn connections_that_fail_or_are_lost_are_counted() {
 }
 
 #[test]
-fn topics_users_and_identifiers_have_placeholders() {
+fn placeholders_in_topics_users_and_identifiers_are_replaced() {
     let broker = Broker::start(&[]);
     let observer = broker.spawn("sub", &["-t", "site/#", "-C", "2", "-F", "%t", "-d"]);
     observer.wait_stderr("receiving SUBACK");

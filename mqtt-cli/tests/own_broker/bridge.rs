@@ -120,16 +120,16 @@ fn bridges(version: &str) {
 }
 
 #[test]
-fn a_bridge_of_mosquitto_by_3_1() {
+fn a_mosquitto_bridge_connects_by_3_1() {
     bridges("mqttv31");
 }
 
 #[test]
-fn a_bridge_of_mosquitto_by_3_1_1() {
+fn a_mosquitto_bridge_connects_by_3_1_1() {
     bridges("mqttv311");
 }
 
 #[test]
-fn a_bridge_of_mosquitto_by_5() {
+fn a_mosquitto_bridge_connects_by_5() {
     bridges("mqttv50");
 }

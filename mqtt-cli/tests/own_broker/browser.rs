@@ -54,17 +54,17 @@ fn browser_speaks(scheme: &str) {
 }
 
 #[test]
-fn a_browser_speaks_over_websocket() {
+fn a_browser_connects_over_websocket() {
     browser_speaks("ws");
 }
 
 #[test]
-fn a_browser_speaks_over_websocket_and_tls() {
+fn a_browser_connects_over_websocket_and_tls() {
     browser_speaks("wss");
 }
 
 #[test]
-fn the_page_of_the_broker_shows_what_happens() {
+fn the_web_page_shows_clients_topics_and_messages() {
     let broker = Broker::start(&["--web", "127.0.0.1:0"]);
     let port = broker.process.wait_stderr_after("web=127.0.0.1:");
     let Some(chromium) = chromium() else {
@@ -84,7 +84,7 @@ fn the_page_of_the_broker_shows_what_happens() {
 }
 
 #[test]
-fn the_page_is_for_this_machine_only() {
+fn the_web_page_needs_a_loopback_address() {
     let broker = Broker::start(&["--web", "127.0.0.1:0"]);
     let port = broker.process.wait_stderr_after("web=127.0.0.1:");
     let answer = |request: &str, host: &str| {

@@ -295,7 +295,7 @@ rumqttc!(rumqttc_4, rumqttc, rumqttc::qos);
 rumqttc!(rumqttc_5, rumqttc::v5, rumqttc::v5::mqttbytes::qos);
 
 #[test]
-fn each_client_hears_each() {
+fn each_client_library_receives_from_each_other() {
     for qos in QOS {
         let broker = Broker::start(&[]);
         let said: Vec<String> = PEERS
@@ -324,7 +324,7 @@ fn each_client_hears_each() {
 
 /// Two cases that failed with other brokers: a subscriber to everything at QoS 1, and one to the statistics.
 #[test]
-fn everything_and_the_statistics_reach_paho() {
+fn paho_receives_all_topics_and_statistics() {
     for version in ["3.1.1", "5"] {
         let broker = Broker::start(&["--statistics-interval", "1"]);
         let everything = Peer::Paho(version).subscribe(&broker.port, "#", "1", 3);

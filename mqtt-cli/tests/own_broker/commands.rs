@@ -58,7 +58,7 @@ fn the_demo_shows_each_flow_and_the_resume() {
 }
 
 #[test]
-fn an_address_for_everyone_needs_users_or_consent() {
+fn a_public_address_needs_users_or_allow_anonymous() {
     let ended = run(MQTT, &["broker", "--bind", "0.0.0.0:0"], "");
     failed(&ended, 1, "everyone could connect to 0.0.0.0:0");
     for arguments in [
@@ -80,7 +80,7 @@ fn an_address_for_everyone_needs_users_or_consent() {
 }
 
 #[test]
-fn users_prove_who_they_are_and_do_what_they_may() {
+fn passwords_and_rules_are_enforced() {
     let folder = folder("users");
     let (users, acl) = (folder.join("users"), folder.join("acl"));
     let (users, acl) = (users.to_str().unwrap(), acl.to_str().unwrap());
@@ -135,7 +135,7 @@ fn users_prove_who_they_are_and_do_what_they_may() {
 
 /// The arguments are those of mosquitto_passwd, whose files are supported as well.
 #[test]
-fn password_files_are_made_and_read_as_mosquitto_does() {
+fn password_files_are_compatible_with_mosquitto() {
     let folder = folder("mosquitto-users");
     let made = folder.join("mosquitto");
     let made = made.to_str().unwrap();
@@ -164,7 +164,7 @@ fn password_files_are_made_and_read_as_mosquitto_does() {
 
 /// A mistake in a rules file must not allow anything.
 #[test]
-fn a_wrong_line_in_a_file_keeps_the_broker_from_starting() {
+fn an_invalid_line_in_a_file_prevents_the_start() {
     let folder = folder("wrong");
     let (users, acl) = (folder.join("users"), folder.join("acl"));
     let (users, acl) = (users.to_str().unwrap(), acl.to_str().unwrap());
@@ -206,7 +206,7 @@ fn a_wrong_line_in_a_file_keeps_the_broker_from_starting() {
 
 #[cfg(unix)]
 #[test]
-fn files_that_every_user_can_read_or_change_are_told() {
+fn files_that_every_user_can_read_or_change_cause_a_warning() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = folder("open");
     let (users, acl) = (folder.join("users"), folder.join("acl"));
@@ -241,7 +241,7 @@ fn files_that_every_user_can_read_or_change_are_told() {
 }
 
 #[test]
-fn a_configuration_file_is_obeyed_and_the_command_line_wins() {
+fn options_take_precedence_over_the_configuration_file() {
     let file = folder("config").join("broker.toml");
     std::fs::write(&file, "log = \"debug\"\npacket-size = 1000\n").unwrap();
     let file = file.to_str().unwrap();
@@ -270,7 +270,7 @@ fn a_configuration_file_is_obeyed_and_the_command_line_wins() {
 }
 
 #[test]
-fn a_broker_that_is_told_to_end_says_goodbye() {
+fn a_stopped_broker_sends_disconnect() {
     for signal in ["INT", "TERM"] {
         let broker = Broker::start(&[]);
         let subscriber = broker.spawn("sub", &["-t", "a", "-V", "5", "-d"]);
@@ -304,7 +304,7 @@ fn a_client_that_is_killed_leaves_its_will_and_keeps_its_session() {
 }
 
 #[test]
-fn check_says_what_the_broker_allows() {
+fn check_prints_the_limits_of_the_broker() {
     let broker = Broker::start(&[]);
     let ended = run(MQTT, &["check", "127.0.0.1", "-p", &broker.port], "");
     is_well(&ended);
@@ -351,7 +351,7 @@ fn check_says_what_the_broker_allows() {
 }
 
 #[test]
-fn completions_and_manual_pages_name_each_command() {
+fn completions_and_manual_pages_contain_each_command() {
     for shell in ["bash", "zsh", "fish"] {
         let ended = run(MQTT, &["completions", shell], "");
         is_well(&ended);
@@ -381,7 +381,7 @@ fn completions_and_manual_pages_name_each_command() {
 
 /// Scripts for Mosquitto call the broker with these options.
 #[test]
-fn the_options_of_mosquitto_are_known() {
+fn options_of_the_mosquitto_broker_are_accepted() {
     let folder = folder("mosquitto_options");
     let config = folder.join("broker.toml");
     std::fs::write(&config, "maximum-qos = 1\n").unwrap();
@@ -400,7 +400,7 @@ fn the_options_of_mosquitto_are_known() {
 }
 
 #[test]
-fn a_configuration_of_mosquitto_is_printed_as_ours() {
+fn a_configuration_of_mosquitto_is_converted() {
     let folder = folder("mosquitto_import");
     let theirs = folder.join("mosquitto.conf");
     std::fs::write(

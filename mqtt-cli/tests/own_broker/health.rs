@@ -21,7 +21,7 @@ fn ask(port: &str, request: &str) -> String {
 }
 
 #[test]
-fn the_state_is_told_over_http() {
+fn health_and_metrics_are_served_over_http() {
     let broker = Broker::start(&["--health", "127.0.0.1:0"]);
     let port = broker.process.wait_stderr_after("health=127.0.0.1:");
     let ended = broker.run("pub", &["-t", "a", "-m", "hello", "-r", "-q", "1"]);
@@ -62,7 +62,7 @@ fn the_state_is_told_over_http() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn systemd_is_told_that_it_is_ready_and_that_it_ends() {
+fn systemd_is_notified_of_start_and_stop() {
     let path = folder("notify").join("socket");
     let socket = UnixDatagram::bind(&path).unwrap();
     let broker = Command::new(MQTT)

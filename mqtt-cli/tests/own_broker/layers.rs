@@ -287,22 +287,22 @@ fn mosquitto(version: &str) -> &'static str {
 }
 
 #[test]
-fn our_program_by_each_scheme() {
+fn mqtt_connects_by_each_scheme() {
     meets(Peer::Own);
 }
 
 #[test]
-fn mosquittos_programs_by_each_scheme() {
+fn mosquitto_clients_connect_by_each_scheme() {
     meets(Peer::Mosquitto);
 }
 
 #[test]
-fn paho_by_each_scheme() {
+fn paho_connects_by_each_scheme() {
     meets(Peer::Paho);
 }
 
 #[test]
-fn mqtt_js_by_each_scheme() {
+fn mqtt_js_connects_by_each_scheme() {
     meets(Peer::MqttJs);
 }
 
@@ -341,7 +341,7 @@ fn rumqttc_target(broker: &Listeners, authority: &Authority, scheme: &str) -> Ru
 }
 
 #[test]
-fn rumqttc_by_each_scheme() {
+fn rumqttc_connects_by_each_scheme() {
     let authority = Authority::new("an authority");
     let broker = Secured::start("rumqttc", &authority, &[]);
     rumqttc_meets_ours(&broker, &authority);
@@ -394,7 +394,7 @@ fn rumqttc_meets_ours(broker: &Listeners, authority: &Authority) {
 }
 
 #[test]
-fn check_and_bench_go_by_tls_and_websocket() {
+fn check_and_bench_connect_by_tls_and_websocket() {
     let authority = Authority::new("an authority");
     let broker = Secured::start("check", &authority, &[]);
     for scheme in ["mqtts", "ws", "wss", "unix"] {
@@ -415,7 +415,7 @@ fn check_and_bench_go_by_tls_and_websocket() {
 
 /// One port serves TLS, WebSocket, both and plain MQTT by the first bytes of each connection.
 #[test]
-fn one_port_tells_the_protocols_apart() {
+fn one_port_detects_each_protocol() {
     let authority = Authority::new("an authority");
     let port = free_port().to_string();
     let bind = format!("--bind=any://127.0.0.1:{port}");

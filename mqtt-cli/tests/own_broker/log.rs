@@ -60,7 +60,7 @@ fn ends(mut broker: Unread) {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_does_not_stop_the_broker() {
+fn an_unread_log_pipe_does_not_stop_the_broker() {
     let (broker, port, log) = start_piped();
     chatters(&port);
     ends(broker);
@@ -68,7 +68,7 @@ fn a_pipe_that_nobody_reads_does_not_stop_the_broker() {
 }
 
 #[test]
-fn a_pipe_that_is_closed_does_not_stop_the_broker() {
+fn a_closed_log_pipe_does_not_stop_the_broker() {
     let (broker, port, log) = start_piped();
     drop(log);
     chatters(&port);
@@ -77,7 +77,7 @@ fn a_pipe_that_is_closed_does_not_stop_the_broker() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_does_not_stop_the_broker() {
+fn a_log_on_a_full_disk_does_not_stop_the_broker() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap().to_string();
     drop(free);
@@ -91,7 +91,7 @@ fn a_full_disk_does_not_stop_the_broker() {
 }
 
 #[test]
-fn a_client_cannot_forge_lines_nor_reach_the_terminal() {
+fn texts_of_clients_are_escaped_in_the_log() {
     let acl = folder("log").join("acl");
     std::fs::write(&acl, "topic read #\n").unwrap();
     for format in ["text", "json"] {
@@ -128,7 +128,7 @@ fn a_client_cannot_forge_lines_nor_reach_the_terminal() {
 
 /// A refused client is logged with name and address, and its texts cannot add a line.
 #[test]
-fn refusals_and_ends_are_told_with_name_and_address() {
+fn refusals_and_disconnections_are_logged_with_name_and_address() {
     let broker = Broker::start(&["--allow-anonymous=false"]);
     let refused = broker.run(
         "sub",

@@ -6,7 +6,7 @@ use crate::broker::{Broker, MQTT};
 
 /// The broker may queue a fiftieth of the published messages.
 #[test]
-fn all_messages_reach_a_connected_subscriber() {
+fn a_slow_connected_subscriber_receives_all_messages() {
     const COUNT: &str = "20000";
     for qos in ["0", "1", "2"] {
         let broker = Broker::start(&["--queued-messages", "400"]);

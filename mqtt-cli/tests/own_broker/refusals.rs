@@ -26,7 +26,7 @@ fn is_told(words: &[&str], code: i32, text: &str) {
 }
 
 #[test]
-fn a_server_that_is_not_who_it_should_be() {
+fn a_server_certificate_that_does_not_match_is_refused() {
     let authority = Authority::new("an authority");
     let broker = Secured::start("server", &authority, &[]);
     let port = broker.port("mqtts");
@@ -69,7 +69,7 @@ fn a_server_that_is_not_who_it_should_be() {
 }
 
 #[test]
-fn options_that_cannot_be_used() {
+fn unusable_options_are_refused() {
     for (words, text) in [
         (&["--psk", "00"][..], "client certificate"),
         (&["--ciphers", "ALL"], "--ciphers"),
@@ -85,7 +85,7 @@ fn options_that_cannot_be_used() {
 }
 
 #[test]
-fn another_protocol_than_the_port_is_for() {
+fn a_wrong_protocol_for_a_port_is_reported() {
     let authority = Authority::new("an authority");
     let broker = Secured::start("protocol", &authority, &[]);
     let ca = broker.file("ca");
@@ -110,7 +110,7 @@ fn another_protocol_than_the_port_is_for() {
 }
 
 #[test]
-fn a_client_without_a_good_certificate() {
+fn a_client_without_a_valid_certificate_is_refused() {
     let authority = Authority::new("an authority");
     let more = ["--client-ca", "DIRECTORY/clients", "--crl", "DIRECTORY/crl"];
     let name = "client";
@@ -149,7 +149,7 @@ fn a_client_without_a_good_certificate() {
 }
 
 #[test]
-fn a_web_server_that_has_no_mqtt() {
+fn a_web_server_without_mqtt_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let answers = [
@@ -170,7 +170,7 @@ fn a_web_server_that_has_no_mqtt() {
 }
 
 #[test]
-fn a_proxy_of_the_environment_and_an_interface() {
+fn proxies_of_the_environment_and_interfaces_are_used() {
     let authority = Authority::new("an authority");
     let broker = Secured::start("environment", &authority, &[]);
     let closed = free_port();

@@ -26,7 +26,7 @@ fn publishes(broker: &Broker, user: &str, password: &str, topic: &str) -> Option
 }
 
 #[test]
-fn a_hangup_reads_users_rules_and_limits_again() {
+fn sighup_reloads_users_rules_and_limits() {
     let folder = folder("reload");
     let file = |name: &str| folder.join(name);
     let path = |name: &str| file(name).to_str().unwrap().to_owned();
@@ -75,7 +75,7 @@ fn a_hangup_reads_users_rules_and_limits_again() {
 }
 
 #[test]
-fn a_hangup_changes_the_level_of_the_log_and_says_what_it_cannot_change() {
+fn sighup_changes_the_log_level_and_names_fixed_settings() {
     let folder = folder("reload-log");
     let file = folder.join("broker.toml");
     write(&file, "log = \"info\"\nbind = [\"127.0.0.1:0\"]\n").unwrap();

@@ -22,7 +22,7 @@ fn names(port: &str, last: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn all_topics_of_mosquitto_are_there() {
+fn all_statistics_topics_of_mosquitto_are_published() {
     let mosquitto = Mosquitto::start("sys_interval 1");
     // Retained messages come first. This topic is not told until a client was connected, so it comes behind them.
     let theirs = names(

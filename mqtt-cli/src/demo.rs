@@ -47,7 +47,7 @@ impl Demo {
                 port: address.port(),
                 version: self.version,
             };
-            let told = timeout(PATIENCE, story.tell()).await;
+            let told = timeout(PATIENCE, story.run_story()).await;
             let _ = stop.send(());
             told.unwrap_or_else(|_| Err(Failure::timed_out("the demo took too long")))
         };
@@ -66,7 +66,7 @@ struct Story {
 }
 
 impl Story {
-    async fn tell(&self) -> Result<(), Failure> {
+    async fn run_story(&self) -> Result<(), Failure> {
         let seen = Arc::new(Seen::default());
         let subscriber = self.client("subscriber", &seen);
         say("the subscriber subscribes to demo/#");

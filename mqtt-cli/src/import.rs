@@ -38,7 +38,7 @@ const LISTENER_FILES: [(&str, &str); 3] =
     [("certfile", "cert"), ("keyfile", "key"), ("crlfile", "crl")];
 
 /// Keys whose meaning is how this broker works anyway, with these values only if some are given.
-const AS_IT_IS: [(&str, &[&str]); 4] = [
+const ALWAYS: [(&str, &[&str]); 4] = [
     ("set_tcp_nodelay", &[]),
     ("persistence", &["false"]),
     ("log_dest", &["stderr"]),
@@ -72,7 +72,7 @@ struct Imported {
     /// Who may connect is said for each listener.
     per_listener: bool,
     /// Lines that cannot be said, with their numbers.
-    unsaid: Vec<(usize, String)>,
+    unsupported: Vec<(usize, String)>,
 }
 
 /// Returns the settings as TOML. Lines without a counterpart are comments at the end.
@@ -85,7 +85,7 @@ pub(crate) fn import(text: &str) -> String {
         }
         let (key, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         if !imported.take(key, value.trim()) {
-            imported.unsaid.push((at + 1, line.to_owned()));
+            imported.unsupported.push((at + 1, line.to_owned()));
         }
     }
     imported.print()
@@ -109,7 +109,7 @@ impl Imported {
             self.values.insert("acl-file", quoted(value));
             return !value.is_empty() && !self.per_listener;
         }
-        if let Some((_, values)) = AS_IT_IS.iter().find(|(theirs, _)| *theirs == key) {
+        if let Some((_, values)) = ALWAYS.iter().find(|(theirs, _)| *theirs == key) {
             return values.is_empty() || values.contains(&value);
         }
         match key {
@@ -221,10 +221,10 @@ impl Imported {
                 let _ = writeln!(text, "{key} = {value}");
             }
         }
-        if !self.unsaid.is_empty() {
+        if !self.unsupported.is_empty() {
             text.push_str("\n# What cannot be said:\n");
         }
-        for (at, line) in &self.unsaid {
+        for (at, line) in &self.unsupported {
             let _ = writeln!(text, "# line {at}: {}", line.escape_debug());
         }
         text

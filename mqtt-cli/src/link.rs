@@ -69,7 +69,7 @@ pub(crate) async fn watch(
     quiet: bool,
 ) -> Failure {
     let mut events = handle.events();
-    let mut news = News::new(quiet);
+    let mut news = PrintedReasons::new(quiet);
     let mut gives_up = None;
     let mut why = String::new();
     loop {
@@ -107,7 +107,7 @@ pub(crate) async fn watch(
 /// Prints the events of a client with a store, which works without a connection. Returns when the client has stopped.
 pub(crate) async fn watch_stored(handle: &Handle, version: Version, quiet: bool) -> Failure {
     let mut events = handle.events();
-    let mut news = News::new(quiet);
+    let mut news = PrintedReasons::new(quiet);
     while let Some(event) = events.next().await {
         match event {
             ConnectionEvent::Connected(_) => news.connected(),
@@ -129,7 +129,7 @@ pub(crate) async fn watch_stored(handle: &Handle, version: Version, quiet: bool)
 const STEADY: Duration = Duration::from_secs(10);
 
 /// Prints each reason once, not for each attempt.
-struct News {
+struct PrintedReasons {
     quiet: bool,
     was_connected: bool,
     /// When the connection began, if there is one.
@@ -142,7 +142,7 @@ struct News {
     told: bool,
 }
 
-impl News {
+impl PrintedReasons {
     const fn new(quiet: bool) -> Self {
         Self {
             quiet,

@@ -20,7 +20,7 @@ const DEFAULT_LEVEL: &str = "info";
 /// How many lines may wait to be written.
 const WAITING: usize = 1_024;
 /// How long the program waits at its end for the last lines.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const FINISH_TIME: Duration = Duration::from_millis(500);
 
 /// The log of this process.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl Lines {
     fn finish(&self) {
         let (done, wait) = sync_channel(1);
         if self.items.try_send(Item::Finish(done)).is_ok() {
-            let _ = wait.recv_timeout(LAST_WORDS);
+            let _ = wait.recv_timeout(FINISH_TIME);
         }
     }
 }

@@ -116,7 +116,7 @@ impl Publish {
             lost = link::watch_stored(&handle, version, quiet), if is_stored => Err(lost),
             () = mqtt_broker_host::signals::interrupted() => Err(fail("interrupted")),
         };
-        let remained = handle.close(self.goodbye()).await;
+        let remained = handle.close(self.close_time()).await;
         done?;
         match remained.len() {
             0 => Ok(()),
@@ -129,7 +129,7 @@ impl Publish {
     }
 
     /// Returns how long closing may take: messages of an earlier process may wait in the store.
-    fn goodbye(&self) -> Duration {
+    fn close_time(&self) -> Duration {
         if self.store.is_given() {
             self.patience.max(link::GOODBYE)
         } else {

@@ -78,7 +78,7 @@ impl Review {
     }
 
     /// Returns whether an answer of the broker is missing.
-    pub(crate) fn broker_owes(&self) -> bool {
+    pub(crate) fn has_missing_answer(&self) -> bool {
         self.awaited
             .iter()
             .any(|awaited| awaited.by == From::Broker)

@@ -175,7 +175,8 @@ impl Conversation {
                 }
             }
             if self.is_closed {
-                return self.result(!self.lines.is_empty() || self.assumed.review.broker_owes());
+                return self
+                    .result(!self.lines.is_empty() || self.assumed.review.has_missing_answer());
             }
             if self.lines_end && self.lines.is_empty() && !self.is_waiting() {
                 return self.result(false);
@@ -224,7 +225,7 @@ impl Conversation {
     }
 
     fn is_waiting(&self) -> bool {
-        !self.is_lost && self.assumed.review.broker_owes()
+        !self.is_lost && self.assumed.review.has_missing_answer()
     }
 
     /// Returns the time at three quarters of the keep-alive after the last packet.

@@ -26,7 +26,7 @@ use crate::args::{ConnectArgs, qos};
 use crate::failure::{Failure, fail, sentence};
 use crate::link;
 use crate::subscribe::filters;
-use view::{Prompt, View, Wish};
+use view::{Prompt, Request, View};
 
 /// Shows the topics of a broker as a tree, with rates and last messages.
 ///
@@ -192,9 +192,9 @@ impl Screen<'_> {
                 }
                 News::Key(Some(Event::Key(key))) if key.kind != KeyEventKind::Release => {
                     match self.view.key(key) {
-                        Wish::Quit => return Ok(()),
-                        Wish::Publish(prompt) => self.publish(&prompt),
-                        Wish::Nothing => {}
+                        Request::Quit => return Ok(()),
+                        Request::Publish(prompt) => self.publish(&prompt),
+                        Request::Nothing => {}
                     }
                     self.draw()?;
                 }

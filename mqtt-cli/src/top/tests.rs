@@ -6,7 +6,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::style::Color;
 
 use super::draw::draw;
-use super::view::{Prompt, View, Wish};
+use super::view::{Prompt, Request, View};
 
 struct Shown {
     view: View,
@@ -40,8 +40,8 @@ impl Shown {
             .collect()
     }
 
-    fn press(&mut self, keys: &[KeyCode]) -> Wish {
-        let mut wish = Wish::Nothing;
+    fn press(&mut self, keys: &[KeyCode]) -> Request {
+        let mut wish = Request::Nothing;
         for key in keys {
             wish = self.view.key(KeyEvent::new(*key, KeyModifiers::NONE));
         }
@@ -50,7 +50,7 @@ impl Shown {
 
     fn control(&mut self, letter: char) {
         let key = KeyEvent::new(KeyCode::Char(letter), KeyModifiers::CONTROL);
-        assert_eq!(self.view.key(key), Wish::Nothing);
+        assert_eq!(self.view.key(key), Request::Nothing);
     }
 
     fn write(&mut self, text: &str) {
@@ -98,7 +98,7 @@ fn topics_are_a_tree_with_rates_and_last_messages() {
     );
     shown.press(&[KeyCode::Up, KeyCode::Left]);
     assert_eq!(shown.lines()[4], "       3          3    + pump");
-    assert_eq!(shown.press(&[KeyCode::Char('q')]), Wish::Quit);
+    assert_eq!(shown.press(&[KeyCode::Char('q')]), Request::Quit);
 }
 
 #[test]
@@ -175,11 +175,11 @@ fn a_message_is_written_with_the_keyboard() {
         retain: true,
         qos: 1,
     };
-    assert_eq!(shown.press(&[KeyCode::Enter]), Wish::Publish(expected));
+    assert_eq!(shown.press(&[KeyCode::Enter]), Request::Publish(expected));
     // Without a topic nothing is published, and Esc closes the prompt.
     shown.press(&[KeyCode::Char('p'), KeyCode::Tab]);
     shown.control('u');
-    assert_eq!(shown.press(&[KeyCode::Enter]), Wish::Nothing);
-    assert_eq!(shown.press(&[KeyCode::Esc]), Wish::Nothing);
+    assert_eq!(shown.press(&[KeyCode::Enter]), Request::Nothing);
+    assert_eq!(shown.press(&[KeyCode::Esc]), Request::Nothing);
     assert_eq!(shown.view.prompt, None);
 }

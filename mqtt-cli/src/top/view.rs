@@ -42,7 +42,7 @@ pub(super) struct Prompt {
 
 /// The request of a key to the program.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Wish {
+pub(super) enum Request {
     Nothing,
     Quit,
     Publish(Prompt),
@@ -92,10 +92,10 @@ impl View {
         exact.or_else(above).unwrap_or(0)
     }
 
-    pub(super) fn key(&mut self, key: KeyEvent) -> Wish {
+    pub(super) fn key(&mut self, key: KeyEvent) -> Request {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         if control && key.code == KeyCode::Char('c') {
-            return Wish::Quit;
+            return Request::Quit;
         }
         match self.prompt.take() {
             Some(prompt) => self.key_of_prompt(prompt, key.code, control),
@@ -103,9 +103,9 @@ impl View {
         }
     }
 
-    fn key_of_tree(&mut self, code: KeyCode) -> Wish {
+    fn key_of_tree(&mut self, code: KeyCode) -> Request {
         match code {
-            KeyCode::Char('q') | KeyCode::Esc => return Wish::Quit,
+            KeyCode::Char('q') | KeyCode::Esc => return Request::Quit,
             KeyCode::Up | KeyCode::Char('k') => self.move_by(|at, _| at.saturating_sub(1)),
             KeyCode::Down | KeyCode::Char('j') => self.move_by(|at, _| at + 1),
             KeyCode::PageUp => self.move_by(|at, _| at.saturating_sub(PAGE)),
@@ -126,7 +126,7 @@ impl View {
             }
             _ => {}
         }
-        Wish::Nothing
+        Request::Nothing
     }
 
     fn move_by(&mut self, to: impl FnOnce(usize, usize) -> usize) {
@@ -148,11 +148,11 @@ impl View {
         }
     }
 
-    fn key_of_prompt(&mut self, mut prompt: Prompt, code: KeyCode, control: bool) -> Wish {
+    fn key_of_prompt(&mut self, mut prompt: Prompt, code: KeyCode, control: bool) -> Request {
         match code {
-            KeyCode::Esc => return Wish::Nothing,
+            KeyCode::Esc => return Request::Nothing,
             KeyCode::Enter if prompt.topic.is_empty() => {}
-            KeyCode::Enter => return Wish::Publish(prompt),
+            KeyCode::Enter => return Request::Publish(prompt),
             KeyCode::Tab | KeyCode::BackTab => prompt.in_payload = !prompt.in_payload,
             KeyCode::Char('r') if control => prompt.retain = !prompt.retain,
             KeyCode::Char('t') if control => prompt.qos = (prompt.qos + 1) % 3,
@@ -164,7 +164,7 @@ impl View {
             _ => {}
         }
         self.prompt = Some(prompt);
-        Wish::Nothing
+        Request::Nothing
     }
 }
 

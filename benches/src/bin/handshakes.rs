@@ -1,8 +1,8 @@
 //! How long the messages of a pair of clients take, and how many pass, while 1,000 others perform handshakes of TLS 1.3 with the same
 //! broker, again and again. `--seconds N` is the time of each measurement (5). The pair uses TLS as well.
 //!
-//! The broker has a thread and the pair another one. The 1,000 clients run in a process of the lowest priority, so that they take the processor only while nobody else does: other
-//! machines would compute for them.
+//! The broker has a thread and the pair another one. The 1,000 clients run in a process of the lowest priority, so that they take the
+//! processor only while nobody else does: other machines would compute for them.
 
 use std::net::TcpStream;
 use std::process::{Command, Stdio};

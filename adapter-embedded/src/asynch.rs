@@ -25,6 +25,12 @@ pub trait Storage {
     /// They cannot be stored.
     #[allow(async_fn_in_trait, reason = "firmware has one core and no Send")]
     async fn store(&mut self, client: &mut Client<'_>) -> Result<(), SessionError>;
+
+    /// Stores all records, also those that were [put off](mqtt_session::Durable), because the connection is over.
+    #[allow(async_fn_in_trait, reason = "firmware has one core and no Send")]
+    async fn ended(&mut self, client: &mut Client<'_>) {
+        let _ = client;
+    }
 }
 
 impl Storage for () {
@@ -163,24 +169,43 @@ impl<'b, T: Read + Write, C: Timer, S: Storage> Connection<'_, 'b, T, C, S> {
         &mut self,
         until: Option<Instant>,
     ) -> Result<(Option<Event<'_>>, &mut Client<'b>), Error<T::Error>> {
+        let waited = self.wait(until).await;
+        #[cfg(feature = "flash")]
+        if waited.is_err() {
+            self.storage.ended(self.client).await;
+        }
+        if !waited? {
+            return Ok((None, self.client));
+        }
+        let now = self.timer.now();
+        match self.input.step(self.client, now) {
+            Ok(event) => Ok((event, self.client)),
+            Err(violation) => {
+                #[cfg(feature = "flash")]
+                self.storage.ended(self.client).await;
+                Err(violation.into())
+            }
+        }
+    }
+
+    /// Waits until the machine can do a step. Returns `false` if it is too late.
+    async fn wait(&mut self, until: Option<Instant>) -> Result<bool, Error<T::Error>> {
         self.input.advance();
-        self.flush().await?;
+        self.send().await?;
         while self.input.wants_more(self.client) {
             let now = self.timer.now();
             if until.is_some_and(|until| until <= now) {
-                return Ok((None, self.client));
+                return Ok(false);
             }
             let wake = self.client.deadline().into_iter().chain(until).min();
             self.read(wake).await?;
             if self.input.wants_more(self.client) {
                 let now = self.timer.now();
                 self.input.tick(self.client, now)?;
-                self.flush().await?;
+                self.send().await?;
             }
         }
-        let now = self.timer.now();
-        let event = self.input.step(self.client, now)?;
-        Ok((event, self.client))
+        Ok(true)
     }
 
     /// Reads bytes that arrive before `until`.
@@ -215,6 +240,15 @@ impl<'b, T: Read + Write, C: Timer, S: Storage> Connection<'_, 'b, T, C, S> {
     /// # Errors
     /// The transport fails, or the flash.
     pub async fn flush(&mut self) -> Result<(), Error<T::Error>> {
+        let sent = self.send().await;
+        #[cfg(feature = "flash")]
+        if sent.is_err() {
+            self.storage.ended(self.client).await;
+        }
+        sent
+    }
+
+    async fn send(&mut self) -> Result<(), Error<T::Error>> {
         #[cfg(feature = "flash")]
         self.storage.store(self.client).await?;
         while !self.client.outgoing().is_empty() {
@@ -243,8 +277,10 @@ impl<'b, T: Read + Write, C: Timer, S: Storage> Connection<'_, 'b, T, C, S> {
     /// The transport fails, or the flash.
     pub async fn disconnect(mut self) -> Result<(), Error<T::Error>> {
         let _ = self.client.disconnect(&Disconnect::default());
-        let flushed = self.flush().await;
+        let flushed = self.send().await;
         self.client.disconnected();
+        #[cfg(feature = "flash")]
+        self.storage.ended(self.client).await;
         flushed
     }
 }

@@ -21,6 +21,11 @@ pub trait Storage {
     /// # Errors
     /// They cannot be stored.
     fn store(&mut self, client: &mut Client<'_>) -> Result<(), SessionError>;
+
+    /// Stores all records, also those that were [put off](mqtt_session::Durable), because the connection is over.
+    fn ended(&mut self, client: &mut Client<'_>) {
+        let _ = client;
+    }
 }
 
 impl Storage for () {
@@ -151,12 +156,31 @@ impl<'b, T: Read + ReadReady + Write, C: Clock, S: Storage> Connection<'_, 'b, T
         &mut self,
         until: Option<Instant>,
     ) -> Result<(Option<Event<'_>>, &mut Client<'b>), Error<T::Error>> {
+        let waited = self.wait(until);
+        if waited.is_err() {
+            self.storage.ended(self.client);
+        }
+        if !waited? {
+            return Ok((None, self.client));
+        }
+        let now = self.clock.now();
+        match self.input.step(self.client, now) {
+            Ok(event) => Ok((event, self.client)),
+            Err(violation) => {
+                self.storage.ended(self.client);
+                Err(violation.into())
+            }
+        }
+    }
+
+    /// Waits until the machine can do a step. Returns `false` if it is too late.
+    fn wait(&mut self, until: Option<Instant>) -> Result<bool, Error<T::Error>> {
         self.input.advance();
-        self.flush()?;
+        self.send()?;
         while self.input.wants_more(self.client) {
             let now = self.clock.now();
             if until.is_some_and(|until| until <= now) {
-                return Ok((None, self.client));
+                return Ok(false);
             }
             if self.transport.read_ready().map_err(Error::Io)? {
                 self.read()?;
@@ -169,12 +193,10 @@ impl<'b, T: Read + ReadReady + Write, C: Clock, S: Storage> Connection<'_, 'b, T
             if self.input.wants_more(self.client) {
                 let now = self.clock.now();
                 self.input.tick(self.client, now)?;
-                self.flush()?;
+                self.send()?;
             }
         }
-        let now = self.clock.now();
-        let event = self.input.step(self.client, now)?;
-        Ok((event, self.client))
+        Ok(true)
     }
 
     /// Reads the bytes that have arrived.
@@ -197,6 +219,14 @@ impl<'b, T: Read + ReadReady + Write, C: Clock, S: Storage> Connection<'_, 'b, T
     /// # Errors
     /// The transport fails, or the flash.
     pub fn flush(&mut self) -> Result<(), Error<T::Error>> {
+        let sent = self.send();
+        if sent.is_err() {
+            self.storage.ended(self.client);
+        }
+        sent
+    }
+
+    fn send(&mut self) -> Result<(), Error<T::Error>> {
         self.storage.store(self.client)?;
         if self.client.outgoing().is_empty() {
             return Ok(());
@@ -218,8 +248,9 @@ impl<'b, T: Read + ReadReady + Write, C: Clock, S: Storage> Connection<'_, 'b, T
     /// The transport fails, or the flash.
     pub fn disconnect(mut self) -> Result<(), Error<T::Error>> {
         let _ = self.client.disconnect(&Disconnect::default());
-        let flushed = self.flush();
+        let flushed = self.send();
         self.client.disconnected();
+        self.storage.ended(self.client);
         flushed
     }
 }

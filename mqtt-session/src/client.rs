@@ -356,6 +356,20 @@ impl<'m> Client<'m> {
         self.engine.note()
     }
 
+    /// Sets when records of messages to the server are written, from the next message on. Records that were put off are written.
+    /// Call it after [`Self::start_journal`].
+    #[cfg(feature = "journal")]
+    pub fn set_durable(&mut self, durable: crate::Durable) {
+        self.engine.set_durable(&mut self.memory, durable);
+    }
+
+    /// Writes the records that [`Durable::WhenOffline`](crate::Durable::WhenOffline) has put off, as [`Self::disconnected`] does: when
+    /// the transport has failed, or before the power ends. Those that have no room are written when others are [stored](Self::stored).
+    #[cfg(feature = "journal")]
+    pub fn record_deferred(&mut self) {
+        self.engine.record_deferred(&mut self.memory);
+    }
+
     /// Returns the records that are not stored yet: whole ones, oldest first. The call has no effect of its own. While more
     /// than 256 KiB of them wait, [`Self::publish`] at QoS 1 and 2 returns [`Refused::Full`], and [`Self::receive`] returns
     /// [`Step::Blocked`].

@@ -162,6 +162,7 @@ impl Engine {
     /// Makes everything in the session independent of this connection: messages are to be sent again, and requests end in
     /// doubt.
     pub(crate) fn park(&mut self, m: &mut Memory<'_>) {
+        self.record_deferred(m);
         for index in 0..usize::from(self.session.len) {
             let Some(slot) = self.slot_mut(m, index) else {
                 break;

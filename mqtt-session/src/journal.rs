@@ -8,6 +8,7 @@ use mqtt_proto::num::{to_u32, to_usize};
 use mqtt_proto::wire::View;
 use mqtt_proto::{PacketId, PacketType, PropertyId, Version};
 
+use crate::deferred::Deferred;
 use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::Outgoing as Message;
@@ -54,6 +55,7 @@ pub(crate) struct Journal {
     /// The first record was read.
     pub(crate) has_format: bool,
     failed: bool,
+    pub(crate) deferred: Deferred,
     /// Of a server, whose host keeps the records.
     #[cfg(all(feature = "alloc", feature = "server"))]
     pub(crate) flows: Option<Flows>,
@@ -156,6 +158,11 @@ impl Slot {
     pub(crate) const fn record_becomes_due(&mut self) {
         self.flags |= RECORD_DUE;
     }
+
+    const fn recorded(&mut self) {
+        self.flags &= !RECORD_DUE;
+        self.set_age(0);
+    }
 }
 
 impl Engine {
@@ -187,6 +194,7 @@ impl Engine {
         if let Some(journal) = &mut self.journal {
             journal.stored(m, n);
         }
+        self.resume_deferred(m);
         if self.is_connected() {
             // Messages whose record had no room.
             self.pump(m);
@@ -321,12 +329,12 @@ impl Engine {
     /// A message was accepted. At QoS 2 its packet waits for the record (3.1.1 \[MQTT-4.3.3-1\], 5 \[MQTT-4.4.0-1\]).
     #[inline]
     pub(crate) fn record_message(&mut self, m: &mut Memory<'_>, slot: &Slot) {
-        if self.journal.is_some() && slot.id() != 0 {
+        if self.journal.is_some() && slot.id() != 0 && !self.defer(m, slot) {
             self.write_message(m, slot);
         }
     }
 
-    fn write_message(&mut self, m: &mut Memory<'_>, slot: &Slot) {
+    pub(crate) fn write_message(&mut self, m: &mut Memory<'_>, slot: &Slot) {
         let (last, version) = (self.session.last, self.session.version);
         let Some(journal) = &mut self.journal else {
             return;
@@ -356,8 +364,8 @@ impl Engine {
         if !self.record_fits(m, to_usize(slot.len)) {
             return false;
         }
-        self.record_message(m, slot);
-        slot.flags &= !RECORD_DUE;
+        self.write_message(m, slot);
+        slot.recorded();
         true
     }
 
@@ -386,6 +394,7 @@ impl Engine {
             && slot.id() != 0
             && !slot.awaits.is_request()
             && !slot.has_ended()
+            && !slot.is_deferred()
         {
             let order = journal.order(last, slot.token().number);
             journal.write(m, &Entry::Outgoing(order, None));

@@ -106,6 +106,7 @@ impl Engine {
     /// may not call `tick` in time.
     #[inline]
     pub(crate) fn heard(&mut self, m: &mut Memory<'_>, now: u32) {
+        self.tick_deferred(m, now);
         let timeout = self.answer_timeout();
         let times = &mut self.link.times;
         times.last_heard = now;
@@ -201,13 +202,14 @@ impl Engine {
     pub(crate) fn due_in(&self, now: u32) -> Option<u32> {
         let mut due = self.overdue_in(now);
         if self.is_connected() {
-            due = due.min(self.ping_in(now));
+            due = due.min(self.ping_in(now)).min(self.deferred_due_in(now));
         }
         (due != NEVER).then_some(due)
     }
 
     /// Sends PINGREQ if it is due, or ends the connection if the peer was silent for too long.
     pub(crate) fn tick(&mut self, m: &mut Memory<'_>, now: u32) -> Result<(), Problem> {
+        self.tick_deferred(m, now);
         if self.overdue_in(now) == 0 {
             let problem = match self.link.phase {
                 Phase::Connecting => Problem::ConnectTimeout,

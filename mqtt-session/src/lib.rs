@@ -43,6 +43,8 @@ mod requests;
 mod slots;
 
 #[cfg(feature = "journal")]
+mod deferred;
+#[cfg(feature = "journal")]
 mod journal;
 #[cfg(not(feature = "journal"))]
 #[path = "no_journal.rs"]
@@ -78,6 +80,8 @@ pub use config::Acknowledge;
 pub use config::Config;
 #[cfg(feature = "policies")]
 pub use config::{Offline, SessionLost};
+#[cfg(feature = "journal")]
+pub use deferred::Durable;
 pub use error::{Closed, Refused, Violation};
 #[cfg(feature = "server")]
 pub use event::ServerEvent;

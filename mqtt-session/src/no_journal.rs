@@ -26,6 +26,21 @@ impl Engine {
     }
 
     #[allow(clippy::unused_self, reason = "as with the feature")]
+    pub(crate) const fn check_deferred(
+        &self,
+        _: &Memory<'_>,
+        _: &Outgoing<'_>,
+        _: u32,
+    ) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    pub(crate) const fn deferred_due_in(&self, _: u32) -> u32 {
+        u32::MAX
+    }
+
+    #[allow(clippy::unused_self, reason = "as with the feature")]
     pub(crate) const fn lent_record_fits(&self, _: &Memory<'_>, _: usize) -> bool {
         true
     }
@@ -66,6 +81,7 @@ nothing! {
     count_sent(usize);
     hold_all();
     record_assumed(&mut Memory<'_>, &str);
+    record_deferred(&Memory<'_>);
     record_connect(&mut Memory<'_>, &str, bool);
     record_connected(&mut Memory<'_>, &View<'_>, bool);
     record_end(&mut Memory<'_>, &Slot);
@@ -75,5 +91,6 @@ nothing! {
     record_messages_again(&mut Memory<'_>);
     record_received(&mut Memory<'_>, u16);
     record_released(&mut Memory<'_>, &Slot);
+    tick_deferred(&Memory<'_>, u32);
     wait_for_records(&Memory<'_>);
 }

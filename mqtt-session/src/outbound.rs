@@ -63,6 +63,7 @@ impl Engine {
         now: u32,
     ) -> Result<Option<Token>, Refused> {
         if message.qos != QoS::AtMostOnce {
+            self.check_deferred(m, message, now)?;
             self.check_record(m, message)?;
         }
         if FAST && let Some(token) = self.publish_plain(m, message) {

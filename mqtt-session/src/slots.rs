@@ -94,7 +94,7 @@ impl Awaits {
 const ON_WIRE: u8 = 1;
 /// The packet was sent before. It has the DUP flag the next time.
 const DUP: u8 = 2;
-/// The message counts in the window of this connection. The next flag, 8, is in `journal.rs`.
+/// The message counts in the window of this connection. The flag 8 is in `journal.rs`, 16 and 32 in `deferred.rs`.
 const COUNTED: u8 = 4;
 
 impl Slot {

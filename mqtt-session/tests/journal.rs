@@ -2,10 +2,11 @@
 //! restored from any records, from those that were stored up to all that were written, keeps its promises and finds them kept.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mqtt_proto::{Properties, QoS, Subscription, TopicFilter, Version};
 use mqtt_session::records::{Entry, Fault, Format, Kind, Machine, Record, Records};
-use mqtt_session::{Client, Config, Ended, Heap, Refused};
+use mqtt_session::{Client, Config, Durable, Ended, Heap, Refused};
 use mqtt_testing::choices::Choices;
 use mqtt_testing::machines::{Endpoint, Opening, OwnedEvent, Pair, Role};
 use proptest::collection::vec;
@@ -25,6 +26,7 @@ struct Accepted {
 struct World {
     pair: Pair,
     config: Config,
+    durable: Durable,
     /// All records that are stored, since the beginning of time.
     log: Vec<u8>,
     up: Vec<Accepted>,
@@ -80,6 +82,7 @@ impl World {
         let mut world = Self {
             pair,
             config,
+            durable: Durable::Always,
             log: Vec::new(),
             up: Vec::new(),
             down: Vec::new(),
@@ -114,6 +117,11 @@ impl World {
         match endpoint.publish(qos, "a", payload.as_bytes(), now) {
             Ok(_) if role == Role::Client => {
                 let log = self.log.len() + self.client().journal().len();
+                // It may be lost while the connection is up.
+                let may_be_lost = self.durable != Durable::Always
+                    && qos == QoS::AtLeastOnce
+                    && self.pair.client.is_connected();
+                let log = if may_be_lost { usize::MAX } else { log };
                 let told = false;
                 self.up.push(Accepted {
                     payload,
@@ -188,7 +196,8 @@ impl World {
                 message.log = usize::MAX;
             }
         }
-        let next = restored(self.config, &self.log, as_store);
+        let mut next = restored(self.config, &self.log, as_store);
+        next.set_durable(self.durable);
         self.pair.client = Endpoint::Client(Box::new(next));
         // What the program made of a message at QoS 2 is as durable as the record of the message.
         let mut left = taken(&self.log);
@@ -248,6 +257,9 @@ fn survives(choices: &[u8], version: Version) {
     config.window = 1 + u16::try_from(choices.below(6)).unwrap();
     config.outgoing_limit = choices.pick(&[200, 256 << 10]);
     let mut world = World::new(version, config);
+    world.durable = choices.pick(&[Durable::Always, Durable::WhenOffline(20)]);
+    let durable = world.durable;
+    world.client().set_durable(durable);
     while !choices.is_empty() {
         let role = choices.pick(&[Role::Client, Role::Server]);
         match choices.below(16) {
@@ -257,7 +269,12 @@ fn survives(choices: &[u8], version: Version) {
             }
             5..=7 => world.pair.write(role, 1 + choices.below(200)),
             8..=10 => world.pair.read(role, 1 + choices.below(200)),
-            11 => world.pair.run(),
+            11 if choices.flag() => world.pair.run(),
+            11 => {
+                world.pair.now = world.pair.now.after(Duration::from_millis(7));
+                let now = world.pair.now;
+                world.client().tick(now).unwrap();
+            }
             12 | 13 => world.store(choices.below(4)),
             14 => {
                 world.pair.cut();

@@ -18,6 +18,9 @@ use crate::blocking::Storage;
 /// * `RECORD`: bytes of the longest record, which is the packet of a message and 32 more.
 /// * `ENTRIES`: how many records there may be at once: three, and one for each of the slots of both directions. At most 255.
 ///
+/// After [`Self::restore`], [`Client::set_durable`] with `Durable::WhenOffline` lets most messages at QoS 1 never touch the flash: they are
+/// stored if their acknowledgement takes long, or when the connection ends. A reset while it is up loses those that are younger.
+///
 /// The range needs two pages at least; with more, pages are erased less often. What was written by a later major version of
 /// `sequential-storage` may not be readable: erase the range then.
 ///
@@ -102,6 +105,12 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Storage
     fn store(&mut self, client: &mut Client<'_>) -> Result<(), SessionError> {
         let stored = Flash::store(self, client);
         stored.map_err(SessionError::Flash)
+    }
+
+    fn ended(&mut self, client: &mut Client<'_>) {
+        client.record_deferred();
+        // What cannot be stored now is stored before the next connection writes.
+        let _ = Flash::store(self, client);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 
 use embedded_io::{ErrorKind, ErrorType, Read, ReadReady, Write};
 use mqtt_embedded::Clock;
@@ -198,6 +200,27 @@ impl Inner {
         self.unflushed = 0;
         // Bytes that are not flushed have not arrived.
         self.serve();
+    }
+}
+
+/// Pending until bytes arrive.
+impl embedded_io_async::Read for Far {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
+        poll_fn(|_| match ReadReady::read_ready(self) {
+            Ok(false) => Poll::Pending,
+            _ => Poll::Ready(Read::read(self, buffer)),
+        })
+        .await
+    }
+}
+
+impl embedded_io_async::Write for Far {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
+        Write::write(self, bytes)
+    }
+
+    async fn flush(&mut self) -> Result<(), ErrorKind> {
+        Write::flush(self)
     }
 }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use embedded_storage::nor_flash::{
     ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
 };
+use embedded_storage_async::nor_flash as asynch;
 
 const PAGE: usize = 256;
 const WORD: usize = 4;
@@ -131,5 +132,31 @@ impl NorFlash for Nor {
             inner.written += WORD;
         }
         Ok(())
+    }
+}
+
+/// The same for a device that awaits its flash.
+impl asynch::ReadNorFlash for Nor {
+    const READ_SIZE: usize = 1;
+
+    async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
+        ReadNorFlash::read(self, offset, bytes)
+    }
+
+    fn capacity(&self) -> usize {
+        ReadNorFlash::capacity(self)
+    }
+}
+
+impl asynch::NorFlash for Nor {
+    const WRITE_SIZE: usize = WORD;
+    const ERASE_SIZE: usize = PAGE;
+
+    async fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {
+        NorFlash::erase(self, from, to)
+    }
+
+    async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
+        NorFlash::write(self, offset, bytes)
     }
 }

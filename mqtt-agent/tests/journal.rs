@@ -244,6 +244,36 @@ fn without_records_the_first_connect_of_mqtt_5_is_clean() {
     assert!(!story.connect(true));
 }
 
+/// In 3.1.1 a clean session would end with its connection, so the client takes the session that the server has kept: it gets the
+/// messages in it once, and ends the flow whose identifier only the server knows.
+#[test]
+fn without_records_a_client_of_3_1_1_takes_the_kept_session() {
+    let mut story = Story::new(options(Version::V311));
+    assert!(!story.connect(true));
+    let kept = |dup| Packet::Publish(publish(QoS::ExactlyOnce, 7, dup, "kept"));
+    story.feed(&kept(true));
+    let mut pubrel = BytesMut::from(&[0x62, 2, 0, 9][..]);
+    story.agent.receive(&mut pubrel, story.now).expect("PUBREL");
+    story.store();
+    // 3.1.1 [MQTT-4.3.3-2]
+    assert_eq!(story.says(), ["PubComp"]);
+    let route = story.subscribe("a/b");
+    assert_eq!(story.says(), ["subscribe a/b"]);
+    let message = story.agent.next_message(Some(route)).expect("it waited");
+    assert_eq!(&message.payload[..], b"kept");
+    let id = message.id().expect("QoS 2");
+    story.agent.taken(Some(route), id, story.now);
+    story.store();
+    assert_eq!(story.says(), ["PubRec"]);
+    // PUBREC was lost.
+    story.restart();
+    assert!(!story.connect(true));
+    story.feed(&kept(true));
+    assert_eq!(story.says(), ["subscribe a/b", "PubRec"]);
+    let route = story.subscribe("a/b");
+    assert!(story.agent.next_message(Some(route)).is_none());
+}
+
 /// 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]: the server may have ended its session even if its CONNACK did not arrive.
 #[test]
 fn a_clean_start_goes_on_after_a_crash_until_connack() {

@@ -2,6 +2,7 @@
 
 use mqtt_proto::VarInt;
 
+use crate::broker::{DUE_WILL, MESSAGE};
 use crate::error::{Damaged, Fault};
 
 /// Length in bytes of the longest record, with its length field.
@@ -37,6 +38,13 @@ impl Kind {
     #[must_use]
     pub const fn is_optional(self) -> bool {
         self.0 & OPTIONAL != 0
+    }
+
+    /// Returns whether each key of this kind is put only once, because it is a new number: before its first record no store has
+    /// an entry with it.
+    #[must_use]
+    pub const fn is_put_once(self) -> bool {
+        self.0 == MESSAGE.0 || self.0 == DUE_WILL.0
     }
 
     /// Returns the first byte of a record of this kind.

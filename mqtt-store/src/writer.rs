@@ -5,6 +5,8 @@ use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use mqtt_journal::Record;
+
 use crate::changes::{Batch, Changes, parse};
 use crate::config::Config;
 use crate::engine::Engine;
@@ -58,6 +60,7 @@ impl Writer {
             over_limit: false,
             deletes_at_once: DELETES_AT_ONCE,
             try_again: false,
+            repeats: false,
             notify,
         };
         let thread = thread::Builder::new()
@@ -212,6 +215,8 @@ struct Worker {
     deletes_at_once: usize,
     /// Whether to try again on a full disk.
     try_again: bool,
+    /// Whether the first of the next records may have been in a transaction that failed.
+    repeats: bool,
     notify: Box<dyn Fn() + Send>,
 }
 
@@ -353,9 +358,10 @@ impl Worker {
             self.full_at = self.used;
         }
         self.disk = Disk::Closed;
+        self.repeats = true;
         self.engine.reopen(true)?;
         self.disk = Disk::WithoutReserve;
-        let rest = Changes::of(batch.from(*done)).deletes();
+        let rest = self.changes(batch.from(*done)).deletes();
         // Each change copies pages, and few are free: a small transaction needs few pages.
         for deletes in rest.chunks(self.deletes_at_once) {
             if let Err(failure) = self.commit(&deletes) {
@@ -372,7 +378,7 @@ impl Worker {
         let mut count = batch.from(*done).len();
         while count > 0 {
             let rest = batch.from(*done);
-            match self.commit(&Changes::of(rest.get(..count).unwrap_or_default())) {
+            match self.commit(&self.changes(rest.get(..count).unwrap_or_default())) {
                 Ok(()) => {
                     *done += count;
                     count = rest.len() - count;
@@ -381,7 +387,7 @@ impl Worker {
                 Err(Failure::Limit) if count > 1 => count /= 2,
                 Err(Failure::Limit) => {
                     let used = self.used;
-                    self.commit(&Changes::of(rest).deletes())?;
+                    self.commit(&self.changes(rest).deletes())?;
                     if self.used >= used {
                         return Err(Failure::Limit);
                     }
@@ -390,7 +396,16 @@ impl Worker {
                 Err(failure) => return Err(failure),
             }
         }
+        self.repeats = false;
         Ok(())
+    }
+
+    fn changes<'a>(&self, records: &[Record<'a>]) -> Changes<'a> {
+        if self.repeats {
+            Changes::of_repeated(records)
+        } else {
+            Changes::of(records)
+        }
     }
 
     fn commit(&mut self, changes: &Changes<'_>) -> Result<(), Failure> {

@@ -21,9 +21,9 @@ const SUBSCRIPTION: Kind = Kind::new(17);
 const WISH: Kind = Kind::new(18);
 const RECEIVED: Kind = Kind::new(19);
 const RETAINED: Kind = Kind::new(20);
-const MESSAGE: Kind = Kind::new(21);
+pub(crate) const MESSAGE: Kind = Kind::new(21);
 const FLOW: Kind = Kind::new(22);
-const DUE_WILL: Kind = Kind::new(23);
+pub(crate) const DUE_WILL: Kind = Kind::new(23);
 
 /// Stands for a time that is never reached.
 pub const NEVER: u64 = u64::MAX;
@@ -151,7 +151,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    fn put_key(&self, put: &mut dyn FnMut(&[u8])) {
+    fn put_key(&self, put: &mut impl FnMut(&[u8])) {
         match self {
             Self::Format(_) => {}
             Self::Session(number, _) | Self::Message(number, _) | Self::DueWill(number, _) => {
@@ -180,7 +180,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    fn put_value(&self, put: &mut dyn FnMut(&[u8])) {
+    fn put_value(&self, put: &mut impl FnMut(&[u8])) {
         match self {
             Self::Format(format) => put(&format.value()),
             Self::Session(_, Some(session)) => session.put(put),
@@ -208,11 +208,8 @@ impl<'a> Entry<'a> {
     /// Returns the length of the record in bytes; `None` if it would be longer than [`MAX_RECORD`].
     #[must_use]
     pub fn encoded_len(&self) -> Option<usize> {
-        let (key, body) = self.lengths()?;
-        let len = body
-            .encoded_len()
-            .checked_add(usize::try_from(body.get()).ok()?)?;
-        (len <= MAX_RECORD && key.get() <= body.get()).then_some(len)
+        let (key_len, body) = self.lengths()?;
+        whole(key_len, body)
     }
 
     /// Returns the length of the key, and the length of the record after its length field.
@@ -233,23 +230,38 @@ impl<'a> Entry<'a> {
     /// Writes the record to the front of `out` and returns its length. Returns `None` if there is no room, or if the record would
     /// be longer than [`MAX_RECORD`].
     pub fn write(&self, out: &mut [u8]) -> Option<usize> {
-        let (key_len, body) = self.lengths()?;
         let (mut end, mut fits) = (0_usize, true);
-        let mut put = |bytes: &[u8]| {
+        self.put(&mut |bytes| {
             let start = end;
             end = end.saturating_add(bytes.len());
             match out.get_mut(start..end) {
                 Some(room) => room.copy_from_slice(bytes),
                 None => fits = false,
             }
-        };
-        let (len, len_bytes) = body.encode();
-        put(len.get(..len_bytes)?);
-        put(&[self.kind().first_byte(self.deletes())]);
-        let (len, len_bytes) = key_len.encode();
-        put(len.get(..len_bytes)?);
-        self.put_key(&mut put);
-        self.put_value(&mut put);
+        })?;
         fits.then_some(end)
     }
+
+    /// Passes the bytes of the record to `put`, piece by piece, and returns their number. Returns `None`, and passes nothing, if the
+    /// record would be longer than [`MAX_RECORD`].
+    pub fn put(&self, put: &mut impl FnMut(&[u8])) -> Option<usize> {
+        let (key_len, body) = self.lengths()?;
+        let len = whole(key_len, body)?;
+        let (body, body_bytes) = body.encode();
+        put(body.get(..body_bytes)?);
+        put(&[self.kind().first_byte(self.deletes())]);
+        let (key_len, key_len_bytes) = key_len.encode();
+        put(key_len.get(..key_len_bytes)?);
+        self.put_key(put);
+        self.put_value(put);
+        Some(len)
+    }
+}
+
+/// Returns the length of a record; `None` if it would be longer than [`MAX_RECORD`].
+fn whole(key_len: VarInt, body: VarInt) -> Option<usize> {
+    let len = body
+        .encoded_len()
+        .checked_add(usize::try_from(body.get()).ok()?)?;
+    (len <= MAX_RECORD && key_len.get() <= body.get()).then_some(len)
 }

@@ -191,7 +191,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    pub(super) fn put(&self, put: &mut dyn FnMut(&[u8])) {
+    pub(super) fn put(&self, put: &mut impl FnMut(&[u8])) {
         put(&[self.version.level()]);
         put(&self.expiry.to_be_bytes());
         put(&[u8::from(self.away.is_some())]);
@@ -240,7 +240,7 @@ impl Subscription {
         })
     }
 
-    pub(super) fn put(self, put: &mut dyn FnMut(&[u8])) {
+    pub(super) fn put(self, put: &mut impl FnMut(&[u8])) {
         let mut options = self.qos.get();
         if self.no_local {
             options |= NO_LOCAL;
@@ -278,7 +278,7 @@ impl<'a> Retained<'a> {
         })
     }
 
-    pub(super) fn put(&self, put: &mut dyn FnMut(&[u8])) {
+    pub(super) fn put(&self, put: &mut impl FnMut(&[u8])) {
         put(&self.expires.to_be_bytes());
         let level = self.version.map_or(0, Version::level) << VERSION_SHIFT;
         let has_user_name = if self.user_name.is_some() {
@@ -316,7 +316,7 @@ impl<'a> Message<'a> {
         })
     }
 
-    pub(super) fn put(&self, put: &mut dyn FnMut(&[u8])) {
+    pub(super) fn put(&self, put: &mut impl FnMut(&[u8])) {
         put(&self.expires.to_be_bytes());
         put(&[self.qos.get()]);
         put(&self.targets.count.to_be_bytes());
@@ -348,7 +348,7 @@ impl<'a> Target<'a> {
     }
 
     /// Passes the bytes of the target to `put`, piece by piece.
-    pub fn write(&self, put: &mut dyn FnMut(&[u8])) {
+    pub fn write(&self, put: &mut impl FnMut(&[u8])) {
         put(&self.session.to_be_bytes());
         self.delivery.put(put);
     }
@@ -385,7 +385,7 @@ impl<'a> Delivery<'a> {
         })
     }
 
-    pub(super) fn put(&self, put: &mut dyn FnMut(&[u8])) {
+    pub(super) fn put(&self, put: &mut impl FnMut(&[u8])) {
         let mut flags = self.qos.get();
         flags |= if self.retain { RETAIN } else { 0 };
         flags |= if self.share.is_some() { SHARED } else { 0 };
@@ -440,7 +440,7 @@ impl<'a> Flow<'a> {
         Ok(flow)
     }
 
-    pub(super) fn put(&self, put: &mut dyn FnMut(&[u8])) {
+    pub(super) fn put(&self, put: &mut impl FnMut(&[u8])) {
         match self {
             Self::Target(delivery) => {
                 put(&[0]);
@@ -459,7 +459,7 @@ impl<'a> Flow<'a> {
     }
 }
 
-fn put_binary(bytes: &[u8], put: &mut dyn FnMut(&[u8])) {
+fn put_binary(bytes: &[u8], put: &mut impl FnMut(&[u8])) {
     // A text of MQTT is not longer. A longer one is written as empty, and the reader rejects its record.
     let len = u16::try_from(bytes.len()).unwrap_or(0);
     put(&len.to_be_bytes());

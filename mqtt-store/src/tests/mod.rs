@@ -1,5 +1,6 @@
 //! Tests the engine and the writer on a disk in memory that fails, fills up, and loses bytes that were not flushed.
 
+mod changes;
 mod crashes;
 mod disk;
 mod full;

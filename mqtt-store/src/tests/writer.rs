@@ -2,8 +2,9 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use mqtt_journal::Record;
+use mqtt_journal::{Kind, Record};
 
 use super::disk::Disk;
 use super::{Change, Model, Numbers, apply, journal, open, read};
@@ -61,7 +62,9 @@ fn script() -> Script {
         results,
         commits: Arc::clone(&commits),
     };
-    let store = Store::with_engine(Box::new(engine), Config::new(""));
+    let mut config = Config::new("");
+    config.retry = Duration::from_secs(1_000_000);
+    let store = Store::with_engine(Box::new(engine), config);
     Script {
         writer: store.start(|| {}).unwrap(),
         started: has_started,
@@ -106,6 +109,58 @@ fn what_came_and_went_meanwhile_is_one_change() {
     script.results.send(Ok(2)).unwrap();
     script.writer.wait(len(&[put(0)]) + len(&changes)).unwrap();
     assert_eq!(*script.commits.lock().unwrap(), [1, 2]);
+}
+
+/// A record of a key that is put once.
+fn message(value: Option<&[u8]>) -> Vec<u8> {
+    let record = Record {
+        kind: Kind::new(21),
+        key: b"12345678",
+        value,
+    };
+    let mut bytes = vec![0; record.encoded_len().unwrap()];
+    record.write(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_message_that_came_and_went_meanwhile_is_not_written() {
+    let script = script();
+    script.writer.append(&journal(&[put(0)]));
+    script.started.recv().unwrap();
+    let both = [message(Some(b"1")), message(None)].concat();
+    script.writer.append(&both);
+    script.results.send(Ok(2)).unwrap();
+    let len = len(&[put(0)]) + u64::try_from(both.len()).unwrap();
+    script.writer.wait(len).unwrap();
+    assert_eq!(*script.commits.lock().unwrap(), [1]);
+}
+
+/// The put may have been stored although its transaction failed, so the deletion is stored.
+#[test]
+fn a_message_of_a_failed_transaction_is_deleted() {
+    let script = script();
+    let first = message(Some(b"1"));
+    script.writer.append(&first);
+    // The second one follows when the engine is open again.
+    for _ in 0..2 {
+        script.results.send(Err(Failure::DiskFull)).unwrap();
+        script.started.recv().unwrap();
+    }
+    let len = u64::try_from(first.len()).unwrap();
+    assert_eq!(script.writer.wait(len), Err(Failure::DiskFull));
+    let second = message(None);
+    script.writer.append(&second);
+    script.writer.retry();
+    for _ in 0..2 {
+        script.results.send(Ok(0)).unwrap();
+    }
+    let len = len + u64::try_from(second.len()).unwrap();
+    while script.writer.wait(len).is_err() {
+        script.writer.retry();
+    }
+    // The deletion goes first, and then in its order.
+    assert_eq!(*script.commits.lock().unwrap(), [1, 1, 1, 1]);
 }
 
 #[test]

@@ -14,48 +14,11 @@ use crate::pressure::Withheld;
 use crate::queue::{Identifiers, Limits, Queued, Room};
 use crate::rights::{drops_first, may_receive};
 use crate::router::Share;
+use crate::source::Source;
 use crate::stall::Tried;
 
-/// A message that is being routed. It borrows from the input, and is copied at most once for all queues.
-pub(crate) struct Source<'a> {
-    message: &'a Outgoing<'a>,
-    kept: Option<Message>,
-    /// The steps for delivering it to one receiver.
-    steps: usize,
-}
-
-impl<'a> Source<'a> {
-    pub(crate) fn new(message: &'a Outgoing<'a>) -> Self {
-        Self {
-            message,
-            kept: None,
-            steps: delivery_steps(message),
-        }
-    }
-
-    /// Makes a source of a message that is already stored.
-    pub(crate) fn of(kept: &Message, message: &'a Outgoing<'a>) -> Self {
-        Self {
-            kept: Some(kept.clone()),
-            ..Self::new(message)
-        }
-    }
-
-    pub(crate) const fn steps(&self) -> usize {
-        self.steps
-    }
-
-    /// Returns the message in its stored form.
-    pub(crate) fn kept(&mut self, now: Instant) -> Option<&Message> {
-        if self.kept.is_none() {
-            self.kept = Some(Message::new(self.message, now).ok()?);
-        }
-        self.kept.as_ref()
-    }
-}
-
 /// Returns the steps of one delivery: properties are written one by one, and the payload is copied.
-fn delivery_steps(message: &Outgoing<'_>) -> usize {
+pub(crate) fn delivery_steps(message: &Outgoing<'_>) -> usize {
     let properties = if message.properties.is_empty() {
         0
     } else {
@@ -234,7 +197,7 @@ impl<H: Hooks> Broker<H> {
         } = target;
         let message = source.message;
         self.meter
-            .spend(source.steps.saturating_add(identifiers.len() / 8));
+            .spend(source.steps().saturating_add(identifiers.len() / 8));
         let qos = self.config.delivery_qos(message.qos, subscriber.qos);
         // 3.1.1 [MQTT-3.3.1-9], 5 [MQTT-3.3.1-12] and [MQTT-3.3.1-13]
         let retain = message.retain && subscriber.retain_as_published;

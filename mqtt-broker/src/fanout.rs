@@ -12,13 +12,13 @@ use smallvec::SmallVec;
 
 use crate::broker::{Broker, number, usize_of};
 use crate::connection::ConnectionId;
-use crate::deliver::Source;
 use crate::hooks::Hooks;
 use crate::journal::{Origin, Record, steps_of};
 use crate::message::Message;
 use crate::pressure::{RoutingLimits, Withheld};
 use crate::router::{Keyed, Matches, Share, Subscriber};
 use crate::session::{RoutingMark, Session};
+use crate::source::Source;
 
 /// One receiver of a message.
 #[derive(Clone, Copy, Debug)]

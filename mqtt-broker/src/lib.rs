@@ -26,6 +26,7 @@ mod load;
 mod portions;
 mod rights;
 mod share;
+mod source;
 mod subscribe;
 mod turn;
 

@@ -37,13 +37,8 @@ pub(crate) struct Message {
 impl Message {
     /// Stores a message that arrived at `now`.
     pub(crate) fn new(message: &Outgoing<'_>, now: Instant) -> Result<Self, EncodeError> {
-        let publish = Publish {
-            retain: message.retain,
-            properties: message.properties,
-            ..Publish::new(message.topic, message.payload)
-        };
-        let mut packet = vec![0; publish.encoded_len(Version::V5)?];
-        publish.encode(Version::V5, &mut packet)?;
+        let mut packet = Vec::new();
+        encode(message, &mut packet)?;
         let head = packet.len().saturating_sub(message.payload.len());
         Ok(Self {
             head: u32::try_from(head).unwrap_or(u32::MAX),
@@ -172,6 +167,19 @@ impl Message {
             },
         }
     }
+}
+
+/// Writes the packet of a message in MQTT 5 at QoS 0, in place of the content of `packet`.
+pub(crate) fn encode(message: &Outgoing<'_>, packet: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let publish = Publish {
+        retain: message.retain,
+        properties: message.properties,
+        ..Publish::new(message.topic, message.payload)
+    };
+    packet.clear();
+    packet.resize(publish.encoded_len(Version::V5)?, 0);
+    publish.encode(Version::V5, packet)?;
+    Ok(())
 }
 
 /// Returns when a message with these properties expires.

@@ -8,15 +8,15 @@ use mqtt_session::records::broker::{
 };
 use mqtt_session::{Instant, Token};
 
-use super::messages::{Origin, RecordState, Unneeded};
+use super::messages::{KEPT, Origin, RecordState, Unneeded};
 use super::name::Record;
 use crate::broker::{Broker, usize_of};
-use crate::deliver::Source;
 use crate::fanout::Target;
 use crate::hooks::Hooks;
 use crate::message::Message;
 use crate::queue::{Identifiers, Queued};
 use crate::router::Share;
+use crate::source::Source;
 
 impl<H: Hooks> Broker<H> {
     /// Begins the record of a message that is about to be delivered.
@@ -37,20 +37,35 @@ impl<H: Hooks> Broker<H> {
             return;
         }
         journal.number_message();
-        let Some(message) = source.kept(now) else {
-            journal.end_without_record();
-            return;
-        };
-        self.write_message(message);
+        if let Some(message) = source.kept_before() {
+            return self.write_message(message);
+        }
+        // A message that no queue has is encoded into memory that all such messages use.
+        let mut packet = std::mem::take(&mut journal.messages.packet);
+        let encoded = source.encode(&mut packet);
+        match (encoded, &mut self.journal) {
+            (Err(_), Some(journal)) => journal.end_without_record(),
+            (_, None) => {}
+            (Ok(()), Some(_)) => self.write_packet(&packet, source.qos(), source.expires(now)),
+        }
+        if let Some(journal) = &mut self.journal {
+            packet.shrink_to(KEPT);
+            journal.messages.packet = packet;
+        }
     }
 
     fn write_message(&mut self, message: &Message) {
-        let expires = self.wall_or_never(message.expires());
+        self.write_packet(message.packet(), message.qos(), message.expires());
+    }
+
+    /// Writes the record of the message whose targets were collected; `packet` is its packet in MQTT 5 at QoS 0.
+    fn write_packet(&mut self, packet: &[u8], qos: QoS, expires: Option<Instant>) {
+        let expires = self.wall_or_never(expires);
         let Some(journal) = &mut self.journal else {
             return;
         };
         let (from, number) = (journal.messages.from, journal.current().message());
-        journal.end(message, expires);
+        journal.end(packet, qos, expires);
         let early = journal.take_early();
         if let Some(from) = from {
             self.remember_received(from, number);

@@ -1,12 +1,12 @@
 //! Knows which messages are in the store. A message is stored until none of its targets needs it.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
-use mqtt_session::proto::PacketId;
+use mqtt_session::proto::{PacketId, QoS};
 use mqtt_session::records::broker::{Entry, Flow, Message as Recorded, Target, Targets};
 
 use super::{Journal, Record, append};
-use crate::message::Message;
 
 /// A recorded message.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(super) enum RecordState {
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     pub(super) last: u64,
-    left: BTreeMap<u64, StoredMessage>,
+    left: HashMap<u64, StoredMessage, BuildHasherDefault<OfNumbers>>,
     pub(super) stage: RecordState,
     /// The number of the message that is being delivered.
     number: u64,
@@ -59,6 +59,30 @@ pub(super) struct Messages {
     later: Vec<u8>,
     /// Targets that already do not need that message any more.
     early: Vec<u64>,
+    /// Memory for the packet of the message.
+    pub(super) packet: Vec<u8>,
+}
+
+/// Hashes the numbers of messages. The broker counts them, so that a client cannot choose numbers that collide.
+#[derive(Clone, Copy, Debug, Default)]
+struct OfNumbers(u64);
+
+impl Hasher for OfNumbers {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Consecutive numbers differ in the upper and in the lower bits of the hash, which the map uses for different purposes.
+        let product = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = product ^ (product >> 32);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
 }
 
 impl Journal {
@@ -96,9 +120,9 @@ impl Journal {
         self.messages.count > 0
     }
 
-    /// Writes the record of the message whose targets were collected, and the records that must follow it. `expires` is a
-    /// wall-clock time.
-    pub(super) fn end(&mut self, message: &Message, expires: u64) {
+    /// Writes the record of the message whose targets were collected, and the records that must follow it. `packet` is its packet
+    /// in MQTT 5 at QoS 0, and `expires` a wall-clock time.
+    pub(super) fn end(&mut self, packet: &[u8], qos: QoS, expires: u64) {
         let number = self.messages.number;
         let from = self.messages.from.take();
         self.messages.stage = RecordState::Idle;
@@ -118,9 +142,9 @@ impl Journal {
             number,
             Some(Recorded {
                 expires,
-                qos: message.qos(),
+                qos,
                 targets: Targets::new(count, &targets),
-                packet: message.packet(),
+                packet,
             }),
         ));
         self.messages.targets = targets;
@@ -164,7 +188,7 @@ impl Journal {
             return self.write(&entry);
         }
         let later = &mut self.messages.later;
-        append(later, entry.encoded_len(), |room| entry.write(room));
+        append(later, &entry);
     }
 
     pub(super) fn is_kept(&self, message: u64) -> bool {
@@ -194,6 +218,9 @@ impl Journal {
             return None;
         }
         let left = messages.left.remove(&message)?;
+        if messages.left.is_empty() {
+            messages.left.shrink_to(KEPT_MESSAGES);
+        }
         let mut flows = left.done;
         if has_flow {
             flows.push(session);
@@ -219,5 +246,8 @@ pub(super) struct Unneeded {
     pub(super) flows: Vec<u64>,
 }
 
-/// How many bytes of memory for targets stay allocated.
-const KEPT: usize = 64 << 10;
+/// How many bytes of memory for targets and for a packet stay allocated.
+pub(super) const KEPT: usize = 64 << 10;
+
+/// For how many messages memory stays allocated when no message is stored.
+const KEPT_MESSAGES: usize = 16 << 10;

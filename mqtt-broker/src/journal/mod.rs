@@ -84,9 +84,7 @@ impl Journal {
 
     /// Appends a record to the records.
     fn write(&mut self, entry: &Entry<'_>) {
-        let len = append(&mut self.records, entry.encoded_len(), |room| {
-            entry.write(room)
-        });
+        let len = append(&mut self.records, entry);
         self.written = self.written.saturating_add(len);
     }
 
@@ -106,20 +104,11 @@ impl Journal {
     }
 }
 
-/// Appends a record of `len` bytes. Returns by how many bytes the records grew: 0 for a record that is too long, which no record
-/// of accepted input is.
-fn append(
-    records: &mut Vec<u8>,
-    len: Option<usize>,
-    write: impl FnOnce(&mut [u8]) -> Option<usize>,
-) -> u64 {
-    let start = records.len();
-    records.resize(start.saturating_add(len.unwrap_or(0)), 0);
-    let written = write(records.get_mut(start..).unwrap_or_default());
-    if written.is_none() {
-        records.truncate(start);
-    }
-    to_u64(records.len().saturating_sub(start))
+/// Appends a record. Returns by how many bytes the records grew: 0 for a record that is too long, which no record of accepted
+/// input is.
+fn append(records: &mut Vec<u8>, entry: &Entry<'_>) -> u64 {
+    let len = entry.put(&mut |bytes| records.extend_from_slice(bytes));
+    to_u64(len.unwrap_or(0))
 }
 
 /// How many bytes of memory for records stay allocated when all are stored.

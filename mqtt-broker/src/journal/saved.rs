@@ -13,9 +13,8 @@ use mqtt_session::records::broker::{
 };
 use mqtt_session::records::{Fault, Format, Machine, Record};
 
-use super::append;
 use super::name::{NUMBERS, Record as RecordName};
-use crate::broker::Broker;
+use crate::broker::{Broker, to_u64};
 use crate::hooks::Hooks;
 use crate::message::Message;
 use crate::publisher::Publisher;
@@ -246,10 +245,13 @@ impl<H: Hooks> Broker<H> {
                 value: None,
                 ..*record
             };
-            let len = append(&mut journal.records, gone.encoded_len(), |room| {
-                gone.write(room)
-            });
-            journal.written = journal.written.saturating_add(len);
+            let records = &mut journal.records;
+            let start = records.len();
+            records.resize(start.saturating_add(gone.encoded_len().unwrap_or(0)), 0);
+            let written = gone.write(records.get_mut(start..).unwrap_or_default());
+            let len = written.unwrap_or(0);
+            records.truncate(start.saturating_add(len));
+            journal.written = journal.written.saturating_add(to_u64(len));
         }
     }
 

@@ -71,10 +71,13 @@ pub(crate) fn end_stuck_output() -> io::Result<()> {
             return;
         };
         runtime.block_on(mqtt_broker_host::signals::interrupted());
-        std::thread::sleep(STUCK);
-        if WRITES.load(Ordering::Relaxed) {
-            eprintln!("mqtt: nobody reads standard output");
-            std::process::exit(1);
+        // The thread of the program may begin to write after the signal, before it handles it.
+        loop {
+            std::thread::sleep(STUCK);
+            if WRITES.load(Ordering::Relaxed) {
+                eprintln!("mqtt: nobody reads standard output");
+                std::process::exit(1);
+            }
         }
     };
     let thread = std::thread::Builder::new().name("interrupt".to_owned());

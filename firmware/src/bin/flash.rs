@@ -2,7 +2,8 @@
 //! even ones at QoS 1, and ends when the last number is acknowledged. Its session is in a flash that is a file of the host, whose path is
 //! on the command line, followed by the step in which the power is cut.
 //!
-//! Each number is forwarded once, although the device forgets all but its flash. The note of the last acknowledgement says which number
+//! Each number is forwarded once, although the device forgets all but its flash: numbers are told in ascending order and at one QoS, so
+//! that a number that is not above the last forwarded one is a repetition. The note of the last acknowledgement says which number
 //! was forwarded last. Message and note are two records, of which the message is the first: if the power was cut between them, the note is
 //! stored at the start, before anything is sent.
 #![no_std]

@@ -24,8 +24,8 @@ fn resets() -> u32 {
     std::env::var("MQTT_RESETS").map_or(24, |resets| resets.parse().expect("a number"))
 }
 
-const fn qos_of(bit: u16) -> QoS {
-    if bit % 2 == 1 {
+const fn qos_of(number: u16) -> QoS {
+    if number % 2 == 1 {
         QoS::ExactlyOnce
     } else {
         QoS::AtLeastOnce
@@ -36,27 +36,28 @@ const fn qos_of(bit: u16) -> QoS {
 struct Partner {
     handle: Handle,
     forwarded: Messages,
+    /// Of all told numbers, since messages of one QoS only come in their order, which the device relies on.
+    qos: QoS,
     /// No more resets follow, so the device may end.
     at_rest: Arc<AtomicBool>,
 }
 
 impl Partner {
-    fn new(port: u16, at_rest: Arc<AtomicBool>) -> Self {
+    fn new(port: u16, qos: QoS, at_rest: Arc<AtomicBool>) -> Self {
         let options = Options::new("127.0.0.1", port);
         let handle = Handle::connect(options).unwrap_or_else(|error| panic!("no broker: {error}"));
         let forwarded = handle.subscribe("fw/forwarded", QoS::ExactlyOnce);
         Self {
             forwarded: forwarded.expect("a subscription"),
             handle,
+            qos,
             at_rest,
         }
     }
 
     fn tell(&self, number: u16) {
         let payload = number.to_be_bytes().to_vec();
-        let ticket = self
-            .handle
-            .publish("fw/told", qos_of(number / 2), false, payload);
+        let ticket = self.handle.publish("fw/told", self.qos, false, payload);
         let _ = ticket.expect("the broker is there").wait();
     }
 
@@ -146,7 +147,12 @@ impl Drop for Device<'_> {
 fn survives(board: &Board, image: PathBuf, broker: &Broker, seed: u32) -> (u32, u32) {
     let mut device = Device::new(board, image, seed);
     let at_rest = Arc::new(AtomicBool::new(false));
-    let partner = Partner::new(broker.port, at_rest.clone());
+    let qos = if seed % 4 < 2 {
+        QoS::AtLeastOnce
+    } else {
+        QoS::ExactlyOnce
+    };
+    let partner = Partner::new(broker.port, qos, at_rest.clone());
     for cut in [1, 2 + device.random(8)] {
         device.run_until_power_cut(broker.port, cut);
     }

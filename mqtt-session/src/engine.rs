@@ -219,15 +219,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Sets the version of kept packets. Messages that are kept in another version cannot be sent any more and end in doubt.
-    /// Acknowledgements that wait with a reason code of MQTT 5 lose it in an earlier version.
+    /// Sets the version of kept packets. Messages that are kept in another version cannot be sent any more and end in doubt; those whose
+    /// PUBREC came have no packet, and go on with PUBREL, which fits every version. Acknowledgements that wait with a reason code
+    /// of MQTT 5 lose it in an earlier version.
     pub(crate) fn set_version(&mut self, m: &mut Memory<'_>, version: Version) {
         if V5 && version.is_v5() != self.session.version.is_v5() {
             for index in 0..usize::from(self.session.len) {
                 if self
                     .slots(m)
                     .get(index)
-                    .is_some_and(|slot| !slot.has_ended())
+                    .is_some_and(|slot| !slot.has_ended() && slot.awaits != Awaits::PUBCOMP)
                 {
                     self.end_empty(m, index, Ended::InDoubt);
                 }

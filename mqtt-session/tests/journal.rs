@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mqtt_proto::{Properties, QoS, Subscription, TopicFilter, Version};
+use mqtt_proto::{PacketType, Properties, QoS, Subscription, TopicFilter, Version};
 use mqtt_session::records::{Entry, Fault, Format, Kind, Machine, Record, Records};
 use mqtt_session::{Client, Config, Durable, Ended, Heap, Refused};
 use mqtt_testing::choices::Choices;
@@ -404,6 +404,29 @@ fn what_follows_a_new_session_waits_for_its_record() {
     world.pair.run();
     let came = |event: &OwnedEvent| matches!(event, OwnedEvent::Message { .. });
     assert!(world.pair.client_log.iter().any(came));
+}
+
+/// 3.1.1 [MQTT-4.4.0-1], 5 [MQTT-4.4.0-1]: PUBREL fits every version. If nothing else is restored, the version of the session is that of
+/// the settings, and need not be that of CONNECT.
+#[test]
+fn a_message_whose_pubrec_came_is_released_after_a_restart_in_any_version() {
+    for (version, configured) in [(Version::V5, Version::V311), (Version::V311, Version::V5)] {
+        let mut world = world(version);
+        world.config.version = configured;
+        world.publish(Role::Client, QoS::ExactlyOnce, 0);
+        world.store(usize::MAX);
+        world.pair.write(Role::Client, usize::MAX);
+        world.pair.read(Role::Server, usize::MAX);
+        let _ = world.outgoing_after_read();
+        world.store(usize::MAX);
+        world.crash(0, true);
+        world.pair.connect();
+        world.pair.run();
+        let types = world.pair.wrote(Role::Client);
+        assert_eq!(types.last(), Some(&PacketType::PubRel));
+        world.settle();
+        assert_eq!(world.client().pending(), 0);
+    }
 }
 
 /// 3.1.1 [MQTT-4.4.0-1], 5 [MQTT-4.4.0-1]: in the first order and under the first identifiers.

@@ -8,3 +8,5 @@ mod flash;
 mod hex;
 #[cfg(feature = "flash")]
 mod nor;
+#[cfg(feature = "flash")]
+mod wear;

@@ -8,7 +8,6 @@ use embedded_storage::nor_flash::{
 };
 use embedded_storage_async::nor_flash as asynch;
 
-const PAGE: usize = 256;
 const WORD: usize = 4;
 
 /// An erase is interrupted after any of so many parts of a page.
@@ -22,11 +21,11 @@ struct Inner {
     erased: usize,
 }
 
-/// The flash. Clones are the same one.
+/// The flash, with pages of so many bytes. Clones are the same one.
 #[derive(Clone)]
-pub(crate) struct Nor(Rc<RefCell<Inner>>);
+pub(crate) struct Nor<const PAGE: usize = 256>(Rc<RefCell<Inner>>);
 
-impl Nor {
+impl<const PAGE: usize> Nor<PAGE> {
     pub(crate) fn new(pages: usize) -> Self {
         Self(Rc::new(RefCell::new(Inner {
             bytes: vec![0xFF; pages * PAGE],
@@ -70,11 +69,11 @@ impl Inner {
     }
 }
 
-impl ErrorType for Nor {
+impl<const PAGE: usize> ErrorType for Nor<PAGE> {
     type Error = NorFlashErrorKind;
 }
 
-impl ReadNorFlash for Nor {
+impl<const PAGE: usize> ReadNorFlash for Nor<PAGE> {
     const READ_SIZE: usize = 1;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
@@ -92,7 +91,7 @@ impl ReadNorFlash for Nor {
     }
 }
 
-impl NorFlash for Nor {
+impl<const PAGE: usize> NorFlash for Nor<PAGE> {
     const WRITE_SIZE: usize = WORD;
     const ERASE_SIZE: usize = PAGE;
 
@@ -136,7 +135,7 @@ impl NorFlash for Nor {
 }
 
 /// The same for a device that awaits its flash.
-impl asynch::ReadNorFlash for Nor {
+impl<const PAGE: usize> asynch::ReadNorFlash for Nor<PAGE> {
     const READ_SIZE: usize = 1;
 
     async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
@@ -148,7 +147,7 @@ impl asynch::ReadNorFlash for Nor {
     }
 }
 
-impl asynch::NorFlash for Nor {
+impl<const PAGE: usize> asynch::NorFlash for Nor<PAGE> {
     const WRITE_SIZE: usize = WORD;
     const ERASE_SIZE: usize = PAGE;
 

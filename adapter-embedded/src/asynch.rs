@@ -82,6 +82,10 @@ pub struct Connection<'c, 'b, T, C, S = ()> {
     timer: C,
     /// Whether bytes were written since the last flush.
     unflushed: bool,
+    #[cfg_attr(
+        not(feature = "flash"),
+        allow(dead_code, reason = "only a flash stores anything")
+    )]
     storage: S,
 }
 

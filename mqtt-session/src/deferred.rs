@@ -111,7 +111,6 @@ impl Engine {
     }
 
     /// Puts off the record of the last message, if it can wait.
-    #[inline]
     pub(crate) fn defer(&mut self, m: &mut Memory<'_>, slot: &Slot) -> bool {
         if slot.awaits != Awaits::PUBACK || !self.defers(QoS::AtLeastOnce) {
             return false;

@@ -42,7 +42,7 @@ impl Meter {
         until
     }
 
-    /// Ends the limit of [`Self::narrow`].
+    /// Ends the limit of [`Self::limit_share`].
     pub(crate) const fn restore_share(&mut self, until: u64) {
         self.until = until;
     }

@@ -94,11 +94,17 @@ fn is_usable_argon2(hash: &str) -> bool {
     let known_version = hash
         .version
         .is_none_or(|version| Version::try_from(version).is_ok());
-    // `Params` multiplies the parallelism before it looks at its maximum, which overflows.
-    let parallel = hash.params.get_decimal("p");
+    // `Params` takes the last of several equal names, and multiplies the parallelism before it looks at its maximum,
+    // which overflows.
+    let mut lanes = hash.params.iter().filter(|(name, _)| name.as_str() == "p");
+    let parallel = lanes.all(|(_, value)| {
+        value
+            .decimal()
+            .is_ok_and(|lanes| lanes <= Params::MAX_P_COST)
+    });
     Algorithm::try_from(hash.algorithm).is_ok()
         && known_version
-        && parallel.is_none_or(|lanes| lanes <= Params::MAX_P_COST)
+        && parallel
         && Params::try_from(&hash).is_ok()
         && hash.salt.is_some()
         && hash.hash.is_some()
@@ -166,6 +172,8 @@ mod tests {
         for lanes in ["16777216", "536870912", "3333333333", "4294967295"] {
             let wrong = good.replace("p=1", &format!("p={lanes}"));
             assert!(Hash::parse(&wrong).is_none(), "{wrong}");
+            let twice = good.replace("p=1", &format!("p=1,p={lanes}"));
+            assert!(Hash::parse(&twice).is_none(), "{twice}");
         }
     }
 

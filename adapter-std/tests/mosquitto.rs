@@ -71,7 +71,7 @@ fn survives(version: Version, qos: QoS, count: u32) {
     publishing.join().unwrap();
     wires.were_cut(count);
     if qos == QoS::ExactlyOnce {
-        wires.calm_down();
+        wires.stop_cutting();
         let end = publisher.publish("numbers", qos, false, "4294967295");
         assert!(end.unwrap().wait().is_success());
         assert_eq!(

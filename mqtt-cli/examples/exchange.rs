@@ -82,8 +82,8 @@ fn exchange(mqtt: &str, version: &str, qos: &str) -> (u32, HashMap<String, u32>)
     assert_eq!(published.code, Some(0), "{}", published.stderr);
     let cuts = near.cuts() + far.cuts();
     // The last message is published until it is received, since it may be lost at QoS 0.
-    near.calm_down();
-    far.calm_down();
+    near.stop_cutting();
+    far.stop_cutting();
     let direct = broker.port.to_string();
     let end = [
         "pub",

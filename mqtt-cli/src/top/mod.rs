@@ -161,8 +161,8 @@ struct Screen<'a> {
     keys: mpsc::Receiver<Event>,
 }
 
-/// The events that the screen waits for.
-enum News {
+/// The events that wake the screen.
+enum Wakeup {
     Frame,
     Key(Option<Event>),
     Connection(Option<ConnectionEvent>),
@@ -177,20 +177,20 @@ impl Screen<'_> {
         loop {
             let news = tokio::select! {
                 biased;
-                key = self.keys.recv() => News::Key(key),
-                _ = frames.tick() => News::Frame,
-                event = self.events.next() => News::Connection(event),
-                message = next(&mut self.streams) => News::Message(message),
+                key = self.keys.recv() => Wakeup::Key(key),
+                _ = frames.tick() => Wakeup::Frame,
+                event = self.events.next() => Wakeup::Connection(event),
+                message = next(&mut self.streams) => Wakeup::Message(message),
             };
             match news {
-                News::Frame => {
+                Wakeup::Frame => {
                     frame += 1;
                     if frame % FRAMES == 0 && !self.view.is_paused {
                         self.view.tree.tick();
                     }
                     self.draw()?;
                 }
-                News::Key(Some(Event::Key(key))) if key.kind != KeyEventKind::Release => {
+                Wakeup::Key(Some(Event::Key(key))) if key.kind != KeyEventKind::Release => {
                     match self.view.key(key) {
                         Request::Quit => return Ok(()),
                         Request::Publish(prompt) => self.publish(&prompt),
@@ -198,11 +198,11 @@ impl Screen<'_> {
                     }
                     self.draw()?;
                 }
-                News::Key(Some(_)) => self.draw()?,
-                News::Key(None) => return Err(fail("the terminal is closed")),
-                News::Connection(event) => self.connection(event)?,
-                News::Message(None) => return Err(fail("the broker ended the subscriptions")),
-                News::Message(Some(message)) => {
+                Wakeup::Key(Some(_)) => self.draw()?,
+                Wakeup::Key(None) => return Err(fail("the terminal is closed")),
+                Wakeup::Connection(event) => self.connection(event)?,
+                Wakeup::Message(None) => return Err(fail("the broker ended the subscriptions")),
+                Wakeup::Message(Some(message)) => {
                     self.view.message(&message);
                     in_a_row += 1;
                     if in_a_row % TURN == 0 {

@@ -13,15 +13,15 @@ use mqtt_std::{Handle, Messages, Options, ReceivedMessage};
 use mqtt_testing::peers::Mosquitto;
 use mqtt_testing::process::Process;
 use mqtt_testing::wires::Proxy;
-use mqtt_testing::wires::{Mishap, Modem};
+use mqtt_testing::wires::{LineFault, Modem};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
 /// The link is cut between packets and inside of one, with noise between the cuts, while 300 numbers are published.
-const MISHAPS: [(usize, Mishap); 3] = [
-    (60, Mishap::Cut),
-    (140, Mishap::Noise),
-    (220, Mishap::CutInside),
+const FAULTS: [(usize, LineFault); 3] = [
+    (60, LineFault::Cut),
+    (140, LineFault::Noise),
+    (220, LineFault::CutInside),
 ];
 
 struct Board {
@@ -79,14 +79,14 @@ impl Broker {
 
 /// Runs an image to its end on a line to the broker.
 fn run(board: &Board, image: &Path, broker: &Broker) {
-    let modem = Modem::start(broker.port, &MISHAPS);
+    let modem = Modem::start(broker.port, &FAULTS);
     let serial = format!("tcp:127.0.0.1:{}", modem.port);
     let partner = Partner::new(broker.port);
     let device = emulate(board, image, "", &["-serial", &serial]);
     modem.wait_for(PacketType::SubAck);
     let connections = achieve(device, partner);
-    assert_eq!(modem.happened(), MISHAPS.len());
-    assert!(connections > MISHAPS.len(), "{connections} connections");
+    assert_eq!(modem.happened(), FAULTS.len());
+    assert!(connections > FAULTS.len(), "{connections} connections");
 }
 
 /// Runs the image with a network card over a TCP connection to the broker, which is cut repeatedly.

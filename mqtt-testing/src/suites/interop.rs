@@ -123,9 +123,9 @@ impl Wires {
     }
 
     /// Stops cutting connections.
-    pub fn calm_down(&self) {
-        self.near.calm_down();
-        self.far.calm_down();
+    pub fn stop_cutting(&self) {
+        self.near.stop_cutting();
+        self.far.stop_cutting();
     }
 }
 
@@ -192,7 +192,7 @@ pub async fn pass<H>(
     wires.were_cut(count);
     if qos == QoS::ExactlyOnce {
         // No other message may come: a message after the last number would be a repetition.
-        wires.calm_down();
+        wires.stop_cutting();
         let last = publish_last(&publisher, &mut numbers).await;
         assert_eq!(last, LAST, "a message came twice");
         assert!(

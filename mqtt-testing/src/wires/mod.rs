@@ -9,5 +9,5 @@ pub mod terminator;
 
 #[cfg(feature = "transport")]
 pub use link::{End, Link};
-pub use modem::{Mishap, Modem};
+pub use modem::{LineFault, Modem};
 pub use proxy::Proxy;

@@ -11,7 +11,7 @@ use mqtt_proto::{FixedHeader, MAX_PACKET, PacketType, Version};
 
 /// A fault of the line.
 #[derive(Clone, Copy, Debug)]
-pub enum Mishap {
+pub enum LineFault {
     /// The link ends between two packets.
     Cut,
     /// The link ends in the middle of a packet to the device.
@@ -39,7 +39,7 @@ struct Line {
     link: Mutex<(Option<TcpStream>, usize)>,
     passed: Mutex<Sender<PacketType>>,
     /// The faults, each after this many PUBLISH packets of the device, the next one last.
-    mishaps: Mutex<Vec<(usize, Mishap)>>,
+    faults: Mutex<Vec<(usize, LineFault)>>,
     cut_inside: Mutex<bool>,
     happened: Arc<Mutex<usize>>,
 }
@@ -51,12 +51,12 @@ impl Modem {
     /// # Panics
     /// There is no free port.
     #[must_use]
-    pub fn start(broker_port: u16, mishaps: &[(usize, Mishap)]) -> Self {
+    pub fn start(broker_port: u16, faults: &[(usize, LineFault)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("it listens").port();
         let (sender, passed) = channel();
         let happened = Arc::new(Mutex::new(0));
-        let (mishaps, counter) = (mishaps.iter().rev().copied().collect(), happened.clone());
+        let (faults, counter) = (faults.iter().rev().copied().collect(), happened.clone());
         std::thread::spawn(move || {
             let (device, _) = listener.accept()?;
             device.set_nodelay(true)?;
@@ -65,7 +65,7 @@ impl Modem {
                 broker_port,
                 link: Mutex::new((None, 0)),
                 passed: Mutex::new(sender),
-                mishaps: Mutex::new(mishaps),
+                faults: Mutex::new(faults),
                 cut_inside: Mutex::new(false),
                 happened: counter,
             });
@@ -138,7 +138,7 @@ impl Line {
             }
             if packet == PacketType::Publish {
                 published += 1;
-                self.mishap(published)?;
+                self.fault(published)?;
             }
             Ok(true)
         })?;
@@ -146,18 +146,20 @@ impl Line {
         Ok(())
     }
 
-    fn mishap(&self, published: usize) -> io::Result<()> {
-        let mishap = {
-            let mut mishaps = self.mishaps.lock().expect("no thread panics with it");
-            mishaps.pop_if(|(after, _)| *after <= published)
+    fn fault(&self, published: usize) -> io::Result<()> {
+        let fault = {
+            let mut faults = self.faults.lock().expect("no thread panics with it");
+            faults.pop_if(|(after, _)| *after <= published)
         };
-        let Some((_, mishap)) = mishap else {
+        let Some((_, fault)) = fault else {
             return Ok(());
         };
-        match mishap {
-            Mishap::Cut => self.hang_up(),
-            Mishap::CutInside => *self.cut_inside.lock().expect("no thread panics with it") = true,
-            Mishap::Noise => {
+        match fault {
+            LineFault::Cut => self.hang_up(),
+            LineFault::CutInside => {
+                *self.cut_inside.lock().expect("no thread panics with it") = true
+            }
+            LineFault::Noise => {
                 let mut device = self.device.lock().expect("no thread panics with it");
                 device.write_all(b"\r\nNO CARRIER\r\n")?;
             }

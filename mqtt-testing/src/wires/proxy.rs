@@ -12,7 +12,7 @@ pub struct Proxy {
     pub port: u16,
     cuts: Arc<AtomicU32>,
     stop: Arc<AtomicBool>,
-    calm: Arc<AtomicBool>,
+    unharmed: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -28,12 +28,12 @@ impl Proxy {
             port,
             cuts: Arc::default(),
             stop: Arc::default(),
-            calm: Arc::default(),
+            unharmed: Arc::default(),
         };
-        let (cuts, stop, calm) = (
+        let (cuts, stop, unharmed) = (
             Arc::clone(&proxy.cuts),
             Arc::clone(&proxy.stop),
-            Arc::clone(&proxy.calm),
+            Arc::clone(&proxy.unharmed),
         );
         std::thread::spawn(move || {
             let mut random = seed;
@@ -51,9 +51,9 @@ impl Proxy {
                     let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else {
                         continue;
                     };
-                    let (left, cuts, calm) =
-                        (Arc::clone(&left), Arc::clone(&cuts), Arc::clone(&calm));
-                    std::thread::spawn(move || forward(from, to, &left, &cuts, &calm));
+                    let (left, cuts, unharmed) =
+                        (Arc::clone(&left), Arc::clone(&cuts), Arc::clone(&unharmed));
+                    std::thread::spawn(move || forward(from, to, &left, &cuts, &unharmed));
                 }
             }
         });
@@ -67,8 +67,8 @@ impl Proxy {
     }
 
     /// Stops cutting connections.
-    pub fn calm_down(&self) {
-        self.calm.store(true, Ordering::Relaxed);
+    pub fn stop_cutting(&self) {
+        self.unharmed.store(true, Ordering::Relaxed);
     }
 }
 
@@ -84,12 +84,12 @@ fn forward(
     mut to: TcpStream,
     left: &AtomicI64,
     cuts: &AtomicU32,
-    calm: &AtomicBool,
+    unharmed: &AtomicBool,
 ) {
     let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = from.read(&mut buffer) {
         let n = i64::try_from(n).unwrap_or(i64::MAX);
-        let before = if calm.load(Ordering::Relaxed) {
+        let before = if unharmed.load(Ordering::Relaxed) {
             i64::MAX
         } else {
             left.fetch_sub(n, Ordering::Relaxed)

@@ -26,7 +26,7 @@ macro_rules! services {
 
         #[test]
         fn a_program_that_is_killed_loses_nothing() {
-            $run($crate::suites::handles::services::a_kill(
+            $run($crate::suites::handles::services::a_killed_program(
                 $start,
                 module_path!(),
             ));
@@ -159,7 +159,10 @@ async fn messages_wait<H: Deref<Target = Handle>>(
 ///
 /// # Panics
 /// It does not.
-pub async fn a_kill<H: Deref<Target = Handle>>(start: impl Fn(Options) -> H, module: &str) {
+pub async fn a_killed_program<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+    module: &str,
+) {
     const COUNT: u32 = 3_000;
     const TAKEN: u32 = 300;
     for (broker, version, qos) in cases_of_qos() {

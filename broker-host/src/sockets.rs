@@ -1,6 +1,6 @@
 //! Serves the connections of the host's listeners. One task polls the system for all of them, so that a silent connection needs a
 //! socket and a few words here, and not a task of tokio. All packets of one poll are routed before the receivers write, and a receiver
-//! that gets messages all the time waits until the others have written: its next write takes several messages.
+//! that gets messages all the time stands in line until the others have written: its next write takes many messages.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -35,7 +35,9 @@ const ENDED: u64 = 128;
 /// How many connections one turn serves at most because the broker has something for them.
 const WRITES: usize = 128;
 /// The same for connections that stand in line because they were served before.
-const WRITES_IN_LINE: usize = 16;
+const WRITES_IN_LINE: usize = 8;
+/// A connection in line waits for its turn if it was served less than so many turns ago: it gets messages all the time.
+const STEADY: u32 = 8;
 /// A connection with so many bytes to write does not wait for more.
 const WRITE: usize = 16 << 10;
 
@@ -64,6 +66,8 @@ struct Socket {
     in_handshake_list: bool,
     /// Whether it stands in line because it was served before.
     in_line: bool,
+    /// The number of the turn in which the broker last had something for it.
+    had_work: u32,
     /// Whether the broker has something for it, and it waits for its turn in the line.
     gathers: bool,
 }
@@ -119,6 +123,7 @@ impl Sockets {
                 has_more: false,
                 in_handshake_list: false,
                 in_line: false,
+                had_work: 0,
                 gathers: false,
             });
         }
@@ -237,6 +242,7 @@ pub(crate) async fn serve<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
         events: Events::with_capacity(EVENTS),
         more: VecDeque::new(),
         line: VecDeque::new(),
+        turn: 0,
         pace: Pace::new(),
         lingering: VecDeque::new(),
         sleep: Box::pin(sleep_until(Instant::now())),
@@ -252,6 +258,8 @@ struct Poller<H> {
     more: VecDeque<ConnectionId>,
     /// The connections that were served because the broker had something for them, until their turn to be served again.
     line: VecDeque<ConnectionId>,
+    /// The number of the turn.
+    turn: u32,
     /// The connections in a handshake.
     pace: Pace,
     /// The ended connections, each with the time at which it is closed in any case, in ascending order.
@@ -264,6 +272,7 @@ impl<H: Hooks> Poller<H> {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let shared = Rc::clone(&self.shared);
         let mut shared = shared.borrow_mut();
+        self.turn = self.turn.wrapping_add(1);
         let all_told = self.take_events(&mut shared, cx);
         self.serve_more(&mut shared);
         self.serve_ready(&mut shared);
@@ -314,7 +323,9 @@ impl<H: Hooks> Poller<H> {
             let Some(Some(socket)) = place(shared, id) else {
                 continue;
             };
-            let may_wait = socket.in_line || left == 0;
+            let before = std::mem::replace(&mut socket.had_work, self.turn);
+            let is_steady = socket.in_line && self.turn.wrapping_sub(before) < STEADY;
+            let may_wait = socket.gathers || is_steady || left == 0;
             if !std::mem::replace(&mut socket.in_line, true) {
                 self.line.push_back(id);
             }

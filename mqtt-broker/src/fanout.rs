@@ -230,16 +230,21 @@ impl Targets {
         });
     }
 
-    fn identifiers(&self, target: &Target, all: &mut SmallVec<[u32; 4]>) {
+    /// Returns the subscription identifiers of a target, gathered in `all` if they are several.
+    fn identifiers<'a>(&self, target: &'a Target, all: &'a mut SmallVec<[u32; 4]>) -> &'a [u32] {
+        let Some((first, _)) = target.more else {
+            return target.identifier();
+        };
         all.clear();
         all.extend(target.subscriber.identifier);
-        let mut next = target.more.map(|(first, _)| first);
+        let mut next = Some(first);
         while let Some(at) = next
             && let Some((identifier, behind)) = self.identifiers.get(usize_of(at))
         {
             all.push(*identifier);
             next = *behind;
         }
+        all
     }
 }
 
@@ -317,8 +322,8 @@ impl<H: Hooks> Broker<H> {
         self.begin_record();
         let mut identifiers = SmallVec::new();
         for target in &targets.list {
-            targets.identifiers(target, &mut identifiers);
-            self.deliver(target, &mut source, &identifiers, now);
+            let identifiers = targets.identifiers(target, &mut identifiers);
+            self.deliver(target, &mut source, identifiers, now);
         }
         let mut found = !targets.list.is_empty();
         for group in &matches.groups {
@@ -433,11 +438,8 @@ impl<H: Hooks> Broker<H> {
         }
         let targets = std::mem::take(&mut self.fanouts.targets);
         self.meter.spend(steps_of(targets.list.len()));
-        let identifiers = |target: &Target| {
-            let mut all = SmallVec::new();
-            targets.identifiers(target, &mut all);
-            all.to_vec()
-        };
+        let identifiers =
+            |target: &Target| targets.identifiers(target, &mut SmallVec::new()).to_vec();
         let first = self.fanouts.waiting.front();
         if let Some((message, origin)) = first.map(|f| (f.message.clone(), f.recorded.1)) {
             let (record, numbers) =
@@ -463,13 +465,13 @@ impl<H: Hooks> Broker<H> {
             let fanouts = &self.fanouts;
             let behind = at.saturating_sub(fanouts.targets.list.len());
             if let Some(target) = fanouts.targets.list.get(at).copied() {
-                fanouts.targets.identifiers(&target, &mut identifiers);
+                let identifiers = fanouts.targets.identifiers(&target, &mut identifiers);
                 let session = self.sessions.get(usize_of(target.subscriber.session));
                 let is_there = session.is_some_and(|session| session.serial == target.serial);
                 let name = self.fanouts.numbers.get(at).copied().unwrap_or(0);
                 if is_there {
                     self.deliver_to(name);
-                    self.deliver(&target, &mut source, &identifiers, now);
+                    self.deliver(&target, &mut source, identifiers, now);
                 } else {
                     self.target_ended(name);
                 }

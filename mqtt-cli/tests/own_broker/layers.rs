@@ -361,6 +361,11 @@ fn our_program_through_mosquitto_by_each_scheme() {
 }
 
 #[test]
+fn paho_through_mosquitto_by_each_scheme() {
+    meets_through_mosquitto(Peer::Paho);
+}
+
+#[test]
 fn mqtt_js_through_mosquitto_by_each_scheme() {
     meets_through_mosquitto(Peer::MqttJs);
 }

@@ -5,6 +5,7 @@ Instead of PORT, SCHEME://HOST:PORT?CA with the file of a CA, or unix://PATH.
 
 import os
 import sys
+import threading
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
@@ -23,15 +24,35 @@ client = mqtt.Client(
 if url.query:
     client.tls_set(url.query)
 place = (url.path, 1) if url.scheme == "unix" else (url.hostname, url.port)
+
+
+def fail(what):
+    """Ends the program with an error while a thread still waits."""
+    print(what, file=sys.stderr, flush=True)
+    os._exit(1)
+
+
 if action == "pub":
+    # A client that closes its socket while CONNACK is unread makes the broker's write fail, and the broker may then drop the
+    # messages that it has not read.
+    accepted = threading.Event()
+    client.on_connect = lambda *_: accepted.set()
     client.connect(*place)
     client.loop_start()
+    if not accepted.wait(40):
+        fail("no CONNACK within 40 s")
     for message in rest:
-        client.publish(topic, message, int(qos)).wait_for_publish(30)
+        publishing = client.publish(topic, message, int(qos))
+        publishing.wait_for_publish(40)
+        if not publishing.is_published():
+            fail(f"a message at QoS {qos} is not acknowledged within 40 s")
     client.disconnect()
     client.loop_stop()
 else:
     left = int(rest[0])
+    watch = threading.Timer(50, lambda: fail(f"{left} messages have not come within 50 s"))
+    watch.daemon = True
+    watch.start()
 
     def on_connect(client, *_):
         if five:

@@ -35,7 +35,7 @@ pub use mqtt_agent::{
     self as agent, AcknowledgeWhen, Authenticator, ConnectionEvent, ConnectionInfo, Credentials,
     CredentialsSource, Error, Flow, MakeAuthenticator, Message, MessageId, Options, Outcome,
     OwnedConnAck, OwnedSubscription, OwnedWill, Publication, QoS0Overflow, ReceivedMessage, Scheme,
-    StopOn, StoreFault, Unclaimed, Unsent,
+    StopOn, StoreFault, Unclaimed, Unsent, without_password,
 };
 pub use mqtt_proto as proto;
 pub use mqtt_session::{self as session, BackOff, Config, Offline, Outgoing, Refused, SessionLost};

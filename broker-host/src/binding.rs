@@ -77,16 +77,15 @@ impl Bind {
     }
 
     fn parse(text: &str) -> Result<Self, Error> {
-        let wrong = |why| Error::Bind {
-            address: text.to_owned(),
-            why,
-        };
+        let wrong = |why| own_access::wrong(text, why);
         let (whole, _) = own_access::split(text)?;
         let (name, rest) = whole.split_once("://").unwrap_or(("mqtt", whole));
         if name == "unix" {
             return match rest {
-                "" => Err(wrong("needs a path: unix:///run/mqtt.socket")),
-                path => Ok(Self::Unix(path.into())),
+                path if path.len() > 1 && path.starts_with(['/', '@']) => {
+                    Ok(Self::Unix(path.into()))
+                }
+                _ => Err(wrong("needs a path: unix:///run/mqtt.socket")),
             };
         }
         let scheme = SCHEMES.into_iter().find(|scheme| scheme.name == name);
@@ -105,12 +104,17 @@ impl Bind {
         if !scheme.websocket && !matches!(path, "" | "/") {
             return Err(wrong("has a path, which only ws, wss and any have"));
         }
-        let has_port = authority
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| !port.ends_with(']'));
+        if authority.contains('@') {
+            return Err(wrong("has a user, who belongs into a user file"));
+        }
+        let port = authority.rsplit_once(':').map(|(_, port)| port);
+        let port = port.filter(|port| !port.ends_with(']'));
+        if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+            return Err(wrong("has a port that is not a number up to 65535"));
+        }
         Ok(Self::Tcp {
             scheme,
-            authority: match has_port {
+            authority: match port.is_some() {
                 true => authority.to_owned(),
                 false => format!("{authority}:{}", scheme.port),
             },
@@ -513,11 +517,27 @@ mod tests {
         assert_eq!(bind("ws://h:9/a/b"), tcp(2, "h:9", Some("/a/b")));
         assert_eq!(bind("wss://h"), tcp(3, "h:443", None));
         assert_eq!(bind("unix:///run/a"), Bind::Unix("/run/a".into()));
-        for wrong in ["http://h:1", "mqtt://h:1/a", "unix://"] {
+        for wrong in ["http://h:1", "mqtt://h:1/a", "h:x", "unix://", "unix://a"] {
             assert!(
                 matches!(Bind::parse(wrong), Err(Error::Bind { .. })),
                 "{wrong}"
             );
+        }
+    }
+
+    #[test]
+    fn an_error_does_not_show_a_password() {
+        for wrong in [
+            "mqtt://u:secret@h:1",
+            "u:secret@h",
+            "foo://u:secret@h:1",
+            "mqtt://u:secret",
+            "u:secret",
+            "unix://u:secret@/run/a",
+            "mqtt://u:secret@h?what=ever",
+        ] {
+            let error = Bind::parse(wrong).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
         }
     }
 

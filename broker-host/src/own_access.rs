@@ -28,13 +28,38 @@ pub(crate) fn split(text: &str) -> Result<(&str, Option<ListenerSettings>), Erro
             _ => false,
         };
         if !known {
-            return Err(Error::Bind {
-                address: text.to_owned(),
-                why: WHY,
-            });
+            return Err(wrong(text, WHY));
         }
     }
     Ok((address, Some(own)))
+}
+
+/// Returns the error of an address. It shows nothing that may be a password: neither what is before an `@`, nor what stands in
+/// the place of a port and is none.
+pub(crate) fn wrong(text: &str, why: &'static str) -> Error {
+    let address = match text.rsplit_once('@') {
+        Some((_, address)) => address,
+        None => without_port(text),
+    };
+    Error::Bind {
+        address: address.to_owned(),
+        why,
+    }
+}
+
+/// Removes what follows the host if it is no port.
+fn without_port(text: &str) -> &str {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let rest = &text[start..];
+    let (host, port) = match rest.find(':') {
+        Some(at) if !rest.starts_with(['[', '/']) => rest.split_at(at),
+        _ => return text,
+    };
+    let port = port[1..].split(['/', '?']).next().unwrap_or_default();
+    match port.parse::<u16>() {
+        Ok(_) => text,
+        Err(_) => &text[..start + host.len()],
+    }
 }
 
 #[cfg(test)]

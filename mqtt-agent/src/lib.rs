@@ -46,5 +46,5 @@ pub use publication::Publication;
 pub use publishing::{Accepted, Outcome, Position, Unsent};
 pub use requests::RequestId;
 pub use subscriptions::RouteId;
-pub use url::Scheme;
+pub use url::{Scheme, without_password};
 pub use will::OwnedWill;

@@ -84,8 +84,7 @@ impl Options {
     /// # Errors
     /// [`Error::Url`] for anything else. Its text does not have the password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
-        // The part before the `@` may contain a password.
-        let shown = url.rsplit_once('@').map_or(url, |(_, address)| address);
+        let shown = without_password(url);
         let wrong = |why: &str| Error::Url(format!("{shown}: {why}"));
         let (scheme, rest) = url.split_once("://").ok_or_else(|| {
             wrong("it does not begin with mqtt://, mqtts://, ws://, wss:// or unix://")
@@ -140,6 +139,34 @@ impl Options {
             options.password = password.map(decode).transpose()?;
         }
         Ok(options)
+    }
+}
+
+/// Returns a URL without its user name and password, for messages and logs. Of a text that is no valid URL it leaves out whatever
+/// may be a password: all before the last `@`, and all behind a `:` that no port follows.
+#[must_use]
+pub fn without_password(url: &str) -> String {
+    let (scheme, rest) = match url.find("://") {
+        Some(at) => url
+            .split_at_checked(at.saturating_add(3))
+            .unwrap_or((url, "")),
+        None => ("", url),
+    };
+    if scheme.eq_ignore_ascii_case("unix://") && rest.starts_with(['/', '@']) {
+        return url.to_string();
+    }
+    if let Some((_, address)) = rest.rsplit_once('@') {
+        return format!("{scheme}{address}");
+    }
+    match rest.split_once(':') {
+        Some((host, port)) if !host.starts_with('[') => {
+            let port = port.split(['/', '?', '#']).next().unwrap_or_default();
+            if port.bytes().all(|digit| digit.is_ascii_digit()) {
+                return url.to_string();
+            }
+            format!("{scheme}{host}:..")
+        }
+        _ => url.to_string(),
     }
 }
 
@@ -290,9 +317,32 @@ mod tests {
             "mqtt://pump:secret@h:x",
             "wss://pump:secret@h:x/mqtt",
             "mqtt://u:/secret@h:x",
+            "mqtt://u:secret",
+            "mqtt://u:secret/path",
+            "mqtt://u:p/secret",
+            "mqtt://u:a@secret@h:x",
+            "u:secret@h",
+            "u:secret",
+            "http://u:secret@h",
+            "unix://u:secret@/a",
         ] {
             let error = parse(secret).unwrap_err();
             assert!(!alloc::format!("{error}").contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_a_password_is_shown() {
+        for (url, shown) in [
+            ("mqtt://h", "mqtt://h"),
+            ("mqtt://h:1/a", "mqtt://h:1/a"),
+            ("mqtt://h:", "mqtt://h:"),
+            ("mqtt://[::1]:1", "mqtt://[::1]:1"),
+            ("unix://@name", "unix://@name"),
+            ("mqtt://u:p@h:1", "mqtt://h:1"),
+            ("mqtt://u:p", "mqtt://u:.."),
+        ] {
+            assert_eq!(without_password(url), shown, "{url}");
         }
     }
 

@@ -158,7 +158,8 @@ impl ConnectArgs {
         options.client_id = match (&self.id, &self.id_prefix) {
             (Some(id), _) => id.clone(),
             (None, Some(prefix)) => format!("{prefix}{}", std::process::id()),
-            (None, None) => String::new(),
+            // The URL may have one.
+            (None, None) => options.client_id,
         };
         // 3.1 does not allow an empty client identifier.
         if version == Version::V31 && options.client_id.is_empty() {

@@ -23,7 +23,7 @@ use crate::tls::TlsArgs;
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Check {
-    /// Host name or address of the broker
+    /// Host name, address or URL of the broker
     #[arg(default_value = "localhost")]
     host: String,
     /// Port of the broker [default: 1883, with TLS 8883, with WebSocket 80 and 443]
@@ -68,13 +68,13 @@ type Facts = Vec<(&'static str, Value)>;
 
 impl Check {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let mut options = Options::new(self.host.clone(), self.port.unwrap_or(1883));
+        let mut options = self.options()?;
         let layers = self.tls.apply(&mut options, self.port)?;
         let dialler = Dialler::new(&options, layers);
         let mut versions = Map::new();
         let (mut accepted, mut refused) = (0, None);
         for version in [Version::V5, Version::V311, Version::V31] {
-            let facts = match self.probe(&dialler, version)? {
+            let facts = match self.probe(&dialler, &options, version)? {
                 Ok(facts) => {
                     accepted += 1;
                     facts
@@ -92,7 +92,8 @@ impl Check {
             versions.insert(version.to_string(), Value::Object(facts));
         }
         if self.json {
-            let object = json!({ "host": self.host, "port": options.port, "versions": versions });
+            let object =
+                json!({ "host": options.host, "port": options.port, "versions": versions });
             crate::output_json(&object);
         }
         match (accepted, refused) {
@@ -103,6 +104,23 @@ impl Check {
             }
             _ => Ok(()),
         }
+    }
+
+    fn options(&self) -> Result<Options, Failure> {
+        let mut options = if self.host.contains("://") {
+            Options::from_url(&self.host)?
+        } else {
+            Options::new(self.host.clone(), 1883)
+        };
+        options.port = self.port.unwrap_or(options.port);
+        if let Some(id) = &self.id {
+            options.client_id.clone_from(id);
+        }
+        if let Some(name) = &self.username {
+            options.user_name = Some(name.clone());
+            options.password = self.password.clone().map(String::into_bytes);
+        }
+        Ok(options)
     }
 
     fn print(&self, version: Version, facts: &Facts) {
@@ -125,16 +143,17 @@ impl Check {
     fn probe(
         &self,
         dialler: &Dialler,
+        options: &Options,
         version: Version,
     ) -> Result<Result<Facts, Refusal>, Failure> {
         let mut probe = Probe::open(dialler, self, version)?;
-        let id = self
-            .id
-            .clone()
-            .unwrap_or_else(|| format!("mqtt-check-{}", std::process::id()));
+        let id = match options.client_id.as_str() {
+            "" => format!("mqtt-check-{}", std::process::id()),
+            id => id.to_owned(),
+        };
         let connect = Connect {
-            user_name: self.username.as_deref(),
-            password: self.password.as_deref().map(str::as_bytes),
+            user_name: options.user_name.as_deref(),
+            password: options.password.as_deref(),
             ..Connect::new(version, &id)
         };
         let facts = match probe.exchange(&Packet::Connect(connect), |packet| match packet {

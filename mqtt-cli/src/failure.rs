@@ -8,6 +8,8 @@ use mqtt_adapter_core::transport::ErrorKind;
 use mqtt_tokio::session::Closed;
 use mqtt_tokio::{Error, proto::Version};
 
+use crate::secrets;
+
 /// One line of text for standard error, and an exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -86,14 +88,14 @@ impl Failure {
 
     pub(crate) fn exit(&self) -> ExitCode {
         // The exit code is returned even if the message cannot be written.
-        let _ = writeln!(io::stderr(), "mqtt: {}", self.message);
+        let _ = writeln!(io::stderr(), "mqtt: {self}");
         ExitCode::from(self.code)
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&secrets::removed(&self.message))
     }
 }
 

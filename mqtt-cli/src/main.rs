@@ -32,6 +32,7 @@ mod properties;
 mod publish;
 mod review;
 mod rr;
+mod secrets;
 mod sign;
 mod source;
 mod store;
@@ -45,7 +46,7 @@ mod web;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -103,7 +104,18 @@ fn program() -> clap::Command {
 
 /// Prints help or an error of the arguments. Wrong arguments exit with 1 in the programs of mosquitto, and with 2 in most others.
 fn wrong_arguments(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
-    let _ = error.print();
+    // Help has examples of URLs, an error may repeat the user's.
+    if error.use_stderr() {
+        let text = error.render();
+        let text = if std::io::stderr().is_terminal() {
+            text.ansi().to_string()
+        } else {
+            text.to_string()
+        };
+        let _ = write!(std::io::stderr(), "{}", secrets::removed(&text));
+    } else {
+        let _ = error.print();
+    }
     let is_mosquitto_s = defaults::file_name(arguments).is_some();
     match error.exit_code() {
         2 if is_mosquitto_s => ExitCode::from(1),

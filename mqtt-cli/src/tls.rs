@@ -103,6 +103,11 @@ impl TlsArgs {
         port: Option<u16>,
     ) -> Result<DialOptions, Failure> {
         self.refuse()?;
+        if options.host.contains("://") {
+            return Err(fail(
+                "-h takes a host name or an address, no URL: see --help",
+            ));
+        }
         if let Some(path) = &self.unix {
             let path = path.to_str().ok_or_else(|| fail("--unix: no UTF-8"))?;
             (options.scheme, options.path) = (Scheme::Unix, path.to_owned());
@@ -119,8 +124,8 @@ impl TlsArgs {
         if options.scheme != before && port.is_none() && options.port == before.default_port() {
             options.port = options.scheme.default_port();
         }
-        if options.scheme.is_websocket() {
-            options.path = self.ws_path.clone().unwrap_or_else(|| "/mqtt".to_owned());
+        if let Some(path) = &self.ws_path {
+            options.path.clone_from(path);
         }
         let mut layers = DialOptions::default();
         layers.srv = self.srv.then(|| {

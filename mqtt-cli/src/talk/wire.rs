@@ -28,6 +28,10 @@ impl Wire {
         port: Option<u16>,
         sender: Sender<Input>,
     ) -> Result<Self, Failure> {
+        if address.contains("://") {
+            let why = "mqtt talk speaks plain TCP to a HOST or HOST:PORT, not to a URL";
+            return Err(fail(why));
+        }
         let wrong = |error| fail(format!("{address}: {error}"));
         // An IPv6 address has colons; one with a port has brackets.
         let has_port = address.rsplit_once(':').is_some_and(|(host, port)| {

@@ -17,6 +17,8 @@ mod pressure;
 #[cfg(unix)]
 mod refusals;
 mod reload;
+#[cfg(unix)]
+mod secrets;
 #[cfg(target_os = "linux")]
 mod statistics;
 #[cfg(target_os = "linux")]

@@ -192,7 +192,7 @@ fn proxies_of_the_environment_and_interfaces_are_used() {
     let (code, line) = with(&["ALL_PROXY=ftp://u:secret@h"], &[]);
     assert_eq!(code, Some(1));
     assert!(
-        line.contains("all_proxy: the proxy") && !line.contains("secret"),
+        line.contains("all_proxy: the URL of the proxy") && !line.contains("secret"),
         "{line}"
     );
     if cfg!(target_os = "linux") {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use mqtt_broker::{ConnectionId, Hooks, Next};
 
 use crate::shared::Shared;
+use crate::staged::log_other_protocol;
 
 /// How many bytes one read takes at most.
 pub(crate) const READ: usize = 64 << 10;
@@ -192,7 +193,11 @@ impl Link {
     /// Passes the read bytes to the broker, after the bytes that the last call left.
     fn take<H: Hooks>(&mut self, shared: &mut Shared<H>, bytes: &[u8]) {
         if self.rest.is_empty() {
+            let is_new = !shared.broker.is_accepted(self.id);
             let consumed = self.receive(shared, bytes);
+            if is_new && shared.broker.is_closing(self.id) {
+                log_other_protocol(&shared.peers.get(self.id).unwrap_or_default(), bytes);
+            }
             self.rest
                 .extend_from_slice(bytes.get(consumed..).unwrap_or_default());
         } else {

@@ -237,6 +237,23 @@ pub(crate) fn tell(peer: &Peer, why: &Error, was_open: bool) {
     }
 }
 
+/// Logs which protocol the first bytes of a refused connection show, if that is not MQTT.
+#[cfg(feature = "files")]
+pub(crate) fn log_other_protocol(peer: &Peer, first: &[u8]) {
+    use mqtt_transport::Protocol;
+    let peer = peer.address.map(tracing::field::display);
+    if let Some(found @ (Protocol::Tls | Protocol::Http | Protocol::Proxy)) =
+        mqtt_transport::detect(first)
+    {
+        let why = format_args!("the client speaks {found} where plain MQTT is expected");
+        tracing::info!(peer, %why, "a handshake failed");
+    }
+}
+
+/// Does nothing in a build without a log.
+#[cfg(not(feature = "files"))]
+pub(crate) fn log_other_protocol(_: &Peer, _: &[u8]) {}
+
 /// Does nothing in a build without stages.
 #[cfg(not(feature = "files"))]
 pub(crate) fn tell(_: &Peer, _: &Error, _: bool) {}

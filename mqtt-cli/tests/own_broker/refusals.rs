@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 
 use mqtt_testing::peers::{Authority, Subject, free_port};
@@ -107,6 +107,22 @@ fn a_wrong_protocol_for_a_port_is_reported() {
     broker
         .process
         .wait_stderr("speaks plain MQTT where TLS is expected");
+    broker
+        .process
+        .wait_stderr("speaks TLS where plain MQTT is expected");
+    let address = format!("127.0.0.1:{}", broker.port("mqtt"));
+    for (bytes, name) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "HTTP"),
+        (
+            b"PROXY TCP4 192.0.2.1 127.0.0.1 1 2\r\n",
+            "the PROXY protocol",
+        ),
+    ] {
+        let mut client = TcpStream::connect(&address).unwrap();
+        client.write_all(bytes).unwrap();
+        let told = format!("speaks {name} where plain MQTT is expected");
+        broker.process.wait_stderr(&told);
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Opens a blocking connection with TLS, WebSocket or a proxy over its socket.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use mqtt_adapter_core::bytes::BytesMut;
 use mqtt_adapter_core::dial::{Dialler, Target, interleave};
@@ -103,10 +104,18 @@ fn socket(dialler: &Dialler, limit: Duration) -> io::Result<Box<dyn Socket>> {
     tcp(host, port, limit)
 }
 
+/// Tries the addresses of a host one after the other. The limit covers all of them and the look-up of the name.
 fn tcp(host: &str, port: u16, limit: Duration) -> io::Result<Box<dyn Socket>> {
+    let until = Instant::now() + limit;
+    let addresses = look_up(host.to_owned(), port, limit)?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in interleave((host, port).to_socket_addrs()?) {
-        match TcpStream::connect_timeout(&address, limit) {
+    for (n, address) in addresses.iter().enumerate() {
+        let others = u32::try_from(addresses.len() - n).unwrap_or(u32::MAX);
+        let left = until.saturating_duration_since(Instant::now()) / others;
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match TcpStream::connect_timeout(address, left) {
             Ok(stream) => {
                 stream.set_read_timeout(Some(limit))?;
                 stream.set_nodelay(true)?;
@@ -116,6 +125,22 @@ fn tcp(host: &str, port: u16, limit: Duration) -> io::Result<Box<dyn Socket>> {
         }
     }
     Err(last)
+}
+
+/// Looks the name up in a thread, because the system sets no limit of its own.
+fn look_up(host: String, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
+    let (sender, found) = mpsc::channel();
+    std::thread::spawn(move || {
+        let addresses = (host.as_str(), port).to_socket_addrs();
+        let _ = sender.send(addresses.map(interleave));
+    });
+    match found.recv_timeout(limit) {
+        Ok(addresses) => addresses,
+        Err(_) => {
+            let why = "the look-up of the name took too long";
+            Err(io::Error::new(io::ErrorKind::TimedOut, why))
+        }
+    }
 }
 
 #[cfg(unix)]

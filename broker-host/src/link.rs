@@ -78,6 +78,8 @@ pub(crate) struct Link {
     shut_down: bool,
     /// Whether the client broke a protocol below MQTT.
     failed: bool,
+    /// Whether the client has closed the connection and reads no more. What it sent before may still be here.
+    is_deaf: bool,
     /// How many bytes were discarded since the connection ended.
     discarded: usize,
 }
@@ -92,6 +94,7 @@ impl Link {
             yields: false,
             shut_down: false,
             failed: false,
+            is_deaf: false,
             discarded: 0,
         }
     }
@@ -155,6 +158,7 @@ impl Link {
             shared.buffer = buffer;
             shared.wake(Some(self.id));
             match read {
+                Poll::Pending if self.is_deaf => return Ok(ServeResult::Over),
                 Poll::Pending => return Ok(ServeResult::Waits),
                 Poll::Ready(Ok(0)) => return Ok(ServeResult::Over),
                 Poll::Ready(Ok(n)) if n == READ || self.yields => break,
@@ -167,7 +171,8 @@ impl Link {
         Ok(ServeResult::HasMore)
     }
 
-    /// Writes the outgoing bytes as far as possible. Returns whether all are written.
+    /// Writes the outgoing bytes as far as possible. Returns whether all are written. After a client has closed its connection the
+    /// bytes are dropped, so that what it sent before is still read: messages, and the DISCONNECT that deletes its will.
     fn write<H: Hooks>(
         &mut self,
         shared: &mut Shared<H>,
@@ -176,10 +181,17 @@ impl Link {
         loop {
             let outgoing = shared.broker.outgoing(self.id);
             if outgoing.is_empty() {
-                return Ok(wire.flush()?.is_ready());
+                return Ok(self.is_deaf || wire.flush()?.is_ready());
             }
-            match wire.write(outgoing) {
+            let written = match self.is_deaf {
+                true => Poll::Ready(Ok(outgoing.len())),
+                false => wire.write(outgoing),
+            };
+            match written {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    self.is_deaf = true;
+                }
                 Poll::Ready(Ok(n)) => {
                     let now = shared.now();
                     shared.broker.sent(self.id, n, now);
@@ -259,8 +271,10 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use mqtt_broker::{Config, Verdict};
-    use mqtt_proto::{Connect, Packet, ReasonCode, Version};
+    use mqtt_proto::{Connect, Packet, Publish, ReasonCode, TopicName, Version};
     use mqtt_testing::packets::encode;
 
     use super::*;
@@ -300,6 +314,52 @@ mod tests {
         fn shut_down(&mut self) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
+    }
+
+    /// Hooks that accept each client.
+    struct Open;
+
+    impl Hooks for Open {
+        fn unguessable(&mut self) -> u128 {
+            0
+        }
+    }
+
+    /// A transport that the client has closed: it has parts to read, and cannot be written to.
+    struct Closed(VecDeque<Vec<u8>>);
+
+    impl Wire for Closed {
+        fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
+            let part = self.0.pop_front().unwrap_or_default();
+            space[..part.len()].copy_from_slice(&part);
+            Poll::Ready(Ok(part.len()))
+        }
+
+        fn write(&mut self, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn shut_down(&mut self) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_no_answer_is_heard_to_its_end() {
+        let mut shared = Shared::new(Config::default(), Open, Peers::default());
+        let id = shared.open(Peer::default()).unwrap();
+        let mut link = Link::new(id);
+        let connect = Connect::new(Version::V311, "a");
+        let mut parts = vec![encode(&Packet::Connect(connect), Version::V311)];
+        parts.extend(["0", "1"].map(|payload| {
+            let topic = TopicName::from_static("a");
+            let publish = Publish::new(topic, payload.as_bytes());
+            encode(&Packet::Publish(publish), Version::V311)
+        }));
+        let mut wire = Closed(parts.into());
+        while link.serve(&mut shared, &mut wire) != ServeResult::Over {}
+        let now = shared.now();
+        assert_eq!(shared.broker.statistics(now).publish_received, 2);
     }
 
     #[tokio::test]

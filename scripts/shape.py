@@ -16,7 +16,6 @@ EXCEPTIONS = {
     "benches/src/server.rs": {"function"},
     # The broker, its host and the formats of the program.
     "mqtt-broker/src/connect.rs": {"function"},
-    "mqtt-broker/src/deliver.rs": {"function", "parameters"},
     "mqtt-broker/src/router/tests.rs": {"function"},
     "mqtt-cli/src/decode/dump.rs": {"function"},
     "mqtt-cli/src/decode/text.rs": {"function"},

@@ -1,21 +1,18 @@
 //! Delivers messages from a publisher to its receivers.
 
-use mqtt_session::proto::{Properties, QoS, ReasonCode, TopicName, Version};
-use mqtt_session::{Incoming, Instant, Outgoing, Refused, Server, Token};
-use smallvec::SmallVec;
+use mqtt_session::proto::{Properties, QoS, ReasonCode, TopicName};
+use mqtt_session::{Incoming, Instant, Outgoing, Refused, Token};
 
 use crate::broker::{Broker, to_u64, usize_of};
 use crate::connect::is_reserved;
 use crate::connection::Connection;
 use crate::fanout::{Routed, Target};
 use crate::hooks::{Hooks, Observation};
-use crate::message::{Message, forwarded};
-use crate::pressure::Withheld;
-use crate::queue::{Identifiers, Limits, Queued, Room};
-use crate::rights::{drops_first, may_receive};
-use crate::router::Share;
+use crate::message::forwarded;
+use crate::pressure::{RoutingLimits, Withheld};
+use crate::queue::{Limits, Queued, Room};
+use crate::rights::may_receive;
 use crate::source::Source;
-use crate::stall::Tried;
 
 /// Returns the steps of one delivery: properties are written one by one, and the payload is copied.
 pub(crate) fn delivery_steps(message: &Outgoing<'_>) -> usize {
@@ -40,24 +37,33 @@ const QUEUE: usize = 6;
 impl<H: Hooks> Broker<H> {
     /// Handles a message of a client.
     pub(crate) fn message(&mut self, index: u32, incoming: &Incoming<'_>, now: Instant) {
+        let mut topic = std::mem::take(&mut self.topic);
+        self.message_on(index, incoming, &mut topic, now);
+        self.topic = topic;
+    }
+
+    /// Handles a message of a client; `resolved` is memory for the topic behind a topic alias.
+    fn message_on(
+        &mut self,
+        index: u32,
+        incoming: &Incoming<'_>,
+        resolved: &mut String,
+        now: Instant,
+    ) {
         let publish = &incoming.publish;
-        // The topic alias stands for a topic that this connection has sent.
-        let mut resolved = std::mem::take(&mut self.topic);
-        let Some(connection) = self.connections.get(usize_of(index)) else {
-            return;
-        };
-        let Some(key) = connection.session else {
+        let connection = self.connections.get(usize_of(index));
+        let Some((connection, key)) = connection.and_then(|own| Some((own, own.session?))) else {
             return;
         };
         if let Some(reason) = self.config.refuses(publish.qos(), publish.retain) {
-            self.topic = resolved;
             self.close(index, reason, now);
             return;
         }
         let topic = if publish.topic.is_none() {
+            // The topic alias stands for a topic that this connection has sent.
             resolved.clear();
             resolved.push_str(connection.server.topic(publish).as_str());
-            TopicName::new(&resolved).unwrap_or_default()
+            TopicName::new(resolved).unwrap_or_default()
         } else {
             publish.topic
         };
@@ -65,7 +71,6 @@ impl<H: Hooks> Broker<H> {
             && let Some(reason) = self.refuses_alias(index, topic)
         {
             // An alias would stay in memory.
-            self.topic = resolved;
             self.close(index, reason, now);
             return;
         }
@@ -77,43 +82,41 @@ impl<H: Hooks> Broker<H> {
             payload: publish.payload,
         };
         let before = self.position();
-        if self.has_journal() && publish.qos() > QoS::AtMostOnce {
+        if self.has_journal() && message.qos > QoS::AtMostOnce {
             if self.storage_is_refused() {
-                self.topic = resolved;
                 self.refuse_message(index, incoming.receipt, now);
                 return;
             }
-            let qos2 = publish.qos() == QoS::ExactlyOnce;
-            self.record_origin(key, publish.delivery.packet_id().filter(|_| qos2));
+            let packet_id = publish.delivery.packet_id();
+            self.record_origin(key, packet_id.filter(|_| message.qos == QoS::ExactlyOnce));
         }
         if incoming.receipt.is_some() {
             self.press = self.limits_for_publisher(key);
         }
         let (reason, routed) = self.accept_message(key, &message, now);
-        let size = message_size(&message);
-        self.topic = resolved;
-        let pressed_by = std::mem::take(&mut self.press).by();
-        let Some(receipt) = incoming.receipt else {
-            return;
-        };
+        if let Some(receipt) = incoming.receipt {
+            let size = message_size(&message);
+            let answer = Withheld::new(receipt, reason, before);
+            self.answer_message(index, answer, routed, size);
+        }
+        self.press = RoutingLimits::default();
+    }
+
+    /// Acknowledges a message that was routed, or notes its acknowledgement for later.
+    fn answer_message(&mut self, index: u32, answer: Withheld, routed: Routed, size: usize) {
         if routed == Routed::Later {
             let origin = self.forget_origin();
-            self.fanouts
-                .acknowledge_later(receipt, reason, before, origin);
+            self.fanouts.acknowledge_later(answer, origin);
             return;
         }
         if self.has_journal() {
-            if reason.is_error() {
+            if answer.reason.is_error() {
                 let _ = self.forget_origin();
             } else {
                 self.record_received();
             }
         }
-        let answer = Withheld {
-            receipt,
-            reason,
-            before,
-        };
+        let pressed_by = std::mem::take(&mut self.press).by();
         self.acknowledge_or_hold(index, answer, size, pressed_by);
     }
 
@@ -185,6 +188,8 @@ impl<H: Hooks> Broker<H> {
         self.config.queue_qos0 || session.is_some_and(|session| session.connection.is_some())
     }
 
+    /// Delivers a message to one receiver: at once if the receiver's queue is empty and its connection takes the message, by its
+    /// queue otherwise.
     pub(crate) fn deliver(
         &mut self,
         target: &Target,
@@ -194,84 +199,79 @@ impl<H: Hooks> Broker<H> {
     ) {
         let Target {
             subscriber, share, ..
-        } = target;
-        let message = source.message;
+        } = *target;
+        let key = subscriber.session;
         self.meter
             .spend(source.steps().saturating_add(identifiers.len() / 8));
-        let qos = self.config.delivery_qos(message.qos, subscriber.qos);
-        // 3.1.1 [MQTT-3.3.1-9], 5 [MQTT-3.3.1-12] and [MQTT-3.3.1-13]
-        let retain = message.retain && subscriber.retain_as_published;
+        let message = Outgoing {
+            qos: self.config.delivery_qos(source.message.qos, subscriber.qos),
+            // 3.1.1 [MQTT-3.3.1-9], 5 [MQTT-3.3.1-12] and [MQTT-3.3.1-13]
+            retain: source.message.retain && subscriber.retain_as_published,
+            ..*source.message
+        };
         let current = self.current_rights();
-        let limit = self.connection_share();
-        let Some(session) = self.sessions.get_mut(usize_of(subscriber.session)) else {
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
         };
         let full = session.rights.are_full(self.rights);
         if !full && !may_receive(session, current, &mut self.hooks, message.topic) {
-            self.not_delivered(subscriber.session, qos, *share);
+            self.not_delivered(key, message.qos, share);
             return;
         }
-        let connection = session
-            .connection
-            .and_then(|index| self.connections.get_mut(usize_of(index)));
-        let scarce = self.heap_bytes > self.config.connection_bytes_total;
-        match connection {
-            // 3.1.1 [MQTT-4.6.0-5] and [MQTT-4.6.0-6], 5 [MQTT-4.6.0-5] and [MQTT-4.6.0-6]: a message is not sent before older
-            // queued ones.
-            Some(connection)
-                if session.queue.is_empty()
-                    && share.is_none()
-                    && !(scarce && connection.holds_more_than(limit)) =>
-            {
-                let sent = send(
-                    connection,
-                    message,
-                    qos,
-                    retain,
-                    message.properties,
-                    None,
-                    identifiers,
-                );
-                match sent {
-                    Err(Refused::Full) => {}
-                    sent => {
-                        connection.recount(&mut self.heap_bytes);
-                        let index = session.connection;
-                        if self.journal.is_some() {
-                            let how = (qos, retain);
-                            self.record_delivery(subscriber.session, sent, how, identifiers);
-                        }
-                        self.sent_or_dropped(
-                            subscriber.session,
-                            index,
-                            sent,
-                            message.payload.len(),
-                        );
-                        return;
-                    }
-                }
-            }
-            None if qos == QoS::AtMostOnce && !self.config.queue_qos0 => return,
-            _ => {}
+        let is_online = session.connection.is_some();
+        if is_online && share.is_none() && self.send_at_once(key, &message, identifiers) {
+            return;
+        }
+        if !is_online && message.qos == QoS::AtMostOnce && !self.config.queue_qos0 {
+            return;
         }
         let Some(mut kept) = source.kept(now).cloned() else {
             return;
         };
         kept.set_record(self.current_record());
-        let identifiers = self
-            .sessions
-            .get_mut(usize_of(subscriber.session))
+        let session = self.sessions.get_mut(usize_of(key));
+        let identifiers = session
             .map(|session| session.identifiers(identifiers))
             .unwrap_or_default();
-        self.deliver_kept(
-            subscriber.session,
-            kept,
-            qos,
-            retain,
+        let item = Queued {
+            message: kept,
+            qos: message.qos,
+            retain: message.retain,
             identifiers,
-            *share,
-            now,
-        );
+            share,
+        };
+        self.enqueue(key, item, now);
+    }
+
+    /// Sends a message to a connected session whose queue is empty. Returns `false` if it must be queued.
+    fn send_at_once(&mut self, key: u32, message: &Outgoing<'_>, identifiers: &[u32]) -> bool {
+        let limit = self.connection_share();
+        let scarce = self.heap_bytes > self.config.connection_bytes_total;
+        let session = self.sessions.get(usize_of(key));
+        // 3.1.1 [MQTT-4.6.0-5] and [MQTT-4.6.0-6], 5 [MQTT-4.6.0-5] and [MQTT-4.6.0-6]: a message is not sent before older queued
+        // ones.
+        let Some(session) = session.filter(|session| session.queue.is_empty()) else {
+            return false;
+        };
+        let index = session.connection;
+        let connection = index.and_then(|index| self.connections.get_mut(usize_of(index)));
+        let Some(connection) = connection else {
+            return false;
+        };
+        if scarce && connection.holds_more_than(limit) {
+            return false;
+        }
+        let sent = send(connection, message, None, identifiers);
+        if sent == Err(Refused::Full) {
+            return false;
+        }
+        connection.recount(&mut self.heap_bytes);
+        if self.journal.is_some() {
+            let how = (message.qos, message.retain);
+            self.record_delivery(key, sent, how, identifiers);
+        }
+        self.sent_or_dropped(key, index, sent, message.payload.len());
+        true
     }
 
     /// Records that a message was sent to a client at once, or will not be sent.
@@ -292,26 +292,9 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Queues a message, and sends queued messages as far as possible.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one queued message")]
-    pub(crate) fn deliver_kept(
-        &mut self,
-        key: u32,
-        mut message: Message,
-        qos: QoS,
-        retain: bool,
-        identifiers: Identifiers,
-        share: Option<Share>,
-        now: Instant,
-    ) {
+    pub(crate) fn enqueue(&mut self, key: u32, mut item: Queued, now: Instant) {
         self.meter.spend(QUEUE);
-        self.number_for_queue(key, &mut message, qos, share);
-        let item = Queued {
-            message,
-            qos,
-            retain,
-            identifiers,
-            share,
-        };
+        self.number_for_queue(key, &mut item);
         let copy = self.journal.is_some().then(|| item.clone());
         let (is_firm, share) = (item.is_firm(), self.fair_share());
         let room = if is_firm {
@@ -361,7 +344,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    fn sent_or_dropped(
+    pub(crate) fn sent_or_dropped(
         &mut self,
         key: u32,
         connection: Option<u32>,
@@ -382,174 +365,28 @@ impl<H: Hooks> Broker<H> {
             Err(_) => self.dropped(key, 1),
         }
     }
-
-    /// Sends the queued messages of a session as far as its window, its buffer and its share of the turn allow.
-    pub(crate) fn pump(&mut self, key: u32, now: Instant) {
-        self.pump_queue(key, now);
-        self.release_if_shorter(key);
-    }
-
-    fn pump_queue(&mut self, key: u32, now: Instant) {
-        let current = self.current_rights();
-        let share = self.connection_share();
-        loop {
-            let Some(session) = self.sessions.get_mut(usize_of(key)) else {
-                return;
-            };
-            let Some(index) = session.connection else {
-                return;
-            };
-            let Some(connection) = self.connections.get_mut(usize_of(index)) else {
-                return;
-            };
-            let full = session.rights.are_full(self.rights);
-            if !full
-                && self.meter.has_share()
-                && let Some(item) = drops_first(session, current, &mut self.hooks, &mut self.queued)
-            {
-                self.record_dropped(key, &item);
-                self.meter.spend(4);
-                continue;
-            }
-            let Some(item) = session.queue.front() else {
-                if session.wants_retained() && connection.is_answered() {
-                    self.work_for(key);
-                }
-                return;
-            };
-            if !self.meter.has_share() && !session.queue.is_stalled() {
-                self.work_for(key);
-                return;
-            }
-            // 5 [MQTT-4.3.3-7] and [MQTT-4.3.3-13]: only queued messages expire, not messages that were sent.
-            if item.message.has_expired(now) {
-                let expired = session.queue.pop(&mut self.queued);
-                if let (Some(_), Some(item)) = (&self.journal, &expired) {
-                    self.record_dropped(key, item);
-                }
-                let expired = &mut self.statistics.publish_expired;
-                *expired = expired.saturating_add(1);
-                continue;
-            }
-            if session.queue.is_stalled() {
-                return;
-            }
-            let publish = item.message.publish();
-            let message = Outgoing {
-                qos: item.qos,
-                retain: item.retain,
-                ..item.message.outgoing(&publish)
-            };
-            let identifiers = item.identifiers.as_slice().len() / 8;
-            self.meter
-                .spend(delivery_steps(&message).saturating_add(identifiers));
-            let scarce = self.heap_bytes > self.config.connection_bytes_total;
-            let sent = if scarce && connection.holds_more_than(share) {
-                Err(Refused::Full)
-            } else {
-                send(
-                    connection,
-                    &message,
-                    item.qos,
-                    item.retain,
-                    publish.properties,
-                    item.message.remaining(now),
-                    item.identifiers.as_slice(),
-                )
-            };
-            connection.recount(&mut self.heap_bytes);
-            if sent == Err(Refused::Full) {
-                let tried = Tried {
-                    len: item.message.len(),
-                    head: item.message.head(),
-                    unsent: connection.server.outgoing().len(),
-                    pending: connection.server.pending(),
-                    window: connection.window,
-                };
-                session.queue.stalls(&tried);
-                return;
-            }
-            session.note_taken(now);
-            let Some(item) = session.queue.pop(&mut self.queued) else {
-                return;
-            };
-            if self.journal.is_some() {
-                match sent {
-                    Ok(Some(token)) if item.qos > QoS::AtMostOnce => {
-                        self.record_pumped(key, &item, token);
-                    }
-                    Ok(_) => {}
-                    Err(_) => self.record_dropped(key, &item),
-                }
-            }
-            let Some(session) = self.sessions.get_mut(usize_of(key)) else {
-                return;
-            };
-            // 5 [MQTT-4.8.2-4]: the message stays with this client until the client acknowledges it.
-            if let (Ok(Some(token)), Some(_)) = (sent, item.share) {
-                session.shared.insert(token, item.clone());
-            }
-            let message = &item.message;
-            let payload = message.len().saturating_sub(message.head());
-            self.sent_or_dropped(key, Some(index), sent, payload);
-        }
-    }
 }
 
-/// Restores to a session's machine a message that it had sent in an earlier process.
-pub(crate) fn restore(
-    server: &mut Server<'static>,
-    item: &Queued,
-    number: u32,
-    version: Version,
-) -> Result<Token, Refused> {
-    let publish = item.message.publish();
-    let message = Outgoing {
-        qos: item.qos,
-        retain: item.retain,
-        ..item.message.outgoing(&publish)
-    };
-    let identifiers = item.identifiers.as_slice().iter().copied();
-    let properties = if version.is_v5() {
-        forwarded(&publish.properties, None, identifiers)
-    } else {
-        SmallVec::new()
-    };
-    let message = Outgoing {
-        properties: Properties::from(&properties[..]),
-        ..message
-    };
-    server.restore_message(number, &message, version)
-}
-
-/// Sends a message to one connection in the version of the connection.
-fn send(
+/// Sends a message to one connection in the version of the connection; `remaining` is its message expiry interval in seconds.
+pub(crate) fn send(
     connection: &mut Connection,
     message: &Outgoing<'_>,
-    qos: QoS,
-    retain: bool,
-    properties: Properties<'_>,
     remaining: Option<u32>,
     identifiers: &[u32],
 ) -> Result<Option<Token>, Refused> {
     let server = &mut connection.server;
-    let mut message = Outgoing {
-        topic: message.topic,
-        qos,
-        retain,
-        properties: Properties::EMPTY,
-        payload: message.payload,
-    };
     if !server.version().is_v5() {
-        return server.publish(&message);
+        return server.publish(&Outgoing {
+            properties: Properties::EMPTY,
+            ..*message
+        });
     }
     if identifiers.is_empty() && remaining.is_none() {
-        message.properties = properties;
-        return server.publish(&message);
+        return server.publish(message);
     }
-    let properties = forwarded(&properties, remaining, identifiers.iter().copied());
+    let properties = forwarded(&message.properties, remaining, identifiers.iter().copied());
     server.publish(&Outgoing {
         properties: Properties::from(&properties[..]),
-        ..message
+        ..*message
     })
 }

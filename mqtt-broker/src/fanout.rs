@@ -125,16 +125,10 @@ impl Fanouts {
     }
 
     /// Notes the acknowledgement that is sent when all receivers have the last message.
-    pub(crate) fn acknowledge_later(
-        &mut self,
-        receipt: Receipt,
-        reason: ReasonCode,
-        before: u64,
-        origin: Option<Origin>,
-    ) {
+    pub(crate) fn acknowledge_later(&mut self, answer: Withheld, origin: Option<Origin>) {
         if let Some(last) = self.waiting.back_mut() {
-            last.receipt = Some((receipt, reason));
-            last.recorded = (before, origin);
+            last.receipt = Some((answer.receipt, answer.reason));
+            last.recorded = (answer.before, origin);
         }
     }
 
@@ -510,11 +504,7 @@ impl<H: Hooks> Broker<H> {
                 ReasonCode::Success if to_nobody => ReasonCode::NoMatchingSubscribers,
                 reason => reason,
             };
-            let answer = Withheld {
-                receipt,
-                reason,
-                before: done.recorded.0,
-            };
+            let answer = Withheld::new(receipt, reason, done.recorded.0);
             match done.waits.filter(|id| self.is_open(*id)) {
                 Some(id) => {
                     let size = done.message.len();

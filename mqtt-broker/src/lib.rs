@@ -33,6 +33,7 @@ mod turn;
 mod message;
 mod pressure;
 mod publisher;
+mod pump;
 mod queue;
 mod retained;
 mod router;

@@ -91,6 +91,16 @@ pub(crate) struct Withheld {
     pub(crate) before: u64,
 }
 
+impl Withheld {
+    pub(crate) const fn new(receipt: Receipt, reason: ReasonCode, before: u64) -> Self {
+        Self {
+            receipt,
+            reason,
+            before,
+        }
+    }
+}
+
 /// The withheld acknowledgements of a publisher.
 #[derive(Debug, Default)]
 pub(crate) struct WithheldQueue {

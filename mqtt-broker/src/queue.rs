@@ -10,7 +10,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use mqtt_session::proto::QoS;
+use mqtt_session::Outgoing;
+use mqtt_session::proto::{Publish, QoS};
 
 use crate::config::Config;
 use crate::level::Total;
@@ -41,6 +42,15 @@ pub(crate) enum Identifiers {
 }
 
 impl Queued {
+    /// Returns the message as this client gets it; `publish` is its packet.
+    pub(crate) const fn outgoing<'a>(&self, publish: &Publish<'a>) -> Outgoing<'a> {
+        Outgoing {
+            qos: self.qos,
+            retain: self.retain,
+            ..self.message.outgoing(publish)
+        }
+    }
+
     /// Returns whether its publisher gets an acknowledgement.
     pub(crate) fn is_firm(&self) -> bool {
         self.message.qos() > QoS::AtMostOnce

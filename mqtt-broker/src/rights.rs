@@ -7,8 +7,6 @@ use mqtt_session::proto::{TopicFilter, TopicName};
 
 use crate::broker::{Broker, usize_of};
 use crate::hooks::Hooks;
-use crate::level::Total;
-use crate::queue::Queued;
 use crate::router::Keyed;
 use crate::session::Session;
 
@@ -138,26 +136,15 @@ pub(crate) fn may_receive<H: Hooks>(
     answer
 }
 
-/// Removes the first message of the queue if the session may not receive it. Does nothing while the message cannot be sent
-/// anyway, because the check has to decode it.
+/// Returns whether the session may not receive the first message of its queue, which is decoded for it.
 #[cold]
-pub(crate) fn drops_first<H: Hooks>(
+pub(crate) fn first_is_forbidden<H: Hooks>(
     session: &mut Session,
     current: Current,
     hooks: &mut H,
-    queued: &mut Total,
-) -> Option<Queued> {
-    let first = session
-        .queue
-        .front()
-        .filter(|_| !session.queue.is_stalled());
-    let message = first.map(|item| item.message.clone())?;
-    let drops = !may_receive(session, current, hooks, message.publish().topic);
-    if drops {
-        session.queue.pop(queued)
-    } else {
-        None
-    }
+) -> bool {
+    let first = session.queue.front().map(|item| item.message.clone());
+    first.is_some_and(|message| !may_receive(session, current, hooks, message.publish().topic))
 }
 
 /// Returns whether the hooks must be asked about queued messages, because a subscription or a right may have ended since.

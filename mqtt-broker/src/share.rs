@@ -116,17 +116,14 @@ impl<H: Hooks> Broker<H> {
         let key = target.subscriber.session;
         let stays = qos > QoS::AtMostOnce && self.number_of(key) == origin;
         if qos > QoS::AtMostOnce || self.keeps_qos0(key) {
-            let identifiers = Identifiers::new(target.identifier());
-            self.handed_over_from(origin);
-            self.deliver_kept(
-                key,
-                item.message,
+            let item = Queued {
                 qos,
-                item.retain,
-                identifiers,
-                target.share,
-                now,
-            );
+                identifiers: Identifiers::new(target.identifier()),
+                share: target.share,
+                ..item
+            };
+            self.handed_over_from(origin);
+            self.enqueue(key, item, now);
             self.handed_over_from(0);
         }
         if !stays {

@@ -13,7 +13,7 @@ use crate::broker::{Broker, usize_of};
 use crate::connection::{Connection, ConnectionId};
 use crate::hooks::{Hooks, Observation};
 use crate::portions::Portions;
-use crate::queue::Identifiers;
+use crate::queue::{Identifiers, Queued};
 use crate::retained::Found;
 use crate::router::Subscriber;
 use crate::session::{RetainedOptions, filter_size};
@@ -355,10 +355,15 @@ impl<H: Hooks> Broker<H> {
                 self.meter.spend(SOURCE_STEPS);
                 continue;
             }
-            let qos = self.config.delivery_qos(message.qos(), wanted.qos);
-            let identifiers = Identifiers::new(wanted.identifier.as_slice());
-            // 3.1.1 [MQTT-3.3.1-8], 5 [MQTT-3.3.1-8]
-            self.deliver_kept(key, message, qos, true, identifiers, None, now);
+            let item = Queued {
+                qos: self.config.delivery_qos(message.qos(), wanted.qos),
+                // 3.1.1 [MQTT-3.3.1-8], 5 [MQTT-3.3.1-8]
+                retain: true,
+                identifiers: Identifiers::new(wanted.identifier.as_slice()),
+                share: None,
+                message,
+            };
+            self.enqueue(key, item, now);
         }
     }
 }

@@ -260,14 +260,9 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns the name for a message that is about to be queued for a session; no name if it is not recorded for this session.
-    pub(crate) fn number_for_queue(
-        &mut self,
-        key: u32,
-        message: &mut Message,
-        qos: QoS,
-        share: Option<Share>,
-    ) {
-        let is_target = qos > QoS::AtMostOnce && self.target(key, share).is_some();
+    pub(crate) fn number_for_queue(&mut self, key: u32, item: &mut Queued) {
+        let is_target = item.qos > QoS::AtMostOnce && self.target(key, item.share).is_some();
+        let message = &mut item.message;
         let Some(journal) = &mut self.journal else {
             return;
         };

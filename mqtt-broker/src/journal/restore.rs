@@ -332,7 +332,7 @@ impl<H: Hooks> Broker<H> {
         let token = if flight.released {
             server.restore_released(flight.number, version)
         } else {
-            crate::deliver::restore(server, &item, flight.number, version)
+            crate::pump::restore(server, &item, flight.number, version)
         };
         let token = token.map_err(|_| Fault::Value)?;
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {

@@ -37,6 +37,15 @@ impl Engine {
             Some(Entry::Format(_)) => Format::read_of(journal.machine(), record).map(|_| ()),
             Some(Entry::Session(session)) => {
                 if session.serial != journal.serial {
+                    // It is not known which messages were sent in the earlier session, so none counts as sent: to end one in
+                    // doubt would lose it, for nobody is told.
+                    let messages = self.slots_mut(m).iter_mut();
+                    messages
+                        .filter(|slot| slot.awaits.is_message())
+                        .for_each(|slot| {
+                            slot.is_new_again();
+                            slot.record_becomes_due();
+                        });
                     self.session_lost(m);
                     self.tell_nothing(m);
                 }

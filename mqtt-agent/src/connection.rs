@@ -4,8 +4,8 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use core::time::Duration;
 
-use mqtt_proto::{Auth, ConnAck, Disconnect, Properties, Property, ReasonCode, Version};
-use mqtt_session::{Closed, Instant, NextDial};
+use mqtt_proto::{Auth, ConnAck, Connect, Disconnect, Properties, Property, ReasonCode, Version};
+use mqtt_session::{Closed, Instant, NextDial, Violation};
 
 use crate::agent::{Agent, Stage};
 use crate::authentication::Credentials;
@@ -87,13 +87,23 @@ impl Agent {
         let clean_start = self.client.must_start_clean()
             || (self.options.clean_start && !goes_on)
             || self.begins_clean();
+        // Such a connection only ends the session of the server, and is closed without DISCONNECT.
+        let has_will = !clean_start || self.options.clean_start || self.options.version.is_v5();
         let client = &mut self.client;
         self.options.with_connect(
             clean_start,
             &self.client_id,
             method.map(|method| (method, data.as_deref())),
-            |connect| client.connect(connect, now),
+            |connect| {
+                let will = connect.will.filter(|_| has_will);
+                client.connect(&Connect { will, ..*connect }, now)
+            },
         )??;
+        #[cfg(feature = "journal")]
+        {
+            // From now on the session knows it.
+            self.journal.begins_clean = false;
+        }
         self.stage = Stage::Up;
         self.connection = self.connection.wrapping_add(1);
         (self.told_unclaimed, self.told_exceeded) = (false, false);
@@ -132,6 +142,9 @@ impl Agent {
             why => why,
         };
         self.end_connection_state(now);
+        if self.ends_unknown_session(&why) && !self.is_done(now) {
+            return;
+        }
         self.supervisor.lost(now, random);
         let stop = (self.options.stop_on.authentication_failure && why.is_authentication_failure())
             || (self.options.stop_on.session_taken_over && why.is_session_taken_over());
@@ -147,6 +160,14 @@ impl Agent {
             }
             NextDial::Now => {}
         }
+    }
+
+    /// Returns whether the connection is one of the two with which a client of 3.1.1 ends a session that only the server has. The
+    /// next one follows at once, and the program is not told. The section 3.2.2.2 of 3.1.1 describes it: the first one finds the
+    /// session, and the second one is clean.
+    fn ends_unknown_session(&self, why: &Error) -> bool {
+        let unknown = Closed::Violation(Violation::SessionPresentWithoutState);
+        !self.options.version.is_v5() && matches!(why, Error::Closed(closed) if *closed == unknown)
     }
 
     /// Ends all state that belongs to the connection.
@@ -185,10 +206,6 @@ impl Agent {
             .map(ToOwned::to_owned);
         self.supervisor.connected(now);
         self.was_connected = true;
-        #[cfg(feature = "journal")]
-        {
-            self.journal.begins_clean = false;
-        }
         if !resumed {
             self.subscriptions_lost(now);
             self.messages_will_not_return();

@@ -124,9 +124,12 @@ impl Agent {
             None if options.assume_session && !options.clean_start => {
                 self.client.assume_session(&options.client_id);
             }
-            // 5 [MQTT-3.2.2-4]: a session that the server has is not here. In 3.1.1 a clean session would end with its
-            // connection.
-            None => self.journal.begins_clean = options.version.is_v5(),
+            // 5 [MQTT-3.2.2-4]: a session that the server has is not here. In 3.1.1 CONNACK tells whether it has one, in 3.1 it does
+            // not.
+            None => self.journal.begins_clean = options.version != Version::V311,
+        }
+        if !self.options.clean_start {
+            self.client.refuse_unknown_session();
         }
         self.add_restored_routes();
         self.journal.subscriptions.changed = true;

@@ -48,8 +48,8 @@ pub struct Options {
     pub clean_start: bool,
     /// Whether the agent continues a session that the server has for this client identifier and that this process did not
     /// begin ([`mqtt_session::Client::assume_session`]); it matters only without a clean start. With `false` the agent of
-    /// MQTT 5 ends such a connection and starts clean (5 \[MQTT-3.2.2-4\]), which loses the messages that wait in the
-    /// session. Default `true`.
+    /// MQTT 5, and in earlier versions one with a store, ends such a connection and starts clean (5 \[MQTT-3.2.2-4\]), which
+    /// loses the messages that wait in the session. Default `true`.
     pub assume_session: bool,
     /// Keep-alive in seconds; 0 turns it off. Default 60.
     pub keep_alive: u16,
@@ -253,8 +253,9 @@ impl Options {
     /// wait for a connection, received QoS 2 messages that are not released, and the subscriptions.
     ///
     /// Sets [`Self::clean_start`] and [`Self::assume_session`] to `false`, and an unset [`Self::session_expiry`] to `u32::MAX`,
-    /// so that the server keeps the session over a restart. In MQTT 5 the first connection with an empty store starts clean,
-    /// because the server may have a session whose records do not exist.
+    /// so that the server keeps the session over a restart. With an empty store the client ends a session that the server has for
+    /// its client identifier, with the messages that wait in it: the records of that session do not exist, and a server may take
+    /// the next QoS 2 message for the repetition of an earlier one.
     #[cfg(feature = "journal")]
     pub fn store(&mut self, dir: impl Into<String>) {
         (self.clean_start, self.assume_session) = (false, false);

@@ -9,7 +9,8 @@ use mqtt_agent::proto::{
 use mqtt_agent::session::records::{Fault, Format, Kind, Machine, Record, Records};
 use mqtt_agent::session::{Instant, Outgoing, Refused};
 use mqtt_agent::{
-    Agent, AgentEvent, ConnectionEvent, Error, NextDial, Options, RestoreError, RouteId, Unclaimed,
+    Agent, AgentEvent, ConnectionEvent, Error, NextDial, Options, OwnedWill, Publication,
+    RestoreError, RouteId, Unclaimed,
 };
 use mqtt_testing::laws::restarts::{restores_or_refuses, sample};
 use mqtt_testing::packets::{encode, publish};
@@ -83,6 +84,44 @@ impl Story {
         self.feed(&Packet::ConnAck(connack));
         self.store();
         clean_start
+    }
+
+    /// Opens a connection that the server accepts, with or without a session. Returns whether CONNECT asks for a clean session and
+    /// whether it has a will, and whether the client accepts the connection.
+    fn try_to_connect(&mut self, session_present: bool) -> ((bool, bool), bool) {
+        if let NextDial::At(at) = self.agent.next_dial(self.now) {
+            self.now = at;
+        }
+        assert_eq!(self.agent.next_dial(self.now), NextDial::Now);
+        self.agent.opened(self.now).expect("it can connect");
+        self.store();
+        let sent = self.sent();
+        let packets = packets(&sent, self.options.version);
+        let [Packet::Connect(connect)] = packets[..] else {
+            panic!("{packets:?}");
+        };
+        let clean = connect.clean_start;
+        let connack = Packet::ConnAck(ConnAck {
+            session_present: session_present && !clean,
+            ..ConnAck::default()
+        });
+        let mut input = BytesMut::from(&encode(&connack, self.options.version)[..]);
+        let received = self.agent.receive(&mut input, self.now);
+        self.store();
+        let accepted = received.is_ok();
+        if let Err(why) = received {
+            assert!(self.says().is_empty());
+            self.agent.lost(why, self.now, 0);
+        }
+        ((clean, connect.will.is_some()), accepted)
+    }
+
+    /// Returns the reason of the next lost connection that is reported.
+    fn next_loss(&mut self) -> Option<String> {
+        std::iter::from_fn(|| self.agent.next_event()).find_map(|event| match event {
+            AgentEvent::Connection(ConnectionEvent::Lost(why)) => Some(why.to_string()),
+            _ => None,
+        })
     }
 
     fn sent(&mut self) -> Vec<u8> {
@@ -244,11 +283,62 @@ fn without_records_the_first_connect_of_mqtt_5_is_clean() {
     assert!(!story.connect(true));
 }
 
-/// In 3.1.1 a clean session would end with its connection, so the client takes the session that the server has kept: it gets the
-/// messages in it once, and ends the flow whose identifier only the server knows.
+/// In 3.1.1, section 3.2.2.2, a client ends a session that only the server has by a connection with a clean session. It is not
+/// the one that the client uses, because a clean session ends with its connection. A crash after each connection changes nothing.
 #[test]
-fn without_records_a_client_of_3_1_1_takes_the_kept_session() {
-    let mut story = Story::new(options(Version::V311));
+fn without_records_a_client_of_3_1_1_ends_the_session_of_the_server() {
+    // Each: whether the session is clean, and whether there is a will.
+    let (kept, clean) = ((false, true), (true, false));
+    for (crash, expected) in [
+        (0, &[kept, clean, kept][..]),
+        (1, &[kept, kept, clean, kept]),
+        (2, &[kept, clean, kept]),
+    ] {
+        let mut options = options(Version::V311);
+        options.assume_session = false;
+        let will = Publication::new("will", QoS::AtMostOnce, "");
+        options.will = Some(OwnedWill::new(will));
+        let mut story = Story::new(options);
+        story.publish(QoS::ExactlyOnce).expect("it is kept");
+        let (mut session_present, mut connections) = (true, Vec::new());
+        loop {
+            assert!(connections.len() < 9, "{connections:?}");
+            let (connect, accepted) = story.try_to_connect(session_present);
+            connections.push(connect);
+            if accepted {
+                break;
+            }
+            session_present = session_present && !connect.0;
+            assert_eq!(story.next_loss(), None, "the program is not told");
+            if connections.len() == crash {
+                story.restart();
+            }
+        }
+        assert_eq!(connections, expected, "{crash}");
+        assert_eq!(story.says(), ["Publish"]);
+        // Now the client has the session.
+        story.agent.lost(Error::EndOfStream, story.now, 0);
+        assert_eq!(story.try_to_connect(true), (kept, true));
+    }
+}
+
+/// MQTT 3.1 has no session present, so the client ends the session in any case.
+#[test]
+fn without_records_a_client_of_3_1_ends_any_session_first() {
+    let mut options = options(Version::V31);
+    options.assume_session = false;
+    let mut story = Story::new(options);
+    assert_eq!(story.try_to_connect(false), ((true, false), false));
+    assert_eq!(story.try_to_connect(false), ((false, false), true));
+}
+
+/// A program can say that it has the session, although there are no records. It gets the messages in it once, and ends the flow
+/// whose identifier only the server knows.
+#[test]
+fn without_records_a_client_of_3_1_1_can_assume_the_kept_session() {
+    let mut options = options(Version::V311);
+    options.assume_session = true;
+    let mut story = Story::new(options);
     assert!(!story.connect(true));
     let kept = |dup| Packet::Publish(publish(QoS::ExactlyOnce, 7, dup, "kept"));
     story.feed(&kept(true));

@@ -418,6 +418,21 @@ impl<'m> Client<'m> {
         self.engine.restored_client_id(&self.memory)
     }
 
+    /// Makes this client refuse a session that only the server has, also before MQTT 5. A server may still hold packet identifiers
+    /// of QoS 2 messages that an earlier process with other records had sent, and takes the next message with such an identifier for a
+    /// repetition.
+    ///
+    /// CONNACK then ends the connection with [`Violation::SessionPresentWithoutState`] in two cases: it has session present and this
+    /// client has no session, as in MQTT 5; afterwards [`Self::must_start_clean`] returns `true`. Or it accepts a clean session,
+    /// which before MQTT 5 ends with its connection; the next CONNECT, without a clean session, then begins a session that the
+    /// server keeps. Call it after [`Self::start_journal`].
+    #[cfg(feature = "journal")]
+    pub fn refuse_unknown_session(&mut self) {
+        if let Some(journal) = &mut self.engine.journal {
+            journal.refuses_unknown = true;
+        }
+    }
+
     /// Returns whether a record that is stored is still needed. With lent memory, call it for each record after
     /// [`Self::restored`], and delete those for which it returns `false`; with a heap, the records that delete them are in
     /// [`Self::journal`].

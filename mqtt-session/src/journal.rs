@@ -55,6 +55,8 @@ pub(crate) struct Journal {
     /// The first record was read.
     pub(crate) has_format: bool,
     failed: bool,
+    /// Before MQTT 5, a session of the server that is not here ends the connection.
+    pub(crate) refuses_unknown: bool,
     pub(crate) deferred: Deferred,
     /// Of a server, whose host keeps the records.
     #[cfg(all(feature = "alloc", feature = "server"))]
@@ -199,6 +201,12 @@ impl Engine {
             // Messages whose record had no room.
             self.pump(m);
         }
+    }
+
+    /// Returns whether a session that only the server has ends the connection although the version is older than MQTT 5.
+    pub(crate) fn refuses_unknown_session(&self) -> bool {
+        let journal = self.journal.as_ref();
+        !self.is_v5() && journal.is_some_and(|journal| journal.refuses_unknown)
     }
 
     pub(crate) fn storage_failed(&mut self) {

@@ -17,6 +17,11 @@ impl Engine {
     }
 
     #[allow(clippy::unused_self, reason = "as with the feature")]
+    pub(crate) const fn refuses_unknown_session(&self) -> bool {
+        false
+    }
+
+    #[allow(clippy::unused_self, reason = "as with the feature")]
     pub(crate) const fn check_record(
         &self,
         _: &Memory<'_>,

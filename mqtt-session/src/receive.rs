@@ -11,7 +11,7 @@ use crate::memory::Memory;
 use crate::pieces::may_be_in_pieces;
 use crate::problem::Problem;
 use crate::progress::{Found, Progress};
-use crate::tune::{FAST, V5};
+use crate::tune::{FAST, JOURNAL, V5};
 
 impl Engine {
     /// Does one step over the front of the input. An error ends the connection.
@@ -320,8 +320,17 @@ impl Engine {
         let owner = self.session.owner;
         // 3.1.1 [MQTT-3.1.3-2], 5 [MQTT-3.1.3-2]: a session belongs to its client identifier.
         let ours = !clean_start && owner != 0 && owner == self.link.client;
+        let refuses = JOURNAL && self.refuses_unknown_session();
+        if refuses && clean_start {
+            // Before MQTT 5 a clean session ends with its connection. The server has none now, and the next CONNECT begins one that
+            // it keeps.
+            self.must_start_clean = false;
+            self.session.owner = self.link.client;
+            self.record_connected(m, &progress.view, false);
+            return Err(Problem::UnknownSession);
+        }
         // 5 [MQTT-3.2.2-4]
-        self.must_start_clean = present && !ours && self.is_v5();
+        self.must_start_clean = present && !ours && (self.is_v5() || refuses);
         if self.must_start_clean {
             return Err(Problem::UnknownSession);
         }

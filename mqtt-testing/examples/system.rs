@@ -90,6 +90,10 @@ fn run_all(first: u64, seeds: u64, plan: Plan) -> Option<Failure> {
         total.crashes
     );
     println!(
+        "{} processes with a disk ended, {} of them lost it; {} messages were sent on by the next process, {} acknowledged with a note",
+        total.restored, total.disks_lost, total.continued, total.noted
+    );
+    println!(
         "{} clients had short queues and lost nothing; {} more were given up",
         total.short_queues, total.given_up
     );

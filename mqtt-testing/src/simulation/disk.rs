@@ -1,5 +1,5 @@
-//! Simulates the broker's disk and the broker's crashes: the broker loses its memory at any instant, and is restored from a
-//! prefix of its records, which includes the stored ones and may end at any byte.
+//! Simulates disks, and the crashes of the broker: it loses its memory at any instant, and is restored from a prefix of its
+//! records, which includes the stored ones and may end at any byte. `clients.rs` does the same to clients.
 
 use std::collections::BTreeMap;
 
@@ -8,29 +8,72 @@ use mqtt_broker::Broker;
 use mqtt_broker::records::{Kind, Record, Records};
 use mqtt_proto::QoS;
 
-use super::class;
 use super::expectations::{Expectations, Heard, Life, Moment, Published};
 use super::world::World;
+use super::{Random, class};
 
-/// The records of the broker since the first process.
+/// The records of a machine since its first process.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     log: Vec<u8>,
-    /// How many bytes of the log the broker knows as stored.
+    /// How many bytes of the log the machine knows as stored.
     stored: usize,
     /// The disk stores once in this many turns.
     pace: usize,
 }
 
-/// The possible speeds of a disk.
+/// The possible speeds of the broker's disk.
 const PACES: [usize; 3] = [1, 6, 60];
 
 impl Disk {
-    /// Returns the complete records after a crash that keeps `len` bytes.
-    fn survivors(&self, len: usize) -> &[u8] {
-        let mut records = Records::new(self.log.get(..len).unwrap_or_default());
+    pub(super) const fn log(&self) -> &[u8] {
+        self.log.as_slice()
+    }
+
+    pub(super) const fn stored(&self) -> usize {
+        self.stored
+    }
+
+    /// Takes records of a process, which a crash may lose. `journal` has the records that are not stored.
+    pub(super) fn give(&mut self, journal: &[u8]) {
+        let given = self.log.len() - self.stored;
+        self.log
+            .extend_from_slice(journal.get(given..).unwrap_or_default());
+    }
+
+    /// Stores some of the given records, or all of them. Returns how many bytes.
+    pub(super) fn store(&mut self, all: bool, random: &mut Random) -> usize {
+        let waits = self.log.len() - self.stored;
+        if waits == 0 || !all && !random.once_in(self.pace) {
+            return 0;
+        }
+        let n = match random.below(4) {
+            _ if all => waits,
+            0 => random.below(waits + 1),
+            1 => waits,
+            _ => return 0,
+        };
+        self.stored += n;
+        n
+    }
+
+    /// Loses a random part of the records that are not stored. What is left of a record that is cut is lost as well.
+    pub(super) fn crash(&mut self, random: &mut Random) {
+        let lost = self.log.len() - self.stored;
+        self.log.truncate(self.stored + random.below(lost + 1));
+        let mut records = Records::new(&self.log);
         while matches!(records.next(), Some(Ok(_))) {}
-        self.log.get(..records.consumed()).unwrap_or_default()
+        let whole = records.consumed();
+        self.log.truncate(whole);
+    }
+
+    /// Starts the disk of the next process. Some disks are stores, which have the last record of each key.
+    pub(super) fn restart(&mut self, paces: &[usize], random: &mut Random) {
+        if random.once_in(2) {
+            self.log = as_entries(&self.log);
+        }
+        self.stored = self.log.len();
+        self.pace = paces[random.below(paces.len())];
     }
 }
 
@@ -38,11 +81,9 @@ impl World {
     /// Starts the journal of the broker, if this world has crashes.
     pub(super) fn start_disk(&mut self) {
         if self.chance(class::CRASHES, 2) {
-            let pace = PACES[self.random.below(PACES.len())];
-            self.disk = Some(Disk {
-                pace,
-                ..Disk::default()
-            });
+            let mut disk = Disk::default();
+            disk.restart(&PACES, &mut self.random);
+            self.disk = Some(disk);
             self.broker.start_journal();
             let now = self.instant();
             self.broker.restored(now).expect("nothing to restore");
@@ -51,32 +92,10 @@ impl World {
 
     /// Moves the records of the broker to the disk, and stores some or all of them.
     pub(super) fn store_some(&mut self, all: bool) {
-        self.give();
-        let Some(disk) = &self.disk else { return };
-        let (waits, pace) = (self.broker.journal().len(), disk.pace);
-        if waits == 0 || !all && !self.random.once_in(pace) {
-            return;
-        }
-        let n = match self.random.below(4) {
-            _ if all => waits,
-            0 => self.random.below(waits + 1),
-            1 => waits,
-            _ => return,
-        };
-        if let Some(disk) = &mut self.disk {
-            disk.stored += n;
-        }
+        let Some(disk) = &mut self.disk else { return };
+        disk.give(self.broker.journal());
+        let n = disk.store(all, &mut self.random);
         self.broker.stored(n);
-    }
-
-    /// Moves the records of the broker to the disk, which may lose them in a crash.
-    fn give(&mut self) {
-        if let Some(disk) = &mut self.disk {
-            let journal = self.broker.journal();
-            let given = disk.log.len() - disk.stored;
-            disk.log
-                .extend_from_slice(journal.get(given..).unwrap_or_default());
-        }
     }
 
     /// Returns whether records wait for the disk.
@@ -87,25 +106,20 @@ impl World {
     /// Crashes the broker: it loses its memory, all connections, and a random part of the records that are not stored.
     pub(super) fn crash(&mut self) {
         let now = self.instant();
-        self.give();
-        let Some(disk) = self.disk.take() else { return };
-        let lost = disk.log.len() - disk.stored;
-        let kept = disk.stored + self.random.below(lost + 1);
+        let Some(mut disk) = self.disk.take() else {
+            return;
+        };
+        disk.give(self.broker.journal());
+        disk.crash(&mut self.random);
+        disk.restart(&PACES, &mut self.random);
         self.report.crashes += 1;
-        let journal = disk.survivors(kept).to_vec();
         let mut broker = Broker::new(
             self.config.clone(),
             std::mem::take(self.broker.hooks()),
             now,
         );
         broker.start_journal();
-        let as_store = self.random.once_in(2);
-        let records = if as_store {
-            as_entries(&journal)
-        } else {
-            journal
-        };
-        for record in Records::new(&records) {
+        for record in Records::new(&disk.log) {
             let record = record.expect("whole records");
             if let Err(error) = broker.restore(&record) {
                 self.fail(0, format!("a record is refused: {error}, {record:?}"));
@@ -115,11 +129,7 @@ impl World {
             self.fail(0, format!("the records are refused: {error}"));
         }
         self.broker = broker;
-        self.disk = Some(Disk {
-            stored: records.len(),
-            log: records,
-            pace: PACES[self.random.below(PACES.len())],
-        });
+        self.disk = Some(disk);
         let moment = self.tick_moment();
         self.expectations.crashes.push(moment);
         self.unnoticed.clear();

@@ -1,8 +1,9 @@
 //! The whole system in virtual time: hundreds of programs, each with an [`mqtt_agent::Agent`], a broker, wires that are cut
 //! at any byte, slow readers, connections whose end is not noticed, processes that are killed and start again, a broker
-//! that crashes and is restored from its journal. Between some clients and the broker are the stages of `mqtt_transport`. The messages
+//! and clients that crash and are restored from their journals. Between some clients and the broker are the stages of `mqtt_transport`. The messages
 //! of every program are compared with the promises of MQTT. A seed decides everything, so a failing seed fails again.
 
+mod clients;
 mod disk;
 mod expectations;
 mod layers;
@@ -52,10 +53,12 @@ pub mod class {
     pub const PRESSURE: u32 = 1 << 15;
     /// There are stages between some clients and the broker: WebSocket, a model of TLS, the header of a proxy.
     pub const LAYERS: u32 = 1 << 16;
+    /// Some clients have a disk, from which the next process restores the session, and some of their programs store notes.
+    pub const DISKS: u32 = 1 << 17;
     /// All bits.
-    pub const EVERY: u32 = (1 << 17) - 1;
+    pub const EVERY: u32 = (1 << 18) - 1;
     /// All bits, with their names.
-    pub const ALL: [(u32, &str); 17] = [
+    pub const ALL: [(u32, &str); 18] = [
         (CUTS, "cuts"),
         (KILLS, "kills"),
         (CLOSES, "closes"),
@@ -73,6 +76,7 @@ pub mod class {
         (CRASHES, "crashes"),
         (PRESSURE, "pressure"),
         (LAYERS, "layers"),
+        (DISKS, "disks"),
     ];
 }
 
@@ -113,6 +117,14 @@ pub struct Report {
     pub cuts: usize,
     /// Processes killed.
     pub kills: usize,
+    /// Processes with a disk that were killed or closed.
+    pub restored: usize,
+    /// Processes whose disk was lost as well.
+    pub disks_lost: usize,
+    /// Messages of these that the next process continued to send.
+    pub continued: usize,
+    /// Messages that programs acknowledged with a note.
+    pub noted: usize,
     /// Crashes of the broker.
     pub crashes: usize,
     /// Connections taken over.
@@ -135,6 +147,10 @@ impl Report {
         self.repeated += other.repeated;
         self.cuts += other.cuts;
         self.kills += other.kills;
+        self.restored += other.restored;
+        self.disks_lost += other.disks_lost;
+        self.continued += other.continued;
+        self.noted += other.noted;
         self.crashes += other.crashes;
         self.taken_over += other.taken_over;
         self.short_queues += other.short_queues;

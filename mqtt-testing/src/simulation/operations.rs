@@ -144,6 +144,8 @@ impl World {
             }
         };
         if let Accepted::Token(token) = accepted {
+            self.note_accepted(n, token, number);
+            let node = &mut self.nodes[n];
             node.asked.insert(token, number);
             let id = token.packet_id();
             if facts.qos == QoS::ExactlyOnce && id.is_some_and(|id| node.half_sent.contains(&id)) {

@@ -11,7 +11,7 @@ use mqtt_agent::{
 use mqtt_proto::{QoS, Subscription, TopicFilter, Version};
 
 use super::class;
-use super::expectations::WILLS;
+use super::expectations::{Moment, WILLS};
 use super::layers::Layers;
 use super::program::{Bridge, Filter, Node};
 use super::wire::{WIRE_CAPACITY, Wire};
@@ -28,8 +28,11 @@ impl World {
         } else {
             Version::V311
         };
+        let faultless = self.nodes.is_empty() || name == "late";
+        let durable = if faultless { None } else { self.new_disk() };
         Node {
             agent: Agent::new(Options::new("broker", 1883)),
+            durable,
             persistent: false,
             name,
             version,
@@ -64,7 +67,8 @@ impl World {
     /// Begins a process.
     pub(super) fn begin(&mut self, n: usize) {
         let watcher = n == 0 || self.nodes[n].name == "late";
-        let persistent = n == 0 || (!watcher && !self.random.once_in(3));
+        let durable = self.nodes[n].durable.is_some();
+        let persistent = n == 0 || durable || (!watcher && !self.random.once_in(3));
         let mut options = self.options(n, persistent);
         let (mut bridge, mut slow) = (Bridge::No, false);
         let mut reads = WIRE_CAPACITY;
@@ -82,11 +86,7 @@ impl World {
                     QoS0Overflow::PauseReading,
                 ][self.random.below(3)];
             }
-            options.acknowledge = match self.random.below(6) {
-                0 if self.plan.classes & class::BY_HAND != 0 => AcknowledgeWhen::ByHand,
-                1 if self.plan.classes & class::BY_HAND != 0 => AcknowledgeWhen::Arrived,
-                _ => AcknowledgeWhen::Taken,
-            };
+            options.acknowledge = self.acknowledge_when(n);
             slow = self.chance(class::SLOW, 3);
             if self.chance(class::SLOW, 5) {
                 reads = 50;
@@ -96,7 +96,7 @@ impl World {
                 options.will = will.map(|number| self.will(n, number));
             }
         }
-        let from_start = !watcher && self.random.once_in(6);
+        let from_start = !watcher && !durable && self.random.once_in(6);
         let mut filters: Vec<Filter> = Vec::new();
         if from_start {
             filters.push(self.filter());
@@ -112,13 +112,25 @@ impl World {
         }
         let late = self.random.once_in(2);
         self.expectations.lives[n].drops |= options.qos0_queue < 100;
+        let agent = self.new_agent(n, options);
         let node = &mut self.nodes[n];
-        node.agent = Agent::new(options);
+        node.agent = agent;
         (node.persistent, node.will, node.reads) = (persistent, will, reads);
         (node.slow, node.bridge, node.late) = (slow, bridge, late);
         (node.connected, node.connections, node.closing) = (false, 0, None);
         node.process += 1;
         self.add_stream(n, None, filters);
+    }
+
+    fn acknowledge_when(&mut self, n: usize) -> AcknowledgeWhen {
+        let by_hand = self.plan.classes & class::BY_HAND != 0;
+        match self.random.below(6) {
+            _ if self.has_notes(n) => AcknowledgeWhen::ByHand,
+            0 if by_hand => AcknowledgeWhen::ByHand,
+            // A message that was acknowledged on arrival is lost with its process, with or without a disk.
+            1 if by_hand && self.nodes[n].durable.is_none() => AcknowledgeWhen::Arrived,
+            _ => AcknowledgeWhen::Taken,
+        }
     }
 
     fn options(&mut self, n: usize, persistent: bool) -> Options {
@@ -129,6 +141,7 @@ impl World {
         options.version = node.version;
         // In 3.1.1 a clean session ends with its connection.
         options.clean_start = !persistent || (clean && node.version == Version::V5);
+        options.assume_session = node.durable.is_none();
         options.keep_alive = 60;
         options.session_expiry = if persistent { u32::MAX } else { 0 };
         options.receive_maximum = 5;
@@ -167,28 +180,23 @@ impl World {
             }
         }
         let moment = self.tick_moment();
-        self.expectations.permit_after_crashes(n, moment);
+        if !self.crash_client(n, moment) {
+            self.forget_client(n, moment);
+        }
         let node = &mut self.nodes[n];
         let life = &mut self.expectations.lives[n];
         (life.cut, life.ever_cut) = (true, true);
-        for (number, _) in node.unsettled.drain() {
-            life.permit(number, moment);
-        }
         life.died.extend(node.died.drain());
         for stream in node.streams.drain(..) {
             let fact = &mut life.streams[stream.fact];
             fact.closed = Some(moment);
-            // By hand, one acknowledgement is valid for all streams.
-            fact.killed = node.agent.options().acknowledge == AcknowledgeWhen::Taken;
+            // By hand, one acknowledgement is valid for all streams. A broker that crashes keeps no messages of a session that ends
+            // with its connection, although the next process may take it over before.
+            fact.killed = node.agent.options().acknowledge == AcknowledgeWhen::Taken
+                && (node.persistent || self.disk.is_none());
             // Messages that come before the subscriptions are made again are held.
             if stream.id.is_some() && !stream.leaving {
                 node.to_subscribe.push_back(stream.filters);
-            }
-        }
-        for (token, number) in node.asked.drain() {
-            let qos = self.expectations.published.get(&number).map(|p| p.qos);
-            if qos == Some(QoS::ExactlyOnce) {
-                node.half_sent.extend(token.packet_id());
             }
         }
         node.heard.clear();
@@ -203,9 +211,27 @@ impl World {
         let may_have_ended = node.agent.options().clean_start && node.connections == 0;
         for old in &mut life.subscribed {
             old.lost |= !node.persistent || may_have_ended;
+            // The next process of a client with a disk gives up what this one was giving up, with the messages for it.
+            old.lost |= node.durable.is_some() && old.leaving.is_some();
         }
         self.begin(n);
         self.wake();
+    }
+
+    /// Ends the process of a client without a disk.
+    fn forget_client(&mut self, n: usize, moment: Moment) {
+        self.expectations.permit_after_crashes(n, moment);
+        let node = &mut self.nodes[n];
+        let life = &mut self.expectations.lives[n];
+        for (number, _) in node.unsettled.drain() {
+            life.permit(number, moment);
+        }
+        for (token, number) in node.asked.drain() {
+            let qos = self.expectations.published.get(&number).map(|p| p.qos);
+            if qos == Some(QoS::ExactlyOnce) {
+                node.half_sent.extend(token.packet_id());
+            }
+        }
     }
 
     /// Asks the agent when to dial. Returns whether a connection was opened.

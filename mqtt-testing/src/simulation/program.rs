@@ -10,6 +10,7 @@ use mqtt_agent::{
 use mqtt_proto::{PacketId, QoS, ReasonCode, TopicName, Version};
 use mqtt_session::{Outgoing, Refused, Token};
 
+use super::clients::Durable;
 use super::expectations::{Heard, Moment};
 use super::wire::{Wire, number_of};
 use super::world::World;
@@ -102,6 +103,8 @@ pub(super) struct Node {
     /// Whether its session is kept.
     pub(super) persistent: bool,
     pub(super) agent: Agent,
+    /// Its disk, if it has one.
+    pub(super) durable: Option<Box<Durable>>,
     pub(super) wire: Option<Wire>,
     pub(super) input: BytesMut,
     pub(super) connected: bool,
@@ -297,6 +300,14 @@ impl World {
     fn session_lost(&mut self, n: usize, moment: Moment) {
         let node = &mut self.nodes[n];
         let life = &mut self.expectations.lives[n];
+        // The agent may also subscribe to the filters of earlier processes that it finds in its records.
+        let mut restored = Vec::new();
+        if node.durable.is_some() {
+            let filters = life.subscribed.iter();
+            restored.extend(filters.map(|old| (old.filter.clone(), old.qos, old.no_local)));
+            restored.sort();
+            restored.dedup();
+        }
         life.heard.clear();
         life.permits.clear();
         life.came_again.clear();
@@ -317,6 +328,9 @@ impl World {
             old.lost = true;
             old.leaving.get_or_insert(moment);
             old.gone.get_or_insert(moment);
+        }
+        for (filter, qos, no_local) in restored {
+            life.ask(&filter, qos, no_local, moment);
         }
         for fact in &mut life.streams {
             fact.granted = None;
@@ -365,11 +379,7 @@ impl World {
         }
         while let Some((id, number)) = self.by_hand(n, eager) {
             any = true;
-            let now = self.instant();
-            let done = self.nodes[n]
-                .agent
-                .acknowledge(id, ReasonCode::Success, now);
-            match done {
+            match self.acknowledge(n, id, number) {
                 Ok(()) => self.done_with(n, number),
                 // The connection of the message is lost, so the message comes again.
                 Err(Refused::NothingToAcknowledge) if self.expectations.lives[n].cut => {}
@@ -409,10 +419,10 @@ impl World {
                 if let Some(number) = hand.number {
                     self.done_with(n, number);
                 }
-                let node = &mut self.nodes[n];
-                let from = node.streams[at].id;
+                let from = self.nodes[n].streams[at].id;
                 if let Some(id) = hand.received.id() {
-                    node.agent.taken(from, id, now);
+                    let number = hand.number.unwrap_or(0);
+                    self.finish(n, number, |agent| agent.taken(from, id, now));
                 }
                 true
             }

@@ -81,7 +81,11 @@ impl World {
         let n = self.active.swap_remove(at);
         self.nodes[n].active = false;
         let most = 1 + self.random.below(2_000);
+        self.store_client(n, false);
         self.transfer(n, most);
+        if self.has_records(n) {
+            self.activate(n);
+        }
     }
 
     /// Runs until nothing is in flight.
@@ -91,7 +95,7 @@ impl World {
                 self.nodes[n].active = false;
                 self.transfer(n, WIRE_CAPACITY);
             }
-            if !self.broker_has_work() && !self.disk_has_work() {
+            if !self.store_clients() && !self.broker_has_work() && !self.disk_has_work() {
                 return;
             }
             self.store_some(true);

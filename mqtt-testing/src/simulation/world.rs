@@ -352,7 +352,7 @@ impl World {
             if let Err(error) = node.agent.tick(now) {
                 self.activate(n);
                 self.cut(n, false, error);
-            } else if !node.agent.outgoing().is_empty() {
+            } else if !node.agent.outgoing().is_empty() || !node.agent.journal().is_empty() {
                 self.activate(n);
             }
             self.look(n);

@@ -36,3 +36,12 @@ pub trait Engine: Send {
     /// Transactions that were committed before are stored nevertheless.
     fn close(&mut self) -> Result<(), Failure>;
 }
+
+/// Returns the bytes that an entry counts against [`crate::Config::limit`].
+#[must_use]
+pub fn entry_size(key: &[u8], value: &[u8]) -> i64 {
+    let size = 1_usize
+        .saturating_add(key.len())
+        .saturating_add(value.len());
+    i64::try_from(size).unwrap_or(i64::MAX)
+}

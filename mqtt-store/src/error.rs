@@ -55,6 +55,9 @@ pub enum Failure {
     /// The bytes that were read differ from those that were written.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// Another process owns the store now, and has its content. The machine must end its connections and forget its state.
+    #[error("another process owns the store now: {0}")]
+    Superseded(String),
     /// Any other failure. Another process must read the stored data again. A failed flush is such a failure: the system may have
     /// dropped the data that it could not write, and a second flush would succeed without them.
     #[error("the store does not work any more: {0}")]

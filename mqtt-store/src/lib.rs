@@ -17,7 +17,7 @@ mod tests;
 
 pub use changes::Changes;
 pub use config::{Config, Durability, UnknownDurability};
-pub use engine::Engine;
+pub use engine::{Engine, entry_size};
 pub use error::{Failure, OpenError};
 pub use mqtt_journal as journal;
 pub use store::Store;

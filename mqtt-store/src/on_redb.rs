@@ -11,7 +11,7 @@ use redb::{
 use crate::changes::Changes;
 use crate::config::{Config, Durability};
 use crate::directory::Place;
-use crate::engine::Engine;
+use crate::engine::{Engine, entry_size};
 use crate::error::Failure;
 use crate::guarded::{FirstFailure, Guarded};
 
@@ -204,14 +204,6 @@ impl Open {
         }
         Ok(Ok(growth))
     }
-}
-
-/// Returns the bytes that an entry counts against [`Config::limit`].
-pub(crate) fn entry_size(key: &[u8], value: &[u8]) -> i64 {
-    let size = 1_usize
-        .saturating_add(key.len())
-        .saturating_add(value.len());
-    i64::try_from(size).unwrap_or(i64::MAX)
 }
 
 fn not_opened(error: &DatabaseError) -> Failure {

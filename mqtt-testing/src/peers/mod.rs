@@ -9,6 +9,7 @@ mod flood;
 #[cfg(feature = "handles")]
 mod hosted;
 mod mosquitto;
+mod nats;
 mod raw;
 mod scripted;
 #[cfg(all(feature = "handles", feature = "transport"))]
@@ -22,6 +23,7 @@ pub use flood::FloodServer;
 #[cfg(feature = "handles")]
 pub use hosted::HostedBroker;
 pub use mosquitto::{Mosquitto, free_port};
+pub use nats::NatsServers;
 pub use raw::{CONNACK_3_1_1, CONNACK_5, RawServer};
 pub use scripted::{Reaction, ScriptedServer};
 #[cfg(all(feature = "handles", feature = "transport"))]

@@ -1,0 +1,99 @@
+//! Holds the configuration of the connection to NATS, and what it reports.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The configuration of [`crate::Nats`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The servers, as `nats://HOST:PORT`, `nats://USER:PASSWORD@HOST:PORT` or `tls://HOST:PORT`. Any of them is enough to find the
+    /// others.
+    pub servers: Vec<String>,
+    /// The name of this node, which processes in reserve report.
+    pub node: String,
+    /// The name of the journal: letters, digits, `-` and `_`. Processes with the same one take over from each other. Default: 0.
+    pub shard: String,
+    /// How many servers have the journal, if it does not exist yet. Default: 3.
+    pub replicas: usize,
+    /// How long the journal has no owner after the owner has ended without notice, at least a tenth of a second. It is longer than
+    /// the election of a leader among the servers, or processes take over without need. It is that of the process that first used
+    /// the servers. Default: 15 s.
+    pub lease: Duration,
+    /// How long the owner tries without an answer of the servers until it gives up. Default: 60 s.
+    pub patience: Duration,
+    /// The stream is not compacted while it has fewer bytes than this. Default: 64 MiB.
+    pub compact_from: u64,
+}
+
+impl Config {
+    /// Returns a configuration for these servers, with all other fields at their defaults.
+    #[must_use]
+    pub fn new(servers: Vec<String>, node: impl Into<String>) -> Self {
+        Self {
+            servers,
+            node: node.into(),
+            shard: "0".to_owned(),
+            replicas: 3,
+            lease: Duration::from_secs(15),
+            patience: Duration::from_secs(60),
+            compact_from: 64 << 20,
+        }
+    }
+
+    /// Returns why a name of a journal cannot be used.
+    pub(crate) fn fault_of_name(&self) -> Option<&'static str> {
+        let is_valid = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_');
+        let has_place = (1..=64).contains(&self.shard.len());
+        if has_place && self.shard.bytes().all(is_valid) {
+            return None;
+        }
+        Some("the name of a journal has 1 to 64 letters, digits, - and _")
+    }
+
+    /// Returns the name of the stream.
+    pub(crate) fn stream(&self) -> String {
+        format!("MQTT-journal-{}", self.shard)
+    }
+
+    /// Returns the subject of the stream.
+    pub(crate) fn subject(&self) -> String {
+        format!("mqtt.journal.{}", self.shard)
+    }
+}
+
+/// The name of the bucket with the present owner of each journal.
+pub(crate) const BUCKET: &str = "MQTT-owner";
+
+/// An event until this process is the owner.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// The servers do not answer as they should, and this process tries again.
+    Waits(String),
+    /// A setting of the servers does not keep the guarantees.
+    Warning(String),
+    /// The stream did not exist, and was made: there is no earlier state.
+    Created(String),
+    /// Another process owns the journal, and this one is in reserve.
+    Reserve {
+        /// The name of its node.
+        owner: String,
+    },
+    /// This process takes over.
+    TakesOver,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waits(why) => write!(f, "waits for the servers: {why}"),
+            Self::Warning(warning) => f.write_str(warning),
+            Self::Created(stream) => {
+                write!(f, "the stream {stream} is new: there is no earlier state")
+            }
+            Self::Reserve { owner } => write!(f, "in reserve: {owner} is the owner"),
+            Self::TakesOver => f.write_str("takes over"),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod background;
+pub mod block;
+mod config;
+mod connection;
+mod crc;
+mod lease;
+mod nats;
+mod owner;
+mod random;
+mod replay;
+mod sizes;
+mod stream;
+
+pub use config::{Config, Notice};
+pub use mqtt_store as store;
+pub use nats::{Lost, Nats};
+pub use owner::{Limits, Name, Owner};
+pub use stream::{Answer, Each, Ends, Stream};

@@ -11,6 +11,8 @@ printf '\n== the whole system in virtual time\n'
 cargo run --locked --quiet --release -p mqtt-testing --example system -- --seeds "${1:-20000}"
 printf '\n== kills of a broker with a store\n'
 MQTT_KILLS=50 cargo test --locked -p sansio-mqtt-cli --test store --test store_kills
+printf '\n== kills of brokers and servers of a cluster\n'
+MQTT_KILLS=5 cargo test --locked -p sansio-mqtt-cli --features nats --test cluster
 printf '\n== kills of a publisher and of a subscriber with a store\n'
 MQTT_KILLS=50 cargo test --locked -p sansio-mqtt-cli --test outbox
 printf '\n== resets of a device whose flash is a file\n'

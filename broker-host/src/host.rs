@@ -191,7 +191,16 @@ impl<H: Hooks + 'static> Host<H> {
 /// The store of a host failed. All that clients were told is stored, and another process can read it.
 #[cfg(feature = "store")]
 #[derive(Clone, Debug)]
-pub struct StoreFailed(mqtt_store::Failure);
+pub struct StoreFailed(pub(crate) mqtt_store::Failure);
+
+#[cfg(feature = "store")]
+impl StoreFailed {
+    /// Returns whether another process has the state now and serves.
+    #[must_use]
+    pub const fn is_superseded(&self) -> bool {
+        matches!(self.0, mqtt_store::Failure::Superseded(_))
+    }
+}
 
 #[cfg(feature = "store")]
 impl std::fmt::Display for StoreFailed {

@@ -28,6 +28,8 @@ mod binding;
 #[cfg(feature = "files")]
 mod checks;
 #[cfg(feature = "files")]
+mod engine;
+#[cfg(feature = "files")]
 mod error;
 #[cfg(all(test, unix))]
 mod floods;

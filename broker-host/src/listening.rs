@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::binding::{Bound, SocketFile};
+use crate::engine::{OpenEngine, Ownership};
+use crate::host::StoreFailed;
 use crate::reload::{Access, Reloader};
 use crate::{Control, Error, Guard, Host, Listener, Settings};
 
@@ -16,10 +18,13 @@ pub struct Listening {
     files: Vec<SocketFile>,
     control: Control,
     reloader: Reloader,
+    ownership: Ownership,
 }
 
 impl Settings {
     /// Reads the files, binds the addresses and makes the broker. Must be called within a tokio runtime whose timer is enabled.
+    ///
+    /// With an engine, first waits until no other process serves; until then nothing is bound.
     ///
     /// # Errors
     /// The errors of [`Self::check`], [`crate::Users::read`] and [`crate::Acl::read`]; [`Error::Bind`], [`Error::Listen`],
@@ -27,9 +32,15 @@ impl Settings {
     /// [`allow_anonymous`](Self::allow_anonymous) is not set.
     pub async fn listen(&self) -> Result<Listening, Error> {
         self.check()?;
-        let access = Access::read(self, &self.numbered_listeners())?;
+        let mut access = Access::read(self, &self.numbered_listeners())?;
+        let mut engine = self.open_engine().await?;
+        if engine.is_some() {
+            // The files may have changed in the meantime.
+            access = Access::read(self, &self.numbered_listeners())?;
+        }
         let bound = self.bound(&access).await?;
-        let (host, control) = self.host(access)?;
+        let store = engine.as_mut().and_then(OpenEngine::take_store);
+        let (host, control) = self.host(access, store)?;
         if let Some(most) = self.handshakes {
             host.limit_handshakes(most);
         }
@@ -43,6 +54,7 @@ impl Settings {
             files,
             control,
             reloader,
+            ownership: engine.map(OpenEngine::into_ownership).unwrap_or_default(),
         })
     }
 }
@@ -76,14 +88,26 @@ impl Listening {
             files,
             control,
             reloader,
+            ownership,
         } = self;
         drop((control, reloader));
+        let mut lost = None;
         let stop = async {
-            stop.await;
+            tokio::select! {
+                () = stop => {}
+                failure = ownership.lost() => {
+                    error!(why = %failure, "this process is not the owner any more; all connections end");
+                    lost = Some(failure);
+                }
+            }
             warn!("shutting down");
         };
         host.run(listeners, stop).await;
         drop(files);
-        host.close().map_err(Error::StoreFailed)
+        let closed = host.close();
+        match lost {
+            Some(failure) => Err(Error::StoreFailed(StoreFailed(failure))),
+            None => closed.map_err(Error::StoreFailed),
+        }
     }
 }

@@ -34,8 +34,16 @@ impl Settings {
         (config.durability != Durability::Off).then_some(config)
     }
 
-    /// Makes the host. Renames a damaged store if the settings say so.
-    pub(crate) fn host(&self, access: Access) -> Result<(Host<Guard>, Control), Error> {
+    /// Makes the host with the store of an engine, or with that of the settings. Renames a damaged one of the settings if they say
+    /// so.
+    pub(crate) fn host(
+        &self,
+        access: Access,
+        engine: Option<Store>,
+    ) -> Result<(Host<Guard>, Control), Error> {
+        if let Some(store) = engine {
+            return self.host_with(access, Some(store));
+        }
         match self.host_on_store(access) {
             Err(Error::Store(damaged @ OpenError::Damaged { .. }))
                 if self.store_damaged.as_deref() == Some(MOVE_ASIDE) =>
@@ -54,25 +62,34 @@ impl Settings {
     }
 
     fn host_on_store(&self, access: Access) -> Result<(Host<Guard>, Control), Error> {
+        let Some(store_config) = self.store_config() else {
+            info!("sessions, queues and retained messages are in memory and end with the process");
+            return self.host_with(access, None);
+        };
+        let dir = store_config.dir.clone();
+        let durability = store_config.durability;
+        let store = Store::open(store_config).map_err(Error::Store)?;
+        let made = self.host_with(access, store)?;
+        info!(dir = %dir.display(), %durability, "sessions, queues and retained messages are stored");
+        Ok(made)
+    }
+
+    fn host_with(
+        &self,
+        access: Access,
+        store: Option<Store>,
+    ) -> Result<(Host<Guard>, Control), Error> {
         let (control, commands) = control();
         let mut guard = Guard::new(control.clone())?;
         access.apply(&mut guard);
         let mut config = self.config();
         config.hash_key = u64::from_le_bytes(random()?);
-        let Some(store_config) = self.store_config() else {
-            info!("sessions, queues and retained messages are in memory and end with the process");
-            return Ok((Host::new(config, guard, commands), control));
-        };
-        let dir = store_config.dir.clone();
-        let durability = store_config.durability;
-        let store = Store::open(store_config).map_err(Error::Store)?;
         let host = match store {
             Some(store) => {
                 Host::with_store(config, guard, commands, store).map_err(Error::Store)?
             }
             None => Host::new(config, guard, commands),
         };
-        info!(dir = %dir.display(), %durability, "sessions, queues and retained messages are stored");
         Ok((host, control))
     }
 }

@@ -148,6 +148,7 @@ fn fixed_but_changed(
         ("web", started.web != wanted.web),
         ("store", started.store != wanted.store),
         ("store-limit", started.store_limit != wanted.store_limit),
+        ("engine", is_on_other_engine(started, wanted)),
         ("log-format", started.log_format != wanted.log_format),
         ("handshakes", started.handshakes != wanted.handshakes),
         (
@@ -167,6 +168,16 @@ fn fixed_but_changed(
     ];
     let changed = fixed.into_iter().filter(|(_, differs)| *differs);
     Ok(changed.map(|(name, _)| name).collect())
+}
+
+/// Returns whether the settings of the engine differ.
+fn is_on_other_engine(started: &Settings, wanted: &Settings) -> bool {
+    started.engine != wanted.engine
+        || started.node != wanted.node
+        || started.engine_journal != wanted.engine_journal
+        || started.engine_replicas != wanted.engine_replicas
+        || started.engine_lease != wanted.engine_lease
+        || started.engine_patience != wanted.engine_patience
 }
 
 /// The users and rules of the files in the settings.

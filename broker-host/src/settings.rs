@@ -146,6 +146,24 @@ settings! {
     /// Bytes in the store from which on nothing is accepted that must be stored. Default: limited by the disk only
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", help_heading = "Store"))]
     store_limit: u64,
+    /// Servers of NATS with a replicated journal instead of a store, as nats://HOST:PORT,HOST:PORT. One process serves, and the others with the same journal wait to take over
+    #[cfg_attr(feature = "clap", arg(long, value_name = "URL", help_heading = "Engine"))]
+    engine: String,
+    /// Name of this process, which the others report. Needed with an engine
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME", help_heading = "Engine"))]
+    node: String,
+    /// Name of the journal on the engine: letters, digits, - and _. Default 0
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME", help_heading = "Engine"))]
+    engine_journal: String,
+    /// Number of servers that have the journal, when it is made. Default 3
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", help_heading = "Engine"))]
+    engine_replicas: usize,
+    /// Seconds after which another process takes over from one that has ended without notice. Default 15
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SECONDS", help_heading = "Engine"))]
+    engine_lease: u32,
+    /// Seconds without an answer of the engine after which the broker ends. Default 60
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SECONDS", help_heading = "Engine"))]
+    engine_patience: u32,
     /// Format of the log: text, or json for one JSON object in each line. Default text
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT"))]
     log_format: String,
@@ -337,6 +355,7 @@ impl Settings {
     /// [`Error::Setting`] for the first such value.
     pub fn check(&self) -> Result<(), Error> {
         let (limits, words) = (self.unusable_limits(), self.words_unknown());
+        let words = words.into_iter().chain(self.engine_unusable());
         match limits
             .into_iter()
             .chain(self.zero_address_limits())
@@ -377,6 +396,32 @@ impl Settings {
                 self.maximum_qos.is_some_and(|qos| qos > 2),
                 "maximum-qos",
                 "must be 0, 1 or 2",
+            ),
+        ]
+    }
+
+    fn engine_unusable(&self) -> [Checked; 4] {
+        let is_set = self.engine.is_some();
+        [
+            (
+                is_set && self.store.is_some(),
+                "engine",
+                "cannot be given with store: the journal is on the engine or in the directory",
+            ),
+            (
+                is_set && self.node.is_none(),
+                "node",
+                "must be given with engine: the other processes report it",
+            ),
+            (
+                self.engine_replicas == Some(0),
+                "engine-replicas",
+                "must be at least 1",
+            ),
+            (
+                self.engine_lease == Some(0),
+                "engine-lease",
+                "must be at least 1",
             ),
         ]
     }

@@ -60,6 +60,10 @@ impl Broker {
             Some(address) => Some(local_http::listen("web", address).await?),
             None => None,
         };
+        if settings.engine.is_some() {
+            // A process in reserve is as it should be: a supervisor must not end it.
+            notify("READY=1\nSTATUS=in reserve");
+        }
         let broker = settings.listen().await?;
         let health = answer(health, broker.control());
         let web = web::show(web, broker.control());
@@ -75,7 +79,7 @@ impl Broker {
             // The first poll installs the signal handlers: a supervisor may send a signal as soon as the broker reports that it
             // is ready.
             let early = poll_fn(|cx| Poll::Ready(interrupted.as_mut().poll(cx))).await;
-            notify("READY=1");
+            notify("READY=1\nSTATUS=serves");
             if early.is_pending() {
                 interrupted.await;
             }

@@ -20,6 +20,9 @@ pub(crate) struct Failure {
 /// The exit code at the end of the time of `-W`.
 pub(crate) const TIMED_OUT: u8 = 27;
 
+/// The exit code of a broker from which another process has taken over.
+const SUPERSEDED: u8 = 75;
+
 /// The exit code for a failure of TLS or WebSocket, which mosquitto's programs use for TLS.
 const LAYERS: u8 = 8;
 
@@ -109,6 +112,10 @@ impl From<Error> for Failure {
 
 impl From<mqtt_broker_host::Error> for Failure {
     fn from(error: mqtt_broker_host::Error) -> Self {
-        fail(sentence(&error))
+        let mut failure = fail(sentence(&error));
+        if matches!(&error, mqtt_broker_host::Error::StoreFailed(why) if why.is_superseded()) {
+            failure.code = SUPERSEDED;
+        }
+        failure
     }
 }

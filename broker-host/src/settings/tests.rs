@@ -116,7 +116,25 @@ fn what_would_serve_nobody_is_refused() {
         );
     }
     check("connections = 1\nsessions = 1\nkeep-alive-percent = 100\npacket-size = 128").unwrap();
-    check(&sample()).unwrap();
+    // One of them is enough.
+    let sample = sample().replace("\nstore =", "\n#store =");
+    check(&sample).unwrap();
+}
+
+#[test]
+fn an_engine_needs_a_name_and_no_store() {
+    let why = |text: &str| {
+        let checked = Settings::parse(text).unwrap().check();
+        checked.map_err(|error| error.to_string())
+    };
+    let engine = "engine = \"nats://a\"\n";
+    let name = "node: must be given with engine: the other processes report it";
+    assert_eq!(why(engine), Err(name.to_owned()));
+    let store =
+        "engine: cannot be given with store: the journal is on the engine or in the directory";
+    let both = format!("{engine}node = \"one\"\nstore = \"there\"");
+    assert_eq!(why(&both), Err(store.to_owned()));
+    assert_eq!(why(&format!("{engine}node = \"one\"")), Ok(()));
 }
 
 #[test]

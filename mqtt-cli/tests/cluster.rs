@@ -1,0 +1,140 @@
+//! Tests `mqtt broker --engine` on servers of NATS: what was acknowledged survives the kill of the broker that serves and of the
+//! server that leads, and of two brokers only one serves.
+
+#![cfg(feature = "nats")]
+
+use std::collections::BTreeSet;
+
+use mqtt_testing::peers::{NatsServers, free_port};
+use mqtt_testing::process::{Ended, Process, run, words};
+
+const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
+const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
+const PAHO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/paho_session.py");
+
+/// A lease that is too short for programs in use: a broker may take over while the servers elect a leader.
+const LEASE: &str = "--engine-lease 2";
+
+/// How often a broker and a server are killed by turns; `scripts/soak.sh` sets a higher number.
+fn kills() -> usize {
+    std::env::var("MQTT_KILLS").map_or(1, |kills| kills.parse().expect("a number"))
+}
+
+/// Starts a broker with more arguments.
+fn broker(servers: &NatsServers, node: &str, port: &str, more: &str) -> Process {
+    let (bind, url) = (format!("127.0.0.1:{port}"), servers.url());
+    let own = ["broker", "--bind", &bind, "--engine", &url, "--node", node];
+    let more: Vec<_> = more.split_whitespace().collect();
+    Process::start(MQTT, &[&own[..], &more].concat())
+}
+
+fn client(command: &str, port: &str) -> Ended {
+    let all = [&words(command)[..], &["-h", "127.0.0.1", "-p", port]].concat();
+    run(MQTT, &all, "")
+}
+
+/// Returns the numbers in the lines that begin with `prefix`.
+fn numbers(printed: &str, prefix: &str) -> Vec<u32> {
+    let numbers = printed.lines().filter_map(|line| line.strip_prefix(prefix));
+    numbers
+        .map(|number| number.parse().expect("a number"))
+        .collect()
+}
+
+/// Waits until a hundred more messages are acknowledged.
+fn goes_on(outbox: &Process) {
+    let last = numbers(&outbox.printed(), "acknowledged n/1 ");
+    let last = last.into_iter().max().unwrap_or(1);
+    outbox.wait_stdout(&format!("acknowledged n/1 {}\n", last + 100));
+}
+
+/// 3.1.1 [MQTT-4.1.0-1], 5 [MQTT-4.1.0-1]: paho publishes without a pause at QoS 1 and 2, and paho reads at QoS 2. By turns the
+/// broker that serves and the server that leads the stream are killed. All acknowledged messages at QoS 2 arrive, once and in
+/// order; the last acknowledged message at QoS 1 is retained.
+#[test]
+fn acknowledged_messages_survive_kills_of_brokers_and_servers() {
+    let mut servers = NatsServers::start(3, "");
+    let port = free_port().to_string();
+    let mut active = broker(&servers, "one", &port, LEASE);
+    active.wait_stderr("listening");
+    let reader = Process::start(PYTHON, &[PAHO, "sub", &port]);
+    reader.wait_stdout("subscribed");
+    let mut outbox = Process::start(PYTHON, &[PAHO, "pub", &port]);
+    for kill in 0..kills() {
+        let reserve = broker(&servers, &format!("reserve-{kill}"), &port, LEASE);
+        reserve.wait_stderr("in reserve: ");
+        goes_on(&outbox);
+        // Dropping the process kills it.
+        drop(active);
+        reserve.wait_stderr("listening");
+        active = reserve;
+        goes_on(&outbox);
+        let leader = servers.leader("MQTT-journal-0");
+        servers.kill(leader);
+        goes_on(&outbox);
+        servers.restart(leader);
+    }
+    outbox.close_input();
+    outbox.wait_stdout("end ");
+    let end = client("pub -t end -q 2 -m 1", &port);
+    assert_eq!(end.code, Some(0), "{}", end.stderr);
+    reader.wait_stdout("end 1\n");
+    let told = outbox.printed();
+    let heard = numbers(&reader.printed(), "n/2 ");
+    let in_order = heard.is_sorted_by(|a, b| a < b);
+    assert!(in_order, "doubled, or out of order: {heard:?}");
+    let heard = BTreeSet::from_iter(heard);
+    let mut lost = numbers(&told, "acknowledged n/2 ");
+    let all = lost.len();
+    lost.retain(|number| !heard.contains(number));
+    assert_eq!(lost, [0; 0], "of {all}");
+    let kept = numbers(&told, "acknowledged kept ").into_iter().max();
+    let retained = client("sub -t kept -C 1", &port).stdout;
+    let retained: u32 = retained.trim().parse().expect("a retained message");
+    assert!(
+        Some(retained) >= kept,
+        "{retained} is retained after {kept:?}"
+    );
+    drop(active);
+}
+
+/// An owner that was frozen for longer than its lease ends with an exit code of its own. Its clients find the state at the other
+/// broker, at which no one could connect before.
+#[test]
+fn a_frozen_broker_ends_when_it_finds_that_another_one_serves() {
+    let servers = NatsServers::start(1, "");
+    let one = "--engine-replicas 1 --engine-lease 2";
+    let frozen = broker(&servers, "one", "0", one);
+    let port = frozen.wait_stderr_after("address=127.0.0.1:");
+    let kept = client("pub -t kept -r -q 1 -m here", &port);
+    assert_eq!(kept.code, Some(0), "{}", kept.stderr);
+    let second = free_port().to_string();
+    let other = broker(&servers, "two", &second, one);
+    other.wait_stderr("in reserve: one is the owner");
+    let refused = client("pub -t kept -q 1 -m there", &second);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    frozen.signal("STOP");
+    other.wait_stderr("listening");
+    let kept = client("sub -t kept -C 1", &second);
+    assert_eq!(kept.stdout, "here\n", "{}", kept.stderr);
+    frozen.signal("CONT");
+    let ended = frozen.end();
+    assert_eq!(ended.code, Some(75), "{}", ended.stderr);
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    let why = "mqtt: the store failed: another process owns the store now: two";
+    assert!(last.starts_with(why), "{}", ended.stderr);
+}
+
+/// A broker that is asked to end gives its journal away: the next one does not wait for the end of the lease.
+#[test]
+fn a_broker_that_ends_hands_over() {
+    let servers = NatsServers::start(1, "");
+    let more = "--engine-replicas 1 --engine-lease 3600";
+    let first = broker(&servers, "one", "0", more);
+    first.wait_stderr("listening");
+    let other = broker(&servers, "two", "0", more);
+    other.wait_stderr("in reserve: one is the owner");
+    first.signal("TERM");
+    assert_eq!(first.end().code, Some(0));
+    other.wait_stderr("listening");
+}

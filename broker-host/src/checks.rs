@@ -1,5 +1,6 @@
 //! Compares passwords, which takes long on purpose: comparisons wait in a bounded queue and run beside the broker.
 
+use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,7 +16,7 @@ pub(crate) struct PasswordChecks(Arc<Mutex<Queue>>);
 #[derive(Debug)]
 struct Queue {
     /// The waiting comparisons; the newest is the last.
-    waiting: Vec<Check>,
+    waiting: VecDeque<Check>,
     most: usize,
     running: usize,
     workers: usize,
@@ -47,7 +48,7 @@ impl PasswordChecks {
     pub(crate) fn new(most: usize) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self(Arc::new(Mutex::new(Queue {
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             most,
             running: 0,
             workers: processors.saturating_sub(1).max(1),
@@ -64,7 +65,7 @@ impl PasswordChecks {
         if queue.waiting.len() >= queue.most {
             return Added::Full;
         }
-        queue.waiting.push(check);
+        queue.waiting.push_back(check);
         if queue.running == queue.workers {
             return Added::Waits;
         }
@@ -78,7 +79,8 @@ impl PasswordChecks {
         queue.waiting.retain(|check| check.connection != connection);
     }
 
-    /// Compares until no comparison waits. The newest is first, because its client is the least likely to have given up.
+    /// Compares until no comparison waits. The oldest is first, so that all have their turn. While the queue is more than half full,
+    /// the newest is first, because its client is the least likely to have given up.
     pub(crate) fn work(&self, compare: impl Fn(&Check) -> bool, tell: impl Fn(ConnectionId, bool)) {
         while let Some(check) = self.next() {
             let Claim { proof, memory, .. } = &check.claim;
@@ -98,7 +100,11 @@ impl PasswordChecks {
     /// Returns the next comparison. If there is none, the calling worker no longer counts as running.
     fn next(&self) -> Option<Check> {
         let mut queue = self.queue();
-        let next = queue.waiting.pop();
+        let next = if queue.waiting.len() > queue.most / 2 {
+            queue.waiting.pop_back()
+        } else {
+            queue.waiting.pop_front()
+        };
         if next.is_none() {
             queue.running -= 1;
         }
@@ -202,23 +208,28 @@ mod tests {
         assert_eq!((checks.queue().comparisons, told.take()), (1, 1_000));
     }
 
-    #[test]
-    fn the_newest_is_the_first_and_who_is_gone_is_skipped() {
-        let (checks, users) = (PasswordChecks::new(10), Users::numbered(1));
-        let connections = connections(4);
+    /// Returns the indexes of five clients in the order of their comparisons, in a queue for `most`. The third is gone.
+    fn order(most: usize) -> Vec<usize> {
+        let (checks, users) = (PasswordChecks::new(most), Users::numbered(1));
+        let connections = connections(5);
         for connection in &connections {
             logs_in(&checks, &users, *connection, ("user-0", "wrong"));
         }
         checks.forget(connections[2]);
         let order = RefCell::new(Vec::new());
         checks.work(is_secret, |connection, _| {
-            order.borrow_mut().push(connection)
+            order
+                .borrow_mut()
+                .extend(connections.iter().position(|own| *own == connection));
         });
-        let [first, second, _, fourth] = connections[..] else {
-            panic!("four were opened")
-        };
-        assert_eq!(order.take(), [fourth, second, first]);
-        assert_eq!(checks.queue().comparisons, 3);
+        assert_eq!(checks.queue().comparisons, 4);
+        order.take()
+    }
+
+    #[test]
+    fn the_newest_is_first_in_a_full_queue_and_the_oldest_in_another() {
+        assert_eq!(order(10), [0, 1, 3, 4]);
+        assert_eq!(order(5), [4, 3, 0, 1]);
     }
 
     #[test]

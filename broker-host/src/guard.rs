@@ -23,8 +23,9 @@ pub(crate) const WAITING: usize = 100;
 /// WARN, subscriptions at DEBUG.
 ///
 /// A password is compared on a thread of tokio for blocking work, and the broker serves others meanwhile. A bounded number of
-/// comparisons waits, the newest one is done first, and a client without a place in the queue is refused as "server busy". A
-/// correct password is recognised for some time without a comparison: see [`Users::remember_for`].
+/// comparisons waits, the oldest one is done first (the newest one while the queue is more than half full), and a client without a
+/// place in the queue is refused as "server busy". A correct password is recognised for some time without a comparison: see
+/// [`Users::remember_for`].
 ///
 /// ```no_run
 /// use std::path::Path;

@@ -130,8 +130,8 @@ impl<H: Hooks> Broker<H> {
             return;
         }
         if connection.session.is_none() && connection.server.deadline().is_none() {
-            // CONNECT came in time, but the decision on it did not.
-            self.refuse(index, ReasonCode::NotAuthorized, now);
+            // CONNECT came in time, but the decision on it did not: the client may be right, and try again.
+            self.refuse(index, ReasonCode::ServerBusy, now);
             return;
         }
         match connection.server.tick(now) {

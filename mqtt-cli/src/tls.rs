@@ -54,6 +54,10 @@ pub(crate) struct TlsArgs {
     /// Protocol of ALPN, such as mqtt
     #[arg(long, value_name = "PROTOCOL")]
     tls_alpn: Option<String>,
+    /// Append the keys of TLS to the file that the environment variable SSLKEYLOGFILE names, for Wireshark: who has them can read
+    /// the connection
+    #[arg(long)]
+    tls_key_log: bool,
     /// Refused: TLS is not implemented by OpenSSL
     #[arg(long, value_name = "ENGINE")]
     tls_engine: Option<String>,
@@ -162,6 +166,7 @@ impl TlsArgs {
             _ => return Err(fail("--cert and --key need each other")),
         };
         tls.insecure_accept_any_name = self.insecure;
+        tls.key_log = self.tls_key_log;
         tls.minimum_version = match self.tls_version.as_deref() {
             None | Some("tlsv1.2") => TlsVersion::V12,
             Some("tlsv1.3") => TlsVersion::V13,

@@ -418,6 +418,27 @@ fn check_and_bench_connect_by_tls_and_websocket() {
     }
 }
 
+/// Only by an option are the keys of a connection written to a file.
+#[test]
+fn the_keys_of_tls_are_logged_on_request() {
+    let authority = Authority::new("an authority");
+    let broker = Secured::start("keys", &authority, &[]);
+    let file = broker.file("keylog");
+    let environment = format!("SSLKEYLOGFILE={file}");
+    let mut words = vec![environment.as_str(), MQTT, "pub", "-q", "1"];
+    let to = broker.words("mqtts");
+    words.extend(to.iter().map(String::as_str));
+    words.extend(["-t", "a", "-m", "x"]);
+    let ended = run("env", &words, "");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(!fs::exists(&file).unwrap());
+    words.push("--tls-key-log");
+    let ended = run("env", &words, "");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let keys = fs::read_to_string(&file).unwrap();
+    assert!(keys.contains("CLIENT_TRAFFIC_SECRET_0 "), "{keys}");
+}
+
 /// One port serves TLS, WebSocket, both and plain MQTT by the first bytes of each connection.
 #[test]
 fn one_port_detects_each_protocol() {

@@ -3,7 +3,8 @@
 
 Builds the images `footprint` and `instructions` of firmware/, runs them against Mosquitto, and prints the table. With
 `--check` it fails if a number is above its limit in firmware/limits.tsv; with `--write` it writes the table into docs/BENCHMARKS.md
-and adapter-embedded/README.md, where a pair of comments marks its place, with the date and the compiler's version below it.
+and adapter-embedded/README.md, where a pair of comments marks its place, with the date and the compiler's version below it. With
+`--tls` it prints flash and RAM of the image `tls` only, which runs in the test `firmware` of mqtt-cli.
 
   flash         .text + .rodata above those of the image `baseline`, in bytes
   state         the session's own memory without what is lent to it; slot and received: each entry that is lent
@@ -158,7 +159,16 @@ def limits():
     return {name: dict(zip(columns, map(int, numbers))) for name, *numbers in rows}
 
 
+def print_tls():
+    baseline, _ = sections(must_build("baseline", ""))
+    sizes, _ = sections(must_build("tls", "tls"))
+    ram = sizes.get(".data", 0) + sizes.get(".bss", 0)
+    print(f"flash {flash(sizes) - flash(baseline):,}, RAM without stack {ram:,}")
+
+
 def main():
+    if "--tls" in sys.argv:
+        return print_tls()
     started = time.monotonic()
     rows = measure()
     made = table(rows)

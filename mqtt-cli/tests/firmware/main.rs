@@ -2,6 +2,7 @@
 //! broker`. `firmware/src/script.rs` has the task of an image; this test is its peer.
 
 mod flash;
+mod tls;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,7 +36,11 @@ fn build(board: &Board, version: &str, image: &str) -> PathBuf {
     let target = folder.join(format!("target/{}-{version}", board.name));
     let mut features = vec![board.name];
     features.extend((version == "5").then_some("v5"));
-    features.extend(["net", "flash"].into_iter().find(|own| *own == image));
+    features.extend(
+        ["net", "flash", "tls"]
+            .into_iter()
+            .find(|own| *own == image),
+    );
     let features = features.join(",");
     let built = Command::new(env!("CARGO"))
         .current_dir(&folder)

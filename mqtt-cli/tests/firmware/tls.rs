@@ -12,7 +12,7 @@ const BOARD: Board = Board {
     target: "thumbv7em-none-eabihf",
 };
 /// The most bytes of stack that the handshake may take.
-const STACK: u32 = 32 << 10;
+const STACK: u32 = 40 << 10;
 
 /// A device that trusts `trusted` connects to a broker with a certificate of `authority`.
 fn run(authority: &Authority, trusted: &Authority, name: &str) -> Ended {

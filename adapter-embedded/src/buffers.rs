@@ -82,6 +82,10 @@ impl<
     }
 
     /// Returns a client in these buffers, and the input buffer for its connections.
+    #[allow(
+        clippy::needless_update,
+        reason = "with other features there are more fields"
+    )]
     pub fn client(&mut self, config: Config) -> (Client<'_>, &mut [u8]) {
         let lent = Lent {
             outgoing: &mut self.outgoing,

@@ -28,8 +28,8 @@ impl Settings {
     ///
     /// # Errors
     /// The errors of [`Self::check`], [`crate::Users::read`] and [`crate::Acl::read`]; [`Error::Bind`], [`Error::Listen`],
-    /// [`Error::Tls`] and [`Error::Store`]; [`Error::Unprotected`] if other machines could connect, there is no user file, and
-    /// [`allow_anonymous`](Self::allow_anonymous) is not set.
+    /// `Error::Tls` (with the feature `tls`) and [`Error::Store`]; [`Error::Unprotected`] if other machines could connect, there is no
+    /// user file, and [`allow_anonymous`](Self::allow_anonymous) is not set.
     pub async fn listen(&self) -> Result<Listening, Error> {
         self.check()?;
         let mut access = Access::read(self, &self.numbered_listeners())?;

@@ -76,7 +76,7 @@ fn systemd_is_notified_of_start_and_stop() {
         let n = socket.recv(&mut state).unwrap();
         String::from_utf8_lossy(&state[..n]).into_owned()
     };
-    assert_eq!(hear(), "READY=1");
+    assert_eq!(hear(), "READY=1\nSTATUS=serves");
     signal(broker.0.id(), "TERM");
     assert_eq!(hear(), "STOPPING=1");
     assert!(broker.0.wait().unwrap().success());

@@ -50,6 +50,7 @@ fn main() -> ! {
     exit(succeeded)
 }
 
+/// Has a stack frame of its own, below the painted one, so that its memory counts as stack in use.
 #[inline(never)]
 fn run(uart: Uart, clock: Millis, memory: &mut Memory) -> bool {
     let mut line = [0; 512];

@@ -64,15 +64,20 @@ impl Story {
         self.agent = restore(&self.options, &self.log).expect("its own records");
     }
 
-    /// Connects, and returns the clean start of CONNECT.
-    fn connect(&mut self, session_present: bool) -> bool {
+    /// Opens a connection when it is due, and returns what the client sends.
+    fn open(&mut self) -> Vec<u8> {
         if let NextDial::At(at) = self.agent.next_dial(self.now) {
             self.now = at;
         }
         assert_eq!(self.agent.next_dial(self.now), NextDial::Now);
         self.agent.opened(self.now).expect("it can connect");
         self.store();
-        let sent = self.sent();
+        self.sent()
+    }
+
+    /// Connects, and returns the clean start of CONNECT.
+    fn connect(&mut self, session_present: bool) -> bool {
+        let sent = self.open();
         let packets = packets(&sent, self.options.version);
         let [Packet::Connect(Connect { clean_start, .. })] = packets[..] else {
             panic!("{packets:?}");
@@ -89,13 +94,7 @@ impl Story {
     /// Opens a connection that the server accepts, with or without a session. Returns whether CONNECT asks for a clean session and
     /// whether it has a will, and whether the client accepts the connection.
     fn try_to_connect(&mut self, session_present: bool) -> ((bool, bool), bool) {
-        if let NextDial::At(at) = self.agent.next_dial(self.now) {
-            self.now = at;
-        }
-        assert_eq!(self.agent.next_dial(self.now), NextDial::Now);
-        self.agent.opened(self.now).expect("it can connect");
-        self.store();
-        let sent = self.sent();
+        let sent = self.open();
         let packets = packets(&sent, self.options.version);
         let [Packet::Connect(connect)] = packets[..] else {
             panic!("{packets:?}");

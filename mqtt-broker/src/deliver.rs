@@ -116,7 +116,7 @@ impl<H: Hooks> Broker<H> {
                 self.record_received();
             }
         }
-        let pressed_by = std::mem::take(&mut self.press).by();
+        let pressed_by = self.press.by();
         self.acknowledge_or_hold(index, answer, size, pressed_by);
     }
 

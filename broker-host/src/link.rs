@@ -11,8 +11,6 @@ use crate::staged::log_other_protocol;
 
 /// How many bytes one read takes at most.
 pub(crate) const READ: usize = 64 << 10;
-/// How many bytes one read takes at most before CONNECT is accepted: what is behind CONNECT waits for the decision here.
-const READ_BEFORE_ACCEPTANCE: usize = 4 << 10;
 /// How many reads a connection may have in one turn, so that a turn with small reads ends while the client sends.
 const READS: usize = 4;
 /// How many bytes of an ended connection are read and discarded. The host does not wait for a client that sends more.
@@ -146,10 +144,7 @@ impl Link {
                 }
                 continue;
             }
-            let most = match shared.broker.is_accepted(self.id) {
-                true => READ,
-                false => READ_BEFORE_ACCEPTANCE,
-            };
+            let most = shared.broker.read_size(self.id).min(READ);
             let mut buffer = std::mem::take(&mut shared.buffer);
             let read = wire.read(buffer.get_mut(..most).unwrap_or_default());
             if let Poll::Ready(Ok(brought)) = read {
@@ -374,11 +369,7 @@ mod tests {
         for _ in 0..100 {
             link.serve(&mut shared, &mut wire);
         }
-        assert!(
-            link.rest.len() <= READ_BEFORE_ACCEPTANCE,
-            "{}",
-            link.rest.len()
-        );
+        assert!(link.rest.len() <= 4 << 10, "{}", link.rest.len());
         // After the decision the rest is read, or not kept.
         let now = shared.now();
         let refused = Verdict::Refuse(ReasonCode::NotAuthorized);

@@ -67,8 +67,9 @@ pub struct Config {
     /// The bytes of all connections and sessions for outgoing bytes, for messages in flight and for topic aliases. Beyond the
     /// limit, messages for connections that have more than their share are queued. Default 512 MiB.
     pub connection_bytes_total: usize,
-    /// The bytes of packets of all connections that have not arrived completely. Beyond the limit, the connection with the most of
-    /// them is ended. Default 256 MiB, at least [`Self::packet_size`].
+    /// The bytes of input of all connections that waits: packets that have not arrived completely, and packets that wait for their
+    /// turn. Beyond half of it, hosts read a few kilobytes at once ([`Broker::read_size`](crate::Broker::read_size)); beyond the
+    /// limit, the connection with the most bytes of an incomplete packet is ended. Default 256 MiB, at least [`Self::packet_size`].
     pub input_bytes_total: usize,
     /// The longest client identifier and user name, in bytes. Default 1,024.
     pub client_id_length: usize,

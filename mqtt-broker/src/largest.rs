@@ -12,7 +12,7 @@ use crate::hooks::Hooks;
 
 /// How many bytes of a packet that has not arrived completely are not counted.
 const PARTIAL: usize = 4 << 10;
-/// How many bytes a host reads at once.
+/// How many bytes a host may read at once.
 const ONE_READ: usize = 64 << 10;
 
 /// Holders by their bytes.
@@ -28,27 +28,39 @@ pub(crate) struct Largest {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Part {
     bytes: usize,
-    /// A number that is larger than that of holders which have had bytes for longer.
+    /// A number that is larger than that of holders which have been in the order for longer; 0 if the holder is not in the order.
     since: u64,
 }
 
 impl Largest {
     /// Sets how many bytes a holder has; 0 removes it.
     pub(crate) fn set(&mut self, holder: u32, part: &mut Part, bytes: usize) {
-        if part.bytes == bytes {
+        self.place(holder, part, bytes, bytes > 0);
+    }
+
+    /// Sets how many bytes a holder has that is not to be ended for them.
+    pub(crate) fn set_kept(&mut self, holder: u32, part: &mut Part, bytes: usize) {
+        self.place(holder, part, bytes, false);
+    }
+
+    fn place(&mut self, holder: u32, part: &mut Part, bytes: usize, may_end: bool) {
+        if part.bytes == bytes && (part.since > 0) == may_end {
             return;
         }
-        if part.bytes > 0 {
+        if part.since > 0 {
             self.order.remove(&(rank(part.bytes), part.since, holder));
-        } else {
-            self.serial = self.serial.wrapping_add(1);
-            part.since = self.serial;
         }
         self.bytes = self.bytes.saturating_sub(part.bytes).saturating_add(bytes);
         part.bytes = bytes;
-        if bytes > 0 {
-            self.order.insert((rank(bytes), part.since, holder));
+        if !may_end {
+            part.since = 0;
+            return;
         }
+        if part.since == 0 {
+            self.serial = self.serial.saturating_add(1);
+            part.since = self.serial;
+        }
+        self.order.insert((rank(bytes), part.since, holder));
     }
 
     /// Returns the bytes of all holders.
@@ -87,6 +99,23 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
+    fn input_limit(&self) -> usize {
+        let total = self.config.input_bytes_total;
+        total.max(usize_of(self.config.packet_size))
+    }
+
+    /// Returns how many bytes the host should read at once from a connection. It is a few kilobytes before CONNECT is accepted,
+    /// since the host keeps what the client sends behind it, and while the input that waits in all connections is more than half of
+    /// its limit.
+    #[must_use]
+    pub fn read_size(&self, id: ConnectionId) -> usize {
+        let is_scarce = self.inputs.bytes() > self.input_limit() / 2;
+        match self.is_accepted(id) && !is_scarce {
+            true => ONE_READ,
+            false => PARTIAL,
+        }
+    }
+
     /// Counts the received bytes of a connection that the broker has not accepted. If all connections have too many, ends those
     /// with the most. Returns what the connection waits for.
     pub(crate) fn count_input(
@@ -96,19 +125,20 @@ impl<H: Hooks> Broker<H> {
         next: Next,
         now: Instant,
     ) -> Next {
-        // A client that waits for its turn or for others is not ended for what one read has brought.
-        let least = match next {
-            Next::Needs(_) => PARTIAL,
-            _ => ONE_READ,
-        };
-        let counted = if bytes > least { bytes } else { 0 };
+        let counted = if bytes > PARTIAL { bytes } else { 0 };
         let connection = self.connections.get_mut(id.index());
         let Some(connection) = connection.filter(|c| c.is(id) && !c.ended) else {
             return Next::Closing;
         };
-        self.inputs.set(id.index, &mut connection.input, counted);
-        let limit = self.config.input_bytes_total;
-        let limit = limit.max(usize_of(self.config.packet_size));
+        // A client that waits for its turn or for others is not ended for what one read has brought.
+        let is_kept = !matches!(next, Next::Needs(_)) && bytes <= ONE_READ;
+        match is_kept {
+            true => self
+                .inputs
+                .set_kept(id.index, &mut connection.input, counted),
+            false => self.inputs.set(id.index, &mut connection.input, counted),
+        }
+        let limit = self.input_limit();
         while self.inputs.bytes() > limit
             && let Some(index) = self.inputs.first()
         {
@@ -147,5 +177,12 @@ mod tests {
             largest.set(number(holder), &mut parts[holder], 0);
         }
         assert_eq!((largest.first(), largest.bytes()), (Some(1), 600));
+        // Its bytes count, but it is not ended for them.
+        largest.set_kept(1, &mut parts[1], 600);
+        assert_eq!((largest.first(), largest.bytes()), (None, 600));
+        largest.set(1, &mut parts[1], 600);
+        assert_eq!((largest.first(), largest.bytes()), (Some(1), 600));
+        largest.set_kept(1, &mut parts[1], 0);
+        assert_eq!((largest.first(), largest.bytes()), (None, 0));
     }
 }

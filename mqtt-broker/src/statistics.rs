@@ -62,7 +62,8 @@ pub struct Statistics {
     pub queued_bytes: u64,
     /// Bytes of connections and sessions for outgoing bytes, for messages in flight and for topic aliases.
     pub connection_bytes: u64,
-    /// Bytes of packets that have not arrived completely, where one has more than a few kilobytes.
+    /// Bytes of input that waits: packets that have not arrived completely or wait for their turn, of each connection with more than
+    /// a few kilobytes.
     pub input_bytes: u64,
     /// Bytes of subscriptions, as in [`Config::subscription_bytes`](crate::Config::subscription_bytes).
     pub subscription_bytes: u64,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mqtt_broker::{Broker, Config, ConnectionId, Hooks};
+use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
     Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish, QoS,
@@ -460,6 +460,45 @@ fn packets_that_never_arrive_completely_are_bounded_in_all() {
         broker.closed(id, NOW);
     }
     assert_eq!(broker.statistics(NOW).input_bytes, 0);
+}
+
+/// Clients whose packets wait for their turn are read less at once when they have much together, and none of them is ended.
+#[test]
+fn packets_that_wait_for_their_turn_are_bounded_in_all() {
+    const FREE: usize = 4 << 10;
+    let total = 1_000_000;
+    let mut broker = broker(|config| {
+        config.input_bytes_total = total;
+        config.packet_size = 200_000;
+        config.turn_steps = 1;
+        config.sessions = 200;
+    });
+    let topic = TopicName::from_static("a");
+    let packet = encode(&Packet::Publish(Publish::new(topic, b"x")), Version::V5);
+    let mut crowd = Vec::new();
+    for n in 0..200 {
+        let (id, _) = join(&mut broker, CROWD, &staying(&n.to_string(), None));
+        let mut input = packet.repeat((64 << 10) / packet.len());
+        input.truncate(broker.read_size(id));
+        let received = broker.receive(id, &input, NOW);
+        assert_eq!(received.next, Next::Yields);
+        input.drain(..received.consumed);
+        crowd.push((id, input));
+        let held: usize = crowd.iter().map(|(_, input)| input.len()).sum();
+        assert!(held <= total + crowd.len() * FREE, "{held} bytes");
+        let counted = usize::try_from(broker.statistics(NOW).input_bytes).unwrap();
+        assert!(counted + crowd.len() * FREE >= held, "{counted} of {held}");
+    }
+    assert!(crowd.iter().all(|(id, _)| !broker.is_closing(*id)));
+    // They get their turns, and then there is room.
+    while crowd.iter().any(|(_, input)| input.len() >= packet.len()) {
+        for (id, input) in &mut crowd {
+            let received = broker.receive(*id, input, NOW);
+            input.drain(..received.consumed);
+        }
+    }
+    assert_eq!(broker.statistics(NOW).input_bytes, 0);
+    assert_eq!(broker.read_size(crowd[0].0), 64 << 10);
 }
 
 /// Clients that subscribe as much as they may leave room for the subscriptions of others.

@@ -106,6 +106,9 @@ pub enum Error {
     /// A password cannot be hashed.
     #[error("the password cannot be hashed: {0}")]
     Hash(argon2::password_hash::Error),
+    /// A comparison with the hash would take too much memory or time.
+    #[error("a comparison may take at most 1 GiB of memory and 4 GiB of passes over it")]
+    Cost,
     /// The system does not return random numbers.
     #[error("the system gives no random numbers")]
     Random(#[source] getrandom::Error),

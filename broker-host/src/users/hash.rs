@@ -7,21 +7,37 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha512};
 use subtle::ConstantTimeEq as _;
 
+use super::UserFileError;
 use crate::Error;
 use crate::random::random;
 
 /// Bytes of SHA-512.
 const SHA512: usize = 64;
+/// The most memory of an Argon2 hash in KiB.
+const MEMORY: u32 = 1 << 20;
+/// The most memory of an Argon2 hash, times its passes, in KiB: some seconds.
+const PASSED: u64 = 4 << 20;
+/// The most rounds of a PBKDF2 hash: some seconds.
+const ROUNDS: u32 = 10_000_000;
 
 /// The cost of a new hash, and of each comparison with it. The hash contains its cost, so the users of a file may have different
 /// ones.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Cost {
-    /// Memory in KiB, at least 8. Default 19,456.
+    /// Memory in KiB, at least 8 and at most 1,048,576. Default 19,456.
     pub memory_kib: u32,
-    /// How many passes over the memory are made, at least one. Default 2.
+    /// How many passes over the memory are made, at least one. With the memory in KiB it multiplies to at most 4,194,304.
+    /// Default 2.
     pub iterations: u32,
+}
+
+impl Cost {
+    /// Returns whether a comparison takes more memory or time than a log-in may.
+    pub(crate) fn is_too_high(self) -> bool {
+        let passed = u64::from(self.memory_kib).saturating_mul(self.iterations.into());
+        self.memory_kib > MEMORY || passed > PASSED
+    }
 }
 
 impl Default for Cost {
@@ -49,8 +65,27 @@ pub(crate) enum Hash {
 }
 
 impl Hash {
-    /// Parses the text after the colon. Returns `None` for a truncated hash, which no password would match.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    /// Parses the text after the colon.
+    ///
+    /// # Errors
+    /// [`UserFileError::WrongHash`] for a truncated hash, which no password would match, [`UserFileError::CostlyHash`].
+    pub(crate) fn parse(text: &str) -> Result<Self, UserFileError> {
+        let hash = Self::parse_any(text).ok_or(UserFileError::WrongHash)?;
+        match hash.is_too_costly() {
+            true => Err(UserFileError::CostlyHash),
+            false => Ok(hash),
+        }
+    }
+
+    fn is_too_costly(&self) -> bool {
+        match self {
+            Self::Argon2(text) => argon2_cost(text).is_none_or(Cost::is_too_high),
+            Self::Pbkdf2 { rounds, .. } => *rounds > ROUNDS,
+            Self::Sha512 { .. } => false,
+        }
+    }
+
+    fn parse_any(text: &str) -> Option<Self> {
         let decode = |text: &str| STANDARD.decode(text).ok();
         if let Some(parts) = text.strip_prefix("$6$") {
             let (salt, hash) = parts.split_once('$')?;
@@ -110,8 +145,19 @@ fn is_usable_argon2(hash: &str) -> bool {
         && hash.hash.is_some()
 }
 
+fn argon2_cost(hash: &str) -> Option<Cost> {
+    let params = Params::try_from(&PasswordHash::new(hash).ok()?).ok()?;
+    Some(Cost {
+        memory_kib: params.m_cost(),
+        iterations: params.t_cost(),
+    })
+}
+
 /// Makes the hash of a password with a new salt.
 pub(crate) fn make(password: &[u8], cost: Cost) -> Result<String, Error> {
+    if cost.is_too_high() {
+        return Err(Error::Cost);
+    }
     let salt = SaltString::encode_b64(&random::<16>()?).map_err(Error::Hash)?;
     let params = Params::new(
         cost.memory_kib,
@@ -157,7 +203,7 @@ mod tests {
                 "$6$$",
                 "$7$",
             ] {
-                assert!(Hash::parse(wrong).is_none(), "{wrong}");
+                assert!(Hash::parse(wrong).is_err(), "{wrong}");
             }
         }
     }
@@ -171,10 +217,49 @@ mod tests {
         let good = make(b"secret", cost).unwrap();
         for lanes in ["16777216", "536870912", "3333333333", "4294967295"] {
             let wrong = good.replace("p=1", &format!("p={lanes}"));
-            assert!(Hash::parse(&wrong).is_none(), "{wrong}");
+            assert!(Hash::parse(&wrong).is_err(), "{wrong}");
             let twice = good.replace("p=1", &format!("p=1,p={lanes}"));
-            assert!(Hash::parse(&twice).is_none(), "{twice}");
+            assert!(Hash::parse(&twice).is_err(), "{twice}");
         }
+    }
+
+    #[test]
+    fn a_hash_that_takes_too_much_memory_or_time_is_refused() {
+        let cost = Cost {
+            memory_kib: 64,
+            iterations: 1,
+        };
+        let good = make(b"secret", cost).unwrap();
+        let with = |memory: u32, passes: u32| {
+            let hash = good.replace("m=64,t=1", &format!("m={memory},t={passes}"));
+            Hash::parse(&hash).map(|_| ())
+        };
+        assert_eq!(with(MEMORY, 4), Ok(()));
+        assert_eq!(with(64, 65_536), Ok(()));
+        for (memory, passes) in [
+            (MEMORY + 1, 1),
+            (u32::MAX, 1),
+            (MEMORY, 5),
+            (64, 65_537),
+            (64, u32::MAX),
+        ] {
+            let costly = Err(UserFileError::CostlyHash);
+            assert_eq!(with(memory, passes), costly, "{memory} {passes}");
+            let cost = Cost {
+                memory_kib: memory,
+                iterations: passes,
+            };
+            assert!(matches!(make(b"secret", cost), Err(Error::Cost)));
+        }
+        // `Params` takes the last of several equal names, as the comparison does.
+        let twice = good.replace("m=64", "m=64,m=4294967295");
+        assert!(Hash::parse(&twice).is_err());
+        let rounds = |rounds: u32| {
+            let hash = MOSQUITTO[0].1.replace("$901$", &format!("${rounds}$"));
+            Hash::parse(&hash).map(|_| ())
+        };
+        assert_eq!(rounds(ROUNDS), Ok(()));
+        assert_eq!(rounds(ROUNDS + 1), Err(UserFileError::CostlyHash));
     }
 
     #[test]

@@ -30,6 +30,11 @@ pub enum UserFileError {
     /// The text after the colon is not a supported hash.
     #[error("the hash is none of Argon2 nor of Mosquitto; make it by mqtt passwd")]
     WrongHash,
+    /// A comparison with the hash would take more memory or time than a log-in may.
+    #[error(
+        "the hash takes more than 1 GiB, 4 GiB of passes or 10,000,000 rounds; make it by mqtt passwd"
+    )]
+    CostlyHash,
     /// An earlier line has the same user.
     #[error("the user is there already")]
     Duplicate,
@@ -136,7 +141,7 @@ fn parse(text: &str) -> Result<Vec<(String, Hash)>, (usize, UserFileError)> {
         if user.is_empty() {
             return Err((number, UserFileError::EmptyName));
         }
-        let hash = Hash::parse(hash).ok_or((number, UserFileError::WrongHash))?;
+        let hash = Hash::parse(hash).map_err(|error| (number, error))?;
         if !names.insert(user) {
             return Err((number, UserFileError::Duplicate));
         }
@@ -164,6 +169,11 @@ mod tests {
                 good.replace("$argon2id$", "pump:$argon3id$"),
                 1,
                 UserFileError::WrongHash,
+            ),
+            (
+                format!("a:{good}\npump:{}", good.replace("m=19456", "m=4294967295")),
+                2,
+                UserFileError::CostlyHash,
             ),
         ] {
             assert_eq!(parse(&text).unwrap_err(), (number, what), "{text}");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::own_access;
 use crate::passed::Passed;
 use crate::reload::Access;
-use crate::{Error, Layers, Listener, ListenerSettings, Settings, listen};
+use crate::{Error, Layers, Listener, ListenerSettings, Settings, TcpKeepAlive, listen};
 
 const DEFAULT_BIND: &str = "127.0.0.1:1883";
 
@@ -141,6 +141,7 @@ impl Drop for SocketFile {
 pub(crate) struct Bound {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) files: Vec<SocketFile>,
+    keep_alive: TcpKeepAlive,
     /// Addresses to which other machines can connect without a certificate, with the numbers of their listeners.
     pub(crate) public: Vec<(usize, SocketAddr)>,
     /// The TLS servers by the number of the listener.
@@ -178,7 +179,10 @@ impl Settings {
 
     /// Resolves and binds all addresses. Fails if other machines can connect to one that `access` does not protect.
     pub(crate) async fn bound(&self, access: &Access) -> Result<Bound, Error> {
-        let mut bound = Bound::default();
+        let mut bound = Bound {
+            keep_alive: self.tcp_keep_alive(),
+            ..Bound::default()
+        };
         let mut passed = Passed::new();
         for (number, settings) in self.numbered_listeners() {
             bound.add(number, &settings, access, &mut passed).await?;
@@ -257,7 +261,7 @@ impl Bound {
             // Asked before others can connect.
             self.allows(place, address, access)?;
             let listener = Listener::from(listen(address).map_err(wrong)?);
-            self.push(place, listener);
+            self.push(place, listener)?;
         }
         Ok(())
     }
@@ -271,8 +275,7 @@ impl Bound {
         if let Some(address) = listener.address() {
             self.allows(place, address, access)?;
         }
-        self.push(place, listener);
-        Ok(())
+        self.push(place, listener)
     }
 
     /// Refuses an address that others can connect to unless it is protected.
@@ -289,8 +292,10 @@ impl Bound {
         access.protects(&self.public)
     }
 
-    fn push(&mut self, place: &Place<'_>, listener: Listener) {
-        let listener = listener
+    fn push(&mut self, place: &Place<'_>, listener: Listener) -> Result<(), Error> {
+        let kept = listener.keep_alive(self.keep_alive);
+        let listener = kept
+            .map_err(|source| listen_error(place.text, source))?
             .over(Arc::clone(&place.layers))
             .numbered(place.number);
         let protocol = place.scheme.name;
@@ -299,6 +304,7 @@ impl Bound {
             None => tracing::info!(protocol, at = place.text, "listening"),
         }
         self.listeners.push(listener);
+        Ok(())
     }
 
     #[cfg(unix)]

@@ -4,6 +4,7 @@
 
 mod control;
 mod host;
+mod keep_alive;
 mod layers;
 mod link;
 mod listener;
@@ -68,6 +69,7 @@ pub use guard::Guard;
 pub use host::Host;
 #[cfg(feature = "store")]
 pub use host::StoreFailed;
+pub use keep_alive::TcpKeepAlive;
 pub use layers::Layers;
 pub use listener::{Listener, listen};
 #[cfg(feature = "files")]

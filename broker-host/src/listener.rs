@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_broker::Hooks;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
@@ -16,6 +17,7 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 use tokio::time::sleep;
 
+use crate::keep_alive::TcpKeepAlive;
 use crate::layers::Layers;
 use crate::peer::{Peer, source};
 use crate::shared::Shared;
@@ -89,6 +91,17 @@ impl Listener {
         self
     }
 
+    /// Sets the keep-alive of TCP for the connections that are accepted from now on. Nothing is set for a Unix socket.
+    ///
+    /// # Errors
+    /// The system refuses a value: Linux takes at most 32,767 seconds and 127 probes.
+    pub fn keep_alive(self, times: TcpKeepAlive) -> io::Result<Self> {
+        if let Bound::Tcp(listener) = &self.socket {
+            times.set(SockRef::from(listener))?;
+        }
+        Ok(self)
+    }
+
     /// Returns its number.
     #[must_use]
     pub const fn number(&self) -> usize {
@@ -105,7 +118,7 @@ impl Listener {
         }
     }
 
-    async fn next(&self) -> io::Result<(Accepted, Peer)> {
+    pub(crate) async fn next(&self) -> io::Result<(Accepted, Peer)> {
         let mut peer = Peer {
             listener: self.number,
             ..Peer::default()
@@ -129,7 +142,7 @@ impl Listener {
 }
 
 /// Listens on an address, for [`Host::run`](crate::Host::run). The address can be bound again at once after a broker has ended,
-/// while the system still has its old connections.
+/// while the system still has its old connections. Accepted connections have the default [`TcpKeepAlive`].
 ///
 /// # Errors
 /// The address is not an address of this machine, is in use, or must not be used.
@@ -140,8 +153,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
     socket.set_reuseaddr(true)?;
-    // The accepted connections inherit this: the system notices when a client without a keep-alive has vanished.
-    socket.set_keepalive(true)?;
+    TcpKeepAlive::default().set(SockRef::from(&socket))?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -145,6 +145,10 @@ fn fixed_but_changed(
         ("bind", moved),
         ("durability", started.durability != wanted.durability),
         ("health", started.health != wanted.health),
+        (
+            "tcp-keep-alive",
+            started.tcp_keep_alive() != wanted.tcp_keep_alive(),
+        ),
         ("web", started.web != wanted.web),
         ("store", started.store != wanted.store),
         ("store-limit", started.store_limit != wanted.store_limit),

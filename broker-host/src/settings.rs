@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mqtt_broker::Config;
 use mqtt_proto::Version;
 use serde::Deserialize;
 
-use crate::Error;
 use crate::error::SettingsError;
 use crate::lines::read_text;
+use crate::{Error, TcpKeepAlive};
 
 /// The least `packet-size`: CONNECT with names and a password must fit.
 const SMALLEST_PACKET: u32 = 128;
@@ -125,6 +126,15 @@ settings! {
     /// Seconds for which a correct password is not compared again; 0 turns this off. Default 3600
     #[cfg_attr(feature = "clap", arg(long, value_name = "SECONDS"))]
     password_memory: u32,
+    /// Seconds without traffic after which the system asks a TCP client whether it is still there; 0 turns this off. Default 60
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SECONDS"))]
+    tcp_keep_alive: u16,
+    /// Seconds between two of these probes. Default 10
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SECONDS"))]
+    tcp_keep_alive_interval: u16,
+    /// Number of probes without an answer that end a connection. Default 6
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
+    tcp_keep_alive_probes: u8,
     /// Address of this machine for /health and /metrics over HTTP. Default: none
     #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS"))]
     health: SocketAddr,
@@ -251,7 +261,7 @@ settings! {
     in_flight_bytes: u32 => in_flight_bytes,
     /// Limit of bytes of all connections: outgoing bytes, messages in flight, topic aliases. Default 536870912
     connection_bytes_total: usize => connection_bytes_total,
-    /// Limit of bytes of packets of all connections that have not arrived completely. Default 268435456
+    /// Limit of bytes of all connections' input that waits: packets that have not arrived completely or wait for their turn. Default 268435456
     input_bytes_total: usize => input_bytes_total,
     /// Longest client identifier and user name, in bytes. Default 1024
     client_id_length: usize => client_id_length,
@@ -349,6 +359,22 @@ impl Settings {
         Some(versions.unwrap_or_default())
     }
 
+    /// Returns the keep-alive of TCP for the connections of all listeners.
+    pub(crate) fn tcp_keep_alive(&self) -> TcpKeepAlive {
+        let mut times = TcpKeepAlive::default();
+        let seconds = |number: u16| Duration::from_secs(number.into());
+        if let Some(idle) = self.tcp_keep_alive {
+            times.idle = seconds(idle);
+        }
+        if let Some(interval) = self.tcp_keep_alive_interval {
+            times.interval = seconds(interval);
+        }
+        if let Some(probes) = self.tcp_keep_alive_probes {
+            times.probes = probes.into();
+        }
+        times
+    }
+
     /// Rejects values with which the broker could not serve any client.
     ///
     /// # Errors
@@ -359,6 +385,7 @@ impl Settings {
         match limits
             .into_iter()
             .chain(self.zero_address_limits())
+            .chain(self.impossible_keep_alive())
             .chain(words)
             .find(|(is_wrong, ..)| *is_wrong)
         {
@@ -396,6 +423,26 @@ impl Settings {
                 self.maximum_qos.is_some_and(|qos| qos > 2),
                 "maximum-qos",
                 "must be 0, 1 or 2",
+            ),
+        ]
+    }
+
+    /// The limits are those of Linux.
+    fn impossible_keep_alive(&self) -> [Checked; 3] {
+        let seconds = "must be at most 32767";
+        let is_wrong = |number: Option<u16>| number.is_some_and(|number| number > 32_767);
+        [
+            (is_wrong(self.tcp_keep_alive), "tcp-keep-alive", seconds),
+            (
+                self.tcp_keep_alive_interval == Some(0) || is_wrong(self.tcp_keep_alive_interval),
+                "tcp-keep-alive-interval",
+                "must be from 1 to 32767",
+            ),
+            (
+                self.tcp_keep_alive_probes
+                    .is_some_and(|n| n == 0 || n > 127),
+                "tcp-keep-alive-probes",
+                "must be from 1 to 127",
             ),
         ]
     }

@@ -108,6 +108,11 @@ fn what_would_serve_nobody_is_refused() {
         "packet-size = 0",
         "packet-size = 127",
         "topic-levels = 0",
+        "tcp-keep-alive = 32768",
+        "tcp-keep-alive-interval = 0",
+        "tcp-keep-alive-interval = 32768",
+        "tcp-keep-alive-probes = 0",
+        "tcp-keep-alive-probes = 128",
     ] {
         let why = check(text).unwrap_err();
         assert!(
@@ -119,6 +124,20 @@ fn what_would_serve_nobody_is_refused() {
     // One of them is enough.
     let sample = sample().replace("\nstore =", "\n#store =");
     check(&sample).unwrap();
+}
+
+#[test]
+fn the_keep_alive_of_tcp_is_set() {
+    let sample = Settings::parse(&sample()).unwrap();
+    let default = TcpKeepAlive::default();
+    assert_eq!(sample.tcp_keep_alive(), default);
+    assert_eq!(Settings::default().tcp_keep_alive(), default);
+    let text = "tcp-keep-alive = 77\ntcp-keep-alive-interval = 5\ntcp-keep-alive-probes = 3";
+    let times = Settings::parse(text).unwrap().tcp_keep_alive();
+    assert_eq!(
+        (times.idle.as_secs(), times.interval.as_secs(), times.probes),
+        (77, 5, 3)
+    );
 }
 
 #[test]

@@ -330,7 +330,9 @@ impl<H: Hooks> Poller<H> {
                 self.line.push_back(id);
             }
             socket.gathers = may_wait && waiting < WRITE && socket.link.only_writes();
-            if !socket.gathers {
+            if socket.gathers {
+                shared.broker.writes_later(id, WRITE);
+            } else {
                 left = left.saturating_sub(1);
                 self.serve(shared, id);
             }
@@ -355,6 +357,7 @@ impl<H: Hooks> Poller<H> {
             };
             socket.in_line = std::mem::take(&mut socket.gathers);
             if socket.in_line {
+                socket.had_work = self.turn;
                 left -= 1;
                 self.line.push_back(id);
                 self.serve(shared, id);

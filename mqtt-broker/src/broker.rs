@@ -205,6 +205,7 @@ impl<H: Hooks> Broker<H> {
             timer,
             ready: false,
             ended: false,
+            gathers: 0,
             closed_for_room: false,
             source,
             heap_bytes: 0,
@@ -264,6 +265,7 @@ impl<H: Hooks> Broker<H> {
             .frames
             .count(outgoing.get(..n).unwrap_or(outgoing));
         connection.server.sent(n);
+        connection.gathers = 0;
         let session = connection.session;
         let statistics = &mut self.statistics;
         statistics.bytes_sent = statistics.bytes_sent.saturating_add(to_u64(n));
@@ -294,6 +296,17 @@ impl<H: Hooks> Broker<H> {
         None
     }
 
+    /// Marks a connection as ready because of a message for its client.
+    pub(crate) fn mark_to_write(&mut self, index: u32) {
+        let connection = self.connections.get(usize_of(index));
+        let gathers = connection.is_some_and(|connection| {
+            connection.server.outgoing().len() < usize_of(connection.gathers)
+        });
+        if !gathers {
+            self.mark_ready(index);
+        }
+    }
+
     pub(crate) fn mark_ready(&mut self, index: u32) {
         let Some(id) = self.id(index) else { return };
         if let Some(connection) = self.connection_mut(id)
@@ -301,6 +314,14 @@ impl<H: Hooks> Broker<H> {
         {
             connection.ready = true;
             self.ready.push_back(id);
+        }
+    }
+
+    /// Notes that the host has seen the outgoing bytes of a connection and writes them later. Until the next call of [`Self::sent`],
+    /// [`Self::next_ready`] returns the connection for another message only if `bytes` are outgoing then.
+    pub fn writes_later(&mut self, id: ConnectionId, bytes: usize) {
+        if let Some(connection) = self.connection_mut(id) {
+            connection.gathers = number(bytes);
         }
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct Connection {
     /// It is in the list of those that are ready.
     pub(crate) ready: bool,
     pub(crate) ended: bool,
+    /// With fewer outgoing bytes than this, another message does not make it ready.
+    pub(crate) gathers: u32,
     /// Another took its place.
     pub(crate) closed_for_room: bool,
     /// Stands for its address; 0 if that is not known.

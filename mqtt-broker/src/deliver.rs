@@ -358,7 +358,7 @@ impl<H: Hooks> Broker<H> {
                 let payload = to_u64(payload);
                 statistics.payload_sent = statistics.payload_sent.saturating_add(payload);
                 if let Some(index) = connection {
-                    self.mark_ready(index);
+                    self.mark_to_write(index);
                 }
             }
             // 5 [MQTT-3.1.2-25]: a message that is too large for this client counts as sent.

@@ -472,3 +472,27 @@ fn a_long_queue_is_handed_over_in_portions() {
     assert_eq!(watched.broker.statistics(NOW).queued, queued);
     watched.check();
 }
+
+/// A host that gathers bytes for a connection hears of it again when there are enough.
+#[test]
+fn a_host_that_writes_later_is_not_told_of_each_message() {
+    let mut watched = Watched::new(|_| {});
+    let (from, to) = (watched.join("from"), watched.join("to"));
+    watched.subscribe(to, ["a"].into_iter());
+    watched.hear(to);
+    while watched.broker.next_ready().is_some() {}
+    let message = encode(&publish("a", "x"), Version::V5);
+    let times_ready = |watched: &mut Watched| {
+        watched.broker.receive(from, &message, NOW);
+        let ready = std::iter::from_fn(|| watched.broker.next_ready());
+        ready.filter(|id| *id == to).count()
+    };
+    assert_eq!(times_ready(&mut watched), 1);
+    assert_eq!(times_ready(&mut watched), 1, "the host may have written");
+    let len = watched.broker.outgoing(to).len() / 2;
+    watched.broker.writes_later(to, 5 * len);
+    let times = [0; 4].map(|_| times_ready(&mut watched));
+    assert_eq!(times, [0, 0, 1, 1]);
+    watched.broker.sent(to, 1, NOW);
+    assert_eq!(times_ready(&mut watched), 1, "after a write");
+}

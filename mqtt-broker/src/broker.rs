@@ -119,8 +119,8 @@ pub struct Broker<H> {
     pub(crate) started: Instant,
     pub(crate) published: Option<Statistics>,
     pub(crate) loads: Loads,
-    /// What routing one message takes, kept between uses.
-    pub(crate) scratch: RoutingMemory,
+    /// Memory for routing one message, except while a message is routed.
+    pub(crate) scratch: Option<Box<RoutingMemory>>,
     pub(crate) topic: String,
 }
 
@@ -181,7 +181,7 @@ impl<H: Hooks> Broker<H> {
             started: now,
             published: None,
             loads: Loads::new(now),
-            scratch: RoutingMemory::default(),
+            scratch: None,
             topic: String::new(),
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_session::proto::{
-    ConnAck, Connect, Decoded, MAX_PACKET, Packet, Properties, Property, ReasonCode, Version,
-    Will as CarriedWill,
+    ConnAck, Connect, Decoded, MAX_PACKET, Packet, Properties, Property, ReasonCode, TopicName,
+    Version, Will as CarriedWill,
 };
 use mqtt_session::{Instant, Outgoing};
 
@@ -150,7 +150,7 @@ impl<H: Hooks> Broker<H> {
             version: connect.version,
         };
         if let Some(will) = &connect.will
-            && (is_reserved(will.topic.as_str()) || !self.hooks.may_publish(&info, will.topic))
+            && (is_reserved(will.topic) || !self.hooks.may_publish(&info, will.topic))
         {
             self.refuse_client(index, connect, ReasonCode::NotAuthorized, now);
             return;
@@ -375,8 +375,8 @@ impl<H: Hooks> Broker<H> {
 }
 
 /// Returns whether only the broker may publish to a topic.
-pub(crate) fn is_reserved(topic: &str) -> bool {
-    topic.starts_with("$SYS/") && !is_bridge_state(topic)
+pub(crate) fn is_reserved(topic: TopicName<'_>) -> bool {
+    topic.as_bytes().starts_with(b"$SYS/") && !is_bridge_state(topic.as_str())
 }
 
 /// Returns whether a bridge of Mosquitto publishes its state to this topic, also by its will.

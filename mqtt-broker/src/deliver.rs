@@ -138,7 +138,7 @@ impl<H: Hooks> Broker<H> {
         let client = session.info();
         let refused = if !self.config.allows_topic(topic.as_bytes()) {
             Some(ReasonCode::TopicNameInvalid)
-        } else if is_reserved(topic.as_str()) || !self.hooks.may_publish(&client, topic) {
+        } else if is_reserved(topic) || !self.hooks.may_publish(&client, topic) {
             Some(ReasonCode::NotAuthorized)
         } else if message.payload.len() > self.config.payload_size {
             Some(ReasonCode::QuotaExceeded)

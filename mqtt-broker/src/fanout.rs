@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use mqtt_session::proto::ReasonCode;
+use mqtt_session::proto::{ReasonCode, TopicName};
 use mqtt_session::{Instant, Outgoing, Receipt};
 use smallvec::SmallVec;
 
@@ -168,8 +168,8 @@ impl Fanouts {
         }
     }
 
-    fn has_topic(&self, topic: &str) -> bool {
-        !self.waiting.is_empty() && self.topics.contains_key(topic)
+    fn has_topic(&self, topic: TopicName<'_>) -> bool {
+        !self.waiting.is_empty() && self.topics.contains_key(topic.as_str())
     }
 }
 
@@ -252,12 +252,12 @@ impl<H: Hooks> Broker<H> {
     ) -> Routed {
         // Wills that are due at the same time are not all delivered in one turn.
         let waits = from.is_none_or(|key| self.is_away(key)) && !self.meter.has_share();
-        if waits || self.fanouts.has_topic(message.topic.as_str()) {
+        if waits || self.fanouts.has_topic(message.topic) {
             return self.fan_out(from, message, now);
         }
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut scratch = self.scratch.take().unwrap_or_default();
         let routed = self.route_at_once(from, message, &mut scratch, now);
-        self.scratch = scratch;
+        self.scratch = Some(scratch);
         routed.unwrap_or_else(|| self.fan_out(from, message, now))
     }
 

@@ -27,6 +27,9 @@ impl Frames {
         let mut begun = 0_u64;
         loop {
             if let Place::Body(left) = self.0 {
+                if left == 0 {
+                    (begun, bytes) = count_short(begun, bytes);
+                }
                 let Some(rest) = bytes.get(usize_of(left)..) else {
                     let took = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                     self.0 = Place::Body(left.saturating_sub(took));
@@ -53,6 +56,17 @@ impl Frames {
             }
         }
     }
+}
+
+/// Counts the complete packets of less than 130 bytes at the front. Returns the new count and the remaining bytes.
+fn count_short(mut begun: u64, mut bytes: &[u8]) -> (u64, &[u8]) {
+    while let [_, len @ ..0x80, behind @ ..] = bytes
+        && let Some(rest) = behind.get(usize::from(*len)..)
+    {
+        begun = begun.saturating_add(1);
+        bytes = rest;
+    }
+    (begun, bytes)
 }
 
 #[cfg(test)]

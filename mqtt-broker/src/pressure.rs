@@ -262,11 +262,13 @@ impl<H: Hooks> Broker<H> {
 
     /// Returns whether the next packet of a connection has to wait because receivers of its messages are too full.
     pub(crate) fn is_paused(&self, connection: &Connection, rest: &[u8]) -> bool {
-        let held = connection.extra.as_ref().and_then(|e| e.withheld.as_ref());
+        let Some(held) = connection.extra.as_ref().and_then(|e| e.withheld.as_ref()) else {
+            return false;
+        };
         let own = connection
             .session
             .and_then(|key| self.sessions.get(usize_of(key)));
-        held.is_some_and(|held| held.is_too_much(&self.config))
+        held.is_too_much(&self.config)
             && rest
                 .first()
                 .is_some_and(|first| first >> 4 == PacketType::Publish.get())

@@ -134,6 +134,13 @@ impl Engine {
 
     /// Writes the records of messages whose time is over.
     pub(crate) fn tick_deferred(&mut self, m: &mut Memory<'_>, now: u32) {
+        if self.journal.is_some() {
+            self.write_due(m, now);
+        }
+    }
+
+    #[cold]
+    fn write_due(&mut self, m: &mut Memory<'_>, now: u32) {
         // After a long sleep, both halves of the time have passed.
         for _ in 0..2 {
             let Some(journal) = &mut self.journal else {

@@ -259,9 +259,12 @@ impl<H: Hooks> Broker<H> {
 
     /// Records the changes of a connection's machine.
     pub(crate) fn take_changes(&mut self, index: u32) {
-        if self.journal.is_none() {
-            return;
+        if self.journal.is_some() {
+            self.record_changes(index);
         }
+    }
+
+    fn record_changes(&mut self, index: u32) {
         while let Some(connection) = self.connections.get_mut(usize_of(index))
             && let Some(change) = connection.server.take_change()
         {

@@ -45,6 +45,22 @@ impl<'a> Changes<'a> {
         Self { last }
     }
 
+    /// Makes the changes of records with different keys, which are in ascending order.
+    pub(crate) const fn of_sorted(records: Vec<Record<'a>>) -> Self {
+        Self { last: records }
+    }
+
+    /// Returns the changes as records, in ascending order.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record<'a>> + '_ {
+        self.last.iter().copied()
+    }
+
+    /// Returns how many bytes the changes take as records.
+    pub(crate) fn len_of_records(&self) -> usize {
+        let len = |record: &Record<'_>| record.encoded_len().unwrap_or(0);
+        self.last.iter().map(len).sum()
+    }
+
     /// Returns the deletions.
     #[must_use]
     pub(crate) fn deletes(mut self) -> Self {

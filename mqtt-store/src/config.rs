@@ -66,8 +66,12 @@ pub struct Config {
     /// the only limit. Records beyond the limit are stored nevertheless: those that the machine writes before it refuses new
     /// messages, and those that end accepted messages. The file is larger than the limit.
     pub limit: Option<u64>,
-    /// The size in bytes of a reserve file. It is deleted when the disk is full, so that deletions can be stored. Default: 1 MiB.
+    /// The size in bytes of a reserve file. It is deleted when the disk is full, so that the table can store deletions. Default: 1 MiB.
     pub reserve: u64,
+    /// The size in bytes of the log in front of the table, rounded down to an even number of pages of 4 KiB. It is reserved when
+    /// the log is created; an existing log keeps its size. Without room for it, or with 0, there is no log: then each transaction
+    /// changes the table. Default: 16 MiB.
+    pub log: u64,
     /// The time between two tries on a full disk. Default: 1 s.
     pub retry: Duration,
     /// The memory in bytes for pages of the file. Default: 8 MiB.
@@ -83,6 +87,7 @@ impl Config {
             durability: Durability::Stored,
             limit: None,
             reserve: 1 << 20,
+            log: 16 << 20,
             retry: Duration::from_secs(1),
             cache: 8 << 20,
         }

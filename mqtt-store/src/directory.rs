@@ -23,6 +23,12 @@ pub(crate) trait Place: Debug + Send {
     /// Renames the temporary file to the file of the store.
     fn created(&mut self) -> io::Result<()>;
 
+    /// Opens the file of the log; `None` if there is none.
+    fn open_log(&mut self) -> io::Result<Option<Box<dyn StorageBackend>>>;
+
+    /// Creates the file of the log, or overwrites it, with `len` bytes that take space on the disk and are no block.
+    fn create_log(&mut self, len: u64) -> io::Result<Box<dyn StorageBackend>>;
+
     /// Writes the reserve if the disk then still has free space of the same size.
     fn keep_reserve(&mut self) -> io::Result<()>;
 
@@ -40,6 +46,7 @@ pub(crate) struct Directory {
 
 pub(crate) const FILE: &str = "journal.redb";
 const NEW_FILE: &str = "journal.new";
+const LOG: &str = "journal.log";
 const LOCK: &str = "lock";
 const RESERVE: &str = "reserve";
 
@@ -76,7 +83,7 @@ impl Directory {
         })
     }
 
-    /// Renames the file of the store to the first free name.
+    /// Renames the files of the store to the first free name.
     pub(crate) fn move_aside(&self) -> Result<PathBuf, OpenError> {
         let io_error = |source| OpenError::Io {
             dir: self.path.clone(),
@@ -88,21 +95,22 @@ impl Directory {
             number = number.wrapping_add(1);
             target = self.path.join(format!("damaged-{number}.redb"));
         }
-        fs::rename(self.path.join(FILE), &target)
-            .and_then(|()| flush_directory(&self.path))
-            .map_err(io_error)?;
+        // The log first: without it, the table that names it is damaged as well.
+        let log = fs::rename(self.path.join(LOG), target.with_extension("log"));
+        match log {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+        .and_then(|()| fs::rename(self.path.join(FILE), &target))
+        .and_then(|()| flush_directory(&self.path))
+        .map_err(io_error)?;
         Ok(target)
     }
 }
 
 impl Place for Directory {
     fn open(&mut self) -> io::Result<Option<Box<dyn StorageBackend>>> {
-        let mut options = OpenOptions::new();
-        match options.read(true).write(true).open(self.path.join(FILE)) {
-            Ok(file) => backend(file).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        open(&self.path.join(FILE))
     }
 
     fn create(&mut self) -> io::Result<Box<dyn StorageBackend>> {
@@ -114,6 +122,20 @@ impl Place for Directory {
     fn created(&mut self) -> io::Result<()> {
         fs::rename(self.path.join(NEW_FILE), self.path.join(FILE))?;
         flush_directory(&self.path)
+    }
+
+    fn open_log(&mut self) -> io::Result<Option<Box<dyn StorageBackend>>> {
+        open(&self.path.join(LOG))
+    }
+
+    fn create_log(&mut self, len: u64) -> io::Result<Box<dyn StorageBackend>> {
+        let path = self.path.join(LOG);
+        let created = fill(&path, len, len).and_then(|()| flush_directory(&self.path));
+        if let Err(error) = created {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        open(&path)?.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn keep_reserve(&mut self) -> io::Result<()> {
@@ -134,6 +156,16 @@ impl Place for Directory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         }
+    }
+}
+
+/// Opens a file; `None` if there is none.
+fn open(path: &Path) -> io::Result<Option<Box<dyn StorageBackend>>> {
+    let mut options = OpenOptions::new();
+    match options.read(true).write(true).open(path) {
+        Ok(file) => backend(file).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

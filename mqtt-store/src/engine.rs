@@ -30,6 +30,24 @@ pub trait Engine: Send {
     /// Writes the reserve for [`Self::reopen`] again if it does not exist. Returns whether it exists now.
     fn renew_reserve(&mut self) -> bool;
 
+    /// Prepares the store for the first transaction, after [`Self::read`].
+    ///
+    /// # Errors
+    /// The store is not usable.
+    fn start(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Returns whether the machine may write more than the necessary records, all of which were stored so far. `try_again`: a
+    /// moment has passed since the last call, and there may be room on the disk now.
+    ///
+    /// # Errors
+    /// The store does not work any more.
+    fn has_room(&mut self, try_again: bool) -> Result<bool, Failure> {
+        let _ = try_again;
+        Ok(true)
+    }
+
     /// Closes the store.
     ///
     /// # Errors

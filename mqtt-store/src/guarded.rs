@@ -29,15 +29,16 @@ impl FirstFailure {
     }
 }
 
+/// A call of the system.
 #[derive(Clone, Copy, Debug)]
-enum Call {
+pub(crate) enum Call {
     Read,
     Write,
     Flush,
 }
 
 impl Call {
-    fn failed(self, error: &io::Error) -> Failure {
+    pub(crate) fn failed(self, error: &io::Error) -> Failure {
         use ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, UnexpectedEof};
         match (self, error.kind()) {
             (Self::Write, FileTooLarge | QuotaExceeded | StorageFull) => Failure::DiskFull,

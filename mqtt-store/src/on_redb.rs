@@ -49,6 +49,24 @@ impl OnRedb {
         Ok(engine)
     }
 
+    /// Returns the value of an entry.
+    pub(crate) fn get(&self, kind: Kind, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+        let open = self.open_now()?;
+        open.get(kind, key).map_err(|error| open.failure(&error))
+    }
+
+    /// Opens the file of the log; `None` if there is none.
+    pub(crate) fn open_log(&mut self) -> Result<Option<Box<dyn StorageBackend>>, Failure> {
+        let opening = |error| failure_of(&error, "opening the log");
+        self.place.open_log().map_err(opening)
+    }
+
+    /// Creates the file of the log, with `len` bytes.
+    pub(crate) fn create_log(&mut self, len: u64) -> Result<Box<dyn StorageBackend>, Failure> {
+        let creating = |error| failure_of(&error, "creating the log");
+        self.place.create_log(len).map_err(creating)
+    }
+
     /// Opens the file of the store, or creates one.
     fn open_file(&mut self) -> Result<Open, Failure> {
         let opening = |error| failure_of(&error, "opening the file");
@@ -148,6 +166,17 @@ impl Open {
             redb::Error::Corrupted(why) => Failure::Damaged(why.clone()),
             error => Failure::Broken(error.to_string()),
         }
+    }
+
+    fn get(&self, kind: Kind, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let table = match transaction.open_table(TABLE) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let value = table.get((kind.byte(), key))?;
+        Ok(value.map(|value| value.value().to_vec()))
     }
 
     fn read(&self, each: &mut dyn FnMut(&Record<'_>)) -> Result<Result<(), Failure>, redb::Error> {

@@ -10,7 +10,7 @@ use crate::config::{Config, Durability};
 use crate::directory::{Directory, FILE};
 use crate::engine::{Engine, entry_size};
 use crate::error::{Failure, OpenError};
-use crate::on_redb::OnRedb;
+use crate::logged::Logged;
 use crate::writer::Writer;
 
 /// An open store. The program reads its entries before it writes.
@@ -33,7 +33,7 @@ impl Store {
             return Ok(None);
         }
         let place = Directory::open(&config.dir, config.reserve)?;
-        match OnRedb::open(Box::new(place), &config) {
+        match Logged::open(Box::new(place), &config) {
             Ok(engine) => Ok(Some(Self {
                 place: FILE,
                 ..Self::with_engine(Box::new(engine), config)

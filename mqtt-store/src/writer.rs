@@ -34,8 +34,8 @@ pub struct Progress {
 pub enum Condition {
     /// The writer stores all records.
     Good,
-    /// There is no room. [`Failure::Limit`]: records are stored nevertheless, but the machine should write only the necessary
-    /// ones. [`Failure::DiskFull`]: deletions are stored, other records wait for room.
+    /// There is no room: the machine should write only the necessary records. [`Failure::Limit`]: all records are stored
+    /// nevertheless. [`Failure::DiskFull`]: they are stored while the log has room for them, and deletions after that.
     Full(Failure),
     /// The writer stores nothing any more. Another process must read the stored records again.
     Ended(Failure),
@@ -236,6 +236,10 @@ impl Drop for EndsWithThread {
 impl Worker {
     fn run(mut self) {
         let _guard = EndsWithThread(Arc::clone(&self.shared));
+        if let Err(failure) = self.engine.start() {
+            self.publish_progress(0, Condition::Ended(failure));
+            return;
+        }
         if !self.engine.renew_reserve() {
             (self.disk, self.full_at) = (Disk::WithoutReserve, self.used);
         }
@@ -245,13 +249,16 @@ impl Worker {
         }
         while let Some(last) = self.take(full) {
             let (stored, result) = self.store();
+            let result = result.and_then(|()| self.engine.has_room(self.try_again));
+            let waits = result == Ok(false);
             let condition = match result {
-                Ok(()) if self.is_over_limit() => Condition::Full(Failure::Limit),
-                Ok(()) => Condition::Good,
+                Ok(false) => Condition::Full(Failure::DiskFull),
+                Ok(true) if self.is_over_limit() => Condition::Full(Failure::Limit),
+                Ok(true) => Condition::Good,
                 Err(failure) if failure.is_full() => Condition::Full(failure),
                 Err(failure) => Condition::Ended(failure),
             };
-            full = matches!(condition, Condition::Full(_)) && !self.journal.is_empty();
+            full = waits || matches!(condition, Condition::Full(_)) && !self.journal.is_empty();
             let ended = matches!(condition, Condition::Ended(_));
             self.publish_progress(stored, condition);
             if ended || last {

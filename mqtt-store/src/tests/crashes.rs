@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 
-use super::disk::{Disk, Fault};
+use super::disk::{Disk, Fault, TABLE};
 use super::{Model, Numbers, apply, commit, open, read};
 use crate::engine::Engine;
 use crate::error::Failure;
@@ -50,10 +50,14 @@ fn live(disk: &Disk, numbers: &mut Numbers) -> Life {
             Ok(_) => life.stored += 1,
             Err(failure) => {
                 // After the failure, no transaction is stored.
-                assert!(commit(&mut engine, &changes).is_err());
+                assert!(failure.is_full() || commit(&mut engine, &changes).is_err());
                 life.end = Some(failure);
                 return life;
             }
+        }
+        if let Err(failure) = engine.has_room(numbers.below(4) == 0) {
+            life.end = Some(failure);
+            return life;
         }
     }
     if let Err(failure) = engine.close() {
@@ -138,20 +142,37 @@ fn a_failed_flush_is_final_also_on_a_full_disk() {
 
 #[test]
 fn lives_follow_one_another() {
-    let disk = Disk::default();
+    lives(&Disk::default(), 60);
+}
+
+/// The table has no room for all that the transactions put.
+#[test]
+fn lives_follow_one_another_on_a_full_disk() {
+    for blocks in [4, 8, 12, 16] {
+        let disk = Disk::default();
+        drop(open(&disk).unwrap());
+        disk.set_capacity(Some(disk.used() + blocks));
+        assert!(lives(&disk, 40) > 5, "{blocks}");
+    }
+}
+
+/// Runs a store again and again until the power ends. Returns how many runs had a full disk.
+fn lives(disk: &Disk, count: usize) -> usize {
     let mut numbers = Numbers(7);
     let mut known = Model::new();
-    for life in 0..60 {
+    let mut full = 0;
+    for life in 0..count {
         let at = u64::try_from(numbers.below(150)).unwrap();
         disk.set_fault(Some(Fault {
             at,
             for_good: true,
             kind: ErrorKind::Other,
         }));
-        let lived = live(&disk, &mut numbers);
+        let lived = live(disk, &mut numbers);
+        full += usize::from(!disk.has_reserve());
         disk.set_fault(None);
         disk.cut_power(&mut numbers);
-        let found = read(&mut open(&disk).unwrap()).unwrap();
+        let found = read(&mut open(disk).unwrap()).unwrap();
         assert!(lived.states.len() == 1 || lived.states[0] == known);
         if lived.states.len() == 1 {
             assert_eq!(found, known, "life {life} ended before it wrote anything");
@@ -160,6 +181,7 @@ fn lives_follow_one_another() {
         }
         known = found;
     }
+    full
 }
 
 #[test]
@@ -167,7 +189,7 @@ fn written_needs_no_flush_and_survives_the_process() {
     let disk = Disk::default();
     let mut config = crate::Config::new("");
     config.durability = crate::Durability::Written;
-    let mut engine = crate::on_redb::OnRedb::open(Box::new(disk.clone()), &config).unwrap();
+    let mut engine = crate::logged::Logged::open(Box::new(disk.clone()), &config).unwrap();
     let mut model = Model::new();
     let mut numbers = Numbers(5);
     for _ in 0..TRANSACTIONS {
@@ -194,9 +216,9 @@ fn a_changed_byte_is_found_or_means_nothing() {
     }
     engine.close().unwrap();
     let (mut found, mut damaged) = (0, 0);
-    for at in (0..disk.len()).step_by(97) {
+    for at in (0..disk.len(TABLE)).step_by(97) {
         let copy = disk.copy();
-        copy.flip(at);
+        copy.flip(TABLE, at);
         match open(&copy).and_then(|mut engine| read(&mut engine)) {
             Ok(read) => {
                 assert_eq!(read, model, "byte {at}");

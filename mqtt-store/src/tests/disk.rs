@@ -18,13 +18,8 @@ pub(super) struct Disk(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Whether the file has its final name.
-    exists: bool,
-    /// The content after a power cut.
-    durable: Vec<u8>,
-    /// The content that reads return.
-    current: Vec<u8>,
-    unflushed: Vec<Change>,
+    /// The file of the table, and that of the log.
+    files: [State; 2],
     calls: u64,
     fault: Option<Fault>,
     flushes: u64,
@@ -32,9 +27,32 @@ struct Inner {
     flush_fails: bool,
     /// How many blocks the file and the reserve may have together.
     capacity: Option<u64>,
-    taken: BTreeSet<u64>,
     reserve: u64,
 }
+
+/// A file of the disk.
+#[derive(Clone, Debug, Default)]
+struct State {
+    /// Whether the file has its final name.
+    exists: bool,
+    /// The content after a power cut.
+    durable: Vec<u8>,
+    /// The content that reads return.
+    current: Vec<u8>,
+    unflushed: Vec<Change>,
+    /// The blocks that the file has.
+    taken: BTreeSet<u64>,
+}
+
+/// A file by its index.
+#[derive(Clone, Debug)]
+pub(super) struct File {
+    disk: Disk,
+    index: usize,
+}
+
+pub(super) const TABLE: usize = 0;
+pub(super) const LOG: usize = 1;
 
 #[derive(Clone, Debug)]
 enum Change {
@@ -92,35 +110,64 @@ impl Disk {
         self.lock().reserve > 0
     }
 
-    /// Changes one byte of the file.
-    pub(super) fn flip(&self, at: usize) {
+    /// Changes one byte of a file.
+    pub(super) fn flip(&self, file: usize, at: usize) {
         let mut inner = self.lock();
-        if let Some(byte) = inner.current.get_mut(at) {
+        if let Some(byte) = inner.files[file].current.get_mut(at) {
             *byte ^= 0x10;
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.lock().current.len()
+    pub(super) fn len(&self, file: usize) -> usize {
+        self.lock().files[file].current.len()
+    }
+
+    /// Returns the content of a file.
+    pub(super) fn content(&self, file: usize) -> Vec<u8> {
+        self.lock().files[file].current.clone()
+    }
+
+    /// Replaces the content of a file.
+    pub(super) fn replace(&self, file: usize, content: Vec<u8>) {
+        self.lock().files[file].current = content;
+    }
+
+    /// Deletes a file.
+    pub(super) fn delete(&self, file: usize) {
+        self.lock().files[file] = State::default();
     }
 
     /// Returns an independent disk with the same content.
     pub(super) fn copy(&self) -> Self {
-        let current = self.lock().current.clone();
-        let durable = current.clone();
+        let mut files = self.lock().files.clone();
+        for file in &mut files {
+            file.durable.clone_from(&file.current);
+            file.unflushed.clear();
+        }
         Self(Arc::new(Mutex::new(Inner {
-            exists: true,
-            durable,
-            current,
+            files,
             ..Inner::default()
         })))
     }
 
+    fn file(&self, index: usize) -> Option<Box<dyn StorageBackend>> {
+        let disk = self.clone();
+        let exists = self.lock().files[index].exists;
+        exists.then(|| Box::new(File { disk, index }) as Box<dyn StorageBackend>)
+    }
+
     /// Cuts the power: some sectors that were not flushed are written, others are not.
     pub(super) fn cut_power(&self, numbers: &mut Numbers) {
-        let mut inner = self.lock();
-        let mut image = std::mem::take(&mut inner.durable);
-        for change in std::mem::take(&mut inner.unflushed) {
+        for file in &mut self.lock().files {
+            file.cut_power(numbers);
+        }
+    }
+}
+
+impl State {
+    fn cut_power(&mut self, numbers: &mut Numbers) {
+        let mut image = std::mem::take(&mut self.durable);
+        for change in std::mem::take(&mut self.unflushed) {
             match change {
                 Change::Len(len) if numbers.below(2) > 0 => image.resize(len, 0),
                 Change::Len(_) => {}
@@ -134,14 +181,15 @@ impl Disk {
                 }
             }
         }
-        inner.durable.clone_from(&image);
-        inner.current = image;
+        self.durable.clone_from(&image);
+        self.current = image;
     }
 }
 
 impl Inner {
     fn used(&self) -> u64 {
-        self.reserve + u64::try_from(self.taken.len()).unwrap()
+        let taken: usize = self.files.iter().map(|file| file.taken.len()).sum();
+        self.reserve + u64::try_from(taken).unwrap()
     }
 
     fn call(&mut self) -> io::Result<()> {
@@ -156,51 +204,55 @@ impl Inner {
     }
 }
 
-impl StorageBackend for Disk {
+impl StorageBackend for File {
     fn len(&self) -> io::Result<u64> {
-        let mut inner = self.lock();
+        let mut inner = self.disk.lock();
         inner.call()?;
-        Ok(u64::try_from(inner.current.len()).unwrap())
+        Ok(u64::try_from(inner.files[self.index].current.len()).unwrap())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let mut inner = self.lock();
+        let mut inner = self.disk.lock();
         inner.call()?;
         let offset = usize::try_from(offset).unwrap();
-        let bytes = inner.current.get(offset..offset + out.len());
+        let bytes = inner.files[self.index]
+            .current
+            .get(offset..offset + out.len());
         out.copy_from_slice(bytes.ok_or(ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut inner = self.lock();
+        let mut inner = self.disk.lock();
         inner.call()?;
-        inner.taken.retain(|block| block * BLOCK < len);
+        let file = &mut inner.files[self.index];
+        file.taken.retain(|block| block * BLOCK < len);
         let len = usize::try_from(len).unwrap();
-        inner.current.resize(len, 0);
-        inner.unflushed.push(Change::Len(len));
+        file.current.resize(len, 0);
+        file.unflushed.push(Change::Len(len));
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut inner = self.lock();
+        let mut inner = self.disk.lock();
         inner.flushes += 1;
         let called = match std::mem::take(&mut inner.flush_fails) {
             true => Err(ErrorKind::StorageFull.into()),
             false => inner.call(),
         };
-        let unflushed = std::mem::take(&mut inner.unflushed);
+        let file = &mut inner.files[self.index];
+        let unflushed = std::mem::take(&mut file.unflushed);
         // As on Linux: after a failed flush, reads return bytes that are not on the disk, and the next flush succeeds.
         called?;
         for change in unflushed {
             match change {
-                Change::Len(len) => inner.durable.resize(len, 0),
+                Change::Len(len) => file.durable.resize(len, 0),
                 Change::Write(at, bytes) => {
                     let end = at + bytes.len();
-                    if inner.durable.len() < end {
-                        inner.durable.resize(end, 0);
+                    if file.durable.len() < end {
+                        file.durable.resize(end, 0);
                     }
-                    inner.durable[at..end].copy_from_slice(&bytes);
+                    file.durable[at..end].copy_from_slice(&bytes);
                 }
             }
         }
@@ -208,52 +260,69 @@ impl StorageBackend for Disk {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut inner = self.lock();
+        let mut inner = self.disk.lock();
         inner.call()?;
         let end = offset + u64::try_from(data.len()).unwrap();
         for block in offset / BLOCK..end.div_ceil(BLOCK) {
-            if !inner.taken.contains(&block)
+            if !inner.files[self.index].taken.contains(&block)
                 && inner
                     .capacity
                     .is_some_and(|capacity| inner.used() >= capacity)
             {
                 return Err(ErrorKind::StorageFull.into());
             }
-            inner.taken.insert(block);
+            inner.files[self.index].taken.insert(block);
         }
         let start = usize::try_from(offset).unwrap();
         let end = start + data.len();
-        if inner.current.len() < end {
-            inner.current.resize(end, 0);
+        let file = &mut inner.files[self.index];
+        if file.current.len() < end {
+            file.current.resize(end, 0);
         }
-        inner.current[start..end].copy_from_slice(data);
-        inner.unflushed.push(Change::Write(start, data.to_vec()));
+        file.current[start..end].copy_from_slice(data);
+        file.unflushed.push(Change::Write(start, data.to_vec()));
         Ok(())
     }
 }
 
 impl Place for Disk {
     fn open(&mut self) -> io::Result<Option<Box<dyn StorageBackend>>> {
-        let exists = self.lock().exists;
-        Ok(exists.then(|| Box::new(self.clone()) as Box<dyn StorageBackend>))
+        Ok(self.file(TABLE))
     }
 
     fn create(&mut self) -> io::Result<Box<dyn StorageBackend>> {
         let mut inner = self.lock();
-        assert!(!inner.exists, "the file of the store is not overwritten");
-        inner.current.clear();
-        inner.durable.clear();
-        inner.unflushed.clear();
-        inner.taken.clear();
+        let file = &mut inner.files[TABLE];
+        assert!(!file.exists, "the file of the store is not overwritten");
+        *file = State::default();
         drop(inner);
-        Ok(Box::new(self.clone()))
+        let (disk, index) = (self.clone(), TABLE);
+        Ok(Box::new(File { disk, index }))
     }
 
     fn created(&mut self) -> io::Result<()> {
         let mut inner = self.lock();
         inner.call()?;
-        inner.exists = true;
+        inner.files[TABLE].exists = true;
         Ok(())
+    }
+
+    fn open_log(&mut self) -> io::Result<Option<Box<dyn StorageBackend>>> {
+        self.lock().call()?;
+        Ok(self.file(LOG))
+    }
+
+    fn create_log(&mut self, len: u64) -> io::Result<Box<dyn StorageBackend>> {
+        self.lock().files[LOG] = State {
+            exists: true,
+            ..State::default()
+        };
+        let (disk, index) = (self.clone(), LOG);
+        let file = Box::new(File { disk, index });
+        let len = usize::try_from(len).unwrap();
+        file.write(0, &vec![0xA5; len])?;
+        file.sync_data()?;
+        Ok(file)
     }
 
     fn keep_reserve(&mut self) -> io::Result<()> {

@@ -3,9 +3,8 @@
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use super::disk::{Disk, RESERVE};
-use super::{Change, Model, apply, journal, open, read};
-use crate::config::Config;
+use super::disk::Disk;
+use super::{Change, Model, apply, config, journal, open, open_with, read};
 use crate::error::Failure;
 use crate::store::Store;
 use crate::writer::{Condition, Writer};
@@ -20,11 +19,10 @@ struct Host {
 
 impl Host {
     fn new(disk: &Disk, limit: Option<u64>, retry: Duration) -> Self {
-        let mut config = Config::new("");
-        config.reserve = RESERVE * 4096;
+        let mut config = config();
         (config.limit, config.retry) = (limit, retry);
         let (notify, changed) = channel();
-        let store = Store::with_engine(Box::new(open(disk).unwrap()), config);
+        let store = Store::with_engine(Box::new(open_with(disk, &config).unwrap()), config);
         let writer = store.start(move || notify.send(()).unwrap_or(())).unwrap();
         Self {
             writer,
@@ -100,7 +98,7 @@ fn on_a_full_disk_deletes_are_stored_and_make_room() {
     assert!(!disk.has_reserve());
     // Another message waits while the others are deleted.
     assert_eq!(host.append(&[put(number + 1)]), Err(Failure::DiskFull));
-    let deletes: Vec<_> = (0..40).map(delete).collect();
+    let deletes: Vec<_> = (0..60).map(delete).collect();
     host.append(&deletes).unwrap();
     assert_eq!(host.writer.progress().condition, Condition::Good);
     let model = host.model.clone();
@@ -134,12 +132,12 @@ fn a_disk_that_is_full_at_the_start_lets_flows_end() {
     host.writer.close().unwrap_err();
     let mut host = Host::new(&disk, None, NEVER);
     assert_eq!(host.append(&[put(number)]), Err(Failure::DiskFull));
-    let deletes: Vec<_> = (0..40).map(delete).collect();
+    let deletes: Vec<_> = (0..60).map(delete).collect();
     host.append(&deletes).unwrap();
     host.writer.close().unwrap();
     assert_eq!(
         stored(&disk).len(),
-        usize::try_from(number + 1 - 40).unwrap()
+        usize::try_from(number + 1 - 60).unwrap()
     );
 }
 

@@ -4,6 +4,7 @@ mod changes;
 mod crashes;
 mod disk;
 mod full;
+mod log;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use crate::changes::Changes;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::Failure;
-use crate::on_redb::OnRedb;
+use crate::logged::Logged;
 use disk::Disk;
 
 /// The expected content of a store.
@@ -53,16 +54,31 @@ fn apply(model: &mut Model, changes: &[Change]) {
     }
 }
 
-fn open(disk: &Disk) -> Result<OnRedb, Failure> {
-    OnRedb::open(Box::new(disk.clone()), &Config::new(""))
+/// The size of logs in tests: a few transactions fill it.
+const LOG: u64 = 2 * 8 * 4096;
+
+fn config() -> Config {
+    let mut config = Config::new("");
+    (config.log, config.reserve) = (LOG, disk::RESERVE * 4096);
+    config
 }
 
-fn commit(engine: &mut OnRedb, changes: &[Change]) -> Result<i64, Failure> {
+fn open_with(disk: &Disk, config: &Config) -> Result<Logged, Failure> {
+    let mut engine = Logged::open(Box::new(disk.clone()), config)?;
+    engine.start()?;
+    Ok(engine)
+}
+
+fn open(disk: &Disk) -> Result<Logged, Failure> {
+    open_with(disk, &config())
+}
+
+fn commit(engine: &mut Logged, changes: &[Change]) -> Result<i64, Failure> {
     let records: Vec<_> = changes.iter().map(record).collect();
     engine.commit(&Changes::of(&records), u64::MAX)
 }
 
-fn read(engine: &mut OnRedb) -> Result<Model, Failure> {
+fn read(engine: &mut Logged) -> Result<Model, Failure> {
     let mut model = Model::new();
     engine.read(&mut |record| {
         assert_eq!(record.kind, KIND);

@@ -1,0 +1,435 @@
+//! Puts the log in front of the table: a transaction is one block of the log, and many of them together become one transaction of
+//! the table. Entries that were put and deleted in between never reach the table.
+//!
+//! When the disk is full, the table refuses its transaction. The log has its space, and goes on: what the machine wrote before it
+//! was told, and what ends accepted messages, is still stored.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use mqtt_journal::{Kind, Record};
+
+use crate::changes::Changes;
+use crate::config::{Config, Durability};
+use crate::directory::Place;
+use crate::engine::{Engine, entry_size};
+use crate::error::Failure;
+use crate::log::{ALIGNMENT, Log};
+use crate::net::{Net, record};
+use crate::on_redb::OnRedb;
+
+/// The entry of the table that names its log. A program that does not know the log refuses the unknown kind, and does not start
+/// without the changes that only the log has.
+pub(crate) const LOG: Kind = Kind::new(63);
+
+const VERSION: u8 = 1;
+
+/// A table with a log.
+#[derive(Debug)]
+pub(crate) struct Logged {
+    table: OnRedb,
+    /// `None` if there was no room for it when the store was opened.
+    log: Option<Log>,
+    /// The changes of the log that the table has not.
+    net: Net,
+    /// Bytes of a new log.
+    len: u64,
+    flushes: bool,
+    /// Whether the sizes of replaced entries are looked up at once. Otherwise they are known with the transaction of the table.
+    counts: bool,
+    reserve: i64,
+    /// How many entries one transaction deletes while the disk is full.
+    deletes_at_once: usize,
+    disk: Disk,
+    /// Bytes in the table compared with those at the start.
+    grown: i64,
+    /// The growth that was reported.
+    reported: i64,
+    /// The failure that was final.
+    failed: Option<Failure>,
+}
+
+/// The state of the disk under the table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Disk {
+    Good,
+    /// The table was full at this growth. It is open, and the reserve is missing.
+    Full {
+        at: i64,
+    },
+    /// The same, and the table is closed.
+    Closed {
+        at: i64,
+    },
+}
+
+/// From this part of a half on, the changes go into the table, so that on a full disk the rest of the half has room for what the
+/// machine wrote before it was told.
+const PART: usize = 4;
+
+/// How many entries one transaction deletes while the disk is full. With pages of 4 KiB and a tree of four levels, this many fit
+/// into the reserve of 1 MiB.
+const DELETES_AT_ONCE: usize = 64;
+
+/// The content of the entry that names the log.
+#[derive(Clone, Copy)]
+struct Mark {
+    id: u64,
+    /// The last generation that the table has.
+    done: u64,
+    half: u32,
+}
+
+impl Mark {
+    fn read(value: &[u8]) -> Result<Self, Failure> {
+        let wrong = || Failure::Damaged("the entry that names the log is wrong".to_owned());
+        let (version, rest) = value.split_first().ok_or_else(wrong)?;
+        if *version != VERSION {
+            let why = format!("the log has version {version}, which this program does not know");
+            return Err(Failure::Damaged(why));
+        }
+        let (id, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+        let (done, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+        let half = rest.try_into().map_err(|_| wrong())?;
+        Ok(Self {
+            id: u64::from_be_bytes(*id),
+            done: u64::from_be_bytes(*done),
+            half: u32::from_be_bytes(half),
+        })
+    }
+
+    /// Returns the mark after the table has all changes of a log.
+    fn of(log: &Log) -> Self {
+        Self {
+            id: log.id,
+            done: log.generation,
+            half: u32::try_from(log.half()).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn value(self) -> Vec<u8> {
+        let mut value = vec![VERSION];
+        value.extend(self.id.to_be_bytes());
+        value.extend(self.done.to_be_bytes());
+        value.extend(self.half.to_be_bytes());
+        value
+    }
+}
+
+impl Logged {
+    /// Opens or creates the table, and reads the log if there is one.
+    pub(crate) fn open(place: Box<dyn Place>, config: &Config) -> Result<Self, Failure> {
+        let mut engine = Self {
+            table: OnRedb::open(place, config)?,
+            log: None,
+            net: Net::default(),
+            len: config.log,
+            flushes: config.durability == Durability::Stored,
+            counts: config.limit.is_some(),
+            reserve: i64::try_from(config.reserve).unwrap_or(i64::MAX),
+            deletes_at_once: DELETES_AT_ONCE,
+            disk: Disk::Good,
+            grown: 0,
+            reported: 0,
+            failed: None,
+        };
+        if let Some(value) = engine.table.get(LOG, &[])? {
+            engine.open_log(Mark::read(&value)?)?;
+        }
+        Ok(engine)
+    }
+
+    fn open_log(&mut self, mark: Mark) -> Result<(), Failure> {
+        let Some(file) = self.table.open_log()? else {
+            return Err(Failure::Damaged("its log is missing".to_owned()));
+        };
+        let half = usize::try_from(mark.half).unwrap_or(usize::MAX);
+        let mut log = Log::new(file, self.flushes, mark.id, half);
+        let Self { net, table, .. } = self;
+        log.read(mark.done, &mut |record| {
+            net.add(record, || size_in(table, record));
+        })?;
+        self.log = Some(log);
+        // The reader of the entries counts these changes.
+        self.reported = self.net.growth;
+        Ok(())
+    }
+
+    /// Creates the log, if there is room for it.
+    fn create_log(&mut self) -> Result<(), Failure> {
+        let half = usize::try_from(self.len / 2).unwrap_or(0);
+        let half = half.min(1 << 30) / ALIGNMENT * ALIGNMENT;
+        if half == 0 {
+            return Ok(());
+        }
+        let len = u64::try_from(half * 2).unwrap_or(0);
+        let file = match self.table.create_log(len) {
+            Ok(file) => file,
+            Err(Failure::DiskFull) => return Ok(()),
+            Err(failure) => return Err(failure),
+        };
+        let id = RandomState::new().build_hasher().finish();
+        let log = Log::new(file, self.flushes, id, half);
+        let mark = Mark::of(&log).value();
+        match self.table.commit(&marked(Vec::new(), &mark), u64::MAX) {
+            Ok(_) => self.log = Some(log),
+            // The table does not name the log, so it is not used.
+            Err(Failure::DiskFull) => self.is_full()?,
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    /// Makes all changes of the log in the table, if there is room.
+    fn transfer(&mut self) -> Result<(), Failure> {
+        let (Some(log), Some(room)) = (&mut self.log, room(self.disk, self.grown, self.reserve))
+        else {
+            return Ok(());
+        };
+        let mark = Mark::of(log).value();
+        let changes = marked(self.net.sorted(), &mark);
+        match self.table.commit(&changes, room) {
+            Ok(growth) => {
+                self.grown += growth;
+                self.net.clear();
+                log.end_generation();
+                Ok(())
+            }
+            Err(Failure::Limit) => Ok(()),
+            Err(Failure::DiskFull) => {
+                self.net.were_tried();
+                self.is_full()
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Opens the table again after it had no room, with the space of the reserve.
+    fn is_full(&mut self) -> Result<(), Failure> {
+        let at = match self.disk {
+            Disk::Good => self.grown,
+            Disk::Full { at } | Disk::Closed { at } => at,
+        };
+        self.disk = Disk::Closed { at };
+        match self.table.reopen(true) {
+            Ok(()) => self.disk = Disk::Full { at },
+            Err(Failure::DiskFull) => {}
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    /// Makes the deletions of the log in the table, because they make room.
+    fn delete(&mut self) -> Result<(), Failure> {
+        if matches!(self.disk, Disk::Closed { .. }) {
+            return Ok(());
+        }
+        let deletions = self.net.deletions();
+        // Each change copies pages, and few are free: a small transaction needs few pages.
+        for names in deletions.chunks(self.deletes_at_once) {
+            let records = names.iter().filter_map(|name| record(name, None));
+            match self
+                .table
+                .commit(&Changes::of_sorted(records.collect()), u64::MAX)
+            {
+                Ok(growth) => {
+                    self.grown += growth;
+                    self.net.remove(names);
+                }
+                Err(Failure::DiskFull) => {
+                    self.deletes_at_once = self.deletes_at_once.div_ceil(2);
+                    return self.is_full();
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        self.deletes_at_once = DELETES_AT_ONCE;
+        Ok(())
+    }
+
+    /// Makes room in the log for a block of `len` bytes. Returns whether there is room.
+    fn make_room(&mut self, len: usize) -> Result<bool, Failure> {
+        let fits = |log: &Log, net: &Net| log.fits(len) || log.fits_alone(net.len() + len);
+        match &self.log {
+            None => return Ok(false),
+            Some(log) if log.fits(len) && self.net.len() + len <= log.half() / PART => {
+                return Ok(true);
+            }
+            Some(_) => self.transfer()?,
+        }
+        Ok(self.log.as_ref().is_some_and(|log| fits(log, &self.net)))
+    }
+
+    /// Stores changes: in the log, or in the table if there is no log.
+    fn store(&mut self, changes: &Changes<'_>, room: u64) -> Result<i64, Failure> {
+        if changes.is_empty() {
+            return Ok(0);
+        }
+        if self.log.is_none() {
+            return self.table.commit(changes, room);
+        }
+        if room < u64::MAX / 2
+            && self.net.growth_of(changes) > i64::try_from(room).unwrap_or(i64::MAX)
+        {
+            return Err(Failure::Limit);
+        }
+        let len = changes.len_of_records();
+        if !self.make_room(len)? {
+            if self.disk == Disk::Good && self.net.is_empty() {
+                // These changes are too long for the log.
+                let growth = self.table.commit(changes, room);
+                if growth == Err(Failure::DiskFull) {
+                    self.is_full()?;
+                }
+                self.grown += growth?;
+                return Ok(self.growth());
+            }
+            return Err(Failure::DiskFull);
+        }
+        let Self {
+            log: Some(log),
+            net,
+            table,
+            ..
+        } = self
+        else {
+            return Err(Failure::DiskFull);
+        };
+        if log.fits(len) {
+            log.write(changes.records())?;
+        } else {
+            log.end_generation();
+            log.write(net.records().chain(changes.records()))?;
+        }
+        let is_full = self.disk != Disk::Good;
+        let counts = self.counts || is_full;
+        for record in changes.records() {
+            net.add(&record, || if counts { size_in(table, &record) } else { 0 });
+        }
+        if is_full {
+            self.delete()?;
+        }
+        Ok(self.growth())
+    }
+
+    /// Returns by how much the content has grown since it was last asked.
+    fn growth(&mut self) -> i64 {
+        let now = self.grown + self.net.growth;
+        let growth = now - self.reported;
+        self.reported = now;
+        growth
+    }
+}
+
+/// Returns by how much the table may grow; `None` if it is closed.
+fn room(disk: Disk, grown: i64, reserve: i64) -> Option<u64> {
+    match disk {
+        Disk::Good => Some(u64::MAX),
+        // Without the reserve file, as much space stays free in the file of the table.
+        Disk::Full { at } => Some(u64::try_from(at - reserve - grown).unwrap_or(0)),
+        Disk::Closed { .. } => None,
+    }
+}
+
+/// Returns the changes with the entry that names the log.
+fn marked<'a>(mut records: Vec<Record<'a>>, mark: &'a [u8]) -> Changes<'a> {
+    records.push(Record {
+        kind: LOG,
+        key: &[],
+        value: Some(mark),
+    });
+    Changes::of_sorted(records)
+}
+
+/// Returns the size of a record's entry in the table, 0 if the table is closed.
+fn size_in(table: &OnRedb, record: &Record<'_>) -> i64 {
+    let value = table.get(record.kind, record.key).ok().flatten();
+    value.map_or(0, |value| entry_size(record.key, &value))
+}
+
+impl Engine for Logged {
+    fn read(&mut self, each: &mut dyn FnMut(&Record<'_>)) -> Result<(), Failure> {
+        let changes = self.net.sorted();
+        let mut changes = changes.iter().peekable();
+        let order = |record: &Record<'_>| (record.kind, record.key.to_vec());
+        self.table.read(&mut |entry| {
+            if entry.kind == LOG {
+                return;
+            }
+            let at = order(entry);
+            while let Some(change) = changes.next_if(|change| order(change) < at) {
+                if change.value.is_some() {
+                    each(change);
+                }
+            }
+            match changes.next_if(|change| order(change) == at) {
+                None => each(entry),
+                Some(change) if change.value.is_some() => each(change),
+                Some(_) => {}
+            }
+        })?;
+        for change in changes.filter(|change| change.value.is_some()) {
+            each(change);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, changes: &Changes<'_>, room: u64) -> Result<i64, Failure> {
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
+        let result = self.store(changes, room);
+        self.failed = result.clone().err().filter(|failure| !failure.is_full());
+        result
+    }
+
+    fn reopen(&mut self, use_reserve: bool) -> Result<(), Failure> {
+        if self.log.is_some() {
+            return self.has_room(true).map(drop);
+        }
+        self.table.reopen(use_reserve)
+    }
+
+    fn renew_reserve(&mut self) -> bool {
+        let has_reserve = self.table.renew_reserve();
+        if self.log.is_none() {
+            return has_reserve;
+        }
+        if !has_reserve && self.disk == Disk::Good {
+            self.disk = Disk::Full { at: self.grown };
+        }
+        true
+    }
+
+    fn start(&mut self) -> Result<(), Failure> {
+        match &mut self.log {
+            None => self.create_log(),
+            // The blocks may have been written without being flushed, so they are written again.
+            Some(log) if !log.has_begun() && !self.net.is_empty() => log.write(self.net.records()),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn has_room(&mut self, try_again: bool) -> Result<bool, Failure> {
+        if self.log.is_none() || self.disk == Disk::Good {
+            return Ok(true);
+        }
+        if try_again && matches!(self.disk, Disk::Closed { .. }) {
+            self.is_full()?;
+            self.delete()?;
+        }
+        if try_again && matches!(self.disk, Disk::Full { .. }) && self.table.renew_reserve() {
+            self.disk = Disk::Good;
+            self.transfer()?;
+        }
+        let room = room(self.disk, self.grown + self.net.growth, self.reserve);
+        Ok(room.is_some_and(|room| room > 0))
+    }
+
+    fn close(&mut self) -> Result<(), Failure> {
+        // The table alone is the whole store then. On a full disk the log has the rest.
+        if self.failed.is_none() && !self.net.is_empty() {
+            self.transfer()?;
+        }
+        self.table.close()
+    }
+}

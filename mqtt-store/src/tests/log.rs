@@ -1,0 +1,210 @@
+//! Tests the log: cut and changed bytes, missing files, transfers, and a disk that is full for the table only.
+
+use proptest::prelude::*;
+
+use super::disk::{Disk, LOG, TABLE};
+use super::{Change, Model, Numbers, apply, commit, config, open, open_with, read};
+use crate::engine::Engine;
+use crate::error::Failure;
+
+fn put(number: u8, len: usize) -> Change {
+    (vec![number], Some(vec![number; len]))
+}
+
+/// Makes a store with this many transactions. Returns the disk and the content after each transaction.
+fn lived(seed: u64, transactions: usize) -> (Disk, Vec<Model>) {
+    let disk = Disk::default();
+    let mut engine = open(&disk).unwrap();
+    let (mut numbers, mut states) = (Numbers(seed), vec![Model::new()]);
+    for _ in 0..transactions {
+        let changes = numbers.changes();
+        let mut state = states.last().unwrap().clone();
+        apply(&mut state, &changes);
+        states.push(state);
+        commit(&mut engine, &changes).unwrap();
+    }
+    drop(engine);
+    (disk, states)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// A changed byte of the log is found, or means the content after the last or the last but one transaction: a damaged last
+    /// block looks like one whose write was interrupted.
+    #[test]
+    fn a_changed_byte_of_the_log_is_found(seed: u64, transactions in 1..12_usize, at in 0..16_usize, byte in 0..4096_usize) {
+        let (disk, states) = lived(seed, transactions);
+        // Most bytes of a block matter at its front.
+        for byte in [byte, byte % 40] {
+            let copy = disk.copy();
+            copy.flip(LOG, at * 4096 + byte);
+            match open(&copy).and_then(|mut engine| read(&mut engine)) {
+                Ok(found) => prop_assert!(states.iter().rev().take(2).any(|state| *state == found)),
+                Err(Failure::Damaged(_)) => {}
+                Err(failure) => prop_assert!(false, "{failure}"),
+            }
+        }
+    }
+
+    /// From any byte on, the log has other bytes: the content is that after a transaction.
+    #[test]
+    fn a_torn_end_of_the_log_is_its_end(seed: u64, transactions in 1..12_usize, last in any::<bool>()) {
+        let (disk, states) = lived(seed, transactions);
+        let mut engine = open(&disk).unwrap();
+        prop_assert!(read(&mut engine).unwrap() == *states.last().unwrap());
+        let now = disk.content(LOG);
+        let change = Numbers(seed ^ 1).changes();
+        let mut after = states.last().unwrap().clone();
+        apply(&mut after, &change);
+        commit(&mut engine, &change).unwrap();
+        let written = disk.content(LOG);
+        let from = now.iter().zip(&written).position(|(a, b)| a != b);
+        let to = now.iter().zip(&written).rposition(|(a, b)| a != b);
+        let (Some(from), Some(to)) = (from, to) else { return Ok(()) };
+        drop(engine);
+        for cut in (from..=to).step_by(509).chain([to]) {
+            let copy = disk.copy();
+            let mut content = written.clone();
+            // Only the front of the write arrived, or only its end.
+            if last {
+                content[from..cut].copy_from_slice(&now[from..cut]);
+            } else {
+                content[cut..=to].copy_from_slice(&now[cut..=to]);
+            }
+            copy.replace(LOG, content);
+            let found = read(&mut open(&copy).unwrap()).unwrap();
+            prop_assert!(found == after || found == *states.last().unwrap());
+        }
+    }
+}
+
+#[test]
+fn entries_that_come_and_go_do_not_reach_the_table() {
+    let disk = Disk::default();
+    let mut engine = open(&disk).unwrap();
+    for round in 0..200 {
+        commit(&mut engine, &[put(round % 7, 900)]).unwrap();
+        commit(&mut engine, &[(vec![round % 7], None)]).unwrap();
+    }
+    assert!(disk.len(TABLE) < 100_000);
+    assert_eq!(read(&mut engine).unwrap(), Model::new());
+    drop(engine);
+    assert_eq!(read(&mut open(&disk).unwrap()).unwrap(), Model::new());
+}
+
+#[test]
+fn changes_that_are_longer_than_the_log_go_into_the_table() {
+    let disk = Disk::default();
+    let mut engine = open(&disk).unwrap();
+    let changes = [put(1, 10), put(2, 100_000), put(3, 10)];
+    for change in &changes {
+        commit(&mut engine, std::slice::from_ref(change)).unwrap();
+    }
+    let mut model = Model::new();
+    apply(&mut model, &changes);
+    drop(engine);
+    assert!(read(&mut open(&disk).unwrap()).unwrap() == model);
+}
+
+#[test]
+fn a_missing_or_short_log_is_damage() {
+    let (disk, _) = lived(1, 5);
+    let short = disk.copy();
+    let mut content = short.content(LOG);
+    content.truncate(4096);
+    short.replace(LOG, content);
+    let wrong = Failure::Damaged("the log has 4096 bytes".to_owned());
+    assert_eq!(open(&short).unwrap_err(), wrong);
+    disk.delete(LOG);
+    let wrong = Failure::Damaged("its log is missing".to_owned());
+    assert_eq!(open(&disk).unwrap_err(), wrong);
+}
+
+#[test]
+fn the_log_of_another_store_is_damage() {
+    let ((disk, _), (other, _)) = (lived(1, 20), lived(1, 20));
+    disk.replace(LOG, other.content(LOG));
+    let failure = open(&disk).unwrap_err().to_string();
+    assert!(failure.contains("of this store"), "{failure}");
+}
+
+#[test]
+fn a_store_without_a_log_opens_and_gets_one() {
+    let disk = Disk::default();
+    let mut none = config();
+    none.log = 0;
+    let mut engine = open_with(&disk, &none).unwrap();
+    commit(&mut engine, &[put(1, 10)]).unwrap();
+    drop(engine);
+    assert_eq!(disk.len(LOG), 0);
+    let mut engine = open(&disk).unwrap();
+    commit(&mut engine, &[put(2, 10)]).unwrap();
+    assert!(disk.len(LOG) > 0);
+    drop(engine);
+    // The setting is for new logs.
+    let mut engine = open_with(&disk, &none).unwrap();
+    let mut model = Model::new();
+    apply(&mut model, &[put(1, 10), put(2, 10)]);
+    assert!(read(&mut engine).unwrap() == model);
+}
+
+/// A store that is full says so, and stores what the machine wrote before it was told, and what ends messages.
+#[test]
+fn small_records_are_stored_behind_messages_on_a_full_disk() {
+    let disk = Disk::default();
+    drop(open(&disk).unwrap());
+    disk.set_capacity(Some(disk.used() + 120));
+    let mut engine = open(&disk).unwrap();
+    let mut model = Model::new();
+    let mut number = 0;
+    while engine.has_room(false).unwrap() {
+        let change = [put(number, 6000)];
+        commit(&mut engine, &change).unwrap();
+        apply(&mut model, &change);
+        number += 1;
+    }
+    assert!(number > 10, "{number}");
+    // More transactions than the log has blocks.
+    for round in 0..40 {
+        let change = [(vec![200, round % 3], Some(vec![round; 20]))];
+        commit(&mut engine, &change).unwrap();
+        apply(&mut model, &change);
+        assert!(!engine.has_room(round % 8 == 0).unwrap());
+    }
+    drop(engine);
+    let mut engine = open(&disk).unwrap();
+    assert!(read(&mut engine).unwrap() == model);
+    for number in 0..number {
+        let change = [(vec![number], None)];
+        commit(&mut engine, &change).unwrap();
+        apply(&mut model, &change);
+    }
+    assert!(engine.has_room(true).unwrap());
+    drop(engine);
+    assert!(read(&mut open(&disk).unwrap()).unwrap() == model);
+}
+
+/// The growth that transactions report sums up to the size of the content.
+#[test]
+fn the_size_of_the_content_is_known_when_the_table_has_it() {
+    for limit in [None, Some(1 << 30)] {
+        let disk = Disk::default();
+        let mut config = config();
+        config.limit = limit;
+        let mut engine = open_with(&disk, &config).unwrap();
+        let (mut numbers, mut model, mut used) = (Numbers(4), Model::new(), 0);
+        for _ in 0..50 {
+            let changes = numbers.changes();
+            apply(&mut model, &changes);
+            used += commit(&mut engine, &changes).unwrap();
+            let size: usize = model.iter().map(|(k, v)| 1 + k.len() + v.len()).sum();
+            let size = i64::try_from(size).unwrap();
+            if limit.is_some() {
+                assert_eq!(used, size);
+            } else {
+                assert!(used >= size);
+            }
+        }
+    }
+}

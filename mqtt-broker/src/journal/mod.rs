@@ -74,8 +74,9 @@ enum Waiting {
     Acknowledgement((u32, u32), Receipt, ReasonCode),
 }
 
-/// How many bytes of records may wait for the store. Beyond it no connection is read.
-const BACKLOG: usize = 64 << 20;
+/// How many bytes of records may wait for the store. Beyond it no connection is read. On a full disk, the log of the store has room for
+/// twice as many: those that wait, and those that are written until the broker knows that the disk is full.
+const BACKLOG: usize = 2 << 20;
 
 impl Journal {
     fn backlog(&self) -> usize {

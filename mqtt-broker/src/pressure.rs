@@ -486,9 +486,13 @@ impl<H: Hooks> Broker<H> {
             let equal = total.checked_div(self.sessions.len()).unwrap_or(total);
             return self.queued.levels.share(total).max(equal);
         }
-        // However many sessions follow, all of them have at most twice the limit.
-        let sessions = self.config.sessions.max(1);
-        (total / 2).checked_div(sessions).unwrap_or(0)
+        // However many sessions follow, all of them have at most twice the limit: a quarter of it is for those that there are, and
+        // a quarter for all that there may be.
+        let left = total.saturating_mul(2).saturating_sub(total / 4);
+        let left = left.saturating_sub(held);
+        let of_present = left.checked_div(self.sessions.len()).unwrap_or(left);
+        let of_possible = (total / 4).checked_div(self.config.sessions.max(1));
+        of_present.max(of_possible.unwrap_or(0))
     }
 }
 

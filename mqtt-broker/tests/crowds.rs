@@ -212,42 +212,70 @@ fn sessions_of_one_address_and_user_are_limited() {
     leave(&mut broker, CROWD, &staying("3", Some("alice")), "a");
 }
 
+/// Makes the absent sessions of a crowd of 1,000, of two others and of an honest client, and returns a publisher.
+fn crowd_and_two(broker: &mut Broker<Open>) -> ConnectionId {
+    for n in 0..1_000 {
+        let client_id = format!("crowd-{n}");
+        leave(broker, CROWD, &staying(&client_id, None), "crowd");
+    }
+    for client_id in ["greedy-1", "greedy-2"] {
+        leave(broker, CROWD, &staying(client_id, None), "greedy");
+    }
+    leave(broker, HONEST, &staying("honest", None), "honest");
+    join(broker, HONEST, &staying("publisher", None)).0
+}
+
+/// Publishes at QoS 1. Returns the bytes that all queues have then.
+fn publish(broker: &mut Broker<Open>, from: ConnectionId, topic: &str, len: usize) -> u64 {
+    let payload = vec![b'x'; len];
+    let message = Publish {
+        delivery: Delivery::AtLeastOnce(PacketId::FIRST),
+        ..Publish::new(TopicName::new(topic).unwrap(), &payload)
+    };
+    assert_eq!(say(broker, from, &Packet::Publish(message))[0][0], 0x40);
+    broker.statistics(NOW).queued_bytes
+}
+
+/// Returns how many messages the honest client of [`crowd_and_two`] gets when it comes back.
+fn honest_gets(broker: &mut Broker<Open>) -> usize {
+    let id = open(broker, HONEST).unwrap();
+    let heard = say(broker, id, &Packet::Connect(staying("honest", None)));
+    heard.iter().filter(|packet| packet[0] >> 4 == 3).count()
+}
+
 /// Clients with short queues lose no message, even if there are many of them, and two with long queues.
 #[test]
 fn a_crowd_and_two_who_let_much_wait_cost_nobody_a_message() {
     let mut broker = broker(|config| config.queued_bytes_total = 400_000);
-    for n in 0..1_000 {
-        let client_id = format!("crowd-{n}");
-        leave(&mut broker, CROWD, &staying(&client_id, None), "crowd");
-    }
-    for client_id in ["greedy-1", "greedy-2"] {
-        leave(&mut broker, CROWD, &staying(client_id, None), "greedy");
-    }
-    leave(&mut broker, HONEST, &staying("honest", None), "honest");
-    let (publisher, _) = join(&mut broker, HONEST, &staying("publisher", None));
-    let mut publish = |topic: &str, len: usize| {
-        let payload = vec![b'x'; len];
-        let message = Publish {
-            delivery: Delivery::AtLeastOnce(PacketId::FIRST),
-            ..Publish::new(TopicName::new(topic).unwrap(), &payload)
-        };
-        let answer = say(&mut broker, publisher, &Packet::Publish(message)).remove(0);
-        assert_eq!(answer[0], 0x40);
-    };
-    publish("crowd", 1);
+    let publisher = crowd_and_two(&mut broker);
+    publish(&mut broker, publisher, "crowd", 1);
+    let mut held = 0;
     for n in 0..2_000 {
-        publish("greedy", 1_000);
+        publish(&mut broker, publisher, "greedy", 1_000);
         if n % 100 == 99 {
-            publish("honest", 1_000);
+            held = publish(&mut broker, publisher, "honest", 1_000);
         }
     }
-    let held = broker.statistics(NOW).queued_bytes;
     assert!(held <= 800_000, "{held}");
-    let id = open(&mut broker, HONEST).unwrap();
-    let honest = staying("honest", None);
-    let heard = say(&mut broker, id, &Packet::Connect(honest));
-    let messages = heard.iter().filter(|packet| packet[0] >> 4 == 3);
-    assert_eq!(messages.count(), 20);
+    assert_eq!(honest_gets(&mut broker), 20);
+}
+
+/// A crowd whose queues exceed the limit by half leaves room for the short queue of a client that is absent meanwhile, although there
+/// may be many more sessions.
+#[test]
+fn a_crowd_with_full_queues_costs_an_absent_client_no_message() {
+    let mut broker = broker(|config| config.queued_bytes_total = 12_000_000);
+    let publisher = crowd_and_two(&mut broker);
+    let mut held = 0;
+    for _ in 0..20 {
+        for _ in 0..100 {
+            publish(&mut broker, publisher, "greedy", 20_000);
+        }
+        publish(&mut broker, publisher, "crowd", 1_000);
+        held = publish(&mut broker, publisher, "honest", 1);
+    }
+    assert!((18_000_001..=24_000_000).contains(&held), "{held}");
+    assert_eq!(honest_gets(&mut broker), 20);
 }
 
 /// 5 \[MQTT-3.2.2-21\] allows the broker to limit the expiry of a session.

@@ -117,6 +117,45 @@ async fn hear(to: &TcpStream, message: &[u8]) {
     panic!("no message came");
 }
 
+/// Many clients with much to read: while a message of others passes, few of their bytes are read.
+#[tokio::test]
+async fn large_packets_of_many_clients_are_read_in_turns() {
+    beside(Config::default(), async |address, shared| {
+        let (mut from, to) = honest_pair(address).await;
+        let packet = publish("large", &[0; 1_000_000]);
+        let mut crowd = Vec::new();
+        for n in 0..40 {
+            crowd.push(join(address, &n.to_string()).await);
+        }
+        for stream in &crowd {
+            let mut rest = &packet[..400_000];
+            while let Ok(n) = stream.try_write(rest)
+                && n > 0
+            {
+                rest = &rest[n..];
+            }
+        }
+        let read = || {
+            shared
+                .borrow()
+                .broker
+                .statistics(Instant::from_millis(0))
+                .input_bytes
+        };
+        // The first bytes of each client have been read.
+        while read() < 40 * (60 << 10) {
+            turn().await;
+        }
+        let before = read();
+        let message = publish("honest", b"x");
+        from.write_all(&message).await.unwrap();
+        hear(&to, &message).await;
+        let reads = (read() - before) >> 16;
+        assert!(reads <= 16, "{reads}");
+    })
+    .await;
+}
+
 /// Many clients with a will that are gone at once: a message of others comes after few of their connections were closed.
 #[tokio::test]
 async fn who_sends_little_waits_for_few_of_many_who_leave() {

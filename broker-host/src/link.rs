@@ -120,6 +120,7 @@ impl Link {
         if shared.broker.was_closed_for_room(self.id) {
             return Ok(ServeResult::Over);
         }
+        let mut share = READ;
         for _ in 0..READS {
             if self.failed {
                 let written = wire.flush()?.is_ready();
@@ -148,6 +149,8 @@ impl Link {
             let mut buffer = std::mem::take(&mut shared.buffer);
             let read = wire.read(buffer.get_mut(..most).unwrap_or_default());
             if let Poll::Ready(Ok(brought)) = read {
+                shared.broker.has_read(brought);
+                share = share.saturating_sub(brought);
                 self.take(shared, buffer.get(..brought).unwrap_or_default());
             }
             shared.buffer = buffer;
@@ -156,7 +159,7 @@ impl Link {
                 Poll::Pending if self.is_deaf => return Ok(ServeResult::Over),
                 Poll::Pending => return Ok(ServeResult::Waits),
                 Poll::Ready(Ok(0)) => return Ok(ServeResult::Over),
-                Poll::Ready(Ok(n)) if n == READ || self.yields => break,
+                Poll::Ready(Ok(_)) if share == 0 || self.yields => break,
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) if wire.has_failed() => self.failed = true,
                 Poll::Ready(Err(error)) => return Err(error),

@@ -1,176 +1,185 @@
-//! Measures how long the messages of one pair of clients take while other clients attack the broker. `scripts/attack.sh` calls it.
+//! Measures how clients that mean well fare while other clients attack the broker. `scripts/attack.sh` calls it.
 //!
-//! Arguments: the program of the broker and its arguments, in which `PORT` stands for a free port. Options before them:
-//! `--seconds N` for each attack (3), `--limit N` to fail if the 99th percentile is more than N times that without an attack,
-//! `--memory N` to fail if the broker takes more than N MB, `--only NAME`. It is always a failure if a broker does not survive an
-//! attack, or serves no client afterwards.
+//! Argument: the program of the broker. Options before it: `--mosquitto` if it is Mosquitto, `--seconds N` for each attack (3),
+//! `--limit N` to fail if the 99th percentile is more than N times that without an attack, `--memory N` for the MB that a broker
+//! may take (512), `--only NAME`. Every verdict but "served" and "slow" is a failure.
 //!
 //! All sockets are on 127.0.0.1. Each attack has a separate broker, and ends after its seconds.
 
 mod attacks;
+mod broker;
 mod client;
-mod pair;
+mod honest;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use attacks::{ATTACKS, Attack};
-use pair::Latencies;
+use attacks::{ATTACKS, Attack, Target};
+use broker::Program;
+use honest::{ABSENT, Measured, Watch};
 
-/// A running broker. Dropping this kills it.
-struct Broker {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Broker {
-    fn start(program: &[String]) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = free.local_addr().expect("its address");
-        drop(free);
-        let port = address.port().to_string();
-        let arguments = program.iter().skip(1);
-        let child = Command::new(&program[0])
-            .args(arguments.map(|argument| argument.replace("PORT", &port)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the broker starts");
-        let broker = Self { child, address };
-        let by = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < by, "the broker does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        broker
-    }
-
-    /// Returns its largest resident memory so far in MB, on systems with `/proc`.
-    fn memory(&self) -> Option<u64> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(path).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-        let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-        Some(kilobytes / 1_024)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+/// A 99th percentile of so many times that of a quiet broker is slow.
+const SLOW: u64 = 10;
 
 struct Settings {
     seconds: u64,
-    limit: Option<u32>,
-    memory: Option<u64>,
+    limit: Option<u64>,
+    memory: u64,
     only: Option<String>,
-    program: Vec<String>,
+    program: Program,
 }
 
 impl Settings {
     fn read() -> Self {
+        let folder = std::env::temp_dir().join(format!("attack-{}", std::process::id()));
         let mut settings = Self {
             seconds: 3,
             limit: None,
-            memory: None,
+            memory: 512,
             only: None,
-            program: Vec::new(),
+            program: Program {
+                path: String::new(),
+                is_mosquitto: false,
+                folder,
+            },
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().expect("a value");
             match argument.as_str() {
+                "--mosquitto" => settings.program.is_mosquitto = true,
                 "--seconds" => settings.seconds = value().parse().expect("a number"),
                 "--limit" => settings.limit = Some(value().parse().expect("a number")),
-                "--memory" => settings.memory = Some(value().parse().expect("a number")),
+                "--memory" => settings.memory = value().parse().expect("a number"),
                 "--only" => settings.only = Some(value()),
-                _ => {
-                    settings.program.push(argument);
-                    settings.program.extend(arguments.by_ref());
-                }
+                _ => settings.program.path = argument,
             }
         }
-        assert!(!settings.program.is_empty(), "which broker?");
+        assert!(!settings.program.path.is_empty(), "which broker?");
         settings
+    }
+
+    fn wants(&self, attack: &Attack) -> bool {
+        let only = self.only.as_deref();
+        attack.attackers == 0 || only.is_none_or(|only| attack.name.contains(only))
     }
 }
 
 /// The result of one attack.
 struct Outcome {
-    times_of_pair: Latencies,
+    measured: Measured,
     /// The memory in MB, if it is known.
     memory: Option<u64>,
     /// Whether the broker serves a new pair after the attack.
     survived: bool,
 }
 
-fn run(attack: &Attack, settings: &Settings) -> Outcome {
-    let broker = Broker::start(&settings.program);
-    let over = AtomicBool::new(false);
-    let times_of_pair = std::thread::scope(|scope| {
-        for _ in 0..attack.attackers {
-            scope.spawn(|| (attack.run)(broker.address, &over));
+enum Verdict {
+    Served,
+    /// The 99th percentile is so many times that of a quiet broker.
+    Slow(u64),
+    Harmed(String),
+}
+
+impl Outcome {
+    fn of(attack: &Attack, settings: &Settings) -> Self {
+        let broker = settings.program.start(attack.setup);
+        let target = Target {
+            address: broker.address,
+            over: AtomicBool::new(false),
+        };
+        attack.watch.prepare(&broker);
+        let measured = std::thread::scope(|scope| {
+            for _ in 0..attack.attackers {
+                scope.spawn(|| (attack.run)(&target));
+            }
+            // The measurement includes the preparations of the attack.
+            let time = Duration::from_secs(settings.seconds);
+            let measured = attack.watch.measure(&broker, time);
+            target.over.store(true, Ordering::Relaxed);
+            measured
+        });
+        Self {
+            survived: Watch::Pair.measure(&broker, Duration::ZERO).failed == 0,
+            memory: broker.memory(),
+            measured,
         }
-        // The measurement includes the preparations of the attack.
-        let times_of_pair = pair::measure(broker.address, Duration::from_secs(settings.seconds));
-        over.store(true, Ordering::Relaxed);
-        times_of_pair
-    });
-    Outcome {
-        survived: pair::measure(broker.address, Duration::ZERO).messages > 0,
-        memory: broker.memory(),
-        times_of_pair,
+    }
+
+    /// Returns the verdict, compared with the 99th percentile of a quiet broker.
+    fn verdict(&self, watch: Watch, quiet: u64, most: u64) -> Verdict {
+        let measured = &self.measured;
+        let harmed = |text: &str| Verdict::Harmed(text.to_owned());
+        if !self.survived {
+            return harmed("serves nobody");
+        }
+        if measured.lost > 0 {
+            return Verdict::Harmed(format!("loses {} of {ABSENT}", measured.lost));
+        }
+        if measured.failed > 0 && matches!(watch, Watch::Pair | Watch::Absent) {
+            return harmed("locked out");
+        }
+        if measured.failed > 0 {
+            let (failed, count) = (measured.failed, measured.count());
+            return Verdict::Harmed(format!("locked out: {failed} of {count}"));
+        }
+        if self.memory.is_some_and(|memory| memory > most) {
+            return harmed("too much memory");
+        }
+        match measured.micros(99) / quiet {
+            times if times >= SLOW => Verdict::Slow(times),
+            _ => Verdict::Served,
+        }
+    }
+}
+
+/// Returns the [`Watch`] whose quiet broker an attack is compared with.
+fn base(watch: Watch) -> Watch {
+    match watch {
+        Watch::Absent => Watch::Pair,
+        watch => watch,
     }
 }
 
 fn main() -> ExitCode {
     let settings = Settings::read();
-    println!(
-        "| attack | middle, us | 99 of 100, us | longest, ms | messages | memory, MB | times the quiet 99th |"
-    );
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
-    let mut quiet = None;
+    std::fs::create_dir_all(&settings.program.folder).expect("a folder for files");
+    println!("| attack | median, us | 99 of 100, us | memory, MB | verdict |");
+    println!("| --- | ---: | ---: | ---: | --- |");
+    let mut quiet: Vec<(Watch, u64)> = Vec::new();
     let mut failed = false;
-    for attack in ATTACKS {
-        let wanted = settings.only.as_ref();
-        if attack.attackers > 0 && wanted.is_some_and(|only| !attack.name.contains(only.as_str())) {
-            continue;
+    for attack in ATTACKS.iter().filter(|attack| settings.wants(attack)) {
+        let outcome = Outcome::of(attack, &settings);
+        let (median, high) = (outcome.measured.micros(50), outcome.measured.micros(99));
+        if attack.attackers == 0 {
+            quiet.push((attack.watch, high.max(1)));
         }
-        let Outcome {
-            times_of_pair,
-            memory,
-            survived,
-        } = run(attack, &settings);
-        let most = settings.memory.unwrap_or(u64::MAX);
-        if !survived || memory.is_some_and(|memory| memory > most) {
-            eprintln!(
-                "{}: the broker serves nobody, or takes too much memory",
-                attack.name
-            );
-            failed = true;
-        }
-        let memory = memory.map_or_else(|| "-".to_owned(), |memory| memory.to_string());
-        let base = *quiet.get_or_insert_with(|| times_of_pair.high.max(1));
-        let times = times_of_pair.high.div_ceil(base);
-        failed |= settings.limit.is_some_and(|limit| times > u64::from(limit));
+        let known = quiet.iter().find(|(watch, _)| *watch == base(attack.watch));
+        let compared = known.map_or(1, |(_, high)| *high);
+        let verdict = match outcome.verdict(attack.watch, compared, settings.memory) {
+            Verdict::Served => "served".to_owned(),
+            Verdict::Slow(times) => {
+                failed |= settings.limit.is_some_and(|limit| times > limit);
+                format!("slow: {times} times")
+            }
+            Verdict::Harmed(how) => {
+                failed = true;
+                how
+            }
+        };
+        let memory = outcome
+            .memory
+            .map_or_else(|| "-".to_owned(), |memory| memory.to_string());
         println!(
-            "| {} | {} | {} | {} | {} | {memory} | {times} |",
-            attack.name,
-            times_of_pair.middle,
-            times_of_pair.high,
-            times_of_pair.longest / 1_000,
-            times_of_pair.messages
+            "| {} | {median} | {high} | {memory} | {verdict} |",
+            attack.name
         );
     }
+    let _ = std::fs::remove_dir_all(&settings.program.folder);
     if failed {
         eprintln!("an attack did more than the limits allow");
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
+        return ExitCode::FAILURE;
     }
+    ExitCode::SUCCESS
 }

@@ -13,6 +13,8 @@ mod health;
 #[cfg(unix)]
 mod layers;
 mod log;
+#[cfg(target_os = "linux")]
+mod packaging;
 mod pressure;
 #[cfg(unix)]
 mod refusals;

@@ -40,7 +40,7 @@ const LISTENER_FILES: [(&str, &str); 3] =
 /// Keys whose meaning is how this broker works anyway, with these values only if some are given.
 const ALWAYS: [(&str, &[&str]); 4] = [
     ("set_tcp_nodelay", &[]),
-    ("persistence", &["false"]),
+    ("connection_messages", &["true"]),
     ("log_dest", &["stderr"]),
     ("log_timestamp", &["true"]),
 ];
@@ -69,6 +69,9 @@ struct Imported {
     default: Listening,
     address: Option<String>,
     port: Option<String>,
+    /// Whether there is a store, and its folder.
+    is_persistent: bool,
+    folder: Option<String>,
     /// Who may connect is said for each listener.
     per_listener: bool,
     /// Lines that cannot be said, with their numbers.
@@ -124,6 +127,11 @@ impl Imported {
             "password_file" if !value.is_empty() => self.who_connects("user-file", quoted(value)),
             "port" => set(&mut self.port, value),
             "bind_address" => set(&mut self.address, value),
+            "persistence" => {
+                self.is_persistent = value == "true";
+                matches!(value, "true" | "false")
+            }
+            "persistence_location" => set(&mut self.folder, value),
             "persistent_client_expiration" => self.expiry(value),
             "log_type" if matches!(value, "all" | "debug") => {
                 self.values.insert("log", quoted("debug"));
@@ -195,6 +203,11 @@ impl Imported {
     }
 
     fn print(mut self) -> String {
+        if self.is_persistent {
+            // Without a folder Mosquitto takes the present one.
+            let folder = self.folder.as_deref().unwrap_or(".");
+            self.values.insert("store", quoted(folder));
+        }
         if self.port.is_some() || self.address.is_some() {
             let port = self.port.as_deref().unwrap_or("1883");
             let address = self.address.as_deref().unwrap_or(EVERYWHERE);
@@ -353,12 +366,11 @@ log = "debug"
 packet-size = 100000
 raise-qos = true
 session-expiry-maximum = 172800
+store = "/var/lib/mosquitto/"
 user-file = "/etc/mosquitto/the \"passwords\""
 
 # What cannot be said:
 # line 12: max_queued_messages 0
-# line 14: persistence true
-# line 15: persistence_location /var/lib/mosquitto/
 "#;
 
     #[test]

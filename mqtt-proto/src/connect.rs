@@ -9,6 +9,8 @@
 //! | block | properties (5) |
 //! | fields | client identifier; will properties (5), will topic, will payload; user name; password, each if flagged |
 
+use core::fmt;
+
 use crate::encode::Body;
 use crate::error::{Field, Unencodable};
 use crate::id::QoS;
@@ -31,7 +33,7 @@ use crate::wire::{PacketType, Reader, View, kind, text_fits};
 /// let decoded = Packet::decode(&buffer[..len], Version::V311, MAX_PACKET).unwrap();
 /// assert_eq!(decoded, Decoded::Packet { packet: Packet::Connect(connect), consumed: len });
 /// ```
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Connect<'a> {
     /// The version that the client asks for. The packet is encoded in this version; the argument of `encode` is ignored.
     pub version: Version,
@@ -53,6 +55,23 @@ pub struct Connect<'a> {
     /// published. Bit 7 of the protocol level tells it, an extension of Mosquitto to 3.1 and 3.1.1. MQTT 5 has options of a
     /// subscription for it, and this field is not encoded there.
     pub bridge: bool,
+}
+
+/// Shows whether there is a password, and never shows the password.
+impl fmt::Debug for Connect<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect")
+            .field("version", &self.version)
+            .field("clean_start", &self.clean_start)
+            .field("keep_alive", &self.keep_alive)
+            .field("client_id", &self.client_id)
+            .field("will", &self.will)
+            .field("user_name", &self.user_name)
+            .field("password", &self.password.map(|_| ".."))
+            .field("properties", &self.properties)
+            .field("bridge", &self.bridge)
+            .finish()
+    }
 }
 
 /// The message that a server publishes if the connection of a client ends without DISCONNECT.
@@ -237,5 +256,40 @@ impl Body for Connect<'_> {
                 out.binary(Field::Password, password);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Property;
+
+    #[test]
+    fn debug_shows_no_password() {
+        extern crate std;
+        use std::format;
+        let token = [
+            Property::AuthenticationMethod("t"),
+            Property::AuthenticationData(b"secret"),
+        ];
+        let connect = Connect {
+            user_name: Some("user"),
+            password: Some(b"secret"),
+            properties: (&token).into(),
+            ..Connect::new(Version::V5, "pump-7")
+        };
+        let shown = format!("{connect:?}");
+        let numbers = format!("{:?}", b"secret");
+        assert!(
+            !shown.contains("secret") && !shown.contains(&numbers[1..]),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("\"user\"") && shown.contains("pump-7"),
+            "{shown}"
+        );
+        assert!(shown.contains("password: Some(\"..\")"), "{shown}");
+        let without = format!("{:?}", Connect::new(Version::V5, ""));
+        assert!(without.contains("password: None"), "{without}");
     }
 }

@@ -369,9 +369,19 @@ impl PartialEq for Properties<'_> {
 
 impl Eq for Properties<'_> {}
 
+/// Shows all properties, without the authentication data, which may be a password or a token.
 impl fmt::Debug for Properties<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
+        let mut list = f.debug_list();
+        for property in self {
+            match property {
+                Property::AuthenticationData(_) => {
+                    list.entry(&format_args!("AuthenticationData(..)"))
+                }
+                other => list.entry(&other),
+            };
+        }
+        list.finish()
     }
 }
 

@@ -1,5 +1,7 @@
 //! A received packet of any type, as one struct.
 
+use core::fmt;
+
 use super::fault::Fault;
 use super::layout::{Layout, layout};
 use super::packet_type::kind;
@@ -9,7 +11,7 @@ use super::reason::reason_fits;
 use super::text::SHARE;
 
 /// A received packet of any type. Fields that its type does not have are zero or empty.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct View<'a> {
     /// The packet type, 1 to 15.
     pub kind: u8,
@@ -29,6 +31,23 @@ pub struct View<'a> {
     pub body: &'a [u8],
     /// The properties without their length. The properties of a will are in `body`.
     pub properties: &'a [u8],
+}
+
+/// Shows only the lengths of the fields that may have a password, a token or a payload.
+impl fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("kind", &self.kind)
+            .field("flags", &self.flags)
+            .field("reason", &self.reason)
+            .field("level", &self.level)
+            .field("id", &self.id)
+            .field("alias", &self.alias)
+            .field("topic", &self.topic)
+            .field("body", &self.body.len())
+            .field("properties", &self.properties.len())
+            .finish()
+    }
 }
 
 /// The number for the properties of a will, where other properties have the number of their packet type.

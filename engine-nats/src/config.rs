@@ -3,12 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::servers::without_login;
+
 /// The configuration of [`crate::Nats`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Config {
     /// The servers, as `nats://HOST:PORT`, `nats://USER:PASSWORD@HOST:PORT` or `tls://HOST:PORT`. Any of them is enough to find the
-    /// others.
+    /// others. User and password are those of all servers: one address that has them is enough. Characters such as `@` are written
+    /// as `%40` in them.
     pub servers: Vec<String>,
     /// The name of this node, which processes in reserve report.
     pub node: String,
@@ -24,6 +27,22 @@ pub struct Config {
     pub patience: Duration,
     /// The stream is not compacted while it has fewer bytes than this. Default: 64 MiB.
     pub compact_from: u64,
+}
+
+/// Shows all fields, the servers without user and password.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers: Vec<_> = self.servers.iter().map(|s| without_login(s)).collect();
+        f.debug_struct("Config")
+            .field("servers", &servers)
+            .field("node", &self.node)
+            .field("shard", &self.shard)
+            .field("replicas", &self.replicas)
+            .field("lease", &self.lease)
+            .field("patience", &self.patience)
+            .field("compact_from", &self.compact_from)
+            .finish()
+    }
 }
 
 impl Config {

@@ -12,6 +12,7 @@ mod nats;
 mod owner;
 mod random;
 mod replay;
+mod servers;
 mod sizes;
 mod stream;
 

@@ -18,6 +18,7 @@ use crate::connection::{Connection, TIMEOUT, text};
 use crate::lease::{Held, Lease, Loss};
 use crate::owner::{Limits, Name, Owner};
 use crate::random::random;
+use crate::servers::Servers;
 
 /// The pause between two tries of a process that waits.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -78,11 +79,13 @@ impl Nats {
         if let Some(fault) = config.fault_of_name() {
             return Err(Failure::Broken(fault.to_owned()));
         }
+        let servers = Servers::parse(&config.servers).map_err(Failure::Broken)?;
         let background = Background::start().map_err(|error| broken(&error))?;
         let background = Arc::new(background);
         let waiting = Waiting {
             instance: random().map_err(|error| broken(&error))?,
             background: Arc::clone(&background),
+            servers,
             config,
             notice: Box::new(notice),
             told: None,
@@ -145,6 +148,7 @@ impl Drop for Ends {
 /// A process that does not own the journal yet.
 struct Waiting {
     config: Config,
+    servers: Servers,
     instance: u128,
     background: Arc<Background>,
     notice: Box<dyn Fn(Notice) + Send + Sync>,
@@ -205,15 +209,19 @@ impl Waiting {
     }
 
     async fn connect(&mut self) -> (Client, Context) {
-        let servers = self.config.servers.clone();
+        let Servers { addresses, login } = self.servers.clone();
         loop {
-            let options = ConnectOptions::new()
+            let options = match login.clone() {
+                Some((user, password)) => ConnectOptions::with_user_and_password(user, password),
+                None => ConnectOptions::new(),
+            };
+            let options = options
                 .name(format!("mqtt {}", self.config.node))
                 .reconnect_delay_callback(|tries| {
                     let millis = u64::try_from(tries).unwrap_or(u64::MAX).saturating_mul(100);
                     Duration::from_millis(millis.min(1000))
                 });
-            match options.connect(&servers).await {
+            match options.connect(&addresses[..]).await {
                 Ok(client) => {
                     let mut context = jetstream::new(client.clone());
                     context.set_timeout(TIMEOUT);

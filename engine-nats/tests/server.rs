@@ -196,6 +196,27 @@ fn settings_of_the_servers_that_lose_messages_are_told() {
 }
 
 #[test]
+fn user_and_password_of_a_server_are_those_of_its_address() {
+    let servers = NatsServers::start(1, "authorization { user: broker, password: \"p@ss\" }");
+    let mut config = config(&servers, "one");
+    config.servers = vec![servers.url().replace("nats://", "nats://broker:p%40ss@")];
+    assert!(!format!("{config:?}").contains("p%40ss"), "{config:?}");
+    let mut nats = open(config.clone());
+    put(&mut nats, b"a", b"1").unwrap();
+    drop(nats);
+    // With a wrong password this process waits, and tells why without it.
+    config.servers = vec![servers.url().replace("nats://", "nats://broker:other@")];
+    let notices = opening(config).1;
+    let Notice::Waits(why) = notices.recv().unwrap() else {
+        panic!("another notice");
+    };
+    assert!(
+        why.to_lowercase().contains("authorization") && !why.contains("other"),
+        "{why}"
+    );
+}
+
+#[test]
 fn a_name_that_no_stream_can_have_is_refused() {
     let mut config = Config::new(vec!["nats://127.0.0.1:1".to_owned()], "one");
     config.shard = "a.b".to_owned();

@@ -75,7 +75,8 @@ impl Settings {
         let seconds = |n: u32| std::time::Duration::from_secs(n.into());
         let mut config = mqtt_engine_nats::Config::new(
             self.engine
-                .as_deref()?
+                .as_ref()?
+                .as_str()
                 .split(',')
                 .map(str::to_owned)
                 .collect(),

@@ -57,6 +57,8 @@ mod reload;
 #[cfg(feature = "files")]
 mod settings;
 #[cfg(feature = "files")]
+mod units;
+#[cfg(feature = "files")]
 pub mod users;
 
 #[cfg(feature = "files")]
@@ -86,5 +88,7 @@ pub use peer::Peer;
 pub use reload::Reloader;
 #[cfg(feature = "files")]
 pub use settings::{ListenerSettings, Settings};
+#[cfg(feature = "files")]
+pub use units::{EngineUrl, NoSeconds, Seconds};
 #[cfg(feature = "files")]
 pub use users::Users;

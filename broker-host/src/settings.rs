@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::error::SettingsError;
 use crate::lines::read_text;
+use crate::units::{EngineUrl, Seconds, value};
 use crate::{Error, TcpKeepAlive};
 
 /// The least `packet-size`: CONNECT with names and a password must fit.
@@ -42,7 +43,7 @@ macro_rules! settings {
         #[serde(deny_unknown_fields, rename_all = "kebab-case")]
         pub struct Settings {
             $($(#[$doc])* pub $name: Option<$type>,)*
-            $($(#[$own_doc])* pub $own: Option<$own_type>,)*
+            $($(#[$own_doc])* #[serde(default, deserialize_with = "value")] pub $own: Option<$own_type>,)*
             /// Listeners with separate settings. A setting that is missing here is that of all listeners.
             #[cfg_attr(feature = "clap", arg(skip))]
             pub listener: Option<Vec<ListenerSettings>>,
@@ -59,9 +60,11 @@ macro_rules! settings {
         #[serde(deny_unknown_fields, rename_all = "kebab-case")]
         pub struct ListenerSettings {
             /// The addresses of the listener, as in [`Settings::bind`].
+            #[serde(default, deserialize_with = "value")]
             pub bind: Option<Vec<String>>,
             $(
                 #[doc = concat!("As `", stringify!($own), "` of [`Settings`].")]
+                #[serde(default, deserialize_with = "value")]
                 pub $own: Option<$own_type>,
             )*
         }
@@ -113,12 +116,14 @@ settings! {
     general {
     /// Address to listen on, as [mqtt|mqtts|ws|wss|any]://HOST:PORT, unix://PATH or, for the N-th socket of systemd, systemd:N; may have ?user-file=FILE&allow-anonymous=YES of its own; may be given several times. Default 127.0.0.1:1883
     #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS"))]
+    #[serde(default, deserialize_with = "value")]
     bind: Vec<String>,
     /// File with the rules for publishing and subscribing; without it, everything is allowed
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     acl_file: PathBuf,
     /// Versions of MQTT that are accepted: 3.1, 3.1.1 or 5; can be given several times. Default: all
     #[cfg_attr(feature = "clap", arg(long, value_name = "VERSION"))]
+    #[serde(default, deserialize_with = "value")]
     protocol_versions: Vec<String>,
     /// Number of clients that wait for the comparison of their password; others are refused as "server busy". Default 100
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
@@ -158,7 +163,7 @@ settings! {
     store_limit: u64,
     /// Servers of NATS with a replicated journal instead of a store, as nats://HOST:PORT,HOST:PORT. One process serves, and the others with the same journal wait to take over
     #[cfg_attr(feature = "clap", arg(long, value_name = "URL", help_heading = "Engine"))]
-    engine: String,
+    engine: EngineUrl,
     /// Name of this process, which the others report. Needed with an engine
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME", help_heading = "Engine"))]
     node: String,
@@ -235,8 +240,8 @@ settings! {
     sessions_per_address: usize => sessions_per_address,
     /// Limit of sessions of one user. Default: none
     sessions_per_user: usize => sessions_per_user,
-    /// Time for a client to send CONNECT, in milliseconds. Default 10000
-    connect_timeout: u32 => connect_timeout_ms,
+    /// Time for a client to send CONNECT, in seconds. Default 10
+    connect_timeout: Seconds => connect_timeout_ms,
     /// Part of the keep-alive without a packet after which a connection ends, in percent. Default 150
     keep_alive_percent: u16 => keep_alive_percent,
     /// Longest keep-alive of MQTT 5 clients, in seconds; 0 is no limit. Default 0
@@ -275,8 +280,8 @@ settings! {
     queued_bytes: usize => queued_bytes,
     /// Limit of bytes of messages queued for all clients. Default 536870912
     queued_bytes_total: usize => queued_bytes_total,
-    /// Time that publishers wait for a connected client that takes nothing, in milliseconds; 0 is no time. Default 30000
-    slow_consumer: u32 => slow_consumer_ms,
+    /// Time that publishers wait for a connected client that takes nothing, in seconds; 0 is no time. Default 30
+    slow_consumer: Seconds => slow_consumer_ms,
     /// Queue QoS 0 messages for clients that are not connected: true or false. Default false
     queue_qos0: bool => queue_qos0,
     /// Limit of subscriptions of one client. Default 10000
@@ -513,9 +518,10 @@ impl Settings {
                 "must be at least 1, since every client has one",
             ),
             (
-                self.connect_timeout == Some(0),
+                self.connect_timeout
+                    .is_some_and(|time| u32::from(time) == 0),
                 "connect-timeout",
-                "must be at least 1, or no CONNECT is in time",
+                "must be at least 0.001, or no CONNECT is in time",
             ),
             (
                 self.keep_alive_percent.is_some_and(|percent| percent < 100),

@@ -1,5 +1,7 @@
 //! Tests clients that are refused, or that are slow.
 
+use std::time::Duration;
+
 use mqtt_broker_host::Settings;
 use mqtt_broker_host::transport::Stack;
 use mqtt_proto::{Connect, Packet, Version};
@@ -111,7 +113,7 @@ async fn silent_handshakes_end_and_make_room() {
     let (folder, authority) = (Folder::new(), Authority::new("an authority"));
     let mut settings: Settings = folder.certify(&authority);
     settings.handshakes = Some(2);
-    settings.connect_timeout = Some(300);
+    settings.connect_timeout = Duration::from_millis(300).try_into().ok();
     let bind = ["mqtts://127.0.0.1:0", "wss://127.0.0.1:0", "127.0.0.1:0"];
     let running = Running::start(settings, &bind).await;
     running

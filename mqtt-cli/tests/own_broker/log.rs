@@ -174,7 +174,7 @@ fn used_up_file_descriptors_keep_nobody_out_and_are_logged_once() {
     const DESCRIPTORS: usize = 50;
     let script = format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\"");
     let mut arguments = vec!["-c", &script, MQTT];
-    arguments.extend(words("broker --bind 127.0.0.1:0 --connect-timeout 600000"));
+    arguments.extend(words("broker --bind 127.0.0.1:0 --connect-timeout 600"));
     let broker = Process::start("sh", &arguments);
     let port = digits(&broker.wait_stderr_after("address=127.0.0.1:"));
     let address = format!("127.0.0.1:{port}");

@@ -280,6 +280,14 @@ impl<W: Transport> Transport for Opened<W> {
         opened!(self, transport => transport.poll_write(cx, bytes))
     }
 
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        opened!(self, transport => transport.poll_write_vectored(cx, slices))
+    }
+
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         opened!(self, transport => transport.poll_flush(cx))
     }
@@ -309,6 +317,14 @@ impl<A: Transport, B: Transport> Transport for Either<A, B> {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         either!(self, transport => transport.poll_write(cx, bytes); Self::First, Self::Second)
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, transport => transport.poll_write_vectored(cx, slices); Self::First, Self::Second)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

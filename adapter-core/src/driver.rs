@@ -28,6 +28,19 @@ pub trait Transport: Unpin {
     /// The transport fails.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
 
+    /// Writes some of the bytes of several slices, in their order. Returns how many. By default it takes the first slice only.
+    ///
+    /// # Errors
+    /// The transport fails.
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let first = slices.iter().find(|slice| !slice.is_empty());
+        self.poll_write(cx, first.map_or(&[], |slice| slice))
+    }
+
     /// Sends the bytes that the transport has buffered.
     ///
     /// # Errors

@@ -75,6 +75,12 @@ impl<W: Transport> Staged<W> {
         }
     }
 
+    /// Gives plain bytes to the stages, which may write to the transport at once. Returns how many bytes they took.
+    fn output(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize> {
+        let transport = &mut self.transport;
+        self.stack.output_to(bytes, &mut Direct { transport, cx })
+    }
+
     /// Writes the outgoing bytes of the stages.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.stack.outgoing().is_empty() {
@@ -110,6 +116,33 @@ impl<W: Transport> Staged<W> {
     }
 }
 
+/// A transport as a writer that does not wait.
+struct Direct<'a, 'c, W> {
+    transport: &'a mut W,
+    cx: &'a mut Context<'c>,
+}
+
+impl<W: Transport> io::Write for Direct<'_, '_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        taken_now(self.transport.poll_write(self.cx, bytes))
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        taken_now(self.transport.poll_write_vectored(self.cx, slices))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn taken_now(written: Poll<io::Result<usize>>) -> io::Result<usize> {
+    match written {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
 impl<W: Transport> Transport for Staged<W> {
     fn poll_fill(
         &mut self,
@@ -138,11 +171,9 @@ impl<W: Transport> Transport for Staged<W> {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut taken = self.stack.output(bytes);
-        if taken == 0 {
-            ready!(self.poll_send(cx))?;
-            taken = self.stack.output(bytes);
-        }
+        // Nothing is taken while bytes of the stages wait, because then the stages would have to store these as well.
+        ready!(self.poll_send(cx))?;
+        let taken = self.output(cx, bytes)?;
         if taken == 0 && !bytes.is_empty() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }

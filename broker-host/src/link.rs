@@ -22,6 +22,13 @@ pub(crate) const LINGER: Duration = Duration::from_secs(5);
 pub(crate) trait Wire {
     fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>>;
     fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Writes some of the bytes of several slices, in their order. By default it takes the first slice only.
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let first = slices.iter().find(|slice| !slice.is_empty());
+        self.write(first.map_or(&[], |slice| slice))
+    }
+
     /// Ends the stream of written bytes.
     fn shut_down(&mut self) -> Poll<io::Result<()>>;
 

@@ -179,6 +179,18 @@ impl Wire for Stream {
         written
     }
 
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if !self.writable {
+            return Poll::Pending;
+        }
+        let written = retried(|| match &mut self.socket {
+            Socketed::Tcp(stream) => stream.write_vectored(slices),
+            Socketed::Unix(stream) => stream.write_vectored(slices),
+        });
+        self.writable = written.is_ready();
+        written
+    }
+
     fn shut_down(&mut self) -> Poll<io::Result<()>> {
         Poll::Ready(match &self.socket {
             Socketed::Tcp(stream) => stream.shutdown(Shutdown::Write),

@@ -174,12 +174,12 @@ impl<W: Wire> Wire for Over<'_, W> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut taken = self.staged.stack.output(bytes);
+        // Nothing is taken while bytes of the stages wait, because then the stages would have to store these as well.
+        ready!(self.flush())?;
+        let mut direct = Direct(&mut *self.wire);
+        let taken = self.staged.stack.output_to(bytes, &mut direct)?;
         if let Poll::Ready(Err(error)) = self.flush() {
             return Poll::Ready(Err(error));
-        }
-        if taken == 0 {
-            taken = self.staged.stack.output(bytes);
         }
         match taken {
             0 => Poll::Pending,
@@ -214,12 +214,32 @@ impl<W: Wire> Wire for Over<'_, W> {
         self.wire.read(space)
     }
 
-    fn is_readable(&self) -> bool {
-        self.wire.is_readable()
-    }
-
     fn has_failed(&self) -> bool {
         self.staged.is_over
+    }
+}
+
+/// A transport as a writer that does not wait.
+struct Direct<'a, W>(&'a mut W);
+
+impl<W: Wire> io::Write for Direct<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        taken_now(self.0.write(bytes))
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        taken_now(self.0.write_vectored(slices))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn taken_now(written: Poll<io::Result<usize>>) -> io::Result<usize> {
+    match written {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 

@@ -126,6 +126,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire for Polled<'_, '_, T> {
         Pin::new(&mut *self.transport).poll_write(self.cx, bytes)
     }
 
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.transport).poll_write_vectored(self.cx, slices)
+    }
+
     fn shut_down(&mut self) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.transport).poll_shutdown(self.cx)
     }

@@ -1,5 +1,7 @@
 //! A server that tells by the first bytes of a connection what the client speaks.
 
+use std::io::{self, Write};
+
 use bytes::BytesMut;
 
 use crate::detect::{Protocol, detect};
@@ -107,6 +109,13 @@ impl Stage for AnyServer {
         match &mut self.state {
             State::Decided(stack) => stack.output(plain),
             _ => 0,
+        }
+    }
+
+    fn output_to(&mut self, plain: &[u8], wire: &mut dyn Write) -> io::Result<usize> {
+        match &mut self.state {
+            State::Decided(stack) => stack.output_to(plain, wire),
+            _ => Ok(0),
         }
     }
 

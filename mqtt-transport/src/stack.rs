@@ -1,6 +1,7 @@
 //! A stack of stages.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 
 use bytes::BytesMut;
@@ -22,6 +23,16 @@ pub trait Stage: fmt::Debug + Send {
     /// Takes plain bytes to be sent and returns how many: none before [`is_open`](Self::is_open), or while too many wait
     /// below.
     fn output(&mut self, plain: &[u8]) -> usize;
+
+    /// Takes plain bytes as [`Self::output`] does, and may write outgoing bytes to `wire`, which saves a copy of them. Bytes that
+    /// `wire` does not take now, with [`io::ErrorKind::WouldBlock`], are added to [`Self::outgoing`].
+    ///
+    /// # Errors
+    /// `wire` fails.
+    fn output_to(&mut self, plain: &[u8], wire: &mut dyn Write) -> io::Result<usize> {
+        let _ = wire;
+        Ok(self.output(plain))
+    }
 
     /// Returns the bytes to be sent below.
     fn outgoing(&self) -> &[u8];
@@ -157,6 +168,22 @@ impl Stack {
         };
         self.pass_down();
         n
+    }
+
+    /// Takes plain bytes as [`Self::output`] does, and may write outgoing bytes to `wire`, which does not wait. What is left is in
+    /// [`Self::outgoing`].
+    ///
+    /// # Errors
+    /// `wire` fails.
+    pub fn output_to(&mut self, plain: &[u8], wire: &mut dyn Write) -> io::Result<usize> {
+        match self.stages.as_mut_slice() {
+            [only] if self.plain.as_slice().is_empty() && only.is_open() => {
+                let n = only.output_to(plain, wire)?;
+                self.pass_down();
+                Ok(n)
+            }
+            _ => Ok(self.output(plain)),
+        }
     }
 
     /// Returns the bytes to be sent.

@@ -93,6 +93,16 @@ impl TlsStage {
         refreshed.map_err(|error| told(error, self.side))
     }
 
+    /// Gives plain bytes to rustls as far as there is room, and returns how many.
+    fn encrypt(&mut self, plain: &[u8]) -> usize {
+        let room = plain.len().min(self.queue.room());
+        if room == 0 || !self.is_open() || self.is_closed || self.failed.is_some() {
+            return 0;
+        }
+        let bytes = plain.get(..room).unwrap_or_default();
+        self.connection.writer().write(bytes).unwrap_or(0)
+    }
+
     /// Moves the outgoing bytes of rustls into the queue.
     fn drain(&mut self) {
         while self.connection.wants_write() {
@@ -174,14 +184,30 @@ impl Stage for TlsStage {
     }
 
     fn output(&mut self, plain: &[u8]) -> usize {
-        let room = plain.len().min(self.queue.room());
-        if room == 0 || !self.is_open() || self.is_closed || self.failed.is_some() {
-            return 0;
-        }
-        let bytes = plain.get(..room).unwrap_or_default();
-        let n = self.connection.writer().write(bytes).unwrap_or(0);
+        let n = self.encrypt(plain);
         self.drain();
         n
+    }
+
+    fn output_to(&mut self, plain: &[u8], wire: &mut dyn Write) -> io::Result<usize> {
+        if !self.queue.as_slice().is_empty() {
+            return Ok(self.output(plain));
+        }
+        let n = self.encrypt(plain);
+        let mut result = Ok(n);
+        while self.connection.wants_write() {
+            match self.connection.write_tls(wire) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    result = Err(error);
+                    break;
+                }
+                Ok(0) | Err(_) => break,
+            }
+        }
+        self.drain();
+        result
     }
 
     fn outgoing(&self) -> &[u8] {

@@ -4,6 +4,7 @@
 mod certificates;
 
 use std::fs;
+use std::io::{self, Write};
 
 use bytes::BytesMut;
 use mqtt_testing::laws::transport::tls12;
@@ -317,6 +318,70 @@ fn output_is_bounded_and_waits_for_the_handshake() {
     assert!(taken >= mqtt_transport::OUTGOING_LIMIT / 2, "{taken}");
     link.run();
     assert_eq!(link.server.plain.len(), taken);
+}
+
+/// A wire that takes so many bytes now.
+struct Narrow {
+    room: usize,
+    taken: Vec<u8>,
+}
+
+impl Write for Narrow {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = bytes.len().min(self.room);
+        if n == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.room -= n;
+        self.taken.extend_from_slice(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn output_goes_to_the_wire_as_far_as_that_takes_it() {
+    let mut link = Case::new().run();
+    let bytes: Vec<u8> = (0..40_000_u32)
+        .flat_map(u32::to_be_bytes)
+        .take(40_000)
+        .collect();
+    for room in [0, 1, 16_500, usize::MAX] {
+        let taken = Vec::new();
+        let mut wire = Narrow { room, taken };
+        let n = link.client.stack.output_to(&bytes, &mut wire).unwrap();
+        assert_eq!(n, bytes.len(), "{room}");
+        let rest = link.client.stack.outgoing().to_vec();
+        assert_eq!(rest.is_empty(), room == usize::MAX, "{room}");
+        link.client.stack.sent(rest.len());
+        // What waits is not overtaken.
+        link.server.read(&wire.taken);
+        link.server.read(&rest);
+        assert!(link.server.plain[..] == bytes, "{room}");
+        link.server.plain.clear();
+    }
+}
+
+#[test]
+fn an_error_of_the_wire_is_returned() {
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut link = Case::new().run();
+    let error = link.client.stack.output_to(b"x", &mut Broken).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
 
 /// A folder that is removed at the end.

@@ -3,6 +3,8 @@
 
 const MOST_MESSAGES = 200;
 const MOST_TOPICS = 5000;
+const MOST_OPEN = 100;
+const MOST_OF_TOPIC = 300;
 const CLIENTS_EVERY = 2000;
 const at = (id) => document.getElementById(id);
 const element = (name, text, className) => {
@@ -17,38 +19,58 @@ const element = (name, text, className) => {
 const state = {
     client: null,
     filters: new Map([["#", 0]]),
-    root: { levels: new Map() },
+    root: place_of("", null),
     topics: 0,
+    // The places of the tree that changed since they were drawn.
+    changed: new Set(),
     messages: [],
     arrived: 0,
     paused: false,
+    // The topic below which messages are shown, and its place; null shows all.
     chosen: null,
+    chosen_place: null,
     dirty: true,
 };
+
+// Control characters, and those that change the direction of a text, as escapes: a topic is not to look like another one.
+const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
+const visible = (text) => text.replace(HIDDEN, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
+// The beginning of a long topic.
+const brief = (topic) => visible(topic.length > MOST_OF_TOPIC ? `${topic.slice(0, MOST_OF_TOPIC)} ...` : topic);
 
 // Valid UTF-8 as it is, other bytes as hexadecimal digits.
 function shown(payload) {
     const bytes = payload.subarray(0, 2000);
     const more = payload.length > bytes.length ? ` ... (${payload.length} bytes)` : "";
     try {
-        return new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: true }) + more;
+        return visible(new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: true })) + more;
     } catch {
         return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ") + more;
     }
 }
 
+// A place of the tree. Its element is made when it is shown first.
+function place_of(topic, parent) {
+    return { topic, parent, levels: new Map(), count: 0, value: null, open: null, drawn: null };
+}
+
 function learn(topic, text) {
     let place = state.root;
+    let length = -1;
     for (const level of topic.split("/")) {
+        length += level.length + 1;
         if (!place.levels.has(level)) {
             if (state.topics >= MOST_TOPICS) {
                 return;
             }
             state.topics += 1;
-            place.levels.set(level, { levels: new Map(), count: 0, value: null });
+            place.levels.set(level, place_of(topic.slice(0, length), place));
+            state.changed.add(place);
         }
         place = place.levels.get(level);
         place.count += 1;
+        state.changed.add(place);
     }
     place.value = text;
 }
@@ -58,58 +80,94 @@ function arrived(topic, payload, packet) {
     state.arrived += 1;
     learn(topic, text);
     if (!state.paused) {
-        state.messages.unshift({ time: new Date(), topic, text, packet });
+        const { qos, retain } = packet;
+        state.messages.unshift({ time: new Date(), topic, text, qos, retain, row: null });
         state.messages.length = Math.min(state.messages.length, MOST_MESSAGES);
+        state.dirty = true;
     }
+}
+
+// Until the user decides, a place with many places below it is closed.
+const is_open = (place) => place.open ?? place.levels.size <= MOST_OPEN;
+
+// Makes the element of a place.
+function draw_place(place, level) {
+    const [item, fold, row, below] = [element("li"), element("button", "", "fold"), element("button", "", "row"), element("ul")];
+    const [count, value] = [element("span", "", "count"), element("span", "", "value")];
+    fold.type = row.type = "button";
+    row.append(element("span", level === "" ? "(empty)" : visible(level), "name"), count, value);
+    row.addEventListener("click", () => choose(place));
+    fold.addEventListener("click", () => {
+        place.open = !is_open(place);
+        state.changed.add(place);
+    });
+    item.append(fold, row, below);
+    place.drawn = { item, fold, row, count, value, below };
+    return item;
+}
+
+// Brings the element of a place up to date. Places below a closed one are drawn when it is opened.
+function update(place) {
+    const { fold, row, count, value, below } = place.drawn;
+    if (place !== state.root) {
+        count.textContent = String(place.count);
+        value.textContent = place.value ?? "";
+        row.classList.toggle("chosen", state.chosen === place.topic);
+        row.setAttribute("aria-pressed", String(state.chosen === place.topic));
+        fold.hidden = place.levels.size === 0;
+        fold.textContent = is_open(place) ? "\u25be" : "\u25b8";
+        fold.ariaLabel = `${is_open(place) ? "close" : "open"} ${place.topic}`;
+        fold.setAttribute("aria-expanded", String(is_open(place)));
+    }
+    below.hidden = place !== state.root && !is_open(place);
+    if (!below.hidden) {
+        for (const [level, child] of place.levels) {
+            if (child.drawn === null) {
+                below.append(draw_place(child, level));
+                update(child);
+            }
+        }
+    }
+}
+
+function choose(place) {
+    const before = state.chosen_place;
+    state.chosen_place = before === place ? null : place;
+    state.chosen = state.chosen_place?.topic ?? null;
+    [place, before].filter(Boolean).forEach((one) => state.changed.add(one));
+    at("publish").topic.value = place.topic;
     state.dirty = true;
 }
 
-function branch(place, prefix) {
-    const list = element("ul");
-    for (const [level, below] of place.levels) {
-        const topic = prefix === null ? level : `${prefix}/${level}`;
-        const item = element("li");
-        const row = element("div", "", state.chosen === topic ? "chosen" : "");
-        row.append(element("span", level === "" ? "(empty)" : level, "name"));
-        row.append(element("span", String(below.count), "count"));
-        if (below.value !== null) {
-            row.append(element("span", below.value, "value"));
-        }
-        row.addEventListener("click", () => {
-            state.chosen = state.chosen === topic ? null : topic;
-            at("publish").topic.value = topic;
-            state.dirty = true;
-        });
-        item.append(row);
-        if (below.levels.size > 0) {
-            item.append(branch(below, topic));
-        }
-        list.append(item);
-    }
-    return list;
+function row_of(message) {
+    const { time, topic, text, qos, retain } = message;
+    const row = element("tr");
+    row.append(element("td", time.toLocaleTimeString()), element("td", brief(topic)));
+    row.append(element("td", `${qos}${retain ? " retained" : ""}`), element("td", text));
+    return row;
 }
 
 function show_messages() {
     const chosen = state.chosen;
     const wanted = ({ topic }) => chosen === null || topic === chosen || topic.startsWith(`${chosen}/`);
-    const rows = state.messages.filter(wanted).map(({ time, topic, text, packet }) => {
-        const row = element("tr");
-        const qos = `${packet.qos}${packet.retain ? " retained" : ""}`;
-        row.append(element("td", time.toLocaleTimeString()), element("td", topic), element("td", qos), element("td", text));
-        return row;
-    });
+    const rows = state.messages.filter(wanted).map((message) => (message.row ??= row_of(message)));
     at("messages").replaceChildren(...rows);
-    at("shown").textContent = chosen === null ? `last ${rows.length}` : `below ${chosen}`;
+    at("shown").textContent = chosen === null ? `last ${rows.length}` : `below ${brief(chosen)}`;
 }
 
 function draw() {
+    for (const place of state.changed) {
+        if (place.drawn !== null) {
+            update(place);
+        }
+    }
+    state.changed.clear();
+    at("topics-count").textContent = state.topics >= MOST_TOPICS ? `first ${MOST_TOPICS}` : "";
     if (state.dirty) {
         state.dirty = false;
-        at("tree").replaceChildren(branch(state.root, null));
-        at("topics-count").textContent = state.topics >= MOST_TOPICS ? `first ${MOST_TOPICS}` : "";
         show_messages();
     }
-    requestAnimationFrame(() => setTimeout(draw, 100));
+    setTimeout(() => requestAnimationFrame(draw), 100);
 }
 
 function show_filters() {
@@ -117,24 +175,29 @@ function show_filters() {
         const item = element("li");
         const button = element("button", "Unsubscribe");
         button.addEventListener("click", async () => {
-            await told(state.client.unsubscribeAsync(filter), `unsubscribed from ${filter}`);
-            state.filters.delete(filter);
-            show_filters();
+            if (await told(state.client.unsubscribeAsync(filter), `unsubscribed from ${filter}`)) {
+                state.filters.delete(filter);
+                show_filters();
+            }
         });
-        item.append(element("span", filter), element("small", `QoS ${qos}`), button);
+        item.append(element("span", visible(filter)), element("small", `QoS ${qos}`), button);
         return item;
     });
     at("filters").replaceChildren(...items);
 }
 
+// Shows the end of an action. Returns whether it succeeded.
 async function told(promise, text) {
+    if (!state.client.connected) {
+        at("told").textContent = "waits for the connection";
+    }
     try {
-        const result = await promise;
-        at("told").textContent = text;
-        return result;
+        await promise;
+        at("told").textContent = visible(text);
+        return true;
     } catch (error) {
-        at("told").textContent = error.message;
-        throw error;
+        at("told").textContent = visible(error.message);
+        return false;
     }
 }
 
@@ -144,7 +207,7 @@ async function show_clients() {
         const rows = clients.map((client) => {
             const row = element("tr");
             for (const text of [client.id, client.user, client.version, client.address, String(client.subscriptions)]) {
-                row.append(element("td", text));
+                row.append(element("td", visible(text ?? "")));
             }
             return row;
         });
@@ -163,6 +226,7 @@ function show_state(text, on) {
 
 function connect(credentials) {
     state.client?.end(true);
+    show_state("connecting", false);
     const client = mqtt.connect(`ws://${location.host}/mqtt`, {
         ...credentials,
         protocolVersion: 5,
@@ -177,15 +241,19 @@ function connect(credentials) {
         show_state("connected", true);
         at("login").hidden = true;
         for (const [filter, qos] of state.filters) {
-            await told(client.subscribeAsync(filter, { qos }), `subscribed to ${filter}`).catch(() => {});
+            await told(client.subscribeAsync(filter, { qos }), `subscribed to ${filter}`);
         }
     });
-    client.on("close", () => client === state.client && show_state("not connected", false));
+    let refused = false;
+    // The reason of a refusal stays.
+    client.on("close", () => client === state.client && !refused && show_state("not connected", false));
     client.on("error", (error) => {
         // Refused: the broker wants a user name and a password.
         if (client === state.client && [0x84, 0x86, 0x87, 0x8c, 4, 5].includes(error.code)) {
+            refused = true;
             client.end(true);
             at("login").hidden = false;
+            at("login").user.focus();
             show_state(error.message, false);
         }
     });
@@ -201,15 +269,16 @@ at("publish").addEventListener("submit", (event) => {
     event.preventDefault();
     const { topic, payload, qos, retain } = event.target;
     const options = { qos: Number(qos.value), retain: retain.checked };
-    told(state.client.publishAsync(topic.value, payload.value, options), `published to ${topic.value}`).catch(() => {});
+    told(state.client.publishAsync(topic.value, payload.value, options), `published to ${topic.value}`);
 });
 at("subscribe").addEventListener("submit", async (event) => {
     event.preventDefault();
     const { filter, qos } = event.target;
     const [wanted, level] = [filter.value, Number(qos.value)];
-    await told(state.client.subscribeAsync(wanted, { qos: level }), `subscribed to ${wanted}`);
-    state.filters.set(wanted, level);
-    show_filters();
+    if (await told(state.client.subscribeAsync(wanted, { qos: level }), `subscribed to ${wanted}`)) {
+        state.filters.set(wanted, level);
+        show_filters();
+    }
 });
 at("pause").addEventListener("click", (event) => {
     state.paused = !state.paused;
@@ -224,6 +293,8 @@ setInterval(() => {
     state.arrived = 0;
 }, 1000);
 
+state.root.drawn = { below: element("ul") };
+at("tree").append(state.root.drawn.below);
 show_filters();
 show_clients();
 draw();

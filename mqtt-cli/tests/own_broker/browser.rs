@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use mqtt_testing::peers::Authority;
-use mqtt_testing::process::{chromium, run, shows};
+use mqtt_testing::peers::{Authority, free_port};
+use mqtt_testing::process::{Process, chromium, run, shows};
 use mqtt_testing::wires::Proxy;
 
 use crate::broker::{Broker, MQTT};
@@ -14,6 +14,10 @@ const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/browser_pee
 const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.npm/node_modules");
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/browser_page.js");
+const STRANGERS: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/peers/browser_strangers.js"
+);
 
 /// Tests each QoS, a retained message, the will of a closed tab, and messages at QoS 2 through cut connections.
 fn browser_speaks(scheme: &str) {
@@ -81,6 +85,38 @@ fn the_web_page_shows_clients_topics_and_messages() {
             "another page connects: false\n",
         ],
     );
+}
+
+#[test]
+fn the_web_page_withstands_strangers_and_a_restart() {
+    let Some(chromium) = chromium() else {
+        return;
+    };
+    let folder = std::env::temp_dir().join(format!("mqtt-strangers-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str| folder.join(name).display().to_string();
+    let (users, acl) = (file("users"), file("acl"));
+    let made = run(MQTT, &["passwd", &users, "page"], "secret\n");
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    std::fs::write(&acl, "user page\ntopic readwrite open/#\n").unwrap();
+    let web = format!("127.0.0.1:{}", free_port());
+    let start = || Broker::start(&["--web", &web, "--user-file", &users, "--acl-file", &acl]);
+    let broker = start();
+    broker.process.wait_stderr("a page is served");
+    let url = format!("http://{web}/");
+    let mut page = Process::start("node", &[STRANGERS, MODULES, &chromium, &url]);
+    page.wait_stdout("restart\n");
+    drop(broker);
+    let _broker = start();
+    page.write("go on\n");
+    let ended = page.end();
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    let seen = r#"{"hacked":false,"elements":0,"overridden":false,"escaped":true,"bytes":true,"small":true}"#;
+    let expected = format!(
+        "logged in, and told what is not allowed\n{seen}\nchosen: open/many; width: 360\nrestart\nconnected again\n"
+    );
+    assert_eq!(ended.stdout, expected);
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

@@ -10,9 +10,9 @@ mod link;
 mod listener;
 #[cfg(any(feature = "proxy", feature = "websocket"))]
 mod network;
-#[cfg(unix)]
-mod pace;
 mod peer;
+#[cfg(unix)]
+mod shaking;
 mod shared;
 pub mod signals;
 #[cfg_attr(not(unix), path = "no_sockets.rs")]

@@ -42,11 +42,6 @@ pub(crate) trait Wire {
         self.read(space)
     }
 
-    /// Returns whether a read may return bytes.
-    fn is_readable(&self) -> bool {
-        true
-    }
-
     /// Returns whether the client broke a protocol below MQTT, and gets a message about it before the transport is closed.
     fn has_failed(&self) -> bool {
         false

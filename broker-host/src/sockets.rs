@@ -19,8 +19,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::link::{LINGER, Link, ServeResult, Wire};
 use crate::listener::Accepted;
-use crate::pace::Pace;
 use crate::peer::Peer;
+use crate::shaking::{Shaker, Step};
 use crate::shared::{Shared, wake_after_poll};
 use crate::staged::Staged;
 use crate::task::spawn_accepted;
@@ -62,8 +62,8 @@ struct Socket {
     lingers: bool,
     /// Whether it is in the list of connections with more to read or to do.
     has_more: bool,
-    /// Whether it is in the list of connections in a handshake.
-    in_handshake_list: bool,
+    /// Whether another thread has the stages, for a step of the handshake.
+    shakes: bool,
     /// Whether it stands in line because it was served before.
     in_line: bool,
     /// The number of the turn in which the broker last had something for it.
@@ -121,7 +121,7 @@ impl Sockets {
                 staged,
                 lingers: false,
                 has_more: false,
-                in_handshake_list: false,
+                shakes: false,
                 in_line: false,
                 had_work: 0,
                 gathers: false,
@@ -197,10 +197,6 @@ impl Wire for Stream {
             Socketed::Unix(stream) => stream.shutdown(Shutdown::Write),
         })
     }
-
-    fn is_readable(&self) -> bool {
-        self.readable
-    }
 }
 
 fn retried(mut work: impl FnMut() -> io::Result<usize>) -> Poll<io::Result<usize>> {
@@ -255,7 +251,7 @@ pub(crate) async fn serve<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
         more: VecDeque::new(),
         line: VecDeque::new(),
         turn: 0,
-        pace: Pace::new(),
+        shaker: Shaker::default(),
         lingering: VecDeque::new(),
         sleep: Box::pin(sleep_until(Instant::now())),
     };
@@ -272,8 +268,8 @@ struct Poller<H> {
     line: VecDeque<ConnectionId>,
     /// The number of the turn.
     turn: u32,
-    /// The connections in a handshake.
-    pace: Pace,
+    /// The threads for handshakes.
+    shaker: Shaker,
     /// The ended connections, each with the time at which it is closed in any case, in ascending order.
     lingering: VecDeque<(Instant, ConnectionId)>,
     sleep: Pin<Box<Sleep>>,
@@ -286,11 +282,11 @@ impl<H: Hooks> Poller<H> {
         let mut shared = shared.borrow_mut();
         self.turn = self.turn.wrapping_add(1);
         let all_told = self.take_events(&mut shared, cx);
+        self.take_shaken(&mut shared, cx);
         self.serve_more(&mut shared);
         self.serve_ready(&mut shared);
         let all_written = self.serve_line(&mut shared);
         self.close_lingering(&mut shared, cx);
-        self.shake_hands(&mut shared, cx);
         let all_served = self.more.is_empty() && shared.sockets.ready.is_empty();
         if !all_told || !all_written || !all_served {
             wake_after_poll(cx);
@@ -426,22 +422,20 @@ impl<H: Hooks> Poller<H> {
         self.events = events;
     }
 
-    /// Does a step of a handshake, if the pace allows one.
-    fn shake_hands(&mut self, shared: &mut Shared<H>, cx: &mut Context<'_>) {
-        let Some(id) = self.pace.next(cx) else {
-            return;
-        };
-        let start = Instant::now();
-        if let Some(Some(socket)) = place(shared, id) {
-            socket.in_handshake_list = false;
-            if let Some(staged) = &mut socket.staged {
-                staged.may_shake = true;
+    /// Serves the connections whose step of a handshake is done.
+    fn take_shaken(&mut self, shared: &mut Shared<H>, cx: &Context<'_>) {
+        for Step { id, staged, .. } in self.shaker.done(cx) {
+            let peer = staged.is_open().then(|| staged.peer().clone());
+            // It may have been closed meanwhile.
+            if let Some(Some(socket)) = place(shared, id) {
+                socket.shakes = false;
+                socket.staged = Some(staged);
+                if let Some(peer) = peer {
+                    shared.peers.set(id, peer);
+                }
+                self.serve(shared, id);
             }
-            self.serve(shared, id);
         }
-        self.pace.took(start.elapsed(), start);
-        // The next step is left to another turn, because other connections may have something to read.
-        wake_after_poll(cx);
     }
 
     fn close_lingering(&mut self, shared: &mut Shared<H>, cx: &mut Context<'_>) {
@@ -462,8 +456,10 @@ impl<H: Hooks> Poller<H> {
             return;
         };
         let turn = match &mut socket.staged {
+            // It is served after the step of its handshake.
+            None if socket.shakes => ServeResult::Waits,
             None => {
-                self.pace.served_others();
+                self.shaker.served_others();
                 socket.link.serve(shared, &mut socket.stream)
             }
             Some(_) => self.serve_staged(shared, &mut socket),
@@ -490,22 +486,28 @@ impl<H: Hooks> Poller<H> {
 impl<H: Hooks> Poller<H> {
     /// Serves a connection with stages.
     fn serve_staged(&mut self, shared: &mut Shared<H>, socket: &mut Socket) -> ServeResult {
-        let Some(staged) = &mut socket.staged else {
+        let Some(mut staged) = socket.staged.take() else {
             return ServeResult::Over;
         };
-        if staged.is_open() {
-            self.pace.served_others();
-        }
         let (link, peers) = (&mut socket.link, shared.peers.clone());
+        if staged.is_open() {
+            self.shaker.served_others();
+        }
+        staged.shakes_elsewhere = true;
         let mut wire = staged.over(&mut socket.stream, link.id, &peers);
         let turn = link.serve(shared, &mut wire);
         staged.log_failure();
-        if std::mem::take(&mut staged.handshake_waits) && !socket.in_handshake_list {
-            socket.in_handshake_list = true;
-            self.pace.add(link.id);
+        let (id, has_more) = (link.id, std::mem::take(&mut staged.has_more));
+        match (turn, staged.unshaken.take()) {
+            (ServeResult::Waits, Some(bytes)) => {
+                socket.shakes = true;
+                self.shaker.start(Step { id, staged, bytes });
+                return turn;
+            }
+            _ => socket.staged = Some(staged),
         }
         match turn {
-            ServeResult::Waits if std::mem::take(&mut staged.has_more) => ServeResult::HasMore,
+            ServeResult::Waits if has_more => ServeResult::HasMore,
             turn => turn,
         }
     }

@@ -31,9 +31,10 @@ pub(crate) struct Staged {
     failed: Option<Error>,
     /// Whether further input is ignored.
     is_over: bool,
-    /// Whether a step of the handshake waits until [`Self::may_shake`] is set.
-    pub(crate) handshake_waits: bool,
-    pub(crate) may_shake: bool,
+    /// Whether another thread does the steps of the handshake.
+    pub(crate) shakes_elsewhere: bool,
+    /// Bytes that were read for the next step of the handshake, if another thread does it.
+    pub(crate) unshaken: Option<Vec<u8>>,
     /// Whether the transport has more bytes than were read in this turn.
     pub(crate) has_more: bool,
 }
@@ -54,8 +55,8 @@ impl Staged {
             is_open: false,
             failed: None,
             is_over: false,
-            handshake_waits: false,
-            may_shake: false,
+            shakes_elsewhere: false,
+            unshaken: None,
             has_more: false,
         })
     }
@@ -77,6 +78,18 @@ impl Staged {
 
     pub(crate) const fn is_open(&self) -> bool {
         self.is_open
+    }
+
+    /// Does a step of the handshake.
+    pub(crate) fn shake(&mut self, bytes: &[u8]) {
+        if let Err(error) = self.input(bytes) {
+            self.fail(error);
+        }
+    }
+
+    /// Returns the peer, which the stages know after their handshakes.
+    pub(crate) const fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// Logs once why the connection ended.
@@ -117,10 +130,15 @@ pub(crate) struct Over<'a, W> {
 }
 
 impl<W: Wire> Over<'_, W> {
-    /// Reads once from the transport, and passes the bytes to the stages.
+    /// Reads once from the transport, and passes the bytes to the stages. Pending also while another thread does a step of the
+    /// handshake with them.
     fn fill(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
         let read = ready!(self.wire.read(space))?;
         let was_open = self.staged.is_open;
+        if !was_open && self.staged.shakes_elsewhere && read > 0 {
+            self.staged.unshaken = space.get(..read).map(<[u8]>::to_vec);
+            return Poll::Pending;
+        }
         let result = match read {
             0 => self.staged.stack.end_of_file(),
             n => self.staged.input(space.get(..n).unwrap_or_default()),
@@ -159,11 +177,6 @@ impl<W: Wire> Wire for Over<'_, W> {
             if self.staged.stack.is_ended() {
                 return Poll::Ready(Ok(0));
             }
-            if !self.staged.is_open && self.wire.is_readable() && !self.staged.may_shake {
-                self.staged.handshake_waits = true;
-                return Poll::Pending;
-            }
-            self.staged.may_shake = false;
             let read = ready!(self.fill(space))?;
             if read == 0 && !self.staged.is_over {
                 return Poll::Ready(Ok(0));

@@ -79,16 +79,14 @@ impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Task<H, T> {
         let turn = match &mut self.staged {
             None => self.link.serve(&mut shared, &mut wire),
             Some(staged) => {
-                // Each poll of a task does one step of a handshake.
-                staged.may_shake = true;
                 let peers = shared.peers.clone();
                 let mut wire = staged.over(&mut wire, self.link.id, &peers);
                 let turn = self.link.serve(&mut shared, &mut wire);
                 staged.log_failure();
-                let goes_on = std::mem::take(&mut staged.handshake_waits)
-                    | std::mem::take(&mut staged.has_more);
                 match turn {
-                    ServeResult::Waits if goes_on => ServeResult::HasMore,
+                    ServeResult::Waits if std::mem::take(&mut staged.has_more) => {
+                        ServeResult::HasMore
+                    }
                     turn => turn,
                 }
             }

@@ -1,5 +1,6 @@
 //! How long the messages of a pair of clients take, and how many pass, while 1,000 others perform handshakes of TLS 1.3 with the same
-//! broker, again and again. `--seconds N` is the time of each measurement (5). The pair uses TLS as well.
+//! broker, again and again. `--seconds N` is the time of each measurement (5). The pair uses TLS as well. It fails if the median of
+//! a message is more than a quarter longer than without them, or the rate more than a quarter lower.
 //!
 //! The broker has a thread and the pair another one. The 1,000 clients run in a process of the lowest priority, so that they take the
 //! processor only while nobody else does: other machines would compute for them.
@@ -19,6 +20,8 @@ use mqtt_tokio::transport::tls::{Roots, TlsConnector, TlsOptions};
 use mqtt_tokio::{Handle, Options, Scheme};
 
 const CLIENTS: usize = 1_000;
+/// How much longer a message of the pair may take beside them.
+const GOAL: f64 = 1.25;
 /// How many messages at QoS 1 the pair has under way when its rate is measured.
 const WINDOW: usize = 100;
 
@@ -137,6 +140,7 @@ fn main() {
         .expect("a runtime");
     println!("| | median, us | 99 of 100, us | messages a second | handshakes a second |");
     println!("| --- | ---: | ---: | ---: | ---: |");
+    let mut measured = Vec::new();
     for name in ["quiet", "beside 1,000 handshakes"] {
         let shaking = (name != "quiet").then(|| {
             let own = std::env::current_exe().expect("a path");
@@ -164,5 +168,14 @@ fn main() {
             at(50),
             at(99)
         );
+        measured.push((at(50), rate));
+    }
+    let [quiet, beside] = measured[..] else {
+        return;
+    };
+    let (longer, slower) = (beside.0 / quiet.0, quiet.1 / beside.1);
+    println!("median {longer:.2} times as long, rate {slower:.2} times as slow");
+    if longer.max(slower) > GOAL {
+        std::process::exit(1);
     }
 }

@@ -94,14 +94,19 @@ fn fill(stream: &TcpStream, bytes: &[u8], at: &mut usize) {
 
 /// Returns a client that publishes, and one that subscribes to `honest`.
 async fn honest_pair(address: SocketAddr) -> (TcpStream, TcpStream) {
-    let (from, mut to) = (join(address, "from").await, join(address, "to").await);
+    (join(address, "from").await, subscriber(address, "to").await)
+}
+
+/// Returns a client that subscribes to `honest`.
+async fn subscriber(address: SocketAddr, client_id: &str) -> TcpStream {
+    let mut to = join(address, client_id).await;
     let filter = TopicFilter::from_static("honest");
     let list = [Subscription::new(filter, QoS::AtMostOnce)];
     let subscribe = Subscribe::new(PacketId::FIRST, &list[..]);
     let subscribe = encode(&Packet::Subscribe(subscribe), Version::V311);
     to.write_all(&subscribe).await.unwrap();
     to.read_exact(&mut [0; 5]).await.unwrap();
-    (from, to)
+    to
 }
 
 /// Gives the other tasks turns until a message has come.
@@ -115,6 +120,42 @@ async fn hear(to: &TcpStream, message: &[u8]) {
         }
     }
     panic!("no message came");
+}
+
+/// Gives the other tasks turns until `len` bytes have come.
+async fn hear_bytes(to: &TcpStream, len: usize) {
+    let mut heard = 0;
+    for _ in 0..10_000 {
+        heard += to.try_read(&mut [0; 64]).unwrap_or(0);
+        if heard == len {
+            return;
+        }
+        turn().await;
+    }
+    panic!("{heard} bytes came");
+}
+
+/// A turn names each receiver twice and has no share left for the second time, when nothing is outgoing any more. Later messages
+/// come nevertheless.
+#[tokio::test]
+async fn a_connection_does_not_gather_for_ever() {
+    beside(Config::default(), |address, _| async move {
+        let publishers = [join(address, "a").await, join(address, "b").await];
+        let mut receivers = Vec::new();
+        for n in 0..150 {
+            receivers.push(subscriber(address, &n.to_string()).await);
+        }
+        let message = publish("honest", b"x");
+        for _ in 0..3 {
+            for from in &publishers {
+                assert_eq!(from.try_write(&message).unwrap(), message.len());
+            }
+            for to in &receivers {
+                hear_bytes(to, 2 * message.len()).await;
+            }
+        }
+    })
+    .await;
 }
 
 /// Many clients with much to read: while a message of others passes, few of their bytes are read.

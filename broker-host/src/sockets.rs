@@ -342,6 +342,7 @@ impl<H: Hooks> Poller<H> {
                 shared.broker.writes_later(id, WRITE);
             } else {
                 left = left.saturating_sub(1);
+                shared.broker.writes_later(id, 0);
                 self.serve(shared, id);
             }
         }
@@ -368,6 +369,8 @@ impl<H: Hooks> Poller<H> {
                 socket.had_work = self.turn;
                 left -= 1;
                 self.line.push_back(id);
+                // If it has no bytes left now, the next message makes it ready again.
+                shared.broker.writes_later(id, 0);
                 self.serve(shared, id);
             }
         }

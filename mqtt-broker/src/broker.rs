@@ -318,7 +318,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Notes that the host has seen the outgoing bytes of a connection and writes them later. Until the next call of [`Self::sent`],
-    /// [`Self::next_ready`] returns the connection for another message only if `bytes` are outgoing then.
+    /// [`Self::next_ready`] returns the connection for another message only if `bytes` are outgoing then. The host calls this again
+    /// with 0 when the time to write has come, since there may be no bytes to write by then.
     pub fn writes_later(&mut self, id: ConnectionId, bytes: usize) {
         if let Some(connection) = self.connection_mut(id) {
             connection.gathers = number(bytes);

@@ -369,7 +369,7 @@ fn listen_error(address: &str, source: std::io::Error) -> Error {
     }
 }
 
-#[cfg(not(all(feature = "proxy", feature = "tls", feature = "websocket")))]
+#[cfg(not(all(feature = "tls", feature = "websocket")))]
 fn missing(name: &'static str, why: &'static str) -> Error {
     Error::Setting { name, why }
 }

@@ -406,7 +406,115 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::future::{pending, ready};
+    use std::task::Waker;
+
     use super::*;
+
+    thread_local! {
+        /// The virtual time.
+        static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
+    /// A timer of the virtual time.
+    struct Virtual(Duration);
+
+    impl Timer for Virtual {
+        fn after(span: Duration) -> Self {
+            Self(NOW.get() + span)
+        }
+
+        fn reset(&mut self, span: Duration) {
+            self.0 = NOW.get() + span;
+        }
+
+        fn poll(&mut self, _: &mut Context<'_>) -> Poll<()> {
+            match NOW.get() >= self.0 {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    /// How an address answers.
+    #[derive(Clone, Copy)]
+    enum Answer {
+        Never,
+        Refuses(io::ErrorKind),
+        Accepts,
+    }
+
+    /// Connects to addresses that answer like this, until one has answered or a second has passed. Returns the port of the
+    /// connected address, and the ports of all tried ones with their times.
+    fn connect(answers: &[Answer]) -> (Option<io::Result<u16>>, Vec<(u16, u64)>) {
+        NOW.set(Duration::ZERO);
+        let tried = RefCell::new(Vec::new());
+        let addresses = (0..)
+            .zip(answers)
+            .map(|(port, _)| ([127, 0, 0, 1], port).into());
+        let open = |address: SocketAddr| {
+            let port = address.port();
+            let now = u64::try_from(NOW.get().as_millis()).unwrap();
+            tried.borrow_mut().push((port, now));
+            let answer: Pin<Box<dyn Future<Output = _>>> = match answers[usize::from(port)] {
+                Answer::Never => Box::pin(pending()),
+                Answer::Refuses(kind) => Box::pin(ready(Err(io::Error::from(kind)))),
+                Answer::Accepts => Box::pin(ready(Ok(port))),
+            };
+            answer
+        };
+        let mut racing = Box::pin(race::<Virtual, _, _>(addresses, open));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut connected = None;
+        while connected.is_none() && NOW.get() <= Duration::from_secs(1) {
+            if let Poll::Ready(result) = racing.as_mut().poll(&mut cx) {
+                connected = Some(result);
+            }
+            NOW.set(NOW.get() + Duration::from_millis(10));
+        }
+        drop(racing);
+        (connected, tried.into_inner())
+    }
+
+    #[test]
+    fn a_dead_address_delays_the_next_one_by_a_quarter_of_a_second() {
+        let (connected, tried) = connect(&[Answer::Never, Answer::Never, Answer::Accepts]);
+        assert_eq!(connected.unwrap().unwrap(), 2);
+        assert_eq!(tried, [(0, 0), (1, 250), (2, 500)]);
+    }
+
+    #[test]
+    fn an_address_that_refuses_does_not_delay_the_next_one() {
+        let refuses = Answer::Refuses(io::ErrorKind::ConnectionRefused);
+        let (connected, tried) = connect(&[refuses, refuses, Answer::Accepts, Answer::Accepts]);
+        assert_eq!(connected.unwrap().unwrap(), 2);
+        assert_eq!(tried, [(0, 0), (1, 0), (2, 0)]);
+    }
+
+    #[test]
+    fn the_error_of_the_last_address_is_returned_when_all_have_failed() {
+        let kinds = [
+            io::ErrorKind::ConnectionRefused,
+            io::ErrorKind::HostUnreachable,
+        ];
+        let (connected, _) = connect(&kinds.map(Answer::Refuses));
+        assert_eq!(connected.unwrap().unwrap_err().kind(), kinds[1]);
+        let (connected, _) = connect(&[]);
+        assert_eq!(
+            connected.unwrap().unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        let (connected, tried) = connect(&[Answer::Refuses(kinds[0]), Answer::Never]);
+        assert!(
+            connected.is_none() && tried.len() == 2,
+            "one may still answer"
+        );
+    }
 
     #[test]
     fn the_families_of_addresses_take_turns() {

@@ -286,3 +286,55 @@ impl Split for Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use super::*;
+
+    /// Connects to `dead`, whose attempts end when the returned sender is dropped, and to other addresses as usual.
+    fn connect_except(
+        dead: SocketAddr,
+    ) -> (
+        Sender<()>,
+        impl Fn(SocketAddr, Duration) -> io::Result<TcpStream> + Clone + Send + 'static,
+    ) {
+        let (sender, receiver) = mpsc::channel();
+        let receiver = Arc::new(Mutex::new(receiver));
+        let connect = move |address, limit| {
+            if address == dead {
+                let _ = receiver
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .recv();
+                return Err(timed_out("connecting"));
+            }
+            open(address, limit)
+        };
+        (sender, connect)
+    }
+
+    #[test]
+    fn an_address_behind_a_dead_one_is_connected() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (dead, live) = (
+            "127.0.0.1:1".parse().unwrap(),
+            listener.local_addr().unwrap(),
+        );
+        let (_ends, connect) = connect_except(dead);
+        let until = Instant::now() + Duration::from_secs(60);
+        let socket = race([dead, live], until, connect).unwrap();
+        assert_eq!(socket.peer_addr().unwrap(), live);
+    }
+
+    #[test]
+    fn all_addresses_have_one_time_limit() {
+        let dead = "127.0.0.1:1".parse().unwrap();
+        let (_ends, connect) = connect_except(dead);
+        let until = Instant::now() + Duration::from_millis(50);
+        let error = race([dead; 100], until, connect).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

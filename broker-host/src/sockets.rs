@@ -36,8 +36,8 @@ const ENDED: u64 = 128;
 const WRITES: usize = 128;
 /// The same for connections that stand in line because they were served before.
 const WRITES_IN_LINE: usize = 8;
-/// A connection in line waits for its turn if it was served less than so many turns ago: it gets messages all the time.
-const STEADY: u32 = 8;
+/// A connection in line gathers bytes if it had some in at least so many of the last eight turns: it gets messages all the time.
+const STEADY: u32 = 3;
 /// A connection with so many bytes to write does not wait for more.
 const WRITE: usize = 16 << 10;
 
@@ -68,6 +68,8 @@ struct Socket {
     in_line: bool,
     /// The number of the turn in which the broker last had something for it.
     had_work: u32,
+    /// The turns until then in which it had something, as bits: the lowest one is the last turn.
+    recent: u8,
     /// Whether the broker has something for it, and it waits for its turn in the line.
     gathers: bool,
 }
@@ -90,11 +92,12 @@ struct Stream {
 }
 
 impl Sockets {
-    /// Notes that the broker has work for a connection.
+    /// Notes that the broker has work for a connection. The connections are served after the runtime has asked the system for news:
+    /// if this task and that of the broker's timer woke each other at once, new packets would wait until they have nothing to do.
     pub(crate) fn is_ready(&mut self, id: ConnectionId) {
         self.ready.push(id);
         if let Some(waker) = self.waker.take() {
-            waker.wake();
+            wake_after_poll(&mut Context::from_waker(&waker));
         }
     }
 
@@ -124,10 +127,19 @@ impl Sockets {
                 shakes: false,
                 in_line: false,
                 had_work: 0,
+                recent: 0,
                 gathers: false,
             });
         }
         Ok(())
+    }
+}
+
+impl Socket {
+    /// Returns the last turns in which the broker had something for it, seen from this turn.
+    fn recent_turns(&self, turn: u32) -> u8 {
+        let since = turn.wrapping_sub(self.had_work);
+        self.recent.checked_shl(since).unwrap_or(0)
     }
 }
 
@@ -321,34 +333,45 @@ impl<H: Hooks> Poller<H> {
     }
 
     /// Serves connections that the broker has something for. Calls of the system are most of the cost, so that a turn has a limited
-    /// number of them. A connection that was served is in line behind the others that were, and gathers bytes until its turn comes;
-    /// it leaves the line if it has none then.
+    /// number of them, and the other connections are the first of the next turn. A connection that was served is in line behind the
+    /// others that were. If it gets something again soon, it gathers bytes until its turn in the line comes; it leaves the line if it
+    /// has none then.
     fn serve_ready(&mut self, shared: &mut Shared<H>) {
         let mut ready = std::mem::take(&mut shared.sockets.ready);
-        let mut left = WRITES;
+        let (mut left, mut in_next_turn) = (WRITES, Vec::new());
         for id in ready.drain(..) {
             let waiting = shared.broker.outgoing(id).len();
             let Some(Some(socket)) = place(shared, id) else {
                 continue;
             };
-            let before = std::mem::replace(&mut socket.had_work, self.turn);
-            let is_steady = socket.in_line && self.turn.wrapping_sub(before) < STEADY;
-            let may_wait = socket.gathers || is_steady || left == 0;
+            let recent = socket.recent_turns(self.turn);
+            let is_steady = socket.in_line && recent.count_ones() >= STEADY;
+            let may_gather = waiting < WRITE && socket.link.only_writes();
+            let gathers = (socket.gathers || is_steady) && may_gather;
+            if left == 0 && !gathers {
+                in_next_turn.push(id);
+                continue;
+            }
+            (socket.had_work, socket.recent) = (self.turn, recent | 1);
+            socket.gathers = gathers;
             if !std::mem::replace(&mut socket.in_line, true) {
                 self.line.push_back(id);
             }
-            socket.gathers = may_wait && waiting < WRITE && socket.link.only_writes();
-            if socket.gathers {
+            if gathers {
                 shared.broker.writes_later(id, WRITE);
             } else {
-                left = left.saturating_sub(1);
+                left -= 1;
                 shared.broker.writes_later(id, 0);
                 self.serve(shared, id);
             }
         }
-        if shared.sockets.ready.is_empty() {
-            shared.sockets.ready = ready;
+        // Serving these may have made others ready.
+        in_next_turn.append(&mut shared.sockets.ready);
+        if in_next_turn.is_empty() {
+            // Its memory is used again.
+            in_next_turn = ready;
         }
+        shared.sockets.ready = in_next_turn;
     }
 
     /// Serves the next connections in line. Returns whether all of them were looked at.
@@ -366,6 +389,7 @@ impl<H: Hooks> Poller<H> {
             };
             socket.in_line = std::mem::take(&mut socket.gathers);
             if socket.in_line {
+                // It gathered until now.
                 socket.had_work = self.turn;
                 left -= 1;
                 self.line.push_back(id);

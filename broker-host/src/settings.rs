@@ -292,7 +292,7 @@ settings! {
     subscription_bytes_total: usize => subscription_bytes_total,
     /// Limit of bytes of the wills of all clients. Default 67108864
     will_bytes: usize => will_bytes,
-    /// Work for one connection before the others have their turn, in steps of a tenth of a microsecond. Default 1024
+    /// Work for one connection before the others have their turn, in steps of a tenth of a microsecond. Default 2048
     turn_steps: u32 => turn_steps,
     /// Limit of levels of a topic name or filter. Default 64
     topic_levels: usize => topic_levels,

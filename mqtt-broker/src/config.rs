@@ -134,7 +134,7 @@ pub struct Config {
     /// How often the `$SYS` topics are published, in seconds; 0 turns them off. Default 10.
     pub statistics_interval: u32,
     /// How much work a call of the broker does for one connection before the other connections have their turn, in steps of about
-    /// a tenth of a microsecond. The rest of a packet's work is done in portions of this size. Default 1,024.
+    /// a tenth of a microsecond. The rest of a packet's work is done in portions of this size. Default 2,048.
     pub turn_steps: u32,
     /// The wall-clock time at [`Instant`] 0, in milliseconds since the beginning of 1970. Records contain wall-clock times.
     /// Default 0.
@@ -194,7 +194,7 @@ impl Default for Config {
             check_retained_source: true,
             raise_qos: false,
             statistics_interval: 10,
-            turn_steps: 1_024,
+            turn_steps: 2_048,
             wall_clock: 0,
             hash_key: 0,
         }

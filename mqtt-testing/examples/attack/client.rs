@@ -108,14 +108,19 @@ impl Client {
         Self::open_within(address, connect, PATIENCE)
     }
 
-    /// The same with a time limit for each call.
+    /// The same with a time limit for each call until it is accepted.
     pub(crate) fn open_within(
         address: SocketAddr,
         connect: &Connect<'_>,
         patience: Duration,
     ) -> Option<Self> {
         let mut client = Self::begin(address, connect, patience)?;
-        client.is_accepted().then_some(client)
+        if !client.is_accepted() {
+            return None;
+        }
+        client.0.set_read_timeout(Some(PATIENCE)).ok()?;
+        client.0.set_write_timeout(Some(PATIENCE)).ok()?;
+        Some(client)
     }
 
     /// Connects, and does not wait for CONNACK.

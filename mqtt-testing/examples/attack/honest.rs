@@ -113,7 +113,7 @@ fn pair(broker: &Broker, time: Duration) -> Measured {
     let mut times = Vec::new();
     let mut failed = 0;
     let began = Instant::now();
-    let open = || Client::open(broker.address, &broker.honest(&user(0)));
+    let open = || accepted(broker.address, &broker.honest(&user(0)));
     let Some((mut from, mut to)) = open().and_then(|from| Some((from, open()?))) else {
         return Measured::of(times, 1);
     };
@@ -195,19 +195,26 @@ fn publish_slowly(address: SocketAddr, time: Duration) {
     }
 }
 
-/// Connects until the broker accepts the client. Returns how long that took.
-fn enter(address: SocketAddr, connect: &Connect<'_>) -> Option<Duration> {
+/// Connects until the broker accepts the client: a busy one may refuse a client, which tries again.
+fn accepted(address: SocketAddr, connect: &Connect<'_>) -> Option<Client> {
     let began = Instant::now();
     while began.elapsed() < TRIES_FOR {
         let patience = TRIES_FOR
             .saturating_sub(began.elapsed())
             .max(Duration::from_millis(1));
-        if Client::open_within(address, connect, patience).is_some() {
-            return Some(began.elapsed());
+        let client = Client::open_within(address, connect, patience);
+        if client.is_some() {
+            return client;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
     None
+}
+
+/// Returns how long it took until the broker accepted the client.
+fn enter(address: SocketAddr, connect: &Connect<'_>) -> Option<Duration> {
+    let began = Instant::now();
+    accepted(address, connect).map(|_| began.elapsed())
 }
 
 fn newcomers(time: Duration, enter: impl Fn(usize) -> Option<Duration>) -> Measured {

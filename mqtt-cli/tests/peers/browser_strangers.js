@@ -81,9 +81,11 @@ async function use_keys_and_a_small_window(page) {
 }
 
 async function connect_again(page) {
+    await page.evaluate(() => { document.getElementById("told").textContent = ""; });
     console.log("restart");
     await new Promise((resolve) => process.stdin.once("data", resolve));
-    await page.waitForFunction(() => document.getElementById("state").className === "on");
+    // A message that is published before would not come back.
+    await shows(page, "told", "subscribed to #");
     await page.evaluate(async () => {
         document.getElementById("clear").click();
         const form = document.getElementById("publish");

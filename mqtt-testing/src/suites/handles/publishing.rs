@@ -235,6 +235,8 @@ pub async fn a_ticket_of_qos_0_ends_when_the_transport_took_its_bytes<H: Deref<T
     let server = RawServer::start(move |mut stream, _| {
         let _ = stream.read(&mut [0; 1024]);
         let _ = stream.write_all(&CONNACK_3_1_1);
+        // A message of which nothing was sent would wait for the next connection.
+        let _ = stream.read_exact(&mut [0; 4096]);
         let _ = until.lock().unwrap().recv();
     });
     let handle = connect(&start, options(server.port)).await.unwrap();

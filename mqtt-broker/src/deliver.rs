@@ -265,7 +265,8 @@ impl<H: Hooks> Broker<H> {
         if sent == Err(Refused::Full) {
             return false;
         }
-        connection.recount(&mut self.heap_bytes);
+        let steps = connection.recount(&mut self.heap_bytes);
+        self.meter.spend(steps);
         if self.journal.is_some() {
             let how = (message.qos, message.retain);
             self.record_delivery(key, sent, how, identifiers);

@@ -9,11 +9,10 @@ use mqtt_session::proto::ReasonCode;
 use crate::broker::{Broker, Next, usize_of};
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
+use crate::work::steps_of_bytes;
 
 /// How many bytes of a packet that has not arrived completely are not counted.
 const PARTIAL: usize = 4 << 10;
-/// How many bytes are read and copied in the time of a step.
-const BYTES_OF_A_STEP: usize = 256;
 /// How many bytes a host may read at once.
 const ONE_READ: usize = 64 << 10;
 
@@ -120,7 +119,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Notes that the host has read this many bytes, which is work as well: [`Self::steps`] counts it.
     pub fn has_read(&mut self, bytes: usize) {
-        self.meter.spend(bytes / BYTES_OF_A_STEP);
+        self.meter.spend(steps_of_bytes(bytes));
     }
 
     /// Counts the received bytes of a connection that the broker has not accepted. If all connections have too many, ends those

@@ -111,7 +111,8 @@ impl<H: Hooks> Broker<H> {
             let remaining = item.message.remaining(now);
             send(connection, &message, remaining, identifiers)
         };
-        connection.recount(&mut self.heap_bytes);
+        let steps = connection.recount(&mut self.heap_bytes);
+        self.meter.spend(steps);
         if sent == Err(Refused::Full) {
             let tried = Tried {
                 len: item.message.len(),

@@ -6,6 +6,7 @@ use mqtt_session::proto::{ReasonCode, TopicName};
 use crate::broker::{Broker, usize_of};
 use crate::connection::Connection;
 use crate::hooks::Hooks;
+use crate::work::steps_of_bytes;
 
 /// Trying a smaller message costs no more than handling the packet that caused the try.
 const CHEAP: usize = 4 << 10;
@@ -76,11 +77,14 @@ impl Connection {
         self.heap_bytes > share && (self.server.pending() > 0 || !self.server.outgoing().is_empty())
     }
 
-    /// Counts the present bytes of its machine on the heap; `all` is the sum of all machines.
-    pub(crate) fn recount(&mut self, all: &mut usize) {
+    /// Counts the present bytes of its machine on the heap; `all` is the sum of all machines. Returns the steps of its growth: the
+    /// system clears new memory, and what was there may be copied.
+    pub(crate) fn recount(&mut self, all: &mut usize) -> usize {
         let size = self.server.heap_size();
+        let grown = size.saturating_sub(self.heap_bytes);
         *all = all.saturating_sub(self.heap_bytes).saturating_add(size);
         self.heap_bytes = size;
+        steps_of_bytes(grown)
     }
 }
 
@@ -112,7 +116,8 @@ impl<H: Hooks> Broker<H> {
     /// Counts the present bytes of a connection's machine on the heap.
     pub(crate) fn recount(&mut self, index: u32) {
         if let Some(connection) = self.connections.get_mut(usize_of(index)) {
-            connection.recount(&mut self.heap_bytes);
+            let steps = connection.recount(&mut self.heap_bytes);
+            self.meter.spend(steps);
         }
     }
 }

@@ -48,6 +48,11 @@ impl Meter {
     }
 }
 
+/// Returns the steps of reading so many bytes, or of making room for them in memory.
+pub(crate) const fn steps_of_bytes(bytes: usize) -> usize {
+    bytes / 256
+}
+
 /// The kinds of steps that tests count separately.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Work {

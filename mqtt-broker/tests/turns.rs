@@ -496,3 +496,33 @@ fn a_host_that_writes_later_is_not_told_of_each_message() {
     watched.broker.sent(to, 1, NOW);
     assert_eq!(times_ready(&mut watched), 1, "after a write");
 }
+
+/// The buffers of 100 clients that do not read grow at the same message, but not in the same call.
+#[test]
+fn buffers_grow_in_portions() {
+    let mut watched = Watched::new(|_| {});
+    for n in 0..100 {
+        let id = watched.join(&n.to_string());
+        watched.subscribe(id, ["a"].into_iter());
+    }
+    let from = watched.join("from");
+    let payload = "x".repeat(60_000);
+    let message = encode(&publish("a", &payload), Version::V5);
+    let bytes = |watched: &Watched| watched.broker.statistics(NOW).connection_bytes;
+    let (mut most, mut last) = (0, bytes(&watched));
+    for _ in 0..40 {
+        let mut rest = &message[..];
+        while !rest.is_empty() || watched.broker.deadline() == Some(NOW) {
+            let received = watched.broker.receive(from, rest, NOW);
+            rest = &rest[received.consumed..];
+            most = most.max(bytes(&watched).saturating_sub(last));
+            last = bytes(&watched);
+            watched.tick(NOW);
+            most = most.max(bytes(&watched).saturating_sub(last));
+            last = bytes(&watched);
+        }
+    }
+    assert!(last > 100 << 20, "{last} bytes");
+    // A share of a turn, and what the last of its steps added.
+    assert!(most <= 3 << 20, "{most} bytes at once");
+}

@@ -258,38 +258,3 @@ impl Body for Connect<'_> {
         });
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Property;
-
-    #[test]
-    fn debug_shows_no_password() {
-        extern crate std;
-        use std::format;
-        let token = [
-            Property::AuthenticationMethod("t"),
-            Property::AuthenticationData(b"secret"),
-        ];
-        let connect = Connect {
-            user_name: Some("user"),
-            password: Some(b"secret"),
-            properties: (&token).into(),
-            ..Connect::new(Version::V5, "pump-7")
-        };
-        let shown = format!("{connect:?}");
-        let numbers = format!("{:?}", b"secret");
-        assert!(
-            !shown.contains("secret") && !shown.contains(&numbers[1..]),
-            "{shown}"
-        );
-        assert!(
-            shown.contains("\"user\"") && shown.contains("pump-7"),
-            "{shown}"
-        );
-        assert!(shown.contains("password: Some(\"..\")"), "{shown}");
-        let without = format!("{:?}", Connect::new(Version::V5, ""));
-        assert!(without.contains("password: None"), "{without}");
-    }
-}

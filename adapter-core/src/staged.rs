@@ -6,7 +6,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use mqtt_transport::{Error, Stack};
+use mqtt_transport::{Error, Stack, taken_now};
 
 use crate::driver::Transport;
 
@@ -133,13 +133,6 @@ impl<W: Transport> io::Write for Direct<'_, '_, W> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-fn taken_now(written: Poll<io::Result<usize>>) -> io::Result<usize> {
-    match written {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::task::{Poll, ready};
 
 use mqtt_broker::ConnectionId;
 use mqtt_transport::bytes::{Buf, BytesMut};
-use mqtt_transport::{Error, Stack};
+use mqtt_transport::{Error, Stack, taken_now};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::layers::Layers;
@@ -246,13 +246,6 @@ impl<W: Wire> io::Write for Direct<'_, W> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-fn taken_now(written: Poll<io::Result<usize>>) -> io::Result<usize> {
-    match written {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 

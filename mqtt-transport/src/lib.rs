@@ -30,4 +30,4 @@ pub use bytes;
 pub use detect::{Protocol, detect};
 pub use error::{Error, ErrorKind};
 pub use queue::OUTGOING_LIMIT;
-pub use stack::{Peer, Stack, Stage};
+pub use stack::{Peer, Stack, Stage, taken_now};

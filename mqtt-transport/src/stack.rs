@@ -3,11 +3,33 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::task::Poll;
 
 use bytes::BytesMut;
 
 use crate::error::Error;
 use crate::queue::Queue;
+
+/// Returns what a transport that does not wait took, as a writer for [`Stage::output_to`] returns it.
+///
+/// # Errors
+/// The transport failed, or takes nothing now: [`io::ErrorKind::WouldBlock`].
+///
+/// ```
+/// use std::io::ErrorKind;
+/// use std::task::Poll;
+///
+/// use mqtt_transport::taken_now;
+///
+/// assert_eq!(taken_now(Poll::Ready(Ok(3))).unwrap(), 3);
+/// assert_eq!(taken_now(Poll::Pending).unwrap_err().kind(), ErrorKind::WouldBlock);
+/// ```
+pub fn taken_now(written: Poll<io::Result<usize>>) -> io::Result<usize> {
+    match written {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
 
 /// One protocol between the bytes of the transport below and the plain bytes above, without I/O.
 ///

@@ -14,7 +14,7 @@ use crate::failure::{Failure, fail};
 use crate::store_client::Client;
 use crate::{output, output_json};
 
-/// Show or check the store of a broker or of a client that is not running.
+/// Shows or checks the store of a broker or of a client that is not running.
 #[derive(Args, Debug)]
 pub(crate) struct StoreCommand {
     #[command(subcommand)]

@@ -11,6 +11,7 @@ use mqtt_proto::{Connect, Disconnect};
 use mqtt_session::{Client, Config, Event, Heap, Instant};
 
 use crate::driver::{Tcp, Timer, Transport, cannot_connect, transport_failed};
+use crate::unreached::at_server;
 
 /// How many bytes one read takes at most.
 const READ: usize = 16 << 10;
@@ -37,7 +38,8 @@ impl<W: Tcp, T: Timer> Connection<W, T> {
     /// # Errors
     /// The transport cannot be opened, or CONNECT cannot be written.
     pub async fn dial(address: &str, connect: &Connect<'_>, config: Config) -> Result<Self, Error> {
-        let transport = W::dial(address).await.map_err(cannot_connect)?;
+        let unreached = |error| cannot_connect(at_server(|| address.to_owned(), error));
+        let transport = W::dial(address).await.map_err(unreached)?;
         Self::new(transport, Client::new(config, Heap), connect)
     }
 }

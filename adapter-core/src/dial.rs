@@ -13,6 +13,9 @@ use bytes::BytesMut;
 use mqtt_agent::{Options, Scheme};
 
 use crate::driver::{Timer, Transport};
+use crate::unreached::{at_server, host_port};
+
+pub use crate::unreached::at_address;
 
 /// Settings for opening a connection that are not part of [`Options`]. Each field exists with the feature of its name.
 #[derive(Clone, Debug, Default)]
@@ -107,6 +110,35 @@ impl Dialler {
             return Target::Tcp(&proxy.host, proxy.port);
         }
         Target::Tcp(&self.host, self.port)
+    }
+
+    /// Adds the address of [`Self::target`] to the error of an attempt to open its socket, unless a server is named there.
+    #[must_use]
+    pub fn unreached(&self, error: io::Error) -> io::Error {
+        let name = || match self.target() {
+            Target::Unix(path) => path.to_owned(),
+            Target::Tcp(host, port) => host_port(host, port),
+        };
+        #[cfg(feature = "proxy")]
+        if self.options.proxy.is_some() && self.scheme != Scheme::Unix {
+            return at_server(|| format!("the proxy {}", name()), error);
+        }
+        at_server(name, error)
+    }
+
+    /// Adds the server to the error of a handshake.
+    #[must_use]
+    pub fn unopened(&self, error: io::Error) -> io::Error {
+        if self.scheme == Scheme::Unix {
+            return self.unreached(error);
+        }
+        let server = || host_port(&self.host, self.port);
+        #[cfg(feature = "proxy")]
+        if let Some(proxy) = &self.options.proxy {
+            let proxy = host_port(&proxy.host, proxy.port);
+            return at_server(|| format!("{} through the proxy {proxy}", server()), error);
+        }
+        at_server(server, error)
     }
 
     /// Returns the settings of TCP sockets, if any is set.
@@ -238,7 +270,8 @@ impl<W: Transport> Opened<W> {
     pub async fn new(transport: W, dialler: &Dialler) -> io::Result<Self> {
         #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
         if let Some(stages) = dialler.stages()? {
-            let staged = crate::staged::Staged::open(transport, stages).await?;
+            let staged = crate::staged::Staged::open(transport, stages).await;
+            let staged = staged.map_err(|error| dialler.unopened(error))?;
             return Ok(Self::Staged(Box::new(staged)));
         }
         #[cfg(not(any(feature = "proxy", feature = "tls", feature = "websocket")))]
@@ -360,7 +393,7 @@ pub fn interleave(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<Socket
 /// answered for [`NEXT_ADDRESS`].
 ///
 /// # Errors
-/// All addresses failed: the error of the last one. Or there is no address.
+/// All addresses failed: the error of the last one, with this address. Or there is no address.
 pub async fn race<T, F, W>(
     addresses: impl IntoIterator<Item = SocketAddr>,
     connect: impl Fn(SocketAddr) -> F,
@@ -370,19 +403,19 @@ where
     F: Future<Output = io::Result<W>>,
 {
     let mut waiting = VecDeque::from(interleave(addresses));
-    let mut trying: Vec<Pin<Box<F>>> = Vec::new();
+    let mut trying: Vec<(SocketAddr, Pin<Box<F>>)> = Vec::new();
     let mut timer = T::after(Duration::ZERO);
     let mut why = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     poll_fn(move |cx| {
         loop {
             let mut failed = false;
             let mut index = 0;
-            while let Some(attempt) = trying.get_mut(index) {
+            while let Some((address, attempt)) = trying.get_mut(index) {
                 match attempt.as_mut().poll(cx) {
                     Poll::Pending => index += 1,
                     Poll::Ready(Ok(transport)) => return Poll::Ready(Ok(transport)),
                     Poll::Ready(Err(error)) => {
-                        why = error;
+                        why = at_address(*address, error);
                         failed = true;
                         drop(trying.remove(index));
                     }
@@ -396,7 +429,7 @@ where
                 return Poll::Pending;
             }
             if let Some(address) = waiting.pop_front() {
-                trying.push(Box::pin(connect(address)));
+                trying.push((address, Box::pin(connect(address))));
                 timer.reset(NEXT_ADDRESS);
             }
         }

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use mqtt_agent::{Error, Flow, NextDial};
 
 use crate::hub::{Hub, Output};
+use crate::unreached::at_server;
 
 /// A transport of an async runtime.
 pub trait Transport: Unpin {
@@ -122,7 +123,11 @@ where
     match timeout::<T, _>(limit, dial()).await {
         Some(Ok(transport)) => Ok(transport),
         Some(Err(error)) => Err(cannot_connect(error)),
-        None => Err(Error::TimedOut("opening the connection")),
+        None => {
+            let why = "opening the connection took too long";
+            let why = io::Error::new(io::ErrorKind::TimedOut, why);
+            Err(cannot_connect(at_server(|| hub.server(), why)))
+        }
     }
 }
 

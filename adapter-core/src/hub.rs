@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mqtt_agent::{
     Agent, AgentEvent, Credentials, CredentialsSource, Error, Flow, Message, NextDial, Options,
-    RequestId, RouteId,
+    RequestId, RouteId, Scheme,
 };
 use mqtt_proto::ReasonCode;
 use mqtt_session::Instant;
@@ -19,6 +19,7 @@ use crate::events::EventLog;
 #[cfg(feature = "store")]
 use crate::storage::Storage;
 use crate::tickets::Tickets;
+use crate::unreached::host_port;
 
 /// Bytes for the driver to write: a copy of the outgoing bytes, so that the driver does not hold the lock during a write.
 #[derive(Debug, Default)]
@@ -167,6 +168,16 @@ impl Hub {
     #[must_use]
     pub fn dial_timeout(&self) -> Duration {
         self.lock().agent.options().dial_timeout
+    }
+
+    /// Returns the name of the server, for an error.
+    pub(crate) fn server(&self) -> String {
+        let state = self.lock();
+        let options = state.agent.options();
+        match options.scheme {
+            Scheme::Unix => options.path.clone(),
+            _ => host_port(&options.host, options.port),
+        }
     }
 
     /// Returns the source of the credentials for the next attempt.

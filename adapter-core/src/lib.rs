@@ -21,6 +21,7 @@ mod staged;
 #[cfg(feature = "store")]
 mod storage;
 mod tickets;
+mod unreached;
 
 pub use bytes;
 pub use connection::Connection;

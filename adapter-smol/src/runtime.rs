@@ -58,6 +58,12 @@ pub(crate) type Socket = Either<Stream<TcpStream>, Stream<TcpStream>>;
 
 /// Opens a socket.
 pub(crate) async fn connect(dialler: &Dialler) -> io::Result<Socket> {
+    open(dialler)
+        .await
+        .map_err(|error| dialler.unreached(error))
+}
+
+async fn open(dialler: &Dialler) -> io::Result<Socket> {
     match dialler.target() {
         Target::Tcp(host, port) => {
             #[cfg(feature = "srv")]

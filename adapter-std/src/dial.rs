@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mqtt_adapter_core::dial::{Dialler, NEXT_ADDRESS, Target, interleave};
+use mqtt_adapter_core::dial::{Dialler, NEXT_ADDRESS, Target, at_address, interleave};
 
 use crate::drive::Split;
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
@@ -35,6 +35,10 @@ macro_rules! socket {
 
 impl Socket {
     fn open(dialler: &Dialler, until: Instant) -> io::Result<Self> {
+        Self::connect(dialler, until).map_err(|error| dialler.unreached(error))
+    }
+
+    fn connect(dialler: &Dialler, until: Instant) -> io::Result<Self> {
         match dialler.target() {
             Target::Tcp(host, port) => {
                 #[cfg(feature = "srv")]
@@ -200,7 +204,7 @@ fn attempt(
         } else {
             connect(address, rest)
         };
-        let _ = sender.send(connected);
+        let _ = sender.send(connected.map_err(|why| at_address(address, why)));
     });
 }
 
@@ -227,7 +231,10 @@ impl Line {
         #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
         if let Some(stages) = dialler.stages()? {
             let socket = Socket::open(dialler, until)?;
-            return Staged::open(socket, stages, until).map(Self::Staged);
+            let staged = Staged::open(socket, stages, until);
+            return staged
+                .map(Self::Staged)
+                .map_err(|error| dialler.unopened(error));
         }
         #[cfg(not(any(feature = "proxy", feature = "tls", feature = "websocket")))]
         dialler.check()?;

@@ -84,6 +84,12 @@ pub type Socket = Either<Stream<TcpStream>, Stream<TcpStream>>;
 /// # Errors
 /// The name has no address, or nobody listens there.
 pub async fn connect(dialler: &Dialler) -> io::Result<Socket> {
+    open(dialler)
+        .await
+        .map_err(|error| dialler.unreached(error))
+}
+
+async fn open(dialler: &Dialler) -> io::Result<Socket> {
     match dialler.target() {
         Target::Tcp(host, port) => {
             #[cfg(feature = "srv")]

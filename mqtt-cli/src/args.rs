@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use mqtt_tokio::proto::{PropertyId, QoS, Version};
-use mqtt_tokio::{Options, OwnedWill, Publication, Scheme};
+use mqtt_tokio::{Options, OwnedWill, Publication};
 
 use crate::failure::{Failure, fail};
 use crate::link::{Dial, local_addresses};
@@ -212,10 +212,10 @@ impl ConnectArgs {
             Some((address, topic)) => (address.len() + scheme, Some(topic)),
             None => (url.len(), None),
         };
-        let mut options = Options::from_url(url.get(..address).unwrap_or(url))?;
-        if options.scheme == Scheme::Unix {
+        if url.starts_with("unix:") {
             return Err(fail("unix://: give --unix PATH, and -t for the topic"));
         }
+        let mut options = Options::from_url(url.get(..address).unwrap_or(url))?;
         // The URL of a configuration file is only a default.
         if let Some(host) = &self.host {
             options.host.clone_from(host);

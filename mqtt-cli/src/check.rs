@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use mqtt_adapter_core::dial::{Dialler, Target};
+use mqtt_adapter_core::dial::Dialler;
 use mqtt_tokio::Options;
 use mqtt_tokio::proto::{
     ConnAck, Connect, Decoded, Encode as _, MAX_PACKET, Packet, PacketId, PropertyId, QoS,
@@ -251,15 +251,9 @@ fn connack_facts(connack: &ConnAck<'_>, version: Version) -> Facts {
 
 impl Probe {
     fn open(dialler: &Dialler, check: &Check, version: Version) -> Result<Self, Failure> {
-        let stream = Layered::open(dialler, check.timeout).map_err(|error| {
-            let what = match dialler.target() {
-                Target::Tcp(host, port) => format!("{host}:{port}"),
-                Target::Unix(path) => path.to_owned(),
-            };
-            Failure::io(&error, &what)
-        })?;
+        let stream = Layered::open(dialler, check.timeout);
         Ok(Self {
-            stream,
+            stream: stream.map_err(|error| Failure::io(&error))?,
             version,
             buffer: Vec::new(),
         })

@@ -74,11 +74,11 @@ impl Failure {
         }
     }
 
-    /// Makes the error of a connection to `what` that could not be opened.
-    pub(crate) fn io(error: &io::Error, what: &str) -> Self {
+    /// Makes the error of a connection that could not be opened. The error names the server.
+    pub(crate) fn io(error: &io::Error) -> Self {
         Self {
             code: of_layers(error),
-            message: format!("{what}: {error}"),
+            message: error.to_string(),
         }
     }
 

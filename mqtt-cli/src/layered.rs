@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use mqtt_adapter_core::bytes::BytesMut;
-use mqtt_adapter_core::dial::{Dialler, Target, interleave};
+use mqtt_adapter_core::dial::{Dialler, Target, at_address, interleave};
 use mqtt_adapter_core::srv::connect_blocking;
 use mqtt_adapter_core::transport::Stack;
 
@@ -24,18 +24,23 @@ impl Layered {
     /// Opens a connection and performs the handshakes; each wait takes at most `limit`.
     pub(crate) fn open(dialler: &Dialler, limit: Duration) -> io::Result<Self> {
         let mut layered = Self {
-            socket: socket(dialler, limit)?,
+            socket: socket(dialler, limit).map_err(|error| dialler.unreached(error))?,
             stack: dialler.stages()?.unwrap_or_default(),
         };
+        layered.shake().map_err(|error| dialler.unopened(error))?;
+        Ok(layered)
+    }
+
+    /// Performs the handshakes.
+    fn shake(&mut self) -> io::Result<()> {
         let mut early = Vec::new();
-        while !layered.stack.is_open() {
-            layered.flush()?;
-            if layered.read_once(&mut early)? == 0 {
+        while !self.stack.is_open() {
+            self.flush()?;
+            if self.read_once(&mut early)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        layered.flush()?;
-        Ok(layered)
+        self.flush()
     }
 
     /// Sends all these bytes.
@@ -121,7 +126,7 @@ fn tcp(host: &str, port: u16, limit: Duration) -> io::Result<Box<dyn Socket>> {
                 stream.set_nodelay(true)?;
                 return Ok(Box::new(stream));
             }
-            Err(error) => last = error,
+            Err(error) => last = at_address(*address, error),
         }
     }
     Err(last)

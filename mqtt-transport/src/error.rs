@@ -73,6 +73,13 @@ impl Error {
             .map(|source| -> &(dyn std::error::Error + 'static) { source })
     }
 
+    /// Puts the name of a server, or another place, in front of the message.
+    #[must_use]
+    pub fn at(mut self, place: &str) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     /// Returns the kind of the error.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use mqtt_agent::Scheme;
 
 use crate::driver::{Timer, timeout};
+use crate::unreached::{at_server, host_port};
 
 /// How many servers of a domain are tried at most.
 const MOST: usize = 16;
@@ -141,9 +142,8 @@ fn share(until: Instant, left: usize) -> Duration {
 }
 
 /// Adds the server to an error.
-fn failed(endpoint: &Endpoint, error: &io::Error) -> io::Error {
-    let Endpoint { host, port } = endpoint;
-    io::Error::new(error.kind(), format!("{host}:{port}: {error}"))
+fn failed(endpoint: &Endpoint, error: io::Error) -> io::Error {
+    at_server(|| host_port(&endpoint.host, endpoint.port), error)
 }
 
 /// Connects to the first of these servers that answers. The next one is tried when one has failed, because their order tells which are the
@@ -166,8 +166,8 @@ where
         let attempt = timeout::<T, _>(share(until, count - n), connect(endpoint.clone()));
         match attempt.await {
             Some(Ok(transport)) => return Ok(transport),
-            Some(Err(error)) => why = failed(&endpoint, &error),
-            None => why = failed(&endpoint, &io::ErrorKind::TimedOut.into()),
+            Some(Err(error)) => why = failed(&endpoint, error),
+            None => why = failed(&endpoint, io::ErrorKind::TimedOut.into()),
         }
     }
     Err(why)
@@ -187,7 +187,7 @@ pub fn connect_blocking<W>(
         let by = Instant::now() + share(until, endpoints.len() - n);
         match connect(endpoint, by) {
             Ok(transport) => return Ok(transport),
-            Err(error) => why = failed(endpoint, &error),
+            Err(error) => why = failed(endpoint, error),
         }
     }
     Err(why)

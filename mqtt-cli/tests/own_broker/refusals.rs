@@ -68,6 +68,50 @@ fn a_server_certificate_that_does_not_match_is_refused() {
     );
 }
 
+/// Nobody listens: each command names the server, or the proxy before it, and never a password.
+#[test]
+fn a_server_that_cannot_be_reached_is_named() {
+    let port = &free_port().to_string();
+    let host = |scheme| format!("{scheme}://joe:hidden@localhost:{port}");
+    let at = format!("localhost:{port} (");
+    let [plain, tls, ws, wss, proxy] = ["mqtt", "mqtts", "ws", "wss", "socks5h"].map(host);
+    let behind = format!("the proxy {at}");
+    let url_or_socket = [
+        (&["-L", &plain][..], at.as_str()),
+        (&["-L", &tls, "--insecure"], &at),
+        (&["-L", &ws], &at),
+        (&["-L", &wss, "--insecure"], &at),
+        (&["--unix", "/nowhere/socket"], "/nowhere/socket: "),
+        (&["-L", "mqtt://nowhere.invalid"], "nowhere.invalid:1883: "),
+        (&["-L", "mqtt://other.example", "--proxy", &proxy], &behind),
+    ];
+    let commands: [&[&str]; 3] = [
+        &["pub", "-t", "a", "-m", "x"],
+        &["sub", "-t", "a"],
+        &["rr", "-t", "a", "-e", "b", "-m", "x"],
+    ];
+    for (words, name) in url_or_socket {
+        for command in commands {
+            names_the_server(&[command, words].concat(), name);
+        }
+    }
+    names_the_server(&["check", &wss, "--insecure"], &at);
+    let bench = ["bench", "-h", "localhost", "-p", port, "-d", "1"];
+    names_the_server(&bench, &at);
+    names_the_server(&[&bench[..], &["--ws"]].concat(), &at);
+    let address = ["pub", "-t", "a", "-m", "x", "-h", "127.0.0.1", "-p", port];
+    names_the_server(&address, &format!("connect: 127.0.0.1:{port}: "));
+}
+
+fn names_the_server(words: &[&str], name: &str) {
+    let ended = run(MQTT, words, "");
+    let line = &ended.stderr;
+    assert_eq!(ended.code, Some(1), "{words:?}: {line}");
+    assert_eq!(line.lines().count(), 1, "{words:?}: {line}");
+    assert_eq!(line.matches(name).count(), 1, "{words:?}: {line}");
+    assert!(!line.contains("hidden"), "{words:?}: {line}");
+}
+
 #[test]
 fn unusable_options_are_refused() {
     for (words, text) in [
@@ -75,6 +119,7 @@ fn unusable_options_are_refused() {
         (&["--ciphers", "ALL"], "--ciphers"),
         (&["--cert", "c"], "need TLS"),
         (&["--cafile", "no such"], "no such: No such file"),
+        (&["-L", "unix:///path"], "give --unix PATH"),
         (
             &["--tls-use-os-certs", "--tls-version", "tlsv1.1"],
             "tlsv1.2 and tlsv1.3 are spoken",

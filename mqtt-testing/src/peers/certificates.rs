@@ -135,6 +135,15 @@ impl Authority {
         pem_source(&self.pem)
     }
 
+    /// Returns its own certificate and key, as those who mistake it for a server's use them.
+    #[must_use]
+    pub fn own(&self) -> Issued {
+        Issued {
+            certificate: self.pem.clone(),
+            key: self.issuer.key().serialize_pem(),
+        }
+    }
+
     /// Signs a certificate.
     ///
     /// # Panics

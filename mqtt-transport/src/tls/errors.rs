@@ -90,6 +90,10 @@ fn certificate(reason: &CertificateError, side: Side) -> (ErrorKind, String) {
         CertificateError::InvalidPurposeContext { .. } | CertificateError::InvalidPurpose => {
             format!("{whose} may not be used for this: {reason}")
         }
+        // The error of webpki is not public here.
+        CertificateError::Other(error) if error.to_string().contains("CaUsedAsEndEntity") => {
+            format!("{whose} is that of a CA: use one that a CA has signed")
+        }
         other => format!("{whose} is not accepted: {other}"),
     };
     (ErrorKind::Certificate, message)

@@ -120,6 +120,19 @@ fn an_unknown_authority_is_told() {
     );
 }
 
+/// The first certificate that `openssl req -x509` makes is that of a CA.
+#[test]
+fn the_certificate_of_an_authority_is_no_server() {
+    let authority = Authority::new("a");
+    let server = TlsServerOptions::new(authority.own().pair());
+    let mut case = Case::with(authority, &Subject::host("localhost"));
+    case.server = server;
+    assert_eq!(
+        case.refused(ErrorKind::Certificate),
+        "the server's certificate is that of a CA: use one that a CA has signed"
+    );
+}
+
 #[test]
 fn a_pinned_certificate_is_enough_and_the_only_one() {
     let authority = Authority::new("a");

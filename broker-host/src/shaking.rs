@@ -99,23 +99,60 @@ impl Shaker {
 /// Does steps until the broker ends.
 fn work(steps: &Mutex<Receiver<Step>>, done: &Mutex<Done>, served: &AtomicU32) {
     lower_priority();
-    let (mut end, mut seen) = (Instant::now(), 0);
+    let mut pace = Pace::new(Instant::now());
     loop {
         let next = lock(steps).recv();
         let Ok(step) = next else {
             return;
         };
-        let start = Instant::now();
-        if start > end + BUSY {
-            seen = served.load(Ordering::Relaxed);
-        }
+        pace.begin(Instant::now(), served.load(Ordering::Relaxed));
         finish(step, done);
-        let took = start.elapsed();
-        let before = std::mem::replace(&mut seen, served.load(Ordering::Relaxed));
-        if before != seen {
-            std::thread::sleep(took * (SHARE - 1));
+        let pause = pace.end(Instant::now(), served.load(Ordering::Relaxed));
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
         }
-        end = Instant::now();
+        pace.resume(Instant::now());
+    }
+}
+
+/// Decides how long a thread pauses after a step.
+#[derive(Debug)]
+struct Pace {
+    /// When the present step began, or the pause after the last one ended.
+    since: Instant,
+    /// How often others had been served then.
+    seen: u32,
+}
+
+impl Pace {
+    const fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            seen: 0,
+        }
+    }
+
+    /// Notes the begin of a step. Those that were served in the pause before it, or shortly after it, count as served beside the step: a
+    /// message that comes each millisecond finds most steps between two others.
+    fn begin(&mut self, now: Instant, served: u32) {
+        if now > self.since + BUSY {
+            self.seen = served;
+        }
+        self.since = now;
+    }
+
+    /// Notes the end of a step. Returns the pause after it.
+    fn end(&mut self, now: Instant, served: u32) -> Duration {
+        let took = now.saturating_duration_since(self.since);
+        match std::mem::replace(&mut self.seen, served) == served {
+            true => Duration::ZERO,
+            false => took * (SHARE - 1),
+        }
+    }
+
+    /// Notes the end of the pause.
+    const fn resume(&mut self, now: Instant) {
+        self.since = now;
     }
 }
 
@@ -142,4 +179,87 @@ fn lower_priority() {}
 /// The values are valid at any time, even if a thread panicked while it held the lock.
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long a step takes.
+    const STEP: Duration = Duration::from_micros(250);
+
+    /// A thread in virtual time that has a step at any time, or each time after `idle`.
+    struct Thread {
+        pace: Pace,
+        start: Instant,
+        now: Instant,
+        worked: Duration,
+        idle: Duration,
+    }
+
+    impl Thread {
+        fn new(idle: Duration) -> Self {
+            let start = Instant::now();
+            Self {
+                pace: Pace::new(start),
+                start,
+                now: start,
+                worked: Duration::ZERO,
+                idle,
+            }
+        }
+
+        /// Does so many steps. `served` returns how often others have been served after this time.
+        fn work(&mut self, steps: u32, served: impl Fn(Duration) -> u32) {
+            for _ in 0..steps {
+                self.now += self.idle;
+                self.pace.begin(self.now, served(self.now - self.start));
+                self.now += STEP;
+                self.worked += STEP;
+                self.now += self.pace.end(self.now, served(self.now - self.start));
+                self.pace.resume(self.now);
+            }
+        }
+
+        /// Returns which part of the time it worked, in thousandths.
+        fn share(&self) -> u128 {
+            self.worked.as_nanos() * 1_000 / (self.now - self.start).as_nanos()
+        }
+    }
+
+    /// Returns a function that counts one service in each span.
+    fn each(span: Duration) -> impl Fn(Duration) -> u32 {
+        move |time| u32::try_from(time.as_nanos() / span.as_nanos()).unwrap()
+    }
+
+    #[test]
+    fn a_thread_works_for_a_tenth_of_the_time_while_others_are_served() {
+        for micros in [1, 100, 1_000, 2_000] {
+            let mut thread = Thread::new(Duration::ZERO);
+            thread.work(1_000, each(Duration::from_micros(micros)));
+            let share = thread.share();
+            assert!((90..=111).contains(&share), "{micros} us: {share}");
+        }
+    }
+
+    #[test]
+    fn a_thread_does_not_pause_while_nobody_else_is_served() {
+        let mut thread = Thread::new(Duration::ZERO);
+        thread.work(1_000, |_| 7);
+        // The first step cannot know since when.
+        assert!(thread.share() > 980, "{}", thread.share());
+        let mut rare = Thread::new(Duration::ZERO);
+        rare.work(1_000, each(Duration::from_millis(100)));
+        assert!(rare.share() > 900, "{}", rare.share());
+    }
+
+    #[test]
+    fn what_was_served_long_before_a_step_does_not_delay_the_next_one() {
+        let mut thread = Thread::new(2 * BUSY);
+        // One service in each gap, soon after its begin.
+        let (idle, cycle) = (thread.idle, thread.idle + STEP);
+        let served = |time: Duration| u32::try_from((time + idle).as_nanos() / cycle.as_nanos());
+        thread.work(100, |time| served(time).unwrap());
+        assert_eq!(thread.now - thread.start, cycle * 100);
+    }
 }

@@ -10,6 +10,7 @@ use mqtt_session::{Instant, Token};
 
 use super::messages::{KEPT, Origin, RecordState, Unneeded};
 use super::name::Record;
+use super::window::Flight;
 use crate::broker::{Broker, usize_of};
 use crate::fanout::Target;
 use crate::hooks::Hooks;
@@ -252,7 +253,11 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         if let Some(recorded) = &mut session.recorded {
-            recorded.flights.insert(token, (record, has_flow));
+            recorded.flights.add(Flight {
+                token,
+                record,
+                has_flow,
+            });
         }
         if let Some(index) = session.connection {
             self.machine_changed(index);
@@ -360,10 +365,11 @@ impl<H: Hooks> Broker<H> {
         }
         if let Some(session) = self.sessions.get_mut(usize_of(key))
             && let Some(recorded) = &mut session.recorded
-            && let Some((record, has_flow)) = recorded.flights.remove(&token)
+            && let Some(flight) = recorded.flights.end(token)
         {
+            let record = flight.record;
             let target = record.target(recorded.number);
-            self.done(record.message(), target, has_flow);
+            self.done(record.message(), target, flight.has_flow);
         }
     }
 

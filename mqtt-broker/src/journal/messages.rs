@@ -1,11 +1,9 @@
 //! Knows which messages are in the store. A message is stored until none of its targets needs it.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use mqtt_session::proto::{PacketId, QoS};
 use mqtt_session::records::broker::{Entry, Flow, Message as Recorded, Target, Targets};
 
+use super::numbered::Numbered;
 use super::{Journal, Record, append};
 
 /// A recorded message.
@@ -45,7 +43,7 @@ pub(super) enum RecordState {
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     pub(super) last: u64,
-    left: HashMap<u64, StoredMessage, BuildHasherDefault<OfNumbers>>,
+    left: Numbered<StoredMessage>,
     pub(super) stage: RecordState,
     /// The number of the message that is being delivered.
     number: u64,
@@ -61,28 +59,6 @@ pub(super) struct Messages {
     early: Vec<u64>,
     /// Memory for the packet of the message.
     pub(super) packet: Vec<u8>,
-}
-
-/// Hashes the numbers of messages. The broker counts them, so that a client cannot choose numbers that collide.
-#[derive(Clone, Copy, Debug, Default)]
-struct OfNumbers(u64);
-
-impl Hasher for OfNumbers {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // Consecutive numbers differ in the upper and in the lower bits of the hash, which the map uses for different purposes.
-        let product = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = product ^ (product >> 32);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(self.0 ^ u64::from(*byte));
-        }
-    }
 }
 
 impl Journal {
@@ -192,12 +168,12 @@ impl Journal {
     }
 
     pub(super) fn is_kept(&self, message: u64) -> bool {
-        self.messages.left.contains_key(&message)
+        self.messages.left.contains(message)
     }
 
     /// Adds a target to a recorded message.
     pub(super) fn one_more(&mut self, message: u64) {
-        if let Some(left) = self.messages.left.get_mut(&message) {
+        if let Some(left) = self.messages.left.get_mut(message) {
             left.targets = left.targets.saturating_add(1);
         }
     }
@@ -210,17 +186,14 @@ impl Journal {
             messages.early.push(session);
             return None;
         }
-        let left = messages.left.get_mut(&message)?;
+        let left = messages.left.get_mut(message)?;
         left.targets = left.targets.saturating_sub(1);
         if left.targets > 0 {
             left.done.push(session);
             self.write_flow(message, session, Some(Flow::Done));
             return None;
         }
-        let left = messages.left.remove(&message)?;
-        if messages.left.is_empty() {
-            messages.left.shrink_to(KEPT_MESSAGES);
-        }
+        let left = messages.left.remove(message)?;
         let mut flows = left.done;
         if has_flow {
             flows.push(session);
@@ -248,6 +221,3 @@ pub(super) struct Unneeded {
 
 /// How many bytes of memory for targets and for a packet stay allocated.
 pub(super) const KEPT: usize = 64 << 10;
-
-/// For how many messages memory stays allocated when no message is stored.
-const KEPT_MESSAGES: usize = 16 << 10;

@@ -19,9 +19,11 @@ use crate::router::Share;
 mod flights;
 mod messages;
 mod name;
+mod numbered;
 mod record;
 mod restore;
 mod saved;
+mod window;
 
 pub(crate) use flights::steps_of;
 use messages::Messages;

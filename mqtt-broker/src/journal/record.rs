@@ -10,7 +10,7 @@ use mqtt_session::records::broker::{
 use mqtt_session::{Instant, Token};
 
 use super::messages::Origin;
-use super::name::Record;
+use super::window::Window;
 use crate::broker::{Broker, usize_of};
 use crate::hooks::Hooks;
 use crate::message::Message;
@@ -27,8 +27,8 @@ pub(crate) struct Recorded {
     pub(super) is_written: bool,
     /// Its expiry in seconds.
     pub(super) expiry: u32,
-    /// Its recorded messages in flight, and whether the delivery of each may have a record.
-    pub(super) flights: BTreeMap<Token, (Record, bool)>,
+    /// Its recorded messages in flight.
+    pub(super) flights: Window,
     /// Received QoS 2 messages whose identifiers are not free, with the numbers of the messages.
     pub(super) received: BTreeMap<PacketId, u64>,
 }
@@ -80,7 +80,7 @@ impl<H: Hooks> Broker<H> {
                 outlives,
                 is_written: false,
                 expiry,
-                flights: BTreeMap::new(),
+                flights: Window::default(),
                 received: BTreeMap::new(),
             }));
         }
@@ -176,11 +176,12 @@ impl<H: Hooks> Broker<H> {
             shared.is_some_and(|item| item.qos == QoS::AtLeastOnce)
         };
         let ended: Vec<_> = flights
-            .into_iter()
-            .filter(|(token, _)| !handed_over(token))
+            .into_flights()
+            .filter(|flight| !handed_over(&flight.token))
             .collect();
-        for (_, (record, has_flow)) in ended {
-            self.done(record.message(), record.target(number), has_flow);
+        for flight in ended {
+            let record = flight.record;
+            self.done(record.message(), record.target(number), flight.has_flow);
         }
         for id in received.into_keys() {
             self.write(&Entry::Received {
@@ -405,9 +406,10 @@ impl<H: Hooks> Broker<H> {
     pub(super) fn record_released(&mut self, key: u32, token: Token) {
         if let Some(session) = self.sessions.get_mut(usize_of(key))
             && let Some(recorded) = &mut session.recorded
-            && let Some((record, has_flow)) = recorded.flights.get_mut(&token)
+            && let Some(flight) = recorded.flights.get_mut(token)
         {
-            *has_flow = true;
+            flight.has_flow = true;
+            let record = flight.record;
             let target = record.target(recorded.number);
             if let Some(journal) = &mut self.journal {
                 let flow = Flow::Released(token.number());

@@ -14,6 +14,7 @@ use super::Recorded;
 use super::messages::Origin;
 use super::name::Record as RecordName;
 use super::saved::{Flight, RestoreError, Saved, SavedMessage, SavedSession, SavedTarget, State};
+use super::window::{self, Window};
 use crate::broker::{Broker, number, to_u64, usize_of};
 use crate::fanout::Routed;
 use crate::hooks::Hooks;
@@ -129,7 +130,7 @@ impl<H: Hooks> Broker<H> {
             outlives: saved.expiry > 0,
             is_written: true,
             expiry: saved.expiry,
-            flights: BTreeMap::new(),
+            flights: Window::default(),
             received: BTreeMap::new(),
         }));
         let due = session.due();
@@ -339,9 +340,11 @@ impl<H: Hooks> Broker<H> {
             return Ok(());
         };
         if let Some(recorded) = &mut session.recorded {
-            recorded
-                .flights
-                .insert(token, (item.message.record(), true));
+            recorded.flights.add(window::Flight {
+                token,
+                record: item.message.record(),
+                has_flow: true,
+            });
         }
         if item.share.is_some() {
             session.shared.insert(token, item);

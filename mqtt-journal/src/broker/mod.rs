@@ -7,8 +7,10 @@ use crate::fields::Fields;
 use crate::format::Format;
 use crate::record::{Kind, MAX_RECORD, Record};
 
+mod short;
 mod values;
 
+use short::Short;
 use values::{text, whole_u64};
 
 pub use values::{
@@ -19,10 +21,10 @@ pub use values::{
 const SESSION: Kind = Kind::new(16);
 const SUBSCRIPTION: Kind = Kind::new(17);
 const WISH: Kind = Kind::new(18);
-const RECEIVED: Kind = Kind::new(19);
+pub(crate) const RECEIVED: Kind = Kind::new(19);
 const RETAINED: Kind = Kind::new(20);
 pub(crate) const MESSAGE: Kind = Kind::new(21);
-const FLOW: Kind = Kind::new(22);
+pub(crate) const FLOW: Kind = Kind::new(22);
 pub(crate) const DUE_WILL: Kind = Kind::new(23);
 
 /// Stands for a time that is never reached.
@@ -245,6 +247,14 @@ impl<'a> Entry<'a> {
     /// Passes the bytes of the record to `put`, piece by piece, and returns their number. Returns `None`, and passes nothing, if the
     /// record would be longer than [`MAX_RECORD`].
     pub fn put(&self, put: &mut impl FnMut(&[u8])) -> Option<usize> {
+        if let Some(short) = self.short() {
+            let record = short.record();
+            put(record);
+            return Some(record.len());
+        }
+        if let Self::Message(number, Some(message)) = self {
+            return put_message(*number, message, put);
+        }
         let (key_len, body) = self.lengths()?;
         let len = whole(key_len, body)?;
         let (body, body_bytes) = body.encode();
@@ -256,6 +266,29 @@ impl<'a> Entry<'a> {
         self.put_value(put);
         Some(len)
     }
+}
+
+/// Passes the record of a message to `put` in three pieces, since a broker writes one for each message.
+fn put_message(number: u64, message: &Message<'_>, put: &mut impl FnMut(&[u8])) -> Option<usize> {
+    let short = Short::of_message(number, message);
+    let (targets, packet) = (message.targets.bytes(), message.packet);
+    let body = short.len().checked_add(targets.len())?;
+    let body = body.checked_add(packet.len())?;
+    let len = VarInt::new(u32::try_from(body).ok()?)?;
+    let whole = len.encoded_len().checked_add(body)?;
+    if whole > MAX_RECORD {
+        return None;
+    }
+    let mut front = [0; 4 + Short::ROOM];
+    let (len, len_bytes) = len.encode();
+    let end = len_bytes.checked_add(short.len())?;
+    let (first, rest) = front.split_at_mut_checked(len_bytes)?;
+    first.copy_from_slice(len.get(..len_bytes)?);
+    rest.get_mut(..short.len())?.copy_from_slice(short.body());
+    put(front.get(..end)?);
+    put(targets);
+    put(packet);
+    Some(whole)
 }
 
 /// Returns the length of a record; `None` if it would be longer than [`MAX_RECORD`].

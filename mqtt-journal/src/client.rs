@@ -11,8 +11,8 @@ use crate::record::{Kind, Parts, Record};
 pub const MAX_NOTE: usize = 64;
 
 const SESSION: Kind = Kind::new(1);
-const OUTGOING: Kind = Kind::new(2);
-const RECEIVED: Kind = Kind::new(3);
+pub(crate) const OUTGOING: Kind = Kind::new(2);
+pub(crate) const RECEIVED: Kind = Kind::new(3);
 
 /// A decoded record of a client's session machine.
 ///

@@ -2,7 +2,8 @@
 
 use mqtt_proto::VarInt;
 
-use crate::broker::{DUE_WILL, MESSAGE};
+use crate::broker::{DUE_WILL, FLOW, MESSAGE, RECEIVED};
+use crate::client::{OUTGOING, RECEIVED as HELD};
 use crate::error::{Damaged, Fault};
 
 /// Length in bytes of the longest record, with its length field.
@@ -45,6 +46,12 @@ impl Kind {
     #[must_use]
     pub const fn is_put_once(self) -> bool {
         self.0 == MESSAGE.0 || self.0 == DUE_WILL.0
+    }
+
+    /// Returns whether most entries of this kind last only as long as the delivery of a message.
+    #[must_use]
+    pub const fn is_brief(self) -> bool {
+        self.0 == OUTGOING.0 || self.0 == HELD.0 || self.0 == RECEIVED.0 || self.0 == FLOW.0
     }
 
     /// Returns the first byte of a record of this kind.

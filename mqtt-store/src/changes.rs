@@ -2,7 +2,9 @@
 
 use std::cmp::Ordering;
 
-use mqtt_journal::{Damaged, Kind, Record, Records};
+use mqtt_journal::{Kind, Record, Records};
+
+use crate::error::Failure;
 
 /// The new value of each key; `None` deletes the key. Only the last record for a key counts, so a message that was stored and
 /// deleted between two transactions is never written to disk.
@@ -55,10 +57,15 @@ impl<'a> Changes<'a> {
         self.last.iter().copied()
     }
 
-    /// Returns how many bytes the changes take as records.
-    pub(crate) fn len_of_records(&self) -> usize {
-        let len = |record: &Record<'_>| record.encoded_len().unwrap_or(0);
-        self.last.iter().map(len).sum()
+    /// Returns the bytes of the changes as records.
+    pub(crate) fn encoded(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for record in &self.last {
+            let start = bytes.len();
+            bytes.resize(start + record.encoded_len().unwrap_or(0), 0);
+            record.write(bytes.get_mut(start..).unwrap_or_default());
+        }
+        bytes
     }
 
     /// Returns the deletions.
@@ -146,11 +153,12 @@ impl<'a> Batch<'a> {
 }
 
 /// Parses the records of a journal.
-pub(crate) fn parse(journal: &[u8]) -> Result<Batch<'_>, Damaged> {
+pub(crate) fn parse(journal: &[u8]) -> Result<Batch<'_>, Failure> {
     let mut batch = Batch::default();
     let mut records = Records::new(journal);
     while let Some(record) = records.next() {
-        batch.records.push(record?);
+        let wrong = |damaged| Failure::Broken(format!("the machine wrote no records: {damaged}"));
+        batch.records.push(record.map_err(wrong)?);
         batch.ends.push(records.consumed());
     }
     Ok(batch)

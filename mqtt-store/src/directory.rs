@@ -46,7 +46,7 @@ pub(crate) struct Directory {
 
 pub(crate) const FILE: &str = "journal.redb";
 const NEW_FILE: &str = "journal.new";
-const LOG: &str = "journal.log";
+pub(crate) const LOG: &str = "journal.log";
 const LOCK: &str = "lock";
 const RESERVE: &str = "reserve";
 

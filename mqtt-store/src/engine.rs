@@ -2,7 +2,7 @@
 
 use mqtt_journal::Record;
 
-use crate::changes::Changes;
+use crate::changes::{Changes, parse};
 use crate::error::Failure;
 
 /// A key-value store with one transaction at a time. [`crate::Store`] uses redb; another engine implements this trait.
@@ -20,6 +20,20 @@ pub trait Engine: Send {
     /// # Errors
     /// Nothing changed.
     fn commit(&mut self, changes: &Changes<'_>, room: u64) -> Result<i64, Failure>;
+
+    /// Makes the changes of these records, which are complete and in the order of the journal, or none; otherwise like
+    /// [`Self::commit`]. An engine that appends them to a log does not need to combine them first.
+    ///
+    /// # Errors
+    /// Nothing changed. [`Failure::Broken`]: the bytes are not records.
+    fn append(&mut self, records: &[u8], room: u64) -> Result<i64, Failure> {
+        let batch = parse(records)?;
+        let changes = Changes::of(batch.from(0));
+        if changes.is_empty() {
+            return Ok(0);
+        }
+        self.commit(&changes, room)
+    }
 
     /// Opens the store again after [`Failure::DiskFull`]. With `use_reserve`, deletes the reserve first.
     ///

@@ -26,6 +26,15 @@ pub enum OpenError {
         /// The kind of damage.
         why: String,
     },
+    /// The directory has a file of another program in place of a store. Neither is changed, and [`crate::Store::move_aside`] would
+    /// rename a file that is not damaged.
+    #[error("{} is no store: {what}", dir.display())]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// The file, and what it is as far as that is known.
+        what: String,
+    },
     /// The disk has not enough room for opening the store.
     #[error("there is no room on the disk to open the store {}", dir.display())]
     Full {
@@ -55,6 +64,17 @@ pub enum Failure {
     /// The bytes that were read differ from those that were written.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// The same, with the file and the place in it.
+    #[error("the store is damaged at {place}: {why}")]
+    DamagedAt {
+        /// The file, and the byte in it if that is known.
+        place: String,
+        /// The kind of damage.
+        why: String,
+    },
+    /// The file of the store belongs to another program.
+    #[error("{0}")]
+    Foreign(String),
     /// Another process owns the store now, and has its content. The machine must end its connections and forget its state.
     #[error("another process owns the store now: {0}")]
     Superseded(String),

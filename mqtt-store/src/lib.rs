@@ -13,6 +13,7 @@ mod logged;
 mod net;
 mod on_redb;
 mod store;
+mod tabled;
 mod writer;
 
 #[cfg(test)]

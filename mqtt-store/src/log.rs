@@ -6,9 +6,9 @@
 
 use std::io;
 
-use mqtt_journal::{Record, Records};
 use redb::StorageBackend;
 
+use crate::directory::LOG;
 use crate::error::Failure;
 use crate::guarded::Call;
 
@@ -27,18 +27,14 @@ pub(crate) struct Log {
     next: Option<usize>,
     /// The checksum of the last block.
     last: u32,
-    /// Memory for a block.
-    block: Vec<u8>,
 }
 
 /// Blocks begin at multiples of this, so that an interrupted write damages no earlier block.
 pub(crate) const ALIGNMENT: usize = 4096;
 
-const HEAD: usize = 36;
+/// Bytes of the head of a block.
+pub(crate) const HEAD: usize = 36;
 const MAGIC: [u8; 4] = *b"MQL1";
-
-/// How many bytes of memory for a block stay allocated.
-const KEPT: usize = 1 << 20;
 
 /// A block whose checksum is right.
 struct Block<'a> {
@@ -83,11 +79,22 @@ fn checksum(head: &[u8], records: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// Returns the failure for damage in the file of the log, at a byte if it is known.
+pub(crate) fn damaged(at: Option<usize>, why: String) -> Failure {
+    let place = match at {
+        Some(at) => format!("{LOG}, byte {at}"),
+        None => LOG.to_owned(),
+    };
+    Failure::DamagedAt { place, why }
+}
+
 /// The blocks of a half.
 #[derive(Default)]
 struct Found {
     /// The generation of the first block, and the records of the blocks that follow one another.
     chain: Option<(u64, Vec<u8>)>,
+    /// The place behind them.
+    end: usize,
     /// The latest generation of a block behind them, with its place.
     stray: Option<(u64, usize)>,
 }
@@ -122,6 +129,9 @@ impl Found {
                 }
             };
             at += (HEAD + next).next_multiple_of(ALIGNMENT);
+            if !ended {
+                found.end = at;
+            }
         }
         found
     }
@@ -139,20 +149,15 @@ impl Log {
             second_half: true,
             next: None,
             last: 0,
-            block: Vec::new(),
         }
     }
 
-    /// Reads the blocks of the latest generation, if the table lacks them: `done` is the last generation that it has. Calls
-    /// `each` with their records, in order.
-    pub(crate) fn read(
-        &mut self,
-        done: u64,
-        each: &mut dyn FnMut(&Record<'_>),
-    ) -> Result<(), Failure> {
+    /// Reads the blocks of the latest generation, if the table lacks them: `done` is the last generation that it has. Returns
+    /// their records, in order.
+    pub(crate) fn read(&mut self, done: u64) -> Result<Vec<u8>, Failure> {
         let len = self.file.len().map_err(|error| Call::Read.failed(&error))?;
         if len != u64::try_from(self.half.saturating_mul(2)).unwrap_or(u64::MAX) {
-            return Err(Failure::Damaged(format!("the log has {len} bytes")));
+            return Err(damaged(None, format!("the file has {len} bytes")));
         }
         let mut halves = [Found::default(), Found::default()];
         let mut bytes = vec![0; self.half];
@@ -173,24 +178,20 @@ impl Log {
                 && generation > done
                 && generation >= newest
             {
-                let at = index * self.half + at;
-                let why = format!("the log has no complete block before byte {at}");
-                return Err(Failure::Damaged(why));
+                let (end, at) = (index * self.half + half.end, index * self.half + at);
+                let why = format!("here is no complete block, but a later one is at byte {at}");
+                return Err(damaged(Some(end), why));
             }
         }
         if newest < done {
-            let why = format!("the log has no generation {done} of this store");
-            return Err(Failure::Damaged(why));
+            let why = format!("it does not have generation {done} of this store");
+            return Err(damaged(None, why));
         }
         self.generation = newest;
         let [first, second] = halves;
         let chain = if self.second_half { second } else { first }.chain;
-        if let Some((_, records)) = chain.filter(|(generation, _)| *generation > done) {
-            for record in Records::new(&records) {
-                each(&record.map_err(|error| Failure::Damaged(format!("the log: {error}")))?);
-            }
-        }
-        Ok(())
+        let chain = chain.filter(|(generation, _)| *generation > done);
+        Ok(chain.map(|(_, records)| records).unwrap_or_default())
     }
 
     /// Returns the bytes of a half.
@@ -211,7 +212,7 @@ impl Log {
         })
     }
 
-    /// Returns whether a block was written in this generation, since the log was opened.
+    /// Returns whether a block was written in this generation since the log was opened.
     pub(crate) const fn has_begun(&self) -> bool {
         self.next.is_some()
     }
@@ -221,26 +222,9 @@ impl Log {
         self.next = None;
     }
 
-    /// Writes a block with these records, and flushes it. Without room the log is unchanged.
-    pub(crate) fn write<'a>(
-        &mut self,
-        records: impl Iterator<Item = Record<'a>>,
-    ) -> Result<(), Failure> {
-        let mut block = std::mem::take(&mut self.block);
-        block.clear();
-        block.resize(HEAD, 0);
-        for record in records {
-            let start = block.len();
-            block.resize(start + record.encoded_len().unwrap_or(0), 0);
-            record.write(block.get_mut(start..).unwrap_or_default());
-        }
-        let result = self.write_block(&mut block);
-        block.shrink_to(KEPT);
-        self.block = block;
-        result
-    }
-
-    fn write_block(&mut self, block: &mut [u8]) -> Result<(), Failure> {
+    /// Completes the head of a block whose records are behind it, writes the block, and flushes it. Without room the log is
+    /// unchanged.
+    pub(crate) fn write(&mut self, block: &mut [u8]) -> Result<(), Failure> {
         let (second_half, generation, at, before) = match self.next {
             Some(at) => (self.second_half, self.generation, at, self.last),
             None => (!self.second_half, self.generation + 1, 0, 0),

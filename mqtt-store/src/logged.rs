@@ -8,14 +8,15 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use mqtt_journal::{Kind, Record};
 
-use crate::changes::Changes;
+use crate::changes::{Changes, parse};
 use crate::config::{Config, Durability};
 use crate::directory::Place;
 use crate::engine::{Engine, entry_size};
 use crate::error::Failure;
-use crate::log::{ALIGNMENT, Log};
-use crate::net::{Net, record};
+use crate::log::{ALIGNMENT, Log, damaged};
+use crate::net::{Name, Net};
 use crate::on_redb::OnRedb;
+use crate::tabled::Tabled;
 
 /// The entry of the table that names its log. A program that does not know the log refuses the unknown kind, and does not start
 /// without the changes that only the log has.
@@ -62,9 +63,9 @@ enum Disk {
     },
 }
 
-/// From this part of a half on, the changes go into the table, so that on a full disk the rest of the half has room for what the
-/// machine wrote before it was told.
-const PART: usize = 4;
+/// From this part of a half on, the changes go into the table. On a full disk the rest of the half has room for what the machine
+/// wrote before it was told: up to twice as many bytes as it lets wait.
+const PART: (usize, usize) = (5, 16);
 
 /// How many entries one transaction deletes while the disk is full. With pages of 4 KiB and a tree of four levels, this many fit
 /// into the reserve of 1 MiB.
@@ -140,14 +141,14 @@ impl Logged {
 
     fn open_log(&mut self, mark: Mark) -> Result<(), Failure> {
         let Some(file) = self.table.open_log()? else {
-            return Err(Failure::Damaged("its log is missing".to_owned()));
+            return Err(damaged(None, "the file is missing".to_owned()));
         };
         let half = usize::try_from(mark.half).unwrap_or(usize::MAX);
         let mut log = Log::new(file, self.flushes, mark.id, half);
         let Self { net, table, .. } = self;
-        log.read(mark.done, &mut |record| {
-            net.add(record, || size_in(table, record));
-        })?;
+        let records = log.read(mark.done)?;
+        net.add_block(&records, true, |record| size_in(table, record))
+            .map_err(|_| damaged(None, "a block has no records".to_owned()))?;
         self.log = Some(log);
         // The reader of the entries counts these changes.
         self.reported = self.net.growth;
@@ -226,11 +227,8 @@ impl Logged {
         let deletions = self.net.deletions();
         // Each change copies pages, and few are free: a small transaction needs few pages.
         for names in deletions.chunks(self.deletes_at_once) {
-            let records = names.iter().filter_map(|name| record(name, None));
-            match self
-                .table
-                .commit(&Changes::of_sorted(records.collect()), u64::MAX)
-            {
+            let records = names.iter().map(Name::deletion).collect();
+            match self.table.commit(&Changes::of_sorted(records), u64::MAX) {
                 Ok(growth) => {
                     self.grown += growth;
                     self.net.remove(names);
@@ -248,19 +246,40 @@ impl Logged {
 
     /// Makes room in the log for a block of `len` bytes. Returns whether there is room.
     fn make_room(&mut self, len: usize) -> Result<bool, Failure> {
-        let fits = |log: &Log, net: &Net| log.fits(len) || log.fits_alone(net.len() + len);
-        match &self.log {
-            None => return Ok(false),
-            Some(log) if log.fits(len) && self.net.len() + len <= log.half() / PART => {
-                return Ok(true);
-            }
-            Some(_) => self.transfer()?,
+        let Some(log) = &self.log else {
+            return Ok(false);
+        };
+        let (part, of) = PART;
+        // Most changes of a generation are undone by later ones, so the rest moves into the next generation before it goes into
+        // the table.
+        let is_small = self.net.len() <= log.half() / of * part;
+        if is_small && (log.fits(len) || log.fits_alone(self.net.len() + len)) {
+            return Ok(true);
         }
-        Ok(self.log.as_ref().is_some_and(|log| fits(log, &self.net)))
+        self.transfer()?;
+        Ok(self
+            .log
+            .as_ref()
+            .is_some_and(|log| log.fits(len) || log.fits_alone(self.net.len() + len)))
+    }
+
+    /// Stores records in the log as they are. If there is no room for that, stores the changes that they make together.
+    fn store(&mut self, records: &[u8], room: u64) -> Result<i64, Failure> {
+        let is_limited = room < u64::MAX / 2;
+        let log = self.log.as_ref();
+        if !is_limited
+            && log.is_some_and(|log| log.fits_alone(records.len()))
+            && self.make_room(records.len())?
+        {
+            self.write(records)?;
+            return Ok(self.growth());
+        }
+        let batch = parse(records)?;
+        self.store_changes(&Changes::of(batch.from(0)), room)
     }
 
     /// Stores changes: in the log, or in the table if there is no log.
-    fn store(&mut self, changes: &Changes<'_>, room: u64) -> Result<i64, Failure> {
+    fn store_changes(&mut self, changes: &Changes<'_>, room: u64) -> Result<i64, Failure> {
         if changes.is_empty() {
             return Ok(0);
         }
@@ -272,19 +291,34 @@ impl Logged {
         {
             return Err(Failure::Limit);
         }
-        let len = changes.len_of_records();
-        if !self.make_room(len)? {
-            if self.disk == Disk::Good && self.net.is_empty() {
-                // These changes are too long for the log.
-                let growth = self.table.commit(changes, room);
-                if growth == Err(Failure::DiskFull) {
-                    self.is_full()?;
-                }
-                self.grown += growth?;
-                return Ok(self.growth());
-            }
-            return Err(Failure::DiskFull);
+        let records = changes.encoded();
+        if self.make_room(records.len())? {
+            self.write(&records)?;
+            return Ok(self.growth());
         }
+        if self.disk == Disk::Good && self.net.is_empty() {
+            // These changes are too long for the log.
+            let growth = self.table.commit(changes, room);
+            if growth.is_err() {
+                // The table may have the changes nevertheless.
+                self.net.tabled = Tabled::default();
+            }
+            if growth == Err(Failure::DiskFull) {
+                self.is_full()?;
+            }
+            self.grown += growth?;
+            for record in changes.records() {
+                self.net.tabled.note(&record);
+            }
+            return Ok(self.growth());
+        }
+        Err(Failure::DiskFull)
+    }
+
+    /// Writes a block with these records, for which the log has room.
+    fn write(&mut self, records: &[u8]) -> Result<(), Failure> {
+        let is_full = self.disk != Disk::Good;
+        let counts = self.counts || is_full;
         let Self {
             log: Some(log),
             net,
@@ -294,21 +328,30 @@ impl Logged {
         else {
             return Err(Failure::DiskFull);
         };
-        if log.fits(len) {
-            log.write(changes.records())?;
-        } else {
+        let begins = !log.fits(records.len());
+        if begins {
             log.end_generation();
-            log.write(net.records().chain(changes.records()))?;
         }
-        let is_full = self.disk != Disk::Good;
-        let counts = self.counts || is_full;
-        for record in changes.records() {
-            net.add(&record, || if counts { size_in(table, &record) } else { 0 });
-        }
+        let before = |record: &Record<'_>| if counts { size_in(table, record) } else { 0 };
+        let block = net.add_block(records, begins, before)?;
+        log.write(net.block(block))?;
         if is_full {
             self.delete()?;
         }
-        Ok(self.growth())
+        Ok(())
+    }
+
+    /// Stores something, unless there was a final failure before.
+    fn until_failure(
+        &mut self,
+        store: impl FnOnce(&mut Self) -> Result<i64, Failure>,
+    ) -> Result<i64, Failure> {
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
+        let result = store(self);
+        self.failed = result.clone().err().filter(|failure| !failure.is_full());
+        result
     }
 
     /// Returns by how much the content has grown since it was last asked.
@@ -348,6 +391,8 @@ fn size_in(table: &OnRedb, record: &Record<'_>) -> i64 {
 
 impl Engine for Logged {
     fn read(&mut self, each: &mut dyn FnMut(&Record<'_>)) -> Result<(), Failure> {
+        let mut tabled = std::mem::take(&mut self.net.tabled);
+        tabled.begin();
         let changes = self.net.sorted();
         let mut changes = changes.iter().peekable();
         let order = |record: &Record<'_>| (record.kind, record.key.to_vec());
@@ -355,6 +400,7 @@ impl Engine for Logged {
             if entry.kind == LOG {
                 return;
             }
+            tabled.note(entry);
             let at = order(entry);
             while let Some(change) = changes.next_if(|change| order(change) < at) {
                 if change.value.is_some() {
@@ -370,16 +416,16 @@ impl Engine for Logged {
         for change in changes.filter(|change| change.value.is_some()) {
             each(change);
         }
+        self.net.tabled = tabled;
         Ok(())
     }
 
     fn commit(&mut self, changes: &Changes<'_>, room: u64) -> Result<i64, Failure> {
-        if let Some(failure) = &self.failed {
-            return Err(failure.clone());
-        }
-        let result = self.store(changes, room);
-        self.failed = result.clone().err().filter(|failure| !failure.is_full());
-        result
+        self.until_failure(|engine| engine.store_changes(changes, room))
+    }
+
+    fn append(&mut self, records: &[u8], room: u64) -> Result<i64, Failure> {
+        self.until_failure(|engine| engine.store(records, room))
     }
 
     fn reopen(&mut self, use_reserve: bool) -> Result<(), Failure> {
@@ -404,7 +450,10 @@ impl Engine for Logged {
         match &mut self.log {
             None => self.create_log(),
             // The blocks may have been written without being flushed, so they are written again.
-            Some(log) if !log.has_begun() && !self.net.is_empty() => log.write(self.net.records()),
+            Some(log) if !log.has_begun() && !self.net.is_empty() => {
+                self.net.begin_generation();
+                log.write(self.net.block(0))
+            }
             Some(_) => Ok(()),
         }
     }

@@ -5,15 +5,15 @@ use std::io;
 use mqtt_journal::{Kind, Record};
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend,
-    StorageError, TableDefinition,
+    StorageError, TableDefinition, TableHandle,
 };
 
 use crate::changes::Changes;
 use crate::config::{Config, Durability};
-use crate::directory::Place;
+use crate::directory::{FILE, Place};
 use crate::engine::{Engine, entry_size};
 use crate::error::Failure;
-use crate::guarded::{FirstFailure, Guarded};
+use crate::guarded::{Call, FirstFailure, Guarded};
 
 /// Maps the kind and key of a record to its value.
 const TABLE: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("journal");
@@ -46,7 +46,18 @@ impl OnRedb {
             Err(Failure::DiskFull) => engine.reopen(true)?,
             result => result?,
         }
+        engine.check_tables()?;
         Ok(engine)
+    }
+
+    /// Checks that the file has no tables of another program.
+    fn check_tables(&self) -> Result<(), Failure> {
+        let open = self.open_now()?;
+        let names = open.tables().map_err(|error| open.failure(&error))?;
+        if names.iter().any(|name| name != TABLE.name()) {
+            return Err(foreign_tables(&names));
+        }
+        Ok(())
     }
 
     /// Returns the value of an entry.
@@ -71,6 +82,8 @@ impl OnRedb {
     fn open_file(&mut self) -> Result<Open, Failure> {
         let opening = |error| failure_of(&error, "opening the file");
         if let Some(file) = self.place.open().map_err(opening)? {
+            let has_log = self.place.open_log().map_err(opening)?.is_some();
+            check_front(file.as_ref(), has_log)?;
             return self.open_database(file);
         }
         let file = self.place.create().map_err(opening)?;
@@ -164,8 +177,15 @@ impl Open {
         }
         match error {
             redb::Error::Corrupted(why) => Failure::Damaged(why.clone()),
+            redb::Error::TableTypeMismatch { .. } => foreign_tables(&[error.to_string()]),
             error => Failure::Broken(error.to_string()),
         }
+    }
+
+    fn tables(&self) -> Result<Vec<String>, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let tables = transaction.list_tables()?;
+        Ok(tables.map(|table| table.name().to_owned()).collect())
     }
 
     fn get(&self, kind: Kind, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
@@ -233,6 +253,36 @@ impl Open {
         }
         Ok(Ok(growth))
     }
+}
+
+/// The first bytes of each file of redb.
+const FRONT: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// Checks that an existing file is one of redb, which would not tell an empty file from a new one. A file with a log beside it, or
+/// with a few changed bytes, is a damaged store.
+fn check_front(file: &dyn StorageBackend, has_log: bool) -> Result<(), Failure> {
+    let failed = |error| Call::Read.failed(&error);
+    let len = file.len().map_err(failed)?;
+    if len == 0 {
+        return Err(Failure::Damaged("the file is empty".to_owned()));
+    }
+    let mut front = [0; FRONT.len()];
+    if usize::try_from(len).is_ok_and(|len| len >= front.len()) {
+        file.read(0, &mut front).map_err(failed)?;
+    }
+    let same = front.iter().zip(FRONT).filter(|(a, b)| **a == *b).count();
+    if !has_log && same < FRONT.len() / 2 && front != [0; FRONT.len()] {
+        let what = format!("{FILE} in it is not a file of redb, and belongs to another program");
+        return Err(Failure::Foreign(what));
+    }
+    Ok(())
+}
+
+fn foreign_tables(names: &[String]) -> Failure {
+    let names = names.join(", ");
+    Failure::Foreign(format!(
+        "{FILE} in it belongs to another program: it is a file of redb with other tables ({names})"
+    ))
 }
 
 fn not_opened(error: &DatabaseError) -> Failure {

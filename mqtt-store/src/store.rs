@@ -149,6 +149,8 @@ fn open_error(failure: Failure, dir: PathBuf, place: &str) -> OpenError {
             place: place.to_owned(),
             why,
         },
+        Failure::DamagedAt { place, why } => OpenError::Damaged { dir, place, why },
+        Failure::Foreign(what) => OpenError::Foreign { dir, what },
         Failure::Superseded(by) => OpenError::InUse { dir, by },
         Failure::Broken(why) => OpenError::Io {
             dir,

@@ -320,12 +320,17 @@ impl Worker {
     /// Stores the taken bytes as far as there is room. Returns how many were stored.
     fn store(&mut self) -> (u64, Result<(), Failure>) {
         let journal = mem::take(&mut self.journal);
-        let (stored, result) = match parse(&journal) {
-            Ok(batch) => self.store_batch(&batch),
-            Err(damaged) => {
-                let why = format!("the machine wrote no records: {damaged}");
-                (0, Err(Failure::Broken(why)))
+        let was_closed = self.disk == Disk::Closed;
+        let (stored, result) = match self.append(&journal) {
+            Ok(()) => {
+                self.renew_reserve();
+                (journal.len(), Ok(()))
             }
+            Err(failure) if failure.is_full() => match parse(&journal) {
+                Ok(batch) => self.store_batch(&batch, failure, was_closed),
+                Err(failure) => (0, Err(failure)),
+            },
+            Err(failure) => (0, Err(failure)),
         };
         self.journal = journal;
         self.journal.drain(..stored);
@@ -333,19 +338,42 @@ impl Worker {
         (u64::try_from(stored).unwrap_or(u64::MAX), result)
     }
 
-    fn store_batch(&mut self, batch: &Batch<'_>) -> (usize, Result<(), Failure>) {
+    /// Stores all bytes in one transaction.
+    fn append(&mut self, journal: &[u8]) -> Result<(), Failure> {
+        if self.disk == Disk::Closed {
+            return Err(Failure::DiskFull);
+        }
+        if journal.is_empty() {
+            return Ok(());
+        }
+        if self.repeats {
+            let batch = parse(journal)?;
+            let changes = Changes::of_repeated(batch.from(0));
+            self.commit(&changes)?;
+            self.repeats = false;
+            return Ok(());
+        }
+        let room = self.limit().saturating_sub(self.used);
+        let appended = self.engine.append(journal, room);
+        self.committed(appended)
+    }
+
+    /// Stores as many records as possible after a transaction with all of them had no room.
+    fn store_batch(
+        &mut self,
+        batch: &Batch<'_>,
+        full: Failure,
+        was_closed: bool,
+    ) -> (usize, Result<(), Failure>) {
         let mut done = 0;
-        let closed = self.disk == Disk::Closed;
-        let mut result = if closed {
-            Err(Failure::DiskFull)
-        } else {
-            self.store_in_order(batch, &mut done)
-        };
-        if result == Err(Failure::DiskFull) && (self.try_again || !closed) {
+        let mut result = Err(full);
+        if result == Err(Failure::Limit) {
+            result = self.store_in_order(batch, &mut done);
+        }
+        if result == Err(Failure::DiskFull) && (self.try_again || !was_closed) {
             result = self.store_on_full_disk(batch, &mut done);
         }
-        if self.try_again && self.disk == Disk::WithoutReserve && self.engine.renew_reserve() {
-            self.disk = Disk::WithReserve;
+        if self.renew_reserve() {
             if result == Err(Failure::Limit) {
                 result = self.store_in_order(batch, &mut done);
             }
@@ -357,6 +385,16 @@ impl Worker {
             result = Err(Failure::DiskFull);
         }
         (batch.end(done), result)
+    }
+
+    /// Writes the reserve again after the disk was full, if there is room for it now.
+    fn renew_reserve(&mut self) -> bool {
+        let may = self.try_again && self.disk == Disk::WithoutReserve;
+        let renewed = may && self.engine.renew_reserve();
+        if renewed {
+            self.disk = Disk::WithReserve;
+        }
+        renewed
     }
 
     /// Stores the deletions first, because they may make room for the other records.
@@ -420,7 +458,12 @@ impl Worker {
             return Ok(());
         }
         let room = self.limit().saturating_sub(self.used);
-        match self.engine.commit(changes, room) {
+        let committed = self.engine.commit(changes, room);
+        self.committed(committed)
+    }
+
+    fn committed(&mut self, growth: Result<i64, Failure>) -> Result<(), Failure> {
+        match growth {
             Ok(growth) => {
                 self.used = self.used.saturating_add_signed(growth);
                 Ok(())

@@ -196,3 +196,45 @@ fn a_store_that_is_off_touches_nothing() {
     assert!(Store::open(config).unwrap().is_none());
     assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 0);
 }
+
+/// Files of other programs are neither called damaged nor changed.
+#[test]
+fn a_file_of_another_program_is_named() {
+    use redb::{Database, TableDefinition};
+    let text: &[u8] = b"# a file that only has the name of a store";
+    let dir = Temporary::new("foreign");
+    let file = dir.0.join("journal.redb");
+    fs::write(&file, text).unwrap();
+    let refused = open(&dir.0).unwrap_err();
+    assert!(matches!(refused, OpenError::Foreign { .. }), "{refused}");
+    assert!(
+        refused
+            .to_string()
+            .contains("journal.redb in it is not a file of redb")
+    );
+    assert_eq!(fs::read(&file).unwrap(), text);
+
+    fs::remove_file(&file).unwrap();
+    let others = Database::create(&file).unwrap();
+    let transaction = others.begin_write().unwrap();
+    let table: TableDefinition<'_, &str, u64> = TableDefinition::new("wallet");
+    transaction
+        .open_table(table)
+        .unwrap()
+        .insert("a", 1)
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(others);
+    let refused = open(&dir.0).unwrap_err();
+    assert!(matches!(refused, OpenError::Foreign { .. }), "{refused}");
+    assert!(refused.to_string().contains("(wallet)"), "{refused}");
+
+    // An empty file is a store that lost its content.
+    fs::write(&file, []).unwrap();
+    let refused = open(&dir.0).unwrap_err();
+    assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+    assert!(
+        refused.to_string().ends_with("the file is empty"),
+        "{refused}"
+    );
+}

@@ -41,7 +41,7 @@ proptest! {
             copy.flip(LOG, at * 4096 + byte);
             match open(&copy).and_then(|mut engine| read(&mut engine)) {
                 Ok(found) => prop_assert!(states.iter().rev().take(2).any(|state| *state == found)),
-                Err(Failure::Damaged(_)) => {}
+                Err(Failure::DamagedAt { .. }) => {}
                 Err(failure) => prop_assert!(false, "{failure}"),
             }
         }
@@ -93,6 +93,48 @@ fn entries_that_come_and_go_do_not_reach_the_table() {
     assert_eq!(read(&mut open(&disk).unwrap()).unwrap(), Model::new());
 }
 
+/// No deletions of such entries are left for the table.
+#[test]
+fn brief_entries_leave_nothing_behind() {
+    let disk = Disk::default();
+    let mut engine = open(&disk).unwrap();
+    let kept = vec![9, 1];
+    commit(&mut engine, &[(kept.clone(), Some(vec![1; 9]))]).unwrap();
+    engine.close().unwrap();
+    let mut engine = open(&disk).unwrap();
+    // The store reads the table before it writes.
+    assert_eq!(read(&mut engine).unwrap().len(), 1);
+    let table = disk.content(TABLE);
+    for number in 0..2_000_u16 {
+        let key = vec![number.to_be_bytes()[0], number.to_be_bytes()[1], 1];
+        commit(&mut engine, &[(key.clone(), Some(vec![2; 20]))]).unwrap();
+        commit(&mut engine, &[(key, None)]).unwrap();
+    }
+    assert!(disk.content(TABLE) == table);
+    // One that the table has is deleted there.
+    commit(&mut engine, &[(kept, None)]).unwrap();
+    engine.close().unwrap();
+    assert_eq!(read(&mut open(&disk).unwrap()).unwrap(), Model::new());
+}
+
+/// The few changes of a full log move into its other half.
+#[test]
+fn a_full_log_begins_anew_without_the_table() {
+    let disk = Disk::default();
+    let mut engine = open(&disk).unwrap();
+    let (table, mut model) = (disk.content(TABLE), Model::new());
+    // A half has eight blocks.
+    for round in 0..40 {
+        let change = [put(round % 3, usize::from(round))];
+        apply(&mut model, &change);
+        commit(&mut engine, &change).unwrap();
+    }
+    assert!(disk.content(TABLE) == table);
+    assert!(read(&mut engine).unwrap() == model);
+    drop(engine);
+    assert!(read(&mut open(&disk).unwrap()).unwrap() == model);
+}
+
 #[test]
 fn changes_that_are_longer_than_the_log_go_into_the_table() {
     let disk = Disk::default();
@@ -114,11 +156,31 @@ fn a_missing_or_short_log_is_damage() {
     let mut content = short.content(LOG);
     content.truncate(4096);
     short.replace(LOG, content);
-    let wrong = Failure::Damaged("the log has 4096 bytes".to_owned());
-    assert_eq!(open(&short).unwrap_err(), wrong);
+    let text = |disk: &Disk| open(disk).unwrap_err().to_string();
+    assert_eq!(
+        text(&short),
+        "the store is damaged at journal.log: the file has 4096 bytes"
+    );
     disk.delete(LOG);
-    let wrong = Failure::Damaged("its log is missing".to_owned());
-    assert_eq!(open(&disk).unwrap_err(), wrong);
+    assert_eq!(
+        text(&disk),
+        "the store is damaged at journal.log: the file is missing"
+    );
+}
+
+#[test]
+fn damage_in_the_log_is_told_with_its_place() {
+    let disk = Disk::default();
+    let mut engine = open(&disk).unwrap();
+    for number in 0..5 {
+        commit(&mut engine, &[put(number, 10)]).unwrap();
+    }
+    drop(engine);
+    let copy = disk.copy();
+    copy.flip(LOG, 2 * 4096 + 40);
+    let text = open(&copy).unwrap_err().to_string();
+    let wanted = "damaged at journal.log, byte 8192: here is no complete block, but a later one is at byte 16384";
+    assert!(text.contains(wanted), "{text}");
 }
 
 #[test]

@@ -219,24 +219,24 @@ fn closing_stores_what_was_appended() {
 fn restoring_gives_records_and_names_the_one_that_is_refused() {
     let disk = Disk::default();
     let mut engine = open(&disk).unwrap();
-    super::commit(&mut engine, &[put(1), put(2), put(0xAB)]).unwrap();
+    super::commit(&mut engine, &[put(2), put(4), put(0xAA)]).unwrap();
     let mut store = Store::with_engine(Box::new(engine), Config::new("/store"));
     let mut keys = Vec::new();
     store
         .restore(|record| {
-            assert_eq!(record.kind, super::KIND);
+            assert_eq!(record.kind, super::kind(record.key));
             assert_eq!(record.value, Some(record.key));
             keys.push(record.key.to_vec());
             Ok::<_, String>(())
         })
         .unwrap();
-    assert_eq!(keys, [[1], [2], [0xAB]]);
+    assert_eq!(keys, [[2], [4], [0xAA]]);
     let refused = store.restore(|record| {
-        let wrong = record.key == [0xAB];
+        let wrong = record.key == [0xAA];
         if wrong { Err("it is odd") } else { Ok(()) }
     });
     assert_eq!(
         refused.unwrap_err().to_string(),
-        "the store /store is damaged at the record of kind 9 with the key ab: it is odd"
+        "the store /store is damaged at the record of kind 9 with the key aa: it is odd"
     );
 }

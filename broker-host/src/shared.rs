@@ -47,6 +47,8 @@ pub(crate) struct Shared<H> {
     /// When missing room for a connection was last logged.
     #[cfg(feature = "files")]
     full_at: Option<tokio::time::Instant>,
+    /// Whether connections are being served one after the other.
+    in_turn: bool,
     /// The thread that stores the broker's records, if they are stored.
     #[cfg(feature = "store")]
     pub(crate) storage: Option<crate::storage::Storage>,
@@ -68,6 +70,7 @@ impl<H: Hooks> Shared<H> {
             all_closed: None,
             #[cfg(feature = "files")]
             full_at: None,
+            in_turn: false,
             #[cfg(feature = "store")]
             storage: None,
         }
@@ -77,12 +80,30 @@ impl<H: Hooks> Shared<H> {
         Instant::from_millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Wakes the tasks of the connections that the last call of the broker affects. `own` is being served and need not be woken.
-    pub(crate) fn wake(&mut self, own: Option<ConnectionId>) {
+    /// Notes that connections are being served one after the other: their records are passed to the store together, since each time
+    /// wakes its thread.
+    pub(crate) const fn begin_turn(&mut self) {
+        self.in_turn = true;
+    }
+
+    pub(crate) fn end_turn(&mut self) {
+        self.in_turn = false;
+        self.give_records(false);
+    }
+
+    /// Passes new records to the store. `later`: only if they are many.
+    fn give_records(&mut self, later: bool) {
         #[cfg(feature = "store")]
         if let Some(storage) = &mut self.storage {
-            storage.give(&self.broker);
+            storage.give(&self.broker, later);
         }
+        #[cfg(not(feature = "store"))]
+        let _ = later;
+    }
+
+    /// Wakes the tasks of the connections that the last call of the broker affects. `own` is being served and need not be woken.
+    pub(crate) fn wake(&mut self, own: Option<ConnectionId>) {
+        self.give_records(self.in_turn);
         while let Some(id) = self.broker.next_ready() {
             if Some(id) == own {
                 continue;

@@ -293,12 +293,14 @@ impl<H: Hooks> Poller<H> {
         let shared = Rc::clone(&self.shared);
         let mut shared = shared.borrow_mut();
         self.turn = self.turn.wrapping_add(1);
+        shared.begin_turn();
         let all_told = self.take_events(&mut shared, cx);
         self.take_shaken(&mut shared, cx);
         self.serve_more(&mut shared);
         self.serve_ready(&mut shared);
         let all_written = self.serve_line(&mut shared);
         self.close_lingering(&mut shared, cx);
+        shared.end_turn();
         let all_served = self.more.is_empty() && shared.sockets.ready.is_empty();
         if !all_told || !all_written || !all_served {
             wake_after_poll(cx);

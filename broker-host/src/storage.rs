@@ -26,6 +26,9 @@ pub(crate) struct Storage {
     pub(crate) ended: Rc<Notify>,
 }
 
+/// The thread gets so many bytes of records at once, so that it works while the broker goes on.
+const MANY: usize = 32 << 10;
+
 /// Restores a broker from a store, and starts the thread.
 pub(crate) fn start<H: Hooks>(
     broker: &mut Broker<H>,
@@ -55,12 +58,13 @@ pub(crate) fn start<H: Hooks>(
 }
 
 impl Storage {
-    /// Passes new records to the thread.
-    pub(crate) fn give<H: Hooks>(&mut self, broker: &Broker<H>) {
+    /// Passes new records to the thread. `later`: only if they are many, because another call follows.
+    pub(crate) fn give<H: Hooks>(&mut self, broker: &Broker<H>, later: bool) {
         let journal = broker.journal();
         let known = usize::try_from(self.given - self.stored).unwrap_or(usize::MAX);
         let new = journal.get(known..).unwrap_or_default();
-        if !new.is_empty() {
+        let least = if later { MANY } else { 1 };
+        if new.len() >= least {
             self.writer.append(new);
             self.given += u64::try_from(new.len()).unwrap_or(0);
         }

@@ -38,9 +38,11 @@ impl Settings {
             // The files may have changed in the meantime.
             access = Access::read(self, &self.numbered_listeners())?;
         }
-        let bound = self.bound(&access).await?;
+        let logins = access.logins_only();
         let store = engine.as_mut().and_then(OpenEngine::take_store);
+        // The store first: a broker that cannot start with it must not say that it listens.
         let (host, control) = self.host(access, store)?;
+        let bound = self.bound(&logins).await?;
         if let Some(most) = self.handshakes {
             host.limit_handshakes(most);
         }

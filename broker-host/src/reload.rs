@@ -226,6 +226,15 @@ impl Access {
         })
     }
 
+    /// Returns the logins, for [`Self::protects`].
+    pub(crate) fn logins_only(&self) -> Self {
+        Self {
+            logins: self.logins.clone(),
+            acl: None,
+            password_queue: None,
+        }
+    }
+
     /// Checks that the addresses to which others can connect are protected, or explicitly open.
     pub(crate) fn protects(&self, public: &[(usize, SocketAddr)]) -> Result<(), Error> {
         for (number, address) in public {

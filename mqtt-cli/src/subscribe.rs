@@ -135,7 +135,7 @@ impl Subscribe {
         let done = tokio::select! {
             biased;
             done = self.work(&handle, &mut source, &format, (&filter_out, output.as_mut())) => done,
-            lost = link::watch(&handle, version, None, self.connect.quiet) => Err(lost),
+            lost = self.lost(&handle, version) => Err(lost),
             () = passed(self.timeout) => Err(Failure::timed_out("timed out")),
             () = mqtt_broker_host::signals::interrupted() => Ok(()),
         };
@@ -143,6 +143,15 @@ impl Subscribe {
         let _ = handle.close(link::GOODBYE).await;
         drop(source);
         done
+    }
+
+    /// Returns when waiting for the broker is useless.
+    async fn lost(&self, handle: &Handle, version: Version) -> Failure {
+        if self.store.is_given() {
+            link::watch_stored(handle, version, self.connect.quiet).await
+        } else {
+            link::watch(handle, version, None, self.connect.quiet).await
+        }
     }
 
     fn subscriptions(&self) -> Result<Vec<Subscription<'_>>, Failure> {

@@ -8,7 +8,7 @@ use alloc::string::String;
 use core::fmt;
 
 use mqtt_proto::{ReasonCode, Version};
-use mqtt_session::records::{Entry, Fault, Machine, Outgoing, Record, Subscribed};
+use mqtt_session::records::{Entry, Fault, Machine, Outgoing, Owner, Record, Subscribed};
 use mqtt_session::{Instant, Refused};
 
 use crate::agent::Agent;
@@ -23,6 +23,8 @@ use crate::subscription_records::Subscriptions;
 pub(crate) struct Journal {
     pub(crate) is_on: bool,
     pub(crate) subscriptions: Subscriptions,
+    /// The client identifier of the earlier process, if that had no session.
+    owner: Option<String>,
     /// Whether the first CONNECT asks for a clean start because the records of the server's session are lost.
     pub(crate) begins_clean: bool,
     /// Whether there is no room for records now.
@@ -95,6 +97,10 @@ impl Agent {
         if let Some(subscribed) = Subscribed::read(record)? {
             return Ok(self.journal.subscriptions.restore(&subscribed)?);
         }
+        if let Some(owner) = Owner::read(record)? {
+            self.journal.owner = Some(String::from(owner.client_id));
+            return Ok(());
+        }
         if let Ok(Some(Entry::Outgoing(_, Some(Outgoing::Message { version, .. })))) =
             Entry::read(record)
             && version.is_v5() != self.options.version.is_v5()
@@ -114,6 +120,34 @@ impl Agent {
     /// # Errors
     /// The records do not fit the options. Do not continue with this agent.
     pub fn restored(&mut self) -> Result<(), RestoreError> {
+        let has_session = self.has_session()?;
+        if !has_session {
+            self.own_records()?;
+        }
+        if !self.options.clean_start {
+            self.client.refuse_unknown_session();
+        }
+        self.add_restored_routes();
+        self.journal.subscriptions.changed = true;
+        Ok(())
+    }
+
+    /// Checks that the records belong to the client identifier of the options, before there is a session.
+    fn own_records(&mut self) -> Result<(), RestoreError> {
+        let client_id = &self.options.client_id;
+        match self.journal.owner.take() {
+            _ if client_id.is_empty() => {}
+            Some(owner) if owner != *client_id => {
+                return Err(RestoreError::ClientIdentifier(owner));
+            }
+            Some(_) => {}
+            None => self.client.record(&Owner { client_id }.record()),
+        }
+        Ok(())
+    }
+
+    /// Ends the reading of records. Returns whether they have a session.
+    fn has_session(&mut self) -> Result<bool, RestoreError> {
         let options = &self.options;
         match self.client.restored().filter(|id| !id.is_empty()) {
             Some(id) if options.client_id.is_empty() => self.client_id = String::from(id),
@@ -123,17 +157,16 @@ impl Agent {
             Some(_) => {}
             None if options.assume_session && !options.clean_start => {
                 self.client.assume_session(&options.client_id);
+                return Ok(false);
             }
             // 5 [MQTT-3.2.2-4]: a session that the server has is not here. In 3.1.1 CONNACK tells whether it has one, in 3.1 it does
             // not.
-            None => self.journal.begins_clean = options.version != Version::V311,
+            None => {
+                self.journal.begins_clean = options.version != Version::V311;
+                return Ok(false);
+            }
         }
-        if !self.options.clean_start {
-            self.client.refuse_unknown_session();
-        }
-        self.add_restored_routes();
-        self.journal.subscriptions.changed = true;
-        Ok(())
+        Ok(true)
     }
 
     /// Returns the complete records that are not stored, the oldest first. The call changes nothing. While more than 256 KiB

@@ -4,8 +4,9 @@ use crate::error::Fault;
 use crate::fields::{Fields, Head};
 use crate::record::{Kind, Parts, Record};
 
-/// Kind 4, the only kind of an agent.
 const SUBSCRIPTION: Kind = Kind::new(4);
+/// Programs without this kind skip it.
+const OWNER: Kind = Kind::new(5).optional();
 
 /// A record of an agent: one filter to which its program subscribed.
 ///
@@ -68,6 +69,39 @@ impl<'a> Subscribed<'a> {
             key: self.filter.as_bytes(),
             value: head.as_ref().map(|head| [head.bytes(), &[]]),
         })
+    }
+}
+
+/// A record of an agent: the client identifier to which the records belong before there is a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Owner<'a> {
+    /// The client identifier.
+    pub client_id: &'a str,
+}
+
+impl<'a> Owner<'a> {
+    /// Decodes a record. `None` if it is not of this kind.
+    ///
+    /// # Errors
+    /// Key or value do not fit the kind.
+    pub fn read(record: &Record<'a>) -> Result<Option<Self>, Fault> {
+        if record.kind != OWNER {
+            return Ok(None);
+        }
+        Fields::key(record.key).end()?;
+        let value = record.value.unwrap_or_default();
+        let client_id = str::from_utf8(value).map_err(|_| Fault::Value)?;
+        Ok(Some(Self { client_id }))
+    }
+
+    /// Returns the record.
+    #[must_use]
+    pub const fn record(&self) -> Record<'a> {
+        Record {
+            kind: OWNER,
+            key: &[],
+            value: Some(self.client_id.as_bytes()),
+        }
     }
 }
 

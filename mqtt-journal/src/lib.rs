@@ -12,7 +12,7 @@ mod fields;
 mod format;
 mod record;
 
-pub use agent::{Asked, Subscribed};
+pub use agent::{Asked, Owner, Subscribed};
 pub use client::{Entry, MAX_NOTE, Note, Outgoing, Received, Session};
 pub use error::{Damaged, Fault};
 pub use format::{Format, Machine, VERSION};

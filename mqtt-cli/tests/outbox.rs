@@ -228,3 +228,52 @@ fn a_store_of_another_client_is_refused() {
     );
     drop(broker);
 }
+
+/// The store belongs to its client identifier from the first line on, although no broker has answered.
+#[test]
+fn a_store_without_a_session_is_refused_to_another_client() {
+    let dir = dir("outbox-nobody");
+    let store = dir.join("store");
+    let place = ["--store", text(&store), "-t", "n", "-q", "1", "-l", "-i"];
+    let mut first = Process::start(
+        MQTT,
+        &arguments("pub", NOBODY, &[&place[..], &["first"]].concat()),
+    );
+    first.write("one\n");
+    first.wait_stdout("1\n");
+    first.signal("KILL");
+    first.wait();
+    let other = [&place[..], &["other"]].concat();
+    let refused = run(MQTT, &arguments("pub", NOBODY, &other), "");
+    assert_eq!(refused.code, Some(1));
+    let wanted = "belongs to the client identifier \"first\"";
+    assert!(refused.stderr.contains(wanted), "{}", refused.stderr);
+}
+
+/// As `pub`, and as `sub` after its first connection.
+#[test]
+fn a_subscriber_with_a_store_waits_for_the_broker() {
+    let dir = dir("outbox-early");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("an address").port().to_string();
+    drop(free);
+    let store = dir.join("store");
+    let place = ["--store", text(&store), "-i", "early", "-t", "n", "-q", "1"];
+    let subscriber = Process::start(
+        MQTT,
+        &arguments("sub", &port, &[&place[..], &["-C", "1"]].concat()),
+    );
+    subscriber.wait_stderr("trying again");
+    let address = format!("127.0.0.1:{port}");
+    let broker = Process::start(MQTT, &["broker", "--bind", &address]);
+    broker.wait_stderr("listening");
+    client(
+        "pub",
+        &port,
+        &["-t", "n", "-q", "1", "-r", "-m", "kept"],
+        "",
+    );
+    subscriber.wait_stdout("kept\n");
+    let ended = subscriber.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}

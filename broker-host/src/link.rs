@@ -1,10 +1,11 @@
 //! Connects one transport with the broker: passes the read bytes to the broker, and writes the broker's bytes for the client.
 
 use std::io;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use mqtt_broker::{ConnectionId, Hooks, Next};
+use mqtt_transport::bytes::{Buf, BytesMut};
 
 use crate::shared::Shared;
 use crate::staged::log_other_protocol;
@@ -22,6 +23,25 @@ pub(crate) const LINGER: Duration = Duration::from_secs(5);
 pub(crate) trait Wire {
     fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>>;
     fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Returns the `n` bytes of the last read, which is given the space again. A transport with a buffer has them there, without a copy,
+    /// until [`Self::release`].
+    fn bytes<'a>(&'a self, space: &'a [u8], n: usize) -> &'a [u8] {
+        space.get(..n).unwrap_or_default()
+    }
+
+    /// Reads as [`Self::read`] does, and appends the bytes to `rest`. A transport with stages need not have them in a buffer of its own.
+    fn read_onto(&mut self, rest: &mut BytesMut, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        let n = ready!(self.read(space))?;
+        rest.extend_from_slice(self.bytes(space, n));
+        self.release(n);
+        Poll::Ready(Ok(n))
+    }
+
+    /// Notes that the bytes of the last read are not needed any more.
+    fn release(&mut self, n: usize) {
+        let _ = n;
+    }
 
     /// Writes some of the bytes of several slices, in their order. By default it takes the first slice only.
     fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -69,7 +89,7 @@ pub(crate) enum ServeResult {
 pub(crate) struct Link {
     pub(crate) id: ConnectionId,
     /// The beginning of a packet, or bytes that the broker has not accepted.
-    rest: Vec<u8>,
+    rest: BytesMut,
     /// The offset in `rest` of the first byte that is still needed.
     taken: usize,
     blocked: bool,
@@ -85,10 +105,10 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) const fn new(id: ConnectionId) -> Self {
+    pub(crate) fn new(id: ConnectionId) -> Self {
         Self {
             id,
-            rest: Vec::new(),
+            rest: BytesMut::new(),
             taken: 0,
             blocked: false,
             yields: false,
@@ -131,7 +151,7 @@ impl Link {
             let written = self.write(shared, wire)?;
             if shared.broker.is_closing(self.id) {
                 // No byte of it is needed any more.
-                self.rest = Vec::new();
+                self.rest = BytesMut::new();
                 return self.linger(written, wire);
             }
             if self.blocked {
@@ -149,11 +169,21 @@ impl Link {
             }
             let most = shared.broker.read_size(self.id).min(READ);
             let mut buffer = std::mem::take(&mut shared.buffer);
-            let read = wire.read(buffer.get_mut(..most).unwrap_or_default());
+            let space = buffer.get_mut(..most).unwrap_or_default();
+            let has_rest = !self.rest.is_empty();
+            let read = match has_rest {
+                true => wire.read_onto(&mut self.rest, space),
+                false => wire.read(space),
+            };
             if let Poll::Ready(Ok(brought)) = read {
                 shared.broker.has_read(brought);
                 share = share.saturating_sub(brought);
-                self.take(shared, buffer.get(..brought).unwrap_or_default());
+                if has_rest {
+                    self.take_rest(shared);
+                } else {
+                    self.take(shared, wire.bytes(&buffer, brought));
+                    wire.release(brought);
+                }
             }
             shared.buffer = buffer;
             shared.wake(Some(self.id));
@@ -202,20 +232,15 @@ impl Link {
         }
     }
 
-    /// Passes the read bytes to the broker, after the bytes that the last call left.
+    /// Passes the read bytes to the broker, if the last call left none.
     fn take<H: Hooks>(&mut self, shared: &mut Shared<H>, bytes: &[u8]) {
-        if self.rest.is_empty() {
-            let is_new = !shared.broker.is_accepted(self.id);
-            let consumed = self.receive(shared, bytes);
-            if is_new && shared.broker.is_closing(self.id) {
-                log_other_protocol(&shared.peers.get(self.id).unwrap_or_default(), bytes);
-            }
-            self.rest
-                .extend_from_slice(bytes.get(consumed..).unwrap_or_default());
-        } else {
-            self.rest.extend_from_slice(bytes);
-            self.take_rest(shared);
+        let is_new = !shared.broker.is_accepted(self.id);
+        let consumed = self.receive(shared, bytes);
+        if is_new && shared.broker.is_closing(self.id) {
+            log_other_protocol(&shared.peers.get(self.id).unwrap_or_default(), bytes);
         }
+        self.rest
+            .extend_from_slice(bytes.get(consumed..).unwrap_or_default());
     }
 
     fn take_rest<H: Hooks>(&mut self, shared: &mut Shared<H>) {
@@ -227,7 +252,7 @@ impl Link {
             self.taken = 0;
         } else {
             if !self.yields {
-                rest.drain(..self.taken);
+                rest.advance(self.taken);
                 self.taken = 0;
             }
             self.rest = rest;

@@ -155,21 +155,12 @@ impl<W: Wire> Over<'_, W> {
         }
         Poll::Ready(Ok(read))
     }
-}
 
-impl<W: Wire> Wire for Over<'_, W> {
-    fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
+    /// Reads until there are plain bytes behind the first ones. Returns how many there are; 0 at the end.
+    fn read_behind(&mut self, before: usize, space: &mut [u8]) -> Poll<io::Result<usize>> {
         for _ in 0..FRUITLESS {
-            if !self.staged.plain.is_empty() {
-                let n = self.staged.plain.len().min(space.len());
-                if let Some(space) = space.get_mut(..n) {
-                    self.staged.plain.copy_to_slice(space);
-                }
-                if self.staged.plain.is_empty() {
-                    // A silent connection keeps no buffer.
-                    self.staged.plain = BytesMut::new();
-                }
-                return Poll::Ready(Ok(n));
+            if self.staged.plain.len() > before {
+                return Poll::Ready(Ok(self.staged.plain.len() - before));
             }
             if self.staged.is_over {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
@@ -184,6 +175,40 @@ impl<W: Wire> Wire for Over<'_, W> {
         }
         self.staged.has_more = true;
         Poll::Pending
+    }
+}
+
+impl<W: Wire> Wire for Over<'_, W> {
+    fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        let n = ready!(self.read_behind(0, space))?;
+        Poll::Ready(Ok(n.min(space.len())))
+    }
+
+    fn bytes<'a>(&'a self, _: &'a [u8], n: usize) -> &'a [u8] {
+        self.staged.plain.get(..n).unwrap_or_default()
+    }
+
+    fn read_onto(&mut self, rest: &mut BytesMut, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        if !self.staged.is_open || !self.staged.plain.is_empty() {
+            let n = ready!(self.read(space))?;
+            rest.extend_from_slice(self.bytes(space, n));
+            self.release(n);
+            return Poll::Ready(Ok(n));
+        }
+        // The stages append to it.
+        std::mem::swap(&mut self.staged.plain, rest);
+        let read = self.read_behind(self.staged.plain.len(), space);
+        std::mem::swap(&mut self.staged.plain, rest);
+        read
+    }
+
+    fn release(&mut self, n: usize) {
+        let plain = &mut self.staged.plain;
+        plain.advance(n.min(plain.len()));
+        if plain.is_empty() {
+            // A silent connection keeps no buffer.
+            *plain = BytesMut::new();
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {

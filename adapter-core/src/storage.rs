@@ -138,6 +138,7 @@ impl Storage {
 
 fn open(options: &Options, store: &StoreOptions) -> Result<(Agent, Storage), Error> {
     let mut config = Config::new(&store.dir);
+    config.log = LOG;
     config.limit = store.limit;
     config.durability = if store.flush {
         Durability::Stored
@@ -189,6 +190,9 @@ fn open(options: &Options, store: &StoreOptions) -> Result<(Agent, Storage), Err
     storage.give(&agent);
     Ok((agent, storage))
 }
+
+/// The size of the log. On a full disk it has room for twice the 256 KiB of records that an agent lets wait.
+const LOG: u64 = 2 << 20;
 
 fn open_error(error: OpenError) -> Error {
     let fault = match &error {

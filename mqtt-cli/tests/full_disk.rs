@@ -31,11 +31,13 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// Starts `mqtt` with a file system of 22 MiB at `dir`, which only this process sees. The log of a store takes 16 MiB of it.
-fn on_small_disk(dir: &Path, input: &Path, arguments: &[&str]) -> Process {
-    let script =
-        "mount -t tmpfs -o size=22m none \"$0\" && input=$1 && shift && exec \"$@\" <\"$input\"";
-    let started = ["-m", "sh", "-c", script, text(dir), text(input), MQTT];
+/// Starts `mqtt` with a file system of this many MiB at `dir`, which only this process sees. Less than 6 MiB of it are for messages:
+/// the log of a broker's store takes 16 MiB, and that of a client's store 2 MiB.
+fn on_small_disk(dir: &Path, size: u32, input: &Path, arguments: &[&str]) -> Process {
+    let script = format!(
+        "mount -t tmpfs -o size={size}m none \"$0\" && input=$1 && shift && exec \"$@\" <\"$input\""
+    );
+    let started = ["-m", "sh", "-c", &script, text(dir), text(input), MQTT];
     Process::start("unshare", &[&started[..], arguments].concat())
 }
 
@@ -115,7 +117,7 @@ fn an_outbox_that_filled_its_disk_is_delivered() {
     let store = dir.join("store");
     let outbox = ["--store", text(&store), "-i", "outbox", "-t", "n", "-l"];
     let to = ["pub", "-h", "127.0.0.1", "-p", &relay.port, "-q", "2"];
-    let sender = on_small_disk(&dir, &input, &[&to[..], &outbox].concat());
+    let sender = on_small_disk(&dir, 8, &input, &[&to[..], &outbox].concat());
     sender.wait_stderr("there is no room in the store");
     relay.is_open.store(true, Ordering::Relaxed);
     let sent = sender.end();
@@ -134,7 +136,7 @@ fn a_broker_on_a_full_disk_delivers_at_qos_2() {
     let input = lines(&dir, 1_300);
     let store = dir.join("store");
     let arguments = ["broker", "--bind", "127.0.0.1:0", "--store", text(&store)];
-    let broker = on_small_disk(&dir, &input, &arguments);
+    let broker = on_small_disk(&dir, 22, &input, &arguments);
     let port = broker.wait_stderr_after("address=127.0.0.1:");
     let to = ["-h", "127.0.0.1", "-p", &port, "-t", "n", "-q", "2"];
     let away = [&["sub", "-i", "away", "-c"], &to[..]].concat();

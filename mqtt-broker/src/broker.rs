@@ -22,6 +22,7 @@ use crate::pressure::{ReleasedAcknowledgements, RoutingLimits};
 use crate::retained::Retained;
 use crate::router::{Keyed, Router};
 use crate::session::Session;
+use crate::shards::Links;
 use crate::share::HandedOver;
 use crate::statistics::{Loads, Statistics};
 use crate::timers::{Due, Timers};
@@ -116,12 +117,16 @@ pub struct Broker<H> {
     pub(crate) rights: u32,
     /// The journal, if there is one.
     pub(crate) journal: Option<Box<Journal>>,
+    /// The links to other shards, if there are any.
+    pub(crate) links: Option<Box<Links>>,
     pub(crate) started: Instant,
     pub(crate) published: Option<Statistics>,
     pub(crate) loads: Loads,
     /// Memory for routing one message, except while a message is routed.
     pub(crate) scratch: Option<Box<RoutingMemory>>,
     pub(crate) topic: String,
+    /// Whether the message that is being routed is the host's: it is for the clients of this shard only.
+    pub(crate) is_of_host: bool,
 }
 
 impl<H> fmt::Debug for Broker<H> {
@@ -178,11 +183,13 @@ impl<H: Hooks> Broker<H> {
             session_serial: 0,
             rights: 1,
             journal: None,
+            links: None,
             started: now,
             published: None,
             loads: Loads::new(now),
             scratch: None,
             topic: String::new(),
+            is_of_host: false,
         }
     }
 
@@ -267,8 +274,10 @@ impl<H: Hooks> Broker<H> {
         connection.server.sent(n);
         connection.gathers = 0;
         let session = connection.session;
+        let is_link = self.links.is_some() && session.is_some_and(|key| self.is_link(key));
+        let (n_sent, begun) = if is_link { (0, 0) } else { (n, begun) };
         let statistics = &mut self.statistics;
-        statistics.bytes_sent = statistics.bytes_sent.saturating_add(to_u64(n));
+        statistics.bytes_sent = statistics.bytes_sent.saturating_add(to_u64(n_sent));
         statistics.packets_sent = statistics.packets_sent.saturating_add(begun);
         if let Some(key) = session {
             if let Some(session) = self.sessions.get_mut(usize_of(key)) {
@@ -350,6 +359,14 @@ impl<H: Hooks> Broker<H> {
 
     /// Handles received bytes: all complete packets, as far as the connection's share of the turn allows.
     pub fn receive(&mut self, id: ConnectionId, input: &[u8], now: Instant) -> Received {
+        if self.links.is_some() && self.link_of(id).is_some() {
+            return self.receive_uncounted(id, input, now);
+        }
+        self.receive_any(id, input, now)
+    }
+
+    #[inline]
+    pub(crate) fn receive_any(&mut self, id: ConnectionId, input: &[u8], now: Instant) -> Received {
         self.begin();
         let mut consumed = 0_usize;
         let waiting = self.outgoing(id).len();
@@ -474,6 +491,10 @@ impl<H: Hooks> Broker<H> {
     fn handle(&mut self, id: ConnectionId, event: ServerEvent<'_>, packet: &[u8], now: Instant) {
         match event {
             ServerEvent::Message(incoming) => self.message(id.index, &incoming, now),
+            ServerEvent::Acknowledged { token, reason, .. }
+                if reason.is_error()
+                    && self.links.is_some()
+                    && self.refused_by_shard(id, token, now) => {}
             ServerEvent::Acknowledged { token, .. } | ServerEvent::Ended { token, .. } => {
                 let session = self.connection(id).and_then(|c| c.session);
                 if let Some(key) = session
@@ -510,13 +531,6 @@ impl<H: Hooks> Broker<H> {
         self.begin();
         self.say_to_all(message, now);
         self.settle();
-    }
-
-    pub(crate) fn say_to_all(&mut self, message: &Outgoing<'_>, now: Instant) {
-        if message.retain {
-            self.retain(None, message, now);
-        }
-        self.route(None, message, now);
     }
 
     /// Ends the connection of a client. Returns `false` if the client is not connected.

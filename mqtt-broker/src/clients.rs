@@ -26,7 +26,7 @@ impl<H: Hooks> Broker<H> {
     /// Returns the connected clients in no particular order.
     pub fn clients(&self) -> impl Iterator<Item = ConnectedClient<'_>> {
         self.sessions.iter().filter_map(|(_, session)| {
-            let index = session.connection?;
+            let index = session.connection.filter(|_| session.link.is_none())?;
             let connection = self.connections.get(usize_of(index))?;
             Some(ConnectedClient {
                 connection: connection.id(index),

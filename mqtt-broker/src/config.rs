@@ -143,6 +143,9 @@ pub struct Config {
     pub hash_key: u64,
 }
 
+/// Enough for a client identifier, a user name and a subscription identifier.
+const PUBLISHER: u32 = 160 << 10;
+
 /// Enough for more than a thousand subscription identifiers.
 const IDENTIFIERS: u32 = 8 << 10;
 
@@ -234,6 +237,17 @@ impl Config {
         config.auto_alias = self.topic_aliases;
         config.connect_timeout_ms = self.connect_timeout_ms;
         config.keep_alive_percent = self.keep_alive_percent;
+        config
+    }
+
+    /// Returns the settings of a link to another shard.
+    pub(crate) fn link_session(&self) -> mqtt_session::Config {
+        let mut config = self.session();
+        (config.window, config.window_qos2) = (u16::MAX, u16::MAX);
+        // A retained message goes with the client identifier and the user name of its publisher.
+        config.packet_limit = config.packet_limit.saturating_add(PUBLISHER);
+        config.auto_alias = 0;
+        config.identifiers_from_clients = true;
         config
     }
 

@@ -258,7 +258,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Connects a connection with its session.
-    fn attach(&mut self, index: u32, key: u32, connect: &Connect<'_>, now: Instant) {
+    pub(crate) fn attach(&mut self, index: u32, key: u32, connect: &Connect<'_>, now: Instant) {
         let (Some(connection), Some(session)) = (
             self.connections.get_mut(usize_of(index)),
             self.sessions.get_mut(usize_of(key)),
@@ -309,6 +309,9 @@ impl<H: Hooks> Broker<H> {
         });
         let will = session.will.as_ref().map_or(0, |will| will.message.size());
         self.will_bytes.moves(0, will);
+        if self.links.is_some() {
+            self.members_changed(key, true);
+        }
     }
 
     fn has_room_for_will(&self, size: usize) -> bool {

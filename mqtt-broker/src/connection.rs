@@ -65,6 +65,8 @@ pub(crate) struct Extra {
     pub(crate) bridge: bool,
     /// An answer that had no room.
     pub(crate) unanswered: Option<Answer>,
+    /// The answer waits until other shards know the subscription.
+    pub(crate) waits_for_links: bool,
     /// A SUBSCRIBE or UNSUBSCRIBE that is not done.
     pub(crate) request: Option<Box<Request>>,
     /// A message of this connection is on its way to many: the next packet waits.

@@ -37,6 +37,9 @@ const QUEUE: usize = 6;
 impl<H: Hooks> Broker<H> {
     /// Handles a message of a client.
     pub(crate) fn message(&mut self, index: u32, incoming: &Incoming<'_>, now: Instant) {
+        if self.links.is_some() && self.is_link_connection(index) {
+            return self.message_from_shard(index, incoming, now);
+        }
         let mut topic = std::mem::take(&mut self.topic);
         self.message_on(index, incoming, &mut topic, now);
         self.topic = topic;
@@ -103,7 +106,13 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Acknowledges a message that was routed, or notes its acknowledgement for later.
-    fn answer_message(&mut self, index: u32, answer: Withheld, routed: Routed, size: usize) {
+    pub(crate) fn answer_message(
+        &mut self,
+        index: u32,
+        answer: Withheld,
+        routed: Routed,
+        size: usize,
+    ) {
         if routed == Routed::Later {
             let origin = self.forget_origin();
             self.fanouts.acknowledge_later(answer, origin);

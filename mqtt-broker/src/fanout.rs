@@ -297,7 +297,10 @@ impl<H: Hooks> Broker<H> {
             .subscribers
             .len()
             .saturating_add(matches.groups.len());
-        let publisher = from.and_then(|key| self.publisher(key));
+        let publisher = match from {
+            Some(key) => self.publisher(key),
+            None => self.host_as_publisher(),
+        };
         let mut source = Source::new(message);
         // A single delivery cannot be divided.
         if receivers > 1 && receivers.saturating_mul(source.steps()) > most {
@@ -320,12 +323,8 @@ impl<H: Hooks> Broker<H> {
             self.deliver(target, &mut source, identifiers, now);
         }
         let mut found = !targets.list.is_empty();
-        for group in &matches.groups {
-            if let Some(target) = self.choose(*group, message.topic) {
-                found = true;
-                self.next_copy();
-                self.deliver(&target, &mut source, target.identifier(), now);
-            }
+        if !matches.groups.is_empty() {
+            found |= self.deliver_to_groups(&matches.groups, from, &mut source, now);
         }
         if self.has_journal() {
             self.end_record(&mut source, now);
@@ -337,13 +336,37 @@ impl<H: Hooks> Broker<H> {
         })
     }
 
+    /// Delivers a message to one member of each shared subscription. Returns whether there was one.
+    fn deliver_to_groups(
+        &mut self,
+        groups: &[u32],
+        from: Option<u32>,
+        source: &mut Source<'_>,
+        now: Instant,
+    ) -> bool {
+        if self.links.is_some() && from.is_some_and(|key| self.is_link(key)) {
+            // The publisher's shard has chosen.
+            return false;
+        }
+        let mut found = false;
+        for group in groups {
+            if let Some(target) = self.choose(*group, source.message.topic) {
+                found = true;
+                self.next_copy();
+                self.deliver(&target, source, target.identifier(), now);
+            }
+        }
+        found
+    }
+
     /// Stores a message, to deliver it in portions.
     fn fan_out(&mut self, from: Option<u32>, message: &Outgoing<'_>, now: Instant) -> Routed {
         let Ok(kept) = Message::new(message, now) else {
             return Routed::ToNobody;
         };
         let session = from.and_then(|key| Some((key, self.sessions.get(usize_of(key))?)));
-        let kept = kept.published_by(session.map(|(_, session)| session.client_hash));
+        let publisher = session.map(|(_, session)| session.client_hash);
+        let kept = kept.published_by(publisher.or_else(|| self.host_as_publisher()));
         let waits = session.and_then(|(_, session)| session.connection);
         let from = session.map(|(key, session)| (key, session.serial));
         let waits = waits.and_then(|index| self.id(index));
@@ -410,11 +433,20 @@ impl<H: Hooks> Broker<H> {
             }
         }
         if finished {
+            if self.links.is_some() && self.first_is_of_shard() {
+                self.fanouts.groups.clear();
+            }
             self.fanouts.stage = Progress::Delivering(0);
             if self.has_journal() {
                 self.record_first_fanout(message);
             }
         }
+    }
+
+    /// Returns whether the first message comes from another shard, which has chosen the members of shared subscriptions.
+    fn first_is_of_shard(&self) -> bool {
+        let from = self.fanouts.waiting.front().and_then(|first| first.from);
+        from.is_some_and(|(key, _)| self.is_link(key))
     }
 
     /// Records the first message when all its receivers are known and before one of them gets it. To know them, the members of
@@ -524,34 +556,6 @@ impl<H: Hooks> Broker<H> {
     }
 }
 
-impl<H: Hooks> Broker<H> {
-    /// Acknowledges a message of a session, whether its client is connected or not.
-    pub(crate) fn acknowledge(
-        &mut self,
-        (key, serial): (u32, u32),
-        receipt: Receipt,
-        reason: ReasonCode,
-    ) {
-        let session = self.sessions.get_mut(usize_of(key));
-        let Some(session) = session.filter(|session| session.serial == serial) else {
-            return;
-        };
-        let connection = session
-            .connection
-            .and_then(|index| self.connections.get_mut(usize_of(index)));
-        let server = match connection {
-            Some(connection) => Some(&mut connection.server),
-            None => session.parked.as_deref_mut(),
-        };
-        // At QoS 1 the message is forgotten with its connection, and the client sends it again.
-        let _ = server.map(|server| server.acknowledge(receipt, reason));
-        // At QoS 2 the client may have another connection, which the host does not poll for any other reason.
-        if let Some(index) = session.connection {
-            self.mark_ready(index);
-        }
-    }
-}
-
 impl Targets {
     /// Frees the memory that a message with very many receivers took.
     fn shrink(&mut self) {
@@ -572,6 +576,16 @@ impl Target {
             subscriber,
             serial: 0,
             share: Some(share),
+            more: None,
+        }
+    }
+
+    /// Makes the target of one subscription.
+    pub(crate) const fn single(subscriber: Subscriber, serial: u32) -> Self {
+        Self {
+            subscriber,
+            serial,
+            share: None,
             more: None,
         }
     }

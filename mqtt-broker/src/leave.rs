@@ -7,6 +7,7 @@ use mqtt_session::proto::{QoS, ReasonCode, TopicFilter};
 use mqtt_session::{Heap, Instant, Receipt, Server, WillDue};
 
 use crate::broker::{Broker, usize_of};
+use crate::connection::ConnectionId;
 use crate::fanout::Routed;
 use crate::hooks::{Ending, Hooks, Observation};
 use crate::pressure::SessionName;
@@ -42,8 +43,10 @@ impl<H: Hooks> Broker<H> {
         });
         let will_due = connection.server.will_due();
         let connected = connection.server.session_expiry();
-        let expiry = connected.min(self.config.session_expiry_maximum);
         let key = connection.session.take();
+        let is_link = key.is_some_and(|key| self.is_link(key));
+        let most = self.config.session_expiry_maximum;
+        let expiry = connected.min(if is_link { u32::MAX } else { most });
         let client_id = key.and_then(|key| self.park_session(index, key));
         self.recount(index);
         self.mark_ready(index);
@@ -64,17 +67,33 @@ impl<H: Hooks> Broker<H> {
             {
                 self.forget_held(connection, withheld, from);
             }
-            self.hooks.observe(&Observation::Ended {
-                connection,
-                client_id: client_id.as_deref(),
-                ending,
-            });
+            let client_id = client_id.as_deref();
+            self.report_end(connection, client_id, ending, is_link);
         }
         let Some(key) = key else { return };
+        if self.links.is_some() {
+            self.members_changed(key, false);
+        }
         let connected = &mut self.statistics.clients_connected;
         *connected = connected.saturating_sub(1);
         self.leave(key, will_due, expiry, now);
         self.end_largest_parked(now);
+    }
+
+    fn report_end(
+        &mut self,
+        connection: ConnectionId,
+        client_id: Option<&str>,
+        ending: Ending,
+        is_link: bool,
+    ) {
+        if !is_link {
+            self.hooks.observe(&Observation::Ended {
+                connection,
+                client_id,
+                ending,
+            });
+        }
     }
 
     /// Moves the session of a connection that ends to a machine without a connection. Returns the client identifier.
@@ -83,7 +102,11 @@ impl<H: Hooks> Broker<H> {
         let session = self.sessions.get_mut(usize_of(key))?;
         let mut parked = Server::new(self.config.session(), Heap);
         parked.swap_session(&mut connection.server);
-        let size = parked.heap_size();
+        // The session of a link is not ended to make room.
+        let size = match session.link {
+            Some(_) => 0,
+            None => parked.heap_size(),
+        };
         self.parked.set(key, &mut session.held, size);
         self.heap_bytes = self.heap_bytes.saturating_add(size);
         session.parked = Some(Box::new(parked));
@@ -108,6 +131,32 @@ impl<H: Hooks> Broker<H> {
             let _ = connection.server.acknowledge(receipt, reason);
         } else {
             self.close(index, ReasonCode::QuotaExceeded, now);
+        }
+    }
+
+    /// Acknowledges a message of a session, whether its client is connected or not.
+    pub(crate) fn acknowledge(
+        &mut self,
+        (key, serial): (u32, u32),
+        receipt: Receipt,
+        reason: ReasonCode,
+    ) {
+        let session = self.sessions.get_mut(usize_of(key));
+        let Some(session) = session.filter(|session| session.serial == serial) else {
+            return;
+        };
+        let connection = session
+            .connection
+            .and_then(|index| self.connections.get_mut(usize_of(index)));
+        let server = match connection {
+            Some(connection) => Some(&mut connection.server),
+            None => session.parked.as_deref_mut(),
+        };
+        // At QoS 1 the message is forgotten with its connection, and the client sends it again.
+        let _ = server.map(|server| server.acknowledge(receipt, reason));
+        // At QoS 2 the client may have another connection, which the host does not poll for any other reason.
+        if let Some(index) = session.connection {
+            self.mark_ready(index);
         }
     }
 
@@ -250,6 +299,9 @@ impl<H: Hooks> Broker<H> {
             if let Some((filter, _)) = session.filters.pop_first() {
                 self.meter.spend(ENDED_FILTER);
                 self.record_unsubscribed(key, &filter);
+                if self.links.is_some() {
+                    self.filter_removed(key, &filter);
+                }
                 if let Ok(filter) = TopicFilter::new(&filter) {
                     self.router.unsubscribe(&filter, key);
                 }

@@ -34,6 +34,10 @@ const PART: usize = 64;
 /// The interval of the checks for receivers that take nothing, in milliseconds.
 const LOOK_MS: u32 = 1_000;
 
+/// How many messages of a link may wait for slow receivers. Beyond it their queues drop messages for which they have no room: the
+/// others must not wait until the window of the link is used up.
+const MOST_OF_LINK: usize = 16 << 10;
+
 /// How many bytes a transport must take to count as taking, if they do not complete a message.
 const TAKEN: usize = 16 << 10;
 
@@ -164,8 +168,13 @@ impl<H: Hooks> Broker<H> {
         let Some(publisher) = publisher.filter(|_| self.config.slow_consumer_ms > 0) else {
             return RoutingLimits::NONE;
         };
-        // Withheld acknowledgements do not slow down a publisher that is always read, so the limit is lower.
-        let room = if publisher.pressure.is_some() {
+        let is_link = publisher.link.is_some();
+        if is_link && self.withheld_of(publisher.connection) > MOST_OF_LINK {
+            return RoutingLimits::NONE;
+        }
+        // Withheld acknowledgements do not slow down a publisher that is always read, so the limit is lower. A link is always read,
+        // because a message for a slow receiver must not stop those behind it.
+        let room = if is_link || publisher.pressure.is_some() {
             Room::Twice
         } else {
             Room::Any
@@ -272,7 +281,15 @@ impl<H: Hooks> Broker<H> {
             && rest
                 .first()
                 .is_some_and(|first| first >> 4 == PacketType::Publish.get())
-            && own.is_none_or(|own| own.pressure.is_none())
+            && own.is_none_or(|own| own.pressure.is_none() && own.link.is_none())
+    }
+
+    /// Returns how many acknowledgements a connection waits for.
+    fn withheld_of(&self, index: Option<u32>) -> usize {
+        let connection = index.and_then(|index| self.connections.get(usize_of(index)));
+        let extra = connection.and_then(|connection| connection.extra.as_ref());
+        let withheld = extra.and_then(|extra| extra.withheld.as_ref());
+        withheld.map_or(0, |withheld| withheld.receipts.len())
     }
 
     /// Releases the publishers that wait for a receiver, if its queue is no longer too full.

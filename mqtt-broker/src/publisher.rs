@@ -56,7 +56,7 @@ impl<H: Hooks> Broker<H> {
     /// Returns the client of a session as the publisher of a retained message.
     pub(crate) fn retained_by(&mut self, key: u32) -> Option<Arc<Publisher>> {
         let session = self.sessions.get_mut(usize_of(key))?;
-        Some(session.publisher())
+        session.link.is_none().then(|| session.publisher())
     }
 
     /// Returns whether a retained message may be delivered: its publisher may still publish to its topic, or it has none because the

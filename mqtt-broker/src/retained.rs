@@ -2,6 +2,7 @@
 //! that may match a filter to the next, so that it can stop at any topic and continue after the messages have changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -181,6 +182,18 @@ impl<H: Hooks> Broker<H> {
         message: &Outgoing<'_>,
         now: Instant,
     ) -> bool {
+        let publisher = from.and_then(|key| self.retained_by(key));
+        self.retain_by(from, publisher, message, now)
+    }
+
+    /// Stores or removes a retained message of this publisher; `from` may be the link over which the message came.
+    pub(crate) fn retain_by(
+        &mut self,
+        from: Option<u32>,
+        publisher: Option<Arc<Publisher>>,
+        message: &Outgoing<'_>,
+        now: Instant,
+    ) -> bool {
         // 3.1.1 [MQTT-3.3.1-10] and [MQTT-3.3.1-11], 5 [MQTT-3.3.1-6] and [MQTT-3.3.1-7] 3.1.1 [MQTT-3.3.1-7]: a message replaces
         // the present one at QoS 0 as well.
         let kept = if message.payload.is_empty() {
@@ -192,8 +205,9 @@ impl<H: Hooks> Broker<H> {
             if let Some(seconds) = self.config.retained_expiry {
                 kept.expire_by(now.after(core::time::Duration::from_secs(u64::from(seconds))));
             }
-            let publisher = from.and_then(|key| self.publisher(key));
-            Some(kept.published_by(publisher))
+            let by = publisher.as_ref();
+            let by = by.map(|by| self.clients.hasher().hash_one(&by.client_id));
+            Some(kept.published_by(by))
         };
         if self.storage_is_refused() {
             return false;
@@ -201,7 +215,6 @@ impl<H: Hooks> Broker<H> {
         let topic = message.topic.as_str();
         self.meter
             .spend(RETAIN.saturating_add(topic.len() / SET_BYTES));
-        let publisher = from.and_then(|key| self.retained_by(key));
         let room = self.config.retained_room();
         let set = |retained: &mut Retained| {
             let (kept, publisher) = (kept.clone(), publisher.clone());
@@ -215,8 +228,11 @@ impl<H: Hooks> Broker<H> {
             done = set(&mut self.retained);
         }
         if done {
+            if self.links.is_some() {
+                self.keep_in_shards(from, publisher.as_deref(), message, now);
+            }
             // 3.1.1 [MQTT-3.3.1-5], 5 [MQTT-3.3.1-5]
-            self.record_retained(topic, kept.as_ref(), from);
+            self.record_retained(topic, kept.as_ref(), publisher.as_deref(), from);
         }
         done
     }

@@ -115,7 +115,8 @@ pub(crate) fn may_receive<H: Hooks>(
     topic: TopicName<'_>,
 ) -> bool {
     if session.rights.version != version {
-        let asks = needs_to_ask(session, hooks);
+        // The other shard asks about its clients.
+        let asks = session.link.is_none() && needs_to_ask(session, hooks);
         session.rights = Rights {
             version,
             asks,

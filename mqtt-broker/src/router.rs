@@ -68,6 +68,8 @@ pub(crate) struct Group {
     pub(crate) members: Members,
     /// The index of the member that is next.
     pub(crate) next: usize,
+    /// How many messages that member got in its turn.
+    turns: u32,
 }
 
 /// The shared subscriptions of a node: a list for routing messages, and an index by name for changes.
@@ -337,6 +339,7 @@ impl Router {
             at,
             members: Members::new(),
             next: 0,
+            turns: 0,
         }));
         if let Some(node) = self.node_mut(node) {
             let groups = node.groups.get_or_insert_with(|| {
@@ -466,6 +469,17 @@ impl Share {
 }
 
 impl Group {
+    /// Notes that a member gets a message. It has as many messages in its turn as it has members: a shard may have several.
+    pub(crate) const fn turn_ends(&mut self, member: usize, members: u32) {
+        let before = if member == self.next { self.turns } else { 0 };
+        self.turns = before.saturating_add(1);
+        self.next = member;
+        if self.turns >= members {
+            self.next = member.wrapping_add(1);
+            self.turns = 0;
+        }
+    }
+
     pub(crate) const fn share(&self, group: u32) -> Share {
         Share {
             group,

@@ -114,6 +114,8 @@ pub(crate) struct Session {
     pub(crate) found: [RoutingMark; 2],
     /// The last list of several subscription identifiers: queued messages share it.
     identifiers: Option<Arc<[u32]>>,
+    /// The shard to which it is the link, if it is one.
+    pub(crate) link: Option<u8>,
     /// Its state in the journal, if it is recorded.
     pub(crate) recorded: Option<Box<Recorded>>,
 }
@@ -150,6 +152,7 @@ impl Session {
             shared: BTreeMap::new(),
             found: [RoutingMark::default(); 2],
             identifiers: None,
+            link: None,
             recorded: None,
         }
     }
@@ -252,6 +255,7 @@ impl Session {
     pub(crate) fn is_idle(&self) -> bool {
         let under_way = self.parked.as_ref().map_or(0, |parked| parked.pending());
         self.connection.is_none()
+            && self.link.is_none()
             && self.filters.is_empty()
             && self.queue.is_empty()
             && self.will.is_none()

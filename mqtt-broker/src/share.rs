@@ -31,7 +31,7 @@ impl<H: Hooks> Broker<H> {
             let at = state.next.wrapping_add(offset);
             at.checked_rem(state.members.len())
         };
-        let mut best: Option<(u8, usize)> = None;
+        let mut best: Option<(u8, usize, u32)> = None;
         let mut looked_at = 0_usize;
         for offset in 0..state.members.len().min(LOOKED_AT) {
             let Some(at) = turn(offset) else { break };
@@ -43,27 +43,36 @@ impl<H: Hooks> Broker<H> {
             let Some(session) = session.filter(|session| !session.is_over) else {
                 continue;
             };
+            let mut weight = 1;
+            if let (Some(shard), Some(links)) = (session.link, &self.links) {
+                if links.only_own {
+                    continue;
+                }
+                let member = state.members.get(at);
+                weight = links.weight(shard, member.and_then(|member| member.identifier));
+            }
             let full = session.rights.are_full(current.version);
             if !full && !may_receive(session, current, &mut self.hooks, topic) {
                 continue;
             }
-            let rank = match (session.connection, &session.pressure) {
+            let connection = session.connection.filter(|_| weight > 0);
+            let rank = match (connection, &session.pressure) {
                 (Some(_), None) if session.queue.is_empty() => 0,
                 (Some(_), None) => 1,
                 (Some(_), Some(pressure)) if !pressure.is_slow() => 2,
                 (None, _) => 3,
                 (Some(_), Some(_)) => 4,
             };
-            if best.is_none_or(|(other, _)| rank < other) {
-                best = Some((rank, at));
+            if best.is_none_or(|(other, ..)| rank < other) {
+                best = Some((rank, at, weight));
             }
             if rank == 0 {
                 break;
             }
         }
         self.meter.spend(looked_at / 2);
-        let (_, at) = best?;
-        state.next = at.wrapping_add(1);
+        let (_, at, weight) = best?;
+        state.turn_ends(at, weight);
         let subscriber = *state.members.get(at)?;
         Some(Target::member(subscriber, state.share(group)))
     }

@@ -65,6 +65,10 @@ pub struct Statistics {
     /// Bytes of input that waits: packets that have not arrived completely or wait for their turn, of each connection with more than
     /// a few kilobytes.
     pub input_bytes: u64,
+    /// Messages that other shards sent to this one. They count in [`Self::publish_sent`] of those.
+    pub shard_messages: u64,
+    /// Bytes of payload of these messages.
+    pub shard_payload: u64,
     /// Bytes of subscriptions, as in [`Config::subscription_bytes`](crate::Config::subscription_bytes).
     pub subscription_bytes: u64,
 }
@@ -155,7 +159,7 @@ impl<H: Hooks> Broker<H> {
     /// Returns the counts since the start, and the current state.
     #[must_use]
     pub fn statistics(&self, now: Instant) -> Statistics {
-        Statistics {
+        let own = Statistics {
             uptime: now.since(self.started).as_secs(),
             sessions: to_u64(self.sessions.len()),
             subscriptions: to_u64(self.router.count()),
@@ -168,7 +172,8 @@ impl<H: Hooks> Broker<H> {
             input_bytes: to_u64(self.inputs.bytes()),
             subscription_bytes: to_u64(self.filter_bytes.bytes()),
             ..self.statistics
-        }
+        };
+        self.without_links(own)
     }
 
     pub(crate) fn publish_statistics(&mut self, now: Instant) {
@@ -237,5 +242,15 @@ impl<H: Hooks> Broker<H> {
             ..Outgoing::new(topic, QoS::AtMostOnce, text.as_bytes())
         };
         self.say_to_all(&message, now);
+    }
+
+    /// Publishes a message of the host to the clients of this shard.
+    pub(crate) fn say_to_all(&mut self, message: &Outgoing<'_>, now: Instant) {
+        if message.retain {
+            self.retain(None, message, now);
+        }
+        self.is_of_host = true;
+        self.route(None, message, now);
+        self.is_of_host = false;
     }
 }

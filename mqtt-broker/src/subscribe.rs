@@ -144,6 +144,9 @@ impl<H: Hooks> Broker<H> {
             // 5 [MQTT-3.10.4-3]: messages that are queued or in flight stay.
             let removed = known && self.router.unsubscribe(&filter, key);
             if known {
+                if self.links.is_some() {
+                    self.filter_removed(key, filter.as_str());
+                }
                 self.count_filters(key);
                 self.record_unsubscribed(key, filter.as_str());
             }
@@ -255,6 +258,9 @@ impl<H: Hooks> Broker<H> {
         session.remember_filter(filter.as_str(), wanted, sends);
         let subscriber = Subscriber::new(key, subscription, identifier);
         self.router.subscribe(&filter, subscriber, known);
+        if self.links.is_some() && !known {
+            self.filter_added(key, &filter);
+        }
         self.count_filters(key);
         self.learn_rights(key, filter);
         self.record_subscribed(key, &filter, &subscriber, sends);
@@ -296,6 +302,9 @@ impl<H: Hooks> Broker<H> {
         // well.
         if session.is_some_and(|key| self.is_durable(key)) {
             self.hold_answer(id.index);
+        }
+        if self.links.is_some() && matches!(answer, Answer::Sub(..)) {
+            self.wait_for_links(id);
         }
         let Some(connection) = self.connection_mut(id) else {
             return;
@@ -424,6 +433,7 @@ impl Connection {
         };
         let answered = match &extra.unanswered {
             None => return Ok(()),
+            Some(_) if extra.waits_for_links => return Err(Refused::Full),
             // 3.1.1 [MQTT-3.8.4-1] and [MQTT-3.8.4-2], 5 [MQTT-3.8.4-1] and [MQTT-3.8.4-2]
             Some(Answer::Sub(id, codes)) => self.server.subscribed(&SubAck::new(*id, &codes[..])),
             // 3.1.1 [MQTT-3.10.4-4] and [MQTT-3.10.4-5], 5 [MQTT-3.10.4-4] and [MQTT-3.10.4-5]: the answer is sent even if no

@@ -15,7 +15,10 @@ impl<H: Hooks> Broker<H> {
     /// Handles the passing of time, and does a portion of the remaining work. Call it at [`Self::deadline`].
     pub fn tick(&mut self, now: Instant) {
         self.begin();
-        while self.meter.has_share()
+        // Wills that are due must find their receivers in all shards.
+        let is_ready = self.knows_other_shards();
+        while is_ready
+            && self.meter.has_share()
             && let Some(due) = self.timers.pop(now)
         {
             self.meter.spend(4);

@@ -274,6 +274,10 @@ impl Engine {
     /// Checks that only servers send subscription identifiers in PUBLISH (5 [MQTT-3.3.4-6]).
     fn check_publish(&self, progress: &Progress<'_>) -> Result<(), Problem> {
         let identifier = PropertyId::SubscriptionIdentifier;
+        #[cfg(feature = "server")]
+        if self.config.identifiers_from_clients {
+            return Ok(());
+        }
         if V5 && self.is_server() && progress.view.number(identifier).is_some() {
             return Err(Problem::Unexpected);
         }

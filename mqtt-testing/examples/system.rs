@@ -1,5 +1,5 @@
 //! Runs the whole system for many seeds: `--seeds N` (200 clients each), `--first SEED`, `--clients N`, `--operations N`,
-//! `--classes BITS`, `--trace`. Without `--first` it picks one by itself and prints it.
+//! `--classes BITS`, `--shards N`, `--trace`. Without `--first` it picks one by itself and prints it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::process::ExitCode;
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             "--first" => first = Some(number),
             "--clients" => plan.clients = small,
             "--operations" => plan.operations = small,
+            "--shards" => plan.shards = small,
             "--classes" => plan.classes = u32::try_from(number).unwrap_or(class::EVERY),
             _ => {
                 eprintln!("unknown: {name}");
@@ -78,7 +79,11 @@ fn run_all(first: u64, seeds: u64, plan: Plan) -> Option<Failure> {
             scope.spawn(work);
         }
     });
-    let total = total.into_inner().expect("no panic");
+    print(&total.into_inner().expect("no panic"), seeds, plan);
+    failed.into_inner().expect("no panic")
+}
+
+fn print(total: &Report, seeds: u64, plan: Plan) {
     println!(
         "{seeds} seeds, {} clients each: {} messages published, {} received, {} of them again, {} connections cut, {} processes killed, {} crashes of the broker",
         plan.clients,
@@ -98,8 +103,11 @@ fn run_all(first: u64, seeds: u64, plan: Plan) -> Option<Failure> {
         total.short_queues, total.given_up
     );
     println!(
+        "{} messages went from one shard to another; {} links were cut",
+        total.between_shards, total.links_cut
+    );
+    println!(
         "{} connections had stages below MQTT; {} of them ended cleanly",
         total.layered, total.ended
     );
-    failed.into_inner().expect("no panic")
 }

@@ -40,5 +40,27 @@ fn what_was_told_is_true_after_crashes_of_all() {
     assert!(all.disks_lost > 10, "{all:?}");
 }
 
+/// Two to four shards with links that are cut and delayed serve the clients together. A shard that crashes loses what its journal has
+/// not stored; the others go on.
+#[test]
+fn several_shards_keep_the_promises_of_one_broker() {
+    let plan = Plan {
+        clients: 12,
+        operations: 600,
+        classes: class::EVERY & !(class::PRESSURE | class::DISKS),
+        shards: 4,
+        ..Plan::default()
+    };
+    let mut all = Report::default();
+    for seed in 1..=SHARD_SEEDS {
+        let report = run(seed, plan).unwrap_or_else(|broken| panic!("{broken}"));
+        all.add(&report);
+    }
+    assert!(all.between_shards > 1_000, "{all:?}");
+    assert!(all.links_cut > 20 && all.crashes > 20, "{all:?}");
+}
+
+const SHARD_SEEDS: u64 = 30;
+
 /// Without the wait of PUBLISH at QoS 2, seed 13 fails; without that of PUBREL, seed 20.
 const SEEDS: u64 = 60;

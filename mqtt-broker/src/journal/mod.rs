@@ -30,6 +30,7 @@ use messages::Messages;
 pub(crate) use messages::Origin;
 pub(crate) use name::Record;
 pub(crate) use record::Recorded;
+pub(crate) use restore::MemberSearch;
 pub use restore::Restored;
 pub use saved::RestoreError;
 use saved::Saved;
@@ -287,6 +288,9 @@ impl<H: Hooks> Broker<H> {
 
     /// Gives the waiting bytes of connections the position that they wait for, at the end of a call.
     pub(crate) fn settle(&mut self) {
+        if self.links.is_some() {
+            self.settle_links();
+        }
         if self.journal.is_some() {
             self.settle_changed();
         }

@@ -14,6 +14,7 @@ use super::window::Window;
 use crate::broker::{Broker, usize_of};
 use crate::hooks::Hooks;
 use crate::message::Message;
+use crate::publisher::Publisher;
 use crate::router::{Share, Subscriber};
 
 /// The records of a session.
@@ -192,6 +193,15 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
+    /// Forgets that a message is in flight, without a record: it is given to another member of its shared subscription.
+    pub(crate) fn forget_flight(&mut self, key: u32, token: Token) {
+        if let Some(session) = self.sessions.get_mut(usize_of(key))
+            && let Some(recorded) = &mut session.recorded
+        {
+            recorded.flights.end(token);
+        }
+    }
+
     /// Records that a session has ended and its will is being published.
     pub(crate) fn record_session_end(&mut self, key: u32) {
         let session = self.sessions.get(usize_of(key));
@@ -236,7 +246,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Stores the filter of a shared subscription for records.
-    pub(super) fn name_share(&mut self, filter: &TopicFilter<'_>) {
+    pub(crate) fn name_share(&mut self, filter: &TopicFilter<'_>) {
         if filter.is_shared()
             && let Some(share) = self.router.share(filter)
             && let Some(journal) = &mut self.journal
@@ -281,23 +291,19 @@ impl<H: Hooks> Broker<H> {
         &mut self,
         topic: &str,
         message: Option<&Message>,
+        publisher: Option<&Publisher>,
         from: Option<u32>,
     ) {
         // The broker's own statistics are valid only in one process.
         if self.journal.is_none() || from.is_none() && topic.starts_with("$SYS/") {
             return;
         }
-        let publisher = from.and_then(|key| self.retained_by(key));
         let retained = message.map(|message| Retained {
             expires: self.wall_or_never(message.expires()),
             qos: message.qos(),
-            publisher: publisher
-                .as_ref()
-                .map_or("", |publisher| &publisher.client_id),
-            user_name: publisher
-                .as_ref()
-                .and_then(|publisher| publisher.user_name.as_deref()),
-            version: publisher.as_ref().map(|publisher| publisher.version),
+            publisher: publisher.map_or("", |publisher| &publisher.client_id),
+            user_name: publisher.and_then(|publisher| publisher.user_name.as_deref()),
+            version: publisher.map(|publisher| publisher.version),
             packet: message.packet(),
         });
         self.write(&Entry::Retained(topic, retained));
@@ -367,6 +373,13 @@ impl<H: Hooks> Broker<H> {
     /// Forgets and returns the origin of the message: the message is refused, or recorded later.
     pub(crate) fn forget_origin(&mut self) -> Option<Origin> {
         self.journal.as_mut()?.messages.from.take()
+    }
+
+    /// Sets the origin of the message again.
+    pub(crate) fn restore_origin(&mut self, origin: Option<Origin>) {
+        if let Some(journal) = &mut self.journal {
+            journal.messages.from = origin;
+        }
     }
 
     pub(super) fn received(&mut self, from: Origin, message: u64) {

@@ -22,6 +22,7 @@ use crate::message::Message;
 use crate::queue::{Identifiers, Limits, Queued, Room};
 use crate::router::{Share, Subscriber};
 use crate::session::{RetainedOptions, Session};
+use crate::shards::{OTHER_SHARDS, shard_of_link};
 use crate::timers::Due;
 
 /// How much a broker restored from the records of an earlier process.
@@ -36,6 +37,15 @@ pub struct Restored {
     pub messages: u64,
     /// Retained messages.
     pub retained: u64,
+}
+
+/// A message for a shared subscription without members in this shard, until the other shards are known.
+#[derive(Debug)]
+pub(crate) struct MemberSearch {
+    message: Message,
+    target: SavedTarget,
+    /// The name of the target in records.
+    name: u64,
 }
 
 impl<H: Hooks> Broker<H> {
@@ -75,6 +85,9 @@ impl<H: Hooks> Broker<H> {
         }
         for (number, message) in messages {
             let origin = origins.remove(&number);
+            if self.links.is_some() {
+                self.keep_restored_message(&message, &keys, now);
+            }
             let live = self.make_message((number, origin), message, &keys, &mut saved);
             restored.messages = restored.messages.saturating_add(live);
         }
@@ -84,15 +97,23 @@ impl<H: Hooks> Broker<H> {
             }
         }
         for (number, will) in wills {
-            let publish = will.publish();
-            self.begin();
-            if self.route(None, &will.outgoing(&publish), now) == Routed::Later {
-                self.fanouts.last_is_will(number);
-            } else {
-                self.record_will_end(number);
-            }
+            self.publish_restored_will(number, will, now);
         }
         Ok(restored)
+    }
+
+    /// Publishes a will of an earlier process, when the other shards are known if there are any.
+    pub(crate) fn publish_restored_will(&mut self, number: u64, will: Message, now: Instant) {
+        if !self.knows_other_shards() {
+            return self.keep_restored_will(number, will);
+        }
+        let publish = will.publish();
+        self.begin();
+        if self.route(None, &will.outgoing(&publish), now) == Routed::Later {
+            self.fanouts.last_is_will(number);
+        } else {
+            self.record_will_end(number);
+        }
     }
 
     fn make_session(
@@ -107,7 +128,10 @@ impl<H: Hooks> Broker<H> {
         let client_id = Arc::clone(&saved.client_id);
         self.session_serial = self.session_serial.wrapping_add(1);
         let hash = self.clients.hasher().hash_one(&client_id);
+        let link = shard_of_link(&client_id);
+        let hash = link.map_or(hash, |_| OTHER_SHARDS);
         let mut session = Session::new(Arc::clone(&client_id), hash, self.session_serial);
+        session.link = link;
         session.version = saved.version;
         session.user_name = saved.user_name.take();
         self.hold_session(session.user_name.as_deref());
@@ -167,9 +191,30 @@ impl<H: Hooks> Broker<H> {
             };
             self.router.subscribe(&parsed, subscriber, false);
             self.name_share(&parsed);
+            if self.links.is_some() {
+                self.filter_added(key, &parsed);
+            }
         }
         self.count_filters(key);
         Ok(())
+    }
+
+    /// Retains a message that was being sent to other shards for that purpose.
+    fn keep_restored_message(
+        &mut self,
+        saved: &SavedMessage,
+        keys: &BTreeMap<u64, u32>,
+        now: Instant,
+    ) {
+        let is_for_shard = |(name, target): &(&u64, &SavedTarget)| {
+            let key = keys.get(&RecordName::of_target(**name).0);
+            target.state != State::Done && key.is_some_and(|key| self.is_link(*key))
+        };
+        let target = saved.targets.iter().find(is_for_shard);
+        if let Some((_, target)) = target {
+            let identifier = target.identifiers.as_slice().first().copied();
+            self.keep_restored(&saved.message, identifier, now);
+        }
     }
 
     /// Gives a message to the sessions that have not received it. Returns how many these are.
@@ -191,8 +236,7 @@ impl<H: Hooks> Broker<H> {
         let mut live = 0_u64;
         for (name, target) in targets {
             let (session, copy) = RecordName::of_target(name);
-            let share = target.share.as_deref();
-            let share = share.and_then(|filter| self.router.share(&TopicFilter::new(filter).ok()?));
+            let share = self.restored_share(&target, keys.get(&session).copied());
             let mut message = message.clone();
             message.set_record(RecordName::new(recorded, copy));
             if target.state == State::Done {
@@ -200,7 +244,12 @@ impl<H: Hooks> Broker<H> {
                 continue;
             }
             let Some(key) = keys.get(&session).copied() else {
-                self.find_member(message, target, share, name);
+                let search = MemberSearch {
+                    message,
+                    target,
+                    name,
+                };
+                self.find_member_or_wait(search, share);
                 continue;
             };
             live = live.saturating_add(1);
@@ -230,21 +279,59 @@ impl<H: Hooks> Broker<H> {
         live
     }
 
+    /// Returns the shared subscription for which a target was chosen. If the target is another shard, it has members of it until it
+    /// tells otherwise.
+    fn restored_share(&mut self, target: &SavedTarget, key: Option<u32>) -> Option<Share> {
+        let filter = target.share.as_deref()?;
+        let parsed = TopicFilter::new(filter).ok()?;
+        let share = self.router.share(&parsed);
+        if share.is_none() && self.links.is_some() {
+            let identifier = target.identifiers.as_slice().first().copied();
+            self.learn_restored(key?, filter, identifier);
+            return self.router.share(&parsed);
+        }
+        share
+    }
+
+    fn find_member_or_wait(&mut self, search: MemberSearch, share: Option<Share>) {
+        let is_shared = search.target.share.is_some();
+        if share.is_none() && is_shared && !self.knows_other_shards() {
+            self.search_member_later(search);
+        } else {
+            self.find_member(search.message, search.target, share, search.name);
+        }
+    }
+
+    /// Finds members in other shards for messages whose members were gone at the restart.
+    pub(crate) fn search_members(&mut self, waiting: Vec<MemberSearch>, now: Instant) {
+        for search in waiting {
+            let MemberSearch {
+                message,
+                target,
+                name,
+            } = search;
+            let share = self.restored_share(&target, None);
+            if let Some(key) = self.find_member(message, target, share, name) {
+                self.pump(key, now);
+            }
+        }
+    }
+
     /// Handles a session that ended with the process. If it was chosen for a shared subscription, another member gets the message
-    /// (at QoS 1, as when a session ends: 5 \[MQTT-4.8.2-5\]).
+    /// (at QoS 1, as when a session ends: 5 \[MQTT-4.8.2-5\]). Returns the session of that member.
     fn find_member(
         &mut self,
         message: Message,
         target: SavedTarget,
         share: Option<Share>,
         name: u64,
-    ) {
+    ) -> Option<u32> {
         let record = message.record();
         let hands_over = target.state == State::Waiting || target.qos == QoS::AtLeastOnce;
         let group = share.filter(|_| hands_over).map(Share::group);
         let publish = message.publish();
         let member = group.and_then(|group| self.choose(group, publish.topic));
-        if let Some(member) = member {
+        if let Some(member) = &member {
             let key = member.subscriber.session;
             let item = Queued {
                 qos: self
@@ -261,6 +348,7 @@ impl<H: Hooks> Broker<H> {
             }
         }
         self.done(record.message(), name, target.has_flow);
+        member.map(|member| member.subscriber.session)
     }
 
     fn queue_restored(&mut self, key: u32, item: Queued) {
@@ -309,7 +397,8 @@ impl<H: Hooks> Broker<H> {
                     return Err(Fault::Value.into());
                 }
             }
-            let size = server.heap_size();
+            // As when the connection of a link ends.
+            let size = session.link.map_or_else(|| server.heap_size(), |_| 0);
             self.parked.set(key, &mut session.held, size);
             self.heap_bytes = self.heap_bytes.saturating_add(size);
             session.parked = Some(Box::new(server));
@@ -364,6 +453,7 @@ impl<H: Hooks> Broker<H> {
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return Ok(());
         };
+        let most = session.link.map_or(most, |_| usize::from(u16::MAX));
         let Some(recorded) = &mut session.recorded else {
             return Ok(());
         };

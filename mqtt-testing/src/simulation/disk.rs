@@ -9,7 +9,7 @@ use mqtt_broker::records::{Kind, Record, Records};
 use mqtt_proto::QoS;
 
 use super::expectations::{Expectations, Heard, Life, Moment, Published};
-use super::world::World;
+use super::world::{AllowAll, World};
 use super::{Random, class};
 
 /// The records of a machine since its first process.
@@ -78,69 +78,97 @@ impl Disk {
 }
 
 impl World {
-    /// Starts the journal of the broker, if this world has crashes.
-    pub(super) fn start_disk(&mut self) {
+    /// Starts the journals of the shards, if this world has crashes.
+    pub(super) fn start_disks(&mut self) {
         if self.chance(class::CRASHES, 2) {
-            let mut disk = Disk::default();
-            disk.restart(&PACES, &mut self.random);
-            self.disk = Some(disk);
-            self.broker.start_journal();
             let now = self.instant();
-            self.broker.restored(now).expect("nothing to restore");
+            for shard in &mut self.shards.all {
+                let mut disk = Disk::default();
+                disk.restart(&PACES, &mut self.random);
+                shard.disk = Some(disk);
+                shard.broker.start_journal();
+                shard.broker.restored(now).expect("nothing to restore");
+            }
         }
     }
 
-    /// Moves the records of the broker to the disk, and stores some or all of them.
+    /// Moves the records of the shards to their disks, and stores some or all of them.
     pub(super) fn store_some(&mut self, all: bool) {
-        let Some(disk) = &mut self.disk else { return };
-        disk.give(self.broker.journal());
-        let n = disk.store(all, &mut self.random);
-        self.broker.stored(n);
+        for shard in &mut self.shards.all {
+            let Some(disk) = &mut shard.disk else {
+                continue;
+            };
+            disk.give(shard.broker.journal());
+            let n = disk.store(all, &mut self.random);
+            shard.broker.stored(n);
+        }
     }
 
-    /// Returns whether records wait for the disk.
+    /// Returns whether records wait for a disk.
     pub(super) fn disk_has_work(&self) -> bool {
-        self.disk.is_some() && !self.broker.journal().is_empty()
+        let mut all = self.shards.all.iter();
+        all.any(|shard| shard.disk.is_some() && !shard.broker.journal().is_empty())
     }
 
-    /// Crashes the broker: it loses its memory, all connections, and a random part of the records that are not stored.
+    /// Crashes a shard: it loses its memory, all connections, and a random part of the records that are not stored.
     pub(super) fn crash(&mut self) {
         let now = self.instant();
-        let Some(mut disk) = self.disk.take() else {
+        let count = self.shards.all.len();
+        let crashed = if count > 1 {
+            self.random.below(count)
+        } else {
+            0
+        };
+        let shard = &mut self.shards.all[crashed];
+        let Some(mut disk) = shard.disk.take() else {
             return;
         };
-        disk.give(self.broker.journal());
+        disk.give(shard.broker.journal());
         disk.crash(&mut self.random);
         disk.restart(&PACES, &mut self.random);
         self.report.crashes += 1;
-        let mut broker = Broker::new(
-            self.config.clone(),
-            std::mem::take(self.broker.hooks()),
-            now,
-        );
-        broker.start_journal();
-        for record in Records::new(&disk.log) {
-            let record = record.expect("whole records");
-            if let Err(error) = broker.restore(&record) {
-                self.fail(0, format!("a record is refused: {error}, {record:?}"));
-            }
+        let hooks = std::mem::take(shard.broker.hooks());
+        if let Some(wrong) = self.restart_shard(crashed, &disk, hooks) {
+            self.fail(0, wrong);
         }
-        if let Err(error) = broker.restored(now) {
-            self.fail(0, format!("the records are refused: {error}"));
-        }
-        self.broker = broker;
-        self.disk = Some(disk);
+        self.shards.all[crashed].disk = Some(disk);
         let moment = self.tick_moment();
         self.expectations.crashes.push(moment);
-        self.unnoticed.clear();
-        self.owners.clear();
+        self.unnoticed.retain(|place| place.shard != crashed);
+        self.owners.retain(|place, _| place.shard != crashed);
         for n in 0..self.nodes.len() {
-            if self.unplug(n).is_some() {
+            let wire = self.nodes[n].wire.as_ref();
+            if wire.is_some_and(|wire| wire.id.shard == crashed) && self.unplug(n).is_some() {
                 self.trace(n, format_args!("loses the broker, which crashes"));
                 self.lost(n, Error::EndOfStream);
             }
         }
+        for other in (0..count).filter(|other| *other != crashed) {
+            self.shards.open_link(crashed, other, now);
+        }
+        self.wait_for_links();
         self.wake();
+    }
+
+    /// Restores a shard from its disk. Returns what is wrong with the records.
+    fn restart_shard(&mut self, own: usize, disk: &Disk, hooks: AllowAll) -> Option<String> {
+        let now = self.instant();
+        let mut broker = Broker::new(self.config.clone(), hooks, now);
+        let small = |number: usize| u8::try_from(number).expect("few shards");
+        broker.start_journal();
+        broker.start_links(small(own), small(self.shards.all.len()));
+        let mut wrong = None;
+        for record in Records::new(&disk.log) {
+            let record = record.expect("whole records");
+            if let Err(error) = broker.restore(&record) {
+                wrong.get_or_insert_with(|| format!("a record is refused: {error}, {record:?}"));
+            }
+        }
+        if let Err(error) = broker.restored(now) {
+            wrong.get_or_insert_with(|| format!("the records are refused: {error}"));
+        }
+        self.shards.replace(own, broker);
+        wrong
     }
 }
 
@@ -161,6 +189,7 @@ impl Expectations {
             QoS::ExactlyOnce => life.new_sessions.iter().any(|at| since.contains(at)),
         };
         reaches && self.crashed_since(published.sent, heard.at)
+            || self.a_link_may_repeat(heard, published)
     }
 
     fn crashed_since(&self, from: Moment, to: Moment) -> bool {

@@ -10,8 +10,10 @@ mod layers;
 mod operations;
 mod process;
 mod program;
+mod shards;
 mod shrink;
 mod tls;
+mod wills_and_shards;
 mod wire;
 mod world;
 
@@ -91,6 +93,8 @@ pub struct Plan {
     pub trace: bool,
     /// Which events may happen; see [`class`].
     pub classes: u32,
+    /// The shards of the broker: 1, 2, or a random number of at least 2 and at most this one.
+    pub shards: usize,
 }
 
 impl Default for Plan {
@@ -100,6 +104,7 @@ impl Default for Plan {
             operations: 1_200,
             trace: false,
             classes: class::EVERY,
+            shards: 1,
         }
     }
 }
@@ -127,6 +132,10 @@ pub struct Report {
     pub noted: usize,
     /// Crashes of the broker.
     pub crashes: usize,
+    /// Links between shards that were cut.
+    pub links_cut: usize,
+    /// Messages that went from one shard to another.
+    pub between_shards: u64,
     /// Connections taken over.
     pub taken_over: u64,
     /// Clients with short queues from which nothing was dropped.
@@ -152,6 +161,8 @@ impl Report {
         self.continued += other.continued;
         self.noted += other.noted;
         self.crashes += other.crashes;
+        self.links_cut += other.links_cut;
+        self.between_shards += other.between_shards;
         self.taken_over += other.taken_over;
         self.short_queues += other.short_queues;
         self.given_up += other.given_up;

@@ -26,7 +26,7 @@ impl World {
     }
 
     pub(super) fn operate(&mut self) {
-        if self.disk.is_some() && self.random.once_in(100) {
+        if self.shards.has_disks() && self.random.once_in(100) {
             self.crash();
         }
         // Any client except the first one, which only receives.
@@ -215,7 +215,7 @@ impl World {
             RetainHandling::Send,
             RetainHandling::SendIfNew,
             RetainHandling::DoNotSend,
-        ][if self.nodes[n].name == "late" {
+        ][if self.nodes[n].name.starts_with("late") {
             0
         } else {
             self.random.below(3)

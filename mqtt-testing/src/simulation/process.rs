@@ -28,7 +28,7 @@ impl World {
         } else {
             Version::V311
         };
-        let faultless = self.nodes.is_empty() || name == "late";
+        let faultless = self.nodes.is_empty() || name.starts_with("late");
         let durable = if faultless { None } else { self.new_disk() };
         Node {
             agent: Agent::new(Options::new("broker", 1883)),
@@ -66,7 +66,7 @@ impl World {
 
     /// Begins a process.
     pub(super) fn begin(&mut self, n: usize) {
-        let watcher = n == 0 || self.nodes[n].name == "late";
+        let watcher = n == 0 || self.nodes[n].name.starts_with("late");
         let durable = self.nodes[n].durable.is_some();
         let persistent = n == 0 || durable || (!watcher && !self.random.once_in(3));
         let mut options = self.options(n, persistent);
@@ -176,12 +176,14 @@ impl World {
                 self.unnoticed.push(wire.id);
             } else {
                 let now = self.instant();
-                self.broker.closed(wire.id, now);
+                self.shards.closed(wire.id, now);
             }
         }
         let moment = self.tick_moment();
         if !self.crash_client(n, moment) {
             self.forget_client(n, moment);
+        } else if self.expectations.shards > 1 {
+            self.expectations.lives[n].may_subscribe_again(moment);
         }
         let node = &mut self.nodes[n];
         let life = &mut self.expectations.lives[n];
@@ -193,7 +195,7 @@ impl World {
             // By hand, one acknowledgement is valid for all streams. A broker that crashes keeps no messages of a session that ends
             // with its connection, although the next process may take it over before.
             fact.killed = node.agent.options().acknowledge == AcknowledgeWhen::Taken
-                && (node.persistent || self.disk.is_none());
+                && (node.persistent || !self.shards.has_disks());
             // Messages that come before the subscriptions are made again are held.
             if stream.id.is_some() && !stream.leaving {
                 node.to_subscribe.push_back(stream.filters);
@@ -246,7 +248,8 @@ impl World {
             }
             NextDial::Never => return false,
         }
-        let Ok(id) = self.broker.open(now) else {
+        let home = self.expectations.lives[n].home;
+        let Ok(id) = self.shards.open(home, now) else {
             self.nodes[n].agent.lost(Error::EndOfStream, now, 0);
             return false;
         };
@@ -305,7 +308,7 @@ impl World {
         }
         self.close_layers(n);
         if let Some(wire) = self.unplug(n) {
-            self.broker.closed(wire.id, now);
+            self.shards.closed(wire.id, now);
             self.nodes[n].agent.lost(Error::Stopped, now, 0);
             self.look(n);
             self.wake();

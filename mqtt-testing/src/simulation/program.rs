@@ -213,10 +213,12 @@ impl World {
                     self.fail(n, format!("the end of what nobody published: {token:?}"));
                     return;
                 };
-                if let Some(id) = token.packet_id() {
-                    node.half_sent.remove(&id);
+                let published = self.expectations.published.get_mut(&number);
+                // The end of a message at QoS 1 does not free an identifier for QoS 2.
+                if published.as_ref().is_none_or(|p| p.qos == QoS::ExactlyOnce) {
+                    token.packet_id().map(|id| node.half_sent.remove(&id));
                 }
-                if let Some(published) = self.expectations.published.get_mut(&number)
+                if let Some(published) = published
                     && outcome.is_success()
                     && !node.doubtful.remove(&number)
                     && published.qos > QoS::AtMostOnce

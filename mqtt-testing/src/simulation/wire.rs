@@ -2,16 +2,17 @@
 
 use bytes::{Buf, BytesMut};
 use mqtt_agent::{Error, Flow};
-use mqtt_broker::{ConnectionId, Next};
+use mqtt_broker::Next;
 use mqtt_proto::{Decoded, MAX_PACKET, Packet, QoS, Version};
 
 use super::layers::Layers;
+use super::shards::Place;
 use super::world::World;
 
 /// A connection with the bytes in flight in both directions.
 #[derive(Debug)]
 pub(super) struct Wire {
-    pub(super) id: ConnectionId,
+    pub(super) id: Place,
     /// The stages on both sides, if there are any.
     pub(super) layers: Option<Box<Layers>>,
     /// Plain bytes that the broker has not taken.
@@ -27,7 +28,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(id: ConnectionId, layers: Option<Layers>) -> Self {
+    pub(super) fn new(id: Place, layers: Option<Layers>) -> Self {
         Self {
             id,
             layers: layers.map(Box::new),
@@ -95,7 +96,9 @@ impl World {
                 self.nodes[n].active = false;
                 self.transfer(n, WIRE_CAPACITY);
             }
-            if !self.store_clients() && !self.broker_has_work() && !self.disk_has_work() {
+            let now = self.instant();
+            let moved = self.shards.move_links(WIRE_CAPACITY, now);
+            if !moved && !self.store_clients() && !self.broker_has_work() && !self.disk_has_work() {
                 return;
             }
             self.store_some(true);
@@ -121,8 +124,8 @@ impl World {
             moved += reads;
             self.arrived(n, &mut wire, &bytes);
         }
-        let done = self.broker.is_closing(wire.id)
-            && self.broker.outgoing(wire.id).is_empty()
+        let done = self.shards.is_closing(wire.id)
+            && self.shards.outgoing(wire.id).is_empty()
             && wire.is_written()
             && wire.down.is_empty();
         let cut = wire.cut_after == Some(0);
@@ -164,8 +167,8 @@ impl World {
         self.nodes[n].agent.sent(taken);
         *allowed -= moved;
         if moved > 0 || wire.blocked {
-            let closing = self.broker.is_closing(wire.id);
-            let received = self.broker.receive(wire.id, &wire.up, now);
+            let closing = self.shards.is_closing(wire.id);
+            let received = self.shards.receive(wire.id, &wire.up, now);
             if !closing {
                 self.reached_broker(n, wire, received.consumed);
             }
@@ -181,17 +184,17 @@ impl World {
         let now = self.instant();
         let room = WIRE_CAPACITY.saturating_sub(wire.down.len());
         let most = most.min(room).min(*allowed);
-        let outgoing = self.broker.outgoing(wire.id);
+        let outgoing = self.shards.outgoing(wire.id);
         let Some(layers) = &mut wire.layers else {
             let moved = outgoing.len().min(most);
             wire.down.extend_from_slice(&outgoing[..moved]);
-            self.broker.sent(wire.id, moved, now);
+            self.shards.sent(wire.id, moved, now);
             *allowed -= moved;
             return moved;
         };
         let taken = layers.server.output(outgoing);
-        self.broker.sent(wire.id, taken, now);
-        if self.broker.is_closing(wire.id) && self.broker.outgoing(wire.id).is_empty() {
+        self.shards.sent(wire.id, taken, now);
+        if self.shards.is_closing(wire.id) && self.shards.outgoing(wire.id).is_empty() {
             layers.server.close();
         }
         let moved = layers.down(most, &mut wire.down);
@@ -315,7 +318,7 @@ impl World {
         if unnoticed {
             self.unnoticed.push(wire.id);
         } else {
-            self.broker.closed(wire.id, now);
+            self.shards.closed(wire.id, now);
         }
         self.lost(n, why);
         self.wake();
@@ -329,7 +332,7 @@ impl World {
         };
         self.trace(n, format_args!("is closed by the broker"));
         self.check_end(n, &mut wire, true);
-        self.broker.closed(wire.id, now);
+        self.shards.closed(wire.id, now);
         self.lost(n, Error::EndOfStream);
         self.wake();
     }

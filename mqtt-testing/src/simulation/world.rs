@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use mqtt_agent::{Error, NextDial};
-use mqtt_broker::{Broker, Config, ConnectionId, Ending, Hooks, Observation};
+use mqtt_broker::{Config, Ending, Hooks, Observation};
 use mqtt_proto::{QoS, ReasonCode};
 use mqtt_session::Instant;
 
-use super::disk::Disk;
 use super::expectations::{Expectations, Life, Moment, WILLS};
 use super::program::Node;
+use super::shards::{Place, Shards, count_of};
 use super::{Plan, Random, Report, Violation, class};
 
 /// Hooks that allow everything.
@@ -44,15 +44,13 @@ impl Hooks for AllowAll {
 pub(super) struct World {
     pub(super) random: Random,
     pub(super) plan: Plan,
-    pub(super) broker: Broker<AllowAll>,
+    pub(super) shards: Shards,
     pub(super) config: Config,
-    /// The disk with the records of the broker, if there is one.
-    pub(super) disk: Option<Disk>,
     pub(super) nodes: Vec<Node>,
     /// The client of each connection.
-    pub(super) owners: HashMap<ConnectionId, usize>,
+    pub(super) owners: HashMap<Place, usize>,
     /// Connections whose end the broker has not noticed.
-    pub(super) unnoticed: Vec<ConnectionId>,
+    pub(super) unnoticed: Vec<Place>,
     pub(super) active: Vec<usize>,
     pub(super) now: u64,
     /// Whether some connections have stages below MQTT.
@@ -90,13 +88,13 @@ impl World {
             config.queued_messages = 1 + random.below(40);
             config.slow_consumer_ms = HOUR_MS;
         }
-        let broker = Broker::new(config.clone(), AllowAll::default(), Instant::default());
+        let count = count_of(&mut random, plan.shards);
+        let shards = Shards::new(count, &config, Instant::default());
         let mut world = Self {
             random,
             plan,
-            broker,
+            shards,
             config,
-            disk: None,
             nodes: Vec::new(),
             owners: HashMap::new(),
             unnoticed: Vec::new(),
@@ -107,6 +105,7 @@ impl World {
             number: 0,
             expectations: Expectations {
                 short_queues: pressure,
+                shards: count,
                 ..Expectations::default()
             },
             report: Report::default(),
@@ -115,7 +114,8 @@ impl World {
             log: Vec::new(),
         };
         world.layered = world.chance(class::LAYERS, 2);
-        world.start_disk();
+        world.start_disks();
+        world.open_links();
         for n in 0..plan.clients.max(2) {
             world.add(format!("c{n}"));
         }
@@ -129,8 +129,10 @@ impl World {
 
     /// Adds a client.
     fn add(&mut self, name: String) {
+        let home = self.shards.of(&name);
         let node = self.new_node(name);
         self.expectations.lives.push(Life {
+            home,
             name: format!("{} {:?}", node.name, node.version),
             ..Life::default()
         });
@@ -206,7 +208,7 @@ impl World {
     pub(super) fn settle(&mut self) -> Result<(), Violation> {
         for ghost in std::mem::take(&mut self.unnoticed) {
             let now = self.instant();
-            self.broker.closed(ghost, now);
+            self.shards.closed(ghost, now);
         }
         for n in 0..self.nodes.len() {
             if let Some(wire) = &mut self.nodes[n].wire {
@@ -237,21 +239,44 @@ impl World {
                 return Err((Some(n), unfinished));
             }
         }
-        let statistics = self.broker.statistics(self.instant());
-        if statistics.queued > 0 || statistics.queued_bytes > 0 {
+        let queued = self.shards.queued(self.instant());
+        if queued > 0 {
             let suspect = self
                 .nodes
                 .iter()
                 .position(|node| !node.unsettled.is_empty());
             let unsettled = suspect.map(|n| &self.nodes[n].unsettled);
             let what = format!(
-                "{} messages are left in the queues; {unsettled:?} of client {suspect:?} were not acknowledged",
-                statistics.queued
+                "{queued} messages or bytes are left in the queues; {unsettled:?} of client {suspect:?} were not acknowledged"
             );
             return Err((suspect, what));
         }
-        self.learn_retained().map_err(|what| (None, what))?;
+        self.check_retained()?;
         self.so_far()
+    }
+
+    /// Learns the retained messages, and checks that all shards have the same.
+    fn check_retained(&mut self) -> Result<(), Violation> {
+        let clients = self.nodes.len();
+        for shard in 0..self.shards.all.len() {
+            let retained = self.learn_retained(shard).map_err(|what| (None, what))?;
+            if shard == 0 {
+                self.expectations.retained = retained;
+                continue;
+            }
+            let first = &self.expectations.retained;
+            let mut topics = first.keys().chain(retained.keys());
+            let differs = |topic: &&String| {
+                first.get(*topic) != retained.get(*topic) && !self.expectations.may_differ(topic)
+            };
+            if let Some(topic) = topics.find(differs) {
+                let (one, other) = (first.get(topic), retained.get(topic));
+                let what = format!("{topic}: shard 0 retains {one:?}, shard {shard} {other:?}");
+                return Err((None, what));
+            }
+        }
+        self.expectations.lives.truncate(clients);
+        Ok(())
     }
 
     /// Restores a client to a state in which its facts can be checked. Returns whether there was anything to do.
@@ -268,11 +293,15 @@ impl World {
         did | self.subscribe_again(n)
     }
 
-    /// A new client receives the retained messages.
-    fn learn_retained(&mut self) -> Result<(), String> {
+    /// A new client receives the retained messages of a shard: number by topic.
+    fn learn_retained(&mut self, shard: usize) -> Result<HashMap<String, u32>, String> {
         let n = self.nodes.len();
         // This client does no random operations, like the first one.
-        self.add("late".to_owned());
+        let mut name = "late".to_owned();
+        while self.shards.of(&name) != shard {
+            name.push('r');
+        }
+        self.add(name);
         self.dial(n);
         self.flush();
         self.subscribe_to(n, vec![("#".to_owned(), QoS::AtMostOnce, false)]);
@@ -280,28 +309,31 @@ impl World {
         while self.step(n, true) {
             self.flush();
         }
-        let heard = self.expectations.lives.pop().map(|life| life.heard);
-        for heard in heard.unwrap_or_default() {
+        let heard = std::mem::take(&mut self.expectations.lives[n].heard);
+        let mut retained = HashMap::new();
+        for heard in heard {
             if !heard.retain {
                 return Err(format!("a retained message without RETAIN: {heard:?}"));
             }
-            if let Some(before) = self
-                .expectations
-                .retained
-                .insert(heard.topic.clone(), heard.number)
-            {
+            if let Some(before) = retained.insert(heard.topic.clone(), heard.number) {
                 return Err(format!("retained twice: {before} and {heard:?}"));
             }
         }
-        Ok(())
+        Ok(retained)
     }
 
     pub(super) fn check(&mut self) -> Result<Report, Violation> {
-        let hooks = self.broker.hooks();
-        self.report.taken_over = hooks.taken_over;
+        let now = self.instant();
+        let mut given_up = HashSet::new();
+        for shard in &mut self.shards.all {
+            self.report.between_shards += shard.broker.statistics(now).shard_messages;
+            let hooks = shard.broker.hooks();
+            self.report.taken_over += hooks.taken_over;
+            given_up.extend(hooks.given_up.drain());
+        }
         if self.expectations.short_queues {
             for (node, life) in self.nodes.iter().zip(&mut self.expectations.lives) {
-                life.given_up = hooks.given_up.contains(&node.name);
+                life.given_up = given_up.contains(&node.name);
                 let counted = if life.given_up {
                     &mut self.report.given_up
                 } else {
@@ -321,7 +353,7 @@ impl World {
         let node = &self.nodes[n];
         let unfinished = node.unfinished()?;
         let wire = node.wire.as_ref().map(|wire| {
-            let outgoing = self.broker.outgoing(wire.id).len();
+            let outgoing = self.shards.outgoing(wire.id).len();
             format!(
                 "{outgoing} bytes in the broker, {} up, {} down, blocked {}",
                 wire.up.len(),
@@ -346,7 +378,7 @@ impl World {
     pub(super) fn pass(&mut self, millis: u64) {
         self.now += millis;
         let now = self.instant();
-        self.broker.tick(now);
+        self.shards.tick(now);
         for n in 0..self.nodes.len() {
             let node = &mut self.nodes[n];
             if let Err(error) = node.agent.tick(now) {
@@ -388,16 +420,17 @@ impl World {
     /// Returns whether the broker has more work than one turn allowed.
     pub(super) fn broker_has_work(&self) -> bool {
         let now = self.instant();
-        self.broker.deadline().is_some_and(|at| at <= now)
+        self.shards.has_work(now)
     }
 
     pub(super) fn wake(&mut self) {
         if self.broker_has_work() {
             let now = self.instant();
-            self.broker.tick(now);
+            self.shards.work(now);
         }
         self.store_some(false);
-        while let Some(id) = self.broker.next_ready() {
+        self.use_links();
+        while let Some(id) = self.shards.next_ready() {
             if let Some(n) = self.owners.get(&id).copied()
                 && self.nodes[n]
                     .wire

@@ -1,0 +1,294 @@
+//! Connects several brokers that serve the clients of one server together. Each of them is a *shard*: it has the sessions of some of
+//! the clients, which their identifiers determine ([`shard_of`]), and one thread or process owns it.
+//!
+//! A *link* connects two shards. It is a connection like that of a client, with a session on both sides: what one shard sends is the
+//! input of the other. So a message waits in the queue of the link's session, has a packet identifier and an acknowledgement, is sent
+//! again when the link is made again, and is recorded like the messages for clients. A link has no CONNECT, since both shards know
+//! what it would say.
+//!
+//! A message goes over a link at most once for the subscriptions of that shard, and once more for each shared subscription for which
+//! a member in that shard is chosen. Messages that came over a link do not go over another one. `filters.rs` counts the filters of the
+//! own clients, `control.rs` tells them to the other shards, `table.rs` applies what the others tell, `incoming.rs` handles messages
+//! of other shards, and `retained.rs` keeps the retained messages of all shards the same.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use mqtt_session::proto::{
+    ConnAck, Connect, Encode, Properties, Property, QoS, Subscription, TopicFilter, Version,
+};
+use mqtt_session::{Heap, Instant, Server};
+
+use crate::broker::{Broker, number, usize_of};
+use crate::connection::ConnectionId;
+use crate::hooks::Hooks;
+use crate::journal::MemberSearch;
+use crate::message::Message;
+use crate::router::{Keyed, Subscriber};
+use crate::session::Session;
+
+mod control;
+mod filters;
+mod incoming;
+mod retained;
+mod statistics;
+mod table;
+
+use filters::Filters;
+use table::Peer;
+
+/// How many shards there may be.
+pub const MOST_SHARDS: u8 = 64;
+
+/// Returns the shard that has the session of a client. `key` is [`crate::Config::hash_key`], which is the same for all shards.
+#[must_use]
+pub fn shard_of(client_id: &str, shards: u8, key: u64) -> u8 {
+    let hash = Keyed(key).hash_one(client_id);
+    // The broker's tables use the lower bits.
+    let shard = (hash >> 32).checked_rem(u64::from(shards)).unwrap_or(0);
+    u8::try_from(shard).unwrap_or(0)
+}
+
+/// The number that stands for all links as publishers: a subscription of a link excludes what came over a link.
+pub(crate) const OTHER_SHARDS: u64 = 0x6C69_6E6B_7300_0001;
+
+/// The client identifiers of links begin with a character that no client may use (3.1.1 \[MQTT-1.5.3-2\], 5 \[MQTT-1.5.4-2\]).
+const NAME: &str = "\0shard/";
+
+/// Returns the shard to which the link with this client identifier leads.
+pub(crate) fn shard_of_link(client_id: &str) -> Option<u8> {
+    client_id.strip_prefix(NAME)?.parse().ok()
+}
+
+/// The other shards of a broker.
+pub(crate) struct Links {
+    /// The number of this shard.
+    own: u8,
+    /// The other shards by their numbers; the own entry is not used.
+    peers: Vec<Peer>,
+    /// The filters of the own clients.
+    filters: Filters,
+    /// SUBACKs that wait until all other shards know the changes up to a number.
+    waiting: VecDeque<(u64, ConnectionId)>,
+    /// Whether there is something to tell to another shard.
+    has_news: bool,
+    /// Wills of an earlier process, with the numbers of their records, until the other shards are known.
+    wills: Vec<(u64, Message)>,
+    /// Messages of an earlier process for shared subscriptions, until then.
+    searches: Vec<MemberSearch>,
+    /// How many changes of the own filters there were.
+    changes: u64,
+    /// The messages that came over links, and the bytes of their payloads.
+    received: (u64, u64),
+    /// Whether a member of a shared subscription is chosen in this shard only.
+    pub(crate) only_own: bool,
+}
+
+impl Links {
+    fn new(own: u8, shards: u8) -> Self {
+        Self {
+            own,
+            peers: (0..shards).map(|_| Peer::default()).collect(),
+            filters: Filters::default(),
+            waiting: VecDeque::new(),
+            has_news: false,
+            wills: Vec::new(),
+            searches: Vec::new(),
+            changes: 0,
+            received: (0, 0),
+            only_own: false,
+        }
+    }
+
+    fn peer(&mut self, shard: u8) -> Option<&mut Peer> {
+        let own = shard == self.own;
+        self.peers.get_mut(usize::from(shard)).filter(|_| !own)
+    }
+
+    /// Returns the number of a change that happens now.
+    const fn next_change(&mut self) -> u64 {
+        self.changes = self.changes.saturating_add(1);
+        self.changes
+    }
+
+    const fn last_change(&self) -> u64 {
+        self.changes
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Peer> {
+        let own = usize::from(self.own);
+        let all = self.peers.iter().enumerate();
+        all.filter(move |(at, _)| *at != own).map(|(_, peer)| peer)
+    }
+
+    /// Returns how many connected members the shard has of the shared subscription that it calls by this identifier.
+    pub(crate) fn weight(&self, shard: u8, identifier: Option<u32>) -> u32 {
+        let peer = self.peers.get(usize::from(shard));
+        peer.zip(identifier)
+            .map_or(0, |(peer, identifier)| peer.weight(identifier))
+    }
+}
+
+impl<H: Hooks> Broker<H> {
+    /// Makes this broker the shard `own` of `shards` ones. Call it before the first connection, and before [`Self::restore`]. A
+    /// call with less than two shards, or more than [`MOST_SHARDS`], does nothing: the broker serves all clients itself.
+    pub fn start_links(&mut self, own: u8, shards: u8) {
+        if (2..=MOST_SHARDS).contains(&shards) && own < shards {
+            self.links = Some(Box::new(Links::new(own, shards)));
+        }
+    }
+
+    /// Opens the link to another shard, which opens its side as well. What is outgoing for the returned connection is the input of
+    /// the connection that the other shard got. If bytes are lost, both sides call [`Self::closed`] and open the link again: all
+    /// messages that were not acknowledged are sent again. Returns `None` for an unknown shard, and for one whose link is open.
+    pub fn open_link(&mut self, shard: u8, now: Instant) -> Option<ConnectionId> {
+        self.begin();
+        self.links.as_mut()?.peer(shard)?;
+        let name = format!("{NAME}{shard}");
+        let key = match self.clients.get(name.as_str()).copied() {
+            Some(key) => key,
+            None => self.new_link_session(&name, shard),
+        };
+        let session = self.sessions.get(usize_of(key))?;
+        if session.connection.is_some() {
+            return None;
+        }
+        let before = self.position();
+        let id = self.add_connection(0, now);
+        self.was_accepted_or_ended(id.index);
+        let sockets = &mut self.statistics.sockets;
+        *sockets = sockets.saturating_sub(1);
+        let properties = [Property::SessionExpiryInterval(u32::MAX)];
+        let connect = Connect {
+            keep_alive: 0,
+            clean_start: false,
+            properties: Properties::from(&properties[..]),
+            ..Connect::new(Version::V5, "shard")
+        };
+        let mut server = Server::new(self.config.link_session(), Heap);
+        server.opened(now);
+        connect_by(&mut server, &connect, now)?;
+        self.connection_mut(id)?.server = server;
+        self.attach(id.index, key, &connect, now);
+        self.record_connected(id.index, key, u32::MAX, before);
+        let connection = self.connection_mut(id)?;
+        connection.window = usize::from(u16::MAX);
+        accept(&mut connection.server, now)?;
+        let connected = &mut self.statistics.clients_connected;
+        *connected = connected.saturating_add(1);
+        self.recount(id.index);
+        self.schedule(id.index);
+        if let Some(links) = &mut self.links {
+            links.tell_all(shard, key);
+        }
+        self.mark_ready(id.index);
+        self.pump(key, now);
+        self.settle();
+        Some(id)
+    }
+
+    fn new_link_session(&mut self, name: &str, shard: u8) -> u32 {
+        let name: Arc<str> = name.into();
+        self.session_serial = self.session_serial.wrapping_add(1);
+        let mut session = Session::new(Arc::clone(&name), OTHER_SHARDS, self.session_serial);
+        session.link = Some(shard);
+        self.hold_session(None);
+        let key = number(self.sessions.insert(session));
+        self.clients.insert(name, key);
+        key
+    }
+
+    /// Returns whether all links were open since the start, and this shard knows the filters of all others. Before, messages for
+    /// other shards may be lost: a host of several shards waits for this on all of them before it accepts clients.
+    #[must_use]
+    pub fn links_are_ready(&self) -> bool {
+        let links = self.links.as_ref();
+        self.knows_other_shards() && links.is_none_or(|links| !links.is_unconfirmed())
+    }
+
+    /// Returns whether the filters of all other shards were known once.
+    pub(crate) fn knows_other_shards(&self) -> bool {
+        let links = self.links.as_ref();
+        links.is_none_or(|links| links.others().all(Peer::is_ready))
+    }
+
+    pub(crate) fn keep_restored_will(&mut self, number: u64, will: Message) {
+        if let Some(links) = &mut self.links {
+            links.wills.push((number, will));
+        }
+    }
+
+    pub(crate) fn search_member_later(&mut self, search: MemberSearch) {
+        if let Some(links) = &mut self.links {
+            links.searches.push(search);
+        }
+    }
+
+    /// Does what waited until the other shards are known, if they are.
+    fn continue_restored(&mut self, now: Instant) {
+        if !self.knows_other_shards() {
+            return;
+        }
+        let Some(links) = &mut self.links else { return };
+        let wills = std::mem::take(&mut links.wills);
+        let searches = std::mem::take(&mut links.searches);
+        for (number, will) in wills {
+            self.publish_restored_will(number, will, now);
+        }
+        self.search_members(searches, now);
+    }
+
+    /// Returns the number of the host as publisher: its messages are for the clients of this shard only.
+    pub(crate) fn host_as_publisher(&self) -> Option<u64> {
+        self.is_of_host.then_some(OTHER_SHARDS)
+    }
+
+    /// Returns whether a session is that of a link.
+    pub(crate) fn is_link(&self, key: u32) -> bool {
+        let session = self.sessions.get(usize_of(key));
+        session.is_some_and(|session| session.link.is_some())
+    }
+
+    /// Returns whether a connection is a link.
+    pub(crate) fn is_link_connection(&self, index: u32) -> bool {
+        let connection = self.connections.get(usize_of(index));
+        connection.is_some_and(|own| own.session.is_some_and(|key| self.is_link(key)))
+    }
+
+    /// Returns the shard to which a connection leads, if it is a link.
+    pub(crate) fn link_of(&self, id: ConnectionId) -> Option<u8> {
+        let key = self.connection(id)?.session?;
+        self.sessions.get(usize_of(key))?.link
+    }
+}
+
+/// The subscription of a link: the message keeps its flags, and is for the other shard only if it does not come from a shard.
+fn subscriber(session: u32, identifier: Option<u32>) -> Subscriber {
+    let filter = TopicFilter::from_static("#");
+    let subscription = Subscription {
+        no_local: true,
+        retain_as_published: true,
+        ..Subscription::new(filter, QoS::ExactlyOnce)
+    };
+    Subscriber::new(session, &subscription, identifier)
+}
+
+/// Gives a machine the CONNECT of a link.
+fn connect_by(server: &mut Server<'static>, connect: &Connect<'_>, now: Instant) -> Option<()> {
+    let mut packet = vec![0; connect.encoded_len(Version::V5).ok()?];
+    connect.encode(Version::V5, &mut packet).ok()?;
+    server.receive(&packet, now).ok().map(drop)
+}
+
+/// Accepts the CONNECT of a link. The other shard does not get the CONNACK.
+fn accept(server: &mut Server<'static>, now: Instant) -> Option<()> {
+    let connack = ConnAck {
+        session_present: true,
+        ..ConnAck::default()
+    };
+    let len = connack.encoded_len(Version::V5).ok()?;
+    server.accept(&connack, now).ok()?;
+    server.sent(len);
+    Some(())
+}

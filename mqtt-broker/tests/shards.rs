@@ -1,0 +1,300 @@
+//! Tests brokers that share the clients of one server.
+
+use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next, Statistics, shard_of};
+use mqtt_session::Instant;
+use mqtt_session::proto::{
+    Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, QoS, Subscribe,
+    Subscription, TopicFilter, TopicName, Version,
+};
+use mqtt_testing::packets::encode;
+
+const NOW: Instant = Instant::from_millis(0);
+
+#[derive(Default)]
+struct Open(u128);
+
+impl Hooks for Open {
+    fn unguessable(&mut self) -> u128 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+/// Shards whose links move all bytes at once.
+struct Whole {
+    shards: Vec<Broker<Open>>,
+    links: Vec<Vec<Option<ConnectionId>>>,
+}
+
+/// A client of a shard.
+#[derive(Clone, Copy)]
+struct Client {
+    shard: usize,
+    id: ConnectionId,
+}
+
+impl Whole {
+    fn new(count: u8) -> Self {
+        let mut config = Config::default();
+        config.statistics_interval = 0;
+        let mut shards = Vec::new();
+        for own in 0..count {
+            let mut broker = Broker::new(config.clone(), Open::default(), NOW);
+            broker.start_links(own, count);
+            assert!(!broker.links_are_ready());
+            shards.push(broker);
+        }
+        let count = usize::from(count);
+        let mut whole = Self {
+            shards,
+            links: vec![vec![None; count]; count],
+        };
+        for own in 0..count {
+            for to in (0..count).filter(|to| *to != own) {
+                let id = whole.shards[own].open_link(u8::try_from(to).unwrap(), NOW);
+                assert!(id.is_some(), "{own} to {to}");
+                whole.links[own][to] = id;
+            }
+        }
+        whole.run();
+        assert!(whole.shards.iter().all(Broker::links_are_ready));
+        whole
+    }
+
+    /// Moves what is on the links, until nothing is left.
+    fn run(&mut self) {
+        let mut moved = true;
+        while moved {
+            moved = false;
+            for from in 0..self.shards.len() {
+                if self.shards[from].deadline() == Some(NOW) {
+                    self.shards[from].tick(NOW);
+                    moved = true;
+                }
+                for to in 0..self.shards.len() {
+                    moved |= self.move_link(from, to);
+                }
+            }
+        }
+    }
+
+    fn move_link(&mut self, from: usize, to: usize) -> bool {
+        let (Some(own), Some(other)) = (self.links[from][to], self.links[to][from]) else {
+            return false;
+        };
+        let bytes = self.shards[from].outgoing(own).to_vec();
+        if bytes.is_empty() {
+            return false;
+        }
+        let mut rest = &bytes[..];
+        for _ in 0..100 {
+            let received = self.shards[to].receive(other, rest, NOW);
+            rest = &rest[received.consumed..];
+            if rest.is_empty() {
+                break;
+            }
+            assert!(matches!(received.next, Next::Yields | Next::Blocked));
+            self.shards[to].tick(NOW);
+        }
+        assert!(rest.is_empty(), "the shard does not take everything");
+        self.shards[from].sent(own, bytes.len(), NOW);
+        true
+    }
+
+    fn say(&mut self, client: Client, packet: &Packet<'_>) {
+        let bytes = encode(packet, Version::V5);
+        let received = self.shards[client.shard].receive(client.id, &bytes, NOW);
+        assert_eq!(received.consumed, bytes.len());
+    }
+
+    /// Returns what was sent to a client.
+    fn heard(&mut self, client: Client) -> Vec<String> {
+        let shard = &mut self.shards[client.shard];
+        // A SUBACK that waited is written when the host passes the input again.
+        shard.receive(client.id, &[], NOW);
+        let bytes = shard.outgoing(client.id).to_vec();
+        shard.sent(client.id, bytes.len(), NOW);
+        let (mut rest, mut heard) = (&bytes[..], Vec::new());
+        while let Ok(Decoded::Packet { packet, consumed }) =
+            Packet::decode(rest, Version::V5, MAX_PACKET)
+        {
+            rest = &rest[consumed..];
+            heard.push(match packet {
+                Packet::Publish(publish) => {
+                    let payload = String::from_utf8(publish.payload.to_vec()).unwrap();
+                    let retain = if publish.retain { " retained" } else { "" };
+                    format!("{} {payload}{retain}", publish.topic)
+                }
+                other => format!("{:?}", other.packet_type()),
+            });
+        }
+        heard
+    }
+
+    fn join(&mut self, shard: usize, name: &str) -> Client {
+        let id = self.shards[shard].open(NOW).unwrap();
+        let client = Client { shard, id };
+        self.say(client, &Packet::Connect(Connect::new(Version::V5, name)));
+        assert_eq!(self.heard(client), ["ConnAck"]);
+        client
+    }
+
+    fn ask(&mut self, client: Client, filter: &str) {
+        let filter = TopicFilter::new(filter).unwrap();
+        let list = [Subscription::new(filter, QoS::ExactlyOnce)];
+        let subscribe = Subscribe::new(PacketId::FIRST, &list[..]);
+        self.say(client, &Packet::Subscribe(subscribe));
+    }
+
+    fn subscribe(&mut self, client: Client, filter: &str) {
+        self.ask(client, filter);
+        self.run();
+        let heard = self.heard(client);
+        assert_eq!(heard.first().map(String::as_str), Some("SubAck"));
+    }
+
+    fn publish(&mut self, client: Client, topic: &str, payload: &str, retain: bool) {
+        let topic = TopicName::new(topic).unwrap();
+        let publish = Publish {
+            retain,
+            delivery: Delivery::AtMostOnce,
+            ..Publish::new(topic, payload.as_bytes())
+        };
+        self.say(client, &Packet::Publish(publish));
+        self.run();
+    }
+
+    fn statistics(&self) -> Statistics {
+        let all: Vec<_> = self.shards.iter().map(|own| own.statistics(NOW)).collect();
+        Statistics::of_all(&all)
+    }
+}
+
+/// A client in each shard gets the message, and the publisher's shard does not hear it again.
+#[test]
+fn a_message_reaches_the_subscribers_of_all_shards_once() {
+    let mut whole = Whole::new(3);
+    let clients = [0, 1, 2].map(|shard| whole.join(shard, &format!("c{shard}")));
+    for client in clients {
+        whole.subscribe(client, "a/+");
+        whole.subscribe(client, "#");
+    }
+    whole.publish(clients[1], "a/b", "x", false);
+    for client in clients {
+        assert_eq!(whole.heard(client), ["a/b x"]);
+    }
+    let counts = whole.statistics();
+    assert_eq!((counts.publish_received, counts.publish_sent), (1, 3));
+    assert_eq!((counts.sessions, counts.clients_connected), (3, 3));
+    assert_eq!(counts.subscriptions, 6);
+}
+
+/// What anyone publishes after the SUBACK finds the subscription.
+#[test]
+fn suback_waits_until_the_other_shards_know_the_subscription() {
+    let mut whole = Whole::new(2);
+    let subscriber = whole.join(0, "subscriber");
+    whole.ask(subscriber, "a");
+    assert_eq!(
+        whole.heard(subscriber),
+        [""; 0],
+        "the other shard does not know"
+    );
+    whole.run();
+    assert_eq!(whole.heard(subscriber), ["SubAck"]);
+}
+
+#[test]
+fn a_subscription_that_ends_ends_in_the_other_shards() {
+    let mut whole = Whole::new(2);
+    let (one, other) = (whole.join(0, "one"), whole.join(1, "other"));
+    whole.subscribe(one, "a");
+    whole.publish(other, "a", "x", false);
+    assert_eq!(whole.heard(one), ["a x"]);
+    whole.shards[0].closed(one.id, NOW);
+    whole.run();
+    let before = whole.shards[0].statistics(NOW).shard_messages;
+    whole.publish(other, "a", "y", false);
+    assert_eq!(whole.shards[0].statistics(NOW).shard_messages, before);
+    assert_eq!(whole.statistics().subscriptions, 0);
+}
+
+#[test]
+fn a_retained_message_is_in_all_shards() {
+    let mut whole = Whole::new(4);
+    let publishers: Vec<_> = (0..4).map(|n| whole.join(n, &format!("p{n}"))).collect();
+    for (n, publisher) in publishers.iter().enumerate() {
+        for topic in 0..8 {
+            whole.publish(*publisher, &format!("r/{topic}"), &n.to_string(), true);
+        }
+    }
+    whole.publish(publishers[0], "r/0", "", true);
+    for shard in 0..4 {
+        let late = whole.join(shard, &format!("late{shard}"));
+        whole.ask(late, "#");
+        whole.run();
+        let heard = whole.heard(late);
+        let expected = (1..8).map(|topic| format!("r/{topic} 3 retained"));
+        assert_eq!(heard[1..], expected.collect::<Vec<_>>());
+    }
+    assert_eq!(whole.statistics().retained, 7);
+}
+
+/// One member of all shards gets each message, and a shard with more members gets more of them.
+#[test]
+fn a_shared_subscription_is_one_for_all_shards() {
+    let mut whole = Whole::new(2);
+    let publisher = whole.join(0, "publisher");
+    let members = [(0, "a"), (1, "b"), (1, "c"), (1, "d")].map(|(shard, name)| {
+        let member = whole.join(shard, name);
+        whole.subscribe(member, "$share/g/s");
+        member
+    });
+    for n in 0..40 {
+        whole.publish(publisher, "s", &n.to_string(), false);
+    }
+    let counts = members.map(|member| whole.heard(member).len());
+    assert_eq!(counts, [10; 4]);
+    // The members of the other shard are gone.
+    for member in &members[1..] {
+        whole.shards[1].closed(member.id, NOW);
+    }
+    whole.run();
+    whole.publish(publisher, "s", "x", false);
+    assert_eq!(whole.heard(members[0]), ["s x"]);
+}
+
+#[test]
+fn the_shard_of_a_client_is_always_the_same_one() {
+    let counts = (0..8_000).fold([0_u32; 8], |mut counts, n| {
+        let name = format!("client {n}");
+        let shard = shard_of(&name, 8, 5);
+        assert_eq!(shard, shard_of(&name, 8, 5));
+        counts[usize::from(shard)] += 1;
+        counts
+    });
+    assert!(
+        counts.iter().all(|count| (800..1_200).contains(count)),
+        "{counts:?}"
+    );
+    assert_eq!(shard_of("any", 1, 5), 0);
+}
+
+/// No client can be the link of a shard, and operators do not see links as clients.
+#[test]
+fn links_are_not_clients() {
+    let mut whole = Whole::new(2);
+    let id = whole.shards[0].open(NOW).unwrap();
+    let mut bytes = encode(
+        &Packet::Connect(Connect::new(Version::V5, "_shard/1")),
+        Version::V5,
+    );
+    let at = bytes.iter().position(|byte| *byte == b'_').unwrap();
+    bytes[at] = 0;
+    whole.shards[0].receive(id, &bytes, NOW);
+    assert!(whole.shards[0].is_closing(id), "U+0000 is refused");
+    assert_eq!(whole.shards[0].clients().count(), 0);
+    assert!(whole.shards[0].open_link(1, NOW).is_none(), "it is open");
+    assert!(whole.shards[0].open_link(0, NOW).is_none(), "this one");
+    assert!(whole.shards[0].open_link(2, NOW).is_none(), "unknown");
+}

@@ -1,0 +1,68 @@
+//! What may differ with several shards, and the check of wills.
+
+use mqtt_proto::QoS;
+
+use super::expectations::{Expectations, Heard, Life, Moment, Published, Subscribed};
+
+impl Life {
+    /// Notes that the next process may subscribe to what this one has given up: its records tell of a SUBSCRIBE without an answer,
+    /// which takes longer with several shards. While it gives up a filter, it also drops messages for other filters that match.
+    pub(crate) fn may_subscribe_again(&mut self, at: Moment) {
+        let gives_up = |old: &Subscribed| old.leaving.is_some() && old.gone.is_none();
+        if self.subscribed.iter().any(gives_up) {
+            for old in &mut self.subscribed {
+                old.lost = true;
+            }
+        }
+        let gone = self.subscribed.iter().filter(|old| old.gone.is_some());
+        let mut gone: Vec<_> = gone
+            .map(|old| (old.filter.clone(), old.qos, old.no_local))
+            .collect();
+        gone.sort();
+        gone.dedup();
+        for (filter, qos, no_local) in gone {
+            self.ask(&filter, qos, no_local, at);
+        }
+    }
+}
+
+impl Expectations {
+    /// Returns whether the broker knows the order of what two clients retain: those of one shard.
+    pub(super) fn is_ordered(&self, other: &Published, publisher: usize) -> bool {
+        let home = |n: usize| self.lives.get(n).map(|life| life.home);
+        home(other.publisher) == home(publisher)
+    }
+
+    /// Returns whether the retained messages of a topic may differ between the shards: a full queue of a link drops what was retained
+    /// at QoS 0, because its publisher does not wait.
+    pub(crate) fn may_differ(&self, topic: &str) -> bool {
+        let is_weak = |other: &Published| {
+            other.retain && other.topic == topic && other.qos == QoS::AtMostOnce
+        };
+        self.short_queues && self.published.values().any(is_weak)
+    }
+
+    /// Returns whether a QoS 1 message may come again because it was sent from one shard to another again.
+    pub(super) fn a_link_may_repeat(&self, heard: &Heard, published: &Published) -> bool {
+        let since = published.sent..=heard.at;
+        let mut broken = self.link_cuts.iter().chain(&self.crashes);
+        self.shards > 1 && published.qos == QoS::AtLeastOnce && broken.any(|at| since.contains(at))
+    }
+
+    /// Checks wills. The first client is connected all the time and receives them.
+    pub(super) fn will_wrong(&self) -> Option<String> {
+        let watcher = self.lives.first()?;
+        for (number, fact) in &self.wills {
+            let times = watcher
+                .heard
+                .iter()
+                .filter(|heard| heard.number == *number)
+                .count();
+            let may_repeat = !self.crashes.is_empty() || !self.link_cuts.is_empty();
+            if times < fact.least || times > fact.most && !may_repeat {
+                return Some(format!("will {number} is {fact:?}, heard {times} times"));
+            }
+        }
+        None
+    }
+}

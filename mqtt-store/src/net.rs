@@ -32,14 +32,26 @@ pub(crate) struct Net {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    hash: u64,
-    /// Where its record begins in `blocks`.
+    name: Hashed,
+    /// Where its record begins in `blocks`, and its length.
     at: u32,
+    len: u32,
+    /// The size that the table will have of it.
+    size: u32,
     /// Whether the table has no entry with this key, so that a deletion leaves nothing behind. It may have one after a
     /// transaction has failed.
     is_new: bool,
     /// The size of the entry in the table.
     before: i64,
+}
+
+/// The name of an entry as a hash.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Hashed {
+    hash: u64,
+    kind: u8,
+    /// Whether no other name of the kind has this hash, so that the keys need not be compared.
+    is_exact: bool,
 }
 
 impl Default for Net {
@@ -99,7 +111,10 @@ impl Net {
         let result = loop {
             match found.next() {
                 None => break Ok(start),
-                Some(Ok(record)) => self.add(&blocks, at, &record, &mut before),
+                Some(Ok(record)) => {
+                    let len = first + found.consumed() - at;
+                    self.add(&blocks, (at, len), &record, &mut before);
+                }
                 Some(Err(damaged)) => {
                     let why = format!("the machine wrote no records: {damaged}");
                     break Err(Failure::Broken(why));
@@ -122,10 +137,9 @@ impl Net {
         kept.resize(HEAD, 0);
         for entry in &mut self.entries {
             let at = index(entry.at);
-            let bytes = self.blocks.get(at..).unwrap_or_default();
-            let len = read(bytes).map_or(0, |(_, len)| len);
+            let record = self.blocks.get(at..at + index(entry.len));
             entry.at = place(kept.len());
-            kept.extend_from_slice(bytes.get(..len).unwrap_or_default());
+            kept.extend_from_slice(record.unwrap_or_default());
         }
         self.blocks.clear();
         self.blocks.extend_from_slice(&kept);
@@ -135,40 +149,41 @@ impl Net {
     fn add(
         &mut self,
         blocks: &[u8],
-        at: usize,
+        (at, len): (usize, usize),
         record: &Record<'_>,
         before: &mut impl FnMut(&Record<'_>) -> i64,
     ) {
-        let hash = self.hash(record);
-        self.growth += size(record.key, record.value);
-        self.len += len(record);
-        match find(&mut self.entries, blocks, hash, record) {
+        let name = self.hashed(record);
+        let size = size(record.key, record.value);
+        self.growth += size;
+        self.len += len;
+        match find(&mut self.entries, blocks, name, record) {
             Place::Occupied(mut place_of) => {
                 let old = place_of.get_mut();
-                let is_new = old.is_new;
-                let last = read_at(blocks, old.at);
-                old.at = place(at);
-                if let Some(last) = last {
-                    self.growth -= size(last.key, last.value);
-                    self.len -= len(&last);
-                }
-                if is_new && record.value.is_none() {
-                    self.len -= len(record);
+                self.growth -= i64::from(old.size);
+                self.len -= index(old.len);
+                if old.is_new && record.value.is_none() {
+                    self.len -= len;
                     place_of.remove();
+                } else {
+                    (old.at, old.len) = (place(at), place(len));
+                    old.size = u32::try_from(size).unwrap_or(u32::MAX);
                 }
             }
             Place::Vacant(place_of) => {
                 let is_put = record.value.is_some();
                 let is_new = is_put && record.kind.is_put_once() || self.tabled.lacks(record);
                 if is_new && !is_put {
-                    self.len -= len(record);
+                    self.len -= len;
                     return;
                 }
                 let before = if is_new { 0 } else { before(record) };
                 self.growth -= before;
                 place_of.insert(Entry {
-                    hash,
+                    name,
                     at: place(at),
+                    len: place(len),
+                    size: u32::try_from(size).unwrap_or(u32::MAX),
                     is_new,
                     before,
                 });
@@ -176,20 +191,37 @@ impl Net {
         }
     }
 
-    fn hash(&self, record: &Record<'_>) -> u64 {
+    fn hashed(&self, record: &Record<'_>) -> Hashed {
+        let kind = record.kind.byte();
+        if record.kind.is_put_once()
+            && let Ok(number) = <[u8; 8]>::try_from(record.key)
+        {
+            // The machine counts these numbers. Each step can be undone, so different numbers have different hashes.
+            let product = u64::from_be_bytes(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let (hash, is_exact) = (product ^ (product >> 32), true);
+            return Hashed {
+                hash,
+                kind,
+                is_exact,
+            };
+        }
         let mut hasher = self.hashes.build_hasher();
-        hasher.write_u8(record.kind.byte());
+        hasher.write_u8(kind);
         hasher.write(record.key);
-        hasher.finish()
+        Hashed {
+            hash: hasher.finish(),
+            kind,
+            is_exact: false,
+        }
     }
 
     /// Returns by how many bytes of keys and values the content grows with more changes, as far as it is known.
     pub(crate) fn growth_of(&self, changes: &Changes<'_>) -> i64 {
         let growth = changes.records().map(|record| {
-            let same = |entry: &Entry| is_same(&self.blocks, entry, &record);
-            let old = self.entries.find(self.hash(&record), same);
-            let old = old.and_then(|entry| read_at(&self.blocks, entry.at));
-            size(record.key, record.value) - size(record.key, old.and_then(|old| old.value))
+            let name = self.hashed(&record);
+            let same = |entry: &Entry| is_same(&self.blocks, entry, name, &record);
+            let old = self.entries.find(name.hash, same);
+            size(record.key, record.value) - old.map_or(0, |entry| i64::from(entry.size))
         });
         growth.sum()
     }
@@ -227,9 +259,10 @@ impl Net {
     pub(crate) fn remove(&mut self, deletions: &[Name]) {
         for name in deletions {
             let record = name.deletion();
-            let hash = self.hash(&record);
-            if let Place::Occupied(entry) = find(&mut self.entries, &self.blocks, hash, &record) {
-                self.len -= len(&record);
+            let hashed = self.hashed(&record);
+            let found = find(&mut self.entries, &self.blocks, hashed, &record);
+            if let Place::Occupied(entry) = found {
+                self.len -= index(entry.get().len);
                 self.growth += entry.get().before;
                 entry.remove();
                 self.tabled.note(&record);
@@ -245,7 +278,7 @@ impl Net {
             }
         }
         self.entries.clear();
-        self.entries.shrink_to(KEPT, |entry| entry.hash);
+        self.entries.shrink_to(KEPT, |entry| entry.name.hash);
         self.blocks.clear();
         (self.len, self.growth) = (0, 0);
     }
@@ -272,28 +305,22 @@ impl Name {
 fn find<'e>(
     entries: &'e mut HashTable<Entry>,
     blocks: &[u8],
-    hash: u64,
+    name: Hashed,
     record: &Record<'_>,
 ) -> Place<'e, Entry> {
-    let same = |entry: &Entry| entry.hash == hash && is_same(blocks, entry, record);
-    entries.entry(hash, same, |entry| entry.hash)
+    let same = |entry: &Entry| is_same(blocks, entry, name, record);
+    entries.entry(name.hash, same, |entry| entry.name.hash)
 }
 
 /// Returns whether an entry has the name of a record.
-fn is_same(blocks: &[u8], entry: &Entry, record: &Record<'_>) -> bool {
-    read_at(blocks, entry.at).is_some_and(|known| {
-        // The comparison of kinds first would be a second branch for nothing: the hash includes the kind.
-        known.key == record.key && known.kind == record.kind
-    })
+fn is_same(blocks: &[u8], entry: &Entry, name: Hashed, record: &Record<'_>) -> bool {
+    let has_key = || read_at(blocks, entry.at).is_some_and(|known| known.key == record.key);
+    entry.name == name && (name.is_exact || has_key())
 }
 
 fn read_at(blocks: &[u8], at: u32) -> Option<Record<'_>> {
-    let (record, _) = read(blocks.get(index(at)..)?)?;
+    let (record, _) = Record::read(blocks.get(index(at)..)?).ok().flatten()?;
     Some(record)
-}
-
-fn read(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
-    Record::read(bytes).ok().flatten()
 }
 
 /// Returns a place in the blocks of a generation, which have less than 4 GiB.
@@ -303,10 +330,6 @@ fn place(at: usize) -> u32 {
 
 fn index(at: u32) -> usize {
     usize::try_from(at).unwrap_or(usize::MAX)
-}
-
-fn len(record: &Record<'_>) -> usize {
-    record.encoded_len().unwrap_or(0)
 }
 
 fn size(key: &[u8], value: Option<&[u8]>) -> i64 {

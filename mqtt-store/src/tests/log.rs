@@ -1,5 +1,8 @@
 //! Tests the log: cut and changed bytes, missing files, transfers, and a disk that is full for the table only.
 
+use std::collections::BTreeMap;
+
+use mqtt_journal::{Kind, Record};
 use proptest::prelude::*;
 
 use super::disk::{Disk, LOG, TABLE};
@@ -269,4 +272,55 @@ fn the_size_of_the_content_is_known_when_the_table_has_it() {
             }
         }
     }
+}
+
+/// Messages and wills are numbered, each by itself.
+#[test]
+fn numbered_entries_of_two_kinds_are_told_apart() {
+    let disk = Disk::default();
+    let mut engine = open(&disk).unwrap();
+    let (mut random, mut model) = (Numbers(7), BTreeMap::new());
+    for number in 0..1_500_u64 {
+        let mut changes = Vec::new();
+        for kind in [21, 23] {
+            let value = vec![kind; random.below(60)];
+            changes.push((kind, number, Some(value)));
+        }
+        for _ in 0..random.below(4) {
+            let nth = random.below(model.len().max(1));
+            if let Some((kind, number)) = model.keys().nth(nth).copied() {
+                model.remove(&(kind, number));
+                changes.push((kind, number, None));
+            }
+        }
+        let mut bytes = Vec::new();
+        for (kind, number, value) in changes {
+            let record = Record {
+                kind: Kind::new(kind),
+                key: &number.to_be_bytes(),
+                value: value.as_deref(),
+            };
+            let start = bytes.len();
+            bytes.resize(start + record.encoded_len().unwrap(), 0);
+            record.write(&mut bytes[start..]).unwrap();
+            if let Some(value) = value {
+                model.insert((kind, number), value);
+            }
+        }
+        engine.append(&bytes, u64::MAX).unwrap();
+        if random.below(40) == 0 {
+            // A crash.
+            engine = open(&disk.copy()).unwrap();
+            let mut found = BTreeMap::new();
+            let each = &mut |record: &Record<'_>| {
+                let number = u64::from_be_bytes(record.key.try_into().unwrap());
+                let value = record.value.unwrap().to_vec();
+                found.insert((record.kind.byte(), number), value);
+            };
+            engine.read(each).unwrap();
+            assert!(found == model, "{number}");
+            engine = open(&disk).unwrap();
+        }
+    }
+    assert!(model.len() > 100);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mqtt_adapter_core::agent::{Agent, Options};
-use mqtt_adapter_core::session::records::{Entry, Fault, Outgoing, Record, Subscribed};
+use mqtt_adapter_core::session::records::{Entry, Fault, Outgoing, Owner, Record, Subscribed};
 use mqtt_broker_host::store::Store;
 use mqtt_tokio::proto::Version;
 use serde_json::{Value, json};
@@ -28,6 +28,12 @@ impl Client {
     pub(crate) fn take(&mut self, record: &Record<'_>) -> Result<(), Fault> {
         if let Some(subscribed) = Subscribed::read(record)? {
             self.subscriptions.push(subscribed.filter.to_owned());
+            return Ok(());
+        }
+        if let Some(owner) = Owner::read(record)? {
+            if self.client_id.is_empty() {
+                owner.client_id.clone_into(&mut self.client_id);
+            }
             return Ok(());
         }
         match Entry::read(record)? {

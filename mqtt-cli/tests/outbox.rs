@@ -243,6 +243,15 @@ fn a_store_without_a_session_is_refused_to_another_client() {
     first.wait_stdout("1\n");
     first.signal("KILL");
     first.wait();
+    let shown = run(MQTT, &["store", "show", text(&store)], "");
+    let wanted = "client \"first\": 1 messages wait";
+    assert!(shown.stdout.contains(wanted), "{}", shown.stdout);
+    // A broker does not take it for its own store, or for a damaged one.
+    let as_broker = ["broker", "--bind", "127.0.0.1:0", "--store", text(&store)];
+    let aside = [&as_broker[..], &["--store-damaged", "move-aside"]].concat();
+    let refused = run(MQTT, &aside, "");
+    let wanted = "belongs to another program: it was written by another kind of machine";
+    assert!(refused.stderr.contains(wanted), "{}", refused.stderr);
     let other = [&place[..], &["other"]].concat();
     let refused = run(MQTT, &arguments("pub", NOBODY, &other), "");
     assert_eq!(refused.code, Some(1));

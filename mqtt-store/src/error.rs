@@ -26,13 +26,13 @@ pub enum OpenError {
         /// The kind of damage.
         why: String,
     },
-    /// The directory has a file of another program in place of a store. Neither is changed, and [`crate::Store::move_aside`] would
-    /// rename a file that is not damaged.
-    #[error("{} is no store: {what}", dir.display())]
+    /// The store belongs to another program, to another kind of machine, or to another version of the records. It is not damaged,
+    /// so [`crate::Store::move_aside`] should not be called.
+    #[error("the store {} belongs to another program: {what}", dir.display())]
     Foreign {
         /// The directory.
         dir: PathBuf,
-        /// The file, and what it is as far as that is known.
+        /// How it differs.
         what: String,
     },
     /// The disk has not enough room for opening the store.

@@ -272,17 +272,14 @@ fn check_front(file: &dyn StorageBackend, has_log: bool) -> Result<(), Failure> 
     }
     let same = front.iter().zip(FRONT).filter(|(a, b)| **a == *b).count();
     if !has_log && same < FRONT.len() / 2 && front != [0; FRONT.len()] {
-        let what = format!("{FILE} in it is not a file of redb, and belongs to another program");
-        return Err(Failure::Foreign(what));
+        return Err(Failure::Foreign(format!("{FILE} is not a file of redb")));
     }
     Ok(())
 }
 
 fn foreign_tables(names: &[String]) -> Failure {
     let names = names.join(", ");
-    Failure::Foreign(format!(
-        "{FILE} in it belongs to another program: it is a file of redb with other tables ({names})"
-    ))
+    Failure::Foreign(format!("{FILE} has other tables ({names})"))
 }
 
 fn not_opened(error: &DatabaseError) -> Failure {

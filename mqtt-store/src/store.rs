@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Write};
 use std::io;
 use std::path::PathBuf;
 
-use mqtt_journal::Record;
+use mqtt_journal::{Format, Record};
 
 use crate::config::{Config, Durability};
 use crate::directory::{Directory, FILE};
@@ -71,7 +71,7 @@ impl Store {
         &mut self,
         mut each: impl FnMut(&Record<'_>) -> Result<(), E>,
     ) -> Result<(), OpenError> {
-        let (mut used, mut damaged) = (0_u64, None);
+        let (mut used, mut damaged, mut foreign) = (0_u64, None, false);
         let read = self.engine.read(&mut |record| {
             let size = entry_size(record.key, record.value.unwrap_or_default());
             used = used.saturating_add(size.unsigned_abs());
@@ -79,6 +79,7 @@ impl Store {
                 && let Err(error) = each(record)
             {
                 damaged = Some((name(record), error.to_string()));
+                foreign = record.kind == Format::KIND;
             }
         });
         if let Err(failure) = read {
@@ -87,6 +88,11 @@ impl Store {
         self.used = Some(used);
         match damaged {
             None => Ok(()),
+            // The record tells the machine and the version of the others.
+            Some((_, what)) if foreign => Err(OpenError::Foreign {
+                dir: self.config.dir.clone(),
+                what,
+            }),
             Some((place, why)) => Err(OpenError::Damaged {
                 dir: self.config.dir.clone(),
                 place,

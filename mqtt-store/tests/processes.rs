@@ -210,7 +210,7 @@ fn a_file_of_another_program_is_named() {
     assert!(
         refused
             .to_string()
-            .contains("journal.redb in it is not a file of redb")
+            .contains("journal.redb is not a file of redb")
     );
     assert_eq!(fs::read(&file).unwrap(), text);
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::{fmt, fs, io};
 
 use rustls::pki_types::pem::{self, PemObject};
@@ -21,6 +22,33 @@ pub enum Source {
     File(PathBuf),
     /// The content of such a file.
     Bytes(Vec<u8>),
+    /// A function that returns such a content, for example of a key store. It is called when a file would be read.
+    Function(SourceFunction),
+}
+
+/// The function of [`Source::Function`]. Two are equal if they are clones of each other.
+#[derive(Clone)]
+pub struct SourceFunction(Arc<dyn Fn() -> io::Result<Vec<u8>> + Send + Sync>);
+
+impl SourceFunction {
+    /// Makes a source of a function, which must not wait for long: a client calls it while it connects.
+    pub fn new(read: impl Fn() -> io::Result<Vec<u8>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+}
+
+impl PartialEq for SourceFunction {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for SourceFunction {}
+
+impl fmt::Debug for SourceFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SourceFunction")
+    }
 }
 
 /// The bytes may be a key, so they are not shown.
@@ -42,6 +70,7 @@ impl Source {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Bytes(_) => "the given bytes".to_owned(),
+            Self::Function(_) => "the given function".to_owned(),
         }
     }
 
@@ -49,6 +78,10 @@ impl Source {
         let path = match self {
             Self::File(path) => path,
             Self::Bytes(bytes) => return Ok(Cow::Borrowed(bytes)),
+            Self::Function(function) => {
+                let bytes = (function.0)().map_err(|error| self.wrong(&error).because(error))?;
+                return Ok(Cow::Owned(bytes));
+            }
         };
         let failed =
             |error: io::Error| wrong(format!("{}: {error}", path.display())).because(error);

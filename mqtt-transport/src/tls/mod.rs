@@ -12,7 +12,7 @@ mod stage;
 mod verify;
 
 pub use client::{Roots, TlsConnector, TlsOptions};
-pub use files::Source;
+pub use files::{Source, SourceFunction};
 pub use identity::{Identity, IdentityPart};
 pub use rustls;
 pub use server::{ClientCertificate, TlsServer, TlsServerOptions};

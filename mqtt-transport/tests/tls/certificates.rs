@@ -1,5 +1,12 @@
 //! Certificates of clients and servers: which are accepted, and the message for each refused one.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use mqtt_testing::peers::Issued;
+use mqtt_transport::Error;
+use mqtt_transport::tls::SourceFunction;
+
 use super::*;
 
 #[test]
@@ -24,6 +31,43 @@ fn a_client_certificate_says_who_the_client_is() {
     let mut link = Case::new().client_is(&subject).run();
     works(&mut link);
     assert_eq!(link.server.stack.peer().identity, None);
+}
+
+/// A client that gets a new certificate shows it on its next connection.
+#[test]
+fn a_function_gives_each_connection_its_certificate() {
+    let mut case = Case::new().asks(ClientCertificate::Required);
+    let at = Arc::new(AtomicUsize::new(0));
+    let given = Arc::clone(&at);
+    let issued = ["first", "second"].map(|name| case.authority.issue(&Subject::client(name)));
+    let part = move |part: fn(&Issued) -> &String| {
+        let (issued, given) = (issued.clone(), Arc::clone(&given));
+        Source::Function(SourceFunction::new(move || {
+            let issued = issued.get(given.load(Ordering::Relaxed));
+            let issued = issued.ok_or(io::ErrorKind::NotFound)?;
+            Ok(part(issued).clone().into_bytes())
+        }))
+    };
+    let pair = KeyPair::new(
+        part(|issued| &issued.certificate),
+        part(|issued| &issued.key),
+    );
+    case.client.identity = Some(pair);
+    let client = TlsConnector::new(case.client.clone()).unwrap();
+    let server = TlsServer::new(case.server.clone()).unwrap();
+    let connect = |nth| {
+        at.store(nth, Ordering::Relaxed);
+        let client = Stack::new().with(client.stage("localhost")?);
+        let mut link = Link::new(client, Stack::new().with(server.stage()?));
+        link.run();
+        works(&mut link);
+        let identity = link.server.stack.peer().identity;
+        Ok::<_, Error>(identity.and_then(|identity| identity.common_name))
+    };
+    let names = [connect(0).unwrap(), connect(1).unwrap()];
+    assert_eq!(names.map(Option::unwrap), ["first", "second"]);
+    let error = connect(2).unwrap_err().to_string();
+    assert_eq!(error, "the given function: entity not found");
 }
 
 #[test]

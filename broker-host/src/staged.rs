@@ -101,6 +101,10 @@ impl Staged {
 
     /// Passes read bytes to the stages.
     fn input(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if self.is_open {
+            // Plain bytes are fewer, so they are not moved when the buffer grows.
+            self.plain.reserve(bytes.len());
+        }
         // Plain bytes before an error are valid.
         let result = self.stack.input(bytes, &mut self.plain);
         if !self.is_open && self.stack.is_open() {

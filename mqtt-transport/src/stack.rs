@@ -162,7 +162,8 @@ impl Stack {
         let Some((lowest, between)) = below.split_first_mut() else {
             return top.input(wire, plain);
         };
-        let mut bytes = BytesMut::new();
+        // Plain bytes are fewer, so they are not moved when the buffer grows.
+        let mut bytes = BytesMut::with_capacity(wire.len());
         // Bytes before an error go up first: if the upper stage fails on them, its error is more precise.
         let mut result = lowest.input(wire, &mut bytes);
         for stage in between {

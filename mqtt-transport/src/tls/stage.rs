@@ -136,10 +136,6 @@ impl TlsStage {
     }
 
     fn take(&mut self, mut wire: &[u8], plain: &mut BytesMut) -> Result<(), Error> {
-        if self.is_open() {
-            // The plain bytes of all records are shorter, so they are not moved when the buffer grows.
-            plain.reserve(wire.len());
-        }
         while !wire.is_empty() {
             // 0: bytes after close_notify are ignored.
             match self.connection.read_tls(&mut wire) {

@@ -167,25 +167,10 @@ impl Link {
                 }
                 continue;
             }
-            let most = shared.broker.read_size(self.id).min(READ);
-            let mut buffer = std::mem::take(&mut shared.buffer);
-            let space = buffer.get_mut(..most).unwrap_or_default();
-            let has_rest = !self.rest.is_empty();
-            let read = match has_rest {
-                true => wire.read_onto(&mut self.rest, space),
-                false => wire.read(space),
-            };
+            let read = self.read(shared, wire);
             if let Poll::Ready(Ok(brought)) = read {
-                shared.broker.has_read(brought);
                 share = share.saturating_sub(brought);
-                if has_rest {
-                    self.take_rest(shared);
-                } else {
-                    self.take(shared, wire.bytes(&buffer, brought));
-                    wire.release(brought);
-                }
             }
-            shared.buffer = buffer;
             shared.wake(Some(self.id));
             match read {
                 Poll::Pending if self.is_deaf => return Ok(ServeResult::Over),
@@ -199,6 +184,33 @@ impl Link {
         }
         self.write(shared, wire)?;
         Ok(ServeResult::HasMore)
+    }
+
+    /// Reads once, and passes the bytes to the broker. Returns how many there were.
+    fn read<H: Hooks>(
+        &mut self,
+        shared: &mut Shared<H>,
+        wire: &mut impl Wire,
+    ) -> Poll<io::Result<usize>> {
+        let most = shared.broker.read_size(self.id).min(READ);
+        let mut buffer = std::mem::take(&mut shared.buffer);
+        let space = buffer.get_mut(..most).unwrap_or_default();
+        let has_rest = !self.rest.is_empty();
+        let read = match has_rest {
+            true => wire.read_onto(&mut self.rest, space),
+            false => wire.read(space),
+        };
+        if let Poll::Ready(Ok(brought)) = read {
+            shared.broker.has_read(brought);
+            if has_rest {
+                self.take_rest(shared);
+            } else {
+                self.take(shared, wire.bytes(&buffer, brought));
+                wire.release(brought);
+            }
+        }
+        shared.buffer = buffer;
+        read
     }
 
     /// Writes the outgoing bytes as far as possible. Returns whether all are written. After a client has closed its connection the

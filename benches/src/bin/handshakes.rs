@@ -7,7 +7,7 @@
 //! sleeps takes a while to wake, so a pair is measured as well beside a process that only computes under the same policy.
 
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -135,6 +135,16 @@ async fn pair(broker: &SecuredBroker) -> (Handle, Handle) {
     (connect().await, connect().await)
 }
 
+/// Starts this program under SCHED_IDLE, and gives it a second to make its connections.
+fn start_idle(arguments: &[&str]) -> Child {
+    let own = std::env::current_exe().expect("a path");
+    let mut command = Command::new("chrt");
+    command.args(["--idle", "0"]).arg(own).args(arguments);
+    let child = command.stdout(Stdio::piped()).spawn().expect("clients");
+    std::thread::sleep(Duration::from_secs(1));
+    child
+}
+
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
@@ -155,7 +165,6 @@ fn main() {
     println!("| | median, us | 99 of 100, us | messages a second | handshakes a second |");
     println!("| --- | ---: | ---: | ---: | ---: |");
     let mut measured = Vec::new();
-    // The connections are made before the measurement.
     let whole = (2 * seconds + 2).to_string();
     let rows: [(&str, &[&str]); 3] = [
         ("quiet", &[]),
@@ -163,14 +172,7 @@ fn main() {
         ("beside 1,000 handshakes", &["--shake", &address, &whole]),
     ];
     for (name, arguments) in rows {
-        let other = (!arguments.is_empty()).then(|| {
-            let own = std::env::current_exe().expect("a path");
-            let mut command = Command::new("chrt");
-            command.args(["--idle", "0"]).arg(own).args(arguments);
-            let child = command.stdout(Stdio::piped()).spawn().expect("clients");
-            std::thread::sleep(Duration::from_secs(1));
-            child
-        });
+        let other = (!arguments.is_empty()).then(|| start_idle(arguments));
         let span = Duration::from_secs(seconds);
         let times = runtime.block_on(times(&broker, span));
         let rate = runtime.block_on(rate(&broker, span));

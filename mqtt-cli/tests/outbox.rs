@@ -64,6 +64,7 @@ fn accepted_lines_are_delivered_once_after_kills() {
         "-l",
     ];
     let mut accepted = Vec::new();
+    let broker_port = port.as_str();
     for round in 0..kills() {
         // Every second process has no connection.
         let port = if round % 2 == 0 {
@@ -80,6 +81,10 @@ fn accepted_lines_are_delivered_once_after_kills() {
         // Dropping the process kills it.
         drop(running);
         accepted.extend((0..count).map(|line| (round, line)));
+        if round % 10 == 9 {
+            // Lines are stored sooner than they are delivered, and a client accepts 1,024 that are not.
+            client("pub", broker_port, &outbox, "");
+        }
     }
     client("pub", &port, &outbox, "");
     client("pub", &port, &["-t", "n", "-q", "2", "-m", "end"], "");

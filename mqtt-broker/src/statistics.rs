@@ -161,7 +161,7 @@ impl<H: Hooks> Broker<H> {
     pub fn statistics(&self, now: Instant) -> Statistics {
         let own = Statistics {
             uptime: now.since(self.started).as_secs(),
-            sessions: to_u64(self.sessions.len()),
+            sessions: to_u64(self.clients.len()),
             subscriptions: to_u64(self.router.count()),
             shared_subscriptions: to_u64(self.router.shared_count()),
             retained: to_u64(self.retained.count()),

@@ -526,3 +526,20 @@ fn buffers_grow_in_portions() {
     // A share of a turn, and what the last of its steps added.
     assert!(most <= 3 << 20, "{most} bytes at once");
 }
+
+/// A session that gave way to a new one of its client does not count while its subscriptions are being removed.
+#[test]
+fn a_session_that_ends_in_portions_does_not_count() {
+    let mut watched = Watched::new(|config| (config.sessions, config.turn_steps) = (1, 1));
+    let first = watched.join("same");
+    let filters: Vec<_> = (0..100).map(|n| format!("filter/{n}")).collect();
+    watched.subscribe(first, filters.iter().map(String::as_str));
+    let second = watched.broker.open(NOW).unwrap();
+    let connect = Packet::Connect(Connect::new(Version::V5, "same"));
+    let bytes = encode(&connect, Version::V5);
+    watched.broker.receive(second, &bytes, NOW);
+    assert!(watched.broker.is_accepted(second));
+    let statistics = watched.broker.statistics(NOW);
+    assert!(statistics.subscriptions > 0, "they are still being removed");
+    assert_eq!(statistics.sessions, 1);
+}

@@ -262,7 +262,7 @@ settings! {
     window: u16 => window,
     /// Limit of QoS 2 messages in flight to one client. Default 20
     window_qos2: u16 => window_qos2,
-    /// Limit of bytes of QoS 1 and 2 messages in flight to one client. Default 16777216
+    /// Limit of bytes of QoS 1 and 2 messages in flight to one client. Default 1048576
     in_flight_bytes: u32 => in_flight_bytes,
     /// Limit of bytes of all connections: outgoing bytes, messages in flight, topic aliases. Default 536870912
     connection_bytes_total: usize => connection_bytes_total,

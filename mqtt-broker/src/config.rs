@@ -61,8 +61,7 @@ pub struct Config {
     pub window: u16,
     /// How many of them may have QoS 2. Default 20.
     pub window_qos2: u16,
-    /// How many bytes of QoS 1 and 2 messages may be in flight to one client; one message may be larger. Default 16 MiB, at least
-    /// [`Self::packet_size`].
+    /// How many bytes of QoS 1 and 2 messages may be in flight to one client; one message may be larger. Default 1 MiB.
     pub in_flight_bytes: u32,
     /// The bytes of all connections and sessions for outgoing bytes, for messages in flight and for topic aliases. Beyond the
     /// limit, messages for connections that have more than their share are queued. Default 512 MiB.
@@ -75,8 +74,7 @@ pub struct Config {
     pub client_id_length: usize,
     /// The longest topic name or filter, in bytes. Default 65,535, the limit of MQTT.
     pub topic_length: usize,
-    /// How many bytes may wait for one client's transport before messages are queued. Default 256 KiB, at least
-    /// [`Self::packet_size`].
+    /// How many bytes may wait for one client's transport before messages are queued; one message may be larger. Default 256 KiB.
     pub outgoing_bytes: u32,
     /// How many messages may be queued for one client. Default 100,000.
     pub queued_messages: usize,
@@ -146,9 +144,6 @@ pub struct Config {
 /// Enough for a client identifier, a user name and a subscription identifier.
 const PUBLISHER: u32 = 160 << 10;
 
-/// Enough for more than a thousand subscription identifiers.
-const IDENTIFIERS: u32 = 8 << 10;
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -169,7 +164,7 @@ impl Default for Config {
             topic_aliases: 16,
             window: 128,
             window_qos2: 20,
-            in_flight_bytes: 16 << 20,
+            in_flight_bytes: 1 << 20,
             connection_bytes_total: 512 << 20,
             input_bytes_total: 256 << 20,
             client_id_length: 1_024,
@@ -230,10 +225,8 @@ impl Config {
         config.session_lost = mqtt_session::SessionLost::HandBack;
         config.acknowledge = mqtt_session::Acknowledge::ByHand;
         config.packet_limit = self.packet_size;
-        // A receiver must be able to get the largest message of a client with the subscription identifiers added.
-        let largest = self.packet_size.saturating_add(IDENTIFIERS);
-        config.outgoing_limit = self.outgoing_bytes.max(largest);
-        config.kept_limit = self.in_flight_bytes.max(largest);
+        config.outgoing_limit = self.outgoing_bytes;
+        config.kept_limit = self.in_flight_bytes;
         config.auto_alias = self.topic_aliases;
         config.connect_timeout_ms = self.connect_timeout_ms;
         config.keep_alive_percent = self.keep_alive_percent;

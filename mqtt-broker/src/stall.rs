@@ -304,7 +304,7 @@ mod tests {
     fn what_waits_behind_a_dropped_message_goes() {
         let config = Config {
             queued_messages: 2,
-            packet_size: 1 << 20,
+            outgoing_bytes: 1 << 20,
             ..config()
         };
         let (mut broker, publisher, reader) = setup(config);

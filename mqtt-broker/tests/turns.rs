@@ -500,7 +500,7 @@ fn a_host_that_writes_later_is_not_told_of_each_message() {
 /// The buffers of 100 clients that do not read grow at the same message, but not in the same call.
 #[test]
 fn buffers_grow_in_portions() {
-    let mut watched = Watched::new(|_| {});
+    let mut watched = Watched::new(|config| config.outgoing_bytes = 2 << 20);
     for n in 0..100 {
         let id = watched.join(&n.to_string());
         watched.subscribe(id, ["a"].into_iter());

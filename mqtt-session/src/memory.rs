@@ -2,7 +2,7 @@
 //! memory of its own and asks this module for what it needs.
 
 #[cfg(feature = "alloc")]
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 #[cfg(any(feature = "alloc", feature = "server"))]
 use core::mem;
 
@@ -53,8 +53,8 @@ enum Kind<'b> {
 #[cfg(feature = "alloc")]
 #[derive(Debug, Default)]
 struct Tables {
-    outgoing: Box<[u8]>,
-    kept: Box<[u8]>,
+    outgoing: Vec<u8>,
+    kept: Vec<u8>,
     slots: Box<[Slot]>,
     received: Box<[ReceiveSlot]>,
     #[cfg(feature = "aliases")]
@@ -63,7 +63,7 @@ struct Tables {
 
 #[cfg(all(feature = "alloc", feature = "aliases"))]
 #[derive(Debug, Default)]
-struct AliasTable(Box<[u8]>);
+struct AliasTable(Vec<u8>);
 
 impl<'b> From<Lent<'b>> for Memory<'b> {
     fn from(lent: Lent<'b>) -> Self {
@@ -78,9 +78,27 @@ impl From<Heap> for Memory<'_> {
     }
 }
 
+/// How many bytes a buffer becomes longer at most, beyond what is needed.
+#[cfg(feature = "alloc")]
+const STEP: usize = 64 << 10;
+
+/// Makes a buffer on the heap at least `len` bytes long. Its capacity doubles, but only a part of it is written now: the first write to
+/// a page of memory costs more than what the call does otherwise.
+#[cfg(feature = "alloc")]
+fn grow_buffer(bytes: &mut Vec<u8>, len: usize) {
+    if len > bytes.capacity() {
+        let wanted = len.max(bytes.len().saturating_mul(2)).max(16);
+        bytes.reserve_exact(wanted.saturating_sub(bytes.len()));
+    }
+    if len > bytes.len() {
+        let end = bytes.capacity().min(len.saturating_add(STEP));
+        bytes.resize(end, 0);
+    }
+}
+
 /// Makes a table on the heap at least `len` items long.
 #[cfg(feature = "alloc")]
-fn grow<T: Clone + Default>(items: &mut Box<[T]>, len: usize) {
+fn grow_table<T: Clone + Default>(items: &mut Box<[T]>, len: usize) {
     if len > items.len() {
         let mut all = mem::take(items).into_vec();
         let wanted = len.max(all.len().saturating_mul(2)).max(16);
@@ -93,7 +111,7 @@ fn grow<T: Clone + Default>(items: &mut Box<[T]>, len: usize) {
 /// Makes three methods for each table: one returns its items, one returns them to be changed, and one makes the table at least
 /// `len` items long or returns `false`.
 macro_rules! tables {
-    ($($field:ident, $items_mut:ident, $grow:ident: $item:ty;)*) => {
+    ($($field:ident, $items_mut:ident, $grow:ident: $item:ty, $how:ident;)*) => {
         impl Memory<'_> {
             $(
                 #[inline]
@@ -120,7 +138,7 @@ macro_rules! tables {
                         Kind::Lent(lent) => len <= lent.$field.len(),
                         #[cfg(feature = "alloc")]
                         Kind::Heap(tables) => {
-                            grow(&mut tables.$field, len);
+                            $how(&mut tables.$field, len);
                             true
                         }
                     }
@@ -131,10 +149,10 @@ macro_rules! tables {
 }
 
 tables! {
-    outgoing, outgoing_mut, grow_outgoing: u8;
-    kept, kept_mut, grow_kept: u8;
-    slots, slots_mut, grow_slots: Slot;
-    received, received_mut, grow_received: ReceiveSlot;
+    outgoing, outgoing_mut, grow_outgoing: u8, grow_buffer;
+    kept, kept_mut, grow_kept: u8, grow_buffer;
+    slots, slots_mut, grow_slots: Slot, grow_table;
+    received, received_mut, grow_received: ReceiveSlot, grow_table;
 }
 
 impl Memory<'_> {
@@ -178,7 +196,7 @@ impl Memory<'_> {
             #[cfg(feature = "alloc")]
             Kind::Heap(tables) => {
                 if tables.kept.len() > len {
-                    tables.kept = Box::default();
+                    tables.kept = Vec::new();
                 }
             }
         }
@@ -192,12 +210,13 @@ impl Memory<'_> {
         };
         let slots = size_of_val(&*tables.slots);
         let received = size_of_val(&*tables.received);
-        let bytes = tables.outgoing.len().saturating_add(tables.kept.len());
+        let bytes = tables.outgoing.capacity();
+        let bytes = bytes.saturating_add(tables.kept.capacity());
         #[cfg(feature = "aliases")]
         let bytes = tables
             .aliases
             .as_ref()
-            .map_or(bytes, |rare| bytes.saturating_add(rare.0.len()));
+            .map_or(bytes, |rare| bytes.saturating_add(rare.0.capacity()));
         bytes.saturating_add(slots).saturating_add(received)
     }
 
@@ -258,7 +277,7 @@ impl Memory<'_> {
             #[cfg(feature = "alloc")]
             Kind::Heap(tables) => {
                 let AliasTable(items) = &mut **tables.aliases.get_or_insert_default();
-                grow(items, len);
+                grow_buffer(items, len);
                 items
             }
         }

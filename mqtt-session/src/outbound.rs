@@ -54,6 +54,9 @@ fn next(awaits: Awaits, packet: u8, failed: bool) -> Next {
     }
 }
 
+/// How many bytes of waiting messages one call sends at least, if there are so many.
+const PORTION: usize = 64 << 10;
+
 impl Engine {
     /// Accepts a message and sends it, or keeps it while there is no connection.
     pub(crate) fn publish(
@@ -342,10 +345,15 @@ impl Engine {
         }
     }
 
+    /// Sends the waiting messages that have room. A resumed session may have thousands of them, so that one call sends a portion: when
+    /// the transport has taken bytes, the next call sends more.
     #[inline(never)]
     fn pump_all(&mut self, m: &mut Memory<'_>) {
         // 3.1.1 [MQTT-4.6.0-1], 5 [MQTT-4.6.0-1]: in the order in which they were accepted.
         while let Some(slot) = self.slots(m).get(usize::from(self.link.cursor)).copied() {
+            if FAST && self.waiting() >= PORTION {
+                return;
+            }
             if slot.may_go() && !self.send_slot(m, slot) {
                 return;
             }

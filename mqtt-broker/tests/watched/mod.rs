@@ -1,5 +1,7 @@
 //! A broker whose steps are counted for each call, and the packets of its clients.
 
+#![allow(dead_code, reason = "each program of tests uses a part")]
+
 use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next, Outgoing};
 use mqtt_session::Instant;
 use mqtt_session::proto::{

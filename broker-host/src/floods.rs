@@ -201,6 +201,42 @@ async fn large_packets_of_many_clients_are_read_in_turns() {
     .await;
 }
 
+/// Many clients send one more part of a large packet: the system reports them together, and few of them are read before a message of
+/// others.
+#[tokio::test]
+async fn who_sends_little_waits_for_few_parts_of_large_packets() {
+    const PART: usize = 60_000;
+    beside(Config::default(), async |address, shared| {
+        let (mut from, to) = honest_pair(address).await;
+        let packet = publish("large", &[0; 1_000_000]);
+        let mut crowd = Vec::new();
+        for n in 0..40 {
+            crowd.push(join(address, &n.to_string()).await);
+        }
+        let read = || {
+            let statistics = shared.borrow().broker.statistics(Instant::from_millis(0));
+            usize::try_from(statistics.input_bytes).unwrap()
+        };
+        let message = publish("honest", b"x");
+        for part in packet.chunks(PART).take(3) {
+            let before = read();
+            for stream in &crowd {
+                assert_eq!(stream.try_write(part).unwrap(), PART);
+            }
+            if before > 0 {
+                from.write_all(&message).await.unwrap();
+                hear(&to, &message).await;
+                let parts = (read() - before) / PART;
+                assert!(parts <= 10, "{parts} parts");
+            }
+            while read() < before + crowd.len() * PART {
+                turn().await;
+            }
+        }
+    })
+    .await;
+}
+
 /// Many clients with a will that are gone at once: a message of others comes after few of their connections were closed.
 #[tokio::test]
 async fn who_sends_little_waits_for_few_of_many_who_leave() {

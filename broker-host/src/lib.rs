@@ -20,6 +20,8 @@ mod sockets;
 mod staged;
 #[cfg(feature = "store")]
 mod storage;
+#[cfg(unix)]
+mod stream;
 mod task;
 
 #[cfg(feature = "files")]

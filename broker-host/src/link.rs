@@ -15,7 +15,7 @@ pub(crate) const READ: usize = 64 << 10;
 /// How many reads a connection may have in one turn, so that a turn with small reads ends while the client sends.
 const READS: usize = 4;
 /// How many bytes of an ended connection are read and discarded. The host does not wait for a client that sends more.
-const DISCARDED: usize = 256 << 10;
+const DISCARDED: u32 = 256 << 10;
 /// How long an ended connection may take to write its last bytes and to close.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
@@ -100,8 +100,10 @@ pub(crate) struct Link {
     failed: bool,
     /// Whether the client has closed the connection and reads no more. What it sent before may still be here.
     is_deaf: bool,
+    /// The length of the packet that `rest` begins with, if it is known.
+    needed: u32,
     /// How many bytes were discarded since the connection ended.
-    discarded: usize,
+    discarded: u32,
 }
 
 impl Link {
@@ -115,6 +117,7 @@ impl Link {
             shut_down: false,
             failed: false,
             is_deaf: false,
+            needed: 0,
             discarded: 0,
         }
     }
@@ -124,25 +127,33 @@ impl Link {
         !self.blocked
     }
 
-    /// Reads a few times, and passes as many packets to the broker as the turn allows. The broker treats a failed transport like
-    /// an ended one.
+    /// Returns how many read bytes are kept here.
+    pub(crate) fn held(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Reads a few times, together `most` bytes and at most as many in one read, and passes as many packets to the broker as the turn
+    /// allows. The broker treats a failed transport like an ended one.
     pub(crate) fn serve<H: Hooks>(
         &mut self,
         shared: &mut Shared<H>,
         wire: &mut impl Wire,
+        most: usize,
     ) -> ServeResult {
-        self.try_serve(shared, wire).unwrap_or(ServeResult::Over)
+        let served = self.try_serve(shared, wire, most);
+        served.unwrap_or(ServeResult::Over)
     }
 
     fn try_serve<H: Hooks>(
         &mut self,
         shared: &mut Shared<H>,
         wire: &mut impl Wire,
+        most: usize,
     ) -> io::Result<ServeResult> {
         if shared.broker.was_closed_for_room(self.id) {
             return Ok(ServeResult::Over);
         }
-        let mut share = READ;
+        let mut share = most;
         for _ in 0..READS {
             if self.failed {
                 let written = wire.flush()?.is_ready();
@@ -167,11 +178,10 @@ impl Link {
                 }
                 continue;
             }
-            let read = self.read(shared, wire);
+            let read = self.read(shared, wire, most);
             if let Poll::Ready(Ok(brought)) = read {
                 share = share.saturating_sub(brought);
             }
-            shared.wake(Some(self.id));
             match read {
                 Poll::Pending if self.is_deaf => return Ok(ServeResult::Over),
                 Poll::Pending => return Ok(ServeResult::Waits),
@@ -186,23 +196,28 @@ impl Link {
         Ok(ServeResult::HasMore)
     }
 
-    /// Reads once, and passes the bytes to the broker. Returns how many there were.
+    /// Reads at most `most` bytes, and passes them to the broker. Returns how many were read.
     fn read<H: Hooks>(
         &mut self,
         shared: &mut Shared<H>,
         wire: &mut impl Wire,
+        most: usize,
     ) -> Poll<io::Result<usize>> {
-        let most = shared.broker.read_size(self.id).min(READ);
+        let most = shared.broker.read_size(self.id).min(most);
         let mut buffer = std::mem::take(&mut shared.buffer);
         let space = buffer.get_mut(..most).unwrap_or_default();
         let has_rest = !self.rest.is_empty();
-        let read = match has_rest {
-            true => wire.read_onto(&mut self.rest, space),
-            false => wire.read(space),
+        let read = if has_rest {
+            self.make_room(most);
+            wire.read_onto(&mut self.rest, space)
+        } else {
+            wire.read(space)
         };
         if let Poll::Ready(Ok(brought)) = read {
             shared.broker.has_read(brought);
             if has_rest {
+                // Bytes that are kept are copied to new memory, which is as much work as reading them.
+                shared.broker.has_read(brought);
                 self.take_rest(shared);
             } else {
                 self.take(shared, wire.bytes(&buffer, brought));
@@ -210,6 +225,7 @@ impl Link {
             }
         }
         shared.buffer = buffer;
+        shared.wake(Some(self.id));
         read
     }
 
@@ -251,8 +267,20 @@ impl Link {
         if is_new && shared.broker.is_closing(self.id) {
             log_other_protocol(&shared.peers.get(self.id).unwrap_or_default(), bytes);
         }
-        self.rest
-            .extend_from_slice(bytes.get(consumed..).unwrap_or_default());
+        let rest = bytes.get(consumed..).unwrap_or_default();
+        shared.broker.has_read(rest.len());
+        self.rest.extend_from_slice(rest);
+    }
+
+    /// Makes room for the rest of a packet of which an eighth is here: its bytes are moved at most once more, and a client that only
+    /// announces a packet takes no memory.
+    fn make_room(&mut self, most: usize) {
+        let len = self.rest.len();
+        let needed = usize::try_from(self.needed).unwrap_or(usize::MAX);
+        let is_tight = self.rest.capacity().saturating_sub(len) < most;
+        if is_tight && needed > len && needed / 8 <= len {
+            self.rest.reserve(needed.saturating_sub(len));
+        }
     }
 
     fn take_rest<H: Hooks>(&mut self, shared: &mut Shared<H>) {
@@ -276,6 +304,10 @@ impl Link {
         let received = shared.broker.receive(self.id, input, now);
         self.blocked = matches!(received.next, Next::Blocked | Next::Yields);
         self.yields = received.next == Next::Yields;
+        self.needed = match received.next {
+            Next::Needs(needed) => u32::try_from(needed).unwrap_or(u32::MAX),
+            _ => 0,
+        };
         received.consumed
     }
 
@@ -295,7 +327,11 @@ impl Link {
             match wire.discard(&mut space) {
                 Poll::Pending => return Ok(ServeResult::Lingers),
                 Poll::Ready(Ok(0)) => return Ok(ServeResult::Over),
-                Poll::Ready(Ok(n)) => self.discarded += n,
+                Poll::Ready(Ok(n)) => {
+                    self.discarded = self
+                        .discarded
+                        .saturating_add(u32::try_from(n).unwrap_or(u32::MAX))
+                }
                 Poll::Ready(Err(error)) => return Err(error),
             }
             if self.discarded > DISCARDED {
@@ -394,7 +430,7 @@ mod tests {
             encode(&Packet::Publish(publish), Version::V311)
         }));
         let mut wire = Closed(parts.into());
-        while link.serve(&mut shared, &mut wire) != ServeResult::Over {}
+        while link.serve(&mut shared, &mut wire, READ) != ServeResult::Over {}
         let now = shared.now();
         assert_eq!(shared.broker.statistics(now).publish_received, 2);
     }
@@ -409,7 +445,7 @@ mod tests {
         input.extend([0xC0, 0].repeat(100_000));
         let mut wire = Input(input);
         for _ in 0..100 {
-            link.serve(&mut shared, &mut wire);
+            link.serve(&mut shared, &mut wire, READ);
         }
         assert!(link.rest.len() <= 4 << 10, "{}", link.rest.len());
         // After the decision the rest is read, or not kept.
@@ -417,7 +453,7 @@ mod tests {
         let refused = Verdict::Refuse(ReasonCode::NotAuthorized);
         shared.broker.decide(id, refused, now);
         for _ in 0..100 {
-            link.serve(&mut shared, &mut wire);
+            link.serve(&mut shared, &mut wire, READ);
         }
         assert!(link.rest.is_empty());
     }

@@ -5,24 +5,24 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use mio::{Events, Interest, Registry, Token};
+use mio::{Events, Registry, Token};
 use mqtt_broker::{ConnectionId, Hooks};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::link::{LINGER, Link, ServeResult, Wire};
+use crate::link::{LINGER, Link, READ, ServeResult};
 use crate::listener::Accepted;
 use crate::peer::Peer;
 use crate::shaking::{Shaker, Step};
 use crate::shared::{Shared, wake_after_poll};
 use crate::staged::Staged;
+use crate::stream::Stream;
 use crate::task::spawn_accepted;
 
 /// How many events one poll of the system may return.
@@ -32,8 +32,21 @@ const SERVED: u64 = 32;
 /// The same if the client has ended the connection, which is closed and logged then.
 const ENDED: u64 = 128;
 
-/// How many connections one turn serves at most because the broker has something for them.
+/// A connection that took so many steps, or has more to read, is served after those that take less, in a share of the turn for all of
+/// its kind.
+const LONG: u64 = 256;
+/// For how many times afterwards.
+const LONG_FOR: u8 = 8;
+/// How many bytes are read at once from the other connections.
+const SHORT_READ: usize = 16 << 10;
+
+/// How many connections one turn serves at most because the broker has something for them. One with much to write or to do counts
+/// as several.
 const WRITES: usize = 128;
+/// How many steps of the broker count as one of these connections.
+const STEPS_A_WRITE: u64 = 16;
+/// How many written bytes do.
+const BYTES_A_WRITE: usize = 4 << 10;
 /// The same for connections that stand in line because they were served before.
 const WRITES_IN_LINE: usize = 8;
 /// A connection in line gathers bytes if it had some in at least so many of the last eight turns: it gets messages all the time.
@@ -62,6 +75,8 @@ struct Socket {
     lingers: bool,
     /// Whether it is in the list of connections with more to read or to do.
     has_more: bool,
+    /// How many times it is still served as one that takes [`LONG`].
+    long_for: u8,
     /// Whether another thread has the stages, for a step of the handshake.
     shakes: bool,
     /// Whether it stands in line because it was served before.
@@ -72,23 +87,6 @@ struct Socket {
     recent: u8,
     /// Whether the broker has something for it, and it waits for its turn in the line.
     gathers: bool,
-}
-
-/// A socket of the system.
-#[derive(Debug)]
-enum Socketed {
-    Tcp(mio::net::TcpStream),
-    Unix(mio::net::UnixStream),
-}
-
-#[derive(Debug)]
-struct Stream {
-    socket: Socketed,
-    /// Whether the last event or call showed that a read may return bytes.
-    readable: bool,
-    writable: bool,
-    /// Whether the client has ended its stream: the remaining bytes must be read.
-    ends: bool,
 }
 
 impl Sockets {
@@ -108,22 +106,18 @@ impl Sockets {
         staged: Option<Box<Staged>>,
     ) -> io::Result<()> {
         let registry = self.registry.as_ref().ok_or(ErrorKind::NotConnected)?;
-        let socket = Socketed::new(accepted, registry, Token(id.index()))?;
+        let stream = Stream::new(accepted, registry, Token(id.index()))?;
         if id.index() >= self.places.len() {
             self.places.resize_with(id.index() + 1, || None);
         }
         if let Some(place) = self.places.get_mut(id.index()) {
             *place = Some(Socket {
                 link: Link::new(id),
-                stream: Stream {
-                    socket,
-                    readable: false,
-                    writable: true,
-                    ends: false,
-                },
+                stream,
                 staged,
                 lingers: false,
                 has_more: false,
+                long_for: 0,
                 shakes: false,
                 in_line: false,
                 had_work: 0,
@@ -136,88 +130,14 @@ impl Sockets {
 }
 
 impl Socket {
+    const fn read_size(&self) -> usize {
+        if self.long_for > 0 { READ } else { SHORT_READ }
+    }
+
     /// Returns the last turns in which the broker had something for it, seen from this turn.
     fn recent_turns(&self, turn: u32) -> u8 {
         let since = turn.wrapping_sub(self.had_work);
         self.recent.checked_shl(since).unwrap_or(0)
-    }
-}
-
-impl Socketed {
-    fn new(accepted: Accepted, registry: &Registry, token: Token) -> io::Result<Self> {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        Ok(match accepted {
-            Accepted::Tcp(stream) => {
-                let mut stream = mio::net::TcpStream::from_std(stream.into_std()?);
-                registry.register(&mut stream, token, both)?;
-                Self::Tcp(stream)
-            }
-            Accepted::Unix(stream) => {
-                let mut stream = mio::net::UnixStream::from_std(stream.into_std()?);
-                registry.register(&mut stream, token, both)?;
-                Self::Unix(stream)
-            }
-        })
-    }
-}
-
-impl Wire for Stream {
-    fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
-        if !self.readable {
-            return Poll::Pending;
-        }
-        let read = retried(|| match &mut self.socket {
-            Socketed::Tcp(stream) => stream.read(space),
-            Socketed::Unix(stream) => stream.read(space),
-        });
-        // A read that does not fill the buffer took all bytes; the system reports new ones.
-        self.readable = match &read {
-            Poll::Ready(Ok(n)) => *n == space.len() || self.ends,
-            Poll::Ready(Err(_)) => true,
-            Poll::Pending => false,
-        };
-        read
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.writable {
-            return Poll::Pending;
-        }
-        let written = retried(|| match &mut self.socket {
-            Socketed::Tcp(stream) => stream.write(bytes),
-            Socketed::Unix(stream) => stream.write(bytes),
-        });
-        self.writable = written.is_ready();
-        written
-    }
-
-    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if !self.writable {
-            return Poll::Pending;
-        }
-        let written = retried(|| match &mut self.socket {
-            Socketed::Tcp(stream) => stream.write_vectored(slices),
-            Socketed::Unix(stream) => stream.write_vectored(slices),
-        });
-        self.writable = written.is_ready();
-        written
-    }
-
-    fn shut_down(&mut self) -> Poll<io::Result<()>> {
-        Poll::Ready(match &self.socket {
-            Socketed::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Socketed::Unix(stream) => stream.shutdown(Shutdown::Write),
-        })
-    }
-}
-
-fn retried(mut work: impl FnMut() -> io::Result<usize>) -> Poll<io::Result<usize>> {
-    loop {
-        match work() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Poll::Pending,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            done => return Poll::Ready(done),
-        }
     }
 }
 
@@ -262,6 +182,7 @@ pub(crate) async fn serve<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
         events: Events::with_capacity(EVENTS),
         more: VecDeque::new(),
         line: VecDeque::new(),
+        large: Vec::new(),
         turn: 0,
         shaker: Shaker::default(),
         lingering: VecDeque::new(),
@@ -278,6 +199,8 @@ struct Poller<H> {
     more: VecDeque<ConnectionId>,
     /// The connections that were served because the broker had something for them, until their turn to be served again.
     line: VecDeque<ConnectionId>,
+    /// Memory for the connections with many bytes to write.
+    large: Vec<ConnectionId>,
     /// The number of the turn.
     turn: u32,
     /// The threads for handshakes.
@@ -309,10 +232,10 @@ impl<H: Hooks> Poller<H> {
         Poll::Pending
     }
 
-    /// Serves the connections with more to read until they have used one share of the turn together, so that all other
+    /// Serves the connections with more to read until they have used half a share of the turn together, so that all other
     /// connections have their turn after any number of them.
     fn serve_more(&mut self, shared: &mut Shared<H>) {
-        let mut left = shared.broker.share();
+        let mut left = shared.broker.share() / 2;
         for _ in 0..self.more.len() {
             let Some(id) = self.more.pop_front() else {
                 return;
@@ -322,7 +245,9 @@ impl<H: Hooks> Poller<H> {
             if let Some(Some(socket)) = place(shared, id) {
                 socket.has_more = false;
                 if socket.stream.ends {
-                    least = ENDED;
+                    // Freeing memory takes time as well.
+                    let held = u64::try_from(socket.link.held() / 256).unwrap_or(u64::MAX);
+                    least = ENDED.saturating_add(held);
                 }
             }
             self.serve(shared, id);
@@ -334,37 +259,22 @@ impl<H: Hooks> Poller<H> {
         }
     }
 
-    /// Serves connections that the broker has something for. Calls of the system are most of the cost, so that a turn has a limited
-    /// number of them, and the other connections are the first of the next turn. A connection that was served is in line behind the
-    /// others that were. If it gets something again soon, it gathers bytes until its turn in the line comes; it leaves the line if it
-    /// has none then.
+    /// Serves connections that the broker has something for, those with many bytes after the others. Calls of the system are most of
+    /// the cost, so that a turn has a limited number of them, and the other connections are the first of the next turn.
     fn serve_ready(&mut self, shared: &mut Shared<H>) {
         let mut ready = std::mem::take(&mut shared.sockets.ready);
+        let mut large = std::mem::take(&mut self.large);
+        ready.retain(|id| {
+            let is_large = shared.broker.outgoing(*id).len() >= WRITE;
+            if is_large {
+                large.push(*id);
+            }
+            !is_large
+        });
         let (mut left, mut in_next_turn) = (WRITES, Vec::new());
-        for id in ready.drain(..) {
-            let waiting = shared.broker.outgoing(id).len();
-            let Some(Some(socket)) = place(shared, id) else {
-                continue;
-            };
-            let recent = socket.recent_turns(self.turn);
-            let is_steady = socket.in_line && recent.count_ones() >= STEADY;
-            let may_gather = waiting < WRITE && socket.link.only_writes();
-            let gathers = (socket.gathers || is_steady) && may_gather;
-            if left == 0 && !gathers {
+        for id in ready.drain(..).chain(large.drain(..)) {
+            if !self.serve_if_it_does_not_gather(shared, id, &mut left) {
                 in_next_turn.push(id);
-                continue;
-            }
-            (socket.had_work, socket.recent) = (self.turn, recent | 1);
-            socket.gathers = gathers;
-            if !std::mem::replace(&mut socket.in_line, true) {
-                self.line.push_back(id);
-            }
-            if gathers {
-                shared.broker.writes_later(id, WRITE);
-            } else {
-                left -= 1;
-                shared.broker.writes_later(id, 0);
-                self.serve(shared, id);
             }
         }
         // Serving these may have made others ready.
@@ -374,6 +284,46 @@ impl<H: Hooks> Poller<H> {
             in_next_turn = ready;
         }
         shared.sockets.ready = in_next_turn;
+        self.large = large;
+    }
+
+    /// Serves a connection that the broker has something for, and puts it in line behind the others that were. If it gets something
+    /// again soon, it gathers bytes until its turn in the line comes; it leaves the line if it has none then. Returns `false` if nothing
+    /// is left of the turn.
+    fn serve_if_it_does_not_gather(
+        &mut self,
+        shared: &mut Shared<H>,
+        id: ConnectionId,
+        left: &mut usize,
+    ) -> bool {
+        let waiting = shared.broker.outgoing(id).len();
+        let Some(Some(socket)) = place(shared, id) else {
+            return true;
+        };
+        let recent = socket.recent_turns(self.turn);
+        let is_steady = socket.in_line && recent.count_ones() >= STEADY;
+        let may_gather = waiting < WRITE && socket.link.only_writes();
+        let gathers = (socket.gathers || is_steady) && may_gather;
+        if *left == 0 && !gathers {
+            return false;
+        }
+        (socket.had_work, socket.recent) = (self.turn, recent | 1);
+        socket.gathers = gathers;
+        if !std::mem::replace(&mut socket.in_line, true) {
+            self.line.push_back(id);
+        }
+        if gathers {
+            shared.broker.writes_later(id, WRITE);
+            return true;
+        }
+        let before = shared.broker.steps();
+        shared.broker.writes_later(id, 0);
+        self.serve(shared, id);
+        let taken = shared.broker.steps().wrapping_sub(before) / STEPS_A_WRITE;
+        let written = waiting.saturating_sub(shared.broker.outgoing(id).len()) / BYTES_A_WRITE;
+        let taken = usize::try_from(taken).unwrap_or(usize::MAX).max(written);
+        *left = left.saturating_sub(taken.saturating_add(1));
+        true
     }
 
     /// Serves the next connections in line. Returns whether all of them were looked at.
@@ -438,9 +388,9 @@ impl<H: Hooks> Poller<H> {
             if socket.has_more {
                 continue;
             }
-            // What the end of a connection leads to is more than what a message does: many that end at once have a share of the
-            // turn together.
-            if stream.ends {
+            // What the end of a connection leads to is more than what a message does. Many that end at once, or that have much to
+            // do, have a share of the turn together.
+            if stream.ends || socket.long_for > 0 {
                 socket.has_more = true;
                 self.more.push_back(id);
             } else {
@@ -484,14 +434,21 @@ impl<H: Hooks> Poller<H> {
         let Some(mut socket) = place(shared, id).and_then(Option::take) else {
             return;
         };
+        let before = shared.broker.steps();
         let turn = match &mut socket.staged {
             // It is served after the step of its handshake.
             None if socket.shakes => ServeResult::Waits,
             None => {
                 self.shaker.served_others();
-                socket.link.serve(shared, &mut socket.stream)
+                let most = socket.read_size();
+                socket.link.serve(shared, &mut socket.stream, most)
             }
             Some(_) => self.serve_staged(shared, &mut socket),
+        };
+        let taken = shared.broker.steps().wrapping_sub(before);
+        socket.long_for = match taken >= LONG || turn == ServeResult::HasMore {
+            true => LONG_FOR,
+            false => socket.long_for.saturating_sub(1),
         };
         if turn == ServeResult::Over {
             drop(socket);
@@ -518,13 +475,14 @@ impl<H: Hooks> Poller<H> {
         let Some(mut staged) = socket.staged.take() else {
             return ServeResult::Over;
         };
+        let most = socket.read_size();
         let (link, peers) = (&mut socket.link, shared.peers.clone());
         if staged.is_open() {
             self.shaker.served_others();
         }
         staged.shakes_elsewhere = true;
         let mut wire = staged.over(&mut socket.stream, link.id, &peers);
-        let turn = link.serve(shared, &mut wire);
+        let turn = link.serve(shared, &mut wire, most);
         staged.log_failure();
         let (id, has_more) = (link.id, std::mem::take(&mut staged.has_more));
         match (turn, staged.unshaken.take()) {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::spawn_local;
 use tokio::time::{Sleep, sleep};
 
-use crate::link::{LINGER, Link, ServeResult, Wire};
+use crate::link::{LINGER, Link, READ, ServeResult, Wire};
 use crate::listener::Accepted;
 use crate::peer::Peer;
 use crate::shared::{Shared, wake_after_poll};
@@ -77,11 +77,11 @@ impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Task<H, T> {
             cx,
         };
         let turn = match &mut self.staged {
-            None => self.link.serve(&mut shared, &mut wire),
+            None => self.link.serve(&mut shared, &mut wire, READ),
             Some(staged) => {
                 let peers = shared.peers.clone();
                 let mut wire = staged.over(&mut wire, self.link.id, &peers);
-                let turn = self.link.serve(&mut shared, &mut wire);
+                let turn = self.link.serve(&mut shared, &mut wire, READ);
                 staged.log_failure();
                 match turn {
                     ServeResult::Waits if std::mem::take(&mut staged.has_more) => {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mqtt_proto::Connect;
 
 use crate::client::connect;
+use crate::machine;
 
 /// How many users there are with [`Setup::Users`].
 pub(crate) const USERS: usize = 5;
@@ -131,12 +132,9 @@ impl Program {
                 .args(["broker", "--bind", &address.to_string()])
                 .args(setup.options()),
         };
-        let child = command
-            .current_dir(&self.folder)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the broker starts");
+        command.current_dir(&self.folder);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let child = machine::on_all_processors(|| command.spawn().expect("the broker starts"));
         let broker = Broker {
             child,
             address,

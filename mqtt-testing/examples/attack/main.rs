@@ -4,12 +4,16 @@
 //! `--limit N` to fail if the 99th percentile is more than N times that without an attack, `--memory N` for the MB that a broker
 //! may take (512), `--only NAME`. Every verdict but "served" and "slow" is a failure.
 //!
+//! Attackers would have machines of their own. They run with the lowest priority and, like the clients that mean well, on one
+//! processor; the broker may use all. So what is measured is a wait for the broker, and not one for a processor.
+//!
 //! All sockets are on 127.0.0.1. Each attack has a separate broker, and ends after its seconds.
 
 mod attacks;
 mod broker;
 mod client;
 mod honest;
+mod machine;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -92,7 +96,10 @@ impl Outcome {
         attack.watch.prepare(&broker);
         let measured = std::thread::scope(|scope| {
             for _ in 0..attack.attackers {
-                scope.spawn(|| (attack.run)(&target));
+                scope.spawn(|| {
+                    machine::lower_priority();
+                    (attack.run)(&target);
+                });
             }
             // The measurement includes the preparations of the attack.
             let time = Duration::from_secs(settings.seconds);
@@ -145,6 +152,7 @@ fn base(watch: Watch) -> Watch {
 fn main() -> ExitCode {
     let settings = Settings::read();
     std::fs::create_dir_all(&settings.program.folder).expect("a folder for files");
+    machine::leave_a_processor();
     println!("| attack | median, us | 99 of 100, us | memory, MB | verdict |");
     println!("| --- | ---: | ---: | ---: | --- |");
     let mut quiet: Vec<(Watch, u64)> = Vec::new();

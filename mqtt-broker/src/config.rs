@@ -141,6 +141,9 @@ pub struct Config {
     pub hash_key: u64,
 }
 
+/// How many bytes may be in flight on a link to another shard.
+const LINK: u32 = 16 << 20;
+
 /// Enough for a client identifier, a user name and a subscription identifier.
 const PUBLISHER: u32 = 160 << 10;
 
@@ -239,6 +242,9 @@ impl Config {
         (config.window, config.window_qos2) = (u16::MAX, u16::MAX);
         // A retained message goes with the client identifier and the user name of its publisher.
         config.packet_limit = config.packet_limit.saturating_add(PUBLISHER);
+        // All clients of the other shard share it.
+        config.kept_limit = config.kept_limit.max(LINK);
+        config.outgoing_limit = config.outgoing_limit.max(config.packet_limit);
         config.auto_alias = 0;
         config.identifiers_from_clients = true;
         config

@@ -52,17 +52,8 @@ fn accepted_lines_are_delivered_once_after_kills() {
     let (broker, port) = broker();
     let reader = ["-i", "away", "-c", "-t", "n", "-q", "2"];
     client("sub", &port, &[&reader[..], &["-E"]].concat(), "");
-    let outbox = [
-        "--store",
-        text(&store),
-        "-i",
-        "outbox",
-        "-t",
-        "n",
-        "-q",
-        "2",
-        "-l",
-    ];
+    let options = ["-i", "outbox", "-t", "n", "-q", "2", "-l"];
+    let outbox = [&["--store", text(&store)][..], &options].concat();
     let mut accepted = Vec::new();
     let broker_port = port.as_str();
     for round in 0..kills() {

@@ -115,6 +115,11 @@ impl Dialler {
     /// Adds the address of [`Self::target`] to the error of an attempt to open its socket, unless a server is named there.
     #[must_use]
     pub fn unreached(&self, error: io::Error) -> io::Error {
+        #[cfg(feature = "srv")]
+        if self.options.srv.is_some() {
+            // The error names the service, the DNS server, or the server of a record.
+            return error;
+        }
         let name = || match self.target() {
             Target::Unix(path) => path.to_owned(),
             Target::Tcp(host, port) => host_port(host, port),

@@ -216,8 +216,7 @@ impl Link {
         if let Poll::Ready(Ok(brought)) = read {
             shared.broker.has_read(brought);
             if has_rest {
-                // Bytes that are kept are copied to new memory, which is as much work as reading them.
-                shared.broker.has_read(brought);
+                shared.broker.has_kept(brought);
                 self.take_rest(shared);
             } else {
                 self.take(shared, wire.bytes(&buffer, brought));
@@ -268,7 +267,7 @@ impl Link {
             log_other_protocol(&shared.peers.get(self.id).unwrap_or_default(), bytes);
         }
         let rest = bytes.get(consumed..).unwrap_or_default();
-        shared.broker.has_read(rest.len());
+        shared.broker.has_kept(rest.len());
         self.rest.extend_from_slice(rest);
     }
 

@@ -32,9 +32,10 @@ const SERVED: u64 = 32;
 /// The same if the client has ended the connection, which is closed and logged then.
 const ENDED: u64 = 128;
 
-/// A connection that took so many steps, or has more to read, is served after those that take less, in a share of the turn for all of
-/// its kind.
+/// A connection that took so many steps, or has more to read, is served after those that take less, in [`SHARES`] of the turn for
+/// all of its kind.
 const LONG: u64 = 256;
+const SHARES: u64 = 2;
 /// For how many times afterwards.
 const LONG_FOR: u8 = 8;
 /// How many bytes are read at once from the other connections.
@@ -44,7 +45,7 @@ const SHORT_READ: usize = 16 << 10;
 /// as several.
 const WRITES: usize = 128;
 /// How many steps of the broker count as one of these connections.
-const STEPS_A_WRITE: u64 = 16;
+const STEPS_A_WRITE: u64 = 64;
 /// How many written bytes do.
 const BYTES_A_WRITE: usize = 4 << 10;
 /// The same for connections that stand in line because they were served before.
@@ -232,10 +233,10 @@ impl<H: Hooks> Poller<H> {
         Poll::Pending
     }
 
-    /// Serves the connections with more to read until they have used half a share of the turn together, so that all other
+    /// Serves the connections with more to read until they have used [`SHARES`] of the turn together, so that all other
     /// connections have their turn after any number of them.
     fn serve_more(&mut self, shared: &mut Shared<H>) {
-        let mut left = shared.broker.share() / 2;
+        let mut left = SHARES.saturating_mul(shared.broker.share());
         for _ in 0..self.more.len() {
             let Some(id) = self.more.pop_front() else {
                 return;

@@ -26,7 +26,7 @@ use crate::shards::Links;
 use crate::share::HandedOver;
 use crate::statistics::{Loads, Statistics};
 use crate::timers::{Due, Timers};
-use crate::work::Meter;
+use crate::work::{Meter, steps_of_bytes};
 
 /// What [`Broker::receive`] did.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -351,6 +351,8 @@ impl<H: Hooks> Broker<H> {
         self.end(id.index, Ending::TransportGone, now);
         self.count_closed_connection(id.index);
         let connection = self.connections.remove(usize_of(id.index));
+        // Freeing memory is work as well.
+        self.meter.spend(steps_of_bytes(connection.heap_bytes));
         if let Some(at) = connection.timer {
             self.timers.clear(at, Due::Connection(id.index));
         }

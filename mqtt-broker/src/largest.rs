@@ -9,7 +9,7 @@ use mqtt_session::proto::ReasonCode;
 use crate::broker::{Broker, Next, usize_of};
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
-use crate::work::steps_of_bytes;
+use crate::work::{steps_of_bytes, steps_of_new_memory};
 
 /// How many bytes of a packet that has not arrived completely are not counted.
 const PARTIAL: usize = 4 << 10;
@@ -120,6 +120,11 @@ impl<H: Hooks> Broker<H> {
     /// Notes that the host has read this many bytes, which is work as well: [`Self::steps`] counts it.
     pub fn has_read(&mut self, bytes: usize) {
         self.meter.spend(steps_of_bytes(bytes));
+    }
+
+    /// Notes that the host keeps this many bytes in memory until their packet is complete: [`Self::steps`] counts it.
+    pub fn has_kept(&mut self, bytes: usize) {
+        self.meter.spend(steps_of_new_memory(bytes));
     }
 
     /// Counts the received bytes of a connection that the broker has not accepted. If all connections have too many, ends those

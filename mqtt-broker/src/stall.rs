@@ -6,7 +6,7 @@ use mqtt_session::proto::{ReasonCode, TopicName};
 use crate::broker::{Broker, usize_of};
 use crate::connection::Connection;
 use crate::hooks::Hooks;
-use crate::work::steps_of_bytes;
+use crate::work::steps_of_new_memory;
 
 /// Trying a smaller message costs no more than handling the packet that caused the try.
 const CHEAP: usize = 4 << 10;
@@ -84,7 +84,7 @@ impl Connection {
         let grown = size.saturating_sub(self.heap_bytes);
         *all = all.saturating_sub(self.heap_bytes).saturating_add(size);
         self.heap_bytes = size;
-        steps_of_bytes(grown)
+        steps_of_new_memory(grown)
     }
 }
 
@@ -318,6 +318,8 @@ mod tests {
         }
         let waits = broker.outgoing(reader).len();
         publish(&mut broker, publisher, &small);
+        // The growth of the reader's buffer has used the share of a turn.
+        broker.tick(NOW);
         assert_eq!(broker.outgoing(reader).len(), waits + 2 * small.len());
     }
 }

@@ -48,9 +48,14 @@ impl Meter {
     }
 }
 
-/// Returns the steps of reading so many bytes, or of making room for them in memory.
+/// Returns the steps of reading so many bytes.
 pub(crate) const fn steps_of_bytes(bytes: usize) -> usize {
     bytes / 256
+}
+
+/// Returns the steps of the first write to so many bytes of memory: the system provides and clears each of their pages.
+pub(crate) const fn steps_of_new_memory(bytes: usize) -> usize {
+    bytes / 48
 }
 
 /// The kinds of steps that tests count separately.

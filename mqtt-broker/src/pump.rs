@@ -117,7 +117,7 @@ impl<H: Hooks> Broker<H> {
             let tried = Tried {
                 len: item.message.len(),
                 head: item.message.head(),
-                unsent: connection.server.outgoing().len(),
+                unsent: connection.server.unsent(),
                 pending: connection.server.pending(),
                 window: connection.window,
             };

@@ -18,7 +18,7 @@ pub(crate) struct Tried {
     pub(crate) len: usize,
     /// The length of the packet without its payload.
     pub(crate) head: usize,
-    /// How many bytes waited for the transport.
+    /// How many bytes waited for the transport, or for a record and then for the transport.
     pub(crate) unsent: usize,
     /// How many accepted messages had not ended.
     pub(crate) pending: usize,
@@ -74,7 +74,7 @@ impl Connection {
     /// Returns whether the machine holds more than this, and the amount will decrease without new messages: the client has a
     /// message to acknowledge, or its transport has bytes to take.
     pub(crate) fn holds_more_than(&self, share: usize) -> bool {
-        self.heap_bytes > share && (self.server.pending() > 0 || !self.server.outgoing().is_empty())
+        self.heap_bytes > share && (self.server.pending() > 0 || self.server.unsent() > 0)
     }
 
     /// Counts the present bytes of its machine on the heap; `all` is the sum of all machines. Returns the steps of its growth: the

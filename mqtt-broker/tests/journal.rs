@@ -1,10 +1,11 @@
 //! Checks the broker's journal: refusals without room, packets that wait for records, and that any bytes are restored or refused.
 
-use mqtt_broker::proto::TopicName;
+use mqtt_broker::proto::{Packet, Publish, TopicName, Version};
 use mqtt_broker::records::broker::{Entry, NEVER, Session};
 use mqtt_broker::records::{Format, Kind, Machine, Record, Records};
 use mqtt_broker::{Broker, ClientInfo, Config, ConnectionId, Hooks, Instant, Next, StorageFailure};
 use mqtt_testing::laws::journal;
+use mqtt_testing::packets::encode;
 use proptest::prelude::*;
 
 #[derive(Default)]
@@ -85,6 +86,35 @@ fn answers_wait_for_their_records_and_messages_do_not() {
     assert_eq!(hears(&mut broker, id), b"\x32\x06\0\x01t\0\x01x");
     store(&mut broker);
     assert_eq!(hears(&mut broker, publisher), b"\x40\x02\0\x07");
+}
+
+/// Messages behind an answer that waits for its record fill the buffer of a connection, though no byte may go. The message that has no
+/// room there comes after them.
+#[test]
+fn what_has_no_room_behind_a_waiting_answer_comes_later() {
+    let mut broker = broker();
+    let reader = connected(&mut broker, CONNECT_311);
+    say(&mut broker, reader, b"\x82\x06\0\x01\0\x01t\0");
+    store(&mut broker);
+    hears(&mut broker, reader);
+    let publisher = connected(&mut broker, CONNECT_5);
+    say(&mut broker, reader, SUBSCRIBE_311);
+    let payload = [b'x'; 100_000];
+    let publish = Publish::new(TopicName::from_static("t"), &payload);
+    let message = encode(&Packet::Publish(publish), Version::V5);
+    for _ in 0..3 {
+        say(&mut broker, publisher, &message);
+        broker.tick(NOW);
+    }
+    assert_eq!(broker.outgoing(reader), b"", "SUBACK waits");
+    assert_eq!(broker.statistics(NOW).queued, 1);
+    store(&mut broker);
+    let mut heard = 0;
+    while !broker.outgoing(reader).is_empty() {
+        heard += hears(&mut broker, reader).len();
+        broker.tick(NOW);
+    }
+    assert!(heard > 3 * payload.len(), "{heard} bytes");
 }
 
 /// A message that no lasting session needs is not recorded, and is acknowledged at once.

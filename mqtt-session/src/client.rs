@@ -66,12 +66,6 @@ impl<'m> Client<'m> {
         self.engine.disconnected(&mut self.memory);
     }
 
-    /// Returns how many bytes wait for the transport in all. [`Self::outgoing`] returns the first of them.
-    #[must_use]
-    pub fn unsent(&self) -> usize {
-        self.engine.unsent(&self.memory)
-    }
-
     /// Does one step over the front of the input. Call it until it returns [`Step::Needs`].
     ///
     /// # Errors

@@ -52,6 +52,13 @@ macro_rules! endpoint {
                 }
             }
 
+            /// Returns how many bytes wait for the transport in all. [`Self::outgoing`] returns the first of them, or none while they
+            /// wait for a record to be stored.
+            #[must_use]
+            pub fn unsent(&self) -> usize {
+                self.engine.unsent(&self.memory)
+            }
+
             /// Returns how many messages and requests were accepted and have not ended.
             #[must_use]
             pub fn pending(&self) -> usize {

@@ -116,7 +116,7 @@ impl Publish {
             lost = link::watch_stored(&handle, version, quiet), if is_stored => Err(lost),
             () = mqtt_broker_host::signals::interrupted() => Err(fail("interrupted")),
         };
-        let remained = handle.close(self.close_time()).await;
+        let remained = handle.close(self.close_time(done.is_ok())).await;
         done?;
         match remained.len() {
             0 => Ok(()),
@@ -129,8 +129,8 @@ impl Publish {
     }
 
     /// Returns how long closing may take: messages of an earlier process may wait in the store.
-    fn close_time(&self) -> Duration {
-        if self.store.is_given() {
+    fn close_time(&self, is_done: bool) -> Duration {
+        if self.store.is_given() && is_done {
             self.patience.max(link::GOODBYE)
         } else {
             link::GOODBYE

@@ -100,6 +100,24 @@ fn accepted_lines_are_delivered_once_after_kills() {
     drop(broker);
 }
 
+/// There is no broker, and the store has as many messages as it takes: an interrupted process does not wait for a connection.
+#[cfg(unix)]
+#[test]
+fn a_full_outbox_ends_on_a_signal() {
+    let store = dir("outbox-full").join("store");
+    let words = ["--store", text(&store), "-i", "full", "-t", "n", "-q", "1"];
+    let patient = [&words[..], &["-l", "--patience", "600"]].concat();
+    for signal in ["INT", "TERM"] {
+        let mut running = Process::start(MQTT, &arguments("pub", NOBODY, &patient));
+        running.write(&"line\n".repeat(3_000));
+        running.wait_stderr("Connection refused");
+        running.signal(signal);
+        let ended = running.end();
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        assert!(ended.stderr.contains("interrupted"), "{}", ended.stderr);
+    }
+}
+
 #[test]
 fn messages_are_printed_once_after_kills() {
     let dir = dir("outbox-sub");

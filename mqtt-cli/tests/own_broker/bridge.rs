@@ -117,6 +117,9 @@ fn bridges(version: &str) {
     // The bridge disconnected and connected again.
     assert_eq!(listener.end().stdout, "0\n1\n");
     carries(&other, &port, "out/c");
+    // It comes to the subscription of the bridge, whether that is already here or not.
+    stays_retained(&port, &other, "in/late");
+    carries(&port, &other, "in/c");
 }
 
 #[test]

@@ -246,7 +246,6 @@ impl Config {
         config.kept_limit = config.kept_limit.max(LINK);
         config.outgoing_limit = config.outgoing_limit.max(config.packet_limit);
         config.auto_alias = 0;
-        config.identifiers_from_clients = true;
         config
     }
 

@@ -7,7 +7,7 @@ use mqtt_proto::{
 
 use crate::config::Config;
 use crate::endpoint::endpoint;
-use crate::engine::Engine;
+use crate::engine::{Engine, Role};
 use crate::error::{Refused, Violation};
 use crate::event::{Event, Outgoing, Receipt, Step, Token};
 use crate::link::Phase;
@@ -35,7 +35,7 @@ impl<'m> Client<'m> {
     /// Makes a client without a connection and without a session. `memory` is [`crate::Heap`] or [`crate::Lent`].
     pub fn new(config: Config, memory: impl Into<Memory<'m>>) -> Self {
         Self {
-            engine: Engine::new(config, false),
+            engine: Engine::new(config, Role::Client),
             memory: memory.into(),
             now: Instant::default(),
         }

@@ -82,10 +82,6 @@ pub struct Config {
     /// (3.1.1 \[MQTT-3.1.2-24\], 5 \[MQTT-3.1.2-22\]).
     #[cfg(feature = "server")]
     pub keep_alive_percent: u16,
-    /// Whether a server accepts subscription identifiers in PUBLISH (MQTT 5). Default `false`: such a message ends the connection
-    /// (5 \[MQTT-3.3.4-6\]). With `true` two servers can be connected, for messages between parts of one broker.
-    #[cfg(feature = "server")]
-    pub identifiers_from_clients: bool,
 }
 
 impl Default for Config {
@@ -116,8 +112,6 @@ impl Default for Config {
             connect_timeout_ms: 30_000,
             #[cfg(feature = "server")]
             keep_alive_percent: 150,
-            #[cfg(feature = "server")]
-            identifiers_from_clients: false,
         }
     }
 }

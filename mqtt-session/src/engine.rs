@@ -87,6 +87,17 @@ pub(crate) struct Terms {
     pub(crate) will: bool,
 }
 
+/// The side of a connection that an engine is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Role {
+    Client,
+    #[cfg(feature = "server")]
+    Server,
+    /// A server whose client is a server as well, a part of the same broker: messages have subscription identifiers in both directions.
+    #[cfg(feature = "server")]
+    ServerOfServer,
+}
+
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) config: Config,
@@ -97,7 +108,7 @@ pub(crate) struct Engine {
     /// Whether the next CONNECT has to start a new session: the peer has, or may have, another session than this side, or this
     /// session is to be forgotten.
     pub(crate) must_start_clean: bool,
-    is_server: bool,
+    role: Role,
     #[cfg(feature = "server")]
     pub(crate) terms: Terms,
     #[cfg(feature = "journal")]
@@ -105,14 +116,14 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(config: Config, is_server: bool) -> Self {
+    pub(crate) fn new(config: Config, role: Role) -> Self {
         Self {
             session: Session::new(config.version),
             link: Link::new(config.version, &config),
             config,
             large: Large::NONE,
             must_start_clean: false,
-            is_server,
+            role,
             #[cfg(feature = "server")]
             terms: Terms::default(),
             #[cfg(feature = "journal")]
@@ -120,9 +131,21 @@ impl Engine {
         }
     }
 
+    /// Makes the peer of a server a server as well.
+    #[cfg(feature = "server")]
+    pub(crate) const fn serve_server(&mut self) {
+        self.role = Role::ServerOfServer;
+    }
+
+    /// Returns whether the peer is a server as well.
+    #[cfg(feature = "server")]
+    pub(crate) const fn serves_server(&self) -> bool {
+        matches!(self.role, Role::ServerOfServer)
+    }
+
     #[inline]
     pub(crate) const fn is_server(&self) -> bool {
-        SERVER && self.is_server
+        SERVER && !matches!(self.role, Role::Client)
     }
 
     #[inline]

@@ -275,7 +275,7 @@ impl Engine {
     fn check_publish(&self, progress: &Progress<'_>) -> Result<(), Problem> {
         let identifier = PropertyId::SubscriptionIdentifier;
         #[cfg(feature = "server")]
-        if self.config.identifiers_from_clients {
+        if self.serves_server() {
             return Ok(());
         }
         if V5 && self.is_server() && progress.view.number(identifier).is_some() {

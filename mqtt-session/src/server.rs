@@ -8,7 +8,7 @@ use mqtt_proto::{
 
 use crate::config::Config;
 use crate::endpoint::endpoint;
-use crate::engine::{Engine, Terms};
+use crate::engine::{Engine, Role, Terms};
 use crate::error::{Refused, Violation};
 use crate::event::{Outgoing, Receipt, ServerEvent, Step, Token};
 use crate::link::{Phase, fingerprint, written_properties};
@@ -46,10 +46,25 @@ impl<'m> Server<'m> {
     /// Makes a server without a connection and without a session. `memory` is [`crate::Heap`] or [`crate::Lent`].
     pub fn new(config: Config, memory: impl Into<Memory<'m>>) -> Self {
         Self {
-            engine: Engine::new(config, true),
+            engine: Engine::new(config, Role::Server),
             memory: memory.into(),
             now: Instant::default(),
         }
+    }
+
+    /// Makes a server whose client is a server as well, for messages between the parts of one broker: it accepts subscription
+    /// identifiers in PUBLISH (MQTT 5), which end the connection of other clients (5 \[MQTT-3.3.4-6\]).
+    ///
+    /// ```
+    /// use mqtt_session::{Config, Heap, Server};
+    ///
+    /// let server = Server::of_server(Config::default(), Heap);
+    /// assert!(!server.is_connected());
+    /// ```
+    pub fn of_server(config: Config, memory: impl Into<Memory<'m>>) -> Self {
+        let mut server = Self::new(config, memory);
+        server.engine.serve_server();
+        server
     }
 
     /// Tells the server that a client opened a transport. An earlier connection is given up.

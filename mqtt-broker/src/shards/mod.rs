@@ -166,7 +166,7 @@ impl<H: Hooks> Broker<H> {
             properties: Properties::from(&properties[..]),
             ..Connect::new(Version::V5, "shard")
         };
-        let mut server = Server::new(self.config.link_session(), Heap);
+        let mut server = Server::of_server(self.config.link_session(), Heap);
         server.opened(now);
         connect_by(&mut server, &connect, now)?;
         self.connection_mut(id)?.server = server;

@@ -30,7 +30,7 @@ const EVENTS: usize = 1_024;
 /// The least cost of serving a connection in steps of the broker, for the calls of the system.
 const SERVED: u64 = 32;
 /// The same if the client has ended the connection, which is closed and logged then.
-const ENDED: u64 = 128;
+const ENDED: u64 = 256;
 
 /// A connection that took so many steps, or has more to read, is served after those that take less, in [`SHARES`] of the turn for
 /// all of its kind.

@@ -208,7 +208,7 @@ fn records_that_contradict_one_another_are_refused() {
     let mut broker = Broker::new(Config::default(), Open::default(), NOW);
     broker.start_journal();
     let session = Session {
-        version: mqtt_broker::proto::Version::V5,
+        version: Version::V5,
         expiry: 1,
         away: None,
         client_id: "a",

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use mqtt_agent::session::records::{Entry, Outgoing, Records};
+use mqtt_agent::session::records::{Entry, Outgoing, Records, Subscribed};
 use mqtt_agent::session::{Refused, Token};
 use mqtt_agent::{Agent, MessageId, Options};
 use mqtt_proto::{PacketId, QoS, ReasonCode};
@@ -73,6 +73,22 @@ impl Durable {
             Outgoing::Released { serial, id } => (serial == session).then_some(id),
         };
         messages.into_values().filter_map(id).collect()
+    }
+}
+
+impl Durable {
+    /// Returns the filters of the subscriptions that the records have.
+    fn filters(&self) -> HashSet<String> {
+        let mut filters = HashSet::new();
+        for record in Records::new(self.disk.log()).map_while(Result::ok) {
+            if let Ok(Some(Subscribed { filter, state })) = Subscribed::read(&record) {
+                match state {
+                    Some(_) => filters.insert(filter.to_owned()),
+                    None => filters.remove(filter),
+                };
+            }
+        }
+        filters
     }
 }
 
@@ -240,8 +256,7 @@ impl World {
                 old.lost = true;
             }
         }
-        let stored = durable.disk.stored();
-        let kept = durable.disk.log().len();
+        let (stored, kept) = (durable.disk.stored(), durable.disk.log().len());
         let life = &mut self.expectations.lives[n];
         for (number, _) in node.unsettled.drain() {
             let is_stored = durable
@@ -257,6 +272,7 @@ impl World {
             }
         }
         durable.finished.clear();
+        self.expectations.lives[n].may_subscribe_to(&durable.filters(), moment);
         let messages = durable.messages();
         let gone = node.asked.drain().find(|(token, _)| {
             let accepted = token.packet_id().and_then(|id| durable.accepted.get(&id));

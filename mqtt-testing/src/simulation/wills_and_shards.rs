@@ -1,5 +1,7 @@
 //! What may differ with several shards, and the check of wills.
 
+use std::collections::{BTreeSet, HashSet};
+
 use mqtt_proto::QoS;
 
 use super::expectations::{Expectations, Heard, Life, Moment, Published, Subscribed};
@@ -26,7 +28,29 @@ impl Life {
     }
 }
 
+impl Life {
+    /// Notes that the next process subscribes to these filters of its records, also if this one was told that such a subscription is
+    /// over: the record of that may be lost.
+    pub(crate) fn may_subscribe_to(&mut self, filters: &HashSet<String>, at: Moment) {
+        let gone = |old: &&Subscribed| old.gone.is_some() && filters.contains(&old.filter);
+        let gone = self.subscribed.iter().filter(gone);
+        let gone: BTreeSet<_> = gone
+            .map(|old| (old.filter.clone(), old.qos, old.no_local))
+            .collect();
+        for (filter, qos, no_local) in gone {
+            let index = self.ask(&filter, qos, no_local, at);
+            self.subscribed[index].from_records = true;
+        }
+    }
+}
+
 impl Expectations {
+    /// Returns whether a client that came back from its records may have dropped a shared message, with the subscription.
+    pub(super) fn may_be_dropped_by_a_restored(&self, topic: &str) -> bool {
+        let mut all = self.lives.iter().flat_map(|life| &life.subscribed);
+        all.any(|subscribed| subscribed.from_records && subscribed.matches(topic))
+    }
+
     /// Returns whether the broker knows the order of what two clients retain: those of one shard.
     pub(super) fn is_ordered(&self, other: &Published, publisher: usize) -> bool {
         let home = |n: usize| self.lives.get(n).map(|life| life.home);

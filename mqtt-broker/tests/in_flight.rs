@@ -60,7 +60,9 @@ fn unacknowledged_messages_take_no_more_than_the_setting() {
     }
 }
 
-/// A client comes back to 20,000 messages that it has not acknowledged: they are written as the transport takes them.
+/// A client comes back to 20,000 messages that it has not acknowledged: they are written as the transport takes them. On 32 bits, where
+/// size goes before speed, they are written at once.
+#[cfg(target_pointer_width = "64")]
 #[test]
 fn a_full_window_is_resumed_in_portions() {
     let mut watched = Watched::new(|config| config.window = u16::MAX);

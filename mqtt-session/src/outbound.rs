@@ -351,7 +351,7 @@ impl Engine {
     fn pump_all(&mut self, m: &mut Memory<'_>) {
         // 3.1.1 [MQTT-4.6.0-1], 5 [MQTT-4.6.0-1]: in the order in which they were accepted.
         while let Some(slot) = self.slots(m).get(usize::from(self.link.cursor)).copied() {
-            if LARGE && self.waiting() >= PORTION {
+            if FAST && self.waiting() >= PORTION {
                 return;
             }
             if slot.may_go() && !self.send_slot(m, slot) {

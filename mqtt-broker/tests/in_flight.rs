@@ -8,7 +8,7 @@ use mqtt_session::proto::{
 };
 use mqtt_testing::packets::{ack, encode};
 
-use watched::{NOW, Watched, subscribe};
+use watched::{Watched, subscribe};
 
 const STAYS: [Property<'static>; 2] = [
     Property::SessionExpiryInterval(60),
@@ -65,6 +65,7 @@ fn unacknowledged_messages_take_no_more_than_the_setting() {
 #[cfg(target_pointer_width = "64")]
 #[test]
 fn a_full_window_is_resumed_in_portions() {
+    use watched::NOW;
     let mut watched = Watched::new(|config| config.window = u16::MAX);
     let first = watched.connect(&reader());
     watched.say(first, &subscribe(&all()));

@@ -31,12 +31,15 @@ fn start(bind: &str, log: impl Into<Stdio>) -> Unread {
     )
 }
 
-/// Starts a broker. Returns it with its first line and the rest of its log.
+/// Starts a broker. Returns it with its port and the rest of its log.
 fn start_piped() -> (Unread, String, BufReader<ChildStderr>) {
     let mut broker = start("127.0.0.1:0", Stdio::piped());
     let mut log = BufReader::with_capacity(256, broker.0.stderr.take().unwrap());
     let mut line = String::new();
-    log.read_line(&mut line).unwrap();
+    while !line.contains("127.0.0.1:") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "it has ended");
+    }
     let port = digits(line.rsplit_once("127.0.0.1:").unwrap().1);
     (broker, port, log)
 }

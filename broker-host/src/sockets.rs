@@ -390,7 +390,7 @@ impl<H: Hooks> Poller<H> {
                 continue;
             }
             // What the end of a connection leads to is more than what a message does. Many that end at once, or that have much to
-            // do, have a share of the turn together.
+            // do, have [`SHARES`] of the turn together.
             if stream.ends || socket.long_for > 0 {
                 socket.has_more = true;
                 self.more.push_back(id);

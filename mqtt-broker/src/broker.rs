@@ -367,7 +367,6 @@ impl<H: Hooks> Broker<H> {
         self.receive_any(id, input, now)
     }
 
-    #[inline]
     pub(crate) fn receive_any(&mut self, id: ConnectionId, input: &[u8], now: Instant) -> Received {
         self.begin();
         let mut consumed = 0_usize;

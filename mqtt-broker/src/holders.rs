@@ -11,6 +11,7 @@ use crate::broker::{Broker, TooManyConnections, usize_of};
 use crate::connection::ConnectionId;
 use crate::hooks::{Ending, Hooks};
 use crate::router::Keyed;
+use crate::shards::Elsewhere;
 
 /// Connections or sessions by the address or user that holds them. For the unknown holder 0, only offers are counted.
 #[derive(Debug)]
@@ -136,17 +137,32 @@ impl<H: Hooks> Broker<H> {
         source: u64,
         now: Instant,
     ) -> Result<ConnectionId, TooManyConnections> {
+        self.open_beside(source, Elsewhere::default(), now)
+    }
+
+    /// Adds a connection like [`Self::open_from`]. The connections of other shards count for the limits as well.
+    ///
+    /// # Errors
+    /// [`TooManyConnections`]: close the transport.
+    pub fn open_beside(
+        &mut self,
+        source: u64,
+        elsewhere: Elsewhere,
+        now: Instant,
+    ) -> Result<ConnectionId, TooManyConnections> {
         let limit = self.config.connections_per_address;
-        if source != 0 && self.connections_by_address.held(source) >= limit {
+        let held = self.connections_by_address.held(source);
+        if source != 0 && held.saturating_add(elsewhere.of_address) >= limit {
             return Err(TooManyConnections { limit });
         }
         let limit = self.config.connections;
+        let others = elsewhere.connections;
         if self.connections_by_address.offered() >= self.config.pending_connections.max(1)
-            || self.open_connections() >= limit
+            || self.open_connections().saturating_add(others) >= limit
         {
             self.close_oldest_pending(source, now);
         }
-        if self.open_connections() >= limit {
+        if self.open_connections().saturating_add(others) >= limit {
             return Err(TooManyConnections { limit });
         }
         Ok(self.add_connection(source, now))
@@ -160,11 +176,12 @@ impl<H: Hooks> Broker<H> {
             .is_some_and(|connection| connection.closed_for_room)
     }
 
-    /// Returns how many connections are open, without those that were ended to make room.
+    /// Returns how many connections are open, without links and those that were ended to make room.
     fn open_connections(&self) -> usize {
         self.connections
             .len()
             .saturating_sub(self.closed_for_room_count)
+            .saturating_sub(self.open_links())
     }
 
     /// Ends the oldest connection without an accepted CONNECT, of the address with the most of them: [`Self::was_closed_for_room`].

@@ -3,7 +3,7 @@
 use mqtt_session::Violation;
 use mqtt_session::proto::{Connect, ReasonCode, TopicFilter, TopicName, Version};
 
-use crate::ConnectionId;
+use crate::{ConnectionId, Statistics};
 
 /// A decision on a CONNECT or on a step of an authentication.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -221,6 +221,12 @@ pub trait Hooks {
     /// What the process takes of memory, if the host knows it; the `$SYS` topics `heap` tell it.
     fn memory(&self) -> Option<Memory> {
         None
+    }
+
+    /// Returns what the `$SYS` topics tell, from the counts of this broker. The host of several shards adds those of the others:
+    /// see [`Statistics::of_all`]. By default they are those of this broker.
+    fn statistics(&mut self, own: Statistics) -> Statistics {
+        own
     }
 
     /// Something happened.

@@ -178,7 +178,8 @@ impl<H: Hooks> Broker<H> {
 
     pub(crate) fn publish_statistics(&mut self, now: Instant) {
         self.purging = true;
-        let new = self.statistics(now);
+        let own = self.statistics(now);
+        let new = self.hooks.statistics(own);
         let old = self.published.replace(new);
         let text = format!("{} seconds", new.uptime);
         self.say(UPTIME_TOPIC, &text, now);

@@ -9,7 +9,7 @@
 //! A message goes over a link at most once for the subscriptions of that shard, and once more for each shared subscription for which
 //! a member in that shard is chosen. Messages that came over a link do not go over another one. `filters.rs` counts the filters of the
 //! own clients, `control.rs` tells them to the other shards, `table.rs` applies what the others tell, `incoming.rs` handles messages
-//! of other shards, and `retained.rs` keeps the retained messages of all shards the same.
+//! of other shards, `retained.rs` keeps the retained messages of all shards the same, and `arrivals.rs` finds the shard of a new client.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -28,6 +28,7 @@ use crate::message::Message;
 use crate::router::{Keyed, Subscriber};
 use crate::session::Session;
 
+mod arrivals;
 mod control;
 mod filters;
 mod incoming;
@@ -35,6 +36,7 @@ mod retained;
 mod statistics;
 mod table;
 
+pub use arrivals::Elsewhere;
 use filters::Filters;
 use table::Peer;
 
@@ -242,6 +244,15 @@ impl<H: Hooks> Broker<H> {
     /// Returns the number of the host as publisher: its messages are for the clients of this shard only.
     pub(crate) fn host_as_publisher(&self) -> Option<u64> {
         self.is_of_host.then_some(OTHER_SHARDS)
+    }
+
+    /// Returns how many links are open.
+    pub(crate) fn open_links(&self) -> usize {
+        let Some(links) = &self.links else { return 0 };
+        let sessions = links.others().filter_map(Peer::session);
+        sessions
+            .filter(|key| self.connection_of(*key).is_some())
+            .count()
     }
 
     /// Returns whether a session is that of a link.

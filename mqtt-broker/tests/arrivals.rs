@@ -1,0 +1,171 @@
+//! Tests how a new client comes to the shard that has its session.
+
+use mqtt_broker::{Broker, Config, Elsewhere, Hooks, Observation, Statistics, shard_of};
+use mqtt_session::Instant;
+use mqtt_session::proto::{Connect, Packet, Version};
+use mqtt_testing::packets::encode;
+
+const NOW: Instant = Instant::from_millis(0);
+const SHARDS: u8 = 3;
+
+/// Hooks that count what they observe, and tell the statistics of another shard too.
+#[derive(Default)]
+struct Counting(u128);
+
+impl Hooks for Counting {
+    fn unguessable(&mut self) -> u128 {
+        self.0
+    }
+
+    fn observe(&mut self, _: &Observation<'_>) {
+        self.0 += 1;
+    }
+
+    fn statistics(&mut self, own: Statistics) -> Statistics {
+        Statistics::of_all([&own, &own])
+    }
+}
+
+fn shard(own: u8, set: impl FnOnce(&mut Config)) -> Broker<Counting> {
+    let mut config = Config::default();
+    set(&mut config);
+    let mut broker = Broker::new(config, Counting::default(), NOW);
+    broker.start_links(own, SHARDS);
+    broker
+}
+
+#[test]
+fn the_owner_is_known_when_connect_is_complete() {
+    let shards = [0, 1, 2].map(|own| shard(own, |_| {}));
+    for version in [Version::V31, Version::V311, Version::V5] {
+        for n in 0..20 {
+            let name = format!("client-{n}");
+            let owner = shard_of(&name, SHARDS, 0);
+            let connect = Packet::Connect(Connect::new(version, &name));
+            let mut bytes = encode(&connect, version);
+            for cut in 0..bytes.len() {
+                assert!(
+                    shards
+                        .iter()
+                        .all(|own| own.owner_of(&bytes[..cut]).is_none())
+                );
+            }
+            // What follows CONNECT does not matter.
+            bytes.extend([0xC0, 0, 0xFF]);
+            for (own, shard) in (0..).zip(&shards) {
+                let expected = (own != owner).then_some(owner);
+                assert_eq!(shard.owner_of(&bytes), expected, "{name} at {own}");
+            }
+        }
+    }
+}
+
+#[test]
+fn other_bytes_have_no_owner() {
+    let broker = shard(0, |_| {});
+    let named = |name: &str| {
+        encode(
+            &Packet::Connect(Connect::new(Version::V311, name)),
+            Version::V311,
+        )
+    };
+    let mut wrong_protocol = named("client-1");
+    wrong_protocol[5] = b'X';
+    let mut wrong_flags = named("client-1");
+    wrong_flags[9] |= 1;
+    for bytes in [
+        named(""),
+        wrong_protocol,
+        wrong_flags,
+        vec![0xC0, 0],
+        vec![0x10, 0],
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        vec![0xFF; 100],
+    ] {
+        assert_eq!(broker.owner_of(&bytes), None, "{bytes:?}");
+    }
+    // A broker that is no shard has all clients.
+    let single = Broker::new(Config::default(), Counting::default(), NOW);
+    assert!((0..20).all(|n| single.owner_of(&named(&format!("client-{n}"))).is_none()));
+}
+
+#[test]
+fn a_connection_that_moves_is_not_observed_and_counts_once() {
+    let (mut from, mut to) = (shard(0, |_| {}), shard(1, |_| {}));
+    let id = from.open_from(7, NOW).unwrap();
+    from.moved(id, NOW);
+    assert!(from.is_closing(id));
+    assert_eq!(from.hooks().0, 0);
+    to.open_from(7, NOW).unwrap();
+    let all = Statistics::of_all([&from.statistics(NOW), &to.statistics(NOW)]);
+    assert_eq!(all.sockets, 1);
+    // Nothing of it is left: the limit of the address is free again.
+    let limit = |config: &mut Config| {
+        config.connections_per_address = 1;
+        config.pending_connections = 1;
+    };
+    let mut from = shard(0, limit);
+    for _ in 0..3 {
+        let id = from.open_from(7, NOW).unwrap();
+        from.moved(id, NOW);
+    }
+}
+
+#[test]
+fn connections_of_other_shards_count_for_the_limits() {
+    let set = |config: &mut Config| {
+        config.connections = 3;
+        config.connections_per_address = 2;
+    };
+    let elsewhere = |connections, of_address| Elsewhere {
+        connections,
+        of_address,
+    };
+    let mut broker = shard(0, set);
+    broker.open_link(1, NOW).unwrap();
+    broker.open_link(2, NOW).unwrap();
+    assert!(broker.open_beside(7, elsewhere(3, 0), NOW).is_err());
+    assert!(broker.open_beside(7, elsewhere(2, 2), NOW).is_err());
+    let first = broker.open_beside(7, elsewhere(2, 1), NOW).unwrap();
+    // The oldest one without a CONNECT makes room, also for a connection that counts together with others.
+    broker.open_beside(8, elsewhere(2, 0), NOW).unwrap();
+    assert!(broker.was_closed_for_room(first));
+}
+
+#[test]
+fn shards_divide_what_all_clients_have_together() {
+    let mut whole = Config::default();
+    (whole.sessions, whole.will_bytes) = (10, 1_001);
+    whole.input_bytes_total = 1;
+    let part = whole.of_shard(4);
+    // Each link has a session.
+    assert_eq!((part.sessions, part.will_bytes), (3 + 3, 251));
+    assert_eq!(part.input_bytes_total, 2 << 20);
+    assert_eq!(part.queued_bytes_total, whole.queued_bytes_total / 4);
+    assert_eq!(part.connections, whole.connections);
+    assert_eq!(whole.of_shard(1).sessions, 10);
+}
+
+/// The hooks of the host add the counts of others.
+#[test]
+fn statistics_topics_tell_what_the_hooks_say() {
+    let mut config = Config::default();
+    config.statistics_interval = 1;
+    let mut broker = Broker::new(config, Counting::default(), NOW);
+    let id = broker.open(NOW).unwrap();
+    let connect = Packet::Connect(Connect::new(Version::V311, "a"));
+    broker.receive(id, &encode(&connect, Version::V311), NOW);
+    // SUBSCRIBE to the number of connected clients.
+    let topic = b"$SYS/broker/clients/connected";
+    let mut subscribe = vec![0x82, 5 + 29, 0, 1, 0, 29];
+    subscribe.extend(topic);
+    subscribe.push(0);
+    broker.receive(id, &subscribe, NOW);
+    broker.sent(id, broker.outgoing(id).len(), NOW);
+    for _ in 0..100 {
+        broker.tick(Instant::from_millis(1_000));
+        broker.receive(id, &[], Instant::from_millis(1_000));
+    }
+    let said = broker.outgoing(id);
+    assert!(said.ends_with(b"connected2"), "{said:?}");
+}

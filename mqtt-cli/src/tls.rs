@@ -30,6 +30,9 @@ pub(crate) struct TlsArgs {
     /// Use TLS and trust the CAs in the files of this directory
     #[arg(long, value_name = "DIRECTORY")]
     capath: Option<PathBuf>,
+    /// Use TLS and accept only a server with one of the certificates in this file, whatever their names, dates and issuers are
+    #[arg(long, value_name = "FILE")]
+    pin: Option<PathBuf>,
     /// Use TLS and trust the CAs of the system, like mqtts:// and wss://
     #[arg(long)]
     tls_use_os_certs: bool,
@@ -118,7 +121,8 @@ impl TlsArgs {
             return Ok(DialOptions::default());
         }
         let before = options.scheme;
-        let asked = self.cafile.is_some() || self.capath.is_some() || self.tls_use_os_certs;
+        let named = [&self.cafile, &self.capath, &self.pin];
+        let asked = self.tls_use_os_certs || named.iter().any(|file| file.is_some());
         options.scheme = match (before.is_tls() || asked, before.is_websocket() || self.ws) {
             (false, false) => before,
             (true, false) => Scheme::Mqtts,
@@ -141,7 +145,7 @@ impl TlsArgs {
             self.tls(&mut layers)?;
         } else if self.cert.is_some() || self.key.is_some() {
             return Err(fail(
-                "--cert and --key need TLS: give --cafile, --capath, --tls-use-os-certs or mqtts://",
+                "--cert and --key need TLS: give --cafile, --capath, --pin, --tls-use-os-certs or mqtts://",
             ));
         }
         layers.proxy = match self.proxy.as_deref() {
@@ -154,11 +158,15 @@ impl TlsArgs {
 
     fn tls(&self, layers: &mut DialOptions) -> Result<(), Failure> {
         let tls = &mut layers.tls;
-        tls.roots = match (&self.cafile, &self.capath) {
-            (Some(_), Some(_)) => return Err(fail("--cafile and --capath: give one of them")),
-            (Some(file), None) => Roots::Ca(Source::from(file)),
-            (None, Some(directory)) => Roots::CaDirectory(directory.clone()),
-            (None, None) => Roots::Platform,
+        tls.roots = match (&self.cafile, &self.capath, &self.pin) {
+            (None, None, None) => Roots::Platform,
+            (Some(file), None, None) => Roots::Ca(Source::from(file)),
+            (None, Some(directory), None) => Roots::CaDirectory(directory.clone()),
+            (None, None, Some(_)) if self.tls_use_os_certs => {
+                return Err(fail("--pin and --tls-use-os-certs: give one of them"));
+            }
+            (None, None, Some(file)) => Roots::Pinned(Source::from(file)),
+            _ => return Err(fail("--cafile, --capath and --pin: give one of them")),
         };
         tls.identity = match (&self.cert, &self.key) {
             (Some(certificate), Some(key)) => Some(KeyPair::new(certificate, key)),
@@ -201,7 +209,9 @@ impl TlsArgs {
                 "there are no engines of OpenSSL: keys are files of PEM",
             ));
         }
-        if self.unix.is_some() && (self.ws || self.proxy.is_some() || self.cafile.is_some()) {
+        let is_layered =
+            self.ws || self.proxy.is_some() || self.cafile.is_some() || self.pin.is_some();
+        if self.unix.is_some() && is_layered {
             return Err(fail(
                 "--unix is plain MQTT, without TLS, WebSocket and proxies",
             ));

@@ -68,6 +68,56 @@ fn a_server_certificate_that_does_not_match_is_refused() {
     );
 }
 
+/// A pinned certificate is accepted under another name, after its last day and without its CA; any other one is not.
+#[test]
+fn only_a_pinned_certificate_is_accepted() {
+    let authority = Authority::new("an authority");
+    let broker = Secured::start("pinned", &authority, &[]);
+    let (pin, other) = (broker.file("cert"), broker.file("other"));
+    let another = authority.issue(&Subject::host("localhost"));
+    fs::write(&other, &another.certificate).unwrap();
+    for scheme in ["mqtts", "wss"] {
+        let to = ["-h", "127.0.0.1", "-p", broker.port(scheme), "-q", "1"];
+        let to = match scheme {
+            "wss" => [&to[..], &["--ws"]].concat(),
+            _ => to.to_vec(),
+        };
+        let (code, line) = says(&[&to[..], &["--pin", &pin]].concat());
+        assert_eq!((code, line.as_str()), (Some(0), ""));
+        let wrong = [&to[..], &["--pin", &other]].concat();
+        is_told(&wrong, 8, "certificate is none of those that were pinned");
+    }
+    let (port, url) = (broker.port("mqtts"), broker.url("mqtts"));
+    let url = url.split('?').next().unwrap();
+    let load = ["-h", "127.0.0.1", "-p", port, "-d", "0.1", "-r", "100"];
+    let rr = ["-L", &format!("{url}/a"), "-e", "b", "-m", "x"];
+    for (words, code) in [
+        (&["check", "127.0.0.1", "-p", port][..], 0),
+        (&[&["bench"][..], &load].concat(), 0),
+        (&["sub", "-L", &format!("{url}/a"), "-E"], 0),
+        // Nobody answers.
+        (&[&["rr", "-W", "1"][..], &rr].concat(), 27),
+    ] {
+        for (file, code) in [(&pin, code), (&other, 8)] {
+            let ended = run(MQTT, &[words, &["--pin", file]].concat(), "");
+            let told = &ended.stderr;
+            assert_eq!(ended.code, Some(code), "{words:?}: {told}");
+            assert_eq!(told.contains("pinned"), file == &other, "{words:?}: {told}");
+        }
+    }
+
+    let expired = authority.issue(&Subject {
+        years: (2020, 2021),
+        ..Subject::host("elsewhere.example")
+    });
+    fs::write(broker.file("cert"), &expired.certificate).unwrap();
+    fs::write(broker.file("key"), &expired.key).unwrap();
+    broker.process.signal("HUP");
+    broker.process.wait_stderr("are read again");
+    let to = ["-h", "localhost", "-p", port, "-q", "1", "--pin", &pin];
+    assert_eq!(says(&to), (Some(0), String::new()));
+}
+
 /// Nobody listens: each command names the server, or the proxy before it, and never a password.
 #[test]
 fn a_server_that_cannot_be_reached_is_named() {
@@ -118,6 +168,9 @@ fn unusable_options_are_refused() {
         (&["--psk", "00"][..], "client certificate"),
         (&["--ciphers", "ALL"], "--ciphers"),
         (&["--cert", "c"], "need TLS"),
+        (&["--pin", "a", "--cafile", "b"], "give one of them"),
+        (&["--pin", "a", "--tls-use-os-certs"], "give one of them"),
+        (&["--pin", "no such"], "no such: No such file"),
         (&["--cafile", "no such"], "no such: No such file"),
         (&["-L", "unix:///path"], "give --unix PATH"),
         (

@@ -299,10 +299,10 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
                 match self
                     .transport
                     .poll_write(cx, rest)
-                    .map_err(transport_failed)?
+                    .map_err(|error| self.hub.transport_failed(error))?
                 {
                     Poll::Ready(0) => {
-                        return Err(transport_failed(io::ErrorKind::WriteZero.into()));
+                        return Err(self.hub.transport_failed(io::ErrorKind::WriteZero.into()));
                     }
                     Poll::Ready(n) => {
                         self.output.wrote(n);
@@ -323,7 +323,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
         self.is_flushed = self
             .transport
             .poll_flush(cx)
-            .map_err(transport_failed)?
+            .map_err(|error| self.hub.transport_failed(error))?
             .is_ready();
         Ok(())
     }
@@ -338,7 +338,7 @@ impl<W: Transport, T: Timer> Pump<'_, W, T> {
                 match self
                     .transport
                     .poll_fill(cx, &mut self.input)
-                    .map_err(transport_failed)?
+                    .map_err(|error| self.hub.transport_failed(error))?
                 {
                     Poll::Ready(0) => Err(Error::EndOfStream),
                     Poll::Ready(n) => {

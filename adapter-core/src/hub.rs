@@ -2,6 +2,7 @@
 //! moves bytes and asks the hub for the next action. Hub and driver contain no rule of MQTT.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
@@ -15,11 +16,12 @@ use mqtt_proto::ReasonCode;
 use mqtt_session::Instant;
 
 use crate::clock;
+use crate::driver::{cannot_connect, transport_failed};
 use crate::events::EventLog;
 #[cfg(feature = "store")]
 use crate::storage::Storage;
 use crate::tickets::Tickets;
-use crate::unreached::host_port;
+use crate::unreached::{at_server, host_port};
 
 /// Bytes for the driver to write: a copy of the outgoing bytes, so that the driver does not hold the lock during a write.
 #[derive(Debug, Default)]
@@ -178,6 +180,16 @@ impl Hub {
             Scheme::Unix => options.path.clone(),
             _ => host_port(&options.host, options.port),
         }
+    }
+
+    /// Makes the error for a transport that failed. Before CONNACK the server cannot be reached, and the error names it: in TLS 1.3
+    /// the server refuses a client certificate, or the lack of one, after the handshake has ended for the client.
+    #[must_use]
+    pub fn transport_failed(&self, error: io::Error) -> Error {
+        if self.lock().agent.is_connected() {
+            return transport_failed(error);
+        }
+        cannot_connect(at_server(|| self.server(), error))
     }
 
     /// Returns the source of the credentials for the next attempt.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mqtt_adapter_core::agent::NextDial;
 use mqtt_adapter_core::bytes::{BufMut, BytesMut};
-use mqtt_adapter_core::driver::{cannot_connect, transport_failed};
+use mqtt_adapter_core::driver::cannot_connect;
 use mqtt_adapter_core::{Error, Flow, Hub, Output};
 
 use crate::connection::is_timeout;
@@ -76,7 +76,9 @@ fn open<T>(hub: &Hub, dial: &mut impl FnMut() -> io::Result<T>) -> Result<T, Err
 /// one when there is work for it.
 fn serve<T: Split>(hub: &Hub, mut transport: T) -> Result<Error, Error> {
     hub.opened()?;
-    let mut writer = transport.writer().map_err(transport_failed)?;
+    let mut writer = transport
+        .writer()
+        .map_err(|error| hub.transport_failed(error))?;
     let over = AtomicBool::new(false);
     let reader = thread::current();
     Ok(thread::scope(|scope| {
@@ -116,7 +118,7 @@ fn read<T: Split>(
                 Ok(n) => input.put_slice(space.get(..n).unwrap_or_default()),
                 Err(error) if is_timeout(&error) => continue,
                 Err(_) if over.load(Ordering::Acquire) => return Ok(()),
-                Err(error) => return Err(transport_failed(error)),
+                Err(error) => return Err(hub.transport_failed(error)),
             }
             if input.len() < needed {
                 continue;
@@ -160,7 +162,7 @@ fn write(
                     ticked?;
                     continue;
                 }
-                Err(error) => return Err(transport_failed(error)),
+                Err(error) => return Err(hub.transport_failed(error)),
             }
         }
         if output.rest().is_empty() {
@@ -175,14 +177,14 @@ fn write(
             continue;
         }
         match writer.write(output.rest()) {
-            Ok(0) => return Err(transport_failed(io::ErrorKind::WriteZero.into())),
+            Ok(0) => return Err(hub.transport_failed(io::ErrorKind::WriteZero.into())),
             Ok(n) => output.wrote(n),
             // A connection that has ended does not wait longer for its last bytes.
             Err(error) if is_timeout(&error) && (over || ticked.is_err()) => {
                 return ticked.map(|_| ());
             }
             Err(error) if is_timeout(&error) => {}
-            Err(error) => return Err(transport_failed(error)),
+            Err(error) => return Err(hub.transport_failed(error)),
         }
         is_flushed = !output.rest().is_empty();
     }

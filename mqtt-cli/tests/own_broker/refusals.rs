@@ -246,7 +246,12 @@ fn a_client_without_a_valid_certificate_is_refused() {
         "--cafile",
         &ca,
     ];
-    is_told(&to, 8, "requires a client certificate, and none was given");
+    let at = format!("cannot connect: localhost:{}", broker.port("mqtts"));
+    let why = "requires a client certificate, and none was given";
+    is_told(&to, 8, why);
+    is_told(&to, 8, &at);
+    let in_1_2 = [&to[..], &["--tls-version", "tlsv1.2"]].concat();
+    is_told(&in_1_2, 8, &at);
     for (serial, why) in [(1, ""), (2, "it was revoked")] {
         let issued = authority.issue(&Subject {
             serial,

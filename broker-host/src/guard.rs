@@ -214,6 +214,11 @@ impl Hooks for Guard {
         } = observation
         {
             self.checks.forget(*connection);
+            // The end below MQTT has a line of its own, with its reason.
+            let peer = self.control.peer(*connection);
+            if peer.is_some_and(|peer| peer.is_told) {
+                return;
+            }
         }
         let (client, level) = about(observation);
         if tracing::level_filters::LevelFilter::current() < level {

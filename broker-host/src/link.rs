@@ -8,7 +8,7 @@ use mqtt_broker::{ConnectionId, Hooks, Next};
 use mqtt_transport::bytes::{Buf, BytesMut};
 
 use crate::shared::Shared;
-use crate::staged::log_other_protocol;
+use crate::staged::{log_other_protocol, other_protocol};
 
 /// How many bytes one read takes at most.
 pub(crate) const READ: usize = 64 << 10;
@@ -262,9 +262,18 @@ impl Link {
     /// Passes the read bytes to the broker, if the last call left none.
     fn take<H: Hooks>(&mut self, shared: &mut Shared<H>, bytes: &[u8]) {
         let is_new = !shared.broker.is_accepted(self.id);
+        let other = is_new.then(|| other_protocol(bytes)).flatten();
+        if other.is_some() {
+            // The broker only knows that the bytes are no CONNECT.
+            shared.peers.set_told(self.id, true);
+        }
         let consumed = self.receive(shared, bytes);
-        if is_new && shared.broker.is_closing(self.id) {
-            log_other_protocol(&shared.peers.get(self.id).unwrap_or_default(), bytes);
+        if let Some(other) = other {
+            let is_over = shared.broker.is_closing(self.id);
+            shared.peers.set_told(self.id, is_over);
+            if is_over {
+                log_other_protocol(&shared.peers.get(self.id).unwrap_or_default(), other);
+            }
         }
         let rest = bytes.get(consumed..).unwrap_or_default();
         shared.broker.has_kept(rest.len());

@@ -178,7 +178,9 @@ pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, l
             Ok((socket, peer)) if is_plain => sockets::accepted(&shared, socket, peer, None),
             Ok((socket, peer)) => match Staged::new(&listener.layers, peer.clone(), permit) {
                 Ok(staged) => sockets::accepted(&shared, socket, peer, Some(Box::new(staged))),
-                Err(error) => crate::staged::tell(&peer, &error, false),
+                Err(error) => {
+                    crate::staged::tell(&peer, &error, false);
+                }
             },
             // A client without an accepted CONNECT gives its file descriptor to the next one.
             Err(error) if lacks_descriptors(&error) && shared.borrow_mut().make_room() => {
@@ -212,7 +214,9 @@ pub(crate) fn serve<H: Hooks + 'static>(
         Ok(staged) => {
             sockets::accepted(shared, Accepted::Tcp(stream), peer, Some(Box::new(staged)))
         }
-        Err(error) => crate::staged::tell(&peer, &error, false),
+        Err(error) => {
+            crate::staged::tell(&peer, &error, false);
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Peer {
     pub user: Option<Arc<str>>,
     /// A number for its address in the limits for one address; 0 if it is not limited.
     pub(crate) source: u64,
+    /// Whether the log has the reason why the connection ended, below MQTT.
+    pub(crate) is_told: bool,
     /// The information of TLS, WebSocket and a proxy, such as the certificate; `None` without them and before their handshakes
     /// end.
     pub layers: Option<Arc<mqtt_transport::Peer>>,
@@ -66,6 +68,15 @@ impl Peers {
         }
         if let Some(place) = places.get_mut(id.index()) {
             *place = Some((id, peer));
+        }
+    }
+
+    /// Notes whether the log has the reason why the connection ended, or will have it.
+    pub(crate) fn set_told(&self, id: ConnectionId, is_told: bool) {
+        if let Some(Some((whose, peer))) = self.places().get_mut(id.index())
+            && *whose == id
+        {
+            peer.is_told = is_told;
         }
     }
 

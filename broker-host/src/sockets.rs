@@ -484,7 +484,7 @@ impl<H: Hooks> Poller<H> {
         staged.shakes_elsewhere = true;
         let mut wire = staged.over(&mut socket.stream, link.id, &peers);
         let turn = link.serve(shared, &mut wire, most);
-        staged.log_failure();
+        staged.log_failure(link.id, &peers);
         let (id, has_more) = (link.id, std::mem::take(&mut staged.has_more));
         match (turn, staged.unshaken.take()) {
             (ServeResult::Waits, Some(bytes)) => {

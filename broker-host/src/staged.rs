@@ -6,7 +6,7 @@ use std::task::{Poll, ready};
 
 use mqtt_broker::ConnectionId;
 use mqtt_transport::bytes::{Buf, BytesMut};
-use mqtt_transport::{Error, Stack, taken_now};
+use mqtt_transport::{Error, Protocol, Stack, taken_now};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::layers::Layers;
@@ -93,9 +93,10 @@ impl Staged {
     }
 
     /// Logs once why the connection ended.
-    pub(crate) fn log_failure(&mut self) {
+    pub(crate) fn log_failure(&mut self, id: ConnectionId, peers: &Peers) {
         if let Some(error) = self.failed.take() {
-            tell(&self.peer, &error, self.is_open);
+            let is_told = tell(&self.peer, &error, self.is_open);
+            peers.set_told(id, is_told);
         }
     }
 
@@ -278,37 +279,43 @@ impl<W: Wire> io::Write for Direct<'_, W> {
     }
 }
 
-/// Logs why a connection ended, or could not begin.
+/// Logs why a connection ended, or could not begin. Returns whether the line is of the usual level.
 #[cfg(feature = "files")]
-pub(crate) fn tell(peer: &Peer, why: &Error, was_open: bool) {
+pub(crate) fn tell(peer: &Peer, why: &Error, was_open: bool) -> bool {
     let peer = peer.address.map(tracing::field::display);
     match was_open {
         // Many clients close the connection without the closing alert of TLS.
         true if why.kind() == mqtt_transport::ErrorKind::Truncated => {
             tracing::debug!(peer, %why, "a connection was cut");
+            return false;
         }
         true => tracing::info!(peer, %why, "a connection failed"),
         false => tracing::info!(peer, %why, "a handshake failed"),
     }
+    true
 }
 
-/// Logs which protocol the first bytes of a refused connection show, if that is not MQTT.
+/// Returns which protocol the first bytes of a connection show, if that is not MQTT.
+pub(crate) fn other_protocol(first: &[u8]) -> Option<Protocol> {
+    let is_other =
+        |found: &Protocol| matches!(found, Protocol::Tls | Protocol::Http | Protocol::Proxy);
+    mqtt_transport::detect(first).filter(is_other)
+}
+
+/// Logs that a connection was refused because of its protocol.
 #[cfg(feature = "files")]
-pub(crate) fn log_other_protocol(peer: &Peer, first: &[u8]) {
-    use mqtt_transport::Protocol;
+pub(crate) fn log_other_protocol(peer: &Peer, found: Protocol) {
     let peer = peer.address.map(tracing::field::display);
-    if let Some(found @ (Protocol::Tls | Protocol::Http | Protocol::Proxy)) =
-        mqtt_transport::detect(first)
-    {
-        let why = format_args!("the client speaks {found} where plain MQTT is expected");
-        tracing::info!(peer, %why, "a handshake failed");
-    }
+    let why = format_args!("the client speaks {found} where plain MQTT is expected");
+    tracing::info!(peer, %why, "a handshake failed");
 }
 
 /// Does nothing in a build without a log.
 #[cfg(not(feature = "files"))]
-pub(crate) fn log_other_protocol(_: &Peer, _: &[u8]) {}
+pub(crate) fn log_other_protocol(_: &Peer, _: Protocol) {}
 
 /// Does nothing in a build without stages.
 #[cfg(not(feature = "files"))]
-pub(crate) fn tell(_: &Peer, _: &Error, _: bool) {}
+pub(crate) fn tell(_: &Peer, _: &Error, _: bool) -> bool {
+    false
+}

@@ -82,7 +82,7 @@ impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Task<H, T> {
                 let peers = shared.peers.clone();
                 let mut wire = staged.over(&mut wire, self.link.id, &peers);
                 let turn = self.link.serve(&mut shared, &mut wire, READ);
-                staged.log_failure();
+                staged.log_failure(self.link.id, &peers);
                 match turn {
                     ServeResult::Waits if std::mem::take(&mut staged.has_more) => {
                         ServeResult::HasMore

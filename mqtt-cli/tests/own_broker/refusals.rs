@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 
 use mqtt_testing::peers::{Authority, Subject, free_port};
@@ -264,6 +264,56 @@ fn a_client_without_a_valid_certificate_is_refused() {
             "" => assert_eq!(says(&words), (Some(0), String::new())),
             why => is_told(&words, 8, why),
         }
+    }
+}
+
+/// Each connection that fails below MQTT has one line with its address and the reason.
+#[test]
+fn a_failed_connection_has_one_line_in_the_log() {
+    let authority = Authority::new("an authority");
+    let broker = Secured::start("one-line", &authority, &[]);
+    let http = &b"GET /mqtt HTTP/1.1\r\nHost: a\r\n\r\n"[..];
+    let tls = b"\x16\x03\x01\x00\x05hello";
+    let upgrade = b"GET /mqtt HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: \
+        dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n\x81\x81\0\0\0\0a";
+    let long = [&b"GET /"[..], &[b'a'; 20_000]].concat();
+    let mut peers = Vec::new();
+    for (scheme, bytes, why) in [
+        ("mqtt", http, "speaks HTTP where plain MQTT is expected"),
+        ("mqtt", tls, "speaks TLS where plain MQTT is expected"),
+        (
+            "mqtts",
+            b"\x10\x0c\0\x04MQTT",
+            "speaks plain MQTT where TLS",
+        ),
+        ("mqtts", tls, "TLS"),
+        (
+            "mqtts",
+            b"",
+            "closed the connection before it said anything",
+        ),
+        ("ws", http, "is not one for WebSocket"),
+        ("ws", &long, "headers are longer than"),
+        ("ws", upgrade, "sent a text frame"),
+        ("ws", b"", "closed the connection before it asked"),
+        ("wss", http, "HTTP where TLS is expected"),
+    ] {
+        let mut client = TcpStream::connect(format!("127.0.0.1:{}", broker.port(scheme))).unwrap();
+        client.write_all(bytes).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let peer = format!("peer={}", client.local_addr().unwrap());
+        let _ = client.read_to_end(&mut Vec::new());
+        broker.process.wait_stderr(&peer);
+        peers.push((scheme, peer, why));
+    }
+    let Secured { process, .. } = broker;
+    process.signal("TERM");
+    let log = process.end().stderr;
+    for (scheme, peer, why) in peers {
+        let lines = log.lines().filter(|line| line.contains(&peer));
+        let lines: Vec<_> = lines.collect();
+        assert_eq!(lines.len(), 1, "{scheme}: {lines:#?}");
+        assert!(lines[0].contains(why), "{scheme}: {lines:#?}");
     }
 }
 

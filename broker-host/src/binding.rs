@@ -481,6 +481,8 @@ impl ListenerSettings {
         };
         let lists = self.crl.iter().flatten();
         options.revocation_lists = lists.map(Source::from).collect();
+        let protocols = self.alpn.iter().flatten();
+        options.alpn = protocols.map(|name| name.clone().into_bytes()).collect();
         options.minimum_version = match self.tls_minimum.as_deref() {
             None | Some("1.2") => TlsVersion::V12,
             Some("1.3") => TlsVersion::V13,

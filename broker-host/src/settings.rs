@@ -211,6 +211,9 @@ settings! {
     /// Part of a client's certificate that is its user name: common-name, subject, dns-name, email or uri; no password is needed then
     #[cfg_attr(feature = "clap", arg(long, value_name = "PART", help_heading = "TLS and WebSocket"))]
     identity_as_username: String,
+    /// Application protocol (ALPN) that TLS clients may offer, such as mqtt; one that offers only others is refused. Can be given several times. Default: offers are ignored
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PROTOCOL", help_heading = "TLS and WebSocket"))]
+    alpn: Vec<String>,
     /// Lowest version of TLS: 1.2 or 1.3. Default 1.2
     #[cfg_attr(feature = "clap", arg(long, value_name = "VERSION", help_heading = "TLS and WebSocket"))]
     tls_minimum: String,

@@ -267,6 +267,47 @@ fn a_client_without_a_valid_certificate_is_refused() {
     }
 }
 
+/// By default offers of application protocols are ignored; a listener with a list refuses a client that offers only others.
+#[test]
+fn application_protocols_are_accepted_by_the_list() {
+    let authority = Authority::new("an authority");
+    let ignoring = Secured::start("alpn-any", &authority, &[]);
+    let choosy = Secured::start("alpn", &authority, &["--alpn", "mqtt", "--alpn=http/1.1"]);
+    for scheme in ["mqtts", "wss"] {
+        for (broker, offer, is_accepted) in [
+            (&ignoring, "", true),
+            (&ignoring, "mqtt", true),
+            (&ignoring, "other", true),
+            (&choosy, "", true),
+            (&choosy, "mqtt", true),
+            (&choosy, "http/1.1", true),
+            (&choosy, "other", false),
+        ] {
+            let ca = broker.file("ca");
+            let mut words = vec!["-h", "localhost", "-p", broker.port(scheme)];
+            words.extend(["-q", "1", "--cafile", &ca]);
+            if scheme == "wss" {
+                words.push("--ws");
+            }
+            if !offer.is_empty() {
+                words.extend(["--tls-alpn", offer]);
+            }
+            match is_accepted {
+                true => assert_eq!(says(&words), (Some(0), String::new()), "{words:?}"),
+                false => is_told(&words, 8, "none of the application protocols (ALPN)"),
+            }
+        }
+    }
+    let told = "offers none of the application protocols (ALPN) of this side";
+    choosy.process.wait_stderr(told);
+    let empty = ["broker", "--bind=mqtts://127.0.0.1:0", "--alpn="];
+    let (cert, key) = (choosy.file("cert"), choosy.file("key"));
+    let files = ["--cert", &cert, "--key", &key];
+    let ended = run(MQTT, &[&empty[..], &files].concat(), "");
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("1 to 255 bytes"), "{}", ended.stderr);
+}
+
 /// Each connection that fails below MQTT has one line with its address and the reason.
 #[test]
 fn a_failed_connection_has_one_line_in_the_log() {

@@ -209,7 +209,7 @@ impl TlsConnector {
             }
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols.clone_from(&options.alpn);
+        config.alpn_protocols = protocols(&options.alpn)?;
         if options.key_log {
             config.key_log = Arc::new(KeyLogFile::new());
         }
@@ -221,6 +221,15 @@ impl TlsConnector {
 fn server_name(host: &str) -> Result<ServerName<'static>, Error> {
     ServerName::try_from(host.to_owned())
         .map_err(|_| wrong(format!("{host:?} is not a valid name for a certificate")))
+}
+
+/// Checks the length of the names of application protocols, which one byte encodes.
+pub(super) fn protocols(names: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Error> {
+    let is_wrong = |name: &Vec<u8>| name.is_empty() || name.len() > usize::from(u8::MAX);
+    if names.iter().any(is_wrong) {
+        return Err(wrong("an application protocol (ALPN) has 1 to 255 bytes"));
+    }
+    Ok(names.to_vec())
 }
 
 /// Makes a store of CAs.

@@ -11,7 +11,7 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiC
 use rustls::sign::CertifiedKey;
 use rustls::{KeyLogFile, ServerConfig};
 
-use super::client::store;
+use super::client::{protocols, store};
 use super::{KeyPair, Source, TlsStage, TlsVersion, provider, wrong};
 use crate::error::Error;
 
@@ -42,7 +42,8 @@ pub struct TlsServerOptions {
     /// Revocation lists. With at least one list, each certificate of a client, and each CA below the root, must be in the
     /// scope of a list. An outdated list is no error.
     pub revocation_lists: Vec<Source>,
-    /// The accepted application protocols (ALPN). With none, the default, the offer of the client is ignored.
+    /// The accepted application protocols (ALPN). A client that offers only others is refused, one that offers none is not. With an
+    /// empty list, the default, offers are ignored.
     pub alpn: Vec<Vec<u8>>,
     /// The lowest version of TLS. Default 1.2.
     pub minimum_version: TlsVersion,
@@ -165,7 +166,7 @@ fn build(options: &TlsServerOptions) -> Result<ServerConfig, Error> {
         return Err(wrong("a TLS server needs a certificate and its key"));
     }
     let mut config = builder.with_cert_resolver(Arc::new(BySni(keys)));
-    config.alpn_protocols.clone_from(&options.alpn);
+    config.alpn_protocols = protocols(&options.alpn)?;
     // Each configuration has new keys for tickets, so a client whose certificate was revoked cannot resume an old session.
     config.ticketer = Ticketer::new().map_err(refused)?;
     if options.key_log {

@@ -299,6 +299,26 @@ fn application_protocols_are_agreed_on() {
         case.refused(ErrorKind::Tls),
         "the server speaks none of the application protocols (ALPN) that were offered"
     );
+    // A client that offers none is not refused.
+    case.client.alpn.clear();
+    works(&mut case.run());
+}
+
+#[test]
+fn names_of_application_protocols_have_the_length_of_one_byte() {
+    let case = Case::new();
+    for (name, is_valid) in [
+        (vec![], false),
+        (vec![b'a'; 1], true),
+        (vec![b'a'; 255], true),
+        (vec![b'a'; 256], false),
+    ] {
+        let (mut client, mut server) = (case.client.clone(), case.server.clone());
+        client.alpn = vec![name.clone()];
+        server.alpn = vec![name];
+        assert_eq!(TlsConnector::new(client).is_ok(), is_valid);
+        assert_eq!(TlsServer::new(server).is_ok(), is_valid);
+    }
 }
 
 #[test]

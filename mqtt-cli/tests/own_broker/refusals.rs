@@ -25,6 +25,18 @@ fn is_told(words: &[&str], code: i32, text: &str) {
     assert!(line.contains(text), "{words:?}: {line}");
 }
 
+/// Gives the broker a certificate for this name whose last day is over.
+fn has_expired(broker: &Secured, authority: &Authority, name: &str) {
+    let expired = authority.issue(&Subject {
+        years: (2020, 2021),
+        ..Subject::host(name)
+    });
+    fs::write(broker.file("cert"), &expired.certificate).unwrap();
+    fs::write(broker.file("key"), &expired.key).unwrap();
+    broker.process.signal("HUP");
+    broker.process.wait_stderr("are read again");
+}
+
 #[test]
 fn a_server_certificate_that_does_not_match_is_refused() {
     let authority = Authority::new("an authority");
@@ -53,14 +65,7 @@ fn a_server_certificate_that_does_not_match_is_refused() {
     is_told(&insecure, 8, "unknown CA");
 
     // The broker's certificate after SIGHUP has expired.
-    let expired = authority.issue(&Subject {
-        years: (2020, 2021),
-        ..Subject::host("localhost")
-    });
-    fs::write(broker.file("cert"), &expired.certificate).unwrap();
-    fs::write(broker.file("key"), &expired.key).unwrap();
-    broker.process.signal("HUP");
-    broker.process.wait_stderr("are read again");
+    has_expired(&broker, &authority, "localhost");
     is_told(
         &[&at("localhost")[..], &["--cafile", &ca]].concat(),
         8,
@@ -106,14 +111,7 @@ fn only_a_pinned_certificate_is_accepted() {
         }
     }
 
-    let expired = authority.issue(&Subject {
-        years: (2020, 2021),
-        ..Subject::host("elsewhere.example")
-    });
-    fs::write(broker.file("cert"), &expired.certificate).unwrap();
-    fs::write(broker.file("key"), &expired.key).unwrap();
-    broker.process.signal("HUP");
-    broker.process.wait_stderr("are read again");
+    has_expired(&broker, &authority, "elsewhere.example");
     let to = ["-h", "localhost", "-p", port, "-q", "1", "--pin", &pin];
     assert_eq!(says(&to), (Some(0), String::new()));
 }

@@ -20,6 +20,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use crate::control::{Commands, obey};
+use crate::descriptors;
 use crate::listener::{Listener, accept};
 use crate::peer::Peer;
 use crate::shared::{Shared, tick};
@@ -58,6 +59,7 @@ impl<H: Hooks + 'static> Host<H> {
     /// Makes a host with a new broker; [`Self::run`] serves it. Must be called within a runtime whose timer is enabled.
     #[must_use]
     pub fn new(config: Config, hooks: H, commands: Commands) -> Self {
+        descriptors::reserve(config.connections);
         Self {
             shared: Rc::new(RefCell::new(Shared::new(
                 config,

@@ -3,6 +3,7 @@
 #![deny(missing_docs)]
 
 mod control;
+mod descriptors;
 mod host;
 mod keep_alive;
 mod layers;

@@ -166,14 +166,14 @@ fn finish(mut step: Step, done: &Mutex<Done>) {
 }
 
 /// Lets other threads have the processor first. On Linux the priority belongs to the thread.
-#[cfg(all(target_os = "linux", feature = "tls"))]
+#[cfg(target_os = "linux")]
 fn lower_priority() {
     const NICE: i32 = 10;
     // Without a lower priority the thread works as well.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
 }
 
-#[cfg(not(all(target_os = "linux", feature = "tls")))]
+#[cfg(not(target_os = "linux"))]
 fn lower_priority() {}
 
 /// The values are valid at any time, even if a thread panicked while it held the lock.

@@ -33,6 +33,13 @@ mod linux {
         started
     }
 
+    /// Lets the system's table of descriptors have room for so many, so that no thread waits while the system makes a larger one.
+    pub(crate) fn reserve_descriptors(count: i32) {
+        if let Ok(file) = std::fs::File::open("/dev/null") {
+            let _ = rustix::io::fcntl_dupfd_cloexec(&file, count - 1);
+        }
+    }
+
     /// Lets all other threads run before this one.
     pub(crate) fn lower_priority() {
         let _ = rustix::process::setpriority_process(Some(gettid()), 19);
@@ -47,10 +54,12 @@ mod other {
         start()
     }
 
+    pub(crate) fn reserve_descriptors(_: i32) {}
+
     pub(crate) fn lower_priority() {}
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{leave_a_processor, lower_priority, on_all_processors};
+pub(crate) use linux::{leave_a_processor, lower_priority, on_all_processors, reserve_descriptors};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{leave_a_processor, lower_priority, on_all_processors};
+pub(crate) use other::{leave_a_processor, lower_priority, on_all_processors, reserve_descriptors};

@@ -17,7 +17,7 @@ use crate::queue::{Identifiers, Queued};
 use crate::retained::Found;
 use crate::router::Subscriber;
 use crate::session::{RetainedOptions, filter_size};
-use crate::work::{Work, step};
+use crate::work::{Work, step, steps_of_new_memory};
 
 /// An answer that waits for room in the buffer.
 pub(crate) enum Answer {
@@ -258,6 +258,10 @@ impl<H: Hooks> Broker<H> {
         session.remember_filter(filter.as_str(), wanted, sends);
         let subscriber = Subscriber::new(key, subscription, identifier);
         self.router.subscribe(&filter, subscriber, known);
+        if !known {
+            let memory = filter_size(filter.as_str());
+            self.meter.spend(steps_of_new_memory(memory));
+        }
         if self.links.is_some() && !known {
             self.filter_added(key, &filter);
         }

@@ -167,6 +167,10 @@ fn many_filters_are_done_in_portions() {
     assert!(turns > 10, "{turns} turns");
     assert_eq!(watched.broker.statistics(NOW).subscriptions, 50_000);
     watched.drop_all(id);
+    // The memory of a new filter is work as well.
+    let again = watched.subscribe(id, texts.iter().map(String::as_str));
+    assert!(4 * turns > 5 * again, "{turns} turns, then {again}");
+    watched.drop_all(id);
     let list: Vec<_> = texts
         .iter()
         .map(|text| TopicFilter::new(text).unwrap())

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Counts the instructions of codec and session by callgrind. Unlike times, the counts of two runs are equal.
+"""Counts the instructions of codec, session and broker by callgrind. Unlike times, the counts of two runs are equal.
 
 Prints them; with --check fails where one is above its limit in mqtt-testing/instructions.tsv, with --write sets the limits to a
 tenth above the counts, since another compiler may need a few more. The limits are for x86-64; on other machines nothing is checked."""

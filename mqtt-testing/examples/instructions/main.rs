@@ -1,6 +1,8 @@
 //! Repeats one task of the codec or the session, so that `scripts/instructions.py` can count its instructions. Without arguments
 //! it prints the names of the tasks.
 
+mod broker;
+
 use std::hint::black_box;
 
 use mqtt_proto::{
@@ -126,7 +128,7 @@ fn exchange_with(config: Config, qos: QoS, version: Version, at_once: usize, cou
 
 type Task = (&'static str, fn(usize));
 
-const TASKS: [Task; 13] = [
+const TASKS: [Task; 17] = [
     ("decode PUBLISH", |n| {
         decode(&publish(false, &[]), Version::V311, n);
     }),
@@ -166,6 +168,18 @@ const TASKS: [Task; 13] = [
     }),
     ("exchange at QoS 2, by hand", |n| {
         exchange_by_hand(QoS::ExactlyOnce, n);
+    }),
+    ("broker at QoS 1", |n| {
+        broker::deliver(QoS::AtLeastOnce, false, n);
+    }),
+    ("broker at QoS 2", |n| {
+        broker::deliver(QoS::ExactlyOnce, false, n);
+    }),
+    ("broker at QoS 1, with a journal", |n| {
+        broker::deliver(QoS::AtLeastOnce, true, n);
+    }),
+    ("broker at QoS 2, with a journal", |n| {
+        broker::deliver(QoS::ExactlyOnce, true, n);
     }),
 ];
 

@@ -38,7 +38,8 @@ impl Message {
     /// Stores a message that arrived at `now`.
     pub(crate) fn new(message: &Outgoing<'_>, now: Instant) -> Result<Self, EncodeError> {
         let mut packet = Vec::new();
-        encode(message, &mut packet)?;
+        let len = encode(message, &mut packet)?;
+        packet.truncate(len);
         let head = packet.len().saturating_sub(message.payload.len());
         Ok(Self {
             head: u32::try_from(head).unwrap_or(u32::MAX),
@@ -169,18 +170,32 @@ impl Message {
     }
 }
 
-/// Writes the packet of a message in MQTT 5 at QoS 0, in place of the content of `packet`.
-pub(crate) fn encode(message: &Outgoing<'_>, packet: &mut Vec<u8>) -> Result<(), EncodeError> {
+/// Writes the packet of a message in MQTT 5 at QoS 0 to the front of `packet`, and returns its length. What is behind the packet has
+/// no meaning.
+pub(crate) fn encode(message: &Outgoing<'_>, packet: &mut Vec<u8>) -> Result<usize, EncodeError> {
     let publish = Publish {
         retain: message.retain,
         properties: message.properties,
         ..Publish::new(message.topic, message.payload)
     };
-    packet.clear();
-    packet.resize(publish.encoded_len(Version::V5)?, 0);
-    publish.encode(Version::V5, packet)?;
-    Ok(())
+    let room = if publish.properties.is_empty() {
+        // The exact length takes longer to compute than most packets to write.
+        let fields = publish.topic.as_bytes().len();
+        fields
+            .saturating_add(publish.payload.len())
+            .saturating_add(MOST_BESIDE)
+    } else {
+        publish.encoded_len(Version::V5)?
+    };
+    if packet.len() < room {
+        packet.resize(room, 0);
+    }
+    publish.encode(Version::V5, packet)
 }
+
+/// How many bytes a packet without properties and identifier has beside its topic and payload, at most: its type, its length, the
+/// length of the topic, and that of the properties.
+const MOST_BESIDE: usize = 1 + 4 + 2 + 1;
 
 /// Returns when a message with these properties expires.
 pub(crate) fn expiry(properties: &Properties<'_>, now: Instant) -> Option<Instant> {

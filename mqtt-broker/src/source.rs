@@ -48,8 +48,8 @@ impl<'a> Source<'a> {
         self.kept.as_ref()
     }
 
-    /// Writes the packet of its stored form to `packet`.
-    pub(crate) fn encode(&self, packet: &mut Vec<u8>) -> Result<(), EncodeError> {
+    /// Writes the packet of its stored form to the front of `packet`, and returns its length.
+    pub(crate) fn encode(&self, packet: &mut Vec<u8>) -> Result<usize, EncodeError> {
         encode(self.message, packet)
     }
 

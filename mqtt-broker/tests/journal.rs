@@ -1,5 +1,7 @@
 //! Checks the broker's journal: refusals without room, packets that wait for records, and that any bytes are restored or refused.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use mqtt_broker::proto::{Packet, Publish, TopicName, Version};
 use mqtt_broker::records::broker::{Entry, NEVER, Session};
 use mqtt_broker::records::{Format, Kind, Machine, Record, Records};
@@ -60,6 +62,7 @@ const CONNECT_5: &[u8] = b"\x10\x13\0\x04MQTT\x05\0\0\0\x05\x11\xFF\xFF\xFF\xFF\
 const SUBSCRIBE_311: &[u8] = b"\x82\x06\0\x01\0\x01t\x01";
 const PUBLISH_QOS1: &[u8] = b"\x32\x06\0\x01t\0\x07x";
 const PUBLISH_QOS1_5: &[u8] = b"\x32\x07\0\x01t\0\x07\0x";
+const PUBLISH_QOS2_5: &[u8] = b"\x34\x07\0\x01t\0\x07\0x";
 
 fn connected(broker: &mut Broker<Open>, connect: &[u8]) -> ConnectionId {
     let id = broker.open(NOW).unwrap();
@@ -200,6 +203,69 @@ fn the_number_of_a_deleted_message_is_not_given_again() {
     say(&mut after, id, SUBSCRIBE_311);
     say(&mut after, id, PUBLISH_QOS1);
     assert_eq!(numbers(after.journal()), [2]);
+}
+
+/// Returns the entries of a store that has all these records.
+fn entries(log: &[u8]) -> BTreeMap<(u8, Vec<u8>), Vec<u8>> {
+    let mut entries = BTreeMap::new();
+    for record in Records::new(log).map(Result::unwrap) {
+        let key = (record.kind.byte(), record.key.to_vec());
+        match record.value {
+            Some(value) => entries.insert(key, value.to_vec()),
+            None => entries.remove(&key),
+        };
+    }
+    entries
+}
+
+/// The store has a message until its last receiver has acknowledged it, and nothing of it afterwards. At QoS 2 the packet identifier of
+/// the publisher stays without it.
+#[test]
+fn a_message_is_stored_until_its_last_receiver_acknowledges_it() {
+    for (names, publish) in [
+        (&b"r"[..], PUBLISH_QOS1_5),
+        (b"rs", PUBLISH_QOS1_5),
+        (b"sr", PUBLISH_QOS1_5),
+        (b"r", PUBLISH_QOS2_5),
+        (b"rs", PUBLISH_QOS2_5),
+        (b"sr", PUBLISH_QOS2_5),
+    ] {
+        let (mut broker, mut log) = (broker(), Vec::new());
+        let publisher = connected_with(&mut broker, CONNECT_5, &mut log);
+        // They acknowledge in the order of their names here, and get the message in the order of the alphabet.
+        let mut subscribers = BTreeMap::new();
+        for name in names.iter().copied().collect::<BTreeSet<u8>>() {
+            let connect = [&CONNECT_311[..14], &[name]].concat();
+            let id = connected_with(&mut broker, &connect, &mut log);
+            say(&mut broker, id, SUBSCRIBE_311);
+            subscribers.insert(name, id);
+        }
+        let mut stored = |broker: &mut Broker<Open>| {
+            log.extend_from_slice(broker.journal());
+            store(broker);
+            entries(&log)
+        };
+        stored(&mut broker);
+        say(&mut broker, publisher, publish);
+        for name in names {
+            let before = stored(&mut broker);
+            assert_eq!(before.keys().filter(|(kind, _)| *kind == 21).count(), 1);
+            let named = |((kind, _), number): (&(u8, Vec<u8>), &Vec<u8>)| {
+                *kind == 19 && number[..] != [0; 8]
+            };
+            let named = before.iter().any(named);
+            assert_eq!(named, publish == PUBLISH_QOS2_5);
+            say(&mut broker, subscribers[name], b"\x40\x02\0\x01");
+        }
+        let after = stored(&mut broker);
+        assert!(
+            !after.keys().any(|(kind, _)| [21, 22].contains(kind)),
+            "{after:x?}"
+        );
+        let identifiers: Vec<_> = after.iter().filter(|((kind, _), _)| *kind == 19).collect();
+        assert_eq!(identifiers.len(), usize::from(publish == PUBLISH_QOS2_5));
+        assert!(identifiers.iter().all(|(_, number)| number[..] == [0; 8]));
+    }
 }
 
 /// A client cannot have two sessions.

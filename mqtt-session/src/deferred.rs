@@ -97,7 +97,7 @@ impl Engine {
         message: &Outgoing<'_>,
         now: u32,
     ) -> Result<(), Refused> {
-        let Some(journal) = &mut self.journal else {
+        let Some(journal) = self.journal.as_mut().filter(|j| !j.is_of_server()) else {
             return Ok(());
         };
         journal.deferred.now = now;
@@ -133,8 +133,10 @@ impl Engine {
     }
 
     /// Writes the records of messages whose time is over.
+    #[inline]
     pub(crate) fn tick_deferred(&mut self, m: &mut Memory<'_>, now: u32) {
-        if self.journal.is_some() {
+        let journal = self.journal.as_ref();
+        if journal.is_some_and(|journal| journal.deferred.next.is_some()) {
             self.write_due(m, now);
         }
     }

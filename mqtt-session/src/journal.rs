@@ -218,9 +218,9 @@ impl Engine {
     /// Whether records with `len` bytes beside what each has have room.
     #[inline]
     pub(crate) fn record_fits(&self, m: &Memory<'_>, len: usize) -> bool {
-        self.journal
-            .as_ref()
-            .is_none_or(|journal| !journal.failed && journal.log.fits(m, self.session.len, len))
+        self.journal.as_ref().is_none_or(|journal| {
+            journal.is_of_server() || !journal.failed && journal.log.fits(m, self.session.len, len)
+        })
     }
 
     /// Whether the record of a message has room.
@@ -229,7 +229,7 @@ impl Engine {
         m: &Memory<'_>,
         message: &Message<'_>,
     ) -> Result<(), Refused> {
-        if self.journal.is_none() {
+        if self.journal.as_ref().is_none_or(|j| j.is_of_server()) {
             return Ok(());
         }
         let mut len = message.payload.len();
@@ -337,7 +337,10 @@ impl Engine {
     /// A message was accepted. At QoS 2 its packet waits for the record (3.1.1 \[MQTT-4.3.3-1\], 5 \[MQTT-4.4.0-1\]).
     #[inline]
     pub(crate) fn record_message(&mut self, m: &mut Memory<'_>, slot: &Slot) {
-        if self.journal.is_some() && slot.id() != 0 && !self.defer(m, slot) {
+        if self.journal.as_ref().is_some_and(|j| !j.is_of_server())
+            && slot.id() != 0
+            && !self.defer(m, slot)
+        {
             self.write_message(m, slot);
         }
     }

@@ -63,6 +63,17 @@ impl Server<'_> {
         journal.flows.get_or_insert_default().waits = flows;
     }
 
+    /// Whether there may be changes that the host must record, or bytes that wait for records. It is cheaper than
+    /// [`Self::take_change`] and [`Self::waits_for_records`] after a packet that has neither, which most packets are.
+    #[must_use]
+    #[inline]
+    pub fn may_need_records(&self) -> bool {
+        self.engine.journal.as_ref().is_some_and(|journal| {
+            let flows = journal.flows.as_ref();
+            !journal.barriers.is_empty() || flows.is_some_and(|flows| !flows.changes.is_empty())
+        })
+    }
+
     /// The next change that the host must record, oldest first.
     pub fn take_change(&mut self) -> Option<Change> {
         let flows = self.engine.journal.as_mut()?.flows.as_mut()?;

@@ -42,16 +42,17 @@ impl<H: Hooks> Broker<H> {
             return self.write_message(message);
         }
         // A message that no queue has is encoded into memory that all such messages use.
-        let mut packet = std::mem::take(&mut journal.messages.packet);
-        let encoded = source.encode(&mut packet);
-        match (encoded, &mut self.journal) {
-            (Err(_), Some(journal)) => journal.end_without_record(),
-            (_, None) => {}
-            (Ok(()), Some(_)) => self.write_packet(&packet, source.qos(), source.expires(now)),
+        let mut memory = std::mem::take(&mut journal.messages.packet);
+        let encoded = source.encode(&mut memory);
+        match encoded.ok().and_then(|len| memory.get(..len)) {
+            None => journal.end_without_record(),
+            Some(packet) => self.write_packet(packet, source.qos(), source.expires(now)),
         }
         if let Some(journal) = &mut self.journal {
-            packet.shrink_to(KEPT);
-            journal.messages.packet = packet;
+            if memory.len() > KEPT {
+                memory = Vec::new();
+            }
+            journal.messages.packet = memory;
         }
     }
 
@@ -66,6 +67,14 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         let (from, number) = (journal.messages.from, journal.current().message());
+        if let Some((key, token)) = journal.only_flight()
+            && let Some(session) = self.sessions.get_mut(usize_of(key))
+            && let Some(recorded) = &mut session.recorded
+            && recorded.flights.last_is_only(token)
+        {
+            journal.end_of_flight(packet, qos, expires);
+            return;
+        }
         journal.end(packet, qos, expires);
         let early = journal.take_early();
         if let Some(from) = from {
@@ -238,6 +247,7 @@ impl<H: Hooks> Broker<H> {
             RecordState::Collecting => {
                 let identifiers = Written::Numbers(identifiers);
                 let sent = Some(token.number());
+                journal.messages.last_flight = Some((key, token));
                 self.add_target(target, (qos, retain), identifiers, None, sent);
             }
             RecordState::Listed => {
@@ -257,6 +267,7 @@ impl<H: Hooks> Broker<H> {
                 token,
                 record,
                 has_flow,
+                is_only: false,
             });
         }
         if let Some(index) = session.connection {
@@ -359,17 +370,34 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that a client acknowledged a message.
+    #[inline]
     pub(crate) fn record_acknowledged(&mut self, key: u32, token: Token) {
-        if self.journal.is_none() {
-            return;
+        if self.journal.is_some() {
+            self.end_flight(key, token);
         }
+    }
+
+    fn end_flight(&mut self, key: u32, token: Token) {
         if let Some(session) = self.sessions.get_mut(usize_of(key))
             && let Some(recorded) = &mut session.recorded
             && let Some(flight) = recorded.flights.end(token)
         {
-            let record = flight.record;
-            let target = record.target(recorded.number);
-            self.done(record.message(), target, flight.has_flow);
+            let target = flight.record.target(recorded.number);
+            self.flight_ended(&flight, target);
+        }
+    }
+
+    /// Records that a message in flight to a target has ended.
+    pub(super) fn flight_ended(&mut self, flight: &Flight, target: u64) {
+        let message = flight.record.message();
+        if !flight.is_only {
+            return self.done(message, target, flight.has_flow);
+        }
+        self.write(&Entry::Message(message, None));
+        if flight.has_flow
+            && let Some(journal) = &mut self.journal
+        {
+            journal.write_flow(message, target, None);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Knows which messages are in the store. A message is stored until none of its targets needs it.
 
+use mqtt_session::Token;
 use mqtt_session::proto::{PacketId, QoS};
 use mqtt_session::records::broker::{Entry, Flow, Message as Recorded, Target, Targets};
 
@@ -52,12 +53,14 @@ pub(super) struct Messages {
     pub(super) copy: u16,
     pub(super) copies: u16,
     count: u32,
+    /// The session to which the message was sent last, and its token there.
+    pub(super) last_flight: Option<(u32, Token)>,
     targets: Vec<u8>,
     /// Records that must follow the record of the message whose targets are being collected.
     later: Vec<u8>,
     /// Targets that already do not need that message any more.
     early: Vec<u64>,
-    /// Memory for the packet of the message.
+    /// Memory for the packet of the message. Its content has no meaning.
     pub(super) packet: Vec<u8>,
 }
 
@@ -82,7 +85,7 @@ impl Journal {
         let messages = &mut self.messages;
         (messages.stage, messages.number) = (stage, number);
         (messages.copy, messages.copies) = (0, 0);
-        messages.count = 0;
+        (messages.count, messages.last_flight) = (0, None);
         messages.targets.clear();
     }
 
@@ -101,7 +104,6 @@ impl Journal {
     pub(super) fn end(&mut self, packet: &[u8], qos: QoS, expires: u64) {
         let number = self.messages.number;
         let from = self.messages.from.take();
-        self.messages.stage = RecordState::Idle;
         if let Some(from) = from {
             // This record is valid only with the record of the message: after a crash both exist, or neither does.
             self.write(&Entry::Received {
@@ -110,23 +112,38 @@ impl Journal {
                 message: Some(number),
             });
         }
-        let (count, targets) = (
-            self.messages.count,
-            std::mem::take(&mut self.messages.targets),
-        );
-        self.write(&Entry::Message(
-            number,
-            Some(Recorded {
-                expires,
-                qos,
-                targets: Targets::new(count, &targets),
-                packet,
-            }),
-        ));
-        self.messages.targets = targets;
-        self.messages.targets.shrink_to(KEPT);
-        self.keep(number, count, from);
+        self.write_message(packet, qos, expires);
+        self.keep(number, self.messages.count, from);
         self.write_later();
+    }
+
+    /// Returns the flight of the message whose targets were collected, if the message ends with this flight: it was sent to its only
+    /// target, which has not acknowledged it, and no packet identifier is recorded with it. Such a message need not be kept.
+    pub(super) fn only_flight(&self) -> Option<(u32, Token)> {
+        let messages = &self.messages;
+        let is_only = messages.count == 1 && messages.from.is_none() && messages.early.is_empty();
+        messages.last_flight.filter(|_| is_only)
+    }
+
+    /// As [`Self::end`], for a message with an [`Self::only_flight`], which knows when the message ends.
+    pub(super) fn end_of_flight(&mut self, packet: &[u8], qos: QoS, expires: u64) {
+        self.write_message(packet, qos, expires);
+        self.write_later();
+    }
+
+    fn write_message(&mut self, packet: &[u8], qos: QoS, expires: u64) {
+        let messages = &mut self.messages;
+        messages.stage = RecordState::Idle;
+        let message = Recorded {
+            expires,
+            qos,
+            targets: Targets::new(messages.count, &messages.targets),
+            packet,
+        };
+        let entry = Entry::Message(messages.number, Some(message));
+        let len = append(&mut self.records, &entry);
+        self.written = self.written.saturating_add(len);
+        messages.targets.shrink_to(KEPT);
     }
 
     /// Notes that a message is in the store for this many targets.
@@ -146,6 +163,9 @@ impl Journal {
     }
 
     fn write_later(&mut self) {
+        if self.messages.later.is_empty() {
+            return;
+        }
         let later = std::mem::take(&mut self.messages.later);
         self.written = self
             .written

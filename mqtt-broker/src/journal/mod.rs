@@ -269,6 +269,10 @@ impl<H: Hooks> Broker<H> {
     }
 
     fn record_changes(&mut self, index: u32) {
+        let connection = self.connections.get(usize_of(index));
+        if !connection.is_some_and(|connection| connection.server.may_need_records()) {
+            return;
+        }
         while let Some(connection) = self.connections.get_mut(usize_of(index))
             && let Some(change) = connection.server.take_change()
         {

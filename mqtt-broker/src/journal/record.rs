@@ -181,8 +181,7 @@ impl<H: Hooks> Broker<H> {
             .filter(|flight| !handed_over(&flight.token))
             .collect();
         for flight in ended {
-            let record = flight.record;
-            self.done(record.message(), record.target(number), flight.has_flow);
+            self.flight_ended(&flight, flight.record.target(number));
         }
         for id in received.into_keys() {
             self.write(&Entry::Received {

@@ -433,6 +433,7 @@ impl<H: Hooks> Broker<H> {
                 token,
                 record: item.message.record(),
                 has_flow: true,
+                is_only: false,
             });
         }
         if item.share.is_some() {

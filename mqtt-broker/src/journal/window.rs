@@ -23,6 +23,8 @@ pub(super) struct Flight {
     pub(super) record: Record,
     /// Whether the delivery may have a record.
     pub(super) has_flow: bool,
+    /// Whether the message ends with this flight: no other session needs it, and no packet identifier of its publisher.
+    pub(super) is_only: bool,
 }
 
 impl Window {
@@ -55,8 +57,35 @@ impl Window {
         flight.record.is_some().then_some(flight)
     }
 
+    /// Notes that the message that was sent last ends with this flight. Returns whether it was this one.
+    pub(super) fn last_is_only(&mut self, token: Token) -> bool {
+        let last = self.flights.back_mut();
+        let Some(last) = last.filter(|last| last.token == token && last.record.is_some()) else {
+            return false;
+        };
+        last.is_only = true;
+        true
+    }
+
     /// Removes a message.
     pub(super) fn end(&mut self, token: Token) -> Option<Flight> {
+        // Most clients acknowledge the oldest message first.
+        if self.ended == 0
+            && self
+                .flights
+                .front()
+                .is_some_and(|first| first.token == token)
+        {
+            let first = self.flights.pop_front();
+            if self.flights.is_empty() {
+                self.flights.shrink_to(KEPT);
+            }
+            return first;
+        }
+        self.end_any(token)
+    }
+
+    fn end_any(&mut self, token: Token) -> Option<Flight> {
         let flight = self.get_mut(token)?;
         let ended = *flight;
         flight.record = Record::NONE;
@@ -141,6 +170,7 @@ mod tests {
                     token: *token,
                     record,
                     has_flow: false,
+                    is_only: false,
                 };
                 window.add(flight);
                 model.insert(n, *token);
@@ -175,6 +205,7 @@ mod tests {
                 token,
                 record,
                 has_flow: nth == 3,
+                is_only: false,
             });
         }
         for (token, n) in tokens.iter().zip(1..) {

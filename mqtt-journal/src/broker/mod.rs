@@ -10,7 +10,6 @@ use crate::record::{Kind, MAX_RECORD, Record};
 mod short;
 mod values;
 
-use short::Short;
 use values::{text, whole_u64};
 
 pub use values::{
@@ -247,13 +246,16 @@ impl<'a> Entry<'a> {
     /// Passes the bytes of the record to `put`, piece by piece, and returns their number. Returns `None`, and passes nothing, if the
     /// record would be longer than [`MAX_RECORD`].
     pub fn put(&self, put: &mut impl FnMut(&[u8])) -> Option<usize> {
+        if let Self::Message(number, message) = self {
+            return match message {
+                Some(message) => put_message(*number, message, put),
+                None => Some(put_end_of_message(*number, put)),
+            };
+        }
         if let Some(short) = self.short() {
             let record = short.record();
             put(record);
             return Some(record.len());
-        }
-        if let Self::Message(number, Some(message)) = self {
-            return put_message(*number, message, put);
         }
         let (key_len, body) = self.lengths()?;
         let len = whole(key_len, body)?;
@@ -270,25 +272,48 @@ impl<'a> Entry<'a> {
 
 /// Passes the record of a message to `put` in three pieces, since a broker writes one for each message.
 fn put_message(number: u64, message: &Message<'_>, put: &mut impl FnMut(&[u8])) -> Option<usize> {
-    let short = Short::of_message(number, message);
     let (targets, packet) = (message.targets.bytes(), message.packet);
-    let body = short.len().checked_add(targets.len())?;
+    let body = FRONT.checked_add(targets.len())?;
     let body = body.checked_add(packet.len())?;
     let len = VarInt::new(u32::try_from(body).ok()?)?;
     let whole = len.encoded_len().checked_add(body)?;
     if whole > MAX_RECORD {
         return None;
     }
-    let mut front = [0; 4 + Short::ROOM];
+    // The length ends where the other fields begin.
+    let mut bytes = [0; 4 + FRONT];
+    let (room, fields) = bytes.split_first_chunk_mut::<4>()?;
     let (len, len_bytes) = len.encode();
-    let end = len_bytes.checked_add(short.len())?;
-    let (first, rest) = front.split_at_mut_checked(len_bytes)?;
-    first.copy_from_slice(len.get(..len_bytes)?);
-    rest.get_mut(..short.len())?.copy_from_slice(short.body());
-    put(front.get(..end)?);
+    let start = 4_usize.checked_sub(len_bytes)?;
+    for (to, from) in room.get_mut(start..)?.iter_mut().zip(len) {
+        *to = from;
+    }
+    let (kind, fields) = fields.split_first_chunk_mut()?;
+    *kind = [MESSAGE.first_byte(false), 8];
+    let (key, fields) = fields.split_first_chunk_mut()?;
+    *key = number.to_be_bytes();
+    let (expires, fields) = fields.split_first_chunk_mut()?;
+    *expires = message.expires.to_be_bytes();
+    let (qos, fields) = fields.split_first_mut()?;
+    *qos = message.qos.get();
+    *fields.first_chunk_mut()? = message.targets.count().to_be_bytes();
+    put(bytes.get(start..)?);
     put(targets);
     put(packet);
     Some(whole)
+}
+
+/// The bytes of a message's record between its length and its targets: kind, length of the key, number, expiry, QoS, and how many
+/// targets there are.
+const FRONT: usize = 2 + 8 + 8 + 1 + 4;
+
+/// Passes the record of a message's end to `put`. Returns its length.
+fn put_end_of_message(number: u64, put: &mut impl FnMut(&[u8])) -> usize {
+    let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
+    let first = MESSAGE.first_byte(true);
+    let record = [10, first, 8, a, b, c, d, e, f, g, h];
+    put(&record);
+    record.len()
 }
 
 /// Returns the length of a record; `None` if it would be longer than [`MAX_RECORD`].

@@ -1,9 +1,9 @@
 //! Encodes the records that a broker writes for each message. They have numbers only, so each is one short piece.
 
-use super::values::{Flow, Message};
-use super::{Entry, FLOW, MESSAGE, RECEIVED};
+use super::values::Flow;
+use super::{Entry, FLOW, RECEIVED};
 
-/// A record with numbers only, or the front of a record.
+/// A record with numbers only.
 pub(super) struct Short {
     /// The length of what follows in one byte, and what follows.
     bytes: [u8; 1 + Self::ROOM],
@@ -11,9 +11,10 @@ pub(super) struct Short {
 }
 
 impl Short {
-    /// The longest one is the front of a message.
-    pub(super) const ROOM: usize = 31;
+    /// The longest one is the number of a sent message: kind, length of the key, key, flow, number.
+    const ROOM: usize = 2 + 16 + 1 + 4;
 
+    #[inline]
     fn new(first_byte: u8, key_len: u8) -> Self {
         let mut bytes = [0; 1 + Self::ROOM];
         bytes[1] = first_byte;
@@ -21,6 +22,7 @@ impl Short {
         Self { bytes, len: 3 }
     }
 
+    #[inline]
     fn with<const N: usize>(mut self, number: [u8; N]) -> Self {
         let rest = self.bytes.get_mut(self.len..).unwrap_or_default();
         if let Some(room) = rest.first_chunk_mut() {
@@ -30,28 +32,9 @@ impl Short {
         self
     }
 
-    /// Makes the front of a message: all but its targets and its packet.
-    pub(super) fn of_message(number: u64, message: &Message<'_>) -> Self {
-        Self::new(MESSAGE.first_byte(false), 8)
-            .with(number.to_be_bytes())
-            .with(message.expires.to_be_bytes())
-            .with([message.qos.get()])
-            .with(message.targets.count().to_be_bytes())
-    }
-
-    /// Returns how many bytes follow the length.
-    pub(super) const fn len(&self) -> usize {
-        self.len.saturating_sub(1)
-    }
-
-    /// Returns what follows the length.
-    pub(super) fn body(&self) -> &[u8] {
-        self.bytes.get(1..self.len).unwrap_or_default()
-    }
-
     fn done(mut self) -> Self {
-        // It is below 128, so that one byte is enough.
-        self.bytes[0] = u8::try_from(self.len()).unwrap_or(0);
+        // What follows the length is below 128, so that one byte is enough.
+        self.bytes[0] = u8::try_from(self.len.saturating_sub(1)).unwrap_or(0);
         self
     }
 
@@ -65,9 +48,6 @@ impl Entry<'_> {
     /// Returns the record, if it is one of a message's flow and has numbers only.
     pub(super) fn short(&self) -> Option<Short> {
         let short = match *self {
-            Self::Message(number, None) => {
-                Short::new(MESSAGE.first_byte(true), 8).with(number.to_be_bytes())
-            }
             Self::Received {
                 session,
                 id,

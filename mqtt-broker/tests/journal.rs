@@ -268,6 +268,58 @@ fn a_message_is_stored_until_its_last_receiver_acknowledges_it() {
     }
 }
 
+/// 3.1.1 [MQTT-4.1.0-1], 5 [MQTT-4.1.0-1]: a message that is published after the restart, and before the client of the session is
+/// back, waits for that client.
+#[test]
+fn a_restored_session_gets_messages_before_its_client_is_back() {
+    let (mut before, mut log) = (broker(), Vec::new());
+    let subscriber = connected_with(&mut before, CONNECT_311, &mut log);
+    say(&mut before, subscriber, SUBSCRIBE_311);
+    log.extend_from_slice(before.journal());
+    let mut after = restart(&log);
+    let publisher = connected(&mut after, CONNECT_5);
+    say(&mut after, publisher, PUBLISH_QOS1_5);
+    store(&mut after);
+    assert_eq!(hears(&mut after, publisher), b"\x40\x02\0\x07");
+    let subscriber = after.open(NOW).unwrap();
+    say(&mut after, subscriber, CONNECT_311);
+    store(&mut after);
+    let heard = hears(&mut after, subscriber);
+    assert_eq!(heard, b"\x20\x02\x01\0\x32\x06\0\x01t\0\x01x");
+}
+
+/// 5 [MQTT-4.3.3-13]: after a restart, neither side of a QoS 2 flow that had ended goes on, and its packet identifiers are free.
+#[test]
+fn ends_of_qos_2_flows_survive_a_restart() {
+    let (mut before, mut log) = (broker(), Vec::new());
+    let publisher = connected_with(&mut before, CONNECT_5, &mut log);
+    let subscriber = connected_with(&mut before, CONNECT_311, &mut log);
+    for (id, packet) in [
+        (subscriber, &b"\x82\x06\0\x01\0\x01t\x02"[..]),
+        (publisher, PUBLISH_QOS2_5),
+        (subscriber, b"\x50\x02\0\x01"),
+        (publisher, b"\x62\x02\0\x07"),
+        (subscriber, b"\x70\x02\0\x01"),
+    ] {
+        say(&mut before, id, packet);
+        log.extend_from_slice(before.journal());
+        store(&mut before);
+    }
+    assert!(
+        entries(&log)
+            .keys()
+            .all(|(kind, _)| [16, 17].contains(kind))
+    );
+    let mut after = restart(&log);
+    for (connect, connack) in [(CONNECT_5, &b"\x20"[..]), (CONNECT_311, b"\x20\x02\x01\0")] {
+        let id = after.open(NOW).unwrap();
+        say(&mut after, id, connect);
+        store(&mut after);
+        let heard = hears(&mut after, id);
+        assert!(heard.starts_with(connack) && heard.len() <= 2 + usize::from(heard[1]));
+    }
+}
+
 /// A client cannot have two sessions.
 #[test]
 fn records_that_contradict_one_another_are_refused() {

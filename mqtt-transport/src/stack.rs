@@ -199,14 +199,16 @@ impl Stack {
     /// # Errors
     /// `wire` fails.
     pub fn output_to(&mut self, plain: &[u8], wire: &mut dyn Write) -> io::Result<usize> {
-        match self.stages.as_mut_slice() {
-            [only] if self.plain.as_slice().is_empty() && only.is_open() => {
-                let n = only.output_to(plain, wire)?;
-                self.pass_down();
-                Ok(n)
-            }
-            _ => Ok(self.output(plain)),
+        if !self.is_open() || !self.plain.as_slice().is_empty() {
+            return Ok(self.output(plain));
         }
+        let n = match self.stages.as_mut_slice() {
+            [only] => only.output_to(plain, wire)?,
+            [_, .., top] => top.output(plain),
+            [] => return Ok(self.output(plain)),
+        };
+        self.pass_down_to(wire)?;
+        Ok(n)
     }
 
     /// Returns the bytes to be sent.
@@ -283,8 +285,15 @@ impl Stack {
         }
     }
 
-    /// Gives each stage the outgoing bytes of the one above, and removes the lowest stages that only pass bytes.
+    /// Gives each stage the outgoing bytes of the one above.
     fn pass_down(&mut self) {
+        // A writer that takes nothing does not fail.
+        let _ = self.pass_down_to(&mut Full);
+    }
+
+    /// Gives each stage the outgoing bytes of the one above; the lowest one may write its own to `wire`. Removes the lowest stages that
+    /// only pass bytes.
+    fn pass_down_to(&mut self, wire: &mut dyn Write) -> io::Result<()> {
         while self.stages.first().is_some_and(|lowest| lowest.is_passed()) {
             let lowest = self.stages.remove(0);
             self.plain.0.extend_from_slice(lowest.outgoing());
@@ -292,16 +301,35 @@ impl Stack {
         }
         for upper in (1..self.stages.len()).rev() {
             let (below, above) = self.stages.split_at_mut(upper);
+            // Bytes of a removed stage go first.
+            let is_lowest = below.len() == 1 && self.plain.as_slice().is_empty();
             let (Some(lower), Some(upper)) = (below.last_mut(), above.first_mut()) else {
-                return;
+                break;
             };
             while lower.is_open() && !upper.outgoing().is_empty() {
-                let n = lower.output(upper.outgoing());
+                let n = match is_lowest {
+                    true => lower.output_to(upper.outgoing(), wire)?,
+                    false => lower.output(upper.outgoing()),
+                };
                 if n == 0 {
                     break;
                 }
                 upper.sent(n);
             }
         }
+        Ok(())
+    }
+}
+
+/// A writer that takes nothing now.
+struct Full;
+
+impl Write for Full {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

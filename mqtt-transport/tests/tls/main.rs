@@ -364,7 +364,24 @@ impl Write for Narrow {
 
 #[test]
 fn output_goes_to_the_wire_as_far_as_that_takes_it() {
-    let mut link = Case::new().run();
+    goes_to_the_wire(Case::new().run());
+}
+
+#[cfg(feature = "websocket")]
+#[test]
+fn output_of_several_stages_goes_to_the_wire_as_well() {
+    use mqtt_transport::websocket::{WebSocketClient, WebSocketServer};
+    let mut link = Case::new().link();
+    let client = WebSocketClient::new("localhost", &Default::default()).unwrap();
+    link.client.stack.push(client);
+    link.server
+        .stack
+        .push(WebSocketServer::new(Default::default()));
+    link.run();
+    goes_to_the_wire(link);
+}
+
+fn goes_to_the_wire(mut link: Link) {
     let bytes: Vec<u8> = (0..40_000_u32)
         .flat_map(u32::to_be_bytes)
         .take(40_000)
@@ -375,6 +392,7 @@ fn output_goes_to_the_wire_as_far_as_that_takes_it() {
         let n = link.client.stack.output_to(&bytes, &mut wire).unwrap();
         assert_eq!(n, bytes.len(), "{room}");
         let rest = link.client.stack.outgoing().to_vec();
+        assert_eq!(wire.room == 0, room != usize::MAX, "{room}");
         assert_eq!(rest.is_empty(), room == usize::MAX, "{room}");
         link.client.stack.sent(rest.len());
         // What waits is not overtaken.

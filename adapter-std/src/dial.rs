@@ -8,9 +8,10 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mqtt_adapter_core::bytes::BytesMut;
 use mqtt_adapter_core::dial::{Dialler, NEXT_ADDRESS, Target, at_address, interleave};
 
-use crate::drive::Split;
+use crate::drive::{Split, read_onto};
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
 use crate::staged::{Staged, StagedWriter};
 
@@ -282,6 +283,14 @@ impl Split for Line {
             }
             #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
             Self::Staged(staged) => Ok(LineWriter::Staged(staged.writer())),
+        }
+    }
+
+    fn fill(&mut self, input: &mut BytesMut, space: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => read_onto(socket, input, space),
+            #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
+            Self::Staged(staged) => staged.fill(input),
         }
     }
 

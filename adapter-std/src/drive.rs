@@ -25,6 +25,15 @@ pub trait Split: Read + Send + Sized + 'static {
     /// The transport fails.
     fn writer(&self) -> io::Result<Self::Writer>;
 
+    /// Reads once, and appends the bytes to `input`. Returns how many, 0 at the end of the stream. `space` is for the bytes of one
+    /// read; a transport that has them in a buffer does not need it.
+    ///
+    /// # Errors
+    /// The transport fails.
+    fn fill(&mut self, input: &mut BytesMut, space: &mut [u8]) -> io::Result<usize> {
+        read_onto(self, input, space)
+    }
+
     /// Ends a waiting read. If the transport cannot do that, its reads must end by themselves from time to time, like its writes.
     fn hang_up(writer: &mut Self::Writer);
 }
@@ -41,6 +50,17 @@ impl Split for TcpStream {
     fn hang_up(writer: &mut Self) {
         let _ = writer.shutdown(Shutdown::Both);
     }
+}
+
+/// Reads once into `space`, and appends the bytes to `input`.
+pub(crate) fn read_onto(
+    transport: &mut impl Read,
+    input: &mut BytesMut,
+    space: &mut [u8],
+) -> io::Result<usize> {
+    let n = transport.read(space)?;
+    input.put_slice(space.get(..n).unwrap_or_default());
+    Ok(n)
 }
 
 /// Dials, reads, writes and sleeps for the agent until all handles are dropped.
@@ -112,10 +132,10 @@ fn read<T: Split>(
     let mut flow = Flow::Read(1);
     while !over.load(Ordering::Acquire) {
         if let Flow::Read(needed) = flow {
-            match transport.read(&mut space) {
+            match transport.fill(&mut input, &mut space) {
                 Ok(0) if over.load(Ordering::Acquire) || hub.is_finished() => return Ok(()),
                 Ok(0) => return Err(Error::EndOfStream),
-                Ok(n) => input.put_slice(space.get(..n).unwrap_or_default()),
+                Ok(_) => {}
                 Err(error) if is_timeout(&error) => continue,
                 Err(_) if over.load(Ordering::Acquire) => return Ok(()),
                 Err(error) => return Err(hub.transport_failed(error)),

@@ -33,11 +33,13 @@ struct Shared {
 
 struct Writing {
     socket: Socket,
-    /// A copy of the outgoing bytes for one write.
+    /// Bytes of the stages that go to the socket before their other outgoing bytes.
     piece: Vec<u8>,
+    /// How many bytes of the piece are written.
+    written: usize,
 }
 
-/// How many bytes one read or write takes at most.
+/// How many bytes one read takes at most, and about how many one write takes.
 const PIECE: usize = 64 << 10;
 
 impl fmt::Debug for Staged {
@@ -58,6 +60,7 @@ impl Staged {
         let writing = Writing {
             socket: socket.try_clone()?,
             piece: Vec::new(),
+            written: 0,
         };
         let mut staged = Self {
             socket,
@@ -131,6 +134,24 @@ impl Staged {
     }
 }
 
+impl Staged {
+    /// Reads as [`Read::read`] does, and appends the plain bytes to `input`.
+    pub(crate) fn fill(&mut self, input: &mut BytesMut) -> io::Result<usize> {
+        let before = input.len();
+        input.extend_from_slice(&self.plain.split());
+        while input.len() == before && !self.is_ended {
+            // The stages append to it.
+            std::mem::swap(&mut self.plain, input);
+            let result = self.input();
+            std::mem::swap(&mut self.plain, input);
+            if input.len() == before {
+                result?;
+            }
+        }
+        Ok(input.len() - before)
+    }
+}
+
 impl Read for Staged {
     fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
         // The bytes of a ping or of an incomplete record yield no plain bytes, but the stream has not ended.
@@ -155,11 +176,15 @@ impl Shared {
         self.stack.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn writing(&self) -> MutexGuard<'_, Writing> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes the outgoing bytes of the stages. Without `wait`, returns at once if another thread is writing them.
     fn send(&self, wait: bool) -> io::Result<()> {
         loop {
             let mut writing = if wait {
-                self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+                self.writing()
             } else {
                 match self.writing.try_lock() {
                     Ok(writing) => writing,
@@ -167,13 +192,9 @@ impl Shared {
                     Err(TryLockError::WouldBlock) => return Ok(()),
                 }
             };
+            writing.send()?;
             while self.take_piece(&mut writing.piece) {
-                let Writing { socket, piece } = &mut *writing;
-                let n = socket.write(piece)?;
-                if n == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
-                }
-                self.stack().sent(n);
+                writing.send()?;
             }
             drop(writing);
             // The other thread may have added bytes before it released the lock.
@@ -184,11 +205,37 @@ impl Shared {
     }
 
     fn take_piece(&self, piece: &mut Vec<u8>) -> bool {
-        let stack = self.stack();
+        let mut stack = self.stack();
         let outgoing = stack.outgoing();
-        piece.clear();
-        piece.extend(outgoing.iter().take(PIECE));
-        !piece.is_empty()
+        let n = outgoing.len().min(PIECE);
+        piece.extend_from_slice(outgoing.get(..n).unwrap_or_default());
+        stack.sent(n);
+        n > 0
+    }
+
+    /// Gives plain bytes to the stages, whose records go into the piece without a copy. Takes none while others wait to be sent.
+    fn output(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut writing = self.writing();
+        let mut stack = self.stack();
+        if writing.piece.len() >= PIECE || !stack.outgoing().is_empty() {
+            return Ok(0);
+        }
+        stack.output_to(bytes, &mut writing.piece)
+    }
+}
+
+impl Writing {
+    /// Writes the piece.
+    fn send(&mut self) -> io::Result<()> {
+        while let Some(rest @ [_, ..]) = self.piece.get(self.written..) {
+            match self.socket.write(rest)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => self.written += n,
+            }
+        }
+        self.piece.clear();
+        self.written = 0;
+        Ok(())
     }
 }
 
@@ -196,20 +243,18 @@ impl StagedWriter {
     pub(crate) fn hang_up(&mut self) {
         self.0.stack().close();
         let _ = self.0.send(true);
-        let writing = &self.0.writing;
-        let writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
-        writing.socket.shutdown();
+        self.0.writing().socket.shutdown();
     }
 }
 
 impl Write for StagedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = self.0.stack().output(bytes);
+        let taken = self.0.output(bytes)?;
         if taken > 0 {
             return Ok(taken);
         }
         self.0.send(true)?;
-        match self.0.stack().output(bytes) {
+        match self.0.output(bytes)? {
             0 if !bytes.is_empty() => Err(io::ErrorKind::BrokenPipe.into()),
             taken => Ok(taken),
         }

@@ -1,6 +1,7 @@
 //! How long the messages of a pair of clients take, and how many pass, while 1,000 others perform handshakes of TLS 1.3 with the same
-//! broker, again and again. `--seconds N` is the time of each measurement (5). The pair uses TLS as well. It fails if the median of
-//! a message is more than a quarter longer than without them, or the rate more than a quarter lower.
+//! broker, again and again. `--seconds N --rounds N` are the time of each measurement (1) and how often they are repeated in turns (5); the
+//! medians of the rounds count. The pair uses TLS as well. It fails if the median of a message is more than a quarter longer than without
+//! them, or the rate more than a quarter lower.
 //!
 //! The broker has a thread and the pair another one. The 1,000 clients run in a process of the policy SCHED_IDLE (`chrt --idle 0`), so
 //! that they take a processor only while nobody else does, and leave it at once: other machines would compute for them. A processor that
@@ -145,16 +146,59 @@ fn start_idle(arguments: &[&str]) -> Child {
     child
 }
 
+/// What one measurement of the pair yields: median and 99th percentile of a message in microseconds, messages and handshakes a second.
+type Row = [f64; 4];
+
+/// The rows of the table, with what runs beside the pair.
+const NAMES: [&str; 3] = [
+    "quiet",
+    "beside a process that computes",
+    "beside 1,000 handshakes",
+];
+
+fn measure(
+    runtime: &tokio::runtime::Runtime,
+    broker: &SecuredBroker,
+    arguments: &[&str],
+    seconds: u64,
+) -> Row {
+    let other = (!arguments.is_empty()).then(|| start_idle(arguments));
+    let span = Duration::from_secs(seconds);
+    let times = runtime.block_on(times(broker, span));
+    let rate = runtime.block_on(rate(broker, span));
+    let handshakes = other.map_or(0.0, |child| {
+        let told = child.wait_with_output().expect("clients").stdout;
+        let text = String::from_utf8(told).expect("a number");
+        let all: f64 = text.trim().parse().expect("a number");
+        all / whole(seconds) as f64
+    });
+    let at = |part: usize| times[times.len() * part / 100];
+    [at(50), at(99), rate, handshakes]
+}
+
+/// Returns the seconds for which another process runs beside the pair.
+const fn whole(seconds: u64) -> u64 {
+    2 * seconds + 2
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let seconds = match arguments[..] {
+    let (seconds, rounds) = match arguments[..] {
         ["--shake", address, seconds] => {
             return shake(address, seconds.parse().expect("a number"));
         }
         ["--compute", seconds] => return compute(seconds.parse().expect("a number")),
-        ["--seconds", seconds] => seconds.parse().expect("a number"),
-        _ => 5,
+        ["--seconds", seconds, "--rounds", rounds] => (
+            seconds.parse().expect("a number"),
+            rounds.parse().expect("a number"),
+        ),
+        _ => (1, 5),
     };
     let broker = SecuredBroker::own();
     let address = format!("127.0.0.1:{}", broker.port(Scheme::Mqtts));
@@ -162,43 +206,39 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
+    let whole = whole(seconds).to_string();
+    let beside: [&[&str]; 3] = [&[], &["--compute", &whole], &["--shake", &address, &whole]];
+    // The rows of a round follow each other, so that a machine that changes its speed changes them alike.
+    let measured: Vec<[Row; 3]> = (0_u64..rounds)
+        .map(|_| beside.map(|arguments| measure(&runtime, &broker, arguments, seconds)))
+        .collect();
     println!("| | median, us | 99 of 100, us | messages a second | handshakes a second |");
     println!("| --- | ---: | ---: | ---: | ---: |");
-    let mut measured = Vec::new();
-    let whole = (2 * seconds + 2).to_string();
-    let rows: [(&str, &[&str]); 3] = [
-        ("quiet", &[]),
-        ("beside a process that computes", &["--compute", &whole]),
-        ("beside 1,000 handshakes", &["--shake", &address, &whole]),
-    ];
-    for (name, arguments) in rows {
-        let other = (!arguments.is_empty()).then(|| start_idle(arguments));
-        let span = Duration::from_secs(seconds);
-        let times = runtime.block_on(times(&broker, span));
-        let rate = runtime.block_on(rate(&broker, span));
-        let handshakes = other.map_or(0, |child| {
-            let told = child.wait_with_output().expect("clients").stdout;
-            let text = String::from_utf8(told).expect("a number");
-            let all: u64 = text.trim().parse().expect("a number");
-            all / (2 * seconds + 2)
-        });
-        let at = |part: usize| times[times.len() * part / 100];
-        println!(
-            "| {name} | {:.0} | {:.0} | {rate:.0} | {handshakes} |",
-            at(50),
-            at(99)
-        );
-        measured.push((at(50), rate));
+    for (row, name) in NAMES.iter().enumerate() {
+        let of = |at: usize| median(measured.iter().map(|round| round[row][at]).collect());
+        let [middle, slow, rate, handshakes] = [0, 1, 2, 3].map(of);
+        println!("| {name} | {middle:.0} | {slow:.0} | {rate:.0} | {handshakes:.0} |");
     }
-    let [quiet, computing, beside] = measured[..] else {
-        return;
-    };
-    let of = |other: (f64, f64)| (beside.0 / other.0, other.1 / beside.1);
-    for (name, (longer, slower)) in [("quiet", of(quiet)), ("computing", of(computing))] {
-        println!("{name}: median {longer:.2} times as long, rate {slower:.2} times as slow");
+    let mut is_met = true;
+    for (row, name) in NAMES.iter().enumerate().take(2) {
+        let times = |at: usize, is_rate: bool| -> Vec<f64> {
+            let of = |round: &[Row; 3]| round[2][at] / round[row][at];
+            let ratio = |round| if is_rate { 1.0 / of(round) } else { of(round) };
+            measured.iter().map(ratio).collect()
+        };
+        for (what, ratios) in [
+            ("the median", times(0, false)),
+            ("99 of 100", times(1, false)),
+            ("the rate", times(2, true)),
+        ] {
+            let middle = median(ratios.clone());
+            println!(
+                "{what} beside handshakes, to {name}: {middle:.2} times as long; rounds {ratios:.2?}"
+            );
+            is_met &= row > 0 || what == "99 of 100" || middle <= GOAL;
+        }
     }
-    let (longer, slower) = of(quiet);
-    if longer.max(slower) > GOAL {
+    if !is_met {
         std::process::exit(1);
     }
 }

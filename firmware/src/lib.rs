@@ -7,6 +7,8 @@ pub mod flash;
 #[cfg(feature = "net")]
 pub mod lan9118;
 mod mem;
+#[cfg(feature = "flash")]
+pub mod ram_flash;
 pub mod ring;
 pub mod script;
 pub mod semihosting;

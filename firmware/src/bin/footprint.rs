@@ -27,6 +27,8 @@ struct Memory {
     kept: [u8; 48],
     slots: [Slot; 2],
     received: [ReceiveSlot; 2],
+    #[cfg(feature = "flash")]
+    journal: [u8; 160],
 }
 
 #[cortex_m_rt::entry]
@@ -38,6 +40,8 @@ fn main() -> ! {
         kept: [0; 48],
         slots: [Slot::EMPTY; 2],
         received: [ReceiveSlot::EMPTY; 2],
+        #[cfg(feature = "flash")]
+        journal: [0; 160],
     });
     let painted = Painted::new();
     #[cfg(feature = "planted")]
@@ -58,6 +62,10 @@ fn main() -> ! {
 
 /// On a stack frame of its own, where the client lies before it is in its place.
 #[inline(never)]
+#[allow(
+    clippy::needless_update,
+    reason = "without the feature `flash` there are more fields"
+)]
 fn create(
     memory: &'static mut Memory,
 ) -> Option<(&'static mut Client<'static>, &'static mut [u8])> {
@@ -66,6 +74,8 @@ fn create(
         kept: &mut memory.kept,
         slots: &mut memory.slots,
         received: &mut memory.received,
+        #[cfg(feature = "flash")]
+        journal: &mut memory.journal,
         ..Lent::default()
     };
     let client = singleton!(: Client<'static> = Client::new(Config::default(), lent))?;
@@ -75,6 +85,15 @@ fn create(
 #[inline(never)]
 fn start(uart: Uart, clock: Millis, client: &mut Client<'_>, input: &mut [u8]) -> bool {
     finish(run(uart, clock, client, input))
+}
+
+/// The flash of the device, which is memory here, and how much of the memory it takes.
+#[cfg(feature = "flash")]
+fn flash() -> Option<mqtt_embedded::blocking::Flash<firmware::ram_flash::RamFlash, 64, 6>> {
+    let flash = firmware::ram_flash::RamFlash::take()?;
+    let range = flash.range();
+    tell("pages", range.end);
+    mqtt_embedded::blocking::Flash::new(flash, range).ok()
 }
 
 /// The same text for both kinds of connections.
@@ -88,11 +107,20 @@ macro_rules! run {
         ) -> Result<(), Error<T::Error>> {
             const TOPIC: TopicName<'static> = TopicName::from_static("fp");
             const FILTER: TopicFilter<'static> = TopicFilter::from_static("fp");
+            #[cfg(feature = "flash")]
+            let Some(mut flash) = flash() else {
+                exit(false)
+            };
+            #[cfg(feature = "flash")]
+            flash.restore(client)?;
+            #[cfg_attr(feature = "flash", allow(unused_mut))]
             let mut connection = {
                 let mut connect = Connect::new(VERSION, "fp");
                 connect.keep_alive = 1;
                 <$connection>::new(uart, client, input, clock, &connect)?
             };
+            #[cfg(feature = "flash")]
+            let mut connection = connection.with_flash(&mut flash);
             let mut ends = 0_u32;
             loop {
                 let now = connection.now();
@@ -235,18 +263,18 @@ mod everything {
     }
 }
 
-#[cfg(not(feature = "asynch"))]
+#[cfg(not(any(feature = "asynch", feature = "flash")))]
 unsafe extern "C" {
     fn a_panic_is_reachable() -> !;
 }
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
-    // A future can be polled once too often, so every one of them can panic.
-    #[cfg(feature = "asynch")]
+    // A future can be polled once too often, so every one of them can panic. `sequential-storage` has assertions.
+    #[cfg(any(feature = "asynch", feature = "flash"))]
     exit(false);
     // SAFETY: there is no such function. If this is reachable, the image does not link.
-    #[cfg(not(feature = "asynch"))]
+    #[cfg(not(any(feature = "asynch", feature = "flash")))]
     unsafe {
         a_panic_is_reachable()
     }

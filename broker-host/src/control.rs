@@ -27,6 +27,8 @@ const COMMANDS: usize = 1_024;
 pub struct Control {
     commands: mpsc::Sender<Command>,
     peers: Peers,
+    /// The controls of the other shards, if this is the control of a broker with several ones.
+    others: Arc<[Self]>,
 }
 
 /// The receiving end of a [`Control`], for the host.
@@ -83,6 +85,7 @@ pub fn control() -> (Control, Commands) {
     let control = Control {
         commands: sender,
         peers: peers.clone(),
+        others: Arc::default(),
     };
     let commands = Commands {
         commands: receiver,
@@ -92,6 +95,21 @@ pub fn control() -> (Control, Commands) {
 }
 
 impl Control {
+    /// Returns the control of the broker whose first shard has this control.
+    #[cfg(feature = "files")]
+    pub(crate) fn with(self, others: Vec<Self>) -> Self {
+        Self {
+            others: others.into(),
+            ..self
+        }
+    }
+
+    /// Returns the senders of commands to all shards.
+    fn shards(&self) -> impl Iterator<Item = &mpsc::Sender<Command>> {
+        let others = self.others.iter().map(|other| &other.commands);
+        std::iter::once(&self.commands).chain(others)
+    }
+
     /// Gives the decision after [`Verdict::Later`] of a hook. Waits while a thousand commands wait.
     pub async fn decide(&self, connection: ConnectionId, verdict: Verdict) {
         // A host that has ended needs no decisions.
@@ -120,18 +138,22 @@ impl Control {
         };
         let mut packet = vec![0; publish.encoded_len(Version::V5)?];
         publish.encode(Version::V5, &mut packet)?;
-        let _ = self
-            .commands
-            .send(Command::Publish(packet, message.qos))
-            .await;
+        for shard in self.shards() {
+            let command = Command::Publish(packet.clone(), message.qos);
+            let _ = shard.send(command).await;
+        }
         Ok(())
     }
 
     /// Ends the connection of a client. Returns `false` if the client is not connected.
     pub async fn disconnect(&self, client_id: &str, reason: ReasonCode) -> bool {
-        let (sender, receiver) = oneshot::channel();
-        let command = Command::Disconnect(client_id.to_owned(), reason, sender);
-        self.commands.send(command).await.is_ok() && receiver.await.unwrap_or(false)
+        let mut was_connected = false;
+        for shard in self.shards() {
+            let (sender, receiver) = oneshot::channel();
+            let command = Command::Disconnect(client_id.to_owned(), reason, sender);
+            was_connected |= shard.send(command).await.is_ok() && receiver.await.unwrap_or(false);
+        }
+        was_connected
     }
 
     /// Returns the peer of a connection; `None` if the connection has ended. Hooks call it when a client connects.
@@ -142,17 +164,25 @@ impl Control {
 
     /// Returns the statistics of the broker; `None` if the host has ended.
     pub async fn statistics(&self) -> Option<Statistics> {
-        let (sender, receiver) = oneshot::channel();
-        self.commands.send(Command::Statistics(sender)).await.ok()?;
-        receiver.await.ok()
+        let mut all = Vec::new();
+        for shard in self.shards() {
+            let (sender, receiver) = oneshot::channel();
+            shard.send(Command::Statistics(sender)).await.ok()?;
+            all.push(receiver.await.ok()?);
+        }
+        Some(Statistics::of_all(&all))
     }
 
     /// Returns the connected clients, at most `most` of them; `None` if the host has ended.
     pub async fn clients(&self, most: usize) -> Option<Vec<Connected>> {
-        let (sender, receiver) = oneshot::channel();
-        let command = Command::Clients(most, sender);
-        self.commands.send(command).await.ok()?;
-        receiver.await.ok()
+        let mut all = Vec::new();
+        for shard in self.shards() {
+            let (sender, receiver) = oneshot::channel();
+            let command = Command::Clients(most.saturating_sub(all.len()), sender);
+            shard.send(command).await.ok()?;
+            all.extend(receiver.await.ok()?);
+        }
+        Some(all)
     }
 
     /// Serves a connection that the program has accepted, with these layers over the socket.
@@ -164,18 +194,29 @@ impl Control {
 
     /// Replaces the limits as [`Broker::configure`](mqtt_broker::Broker::configure) does, and calls `change` with the hooks. Both
     /// happen between two packets, so that both apply to each client at the same time. Returns `false`, and changes nothing, if
-    /// the host has ended or its hooks are not an `H`.
+    /// the host has ended or its hooks are not an `H`. With several threads, one thread after the other changes, and each has its part
+    /// of the limits ([`Config::of_shard`]).
     pub async fn configure<H: Hooks + 'static>(
         &self,
         config: Config,
-        change: impl FnOnce(&mut H) + Send + 'static,
+        change: impl FnOnce(&mut H) + Clone + Send + 'static,
     ) -> bool {
-        let change = Change(Box::new(|hooks| {
-            hooks.downcast_mut::<H>().map(change).is_some()
-        }));
-        let (sender, receiver) = oneshot::channel();
-        let command = Command::Configure(Box::new(config), change, sender);
-        self.commands.send(command).await.is_ok() && receiver.await.unwrap_or(false)
+        let shards = u8::try_from(self.others.len() + 1).unwrap_or(u8::MAX);
+        let mut all = true;
+        for shard in self.shards() {
+            let change = change.clone();
+            let change = Change(Box::new(|hooks| {
+                hooks.downcast_mut::<H>().map(change).is_some()
+            }));
+            let (sender, receiver) = oneshot::channel();
+            let config = match shards {
+                1 => config.clone(),
+                _ => config.of_shard(shards),
+            };
+            let command = Command::Configure(Box::new(config), change, sender);
+            all &= shard.send(command).await.is_ok() && receiver.await.unwrap_or(false);
+        }
+        all
     }
 }
 
@@ -184,6 +225,7 @@ pub(crate) async fn obey<H: Hooks + 'static>(
     shared: Rc<RefCell<Shared<H>>>,
     mut commands: Commands,
 ) {
+    crate::shards::all_ready(&shared).await;
     while let Some(command) = commands.commands.recv().await {
         let mut state = shared.borrow_mut();
         let now = state.now();

@@ -90,6 +90,12 @@ pub enum Error {
     /// The store failed while the broker ran. All that clients were told is stored.
     #[error("the store failed")]
     StoreFailed(#[source] crate::StoreFailed),
+    /// The system has no thread for a part of the clients.
+    #[error("a thread cannot start")]
+    Thread(#[source] io::Error),
+    /// A thread ended by a defect of the program, and so the broker does.
+    #[error("a thread of the broker has ended")]
+    ThreadEnded,
     /// The name cannot be in a user file.
     #[error(
         "user {0:?}: must not be empty, begin with # nor contain a colon, a control character or spaces around it"

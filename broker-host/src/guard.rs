@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use mqtt_broker::{ClientInfo, ConnectionId, Ending, Hooks, Memory, Observation, Verdict};
+use mqtt_broker::{
+    ClientInfo, ConnectionId, Ending, Hooks, Memory, Observation, Statistics, Verdict,
+};
 use mqtt_proto::{Connect, ReasonCode, TopicFilter, TopicName};
 use tokio::time::Instant;
 use tracing::field::DisplayValue;
@@ -13,6 +16,7 @@ use crate::checks::{Added, Check, PasswordChecks};
 use crate::logging::{Quota, cut};
 use crate::memory::memory;
 use crate::random::random;
+use crate::shards::Whole;
 use crate::users::Users;
 use crate::{Acl, Control, Error};
 
@@ -56,6 +60,8 @@ pub struct Guard {
     control: Control,
     checks: PasswordChecks,
     quota: Quota,
+    /// The counts of all shards, and the number of this one, if there are several.
+    pub(crate) board: Option<(u8, Arc<Whole>)>,
     /// The next number if the system returns none: it is drawn at the start and counted up.
     seed: u128,
 }
@@ -81,6 +87,7 @@ impl Guard {
             control,
             checks: PasswordChecks::new(WAITING),
             quota: Quota::new(),
+            board: None,
             seed: u128::from_le_bytes(random()?),
         })
     }
@@ -204,6 +211,13 @@ impl Hooks for Guard {
 
     fn memory(&self) -> Option<Memory> {
         memory()
+    }
+
+    fn statistics(&mut self, own: Statistics) -> Statistics {
+        match &self.board {
+            Some((shard, whole)) => whole.statistics(*shard, own),
+            None => own,
+        }
     }
 
     fn observe(&mut self, observation: &Observation<'_>) {

@@ -23,6 +23,8 @@ use crate::control::{Commands, obey};
 use crate::descriptors;
 use crate::listener::{Listener, accept};
 use crate::peer::Peer;
+#[cfg(any(unix, feature = "files"))]
+use crate::shards::Seat;
 use crate::shared::{Shared, tick};
 use crate::sockets;
 #[cfg(feature = "store")]
@@ -53,6 +55,9 @@ pub struct Host<H> {
     pub(crate) shared: Rc<RefCell<Shared<H>>>,
     /// The commands, until `run` executes them.
     commands: RefCell<Option<Commands>>,
+    /// This shard among others, until `run` opens its links.
+    #[cfg(unix)]
+    seat: RefCell<Option<Seat>>,
 }
 
 impl<H: Hooks + 'static> Host<H> {
@@ -67,7 +72,26 @@ impl<H: Hooks + 'static> Host<H> {
                 commands.peers.clone(),
             ))),
             commands: RefCell::new(Some(commands)),
+            #[cfg(unix)]
+            seat: RefCell::new(None),
         }
+    }
+
+    /// Makes a host of one shard.
+    #[cfg(feature = "files")]
+    pub(crate) fn of_shard(config: Config, hooks: H, commands: Commands, seat: Seat) -> Self {
+        let host = Self::new(config, hooks, commands);
+        #[cfg(unix)]
+        {
+            let mut shared = host.shared.borrow_mut();
+            shared.broker.start_links(seat.own, seat.count());
+            shared.member = Some(Box::new(seat.member()));
+        }
+        #[cfg(unix)]
+        host.seat.replace(Some(seat));
+        #[cfg(not(unix))]
+        drop(seat);
+        host
     }
 
     /// Makes a host with a store, like [`Self::new`]: the broker continues the stored sessions and messages, and its answers to
@@ -138,6 +162,10 @@ impl<H: Hooks + 'static> Host<H> {
         local
             .run_until(async {
                 spawn_local(sockets::serve(Rc::clone(shared)));
+                #[cfg(unix)]
+                if let Some(seat) = self.seat.take() {
+                    seat.start(shared);
+                }
                 for listener in listeners {
                     spawn_local(accept(Rc::clone(shared), listener.into()));
                 }

@@ -14,6 +14,12 @@ mod network;
 mod peer;
 #[cfg(unix)]
 mod shaking;
+#[cfg_attr(not(unix), path = "no_shards.rs")]
+#[cfg_attr(
+    not(feature = "files"),
+    allow(dead_code, reason = "only settings make several shards")
+)]
+mod shards;
 mod shared;
 pub mod signals;
 #[cfg_attr(not(unix), path = "no_sockets.rs")]
@@ -59,6 +65,8 @@ mod random;
 mod reload;
 #[cfg(feature = "files")]
 mod settings;
+#[cfg(feature = "files")]
+mod threads;
 #[cfg(feature = "files")]
 mod units;
 #[cfg(feature = "files")]

@@ -100,6 +100,10 @@ pub(crate) struct Link {
     failed: bool,
     /// Whether the client has closed the connection and reads no more. What it sent before may still be here.
     is_deaf: bool,
+    /// Whether the client is of this shard, as far as is known.
+    is_settled: bool,
+    /// The other shard that has the session of the client.
+    owner: Option<u8>,
     /// The length of the packet that `rest` begins with, if it is known.
     needed: u32,
     /// How many bytes were discarded since the connection ended.
@@ -117,9 +121,42 @@ impl Link {
             shut_down: false,
             failed: false,
             is_deaf: false,
+            is_settled: true,
+            owner: None,
             needed: 0,
             discarded: 0,
         }
+    }
+
+    /// Makes the state of a connection whose client may be of another shard.
+    #[cfg(unix)]
+    pub(crate) fn unsettled(id: ConnectionId) -> Self {
+        Self {
+            is_settled: false,
+            ..Self::new(id)
+        }
+    }
+
+    /// Makes the state of a connection of which another shard has read these bytes.
+    #[cfg(unix)]
+    pub(crate) fn arrived(id: ConnectionId, input: BytesMut) -> Self {
+        Self {
+            rest: input,
+            blocked: true,
+            ..Self::new(id)
+        }
+    }
+
+    /// Returns the shard that has the session of the client, if it is another one.
+    #[cfg(unix)]
+    pub(crate) const fn owner(&self) -> Option<u8> {
+        self.owner
+    }
+
+    /// Returns the bytes for that shard.
+    #[cfg(unix)]
+    pub(crate) fn into_input(self) -> BytesMut {
+        self.rest
     }
 
     /// Returns whether nothing waits for the broker that was read before.
@@ -262,12 +299,17 @@ impl Link {
     /// Passes the read bytes to the broker, if the last call left none.
     fn take<H: Hooks>(&mut self, shared: &mut Shared<H>, bytes: &[u8]) {
         let is_new = !shared.broker.is_accepted(self.id);
+        if is_new && self.belongs_elsewhere(shared, bytes) {
+            self.rest.extend_from_slice(bytes);
+            return;
+        }
         let other = is_new.then(|| other_protocol(bytes)).flatten();
         if other.is_some() {
             // The broker only knows that the bytes are no CONNECT.
             shared.peers.set_told(self.id, true);
         }
         let consumed = self.receive(shared, bytes);
+        self.is_settled |= consumed > 0;
         if let Some(other) = other {
             let is_over = shared.broker.is_closing(self.id);
             shared.peers.set_told(self.id, is_over);
@@ -278,6 +320,18 @@ impl Link {
         let rest = bytes.get(consumed..).unwrap_or_default();
         shared.broker.has_kept(rest.len());
         self.rest.extend_from_slice(rest);
+    }
+
+    /// Returns whether another shard has the session of the client, and ends the turn if so.
+    fn belongs_elsewhere<H: Hooks>(&mut self, shared: &Shared<H>, input: &[u8]) -> bool {
+        if self.is_settled || shared.broker.is_closing(self.id) {
+            return false;
+        }
+        self.owner = shared.broker.owner_of(input);
+        if self.owner.is_some() {
+            (self.blocked, self.yields) = (true, true);
+        }
+        self.owner.is_some()
     }
 
     /// Makes room for the rest of a packet of which an eighth is here: its bytes are moved at most once more, and a client that only
@@ -294,7 +348,13 @@ impl Link {
     fn take_rest<H: Hooks>(&mut self, shared: &mut Shared<H>) {
         let mut rest = std::mem::take(&mut self.rest);
         let input = rest.get(self.taken..).unwrap_or_default();
-        self.taken += self.receive(shared, input);
+        if !self.is_settled && self.belongs_elsewhere(shared, input) {
+            self.rest = rest;
+            return;
+        }
+        let consumed = self.receive(shared, input);
+        self.is_settled |= consumed > 0;
+        self.taken += consumed;
         // The accepted bytes are removed once, after any number of turns.
         if self.taken >= rest.len() {
             self.taken = 0;

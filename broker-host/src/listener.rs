@@ -160,6 +160,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts connections until the future is dropped.
 pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, listener: Listener) {
+    crate::shards::all_ready(&shared).await;
     let is_plain = listener.layers.is_plain();
     let handshakes = Arc::clone(&shared.borrow().handshakes);
     #[cfg(feature = "files")]

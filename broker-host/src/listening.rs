@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 
+use mqtt_store::Store;
 use tracing::{error, warn};
 
 use crate::binding::{Bound, SocketFile};
 use crate::engine::{OpenEngine, Ownership};
 use crate::host::StoreFailed;
+use crate::random::random;
 use crate::reload::{Access, Reloader};
+use crate::threads::Threads;
 use crate::{Control, Error, Guard, Host, Listener, Settings};
 
 /// A broker that listens but does not accept connections yet. [`Settings::listen`] makes it, and [`Self::run`] serves.
@@ -18,6 +21,7 @@ pub struct Listening {
     files: Vec<SocketFile>,
     control: Control,
     reloader: Reloader,
+    threads: Threads,
     ownership: Ownership,
 }
 
@@ -41,7 +45,7 @@ impl Settings {
         let logins = access.logins_only();
         let store = engine.as_mut().and_then(OpenEngine::take_store);
         // The store first: a broker that cannot start with it must not say that it listens.
-        let (host, control) = self.host(access, store)?;
+        let (host, control, threads) = self.hosts(access, store).await?;
         let bound = self.bound(&logins).await?;
         if let Some(most) = self.handshakes {
             host.limit_handshakes(most);
@@ -56,8 +60,26 @@ impl Settings {
             files,
             control,
             reloader,
+            threads,
             ownership: engine.map(OpenEngine::into_ownership).unwrap_or_default(),
         })
+    }
+}
+
+impl Settings {
+    /// Makes the host of the present thread, with the control of all, and the threads of the others.
+    async fn hosts(
+        &self,
+        access: Access,
+        store: Option<Store>,
+    ) -> Result<(Host<Guard>, Control, Threads), Error> {
+        let hash_key = u64::from_le_bytes(random()?);
+        let (threads, seat, others) = Threads::start(self, &access, hash_key).await?;
+        let (host, control) = match seat {
+            Some(seat) => self.host_of_shard(access, hash_key, seat)?,
+            None => self.host(access, store)?,
+        };
+        Ok((host, control.with(others), threads))
     }
 }
 
@@ -90,6 +112,7 @@ impl Listening {
             files,
             control,
             reloader,
+            mut threads,
             ownership,
         } = self;
         drop((control, reloader));
@@ -99,17 +122,23 @@ impl Listening {
                 () = stop => {}
                 failure = ownership.lost() => {
                     error!(why = %failure, "this process is not the owner any more; all connections end");
+                    lost = Some(Error::StoreFailed(StoreFailed(failure)));
+                }
+                failure = threads.any_ended() => {
+                    error!(why = %failure, "a part of the clients is not served; all connections end");
                     lost = Some(failure);
                 }
             }
             warn!("shutting down");
+            threads.stop();
         };
         host.run(listeners, stop).await;
         drop(files);
-        let closed = host.close();
+        let closed = host.close().map_err(Error::StoreFailed);
+        let others = threads.join().await;
         match lost {
-            Some(failure) => Err(Error::StoreFailed(StoreFailed(failure))),
-            None => closed.map_err(Error::StoreFailed),
+            Some(failure) => Err(failure),
+            None => closed.and(others),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Makes a host with the store of the settings.
 
+use std::sync::Arc;
+
 use mqtt_store::{Config, Durability, OpenError, Store};
 use tracing::{info, warn};
 
 use crate::random::random;
 use crate::reload::Access;
+use crate::shards::Seat;
 use crate::{Control, Error, Guard, Host, Settings, control};
 
 /// The words of the settings for the handling of a damaged store.
@@ -72,6 +75,23 @@ impl Settings {
         let made = self.host_with(access, store)?;
         info!(dir = %dir.display(), %durability, "sessions, queues and retained messages are stored");
         Ok(made)
+    }
+
+    /// Makes the host of one of several shards.
+    pub(crate) fn host_of_shard(
+        &self,
+        access: Access,
+        hash_key: u64,
+        seat: Seat,
+    ) -> Result<(Host<Guard>, Control), Error> {
+        let (control, commands) = control();
+        let mut guard = Guard::new(control.clone())?;
+        access.of_shard(seat.count()).apply(&mut guard);
+        guard.board = Some((seat.own, Arc::clone(&seat.whole)));
+        let mut config = self.config().of_shard(seat.count());
+        config.hash_key = hash_key;
+        let host = Host::of_shard(config, guard, commands, seat);
+        Ok((host, control))
     }
 
     fn host_with(

@@ -80,11 +80,10 @@ impl Peers {
         }
     }
 
-    /// Forgets the peer of a closed connection.
-    pub(crate) fn forget(&self, id: ConnectionId) {
-        if let Some(place) = self.places().get_mut(id.index()) {
-            *place = None;
-        }
+    /// Forgets the peer of a closed connection, and returns it.
+    pub(crate) fn forget(&self, id: ConnectionId) -> Option<Peer> {
+        let place = self.places().get_mut(id.index())?.take();
+        place.map(|(_, peer)| peer)
     }
 }
 

@@ -51,12 +51,13 @@ impl Reloader {
         let (listeners, all_same) = same_addresses(&present, settings)?;
         let fixed = fixed_but_changed(&self.started, settings, &listeners, all_same)?;
         let (wanted, own) = (settings.clone(), listeners.clone());
+        let shards = self.started.shards();
         #[cfg(feature = "tls")]
         let numbers: Vec<_> = self.tls.iter().map(|(number, _)| *number).collect();
         let read = spawn_blocking(move || {
             wanted.check()?;
             let config = wanted.config();
-            let access = Access::read(&wanted, &own)?;
+            let access = Access::read(&wanted, &own)?.of_shard(shards);
             #[cfg(feature = "tls")]
             let tls = certificates(&own, &numbers)?;
             #[cfg(not(feature = "tls"))]
@@ -143,6 +144,7 @@ fn fixed_but_changed(
     };
     let fixed = [
         ("bind", moved),
+        ("threads", started.shards() != wanted.shards()),
         ("durability", started.durability != wanted.durability),
         ("health", started.health != wanted.health),
         (
@@ -185,7 +187,7 @@ fn is_on_other_engine(started: &Settings, wanted: &Settings) -> bool {
 }
 
 /// The users and rules of the files in the settings.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Access {
     /// The users of each listener by its number, and whether clients may connect without a user name; the first entry is for all
     /// listeners.
@@ -224,6 +226,13 @@ impl Access {
             acl: settings.acl_file.as_deref().map(Acl::read).transpose()?,
             password_queue: settings.password_queue,
         })
+    }
+
+    /// Returns the same for one of several shards, which divide the queue of passwords.
+    pub(crate) fn of_shard(mut self, shards: u8) -> Self {
+        let most = self.password_queue.unwrap_or(WAITING);
+        self.password_queue = Some(most.div_ceil(usize::from(shards.max(1))));
+        self
     }
 
     /// Returns the logins, for [`Self::protects`].

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mqtt_broker::Config;
+use mqtt_broker::{Config, MOST_SHARDS};
 use mqtt_proto::Version;
 use serde::Deserialize;
 
@@ -140,6 +140,9 @@ settings! {
     /// Number of probes without an answer that end a connection. Default 6
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
     tcp_keep_alive_probes: u8,
+    /// Number of threads that serve clients, each with a part of them; from 1 to 64. Default 1
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
+    threads: usize,
     /// Address of this machine for /health and /metrics over HTTP. Default: none
     #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS"))]
     health: SocketAddr,
@@ -395,6 +398,7 @@ impl Settings {
             .chain(self.zero_address_limits())
             .chain(self.impossible_keep_alive())
             .chain(words)
+            .chain(self.impossible_threads())
             .find(|(is_wrong, ..)| *is_wrong)
         {
             Some((_, name, why)) => Err(Error::Setting { name, why }),
@@ -451,6 +455,28 @@ impl Settings {
                     .is_some_and(|n| n == 0 || n > 127),
                 "tcp-keep-alive-probes",
                 "must be from 1 to 127",
+            ),
+        ]
+    }
+
+    fn impossible_threads(&self) -> [Checked; 3] {
+        let several = self.threads.is_some_and(|number| number > 1);
+        [
+            (
+                self.threads
+                    .is_some_and(|number| number == 0 || number > usize::from(MOST_SHARDS)),
+                "threads",
+                "must be from 1 to 64",
+            ),
+            (
+                several && !cfg!(unix),
+                "threads",
+                "must be 1 on this system: only Unix has several",
+            ),
+            (
+                several && (self.engine.is_some() || self.store.is_some()),
+                "threads",
+                "must be 1 with a store or an engine",
             ),
         ]
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 #[cfg(feature = "files")]
 use mqtt_broker::TooManyConnections;
-use mqtt_broker::{Broker, Config, ConnectionId, Hooks};
+use mqtt_broker::{Broker, Config, ConnectionId, Elsewhere, Hooks};
 use mqtt_session::Instant;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
@@ -49,6 +49,9 @@ pub(crate) struct Shared<H> {
     full_at: Option<tokio::time::Instant>,
     /// Whether connections are being served one after the other.
     in_turn: bool,
+    /// This shard among the others, if there are others.
+    #[cfg(unix)]
+    pub(crate) member: Option<Box<crate::shards::Member>>,
     /// The thread that stores the broker's records, if they are stored.
     #[cfg(feature = "store")]
     pub(crate) storage: Option<crate::storage::Storage>,
@@ -71,6 +74,8 @@ impl<H: Hooks> Shared<H> {
             #[cfg(feature = "files")]
             full_at: None,
             in_turn: false,
+            #[cfg(unix)]
+            member: None,
             #[cfg(feature = "store")]
             storage: None,
         }
@@ -136,8 +141,24 @@ impl<H: Hooks> Shared<H> {
 
     /// Adds a connection, unless there are too many.
     pub(crate) fn open(&mut self, peer: Peer) -> Option<ConnectionId> {
+        let elsewhere = self.elsewhere(&peer);
+        self.open_beside(peer, elsewhere)
+    }
+
+    /// Adds a connection that another shard has accepted and counted.
+    #[cfg(unix)]
+    pub(crate) fn open_here(&mut self, peer: Peer) -> Option<ConnectionId> {
+        let source = peer.source;
+        let id = self.open_beside(peer, Elsewhere::default());
+        if let (Some(member), None) = (&self.member, id) {
+            member.closed(source);
+        }
+        id
+    }
+
+    fn open_beside(&mut self, peer: Peer, elsewhere: Elsewhere) -> Option<ConnectionId> {
         let now = self.now();
-        let opened = self.broker.open_from(peer.source, now);
+        let opened = self.broker.open_beside(peer.source, elsewhere, now);
         #[cfg(feature = "files")]
         self.log_full(&peer, opened.as_ref().err());
         let id = opened.ok();
@@ -145,6 +166,27 @@ impl<H: Hooks> Shared<H> {
             self.connections += 1;
             self.peers.set(id, peer);
         }
+        self.wake(None);
+        id
+    }
+
+    #[cfg(unix)]
+    fn elsewhere(&self, peer: &Peer) -> Elsewhere {
+        let member = self.member.as_ref();
+        member.map_or_else(Elsewhere::default, |own| own.elsewhere(peer.source))
+    }
+
+    #[cfg(not(unix))]
+    fn elsewhere(&self, _: &Peer) -> Elsewhere {
+        Elsewhere::default()
+    }
+
+    /// Opens the link to another shard.
+    #[cfg(unix)]
+    pub(crate) fn open_link(&mut self, to: u8) -> Option<ConnectionId> {
+        let now = self.now();
+        let id = self.broker.open_link(to, now);
+        self.connections += usize::from(id.is_some());
         self.wake(None);
         id
     }
@@ -174,7 +216,24 @@ impl<H: Hooks> Shared<H> {
     pub(crate) fn closed(&mut self, id: ConnectionId) {
         let now = self.now();
         self.broker.closed(id, now);
+        let peer = self.peers.forget(id);
+        #[cfg(unix)]
+        if let (Some(member), Some(peer)) = (&self.member, peer) {
+            member.closed(peer.source);
+        }
+        self.has_closed(id);
+    }
+
+    /// Forgets a connection that goes to another shard.
+    #[cfg(unix)]
+    pub(crate) fn moved(&mut self, id: ConnectionId) {
+        let now = self.now();
+        self.broker.moved(id, now);
         self.peers.forget(id);
+        self.has_closed(id);
+    }
+
+    fn has_closed(&mut self, id: ConnectionId) {
         if let Some(place) = self.wakers.get_mut(id.index()) {
             *place = None;
         }
@@ -189,6 +248,10 @@ impl<H: Hooks> Shared<H> {
 
     /// Ends all connections.
     pub(crate) fn shut_down(&mut self) {
+        #[cfg(unix)]
+        if let Some(member) = &mut self.member {
+            member.end();
+        }
         let now = self.now();
         self.broker.shut_down(now);
         self.wake(None);

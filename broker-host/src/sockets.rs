@@ -20,6 +20,7 @@ use crate::link::{LINGER, Link, READ, ServeResult};
 use crate::listener::Accepted;
 use crate::peer::Peer;
 use crate::shaking::{Shaker, Step};
+use crate::shards::Moved;
 use crate::shared::{Shared, wake_after_poll};
 use crate::staged::Staged;
 use crate::stream::Stream;
@@ -102,18 +103,24 @@ impl Sockets {
 
     fn add(
         &mut self,
-        id: ConnectionId,
+        link: Link,
         accepted: Accepted,
         staged: Option<Box<Staged>>,
     ) -> io::Result<()> {
         let registry = self.registry.as_ref().ok_or(ErrorKind::NotConnected)?;
-        let stream = Stream::new(accepted, registry, Token(id.index()))?;
+        let stream = Stream::new(accepted, registry, Token(link.id.index()))?;
+        self.place(link, stream, staged);
+        Ok(())
+    }
+
+    fn place(&mut self, link: Link, stream: Stream, staged: Option<Box<Staged>>) {
+        let id = link.id;
         if id.index() >= self.places.len() {
             self.places.resize_with(id.index() + 1, || None);
         }
         if let Some(place) = self.places.get_mut(id.index()) {
             *place = Some(Socket {
-                link: Link::new(id),
+                link,
                 stream,
                 staged,
                 lingers: false,
@@ -126,7 +133,6 @@ impl Sockets {
                 gathers: false,
             });
         }
-        Ok(())
     }
 }
 
@@ -156,10 +162,38 @@ pub(crate) fn accepted<H: Hooks + 'static>(
     }
     let mut shared = shared.borrow_mut();
     // If there are too many connections, the stream is closed.
-    if let Some(id) = shared.open(peer)
-        && shared.sockets.add(id, accepted, staged).is_err()
-    {
-        shared.closed(id);
+    if let Some(id) = shared.open(peer) {
+        let link = match shared.member.is_some() {
+            true => Link::unsettled(id),
+            false => Link::new(id),
+        };
+        if shared.sockets.add(link, accepted, staged).is_err() {
+            shared.closed(id);
+        }
+    }
+}
+
+/// Adds a connection that another shard has accepted.
+pub(crate) fn arrived<H: Hooks>(shared: &Rc<RefCell<Shared<H>>>, moved: Moved) {
+    let mut shared = shared.borrow_mut();
+    let Moved {
+        mut stream,
+        staged,
+        peer,
+        input,
+    } = moved;
+    let Some(id) = shared.open_here(peer) else {
+        return;
+    };
+    let registry = shared.sockets.registry.as_ref();
+    let added = registry.map(|registry| stream.register(registry, Token(id.index())));
+    match added {
+        Some(Ok(())) => {
+            let link = Link::arrived(id, input);
+            shared.sockets.place(link, stream, staged);
+            shared.sockets.is_ready(id);
+        }
+        _ => shared.closed(id),
     }
 }
 
@@ -451,6 +485,12 @@ impl<H: Hooks> Poller<H> {
             true => LONG_FOR,
             false => socket.long_for.saturating_sub(1),
         };
+        if turn == ServeResult::HasMore
+            && let Some(owner) = socket.link.owner()
+        {
+            move_to(owner, shared, socket);
+            return;
+        }
         if turn == ServeResult::Over {
             drop(socket);
             shared.closed(id);
@@ -498,6 +538,24 @@ impl<H: Hooks> Poller<H> {
             ServeResult::Waits if has_more => ServeResult::HasMore,
             turn => turn,
         }
+    }
+}
+
+/// Passes a connection to the shard that has the session of its client.
+fn move_to<H: Hooks>(owner: u8, shared: &mut Shared<H>, mut socket: Socket) {
+    let id = socket.link.id;
+    let peer = shared.peers.get(id).unwrap_or_default();
+    let registry = shared.sockets.registry.as_ref();
+    let is_free = registry.is_some_and(|registry| socket.stream.deregister(registry).is_ok());
+    shared.moved(id);
+    if let Some(member) = shared.member.as_ref().filter(|_| is_free) {
+        let moved = Moved {
+            stream: socket.stream,
+            staged: socket.staged,
+            peer,
+            input: socket.link.into_input(),
+        };
+        member.pass_on(moved, owner);
     }
 }
 

@@ -37,20 +37,37 @@ impl Stream {
             ends: false,
         })
     }
+
+    /// Registers a socket that another thread has deregistered from its poll.
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.socket {
+            Socketed::Tcp(stream) => registry.register(stream, token, BOTH),
+            Socketed::Unix(stream) => registry.register(stream, token, BOTH),
+        }
+    }
+
+    pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match &mut self.socket {
+            Socketed::Tcp(stream) => registry.deregister(stream),
+            Socketed::Unix(stream) => registry.deregister(stream),
+        }
+    }
 }
+
+/// What the poll tells about a socket.
+const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 impl Socketed {
     fn new(accepted: Accepted, registry: &Registry, token: Token) -> io::Result<Self> {
-        let both = Interest::READABLE | Interest::WRITABLE;
         Ok(match accepted {
             Accepted::Tcp(stream) => {
                 let mut stream = mio::net::TcpStream::from_std(stream.into_std()?);
-                registry.register(&mut stream, token, both)?;
+                registry.register(&mut stream, token, BOTH)?;
                 Self::Tcp(stream)
             }
             Accepted::Unix(stream) => {
                 let mut stream = mio::net::UnixStream::from_std(stream.into_std()?);
-                registry.register(&mut stream, token, both)?;
+                registry.register(&mut stream, token, BOTH)?;
                 Self::Unix(stream)
             }
         })

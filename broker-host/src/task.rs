@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+#[cfg(unix)]
+use mqtt_broker::ConnectionId;
 use mqtt_broker::Hooks;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::spawn_local;
@@ -50,6 +52,23 @@ pub(crate) fn connection<H: Hooks, T: AsyncRead + AsyncWrite + Unpin>(
     });
     // If there is no room for the connection, the future is ready at once and the transport is closed.
     poll_fn(move |cx| task.as_mut().map_or(Poll::Ready(()), |task| task.poll(cx)))
+}
+
+/// Serves an open link to another shard until it has ended.
+#[cfg(unix)]
+pub(crate) fn linked<H: Hooks, T: AsyncRead + AsyncWrite + Unpin>(
+    shared: Rc<RefCell<Shared<H>>>,
+    transport: T,
+    id: ConnectionId,
+) -> impl Future<Output = ()> {
+    let mut task = Task {
+        shared,
+        link: Link::new(id),
+        transport,
+        staged: None,
+        lingers: None,
+    };
+    poll_fn(move |cx| task.poll(cx))
 }
 
 /// A connection with a separate task.

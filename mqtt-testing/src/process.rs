@@ -43,6 +43,19 @@ pub fn shows(ended: &Ended, texts: &[&str]) {
     }
 }
 
+/// Returns the arguments for several threads, if the variable `MQTT_TEST_THREADS` has their number and the program is a broker that can
+/// have several: so the tests of programs run once with one thread and once with several.
+fn threads(arguments: &[&str]) -> Vec<String> {
+    let only_one = ["--import", "--store", "--engine", "--threads"];
+    let is_broker = arguments.first() == Some(&"broker");
+    match std::env::var("MQTT_TEST_THREADS") {
+        Ok(number) if is_broker && !arguments.iter().any(|word| only_one.contains(word)) => {
+            vec!["--threads".to_owned(), number]
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Splits the arguments of a command line at spaces.
 #[must_use]
 pub fn words(line: &str) -> Vec<&str> {
@@ -112,6 +125,7 @@ impl Process {
     pub fn start(program: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(program)
             .args(arguments)
+            .args(threads(arguments))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -44,7 +44,7 @@ enum Who {
     Everyone,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Rules {
     allow: Tree,
     deny: Tree,
@@ -97,7 +97,7 @@ pub enum AclError {
 /// let (line, why) = Acl::parse("topic dney secret/#").unwrap_err();
 /// assert_eq!((line, why.to_string().as_str()), (1, r#"unknown access "dney": must be read, write, readwrite or deny"#));
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Acl {
     anonymous: Rules,
     users: HashMap<String, Rules>,

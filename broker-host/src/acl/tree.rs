@@ -19,7 +19,7 @@ enum Part {
     Client,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Node {
     children: HashMap<Box<str>, usize>,
     /// The levels with placeholders.
@@ -42,7 +42,7 @@ pub(super) enum Wanted {
 }
 
 /// The rules of one user, or of all clients, which either allow or deny.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
 }

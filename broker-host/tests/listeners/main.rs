@@ -62,6 +62,12 @@ impl Drop for Folder {
     }
 }
 
+/// Returns how many threads the brokers of these tests have, if the variable `MQTT_TEST_THREADS` says it.
+fn threads() -> Option<usize> {
+    let number = std::env::var("MQTT_TEST_THREADS").ok()?;
+    Some(number.parse().expect("a number"))
+}
+
 /// A broker with these settings. It runs while the story runs.
 struct Running {
     addresses: Vec<SocketAddr>,
@@ -73,6 +79,7 @@ impl Running {
     async fn start(mut settings: Settings, bind: &[&str]) -> Self {
         settings.bind = Some(bind.iter().map(|&bind| bind.to_owned()).collect());
         settings.statistics_interval = Some(0);
+        settings.threads = threads();
         let broker = settings.listen().await.unwrap();
         Self {
             addresses: broker.addresses().collect(),
@@ -205,6 +212,7 @@ async fn certificates_change_for_those_who_come_later() {
             let mut settings = settings;
             settings.bind = Some(vec!["mqtts://127.0.0.1:0".into()]);
             settings.statistics_interval = Some(0);
+            settings.threads = threads();
             let [trusts_old, trusts_new] = authorities.each_ref().map(trusting);
             let mut before = Client::tcp(addresses[0], tls(&trusts_old)).await;
             before.connect(Version::V5, "before").await;

@@ -1,0 +1,184 @@
+//! Runs the shards of a broker but the first one, each in a thread with a runtime of its own.
+
+use std::thread::JoinHandle;
+
+use mqtt_broker::MOST_SHARDS;
+use tokio::sync::{oneshot, watch};
+
+use crate::reload::Access;
+use crate::shards::{Seat, seats};
+use crate::{Control, Error, Listener, Settings};
+
+/// How many threads of a shard's runtime compare passwords.
+const BLOCKING: usize = 4;
+
+/// The threads of the other shards. They end when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    running: Vec<Running>,
+    stop: Option<watch::Sender<()>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    thread: JoinHandle<()>,
+    /// Why it ended.
+    ended: oneshot::Receiver<Result<(), Error>>,
+}
+
+impl Settings {
+    /// Returns how many shards there are.
+    pub(crate) fn shards(&self) -> u8 {
+        let threads = self.threads.unwrap_or(1);
+        u8::try_from(threads)
+            .unwrap_or(MOST_SHARDS)
+            .clamp(1, MOST_SHARDS)
+    }
+}
+
+impl Threads {
+    /// Starts a thread for each shard but the first one, whose seat it returns. There are no seats for a single shard. Also returns the
+    /// controls of the others.
+    pub(crate) async fn start(
+        settings: &Settings,
+        access: &Access,
+        hash_key: u64,
+    ) -> Result<(Self, Option<Seat>, Vec<Control>), Error> {
+        let shards = settings.shards();
+        if shards < 2 {
+            return Ok((Self::default(), None, Vec::new()));
+        }
+        let mut seats = seats(shards).into_iter();
+        let first = seats.next();
+        let (stop, stopped) = watch::channel(());
+        let (mut running, mut controls) = (Vec::new(), Vec::new());
+        for seat in seats {
+            let (made, control) = oneshot::channel();
+            let (end, ended) = oneshot::channel();
+            let shard = Shard {
+                settings: settings.clone(),
+                access: access.clone(),
+                hash_key,
+                seat,
+                stopped: stopped.clone(),
+            };
+            let thread = std::thread::Builder::new().name(format!("shard-{}", shard.seat.own));
+            let thread = thread.spawn(move || {
+                // The receiver is gone if the broker ends at once.
+                let _ = end.send(shard.run(made));
+            });
+            let thread = thread.map_err(Error::Thread)?;
+            running.push(Running { thread, ended });
+            // If it cannot be made, the thread tells why.
+            match control.await {
+                Ok(control) => controls.push(control),
+                Err(_) => return Err(why(running.pop()).await),
+            }
+        }
+        let stop = Some(stop);
+        Ok((Self { running, stop }, first, controls))
+    }
+
+    /// Returns when one of the threads has ended without being stopped.
+    pub(crate) async fn any_ended(&mut self) -> Error {
+        if self.running.is_empty() {
+            return std::future::pending().await;
+        }
+        let (mut ends, mut at) = (Vec::new(), 0);
+        for (place, running) in self.running.iter_mut().enumerate() {
+            ends.push((place, &mut running.ended));
+        }
+        let result = std::future::poll_fn(|cx| {
+            for (place, ended) in &mut ends {
+                if let std::task::Poll::Ready(result) = std::pin::Pin::new(&mut **ended).poll(cx) {
+                    at = *place;
+                    return std::task::Poll::Ready(result);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await;
+        // Its end is known.
+        drop(self.running.swap_remove(at));
+        error_of(result)
+    }
+
+    /// Lets all threads end.
+    pub(crate) fn stop(&mut self) {
+        self.stop = None;
+    }
+
+    /// Waits until all threads have ended.
+    ///
+    /// # Errors
+    /// The first error of a thread.
+    pub(crate) async fn join(mut self) -> Result<(), Error> {
+        self.stop();
+        let mut first = Ok(());
+        for running in self.running {
+            let ended = running.ended.await;
+            let ended = ended.unwrap_or(Err(Error::ThreadEnded));
+            first = first.and(ended);
+            // It sent its last value, and has nothing left to do.
+            let _ = running.thread.join();
+        }
+        first
+    }
+}
+
+/// Returns why a thread did not start.
+async fn why(running: Option<Running>) -> Error {
+    match running {
+        Some(running) => error_of(running.ended.await),
+        None => Error::ThreadEnded,
+    }
+}
+
+/// A thread ends with an error, or by a panic: it is not stopped.
+fn error_of(result: Result<Result<(), Error>, oneshot::error::RecvError>) -> Error {
+    match result {
+        Ok(Err(error)) => error,
+        _ => Error::ThreadEnded,
+    }
+}
+
+/// What the thread of a shard needs.
+struct Shard {
+    settings: Settings,
+    access: Access,
+    hash_key: u64,
+    seat: Seat,
+    stopped: watch::Receiver<()>,
+}
+
+impl Shard {
+    /// Makes the host, and serves until the broker ends.
+    fn run(self, made: oneshot::Sender<Control>) -> Result<(), Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING)
+            .build()
+            .map_err(Error::Thread)?;
+        let done = runtime.block_on(self.serve(made));
+        runtime.shutdown_background();
+        done
+    }
+
+    async fn serve(self, made: oneshot::Sender<Control>) -> Result<(), Error> {
+        let Self {
+            settings,
+            access,
+            hash_key,
+            seat,
+            mut stopped,
+        } = self;
+        let (host, control) = settings.host_of_shard(access, hash_key, seat)?;
+        let _ = made.send(control);
+        let stop = async {
+            // The sender sends nothing: it is dropped.
+            while stopped.changed().await.is_ok() {}
+        };
+        host.run(Vec::<Listener>::new(), stop).await;
+        host.close().map_err(Error::StoreFailed)
+    }
+}

@@ -1,0 +1,577 @@
+//! Tests a broker with several threads, through sockets.
+#![cfg(unix)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use mqtt_broker_host::broker::{Outgoing, Statistics};
+use mqtt_broker_host::{Control, Error, Reloader, Settings};
+use mqtt_proto::{
+    Ack, Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish,
+    QoS, ReasonCode, Subscribe, Subscription, TopicFilter, TopicName, Version, Will,
+};
+use mqtt_testing::packets::encode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
+
+/// Enough clients that each thread has some of them, whatever the hash.
+const MANY: usize = 12;
+
+/// What a client heard.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Heard {
+    /// Topic, payload, and whether it was retained.
+    Message(String, String, bool),
+    /// The type and, for an answer that has one, the reason.
+    Packet(u8, u8),
+    End,
+}
+
+struct Client {
+    stream: TcpStream,
+    input: Vec<u8>,
+    version: Version,
+}
+
+impl Client {
+    async fn open(address: SocketAddr, connect: &Connect<'_>) -> Self {
+        let mut client = Self {
+            stream: TcpStream::connect(address).await.unwrap(),
+            input: Vec::new(),
+            version: connect.version,
+        };
+        let bytes = encode(&Packet::Connect(*connect), connect.version);
+        // The broker may have closed the connection.
+        let _ = client.stream.write_all(&bytes).await;
+        client
+    }
+
+    async fn connect(address: SocketAddr, connect: &Connect<'_>) -> Self {
+        let mut client = Self::open(address, connect).await;
+        assert_eq!(client.hears().await, Heard::Packet(2, 0), "{connect:?}");
+        client
+    }
+
+    async fn new(address: SocketAddr, version: Version, name: &str) -> Self {
+        Self::connect(address, &Connect::new(version, name)).await
+    }
+
+    async fn send(&mut self, packet: &Packet<'_>) {
+        let bytes = encode(packet, self.version);
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
+    /// Returns what comes next, and acknowledges it.
+    async fn hears(&mut self) -> Heard {
+        loop {
+            match Packet::decode(&self.input, self.version, MAX_PACKET).unwrap() {
+                Decoded::Packet { packet, consumed } => {
+                    let heard = match &packet {
+                        Packet::Publish(publish) => Some(Heard::Message(
+                            publish.topic.to_string(),
+                            String::from_utf8_lossy(publish.payload).into_owned(),
+                            publish.retain,
+                        )),
+                        Packet::PubRec(_) | Packet::PubRel(_) => None,
+                        _ => Some(told(&self.input[..consumed])),
+                    };
+                    let answer = match packet {
+                        Packet::Publish(publish) => match publish.delivery {
+                            Delivery::AtMostOnce => None,
+                            Delivery::AtLeastOnce(id) => Some(Packet::PubAck(Ack::new(id))),
+                            Delivery::ExactlyOnce(id) => Some(Packet::PubRec(Ack::new(id))),
+                        },
+                        Packet::PubRec(ack) => Some(Packet::PubRel(Ack::new(ack.packet_id))),
+                        Packet::PubRel(ack) => Some(Packet::PubComp(Ack::new(ack.packet_id))),
+                        _ => None,
+                    };
+                    let answer = answer.map(|answer| encode(&answer, self.version));
+                    self.input.drain(..consumed);
+                    if let Some(answer) = answer {
+                        self.stream.write_all(&answer).await.unwrap();
+                    }
+                    if let Some(heard) = heard {
+                        return heard;
+                    }
+                }
+                Decoded::Needs(_) => {
+                    if self.stream.read_buf(&mut self.input).await.unwrap_or(0) == 0 {
+                        return Heard::End;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn hears_message(&mut self) -> (String, String, bool) {
+        match self.hears().await {
+            Heard::Message(topic, payload, retain) => (topic, payload, retain),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Subscribes, and returns the granted QoS or the refusal.
+    async fn subscribe(&mut self, filter: &str, qos: QoS) -> u8 {
+        let list = [Subscription::new(TopicFilter::new(filter).unwrap(), qos)];
+        let subscribe = Subscribe::new(PacketId::FIRST, &list[..]);
+        self.send(&Packet::Subscribe(subscribe)).await;
+        match self.hears().await {
+            Heard::Packet(9, granted) => granted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Publishes, and returns the reason of its acknowledgement, if it has one.
+    async fn publish(&mut self, topic: &str, payload: &str, qos: QoS, retain: bool) -> u8 {
+        let id = PacketId::FIRST;
+        let publish = Publish {
+            retain,
+            delivery: match qos {
+                QoS::AtMostOnce => Delivery::AtMostOnce,
+                QoS::AtLeastOnce => Delivery::AtLeastOnce(id),
+                QoS::ExactlyOnce => Delivery::ExactlyOnce(id),
+            },
+            ..Publish::new(TopicName::new(topic).unwrap(), payload.as_bytes())
+        };
+        self.send(&Packet::Publish(publish)).await;
+        if qos == QoS::AtMostOnce {
+            return 0;
+        }
+        match self.hears().await {
+            Heard::Packet(4 | 7, reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Returns the type and the reason of an answer from its bytes.
+fn told(bytes: &[u8]) -> Heard {
+    let kind = bytes[0] >> 4;
+    let reason = match kind {
+        2 => bytes.get(3),
+        4 | 7 => bytes.get(4),
+        9 => bytes.last(),
+        13 => None,
+        14 => bytes.get(2),
+        other => panic!("{other}: {bytes:x?}"),
+    };
+    Heard::Packet(kind, reason.copied().unwrap_or(0))
+}
+
+/// A running broker.
+struct Broker {
+    address: SocketAddr,
+    control: Control,
+    reloader: Reloader,
+    settings: Settings,
+}
+
+impl Broker {
+    async fn clients(&self, version: Version, name: &str) -> Vec<Client> {
+        let mut clients = Vec::new();
+        for n in 0..MANY {
+            clients.push(Client::new(self.address, version, &format!("{name}-{n}")).await);
+        }
+        clients
+    }
+
+    async fn statistics(&self) -> Statistics {
+        self.control.statistics().await.unwrap()
+    }
+}
+
+/// Runs a story with a broker, which ends after it.
+async fn beside<F: Future<Output = ()>>(
+    threads: usize,
+    set: impl FnOnce(&mut Settings),
+    story: impl FnOnce(Broker) -> F,
+) {
+    let mut settings = Settings::default();
+    settings.bind = Some(vec!["127.0.0.1:0".into()]);
+    settings.statistics_interval = Some(0);
+    settings.threads = Some(threads);
+    set(&mut settings);
+    let listening = settings.listen().await.unwrap();
+    let broker = Broker {
+        address: listening.addresses().next().unwrap(),
+        control: listening.control(),
+        reloader: listening.reloader(),
+        settings,
+    };
+    let story = Box::pin(story(broker));
+    listening.run(story).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_subscriber_gets_each_message_once_and_in_order() {
+    for threads in [2, 3] {
+        beside(
+            threads,
+            |_| {},
+            |broker| async move {
+                for version in VERSIONS {
+                    let mut subscribers = broker.clients(version, "sub").await;
+                    for client in &mut subscribers {
+                        assert_eq!(client.subscribe("a/+", QoS::ExactlyOnce).await, 2);
+                    }
+                    let mut publishers = broker.clients(version, "pub").await;
+                    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+                        for round in 0..3 {
+                            for (n, publisher) in publishers.iter_mut().enumerate() {
+                                let topic = format!("a/{n}");
+                                publisher
+                                    .publish(&topic, &round.to_string(), qos, false)
+                                    .await;
+                            }
+                        }
+                        for client in &mut subscribers {
+                            let mut next = [0; MANY];
+                            for _ in 0..3 * MANY {
+                                let (topic, payload, _) = client.hears_message().await;
+                                let from: usize =
+                                    topic.strip_prefix("a/").unwrap().parse().unwrap();
+                                assert_eq!(payload, next[from].to_string(), "{topic} at {qos:?}");
+                                next[from] += 1;
+                            }
+                            assert_eq!(next, [3; MANY]);
+                        }
+                    }
+                }
+            },
+        )
+        .await;
+    }
+}
+
+/// CONNECT comes in single bytes, or together with what follows it.
+#[tokio::test]
+async fn all_bytes_of_a_client_come_to_its_thread() {
+    beside(
+        3,
+        |_| {},
+        |broker| async move {
+            let mut all = broker.clients(Version::V5, "all").await;
+            for client in &mut all {
+                client.subscribe("#", QoS::AtLeastOnce).await;
+            }
+            for n in 0..MANY {
+                let name = format!("client-{n}");
+                let mut bytes = encode(
+                    &Packet::Connect(Connect::new(Version::V311, &name)),
+                    Version::V311,
+                );
+                let publish = Publish::new(TopicName::new("a").unwrap(), name.as_bytes());
+                bytes.extend(encode(&Packet::Publish(publish), Version::V311));
+                bytes.extend([0xC0, 0]);
+                let mut client = Client {
+                    stream: TcpStream::connect(broker.address).await.unwrap(),
+                    input: Vec::new(),
+                    version: Version::V311,
+                };
+                if n % 2 == 0 {
+                    client.stream.write_all(&bytes).await.unwrap();
+                } else {
+                    client.stream.set_nodelay(true).unwrap();
+                    for byte in bytes {
+                        client.stream.write_all(&[byte]).await.unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                }
+                assert_eq!(client.hears().await, Heard::Packet(2, 0));
+                assert_eq!(client.hears().await, Heard::Packet(13, 0));
+                for other in &mut all {
+                    assert_eq!(other.hears_message().await.1, name);
+                }
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn retained_messages_wills_and_shares_are_those_of_all_threads() {
+    beside(
+        3,
+        |_| {},
+        |broker| async move {
+            let mut clients = broker.clients(Version::V5, "client").await;
+            clients[0]
+                .publish("kept", "1", QoS::AtLeastOnce, true)
+                .await;
+            for client in &mut clients {
+                // It comes to the other threads after PUBACK.
+                while client.subscribe("kept", QoS::AtLeastOnce).await == 1 {
+                    client.send(&Packet::PingReq).await;
+                    let mut came = false;
+                    loop {
+                        match client.hears().await {
+                            Heard::Message(topic, payload, retain) => {
+                                assert_eq!((&*topic, &*payload, retain), ("kept", "1", true));
+                                came = true;
+                            }
+                            heard => {
+                                assert_eq!(heard, Heard::Packet(13, 0));
+                                break;
+                            }
+                        }
+                    }
+                    if came {
+                        break;
+                    }
+                }
+                client.subscribe("will", QoS::ExactlyOnce).await;
+            }
+            for n in 0..MANY {
+                let name = format!("dying-{n}");
+                let mut connect = Connect::new(Version::V5, &name);
+                connect.will = Some(Will {
+                    qos: QoS::ExactlyOnce,
+                    ..Will::new(TopicName::new("will").unwrap(), name.as_bytes())
+                });
+                drop(Client::connect(broker.address, &connect).await);
+                for client in &mut clients {
+                    assert_eq!(client.hears_message().await.1, name);
+                }
+            }
+            shares(&broker, &mut clients).await;
+        },
+    )
+    .await;
+}
+
+/// Each message goes to one member, wherever the members are, and a tenth of them or more to each.
+async fn shares(broker: &Broker, members: &mut [Client]) {
+    for member in &mut *members {
+        member.subscribe("$share/g/work", QoS::ExactlyOnce).await;
+    }
+    let mut publishers = broker.clients(Version::V5, "giver").await;
+    let mut sent = Vec::new();
+    for round in 0..10 {
+        for (n, publisher) in publishers.iter_mut().enumerate() {
+            let work = format!("{n}-{round}");
+            publisher
+                .publish("work", &work, QoS::ExactlyOnce, false)
+                .await;
+            sent.push(work);
+        }
+    }
+    // All have got theirs when the end comes to a subscriber of the same order, and each link and session keeps order.
+    let (mut heard, mut members_with_work) = (Vec::new(), 0);
+    for publisher in &mut publishers {
+        publisher
+            .publish("will", "end", QoS::ExactlyOnce, false)
+            .await;
+    }
+    for member in members {
+        let (mut ends, before) = (0, heard.len());
+        while ends < MANY {
+            match member.hears_message().await {
+                (topic, _, _) if topic == "will" => ends += 1,
+                (_, work, _) => heard.push(work),
+            }
+        }
+        members_with_work += usize::from(heard.len() > before);
+    }
+    heard.sort_unstable();
+    sent.sort_unstable();
+    assert_eq!(heard, sent);
+    assert_eq!(members_with_work, MANY);
+}
+
+#[tokio::test]
+async fn a_client_takes_over_its_own_connection() {
+    beside(
+        3,
+        |_| {},
+        |broker| async move {
+            for n in 0..MANY {
+                let name = format!("client-{n}");
+                let mut connect = Connect::new(Version::V5, &name);
+                let expiry = [Property::SessionExpiryInterval(100)];
+                (connect.clean_start, connect.properties) = (false, Properties::from(&expiry[..]));
+                let mut first = Client::connect(broker.address, &connect).await;
+                first.subscribe("a", QoS::AtLeastOnce).await;
+                let mut second = Client::connect(broker.address, &connect).await;
+                assert_eq!(first.hears().await, Heard::Packet(14, 0x8E));
+                second.publish("a", "x", QoS::AtMostOnce, false).await;
+                assert_eq!(second.hears_message().await.1, "x");
+            }
+            // A client without an identifier is of any thread.
+            for _ in 0..MANY {
+                Client::new(broker.address, Version::V311, "").await;
+            }
+            let connects = broker.statistics().await.connects;
+            assert_eq!(connects, 3 * u64::try_from(MANY).unwrap());
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn counts_and_commands_are_those_of_all_threads() {
+    let set = |settings: &mut Settings| settings.statistics_interval = Some(1);
+    beside(2, set, |broker| async move {
+        let many = u64::try_from(MANY).unwrap();
+        let mut clients = broker.clients(Version::V5, "client").await;
+        for client in &mut clients {
+            client.subscribe("a", QoS::AtLeastOnce).await;
+        }
+        let mut publisher = Client::new(broker.address, Version::V311, "publisher").await;
+        publisher.publish("a", "x", QoS::AtLeastOnce, false).await;
+        for client in &mut clients {
+            assert_eq!(client.hears_message().await.1, "x");
+        }
+        let all = many + 1;
+        let counts = broker.statistics().await;
+        assert_eq!((counts.clients_connected, counts.sessions), (all, all));
+        assert_eq!((counts.sockets, counts.connects), (all, all));
+        assert_eq!((counts.publish_received, counts.publish_sent), (1, many));
+        assert_eq!(counts.subscriptions, many);
+        assert_eq!(broker.control.clients(100).await.unwrap().len(), MANY + 1);
+        assert_eq!(broker.control.clients(5).await.unwrap().len(), 5);
+        let topic = TopicName::new("a").unwrap();
+        let message = Outgoing::new(topic, QoS::AtLeastOnce, b"from the host");
+        broker.control.publish(&message).await.unwrap();
+        for client in &mut clients {
+            assert_eq!(client.hears_message().await.1, "from the host");
+            client
+                .subscribe("$SYS/broker/clients/connected", QoS::AtMostOnce)
+                .await;
+            let mut last = String::new();
+            while last != all.to_string() {
+                last = client.hears_message().await.1;
+            }
+        }
+        let ended = broker
+            .control
+            .disconnect("client-3", ReasonCode::AdministrativeAction);
+        assert!(ended.await);
+        while clients[3].hears().await != Heard::Packet(14, 0x98) {}
+        let unknown = broker
+            .control
+            .disconnect("client-3", ReasonCode::AdministrativeAction);
+        assert!(!unknown.await);
+    })
+    .await;
+}
+
+struct File(PathBuf);
+
+impl File {
+    fn new(text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("mqtt-threads-{}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn new_rules_are_for_the_clients_of_all_threads() {
+    let file = File::new("topic readwrite a\n");
+    let set = |settings: &mut Settings| settings.acl_file = Some(file.0.clone());
+    beside(3, set, |broker| async move {
+        let mut clients = broker.clients(Version::V5, "client").await;
+        for client in &mut clients {
+            assert_eq!(
+                client.publish("a", "x", QoS::AtLeastOnce, false).await,
+                0x10
+            );
+            assert_eq!(
+                client.publish("b", "x", QoS::AtLeastOnce, false).await,
+                0x87
+            );
+        }
+        std::fs::write(
+            broker.settings.acl_file.as_ref().unwrap(),
+            "topic readwrite b\n",
+        )
+        .unwrap();
+        let mut settings = broker.settings.clone();
+        settings.threads = Some(2);
+        assert_eq!(
+            broker.reloader.reload(&settings).await.unwrap(),
+            ["threads"]
+        );
+        for client in &mut clients {
+            assert_eq!(
+                client.publish("a", "x", QoS::AtLeastOnce, false).await,
+                0x87
+            );
+            assert_eq!(
+                client.publish("b", "x", QoS::AtLeastOnce, false).await,
+                0x10
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_limit_of_connections_is_that_of_all_threads() {
+    let set = |settings: &mut Settings| settings.connections = Some(MANY);
+    beside(3, set, |broker| async move {
+        let mut clients = broker.clients(Version::V311, "client").await;
+        let mut more = TcpStream::connect(broker.address).await.unwrap();
+        assert_eq!(more.read(&mut [0]).await.unwrap_or(0), 0);
+        // The place of one that goes is free, whichever thread had it.
+        for n in 0..MANY {
+            drop(clients.remove(0));
+            let name = format!("other-{n}");
+            let connect = Connect::new(Version::V311, &name);
+            let mut next = Client::open(broker.address, &connect).await;
+            // The end of the one before may not be known yet.
+            while next.hears().await == Heard::End {
+                next = Client::open(broker.address, &connect).await;
+            }
+            clients.push(next);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_broker_is_told_to_all_clients() {
+    let mut clients = Vec::new();
+    beside(
+        3,
+        |_| {},
+        |broker| {
+            let clients = &mut clients;
+            async move { *clients = broker.clients(Version::V5, "client").await }
+        },
+    )
+    .await;
+    for mut client in clients {
+        assert_eq!(client.hears().await, Heard::Packet(14, 0x8B));
+    }
+    // A broker that never runs ends its threads.
+    let mut settings = Settings::default();
+    (settings.bind, settings.threads) = (Some(vec!["127.0.0.1:0".into()]), Some(2));
+    let listening = settings.listen().await.unwrap();
+    let control = listening.control();
+    drop(listening);
+    assert!(control.statistics().await.is_none());
+}
+
+#[tokio::test]
+async fn impossible_numbers_of_threads_are_refused() {
+    for (text, name) in [
+        ("threads = 0", "threads"),
+        ("threads = 65", "threads"),
+        ("threads = 2\nstore = '/nowhere'", "threads"),
+    ] {
+        let settings = Settings::parse(text).unwrap();
+        match settings.listen().await.unwrap_err() {
+            Error::Setting { name: told, .. } => assert_eq!(told, name, "{text}"),
+            other => panic!("{text}: {other}"),
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Tests brokers that share the clients of one server.
 
-use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next, Statistics, shard_of};
+use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next, Outgoing, Statistics, shard_of};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
     Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, QoS, Subscribe,
@@ -278,6 +278,23 @@ fn the_shard_of_a_client_is_always_the_same_one() {
         "{counts:?}"
     );
     assert_eq!(shard_of("any", 1, 5), 0);
+}
+
+/// The state of a bridge is a message of a client, with the topics of statistics around it.
+#[test]
+fn the_state_of_a_bridge_reaches_all_shards_and_statistics_do_not() {
+    let mut whole = Whole::new(2);
+    let (bridge, watcher) = (whole.join(0, "bridge"), whole.join(1, "watcher"));
+    for filter in ["$SYS/broker/connection/+/state", "$SYS/broker/version"] {
+        whole.subscribe(watcher, filter);
+    }
+    whole.publish(bridge, "$SYS/broker/connection/b/state", "1", false);
+    assert_eq!(whole.heard(watcher), ["$SYS/broker/connection/b/state 1"]);
+    let topic = TopicName::from_static("$SYS/broker/version");
+    let message = Outgoing::new(topic, QoS::AtMostOnce, b"x");
+    whole.shards[0].publish(&message, NOW);
+    whole.run();
+    assert!(whole.heard(watcher).is_empty());
 }
 
 /// No client can be the link of a shard, and operators do not see links as clients.

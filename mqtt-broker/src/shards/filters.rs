@@ -163,11 +163,6 @@ impl Filters {
 /// How the filters of shared subscriptions begin.
 const SHARE: &str = "$share/";
 
-/// Returns whether a filter is told to other shards: the statistics of a shard are only for its own clients.
-fn is_told(filter: &str) -> bool {
-    !filter.starts_with("$SYS/")
-}
-
 impl Links {
     fn changed(&mut self, filter: Option<Arc<str>>) {
         let Some(filter) = filter else { return };
@@ -186,9 +181,8 @@ impl<H: Hooks> Broker<H> {
     /// Notes that a session has a new subscription.
     pub(crate) fn filter_added(&mut self, key: u32, filter: &TopicFilter<'_>) {
         let is_connected = self.connection_of(key).is_some();
-        let filter = filter.as_str();
-        if let Some(links) = self.links.as_mut().filter(|_| is_told(filter)) {
-            let added = links.filters.add(filter, is_connected);
+        if let Some(links) = &mut self.links {
+            let added = links.filters.add(filter.as_str(), is_connected);
             links.changed(added);
         }
     }
@@ -196,7 +190,7 @@ impl<H: Hooks> Broker<H> {
     /// Notes that a session has lost a subscription.
     pub(crate) fn filter_removed(&mut self, key: u32, filter: &str) {
         let is_connected = self.connection_of(key).is_some();
-        if let Some(links) = self.links.as_mut().filter(|_| is_told(filter)) {
+        if let Some(links) = &mut self.links {
             let removed = links.filters.remove(filter, is_connected);
             links.changed(removed);
         }

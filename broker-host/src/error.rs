@@ -90,6 +90,14 @@ pub enum Error {
     /// The store failed while the broker ran. All that clients were told is stored.
     #[error("the store failed")]
     StoreFailed(#[source] crate::StoreFailed),
+    /// The store was made with another number of threads.
+    #[error("the store {} is of {stored} thread{}: start with --threads {stored}", dir.display(), if *stored == 1 { "" } else { "s" })]
+    OtherThreads {
+        /// The directory of the store.
+        dir: PathBuf,
+        /// How many threads it is of.
+        stored: u8,
+    },
     /// The system has no thread for a part of the clients.
     #[error("a thread cannot start")]
     Thread(#[source] io::Error),

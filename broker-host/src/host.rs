@@ -106,11 +106,16 @@ impl<H: Hooks + 'static> Host<H> {
         commands: Commands,
         store: Store,
     ) -> Result<Self, OpenError> {
-        let wall_clock = SystemTime::now().duration_since(UNIX_EPOCH);
-        let millis = wall_clock.map_or(0, |since| since.as_millis());
-        config.wall_clock = u64::try_from(millis).unwrap_or(u64::MAX);
+        config.wall_clock = wall_clock();
         let host = Self::new(config, hooks, commands);
-        let mut shared = host.shared.borrow_mut();
+        host.restore(store)?;
+        Ok(host)
+    }
+
+    /// Continues what is in a store. The broker has connected no client, and knows the wall clock.
+    #[cfg(feature = "store")]
+    pub(crate) fn restore(&self, store: Store) -> Result<(), OpenError> {
+        let mut shared = self.shared.borrow_mut();
         let now = shared.now();
         let (storage, restored) = storage::start(&mut shared.broker, store, now)?;
         shared.storage = Some(storage);
@@ -124,8 +129,7 @@ impl<H: Hooks + 'static> Host<H> {
         );
         let _ = restored;
         shared.wake(None);
-        drop(shared);
-        Ok(host)
+        Ok(())
     }
 
     /// Serves a client over any transport, such as TLS or a Unix socket, until its connection has ended. Await it in the same
@@ -216,6 +220,13 @@ impl<H: Hooks + 'static> Host<H> {
     async fn run_store(&self, stop: impl Future<Output = ()>) {
         stop.await;
     }
+}
+
+/// Returns the milliseconds since the beginning of 1970.
+#[cfg(feature = "store")]
+pub(crate) fn wall_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(since.map_or(0, |since| since.as_millis())).unwrap_or(u64::MAX)
 }
 
 /// The store of a host failed. All that clients were told is stored, and another process can read it.

@@ -38,6 +38,8 @@ mod binding;
 #[cfg(feature = "files")]
 mod checks;
 #[cfg(feature = "files")]
+mod division;
+#[cfg(feature = "files")]
 mod engine;
 #[cfg(feature = "files")]
 mod error;

@@ -8,7 +8,6 @@ use tracing::{error, warn};
 use crate::binding::{Bound, SocketFile};
 use crate::engine::{OpenEngine, Ownership};
 use crate::host::StoreFailed;
-use crate::random::random;
 use crate::reload::{Access, Reloader};
 use crate::threads::Threads;
 use crate::{Control, Error, Guard, Host, Listener, Settings};
@@ -73,7 +72,7 @@ impl Settings {
         access: Access,
         store: Option<Store>,
     ) -> Result<(Host<Guard>, Control, Threads), Error> {
-        let hash_key = u64::from_le_bytes(random()?);
+        let hash_key = self.division()?;
         let (threads, seat, others) = Threads::start(self, &access, hash_key).await?;
         let (host, control) = match seat {
             Some(seat) => self.host_of_shard(access, hash_key, seat)?,

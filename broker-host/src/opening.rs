@@ -5,6 +5,8 @@ use std::sync::Arc;
 use mqtt_store::{Config, Durability, OpenError, Store};
 use tracing::{info, warn};
 
+use crate::division::directory;
+use crate::host::wall_clock;
 use crate::random::random;
 use crate::reload::Access;
 use crate::shards::Seat;
@@ -28,7 +30,7 @@ impl Settings {
     }
 
     /// Returns the configuration of the store, if there is one.
-    fn store_config(&self) -> Option<Config> {
+    pub(crate) fn store_config(&self) -> Option<Config> {
         let mut config = Config::new(self.store.as_deref()?);
         if let Some(Ok(durability)) = self.durability.as_deref().map(str::parse) {
             config.durability = durability;
@@ -88,9 +90,16 @@ impl Settings {
         let mut guard = Guard::new(control.clone())?;
         access.of_shard(seat.count()).apply(&mut guard);
         guard.board = Some((seat.own, Arc::clone(&seat.whole)));
-        let mut config = self.config().of_shard(seat.count());
-        config.hash_key = hash_key;
+        let (own, count) = (seat.own, seat.count());
+        let mut config = self.config().of_shard(count);
+        (config.hash_key, config.wall_clock) = (hash_key, wall_clock());
         let host = Host::of_shard(config, guard, commands, seat);
+        if let Some(mut config) = self.store_config() {
+            config.dir = directory(&config.dir, own);
+            config.limit = config.limit.map(|bytes| bytes.div_ceil(u64::from(count)));
+            let store = Store::open(config).map_err(Error::Store)?;
+            store.map_or(Ok(()), |store| host.restore(store).map_err(Error::Store))?;
+        }
         Ok((host, control))
     }
 

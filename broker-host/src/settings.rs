@@ -459,7 +459,7 @@ impl Settings {
         ]
     }
 
-    fn impossible_threads(&self) -> [Checked; 3] {
+    fn impossible_threads(&self) -> [Checked; 4] {
         let several = self.threads.is_some_and(|number| number > 1);
         [
             (
@@ -474,9 +474,14 @@ impl Settings {
                 "must be 1 on this system: only Unix has several",
             ),
             (
-                several && (self.engine.is_some() || self.store.is_some()),
+                several && self.engine.is_some(),
                 "threads",
-                "must be 1 with a store or an engine",
+                "must be 1 with an engine",
+            ),
+            (
+                several && self.store_damaged.as_deref() == Some("move-aside"),
+                "store-damaged",
+                "must be refuse with several threads: each has a part of the store",
             ),
         ]
     }

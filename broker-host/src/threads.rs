@@ -51,7 +51,7 @@ impl Threads {
         let mut seats = seats(shards).into_iter();
         let first = seats.next();
         let (stop, stopped) = watch::channel(());
-        let (mut running, mut controls) = (Vec::new(), Vec::new());
+        let (mut running, mut made_by) = (Vec::new(), Vec::new());
         for seat in seats {
             let (made, control) = oneshot::channel();
             let (end, ended) = oneshot::channel();
@@ -69,10 +69,14 @@ impl Threads {
             });
             let thread = thread.map_err(Error::Thread)?;
             running.push(Running { thread, ended });
-            // If it cannot be made, the thread tells why.
+            made_by.push(control);
+        }
+        let mut controls = Vec::new();
+        for (at, control) in made_by.into_iter().enumerate() {
             match control.await {
                 Ok(control) => controls.push(control),
-                Err(_) => return Err(why(running.pop()).await),
+                // It could not be made, and tells why.
+                Err(_) => return Err(error_of(running.swap_remove(at).ended.await)),
             }
         }
         let stop = Some(stop);
@@ -126,15 +130,7 @@ impl Threads {
     }
 }
 
-/// Returns why a thread did not start.
-async fn why(running: Option<Running>) -> Error {
-    match running {
-        Some(running) => error_of(running.ended.await),
-        None => Error::ThreadEnded,
-    }
-}
-
-/// A thread ends with an error, or by a panic: it is not stopped.
+/// Returns why a thread has ended that was not stopped: an error, or a panic.
 fn error_of(result: Result<Result<(), Error>, oneshot::error::RecvError>) -> Error {
     match result {
         Ok(Err(error)) => error,

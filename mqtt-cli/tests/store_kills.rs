@@ -14,10 +14,11 @@ fn kills() -> usize {
     std::env::var("MQTT_KILLS").map_or(3, |kills| kills.parse().expect("a number"))
 }
 
-fn broker(dir: &Path, port: &str) -> (Process, String) {
+fn broker(dir: &Path, port: &str, threads: &str) -> (Process, String) {
     let bind = format!("127.0.0.1:{port}");
     let dir = dir.to_str().expect("UTF-8");
-    let broker = Process::start(MQTT, &["broker", "--bind", &bind, "--store", dir]);
+    let own = ["broker", "--bind", &bind, "--store", dir];
+    let broker = Process::start(MQTT, &[&own[..], &["--threads", threads]].concat());
     let port = broker.wait_stderr_after("address=127.0.0.1:");
     (broker, port)
 }
@@ -64,15 +65,14 @@ fn client(command: &str, port: &str) -> String {
     ended.stdout
 }
 
-/// 3.1.1 [MQTT-4.1.0-1], 5 [MQTT-4.1.0-1]: paho publishes without a pause; paho reads at QoS 2, mosquitto_sub at QoS 1. After a
+/// Kills a broker: paho publishes without a pause; paho reads at QoS 2, mosquitto_sub at QoS 1. After a
 /// kill at any instant, all acknowledged messages exist: at QoS 1 at least once, at QoS 2 once and in order, the last retained
 /// message, and the will of a client that was connected. (mosquitto_sub 2.0.11 is not used at QoS 2: it stores a repeated PUBLISH
 /// beside the first one, and prints both if PUBREL is sent again as well.)
-#[test]
-fn acknowledged_state_of_other_clients_survives_kills() {
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("store-foreign");
+fn state_survives_kills(threads: &str) {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("store-foreign-{threads}"));
     let _ = std::fs::remove_dir_all(&dir);
-    let (mut running, port) = broker(&dir, "0");
+    let (mut running, port) = broker(&dir, "0", threads);
     let reader = Process::start(PYTHON, &[PAHO, "sub", &port]);
     reader.wait_stdout("subscribed");
     let other = ["-i", "other", "-c", "-q", "1", "-v", "-d"];
@@ -90,7 +90,7 @@ fn acknowledged_state_of_other_clients_survives_kills() {
         let printed = outbox.printed();
         let kept = acknowledged(&printed, "kept").into_iter().max();
         last = acknowledged(&printed, "n/2").into_iter().max().unwrap_or(0);
-        (running, _) = broker(&dir, &port);
+        (running, _) = broker(&dir, &port, threads);
         let retained = client("sub -t kept -C 1", &port);
         let retained: u32 = retained.trim().parse().expect("a retained message");
         assert!(
@@ -123,4 +123,16 @@ fn is_complete(told: &[u32], heard: Vec<u32>) {
     let lost: Vec<_> = told.iter().filter(|n| !heard.contains(n)).collect();
     assert_eq!(lost, [&0; 0], "of {}", told.len());
     eprintln!("{} acknowledged, {} heard", told.len(), heard.len());
+}
+
+/// 3.1.1 [MQTT-4.1.0-1], 5 [MQTT-4.1.0-1]
+#[test]
+fn acknowledged_state_of_other_clients_survives_kills() {
+    state_survives_kills("1");
+}
+
+/// Each thread has a part of the clients and of the store.
+#[test]
+fn acknowledged_state_in_two_threads_survives_kills() {
+    state_survives_kills("2");
 }

@@ -1,14 +1,16 @@
 //! Tests a broker with several threads, through sockets.
 #![cfg(unix)]
 
+mod client;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use client::{Client, Heard};
 use mqtt_broker_host::broker::{Outgoing, Statistics};
 use mqtt_broker_host::{Control, Error, Reloader, Settings};
 use mqtt_proto::{
-    Ack, Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish,
-    QoS, ReasonCode, Subscribe, Subscription, TopicFilter, TopicName, Version, Will,
+    Connect, Packet, Properties, Property, Publish, QoS, ReasonCode, TopicName, Version, Will,
 };
 use mqtt_testing::packets::encode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,147 +20,6 @@ const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 
 /// Enough clients that each thread has some of them, whatever the hash.
 const MANY: usize = 12;
-
-/// What a client heard.
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum Heard {
-    /// Topic, payload, and whether it was retained.
-    Message(String, String, bool),
-    /// The type and, for an answer that has one, the reason.
-    Packet(u8, u8),
-    End,
-}
-
-struct Client {
-    stream: TcpStream,
-    input: Vec<u8>,
-    version: Version,
-}
-
-impl Client {
-    async fn open(address: SocketAddr, connect: &Connect<'_>) -> Self {
-        let mut client = Self {
-            stream: TcpStream::connect(address).await.unwrap(),
-            input: Vec::new(),
-            version: connect.version,
-        };
-        let bytes = encode(&Packet::Connect(*connect), connect.version);
-        // The broker may have closed the connection.
-        let _ = client.stream.write_all(&bytes).await;
-        client
-    }
-
-    async fn connect(address: SocketAddr, connect: &Connect<'_>) -> Self {
-        let mut client = Self::open(address, connect).await;
-        assert_eq!(client.hears().await, Heard::Packet(2, 0), "{connect:?}");
-        client
-    }
-
-    async fn new(address: SocketAddr, version: Version, name: &str) -> Self {
-        Self::connect(address, &Connect::new(version, name)).await
-    }
-
-    async fn send(&mut self, packet: &Packet<'_>) {
-        let bytes = encode(packet, self.version);
-        self.stream.write_all(&bytes).await.unwrap();
-    }
-
-    /// Returns what comes next, and acknowledges it.
-    async fn hears(&mut self) -> Heard {
-        loop {
-            match Packet::decode(&self.input, self.version, MAX_PACKET).unwrap() {
-                Decoded::Packet { packet, consumed } => {
-                    let heard = match &packet {
-                        Packet::Publish(publish) => Some(Heard::Message(
-                            publish.topic.to_string(),
-                            String::from_utf8_lossy(publish.payload).into_owned(),
-                            publish.retain,
-                        )),
-                        Packet::PubRec(_) | Packet::PubRel(_) => None,
-                        _ => Some(told(&self.input[..consumed])),
-                    };
-                    let answer = match packet {
-                        Packet::Publish(publish) => match publish.delivery {
-                            Delivery::AtMostOnce => None,
-                            Delivery::AtLeastOnce(id) => Some(Packet::PubAck(Ack::new(id))),
-                            Delivery::ExactlyOnce(id) => Some(Packet::PubRec(Ack::new(id))),
-                        },
-                        Packet::PubRec(ack) => Some(Packet::PubRel(Ack::new(ack.packet_id))),
-                        Packet::PubRel(ack) => Some(Packet::PubComp(Ack::new(ack.packet_id))),
-                        _ => None,
-                    };
-                    let answer = answer.map(|answer| encode(&answer, self.version));
-                    self.input.drain(..consumed);
-                    if let Some(answer) = answer {
-                        self.stream.write_all(&answer).await.unwrap();
-                    }
-                    if let Some(heard) = heard {
-                        return heard;
-                    }
-                }
-                Decoded::Needs(_) => {
-                    if self.stream.read_buf(&mut self.input).await.unwrap_or(0) == 0 {
-                        return Heard::End;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn hears_message(&mut self) -> (String, String, bool) {
-        match self.hears().await {
-            Heard::Message(topic, payload, retain) => (topic, payload, retain),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Subscribes, and returns the granted QoS or the refusal.
-    async fn subscribe(&mut self, filter: &str, qos: QoS) -> u8 {
-        let list = [Subscription::new(TopicFilter::new(filter).unwrap(), qos)];
-        let subscribe = Subscribe::new(PacketId::FIRST, &list[..]);
-        self.send(&Packet::Subscribe(subscribe)).await;
-        match self.hears().await {
-            Heard::Packet(9, granted) => granted,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Publishes, and returns the reason of its acknowledgement, if it has one.
-    async fn publish(&mut self, topic: &str, payload: &str, qos: QoS, retain: bool) -> u8 {
-        let id = PacketId::FIRST;
-        let publish = Publish {
-            retain,
-            delivery: match qos {
-                QoS::AtMostOnce => Delivery::AtMostOnce,
-                QoS::AtLeastOnce => Delivery::AtLeastOnce(id),
-                QoS::ExactlyOnce => Delivery::ExactlyOnce(id),
-            },
-            ..Publish::new(TopicName::new(topic).unwrap(), payload.as_bytes())
-        };
-        self.send(&Packet::Publish(publish)).await;
-        if qos == QoS::AtMostOnce {
-            return 0;
-        }
-        match self.hears().await {
-            Heard::Packet(4 | 7, reason) => reason,
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-/// Returns the type and the reason of an answer from its bytes.
-fn told(bytes: &[u8]) -> Heard {
-    let kind = bytes[0] >> 4;
-    let reason = match kind {
-        2 => bytes.get(3),
-        4 | 7 => bytes.get(4),
-        9 => bytes.last(),
-        13 => None,
-        14 => bytes.get(2),
-        other => panic!("{other}: {bytes:x?}"),
-    };
-    Heard::Packet(kind, reason.copied().unwrap_or(0))
-}
 
 /// A running broker.
 struct Broker {
@@ -537,6 +398,65 @@ async fn the_limit_of_connections_is_that_of_all_threads() {
     .await;
 }
 
+/// Sessions, messages and retained messages are there again with the same number of threads, and another number is refused.
+#[tokio::test]
+async fn a_store_has_a_part_for_each_thread() {
+    let dir = std::env::temp_dir().join(format!("mqtt-threads-store-{}", std::process::id()));
+    let set = |settings: &mut Settings| settings.store = Some(dir.clone());
+    let names: Vec<_> = (0..MANY).map(|n| format!("client-{n}")).collect();
+    let names = &names;
+    let expiry = [Property::SessionExpiryInterval(100)];
+    let lasting = &|name| Connect {
+        clean_start: false,
+        properties: Properties::from(&expiry[..]),
+        ..Connect::new(Version::V5, name)
+    };
+    beside(3, set, |broker| async move {
+        for name in names {
+            let mut client = Client::connect(broker.address, &lasting(name)).await;
+            client.subscribe("a", QoS::ExactlyOnce).await;
+        }
+        let mut publishers = broker.clients(Version::V5, "publisher").await;
+        for (n, client) in publishers.iter_mut().enumerate() {
+            let payload = n.to_string();
+            client.publish("a", &payload, QoS::ExactlyOnce, false).await;
+            client
+                .publish(&format!("kept/{n}"), &payload, QoS::ExactlyOnce, true)
+                .await;
+        }
+    })
+    .await;
+    beside(3, set, |broker| async move {
+        for name in names {
+            let mut client = Client::connect(broker.address, &lasting(name)).await;
+            let mut heard = Vec::new();
+            for _ in 0..MANY {
+                let (topic, payload, _) = client.hears_message().await;
+                assert_eq!(topic, "a");
+                heard.push(payload.parse::<usize>().unwrap());
+            }
+            heard.sort_unstable();
+            assert!(heard.into_iter().eq(0..MANY), "{name}");
+        }
+        assert_eq!(
+            broker.statistics().await.retained,
+            u64::try_from(MANY).unwrap()
+        );
+    })
+    .await;
+    for threads in [1, 2, 4] {
+        let mut settings = Settings::default();
+        settings.bind = Some(vec!["127.0.0.1:0".into()]);
+        (settings.store, settings.threads) = (Some(dir.clone()), Some(threads));
+        let error = settings.listen().await.unwrap_err();
+        assert!(
+            matches!(error, Error::OtherThreads { stored: 3, .. }),
+            "{error}"
+        );
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
 #[tokio::test]
 async fn the_end_of_the_broker_is_told_to_all_clients() {
     let mut clients = Vec::new();
@@ -566,7 +486,7 @@ async fn impossible_numbers_of_threads_are_refused() {
     for (text, name) in [
         ("threads = 0", "threads"),
         ("threads = 65", "threads"),
-        ("threads = 2\nstore = '/nowhere'", "threads"),
+        ("threads = 2\nengine = 'nats://h'\nnode = 'a'", "threads"),
     ] {
         let settings = Settings::parse(text).unwrap();
         match settings.listen().await.unwrap_err() {

@@ -1,0 +1,120 @@
+//! Records of how many threads a store is: each has a store of its own in it, with the clients that a secret key gives to it.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::random::random;
+use crate::{Error, Settings};
+
+/// The file with the number of threads and the key. A store of one thread has none.
+const NAME: &str = "threads";
+const NEW_NAME: &str = "threads.new";
+/// A file of every store of one thread.
+const OF_ONE: &str = "journal.redb";
+
+impl Settings {
+    /// Returns the key by which clients belong to threads, and checks that the store is one of so many.
+    ///
+    /// # Errors
+    /// [`Error::OtherThreads`], [`Error::File`], [`Error::Random`].
+    pub(crate) fn division(&self) -> Result<u64, Error> {
+        let new = u64::from_le_bytes(random()?);
+        let (Some(config), threads) = (self.store_config(), self.shards()) else {
+            return Ok(new);
+        };
+        let known = read(&config.dir)?;
+        let (stored, key) = known.unwrap_or((1, new));
+        let is_empty = known.is_none() && !config.dir.join(OF_ONE).exists();
+        if stored != threads && !is_empty {
+            let dir = config.dir;
+            return Err(Error::OtherThreads { dir, stored });
+        }
+        if threads > 1 && known.is_none() {
+            write(&config.dir, threads, key).map_err(|source| Error::File {
+                path: config.dir.join(NAME),
+                source,
+            })?;
+        }
+        Ok(key)
+    }
+}
+
+/// Returns the directory of the store of one of several threads.
+pub(crate) fn directory(dir: &Path, own: u8) -> PathBuf {
+    dir.join(format!("thread-{own}"))
+}
+
+fn read(dir: &Path) -> Result<Option<(u8, u64)>, Error> {
+    let path = dir.join(NAME);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        // Before the first start there is no directory.
+        Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
+            return Ok(None);
+        }
+        Err(source) => return Err(Error::File { path, source }),
+    };
+    let parsed = text.trim().split_once(' ').and_then(|(number, key)| {
+        let number = number.parse().ok().filter(|number| *number > 1)?;
+        Some((number, u64::from_str_radix(key, 16).ok()?))
+    });
+    match parsed {
+        Some(known) => Ok(Some(known)),
+        None => {
+            let source = io::Error::new(ErrorKind::InvalidData, "it is no number and key");
+            Err(Error::File { path, source })
+        }
+    }
+}
+
+/// Writes the file before there is any store of a thread, so that after a failure of power either both are there or none.
+fn write(dir: &Path, threads: u8, key: u64) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let new = dir.join(NEW_NAME);
+    let mut file = File::create(&new)?;
+    writeln!(file, "{threads} {key:016x}")?;
+    file.sync_all()?;
+    fs::rename(new, dir.join(NAME))?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn division(dir: &Path, threads: usize) -> Result<u64, Error> {
+        let mut settings = Settings::default();
+        (settings.store, settings.threads) = (Some(dir.into()), Some(threads));
+        settings.division()
+    }
+
+    #[test]
+    fn a_store_keeps_its_number_of_threads_and_its_key() {
+        let dir = std::env::temp_dir().join(format!("mqtt-division-{}", std::process::id()));
+        let key = division(&dir, 3).unwrap();
+        assert_eq!(division(&dir, 3).unwrap(), key);
+        for other in [1, 2, 4] {
+            let error = division(&dir, other).unwrap_err();
+            assert!(
+                matches!(error, Error::OtherThreads { stored: 3, .. }),
+                "{error}"
+            );
+        }
+        for text in ["", "3", "1 0", "300 0", "3 x", "three 0"] {
+            fs::write(dir.join(NAME), text).unwrap();
+            let error = division(&dir, 3).unwrap_err();
+            assert!(matches!(error, Error::File { .. }), "{text}: {error}");
+        }
+        // A store that was made with one thread.
+        fs::remove_file(dir.join(NAME)).unwrap();
+        fs::write(dir.join(OF_ONE), "").unwrap();
+        division(&dir, 1).unwrap();
+        let error = division(&dir, 2).unwrap_err().to_string();
+        assert!(
+            error.ends_with("is of 1 thread: start with --threads 1"),
+            "{error}"
+        );
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

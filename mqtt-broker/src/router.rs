@@ -13,9 +13,11 @@ use crate::broker::{number, usize_of};
 use crate::work::{Work, step};
 
 mod members;
+mod recent;
 mod search;
 
 use members::Members;
+use recent::Recent;
 
 pub(crate) use search::Matches;
 
@@ -193,6 +195,7 @@ pub(crate) struct Router {
     /// The search that is done in portions, and its topic.
     search: Matches,
     search_topic: String,
+    recent: Recent,
 }
 
 const ROOT: u32 = 0;
@@ -210,6 +213,7 @@ impl Router {
             serial: 0,
             search: Matches::default(),
             search_topic: String::new(),
+            recent: Recent::new(key),
         }
     }
 
@@ -289,6 +293,7 @@ impl Router {
         subscriber: Subscriber,
         replaces: bool,
     ) {
+        self.recent.changed();
         let Some(at) = self.find_or_make(levels(filter)) else {
             return;
         };
@@ -356,6 +361,7 @@ impl Router {
 
     /// Removes a subscription. Returns `false` if there was none.
     pub(crate) fn unsubscribe(&mut self, filter: &TopicFilter<'_>, session: u32) -> bool {
+        self.recent.changed();
         let Some(at) = self.find(levels(filter)) else {
             return false;
         };

@@ -62,6 +62,13 @@ fn broker() -> (Broker<Open>, ConnectionId) {
     let client = broker.open(NOW).unwrap();
     let connect = Packet::Connect(Connect::new(Version::V5, "plant"));
     receive(&mut broker, client, &encode(&connect, Version::V5));
+    // The memory for recent topics has a fixed size.
+    let message = Publish::new(TopicName::new("first").unwrap(), b"x");
+    receive(
+        &mut broker,
+        client,
+        &encode(&Packet::Publish(message), Version::V5),
+    );
     (broker, client)
 }
 

@@ -32,9 +32,18 @@ impl Matches {
 
 impl Router {
     /// Finds the subscribers of a topic after clearing `matches`. Returns `false` if that takes more than `most` steps.
-    pub(crate) fn matches(&self, topic: &str, matches: &mut Matches, most: usize) -> bool {
+    pub(crate) fn matches(&mut self, topic: &str, matches: &mut Matches, most: usize) -> bool {
         matches.begin();
-        self.walk(topic, matches, most)
+        if let Some(subscribers) = self.recent.find(topic) {
+            matches.subscribers.extend_from_slice(subscribers);
+            matches.steps = 1;
+            return true;
+        }
+        let finished = self.walk(topic, matches, most);
+        if finished && matches.groups.is_empty() {
+            self.recent.keep(topic, &matches.subscribers);
+        }
+        finished
     }
 
     /// Begins a search that is done in portions. There is one such search at a time.

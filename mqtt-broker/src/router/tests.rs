@@ -80,6 +80,13 @@ fn a_topic_finds_what_the_model_says() {
             .map(|group| router.groups[usize_of(*group)].members.len())
             .sum();
         assert_eq!(members, matching(true).count(), "{name}: {there:?}");
+        // The same again, which is kept if it was not too much.
+        let (subscribers, groups) = (matches.subscribers.clone(), matches.groups.clone());
+        router.matches(name, &mut matches, usize::MAX);
+        assert_eq!(
+            (&matches.subscribers, &matches.groups),
+            (&subscribers, &groups)
+        );
         assert_eq!(router.count(), there.len());
         assert!(router.nodes.len() <= 1 + 3 * there.len(), "{there:?}");
     }
@@ -189,4 +196,30 @@ fn a_level_is_not_the_beginning_of_another() {
         router.matches(topic, &mut matches, usize::MAX);
         assert!(matches.subscribers.is_empty(), "{text} {topic}");
     }
+}
+
+/// A message to a topic that had one needs no search, until a subscription changes.
+#[test]
+fn the_subscribers_of_a_recent_topic_are_kept() {
+    let mut router = Router::new(Keyed(7));
+    let mut matches = Matches::default();
+    let mut search = |router: &mut Router| {
+        let (taken, _) = steps(Work::Walk, || {
+            router.matches("plant/7", &mut matches, usize::MAX)
+        });
+        (taken > 0, matches.subscribers.len())
+    };
+    router.subscribe(&filter("plant/+"), subscriber(0, "plant/+"), false);
+    assert_eq!(search(&mut router), (true, 1));
+    assert_eq!(search(&mut router), (false, 1));
+    router.subscribe(&filter("other"), subscriber(0, "other"), false);
+    assert_eq!(search(&mut router), (true, 1), "a change");
+    for session in 1..5 {
+        router.subscribe(&filter("#"), subscriber(session, "#"), false);
+    }
+    assert_eq!(search(&mut router), (true, 5));
+    assert_eq!(search(&mut router), (true, 5), "too many to be kept");
+    assert!(router.unsubscribe(&filter("#"), 4));
+    assert_eq!(search(&mut router), (true, 4));
+    assert_eq!(search(&mut router), (false, 4));
 }

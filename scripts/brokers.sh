@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes the table of brokers in docs/BENCHMARKS.md: `mqtt broker`, Mosquitto, rumqttd and a relay that parses nothing, under the same load.
 # Arguments: parts of the names of rows to run, `--seconds N` of each run (2), `--rounds N` (3), `--only BROKER`. With `--store` it
-# compares `mqtt broker` and Mosquitto with and without a store, and measures a start with 10,000 sessions.
+# compares `mqtt broker` and Mosquitto with and without a store, and measures a start with 10,000 sessions. With `--threads N` as the first
+# two arguments `mqtt broker` has so many threads.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || scripts/setup.sh mosquitto
@@ -11,4 +12,11 @@ case " $* " in
     *" --store "*) (cd benches && cargo build --locked --quiet --release --features brokers --bin brokers) ;;
     *) (cd benches && cargo build --locked --quiet --release --features brokers,rumqttd --bin brokers --bin rumqttd_peer) ;;
 esac
-MQTT="$PWD/target/release/mqtt" exec benches/target/release/brokers "$@"
+export MQTT="$PWD/target/release/mqtt"
+if [ "${1:-}" = --threads ]; then
+    printf '#!/bin/sh\nexec "%s" "$@" --threads %d\n' "$MQTT" "$2" >"$MQTT-threads"
+    chmod +x "$MQTT-threads"
+    MQTT="$MQTT-threads"
+    shift 2
+fi
+exec benches/target/release/brokers "$@"

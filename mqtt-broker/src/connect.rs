@@ -142,7 +142,8 @@ impl<H: Hooks> Broker<H> {
         let assigned = connect
             .client_id
             .is_empty()
-            .then(|| format!("auto-{:032x}", self.hooks.unguessable()));
+            .then(|| format!("auto-{:032x}", self.hooks.unguessable()))
+            .map(|name| self.name_of_own(name));
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let info = ClientInfo {
             client_id,

@@ -89,6 +89,22 @@ fn other_bytes_have_no_owner() {
     assert!((0..20).all(|n| single.owner_of(&named(&format!("client-{n}"))).is_none()));
 }
 
+/// 5 [MQTT-3.1.3-7]: a client that comes again with the identifier that it was assigned is of the same shard.
+#[test]
+fn an_assigned_identifier_is_of_the_shard_that_assigns_it() {
+    for own in 0..SHARDS {
+        let mut broker = shard(own, |_| {});
+        for _ in 0..10 {
+            let id = broker.open(NOW).unwrap();
+            let connect = Packet::Connect(Connect::new(Version::V5, ""));
+            broker.receive(id, &encode(&connect, Version::V5), NOW);
+            let name = broker.clients().last().unwrap().client_id.to_owned();
+            assert_eq!(shard_of(&name, SHARDS, 0), own, "{name}");
+            broker.closed(id, NOW);
+        }
+    }
+}
+
 #[test]
 fn a_connection_that_moves_is_not_observed_and_counts_once() {
     let (mut from, mut to) = (shard(0, |_| {}), shard(1, |_| {}));

@@ -41,6 +41,21 @@ impl<H: Hooks> Broker<H> {
         (owner != links.own).then_some(owner)
     }
 
+    /// Returns an assigned client identifier, with a number behind it if another shard had its session otherwise: a client that comes
+    /// again with it must find its session.
+    pub(crate) fn name_of_own(&self, name: String) -> String {
+        let Some(links) = &self.links else {
+            return name;
+        };
+        let shards = u8::try_from(links.peers.len()).unwrap_or(u8::MAX);
+        let is_own = |name: &String| shard_of(name, shards, self.config.hash_key) == links.own;
+        if is_own(&name) {
+            return name;
+        }
+        let mut numbered = (0..u16::MAX).map(|number| format!("{name}-{number}"));
+        numbered.find(is_own).unwrap_or(name)
+    }
+
     /// Forgets a connection that another shard takes over before this one got its CONNECT. The end is not observed, and the connection
     /// counts as opened in the other shard only.
     pub fn moved(&mut self, id: ConnectionId, now: Instant) {

@@ -308,10 +308,10 @@ impl<H: Hooks> Broker<H> {
     /// Marks a connection as ready because of a message for its client.
     pub(crate) fn mark_to_write(&mut self, index: u32) {
         let connection = self.connections.get(usize_of(index));
-        let gathers = connection.is_some_and(|connection| {
-            connection.server.outgoing().len() < usize_of(connection.gathers)
+        let is_told = connection.is_none_or(|connection| {
+            connection.ready || connection.server.outgoing().len() < usize_of(connection.gathers)
         });
-        if !gathers {
+        if !is_told {
             self.mark_ready(index);
         }
     }

@@ -254,8 +254,13 @@ impl<H: Hooks> Broker<H> {
 
     /// Sends a message to a connected session whose queue is empty. Returns `false` if it must be queued.
     fn send_at_once(&mut self, key: u32, message: &Outgoing<'_>, identifiers: &[u32]) -> bool {
-        let limit = self.connection_share();
         let scarce = self.heap_bytes > self.config.connection_bytes_total;
+        // A division for each receiver takes longer than the rest of this function.
+        let limit = if scarce {
+            self.connection_share()
+        } else {
+            usize::MAX
+        };
         let session = self.sessions.get(usize_of(key));
         // 3.1.1 [MQTT-4.6.0-5] and [MQTT-4.6.0-6], 5 [MQTT-4.6.0-5] and [MQTT-4.6.0-6]: a message is not sent before older queued
         // ones.
@@ -267,7 +272,7 @@ impl<H: Hooks> Broker<H> {
         let Some(connection) = connection else {
             return false;
         };
-        if scarce && connection.holds_more_than(limit) {
+        if connection.holds_more_than(limit) {
             return false;
         }
         let sent = send(connection, message, None, identifiers);
@@ -385,6 +390,9 @@ pub(crate) fn send(
     identifiers: &[u32],
 ) -> Result<Option<Token>, Refused> {
     let server = &mut connection.server;
+    if message.properties.is_empty() && identifiers.is_empty() && remaining.is_none() {
+        return server.publish(message);
+    }
     if !server.version().is_v5() {
         return server.publish(&Outgoing {
             properties: Properties::EMPTY,

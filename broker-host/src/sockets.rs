@@ -37,6 +37,9 @@ const ENDED: u64 = 256;
 /// all of its kind.
 const LONG: u64 = 256;
 const SHARES: u64 = 2;
+/// How often they are served in a turn, as long as the first of these shares lasts: reads that are little work, such as large payloads
+/// for one receiver, go to it in fewer writes.
+const ROUNDS: usize = 3;
 /// For how many times afterwards.
 const LONG_FOR: u8 = 8;
 /// How many bytes are read at once from the other connections.
@@ -270,8 +273,13 @@ impl<H: Hooks> Poller<H> {
     /// Serves the connections with more to read until they have used [`SHARES`] of the turn together, so that all other
     /// connections have their turn after any number of them.
     fn serve_more(&mut self, shared: &mut Shared<H>) {
-        let mut left = SHARES.saturating_mul(shared.broker.share());
-        for _ in 0..self.more.len() {
+        let share = shared.broker.share();
+        let mut left = SHARES.saturating_mul(share);
+        let waiting = self.more.len();
+        for served in 0..waiting.saturating_mul(ROUNDS) {
+            if served >= waiting && left <= (SHARES - 1).saturating_mul(share) {
+                return;
+            }
             let Some(id) = self.more.pop_front() else {
                 return;
             };

@@ -10,8 +10,8 @@ use std::task::Poll;
 
 use mqtt_broker::{Config, Hooks, Instant};
 use mqtt_proto::{
-    Connect, Packet, PacketId, Publish, QoS, Subscribe, Subscription, TopicFilter, TopicName,
-    Version, Will,
+    Connect, Delivery, Packet, PacketId, Publish, QoS, Subscribe, Subscription, TopicFilter,
+    TopicName, Version, Will,
 };
 use mqtt_testing::packets::encode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -337,6 +337,66 @@ async fn who_sends_little_waits_for_few_turns_of_a_message_to_many() {
         }
         waits.sort_unstable();
         assert!(waits[10] <= 8, "{waits:?} shares of a turn");
+    })
+    .await;
+}
+
+/// A client resumes a session with many small messages, and reads as fast as it can: a turn writes a part of them.
+#[tokio::test]
+async fn a_resumed_session_is_written_in_portions() {
+    let mut config = Config::default();
+    config.window = u16::MAX;
+    beside(config, |address, broker| async move {
+        let resumes = || Connect {
+            clean_start: false,
+            ..Connect::new(Version::V311, "resumes")
+        };
+        let mut to = join_by(address, resumes()).await;
+        let filter = TopicFilter::from_static("a");
+        let list = [Subscription::new(filter, QoS::AtLeastOnce)];
+        let subscribe = Subscribe::new(PacketId::FIRST, &list[..]);
+        let subscribe = Packet::Subscribe(subscribe);
+        to.write_all(&encode(&subscribe, Version::V311))
+            .await
+            .unwrap();
+        hear_bytes(&to, 5).await;
+        let from = join(address, "from").await;
+        let message = Publish {
+            delivery: Delivery::AtLeastOnce(PacketId::FIRST),
+            ..Publish::new(TopicName::new("a").unwrap(), b"x")
+        };
+        let message = encode(&Packet::Publish(message), Version::V311);
+        let (bytes, mut at) = (message.repeat(60_000), 0);
+        let mut heard = vec![0; 1 << 20];
+        let statistics =
+            |broker: &Broker| broker.borrow().broker.statistics(Instant::from_millis(0));
+        while statistics(&broker).publish_received < 60_000 {
+            at += from.try_write(&bytes[at..]).unwrap_or(0);
+            let _ = (from.try_read(&mut heard), to.try_read(&mut heard));
+            turn().await;
+        }
+        drop(to);
+        drop(from);
+        let to = TcpStream::connect(address).await.unwrap();
+        to.try_write(&encode(&Packet::Connect(resumes()), Version::V311))
+            .unwrap();
+        let written = || statistics(&broker).bytes_sent;
+        let (mut most, mut last, first) = (0, written(), written());
+        for _ in 0..100_000 {
+            turn().await;
+            let _ = to.try_read(&mut heard);
+            let now = written();
+            (most, last) = (most.max(now - last), now);
+            if last - first > 400_000 {
+                break;
+            }
+        }
+        assert!(
+            last - first > 400_000,
+            "{} bytes were written",
+            last - first
+        );
+        assert!(most <= 280 << 10, "{most} bytes in a turn");
     })
     .await;
 }

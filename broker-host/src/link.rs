@@ -14,6 +14,9 @@ use crate::staged::{log_other_protocol, other_protocol};
 pub(crate) const READ: usize = 64 << 10;
 /// How many reads a connection may have in one turn, so that a turn with small reads ends while the client sends.
 const READS: usize = 4;
+/// After how many bytes a connection has the rest of its turn for others, if its session has more to send. A resumed session may have
+/// megabytes of small messages, and a transport may take all of them.
+const WRITTEN: usize = 64 << 10;
 /// How many bytes of an ended connection are read and discarded. The host does not wait for a client that sends more.
 const DISCARDED: u32 = 256 << 10;
 /// How long an ended connection may take to write its last bytes and to close.
@@ -95,6 +98,8 @@ pub(crate) struct Link {
     blocked: bool,
     /// Whether its share of the turn is used up.
     yields: bool,
+    /// Whether it wrote its share of a turn and has more to write.
+    writes_on: bool,
     shut_down: bool,
     /// Whether the client broke a protocol below MQTT.
     failed: bool,
@@ -118,6 +123,7 @@ impl Link {
             taken: 0,
             blocked: false,
             yields: false,
+            writes_on: false,
             shut_down: false,
             failed: false,
             is_deaf: false,
@@ -197,6 +203,9 @@ impl Link {
                 return self.linger(written, wire);
             }
             let written = self.write(shared, wire)?;
+            if self.writes_on {
+                break;
+            }
             if shared.broker.is_closing(self.id) {
                 // No byte of it is needed any more.
                 self.rest = BytesMut::new();
@@ -229,7 +238,9 @@ impl Link {
                 Poll::Ready(Err(error)) => return Err(error),
             }
         }
-        self.write(shared, wire)?;
+        if !self.writes_on {
+            self.write(shared, wire)?;
+        }
         Ok(ServeResult::HasMore)
     }
 
@@ -272,8 +283,16 @@ impl Link {
         shared: &mut Shared<H>,
         wire: &mut impl Wire,
     ) -> io::Result<bool> {
+        let mut left = WRITTEN;
         loop {
             let outgoing = shared.broker.outgoing(self.id);
+            self.writes_on =
+                left == 0 && !outgoing.is_empty() && !shared.broker.is_closing(self.id);
+            if self.writes_on {
+                // The session has copied as many bytes, in messages of any size.
+                shared.broker.has_kept(WRITTEN);
+                return Ok(false);
+            }
             if outgoing.is_empty() {
                 return Ok(self.is_deaf || wire.flush()?.is_ready());
             }
@@ -288,6 +307,7 @@ impl Link {
                 }
                 Poll::Ready(Ok(n)) => {
                     let now = shared.now();
+                    left = left.saturating_sub(n);
                     shared.broker.sent(self.id, n, now);
                 }
                 Poll::Ready(Err(error)) => return Err(error),

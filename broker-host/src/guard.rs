@@ -15,6 +15,7 @@ use tracing::{Level, debug, info, warn};
 use crate::checks::{Added, Check, PasswordChecks};
 use crate::logging::{Quota, cut};
 use crate::memory::memory;
+use crate::priority::spawn_lower;
 use crate::random::random;
 use crate::shards::Whole;
 use crate::users::Users;
@@ -26,7 +27,7 @@ pub(crate) const WAITING: usize = 100;
 /// Hooks that ask a user file and an ACL file, and log the actions of clients to `tracing`: connections at INFO, refusals at
 /// WARN, subscriptions at DEBUG.
 ///
-/// A password is compared on a thread of tokio for blocking work, and the broker serves others meanwhile. A bounded number of
+/// A password is compared on a thread of a lower priority, and the broker serves others meanwhile. A bounded number of
 /// comparisons waits, the oldest one is done first (the newest one while the queue is more than half full), and a client without a
 /// place in the queue is refused as "server busy". A correct password is recognised for some time without a comparison: see
 /// [`Users::remember_for`].
@@ -120,14 +121,18 @@ impl Guard {
             Added::Waits => {}
             Added::NeedsWorker => {
                 let (checks, control) = (self.checks.clone(), self.control.clone());
-                tokio::task::spawn_blocking(move || {
+                let work = move || {
                     checks.work(
                         |check| check.claim.hash.verify(&check.password),
                         |connection, is_right| {
                             control.decide_blocking(connection, verdict(is_right))
                         },
                     );
-                });
+                };
+                if spawn_lower("passwords", work.clone()).is_err() {
+                    // The runtime has a thread, or gets one later.
+                    tokio::task::spawn_blocking(work);
+                }
             }
         }
         Verdict::Later

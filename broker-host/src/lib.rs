@@ -12,6 +12,8 @@ mod listener;
 #[cfg(any(feature = "proxy", feature = "websocket"))]
 mod network;
 mod peer;
+#[cfg(any(unix, feature = "files"))]
+mod priority;
 #[cfg(unix)]
 mod shaking;
 #[cfg_attr(not(unix), path = "no_shards.rs")]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use mqtt_broker::ConnectionId;
 
+use crate::priority::spawn_lower;
 use crate::staged::Staged;
 
 /// How many threads there are at most. One processor is left to the broker.
@@ -88,8 +89,7 @@ impl Shaker {
         for _ in 0..processors.saturating_sub(1).clamp(1, THREADS) {
             let (receiver, done) = (Arc::clone(&receiver), Arc::clone(&self.done));
             let served = Arc::clone(&self.served);
-            let thread = std::thread::Builder::new().name("handshakes".to_owned());
-            let spawned = thread.spawn(move || work(&receiver, &done, &served));
+            let spawned = spawn_lower("handshakes", move || work(&receiver, &done, &served));
             threads += usize::from(spawned.is_ok());
         }
         (threads > 0).then_some(sender)
@@ -98,7 +98,6 @@ impl Shaker {
 
 /// Does steps until the broker ends.
 fn work(steps: &Mutex<Receiver<Step>>, done: &Mutex<Done>, served: &AtomicU32) {
-    lower_priority();
     let mut pace = Pace::new(Instant::now());
     loop {
         let next = lock(steps).recv();
@@ -164,17 +163,6 @@ fn finish(mut step: Step, done: &Mutex<Done>) {
         waker.wake_by_ref();
     }
 }
-
-/// Lets other threads have the processor first. On Linux the priority belongs to the thread.
-#[cfg(target_os = "linux")]
-fn lower_priority() {
-    const NICE: i32 = 10;
-    // Without a lower priority the thread works as well.
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
-}
-
-#[cfg(not(target_os = "linux"))]
-fn lower_priority() {}
 
 /// The values are valid at any time, even if a thread panicked while it held the lock.
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -87,7 +87,7 @@ impl Guard {
             logins: HashMap::new(),
             control,
             checks: PasswordChecks::new(WAITING),
-            quota: Quota::new(),
+            quota: Quota::default(),
             board: None,
             seed: u128::from_le_bytes(random()?),
         })
@@ -243,11 +243,7 @@ impl Hooks for Guard {
         if tracing::level_filters::LevelFilter::current() < level {
             return;
         }
-        let (allowed, suppressed) = self.quota.allows(client, Instant::now());
-        if let Some(lines) = suppressed {
-            warn!(lines, "of clients with many lines not all were logged");
-        }
-        if allowed {
+        if self.quota.allows_line(client, Instant::now()) {
             let address = self.address(observation).map(tracing::field::display);
             log(observation, address);
         }

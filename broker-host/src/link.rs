@@ -334,7 +334,8 @@ impl Link {
             let is_over = shared.broker.is_closing(self.id);
             shared.peers.set_told(self.id, is_over);
             if is_over {
-                log_other_protocol(&shared.peers.get(self.id).unwrap_or_default(), other);
+                let peer = shared.peers.get(self.id).unwrap_or_default();
+                log_other_protocol(&shared.peers, &peer, other);
             }
         }
         let rest = bytes.get(consumed..).unwrap_or_default();

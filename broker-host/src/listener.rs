@@ -180,7 +180,7 @@ pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, l
             Ok((socket, peer)) => match Staged::new(&listener.layers, peer.clone(), permit) {
                 Ok(staged) => sockets::accepted(&shared, socket, peer, Some(Box::new(staged))),
                 Err(error) => {
-                    crate::staged::tell(&peer, &error, false);
+                    crate::staged::tell(&shared.borrow().peers, &peer, &error, false);
                 }
             },
             // A client without an accepted CONNECT gives its file descriptor to the next one.
@@ -216,7 +216,7 @@ pub(crate) fn serve<H: Hooks + 'static>(
             sockets::accepted(shared, Accepted::Tcp(stream), peer, Some(Box::new(staged)))
         }
         Err(error) => {
-            crate::staged::tell(&peer, &error, false);
+            crate::staged::tell(&shared.borrow().peers, &peer, &error, false);
         }
     }
 }

@@ -35,8 +35,8 @@ pub(crate) struct Quota {
     suppressed: u64,
 }
 
-impl Quota {
-    pub(crate) fn new() -> Self {
+impl Default for Quota {
+    fn default() -> Self {
         Self {
             since: Instant::now(),
             lines: HashMap::new(),
@@ -44,10 +44,21 @@ impl Quota {
             suppressed: 0,
         }
     }
+}
+
+impl Quota {
+    /// Returns whether another line of a client may be logged, like [`Self::allows`], and logs how many were suppressed.
+    pub(crate) fn allows_line(&mut self, client: Option<&str>, now: Instant) -> bool {
+        let (allowed, suppressed) = self.allows(client, now);
+        if let Some(lines) = suppressed {
+            tracing::warn!(lines, "of clients with many lines not all were logged");
+        }
+        allowed
+    }
 
     /// Returns whether another line of a client may be logged (without a name, of all clients without one), and how many lines
     /// were suppressed in earlier windows, if that was not yet reported.
-    pub(crate) fn allows(&mut self, client: Option<&str>, now: Instant) -> (bool, Option<u64>) {
+    fn allows(&mut self, client: Option<&str>, now: Instant) -> (bool, Option<u64>) {
         let mut told = None;
         if now.duration_since(self.since) >= WINDOW {
             told = Some(std::mem::take(&mut self.suppressed)).filter(|lines| *lines > 0);
@@ -83,7 +94,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_logs_much_is_silenced_and_counted() {
-        let mut quota = Quota::new();
+        let mut quota = Quota::default();
         let now = Instant::now();
         let logged = (0..100)
             .filter(|_| quota.allows(Some("flood"), now).0)

@@ -43,14 +43,27 @@ const IPV4: u64 = 1 << 63;
 
 /// The peers of all open connections. The host sets them, and hooks read them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Peers(Arc<Mutex<Places>>);
+pub(crate) struct Peers {
+    places: Arc<Mutex<Places>>,
+    /// The lines of the log about connections that failed below MQTT.
+    #[cfg(feature = "files")]
+    failures: Arc<Mutex<crate::logging::Quota>>,
+}
 
 /// The peers by the connection's index.
 type Places = Vec<Option<(ConnectionId, Peer)>>;
 
 impl Peers {
     fn places(&self) -> MutexGuard<'_, Places> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether the log may have a line about this peer, which failed below MQTT: the lines of one address are limited.
+    #[cfg(feature = "files")]
+    pub(crate) fn may_log_failure(&self, peer: &Peer) -> bool {
+        let address = peer.address.map(|address| address.ip().to_string());
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.allows_line(address.as_deref(), tokio::time::Instant::now())
     }
 
     pub(crate) fn get(&self, id: ConnectionId) -> Option<Peer> {

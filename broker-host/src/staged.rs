@@ -95,7 +95,7 @@ impl Staged {
     /// Logs once why the connection ended.
     pub(crate) fn log_failure(&mut self, id: ConnectionId, peers: &Peers) {
         if let Some(error) = self.failed.take() {
-            let is_told = tell(&self.peer, &error, self.is_open);
+            let is_told = tell(peers, &self.peer, &error, self.is_open);
             peers.set_told(id, is_told);
         }
     }
@@ -279,18 +279,21 @@ impl<W: Wire> io::Write for Direct<'_, W> {
     }
 }
 
-/// Logs why a connection ended, or could not begin. Returns whether the line is of the usual level.
+/// Logs why a connection ended, or could not begin, unless its address has many such lines. Returns `false` if the reason is only for
+/// debugging.
 #[cfg(feature = "files")]
-pub(crate) fn tell(peer: &Peer, why: &Error, was_open: bool) -> bool {
-    let peer = peer.address.map(tracing::field::display);
-    match was_open {
+pub(crate) fn tell(peers: &Peers, peer: &Peer, why: &Error, was_open: bool) -> bool {
+    let address = peer.address.map(tracing::field::display);
+    if was_open && why.kind() == mqtt_transport::ErrorKind::Truncated {
         // Many clients close the connection without the closing alert of TLS.
-        true if why.kind() == mqtt_transport::ErrorKind::Truncated => {
-            tracing::debug!(peer, %why, "a connection was cut");
-            return false;
+        tracing::debug!(peer = address, %why, "a connection was cut");
+        return false;
+    }
+    if peers.may_log_failure(peer) {
+        match was_open {
+            true => tracing::info!(peer = address, %why, "a connection failed"),
+            false => tracing::info!(peer = address, %why, "a handshake failed"),
         }
-        true => tracing::info!(peer, %why, "a connection failed"),
-        false => tracing::info!(peer, %why, "a handshake failed"),
     }
     true
 }
@@ -304,18 +307,20 @@ pub(crate) fn other_protocol(first: &[u8]) -> Option<Protocol> {
 
 /// Logs that a connection was refused because of its protocol.
 #[cfg(feature = "files")]
-pub(crate) fn log_other_protocol(peer: &Peer, found: Protocol) {
-    let peer = peer.address.map(tracing::field::display);
-    let why = format_args!("the client speaks {found} where plain MQTT is expected");
-    tracing::info!(peer, %why, "a handshake failed");
+pub(crate) fn log_other_protocol(peers: &Peers, peer: &Peer, found: Protocol) {
+    if peers.may_log_failure(peer) {
+        let peer = peer.address.map(tracing::field::display);
+        let why = format_args!("the client speaks {found} where plain MQTT is expected");
+        tracing::info!(peer, %why, "a handshake failed");
+    }
 }
 
 /// Does nothing in a build without a log.
 #[cfg(not(feature = "files"))]
-pub(crate) fn log_other_protocol(_: &Peer, _: Protocol) {}
+pub(crate) fn log_other_protocol(_: &Peers, _: &Peer, _: Protocol) {}
 
 /// Does nothing in a build without stages.
 #[cfg(not(feature = "files"))]
-pub(crate) fn tell(_: &Peer, _: &Error, _: bool) -> bool {
+pub(crate) fn tell(_: &Peers, _: &Peer, _: &Error, _: bool) -> bool {
     false
 }

@@ -409,3 +409,25 @@ fn proxies_of_the_environment_and_interfaces_are_used() {
         assert!(line.contains("the interface none0: "), "{line}");
     }
 }
+
+/// The lines of one address are limited, and its connections are refused as before.
+#[test]
+fn many_failed_connections_do_not_fill_the_log() {
+    let authority = Authority::new("an authority");
+    let broker = Secured::start("many-lines", &authority, &[]);
+    for scheme in ["mqtts", "mqtt"] {
+        for _ in 0..50 {
+            let mut client =
+                TcpStream::connect(format!("127.0.0.1:{}", broker.port(scheme))).unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            let _ = client.read_to_end(&mut Vec::new());
+        }
+    }
+    let Secured { process, .. } = broker;
+    process.signal("TERM");
+    let log = process.end().stderr;
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("a handshake failed"));
+    assert_eq!(lines.count(), 20, "{log}");
+}

@@ -107,7 +107,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Gives a message to another member of its shared subscription. Drops it if there is none.
+    /// Gives a message to another member of its shared subscription. Drops it if there is none, also in shards that are not known yet.
     fn hand_over_one(&mut self, item: Queued, origin: u64, now: Instant) {
         let record = item.message.record();
         let group = item
@@ -115,6 +115,9 @@ impl<H: Hooks> Broker<H> {
             .and_then(|share| self.router.shared_mut(share).map(|_| share.group()));
         let Some(target) = group.and_then(|group| self.choose(group, item.message.publish().topic))
         else {
+            if self.search_others_later(&item, origin) {
+                return;
+            }
             let dropped = &mut self.statistics.publish_dropped;
             *dropped = dropped.saturating_add(1);
             self.record_handed_over(record, origin);

@@ -1,10 +1,11 @@
 //! Tests brokers that share the clients of one server.
 
+use mqtt_broker::records::Records;
 use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next, Outgoing, Statistics, shard_of};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
     Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, QoS, Subscribe,
-    Subscription, TopicFilter, TopicName, Version,
+    Subscription, TopicFilter, TopicName, Version, Will,
 };
 use mqtt_testing::packets::encode;
 
@@ -20,10 +21,31 @@ impl Hooks for Open {
     }
 }
 
+/// Returns a shard, restored from a log if there is one.
+fn shard(own: u8, count: u8, log: Option<&[u8]>) -> Broker<Open> {
+    let mut config = Config::default();
+    config.statistics_interval = 0;
+    let mut broker = Broker::new(config, Open::default(), NOW);
+    if log.is_some() {
+        broker.start_journal();
+    }
+    broker.start_links(own, count);
+    if let Some(log) = log {
+        for record in Records::new(log) {
+            broker.restore(&record.unwrap()).unwrap();
+        }
+        broker.restored(NOW).unwrap();
+    }
+    assert!(!broker.links_are_ready());
+    broker
+}
+
 /// Shards whose links move all bytes at once.
 struct Whole {
     shards: Vec<Broker<Open>>,
     links: Vec<Vec<Option<ConnectionId>>>,
+    /// The stored records, if the shards have journals.
+    logs: Option<Vec<Vec<u8>>>,
 }
 
 /// A client of a shard.
@@ -35,25 +57,25 @@ struct Client {
 
 impl Whole {
     fn new(count: u8) -> Self {
-        let mut config = Config::default();
-        config.statistics_interval = 0;
-        let mut shards = Vec::new();
-        for own in 0..count {
-            let mut broker = Broker::new(config.clone(), Open::default(), NOW);
-            broker.start_links(own, count);
-            assert!(!broker.links_are_ready());
-            shards.push(broker);
-        }
+        Self::start(count, None)
+    }
+
+    fn with_journals(count: u8) -> Self {
+        Self::start(count, Some(vec![Vec::new(); usize::from(count)]))
+    }
+
+    fn start(count: u8, logs: Option<Vec<Vec<u8>>>) -> Self {
+        let shards = (0..count).map(|own| shard(own, count, logs.as_ref().map(|_| &[][..])));
+        let shards = shards.collect();
         let count = usize::from(count);
         let mut whole = Self {
             shards,
             links: vec![vec![None; count]; count],
+            logs,
         };
         for own in 0..count {
-            for to in (0..count).filter(|to| *to != own) {
-                let id = whole.shards[own].open_link(u8::try_from(to).unwrap(), NOW);
-                assert!(id.is_some(), "{own} to {to}");
-                whole.links[own][to] = id;
+            for to in 0..own {
+                whole.link(own, to);
             }
         }
         whole.run();
@@ -61,11 +83,44 @@ impl Whole {
         whole
     }
 
+    /// Opens the link between two shards, on both sides.
+    fn link(&mut self, one: usize, other: usize) {
+        for (own, to) in [(one, other), (other, one)] {
+            let id = self.shards[own].open_link(u8::try_from(to).unwrap(), NOW);
+            assert!(id.is_some(), "{own} to {to}");
+            self.links[own][to] = id;
+        }
+    }
+
+    /// Stores the records of all shards.
+    fn store(&mut self) {
+        for (shard, log) in self.shards.iter_mut().zip(self.logs.iter_mut().flatten()) {
+            let len = shard.journal().len();
+            log.extend_from_slice(shard.journal());
+            shard.stored(len);
+        }
+    }
+
+    /// Crashes a shard after all its records were stored. Its next process has no links.
+    fn crash(&mut self, own: usize) {
+        self.store();
+        let count = u8::try_from(self.shards.len()).unwrap();
+        let log = self.logs.as_ref().map(|logs| &logs[own][..]);
+        self.shards[own] = shard(u8::try_from(own).unwrap(), count, log);
+        for to in 0..self.shards.len() {
+            self.links[own][to] = None;
+            if let Some(id) = self.links[to][own].take() {
+                self.shards[to].closed(id, NOW);
+            }
+        }
+    }
+
     /// Moves what is on the links, until nothing is left.
     fn run(&mut self) {
         let mut moved = true;
         while moved {
             moved = false;
+            self.store();
             for from in 0..self.shards.len() {
                 if self.shards[from].deadline() == Some(NOW) {
                     self.shards[from].tick(NOW);
@@ -132,9 +187,14 @@ impl Whole {
     }
 
     fn join(&mut self, shard: usize, name: &str) -> Client {
+        self.join_with(shard, &Connect::new(Version::V5, name))
+    }
+
+    fn join_with(&mut self, shard: usize, connect: &Connect<'_>) -> Client {
         let id = self.shards[shard].open(NOW).unwrap();
         let client = Client { shard, id };
-        self.say(client, &Packet::Connect(Connect::new(Version::V5, name)));
+        self.say(client, &Packet::Connect(*connect));
+        self.store();
         assert_eq!(self.heard(client), ["ConnAck"]);
         client
     }
@@ -162,6 +222,17 @@ impl Whole {
         };
         self.say(client, &Packet::Publish(publish));
         self.run();
+    }
+
+    /// Publishes at QoS 1, and moves nothing on the links.
+    fn publish_firmly(&mut self, client: Client, topic: &str, payload: &str) {
+        let topic = TopicName::new(topic).unwrap();
+        let publish = Publish {
+            delivery: Delivery::AtLeastOnce(PacketId::FIRST),
+            ..Publish::new(topic, payload.as_bytes())
+        };
+        self.say(client, &Packet::Publish(publish));
+        self.store();
     }
 
     fn statistics(&self) -> Statistics {
@@ -262,6 +333,53 @@ fn a_shared_subscription_is_one_for_all_shards() {
     whole.run();
     whole.publish(publisher, "s", "x", false);
     assert_eq!(whole.heard(members[0]), ["s x"]);
+}
+
+/// A session that ends with its connection has records because of its will. The shard does not know at its start that another one has
+/// a member for the message that was in flight.
+#[test]
+fn a_message_in_flight_to_a_lost_member_reaches_a_member_of_another_shard_after_a_crash() {
+    let mut whole = Whole::with_journals(2);
+    let publisher = whole.join(0, "publisher");
+    let mut connect = Connect::new(Version::V5, "here");
+    connect.will = Some(Will::new(TopicName::from_static("w"), b"gone"));
+    let here = whole.join_with(0, &connect);
+    whole.subscribe(here, "$share/g/s");
+    let there = whole.join(1, "there");
+    whole.subscribe(there, "$share/g/s");
+    whole.publish_firmly(publisher, "s", "1");
+    whole.publish_firmly(publisher, "s", "2");
+    assert_eq!(whole.heard(publisher), ["PubAck", "PubAck"]);
+    whole.run();
+    let mut heard = whole.heard(here);
+    assert_eq!(heard.len(), 1, "one for each: {heard:?}");
+    whole.crash(0);
+    whole.link(0, 1);
+    whole.run();
+    heard = whole.heard(there);
+    heard.sort_unstable();
+    heard.dedup();
+    assert_eq!(heard, ["s 1", "s 2"]);
+}
+
+/// The shard that was chosen for a message has no member any more, and the one that has is not known yet.
+#[test]
+fn a_message_that_a_shard_refuses_waits_for_the_others_after_a_crash() {
+    let mut whole = Whole::with_journals(3);
+    let (publisher, member) = (whole.join(0, "publisher"), whole.join(1, "member"));
+    whole.subscribe(member, "$share/g/s");
+    whole.publish_firmly(publisher, "s", "x");
+    assert_eq!(whole.heard(publisher), ["PubAck"]);
+    whole.crash(0);
+    whole.shards[1].closed(member.id, NOW);
+    let late = whole.join(2, "late");
+    whole.ask(late, "$share/g/s");
+    whole.link(0, 1);
+    whole.run();
+    assert!(whole.heard(late).is_empty());
+    whole.link(0, 2);
+    whole.run();
+    assert_eq!(whole.heard(late), ["s x", "SubAck"]);
 }
 
 #[test]

@@ -243,7 +243,7 @@ impl<H: Hooks> Broker<H> {
                 self.done(recorded, name, target.has_flow);
                 continue;
             }
-            let Some(key) = keys.get(&session).copied() else {
+            let Some(key) = self.receiver(keys.get(&session).copied(), &target, share) else {
                 let search = MemberSearch {
                     message,
                     target,
@@ -293,6 +293,19 @@ impl<H: Hooks> Broker<H> {
         share
     }
 
+    /// Returns the session that still gets a message. A session that was restored only for its will ended with its connection: if other
+    /// shards may have members, one of them gets the message.
+    fn receiver(
+        &self,
+        key: Option<u32>,
+        target: &SavedTarget,
+        share: Option<Share>,
+    ) -> Option<u32> {
+        let is_for_shards = self.links.is_some() && target.share.is_some() && share.is_none();
+        let searches = is_for_shards && target.may_be_handed_over();
+        key.filter(|key| !searches || self.durable(*key).is_some())
+    }
+
     fn find_member_or_wait(&mut self, search: MemberSearch, share: Option<Share>) {
         let is_shared = search.target.share.is_some();
         if share.is_none() && is_shared && !self.knows_other_shards() {
@@ -317,6 +330,37 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
+    /// Keeps a message of an ended session until the other shards are known: one of them may have members. Returns `false` if they are
+    /// known, and without a journal.
+    pub(crate) fn search_others_later(&mut self, item: &Queued, origin: u64) -> bool {
+        if self.knows_other_shards() {
+            return false;
+        }
+        let journal = self.journal.as_ref();
+        let Some(filter) = item
+            .share
+            .and_then(|share| journal.and_then(|journal| journal.share_name(share)))
+        else {
+            return false;
+        };
+        let target = SavedTarget {
+            qos: item.qos,
+            retain: item.retain,
+            identifiers: item.identifiers.clone(),
+            share: Some(filter),
+            state: State::Waiting,
+            has_flow: true,
+        };
+        let message = item.message.clone();
+        let name = message.record().target(origin);
+        self.search_member_later(MemberSearch {
+            message,
+            target,
+            name,
+        });
+        true
+    }
+
     /// Handles a session that ended with the process. If it was chosen for a shared subscription, another member gets the message
     /// (at QoS 1, as when a session ends: 5 \[MQTT-4.8.2-5\]). Returns the session of that member.
     fn find_member(
@@ -327,8 +371,8 @@ impl<H: Hooks> Broker<H> {
         name: u64,
     ) -> Option<u32> {
         let record = message.record();
-        let hands_over = target.state == State::Waiting || target.qos == QoS::AtLeastOnce;
-        let group = share.filter(|_| hands_over).map(Share::group);
+        let group = share.filter(|_| target.may_be_handed_over());
+        let group = group.map(Share::group);
         let publish = message.publish();
         let member = group.and_then(|group| self.choose(group, publish.topic));
         if let Some(member) = &member {

@@ -102,6 +102,11 @@ impl SavedTarget {
             has_flow,
         }
     }
+
+    /// Returns whether another member of its shared subscription may get the message when the session has ended.
+    pub(super) fn may_be_handed_over(&self) -> bool {
+        self.state == State::Waiting || self.qos == QoS::AtLeastOnce
+    }
 }
 
 impl<H: Hooks> Broker<H> {

@@ -84,7 +84,7 @@ impl Subscribed {
     }
 
     /// Returns whether it existed for certain during the whole time between the two moments.
-    fn surely(&self, from: Moment, to: Moment) -> bool {
+    pub(super) fn surely(&self, from: Moment, to: Moment) -> bool {
         !self.lost
             && self.granted.is_some_and(|granted| granted <= from)
             && self.leaving.is_none_or(|leaving| leaving > to)
@@ -323,7 +323,7 @@ impl Expectations {
         let again = publisher_cut && may_be_sent_again(life, heard, published, least);
         // A message that is sent again after a reconnect goes also to streams that were made after its first copy arrived.
         let newer_stream = heard.dup && life.streams[heard.stream].created > published.sent;
-        if shared || again || newer_stream {
+        if shared || again || newer_stream || self.a_link_may_bring_late(life, heard, published) {
             return Ok(());
         }
         let order = (

@@ -51,6 +51,17 @@ impl Expectations {
         all.any(|subscribed| subscribed.from_records && subscribed.matches(topic))
     }
 
+    /// Returns whether a client gives up a subscription to the topic of this message. If its process ends before UNSUBSCRIBE has arrived,
+    /// the next one continues that, and drops the messages that came meanwhile.
+    pub(super) fn gave_up(&self, client: usize, number: u32) -> bool {
+        let (life, published) = (self.lives.get(client), self.published.get(&number));
+        let left = |life: &Life, topic: &str| {
+            let mut all = life.subscribed.iter();
+            all.any(|subscribed| subscribed.leaving.is_some() && subscribed.matches(topic))
+        };
+        life.is_some_and(|life| published.is_some_and(|own| left(life, &own.topic)))
+    }
+
     /// Returns whether the broker knows the order of what two clients retain: those of one shard.
     pub(super) fn is_ordered(&self, other: &Published, publisher: usize) -> bool {
         let home = |n: usize| self.lives.get(n).map(|life| life.home);

@@ -239,8 +239,13 @@ impl World {
             let node = &mut self.nodes[n];
             if let Some(number) = node.arrived.get(&(qos, ack.packet_id)) {
                 node.unsettled.remove(number);
-                if node.acknowledges_on_receipt() && !node.heard.contains(number) {
+                let heard = node.heard.contains(number);
+                if node.acknowledges_on_receipt() && !heard {
                     node.died.insert(*number);
+                }
+                if !heard
+                    && (node.acknowledges_on_receipt() || self.expectations.gave_up(n, *number))
+                {
                     // No other member of a shared subscription gets it.
                     self.expectations.ever_heard.insert(*number);
                 }

@@ -9,7 +9,7 @@ use crate::reload::Access;
 use crate::shards::{Seat, seats};
 use crate::{Control, Error, Listener, Settings};
 
-/// How many threads of a shard's runtime compare passwords.
+/// How many threads of a shard's runtime do what blocks, such as reading files.
 const BLOCKING: usize = 4;
 
 /// The threads of the other shards. They end when this is dropped.

@@ -42,3 +42,15 @@ impl Broker {
         Process::start(MQTT, &all)
     }
 }
+
+/// The system's table of descriptors has room for all connections from the start. A test in this process would find a table that has
+/// grown for other tests.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_table_of_descriptors_has_room_for_all_connections() {
+    let broker = Broker::start(&["--connections", "900"]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", broker.process.id())).unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    let size: u32 = size.unwrap().trim().parse().unwrap();
+    assert!(size >= 900, "{size}");
+}

@@ -1,23 +1,14 @@
 //! Passes messages through a broker without sockets: ten pairs of clients whose sessions stay, in MQTT 3.1.1.
 
-use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Instant};
+use mqtt_broker::{Broker, Config, ConnectionId, Instant};
 use mqtt_session::proto::QoS;
+use mqtt_testing::laws::journal::AllowAll;
 
 const NOW: Instant = Instant::from_millis(1_000);
 const PAIRS: u8 = 10;
 /// How many messages a publisher sends before it reads its acknowledgements.
 const AT_ONCE: usize = 20;
 const PAYLOAD: usize = 64;
-
-#[derive(Debug, Default)]
-struct AllowAll(u128);
-
-impl Hooks for AllowAll {
-    fn unguessable(&mut self) -> u128 {
-        self.0 += 1;
-        self.0
-    }
-}
 
 /// The broker, and what its clients have sent but the broker has not consumed.
 struct World {

@@ -5,8 +5,9 @@ use mqtt_broker::records::{Format, Machine, Records};
 use mqtt_broker::{Broker, Config, Hooks, Next};
 use mqtt_session::Instant;
 
+/// Hooks that allow everything, with numbers in ascending order as unguessable ones.
 #[derive(Debug, Default)]
-struct AllowAll(u128);
+pub struct AllowAll(u128);
 
 impl Hooks for AllowAll {
     fn unguessable(&mut self) -> u128 {

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use mqtt_broker::shard_of;
+
 use crate::random::random;
 use crate::{Error, Settings};
 
@@ -37,6 +39,41 @@ impl Settings {
             })?;
         }
         Ok(key)
+    }
+}
+
+/// The parts of the store of a broker: the store itself, or a store for each of several threads.
+#[derive(Clone, Debug)]
+pub struct StoreParts {
+    directories: Vec<PathBuf>,
+    key: u64,
+}
+
+impl StoreParts {
+    /// Reads of which parts the store in a directory is. A directory without a store has one part.
+    ///
+    /// # Errors
+    /// [`Error::File`]: the file that names the parts cannot be read, or is damaged.
+    pub fn read(dir: &Path) -> Result<Self, Error> {
+        let (directories, key) = match read(dir)? {
+            Some((threads, key)) => ((0..threads).map(|own| directory(dir, own)).collect(), key),
+            None => (vec![dir.to_owned()], 0),
+        };
+        Ok(Self { directories, key })
+    }
+
+    /// Returns the directory of each part, in the order of the threads.
+    #[must_use]
+    pub fn directories(&self) -> &[PathBuf] {
+        &self.directories
+    }
+
+    /// Returns the number of the part with the session of a client identifier. Each part has all retained messages; that of the
+    /// part of this number for a topic is valid for all.
+    #[must_use]
+    pub fn part_of(&self, name: &str) -> usize {
+        let parts = u8::try_from(self.directories.len()).unwrap_or(u8::MAX);
+        shard_of(name, parts, self.key).into()
     }
 }
 

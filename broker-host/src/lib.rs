@@ -80,6 +80,8 @@ pub mod users;
 pub use acl::{Acl, AclError};
 pub use control::{Commands, Connected, Control, control};
 #[cfg(feature = "files")]
+pub use division::StoreParts;
+#[cfg(feature = "files")]
 pub use error::{Error, SettingsError};
 #[cfg(feature = "files")]
 pub use guard::Guard;

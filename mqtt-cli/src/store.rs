@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use mqtt_broker_host::broker::records::broker::{Entry, Flow};
 use mqtt_broker_host::broker::records::{Fault, Format, Machine};
-use mqtt_broker_host::broker::{Broker, Config as Limits, Hooks, Instant};
+use mqtt_broker_host::broker::{Broker, Config as Limits, Hooks, Instant, RestoreError};
 use mqtt_broker_host::store::{Config, OpenError, Store};
+use mqtt_broker_host::{Error, StoreParts};
 use serde_json::{Value, json};
 
-use crate::failure::{Failure, fail};
+use crate::failure::{Failure, fail, sentence};
 use crate::store_client::Client;
 use crate::{output, output_json};
 
@@ -42,26 +43,34 @@ struct Place {
 impl StoreCommand {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let (What::Show(place) | What::Check(place)) = &self.what;
-        let mut store = open(&place.dir)?;
-        if let Some(client) = client(&mut store)? {
-            if let What::Check(_) = self.what {
-                client.check(&mut store)?;
-            }
-            if place.json {
-                output_json(&client.json());
-            } else {
-                if let What::Check(_) = self.what {
-                    output(format_args!("the store is whole\n"));
-                }
-                client.print();
-            }
+        let parts = StoreParts::read(&place.dir).map_err(|error: Error| fail(sentence(&error)))?;
+        if let [dir] = parts.directories()
+            && let mut store = open(dir)?
+            && let Some(client) = client(&mut store)?
+        {
+            return self.run_for_client(&client, &mut store);
+        }
+        match self.what {
+            What::Show(place) => show(&place, &parts),
+            What::Check(place) => check(&place, &parts),
+        }
+    }
+
+    fn run_for_client(&self, client: &Client, store: &mut Store) -> Result<(), Failure> {
+        let checks = matches!(self.what, What::Check(_));
+        let (What::Show(place) | What::Check(place)) = &self.what;
+        if checks {
+            client.check(store)?;
+        }
+        if place.json {
+            output_json(&client.json());
             return Ok(());
         }
-        drop(store);
-        match self.what {
-            What::Show(place) => show(&place),
-            What::Check(place) => check(&place),
+        if checks {
+            output(format_args!("the store is whole\n"));
         }
+        client.print();
+        Ok(())
     }
 }
 
@@ -102,14 +111,20 @@ struct Session {
     messages: u64,
 }
 
-/// The content of a store.
+/// The content of a store, or of one part of it.
 #[derive(Debug, Default)]
 struct Contents {
     sessions: BTreeMap<u64, Session>,
-    /// The topic, the quality of service and the length of the packet.
-    retained: Vec<(String, u8, usize)>,
+    retained: BTreeMap<String, Retained>,
     /// The sessions that still need each message.
     targets: BTreeMap<u64, Vec<u64>>,
+}
+
+/// The printed fields of a retained message.
+#[derive(Debug)]
+struct Retained {
+    qos: u8,
+    bytes: usize,
 }
 
 impl Contents {
@@ -135,8 +150,9 @@ impl Contents {
                 }
             }
             Entry::Retained(topic, Some(message)) => {
-                let (qos, len) = (message.qos.get(), message.packet.len());
-                self.retained.push(((*topic).to_owned(), qos, len));
+                let (qos, bytes) = (message.qos.get(), message.packet.len());
+                let retained = Retained { qos, bytes };
+                self.retained.insert((*topic).to_owned(), retained);
             }
             Entry::Message(number, Some(message)) => {
                 let targets = message.targets.iter().map(|target| target.session);
@@ -167,29 +183,81 @@ impl Contents {
     }
 }
 
-fn show(place: &Place) -> Result<(), Failure> {
-    let mut contents = Contents::default();
-    let mut store = open(&place.dir)?;
-    store
-        .restore(|record| {
+/// The content of all parts of a store.
+#[derive(Debug, Default)]
+struct Whole {
+    threads: usize,
+    sessions: Vec<Session>,
+    /// The messages that one thread has for another one.
+    between_threads: u64,
+    retained: BTreeMap<String, Retained>,
+}
+
+impl Whole {
+    /// Puts together what `read` returns for each part, by its directory and its number.
+    fn read(
+        parts: &StoreParts,
+        read: impl Fn(&Path, usize) -> Result<Contents, Failure>,
+    ) -> Result<Self, Failure> {
+        let mut whole = Self {
+            threads: parts.directories().len(),
+            ..Self::default()
+        };
+        for (part, dir) in parts.directories().iter().enumerate() {
+            let contents = read(dir, part)?;
+            let own = |topic: &String| parts.part_of(topic) == part;
+            let retained = contents.retained.into_iter();
+            let retained = retained.filter(|(topic, _)| own(topic));
+            whole.retained.extend(retained);
+            for session in contents.sessions.into_values() {
+                if session.client_id.starts_with(LINK) {
+                    whole.between_threads += session.messages;
+                } else {
+                    whole.sessions.push(session);
+                }
+            }
+        }
+        Ok(whole)
+    }
+}
+
+/// The client identifiers of links between threads begin with this character, which no client may use.
+const LINK: char = '\0';
+
+impl Contents {
+    fn read(dir: &Path) -> Result<Self, Failure> {
+        let mut contents = Self::default();
+        let read = open(dir)?.restore(|record| {
             if let Some(entry) = Entry::read(record)? {
                 contents.take(&entry);
             }
             Ok::<_, Fault>(())
-        })
-        .map_err(fail)?;
-    contents.count();
+        });
+        read.map_err(fail)?;
+        contents.count();
+        Ok(contents)
+    }
+}
+
+fn show(place: &Place, parts: &StoreParts) -> Result<(), Failure> {
+    let whole = Whole::read(parts, |dir, _| Contents::read(dir))?;
     if place.json {
-        output_json(&contents.json());
+        output_json(&whole.json());
     } else {
-        contents.print();
+        whole.print();
     }
     Ok(())
 }
 
-impl Contents {
+/// Returns a number and the name of what it counts.
+fn counted(number: u64, name: &str) -> String {
+    let end = if number == 1 { "" } else { "s" };
+    format!("{number} {name}{end}")
+}
+
+impl Whole {
     fn json(&self) -> Value {
-        let sessions = self.sessions.values().map(|session| {
+        let sessions = self.sessions.iter().map(|session| {
             json!({
                 "client_id": session.client_id,
                 "version": session.version,
@@ -199,41 +267,50 @@ impl Contents {
                 "messages": session.messages,
             })
         });
-        let retained = self
-            .retained
-            .iter()
-            .map(|(topic, qos, bytes)| json!({"topic": topic, "qos": qos, "bytes": bytes}));
+        let retained = self.retained.iter();
+        let retained = retained.map(
+            |(topic, message)| json!({"topic": topic, "qos": message.qos, "bytes": message.bytes}),
+        );
         json!({
+            "threads": self.threads,
             "sessions": sessions.collect::<Vec<_>>(),
+            "between_threads": self.between_threads,
             "retained": retained.collect::<Vec<_>>(),
         })
     }
 
     fn print(&self) {
-        for session in self.sessions.values() {
-            let state = if session.connected {
-                "connected"
-            } else {
-                "away"
-            };
-            output(format_args!(
-                "session {:?}: MQTT {}, {state}, {} messages wait, expires {}\n",
-                session.client_id,
-                session.version,
-                session.messages,
-                match session.expiry {
-                    u32::MAX => "never".to_owned(),
-                    seconds => format!("after {seconds} s"),
-                },
-            ));
-            for filter in &session.subscriptions {
-                output(format_args!("  subscription {filter:?}\n"));
-            }
+        for session in &self.sessions {
+            session.print();
         }
-        for (topic, qos, bytes) in &self.retained {
+        if self.between_threads > 0 {
+            let messages = counted(self.between_threads, "message");
+            output(format_args!("between threads: {messages}\n"));
+        }
+        for (topic, Retained { qos, bytes }) in &self.retained {
             output(format_args!(
                 "retained {topic:?}: QoS {qos}, a packet of {bytes} bytes\n"
             ));
+        }
+    }
+}
+
+impl Session {
+    fn print(&self) {
+        let state = if self.connected { "connected" } else { "away" };
+        output(format_args!(
+            "session {:?}: MQTT {}, {state}, {} wait{}, expires {}\n",
+            self.client_id,
+            self.version,
+            counted(self.messages, "message"),
+            if self.messages == 1 { "s" } else { "" },
+            match self.expiry {
+                u32::MAX => "never".to_owned(),
+                seconds => format!("after {seconds} s"),
+            },
+        ));
+        for filter in &self.subscriptions {
+            output(format_args!("  subscription {filter:?}\n"));
         }
     }
 }
@@ -246,35 +323,62 @@ impl Hooks for Nobody {
     }
 }
 
-fn check(place: &Place) -> Result<(), Failure> {
+/// Reads one of so many parts of a store as a broker does that starts with it.
+fn restored(dir: &Path, part: usize, parts: usize) -> Result<Contents, Failure> {
     let now = Instant::from_millis(0);
     let mut limits = Limits::default();
     limits.sessions = usize::MAX;
     limits.retained_messages = usize::MAX;
     limits.retained_bytes = usize::MAX;
     let mut broker = Broker::new(limits, Nobody, now);
+    let small = |number| u8::try_from(number).unwrap_or(u8::MAX);
+    broker.start_links(small(part), small(parts));
     broker.start_journal();
-    let mut store = open(&place.dir)?;
+    let (mut store, mut contents) = (open(dir)?, Contents::default());
+    let read = store.restore(|record| {
+        broker.restore(record)?;
+        if let Ok(Some(entry)) = Entry::read(record) {
+            contents.take(&entry);
+        }
+        Ok::<_, RestoreError>(())
+    });
+    read.map_err(fail)?;
     store
-        .restore(|record| broker.restore(record))
-        .map_err(fail)?;
-    let mut found = None;
-    store
-        .finish(|| broker.restored(now).map(|restored| found = Some(restored)))
+        .finish(|| broker.restored(now).map(drop))
         .map_err(|error: OpenError| fail(error))?;
-    let found = found.unwrap_or_default();
+    contents.count();
+    Ok(contents)
+}
+
+fn check(place: &Place, parts: &StoreParts) -> Result<(), Failure> {
+    let count = parts.directories().len();
+    let whole = Whole::read(parts, |dir, part| restored(dir, part, count))?;
+    let all = |count: fn(&Session) -> u64| whole.sessions.iter().map(count).sum::<u64>();
+    let sessions = all(|_| 1);
+    let subscriptions = all(|session| session.subscriptions.len().try_into().unwrap_or(u64::MAX));
+    let messages = all(|session| session.messages);
+    let retained = whole.retained.len().try_into().unwrap_or(u64::MAX);
     if place.json {
         output_json(&json!({
-            "sessions": found.sessions,
-            "subscriptions": found.subscriptions,
-            "messages": found.messages,
-            "retained": found.retained,
+            "threads": whole.threads,
+            "sessions": sessions,
+            "subscriptions": subscriptions,
+            "messages": messages,
+            "between_threads": whole.between_threads,
+            "retained": retained,
         }));
-    } else {
-        output(format_args!(
-            "the store is whole: {} sessions, {} subscriptions, {} messages, {} retained messages\n",
-            found.sessions, found.subscriptions, found.messages, found.retained
-        ));
+        return Ok(());
+    }
+    output(format_args!(
+        "the store is whole: {}, {}, {}, {}\n",
+        counted(sessions, "session"),
+        counted(subscriptions, "subscription"),
+        counted(messages, "message"),
+        counted(retained, "retained message"),
+    ));
+    if whole.between_threads > 0 {
+        let messages = counted(whole.between_threads, "message");
+        output(format_args!("between threads: {messages}\n"));
     }
     Ok(())
 }

@@ -162,15 +162,109 @@ fn a_store_is_shown_and_checked() {
     let shown = run(MQTT, &["store", "show", text(&dir)], "");
     assert_eq!(
         shown.stdout,
-        "session \"away\": MQTT 3.1.1, away, 1 messages wait, expires after 2592000 s\n  subscription \"n\"\nretained \"kept\": QoS 1, a packet of 10 bytes\n"
+        "session \"away\": MQTT 3.1.1, away, 1 message waits, expires after 2592000 s\n  subscription \"n\"\nretained \"kept\": QoS 1, a packet of 10 bytes\n"
     );
     let json = run(MQTT, &["store", "show", "--json", text(&dir)], "");
     assert!(json.stdout.contains("\"messages\":1"), "{}", json.stdout);
     let checked = run(MQTT, &["store", "check", text(&dir)], "");
     assert_eq!(
         checked.stdout,
-        "the store is whole: 1 sessions, 1 subscriptions, 1 messages, 1 retained messages\n"
+        "the store is whole: 1 session, 1 subscription, 1 message, 1 retained message\n"
     );
     let nothing = run(MQTT, &["store", "check", "nowhere"], "");
     assert_eq!(nothing.stderr, "mqtt: nowhere: there is no store\n");
+}
+
+fn broker_of_threads(dir: &str) -> (Process, String) {
+    let arguments = ["broker", "--bind", "127.0.0.1:0", "--store", dir];
+    let broker = Process::start(MQTT, &[&arguments[..], &["--threads", "2"]].concat());
+    let port = broker.wait_stderr_after("address=127.0.0.1:");
+    (broker, port)
+}
+
+fn store(arguments: &[&str], dir: &str) -> Ended {
+    run(MQTT, &[&["store"], arguments, &[dir]].concat(), "")
+}
+
+/// The store of a broker with several threads is shown and checked as one: all sessions, and each retained message once.
+#[test]
+fn a_store_of_two_threads_is_shown_and_checked_as_one() {
+    let dir = dir("store-of-threads");
+    let (running, port) = broker_of_threads(text(&dir));
+    // A secret of the store decides which thread has a client.
+    let sessions = 12;
+    for number in 0..sessions {
+        let name = format!("away-{number}");
+        let session = ["-i", &name, "-c", "-t", "n", "-q", "1", "-E"];
+        is_well(&client("sub", &port, &session, ""));
+    }
+    for arguments in [
+        &["-t", "n"][..],
+        &["-t", "kept", "-r"],
+        &["-t", "kept/too", "-r"],
+    ] {
+        let all = [arguments, &["-q", "1", "-m", "x"]].concat();
+        is_well(&client("pub", &port, &all, ""));
+    }
+    let store =
+        |arguments: &[&str]| run(MQTT, &[&["store"], arguments, &[text(&dir)]].concat(), "");
+    let busy = store(&["show"]);
+    assert!(busy.stderr.contains("is in use by mqtt"), "{}", busy.stderr);
+    drop(running);
+
+    let shown = store(&["show"]);
+    is_well(&shown);
+    let lines = |start: &str| {
+        shown
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with(start))
+            .count()
+    };
+    assert_eq!(lines("session \"away-"), sessions, "{}", shown.stdout);
+    assert_eq!(lines("session "), sessions, "{}", shown.stdout);
+    assert_eq!(lines("  subscription \"n\""), sessions, "{}", shown.stdout);
+    let json: serde_json::Value =
+        serde_json::from_str(&store(&["show", "--json"]).stdout).expect("JSON");
+    assert_eq!(json["threads"], 2);
+    let checked = store(&["check"]);
+    is_well(&checked);
+    let begin = format!("the store is whole: {sessions} sessions, {sessions} subscriptions, ");
+    assert!(checked.stdout.starts_with(&begin), "{}", checked.stdout);
+    // After a kill a message may still be on its way to the other thread.
+    if json["between_threads"] == 0 {
+        let waiting = lines("session \"away-") - shown.stdout.matches("0 messages wait").count();
+        assert_eq!(waiting, sessions, "{}", shown.stdout);
+        let retained = "retained \"kept\": QoS 1, a packet of 10 bytes\n\
+                        retained \"kept/too\": QoS 1, a packet of 14 bytes\n";
+        assert!(shown.stdout.ends_with(retained), "{}", shown.stdout);
+        let counts = format!("{sessions} messages, 2 retained messages\n");
+        assert!(checked.stdout.ends_with(&counts), "{}", checked.stdout);
+    }
+}
+
+/// Each part of a store is checked, and an error names the part.
+#[test]
+fn a_damaged_part_of_a_store_is_named() {
+    let dir = dir("store-of-threads-damaged");
+    drop(broker_of_threads(text(&dir)));
+    let store = |command| store(&[command], text(&dir));
+    let whole = store("check");
+    let nothing =
+        "the store is whole: 0 sessions, 0 subscriptions, 0 messages, 0 retained messages\n";
+    assert_eq!(whole.stdout, nothing, "{}", whole.stderr);
+    let file = dir.join("thread-1").join("journal.redb");
+    let mut bytes = std::fs::read(&file).expect("the file of a part");
+    bytes.iter_mut().take(512).for_each(|byte| *byte = !*byte);
+    std::fs::write(&file, bytes).expect("the file of a part");
+    for command in ["show", "check"] {
+        let refused = store(command);
+        assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+        let is_named = refused.stderr.contains("thread-1 is damaged at");
+        assert!(is_named, "{}", refused.stderr);
+    }
+    std::fs::remove_file(&file).expect("the file of a part");
+    let refused = store("check");
+    let is_named = refused.stderr.ends_with("thread-1: there is no store\n");
+    assert!(is_named, "{}", refused.stderr);
 }

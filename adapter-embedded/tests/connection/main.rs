@@ -5,6 +5,8 @@ mod blocking;
 mod far;
 #[cfg(feature = "flash")]
 mod flash;
+#[cfg(feature = "flash")]
+mod formats;
 mod hex;
 #[cfg(feature = "flash")]
 mod nor;

@@ -27,8 +27,13 @@ pub(crate) struct Nor<const PAGE: usize = 256>(Rc<RefCell<Inner>>);
 
 impl<const PAGE: usize> Nor<PAGE> {
     pub(crate) fn new(pages: usize) -> Self {
+        Self::with(vec![0xFF; pages * PAGE])
+    }
+
+    /// Makes a flash with this content.
+    pub(crate) fn with(bytes: Vec<u8>) -> Self {
         Self(Rc::new(RefCell::new(Inner {
-            bytes: vec![0xFF; pages * PAGE],
+            bytes,
             left: None,
             written: 0,
             erased: 0,
@@ -48,6 +53,11 @@ impl<const PAGE: usize> Nor<PAGE> {
     pub(crate) fn wear(&self) -> (usize, usize) {
         let inner = self.0.borrow();
         (inner.written, inner.erased)
+    }
+
+    /// Returns the content.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.0.borrow().bytes.clone()
     }
 
     pub(crate) fn pages(&self) -> u32 {

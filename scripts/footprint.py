@@ -4,7 +4,8 @@
 Builds the images `footprint` and `instructions` of firmware/, runs them against Mosquitto, and prints the table. With
 `--check` it fails if a number is above its limit in firmware/limits.tsv; with `--write` it writes the table into docs/BENCHMARKS.md
 and adapter-embedded/README.md, where a pair of comments marks its place, with the date and the compiler's version below it. With
-`--tls` it prints flash and RAM of the image `tls` only, which runs in the test `firmware` of mqtt-cli.
+`--tls` it prints flash and RAM of the image `tls` only, which runs in the test `firmware` of mqtt-cli, and with `--wear` the table of
+wear only, which the test `wear` of adapter-embedded measures and limits.
 
   flash         .text + .rodata above those of the image `baseline`, in bytes; of "session in flash" with `sequential-storage`
   state         the session's own memory without what is lent to it; slot and received: each entry that is lent
@@ -17,6 +18,7 @@ linked so, a planted index must not link, and no image may have an allocator or 
 """
 
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -38,6 +40,7 @@ SETS = [
     ("3.1.1 and 5, async", "v5,asynch"),
     ("3.1.1 and 5, session in flash", "v5,flash"),
 ]
+WEAR_OF = "Wear of a flash of 16 pages of 4 KiB with words of 4 bytes, once all pages are in use:"
 BEGIN, END = "<!-- footprint -->\n", "<!-- end of footprint -->"
 
 
@@ -145,6 +148,28 @@ def table(rows):
     return "\n".join(lines) + "\n"
 
 
+WEAR = [
+    ("QoS 1", "AtLeastOnce, Always"),
+    ("QoS 2", "ExactlyOnce, Always"),
+    ("QoS 1 with `Durable::WhenOffline`, acknowledged in time", "AtLeastOnce, WhenOffline(1000)"),
+]
+
+
+def wear():
+    """The table of what a message costs the flash, from what the test prints."""
+    command = ["cargo", "test", "--quiet", "--locked", "-p", "sansio-mqtt-embedded", "--all-features", "--test", "connection"]
+    command += ["wear", "--", "--nocapture"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    found = dict(re.findall(r"^(.+): (\d+ bytes, \d+ page erases) for 1,000 messages$", done.stdout, re.MULTILINE))
+    if done.returncode != 0 or not all(printed in found for _, printed in WEAR):
+        sys.exit(f"the test of the wear: {done.stdout}{done.stderr}")
+    lines = ["| message of 40 bytes | bytes written | page erases for 1,000 messages |", "| --- | ---: | ---: |"]
+    for name, printed in WEAR:
+        numbers = re.findall(r"\d+", found[printed])
+        lines.append(f"| {name} | " + " | ".join(numbers) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def write(page, block):
     """Puts a block of text between the comments of a page."""
     text = page.read_text()
@@ -171,9 +196,11 @@ def print_tls():
 def main():
     if "--tls" in sys.argv:
         return print_tls()
+    if "--wear" in sys.argv:
+        return print(wear(), end="")
     started = time.monotonic()
     rows = measure()
-    made = table(rows)
+    made = f"{table(rows)}\n{WEAR_OF}\n\n{wear()}"
     print(made)
     if "--write" in sys.argv:
         version = subprocess.run(["rustc", "--version"], cwd=FIRMWARE, capture_output=True, text=True, check=True).stdout.split()[1]

@@ -19,10 +19,16 @@ use mqtt_store::{Config, Store, Writer};
 const VALUE: [u8; 200] = [7; 200];
 const ROUNDS: u64 = 200;
 
+/// The kind of a broker's messages, which are put once.
+const KIND: Kind = Kind::new(21);
+
 fn record(number: u64, value: Option<&[u8]>) -> Vec<u8> {
     let key = &number.to_be_bytes();
-    let kind = Kind::new(9);
-    let record = Record { kind, key, value };
+    let record = Record {
+        kind: KIND,
+        key,
+        value,
+    };
     let mut bytes = vec![0; 256];
     let len = record.write(&mut bytes).unwrap_or_default();
     bytes.truncate(len);
@@ -67,6 +73,41 @@ fn store(writer: &Writer, at_once: u64, total: &mut u64) -> Result<Duration, Box
         times.push(start.elapsed());
     }
     Ok(median(times))
+}
+
+/// How far [`behind`] lets the thread of the store be behind.
+const BEHIND: u64 = 20_000;
+
+/// Gives the store the records of many messages together, as when its thread waited for the disk: each message, and the end of the
+/// one that was given that long before. Returns the median times in which a file and the store have them, for each message.
+fn behind(dir: &Path, log: u64) -> Result<(Duration, Duration), Box<dyn Error>> {
+    let (mut file, each) = (File::create(dir.join("floor"))?, u32::try_from(BEHIND)?);
+    let mut config = Config::new(dir.join(format!("behind-{log}")));
+    config.log = log;
+    let store = Store::open(config)?.ok_or("off")?;
+    let writer = store.start(|| {})?;
+    let (mut total, mut floors, mut times) = (0, Vec::new(), Vec::new());
+    for round in 0..20 {
+        let numbers = round * BEHIND..(round + 1) * BEHIND;
+        let bytes: Vec<u8> = numbers
+            .flat_map(|number| {
+                let end = number.checked_sub(BEHIND).map(|old| record(old, None));
+                [record(number, Some(&VALUE)), end.unwrap_or_default()].concat()
+            })
+            .collect();
+        let start = Instant::now();
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        floors.push(start.elapsed());
+        total += u64::try_from(bytes.len())?;
+        let start = Instant::now();
+        writer.append(&bytes);
+        writer.wait(total)?;
+        times.push(start.elapsed());
+    }
+    writer.close()?;
+    fs::remove_file(dir.join("floor"))?;
+    Ok((median(floors) / each, median(times) / each))
 }
 
 /// Stores messages and deletes each one after 1,000 others; at most 64 wait for the disk. Returns the messages per second.
@@ -137,6 +178,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
     }
     writer.close()?;
+    for (log, name) in [(16 << 20, "with the log"), (0, "without it")] {
+        let (floor, stored) = behind(&dir, log)?;
+        println!(
+            "{BEHIND} messages behind, {name}: floor {floor:.2?}, stored {stored:.2?} a message"
+        );
+    }
     println!(
         "churn with 64 waiting: {:.0} messages a second",
         churn(&dir, 200_000)?

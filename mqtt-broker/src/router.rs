@@ -329,6 +329,26 @@ impl Router {
         Some(state.share(group))
     }
 
+    /// Returns the shared subscription of a filter, also if it has no members: others may be known later. [`Self::end_empty_share`]
+    /// removes it.
+    pub(crate) fn hold_share(&mut self, filter: &TopicFilter<'_>) -> Option<Share> {
+        let name = filter.share_name()?;
+        let node = self.find_or_make(levels(filter))?;
+        let held = self.group(node, name);
+        let group = held.unwrap_or_else(|| self.make_group(node, name));
+        Some(self.groups.get(usize_of(group))?.share(group))
+    }
+
+    /// Removes the shared subscription of a filter, if it has no members.
+    pub(crate) fn end_empty_share(&mut self, filter: &TopicFilter<'_>) {
+        if let (Some(node), Some(name)) = (self.find(levels(filter)), filter.share_name())
+            && let Some(group) = self.group(node, name)
+        {
+            self.end_empty_group(node, group, name);
+            let _ = self.prune(node, levels(filter));
+        }
+    }
+
     fn group(&self, node: u32, name: &str) -> Option<u32> {
         step(Work::Group);
         let groups = self.node(node)?.groups.as_ref()?;
@@ -387,12 +407,17 @@ impl Router {
             return false;
         };
         let removed = state.members.remove(session);
-        if state.members.is_empty() {
+        self.end_empty_group(node, group, name);
+        removed
+    }
+
+    fn end_empty_group(&mut self, node: u32, group: u32, name: &str) {
+        let state = self.groups.get(usize_of(group));
+        if let Some(state) = state.filter(|state| state.members.is_empty()) {
             let at = state.at;
             self.groups.remove(usize_of(group));
             self.forget_group(node, at, name);
         }
-        removed
     }
 
     /// Removes a group from its node. The last group of the list takes its place.

@@ -4,8 +4,8 @@ use mqtt_broker::records::Records;
 use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next, Outgoing, Statistics, shard_of};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
-    Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, QoS, Subscribe,
-    Subscription, TopicFilter, TopicName, Version, Will,
+    Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish, QoS,
+    Subscribe, Subscription, TopicFilter, TopicName, Unsubscribe, Version, Will,
 };
 use mqtt_testing::packets::encode;
 
@@ -360,6 +360,44 @@ fn a_message_in_flight_to_a_lost_member_reaches_a_member_of_another_shard_after_
     heard.sort_unstable();
     heard.dedup();
     assert_eq!(heard, ["s 1", "s 2"]);
+}
+
+/// A lasting session has left the shared subscription of a message that is in flight to it. Its shard crashes, and the session ends
+/// before or after the links are open again.
+#[test]
+fn a_message_in_flight_to_a_session_that_left_reaches_another_shard_after_a_crash() {
+    for ends_first in [false, true] {
+        let mut whole = Whole::with_journals(2);
+        let publisher = whole.join(0, "publisher");
+        let expiry = [Property::SessionExpiryInterval(100)];
+        let mut connect = Connect::new(Version::V5, "here");
+        connect.properties = Properties::from(&expiry[..]);
+        let here = whole.join_with(0, &connect);
+        whole.subscribe(here, "$share/g/s");
+        whole.publish_firmly(publisher, "s", "x");
+        assert_eq!(whole.heard(publisher), ["PubAck"]);
+        assert_eq!(whole.heard(here), ["s x"]);
+        let there = whole.join(1, "there");
+        whole.subscribe(there, "$share/g/s");
+        let filters = [TopicFilter::new("$share/g/s").unwrap()];
+        let leave = Unsubscribe::new(PacketId::FIRST, &filters[..]);
+        whole.say(here, &Packet::Unsubscribe(leave));
+        whole.run();
+        assert_eq!(whole.heard(here), ["UnsubAck"]);
+        whole.crash(0);
+        if !ends_first {
+            whole.link(0, 1);
+            whole.run();
+        }
+        assert!(whole.heard(there).is_empty());
+        // The session ends, since its client begins a new one.
+        whole.join(0, "here");
+        if ends_first {
+            whole.link(0, 1);
+        }
+        whole.run();
+        assert_eq!(whole.heard(there), ["s x"], "ends first: {ends_first}");
+    }
 }
 
 /// The shard that was chosen for a message has no member any more, and the one that has is not known yet.

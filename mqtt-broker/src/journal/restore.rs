@@ -280,16 +280,29 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns the shared subscription for which a target was chosen. If the target is another shard, it has members of it until it
-    /// tells otherwise.
+    /// tells otherwise. If it is a client that left the subscription, other shards may have members.
     fn restored_share(&mut self, target: &SavedTarget, key: Option<u32>) -> Option<Share> {
         let filter = target.share.as_deref()?;
         let parsed = TopicFilter::new(filter).ok()?;
         let share = self.router.share(&parsed);
         if share.is_none() && self.links.is_some() {
+            let key = key?;
+            if !self.is_link(key) {
+                let stays = target.may_be_handed_over() && self.durable(key).is_some();
+                return stays.then(|| self.hold_share(&parsed)).flatten();
+            }
             let identifier = target.identifiers.as_slice().first().copied();
-            self.learn_restored(key?, filter, identifier);
+            self.learn_restored(key, filter, identifier);
             return self.router.share(&parsed);
         }
+        share
+    }
+
+    /// Returns the shared subscription of a filter without members in this shard, which is kept until the other shards are known.
+    fn hold_share(&mut self, filter: &TopicFilter<'_>) -> Option<Share> {
+        let share = self.router.hold_share(filter);
+        self.name_share(filter);
+        self.end_share_later(filter.as_str());
         share
     }
 

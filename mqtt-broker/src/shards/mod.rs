@@ -79,6 +79,8 @@ pub(crate) struct Links {
     wills: Vec<(u64, Message)>,
     /// Messages of an earlier process for shared subscriptions, until then.
     searches: Vec<MemberSearch>,
+    /// Shared subscriptions of which messages of an earlier process are, and which may have no members, until then.
+    held_shares: Vec<Arc<str>>,
     /// How many changes of the own filters there were.
     changes: u64,
     /// The messages that came over links, and the bytes of their payloads.
@@ -97,6 +99,7 @@ impl Links {
             has_news: false,
             wills: Vec::new(),
             searches: Vec::new(),
+            held_shares: Vec::new(),
             changes: 0,
             received: (0, 0),
             only_own: false,
@@ -227,6 +230,12 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
+    pub(crate) fn end_share_later(&mut self, filter: &str) {
+        if let Some(links) = &mut self.links {
+            links.held_shares.push(filter.into());
+        }
+    }
+
     /// Does what waited until the other shards are known, if they are.
     fn continue_restored(&mut self, now: Instant) {
         if !self.knows_other_shards() {
@@ -235,10 +244,16 @@ impl<H: Hooks> Broker<H> {
         let Some(links) = &mut self.links else { return };
         let wills = std::mem::take(&mut links.wills);
         let searches = std::mem::take(&mut links.searches);
+        let held_shares = std::mem::take(&mut links.held_shares);
         for (number, will) in wills {
             self.publish_restored_will(number, will, now);
         }
         self.search_members(searches, now);
+        for filter in held_shares {
+            if let Ok(filter) = TopicFilter::new(&filter) {
+                self.router.end_empty_share(&filter);
+            }
+        }
     }
 
     /// Returns the number of the host as publisher: its messages are for the clients of this shard only.

@@ -344,7 +344,7 @@ impl Link {
     }
 
     /// Returns whether another shard has the session of the client, and ends the turn if so.
-    fn belongs_elsewhere<H: Hooks>(&mut self, shared: &Shared<H>, input: &[u8]) -> bool {
+    fn belongs_elsewhere<H: Hooks>(&mut self, shared: &mut Shared<H>, input: &[u8]) -> bool {
         if self.is_settled || shared.broker.is_closing(self.id) {
             return false;
         }

@@ -300,11 +300,12 @@ mod tests {
     use super::*;
     use crate::{Control, Host, Listener, control};
 
-    struct Open;
+    struct Open(u128);
 
     impl Hooks for Open {
         fn unguessable(&mut self) -> u128 {
-            0
+            self.0 += 1;
+            self.0
         }
     }
 
@@ -312,7 +313,7 @@ mod tests {
         let (control, commands) = control();
         let mut config = Config::default();
         config.statistics_interval = 0;
-        (Host::of_shard(config, Open, commands, seat), control)
+        (Host::of_shard(config, Open(0), commands, seat), control)
     }
 
     /// Runs two shards on this thread while a story runs. `cut` is dropped when the link between them shall end.
@@ -357,6 +358,20 @@ mod tests {
             _ = async { tokio::join!(first.run([listener], story), second.run(None::<Listener>, stop)) } => {}
             () = relay => {}
         }
+    }
+
+    #[tokio::test]
+    async fn clients_without_an_identifier_are_in_all_shards() {
+        let (_cut, uncut) = oneshot::channel();
+        beside(uncut, |address, controls| async move {
+            let mut streams = Vec::new();
+            for _ in 0..10 {
+                streams.push(connect(address, "").await);
+            }
+            assert_eq!(connected(&controls[0]).await, 5);
+            assert_eq!(connected(&controls[1]).await, 5);
+        })
+        .await;
     }
 
     async fn connect(address: std::net::SocketAddr, name: &str) -> TcpStream {

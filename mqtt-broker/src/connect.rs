@@ -392,7 +392,7 @@ fn is_bridge_state(topic: &str) -> bool {
 }
 
 /// Returns why a CONNECT cannot be accepted from any client.
-fn refusal(connect: &Connect<'_>, config: &crate::Config) -> Option<ReasonCode> {
+pub(crate) fn refusal(connect: &Connect<'_>, config: &crate::Config) -> Option<ReasonCode> {
     // 3.1.1 [MQTT-3.1.3-8] 3.1.1 [MQTT-3.1.3-9]: CONNACK has the return code 0x02.
     if connect.lacks_client_id() {
         return Some(ReasonCode::ClientIdentifierNotValid);

@@ -36,7 +36,7 @@ fn shard(own: u8, set: impl FnOnce(&mut Config)) -> Broker<Counting> {
 
 #[test]
 fn the_owner_is_known_when_connect_is_complete() {
-    let shards = [0, 1, 2].map(|own| shard(own, |_| {}));
+    let mut shards = [0, 1, 2].map(|own| shard(own, |_| {}));
     for version in [Version::V31, Version::V311, Version::V5] {
         for n in 0..20 {
             let name = format!("client-{n}");
@@ -46,13 +46,13 @@ fn the_owner_is_known_when_connect_is_complete() {
             for cut in 0..bytes.len() {
                 assert!(
                     shards
-                        .iter()
+                        .iter_mut()
                         .all(|own| own.owner_of(&bytes[..cut]).is_none())
                 );
             }
             // What follows CONNECT does not matter.
             bytes.extend([0xC0, 0, 0xFF]);
-            for (own, shard) in (0..).zip(&shards) {
+            for (own, shard) in (0..).zip(&mut shards) {
                 let expected = (own != owner).then_some(owner);
                 assert_eq!(shard.owner_of(&bytes), expected, "{name} at {own}");
             }
@@ -62,7 +62,7 @@ fn the_owner_is_known_when_connect_is_complete() {
 
 #[test]
 fn other_bytes_have_no_owner() {
-    let broker = shard(0, |_| {});
+    let mut broker = shard(0, |config| config.empty_client_ids = false);
     let named = |name: &str| {
         encode(
             &Packet::Connect(Connect::new(Version::V311, name)),
@@ -85,8 +85,32 @@ fn other_bytes_have_no_owner() {
         assert_eq!(broker.owner_of(&bytes), None, "{bytes:?}");
     }
     // A broker that is no shard has all clients.
-    let single = Broker::new(Config::default(), Counting::default(), NOW);
+    let mut single = Broker::new(Config::default(), Counting::default(), NOW);
     assert!((0..20).all(|n| single.owner_of(&named(&format!("client-{n}"))).is_none()));
+}
+
+/// 3.1.1 [MQTT-3.1.3-6], 5 [MQTT-3.1.3-6]: such a client is accepted by any shard.
+#[test]
+fn clients_without_an_identifier_are_of_all_shards_in_turn() {
+    for own in 0..SHARDS {
+        let mut broker = shard(own, |_| {});
+        for n in 0..3 * SHARDS {
+            let version = [Version::V311, Version::V5][usize::from(n % 2)];
+            let connect = encode(&Packet::Connect(Connect::new(version, "")), version);
+            let owner = (own + n) % SHARDS;
+            let expected = (owner != own).then_some(owner);
+            // A part of it does not take a turn.
+            assert_eq!(broker.owner_of(&connect[..connect.len() - 1]), None);
+            assert_eq!(broker.owner_of(&connect), expected, "{n} at {own}");
+        }
+        // 3.1.1 [MQTT-3.1.3-8]: refused where it is.
+        let mut lasting = Connect::new(Version::V311, "");
+        lasting.clean_start = false;
+        let lasting = encode(&Packet::Connect(lasting), Version::V311);
+        for _ in 0..SHARDS {
+            assert_eq!(broker.owner_of(&lasting), None);
+        }
+    }
 }
 
 /// 5 [MQTT-3.1.3-7]: a client that comes again with the identifier that it was assigned is of the same shard.

@@ -6,6 +6,7 @@ use mqtt_session::proto::{Decoded, MAX_PACKET, Packet, Version};
 use super::shard_of;
 use crate::Config;
 use crate::broker::{Broker, usize_of};
+use crate::connect::refusal;
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 
@@ -20,11 +21,12 @@ pub struct Elsewhere {
 
 impl<H: Hooks> Broker<H> {
     /// Returns the shard that has the session of a new client, if it is another one. `input` is what the client has sent, and nothing
-    /// of it is taken. `None` while CONNECT is not complete, for bytes that are no CONNECT, for a client without an identifier, and if
-    /// this broker is no shard: [`Self::receive`] handles these.
+    /// of it is taken. A client without an identifier is of any shard: each call with its CONNECT returns the next one in turn, so call
+    /// this once for it. `None` while CONNECT is not complete, for bytes that are no CONNECT, for a client that is refused because it has
+    /// no identifier, and if this broker is no shard: [`Self::receive`] handles these.
     #[must_use]
-    pub fn owner_of(&self, input: &[u8]) -> Option<u8> {
-        let links = self.links.as_ref()?;
+    pub fn owner_of(&mut self, input: &[u8]) -> Option<u8> {
+        let links = self.links.as_mut()?;
         // CONNECT says which version it has.
         let Ok(Decoded::Packet {
             packet: Packet::Connect(connect),
@@ -33,11 +35,14 @@ impl<H: Hooks> Broker<H> {
         else {
             return None;
         };
-        if connect.client_id.is_empty() {
-            return None;
-        }
-        let shards = u8::try_from(links.peers.len()).unwrap_or(u8::MAX);
-        let owner = shard_of(connect.client_id, shards, self.config.hash_key);
+        let owner = if connect.client_id.is_empty() {
+            if refusal(&connect, &self.config).is_some() {
+                return None;
+            }
+            links.next_of_any()
+        } else {
+            shard_of(connect.client_id, links.count(), self.config.hash_key)
+        };
         (owner != links.own).then_some(owner)
     }
 
@@ -47,8 +52,8 @@ impl<H: Hooks> Broker<H> {
         let Some(links) = &self.links else {
             return name;
         };
-        let shards = u8::try_from(links.peers.len()).unwrap_or(u8::MAX);
-        let is_own = |name: &String| shard_of(name, shards, self.config.hash_key) == links.own;
+        let is_own =
+            |name: &String| shard_of(name, links.count(), self.config.hash_key) == links.own;
         if is_own(&name) {
             return name;
         }

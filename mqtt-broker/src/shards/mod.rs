@@ -87,6 +87,8 @@ pub(crate) struct Links {
     received: (u64, u64),
     /// Whether a member of a shared subscription is chosen in this shard only.
     pub(crate) only_own: bool,
+    /// The shard of the next client without an identifier.
+    next_of_any: u8,
 }
 
 impl Links {
@@ -103,7 +105,21 @@ impl Links {
             changes: 0,
             received: (0, 0),
             only_own: false,
+            next_of_any: own,
         }
+    }
+
+    /// Returns how many shards there are.
+    fn count(&self) -> u8 {
+        u8::try_from(self.peers.len()).unwrap_or(u8::MAX)
+    }
+
+    /// Returns the shard of a client that may be of any: all shards in turn.
+    fn next_of_any(&mut self) -> u8 {
+        let shard = self.next_of_any;
+        let next = shard.saturating_add(1);
+        self.next_of_any = if next < self.count() { next } else { 0 };
+        shard
     }
 
     fn peer(&mut self, shard: u8) -> Option<&mut Peer> {

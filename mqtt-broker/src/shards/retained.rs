@@ -48,8 +48,7 @@ impl Kind {
 impl Links {
     /// Returns the shard that keeps the retained message of a topic.
     fn keeper(&self, topic: &str, key: u64) -> u8 {
-        let shards = u8::try_from(self.peers.len()).unwrap_or(u8::MAX);
-        shard_of(topic, shards, key)
+        shard_of(topic, self.count(), key)
     }
 
     /// Returns the numbers and sessions of the other shards.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mqtt_broker::{
-    ClientInfo, ConnectionId, Ending, Hooks, Memory, Observation, Statistics, Verdict,
+    ClientInfo, ConnectionId, Ending, Hooks, Memory, Observation, PlaceOf, Statistics, Verdict,
 };
 use mqtt_proto::{Connect, ReasonCode, TopicFilter, TopicName};
 use tokio::time::Instant;
@@ -216,6 +216,17 @@ impl Hooks for Guard {
 
     fn memory(&self) -> Option<Memory> {
         memory()
+    }
+
+    fn take_place(&mut self, of: PlaceOf, limit: usize) -> bool {
+        let board = self.board.as_ref();
+        board.is_none_or(|(_, whole)| whole.take_place(of, limit))
+    }
+
+    fn free_place(&mut self, of: PlaceOf) {
+        if let Some((_, whole)) = &self.board {
+            whole.free_place(of);
+        }
     }
 
     fn statistics(&mut self, own: Statistics) -> Statistics {

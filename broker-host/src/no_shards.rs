@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use mqtt_broker::Statistics;
+use mqtt_broker::{PlaceOf, Statistics};
 
 use crate::shared::Shared;
 
@@ -14,6 +14,12 @@ impl Whole {
     pub(crate) fn statistics(&self, _: u8, now: Statistics) -> Statistics {
         now
     }
+
+    pub(crate) fn take_place(&self, _: PlaceOf, _: usize) -> bool {
+        true
+    }
+
+    pub(crate) fn free_place(&self, _: PlaceOf) {}
 }
 
 #[derive(Debug)]

@@ -5,13 +5,14 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::{Future, poll_fn};
+use std::hash::Hash;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mqtt_broker::{ConnectionId, Elsewhere, Hooks, Statistics};
+use mqtt_broker::{ConnectionId, Elsewhere, Hooks, PlaceOf, Statistics};
 use mqtt_transport::bytes::BytesMut;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::Semaphore;
@@ -41,6 +42,8 @@ pub(crate) struct Whole {
     ready: Semaphore,
     /// The last statistics of each shard.
     board: Mutex<Vec<Statistics>>,
+    /// The sessions of each user and each address.
+    places: Mutex<HashMap<PlaceOf, usize>>,
 }
 
 impl Whole {
@@ -55,6 +58,21 @@ impl Whole {
             *place = now;
         }
         Statistics::of_all(&*board)
+    }
+
+    /// Counts a session of a user or an address, unless there are as many as the limit.
+    pub(crate) fn take_place(&self, of: PlaceOf, limit: usize) -> bool {
+        let mut places = lock(&self.places);
+        let held = places.get(&of).copied().unwrap_or(0);
+        let has_room = held < limit;
+        if has_room {
+            places.insert(of, held + 1);
+        }
+        has_room
+    }
+
+    pub(crate) fn free_place(&self, of: PlaceOf) {
+        count_down(&mut lock(&self.places), of);
     }
 }
 
@@ -73,11 +91,16 @@ impl Census {
 
     fn remove(&self, source: u64) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
-        if let Entry::Occupied(mut entry) = lock(&self.addresses).entry(source) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
-            }
+        count_down(&mut lock(&self.addresses), source);
+    }
+}
+
+/// Counts one less, and forgets what is not counted any more.
+fn count_down<K: Eq + Hash>(counts: &mut HashMap<K, usize>, what: K) {
+    if let Entry::Occupied(mut entry) = counts.entry(what) {
+        *entry.get_mut() -= 1;
+        if *entry.get() == 0 {
+            entry.remove();
         }
     }
 }
@@ -174,6 +197,7 @@ pub(crate) fn seats(shards: u8) -> Vec<Seat> {
         census: Census::default(),
         ready: Semaphore::new(0),
         board: Mutex::new(vec![Statistics::default(); usize::from(shards)]),
+        places: Mutex::default(),
     });
     let mut links: Vec<Vec<(u8, End)>> = (0..shards).map(|_| Vec::new()).collect();
     for low in 0..shards {

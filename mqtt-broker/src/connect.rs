@@ -175,11 +175,16 @@ impl<H: Hooks> Broker<H> {
             .connections
             .get(usize_of(index))
             .map_or(0, |c| c.source);
-        let has_room = known.is_some() || self.has_room_for_session(source, connect.user_name, now);
-        if !has_room || !self.has_room_for_will(will) {
+        let has_room = self.has_room_for_will(will)
+            && match known {
+                None => self.has_room_for_session(source, connect.user_name, now),
+                Some(_) => !is_of_another || self.has_room_for_user(connect.user_name),
+            };
+        if !has_room {
             self.refuse_client(index, connect, ReasonCode::QuotaExceeded, now);
             return;
         }
+        let former = known.and_then(|key| self.keep_places(key));
         if let Some(key) = known {
             // 3.1.1 [MQTT-3.1.4-2], 5 [MQTT-3.1.4-3]
             let other = self.sessions.get(usize_of(key)).and_then(|s| s.connection);
@@ -199,6 +204,9 @@ impl<H: Hooks> Broker<H> {
             self.new_session(client_id)
         });
         self.session_is_used(key, source);
+        if let Some(former) = former {
+            self.pass_places(&former, connect.user_name, source);
+        }
         self.was_accepted_or_ended(index);
         self.attach(index, key, connect, now);
         let session_expiry = self.session_expiry(connect);
@@ -316,7 +324,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     fn has_room_for_will(&self, size: usize) -> bool {
-        let (limit, sessions) = (self.config.will_bytes, self.config.sessions);
+        let (limit, sessions) = (self.config.will_bytes, self.most_sessions());
         size == 0 || self.will_bytes.allows(0, size, limit, sessions)
     }
 

@@ -11,7 +11,7 @@ use crate::broker::{Broker, TooManyConnections, usize_of};
 use crate::connection::ConnectionId;
 use crate::hooks::{Ending, Hooks};
 use crate::router::Keyed;
-use crate::shards::Elsewhere;
+use crate::shards::{Elsewhere, PlaceOf};
 
 /// Connections or sessions by the address or user that holds them. For the unknown holder 0, only offers are counted.
 #[derive(Debug)]
@@ -221,31 +221,63 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Returns whether there is room for one more session. May end an unused session, or one of an address that has more of them.
+    /// Returns whether there is room for one more session, and takes its places in what all shards have together. May end an unused
+    /// session, or one of an address that has more of them.
     pub(crate) fn has_room_for_session(
         &mut self,
         source: u64,
         user_name: Option<&str>,
         now: Instant,
     ) -> bool {
-        let user = self.user(user_name);
-        if user != 0 && self.sessions_by_user.held(user) >= self.config.sessions_per_user {
+        if !self.has_room_for_user(user_name) {
             return false;
         }
-        if source != 0 && self.sessions_by_address.held(source) >= self.config.sessions_per_address
-        {
-            match self.sessions_by_address.first_of(source) {
-                Some((key, false)) => self.end_session(key, now),
-                _ => return false,
+        if self.has_room_for_address(source, now) {
+            if self.has_room_in_all(source, now) {
+                return true;
             }
+            self.free_place(PlaceOf::Address(source));
         }
-        if self.sessions.len() >= self.config.sessions
-            && let Some(key) = self.session_to_end(source)
-        {
+        self.free_place(PlaceOf::User(self.user(user_name)));
+        false
+    }
+
+    /// Returns whether a user may have one more session, and takes its place.
+    pub(crate) fn has_room_for_user(&mut self, user_name: Option<&str>) -> bool {
+        let (user, limit) = (self.user(user_name), self.config.sessions_per_user);
+        let has_room = user == 0 || self.sessions_by_user.held(user) < limit;
+        has_room && self.take_place(PlaceOf::User(user), limit)
+    }
+
+    /// The same for an address. May end an unused session of it in this shard.
+    fn has_room_for_address(&mut self, source: u64, now: Instant) -> bool {
+        let (of, limit) = (PlaceOf::Address(source), self.config.sessions_per_address);
+        let has_room = source == 0 || self.sessions_by_address.held(source) < limit;
+        if has_room && self.take_place(of, limit) {
+            return true;
+        }
+        match self.sessions_by_address.first_of(source) {
+            Some((key, false)) => self.end_session(key, now),
+            _ => return false,
+        }
+        self.take_place(of, limit)
+    }
+
+    /// The same for all sessions.
+    fn has_room_in_all(&mut self, source: u64, now: Instant) -> bool {
+        if self.takes_place_of_all() {
+            return true;
+        }
+        if let Some(key) = self.session_to_end(source) {
             self.end_session(key, now);
             self.continue_ending();
         }
-        self.sessions.len() < self.config.sessions
+        self.takes_place_of_all()
+    }
+
+    fn takes_place_of_all(&mut self) -> bool {
+        let limit = self.config.sessions;
+        self.sessions.len() < limit && self.take_place(PlaceOf::Server, self.sessions_of_clients())
     }
 
     /// Returns the session to be ended for a new one from an address.
@@ -267,7 +299,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns a number for the name of a user; 0 for none.
-    fn user(&self, user_name: Option<&str>) -> u64 {
+    pub(crate) fn user(&self, user_name: Option<&str>) -> u64 {
         user_name.map_or(0, |name| self.clients.hasher().hash_one(name).max(1))
     }
 
@@ -313,7 +345,8 @@ impl<H: Hooks> Broker<H> {
         if let Some(offer) = session.disconnected_rank.take() {
             self.sessions_by_address.withdraw(session.source, offer);
         }
-        self.sessions_by_address.let_go(session.source);
+        let source = session.source;
+        self.sessions_by_address.let_go(source);
         self.heap_bytes = self.heap_bytes.saturating_sub(session.held.bytes());
         self.parked.set(key, &mut session.held, 0);
         self.count_filters(key);
@@ -323,6 +356,7 @@ impl<H: Hooks> Broker<H> {
         let user_name = session.user_name.clone();
         let user = self.user(user_name.as_deref());
         self.sessions_by_user.let_go(user);
+        self.free_places(key, user, source);
     }
 
     /// Counts the connection, and returns its place among the connections without an accepted CONNECT.

@@ -3,7 +3,7 @@
 use mqtt_session::Violation;
 use mqtt_session::proto::{Connect, ReasonCode, TopicFilter, TopicName, Version};
 
-use crate::{ConnectionId, Statistics};
+use crate::{ConnectionId, PlaceOf, Statistics};
 
 /// A decision on a CONNECT or on a step of an authentication.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -227,6 +227,20 @@ pub trait Hooks {
     /// see [`Statistics::of_all`]. By default they are those of this broker.
     fn statistics(&mut self, own: Statistics) -> Statistics {
         own
+    }
+
+    /// Takes a place of a user or an address for a session, in what all shards have together, unless they have `limit` places of it
+    /// already. Returns whether it was taken. The host of several shards counts them: [`crate::Config::sessions_per_user`] and
+    /// [`crate::Config::sessions_per_address`] hold for all shards then, and by default for each of them. A broker without shards does
+    /// not call this.
+    fn take_place(&mut self, of: PlaceOf, limit: usize) -> bool {
+        let _ = (of, limit);
+        true
+    }
+
+    /// Frees such a place.
+    fn free_place(&mut self, of: PlaceOf) {
+        let _ = of;
     }
 
     /// Something happened.

@@ -55,5 +55,5 @@ pub use connection::ConnectionId;
 pub use hooks::{ClientInfo, Ending, Hooks, Memory, Observation, Verdict};
 pub use journal::{RestoreError, Restored, StorageFailure};
 pub use mqtt_session::{Instant, Outgoing, Refused, Violation, proto, records};
-pub use shards::{Elsewhere, MOST_SHARDS, shard_of};
+pub use shards::{Elsewhere, MOST_SHARDS, PlaceOf, shard_of};
 pub use statistics::Statistics;

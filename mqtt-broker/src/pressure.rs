@@ -508,7 +508,7 @@ impl<H: Hooks> Broker<H> {
         let left = total.saturating_mul(2).saturating_sub(total / 4);
         let left = left.saturating_sub(held);
         let of_present = left.checked_div(self.sessions.len()).unwrap_or(left);
-        let of_possible = (total / 4).checked_div(self.config.sessions.max(1));
+        let of_possible = (total / 4).checked_div(self.most_sessions());
         of_present.max(of_possible.unwrap_or(0))
     }
 }

@@ -276,7 +276,7 @@ impl<H: Hooks> Broker<H> {
         let Some(session) = self.sessions.get(usize_of(key)) else {
             return false;
         };
-        let (limit, sessions) = (self.config.subscription_bytes_total, self.config.sessions);
+        let (limit, sessions) = (self.config.subscription_bytes_total, self.most_sessions());
         let before = session.counted_filter_bytes;
         let after = before.saturating_add(filter_size(filter));
         self.config.is_full_of(session, filter)

@@ -1,6 +1,12 @@
 //! Tests how a new client comes to the shard that has its session.
 
-use mqtt_broker::{Broker, Config, Elsewhere, Hooks, Observation, Statistics, shard_of};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use mqtt_broker::{
+    Broker, Config, ConnectionId, Elsewhere, Hooks, Observation, PlaceOf, Statistics, shard_of,
+};
 use mqtt_session::Instant;
 use mqtt_session::proto::{Connect, Packet, Version};
 use mqtt_testing::packets::encode;
@@ -179,7 +185,7 @@ fn shards_divide_what_all_clients_have_together() {
     whole.input_bytes_total = 1;
     let part = whole.of_shard(4);
     // Each link has a session.
-    assert_eq!((part.sessions, part.will_bytes), (3 + 3, 251));
+    assert_eq!((part.sessions, part.will_bytes), (10 + 3, 251));
     assert_eq!(part.input_bytes_total, 2 << 20);
     assert_eq!(part.queued_bytes_total, whole.queued_bytes_total / 4);
     assert_eq!(part.connections, whole.connections);
@@ -208,4 +214,99 @@ fn statistics_topics_tell_what_the_hooks_say() {
     }
     let said = broker.outgoing(id);
     assert!(said.ends_with(b"connected2"), "{said:?}");
+}
+
+/// Hooks of shards that count places together.
+#[derive(Clone, Default)]
+struct Places(Rc<RefCell<HashMap<PlaceOf, usize>>>);
+
+impl Hooks for Places {
+    fn unguessable(&mut self) -> u128 {
+        0
+    }
+
+    fn take_place(&mut self, of: PlaceOf, limit: usize) -> bool {
+        let mut all = self.0.borrow_mut();
+        let held = all.entry(of).or_default();
+        let has_room = *held < limit;
+        *held += usize::from(has_room);
+        has_room
+    }
+
+    fn free_place(&mut self, of: PlaceOf) {
+        *self.0.borrow_mut().get_mut(&of).unwrap() -= 1;
+    }
+}
+
+impl Places {
+    fn shard(&self, own: u8, config: &Config) -> Broker<Self> {
+        let mut broker = Broker::new(config.clone(), self.clone(), NOW);
+        broker.start_links(own, SHARDS);
+        broker
+    }
+
+    /// Returns how many places are taken of the server, of users and of addresses.
+    fn taken(&self) -> (usize, usize, usize) {
+        let all = self.0.borrow();
+        let sum = |which: fn(&PlaceOf) -> bool| -> usize {
+            let some = all.iter().filter(|(of, _)| which(of));
+            some.map(|(_, held)| held).sum()
+        };
+        let sessions = sum(|of| *of == PlaceOf::Server);
+        let users = sum(|of| matches!(of, PlaceOf::User(_)));
+        (sessions, users, sum(|_| true) - sessions - users)
+    }
+}
+
+/// Connects a client of a user from an address. Returns whether it is accepted.
+fn joins(broker: &mut Broker<Places>, source: u64, user: &str, name: &str) -> (ConnectionId, bool) {
+    let id = broker.open_from(source, NOW).unwrap();
+    let connect = Connect {
+        user_name: Some(user),
+        ..Connect::new(Version::V5, name)
+    };
+    broker.receive(id, &encode(&Packet::Connect(connect), Version::V5), NOW);
+    (id, broker.is_accepted(id))
+}
+
+#[test]
+fn sessions_of_all_shards_count_for_the_limits_of_a_user_and_an_address() {
+    let mut config = Config::default();
+    (config.sessions_per_user, config.sessions_per_address) = (3, 2);
+    let places = Places::default();
+    let mut shards = [0, 1, 2].map(|own| places.shard(own, &config));
+    let mut accepted = Vec::new();
+    for (shard, source, user, name, expected) in [
+        (0, 7, "a", "1", true),
+        (1, 7, "a", "2", true),
+        // Two from address 7.
+        (2, 7, "b", "3", false),
+        (2, 8, "a", "4", true),
+        // Three of user a.
+        (1, 9, "a", "5", false),
+        (0, 9, "b", "6", true),
+        // One that comes again has its places, or others.
+        (0, 7, "a", "1", true),
+        (2, 9, "a", "4", true),
+        (0, 9, "a", "6", false),
+        (1, 7, "b", "2", true),
+        (0, 9, "a", "6", true),
+    ] {
+        let (id, is_accepted) = joins(&mut shards[shard], source, user, name);
+        assert_eq!(is_accepted, expected, "{name} of {user} from {source}");
+        accepted.push((shard, id));
+    }
+    assert_eq!(places.taken(), (4, 4, 4));
+    for (shard, id) in accepted {
+        shards[shard].closed(id, NOW);
+    }
+    assert_eq!(places.taken(), (0, 0, 0));
+    // The limit of all sessions leaves no place behind. Each link has a session more.
+    config.sessions = 2 + 1;
+    let mut shards = [0, 1].map(|own| places.shard(own, &config));
+    let (first, _) = joins(&mut shards[0], 7, "a", "1");
+    assert!(!joins(&mut shards[1], 8, "b", "2").1);
+    assert_eq!(places.taken(), (1, 1, 1));
+    shards[0].closed(first, NOW);
+    assert!(joins(&mut shards[1], 8, "b", "2").1);
 }

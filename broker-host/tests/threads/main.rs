@@ -336,22 +336,23 @@ impl Drop for File {
     }
 }
 
+/// Checks what all clients hear after a message to "a", and after one to "b".
+async fn answers_are(clients: &mut [Client], a: u8, b: u8) {
+    for client in clients {
+        for (topic, answer) in [("a", a), ("b", b)] {
+            let heard = client.publish(topic, "x", QoS::AtLeastOnce, false).await;
+            assert_eq!(heard, answer, "{topic}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn new_rules_are_for_the_clients_of_all_threads() {
     let file = File::new("topic readwrite a\n");
     let set = |settings: &mut Settings| settings.acl_file = Some(file.0.clone());
     beside(3, set, |broker| async move {
         let mut clients = broker.clients(Version::V5, "client").await;
-        for client in &mut clients {
-            assert_eq!(
-                client.publish("a", "x", QoS::AtLeastOnce, false).await,
-                0x10
-            );
-            assert_eq!(
-                client.publish("b", "x", QoS::AtLeastOnce, false).await,
-                0x87
-            );
-        }
+        answers_are(&mut clients, 0x10, 0x87).await;
         std::fs::write(
             broker.settings.acl_file.as_ref().unwrap(),
             "topic readwrite b\n",
@@ -363,16 +364,7 @@ async fn new_rules_are_for_the_clients_of_all_threads() {
             broker.reloader.reload(&settings).await.unwrap(),
             ["threads"]
         );
-        for client in &mut clients {
-            assert_eq!(
-                client.publish("a", "x", QoS::AtLeastOnce, false).await,
-                0x87
-            );
-            assert_eq!(
-                client.publish("b", "x", QoS::AtLeastOnce, false).await,
-                0x10
-            );
-        }
+        answers_are(&mut clients, 0x87, 0x10).await;
     })
     .await;
 }
@@ -389,15 +381,61 @@ async fn the_limit_of_connections_is_that_of_all_threads() {
             drop(clients.remove(0));
             let name = format!("other-{n}");
             let connect = Connect::new(Version::V311, &name);
-            let mut next = Client::open(broker.address, &connect).await;
-            // The end of the one before may not be known yet.
-            while next.hears().await == Heard::End {
-                next = Client::open(broker.address, &connect).await;
-            }
-            clients.push(next);
+            clients.push(accepted_at_last(&broker, &connect).await);
         }
     })
     .await;
+}
+
+/// Waits until a client with this CONNECT is accepted: the end of the one before may not be known yet.
+async fn accepted_at_last(broker: &Broker, connect: &Connect<'_>) -> Client {
+    loop {
+        let mut client = Client::open(broker.address, connect).await;
+        if client.hears().await == Heard::Packet(2, 0) {
+            return client;
+        }
+    }
+}
+
+fn with_user(name: &str) -> Connect<'_> {
+    Connect {
+        user_name: Some("user"),
+        ..Connect::new(Version::V5, name)
+    }
+}
+
+#[tokio::test]
+async fn the_limits_of_sessions_are_those_of_all_threads() {
+    type Set = fn(&mut Settings);
+    let limits: [Set; 3] = [
+        |settings| settings.sessions = Some(MANY),
+        |settings| settings.sessions_per_address = Some(MANY),
+        |settings| settings.sessions_per_user = Some(MANY),
+    ];
+    for limit in limits {
+        beside(3, limit, |broker| async move {
+            let mut clients = Vec::new();
+            for n in 0..MANY {
+                let name = format!("client-{n}");
+                clients.push(Client::connect(broker.address, &with_user(&name)).await);
+            }
+            for n in 0..MANY {
+                let name = format!("more-{n}");
+                let mut more = Client::open(broker.address, &with_user(&name)).await;
+                assert_eq!(more.hears().await, Heard::Packet(2, 0x97));
+                // One that comes again keeps its places, with a new session.
+                let name = format!("client-{n}");
+                clients.push(Client::connect(broker.address, &with_user(&name)).await);
+            }
+            // The place of one that goes is free, whichever thread had it.
+            for n in 0..MANY {
+                drop(clients.pop());
+                let name = format!("other-{n}");
+                clients.insert(0, accepted_at_last(&broker, &with_user(&name)).await);
+            }
+        })
+        .await;
+    }
 }
 
 /// Sessions, messages and retained messages are there again with the same number of threads, and another number is refused.

@@ -135,6 +135,7 @@ impl<H: Hooks> Broker<H> {
         session.version = saved.version;
         session.user_name = saved.user_name.take();
         self.hold_session(session.user_name.as_deref());
+        self.take_restored_places(&client_id, session.user_name.as_deref());
         session.will = saved.will.take();
         let will = session.will.as_ref().map_or(0, |will| will.message.size());
         self.will_bytes.moves(0, will);

@@ -86,16 +86,16 @@ impl<H: Hooks> Broker<H> {
 }
 
 impl Config {
-    /// Returns the limits of each of so many shards. They divide the sessions and the bytes of all clients. Limits of connections stay,
-    /// since the host counts those of all shards ([`Broker::open_beside`]), and so do the limits of one client, one user and one address,
-    /// and those of retained messages, which each shard has.
+    /// Returns the limits of each of so many shards. They divide the bytes of all clients. Limits of connections and sessions stay, since
+    /// the host counts those of all shards ([`Broker::open_beside`], [`Hooks::take_place`]), and so do the limits of one client and those of
+    /// retained messages, which each shard has. Each link has a session more.
     #[must_use]
     pub fn of_shard(&self, shards: u8) -> Self {
         let shards = usize::from(shards.max(1));
         let part = |limit: usize| limit.div_ceil(shards);
         let links = shards.saturating_sub(1);
         Self {
-            sessions: part(self.sessions).saturating_add(links),
+            sessions: self.sessions.saturating_add(links),
             connection_bytes_total: part(self.connection_bytes_total),
             input_bytes_total: part(self.input_bytes_total).max(usize_of(self.packet_size)),
             queued_bytes_total: part(self.queued_bytes_total),

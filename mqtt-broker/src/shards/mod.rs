@@ -9,7 +9,8 @@
 //! A message goes over a link at most once for the subscriptions of that shard, and once more for each shared subscription for which
 //! a member in that shard is chosen. Messages that came over a link do not go over another one. `filters.rs` counts the filters of the
 //! own clients, `control.rs` tells them to the other shards, `table.rs` applies what the others tell, `incoming.rs` handles messages
-//! of other shards, `retained.rs` keeps the retained messages of all shards the same, and `arrivals.rs` finds the shard of a new client.
+//! of other shards, `retained.rs` keeps the retained messages of all shards the same, `arrivals.rs` finds the shard of a new client, and `places.rs` counts
+//! the sessions of users and addresses.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -32,12 +33,14 @@ mod arrivals;
 mod control;
 mod filters;
 mod incoming;
+mod places;
 mod retained;
 mod statistics;
 mod table;
 
 pub use arrivals::Elsewhere;
 use filters::Filters;
+pub use places::PlaceOf;
 use table::Peer;
 
 /// How many shards there may be.
@@ -87,6 +90,8 @@ pub(crate) struct Links {
     received: (u64, u64),
     /// Whether a member of a shared subscription is chosen in this shard only.
     pub(crate) only_own: bool,
+    /// The session whose places are kept for a new one of its client.
+    kept: Option<u32>,
     /// The shard of the next client without an identifier.
     next_of_any: u8,
 }
@@ -105,6 +110,7 @@ impl Links {
             changes: 0,
             received: (0, 0),
             only_own: false,
+            kept: None,
             next_of_any: own,
         }
     }

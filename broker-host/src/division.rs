@@ -1,10 +1,16 @@
 //! Records of how many threads a store is: each has a store of its own in it, with the clients that a secret key gives to it.
+//!
+//! A damaged part is moved aside together with all others. They belong together: a shard knows the packet identifiers of the messages
+//! that another one sent, so that it would take new messages of an empty part for repeated ones, and the retained messages of all
+//! shards are the same.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use mqtt_broker::shard_of;
+use mqtt_store::{Config, Store};
+use tracing::warn;
 
 use crate::random::random;
 use crate::{Error, Settings};
@@ -12,6 +18,8 @@ use crate::{Error, Settings};
 /// The file with the number of threads and the key. A store of one thread has none.
 const NAME: &str = "threads";
 const NEW_NAME: &str = "threads.new";
+/// A file that is there while all parts are moved aside, so that the next start goes on after a crash.
+const MOVING: &str = "moving-aside";
 /// A file of every store of one thread.
 const OF_ONE: &str = "journal.redb";
 
@@ -25,6 +33,7 @@ impl Settings {
         let (Some(config), threads) = (self.store_config(), self.shards()) else {
             return Ok(new);
         };
+        finish_moving(&config)?;
         let known = read(&config.dir)?;
         let (stored, key) = known.unwrap_or((1, new));
         let is_empty = known.is_none() && !config.dir.join(OF_ONE).exists();
@@ -75,6 +84,45 @@ impl StoreParts {
         let parts = u8::try_from(self.directories.len()).unwrap_or(u8::MAX);
         shard_of(name, parts, self.key).into()
     }
+}
+
+/// Renames the files of all parts of a store of several threads, so that all are empty.
+pub(crate) fn move_aside(config: &Config) -> Result<(), Error> {
+    let mark = || {
+        File::create(config.dir.join(MOVING))?.sync_all()?;
+        File::open(&config.dir)?.sync_all()
+    };
+    mark().map_err(|source| Error::File {
+        path: config.dir.join(MOVING),
+        source,
+    })?;
+    finish_moving(config)
+}
+
+/// Renames the files of the parts that have some, if [`move_aside`] has begun.
+fn finish_moving(config: &Config) -> Result<(), Error> {
+    let mark = config.dir.join(MOVING);
+    if !mark.exists() {
+        return Ok(());
+    }
+    let (threads, _) = read(&config.dir)?.unwrap_or_default();
+    for own in 0..threads {
+        let mut part = config.clone();
+        part.dir = directory(&config.dir, own);
+        if part.dir.join(OF_ONE).exists() {
+            // It has a lock, so that no part of a broker that runs is moved.
+            let moved = Store::move_aside(&part).map_err(Error::Store)?;
+            warn!(moved = %moved.display(), "all sessions and retained messages of a part of the store are lost");
+        }
+    }
+    let finish = || {
+        fs::remove_file(&mark)?;
+        File::open(&config.dir)?.sync_all()
+    };
+    finish().map_err(|source| Error::File {
+        path: mark.clone(),
+        source,
+    })
 }
 
 /// Returns the directory of the store of one of several threads.

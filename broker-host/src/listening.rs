@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use mqtt_store::Store;
+use mqtt_store::{Config, OpenError, Store};
 use tracing::{error, warn};
 
 use crate::binding::{Bound, SocketFile};
@@ -10,7 +10,7 @@ use crate::engine::{OpenEngine, Ownership};
 use crate::host::StoreFailed;
 use crate::reload::{Access, Reloader};
 use crate::threads::Threads;
-use crate::{Control, Error, Guard, Host, Listener, Settings};
+use crate::{Control, Error, Guard, Host, Listener, Settings, division};
 
 /// A broker that listens but does not accept connections yet. [`Settings::listen`] makes it, and [`Self::run`] serves.
 #[derive(Debug)]
@@ -65,20 +65,46 @@ impl Settings {
     }
 }
 
+/// The host of the present thread, the control of all hosts, and the threads of the others.
+type Hosts = (Host<Guard>, Control, Threads);
+
 impl Settings {
-    /// Makes the host of the present thread, with the control of all, and the threads of the others.
-    async fn hosts(
+    /// Makes the hosts. If a part of the store of several threads is damaged, moves all parts aside if the settings say so.
+    async fn hosts(&self, access: Access, store: Option<Store>) -> Result<Hosts, Error> {
+        let hash_key = self.division()?;
+        match self.hosts_on_parts(access, store, hash_key).await {
+            Err(Error::Store(damaged @ OpenError::Damaged { .. }))
+                if self.moves_aside() && self.shards() > 1 =>
+            {
+                warn!(why = %damaged, "all parts of the store are moved aside");
+                let config = self.store_config().unwrap_or_else(|| Config::new(""));
+                division::move_aside(&config)?;
+                let access = Access::read(self, &self.numbered_listeners())?;
+                self.hosts_on_parts(access, None, hash_key).await
+            }
+            made => made,
+        }
+    }
+
+    async fn hosts_on_parts(
         &self,
         access: Access,
         store: Option<Store>,
-    ) -> Result<(Host<Guard>, Control, Threads), Error> {
-        let hash_key = self.division()?;
+        hash_key: u64,
+    ) -> Result<Hosts, Error> {
         let (threads, seat, others) = Threads::start(self, &access, hash_key).await?;
-        let (host, control) = match seat {
-            Some(seat) => self.host_of_shard(access, hash_key, seat)?,
-            None => self.host(access, store)?,
+        let made = match seat {
+            Some(seat) => self.host_of_shard(access, hash_key, seat),
+            None => self.host(access, store),
         };
-        Ok((host, control.with(others), threads))
+        match made {
+            Ok((host, control)) => Ok((host, control.with(others), threads)),
+            Err(error) => {
+                // They have their parts of the store open.
+                let _ = threads.join().await;
+                Err(error)
+            }
+        }
     }
 }
 

@@ -23,6 +23,11 @@ impl Settings {
         damaged.is_none_or(|word| [REFUSE, MOVE_ASIDE].contains(&word))
     }
 
+    /// Returns whether a damaged store is moved aside.
+    pub(crate) fn moves_aside(&self) -> bool {
+        self.store_damaged.as_deref() == Some(MOVE_ASIDE)
+    }
+
     /// Returns whether the word for the durability is known.
     pub(crate) fn knows_durability(&self) -> bool {
         let durability = self.durability.as_deref();
@@ -51,7 +56,7 @@ impl Settings {
         }
         match self.host_on_store(access) {
             Err(Error::Store(damaged @ OpenError::Damaged { .. }))
-                if self.store_damaged.as_deref() == Some(MOVE_ASIDE) =>
+                if self.moves_aside() =>
             {
                 let config = self.store_config().unwrap_or_else(|| Config::new(""));
                 let aside = Store::move_aside(&config).map_err(Error::Store)?;

@@ -459,7 +459,7 @@ impl Settings {
         ]
     }
 
-    fn impossible_threads(&self) -> [Checked; 4] {
+    fn impossible_threads(&self) -> [Checked; 3] {
         let several = self.threads.is_some_and(|number| number > 1);
         [
             (
@@ -477,11 +477,6 @@ impl Settings {
                 several && self.engine.is_some(),
                 "threads",
                 "must be 1 with an engine",
-            ),
-            (
-                several && self.store_damaged.as_deref() == Some("move-aside"),
-                "store-damaged",
-                "must be refuse with several threads: each has a part of the store",
             ),
         ]
     }

@@ -71,16 +71,21 @@ impl Threads {
             running.push(Running { thread, ended });
             made_by.push(control);
         }
-        let mut controls = Vec::new();
+        let stop = Some(stop);
+        let (mut threads, mut controls) = (Self { running, stop }, Vec::new());
         for (at, control) in made_by.into_iter().enumerate() {
             match control.await {
                 Ok(control) => controls.push(control),
                 // It could not be made, and tells why.
-                Err(_) => return Err(error_of(running.swap_remove(at).ended.await)),
+                Err(_) => {
+                    let failed = threads.running.swap_remove(at);
+                    let error = error_of(failed.ended.await);
+                    let _ = threads.join().await;
+                    return Err(error);
+                }
             }
         }
-        let stop = Some(stop);
-        Ok((Self { running, stop }, first, controls))
+        Ok((threads, first, controls))
     }
 
     /// Returns when one of the threads has ended without being stopped.

@@ -102,7 +102,6 @@ fn what_would_serve_nobody_is_refused() {
         "threads = 0",
         "threads = 65",
         "threads = 2\nengine = 'nats://h'\nnode = 'a'",
-        "store-damaged = 'move-aside'\nthreads = 2",
         "handshakes = 0",
         "protocol-versions = []",
         "protocol-versions = [\"5\", \"6\"]",

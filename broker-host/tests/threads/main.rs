@@ -497,6 +497,56 @@ async fn a_store_has_a_part_for_each_thread() {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
+/// All parts are moved aside if one of them is damaged, also after a crash in between.
+#[tokio::test]
+async fn a_damaged_part_of_a_store_is_moved_aside_with_the_others() {
+    let dir = std::env::temp_dir().join(format!("mqtt-threads-aside-{}", std::process::id()));
+    let expiry = [Property::SessionExpiryInterval(100)];
+    let with = |word: &str| {
+        let (dir, word) = (dir.clone(), word.to_owned());
+        move |settings: &mut Settings| {
+            (settings.store, settings.store_damaged) = (Some(dir), Some(word));
+        }
+    };
+    let joins = &|broker: Broker| async move {
+        assert_eq!(broker.statistics().await.sessions, 0);
+        for n in 0..MANY {
+            let name = format!("client-{n}");
+            let connect = Connect {
+                properties: Properties::from(&expiry[..]),
+                ..Connect::new(Version::V5, &name)
+            };
+            Client::connect(broker.address, &connect).await;
+        }
+    };
+    let parts = |name: &str| {
+        let parts = (0..3).filter(|part| dir.join(format!("thread-{part}/{name}")).exists());
+        parts.count()
+    };
+    beside(3, with("refuse"), joins).await;
+    std::fs::write(dir.join("thread-1/journal.redb"), "damaged").unwrap();
+    let mut settings = Settings::default();
+    (settings.bind, settings.threads) = (Some(vec!["127.0.0.1:0".into()]), Some(3));
+    with("refuse")(&mut settings);
+    let error = settings.listen().await.unwrap_err();
+    assert!(matches!(error, Error::Store(_)), "{error}");
+    beside(3, with("move-aside"), joins).await;
+    assert_eq!((parts("damaged-1.redb"), parts("journal.redb")), (3, 3));
+    // The process ended after it had begun. Then one part is still there, in the middle.
+    std::fs::write(dir.join("moving-aside"), "").unwrap();
+    std::fs::remove_file(dir.join("thread-0/journal.redb")).unwrap();
+    beside(3, with("refuse"), joins).await;
+    assert_eq!((parts("damaged-2.redb"), parts("journal.redb")), (2, 3));
+    assert!(!dir.join("moving-aside").exists());
+    // The sessions are there after the next start.
+    beside(3, with("refuse"), |broker| async move {
+        let many = u64::try_from(MANY).unwrap();
+        assert_eq!(broker.statistics().await.sessions, many);
+    })
+    .await;
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
 #[tokio::test]
 async fn the_end_of_the_broker_is_told_to_all_clients() {
     let mut clients = Vec::new();

@@ -48,7 +48,7 @@ class Broker:
         self.name, self.ports = name, {scheme: free_port() for scheme in SCHEMES}
         cert, key = os.path.join(folder, "cert"), os.path.join(folder, "key")
         if name == "mqtt broker":
-            words = [mqtt, "broker", "--cert", cert, "--key", key, "--log", "warn"]
+            words = [mqtt, "broker", "--cert", cert, "--key", key, "--log", "warn", "--threads", "1"]
             words += [f"--bind={scheme}://127.0.0.1:{port}" for scheme, port in self.ports.items()]
         else:
             config = "allow_anonymous true\nset_tcp_nodelay true\nmax_queued_messages 0\n"

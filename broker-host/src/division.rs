@@ -86,6 +86,12 @@ impl StoreParts {
     }
 }
 
+/// Returns of how many threads a store is; `None` if there is none.
+pub(crate) fn stored_threads(config: &Config) -> Result<Option<u8>, Error> {
+    let of_one = config.dir.join(OF_ONE).exists().then_some(1);
+    Ok(read(&config.dir)?.map(|(threads, _)| threads).or(of_one))
+}
+
 /// Renames the files of all parts of a store of several threads, so that all are empty.
 pub(crate) fn move_aside(config: &Config) -> Result<(), Error> {
     let mark = || {

@@ -9,7 +9,7 @@ use crate::binding::{Bound, SocketFile};
 use crate::engine::{OpenEngine, Ownership};
 use crate::host::StoreFailed;
 use crate::reload::{Access, Reloader};
-use crate::threads::Threads;
+use crate::threads::{Threads, cores};
 use crate::{Control, Error, Guard, Host, Listener, Settings, division};
 
 /// A broker that listens but does not accept connections yet. [`Settings::listen`] makes it, and [`Self::run`] serves.
@@ -43,13 +43,14 @@ impl Settings {
         }
         let logins = access.logins_only();
         let store = engine.as_mut().and_then(OpenEngine::take_store);
+        let settings = self.with_threads(cores())?;
         // The store first: a broker that cannot start with it must not say that it listens.
-        let (host, control, threads) = self.hosts(access, store).await?;
+        let (host, control, threads) = settings.hosts(access, store).await?;
         let bound = self.bound(&logins).await?;
         if let Some(most) = self.handshakes {
             host.limit_handshakes(most);
         }
-        let reloader = Reloader::new(control.clone(), self.clone(), &bound);
+        let reloader = Reloader::new(control.clone(), self.clone(), settings.shards(), &bound);
         let Bound {
             listeners, files, ..
         } = bound;

@@ -55,9 +55,7 @@ impl Settings {
             return self.host_with(access, Some(store));
         }
         match self.host_on_store(access) {
-            Err(Error::Store(damaged @ OpenError::Damaged { .. }))
-                if self.moves_aside() =>
-            {
+            Err(Error::Store(damaged @ OpenError::Damaged { .. })) if self.moves_aside() => {
                 let config = self.store_config().unwrap_or_else(|| Config::new(""));
                 let aside = Store::move_aside(&config).map_err(Error::Store)?;
                 warn!(
@@ -72,16 +70,29 @@ impl Settings {
     }
 
     fn host_on_store(&self, access: Access) -> Result<(Host<Guard>, Control), Error> {
-        let Some(store_config) = self.store_config() else {
-            info!("sessions, queues and retained messages are in memory and end with the process");
-            return self.host_with(access, None);
+        let store = match self.store_config() {
+            Some(config) => Store::open(config).map_err(Error::Store)?,
+            None => None,
         };
-        let dir = store_config.dir.clone();
-        let durability = store_config.durability;
-        let store = Store::open(store_config).map_err(Error::Store)?;
         let made = self.host_with(access, store)?;
-        info!(dir = %dir.display(), %durability, "sessions, queues and retained messages are stored");
+        self.log_store();
         Ok(made)
+    }
+
+    /// Logs where the state of the broker is.
+    fn log_store(&self) {
+        match self.store_config() {
+            Some(Config {
+                dir, durability, ..
+            }) => {
+                info!(dir = %dir.display(), %durability, "sessions, queues and retained messages are stored");
+            }
+            None => {
+                info!(
+                    "sessions, queues and retained messages are in memory and end with the process"
+                );
+            }
+        }
     }
 
     /// Makes the host of one of several shards.
@@ -104,6 +115,9 @@ impl Settings {
             config.limit = config.limit.map(|bytes| bytes.div_ceil(u64::from(count)));
             let store = Store::open(config).map_err(Error::Store)?;
             store.map_or(Ok(()), |store| host.restore(store).map_err(Error::Store))?;
+        }
+        if own == 0 {
+            self.log_store();
         }
         Ok((host, control))
     }

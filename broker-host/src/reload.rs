@@ -17,6 +17,8 @@ pub struct Reloader {
     control: Control,
     /// The settings of the start.
     started: Settings,
+    /// How many threads there are.
+    shards: u8,
     /// The present settings of each listener, by its number.
     listeners: Arc<Mutex<Vec<(usize, ListenerSettings)>>>,
     /// Addresses to which other machines can connect without a certificate, with the numbers of their listeners.
@@ -27,11 +29,12 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    pub(crate) fn new(control: Control, started: Settings, bound: &Bound) -> Self {
+    pub(crate) fn new(control: Control, started: Settings, shards: u8, bound: &Bound) -> Self {
         Self {
             control,
             listeners: Arc::new(Mutex::new(started.numbered_listeners())),
             started,
+            shards,
             public: bound.public.clone(),
             #[cfg(feature = "tls")]
             tls: bound.tls.clone(),
@@ -51,7 +54,7 @@ impl Reloader {
         let (listeners, all_same) = same_addresses(&present, settings)?;
         let fixed = fixed_but_changed(&self.started, settings, &listeners, all_same)?;
         let (wanted, own) = (settings.clone(), listeners.clone());
-        let shards = self.started.shards();
+        let shards = self.shards;
         #[cfg(feature = "tls")]
         let numbers: Vec<_> = self.tls.iter().map(|(number, _)| *number).collect();
         let read = spawn_blocking(move || {
@@ -144,7 +147,7 @@ fn fixed_but_changed(
     };
     let fixed = [
         ("bind", moved),
-        ("threads", started.shards() != wanted.shards()),
+        ("threads", started.threads != wanted.threads),
         ("durability", started.durability != wanted.durability),
         ("health", started.health != wanted.health),
         (

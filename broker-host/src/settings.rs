@@ -140,7 +140,7 @@ settings! {
     /// Number of probes without an answer that end a connection. Default 6
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
     tcp_keep_alive_probes: u8,
-    /// Number of threads that serve clients, each with a part of them; from 1 to 64. Default 1
+    /// Number of threads that serve clients, each with a part of them; from 1 to 64. Default: as many as the store has parts; without a store one, or one for each core from four cores on
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
     threads: usize,
     /// Address of this machine for /health and /metrics over HTTP. Default: none

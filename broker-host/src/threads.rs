@@ -4,7 +4,9 @@ use std::thread::JoinHandle;
 
 use mqtt_broker::MOST_SHARDS;
 use tokio::sync::{oneshot, watch};
+use tracing::info;
 
+use crate::division::stored_threads;
 use crate::reload::Access;
 use crate::shards::{Seat, seats};
 use crate::{Control, Error, Listener, Settings};
@@ -26,7 +28,41 @@ struct Running {
     ended: oneshot::Receiver<Result<(), Error>>,
 }
 
+/// From how many cores on each has a thread by default. The programs of clients and the system need cores as well.
+const MANY_CORES: usize = 4;
+
+/// Returns how many cores this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Settings {
+    /// Returns these settings with the number of threads, and logs it.
+    pub(crate) fn with_threads(&self, cores: usize) -> Result<Self, Error> {
+        let stored = match self.store_config() {
+            Some(config) => stored_threads(&config)?,
+            None => None,
+        };
+        let (threads, why) = self.threads_on(cores, stored);
+        info!(threads, why, "threads serve clients");
+        let mut own = self.clone();
+        own.threads = Some(threads);
+        Ok(own)
+    }
+
+    /// Returns how many threads there are with so many cores and a store of so many threads, and why.
+    fn threads_on(&self, cores: usize, stored: Option<u8>) -> (usize, &'static str) {
+        let many = (MANY_CORES..).contains(&cores);
+        match (self.threads, stored) {
+            (Some(threads), _) => (threads, "the settings say so"),
+            (None, Some(stored)) => (stored.into(), "the store is of so many"),
+            _ if self.engine.is_some() => (1, "the journal is on an engine"),
+            _ if !cfg!(unix) => (1, "this system allows no more"),
+            _ if many => (cores.min(MOST_SHARDS.into()), "there is one for each core"),
+            _ => (1, "there are fewer than four cores"),
+        }
+    }
+
     /// Returns how many shards there are.
     pub(crate) fn shards(&self) -> u8 {
         let threads = self.threads.unwrap_or(1);
@@ -181,5 +217,29 @@ impl Shard {
         };
         host.run(Vec::<Listener>::new(), stop).await;
         host.close().map_err(Error::StoreFailed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_number_of_threads_is_that_of_many_cores() {
+        let settings = |text: &str| Settings::parse(text).unwrap();
+        let none = settings("");
+        for (cores, threads) in [(1, 1), (2, 1), (3, 1), (4, 4), (64, 64), (65, 64)] {
+            let threads = if cfg!(unix) { threads } else { 1 };
+            assert_eq!(none.threads_on(cores, None).0, threads, "{cores}");
+            // A store keeps its number, and one that is set is not changed.
+            for stored in [1, 2, 5] {
+                assert_eq!(none.threads_on(cores, Some(stored)).0, stored.into());
+            }
+            let set = settings("threads = 3");
+            assert_eq!(set.threads_on(cores, None).0, 3);
+            assert_eq!(set.threads_on(cores, Some(2)).0, 3);
+            let engine = settings("engine = 'nats://h'\nnode = 'a'");
+            assert_eq!(engine.threads_on(cores, None).0, 1);
+        }
     }
 }

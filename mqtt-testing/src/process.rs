@@ -43,17 +43,20 @@ pub fn shows(ended: &Ended, texts: &[&str]) {
     }
 }
 
-/// Returns the arguments for several threads, if the variable `MQTT_TEST_THREADS` has their number and the program is a broker that can
-/// have several: so the tests of programs run once with one thread and once with several.
+/// Returns the arguments for a broker that can have several threads: as many as the variable `MQTT_TEST_THREADS` says, or one. So the
+/// tests of programs run once with one thread and once with several, and their brokers do not depend on the number of cores.
 fn threads(arguments: &[&str]) -> Vec<String> {
-    let only_one = ["--import", "--store", "--engine", "--threads"];
+    let has = |option| arguments.contains(&option);
     let is_broker = arguments.first() == Some(&"broker");
-    match std::env::var("MQTT_TEST_THREADS") {
-        Ok(number) if is_broker && !arguments.iter().any(|word| only_one.contains(word)) => {
-            vec!["--threads".to_owned(), number]
-        }
-        _ => Vec::new(),
+    if !is_broker || ["--import", "--engine", "--threads"].into_iter().any(has) {
+        return Vec::new();
     }
+    let number = std::env::var("MQTT_TEST_THREADS").ok();
+    let number = number.filter(|_| !has("--store"));
+    vec![
+        "--threads".to_owned(),
+        number.unwrap_or_else(|| "1".to_owned()),
+    ]
 }
 
 /// Splits the arguments of a command line at spaces.

@@ -117,7 +117,7 @@ impl Server {
         };
         match program {
             Some(_) => command
-                .args(["broker", "--log", "warn", "--bind"])
+                .args(["broker", "--log", "warn", "--threads", "1", "--bind"])
                 .arg(format!("mqtts://127.0.0.1:{port}"))
                 .arg("--cert")
                 .arg(folder.join("certificate"))

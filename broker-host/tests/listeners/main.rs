@@ -62,10 +62,10 @@ impl Drop for Folder {
     }
 }
 
-/// Returns how many threads the brokers of these tests have, if the variable `MQTT_TEST_THREADS` says it.
-fn threads() -> Option<usize> {
-    let number = std::env::var("MQTT_TEST_THREADS").ok()?;
-    Some(number.parse().expect("a number"))
+/// Returns how many threads the brokers of these tests have: as many as the variable `MQTT_TEST_THREADS` says, or one.
+fn threads() -> usize {
+    let number = std::env::var("MQTT_TEST_THREADS");
+    number.map_or(1, |number| number.parse().expect("a number"))
 }
 
 /// A broker with these settings. It runs while the story runs.
@@ -79,7 +79,7 @@ impl Running {
     async fn start(mut settings: Settings, bind: &[&str]) -> Self {
         settings.bind = Some(bind.iter().map(|&bind| bind.to_owned()).collect());
         settings.statistics_interval = Some(0);
-        settings.threads = threads();
+        settings.threads = Some(threads());
         let broker = settings.listen().await.unwrap();
         Self {
             addresses: broker.addresses().collect(),
@@ -212,7 +212,7 @@ async fn certificates_change_for_those_who_come_later() {
             let mut settings = settings;
             settings.bind = Some(vec!["mqtts://127.0.0.1:0".into()]);
             settings.statistics_interval = Some(0);
-            settings.threads = threads();
+            settings.threads = Some(threads());
             let [trusts_old, trusts_new] = authorities.each_ref().map(trusting);
             let mut before = Client::tcp(addresses[0], tls(&trusts_old)).await;
             before.connect(Version::V5, "before").await;

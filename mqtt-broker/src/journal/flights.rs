@@ -370,7 +370,6 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that a client acknowledged a message.
-    #[inline]
     pub(crate) fn record_acknowledged(&mut self, key: u32, token: Token) {
         if self.journal.is_some() {
             self.end_flight(key, token);

@@ -21,7 +21,7 @@ use crate::events::EventLog;
 #[cfg(feature = "store")]
 use crate::storage::Storage;
 use crate::tickets::Tickets;
-use crate::unreached::{at_server, host_port};
+use crate::unreached::{at_server, host_port, reset, unanswered};
 
 /// Bytes for the driver to write: a copy of the outgoing bytes, so that the driver does not hold the lock during a write.
 #[derive(Debug, Default)]
@@ -186,10 +186,28 @@ impl Hub {
     /// the server refuses a client certificate, or the lack of one, after the handshake has ended for the client.
     #[must_use]
     pub fn transport_failed(&self, error: io::Error) -> Error {
-        if self.lock().agent.is_connected() {
+        let state = self.lock();
+        if state.log.has_connection {
             return transport_failed(error);
         }
+        let error = reset(error, state.agent.options().scheme);
+        drop(state);
         cannot_connect(at_server(|| self.server(), error))
+    }
+
+    /// Names the server in the error of a connection that ended before CONNACK. Returns an error with a reason code unchanged, and one that
+    /// names the server already.
+    fn named(&self, why: Error) -> Error {
+        let state = self.lock();
+        if state.log.has_connection {
+            return why;
+        }
+        let error = unanswered(&why, state.agent.options());
+        drop(state);
+        match error {
+            Some(error) => self.transport_failed(error),
+            None => why,
+        }
     }
 
     /// Returns the source of the credentials for the next attempt.
@@ -231,6 +249,7 @@ impl Hub {
 
     /// Ends the connection, or the attempt to open one.
     pub fn lost(&self, why: Error) {
+        let why = self.named(why);
         let now = self.now();
         let random = clock::random();
         let mut state = self.lock();

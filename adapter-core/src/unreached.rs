@@ -4,6 +4,10 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use mqtt_agent::{Error as AgentError, Options, Scheme};
+use mqtt_session::{Closed, Violation};
 
 /// Why a server cannot be reached. It prints the error of the attempt as well, and the source of that error is its source.
 #[derive(Debug)]
@@ -64,6 +68,61 @@ impl From<Unreached> for io::Error {
     fn from(unreached: Unreached) -> Self {
         Self::new(unreached.why.kind(), unreached)
     }
+}
+
+/// A server whose answer to CONNECT breaks a rule. The source is the rule.
+#[derive(Debug)]
+struct InvalidAnswer(Violation);
+
+impl fmt::Display for InvalidAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer to CONNECT is not valid MQTT")
+    }
+}
+
+impl Error for InvalidAnswer {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// What a server without an answer to CONNECT may be: a server with TLS or WebSocket closes the connection of a plain client.
+const fn question(is_plain: bool) -> &'static str {
+    match is_plain {
+        true => ": is this a port for plain MQTT?",
+        false => "",
+    }
+}
+
+/// Returns the error of a server that did not answer CONNECT within the time limit of the options, closed the connection instead, or
+/// answered what is not MQTT. Returns `None` for other reasons.
+pub(crate) fn unanswered(why: &AgentError, options: &Options) -> Option<io::Error> {
+    let error = match why {
+        AgentError::EndOfStream => {
+            let question = question(options.scheme == Scheme::Mqtt);
+            let text = format!("the server closed the connection before CONNACK{question}");
+            io::Error::new(io::ErrorKind::UnexpectedEof, text)
+        }
+        AgentError::Closed(Closed::Violation(Violation::ConnectTimeout)) => {
+            let limit = Duration::from_millis(options.config.connect_timeout_ms.into());
+            let text = format!("the server sent no CONNACK within {limit:?}");
+            io::Error::new(io::ErrorKind::TimedOut, text)
+        }
+        AgentError::Closed(Closed::Violation(
+            violation @ (Violation::Malformed(_) | Violation::Unexpected(_)),
+        )) => io::Error::new(io::ErrorKind::InvalidData, InvalidAnswer(*violation)),
+        _ => return None,
+    };
+    Some(error)
+}
+
+/// Adds what the server may be to the error of a plain connection that the server reset before CONNACK.
+pub(crate) fn reset(error: io::Error, scheme: Scheme) -> io::Error {
+    if scheme != Scheme::Mqtt || error.kind() != io::ErrorKind::ConnectionReset {
+        return error;
+    }
+    let question = question(true);
+    io::Error::new(error.kind(), format!("{error}{question}"))
 }
 
 /// Returns a host and its port as they stand in a URL.

@@ -1,5 +1,6 @@
 //! `mqtt check`: reports the limits of a broker.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
@@ -289,6 +290,11 @@ impl Probe {
             match self.stream.read(&mut self.buffer) {
                 Ok(0) => return Err("it closed the connection".to_owned()),
                 Ok(_) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    return Err("no answer in time".to_owned());
+                }
                 Err(error) => return Err(format!("no answer: {error}")),
             }
         }

@@ -1,13 +1,14 @@
 //! Checks that `mqtt pub` and `mqtt sub` deliver and print each message once, for any number and size of waiting messages, with
 //! Mosquitto and with `mqtt broker`, in both versions.
 
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mqtt_proto::{QoS, TopicName};
 use mqtt_session::{Outgoing, ServerEvent};
 use mqtt_testing::peers::Mosquitto;
-use mqtt_testing::peers::{Reaction, ScriptedServer};
+use mqtt_testing::peers::{RawServer, Reaction, ScriptedServer};
 use mqtt_testing::process::{Ended, Process, run};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
@@ -252,4 +253,46 @@ fn a_failed_first_connection_is_reported_once() {
         "{}",
         ended.stderr
     );
+}
+
+/// A server that closes the connection, and one that speaks another protocol.
+#[test]
+fn a_server_that_does_not_answer_connect_is_named_in_one_line() {
+    for (answer, why) in [
+        (
+            "",
+            "the server closed the connection before CONNACK: is this a port for plain MQTT?",
+        ),
+        (
+            "SSH-2.0-server\r\n",
+            "the answer to CONNECT is not valid MQTT: PUBREC, byte 0: flags are 0b0011, must be 0b0000 ",
+        ),
+    ] {
+        let server = RawServer::start(move |mut stream, _| {
+            let _ = stream.read(&mut [0; 100]);
+            let _ = stream.write_all(answer.as_bytes());
+        });
+        let port = server.port.to_string();
+        for words in [
+            &["pub", "-m", "x"][..],
+            &["sub"],
+            &["rr", "-e", "b", "-m", "x"],
+        ] {
+            let to = ["-h", "localhost", "-p", &port, "-t", "a"];
+            let ended = run(MQTT, &[words, &to].concat(), "");
+            let line = format!("mqtt: cannot connect: localhost:{port}: {why}");
+            assert!(ended.stderr.starts_with(&line), "{}", ended.stderr);
+            assert_eq!((ended.code, ended.stderr.lines().count()), (Some(1), 1));
+        }
+    }
+}
+
+#[test]
+fn a_check_of_a_server_without_an_answer_ends_at_its_limit() {
+    // Its system accepts the connections.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port().to_string();
+    let ended = run(MQTT, &["check", "127.0.0.1", "-p", &port, "-W", "1"], "");
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.stdout.matches("no answer in time").count(), 3);
 }

@@ -6,7 +6,7 @@ pub mod handles;
 pub mod interop;
 #[cfg(all(feature = "handles", feature = "transport"))]
 pub mod secured;
-#[cfg(feature = "transport")]
+#[cfg(all(feature = "handles", feature = "transport"))]
 pub mod sockets;
 #[cfg(all(feature = "handles", feature = "transport"))]
 pub mod srv;

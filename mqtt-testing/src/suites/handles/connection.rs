@@ -1,6 +1,7 @@
 //! Tests of the connection: attempts, events, and ends.
 
 use std::error::Error as _;
+use std::io::{ErrorKind, Read, Write};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,12 +15,12 @@ use mqtt_session::ServerEvent;
 use super::{accepting, connect, kept, message, options};
 use crate::peers::HostedBroker;
 use crate::peers::{Mosquitto, free_port};
-use crate::peers::{Reaction, ScriptedServer};
+use crate::peers::{RawServer, Reaction, ScriptedServer};
 
 fn is_refused(error: &Error) -> bool {
     let source = error.source();
     let source = source.and_then(|source| source.downcast_ref::<std::io::Error>());
-    source.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    source.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// The attempts count although each connection was accepted: the waits of the client increase.
@@ -46,6 +47,53 @@ pub async fn a_failed_first_attempt_returns_its_reason<H: Deref<Target = Handle>
     let broker = Mosquitto::start("allow_anonymous false");
     let error = connect(&start, options(broker.port)).await.err().unwrap();
     assert_eq!(error.to_string(), "connection refused: not authorized");
+}
+
+/// A server that takes CONNECT and does not answer, one that closes the connection instead, and one that speaks another protocol.
+pub async fn a_server_that_does_not_answer_connect_is_named<H: Deref<Target = Handle>>(
+    start: impl Fn(Options) -> H,
+) {
+    for (answer, kind, why) in [
+        (
+            Some(&b""[..]),
+            ErrorKind::TimedOut,
+            ": the server sent no CONNACK within 50ms",
+        ),
+        (
+            None,
+            ErrorKind::UnexpectedEof,
+            ": the server closed the connection before CONNACK",
+        ),
+        (
+            Some(b"SSH-2.0-server\r\n"),
+            ErrorKind::InvalidData,
+            ": the answer to CONNECT is not valid MQTT",
+        ),
+    ] {
+        let server = RawServer::start(move |mut stream, _| {
+            let _ = stream.read(&mut [0; 100]);
+            if let Some(answer) = answer {
+                let _ = stream.write_all(answer);
+                // Until the client ends.
+                let _ = stream.read_to_end(&mut Vec::new());
+            }
+        });
+        let mut options = options(server.port);
+        if answer == Some(b"") {
+            options.config.connect_timeout_ms = 50;
+        }
+        let error = connect(&start, options).await.err().unwrap();
+        assert_eq!(error.to_string(), "cannot connect", "{error:?}");
+        let source = error.source().unwrap();
+        let told = source.to_string();
+        // A plain connection may have met a port for TLS or WebSocket.
+        let told = told.trim_end_matches(": is this a port for plain MQTT?");
+        let name = told.strip_suffix(why).expect(told);
+        // The client may be connected through a port or a Unix socket of the test.
+        assert!(name.starts_with('@') || name.contains([':', '/']), "{told}");
+        let source = source.downcast_ref::<std::io::Error>().unwrap();
+        assert_eq!(source.kind(), kind);
+    }
 }
 
 /// The packet limit protects the heap; the error names the setting that raises the limit.

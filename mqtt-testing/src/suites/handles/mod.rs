@@ -80,6 +80,7 @@ macro_rules! handles_through {
     ($start:expr, $run:expr) => {
         $crate::handles! { $start, $run;
             a_broker_that_disconnects_after_connack_is_dialled_less_often
+            a_server_that_does_not_answer_connect_is_named
             an_oversize_packet_s_error_names_the_setting
             a_session_only_the_server_knows_goes_on_or_is_ended
             connected_waits_without_a_time_limit

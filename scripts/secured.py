@@ -2,7 +2,8 @@
 """Compares what `mqtt broker` and Mosquitto spend of CPU and memory over TLS and WebSocket, under the same load.
 
 CPU is that of the broker's process alone, so that other work of the machine changes it little. Each row is the least of the rounds, which take
-turns between the brokers. Needs openssl and Mosquitto. Arguments: --mqtt PROGRAM (built by release, if it is not given), --rounds N, --seconds N.
+turns between the brokers. Needs openssl and Mosquitto. Arguments: --mqtt PROGRAM (built by release, if it is not given), --rounds N, --seconds N,
+and for a part of the tables --part messages, handshakes or idle, and --scheme.
 """
 import argparse
 import json
@@ -19,6 +20,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 SCHEMES = ["mqtt", "mqtts", "ws", "wss"]
 LOADS = [("64 B, QoS 0", ["-s", "64", "-q", "0"]), ("64 B, QoS 1", ["-s", "64", "-q", "1"]), ("16 KiB, QoS 0", ["-s", "16384", "-q", "0"])]
 IDLE = 1000
+PARTS = ["messages", "handshakes", "idle"]
 
 
 def run(*words):
@@ -135,12 +137,15 @@ def main():
     parser.add_argument("--mqtt")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--part", action="append", choices=PARTS)
+    parser.add_argument("--scheme", action="append", choices=SCHEMES)
     options = parser.parse_args()
     os.environ["PATH"] += ":/usr/sbin"
     if not options.mqtt:
         subprocess.run(["cargo", "build", "--locked", "--quiet", "--release", "-p", "sansio-mqtt-cli"], cwd=ROOT, check=True)
         options.mqtt = os.path.join(ROOT, "target/release/mqtt")
     names = ["mqtt broker", "Mosquitto"]
+    parts, schemes = options.part or PARTS, options.scheme or SCHEMES
     with tempfile.TemporaryDirectory() as folder:
         certify(folder)
 
@@ -155,15 +160,18 @@ def main():
                         broker.end()
             return values
 
-        rows = [(f"{scheme}, {load}", least(lambda broker: message(options, broker, scheme, words, folder)))
-                for load, words in LOADS for scheme in SCHEMES]
-        table("Microseconds of the broker's CPU for a message (messages a second)", names, rows)
-        rows = [(name, least(lambda broker: handshakes(options, broker, kind))) for name, kind in (("first", "-new"), ("resumed", "-reuse"))]
-        table("Microseconds of the broker's CPU for a handshake of TLS 1.2 (handshakes a second)", names, rows)
-        print(f"\nKilobytes of the broker for each of {IDLE} idle connections\n")
-        for scheme in SCHEMES:
-            values = least(lambda broker: idle(options, broker, scheme, folder))
-            print(f"{scheme}: " + ", ".join(f"{name} {values[name][0]:.1f}" for name in names), flush=True)
+        if "messages" in parts:
+            rows = [(f"{scheme}, {load}", least(lambda broker: message(options, broker, scheme, words, folder)))
+                    for load, words in LOADS for scheme in schemes]
+            table("Microseconds of the broker's CPU for a message (messages a second)", names, rows)
+        if "handshakes" in parts:
+            rows = [(name, least(lambda broker: handshakes(options, broker, kind))) for name, kind in (("first", "-new"), ("resumed", "-reuse"))]
+            table("Microseconds of the broker's CPU for a handshake of TLS 1.2 (handshakes a second)", names, rows)
+        if "idle" in parts:
+            print(f"\nKilobytes of the broker for each of {IDLE} idle connections\n")
+            for scheme in schemes:
+                values = least(lambda broker: idle(options, broker, scheme, folder))
+                print(f"{scheme}: " + ", ".join(f"{name} {values[name][0]:.1f}" for name in names), flush=True)
 
 
 if __name__ == "__main__":

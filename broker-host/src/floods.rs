@@ -275,6 +275,42 @@ async fn who_sends_little_waits_for_few_of_many_who_leave() {
     .await;
 }
 
+/// Many receivers of large messages: one turn writes to a few of them.
+#[tokio::test]
+async fn large_messages_are_written_in_turns() {
+    const LARGE: usize = 60_000;
+    beside(Config::default(), |address, broker| async move {
+        let mut receivers = Vec::new();
+        for n in 0..60 {
+            receivers.push(subscriber(address, &n.to_string()).await);
+        }
+        let from = join(address, "from").await;
+        let (message, mut at) = (publish("honest", &[0; LARGE]), 0);
+        let sent = || {
+            let statistics = broker.borrow().broker.statistics(Instant::from_millis(0));
+            usize::try_from(statistics.bytes_sent).unwrap()
+        };
+        let (first, mut last, mut turns) = (sent(), sent(), Vec::new());
+        for _ in 0..100_000 {
+            fill(&from, &message, &mut at);
+            turn().await;
+            let now = sent();
+            if now > last {
+                turns.push((now - last) / LARGE);
+            }
+            last = now;
+            if last - first >= 4 * receivers.len() * LARGE {
+                break;
+            }
+        }
+        assert!(last - first >= 4 * receivers.len() * LARGE);
+        turns.sort_unstable();
+        let most = turns[turns.len() * 9 / 10];
+        assert!(most <= 10, "{turns:?} messages in a turn");
+    })
+    .await;
+}
+
 /// However many flood the broker, a message of others comes after few turns of them.
 #[tokio::test]
 async fn who_sends_little_waits_for_few_turns_of_many_who_flood() {

@@ -19,6 +19,8 @@ const READS: usize = 4;
 const WRITTEN: usize = 64 << 10;
 /// How many bytes of an ended connection are read and discarded. The host does not wait for a client that sends more.
 const DISCARDED: u32 = 256 << 10;
+/// How many of them one read takes, which is all that such a connection has of a turn.
+const DISCARDED_AT_ONCE: usize = 16 << 10;
 /// How long an ended connection may take to write its last bytes and to close.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
@@ -113,6 +115,8 @@ pub(crate) struct Link {
     needed: u32,
     /// How many bytes were discarded since the connection ended.
     discarded: u32,
+    /// How many bytes the last call of [`Self::serve`] wrote.
+    written: usize,
 }
 
 impl Link {
@@ -131,6 +135,7 @@ impl Link {
             owner: None,
             needed: 0,
             discarded: 0,
+            written: 0,
         }
     }
 
@@ -175,6 +180,11 @@ impl Link {
         self.rest.len()
     }
 
+    /// Returns how many bytes the last call of [`Self::serve`] wrote.
+    pub(crate) const fn written(&self) -> usize {
+        self.written
+    }
+
     /// Reads a few times, together `most` bytes and at most as many in one read, and passes as many packets to the broker as the turn
     /// allows. The broker treats a failed transport like an ended one.
     pub(crate) fn serve<H: Hooks>(
@@ -183,6 +193,7 @@ impl Link {
         wire: &mut impl Wire,
         most: usize,
     ) -> ServeResult {
+        self.written = 0;
         let served = self.try_serve(shared, wire, most);
         served.unwrap_or(ServeResult::Over)
     }
@@ -200,7 +211,7 @@ impl Link {
         for _ in 0..READS {
             if self.failed {
                 let written = wire.flush()?.is_ready();
-                return self.linger(written, wire);
+                return self.linger(shared, written, wire);
             }
             let written = self.write(shared, wire)?;
             if self.writes_on {
@@ -209,7 +220,7 @@ impl Link {
             if shared.broker.is_closing(self.id) {
                 // No byte of it is needed any more.
                 self.rest = BytesMut::new();
-                return self.linger(written, wire);
+                return self.linger(shared, written, wire);
             }
             if self.blocked {
                 // The bytes that were written now, or a decision made meanwhile, may have made room.
@@ -308,6 +319,7 @@ impl Link {
                 Poll::Ready(Ok(n)) => {
                     let now = shared.now();
                     left = left.saturating_sub(n);
+                    self.written = self.written.saturating_add(n);
                     shared.broker.sent(self.id, n, now);
                 }
                 Poll::Ready(Err(error)) => return Err(error),
@@ -400,7 +412,12 @@ impl Link {
         received.consumed
     }
 
-    fn linger(&mut self, written: bool, wire: &mut impl Wire) -> io::Result<ServeResult> {
+    fn linger<H: Hooks>(
+        &mut self,
+        shared: &mut Shared<H>,
+        written: bool,
+        wire: &mut impl Wire,
+    ) -> io::Result<ServeResult> {
         if !written {
             return Ok(ServeResult::Lingers);
         }
@@ -411,23 +428,21 @@ impl Link {
             }
             self.shut_down = true;
         }
-        let mut space = [0; 1_024];
-        for _ in 0..READS {
-            match wire.discard(&mut space) {
-                Poll::Pending => return Ok(ServeResult::Lingers),
-                Poll::Ready(Ok(0)) => return Ok(ServeResult::Over),
-                Poll::Ready(Ok(n)) => {
-                    self.discarded = self
-                        .discarded
-                        .saturating_add(u32::try_from(n).unwrap_or(u32::MAX))
+        let space = shared.buffer.get_mut(..DISCARDED_AT_ONCE);
+        match wire.discard(space.unwrap_or_default()) {
+            Poll::Pending => Ok(ServeResult::Lingers),
+            Poll::Ready(Ok(0)) => Ok(ServeResult::Over),
+            Poll::Ready(Ok(n)) => {
+                shared.broker.has_read(n);
+                let n = u32::try_from(n).unwrap_or(u32::MAX);
+                self.discarded = self.discarded.saturating_add(n);
+                match self.discarded > DISCARDED {
+                    true => Ok(ServeResult::Over),
+                    false => Ok(ServeResult::LingersOn),
                 }
-                Poll::Ready(Err(error)) => return Err(error),
             }
-            if self.discarded > DISCARDED {
-                return Ok(ServeResult::Over);
-            }
+            Poll::Ready(Err(error)) => Err(error),
         }
-        Ok(ServeResult::LingersOn)
     }
 }
 
@@ -545,5 +560,20 @@ mod tests {
             link.serve(&mut shared, &mut wire, READ);
         }
         assert!(link.rest.is_empty());
+    }
+
+    #[tokio::test]
+    async fn few_reads_discard_what_an_ended_client_sends() {
+        let mut shared = Shared::new(Config::default(), Open, Peers::default());
+        let id = shared.open(Peer::default()).unwrap();
+        let mut link = Link::new(id);
+        let mut wire = Input(vec![0; 1 << 20]);
+        let mut turns = 0;
+        while link.serve(&mut shared, &mut wire, READ) != ServeResult::Over {
+            turns += 1;
+        }
+        let read = (1 << 20) - wire.0.len();
+        assert!(read >= 256 << 10, "{read} bytes");
+        assert!(turns <= 20, "{turns} turns");
     }
 }

@@ -51,8 +51,8 @@ const WRITES: usize = 128;
 /// How many steps of the broker count as one of these connections.
 const STEPS_A_WRITE: u64 = 64;
 /// How many written bytes do.
-const BYTES_A_WRITE: usize = 4 << 10;
-/// The same for connections that stand in line because they were served before.
+const BYTES_A_WRITE: usize = 1 << 10;
+/// The same for connections that stand in line because they were served before. Each of them counts as one for each [`WRITE`] bytes.
 const WRITES_IN_LINE: usize = 8;
 /// A connection in line gathers bytes if it had some in at least so many of the last eight turns: it gets messages all the time.
 const STEADY: u32 = 3;
@@ -283,7 +283,6 @@ impl<H: Hooks> Poller<H> {
             let Some(id) = self.more.pop_front() else {
                 return;
             };
-            let before = shared.broker.steps();
             let mut least = SERVED;
             if let Some(Some(socket)) = place(shared, id) {
                 socket.has_more = false;
@@ -293,9 +292,7 @@ impl<H: Hooks> Poller<H> {
                     least = ENDED.saturating_add(held);
                 }
             }
-            self.serve(shared, id);
-            let taken = shared.broker.steps().wrapping_sub(before);
-            left = left.saturating_sub(taken.max(least));
+            left = left.saturating_sub(self.serve(shared, id).max(least));
             if left == 0 {
                 return;
             }
@@ -359,11 +356,9 @@ impl<H: Hooks> Poller<H> {
             shared.broker.writes_later(id, WRITE);
             return true;
         }
-        let before = shared.broker.steps();
         shared.broker.writes_later(id, 0);
-        self.serve(shared, id);
-        let taken = shared.broker.steps().wrapping_sub(before) / STEPS_A_WRITE;
-        let written = waiting.saturating_sub(shared.broker.outgoing(id).len()) / BYTES_A_WRITE;
+        let taken = self.serve(shared, id) / STEPS_A_WRITE;
+        let written = written(shared, id) / BYTES_A_WRITE;
         let taken = usize::try_from(taken).unwrap_or(usize::MAX).max(written);
         *left = left.saturating_sub(taken.saturating_add(1));
         true
@@ -386,11 +381,12 @@ impl<H: Hooks> Poller<H> {
             if socket.in_line {
                 // It gathered until now.
                 socket.had_work = self.turn;
-                left -= 1;
                 self.line.push_back(id);
                 // If it has no bytes left now, the next message makes it ready again.
                 shared.broker.writes_later(id, 0);
                 self.serve(shared, id);
+                let written = written(shared, id) / WRITE;
+                left = left.saturating_sub(written.saturating_add(1));
             }
         }
         true
@@ -473,9 +469,10 @@ impl<H: Hooks> Poller<H> {
         }
     }
 
-    fn serve(&mut self, shared: &mut Shared<H>, id: ConnectionId) {
+    /// Serves a connection. Returns the steps of the broker that this took.
+    fn serve(&mut self, shared: &mut Shared<H>, id: ConnectionId) -> u64 {
         let Some(mut socket) = place(shared, id).and_then(Option::take) else {
-            return;
+            return 0;
         };
         let before = shared.broker.steps();
         let turn = match &mut socket.staged {
@@ -497,12 +494,12 @@ impl<H: Hooks> Poller<H> {
             && let Some(owner) = socket.link.owner()
         {
             move_to(owner, shared, socket);
-            return;
+            return taken;
         }
         if turn == ServeResult::Over {
             drop(socket);
             shared.closed(id);
-            return;
+            return taken;
         }
         if matches!(turn, ServeResult::HasMore | ServeResult::LingersOn) && !socket.has_more {
             socket.has_more = true;
@@ -515,6 +512,7 @@ impl<H: Hooks> Poller<H> {
         if let Some(place) = shared.sockets.places.get_mut(id.index()) {
             *place = Some(socket);
         }
+        taken
     }
 }
 
@@ -572,4 +570,12 @@ fn place<H>(shared: &mut Shared<H>, id: ConnectionId) -> Option<&mut Option<Sock
     let place = shared.sockets.places.get_mut(id.index())?;
     let own = place.as_ref().is_some_and(|socket| socket.link.id == id);
     own.then_some(place)
+}
+
+/// Returns how many bytes a connection wrote when it was served.
+fn written<H>(shared: &mut Shared<H>, id: ConnectionId) -> usize {
+    match place(shared, id) {
+        Some(Some(socket)) => socket.link.written(),
+        _ => 0,
+    }
 }

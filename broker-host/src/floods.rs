@@ -275,6 +275,42 @@ async fn who_sends_little_waits_for_few_of_many_who_leave() {
     .await;
 }
 
+/// Many clients that connect at once: a message of others comes after few of them were accepted.
+#[tokio::test]
+async fn who_sends_little_waits_for_few_of_many_who_connect() {
+    const MANY: usize = 300;
+    beside(Config::default(), |address, broker| async move {
+        let (from, to) = honest_pair(address).await;
+        let statistics = || broker.borrow().broker.statistics(Instant::from_millis(0));
+        let message = publish("honest", b"x");
+        let mut waits = Vec::new();
+        for round in 0..5 {
+            let mut clients = Vec::new();
+            for _ in 0..MANY {
+                clients.push(TcpStream::connect(address).await.unwrap());
+            }
+            // All of them are accepted.
+            join(address, "last").await;
+            let before = statistics().clients_connected;
+            for (n, client) in clients.iter().enumerate() {
+                let id = format!("{round}-{n}");
+                let connect = Connect::new(Version::V311, &id);
+                let connect = encode(&Packet::Connect(connect), Version::V311);
+                assert_eq!(client.try_write(&connect).unwrap(), connect.len());
+            }
+            assert_eq!(from.try_write(&message).unwrap(), message.len());
+            hear(&to, &message).await;
+            waits.push(statistics().clients_connected.saturating_sub(before));
+            for client in &clients {
+                hear_bytes(client, 4).await;
+            }
+        }
+        waits.sort_unstable();
+        assert!(waits[2] <= 80, "{waits:?} clients were connected before");
+    })
+    .await;
+}
+
 /// Many receivers of large messages: one turn writes to a few of them.
 #[tokio::test]
 async fn large_messages_are_written_in_turns() {

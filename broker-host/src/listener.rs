@@ -47,6 +47,9 @@ enum Bound {
     Unix(UnixListener),
 }
 
+/// How many connections a listener accepts before the others are served.
+const ACCEPTED_AT_ONCE: usize = 16;
+
 /// An accepted connection.
 #[derive(Debug)]
 pub(crate) enum Accepted {
@@ -165,7 +168,10 @@ pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, l
     let handshakes = Arc::clone(&shared.borrow().handshakes);
     #[cfg(feature = "files")]
     let mut failures = Failures::default();
-    loop {
+    for accepts in 1_usize.. {
+        if accepts.is_multiple_of(ACCEPTED_AT_ONCE) {
+            yield_now().await;
+        }
         // While there are too many handshakes, the system keeps clients waiting. The semaphore is never closed, so there will be
         // a permit.
         let permit = match is_plain {

@@ -427,9 +427,10 @@ impl<H: Hooks> Poller<H> {
             if socket.has_more {
                 continue;
             }
-            // What the end of a connection leads to is more than what a message does. Many that end at once, or that have much to
-            // do, have [`SHARES`] of the turn together.
-            if stream.ends || socket.long_for > 0 {
+            // What a CONNECT or the end of a connection leads to is more than what a message does. Many that connect or end at once,
+            // or that have much to do, have [`SHARES`] of the turn together.
+            let is_long = stream.ends || socket.long_for > 0;
+            if is_long || !shared.broker.is_accepted(id) {
                 socket.has_more = true;
                 self.more.push_back(id);
             } else {

@@ -66,7 +66,6 @@ impl Server<'_> {
     /// Whether there may be changes that the host must record, or bytes that wait for records. It is cheaper than
     /// [`Self::take_change`] and [`Self::waits_for_records`] after a packet that has neither, which most packets are.
     #[must_use]
-    #[inline]
     pub fn may_need_records(&self) -> bool {
         self.engine.journal.as_ref().is_some_and(|journal| {
             let flows = journal.flows.as_ref();

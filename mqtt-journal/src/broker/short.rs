@@ -14,7 +14,6 @@ impl Short {
     /// The longest one is the number of a sent message: kind, length of the key, key, flow, number.
     const ROOM: usize = 2 + 16 + 1 + 4;
 
-    #[inline]
     fn new(first_byte: u8, key_len: u8) -> Self {
         let mut bytes = [0; 1 + Self::ROOM];
         bytes[1] = first_byte;
@@ -22,7 +21,6 @@ impl Short {
         Self { bytes, len: 3 }
     }
 
-    #[inline]
     fn with<const N: usize>(mut self, number: [u8; N]) -> Self {
         let rest = self.bytes.get_mut(self.len..).unwrap_or_default();
         if let Some(room) = rest.first_chunk_mut() {

@@ -26,7 +26,7 @@ use crate::shards::Links;
 use crate::share::HandedOver;
 use crate::statistics::{Loads, Statistics};
 use crate::timers::{Due, Timers};
-use crate::work::{Meter, steps_of_bytes};
+use crate::work::{Meter, packet_steps, steps_of_bytes};
 
 /// What [`Broker::receive`] did.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -273,7 +273,7 @@ impl<H: Hooks> Broker<H> {
             .count(outgoing.get(..n).unwrap_or(outgoing));
         connection.server.sent(n);
         connection.gathers = 0;
-        let session = connection.session;
+        let (session, has_ended) = (connection.session, connection.server.has_ended());
         let is_link = self.links.is_some() && session.is_some_and(|key| self.is_link(key));
         let (n_sent, begun) = if is_link { (0, 0) } else { (n, begun) };
         let statistics = &mut self.statistics;
@@ -285,6 +285,9 @@ impl<H: Hooks> Broker<H> {
                 if let Some(pressure) = &mut session.pressure {
                     pressure.sent(n, now);
                 }
+            }
+            if has_ended {
+                self.take_ends(id, now);
             }
             self.pump(key, now);
         }
@@ -489,7 +492,13 @@ impl<H: Hooks> Broker<H> {
         None
     }
 
-    fn handle(&mut self, id: ConnectionId, event: ServerEvent<'_>, packet: &[u8], now: Instant) {
+    pub(crate) fn handle(
+        &mut self,
+        id: ConnectionId,
+        event: ServerEvent<'_>,
+        packet: &[u8],
+        now: Instant,
+    ) {
         match event {
             ServerEvent::Message(incoming) => self.message(id.index, &incoming, now),
             ServerEvent::Acknowledged { token, reason, .. }
@@ -573,11 +582,6 @@ impl<H: Hooks> Broker<H> {
         }
         self.end(index, Ending::ByBroker(reason), now);
     }
-}
-
-/// What taking a packet of so many bytes costs, beside what it leads to: the smallest takes about a microsecond.
-const fn packet_steps(len: usize) -> usize {
-    8_usize.saturating_add(len / 256)
 }
 
 pub(crate) fn usize_of(number: u32) -> usize {

@@ -1,10 +1,11 @@
 //! Sends the queued messages of a session, and restores messages that an earlier process had sent.
 
 use mqtt_session::proto::{Properties, QoS, Version};
-use mqtt_session::{Instant, Outgoing, Refused, Server, Token};
+use mqtt_session::{Instant, Outgoing, Refused, Server, ServerEvent, Step, Token};
 use smallvec::SmallVec;
 
 use crate::broker::{Broker, usize_of};
+use crate::connection::ConnectionId;
 use crate::deliver::{delivery_steps, send};
 use crate::hooks::Hooks;
 use crate::message::forwarded;
@@ -46,6 +47,21 @@ impl<H: Hooks> Broker<H> {
             }
         }
         self.release_if_shorter(key);
+    }
+
+    /// Handles the ends of messages that the machine decided without a packet of the client: a large message at QoS 0 ends when the
+    /// transport has taken it.
+    pub(crate) fn take_ends(&mut self, id: ConnectionId, now: Instant) {
+        while let Some(connection) = self.connection_mut(id)
+            && let Ok(Step::Packet {
+                consumed: 0,
+                event: Some(ServerEvent::Ended { token, how }),
+            }) = connection.server.receive(&[], now)
+        {
+            // Changes of the machine are recorded before their results.
+            self.take_changes(id.index);
+            self.handle(id, ServerEvent::Ended { token, how }, &[], now);
+        }
     }
 
     /// Returns what to do with the first message of a session's queue. Returns `None` if there is nothing to do now.

@@ -322,4 +322,16 @@ mod tests {
         broker.tick(NOW);
         assert_eq!(broker.outgoing(reader).len(), waits + 2 * small.len());
     }
+
+    /// Messages that are longer than the outgoing buffer are sent from where they are kept, until the transport has taken them.
+    #[test]
+    fn large_messages_at_qos_0_need_no_packet_of_their_receiver() {
+        let (mut broker, publisher, reader) = setup(config());
+        let large = message(QoS::AtMostOnce, 0, &[b'x'; 300_000]);
+        for n in 0..10 {
+            publish(&mut broker, publisher, &large);
+            publish(&mut broker, publisher, &large);
+            assert_eq!(read(&mut broker, reader).len(), 2, "in round {n}");
+        }
+    }
 }

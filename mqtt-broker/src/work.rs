@@ -48,6 +48,11 @@ impl Meter {
     }
 }
 
+/// Returns the steps of taking a packet of so many bytes, beside what it leads to: the smallest takes about a microsecond.
+pub(crate) const fn packet_steps(len: usize) -> usize {
+    8_usize.saturating_add(len / 256)
+}
+
 /// Returns the steps of reading so many bytes.
 pub(crate) const fn steps_of_bytes(bytes: usize) -> usize {
     bytes / 256

@@ -263,12 +263,6 @@ impl<'m> Client<'m> {
         self.engine.needs(input)
     }
 
-    /// Returns whether [`Self::receive`] has an end to report without input.
-    #[must_use]
-    pub const fn has_ended(&self) -> bool {
-        self.engine.has_ended()
-    }
-
     /// Returns whether the next CONNECT must ask for a clean start. This is so if the last CONNACK had session present for a
     /// session that this client does not have, which ended the connection (5 \[MQTT-3.2.2-4\]), or if a CONNECT with clean
     /// start was not accepted yet, so that it is unknown which session the server has. [`Self::assume_session`] resets it.

@@ -65,6 +65,13 @@ macro_rules! endpoint {
                 self.engine.pending()
             }
 
+            /// Returns whether [`Self::receive`] has the end of a message or request to report without input. [`Self::sent`] ends a large
+            /// message at QoS 0, for which the peer sends nothing.
+            #[must_use]
+            pub const fn has_ended(&self) -> bool {
+                self.engine.has_ended()
+            }
+
             /// Returns whether CONNACK has accepted the connection and nothing has ended it since.
             #[must_use]
             pub const fn is_connected(&self) -> bool {

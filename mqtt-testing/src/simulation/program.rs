@@ -70,6 +70,8 @@ pub(super) struct Stream {
     ready: bool,
     hand: Option<Hand>,
     pub(super) leaving: bool,
+    /// Whether UNSUBACK has come.
+    left: bool,
 }
 
 impl Stream {
@@ -83,6 +85,7 @@ impl Stream {
             ready: true,
             hand: None,
             leaving: false,
+            left: false,
         }
     }
 
@@ -272,19 +275,19 @@ impl World {
         let life = &mut self.expectations.lives[n];
         let (filters, at) = match node.giving_up.remove(&id) {
             Some((filter, at)) => (vec![filter], Some(at)),
-            None => match node.streams.iter().find(|stream| stream.id == Some(id)) {
+            None => match node.streams.iter_mut().find(|s| s.id == Some(id)) {
                 Some(stream) => {
+                    stream.left = true;
                     let filters = stream.filters.iter().map(|f| f.0.clone()).collect();
                     (filters, life.streams[stream.fact].leaving)
                 }
                 None => return,
             },
         };
-        // A filter that another stream has stays at the broker until the SUBACK of that stream.
+        // A filter that another stream has stays at the broker until the UNSUBACK of that stream.
         let kept = |filter: &String| {
-            node.streams
-                .iter()
-                .any(|other| !other.leaving && other.filters.iter().any(|known| known.0 == *filter))
+            let mut others = node.streams.iter().filter(|other| !other.left);
+            others.any(|other| other.filters.iter().any(|known| known.0 == *filter))
         };
         for old in &mut life.subscribed {
             // A later SUBSCRIBE goes out later.
@@ -553,8 +556,7 @@ impl World {
 
     /// Drops a stream that has ended. Returns whether it has.
     fn end_of_stream(&mut self, n: usize, at: usize) -> bool {
-        let now = self.instant();
-        let moment = self.moment;
+        let (now, moment) = (self.instant(), self.moment);
         let node = &mut self.nodes[n];
         let stream = &node.streams[at];
         let (Some(id), true, true) = (stream.id, stream.leaving, stream.is_idle()) else {
@@ -575,17 +577,13 @@ impl World {
         let options = node.agent.options();
         let held = node.agent.held_bytes();
         // A message that was acknowledged on arrival counts once for each stream.
-        let times = if node.acknowledges_on_receipt() {
-            node.streams.len()
-        } else {
-            1
+        let times = match node.acknowledges_on_receipt() {
+            true => node.streams.len(),
+            false => 1,
         };
         if held > options.receive_limit + LARGEST * times {
-            self.fail(
-                n,
-                format!("{held} bytes are held, {} may be", options.receive_limit),
-            );
-            return;
+            let most = options.receive_limit;
+            return self.fail(n, format!("{held} bytes are held, {most} may be"));
         }
         let most = options.qos0_queue + usize::from(u16::MAX);
         if options.qos0_overflow != QoS0Overflow::PauseReading

@@ -118,8 +118,6 @@ impl Server {
         match program {
             Some(_) => command
                 .args(["broker", "--log", "warn", "--threads", "1"])
-                // With the default, the receiver waits without end for messages of 256 KiB.
-                .args(["--outgoing-bytes", "8388608"])
                 .arg("--bind")
                 .arg(format!("mqtts://127.0.0.1:{port}"))
                 .arg("--cert")

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use mqtt_broker::shard_of;
-use mqtt_store::{Config, Store};
+use mqtt_store::{Config, OpenError, Store};
 use tracing::warn;
 
 use crate::random::random;
@@ -20,6 +20,8 @@ const NAME: &str = "threads";
 const NEW_NAME: &str = "threads.new";
 /// A file that is there while all parts are moved aside, so that the next start goes on after a crash.
 const MOVING: &str = "moving-aside";
+/// A file that is there once all parts are made, so that a part that is missing later is noticed.
+const MADE: &str = "parts-made";
 /// A file of every store of one thread.
 const OF_ONE: &str = "journal.redb";
 
@@ -92,13 +94,42 @@ pub(crate) fn stored_threads(config: &Config) -> Result<Option<u8>, Error> {
     Ok(read(&config.dir)?.map(|(threads, _)| threads).or(of_one))
 }
 
+/// Checks that no part of a store of several threads is missing: an empty one does not fit the others.
+///
+/// # Errors
+/// [`OpenError::Damaged`].
+pub(crate) fn check_parts(config: &Config, threads: u8) -> Result<(), Error> {
+    if !config.dir.join(MADE).exists() {
+        return Ok(());
+    }
+    let is_missing = |own: &u8| !directory(&config.dir, *own).join(OF_ONE).exists();
+    let Some(missing) = (0..threads).find(is_missing) else {
+        return Ok(());
+    };
+    Err(Error::Store(OpenError::Damaged {
+        dir: config.dir.clone(),
+        place: format!("thread-{missing}"),
+        why: "the part is missing".to_owned(),
+    }))
+}
+
+/// Notes that all parts are made.
+pub(crate) fn parts_are_made(config: &Config) -> Result<(), Error> {
+    let path = config.dir.join(MADE);
+    if path.exists() {
+        return Ok(());
+    }
+    create(&config.dir, MADE).map_err(|source| Error::File { path, source })
+}
+
+fn create(dir: &Path, name: &str) -> io::Result<()> {
+    File::create(dir.join(name))?.sync_all()?;
+    File::open(dir)?.sync_all()
+}
+
 /// Renames the files of all parts of a store of several threads, so that all are empty.
 pub(crate) fn move_aside(config: &Config) -> Result<(), Error> {
-    let mark = || {
-        File::create(config.dir.join(MOVING))?.sync_all()?;
-        File::open(&config.dir)?.sync_all()
-    };
-    mark().map_err(|source| Error::File {
+    create(&config.dir, MOVING).map_err(|source| Error::File {
         path: config.dir.join(MOVING),
         source,
     })?;
@@ -122,6 +153,10 @@ fn finish_moving(config: &Config) -> Result<(), Error> {
         }
     }
     let finish = || {
+        let made = config.dir.join(MADE);
+        if made.exists() {
+            fs::remove_file(made)?;
+        }
         fs::remove_file(&mark)?;
         File::open(&config.dir)?.sync_all()
     };

@@ -93,11 +93,19 @@ impl Settings {
         store: Option<Store>,
         hash_key: u64,
     ) -> Result<Hosts, Error> {
+        let parts = self.store_config().filter(|_| self.shards() > 1);
+        if let Some(config) = &parts {
+            division::check_parts(config, self.shards())?;
+        }
         let (threads, seat, others) = Threads::start(self, &access, hash_key).await?;
         let made = match seat {
             Some(seat) => self.host_of_shard(access, hash_key, seat),
             None => self.host(access, store),
         };
+        let made = made.and_then(|made| {
+            let noted = parts.as_ref().map(division::parts_are_made);
+            noted.unwrap_or(Ok(())).map(|()| made)
+        });
         match made {
             Ok((host, control)) => Ok((host, control.with(others), threads)),
             Err(error) => {

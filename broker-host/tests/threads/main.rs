@@ -544,6 +544,10 @@ async fn a_damaged_part_of_a_store_is_moved_aside_with_the_others() {
         assert_eq!(broker.statistics().await.sessions, many);
     })
     .await;
+    std::fs::remove_dir_all(dir.join("thread-2")).unwrap();
+    let error = settings.listen().await.unwrap_err();
+    assert!(matches!(error, Error::Store(_)), "{error}");
+    assert!(!dir.join("thread-2").exists());
     std::fs::remove_dir_all(dir).unwrap();
 }
 

@@ -233,7 +233,7 @@ mod tests {
             assert_eq!(none.threads_on(cores, None).0, threads, "{cores}");
             // A store keeps its number, and one that is set is not changed.
             for stored in [1, 2, 5] {
-                assert_eq!(none.threads_on(cores, Some(stored)).0, stored.into());
+                assert_eq!(none.threads_on(cores, Some(stored)).0, usize::from(stored));
             }
             let set = settings("threads = 3");
             assert_eq!(set.threads_on(cores, None).0, 3);

@@ -6,12 +6,16 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use mqtt_store::journal::{Kind, Record};
 use mqtt_store::{Config, OpenError, Store, Writer};
 
 const KIND: Kind = Kind::new(9);
 const DIR: &str = "MQTT_STORE_TEST_DIR";
+
+/// Held while a process is started: until it runs its own program it has the locks of all stores that are open here.
+static STARTS: Mutex<()> = Mutex::new(());
 
 /// A directory that is removed at the end.
 struct Temporary(PathBuf);
@@ -92,6 +96,7 @@ fn child() {
 }
 
 fn spawn(dir: &Path) -> (Child, impl Iterator<Item = String> + use<>) {
+    let _starts = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "child", "--ignored", "--nocapture"])
         .env(DIR, dir)
@@ -164,6 +169,8 @@ fn a_store_in_use_is_refused_by_name() {
 
 #[test]
 fn a_damaged_store_names_its_file_and_can_be_moved_aside() {
+    // It opens the store again at once.
+    let _none_starts = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = Temporary::new("damaged");
     let writer = open(&dir.0).unwrap().start(|| {}).unwrap();
     for number in 0..100 {

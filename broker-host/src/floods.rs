@@ -376,6 +376,36 @@ async fn who_sends_little_waits_for_few_turns_of_many_who_flood() {
     .await;
 }
 
+/// However many flood the broker, a client connects after few turns of them.
+#[tokio::test]
+async fn who_connects_waits_for_few_turns_of_many_who_flood() {
+    let config = Config::default();
+    let share = u64::from(config.turn_steps);
+    beside(config, |address, broker| async move {
+        let mut floods = Vec::new();
+        for n in 0..32 {
+            floods.push((join(address, &format!("flood-{n}")).await, 0));
+        }
+        let flood = publish("flood", b"x").repeat(4_000);
+        let connect = Connect::new(Version::V311, "honest");
+        let connect = encode(&Packet::Connect(connect), Version::V311);
+        let mut waits = Vec::new();
+        for _ in 0..21 {
+            for (stream, at) in &mut floods {
+                fill(stream, &flood, at);
+            }
+            let stream = TcpStream::connect(address).await.unwrap();
+            let before = broker.borrow().broker.steps();
+            assert_eq!(stream.try_write(&connect).unwrap(), connect.len());
+            hear_bytes(&stream, 4).await;
+            waits.push((broker.borrow().broker.steps() - before) / share);
+        }
+        waits.sort_unstable();
+        assert!(waits[10] <= 8, "{waits:?} shares of a turn");
+    })
+    .await;
+}
+
 /// The work for a message to many goes on in turns of its own: the system is asked for news between them.
 #[tokio::test]
 async fn who_sends_little_waits_for_few_turns_of_a_message_to_many() {

@@ -19,7 +19,7 @@ const READS: usize = 4;
 const WRITTEN: usize = 64 << 10;
 /// How many bytes of an ended connection are read and discarded. The host does not wait for a client that sends more.
 const DISCARDED: u32 = 256 << 10;
-/// How many of them one read takes, which is all that such a connection has of a turn.
+/// How many of them one read takes. Such a connection has one read each time it is served.
 const DISCARDED_AT_ONCE: usize = 16 << 10;
 /// How long an ended connection may take to write its last bytes and to close.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);

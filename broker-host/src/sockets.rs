@@ -292,7 +292,7 @@ impl<H: Hooks> Poller<H> {
                     least = ENDED.saturating_add(held);
                 }
             }
-            left = left.saturating_sub(self.serve(shared, id).max(least));
+            left = left.saturating_sub(self.serve(shared, id).0.max(least));
             if left == 0 {
                 return;
             }
@@ -357,9 +357,9 @@ impl<H: Hooks> Poller<H> {
             return true;
         }
         shared.broker.writes_later(id, 0);
-        let taken = self.serve(shared, id) / STEPS_A_WRITE;
-        let written = written(shared, id) / BYTES_A_WRITE;
-        let taken = usize::try_from(taken).unwrap_or(usize::MAX).max(written);
+        let (steps, written) = self.serve(shared, id);
+        let steps = usize::try_from(steps / STEPS_A_WRITE).unwrap_or(usize::MAX);
+        let taken = steps.max(written / BYTES_A_WRITE);
         *left = left.saturating_sub(taken.saturating_add(1));
         true
     }
@@ -384,9 +384,8 @@ impl<H: Hooks> Poller<H> {
                 self.line.push_back(id);
                 // If it has no bytes left now, the next message makes it ready again.
                 shared.broker.writes_later(id, 0);
-                self.serve(shared, id);
-                let written = written(shared, id) / WRITE;
-                left = left.saturating_sub(written.saturating_add(1));
+                let (_, written) = self.serve(shared, id);
+                left = left.saturating_sub((written / WRITE).saturating_add(1));
             }
         }
         true
@@ -413,6 +412,7 @@ impl<H: Hooks> Poller<H> {
 
     /// Serves the connections of the last poll.
     fn serve_events(&mut self, shared: &mut Shared<H>) {
+        let mut left_to_connect = shared.broker.share();
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             let Some(Some(socket)) = shared.sockets.places.get_mut(event.token().0) else {
@@ -427,14 +427,17 @@ impl<H: Hooks> Poller<H> {
             if socket.has_more {
                 continue;
             }
-            // What a CONNECT or the end of a connection leads to is more than what a message does. Many that connect or end at once,
-            // or that have much to do, have [`SHARES`] of the turn together.
-            let is_long = stream.ends || socket.long_for > 0;
-            if is_long || !shared.broker.is_accepted(id) {
+            // What a CONNECT or the end of a connection leads to is more than what a message does. Many that end at once, or that have
+            // much to do, have [`SHARES`] of the turn together, and so have those that connect beyond a share of their own.
+            let connects = !shared.broker.is_accepted(id);
+            if stream.ends || socket.long_for > 0 || connects && left_to_connect == 0 {
                 socket.has_more = true;
                 self.more.push_back(id);
-            } else {
-                self.serve(shared, id);
+                continue;
+            }
+            let (steps, _) = self.serve(shared, id);
+            if connects {
+                left_to_connect = left_to_connect.saturating_sub(steps.max(SERVED));
             }
         }
         events.clear();
@@ -470,10 +473,10 @@ impl<H: Hooks> Poller<H> {
         }
     }
 
-    /// Serves a connection. Returns the steps of the broker that this took.
-    fn serve(&mut self, shared: &mut Shared<H>, id: ConnectionId) -> u64 {
+    /// Serves a connection. Returns the steps of the broker and the written bytes that this took.
+    fn serve(&mut self, shared: &mut Shared<H>, id: ConnectionId) -> (u64, usize) {
         let Some(mut socket) = place(shared, id).and_then(Option::take) else {
-            return 0;
+            return (0, 0);
         };
         let before = shared.broker.steps();
         let turn = match &mut socket.staged {
@@ -486,8 +489,9 @@ impl<H: Hooks> Poller<H> {
             }
             Some(_) => self.serve_staged(shared, &mut socket),
         };
-        let taken = shared.broker.steps().wrapping_sub(before);
-        socket.long_for = match taken >= LONG || turn == ServeResult::HasMore {
+        let steps = shared.broker.steps().wrapping_sub(before);
+        let taken = (steps, socket.link.written());
+        socket.long_for = match steps >= LONG || turn == ServeResult::HasMore {
             true => LONG_FOR,
             false => socket.long_for.saturating_sub(1),
         };
@@ -571,12 +575,4 @@ fn place<H>(shared: &mut Shared<H>, id: ConnectionId) -> Option<&mut Option<Sock
     let place = shared.sockets.places.get_mut(id.index())?;
     let own = place.as_ref().is_some_and(|socket| socket.link.id == id);
     own.then_some(place)
-}
-
-/// Returns how many bytes a connection wrote when it was served.
-fn written<H>(shared: &mut Shared<H>, id: ConnectionId) -> usize {
-    match place(shared, id) {
-        Some(Some(socket)) => socket.link.written(),
-        _ => 0,
-    }
 }

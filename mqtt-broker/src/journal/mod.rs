@@ -208,6 +208,10 @@ impl<H: Hooks> Broker<H> {
         let waits = journal.backlog() >= BACKLOG;
         if waits {
             journal.blocked.push(id);
+            // The client is not silent.
+            if let Some(connection) = self.connection_mut(id) {
+                connection.server.input_waits();
+            }
         }
         waits
     }

@@ -15,6 +15,8 @@ use crate::{Control, Error, Guard, Host, Settings, control};
 /// The words of the settings for the handling of a damaged store.
 const REFUSE: &str = "refuse";
 const MOVE_ASIDE: &str = "move-aside";
+/// The least size in bytes of the log of a part of a store.
+const LEAST_LOG: u64 = 2 << 20;
 
 impl Settings {
     /// Returns whether the word for a damaged store is known.
@@ -113,6 +115,8 @@ impl Settings {
         if let Some(mut config) = self.store_config() {
             config.dir = directory(&config.dir, own);
             config.limit = config.limit.map(|bytes| bytes.div_ceil(u64::from(count)));
+            // The logs of all parts are reserved. A smaller one makes more transactions.
+            config.log = config.log.div_ceil(u64::from(count)).max(LEAST_LOG);
             let store = Store::open(config).map_err(Error::Store)?;
             store.map_or(Ok(()), |store| host.restore(store).map_err(Error::Store))?;
         }

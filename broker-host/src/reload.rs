@@ -52,7 +52,8 @@ impl Reloader {
     pub async fn reload(&self, settings: &Settings) -> Result<Vec<&'static str>, Error> {
         let present = self.listeners().clone();
         let (listeners, all_same) = same_addresses(&present, settings)?;
-        let fixed = fixed_but_changed(&self.started, settings, &listeners, all_same)?;
+        let fixed =
+            fixed_but_changed(&self.started, settings, &listeners, (all_same, self.shards))?;
         let (wanted, own) = (settings.clone(), listeners.clone());
         let shards = self.shards;
         #[cfg(feature = "tls")]
@@ -129,12 +130,13 @@ fn certificates(
 }
 
 /// Returns the names of the changed settings that a running broker cannot apply. `listeners` are the wanted settings of the
-/// listeners of the start, in their order, and `all_same` is whether no address was added or removed.
+/// listeners of the start, in their order, and `all_same` is whether no address was added or removed, and `shards` is
+/// how many threads there are.
 fn fixed_but_changed(
     started: &Settings,
     wanted: &Settings,
     listeners: &[(usize, ListenerSettings)],
-    all_same: bool,
+    (all_same, shards): (bool, u8),
 ) -> Result<Vec<&'static str>, Error> {
     let before = started.numbered_listeners();
     let mut moved = !all_same;
@@ -147,7 +149,10 @@ fn fixed_but_changed(
     };
     let fixed = [
         ("bind", moved),
-        ("threads", started.threads != wanted.threads),
+        (
+            "threads",
+            wanted.threads.is_some_and(|own| own != usize::from(shards)),
+        ),
         ("durability", started.durability != wanted.durability),
         ("health", started.health != wanted.health),
         (
@@ -299,7 +304,7 @@ mod tests {
     fn reloaded(started: &str, wanted: &str) -> (Vec<String>, Vec<&'static str>) {
         let (started, wanted) = (settings(started), settings(wanted));
         let (listeners, all_same) = same_addresses(&started.numbered_listeners(), &wanted).unwrap();
-        let fixed = fixed_but_changed(&started, &wanted, &listeners, all_same).unwrap();
+        let fixed = fixed_but_changed(&started, &wanted, &listeners, (all_same, 1)).unwrap();
         let users = listeners.into_iter().map(|(_, own)| own.user_file);
         let users = users.map(|file| file.map_or(String::new(), |file| file.display().to_string()));
         (users.collect(), fixed)

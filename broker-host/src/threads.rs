@@ -28,7 +28,7 @@ struct Running {
     ended: oneshot::Receiver<Result<(), Error>>,
 }
 
-/// From how many cores on each has a thread by default. The programs of clients and the system need cores as well.
+/// From how many cores on each has a thread by default. With fewer, the system and other programs need the others.
 const MANY_CORES: usize = 4;
 
 /// Returns how many cores this process may use.
@@ -52,13 +52,14 @@ impl Settings {
 
     /// Returns how many threads there are with so many cores and a store of so many threads, and why.
     fn threads_on(&self, cores: usize, stored: Option<u8>) -> (usize, &'static str) {
-        let many = (MANY_CORES..).contains(&cores);
         match (self.threads, stored) {
             (Some(threads), _) => (threads, "the settings say so"),
-            (None, Some(stored)) => (stored.into(), "the store is of so many"),
-            _ if self.engine.is_some() => (1, "the journal is on an engine"),
             _ if !cfg!(unix) => (1, "this system allows no more"),
-            _ if many => (cores.min(MOST_SHARDS.into()), "there is one for each core"),
+            (None, Some(stored)) => (stored.into(), "the store has so many parts"),
+            _ if self.engine.is_some() => (1, "the journal is on an engine"),
+            _ if cores >= MANY_CORES => {
+                (cores.min(MOST_SHARDS.into()), "there is one for each core")
+            }
             _ => (1, "there are fewer than four cores"),
         }
     }
@@ -87,7 +88,8 @@ impl Threads {
         let mut seats = seats(shards).into_iter();
         let first = seats.next();
         let (stop, stopped) = watch::channel(());
-        let (mut running, mut made_by) = (Vec::new(), Vec::new());
+        let (mut threads, mut made_by) = (Self::default(), Vec::new());
+        threads.stop = Some(stop);
         for seat in seats {
             let (made, control) = oneshot::channel();
             let (end, ended) = oneshot::channel();
@@ -103,12 +105,17 @@ impl Threads {
                 // The receiver is gone if the broker ends at once.
                 let _ = end.send(shard.run(made));
             });
-            let thread = thread.map_err(Error::Thread)?;
-            running.push(Running { thread, ended });
+            match thread {
+                Ok(thread) => threads.running.push(Running { thread, ended }),
+                Err(error) => {
+                    // The others have their parts of the store open.
+                    let _ = threads.join().await;
+                    return Err(Error::Thread(error));
+                }
+            }
             made_by.push(control);
         }
-        let stop = Some(stop);
-        let (mut threads, mut controls) = (Self { running, stop }, Vec::new());
+        let mut controls = Vec::new();
         for (at, control) in made_by.into_iter().enumerate() {
             match control.await {
                 Ok(control) => controls.push(control),
@@ -233,7 +240,8 @@ mod tests {
             assert_eq!(none.threads_on(cores, None).0, threads, "{cores}");
             // A store keeps its number, and one that is set is not changed.
             for stored in [1, 2, 5] {
-                assert_eq!(none.threads_on(cores, Some(stored)).0, usize::from(stored));
+                let stays = if cfg!(unix) { stored.into() } else { 1 };
+                assert_eq!(none.threads_on(cores, Some(stored)).0, stays);
             }
             let set = settings("threads = 3");
             assert_eq!(set.threads_on(cores, None).0, 3);

@@ -129,7 +129,7 @@ impl Program {
         match self.is_mosquitto {
             true => command.args(["-c", "mosquitto.conf"]),
             false => command
-                .args(["broker", "--bind", &address.to_string()])
+                .args(["broker", "--threads", "1", "--bind", &address.to_string()])
                 .args(setup.options()),
         };
         command.current_dir(&self.folder);

@@ -42,7 +42,7 @@ pub(crate) struct Whole {
     ready: Semaphore,
     /// The last statistics of each shard.
     board: Mutex<Vec<Statistics>>,
-    /// The sessions of each user and each address.
+    /// The sessions of all shards, of each user and of each address.
     places: Mutex<HashMap<PlaceOf, usize>>,
 }
 
@@ -60,7 +60,7 @@ impl Whole {
         Statistics::of_all(&*board)
     }
 
-    /// Counts a session of a user or an address, unless there are as many as the limit.
+    /// Counts a session of the broker, a user or an address, unless there are as many as the limit.
     pub(crate) fn take_place(&self, of: PlaceOf, limit: usize) -> bool {
         let mut places = lock(&self.places);
         let held = places.get(&of).copied().unwrap_or(0);

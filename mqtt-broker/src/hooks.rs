@@ -229,10 +229,10 @@ pub trait Hooks {
         own
     }
 
-    /// Takes a place of a user or an address for a session, in what all shards have together, unless they have `limit` places of it
-    /// already. Returns whether it was taken. The host of several shards counts them: [`crate::Config::sessions_per_user`] and
-    /// [`crate::Config::sessions_per_address`] hold for all shards then, and by default for each of them. A broker without shards does
-    /// not call this.
+    /// Takes a place for a session in what all shards have together, or in what a user or an address has, unless they have `limit` places
+    /// of it already. Returns whether it was taken. The host of several shards counts them: [`crate::Config::sessions`],
+    /// [`crate::Config::sessions_per_user`] and [`crate::Config::sessions_per_address`] hold for all shards then, and by default for each
+    /// of them. A broker without shards does not call this.
     fn take_place(&mut self, of: PlaceOf, limit: usize) -> bool {
         let _ = (of, limit);
         true

@@ -321,7 +321,7 @@ impl Router {
         self.shared = self.shared.saturating_add(usize::from(share.is_some()));
     }
 
-    /// Returns the shared subscription of a filter, if it has members.
+    /// Returns the shared subscription of a filter, if there is one.
     pub(crate) fn share(&self, filter: &TopicFilter<'_>) -> Option<Share> {
         let node = self.find(levels(filter))?;
         let group = self.group(node, filter.share_name()?)?;
@@ -486,7 +486,7 @@ impl Router {
     }
 }
 
-/// Names a shared subscription for as long as it has members.
+/// Names a shared subscription for as long as it exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Share {
     group: u32,

@@ -65,8 +65,9 @@ macro_rules! endpoint {
                 self.engine.pending()
             }
 
-            /// Returns whether [`Self::receive`] has the end of a message or request to report without input. [`Self::sent`] ends a large
-            /// message at QoS 0, for which the peer sends nothing.
+            /// Returns whether [`Self::receive`] may have the end of a message or request to report without input. [`Self::sent`] ends a
+            /// large message at QoS 0, for which the peer sends nothing. After the last end was reported, the next call of `receive` frees
+            /// it, and this returns `false`.
             #[must_use]
             pub const fn has_ended(&self) -> bool {
                 self.engine.has_ended()

@@ -9,8 +9,8 @@
 //! A message goes over a link at most once for the subscriptions of that shard, and once more for each shared subscription for which
 //! a member in that shard is chosen. Messages that came over a link do not go over another one. `filters.rs` counts the filters of the
 //! own clients, `control.rs` tells them to the other shards, `table.rs` applies what the others tell, `incoming.rs` handles messages
-//! of other shards, `retained.rs` keeps the retained messages of all shards the same, `arrivals.rs` finds the shard of a new client, and `places.rs` counts
-//! the sessions of users and addresses.
+//! of other shards, `retained.rs` keeps the retained messages of all shards the same, `arrivals.rs` finds the shard of a new client, and
+//! `places.rs` counts the sessions of all shards, of users and of addresses.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -82,7 +82,7 @@ pub(crate) struct Links {
     wills: Vec<(u64, Message)>,
     /// Messages of an earlier process for shared subscriptions, until then.
     searches: Vec<MemberSearch>,
-    /// Shared subscriptions of which messages of an earlier process are, and which may have no members, until then.
+    /// The shared subscriptions of messages of an earlier process, which may have no members, until then.
     held_shares: Vec<Arc<str>>,
     /// How many changes of the own filters there were.
     changes: u64,

@@ -186,6 +186,21 @@ fn store(arguments: &[&str], dir: &str) -> Ended {
     run(MQTT, &[&["store"], arguments, &[dir]].concat(), "")
 }
 
+/// Lets a broker run until no message is on its way from one thread to the other, as after a kill, and returns what its store has.
+fn messages_arrive(dir: &Path) -> serde_json::Value {
+    for _ in 0..100 {
+        let shown = store(&["show", "--json"], text(dir));
+        let json: serde_json::Value = serde_json::from_str(&shown.stdout).expect("JSON");
+        if json["between_threads"] == 0 {
+            return json;
+        }
+        let (_running, port) = broker_of_threads(text(dir));
+        let publish = ["-t", "nothing", "-q", "1", "-m", "x"];
+        is_well(&client("pub", &port, &publish, ""));
+    }
+    panic!("a message does not arrive");
+}
+
 /// The store of a broker with several threads is shown and checked as one: all sessions, and each retained message once.
 #[test]
 fn a_store_of_two_threads_is_shown_and_checked_as_one() {
@@ -212,23 +227,7 @@ fn a_store_of_two_threads_is_shown_and_checked_as_one() {
     assert!(busy.stderr.contains("is in use by mqtt"), "{}", busy.stderr);
     drop(running);
 
-    let json = || {
-        serde_json::from_str::<serde_json::Value>(&store(&["show", "--json"]).stdout).expect("JSON")
-    };
-    // After a kill a message may still be on its way to the other thread. It arrives while the broker runs again.
-    for _ in 0..100 {
-        if json()["between_threads"] == 0 {
-            break;
-        }
-        let (_running, port) = broker_of_threads(text(&dir));
-        is_well(&client(
-            "pub",
-            &port,
-            &["-t", "nothing", "-q", "1", "-m", "x"],
-            "",
-        ));
-    }
-    assert_eq!(json()["between_threads"], 0);
+    let json = messages_arrive(&dir);
     let shown = store(&["show"]);
     is_well(&shown);
     let lines = |start: &str| {
@@ -241,7 +240,7 @@ fn a_store_of_two_threads_is_shown_and_checked_as_one() {
     assert_eq!(lines("session \"away-"), sessions, "{}", shown.stdout);
     assert_eq!(lines("session "), sessions, "{}", shown.stdout);
     assert_eq!(lines("  subscription \"n\""), sessions, "{}", shown.stdout);
-    assert_eq!(json()["threads"], 2);
+    assert_eq!(json["threads"], 2);
     let checked = store(&["check"]);
     is_well(&checked);
     let begin = format!("the store is whole: {sessions} sessions, {sessions} subscriptions, ");

@@ -138,7 +138,10 @@ fn run(command: Command, properties: &[Vec<String>]) -> Result<(), Failure> {
         Command::Demo(demo) => block_on(demo.run()),
         Command::Bench(bench) => block_on(bench.run()),
         Command::Top(top) => block_on(top.run()),
-        Command::Pub(publish) => block_on(publish.run(properties)),
+        Command::Pub(publish) => {
+            printing::end_stuck_output().map_err(failure::fail)?;
+            block_on(publish.run(properties))
+        }
         Command::Sub(subscribe) => {
             printing::end_stuck_output().map_err(failure::fail)?;
             block_on(subscribe.run(properties))

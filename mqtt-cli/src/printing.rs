@@ -57,13 +57,15 @@ impl Printing {
     }
 }
 
-/// Whether a line is being written, which blocks the thread while the reader of the output does not read.
+/// Whether a line is being written to standard output, which blocks the thread while the reader of the output does not read.
 static WRITES: AtomicBool = AtomicBool::new(false);
+/// The same for a line of `-d` to standard error.
+static WRITES_ERROR: AtomicBool = AtomicBool::new(false);
 
 /// How long a write may take after the program was interrupted.
 const STUCK: Duration = Duration::from_millis(500);
 
-/// Ends the process after SIGINT or SIGTERM if it then still writes to standard output: its thread cannot handle the signal.
+/// Ends the process after SIGINT or SIGTERM if it then still writes: its thread cannot handle the signal.
 pub(crate) fn end_stuck_output() -> io::Result<()> {
     let watch = || {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -78,10 +80,20 @@ pub(crate) fn end_stuck_output() -> io::Result<()> {
                 eprintln!("mqtt: nobody reads standard output");
                 std::process::exit(1);
             }
+            if WRITES_ERROR.load(Ordering::Relaxed) {
+                std::process::exit(1);
+            }
         }
     };
     let thread = std::thread::Builder::new().name("interrupt".to_owned());
     thread.spawn(watch).map(drop)
+}
+
+/// Writes a line of `-d` to standard error. The program goes on if nobody can read it.
+pub(crate) fn print_error(line: &str) {
+    WRITES_ERROR.store(true, Ordering::Relaxed);
+    let _ = writeln!(io::stderr(), "{line}");
+    WRITES_ERROR.store(false, Ordering::Relaxed);
 }
 
 /// Writes to standard output. Returns `false` if its reader has closed it.

@@ -9,6 +9,7 @@ use mqtt_adapter_core::transport::{Protocol, detect};
 use mqtt_tokio::proto::{Decoded, MAX_PACKET, Packet, Version};
 
 use crate::anatomy;
+use crate::printing::print_error;
 
 /// The direction of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -109,7 +110,7 @@ pub(crate) fn to_stderr(way: Way, _: &Packet<'_>, summary: &str) -> Pass {
         Way::In => "receiving",
         Way::Out => "sending",
     };
-    eprintln!("{verb} {summary}");
+    print_error(&format!("{verb} {summary}"));
     Pass::On
 }
 

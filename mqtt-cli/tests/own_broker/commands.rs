@@ -460,3 +460,36 @@ fn sub_ends_on_a_signal_while_nobody_reads_its_output() {
         assert!(status.is_some(), "it does not end");
     }
 }
+
+/// Standard error with the packets of `-d` is closed by its reader, or not read.
+#[test]
+fn sub_ends_on_a_signal_whatever_becomes_of_their_standard_error() {
+    use std::io::{BufRead as _, BufReader};
+    let broker = Broker::start(&[]);
+    for closes in [true, false] {
+        let mut subscriber = std::process::Command::new(MQTT)
+            .args(["sub", "-p", &broker.port, "-t", "a", "-d"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(subscriber.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("receiving SUBACK") {
+            line.clear();
+            log.read_line(&mut line).unwrap();
+        }
+        let log = (!closes).then_some(log);
+        // The pipe has room for 64 KiB.
+        let publish = ["pub", "-p", &broker.port, "-t", "a", "-l"];
+        is_well(&run(MQTT, &publish, &"x\n".repeat(3_000)));
+        mqtt_testing::process::signal(subscriber.id(), "TERM");
+        let status = (0..600).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            subscriber.try_wait().unwrap()
+        });
+        let _ = subscriber.kill();
+        assert!(status.is_some(), "it does not end");
+        drop(log);
+    }
+}

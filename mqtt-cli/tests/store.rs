@@ -1,7 +1,7 @@
 //! Tests `mqtt broker --store`: all that clients were told holds after `kill -9`, and a store that is in use or damaged is
 //! refused with an error that names it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mqtt_testing::process::{Ended, Process, run};
 
@@ -18,7 +18,7 @@ fn dir(name: &str) -> PathBuf {
     dir
 }
 
-fn text(dir: &std::path::Path) -> &str {
+fn text(dir: &Path) -> &str {
     dir.to_str().expect("UTF-8")
 }
 

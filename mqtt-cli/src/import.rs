@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 /// The address that stands for all addresses.
 const EVERYWHERE: &str = "0.0.0.0";
+/// Where Mosquitto listens if its file has no listener.
+const LOCAL: &str = "127.0.0.1:1883";
 
 /// Mosquitto's keys with a number, and ours.
 const NUMBERS: [(&str, &str); 11] = [
@@ -39,10 +41,20 @@ const LISTENER_FILES: [(&str, &str); 3] =
 
 /// Keys whose meaning is how this broker works anyway, with these values only if some are given.
 const ALWAYS: [(&str, &[&str]); 4] = [
-    ("set_tcp_nodelay", &[]),
+    ("set_tcp_nodelay", &["true"]),
     ("connection_messages", &["true"]),
     ("log_dest", &["stderr"]),
     ("log_timestamp", &["true"]),
+];
+
+/// The kinds of lines of the log, and our levels, each with those before it.
+const LEVELS: [(&str, &str); 6] = [
+    ("error", "error"),
+    ("warning", "warn"),
+    ("notice", "info"),
+    ("information", "info"),
+    ("debug", "debug"),
+    ("all", "debug"),
 ];
 
 /// A listener that was read so far.
@@ -74,6 +86,8 @@ struct Imported {
     folder: Option<String>,
     /// Who may connect is said for each listener.
     per_listener: bool,
+    /// The most detailed kind of line of the log, as an index into [`LEVELS`].
+    level: Option<usize>,
     /// Lines that cannot be said, with their numbers.
     unsupported: Vec<(usize, String)>,
 }
@@ -109,8 +123,11 @@ impl Imported {
         }
         if key == ACL_FILE {
             // Rules of one listener alone cannot be said.
-            self.values.insert("acl-file", quoted(value));
-            return !value.is_empty() && !self.per_listener;
+            let is_said = !value.is_empty() && !self.per_listener;
+            if is_said {
+                self.values.insert("acl-file", quoted(value));
+            }
+            return is_said;
         }
         if let Some((_, values)) = ALWAYS.iter().find(|(theirs, _)| *theirs == key) {
             return values.is_empty() || values.contains(&value);
@@ -133,11 +150,11 @@ impl Imported {
             }
             "persistence_location" => set(&mut self.folder, value),
             "persistent_client_expiration" => self.expiry(value),
-            "log_type" if matches!(value, "all" | "debug") => {
-                self.values.insert("log", quoted("debug"));
-                true
+            "log_type" => {
+                let level = LEVELS.iter().position(|(theirs, _)| *theirs == value);
+                self.level = self.level.max(level);
+                level.is_some()
             }
-            "log_type" => matches!(value, "error" | "warning" | "notice" | "information"),
             _ => self.last_listener().take(key, value),
         }
     }
@@ -161,6 +178,7 @@ impl Imported {
         let zero_counts = matches!(key, "max_topic_alias" | "max_qos" | "sys_interval");
         match value.parse::<u64>() {
             Ok(0) if !zero_counts => false,
+            Ok(3..) if key == "max_qos" => false,
             Ok(number) => {
                 let number = number.saturating_mul(unit);
                 self.values.insert(ours, number.to_string());
@@ -185,7 +203,7 @@ impl Imported {
             is_unix,
             ..Listening::default()
         });
-        true
+        words.next().is_none()
     }
 
     /// Adds a time with the letter of its unit.
@@ -213,10 +231,16 @@ impl Imported {
             let address = self.address.as_deref().unwrap_or(EVERYWHERE);
             self.default.place = joined(address, port);
             self.listeners.insert(0, std::mem::take(&mut self.default));
+        } else if self.listeners.is_empty() && self.default.is_websocket {
+            self.default.place = LOCAL.to_owned();
+            self.listeners.push(std::mem::take(&mut self.default));
         } else if self.listeners.is_empty() {
             self.values.append(&mut self.default.values);
         }
         // Otherwise Mosquitto does not open the default listener either, and what is said of it is of no other.
+        if let Some((_, level)) = self.level.and_then(|level| LEVELS.get(level)) {
+            self.values.insert("log", quoted(level));
+        }
         let mut text = String::new();
         let (plain, own): (Vec<_>, Vec<_>) = std::mem::take(&mut self.listeners)
             .into_iter()
@@ -378,6 +402,28 @@ user-file = "/etc/mosquitto/the \"passwords\""
         assert_eq!(import(THEIRS), OURS);
         assert_eq!(import("port 1885\n"), "bind = [\"0.0.0.0:1885\"]\n");
         assert_eq!(import("# nothing\n\n"), "");
+    }
+
+    #[test]
+    fn values_without_a_counterpart_are_listed() {
+        for line in [
+            "set_tcp_nodelay false",
+            "acl_file",
+            "max_qos 3",
+            "log_type subscribe",
+        ] {
+            let listed = format!("\n# What cannot be said:\n# line 1: {line}\n");
+            assert_eq!(import(line), listed);
+        }
+        let ours = "bind = [\"127.0.0.1:1884\"]\n\n\
+                    # What cannot be said:\n# line 1: listener 1884 127.0.0.1 more\n";
+        assert_eq!(import("listener 1884 127.0.0.1 more"), ours);
+        let ours = "bind = [\"ws://127.0.0.1:1883\"]\n";
+        assert_eq!(import("protocol websockets"), ours);
+        let ours = "log = \"warn\"\n";
+        assert_eq!(import("log_type error\nlog_type warning\n"), ours);
+        let ours = "log = \"info\"\n";
+        assert_eq!(import("log_type error\nlog_type information\n"), ours);
     }
 
     const THEIR_LISTENERS: &str = "

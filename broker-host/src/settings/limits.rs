@@ -82,7 +82,7 @@ impl Settings {
     }
 
     /// Returns the limits with which no message or subscription is possible.
-    pub(super) fn zero_limits_of_messages(&self) -> [Checked; 5] {
+    pub(super) fn zero_limits_of_messages(&self) -> [Checked; 6] {
         let filter = "must be at least 1, or no subscription is granted";
         [
             (
@@ -94,6 +94,11 @@ impl Settings {
                 self.topic_length == Some(0),
                 "topic-length",
                 "must be at least 1, since no topic is empty",
+            ),
+            (
+                self.payload_size == Some(0),
+                "payload-size",
+                "must be at least 1, or no payload is delivered",
             ),
             (self.subscriptions == Some(0), "subscriptions", filter),
             (

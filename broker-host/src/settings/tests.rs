@@ -113,6 +113,7 @@ fn what_would_serve_nobody_is_refused() {
         "topic-levels = 0",
         "topic-length = 0",
         "outgoing-bytes = 0",
+        "payload-size = 0",
         "subscriptions = 0",
         "subscription-bytes = 0",
         "subscription-bytes-total = 0",

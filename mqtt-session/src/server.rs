@@ -100,7 +100,7 @@ impl<'m> Server<'m> {
         let progress = &mut Progress::new(input, now, false);
         if let Err(problem) = self.engine.step(&mut self.memory, progress) {
             let violation = problem.violation(&self.engine, progress);
-            self.answer_unknown_level(&violation);
+            self.answer_unknown_level(&violation, input);
             return Err(violation);
         }
         let event = match progress.found {
@@ -192,14 +192,18 @@ impl<'m> Server<'m> {
         Ok(())
     }
 
-    /// Answers a protocol level that is not supported in the nearest version that is (3.1.1 [MQTT-3.1.2-2], 5 [MQTT-3.1.2-2]).
+    /// Answers a protocol level that is not supported in the nearest version that is (3.1.1 [MQTT-3.1.2-2], 5 [MQTT-3.1.2-2]). The name of
+    /// 3.1 has no later version.
     #[cold]
-    fn answer_unknown_level(&mut self, violation: &Violation) {
+    fn answer_unknown_level(&mut self, violation: &Violation, input: &[u8]) {
         if let Violation::Malformed(error) = violation
             && let Rule::ProtocolLevel { found } = error.rule
         {
+            let length = input.iter().skip(1).position(|byte| byte & 0x80 == 0);
+            let body = length.and_then(|last| input.get(last.saturating_add(2)..));
+            let is_mqtt = body.is_some_and(|body| body.starts_with(b"\0\x04MQTT"));
             let version = match found {
-                6..0x80 => Version::V5,
+                6..0x80 if is_mqtt => Version::V5,
                 _ => Version::V311,
             };
             let connack = ConnAck {

@@ -92,6 +92,11 @@ pub(crate) fn another_level_is_refused(version: Version) {
             answer(0x83, &[0x20, 2, 0, 1]);
             answer(0x85, &[0x20, 2, 0, 1]);
             answer(0xFF, &[0x20, 2, 0, 1]);
+            // No level of the name of 3.1 is one of version 5.
+            let broker = Broker::start();
+            let mut client = Client::open(&broker, version);
+            client.bytes(b"\x10\x0F\0\x06MQIsdp\x06\x02\0\0\0\x01a");
+            assert_eq!(client.raw().as_deref(), Some(&[0x20, 2, 0, 1][..]));
         }
     }
 }

@@ -452,18 +452,23 @@ fn sub_ends_on_a_signal_while_nobody_reads_its_output() {
             wait("receiving PUBLISH");
         }
         mqtt_testing::process::signal(subscriber.id(), signal);
-        let status = (0..600).find_map(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            subscriber.try_wait().unwrap()
-        });
-        let _ = subscriber.kill();
-        assert!(status.is_some(), "it does not end");
+        ends(&mut subscriber);
     }
+}
+
+/// Waits until a process has ended.
+fn ends(process: &mut std::process::Child) {
+    let status = (0..600).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        process.try_wait().unwrap()
+    });
+    let _ = process.kill();
+    assert!(status.is_some(), "it does not end");
 }
 
 /// Standard error with the packets of `-d` is closed by its reader, or not read.
 #[test]
-fn sub_ends_on_a_signal_whatever_becomes_of_their_standard_error() {
+fn sub_ends_on_a_signal_whatever_becomes_of_its_standard_error() {
     use std::io::{BufRead as _, BufReader};
     let broker = Broker::start(&[]);
     for closes in [true, false] {
@@ -484,12 +489,7 @@ fn sub_ends_on_a_signal_whatever_becomes_of_their_standard_error() {
         let publish = ["pub", "-p", &broker.port, "-t", "a", "-l"];
         is_well(&run(MQTT, &publish, &"x\n".repeat(3_000)));
         mqtt_testing::process::signal(subscriber.id(), "TERM");
-        let status = (0..600).find_map(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            subscriber.try_wait().unwrap()
-        });
-        let _ = subscriber.kill();
-        assert!(status.is_some(), "it does not end");
+        ends(&mut subscriber);
         drop(log);
     }
 }

@@ -7,38 +7,26 @@ impl Settings {
         let client = "must be at least 1, or no client can connect";
         let session = "must be at least 1, since every client has one";
         [
-            (
-                self.pending_connections == Some(0),
-                "pending-connections",
-                client,
-            ),
-            (
-                self.connections_per_address == Some(0),
+            zero(self.pending_connections, "pending-connections", client),
+            zero(
+                self.connections_per_address,
                 "connections-per-address",
                 client,
             ),
-            (
-                self.sessions_per_address == Some(0),
-                "sessions-per-address",
-                session,
-            ),
-            (
-                self.sessions_per_user == Some(0),
-                "sessions-per-user",
-                session,
-            ),
+            zero(self.sessions_per_address, "sessions-per-address", session),
+            zero(self.sessions_per_user, "sessions-per-user", session),
         ]
     }
 
     pub(super) fn unusable_limits(&self) -> [Checked; 9] {
         [
-            (
-                self.connections == Some(0),
+            zero(
+                self.connections,
                 "connections",
                 "must be at least 1, or no client can connect",
             ),
-            (
-                self.sessions == Some(0),
+            zero(
+                self.sessions,
                 "sessions",
                 "must be at least 1, since every client has one",
             ),
@@ -63,18 +51,18 @@ impl Settings {
                 "connect-size",
                 "must be at least 128, or CONNECT does not fit",
             ),
-            (
-                self.topic_levels == Some(0),
+            zero(
+                self.topic_levels,
                 "topic-levels",
                 "must be at least 1, since every topic has one",
             ),
-            (
-                self.password_queue == Some(0),
+            zero(
+                self.password_queue,
                 "password-queue",
                 "must be at least 1, or no user can connect",
             ),
-            (
-                self.handshakes == Some(0),
+            zero(
+                self.handshakes,
                 "handshakes",
                 "must be at least 1, or no TLS begins",
             ),
@@ -85,32 +73,37 @@ impl Settings {
     pub(super) fn zero_limits_of_messages(&self) -> [Checked; 6] {
         let filter = "must be at least 1, or no subscription is granted";
         [
-            (
-                self.outgoing_bytes == Some(0),
+            zero(
+                self.outgoing_bytes,
                 "outgoing-bytes",
                 "must be at least 1, or no message is sent",
             ),
-            (
-                self.topic_length == Some(0),
+            zero(
+                self.topic_length,
                 "topic-length",
                 "must be at least 1, since no topic is empty",
             ),
-            (
-                self.payload_size == Some(0),
+            zero(
+                self.payload_size,
                 "payload-size",
                 "must be at least 1, or no payload is delivered",
             ),
-            (self.subscriptions == Some(0), "subscriptions", filter),
-            (
-                self.subscription_bytes == Some(0),
-                "subscription-bytes",
-                filter,
-            ),
-            (
-                self.subscription_bytes_total == Some(0),
+            zero(self.subscriptions, "subscriptions", filter),
+            zero(self.subscription_bytes, "subscription-bytes", filter),
+            zero(
+                self.subscription_bytes_total,
                 "subscription-bytes-total",
                 filter,
             ),
         ]
     }
+}
+
+/// Returns whether a limit is 0, with its name and why it must not be.
+fn zero<T: From<u8> + PartialEq>(
+    limit: Option<T>,
+    name: &'static str,
+    why: &'static str,
+) -> Checked {
+    (limit == Some(T::from(0)), name, why)
 }

@@ -1,4 +1,4 @@
-//! Records of how many threads a store is: each has a store of its own in it, with the clients that a secret key gives to it.
+//! Records how many threads a store has: each has a part of its own, with the clients that a secret key gives to it.
 //!
 //! A damaged part is moved aside together with all others. They belong together: a shard knows the packet identifiers of the messages
 //! that another one sent, so that it would take new messages of an empty part for repeated ones, and the retained messages of all
@@ -61,7 +61,7 @@ pub struct StoreParts {
 }
 
 impl StoreParts {
-    /// Reads of which parts the store in a directory is. A directory without a store has one part.
+    /// Reads the file that names the parts of the store in a directory. A directory without a store has one part.
     ///
     /// # Errors
     /// [`Error::File`]: the file that names the parts cannot be read, or is damaged.
@@ -88,7 +88,7 @@ impl StoreParts {
     }
 }
 
-/// Returns of how many threads a store is; `None` if there is none.
+/// Returns how many threads the store has; `None` if there is no store.
 pub(crate) fn stored_threads(config: &Config) -> Result<Option<u8>, Error> {
     let of_one = config.dir.join(OF_ONE).exists().then_some(1);
     Ok(read(&config.dir)?.map(|(threads, _)| threads).or(of_one))
@@ -136,7 +136,7 @@ pub(crate) fn move_aside(config: &Config) -> Result<(), Error> {
     finish_moving(config)
 }
 
-/// Renames the files of the parts that have some, if [`move_aside`] has begun.
+/// Renames the files of the remaining parts if [`move_aside`] has begun.
 fn finish_moving(config: &Config) -> Result<(), Error> {
     let mark = config.dir.join(MOVING);
     if !mark.exists() {

@@ -130,8 +130,8 @@ fn certificates(
 }
 
 /// Returns the names of the changed settings that a running broker cannot apply. `listeners` are the wanted settings of the
-/// listeners of the start, in their order, and `all_same` is whether no address was added or removed, and `shards` is
-/// how many threads there are.
+/// listeners of the start, in their order, `all_same` is whether no address was added or removed, and `shards` is how
+/// many threads run.
 fn fixed_but_changed(
     started: &Settings,
     wanted: &Settings,

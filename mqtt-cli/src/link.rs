@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_adapter_core::dial::{Dialler, Opened};
+use mqtt_broker_host::signals;
 use mqtt_tokio::proto::Version;
-use mqtt_tokio::{ConnectionEvent, DialOptions, Handle, Options, Socket};
+use mqtt_tokio::{ConnectionEvent, DialOptions, Handle, Options, Socket, Unsent};
 use tokio::time::{Instant, timeout_at};
 
 use crate::failure::{Failure, fail, sentence};
@@ -195,3 +196,15 @@ fn is_new(known: &mut Vec<String>, why: &str) -> bool {
 
 /// How long closing may take.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(5);
+
+/// How long closing may take after a signal.
+pub(crate) const HASTE: Duration = Duration::from_millis(500);
+
+/// Closes the client within `limit`, or within [`HASTE`] after a signal meanwhile. Returns the messages that were not
+/// acknowledged.
+pub(crate) async fn close(handle: &Handle, limit: Duration) -> Vec<Unsent> {
+    tokio::select! {
+        remained = handle.close(limit) => remained,
+        () = signals::interrupted() => handle.close(HASTE).await,
+    }
+}

@@ -109,31 +109,35 @@ impl Publish {
             self.publish_all(&handle, &template, payload.as_deref())
                 .await
         };
+        let mut close_time = link::GOODBYE;
         let done = tokio::select! {
             biased;
             done = work => done,
             lost = link::watch(&handle, version, patience, quiet), if !is_stored => Err(lost),
             lost = link::watch_stored(&handle, version, quiet), if is_stored => Err(lost),
-            () = mqtt_broker_host::signals::interrupted() => Err(fail("interrupted")),
+            () = mqtt_broker_host::signals::interrupted() => {
+                close_time = link::HASTE;
+                Err(fail("interrupted"))
+            }
         };
-        let remained = handle.close(self.close_time(done.is_ok())).await;
+        if is_stored && done.is_ok() {
+            // Messages of an earlier process may wait in the store.
+            close_time = close_time.max(self.patience);
+        }
+        let remained = link::close(&handle, close_time).await;
         done?;
-        match remained.len() {
+        self.reported(remained.len())
+    }
+
+    /// Reports the messages that were not acknowledged: it is no error if they wait in a store.
+    fn reported(&self, remained: usize) -> Result<(), Failure> {
+        match remained {
             0 => Ok(()),
-            n if is_stored => {
+            n if self.store.is_given() => {
                 eprintln!("mqtt: {n} messages wait in the store");
                 Ok(())
             }
             n => Err(fail(format!("{n} messages were not acknowledged"))),
-        }
-    }
-
-    /// Returns how long closing may take: messages of an earlier process may wait in the store.
-    fn close_time(&self, is_done: bool) -> Duration {
-        if self.store.is_given() && is_done {
-            self.patience.max(link::GOODBYE)
-        } else {
-            link::GOODBYE
         }
     }
 

@@ -60,14 +60,18 @@ impl Request {
             setup.dial.clone(),
             self.connect.debug,
         );
+        let mut close_time = link::GOODBYE;
         let done = tokio::select! {
             biased;
             done = self.request(&handle, &setup, &payload, &format) => done,
             lost = link::watch(&handle, version, None, self.connect.quiet) => Err(lost),
             () = passed(self.timeout) => Err(Failure::timed_out("timed out")),
-            () = mqtt_broker_host::signals::interrupted() => Err(fail("interrupted")),
+            () = mqtt_broker_host::signals::interrupted() => {
+                close_time = link::HASTE;
+                Err(fail("interrupted"))
+            }
         };
-        let _ = handle.close(link::GOODBYE).await;
+        let _ = link::close(&handle, close_time).await;
         done
     }
 

@@ -120,10 +120,7 @@ impl Subscribe {
         self.store.apply(&mut options, self.qos)?;
         let handle = link::start(options, dial, self.connect.debug);
         outbox::check(&handle).await?;
-        let mut output = match &self.output {
-            Some(path) => Some(Output::open(path, handle.note().as_deref(), is_new)?),
-            None => None,
-        };
+        let mut output = self.open_output(&handle, is_new)?;
         // Subscribes before the connection is open, so that the stream gets the first messages of a kept session.
         let mut source = Source::new(&handle);
         if !given_up.is_empty() {
@@ -132,17 +129,26 @@ impl Subscribe {
         if !wanted.is_empty() {
             source.subscribe(&handle, &wanted, Properties::from(&subscribe[..]));
         }
+        let mut close_time = link::GOODBYE;
         let done = tokio::select! {
             biased;
             done = self.work(&handle, &mut source, &format, (&filter_out, output.as_mut())) => done,
             lost = self.lost(&handle, version) => Err(lost),
             () = passed(self.timeout) => Err(Failure::timed_out("timed out")),
-            () = mqtt_broker_host::signals::interrupted() => Ok(()),
+            () = mqtt_broker_host::signals::interrupted() => {
+                close_time = link::HASTE;
+                Ok(())
+            }
         };
         // The source exists until the connection is closed, so messages that were not printed stay in the kept session.
-        let _ = handle.close(link::GOODBYE).await;
+        let _ = link::close(&handle, close_time).await;
         drop(source);
         done
+    }
+
+    fn open_output(&self, handle: &Handle, is_new: bool) -> Result<Option<Output>, Failure> {
+        let open = |path| Output::open(path, handle.note().as_deref(), is_new);
+        self.output.as_deref().map(open).transpose()
     }
 
     /// Returns when waiting for the broker is useless.

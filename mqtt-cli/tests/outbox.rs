@@ -118,6 +118,37 @@ fn a_full_outbox_ends_on_a_signal() {
     }
 }
 
+/// An earlier process has left messages, and there is no broker: the process waits as it closes.
+#[cfg(unix)]
+#[test]
+fn a_closing_outbox_ends_on_a_signal() {
+    let store = dir("outbox-closing").join("store");
+    let words = [
+        "--store",
+        text(&store),
+        "-i",
+        "left",
+        "-t",
+        "n",
+        "-q",
+        "1",
+        "-l",
+    ];
+    let first = [&words[..], &["--patience", "0"]].concat();
+    let left = client("pub", NOBODY, &first, "line\n");
+    assert!(left.stderr.contains("1 messages wait"), "{}", left.stderr);
+    for signal in ["INT", "TERM"] {
+        let patient = [&words[..], &["--patience", "600"]].concat();
+        let mut closing = Process::start(MQTT, &arguments("pub", NOBODY, &patient));
+        closing.close_input();
+        closing.wait_stderr("trying again");
+        closing.signal(signal);
+        let ended = closing.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert!(ended.stderr.contains("1 messages wait"), "{}", ended.stderr);
+    }
+}
+
 #[test]
 fn messages_are_printed_once_after_kills() {
     let dir = dir("outbox-sub");

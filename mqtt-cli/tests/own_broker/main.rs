@@ -13,6 +13,8 @@ mod health;
 #[cfg(unix)]
 mod layers;
 mod log;
+#[cfg(unix)]
+mod outputs;
 #[cfg(target_os = "linux")]
 mod packaging;
 mod pressure;

@@ -15,6 +15,7 @@ use tracing::{Level, debug, info, warn};
 use crate::checks::{Added, Check, PasswordChecks};
 use crate::logging::{Quota, cut};
 use crate::memory::memory;
+use crate::peer::source;
 use crate::priority::spawn_lower;
 use crate::random::random;
 use crate::shards::Whole;
@@ -28,9 +29,10 @@ pub(crate) const WAITING: usize = 100;
 /// WARN, subscriptions at DEBUG.
 ///
 /// A password is compared on a thread of a lower priority, and the broker serves others meanwhile. A bounded number of
-/// comparisons waits, the oldest one is done first (the newest one while the queue is more than half full), and a client without a
-/// place in the queue is refused as "server busy". A correct password is recognised for some time without a comparison: see
-/// [`Users::remember_for`].
+/// comparisons waits. The addresses of clients have turns, and the oldest comparison of an address is done first (the newest one
+/// while the queue is more than half full). If the queue is full, a new client displaces the one that has waited longest at the
+/// address with the most, which is refused as "server busy". A correct password is recognised for some time without a comparison:
+/// see [`Users::remember_for`].
 ///
 /// ```no_run
 /// use std::path::Path;
@@ -116,26 +118,33 @@ impl Guard {
     }
 
     fn check(&self, check: Check) -> Verdict {
-        match self.checks.add(check) {
-            Added::Full => return Verdict::Refuse(ReasonCode::ServerBusy),
-            Added::Waits => {}
-            Added::NeedsWorker => {
-                let (checks, control) = (self.checks.clone(), self.control.clone());
-                let work = move || {
-                    checks.work(
-                        |check| check.claim.hash.verify(&check.password),
-                        |connection, is_right| {
-                            control.decide_blocking(connection, verdict(is_right))
-                        },
-                    );
-                };
-                if spawn_lower("passwords", work.clone()).is_err() {
-                    // The runtime has a thread, or gets one later.
-                    tokio::task::spawn_blocking(work);
-                }
-            }
+        let Added {
+            displaced,
+            needs_worker,
+        } = self.checks.add(check);
+        if let Some(displaced) = displaced {
+            let control = self.control.clone();
+            let busy = Verdict::Refuse(ReasonCode::ServerBusy);
+            tokio::spawn(async move { control.decide(displaced, busy).await });
+        }
+        if needs_worker {
+            self.start_worker();
         }
         Verdict::Later
+    }
+
+    fn start_worker(&self) {
+        let (checks, control) = (self.checks.clone(), self.control.clone());
+        let work = move || {
+            checks.work(
+                |check| check.claim.hash.verify(&check.password),
+                |connection, is_right| control.decide_blocking(connection, verdict(is_right)),
+            );
+        };
+        if spawn_lower("passwords", work.clone()).is_err() {
+            // The runtime has a thread, or gets one later.
+            tokio::task::spawn_blocking(work);
+        }
     }
 }
 
@@ -182,8 +191,11 @@ impl Hooks for Guard {
         if claim.memory.knows(user, &claim.proof, Instant::now()) {
             return Verdict::Accept;
         }
+        let address = peer.and_then(|peer| peer.address);
         self.check(Check {
             connection,
+            // Clients without an address share a number.
+            source: address.map_or(0, |address| source(address.ip())),
             user: user.to_owned(),
             password: password.to_vec(),
             claim,

@@ -31,6 +31,10 @@ pub(crate) enum Setup {
     Small,
     /// Room for 2,000 sessions.
     Sessions,
+    /// Names of 100,000 levels.
+    Levels,
+    /// Standard error is a pipe that nobody reads.
+    StuckLog,
 }
 
 /// The program of the broker.
@@ -52,7 +56,8 @@ impl Setup {
     /// Returns the options of `mqtt broker`.
     const fn options(self) -> &'static [&'static str] {
         match self {
-            Self::Plain => &[],
+            Self::Plain | Self::StuckLog => &[],
+            Self::Levels => &["--topic-levels", "100000"],
             Self::Rules => &["--acl-file", "acl"],
             Self::Users => &["--user-file", "users"],
             Self::Window => &["--window", "65535", "--window-qos2", "65535"],
@@ -72,7 +77,9 @@ impl Setup {
     /// Returns the lines of mosquitto.conf.
     const fn lines(self) -> &'static str {
         match self {
-            Self::Plain | Self::Small | Self::Sessions => "allow_anonymous true\n",
+            Self::Plain | Self::Small | Self::Sessions | Self::Levels | Self::StuckLog => {
+                "allow_anonymous true\n"
+            }
             Self::Rules => "allow_anonymous true\nacl_file acl\n",
             Self::Users => "allow_anonymous false\npassword_file users\n",
             Self::Window => "allow_anonymous true\nmax_inflight_messages 65535\n",
@@ -133,7 +140,10 @@ impl Program {
                 .args(setup.options()),
         };
         command.current_dir(&self.folder);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdout(Stdio::null()).stderr(match setup {
+            Setup::StuckLog => Stdio::piped(),
+            _ => Stdio::null(),
+        });
         let child = machine::on_all_processors(|| command.spawn().expect("the broker starts"));
         let broker = Broker {
             child,

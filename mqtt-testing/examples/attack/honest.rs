@@ -22,6 +22,8 @@ pub(crate) enum Watch {
     LogIns,
     /// How long 1,000 clients of these users take that connect at once.
     Crowd,
+    /// The same for users whose passwords the broker has not compared before.
+    NewCrowd,
 }
 
 /// The times of messages or of clients that connect.
@@ -74,7 +76,7 @@ impl Watch {
     /// Lets the clients connect that were here before the attack.
     pub(crate) fn prepare(self, broker: &Broker) {
         match self {
-            Self::Pair | Self::Newcomers => {}
+            Self::Pair | Self::Newcomers | Self::NewCrowd => {}
             Self::Absent => subscribe_absent(broker.address),
             Self::LogIns | Self::Crowd => {
                 for n in 0..USERS {
@@ -92,7 +94,7 @@ impl Watch {
             Self::Absent => absent(broker, time),
             Self::Newcomers => newcomers(time, |_| enter(address, &connect(""))),
             Self::LogIns => newcomers(time, |n| enter(address, &log_in(&user(n)))),
-            Self::Crowd => crowd(address),
+            Self::Crowd | Self::NewCrowd => crowd(address),
         }
     }
 }

@@ -21,6 +21,16 @@ fn wrong(target: &Target, number: usize) -> Option<Client> {
     Client::begin(target.address, &connect, Duration::from_secs(1))
 }
 
+/// Each connection ends with a line of the log.
+pub(super) fn refused(target: &Target) -> Option<()> {
+    while target.goes_on() {
+        let mut client = target.attacker()?;
+        client.pour(&[0xF0, 0], &target.over);
+        client.drain(&target.over);
+    }
+    Some(())
+}
+
 pub(super) fn burst(target: &Target) -> Option<()> {
     let _clients: Vec<_> = (0..600).filter_map(|n| wrong(target, n)).collect();
     target.holds();

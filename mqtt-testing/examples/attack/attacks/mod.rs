@@ -108,6 +108,10 @@ pub(crate) const ATTACKS: &[Attack] = &[
         work::retained_messages,
     ),
     attack(
+        "5,000 times # over 100,000 retained messages",
+        work::many_retained_messages,
+    ),
+    attack(
         "8,000 filters of 64 levels, and publishes below them",
         work::filters,
     ),
@@ -121,7 +125,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("10,000 names of share groups", work::group_names),
     attack("an ACL with 10,000 patterns", work::rules).with(Setup::Rules),
     attack("publishes of 64 levels", work::deep),
-    attack("searches that find nothing", work::nothing),
+    attack("searches of 60 levels that find nothing", work::nothing),
     attack("a subscriber that never reads", work::never_reads),
     attack("retained messages set and cleared", work::set_and_cleared),
     attack(
@@ -135,9 +139,17 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("5,000 shared subscriptions of one client", work::shared),
     attack("500 receivers of each message", sessions::receivers),
     attack(
-        "1,000 QoS 2 messages that are never released",
+        "120,000 QoS 2 messages that are never released",
         work::unreleased,
+    )
+    .attackers(2)
+    .with(Setup::Window),
+    attack("names of 65,000 levels", work::deepest).with(Setup::Levels),
+    attack(
+        "a receiver at QoS 1 slower than its publisher",
+        sessions::slower_receiver,
     ),
+    attack("failures, and a log that nobody reads", access::refused).with(Setup::StuckLog),
     attack(
         "a window of 65,535, resumed, acknowledged in reverse, refilled",
         sessions::window,
@@ -202,4 +214,13 @@ pub(crate) const ATTACKS: &[Attack] = &[
     )
     .with(Setup::Users)
     .watch(Watch::Crowd),
+    none("none, for 1,000 users after a restart")
+        .with(Setup::Users)
+        .watch(Watch::NewCrowd),
+    attack(
+        "1,000 wrong passwords a second, after a restart",
+        access::stream,
+    )
+    .with(Setup::Users)
+    .watch(Watch::NewCrowd),
 ];

@@ -101,6 +101,25 @@ pub(super) fn window(target: &Target) -> Option<()> {
     Some(())
 }
 
+/// A subscriber at QoS 1 takes one message each millisecond; its publisher sends as many as the broker acknowledges.
+pub(super) fn slower_receiver(target: &Target) -> Option<()> {
+    let mut receiver = subscriber(target, &connect(""))?;
+    let batch = numbered(1_000, Delivery::AtLeastOnce, "attack", b"x");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let id = "attack".len() + 2;
+            while target.waits(Duration::from_millis(1))
+                && let Some((_, body)) = receiver.read_packet()
+                && let Some(&[high, low]) = body.get(id..id + 2)
+            {
+                receiver.say(&ack(AckKind::PubAck, u16::from_be_bytes([high, low])));
+            }
+        });
+        target.attacker()?.flood(&batch, &target.over);
+        Some(())
+    })
+}
+
 pub(super) fn wills(target: &Target) -> Option<()> {
     while target.goes_on() {
         let texts: Vec<_> = (0..200).map(|n| format!("attack/{n}")).collect();

@@ -8,10 +8,18 @@ use super::Target;
 use crate::client::{numbered, publish, read_all, retained, subscribe};
 
 pub(super) fn retained_messages(target: &Target) -> Option<()> {
+    read_retained(target, 1_000)
+}
+
+pub(super) fn many_retained_messages(target: &Target) -> Option<()> {
+    read_retained(target, 100_000)
+}
+
+/// Retains `count` messages, and asks for all of them 5,000 times with one packet.
+fn read_retained(target: &Target, count: u32) -> Option<()> {
     let mut client = target.attacker()?;
-    for n in 0..1_000 {
-        client.say(&retained(&format!("attack/{n}"), b"x", &[]));
-    }
+    let packets = (0..count).flat_map(|n| retained(&format!("attack/{n}"), b"x", &[]));
+    client.pour(&packets.collect::<Vec<_>>(), &target.over);
     client.say(&subscribe((0..5_000).map(|_| "#"), None));
     read_all(&mut [client], &target.over);
     Some(())
@@ -89,11 +97,14 @@ pub(super) fn deep(target: &Target) -> Option<()> {
 
 pub(super) fn nothing(target: &Target) -> Option<()> {
     let mut client = target.attacker()?;
+    let shared = "a/".repeat(48);
     for start in (0..4_096_u32).step_by(512) {
-        let texts: Vec<_> = (start..start + 512).map(|n| levels(n, 12) + "b").collect();
+        let texts: Vec<_> = (start..start + 512)
+            .map(|n| format!("{shared}{}b", levels(n, 12)))
+            .collect();
         client.say(&subscribe(texts.iter().map(String::as_str), None));
     }
-    let packet = publish(&("a/".repeat(12) + "c"), b"x");
+    let packet = publish(&format!("{shared}{}c", "a/".repeat(12)), b"x");
     client.flood(&packet.repeat(100), &target.over);
     Some(())
 }
@@ -146,8 +157,24 @@ pub(super) fn shared(target: &Target) -> Option<()> {
 }
 
 pub(super) fn unreleased(target: &Target) -> Option<()> {
-    let packets = numbered(1_000, Delivery::ExactlyOnce, "attack", b"x");
+    let packets = numbered(60_000, Delivery::ExactlyOnce, "attack", b"x");
     target.attacker()?.flood(&packets, &target.over);
+    Some(())
+}
+
+/// Retains, publishes and subscribes with names of as many levels as fit into them.
+pub(super) fn deepest(target: &Target) -> Option<()> {
+    let name = "/".repeat(65_000);
+    let packets = [
+        retained(&name, b"x", &[]),
+        subscribe([name.as_str(), "#"].into_iter(), None),
+        publish(&name, b"x"),
+    ];
+    while target.goes_on() {
+        let mut client = target.attacker()?;
+        client.pour(&packets.concat(), &target.over);
+        client.drain(&target.over);
+    }
     Some(())
 }
 

@@ -12,6 +12,10 @@ use crate::staged::{log_other_protocol, other_protocol};
 
 /// How many bytes one read takes at most.
 pub(crate) const READ: usize = 64 << 10;
+/// How long the beginning of a packet may be that is moved before the bytes of the next read.
+const FRONT: usize = 32 << 10;
+/// The length of the buffer of all reads.
+pub(crate) const BUFFER: usize = FRONT + READ;
 /// How many reads a connection may have in one turn, so that a turn with small reads ends while the client sends.
 const READS: usize = 4;
 /// After how many bytes a connection has the rest of its turn for others, if its session has more to send. A resumed session may have
@@ -33,6 +37,11 @@ pub(crate) trait Wire {
     /// until [`Self::release`].
     fn bytes<'a>(&'a self, space: &'a [u8], n: usize) -> &'a [u8] {
         space.get(..n).unwrap_or_default()
+    }
+
+    /// Returns whether the read bytes are in a buffer of the transport, and not in the given space.
+    fn has_buffer(&self) -> bool {
+        false
     }
 
     /// Reads as [`Self::read`] does, and appends the bytes to `rest`. A transport with stages need not have them in a buffer of its own.
@@ -264,27 +273,57 @@ impl Link {
     ) -> Poll<io::Result<usize>> {
         let most = shared.broker.read_size(self.id).min(most);
         let mut buffer = std::mem::take(&mut shared.buffer);
-        let space = buffer.get_mut(..most).unwrap_or_default();
-        let has_rest = !self.rest.is_empty();
-        let read = if has_rest {
-            self.make_room(most);
-            wire.read_onto(&mut self.rest, space)
+        let len = self.rest.len();
+        let read = if len == 0 || len <= FRONT && !wire.has_buffer() {
+            self.read_packets(shared, wire, &mut buffer, most)
         } else {
-            wire.read(space)
-        };
-        if let Poll::Ready(Ok(brought)) = read {
-            shared.broker.has_read(brought);
-            if has_rest {
+            self.make_room(most);
+            let read = wire.read_onto(&mut self.rest, buffer.get_mut(..most).unwrap_or_default());
+            if let Poll::Ready(Ok(brought)) = read {
+                shared.broker.has_read(brought);
                 shared.broker.has_kept(brought);
                 self.take_rest(shared);
-            } else {
-                self.take(shared, wire.bytes(&buffer, brought));
-                wire.release(brought);
             }
-        }
+            read
+        };
         shared.buffer = buffer;
         shared.wake(Some(self.id));
         read
+    }
+
+    /// Reads into the shared buffer. If the bytes complete a packet whose beginning is here, the beginning is moved before them, since
+    /// many packets may follow it. Otherwise they are moved to the beginning.
+    fn read_packets<H: Hooks>(
+        &mut self,
+        shared: &mut Shared<H>,
+        wire: &mut impl Wire,
+        buffer: &mut [u8],
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let (front, space) = buffer.split_at_mut(self.rest.len());
+        let space = space.get_mut(..most).unwrap_or_default();
+        let brought = ready!(wire.read(space))?;
+        shared.broker.has_read(brought);
+        let len = front.len() + brought;
+        if front.is_empty() {
+            self.take(shared, wire.bytes(space, brought));
+            wire.release(brought);
+        } else if usize::try_from(self.needed).is_ok_and(|needed| needed <= len) {
+            front.copy_from_slice(&self.rest);
+            self.rest.clear();
+            self.take(shared, buffer.get(..len).unwrap_or_default());
+            if self.rest.is_empty() {
+                // A silent connection keeps no buffer.
+                self.rest = BytesMut::new();
+            }
+        } else {
+            self.make_room(brought);
+            self.rest
+                .extend_from_slice(space.get(..brought).unwrap_or_default());
+            shared.broker.has_kept(brought);
+            self.take_rest(shared);
+        }
+        Poll::Ready(Ok(brought))
     }
 
     /// Writes the outgoing bytes as far as possible. Returns whether all are written. After a client has closed its connection the

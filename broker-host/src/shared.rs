@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use crate::link::READ;
+use crate::link::BUFFER;
 use crate::peer::{Peer, Peers};
 use crate::sockets::Sockets;
 
@@ -67,7 +67,7 @@ impl<H: Hooks> Shared<H> {
             peers,
             handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
             connections: 0,
-            buffer: vec![0; READ].into(),
+            buffer: vec![0; BUFFER].into(),
             timer: None,
             timer_at: None,
             all_closed: None,

@@ -193,6 +193,10 @@ impl<W: Wire> Wire for Over<'_, W> {
         self.staged.plain.get(..n).unwrap_or_default()
     }
 
+    fn has_buffer(&self) -> bool {
+        true
+    }
+
     fn read_onto(&mut self, rest: &mut BytesMut, space: &mut [u8]) -> Poll<io::Result<usize>> {
         if !self.staged.is_open || !self.staged.plain.is_empty() {
             let n = ready!(self.read(space))?;

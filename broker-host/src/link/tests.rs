@@ -1,7 +1,12 @@
+//! Tests of a connection between two turns, with transports in memory.
+
 use std::collections::VecDeque;
 
 use mqtt_broker::{Config, Verdict};
-use mqtt_proto::{Connect, Packet, Publish, ReasonCode, TopicName, Version};
+use mqtt_proto::{
+    Connect, Packet, PacketId, Publish, QoS, ReasonCode, Subscribe, Subscription, TopicFilter,
+    TopicName, Version,
+};
 use mqtt_testing::packets::encode;
 
 use super::*;
@@ -87,6 +92,74 @@ async fn a_client_that_reads_no_answer_is_heard_to_its_end() {
     while link.serve(&mut shared, &mut wire, READ) != ServeResult::Over {}
     let now = shared.now();
     assert_eq!(shared.broker.statistics(now).publish_received, 2);
+}
+
+/// A transport with parts to read, each of which one read takes, that stores what is written.
+struct Parts {
+    parts: VecDeque<Vec<u8>>,
+    written: Vec<u8>,
+}
+
+impl Wire for Parts {
+    fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Some(mut part) = self.parts.pop_front() else {
+            return Poll::Pending;
+        };
+        let n = part.len().min(space.len());
+        space[..n].copy_from_slice(&part[..n]);
+        if n < part.len() {
+            self.parts.push_front(part.split_off(n));
+        }
+        Poll::Ready(Ok(n))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.written.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn shut_down(&mut self) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn parts_of_any_length_are_put_together() {
+    let version = Version::V311;
+    let filters = [Subscription::new(
+        TopicFilter::from_static("a"),
+        QoS::AtMostOnce,
+    )];
+    let subscribe = Packet::Subscribe(Subscribe::new(PacketId::new(1).unwrap(), &filters[..]));
+    let connect = encode(&Packet::Connect(Connect::new(version, "a")), version);
+    let mut input = encode(&subscribe, version);
+    let mut messages = Vec::new();
+    for (number, len) in [1, 16 << 10, 40 << 10, 5, 100 << 10, 30 << 10, 0]
+        .into_iter()
+        .enumerate()
+    {
+        let payload: Vec<u8> = (0..len).map(|at| (at / 251 + at + number) as u8).collect();
+        let publish = Publish::new(TopicName::from_static("a"), &payload);
+        messages.extend(encode(&Packet::Publish(publish), version));
+    }
+    input.extend(&messages);
+    for len in [1, 7, 1_000, 20_000, 50_000, 64 << 10, 1 << 20] {
+        let mut shared = Shared::new(Config::default(), Open, Peers::default());
+        let id = shared.open(Peer::default()).unwrap();
+        let mut link = Link::new(id);
+        let mut wire = Parts {
+            parts: [connect.clone()].into(),
+            written: Vec::new(),
+        };
+        wire.parts.extend(input.chunks(len).map(<[u8]>::to_vec));
+        while link.serve(&mut shared, &mut wire, READ) == ServeResult::HasMore {}
+        // CONNACK and SUBACK go first.
+        assert!(
+            wire.written.get(9..) == Some(&messages),
+            "parts of {len} bytes"
+        );
+        assert_eq!(link.rest.capacity(), 0, "parts of {len} bytes");
+    }
 }
 
 #[tokio::test]

@@ -196,13 +196,14 @@ impl Net {
         if record.kind.is_put_once()
             && let Ok(number) = <[u8; 8]>::try_from(record.key)
         {
-            // The machine counts these numbers. Each step can be undone, so different numbers have different hashes.
-            let product = u64::from_be_bytes(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let (hash, is_exact) = (product ^ (product >> 32), true);
+            // The machine counts these numbers. The low bits of a hash choose the place in the table, so that the numbers that live
+            // at the same time are neighbours in memory; the high bits tell neighbours apart.
+            let number = u64::from_be_bytes(number);
+            let tag = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) & !PLACE;
             return Hashed {
-                hash,
+                hash: number & PLACE | tag,
                 kind,
-                is_exact,
+                is_exact: number <= PLACE,
             };
         }
         let mut hasher = self.hashes.build_hasher();
@@ -336,5 +337,7 @@ fn size(key: &[u8], value: Option<&[u8]>) -> i64 {
     value.map_or(0, |value| entry_size(key, value))
 }
 
+/// The bits of a hash that choose a place in the table.
+const PLACE: u64 = u64::MAX >> 7;
 /// For how many changes memory stays allocated.
 const KEPT: usize = 16 << 10;

@@ -392,7 +392,9 @@ impl<H: Hooks> Broker<H> {
 
 /// Returns whether only the broker may publish to a topic.
 pub(crate) fn is_reserved(topic: TopicName<'_>) -> bool {
-    topic.as_bytes().starts_with(b"$SYS/") && !is_bridge_state(topic.as_str())
+    let below = topic.as_str().strip_prefix("$SYS");
+    below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        && !is_bridge_state(topic.as_str())
 }
 
 /// Returns whether a bridge of Mosquitto publishes its state to this topic, also by its will.

@@ -14,6 +14,8 @@ const NOW: Instant = Instant::from_millis(0);
 const LEVELS: usize = 64;
 /// The limit of the settings.
 const LIMIT: usize = 1 << 20;
+/// How many bytes a level of a topic or filter may take, beside the first one.
+const LEVEL_BYTES: usize = 200;
 
 /// How the topics share levels.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,11 +55,11 @@ fn topics(shape: Shape) -> Vec<String> {
     topics
 }
 
-fn broker() -> (Broker<Open>, ConnectionId) {
+fn broker(limit: usize) -> (Broker<Open>, ConnectionId) {
     let mut config = Config::default();
     config.statistics_interval = 0;
-    config.retained_bytes = LIMIT;
-    config.subscription_bytes = LIMIT;
+    config.retained_bytes = limit;
+    config.subscription_bytes = limit;
     let mut broker = Broker::new(config, Open, NOW);
     let client = broker.open(NOW).unwrap();
     let connect = Packet::Connect(Connect::new(Version::V5, "plant"));
@@ -84,7 +86,7 @@ fn receive(broker: &mut Broker<Open>, client: ConnectionId, mut packet: &[u8]) {
 
 /// Checks that the topics that the broker keeps take no more of the heap than the limit; `say` makes the packet that brings a topic.
 fn keeps_to_the_limit(shape: Shape, say: impl Fn(&str) -> Vec<u8>) {
-    let (mut broker, client) = broker();
+    let (mut broker, client) = broker(LIMIT);
     let topics = topics(shape);
     let packets: Vec<_> = topics.iter().map(|topic| say(topic)).collect();
     let grown = allocation_counter::measure(|| {
@@ -105,30 +107,92 @@ fn keeps_to_the_limit(shape: Shape, say: impl Fn(&str) -> Vec<u8>) {
     );
 }
 
+/// Returns the packet that stores a retained message.
+fn retained(topic: &str) -> Vec<u8> {
+    let message = Publish {
+        retain: true,
+        ..Publish::new(TopicName::new(topic).unwrap(), b"x")
+    };
+    encode(&Packet::Publish(message), Version::V5)
+}
+
+/// Returns the packet that subscribes to a filter.
+fn subscribed(filter: &str) -> Vec<u8> {
+    let filter = TopicFilter::new(filter).unwrap();
+    let list = [Subscription::new(filter, QoS::AtMostOnce)];
+    let subscribe = Subscribe::new(PacketId::FIRST, &list[..]);
+    encode(&Packet::Subscribe(subscribe), Version::V5)
+}
+
 #[test]
 fn retained_messages_take_what_the_setting_allows() {
     for shape in SHAPES {
-        keeps_to_the_limit(shape, |topic| {
-            let message = Publish {
-                retain: true,
-                ..Publish::new(TopicName::new(topic).unwrap(), b"x")
-            };
-            encode(&Packet::Publish(message), Version::V5)
-        });
+        keeps_to_the_limit(shape, retained);
     }
 }
 
 #[test]
 fn filters_take_what_the_setting_allows() {
     for shape in SHAPES {
-        keeps_to_the_limit(shape, |topic| {
-            let filter = TopicFilter::new(topic).unwrap();
-            let list = [Subscription::new(filter, QoS::AtMostOnce)];
-            let own = PacketId::new(1).unwrap();
-            encode(
-                &Packet::Subscribe(Subscribe::new(own, &list[..])),
-                Version::V5,
-            )
-        });
+        keeps_to_the_limit(shape, subscribed);
+    }
+}
+
+/// Returns how many bytes of the heap these topics take.
+fn bytes_of(topics: &[String], say: fn(&str) -> Vec<u8>) -> usize {
+    let (mut broker, client) = broker(usize::MAX);
+    let packets: Vec<_> = topics.iter().map(|topic| say(topic)).collect();
+    let grown = allocation_counter::measure(|| {
+        for packet in &packets {
+            receive(&mut broker, client, packet);
+        }
+    });
+    let statistics = broker.statistics(NOW);
+    let kept = statistics.retained.max(statistics.subscriptions);
+    assert_eq!(kept, topics.len() as u64);
+    usize::try_from(grown.bytes_current).unwrap()
+}
+
+/// Returns a level of a topic that differs in one bit of its number.
+fn branch(number: usize, level: usize, levels: [&str; 2]) -> &str {
+    levels[number >> (level % 10) & 1]
+}
+
+/// A level of a topic takes little, whether the topic shares it or not, and whether others branch off there or not.
+#[test]
+fn a_level_takes_at_most_200_bytes() {
+    const COUNT: usize = 1_000;
+    let short: Vec<_> = (0..COUNT).map(|n| n.to_string()).collect();
+    for levels in [2, 4, 16, LEVELS - 2] {
+        let chain = |n| format!("{n}{}", "/a".repeat(levels - 1));
+        let comb = |n| format!("{}{}/x", n / levels, "/a".repeat(n % levels));
+        let tree = |n: usize| {
+            let level = |at| branch(n, at, ["a/", "b/"]);
+            (0..levels).map(level).collect::<String>() + &n.to_string()
+        };
+        let wildcards = |n: usize| {
+            let level = |at| branch(n, at, ["a/", "+/"]);
+            (0..levels).map(level).collect::<String>() + &n.to_string()
+        };
+        type Named<'a> = (&'a dyn Fn(usize) -> String, fn(&str) -> Vec<u8>, &'a str);
+        let all: [Named<'_>; 7] = [
+            (&chain, retained, "retained, each with levels of its own"),
+            (&comb, retained, "retained, one at each level"),
+            (&tree, retained, "retained, with branches at each level"),
+            (&chain, subscribed, "filters, each with levels of its own"),
+            (&comb, subscribed, "filters, one at each level"),
+            (&tree, subscribed, "filters, with branches at each level"),
+            (&wildcards, subscribed, "filters with wildcards"),
+        ];
+        for (topic, say, which) in all {
+            let topics: Vec<_> = (0..COUNT).map(topic).collect();
+            let more: usize = topics.iter().map(|topic| topic.matches('/').count()).sum();
+            let bytes = bytes_of(&topics, say).saturating_sub(bytes_of(&short, say));
+            assert!(
+                bytes <= LEVEL_BYTES * more,
+                "{levels} levels, {which}: {} bytes for each",
+                bytes / more
+            );
+        }
     }
 }

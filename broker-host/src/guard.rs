@@ -283,6 +283,7 @@ fn about<'a>(observation: &Observation<'a>) -> (Option<&'a str>, Level) {
             client_id, ending, ..
         } => match ending {
             Ending::ConnectRefused(_) => (None, Level::DEBUG),
+            Ending::ConnectTooLarge { .. } => (None, Level::WARN),
             Ending::ByClient(_) => (*client_id, Level::INFO),
             _ if client_id.is_none() => (None, Level::INFO),
             _ => (*client_id, Level::WARN),
@@ -403,6 +404,7 @@ fn log_queue(observation: &Observation<'_>, peer: Option<DisplayValue<SocketAddr
 fn log_end(client: Option<&str>, ending: &Ending, peer: Option<DisplayValue<SocketAddr>>) {
     match (client, ending) {
         (None, Ending::ConnectRefused(reason)) => debug!(%reason, peer, "ended"),
+        (None, Ending::ConnectTooLarge { .. }) => warn!(why = %ending, peer, "refused"),
         (None, ending) => info!(why = %ending, peer, "a connection ended without a client"),
         (Some(client), Ending::ByClient(reason)) => info!(client, %reason, peer, "disconnected"),
         (Some(client), ending) => warn!(client, why = %ending, peer, "disconnected"),

@@ -389,8 +389,10 @@ impl<H: Hooks> Broker<H> {
                 Ok(Step::Needs(needed)) if self.allows_packet(id, needed) => {
                     break Next::Needs(needed);
                 }
-                Ok(Step::Needs(_)) => {
-                    self.end(id.index, Ending::ByBroker(ReasonCode::PacketTooLarge), now);
+                Ok(Step::Needs(needed)) => {
+                    if let Some(next) = self.too_large(id, rest, needed, now) {
+                        break next;
+                    }
                 }
                 Ok(Step::Blocked) => break Next::Blocked,
                 Ok(Step::Packet { consumed: n, event }) => {
@@ -407,7 +409,7 @@ impl<H: Hooks> Broker<H> {
                         self.handle(id, event, packet, now);
                     }
                 }
-                Err(violation) => self.end(id.index, Ending::Failed(violation), now),
+                Err(violation) => self.failed(id, rest, violation, now),
             }
         };
         let received = &mut self.statistics.bytes_received;
@@ -429,11 +431,6 @@ impl<H: Hooks> Broker<H> {
     #[must_use]
     pub fn is_accepted(&self, id: ConnectionId) -> bool {
         self.connection(id).is_some_and(|c| c.session.is_some())
-    }
-
-    /// Returns whether a connection may send a packet of this length: before CONNECT is accepted, the limit is low.
-    fn allows_packet(&self, id: ConnectionId, len: usize) -> bool {
-        self.is_accepted(id) || len <= usize_of(self.config.connect_size)
     }
 
     /// Returns what a connection waits for before its next packet.

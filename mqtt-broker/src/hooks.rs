@@ -52,6 +52,14 @@ pub enum Ending {
     /// CONNECT was refused.
     #[error("connection refused: {0}")]
     ConnectRefused(ReasonCode),
+    /// CONNECT was refused because of its length, before it had arrived.
+    #[error("CONNECT has {len} bytes, and connect-size allows {limit}")]
+    ConnectTooLarge {
+        /// Its length.
+        len: usize,
+        /// The limit: [`Config::connect_size`](crate::Config::connect_size).
+        limit: u32,
+    },
 }
 
 /// An event that the broker reports.

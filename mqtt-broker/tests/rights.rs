@@ -268,23 +268,6 @@ fn a_shared_subscription_passes_over_who_may_not_receive() {
 }
 
 #[test]
-fn before_it_is_accepted_a_client_may_send_little() {
-    let mut broker = broker(|_| {});
-    let id = broker.open(NOW).unwrap();
-    // CONNECT with a remaining length of 16 KiB and 1 MiB: the broker does not wait for the second.
-    broker.receive(id, &[0x10, 0x80, 0x7F], NOW);
-    assert!(!broker.is_closing(id));
-    let id = broker.open(NOW).unwrap();
-    broker.receive(id, &[0x10, 0x80, 0x80, 0x40], NOW);
-    assert!(broker.is_closing(id));
-    // After CONNECT is accepted, a payload of 1 MiB passes.
-    let (alice, _) = connect(&mut broker, Some("alice"), "home");
-    subscribe(&mut broker, alice, "a");
-    publish_bytes(&mut broker, alice, &vec![0; 1 << 20]);
-    assert_eq!(topics(&mut broker, alice), ["a"]);
-}
-
-#[test]
 fn a_payload_that_is_too_large_is_dropped_and_its_publisher_stays() {
     let mut broker = broker(|config| config.payload_size = 100);
     let (alice, _) = connect(&mut broker, Some("alice"), "home");

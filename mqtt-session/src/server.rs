@@ -199,24 +199,49 @@ impl<'m> Server<'m> {
         if let Violation::Malformed(error) = violation
             && let Rule::ProtocolLevel { found } = error.rule
         {
-            let length = input.iter().skip(1).position(|byte| byte & 0x80 == 0);
-            let body = length.and_then(|last| input.get(last.saturating_add(2)..));
-            let is_mqtt = body.is_some_and(|body| body.starts_with(b"\0\x04MQTT"));
+            let is_mqtt = level_of_mqtt(input).is_some();
             let version = match found {
                 6..0x80 if is_mqtt => Version::V5,
                 _ => Version::V311,
             };
-            let connack = ConnAck {
-                reason: ReasonCode::UnsupportedProtocolVersion,
-                ..ConnAck::default()
-            };
-            let mut bytes = [0; 8];
-            if let Ok(len) = connack.encode(version, &mut bytes) {
-                let bytes = bytes.get(..len).unwrap_or_default();
-                self.engine.send_bytes(&mut self.memory, bytes);
-            }
+            self.send_refusal(ReasonCode::UnsupportedProtocolVersion, version);
         }
     }
+
+    /// Sends CONNACK to a client whose CONNECT was not read.
+    fn send_refusal(&mut self, reason: ReasonCode, version: Version) {
+        let connack = ConnAck {
+            reason,
+            ..ConnAck::default()
+        };
+        let mut bytes = [0; 8];
+        if let Ok(len) = connack.encode(version, &mut bytes) {
+            let bytes = bytes.get(..len).unwrap_or_default();
+            self.engine.send_bytes(&mut self.memory, bytes);
+        }
+    }
+
+    /// Refuses a CONNECT because of its size, from its first bytes: the host does not wait for the others. MQTT 5 sends CONNACK with 0x95,
+    /// packet too large, as the last packet; earlier versions have no return code for it and send nothing. Returns `false` and does
+    /// nothing if `input` has less than [`Self::CONNECT_LEVEL`] bytes, and does not reach to the version.
+    pub fn refuse_size(&mut self, input: &[u8]) -> bool {
+        let is_short = input.len() < Self::CONNECT_LEVEL;
+        let level = level_of_mqtt(input);
+        if is_short && level.is_none() {
+            return false;
+        }
+        // Bit 7 is that of a bridge.
+        if level.is_some_and(|level| level & 0x7F == 5) {
+            self.send_refusal(ReasonCode::PacketTooLarge, Version::V5);
+        }
+        self.engine.terms.will = false;
+        self.engine.link.undecided = false;
+        self.engine.link.phase = Phase::Closing;
+        true
+    }
+
+    /// The most bytes of a CONNECT up to the level of its protocol name `MQTT`: a fixed header of 5, a name of 6, and the level.
+    pub const CONNECT_LEVEL: usize = 12;
 
     /// Accepts the connection. With `session_present` the session continues, otherwise a new one begins. The client has to keep
     /// to what the properties announce.
@@ -404,4 +429,11 @@ impl<'m> Server<'m> {
     pub const fn version(&self) -> Version {
         self.engine.link.version
     }
+}
+
+/// Returns the protocol level of a CONNECT with the name `MQTT`, if its first bytes have both.
+fn level_of_mqtt(input: &[u8]) -> Option<u8> {
+    let length = input.iter().skip(1).position(|byte| byte & 0x80 == 0)?;
+    let body = input.get(length.saturating_add(2)..)?;
+    body.strip_prefix(b"\0\x04MQTT")?.first().copied()
 }

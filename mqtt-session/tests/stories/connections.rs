@@ -145,6 +145,38 @@ fn an_unknown_protocol_level_is_answered() {
     }
 }
 
+/// A host refuses a CONNECT that it does not want to read to its end. Only MQTT 5 has an answer.
+#[test]
+fn a_connect_is_refused_by_its_size() {
+    for (name, level, answer) in [
+        ("0004 4D515454", "05", "20 03 00 95 00"),
+        ("0004 4D515454", "85", "20 03 00 95 00"),
+        ("0004 4D515454", "04", ""),
+        ("0006 4D5149736470", "03", ""),
+    ] {
+        let mut solo = TestedMachine::new(
+            Role::Server,
+            Opening::persistent(Version::V311),
+            Config::default(),
+        );
+        let now = solo.now;
+        let server = solo.machine.server();
+        server.opened(now);
+        let bytes = hex(&format!("10 80 80 04 {name} {level}"));
+        assert!(!server.refuse_size(&bytes[..10]), "the level is missing");
+        assert!(server.refuse_size(&[&bytes[..], &[0; 10]].concat()));
+        // Later bytes are dropped.
+        solo.feed(&hex("C0 00"));
+        assert_eq!(solo.sent(), hex(answer));
+        assert!(
+            solo.machine
+                .server()
+                .accept(&ConnAck::default(), now)
+                .is_err()
+        );
+    }
+}
+
 /// 3.1.1 [MQTT-3.1.4-5], 5 [MQTT-3.1.4-6]: packets after CONNECT wait for the decision, and are not handled after a refusal.
 #[test]
 fn packets_after_connect_wait_for_the_decision() {

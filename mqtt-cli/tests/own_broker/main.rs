@@ -13,6 +13,7 @@ mod health;
 #[cfg(unix)]
 mod layers;
 mod log;
+mod log_lines;
 #[cfg(unix)]
 mod outputs;
 #[cfg(target_os = "linux")]

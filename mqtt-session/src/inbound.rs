@@ -337,7 +337,7 @@ impl Engine {
     #[inline]
     fn find_received(&self, m: &Memory<'_>, id: u16) -> Option<usize> {
         let entries = self.received(m);
-        let fits = |entry: &ReceiveSlot| entry.is_qos2(id);
+        let fits = |entry: &ReceiveSlot| crate::work::looked(entry).is_qos2(id);
         if FAST {
             if entries.first().is_some_and(fits) {
                 return Some(0);

@@ -25,6 +25,8 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod client;
 #[cfg(feature = "server")]
@@ -73,6 +75,7 @@ mod memory;
 mod supervisor;
 mod time;
 mod tune;
+mod work;
 
 pub use client::Client;
 #[cfg(feature = "by-hand")]

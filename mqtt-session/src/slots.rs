@@ -17,6 +17,7 @@ use crate::event::{Ended, Token};
 use crate::memory::Memory;
 use crate::outgoing::check_size;
 use crate::tune::{FAST, GROWS, KEEPS_QOS_0, LARGE};
+use crate::work::looked;
 
 /// A message or request on its way. Its fields are private; firmware lends an array of slots.
 #[derive(Clone, Copy, Debug)]
@@ -251,7 +252,7 @@ impl Engine {
     #[inline]
     pub(crate) fn find(&self, m: &Memory<'_>, id: u16) -> Option<usize> {
         let slots = self.slots(m);
-        let fits = |slot: &Slot| slot.id() == id && !slot.has_ended();
+        let fits = |slot: &Slot| looked(slot).id() == id && !slot.has_ended();
         if FAST {
             if slots.first().is_some_and(fits) {
                 return Some(0);
@@ -403,7 +404,7 @@ impl Engine {
         let slots = m.slots_mut();
         let (mut end, mut before_cursor) = (0_u16, 0_u16);
         for index in 0..len {
-            let Some(slot) = slots.get(start.wrapping_add(index)).copied() else {
+            let Some(slot) = slots.get(start.wrapping_add(index)).map(looked).copied() else {
                 break;
             };
             if slot.awaits == Awaits::FREE {
@@ -572,14 +573,14 @@ impl Engine {
 fn search(slots: &[Slot], number: u32) -> usize {
     let first = slots.first().map_or(0, |slot| slot.number);
     let distance = number.wrapping_sub(first);
-    slots.partition_point(|slot| slot.number.wrapping_sub(first) < distance)
+    slots.partition_point(|slot| looked(slot).number.wrapping_sub(first) < distance)
 }
 
 /// Returns the index of the slot with an identifier among many slots. Of the numbers that end in the identifier, the last ones
 /// are the most likely.
 #[cold]
 fn find_among_many(slots: &[Slot], id: u16) -> Option<usize> {
-    let fits = |slot: &Slot| slot.id() == id && !slot.has_ended();
+    let fits = |slot: &Slot| looked(slot).id() == id && !slot.has_ended();
     let (first, last) = (slots.first()?.number, slots.last()?.number);
     let span = last.wrapping_sub(first);
     if to_usize(span >> 16) >= slots.len() {

@@ -86,11 +86,12 @@ impl Error for InvalidAnswer {
     }
 }
 
-/// What a server without an answer to CONNECT may be: a server with TLS or WebSocket closes the connection of a plain client.
-const fn question(is_plain: bool) -> &'static str {
-    match is_plain {
-        true => ": is this a port for plain MQTT?",
-        false => "",
+/// What a server without an answer to CONNECT may be: one with TLS or WebSocket closes the connection of a client without it.
+const fn question(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::Mqtt => ": is this a port for plain MQTT?",
+        Scheme::Mqtts => ": is this a port for MQTT over TLS without WebSocket?",
+        _ => "",
     }
 }
 
@@ -99,7 +100,7 @@ const fn question(is_plain: bool) -> &'static str {
 pub(crate) fn unanswered(why: &AgentError, options: &Options) -> Option<io::Error> {
     let error = match why {
         AgentError::EndOfStream => {
-            let question = question(options.scheme == Scheme::Mqtt);
+            let question = question(options.scheme);
             let text = format!("the server closed the connection before CONNACK{question}");
             io::Error::new(io::ErrorKind::UnexpectedEof, text)
         }
@@ -116,12 +117,22 @@ pub(crate) fn unanswered(why: &AgentError, options: &Options) -> Option<io::Erro
     Some(error)
 }
 
-/// Adds what the server may be to the error of a plain connection that the server reset before CONNACK.
+/// Adds what the server may be to the error of a connection that the server reset before CONNACK, or cut without the end of TLS.
 pub(crate) fn reset(error: io::Error, scheme: Scheme) -> io::Error {
+    let question = question(scheme);
+    #[cfg(feature = "tls")]
+    if scheme == Scheme::Mqtts
+        && let Some(of_stage) = error
+            .get_ref()
+            .and_then(|error| error.downcast_ref::<mqtt_transport::Error>())
+        && of_stage.kind() == mqtt_transport::ErrorKind::Truncated
+    {
+        let text = format!("the server closed the connection before CONNACK{question}");
+        return mqtt_transport::Error::new(of_stage.kind(), text).into();
+    }
     if scheme != Scheme::Mqtt || error.kind() != io::ErrorKind::ConnectionReset {
         return error;
     }
-    let question = question(true);
     io::Error::new(error.kind(), format!("{error}{question}"))
 }
 
@@ -184,5 +195,17 @@ mod tests {
         assert_eq!(error.to_string(), "a:1: cut");
         let error = error.downcast::<Error>().unwrap();
         assert_eq!(error.kind(), ErrorKind::Truncated);
+    }
+
+    /// Another server closes a connection without WebSocket, and does not end TLS.
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_cut_before_connack_has_a_likely_cause() {
+        use mqtt_transport::{Error, ErrorKind};
+        let told = |scheme, kind| reset(Error::new(kind, "cut").into(), scheme).to_string();
+        let text = "the server closed the connection before CONNACK: is this a port for MQTT over TLS without WebSocket?";
+        assert_eq!(told(Scheme::Mqtts, ErrorKind::Truncated), text);
+        assert_eq!(told(Scheme::Mqtts, ErrorKind::HandshakeCut), "cut");
+        assert_eq!(told(Scheme::Wss, ErrorKind::Truncated), "cut");
     }
 }

@@ -122,6 +122,8 @@ pub struct Stack {
     plain: Queue,
     /// What removed stages knew of the peer.
     peer: Peer,
+    /// The stage that has ended. Those below it end when they have its outgoing bytes. 0: there is none below it.
+    ended: usize,
 }
 
 impl Stack {
@@ -147,31 +149,36 @@ impl Stack {
     /// Takes all bytes from the transport, and appends their plain bytes to `plain`, including those before an error.
     ///
     /// # Errors
-    /// A stage failed. [`Self::outgoing`] is still to be sent.
+    /// A stage failed. [`Self::outgoing`] is still to be sent: its last bytes, and the end of the stages below it.
     pub fn input(&mut self, wire: &[u8], plain: &mut BytesMut) -> Result<(), Error> {
         let result = self.pass_up(wire, plain);
+        if let Err((lowest, _)) = result {
+            self.ended = lowest;
+        }
         self.pass_down();
-        result
+        result.map_err(|(_, error)| error)
     }
 
-    fn pass_up(&mut self, wire: &[u8], plain: &mut BytesMut) -> Result<(), Error> {
+    /// An error has the index of the lowest stage that failed.
+    fn pass_up(&mut self, wire: &[u8], plain: &mut BytesMut) -> Result<(), (usize, Error)> {
         let Some((top, below)) = self.stages.split_last_mut() else {
             plain.extend_from_slice(wire);
             return Ok(());
         };
+        let top_index = below.len();
         let Some((lowest, between)) = below.split_first_mut() else {
-            return top.input(wire, plain);
+            return top.input(wire, plain).map_err(|error| (0, error));
         };
         // Plain bytes are fewer, so they are not moved when the buffer grows.
         let mut bytes = BytesMut::with_capacity(wire.len());
         // Bytes before an error go up first: if the upper stage fails on them, its error is more precise.
-        let mut result = lowest.input(wire, &mut bytes);
-        for stage in between {
+        let mut result = lowest.input(wire, &mut bytes).map_err(|error| (0, error));
+        for (index, stage) in (1..).zip(between) {
             let mut above = BytesMut::new();
-            result = stage.input(&bytes, &mut above).and(result);
+            result = more_precise(stage.input(&bytes, &mut above), index, result);
             bytes = above;
         }
-        top.input(&bytes, plain).and(result)
+        more_precise(top.input(&bytes, plain), top_index, result)
     }
 
     /// Takes plain bytes to be sent and returns how many: none before [`Self::is_open`], or while too many wait to be sent.
@@ -241,15 +248,14 @@ impl Stack {
         Ok(())
     }
 
-    /// Sends the end of the plain bytes in each protocol that has one. TLS ignores later bytes of the peer; other stages pass
-    /// them.
+    /// Sends the end of the plain bytes in each protocol that has one, behind the outgoing bytes. TLS ignores later bytes of the peer;
+    /// other stages pass them.
     pub fn close(&mut self) {
-        for index in (0..self.stages.len()).rev() {
-            if let Some(stage) = self.stages.get_mut(index) {
-                stage.close();
-            }
-            self.pass_down();
+        if let Some(top) = self.stages.last_mut() {
+            top.close();
         }
+        self.ended = self.stages.len().saturating_sub(1);
+        self.pass_down();
     }
 
     /// Returns whether all handshakes are over.
@@ -291,16 +297,17 @@ impl Stack {
         let _ = self.pass_down_to(&mut Full);
     }
 
-    /// Gives each stage the outgoing bytes of the one above; the lowest one may write its own to `wire`. Removes the lowest stages that
-    /// only pass bytes.
+    /// Gives each stage the outgoing bytes of the one above, and then its end; the lowest one may write its own to `wire`. Removes the
+    /// lowest stages that only pass bytes.
     fn pass_down_to(&mut self, wire: &mut dyn Write) -> io::Result<()> {
         while self.stages.first().is_some_and(|lowest| lowest.is_passed()) {
             let lowest = self.stages.remove(0);
+            self.ended = self.ended.saturating_sub(1);
             self.plain.0.extend_from_slice(lowest.outgoing());
             lowest.describe(&mut self.peer);
         }
-        for upper in (1..self.stages.len()).rev() {
-            let (below, above) = self.stages.split_at_mut(upper);
+        for index in (1..self.stages.len()).rev() {
+            let (below, above) = self.stages.split_at_mut(index);
             // Bytes of a removed stage go first.
             let is_lowest = below.len() == 1 && self.plain.as_slice().is_empty();
             let (Some(lower), Some(upper)) = (below.last_mut(), above.first_mut()) else {
@@ -316,8 +323,25 @@ impl Stack {
                 }
                 upper.sent(n);
             }
+            if index == self.ended && upper.outgoing().is_empty() {
+                lower.close();
+                self.ended = index - 1;
+            }
         }
         Ok(())
+    }
+}
+
+/// Joins the result of a stage with that of the stages below it, whose error is less precise.
+fn more_precise(
+    result: Result<(), Error>,
+    index: usize,
+    below: Result<(), (usize, Error)>,
+) -> Result<(), (usize, Error)> {
+    match (result, below) {
+        (Ok(()), below) => below,
+        (Err(error), Err((lowest, _))) => Err((lowest, error)),
+        (Err(error), Ok(())) => Err((index, error)),
     }
 }
 

@@ -200,9 +200,17 @@ fn a_wrong_protocol_for_a_port_is_reported() {
         8,
         "404",
     );
+    is_told(
+        &[&to("wss")[..], &tls].concat(),
+        1,
+        "before CONNACK: is this a port for MQTT over TLS without WebSocket?",
+    );
     broker
         .process
         .wait_stderr("speaks plain MQTT where TLS is expected");
+    broker
+        .process
+        .wait_stderr("speaks plain MQTT where WebSocket is expected");
     broker
         .process
         .wait_stderr("speaks TLS where plain MQTT is expected");

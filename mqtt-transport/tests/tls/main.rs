@@ -121,6 +121,31 @@ fn a_cut_without_close_notify_is_told() {
     assert!(!link.server.stack.is_ended());
 }
 
+/// A client that reads the end of TLS knows that no byte is missing: the server has refused it.
+#[cfg(feature = "websocket")]
+#[test]
+fn a_stage_above_that_fails_ends_tls() {
+    use mqtt_transport::websocket::{WebSocketServer, WebSocketServerOptions};
+    for (request, answer) in [
+        (&b"\x10\x0c\0\x04MQTT\x04\x02\0\x3c\0\0"[..], ""),
+        (b"GET /mqtt HTTP/1.1\r\n\r\n", "HTTP/1.1 400 Bad Request"),
+    ] {
+        let case = Case::new();
+        let server = TlsServer::new(case.server.clone()).unwrap().stage();
+        let websocket = WebSocketServer::new(WebSocketServerOptions::default());
+        let mut link = case.link();
+        link.server.stack = Stack::new().with(server.unwrap()).with(websocket);
+        link.run();
+        assert_eq!(link.client.stack.output(request), request.len());
+        link.run();
+        assert!(link.server.failed.is_some());
+        let answered = String::from_utf8_lossy(&link.client.plain);
+        assert_eq!(answered.lines().next().unwrap_or_default(), answer);
+        assert!(link.client.stack.is_ended(), "{link:?}");
+        link.client.stack.end_of_file().unwrap();
+    }
+}
+
 #[test]
 fn a_handshake_that_is_cut_at_any_byte_is_told() {
     for case in [

@@ -162,6 +162,62 @@ async fn parts_of_any_length_are_put_together() {
     }
 }
 
+/// A client sends small messages without a pause, each of which is in several reads or a read of its own: a turn ends after a few reads.
+#[tokio::test]
+async fn a_trickle_does_not_keep_a_turn_going() {
+    const MESSAGES: usize = 1_000;
+    let version = Version::V311;
+    let publish = Publish::new(TopicName::from_static("a"), b"0123456789");
+    let message = encode(&Packet::Publish(publish), version);
+    for len in [1, 5, message.len()] {
+        let mut shared = Shared::new(Config::default(), Open, Peers::default());
+        let id = shared.open(Peer::default()).unwrap();
+        let mut link = Link::new(id);
+        let connect = encode(&Packet::Connect(Connect::new(version, "a")), version);
+        let mut wire = Parts {
+            parts: [connect].into(),
+            written: Vec::new(),
+        };
+        let all = message.repeat(MESSAGES);
+        wire.parts.extend(all.chunks(len).map(<[u8]>::to_vec));
+        loop {
+            let before = wire.parts.len();
+            let result = link.serve(&mut shared, &mut wire, READ);
+            let reads = before - wire.parts.len();
+            assert!(reads <= 4, "{reads} reads of {len} bytes in one turn");
+            if result != ServeResult::HasMore {
+                break;
+            }
+        }
+        let now = shared.now();
+        let received = shared.broker.statistics(now).publish_received;
+        assert_eq!(received, MESSAGES as u64);
+    }
+}
+
+/// A client need not wait for CONNACK. Of a large message behind its CONNECT little is read before the decision, and all of it after.
+#[tokio::test]
+async fn a_large_message_behind_connect_is_read_after_the_decision() {
+    let version = Version::V311;
+    let mut shared = Shared::new(Config::default(), Undecided, Peers::default());
+    let id = shared.open(Peer::default()).unwrap();
+    let mut link = Link::new(id);
+    let mut input = encode(&Packet::Connect(Connect::new(version, "a")), version);
+    let publish = Publish::new(TopicName::from_static("a"), &[0; 100_000]);
+    input.extend(encode(&Packet::Publish(publish), version));
+    let mut wire = Input(input);
+    for _ in 0..100 {
+        link.serve(&mut shared, &mut wire, READ);
+    }
+    assert!(link.rest.len() <= 4 << 10, "{}", link.rest.len());
+    let now = shared.now();
+    shared.broker.decide(id, Verdict::Accept, now);
+    for _ in 0..100 {
+        link.serve(&mut shared, &mut wire, READ);
+    }
+    assert_eq!(shared.broker.statistics(now).publish_received, 1);
+}
+
 #[tokio::test]
 async fn a_few_kilobytes_are_read_before_a_client_is_accepted() {
     let mut shared = Shared::new(Config::default(), Undecided, Peers::default());

@@ -139,6 +139,14 @@ fn write_as(file: &mut File, old: Option<&std::fs::Metadata>, text: &str) -> io:
 mod tests {
     use super::*;
 
+    /// Makes an empty folder for a test.
+    #[cfg(unix)]
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
     const CHEAP: fn() -> Cost = || Cost {
         memory_kib: 8,
         iterations: 1,
@@ -166,8 +174,7 @@ mod tests {
     #[test]
     fn a_changed_file_keeps_its_mode_and_no_link_is_followed() {
         use std::os::unix::fs::{PermissionsExt as _, symlink};
-        let folder = std::env::temp_dir().join(format!("user-file-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = folder("user-file");
         let (users, link) = (folder.join("users"), folder.join("link"));
         let mode = || users.metadata().unwrap().permissions().mode() & 0o777;
         set_password(&users, "pump", "secret", CHEAP()).unwrap();
@@ -202,6 +209,42 @@ mod tests {
         // The folder has the link, its target and the file of the test, and no other file.
         std::fs::remove_file(&beside).unwrap_or_default();
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// Only the system's administrator can give a file to another user.
+    #[cfg(unix)]
+    #[test]
+    fn a_changed_file_keeps_its_owner_and_group() {
+        use std::os::unix::fs::{MetadataExt as _, chown, symlink};
+        let folder = folder("user-owner");
+        let (users, link) = (folder.join("users"), folder.join("link"));
+        create(&users, "pump", "secret", CHEAP()).unwrap();
+        symlink(&users, &link).unwrap();
+        if let Err(error) = chown(&users, Some(12_345), Some(23_456)) {
+            let not = "a_changed_file_keeps_its_owner_and_group: not tested, a file cannot be given to another user";
+            // The test harness does not hide this line.
+            let _ = writeln!(io::stderr(), "{not}: {error}");
+            std::fs::remove_dir_all(&folder).unwrap();
+            return;
+        }
+        type Change = fn(&Path) -> Result<(), Error>;
+        let changes: [Change; 3] = [
+            |path| set_password(path, "valve", "other", CHEAP()),
+            |path| remove(path, "valve"),
+            |path| create(path, "pump", "secret", CHEAP()),
+        ];
+        for change in changes {
+            let text = std::fs::read_to_string(&users).unwrap();
+            let refused = change(&link).unwrap_err();
+            assert!(matches!(refused, Error::File { .. }), "{refused}");
+            assert_eq!(std::fs::read_to_string(&users).unwrap(), text);
+            change(&users).unwrap();
+            assert_ne!(std::fs::read_to_string(&users).unwrap(), text);
+            let now = users.metadata().unwrap();
+            assert_eq!((now.uid(), now.gid()), (12_345, 23_456));
+            assert_eq!(now.mode() & 0o777, 0o600);
+        }
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

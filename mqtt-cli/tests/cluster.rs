@@ -4,6 +4,10 @@
 #![cfg(feature = "nats")]
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::spawn;
 
 use mqtt_testing::peers::{NatsServers, free_port};
 use mqtt_testing::process::{Ended, Process, run, words};
@@ -123,6 +127,120 @@ fn a_frozen_broker_ends_when_it_finds_that_another_one_serves() {
     let last = ended.stderr.lines().last().unwrap_or_default();
     let why = "mqtt: the store failed: another process owns the store now: two";
     assert!(last.starts_with(why), "{}", ended.stderr);
+}
+
+/// A network between a broker and its server that can be cut: bytes then wait, as in a partition, and no connection ends.
+struct Network {
+    url: String,
+    is_cut: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Network {
+    fn to(servers: &NatsServers) -> Self {
+        let server = servers.url().replace("nats://", "");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("nats://{}", listener.local_addr().expect("an address"));
+        let is_cut = Arc::default();
+        let network = Self {
+            url,
+            is_cut: Arc::clone(&is_cut),
+        };
+        spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let far = TcpStream::connect(&server).expect("the server listens");
+                let back = (far.try_clone(), near.try_clone());
+                let gate = Arc::clone(&is_cut);
+                spawn(move || carry(&near, &far, &gate));
+                if let (Ok(far), Ok(near)) = back {
+                    let gate = Arc::clone(&is_cut);
+                    spawn(move || carry(&far, &near, &gate));
+                }
+            }
+        });
+        network
+    }
+
+    fn cut(&self, is_cut: bool) {
+        *self.is_cut.0.lock().expect("no panic") = is_cut;
+        self.is_cut.1.notify_all();
+    }
+}
+
+fn carry(mut from: &TcpStream, mut to: &TcpStream, gate: &(Mutex<bool>, Condvar)) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(len @ 1..) = from.read(&mut buffer) {
+        let is_cut = gate.0.lock().expect("no panic");
+        drop(gate.1.wait_while(is_cut, |is_cut| *is_cut));
+        if to.write_all(&buffer[..len]).is_err() {
+            break;
+        }
+    }
+    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+}
+
+/// An owner that does not reach its server for longer than its lease acknowledges nothing, and ends when it finds that another one
+/// serves. What it acknowledged before is there.
+#[test]
+fn a_partitioned_broker_acknowledges_nothing_and_ends() {
+    let servers = NatsServers::start(1, "");
+    let network = Network::to(&servers);
+    let port = free_port().to_string();
+    let (bind, one) = (
+        format!("127.0.0.1:{port}"),
+        "--engine-replicas 1 --engine-lease 2",
+    );
+    let own = format!(
+        "broker --bind {bind} --engine {} --node one {one}",
+        network.url
+    );
+    let parted = Process::start(MQTT, &words(&own));
+    parted.wait_stderr("listening");
+    let kept = client("pub -t kept -r -q 1 -m before", &port);
+    assert_eq!(kept.code, Some(0), "{}", kept.stderr);
+    let second = free_port().to_string();
+    let other = broker(&servers, "two", &second, one);
+    other.wait_stderr("in reserve: one is the owner");
+    network.cut(true);
+    let to = format!("pub -t kept -r -q 1 -m parted -d -h 127.0.0.1 -p {port} --patience 1");
+    let publisher = Process::start(MQTT, &words(&to));
+    publisher.wait_stderr("sending PUBLISH");
+    other.wait_stderr("listening");
+    let kept = client("sub -t kept -C 1", &second);
+    assert_eq!(kept.stdout, "before\n", "{}", kept.stderr);
+    network.cut(false);
+    let ended = parted.end();
+    assert_eq!(ended.code, Some(75), "{}", ended.stderr);
+    let refused = publisher.end();
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("PUBACK"), "{}", refused.stderr);
+}
+
+/// One server of three is not a majority: the broker serves QoS 0, and acknowledges when a second server is there.
+#[test]
+fn nothing_is_acknowledged_while_two_of_three_servers_are_away() {
+    let mut servers = NatsServers::start(3, "");
+    let port = free_port().to_string();
+    let broker = broker(&servers, "one", &port, "");
+    broker.wait_stderr("listening");
+    let first = client("pub -t kept -r -q 1 -m first", &port);
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    let to =
+        |command: &str| Process::start(MQTT, &words(&format!("{command} -h 127.0.0.1 -p {port}")));
+    let reader = to("sub -t n -C 1 -d");
+    reader.wait_stderr("receiving SUBACK");
+    servers.kill(0);
+    servers.kill(1);
+    let publisher = to("pub -t kept -r -q 1 -m second -d");
+    publisher.wait_stderr("sending PUBLISH");
+    let sent = client("pub -t n -m 0", &port);
+    assert_eq!((sent.code, reader.end().stdout.as_str()), (Some(0), "0\n"));
+    assert!(!publisher.has_complained("PUBACK"));
+    servers.restart(1);
+    let ended = publisher.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let kept = client("sub -t kept -C 1", &port);
+    assert_eq!(kept.stdout, "second\n", "{}", kept.stderr);
+    drop(broker);
 }
 
 /// A broker that is asked to end gives its journal away: the next one does not wait for the end of the lease.

@@ -190,6 +190,12 @@ impl Process {
         printed.contains(text)
     }
 
+    /// Returns whether it has printed `text` on standard error by now.
+    #[must_use]
+    pub fn has_complained(&self, text: &str) -> bool {
+        self.stderr.wait(|_| true).contains(text)
+    }
+
     /// Waits until it has ended.
     ///
     /// # Panics

@@ -370,6 +370,9 @@ impl Link {
     /// Passes the read bytes to the broker, if the last call left none.
     fn take<H: Hooks>(&mut self, shared: &mut Shared<H>, bytes: &[u8]) {
         let is_new = !shared.broker.is_accepted(self.id);
+        if is_new && !shared.is_within_address(self.id) {
+            return;
+        }
         if is_new && self.belongs_elsewhere(shared, bytes) {
             self.rest.extend_from_slice(bytes);
             return;

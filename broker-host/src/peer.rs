@@ -17,7 +17,7 @@ pub struct Peer {
     /// The user that its certificate names, if the listener takes the user from certificates. It replaces the user name of
     /// CONNECT.
     pub user: Option<Arc<str>>,
-    /// A number for its address in the limits for one address; 0 if it is not limited.
+    /// A number for its address in the limits for one address; 0 if it is not limited. Behind a proxy it is known with the address.
     pub(crate) source: u64,
     /// Whether the log has the reason why the connection ended, below MQTT.
     pub(crate) is_told: bool,
@@ -70,6 +70,14 @@ impl Peers {
         match self.places().get(id.index()) {
             Some(Some((whose, peer))) if *whose == id => Some(peer.clone()),
             _ => None,
+        }
+    }
+
+    /// Returns the number of the address of a connection.
+    pub(crate) fn source(&self, id: ConnectionId) -> u64 {
+        match self.places().get(id.index()) {
+            Some(Some((whose, peer))) if *whose == id => peer.source,
+            _ => 0,
         }
     }
 

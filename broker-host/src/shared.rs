@@ -141,7 +141,7 @@ impl<H: Hooks> Shared<H> {
 
     /// Adds a connection, unless there are too many.
     pub(crate) fn open(&mut self, peer: Peer) -> Option<ConnectionId> {
-        let elsewhere = self.elsewhere(&peer);
+        let elsewhere = self.elsewhere(peer.source);
         self.open_beside(peer, elsewhere)
     }
 
@@ -154,6 +154,20 @@ impl<H: Hooks> Shared<H> {
             member.closed(source);
         }
         id
+    }
+
+    /// Counts a connection for the address that its proxy has sent, before the broker gets its first bytes. Returns `false` if the address
+    /// has too many: the broker ends this one.
+    pub(crate) fn is_within_address(&mut self, id: ConnectionId) -> bool {
+        let source = self.peers.source(id);
+        let (elsewhere, now) = (self.elsewhere(source), self.now());
+        let counted = self.broker.set_source(id, source, elsewhere, now);
+        #[cfg(feature = "files")]
+        if let (Err(error), Some(peer)) = (&counted, self.peers.get(id)) {
+            self.log_full(&peer, Some(error));
+            self.peers.set_told(id, true);
+        }
+        counted.is_ok()
     }
 
     fn open_beside(&mut self, peer: Peer, elsewhere: Elsewhere) -> Option<ConnectionId> {
@@ -171,13 +185,13 @@ impl<H: Hooks> Shared<H> {
     }
 
     #[cfg(unix)]
-    fn elsewhere(&self, peer: &Peer) -> Elsewhere {
+    fn elsewhere(&self, source: u64) -> Elsewhere {
         let member = self.member.as_ref();
-        member.map_or_else(Elsewhere::default, |own| own.elsewhere(peer.source))
+        member.map_or_else(Elsewhere::default, |own| own.elsewhere(source))
     }
 
     #[cfg(not(unix))]
-    fn elsewhere(&self, _: &Peer) -> Elsewhere {
+    fn elsewhere(&self, _: u64) -> Elsewhere {
         Elsewhere::default()
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::layers::Layers;
 use crate::link::Wire;
-use crate::peer::{Peer, Peers};
+use crate::peer::{Peer, Peers, source};
 
 /// How many reads of one turn may yield no bytes for the broker, such as those of a handshake.
 const FRUITLESS: usize = 4;
@@ -111,7 +111,10 @@ impl Staged {
         if !self.is_open && self.stack.is_open() {
             let told = self.stack.peer();
             self.peer.user = self.layers.user(&told)?;
-            self.peer.address = told.address.or(self.peer.address);
+            if let Some(address) = told.address {
+                self.peer.address = Some(address);
+                self.peer.source = source(address.ip());
+            }
             self.peer.layers = Some(Arc::new(told));
             self.is_open = true;
             self.permit = None;

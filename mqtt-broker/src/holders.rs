@@ -168,6 +168,40 @@ impl<H: Hooks> Broker<H> {
         Ok(self.add_connection(source, now))
     }
 
+    /// Sets the number of the address of a connection without an accepted CONNECT: a proxy sends the address of its client after the
+    /// host has opened the connection. See [`Self::open_beside`].
+    ///
+    /// # Errors
+    /// There are too many connections from this address, and the broker ends this one.
+    pub fn set_source(
+        &mut self,
+        id: ConnectionId,
+        source: u64,
+        elsewhere: Elsewhere,
+        now: Instant,
+    ) -> Result<(), TooManyConnections> {
+        let Some(connection) = self.connection(id) else {
+            return Ok(());
+        };
+        let before = connection.source;
+        if before == source || connection.pending.is_none() {
+            return Ok(());
+        }
+        self.was_accepted_or_ended(id.index);
+        self.connections_by_address.let_go(before);
+        let limit = self.config.connections_per_address;
+        let held = self.connections_by_address.held(source);
+        self.hold_connection(id.index, source);
+        if source == 0 || held.saturating_add(elsewhere.of_address) < limit {
+            return Ok(());
+        }
+        self.begin();
+        self.end(id.index, Ending::ByBroker(ReasonCode::QuotaExceeded), now);
+        self.mark_ready(id.index);
+        self.settle();
+        Err(TooManyConnections { limit })
+    }
+
     /// Returns whether the connection was ended to make room for another one: close the transport without writing, and call
     /// [`Self::closed`].
     #[must_use]

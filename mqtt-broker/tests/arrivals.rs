@@ -178,6 +178,33 @@ fn connections_of_other_shards_count_for_the_limits() {
     assert!(broker.was_closed_for_room(first));
 }
 
+/// A proxy sends the address of its client after the connection is open.
+#[test]
+fn an_address_that_is_known_later_is_limited() {
+    let mut broker = shard(0, |config| config.connections_per_address = 1);
+    let [first, second, third] = [0; 3].map(|source| broker.open_from(source, NOW).unwrap());
+    let none = Elsewhere::default();
+    for source in [7, 7] {
+        broker.set_source(first, source, none, NOW).unwrap();
+    }
+    let refused = broker.set_source(second, 7, none, NOW).unwrap_err();
+    assert_eq!((refused.limit, broker.is_closing(second)), (1, true));
+    broker.closed(second, NOW);
+    assert!(broker.open_from(7, NOW).is_err());
+    broker.closed(first, NOW);
+    let one = Elsewhere {
+        connections: 1,
+        of_address: 1,
+    };
+    assert!(broker.set_source(third, 7, one, NOW).is_err());
+    broker.closed(third, NOW);
+    let fourth = broker.open_from(0, NOW).unwrap();
+    broker.set_source(fourth, 7, none, NOW).unwrap();
+    let connect = Packet::Connect(Connect::new(Version::V5, "a"));
+    broker.receive(fourth, &encode(&connect, Version::V5), NOW);
+    assert!(broker.is_accepted(fourth));
+}
+
 #[test]
 fn shards_divide_what_all_clients_have_together() {
     let mut whole = Config::default();

@@ -333,3 +333,29 @@ async fn hooks_see_who_is_behind_proxies_and_certificates() {
     };
     host.run(listeners, story).await;
 }
+
+#[tokio::test]
+async fn limits_are_those_of_the_address_behind_a_proxy() {
+    let authority = Authority::new("an authority");
+    let listeners = behind_proxies(&authority);
+    let address = listeners[2].address().unwrap();
+    let (control, commands) = control();
+    let seen = Rc::default();
+    let hooks = Watching { control, seen };
+    let mut config = Config::default();
+    config.statistics_interval = 0;
+    config.connections_per_address = 1;
+    let host = Host::new(config, hooks, commands);
+    let story = async {
+        let mut clients = Vec::new();
+        for (client_id, from) in [("a", "192.0.2.1"), ("b", "192.0.2.2")] {
+            let mut client = Client::tcp(address, client::forwarded(from)).await;
+            client.connect(Version::V5, client_id).await;
+            clients.push(client);
+        }
+        let mut client = Client::tcp(address, client::forwarded("192.0.2.1")).await;
+        let connect = Connect::new(Version::V5, "c");
+        client.try_connect(&connect).await.unwrap_err();
+    };
+    host.run(listeners, story).await;
+}

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,13 @@ use mqtt_broker::{Config, Hooks};
 use mqtt_store::{OpenError, Store};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::LocalSet;
 use tokio::time::timeout;
 
 use crate::control::{Commands, obey};
 use crate::descriptors;
 use crate::listener::{Listener, accept};
+use crate::panics::Panics;
 use crate::peer::Peer;
 #[cfg(any(unix, feature = "files"))]
 use crate::shards::Seat;
@@ -154,6 +156,10 @@ impl<H: Hooks + 'static> Host<H> {
     /// and waits until they are closed, for at most half a second. A host runs once. A failed store stops it as well: see
     /// [`Self::close`].
     ///
+    /// # Panics
+    /// A task of the host panicked, by a defect of this library or of `H`. No task continues, and connected clients of MQTT 5 get DISCONNECT
+    /// with 0x83 where that is possible.
+    ///
     /// The future is not `Send`: run it by `block_on` of a current-thread runtime, or spawn it on a `LocalSet`.
     pub async fn run(
         &self,
@@ -165,22 +171,33 @@ impl<H: Hooks + 'static> Host<H> {
         let local = LocalSet::new();
         local
             .run_until(async {
-                spawn_local(sockets::serve(Rc::clone(shared)));
+                let panics = Rc::new(Panics::default());
+                panics.spawn(sockets::serve(Rc::clone(shared)));
                 #[cfg(unix)]
                 if let Some(seat) = self.seat.take() {
-                    seat.start(shared);
+                    seat.start(shared, &panics);
                 }
                 for listener in listeners {
-                    spawn_local(accept(Rc::clone(shared), listener.into()));
+                    panics.spawn(accept(Rc::clone(shared), listener.into()));
                 }
                 if let Some(commands) = commands {
-                    spawn_local(obey(Rc::clone(shared), commands));
+                    panics.spawn(obey(Rc::clone(shared), commands));
                 }
-                spawn_local(tick(Rc::clone(shared)));
-                self.run_store(stop).await;
-                shared.borrow_mut().shut_down();
-                let all_closed = poll_fn(|cx| shared.borrow_mut().poll_all_closed(cx));
-                let _ = timeout(GOODBYE, all_closed).await;
+                panics.spawn(tick(Rc::clone(shared)));
+                let work = async {
+                    self.run_store(stop, &panics).await;
+                    shared.borrow_mut().shut_down();
+                    let all_closed = poll_fn(|cx| shared.borrow_mut().poll_all_closed(cx));
+                    let _ = timeout(GOODBYE, all_closed).await;
+                };
+                tokio::select! {
+                    biased;
+                    payload = panics.first() => {
+                        shared.borrow_mut().say_goodbye();
+                        resume_unwind(payload);
+                    }
+                    () = work => {}
+                }
             })
             .await;
     }
@@ -201,7 +218,7 @@ impl<H: Hooks + 'static> Host<H> {
 
     /// Runs the store until `stop` is ready or the store fails.
     #[cfg(feature = "store")]
-    async fn run_store(&self, stop: impl Future<Output = ()>) {
+    async fn run_store(&self, stop: impl Future<Output = ()>, panics: &Rc<Panics>) {
         let ended = {
             let shared = self.shared.borrow();
             shared.storage.as_ref().map(|s| Rc::clone(&s.ended))
@@ -209,7 +226,7 @@ impl<H: Hooks + 'static> Host<H> {
         let Some(ended) = ended else {
             return stop.await;
         };
-        spawn_local(storage::watch(Rc::clone(&self.shared)));
+        panics.spawn(storage::watch(Rc::clone(&self.shared)));
         tokio::select! {
             () = stop => {}
             () = ended.notified() => {}
@@ -217,7 +234,7 @@ impl<H: Hooks + 'static> Host<H> {
     }
 
     #[cfg(not(feature = "store"))]
-    async fn run_store(&self, stop: impl Future<Output = ()>) {
+    async fn run_store(&self, stop: impl Future<Output = ()>, _: &Rc<Panics>) {
         stop.await;
     }
 }

@@ -11,6 +11,7 @@ mod link;
 mod listener;
 #[cfg(any(feature = "proxy", feature = "websocket"))]
 mod network;
+mod panics;
 mod peer;
 #[cfg(any(unix, feature = "files"))]
 mod priority;

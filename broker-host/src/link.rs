@@ -71,6 +71,12 @@ pub(crate) trait Wire {
         Poll::Ready(Ok(()))
     }
 
+    /// Writes the last bytes as far as possible at once, and ends the stream of written bytes.
+    fn write_last(&mut self, bytes: &[u8]) {
+        let _ = self.write(bytes).is_ready() && self.flush().is_ready();
+        let _ = self.shut_down();
+    }
+
     /// Reads bytes that are discarded.
     fn discard(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
         self.read(space)

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use mqtt_broker::{ConnectionId, Hooks};
 
 use crate::listener::Accepted;
-use crate::peer::Peer;
+use crate::peer::{Peer, Peers};
 use crate::shared::Shared;
 use crate::staged::Staged;
 use crate::task::spawn_accepted;
@@ -16,6 +16,8 @@ pub(crate) struct Sockets;
 
 impl Sockets {
     pub(crate) fn is_ready(&mut self, _: ConnectionId) {}
+
+    pub(crate) fn write_last(&mut self, _: &[u8], _: &Peers, _: impl Fn(ConnectionId) -> bool) {}
 }
 
 pub(crate) fn accepted<H: Hooks + 'static>(

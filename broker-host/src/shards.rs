@@ -17,9 +17,9 @@ use mqtt_transport::bytes::BytesMut;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::spawn_local;
 use tokio::time::sleep;
 
+use crate::panics::Panics;
 use crate::peer::Peer;
 use crate::shared::Shared;
 use crate::sockets;
@@ -238,12 +238,16 @@ impl Seat {
     }
 
     /// Opens the links, and takes the connections of this shard, by tasks of the present `LocalSet`.
-    pub(crate) fn start<H: Hooks + 'static>(self, shared: &Rc<RefCell<Shared<H>>>) {
+    pub(crate) fn start<H: Hooks + 'static>(
+        self,
+        shared: &Rc<RefCell<Shared<H>>>,
+        panics: &Rc<Panics>,
+    ) {
         for (to, end) in self.links {
-            spawn_local(link(Rc::clone(shared), to, end));
+            panics.spawn(link(Rc::clone(shared), to, end));
         }
         let (shared, mut arrivals) = (Rc::clone(shared), self.arrivals);
-        spawn_local(async move {
+        panics.spawn(async move {
             while let Some(moved) = arrivals.recv().await {
                 sockets::arrived(&shared, moved);
             }

@@ -16,9 +16,9 @@ use mqtt_broker::{ConnectionId, Hooks};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::link::{LINGER, Link, READ, ServeResult};
+use crate::link::{LINGER, Link, READ, ServeResult, Wire};
 use crate::listener::Accepted;
-use crate::peer::Peer;
+use crate::peer::{Peer, Peers};
 use crate::shaking::{Shaker, Step};
 use crate::shards::Moved;
 use crate::shared::{Shared, wake_after_poll};
@@ -101,6 +101,23 @@ impl Sockets {
         self.ready.push(id);
         if let Some(waker) = self.waker.take() {
             wake_after_poll(&mut Context::from_waker(&waker));
+        }
+    }
+
+    /// Writes these bytes to the connections that take them, and ends their streams, without the broker.
+    pub(crate) fn write_last(
+        &mut self,
+        bytes: &[u8],
+        peers: &Peers,
+        takes: impl Fn(ConnectionId) -> bool,
+    ) {
+        let sockets = self.places.iter_mut().flatten();
+        for socket in sockets.filter(|socket| takes(socket.link.id)) {
+            let (id, stream) = (socket.link.id, &mut socket.stream);
+            match &mut socket.staged {
+                Some(staged) => staged.over(stream, id, peers).write_last(bytes),
+                None => stream.write_last(bytes),
+            }
         }
     }
 

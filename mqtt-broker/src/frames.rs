@@ -1,6 +1,8 @@
 //! Counts the packets in a stream of bytes that comes in pieces of any length, by their fixed headers.
 
-use crate::broker::usize_of;
+use crate::broker::{Broker, usize_of};
+use crate::connection::ConnectionId;
+use crate::hooks::Hooks;
 
 /// Where the stream is within its packet.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +23,25 @@ impl Default for Frames {
     }
 }
 
+impl<H: Hooks> Broker<H> {
+    /// Returns whether the client of a connection uses MQTT 5 and is connected, and its transport took only whole packets: it understands a
+    /// DISCONNECT that the host writes without this broker, after a defect.
+    #[must_use]
+    pub fn takes_disconnect(&self, id: ConnectionId) -> bool {
+        self.connection(id).is_some_and(|connection| {
+            connection.session.is_some()
+                && connection.server.version().is_v5()
+                && connection.frames.is_between()
+        })
+    }
+}
+
 impl Frames {
+    /// Returns whether the stream ends with a whole packet.
+    const fn is_between(self) -> bool {
+        matches!(self.0, Place::Body(0))
+    }
+
     /// Takes the next bytes of the stream. Returns how many packets begin in them.
     pub(crate) fn count(&mut self, mut bytes: &[u8]) -> u64 {
         let mut begun = 0_u64;

@@ -501,6 +501,31 @@ fn a_host_that_writes_later_is_not_told_of_each_message() {
     assert_eq!(times_ready(&mut watched), 1, "after a write");
 }
 
+/// A host may write DISCONNECT itself between two packets for a connected client of MQTT 5, and not within one.
+#[test]
+fn a_host_may_say_goodbye_between_packets() {
+    let mut watched = Watched::new(|_| {});
+    let new = watched.broker.open(NOW).unwrap();
+    assert!(!watched.broker.takes_disconnect(new));
+    let old = watched.broker.open(NOW).unwrap();
+    let connect = Packet::Connect(Connect::new(Version::V311, "old"));
+    watched.give(old, &encode(&connect, Version::V311));
+    watched.drop_all(old);
+    assert!(!watched.broker.takes_disconnect(old));
+    let (from, to) = (watched.join("from"), watched.join("to"));
+    watched.subscribe(to, ["a"].into_iter());
+    watched.hear(to);
+    assert!(watched.broker.takes_disconnect(to));
+    watched.say(from, &publish("a", "message"));
+    let len = watched.broker.outgoing(to).len();
+    for left in (0..len).rev() {
+        watched.broker.sent(to, 1, NOW);
+        assert_eq!(watched.broker.takes_disconnect(to), left == 0, "{left}");
+    }
+    watched.broker.closed(to, NOW);
+    assert!(!watched.broker.takes_disconnect(to));
+}
+
 /// The buffers of 100 clients that do not read grow at the same message, but not in the same call.
 #[test]
 fn buffers_grow_in_portions() {

@@ -81,16 +81,20 @@ impl Broker {
             let early = poll_fn(|cx| Poll::Ready(interrupted.as_mut().poll(cx))).await;
             notify("READY=1\nSTATUS=serves");
             if early.is_pending() {
-                interrupted.await;
+                tokio::select! {
+                    () = interrupted => {}
+                    () = log.panicked() => {}
+                }
             }
             notify("STOPPING=1");
         };
-        tokio::select! {
-            ended = broker.run(stop) => Ok(ended?),
+        let ended = tokio::select! {
+            ended = broker.run(stop) => ended.map_err(Failure::from),
             () = reload => Ok(()),
             () = health => Ok(()),
             () = web => Ok(()),
-        }
+        };
+        log.defect().map_or(ended, Err)
     }
 
     /// Returns the options, with those of the configuration file for missing ones.

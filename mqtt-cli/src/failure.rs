@@ -23,6 +23,9 @@ pub(crate) const TIMED_OUT: u8 = 27;
 /// The exit code of a broker from which another process has taken over.
 const SUPERSEDED: u8 = 75;
 
+/// The exit code after a panic: that of a panic of the first thread.
+pub(crate) const PANICKED: u8 = 101;
+
 /// The exit code for a failure of TLS or WebSocket, which mosquitto's programs use for TLS.
 const LAYERS: u8 = 8;
 
@@ -43,6 +46,14 @@ pub(crate) fn fail(message: impl fmt::Display) -> Failure {
     Failure {
         code: 1,
         message: message.to_string(),
+    }
+}
+
+/// Makes the error of a process in which a thread or task has panicked.
+pub(crate) fn defect() -> Failure {
+    Failure {
+        code: PANICKED,
+        ..fail("a defect of this program ended it")
     }
 }
 

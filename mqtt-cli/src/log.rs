@@ -3,17 +3,18 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
-use crate::failure::{Failure, fail};
+use crate::failure::{Failure, PANICKED, defect, fail};
 
 /// The default level.
 const DEFAULT_LEVEL: &str = "info";
@@ -21,12 +22,22 @@ const DEFAULT_LEVEL: &str = "info";
 const WAITING: usize = 1_024;
 /// How long the program waits at its end for the last lines.
 const FINISH_TIME: Duration = Duration::from_millis(500);
+/// How long the broker has after a panic to tell its clients.
+const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
 /// The log of this process.
 #[derive(Debug)]
 pub(crate) struct Log {
     level: reload::Handle<LevelFilter, Registry>,
     lines: Lines,
+    panicked: Arc<Panicked>,
+}
+
+/// Whether a thread or task has panicked.
+#[derive(Debug, Default)]
+struct Panicked {
+    happened: AtomicBool,
+    told: Notify,
 }
 
 impl Log {
@@ -50,11 +61,24 @@ impl Log {
             .with(filter)
             .with(layer)
             .init();
-        exit_on_panic(lines.clone());
+        let panicked = Arc::default();
+        exit_on_panic(lines.clone(), Arc::clone(&panicked));
         Ok(Self {
             level: handle,
             lines,
+            panicked,
         })
+    }
+
+    /// Waits until a thread or task has panicked.
+    pub(crate) async fn panicked(&self) {
+        self.panicked.told.notified().await;
+    }
+
+    /// Returns the failure of a process in which a thread or task has panicked.
+    pub(crate) fn defect(&self) -> Option<Failure> {
+        let happened = self.panicked.happened.load(Ordering::Relaxed);
+        happened.then(defect)
     }
 
     /// Changes the level.
@@ -79,12 +103,23 @@ pub(crate) fn level(name: Option<&str>) -> Result<Level, Failure> {
     })
 }
 
-/// Ends the process after a panic, so that a supervisor restarts it, instead of continuing without the task.
-fn exit_on_panic(lines: Lines) {
+/// Ends the process after a panic, so that a supervisor restarts it, instead of continuing without the task. The broker has
+/// [`GOODBYE_TIME`] to end its connections.
+fn exit_on_panic(lines: Lines, panicked: Arc<Panicked>) {
+    let exit = || std::process::exit(PANICKED.into());
     std::panic::set_hook(Box::new(move |panic| {
         tracing::error!(why = ?panic.to_string(), "a defect of this program ends it");
         lines.finish();
-        std::process::exit(101);
+        panicked.happened.store(true, Ordering::Relaxed);
+        panicked.told.notify_one();
+        let thread = std::thread::Builder::new().name("end".to_owned());
+        let ends = thread.spawn(move || {
+            std::thread::sleep(GOODBYE_TIME);
+            exit()
+        });
+        if ends.is_err() {
+            exit();
+        }
     }));
 }
 
@@ -222,28 +257,54 @@ mod tests {
         assert_eq!(lines.lost.load(Ordering::Relaxed), 3);
     }
 
-    /// A task of the broker that fails ends the process, which a supervisor then restarts.
-    #[test]
-    fn a_panic_in_a_task_ends_the_process_with_101() {
-        const INNER: &str = "MQTT_TEST_PANIC";
-        const NAME: &str = "log::tests::a_panic_in_a_task_ends_the_process_with_101";
-        if std::env::var_os(INNER).is_some() {
-            let _log = Log::start(None, None).unwrap();
-            let runtime = tokio::runtime::Builder::new_current_thread().build();
-            let failing = tokio::task::LocalSet::new();
-            failing.spawn_local(async { panic!("the reason\nin two lines") });
-            failing.spawn_local(std::future::pending::<()>());
-            runtime.unwrap().block_on(failing);
-        }
+    /// Calls a test of this module in a process of its own, which panics in a way. Returns the exit code, and checks the log.
+    fn code_after(name: &str, way: &str) -> Option<i32> {
         let ended = std::process::Command::new(std::env::current_exe().unwrap())
-            .args([NAME, "--exact", "--nocapture"])
-            .env(INNER, "")
+            .args([&format!("log::tests::{name}"), "--exact", "--nocapture"])
+            .env(INNER, way)
             .output()
             .unwrap();
         let log = String::from_utf8_lossy(&ended.stderr);
-        assert_eq!(ended.status.code(), Some(101), "{log}");
         let mut lines = log.lines();
         let told = lines.any(|line| line.contains("ERROR") && line.contains("the reason\\nin two"));
         assert!(told, "{log}");
+        ended.status.code()
+    }
+
+    const INNER: &str = "MQTT_TEST_PANIC";
+
+    fn runtime() -> tokio::runtime::Runtime {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.build().unwrap()
+    }
+
+    /// A task that fails ends the process, which a supervisor then restarts.
+    #[test]
+    fn a_panic_in_a_task_ends_the_process_with_101() {
+        if std::env::var_os(INNER).is_some() {
+            let _log = Log::start(None, None).unwrap();
+            let failing = tokio::task::LocalSet::new();
+            failing.spawn_local(async { panic!("the reason\nin two lines") });
+            failing.spawn_local(std::future::pending::<()>());
+            runtime().block_on(failing);
+        }
+        let code = code_after("a_panic_in_a_task_ends_the_process_with_101", "task");
+        assert_eq!(code, Some(101));
+    }
+
+    /// A thread that fails ends the process with the same code, after the broker was told to end.
+    #[test]
+    fn a_panic_in_a_thread_is_told_to_the_broker() {
+        if std::env::var_os(INNER).is_some() {
+            let log = Log::start(None, None).unwrap();
+            assert!(log.defect().is_none());
+            std::thread::spawn(|| panic!("the reason\nin two lines"));
+            runtime().block_on(log.panicked());
+            let code = log.defect().map_or(0, |failure| failure.code);
+            // The process has a second for it.
+            std::process::exit(i32::from(code) + 1);
+        }
+        let code = code_after("a_panic_in_a_thread_is_told_to_the_broker", "thread");
+        assert_eq!(code, Some(102));
     }
 }

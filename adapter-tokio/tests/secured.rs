@@ -99,21 +99,6 @@ fn a_failed_handshake_is_reported_in_one_line() {
 }
 
 #[test]
-fn a_handshake_without_an_answer_times_out() {
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = silent.local_addr().unwrap().port();
-    let mut options = Options::new("localhost", port);
-    options.scheme = Scheme::Mqtts;
-    options.dial_timeout = Duration::from_millis(50);
-    let mut dial = mqtt_tokio::DialOptions::default();
-    dial.tls.roots = mqtt_tokio::transport::tls::Roots::InsecureAcceptAny;
-    assert_eq!(
-        refused(options, dial),
-        format!("cannot connect: localhost:{port}: opening the connection took too long")
-    );
-}
-
-#[test]
 fn a_unix_socket_may_have_a_path() {
     let path = std::env::temp_dir().join(format!("mqtt-path-{}", std::process::id()));
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();

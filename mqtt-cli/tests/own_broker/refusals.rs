@@ -386,6 +386,22 @@ fn a_web_server_without_mqtt_is_reported() {
 }
 
 #[test]
+fn the_cas_of_the_system_are_trusted_without_an_option() {
+    let authority = Authority::new("an authority");
+    let broker = Secured::start("system-cas", &authority, &[]);
+    let system = format!("SSL_CERT_FILE={}", broker.file("ca"));
+    for scheme in ["mqtts", "wss"] {
+        let url = format!("{scheme}://localhost:{}/a", broker.port(scheme));
+        let publish = [MQTT, "pub", "-q", "1", "-m", "x", "-L", &url];
+        let ended = run("env", &[&[&*system][..], &publish].concat(), "");
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        let ended = run("env", &publish, "");
+        assert_eq!(ended.code, Some(8));
+        assert!(ended.stderr.contains("unknown CA"), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn proxies_of_the_environment_and_interfaces_are_used() {
     let authority = Authority::new("an authority");
     let broker = Secured::start("environment", &authority, &[]);

@@ -1,11 +1,14 @@
 //! Tests the handles of every runtime with brokers that have TLS and WebSocket built in, also over connections that are cut at
 //! any byte, within handshakes, records and frames.
 
+use std::error::Error as _;
 use std::future::Future;
+use std::net::TcpListener;
 use std::ops::Deref;
 use std::time::Duration;
 
 use mqtt_adapter_core::proto::{QoS, Version};
+use mqtt_adapter_core::transport::tls::Roots;
 use mqtt_adapter_core::{DialOptions, Handle, Options, Outcome};
 use tokio::sync::oneshot;
 
@@ -17,7 +20,12 @@ use crate::suites::interop::{Wires, options, pass};
 #[macro_export]
 macro_rules! secured {
     ($start:expr, $run:expr) => {
-        use $crate::suites::secured::{Scheme, exchange, survives};
+        use $crate::suites::secured::{Scheme, exchange, survives, times_out};
+
+        #[test]
+        fn a_handshake_without_an_answer_times_out() {
+            $run(times_out($start));
+        }
 
         #[test]
         fn each_scheme_and_qos_through_the_own_broker() {
@@ -54,6 +62,32 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// After how many bytes the connections of the publisher and the subscriber are cut. A handshake of TLS takes about 2,000; those of the
 /// publisher are also cut within it.
 const LIVES: ((u32, u32), (u32, u32)) = ((500, 24_000), (3_000, 24_000));
+
+/// A server that accepts the connection and sends nothing.
+///
+/// # Panics
+/// The error does not name the server and the time limit.
+pub async fn times_out<H>(start: impl Fn(Options, DialOptions) -> H)
+where
+    H: Deref<Target = Handle>,
+{
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("it is bound").port();
+    for scheme in [Scheme::Mqtts, Scheme::Ws, Scheme::Wss] {
+        let mut options = Options::new("localhost", port);
+        options.scheme = scheme;
+        options.dial_timeout = Duration::from_millis(50);
+        let mut dial = DialOptions::default();
+        dial.tls.roots = Roots::InsecureAcceptAny;
+        let error = start(options, dial).first_attempt().await.unwrap_err();
+        let why = error.source().expect("the error of the server").to_string();
+        let place = format!("localhost:{port}");
+        assert!(
+            why.starts_with(&place) && why.ends_with(" took too long"),
+            "{why}"
+        );
+    }
+}
 
 /// Passes a message at each quality of service, by each scheme and in both versions.
 ///

@@ -7,6 +7,7 @@ use std::ops::Deref;
 #[cfg(target_os = "linux")]
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use mqtt_adapter_core::{DialOptions, Handle, Options};
 
@@ -48,12 +49,14 @@ macro_rules! sockets {
     };
 }
 
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
 fn client(port: u16, from: IpAddr) -> (Options, DialOptions) {
     let mut options = Options::new("127.0.0.1", port);
     options.back_off.attempts = Some(1);
     let mut dial = DialOptions::default();
     dial.sockets.local_addresses = vec![from];
-    dial.sockets.keep_alive = Some(std::time::Duration::from_secs(60));
+    dial.sockets.keep_alive = Some(KEEP_ALIVE);
     (options, dial)
 }
 
@@ -113,6 +116,10 @@ where
             if peer.is_some_and(|peer| peer.port() == broker.port) {
                 let bound = socket.device().expect("Linux");
                 assert_eq!(bound.as_deref(), interface);
+                assert_eq!(socket.keepalive().expect("TCP"), interface.is_some());
+                if interface.is_some() {
+                    assert_eq!(socket.tcp_keepalive_time().expect("TCP"), KEEP_ALIVE);
+                }
                 of_client += 1;
             } else {
                 of_broker += 1;

@@ -165,7 +165,6 @@ impl<H: Hooks> Shared<H> {
         #[cfg(feature = "files")]
         if let (Err(error), Some(peer)) = (&counted, self.peers.get(id)) {
             self.log_full(&peer, Some(error));
-            self.peers.set_told(id, true);
         }
         counted.is_ok()
     }

@@ -86,6 +86,12 @@ impl NatsServers {
         format!("nats://{}", all.join(","))
     }
 
+    /// Returns how many servers were started.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.servers.len()
+    }
+
     /// Kills a server.
     pub fn kill(&mut self, number: usize) {
         self.servers[number].process = None;

@@ -3,7 +3,10 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use mqtt_testing::peers::NatsServers;
 
 /// A running broker.
 pub(crate) struct Broker {
@@ -11,6 +14,8 @@ pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
     /// Where it stores.
     dir: PathBuf,
+    /// The servers of its journal, which end after it.
+    servers: Option<Rc<NatsServers>>,
 }
 
 impl Drop for Broker {
@@ -32,12 +37,28 @@ pub(crate) const STORES: [&str; 5] = [
     "Mosquitto, saved",
 ];
 
+/// The same broker in memory, with a store, and with a journal on so many servers of NATS.
+pub(crate) const ENGINES: [&str; 4] = [
+    "mqtt broker",
+    "mqtt broker, stored",
+    "mqtt broker, 1 server",
+    "mqtt broker, 3 servers",
+];
+
 impl Broker {
     pub(crate) fn start(name: &str) -> Self {
         let address = free_address();
         let dir = std::env::temp_dir().join(format!("brokers-{}", address.port()));
         std::fs::create_dir_all(&dir).expect("a temporary folder");
-        Self::start_in(name, address, dir)
+        let count = match name {
+            "mqtt broker, 1 server" => Some(1),
+            "mqtt broker, 3 servers" => Some(3),
+            _ => None,
+        };
+        let servers = count.map(|count| Rc::new(NatsServers::start(count, "")));
+        let broker = Self::start_in(name, address, dir, servers);
+        broker.listens();
+        broker
     }
 
     /// Kills the broker, and starts it with what it stored.
@@ -45,16 +66,39 @@ impl Broker {
         let dir = std::mem::take(&mut self.dir);
         let address = self.address;
         drop(self);
-        Self::start_in(name, address, dir)
+        let broker = Self::start_in(name, address, dir, None);
+        broker.listens();
+        broker
     }
 
-    fn start_in(name: &str, address: SocketAddr, dir: PathBuf) -> Self {
+    /// Starts a broker that serves when this one has ended.
+    pub(crate) fn reserve(&self) -> Self {
+        let name = match self.servers.as_ref().map(|servers| servers.count()) {
+            Some(1) => "mqtt broker, 1 server",
+            _ => "mqtt broker, 3 servers",
+        };
+        Self::start_in(name, free_address(), PathBuf::new(), self.servers.clone())
+    }
+
+    /// Asks the broker to end, and waits until it has.
+    pub(crate) fn end(mut self) {
+        mqtt_testing::process::signal(self.child.id(), "TERM");
+        self.child.wait().expect("it ends");
+    }
+
+    fn start_in(
+        name: &str,
+        address: SocketAddr,
+        dir: PathBuf,
+        servers: Option<Rc<NatsServers>>,
+    ) -> Self {
         let own = std::env::current_exe().expect("a path");
         let (program, store) = name.split_once(", ").unwrap_or((name, ""));
-        let mut command = match program {
-            "mqtt broker" => own_broker(address, &dir, store),
-            "Mosquitto" => mosquitto(address, &dir, store == "saved"),
-            "rumqttd" => {
+        let mut command = match (program, &servers) {
+            ("mqtt broker", Some(servers)) => clustered(address, servers),
+            ("mqtt broker", None) => own_broker(address, &dir, store),
+            ("Mosquitto", _) => mosquitto(address, &dir, store == "saved"),
+            ("rumqttd", _) => {
                 let mut command = Command::new(own.with_file_name("rumqttd_peer"));
                 command.arg(address.to_string());
                 command
@@ -70,15 +114,20 @@ impl Broker {
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        let until = Instant::now() + Duration::from_secs(60);
-        while std::net::TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < until, "{name} does not listen");
-            std::thread::sleep(Duration::from_millis(1));
-        }
         Self {
             child,
             address,
             dir,
+            servers,
+        }
+    }
+
+    /// Waits until it listens.
+    pub(crate) fn listens(&self) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while std::net::TcpStream::connect(self.address).is_err() {
+            assert!(Instant::now() < until, "{} is silent", self.address);
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -111,6 +160,15 @@ fn own_broker(address: SocketAddr, dir: &Path, durability: &str) -> Command {
         command.arg("--store").arg(dir);
         command.args(["--durability", durability]);
     }
+    command
+}
+
+/// The name of the broker's node is its port.
+fn clustered(address: SocketAddr, servers: &NatsServers) -> Command {
+    let mut command = own_broker(address, Path::new(""), "");
+    let (node, replicas) = (address.port().to_string(), servers.count().to_string());
+    command.args(["--engine", &servers.url(), "--node", &node]);
+    command.args(["--engine-replicas", &replicas]);
     command
 }
 

@@ -1,5 +1,5 @@
 //! Brokers side by side under the same load, on one machine with two cores: `brokers [ROW]... [--seconds N] [--rounds N]
-//! [--only BROKER] [--store]`. `scripts/brokers.sh` builds what it needs and runs it.
+//! [--only BROKER] [--store | --engine]`. `scripts/brokers.sh` builds what it needs and runs it.
 //!
 //! The load comes from one thread that writes prepared packets and reads only the borders of packets, so that the broker limits
 //! the rate. The result is the number of messages delivered per second of the broker's processor time, which the kernel counts
@@ -11,12 +11,13 @@ mod connections;
 mod load;
 mod relay;
 mod stored;
+mod taken_over;
 
 use std::time::Duration;
 
 use mqtt_proto::QoS;
 
-use crate::broker::{BROKERS, Broker, STORES};
+use crate::broker::{BROKERS, Broker, ENGINES, STORES};
 use crate::client::Peer;
 use crate::connections::{Bad, hostile, idle};
 use crate::load::{LOADS, Load, latency, measure, middle};
@@ -26,13 +27,15 @@ struct Table {
     brokers: Vec<&'static str>,
     /// The sessions of subscribers outlive their connections.
     lasting: bool,
+    /// Some brokers have a journal on servers of NATS.
+    has_engine: bool,
     rounds: usize,
     span: Duration,
 }
 
 fn main() {
     let mut rows = Vec::new();
-    let (mut seconds, mut rounds, mut only, mut lasting) = (2.0, 3, None, false);
+    let (mut seconds, mut rounds, mut only, mut brokers) = (2.0, 3, None, &BROKERS[..]);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().expect("a value");
@@ -40,17 +43,20 @@ fn main() {
             "--relay" => return relay::relay(&value()),
             "--seconds" => seconds = value().parse().expect("seconds"),
             "--rounds" => rounds = value().parse().expect("a number"),
-            "--store" => lasting = true,
+            "--store" => brokers = &STORES,
+            "--engine" => brokers = &ENGINES,
             "--only" => only = Some(value()),
             _ => rows.push(argument),
         }
     }
     let wanted = |name: &str| rows.is_empty() || rows.iter().any(|row| name.contains(row.as_str()));
     let is_asked = |name: &&str| only.as_deref().is_none_or(|only| *name == only);
-    let brokers = if lasting { &STORES[..] } else { &BROKERS };
+    let lasting = brokers != BROKERS;
+    let has_engine = brokers == ENGINES;
     let table = Table {
         brokers: brokers.iter().copied().filter(is_asked).collect(),
         lasting,
+        has_engine,
         rounds,
         span: Duration::from_secs_f64(seconds),
     };
@@ -116,6 +122,12 @@ impl Table {
         ];
         for (name, qos) in names.into_iter().filter(|(name, _)| wanted(name)) {
             self.row(name, |broker| self.times(broker, qos));
+        }
+        if self.has_engine {
+            if wanted("take over") {
+                taken_over::measure();
+            }
+            return;
         }
         if wanted("flush") {
             let floor = stored::flush(&std::env::temp_dir(), self.span);

@@ -73,35 +73,41 @@ pub(crate) fn one_at_a_time(broker: &Broker, span: Duration, qos: QoS) -> (f64, 
 const SESSIONS: usize = 10_000;
 const QUEUED: usize = 10;
 
-/// Prints how long a broker that is killed takes until it accepts a client again, with 10,000 sessions that are away and 100,000
-/// messages for them, and its memory then.
-pub(crate) fn restart() {
-    let name = "mqtt broker, stored";
-    let broker = Broker::start(name);
-    for n in 0..SESSIONS {
+/// Makes sessions whose clients are away, and queues so many messages for each.
+pub(crate) fn queue(broker: &Broker, sessions: usize, queued: usize) {
+    for n in 0..sessions {
         let filter = format!("r/{n}");
         let filter = Some((&filter[..], QoS::AtLeastOnce));
+        let name = format!("s{n}");
         drop(Client::connect(
             broker.address,
-            &format!("s{n}"),
+            &name,
             filter,
             Peer::Lasting,
         ));
     }
     let mut publisher = Client::connect(broker.address, "p", None, Peer::Lasting);
-    for n in 0..SESSIONS {
+    for n in 0..sessions {
         let message = message(&format!("r/{n}"), QoS::AtLeastOnce, 64);
-        for _ in 0..QUEUED {
+        for _ in 0..queued {
             publisher.publish(&message, true);
         }
         if (n + 1) % 100 == 0 {
             let mut acknowledged = 0;
-            while acknowledged < 100 * QUEUED {
+            while acknowledged < 100 * queued {
                 publisher.flush();
                 publisher.read(|_, _, _| acknowledged += 1);
             }
         }
     }
+}
+
+/// Prints how long a broker that is killed takes until it accepts a client again, with 10,000 sessions that are away and 100,000
+/// messages for them, and its memory then.
+pub(crate) fn restart() {
+    let name = "mqtt broker, stored";
+    let broker = Broker::start(name);
+    queue(&broker, SESSIONS, QUEUED);
     let before = broker.memory();
     let began = Instant::now();
     let broker = broker.restart(name);

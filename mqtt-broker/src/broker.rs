@@ -386,14 +386,7 @@ impl<H: Hooks> Broker<H> {
                 break Next::Closing;
             };
             match connection.server.receive(rest, now) {
-                Ok(Step::Needs(needed)) if self.allows_packet(id, needed) => {
-                    break Next::Needs(needed);
-                }
-                Ok(Step::Needs(needed)) => {
-                    if let Some(next) = self.too_large(id, rest, needed, now) {
-                        break next;
-                    }
-                }
+                Ok(Step::Needs(needed)) => break Next::Needs(needed),
                 Ok(Step::Blocked) => break Next::Blocked,
                 Ok(Step::Packet { consumed: n, event }) => {
                     consumed = consumed.saturating_add(n);
@@ -409,7 +402,7 @@ impl<H: Hooks> Broker<H> {
                         self.handle(id, event, packet, now);
                     }
                 }
-                Err(violation) => self.failed(id, rest, violation, now),
+                Err(violation) => self.end(id.index, Ending::Failed(violation), now),
             }
         };
         let received = &mut self.statistics.bytes_received;
@@ -440,6 +433,12 @@ impl<H: Hooks> Broker<H> {
         let Some(connection) = connection else {
             return Some(Next::Closing);
         };
+        if connection.session.is_none()
+            && let Some(next) = self.must_wait_before_connack(id, rest, now)
+        {
+            return Some(next);
+        }
+        let connection = self.connection_mut(id)?;
         if let Some(extra) = &connection.extra {
             if extra.message_in_portions {
                 return Some(Next::Blocked);

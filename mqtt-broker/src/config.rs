@@ -46,7 +46,7 @@ pub struct Config {
     /// The largest packet from a client, in bytes. Default 2 MiB; sent to clients of MQTT 5.
     pub packet_size: u32,
     /// The largest packet before CONNECT is accepted, in bytes: CONNECT with its will. For a larger one, MQTT 5 gets 0x95, and the
-    /// connection of earlier versions is closed. Packets that follow CONNECT wait for the decision on it. Default 16 KiB.
+    /// connection of earlier versions is closed. Packets that follow CONNECT, except AUTH, wait for the decision on it. Default 16 KiB.
     pub connect_size: u32,
     /// The largest payload from a client, in bytes. The broker drops a message with a larger one and keeps the connection; MQTT 5
     /// reports 0x97. Default `usize::MAX`: the packet size is the only limit.

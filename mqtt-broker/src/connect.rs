@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_session::proto::{
-    ConnAck, Connect, Decoded, MAX_PACKET, Packet, Properties, Property, ReasonCode, Rule,
-    TopicName, Version, Will as CarriedWill,
+    ConnAck, Connect, Decoded, FixedHeader, MAX_PACKET, Packet, PacketType, Properties, Property,
+    ReasonCode, TopicName, Version, Will as CarriedWill,
 };
-use mqtt_session::{Instant, Outgoing, Server, Violation};
+use mqtt_session::{Instant, Outgoing, Server};
 
 use crate::broker::{Broker, Next, number, usize_of};
 use crate::connection::{ConnectionId, Extra};
@@ -19,10 +19,6 @@ use crate::timers::Due;
 
 /// The steps of a CONNECT, for its session and what the hooks do: it takes more than 10 microseconds.
 const CONNECT: usize = 128;
-
-/// The types of packets that a client sends before CONNACK.
-const CONNECT_PACKET: u8 = 1;
-const AUTH: u8 = 15;
 
 /// Decodes a CONNECT that was kept until its decision.
 pub(crate) fn decode(packet: &[u8]) -> Option<Connect<'_>> {
@@ -36,55 +32,35 @@ pub(crate) fn decode(packet: &[u8]) -> Option<Connect<'_>> {
 }
 
 impl<H: Hooks> Broker<H> {
-    /// Returns whether a connection may send a packet of this length: before CONNECT is accepted, the limit is low.
-    pub(crate) fn allows_packet(&self, id: ConnectionId, len: usize) -> bool {
-        self.is_accepted(id) || len <= usize_of(self.config.connect_size)
-    }
-
-    /// Handles the first bytes of a packet that is too large before CONNECT is accepted. Returns what the connection waits for, if
-    /// it does not end.
-    pub(crate) fn too_large(
+    /// Returns what a connection waits for whose CONNECT is not accepted. A packet that is too large is refused as soon as its length is
+    /// known.
+    pub(crate) fn must_wait_before_connack(
         &mut self,
         id: ConnectionId,
         input: &[u8],
-        len: usize,
         now: Instant,
     ) -> Option<Next> {
+        let limit = self.config.connect_size.min(self.config.packet_size);
+        // The machine reports other errors of the header.
+        let header = FixedHeader::decode(input, Version::V5, MAX_PACKET).ok()??;
+        let len = header.packet_len();
+        if len <= usize_of(limit) {
+            return None;
+        }
         let connection = self.connections.get_mut(usize_of(id.index))?;
         let extra = connection.extra.as_ref();
         let awaits_decision = extra.is_some_and(|extra| extra.connect.is_some());
-        let first = input.first().map_or(0, |byte| byte >> 4);
-        if awaits_decision && first != AUTH {
+        let ending = match header.packet_type {
             // 3.1.1 [MQTT-3.1.4-5], 5 [MQTT-3.1.4-6]: packets after CONNECT wait for the decision. Then they may be longer.
-            return Some(Next::Blocked);
-        }
-        let mut ending = Ending::ByBroker(ReasonCode::PacketTooLarge);
-        if !awaits_decision && first == CONNECT_PACKET {
-            if !connection.server.refuse_size(input) {
+            kind if awaits_decision && kind != PacketType::Auth => return Some(Next::Blocked),
+            PacketType::Connect if !connection.server.refuse_size(input) => {
                 return Some(Next::Needs(Server::CONNECT_LEVEL));
             }
-            let limit = self.config.connect_size;
-            ending = Ending::ConnectTooLarge { len, limit };
-        }
+            PacketType::Connect => Ending::ConnectTooLarge { len, limit },
+            _ => Ending::ByBroker(ReasonCode::PacketTooLarge),
+        };
         self.end(id.index, ending, now);
-        None
-    }
-
-    /// Ends a connection whose client broke a rule; `input` begins with the packet.
-    pub(crate) fn failed(
-        &mut self,
-        id: ConnectionId,
-        input: &[u8],
-        violation: Violation,
-        now: Instant,
-    ) {
-        if let Violation::Malformed(error) = violation
-            && let Rule::TooLarge { len, .. } = error.rule
-            && !self.is_accepted(id)
-        {
-            self.too_large(id, input, usize_of(len), now);
-        }
-        self.end(id.index, Ending::Failed(violation), now);
+        Some(Next::Closing)
     }
 
     pub(crate) fn on_connect(
@@ -94,10 +70,6 @@ impl<H: Hooks> Broker<H> {
         packet: &[u8],
         now: Instant,
     ) {
-        if !self.allows_packet(id, packet.len()) {
-            self.too_large(id, packet, packet.len(), now);
-            return;
-        }
         self.meter.spend(CONNECT);
         let method = connect.properties.authentication_method();
         let verdict = match (refusal(connect, &self.config), method) {

@@ -52,12 +52,12 @@ pub enum Ending {
     /// CONNECT was refused.
     #[error("connection refused: {0}")]
     ConnectRefused(ReasonCode),
-    /// CONNECT was refused because of its length, before it had arrived.
-    #[error("CONNECT has {len} bytes, and connect-size allows {limit}")]
+    /// CONNECT was refused because of its length.
+    #[error("CONNECT has {len} bytes; connect-size and packet-size allow {limit}")]
     ConnectTooLarge {
         /// Its length.
         len: usize,
-        /// The limit: [`Config::connect_size`](crate::Config::connect_size).
+        /// The limit: the lower one of [`Config::connect_size`](crate::Config::connect_size) and `packet_size`.
         limit: u32,
     },
 }

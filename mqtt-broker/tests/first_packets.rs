@@ -37,9 +37,14 @@ impl Hooks for Watching {
 }
 
 fn broker() -> Broker<Watching> {
+    broker_with(3 << 20)
+}
+
+/// Returns a broker that accepts packets up to this length.
+fn broker_with(packet_size: u32) -> Broker<Watching> {
     let mut config = Config::default();
     config.statistics_interval = 0;
-    config.packet_size = 3 << 20;
+    config.packet_size = packet_size;
     Broker::new(config, Watching::default(), NOW)
 }
 
@@ -99,23 +104,29 @@ fn a_connect_that_is_too_large_is_refused() {
     }
 }
 
-/// The version comes a few bytes after the length. The broker waits for it, and for no more.
+/// The version comes a few bytes after the length. The broker waits for it, and for no more, whichever limit is the lower one.
 #[test]
 fn a_connect_that_is_too_large_is_refused_once_its_version_is_there() {
     let bytes = connect(Version::V5, SIZE);
-    for first in 1..bytes.len() {
-        let mut broker = broker();
-        let id = broker.open(NOW).unwrap();
-        let received = broker.receive(id, &bytes[..first], NOW);
-        if received.next == Next::Closing {
-            assert!(first <= 12, "{first} bytes");
+    for packet_size in [3 << 20, 1_000] {
+        let limit = packet_size.min(u32::try_from(SIZE).unwrap());
+        for first in 1..=bytes.len() {
+            let mut broker = broker_with(packet_size);
+            let id = broker.open(NOW).unwrap();
+            let received = broker.receive(id, &bytes[..first], NOW);
+            // Four bytes of the header, six of the name, and the version.
+            if first < 11 {
+                assert_eq!(received.consumed, 0);
+                assert!(matches!(received.next, Next::Needs(..=12)), "{received:?}");
+                continue;
+            }
+            assert_eq!(received.next, Next::Closing, "{first} bytes");
             assert_eq!(broker.outgoing(id), [0x20, 3, 0, 0x95, 0]);
-            return;
+            let len = bytes.len();
+            let ending = Ending::ConnectTooLarge { len, limit };
+            assert_eq!(broker.hooks().endings, [ending]);
         }
-        assert_eq!(received.consumed, 0);
-        assert!(matches!(received.next, Next::Needs(..=12)), "{received:?}");
     }
-    panic!("it is not refused");
 }
 
 /// A host may have the whole packet at once.

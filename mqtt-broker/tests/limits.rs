@@ -281,7 +281,7 @@ fn packets_are_limited_before_they_are_there() {
     assert_eq!(hear(&mut broker, id)[0][2], 0x95);
     // The limit applies to CONNECT as well.
     let id = broker.open(NOW).unwrap();
-    broker.receive(id, &[0x10, 0xFF, 0xFF, 0x7F], NOW);
+    broker.receive(id, b"\x10\xFF\xFF\x7F\0\x04MQTT\x04", NOW);
     assert!(broker.is_closing(id));
 }
 

@@ -223,11 +223,11 @@ impl<'m> Server<'m> {
 
     /// Refuses a CONNECT because of its size, from its first bytes: the host does not wait for the others. MQTT 5 sends CONNACK with 0x95,
     /// packet too large, as the last packet; earlier versions have no return code for it and send nothing. Returns `false` and does
-    /// nothing if `input` has less than [`Self::CONNECT_LEVEL`] bytes, and does not reach to the version.
+    /// nothing if `input` has less than [`Self::CONNECT_LEVEL`] bytes, and does not reach to the version, or if CONNECT was accepted.
     pub fn refuse_size(&mut self, input: &[u8]) -> bool {
         let is_short = input.len() < Self::CONNECT_LEVEL;
         let level = level_of_mqtt(input);
-        if is_short && level.is_none() {
+        if self.engine.link.phase != Phase::Connecting || is_short && level.is_none() {
             return false;
         }
         // Bit 7 is that of a bridge.

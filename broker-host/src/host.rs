@@ -3,6 +3,7 @@
 //! a read and its packets. The packets of a read are routed at once; each receiver is woken, and writes once all packets that
 //! were routed to it. One task serves all TCP connections (`sockets.rs`), and each other transport has a task (`task.rs`).
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;
@@ -156,22 +157,33 @@ impl<H: Hooks + 'static> Host<H> {
     /// and waits until they are closed, for at most half a second. A host runs once. A failed store stops it as well: see
     /// [`Self::close`].
     ///
-    /// # Panics
-    /// A task of the host panicked, by a defect of this library or of `H`. No task continues, and connected clients of MQTT 5 get DISCONNECT
-    /// with 0x83 where that is possible.
-    ///
     /// The future is not `Send`: run it by `block_on` of a current-thread runtime, or spawn it on a `LocalSet`.
+    ///
+    /// # Panics
+    /// A task of the host panicked, by a defect of this library or of `H`. No task continues, and clients of MQTT 5 get DISCONNECT with
+    /// 0x83 where that is possible: on listeners, on Unix.
     pub async fn run(
         &self,
         listeners: impl IntoIterator<Item = impl Into<Listener>>,
         stop: impl Future<Output = ()>,
     ) {
+        if let Err(payload) = self.serve(listeners, stop).await {
+            resume_unwind(payload);
+        }
+    }
+
+    /// Does the same, and returns the message of a panic.
+    pub(crate) async fn serve(
+        &self,
+        listeners: impl IntoIterator<Item = impl Into<Listener>>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Box<dyn Any + Send>> {
         let shared = &self.shared;
         let commands = self.commands.take();
         let local = LocalSet::new();
         local
             .run_until(async {
-                let panics = Rc::new(Panics::default());
+                let panics = Rc::clone(&shared.borrow().panics);
                 panics.spawn(sockets::serve(Rc::clone(shared)));
                 #[cfg(unix)]
                 if let Some(seat) = self.seat.take() {
@@ -194,12 +206,12 @@ impl<H: Hooks + 'static> Host<H> {
                     biased;
                     payload = panics.first() => {
                         shared.borrow_mut().say_goodbye();
-                        resume_unwind(payload);
+                        Err(payload)
                     }
-                    () = work => {}
+                    () = work => Ok(()),
                 }
             })
-            .await;
+            .await
     }
 
     /// Stores the remaining records and closes the store; does nothing without a store. Call it after [`Self::run`].

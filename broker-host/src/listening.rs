@@ -1,8 +1,11 @@
 //! Makes a broker from settings: reads its files and binds its addresses.
 
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
+use std::time::Duration;
 
 use mqtt_store::{Config, OpenError, Store};
+use tokio::time::timeout;
 use tracing::{error, warn};
 
 use crate::binding::{Bound, SocketFile};
@@ -11,6 +14,9 @@ use crate::host::StoreFailed;
 use crate::reload::{Access, Reloader};
 use crate::threads::{Threads, cores};
 use crate::{Control, Error, Guard, Host, Listener, Settings, division};
+
+/// How long the other threads may take to end after a panic.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A broker that listens but does not accept connections yet. [`Settings::listen`] makes it, and [`Self::run`] serves.
 #[derive(Debug)]
@@ -166,7 +172,11 @@ impl Listening {
             warn!("shutting down");
             threads.stop();
         };
-        host.run(listeners, stop).await;
+        if let Err(payload) = host.serve(listeners, stop).await {
+            // The clients of the other threads get a goodbye as well.
+            let _ = timeout(GOODBYE, threads.join()).await;
+            resume_unwind(payload);
+        }
         drop(files);
         let closed = host.close().map_err(Error::StoreFailed);
         let others = threads.join().await;

@@ -1,4 +1,4 @@
-//! Ends a host after a panic in one of its tasks, which is a defect of this program. The state of the broker is not known then: no task
+//! Ends a host after a panic in one of its tasks, which is a defect of this library or of the hooks. The state of the broker is not known then: no task
 //! continues, and clients of MQTT 5 get a DISCONNECT that needs little of that state.
 
 use std::any::Any;
@@ -48,6 +48,11 @@ impl Panics {
             })
             .await;
         });
+    }
+
+    /// Returns whether a task has panicked.
+    pub(crate) const fn has_happened(&self) -> bool {
+        self.happened.get()
     }
 
     /// Waits for a panic, and returns its message.

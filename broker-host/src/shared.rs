@@ -17,6 +17,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::link::BUFFER;
+use crate::panics::Panics;
 use crate::peer::{Peer, Peers};
 use crate::sockets::Sockets;
 
@@ -49,6 +50,7 @@ pub(crate) struct Shared<H> {
     full_at: Option<tokio::time::Instant>,
     /// Whether connections are being served one after the other.
     in_turn: bool,
+    pub(crate) panics: Rc<Panics>,
     /// This shard among the others, if there are others.
     #[cfg(unix)]
     pub(crate) member: Option<Box<crate::shards::Member>>,
@@ -74,6 +76,7 @@ impl<H: Hooks> Shared<H> {
             #[cfg(feature = "files")]
             full_at: None,
             in_turn: false,
+            panics: Rc::default(),
             #[cfg(unix)]
             member: None,
             #[cfg(feature = "store")]

@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 use mqtt_broker::ConnectionId;
 use mqtt_broker::Hooks;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::spawn_local;
 use tokio::time::{Sleep, sleep};
 
 use crate::link::{LINGER, Link, READ, ServeResult, Wire};
@@ -27,12 +26,13 @@ pub(crate) fn spawn_accepted<H: Hooks + 'static>(
     peer: Peer,
     staged: Option<Box<Staged>>,
 ) {
+    let panics = Rc::clone(&shared.borrow().panics);
     let shared = Rc::clone(shared);
     match accepted {
-        Accepted::Tcp(stream) => spawn_local(connection(shared, stream, peer, staged)),
+        Accepted::Tcp(stream) => panics.spawn(connection(shared, stream, peer, staged)),
         #[cfg(unix)]
-        Accepted::Unix(stream) => spawn_local(connection(shared, stream, peer, staged)),
-    };
+        Accepted::Unix(stream) => panics.spawn(connection(shared, stream, peer, staged)),
+    }
 }
 
 /// Serves one client until its connection has ended.
@@ -83,7 +83,11 @@ struct Task<H: Hooks, T> {
 
 impl<H: Hooks, T> Drop for Task<H, T> {
     fn drop(&mut self) {
-        self.shared.borrow_mut().closed(self.link.id);
+        let mut shared = self.shared.borrow_mut();
+        // After a panic the state of the broker is not known.
+        if !shared.panics.has_happened() {
+            shared.closed(self.link.id);
+        }
     }
 }
 

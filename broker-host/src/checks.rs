@@ -45,10 +45,10 @@ pub(crate) struct Check {
 }
 
 /// The result of [`PasswordChecks::add`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Added {
-    /// The connection whose comparison has lost its place.
-    pub(crate) displaced: Option<ConnectionId>,
+    /// The connections whose comparisons have lost their places: one, or more after the limit was lowered.
+    pub(crate) displaced: Vec<ConnectionId>,
     /// Whether the caller has to start a worker: see [`PasswordChecks::work`].
     pub(crate) needs_worker: bool,
 }
@@ -78,11 +78,16 @@ impl PasswordChecks {
     pub(crate) fn add(&self, check: Check) -> Added {
         let mut queue = self.queue();
         queue.push(check);
-        let displaced = (queue.count > queue.most).then(|| queue.displace());
+        let mut displaced = Vec::new();
+        while queue.count > queue.most
+            && let Some(connection) = queue.displace()
+        {
+            displaced.push(connection);
+        }
         let needs_worker = queue.running < queue.workers;
         queue.running += usize::from(needs_worker);
         Added {
-            displaced: displaced.flatten(),
+            displaced,
             needs_worker,
         }
     }
@@ -269,6 +274,7 @@ mod tests {
         for (n, connection) in attackers.iter().enumerate() {
             let added = log_ins.add(1, *connection, ("user-0", "guess")).unwrap();
             let displaced = n.checked_sub(QUEUE).map(|n| attackers[n]);
+            let displaced = Vec::from_iter(displaced);
             assert_eq!((added.displaced, added.needs_worker), (displaced, n == 0));
         }
         for (name, connection) in names.iter().zip(honest) {
@@ -343,8 +349,11 @@ mod tests {
             });
         assert_eq!(
             displaced.collect::<Vec<_>>(),
-            [None, None, Some(connections[0])]
+            [vec![], vec![], vec![connections[0]]]
         );
+        log_ins.checks.set_most(1);
+        let added = log_ins.add(7, connections[0], ("user-0", "wrong"));
+        assert_eq!(added.unwrap().displaced, connections[1..]);
     }
 
     #[test]

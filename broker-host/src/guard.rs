@@ -122,7 +122,7 @@ impl Guard {
             displaced,
             needs_worker,
         } = self.checks.add(check);
-        if let Some(displaced) = displaced {
+        for displaced in displaced {
             let control = self.control.clone();
             let busy = Verdict::Refuse(ReasonCode::ServerBusy);
             tokio::spawn(async move { control.decide(displaced, busy).await });

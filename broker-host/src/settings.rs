@@ -125,7 +125,7 @@ settings! {
     #[cfg_attr(feature = "clap", arg(long, value_name = "VERSION"))]
     #[serde(default, deserialize_with = "value")]
     protocol_versions: Vec<String>,
-    /// Number of clients that wait for the comparison of their password; beyond it, the oldest are refused as "server busy". Default 100
+    /// Number of clients that wait for the comparison of their password; beyond it, the oldest of the address with the most is refused as "server busy". Default 100
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
     password_queue: usize,
     /// Seconds for which a correct password is not compared again; 0 turns this off. Default 3600

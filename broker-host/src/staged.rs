@@ -110,7 +110,11 @@ impl Staged {
         let result = self.stack.input(bytes, &mut self.plain);
         if !self.is_open && self.stack.is_open() {
             let told = self.stack.peer();
-            self.peer.user = self.layers.user(&told)?;
+            // No stage has failed, so none ends the others.
+            self.peer.user = self
+                .layers
+                .user(&told)
+                .inspect_err(|_| self.stack.close())?;
             if let Some(address) = told.address {
                 self.peer.address = Some(address);
                 self.peer.source = source(address.ip());

@@ -323,7 +323,8 @@ impl Stack {
                 }
                 upper.sent(n);
             }
-            if index == self.ended && upper.outgoing().is_empty() {
+            // A stage that is still in its handshake never takes the bytes of the one above.
+            if index == self.ended && (upper.outgoing().is_empty() || !lower.is_open()) {
                 lower.close();
                 self.ended = index - 1;
             }

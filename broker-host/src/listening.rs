@@ -15,7 +15,7 @@ use crate::reload::{Access, Reloader};
 use crate::threads::{Threads, cores};
 use crate::{Control, Error, Guard, Host, Listener, Settings, division};
 
-/// How long the other threads may take to end after a panic.
+/// How long the other threads may take to end after a panic; `mqtt broker` ends in any case one second after its message.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A broker that listens but does not accept connections yet. [`Settings::listen`] makes it, and [`Self::run`] serves.

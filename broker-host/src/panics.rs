@@ -1,5 +1,5 @@
-//! Ends a host after a panic in one of its tasks, which is a defect of this library or of the hooks. The state of the broker is not known then: no task
-//! continues, and clients of MQTT 5 get a DISCONNECT that needs little of that state.
+//! Ends a host after a panic in one of its tasks, which is a defect of this library or of the hooks. The state of the broker is not
+//! known then: no task continues, and clients of MQTT 5 get a DISCONNECT that needs little of that state.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};

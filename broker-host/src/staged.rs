@@ -110,7 +110,7 @@ impl Staged {
         let result = self.stack.input(bytes, &mut self.plain);
         if !self.is_open && self.stack.is_open() {
             let told = self.stack.peer();
-            // No stage has failed, so none ends the others.
+            // The stages are whole: they end as after a clean connection.
             self.peer.user = self
                 .layers
                 .user(&told)

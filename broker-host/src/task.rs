@@ -85,7 +85,7 @@ impl<H: Hooks, T> Drop for Task<H, T> {
     fn drop(&mut self) {
         let mut shared = self.shared.borrow_mut();
         // After a panic the state of the broker is not known.
-        if !shared.panics.has_happened() {
+        if !shared.panics.has_happened() && !std::thread::panicking() {
             shared.closed(self.link.id);
         }
     }
@@ -94,6 +94,9 @@ impl<H: Hooks, T> Drop for Task<H, T> {
 impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Task<H, T> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut shared = self.shared.borrow_mut();
+        if shared.panics.has_happened() {
+            return Poll::Ready(());
+        }
         shared.set_waker(self.link.id, cx.waker());
         let mut wire = Polled {
             transport: &mut self.transport,

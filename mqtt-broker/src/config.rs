@@ -45,7 +45,7 @@ pub struct Config {
     pub keep_alive_maximum: u16,
     /// The largest packet from a client, in bytes. Default 2 MiB; sent to clients of MQTT 5.
     pub packet_size: u32,
-    /// The largest packet before CONNECT is accepted, in bytes: CONNECT with its will. For a larger one, MQTT 5 gets 0x95, and the
+    /// The largest packet before CONNECT is accepted, in bytes: CONNECT with its will. For a larger CONNECT, MQTT 5 gets 0x95, and the
     /// connection of earlier versions is closed. Packets that follow CONNECT, except AUTH, wait for the decision on it. Default 16 KiB.
     pub connect_size: u32,
     /// The largest payload from a client, in bytes. The broker drops a message with a larger one and keeps the connection; MQTT 5

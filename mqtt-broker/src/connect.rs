@@ -53,7 +53,9 @@ impl<H: Hooks> Broker<H> {
         let ending = match header.packet_type {
             // 3.1.1 [MQTT-3.1.4-5], 5 [MQTT-3.1.4-6]: packets after CONNECT wait for the decision. Then they may be longer.
             kind if awaits_decision && kind != PacketType::Auth => return Some(Next::Blocked),
-            PacketType::Connect if !connection.server.refuse_size(input) => {
+            PacketType::Connect
+                if !connection.server.refuse_size(input) && input.len() < Server::CONNECT_LEVEL =>
+            {
                 return Some(Next::Needs(Server::CONNECT_LEVEL));
             }
             PacketType::Connect => Ending::ConnectTooLarge { len, limit },

@@ -18,7 +18,7 @@ pub(crate) fn measure() {
                 queue(&first, SESSIONS, queued);
             }
             let second = first.reserve();
-            // Its log is not read here; it is in reserve by then.
+            // Its log is not read here. If it is not in reserve by then, the time is longer.
             std::thread::sleep(std::time::Duration::from_secs(2));
             let began = Instant::now();
             match is_killed {

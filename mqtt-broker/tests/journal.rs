@@ -143,6 +143,8 @@ fn without_room_what_must_be_stored_is_refused() {
     broker.storage_failed(StorageFailure::Full);
     say(&mut broker, new, PUBLISH_QOS1_5);
     assert_eq!(hears(&mut broker, new), b"\x40\x03\0\x07\x97");
+    say(&mut broker, new, PUBLISH_QOS2_5);
+    assert_eq!(hears(&mut broker, new), b"\x50\x03\0\x07\x97");
     say(&mut broker, new, b"\x30\x05\0\x01t\0x");
     assert_eq!(hears(&mut broker, old), b"\x30\x04\0\x01tx");
     let third = broker.open(NOW).unwrap();

@@ -247,3 +247,23 @@ fn limits_that_clients_reach_are_logged() {
         assert!(line.contains("peer=127.0.0.1:"), "{line}");
     }
 }
+
+/// An operator sees at the start what a crash would lose.
+#[test]
+fn the_log_tells_whether_the_state_is_stored() {
+    let store = folder("told-store");
+    let store = store.to_str().unwrap();
+    for (options, told) in [
+        (&[][..], "are in memory and end with the process"),
+        (&["--store", store], "are stored"),
+    ] {
+        let broker = Broker::start(options);
+        broker.process.signal("TERM");
+        let log = broker.process.end().stderr;
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("queues and retained messages"));
+        let lines: Vec<_> = lines.collect();
+        assert!(matches!(lines[..], [line] if line.contains(told)), "{log}");
+    }
+}

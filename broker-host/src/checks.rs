@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mqtt_broker::ConnectionId;
 use tokio::time::Instant;
 
-use crate::users::Claim;
+use crate::users::{Claim, Memory};
 
 /// The waiting comparisons, and the number of running ones.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ struct Queue {
     served: u64,
     running: usize,
     workers: usize,
+    /// The memory of workers that have ended.
+    spare: Vec<Memory>,
     comparisons: u64,
 }
 
@@ -65,6 +67,7 @@ impl PasswordChecks {
             served: 0,
             running: 0,
             workers: processors.saturating_sub(1).max(1),
+            spare: Vec::new(),
             comparisons: 0,
         })))
     }
@@ -101,13 +104,18 @@ impl PasswordChecks {
     /// Compares until no comparison waits, for one source after the other. The oldest comparison of a source is first, so that all
     /// have their turn. While the queue is more than half full, the newest is first, because its client is the least likely to have
     /// given up.
-    pub(crate) fn work(&self, compare: impl Fn(&Check) -> bool, tell: impl Fn(ConnectionId, bool)) {
-        while let Some(check) = self.next() {
+    pub(crate) fn work(
+        &self,
+        compare: impl Fn(&Check, &mut Memory) -> bool,
+        tell: impl Fn(ConnectionId, bool),
+    ) {
+        let mut memory_of_hashes = self.queue().spare.pop().unwrap_or_default();
+        while let Some(check) = self.next(&mut memory_of_hashes) {
             let Claim { proof, memory, .. } = &check.claim;
             // Another client of the same user may have proved the password while this one waited.
             let is_right = memory.knows(&check.user, proof, Instant::now()) || {
                 self.queue().comparisons += 1;
-                let is_right = compare(&check) && check.claim.is_known;
+                let is_right = compare(&check, &mut memory_of_hashes) && check.claim.is_known;
                 if is_right {
                     memory.remember(&check.user, *proof, Instant::now());
                 }
@@ -117,12 +125,14 @@ impl PasswordChecks {
         }
     }
 
-    /// Returns the next comparison. If there is none, the calling worker no longer counts as running.
-    fn next(&self) -> Option<Check> {
+    /// Returns the next comparison. If there is none, the calling worker no longer counts as running, and gives its memory to the next
+    /// one.
+    fn next(&self, memory: &mut Memory) -> Option<Check> {
         let mut queue = self.queue();
         let next = queue.pop();
         if next.is_none() {
             queue.running -= 1;
+            queue.spare.push(std::mem::take(memory));
         }
         next
     }
@@ -250,7 +260,8 @@ mod tests {
         fn work(&self) -> Vec<(ConnectionId, bool)> {
             let told = RefCell::new(Vec::new());
             let tell = |connection, is_right| told.borrow_mut().push((connection, is_right));
-            self.checks.work(|check| check.password == b"secret", tell);
+            self.checks
+                .work(|check, _| check.password == b"secret", tell);
             told.take()
         }
 
@@ -293,6 +304,17 @@ mod tests {
         let told = log_ins.work();
         assert!(told.iter().all(|(_, is_right)| *is_right));
         assert_eq!((log_ins.comparisons(), told.len()), (1, 1_000));
+    }
+
+    /// One worker after the other: they share one memory.
+    #[test]
+    fn workers_use_the_memory_of_those_before_them() {
+        let log_ins = LogIns::new(10, 1);
+        for connection in connections(5) {
+            log_ins.add(1, connection, ("user-0", "wrong"));
+            log_ins.work();
+            assert_eq!(log_ins.checks.queue().spare.len(), 1);
+        }
     }
 
     /// Returns the indexes of five clients in the order of their comparisons, in a queue for `most`. The third is gone.

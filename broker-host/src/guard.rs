@@ -137,7 +137,7 @@ impl Guard {
         let (checks, control) = (self.checks.clone(), self.control.clone());
         let work = move || {
             checks.work(
-                |check| check.claim.hash.verify(&check.password),
+                |check, memory| check.claim.hash.verify(&check.password, memory),
                 |connection, is_right| control.decide_blocking(connection, verdict(is_right)),
             );
         };

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! As in Mosquitto, a subscription is granted even if its filter matches topics that the client may not read; messages of these
-//! topics are not delivered. A subscription is refused if the client may read none of its topics.
+//! topics are not delivered. A subscription is refused if the client may read none of its topics; Mosquitto grants it and delivers
+//! nothing.
 //!
 //! A filter with a space is written in quotes, so that an additional word is an error and not a part of the filter.
 

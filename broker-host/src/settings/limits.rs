@@ -73,10 +73,11 @@ impl Settings {
     pub(super) fn zero_limits_of_messages(&self) -> [Checked; 6] {
         let filter = "must be at least 1, or no subscription is granted";
         [
-            zero(
-                self.outgoing_bytes,
+            (
+                self.outgoing_bytes
+                    .is_some_and(|bytes| bytes < SMALLEST_PACKET),
                 "outgoing-bytes",
-                "must be at least 1, or no message is sent",
+                "must be at least 128, or CONNACK does not fit",
             ),
             zero(
                 self.topic_length,

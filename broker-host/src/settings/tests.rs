@@ -112,7 +112,7 @@ fn what_would_serve_nobody_is_refused() {
         "packet-size = 127",
         "topic-levels = 0",
         "topic-length = 0",
-        "outgoing-bytes = 0",
+        "outgoing-bytes = 127",
         "payload-size = 0",
         "subscriptions = 0",
         "subscription-bytes = 0",

@@ -1,7 +1,7 @@
 //! Reads and makes the hashes of a user file, and compares passwords with them.
 
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::{PasswordHash, PasswordHasher, Salt, SaltString};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha512};
@@ -17,6 +17,8 @@ const SHA512: usize = 64;
 const MEMORY: u32 = 1 << 20;
 /// The most memory of an Argon2 hash, times its passes, in KiB: some seconds.
 const PASSED: u64 = 4 << 20;
+/// The most memory that is kept for later comparisons, in KiB.
+const KEPT: usize = 64 << 10;
 /// The most rounds of a PBKDF2 hash: some seconds.
 const ROUNDS: u32 = 10_000_000;
 
@@ -104,11 +106,10 @@ impl Hash {
         is_usable_argon2(text).then(|| Self::Argon2(text.into()))
     }
 
-    /// Returns whether the password matches. Takes some ten milliseconds, and 19 MiB with Argon2 at the default cost.
-    pub(crate) fn verify(&self, password: &[u8]) -> bool {
+    /// Returns whether the password matches. Takes some ten milliseconds, and 19 MiB of `memory` with Argon2 at the default cost.
+    pub(crate) fn verify(&self, password: &[u8], memory: &mut Memory) -> bool {
         match self {
-            Self::Argon2(hash) => PasswordHash::new(hash)
-                .is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok()),
+            Self::Argon2(hash) => memory.verify(hash, password).unwrap_or(false),
             Self::Pbkdf2 { rounds, salt, hash } => {
                 let mut made = [0; SHA512];
                 pbkdf2::pbkdf2_hmac::<Sha512>(password, salt, *rounds, &mut made);
@@ -119,6 +120,37 @@ impl Hash {
                 made.finalize().ct_eq(hash).into()
             }
         }
+    }
+}
+
+/// The memory of comparisons with Argon2. It is used again: one that each thread allocates stays with the allocator of that thread.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(Vec<Block>);
+
+impl Memory {
+    /// Returns whether the password matches a hash; `None` if the hash is not usable.
+    fn verify(&mut self, hash: &str, password: &[u8]) -> Option<bool> {
+        let hash = PasswordHash::new(hash).ok()?;
+        let params = Params::try_from(&hash).ok()?;
+        let algorithm = Algorithm::try_from(hash.algorithm).ok()?;
+        let version = hash
+            .version
+            .map_or_else(|| Ok(Version::default()), Version::try_from);
+        let mut salt = [0; Salt::MAX_LENGTH];
+        let salt = hash.salt?.decode_b64(&mut salt).ok()?;
+        let expected = hash.hash?;
+        let mut made = vec![0; expected.len()];
+        let blocks = params.block_count();
+        if self.0.len() < blocks {
+            self.0.resize(blocks, Block::new());
+        }
+        let argon2 = Argon2::new(algorithm, version.ok()?, params);
+        let memory = self.0.get_mut(..blocks)?;
+        let is_made = argon2.hash_password_into_with_memory(password, salt, &mut made, memory);
+        if self.0.len() > KEPT {
+            self.0 = Vec::new();
+        }
+        Some(is_made.is_ok() && made.ct_eq(expected.as_bytes()).into())
     }
 }
 
@@ -192,9 +224,12 @@ mod tests {
     fn mosquitto_s_hashes_take_their_password_only() {
         for (password, hash) in MOSQUITTO {
             let stored = Hash::parse(hash).unwrap();
-            assert!(stored.verify(password.as_bytes()), "{hash}");
-            assert!(!stored.verify(b"Secret"), "{hash}");
-            assert!(!stored.verify(b""), "{hash}");
+            assert!(
+                stored.verify(password.as_bytes(), &mut Memory::default()),
+                "{hash}"
+            );
+            assert!(!stored.verify(b"Secret", &mut Memory::default()), "{hash}");
+            assert!(!stored.verify(b"", &mut Memory::default()), "{hash}");
             // A truncated or damaged hash is an error when the file is read.
             for wrong in [
                 &hash[..hash.len() - 4],
@@ -270,7 +305,8 @@ mod tests {
         };
         let hash = make(b"secret", cost).unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=64,t=3,p=1$"), "{hash}");
-        assert!(Hash::parse(&hash).unwrap().verify(b"secret"));
+        let hash = Hash::parse(&hash).unwrap();
+        assert!(hash.verify(b"secret", &mut Memory::default()));
         let none = Cost {
             memory_kib: 0,
             ..cost

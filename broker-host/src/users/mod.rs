@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use self::file::{check_name, create, remove, set_password};
 pub use self::hash::Cost;
-pub(crate) use self::hash::Hash;
+pub(crate) use self::hash::{Hash, Memory};
 pub(crate) use self::memory::{PasswordMemory, Proof};
 use crate::Error;
 use crate::lines::{lines, read};

@@ -86,8 +86,18 @@ fn receive(broker: &mut Broker<Open>, client: ConnectionId, mut packet: &[u8]) {
 
 /// Checks that the topics that the broker keeps take no more of the heap than the limit; `say` makes the packet that brings a topic.
 fn keeps_to_the_limit(shape: Shape, say: impl Fn(&str) -> Vec<u8>) {
-    let (mut broker, client) = broker(LIMIT);
     let topics = topics(shape);
+    let (kept, bytes) = grown(LIMIT, &topics, say);
+    assert!(
+        (1_000..topics.len() as u64).contains(&kept),
+        "{shape:?}: {kept}"
+    );
+    assert!(bytes <= LIMIT, "{shape:?}: {bytes} bytes for {kept}");
+}
+
+/// Returns how many of the topics a broker with this limit keeps, and the bytes of the heap that they take.
+fn grown(limit: usize, topics: &[String], say: impl Fn(&str) -> Vec<u8>) -> (u64, usize) {
+    let (mut broker, client) = broker(limit);
     let packets: Vec<_> = topics.iter().map(|topic| say(topic)).collect();
     let grown = allocation_counter::measure(|| {
         for packet in &packets {
@@ -96,15 +106,7 @@ fn keeps_to_the_limit(shape: Shape, say: impl Fn(&str) -> Vec<u8>) {
     });
     let statistics = broker.statistics(NOW);
     let kept = statistics.retained.max(statistics.subscriptions);
-    assert!(
-        (1_000..topics.len() as u64).contains(&kept),
-        "{shape:?}: {kept}"
-    );
-    assert!(
-        usize::try_from(grown.bytes_current).unwrap() <= LIMIT,
-        "{shape:?}: {} bytes for {kept}",
-        grown.bytes_current
-    );
+    (kept, usize::try_from(grown.bytes_current).unwrap())
 }
 
 /// Returns the packet that stores a retained message.
@@ -140,17 +142,9 @@ fn filters_take_what_the_setting_allows() {
 
 /// Returns how many bytes of the heap these topics take.
 fn bytes_of(topics: &[String], say: fn(&str) -> Vec<u8>) -> usize {
-    let (mut broker, client) = broker(usize::MAX);
-    let packets: Vec<_> = topics.iter().map(|topic| say(topic)).collect();
-    let grown = allocation_counter::measure(|| {
-        for packet in &packets {
-            receive(&mut broker, client, packet);
-        }
-    });
-    let statistics = broker.statistics(NOW);
-    let kept = statistics.retained.max(statistics.subscriptions);
+    let (kept, bytes) = grown(usize::MAX, topics, say);
     assert_eq!(kept, topics.len() as u64);
-    usize::try_from(grown.bytes_current).unwrap()
+    bytes
 }
 
 /// Returns a level of a topic that differs in one bit of its number.

@@ -1,7 +1,6 @@
 //! Counts the slots that are looked at, so that tests see whether the work for a packet depends on how many others wait.
 
 /// Returns a slot that is looked at. Tests count it.
-#[inline]
 pub(crate) fn looked<T>(slot: &T) -> &T {
     #[cfg(test)]
     LOOKED.set(LOOKED.get().saturating_add(1));
@@ -17,7 +16,7 @@ std::thread_local! {
 #[cfg(test)]
 #[cfg(all(feature = "alloc", feature = "server", target_pointer_width = "64"))]
 mod tests {
-    use std::vec::Vec;
+    use alloc::vec::Vec;
 
     use mqtt_proto::{ConnAck, Connect, Encode, QoS, TopicName, Version};
 

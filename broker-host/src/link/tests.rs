@@ -25,29 +25,6 @@ impl Hooks for Undecided {
     }
 }
 
-/// A transport with bytes to read, to which any bytes can be written.
-struct Input(Vec<u8>);
-
-impl Wire for Input {
-    fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.0.is_empty() {
-            return Poll::Pending;
-        }
-        let n = self.0.len().min(space.len());
-        space[..n].copy_from_slice(&self.0[..n]);
-        self.0.drain(..n);
-        Poll::Ready(Ok(n))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn shut_down(&mut self) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// Hooks that accept each client.
 struct Open;
 
@@ -100,6 +77,15 @@ struct Parts {
     written: Vec<u8>,
 }
 
+impl Parts {
+    fn new(parts: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        Self {
+            parts: parts.into_iter().collect(),
+            written: Vec::new(),
+        }
+    }
+}
+
 impl Wire for Parts {
     fn read(&mut self, space: &mut [u8]) -> Poll<io::Result<usize>> {
         let Some(mut part) = self.parts.pop_front() else {
@@ -147,10 +133,7 @@ async fn parts_of_any_length_are_put_together() {
         let mut shared = Shared::new(Config::default(), Open, Peers::default());
         let id = shared.open(Peer::default()).unwrap();
         let mut link = Link::new(id);
-        let mut wire = Parts {
-            parts: [connect.clone()].into(),
-            written: Vec::new(),
-        };
+        let mut wire = Parts::new([connect.clone()]);
         wire.parts.extend(input.chunks(len).map(<[u8]>::to_vec));
         while link.serve(&mut shared, &mut wire, READ) == ServeResult::HasMore {}
         // CONNACK and SUBACK go first.
@@ -174,10 +157,7 @@ async fn a_trickle_does_not_keep_a_turn_going() {
         let id = shared.open(Peer::default()).unwrap();
         let mut link = Link::new(id);
         let connect = encode(&Packet::Connect(Connect::new(version, "a")), version);
-        let mut wire = Parts {
-            parts: [connect].into(),
-            written: Vec::new(),
-        };
+        let mut wire = Parts::new([connect]);
         let all = message.repeat(MESSAGES);
         wire.parts.extend(all.chunks(len).map(<[u8]>::to_vec));
         loop {
@@ -205,7 +185,7 @@ async fn a_large_message_behind_connect_is_read_after_the_decision() {
     let mut input = encode(&Packet::Connect(Connect::new(version, "a")), version);
     let publish = Publish::new(TopicName::from_static("a"), &[0; 100_000]);
     input.extend(encode(&Packet::Publish(publish), version));
-    let mut wire = Input(input);
+    let mut wire = Parts::new([input]);
     for _ in 0..100 {
         link.serve(&mut shared, &mut wire, READ);
     }
@@ -226,7 +206,7 @@ async fn a_few_kilobytes_are_read_before_a_client_is_accepted() {
     let connect = Connect::new(Version::V311, "a");
     let mut input = encode(&Packet::Connect(connect), Version::V311);
     input.extend([0xC0, 0].repeat(100_000));
-    let mut wire = Input(input);
+    let mut wire = Parts::new([input]);
     for _ in 0..100 {
         link.serve(&mut shared, &mut wire, READ);
     }
@@ -246,12 +226,12 @@ async fn few_reads_discard_what_an_ended_client_sends() {
     let mut shared = Shared::new(Config::default(), Open, Peers::default());
     let id = shared.open(Peer::default()).unwrap();
     let mut link = Link::new(id);
-    let mut wire = Input(vec![0; 1 << 20]);
+    let mut wire = Parts::new([vec![0; 1 << 20]]);
     let mut turns = 0;
     while link.serve(&mut shared, &mut wire, READ) != ServeResult::Over {
         turns += 1;
     }
-    let read = (1 << 20) - wire.0.len();
+    let read = (1 << 20) - wire.parts[0].len();
     assert!(read >= 256 << 10, "{read} bytes");
     assert!(turns <= 20, "{turns} turns");
 }

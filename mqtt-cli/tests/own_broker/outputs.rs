@@ -15,12 +15,7 @@ fn sub_ends_on_a_signal_while_nobody_reads_its_output() {
     let broker = Broker::start(&[]);
     let line = "x".repeat(50_000) + "\n";
     for sign in ["INT", "TERM"] {
-        let mut subscriber = Command::new(MQTT)
-            .args(["sub", "-p", &broker.port, "-t", "a", "-d"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut subscriber = subscriber(&broker, Stdio::piped());
         let mut log = wait(&mut subscriber, "receiving SUBACK");
         let publish = ["pub", "-p", &broker.port, "-t", "a", "-l"];
         is_well(&run(MQTT, &publish, &line.repeat(4)));
@@ -31,6 +26,16 @@ fn sub_ends_on_a_signal_while_nobody_reads_its_output() {
         signal(subscriber.id(), sign);
         ends(&mut subscriber);
     }
+}
+
+/// Starts a subscriber that prints its packets on standard error.
+fn subscriber(broker: &Broker, output: Stdio) -> Child {
+    Command::new(MQTT)
+        .args(["sub", "-p", &broker.port, "-t", "a", "-d"])
+        .stdout(output)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 /// Waits until a process has ended.
@@ -48,12 +53,7 @@ fn ends(process: &mut Child) {
 fn sub_ends_on_a_signal_whatever_becomes_of_its_standard_error() {
     let broker = Broker::start(&[]);
     for closes in [true, false] {
-        let mut subscriber = Command::new(MQTT)
-            .args(["sub", "-p", &broker.port, "-t", "a", "-d"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut subscriber = subscriber(&broker, Stdio::null());
         let log = wait(&mut subscriber, "receiving SUBACK");
         let log = (!closes).then_some(log);
         // The pipe has room for 64 KiB.

@@ -53,13 +53,16 @@ impl fmt::Debug for Ownership {
 impl Settings {
     /// Waits until this process owns the journal, if there is an engine.
     pub(crate) async fn open_engine(&self) -> Result<Option<OpenEngine>, Error> {
-        use mqtt_engine_nats::Nats;
+        use mqtt_engine_nats::{Nats, OpenError};
         let Some(config) = self.engine_config() else {
             return Ok(None);
         };
         let name = format!("{} on NATS", config.shard);
         let opened = Nats::open(config, |notice| tell(&notice)).await;
-        let nats = opened.map_err(|failure| Error::StoreFailed(crate::StoreFailed(failure)))?;
+        let nats = opened.map_err(|error| match error {
+            OpenError::Failed(failure) => Error::StoreFailed(crate::StoreFailed(failure)),
+            error => Error::Engine(Box::new(error)),
+        })?;
         tracing::info!(epoch = nats.epoch(), "this process owns the journal");
         let ownership = Ownership(Some(Box::pin(nats.lost().wait())));
         let mut config = mqtt_store::Config::new(name);
@@ -101,9 +104,9 @@ impl Settings {
 /// Logs an event of the time before this process is the owner.
 #[cfg(feature = "nats")]
 fn tell(notice: &mqtt_engine_nats::Notice) {
-    use mqtt_engine_nats::Notice::{Reserve, TakesOver};
+    use mqtt_engine_nats::Notice::{Reserve, ReserveForAll, TakesOver};
     match notice {
-        Reserve { .. } | TakesOver => tracing::info!("{notice}"),
+        Reserve { .. } | ReserveForAll { .. } | TakesOver { .. } => tracing::info!("{notice}"),
         _ => tracing::warn!("{notice}"),
     }
 }

@@ -98,6 +98,9 @@ pub enum Error {
         /// How many threads it is of.
         stored: u8,
     },
+    /// The journal of the engine cannot be used with these settings.
+    #[error("no journal")]
+    Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The system has no thread for a part of the clients.
     #[error("a thread cannot start")]
     Thread(#[source] io::Error),

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use mqtt_store::Failure;
+
 use crate::servers::without_login;
 
 /// The configuration of [`crate::Nats`].
@@ -17,6 +19,13 @@ pub struct Config {
     pub node: String,
     /// The name of the journal: letters, digits, `-` and `_`. Processes with the same one take over from each other. Default: 0.
     pub shard: String,
+    /// How many shards the broker has, 1 to 64, each with a journal of its own. This process takes one that has no owner. It is
+    /// the same for all processes and stays the same for ever. Default: 1.
+    pub shards: u8,
+    /// How clients reach this node, for the other processes ([`crate::Pipes::address`]). Default: none.
+    pub address: Option<String>,
+    /// How many pipes to other processes may be open at once, in either direction. Default: 65,536.
+    pub pipes: usize,
     /// How many servers have the journal, if it does not exist yet. Default: 3.
     pub replicas: usize,
     /// How long the journal has no owner after the owner has ended without notice, at least a tenth of a second. It is longer than
@@ -37,6 +46,9 @@ impl fmt::Debug for Config {
             .field("servers", &servers)
             .field("node", &self.node)
             .field("shard", &self.shard)
+            .field("shards", &self.shards)
+            .field("address", &self.address)
+            .field("pipes", &self.pipes)
             .field("replicas", &self.replicas)
             .field("lease", &self.lease)
             .field("patience", &self.patience)
@@ -53,6 +65,9 @@ impl Config {
             servers,
             node: node.into(),
             shard: "0".to_owned(),
+            shards: 1,
+            address: None,
+            pipes: 1 << 16,
             replicas: 3,
             lease: Duration::from_secs(15),
             patience: Duration::from_secs(60),
@@ -60,24 +75,54 @@ impl Config {
         }
     }
 
-    /// Returns why a name of a journal cannot be used.
-    pub(crate) fn fault_of_name(&self) -> Option<&'static str> {
+    /// Returns why this cannot be used.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
         let is_valid = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_');
         let has_place = (1..=64).contains(&self.shard.len());
-        if has_place && self.shard.bytes().all(is_valid) {
-            return None;
+        if !has_place || !self.shard.bytes().all(is_valid) {
+            return Some("the name of a journal has 1 to 64 letters, digits, - and _");
         }
-        Some("the name of a journal has 1 to 64 letters, digits, - and _")
+        if !(1..=64).contains(&self.shards) {
+            return Some("a broker has 1 to 64 shards");
+        }
+        None
     }
 
-    /// Returns the name of the stream.
-    pub(crate) fn stream(&self) -> String {
-        format!("MQTT-journal-{}", self.shard)
+    /// Returns the names of the journal of a shard.
+    pub(crate) fn journal(&self, shard: u8) -> Journal {
+        if self.shards == 1 {
+            return self.journal_of_one();
+        }
+        let name = &self.shard;
+        Journal {
+            // The prefix differs from that of one shard, because the name may end with a number as well.
+            stream: format!("MQTT-shard-{name}-{shard}"),
+            name: format!("{name}.{shard}"),
+        }
     }
 
+    /// Returns the names of the journal of a broker of one shard.
+    pub(crate) fn journal_of_one(&self) -> Journal {
+        Journal {
+            stream: format!("MQTT-journal-{}", self.shard),
+            name: self.shard.clone(),
+        }
+    }
+}
+
+/// The names of the journal of one shard.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Journal {
+    /// The stream.
+    pub(crate) stream: String,
+    /// What the blocks and the key of the owner have.
+    pub(crate) name: String,
+}
+
+impl Journal {
     /// Returns the subject of the stream.
     pub(crate) fn subject(&self) -> String {
-        format!("mqtt.journal.{}", self.shard)
+        format!("mqtt.journal.{}", self.name)
     }
 }
 
@@ -99,8 +144,18 @@ pub enum Notice {
         /// The name of its node.
         owner: String,
     },
+    /// Other processes own the journals of all shards, and this one is in reserve for all.
+    ReserveForAll {
+        /// The names of their nodes, in the order of the shards.
+        owners: Vec<String>,
+    },
     /// This process takes over.
-    TakesOver,
+    TakesOver {
+        /// The shard, counted from 0.
+        shard: u8,
+        /// How many shards there are.
+        shards: u8,
+    },
 }
 
 impl fmt::Display for Notice {
@@ -112,7 +167,62 @@ impl fmt::Display for Notice {
                 write!(f, "the stream {stream} is new: there is no earlier state")
             }
             Self::Reserve { owner } => write!(f, "in reserve: {owner} is the owner"),
-            Self::TakesOver => f.write_str("takes over"),
+            Self::ReserveForAll { owners } => {
+                let (count, owners) = (owners.len(), owners.join(", "));
+                write!(f, "in reserve: the {count} shards have owners: {owners}")
+            }
+            Self::TakesOver { shards: 1, .. } => f.write_str("takes over"),
+            Self::TakesOver { shard, shards } => {
+                write!(
+                    f,
+                    "takes over shard {shard} of 0 to {}",
+                    shards.saturating_sub(1)
+                )
+            }
         }
+    }
+}
+
+/// Why there is no journal for this process.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The journal is of a broker with another number of shards.
+    Shards {
+        /// The name of the journal.
+        journal: String,
+        /// How many shards it is of.
+        stored: u8,
+        /// How many the configuration of this process has.
+        given: u8,
+    },
+    /// The journal is damaged, or the configuration cannot be used.
+    Failed(Failure),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shards {
+                journal,
+                stored,
+                given,
+            } => {
+                let s = if *stored == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "the journal {journal} has {stored} shard{s}, but the configuration of this process has {given}"
+                )
+            }
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl From<Failure> for OpenError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }

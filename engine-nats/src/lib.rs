@@ -7,6 +7,7 @@ pub mod block;
 mod config;
 mod connection;
 mod crc;
+mod division;
 mod lease;
 mod nats;
 mod owner;
@@ -15,8 +16,9 @@ mod replay;
 mod servers;
 mod sizes;
 mod stream;
+mod waiting;
 
-pub use config::{Config, Notice};
+pub use config::{Config, Notice, OpenError};
 pub use mqtt_store as store;
 pub use nats::{Lost, Nats};
 pub use owner::{Limits, Name, Owner};

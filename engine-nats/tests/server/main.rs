@@ -1,5 +1,7 @@
 //! The engine on a real server: take-over, the reserve, fencing, long records, compaction, and a server that is killed.
 
+mod shards;
+
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -7,9 +9,14 @@ use std::time::Duration;
 use async_nats::jetstream::{self, kv, stream};
 use mqtt_engine_nats::store::journal::{Kind, Record};
 use mqtt_engine_nats::store::{Changes, Engine, Failure};
-use mqtt_engine_nats::{Config, Nats, Notice};
+use mqtt_engine_nats::{Config, Nats, Notice, OpenError};
 use mqtt_testing::peers::NatsServers;
 use tokio::runtime::Runtime;
+
+const TAKES_OVER: Notice = Notice::TakesOver {
+    shard: 0,
+    shards: 1,
+};
 
 fn runtime() -> Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -26,7 +33,12 @@ fn config(servers: &NatsServers, node: &str) -> Config {
 }
 
 /// Opens a journal in a thread, and returns what it tells until then.
-fn opening(config: Config) -> (thread::JoinHandle<Result<Nats, Failure>>, Receiver<Notice>) {
+fn opening(
+    config: Config,
+) -> (
+    thread::JoinHandle<Result<Nats, OpenError>>,
+    Receiver<Notice>,
+) {
     let (sender, notices) = channel();
     let open = move || {
         let notice = move |notice| {
@@ -74,7 +86,7 @@ fn the_reserve_takes_over_what_is_stored() {
     let mut one = thread.join().unwrap().unwrap();
     let told: Vec<_> = notices.iter().collect();
     let created = Notice::Created("MQTT-journal-0".to_owned());
-    assert_eq!(told, [created, Notice::TakesOver]);
+    assert_eq!(told, [created, TAKES_OVER]);
     assert_eq!(entries(&mut one), []);
     // Longer than five messages of the server.
     let long: Vec<u8> = (0..20_000_u32).map(|n| n.to_le_bytes()[0]).collect();
@@ -157,7 +169,7 @@ fn a_long_journal_becomes_short_and_a_foreign_message_is_damage() {
     assert!(first > 30, "the first block is {first}");
     let opened = opening(config(&servers, "two")).0.join().unwrap();
     let why = format!("sequence {foreign} of the stream: it is shorter than a block");
-    assert_eq!(opened.unwrap_err(), Failure::Damaged(why));
+    assert_eq!(opened.unwrap_err(), Failure::Damaged(why).into());
 }
 
 /// An owner that stores nothing learns by its key that it is not the owner any more.
@@ -241,5 +253,5 @@ fn a_name_that_no_stream_can_have_is_refused() {
     config.shard = "a.b".to_owned();
     let opened = runtime().block_on(Nats::open(config, |_| ()));
     let why = "the name of a journal has 1 to 64 letters, digits, - and _";
-    assert_eq!(opened.unwrap_err(), Failure::Broken(why.to_owned()));
+    assert_eq!(opened.unwrap_err(), Failure::Broken(why.to_owned()).into());
 }

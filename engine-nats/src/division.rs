@@ -1,0 +1,162 @@
+//! The number of shards of a broker, and the key that decides the shard of a client. Both are written once, before the first journal
+//! of several, and stay in a bucket of their own. A broker of one shard has no entry there.
+
+use async_nats::jetstream::kv::{self, CreateErrorKind, Store};
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::{Context, ErrorCode};
+
+use crate::config::Config;
+use crate::connection::text;
+
+/// The name of the bucket.
+const BUCKET: &str = "MQTT-shards";
+
+/// The shards of a broker.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Division {
+    pub(crate) shards: u8,
+    pub(crate) key: u64,
+}
+
+impl Division {
+    fn text(self) -> String {
+        format!("{} {:016x}", self.shards, self.key)
+    }
+
+    fn parse(value: &[u8]) -> Option<Self> {
+        let (shards, key) = str::from_utf8(value).ok()?.split_once(' ')?;
+        Some(Self {
+            shards: shards.parse().ok().filter(|shards| *shards > 1)?,
+            key: u64::from_str_radix(key, 16).ok()?,
+        })
+    }
+}
+
+/// What the bucket has for a journal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Noted {
+    Nothing,
+    Division(Division),
+    /// What no process wrote.
+    Damaged,
+}
+
+/// What is known of the number of shards of a broker.
+pub(crate) enum Check {
+    /// It is that of this process. With the key.
+    Fits(u64),
+    /// It is another one.
+    Other(u8),
+    /// It was just written, and is to be checked again.
+    Again,
+    /// It is missing or damaged. With a sentence.
+    Lacks(String),
+}
+
+/// Compares the number of shards with that of this process. Writes it if there is no journal yet.
+pub(crate) async fn check(
+    context: &Context,
+    config: &Config,
+    new: Division,
+) -> Result<Check, String> {
+    let found = noted(context, config).await?;
+    let of_one = find_stream(context, &config.journal_of_one().stream).await?;
+    let other = |stored| Ok(Check::Other(stored));
+    match (found, new.shards) {
+        (Noted::Division(found), shards) if found.shards != shards => other(found.shards),
+        (_, 2..) if of_one.is_some() => other(1),
+        (Noted::Division(found), _) => Ok(Check::Fits(found.key)),
+        (Noted::Nothing, 1) => Ok(Check::Fits(new.key)),
+        (Noted::Nothing, _) => {
+            let Config { shard, .. } = config;
+            let first = config.journal(0).stream;
+            if find_stream(context, &first).await?.is_some() {
+                let why = format!(
+                    "the bucket {BUCKET} has no key {shard}, but there is a stream {first}"
+                );
+                return Ok(Check::Lacks(why));
+            }
+            // Only after this is known to be there, the stream of one shard is looked for the last time: of two processes that
+            // start at the same time with different numbers, one sees the other.
+            note(context, config, new).await?;
+            Ok(Check::Again)
+        }
+        (Noted::Damaged, _) => {
+            let why = format!(
+                "the key {} of the bucket {BUCKET} is not valid",
+                config.shard
+            );
+            Ok(Check::Lacks(why))
+        }
+    }
+}
+
+/// Returns what the bucket has, asking the server that leads it.
+async fn noted(context: &Context, config: &Config) -> Result<Noted, String> {
+    let Some(bucket) = find_stream(context, &format!("KV_{BUCKET}")).await? else {
+        return Ok(Noted::Nothing);
+    };
+    let subject = format!("$KV.{BUCKET}.{}", config.shard);
+    match bucket.get_last_raw_message_by_subject(&subject).await {
+        Ok(message) => Ok(match Division::parse(&message.payload) {
+            Some(division) => Noted::Division(division),
+            None => Noted::Damaged,
+        }),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(Noted::Nothing),
+        Err(error) => Err(text(&error)),
+    }
+}
+
+/// Writes the number of shards and the key, unless another process has written its own in the meantime.
+async fn note(context: &Context, config: &Config, division: Division) -> Result<(), String> {
+    let bucket = bucket(context, config).await?;
+    match bucket.create(&config.shard, division.text().into()).await {
+        Err(error) if error.kind() != CreateErrorKind::AlreadyExists => Err(text(&error)),
+        _ => Ok(()),
+    }
+}
+
+/// Finds the bucket, or makes it.
+async fn bucket(context: &Context, config: &Config) -> Result<Store, String> {
+    if let Ok(store) = context.get_key_value(BUCKET).await {
+        return Ok(store);
+    }
+    let made = context.create_key_value(kv::Config {
+        bucket: BUCKET.to_owned(),
+        description: "The numbers of shards of MQTT brokers".to_owned(),
+        history: 1,
+        num_replicas: config.replicas,
+        ..kv::Config::default()
+    });
+    made.await.map_err(|error| text(&error))
+}
+
+/// Returns a stream if there is one of this name.
+pub(crate) async fn find_stream(context: &Context, name: &str) -> Result<Option<Stream>, String> {
+    use async_nats::jetstream::context::GetStreamErrorKind::JetStream;
+    match context.get_stream(name).await {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) => match error.kind() {
+            JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+            _ => Err(text(&error)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_a_division_has_its_numbers() {
+        let division = Division {
+            shards: 64,
+            key: 0xab,
+        };
+        assert_eq!(division.text(), "64 00000000000000ab");
+        assert_eq!(Division::parse(division.text().as_bytes()), Some(division));
+        for damaged in [&b""[..], b"3", b"1 0", b"300 0", b"3 x", b"\xff 0", b"-3 0"] {
+            assert_eq!(Division::parse(damaged), None, "{damaged:?}");
+        }
+    }
+}

@@ -39,10 +39,17 @@ pub(crate) fn start<H: Hooks>(
     store.restore(|record| broker.restore(record))?;
     let mut restored = Err(RestoreError::TooLate);
     // Records that contradict one another count as damage.
-    store.finish(|| {
+    let finished = store.finish(|| {
         restored = broker.restored(now);
         restored.map(drop)
-    })?;
+    });
+    match (finished, restored) {
+        (Err(OpenError::Damaged { dir, .. }), Err(why @ RestoreError::InFlight)) => {
+            let what = format!("{why} (connection-bytes-total)");
+            return Err(OpenError::TooLarge { dir, what });
+        }
+        (finished, _) => finished?,
+    }
     let progress = Arc::new(Notify::new());
     let notified = Arc::clone(&progress);
     let writer = store.start(move || notified.notify_one())?;

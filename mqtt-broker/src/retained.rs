@@ -46,6 +46,14 @@ pub(crate) struct Room {
     pub(crate) bytes: usize,
 }
 
+impl Room {
+    /// No limits: the messages were accepted earlier.
+    pub(crate) const ANY: Self = Self {
+        messages: usize::MAX,
+        bytes: usize::MAX,
+    };
+}
+
 /// Where a walk over the messages is that a filter matches.
 #[derive(Debug)]
 pub(crate) struct Walk {

@@ -327,9 +327,7 @@ impl Hooks for Nobody {
 fn restored(dir: &Path, part: usize, parts: usize) -> Result<Contents, Failure> {
     let now = Instant::from_millis(0);
     let mut limits = Limits::default();
-    limits.sessions = usize::MAX;
-    limits.retained_messages = usize::MAX;
-    limits.retained_bytes = usize::MAX;
+    limits.connection_bytes_total = usize::MAX;
     let mut broker = Broker::new(limits, Nobody, now);
     let small = |number| u8::try_from(number).unwrap_or(u8::MAX);
     broker.start_links(small(part), small(parts));

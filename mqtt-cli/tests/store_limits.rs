@@ -146,6 +146,40 @@ fn a_full_store_refuses_messages_until_there_is_room() {
     assert_eq!(ended.stderr.matches("the store is full").count(), 1);
 }
 
+/// Limits that are lower than before a restart drop nothing and do not count as damage: what is stored stays, what is new is
+/// refused. Only messages in flight that take more than twice the limit for them keep the broker from its start.
+#[test]
+fn a_store_beyond_lower_limits_is_restored_or_refused_but_not_moved_aside() {
+    let dir = dir("store-lower-limits");
+    let (running, port) = broker(&dir, &[]);
+    let mut receiver = Bare::connect(&port, CONNECT_5_LASTING, &[0x20]);
+    receiver.send(b"\x82\x07\0\x01\0\0\x01n\x01");
+    assert_eq!(
+        receiver.read().as_deref(),
+        Some(&b"\x90\x04\0\x01\0\x01"[..])
+    );
+    client("sub", &port, &["-i", "away", "-c", "-t", "n", "-E"]);
+    for topic in ["kept/1", "kept/2"] {
+        client("pub", &port, &["-t", topic, "-r", "-q", "1", "-m", topic]);
+    }
+    let mut publisher = Bare::connect(&port, CONNECT_5, &[0x20]);
+    assert_eq!(publisher.publish(1), Some(0));
+    // Dropping the process kills it; the receiver has not acknowledged the message.
+    drop(running);
+    let lower = ["--sessions", "1", "--retained-messages", "1"];
+    let lower = [&lower[..], &["--store-damaged", "move-aside"]].concat();
+    let tight = [&lower[..], &["--connection-bytes-total", "100"]].concat();
+    let refused = run(MQTT, &arguments(&dir, &tight), "");
+    assert_eq!(refused.code, Some(1));
+    let why = "messages in flight take more than twice the limit for the bytes of all connections (connection-bytes-total)";
+    assert!(refused.stderr.contains(why), "{}", refused.stderr);
+    let (_running, port) = broker(&dir, &lower);
+    let kept = client("sub", &port, &["-i", "d", "-c", "-t", "kept/+", "-C", "2"]);
+    assert_eq!(kept, "kept/1\nkept/2\n");
+    let new = run(MQTT, &["sub", "-p", &port, "-i", "new", "-t", "n"], "");
+    assert_ne!(new.code, Some(0), "{}", new.stderr);
+}
+
 /// A failed flush ends the store: the system may have dropped the data that it could not write. The message is not acknowledged,
 /// clients of MQTT 5 get "server shutting down", and the program fails; messages that were acknowledged before exist for the next
 /// process.

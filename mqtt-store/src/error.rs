@@ -35,6 +35,15 @@ pub enum OpenError {
         /// How it differs.
         what: String,
     },
+    /// The content does not fit into the limits of the settings. It is not damaged, so [`crate::Store::move_aside`] should not be
+    /// called.
+    #[error("the store {} has more than the settings allow: {what}", dir.display())]
+    TooLarge {
+        /// The directory of the store.
+        dir: PathBuf,
+        /// What exceeds which limit.
+        what: String,
+    },
     /// The disk has not enough room for opening the store.
     #[error("there is no room on the disk to open the store {}", dir.display())]
     Full {

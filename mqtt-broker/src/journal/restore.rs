@@ -53,7 +53,7 @@ impl<H: Hooks> Broker<H> {
     /// connection was lost: its will is due after its delay, and its session begins to expire.
     ///
     /// # Errors
-    /// The records contradict one another, or exceed the limits of the settings.
+    /// The records contradict one another, or the messages in flight do not fit into memory: [`RestoreError::InFlight`].
     pub fn restored(&mut self, now: Instant) -> Result<Restored, RestoreError> {
         let Some(journal) = &mut self.journal else {
             return Err(RestoreError::TooLate);
@@ -80,7 +80,7 @@ impl<H: Hooks> Broker<H> {
             if let Some(key) = keys.get(number) {
                 let received = std::mem::take(&mut session.received);
                 let is_known = |message: u64| message == 0 || messages.contains_key(&message);
-                self.make_received(*key, received, is_known, &mut origins)?;
+                self.make_received(*key, received, is_known, &mut origins);
             }
         }
         for (number, message) in messages {
@@ -91,9 +91,10 @@ impl<H: Hooks> Broker<H> {
             let live = self.make_message((number, origin), message, &keys, &mut saved);
             restored.messages = restored.messages.saturating_add(live);
         }
+        let mut copied = 0;
         for (number, session) in saved.sessions {
             if let Some(key) = keys.get(&number) {
-                self.make_flights(*key, session)?;
+                self.make_flights(*key, session, &mut copied)?;
             }
         }
         for (number, will) in wills {
@@ -428,8 +429,14 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Restores the messages in flight to a client, and those that are released but not completed.
-    fn make_flights(&mut self, key: u32, mut saved: SavedSession) -> Result<(), RestoreError> {
+    /// Restores the messages in flight to a client, and those that are released but not completed. A message in flight is copied for
+    /// each client; `copied` counts these bytes of all clients.
+    fn make_flights(
+        &mut self,
+        key: u32,
+        mut saved: SavedSession,
+        copied: &mut usize,
+    ) -> Result<(), RestoreError> {
         let flights = &mut saved.flights;
         // New numbers follow the last one.
         let numbers = || flights.iter().map(|flight| flight.number);
@@ -445,7 +452,15 @@ impl<H: Hooks> Broker<H> {
         config.window = config.window.max(count);
         config.kept_limit = u32::MAX;
         let mut server = Server::new(config, Heap);
+        // Running brokers have at most twice as many bytes.
+        let most = self.config.connection_bytes_total.saturating_mul(2);
         for flight in saved.flights {
+            if !flight.released {
+                *copied = copied.saturating_add(flight.item.message.len());
+            }
+            if *copied > most {
+                return Err(RestoreError::InFlight);
+            }
             self.make_flight(key, &mut server, flight, saved.version)?;
         }
         if let Some(session) = self.sessions.get_mut(usize_of(key)) {
@@ -507,14 +522,10 @@ impl<H: Hooks> Broker<H> {
         received: BTreeMap<PacketId, u64>,
         is_known: impl Fn(u64) -> bool,
         origins: &mut BTreeMap<u64, Origin>,
-    ) -> Result<(), RestoreError> {
-        let most = usize::from(self.config.receive_maximum.max(1));
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
-            return Ok(());
-        };
-        let most = session.link.map_or(most, |_| usize::from(u16::MAX));
-        let Some(recorded) = &mut session.recorded else {
-            return Ok(());
+    ) {
+        let session = self.sessions.get_mut(usize_of(key));
+        let Some(recorded) = session.and_then(|session| session.recorded.as_mut()) else {
+            return;
         };
         for (id, message) in received {
             let session = recorded.number;
@@ -532,9 +543,5 @@ impl<H: Hooks> Broker<H> {
                 });
             }
         }
-        if recorded.received.len() > most {
-            return Err(RestoreError::Limit("half received messages"));
-        }
-        Ok(())
     }
 }

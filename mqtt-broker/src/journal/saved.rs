@@ -19,6 +19,7 @@ use crate::hooks::Hooks;
 use crate::message::Message;
 use crate::publisher::Publisher;
 use crate::queue::{Identifiers, Queued};
+use crate::retained::Room;
 use crate::session::Will;
 
 /// Why the records cannot be used. Do not continue with the broker that returned this.
@@ -28,9 +29,10 @@ pub enum RestoreError {
     /// A record is damaged.
     #[error("{0}")]
     Damaged(#[from] Fault),
-    /// The records exceed the limits of the [`crate::Config`].
-    #[error("there are more {0} than the settings allow")]
-    Limit(&'static str),
+    /// The messages in flight take more than twice [`crate::Config::connection_bytes_total`]. This is the only limit that refuses
+    /// records: they are not damaged, and a higher limit restores them.
+    #[error("messages in flight take more than twice the limit for the bytes of all connections")]
+    InFlight,
     /// [`Broker::start_journal`] was not called, or [`Broker::restored`] was already called.
     #[error("records are read before anything else")]
     TooLate,
@@ -111,10 +113,11 @@ impl SavedTarget {
 
 impl<H: Hooks> Broker<H> {
     /// Takes a record of an earlier process: call it for all records of a log, or for one record for each key of a store, in
-    /// ascending order of kind and key.
+    /// ascending order of kind and key. Limits of the [`crate::Config`] that are lower than in the earlier process drop nothing, as
+    /// with [`Broker::configure`]: they refuse what is new. The memory is proportional to the bytes of the records.
     ///
     /// # Errors
-    /// The record is damaged or not a record of a broker, or the records exceed the limits of the settings.
+    /// The record is damaged or not a record of a broker.
     pub fn restore(&mut self, record: &Record<'_>) -> Result<(), RestoreError> {
         let Some(journal) = &mut self.journal else {
             return Err(RestoreError::TooLate);
@@ -154,7 +157,7 @@ impl<H: Hooks> Broker<H> {
             Entry::Session(number, None) => {
                 saved.sessions.remove(&number);
             }
-            Entry::Session(number, Some(session)) => self.take_session(saved, number, &session)?,
+            Entry::Session(number, Some(session)) => take_session(saved, number, &session)?,
             Entry::Subscription { .. } | Entry::Wish { .. } | Entry::Received { .. } => {
                 return self.take_of_session(saved, &entry, record);
             }
@@ -260,42 +263,6 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    fn take_session(
-        &self,
-        saved: &mut Saved,
-        number: u64,
-        record: &SessionRecord<'_>,
-    ) -> Result<(), RestoreError> {
-        let will = match &record.will {
-            None => None,
-            Some(will) => Some(Box::new(Will {
-                message: Message::restored(will.packet, will.qos, None).ok_or(Fault::Value)?,
-                delay: Duration::from_secs(u64::from(will.delay)),
-            })),
-        };
-        let old = saved.sessions.remove(&number);
-        if old.is_none() && saved.sessions.len() >= self.config.sessions {
-            return Err(RestoreError::Limit("sessions"));
-        }
-        let (subscriptions, wishes, received) = old
-            .map(|old| (old.subscriptions, old.wishes, old.received))
-            .unwrap_or_default();
-        let session = SavedSession {
-            client_id: record.client_id.into(),
-            user_name: record.user_name.map(Into::into),
-            version: record.version,
-            expiry: record.expiry,
-            away: record.away,
-            will,
-            subscriptions,
-            wishes,
-            received,
-            flights: Vec::new(),
-        };
-        saved.sessions.insert(number, session);
-        Ok(())
-    }
-
     fn take_retained(
         &mut self,
         topic: &str,
@@ -325,12 +292,8 @@ impl<H: Hooks> Broker<H> {
                 Some(message.published_by(hash))
             }
         };
-        let room = self.config.retained_room();
-        if self.retained.set(topic, message, publisher, room) {
-            Ok(())
-        } else {
-            Err(RestoreError::Limit("retained messages"))
-        }
+        self.retained.set(topic, message, publisher, Room::ANY);
+        Ok(())
     }
 
     fn take_message(
@@ -382,6 +345,38 @@ const fn numbers_of(entry: &Entry<'_>) -> (u64, u64) {
             message, session, ..
         } => (RecordName::of_target(session).0, message),
     }
+}
+
+fn take_session(
+    saved: &mut Saved,
+    number: u64,
+    record: &SessionRecord<'_>,
+) -> Result<(), RestoreError> {
+    let will = match &record.will {
+        None => None,
+        Some(will) => Some(Box::new(Will {
+            message: Message::restored(will.packet, will.qos, None).ok_or(Fault::Value)?,
+            delay: Duration::from_secs(u64::from(will.delay)),
+        })),
+    };
+    let old = saved.sessions.remove(&number);
+    let (subscriptions, wishes, received) = old
+        .map(|old| (old.subscriptions, old.wishes, old.received))
+        .unwrap_or_default();
+    let session = SavedSession {
+        client_id: record.client_id.into(),
+        user_name: record.user_name.map(Into::into),
+        version: record.version,
+        expiry: record.expiry,
+        away: record.away,
+        will,
+        subscriptions,
+        wishes,
+        received,
+        flights: Vec::new(),
+    };
+    saved.sessions.insert(number, session);
+    Ok(())
 }
 
 fn take_flow(

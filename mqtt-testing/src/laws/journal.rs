@@ -1,8 +1,8 @@
-//! The law of a restart: any bytes as the journal of a broker are restored or refused; the broker never panics, and stays within
-//! its limits.
+//! The law of a restart: any bytes as the journal of a broker are restored or refused; the broker never panics, and what it counts
+//! is proportional to these bytes, because limits that are lower than in the earlier process drop nothing.
 
 use mqtt_broker::records::{Format, Machine, Records};
-use mqtt_broker::{Broker, Config, Hooks, Next};
+use mqtt_broker::{Broker, Config, Hooks, Next, Statistics};
 use mqtt_session::Instant;
 
 /// Hooks that allow everything, with numbers in ascending order as unguessable ones.
@@ -18,15 +18,36 @@ impl Hooks for AllowAll {
 
 const NOW: Instant = Instant::from_millis(1_000);
 
-fn new_broker() -> (Broker<AllowAll>, Config) {
+/// [`Config::connection_bytes_total`].
+const IN_FLIGHT: u64 = 64 << 10;
+
+fn new_broker() -> Broker<AllowAll> {
     let mut config = Config::default();
     config.sessions = 5;
     config.queued_messages = 10;
     config.retained_messages = 5;
+    config.connection_bytes_total = IN_FLIGHT as usize;
     config.statistics_interval = 0;
-    let mut broker = Broker::new(config.clone(), AllowAll::default(), NOW);
+    let mut broker = Broker::new(config, AllowAll::default(), NOW);
     broker.start_journal();
-    (broker, config)
+    broker
+}
+
+/// Checks what a broker counts after it has restored records of so many bytes.
+fn is_proportional(statistics: &Statistics, bytes: u64) {
+    // The shortest records of a session, of a subscription, of a target and of a retained message.
+    assert!(statistics.sessions * 21 <= bytes, "{statistics:?}");
+    assert!(statistics.subscriptions * 17 <= bytes, "{statistics:?}");
+    assert!(statistics.queued * 11 <= bytes, "{statistics:?}");
+    assert!(statistics.retained * 20 <= bytes, "{statistics:?}");
+    // A message in many queues is stored once, and counts for each.
+    assert!(statistics.queued_bytes <= statistics.queued * (bytes + 96));
+    assert!(statistics.retained_bytes <= 20 * bytes, "{statistics:?}");
+    assert!(
+        statistics.subscription_bytes <= 40 * bytes,
+        "{statistics:?}"
+    );
+    assert!(statistics.connection_bytes <= 2 * IN_FLIGHT + 20 * bytes);
 }
 
 /// Restores bytes as the records after that of the format.
@@ -34,7 +55,7 @@ fn new_broker() -> (Broker<AllowAll>, Config) {
 /// # Panics
 /// When the law is broken.
 pub fn restores_or_refuses(journal: &[u8]) {
-    let (mut broker, config) = new_broker();
+    let mut broker = new_broker();
     let format = Format::new(Machine::Broker).value();
     let first = mqtt_broker::records::Record {
         kind: Format::KIND,
@@ -50,17 +71,14 @@ pub fn restores_or_refuses(journal: &[u8]) {
     if broker.restored(NOW).is_err() {
         return;
     }
+    let bytes = u64::try_from(journal.len()).expect("a length");
+    is_proportional(&broker.statistics(NOW), bytes);
     for _ in 0..1_000 {
         broker.tick(NOW);
         if broker.deadline().is_none_or(|at| at > NOW) {
             break;
         }
     }
-    let statistics = broker.statistics(NOW);
-    let narrow = |count: u64| usize::try_from(count).expect("small");
-    assert!(narrow(statistics.sessions) <= config.sessions);
-    assert!(narrow(statistics.queued) <= config.queued_messages * config.sessions);
-    assert!(narrow(statistics.retained) <= config.retained_messages);
     let n = broker.journal().len();
     broker.stored(n);
     // The client can use the restored state.
@@ -82,7 +100,7 @@ const CONNECT: &[u8] = b"\x10\x0d\0\x04MQTT\x04\0\0\0\0\x01a";
 /// If the broker does not take its packets.
 #[must_use]
 pub fn sample() -> Vec<u8> {
-    let (mut broker, _) = new_broker();
+    let mut broker = new_broker();
     broker.restored(NOW).expect("nothing to restore");
     let start = broker.journal().len();
     let id = broker.open(NOW).expect("there is room");

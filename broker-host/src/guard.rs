@@ -117,6 +117,21 @@ impl Guard {
         self.control.peer(connection?)?.address
     }
 
+    /// Returns whether a client subscribed to a filter of which it may read no topic.
+    fn reads_nothing(&self, observation: &Observation<'_>) -> bool {
+        let Observation::Subscribed {
+            client,
+            filter,
+            reason,
+            ..
+        } = observation
+        else {
+            return false;
+        };
+        let acl = self.acl.as_ref().filter(|_| !reason.is_error());
+        acl.is_some_and(|acl| !acl.may_read_some(client, *filter))
+    }
+
     fn check(&self, check: Check) -> Verdict {
         let Added {
             displaced,
@@ -208,12 +223,6 @@ impl Hooks for Guard {
             .is_none_or(|acl| acl.may_publish(client, topic))
     }
 
-    fn may_subscribe(&mut self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
-        self.acl
-            .as_ref()
-            .is_none_or(|acl| acl.may_subscribe(client, filter))
-    }
-
     fn may_receive_all(&mut self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
         self.acl
             .as_ref()
@@ -262,13 +271,21 @@ impl Hooks for Guard {
                 return;
             }
         }
-        let (client, level) = about(observation);
+        let reads_nothing = self.reads_nothing(observation);
+        let (client, mut level) = about(observation);
+        if reads_nothing {
+            level = Level::INFO;
+        }
         if tracing::level_filters::LevelFilter::current() < level {
             return;
         }
         if self.quota.allows_line(client, Instant::now()) {
             let address = self.address(observation).map(tracing::field::display);
-            log(observation, address);
+            if reads_nothing {
+                log_reads_nothing(observation, address);
+            } else {
+                log(observation, address);
+            }
         }
     }
 }
@@ -367,6 +384,18 @@ fn log_subscription(
         warn!(client, filter, %reason, peer, "subscription refused");
     } else {
         debug!(client, filter, %reason, peer, "subscribed");
+    }
+}
+
+/// Logs a subscription to a filter of which the client may read no topic: its user may wait for messages in vain.
+fn log_reads_nothing(observation: &Observation<'_>, peer: Option<DisplayValue<SocketAddr>>) {
+    if let Observation::Subscribed { client, filter, .. } = observation {
+        info!(
+            client = &*cut(client.client_id),
+            filter = &*cut(&filter.to_string()),
+            peer,
+            "subscribed, but the ACL file lets it read no topic of the filter"
+        );
     }
 }
 

@@ -10,9 +10,8 @@
 //! pattern readwrite home/%u/#
 //! ```
 //!
-//! As in Mosquitto, a subscription is granted even if its filter matches topics that the client may not read; messages of these
-//! topics are not delivered. A subscription is refused if the client may read none of its topics; Mosquitto grants it and delivers
-//! nothing.
+//! As in Mosquitto, every subscription is granted, whatever topics its filter matches. Messages of topics that the client may not read are
+//! not delivered. `Guard` logs a subscription to a filter of which the client may read no topic.
 //!
 //! A filter with a space is written in quotes, so that an additional word is an error and not a part of the filter.
 
@@ -179,10 +178,10 @@ impl Acl {
         self.may(client, topic, Wanted::Write)
     }
 
-    /// Returns whether a client may subscribe: a rule allows a topic that the filter matches, and no rule denies all of them.
-    /// Messages of the other topics are not delivered: see [`Self::may_read`].
+    /// Returns whether a client may read some of the topics that the filter matches: a rule allows one of them, and no rule denies all
+    /// of them.
     #[must_use]
-    pub fn may_subscribe(&self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
+    pub fn may_read_some(&self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
         let (names, filter) = (names(client), levels(&filter));
         self.any(client, |rules| {
             rules.allow.overlaps(filter, names, Wanted::Read)

@@ -75,7 +75,7 @@ fn rules_say_who_may_what() {
         let found = match access {
             "w" => acl.may_publish(&client, TopicName::new(topic).unwrap()),
             "a" => acl.may_read_all(&client, TopicFilter::new(topic).unwrap()),
-            _ => acl.may_subscribe(&client, TopicFilter::new(topic).unwrap()),
+            _ => acl.may_read_some(&client, TopicFilter::new(topic).unwrap()),
         };
         assert_eq!(found, allowed, "{user:?} {id} {access} {topic}");
     }
@@ -124,7 +124,7 @@ fn a_filter_with_spaces_stands_in_quotes() {
         Acl::parse("topic read \"$SYS/broker/retained messages/count\"\ntopic \"a b\"").unwrap();
     let client = client(None, "c");
     let filter = TopicFilter::new("$SYS/broker/retained messages/count").unwrap();
-    assert!(acl.may_subscribe(&client, filter));
+    assert!(acl.may_read_some(&client, filter));
     assert!(acl.may_publish(&client, TopicName::new("a b").unwrap()));
 }
 
@@ -155,7 +155,7 @@ fn many_rules_are_not_searched() {
         assert_eq!(allowed, write, "{topic}");
         assert!(taken <= 15, "{topic}: {taken} steps");
         let filter = TopicFilter::new(topic).unwrap();
-        let (taken, allowed) = steps(|| acl.may_subscribe(&client, filter));
+        let (taken, allowed) = steps(|| acl.may_read_some(&client, filter));
         assert_eq!(allowed, read, "{topic}");
         assert!(taken <= 15, "{topic}: {taken} steps to subscribe");
         let (taken, allowed) = steps(|| acl.may_read(&client, name));
@@ -164,7 +164,7 @@ fn many_rules_are_not_searched() {
     }
     // A filter that shares levels with all rules is granted without a search, and each of its messages is checked.
     let filter = TopicFilter::new("devices/c/+/x/y").unwrap();
-    let (taken, granted) = steps(|| acl.may_subscribe(&client, filter));
+    let (taken, granted) = steps(|| acl.may_read_some(&client, filter));
     assert!(granted && taken < 3_000, "{taken} steps");
     assert!(!acl.may_read_all(&client, filter));
 }
@@ -301,7 +301,7 @@ fn decisions_are_those_of_the_rules_one_after_the_other() {
 /// Compares each decision about a filter. Returns whether a client may subscribe to it.
 fn agrees(acl: &Acl, model: &Model, client: &ClientInfo<'_>, filter: &str, text: &str) -> bool {
     let wanted = TopicFilter::new(filter).unwrap();
-    let read = acl.may_subscribe(client, wanted);
+    let read = acl.may_read_some(client, wanted);
     let expected = model.allows(client, Access::Read, [overlap, covers], filter);
     assert_eq!(read, expected, "{filter} {client:?}\n{text}");
     let all = acl.may_read_all(client, wanted);

@@ -110,6 +110,7 @@ impl Guard {
             | Observation::PublishRefused { connection, .. }
             | Observation::Dropped { connection, .. }
             | Observation::SlowConsumer { connection, .. }
+            | Observation::PublishersWait { connection, .. }
             | Observation::QueueFull { connection, .. }
             | Observation::RetainRefused { connection, .. } => *connection,
             _ => None,
@@ -313,9 +314,9 @@ fn about<'a>(observation: &Observation<'a>) -> (Option<&'a str>, Level) {
             (Some(client.client_id), Level::WARN)
         }
         Observation::Dropped { client_id, .. } => (Some(client_id), Level::DEBUG),
-        Observation::SlowConsumer { client_id, .. } | Observation::QueueFull { client_id, .. } => {
-            (Some(client_id), Level::WARN)
-        }
+        Observation::SlowConsumer { client_id, .. }
+        | Observation::PublishersWait { client_id, .. }
+        | Observation::QueueFull { client_id, .. } => (Some(client_id), Level::WARN),
         _ => (None, Level::DEBUG),
     }
 }
@@ -416,6 +417,16 @@ fn log_queue(observation: &Observation<'_>, peer: Option<DisplayValue<SocketAddr
             messages,
             peer,
             "slow consumer: nobody waits for it, and what its queue has no room for is dropped"
+        ),
+        Observation::PublishersWait {
+            client_id,
+            messages,
+            ..
+        } => warn!(
+            client = &*cut(client_id),
+            messages,
+            peer,
+            "it takes messages more slowly than they come, and their publishers wait for it"
         ),
         Observation::QueueFull {
             client_id,

@@ -288,6 +288,8 @@ settings! {
     queued_bytes_total: usize => queued_bytes_total,
     /// Time that publishers wait for a connected client that takes nothing, in seconds; 0 is no time. Default 30
     slow_consumer: Seconds => slow_consumer_ms,
+    /// Time that publishers wait for a connected client that takes messages too slowly, in seconds; 0 is no limit. Default 0
+    publisher_wait: Seconds => publisher_wait_ms,
     /// Queue QoS 0 messages for clients that are not connected: true or false. Default false
     queue_qos0: bool => queue_qos0,
     /// Limit of subscriptions of one client. Default 10000

@@ -88,6 +88,9 @@ pub struct Config {
     /// milliseconds. After that time, messages for it are dropped while its queue is full. Default 30,000; with 0 publishers do
     /// not wait.
     pub slow_consumer_ms: u32,
+    /// How long publishers wait for a connected client that takes messages more slowly than they come, in milliseconds. After that time it is treated as one that takes nothing. Default 0: there is no limit, because the client may
+    /// be as slow as it wants.
+    pub publisher_wait_ms: u32,
     /// Whether QoS 0 messages are queued for clients that are not connected. Default `false`.
     pub queue_qos0: bool,
     /// The limit of subscriptions of one client. Default 10,000.
@@ -178,6 +181,7 @@ impl Default for Config {
             queued_bytes: 32 << 20,
             queued_bytes_total: 512 << 20,
             slow_consumer_ms: 30_000,
+            publisher_wait_ms: 0,
             queue_qos0: false,
             subscriptions: 10_000,
             subscription_bytes: 8 << 20,

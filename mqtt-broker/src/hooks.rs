@@ -134,6 +134,17 @@ pub enum Observation<'a> {
         /// How many messages are queued for it.
         messages: usize,
     },
+    /// Publishers have waited for [`Config::slow_consumer_ms`](crate::Config::slow_consumer_ms) for a connected client that takes
+    /// messages more slowly than they come: its queue is about half full all this time. Reported once until they did not wait for two
+    /// seconds.
+    PublishersWait {
+        /// Its connection.
+        connection: Option<ConnectionId>,
+        /// Its client identifier.
+        client_id: &'a str,
+        /// How many messages are queued for it.
+        messages: usize,
+    },
     /// The queue of a client had no room for a message, for the first time since it was empty. [`Self::Dropped`] reports each time.
     QueueFull {
         /// Its connection, if it is connected.

@@ -23,6 +23,7 @@ mod largest;
 mod leave;
 mod level;
 mod load;
+mod long_wait;
 mod portions;
 mod rights;
 pub(crate) mod shards;

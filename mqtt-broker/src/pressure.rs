@@ -10,7 +10,8 @@
 //! messages, at most about a second.
 //!
 //! A receiver that takes nothing for [`Config::slow_consumer_ms`] is slow: publishers do not wait for it until it has taken all
-//! its queued messages, and its queue drops messages for which it has no room.
+//! its queued messages, and its queue drops messages for which it has no room. A receiver that takes messages, but so slowly that
+//! publishers wait as long without a pause, is observed once; [`Config::publisher_wait_ms`] limits this wait.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -221,6 +222,10 @@ impl<H: Hooks> Broker<H> {
                 session.pressure = Some(Box::new(Pressure::new(now, due)));
                 // If the receiver is a client that is not being read, it must be read now.
                 self.mark_ready(connection);
+                if self.waits_too_long(key, now) {
+                    self.mark_slow(key, now);
+                    return;
+                }
             }
         }
         // If other publishers wait for this publisher, it may need its acknowledgement to go on.
@@ -329,15 +334,19 @@ impl<H: Hooks> Broker<H> {
         let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) else {
             return;
         };
+        pressure.timer = None;
         let taken_at = pressure.taken_at;
-        if now.since(taken_at) >= self.config.slow_after() {
-            pressure.timer = None;
+        let takes_nothing = now.since(taken_at) >= self.config.slow_after();
+        if takes_nothing || self.waits_too_long(key, now) {
             self.mark_slow(key, now);
             return;
         }
         let due = self.config.look_at(taken_at, now);
-        pressure.timer = Some(due);
         self.timers.set(due, Due::Receiver(key));
+        let session = self.sessions.get_mut(usize_of(key));
+        if let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) {
+            pressure.timer = Some(due);
+        }
         if taken_at < now {
             self.release_waiting_receivers(key);
         }
@@ -514,7 +523,7 @@ impl<H: Hooks> Broker<H> {
 }
 
 impl Config {
-    fn slow_after(&self) -> Duration {
+    pub(crate) fn slow_after(&self) -> Duration {
         Duration::from_millis(u64::from(self.slow_consumer_ms))
     }
 

@@ -12,6 +12,7 @@ use crate::hooks::ClientInfo;
 use crate::journal::Recorded;
 use crate::largest::Part;
 use crate::level::Shared;
+use crate::long_wait::LongWait;
 use crate::message::Message;
 use crate::pressure::Pressure;
 use crate::publisher::Publisher;
@@ -93,6 +94,8 @@ pub(crate) struct Session {
     pub(crate) full_queue_reported: bool,
     /// The state of the connected client while its queue is too full.
     pub(crate) pressure: Option<Box<Pressure>>,
+    /// Since when publishers wait for it without a longer pause, if they ever did.
+    pub(crate) long_wait: Option<Box<LongWait>>,
     /// The filters of its subscriptions as the client wrote them, each with the number of its wish for retained messages.
     pub(crate) filters: BTreeMap<Arc<str>, u32>,
     /// The bytes of the filters.
@@ -141,6 +144,7 @@ impl Session {
             queue: Queue::default(),
             full_queue_reported: false,
             pressure: None,
+            long_wait: None,
             filters: BTreeMap::new(),
             filter_bytes: 0,
             counted_filter_bytes: 0,

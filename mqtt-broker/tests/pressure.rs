@@ -15,10 +15,11 @@ const START: Instant = Instant::from_millis(0);
 const QUEUE: usize = 64;
 const WINDOW: u16 = 4;
 
-/// Hooks that note slow receivers.
+/// Hooks that note slow receivers, and those for which publishers wait long, with the number of queued messages.
 #[derive(Default)]
 struct Open {
     slow: Vec<(String, usize)>,
+    waited_for: Vec<(String, usize)>,
 }
 
 impl Hooks for Open {
@@ -27,13 +28,18 @@ impl Hooks for Open {
     }
 
     fn observe(&mut self, observation: &Observation<'_>) {
-        if let Observation::SlowConsumer {
-            client_id,
-            messages,
-            connection: Some(_),
-        } = observation
-        {
-            self.slow.push(((*client_id).to_owned(), *messages));
+        match observation {
+            Observation::SlowConsumer {
+                client_id,
+                messages,
+                connection: Some(_),
+            } => self.slow.push(((*client_id).to_owned(), *messages)),
+            Observation::PublishersWait {
+                client_id,
+                messages,
+                connection: Some(_),
+            } => self.waited_for.push(((*client_id).to_owned(), *messages)),
+            _ => {}
         }
     }
 }
@@ -431,6 +437,69 @@ fn a_reader_that_takes_little_is_not_given_up() {
     }
     assert_eq!(all.broker.hooks().slow, []);
     assert_eq!(all.dropped(), 0);
+}
+
+impl Clients {
+    /// Makes a reader whose queue is more than half full, and a publisher that waits for it.
+    fn join_waiting(&mut self) -> (Client, Client) {
+        let reader = self.join("reader", Version::V5, Some("a"));
+        let mut writer = self.join("writer", Version::V5, None);
+        while writer.pending() < 16 {
+            self.publish(&mut writer, "a", "x", QoS::AtLeastOnce);
+            self.read(&mut writer, usize::MAX);
+        }
+        (reader, writer)
+    }
+
+    /// Lets so many seconds pass, in each of which the reader takes one message and its publisher sends one.
+    fn trickle(&mut self, reader: &mut Client, writer: &mut Client, seconds: u64) {
+        for _ in 0..seconds {
+            self.pass(1);
+            self.read(reader, 1);
+            self.acknowledge(reader, 1);
+            self.read(writer, usize::MAX);
+            while writer.pending() < 16 {
+                self.publish(writer, "a", "x", QoS::AtLeastOnce);
+                self.read(writer, usize::MAX);
+            }
+        }
+    }
+}
+
+/// An operator sees who slows the publishers, though it is not given up.
+#[test]
+fn a_reader_for_which_publishers_wait_long_is_told_once() {
+    let mut all = Clients::new(|_| {});
+    let (mut reader, mut writer) = all.join_waiting();
+    all.trickle(&mut reader, &mut writer, 29);
+    assert_eq!(all.broker.hooks().waited_for, []);
+    all.trickle(&mut reader, &mut writer, 100);
+    let told = all.broker.hooks().waited_for.clone();
+    let [(name, queued)] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(name, "reader");
+    assert!((QUEUE / 4..QUEUE).contains(queued), "{queued}");
+    assert_eq!(all.broker.hooks().slow, []);
+    assert_eq!(all.dropped(), 0);
+    // It takes all, and is told again when it is slow again.
+    all.finish(&mut reader, &mut writer);
+    all.pass(3);
+    all.trickle(&mut reader, &mut writer, 60);
+    assert_eq!(all.broker.hooks().waited_for.len(), 2);
+}
+
+/// With `publisher_wait_ms`, a client that takes one message each second cannot slow all publishers for ever.
+#[test]
+fn publishers_wait_for_a_slow_reader_as_long_as_is_set() {
+    let mut all = Clients::new(|config| config.publisher_wait_ms = 60_000);
+    let (mut reader, mut writer) = all.join_waiting();
+    all.trickle(&mut reader, &mut writer, 59);
+    assert_eq!(all.broker.hooks().slow, []);
+    all.pass(2);
+    all.read(&mut writer, usize::MAX);
+    assert_eq!(all.broker.hooks().slow.len(), 1);
+    assert_eq!(writer.pending(), 0, "nobody waits");
 }
 
 /// 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-8]: a QoS 2 message whose PUBREC was withheld is sent again after a reconnect, and gets an

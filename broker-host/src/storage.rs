@@ -35,6 +35,13 @@ pub(crate) fn start<H: Hooks>(
     mut store: Store,
     now: Instant,
 ) -> Result<(Storage, Restored), OpenError> {
+    #[cfg(feature = "files")]
+    if store.interrupted() > 0 {
+        tracing::warn!(
+            bytes = store.interrupted(),
+            "the end of the store was being written when the earlier process ended; it was not acknowledged, and is not used"
+        );
+    }
     broker.start_journal();
     store.restore(|record| broker.restore(record))?;
     let mut restored = Err(RestoreError::TooLate);

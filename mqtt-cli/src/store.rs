@@ -68,19 +68,19 @@ impl StoreCommand {
         }
         if checks {
             output(format_args!("the store is whole\n"));
+            print_interrupted(store.interrupted());
         }
         client.print();
         Ok(())
     }
 }
 
-/// Opens an existing store.
+/// Opens an existing store, and changes nothing.
 fn open(dir: &Path) -> Result<Store, Failure> {
     if !dir.join("journal.redb").exists() {
         return Err(fail(format!("{}: there is no store", dir.display())));
     }
-    let opened = Store::open(Config::new(dir)).map_err(fail)?;
-    opened.ok_or_else(|| fail("the store is off"))
+    Store::open_to_read(Config::new(dir)).map_err(fail)
 }
 
 /// Reads the store of a client; `None` if it is that of a broker.
@@ -118,6 +118,8 @@ struct Contents {
     retained: BTreeMap<String, Retained>,
     /// The sessions that still need each message.
     targets: BTreeMap<u64, Vec<u64>>,
+    /// The bytes of an interrupted write at the end.
+    interrupted: u64,
 }
 
 /// The printed fields of a retained message.
@@ -191,6 +193,7 @@ struct Whole {
     /// The messages that one thread has for another one.
     between_threads: u64,
     retained: BTreeMap<String, Retained>,
+    interrupted: u64,
 }
 
 impl Whole {
@@ -209,6 +212,7 @@ impl Whole {
             let retained = contents.retained.into_iter();
             let retained = retained.filter(|(topic, _)| own(topic));
             whole.retained.extend(retained);
+            whole.interrupted += contents.interrupted;
             for session in contents.sessions.into_values() {
                 if session.client_id.starts_with(LINK) {
                     whole.between_threads += session.messages;
@@ -333,6 +337,7 @@ fn restored(dir: &Path, part: usize, parts: usize) -> Result<Contents, Failure> 
     broker.start_links(small(part), small(parts));
     broker.start_journal();
     let (mut store, mut contents) = (open(dir)?, Contents::default());
+    contents.interrupted = store.interrupted();
     let read = store.restore(|record| {
         broker.restore(record)?;
         if let Ok(Some(entry)) = Entry::read(record) {
@@ -364,6 +369,7 @@ fn check(place: &Place, parts: &StoreParts) -> Result<(), Failure> {
             "messages": messages,
             "between_threads": whole.between_threads,
             "retained": retained,
+            "interrupted_bytes": whole.interrupted,
         }));
         return Ok(());
     }
@@ -378,5 +384,16 @@ fn check(place: &Place, parts: &StoreParts) -> Result<(), Failure> {
         let messages = counted(whole.between_threads, "message");
         output(format_args!("between threads: {messages}\n"));
     }
+    print_interrupted(whole.interrupted);
     Ok(())
+}
+
+/// Prints how much of a write that was interrupted is not used. Nothing of it was acknowledged.
+fn print_interrupted(bytes: u64) {
+    if bytes > 0 {
+        let bytes = counted(bytes, "byte");
+        output(format_args!(
+            "its end was being written when the process ended: {bytes} are not used\n"
+        ));
+    }
 }

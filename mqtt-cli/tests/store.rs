@@ -1,6 +1,9 @@
 //! Tests `mqtt broker --store`: all that clients were told holds after `kill -9`, and a store that is in use or damaged is
 //! refused with an error that names it.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use mqtt_testing::process::{Ended, Process, run};
@@ -136,8 +139,19 @@ fn a_damaged_store_is_refused_or_moved_aside() {
     assert!(dir.join("damaged-1.redb").exists());
 }
 
+/// Returns the content of all files in a directory.
+fn files(dir: &Path) -> BTreeMap<OsString, Vec<u8>> {
+    let entries = std::fs::read_dir(dir).expect("the directory of the store");
+    let read = |entry: std::io::Result<DirEntry>| {
+        let entry = entry.expect("the directory of the store");
+        let content = std::fs::read(entry.path()).expect("a file of the store");
+        (entry.file_name(), content)
+    };
+    entries.map(read).collect()
+}
+
 /// `mqtt store show` prints the store of a broker as text and JSON, and `check` confirms that another broker can continue from
-/// it.
+/// it. Neither changes the files, although the broker was killed.
 #[test]
 fn a_store_is_shown_and_checked() {
     let dir = dir("store-shown");
@@ -159,6 +173,7 @@ fn a_store_is_shown_and_checked() {
     let busy = run(MQTT, &["store", "show", text(&dir)], "");
     assert!(busy.stderr.contains("is in use by mqtt"), "{}", busy.stderr);
     drop(running);
+    let before = files(&dir);
     let shown = run(MQTT, &["store", "show", text(&dir)], "");
     assert_eq!(
         shown.stdout,
@@ -171,8 +186,37 @@ fn a_store_is_shown_and_checked() {
         checked.stdout,
         "the store is whole: 1 session, 1 subscription, 1 message, 1 retained message\n"
     );
+    assert!(files(&dir) == before, "reading changed the store");
     let nothing = run(MQTT, &["store", "check", "nowhere"], "");
     assert_eq!(nothing.stderr, "mqtt: nowhere: there is no store\n");
+}
+
+/// A write at the end that the crash interrupted is told, by `check` and by the broker that starts.
+#[test]
+fn an_interrupted_write_is_told() {
+    let dir = dir("store-interrupted");
+    let (running, port) = broker(text(&dir));
+    for topic in ["a", "b"] {
+        let kept = ["-t", topic, "-r", "-q", "1", "-m", "x"];
+        is_well(&client("pub", &port, &kept, ""));
+    }
+    drop(running);
+    let log = dir.join("journal.log");
+    let mut bytes = std::fs::read(&log).expect("the log");
+    let is_block = |at: &usize| bytes[*at..].starts_with(b"MQL1");
+    let blocks: Vec<usize> = (0..bytes.len()).step_by(4096).filter(is_block).collect();
+    let [.., last, end] = blocks[..] else {
+        panic!("{blocks:?}");
+    };
+    // Without the empty block behind it, the last block was not flushed.
+    bytes[last + 40] ^= 1;
+    bytes[end..end + 4].fill(0);
+    std::fs::write(&log, bytes).expect("the log");
+    let checked = run(MQTT, &["store", "check", text(&dir)], "");
+    let told = "the store is whole: 0 sessions, 0 subscriptions, 0 messages, 1 retained message\nits end was being written when the process ended: ";
+    assert!(checked.stdout.starts_with(told), "{}", checked.stdout);
+    let (running, _) = broker(text(&dir));
+    running.wait_stderr("the end of the store was being written");
 }
 
 fn broker_of_threads(dir: &str) -> (Process, String) {

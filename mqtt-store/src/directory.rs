@@ -47,7 +47,7 @@ pub(crate) struct Directory {
 pub(crate) const FILE: &str = "journal.redb";
 const NEW_FILE: &str = "journal.new";
 pub(crate) const LOG: &str = "journal.log";
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 const RESERVE: &str = "reserve";
 
 impl Directory {
@@ -67,9 +67,14 @@ impl Directory {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
+                // Readers share the lock, and do not write their names.
+                let by = match lock.try_lock_shared() {
+                    Ok(()) => "a program that reads it".to_owned(),
+                    Err(_) => owner(path),
+                };
                 return Err(OpenError::InUse {
                     dir: path.to_owned(),
-                    by: owner(path),
+                    by,
                 });
             }
             Err(TryLockError::Error(error)) => return Err(io_error(error)),
@@ -225,7 +230,7 @@ fn name() -> Vec<u8> {
 }
 
 /// Returns the owner of the lock.
-fn owner(path: &Path) -> String {
+pub(crate) fn owner(path: &Path) -> String {
     match fs::read_to_string(path.join(LOCK)) {
         Ok(name) if !name.is_empty() => name,
         _ => "another process".to_owned(),

@@ -12,6 +12,7 @@ mod log;
 mod logged;
 mod net;
 mod on_redb;
+mod read_only;
 mod store;
 mod tabled;
 mod writer;

@@ -22,6 +22,8 @@ pub(crate) struct Log {
     half: usize,
     /// The generation of the last block.
     pub(crate) generation: u64,
+    /// The last generation that the table has.
+    done: u64,
     second_half: bool,
     /// The place of the next block in the half; `None` if the next block begins a generation.
     next: Option<usize>,
@@ -36,16 +38,19 @@ pub(crate) const ALIGNMENT: usize = 4096;
 pub(crate) const HEAD: usize = 36;
 const MAGIC: [u8; 4] = *b"MQL1";
 
-/// A block whose checksum is right.
+/// A block whose head was written.
 struct Block<'a> {
     generation: u64,
+    /// The bytes of its records.
+    len: usize,
     before: u32,
     checksum: u32,
-    records: &'a [u8],
+    /// `None` if the checksum is wrong: the write was interrupted, or bytes have changed.
+    records: Option<&'a [u8]>,
 }
 
 impl<'a> Block<'a> {
-    /// Reads the block at a place of a half; `None` if there is no complete block of this log.
+    /// Reads the block at a place of a half; `None` if there is no head of this log.
     fn read(half: &'a [u8], at: usize, id: u64) -> Option<Self> {
         let block = half.get(at..)?;
         let (head, rest) = block.split_first_chunk::<HEAD>()?;
@@ -54,13 +59,15 @@ impl<'a> Block<'a> {
         {
             return None;
         }
-        let records = rest.get(..usize::try_from(number(&head[4..8])).ok()?)?;
-        let checksum = checksum(&head[..32], records);
-        (number(&head[32..36]) == checksum.into()).then(|| Self {
+        let len = usize::try_from(number(&head[4..8])).unwrap_or(usize::MAX);
+        let wanted = u32::try_from(number(&head[32..36])).unwrap_or(0);
+        let records = rest.get(..len);
+        Some(Self {
             generation: number(&head[20..28]),
+            len,
             before: u32::try_from(number(&head[28..32])).unwrap_or(0),
-            checksum,
-            records,
+            checksum: wanted,
+            records: records.filter(|records| checksum(&head[..32], records) == wanted),
         })
     }
 }
@@ -88,15 +95,39 @@ pub(crate) fn damaged(at: Option<usize>, why: String) -> Failure {
     Failure::DamagedAt { place, why }
 }
 
+/// Where a block is written, and what its head says.
+#[derive(Clone, Copy)]
+struct Place {
+    second_half: bool,
+    generation: u64,
+    at: usize,
+    before: u32,
+}
+
 /// The blocks of a half.
 #[derive(Default)]
 struct Found {
-    /// The generation of the first block, and the records of the blocks that follow one another.
-    chain: Option<(u64, Vec<u8>)>,
-    /// The place behind them.
+    chain: Option<Chain>,
+    /// The place behind the chain.
     end: usize,
-    /// The latest generation of a block behind them, with its place.
+    /// The incomplete block there, if its head was written.
+    torn: Option<Torn>,
+    /// The latest generation of a block behind that place, with its place.
     stray: Option<(u64, usize)>,
+}
+
+/// Complete blocks that follow one another from the beginning of a half on.
+struct Chain {
+    generation: u64,
+    /// [`Block::before`] of the first block.
+    before: u32,
+    records: Vec<u8>,
+}
+
+/// A block that is not complete.
+struct Torn {
+    generation: u64,
+    bytes: usize,
 }
 
 impl Found {
@@ -105,36 +136,67 @@ impl Found {
         let (mut at, mut last, mut ended) = (0, 0, false);
         while at < half.len() {
             let block = Block::read(half, at, id);
-            let next = match (block, &mut found.chain) {
-                (Some(block), None) if at == 0 => {
-                    last = block.checksum;
-                    found.chain = Some((block.generation, block.records.to_vec()));
-                    block.records.len()
+            let mut len = 0;
+            match block {
+                Some(block) if !ended && found.takes(&block, at, last) => {
+                    (last, len) = (block.checksum, block.len);
                 }
-                (Some(block), Some((generation, records)))
-                    if !ended && block.generation == *generation && block.before == last =>
-                {
-                    last = block.checksum;
-                    records.extend_from_slice(block.records);
-                    block.records.len()
+                Some(Block {
+                    generation,
+                    len,
+                    records: None,
+                    ..
+                }) if !ended => {
+                    let bytes = HEAD.saturating_add(len).min(half.len() - at);
+                    (ended, found.torn) = (true, Some(Torn { generation, bytes }));
                 }
-                (Some(block), _) => {
+                Some(block) => {
                     ended = true;
                     found.stray = found.stray.max(Some((block.generation, at)));
-                    0
                 }
-                (None, _) => {
-                    ended = true;
-                    0
-                }
-            };
-            at += (HEAD + next).next_multiple_of(ALIGNMENT);
+                None => ended = true,
+            }
+            at += (HEAD + len).next_multiple_of(ALIGNMENT);
             if !ended {
                 found.end = at;
             }
         }
         found
     }
+
+    /// Adds a block to the chain, if it is complete and the next one; `last` is the checksum of the block before it.
+    fn takes(&mut self, block: &Block<'_>, at: usize, last: u32) -> bool {
+        match (block.records, &mut self.chain) {
+            (Some(records), None) if at == 0 => {
+                self.chain = Some(Chain {
+                    generation: block.generation,
+                    before: block.before,
+                    records: records.to_vec(),
+                });
+                true
+            }
+            (Some(records), Some(chain))
+                if block.generation == chain.generation && block.before == last =>
+            {
+                chain.records.extend_from_slice(records);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn generation(&self) -> u64 {
+        self.chain.as_ref().map_or(0, |chain| chain.generation)
+    }
+}
+
+/// The changes that the table lacks.
+#[derive(Debug, Default)]
+pub(crate) struct Missing {
+    /// Their records, in order.
+    pub(crate) records: Vec<u8>,
+    /// The bytes of a block whose write was interrupted.
+    pub(crate) dropped: u64,
 }
 
 impl Log {
@@ -146,15 +208,15 @@ impl Log {
             id,
             half,
             generation: 0,
+            done: 0,
             second_half: true,
             next: None,
             last: 0,
         }
     }
 
-    /// Reads the blocks of the latest generation, if the table lacks them: `done` is the last generation that it has. Returns
-    /// their records, in order.
-    pub(crate) fn read(&mut self, done: u64) -> Result<Vec<u8>, Failure> {
+    /// Reads the blocks of the latest generation, if the table lacks them: `done` is the last generation that it has.
+    pub(crate) fn read(&mut self, done: u64) -> Result<Missing, Failure> {
         let len = self.file.len().map_err(|error| Call::Read.failed(&error))?;
         if len != u64::try_from(self.half.saturating_mul(2)).unwrap_or(u64::MAX) {
             return Err(damaged(None, format!("the file has {len} bytes")));
@@ -168,11 +230,28 @@ impl Log {
                 .map_err(|error| Call::Read.failed(&error))?;
             *half = Found::read(&bytes, self.id);
         }
-        let latest = |half: &Found| half.chain.as_ref().map_or(0, |(generation, _)| *generation);
-        self.second_half = latest(&halves[1]) > latest(&halves[0]);
-        let newest = latest(&halves[usize::from(self.second_half)]);
-        // A block is written when all before it are flushed. So none is complete behind one that is not, except of generations
-        // that are not needed any more.
+        self.second_half = halves[1].generation() > halves[0].generation();
+        let newest = halves[usize::from(self.second_half)].generation();
+        self.check(&halves, newest, done)?;
+        let torn = halves.iter().filter_map(|half| half.torn.as_ref());
+        let dropped = torn
+            .filter(|torn| torn.generation >= newest && torn.generation > done)
+            .map(|torn| u64::try_from(torn.bytes).unwrap_or(u64::MAX))
+            .sum();
+        (self.generation, self.done) = (newest, done);
+        let [first, second] = halves;
+        let chain = if self.second_half { second } else { first }.chain;
+        let chain = chain.filter(|chain| chain.generation > done);
+        Ok(Missing {
+            records: chain.map(|chain| chain.records).unwrap_or_default(),
+            dropped,
+        })
+    }
+
+    /// Finds damage by what the halves have, and by what the table has.
+    fn check(&self, halves: &[Found; 2], newest: u64, done: u64) -> Result<(), Failure> {
+        // A block is written when all before it are flushed. So all are complete before one whose head was written, except of
+        // generations that are not needed any more.
         for (half, index) in halves.iter().zip(0_usize..) {
             if let Some((generation, at)) = half.stray
                 && generation > done
@@ -187,11 +266,33 @@ impl Log {
             let why = format!("it does not have generation {done} of this store");
             return Err(damaged(None, why));
         }
-        self.generation = newest;
-        let [first, second] = halves;
-        let chain = if self.second_half { second } else { first }.chain;
-        let chain = chain.filter(|(generation, _)| *generation > done);
-        Ok(chain.map(|(_, records)| records).unwrap_or_default())
+        // The table returns to an earlier transaction if the last one is damaged.
+        let chain = halves[usize::from(self.second_half)].chain.as_ref();
+        let lacks = chain.map_or(0, |chain| u64::from(chain.before));
+        if lacks > 0 && newest.saturating_sub(lacks) > done {
+            let wanted = newest.saturating_sub(lacks);
+            return Err(Failure::Damaged(format!(
+                "it has the changes up to generation {done} of the log, but had those up to {wanted}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Returns whether the file has a block of any log.
+    pub(crate) fn has_blocks(file: &dyn StorageBackend) -> Result<bool, Failure> {
+        let failed = |error| Call::Read.failed(&error);
+        let half = file.len().map_err(failed)? / 2;
+        for start in [0, half] {
+            let mut front = MAGIC;
+            if half >= u64::try_from(front.len()).unwrap_or(0) {
+                front = [0; MAGIC.len()];
+                file.read(start, &mut front).map_err(failed)?;
+            }
+            if half > 0 && front == MAGIC {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns the bytes of a half.
@@ -199,16 +300,24 @@ impl Log {
         self.half
     }
 
+    /// Returns the bytes of a half that blocks with records may use: the last one is followed by an empty block.
+    const fn usable(&self) -> usize {
+        match self.half.saturating_sub(ALIGNMENT) {
+            0 => self.half,
+            usable => usable,
+        }
+    }
+
     /// Returns whether records of `len` bytes fit into one block that begins a generation.
     pub(crate) fn fits_alone(&self, len: usize) -> bool {
-        HEAD.saturating_add(len) <= self.half
+        HEAD.saturating_add(len) <= self.usable()
     }
 
     /// Returns whether records of `len` bytes fit behind the last block.
     pub(crate) fn fits(&self, len: usize) -> bool {
         self.next.is_some_and(|next| {
             let end = HEAD.saturating_add(len).saturating_add(next);
-            end <= self.half
+            end <= self.usable()
         })
     }
 
@@ -222,40 +331,72 @@ impl Log {
         self.next = None;
     }
 
+    /// Ends the generation, all of which the table has.
+    pub(crate) const fn end_tabled_generation(&mut self) {
+        self.done = self.generation;
+        self.next = None;
+    }
+
     /// Completes the head of a block whose records are behind it, writes the block, and flushes it. Without room the log is
     /// unchanged.
     pub(crate) fn write(&mut self, block: &mut [u8]) -> Result<(), Failure> {
-        let (second_half, generation, at, before) = match self.next {
-            Some(at) => (self.second_half, self.generation, at, self.last),
-            None => (!self.second_half, self.generation + 1, 0, 0),
+        let place = match self.next {
+            Some(at) => Place {
+                second_half: self.second_half,
+                generation: self.generation,
+                at,
+                before: self.last,
+            },
+            None => Place {
+                second_half: !self.second_half,
+                generation: self.generation + 1,
+                at: 0,
+                before: u32::try_from(self.generation + 1 - self.done).unwrap_or(0),
+            },
         };
-        let end = at.saturating_add(block.len());
+        let end = place.at.saturating_add(block.len());
+        if end > self.usable() {
+            return Err(Failure::DiskFull);
+        }
+        let checksum = self.write_at(place, block)?;
+        self.flush()?;
+        (self.second_half, self.generation) = (place.second_half, place.generation);
+        let next = end.next_multiple_of(ALIGNMENT);
+        (self.next, self.last) = (Some(next), checksum);
+        // The empty block shows that the one before it was flushed. It costs no flush: the next block takes its place.
+        if next < self.half {
+            let (at, before) = (next, checksum);
+            let end = Place {
+                at,
+                before,
+                ..place
+            };
+            self.write_at(end, &mut [0; HEAD])?;
+        }
+        Ok(())
+    }
+
+    /// Completes the head of a block, and writes it. Returns its checksum.
+    fn write_at(&self, place: Place, block: &mut [u8]) -> Result<u32, Failure> {
         let Some((head, records)) = block.split_first_chunk_mut::<HEAD>() else {
-            return Ok(());
+            return Ok(0);
         };
-        let (Ok(len), Ok(place), true) = (
-            u32::try_from(records.len()),
-            u32::try_from(at),
-            end <= self.half,
-        ) else {
+        let (Ok(len), Ok(at)) = (u32::try_from(records.len()), u32::try_from(place.at)) else {
             return Err(Failure::DiskFull);
         };
         head[..4].copy_from_slice(&MAGIC);
         head[4..8].copy_from_slice(&len.to_be_bytes());
         head[8..16].copy_from_slice(&self.id.to_be_bytes());
-        head[16..20].copy_from_slice(&place.to_be_bytes());
-        head[20..28].copy_from_slice(&generation.to_be_bytes());
-        head[28..32].copy_from_slice(&before.to_be_bytes());
+        head[16..20].copy_from_slice(&at.to_be_bytes());
+        head[20..28].copy_from_slice(&place.generation.to_be_bytes());
+        head[28..32].copy_from_slice(&place.before.to_be_bytes());
         let checksum = checksum(&head[..32], records);
         head[32..].copy_from_slice(&checksum.to_be_bytes());
-        let start = at + if second_half { self.half } else { 0 };
+        let start = place.at + if place.second_half { self.half } else { 0 };
         self.file
             .write(u64::try_from(start).unwrap_or(u64::MAX), block)
             .map_err(|error| Call::Write.failed(&error))?;
-        self.flush()?;
-        (self.second_half, self.generation) = (second_half, generation);
-        (self.next, self.last) = (Some(end.next_multiple_of(ALIGNMENT)), checksum);
-        Ok(())
+        Ok(checksum)
     }
 
     fn flush(&self) -> Result<(), Failure> {

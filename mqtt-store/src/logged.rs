@@ -10,7 +10,7 @@ use mqtt_journal::{Kind, Record};
 
 use crate::changes::{Changes, parse};
 use crate::config::{Config, Durability};
-use crate::directory::Place;
+use crate::directory::{FILE, Place};
 use crate::engine::{Engine, entry_size};
 use crate::error::Failure;
 use crate::log::{ALIGNMENT, Log, damaged};
@@ -47,6 +47,8 @@ pub(crate) struct Logged {
     reported: i64,
     /// The failure that was final.
     failed: Option<Failure>,
+    /// The bytes of a block whose write was interrupted when the earlier process ended.
+    pub(crate) dropped: u64,
 }
 
 /// The state of the disk under the table.
@@ -132,9 +134,11 @@ impl Logged {
             grown: 0,
             reported: 0,
             failed: None,
+            dropped: 0,
         };
-        if let Some(value) = engine.table.get(LOG, &[])? {
-            engine.open_log(Mark::read(&value)?)?;
+        match engine.table.get(LOG, &[])? {
+            Some(value) => engine.open_log(Mark::read(&value)?)?,
+            None => engine.check_no_log()?,
         }
         Ok(engine)
     }
@@ -146,13 +150,25 @@ impl Logged {
         let half = usize::try_from(mark.half).unwrap_or(usize::MAX);
         let mut log = Log::new(file, self.flushes, mark.id, half);
         let Self { net, table, .. } = self;
-        let records = log.read(mark.done)?;
-        net.add_block(&records, true, |record| size_in(table, record))
+        let missing = log.read(mark.done)?;
+        self.dropped = missing.dropped;
+        net.add_block(&missing.records, true, |record| size_in(table, record))
             .map_err(|_| damaged(None, "a block has no records".to_owned()))?;
         self.log = Some(log);
         // The reader of the entries counts these changes.
         self.reported = self.net.growth;
         Ok(())
+    }
+
+    /// Checks that there is no log with changes which the table does not name.
+    fn check_no_log(&mut self) -> Result<(), Failure> {
+        match self.table.open_log()? {
+            Some(file) if Log::has_blocks(file.as_ref())? => {
+                let why = format!("it has changes, but {FILE} does not name it");
+                Err(damaged(None, why))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Creates the log, if there is room for it.
@@ -192,7 +208,7 @@ impl Logged {
             Ok(growth) => {
                 self.grown += growth;
                 self.net.clear();
-                log.end_generation();
+                log.end_tabled_generation();
                 Ok(())
             }
             Err(Failure::Limit) => Ok(()),
@@ -299,6 +315,7 @@ impl Logged {
         if self.disk == Disk::Good && self.net.is_empty() {
             // These changes are too long for the log.
             let growth = self.table.commit(changes, room);
+            let growth = growth.and_then(|growth| self.confirm().map(|()| growth));
             if growth.is_err() {
                 // The table may have the changes nevertheless.
                 self.net.tabled = Tabled::default();
@@ -313,6 +330,17 @@ impl Logged {
             return Ok(self.growth());
         }
         Err(Failure::DiskFull)
+    }
+
+    /// Makes the last transaction of the table the last but one: the table returns to that one if its last one is damaged.
+    fn confirm(&mut self) -> Result<(), Failure> {
+        let Some(log) = &mut self.log else {
+            return Ok(());
+        };
+        let mark = Mark::of(log).value();
+        self.table.commit(&marked(Vec::new(), &mark), u64::MAX)?;
+        log.end_tabled_generation();
+        Ok(())
     }
 
     /// Writes a block with these records, for which the log has room.

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use mqtt_journal::{Format, Record};
 
 use crate::config::{Config, Durability};
-use crate::directory::{Directory, FILE};
+use crate::directory::{Directory, FILE, Place};
 use crate::engine::{Engine, entry_size};
 use crate::error::{Failure, OpenError};
 use crate::logged::Logged;
+use crate::read_only::ReadOnly;
 use crate::writer::Writer;
 
 /// An open store. The program reads its entries before it writes.
@@ -21,6 +22,8 @@ pub struct Store {
     place: &'static str,
     /// Bytes of keys and values, if they were counted.
     used: Option<u64>,
+    is_read_only: bool,
+    interrupted: u64,
 }
 
 impl Store {
@@ -33,13 +36,38 @@ impl Store {
             return Ok(None);
         }
         let place = Directory::open(&config.dir, config.reserve)?;
-        match Logged::open(Box::new(place), &config) {
-            Ok(engine) => Ok(Some(Self {
+        Self::open_in(Box::new(place), config).map(Some)
+    }
+
+    /// Opens an existing store to read its entries, and changes none of its files: what redb repairs after a crash stays in memory.
+    /// Several processes may read a store at the same time. [`Self::start`] fails.
+    ///
+    /// # Errors
+    /// Another process has it open for writing, there is no store, it is damaged, or a call of the system fails.
+    pub fn open_to_read(config: Config) -> Result<Self, OpenError> {
+        let place = ReadOnly::open(&config.dir)?;
+        Ok(Self {
+            is_read_only: true,
+            ..Self::open_in(Box::new(place), config)?
+        })
+    }
+
+    fn open_in(place: Box<dyn Place>, config: Config) -> Result<Self, OpenError> {
+        match Logged::open(place, &config) {
+            Ok(engine) => Ok(Self {
                 place: FILE,
+                interrupted: engine.dropped,
                 ..Self::with_engine(Box::new(engine), config)
-            })),
+            }),
             Err(failure) => Err(open_error(failure, config.dir, FILE)),
         }
+    }
+
+    /// Returns the bytes of a transaction that was being written when the earlier process ended. It was not reported as stored, and
+    /// is not in the store.
+    #[must_use]
+    pub const fn interrupted(&self) -> u64 {
+        self.interrupted
     }
 
     /// Makes a store on another engine that is already open. Ignores the durability, reserve and cache of the configuration; its
@@ -51,6 +79,8 @@ impl Store {
             engine,
             place: "its journal",
             used: None,
+            is_read_only: false,
+            interrupted: 0,
         }
     }
 
@@ -115,8 +145,14 @@ impl Store {
     /// Starts the thread that stores. It calls `notify` whenever [`Writer::progress`] has changed.
     ///
     /// # Errors
-    /// The entries cannot be counted, or the system starts no thread.
+    /// The entries cannot be counted, the system starts no thread, or the store was opened by [`Self::open_to_read`].
     pub fn start(mut self, notify: impl Fn() + Send + 'static) -> Result<Writer, OpenError> {
+        if self.is_read_only {
+            return Err(OpenError::Io {
+                dir: self.config.dir,
+                source: io::ErrorKind::ReadOnlyFilesystem.into(),
+            });
+        }
         if self.used.is_none() {
             self.restore(|_| Ok::<_, fmt::Error>(()))?;
         }

@@ -167,6 +167,40 @@ fn a_store_in_use_is_refused_by_name() {
     open(&dir.0).unwrap();
 }
 
+/// Reading a store that needs a repair changes none of its files, also beside another reader. A process that writes waits for neither.
+#[test]
+fn reading_changes_nothing() {
+    let dir = Temporary::new("reading");
+    let read = || Store::open_to_read(Config::new(&dir.0));
+    assert!(matches!(read(), Err(OpenError::Io { .. })));
+    assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 0);
+    let (mut child, mut lines) = spawn(&dir.0);
+    // Long enough that the table has some of them.
+    for _ in 0..60_000 {
+        next(&mut lines, "stored ").unwrap();
+    }
+    assert!(matches!(read(), Err(OpenError::InUse { .. })));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let files = ["journal.redb", "journal.log", "lock", "reserve"];
+    let content = || files.map(|name| fs::read(dir.0.join(name)).ok());
+    let before = content();
+    let _none_starts = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut first, mut second) = (read().unwrap(), read().unwrap());
+    let found = numbers(&mut first);
+    assert_eq!(found.len(), 1_000);
+    assert_eq!(numbers(&mut second), found);
+    let refused = open(&dir.0).unwrap_err().to_string();
+    assert!(
+        refused.ends_with("is in use by a program that reads it"),
+        "{refused}"
+    );
+    drop(second);
+    assert!(first.start(|| {}).is_err());
+    assert!(content() == before);
+    assert_eq!(numbers(&mut open(&dir.0).unwrap()), found);
+}
+
 #[test]
 fn a_damaged_store_names_its_file_and_can_be_moved_aside() {
     // It opens the store again at once.

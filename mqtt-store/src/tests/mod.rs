@@ -5,6 +5,7 @@ mod crashes;
 mod disk;
 mod full;
 mod log;
+mod read_only;
 mod writer;
 
 use std::collections::BTreeMap;

@@ -45,7 +45,6 @@ impl<const INPUT: usize, const OUTPUT: usize, const KEPT: usize, const SLOTS: us
     }
 }
 
-#[cfg(feature = "flash")]
 impl<
     const INPUT: usize,
     const OUTPUT: usize,
@@ -55,20 +54,12 @@ impl<
 > Buffers<INPUT, OUTPUT, KEPT, SLOTS, JOURNAL>
 {
     /// Makes empty buffers for a client whose session lies in flash.
+    #[cfg(feature = "flash")]
     #[must_use]
     pub const fn with_journal() -> Self {
         Self::empty()
     }
-}
 
-impl<
-    const INPUT: usize,
-    const OUTPUT: usize,
-    const KEPT: usize,
-    const SLOTS: usize,
-    const JOURNAL: usize,
-> Buffers<INPUT, OUTPUT, KEPT, SLOTS, JOURNAL>
-{
     const fn empty() -> Self {
         Self {
             input: [0; INPUT],

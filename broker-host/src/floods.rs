@@ -347,6 +347,31 @@ async fn large_messages_are_written_in_turns() {
     .await;
 }
 
+/// Many clients that publish as much as the broker takes.
+struct Floods {
+    /// Each client, and how far its part of the messages is written.
+    clients: Vec<(TcpStream, usize)>,
+    messages: Vec<u8>,
+}
+
+impl Floods {
+    async fn new(address: SocketAddr) -> Self {
+        let mut clients = Vec::new();
+        for n in 0..32 {
+            clients.push((join(address, &format!("flood-{n}")).await, 0));
+        }
+        let messages = publish("flood", b"x").repeat(4_000);
+        Self { clients, messages }
+    }
+
+    /// Writes as much as the transports take.
+    fn fill(&mut self) {
+        for (stream, at) in &mut self.clients {
+            fill(stream, &self.messages, at);
+        }
+    }
+}
+
 /// However many flood the broker, a message of others comes after few turns of them.
 #[tokio::test]
 async fn who_sends_little_waits_for_few_turns_of_many_who_flood() {
@@ -354,17 +379,11 @@ async fn who_sends_little_waits_for_few_turns_of_many_who_flood() {
     let share = u64::from(config.turn_steps);
     beside(config, |address, broker| async move {
         let (from, to) = honest_pair(address).await;
-        let mut floods = Vec::new();
-        for n in 0..32 {
-            floods.push((join(address, &format!("flood-{n}")).await, 0));
-        }
-        let flood = publish("flood", b"x").repeat(4_000);
+        let mut floods = Floods::new(address).await;
         let message = publish("honest", b"x");
         let mut waits = Vec::new();
         for _ in 0..21 {
-            for (stream, at) in &mut floods {
-                fill(stream, &flood, at);
-            }
+            floods.fill();
             let before = broker.borrow().broker.steps();
             assert_eq!(from.try_write(&message).unwrap(), message.len());
             hear(&to, &message).await;
@@ -382,18 +401,12 @@ async fn who_connects_waits_for_few_turns_of_many_who_flood() {
     let config = Config::default();
     let share = u64::from(config.turn_steps);
     beside(config, |address, broker| async move {
-        let mut floods = Vec::new();
-        for n in 0..32 {
-            floods.push((join(address, &format!("flood-{n}")).await, 0));
-        }
-        let flood = publish("flood", b"x").repeat(4_000);
+        let mut floods = Floods::new(address).await;
         let connect = Connect::new(Version::V311, "honest");
         let connect = encode(&Packet::Connect(connect), Version::V311);
         let mut waits = Vec::new();
         for _ in 0..21 {
-            for (stream, at) in &mut floods {
-                fill(stream, &flood, at);
-            }
+            floods.fill();
             let stream = TcpStream::connect(address).await.unwrap();
             let before = broker.borrow().broker.steps();
             assert_eq!(stream.try_write(&connect).unwrap(), connect.len());

@@ -402,42 +402,45 @@ fn log_reads_nothing(observation: &Observation<'_>, peer: Option<DisplayValue<So
 
 /// Logs an observation about the queue of a client.
 fn log_queue(observation: &Observation<'_>, peer: Option<DisplayValue<SocketAddr>>) {
-    match observation {
+    let (client, messages, what) = match observation {
         Observation::Dropped {
             client_id,
             messages,
             ..
-        } => debug!(client = &*cut(client_id), messages, peer, "dropped"),
+        } => {
+            debug!(client = &*cut(client_id), messages, peer, "dropped");
+            return;
+        }
         Observation::SlowConsumer {
             client_id,
             messages,
             ..
-        } => warn!(
-            client = &*cut(client_id),
+        } => (
+            client_id,
             messages,
-            peer,
-            "slow consumer: nobody waits for it, and what its queue has no room for is dropped"
+            "slow consumer: nobody waits for it, and what its queue has no room for is dropped",
         ),
         Observation::PublishersWait {
             client_id,
             messages,
             ..
-        } => warn!(
-            client = &*cut(client_id),
+        } => (
+            client_id,
             messages,
-            peer,
-            "it takes messages more slowly than they come, and their publishers wait for it"
+            "it takes messages more slowly than they come, and their publishers wait for it",
         ),
         Observation::QueueFull {
             client_id,
             messages,
             ..
-        } => warn!(
-            client = &*cut(client_id),
-            messages, peer, "its queue is full: messages are dropped until there is room"
+        } => (
+            client_id,
+            messages,
+            "its queue is full: messages are dropped until there is room",
         ),
-        _ => {}
-    }
+        _ => return,
+    };
+    warn!(client = &*cut(client), messages, peer, "{what}");
 }
 
 /// Logs the end of a connection. A refusal has already been logged.

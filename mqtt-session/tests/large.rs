@@ -48,6 +48,16 @@ fn take(solo: &mut TestedMachine, n: usize, piece: usize) -> Vec<u8> {
     bytes
 }
 
+/// The peer acknowledges a message to its end.
+fn acknowledge(solo: &mut TestedMachine, qos: QoS, id: u16) {
+    let first = match qos {
+        QoS::ExactlyOnce => AckKind::PubRec,
+        _ => AckKind::PubAck,
+    };
+    solo.feed_ack(first, id);
+    solo.feed_ack(AckKind::PubComp, id);
+}
+
 /// The bytes are the same for every length of the pieces that the transport takes. No packet is written into another.
 #[test]
 fn packets_written_meanwhile_go_out_after_a_large_message() {
@@ -166,13 +176,7 @@ fn a_large_message_at_qos_1_and_2_is_sent_again_with_dup() {
                 version,
             );
             assert_eq!(solo.sent(), again);
-            let kind = if qos == QoS::AtLeastOnce {
-                AckKind::PubAck
-            } else {
-                AckKind::PubRec
-            };
-            solo.feed_ack(kind, id);
-            solo.feed_ack(AckKind::PubComp, id);
+            acknowledge(&mut solo, qos, id);
             solo.sent();
             assert_eq!(solo.machine.pending(), 0);
             solo.learned();
@@ -264,13 +268,7 @@ fn a_message_that_is_kept_alone_may_exceed_every_limit() {
             assert_eq!(solo.publish(QoS::AtLeastOnce, "x"), Err(Refused::Full));
             solo.sent();
             if let Some(id) = token.packet_id().map(mqtt_proto::PacketId::get) {
-                let kind = if qos == QoS::AtLeastOnce {
-                    AckKind::PubAck
-                } else {
-                    AckKind::PubRec
-                };
-                solo.feed_ack(kind, id);
-                solo.feed_ack(AckKind::PubComp, id);
+                acknowledge(&mut solo, qos, id);
             }
             solo.feed(&[]);
             assert_eq!(solo.machine.pending(), 0);

@@ -45,6 +45,15 @@ impl Client {
         self.write(&encode(packet, Version::V5));
     }
 
+    /// Subscribes to a topic at QoS 1.
+    fn subscribe(&mut self, topic: &'static str) {
+        let filter = TopicFilter::from_static(topic);
+        let list = [Subscription::new(filter, QoS::AtLeastOnce)];
+        let subscribe = Subscribe::new(PacketId::FIRST, &list[..]);
+        self.send(&Packet::Subscribe(subscribe));
+        assert_eq!(self.packet()[0], 0x90);
+    }
+
     fn write(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).unwrap();
     }
@@ -90,15 +99,7 @@ fn only<'a>(lines: &'a [String], words: &[&str]) -> &'a str {
 fn a_slow_consumer_is_told_once() {
     let broker = Broker::start(&words("--queued-messages 40 --slow-consumer 0.2"));
     let mut reader = Client::join(&broker, "stuck");
-    let list = [Subscription::new(
-        TopicFilter::from_static("n"),
-        QoS::AtLeastOnce,
-    )];
-    reader.send(&Packet::Subscribe(Subscribe::new(
-        PacketId::FIRST,
-        &list[..],
-    )));
-    assert_eq!(reader.packet()[0], 0x90);
+    reader.subscribe("n");
     let lines = "x\n".repeat(500);
     let publish = ["pub", "-p", &broker.port, "-q", "1", "-t", "n", "-l"];
     is_well(&run(MQTT, &publish, &lines));
@@ -116,15 +117,7 @@ fn a_slow_consumer_is_told_once() {
 fn a_reader_for_which_publishers_wait_is_told() {
     let broker = Broker::start(&words("--queued-messages 40 --slow-consumer 0.2"));
     let mut reader = Client::join(&broker, "behind");
-    let list = [Subscription::new(
-        TopicFilter::from_static("n"),
-        QoS::AtLeastOnce,
-    )];
-    reader.send(&Packet::Subscribe(Subscribe::new(
-        PacketId::FIRST,
-        &list[..],
-    )));
-    assert_eq!(reader.packet()[0], 0x90);
+    reader.subscribe("n");
     let publish = ["pub", "-p", &broker.port, "-q", "1", "-t", "n", "-l"];
     let mut publisher = Process::start(MQTT, &publish);
     // A pipe has room for these lines: the publisher may not read all of them.

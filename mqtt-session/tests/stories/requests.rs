@@ -11,6 +11,23 @@ fn subscribe(
     client.subscribe(filters, Properties::EMPTY, now)
 }
 
+/// The server answers the first SUBSCRIBE with these codes, which the event has too.
+#[track_caller]
+fn answer_first(
+    solo: &mut TestedMachine,
+    token: mqtt_session::Token,
+    codes: &[ReasonCode],
+    granted_more: bool,
+) {
+    solo.feed_packet(&Packet::SubAck(SubAck::new(PacketId::FIRST, codes)));
+    let expected = OwnedEvent::Subscribed {
+        token,
+        codes: codes.to_vec(),
+        granted_more,
+    };
+    assert_eq!(solo.learned(), [expected]);
+}
+
 /// Some brokers always grant QoS 1, even if QoS 0 was asked for. The client accepts and reports it.
 #[test]
 fn a_suback_that_grants_more_is_accepted_and_reported() {
@@ -24,15 +41,7 @@ fn a_suback_that_grants_more_is_accepted_and_reported() {
         let token = subscribe(&mut solo, &asked).unwrap();
         solo.sent();
         let codes = [ReasonCode::GrantedQoS1, ReasonCode::GrantedQoS1];
-        solo.feed_packet(&Packet::SubAck(SubAck::new(PacketId::FIRST, &codes)));
-        assert_eq!(
-            solo.learned(),
-            [OwnedEvent::Subscribed {
-                token,
-                codes: codes.to_vec(),
-                granted_more: true
-            }]
-        );
+        answer_first(&mut solo, token, &codes, true);
         // 3.1.1 [MQTT-3.8.4-5], 5 [MQTT-3.8.4-6]: but each filter must have its code.
         subscribe(&mut solo, &asked).unwrap();
         solo.feed_packet(&Packet::SubAck(SubAck::new(
@@ -57,15 +66,7 @@ fn each_filter_has_its_own_code() {
     let asked = [Subscription::new(filter, QoS::ExactlyOnce); 2];
     let token = subscribe(&mut solo, &asked).unwrap();
     let codes = [ReasonCode::UnspecifiedError, ReasonCode::GrantedQoS2];
-    solo.feed_packet(&Packet::SubAck(SubAck::new(PacketId::FIRST, &codes)));
-    assert_eq!(
-        solo.learned(),
-        [OwnedEvent::Subscribed {
-            token,
-            codes: codes.to_vec(),
-            granted_more: false
-        }]
-    );
+    answer_first(&mut solo, token, &codes, false);
 }
 
 /// A request does not outlive its connection, because its answer cannot arrive any more.

@@ -94,6 +94,7 @@ fn accepted_lines_are_delivered_once_after_kills() {
         lines.is_sorted_by(|a, b| a < b),
         "doubled or out of order: {lines:?}"
     );
+    eprintln!("{} accepted, {} delivered", accepted.len(), lines.len());
     for line in accepted {
         assert!(lines.binary_search(&line).is_ok(), "{line:?} is lost");
     }
@@ -158,6 +159,19 @@ fn a_closing_outbox_ends_on_a_signal() {
     }
 }
 
+/// Returns the content of a file as soon as it is as expected, or after a minute.
+fn content_when(file: &Path, is_expected: impl Fn(&str) -> bool) -> String {
+    let patience = Instant::now() + Duration::from_secs(60);
+    loop {
+        let content = fs::read_to_string(file).unwrap_or_default();
+        if is_expected(&content) || Instant::now() > patience {
+            return content;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Each kill comes when some of the messages of its round are printed, while the others are on their way.
 #[test]
 fn messages_are_printed_once_after_kills() {
     let dir = dir("outbox-sub");
@@ -175,26 +189,29 @@ fn messages_are_printed_once_after_kills() {
     ];
     client("sub", &port, &[&place[..], &["-E"]].concat(), "");
     let reader = [&place[..], &["--output", text(&file)]].concat();
-    let mut expected = String::new();
+    let (mut expected, mut early) = (String::new(), 0);
     for round in 0..kills() {
         let reading = Process::start(MQTT, &arguments("sub", &port, &reader));
         let lines: String = (0..100).map(|line| format!("{round} {line}\n")).collect();
-        client("pub", &port, &["-t", "n", "-q", "2", "-l"], &lines);
-        expected.push_str(&lines);
+        let publisher = ["-t", "n", "-q", "2", "-l"];
+        let mut publisher = Process::start(MQTT, &arguments("pub", &port, &publisher));
+        publisher.write(&lines);
+        publisher.close_input();
+        let last = format!("{round} {}\n", round * 37 % 80);
+        let before = content_when(&file, |printed| printed.contains(&last));
         drop(reading);
+        assert!(before.contains(&last), "nothing came in round {round}");
+        expected.push_str(&lines);
+        early += usize::from(!before.ends_with(&expected));
+        let ended = publisher.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     }
     let reading = Process::start(MQTT, &arguments("sub", &port, &reader));
     client("pub", &port, &["-t", "n", "-q", "2", "-m", "end"], "");
     expected.push_str("end\n");
-    let patience = Instant::now() + Duration::from_secs(60);
-    let printed = loop {
-        let printed = fs::read_to_string(&file).unwrap_or_default();
-        if printed.ends_with("end\n") || Instant::now() > patience {
-            break printed;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let printed = content_when(&file, |printed| printed.ends_with("end\n"));
     assert_eq!(printed, expected);
+    eprintln!("{early} of {} kills before the last message", kills());
     drop((reading, broker));
 }
 

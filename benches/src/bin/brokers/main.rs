@@ -109,6 +109,13 @@ impl Table {
         for load in loads.filter(|load| wanted(load.name)) {
             self.load(load);
         }
+        if wanted("QoS 2 at 1,000 a second, latency p50") {
+            self.row("QoS 2 at 1,000 a second, latency p50", |broker| {
+                let run = |_| stored::paced_at_qos2(&Broker::start(broker), self.span);
+                let mut all: Vec<f64> = (0..self.rounds).map(run).collect();
+                format!("{:.0} us", middle(&mut all))
+            });
+        }
         let names = [
             ("QoS 1 at 1,000 a second, latency p50", None),
             (

@@ -17,12 +17,12 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    pub(crate) fn start() -> io::Result<Self> {
+    pub(crate) fn start(name: &str) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
-            .name("mqtt-nats".to_owned())
+            .name(name.to_owned())
             .spawn(move || {
                 // It ends when the sender is dropped as well.
                 let _ = runtime.block_on(stopped);

@@ -110,15 +110,20 @@ impl Lease {
     }
 
     /// Renews the key until another process has it, or there was no answer for `patience`. Sends then why, and whether another
-    /// process has it.
-    pub(crate) async fn keep(mut self, patience: Duration, lost: watch::Sender<Option<Loss>>) {
+    /// process has it. Sends each time when it begins to renew the key with success.
+    pub(crate) async fn keep(
+        mut self,
+        patience: Duration,
+        lost: watch::Sender<Option<Loss>>,
+        renewed: watch::Sender<Instant>,
+    ) {
         let pause = self.length / 3;
-        let mut renewed = Instant::now();
         loop {
             sleep(pause).await;
+            let begin = Instant::now();
             let why = match timeout(TIMEOUT, self.renew()).await {
                 Ok(Ok(Held::ByThis)) => {
-                    renewed = Instant::now();
+                    renewed.send_replace(begin);
                     continue;
                 }
                 Ok(Ok(Held::By(node))) => {
@@ -128,7 +133,7 @@ impl Lease {
                 Ok(Err(why)) => why,
                 Err(_) => "the servers do not answer".to_owned(),
             };
-            if renewed.elapsed() >= patience {
+            if renewed.borrow().elapsed() >= patience {
                 lost.send_replace(Some(Loss::NoAnswer(why)));
                 return;
             }

@@ -13,6 +13,7 @@ use crate::config::{Config, Notice, OpenError};
 use crate::connection::{Connection, TIMEOUT, text};
 use crate::lease::{Lease, Loss};
 use crate::owner::Owner;
+use crate::pipes::Pipes;
 use crate::random::random;
 use crate::servers::Servers;
 use crate::waiting::{Taken, Waiting};
@@ -27,6 +28,15 @@ pub struct Nats {
     renewal: AbortHandle,
     lost: watch::Receiver<Option<Loss>>,
     place: Place,
+    pipes: Option<OwnPipes>,
+}
+
+/// The pipes of a process with one of several shards.
+#[derive(Debug)]
+pub(crate) struct OwnPipes {
+    pub(crate) pipes: Pipes,
+    /// Ends the pipes when it is dropped.
+    pub(crate) stop: watch::Sender<()>,
 }
 
 /// Which shard of how many a process has.
@@ -75,7 +85,7 @@ impl Nats {
             return Err(Failure::Broken(fault.to_owned()).into());
         }
         let servers = Servers::parse(&config.servers).map_err(Failure::Broken)?;
-        let background = Background::start().map_err(|error| broken(&error))?;
+        let background = Background::start("mqtt-nats").map_err(|error| broken(&error))?;
         let background = Arc::new(background);
         let random = || random().map_err(|error| broken(&error));
         let waiting = Waiting {
@@ -99,13 +109,14 @@ impl Nats {
         Lost(self.lost.clone())
     }
 
-    pub(crate) fn new(taken: Taken, place: Place) -> Self {
+    pub(crate) fn new(taken: Taken, place: Place, pipes: Option<OwnPipes>) -> Self {
         let Taken {
             owner,
             connection,
             lease,
             renewal,
             lost,
+            ..
         } = taken;
         Self {
             owner,
@@ -114,7 +125,14 @@ impl Nats {
             renewal,
             lost,
             place,
+            pipes,
         }
+    }
+
+    /// Returns what opens pipes to the owners of other shards, if there are other shards and the journal is open.
+    #[must_use]
+    pub fn pipes(&self) -> Option<Pipes> {
+        self.pipes.as_ref().map(|own| own.pipes.clone())
     }
 
     /// Returns the shard whose journal this process owns, counted from 0.
@@ -162,6 +180,12 @@ impl Engine for Nats {
     }
 
     fn close(&mut self) -> Result<(), Failure> {
+        if let Some(OwnPipes { pipes, stop }) = self.pipes.take() {
+            drop(stop);
+            let told = async { timeout(TIMEOUT, pipes.closed()).await };
+            // Otherwise the other processes notice the silence.
+            let _ = self.connection.background.wait(told);
+        }
         self.renewal.abort();
         let lease = self.lease.clone();
         let release = async { timeout(TIMEOUT, lease.release()).await };

@@ -17,8 +17,9 @@ use crate::config::{BUCKET, Config, Notice, OpenError};
 use crate::connection::{Connection, TIMEOUT, text};
 use crate::division::{self, Check, Division, find_stream};
 use crate::lease::{Held, Lease, Loss};
-use crate::nats::{Nats, Place, broken};
+use crate::nats::{Nats, OwnPipes, Place, broken};
 use crate::owner::{Limits, Name, Owner};
+use crate::pipes::{Carrier, Of, Pipes};
 use crate::servers::Servers;
 
 /// The pause between two tries of a process that waits.
@@ -62,6 +63,8 @@ pub(crate) struct Taken {
     pub(crate) lease: Lease,
     pub(crate) renewal: AbortHandle,
     pub(crate) lost: watch::Receiver<Option<Loss>>,
+    /// When the key was written the last time.
+    pub(crate) renewed: watch::Receiver<Instant>,
 }
 
 impl Waiting {
@@ -93,6 +96,10 @@ impl Waiting {
                 lease: self.lease(&bucket, shard),
             })
             .collect();
+        let carrier = match self.config.shards {
+            1 => None,
+            _ => Some(self.carrier(bucket.1).await?),
+        };
         // Processes that start together do not all try the same journal first.
         let first = self.instance % u128::from(self.config.shards);
         candidates.rotate_left(usize::try_from(first).unwrap_or(0));
@@ -100,8 +107,22 @@ impl Waiting {
             let candidate = self.acquire(&mut candidates).await;
             let (shard, shards) = (candidate.shard, self.config.shards);
             self.tell(Notice::TakesOver { shard, shards });
+            let length = candidate.lease.length;
             if let Some(taken) = self.take_over(&client, &context, candidate).await? {
-                return Ok(Nats::new(taken, Place { shard, shards, key }));
+                let pipes = carrier.map(|carrier| {
+                    let (stop, stopped) = watch::channel(());
+                    let of = Of {
+                        config: &self.config,
+                        shard,
+                        instance: self.instance,
+                        silence: length,
+                        renewed: taken.renewed.clone(),
+                        stop: stopped,
+                    };
+                    let pipes = Pipes::start(carrier, of);
+                    OwnPipes { pipes, stop }
+                });
+                return Ok(Nats::new(taken, Place { shard, shards, key }, pipes));
             }
         }
     }
@@ -114,8 +135,9 @@ impl Waiting {
         candidate: &Candidate,
     ) -> Result<Option<Taken>, Failure> {
         let lease = candidate.lease.clone();
-        let (sender, lost) = watch::channel(None);
-        let keep = lease.clone().keep(self.config.patience, sender);
+        let (lose, lost) = watch::channel(None);
+        let (renew, renewed) = watch::channel(Instant::now());
+        let keep = lease.clone().keep(self.config.patience, lose, renew);
         let renewal = self.background.handle.spawn(keep).abort_handle();
         let mut connection = self.connection(context, candidate);
         let (name, limits) = (self.name(candidate.shard), self.limits(client));
@@ -132,6 +154,7 @@ impl Waiting {
                     lease,
                     renewal,
                     lost,
+                    renewed,
                 }));
             }
             Err(failure @ (Failure::Broken(_) | Failure::DiskFull)) => {
@@ -179,24 +202,44 @@ impl Waiting {
     }
 
     async fn connect(&mut self) -> (Client, Context) {
-        let Servers { addresses, login } = self.servers.clone();
+        let addresses = self.servers.addresses.clone();
         loop {
-            let options = match login.clone() {
-                Some((user, password)) => ConnectOptions::with_user_and_password(user, password),
-                None => ConnectOptions::new(),
-            };
-            let options = options
-                .name(format!("mqtt {}", self.config.node))
-                .reconnect_delay_callback(|tries| {
-                    let millis = u64::try_from(tries).unwrap_or(u64::MAX).saturating_mul(100);
-                    Duration::from_millis(millis.min(1000))
-                });
-            match options.connect(&addresses[..]).await {
+            match self.options().connect(&addresses[..]).await {
                 Ok(client) => {
                     let mut context = jetstream::new(client.clone());
                     context.set_timeout(TIMEOUT);
                     return (client, context);
                 }
+                Err(error) => self.wait(text(&error)).await,
+            }
+        }
+    }
+
+    fn options(&self) -> ConnectOptions {
+        let options = match self.servers.login.clone() {
+            Some((user, password)) => ConnectOptions::with_user_and_password(user, password),
+            None => ConnectOptions::new(),
+        };
+        options
+            .name(format!("mqtt {}", self.config.node))
+            .reconnect_delay_callback(|tries| {
+                let millis = u64::try_from(tries).unwrap_or(u64::MAX).saturating_mul(100);
+                Duration::from_millis(millis.min(1000))
+            })
+    }
+
+    /// Makes the connection of the pipes.
+    async fn carrier(&mut self, lease: Duration) -> Result<Carrier, Failure> {
+        let background = Background::start("mqtt-pipes").map_err(|error| broken(&error))?;
+        let background = Arc::new(background);
+        loop {
+            // The network may lose a connection without a word. Another server is found after two intervals.
+            let options = self.options().ping_interval(lease / 3);
+            let addresses = self.servers.addresses.clone();
+            let connecting = async move { options.connect(&addresses[..]).await };
+            let connected = background.handle.spawn(connecting).await;
+            match connected.map_err(|error| broken(&error))? {
+                Ok(client) => return Ok(Carrier { client, background }),
                 Err(error) => self.wait(text(&error)).await,
             }
         }

@@ -1,5 +1,6 @@
 //! The engine on a real server: take-over, the reserve, fencing, long records, compaction, and a server that is killed.
 
+mod pipes;
 mod shards;
 
 use std::sync::mpsc::{Receiver, channel};

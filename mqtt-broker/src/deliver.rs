@@ -264,7 +264,9 @@ impl<H: Hooks> Broker<H> {
         let session = self.sessions.get(usize_of(key));
         // 3.1.1 [MQTT-4.6.0-5] and [MQTT-4.6.0-6], 5 [MQTT-4.6.0-5] and [MQTT-4.6.0-6]: a message is not sent before older queued
         // ones.
-        let Some(session) = session.filter(|session| session.queue.is_empty()) else {
+        let Some(session) =
+            session.filter(|session| session.queue.is_empty() && !session.tells_first)
+        else {
             return false;
         };
         let index = session.connection;

@@ -66,6 +66,8 @@ struct Fanout {
     topic: Arc<str>,
     /// The session that published it.
     from: Option<(u32, u32)>,
+    /// Whether it is for shared subscriptions although it comes from another shard.
+    is_unsure: bool,
     /// The connection whose next packet waits.
     waits: Option<ConnectionId>,
     /// Its fullest receiver, if one is too full.
@@ -336,29 +338,6 @@ impl<H: Hooks> Broker<H> {
         })
     }
 
-    /// Delivers a message to one member of each shared subscription. Returns whether there was one.
-    fn deliver_to_groups(
-        &mut self,
-        groups: &[u32],
-        from: Option<u32>,
-        source: &mut Source<'_>,
-        now: Instant,
-    ) -> bool {
-        if self.links.is_some() && from.is_some_and(|key| self.is_link(key)) {
-            // The publisher's shard has chosen.
-            return false;
-        }
-        let mut found = false;
-        for group in groups {
-            if let Some(target) = self.choose(*group, source.message.topic) {
-                found = true;
-                self.next_copy();
-                self.deliver(&target, source, target.identifier(), now);
-            }
-        }
-        found
-    }
-
     /// Stores a message, to deliver it in portions.
     fn fan_out(&mut self, from: Option<u32>, message: &Outgoing<'_>, now: Instant) -> Routed {
         let Ok(kept) = Message::new(message, now) else {
@@ -380,6 +359,7 @@ impl<H: Hooks> Broker<H> {
             message: kept,
             topic,
             from,
+            is_unsure: self.is_unsure(),
             waits,
             press: self.press,
             receipt: None,
@@ -434,7 +414,11 @@ impl<H: Hooks> Broker<H> {
         }
         if finished {
             if self.links.is_some() && self.first_is_of_shard() {
-                self.fanouts.groups.clear();
+                let mut groups = std::mem::take(&mut self.fanouts.groups);
+                groups.retain(|share| {
+                    self.first_is_unsure() && self.has_own_members_only(share.group())
+                });
+                self.fanouts.groups = groups;
             }
             self.fanouts.stage = Progress::Delivering(0);
             if self.has_journal() {
@@ -447,6 +431,13 @@ impl<H: Hooks> Broker<H> {
     fn first_is_of_shard(&self) -> bool {
         let from = self.fanouts.waiting.front().and_then(|first| first.from);
         from.is_some_and(|(key, _)| self.is_link(key))
+    }
+
+    fn first_is_unsure(&self) -> bool {
+        self.fanouts
+            .waiting
+            .front()
+            .is_some_and(|first| first.is_unsure)
     }
 
     /// Records the first message when all its receivers are known and before one of them gets it. To know them, the members of

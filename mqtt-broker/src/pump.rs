@@ -11,6 +11,7 @@ use crate::hooks::Hooks;
 use crate::message::forwarded;
 use crate::queue::Queued;
 use crate::rights::first_is_forbidden;
+use crate::shards::is_for_keeping;
 use crate::stall::Tried;
 
 /// The steps for a queued message that its client may not receive.
@@ -68,7 +69,7 @@ impl<H: Hooks> Broker<H> {
     fn first_in_queue(&mut self, key: u32, now: Instant) -> Option<First> {
         let current = self.current_rights();
         let session = self.sessions.get_mut(usize_of(key))?;
-        let index = session.connection?;
+        let index = session.connection.filter(|_| !session.tells_first)?;
         let connection = self.connections.get(usize_of(index))?;
         let is_stalled = session.queue.is_stalled();
         let Some(item) = session.queue.front() else {
@@ -78,7 +79,9 @@ impl<H: Hooks> Broker<H> {
             return None;
         };
         // 5 [MQTT-4.3.3-7] and [MQTT-4.3.3-13]: only queued messages expire, not messages that were sent.
-        let has_expired = item.message.has_expired(now);
+        // What another shard retains replaces an older message there, which would be the last one otherwise.
+        let is_kept = || session.link.is_some() && is_for_keeping(item.identifiers.as_slice());
+        let has_expired = item.message.has_expired(now) && !is_kept();
         if !is_stalled {
             if !self.meter.has_share() {
                 self.work_for(key);

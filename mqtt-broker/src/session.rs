@@ -119,6 +119,8 @@ pub(crate) struct Session {
     identifiers: Option<Arc<[u32]>>,
     /// The shard to which it is the link, if it is one.
     pub(crate) link: Option<u8>,
+    /// Whether its messages wait until the link has told the complete list of filters.
+    pub(crate) tells_first: bool,
     /// Its state in the journal, if it is recorded.
     pub(crate) recorded: Option<Box<Recorded>>,
 }
@@ -157,6 +159,7 @@ impl Session {
             found: [RoutingMark::default(); 2],
             identifiers: None,
             link: None,
+            tells_first: false,
             recorded: None,
         }
     }

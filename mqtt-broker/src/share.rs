@@ -9,6 +9,7 @@ use crate::hooks::Hooks;
 use crate::pressure::RoutingLimits;
 use crate::queue::{Identifiers, Lanes, Queued};
 use crate::rights::may_receive;
+use crate::source::Source;
 
 /// Messages of an ended member of shared subscriptions.
 pub(crate) struct HandedOver {
@@ -75,6 +76,33 @@ impl<H: Hooks> Broker<H> {
         state.turn_ends(at, weight);
         let subscriber = *state.members.get(at)?;
         Some(Target::member(subscriber, state.share(group)))
+    }
+
+    /// Delivers a message to one member of each shared subscription. Returns whether there was one.
+    pub(crate) fn deliver_to_groups(
+        &mut self,
+        groups: &[u32],
+        from: Option<u32>,
+        source: &mut Source<'_>,
+        now: Instant,
+    ) -> bool {
+        let is_of_shard = self.links.is_some() && from.is_some_and(|key| self.is_link(key));
+        if is_of_shard && !self.is_unsure() {
+            // The publisher's shard has chosen.
+            return false;
+        }
+        let mut found = false;
+        for group in groups {
+            if is_of_shard && !self.has_own_members_only(*group) {
+                continue;
+            }
+            if let Some(target) = self.choose(*group, source.message.topic) {
+                found = true;
+                self.next_copy();
+                self.deliver(&target, source, target.identifier(), now);
+            }
+        }
+        found
     }
 
     /// Keeps the messages of an ended member for other members. They count in the total of all queues until then.

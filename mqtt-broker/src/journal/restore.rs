@@ -105,7 +105,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Publishes a will of an earlier process, when the other shards are known if there are any.
     pub(crate) fn publish_restored_will(&mut self, number: u64, will: Message, now: Instant) {
-        if !self.knows_other_shards() {
+        if !self.serves_other_shards() {
             return self.keep_restored_will(number, will);
         }
         let publish = will.publish();
@@ -162,6 +162,9 @@ impl<H: Hooks> Broker<H> {
         let due = session.due();
         let key = number(self.sessions.insert(session));
         self.clients.insert(client_id, key);
+        if let Some(shard) = link {
+            self.link_restored(shard, key);
+        }
         if let Some(due) = due {
             self.timers.set(due, Due::Session(key));
         }

@@ -186,7 +186,14 @@ impl Links {
         if let Some(peer) = self.peer(shard) {
             peer.confirm(number);
         }
-        let known = self.others().map(Peer::confirmed).min().unwrap_or(0);
+        self.released()
+    }
+
+    /// Returns the connections whose SUBACK waits for no other shard any more.
+    pub(super) fn released(&mut self) -> Vec<ConnectionId> {
+        let present = self.others().filter(|peer| !peer.is_away());
+        let known = present.map(Peer::confirmed).min();
+        let known = known.unwrap_or_else(|| self.last_change());
         let mut released = Vec::new();
         while let Some((number, id)) = self.waiting.front().copied()
             && number <= known
@@ -197,10 +204,11 @@ impl Links {
         released
     }
 
-    /// Returns whether another shard does not know all changes.
+    /// Returns whether another shard that is not away does not know all changes.
     pub(super) fn is_unconfirmed(&self) -> bool {
         let last = self.last_change();
-        self.others().any(|peer| peer.confirmed() < last)
+        let mut present = self.others().filter(|peer| !peer.is_away());
+        present.any(|peer| peer.confirmed() < last)
     }
 }
 
@@ -234,7 +242,7 @@ impl<H: Hooks> Broker<H> {
         }
         let last = links.last_change();
         let (own, mut is_full) = (usize::from(links.own), false);
-        let mut written = Vec::new();
+        let (mut written, mut told) = (Vec::new(), Vec::new());
         let mut bytes = Vec::new();
         for (_, peer) in links
             .peers
@@ -261,10 +269,20 @@ impl<H: Hooks> Broker<H> {
                 peer.wrote(taken, list, last);
                 written.extend(index);
             }
+            if peer.list() == List::Ended {
+                told.extend(peer.session());
+            }
         }
         links.has_news = is_full;
         for index in written {
             self.mark_ready(index);
+        }
+        for key in told {
+            if let Some(session) = self.sessions.get_mut(usize_of(key))
+                && std::mem::take(&mut session.tells_first)
+            {
+                self.work_for(key);
+            }
         }
     }
 }

@@ -170,7 +170,8 @@ impl Links {
         self.has_news = true;
         let number = self.next_change();
         for (at, peer) in self.peers.iter_mut().enumerate() {
-            if at != own {
+            // A shard that is away gets the complete list when its link opens.
+            if at != own && !peer.is_away() {
                 peer.owe(number, &filter);
             }
         }

@@ -111,6 +111,12 @@ impl<H: Hooks> Broker<H> {
     ) -> (ReasonCode, Routed) {
         let routed = match kind {
             Kind::Live => self.route(Some(key), message, now),
+            Kind::Unsure => {
+                self.set_unsure(true);
+                let routed = self.route(Some(key), message, now);
+                self.set_unsure(false);
+                routed
+            }
             Kind::Keep(qos) => {
                 let message = Outgoing { qos, ..*message };
                 self.keep_of_shard(key, &message, now);
@@ -182,6 +188,28 @@ impl<H: Hooks> Broker<H> {
         self.hand_over(Some(std::iter::once(item).collect()), origin, now);
         self.pump(key, now);
         true
+    }
+
+    fn set_unsure(&mut self, is_unsure: bool) {
+        if let Some(links) = &mut self.links {
+            links.is_unsure = is_unsure;
+        }
+    }
+
+    /// Returns whether a message from another shard is one that may have missed shared subscriptions of this shard.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.links.as_ref().is_some_and(|links| links.is_unsure)
+    }
+
+    /// Returns whether all members of a shared subscription are clients of this shard.
+    pub(crate) fn has_own_members_only(&mut self, group: u32) -> bool {
+        let Some(group) = self.router.group_mut(group) else {
+            return false;
+        };
+        let members = (0..group.members.len()).filter_map(|at| group.members.get(at));
+        self.meter.spend(group.members.len() / 8);
+        let sessions = members.filter_map(|member| self.sessions.get(usize_of(member.session)));
+        sessions.into_iter().all(|session| session.link.is_none())
     }
 
     fn set_only_own(&mut self, only_own: bool) {

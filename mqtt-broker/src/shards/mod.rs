@@ -41,6 +41,7 @@ mod table;
 pub use arrivals::Elsewhere;
 use filters::Filters;
 pub use places::PlaceOf;
+pub(crate) use retained::is_for_keeping;
 use table::Peer;
 
 /// How many shards there may be.
@@ -90,6 +91,8 @@ pub(crate) struct Links {
     received: (u64, u64),
     /// Whether a member of a shared subscription is chosen in this shard only.
     pub(crate) only_own: bool,
+    /// Whether a message of another shard is routed that may have missed shared subscriptions of this one.
+    pub(crate) is_unsure: bool,
     /// The session whose places are kept for a new one of its client.
     kept: Option<u32>,
     /// The shard of the next client without an identifier.
@@ -110,6 +113,7 @@ impl Links {
             changes: 0,
             received: (0, 0),
             only_own: false,
+            is_unsure: false,
             kept: None,
             next_of_any: own,
         }
@@ -141,6 +145,10 @@ impl Links {
 
     const fn last_change(&self) -> u64 {
         self.changes
+    }
+
+    fn serve_all(&self) -> bool {
+        self.others().all(Peer::is_served)
     }
 
     fn others(&self) -> impl Iterator<Item = &Peer> {
@@ -197,6 +205,9 @@ impl<H: Hooks> Broker<H> {
         server.opened(now);
         connect_by(&mut server, &connect, now)?;
         self.connection_mut(id)?.server = server;
+        if let Some(session) = self.sessions.get_mut(usize_of(key)) {
+            session.tells_first = true;
+        }
         self.attach(id.index, key, &connect, now);
         self.record_connected(id.index, key, u32::MAX, before);
         let connection = self.connection_mut(id)?;
@@ -210,6 +221,8 @@ impl<H: Hooks> Broker<H> {
             links.tell_all(shard, key);
         }
         self.mark_ready(id.index);
+        // The other shard knows the filters of this one before it gets messages.
+        self.settle();
         self.pump(key, now);
         self.settle();
         Some(id)
@@ -226,18 +239,67 @@ impl<H: Hooks> Broker<H> {
         key
     }
 
-    /// Returns whether all links were open since the start, and this shard knows the filters of all others. Before, messages for
-    /// other shards may be lost: a host of several shards waits for this on all of them before it accepts clients.
+    /// Notes that another shard is away, until its link opens: no SUBACK waits for it, and [`Self::links_are_ready`] does not either.
+    /// What clients publish for it is queued. If its filters are not known since the start of this process, that is everything; the
+    /// other shard drops what nobody there wants. A subscription of a shard that serves clients meanwhile, without its link, is not
+    /// known here until then. Does nothing while the link is open.
+    pub fn shard_is_away(&mut self, shard: u8, now: Instant) {
+        let Some(peer) = self.links.as_mut().and_then(|links| links.peer(shard)) else {
+            return;
+        };
+        let session = match peer.session() {
+            Some(key) => Some(key),
+            // The session of a link begins with its first connection.
+            None => self.open_link(shard, now).and_then(|id| {
+                let key = self.connection(id).and_then(|own| own.session);
+                self.closed(id, now);
+                key
+            }),
+        };
+        let Some(key) = session.filter(|key| self.connection_of(*key).is_none()) else {
+            return;
+        };
+        self.begin();
+        let Some(links) = &mut self.links else { return };
+        let Some(peer) = links.peer(shard).filter(|peer| !peer.is_away()) else {
+            return;
+        };
+        peer.leave();
+        let gets_all = peer.gets_all();
+        for id in links.released() {
+            self.release_suback(id);
+        }
+        if gets_all {
+            self.learn_of_shard(shard, key, "#", Some(retained::UNSURE));
+        }
+        self.continue_restored(now);
+        self.settle();
+    }
+
+    /// Returns whether this shard knows the filters of all others, and they know those of its clients, except for shards that are away.
+    /// Before, messages for other shards may be lost: a host of several shards waits for this before it accepts clients.
     #[must_use]
     pub fn links_are_ready(&self) -> bool {
         let links = self.links.as_ref();
-        self.knows_other_shards() && links.is_none_or(|links| !links.is_unconfirmed())
+        links.is_none_or(|links| links.serve_all() && !links.is_unconfirmed())
+    }
+
+    /// Returns whether messages for other shards are not lost.
+    pub(crate) fn serves_other_shards(&self) -> bool {
+        self.links.as_ref().is_none_or(|links| links.serve_all())
     }
 
     /// Returns whether the filters of all other shards were known once.
     pub(crate) fn knows_other_shards(&self) -> bool {
         let links = self.links.as_ref();
         links.is_none_or(|links| links.others().all(Peer::is_ready))
+    }
+
+    /// Notes the session of a link that an earlier process had.
+    pub(crate) fn link_restored(&mut self, shard: u8, key: u32) {
+        if let Some(peer) = self.links.as_mut().and_then(|links| links.peer(shard)) {
+            peer.restored(key);
+        }
     }
 
     pub(crate) fn keep_restored_will(&mut self, number: u64, will: Message) {
@@ -258,18 +320,20 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Does what waited until the other shards are known, if they are.
+    /// Does what waited until the other shards are known, if they are. A shard that gets all messages need not be known for wills.
     fn continue_restored(&mut self, now: Instant) {
+        let Some(links) = self.links.as_mut().filter(|links| links.serve_all()) else {
+            return;
+        };
+        for (number, will) in std::mem::take(&mut links.wills) {
+            self.publish_restored_will(number, will, now);
+        }
         if !self.knows_other_shards() {
             return;
         }
         let Some(links) = &mut self.links else { return };
-        let wills = std::mem::take(&mut links.wills);
         let searches = std::mem::take(&mut links.searches);
         let held_shares = std::mem::take(&mut links.held_shares);
-        for (number, will) in wills {
-            self.publish_restored_will(number, will, now);
-        }
         self.search_members(searches, now);
         for filter in held_shares {
             if let Ok(filter) = TopicFilter::new(&filter) {

@@ -24,6 +24,8 @@ use crate::source::Source;
 pub(super) enum Kind {
     /// The clients with a matching subscription get it.
     Live,
+    /// The same. Its shard did not know the filters of this one, so shared subscriptions of this shard alone get it as well.
+    Unsure,
     /// It is retained, with this QoS, and no client gets it.
     Keep(QoS),
     /// A member of this shared subscription gets it.
@@ -33,16 +35,25 @@ pub(super) enum Kind {
 /// The identifiers of messages to be retained, by their QoS.
 const KEEP: [u32; 3] = [1, 2, 3];
 
+/// The identifier of the subscription to everything of a shard whose filters are not known.
+pub(super) const UNSURE: u32 = 4;
+
 impl Kind {
     pub(super) const fn of(identifier: Option<u32>) -> Self {
         match identifier {
             None => Self::Live,
+            Some(UNSURE) => Self::Unsure,
             Some(1) => Self::Keep(QoS::AtMostOnce),
             Some(2) => Self::Keep(QoS::AtLeastOnce),
             Some(3) => Self::Keep(QoS::ExactlyOnce),
             Some(share) => Self::Share(share),
         }
     }
+}
+
+/// Returns whether another shard retains a message with these identifiers.
+pub(crate) fn is_for_keeping(identifiers: &[u32]) -> bool {
+    matches!(Kind::of(identifiers.first().copied()), Kind::Keep(_))
 }
 
 impl Links {

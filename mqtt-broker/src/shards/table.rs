@@ -32,8 +32,12 @@ pub(super) enum List {
 /// Another shard.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    /// The session of its link, once it was open.
+    /// The session of its link, if it has one.
     session: Option<u32>,
+    /// Whether nobody waits for it until its link opens.
+    is_away: bool,
+    /// Whether it was away before its filters were known, and counts as subscribed to everything until they are.
+    gets_all: bool,
     /// The changes that it was not told, by their numbers and places.
     changes: BTreeMap<(u64, u64), Arc<str>>,
     /// The same by filter.
@@ -56,10 +60,27 @@ impl Peer {
     /// Notes that its link is open: it gets the complete list.
     pub(super) fn opened(&mut self, session: u32) {
         self.session = Some(session);
-        self.changes.clear();
-        self.owed.clear();
+        self.is_away = false;
+        self.forget_owed();
         self.list = List::Begins;
         (self.told, self.to_confirm) = (0, None);
+    }
+
+    /// Notes that its link has a session, which an earlier process made.
+    pub(super) const fn restored(&mut self, session: u32) {
+        self.session = Some(session);
+    }
+
+    /// Notes that nobody waits for it. What it is to be told is in the list that it gets first.
+    pub(super) fn leave(&mut self) {
+        self.is_away = true;
+        self.gets_all = !self.is_ready();
+        self.forget_owed();
+    }
+
+    fn forget_owed(&mut self) {
+        self.changes.clear();
+        self.owed.clear();
     }
 
     /// Notes that it is to be told the state of a filter.
@@ -89,6 +110,19 @@ impl Peer {
         }
         let next = self.changes.first_key_value();
         self.told = next.map_or(last, |((number, _), _)| number.saturating_sub(1));
+    }
+
+    pub(super) const fn is_away(&self) -> bool {
+        self.is_away
+    }
+
+    /// Returns whether messages for it are queued: its filters are known, or it gets all.
+    pub(super) const fn is_served(&self) -> bool {
+        self.is_ready() || self.gets_all
+    }
+
+    pub(super) const fn gets_all(&self) -> bool {
+        self.gets_all
     }
 
     pub(super) const fn session(&self) -> Option<u32> {
@@ -194,7 +228,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    fn release_suback(&mut self, id: crate::ConnectionId) {
+    pub(super) fn release_suback(&mut self, id: crate::ConnectionId) {
         if let Some(connection) = self.connection_mut(id) {
             connection.extra().waits_for_links = false;
             self.mark_ready(id.index);
@@ -209,7 +243,13 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    fn learn_of_shard(&mut self, shard: u8, key: u32, filter: &str, identifier: Option<u32>) {
+    pub(super) fn learn_of_shard(
+        &mut self,
+        shard: u8,
+        key: u32,
+        filter: &str,
+        identifier: Option<u32>,
+    ) {
         let Ok(parsed) = TopicFilter::new(filter) else {
             return;
         };

@@ -103,8 +103,8 @@ fn print(total: &Report, seeds: u64, plan: Plan) {
         total.short_queues, total.given_up
     );
     println!(
-        "{} messages went from one shard to another; {} links were cut",
-        total.between_shards, total.links_cut
+        "{} messages went from one shard to another; {} links were cut, {} shards were away while others served",
+        total.between_shards, total.links_cut, total.away
     );
     println!(
         "{} connections had stages below MQTT; {} of them ended cleanly",

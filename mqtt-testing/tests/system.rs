@@ -58,6 +58,7 @@ fn several_shards_keep_the_promises_of_one_broker() {
     }
     assert!(all.between_shards > 1_000, "{all:?}");
     assert!(all.links_cut > 20 && all.crashes > 20, "{all:?}");
+    assert!(all.away > 20, "{all:?}");
 }
 
 const SHARD_SEEDS: u64 = 30;

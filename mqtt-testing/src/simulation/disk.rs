@@ -9,6 +9,7 @@ use mqtt_broker::records::{Kind, Record, Records};
 use mqtt_proto::QoS;
 
 use super::expectations::{Expectations, Heard, Life, Moment, Published};
+use super::shards::Shard;
 use super::world::{AllowAll, World};
 use super::{Random, class};
 
@@ -94,7 +95,7 @@ impl World {
 
     /// Moves the records of the shards to their disks, and stores some or all of them.
     pub(super) fn store_some(&mut self, all: bool) {
-        for shard in &mut self.shards.all {
+        for shard in self.shards.present() {
             let Some(disk) = &mut shard.disk else {
                 continue;
             };
@@ -106,13 +107,14 @@ impl World {
 
     /// Returns whether records wait for a disk.
     pub(super) fn disk_has_work(&self) -> bool {
-        let mut all = self.shards.all.iter();
-        all.any(|shard| shard.disk.is_some() && !shard.broker.journal().is_empty())
+        let waits = |shard: &Shard| {
+            shard.disk.is_some() && !shard.is_away && !shard.broker.journal().is_empty()
+        };
+        self.shards.all.iter().any(waits)
     }
 
     /// Crashes a shard: it loses its memory, all connections, and a random part of the records that are not stored.
     pub(super) fn crash(&mut self) {
-        let now = self.instant();
         let count = self.shards.all.len();
         let crashed = if count > 1 {
             self.random.below(count)
@@ -120,18 +122,17 @@ impl World {
             0
         };
         let shard = &mut self.shards.all[crashed];
-        let Some(mut disk) = shard.disk.take() else {
+        let Some(disk) = shard.disk.as_mut().filter(|_| !shard.is_away) else {
             return;
         };
         disk.give(shard.broker.journal());
         disk.crash(&mut self.random);
-        disk.restart(&PACES, &mut self.random);
         self.report.crashes += 1;
-        let hooks = std::mem::take(shard.broker.hooks());
-        if let Some(wrong) = self.restart_shard(crashed, &disk, hooks) {
-            self.fail(0, wrong);
+        self.trace_shard(crashed, "crashes");
+        let stays_away = count > 1 && self.random.once_in(2);
+        if !stays_away {
+            self.start_again(crashed);
         }
-        self.shards.all[crashed].disk = Some(disk);
         let moment = self.tick_moment();
         self.expectations.crashes.push(moment);
         self.unnoticed.retain(|place| place.shard != crashed);
@@ -143,11 +144,25 @@ impl World {
                 self.lost(n, Error::EndOfStream);
             }
         }
-        for other in (0..count).filter(|other| *other != crashed) {
-            self.shards.open_link(crashed, other, now);
+        if stays_away {
+            return self.stays_away(crashed);
         }
-        self.wait_for_links();
-        self.wake();
+        self.join_others(crashed);
+    }
+
+    /// Starts the next process of a shard from its disk, if it has one.
+    pub(super) fn start_again(&mut self, own: usize) {
+        let shard = &mut self.shards.all[own];
+        shard.is_away = false;
+        let Some(mut disk) = shard.disk.take() else {
+            return;
+        };
+        disk.restart(&PACES, &mut self.random);
+        let hooks = std::mem::take(shard.broker.hooks());
+        if let Some(wrong) = self.restart_shard(own, &disk, hooks) {
+            self.fail(0, wrong);
+        }
+        self.shards.all[own].disk = Some(disk);
     }
 
     /// Restores a shard from its disk. Returns what is wrong with the records.

@@ -3,6 +3,7 @@
 //! and clients that crash and are restored from their journals. Between some clients and the broker are the stages of `mqtt_transport`. The messages
 //! of every program are compared with the promises of MQTT. A seed decides everything, so a failing seed fails again.
 
+mod away;
 mod clients;
 mod disk;
 mod expectations;
@@ -132,6 +133,8 @@ pub struct Report {
     pub noted: usize,
     /// Crashes of the broker.
     pub crashes: usize,
+    /// Shards that were away while others served.
+    pub away: usize,
     /// Links between shards that were cut.
     pub links_cut: usize,
     /// Messages that went from one shard to another.
@@ -161,6 +164,7 @@ impl Report {
         self.continued += other.continued;
         self.noted += other.noted;
         self.crashes += other.crashes;
+        self.away += other.away;
         self.links_cut += other.links_cut;
         self.between_shards += other.between_shards;
         self.taken_over += other.taken_over;

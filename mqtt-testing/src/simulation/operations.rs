@@ -29,6 +29,7 @@ impl World {
         if self.shards.has_disks() && self.random.once_in(100) {
             self.crash();
         }
+        self.notice_away();
         // Any client except the first one, which only receives.
         let n = 1 + self.random.below(self.nodes.len() - 1);
         let node = &self.nodes[n];

@@ -249,7 +249,7 @@ impl World {
             NextDial::Never => return false,
         }
         let home = self.expectations.lives[n].home;
-        let Ok(id) = self.shards.open(home, now) else {
+        let Some(id) = self.shards.open(home, now) else {
             self.nodes[n].agent.lost(Error::EndOfStream, now, 0);
             return false;
         };

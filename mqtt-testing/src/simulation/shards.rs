@@ -1,7 +1,7 @@
 //! Holds the broker: one shard, or several with links that delay bytes and are cut. A client is always in the same shard.
 
 use bytes::{Buf, BytesMut};
-use mqtt_broker::{Broker, Config, ConnectionId, Next, Received, TooManyConnections, shard_of};
+use mqtt_broker::{Broker, Config, ConnectionId, Next, Received, shard_of};
 use mqtt_session::Instant;
 
 use super::disk::Disk;
@@ -19,6 +19,8 @@ pub(super) struct Place {
 pub(super) struct Shard {
     pub(super) broker: Broker<AllowAll>,
     pub(super) disk: Option<Disk>,
+    /// Whether its process has ended and the next one has not begun.
+    pub(super) is_away: bool,
     /// Its side of the link to each shard.
     links: Vec<Option<Side>>,
 }
@@ -53,6 +55,7 @@ impl Shards {
             all.push(Shard {
                 broker,
                 disk: None,
+                is_away: false,
                 links: (0..count).map(|_| None).collect(),
             });
         }
@@ -69,9 +72,15 @@ impl Shards {
         &mut self.all[place.shard].broker
     }
 
-    pub(super) fn open(&mut self, shard: usize, now: Instant) -> Result<Place, TooManyConnections> {
-        let id = self.all[shard].broker.open(now)?;
-        Ok(Place { shard, id })
+    pub(super) fn present(&mut self) -> impl Iterator<Item = &mut Shard> {
+        self.all.iter_mut().filter(|shard| !shard.is_away)
+    }
+
+    /// Opens a connection; `None` if the shard is away or refuses it.
+    pub(super) fn open(&mut self, shard: usize, now: Instant) -> Option<Place> {
+        let own = self.all.get_mut(shard).filter(|own| !own.is_away)?;
+        let id = own.broker.open(now).ok()?;
+        Some(Place { shard, id })
     }
 
     pub(super) fn closed(&mut self, place: Place, now: Instant) {
@@ -108,20 +117,21 @@ impl Shards {
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
-        for shard in &mut self.all {
+        for shard in self.present() {
             shard.broker.tick(now);
         }
     }
 
     /// Returns whether a shard has more work than one turn allowed.
     pub(super) fn has_work(&self, now: Instant) -> bool {
-        let has_work = |shard: &Shard| shard.broker.deadline().is_some_and(|at| at <= now);
+        let is_due = |shard: &Shard| shard.broker.deadline().is_some_and(|at| at <= now);
+        let has_work = |shard: &Shard| !shard.is_away && is_due(shard);
         self.all.iter().any(has_work)
     }
 
     /// Does a turn of the shards that have work.
     pub(super) fn work(&mut self, now: Instant) {
-        for shard in &mut self.all {
+        for shard in self.present() {
             if shard.broker.deadline().is_some_and(|at| at <= now) {
                 shard.broker.tick(now);
             }
@@ -131,19 +141,15 @@ impl Shards {
     pub(super) fn next_ready(&mut self) -> Option<Place> {
         let mut shards = self.all.iter_mut().enumerate();
         shards.find_map(|(shard, own)| {
-            let id = own.broker.next_ready()?;
+            let id = own.broker.next_ready().filter(|_| !own.is_away)?;
             Some(Place { shard, id })
         })
     }
 
     /// Opens the link between two shards, or cuts it and opens it again.
     pub(super) fn open_link(&mut self, one: usize, other: usize, now: Instant) {
-        for (own, to) in [(one, other), (other, one)] {
-            let shard = &mut self.all[own];
-            if let Some(side) = shard.links[to].take() {
-                shard.broker.closed(side.id, now);
-            }
-        }
+        self.close_link(one, other, now);
+        self.close_link(other, one, now);
         for (own, to) in [(one, other), (other, one)] {
             let shard = &mut self.all[own];
             let id = shard.broker.open_link(small(to), now);
@@ -156,6 +162,21 @@ impl Shards {
                 id.is_some(),
                 "the link of shard {own} to {to} does not open"
             );
+        }
+    }
+
+    /// Closes the side of one shard of the link to another one, if it is open.
+    pub(super) fn close_link(&mut self, own: usize, to: usize, now: Instant) {
+        let shard = &mut self.all[own];
+        if let Some(side) = shard.links[to].take() {
+            shard.broker.closed(side.id, now);
+        }
+    }
+
+    /// Tells a shard that another one is away.
+    pub(super) fn miss(&mut self, own: usize, to: usize, now: Instant) {
+        if !self.all[own].is_away {
+            self.all[own].broker.shard_is_away(small(to), now);
         }
     }
 
@@ -218,7 +239,9 @@ impl World {
         let now = self.instant();
         for one in 0..count {
             for other in 0..one {
-                self.shards.open_link(one, other, now);
+                if !self.shards.all[one].is_away && !self.shards.all[other].is_away {
+                    self.shards.open_link(one, other, now);
+                }
             }
         }
         self.wait_for_links();
@@ -229,7 +252,7 @@ impl World {
         let now = self.instant();
         for _ in 0..ROUNDS {
             let mut all = self.shards.all.iter();
-            if all.all(|shard| shard.broker.links_are_ready()) {
+            if all.all(|shard| shard.is_away || shard.broker.links_are_ready()) {
                 return;
             }
             let most = 1 + self.random.below(2_000);
@@ -253,7 +276,9 @@ impl World {
             let moment = self.tick_moment();
             self.expectations.link_cuts.push(moment);
             self.report.links_cut += 1;
-            self.shards.open_link(from, to, now);
+            if !self.shards.all[from].is_away && !self.shards.all[to].is_away {
+                self.shards.open_link(from, to, now);
+            }
         }
         let most = 1 + self.random.below(2_000);
         self.shards.move_link(from, to, most, now);

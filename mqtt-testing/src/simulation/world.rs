@@ -49,6 +49,8 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     /// The client of each connection.
     pub(super) owners: HashMap<Place, usize>,
+    /// Shards that have not noticed yet that another one is away, with that one.
+    pub(super) to_miss: Vec<(usize, usize)>,
     /// Connections whose end the broker has not noticed.
     pub(super) unnoticed: Vec<Place>,
     pub(super) active: Vec<usize>,
@@ -97,6 +99,7 @@ impl World {
             config,
             nodes: Vec::new(),
             owners: HashMap::new(),
+            to_miss: Vec::new(),
             unnoticed: Vec::new(),
             active: Vec::new(),
             now: 0,
@@ -115,6 +118,7 @@ impl World {
         };
         world.layered = world.chance(class::LAYERS, 2);
         world.start_disks();
+        world.keep_one_away();
         world.open_links();
         for n in 0..plan.clients.max(2) {
             world.add(format!("c{n}"));
@@ -206,6 +210,7 @@ impl World {
 
     /// Runs without faults until all clients are connected and everything has arrived.
     pub(super) fn settle(&mut self) -> Result<(), Violation> {
+        self.bring_all_back();
         for ghost in std::mem::take(&mut self.unnoticed) {
             let now = self.instant();
             self.shards.closed(ghost, now);

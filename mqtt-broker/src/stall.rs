@@ -43,11 +43,12 @@ impl Stall {
             tried.pending.div_ceil(4).max(1)
         };
         Self {
-            // If no bytes waited for the transport, they were not the reason.
-            bytes: if tried.unsent == 0 {
-                usize::MAX
-            } else {
-                tried.len.min(tried.unsent)
+            bytes: match (tried.unsent, tried.pending) {
+                // There is no progress to wait for: the next try follows at once.
+                (0, 0) => 0,
+                // If no bytes waited for the transport, they were not the reason.
+                (0, _) => usize::MAX,
+                (unsent, _) => tried.len.min(unsent),
             },
             acknowledged,
         }
@@ -332,6 +333,29 @@ mod tests {
             publish(&mut broker, publisher, &large);
             publish(&mut broker, publisher, &large);
             assert_eq!(read(&mut broker, reader).len(), 2, "in round {n}");
+        }
+    }
+
+    /// The queue is full, and messages for which it has no room are dropped. The others are sent.
+    #[test]
+    fn large_messages_at_qos_0_leave_a_full_queue() {
+        let (mut broker, publisher, reader) = setup(config());
+        let large = message(QoS::AtMostOnce, 0, &[b'x'; 1_000_000]);
+        for round in 0..3 {
+            for _ in 0..60 {
+                publish(&mut broker, publisher, &large);
+            }
+            let queued = broker.statistics(NOW).queued;
+            assert!(queued > 20, "{queued} are queued");
+            let mut found = 0;
+            while broker.deadline().is_some_and(|at| at <= NOW)
+                || !broker.outgoing(reader).is_empty()
+            {
+                found += read(&mut broker, reader).len();
+                broker.tick(NOW);
+            }
+            assert!(found > 20, "{found} were sent in round {round}");
+            assert_eq!(broker.statistics(NOW).queued, 0);
         }
     }
 }

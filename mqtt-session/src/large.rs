@@ -226,7 +226,11 @@ impl Engine {
                 .get(index)
                 .is_some_and(|slot| slot.awaits == Awaits::CONNECTION)
         {
-            self.end(m, index, how);
+            match how {
+                // What was sent completely is not needed for the event, and the next message needs its room.
+                Ended::Sent => self.end_empty(m, index, how),
+                _ => self.end(m, index, how),
+            }
         }
     }
 

@@ -4,8 +4,10 @@ use mqtt_proto::{
     AckKind, ConnAck, Decoded, Disconnect, MAX_PACKET, Packet, PacketType, Property, QoS,
     Subscription, TopicFilter, TopicName, Version,
 };
-use mqtt_session::{Client, Config, Ended, Heap, Instant, Offline, Outgoing, Refused};
-use mqtt_session::{SessionLost, Token, Violation};
+use mqtt_session::{
+    Client, Config, Ended, Event, Heap, Instant, Offline, Outgoing, Refused, SessionLost, Step,
+    Token, Violation,
+};
 use mqtt_testing::machines::{Opening, OwnedEvent, Role, TestedMachine};
 use mqtt_testing::packets::{ack, encode, publish};
 
@@ -476,5 +478,41 @@ fn a_large_message_takes_the_memory_of_one_copy_and_frees_it() {
         let one_copy = u64::try_from(LEN + (LEN >> 10)).unwrap();
         assert!(used.bytes_max < one_copy, "{used:?}");
         assert!(used.bytes_current < 300_000, "{used:?}");
+    }
+}
+
+/// A program publishes the next message when it learns that one at QoS 0 was sent. Two of them do not fit into the kept bytes.
+#[test]
+fn the_end_of_a_large_message_makes_room_for_the_next_one() {
+    let now = Instant::from_millis(0);
+    let mut config = Config::default();
+    (config.outgoing_limit, config.kept_limit) = (200, 900);
+    let mut client = Client::new(config, Heap);
+    let connect = mqtt_proto::Connect::new(Version::V311, "x");
+    client.connect(&connect, now).unwrap();
+    client.sent(usize::MAX);
+    client.receive(&[0x20, 2, 0, 0], now).unwrap();
+    let payload = large();
+    let message = Outgoing::new(
+        TopicName::from_static("a"),
+        QoS::AtMostOnce,
+        payload.as_bytes(),
+    );
+    for _ in 0..10 {
+        client.publish(&message, now).unwrap();
+        assert_eq!(client.publish(&message, now), Err(Refused::Full));
+        client.sent(usize::MAX);
+        let step = client.receive(&[], now).unwrap();
+        let Step::Packet { event, .. } = step else {
+            panic!("{step:?}")
+        };
+        let was_sent = matches!(
+            event,
+            Some(Event::Ended {
+                how: Ended::Sent,
+                ..
+            })
+        );
+        assert!(was_sent, "{event:?}");
     }
 }

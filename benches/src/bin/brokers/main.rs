@@ -116,6 +116,16 @@ impl Table {
                 format!("{:.0} us", middle(&mut all))
             });
         }
+        for others in [0, 10, 100] {
+            let name = format!("QoS 0 beside {others} at QoS 2 a second, latency p50, p99");
+            if wanted(&name) {
+                self.row(&name, |broker| {
+                    let run = |_| stored::beside_qos2(&Broker::start(broker), self.span, others);
+                    let (mut all, mut late): (Vec<_>, Vec<_>) = (0..self.rounds).map(run).unzip();
+                    format!("{:.0}, {:.0} us", middle(&mut all), middle(&mut late))
+                });
+            }
+        }
         let names = [
             ("QoS 1 at 1,000 a second, latency p50", None),
             (

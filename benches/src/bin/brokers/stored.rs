@@ -1,5 +1,6 @@
 //! What a store costs one message, and a start.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -98,12 +99,57 @@ pub(crate) fn paced_at_qos2(broker: &Broker, span: Duration) -> f64 {
     middle(&mut times)
 }
 
-/// Reads and answers what came to a subscriber at QoS 2. Returns whether it was a message.
+/// The time until a message at QoS 0 is delivered, at 1,000 a second, to a client that also gets `others` messages at QoS 2 a second:
+/// PUBLISH at QoS 2 waits for its record, and what is behind it waits as well. The middle one and the 99th of 100, in microseconds.
+pub(crate) fn beside_qos2(broker: &Broker, span: Duration, others: u32) -> (f64, f64) {
+    let filter = Some(("bench/#", QoS::ExactlyOnce));
+    let mut subscriber = Client::connect(broker.address, "s", filter, Peer::Lasting);
+    let mut publisher = Client::connect(broker.address, "p", None, Peer::Lasting);
+    let [plain, firm] = [QoS::AtMostOnce, QoS::ExactlyOnce].map(|qos| message("bench/0", qos, 64));
+    let (mut sent, mut times) = (VecDeque::new(), Vec::new());
+    let start = Instant::now();
+    let (mut next, mut next_other) = (start, start);
+    while start.elapsed() < span || !sent.is_empty() {
+        let now = Instant::now();
+        if now >= next_other && others > 0 {
+            next_other += Duration::from_secs(1) / others;
+            publisher.publish(&firm, true);
+        }
+        if now >= next && start.elapsed() < span {
+            next += Duration::from_millis(1);
+            publisher.publish(&plain, false);
+            sent.push_back(Instant::now());
+        }
+        publisher.flush();
+        release(&mut publisher);
+        receive_each(&mut subscriber, |qos| {
+            if qos == 0
+                && let Some(sent) = sent.pop_front()
+            {
+                times.push(sent.elapsed().as_secs_f64() * 1e6);
+            }
+        });
+    }
+    let median = middle(&mut times);
+    (median, times[times.len() * 99 / 100])
+}
+
+/// Reads and answers what came to a subscriber. Returns whether it was a message.
 fn receive(subscriber: &mut Client) -> bool {
     let mut got = false;
+    receive_each(subscriber, |_| got = true);
+    got
+}
+
+/// The same, and passes the QoS of each message.
+fn receive_each(subscriber: &mut Client, mut message: impl FnMut(u8)) {
     subscriber.read(|first, body, output| match first >> 4 {
         3 => {
-            got = true;
+            let qos = first >> 1 & 3;
+            message(qos);
+            if qos == 0 {
+                return;
+            }
             let at = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
             output.extend_from_slice(&[0x50, 2, body[at], body[at + 1]]);
         }
@@ -111,7 +157,6 @@ fn receive(subscriber: &mut Client) -> bool {
         _ => {}
     });
     subscriber.flush();
-    got
 }
 
 /// Answers PUBREC at a publisher.

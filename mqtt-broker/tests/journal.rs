@@ -143,6 +143,9 @@ fn without_room_what_must_be_stored_is_refused() {
     broker.storage_failed(StorageFailure::Full);
     say(&mut broker, new, PUBLISH_QOS1_5);
     assert_eq!(hears(&mut broker, new), b"\x40\x03\0\x07\x97");
+    // Nobody receives it, so it needs no record; but only its QoS decides.
+    say(&mut broker, new, b"\x32\x07\0\x01z\0\x07\0x");
+    assert_eq!(hears(&mut broker, new), b"\x40\x03\0\x07\x97");
     say(&mut broker, new, PUBLISH_QOS2_5);
     assert_eq!(hears(&mut broker, new), b"\x50\x03\0\x07\x97");
     say(&mut broker, new, b"\x30\x05\0\x01t\0x");

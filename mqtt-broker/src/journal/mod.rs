@@ -178,7 +178,8 @@ impl<H: Hooks> Broker<H> {
 
     /// Notes that records cannot be stored. Until [`Self::storage_recovered`], input that needs a record is refused with 0x97;
     /// before MQTT 5, which cannot report it, the connection ends. Input without a record is handled, and packets that wait for a
-    /// record are not sent.
+    /// record are not sent. Each message at QoS 1 or 2 is refused, although one that no session keeps needs no record: the broker knows
+    /// that only after the search for its receivers, which may take several turns.
     pub const fn storage_failed(&mut self, why: StorageFailure) {
         if let Some(journal) = &mut self.journal {
             journal.failed = Some(why);

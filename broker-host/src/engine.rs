@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use mqtt_store::{Failure, Store};
 
+use crate::shards::Seat;
 use crate::{Error, Settings};
 
 /// A journal that this process owns.
@@ -16,12 +17,25 @@ use crate::{Error, Settings};
 #[derive(Debug)]
 pub(crate) struct OpenEngine {
     store: Option<Store>,
+    place: Option<Place>,
     ownership: Ownership,
+}
+
+/// The place of this process, if several serve.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) seat: Seat,
+    /// The key by which clients belong to processes.
+    pub(crate) hash_key: u64,
 }
 
 impl OpenEngine {
     pub(crate) fn take_store(&mut self) -> Option<Store> {
         self.store.take()
+    }
+
+    pub(crate) fn take_place(&mut self) -> Option<Place> {
+        self.place.take()
     }
 
     pub(crate) fn into_ownership(self) -> Ownership {
@@ -49,6 +63,10 @@ impl fmt::Debug for Ownership {
     }
 }
 
+/// The default of `engine-lease`, in seconds.
+#[cfg(all(feature = "nats", unix))]
+const LEASE: u32 = 15;
+
 #[cfg(feature = "nats")]
 impl Settings {
     /// Waits until this process owns the journal, if there is an engine.
@@ -63,15 +81,48 @@ impl Settings {
             OpenError::Failed(failure) => Error::StoreFailed(crate::StoreFailed(failure)),
             error => Error::Engine(Box::new(error)),
         })?;
-        tracing::info!(epoch = nats.epoch(), "this process owns the journal");
+        let place = self.place_among(&nats);
+        match &place {
+            None => tracing::info!(epoch = nats.epoch(), "this process owns the journal"),
+            Some(Place { seat, .. }) => tracing::info!(
+                epoch = nats.epoch(),
+                shard = seat.own,
+                shards = seat.count(),
+                "this process owns the journal"
+            ),
+        }
         let ownership = Ownership(Some(Box::pin(nats.lost().wait())));
         let mut config = mqtt_store::Config::new(name);
         config.limit = self.store_limit;
         config.reserve = 0;
         Ok(Some(OpenEngine {
             store: Some(Store::with_engine(Box::new(nats), config)),
+            place,
             ownership,
         }))
+    }
+
+    #[cfg(unix)]
+    fn place_among(&self, nats: &mqtt_engine_nats::Nats) -> Option<Place> {
+        let pipes = nats.pipes()?;
+        let patience = std::time::Duration::from_secs(self.engine_lease.unwrap_or(LEASE).into());
+        let processes = crate::processes::Processes {
+            own: nats.shard(),
+            shards: nats.shards(),
+            epoch: nats.epoch(),
+            patience,
+            redirects: self.engine_redirect.unwrap_or(false),
+            pipes: Box::new(crate::nats_pipes::NatsPipes(pipes)),
+        };
+        Some(Place {
+            seat: crate::shards::seat_among(processes),
+            hash_key: nats.key(),
+        })
+    }
+
+    #[cfg(not(unix))]
+    fn place_among(&self, _: &mqtt_engine_nats::Nats) -> Option<Place> {
+        None
     }
 
     fn engine_config(&self) -> Option<mqtt_engine_nats::Config> {
@@ -88,6 +139,8 @@ impl Settings {
         if let Some(journal) = &self.engine_journal {
             config.shard.clone_from(journal);
         }
+        config.shards = self.process_shards();
+        config.address.clone_from(&self.node_address);
         if let Some(replicas) = self.engine_replicas {
             config.replicas = replicas;
         }

@@ -2,6 +2,12 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(unix)]
+#[cfg_attr(
+    not(feature = "nats"),
+    allow(dead_code, reason = "only an engine makes several processes")
+)]
+mod about;
 mod control;
 mod descriptors;
 mod host;
@@ -16,11 +22,22 @@ mod peer;
 #[cfg(any(unix, feature = "files"))]
 mod priority;
 #[cfg(unix)]
+#[cfg_attr(
+    not(feature = "nats"),
+    allow(dead_code, reason = "only an engine makes several processes")
+)]
+mod processes;
+#[cfg(unix)]
+mod relay;
+#[cfg(unix)]
 mod shaking;
 #[cfg_attr(not(unix), path = "no_shards.rs")]
 #[cfg_attr(
-    not(feature = "files"),
-    allow(dead_code, reason = "only settings make several shards")
+    not(feature = "nats"),
+    allow(
+        dead_code,
+        reason = "only settings make several shards, and only an engine several processes"
+    )
 )]
 mod shards;
 mod shared;
@@ -58,6 +75,8 @@ mod listening;
 mod logging;
 #[cfg(feature = "files")]
 mod memory;
+#[cfg(all(feature = "nats", unix))]
+mod nats_pipes;
 #[cfg(feature = "files")]
 mod opening;
 #[cfg(feature = "files")]

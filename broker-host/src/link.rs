@@ -408,7 +408,7 @@ impl Link {
         if self.is_settled || shared.broker.is_closing(self.id) {
             return false;
         }
-        self.owner = shared.broker.owner_of(input);
+        self.owner = shared.owner_of(input);
         if self.owner.is_some() {
             (self.blocked, self.yields) = (true, true);
         }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use crate::binding::{Bound, SocketFile};
-use crate::engine::{OpenEngine, Ownership};
+use crate::engine::{OpenEngine, Ownership, Place};
 use crate::host::StoreFailed;
 use crate::reload::{Access, Reloader};
 use crate::threads::{Threads, cores};
@@ -49,9 +49,10 @@ impl Settings {
         }
         let logins = access.logins_only();
         let store = engine.as_mut().and_then(OpenEngine::take_store);
+        let place = engine.as_mut().and_then(OpenEngine::take_place);
         let settings = self.with_threads(cores())?;
         // The store first: a broker that cannot start with it must not say that it listens.
-        let (host, control, threads) = settings.hosts(access, store).await?;
+        let (host, control, threads) = settings.hosts(access, (store, place)).await?;
         let bound = self.bound(&logins).await?;
         if let Some(most) = self.handshakes {
             host.limit_handshakes(most);
@@ -75,11 +76,14 @@ impl Settings {
 /// The host of the present thread, the control of all hosts, and the threads of the others.
 type Hosts = (Host<Guard>, Control, Threads);
 
+/// The store of an engine, and the place of this process if several serve.
+type Engine = (Option<Store>, Option<Place>);
+
 impl Settings {
     /// Makes the hosts. If a part of the store of several threads is damaged, moves all parts aside if the settings say so.
-    async fn hosts(&self, access: Access, store: Option<Store>) -> Result<Hosts, Error> {
+    async fn hosts(&self, access: Access, engine: Engine) -> Result<Hosts, Error> {
         let hash_key = self.division()?;
-        match self.hosts_on_parts(access, store, hash_key).await {
+        match self.hosts_on_parts(access, engine, hash_key).await {
             Err(Error::Store(damaged @ OpenError::Damaged { .. }))
                 if self.moves_aside() && self.shards() > 1 =>
             {
@@ -87,7 +91,7 @@ impl Settings {
                 let config = self.store_config().unwrap_or_else(|| Config::new(""));
                 division::move_aside(&config)?;
                 let access = Access::read(self, &self.numbered_listeners())?;
-                self.hosts_on_parts(access, None, hash_key).await
+                self.hosts_on_parts(access, (None, None), hash_key).await
             }
             made => made,
         }
@@ -96,7 +100,7 @@ impl Settings {
     async fn hosts_on_parts(
         &self,
         access: Access,
-        store: Option<Store>,
+        (store, place): Engine,
         hash_key: u64,
     ) -> Result<Hosts, Error> {
         let parts = self.store_config().filter(|_| self.shards() > 1);
@@ -104,9 +108,10 @@ impl Settings {
             division::check_parts(config, self.shards())?;
         }
         let (threads, seat, others) = Threads::start(self, &access, hash_key).await?;
-        let made = match seat {
-            Some(seat) => self.host_of_shard(access, hash_key, seat),
-            None => self.host(access, store),
+        let made = match (seat, place) {
+            (Some(seat), _) => self.host_of_shard(access, hash_key, seat),
+            (None, Some(place)) => self.host_among(access, store, place),
+            (None, None) => self.host(access, store),
         };
         let made = made.and_then(|made| {
             let noted = parts.as_ref().map(division::parts_are_made);

@@ -6,6 +6,7 @@ use mqtt_store::{Config, Durability, OpenError, Store};
 use tracing::{info, warn};
 
 use crate::division::directory;
+use crate::engine::Place;
 use crate::host::wall_clock;
 use crate::random::random;
 use crate::reload::Access;
@@ -123,6 +124,39 @@ impl Settings {
         if own == 0 {
             self.log_store();
         }
+        Ok((host, control))
+    }
+
+    /// Returns the number of processes that serve clients.
+    pub(crate) fn process_shards(&self) -> u8 {
+        let shards = self.engine_shards.filter(|_| self.engine.is_some());
+        shards.unwrap_or(1)
+    }
+
+    /// Returns the limits of this process, which has a session more for each other one that serves.
+    pub(crate) fn config_of_process(&self) -> mqtt_broker::Config {
+        let mut config = self.config();
+        let links = usize::from(self.process_shards().saturating_sub(1));
+        config.sessions = config.sessions.saturating_add(links);
+        config
+    }
+
+    /// Makes the host of a process that serves a part of the clients.
+    pub(crate) fn host_among(
+        &self,
+        access: Access,
+        store: Option<Store>,
+        place: Place,
+    ) -> Result<(Host<Guard>, Control), Error> {
+        let (control, commands) = control();
+        let mut guard = Guard::new(control.clone())?;
+        access.apply(&mut guard);
+        let Place { seat, hash_key } = place;
+        guard.board = Some((seat.own, Arc::clone(&seat.whole)));
+        let mut config = self.config_of_process();
+        (config.hash_key, config.wall_clock) = (hash_key, wall_clock());
+        let host = Host::of_shard(config, guard, commands, seat);
+        store.map_or(Ok(()), |store| host.restore(store).map_err(Error::Store))?;
         Ok((host, control))
     }
 

@@ -60,7 +60,7 @@ impl Reloader {
         let numbers: Vec<_> = self.tls.iter().map(|(number, _)| *number).collect();
         let read = spawn_blocking(move || {
             wanted.check()?;
-            let config = wanted.config();
+            let config = wanted.config_of_process();
             let access = Access::read(&wanted, &own)?.of_shard(shards);
             #[cfg(feature = "tls")]
             let tls = certificates(&own, &numbers)?;
@@ -192,6 +192,9 @@ fn is_on_other_engine(started: &Settings, wanted: &Settings) -> bool {
         || started.engine_replicas != wanted.engine_replicas
         || started.engine_lease != wanted.engine_lease
         || started.engine_patience != wanted.engine_patience
+        || started.engine_shards != wanted.engine_shards
+        || started.engine_redirect != wanted.engine_redirect
+        || started.node_address != wanted.node_address
 }
 
 /// The users and rules of the files in the settings.

@@ -15,6 +15,8 @@ use crate::{Error, TcpKeepAlive};
 
 /// The least `packet-size`: CONNECT with names and a password must fit.
 const SMALLEST_PACKET: u32 = 128;
+/// It is a part of CONNACK.
+const LONGEST_ADDRESS: usize = 1 << 10;
 
 macro_rules! settings {
     (
@@ -164,7 +166,7 @@ settings! {
     /// Bytes in the store from which on nothing is accepted that must be stored. Default: limited by the disk only
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", help_heading = "Store"))]
     store_limit: u64,
-    /// Servers of NATS with a replicated journal instead of a store, as nats://HOST:PORT,HOST:PORT. One process serves, and the others with the same journal wait to take over
+    /// Servers of NATS with a replicated journal instead of a store, as nats://HOST:PORT,HOST:PORT. One process serves, or as many as there are shards, and the others with the same journal wait to take over
     #[cfg_attr(feature = "clap", arg(long, value_name = "URL", help_heading = "Engine"))]
     engine: EngineUrl,
     /// Name of this process, which the others report. Needed with an engine
@@ -182,6 +184,15 @@ settings! {
     /// Seconds without an answer of the engine after which the broker ends. Default 60
     #[cfg_attr(feature = "clap", arg(long, value_name = "SECONDS", help_heading = "Engine"))]
     engine_patience: u32,
+    /// Number of processes that serve clients, each with a part of them; from 1 to 64, and never another one for the same journal. Default 1
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", help_heading = "Engine"))]
+    engine_shards: u8,
+    /// Send clients of MQTT 5 to the process that serves them, if it has a node address, instead of passing on what they send: true or false. Default false
+    #[cfg_attr(feature = "clap", arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Engine"))]
+    engine_redirect: bool,
+    /// Address of this process for clients that others send to it, as HOST:PORT. Default: none
+    #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS", help_heading = "Engine"))]
+    node_address: String,
     /// Format of the log: text, or json for one JSON object in each line. Default text
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT"))]
     log_format: String,
@@ -484,7 +495,7 @@ impl Settings {
         ]
     }
 
-    fn engine_unusable(&self) -> [Checked; 4] {
+    fn engine_unusable(&self) -> [Checked; 7] {
         let is_set = self.engine.is_some();
         [
             (
@@ -506,6 +517,24 @@ impl Settings {
                 self.engine_lease == Some(0),
                 "engine-lease",
                 "must be at least 1",
+            ),
+            (
+                self.engine_shards
+                    .is_some_and(|n| n == 0 || n > MOST_SHARDS),
+                "engine-shards",
+                "must be from 1 to 64",
+            ),
+            (
+                self.process_shards() > 1 && !cfg!(unix),
+                "engine-shards",
+                "must be 1 on this system: only Unix has several",
+            ),
+            (
+                self.node_address
+                    .as_ref()
+                    .is_some_and(|text| text.is_empty() || text.len() > LONGEST_ADDRESS),
+                "node-address",
+                "must have from 1 to 1024 bytes",
             ),
         ]
     }

@@ -21,6 +21,7 @@ use tokio::time::sleep;
 
 use crate::panics::Panics;
 use crate::peer::Peer;
+use crate::processes::{Processes, Relays};
 use crate::shared::Shared;
 use crate::sockets;
 use crate::staged::Staged;
@@ -38,7 +39,8 @@ pub(crate) struct Whole {
     /// How a connection comes to its shard. A connection on its way counts for the limits, so they are bounded.
     arrivals: Vec<UnboundedSender<Moved>>,
     census: Census,
-    /// Has a permit for each shard whose links are ready.
+    shards: u8,
+    /// Has a permit for each shard of this process whose links are ready.
     ready: Semaphore,
     /// The last statistics of each shard.
     board: Mutex<Vec<Statistics>>,
@@ -47,8 +49,29 @@ pub(crate) struct Whole {
 }
 
 impl Whole {
-    fn count(&self) -> u32 {
-        u32::try_from(self.arrivals.len()).unwrap_or(u32::MAX)
+    fn new(shards: u8, arrivals: Vec<UnboundedSender<Moved>>) -> Arc<Self> {
+        Arc::new(Self {
+            arrivals,
+            census: Census::default(),
+            shards,
+            ready: Semaphore::new(0),
+            board: Mutex::new(vec![Statistics::default(); usize::from(shards)]),
+            places: Mutex::default(),
+        })
+    }
+
+    /// Returns how many shards this process has.
+    fn own_shards(&self) -> u32 {
+        u32::try_from(self.arrivals.len().max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Counts a connection that this process passes to another one.
+    pub(crate) fn add(&self, source: u64) {
+        self.census.add(source);
+    }
+
+    pub(crate) fn remove(&self, source: u64) {
+        self.census.remove(source);
     }
 
     /// Takes the present counts of one shard, and returns those of all. The others are as old as their last call.
@@ -76,7 +99,8 @@ impl Whole {
     }
 }
 
-/// The connections of all shards but the first one, which accepts them.
+/// The connections that were passed on: those of all shards of this process but the first one, which accepts them, and those of other
+/// processes.
 #[derive(Debug, Default)]
 struct Census {
     connections: AtomicUsize,
@@ -108,6 +132,8 @@ fn count_down<K: Eq + Hash>(counts: &mut HashMap<K, usize>, what: K) {
 /// A connection on its way to its shard.
 #[derive(Debug)]
 pub(crate) struct Moved {
+    /// Its number in the shard that accepted it.
+    pub(crate) id: ConnectionId,
     pub(crate) stream: Stream,
     pub(crate) staged: Option<Box<Staged>>,
     pub(crate) peer: Peer,
@@ -120,6 +146,8 @@ pub(crate) struct Moved {
 pub(crate) struct Member {
     own: u8,
     whole: Arc<Whole>,
+    /// How clients come to the shards of other processes, if these have the other shards.
+    relays: Option<Relays>,
     /// Whether the others know that the links of this shard are ready.
     is_ready: bool,
     /// Whether the host ends.
@@ -137,7 +165,10 @@ impl Member {
     }
 
     /// Passes a connection to its shard. If that has ended, the connection is closed.
-    pub(crate) fn pass_on(&self, moved: Moved, to: u8) {
+    pub(crate) fn pass_on<H: Hooks>(&self, shared: &Shared<H>, moved: Moved, to: u8) {
+        if let Some(relays) = &self.relays {
+            return relays.pass_on(shared, moved, to);
+        }
         let source = moved.peer.source;
         self.whole.census.add(source);
         let shard = self.whole.arrivals.get(usize::from(to));
@@ -148,10 +179,15 @@ impl Member {
 
     /// Notes that a connection is closed, or was not taken.
     pub(crate) fn closed(&self, source: u64) {
-        // The broker of the first shard counts its own.
-        if self.own != 0 {
+        // The broker of a shard that accepts counts its own.
+        if self.own != 0 && self.relays.is_none() {
             self.whole.census.remove(source);
         }
+    }
+
+    /// Returns whether the other shards are in other processes.
+    pub(crate) const fn relays(&self) -> bool {
+        self.relays.is_some()
     }
 
     pub(crate) fn end(&mut self) {
@@ -164,8 +200,17 @@ impl Member {
 pub(crate) struct Seat {
     pub(crate) own: u8,
     pub(crate) whole: Arc<Whole>,
-    arrivals: UnboundedReceiver<Moved>,
-    links: Vec<(u8, End)>,
+    others: Others,
+}
+
+/// Where the other shards are.
+#[derive(Debug)]
+enum Others {
+    Threads {
+        arrivals: UnboundedReceiver<Moved>,
+        links: Vec<(u8, End)>,
+    },
+    Processes(Arc<Processes>),
 }
 
 /// One end of a link, over several times of being open: the shard with the lower number makes its pipes.
@@ -192,13 +237,7 @@ impl End {
 /// Makes so many shards, which know one another.
 pub(crate) fn seats(shards: u8) -> Vec<Seat> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| unbounded_channel()).unzip();
-    let whole = Arc::new(Whole {
-        arrivals: senders,
-        census: Census::default(),
-        ready: Semaphore::new(0),
-        board: Mutex::new(vec![Statistics::default(); usize::from(shards)]),
-        places: Mutex::default(),
-    });
+    let whole = Whole::new(shards, senders);
     let mut links: Vec<Vec<(u8, End)>> = (0..shards).map(|_| Vec::new()).collect();
     for low in 0..shards {
         for high in low + 1..shards {
@@ -217,21 +256,36 @@ pub(crate) fn seats(shards: u8) -> Vec<Seat> {
     all.map(|((own, arrivals), links)| Seat {
         own,
         whole: Arc::clone(&whole),
-        arrivals,
-        links,
+        others: Others::Threads { arrivals, links },
     })
     .collect()
 }
 
+/// Makes the shard of this process, if other processes have the others.
+pub(crate) fn seat_among(processes: Processes) -> Seat {
+    let (own, whole) = (processes.own, Whole::new(processes.shards, Vec::new()));
+    Seat {
+        own,
+        whole,
+        others: Others::Processes(Arc::new(processes)),
+    }
+}
+
 impl Seat {
     pub(crate) fn count(&self) -> u8 {
-        u8::try_from(self.whole.arrivals.len()).unwrap_or(u8::MAX)
+        self.whole.shards
     }
 
     pub(crate) fn member(&self) -> Member {
         Member {
             own: self.own,
             whole: Arc::clone(&self.whole),
+            relays: match &self.others {
+                Others::Threads { .. } => None,
+                Others::Processes(all) => {
+                    Some(Relays::new(Arc::clone(all), Arc::clone(&self.whole)))
+                }
+            },
             is_ready: false,
             is_over: false,
         }
@@ -243,10 +297,14 @@ impl Seat {
         shared: &Rc<RefCell<Shared<H>>>,
         panics: &Rc<Panics>,
     ) {
-        for (to, end) in self.links {
+        let (mut arrivals, links) = match self.others {
+            Others::Threads { arrivals, links } => (arrivals, links),
+            Others::Processes(all) => return all.start(shared, panics),
+        };
+        for (to, end) in links {
             panics.spawn(link(Rc::clone(shared), to, end));
         }
-        let (shared, mut arrivals) = (Rc::clone(shared), self.arrivals);
+        let shared = Rc::clone(shared);
         panics.spawn(async move {
             while let Some(moved) = arrivals.recv().await {
                 sockets::arrived(&shared, moved);
@@ -264,23 +322,26 @@ pub(crate) async fn all_ready<H>(shared: &RefCell<Shared<H>>) {
         .map(|own| Arc::clone(&own.whole));
     if let Some(whole) = whole {
         // The semaphore is never closed. The permits return for the next one that waits.
-        let _ = whole.ready.acquire_many(whole.count()).await;
+        let _ = whole.ready.acquire_many(whole.own_shards()).await;
     }
 }
 
 /// Keeps the link to another shard open.
 async fn link<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, to: u8, mut end: End) {
     while let Some(pipe) = end.next().await {
-        let Some(id) = open(&shared, to) else {
+        let Some(id) = open_link(&shared, to) else {
             return;
         };
-        serve(&shared, linked(Rc::clone(&shared), pipe, id)).await;
+        serve_link(&shared, linked(Rc::clone(&shared), pipe, id)).await;
         sleep(OPEN_AGAIN).await;
     }
 }
 
 /// Serves an open link until it has ended, and closes it.
-async fn serve<H: Hooks>(shared: &RefCell<Shared<H>>, serving: impl Future<Output = ()>) {
+pub(crate) async fn serve_link<H: Hooks>(
+    shared: &RefCell<Shared<H>>,
+    serving: impl Future<Output = ()>,
+) {
     let mut serving = pin!(serving);
     poll_fn(|cx| {
         let ended = serving.as_mut().poll(cx);
@@ -291,7 +352,7 @@ async fn serve<H: Hooks>(shared: &RefCell<Shared<H>>, serving: impl Future<Outpu
 }
 
 /// Opens the link to another shard, unless the host ends.
-fn open<H: Hooks>(shared: &RefCell<Shared<H>>, to: u8) -> Option<ConnectionId> {
+pub(crate) fn open_link<H: Hooks>(shared: &RefCell<Shared<H>>, to: u8) -> Option<ConnectionId> {
     let mut shared = shared.borrow_mut();
     if shared.member.as_ref().is_none_or(|own| own.is_over) {
         return None;
@@ -300,7 +361,7 @@ fn open<H: Hooks>(shared: &RefCell<Shared<H>>, to: u8) -> Option<ConnectionId> {
 }
 
 /// Tells the others when the links of this shard are ready for the first time.
-fn note_ready<H: Hooks>(shared: &RefCell<Shared<H>>) {
+pub(crate) fn note_ready<H: Hooks>(shared: &RefCell<Shared<H>>) {
     let mut shared = shared.borrow_mut();
     let Shared { broker, member, .. } = &mut *shared;
     if let Some(member) = member.as_deref_mut().filter(|own| !own.is_ready)
@@ -352,7 +413,10 @@ mod tests {
         let mut both = seats(2);
         // The pipes go through the test, which can cut them.
         let (to_other, takes) = unbounded_channel();
-        let made = std::mem::replace(&mut both[1].links[0].1, End::Takes(takes));
+        let Others::Threads { links, .. } = &mut both[1].others else {
+            panic!("{both:?}");
+        };
+        let made = std::mem::replace(&mut links[0].1, End::Takes(takes));
         let End::Takes(mut made) = made else {
             panic!("{made:?}");
         };

@@ -197,6 +197,17 @@ impl<H: Hooks> Shared<H> {
         Elsewhere::default()
     }
 
+    /// Returns the shard that has the session of a new client, if it is another one. Other processes get no clients without an identifier:
+    /// to serve these here costs less.
+    pub(crate) fn owner_of(&mut self, input: &[u8]) -> Option<u8> {
+        let owner = self.broker.owner_of(input)?;
+        #[cfg(unix)]
+        if self.member.as_ref().is_some_and(|own| own.relays()) && crate::relay::is_unnamed(input) {
+            return None;
+        }
+        Some(owner)
+    }
+
     /// Opens the link to another shard.
     #[cfg(unix)]
     pub(crate) fn open_link(&mut self, to: u8) -> Option<ConnectionId> {
@@ -205,6 +216,14 @@ impl<H: Hooks> Shared<H> {
         self.connections += usize::from(id.is_some());
         self.wake(None);
         id
+    }
+
+    /// Notes that another shard is away.
+    #[cfg(unix)]
+    pub(crate) fn miss(&mut self, shard: u8) {
+        let now = self.now();
+        self.broker.shard_is_away(shard, now);
+        self.wake(None);
     }
 
     /// Ends a connection without an accepted CONNECT, if there is one.

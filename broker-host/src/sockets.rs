@@ -197,6 +197,7 @@ pub(crate) fn accepted<H: Hooks + 'static>(
 pub(crate) fn arrived<H: Hooks>(shared: &Rc<RefCell<Shared<H>>>, moved: Moved) {
     let mut shared = shared.borrow_mut();
     let Moved {
+        id: _,
         mut stream,
         staged,
         peer,
@@ -578,12 +579,13 @@ fn move_to<H: Hooks>(owner: u8, shared: &mut Shared<H>, mut socket: Socket) {
     shared.moved(id);
     if let Some(member) = shared.member.as_ref().filter(|_| is_free) {
         let moved = Moved {
+            id,
             stream: socket.stream,
             staged: socket.staged,
             peer,
             input: socket.link.into_input(),
         };
-        member.pass_on(moved, owner);
+        member.pass_on(shared, moved, owner);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::task::Poll;
 
 use mio::{Interest, Registry, Token};
@@ -44,6 +45,20 @@ impl Stream {
             Socketed::Tcp(stream) => registry.register(stream, token, BOTH),
             Socketed::Unix(stream) => registry.register(stream, token, BOTH),
         }
+    }
+
+    /// Returns the socket of a stream that was deregistered, for a task of its own.
+    pub(crate) fn into_accepted(self) -> io::Result<Accepted> {
+        Ok(match self.socket {
+            Socketed::Tcp(stream) => {
+                let stream = std::net::TcpStream::from(OwnedFd::from(stream));
+                Accepted::Tcp(tokio::net::TcpStream::from_std(stream)?)
+            }
+            Socketed::Unix(stream) => {
+                let stream = std::os::unix::net::UnixStream::from(OwnedFd::from(stream));
+                Accepted::Unix(tokio::net::UnixStream::from_std(stream)?)
+            }
+        })
     }
 
     pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {

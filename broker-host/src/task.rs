@@ -134,9 +134,9 @@ impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Task<H, T> {
     }
 }
 
-struct Polled<'a, 'c, T> {
-    transport: &'a mut T,
-    cx: &'a mut Context<'c>,
+pub(crate) struct Polled<'a, 'c, T> {
+    pub(crate) transport: &'a mut T,
+    pub(crate) cx: &'a mut Context<'c>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Wire for Polled<'_, '_, T> {

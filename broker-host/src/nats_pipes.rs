@@ -1,0 +1,49 @@
+//! Opens pipes to other processes by servers of NATS.
+
+use mqtt_engine_nats::{Opened, PipeError, Pipes as Nats};
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc::{Receiver, channel};
+
+use crate::processes::{Arrived, Pipes, Task, Unreached};
+
+/// How many pipes of others wait to be taken.
+const WAITING: usize = 16;
+
+/// The pipes of an engine.
+#[derive(Debug)]
+pub(crate) struct NatsPipes(pub(crate) Nats);
+
+impl From<PipeError> for Unreached {
+    fn from(error: PipeError) -> Self {
+        match error {
+            PipeError::NoOwner => Self::NoOwner,
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl Pipes for NatsPipes {
+    fn open(&self, shard: u8, about: Vec<u8>) -> Task<Result<DuplexStream, Unreached>> {
+        let pipes = self.0.clone();
+        Box::pin(async move { Ok(pipes.open(shard, about.into()).await?) })
+    }
+
+    fn address(&self, shard: u8) -> Task<Result<Option<String>, Unreached>> {
+        let pipes = self.0.clone();
+        Box::pin(async move { Ok(pipes.address(shard).await?) })
+    }
+
+    fn serve(&self) -> Receiver<Arrived> {
+        let (sender, arrived) = channel(WAITING);
+        let mut incoming = self.0.serve();
+        tokio::task::spawn_local(async move {
+            while let Some(Opened { about, pipe }) = incoming.next().await {
+                let about = about.into();
+                if sender.send(Arrived { about, pipe }).await.is_err() {
+                    return;
+                }
+            }
+        });
+        arrived
+    }
+}

@@ -1,0 +1,309 @@
+//! Connects the shard of this process with the shards of other processes, by pipes that carry bytes between two of them. A link between
+//! two shards is a pipe, and so is a client that has connected to a process that is not the owner of its shard (`relay.rs`).
+//!
+//! The process of the lower shard opens the pipe of a link. A shard whose link does not open in time is away: the others serve without
+//! it, see `Broker::shard_is_away`.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mqtt_broker::Hooks;
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::about::About;
+use crate::panics::Panics;
+use crate::relay::relay;
+use crate::shards::{Moved, Whole, all_ready, note_ready, open_link, serve_link};
+use crate::shared::Shared;
+use crate::task::{connection, linked};
+
+/// How long to wait before a link is tried again.
+const AGAIN: Duration = Duration::from_millis(250);
+/// How long the process of the higher shard waits for a pipe before it asks whether the other shard has an owner.
+const ASKED: Duration = Duration::from_secs(1);
+/// How long a shard whose process has ended is waited for, if its link was open before.
+const GONE: Duration = Duration::from_secs(1);
+/// How many pipes of the same shard wait to become its link: the last one is valid.
+const PIPES: usize = 8;
+/// The size of the buffer for the bytes of relayed clients.
+const BUFFER: usize = 16 << 10;
+
+/// A future of this thread.
+pub(crate) type Task<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// Why another process is not reached.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Unreached {
+    /// No process serves the shard.
+    NoOwner,
+    Failed(String),
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoOwner => f.write_str("no process serves the shard"),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// A pipe that another process has opened.
+pub(crate) struct Arrived {
+    /// What it is for: see [`About`].
+    pub(crate) about: Vec<u8>,
+    pub(crate) pipe: DuplexStream,
+}
+
+/// Carries bytes between processes.
+pub(crate) trait Pipes {
+    /// Opens a pipe to the process that owns a shard.
+    fn open(&self, shard: u8, about: Vec<u8>) -> Task<Result<DuplexStream, Unreached>>;
+
+    /// Asks the process that owns a shard how clients reach it.
+    fn address(&self, shard: u8) -> Task<Result<Option<String>, Unreached>>;
+
+    /// Lets other processes find this one. Called once.
+    fn serve(&self) -> Receiver<Arrived>;
+}
+
+/// The place of this process among the others.
+pub(crate) struct Processes {
+    pub(crate) own: u8,
+    pub(crate) shards: u8,
+    /// A number that is higher for each later owner of the shard.
+    pub(crate) epoch: u64,
+    /// How long to wait for other shards.
+    pub(crate) patience: Duration,
+    /// Whether clients of MQTT 5 are sent to the other process, if it has an address for clients.
+    pub(crate) redirects: bool,
+    pub(crate) pipes: Box<dyn Pipes + Send + Sync>,
+}
+
+impl fmt::Debug for Processes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (own, shards) = (self.own, self.shards);
+        write!(f, "Processes {{ own: {own}, shards: {shards}, .. }}")
+    }
+}
+
+/// Passes clients to other processes.
+#[derive(Clone, Debug)]
+pub(crate) struct Relays {
+    pub(crate) processes: Arc<Processes>,
+    pub(crate) whole: Arc<Whole>,
+    /// The buffer of all reads.
+    pub(crate) buffer: Rc<RefCell<Box<[u8]>>>,
+}
+
+impl Relays {
+    pub(crate) fn new(processes: Arc<Processes>, whole: Arc<Whole>) -> Self {
+        let buffer = Rc::new(RefCell::new(vec![0; BUFFER].into()));
+        Self {
+            processes,
+            whole,
+            buffer,
+        }
+    }
+
+    /// Connects a client with the process that has its session. It counts in the limits of both.
+    pub(crate) fn pass_on<H: Hooks>(&self, shared: &Shared<H>, moved: Moved, owner: u8) {
+        let (own, peers) = (self.clone(), shared.peers.clone());
+        shared.panics.spawn(async move {
+            let source = moved.peer.source;
+            own.whole.add(source);
+            relay(&own, moved, owner, &peers).await;
+            own.whole.remove(source);
+        });
+    }
+}
+
+impl Processes {
+    /// Opens the links, and takes the clients that other processes relay, by tasks of the present `LocalSet`.
+    pub(crate) fn start<H: Hooks + 'static>(
+        self: Arc<Self>,
+        shared: &Rc<RefCell<Shared<H>>>,
+        panics: &Rc<Panics>,
+    ) {
+        let mut lower: Vec<Sender<(u64, DuplexStream)>> = Vec::new();
+        for to in (0..self.shards).filter(|to| *to != self.own) {
+            let mut comes = None;
+            if to < self.own {
+                let (sender, receiver) = channel(PIPES);
+                lower.push(sender);
+                comes = Some(receiver);
+            }
+            let link = LinkTo {
+                processes: Arc::clone(&self),
+                to,
+                comes,
+                epoch: 0,
+                absence: Absence::new(self.patience),
+            };
+            panics.spawn(link.keep_open(Rc::clone(shared)));
+        }
+        let mut arrived = self.pipes.serve();
+        let (shared, panics) = (Rc::clone(shared), Rc::clone(panics));
+        let own_panics = Rc::clone(&panics);
+        panics.spawn(async move {
+            while let Some(Arrived { about, pipe }) = arrived.recv().await {
+                match About::read(&about) {
+                    Some(About::Link { from, epoch }) => {
+                        if let Some(sender) = lower.get(usize::from(from)) {
+                            // If too many wait, this one ends, and the other process tries again.
+                            let _ = sender.try_send((epoch, pipe));
+                        }
+                    }
+                    Some(About::Client(peer)) => {
+                        let shared = Rc::clone(&shared);
+                        own_panics.spawn(async move {
+                            all_ready(&shared).await;
+                            connection(shared, pipe, peer, None).await;
+                        });
+                    }
+                    // A process of another version of this program. The pipe ends.
+                    None => {}
+                }
+            }
+        });
+    }
+}
+
+/// The link to the shard of another process.
+struct LinkTo {
+    processes: Arc<Processes>,
+    to: u8,
+    /// The pipes of the other process, with the number of the owner, if that process opens them.
+    comes: Option<Receiver<(u64, DuplexStream)>>,
+    /// The number of the last owner.
+    epoch: u64,
+    absence: Absence,
+}
+
+impl LinkTo {
+    /// Opens the link whenever it is not open, until the host ends.
+    async fn keep_open<H: Hooks + 'static>(mut self, shared: Rc<RefCell<Shared<H>>>) {
+        let mut newer = None;
+        loop {
+            let next = match newer.take() {
+                Some(pipe) => Ok(pipe),
+                None => self.next().await,
+            };
+            match next {
+                Ok(pipe) => {
+                    let Some(id) = open_link(&shared, self.to) else {
+                        return;
+                    };
+                    self.tell("the link to another shard is open");
+                    let serving = serve_link(&shared, linked(Rc::clone(&shared), pipe, id));
+                    tokio::select! {
+                        () = serving => {}
+                        next = self.newer() => newer = Some(next),
+                    }
+                    self.tell("the link to another shard has ended");
+                    self.absence.begins();
+                }
+                Err(why) => {
+                    if self.absence.is_too_long(&why) {
+                        self.tell("another shard is away");
+                        shared.borrow_mut().miss(self.to);
+                        note_ready(&shared);
+                    }
+                }
+            }
+            if newer.is_none() {
+                sleep(AGAIN).await;
+            }
+        }
+    }
+
+    /// Returns the next pipe, or why there is none now.
+    async fn next(&mut self) -> Result<DuplexStream, Unreached> {
+        let Processes {
+            own, epoch, pipes, ..
+        } = &*self.processes;
+        if self.comes.is_none() {
+            let about = About::Link {
+                from: *own,
+                epoch: *epoch,
+            };
+            return pipes.open(self.to, about.bytes()).await;
+        }
+        let processes = Arc::clone(&self.processes);
+        if let Ok(pipe) = timeout(ASKED, self.newer()).await {
+            return Ok(pipe);
+        }
+        match processes.pipes.address(self.to).await {
+            Ok(_) => Err(Unreached::Failed("it does not open the link".to_owned())),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Waits for a pipe that the other process opens. One of an earlier owner is not taken.
+    async fn newer(&mut self) -> DuplexStream {
+        loop {
+            let next = match &mut self.comes {
+                Some(comes) => comes.recv().await,
+                None => None,
+            };
+            match next {
+                Some((epoch, pipe)) if epoch >= self.epoch => {
+                    self.epoch = epoch;
+                    return pipe;
+                }
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn tell(&self, what: &str) {
+        #[cfg(feature = "files")]
+        tracing::info!(shard = self.to, "{what}");
+        #[cfg(not(feature = "files"))]
+        let _ = (self.to, what);
+    }
+}
+
+/// How long a link has not been open.
+#[derive(Debug)]
+struct Absence {
+    patience: Duration,
+    since: Instant,
+    was_open: bool,
+    is_told: bool,
+}
+
+impl Absence {
+    fn new(patience: Duration) -> Self {
+        Self {
+            patience,
+            since: Instant::now(),
+            was_open: false,
+            is_told: false,
+        }
+    }
+
+    fn begins(&mut self) {
+        (self.since, self.was_open, self.is_told) = (Instant::now(), true, false);
+    }
+
+    /// Returns once that the other shard is away. At the start other processes may be starting as well.
+    fn is_too_long(&mut self, why: &Unreached) -> bool {
+        let is_gone = self.was_open && *why == Unreached::NoOwner;
+        let most = if is_gone { GONE } else { self.patience };
+        let is_too_long = !self.is_told && self.since.elapsed() >= most.min(self.patience);
+        self.is_told |= is_too_long;
+        is_too_long
+    }
+}
+
+#[cfg(all(test, feature = "files"))]
+mod tests;

@@ -1,0 +1,381 @@
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mqtt_broker::{Config, Hooks, shard_of};
+use mqtt_proto::{Connect, Decoded, MAX_PACKET, Packet, ReasonCode, Version};
+use mqtt_testing::packets::encode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
+use tokio::task::{LocalSet, spawn_local};
+
+use super::*;
+use crate::shards::seat_among;
+use crate::{Control, Host, control};
+
+const LONG: Duration = Duration::from_secs(3_600);
+const SHORT: Duration = Duration::from_millis(20);
+
+struct Open(u128);
+
+impl Hooks for Open {
+    fn unguessable(&mut self) -> u128 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+/// The processes that serve, by their shards: how to open a pipe to each, and its address for clients.
+#[derive(Clone, Default)]
+struct Served(Arc<Mutex<Vec<Option<Sender<Arrived>>>>>);
+
+/// The pipes of one process.
+struct InMemory {
+    own: u8,
+    all: Served,
+}
+
+impl InMemory {
+    fn to(&self, shard: u8) -> Result<Sender<Arrived>, Unreached> {
+        let all = self.all.0.lock().unwrap();
+        let sender = all.get(usize::from(shard)).cloned().flatten();
+        sender
+            .filter(|it| !it.is_closed())
+            .ok_or(Unreached::NoOwner)
+    }
+}
+
+impl Pipes for InMemory {
+    fn open(&self, shard: u8, about: Vec<u8>) -> Task<Result<DuplexStream, Unreached>> {
+        let sender = self.to(shard);
+        Box::pin(async move {
+            let (own, pipe) = duplex(1_000);
+            let sent = sender?.send(Arrived { about, pipe }).await;
+            sent.map_or(Err(Unreached::NoOwner), |()| Ok(own))
+        })
+    }
+
+    fn address(&self, shard: u8) -> Task<Result<Option<String>, Unreached>> {
+        let told = self.to(shard).map(|_| Some(format!("broker-{shard}:1883")));
+        Box::pin(async move { told })
+    }
+
+    fn serve(&self) -> Receiver<Arrived> {
+        let (sender, receiver) = channel(8);
+        let mut all = self.all.0.lock().unwrap();
+        all.resize(4, None);
+        all[usize::from(self.own)] = Some(sender);
+        receiver
+    }
+}
+
+/// A process of a broker with two shards.
+struct Process {
+    address: SocketAddr,
+    control: Control,
+    stop: oneshot::Sender<()>,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+struct Wanted {
+    patience: Duration,
+    redirects: bool,
+    epoch: u64,
+}
+
+const PATIENT: Wanted = Wanted {
+    patience: LONG,
+    redirects: false,
+    epoch: 1,
+};
+
+async fn process(own: u8, all: &Served, wanted: Wanted) -> Process {
+    let Wanted {
+        patience,
+        redirects,
+        epoch,
+    } = wanted;
+    let pipes = InMemory {
+        own,
+        all: all.clone(),
+    };
+    let seat = seat_among(Processes {
+        own,
+        shards: 2,
+        epoch,
+        patience,
+        redirects,
+        pipes: Box::new(pipes),
+    });
+    let (control, commands) = control();
+    let mut config = Config::default();
+    config.statistics_interval = 0;
+    let host = Host::of_shard(config, Open(0), commands, seat);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let ended = spawn_local(async move {
+        let stop = async {
+            let _ = stopped.await;
+        };
+        host.run([listener], stop).await;
+    });
+    Process {
+        address,
+        control,
+        stop,
+        ended,
+    }
+}
+
+impl Process {
+    async fn end(self) {
+        drop(self.stop);
+        self.ended.await.unwrap();
+    }
+
+    async fn clients(&self) -> Vec<String> {
+        let all = self.control.clients(100).await.unwrap();
+        all.into_iter().map(|client| client.client_id).collect()
+    }
+}
+
+/// Runs a story with hosts in this thread.
+async fn play(story: impl Future<Output = ()>) {
+    LocalSet::new().run_until(story).await;
+}
+
+/// Returns a client identifier of a shard.
+fn name(shard: u8) -> String {
+    let mut names = (0..).map(|n| format!("client-{n}"));
+    names.find(|name| shard_of(name, 2, 0) == shard).unwrap()
+}
+
+/// Sends CONNECT, and returns the answer as text.
+async fn ask(address: SocketAddr, version: Version, name: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let bytes = encode(&Packet::Connect(Connect::new(version, name)), version);
+    stream.write_all(&bytes).await.unwrap();
+    let answer = next(&mut stream, version).await;
+    (stream, answer)
+}
+
+/// Reads a packet as text, byte by byte.
+async fn next(stream: &mut TcpStream, version: Version) -> String {
+    let mut bytes = Vec::new();
+    loop {
+        if let Ok(Decoded::Packet { packet, .. }) = Packet::decode(&bytes, version, MAX_PACKET) {
+            return match packet {
+                Packet::ConnAck(connack) => {
+                    let server = connack.properties.server_reference().unwrap_or_default();
+                    format!("{:?} {server}", connack.reason)
+                }
+                Packet::Publish(publish) => {
+                    format!(
+                        "{} {}",
+                        publish.topic,
+                        String::from_utf8_lossy(publish.payload)
+                    )
+                }
+                other => format!("{:?}", other.packet_type()),
+            };
+        }
+        match stream.read_u8().await {
+            Ok(byte) => bytes.push(byte),
+            Err(_) => return "end".to_owned(),
+        }
+    }
+}
+
+async fn join(address: SocketAddr, name: &str) -> TcpStream {
+    let (stream, answer) = ask(address, Version::V311, name).await;
+    assert_eq!(answer, "Success ");
+    stream
+}
+
+async fn subscribe(stream: &mut TcpStream) {
+    stream
+        .write_all(b"\x82\x06\0\x01\0\x01a\x01")
+        .await
+        .unwrap();
+    assert_eq!(next(stream, Version::V311).await, "SubAck");
+}
+
+async fn publish(stream: &mut TcpStream, payload: &str) {
+    let mut bytes = vec![
+        0x32,
+        5 + u8::try_from(payload.len()).unwrap(),
+        0,
+        1,
+        b'a',
+        0,
+        1,
+    ];
+    bytes.extend_from_slice(payload.as_bytes());
+    stream.write_all(&bytes).await.unwrap();
+    assert_eq!(next(stream, Version::V311).await, "PubAck");
+}
+
+/// Clients connect to either process, and their sessions are in the process of their shard.
+#[tokio::test]
+async fn a_client_of_another_process_is_served_by_it() {
+    play(async {
+        let all = Served::default();
+        let first = process(0, &all, PATIENT).await;
+        let second = process(1, &all, PATIENT).await;
+        let (here, there) = (name(0), name(1));
+        // Each is connected to the wrong process.
+        let mut one = join(second.address, &here).await;
+        let mut other = join(first.address, &there).await;
+        assert_eq!(first.clients().await, [&*here]);
+        assert_eq!(second.clients().await, [&*there]);
+        subscribe(&mut other).await;
+        publish(&mut one, "x").await;
+        assert_eq!(next(&mut other, Version::V311).await, "a x");
+        // The address is that of the client, not that of a process.
+        let peers = second.control.clients(1).await.unwrap();
+        let address = peers[0].address.unwrap();
+        assert_eq!(address, other.local_addr().unwrap());
+        // The end of a connection is known in the other process, in both directions.
+        drop(one);
+        while !first.clients().await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert!(
+            second
+                .control
+                .disconnect(&there, ReasonCode::NotAuthorized)
+                .await
+        );
+        assert_eq!(next(&mut other, Version::V311).await, "end");
+        first.end().await;
+        second.end().await;
+    })
+    .await;
+}
+
+/// Nobody serves the other shard, and no process ever did.
+#[tokio::test]
+async fn a_process_serves_its_clients_without_the_others() {
+    play(async {
+        let all = Served::default();
+        let wanted = Wanted {
+            patience: SHORT,
+            ..PATIENT
+        };
+        let first = process(0, &all, wanted).await;
+        let mut one = join(first.address, &name(0)).await;
+        subscribe(&mut one).await;
+        for (version, reason) in [
+            (Version::V311, "ServerUnavailable "),
+            (Version::V5, "ServerUnavailable "),
+        ] {
+            let (mut stream, answer) = ask(first.address, version, &name(1)).await;
+            assert_eq!(answer, reason);
+            assert_eq!(next(&mut stream, version).await, "end");
+        }
+        publish(&mut join(first.address, "").await, "x").await;
+        assert_eq!(next(&mut one, Version::V311).await, "a x");
+        first.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_of_mqtt_5_is_sent_to_the_other_process() {
+    play(async {
+        let all = Served::default();
+        let wanted = Wanted {
+            redirects: true,
+            ..PATIENT
+        };
+        let first = process(0, &all, wanted).await;
+        let second = process(1, &all, PATIENT).await;
+        let (_, answer) = ask(first.address, Version::V5, &name(1)).await;
+        assert_eq!(answer, "UseAnotherServer broker-1:1883");
+        // MQTT 3.1.1 has no server reference, and the other process does not redirect.
+        let _one = join(first.address, &name(1)).await;
+        let (_other, answer) = ask(second.address, Version::V5, &name(0)).await;
+        assert_eq!(answer, "Success ");
+        first.end().await;
+        second.end().await;
+    })
+    .await;
+}
+
+/// A process ends, and another one takes its shard later. Nothing waits meanwhile, and what was published arrives.
+#[tokio::test]
+async fn a_process_that_ends_is_missed_and_its_successor_is_found() {
+    for ends in [0, 1] {
+        play(async move {
+            let all = Served::default();
+            let stays = process(1 - ends, &all, PATIENT).await;
+            let leaves = process(ends, &all, PATIENT).await;
+            let mut subscriber = join(stays.address, &name(1 - ends)).await;
+            subscribe(&mut subscriber).await;
+            leaves.end().await;
+            let mut late = TcpStream::connect(stays.address).await.unwrap();
+            let connect = Connect::new(Version::V5, "");
+            let bytes = encode(&Packet::Connect(connect), Version::V5);
+            late.write_all(&bytes).await.unwrap();
+            // A client without an identifier is served where it connects. Its subscription waits for the other process until that one is
+            // missed.
+            assert_eq!(next(&mut late, Version::V5).await, "Success ");
+            late.write_all(b"\x82\x07\0\x01\0\0\x01b\x01")
+                .await
+                .unwrap();
+            assert_eq!(next(&mut late, Version::V5).await, "SubAck");
+
+            let wanted = Wanted {
+                epoch: 2,
+                ..PATIENT
+            };
+            let comes = process(ends, &all, wanted).await;
+            let mut publisher = join(stays.address, &name(ends)).await;
+            publish(&mut publisher, "x").await;
+            assert_eq!(next(&mut subscriber, Version::V311).await, "a x");
+            stays.end().await;
+            comes.end().await;
+        })
+        .await;
+    }
+}
+
+/// The process of the higher shard takes the link of the last owner of the lower one, not that of an earlier owner.
+#[tokio::test]
+async fn an_earlier_owner_does_not_take_the_link_again() {
+    play(async {
+        let all = Served::default();
+        let first = process(
+            0,
+            &all,
+            Wanted {
+                epoch: 7,
+                ..PATIENT
+            },
+        )
+        .await;
+        let second = process(1, &all, PATIENT).await;
+        let mut subscriber = join(second.address, &name(1)).await;
+        subscribe(&mut subscriber).await;
+        let earlier = InMemory {
+            own: 0,
+            all: all.clone(),
+        };
+        let about = |epoch| About::Link { from: 0, epoch }.bytes();
+        let mut stale = earlier.open(1, about(6)).await.unwrap();
+        assert_eq!(stale.read(&mut [0; 64]).await.unwrap(), 0);
+        let mut publisher = join(first.address, &name(0)).await;
+        publish(&mut publisher, "x").await;
+        assert_eq!(next(&mut subscriber, Version::V311).await, "a x");
+        // A later one does.
+        let mut newer = earlier.open(1, about(8)).await.unwrap();
+        assert!(newer.read(&mut [0; 64]).await.unwrap() > 0);
+        first.end().await;
+        second.end().await;
+    })
+    .await;
+}

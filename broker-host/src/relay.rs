@@ -1,0 +1,323 @@
+//! Serves a client whose session is in another process: passes its bytes to that process, and the answers back.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use mqtt_broker::ConnectionId;
+use mqtt_proto::{
+    ConnAck, Connect, Decoded, Encode, MAX_PACKET, Packet, Properties, Property, ReasonCode,
+    Version,
+};
+use mqtt_transport::bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use crate::about::About;
+use crate::link::{LINGER, Wire};
+use crate::listener::Accepted;
+use crate::peer::Peers;
+use crate::processes::{Relays, Unreached};
+use crate::shards::Moved;
+use crate::shared::wake_after_poll;
+use crate::staged::Staged;
+use crate::task::Polled;
+
+/// How often both directions are tried before other connections have their turn.
+const ROUNDS: usize = 4;
+
+/// Serves a client of another process until its connection has ended.
+pub(crate) async fn relay(relays: &Relays, moved: Moved, owner: u8, peers: &Peers) {
+    let Moved {
+        id,
+        stream,
+        staged,
+        peer,
+        input,
+    } = moved;
+    let Ok(accepted) = stream.into_accepted() else {
+        return;
+    };
+    let version = version_of(&input);
+    let mut client = Client { id, staged, peers };
+    let answer = match redirected(relays, owner, version).await {
+        Some(answer) => Err(answer),
+        None => {
+            let about = About::Client(peer.clone()).bytes();
+            let opened = relays.processes.pipes.open(owner, about).await;
+            opened.map_err(|why| {
+                client.log(&peer, owner, &why);
+                refusal(version, ReasonCode::ServerUnavailable, None)
+            })
+        }
+    };
+    let both = match answer {
+        Ok(pipe) => Both::new(pipe, input),
+        Err(answer) => Both::answering(&answer),
+    };
+    let mut space = relays.buffer.clone();
+    match accepted {
+        Accepted::Tcp(mut stream) => both.serve(&mut client, &mut stream, &mut space).await,
+        Accepted::Unix(mut stream) => both.serve(&mut client, &mut stream, &mut space).await,
+    }
+}
+
+/// Returns the answer for a client of MQTT 5 that is sent to the other process.
+async fn redirected(relays: &Relays, owner: u8, version: Version) -> Option<Vec<u8>> {
+    let processes = &relays.processes;
+    if !processes.redirects || !version.is_v5() {
+        return None;
+    }
+    let address = processes.pipes.address(owner).await.ok()??;
+    Some(refusal(
+        version,
+        ReasonCode::UseAnotherServer,
+        Some(&address),
+    ))
+}
+
+/// Returns a CONNACK that refuses a client.
+fn refusal(version: Version, reason: ReasonCode, server: Option<&str>) -> Vec<u8> {
+    let properties = server.map(Property::ServerReference);
+    let connack = ConnAck {
+        reason,
+        properties: Properties::from(properties.as_slice()),
+        ..ConnAck::default()
+    };
+    let mut bytes = vec![0; connack.encoded_len(version).unwrap_or(0)];
+    match connack.encode(version, &mut bytes) {
+        Ok(_) => bytes,
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Returns the version of the CONNECT at the front.
+fn version_of(input: &[u8]) -> Version {
+    connect_of(input).map_or(Version::V311, |connect| connect.version)
+}
+
+/// Returns whether the CONNECT at the front has no client identifier.
+pub(crate) fn is_unnamed(input: &[u8]) -> bool {
+    connect_of(input).is_some_and(|connect| connect.client_id.is_empty())
+}
+
+fn connect_of(input: &[u8]) -> Option<Connect<'_>> {
+    match Packet::decode(input, Version::V5, MAX_PACKET) {
+        Ok(Decoded::Packet {
+            packet: Packet::Connect(connect),
+            ..
+        }) => Some(connect),
+        _ => None,
+    }
+}
+
+/// The client, without its transport.
+struct Client<'p> {
+    id: ConnectionId,
+    staged: Option<Box<Staged>>,
+    peers: &'p Peers,
+}
+
+impl Client<'_> {
+    /// Does something with the transport, or with the stages above it.
+    fn with<T, R>(
+        &mut self,
+        transport: &mut T,
+        cx: &mut Context<'_>,
+        work: impl FnOnce(&mut dyn Wire) -> R,
+    ) -> R
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut wire = Polled { transport, cx };
+        match &mut self.staged {
+            Some(staged) => work(&mut staged.over(&mut wire, self.id, self.peers)),
+            None => work(&mut wire),
+        }
+    }
+
+    /// Logs that the client is refused; the lines of one address are limited.
+    fn log(&self, peer: &crate::Peer, owner: u8, why: &Unreached) {
+        #[cfg(feature = "files")]
+        if self.peers.may_log_failure(peer) {
+            let peer = peer.address.map(tracing::field::display);
+            tracing::warn!(peer, shard = owner, %why, "a client of another process is refused");
+        }
+        #[cfg(not(feature = "files"))]
+        let _ = (peer, owner, why, self.peers);
+    }
+}
+
+/// The bytes of one direction.
+#[derive(Debug, Default)]
+struct Direction {
+    bytes: BytesMut,
+    /// Whether no more come.
+    has_ended: bool,
+    /// Whether the receiver knows that.
+    is_shut: bool,
+}
+
+impl Direction {
+    /// Notes that the first `n` bytes are written. A silent client keeps no buffer.
+    fn written(&mut self, n: usize) {
+        self.bytes.advance(n);
+        if self.bytes.is_empty() {
+            self.bytes = BytesMut::new();
+        }
+    }
+}
+
+/// Both directions between a client and a pipe.
+struct Both {
+    /// `None` if the client only gets an answer, and after the end of the pipe.
+    pipe: Option<DuplexStream>,
+    up: Direction,
+    down: Direction,
+    /// How long the client may take to close its connection.
+    lingers: Option<Pin<Box<Sleep>>>,
+}
+
+impl Both {
+    fn new(pipe: DuplexStream, input: BytesMut) -> Self {
+        let up = Direction {
+            bytes: input,
+            ..Direction::default()
+        };
+        Self {
+            pipe: Some(pipe),
+            up,
+            down: Direction::default(),
+            lingers: None,
+        }
+    }
+
+    fn answering(answer: &[u8]) -> Self {
+        let mut down = Direction::default();
+        down.bytes.extend_from_slice(answer);
+        down.has_ended = true;
+        Self {
+            pipe: None,
+            up: Direction::default(),
+            down,
+            lingers: None,
+        }
+    }
+
+    /// Passes bytes until the connection has ended.
+    fn serve<T: AsyncRead + AsyncWrite + Unpin>(
+        mut self,
+        client: &mut Client<'_>,
+        transport: &mut T,
+        space: &mut std::rc::Rc<std::cell::RefCell<Box<[u8]>>>,
+    ) -> impl Future<Output = ()> {
+        poll_fn(move |cx| {
+            for _ in 0..ROUNDS {
+                let mut space = space.borrow_mut();
+                let up = self.up(client, transport, &mut space, cx);
+                let down = self.down(client, transport, &mut space, cx);
+                match (up, down) {
+                    (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
+                    (Poll::Pending, Poll::Pending) => return self.is_over(cx),
+                    _ => {}
+                }
+            }
+            wake_after_poll(cx);
+            Poll::Pending
+        })
+    }
+
+    /// Returns whether the client has closed its connection, or had the time to.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.down.is_shut {
+            return Poll::Pending;
+        }
+        if self.up.has_ended {
+            return Poll::Ready(());
+        }
+        let lingers = self.lingers.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        lingers.as_mut().poll(cx)
+    }
+
+    /// Does the next step towards the process. An error ends the connection of the client.
+    fn up<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        client: &mut Client<'_>,
+        transport: &mut T,
+        space: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(pipe) = &mut self.pipe else {
+            // Nobody takes it.
+            self.up.bytes = BytesMut::new();
+            if !self.up.has_ended {
+                let n = ready!(client.with(transport, cx, |wire| wire.discard(space)))?;
+                self.up.has_ended = n == 0;
+                return Poll::Ready(Ok(()));
+            }
+            return Poll::Pending;
+        };
+        if !self.up.bytes.is_empty() {
+            match ready!(Pin::new(&mut *pipe).poll_write(cx, &self.up.bytes)) {
+                Ok(n) => self.up.written(n),
+                // What the process wrote before is still read.
+                Err(_) => self.up.bytes = BytesMut::new(),
+            }
+        } else if !self.up.has_ended {
+            let bytes = &mut self.up.bytes;
+            let n = ready!(client.with(transport, cx, |wire| wire.read_onto(bytes, space)))?;
+            self.up.has_ended = n == 0;
+        } else if !self.up.is_shut {
+            let _ = ready!(Pin::new(&mut *pipe).poll_shutdown(cx));
+            self.up.is_shut = true;
+        } else {
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Does the next step towards the client.
+    fn down<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        client: &mut Client<'_>,
+        transport: &mut T,
+        space: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let down = &mut self.down;
+        if !down.bytes.is_empty() {
+            let bytes = &down.bytes;
+            let n = ready!(client.with(transport, cx, |wire| wire.write(bytes)))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            down.written(n);
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = client.with(transport, cx, |wire| wire.flush());
+        if !down.has_ended {
+            if let Poll::Ready(Err(error)) = flushed {
+                return Poll::Ready(Err(error));
+            }
+            let Some(pipe) = &mut self.pipe else {
+                return Poll::Pending;
+            };
+            let mut space = ReadBuf::new(space);
+            let read = ready!(Pin::new(&mut *pipe).poll_read(cx, &mut space));
+            down.bytes.extend_from_slice(space.filled());
+            if read.is_err() || space.filled().is_empty() {
+                down.has_ended = true;
+                self.pipe = None;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if down.is_shut {
+            return Poll::Pending;
+        }
+        ready!(flushed)?;
+        ready!(client.with(transport, cx, |wire| wire.shut_down()))?;
+        down.is_shut = true;
+        Poll::Ready(Ok(()))
+    }
+}

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use mqtt_broker::{Config, Hooks, shard_of};
 use mqtt_proto::{Connect, Decoded, MAX_PACKET, Packet, ReasonCode, Version};
+#[cfg(feature = "proxy")]
+use mqtt_proto::{Publish, TopicName};
 use mqtt_testing::packets::encode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,7 +16,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::*;
 use crate::shards::seat_among;
-use crate::{Control, Host, control};
+use crate::{Control, Host, Layers, Listener, control};
 
 const LONG: Duration = Duration::from_secs(3_600);
 const SHORT: Duration = Duration::from_millis(20);
@@ -84,19 +86,26 @@ struct Wanted {
     patience: Duration,
     redirects: bool,
     epoch: u64,
+    layers: Layers,
 }
 
-const PATIENT: Wanted = Wanted {
-    patience: LONG,
-    redirects: false,
-    epoch: 1,
-};
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            patience: LONG,
+            redirects: false,
+            epoch: 1,
+            layers: Layers::default(),
+        }
+    }
+}
 
 async fn process(own: u8, all: &Served, wanted: Wanted) -> Process {
     let Wanted {
         patience,
         redirects,
         epoch,
+        layers,
     } = wanted;
     let pipes = InMemory {
         own,
@@ -121,6 +130,7 @@ async fn process(own: u8, all: &Served, wanted: Wanted) -> Process {
         let stop = async {
             let _ = stopped.await;
         };
+        let listener = Listener::from(listener).over(layers);
         host.run([listener], stop).await;
     });
     Process {
@@ -224,8 +234,8 @@ async fn publish(stream: &mut TcpStream, payload: &str) {
 async fn a_client_of_another_process_is_served_by_it() {
     play(async {
         let all = Served::default();
-        let first = process(0, &all, PATIENT).await;
-        let second = process(1, &all, PATIENT).await;
+        let first = process(0, &all, Wanted::default()).await;
+        let second = process(1, &all, Wanted::default()).await;
         let (here, there) = (name(0), name(1));
         // Each is connected to the wrong process.
         let mut one = join(second.address, &here).await;
@@ -264,7 +274,7 @@ async fn a_process_serves_its_clients_without_the_others() {
         let all = Served::default();
         let wanted = Wanted {
             patience: SHORT,
-            ..PATIENT
+            ..Wanted::default()
         };
         let first = process(0, &all, wanted).await;
         let mut one = join(first.address, &name(0)).await;
@@ -290,10 +300,10 @@ async fn a_client_of_mqtt_5_is_sent_to_the_other_process() {
         let all = Served::default();
         let wanted = Wanted {
             redirects: true,
-            ..PATIENT
+            ..Wanted::default()
         };
         let first = process(0, &all, wanted).await;
-        let second = process(1, &all, PATIENT).await;
+        let second = process(1, &all, Wanted::default()).await;
         let (_, answer) = ask(first.address, Version::V5, &name(1)).await;
         assert_eq!(answer, "UseAnotherServer broker-1:1883");
         // MQTT 3.1.1 has no server reference, and the other process does not redirect.
@@ -312,8 +322,8 @@ async fn a_process_that_ends_is_missed_and_its_successor_is_found() {
     for ends in [0, 1] {
         play(async move {
             let all = Served::default();
-            let stays = process(1 - ends, &all, PATIENT).await;
-            let leaves = process(ends, &all, PATIENT).await;
+            let stays = process(1 - ends, &all, Wanted::default()).await;
+            let leaves = process(ends, &all, Wanted::default()).await;
             let mut subscriber = join(stays.address, &name(1 - ends)).await;
             subscribe(&mut subscriber).await;
             leaves.end().await;
@@ -331,7 +341,7 @@ async fn a_process_that_ends_is_missed_and_its_successor_is_found() {
 
             let wanted = Wanted {
                 epoch: 2,
-                ..PATIENT
+                ..Wanted::default()
             };
             let comes = process(ends, &all, wanted).await;
             let mut publisher = join(stays.address, &name(ends)).await;
@@ -354,11 +364,11 @@ async fn an_earlier_owner_does_not_take_the_link_again() {
             &all,
             Wanted {
                 epoch: 7,
-                ..PATIENT
+                ..Wanted::default()
             },
         )
         .await;
-        let second = process(1, &all, PATIENT).await;
+        let second = process(1, &all, Wanted::default()).await;
         let mut subscriber = join(second.address, &name(1)).await;
         subscribe(&mut subscriber).await;
         let earlier = InMemory {
@@ -374,6 +384,50 @@ async fn an_earlier_owner_does_not_take_the_link_again() {
         // A later one does.
         let mut newer = earlier.open(1, about(8)).await.unwrap();
         assert!(newer.read(&mut [0; 64]).await.unwrap() > 0);
+        first.end().await;
+        second.end().await;
+    })
+    .await;
+}
+
+/// The bytes of a client pass the stages of the process to which it has connected. The other process knows the address that the proxy in
+/// front has told. Large messages wait for room in the pipe.
+#[cfg(feature = "proxy")]
+#[tokio::test]
+async fn a_client_behind_a_proxy_is_known_by_its_address_in_the_other_process() {
+    play(async {
+        let all = Served::default();
+        let layers = Layers {
+            proxy_from: vec!["127.0.0.0/8".parse().unwrap()],
+            ..Layers::default()
+        };
+        let wanted = Wanted {
+            layers,
+            ..Wanted::default()
+        };
+        let first = process(0, &all, wanted).await;
+        let second = process(1, &all, Wanted::default()).await;
+        let mut client = TcpStream::connect(first.address).await.unwrap();
+        let header = b"PROXY TCP4 192.0.2.7 127.0.0.1 4000 1883\r\n";
+        let there = name(1);
+        let connect = Connect::new(Version::V311, &there);
+        let connect = encode(&Packet::Connect(connect), Version::V311);
+        client
+            .write_all(&[&header[..], &connect].concat())
+            .await
+            .unwrap();
+        assert_eq!(next(&mut client, Version::V311).await, "Success ");
+        let peers = second.control.clients(1).await.unwrap();
+        assert_eq!(peers[0].address, Some("192.0.2.7:4000".parse().unwrap()));
+        subscribe(&mut client).await;
+        let payload = vec![b'x'; 1_000_000];
+        let publish = Publish::new(TopicName::new("a").unwrap(), &payload);
+        let bytes = encode(&Packet::Publish(publish), Version::V311);
+        let (mut reads, mut writes) = client.split();
+        let mut received = vec![0; bytes.len()];
+        let (sent, read) = tokio::join!(writes.write_all(&bytes), reads.read_exact(&mut received));
+        sent.and(read.map(drop)).unwrap();
+        assert!(received == bytes);
         first.end().await;
         second.end().await;
     })

@@ -102,6 +102,9 @@ fn what_would_serve_nobody_is_refused() {
         "threads = 0",
         "threads = 65",
         "threads = 2\nengine = 'nats://h'\nnode = 'a'",
+        "engine-shards = 0",
+        "engine-shards = 65",
+        "node-address = ''",
         "handshakes = 0",
         "protocol-versions = []",
         "protocol-versions = [\"5\", \"6\"]",
@@ -163,6 +166,19 @@ fn an_engine_needs_a_name_and_no_store() {
     let both = format!("{engine}node = \"one\"\nstore = \"there\"");
     assert_eq!(why(&both), Err(store.to_owned()));
     assert_eq!(why(&format!("{engine}node = \"one\"")), Ok(()));
+}
+
+/// Each link to another process has a session, which takes no place of a client.
+#[test]
+fn several_processes_have_a_session_more_for_each_other_one() {
+    let sessions = |text: &str| {
+        let settings = Settings::parse(text).unwrap();
+        settings.config_of_process().sessions
+    };
+    let engine = "sessions = 7\nnode = 'a'\nengine = 'nats://h'";
+    assert_eq!(sessions(engine), 7);
+    assert_eq!(sessions(&format!("{engine}\nengine-shards = 3")), 9);
+    assert_eq!(sessions("sessions = 7\nengine-shards = 3"), 7);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use mqtt_broker_host::transport::bytes::BytesMut;
 use mqtt_broker_host::transport::tls::{Roots, TlsConnector, TlsOptions};
 use mqtt_broker_host::transport::websocket::{WebSocketClient, WebSocketOptions};
 use mqtt_proto::{
-    Connect, Decoded, MAX_PACKET, Packet, PacketId, Publish, QoS, Subscribe, Subscription,
-    TopicFilter, TopicName, Version,
+    Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, QoS, Subscribe,
+    Subscription, TopicFilter, TopicName, Version,
 };
 use mqtt_testing::packets::encode;
 use mqtt_testing::peers::Authority;
@@ -146,6 +146,18 @@ impl Client {
         let subscribe = Subscribe::new(PacketId::new(1).unwrap(), &list[..]);
         self.send(&Packet::Subscribe(subscribe)).await.unwrap();
         *self.next().await.unwrap().last().unwrap()
+    }
+
+    /// Publishes at QoS 1 in MQTT 5, and returns the code of PUBACK.
+    pub(crate) async fn publish(&mut self, topic: &str) -> u8 {
+        let publish = Publish {
+            delivery: Delivery::AtLeastOnce(PacketId::FIRST),
+            ..Publish::new(TopicName::new(topic).unwrap(), b"x")
+        };
+        self.send(&Packet::Publish(publish)).await.unwrap();
+        let puback = self.next().await.unwrap();
+        assert_eq!(puback[0], 0x40);
+        *puback.get(4).unwrap_or(&0)
     }
 
     /// Publishes to a topic with its own subscription, and receives the message.

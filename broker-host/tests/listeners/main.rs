@@ -22,7 +22,7 @@ use mqtt_broker_host::users::{self, Cost};
 use mqtt_broker_host::{
     Control, Host, Layers, Listener, Listening, Peer, Reloader, Settings, control, listen,
 };
-use mqtt_proto::{Connect, Version};
+use mqtt_proto::{Connect, ReasonCode, Version};
 use mqtt_testing::peers::{Authority, Subject};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -180,11 +180,16 @@ async fn the_certificate_of_a_client_names_its_user() {
     settings.client_ca = Some(folder.write("ca", authority.pem()));
     settings.client_certificate = Some("optional".into());
     settings.identity_as_username = Some("common-name".into());
-    settings.acl_file = Some(folder.write("acl", "user pump-7\ntopic read own\n"));
+    settings.acl_file = Some(folder.write("acl", "user pump-7\ntopic write own\n"));
     let running = Running::start(settings, &["mqtts://127.0.0.1:0"]).await;
     running
         .beside(|addresses, _| async move {
-            for (who, granted) in [(Some("pump-7"), 0), (Some("pump-8"), 0x87), (None, 0x87)] {
+            let nobody = ReasonCode::NoMatchingSubscribers.get();
+            for (who, answer) in [
+                (Some("pump-7"), nobody),
+                (Some("pump-8"), 0x87),
+                (None, 0x87),
+            ] {
                 let mut options = trusting(&authority);
                 options.identity = who.map(|name| authority.issue(&Subject::client(name)).pair());
                 let mut client = Client::tcp(addresses[0], tls(&options)).await;
@@ -195,7 +200,7 @@ async fn the_certificate_of_a_client_names_its_user() {
                 };
                 let connack = client.try_connect(&connect).await.unwrap();
                 assert_eq!(connack[3], 0);
-                assert_eq!(client.subscribe("own").await, granted, "{who:?}");
+                assert_eq!(client.publish("own").await, answer, "{who:?}");
             }
         })
         .await;

@@ -228,6 +228,9 @@ impl<H: Hooks> Broker<H> {
             return;
         }
         let is_online = session.connection.is_some();
+        if let Some(shard) = session.link {
+            self.wait_for_busy_shard(shard, key, message.topic.as_bytes(), now);
+        }
         if is_online && share.is_none() && self.send_at_once(key, &message, identifiers) {
             return;
         }

@@ -531,7 +531,11 @@ impl<H: Hooks> Broker<H> {
             match done.waits.filter(|id| self.is_open(*id)) {
                 Some(id) => {
                     let size = done.message.len();
-                    self.acknowledge_or_hold(id.index, answer, size, done.press.by());
+                    let by = done.press.by();
+                    self.acknowledge_or_hold(id.index, answer, size, by);
+                    if by.is_some() {
+                        self.tell_busy(id, done.topic.as_bytes());
+                    }
                 }
                 None => self.acknowledge_when_stored(from, receipt, reason, done.recorded.0),
             }

@@ -45,7 +45,9 @@ impl<H: Hooks> Broker<H> {
     /// have waited as long as they may.
     pub(crate) fn waits_too_long(&mut self, key: u32, now: Instant) -> bool {
         let connection = self.connection_of(key);
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let session = self.sessions.get_mut(usize_of(key));
+        // Another shard notices its own receivers.
+        let Some(session) = session.filter(|session| session.link.is_none()) else {
             return false;
         };
         let wait = session

@@ -35,8 +35,8 @@ const PART: usize = 64;
 /// The interval of the checks for receivers that take nothing, in milliseconds.
 const LOOK_MS: u32 = 1_000;
 
-/// How many messages of a link may wait for slow receivers. Beyond it their queues drop messages for which they have no room: the
-/// others must not wait until the window of the link is used up.
+/// How many acknowledgements of a link may be withheld. Further messages are acknowledged at once, because messages for others must not
+/// wait until the window of the link is used up. The shard of their publishers is told long before: see `shards/busy.rs`.
 const MOST_OF_LINK: usize = 16 << 10;
 
 /// How many bytes a transport must take to count as taking, if they do not complete a message.
@@ -169,13 +169,9 @@ impl<H: Hooks> Broker<H> {
         let Some(publisher) = publisher.filter(|_| self.config.slow_consumer_ms > 0) else {
             return RoutingLimits::NONE;
         };
-        let is_link = publisher.link.is_some();
-        if is_link && self.withheld_of(publisher.connection) > MOST_OF_LINK {
-            return RoutingLimits::NONE;
-        }
         // Withheld acknowledgements do not slow down a publisher that is always read, so the limit is lower. A link is always read,
         // because a message for a slow receiver must not stop those behind it.
-        let room = if is_link || publisher.pressure.is_some() {
+        let room = if publisher.link.is_some() || publisher.pressure.is_some() {
             Room::Twice
         } else {
             Room::Any
@@ -217,9 +213,7 @@ impl<H: Hooks> Broker<H> {
             Some(_) => {}
             None if !fullness.is_high() => return,
             None => {
-                let due = self.config.look_at(now, now);
-                self.timers.set(due, Due::Receiver(key));
-                session.pressure = Some(Box::new(Pressure::new(now, due)));
+                self.begin_pressure(key, now);
                 // If the receiver is a client that is not being read, it must be read now.
                 self.mark_ready(connection);
                 if self.waits_too_long(key, now) {
@@ -236,6 +230,31 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
+    fn begin_pressure(&mut self, key: u32, now: Instant) {
+        let due = self.config.look_at(now, now);
+        if let Some(session) = self.sessions.get_mut(usize_of(key)) {
+            self.timers.set(due, Due::Receiver(key));
+            session.pressure = Some(Box::new(Pressure::new(now, due)));
+        }
+    }
+
+    /// Notes that a message is for receivers of another shard that are too full: its publisher has to wait.
+    pub(crate) fn note_busy_link(&mut self, key: u32, now: Instant) {
+        let session = self.sessions.get(usize_of(key));
+        let session = session.filter(|session| session.connection.is_some());
+        let Some(session) = session.filter(|_| self.press.room == Room::Any) else {
+            return;
+        };
+        let name = (key, session.serial);
+        let is_slow = session.pressure.as_ref().map(|pressure| pressure.is_slow);
+        if is_slow.is_none() {
+            self.begin_pressure(key, now);
+        }
+        if is_slow != Some(true) && self.press.by.is_none() {
+            self.press.by = Some((name, 0));
+        }
+    }
+
     /// Acknowledges a message to its publisher, or withholds the acknowledgement while a receiver is too full.
     pub(crate) fn acknowledge_or_hold(
         &mut self,
@@ -245,6 +264,7 @@ impl<H: Hooks> Broker<H> {
         by: Option<SessionName>,
     ) {
         let id = self.id(index);
+        let by = by.filter(|_| !self.withholds_most(index));
         let pressure = by.and_then(|(key, serial)| {
             let session = self.sessions.get_mut(usize_of(key))?;
             session
@@ -289,17 +309,28 @@ impl<H: Hooks> Broker<H> {
             && own.is_none_or(|own| own.pressure.is_none() && own.link.is_none())
     }
 
-    /// Returns how many acknowledgements a connection waits for.
-    fn withheld_of(&self, index: Option<u32>) -> usize {
-        let connection = index.and_then(|index| self.connections.get(usize_of(index)));
-        let extra = connection.and_then(|connection| connection.extra.as_ref());
-        let withheld = extra.and_then(|extra| extra.withheld.as_ref());
-        withheld.map_or(0, |withheld| withheld.receipts.len())
+    fn withheld_of(&self, index: u32) -> Option<&WithheldQueue> {
+        let connection = self.connections.get(usize_of(index))?;
+        connection.extra.as_ref()?.withheld.as_ref()
+    }
+
+    /// Returns whether a connection waits for so many acknowledgements that a client would not be read.
+    pub(crate) fn withholds_much(&self, index: u32) -> bool {
+        let held = self.withheld_of(index);
+        held.is_some_and(|held| held.is_too_much(&self.config))
+    }
+
+    /// Returns whether a connection is a link that waits for as many acknowledgements as it may.
+    fn withholds_most(&self, index: u32) -> bool {
+        let held = self.withheld_of(index);
+        held.is_some_and(|held| held.receipts.len() > MOST_OF_LINK)
+            && self.is_link_connection(index)
     }
 
     /// Releases the publishers that wait for a receiver, if its queue is no longer too full.
     pub(crate) fn release_if_shorter(&mut self, key: u32) {
         let share = self.fair_share();
+        let is_busy = self.links.is_some() && self.is_link_of_busy_shard(key);
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
         };
@@ -308,7 +339,7 @@ impl<H: Hooks> Broker<H> {
             Some(pressure) if pressure.is_slow => session.queue.is_empty(),
             Some(_) => {
                 let fullness = session.queue.fullness(&self.config, share, &self.queued);
-                fullness.is_low()
+                fullness.is_low() && !is_busy
             }
         };
         if over {
@@ -330,11 +361,16 @@ impl<H: Hooks> Broker<H> {
 
     /// Checks a receiver that may have taken nothing for too long.
     pub(crate) fn receiver_due(&mut self, key: u32, now: Instant) {
+        let is_busy = self.is_link_of_busy_shard(key);
         let session = self.sessions.get_mut(usize_of(key));
         let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) else {
             return;
         };
         pressure.timer = None;
+        if is_busy {
+            // The other shard notices its receivers that take nothing.
+            pressure.note_taken(now);
+        }
         let taken_at = pressure.taken_at;
         let takes_nothing = now.since(taken_at) >= self.config.slow_after();
         if takes_nothing || self.waits_too_long(key, now) {
@@ -347,7 +383,7 @@ impl<H: Hooks> Broker<H> {
         if let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) {
             pressure.timer = Some(due);
         }
-        if taken_at < now {
+        if taken_at < now || is_busy {
             self.release_waiting_receivers(key);
         }
     }
@@ -479,6 +515,7 @@ impl<H: Hooks> Broker<H> {
                 && let Some(connection) = self.connection_mut(id)
             {
                 connection.extra().withheld = None;
+                self.tell_idle(id);
             }
             let Some(answer) = answer else { break };
             self.acknowledge_withheld(from, answer);

@@ -10,6 +10,8 @@
 //! | 5, text | the filter is gone |
 //! | 6, number (8) | all changes up to this number were told |
 //! | 7, number (8) | the receiver of a number 6 knows these changes |
+//! | 8, hash (8) | messages to the topic with this hash wait for receivers whose queues are too full |
+//! | 9 | no message waits for such a receiver any more |
 //!
 //! A text is its length (2 bytes) and its UTF-8 bytes.
 
@@ -27,7 +29,7 @@ use crate::hooks::Hooks;
 pub(super) const TOPIC: TopicName<'static> = TopicName::from_static("$SYS/shard");
 
 /// How many bytes of a message are used before another one is begun.
-const MESSAGE: usize = 1 << 10;
+pub(super) const MESSAGE: usize = 1 << 10;
 
 /// An entry of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,10 +45,12 @@ pub(super) enum Entry<'a> {
     Gone(&'a str),
     Told(u64),
     Known(u64),
+    Busy(u64),
+    Idle,
 }
 
 impl<'a> Entry<'a> {
-    fn write(self, bytes: &mut Vec<u8>) {
+    pub(super) fn write(self, bytes: &mut Vec<u8>) {
         match self {
             Self::Begin => bytes.push(1),
             Self::End => bytes.push(2),
@@ -76,6 +80,11 @@ impl<'a> Entry<'a> {
                 bytes.push(7);
                 bytes.extend_from_slice(&number.to_be_bytes());
             }
+            Self::Busy(topic) => {
+                bytes.push(8);
+                bytes.extend_from_slice(&topic.to_be_bytes());
+            }
+            Self::Idle => bytes.push(9),
         }
     }
 
@@ -100,6 +109,8 @@ impl<'a> Entry<'a> {
             5 => Self::Gone(read_text(bytes)?),
             6 => Self::Told(u64::from_be_bytes(take(bytes)?)),
             7 => Self::Known(u64::from_be_bytes(take(bytes)?)),
+            8 => Self::Busy(u64::from_be_bytes(take(bytes)?)),
+            9 => Self::Idle,
             _ => return None,
         })
     }
@@ -257,6 +268,7 @@ impl<H: Hooks> Broker<H> {
             };
             loop {
                 bytes.clear();
+                let news = peer.busy.write(&mut bytes);
                 let (taken, list) = peer.write_some(&links.filters, last, &mut bytes);
                 if bytes.is_empty() {
                     break;
@@ -266,6 +278,7 @@ impl<H: Hooks> Broker<H> {
                     is_full = true;
                     break;
                 }
+                peer.busy.wrote(news);
                 peer.wrote(taken, list, last);
                 written.extend(index);
             }
@@ -305,6 +318,8 @@ mod tests {
             Entry::Gone("b"),
             Entry::Told(u64::MAX),
             Entry::Known(7),
+            Entry::Busy(8),
+            Entry::Idle,
         ];
         let mut bytes = Vec::new();
         for entry in all {

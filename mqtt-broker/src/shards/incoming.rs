@@ -89,7 +89,11 @@ impl<H: Hooks> Broker<H> {
             let topic = message.topic.as_bytes().len();
             let size = topic.saturating_add(message.payload.len());
             let answer = Withheld::new(receipt, reason, before);
+            let waits = self.press.by().is_some();
             self.answer_message(index, answer, routed, size);
+            if let Some(id) = self.id(index).filter(|_| waits) {
+                self.tell_busy(id, message.topic.as_bytes());
+            }
         }
         self.press = RoutingLimits::default();
     }

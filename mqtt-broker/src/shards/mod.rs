@@ -30,6 +30,7 @@ use crate::router::{Keyed, Subscriber};
 use crate::session::Session;
 
 mod arrivals;
+mod busy;
 mod control;
 mod filters;
 mod incoming;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mqtt_session::Instant;
 use mqtt_session::proto::TopicFilter;
 
+use super::busy::Busy;
 use super::control::Entry;
 use super::{Links, subscriber};
 use crate::broker::{Broker, usize_of};
@@ -54,6 +55,7 @@ pub(super) struct Peer {
     weights: BTreeMap<u32, u32>,
     /// How many lists have begun and ended.
     lists: (u32, u32),
+    pub(super) busy: Busy,
 }
 
 impl Peer {
@@ -62,6 +64,7 @@ impl Peer {
         self.session = Some(session);
         self.is_away = false;
         self.forget_owed();
+        self.busy = Busy::default();
         self.list = List::Begins;
         (self.told, self.to_confirm) = (0, None);
     }
@@ -218,6 +221,11 @@ impl<H: Hooks> Broker<H> {
                 Entry::Told(number) => {
                     peer.to_confirm = Some(number);
                     links.has_news = true;
+                }
+                Entry::Busy(topic) => peer.busy.learn(topic),
+                Entry::Idle => {
+                    peer.busy.forget();
+                    self.release_if_shorter(key);
                 }
                 Entry::Known(number) => {
                     for id in links.confirmed(shard, number) {

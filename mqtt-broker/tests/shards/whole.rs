@@ -54,7 +54,7 @@ pub(crate) struct Whole {
 /// A client of a shard.
 #[derive(Clone, Copy)]
 pub(crate) struct Client {
-    shard: usize,
+    pub(crate) shard: usize,
     pub(crate) id: ConnectionId,
 }
 

@@ -1,0 +1,211 @@
+//! Publishers wait for a slow receiver of another shard.
+
+use std::time::Duration;
+
+use mqtt_session::proto::{
+    Ack, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, TopicName, Version,
+};
+
+use mqtt_testing::packets::encode;
+
+use super::whole::{Client, Whole};
+
+/// How many messages may be queued for one client.
+const QUEUE: usize = 64;
+/// How many messages a publisher sends before one is acknowledged.
+const WINDOW: usize = 16;
+
+fn start() -> Whole {
+    let mut whole = Whole::new(2);
+    for shard in &mut whole.shards {
+        let mut config = shard.config().clone();
+        config.queued_messages = QUEUE;
+        config.window = 4;
+        config.receive_maximum = 16;
+        shard.configure(config, whole.now);
+    }
+    whole
+}
+
+/// A client with the messages that it has sent and received.
+struct Peer {
+    client: Client,
+    sent: usize,
+    acknowledged: usize,
+    got: Vec<String>,
+    /// The acknowledgements that it has not sent.
+    owed: Vec<PacketId>,
+    /// The bytes that its shard has not read.
+    unsent: Vec<u8>,
+}
+
+impl Peer {
+    fn join(whole: &mut Whole, shard: usize, name: &str, filter: Option<&str>) -> Self {
+        let client = whole.join(shard, name);
+        if let Some(filter) = filter {
+            whole.subscribe(client, filter);
+        }
+        Self {
+            client,
+            sent: 0,
+            acknowledged: 0,
+            got: Vec::new(),
+            owed: Vec::new(),
+            unsent: Vec::new(),
+        }
+    }
+
+    /// Publishes at QoS 1 until its window is used up, or it has sent so many.
+    fn publish(&mut self, whole: &mut Whole, topic: &str, most: usize) {
+        while self.sent - self.acknowledged < WINDOW && self.sent < most {
+            let id = u16::try_from(self.sent % 60_000 + 1).unwrap();
+            let payload = self.sent.to_string();
+            let publish = Publish {
+                delivery: Delivery::AtLeastOnce(PacketId::new(id).unwrap()),
+                ..Publish::new(TopicName::new(topic).unwrap(), payload.as_bytes())
+            };
+            let packet = encode(&Packet::Publish(publish), Version::V5);
+            self.unsent.extend(packet);
+            self.sent += 1;
+            self.send(whole);
+        }
+        self.send(whole);
+    }
+
+    /// Sends as much as its shard reads, and reads the answers.
+    fn send(&mut self, whole: &mut Whole) {
+        loop {
+            let (shard, now) = (self.client.shard, whole.now);
+            let received = whole.shards[shard].receive(self.client.id, &self.unsent, now);
+            self.unsent.drain(..received.consumed);
+            whole.run();
+            self.read(whole);
+            if received.consumed == 0 || self.unsent.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Reads what there is.
+    fn read(&mut self, whole: &mut Whole) {
+        let now = whole.now;
+        let shard = &mut whole.shards[self.client.shard];
+        let bytes = shard.outgoing(self.client.id).to_vec();
+        shard.sent(self.client.id, bytes.len(), now);
+        let mut rest = &bytes[..];
+        while let Ok(Decoded::Packet { packet, consumed }) =
+            Packet::decode(rest, Version::V5, MAX_PACKET)
+        {
+            rest = &rest[consumed..];
+            match packet {
+                Packet::Publish(publish) => {
+                    let text = String::from_utf8(publish.payload.to_vec()).unwrap();
+                    self.got.push(text);
+                    self.owed.extend(publish.delivery.packet_id());
+                }
+                Packet::PubAck(_) => self.acknowledged += 1,
+                _ => {}
+            }
+        }
+    }
+
+    /// Acknowledges so many messages.
+    fn acknowledge(&mut self, whole: &mut Whole, most: usize) {
+        let most = most.min(self.owed.len());
+        for id in self.owed.drain(..most) {
+            whole.say(self.client, &Packet::PubAck(Ack::new(id)));
+        }
+        whole.run();
+    }
+}
+
+impl Peer {
+    /// Reads and acknowledges until nothing more comes.
+    fn take_all(&mut self, whole: &mut Whole) {
+        self.read(whole);
+        while !self.owed.is_empty() {
+            self.acknowledge(whole, usize::MAX);
+            self.read(whole);
+        }
+    }
+}
+
+fn dropped(whole: &Whole) -> u64 {
+    whole.statistics().publish_dropped
+}
+
+/// The reader acknowledges one message in each round. Meanwhile other clients of the two shards are not slowed.
+#[test]
+fn a_publisher_goes_as_fast_as_its_reader_in_another_shard() {
+    let mut whole = start();
+    let mut reader = Peer::join(&mut whole, 1, "reader", Some("a"));
+    let mut writer = Peer::join(&mut whole, 0, "writer", None);
+    let mut fast = Peer::join(&mut whole, 1, "fast", Some("b"));
+    let mut other = Peer::join(&mut whole, 0, "other", None);
+    let mut rounds = 0;
+    while writer.sent < 1_000 {
+        writer.publish(&mut whole, "a", 1_000);
+        other.publish(&mut whole, "b", (rounds + 1) * 8);
+        fast.take_all(&mut whole);
+        other.read(&mut whole);
+        assert_eq!(other.acknowledged, other.sent, "in round {rounds}");
+        reader.read(&mut whole);
+        reader.acknowledge(&mut whole, 1);
+        writer.read(&mut whole);
+        rounds += 1;
+        assert!(rounds < 2_000, "{} were sent", writer.sent);
+    }
+    assert!(rounds > 500, "the writer was not slowed: {rounds}");
+    while !writer.unsent.is_empty() {
+        reader.take_all(&mut whole);
+        writer.send(&mut whole);
+    }
+    reader.take_all(&mut whole);
+    writer.read(&mut whole);
+    assert_eq!((writer.acknowledged, dropped(&whole)), (1_000, 0));
+    let in_order: Vec<_> = (0..1_000).map(|n| n.to_string()).collect();
+    assert_eq!(reader.got, in_order);
+}
+
+/// A reader that takes nothing is given up after 30 seconds by its own shard. Then nobody waits for it.
+#[test]
+fn a_publisher_does_not_wait_for_ever_for_a_reader_in_another_shard() {
+    let mut whole = start();
+    let _reader = Peer::join(&mut whole, 1, "reader", Some("a"));
+    let mut writer = Peer::join(&mut whole, 0, "writer", None);
+    writer.publish(&mut whole, "a", 1_000);
+    assert_eq!(writer.sent - writer.acknowledged, WINDOW, "it waits");
+    for _ in 0..31 {
+        whole.now = whole.now.after(Duration::from_secs(1));
+        for shard in &mut whole.shards {
+            shard.tick(whole.now);
+        }
+        whole.run();
+    }
+    writer.read(&mut whole);
+    writer.publish(&mut whole, "a", 1_000);
+    assert_eq!(writer.acknowledged, 1_000);
+    assert!(dropped(&whole) > 0);
+}
+
+/// The link ends while a publisher waits for a reader behind it.
+#[test]
+fn a_publisher_does_not_wait_for_a_shard_that_is_gone() {
+    let mut whole = start();
+    let mut reader = Peer::join(&mut whole, 1, "reader", Some("a"));
+    let mut writer = Peer::join(&mut whole, 0, "writer", None);
+    writer.publish(&mut whole, "a", 1_000);
+    let before = writer.acknowledged;
+    whole.cut(0, 1);
+    whole.run();
+    writer.read(&mut whole);
+    assert!(writer.acknowledged > before);
+    whole.link(0, 1);
+    whole.run();
+    while writer.acknowledged < 300 {
+        writer.publish(&mut whole, "a", 300);
+        reader.read(&mut whole);
+        reader.acknowledge(&mut whole, 1);
+        writer.read(&mut whole);
+    }
+}

@@ -426,7 +426,8 @@ async fn a_client_behind_a_proxy_is_known_by_its_address_in_the_other_process() 
         let (mut reads, mut writes) = client.split();
         let mut received = vec![0; bytes.len()];
         let (sent, read) = tokio::join!(writes.write_all(&bytes), reads.read_exact(&mut received));
-        sent.and(read.map(drop)).unwrap();
+        sent.unwrap();
+        assert_eq!(read.unwrap(), bytes.len());
         assert!(received == bytes);
         first.end().await;
         second.end().await;

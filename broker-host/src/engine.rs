@@ -140,6 +140,9 @@ impl Settings {
             config.shard.clone_from(journal);
         }
         config.shards = self.process_shards();
+        // A client has a pipe in two processes, and each link has one.
+        let connections = self.config().connections;
+        config.pipes = config.pipes.max(connections.saturating_mul(2));
         config.address.clone_from(&self.node_address);
         if let Some(replicas) = self.engine_replicas {
             config.replicas = replicas;

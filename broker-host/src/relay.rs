@@ -137,6 +137,12 @@ impl Client<'_> {
         }
     }
 
+    /// Returns whether the transport has more bytes than the stages have read in this turn.
+    fn has_more(&mut self) -> bool {
+        let staged = self.staged.as_mut();
+        staged.is_some_and(|staged| std::mem::take(&mut staged.has_more))
+    }
+
     /// Logs that the client is refused; the lines of one address are limited.
     fn log(&self, peer: &crate::Peer, owner: u8, why: &Unreached) {
         #[cfg(feature = "files")]
@@ -219,6 +225,7 @@ impl Both {
                 let down = self.down(client, transport, &mut space, cx);
                 match (up, down) {
                     (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
+                    (Poll::Pending, Poll::Pending) if client.has_more() => break,
                     (Poll::Pending, Poll::Pending) => return self.is_over(cx),
                     _ => {}
                 }

@@ -434,3 +434,56 @@ async fn a_client_behind_a_proxy_is_known_by_its_address_in_the_other_process() 
     })
     .await;
 }
+
+/// A client of WebSocket sends pings that are nothing for MQTT, more than one turn reads, and a packet behind them.
+#[cfg(feature = "websocket")]
+#[tokio::test]
+async fn what_stages_keep_to_themselves_does_not_stop_a_relayed_client() {
+    play(async {
+        let all = Served::default();
+        let layers = Layers {
+            websocket: Some(mqtt_transport::websocket::WebSocketServerOptions::default()),
+            ..Layers::default()
+        };
+        let wanted = Wanted {
+            layers,
+            ..Wanted::default()
+        };
+        let first = process(0, &all, wanted).await;
+        let second = process(1, &all, Wanted::default()).await;
+        let mut client = TcpStream::connect(first.address).await.unwrap();
+        let upgrade = "GET /mqtt HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+        let there = name(1);
+        let connect = Connect::new(Version::V311, &there);
+        let connect = encode(&Packet::Connect(connect), Version::V311);
+        client.write_all(upgrade.as_bytes()).await.unwrap();
+        client.write_all(&frame(0x82, &connect)).await.unwrap();
+        read_until(&mut client, &[0x82, 4, 0x20, 2, 0, 0]).await;
+        let mut bytes = frame(0x89, &[0; 125]).repeat(2_000);
+        bytes.extend_from_slice(&frame(0x82, &[0xC0, 0]));
+        let (mut reads, mut writes) = client.split();
+        let read = read_until(&mut reads, &[0x82, 2, 0xD0, 0]);
+        let (sent, ()) = tokio::join!(writes.write_all(&bytes), read);
+        sent.unwrap();
+        first.end().await;
+        second.end().await;
+    })
+    .await;
+}
+
+/// Returns a frame of WebSocket with a mask of zeros.
+#[cfg(feature = "websocket")]
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(payload.len()).unwrap();
+    assert!(len < 126);
+    [&[kind, 0x80 | len, 0, 0, 0, 0], payload].concat()
+}
+
+#[cfg(feature = "websocket")]
+async fn read_until(reads: &mut (impl tokio::io::AsyncRead + Unpin), end: &[u8]) {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(end) {
+        bytes.push(reads.read_u8().await.unwrap());
+    }
+}

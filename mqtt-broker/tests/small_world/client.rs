@@ -1,7 +1,7 @@
 //! Models a client of MQTT 3.1.1 as a plain value that can be copied and compared. It does not crash, and it uses one packet
 //! identifier for all its publishes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An action of a client. A client has a list of them.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -79,8 +79,9 @@ pub(crate) struct Client {
     asks: bool,
     /// Identifiers of QoS 2 messages that are not released.
     taken: BTreeSet<u16>,
-    /// The payloads that its program received.
-    pub(crate) heard: Vec<u8>,
+    /// How often its program received each payload: 0 to 2, where 2 stands for more as well. So worlds are equal that differ in the
+    /// order of messages, or in repetitions of a message that came twice.
+    pub(crate) heard: BTreeMap<u8, u8>,
     /// The session present flag that the next CONNACK must have, if it is known.
     present: Option<bool>,
     /// The messages that it gave up.
@@ -100,7 +101,7 @@ impl Client {
             flow: Flow::Idle,
             asks: false,
             taken: BTreeSet::new(),
-            heard: Vec::new(),
+            heard: BTreeMap::new(),
             present: None,
             given_up: Vec::new(),
         }
@@ -255,18 +256,25 @@ impl Client {
 
     fn message(&mut self, first: u8, rest: &[u8]) {
         match (first >> 1 & 3, rest) {
-            (0, payload) => self.heard.extend(payload),
+            (0, payload) => self.hears(payload),
             (1, &[high, low, ref payload @ ..]) => {
-                self.heard.extend(payload);
+                self.hears(payload);
                 self.write(0x40, &[high, low]);
             }
             (_, &[high, low, ref payload @ ..]) => {
                 if self.taken.insert(u16::from_be_bytes([high, low])) {
-                    self.heard.extend(payload);
+                    self.hears(payload);
                 }
                 self.write(0x50, &[high, low]);
             }
             _ => {}
+        }
+    }
+
+    fn hears(&mut self, payload: &[u8]) {
+        for number in payload {
+            let times = self.heard.entry(*number).or_default();
+            *times = 2.min(*times + 1);
         }
     }
 

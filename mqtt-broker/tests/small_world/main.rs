@@ -2,7 +2,7 @@
 //! crashes at any instant that keep any number of the records that are not stored. `docs/JOURNAL.md` says which packet waits for
 //! which record. Without any one of these waits a test here fails: `scripts/mutations.py --only small_world` shows it.
 //!
-//! With optimisation the tests have more crashes.
+//! With optimisation all worlds have three crashes; the largest one has 471,080 states.
 
 mod client;
 mod world;
@@ -12,12 +12,12 @@ use world::{Times, World};
 
 const TOPIC: u8 = b't';
 
-/// Returns how many crashes a world has: `quick`, or one more in optimised code.
-const fn crashes(quick: usize) -> usize {
+/// Returns how many crashes a world has, and how many in optimised code.
+const fn crashes(quick: usize, optimised: usize) -> usize {
     if cfg!(debug_assertions) {
         quick
     } else {
-        quick + 1
+        optimised
     }
 }
 
@@ -45,7 +45,10 @@ fn retain(number: u8, qos: u8) -> Command {
 #[track_caller]
 fn search(world: World, crashes: usize) {
     match world.search(crashes) {
-        Ok(worlds) => assert!(worlds > 10, "{worlds}"),
+        Ok(worlds) => {
+            eprintln!("{worlds} worlds with {crashes} crashes");
+            assert!(worlds > 10, "{worlds}");
+        }
         Err(broken) => panic!("{broken}"),
     }
 }
@@ -76,15 +79,15 @@ fn delivery(qos: u8, scripts: &[&[u8]]) -> World {
 #[test]
 fn what_is_acknowledged_at_qos_1_arrives() {
     search(delivery(1, &[&[1]]), 3);
-    search(delivery(1, &[&[1, 2, 3]]), crashes(1));
+    search(delivery(1, &[&[1, 2, 3]]), crashes(1, 3));
 }
 
 /// 3.1.1 [MQTT-4.3.3-2], 5 [MQTT-4.3.3-8], [MQTT-4.3.3-10] and [MQTT-4.3.3-11]: PUBREC waits for the message with its identifier, PUBCOMP
 /// until the identifier is free. 5 [MQTT-4.3.3-6]: PUBREL waits for the record of PUBREC.
 #[test]
 fn what_is_acknowledged_at_qos_2_arrives_once() {
-    search(delivery(2, &[&[1]]), crashes(2));
-    search(delivery(2, &[&[1, 2, 3]]), crashes(1));
+    search(delivery(2, &[&[1]]), crashes(2, 3));
+    search(delivery(2, &[&[1, 2, 3]]), crashes(1, 3));
 }
 
 /// 3.1.1 [MQTT-4.3.3-1], 5 [MQTT-4.4.0-1]: a PUBLISH at QoS 2 waits for the record of its identifier; otherwise another message
@@ -96,7 +99,7 @@ fn an_identifier_means_one_message() {
     world.clients.push(publisher.forgetful());
     world.laws.push((0, 1, Times::Once));
     world.laws.push((0, 2, Times::Once));
-    search(world, crashes(1));
+    search(world, crashes(1, 3));
 }
 
 /// The same for messages that are sent from a queue.
@@ -104,7 +107,7 @@ fn an_identifier_means_one_message() {
 fn what_waits_for_a_client_arrives_once() {
     let mut world = delivery(2, &[&[1, 2]]);
     world.clients[0].script.push(Command::Leave(1, 2));
-    search(world, crashes(1));
+    search(world, crashes(1, 3));
 }
 
 /// 3.1.1 [MQTT-3.2.2-2], 5 [MQTT-3.2.2-3]: CONNACK waits for the record of the session.
@@ -119,7 +122,7 @@ fn a_session_that_was_ended_does_not_come_back() {
     let mut world = delivery(1, &[&[1]]);
     world.laws.clear();
     world.clients[0].script.push(Command::BeginClean);
-    search(world, crashes(2));
+    search(world, crashes(2, 3));
 }
 
 /// 3.1.1 [MQTT-3.1.2-8], 5 [MQTT-3.1.2-7]: CONNACK waits for the record of the will.
@@ -140,7 +143,7 @@ fn a_subscription_that_was_confirmed_gets_messages() {
     let publisher = Client::new(b'p', &[Command::After(0, 1), publish(1, 1)]);
     let mut world = World::new(vec![subscriber, publisher]);
     world.laws.push((0, 1, Times::OnceOrMore));
-    search(world, crashes(2));
+    search(world, crashes(2, 3));
 }
 
 /// 3.1.1 [MQTT-3.10.4-4], 5 [MQTT-3.10.4-4]: UNSUBACK waits for the record that the subscription ended.
@@ -151,7 +154,7 @@ fn a_subscription_that_was_ended_gets_no_messages() {
     let script = [Command::After(0, 2), publish(1, 1)];
     world.clients.push(Client::new(b'p', &script));
     world.laws.push((0, 1, Times::Never));
-    search(world, crashes(2));
+    search(world, crashes(2, 3));
 }
 
 /// A publisher retains messages; afterwards a client subscribes.
@@ -170,13 +173,13 @@ fn retained(script: &[Command], times: Times) -> World {
 /// 3.1.1 [MQTT-3.3.1-5], 5 [MQTT-3.3.1-5]: PUBACK and PUBREC wait for the record of the retained message.
 #[test]
 fn a_retained_message_that_was_acknowledged_is_kept() {
-    search(retained(&[retain(1, 1)], Times::OnceOrMore), crashes(2));
-    search(retained(&[retain(1, 2)], Times::OnceOrMore), crashes(2));
+    search(retained(&[retain(1, 1)], Times::OnceOrMore), crashes(2, 3));
+    search(retained(&[retain(1, 2)], Times::OnceOrMore), crashes(2, 3));
 }
 
 /// 3.1.1 [MQTT-3.3.1-10], 5 [MQTT-3.3.1-6]: the same for the removal of a retained message.
 #[test]
 fn a_retained_message_that_was_cleared_does_not_come_back() {
     let script = [retain(1, 1), retain(0, 1)];
-    search(retained(&script, Times::Never), crashes(1));
+    search(retained(&script, Times::Never), crashes(1, 3));
 }

@@ -2,7 +2,7 @@
 //! time, one after the other. A crash loses the broker's memory, all connections, and any number of the last records that are not
 //! stored.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 
 use mqtt_broker::records::{Kind, Record, Records};
@@ -316,7 +316,7 @@ impl World {
         let given_up: Vec<_> = self.clients.iter().flat_map(|c| &c.given_up).collect();
         for (n, number, times) in &self.laws {
             let heard = &self.clients[*n].heard;
-            let count = heard.iter().filter(|heard| *heard == number).count();
+            let count = heard.get(number).copied().unwrap_or(0);
             let is_kept = match times {
                 Times::Never => count == 0,
                 Times::Once => count == 1 || count == 0 && given_up.contains(&number),
@@ -329,30 +329,32 @@ impl World {
         Ok(())
     }
 
-    /// Returns a hash of all state that the future of the world depends on.
-    fn key(&self, life: &Life) -> u64 {
+    /// Returns a hash of all state that the future of the world depends on. After a crash there is no broker yet.
+    fn key(&self, life: Option<&Life>) -> u64 {
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
         let clients = 0..self.clients.len();
-        let outgoing: Vec<&[u8]> = clients.map(|n| life.outgoing(n)).collect();
+        let outgoing = life.map(|life| clients.map(|n| life.outgoing(n)).collect::<Vec<_>>());
         let (stored, rest) = self.log.split_at(self.stored);
-        let stored = as_entries(stored);
-        hasher.hash_one((&self.clients, stored, rest, self.crashes, outgoing))
+        let log = renumbered(&as_entries(stored), rest);
+        hasher.hash_one((&self.clients, log, self.crashes, outgoing))
     }
 
     /// Tries every order of events with this many crashes. Returns the number of different worlds, or the first broken promise.
     pub(crate) fn search(mut self, crashes: usize) -> Result<usize, String> {
         self.crashes = crashes;
         self.story.clear();
-        let mut seen = HashSet::new();
+        let (mut seen, mut seen_crashed) = (HashSet::new(), HashSet::new());
         let mut open = vec![(self, None)];
         while let Some((mut world, life)) = open.pop() {
             let mut life = life.unwrap_or_else(|| world.life());
             world.give(&life);
-            if !seen.insert(world.key(&life)) {
+            if !seen.insert(world.key(Some(&life))) {
                 continue;
             }
             if world.crashes > 0 {
-                open.extend(world.crashed(&life)?.into_iter().map(|world| (world, None)));
+                let crashed = world.crashed(&life)?.into_iter();
+                let new = crashed.filter(|world| seen_crashed.insert(world.key(None)));
+                open.extend(new.map(|world| (world, None)));
             }
             let events = world.events(&life);
             let Some((last, others)) = events.split_last() else {
@@ -364,7 +366,7 @@ impl World {
                 let mut other = next.life();
                 let happened = next.happen(&mut other, *event);
                 happened.map_err(|what| next.tell(&what))?;
-                if !seen.contains(&next.key(&other)) {
+                if !seen.contains(&next.key(Some(&other))) {
                     open.push((next, None));
                 }
             }
@@ -388,13 +390,62 @@ fn as_entries(log: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for ((kind, key), value) in entries {
         if value.is_some() {
-            let record = Record { kind, key, value };
-            let start = bytes.len();
-            bytes.resize(start + record.encoded_len().unwrap(), 0);
-            record.write(&mut bytes[start..]).unwrap();
+            write(&Record { kind, key, value }, &mut bytes);
         }
     }
     bytes
+}
+
+/// Returns what a log says, with the numbers of messages replaced by their order: a later message has a higher number, and nothing else
+/// depends on it.
+fn renumbered(stored: &[u8], rest: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let records = || Records::new(stored).chain(Records::new(rest));
+    let numbers = records().filter_map(|record| number_of_message(&record.unwrap()));
+    let numbers = BTreeSet::from_iter(numbers);
+    let order = |number: u64| numbers.range(..number).count().to_be_bytes();
+    let rewrite = |log: &[u8]| {
+        let mut bytes = Vec::new();
+        for record in Records::new(log).map(Result::unwrap) {
+            let (mut key, mut value) = (record.key.to_vec(), record.value.map(<[u8]>::to_vec));
+            if let Some(number) = number_of_message(&record) {
+                match (record.kind, &mut value) {
+                    (RECEIVED, Some(value)) => value.copy_from_slice(&order(number)),
+                    _ => key[..8].copy_from_slice(&order(number)),
+                }
+            }
+            let (key, value) = (&key[..], value.as_deref());
+            write(
+                &Record {
+                    key,
+                    value,
+                    ..record
+                },
+                &mut bytes,
+            );
+        }
+        bytes
+    };
+    (rewrite(stored), rewrite(rest))
+}
+
+/// The kind of records of messages from clients at QoS 2, whose values name messages.
+const RECEIVED: Kind = Kind::new(19);
+
+/// Returns the number of the message that a record names, if it names one.
+fn number_of_message(record: &Record<'_>) -> Option<u64> {
+    let bytes = match record.kind.byte() {
+        19 => record.value?,
+        21..=23 => record.key.get(..8)?,
+        _ => return None,
+    };
+    let number = u64::from_be_bytes(bytes.try_into().unwrap());
+    (number > 0).then_some(number)
+}
+
+fn write(record: &Record<'_>, bytes: &mut Vec<u8>) {
+    let start = bytes.len();
+    bytes.resize(start + record.encoded_len().unwrap(), 0);
+    record.write(&mut bytes[start..]).unwrap();
 }
 
 fn first_packet(bytes: &[u8]) -> &[u8] {

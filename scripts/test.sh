@@ -11,7 +11,7 @@ printf '\n== tests, and the examples in the documentation\n'
 $limit cargo test --locked --workspace
 printf '\n== the handles over TLS, WebSocket and Unix sockets, and with settings of sockets, by SRV records\n'
 $limit cargo test --locked -p sansio-mqtt-std -p sansio-mqtt-smol --features proxy,sockets,srv,tls,websocket --test secured --test sockets --test srv
-printf '\n== two brokers on three servers of NATS, which are killed\n'
+printf '\n== brokers and processes with shards on three servers of NATS, which are killed\n'
 $limit cargo test --locked -p sansio-mqtt-cli --features nats --test cluster
 printf '\n== a broker and a few clients in every order of events and crashes\n'
 $limit cargo test --locked --quiet --release -p sansio-mqtt-broker --test small_world

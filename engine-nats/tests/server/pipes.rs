@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinSet;
 
 use crate::shards::of_shards;
-use crate::{open, runtime};
+use crate::{entries, open, put, runtime};
 
 /// Two processes, each with one of two shards.
 struct Two {
@@ -424,4 +424,30 @@ fn foreign_and_doubled_messages() {
         let refused = client.request(subject, "\u{3}".into()).await.unwrap();
         assert_eq!(refused.payload[..], [0]);
     });
+}
+
+/// docs/CLUSTER.md names these subjects.
+#[test]
+fn a_user_with_permissions_for_few_subjects_is_enough() {
+    let servers = NatsServers::start(
+        1,
+        r#"authorization {
+             users: [ { user: a, password: b, permissions: {
+               publish: ["mqtt.>", "_INBOX.>", "$JS.API.>", "$KV.MQTT-owner.>", "$KV.MQTT-shards.>"]
+               subscribe: ["mqtt.>", "_INBOX.>"]
+             } } ]
+           }"#,
+    );
+    let with_user = |node| {
+        let mut config = patient(&servers, node);
+        config.servers = vec![servers.url().replace("nats://", "nats://a:b@")];
+        config
+    };
+    let mut two = two(with_user("near"), with_user("far"));
+    put(&mut two.near, b"key", b"value").unwrap();
+    assert_eq!(entries(&mut two.near).len(), 1);
+    runtime().block_on(two.echo());
+    two.near.close().unwrap();
+    let mut next = open(with_user("next"));
+    assert_eq!(entries(&mut next).len(), 1);
 }

@@ -1,10 +1,11 @@
-"""A client whose session goes on over reconnects, by paho-mqtt: paho_session.py pub|sub PORT.
+"""A client whose session goes on over reconnects, by paho-mqtt: paho_session.py pub|sub PORT[,PORT..]. It tries the ports by turns.
 
 pub publishes numbers until its input ends: odd ones to n/1 at QoS 1, even ones to n/2 at QoS 2, each tenth retained to `kept` at QoS 1. It
 prints `acknowledged TOPIC NUMBER` for each that is acknowledged, in the end `end NUMBER` with the last one. sub subscribes to n/2 and end
 at QoS 2, prints `subscribed` and then topic and payload of each message.
 """
 
+import itertools
 import queue
 import sys
 import threading
@@ -13,13 +14,17 @@ import time
 import paho.mqtt.client as mqtt
 
 WINDOW = 20
-action, port = sys.argv[1], int(sys.argv[2])
+action, ports = sys.argv[1], itertools.cycle(int(port) for port in sys.argv[2].split(","))
 acknowledged = queue.Queue()
 over = threading.Event()
+may_publish = threading.Lock()
+may_publish.acquire()
 
 
 class Client(mqtt.Client):
     """paho-mqtt 2.2 forgets at a second reconnect without a CONNACK that PUBREC came: it sends PUBLISH again, and the message is doubled."""
+
+    is_connected_now = False
 
     def _messages_reconnect_reset_out(self):
         released = [message for message in self._out_messages.values() if message.state == mqtt.mqtt_ms_resend_pubrel]
@@ -27,15 +32,28 @@ class Client(mqtt.Client):
         for message in released:
             message.state = mqtt.mqtt_ms_resend_pubrel
 
+    def _handle_connack(self):
+        """What is published before this has returned is sent before the messages that are sent again, and so out of order."""
+        result = super()._handle_connack()
+        if result == mqtt.MQTT_ERR_SUCCESS:
+            may_publish.release()
+            self.is_connected_now = True
+        return result
+
 
 def network():
     while True:
-        while client.loop(0.05) == mqtt.MQTT_ERR_SUCCESS:
-            pass
         try:
-            client.reconnect()
+            client.connect("127.0.0.1", next(ports))
+            while client.loop(0.05) == mqtt.MQTT_ERR_SUCCESS:
+                pass
         except OSError:
-            time.sleep(0.02)
+            pass
+        # It is held while there is no connection.
+        if client.is_connected_now:
+            may_publish.acquire()
+            client.is_connected_now = False
+        time.sleep(0.02)
 
 
 def publish_all():
@@ -47,7 +65,8 @@ def publish_all():
             topic, qos = ("n/1", 1) if number % 2 else ("n/2", 2)
             if number % 10 == 0:
                 topic, qos = "kept", 1
-            info = client.publish(topic, str(number), qos, retain=topic == "kept")
+            with may_publish:
+                info = client.publish(topic, str(number), qos, retain=topic == "kept")
             published[info.mid] = (topic, number)
         else:
             print("acknowledged", *published.pop(acknowledged.get()), flush=True)
@@ -55,7 +74,7 @@ def publish_all():
 
 
 def on_connect(client, userdata, flags, reason, properties):
-    if action == "sub" and not flags.session_present:
+    if action == "sub" and not reason.is_failure and not flags.session_present:
         client.subscribe([("n/2", 2), ("end", 2)])
 
 
@@ -66,7 +85,6 @@ client.on_connect = on_connect
 client.on_publish = lambda client, userdata, mid, reason, properties: acknowledged.put(mid)
 client.on_subscribe = lambda *_: print("subscribed", flush=True)
 client.on_message = lambda client, userdata, message: print(message.topic, message.payload.decode(), flush=True)
-client.connect("127.0.0.1", port)
 threading.Thread(target=network, daemon=True).start()
 if action == "pub":
     threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()

@@ -46,7 +46,8 @@ impl<H: Hooks> Broker<H> {
             };
             let mut weight = 1;
             if let (Some(shard), Some(links)) = (session.link, &self.links) {
-                if links.only_own {
+                // A shard whose list comes gets the message anyway, and chooses among its own members.
+                if links.only_own || links.is_unknown(shard) {
                     continue;
                 }
                 let member = state.members.get(at);

@@ -16,7 +16,7 @@ impl<H: Hooks> Broker<H> {
     pub fn tick(&mut self, now: Instant) {
         self.begin();
         // Wills that are due must find their receivers in all shards.
-        let is_ready = self.knows_other_shards();
+        let is_ready = self.serves_other_shards();
         while is_ready
             && self.meter.has_share()
             && let Some(due) = self.timers.pop(now)
@@ -45,8 +45,11 @@ impl<H: Hooks> Broker<H> {
     pub fn deadline(&self) -> Option<Instant> {
         if self.has_work() {
             Some(Instant::from_millis(0))
-        } else {
+        } else if self.serves_other_shards() {
             self.timers.next()
+        } else {
+            // Nothing is done at a time before that.
+            None
         }
     }
 

@@ -202,7 +202,8 @@ impl<H: Hooks> Broker<H> {
 
     /// Returns whether a message from another shard is one that may have missed shared subscriptions of this shard.
     pub(crate) fn is_unsure(&self) -> bool {
-        self.links.as_ref().is_some_and(|links| links.is_unsure)
+        let links = self.links.as_ref();
+        links.is_some_and(|links| links.is_unsure && links.knows_present())
     }
 
     /// Returns whether all members of a shared subscription are clients of this shard.

@@ -148,6 +148,17 @@ impl Links {
         self.changes
     }
 
+    /// Returns whether a shard gets all messages, because its list has not come.
+    pub(crate) fn is_unknown(&self, shard: u8) -> bool {
+        let peer = self.peers.get(usize::from(shard));
+        peer.is_some_and(|peer| peer.gets_all() && !peer.is_ready())
+    }
+
+    /// Returns whether the filters of all shards are known that are not away.
+    fn knows_present(&self) -> bool {
+        self.others().all(|peer| peer.is_ready() || peer.is_away())
+    }
+
     fn serve_all(&self) -> bool {
         self.others().all(Peer::is_served)
     }

@@ -8,6 +8,7 @@ use mqtt_session::proto::TopicFilter;
 
 use super::busy::Busy;
 use super::control::Entry;
+use super::retained::UNSURE;
 use super::{Links, subscriber};
 use crate::broker::{Broker, usize_of};
 use crate::hooks::Hooks;
@@ -290,7 +291,7 @@ impl<H: Hooks> Broker<H> {
         if let Ok(parsed) = TopicFilter::new(filter) {
             self.router.unsubscribe(&parsed, key);
         }
-        if known.identifier.is_some()
+        if known.identifier.is_some_and(|own| own != UNSURE)
             && let Some(session) = self.sessions.get_mut(usize_of(key))
         {
             let waiting = session.queue.take_shared(&mut self.queued);

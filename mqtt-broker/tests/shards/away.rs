@@ -1,7 +1,9 @@
 //! Tests shards of which one is away: its process has ended, and another one does not serve it yet.
 
 use mqtt_session::Instant;
-use mqtt_session::proto::{Delivery, Packet, PacketId, Properties, Property, Publish, TopicName};
+use mqtt_session::proto::{
+    Connect, Delivery, Packet, PacketId, Properties, Property, Publish, TopicName, Version, Will,
+};
 
 use super::whole::{NOW, Whole};
 
@@ -146,4 +148,112 @@ fn an_expired_retained_message_replaces_an_older_one_in_a_shard_that_was_away() 
             assert_eq!(whole.heard(late), ["SubAck"], "{name} in {shard}");
         }
     }
+}
+
+/// More messages are in flight to a shard than the outgoing bytes of its link hold. They are sent again before newer ones, also by the next
+/// process.
+#[test]
+fn messages_in_flight_to_a_shard_come_again_before_newer_ones() {
+    for crashes in [false, true] {
+        let mut whole = Whole::apart(2, Some(vec![Vec::new(); 2]));
+        whole.link(0, 1);
+        whole.run();
+        let subscriber = whole.join(1, "subscriber");
+        whole.subscribe(subscriber, "a");
+        let mut publisher = whole.join(0, "publisher");
+        let text = "x".repeat(200);
+        for number in 0..3_000 {
+            whole.publish_firmly(publisher, "a", &format!("{number:04}{text}"));
+            whole.lose_bytes(0, 1);
+        }
+        whole.cut(0, 1);
+        whole.miss(0, 1);
+        whole.publish_firmly(publisher, "a", &format!("3000{text}"));
+        if crashes {
+            whole.crash(0);
+            publisher = whole.join(0, "publisher");
+        }
+        whole.link(0, 1);
+        whole.run();
+        for number in 3_001..3_100 {
+            whole.publish_firmly(publisher, "a", &format!("{number:04}{text}"));
+        }
+        whole.run();
+        let heard = whole.heard_all(subscriber);
+        let number = |line: &String| line[2..6].parse().unwrap();
+        let numbers: Vec<u32> = heard.iter().map(number).collect();
+        assert_eq!(numbers, (0..3_100).collect::<Vec<_>>(), "{crashes}");
+    }
+}
+
+/// Times go on while a shard is away of which nothing was ever heard: a client that is silent for too long, and its will.
+#[test]
+fn times_go_on_without_a_shard_that_was_never_there() {
+    let mut whole = Whole::apart(2, None);
+    let late = |ms| Instant::from_millis(ms);
+    whole.now = late(1);
+    whole.shards[0].tick(late(1));
+    whole.miss(0, 1);
+    let watcher = whole.join(0, "watcher");
+    whole.subscribe(watcher, "w");
+    let mut connect = Connect::new(Version::V5, "silent");
+    connect.keep_alive = 10;
+    let mut will = Will::new(TopicName::from_static("w"), b"gone");
+    let delay = [Property::WillDelayInterval(2)];
+    will.properties = Properties::from(&delay[..]);
+    connect.will = Some(will);
+    let expiry = [Property::SessionExpiryInterval(100)];
+    connect.properties = Properties::from(&expiry[..]);
+    let silent = whole.join_with(0, &connect);
+    for (at, heard) in [(16_000, &[][..]), (18_500, &["w gone"][..])] {
+        whole.now = late(at);
+        while whole.shards[0]
+            .deadline()
+            .is_some_and(|due| due <= late(at))
+        {
+            whole.shards[0].tick(late(at));
+        }
+        assert!(whole.shards[0].is_closing(silent.id), "{at}");
+        assert_eq!(whole.heard(watcher), heard, "{at}");
+    }
+}
+
+/// A shard that knows nothing of the others has no time that is due: it waits for their lists, and does not turn in a circle.
+#[test]
+fn a_shard_that_waits_for_the_others_has_nothing_to_do() {
+    let mut whole = Whole::apart(2, None);
+    let mut connect = Connect::new(Version::V5, "silent");
+    connect.keep_alive = 10;
+    whole.join_with(0, &connect);
+    whole.shards[0].tick(Instant::from_millis(20_000));
+    assert_eq!(whole.shards[0].deadline(), None);
+    whole.link(0, 1);
+    whole.run();
+    assert!(whole.shards[0].deadline().is_some());
+}
+
+/// A shard that got everything tells its list in several messages. Meanwhile a message for a shared subscription goes to one member.
+#[test]
+fn a_shared_subscription_gets_a_message_once_while_the_list_comes() {
+    let mut whole = Whole::apart(2, None);
+    whole.miss(0, 1);
+    whole.miss(1, 0);
+    let there = whole.join(1, "there");
+    for number in 0..60 {
+        for begin in ["!", "z"] {
+            whole.subscribe(there, &format!("{begin}/{number}/{}", "x".repeat(60)));
+        }
+    }
+    whole.subscribe(there, "$share/g/s");
+    let publisher = whole.join(0, "publisher");
+    whole.link(0, 1);
+    let mut published = Vec::new();
+    while whole.move_some(1, 0, 1_300) {
+        let number = published.len().to_string();
+        whole.publish_firmly(publisher, "s", &number);
+        published.push(format!("s {number}"));
+    }
+    assert!(published.len() > 5, "{published:?}");
+    whole.run();
+    assert_eq!(whole.heard_all(there), published);
 }

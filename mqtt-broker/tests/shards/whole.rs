@@ -101,6 +101,57 @@ impl Whole {
         }
     }
 
+    /// Moves the next packets of a link, of so many bytes at most. Returns whether there were any.
+    pub(crate) fn move_some(&mut self, from: usize, to: usize, most: usize) -> bool {
+        let (own, other) = (self.links[from][to].unwrap(), self.links[to][from].unwrap());
+        let bytes = self.shards[from].outgoing(own);
+        let bytes = bytes[..bytes.len().min(most)].to_vec();
+        let received = self.shards[to].receive(other, &bytes, self.now);
+        self.shards[from].sent(own, received.consumed, self.now);
+        received.consumed > 0
+    }
+
+    /// Takes the bytes of a link, which never arrive.
+    pub(crate) fn lose_bytes(&mut self, from: usize, to: usize) {
+        let (now, id) = (self.now, self.links[from][to].unwrap());
+        let bytes = self.shards[from].outgoing(id).len();
+        self.shards[from].sent(id, bytes, now);
+    }
+
+    /// Returns what was sent to a client, which acknowledges it, until nothing comes any more.
+    pub(crate) fn heard_all(&mut self, client: Client) -> Vec<String> {
+        let mut all = Vec::new();
+        loop {
+            let now = self.now;
+            let shard = &mut self.shards[client.shard];
+            shard.receive(client.id, &[], now);
+            let bytes = shard.outgoing(client.id).to_vec();
+            shard.sent(client.id, bytes.len(), now);
+            let (mut rest, mut answers) = (&bytes[..], Vec::new());
+            while let Ok(Decoded::Packet { packet, consumed }) =
+                Packet::decode(rest, Version::V5, MAX_PACKET)
+            {
+                rest = &rest[consumed..];
+                if let Packet::Publish(publish) = packet {
+                    all.push(format!(
+                        "{} {}",
+                        publish.topic,
+                        String::from_utf8_lossy(publish.payload)
+                    ));
+                    if let Some(id) = publish.delivery.packet_id() {
+                        answers.extend_from_slice(&[0x40, 2]);
+                        answers.extend_from_slice(&id.get().to_be_bytes());
+                    }
+                }
+            }
+            if answers.is_empty() {
+                return all;
+            }
+            shard.receive(client.id, &answers, now);
+            self.run();
+        }
+    }
+
     /// Closes the link between two shards, on both sides.
     pub(crate) fn cut(&mut self, one: usize, other: usize) {
         for (own, to) in [(one, other), (other, one)] {

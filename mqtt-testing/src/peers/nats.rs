@@ -92,6 +92,13 @@ impl NatsServers {
         self.servers.len()
     }
 
+    /// Returns the process ids of the servers that run.
+    #[must_use]
+    pub fn ids(&self) -> Vec<u32> {
+        let running = self.servers.iter().flat_map(|server| &server.process);
+        running.map(Process::id).collect()
+    }
+
     /// Kills a server.
     pub fn kill(&mut self, number: usize) {
         self.servers[number].process = None;

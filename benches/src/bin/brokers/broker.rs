@@ -16,6 +16,8 @@ pub(crate) struct Broker {
     dir: PathBuf,
     /// The servers of its journal, which end after it.
     servers: Option<Rc<NatsServers>>,
+    /// Other processes whose processor time counts as its own.
+    others: Vec<u32>,
 }
 
 impl Drop for Broker {
@@ -92,7 +94,13 @@ impl Broker {
         let own = std::env::current_exe().expect("a path");
         let (program, store) = name.split_once(", ").unwrap_or((name, ""));
         let mut command = match (program, &servers) {
-            ("mqtt broker", Some(servers)) => clustered(address, servers),
+            ("mqtt broker", Some(servers)) => {
+                let mut command = clustered(address, servers);
+                if store == "sharded" {
+                    command.args(["--engine-shards", "2"]);
+                }
+                command
+            }
             ("mqtt broker", None) => own_broker(address, &dir, store),
             ("Mosquitto", _) => mosquitto(address, &dir, store == "saved"),
             ("rumqttd", _) => {
@@ -116,7 +124,31 @@ impl Broker {
             address,
             dir,
             servers,
+            others: Vec::new(),
         }
+    }
+
+    /// Starts two processes that have a shard each, on one server. The processor time of each is that of both and of the server.
+    pub(crate) fn two_shards() -> [Self; 2] {
+        let servers = Rc::new(NatsServers::start(1, ""));
+        let start = || {
+            let servers = Some(Rc::clone(&servers));
+            Self::start_in(
+                "mqtt broker, sharded",
+                free_address(),
+                PathBuf::new(),
+                servers,
+            )
+        };
+        let mut both = [start(), start()];
+        let mut all = servers.ids();
+        all.extend(both.each_ref().map(|broker| broker.child.id()));
+        for broker in &mut both {
+            broker.listens();
+            let own = broker.child.id();
+            broker.others = all.iter().copied().filter(|id| *id != own).collect();
+        }
+        both
     }
 
     /// Waits until it listens.
@@ -128,15 +160,14 @@ impl Broker {
         }
     }
 
-    /// Returns the processor time of all its threads so far.
+    /// Returns the processor time of all its threads so far, and of the processes that count as its own.
     pub(crate) fn cpu(&self) -> Duration {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
-        let nanos = tasks.into_iter().flatten().flatten().map(|task| {
-            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            let first = text.split_whitespace().next().unwrap_or_default();
-            first.parse::<u64>().unwrap_or(0)
-        });
-        Duration::from_nanos(nanos.sum())
+        self.own_cpu() + self.others.iter().map(|id| cpu_of(*id)).sum::<Duration>()
+    }
+
+    /// Returns the processor time of all its threads so far.
+    pub(crate) fn own_cpu(&self) -> Duration {
+        cpu_of(self.child.id())
     }
 
     /// Returns its resident memory in bytes.
@@ -147,6 +178,16 @@ impl Broker {
         let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
         kib.unwrap_or(0) * 1_024
     }
+}
+
+fn cpu_of(id: u32) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{id}/task"));
+    let nanos = tasks.into_iter().flatten().flatten().map(|task| {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        let first = text.split_whitespace().next().unwrap_or_default();
+        first.parse::<u64>().unwrap_or(0)
+    });
+    Duration::from_nanos(nanos.sum())
 }
 
 fn own_broker(address: SocketAddr, dir: &Path, durability: &str) -> Command {

@@ -15,6 +15,8 @@ pub(crate) enum Peer {
     Broker,
     /// A broker; the sessions of subscribers outlive their connections.
     Lasting,
+    /// A broker; the client identifiers begin with this number.
+    Numbered(usize),
 }
 
 /// A client of the load.
@@ -46,7 +48,11 @@ impl Client {
             stream.read_exact(&mut [0]).expect("it answers");
         } else {
             let lasting = peer == Peer::Lasting && filter.is_some();
-            handshake(&mut stream, (id, lasting), filter);
+            let id = match peer {
+                Peer::Numbered(number) => format!("{number}-{id}"),
+                _ => id.to_owned(),
+            };
+            handshake(&mut stream, (&id, lasting), filter);
         }
         stream.set_nonblocking(true).expect("TCP");
         Self {

@@ -10,6 +10,7 @@ mod client;
 mod connections;
 mod load;
 mod relay;
+mod relayed;
 mod stored;
 mod taken_over;
 
@@ -143,6 +144,9 @@ impl Table {
         if self.has_engine {
             if wanted("take over") {
                 taken_over::measure();
+            }
+            if wanted("relayed") {
+                relayed::measure(self.rounds, self.span);
             }
             return;
         }

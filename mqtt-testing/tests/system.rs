@@ -63,5 +63,5 @@ fn several_shards_keep_the_promises_of_one_broker() {
 
 const SHARD_SEEDS: u64 = 30;
 
-/// Without the wait of PUBLISH at QoS 2, seed 13 fails; without that of PUBREL, seed 20.
+/// `docs/TESTING.md` has the seeds that fail without the waits of PUBLISH at QoS 2, PUBREC, PUBREL and PUBCOMP.
 const SEEDS: u64 = 60;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use mqtt_agent::session::records::{Entry, Outgoing, Records, Subscribed};
 use mqtt_agent::session::{Refused, Token};
-use mqtt_agent::{Agent, MessageId, Options};
+use mqtt_agent::{Agent, MessageId, Options, Outcome};
 use mqtt_proto::{PacketId, QoS, ReasonCode};
 
 use super::class;
@@ -239,15 +239,24 @@ impl World {
         done
     }
 
-    /// Ends the process of a client with a disk, and keeps what its records say. Returns `false` for a client without a disk.
-    pub(super) fn crash_client(&mut self, n: usize, moment: Moment) -> bool {
+    /// Permits that a message in doubt comes again: the next process of a client with a disk sends it in a new session, if a crash loses
+    /// the record of its end.
+    pub(super) fn permit_in_doubt(&mut self, n: usize, number: u32, outcome: Outcome) {
+        if outcome == Outcome::InDoubt && self.nodes[n].durable.is_some() {
+            self.expectations.doubted.insert(number);
+        }
+    }
+
+    /// Ends the process of a client with a disk, and keeps what its records say; `all` those that are not stored are lost, or some.
+    /// Returns `false` for a client without a disk.
+    pub(super) fn crash_client(&mut self, n: usize, all: bool, moment: Moment) -> bool {
         let node = &mut self.nodes[n];
         let Some(mut durable) = node.durable.take() else {
             return false;
         };
         self.report.restored += 1;
         durable.disk.give(node.agent.journal());
-        durable.disk.crash(&mut self.random);
+        durable.disk.crash(all, &mut self.random);
         let is_lost = self.random.once_in(LOSSES);
         if is_lost {
             self.report.disks_lost += 1;

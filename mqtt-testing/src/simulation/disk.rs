@@ -23,6 +23,22 @@ pub(super) struct Disk {
     pace: usize,
 }
 
+/// Crashes that wait for a moment at which much depends on the records.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Aimed {
+    at_shard: bool,
+    pub(super) at_client: bool,
+}
+
+/// The bytes of a transfer on the wire of a client.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moved {
+    /// The client has sent some.
+    pub(super) up: bool,
+    /// The client has read some.
+    pub(super) read: bool,
+}
+
 /// The possible speeds of the broker's disk.
 const PACES: [usize; 3] = [1, 6, 60];
 
@@ -58,10 +74,11 @@ impl Disk {
         n
     }
 
-    /// Loses a random part of the records that are not stored. What is left of a record that is cut is lost as well.
-    pub(super) fn crash(&mut self, random: &mut Random) {
+    /// Loses a random part of the records that are not stored, or `all` of them. What is left of a record that is cut is lost as well.
+    pub(super) fn crash(&mut self, all: bool, random: &mut Random) {
         let lost = self.log.len() - self.stored;
-        self.log.truncate(self.stored + random.below(lost + 1));
+        let kept = if all { 0 } else { random.below(lost + 1) };
+        self.log.truncate(self.stored + kept);
         let mut records = Records::new(&self.log);
         while matches!(records.next(), Some(Ok(_))) {}
         let whole = records.consumed();
@@ -113,20 +130,43 @@ impl World {
         self.shards.all.iter().any(waits)
     }
 
-    /// Crashes a shard: it loses its memory, all connections, and a random part of the records that are not stored.
+    /// Crashes a shard now, or when a client has read something while records of its shard wait.
     pub(super) fn crash(&mut self) {
+        if self.random.once_in(2) {
+            self.aimed.at_shard = true;
+            return;
+        }
         let count = self.shards.all.len();
         let crashed = if count > 1 {
             self.random.below(count)
         } else {
             0
         };
+        self.crash_shard(crashed, false);
+    }
+
+    /// Crashes a shard or a client if that was to happen after such a transfer: what was just read may depend on a record that is lost.
+    pub(super) fn crash_as_aimed(&mut self, n: usize, shard: usize, moved: Moved) {
+        let waits = !self.shards.all[shard].broker.journal().is_empty();
+        if self.aimed.at_shard && moved.read && waits {
+            self.aimed.at_shard = false;
+            self.crash_shard(shard, true);
+        }
+        if self.aimed.at_client && n > 0 && moved.up && self.has_records(n) {
+            self.aimed.at_client = false;
+            self.restart(n, true, true);
+        }
+    }
+
+    /// Crashes a shard: it loses its memory, all connections, and a random part of the records that are not stored, or `all` of them.
+    fn crash_shard(&mut self, crashed: usize, all: bool) {
+        let count = self.shards.all.len();
         let shard = &mut self.shards.all[crashed];
         let Some(disk) = shard.disk.as_mut().filter(|_| !shard.is_away) else {
             return;
         };
         disk.give(shard.broker.journal());
-        disk.crash(&mut self.random);
+        disk.crash(all, &mut self.random);
         self.report.crashes += 1;
         self.trace_shard(crashed, "crashes");
         let stays_away = count > 1 && self.random.once_in(2);
@@ -203,7 +243,8 @@ impl Expectations {
             QoS::AtLeastOnce => true,
             QoS::ExactlyOnce => life.new_sessions.iter().any(|at| since.contains(at)),
         };
-        reaches && self.crashed_since(published.sent, heard.at)
+        self.doubted.contains(&heard.number)
+            || reaches && self.crashed_since(published.sent, heard.at)
             || self.a_link_may_repeat(heard, published)
     }
 

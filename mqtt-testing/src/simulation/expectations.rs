@@ -218,6 +218,7 @@ pub(crate) struct Expectations {
     pub(crate) retained: HashMap<String, u32>,
     /// When the broker crashed. The record of a published or removed will may have been lost then.
     pub(crate) crashes: Vec<Moment>,
+    pub(crate) doubted: HashSet<u32>,
     /// The number of shards.
     pub(crate) shards: usize,
     /// When links between shards were cut. Messages at QoS 0 may have been lost then, and others may have been repeated.

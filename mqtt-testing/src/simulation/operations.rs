@@ -35,7 +35,7 @@ impl World {
         let node = &self.nodes[n];
         if node.agent.is_stopped() {
             if !self.random.once_in(3) {
-                self.restart(n, false);
+                self.restart(n, false, false);
             }
             return;
         }
@@ -54,7 +54,11 @@ impl World {
             }
         }
         if self.chance(class::KILLS, 40) {
-            self.restart(n, true);
+            if self.random.once_in(2) {
+                self.aimed.at_client = true;
+            } else {
+                self.restart(n, true, false);
+            }
             return;
         }
         self.step(n, false);

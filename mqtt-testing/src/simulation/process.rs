@@ -167,7 +167,7 @@ impl World {
     }
 
     /// Ends the process by a kill or after a close, and begins the next one. All memory of the process is lost.
-    pub(super) fn restart(&mut self, n: usize, killed: bool) {
+    pub(super) fn restart(&mut self, n: usize, killed: bool, all: bool) {
         let why = if killed { "is killed" } else { "starts again" };
         self.trace(n, format_args!("{why}"));
         if let Some(wire) = self.unplug(n) {
@@ -180,7 +180,7 @@ impl World {
             }
         }
         let moment = self.tick_moment();
-        if !self.crash_client(n, moment) {
+        if !self.crash_client(n, all, moment) {
             self.forget_client(n, moment);
         } else if self.expectations.shards > 1 {
             self.expectations.lives[n].may_subscribe_again(moment);

@@ -228,6 +228,7 @@ impl World {
                 {
                     published.acknowledged = Some(moment);
                 }
+                self.permit_in_doubt(n, number, outcome);
             }
             AgentEvent::Messages(from) => {
                 if let Some(stream) = node.streams.iter_mut().find(|s| s.id == from) {

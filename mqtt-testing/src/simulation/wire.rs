@@ -5,6 +5,7 @@ use mqtt_agent::{Error, Flow};
 use mqtt_broker::Next;
 use mqtt_proto::{Decoded, MAX_PACKET, Packet, QoS, Version};
 
+use super::disk::Moved;
 use super::layers::Layers;
 use super::shards::Place;
 use super::world::World;
@@ -83,7 +84,11 @@ impl World {
         self.nodes[n].active = false;
         let most = 1 + self.random.below(2_000);
         self.store_client(n, false);
-        self.transfer(n, most);
+        let shard = self.nodes[n].wire.as_ref().map(|wire| wire.id.shard);
+        let moved = self.transfer(n, most);
+        if let Some(shard) = shard {
+            self.crash_as_aimed(n, shard, moved);
+        }
         if self.has_records(n) {
             self.activate(n);
         }
@@ -107,19 +112,21 @@ impl World {
     }
 
     /// Moves up to `most` bytes in each direction on the wire of a client.
-    pub(super) fn transfer(&mut self, n: usize, most: usize) {
+    pub(super) fn transfer(&mut self, n: usize, most: usize) -> Moved {
         let Some(mut wire) = self.nodes[n].wire.take() else {
-            return;
+            return Moved::default();
         };
         let mut allowed = wire.cut_after.unwrap_or(usize::MAX);
         let mut moved = self.up(n, &mut wire, most, &mut allowed);
+        let up = moved > 0;
         moved += self.down(&mut wire, most, &mut allowed);
         if wire.cut_after.is_some() {
             wire.cut_after = Some(allowed);
         }
         let node = &mut self.nodes[n];
+        let mut reads = 0;
         if !node.agent.is_paused() {
-            let reads = wire.down.len().min(node.reads.min(most));
+            reads = wire.down.len().min(node.reads.min(most));
             let bytes = wire.down.split_to(reads);
             moved += reads;
             self.arrived(n, &mut wire, &bytes);
@@ -143,6 +150,8 @@ impl World {
             self.activate(n);
         }
         self.wake();
+        let read = reads > 0;
+        Moved { up, read }
     }
 
     /// Moves bytes from the client to the broker.

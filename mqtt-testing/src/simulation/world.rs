@@ -7,6 +7,7 @@ use mqtt_broker::{Config, Ending, Hooks, Observation};
 use mqtt_proto::{QoS, ReasonCode};
 use mqtt_session::Instant;
 
+use super::disk::Aimed;
 use super::expectations::{Expectations, Life, Moment, WILLS};
 use super::program::Node;
 use super::shards::{Place, Shards, count_of};
@@ -59,6 +60,7 @@ pub(super) struct World {
     pub(super) layered: bool,
     pub(super) moment: Moment,
     pub(super) number: u32,
+    pub(super) aimed: Aimed,
     pub(super) expectations: Expectations,
     pub(super) report: Report,
     /// The first failure.
@@ -106,6 +108,7 @@ impl World {
             layered: false,
             moment: 1,
             number: 0,
+            aimed: Aimed::default(),
             expectations: Expectations {
                 short_queues: pressure,
                 shards: count,
@@ -288,7 +291,7 @@ impl World {
     fn come_back(&mut self, n: usize) -> bool {
         let node = &self.nodes[n];
         if node.agent.is_stopped() {
-            self.restart(n, false);
+            self.restart(n, false, false);
             return true;
         }
         let mut did = false;

@@ -3,9 +3,10 @@
 //! | bytes | |
 //! | --- | --- |
 //! | 1, shard (1), number of its owner (8) | the link to this shard |
-//! | 2, number of the listener (4), address, user | a client of that shard, whose bytes follow, from CONNECT on |
+//! | 2, logins (8), number of the listener (4), address, user | a client of that shard, whose bytes follow, from CONNECT on |
 //!
-//! The address and the user that a certificate names are texts: the length (2) and UTF-8 bytes; without an address or user the length is 0.
+//! The logins are a hash of who may connect at which listener, since the number of a listener means the same in processes with the same
+//! settings only. The address and the user that a certificate names are texts: the length (2) and UTF-8 bytes; without an address or user the length is 0.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ const CLIENT: u8 = 2;
 #[derive(Clone, Debug)]
 pub(crate) enum About {
     Link { from: u8, epoch: u64 },
-    Client(Peer),
+    Client { peer: Peer, logins: u64 },
 }
 
 impl About {
@@ -29,8 +30,9 @@ impl About {
                 bytes.extend_from_slice(&epoch.to_be_bytes());
                 bytes
             }
-            Self::Client(peer) => {
+            Self::Client { peer, logins } => {
                 let mut bytes = vec![CLIENT];
+                bytes.extend_from_slice(&logins.to_be_bytes());
                 let listener = u32::try_from(peer.listener).unwrap_or(u32::MAX);
                 bytes.extend_from_slice(&listener.to_be_bytes());
                 let address = peer.address.map(|address| address.to_string());
@@ -51,6 +53,7 @@ impl About {
                 epoch: u64::from_be_bytes(take(&mut rest)?),
             },
             CLIENT => {
+                let logins = u64::from_be_bytes(take(&mut rest)?);
                 let listener = u32::from_be_bytes(take(&mut rest)?);
                 let (address, user) = (read_text(&mut rest)?, read_text(&mut rest)?);
                 let mut peer = Peer {
@@ -63,7 +66,7 @@ impl About {
                     peer.address = Some(address);
                     peer.source = source(address.ip());
                 }
-                Self::Client(peer)
+                Self::Client { peer, logins }
             }
             _ => return None,
         };
@@ -118,8 +121,16 @@ mod tests {
                 ..Peer::default()
             };
             peer.address = address.map(|address| address.parse().unwrap());
-            let bytes = About::Client(peer.clone()).bytes();
-            let Some(About::Client(read)) = About::read(&bytes) else {
+            let client = About::Client {
+                peer: peer.clone(),
+                logins: 9,
+            };
+            let bytes = client.bytes();
+            let Some(About::Client {
+                peer: read,
+                logins: 9,
+            }) = About::read(&bytes)
+            else {
                 panic!("{bytes:?}");
             };
             assert_eq!((read.address, read.user), (peer.address, peer.user));
@@ -136,7 +147,7 @@ mod tests {
         }
         assert!(About::read(&[3]).is_none());
         assert!(
-            About::read(b"\x02\0\0\0\0\0\x01x\0\0").is_none(),
+            About::read(b"\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\x01x\0\0").is_none(),
             "no address"
         );
     }

@@ -110,14 +110,30 @@ impl Settings {
             own: nats.shard(),
             shards: nats.shards(),
             epoch: nats.epoch(),
+            logins: self.logins_hash(),
             patience,
             redirects: self.engine_redirect.unwrap_or(false),
             pipes: Box::new(crate::nats_pipes::NatsPipes(pipes)),
+            has_told: false.into(),
         };
         Some(Place {
             seat: crate::shards::seat_among(processes),
             hash_key: nats.key(),
         })
+    }
+
+    /// Returns a hash of who may connect at which listener.
+    #[cfg(unix)]
+    fn logins_hash(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+        let mut hasher = DefaultHasher::new();
+        for (number, own) in self.numbered_listeners() {
+            number.hash(&mut hasher);
+            (&own.user_file, own.allow_anonymous).hash(&mut hasher);
+            (&own.identity_as_username, &own.client_certificate).hash(&mut hasher);
+            own.client_ca.is_some().hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     #[cfg(not(unix))]

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mqtt_broker::Hooks;
@@ -80,11 +81,15 @@ pub(crate) struct Processes {
     pub(crate) shards: u8,
     /// A number that is higher for each later owner of the shard.
     pub(crate) epoch: u64,
+    /// A hash of who may connect at which listener.
+    pub(crate) logins: u64,
     /// How long to wait for other shards.
     pub(crate) patience: Duration,
     /// Whether clients of MQTT 5 are sent to the other process, if it has an address for clients.
     pub(crate) redirects: bool,
     pub(crate) pipes: Box<dyn Pipes + Send + Sync>,
+    /// Whether the log tells that another process has other logins.
+    pub(crate) has_told: AtomicBool,
 }
 
 impl fmt::Debug for Processes {
@@ -161,7 +166,10 @@ impl Processes {
                             let _ = sender.try_send((epoch, pipe));
                         }
                     }
-                    Some(About::Client(peer)) => {
+                    Some(About::Client { logins, .. }) if logins != self.logins => {
+                        self.tell_other_logins();
+                    }
+                    Some(About::Client { peer, .. }) => {
                         let shared = Rc::clone(&shared);
                         own_panics.spawn(async move {
                             all_ready(&shared).await;
@@ -173,6 +181,20 @@ impl Processes {
                 }
             }
         });
+    }
+}
+
+impl Processes {
+    /// Logs that a client is refused that connected to a process with other settings.
+    fn tell_other_logins(&self) {
+        #[cfg(feature = "files")]
+        if !self.has_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "clients of another process are refused: it has other settings of listeners, users or certificates"
+            );
+        }
+        #[cfg(not(feature = "files"))]
+        self.has_told.store(true, Ordering::Relaxed);
     }
 }
 

@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use mqtt_broker::ConnectionId;
 use mqtt_proto::{
@@ -24,6 +25,8 @@ use crate::shared::wake_after_poll;
 use crate::staged::Staged;
 use crate::task::Polled;
 
+/// How long a client may take nothing while bytes wait for it. The other process may have ended its connection behind these bytes.
+const STALL: Duration = Duration::from_secs(120);
 /// How often both directions are tried before other connections have their turn.
 const ROUNDS: usize = 4;
 
@@ -44,8 +47,11 @@ pub(crate) async fn relay(relays: &Relays, moved: Moved, owner: u8, peers: &Peer
     let answer = match redirected(relays, owner, version).await {
         Some(answer) => Err(answer),
         None => {
-            let about = About::Client(peer.clone()).bytes();
-            let opened = relays.processes.pipes.open(owner, about).await;
+            let about = About::Client {
+                peer: peer.clone(),
+                logins: relays.processes.logins,
+            };
+            let opened = relays.processes.pipes.open(owner, about.bytes()).await;
             opened.map_err(|why| {
                 client.log(&peer, owner, &why);
                 refusal(version, ReasonCode::ServerUnavailable, None)
@@ -137,6 +143,17 @@ impl Client<'_> {
         }
     }
 
+    /// Ends the stages after an error, and logs it if it is one of theirs.
+    fn say_goodbye<T>(&mut self, transport: &mut T, cx: &mut Context<'_>)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.with(transport, cx, |wire| wire.write_last(&[]));
+        if let Some(staged) = &mut self.staged {
+            staged.log_failure(self.id, self.peers);
+        }
+    }
+
     /// Returns whether the transport has more bytes than the stages have read in this turn.
     fn has_more(&mut self) -> bool {
         let staged = self.staged.as_mut();
@@ -181,7 +198,9 @@ struct Both {
     pipe: Option<DuplexStream>,
     up: Direction,
     down: Direction,
-    /// How long the client may take to close its connection.
+    /// Whether the client takes no bytes any more. What it sent before is still passed on.
+    is_deaf: bool,
+    /// How long the client may take to go on, or to close its connection.
     lingers: Option<Pin<Box<Sleep>>>,
 }
 
@@ -195,6 +214,7 @@ impl Both {
             pipe: Some(pipe),
             up,
             down: Direction::default(),
+            is_deaf: false,
             lingers: None,
         }
     }
@@ -207,6 +227,7 @@ impl Both {
             pipe: None,
             up: Direction::default(),
             down,
+            is_deaf: false,
             lingers: None,
         }
     }
@@ -223,8 +244,19 @@ impl Both {
                 let mut space = space.borrow_mut();
                 let up = self.up(client, transport, &mut space, cx);
                 let down = self.down(client, transport, &mut space, cx);
+                if down.is_ready() {
+                    self.lingers = None;
+                }
                 match (up, down) {
-                    (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
+                    (Poll::Ready(Err(_)), _) => {
+                        client.say_goodbye(transport, cx);
+                        return Poll::Ready(());
+                    }
+                    (_, Poll::Ready(Err(_))) => {
+                        // What it sent before it closed its connection is read, such as DISCONNECT.
+                        self.is_deaf = true;
+                        self.down.bytes = BytesMut::new();
+                    }
                     (Poll::Pending, Poll::Pending) if client.has_more() => break,
                     (Poll::Pending, Poll::Pending) => return self.is_over(cx),
                     _ => {}
@@ -237,13 +269,15 @@ impl Both {
 
     /// Returns whether the client has closed its connection, or had the time to.
     fn is_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.down.is_shut {
-            return Poll::Pending;
-        }
-        if self.up.has_ended {
+        if self.down.is_shut && self.up.has_ended {
             return Poll::Ready(());
         }
-        let lingers = self.lingers.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        let most = match self.down.has_ended {
+            true => LINGER,
+            false if self.down.bytes.is_empty() => return Poll::Pending,
+            false => STALL,
+        };
+        let lingers = self.lingers.get_or_insert_with(|| Box::pin(sleep(most)));
         lingers.as_mut().poll(cx)
     }
 
@@ -293,6 +327,9 @@ impl Both {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let down = &mut self.down;
+        if self.is_deaf {
+            down.bytes = BytesMut::new();
+        }
         if !down.bytes.is_empty() {
             let bytes = &down.bytes;
             let n = ready!(client.with(transport, cx, |wire| wire.write(bytes)))?;
@@ -302,7 +339,10 @@ impl Both {
             down.written(n);
             return Poll::Ready(Ok(()));
         }
-        let flushed = client.with(transport, cx, |wire| wire.flush());
+        let flushed = match self.is_deaf {
+            true => Poll::Ready(Ok(())),
+            false => client.with(transport, cx, |wire| wire.flush()),
+        };
         if !down.has_ended {
             if let Poll::Ready(Err(error)) = flushed {
                 return Poll::Ready(Err(error));
@@ -323,7 +363,9 @@ impl Both {
             return Poll::Pending;
         }
         ready!(flushed)?;
-        ready!(client.with(transport, cx, |wire| wire.shut_down()))?;
+        if !self.is_deaf {
+            ready!(client.with(transport, cx, |wire| wire.shut_down()))?;
+        }
         down.is_shut = true;
         Poll::Ready(Ok(()))
     }

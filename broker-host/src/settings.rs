@@ -495,7 +495,7 @@ impl Settings {
         ]
     }
 
-    fn engine_unusable(&self) -> [Checked; 7] {
+    fn engine_unusable(&self) -> [Checked; 9] {
         let is_set = self.engine.is_some();
         [
             (
@@ -523,6 +523,16 @@ impl Settings {
                     .is_some_and(|n| n == 0 || n > MOST_SHARDS),
                 "engine-shards",
                 "must be from 1 to 64",
+            ),
+            (
+                !is_set && self.engine_shards.is_some_and(|n| n > 1),
+                "engine-shards",
+                "must be 1 without an engine",
+            ),
+            (
+                self.engine_redirect == Some(true) && self.process_shards() < 2,
+                "engine-redirect",
+                "must be given with engine-shards above 1: there is no other process that serves",
             ),
             (
                 self.process_shards() > 1 && !cfg!(unix),

@@ -86,6 +86,7 @@ struct Wanted {
     patience: Duration,
     redirects: bool,
     epoch: u64,
+    logins: u64,
     layers: Layers,
 }
 
@@ -95,6 +96,7 @@ impl Default for Wanted {
             patience: LONG,
             redirects: false,
             epoch: 1,
+            logins: 7,
             layers: Layers::default(),
         }
     }
@@ -105,6 +107,7 @@ async fn process(own: u8, all: &Served, wanted: Wanted) -> Process {
         patience,
         redirects,
         epoch,
+        logins,
         layers,
     } = wanted;
     let pipes = InMemory {
@@ -115,9 +118,11 @@ async fn process(own: u8, all: &Served, wanted: Wanted) -> Process {
         own,
         shards: 2,
         epoch,
+        logins,
         patience,
         redirects,
         pipes: Box::new(pipes),
+        has_told: false.into(),
     });
     let (control, commands) = control();
     let mut config = Config::default();
@@ -310,6 +315,27 @@ async fn a_client_of_mqtt_5_is_sent_to_the_other_process() {
         let _one = join(first.address, &name(1)).await;
         let (_other, answer) = ask(second.address, Version::V5, &name(0)).await;
         assert_eq!(answer, "Success ");
+        first.end().await;
+        second.end().await;
+    })
+    .await;
+}
+
+/// The number of a listener tells who may connect there, but not to a process whose listeners differ.
+#[tokio::test]
+async fn a_client_of_a_process_with_other_logins_is_refused() {
+    play(async {
+        let all = Served::default();
+        let wanted = Wanted {
+            logins: 8,
+            ..Wanted::default()
+        };
+        let first = process(0, &all, wanted).await;
+        let second = process(1, &all, Wanted::default()).await;
+        let (_, answer) = ask(first.address, Version::V5, &name(1)).await;
+        assert_eq!(answer, "end");
+        let _here = join(first.address, &name(0)).await;
+        let _there = join(second.address, &name(1)).await;
         first.end().await;
         second.end().await;
     })

@@ -103,6 +103,8 @@ fn what_would_serve_nobody_is_refused() {
         "threads = 65",
         "threads = 2\nengine = 'nats://h'\nnode = 'a'",
         "engine-shards = 0",
+        "engine-shards = 2",
+        "engine-redirect = true",
         "engine-shards = 65",
         "node-address = ''",
         "handshakes = 0",

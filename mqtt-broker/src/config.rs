@@ -88,8 +88,9 @@ pub struct Config {
     /// milliseconds. After that time, messages for it are dropped while its queue is full. Default 30,000; with 0 publishers do
     /// not wait.
     pub slow_consumer_ms: u32,
-    /// How long publishers wait for a connected client that takes messages more slowly than they come, in milliseconds. After that time it is treated as one that takes nothing. Default 0: there is no limit, because the client may
-    /// be as slow as it wants.
+    /// How long publishers wait for a connected client that takes messages more slowly than they come, in milliseconds. After that
+    /// time it is treated as one that takes nothing. The time begins again when its queue was not too full for two seconds. Default 0:
+    /// there is no limit, because the client may be as slow as it wants.
     pub publisher_wait_ms: u32,
     /// Whether QoS 0 messages are queued for clients that are not connected. Default `false`.
     pub queue_qos0: bool,

@@ -9,9 +9,10 @@ use crate::connection::Connection;
 use crate::fanout::{Routed, Target};
 use crate::hooks::{Hooks, Observation};
 use crate::message::forwarded;
-use crate::pressure::{RoutingLimits, Withheld};
+use crate::pressure::Withheld;
 use crate::queue::{Limits, Queued, Room};
 use crate::rights::may_receive;
+use crate::routing_limits::RoutingLimits;
 use crate::source::Source;
 
 /// Returns the steps of one delivery: properties are written one by one, and the payload is copied.
@@ -229,7 +230,7 @@ impl<H: Hooks> Broker<H> {
         }
         let is_online = session.connection.is_some();
         if let Some(shard) = session.link {
-            self.wait_for_busy_shard(shard, key, message.topic.as_bytes(), now);
+            self.wait_for_busy_shard(shard, message.topic.as_bytes());
         }
         if is_online && share.is_none() && self.send_at_once(key, &message, identifiers) {
             return;

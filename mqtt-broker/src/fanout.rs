@@ -15,8 +15,9 @@ use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 use crate::journal::{Origin, Record, steps_of};
 use crate::message::Message;
-use crate::pressure::{RoutingLimits, Withheld};
+use crate::pressure::Withheld;
 use crate::router::{Keyed, Matches, Share, Subscriber};
+use crate::routing_limits::RoutingLimits;
 use crate::session::{RoutingMark, Session};
 use crate::source::Source;
 
@@ -531,11 +532,7 @@ impl<H: Hooks> Broker<H> {
             match done.waits.filter(|id| self.is_open(*id)) {
                 Some(id) => {
                     let size = done.message.len();
-                    let by = done.press.by();
-                    self.acknowledge_or_hold(id.index, answer, size, by);
-                    if by.is_some() {
-                        self.tell_busy(id, done.topic.as_bytes());
-                    }
+                    self.acknowledge_or_hold(id.index, answer, size, done.press.by());
                 }
                 None => self.acknowledge_when_stored(from, receipt, reason, done.recorded.0),
             }

@@ -187,6 +187,9 @@ impl<H: Hooks> Broker<H> {
         }
         self.session_is_left(key);
         self.end_pressure(key);
+        if let Some(shard) = self.sessions.get(usize_of(key)).and_then(|own| own.link) {
+            self.forget_busy_topics(shard);
+        }
         let origin = self.number_of(key);
         self.hand_over(shared, origin, now);
         // A will or end that is already due is not left to the next tick.

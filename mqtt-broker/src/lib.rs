@@ -39,6 +39,7 @@ mod pump;
 mod queue;
 mod retained;
 mod router;
+mod routing_limits;
 mod session;
 mod stall;
 mod timers;

@@ -35,9 +35,14 @@ const PART: usize = 64;
 /// The interval of the checks for receivers that take nothing, in milliseconds.
 const LOOK_MS: u32 = 1_000;
 
-/// How many acknowledgements of a link may be withheld. Further messages are acknowledged at once, because messages for others must not
-/// wait until the window of the link is used up. The shard of their publishers is told long before: see `shards/busy.rs`.
-const MOST_OF_LINK: usize = 16 << 10;
+/// What a publisher waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum WaitsFor {
+    /// A receiver whose queue is too full.
+    Receiver(SessionName),
+    /// Such receivers of another shard, for messages to the topic with this hash.
+    Topic(u8, u64),
+}
 
 /// How many bytes a transport must take to count as taking, if they do not complete a message.
 const TAKEN: usize = 16 << 10;
@@ -47,6 +52,8 @@ const TAKEN: usize = 16 << 10;
 pub(crate) struct Pressure {
     /// The publishers that wait for it.
     publishers: BTreeSet<ConnectionId>,
+    /// The topics of its messages that other shards were told, as hashes, so that their publishers wait.
+    pub(crate) told: BTreeSet<(u8, u64)>,
     /// When it last took a message or enough bytes.
     taken_at: Instant,
     /// Its entry in the timers.
@@ -61,6 +68,7 @@ impl Pressure {
     fn new(now: Instant, due: Instant) -> Self {
         Self {
             publishers: BTreeSet::new(),
+            told: BTreeSet::new(),
             taken_at: now,
             timer: Some(due),
             bytes: 0,
@@ -109,8 +117,7 @@ impl Withheld {
 /// The withheld acknowledgements of a publisher.
 #[derive(Debug, Default)]
 pub(crate) struct WithheldQueue {
-    /// The receiver that it waits for.
-    by: Option<SessionName>,
+    by: Option<WaitsFor>,
     receipts: VecDeque<Withheld>,
     /// The bytes of these messages.
     bytes: usize,
@@ -133,61 +140,23 @@ pub(crate) enum ReleasedAcknowledgements {
     Gone(SessionName, VecDeque<Withheld>),
 }
 
-/// The limits that queues apply to the message that is being routed, and the receiver for which its publisher waits.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RoutingLimits {
-    room: Room,
-    /// The fullest of the receivers that are too full, and its level.
-    by: Option<(SessionName, usize)>,
-}
-
-impl RoutingLimits {
-    /// For a message whose publisher does not wait.
-    pub(crate) const NONE: Self = Self {
-        room: Room::Own,
-        by: None,
-    };
-
-    /// For a message that was taken from another queue.
-    pub(crate) const MOVED: Self = Self {
-        room: Room::Any,
-        by: None,
-    };
-
-    pub(crate) const fn by(&self) -> Option<SessionName> {
-        match self.by {
-            Some((by, _)) => Some(by),
-            None => None,
-        }
-    }
-}
-
 impl<H: Hooks> Broker<H> {
-    /// Returns the limits that queues apply to messages of this session.
-    pub(crate) fn limits_for_publisher(&self, key: u32) -> RoutingLimits {
-        let publisher = self.sessions.get(usize_of(key));
-        let Some(publisher) = publisher.filter(|_| self.config.slow_consumer_ms > 0) else {
-            return RoutingLimits::NONE;
-        };
-        // Withheld acknowledgements do not slow down a publisher that is always read, so the limit is lower. A link is always read,
-        // because a message for a slow receiver must not stop those behind it.
-        let room = if publisher.link.is_some() || publisher.pressure.is_some() {
-            Room::Twice
-        } else {
-            Room::Any
-        };
-        RoutingLimits { room, by: None }
-    }
-
     /// Returns the limits that the queue of a receiver applies to the message that is being routed, which takes `size` bytes.
     pub(crate) fn room(&mut self, key: u32, size: usize, now: Instant) -> Room {
         let session = self.sessions.get(usize_of(key));
         let Some(session) = session.filter(|session| session.connection.is_some()) else {
             return Room::Own;
         };
-        let is_slow = session.pressure.as_ref().is_some_and(|p| p.is_slow);
+        let pressure = session.pressure.as_ref();
+        let is_slow = pressure.is_some_and(|pressure| pressure.is_slow);
         if is_slow || self.press.room == Room::Own {
             return Room::Own;
+        }
+        // The publishers of a topic that their shard was told wait, and what they have sent before has room.
+        let told = pressure.map(|pressure| &pressure.told);
+        let from = self.press.from;
+        if from.is_some_and(|from| told.is_some_and(|told| told.contains(&from))) {
+            return Room::Any;
         }
         if self.press.room == Room::Twice && !session.queue.has_room_twice(size, &self.config) {
             self.mark_slow(key, now);
@@ -222,11 +191,15 @@ impl<H: Hooks> Broker<H> {
                 }
             }
         }
+        if let Some((shard, topic)) = self.press.from {
+            self.tell_busy(key, shard, topic);
+            return;
+        }
         // If other publishers wait for this publisher, it may need its acknowledgement to go on.
         let waits = self.press.room == Room::Any || fullness.is_full();
         let level = fullness.level();
         if waits && self.press.by.is_none_or(|(_, other)| level > other) {
-            self.press.by = Some((name, level));
+            self.press.by = Some((WaitsFor::Receiver(name), level));
         }
     }
 
@@ -238,20 +211,24 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Notes that a message is for receivers of another shard that are too full: its publisher has to wait.
-    pub(crate) fn note_busy_link(&mut self, key: u32, now: Instant) {
-        let session = self.sessions.get(usize_of(key));
-        let session = session.filter(|session| session.connection.is_some());
-        let Some(session) = session.filter(|_| self.press.room == Room::Any) else {
-            return;
-        };
-        let name = (key, session.serial);
-        let is_slow = session.pressure.as_ref().map(|pressure| pressure.is_slow);
-        if is_slow.is_none() {
-            self.begin_pressure(key, now);
+    /// Makes the publisher of a message for another shard wait if receivers there are too full.
+    pub(crate) fn wait_for_busy_shard(&mut self, shard: u8, topic: &[u8]) {
+        if self.press.room == Room::Any && self.press.by.is_none() {
+            let by = self.busy_topic_of(shard, topic);
+            self.press.by = by.map(|by| (by, 0));
         }
-        if is_slow != Some(true) && self.press.by.is_none() {
-            self.press.by = Some((name, 0));
+    }
+
+    /// Returns the publishers that wait; `None` if there is nothing to wait for any more.
+    fn publishers_that_wait(&mut self, by: WaitsFor) -> Option<&mut BTreeSet<ConnectionId>> {
+        match by {
+            WaitsFor::Receiver((key, serial)) => {
+                let session = self.sessions.get_mut(usize_of(key))?;
+                let pressure = session.pressure.as_mut();
+                let pressure = pressure.filter(|p| session.serial == serial && !p.is_slow);
+                pressure.map(|pressure| &mut pressure.publishers)
+            }
+            WaitsFor::Topic(shard, topic) => self.publishers_of_topic(shard, topic),
         }
     }
 
@@ -261,22 +238,15 @@ impl<H: Hooks> Broker<H> {
         index: u32,
         answer: Withheld,
         size: usize,
-        by: Option<SessionName>,
+        by: Option<WaitsFor>,
     ) {
         let id = self.id(index);
-        let by = by.filter(|_| !self.withholds_most(index));
-        let pressure = by.and_then(|(key, serial)| {
-            let session = self.sessions.get_mut(usize_of(key))?;
-            session
-                .pressure
-                .as_mut()
-                .filter(|pressure| session.serial == serial && !pressure.is_slow)
-        });
+        let by = by.filter(|by| self.publishers_that_wait(*by).is_some());
         let records = self.journal.is_some();
         let Some(connection) = self.connections.get_mut(usize_of(index)) else {
             return;
         };
-        let (Some(pressure), Some(id), false) = (pressure, id, connection.ended) else {
+        let (Some(by), Some(id), false) = (by, id, connection.ended) else {
             if !records {
                 // The message has just arrived, so its acknowledgement is due.
                 let _ = connection.server.acknowledge(answer.receipt, answer.reason);
@@ -289,8 +259,10 @@ impl<H: Hooks> Broker<H> {
         held.receipts.push_back(answer);
         held.bytes = held.bytes.saturating_add(size);
         if held.by.is_none() {
-            held.by = by;
-            pressure.publishers.insert(id);
+            held.by = Some(by);
+            if let Some(publishers) = self.publishers_that_wait(by) {
+                publishers.insert(id);
+            }
         }
     }
 
@@ -309,28 +281,9 @@ impl<H: Hooks> Broker<H> {
             && own.is_none_or(|own| own.pressure.is_none() && own.link.is_none())
     }
 
-    fn withheld_of(&self, index: u32) -> Option<&WithheldQueue> {
-        let connection = self.connections.get(usize_of(index))?;
-        connection.extra.as_ref()?.withheld.as_ref()
-    }
-
-    /// Returns whether a connection waits for so many acknowledgements that a client would not be read.
-    pub(crate) fn withholds_much(&self, index: u32) -> bool {
-        let held = self.withheld_of(index);
-        held.is_some_and(|held| held.is_too_much(&self.config))
-    }
-
-    /// Returns whether a connection is a link that waits for as many acknowledgements as it may.
-    fn withholds_most(&self, index: u32) -> bool {
-        let held = self.withheld_of(index);
-        held.is_some_and(|held| held.receipts.len() > MOST_OF_LINK)
-            && self.is_link_connection(index)
-    }
-
     /// Releases the publishers that wait for a receiver, if its queue is no longer too full.
     pub(crate) fn release_if_shorter(&mut self, key: u32) {
         let share = self.fair_share();
-        let is_busy = self.links.is_some() && self.is_link_of_busy_shard(key);
         let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
         };
@@ -339,7 +292,7 @@ impl<H: Hooks> Broker<H> {
             Some(pressure) if pressure.is_slow => session.queue.is_empty(),
             Some(_) => {
                 let fullness = session.queue.fullness(&self.config, share, &self.queued);
-                fullness.is_low() && !is_busy
+                fullness.is_low()
             }
         };
         if over {
@@ -356,21 +309,17 @@ impl<H: Hooks> Broker<H> {
         if let Some(at) = pressure.timer {
             self.timers.clear(at, Due::Receiver(key));
         }
-        self.release(ReleasedAcknowledgements::Waited(pressure.publishers));
+        self.tell_idle(pressure.told);
+        self.release_publishers(pressure.publishers);
     }
 
     /// Checks a receiver that may have taken nothing for too long.
     pub(crate) fn receiver_due(&mut self, key: u32, now: Instant) {
-        let is_busy = self.is_link_of_busy_shard(key);
         let session = self.sessions.get_mut(usize_of(key));
         let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) else {
             return;
         };
         pressure.timer = None;
-        if is_busy {
-            // The other shard notices its receivers that take nothing.
-            pressure.note_taken(now);
-        }
         let taken_at = pressure.taken_at;
         let takes_nothing = now.since(taken_at) >= self.config.slow_after();
         if takes_nothing || self.waits_too_long(key, now) {
@@ -383,8 +332,9 @@ impl<H: Hooks> Broker<H> {
         if let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) {
             pressure.timer = Some(due);
         }
-        if taken_at < now || is_busy {
+        if taken_at < now {
             self.release_waiting_receivers(key);
+            self.release_from_shards(key);
         }
     }
 
@@ -406,7 +356,23 @@ impl<H: Hooks> Broker<H> {
         if let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) {
             pressure.publishers = others;
         }
-        self.release(ReleasedAcknowledgements::Waited(circle));
+        self.release_publishers(circle);
+    }
+
+    /// Releases a receiver that waits for receivers of another shard, since these may wait for it.
+    fn release_from_shards(&mut self, key: u32) {
+        let Some(id) = self.connection_of(key) else {
+            return;
+        };
+        let connection = self.connection(id);
+        let extra = connection.and_then(|connection| connection.extra.as_ref());
+        let by = extra.and_then(|extra| extra.withheld.as_ref()?.by);
+        if let Some(by @ WaitsFor::Topic(..)) = by {
+            if let Some(publishers) = self.publishers_that_wait(by) {
+                publishers.remove(&id);
+            }
+            self.release_publishers(BTreeSet::from([id]));
+        }
     }
 
     /// Marks a receiver as too slow to wait for.
@@ -422,16 +388,19 @@ impl<H: Hooks> Broker<H> {
             self.timers.clear(at, Due::Receiver(key));
         }
         let publishers = std::mem::take(&mut pressure.publishers);
+        let told = std::mem::take(&mut pressure.told);
+        self.tell_idle(told);
         let connection = self.connection_of(key);
-        let Some(session) = self.sessions.get(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
             return;
         };
+        session.long_wait = None;
         self.hooks.observe(&Observation::SlowConsumer {
             connection,
             client_id: &session.client_id,
             messages: session.queue.len(),
         });
-        self.release(ReleasedAcknowledgements::Waited(publishers));
+        self.release_publishers(publishers);
     }
 
     /// Reports that the queue of a session had no room for a message, once until the queue was empty.
@@ -451,13 +420,17 @@ impl<H: Hooks> Broker<H> {
 
     /// Handles the end of a publisher's connection.
     pub(crate) fn forget_held(&mut self, id: ConnectionId, held: WithheldQueue, from: SessionName) {
-        if let Some((key, _)) = held.by
-            && let Some(session) = self.sessions.get_mut(usize_of(key))
-            && let Some(pressure) = &mut session.pressure
-        {
-            pressure.publishers.remove(&id);
+        if let Some(publishers) = held.by.and_then(|by| self.publishers_that_wait(by)) {
+            publishers.remove(&id);
         }
         self.release(ReleasedAcknowledgements::Gone(from, held.receipts));
+    }
+
+    /// Sends the withheld acknowledgements of publishers that waited.
+    pub(crate) fn release_publishers(&mut self, publishers: BTreeSet<ConnectionId>) {
+        if !publishers.is_empty() {
+            self.release(ReleasedAcknowledgements::Waited(publishers));
+        }
     }
 
     fn release(&mut self, released: ReleasedAcknowledgements) {
@@ -515,7 +488,6 @@ impl<H: Hooks> Broker<H> {
                 && let Some(connection) = self.connection_mut(id)
             {
                 connection.extra().withheld = None;
-                self.tell_idle(id);
             }
             let Some(answer) = answer else { break };
             self.acknowledge_withheld(from, answer);

@@ -6,9 +6,9 @@ use mqtt_session::proto::{QoS, TopicName};
 use crate::broker::{Broker, usize_of};
 use crate::fanout::Target;
 use crate::hooks::Hooks;
-use crate::pressure::RoutingLimits;
 use crate::queue::{Identifiers, Lanes, Queued};
 use crate::rights::may_receive;
+use crate::routing_limits::RoutingLimits;
 use crate::source::Source;
 
 /// Messages of an ended member of shared subscriptions.

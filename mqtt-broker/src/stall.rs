@@ -44,7 +44,7 @@ impl Stall {
         };
         Self {
             bytes: match (tried.unsent, tried.pending) {
-                // There is no progress to wait for: the next try follows at once.
+                // There is no progress to wait for: each later event tries again.
                 (0, 0) => 0,
                 // If no bytes waited for the transport, they were not the reason.
                 (0, _) => usize::MAX,

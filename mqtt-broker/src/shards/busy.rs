@@ -1,135 +1,174 @@
-//! Slows down the publishers of other shards. When many messages that came over a link wait for receivers whose queues are too full, their
-//! shard is told the topics, and withholds the acknowledgements of further messages to these topics. It is told once when no message waits
-//! any more. The link itself goes on, so that messages to other topics do not wait.
+//! Slows down the publishers of other shards. When a message that came over a link waits in the queue of a receiver that is too full, the
+//! shard of its publisher is told the topic, and withholds the acknowledgements of further messages to this topic until it is told that no
+//! receiver is too full any more. The messages of a link are acknowledged at once: a link acknowledges in order, so that one message that
+//! waits would stop all others.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::hash_map::Entry as Place;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::BuildHasher;
-
-use mqtt_session::Instant;
 
 use super::control::{Entry, MESSAGE};
 use crate::broker::{Broker, usize_of};
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
+use crate::pressure::WaitsFor;
 
-/// How many topics another shard is told at most. The publishers of further ones do not wait.
-const MOST: usize = 1 << 16;
+/// How many topics another shard is told for one receiver, and for all receivers. The publishers of further topics do not wait: if the
+/// queue of the receiver exceeds its limits by far, it counts as slow.
+const MOST_OF_RECEIVER: usize = 1 << 14;
+const MOST: usize = 1 << 18;
 
 /// The topics with receivers that are too full, on both sides of a link, as hashes that all shards compute alike.
 #[derive(Debug, Default)]
 pub(super) struct Busy {
-    /// Those of the other shard's receivers.
-    theirs: HashSet<u64>,
-    /// Those that the other shard was told.
-    told: HashSet<u64>,
-    /// What it is still to be told.
-    news: VecDeque<News>,
+    /// Those of the other shard's receivers, and the own publishers that wait for each.
+    theirs: HashMap<u64, BTreeSet<ConnectionId>>,
+    /// Those of own receivers that the other shard is told, and how many receivers each has.
+    own: HashMap<u64, u32>,
+    /// What the other shard is still to be told.
+    reports: VecDeque<Report>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum News {
+enum Report {
     Busy(u64),
-    Idle,
+    Idle(u64),
 }
 
 impl Busy {
-    /// Notes a topic with a receiver that is too full. Returns whether the other shard is to be told.
-    fn begins(&mut self, topic: u64) -> bool {
-        let is_new = self.told.len() < MOST && self.told.insert(topic);
-        if is_new {
-            self.news.push_back(News::Busy(topic));
+    /// Counts a receiver of a topic that is too full. Returns `false` if there are too many topics.
+    fn count_receiver(&mut self, topic: u64) -> bool {
+        let has_room = self.own.len() < MOST;
+        match self.own.entry(topic) {
+            Place::Occupied(mut place) => *place.get_mut() = place.get().saturating_add(1),
+            Place::Vacant(place) if has_room => {
+                place.insert(1);
+                self.reports.push_back(Report::Busy(topic));
+            }
+            Place::Vacant(_) => return false,
         }
-        is_new
+        true
     }
 
-    /// Notes that no message of the other shard waits any more. Returns whether it is to be told.
-    fn ends(&mut self) -> bool {
-        let was_told = !self.told.is_empty();
-        if was_told {
-            self.told = HashSet::new();
-            self.news.clear();
-            self.news.push_back(News::Idle);
+    /// Counts a receiver of a topic as one that is no longer too full.
+    fn free_receiver(&mut self, topic: u64) {
+        if let Place::Occupied(mut place) = self.own.entry(topic) {
+            *place.get_mut() = place.get().saturating_sub(1);
+            if *place.get() == 0 {
+                place.remove();
+                self.reports.push_back(Report::Idle(topic));
+            }
         }
-        was_told
     }
 
-    /// Writes the next news, and returns how many.
+    /// Tells everything again, because the link is open again.
+    pub(super) fn tell_all(&mut self) {
+        self.reports = self.own.keys().map(|topic| Report::Busy(*topic)).collect();
+    }
+
+    /// Writes the next reports, and returns how many.
     pub(super) fn write(&self, bytes: &mut Vec<u8>) -> usize {
         let mut written = 0_usize;
-        for news in &self.news {
+        for report in &self.reports {
             if bytes.len() >= MESSAGE {
                 break;
             }
-            match news {
-                News::Busy(topic) => Entry::Busy(*topic).write(bytes),
-                News::Idle => Entry::Idle.write(bytes),
+            match report {
+                Report::Busy(topic) => Entry::Busy(*topic).write(bytes),
+                Report::Idle(topic) => Entry::Idle(*topic).write(bytes),
             }
             written = written.saturating_add(1);
         }
         written
     }
 
-    pub(super) fn wrote(&mut self, news: usize) {
-        self.news.drain(..news.min(self.news.len()));
+    pub(super) fn wrote(&mut self, reports: usize) {
+        self.reports.drain(..reports.min(self.reports.len()));
     }
 
-    /// Notes what the other shard told.
+    /// Notes that the other shard told a topic.
     pub(super) fn learn(&mut self, topic: u64) {
         if self.theirs.len() < MOST {
-            self.theirs.insert(topic);
+            self.theirs.entry(topic).or_default();
         }
-    }
-
-    pub(super) fn forget(&mut self) {
-        self.theirs = HashSet::new();
     }
 }
 
 impl<H: Hooks> Broker<H> {
-    /// Makes the publisher of a message for another shard wait if receivers there are too full.
-    pub(crate) fn wait_for_busy_shard(&mut self, shard: u8, key: u32, topic: &[u8], now: Instant) {
-        let peer = self.links.as_mut().and_then(|links| links.peer(shard));
-        let Some(busy) = peer.map(|peer| &peer.busy).filter(|b| !b.theirs.is_empty()) else {
-            return;
-        };
-        if busy.theirs.contains(&self.clients.hasher().hash_one(topic)) {
-            self.note_busy_link(key, now);
-        }
+    /// Returns the hash of a topic by which shards tell each other.
+    pub(crate) fn hash_of_topic(&self, topic: &[u8]) -> u64 {
+        self.clients.hasher().hash_one(topic)
     }
 
-    /// Returns whether a session is that of a link to a shard whose receivers are too full.
-    pub(crate) fn is_link_of_busy_shard(&mut self, key: u32) -> bool {
-        let session = self.sessions.get(usize_of(key));
-        let shard = session.and_then(|session| session.link);
-        let links = self.links.as_mut();
-        let peer = shard.and_then(|shard| links?.peer(shard));
-        peer.is_some_and(|peer| !peer.busy.theirs.is_empty())
-    }
-
-    /// Tells another shard that a topic of its publishers has receivers that are too full, if its link withholds many acknowledgements.
-    pub(crate) fn tell_busy(&mut self, id: ConnectionId, topic: &[u8]) {
-        if !self.withholds_much(id.index) {
-            return;
+    /// Returns what the publisher of a message for another shard has to wait for, if receivers there are too full.
+    pub(crate) fn busy_topic_of(&mut self, shard: u8, topic: &[u8]) -> Option<WaitsFor> {
+        let links = self.links.as_mut()?;
+        let busy = &links.peer(shard)?.busy;
+        if busy.theirs.is_empty() {
+            return None;
         }
-        let Some(shard) = self.link_of(id) else {
-            return;
-        };
         let topic = self.clients.hasher().hash_one(topic);
-        if let Some(links) = &mut self.links
-            && let Some(peer) = links.peer(shard)
-        {
-            links.has_news |= peer.busy.begins(topic);
+        let is_busy = busy.theirs.contains_key(&topic);
+        is_busy.then_some(WaitsFor::Topic(shard, topic))
+    }
+
+    /// Returns the publishers that wait for a topic of another shard; `None` if its receivers are not too full any more.
+    pub(crate) fn publishers_of_topic(
+        &mut self,
+        shard: u8,
+        topic: u64,
+    ) -> Option<&mut BTreeSet<ConnectionId>> {
+        let peer = self.links.as_mut()?.peer(shard)?;
+        peer.busy.theirs.get_mut(&topic)
+    }
+
+    /// Notes that another shard has no receiver of a topic any more that is too full.
+    pub(super) fn topic_is_idle(&mut self, shard: u8, topic: u64) {
+        let peer = self.links.as_mut().and_then(|links| links.peer(shard));
+        let waited = peer.and_then(|peer| peer.busy.theirs.remove(&topic));
+        self.release_publishers(waited.unwrap_or_default());
+    }
+
+    /// Lets nobody wait for the receivers of another shard, because its link has ended.
+    pub(crate) fn forget_busy_topics(&mut self, shard: u8) {
+        let peer = self.links.as_mut().and_then(|links| links.peer(shard));
+        let theirs = peer.map(|peer| std::mem::take(&mut peer.busy.theirs));
+        let waited = theirs.unwrap_or_default().into_values().flatten().collect();
+        self.release_publishers(waited);
+    }
+
+    /// Tells another shard that a topic of its publishers has a receiver that is too full.
+    pub(crate) fn tell_busy(&mut self, key: u32, shard: u8, topic: u64) {
+        let session = self.sessions.get_mut(usize_of(key));
+        let pressure = session.and_then(|session| session.pressure.as_mut());
+        let Some(told) = pressure.map(|pressure| &mut pressure.told) else {
+            return;
+        };
+        if told.len() >= MOST_OF_RECEIVER || !told.insert((shard, topic)) {
+            return;
+        }
+        let links = self.links.as_mut();
+        let counts = links.is_some_and(|links| {
+            links.has_news = true;
+            let peer = links.peer(shard);
+            peer.is_some_and(|peer| peer.busy.count_receiver(topic))
+        });
+        if !counts {
+            told.remove(&(shard, topic));
         }
     }
 
-    /// Tells another shard that its publishers wait for nobody any more, if the connection is its link.
-    pub(crate) fn tell_idle(&mut self, id: ConnectionId) {
-        if self.links.is_some()
-            && let Some(shard) = self.link_of(id)
-            && let Some(links) = &mut self.links
-            && let Some(peer) = links.peer(shard)
-        {
-            links.has_news |= peer.busy.ends();
+    /// Tells the other shards that a receiver is not too full any more.
+    pub(crate) fn tell_idle(&mut self, told: BTreeSet<(u8, u64)>) {
+        let Some(links) = self.links.as_mut().filter(|_| !told.is_empty()) else {
+            return;
+        };
+        self.meter.spend(told.len() / 4);
+        links.has_news = true;
+        for (shard, topic) in told {
+            if let Some(peer) = links.peer(shard) {
+                peer.busy.free_receiver(topic);
+            }
         }
     }
 }

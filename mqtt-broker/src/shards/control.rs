@@ -10,8 +10,8 @@
 //! | 5, text | the filter is gone |
 //! | 6, number (8) | all changes up to this number were told |
 //! | 7, number (8) | the receiver of a number 6 knows these changes |
-//! | 8, hash (8) | messages to the topic with this hash wait for receivers whose queues are too full |
-//! | 9 | no message waits for such a receiver any more |
+//! | 8, hash (8) | messages to the topic with this hash wait for a receiver whose queue is too full |
+//! | 9, hash (8) | no receiver of this topic is too full any more |
 //!
 //! A text is its length (2 bytes) and its UTF-8 bytes.
 
@@ -46,7 +46,7 @@ pub(super) enum Entry<'a> {
     Told(u64),
     Known(u64),
     Busy(u64),
-    Idle,
+    Idle(u64),
 }
 
 impl<'a> Entry<'a> {
@@ -84,7 +84,10 @@ impl<'a> Entry<'a> {
                 bytes.push(8);
                 bytes.extend_from_slice(&topic.to_be_bytes());
             }
-            Self::Idle => bytes.push(9),
+            Self::Idle(topic) => {
+                bytes.push(9);
+                bytes.extend_from_slice(&topic.to_be_bytes());
+            }
         }
     }
 
@@ -110,7 +113,7 @@ impl<'a> Entry<'a> {
             6 => Self::Told(u64::from_be_bytes(take(bytes)?)),
             7 => Self::Known(u64::from_be_bytes(take(bytes)?)),
             8 => Self::Busy(u64::from_be_bytes(take(bytes)?)),
-            9 => Self::Idle,
+            9 => Self::Idle(u64::from_be_bytes(take(bytes)?)),
             _ => return None,
         })
     }
@@ -268,7 +271,7 @@ impl<H: Hooks> Broker<H> {
             };
             loop {
                 bytes.clear();
-                let news = peer.busy.write(&mut bytes);
+                let reports = peer.busy.write(&mut bytes);
                 let (taken, list) = peer.write_some(&links.filters, last, &mut bytes);
                 if bytes.is_empty() {
                     break;
@@ -278,7 +281,7 @@ impl<H: Hooks> Broker<H> {
                     is_full = true;
                     break;
                 }
-                peer.busy.wrote(news);
+                peer.busy.wrote(reports);
                 peer.wrote(taken, list, last);
                 written.extend(index);
             }
@@ -319,7 +322,7 @@ mod tests {
             Entry::Told(u64::MAX),
             Entry::Known(7),
             Entry::Busy(8),
-            Entry::Idle,
+            Entry::Idle(u64::MAX),
         ];
         let mut bytes = Vec::new();
         for entry in all {

@@ -11,8 +11,9 @@ use crate::broker::{Broker, to_u64, usize_of};
 use crate::connection::ConnectionId;
 use crate::fanout::Routed;
 use crate::hooks::{Ending, Hooks};
-use crate::pressure::{RoutingLimits, Withheld};
+use crate::pressure::Withheld;
 use crate::router::Share;
+use crate::routing_limits::RoutingLimits;
 use crate::source::Source;
 
 /// The answer to a message for a shared subscription that has no members any more.
@@ -82,18 +83,14 @@ impl<H: Hooks> Broker<H> {
             self.record_origin(key, packet_id.filter(|_| message.qos == QoS::ExactlyOnce));
         }
         if incoming.receipt.is_some() {
-            self.press = self.limits_for_publisher(key);
+            self.press = self.limits_for_shard(shard, message.topic.as_bytes());
         }
         let (reason, routed) = self.accept_of_shard(key, Kind::of(identifier), &message, now);
         if let Some(receipt) = incoming.receipt {
             let topic = message.topic.as_bytes().len();
             let size = topic.saturating_add(message.payload.len());
             let answer = Withheld::new(receipt, reason, before);
-            let waits = self.press.by().is_some();
             self.answer_message(index, answer, routed, size);
-            if let Some(id) = self.id(index).filter(|_| waits) {
-                self.tell_busy(id, message.topic.as_bytes());
-            }
         }
         self.press = RoutingLimits::default();
     }

@@ -65,7 +65,7 @@ impl Peer {
         self.session = Some(session);
         self.is_away = false;
         self.forget_owed();
-        self.busy = Busy::default();
+        self.busy.tell_all();
         self.list = List::Begins;
         (self.told, self.to_confirm) = (0, None);
     }
@@ -224,10 +224,7 @@ impl<H: Hooks> Broker<H> {
                     links.has_news = true;
                 }
                 Entry::Busy(topic) => peer.busy.learn(topic),
-                Entry::Idle => {
-                    peer.busy.forget();
-                    self.release_if_shorter(key);
-                }
+                Entry::Idle(topic) => self.topic_is_idle(shard, topic),
                 Entry::Known(number) => {
                     for id in links.confirmed(shard, number) {
                         self.release_suback(id);

@@ -1,5 +1,7 @@
 //! Shards whose links move all bytes at once.
 
+use std::time::Duration;
+
 use mqtt_broker::records::Records;
 use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next, Statistics};
 use mqtt_session::Instant;
@@ -228,6 +230,17 @@ impl Whole {
         assert!(rest.is_empty(), "the shard does not take everything");
         self.shards[from].sent(own, bytes.len(), self.now);
         true
+    }
+
+    /// Lets seconds pass, one by one.
+    pub(crate) fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now = self.now.after(Duration::from_secs(1));
+            for shard in &mut self.shards {
+                shard.tick(self.now);
+            }
+            self.run();
+        }
     }
 
     pub(crate) fn say(&mut self, client: Client, packet: &Packet<'_>) {

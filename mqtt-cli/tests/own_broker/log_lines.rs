@@ -1,15 +1,14 @@
 //! Checks that the log of `mqtt broker` tells what a client did, or what was done to it, with its address.
 
-use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use mqtt_proto::{
-    Ack, Connect, Delivery, Disconnect, Packet, PacketId, Publish, QoS, ReasonCode, Subscribe,
+    Connect, Delivery, Disconnect, Packet, PacketId, Publish, QoS, ReasonCode, Subscribe,
     Subscription, TopicFilter, TopicName, Version, Will,
 };
 use mqtt_testing::packets::encode;
-use mqtt_testing::process::{Process, run, words};
+use mqtt_testing::process::{run, words};
 
 use crate::broker::{Broker, MQTT};
 use crate::commands::{folder, is_well};
@@ -110,45 +109,6 @@ fn a_slow_consumer_is_told_once() {
     let (_, count) = slow.split_once("messages=").unwrap();
     let count: String = count.chars().take_while(char::is_ascii_digit).collect();
     assert!((20..=40).contains(&count.parse().unwrap()), "{slow}");
-}
-
-/// The reader takes messages one by one and far too slowly, so an operator is told for whom the publisher waits.
-#[test]
-fn a_reader_for_which_publishers_wait_is_told() {
-    let broker = Broker::start(&words("--queued-messages 40 --slow-consumer 0.2"));
-    let mut reader = Client::join(&broker, "behind");
-    reader.subscribe("n");
-    let publish = ["pub", "-p", &broker.port, "-q", "1", "-t", "n", "-l"];
-    let mut publisher = Process::start(MQTT, &publish);
-    // A pipe has room for these lines: the publisher may not read all of them.
-    publisher.write(&"x\n".repeat(20_000));
-    let mut owed = VecDeque::new();
-    while !broker.process.has_complained("publishers wait for it") {
-        let packet = reader.packet();
-        match packet[0] >> 4 {
-            // PUBLISH with the topic "n". The client acknowledges one message for each way to the broker and back.
-            3 => {
-                if owed.is_empty() {
-                    reader.send(&Packet::PingReq);
-                }
-                owed.push_back(u16::from_be_bytes([packet[5], packet[6]]));
-            }
-            13 => {
-                let own = PacketId::new(owed.pop_front().unwrap()).unwrap();
-                reader.send(&Packet::PubAck(Ack::new(own)));
-                if !owed.is_empty() {
-                    reader.send(&Packet::PingReq);
-                }
-            }
-            _ => {}
-        }
-    }
-    drop(publisher);
-    let lines = lines_about(broker, reader.address());
-    let told = only(&lines, &["publishers wait for it"]);
-    for text in ["WARN", "client=\"behind\"", "messages="] {
-        assert!(told.contains(text), "{told}");
-    }
 }
 
 #[test]

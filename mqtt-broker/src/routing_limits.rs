@@ -1,0 +1,70 @@
+//! Decides which limits the queues of receivers apply to a message, by its publisher.
+
+use crate::broker::{Broker, usize_of};
+use crate::hooks::Hooks;
+use crate::pressure::WaitsFor;
+use crate::queue::Room;
+
+/// The limits that queues apply to the message that is being routed, and the receiver for which its publisher waits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RoutingLimits {
+    pub(crate) room: Room,
+    /// The fullest of the receivers that are too full, and its level.
+    pub(crate) by: Option<(WaitsFor, usize)>,
+    /// For a message of another shard: that shard, and the hash of the topic.
+    pub(crate) from: Option<(u8, u64)>,
+}
+
+impl RoutingLimits {
+    /// For a message whose publisher does not wait.
+    pub(crate) const NONE: Self = Self {
+        room: Room::Own,
+        by: None,
+        from: None,
+    };
+
+    /// For a message that was taken from another queue.
+    pub(crate) const MOVED: Self = Self {
+        room: Room::Any,
+        by: None,
+        from: None,
+    };
+
+    pub(crate) const fn by(&self) -> Option<WaitsFor> {
+        match self.by {
+            Some((by, _)) => Some(by),
+            None => None,
+        }
+    }
+}
+
+impl<H: Hooks> Broker<H> {
+    /// Returns the limits that queues apply to messages of this session.
+    pub(crate) fn limits_for_publisher(&self, key: u32) -> RoutingLimits {
+        let publisher = self.sessions.get(usize_of(key));
+        let Some(publisher) = publisher.filter(|_| self.config.slow_consumer_ms > 0) else {
+            return RoutingLimits::NONE;
+        };
+        // Withheld acknowledgements do not slow down a publisher that is always read, so the limit is lower.
+        let room = match publisher.pressure {
+            Some(_) => Room::Twice,
+            None => Room::Any,
+        };
+        RoutingLimits {
+            room,
+            ..RoutingLimits::NONE
+        }
+    }
+
+    /// Returns the limits that queues apply to messages of another shard to this topic.
+    pub(crate) fn limits_for_shard(&self, shard: u8, topic: &[u8]) -> RoutingLimits {
+        if self.config.slow_consumer_ms == 0 {
+            return RoutingLimits::NONE;
+        }
+        RoutingLimits {
+            room: Room::Twice,
+            from: Some((shard, self.hash_of_topic(topic))),
+            ..RoutingLimits::NONE
+        }
+    }
+}

@@ -17,6 +17,9 @@ const OVERHEAD: u64 = 256;
 pub(crate) const MESSAGES: usize = 1024;
 const _: () = assert!(WINDOW / OVERHEAD == 1024);
 
+/// What [`Kind::End`] counts: the messages that follow tell that it was sent, so that its loss is seen.
+const END: u64 = 1;
+
 /// What was taken is told when it is this much.
 const TELL: u64 = WINDOW / 4;
 
@@ -104,10 +107,14 @@ impl Flow {
     /// Returns the header of the next message, which has so many bytes of data.
     pub(crate) fn send(&mut self, kind: Kind, len: usize) -> Header {
         let (sent, taken) = (self.sent, self.taken);
-        if kind == Kind::Data {
-            self.sent = self.sent.saturating_add(weight(len));
+        match kind {
+            Kind::Data => self.sent = self.sent.saturating_add(weight(len)),
+            Kind::End => {
+                self.sent = self.sent.saturating_add(END);
+                self.has_ended = true;
+            }
+            Kind::Taken | Kind::Probe | Kind::Gone => {}
         }
-        self.has_ended |= kind == Kind::End;
         self.told = self.taken;
         self.is_asked = false;
         Header { kind, sent, taken }
@@ -141,7 +148,10 @@ impl Flow {
                 self.came = came;
             }
             Kind::Probe => self.is_asked = true,
-            Kind::End => self.other_ended = true,
+            Kind::End => {
+                self.came = self.came.saturating_add(END);
+                self.other_ended = true;
+            }
             Kind::Taken | Kind::Gone => {}
         }
         Ok(())

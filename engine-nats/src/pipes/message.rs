@@ -8,6 +8,9 @@
 //! | its answer | 0 if there is none; 1, the address |
 //! | in a pipe | kind (1), sent (8), taken (8), data |
 //!
+//! In a pipe, sent is what its sender sent before: each message with data counts its bytes and 256, and the end counts 1. Taken is what
+//! the sender's reader has taken of the other end's data, in the same measure.
+//!
 //! Numbers are big-endian. A request with another first byte is refused with one byte 0.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};

@@ -182,7 +182,8 @@ impl Both {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// What is read is always the begin of what was written. Without harm all comes. An end that does not get all learns that the pipe has failed.
+    /// What is read is always the begin of what was written. Without harm all comes. An end that does not get all, with the end, learns
+    /// that the pipe has failed.
     #[test]
     fn an_end_reads_what_was_written_and_knows_if_some_is_missing(steps in prop::collection::vec(step(), 1..80)) {
         let mut both = Both::new();
@@ -200,6 +201,7 @@ proptest! {
                 prop_assert_eq!(end.read.len(), other.wrote.len());
             }
             prop_assert!(end.fault.is_some() || end.read.len() == other.wrote.len());
+            prop_assert!(end.fault.is_some() || end.flow.other_ended() == other.flow.has_ended());
         }
     }
 }
@@ -221,14 +223,17 @@ fn each_lost_doubled_or_reordered_message_ends_the_pipe() {
         );
     }
     // Nothing follows the lost message: the question after some silence shows it.
-    let mut both = Both::new();
-    both.step(0, Step::Write(1));
-    both.step(1, Step::Lose);
-    both.settle();
-    assert_eq!(
-        both.ends.each_ref().map(|end| end.fault),
-        [Some(Fault::Gone), Some(Fault::Sequence)]
-    );
+    for lost in [Step::Write(1), Step::End] {
+        let mut both = Both::new();
+        both.step(0, lost);
+        both.step(1, Step::Lose);
+        both.settle();
+        assert_eq!(
+            both.ends.each_ref().map(|end| end.fault),
+            [Some(Fault::Gone), Some(Fault::Sequence)],
+            "{lost:?}"
+        );
+    }
 }
 
 #[test]
@@ -291,6 +296,6 @@ fn more_than_the_window_or_than_was_sent_is_a_fault() {
         flow.receive(header(Kind::End, WINDOW, 0), 0, Duration::ZERO),
         Ok(())
     );
-    let late = flow.receive(header(Kind::Data, WINDOW, 0), 0, Duration::ZERO);
+    let late = flow.receive(header(Kind::Data, WINDOW + 1, 0), 0, Duration::ZERO);
     assert_eq!(late, Err(Fault::Window));
 }

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mqtt_broker::{Config, Hooks, shard_of};
-use mqtt_proto::{Connect, Decoded, MAX_PACKET, Packet, ReasonCode, Version};
 #[cfg(feature = "proxy")]
-use mqtt_proto::{Publish, TopicName};
+use mqtt_proto::Publish;
+use mqtt_proto::{Connect, Decoded, MAX_PACKET, Packet, ReasonCode, TopicName, Version, Will};
 use mqtt_testing::packets::encode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
@@ -512,4 +512,43 @@ async fn read_until(reads: &mut (impl tokio::io::AsyncRead + Unpin), end: &[u8])
     while !bytes.ends_with(end) {
         bytes.push(reads.read_u8().await.unwrap());
     }
+}
+
+/// A client leaves with DISCONNECT and does not read what the other process still sends to it. Its will is not published.
+#[tokio::test]
+async fn the_disconnect_of_a_relayed_client_that_reads_no_more_counts() {
+    play(async {
+        let all = Served::default();
+        let first = process(0, &all, Wanted::default()).await;
+        let second = process(1, &all, Wanted::default()).await;
+        let mut watcher = join(second.address, "").await;
+        watcher
+            .write_all(b"\x82\x06\0\x01\0\x01w\x01")
+            .await
+            .unwrap();
+        assert_eq!(next(&mut watcher, Version::V311).await, "SubAck");
+        for number in 0..20 {
+            let there = name(1);
+            let mut connect = Connect::new(Version::V311, &there);
+            connect.will = Some(Will::new(TopicName::from_static("w"), b"gone"));
+            let mut stream = TcpStream::connect(first.address).await.unwrap();
+            let bytes = encode(&Packet::Connect(connect), Version::V311);
+            stream.write_all(&bytes).await.unwrap();
+            assert_eq!(next(&mut stream, Version::V311).await, "Success ");
+            subscribe(&mut stream).await;
+            // The answers to these, and the messages, meet a socket that is closed.
+            let mut bytes = b"\x32\x06\0\x01a\0\x01x".repeat(number * 50);
+            bytes.extend_from_slice(&[0xE0, 0]);
+            stream.write_all(&bytes).await.unwrap();
+            drop(stream);
+            while !second.clients().await.iter().all(|client| *client != there) {
+                tokio::task::yield_now().await;
+            }
+        }
+        watcher.write_all(b"\xC0\0").await.unwrap();
+        assert_eq!(next(&mut watcher, Version::V311).await, "PingResp");
+        first.end().await;
+        second.end().await;
+    })
+    .await;
 }

@@ -76,8 +76,8 @@ pub(crate) async fn check(
                 );
                 return Ok(Check::Lacks(why));
             }
-            // Only after this is known to be there, the stream of one shard is looked for the last time: of two processes that
-            // start at the same time with different numbers, one sees the other.
+            // Only after this is known to be there, the stream of one shard is looked for the last time, and a process of one shard
+            // checks again when it has its stream: of two that start at the same time with different numbers, one sees the other.
             note(context, config, new).await?;
             Ok(Check::Again)
         }

@@ -87,6 +87,10 @@ impl Waiting {
             }
             streams.push(stream);
         }
+        if self.config.shards == 1 {
+            // Another process may have noted its number of shards before this one had a stream.
+            self.division(&context).await?;
+        }
         let bucket = self.bucket(&context).await;
         let mut candidates: Vec<_> = (0..self.config.shards)
             .zip(streams)

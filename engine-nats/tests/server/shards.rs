@@ -1,6 +1,7 @@
 //! Several journals of one broker: each process takes one that is free, and the number of shards stays the same.
 
 use std::collections::BTreeSet;
+use std::thread;
 
 use async_nats::jetstream;
 use mqtt_engine_nats::store::{Engine, Failure};
@@ -97,6 +98,46 @@ fn a_journal_keeps_its_number_of_shards() {
         let error = refused(of_shards(&servers, "b", shards));
         assert_eq!(error, Failure::Broken(why).into());
     }
+}
+
+/// A process of several shards notes their number after the process of one shard looked for it, and before that has its stream.
+#[test]
+fn of_two_processes_that_start_together_with_other_numbers_not_both_serve() {
+    let servers = NatsServers::start(1, "");
+    let url = servers.url();
+    let notice = move |notice| {
+        if matches!(notice, Notice::Created(_)) {
+            let url = url.clone();
+            // The thread that tells the notice is in a runtime already.
+            let noting = thread::spawn(move || runtime().block_on(note_three(url)));
+            noting.join().unwrap();
+        }
+    };
+    let opened = runtime().block_on(Nats::open(config(&servers, "a"), notice));
+    let error = OpenError::Shards {
+        journal: "0".to_owned(),
+        stored: 3,
+        given: 1,
+    };
+    assert_eq!(opened.unwrap_err(), error);
+    // The other one sees the stream.
+    let error = OpenError::Shards {
+        journal: "0".to_owned(),
+        stored: 1,
+        given: 3,
+    };
+    assert_eq!(refused(of_shards(&servers, "b", 3)), error);
+}
+
+async fn note_three(url: String) {
+    let context = jetstream::new(async_nats::connect(url).await.unwrap());
+    let bucket = jetstream::kv::Config {
+        bucket: "MQTT-shards".to_owned(),
+        ..jetstream::kv::Config::default()
+    };
+    let bucket = context.create_key_value(bucket).await.unwrap();
+    let noted = bucket.create("0", "3 00000000000000ab".into()).await;
+    noted.unwrap();
 }
 
 /// With another key, clients would be in other shards than their sessions.

@@ -98,6 +98,8 @@ async fn noted(context: &Context, config: &Config) -> Result<Noted, String> {
     };
     let subject = format!("$KV.{BUCKET}.{}", config.shard);
     match bucket.get_last_raw_message_by_subject(&subject).await {
+        // What a client of the bucket leaves when it deletes a key.
+        Ok(message) if message.headers.get("KV-Operation").is_some() => Ok(Noted::Nothing),
         Ok(message) => Ok(match Division::parse(&message.payload) {
             Some(division) => Noted::Division(division),
             None => Noted::Damaged,

@@ -127,6 +127,15 @@ fn of_two_processes_that_start_together_with_other_numbers_not_both_serve() {
         given: 3,
     };
     assert_eq!(refused(of_shards(&servers, "b", 3)), error);
+    // Without the note, the one of one shard serves.
+    runtime().block_on(delete_note(servers.url()));
+    drop(open(config(&servers, "a")));
+}
+
+async fn delete_note(url: String) {
+    let context = jetstream::new(async_nats::connect(url).await.unwrap());
+    let bucket = context.get_key_value("MQTT-shards").await.unwrap();
+    bucket.delete("0").await.unwrap();
 }
 
 async fn note_three(url: String) {

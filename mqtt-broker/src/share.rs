@@ -6,9 +6,10 @@ use mqtt_session::proto::{QoS, TopicName};
 use crate::broker::{Broker, usize_of};
 use crate::fanout::Target;
 use crate::hooks::Hooks;
-use crate::queue::{Identifiers, Lanes, Queued};
+use crate::queue::{Lanes, Queued};
 use crate::rights::may_receive;
 use crate::routing_limits::RoutingLimits;
+use crate::shards::Visited;
 use crate::source::Source;
 
 /// Messages of an ended member of shared subscriptions.
@@ -47,7 +48,7 @@ impl<H: Hooks> Broker<H> {
             let mut weight = 1;
             if let (Some(shard), Some(links)) = (session.link, &self.links) {
                 // A shard whose list comes gets the message anyway, and chooses among its own members.
-                if links.only_own || links.is_unknown(shard) {
+                if links.is_passed_over(shard) || links.is_unknown(shard) {
                     continue;
                 }
                 let member = state.members.get(at);
@@ -142,8 +143,10 @@ impl<H: Hooks> Broker<H> {
         let group = item
             .share
             .and_then(|share| self.router.shared_mut(share).map(|_| share.group()));
-        let Some(target) = group.and_then(|group| self.choose(group, item.message.publish().topic))
-        else {
+        let visited = Visited::of(item.identifiers.as_slice());
+        let topic = item.message.publish().topic;
+        let target = group.and_then(|group| self.choose_unvisited(group, topic, visited));
+        let Some(target) = target else {
             if self.search_others_later(&item, origin) {
                 return;
             }
@@ -159,7 +162,7 @@ impl<H: Hooks> Broker<H> {
         if qos > QoS::AtMostOnce || self.keeps_qos0(key) {
             let item = Queued {
                 qos,
-                identifiers: Identifiers::new(target.identifier()),
+                identifiers: self.member_identifiers(&target, visited),
                 share: target.share,
                 ..item
             };

@@ -19,10 +19,10 @@ use crate::broker::{Broker, number, to_u64, usize_of};
 use crate::fanout::Routed;
 use crate::hooks::Hooks;
 use crate::message::Message;
-use crate::queue::{Identifiers, Limits, Queued, Room};
+use crate::queue::{Limits, Queued, Room};
 use crate::router::{Share, Subscriber};
 use crate::session::{RetainedOptions, Session};
-use crate::shards::{OTHER_SHARDS, shard_of_link};
+use crate::shards::{OTHER_SHARDS, Visited, shard_of_link};
 use crate::timers::Due;
 
 /// How much a broker restored from the records of an earlier process.
@@ -392,7 +392,8 @@ impl<H: Hooks> Broker<H> {
         let group = share.filter(|_| target.may_be_handed_over());
         let group = group.map(Share::group);
         let publish = message.publish();
-        let member = group.and_then(|group| self.choose(group, publish.topic));
+        let visited = Visited::of(target.identifiers.as_slice());
+        let member = group.and_then(|group| self.choose_unvisited(group, publish.topic, visited));
         if let Some(member) = &member {
             let key = member.subscriber.session;
             let item = Queued {
@@ -401,7 +402,7 @@ impl<H: Hooks> Broker<H> {
                     .delivery_qos(message.qos(), member.subscriber.qos),
                 message,
                 retain: target.retain,
-                identifiers: Identifiers::new(member.identifier()),
+                identifiers: self.member_identifiers(member, visited),
                 share: member.share,
             };
             if item.qos > QoS::AtMostOnce {

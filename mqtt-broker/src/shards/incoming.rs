@@ -4,6 +4,7 @@ use mqtt_session::proto::{Properties, Property, QoS, ReasonCode, TopicFilter};
 use mqtt_session::{Incoming, Instant, Outgoing, Token};
 use smallvec::SmallVec;
 
+use super::Visited;
 use super::control::TOPIC;
 use super::retained::Kind;
 use crate::Received;
@@ -12,6 +13,7 @@ use crate::connection::ConnectionId;
 use crate::fanout::Routed;
 use crate::hooks::{Ending, Hooks};
 use crate::pressure::Withheld;
+use crate::queue::Identifiers;
 use crate::router::Share;
 use crate::routing_limits::RoutingLimits;
 use crate::source::Source;
@@ -55,9 +57,9 @@ impl<H: Hooks> Broker<H> {
             return;
         }
         let properties = publish.properties;
-        let identifier = properties.subscription_identifiers().next();
+        let kind = Kind::of(properties.subscription_identifiers());
         let others: SmallVec<[Property<'_>; 8]>;
-        let properties = if identifier.is_some() {
+        let properties = if kind != Kind::Live {
             others = properties.iter().filter(is_of_publisher).collect();
             Properties::from(&others[..])
         } else {
@@ -85,7 +87,7 @@ impl<H: Hooks> Broker<H> {
         if incoming.receipt.is_some() {
             self.press = self.limits_for_shard(shard, message.topic.as_bytes());
         }
-        let (reason, routed) = self.accept_of_shard(key, Kind::of(identifier), &message, now);
+        let (reason, routed) = self.accept_of_shard(key, kind, &message, now);
         if let Some(receipt) = incoming.receipt {
             let topic = message.topic.as_bytes().len();
             let size = topic.saturating_add(message.payload.len());
@@ -123,8 +125,8 @@ impl<H: Hooks> Broker<H> {
                 self.keep_of_shard(key, &message, now);
                 Routed::ToAll
             }
-            Kind::Share(identifier) => {
-                let routed = self.route_to_share(identifier, message, now);
+            Kind::Share(identifier, visited) => {
+                let routed = self.route_to_share(identifier, visited, message, now);
                 if routed == Routed::ToNobody {
                     return (NO_MEMBER, routed);
                 }
@@ -135,8 +137,15 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Gives a message to a member of the shared subscription for which another shard has chosen this one.
-    fn route_to_share(&mut self, identifier: u32, message: &Outgoing<'_>, now: Instant) -> Routed {
+    fn route_to_share(
+        &mut self,
+        identifier: u32,
+        visited: Visited,
+        message: &Outgoing<'_>,
+        now: Instant,
+    ) -> Routed {
         let links = self.links.as_ref();
+        let visited = links.map_or(visited, |links| links.and_own(visited));
         let filter = links.and_then(|links| links.filters.share(identifier));
         let filter = filter
             .as_deref()
@@ -146,16 +155,22 @@ impl<H: Hooks> Broker<H> {
             self.set_only_own(true);
             let own = self.choose(group, message.topic);
             self.set_only_own(false);
-            // The last member here has gone meanwhile.
-            own.or_else(|| self.choose(group, message.topic))
+            // The last member here has gone meanwhile, or none may read the message.
+            own.or_else(|| self.choose_unvisited(group, message.topic, visited))
         });
         let Some(target) = target else {
+            if message.qos == QoS::AtMostOnce {
+                // The shard that chose this one does not hear about it.
+                let dropped = &mut self.statistics.publish_dropped;
+                *dropped = dropped.saturating_add(1);
+            }
             return Routed::ToNobody;
         };
+        let identifiers = self.member_identifiers(&target, visited);
         let mut source = Source::new(message);
         self.begin_record();
         self.next_copy();
-        self.deliver(&target, &mut source, target.identifier(), now);
+        self.deliver(&target, &mut source, identifiers.as_slice(), now);
         if self.has_journal() {
             self.end_record(&mut source, now);
         }
@@ -178,9 +193,14 @@ impl<H: Hooks> Broker<H> {
         let (Some(key), Some(session)) = (key, session) else {
             return false;
         };
-        let Some(item) = session.shared.remove(&token) else {
+        let Some(mut item) = session.shared.remove(&token) else {
             return false;
         };
+        if let Some(shard) = session.link {
+            let identifiers = item.identifiers.as_slice();
+            let visited = Visited::of(identifiers).with(shard);
+            item.identifiers = Identifiers::new(&visited.behind(identifiers));
+        }
         session.queue.acknowledged();
         session.note_taken(now);
         self.forget_flight(key, token);

@@ -7,7 +7,8 @@
 //! what it would say.
 //!
 //! A message goes over a link at most once for the subscriptions of that shard, and once more for each shared subscription for which
-//! a member in that shard is chosen. Messages that came over a link do not go over another one. `filters.rs` counts the filters of the
+//! a member in that shard is chosen. Messages that came over a link do not go over another one, except for a shared subscription of
+//! which this shard has no member that may read the message: `visited.rs` bounds that. `filters.rs` counts the filters of the
 //! own clients, `control.rs` tells them to the other shards, `table.rs` applies what the others tell, `incoming.rs` handles messages
 //! of other shards, `retained.rs` keeps the retained messages of all shards the same, `arrivals.rs` finds the shard of a new client, and
 //! `places.rs` counts the sessions of all shards, of users and of addresses.
@@ -38,12 +39,14 @@ mod places;
 mod retained;
 mod statistics;
 mod table;
+mod visited;
 
 pub use arrivals::Elsewhere;
 use filters::Filters;
 pub use places::PlaceOf;
 pub(crate) use retained::is_for_keeping;
 use table::Peer;
+pub(crate) use visited::Visited;
 
 /// How many shards there may be.
 pub const MOST_SHARDS: u8 = 64;
@@ -92,6 +95,8 @@ pub(crate) struct Links {
     received: (u64, u64),
     /// Whether a member of a shared subscription is chosen in this shard only.
     pub(crate) only_own: bool,
+    /// The shards that had the message for which a member of a shared subscription is chosen.
+    visited: Visited,
     /// Whether a message of another shard is routed that may have missed shared subscriptions of this one.
     pub(crate) is_unsure: bool,
     /// The session whose places are kept for a new one of its client.
@@ -114,6 +119,7 @@ impl Links {
             changes: 0,
             received: (0, 0),
             only_own: false,
+            visited: Visited::default(),
             is_unsure: false,
             kept: None,
             next_of_any: own,

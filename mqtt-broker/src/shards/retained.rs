@@ -12,7 +12,7 @@ use mqtt_session::proto::{QoS, Version};
 use mqtt_session::{Instant, Outgoing};
 
 use super::control::{read_text, write_text};
-use super::{Links, shard_of, subscriber};
+use super::{Links, Visited, shard_of, subscriber};
 use crate::broker::{Broker, usize_of};
 use crate::fanout::Target;
 use crate::hooks::Hooks;
@@ -28,8 +28,8 @@ pub(super) enum Kind {
     Unsure,
     /// It is retained, with this QoS, and no client gets it.
     Keep(QoS),
-    /// A member of this shared subscription gets it.
-    Share(u32),
+    /// A member of this shared subscription gets it, and none of the shards that had it.
+    Share(u32, Visited),
 }
 
 /// The identifiers of messages to be retained, by their QoS.
@@ -39,21 +39,21 @@ const KEEP: [u32; 3] = [1, 2, 3];
 pub(super) const UNSURE: u32 = 4;
 
 impl Kind {
-    pub(super) const fn of(identifier: Option<u32>) -> Self {
-        match identifier {
+    pub(super) fn of(mut identifiers: impl Iterator<Item = u32>) -> Self {
+        match identifiers.next() {
             None => Self::Live,
             Some(UNSURE) => Self::Unsure,
             Some(1) => Self::Keep(QoS::AtMostOnce),
             Some(2) => Self::Keep(QoS::AtLeastOnce),
             Some(3) => Self::Keep(QoS::ExactlyOnce),
-            Some(share) => Self::Share(share),
+            Some(share) => Self::Share(share, Visited::read(identifiers)),
         }
     }
 }
 
 /// Returns whether another shard retains a message with these identifiers.
 pub(crate) fn is_for_keeping(identifiers: &[u32]) -> bool {
-    matches!(Kind::of(identifiers.first().copied()), Kind::Keep(_))
+    matches!(Kind::of(identifiers.iter().copied()), Kind::Keep(_))
 }
 
 impl Links {
@@ -137,7 +137,7 @@ impl<H: Hooks> Broker<H> {
         now: Instant,
     ) {
         let publish = message.publish();
-        if let Kind::Keep(qos) = Kind::of(identifier)
+        if let Kind::Keep(qos) = Kind::of(identifier.into_iter())
             && self.is_keeper(publish.topic.as_str())
             && let Some((publisher, payload)) = publisher_of(publish.payload)
         {

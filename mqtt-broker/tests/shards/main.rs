@@ -8,6 +8,7 @@ use mqtt_session::proto::{
 use mqtt_testing::packets::encode;
 
 mod away;
+mod blind;
 mod busy;
 mod whole;
 

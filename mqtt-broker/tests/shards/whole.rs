@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mqtt_broker::records::Records;
-use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next, Statistics};
+use mqtt_broker::{Broker, ClientInfo, Config, ConnectionId, Hooks, Next, Statistics};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
     Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, QoS, Subscribe,
@@ -13,6 +13,12 @@ use mqtt_testing::packets::encode;
 
 pub(crate) const NOW: Instant = Instant::from_millis(0);
 
+/// A client whose identifier begins so may subscribe, and receives nothing.
+pub(crate) const BLIND: &str = "blind";
+
+/// How often all links are looked at until nothing is left on them. No test needs as many.
+const ROUNDS: usize = 5_000;
+
 #[derive(Default)]
 pub(crate) struct Open(u128);
 
@@ -20,6 +26,14 @@ impl Hooks for Open {
     fn unguessable(&mut self) -> u128 {
         self.0 += 1;
         self.0
+    }
+
+    fn may_receive_all(&mut self, client: &ClientInfo<'_>, _: TopicFilter<'_>) -> bool {
+        !client.client_id.starts_with(BLIND)
+    }
+
+    fn may_receive(&mut self, client: &ClientInfo<'_>, _: TopicName<'_>) -> bool {
+        !client.client_id.starts_with(BLIND)
     }
 }
 
@@ -194,8 +208,11 @@ impl Whole {
     /// Moves what is on the links, until nothing is left.
     pub(crate) fn run(&mut self) {
         let mut moved = true;
+        let mut rounds = 0;
         while moved {
             moved = false;
+            rounds += 1;
+            assert!(rounds < ROUNDS, "messages circle between the shards");
             self.store();
             for from in 0..self.shards.len() {
                 if self.shards[from].deadline() == Some(self.now) {

@@ -101,15 +101,19 @@ impl Directory {
             target = self.path.join(format!("damaged-{number}.redb"));
         }
         // The log first: without it, the table that names it is damaged as well.
-        let log = fs::rename(self.path.join(LOG), target.with_extension("log"));
-        match log {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        }
-        .and_then(|()| fs::rename(self.path.join(FILE), &target))
-        .and_then(|()| flush_directory(&self.path))
-        .map_err(io_error)?;
+        rename_if_there(&self.path.join(LOG), &target.with_extension("log"))
+            .and_then(|()| rename_if_there(&self.path.join(FILE), &target))
+            .and_then(|()| flush_directory(&self.path))
+            .map_err(io_error)?;
         Ok(target)
+    }
+}
+
+/// Renames a file. One of the two may have been deleted by hand.
+fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }
 

@@ -535,7 +535,9 @@ async fn a_damaged_part_of_a_store_is_moved_aside_with_the_others() {
     assert_eq!((parts("damaged-1.redb"), parts("journal.redb")), (3, 3));
     // The process ended after it had begun. Then one part is still there, in the middle.
     std::fs::write(dir.join("moving-aside"), "").unwrap();
-    std::fs::remove_file(dir.join("thread-0/journal.redb")).unwrap();
+    for file in ["journal.redb", "journal.log"] {
+        std::fs::remove_file(dir.join("thread-0").join(file)).unwrap();
+    }
     beside(3, with("refuse"), joins).await;
     assert_eq!((parts("damaged-2.redb"), parts("journal.redb")), (2, 3));
     assert!(!dir.join("moving-aside").exists());

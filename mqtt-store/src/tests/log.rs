@@ -91,7 +91,8 @@ proptest! {
             // The head names the bytes of the block.
             let has_head = content[from..from + 36] == written[from..from + 36] && written[from..].starts_with(b"MQL1");
             prop_assert!(opened.dropped > 0 || found == after || !has_head);
-            prop_assert!(opened.dropped == 0 || found != after);
+            // Changes may have no effect, so that the content is the same without them.
+            prop_assert!(opened.dropped == 0 || found != after || after == *states.last().unwrap());
         }
     }
 }

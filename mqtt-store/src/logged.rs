@@ -314,16 +314,20 @@ impl Logged {
         }
         if self.disk == Disk::Good && self.net.is_empty() {
             // These changes are too long for the log.
-            let growth = self.table.commit(changes, room);
-            let growth = growth.and_then(|growth| self.confirm().map(|()| growth));
-            if growth.is_err() {
+            let mut result = self.table.commit(changes, room);
+            if let Ok(growth) = result {
+                // The table has the changes even if there is no room to confirm them: a retry finds equal entries.
+                self.grown += growth;
+                result = self.confirm().map(|()| growth);
+            }
+            if result.is_err() {
                 // The table may have the changes nevertheless.
                 self.net.tabled = Tabled::default();
             }
-            if growth == Err(Failure::DiskFull) {
+            if result == Err(Failure::DiskFull) {
                 self.is_full()?;
             }
-            self.grown += growth?;
+            result?;
             for record in changes.records() {
                 self.net.tabled.note(&record);
             }

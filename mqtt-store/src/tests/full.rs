@@ -1,10 +1,12 @@
 //! Checks a full disk and a reached limit: both are reported at once, deletions still succeed, and the store recovers by itself.
 
+use std::io::ErrorKind;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use super::disk::Disk;
-use super::{Change, Model, apply, config, journal, open, open_with, read};
+use super::disk::{Disk, Fault};
+use super::{Change, Model, apply, commit, config, journal, open, open_with, read};
+use crate::engine::Engine;
 use crate::error::Failure;
 use crate::store::Store;
 use crate::writer::{Condition, Writer};
@@ -171,6 +173,45 @@ fn full_disks_come_and_go() {
     }
     host.writer.close().unwrap();
     assert_eq!(stored(&disk), Model::new());
+}
+
+/// A change that is too long for the log goes into the table, and a second transaction confirms it. The disk is full at each call.
+#[test]
+fn what_the_table_has_is_counted_although_the_disk_is_full_afterwards() {
+    let long = [(key(1), Some(vec![7; 100_000])), put(2)];
+    let grown = |at: Option<u64>| {
+        let disk = Disk::default();
+        let mut config = config();
+        config.limit = Some(u64::MAX / 4);
+        let mut engine = open_with(&disk, &config).unwrap();
+        disk.set_fault(at.map(|at| Fault {
+            at,
+            for_good: false,
+            kind: ErrorKind::StorageFull,
+        }));
+        let first = commit(&mut engine, &long);
+        let calls = disk.calls();
+        disk.set_fault(None);
+        let growth = match first {
+            Err(failure) if failure.is_full() => {
+                assert!(engine.has_room(true).unwrap());
+                commit(&mut engine, &long).map(|growth| (growth, true))
+            }
+            first => first.map(|growth| (growth, false)),
+        };
+        (growth, calls)
+    };
+    let (growth, calls) = grown(None);
+    let (growth, _) = growth.unwrap();
+    let mut retries = 0;
+    for at in 0..calls {
+        // Other calls than writes do not report a full disk, and end the store.
+        if let (Ok((found, is_retry)), _) = grown(Some(at)) {
+            assert_eq!(found, growth, "call {at} of {calls}");
+            retries += u32::from(is_retry);
+        }
+    }
+    assert!(retries > 10, "{retries}");
 }
 
 /// Each record of [`put`] takes about 6,000 bytes.

@@ -10,7 +10,7 @@ use mqtt_journal::{Kind, Record};
 
 use crate::changes::{Changes, parse};
 use crate::config::{Config, Durability};
-use crate::directory::{FILE, Place};
+use crate::directory::{FILE, LOG as LOG_FILE, Place};
 use crate::engine::{Engine, entry_size};
 use crate::error::Failure;
 use crate::log::{ALIGNMENT, Log, damaged};
@@ -164,7 +164,10 @@ impl Logged {
     fn check_no_log(&mut self) -> Result<(), Failure> {
         match self.table.open_log()? {
             Some(file) if Log::has_blocks(file.as_ref())? => {
-                let why = format!("it has changes, but {FILE} does not name it");
+                let why = format!(
+                    "it has changes, but {FILE} does not name it; put back the {FILE} that belongs to it, or move {LOG_FILE} away, \
+                     which gives up the changes"
+                );
                 Err(damaged(None, why))
             }
             _ => Ok(()),

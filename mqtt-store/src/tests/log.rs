@@ -281,7 +281,8 @@ fn a_table_without_its_last_transaction_is_damage() {
     disk.replace(TABLE, new.content(TABLE));
     assert_eq!(
         open(&disk).unwrap_err().to_string(),
-        "the store is damaged at journal.log: it has changes, but journal.redb does not name it"
+        "the store is damaged at journal.log: it has changes, but journal.redb does not name it; put back the journal.redb that \
+         belongs to it, or move journal.log away, which gives up the changes"
     );
 }
 

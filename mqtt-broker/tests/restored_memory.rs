@@ -316,11 +316,27 @@ fn messages_in_flight_take_at_most_twice_the_limit_of_all_connections() {
     let most = 2 * config.connection_bytes_total + FACTOR * journal.0.len();
     // The copies of all messages are 400 MB.
     assert!(peak <= most && most < 300 << 20, "{peak} of {most} bytes");
-    // Up to twice the limit is restored.
+    // Up to twice the limit is restored, and one more message for each client.
     let mut few = Journal::new();
     few.session(1);
     few.message(1, &[0; 100_000], &[1], true);
     few.message(2, &[0; 99_000], &[1], true);
+    few.message(3, &[0; 100_000], &[1], true);
     config.connection_bytes_total = 100_000;
     few.restore(&config).unwrap();
+    few.message(4, &[0; 2_000], &[1], true);
+    let refused = few.restore(&config).err();
+    assert_eq!(refused, Some(RestoreError::InFlight));
+}
+
+/// A client that has nothing in flight gets one message of any size, even beyond the limit of all connections.
+#[test]
+fn one_message_in_flight_to_each_client_is_restored() {
+    let mut journal = Journal::new();
+    let all: Vec<_> = (1..=50).collect();
+    all.iter().for_each(|number| journal.session(*number));
+    journal.message(1, &[0; 100_000], &all, true);
+    let mut config = low_limits();
+    config.connection_bytes_total = 100_000;
+    journal.restore(&config).unwrap();
 }

@@ -434,13 +434,17 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Restores the messages in flight to a client, and those that are released but not completed. A message in flight is copied for
-    /// each client; `copied` counts these bytes of all clients.
+    /// each client; `copied` counts these bytes of all clients, see [`beyond_the_largest`].
     fn make_flights(
         &mut self,
         key: u32,
         mut saved: SavedSession,
         copied: &mut usize,
     ) -> Result<(), RestoreError> {
+        *copied = copied.saturating_add(beyond_the_largest(&saved.flights));
+        if *copied > self.config.connection_bytes_total.saturating_mul(2) {
+            return Err(RestoreError::InFlight);
+        }
         let flights = &mut saved.flights;
         // New numbers follow the last one.
         let numbers = || flights.iter().map(|flight| flight.number);
@@ -456,15 +460,7 @@ impl<H: Hooks> Broker<H> {
         config.window = config.window.max(count);
         config.kept_limit = u32::MAX;
         let mut server = Server::new(config, Heap);
-        // Running brokers have at most twice as many bytes.
-        let most = self.config.connection_bytes_total.saturating_mul(2);
         for flight in saved.flights {
-            if !flight.released {
-                *copied = copied.saturating_add(flight.item.message.len());
-            }
-            if *copied > most {
-                return Err(RestoreError::InFlight);
-            }
             self.make_flight(key, &mut server, flight, saved.version)?;
         }
         if let Some(session) = self.sessions.get_mut(usize_of(key)) {
@@ -548,4 +544,16 @@ impl<H: Hooks> Broker<H> {
             }
         }
     }
+}
+
+/// Returns the bytes of messages in flight to one client without the largest one: a client that has nothing in flight gets one message
+/// of any size, even beyond the limit of all connections.
+fn beyond_the_largest(flights: &[Flight]) -> usize {
+    let (mut all, mut largest) = (0_usize, 0);
+    for flight in flights.iter().filter(|flight| !flight.released) {
+        let len = flight.item.message.len();
+        all = all.saturating_add(len);
+        largest = largest.max(len);
+    }
+    all.saturating_sub(largest)
 }

@@ -29,8 +29,8 @@ pub enum RestoreError {
     /// A record is damaged.
     #[error("{0}")]
     Damaged(#[from] Fault),
-    /// The messages in flight take more than twice [`crate::Config::connection_bytes_total`]. This is the only limit that refuses
-    /// records: they are not damaged, and a higher limit restores them.
+    /// The messages in flight take more than twice [`crate::Config::connection_bytes_total`], without the largest one of each session.
+    /// This is the only limit that refuses records: they are not damaged, and a higher limit restores them.
     #[error("messages in flight take more than twice the limit for the bytes of all connections")]
     InFlight,
     /// [`Broker::start_journal`] was not called, or [`Broker::restored`] was already called.

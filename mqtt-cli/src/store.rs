@@ -27,7 +27,16 @@ enum What {
     /// Print sessions, their subscriptions and waiting messages, and retained messages; for a client, its session
     Show(Place),
     /// Check that a broker or a client can start with the store
-    Check(Place),
+    Check(Check),
+}
+
+#[derive(Args, Debug)]
+struct Check {
+    #[command(flatten)]
+    place: Place,
+    /// Limit of bytes of all connections, if the broker does not have the default of 536870912
+    #[arg(long, value_name = "BYTES")]
+    connection_bytes_total: Option<usize>,
 }
 
 #[derive(Args, Debug)]
@@ -42,7 +51,7 @@ struct Place {
 
 impl StoreCommand {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let (What::Show(place) | What::Check(place)) = &self.what;
+        let (What::Show(place) | What::Check(Check { place, .. })) = &self.what;
         let parts = StoreParts::read(&place.dir).map_err(|error: Error| fail(sentence(&error)))?;
         if let [dir] = parts.directories()
             && let mut store = open(dir)?
@@ -52,13 +61,13 @@ impl StoreCommand {
         }
         match self.what {
             What::Show(place) => show(&place, &parts),
-            What::Check(place) => check(&place, &parts),
+            What::Check(arguments) => check(&arguments, &parts),
         }
     }
 
     fn run_for_client(&self, client: &Client, store: &mut Store) -> Result<(), Failure> {
         let checks = matches!(self.what, What::Check(_));
-        let (What::Show(place) | What::Check(place)) = &self.what;
+        let (What::Show(place) | What::Check(Check { place, .. })) = &self.what;
         if checks {
             client.check(store)?;
         }
@@ -328,12 +337,10 @@ impl Hooks for Nobody {
 }
 
 /// Reads one of so many parts of a store as a broker does that starts with it.
-fn restored(dir: &Path, part: usize, parts: usize) -> Result<Contents, Failure> {
+fn restored(dir: &Path, limits: &Limits, part: usize, parts: usize) -> Result<Contents, Failure> {
     let now = Instant::from_millis(0);
-    let mut limits = Limits::default();
-    limits.connection_bytes_total = usize::MAX;
-    let mut broker = Broker::new(limits, Nobody, now);
     let small = |number| u8::try_from(number).unwrap_or(u8::MAX);
+    let mut broker = Broker::new(limits.of_shard(small(parts)), Nobody, now);
     broker.start_links(small(part), small(parts));
     broker.start_journal();
     let (mut store, mut contents) = (open(dir)?, Contents::default());
@@ -346,22 +353,36 @@ fn restored(dir: &Path, part: usize, parts: usize) -> Result<Contents, Failure> 
         Ok::<_, RestoreError>(())
     });
     read.map_err(fail)?;
-    store
-        .finish(|| broker.restored(now).map(drop))
-        .map_err(|error: OpenError| fail(error))?;
+    let mut result = Ok(());
+    let finished = store.finish(|| {
+        result = broker.restored(now).map(drop);
+        result
+    });
+    if let Err(why @ RestoreError::InFlight) = result {
+        let total = limits.connection_bytes_total;
+        return Err(fail(format!(
+            "{}: a broker needs a connection-bytes-total above {total}: {why}; the store is not damaged",
+            dir.display()
+        )));
+    }
+    finished.map_err(|error: OpenError| fail(error))?;
     contents.count();
     Ok(contents)
 }
 
-fn check(place: &Place, parts: &StoreParts) -> Result<(), Failure> {
+fn check(arguments: &Check, parts: &StoreParts) -> Result<(), Failure> {
     let count = parts.directories().len();
-    let whole = Whole::read(parts, |dir, part| restored(dir, part, count))?;
+    let mut limits = Limits::default();
+    if let Some(total) = arguments.connection_bytes_total {
+        limits.connection_bytes_total = total;
+    }
+    let whole = Whole::read(parts, |dir, part| restored(dir, &limits, part, count))?;
     let all = |count: fn(&Session) -> u64| whole.sessions.iter().map(count).sum::<u64>();
     let sessions = all(|_| 1);
     let subscriptions = all(|session| session.subscriptions.len().try_into().unwrap_or(u64::MAX));
     let messages = all(|session| session.messages);
     let retained = whole.retained.len().try_into().unwrap_or(u64::MAX);
-    if place.json {
+    if arguments.place.json {
         output_json(&json!({
             "threads": whole.threads,
             "sessions": sessions,

@@ -163,8 +163,10 @@ fn a_store_beyond_lower_limits_is_restored_or_refused_but_not_moved_aside() {
         client("pub", &port, &["-t", topic, "-r", "-q", "1", "-m", topic]);
     }
     let mut publisher = Bare::connect(&port, CONNECT_5, &[0x20]);
+    // One message in flight to each client has no limit.
     assert_eq!(publisher.publish(1), Some(0));
-    // Dropping the process kills it; the receiver has not acknowledged the message.
+    assert_eq!(publisher.publish(2), Some(0));
+    // Dropping the process kills it; the receiver has not acknowledged the messages.
     drop(running);
     let lower = ["--sessions", "1", "--retained-messages", "1"];
     let lower = [&lower[..], &["--store-damaged", "move-aside"]].concat();
@@ -359,4 +361,35 @@ fn each_durability_survives_its_failures() {
             assert_eq!(heard, "x\n", "{durability}");
         }
     }
+}
+
+/// `mqtt store check` refuses a store with which the broker does not start, because its messages in flight exceed the limit of the broker.
+#[test]
+fn a_check_tells_that_messages_in_flight_exceed_the_limit() {
+    let dir = dir("store-in-flight");
+    let (running, port) = broker(&dir, &[]);
+    let mut slow = Bare::connect(&port, CONNECT_5_LASTING, &[0x20]);
+    slow.send(b"\x82\x07\0\x01\0\0\x01n\x01");
+    assert_eq!(slow.read().map(|packet| packet[0]), Some(0x90));
+    let text = "x".repeat(90);
+    for _ in 0..4 {
+        client("pub", &port, &["-t", "n", "-q", "1", "-m", &text]);
+        assert_eq!(slow.read().map(|packet| packet[0]), Some(0x32));
+    }
+    drop(running);
+    let dir = dir.to_str().expect("UTF-8");
+    let check = |more: &[&str]| run(MQTT, &[&["store", "check", dir], more].concat(), "");
+    let whole = check(&[]);
+    let told = "the store is whole: 1 session, 1 subscription, 4 messages, 0 retained messages\n";
+    assert_eq!(whole.stdout, told, "{}", whole.stderr);
+    let refused = check(&["--connection-bytes-total", "100"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    let told = "a broker needs a connection-bytes-total above 100: ";
+    assert!(refused.stderr.contains(told), "{}", refused.stderr);
+    let few = ["--connection-bytes-total", "100"];
+    let started = run(MQTT, &[&arguments(Path::new(dir), &few)[..]].concat(), "");
+    assert_eq!(started.code, Some(1), "{}", started.stdout);
+    let told = "(connection-bytes-total)";
+    assert!(started.stderr.contains(told), "{}", started.stderr);
+    assert_eq!(check(&["--connection-bytes-total", "200"]).code, Some(0));
 }

@@ -44,6 +44,10 @@ pub(crate) enum WaitsFor {
     Topic(u8, u64),
 }
 
+/// How many times the limits of a queue its messages from other shards may take: their publishers wait once their shard knows the topic, and
+/// what they have sent before has room.
+const TIMES_OF_SHARDS: usize = 4;
+
 /// How many bytes a transport must take to count as taking, if they do not complete a message.
 const TAKEN: usize = 16 << 10;
 
@@ -147,19 +151,20 @@ impl<H: Hooks> Broker<H> {
         let Some(session) = session.filter(|session| session.connection.is_some()) else {
             return Room::Own;
         };
-        let pressure = session.pressure.as_ref();
-        let is_slow = pressure.is_some_and(|pressure| pressure.is_slow);
+        let is_slow = session.pressure.as_ref().is_some_and(|p| p.is_slow);
         if is_slow || self.press.room == Room::Own {
             return Room::Own;
         }
-        // The publishers of a topic that their shard was told wait, and what they have sent before has room.
-        let told = pressure.map(|pressure| &pressure.told);
-        let from = self.press.from;
-        if from.is_some_and(|from| told.is_some_and(|told| told.contains(&from))) {
-            return Room::Any;
-        }
-        if self.press.room == Room::Twice && !session.queue.has_room_twice(size, &self.config) {
-            self.mark_slow(key, now);
+        let times = match self.press.from {
+            Some(_) => TIMES_OF_SHARDS,
+            None => 2,
+        };
+        let is_limited = self.press.room == Room::Limited;
+        if is_limited && !session.queue.has_room_times(times, size, &self.config) {
+            // Only the time decides that a link is slow, since it carries the messages of many.
+            if session.link.is_none() {
+                self.mark_slow(key, now);
+            }
             return Room::Own;
         }
         self.press.room
@@ -213,7 +218,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Makes the publisher of a message for another shard wait if receivers there are too full.
     pub(crate) fn wait_for_busy_shard(&mut self, shard: u8, topic: &[u8]) {
-        if self.press.room == Room::Any && self.press.by.is_none() {
+        if self.press.waits_elsewhere && self.press.by.is_none() {
             let by = self.busy_topic_of(shard, topic);
             self.press.by = by.map(|by| (by, 0));
         }
@@ -361,17 +366,27 @@ impl<H: Hooks> Broker<H> {
 
     /// Releases a receiver that waits for receivers of another shard, since these may wait for it.
     fn release_from_shards(&mut self, key: u32) {
-        let Some(id) = self.connection_of(key) else {
-            return;
-        };
-        let connection = self.connection(id);
-        let extra = connection.and_then(|connection| connection.extra.as_ref());
-        let by = extra.and_then(|extra| extra.withheld.as_ref()?.by);
-        if let Some(by @ WaitsFor::Topic(..)) = by {
-            if let Some(publishers) = self.publishers_that_wait(by) {
-                publishers.remove(&id);
-            }
+        if let Some(id) = self.connection_of(key)
+            && let Some(WaitsFor::Topic(..)) = self.waits_for(id)
+        {
             self.release_publishers(BTreeSet::from([id]));
+        }
+    }
+
+    fn waits_for(&self, id: ConnectionId) -> Option<WaitsFor> {
+        let extra = self.connection(id)?.extra.as_ref()?;
+        extra.withheld.as_ref()?.by
+    }
+
+    /// Notes that a publisher does not wait for anything any more.
+    fn stop_waiting(&mut self, id: ConnectionId) {
+        let by = self.waits_for(id);
+        if let Some(publishers) = by.and_then(|by| self.publishers_that_wait(by)) {
+            publishers.remove(&id);
+        }
+        let extra = self.connection_mut(id).and_then(|own| own.extra.as_mut());
+        if let Some(held) = extra.and_then(|extra| extra.withheld.as_mut()) {
+            held.by = None;
         }
     }
 
@@ -476,13 +491,13 @@ impl<H: Hooks> Broker<H> {
         let Some(from) = from.and_then(|key| self.session_name(key)) else {
             return true;
         };
+        self.stop_waiting(id);
         // Sends at least one acknowledgement, however small the share of the turn is.
         loop {
             let held = self
                 .connection_mut(id)
                 .and_then(|connection| connection.extra.as_mut()?.withheld.as_mut());
             let Some(held) = held else { break };
-            held.by = None;
             let answer = held.receipts.pop_front();
             if held.receipts.is_empty()
                 && let Some(connection) = self.connection_mut(id)

@@ -90,8 +90,8 @@ pub(crate) enum Room {
     /// The configured limits.
     #[default]
     Own,
-    /// Twice the configured limits.
-    Twice,
+    /// A few times the configured limits.
+    Limited,
     /// No limits: the publishers wait.
     Any,
 }
@@ -271,10 +271,11 @@ impl Queue {
         }
     }
 
-    /// Returns whether a message of this size fits into twice the limits.
-    pub(crate) fn has_room_twice(&self, size: usize, config: &Config) -> bool {
-        self.len() / 2 < config.queued_messages
-            && self.bytes.saturating_add(size) / 2 < config.queued_bytes
+    /// Returns whether a message of this size fits into so many times the limits.
+    pub(crate) fn has_room_times(&self, times: usize, size: usize, config: &Config) -> bool {
+        let bytes = self.bytes.saturating_add(size);
+        self.len() < config.queued_messages.saturating_mul(times)
+            && bytes < config.queued_bytes.saturating_mul(times)
     }
 
     /// Returns the lanes that have the first of all messages.

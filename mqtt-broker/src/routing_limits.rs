@@ -13,6 +13,8 @@ pub(crate) struct RoutingLimits {
     pub(crate) by: Option<(WaitsFor, usize)>,
     /// For a message of another shard: that shard, and the hash of the topic.
     pub(crate) from: Option<(u8, u64)>,
+    /// Whether its publisher waits for receivers of other shards.
+    pub(crate) waits_elsewhere: bool,
 }
 
 impl RoutingLimits {
@@ -21,6 +23,7 @@ impl RoutingLimits {
         room: Room::Own,
         by: None,
         from: None,
+        waits_elsewhere: false,
     };
 
     /// For a message that was taken from another queue.
@@ -28,6 +31,7 @@ impl RoutingLimits {
         room: Room::Any,
         by: None,
         from: None,
+        waits_elsewhere: false,
     };
 
     pub(crate) const fn by(&self) -> Option<WaitsFor> {
@@ -45,13 +49,12 @@ impl<H: Hooks> Broker<H> {
         let Some(publisher) = publisher.filter(|_| self.config.slow_consumer_ms > 0) else {
             return RoutingLimits::NONE;
         };
-        // Withheld acknowledgements do not slow down a publisher that is always read, so the limit is lower.
-        let room = match publisher.pressure {
-            Some(_) => Room::Twice,
-            None => Room::Any,
-        };
+        let pressure = publisher.pressure.as_ref();
         RoutingLimits {
-            room,
+            // Withheld acknowledgements do not slow down a publisher that is always read, so the limit is lower.
+            room: pressure.map_or(Room::Any, |_| Room::Limited),
+            // A receiver that is given up is not looked at again, so nothing would end its wait for those that wait for it.
+            waits_elsewhere: pressure.is_none_or(|pressure| !pressure.is_slow()),
             ..RoutingLimits::NONE
         }
     }
@@ -62,7 +65,7 @@ impl<H: Hooks> Broker<H> {
             return RoutingLimits::NONE;
         }
         RoutingLimits {
-            room: Room::Twice,
+            room: Room::Limited,
             from: Some((shard, self.hash_of_topic(topic))),
             ..RoutingLimits::NONE
         }

@@ -290,7 +290,7 @@ fn clients_of_two_shards_that_publish_to_each_other_do_not_stop() {
         for (client, other) in &mut both {
             client.publish(&mut whole, other, 300);
             client.read(&mut whole);
-            client.acknowledge(&mut whole, 1);
+            client.acknowledge(&mut whole, 8);
         }
         whole.pass(1);
     }
@@ -324,4 +324,17 @@ fn the_messages_of_many_publishers_have_room() {
     }
     reader.take_all(&mut whole);
     assert_eq!((reader.got.len(), dropped(&whole)), (800, 0));
+}
+
+/// Devices with a topic each have sent some messages, and a reader of all topics is behind. It is not given up.
+#[test]
+fn a_reader_of_many_topics_is_not_given_up() {
+    let mut whole = start();
+    let mut reader = Peer::join(&mut whole, 1, "reader", Some("a/+"));
+    for n in 0..200 {
+        let mut device = Peer::join(&mut whole, 0, &format!("d{n}"), None);
+        device.publish(&mut whole, &format!("a/{n}"), 1);
+    }
+    reader.take_all(&mut whole);
+    assert_eq!((reader.got.len(), dropped(&whole)), (200, 0));
 }

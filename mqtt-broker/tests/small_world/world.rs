@@ -402,7 +402,11 @@ fn renumbered(stored: &[u8], rest: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let records = || Records::new(stored).chain(Records::new(rest));
     let numbers = records().filter_map(|record| number_of_message(&record.unwrap()));
     let numbers = BTreeSet::from_iter(numbers);
-    let order = |number: u64| numbers.range(..number).count().to_be_bytes();
+    let order = |number: u64| {
+        u64::try_from(numbers.range(..number).count())
+            .unwrap()
+            .to_be_bytes()
+    };
     let rewrite = |log: &[u8]| {
         let mut bytes = Vec::new();
         for record in Records::new(log).map(Result::unwrap) {

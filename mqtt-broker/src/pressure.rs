@@ -10,8 +10,9 @@
 //! messages, at most about a second.
 //!
 //! A receiver that takes nothing for [`Config::slow_consumer_ms`] is slow: publishers do not wait for it until it has taken all
-//! its queued messages, and its queue drops messages for which it has no room. A receiver that takes messages, but so slowly that
-//! publishers wait as long without a pause, is observed once; [`Config::publisher_wait_ms`] limits this wait.
+//! its queued messages, and its queue drops messages for which it has no room. A receiver that takes messages, but more
+//! slowly than they come for as long, is observed once (`long_wait.rs`); [`Config::publisher_wait_ms`] limits this time. Publishers of
+//! other shards wait by topic (`shards/busy.rs`).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;

@@ -13,8 +13,8 @@ use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 use crate::pressure::WaitsFor;
 
-/// How many topics another shard is told for one receiver, and for all receivers. The publishers of further topics do not wait: if the
-/// queue of the receiver exceeds its limits by far, it counts as slow.
+/// How many topics another shard is told for one receiver, and for all receivers. The publishers of further topics do not wait. If the
+/// queue of the receiver reaches four times its limits, the receiver counts as slow, and its queue drops messages.
 const MOST_OF_RECEIVER: usize = 1 << 14;
 const MOST: usize = 1 << 18;
 

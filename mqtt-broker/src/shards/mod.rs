@@ -10,8 +10,9 @@
 //! a member in that shard is chosen. Messages that came over a link do not go over another one, except for a shared subscription of
 //! which this shard has no member that may read the message: `visited.rs` bounds that. `filters.rs` counts the filters of the
 //! own clients, `control.rs` tells them to the other shards, `table.rs` applies what the others tell, `incoming.rs` handles messages
-//! of other shards, `retained.rs` keeps the retained messages of all shards the same, `arrivals.rs` finds the shard of a new client, and
-//! `places.rs` counts the sessions of all shards, of users and of addresses.
+//! of other shards, `retained.rs` keeps the retained messages of all shards the same, `arrivals.rs` finds the shard of a new client,
+//! `places.rs` counts the sessions of all shards, of users and of addresses, and `busy.rs` makes publishers wait for receivers of other
+//! shards whose queues are too full.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{KeyLogFile, RootCertStore};
 
-use super::verify::{WithoutCa, WithoutName};
+use super::verify::{Accepted, Lenient};
 use super::{KeyPair, Source, TlsStage, TlsVersion, provider, wrong};
 use crate::error::Error;
 
@@ -178,18 +178,22 @@ impl TlsConnector {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(options.minimum_version.versions())
             .map_err(|error| wrong(error.to_string()))?;
-        let pinned = match options.roots {
-            Roots::Pinned(_) => Some(Some(material.roots.clone())),
-            Roots::InsecureAcceptAny => Some(None),
+        let accepted = match options.roots {
+            Roots::Pinned(_) => Some(Accepted::Pinned(material.roots.clone())),
+            Roots::InsecureAcceptAny => Some(Accepted::Any),
             _ => None,
         };
-        let builder = match pinned {
-            Some(pinned) => builder
+        let lenient = |accepted| {
+            let algorithms = provider().signature_verification_algorithms;
+            Arc::new(Lenient {
+                accepted,
+                algorithms,
+            })
+        };
+        let builder = match accepted {
+            Some(accepted) => builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(WithoutCa {
-                    pinned,
-                    provider: provider(),
-                })),
+                .with_custom_certificate_verifier(lenient(accepted)),
             None => {
                 let roots = Arc::new(store(&material.roots)?);
                 let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
@@ -198,7 +202,7 @@ impl TlsConnector {
                 match options.insecure_accept_any_name {
                     true => builder
                         .dangerous()
-                        .with_custom_certificate_verifier(Arc::new(WithoutName(verifier))),
+                        .with_custom_certificate_verifier(lenient(Accepted::AnyName(verifier))),
                     false => builder.with_webpki_verifier(verifier),
                 }
             }

@@ -5,42 +5,40 @@ use std::net::Ipv6Addr;
 use super::{ProxyOptions, refused, wrong};
 use crate::error::{Error, ErrorKind};
 use crate::head::Head;
-use crate::queue::Queue;
 
-/// The dialogue with an HTTP proxy.
+/// The answer of an HTTP proxy to a [`request`].
 #[derive(Debug)]
 pub(super) struct HttpConnect(Head);
 
 /// The longest accepted answer of a proxy, in bytes.
 const LIMIT: usize = 8 << 10;
 
-impl HttpConnect {
-    pub(super) fn new(
-        proxy: &ProxyOptions,
-        host: &str,
-        port: u16,
-        queue: &mut Queue,
-    ) -> Result<Self, Error> {
-        if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(wrong(format!("{host:?} is not a valid host name")));
+/// Returns the request for a connection to `host`, with the credentials of the proxy.
+pub(super) fn request(proxy: &ProxyOptions, host: &str, port: u16) -> Result<String, Error> {
+    if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(wrong(format!("{host:?} is not a valid host name")));
+    }
+    let authority = match host.parse::<Ipv6Addr>() {
+        Ok(address) => format!("[{address}]:{port}"),
+        Err(_) => format!("{host}:{port}"),
+    };
+    let mut request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n");
+    if let Some((user, password)) = &proxy.credentials {
+        if user.contains(':') {
+            return Err(wrong("the user name of an HTTP proxy has no colon"));
         }
-        let authority = match host.parse::<Ipv6Addr>() {
-            Ok(address) => format!("[{address}]:{port}"),
-            Err(_) => format!("{host}:{port}"),
-        };
-        let mut request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n");
-        if let Some((user, password)) = &proxy.credentials {
-            if user.contains(':') {
-                return Err(wrong("the user name of an HTTP proxy has no colon"));
-            }
-            let both = base64(format!("{user}:{password}").as_bytes());
-            request.push_str("Proxy-Authorization: Basic ");
-            request.push_str(&both);
-            request.push_str("\r\n");
-        }
+        let both = base64(format!("{user}:{password}").as_bytes());
+        request.push_str("Proxy-Authorization: Basic ");
+        request.push_str(&both);
         request.push_str("\r\n");
-        queue.0.extend_from_slice(request.as_bytes());
-        Ok(Self(Head::new(LIMIT)))
+    }
+    request.push_str("\r\n");
+    Ok(request)
+}
+
+impl HttpConnect {
+    pub(super) fn new() -> Self {
+        Self(Head::new(LIMIT))
     }
 
     /// Takes the answer of the proxy. Returns whether it has connected.

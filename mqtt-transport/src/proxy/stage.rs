@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::header::ProxyHeader;
-use super::http::HttpConnect;
+use super::http::{self, HttpConnect};
 use super::socks::Socks5;
 use super::{ProxyKind, ProxyOptions};
 use crate::error::{Error, ErrorKind};
@@ -35,7 +35,11 @@ impl ProxyStage {
         let mut queue = Queue::default();
         let exchange = match proxy.kind {
             ProxyKind::Socks5 => Exchange::Socks5(Socks5::new(proxy, host, port, &mut queue)?),
-            ProxyKind::Http => Exchange::Http(HttpConnect::new(proxy, host, port, &mut queue)?),
+            ProxyKind::Http => {
+                let request = http::request(proxy, host, port)?;
+                queue.0.extend_from_slice(request.as_bytes());
+                Exchange::Http(HttpConnect::new())
+            }
         };
         Ok(Self::new(exchange, queue))
     }

@@ -5,7 +5,7 @@
 use bytes::BytesMut;
 use mqtt_proto::{Connect, Packet, Version};
 use mqtt_testing::packets::encode;
-use mqtt_testing::wires::Link;
+use mqtt_testing::wires::{Link, answer_to, outgoing_text};
 use mqtt_transport::websocket::{
     WebSocketClient, WebSocketOptions, WebSocketServer, WebSocketServerOptions,
 };
@@ -32,16 +32,19 @@ statements! {
     the_server_chooses_the_sub_protocol: [mqtt_6_0_0_4] [mqtt_6_0_0_4];
 }
 
-fn stages() -> (Stack, Stack) {
-    let client = WebSocketClient::new("broker.example", &WebSocketOptions::default()).unwrap();
-    let server = WebSocketServer::new(WebSocketServerOptions::default());
-    (Stack::new().with(client), Stack::new().with(server))
+fn client() -> WebSocketClient {
+    WebSocketClient::new("broker.example", &WebSocketOptions::default()).unwrap()
+}
+
+/// The request of a client.
+fn asked() -> String {
+    outgoing_text(&client())
 }
 
 /// Both sides after the handshake.
 fn open() -> Link {
-    let (client, server) = stages();
-    let mut link = Link::new(client, server);
+    let server = WebSocketServer::new(WebSocketServerOptions::default());
+    let mut link = Link::new(Stack::new().with(client()), Stack::new().with(server));
     link.run();
     assert!(link.client.stack.is_open() && link.server.stack.is_open());
     link
@@ -94,8 +97,7 @@ fn frames_need_not_be_aligned_with_packets(version: Version) {
 }
 
 fn the_client_asks_for_the_sub_protocol(_: Version) {
-    let (client, _) = stages();
-    let asked = String::from_utf8(client.outgoing().to_vec()).unwrap();
+    let asked = asked();
     assert!(
         asked.contains("\r\nSec-WebSocket-Protocol: mqtt\r\n"),
         "{asked}"
@@ -103,13 +105,9 @@ fn the_client_asks_for_the_sub_protocol(_: Version) {
 }
 
 fn the_server_chooses_the_sub_protocol(_: Version) {
-    let (client, _) = stages();
-    let asked = String::from_utf8(client.outgoing().to_vec()).unwrap();
+    let asked = asked();
     let mut server = WebSocketServer::new(WebSocketServerOptions::default());
-    server
-        .input(asked.as_bytes(), &mut BytesMut::new())
-        .unwrap();
-    let answer = String::from_utf8(server.outgoing().to_vec()).unwrap();
+    let answer = answer_to(&mut server, &asked);
     assert!(
         answer.contains("\r\nsec-websocket-protocol: mqtt\r\n"),
         "{answer}"

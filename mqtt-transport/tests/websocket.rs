@@ -2,7 +2,7 @@
 #![cfg(feature = "websocket")]
 
 use bytes::BytesMut;
-use mqtt_testing::wires::Link;
+use mqtt_testing::wires::{Link, answer_to, outgoing_text};
 use mqtt_transport::websocket::{
     Origins, WebSocketClient, WebSocketOptions, WebSocketServer, WebSocketServerOptions,
 };
@@ -51,7 +51,7 @@ const GET: &str = "GET /mqtt HTTP/1.1";
 fn answer(server: WebSocketServerOptions, request: &str) -> (String, Option<(ErrorKind, String)>) {
     let mut server = WebSocketServer::new(server);
     let result = server.input(request.as_bytes(), &mut BytesMut::new());
-    let answer = String::from_utf8(server.outgoing().to_vec()).unwrap();
+    let answer = outgoing_text(&server);
     let error = result.err().map(|error| (error.kind(), error.to_string()));
     (answer, error)
 }
@@ -267,7 +267,7 @@ fn headers_of_the_client_are_sent_and_not_shown() {
     options.headers = vec![("Authorization".to_owned(), "Bearer secret".to_owned())];
     assert!(!format!("{options:?}").contains("secret"));
     let client = WebSocketClient::new("[::1]:80", &options).unwrap();
-    let asked = String::from_utf8(client.outgoing().to_vec()).unwrap();
+    let asked = outgoing_text(&client);
     assert!(asked.contains("\r\nHost: [::1]:80\r\n"), "{asked}");
     assert!(
         asked.contains("\r\nOrigin: https://app.example\r\n"),
@@ -314,12 +314,8 @@ fn other_protocols_are_told() {
 #[test]
 fn a_server_without_the_sub_protocol_is_refused() {
     let mut client = WebSocketClient::new("a", &WebSocketOptions::default()).unwrap();
-    let asked = String::from_utf8(client.outgoing().to_vec()).unwrap();
     let mut server = WebSocketServer::new(WebSocketServerOptions::default());
-    server
-        .input(asked.as_bytes(), &mut BytesMut::new())
-        .unwrap();
-    let answer = String::from_utf8(server.outgoing().to_vec()).unwrap();
+    let answer = answer_to(&mut server, &outgoing_text(&client));
     let without = answer.replace("sec-websocket-protocol: mqtt\r\n", "");
     assert_ne!(without, answer);
     let error = client

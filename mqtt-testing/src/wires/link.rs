@@ -1,7 +1,7 @@
 //! Connects two stacks of stages without a network.
 
 use mqtt_transport::bytes::BytesMut;
-use mqtt_transport::{Error, Stack};
+use mqtt_transport::{Error, Stack, Stage};
 
 /// One end, with the bytes that arrived there.
 #[derive(Debug, Default)]
@@ -30,6 +30,25 @@ impl End {
             self.failed = self.stack.input(wire, &mut self.plain).err();
         }
     }
+}
+
+/// Returns the text that is outgoing, such as the request of a WebSocket.
+///
+/// # Panics
+/// It is no text.
+pub fn outgoing_text(stage: &impl Stage) -> String {
+    let bytes = stage.outgoing().to_vec();
+    String::from_utf8(bytes).expect("outgoing text")
+}
+
+/// Returns the answer of a stage to a text.
+///
+/// # Panics
+/// The stage fails.
+pub fn answer_to(stage: &mut impl Stage, text: &str) -> String {
+    let input = stage.input(text.as_bytes(), &mut BytesMut::new());
+    input.expect("the text is accepted");
+    outgoing_text(stage)
 }
 
 /// A client and a server.

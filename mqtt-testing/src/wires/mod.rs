@@ -8,6 +8,6 @@ mod proxy;
 pub mod terminator;
 
 #[cfg(feature = "transport")]
-pub use link::{End, Link};
+pub use link::{End, Link, answer_to, outgoing_text};
 pub use modem::{LineFault, Modem};
 pub use proxy::Proxy;

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use mqtt_proto::{Properties, QoS, RetainHandling, Subscription, TopicFilter};
+use mqtt_proto::{Properties, Subscription, TopicFilter};
 use mqtt_session::records::{Asked, Fault, Record, Subscribed};
 
 use crate::agent::Agent;
@@ -27,9 +27,6 @@ const FILTERS: usize = 4 << 20;
 const UNWANTED: u8 = 0;
 const WANTED: u8 = 1;
 const GRANTED: u8 = 2;
-
-const NO_LOCAL: u8 = 0x04;
-const RETAIN_AS_PUBLISHED: u8 = 0x08;
 
 impl Subscriptions {
     /// Puts or removes a record. Returns `false` if that changes nothing, or if there is no room.
@@ -63,41 +60,6 @@ impl Subscriptions {
     }
 }
 
-impl PlainSubscription {
-    /// Returns the options byte of SUBSCRIBE.
-    fn options(&self) -> u8 {
-        let Subscription {
-            qos,
-            no_local,
-            retain_as_published,
-            retain_handling,
-            ..
-        } = self.subscription();
-        let flag = |set, bit| if set { bit } else { 0 };
-        let handling = match retain_handling {
-            RetainHandling::Send => 0,
-            RetainHandling::SendIfNew => 0x10,
-            RetainHandling::DoNotSend => 0x20,
-        };
-        let flags = flag(no_local, NO_LOCAL) | flag(retain_as_published, RETAIN_AS_PUBLISHED);
-        qos.get() | flags | handling
-    }
-
-    fn with_options(filter: TopicFilter<'_>, options: u8) -> Self {
-        let qos = QoS::new(options & 3).unwrap_or(QoS::ExactlyOnce);
-        Self::new(&Subscription {
-            no_local: options & NO_LOCAL != 0,
-            retain_as_published: options & RETAIN_AS_PUBLISHED != 0,
-            retain_handling: match options >> 4 {
-                0 => RetainHandling::Send,
-                1 => RetainHandling::SendIfNew,
-                _ => RetainHandling::DoNotSend,
-            },
-            ..Subscription::new(filter, qos)
-        })
-    }
-}
-
 impl Route {
     /// Adds the state of each filter of this route. If one route wants a filter and another one gives it up, the filter is
     /// wanted.
@@ -111,7 +73,7 @@ impl Route {
         for wanted in &self.wanted {
             let asked = Asked {
                 standing,
-                options: wanted.options(),
+                options: wanted.subscription().options(),
                 identifier: self.identifier.unwrap_or(0),
             };
             if standing != UNWANTED || !records.contains_key(&wanted.filter) {
@@ -131,10 +93,12 @@ impl Agent {
                 _ => SubscriptionState::Granted,
             };
             let is_known = self.routes.iter().any(|route| route.has(&filter));
-            if !is_known && let Ok(topic_filter) = TopicFilter::new(&filter) {
-                let wanted = PlainSubscription::with_options(topic_filter, asked.options);
+            if !is_known
+                && let Ok(topic_filter) = TopicFilter::new(&filter)
+                && let Some(wanted) = Subscription::with_options(topic_filter, asked.options)
+            {
                 let receiver = Receiver::Nobody;
-                let wanted = Vec::from([wanted]);
+                let wanted = Vec::from([PlainSubscription::new(&wanted)]);
                 let id = self.add_route(wanted, &Properties::EMPTY, standing, receiver);
                 if let Some(route) = self.route(id) {
                     route.identifier = Some(asked.identifier).filter(|known| *known > 0);

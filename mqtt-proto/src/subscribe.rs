@@ -80,7 +80,9 @@ impl<'a> Subscription<'a> {
         }
     }
 
-    fn options(&self) -> u8 {
+    /// Returns the options byte of SUBSCRIBE (5, section 3.8.3.1). Before MQTT 5 only the quality of service is allowed in it.
+    #[must_use]
+    pub fn options(&self) -> u8 {
         let handling = match self.retain_handling {
             RetainHandling::Send => 0,
             RetainHandling::SendIfNew => 1 << 4,
@@ -91,6 +93,33 @@ impl<'a> Subscription<'a> {
             | handling
             | flag(self.no_local, NO_LOCAL)
             | flag(self.retain_as_published, RETAIN_AS_PUBLISHED)
+    }
+
+    /// Makes a subscription with the options byte of SUBSCRIBE. Returns `None` if the quality of service is 3. A handling of
+    /// retained messages that does not exist counts as 2; reserved bits are ignored.
+    ///
+    /// ```
+    /// use mqtt_proto::{QoS, RetainHandling, Subscription, TopicFilter};
+    /// let filter = TopicFilter::from_static("pumps/#");
+    /// let subscription = Subscription::with_options(filter, 0x15).unwrap();
+    /// assert_eq!((subscription.qos, subscription.no_local), (QoS::AtLeastOnce, true));
+    /// assert_eq!(subscription.retain_handling, RetainHandling::SendIfNew);
+    /// assert_eq!(subscription.options(), 0x15);
+    /// assert!(Subscription::with_options(filter, 3).is_none());
+    /// ```
+    #[must_use]
+    pub fn with_options(filter: TopicFilter<'a>, options: u8) -> Option<Self> {
+        Some(Self {
+            filter,
+            qos: QoS::new(options & 3)?,
+            no_local: options & NO_LOCAL != 0,
+            retain_as_published: options & RETAIN_AS_PUBLISHED != 0,
+            retain_handling: match options >> 4 {
+                0 => RetainHandling::Send,
+                1 => RetainHandling::SendIfNew,
+                _ => RetainHandling::DoNotSend,
+            },
+        })
     }
 
     pub(crate) fn write_options(&self, version: Version, out: &mut Out<'_>) {
@@ -108,18 +137,7 @@ impl<'a> Subscription<'a> {
 impl<'a> ReadElement<'a> for Subscription<'a> {
     fn read(bytes: &mut Reader<'a>) -> Option<Self> {
         let filter = TopicFilter::read(bytes)?;
-        let options = bytes.u8();
-        Some(Self {
-            filter,
-            qos: QoS::new(options & 3)?,
-            no_local: options & NO_LOCAL != 0,
-            retain_as_published: options & RETAIN_AS_PUBLISHED != 0,
-            retain_handling: match options >> 4 {
-                0 => RetainHandling::Send,
-                1 => RetainHandling::SendIfNew,
-                _ => RetainHandling::DoNotSend,
-            },
-        })
+        Self::with_options(filter, bytes.u8())
     }
 }
 

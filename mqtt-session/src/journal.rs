@@ -73,6 +73,15 @@ impl Journal {
         false
     }
 
+    /// Returns whether outgoing bytes wait for records. Those of a session that ends with its connection do not.
+    const fn may_wait(&self) -> bool {
+        #[cfg(all(feature = "alloc", feature = "server"))]
+        if let Some(flows) = &self.flows {
+            return flows.waits;
+        }
+        true
+    }
+
     pub(crate) fn write(&mut self, m: &mut Memory<'_>, entry: &Entry<'_>) {
         self.append(m, entry.encoded_len(), |room, _, _| entry.write(room));
     }
@@ -298,18 +307,27 @@ impl Engine {
         }
     }
 
+    /// Returns whether the packet of a new message waits for its record.
+    pub(crate) fn message_waits(&self, awaits: Awaits) -> bool {
+        awaits == Awaits::PUBREC
+            && self
+                .journal
+                .as_ref()
+                .is_some_and(|journal| journal.may_wait())
+    }
+
     /// What lies behind so many outgoing bytes waits for all records so far.
     fn wait_behind(&mut self, waiting: usize) {
         let Some(journal) = &mut self.journal else {
             return;
         };
+        if !journal.may_wait() {
+            return;
+        }
         let place = journal.sent.saturating_add(u64::from(to_u32(waiting)));
         #[cfg(all(feature = "alloc", feature = "server"))]
-        if let Some(flows) = &journal.flows {
-            if flows.waits {
-                journal.hold(place);
-            }
-            return;
+        if journal.flows.is_some() {
+            return journal.hold(place);
         }
         let behind = journal
             .barriers

@@ -20,11 +20,6 @@ use crate::tune::{JOURNAL, LARGE};
 /// large packet at a time.
 pub(crate) const KEPT_IS_LARGE: usize = 16 << 10;
 
-/// Returns whether the kept packet of a slot is sent from there. The outgoing buffer takes packets of up to `room` bytes.
-pub(crate) const fn is_large(len: usize, room: usize) -> bool {
-    len > room || len > KEPT_IS_LARGE
-}
-
 /// The state of the large packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Underway {
@@ -164,11 +159,18 @@ impl Engine {
         }
     }
 
+    /// Returns whether the kept packet of a slot is sent from there. One that waits for a record is copied if the outgoing buffer
+    /// takes it: sent from there, each message would wait for a flush of its own.
+    #[inline]
+    pub(crate) fn is_large(&self, m: &Memory<'_>, len: usize, awaits: Awaits) -> bool {
+        len > self.largest_in_buffer(m) || len > KEPT_IS_LARGE && !self.message_waits(awaits)
+    }
+
     /// Returns whether the packet of a new message is sent from where it is kept. A QoS 0 message is kept only for this.
     #[inline]
     pub(crate) fn becomes_large(&self, m: &Memory<'_>, len: usize, awaits: Awaits) -> bool {
-        let kept = awaits != Awaits::CONNECTION;
-        len > KEPT_IS_LARGE && kept || len > self.largest_in_buffer(m)
+        len > self.largest_in_buffer(m)
+            || awaits != Awaits::CONNECTION && self.is_large(m, len, awaits)
     }
 
     /// Accepts a message whose packet is sent from `kept`.
@@ -207,9 +209,7 @@ impl Engine {
         if let Some(first) = m.kept_mut().get_mut(to_usize(slot.start)) {
             *first = *first & !DUP | if slot.is_dup() { DUP } else { 0 };
         }
-        if slot.awaits == Awaits::PUBREC {
-            self.wait_for_records(m);
-        }
+        self.publish_waits(m, slot.awaits);
         if counted {
             self.enter(slot.awaits);
         }

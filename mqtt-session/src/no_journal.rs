@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::Outgoing;
 use crate::memory::Memory;
-use crate::slots::Slot;
+use crate::slots::{Awaits, Slot};
 
 impl Engine {
     #[inline]
@@ -58,6 +58,12 @@ impl Engine {
     #[allow(clippy::unused_self, reason = "as with the feature")]
     pub(crate) const fn record_again(&mut self, _: &mut Memory<'_>, _: &mut Slot) -> bool {
         true
+    }
+
+    #[inline]
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    pub(crate) const fn message_waits(&self, _: Awaits) -> bool {
+        false
     }
 
     #[inline]

@@ -16,7 +16,7 @@ use crate::config::Offline;
 use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::{Ended, Outgoing, Token};
-use crate::large::{KEPT_IS_LARGE, is_large};
+use crate::large::KEPT_IS_LARGE;
 use crate::memory::Memory;
 use crate::outgoing::check_size;
 use crate::plain::Plain;
@@ -222,7 +222,7 @@ impl Engine {
     /// Makes a packet that becomes outgoing next wait for its record, if it must: at QoS 2 its identifier belongs to this
     /// message from then on.
     #[inline]
-    fn publish_waits(&mut self, m: &Memory<'_>, awaits: Awaits) {
+    pub(crate) fn publish_waits(&mut self, m: &Memory<'_>, awaits: Awaits) {
         if awaits == Awaits::PUBREC {
             self.wait_for_records(m);
         }
@@ -380,7 +380,7 @@ impl Engine {
             || JOURNAL && !self.record_again(m, &mut slot)
         {
             return false;
-        } else if LARGE && is_large(len, self.largest_in_buffer(m)) {
+        } else if LARGE && self.is_large(m, len, slot.awaits) {
             return self.send_large(m, index);
         } else {
             if !self.message_fits(m, len) {

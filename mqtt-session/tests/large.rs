@@ -516,3 +516,42 @@ fn the_end_of_a_large_message_makes_room_for_the_next_one() {
         assert!(was_sent, "{event:?}");
     }
 }
+
+/// A machine whose messages at QoS 2 wait for records, and what stores all records so far.
+type Recording = (TestedMachine, fn(&mut TestedMachine));
+
+fn recording() -> [Recording; 2] {
+    let mut client = connected(Role::Client, Version::V5, |config| {
+        config.outgoing_limit = 256 << 10;
+    });
+    client.machine.client().start_journal();
+    client.machine.client().restored();
+    let mut server = connected(Role::Server, Version::V5, |config| {
+        config.outgoing_limit = 256 << 10;
+    });
+    server.machine.server().start_journal(true);
+    let by_client: fn(&mut TestedMachine) = |solo| {
+        let len = solo.machine.client().journal().len();
+        solo.machine.client().stored(len);
+    };
+    let by_server: fn(&mut TestedMachine) = |solo| {
+        assert!(solo.machine.server().wait_for(1));
+        solo.machine.server().stored(1);
+    };
+    [(client, by_client), (server, by_server)]
+}
+
+/// Links between shards, and clients with stored sessions, get messages of more than 16 KiB as well.
+#[test]
+fn messages_that_wait_for_records_wait_together() {
+    for (mut solo, store) in recording() {
+        let payload = "x".repeat(40_000);
+        for _ in 0..3 {
+            solo.must_publish(QoS::ExactlyOnce, &payload);
+            assert!(solo.machine.outgoing().is_empty(), "no record is stored");
+        }
+        store(&mut solo);
+        let sent = take(&mut solo, usize::MAX, usize::MAX);
+        assert!(sent.len() > 3 * payload.len(), "{} bytes", sent.len());
+    }
+}

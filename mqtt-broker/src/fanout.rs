@@ -143,7 +143,7 @@ impl Fanouts {
     }
 
     /// Handles the end of a connection. Its message stays if such messages take no more than `limit` bytes together. Otherwise
-    /// the message is dropped, and its receipt is returned, for a refusal.
+    /// the message is dropped, and its receipt is returned, unless it is at QoS 0.
     pub(crate) fn publisher_disconnected(
         &mut self,
         id: ConnectionId,

@@ -53,14 +53,9 @@ impl<H: Hooks> Broker<H> {
         if let Some(connection) = self.id(index) {
             let limit = self.config.queued_bytes_total / ORPHANED;
             if in_portions
-                && let Some(refused) = self.fanouts.publisher_disconnected(connection, limit)
+                && let Some(receipt) = self.fanouts.publisher_disconnected(connection, limit)
             {
-                let dropped = &mut self.statistics.publish_dropped;
-                *dropped = dropped.saturating_add(1);
-                let from = key.and_then(|key| self.session_name(key));
-                if let (Some(receipt), Some(from)) = (refused, from) {
-                    self.acknowledge(from, receipt, ReasonCode::QuotaExceeded);
-                }
+                self.forget_message(key, receipt);
             }
             if let Some(withheld) = withheld
                 && let Some(from) = key.and_then(|key| self.session_name(key))
@@ -78,6 +73,19 @@ impl<H: Hooks> Broker<H> {
         *connected = connected.saturating_sub(1);
         self.leave(key, will_due, expiry, now);
         self.end_largest_parked(now);
+    }
+
+    /// Forgets a message of a session without a connection that no receiver has. The client sends it again, unless it is at QoS 0.
+    fn forget_message(&mut self, key: Option<u32>, receipt: Option<Receipt>) {
+        let Some(receipt) = receipt else {
+            let dropped = &mut self.statistics.publish_dropped;
+            *dropped = dropped.saturating_add(1);
+            return;
+        };
+        let session = key.and_then(|key| self.sessions.get_mut(usize_of(key)));
+        if let Some(parked) = session.and_then(|session| session.parked.as_deref_mut()) {
+            parked.forget(receipt);
+        }
     }
 
     fn report_end(

@@ -8,7 +8,7 @@ use mqtt_session::proto::{
 };
 use mqtt_testing::packets::{ack, encode};
 
-use watched::{Watched, subscribe};
+use watched::{NOW, Watched, subscribe};
 
 const STAYS: [Property<'static>; 2] = [
     Property::SessionExpiryInterval(60),
@@ -29,8 +29,12 @@ fn all() -> [Subscription<'static>; 1] {
 }
 
 fn message(payload: &[u8]) -> Vec<u8> {
+    message_at(Delivery::AtLeastOnce(PacketId::FIRST), payload)
+}
+
+fn message_at(delivery: Delivery, payload: &[u8]) -> Vec<u8> {
     let publish = Publish {
-        delivery: Delivery::AtLeastOnce(PacketId::FIRST),
+        delivery,
         ..Publish::new(TopicName::from_static("a"), payload)
     };
     encode(&Packet::Publish(publish), Version::V5)
@@ -65,7 +69,6 @@ fn unacknowledged_messages_take_no_more_than_the_setting() {
 #[cfg(target_pointer_width = "64")]
 #[test]
 fn a_full_window_is_resumed_in_portions() {
-    use watched::NOW;
     let mut watched = Watched::new(|config| config.window = u16::MAX);
     let first = watched.connect(&reader());
     watched.say(first, &subscribe(&all()));
@@ -83,4 +86,37 @@ fn a_full_window_is_resumed_in_portions() {
     let bytes = watched.broker.outgoing(again).to_vec();
     assert_eq!(bytes[2], 1, "session present");
     assert_eq!(watched.hear(again).len(), 20_000);
+}
+
+/// Its publisher leaves while it waits behind another message that is delivered in portions, and there is no room to keep it.
+#[test]
+fn a_message_that_is_dropped_before_its_delivery_is_accepted_again() {
+    let mut watched = Watched::new(|config| config.queued_bytes_total = 10_000);
+    let reader = watched.join("reader");
+    watched.subscribe(reader, ["a"].into_iter());
+    for n in 0..3_000 {
+        let other = watched.join(&format!("other-{n}"));
+        watched.subscribe(other, ["a"].into_iter());
+    }
+    let first = watched.join("first");
+    let stays = Connect {
+        clean_start: false,
+        properties: Properties::from(&STAYS),
+        ..Connect::new(Version::V5, "second")
+    };
+    let second = watched.connect(&stays);
+    let delivered = "1".repeat(1_000);
+    let bytes = message_at(Delivery::AtMostOnce, delivered.as_bytes());
+    watched.broker.receive(first, &bytes, NOW);
+    let dropped = "2".repeat(1_000);
+    let mut bytes = message_at(Delivery::ExactlyOnce(PacketId::FIRST), dropped.as_bytes());
+    watched.broker.receive(second, &bytes, NOW);
+    watched.broker.closed(second, NOW);
+    assert!(watched.hear(reader) == [delivered]);
+    let second = watched.connect(&stays);
+    // The flag DUP.
+    bytes[0] |= 8;
+    watched.give(second, &bytes);
+    assert_eq!(watched.broker.outgoing(second)[0], 0x50, "PUBREC");
+    assert!(watched.hear(reader) == [dropped]);
 }

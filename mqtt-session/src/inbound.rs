@@ -374,7 +374,7 @@ impl Engine {
 
     /// Removes an entry and closes the gap.
     #[inline]
-    fn remove_received(&mut self, m: &mut Memory<'_>, index: usize) {
+    pub(crate) fn remove_received(&mut self, m: &mut Memory<'_>, index: usize) {
         let entries = self.received_mut(m);
         let Some(entry) = entries.get(index) else {
             return;
@@ -454,7 +454,7 @@ impl Engine {
 
     /// Returns the index of the entry of a receipt that is not acknowledged.
     #[inline]
-    fn find_receipt(&self, m: &Memory<'_>, receipt: Receipt) -> Option<usize> {
+    pub(crate) fn find_receipt(&self, m: &Memory<'_>, receipt: Receipt) -> Option<usize> {
         let wanted = |entry: &ReceiveSlot| {
             entry.id == receipt.id.get()
                 && entry.serial() == receipt.serial

@@ -325,6 +325,15 @@ impl<'m> Server<'m> {
         self.engine.acknowledge(&mut self.memory, receipt, reason)
     }
 
+    /// Forgets a message at QoS 2 that is not acknowledged: if the client sends it again, it is a new message. It is for a machine
+    /// without a connection, whose messages at QoS 1 are forgotten already.
+    #[cfg(feature = "by-hand")]
+    pub fn forget(&mut self, receipt: Receipt) {
+        if let Some(index) = self.engine.find_receipt(&self.memory, receipt) {
+            self.engine.remove_received(&mut self.memory, index);
+        }
+    }
+
     /// Answers a SUBSCRIBE.
     ///
     /// # Errors

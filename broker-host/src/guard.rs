@@ -317,6 +317,10 @@ fn about<'a>(observation: &Observation<'a>) -> (Option<&'a str>, Level) {
         Observation::SlowConsumer { client_id, .. }
         | Observation::PublishersWait { client_id, .. }
         | Observation::QueueFull { client_id, .. } => (Some(client_id), Level::WARN),
+        // No client has this name, so none can use up these lines.
+        Observation::PublishersWaitForShard { .. } | Observation::ShardGivenUp { .. } => {
+            (Some("\0shards"), Level::WARN)
+        }
         _ => (None, Level::DEBUG),
     }
 }
@@ -438,9 +442,27 @@ fn log_queue(observation: &Observation<'_>, peer: Option<DisplayValue<SocketAddr
             messages,
             "its queue is full: messages are dropped until there is room",
         ),
-        _ => return,
+        _ => return log_shard(observation),
     };
     warn!(client = &*cut(client), messages, peer, "{what}");
+}
+
+/// Logs an observation about the queue of another shard.
+fn log_shard(observation: &Observation<'_>) {
+    let (shard, messages, what) = match observation {
+        Observation::PublishersWaitForShard { shard, messages } => (
+            shard,
+            messages,
+            "the shard is away and its queue is more than half full: publishers wait for it",
+        ),
+        Observation::ShardGivenUp { shard, messages } => (
+            shard,
+            messages,
+            "the shard took nothing for too long: nobody waits for it, and what its queue has no room for is dropped",
+        ),
+        _ => return,
+    };
+    warn!(shard, messages, "{what}");
 }
 
 /// Logs the end of a connection. A refusal has already been logged.

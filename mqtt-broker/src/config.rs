@@ -90,7 +90,8 @@ pub struct Config {
     pub slow_consumer_ms: u32,
     /// How long publishers wait for a connected client that takes messages more slowly than they come, in milliseconds. After that
     /// time it is treated as one that takes nothing. The time begins again when its queue was not too full for two seconds. Default 0:
-    /// there is no limit, because the client may be as slow as it wants.
+    /// there is no limit, because the client may be as slow as it wants. Publishers wait as long for another shard whose link is not open
+    /// and whose queue is more than half full; with 0, four times [`Self::slow_consumer_ms`].
     pub publisher_wait_ms: u32,
     /// Whether QoS 0 messages are queued for clients that are not connected. Default `false`.
     pub queue_qos0: bool,

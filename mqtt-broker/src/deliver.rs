@@ -13,6 +13,7 @@ use crate::pressure::Withheld;
 use crate::queue::{Limits, Queued, Room};
 use crate::rights::may_receive;
 use crate::routing_limits::RoutingLimits;
+use crate::shards::is_for_keeping;
 use crate::source::Source;
 
 /// Returns the steps of one delivery: properties are written one by one, and the payload is copied.
@@ -100,6 +101,7 @@ impl<H: Hooks> Broker<H> {
         let (reason, routed) = self.accept_message(key, &message, now);
         if let Some(receipt) = incoming.receipt {
             let size = message_size(&message);
+            let reason = self.press.answer(message.qos, reason);
             let answer = Withheld::new(receipt, reason, before);
             self.answer_message(index, answer, routed, size);
         }
@@ -332,11 +334,13 @@ impl<H: Hooks> Broker<H> {
             room,
         };
         session.full_queue_reported &= !session.queue.is_empty();
+        let is_for_shard = session.link.is_some() && !is_for_keeping(item.identifiers.as_slice());
         let pushed = session.queue.push(item, &limits, &mut self.queued);
         if pushed.dropped > 0 {
             self.dropped(key, pushed.dropped);
             self.report_full_queue(key);
         }
+        self.press.is_incomplete |= is_firm && is_for_shard && !pushed.accepted;
         if let Some(item) = &copy {
             if pushed.accepted {
                 self.record_queued(key, item);

@@ -526,7 +526,7 @@ impl<H: Hooks> Broker<H> {
         if let (Some((receipt, reason)), Some(from)) = (done.receipt, done.from) {
             let reason = match reason {
                 ReasonCode::Success if to_nobody => ReasonCode::NoMatchingSubscribers,
-                reason => reason,
+                reason => done.press.answer(done.message.qos(), reason),
             };
             let answer = Withheld::new(receipt, reason, done.recorded.0);
             match done.waits.filter(|id| self.is_open(*id)) {

@@ -145,6 +145,22 @@ pub enum Observation<'a> {
         /// How many messages are queued for it.
         messages: usize,
     },
+    /// The queue of messages for another shard is more than half full, and its link is not open: publishers of messages for it wait.
+    PublishersWaitForShard {
+        /// The shard.
+        shard: u8,
+        /// How many messages are queued for it.
+        messages: usize,
+    },
+    /// Publishers do not wait for another shard any more, because it took nothing for [`Config::slow_consumer_ms`](crate::Config::slow_consumer_ms)
+    /// or, while its link was not open, for the time of [`Config::publisher_wait_ms`](crate::Config::publisher_wait_ms): messages for it may
+    /// be dropped until its link opens or its queue is empty.
+    ShardGivenUp {
+        /// The shard.
+        shard: u8,
+        /// How many messages are queued for it.
+        messages: usize,
+    },
     /// The queue of a client had no room for a message, for the first time since it was empty. [`Self::Dropped`] reports each time.
     QueueFull {
         /// Its connection, if it is connected.

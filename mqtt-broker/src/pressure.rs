@@ -12,7 +12,7 @@
 //! A receiver that takes nothing for [`Config::slow_consumer_ms`] is slow: publishers do not wait for it until it has taken all
 //! its queued messages, and its queue drops messages for which it has no room. A receiver that takes messages, but more
 //! slowly than they come for as long, is observed once (`long_wait.rs`); [`Config::publisher_wait_ms`] limits this time. Publishers of
-//! other shards wait by topic (`shards/busy.rs`).
+//! other shards wait by topic (`shards/busy.rs`), and publishers of messages for a shard that is away wait for its link (`shards/away.rs`).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -33,8 +33,8 @@ pub(crate) type SessionName = (u32, u32);
 /// Which part of a receiver's queue limit one publisher may have unacknowledged before it is not read.
 const PART: usize = 64;
 
-/// The interval of the checks for receivers that take nothing, in milliseconds.
-const LOOK_MS: u32 = 1_000;
+/// The interval of the checks for receivers that take nothing.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a publisher waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -149,7 +149,7 @@ impl<H: Hooks> Broker<H> {
     /// Returns the limits that the queue of a receiver applies to the message that is being routed, which takes `size` bytes.
     pub(crate) fn room(&mut self, key: u32, size: usize, now: Instant) -> Room {
         let session = self.sessions.get(usize_of(key));
-        let Some(session) = session.filter(|session| session.connection.is_some()) else {
+        let Some(session) = session.filter(|session| session.is_waited_for()) else {
             return Room::Own;
         };
         let is_slow = session.pressure.as_ref().is_some_and(|p| p.is_slow);
@@ -176,12 +176,11 @@ impl<H: Hooks> Broker<H> {
         if self.press.room == Room::Own {
             return;
         }
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let session = self.sessions.get_mut(usize_of(key));
+        let Some(session) = session.filter(|session| session.is_waited_for()) else {
             return;
         };
-        let (Some(connection), name) = (session.connection, (key, session.serial)) else {
-            return;
-        };
+        let (connection, name) = (session.connection, (key, session.serial));
         let fullness = session.queue.fullness(&self.config, share, &self.queued);
         match &session.pressure {
             Some(pressure) if pressure.is_slow => return,
@@ -189,8 +188,11 @@ impl<H: Hooks> Broker<H> {
             None if !fullness.is_high() => return,
             None => {
                 self.begin_pressure(key, now);
-                // If the receiver is a client that is not being read, it must be read now.
-                self.mark_ready(connection);
+                match connection {
+                    // If the receiver is a client that is not being read, it must be read now.
+                    Some(connection) => self.mark_ready(connection),
+                    None => self.report_waits_for_shard(key),
+                }
                 if self.waits_too_long(key, now) {
                     self.mark_slow(key, now);
                     return;
@@ -210,7 +212,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     fn begin_pressure(&mut self, key: u32, now: Instant) {
-        let due = self.config.look_at(now, now);
+        let due = look_at(now, self.longest_wait(key), now);
         if let Some(session) = self.sessions.get_mut(usize_of(key)) {
             self.timers.set(due, Due::Receiver(key));
             session.pressure = Some(Box::new(Pressure::new(now, due)));
@@ -327,12 +329,13 @@ impl<H: Hooks> Broker<H> {
         };
         pressure.timer = None;
         let taken_at = pressure.taken_at;
-        let takes_nothing = now.since(taken_at) >= self.config.slow_after();
+        let most = self.longest_wait(key);
+        let takes_nothing = now.since(taken_at) >= most;
         if takes_nothing || self.waits_too_long(key, now) {
             self.mark_slow(key, now);
             return;
         }
-        let due = self.config.look_at(taken_at, now);
+        let due = look_at(taken_at, most, now);
         self.timers.set(due, Due::Receiver(key));
         let session = self.sessions.get_mut(usize_of(key));
         if let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) {
@@ -411,10 +414,14 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         session.long_wait = None;
-        self.hooks.observe(&Observation::SlowConsumer {
-            connection,
-            client_id: &session.client_id,
-            messages: session.queue.len(),
+        let messages = session.queue.len();
+        self.hooks.observe(&match session.link {
+            Some(shard) => Observation::ShardGivenUp { shard, messages },
+            None => Observation::SlowConsumer {
+                connection,
+                client_id: &session.client_id,
+                messages,
+            },
         });
         self.release_publishers(publishers);
     }
@@ -551,11 +558,10 @@ impl Config {
     pub(crate) fn slow_after(&self) -> Duration {
         Duration::from_millis(u64::from(self.slow_consumer_ms))
     }
+}
 
-    /// Returns when to check a receiver that last took something at `taken_at`.
-    fn look_at(&self, taken_at: Instant, now: Instant) -> Instant {
-        let look = LOOK_MS.min(self.slow_consumer_ms.div_ceil(2));
-        let look = now.after(Duration::from_millis(u64::from(look)));
-        look.min(taken_at.after(self.slow_after()))
-    }
+/// Returns when to check a receiver that last took something at `taken_at` and may take nothing for at most `most`.
+fn look_at(taken_at: Instant, most: Duration, now: Instant) -> Instant {
+    let look = LOOK.min(most.checked_div(2).unwrap_or(most));
+    now.after(look).min(taken_at.after(most))
 }

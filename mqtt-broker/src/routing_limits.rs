@@ -1,5 +1,7 @@
 //! Decides which limits the queues of receivers apply to a message, by its publisher.
 
+use mqtt_session::proto::{QoS, ReasonCode};
+
 use crate::broker::{Broker, usize_of};
 use crate::hooks::Hooks;
 use crate::pressure::WaitsFor;
@@ -15,6 +17,8 @@ pub(crate) struct RoutingLimits {
     pub(crate) from: Option<(u8, u64)>,
     /// Whether its publisher waits for receivers of other shards.
     pub(crate) waits_elsewhere: bool,
+    /// Whether the queue of another shard had no room for it.
+    pub(crate) is_incomplete: bool,
 }
 
 impl RoutingLimits {
@@ -24,20 +28,30 @@ impl RoutingLimits {
         by: None,
         from: None,
         waits_elsewhere: false,
+        is_incomplete: false,
     };
 
     /// For a message that was taken from another queue.
     pub(crate) const MOVED: Self = Self {
         room: Room::Any,
-        by: None,
-        from: None,
-        waits_elsewhere: false,
+        ..Self::NONE
     };
 
     pub(crate) const fn by(&self) -> Option<WaitsFor> {
         match self.by {
             Some((by, _)) => Some(by),
             None => None,
+        }
+    }
+
+    /// Returns the answer to a message: a client of MQTT 5 is told at QoS 1 that a shard does not get it. At QoS 2 the answer would free the
+    /// packet identifier, which is recorded with the message for the other receivers.
+    pub(crate) fn answer(&self, qos: QoS, reason: ReasonCode) -> ReasonCode {
+        let is_of_client = self.from.is_none() && qos == QoS::AtLeastOnce;
+        if self.is_incomplete && is_of_client && !reason.is_error() {
+            ReasonCode::QuotaExceeded
+        } else {
+            reason
         }
     }
 }

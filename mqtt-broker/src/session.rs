@@ -258,6 +258,11 @@ impl Session {
         }
     }
 
+    /// Returns whether publishers wait while its queue is too full: it has a connection, or it is that of a shard, which comes back.
+    pub(crate) const fn is_waited_for(&self) -> bool {
+        self.connection.is_some() || self.link.is_some()
+    }
+
     /// Returns whether the session has nothing that its client cannot make again.
     pub(crate) fn is_idle(&self) -> bool {
         let under_way = self.parked.as_ref().map_or(0, |parked| parked.pending());

@@ -11,8 +11,8 @@
 //! which this shard has no member that may read the message: `visited.rs` bounds that. `filters.rs` counts the filters of the
 //! own clients, `control.rs` tells them to the other shards, `table.rs` applies what the others tell, `incoming.rs` handles messages
 //! of other shards, `retained.rs` keeps the retained messages of all shards the same, `arrivals.rs` finds the shard of a new client,
-//! `places.rs` counts the sessions of all shards, of users and of addresses, and `busy.rs` makes publishers wait for receivers of other
-//! shards whose queues are too full.
+//! `places.rs` counts the sessions of all shards, of users and of addresses, `busy.rs` makes publishers wait for receivers of other
+//! shards whose queues are too full, and `away.rs` for shards that are away.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -32,6 +32,7 @@ use crate::router::{Keyed, Subscriber};
 use crate::session::Session;
 
 mod arrivals;
+mod away;
 mod busy;
 mod control;
 mod filters;
@@ -227,6 +228,8 @@ impl<H: Hooks> Broker<H> {
         if let Some(session) = self.sessions.get_mut(usize_of(key)) {
             session.tells_first = true;
         }
+        // Who waited while the shard was away waits from now on as long as it takes nothing.
+        self.end_pressure(key);
         self.attach(id.index, key, &connect, now);
         self.record_connected(id.index, key, u32::MAX, before);
         let connection = self.connection_mut(id)?;

@@ -1,146 +1,11 @@
 //! Publishers wait for a slow receiver of another shard.
 
-use mqtt_session::proto::{
-    Ack, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, TopicName, Version,
-};
-
-use mqtt_testing::packets::encode;
-
-use super::whole::{Client, Whole};
-
-/// How many messages may be queued for one client.
-const QUEUE: usize = 64;
-/// How many messages a publisher sends before one is acknowledged.
-const WINDOW: usize = 16;
-
-fn start() -> Whole {
-    let mut whole = Whole::new(2);
-    for shard in &mut whole.shards {
-        let mut config = shard.config().clone();
-        config.queued_messages = QUEUE;
-        config.window = 4;
-        config.receive_maximum = 16;
-        shard.configure(config, whole.now);
-    }
-    whole
-}
-
-/// A client with the messages that it has sent and received.
-struct Peer {
-    client: Client,
-    sent: usize,
-    acknowledged: usize,
-    got: Vec<String>,
-    /// The acknowledgements that it has not sent.
-    owed: Vec<PacketId>,
-    /// The bytes that its shard has not read.
-    unsent: Vec<u8>,
-}
-
-impl Peer {
-    fn join(whole: &mut Whole, shard: usize, name: &str, filter: Option<&str>) -> Self {
-        let client = whole.join(shard, name);
-        if let Some(filter) = filter {
-            whole.subscribe(client, filter);
-        }
-        Self {
-            client,
-            sent: 0,
-            acknowledged: 0,
-            got: Vec::new(),
-            owed: Vec::new(),
-            unsent: Vec::new(),
-        }
-    }
-
-    /// Publishes at QoS 1 until its window is used up, or it has sent so many.
-    fn publish(&mut self, whole: &mut Whole, topic: &str, most: usize) {
-        self.publish_long(whole, topic, most, 0);
-    }
-
-    /// Publishes messages of at least so many bytes.
-    fn publish_long(&mut self, whole: &mut Whole, topic: &str, most: usize, len: usize) {
-        while self.sent - self.acknowledged < WINDOW && self.sent < most {
-            let id = u16::try_from(self.sent % 60_000 + 1).unwrap();
-            let payload = format!("{:len$}", self.sent);
-            let publish = Publish {
-                delivery: Delivery::AtLeastOnce(PacketId::new(id).unwrap()),
-                ..Publish::new(TopicName::new(topic).unwrap(), payload.as_bytes())
-            };
-            let packet = encode(&Packet::Publish(publish), Version::V5);
-            self.unsent.extend(packet);
-            self.sent += 1;
-            self.send(whole);
-        }
-        self.send(whole);
-    }
-
-    /// Sends as much as its shard reads, and reads the answers.
-    fn send(&mut self, whole: &mut Whole) {
-        loop {
-            let (shard, now) = (self.client.shard, whole.now);
-            let received = whole.shards[shard].receive(self.client.id, &self.unsent, now);
-            self.unsent.drain(..received.consumed);
-            whole.run();
-            self.read(whole);
-            if received.consumed == 0 || self.unsent.is_empty() {
-                return;
-            }
-        }
-    }
-
-    /// Reads what there is.
-    fn read(&mut self, whole: &mut Whole) {
-        let now = whole.now;
-        let shard = &mut whole.shards[self.client.shard];
-        let bytes = shard.outgoing(self.client.id).to_vec();
-        shard.sent(self.client.id, bytes.len(), now);
-        let mut rest = &bytes[..];
-        while let Ok(Decoded::Packet { packet, consumed }) =
-            Packet::decode(rest, Version::V5, MAX_PACKET)
-        {
-            rest = &rest[consumed..];
-            match packet {
-                Packet::Publish(publish) => {
-                    let text = String::from_utf8(publish.payload.to_vec()).unwrap();
-                    self.got.push(text);
-                    self.owed.extend(publish.delivery.packet_id());
-                }
-                Packet::PubAck(_) => self.acknowledged += 1,
-                _ => {}
-            }
-        }
-    }
-
-    /// Acknowledges so many messages.
-    fn acknowledge(&mut self, whole: &mut Whole, most: usize) {
-        let most = most.min(self.owed.len());
-        for id in self.owed.drain(..most) {
-            whole.say(self.client, &Packet::PubAck(Ack::new(id)));
-        }
-        whole.run();
-    }
-}
-
-impl Peer {
-    /// Reads and acknowledges until nothing more comes.
-    fn take_all(&mut self, whole: &mut Whole) {
-        self.read(whole);
-        while !self.owed.is_empty() {
-            self.acknowledge(whole, usize::MAX);
-            self.read(whole);
-        }
-    }
-}
-
-fn dropped(whole: &Whole) -> u64 {
-    whole.statistics().publish_dropped
-}
+use super::peer::{Peer, WINDOW, dropped, start};
 
 /// The reader acknowledges one message in each round. Meanwhile other clients of the two shards are not slowed.
 #[test]
 fn a_publisher_goes_as_fast_as_its_reader_in_another_shard() {
-    let mut whole = start();
+    let mut whole = start(2);
     let mut reader = Peer::join(&mut whole, 1, "reader", Some("a"));
     let mut writer = Peer::join(&mut whole, 0, "writer", None);
     let mut fast = Peer::join(&mut whole, 1, "fast", Some("b"));
@@ -173,7 +38,7 @@ fn a_publisher_goes_as_fast_as_its_reader_in_another_shard() {
 /// A reader that takes nothing is given up after 30 seconds by its own shard. Then nobody waits for it.
 #[test]
 fn a_publisher_does_not_wait_for_ever_for_a_reader_in_another_shard() {
-    let mut whole = start();
+    let mut whole = start(2);
     let _reader = Peer::join(&mut whole, 1, "reader", Some("a"));
     let mut writer = Peer::join(&mut whole, 0, "writer", None);
     writer.publish(&mut whole, "a", 1_000);
@@ -188,7 +53,7 @@ fn a_publisher_does_not_wait_for_ever_for_a_reader_in_another_shard() {
 /// The link ends while a publisher waits for a reader behind it.
 #[test]
 fn a_publisher_does_not_wait_for_a_shard_that_is_gone() {
-    let mut whole = start();
+    let mut whole = start(2);
     let mut reader = Peer::join(&mut whole, 1, "reader", Some("a"));
     let mut writer = Peer::join(&mut whole, 0, "writer", None);
     writer.publish(&mut whole, "a", 1_000);
@@ -211,7 +76,7 @@ fn a_publisher_does_not_wait_for_a_shard_that_is_gone() {
 /// While a reader is slow, more goes over the same link to another one than the link has room for without an acknowledgement.
 #[test]
 fn a_slow_reader_does_not_stop_the_link() {
-    let mut whole = start();
+    let mut whole = start(2);
     let _slow = Peer::join(&mut whole, 1, "slow", Some("a"));
     let mut writer = Peer::join(&mut whole, 0, "writer", None);
     writer.publish(&mut whole, "a", 1_000);
@@ -231,7 +96,7 @@ fn a_slow_reader_does_not_stop_the_link() {
 /// Two readers of a shard are too full. When one of them has read, its publisher goes on, though the other one stays full.
 #[test]
 fn a_publisher_waits_for_the_readers_of_its_own_topic_only() {
-    let mut whole = start();
+    let mut whole = start(2);
     let _slow = Peer::join(&mut whole, 1, "slow", Some("a"));
     let mut reader = Peer::join(&mut whole, 1, "reader", Some("b"));
     let mut first = Peer::join(&mut whole, 0, "first", None);
@@ -255,7 +120,7 @@ fn a_publisher_waits_for_the_readers_of_its_own_topic_only() {
 /// Slow readers in both shards, with publishers in the other one, for minutes: neither of them loses anything.
 #[test]
 fn slow_readers_in_both_directions_lose_nothing() {
-    let mut whole = start();
+    let mut whole = start(2);
     let mut pairs = [(0, "a"), (1, "b")].map(|(shard, topic)| {
         let reader = Peer::join(&mut whole, 1 - shard, &format!("r{topic}"), Some(topic));
         let writer = Peer::join(&mut whole, shard, &format!("w{topic}"), None);
@@ -281,7 +146,7 @@ fn slow_readers_in_both_directions_lose_nothing() {
 /// Two clients of two shards publish to each other until their windows are used up, and read little.
 #[test]
 fn clients_of_two_shards_that_publish_to_each_other_do_not_stop() {
-    let mut whole = start();
+    let mut whole = start(2);
     let mut both = [(0, "a", "b"), (1, "b", "a")].map(|(shard, own, other)| {
         let client = Peer::join(&mut whole, shard, own, Some(own));
         (client, other)
@@ -303,7 +168,7 @@ fn clients_of_two_shards_that_publish_to_each_other_do_not_stop() {
 /// Each of many publishers has sent some messages before its shard knows that the reader is too full.
 #[test]
 fn the_messages_of_many_publishers_have_room() {
-    let mut whole = start();
+    let mut whole = start(2);
     let mut reader = Peer::join(&mut whole, 1, "reader", Some("a"));
     let names: Vec<_> = (0..40).map(|n| format!("w{n}")).collect();
     let mut writers: Vec<_> = names
@@ -329,7 +194,7 @@ fn the_messages_of_many_publishers_have_room() {
 /// Devices with a topic each have sent some messages, and a reader of all topics is behind. It is not given up.
 #[test]
 fn a_reader_of_many_topics_is_not_given_up() {
-    let mut whole = start();
+    let mut whole = start(2);
     let mut reader = Peer::join(&mut whole, 1, "reader", Some("a/+"));
     for n in 0..200 {
         let mut device = Peer::join(&mut whole, 0, &format!("d{n}"), None);

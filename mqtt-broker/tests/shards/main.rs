@@ -10,6 +10,8 @@ use mqtt_testing::packets::encode;
 mod away;
 mod blind;
 mod busy;
+mod filling;
+mod peer;
 mod whole;
 
 use whole::{NOW, Whole};

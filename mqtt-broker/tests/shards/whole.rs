@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mqtt_broker::records::Records;
-use mqtt_broker::{Broker, ClientInfo, Config, ConnectionId, Hooks, Next, Statistics};
+use mqtt_broker::{Broker, ClientInfo, Config, ConnectionId, Hooks, Next, Observation, Statistics};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
     Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, QoS, Subscribe,
@@ -20,12 +20,25 @@ pub(crate) const BLIND: &str = "blind";
 const ROUNDS: usize = 5_000;
 
 #[derive(Default)]
-pub(crate) struct Open(u128);
+pub(crate) struct Open {
+    assigned: u128,
+    /// The observations about other shards, as text.
+    pub(crate) of_shards: Vec<String>,
+}
 
 impl Hooks for Open {
     fn unguessable(&mut self) -> u128 {
-        self.0 += 1;
-        self.0
+        self.assigned += 1;
+        self.assigned
+    }
+
+    fn observe(&mut self, observation: &Observation<'_>) {
+        if let Observation::PublishersWaitForShard { shard, .. } = observation {
+            self.of_shards.push(format!("publishers wait for {shard}"));
+        }
+        if let Observation::ShardGivenUp { shard, .. } = observation {
+            self.of_shards.push(format!("{shard} is given up"));
+        }
     }
 
     fn may_receive_all(&mut self, client: &ClientInfo<'_>, _: TopicFilter<'_>) -> bool {
@@ -215,7 +228,8 @@ impl Whole {
             assert!(rounds < ROUNDS, "messages circle between the shards");
             self.store();
             for from in 0..self.shards.len() {
-                if self.shards[from].deadline() == Some(self.now) {
+                let due = self.shards[from].deadline();
+                if due.is_some_and(|due| due <= self.now) {
                     self.shards[from].tick(self.now);
                     moved = true;
                 }

@@ -7,10 +7,15 @@ use super::world::World;
 const RETURNS: usize = 40;
 
 impl World {
-    /// Keeps a shard away from the start, once in a few worlds. The first client is not of that shard.
+    /// Keeps a shard away from the start, once in a few worlds, and more often where its queue is short: publishers wait for it then. The
+    /// first client is not of that shard.
     pub(super) fn keep_one_away(&mut self) {
         let count = self.shards.all.len();
-        if count < 2 || !self.chance(class::CRASHES, 4) {
+        if count < 2 {
+            return;
+        }
+        let waits = self.expectations.short_queues && self.random.once_in(2);
+        if !waits && !self.chance(class::CRASHES, 4) {
             return;
         }
         let away = (self.shards.of("c0") + 1 + self.random.below(count - 1)) % count;

@@ -226,6 +226,8 @@ impl Waiting {
         };
         options
             .name(format!("mqtt {}", self.config.node))
+            // A server without a leader of the servers does not answer at all.
+            .request_timeout(Some(TIMEOUT))
             .reconnect_delay_callback(|tries| {
                 let millis = u64::try_from(tries).unwrap_or(u64::MAX).saturating_mul(100);
                 Duration::from_millis(millis.min(1000))

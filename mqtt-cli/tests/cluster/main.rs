@@ -3,16 +3,15 @@
 
 #![cfg(feature = "nats")]
 
+mod partition;
+mod restarts;
 mod shards;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread::spawn;
 
 use mqtt_testing::peers::{NatsServers, free_port};
 use mqtt_testing::process::{Ended, Process, run, words};
+use mqtt_testing::wires::Network;
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
@@ -28,8 +27,13 @@ fn kills() -> usize {
 
 /// Starts a broker with more arguments.
 fn broker(servers: &NatsServers, node: &str, port: &str, more: &str) -> Process {
-    let (bind, url) = (format!("127.0.0.1:{port}"), servers.url());
-    let own = ["broker", "--bind", &bind, "--engine", &url, "--node", node];
+    broker_at(&servers.url(), node, port, more)
+}
+
+/// Starts a broker of the servers at an address.
+fn broker_at(url: &str, node: &str, port: &str, more: &str) -> Process {
+    let bind = format!("127.0.0.1:{port}");
+    let own = ["broker", "--bind", &bind, "--engine", url, "--node", node];
     let more: Vec<_> = more.split_whitespace().collect();
     Process::start(MQTT, &[&own[..], &more].concat())
 }
@@ -139,71 +143,18 @@ fn a_frozen_broker_ends_when_it_finds_that_another_one_serves() {
     assert!(last.starts_with(why), "{}", ended.stderr);
 }
 
-/// A network between a broker and its server that can be cut: bytes then wait, as in a partition, and no connection ends.
-struct Network {
-    url: String,
-    is_cut: Arc<(Mutex<bool>, Condvar)>,
-}
-
-impl Network {
-    fn to(servers: &NatsServers) -> Self {
-        let server = servers.url().replace("nats://", "");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let url = format!("nats://{}", listener.local_addr().expect("an address"));
-        let is_cut = Arc::default();
-        let network = Self {
-            url,
-            is_cut: Arc::clone(&is_cut),
-        };
-        spawn(move || {
-            for near in listener.incoming().map_while(Result::ok) {
-                let far = TcpStream::connect(&server).expect("the server listens");
-                let back = (far.try_clone(), near.try_clone());
-                let gate = Arc::clone(&is_cut);
-                spawn(move || carry(&near, &far, &gate));
-                if let (Ok(far), Ok(near)) = back {
-                    let gate = Arc::clone(&is_cut);
-                    spawn(move || carry(&far, &near, &gate));
-                }
-            }
-        });
-        network
-    }
-
-    fn cut(&self, is_cut: bool) {
-        *self.is_cut.0.lock().expect("no panic") = is_cut;
-        self.is_cut.1.notify_all();
-    }
-}
-
-fn carry(mut from: &TcpStream, mut to: &TcpStream, gate: &(Mutex<bool>, Condvar)) {
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(len @ 1..) = from.read(&mut buffer) {
-        let is_cut = gate.0.lock().expect("no panic");
-        drop(gate.1.wait_while(is_cut, |is_cut| *is_cut));
-        if to.write_all(&buffer[..len]).is_err() {
-            break;
-        }
-    }
-    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
-}
-
 /// An owner that does not reach its server for longer than its lease acknowledges nothing, and ends when it finds that another one
 /// serves. What it acknowledged before is there.
 #[test]
 fn a_partitioned_broker_acknowledges_nothing_and_ends() {
     let servers = NatsServers::start(1, "");
-    let network = Network::to(&servers);
-    let port = free_port().to_string();
-    let (bind, one) = (
-        format!("127.0.0.1:{port}"),
+    let network = Network::to(servers.port(0));
+    let (port, one) = (
+        free_port().to_string(),
         "--engine-replicas 1 --engine-lease 2",
     );
-    let own = format!(
-        "broker --bind {bind} --engine {} --node one {one}",
-        network.url
-    );
-    let parted = Process::start(MQTT, &words(&own));
+    let url = format!("nats://127.0.0.1:{}", network.port);
+    let parted = broker_at(&url, "one", &port, one);
     parted.wait_stderr("listening");
     let kept = client("pub -t kept -r -q 1 -m before", &port);
     assert_eq!(kept.code, Some(0), "{}", kept.stderr);

@@ -8,22 +8,28 @@ use mqtt_testing::packets::encode;
 use mqtt_testing::peers::{NatsServers, free_port};
 use mqtt_testing::process::{Ended, Process, run, words};
 
-use crate::{MQTT, PAHO, PYTHON, all_arrived, broker, client, goes_on, kept_is_retained, kills};
+use crate::{MQTT, PAHO, PYTHON, all_arrived, broker, broker_at, client};
+use crate::{goes_on, kept_is_retained, kills};
 
 /// With a shorter lease the reserve may take the shard of a process that only stalls, and nobody is left for the one that is killed.
 const LEASE: &str = "--engine-lease 4";
 
 /// A process with one of three shards.
-struct Node {
-    process: Process,
-    port: String,
+pub(crate) struct Node {
+    pub(crate) process: Process,
+    pub(crate) port: String,
 }
 
 /// Starts a process that takes one of three shards, or waits for one.
 fn start(servers: &NatsServers, name: &str, port: &str, more: &str) -> Node {
+    start_at(&servers.url(), name, port, more)
+}
+
+/// Starts a process of the servers at an address.
+pub(crate) fn start_at(url: &str, name: &str, port: &str, more: &str) -> Node {
     let more = format!("--engine-shards 3 {LEASE} {more}");
     Node {
-        process: broker(servers, name, port, &more),
+        process: broker_at(url, name, port, &more),
         port: port.to_owned(),
     }
 }
@@ -38,7 +44,7 @@ fn three(servers: &NatsServers, more: &str) -> Vec<Node> {
 }
 
 /// Returns the place of the process that has the session of a client.
-fn home(nodes: &[Node], id: &str) -> usize {
+pub(crate) fn home(nodes: &[Node], id: &str) -> usize {
     let published = client(&format!("pub -i {id} -t probe -q 1 -m 0"), &nodes[0].port);
     assert_eq!(published.code, Some(0), "{}", published.stderr);
     let line = format!("connected client=\"{id}\"");
@@ -53,7 +59,7 @@ fn home(nodes: &[Node], id: &str) -> usize {
 }
 
 /// Returns a client identifier for each process, in their order.
-fn clients(nodes: &[Node], prefix: &str) -> Vec<String> {
+pub(crate) fn clients(nodes: &[Node], prefix: &str) -> Vec<String> {
     let mut found = vec![None; nodes.len()];
     for number in 0.. {
         let id = format!("{prefix}-{number}");
@@ -66,7 +72,7 @@ fn clients(nodes: &[Node], prefix: &str) -> Vec<String> {
 }
 
 /// Returns the ports, first that of a process that has not the session of the client.
-fn ports(nodes: &[Node], id: &str, more: &[String]) -> String {
+pub(crate) fn ports(nodes: &[Node], id: &str, more: &[String]) -> String {
     let wrong = (home(nodes, id) + 1) % nodes.len();
     let mut ports: Vec<_> = nodes.iter().map(|node| node.port.clone()).collect();
     ports.rotate_left(wrong);

@@ -7,12 +7,22 @@ use std::time::{Duration, Instant};
 
 use crate::peers::free_port;
 use crate::process::Process;
+use crate::wires::Network;
 
 /// Servers that replicate the streams of one another; they end when this is dropped.
 #[derive(Debug)]
 pub struct NatsServers {
     servers: Vec<Server>,
     directory: PathBuf,
+    /// The networks between two servers, if they can be cut.
+    routes: Vec<Route>,
+}
+
+/// What a server connects to in order to reach another one.
+#[derive(Debug)]
+struct Route {
+    ends: [usize; 2],
+    network: Network,
 }
 
 #[derive(Debug)]
@@ -31,9 +41,31 @@ impl NatsServers {
     /// There is no server (`scripts/setup.sh` installs it), or it does not start.
     #[must_use]
     pub fn start(count: usize, extra: &str) -> Self {
+        Self::try_start(|| Self::spawn(count, extra, Vec::new(), &free_ports(count)))
+    }
+
+    /// Starts so many servers with networks between them, of which [`Self::cut_off`] can cut some. A client that is connected to
+    /// one of them does not learn of the others.
+    ///
+    /// # Panics
+    /// As for [`Self::start`].
+    #[must_use]
+    pub fn start_apart(count: usize) -> Self {
+        Self::try_start(|| {
+            let ports = free_ports(count);
+            let pairs = (0..count).flat_map(|from| (0..count).map(move |to| [from, to]));
+            let routes = pairs.filter(|[from, to]| from != to).map(|ends| Route {
+                ends,
+                network: Network::to(ports[ends[1]]),
+            });
+            Self::spawn(count, "", routes.collect(), &ports)
+        })
+    }
+
+    fn try_start(spawn: impl Fn() -> Self) -> Self {
         // Another test may take a port before a server does.
         for _ in 0..5 {
-            let servers = Self::spawn(count, extra);
+            let servers = spawn();
             if servers.all_listen() {
                 return servers;
             }
@@ -41,12 +73,10 @@ impl NatsServers {
         panic!("the servers of NATS do not start");
     }
 
-    fn spawn(count: usize, extra: &str) -> Self {
+    /// `ports` are those that the servers reach each other at, directly or through `routes`.
+    fn spawn(count: usize, extra: &str, routes: Vec<Route>, ports: &[u16]) -> Self {
         let name = format!("mqtt-nats-{}-{}", std::process::id(), free_port());
         let directory = std::env::temp_dir().join(name);
-        let routes: Vec<_> = (0..count).map(|_| free_port()).collect();
-        let url = |port: &u16| format!("nats://127.0.0.1:{port}");
-        let all = routes.iter().map(url).collect::<Vec<_>>().join(", ");
         let server = |(n, route): (usize, &u16)| {
             let (port, monitor) = (free_port(), free_port());
             let own = directory.join(format!("n{n}"));
@@ -56,8 +86,9 @@ impl NatsServers {
                  jetstream {{ store_dir: {own:?}, sync_interval: always }}\n"
             );
             if count > 1 {
+                let (others, more) = others(n, ports, &routes);
                 text += &format!(
-                    "cluster {{ name: test, listen: 127.0.0.1:{route}, routes: [{all}] }}\n"
+                    "cluster {{ name: test, listen: 127.0.0.1:{route}, routes: [{others}]{more} }}\n"
                 );
             }
             let config = own.join("nats.conf");
@@ -69,8 +100,12 @@ impl NatsServers {
                 config,
             }
         };
-        let servers = routes.iter().enumerate().map(server).collect();
-        Self { servers, directory }
+        let servers = ports.iter().enumerate().map(server).collect();
+        Self {
+            servers,
+            directory,
+            routes,
+        }
     }
 
     fn all_listen(&self) -> bool {
@@ -81,9 +116,29 @@ impl NatsServers {
     /// Returns the addresses of all servers.
     #[must_use]
     pub fn url(&self) -> String {
-        let address = |server: &Server| format!("127.0.0.1:{}", server.port);
-        let all: Vec<_> = self.servers.iter().map(address).collect();
+        self.url_of(0..self.servers.len())
+    }
+
+    /// Returns the addresses of some servers.
+    #[must_use]
+    pub fn url_of(&self, numbers: impl IntoIterator<Item = usize>) -> String {
+        let address = |number: usize| format!("127.0.0.1:{}", self.port(number));
+        let all: Vec<_> = numbers.into_iter().map(address).collect();
         format!("nats://{}", all.join(","))
+    }
+
+    /// Returns the port of a server for its clients.
+    #[must_use]
+    pub fn port(&self, number: usize) -> u16 {
+        self.servers[number].port
+    }
+
+    /// Cuts a server of [`Self::start_apart`] off from the others, or connects it again. Its clients stay connected.
+    pub fn cut_off(&self, number: usize, is_cut: bool) {
+        let of_server = |route: &&Route| route.ends.contains(&number);
+        for route in self.routes.iter().filter(of_server) {
+            route.network.cut(is_cut);
+        }
     }
 
     /// Returns how many servers were started.
@@ -104,7 +159,15 @@ impl NatsServers {
         self.servers[number].process = None;
     }
 
-    /// Starts a server again that was killed.
+    /// Asks a server to end, and waits until it has.
+    pub fn stop(&mut self, number: usize) {
+        if let Some(process) = self.servers[number].process.take() {
+            process.signal("TERM");
+            let _ = process.end();
+        }
+    }
+
+    /// Starts a server again that was killed or stopped.
     ///
     /// # Panics
     /// It does not start.
@@ -142,9 +205,50 @@ impl NatsServers {
         }
         panic!("no server leads {stream}");
     }
+
+    /// Waits until all servers have what the others have, and say so at `/healthz`.
+    ///
+    /// # Panics
+    /// They do not for a minute.
+    pub fn wait_healthy(&self) {
+        let is_healthy = |server: &Server| server.state("/healthz").contains("\"ok\"");
+        let until = Instant::now() + Duration::from_secs(60);
+        while !self.servers.iter().all(is_healthy) {
+            assert!(Instant::now() < until, "the servers are not healthy");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until all servers have the same messages of a stream, by their numbers, bytes and times.
+    ///
+    /// # Panics
+    /// They do not for a minute.
+    pub fn wait_same(&self, stream: &str) {
+        let mut copies = Vec::new();
+        let until = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < until {
+            copies.clear();
+            copies.extend(self.servers.iter().map(|server| server.copy(stream)));
+            let first = &copies[0];
+            if first.is_some() && copies.iter().all(|copy| copy == first) {
+                return;
+            }
+            std::thread::yield_now();
+        }
+        panic!("the copies of {stream} differ: {copies:?}");
+    }
 }
 
 impl Server {
+    /// Returns the sequences, number, bytes and times of its copy of a stream, as text.
+    fn copy(&self, stream: &str) -> Option<String> {
+        let state = self.state("/jsz?streams=true");
+        let (_, of_stream) = state.split_once(&format!("\"name\": \"{stream}\""))?;
+        let (_, state) = of_stream.split_once("\"state\": {")?;
+        let (state, _) = state.split_once("\"consumer_count\"")?;
+        Some(state.to_owned())
+    }
+
     /// Returns what it answers over HTTP.
     fn state(&self, path: &str) -> String {
         let mut text = String::new();
@@ -162,6 +266,24 @@ impl Drop for NatsServers {
         self.servers.clear();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+fn free_ports(count: usize) -> Vec<u16> {
+    (0..count).map(|_| free_port()).collect()
+}
+
+/// Returns the addresses that a server is given of the others, and more settings of its cluster.
+fn others(number: usize, ports: &[u16], routes: &[Route]) -> (String, &'static str) {
+    let url = |port: u16| format!("nats://127.0.0.1:{port}");
+    if routes.is_empty() {
+        let all: Vec<_> = ports.iter().copied().map(url).collect();
+        return (all.join(", "), "");
+    }
+    let own = routes.iter().filter(|route| route.ends[0] == number);
+    let all: Vec<_> = own.map(|route| url(route.network.port)).collect();
+    // Without an address where nobody listens, servers tell each other their own ones, beside the networks.
+    let more = ", advertise: \"127.0.0.1:1\", no_advertise: true";
+    (all.join(", "), more)
 }
 
 fn launch(config: &Path) -> Process {

@@ -172,6 +172,8 @@ fn write(
         let ticked = hub.tick();
         let over = is_over.load(Ordering::Acquire);
         hub.refill(&mut output);
+        // Reading may have waited for room, or for the report of what was written.
+        reader.unpark();
         if !is_flushed {
             match writer.flush() {
                 Ok(()) => is_flushed = true,
@@ -192,8 +194,6 @@ fn write(
                 return Ok(());
             }
             thread::park_timeout(ticked?.unwrap_or(Duration::MAX));
-            // Reading may have paused for lack of room, and there is room now.
-            reader.unpark();
             continue;
         }
         match writer.write(output.rest()) {

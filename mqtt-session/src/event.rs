@@ -11,7 +11,8 @@ use mqtt_proto::{
 pub enum Step<E> {
     /// The next step needs at least this many bytes, counted from the first of the input. Nothing was consumed.
     Needs(usize),
-    /// The answer has no room in the outgoing bytes. Write these first. Nothing was consumed, and no state has changed.
+    /// Write the outgoing bytes first: the answer has no room in them, or the input acknowledges a message of which `sent` has not
+    /// told all bytes. Nothing was consumed, and no state has changed.
     Blocked,
     /// One step was done. Remove `consumed` bytes, which may be 0, from the front of the input and call `receive` again.
     Packet {

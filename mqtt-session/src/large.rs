@@ -138,6 +138,16 @@ impl Engine {
         }
     }
 
+    /// Returns whether the packet with this identifier is on its way, and the host has not told that the transport took all of it.
+    #[inline]
+    pub(crate) fn is_under_way(&self, id: u16) -> bool {
+        let token = self.large.token();
+        LARGE
+            && token
+                .and_then(Token::packet_id)
+                .is_some_and(|own| own.get() == id)
+    }
+
     /// Removes `n` bytes that the transport took from those before the large packet, or from the packet.
     #[cold]
     pub(crate) fn sent_with_large(&mut self, m: &mut Memory<'_>, n: usize) {

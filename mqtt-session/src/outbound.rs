@@ -424,13 +424,12 @@ impl Engine {
             }
             return Ok(None);
         };
-        let large = self.large.token();
         let Some(slot) = self.slot_mut(m, index) else {
             return Ok(None);
         };
         let token = slot.token();
         match next(slot.awaits, view.kind, failed) {
-            Next::Done if large != Some(token) => {
+            Next::Done => {
                 let slot = *slot;
                 self.record_end(m, &slot);
                 self.leave(&slot);
@@ -438,7 +437,7 @@ impl Engine {
                 self.pump(m);
                 Ok(Some(token))
             }
-            Next::Release if large != Some(token) => {
+            Next::Release => {
                 let before = *slot;
                 slot.received();
                 if before.awaits == Awaits::PUBREC {
@@ -449,7 +448,7 @@ impl Engine {
                 self.acknowledgement(m, PacketType::PubRel, view.id, ReasonCode::Success);
                 Ok(None)
             }
-            _ => Err(Problem::WrongAck),
+            Next::Wrong => Err(Problem::WrongAck),
         }
     }
 

@@ -306,6 +306,9 @@ impl Engine {
     ) -> Result<(), Problem> {
         if progress.view.kind == kind::PUBREL {
             self.released(m, progress.view.id);
+        } else if self.is_under_way(progress.view.id) {
+            // The peer can be faster than the host, which tells what the transport took after it took it.
+            (progress.found, progress.consumed) = (Found::Blocked, 0);
         } else if let Some(token) = self.acknowledged(m, &progress.view)? {
             (progress.found, progress.token) = (Found::Acknowledged, token);
         }

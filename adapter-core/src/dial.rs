@@ -246,7 +246,7 @@ impl Dialler {
     }
 }
 
-fn missing(what: &str, feature: &str) -> io::Error {
+pub(crate) fn missing(what: &str, feature: &str) -> io::Error {
     let message = format!("{what} is not part of this build: turn on the feature {feature:?}");
     io::Error::new(io::ErrorKind::Unsupported, message)
 }

@@ -12,6 +12,7 @@ mod hub;
 mod messages;
 mod publishing;
 mod requests;
+pub mod runtime;
 #[cfg(feature = "sockets")]
 mod socket;
 #[cfg(feature = "srv")]
@@ -46,6 +47,8 @@ pub use publishing::{Publishing, Ticket};
 pub use requests::Requesting;
 #[cfg(feature = "sockets")]
 pub use socket::SocketOptions;
+#[cfg(feature = "sockets")]
+pub use socket2;
 #[cfg(feature = "srv")]
 pub use srv::SrvOptions;
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]

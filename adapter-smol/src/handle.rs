@@ -12,9 +12,10 @@ use std::time::Duration;
 use futures_io::{AsyncRead, AsyncWrite};
 use mqtt_adapter_core::dial::{DialOptions, Dialler, Opened};
 use mqtt_adapter_core::driver::{Transport, drive, timeout};
+use mqtt_adapter_core::runtime::connect;
 use mqtt_adapter_core::{Error, Hub, Message, Options, Outgoing};
 
-use crate::runtime::{Clock, Stream, connect};
+use crate::runtime::{Clock, Smol, Stream};
 
 /// A client that many tasks share. It reconnects, resumes its session, subscribes again if the server lost the session, and sends
 /// unacknowledged messages again. [`mqtt_adapter_core::Handle`] has its methods.
@@ -75,7 +76,7 @@ impl Handle {
         let dialler = Arc::new(Dialler::new(&options, dial));
         Self::driven(options, move || {
             let dialler = Arc::clone(&dialler);
-            async move { Opened::new(connect(&dialler).await?, &dialler).await }
+            async move { Opened::new(connect::<Smol>(&dialler).await?, &dialler).await }
         })
     }
 

@@ -7,11 +7,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+#[cfg(not(unix))]
+use async_net::TcpStream as UnixStream;
+#[cfg(unix)]
+use async_net::unix::UnixStream;
 use async_net::{TcpStream, resolve};
 use futures_io::{AsyncRead, AsyncWrite};
 use mqtt_adapter_core::bytes::BytesMut;
-use mqtt_adapter_core::dial::{Dialler, Either, Target, race};
 use mqtt_adapter_core::driver::{Tcp, Timer, Transport};
+use mqtt_adapter_core::runtime::{Runtime, connect_first};
+#[cfg(feature = "sockets")]
+use mqtt_adapter_core::socket2;
 #[cfg(feature = "srv")]
 use mqtt_adapter_core::srv;
 
@@ -35,102 +41,65 @@ impl<T> From<T> for Stream<T> {
 
 impl Tcp for Stream<TcpStream> {
     async fn dial(address: &str) -> io::Result<Self> {
-        tcp(resolve(address).await?, TcpStream::connect).await
+        connect_first::<Smol, _>(resolve(address).await?, Smol::connect).await
     }
 }
 
-/// Connects to the first address that answers, and turns off the delay for small packets.
-async fn tcp<F: Future<Output = io::Result<TcpStream>>>(
-    addresses: Vec<SocketAddr>,
-    connect: impl Fn(SocketAddr) -> F,
-) -> io::Result<Stream<TcpStream>> {
-    let transport = race::<Clock, _, _>(addresses, connect).await?;
-    transport.set_nodelay(true)?;
-    Ok(transport.into())
-}
+/// The sockets of async-net.
+#[derive(Debug)]
+pub(crate) struct Smol;
 
-/// The socket of a client.
-#[cfg(unix)]
-pub(crate) type Socket = Either<Stream<TcpStream>, Stream<async_net::unix::UnixStream>>;
-/// The socket of a client. The second variant is not used on this system.
-#[cfg(not(unix))]
-pub(crate) type Socket = Either<Stream<TcpStream>, Stream<TcpStream>>;
+impl Runtime for Smol {
+    type Clock = Clock;
+    type Tcp = Stream<TcpStream>;
+    type Unix = Stream<UnixStream>;
 
-/// Opens a socket.
-pub(crate) async fn connect(dialler: &Dialler) -> io::Result<Socket> {
-    open(dialler)
-        .await
-        .map_err(|error| dialler.unreached(error))
-}
-
-async fn open(dialler: &Dialler) -> io::Result<Socket> {
-    match dialler.target() {
-        Target::Tcp(host, port) => {
-            #[cfg(feature = "srv")]
-            if let Some(query) = dialler.srv()? {
-                let until = query.until();
-                let found = blocking::unblock(move || query.run(until)).await?;
-                let connect =
-                    |one: srv::Endpoint| async move { to_host(dialler, &one.host, one.port).await };
-                let connected = srv::connect_in_turn::<Clock, _, _>(found, until, connect);
-                return Ok(Either::First(connected.await?));
-            }
-            Ok(Either::First(to_host(dialler, host, port).await?))
-        }
-        #[cfg(unix)]
-        Target::Unix(path) => Ok(Either::Second(unix(path).await?.into())),
-        #[cfg(not(unix))]
-        Target::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+    fn look_up(host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send {
+        resolve((host, port))
     }
-}
 
-/// Connects to a port of a host.
-#[cfg_attr(
-    not(feature = "sockets"),
-    allow(unused_variables, reason = "there are no settings of sockets then")
-)]
-async fn to_host(dialler: &Dialler, host: &str, port: u16) -> io::Result<Stream<TcpStream>> {
-    let addresses = resolve((host, port)).await?;
+    async fn connect(address: SocketAddr) -> io::Result<Self::Tcp> {
+        TcpStream::connect(address).await.map(Stream::from)
+    }
+
+    fn set_nodelay(socket: &Self::Tcp) -> io::Result<()> {
+        socket.io.set_nodelay(true)
+    }
+
     #[cfg(feature = "sockets")]
-    if let Some(sockets) = dialler.sockets() {
-        let connect = |address| connect_with(sockets, address);
-        return tcp(addresses, connect).await;
+    async fn connect_with(socket: socket2::Socket, address: SocketAddr) -> io::Result<Self::Tcp> {
+        // It usually returns an error that only says that the attempt has begun.
+        let begun = socket.connect(&address.into());
+        let transport = async_io::Async::new(std::net::TcpStream::from(socket))?;
+        transport.writable().await?;
+        if let Some(error) = transport.get_ref().take_error()? {
+            return Err(error);
+        }
+        if transport.get_ref().peer_addr().is_err() {
+            // The attempt did not begin.
+            begun?;
+        }
+        Ok(TcpStream::from(transport).into())
     }
-    tcp(addresses, TcpStream::connect::<SocketAddr>).await
-}
 
-#[cfg(feature = "sockets")]
-async fn connect_with(
-    options: &mqtt_adapter_core::SocketOptions,
-    address: SocketAddr,
-) -> io::Result<TcpStream> {
-    let socket = options.open(address)?;
-    socket.set_nonblocking(true)?;
-    // It usually returns an error that only says that the attempt has begun.
-    let begun = socket.connect(&address.into());
-    let transport = async_io::Async::new(std::net::TcpStream::from(socket))?;
-    transport.writable().await?;
-    if let Some(error) = transport.get_ref().take_error()? {
-        return Err(error);
+    #[cfg(feature = "srv")]
+    async fn run_query(query: srv::SrvQuery, until: Instant) -> io::Result<Vec<srv::Endpoint>> {
+        blocking::unblock(move || query.run(until)).await
     }
-    if transport.get_ref().peer_addr().is_err() {
-        // The attempt did not begin.
-        begun?;
-    }
-    Ok(transport.into())
-}
 
-#[cfg(unix)]
-async fn unix(path: &str) -> io::Result<async_net::unix::UnixStream> {
-    // The system accepts or refuses a connection to an abstract name at once.
-    #[cfg(target_os = "linux")]
-    if let Some(name) = path.strip_prefix('@') {
-        use std::os::linux::net::SocketAddrExt;
-        use std::os::unix::net::{SocketAddr, UnixStream};
-        let transport = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
-        return Ok(async_io::Async::new(transport)?.into());
+    #[cfg(unix)]
+    async fn connect_unix(path: &str) -> io::Result<Self::Unix> {
+        // The system accepts or refuses a connection to an abstract name at once.
+        #[cfg(target_os = "linux")]
+        if let Some(name) = path.strip_prefix('@') {
+            use std::os::linux::net::SocketAddrExt;
+            use std::os::unix::net::{SocketAddr, UnixStream as Blocking};
+            let transport = Blocking::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+            let transport = UnixStream::from(async_io::Async::new(transport)?);
+            return Ok(transport.into());
+        }
+        UnixStream::connect(path).await.map(Stream::from)
     }
-    async_net::unix::UnixStream::connect(path).await
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Stream<T> {

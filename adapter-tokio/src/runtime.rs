@@ -8,11 +8,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mqtt_adapter_core::bytes::BytesMut;
-use mqtt_adapter_core::dial::{Dialler, Either, Target, race};
+use mqtt_adapter_core::dial::{Dialler, Either};
 use mqtt_adapter_core::driver::{Tcp, Timer, Transport};
+use mqtt_adapter_core::runtime::{self, Runtime, connect_first};
+#[cfg(feature = "sockets")]
+use mqtt_adapter_core::socket2;
 #[cfg(feature = "srv")]
 use mqtt_adapter_core::srv;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+#[cfg(not(unix))]
+use tokio::net::TcpStream as UnixStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -58,90 +65,65 @@ impl<T> From<T> for Stream<T> {
 
 impl Tcp for Stream<TcpStream> {
     async fn dial(address: &str) -> io::Result<Self> {
-        tcp(lookup_host(address).await?, TcpStream::connect).await
+        connect_first::<Tokio, _>(lookup_host(address).await?, Tokio::connect).await
     }
 }
 
-/// Connects to the first address that answers, and turns off the delay for small packets.
-async fn tcp<F: Future<Output = io::Result<TcpStream>>>(
-    addresses: impl Iterator<Item = SocketAddr>,
-    connect: impl Fn(SocketAddr) -> F,
-) -> io::Result<Stream<TcpStream>> {
-    let transport = race::<Clock, _, _>(addresses, connect).await?;
-    transport.set_nodelay(true)?;
-    Ok(Stream(transport))
-}
+/// The sockets of tokio.
+#[derive(Debug)]
+struct Tokio;
 
-/// The socket of a client.
-#[cfg(unix)]
-pub type Socket = Either<Stream<TcpStream>, Stream<tokio::net::UnixStream>>;
-/// The socket of a client. The second variant is not used on this system.
-#[cfg(not(unix))]
-pub type Socket = Either<Stream<TcpStream>, Stream<TcpStream>>;
+/// The socket of a client. The second variant is not used where the system has no Unix sockets.
+pub type Socket = Either<Stream<TcpStream>, Stream<UnixStream>>;
 
 /// Opens the socket of a client, as [`Handle::start`](crate::Handle::start) does: all addresses of a name are tried (RFC 8305).
 ///
 /// # Errors
 /// The name has no address, or nobody listens there.
 pub async fn connect(dialler: &Dialler) -> io::Result<Socket> {
-    open(dialler)
-        .await
-        .map_err(|error| dialler.unreached(error))
+    runtime::connect::<Tokio>(dialler).await
 }
 
-async fn open(dialler: &Dialler) -> io::Result<Socket> {
-    match dialler.target() {
-        Target::Tcp(host, port) => {
-            #[cfg(feature = "srv")]
-            if let Some(query) = dialler.srv()? {
-                let until = query.until();
-                let found = tokio::task::spawn_blocking(move || query.run(until)).await??;
-                let connect =
-                    |one: srv::Endpoint| async move { to_host(dialler, &one.host, one.port).await };
-                let connected = srv::connect_in_turn::<Clock, _, _>(found, until, connect);
-                return Ok(Either::First(connected.await?));
-            }
-            Ok(Either::First(to_host(dialler, host, port).await?))
-        }
-        #[cfg(unix)]
-        Target::Unix(path) => {
-            // tokio treats a name that begins with a zero byte as an abstract socket.
-            let path = match path.strip_prefix('@') {
-                Some(name) => format!("\0{name}"),
-                None => path.to_owned(),
-            };
-            let transport = tokio::net::UnixStream::connect(path).await?;
-            Ok(Either::Second(Stream(transport)))
-        }
-        #[cfg(not(unix))]
-        Target::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+impl Runtime for Tokio {
+    type Clock = Clock;
+    type Tcp = Stream<TcpStream>;
+    type Unix = Stream<UnixStream>;
+
+    async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(lookup_host((host, port)).await?.collect())
     }
-}
 
-/// Connects to a port of a host.
-#[cfg_attr(
-    not(feature = "sockets"),
-    allow(unused_variables, reason = "there are no settings of sockets then")
-)]
-async fn to_host(dialler: &Dialler, host: &str, port: u16) -> io::Result<Stream<TcpStream>> {
-    let addresses = lookup_host((host, port)).await?;
+    async fn connect(address: SocketAddr) -> io::Result<Self::Tcp> {
+        TcpStream::connect(address).await.map(Stream)
+    }
+
+    fn set_nodelay(socket: &Self::Tcp) -> io::Result<()> {
+        socket.0.set_nodelay(true)
+    }
+
     #[cfg(feature = "sockets")]
-    if let Some(sockets) = dialler.sockets() {
-        let connect = |address| connect_with(sockets, address);
-        return tcp(addresses, connect).await;
+    async fn connect_with(socket: socket2::Socket, address: SocketAddr) -> io::Result<Self::Tcp> {
+        let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
+        socket.connect(address).await.map(Stream)
     }
-    tcp(addresses, TcpStream::connect::<SocketAddr>).await
-}
 
-#[cfg(feature = "sockets")]
-async fn connect_with(
-    options: &mqtt_adapter_core::SocketOptions,
-    address: SocketAddr,
-) -> io::Result<TcpStream> {
-    let socket = options.open(address)?;
-    socket.set_nonblocking(true)?;
-    let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
-    socket.connect(address).await
+    #[cfg(feature = "srv")]
+    async fn run_query(
+        query: srv::SrvQuery,
+        until: std::time::Instant,
+    ) -> io::Result<Vec<srv::Endpoint>> {
+        tokio::task::spawn_blocking(move || query.run(until)).await?
+    }
+
+    #[cfg(unix)]
+    async fn connect_unix(path: &str) -> io::Result<Self::Unix> {
+        // tokio treats a name that begins with a zero byte as an abstract socket.
+        let path = match path.strip_prefix('@') {
+            Some(name) => format!("\0{name}"),
+            None => path.to_owned(),
+        };
+        UnixStream::connect(path).await.map(Stream)
+    }
 }
 
 /// The clock and timer of tokio for [`mqtt_adapter_core::driver`]. It must be made within a runtime whose timer is enabled.

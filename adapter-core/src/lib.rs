@@ -3,6 +3,7 @@
 
 pub mod dial;
 pub mod driver;
+pub mod exports;
 
 mod clock;
 mod connection;

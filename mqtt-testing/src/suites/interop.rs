@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use futures_lite::future::{or, zip};
 use mqtt_adapter_core::driver::{Timer, timeout};
-use mqtt_adapter_core::proto::{QoS, TopicName, Version};
+use mqtt_adapter_core::proto::TopicName;
+pub use mqtt_adapter_core::proto::{QoS, Version};
 use mqtt_adapter_core::{Handle, Messages, Options, Outcome, Outgoing, SessionLost};
 use tokio::sync::Semaphore;
 
@@ -19,8 +20,7 @@ use crate::wires::Proxy;
 #[macro_export]
 macro_rules! interop {
     ($clock:ty, $start:expr, $run:expr) => {
-        use mqtt_proto::{QoS, Version};
-        use $crate::suites::interop::{notices_a_frozen_broker, survives};
+        use $crate::suites::interop::{QoS, Version, notices_a_frozen_broker, survives};
 
         fn five_thousand(version: Version, qos: QoS) {
             $run(survives::<$clock, _>($start, version, qos, 5_000));

@@ -2,14 +2,16 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mqtt_agent::{Error, Flow, NextDial};
+use mqtt_agent::{Error, Flow, NextDial, Options};
 
+use crate::handle::Handle;
 use crate::hub::{Hub, Output};
 use crate::unreached::at_server;
 
@@ -77,6 +79,27 @@ pub trait Timer: Unpin {
 
     /// Returns the time since the timer was made.
     fn elapsed(&self) -> Duration;
+}
+
+/// Makes a client: its handle, and its driver, which the adapter spawns as a task.
+pub fn client<T, D, F, W>(options: Options, dial: D) -> (Handle, impl Future<Output = ()>)
+where
+    T: Timer,
+    D: FnMut() -> F,
+    F: Future<Output = io::Result<W>>,
+    W: Transport,
+{
+    let hub = Hub::new(options);
+    (Handle::new(&hub), drive::<T, _, _, _>(hub, dial))
+}
+
+/// Returns the handle of an adapter when its client has connected.
+///
+/// # Errors
+/// The first attempt failed.
+pub async fn connected<H: Deref<Target = Handle>>(handle: H) -> Result<H, Error> {
+    handle.first_attempt().await?;
+    Ok(handle)
 }
 
 /// Dials, reads, writes and sleeps for the agent until all handles are dropped. The adapter spawns this future as a task.

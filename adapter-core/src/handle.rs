@@ -16,6 +16,45 @@ use crate::hub::Hub;
 use crate::messages::{Messages, Subscribing, Unsubscribing, User};
 use crate::publishing::{Publishing, Ticket};
 
+/// Declares the handle of an adapter: it has the methods of the common [`Handle`], and `request`, whose time limit the timer of the
+/// runtime keeps. The adapter adds how a client starts.
+#[macro_export]
+macro_rules! declare_handle {
+    ($(#[$doc:meta])* pub struct $name:ident timed by $timer:ty;) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        #[must_use = "the client stops after its last handle is dropped"]
+        pub struct $name($crate::Handle);
+
+        impl ::std::ops::Deref for $name {
+            type Target = $crate::Handle;
+
+            fn deref(&self) -> &$crate::Handle {
+                &self.0
+            }
+        }
+
+        impl $name {
+            /// Publishes a request and waits for its response, for at most `limit` (5). See
+            /// [`mqtt_adapter_core::Handle::await_response`]($crate::Handle::await_response).
+            ///
+            /// # Errors
+            /// [`Error::TimedOut`]($crate::Error::TimedOut);
+            /// [`Error::MessageRefused`]($crate::Error::MessageRefused) if the server answers that the topic has no subscriber; and
+            /// the errors of publishing and of subscribing to the response topic.
+            pub async fn request(
+                &self,
+                request: &$crate::Outgoing<'_>,
+                limit: ::std::time::Duration,
+            ) -> Result<$crate::Message, $crate::Error> {
+                $crate::driver::timeout::<$timer, _>(limit, self.await_response(*request))
+                    .await
+                    .unwrap_or(Err($crate::Error::TimedOut("the response")))
+            }
+        }
+    };
+}
+
 /// A client that many tasks share. After the last handle and stream are dropped, the driver sends pending messages for at most
 /// five seconds, sends DISCONNECT and stops.
 #[derive(Debug)]

@@ -3,34 +3,25 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use mqtt_adapter_core::dial::{DialOptions, Dialler, Opened};
-use mqtt_adapter_core::driver::{Transport, drive, timeout};
+use mqtt_adapter_core::driver::{Transport, client, connected};
 use mqtt_adapter_core::runtime::connect;
-use mqtt_adapter_core::{Error, Hub, Message, Options, Outgoing};
+use mqtt_adapter_core::{Error, Options};
 
 use crate::runtime::{Clock, Smol, Stream};
 
-/// A client that many tasks share. It reconnects, resumes its session, subscribes again if the server lost the session, and sends
-/// unacknowledged messages again. [`mqtt_adapter_core::Handle`] has its methods.
-///
-/// After the last handle and stream are dropped, the driver sends pending messages for at most five seconds, and disconnects, if
-/// the executor still runs. A program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
-#[derive(Clone, Debug)]
-pub struct Handle(mqtt_adapter_core::Handle);
-
-impl Deref for Handle {
-    type Target = mqtt_adapter_core::Handle;
-
-    fn deref(&self) -> &mqtt_adapter_core::Handle {
-        &self.0
-    }
+mqtt_adapter_core::declare_handle! {
+    /// A client that many tasks share. It reconnects, resumes its session, subscribes again if the server lost the session, and sends
+    /// unacknowledged messages again. [`mqtt_adapter_core::Handle`] has its methods.
+    ///
+    /// After the last handle and stream are dropped, the driver sends pending messages for at most five seconds, and disconnects, if
+    /// the executor still runs. A program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
+    pub struct Handle timed by Clock;
 }
 
 /// The driver task of a [`Handle`]. The client does nothing until the program spawns it on its executor, such as by
@@ -62,8 +53,7 @@ impl Handle {
     pub async fn connect(options: Options, spawn: impl FnOnce(Driver)) -> Result<Self, Error> {
         let (handle, driver) = Self::new(options);
         spawn(driver);
-        handle.first_attempt().await?;
-        Ok(handle)
+        connected(handle).await
     }
 
     /// Makes a client with these options. It connects when its driver is spawned, and tries again after a failure.
@@ -99,21 +89,7 @@ impl Handle {
         F: Future<Output = io::Result<W>> + Send + 'static,
         W: Transport + Send + 'static,
     {
-        let hub = Hub::new(options);
-        let handle = Self(mqtt_adapter_core::Handle::new(&hub));
-        let driver = drive::<Clock, _, _, _>(hub, dial);
-        (handle, Driver(Box::pin(driver)))
-    }
-
-    /// Publishes a request and waits for its response, for at most `limit` (5). See
-    /// [`mqtt_adapter_core::Handle::await_response`].
-    ///
-    /// # Errors
-    /// [`Error::TimedOut`]; [`Error::MessageRefused`] if the server answers that the topic has no subscriber; and the errors
-    /// of publishing and of subscribing to the response topic.
-    pub async fn request(&self, request: &Outgoing<'_>, limit: Duration) -> Result<Message, Error> {
-        timeout::<Clock, _>(limit, self.await_response(*request))
-            .await
-            .unwrap_or(Err(Error::TimedOut("the response")))
+        let (handle, driver) = client::<Clock, _, _, _>(options, dial);
+        (Self(handle), Driver(Box::pin(driver)))
     }
 }

@@ -2,31 +2,22 @@
 
 use std::future::Future;
 use std::io;
-use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mqtt_adapter_core::dial::{DialOptions, Dialler, Opened};
-use mqtt_adapter_core::driver::{Transport, drive, timeout};
-use mqtt_adapter_core::{Error, Hub, Message, Options, Outgoing};
+use mqtt_adapter_core::driver::{Transport, client, connected};
+use mqtt_adapter_core::{Error, Options};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::runtime::{Clock, Stream, connect};
 
-/// A client that many tasks share. It reconnects, resumes its session, subscribes again if the server lost the session, and sends
-/// unacknowledged messages again. [`mqtt_adapter_core::Handle`] has its methods.
-///
-/// After the last handle and stream are dropped, the driver sends pending messages for at most five seconds, and disconnects, if
-/// the runtime still runs. A program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
-#[derive(Clone, Debug)]
-pub struct Handle(mqtt_adapter_core::Handle);
-
-impl Deref for Handle {
-    type Target = mqtt_adapter_core::Handle;
-
-    fn deref(&self) -> &mqtt_adapter_core::Handle {
-        &self.0
-    }
+mqtt_adapter_core::declare_handle! {
+    /// A client that many tasks share. It reconnects, resumes its session, subscribes again if the server lost the session, and sends
+    /// unacknowledged messages again. [`mqtt_adapter_core::Handle`] has its methods.
+    ///
+    /// After the last handle and stream are dropped, the driver sends pending messages for at most five seconds, and disconnects, if
+    /// the runtime still runs. A program that ends then awaits [`mqtt_adapter_core::Handle::close`] first.
+    pub struct Handle timed by Clock;
 }
 
 impl Handle {
@@ -37,19 +28,15 @@ impl Handle {
     /// The first attempt failed; the client stops then. With [`Self::start`] it tries again, and
     /// [`mqtt_adapter_core::Handle::connected`] waits without a time limit.
     pub async fn connect(options: Options) -> Result<Self, Error> {
-        let handle = Self::start(options);
-        handle.first_attempt().await?;
-        Ok(handle)
+        connected(Self::start(options)).await
     }
 
     /// Starts a client with these options. It tries again after a failure. Must be called within a runtime.
-    #[must_use]
     pub fn start(options: Options) -> Self {
         Self::start_dialling(options, DialOptions::default())
     }
 
     /// Starts a client with settings for TLS, WebSocket or a proxy.
-    #[must_use]
     pub fn start_dialling(options: Options, dial: DialOptions) -> Self {
         let dialler = Arc::new(Dialler::new(&options, dial));
         Self::start_over(options, move || {
@@ -79,21 +66,8 @@ impl Handle {
         F: Future<Output = io::Result<W>> + Send + 'static,
         W: Transport + Send + 'static,
     {
-        let hub = Hub::new(options);
-        let handle = Self(mqtt_adapter_core::Handle::new(&hub));
-        tokio::spawn(drive::<Clock, _, _, _>(hub, dial));
-        handle
-    }
-
-    /// Publishes a request and waits for its response, for at most `limit` (5). See
-    /// [`mqtt_adapter_core::Handle::await_response`].
-    ///
-    /// # Errors
-    /// [`Error::TimedOut`]; [`Error::MessageRefused`] if the server answers that the topic has no subscriber; and the errors
-    /// of publishing and of subscribing to the response topic.
-    pub async fn request(&self, request: &Outgoing<'_>, limit: Duration) -> Result<Message, Error> {
-        timeout::<Clock, _>(limit, self.await_response(*request))
-            .await
-            .unwrap_or(Err(Error::TimedOut("the response")))
+        let (handle, driver) = client::<Clock, _, _, _>(options, dial);
+        tokio::spawn(driver);
+        Self(handle)
     }
 }

@@ -62,83 +62,44 @@ fn gone() -> (StatusCode, &'static str, String) {
 /// The value of a metric.
 type Value = fn(&Statistics) -> u64;
 
+/// Makes the rows of [`METRICS`] of names, fields of [`Statistics`] and helps.
+macro_rules! metrics {
+    ($($name:ident = $field:ident, $help:literal;)*) => {
+        &[$((stringify!($name), $help, |statistics| statistics.$field)),*]
+    };
+}
+
 /// The metrics: name, help and value. Prometheus expects names of counters to end with `_total`.
-const METRICS: [(&str, &str, Value); 23] = [
-    ("uptime_seconds", "Seconds since the start", |s| s.uptime),
-    ("clients_connected", "Clients connected", |s| {
-        s.clients_connected
-    }),
-    (
-        "clients_connected_maximum",
-        "The most clients at once",
-        |s| s.clients_maximum,
-    ),
-    (
-        "sessions",
-        "Sessions of clients that are connected or away",
-        |s| s.sessions,
-    ),
-    ("sessions_expired_total", "Sessions that expired", |s| {
-        s.clients_expired
-    }),
-    ("packets_received_total", "Packets received", |s| {
-        s.packets_received
-    }),
-    ("bytes_received_total", "Bytes received", |s| {
-        s.bytes_received
-    }),
-    ("bytes_sent_total", "Bytes sent", |s| s.bytes_sent),
-    ("publish_received_total", "PUBLISH packets received", |s| {
-        s.publish_received
-    }),
-    ("publish_sent_total", "PUBLISH packets sent", |s| {
-        s.publish_sent
-    }),
-    ("publish_dropped_total", "Messages dropped", |s| {
-        s.publish_dropped
-    }),
-    ("publish_expired_total", "Messages that expired", |s| {
-        s.publish_expired
-    }),
-    (
-        "payload_bytes_received_total",
-        "Bytes of payload received",
-        |s| s.payload_received,
-    ),
-    ("payload_bytes_sent_total", "Bytes of payload sent", |s| {
-        s.payload_sent
-    }),
-    ("subscriptions", "Subscriptions", |s| s.subscriptions),
-    ("subscriptions_shared", "Shared subscriptions", |s| {
-        s.shared_subscriptions
-    }),
-    ("retained_messages", "Retained messages", |s| s.retained),
-    ("retained_bytes", "Bytes of retained messages", |s| {
-        s.retained_bytes
-    }),
-    ("queued_messages", "Messages queued", |s| s.queued),
-    (
-        "connection_bytes",
-        "Bytes of outgoing packets, messages in flight and topic aliases",
-        |s| s.connection_bytes,
-    ),
-    (
-        "input_bytes",
-        "Bytes of packets that have not arrived completely",
-        |s| s.input_bytes,
-    ),
-    ("subscription_bytes", "Bytes of subscriptions", |s| {
-        s.subscription_bytes
-    }),
-    ("queued_bytes", "Bytes of queued messages", |s| {
-        s.queued_bytes
-    }),
-];
+const METRICS: &[(&str, &str, Value)] = metrics! {
+    uptime_seconds = uptime, "Seconds since the start";
+    clients_connected = clients_connected, "Clients connected";
+    clients_connected_maximum = clients_maximum, "The most clients at once";
+    sessions = sessions, "Sessions of clients that are connected or away";
+    sessions_expired_total = clients_expired, "Sessions that expired";
+    packets_received_total = packets_received, "Packets received";
+    bytes_received_total = bytes_received, "Bytes received";
+    bytes_sent_total = bytes_sent, "Bytes sent";
+    publish_received_total = publish_received, "PUBLISH packets received";
+    publish_sent_total = publish_sent, "PUBLISH packets sent";
+    publish_dropped_total = publish_dropped, "Messages dropped";
+    publish_expired_total = publish_expired, "Messages that expired";
+    payload_bytes_received_total = payload_received, "Bytes of payload received";
+    payload_bytes_sent_total = payload_sent, "Bytes of payload sent";
+    subscriptions = subscriptions, "Subscriptions";
+    subscriptions_shared = shared_subscriptions, "Shared subscriptions";
+    retained_messages = retained, "Retained messages";
+    retained_bytes = retained_bytes, "Bytes of retained messages";
+    queued_messages = queued, "Messages queued";
+    connection_bytes = connection_bytes, "Bytes of outgoing packets, messages in flight and topic aliases";
+    input_bytes = input_bytes, "Bytes of packets that have not arrived completely";
+    subscription_bytes = subscription_bytes, "Bytes of subscriptions";
+    queued_bytes = queued_bytes, "Bytes of queued messages";
+};
 
 /// Returns the statistics in the format of Prometheus.
 fn metrics(statistics: &Statistics) -> String {
     let mut text = String::new();
-    for (name, help, value) in METRICS {
+    for &(name, help, value) in METRICS {
         let kind = if name.ends_with("_total") {
             "counter"
         } else {

@@ -373,22 +373,13 @@ pub fn examples_converse(adapter: &str) {
     bare.wait_stdout("subscribed");
     let url = format!("mqtt://{address}");
     let echo = run(&example(&format!("{adapter}_echo")), &[&url], "");
-    assert_eq!(echo.code, Some(0), "{}", echo.stderr);
-    assert!(
-        echo.stdout.contains("examples/echo: number 9"),
-        "{}",
-        echo.stdout
-    );
-    assert!(
-        echo.stdout.ends_with("0 messages remained\n"),
-        "{}",
-        echo.stdout
-    );
     let bare = bare.end();
-    assert_eq!(bare.code, Some(0), "{}", bare.stderr);
-    assert!(
-        bare.stdout.contains("examples/echo: number 9"),
-        "{}",
-        bare.stdout
+    for ended in [&echo, &bare] {
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+    shows(
+        &echo,
+        &["examples/echo: number 9\n", "0 messages remained\n"],
     );
+    shows(&bare, &["examples/echo: number 9\n"]);
 }

@@ -422,16 +422,9 @@ fn a_configuration_of_mosquitto_is_converted() {
     .unwrap();
     let ended = run(MQTT, &["broker", "--import", theirs.to_str().unwrap()], "");
     is_well(&ended);
-    assert!(
-        ended.stdout.starts_with("bind = [\"0.0.0.0:1883\", "),
-        "{}",
-        ended.stdout
-    );
-    assert!(
-        ended.stdout.ends_with("# line 3: bridge_cafile x\n"),
-        "{}",
-        ended.stdout
-    );
+    let text = &ended.stdout;
+    assert!(text.starts_with("bind = [\"0.0.0.0:1883\", "), "{text}");
+    assert!(text.ends_with("# line 3: bridge_cafile x\n"), "{text}");
     let ours = folder.join("broker.toml");
     std::fs::write(&ours, &ended.stdout).unwrap();
     // The file is read as configuration: the error is that other machines could connect without users.

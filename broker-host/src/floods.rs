@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
-use mqtt_broker::{Config, Hooks, Instant};
+use mqtt_broker::{Config, Hooks, Instant, Statistics};
 use mqtt_proto::{
     Connect, Delivery, Packet, PacketId, Publish, QoS, Subscribe, Subscription, TopicFilter,
     TopicName, Version, Will,
@@ -92,9 +92,59 @@ fn fill(stream: &TcpStream, bytes: &[u8], at: &mut usize) {
     }
 }
 
-/// Returns a client that publishes, and one that subscribes to `honest`.
-async fn honest_pair(address: SocketAddr) -> (TcpStream, TcpStream) {
-    (join(address, "from").await, subscriber(address, "to").await)
+/// A client that publishes a short message at times, and one that receives it.
+struct Honest {
+    from: TcpStream,
+    to: TcpStream,
+    message: Vec<u8>,
+}
+
+impl Honest {
+    async fn join(address: SocketAddr) -> Self {
+        Self {
+            from: join(address, "from").await,
+            to: subscriber(address, "to").await,
+            message: publish("honest", b"x"),
+        }
+    }
+
+    /// Publishes the message, and gives the other tasks turns until it has come.
+    async fn converse(&self) {
+        let written = self.from.try_write(&self.message).unwrap();
+        assert_eq!(written, self.message.len());
+        hear(&self.to, &self.message).await;
+    }
+}
+
+/// Returns clients that send nothing yet.
+async fn crowd(address: SocketAddr) -> Vec<TcpStream> {
+    let mut crowd = Vec::new();
+    for n in 0..40 {
+        crowd.push(join(address, &n.to_string()).await);
+    }
+    crowd
+}
+
+fn statistics(broker: &Broker) -> Statistics {
+    broker.borrow().broker.statistics(Instant::from_millis(0))
+}
+
+fn connected(broker: &Broker) -> u64 {
+    statistics(broker).clients_connected
+}
+
+/// Returns how many shares of a turn pass while `act` runs.
+async fn shares_of_a_turn(broker: &Broker, act: impl Future<Output = ()>) -> u64 {
+    let steps = || broker.borrow().broker.steps();
+    let before = steps();
+    act.await;
+    (steps() - before) / u64::from(Config::default().turn_steps)
+}
+
+/// Checks that the median is at most `limit`.
+fn are_few(mut waits: Vec<u64>, limit: u64, what: &str) {
+    waits.sort_unstable();
+    assert!(waits[waits.len() / 2] <= limit, "{waits:?} {what}");
 }
 
 /// Returns a client that subscribes to `honest`.
@@ -165,13 +215,10 @@ async fn a_connection_does_not_gather_for_ever() {
 /// Many clients with much to read: while a message of others passes, few of their bytes are read.
 #[tokio::test]
 async fn large_packets_of_many_clients_are_read_in_turns() {
-    beside(Config::default(), async |address, shared| {
-        let (mut from, to) = honest_pair(address).await;
+    beside(Config::default(), async |address, broker| {
+        let honest = Honest::join(address).await;
         let packet = publish("large", &[0; 1_000_000]);
-        let mut crowd = Vec::new();
-        for n in 0..40 {
-            crowd.push(join(address, &n.to_string()).await);
-        }
+        let crowd = crowd(address).await;
         for stream in &crowd {
             let mut rest = &packet[..400_000];
             while let Ok(n) = stream.try_write(rest)
@@ -180,21 +227,13 @@ async fn large_packets_of_many_clients_are_read_in_turns() {
                 rest = &rest[n..];
             }
         }
-        let read = || {
-            shared
-                .borrow()
-                .broker
-                .statistics(Instant::from_millis(0))
-                .input_bytes
-        };
+        let read = || statistics(&broker).input_bytes;
         // The first bytes of each client have been read.
         while read() < 40 * (60 << 10) {
             turn().await;
         }
         let before = read();
-        let message = publish("honest", b"x");
-        from.write_all(&message).await.unwrap();
-        hear(&to, &message).await;
+        honest.converse().await;
         let reads = (read() - before) >> 16;
         assert!(reads <= 16, "{reads}");
     })
@@ -206,26 +245,18 @@ async fn large_packets_of_many_clients_are_read_in_turns() {
 #[tokio::test]
 async fn who_sends_little_waits_for_few_parts_of_large_packets() {
     const PART: usize = 60_000;
-    beside(Config::default(), async |address, shared| {
-        let (mut from, to) = honest_pair(address).await;
+    beside(Config::default(), async |address, broker| {
+        let honest = Honest::join(address).await;
         let packet = publish("large", &[0; 1_000_000]);
-        let mut crowd = Vec::new();
-        for n in 0..40 {
-            crowd.push(join(address, &n.to_string()).await);
-        }
-        let read = || {
-            let statistics = shared.borrow().broker.statistics(Instant::from_millis(0));
-            usize::try_from(statistics.input_bytes).unwrap()
-        };
-        let message = publish("honest", b"x");
+        let crowd = crowd(address).await;
+        let read = || usize::try_from(statistics(&broker).input_bytes).unwrap();
         for part in packet.chunks(PART).take(3) {
             let before = read();
             for stream in &crowd {
                 assert_eq!(stream.try_write(part).unwrap(), PART);
             }
             if before > 0 {
-                from.write_all(&message).await.unwrap();
-                hear(&to, &message).await;
+                honest.converse().await;
                 let parts = (read() - before) / PART;
                 assert!(parts <= 10, "{parts} parts");
             }
@@ -242,12 +273,7 @@ async fn who_sends_little_waits_for_few_parts_of_large_packets() {
 async fn who_sends_little_waits_for_few_of_many_who_leave() {
     const MANY: u64 = 200;
     beside(Config::default(), |address, broker| async move {
-        let (from, to) = honest_pair(address).await;
-        let message = publish("honest", b"x");
-        let connected = || {
-            let statistics = broker.borrow().broker.statistics(Instant::from_millis(0));
-            statistics.clients_connected
-        };
+        let honest = Honest::join(address).await;
         let mut waits = Vec::new();
         for round in 0..5 {
             let mut clients = Vec::new();
@@ -260,17 +286,15 @@ async fn who_sends_little_waits_for_few_of_many_who_leave() {
                 };
                 clients.push(join_by(address, connect).await);
             }
-            assert_eq!(connected(), 2 + MANY);
+            assert_eq!(connected(&broker), 2 + MANY);
             drop(clients);
-            assert_eq!(from.try_write(&message).unwrap(), message.len());
-            hear(&to, &message).await;
-            waits.push(2 + MANY - connected());
-            while connected() > 2 {
+            honest.converse().await;
+            waits.push(2 + MANY - connected(&broker));
+            while connected(&broker) > 2 {
                 turn().await;
             }
         }
-        waits.sort_unstable();
-        assert!(waits[2] <= 40, "{waits:?} connections were closed before");
+        are_few(waits, 40, "connections were closed before");
     })
     .await;
 }
@@ -280,9 +304,7 @@ async fn who_sends_little_waits_for_few_of_many_who_leave() {
 async fn who_sends_little_waits_for_few_of_many_who_connect() {
     const MANY: usize = 300;
     beside(Config::default(), |address, broker| async move {
-        let (from, to) = honest_pair(address).await;
-        let statistics = || broker.borrow().broker.statistics(Instant::from_millis(0));
-        let message = publish("honest", b"x");
+        let honest = Honest::join(address).await;
         let mut waits = Vec::new();
         for round in 0..5 {
             let mut clients = Vec::new();
@@ -291,22 +313,20 @@ async fn who_sends_little_waits_for_few_of_many_who_connect() {
             }
             // All of them are accepted.
             join(address, "last").await;
-            let before = statistics().clients_connected;
+            let before = connected(&broker);
             for (n, client) in clients.iter().enumerate() {
                 let id = format!("{round}-{n}");
                 let connect = Connect::new(Version::V311, &id);
                 let connect = encode(&Packet::Connect(connect), Version::V311);
                 assert_eq!(client.try_write(&connect).unwrap(), connect.len());
             }
-            assert_eq!(from.try_write(&message).unwrap(), message.len());
-            hear(&to, &message).await;
-            waits.push(statistics().clients_connected.saturating_sub(before));
+            honest.converse().await;
+            waits.push(connected(&broker).saturating_sub(before));
             for client in &clients {
                 hear_bytes(client, 4).await;
             }
         }
-        waits.sort_unstable();
-        assert!(waits[2] <= 80, "{waits:?} clients were connected before");
+        are_few(waits, 80, "clients were connected before");
     })
     .await;
 }
@@ -322,10 +342,7 @@ async fn large_messages_are_written_in_turns() {
         }
         let from = join(address, "from").await;
         let (message, mut at) = (publish("honest", &[0; LARGE]), 0);
-        let sent = || {
-            let statistics = broker.borrow().broker.statistics(Instant::from_millis(0));
-            usize::try_from(statistics.bytes_sent).unwrap()
-        };
+        let sent = || usize::try_from(statistics(&broker).bytes_sent).unwrap();
         let (first, mut last, mut turns) = (sent(), sent(), Vec::new());
         for _ in 0..100_000 {
             fill(&from, &message, &mut at);
@@ -375,22 +392,15 @@ impl Floods {
 /// However many flood the broker, a message of others comes after few turns of them.
 #[tokio::test]
 async fn who_sends_little_waits_for_few_turns_of_many_who_flood() {
-    let config = Config::default();
-    let share = u64::from(config.turn_steps);
-    beside(config, |address, broker| async move {
-        let (from, to) = honest_pair(address).await;
+    beside(Config::default(), |address, broker| async move {
+        let honest = Honest::join(address).await;
         let mut floods = Floods::new(address).await;
-        let message = publish("honest", b"x");
         let mut waits = Vec::new();
         for _ in 0..21 {
             floods.fill();
-            let before = broker.borrow().broker.steps();
-            assert_eq!(from.try_write(&message).unwrap(), message.len());
-            hear(&to, &message).await;
-            waits.push((broker.borrow().broker.steps() - before) / share);
+            waits.push(shares_of_a_turn(&broker, honest.converse()).await);
         }
-        waits.sort_unstable();
-        assert!(waits[10] <= 8, "{waits:?} shares of a turn");
+        are_few(waits, 8, "shares of a turn");
     })
     .await;
 }
@@ -398,9 +408,7 @@ async fn who_sends_little_waits_for_few_turns_of_many_who_flood() {
 /// However many flood the broker, a client connects after few turns of them.
 #[tokio::test]
 async fn who_connects_waits_for_few_turns_of_many_who_flood() {
-    let config = Config::default();
-    let share = u64::from(config.turn_steps);
-    beside(config, |address, broker| async move {
+    beside(Config::default(), |address, broker| async move {
         let mut floods = Floods::new(address).await;
         let connect = Connect::new(Version::V311, "honest");
         let connect = encode(&Packet::Connect(connect), Version::V311);
@@ -408,13 +416,13 @@ async fn who_connects_waits_for_few_turns_of_many_who_flood() {
         for _ in 0..21 {
             floods.fill();
             let stream = TcpStream::connect(address).await.unwrap();
-            let before = broker.borrow().broker.steps();
-            assert_eq!(stream.try_write(&connect).unwrap(), connect.len());
-            hear_bytes(&stream, 4).await;
-            waits.push((broker.borrow().broker.steps() - before) / share);
+            let connects = async {
+                assert_eq!(stream.try_write(&connect).unwrap(), connect.len());
+                hear_bytes(&stream, 4).await;
+            };
+            waits.push(shares_of_a_turn(&broker, connects).await);
         }
-        waits.sort_unstable();
-        assert!(waits[10] <= 8, "{waits:?} shares of a turn");
+        are_few(waits, 8, "shares of a turn");
     })
     .await;
 }
@@ -425,7 +433,7 @@ async fn who_sends_little_waits_for_few_turns_of_a_message_to_many() {
     let config = Config::default();
     let share = u64::from(config.turn_steps);
     beside(config, |address, broker| async move {
-        let (from, to) = honest_pair(address).await;
+        let honest = Honest::join(address).await;
         let mut receivers = Vec::new();
         for n in 0..500 {
             receivers.push(subscriber_of(address, &n.to_string(), "flood").await);
@@ -433,7 +441,6 @@ async fn who_sends_little_waits_for_few_turns_of_a_message_to_many() {
         let flooding = join(address, "flood").await;
         let flood = publish("flood", b"x").repeat(4_000);
         let (mut at, mut heard) = (0, vec![0; 64 << 10]);
-        let message = publish("honest", b"x");
         let mut waits = Vec::new();
         for _ in 0..21 {
             fill(&flooding, &flood, &mut at);
@@ -445,13 +452,9 @@ async fn who_sends_little_waits_for_few_turns_of_a_message_to_many() {
             while steps() - last < 8 * share {
                 turn().await;
             }
-            let before = steps();
-            assert_eq!(from.try_write(&message).unwrap(), message.len());
-            hear(&to, &message).await;
-            waits.push((steps() - before) / share);
+            waits.push(shares_of_a_turn(&broker, honest.converse()).await);
         }
-        waits.sort_unstable();
-        assert!(waits[10] <= 8, "{waits:?} shares of a turn");
+        are_few(waits, 8, "shares of a turn");
     })
     .await;
 }
@@ -483,8 +486,6 @@ async fn a_resumed_session_is_written_in_portions() {
         let message = encode(&Packet::Publish(message), Version::V311);
         let (bytes, mut at) = (message.repeat(60_000), 0);
         let mut heard = vec![0; 1 << 20];
-        let statistics =
-            |broker: &Broker| broker.borrow().broker.statistics(Instant::from_millis(0));
         while statistics(&broker).publish_received < 60_000 {
             at += from.try_write(&bytes[at..]).unwrap_or(0);
             let _ = (from.try_read(&mut heard), to.try_read(&mut heard));

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+use cfg_if::cfg_if;
+
 #[cfg(unix)]
 #[cfg_attr(
     not(feature = "nats"),
@@ -51,68 +53,53 @@ mod storage;
 mod stream;
 mod task;
 
-#[cfg(feature = "files")]
-mod acl;
-#[cfg(feature = "files")]
-mod binding;
-#[cfg(feature = "files")]
-mod checks;
-#[cfg(feature = "files")]
-mod division;
-#[cfg(feature = "files")]
-mod engine;
-#[cfg(feature = "files")]
-mod error;
 #[cfg(all(test, unix))]
 mod floods;
-#[cfg(feature = "files")]
-mod guard;
-#[cfg(feature = "files")]
-mod lines;
-#[cfg(feature = "files")]
-mod listening;
-#[cfg(feature = "files")]
-mod logging;
-#[cfg(feature = "files")]
-mod memory;
 #[cfg(all(feature = "nats", unix))]
 mod nats_pipes;
-#[cfg(feature = "files")]
-mod opening;
-#[cfg(feature = "files")]
-mod own_access;
-#[cfg(feature = "files")]
-mod passed;
-#[cfg(feature = "files")]
-mod random;
-#[cfg(feature = "files")]
-mod reload;
-#[cfg(feature = "files")]
-mod settings;
-#[cfg(feature = "files")]
-mod threads;
-#[cfg(feature = "files")]
-mod units;
-#[cfg(feature = "files")]
-pub mod users;
 
-#[cfg(feature = "files")]
-pub use acl::{Acl, AclError};
+cfg_if! {
+    if #[cfg(feature = "files")] {
+        mod acl;
+        mod binding;
+        mod checks;
+        mod division;
+        mod engine;
+        mod error;
+        mod guard;
+        mod lines;
+        mod listening;
+        mod logging;
+        mod memory;
+        mod opening;
+        mod own_access;
+        mod passed;
+        mod random;
+        mod reload;
+        mod settings;
+        mod threads;
+        mod units;
+        pub mod users;
+
+        pub use acl::{Acl, AclError};
+        pub use division::StoreParts;
+        pub use error::{Error, SettingsError};
+        pub use guard::Guard;
+        pub use listening::Listening;
+        pub use reload::Reloader;
+        pub use settings::{ListenerSettings, Settings};
+        pub use units::{EngineUrl, NoSeconds, Seconds};
+        pub use users::Users;
+    }
+}
+
 pub use control::{Commands, Connected, Control, control};
-#[cfg(feature = "files")]
-pub use division::StoreParts;
-#[cfg(feature = "files")]
-pub use error::{Error, SettingsError};
-#[cfg(feature = "files")]
-pub use guard::Guard;
 pub use host::Host;
 #[cfg(feature = "store")]
 pub use host::StoreFailed;
 pub use keep_alive::TcpKeepAlive;
 pub use layers::Layers;
 pub use listener::{Listener, listen};
-#[cfg(feature = "files")]
-pub use listening::Listening;
 pub use mqtt_broker as broker;
 pub use mqtt_proto as proto;
 #[cfg(feature = "store")]
@@ -121,11 +108,3 @@ pub use mqtt_transport as transport;
 #[cfg(any(feature = "proxy", feature = "websocket"))]
 pub use network::{Network, NoNetwork};
 pub use peer::Peer;
-#[cfg(feature = "files")]
-pub use reload::Reloader;
-#[cfg(feature = "files")]
-pub use settings::{ListenerSettings, Settings};
-#[cfg(feature = "files")]
-pub use units::{EngineUrl, NoSeconds, Seconds};
-#[cfg(feature = "files")]
-pub use users::Users;

@@ -4,6 +4,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use percent_encoding::percent_decode_str;
+
 use crate::error::Error;
 use crate::options::Options;
 
@@ -254,19 +256,11 @@ fn cut(text: &str, at: char) -> (&str, Option<&str>) {
         .map_or((text, None), |(before, behind)| (before, Some(behind)))
 }
 
+/// Decodes bytes that are written as `%` and two hex digits. Returns `None` for any other `%`, which the decoder would leave as it is.
 fn unescape(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = text.bytes();
-    let mut plain = Vec::new();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            plain.push(byte);
-            continue;
-        }
-        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-        let value = (digit(bytes.next())? << 4) | digit(bytes.next())?;
-        plain.push(u8::try_from(value).ok()?);
-    }
-    Some(plain)
+    let is_escape = |rest: &str| matches!(rest.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    let are_escapes = text.split('%').skip(1).all(is_escape);
+    are_escapes.then(|| percent_decode_str(text).collect())
 }
 
 #[cfg(test)]
@@ -306,6 +300,7 @@ mod tests {
             "mqtt://h?x=y",
             "mqtt://[::1",
             "mqtt://%4@h",
+            "mqtt://%+4@h",
             "mqtt://[::1]x",
             "ws:///mqtt",
             "unix://",

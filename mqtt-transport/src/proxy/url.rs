@@ -1,5 +1,7 @@
 //! Parses a proxy from a URL.
 
+use percent_encoding::percent_decode_str;
+
 use super::{ProxyKind, ProxyOptions, wrong};
 use crate::error::Error;
 
@@ -60,19 +62,14 @@ impl ProxyOptions {
     }
 }
 
+/// Decodes text whose bytes are written as `%` and two hex digits. Returns `None` for any other `%`, which the decoder would leave.
 fn unescape(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut plain = Vec::new();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            plain.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(bytes.next()?).to_digit(16);
-        let value = digit()? * 16 + digit()?;
-        plain.push(u8::try_from(value).ok()?);
+    let is_escape = |rest: &str| matches!(rest.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    if !text.split('%').skip(1).all(is_escape) {
+        return None;
     }
-    String::from_utf8(plain).ok()
+    let plain = percent_decode_str(text).decode_utf8().ok()?;
+    Some(plain.into_owned())
 }
 
 #[cfg(test)]
@@ -104,6 +101,7 @@ mod tests {
             "socks5://h:x",
             "socks5://[::1",
             "socks5://u:%4@h",
+            "socks5://u:%+4@h",
             "socks5://h/path",
         ] {
             let error = parse(url).unwrap_err();

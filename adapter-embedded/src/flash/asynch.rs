@@ -1,6 +1,5 @@
 //! The session in a flash that can be awaited.
 
-use core::fmt;
 use core::ops::Range;
 
 use embedded_storage_async::nor_flash::NorFlash;
@@ -22,6 +21,7 @@ use crate::asynch::Storage;
 /// `sequential-storage` may not be readable: erase the range then.
 ///
 /// A future may be dropped: the records that it did not store are stored by the next call.
+#[derive(Debug)]
 pub struct Flash<F: NorFlash, const RECORD: usize, const ENTRIES: usize>(Store<F, RECORD, ENTRIES>);
 
 impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Flash<F, RECORD, ENTRIES> {
@@ -60,14 +60,6 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Flash<F, RECORD, EN
     /// The flash failed.
     pub async fn erase(&mut self) -> Result<(), FlashError> {
         self.0.erase().await
-    }
-}
-
-impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> fmt::Debug
-    for Flash<F, RECORD, ENTRIES>
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flash").finish_non_exhaustive()
     }
 }
 

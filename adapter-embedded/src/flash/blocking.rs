@@ -1,6 +1,5 @@
 //! The session in a flash that blocks.
 
-use core::fmt;
 use core::ops::Range;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
@@ -48,6 +47,7 @@ use crate::blocking::Storage;
 ///     }
 /// }
 /// ```
+#[derive(Debug)]
 pub struct Flash<F: NorFlash, const RECORD: usize, const ENTRIES: usize>(
     Store<Blocking<F>, RECORD, ENTRIES>,
 );
@@ -91,14 +91,6 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Flash<F, RECORD, EN
     }
 }
 
-impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> fmt::Debug
-    for Flash<F, RECORD, ENTRIES>
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flash").finish_non_exhaustive()
-    }
-}
-
 impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Storage
     for &mut Flash<F, RECORD, ENTRIES>
 {
@@ -115,6 +107,7 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Storage
 }
 
 /// A flash whose operations are done when they return.
+#[derive(Debug)]
 struct Blocking<F>(F);
 
 impl<F: NorFlash> asynch::ErrorType for Blocking<F> {

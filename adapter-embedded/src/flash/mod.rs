@@ -10,6 +10,7 @@ pub(crate) mod asynch;
 pub(crate) mod blocking;
 
 use core::cmp::Ordering;
+use core::fmt;
 use core::ops::Range;
 
 use embedded_storage_async::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind};
@@ -122,6 +123,14 @@ pub(crate) struct Store<F: NorFlash, const RECORD: usize, const ENTRIES: usize> 
     map: Map<F>,
     buffer: Aligned<RECORD>,
     places: [Place; ENTRIES],
+}
+
+impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> fmt::Debug
+    for Store<F, RECORD, ENTRIES>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
 }
 
 impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Store<F, RECORD, ENTRIES> {

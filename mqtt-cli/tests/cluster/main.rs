@@ -58,6 +58,14 @@ fn goes_on(outbox: &Process) {
     outbox.wait_stdout(&format!("acknowledged n/1 {}\n", last + 100));
 }
 
+/// Kills the server that leads a stream. It starts again when more messages were acknowledged without it.
+fn lose_leader(servers: &mut NatsServers, stream: &str, outbox: &Process) {
+    let leader = servers.leader(stream);
+    servers.kill(leader);
+    goes_on(outbox);
+    servers.restart(leader);
+}
+
 /// 3.1.1 [MQTT-4.1.0-1], 5 [MQTT-4.1.0-1]: paho publishes without a pause at QoS 1 and 2, and paho reads at QoS 2. By turns the
 /// broker that serves and the server that leads the stream are killed. All acknowledged messages at QoS 2 arrive, once and in
 /// order; the last acknowledged message at QoS 1 is retained.
@@ -79,10 +87,7 @@ fn acknowledged_messages_survive_kills_of_brokers_and_servers() {
         reserve.wait_stderr("listening");
         active = reserve;
         goes_on(&outbox);
-        let leader = servers.leader("MQTT-journal-0");
-        servers.kill(leader);
-        goes_on(&outbox);
-        servers.restart(leader);
+        lose_leader(&mut servers, "MQTT-journal-0", &outbox);
     }
     outbox.close_input();
     outbox.wait_stdout("end ");

@@ -9,7 +9,7 @@ use mqtt_testing::peers::{NatsServers, free_port};
 use mqtt_testing::process::{Ended, Process, run, words};
 
 use crate::{MQTT, PAHO, PYTHON, all_arrived, broker, broker_at, client};
-use crate::{goes_on, kept_is_retained, kills};
+use crate::{goes_on, kept_is_retained, kills, lose_leader};
 
 /// With a shorter lease the reserve may take the shard of a process that only stalls, and nobody is left for the one that is killed.
 const LEASE: &str = "--engine-lease 4";
@@ -110,10 +110,7 @@ fn acknowledged_messages_survive_kills_of_processes_with_shards() {
         nodes.push(reserve);
         goes_on(&outbox);
         if kill % 3 == 2 {
-            let leader = servers.leader("MQTT-shard-0-0");
-            servers.kill(leader);
-            goes_on(&outbox);
-            servers.restart(leader);
+            lose_leader(&mut servers, "MQTT-shard-0-0", &outbox);
         }
     }
     outbox.close_input();

@@ -2,8 +2,8 @@
 //!
 //! | bytes | |
 //! | --- | --- |
-//! | 1, shard (1), number of its owner (8) | the link to this shard |
-//! | 2, logins (8), number of the listener (4), address, user | a client of that shard, whose bytes follow, from CONNECT on |
+//! | 1 | the link to the shard of the process that opens the pipe |
+//! | 2, logins (8), number of the listener (4), address, user | a client of this shard, whose bytes follow, from CONNECT on |
 //!
 //! The logins are a hash of who may connect at which listener, since the number of a listener means the same in processes with the same
 //! settings only. The address and the user that a certificate names are texts: the length (2) and UTF-8 bytes; without an address or user the length is 0.
@@ -18,18 +18,14 @@ const CLIENT: u8 = 2;
 /// What a pipe is for.
 #[derive(Clone, Debug)]
 pub(crate) enum About {
-    Link { from: u8, epoch: u64 },
+    Link,
     Client { peer: Peer, logins: u64 },
 }
 
 impl About {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         match self {
-            Self::Link { from, epoch } => {
-                let mut bytes = vec![LINK, *from];
-                bytes.extend_from_slice(&epoch.to_be_bytes());
-                bytes
-            }
+            Self::Link => vec![LINK],
             Self::Client { peer, logins } => {
                 let mut bytes = vec![CLIENT];
                 bytes.extend_from_slice(&logins.to_be_bytes());
@@ -48,10 +44,7 @@ impl About {
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let (kind, mut rest) = bytes.split_first()?;
         let about = match *kind {
-            LINK => Self::Link {
-                from: take::<1>(&mut rest)?[0],
-                epoch: u64::from_be_bytes(take(&mut rest)?),
-            },
+            LINK => Self::Link,
             CLIENT => {
                 let logins = u64::from_be_bytes(take(&mut rest)?);
                 let listener = u32::from_be_bytes(take(&mut rest)?);
@@ -100,16 +93,10 @@ mod tests {
 
     #[test]
     fn what_is_told_about_a_pipe_is_read_as_it_was_written() {
-        let link = About::Link {
-            from: 3,
-            epoch: u64::MAX - 1,
-        };
-        let bytes = link.bytes();
+        let bytes = About::Link.bytes();
         let read = About::read(&bytes);
-        assert!(
-            matches!(read, Some(About::Link { from: 3, epoch }) if epoch == u64::MAX - 1),
-            "{read:?}"
-        );
+        assert!(matches!(read, Some(About::Link)), "{read:?}");
+        assert!(About::read(&[&bytes[..], b"x"].concat()).is_none());
         for (address, user) in [
             (None, None),
             (Some("192.0.2.7:99"), Some("Émile")),
@@ -142,9 +129,7 @@ mod tests {
             }
             assert!(About::read(&[&bytes[..], b"x"].concat()).is_none());
         }
-        for len in 0..bytes.len() {
-            assert!(About::read(&bytes[..len]).is_none(), "{len}");
-        }
+        assert!(About::read(&[]).is_none());
         assert!(About::read(&[3]).is_none());
         assert!(
             About::read(b"\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\x01x\0\0").is_none(),

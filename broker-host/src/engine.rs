@@ -109,7 +109,6 @@ impl Settings {
         let processes = crate::processes::Processes {
             own: nats.shard(),
             shards: nats.shards(),
-            epoch: nats.epoch(),
             logins: self.logins_hash(),
             patience,
             redirects: self.engine_redirect.unwrap_or(false),

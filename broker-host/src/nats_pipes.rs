@@ -37,9 +37,21 @@ impl Pipes for NatsPipes {
         let (sender, arrived) = channel(WAITING);
         let mut incoming = self.0.serve();
         tokio::task::spawn_local(async move {
-            while let Some(Opened { about, pipe }) = incoming.next().await {
-                let about = about.into();
-                if sender.send(Arrived { about, pipe }).await.is_err() {
+            while let Some(opened) = incoming.next().await {
+                let Opened {
+                    shard,
+                    epoch,
+                    about,
+                    pipe,
+                    ..
+                } = opened;
+                let arrived = Arrived {
+                    shard,
+                    epoch,
+                    about: about.into(),
+                    pipe,
+                };
+                if sender.send(arrived).await.is_err() {
                     return;
                 }
             }

@@ -58,6 +58,9 @@ impl fmt::Display for Unreached {
 
 /// A pipe that another process has opened.
 pub(crate) struct Arrived {
+    /// The shard of that process, and the number of the process among the owners of the shard.
+    pub(crate) shard: u8,
+    pub(crate) epoch: u64,
     /// What it is for: see [`About`].
     pub(crate) about: Vec<u8>,
     pub(crate) pipe: DuplexStream,
@@ -79,8 +82,6 @@ pub(crate) trait Pipes {
 pub(crate) struct Processes {
     pub(crate) own: u8,
     pub(crate) shards: u8,
-    /// A number that is higher for each later owner of the shard.
-    pub(crate) epoch: u64,
     /// A hash of who may connect at which listener.
     pub(crate) logins: u64,
     /// How long to wait for other shards.
@@ -158,10 +159,16 @@ impl Processes {
         let (shared, panics) = (Rc::clone(shared), Rc::clone(panics));
         let own_panics = Rc::clone(&panics);
         panics.spawn(async move {
-            while let Some(Arrived { about, pipe }) = arrived.recv().await {
+            while let Some(arrived) = arrived.recv().await {
+                let Arrived {
+                    shard,
+                    epoch,
+                    about,
+                    pipe,
+                } = arrived;
                 match About::read(&about) {
-                    Some(About::Link { from, epoch }) => {
-                        if let Some(sender) = lower.get(usize::from(from)) {
+                    Some(About::Link) => {
+                        if let Some(sender) = lower.get(usize::from(shard)) {
                             // If too many wait, this one ends, and the other process tries again.
                             let _ = sender.try_send((epoch, pipe));
                         }
@@ -248,17 +255,11 @@ impl LinkTo {
 
     /// Returns the next pipe, or why there is none now.
     async fn next(&mut self) -> Result<DuplexStream, Unreached> {
-        let Processes {
-            own, epoch, pipes, ..
-        } = &*self.processes;
-        if self.comes.is_none() {
-            let about = About::Link {
-                from: *own,
-                epoch: *epoch,
-            };
-            return pipes.open(self.to, about.bytes()).await;
-        }
         let processes = Arc::clone(&self.processes);
+        if self.comes.is_none() {
+            let about = About::Link.bytes();
+            return processes.pipes.open(self.to, about).await;
+        }
         if let Ok(pipe) = timeout(ASKED, self.newer()).await {
             return Ok(pipe);
         }

@@ -4,6 +4,7 @@
 use async_nats::jetstream::kv::{self, CreateErrorKind, Store};
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
+use bytes::Bytes;
 
 use crate::config::Config;
 use crate::connection::text;
@@ -97,14 +98,22 @@ async fn noted(context: &Context, config: &Config) -> Result<Noted, String> {
         return Ok(Noted::Nothing);
     };
     let subject = format!("$KV.{BUCKET}.{}", config.shard);
-    match bucket.get_last_raw_message_by_subject(&subject).await {
+    let value = last_value(&bucket, &subject).await?;
+    Ok(value.map_or(Noted::Nothing, |value| {
+        Division::parse(&value).map_or(Noted::Damaged, Noted::Division)
+    }))
+}
+
+/// Returns the value of a key of a bucket, asking the server that leads the stream of the bucket. `None` if there is none.
+pub(crate) async fn last_value<I>(
+    bucket: &Stream<I>,
+    subject: &str,
+) -> Result<Option<Bytes>, String> {
+    match bucket.get_last_raw_message_by_subject(subject).await {
         // What a client of the bucket leaves when it deletes a key.
-        Ok(message) if message.headers.get("KV-Operation").is_some() => Ok(Noted::Nothing),
-        Ok(message) => Ok(match Division::parse(&message.payload) {
-            Some(division) => Noted::Division(division),
-            None => Noted::Damaged,
-        }),
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(Noted::Nothing),
+        Ok(message) if message.headers.get("KV-Operation").is_some() => Ok(None),
+        Ok(message) => Ok(Some(message.payload)),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
         Err(error) => Err(text(&error)),
     }
 }

@@ -1,6 +1,7 @@
 //! The key that tells which process owns the journal. It ends by itself when its owner does not renew it. It decides only when
 //! another process tries to take over; the sequences of the stream decide who may append.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::kv::{CreateErrorKind, Entry, Operation, Store, UpdateErrorKind};
@@ -15,12 +16,47 @@ use crate::connection::{TIMEOUT, text};
 pub(crate) struct Lease {
     store: Store,
     key: String,
-    node: String,
-    instance: u128,
+    /// What is written.
+    holder: Holder,
     /// The revision of the key that this process wrote last.
     revision: u64,
     /// The time after which the servers delete the key.
     pub(crate) length: Duration,
+}
+
+/// Who holds a key.
+///
+/// The value of the key is this text: the instance, the epoch and the node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Holder {
+    /// `None` if the key has what no process wrote.
+    pub(crate) instance: Option<u128>,
+    /// `None` until the process has begun its epoch.
+    pub(crate) epoch: Option<u64>,
+    node: String,
+}
+
+impl Holder {
+    pub(crate) fn parse(value: &[u8]) -> Self {
+        let value = String::from_utf8_lossy(value);
+        let (instance, rest) = value.split_once(' ').unwrap_or(("", &value));
+        let (epoch, node) = rest.split_once(' ').unwrap_or(("", rest));
+        Self {
+            instance: u128::from_str_radix(instance, 16).ok(),
+            epoch: epoch.parse().ok(),
+            node: node.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (instance, node) = (self.instance.unwrap_or(0), &self.node);
+        match self.epoch {
+            Some(epoch) => write!(f, "{instance:032x} {epoch} {node}"),
+            None => write!(f, "{instance:032x} - {node}"),
+        }
+    }
 }
 
 /// The state of the key.
@@ -42,25 +78,24 @@ impl Lease {
         Self {
             store,
             key: key.to_owned(),
-            node: node.to_owned(),
-            instance,
+            holder: Holder {
+                instance: Some(instance),
+                epoch: None,
+                node: node.to_owned(),
+            },
             revision: 0,
             length,
         }
     }
 
     fn value(&self) -> Bytes {
-        format!("{:032x} {}", self.instance, self.node).into()
+        self.holder.to_string().into()
     }
 
     /// Returns the node of an entry, and whether this process wrote it.
     fn owner(&self, entry: &Entry) -> (String, bool) {
-        let value = String::from_utf8_lossy(&entry.value);
-        let (instance, node) = value.split_once(' ').unwrap_or(("", &value));
-        (
-            node.to_owned(),
-            instance == format!("{:032x}", self.instance),
-        )
+        let holder = Holder::parse(&entry.value);
+        (holder.node, holder.instance == self.holder.instance)
     }
 
     /// Writes the key if there is none.
@@ -110,20 +145,25 @@ impl Lease {
     }
 
     /// Renews the key until another process has it, or there was no answer for `patience`. Sends then why, and whether another
-    /// process has it. Sends each time when it begins to renew the key with success.
+    /// process has it. Adds the epoch to the key as soon as it is known.
     pub(crate) async fn keep(
         mut self,
         patience: Duration,
         lost: watch::Sender<Option<Loss>>,
-        renewed: watch::Sender<Instant>,
+        mut epoch: watch::Receiver<Option<u64>>,
     ) {
         let pause = self.length / 3;
+        let mut renewed = Instant::now();
         loop {
-            sleep(pause).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                Ok(()) = epoch.changed() => {}
+            }
+            self.holder.epoch = *epoch.borrow_and_update();
             let begin = Instant::now();
             let why = match timeout(TIMEOUT, self.renew()).await {
                 Ok(Ok(Held::ByThis)) => {
-                    renewed.send_replace(begin);
+                    renewed = begin;
                     continue;
                 }
                 Ok(Ok(Held::By(node))) => {
@@ -133,7 +173,7 @@ impl Lease {
                 Ok(Err(why)) => why,
                 Err(_) => "the servers do not answer".to_owned(),
             };
-            if renewed.borrow().elapsed() >= patience {
+            if renewed.elapsed() >= patience {
                 lost.send_replace(Some(Loss::NoAnswer(why)));
                 return;
             }
@@ -161,4 +201,26 @@ pub(crate) enum Loss {
     To(String),
     /// The servers did not answer.
     NoAnswer(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_a_holder_is_read_as_written() {
+        for epoch in [None, Some(7)] {
+            let holder = Holder {
+                instance: Some(0xab << 90),
+                epoch,
+                node: "a b".to_owned(),
+            };
+            assert_eq!(Holder::parse(holder.to_string().as_bytes()), holder);
+        }
+        // What another one wrote names a node at most.
+        for (text, node) in [("", ""), ("node", "node"), ("x y", "y"), ("x 1 y", "y")] {
+            let holder = Holder::parse(text.as_bytes());
+            assert_eq!((holder.instance, &*holder.node), (None, node), "{text}");
+        }
+    }
 }

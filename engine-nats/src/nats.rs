@@ -73,7 +73,7 @@ fn failure(loss: &Option<Loss>) -> Failure {
 
 impl Nats {
     /// Connects, waits in reserve until a journal has no other owner, and takes over. Tries for as long as it takes, and tells by
-    /// `notice` what it waits for.
+    /// `notice` what it waits for. Later it tells what is wrong with pipes.
     ///
     /// # Errors
     /// The journal is damaged or has another number of shards, or the configuration cannot be used.
@@ -95,7 +95,7 @@ impl Nats {
             background: Arc::clone(&background),
             servers,
             config,
-            notice: Box::new(notice),
+            notice: Arc::new(notice),
             told: None,
         };
         let opening = background.handle.spawn(waiting.open());

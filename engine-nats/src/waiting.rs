@@ -37,6 +37,9 @@ const BLOCK: usize = 1 << 20;
 /// The stream is compacted when it has this many times the bytes of the entries.
 const COMPACT_AT: u64 = 4;
 
+/// Tells a notice to the user of the engine.
+pub(crate) type Tells = Arc<dyn Fn(Notice) + Send + Sync>;
+
 /// A process that does not own a journal yet.
 pub(crate) struct Waiting {
     pub(crate) config: Config,
@@ -45,7 +48,7 @@ pub(crate) struct Waiting {
     /// The key that decides the shard of a client, if there is none yet.
     pub(crate) key: u64,
     pub(crate) background: Arc<Background>,
-    pub(crate) notice: Box<dyn Fn(Notice) + Send + Sync>,
+    pub(crate) notice: Tells,
     pub(crate) told: Option<Notice>,
 }
 
@@ -63,8 +66,6 @@ pub(crate) struct Taken {
     pub(crate) lease: Lease,
     pub(crate) renewal: AbortHandle,
     pub(crate) lost: watch::Receiver<Option<Loss>>,
-    /// When the key was written the last time.
-    pub(crate) renewed: watch::Receiver<Instant>,
 }
 
 impl Waiting {
@@ -119,9 +120,11 @@ impl Waiting {
                         config: &self.config,
                         shard,
                         instance: self.instance,
+                        epoch: taken.owner.epoch(),
                         silence: length,
-                        renewed: taken.renewed.clone(),
+                        lost: taken.lost.clone(),
                         stop: stopped,
+                        notice: Arc::clone(&self.notice),
                     };
                     let pipes = Pipes::start(carrier, of);
                     OwnPipes { pipes, stop }
@@ -140,8 +143,8 @@ impl Waiting {
     ) -> Result<Option<Taken>, Failure> {
         let lease = candidate.lease.clone();
         let (lose, lost) = watch::channel(None);
-        let (renew, renewed) = watch::channel(Instant::now());
-        let keep = lease.clone().keep(self.config.patience, lose, renew);
+        let (begin, begun) = watch::channel(None);
+        let keep = lease.clone().keep(self.config.patience, lose, begun);
         let renewal = self.background.handle.spawn(keep).abort_handle();
         let mut connection = self.connection(context, candidate);
         let (name, limits) = (self.name(candidate.shard), self.limits(client));
@@ -152,13 +155,13 @@ impl Waiting {
         let taken = self.background.handle.spawn_blocking(take_over).await;
         match taken.map_err(|error| broken(&error))? {
             Ok((owner, connection)) => {
+                begin.send_replace(Some(owner.epoch()));
                 return Ok(Some(Taken {
                     owner,
                     connection,
                     lease,
                     renewal,
                     lost,
-                    renewed,
                 }));
             }
             Err(failure @ (Failure::Broken(_) | Failure::DiskFull)) => {
@@ -245,7 +248,15 @@ impl Waiting {
             let connecting = async move { options.connect(&addresses[..]).await };
             let connected = background.handle.spawn(connecting).await;
             match connected.map_err(|error| broken(&error))? {
-                Ok(client) => return Ok(Carrier { client, background }),
+                Ok(client) => {
+                    let context = jetstream::new(client.clone());
+                    let bucket = context.get_stream_no_info(format!("KV_{BUCKET}"));
+                    return Ok(Carrier {
+                        client,
+                        bucket: bucket.await.map_err(|error| broken(&error))?,
+                        background,
+                    });
+                }
                 Err(error) => self.wait(text(&error)).await,
             }
         }

@@ -37,6 +37,7 @@ struct Served(Arc<Mutex<Vec<Option<Sender<Arrived>>>>>);
 /// The pipes of one process.
 struct InMemory {
     own: u8,
+    epoch: u64,
     all: Served,
 }
 
@@ -53,9 +54,16 @@ impl InMemory {
 impl Pipes for InMemory {
     fn open(&self, shard: u8, about: Vec<u8>) -> Task<Result<DuplexStream, Unreached>> {
         let sender = self.to(shard);
+        let (shard, epoch) = (self.own, self.epoch);
         Box::pin(async move {
             let (own, pipe) = duplex(1_000);
-            let sent = sender?.send(Arrived { about, pipe }).await;
+            let arrived = Arrived {
+                shard,
+                epoch,
+                about,
+                pipe,
+            };
+            let sent = sender?.send(arrived).await;
             sent.map_or(Err(Unreached::NoOwner), |()| Ok(own))
         })
     }
@@ -112,12 +120,12 @@ async fn process(own: u8, all: &Served, wanted: Wanted) -> Process {
     } = wanted;
     let pipes = InMemory {
         own,
+        epoch,
         all: all.clone(),
     };
     let seat = seat_among(Processes {
         own,
         shards: 2,
-        epoch,
         logins,
         patience,
         redirects,
@@ -397,18 +405,19 @@ async fn an_earlier_owner_does_not_take_the_link_again() {
         let second = process(1, &all, Wanted::default()).await;
         let mut subscriber = join(second.address, &name(1)).await;
         subscribe(&mut subscriber).await;
-        let earlier = InMemory {
+        let of = |epoch| InMemory {
             own: 0,
+            epoch,
             all: all.clone(),
         };
-        let about = |epoch| About::Link { from: 0, epoch }.bytes();
-        let mut stale = earlier.open(1, about(6)).await.unwrap();
+        let link = || About::Link.bytes();
+        let mut stale = of(6).open(1, link()).await.unwrap();
         assert_eq!(stale.read(&mut [0; 64]).await.unwrap(), 0);
         let mut publisher = join(first.address, &name(0)).await;
         publish(&mut publisher, "x").await;
         assert_eq!(next(&mut subscriber, Version::V311).await, "a x");
         // A later one does.
-        let mut newer = earlier.open(1, about(8)).await.unwrap();
+        let mut newer = of(8).open(1, link()).await.unwrap();
         assert!(newer.read(&mut [0; 64]).await.unwrap() > 0);
         first.end().await;
         second.end().await;

@@ -1,6 +1,7 @@
 //! What the pipes of a process share: the connection, and the table that finds the pipe of a message.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,9 +14,13 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::flow::MESSAGES;
-use super::message::{EndName, NONE, Request, accepted, accepts, address, gone, has_address};
+use super::message::{
+    EndName, NONE, PipeRequest, Request, accepted, accepts, address, gone, has_address,
+};
+use super::owners::{OwnerName, Owners};
 use super::pipe::Pipe;
 use super::{ABOUT, Opened, PipeError};
+use crate::lease::Loss;
 
 /// The bytes that a stream holds in each direction beside the window.
 const STREAM: usize = 64 << 10;
@@ -27,13 +32,14 @@ const POSTS: usize = MESSAGES + 64;
 pub(crate) const ANSWER: Duration = Duration::from_secs(5);
 
 /// The connection and the table.
-#[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) client: Client,
     /// The name of the journals.
     pub(crate) journal: String,
     pub(crate) shard: u8,
-    pub(crate) instance: u128,
+    /// This process.
+    pub(crate) own: OwnerName,
+    pub(crate) owners: Owners,
     pub(crate) address: Option<String>,
     /// A pipe fails after so long without a message.
     pub(crate) silence: Duration,
@@ -41,12 +47,19 @@ pub(crate) struct Hub {
     pub(crate) most_data: usize,
     /// Ends when the journal is closed.
     pub(crate) stop: watch::Receiver<()>,
-    /// When the key of the owner was written the last time.
-    pub(crate) renewed: watch::Receiver<std::time::Instant>,
+    /// Whether another process has the key of this one.
+    pub(crate) lost: watch::Receiver<Option<Loss>>,
     pub(crate) places: Arc<Semaphore>,
     pub(crate) most: u32,
     pub(crate) ends: Mutex<HashMap<u64, mpsc::Sender<Post>>>,
     pub(crate) next: AtomicU64,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shard, own) = (self.shard, self.own);
+        write!(f, "Hub {{ shard: {shard}, own: {own:?}, .. }}")
+    }
 }
 
 /// What comes to a pipe.
@@ -93,9 +106,10 @@ impl Hub {
         format!("mqtt.pipe.{}.{instance:032x}.{number}", self.journal).into()
     }
 
-    /// Returns the subject of requests to the owner of a shard.
-    fn requests_of(&self, shard: u8) -> Subject {
-        format!("mqtt.shard.{}.{shard}", self.journal).into()
+    /// Returns the subject of requests to the owner of a shard. An earlier owner does not get what is for a later one.
+    fn requests_of(&self, shard: u8, owner: OwnerName) -> Subject {
+        let (journal, epoch) = (&self.journal, owner.epoch);
+        format!("mqtt.shard.{journal}.{shard}.{epoch}").into()
     }
 
     /// Makes a place in the table.
@@ -105,7 +119,7 @@ impl Hub {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, posts) = mpsc::channel(POSTS);
         self.ends().insert(number, sender);
-        let instance = self.instance;
+        let instance = self.own.instance;
         let end = EndName { instance, number };
         let entry = Entry {
             hub: Arc::clone(self),
@@ -117,12 +131,30 @@ impl Hub {
         Ok((entry, end))
     }
 
-    /// Asks the owner of a shard.
-    async fn ask(&self, shard: u8, request: &Request) -> Result<Bytes, PipeError> {
+    /// Asks the owner of a shard. Returns the answer, and who that is.
+    async fn ask(&self, shard: u8, request: &Request) -> Result<(Bytes, OwnerName), PipeError> {
         if self.is_closed() {
             return Err(PipeError::Closed);
         }
-        let subject = self.requests_of(shard);
+        let mut owner = self.owners.owner(shard).await?;
+        loop {
+            match self.ask_owner(shard, owner, request).await {
+                // The shard may have another owner since.
+                Err(PipeError::NoOwner) => {
+                    owner = self.owners.other_than(owner, shard).await?;
+                }
+                asked => return Ok((asked?, owner)),
+            }
+        }
+    }
+
+    async fn ask_owner(
+        &self,
+        shard: u8,
+        owner: OwnerName,
+        request: &Request,
+    ) -> Result<Bytes, PipeError> {
+        let subject = self.requests_of(shard, owner);
         let asked = async_nats::Request::new()
             .payload(request.write())
             .timeout(Some(self.silence.min(ANSWER)));
@@ -146,8 +178,15 @@ impl Hub {
             return Err(PipeError::TooLong);
         }
         let (entry, from) = self.enter()?;
-        let answer = self.ask(shard, &Request::Pipe { from, about }).await?;
+        let request = Request::Pipe(PipeRequest {
+            shard: self.shard,
+            epoch: self.own.epoch,
+            from,
+            about,
+        });
+        let (answer, owner) = self.ask(shard, &request).await?;
         let other = accepted(answer).ok_or(PipeError::Refused)?;
+        self.check(shard, owner, other.instance)?;
         let (own, stream) = duplex(STREAM);
         let peer = self.subject_of(other);
         tokio::spawn(Pipe::new(self, entry, peer, stream).run());
@@ -158,25 +197,41 @@ impl Hub {
         self: Arc<Self>,
         shard: u8,
     ) -> Result<Option<String>, PipeError> {
-        let answer = self.ask(shard, &Request::Address).await?;
-        Ok(address(&answer))
+        let (answer, owner) = self.ask(shard, &Request::Address).await?;
+        let Some((instance, address)) = address(answer) else {
+            return Ok(None);
+        };
+        self.check(shard, owner, instance)?;
+        Ok(Some(address))
     }
 
-    /// Answers the requests of other processes until the journal is closed.
+    /// Checks that the owner of a shard has answered.
+    fn check(&self, shard: u8, owner: OwnerName, answered: u128) -> Result<(), PipeError> {
+        if answered == owner.instance {
+            return Ok(());
+        }
+        self.owners.tell_stranger("answers for", shard);
+        Err(PipeError::Stranger)
+    }
+
+    /// Answers the requests of other processes until the journal is closed, or another process has the key of this one.
     pub(crate) async fn answer_all(self: Arc<Self>, opened: mpsc::Sender<Opened>) {
-        let Ok(mut requests) = self.client.subscribe(self.requests_of(self.shard)).await else {
+        let subject = self.requests_of(self.shard, self.own);
+        let Ok(mut requests) = self.client.subscribe(subject).await else {
             return;
         };
-        while let Some(message) = self.next(&mut requests).await {
-            if let Some(reply) = message.reply.filter(|_| self.is_owner()) {
-                self.answer_one(reply, message.payload, &opened).await;
+        let mut lost = self.lost.clone();
+        let answering = async {
+            while let Some(message) = self.next(&mut requests).await {
+                if let Some(reply) = message.reply {
+                    self.answer_one(reply, message.payload, &opened).await;
+                }
             }
+        };
+        tokio::select! {
+            () = answering => {}
+            Ok(_) = lost.wait_for(Option::is_some) => {}
         }
-    }
-
-    /// Whether the key of the owner has not ended. A process that was frozen for long is not the owner any more.
-    fn is_owner(&self) -> bool {
-        self.renewed.borrow().elapsed() < self.silence
     }
 
     async fn answer_one(
@@ -186,33 +241,60 @@ impl Hub {
         opened: &mpsc::Sender<Opened>,
     ) {
         let answer = match Request::read(request) {
-            Some(Request::Pipe { from, about }) => self.accept(from, about, opened),
-            Some(Request::Address) => self.address.as_deref().map(has_address),
+            Some(Request::Pipe(request)) => {
+                let room = opened.clone().try_reserve_owned();
+                match (room, self.enter()) {
+                    (Ok(room), Ok(place)) => {
+                        tokio::spawn(Arc::clone(self).accept(request, reply, room, place));
+                        return;
+                    }
+                    _ => None,
+                }
+            }
+            Some(Request::Address) => {
+                let address = self.address.as_deref();
+                address.map(|address| has_address(self.own.instance, address))
+            }
             None => None,
         };
         let answer = answer.unwrap_or(Bytes::from_static(NONE));
         self.answer(reply, answer).await;
     }
 
-    /// Opens a pipe for another process, and returns the answer; `None` if there is no room.
-    fn accept(
-        self: &Arc<Self>,
-        from: EndName,
-        about: Bytes,
-        opened: &mpsc::Sender<Opened>,
-    ) -> Option<Bytes> {
-        let place = opened.try_reserve().ok()?;
-        let (entry, end) = self.enter().ok()?;
+    /// Carries a pipe for another process, if that owns its shard.
+    async fn accept(
+        self: Arc<Self>,
+        request: PipeRequest,
+        reply: Subject,
+        room: mpsc::OwnedPermit<Opened>,
+        (entry, end): (Entry, EndName),
+    ) {
+        let (process, from) = (request.process(), request.from);
+        let PipeRequest {
+            shard,
+            epoch,
+            about,
+            ..
+        } = request;
+        if !self.owners.owns(process, shard).await {
+            self.owners.tell_stranger("opens a pipe for", shard);
+            return self.answer(reply, Bytes::from_static(NONE)).await;
+        }
         let (pipe, stream) = duplex(STREAM);
+        room.send(Opened {
+            shard,
+            epoch,
+            about,
+            pipe,
+        });
+        self.answer(reply, accepts(end)).await;
         let peer = self.subject_of(from);
-        tokio::spawn(Pipe::new(Arc::clone(self), entry, peer, stream).run());
-        place.send(Opened { about, pipe });
-        Some(accepts(end))
+        Pipe::new(self, entry, peer, stream).run().await;
     }
 
     /// Passes each message to its pipe until the journal is closed.
     pub(crate) async fn pass_all(self: Arc<Self>) {
-        let all = format!("mqtt.pipe.{}.{:032x}.*", self.journal, self.instance);
+        let all = format!("mqtt.pipe.{}.{:032x}.*", self.journal, self.own.instance);
         let Ok(mut messages) = self.client.subscribe(all).await else {
             return;
         };

@@ -2,10 +2,10 @@
 //!
 //! | message | bytes |
 //! | --- | --- |
-//! | request for a pipe | 1, instance (16) and number (8) of the end that asks, what the pipe is for |
+//! | request for a pipe | 1, shard (1) and epoch (8) of the process that asks, instance (16) and number (8) of its end, what the pipe is for |
 //! | its answer | 0 if it is refused; 1, instance (16) and number (8) of the other end |
 //! | request for the address | 2 |
-//! | its answer | 0 if there is none; 1, the address |
+//! | its answer | 0 if there is none; 1, instance (16), the address |
 //! | in a pipe | kind (1), sent (8), taken (8), data |
 //!
 //! In a pipe, sent is what its sender sent before: each message with data counts its bytes and 256, and the end counts 1. Taken is what
@@ -14,6 +14,8 @@
 //! Numbers are big-endian. A request with another first byte is refused with one byte 0.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+
+use super::owners::OwnerName;
 
 /// The bytes of a message in a pipe before its data.
 pub(crate) const HEADER: usize = 17;
@@ -46,18 +48,40 @@ impl EndName {
 /// A request to the owner of a shard.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Request {
-    Pipe { from: EndName, about: Bytes },
+    Pipe(PipeRequest),
     Address,
+}
+
+/// A request for a pipe.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct PipeRequest {
+    /// The shard and the epoch of the process that asks.
+    pub(crate) shard: u8,
+    pub(crate) epoch: u64,
+    pub(crate) from: EndName,
+    pub(crate) about: Bytes,
+}
+
+impl PipeRequest {
+    /// Returns the process that asks.
+    pub(crate) const fn process(&self) -> OwnerName {
+        OwnerName {
+            instance: self.from.instance,
+            epoch: self.epoch,
+        }
+    }
 }
 
 impl Request {
     pub(crate) fn write(&self) -> Bytes {
         let mut bytes = BytesMut::new();
         match self {
-            Self::Pipe { from, about } => {
+            Self::Pipe(request) => {
                 bytes.put_u8(1);
-                from.write(&mut bytes);
-                bytes.put_slice(about);
+                bytes.put_u8(request.shard);
+                bytes.put_u64(request.epoch);
+                request.from.write(&mut bytes);
+                bytes.put_slice(&request.about);
             }
             Self::Address => bytes.put_u8(2),
         }
@@ -66,10 +90,12 @@ impl Request {
 
     pub(crate) fn read(mut bytes: Bytes) -> Option<Self> {
         match bytes.try_get_u8().ok()? {
-            1 => Some(Self::Pipe {
+            1 => Some(Self::Pipe(PipeRequest {
+                shard: bytes.try_get_u8().ok()?,
+                epoch: bytes.try_get_u64().ok()?,
                 from: EndName::read(&mut bytes)?,
                 about: bytes,
-            }),
+            })),
             2 => Some(Self::Address),
             _ => None,
         }
@@ -85,9 +111,10 @@ pub(crate) fn accepts(end: EndName) -> Bytes {
 }
 
 /// Writes the answer to a request for the address.
-pub(crate) fn has_address(address: &str) -> Bytes {
+pub(crate) fn has_address(instance: u128, address: &str) -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_u8(1);
+    bytes.put_u128(instance);
     bytes.put_slice(address.as_bytes());
     bytes.freeze()
 }
@@ -98,12 +125,11 @@ pub(crate) fn accepted(mut answer: Bytes) -> Option<EndName> {
     EndName::read(&mut answer).filter(|_| is_yes)
 }
 
-/// Reads the answer to a request for the address.
-pub(crate) fn address(answer: &[u8]) -> Option<String> {
-    let (1, address) = answer.split_first().map(|(is, rest)| (*is, rest))? else {
-        return None;
-    };
-    String::from_utf8(address.to_vec()).ok()
+/// Reads the answer to a request for the address: the instance of the process that answers, and the address.
+pub(crate) fn address(mut answer: Bytes) -> Option<(u128, String)> {
+    let is_yes = answer.try_get_u8() == Ok(1);
+    let instance = answer.try_get_u128().ok().filter(|_| is_yes)?;
+    Some((instance, String::from_utf8(answer.into()).ok()?))
 }
 
 /// The kind of a message in a pipe.
@@ -185,22 +211,33 @@ mod tests {
 
     #[test]
     fn requests_and_answers_are_read_as_written() {
-        let about = Bytes::from_static(b"link 3");
-        let pipe = Request::Pipe { from: END, about };
-        assert_eq!(pipe.write().len(), 25 + 6);
+        let pipe = Request::Pipe(PipeRequest {
+            shard: 3,
+            epoch: u64::MAX,
+            from: END,
+            about: Bytes::from_static(b"link 3"),
+        });
+        assert_eq!(pipe.write().len(), 34 + 6);
         for request in [pipe, Request::Address] {
             let bytes = request.write();
             assert_eq!(Request::read(bytes), Some(request));
         }
         assert_eq!(accepted(accepts(END)), Some(END));
-        assert_eq!(address(&has_address("a:1")), Some("a:1".to_owned()));
+        let told = address(has_address(7, "a:1"));
+        assert_eq!(told, Some((7, "a:1".to_owned())));
         for refused in [&[][..], NONE, &[1, 2], &[2; 25]] {
             assert_eq!(accepted(Bytes::copy_from_slice(refused)), None);
         }
-        for none in [&[][..], NONE, &[1, 0xff], &[2, b'a']] {
-            assert_eq!(address(none), None);
+        for none in [
+            &[][..],
+            NONE,
+            &[1; 16],
+            &[2; 18],
+            &[&[1; 17][..], &[0xff]].concat(),
+        ] {
+            assert_eq!(address(Bytes::copy_from_slice(none)), None);
         }
-        for unknown in [&[][..], NONE, &[3; 40], &[1; 24]] {
+        for unknown in [&[][..], NONE, &[3; 40], &[1; 33]] {
             assert_eq!(Request::read(Bytes::copy_from_slice(unknown)), None);
         }
     }

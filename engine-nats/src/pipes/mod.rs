@@ -1,11 +1,13 @@
 //! Pipes of bytes between the processes of a broker, over the core of NATS.
 //!
-//! A process asks the owner of a shard for a pipe, by a request on the subject of the shard. The messages of the pipe go to a subject
+//! A process asks the owner of a shard for a pipe, by a request on the subject of the shard and the epoch, which it knows from the key
+//! of the owner. Both processes check that the other one has the key of its shard (`owners.rs`). The messages of the pipe go to a subject
 //! of each end. They have numbers, because NATS may lose some: then the pipe ends, at both ends. What may be on its way is bounded.
 
 mod flow;
 mod hub;
 mod message;
+mod owners;
 mod pipe;
 #[cfg(test)]
 mod tests;
@@ -13,17 +15,21 @@ mod tests;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_nats::Client;
+use async_nats::jetstream::stream::Stream;
 use bytes::Bytes;
 use tokio::io::DuplexStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::background::Background;
 use crate::config::Config;
+use crate::lease::Loss;
+use crate::waiting::Tells;
 use hub::Hub;
 use message::HEADER;
+use owners::{OwnerName, Owners};
 
 /// The most bytes that tell what a pipe is for.
 pub const ABOUT: usize = 64 << 10;
@@ -46,6 +52,8 @@ pub struct Pipes {
 #[derive(Debug)]
 pub(crate) struct Carrier {
     pub(crate) client: Client,
+    /// The stream of the bucket with the keys of the owners.
+    pub(crate) bucket: Stream<()>,
     pub(crate) background: Arc<Background>,
 }
 
@@ -54,12 +62,14 @@ pub(crate) struct Of<'c> {
     pub(crate) config: &'c Config,
     pub(crate) shard: u8,
     pub(crate) instance: u128,
+    pub(crate) epoch: u64,
     /// How long the key of an owner lives.
     pub(crate) silence: Duration,
-    /// When the key was written the last time.
-    pub(crate) renewed: watch::Receiver<Instant>,
+    /// Whether another process has the key.
+    pub(crate) lost: watch::Receiver<Option<Loss>>,
     /// Ends when the journal is closed.
     pub(crate) stop: watch::Receiver<()>,
+    pub(crate) notice: Tells,
 }
 
 /// The pipes that other processes open to this one.
@@ -68,7 +78,12 @@ pub struct Incoming(mpsc::Receiver<Opened>);
 
 /// A pipe that another process has opened.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Opened {
+    /// The shard of the other process. The key of the shard's owner was that of this process a moment ago.
+    pub shard: u8,
+    /// The epoch of the other process.
+    pub epoch: u64,
     /// What the pipe is for.
     pub about: Bytes,
     /// This end of the pipe.
@@ -87,8 +102,10 @@ pub enum PipeError {
     TooLong,
     /// This process has too many pipes.
     TooMany,
-    /// The owner has too many pipes, or does not understand the request.
+    /// The owner has too many pipes, does not understand the request, or found that this process does not own its shard.
     Refused,
+    /// Another process than the owner answered.
+    Stranger,
     /// This process has closed its journal.
     Closed,
 }
@@ -100,7 +117,8 @@ impl fmt::Display for PipeError {
             Self::NoAnswer => "the owner of the shard does not answer",
             Self::TooLong => "there is too much about the pipe",
             Self::TooMany => "this process has too many pipes",
-            Self::Refused => "the owner of the shard takes no more pipes",
+            Self::Refused => "the owner of the shard does not take the pipe",
+            Self::Stranger => "a process that does not own the shard answers",
             Self::Closed => "the journal is closed",
         })
     }
@@ -111,14 +129,20 @@ impl std::error::Error for PipeError {}
 impl Pipes {
     /// Takes what comes to this process from now on.
     pub(crate) fn start(carrier: Carrier, of: Of<'_>) -> Self {
-        let Carrier { client, background } = carrier;
+        let Carrier {
+            client,
+            bucket,
+            background,
+        } = carrier;
         let Of {
             config,
             shard,
             instance,
+            epoch,
             silence,
-            renewed,
+            lost,
             stop,
+            notice,
         } = of;
         let most = u32::try_from(config.pipes.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
         let most_data = client.max_payload().saturating_sub(HEADER).max(1);
@@ -126,12 +150,13 @@ impl Pipes {
             client,
             journal: config.shard.clone(),
             shard,
-            instance,
+            own: OwnerName { instance, epoch },
+            owners: Owners::new(bucket, config, notice),
             address: config.address.clone(),
             silence,
             most_data,
             stop,
-            renewed,
+            lost,
             places: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(0))),
             most,
             ends: Mutex::default(),

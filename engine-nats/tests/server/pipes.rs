@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use async_nats::jetstream;
+use async_nats::client::RequestErrorKind;
+use async_nats::{Client, jetstream};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use mqtt_engine_nats::store::Engine;
-use mqtt_engine_nats::{ABOUT, Config, Incoming, Nats, PipeError, Pipes};
+use mqtt_engine_nats::{ABOUT, Config, Incoming, Nats, Notice, PipeError, Pipes};
 use mqtt_testing::peers::NatsServers;
 use mqtt_testing::wires::Proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinSet;
 
 use crate::shards::of_shards;
-use crate::{entries, open, put, runtime};
+use crate::{entries, open, opening, put, runtime};
 
 /// Two processes, each with one of two shards.
 struct Two {
@@ -334,7 +336,16 @@ fn cut_connections_lose_the_end_of_a_pipe_only() {
     assert!((1..12).contains(&whole), "{whole} whole ones");
 }
 
-/// A process whose key is that of another one does not answer: two owners would both take clients.
+/// Writes the key of an owner.
+async fn write_key(client: &Client, shard: u8, value: &str) {
+    let context = jetstream::new(client.clone());
+    let store = context.get_key_value("MQTT-owner").await.unwrap();
+    let value = value.to_owned().into();
+    store.put(format!("0.{shard}"), value).await.unwrap();
+}
+
+/// A process whose key is that of another one is not asked, and does not answer who asks it all the same: two owners would both take
+/// clients.
 #[test]
 fn an_owner_without_its_key_does_not_answer() {
     let servers = NatsServers::start(1, "");
@@ -342,28 +353,127 @@ fn an_owner_without_its_key_does_not_answer() {
         of_shards(&servers, "near", 2),
         of_shards(&servers, "far", 2),
     );
-    let shard = two.far.shard();
+    let (shard, epoch) = (two.far.shard(), two.far.epoch());
     runtime().block_on(async {
         while two.pipes.address(shard).await != Ok(None) {}
         let client = async_nats::connect(servers.url()).await.unwrap();
-        let context = jetstream::new(client);
-        let store = context.get_key_value("MQTT-owner").await.unwrap();
-        store
-            .put(format!("0.{shard}"), "ff other".into())
-            .await
-            .unwrap();
+        write_key(&client, shard, "ff 9 other").await;
+        while two.pipes.address(shard).await != Err(PipeError::NoOwner) {}
         two.far.lost().wait().await;
-        // The key would have ended after a second.
-        let mut error = None;
-        for _ in 0..1000 {
-            error = two.pipes.address(shard).await.err();
-            if error.is_some() {
-                break;
+        let subject = format!("mqtt.shard.0.{shard}.{epoch}");
+        let asked = async || client.request(subject.clone(), "\u{2}".into()).await;
+        // The server tells that nobody takes the request, or it was taken before the owner knew.
+        loop {
+            match asked().await {
+                Err(error) if error.kind() == RequestErrorKind::NoResponders => break,
+                _ => {}
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(error, Some(PipeError::NoAnswer));
     });
+}
+
+/// The epoch of an earlier owner is not asked again, whatever the key says.
+#[test]
+fn an_earlier_owner_is_not_asked() {
+    let servers = NatsServers::start(1, "");
+    let near = open(patient(&servers, "near"));
+    let (pipes, shard) = (near.pipes().unwrap(), 1 - near.shard());
+    runtime().block_on(async {
+        let client = async_nats::connect(servers.url()).await.unwrap();
+        let mut requests = client.subscribe("mqtt.shard.>").await.unwrap();
+        client.flush().await.unwrap();
+        let (reader, mut asked) = tokio::sync::mpsc::unbounded_channel();
+        let answering = client.clone();
+        tokio::spawn(async move {
+            while let Some(request) = requests.next().await {
+                let answer = [&[1][..], &[0; 15], &[0xff], b"address"].concat();
+                let reply = request.reply.unwrap();
+                answering.publish(reply, answer.into()).await.unwrap();
+                reader.send(request.subject).unwrap();
+            }
+        });
+        let subject = |epoch| format!("mqtt.shard.0.{shard}.{epoch}");
+        let found = Ok(Some("address".to_owned()));
+        write_key(&client, shard, "ff 9 other").await;
+        while pipes.address(shard).await != found {}
+        assert_eq!(*asked.recv().await.unwrap(), *subject(9));
+        write_key(&client, shard, "ff 8 other").await;
+        while pipes.address(shard).await == found {
+            while let Ok(again) = asked.try_recv() {
+                assert_eq!(*again, *subject(9));
+            }
+        }
+        write_key(&client, shard, "ff 10 other").await;
+        while pipes.address(shard).await != found {}
+        while *asked.recv().await.unwrap() != *subject(10) {}
+    });
+}
+
+/// A stranger answers before the owner, or opens a pipe as if it were one.
+#[test]
+fn strangers_get_no_pipe_and_are_told_once() {
+    let servers = NatsServers::start(1, "");
+    let (thread, notices) = opening(patient(&servers, "near"));
+    let near = thread.join().unwrap().unwrap();
+    let (pipes, shard) = (near.pipes().unwrap(), 1 - near.shard());
+    let (thread, told) = opening(patient(&servers, "far"));
+    let far = thread.join().unwrap().unwrap();
+    runtime().block_on(async {
+        let client = async_nats::connect(servers.url()).await.unwrap();
+        let mut incoming = far.pipes().unwrap().serve();
+        let subject = format!("mqtt.shard.0.{shard}.{}", far.epoch());
+        // It says to be the owner of the other shard, in a late epoch.
+        let open = [&[1, near.shard()][..], &[0xff; 8], &[7; 24], b"link"].concat();
+        for _ in 0..2 {
+            let answer = loop {
+                let asked = client.request(subject.clone(), open.clone().into()).await;
+                if let Ok(answer) = asked {
+                    break answer.payload;
+                }
+            };
+            assert_eq!(answer[..], [0]);
+        }
+        let about = Bytes::from_static(b"what for");
+        let _near = pipes.open(shard, about.clone()).await.unwrap();
+        let opened = incoming.next().await.unwrap();
+        assert_eq!(opened.about, about);
+        let from = (opened.shard, opened.epoch);
+        assert_eq!(from, (near.shard(), near.epoch()));
+
+        // Nobody answers but the stranger.
+        drop(far);
+        write_key(&client, shard, "ff 9 other").await;
+        let mut requests = client.subscribe("mqtt.shard.>").await.unwrap();
+        client.flush().await.unwrap();
+        let answering = client.clone();
+        tokio::spawn(async move {
+            while let Some(request) = requests.next().await {
+                let answer = [&[1][..], &[7; 24]].concat();
+                let reply = request.reply.unwrap();
+                answering.publish(reply, answer.into()).await.unwrap();
+            }
+        });
+        for _ in 0..2 {
+            loop {
+                match pipes.open(shard, about.clone()).await {
+                    Err(PipeError::NoOwner) => {}
+                    other => break assert_eq!(other.unwrap_err(), PipeError::Stranger),
+                }
+            }
+        }
+        assert_eq!(pipes.address(shard).await, Err(PipeError::Stranger));
+    });
+    let last = |notices: Receiver<Notice>| {
+        let warning = |notice: Notice| match notice {
+            Notice::Warning(warning) => Some(warning),
+            _ => None,
+        };
+        notices.try_iter().filter_map(warning).collect::<Vec<_>>()
+    };
+    let it = format!("shard {}, which it does not own", near.shard());
+    assert_eq!(last(told), [format!("a process opens a pipe for {it}")]);
+    let it = format!("shard {shard}, which it does not own");
+    assert_eq!(last(notices), [format!("a process answers for {it}")]);
 }
 
 /// A message of a stranger is answered and changes nothing; one that is doubled ends the pipe.
@@ -420,7 +530,7 @@ fn foreign_and_doubled_messages() {
         assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
         assert_eq!(near.read(&mut [0]).await.unwrap(), 0);
         // A request that this version does not know.
-        let subject = format!("mqtt.shard.0.{}", two.far.shard());
+        let subject = format!("mqtt.shard.0.{}.{}", two.far.shard(), two.far.epoch());
         let refused = client.request(subject, "\u{3}".into()).await.unwrap();
         assert_eq!(refused.payload[..], [0]);
     });

@@ -65,7 +65,7 @@ fn each_process_takes_a_free_shard_and_the_reserve_the_first_that_becomes_free()
         shard: freed,
         shards: 3,
     };
-    assert_eq!(notices.iter().last(), Some(takes));
+    assert_eq!(notices.try_iter().last(), Some(takes));
     let by = put(&mut nodes[1], b"late", b"").unwrap_err();
     assert!(matches!(by, Failure::Superseded(_)), "{by}");
 }

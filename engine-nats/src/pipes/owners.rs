@@ -1,0 +1,141 @@
+//! Who owns each shard, by the keys of the owners on the servers. What was read is valid for a moment, so that not each pipe needs a
+//! request.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::stream::Stream;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::PipeError;
+use crate::config::{BUCKET, Config, Notice};
+use crate::connection::TIMEOUT;
+use crate::division::last_value;
+use crate::lease::Holder;
+use crate::waiting::Tells;
+
+/// How long what was read is valid.
+const VALID: Duration = Duration::from_millis(500);
+
+/// A process as the owner of a shard.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct OwnerName {
+    pub(crate) instance: u128,
+    pub(crate) epoch: u64,
+}
+
+/// The owners of all shards.
+pub(crate) struct Owners {
+    /// The stream of the bucket.
+    bucket: Stream<()>,
+    shards: Vec<Shard>,
+    notice: Tells,
+    /// Whether a process that does not own what it says was told.
+    has_told: AtomicBool,
+}
+
+/// A shard, and what was read about it.
+struct Shard {
+    /// The subject of its key.
+    subject: String,
+    read: Mutex<Option<Read>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    at: Instant,
+    owner: Result<OwnerName, PipeError>,
+    /// The highest epoch that was read. A server that is behind may answer with an earlier one.
+    newest: u64,
+}
+
+impl Owners {
+    pub(crate) fn new(bucket: Stream<()>, config: &Config, notice: Tells) -> Self {
+        let shard = |shard| Shard {
+            subject: format!("$KV.{BUCKET}.{}", config.journal(shard).name),
+            read: Mutex::default(),
+        };
+        Self {
+            bucket,
+            shards: (0..config.shards).map(shard).collect(),
+            notice,
+            has_told: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns the owner of a shard, as it was a moment ago.
+    pub(crate) async fn owner(&self, shard: u8) -> Result<OwnerName, PipeError> {
+        self.find(shard, |read| read.at.elapsed() < VALID).await
+    }
+
+    /// Returns the owner of a shard, which is not known to be this one.
+    pub(crate) async fn other_than(
+        &self,
+        former: OwnerName,
+        shard: u8,
+    ) -> Result<OwnerName, PipeError> {
+        let is_other = |read: &Read| read.at.elapsed() < VALID && read.owner != Ok(former);
+        let owner = self.find(shard, is_other).await?;
+        if owner == former {
+            return Err(PipeError::NoOwner);
+        }
+        Ok(owner)
+    }
+
+    /// Returns whether a process owns a shard.
+    pub(crate) async fn owns(&self, process: OwnerName, shard: u8) -> bool {
+        let is_it = |read: &Read| read.at.elapsed() < VALID && read.owner == Ok(process);
+        self.find(shard, is_it).await == Ok(process)
+    }
+
+    /// Returns what was read about a shard if it is good enough; otherwise reads it.
+    async fn find(
+        &self,
+        shard: u8,
+        is_good: impl Fn(&Read) -> bool,
+    ) -> Result<OwnerName, PipeError> {
+        let shard = self.shards.get(usize::from(shard));
+        let Shard { subject, read } = shard.ok_or(PipeError::NoOwner)?;
+        // Others that want to know it wait here, and need not read it then.
+        let mut read = read.lock().await;
+        if let Some(known) = read.filter(is_good) {
+            return known.owner;
+        }
+        let newest = read.map_or(0, |read| read.newest);
+        let owner = self.read(subject).await;
+        let owner = owner.and_then(|owner| match owner.epoch < newest {
+            true => Err(PipeError::NoOwner),
+            false => Ok(owner),
+        });
+        *read = Some(Read {
+            at: Instant::now(),
+            owner,
+            newest: owner.map_or(newest, |owner| owner.epoch),
+        });
+        owner
+    }
+
+    async fn read(&self, subject: &str) -> Result<OwnerName, PipeError> {
+        let value = timeout(TIMEOUT, last_value(&self.bucket, subject)).await;
+        let Ok(Ok(value)) = value else {
+            return Err(PipeError::NoAnswer);
+        };
+        let holder = value.as_deref().map(Holder::parse);
+        let owner = holder.and_then(|holder| {
+            Some(OwnerName {
+                instance: holder.instance?,
+                epoch: holder.epoch?,
+            })
+        });
+        owner.ok_or(PipeError::NoOwner)
+    }
+
+    /// Tells once that a process which does not own a shard does something as its owner.
+    pub(crate) fn tell_stranger(&self, does: &str, shard: u8) {
+        if !self.has_told.swap(true, Ordering::Relaxed) {
+            let warning = format!("a process {does} shard {shard}, which it does not own");
+            (self.notice)(Notice::Warning(warning));
+        }
+    }
+}

@@ -200,7 +200,8 @@ impl<H: Hooks + 'static> Host<H> {
                     self.run_store(stop, &panics).await;
                     shared.borrow_mut().shut_down();
                     let all_closed = poll_fn(|cx| shared.borrow_mut().poll_all_closed(cx));
-                    let _ = timeout(GOODBYE, all_closed).await;
+                    let all_ended = async { tokio::join!(all_closed, relays_ended(shared)) };
+                    let _ = timeout(GOODBYE, all_ended).await;
                 };
                 tokio::select! {
                     biased;
@@ -250,6 +251,22 @@ impl<H: Hooks + 'static> Host<H> {
         stop.await;
     }
 }
+
+/// Ends the connections that this process passes on to others.
+#[cfg(unix)]
+async fn relays_ended<H: Hooks>(shared: &RefCell<Shared<H>>) {
+    let relays = shared
+        .borrow()
+        .member
+        .as_ref()
+        .and_then(|own| own.relays().cloned());
+    if let Some(relays) = relays {
+        relays.say_goodbye().await;
+    }
+}
+
+#[cfg(not(unix))]
+async fn relays_ended<H>(_: &RefCell<Shared<H>>) {}
 
 /// Returns the milliseconds since the beginning of 1970.
 #[cfg(feature = "store")]

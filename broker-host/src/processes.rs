@@ -5,6 +5,7 @@
 //! it, see `Broker::shard_is_away`.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -13,17 +14,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mqtt_broker::Hooks;
+use mqtt_broker::{ConnectionId, Hooks};
+use mqtt_proto::ReasonCode;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
+use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::about::About;
 use crate::panics::Panics;
+use crate::peer::Peer;
 use crate::relay::relay;
 use crate::shards::{Moved, Whole, all_ready, note_ready, open_link, serve_link};
 use crate::shared::Shared;
-use crate::task::{connection, linked};
+use crate::task::linked;
 
 /// How long to wait before a link is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -107,15 +112,19 @@ pub(crate) struct Relays {
     pub(crate) whole: Arc<Whole>,
     /// The buffer of all reads.
     pub(crate) buffer: Rc<RefCell<Box<[u8]>>>,
+    /// How many clients have their sessions in which shard.
+    relayed: Rc<watch::Sender<Vec<usize>>>,
 }
 
 impl Relays {
     pub(crate) fn new(processes: Arc<Processes>, whole: Arc<Whole>) -> Self {
         let buffer = Rc::new(RefCell::new(vec![0; BUFFER].into()));
+        let none = vec![0; usize::from(processes.shards)];
         Self {
             processes,
             whole,
             buffer,
+            relayed: Rc::new(watch::Sender::new(none)),
         }
     }
 
@@ -125,10 +134,78 @@ impl Relays {
         shared.panics.spawn(async move {
             let source = moved.peer.source;
             own.whole.add(source);
+            own.count(owner, 1);
             relay(&own, moved, owner, &peers).await;
+            own.count(owner, -1);
             own.whole.remove(source);
         });
     }
+
+    fn count(&self, owner: u8, change: isize) {
+        self.relayed.send_modify(|all| {
+            if let Some(clients) = all.get_mut(usize::from(owner)) {
+                *clients = clients.saturating_add_signed(change);
+            }
+        });
+    }
+
+    /// Lets the other processes say goodbye to the clients that this one relays: only they know where a packet ends. Returns when these
+    /// connections have ended.
+    pub(crate) async fn say_goodbye(&self) {
+        let mut relayed = self.relayed.subscribe();
+        let owners: Vec<u8> = (0..self.processes.shards)
+            .zip(&*relayed.borrow())
+            .filter_map(|(shard, clients)| (*clients > 0).then_some(shard))
+            .collect();
+        let pipes = &self.processes.pipes;
+        // An owner that does not take it gets no answer from these clients either.
+        let told = owners
+            .into_iter()
+            .map(|owner| spawn_local(pipes.open(owner, About::Stops.bytes())));
+        let _told: Vec<_> = told.collect();
+        let none_left = |all: &Vec<usize>| all.iter().all(|clients| *clients == 0);
+        // The sender is not dropped before.
+        let _ = relayed.wait_for(none_left).await;
+    }
+}
+
+/// The clients whose bytes come from other processes, with the shards and epochs of these processes.
+#[derive(Clone, Debug, Default)]
+struct Guests(Rc<RefCell<HashMap<ConnectionId, (u8, u64)>>>);
+
+impl Guests {
+    /// Serves a client until its connection has ended.
+    async fn serve<H: Hooks>(self, shared: Rc<RefCell<Shared<H>>>, guest: Guest) {
+        all_ready(&shared).await;
+        let Guest { from, pipe, peer } = guest;
+        let opened = shared.borrow_mut().open(peer);
+        let Some(id) = opened else { return };
+        self.0.borrow_mut().insert(id, from);
+        linked(shared, pipe, id).await;
+        self.0.borrow_mut().remove(&id);
+    }
+
+    /// Ends the connections of a process as if this one stopped: that one stops.
+    fn say_goodbye<H: Hooks>(&self, shared: &RefCell<Shared<H>>, from: (u8, u64)) {
+        let mut shared = shared.borrow_mut();
+        for (id, process) in &*self.0.borrow() {
+            if *process == from {
+                let now = shared.now();
+                shared
+                    .broker
+                    .end_connection(*id, ReasonCode::ServerShuttingDown, now);
+            }
+        }
+        shared.wake(None);
+    }
+}
+
+/// A client whose bytes come from another process.
+struct Guest {
+    /// The shard and the epoch of that process.
+    from: (u8, u64),
+    pipe: DuplexStream,
+    peer: Peer,
 }
 
 impl Processes {
@@ -157,7 +234,7 @@ impl Processes {
         }
         let mut arrived = self.pipes.serve();
         let (shared, panics) = (Rc::clone(shared), Rc::clone(panics));
-        let own_panics = Rc::clone(&panics);
+        let (own_panics, guests) = (Rc::clone(&panics), Guests::default());
         panics.spawn(async move {
             while let Some(arrived) = arrived.recv().await {
                 let Arrived {
@@ -177,12 +254,11 @@ impl Processes {
                         self.tell_other_logins();
                     }
                     Some(About::Client { peer, .. }) => {
-                        let shared = Rc::clone(&shared);
-                        own_panics.spawn(async move {
-                            all_ready(&shared).await;
-                            connection(shared, pipe, peer, None).await;
-                        });
+                        let from = (shard, epoch);
+                        let guest = Guest { from, pipe, peer };
+                        own_panics.spawn(guests.clone().serve(Rc::clone(&shared), guest));
                     }
+                    Some(About::Stops) => guests.say_goodbye(&shared, (shard, epoch)),
                     // A process of another version of this program. The pipe ends.
                     None => {}
                 }

@@ -185,9 +185,9 @@ impl Member {
         }
     }
 
-    /// Returns whether the other shards are in other processes.
-    pub(crate) const fn relays(&self) -> bool {
-        self.relays.is_some()
+    /// Returns how clients come to the shards of other processes, if these have the other shards.
+    pub(crate) const fn relays(&self) -> Option<&Relays> {
+        self.relays.as_ref()
     }
 
     pub(crate) fn end(&mut self) {

@@ -202,7 +202,12 @@ impl<H: Hooks> Shared<H> {
     pub(crate) fn owner_of(&mut self, input: &[u8]) -> Option<u8> {
         let owner = self.broker.owner_of(input)?;
         #[cfg(unix)]
-        if self.member.as_ref().is_some_and(|own| own.relays()) && crate::relay::is_unnamed(input) {
+        if self
+            .member
+            .as_ref()
+            .is_some_and(|own| own.relays().is_some())
+            && crate::relay::is_unnamed(input)
+        {
             return None;
         }
         Some(owner)

@@ -23,6 +23,15 @@ const ENDED_FILTER: usize = 8;
 const ORPHANED: usize = 16;
 
 impl<H: Hooks> Broker<H> {
+    /// Sends DISCONNECT with a reason to a client of MQTT 5, and ends its connection. Does nothing if there is no such connection.
+    pub fn end_connection(&mut self, id: ConnectionId, reason: ReasonCode, now: Instant) {
+        if self.connection(id).is_some() {
+            self.begin();
+            self.close(id.index, reason, now);
+            self.settle();
+        }
+    }
+
     /// Ends the connection; its last bytes may still be written. A second call does nothing.
     pub(crate) fn end(&mut self, index: u32, ending: Ending, now: Instant) {
         let Some(connection) = self.connections.get_mut(usize_of(index)) else {

@@ -18,6 +18,8 @@ use super::*;
 use crate::shards::seat_among;
 use crate::{Control, Host, Layers, Listener, control};
 
+mod goodbye;
+
 const LONG: Duration = Duration::from_secs(3_600);
 const SHORT: Duration = Duration::from_millis(20);
 
@@ -96,6 +98,7 @@ struct Wanted {
     epoch: u64,
     logins: u64,
     layers: Layers,
+    of_address: usize,
 }
 
 impl Default for Wanted {
@@ -106,6 +109,7 @@ impl Default for Wanted {
             epoch: 1,
             logins: 7,
             layers: Layers::default(),
+            of_address: usize::MAX,
         }
     }
 }
@@ -117,6 +121,7 @@ async fn process(own: u8, all: &Served, wanted: Wanted) -> Process {
         epoch,
         logins,
         layers,
+        of_address,
     } = wanted;
     let pipes = InMemory {
         own,
@@ -135,6 +140,7 @@ async fn process(own: u8, all: &Served, wanted: Wanted) -> Process {
     let (control, commands) = control();
     let mut config = Config::default();
     config.statistics_interval = 0;
+    config.connections_per_address = of_address;
     let host = Host::of_shard(config, Open(0), commands, seat);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -203,6 +209,7 @@ async fn next(stream: &mut TcpStream, version: Version) -> String {
                         String::from_utf8_lossy(publish.payload)
                     )
                 }
+                Packet::Disconnect(disconnect) => format!("{:?}", disconnect.reason),
                 other => format!("{:?}", other.packet_type()),
             };
         }

@@ -1,0 +1,77 @@
+//! Clients of another process whose connections the broker ends or counts.
+
+use super::*;
+
+/// A process that stops ends the clients that it relays as the owner ends its own: with a reason, and their wills.
+#[tokio::test]
+async fn a_process_that_stops_says_goodbye_to_relayed_clients() {
+    play(async {
+        let all = Served::default();
+        let first = process(0, &all, Wanted::default()).await;
+        let second = process(1, &all, Wanted::default()).await;
+        let mut watcher = join(second.address, "").await;
+        watcher
+            .write_all(b"\x82\x06\0\x01\0\x01w\x01")
+            .await
+            .unwrap();
+        assert_eq!(next(&mut watcher, Version::V311).await, "SubAck");
+        let there = name(1);
+        let mut connect = Connect::new(Version::V5, &there);
+        connect.will = Some(Will::new(TopicName::from_static("w"), b"gone"));
+        let mut client = TcpStream::connect(first.address).await.unwrap();
+        let bytes = encode(&Packet::Connect(connect), Version::V5);
+        client.write_all(&bytes).await.unwrap();
+        assert_eq!(next(&mut client, Version::V5).await, "Success ");
+        // A second one, in the middle of a packet.
+        let other = (0..).map(|n| format!("other-{n}"));
+        let other = { other }.find(|name| shard_of(name, 2, 0) == 1).unwrap();
+        let mut old = join(first.address, &other).await;
+        old.write_all(&[0x30, 10]).await.unwrap();
+        let leaving = first.end();
+        let seen = async {
+            assert_eq!(next(&mut client, Version::V5).await, "ServerShuttingDown");
+            assert_eq!(next(&mut client, Version::V5).await, "end");
+            assert_eq!(next(&mut old, Version::V311).await, "end");
+            drop((client, old));
+        };
+        tokio::join!(leaving, seen);
+        assert_eq!(next(&mut watcher, Version::V311).await, "w gone");
+        second.end().await;
+    })
+    .await;
+}
+
+/// Clients whose address the proxy does not know have no limit of one address, neither here nor in the other process.
+#[cfg(feature = "proxy")]
+#[tokio::test]
+async fn clients_without_an_address_are_not_those_of_one_address() {
+    play(async {
+        let all = Served::default();
+        let wanted = || Wanted {
+            layers: Layers {
+                proxy_from: vec!["127.0.0.0/8".parse().unwrap()],
+                ..Layers::default()
+            },
+            of_address: 1,
+            ..Wanted::default()
+        };
+        let first = process(0, &all, wanted()).await;
+        let second = process(1, &all, wanted()).await;
+        let mut kept = Vec::new();
+        for n in 0..20 {
+            let name = format!("client-{n}");
+            let mut client = TcpStream::connect(first.address).await.unwrap();
+            let connect = Connect::new(Version::V311, &name);
+            let connect = encode(&Packet::Connect(connect), Version::V311);
+            let bytes = [&b"PROXY UNKNOWN\r\n"[..], &connect].concat();
+            client.write_all(&bytes).await.unwrap();
+            assert_eq!(next(&mut client, Version::V311).await, "Success ", "{n}");
+            kept.push(client);
+        }
+        let counts = [first.clients().await.len(), second.clients().await.len()];
+        assert!(counts.iter().all(|count| *count > 1), "{counts:?}");
+        first.end().await;
+        second.end().await;
+    })
+    .await;
+}

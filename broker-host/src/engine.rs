@@ -3,9 +3,15 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use mqtt_store::{Failure, Store};
 
+#[cfg(feature = "nats")]
+use crate::ListenerSettings;
+#[cfg(feature = "nats")]
+use crate::reload::logins_hash;
 use crate::shards::Seat;
 use crate::{Error, Settings};
 
@@ -19,6 +25,7 @@ pub(crate) struct OpenEngine {
     store: Option<Store>,
     place: Option<Place>,
     ownership: Ownership,
+    logins: Arc<AtomicU64>,
 }
 
 /// The place of this process, if several serve.
@@ -36,6 +43,11 @@ impl OpenEngine {
 
     pub(crate) fn take_place(&mut self) -> Option<Place> {
         self.place.take()
+    }
+
+    /// Returns the hash of who may connect at which listener, to be changed with the settings.
+    pub(crate) fn logins(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.logins)
     }
 
     pub(crate) fn into_ownership(self) -> Ownership {
@@ -63,10 +75,6 @@ impl fmt::Debug for Ownership {
     }
 }
 
-/// The default of `engine-lease`, in seconds.
-#[cfg(all(feature = "nats", unix))]
-const LEASE: u32 = 15;
-
 #[cfg(feature = "nats")]
 impl Settings {
     /// Waits until this process owns the journal, if there is an engine.
@@ -81,7 +89,8 @@ impl Settings {
             OpenError::Failed(failure) => Error::StoreFailed(crate::StoreFailed(failure)),
             error => Error::Engine(Box::new(error)),
         })?;
-        let place = self.place_among(&nats);
+        let logins = Arc::new(logins_hash(&self.numbered_listeners()).into());
+        let place = self.place_among(&nats, &logins);
         match &place {
             None => tracing::info!(epoch = nats.epoch(), "this process owns the journal"),
             Some(Place { seat, .. }) => tracing::info!(
@@ -99,18 +108,18 @@ impl Settings {
             store: Some(Store::with_engine(Box::new(nats), config)),
             place,
             ownership,
+            logins,
         }))
     }
 
     #[cfg(unix)]
-    fn place_among(&self, nats: &mqtt_engine_nats::Nats) -> Option<Place> {
+    fn place_among(&self, nats: &mqtt_engine_nats::Nats, logins: &Arc<AtomicU64>) -> Option<Place> {
         let pipes = nats.pipes()?;
-        let patience = std::time::Duration::from_secs(self.engine_lease.unwrap_or(LEASE).into());
         let processes = crate::processes::Processes {
             own: nats.shard(),
             shards: nats.shards(),
-            logins: self.logins_hash(),
-            patience,
+            logins: Arc::clone(logins),
+            patience: nats.lease(),
             redirects: self.engine_redirect.unwrap_or(false),
             pipes: Box::new(crate::nats_pipes::NatsPipes(pipes)),
             has_told: false.into(),
@@ -121,23 +130,23 @@ impl Settings {
         })
     }
 
-    /// Returns a hash of who may connect at which listener.
-    #[cfg(unix)]
-    fn logins_hash(&self) -> u64 {
-        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-        let mut hasher = DefaultHasher::new();
-        for (number, own) in self.numbered_listeners() {
-            number.hash(&mut hasher);
-            (&own.user_file, own.allow_anonymous).hash(&mut hasher);
-            (&own.identity_as_username, &own.client_certificate).hash(&mut hasher);
-            own.client_ca.is_some().hash(&mut hasher);
-        }
-        hasher.finish()
+    #[cfg(not(unix))]
+    fn place_among(&self, _: &mqtt_engine_nats::Nats, _: &Arc<AtomicU64>) -> Option<Place> {
+        None
     }
 
-    #[cfg(not(unix))]
-    fn place_among(&self, _: &mqtt_engine_nats::Nats) -> Option<Place> {
-        None
+    /// Returns the addresses of the listeners for clients of other processes, as these read them; `None` if there is none.
+    fn node_addresses(&self) -> Option<String> {
+        let line = |(number, own): (usize, ListenerSettings)| {
+            let address = own.node_address?;
+            Some(format!("{number} {address}\n"))
+        };
+        let lines: String = self
+            .numbered_listeners()
+            .into_iter()
+            .filter_map(line)
+            .collect();
+        (!lines.is_empty()).then_some(lines)
     }
 
     fn engine_config(&self) -> Option<mqtt_engine_nats::Config> {
@@ -158,7 +167,7 @@ impl Settings {
         // A client has a pipe in two processes, and each link has one.
         let connections = self.config().connections;
         config.pipes = config.pipes.max(connections.saturating_mul(2));
-        config.address.clone_from(&self.node_address);
+        config.address = self.node_addresses();
         if let Some(replicas) = self.engine_replicas {
             config.replicas = replicas;
         }
@@ -193,5 +202,21 @@ impl Settings {
                 why: "is not part of this build: it needs the feature nats",
             }),
         }
+    }
+}
+
+#[cfg(all(test, feature = "nats"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_listener_has_its_own_address_or_that_of_all() {
+        let addresses = |text| toml::from_str::<Settings>(text).unwrap().node_addresses();
+        let two = "[[listener]]\nbind = ['h:1', 'h:2']\nnode-address = 'a:1'\n[[listener]]\nbind = ['h:3']\n";
+        let own = Some("1 a:1\n2 a:1\n".to_owned());
+        assert_eq!(addresses(two), own);
+        let all = format!("node-address = 'b:2'\n{two}");
+        assert_eq!(addresses(&all), own.map(|own| own + "3 b:2\n"));
+        assert_eq!(addresses("bind = ['h:1']"), None);
     }
 }

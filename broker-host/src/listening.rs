@@ -57,7 +57,9 @@ impl Settings {
         if let Some(most) = self.handshakes {
             host.limit_handshakes(most);
         }
-        let reloader = Reloader::new(control.clone(), self.clone(), settings.shards(), &bound);
+        let logins = engine.as_ref().map(OpenEngine::logins).unwrap_or_default();
+        let compared = (settings.shards(), logins);
+        let reloader = Reloader::new(control.clone(), self.clone(), compared, &bound);
         let Bound {
             listeners, files, ..
         } = bound;

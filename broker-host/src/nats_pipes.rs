@@ -28,7 +28,12 @@ impl Pipes for NatsPipes {
         Box::pin(async move { Ok(pipes.open(shard, about.into()).await?) })
     }
 
-    fn address(&self, shard: u8) -> Task<Result<Option<String>, Unreached>> {
+    fn is_there(&self, shard: u8) -> Task<Result<(), Unreached>> {
+        let pipes = self.0.clone();
+        Box::pin(async move { Ok(pipes.is_there(shard).await?) })
+    }
+
+    fn addresses(&self, shard: u8) -> Task<Result<Option<String>, Unreached>> {
         let pipes = self.0.clone();
         Box::pin(async move { Ok(pipes.address(shard).await?) })
     }

@@ -11,7 +11,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mqtt_broker::{ConnectionId, Hooks};
@@ -76,8 +76,12 @@ pub(crate) trait Pipes {
     /// Opens a pipe to the process that owns a shard.
     fn open(&self, shard: u8, about: Vec<u8>) -> Task<Result<DuplexStream, Unreached>>;
 
-    /// Asks the process that owns a shard how clients reach it.
-    fn address(&self, shard: u8) -> Task<Result<Option<String>, Unreached>>;
+    /// Asks whether the process that owns a shard is there.
+    fn is_there(&self, shard: u8) -> Task<Result<(), Unreached>>;
+
+    /// Returns how clients reach the process that owns a shard: for each listener that has an address a line with its number and the
+    /// address. An owner is asked once.
+    fn addresses(&self, shard: u8) -> Task<Result<Option<String>, Unreached>>;
 
     /// Lets other processes find this one. Called once.
     fn serve(&self) -> Receiver<Arrived>;
@@ -88,7 +92,7 @@ pub(crate) struct Processes {
     pub(crate) own: u8,
     pub(crate) shards: u8,
     /// A hash of who may connect at which listener.
-    pub(crate) logins: u64,
+    pub(crate) logins: Arc<AtomicU64>,
     /// How long to wait for other shards.
     pub(crate) patience: Duration,
     /// Whether clients of MQTT 5 are sent to the other process, if it has an address for clients.
@@ -250,7 +254,7 @@ impl Processes {
                             let _ = sender.try_send((epoch, pipe));
                         }
                     }
-                    Some(About::Client { logins, .. }) if logins != self.logins => {
+                    Some(About::Client { logins, .. }) if logins != self.logins() => {
                         self.tell_other_logins();
                     }
                     Some(About::Client { peer, .. }) => {
@@ -268,6 +272,11 @@ impl Processes {
 }
 
 impl Processes {
+    /// Returns the hash of who may connect at which listener.
+    pub(crate) fn logins(&self) -> u64 {
+        self.logins.load(Ordering::Relaxed)
+    }
+
     /// Logs that a client is refused that connected to a process with other settings.
     fn tell_other_logins(&self) {
         #[cfg(feature = "files")]
@@ -339,8 +348,8 @@ impl LinkTo {
         if let Ok(pipe) = timeout(ASKED, self.newer()).await {
             return Ok(pipe);
         }
-        match processes.pipes.address(self.to).await {
-            Ok(_) => Err(Unreached::Failed("it does not open the link".to_owned())),
+        match processes.pipes.is_there(self.to).await {
+            Ok(()) => Err(Unreached::Failed("it does not open the link".to_owned())),
             Err(why) => Err(why),
         }
     }

@@ -44,12 +44,12 @@ pub(crate) async fn relay(relays: &Relays, moved: Moved, owner: u8, peers: &Peer
     };
     let version = version_of(&input);
     let mut client = Client { id, staged, peers };
-    let answer = match redirected(relays, owner, version).await {
+    let answer = match redirected(relays, owner, (version, peer.listener)).await {
         Some(answer) => Err(answer),
         None => {
             let about = About::Client {
                 peer: peer.clone(),
-                logins: relays.processes.logins,
+                logins: relays.processes.logins(),
             };
             let opened = relays.processes.pipes.open(owner, about.bytes()).await;
             opened.map_err(|why| {
@@ -70,17 +70,21 @@ pub(crate) async fn relay(relays: &Relays, moved: Moved, owner: u8, peers: &Peer
 }
 
 /// Returns the answer for a client of MQTT 5 that is sent to the other process.
-async fn redirected(relays: &Relays, owner: u8, version: Version) -> Option<Vec<u8>> {
+async fn redirected(
+    relays: &Relays,
+    owner: u8,
+    (version, listener): (Version, usize),
+) -> Option<Vec<u8>> {
     let processes = &relays.processes;
     if !processes.redirects || !version.is_v5() {
         return None;
     }
-    let address = processes.pipes.address(owner).await.ok()??;
-    Some(refusal(
-        version,
-        ReasonCode::UseAnotherServer,
-        Some(&address),
-    ))
+    let addresses = processes.pipes.addresses(owner).await.ok()??;
+    // The listeners of all processes are the same.
+    let mut lines = addresses.lines().filter_map(|line| line.split_once(' '));
+    let (_, address) = lines.find(|(number, _)| number.parse() == Ok(listener))?;
+    let reason = ReasonCode::UseAnotherServer;
+    Some(refusal(version, reason, Some(address)))
 }
 
 /// Returns a CONNACK that refuses a client.

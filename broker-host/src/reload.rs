@@ -1,7 +1,9 @@
 //! Changes users, rules and limits while a broker runs.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ pub struct Reloader {
     started: Settings,
     /// How many threads there are.
     shards: u8,
+    /// The hash of who may connect at which listener, which other processes compare.
+    logins: Arc<AtomicU64>,
     /// The present settings of each listener, by its number.
     listeners: Arc<Mutex<Vec<(usize, ListenerSettings)>>>,
     /// Addresses to which other machines can connect without a certificate, with the numbers of their listeners.
@@ -29,12 +33,18 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    pub(crate) fn new(control: Control, started: Settings, shards: u8, bound: &Bound) -> Self {
+    pub(crate) fn new(
+        control: Control,
+        started: Settings,
+        (shards, logins): (u8, Arc<AtomicU64>),
+        bound: &Bound,
+    ) -> Self {
         Self {
             control,
             listeners: Arc::new(Mutex::new(started.numbered_listeners())),
             started,
             shards,
+            logins,
             public: bound.public.clone(),
             #[cfg(feature = "tls")]
             tls: bound.tls.clone(),
@@ -83,6 +93,9 @@ impl Reloader {
         self.control
             .configure(config, move |guard: &mut Guard| access.apply(guard))
             .await;
+        let started = self.started.numbered_listeners();
+        let logins = logins_hash(&with_former_users(&listeners, &started));
+        self.logins.store(logins, Ordering::Relaxed);
         *self.listeners() = listeners;
         Ok(fixed)
     }
@@ -92,6 +105,31 @@ impl Reloader {
         let locked = self.listeners.lock();
         locked.unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the settings of listeners with the users of certificates of the start, which only a new start changes.
+fn with_former_users(
+    listeners: &[(usize, ListenerSettings)],
+    started: &[(usize, ListenerSettings)],
+) -> Vec<(usize, ListenerSettings)> {
+    let mut all = listeners.to_vec();
+    for ((_, own), (_, former)) in all.iter_mut().zip(started) {
+        own.identity_as_username
+            .clone_from(&former.identity_as_username);
+    }
+    all
+}
+
+/// Returns a hash of who may connect at which listener.
+pub(crate) fn logins_hash(listeners: &[(usize, ListenerSettings)]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for (number, own) in listeners {
+        number.hash(&mut hasher);
+        (&own.user_file, own.allow_anonymous).hash(&mut hasher);
+        (&own.identity_as_username, &own.client_certificate).hash(&mut hasher);
+        own.client_ca.is_some().hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// Returns the settings of each present listener: those of its address in `wanted`, or the present ones if `wanted` does not have
@@ -163,6 +201,10 @@ fn fixed_but_changed(
         ("store", started.store != wanted.store),
         ("store-limit", started.store_limit != wanted.store_limit),
         ("engine", is_on_other_engine(started, wanted)),
+        (
+            "node-address",
+            differs(|a, b| a.node_address == b.node_address),
+        ),
         ("log-format", started.log_format != wanted.log_format),
         ("handshakes", started.handshakes != wanted.handshakes),
         (
@@ -194,7 +236,6 @@ fn is_on_other_engine(started: &Settings, wanted: &Settings) -> bool {
         || started.engine_patience != wanted.engine_patience
         || started.engine_shards != wanted.engine_shards
         || started.engine_redirect != wanted.engine_redirect
-        || started.node_address != wanted.node_address
 }
 
 /// The users and rules of the files in the settings.
@@ -360,5 +401,29 @@ mod tests {
             reloaded("bind = ['ws://h:1/a']", "bind = ['ws://h:1/b']").1,
             ["bind"]
         );
+    }
+
+    /// The hash that other processes compare is that of the settings in force.
+    #[tokio::test]
+    async fn a_reload_renews_the_hash_of_logins() {
+        let open = settings("bind = ['127.0.0.1:0']\nallow-anonymous = true");
+        let listening = open.listen().await.unwrap();
+        let reloader = listening.reloader();
+        let hash = |settings: &Settings| logins_hash(&settings.numbered_listeners());
+        let mut other = open.clone();
+        other.identity_as_username = Some("common-name".to_owned());
+        let serving = listening.run(async {
+            assert_eq!(reloader.reload(&open).await.unwrap(), [""; 0]);
+            assert_eq!(reloader.logins.load(Ordering::Relaxed), hash(&open));
+            // Only a new start takes the user from certificates.
+            reloader.reload(&other).await.unwrap();
+            assert_eq!(reloader.logins.load(Ordering::Relaxed), hash(&open));
+            other.allow_anonymous = Some(false);
+            reloader.reload(&other).await.unwrap();
+            other.identity_as_username = None;
+            assert_ne!(hash(&other), hash(&open));
+            assert_eq!(reloader.logins.load(Ordering::Relaxed), hash(&other));
+        });
+        serving.await.unwrap();
     }
 }

@@ -190,9 +190,6 @@ settings! {
     /// Send clients of MQTT 5 to the process that serves them, if it has a node address, instead of passing on what they send: true or false. Default false
     #[cfg_attr(feature = "clap", arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Engine"))]
     engine_redirect: bool,
-    /// Address of this process for clients that others send to it, as HOST:PORT. Default: none
-    #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS", help_heading = "Engine"))]
-    node_address: String,
     /// Format of the log: text, or json for one JSON object in each line. Default text
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT"))]
     log_format: String,
@@ -243,6 +240,9 @@ settings! {
     /// Address or range of proxies whose X-Forwarded-For is the client's address; can be given several times
     #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS", help_heading = "TLS and WebSocket"))]
     forwarded_from: Vec<String>,
+    /// Address of this process for clients that others send to it, as HOST:PORT. Default: none
+    #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS", help_heading = "Engine"))]
+    node_address: String,
     }
     limits {
     /// Limit of connections. Default 10000
@@ -540,14 +540,20 @@ impl Settings {
                 "must be 1 on this system: only Unix has several",
             ),
             (
-                self.node_address
-                    .as_ref()
-                    .is_some_and(|text| text.is_empty() || text.len() > LONGEST_ADDRESS),
+                self.numbered_listeners().iter().any(|(_, own)| {
+                    let address = own.node_address.as_ref();
+                    address.is_some_and(|address| !is_address(address))
+                }),
                 "node-address",
-                "must have from 1 to 1024 bytes",
+                "must have from 1 to 1024 bytes and no spaces",
             ),
         ]
     }
+}
+
+fn is_address(text: &str) -> bool {
+    let has_length = !text.is_empty() && text.len() <= LONGEST_ADDRESS;
+    has_length && !text.contains(char::is_whitespace)
 }
 
 /// Whether a value is wrong, the name of its setting, and the condition for its value.

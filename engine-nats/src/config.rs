@@ -22,7 +22,7 @@ pub struct Config {
     /// How many shards the broker has, 1 to 64, each with a journal of its own. This process takes one that has no owner. It is
     /// the same for all processes and stays the same for ever. Default: 1.
     pub shards: u8,
-    /// How clients reach this node, for the other processes ([`crate::Pipes::address`]). Default: none.
+    /// How clients reach this node, in words that the other processes understand ([`crate::Pipes::address`]). Default: none.
     pub address: Option<String>,
     /// How many pipes to other processes may be open at once, in either direction. Default: 65,536.
     pub pipes: usize,

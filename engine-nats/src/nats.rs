@@ -1,6 +1,7 @@
 //! The engine: waits until this process is the owner, and stores on the servers of NATS.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mqtt_store::journal::Record;
 use mqtt_store::{Changes, Engine, Failure};
@@ -152,6 +153,12 @@ impl Nats {
     #[must_use]
     pub const fn key(&self) -> u64 {
         self.place.key
+    }
+
+    /// Returns how long the key of an owner lives, as the servers have it.
+    #[must_use]
+    pub const fn lease(&self) -> Duration {
+        self.lease.length
     }
 
     /// Returns the epoch of this owner.

@@ -70,8 +70,14 @@ impl Pipes for InMemory {
         })
     }
 
-    fn address(&self, shard: u8) -> Task<Result<Option<String>, Unreached>> {
-        let told = self.to(shard).map(|_| Some(format!("broker-{shard}:1883")));
+    fn is_there(&self, shard: u8) -> Task<Result<(), Unreached>> {
+        let told = self.to(shard).map(|_| ());
+        Box::pin(async move { told })
+    }
+
+    fn addresses(&self, shard: u8) -> Task<Result<Option<String>, Unreached>> {
+        let lines = format!("12 other:1\n1 broker-{shard}:1883\n2 broker-{shard}:8883\n");
+        let told = self.to(shard).map(|_| Some(lines));
         Box::pin(async move { told })
     }
 
@@ -97,6 +103,7 @@ struct Wanted {
     redirects: bool,
     epoch: u64,
     logins: u64,
+    listener: usize,
     layers: Layers,
     of_address: usize,
 }
@@ -108,6 +115,7 @@ impl Default for Wanted {
             redirects: false,
             epoch: 1,
             logins: 7,
+            listener: 1,
             layers: Layers::default(),
             of_address: usize::MAX,
         }
@@ -120,6 +128,7 @@ async fn process(own: u8, all: &Served, wanted: Wanted) -> Process {
         redirects,
         epoch,
         logins,
+        listener: number,
         layers,
         of_address,
     } = wanted;
@@ -131,7 +140,7 @@ async fn process(own: u8, all: &Served, wanted: Wanted) -> Process {
     let seat = seat_among(Processes {
         own,
         shards: 2,
-        logins,
+        logins: Arc::new(logins.into()),
         patience,
         redirects,
         pipes: Box::new(pipes),
@@ -149,7 +158,7 @@ async fn process(own: u8, all: &Served, wanted: Wanted) -> Process {
         let stop = async {
             let _ = stopped.await;
         };
-        let listener = Listener::from(listener).over(layers);
+        let listener = Listener::from(listener).over(layers).numbered(number);
         host.run([listener], stop).await;
     });
     Process {
@@ -318,11 +327,21 @@ async fn a_process_serves_its_clients_without_the_others() {
 async fn a_client_of_mqtt_5_is_sent_to_the_other_process() {
     play(async {
         let all = Served::default();
-        let wanted = Wanted {
+        let at = |listener| Wanted {
             redirects: true,
+            listener,
             ..Wanted::default()
         };
-        let first = process(0, &all, wanted).await;
+        // Each listener has an address of its own, or none.
+        for (listener, expected) in [(2, "UseAnotherServer broker-0:8883"), (3, "Success ")] {
+            let one = process(0, &all, Wanted::default()).await;
+            let other = process(1, &all, at(listener)).await;
+            let (_, answer) = ask(other.address, Version::V5, &name(0)).await;
+            assert_eq!(answer, expected);
+            one.end().await;
+            other.end().await;
+        }
+        let first = process(0, &all, at(1)).await;
         let second = process(1, &all, Wanted::default()).await;
         let (_, answer) = ask(first.address, Version::V5, &name(1)).await;
         assert_eq!(answer, "UseAnotherServer broker-1:1883");

@@ -107,6 +107,7 @@ fn what_would_serve_nobody_is_refused() {
         "engine-redirect = true",
         "engine-shards = 65",
         "node-address = ''",
+        "node-address = 'a b'",
         "handshakes = 0",
         "protocol-versions = []",
         "protocol-versions = [\"5\", \"6\"]",

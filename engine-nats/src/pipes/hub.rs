@@ -53,6 +53,15 @@ pub(crate) struct Hub {
     pub(crate) most: u32,
     pub(crate) ends: Mutex<HashMap<u64, mpsc::Sender<Post>>>,
     pub(crate) next: AtomicU64,
+    /// The addresses of the owners of shards.
+    pub(crate) addresses: Mutex<HashMap<u8, Address>>,
+}
+
+/// The answer of an owner that was asked for its address.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    owner: OwnerName,
+    address: Option<String>,
 }
 
 impl fmt::Debug for Hub {
@@ -94,6 +103,12 @@ impl Hub {
     /// The values are valid at any time, even if a thread panicked while it held the lock.
     fn ends(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<Post>>> {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, HashMap<u8, Address>> {
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_closed(&self) -> bool {
@@ -197,12 +212,30 @@ impl Hub {
         self: Arc<Self>,
         shard: u8,
     ) -> Result<Option<String>, PipeError> {
-        let (answer, owner) = self.ask(shard, &Request::Address).await?;
-        let Some((instance, address)) = address(answer) else {
-            return Ok(None);
+        let owner = self.owners.owner(shard).await?;
+        let known = self.addresses().get(&shard).cloned();
+        if let Some(known) = known.filter(|known| known.owner == owner) {
+            return Ok(known.address);
+        }
+        let Address { owner, address } = Arc::clone(&self).ask_address(shard).await?;
+        let told = Address {
+            owner,
+            address: address.clone(),
         };
-        self.check(shard, owner, instance)?;
-        Ok(Some(address))
+        self.addresses().insert(shard, told);
+        Ok(address)
+    }
+
+    pub(crate) async fn ask_address(self: Arc<Self>, shard: u8) -> Result<Address, PipeError> {
+        let (answer, owner) = self.ask(shard, &Request::Address).await?;
+        let address = match address(answer) {
+            None => None,
+            Some((instance, address)) => {
+                self.check(shard, owner, instance)?;
+                Some(address)
+            }
+        };
+        Ok(Address { owner, address })
     }
 
     /// Checks that the owner of a shard has answered.

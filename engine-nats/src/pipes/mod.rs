@@ -160,6 +160,7 @@ impl Pipes {
             places: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(0))),
             most,
             ends: Mutex::default(),
+            addresses: Mutex::default(),
             next: AtomicU64::new(0),
         });
         background.handle.spawn(Arc::clone(&hub).pass_all());
@@ -182,7 +183,17 @@ impl Pipes {
         opened.unwrap_or(Err(PipeError::Closed))
     }
 
-    /// Returns how clients reach the owner of a shard, if that is known ([`crate::Config::address`]).
+    /// Asks the owner of a shard whether it is there.
+    ///
+    /// # Errors
+    /// There is no answer now.
+    pub async fn is_there(&self, shard: u8) -> Result<(), PipeError> {
+        let asking = Arc::clone(&self.hub).ask_address(shard);
+        let asked = self.background.handle.spawn(asking).await;
+        asked.unwrap_or(Err(PipeError::Closed)).map(drop)
+    }
+
+    /// Returns how clients reach the owner of a shard, if that is known ([`crate::Config::address`]). Each owner is asked once.
     ///
     /// # Errors
     /// There is no answer now.

@@ -214,8 +214,12 @@ fn settings_of_the_servers_that_lose_messages_are_told() {
     let mut config = config(&servers, "one");
     config.replicas = 3;
     let (thread, notices) = opening(config);
-    thread.join().unwrap().unwrap();
-    let told: Vec<_> = notices.iter().map(|notice| notice.to_string()).collect();
+    let nats = thread.join().unwrap().unwrap();
+    assert_eq!(nats.lease(), Duration::from_secs(2));
+    let told: Vec<_> = notices
+        .try_iter()
+        .map(|notice| notice.to_string())
+        .collect();
     let expected = [
         "the stream MQTT-journal-0 has fewer replicas than the configuration of this process",
         "the stream MQTT-journal-0 is not stored in files",

@@ -1,9 +1,10 @@
 //! Opens pipes to other processes by servers of NATS.
 
-use mqtt_engine_nats::{Opened, PipeError, Pipes as Nats};
+use mqtt_engine_nats::{Opened, PipeError, PipeUse, Pipes as Nats};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc::{Receiver, channel};
 
+use crate::about::About;
 use crate::processes::{Arrived, Pipes, Task, Unreached};
 
 /// How many pipes of others wait to be taken.
@@ -23,9 +24,13 @@ impl From<PipeError> for Unreached {
 }
 
 impl Pipes for NatsPipes {
-    fn open(&self, shard: u8, about: Vec<u8>) -> Task<Result<DuplexStream, Unreached>> {
-        let pipes = self.0.clone();
-        Box::pin(async move { Ok(pipes.open(shard, about.into()).await?) })
+    fn open(&self, shard: u8, about: &About) -> Task<Result<DuplexStream, Unreached>> {
+        let carries = match about {
+            About::Client { .. } => PipeUse::Client,
+            About::Link | About::Stops => PipeUse::Link,
+        };
+        let (pipes, about) = (self.0.clone(), about.bytes().into());
+        Box::pin(async move { Ok(pipes.open(shard, carries, about).await?) })
     }
 
     fn is_there(&self, shard: u8) -> Task<Result<(), Unreached>> {

@@ -74,7 +74,7 @@ pub(crate) struct Arrived {
 /// Carries bytes between processes.
 pub(crate) trait Pipes {
     /// Opens a pipe to the process that owns a shard.
-    fn open(&self, shard: u8, about: Vec<u8>) -> Task<Result<DuplexStream, Unreached>>;
+    fn open(&self, shard: u8, about: &About) -> Task<Result<DuplexStream, Unreached>>;
 
     /// Asks whether the process that owns a shard is there.
     fn is_there(&self, shard: u8) -> Task<Result<(), Unreached>>;
@@ -165,7 +165,7 @@ impl Relays {
         // An owner that does not take it gets no answer from these clients either.
         let told = owners
             .into_iter()
-            .map(|owner| spawn_local(pipes.open(owner, About::Stops.bytes())));
+            .map(|owner| spawn_local(pipes.open(owner, &About::Stops)));
         let _told: Vec<_> = told.collect();
         let none_left = |all: &Vec<usize>| all.iter().all(|clients| *clients == 0);
         // The sender is not dropped before.
@@ -342,8 +342,7 @@ impl LinkTo {
     async fn next(&mut self) -> Result<DuplexStream, Unreached> {
         let processes = Arc::clone(&self.processes);
         if self.comes.is_none() {
-            let about = About::Link.bytes();
-            return processes.pipes.open(self.to, about).await;
+            return processes.pipes.open(self.to, &About::Link).await;
         }
         if let Ok(pipe) = timeout(ASKED, self.newer()).await {
             return Ok(pipe);

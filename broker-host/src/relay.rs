@@ -51,7 +51,7 @@ pub(crate) async fn relay(relays: &Relays, moved: Moved, owner: u8, peers: &Peer
                 peer: peer.clone(),
                 logins: relays.processes.logins(),
             };
-            let opened = relays.processes.pipes.open(owner, about.bytes()).await;
+            let opened = relays.processes.pipes.open(owner, &about).await;
             opened.map_err(|why| {
                 client.log(&peer, owner, &why);
                 refusal(version, ReasonCode::ServerUnavailable, None)

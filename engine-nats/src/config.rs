@@ -24,8 +24,11 @@ pub struct Config {
     pub shards: u8,
     /// How clients reach this node, in words that the other processes understand ([`crate::Pipes::address`]). Default: none.
     pub address: Option<String>,
-    /// How many pipes to other processes may be open at once, in either direction. Default: 65,536.
+    /// How many pipes for clients may be open at once, in either direction. Default: 65,536.
     pub pipes: usize,
+    /// How many bytes the pipes for clients may bring to a process that it has not taken, beside 8 KiB for each of them. It is the same
+    /// for all processes. Beyond it these pipes are slower. Default: 256 MiB.
+    pub pipe_bytes: usize,
     /// How many servers have the journal, if it does not exist yet. Default: 3.
     pub replicas: usize,
     /// How long the journal has no owner after the owner has ended without notice, at least a tenth of a second. It is longer than
@@ -49,6 +52,7 @@ impl fmt::Debug for Config {
             .field("shards", &self.shards)
             .field("address", &self.address)
             .field("pipes", &self.pipes)
+            .field("pipe_bytes", &self.pipe_bytes)
             .field("replicas", &self.replicas)
             .field("lease", &self.lease)
             .field("patience", &self.patience)
@@ -68,6 +72,7 @@ impl Config {
             shards: 1,
             address: None,
             pipes: 1 << 16,
+            pipe_bytes: 256 << 20,
             replicas: 3,
             lease: Duration::from_secs(15),
             patience: Duration::from_secs(60),
@@ -137,6 +142,8 @@ pub enum Notice {
     Waits(String),
     /// A setting of the servers does not keep the guarantees.
     Warning(String),
+    /// The servers do not permit what this process needs: with their words. Each is told once.
+    Forbidden(String),
     /// The stream did not exist, and was made: there is no earlier state.
     Created(String),
     /// Another process owns the journal, and this one is in reserve.
@@ -163,6 +170,12 @@ impl fmt::Display for Notice {
         match self {
             Self::Waits(why) => write!(f, "waits for the servers: {why}"),
             Self::Warning(warning) => f.write_str(warning),
+            Self::Forbidden(what) => {
+                write!(
+                    f,
+                    "the servers do not permit what this process needs: {what}"
+                )
+            }
             Self::Created(stream) => {
                 write!(f, "the stream {stream} is new: there is no earlier state")
             }

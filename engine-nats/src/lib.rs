@@ -23,5 +23,5 @@ pub use config::{Config, Notice, OpenError};
 pub use mqtt_store as store;
 pub use nats::{Lost, Nats};
 pub use owner::{Limits, Name, Owner};
-pub use pipes::{ABOUT, Incoming, Opened, PipeError, Pipes};
+pub use pipes::{ABOUT, Incoming, Opened, PipeError, PipeUse, Pipes};
 pub use stream::{Answer, Each, Ends, Stream};

@@ -54,7 +54,8 @@ impl InMemory {
 }
 
 impl Pipes for InMemory {
-    fn open(&self, shard: u8, about: Vec<u8>) -> Task<Result<DuplexStream, Unreached>> {
+    fn open(&self, shard: u8, about: &About) -> Task<Result<DuplexStream, Unreached>> {
+        let about = about.bytes();
         let sender = self.to(shard);
         let (shard, epoch) = (self.own, self.epoch);
         Box::pin(async move {
@@ -436,14 +437,13 @@ async fn an_earlier_owner_does_not_take_the_link_again() {
             epoch,
             all: all.clone(),
         };
-        let link = || About::Link.bytes();
-        let mut stale = of(6).open(1, link()).await.unwrap();
+        let mut stale = of(6).open(1, &About::Link).await.unwrap();
         assert_eq!(stale.read(&mut [0; 64]).await.unwrap(), 0);
         let mut publisher = join(first.address, &name(0)).await;
         publish(&mut publisher, "x").await;
         assert_eq!(next(&mut subscriber, Version::V311).await, "a x");
         // A later one does.
-        let mut newer = of(8).open(1, link()).await.unwrap();
+        let mut newer = of(8).open(1, &About::Link).await.unwrap();
         assert!(newer.read(&mut [0; 64]).await.unwrap() > 0);
         first.end().await;
         second.end().await;

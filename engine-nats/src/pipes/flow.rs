@@ -7,28 +7,62 @@ use std::time::Duration;
 
 use super::message::{Header, Kind};
 
-/// How much may be sent that is not taken.
-pub(crate) const WINDOW: u64 = 256 << 10;
-
 /// What a message counts beside its bytes, so that many small ones do not take memory without bound.
-const OVERHEAD: u64 = 256;
+pub(crate) const OVERHEAD: u64 = 256;
 
-/// The most messages with data of a window.
-pub(crate) const MESSAGES: usize = 1024;
-const _: () = assert!(WINDOW / OVERHEAD == 1024);
+/// How much a pipe may have on its way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Size {
+    /// How much may be sent that is not taken. What is beyond `assured` needs room in the budget of the sender.
+    pub(crate) window: u64,
+    pub(crate) assured: u64,
+    /// What was taken is told when it is this much.
+    tell: u64,
+    /// With room for less than this, an end waits instead of sending small pieces.
+    least: u64,
+    /// The bytes that the stream of an end holds in each direction beside the window.
+    pub(crate) stream: usize,
+}
+
+impl Size {
+    /// That of the few pipes that carry the messages of many clients.
+    pub(crate) const LINK: Self = Self {
+        window: 256 << 10,
+        assured: 256 << 10,
+        tell: 64 << 10,
+        least: 4 << 10,
+        stream: 64 << 10,
+    };
+
+    /// That of the many pipes that carry one client each.
+    pub(crate) const CLIENT: Self = Self {
+        window: 32 << 10,
+        assured: 8 << 10,
+        tell: 4 << 10,
+        least: 2 << 10,
+        stream: 8 << 10,
+    };
+
+    /// Returns the most messages with data of a window.
+    pub(crate) fn messages(self) -> usize {
+        usize::try_from(self.window / OVERHEAD).unwrap_or(0)
+    }
+
+    /// An end that waits for room learns what the other end has taken before all is taken.
+    const fn is_live(self) -> bool {
+        self.tell + self.least + OVERHEAD <= self.assured && self.assured <= self.window
+    }
+}
+
+const _: () = assert!(Size::LINK.is_live() && Size::CLIENT.is_live());
 
 /// What [`Kind::End`] counts: the messages that follow tell that it was sent, so that its loss is seen.
 const END: u64 = 1;
 
-/// What was taken is told when it is this much.
-const TELL: u64 = WINDOW / 4;
-
-/// With room for less than this, an end waits instead of sending small pieces.
-const LEAST: u64 = 4 << 10;
-
 /// One end of a pipe. Times count from its begin.
 #[derive(Debug)]
 pub(crate) struct Flow {
+    size: Size,
     /// What this end has sent, and what of it the other end has told to be taken.
     sent: u64,
     freed: u64,
@@ -75,8 +109,9 @@ fn weight(len: usize) -> u64 {
 }
 
 impl Flow {
-    pub(crate) const fn new(silence: Duration) -> Self {
+    pub(crate) const fn new(size: Size, silence: Duration) -> Self {
         Self {
+            size,
             sent: 0,
             freed: 0,
             has_ended: false,
@@ -91,14 +126,20 @@ impl Flow {
         }
     }
 
-    /// Returns how many bytes the next [`Kind::Data`] may have.
-    pub(crate) fn room(&self) -> usize {
-        let used = self
-            .sent
-            .saturating_sub(self.freed)
-            .saturating_add(OVERHEAD);
-        let room = WINDOW.saturating_sub(used);
-        if self.has_ended || room < LEAST {
+    /// Returns how much is sent that is not known to be taken.
+    pub(crate) const fn on_its_way(&self) -> u64 {
+        self.sent.saturating_sub(self.freed)
+    }
+
+    /// Returns how many bytes the next [`Kind::Data`] may have, with room in the budget or without.
+    pub(crate) fn room(&self, in_budget: bool) -> usize {
+        let most = match in_budget {
+            true => self.size.window,
+            false => self.size.assured,
+        };
+        let used = self.on_its_way().saturating_add(OVERHEAD);
+        let room = most.saturating_sub(used);
+        if self.has_ended || room < self.size.least {
             return 0;
         }
         usize::try_from(room).unwrap_or(usize::MAX)
@@ -142,7 +183,7 @@ impl Flow {
         match kind {
             Kind::Data => {
                 let came = self.came.saturating_add(weight(len));
-                if self.other_ended || came.saturating_sub(self.taken) > WINDOW {
+                if self.other_ended || came.saturating_sub(self.taken) > self.size.window {
                     return Err(Fault::Window);
                 }
                 self.came = came;
@@ -165,7 +206,7 @@ impl Flow {
     /// Returns whether [`Kind::Taken`] is to be sent.
     pub(crate) const fn has_to_tell(&self) -> bool {
         // An end that gets nothing more is not waited for.
-        let is_needed = !self.other_ended && self.taken.saturating_sub(self.told) >= TELL;
+        let is_needed = !self.other_ended && self.taken.saturating_sub(self.told) >= self.size.tell;
         self.is_asked || is_needed
     }
 

@@ -13,20 +13,20 @@ use futures_util::StreamExt as _;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::flow::MESSAGES;
+use super::flow::Size;
 use super::message::{
     EndName, NONE, PipeRequest, Request, accepted, accepts, address, gone, has_address,
 };
 use super::owners::{OwnerName, Owners};
 use super::pipe::Pipe;
-use super::{ABOUT, Opened, PipeError};
+use super::{ABOUT, Arrivals, Opened, PipeError, PipeUse};
 use crate::lease::Loss;
 
-/// The bytes that a stream holds in each direction beside the window.
-const STREAM: usize = 64 << 10;
+/// How many messages may wait at a pipe beside those of a whole window: some questions and answers.
+const POSTS: usize = 64;
 
-/// How many messages may wait at a pipe: those of a whole window, and some questions and answers.
-const POSTS: usize = MESSAGES + 64;
+/// The bytes of one permit of the budget.
+pub(crate) const BUDGET_UNIT: u64 = 1 << 10;
 
 /// How long the owner of a shard has to answer, at most.
 pub(crate) const ANSWER: Duration = Duration::from_secs(5);
@@ -49,8 +49,10 @@ pub(crate) struct Hub {
     pub(crate) stop: watch::Receiver<()>,
     /// Whether another process has the key of this one.
     pub(crate) lost: watch::Receiver<Option<Loss>>,
-    pub(crate) places: Arc<Semaphore>,
-    pub(crate) most: u32,
+    pub(crate) links: Places,
+    pub(crate) clients: Places,
+    /// What the pipes of clients may have on their way beside what each may, in [`BUDGET_UNIT`].
+    pub(crate) budget: Arc<Semaphore>,
     pub(crate) ends: Mutex<HashMap<u64, mpsc::Sender<Post>>>,
     pub(crate) next: AtomicU64,
     /// The addresses of the owners of shards.
@@ -62,6 +64,23 @@ pub(crate) struct Hub {
 pub(crate) struct Address {
     owner: OwnerName,
     address: Option<String>,
+}
+
+/// The places for pipes of one kind.
+#[derive(Debug)]
+pub(crate) struct Places {
+    free: Arc<Semaphore>,
+    most: u32,
+}
+
+impl Places {
+    pub(crate) fn new(most: u32) -> Self {
+        let free = Semaphore::new(usize::try_from(most).unwrap_or(0));
+        Self {
+            free: Arc::new(free),
+            most,
+        }
+    }
 }
 
 impl fmt::Debug for Hub {
@@ -90,6 +109,7 @@ pub(crate) struct Entry {
     number: u64,
     pub(crate) subject: Subject,
     pub(crate) posts: mpsc::Receiver<Post>,
+    pub(crate) size: Size,
     _place: OwnedSemaphorePermit,
 }
 
@@ -128,11 +148,15 @@ impl Hub {
     }
 
     /// Makes a place in the table.
-    fn enter(self: &Arc<Self>) -> Result<(Entry, EndName), PipeError> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
+    fn enter(self: &Arc<Self>, carries: PipeUse) -> Result<(Entry, EndName), PipeError> {
+        let (places, size) = match carries {
+            PipeUse::Link => (&self.links, Size::LINK),
+            PipeUse::Client => (&self.clients, Size::CLIENT),
+        };
+        let place = Arc::clone(&places.free).try_acquire_owned();
         let place = place.map_err(|_| PipeError::TooMany)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, posts) = mpsc::channel(POSTS);
+        let (sender, posts) = mpsc::channel(size.messages() + POSTS);
         self.ends().insert(number, sender);
         let instance = self.own.instance;
         let end = EndName { instance, number };
@@ -141,6 +165,7 @@ impl Hub {
             number,
             subject: self.subject_of(end),
             posts,
+            size,
             _place: place,
         };
         Ok((entry, end))
@@ -187,13 +212,15 @@ impl Hub {
     pub(crate) async fn open(
         self: Arc<Self>,
         shard: u8,
+        carries: PipeUse,
         about: Bytes,
     ) -> Result<DuplexStream, PipeError> {
         if about.len() > ABOUT {
             return Err(PipeError::TooLong);
         }
-        let (entry, from) = self.enter()?;
+        let (entry, from) = self.enter(carries)?;
         let request = Request::Pipe(PipeRequest {
+            carries,
             shard: self.shard,
             epoch: self.own.epoch,
             from,
@@ -202,7 +229,7 @@ impl Hub {
         let (answer, owner) = self.ask(shard, &request).await?;
         let other = accepted(answer).ok_or(PipeError::Refused)?;
         self.check(shard, owner, other.instance)?;
-        let (own, stream) = duplex(STREAM);
+        let (own, stream) = duplex(entry.size.stream);
         let peer = self.subject_of(other);
         tokio::spawn(Pipe::new(self, entry, peer, stream).run());
         Ok(own)
@@ -248,7 +275,7 @@ impl Hub {
     }
 
     /// Answers the requests of other processes until the journal is closed, or another process has the key of this one.
-    pub(crate) async fn answer_all(self: Arc<Self>, opened: mpsc::Sender<Opened>) {
+    pub(crate) async fn answer_all(self: Arc<Self>, arrivals: Arrivals) {
         let subject = self.requests_of(self.shard, self.own);
         let Ok(mut requests) = self.client.subscribe(subject).await else {
             return;
@@ -257,7 +284,7 @@ impl Hub {
         let answering = async {
             while let Some(message) = self.next(&mut requests).await {
                 if let Some(reply) = message.reply {
-                    self.answer_one(reply, message.payload, &opened).await;
+                    self.answer_one(reply, message.payload, &arrivals).await;
                 }
             }
         };
@@ -267,16 +294,15 @@ impl Hub {
         }
     }
 
-    async fn answer_one(
-        self: &Arc<Self>,
-        reply: Subject,
-        request: Bytes,
-        opened: &mpsc::Sender<Opened>,
-    ) {
+    async fn answer_one(self: &Arc<Self>, reply: Subject, request: Bytes, arrivals: &Arrivals) {
         let answer = match Request::read(request) {
             Some(Request::Pipe(request)) => {
-                let room = opened.clone().try_reserve_owned();
-                match (room, self.enter()) {
+                let arrivals = match request.carries {
+                    PipeUse::Link => &arrivals.links,
+                    PipeUse::Client => &arrivals.clients,
+                };
+                let room = arrivals.clone().try_reserve_owned();
+                match (room, self.enter(request.carries)) {
                     (Ok(room), Ok(place)) => {
                         tokio::spawn(Arc::clone(self).accept(request, reply, room, place));
                         return;
@@ -313,7 +339,7 @@ impl Hub {
             self.owners.tell_stranger("opens a pipe for", shard);
             return self.answer(reply, Bytes::from_static(NONE)).await;
         }
-        let (pipe, stream) = duplex(STREAM);
+        let (pipe, stream) = duplex(entry.size.stream);
         room.send(Opened {
             shard,
             epoch,
@@ -376,8 +402,10 @@ impl Hub {
 
     /// Waits until all pipes have ended, and what they sent is on its way.
     pub(crate) async fn closed(self: Arc<Self>) {
-        // The semaphore is never closed.
-        let _ = self.places.acquire_many(self.most).await;
+        for Places { free, most } in [&self.links, &self.clients] {
+            // The semaphore is never closed.
+            let _ = free.acquire_many(*most).await;
+        }
         let _ = self.client.flush().await;
     }
 

@@ -2,7 +2,7 @@
 //!
 //! | message | bytes |
 //! | --- | --- |
-//! | request for a pipe | 1, shard (1) and epoch (8) of the process that asks, instance (16) and number (8) of its end, what the pipe is for |
+//! | request for a pipe | 1, its use (1: 0 for a link, 1 for a client), shard (1) and epoch (8) of the process that asks, instance (16) and number (8) of its end, what the pipe is for |
 //! | its answer | 0 if it is refused; 1, instance (16) and number (8) of the other end |
 //! | request for the address | 2 |
 //! | its answer | 0 if there is none; 1, instance (16), the address |
@@ -15,6 +15,7 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
+use super::PipeUse;
 use super::owners::OwnerName;
 
 /// The bytes of a message in a pipe before its data.
@@ -55,6 +56,7 @@ pub(crate) enum Request {
 /// A request for a pipe.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct PipeRequest {
+    pub(crate) carries: PipeUse,
     /// The shard and the epoch of the process that asks.
     pub(crate) shard: u8,
     pub(crate) epoch: u64,
@@ -78,6 +80,10 @@ impl Request {
         match self {
             Self::Pipe(request) => {
                 bytes.put_u8(1);
+                bytes.put_u8(match request.carries {
+                    PipeUse::Link => 0,
+                    PipeUse::Client => 1,
+                });
                 bytes.put_u8(request.shard);
                 bytes.put_u64(request.epoch);
                 request.from.write(&mut bytes);
@@ -91,6 +97,11 @@ impl Request {
     pub(crate) fn read(mut bytes: Bytes) -> Option<Self> {
         match bytes.try_get_u8().ok()? {
             1 => Some(Self::Pipe(PipeRequest {
+                carries: match bytes.try_get_u8().ok()? {
+                    0 => PipeUse::Link,
+                    1 => PipeUse::Client,
+                    _ => return None,
+                },
                 shard: bytes.try_get_u8().ok()?,
                 epoch: bytes.try_get_u64().ok()?,
                 from: EndName::read(&mut bytes)?,
@@ -211,14 +222,17 @@ mod tests {
 
     #[test]
     fn requests_and_answers_are_read_as_written() {
-        let pipe = Request::Pipe(PipeRequest {
-            shard: 3,
-            epoch: u64::MAX,
-            from: END,
-            about: Bytes::from_static(b"link 3"),
-        });
-        assert_eq!(pipe.write().len(), 34 + 6);
-        for request in [pipe, Request::Address] {
+        let pipe = |carries| {
+            Request::Pipe(PipeRequest {
+                carries,
+                shard: 3,
+                epoch: u64::MAX,
+                from: END,
+                about: Bytes::from_static(b"link 3"),
+            })
+        };
+        assert_eq!(pipe(PipeUse::Link).write().len(), 35 + 6);
+        for request in [pipe(PipeUse::Link), pipe(PipeUse::Client), Request::Address] {
             let bytes = request.write();
             assert_eq!(Request::read(bytes), Some(request));
         }
@@ -237,7 +251,13 @@ mod tests {
         ] {
             assert_eq!(address(Bytes::copy_from_slice(none)), None);
         }
-        for unknown in [&[][..], NONE, &[3; 40], &[1; 33]] {
+        for unknown in [
+            &[][..],
+            NONE,
+            &[3; 40],
+            &[1; 34],
+            &[&[1, 2][..], &[0; 40]].concat(),
+        ] {
             assert_eq!(Request::read(Bytes::copy_from_slice(unknown)), None);
         }
     }

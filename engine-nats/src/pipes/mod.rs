@@ -27,15 +27,29 @@ use crate::background::Background;
 use crate::config::Config;
 use crate::lease::Loss;
 use crate::waiting::Tells;
-use hub::Hub;
+use hub::{BUDGET_UNIT, Hub, Places};
 use message::HEADER;
 use owners::{OwnerName, Owners};
 
 /// The most bytes that tell what a pipe is for.
 pub const ABOUT: usize = 64 << 10;
 
-/// How many pipes of other processes wait for [`Incoming::next`]. Further ones are refused.
+/// How many pipes for clients of other processes wait for [`Incoming::next`], and how many links. Further ones are refused.
 const WAITING: usize = 1 << 10;
+const WAITING_LINKS: usize = 1 << 7;
+
+/// How many links may be open at once, in either direction: some for each other shard, since an earlier one may not have ended yet.
+const LINKS: u32 = 1 << 9;
+
+/// What a pipe carries, which decides how much may be on its way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PipeUse {
+    /// The messages of many clients between two shards: up to 256 KiB in each direction. Links have places of their own.
+    Link,
+    /// The bytes of one client: up to 32 KiB in each direction, of which 24 KiB have to fit into [`Config::pipe_bytes`] with those of
+    /// the others.
+    Client,
+}
 
 /// Opens pipes to the owners of other shards.
 ///
@@ -74,7 +88,16 @@ pub(crate) struct Of<'c> {
 
 /// The pipes that other processes open to this one.
 #[derive(Debug)]
-pub struct Incoming(mpsc::Receiver<Opened>);
+pub struct Incoming {
+    links: mpsc::Receiver<Opened>,
+    clients: mpsc::Receiver<Opened>,
+}
+
+/// Where the pipes go that other processes open.
+pub(crate) struct Arrivals {
+    links: mpsc::Sender<Opened>,
+    clients: mpsc::Sender<Opened>,
+}
 
 /// A pipe that another process has opened.
 #[derive(Debug)]
@@ -157,8 +180,9 @@ impl Pipes {
             most_data,
             stop,
             lost,
-            places: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(0))),
-            most,
+            links: Places::new(LINKS),
+            clients: Places::new(most),
+            budget: Arc::new(Semaphore::new(budget(config))),
             ends: Mutex::default(),
             addresses: Mutex::default(),
             next: AtomicU64::new(0),
@@ -172,12 +196,17 @@ impl Pipes {
         self.hub.closed().await;
     }
 
-    /// Opens a pipe to the owner of a shard, and tells it by at most [`ABOUT`] bytes what the pipe is for.
+    /// Opens a pipe to the owner of a shard, and tells it by at most [`ABOUT`] bytes more of what the pipe is for.
     ///
     /// # Errors
     /// There is no pipe now, and it may be tried again later, unless it is [`PipeError::TooLong`] or [`PipeError::Closed`].
-    pub async fn open(&self, shard: u8, about: Bytes) -> Result<DuplexStream, PipeError> {
-        let opening = Arc::clone(&self.hub).open(shard, about);
+    pub async fn open(
+        &self,
+        shard: u8,
+        carries: PipeUse,
+        about: Bytes,
+    ) -> Result<DuplexStream, PipeError> {
+        let opening = Arc::clone(&self.hub).open(shard, carries, about);
         // The task fails only if its thread ends.
         let opened = self.background.handle.spawn(opening).await;
         opened.unwrap_or(Err(PipeError::Closed))
@@ -206,16 +235,34 @@ impl Pipes {
     /// Lets other processes find this one as the owner of its shard. To be called once, when it serves.
     #[must_use]
     pub fn serve(&self) -> Incoming {
-        let (opened, incoming) = mpsc::channel(WAITING);
-        let answering = Arc::clone(&self.hub).answer_all(opened);
+        let (links, incoming_links) = mpsc::channel(WAITING_LINKS);
+        let (clients, incoming_clients) = mpsc::channel(WAITING);
+        let answering = Arc::clone(&self.hub).answer_all(Arrivals { links, clients });
         self.background.handle.spawn(answering);
-        Incoming(incoming)
+        Incoming {
+            links: incoming_links,
+            clients: incoming_clients,
+        }
     }
 }
 
+/// Returns the units of the budget: what a process may have on its way to each other one, so that all others together do not send more
+/// than the setting to one.
+fn budget(config: &Config) -> usize {
+    let others = u64::from(config.shards.saturating_sub(1).max(1));
+    let bytes = u64::try_from(config.pipe_bytes).unwrap_or(u64::MAX);
+    let units = usize::try_from(bytes / others / BUDGET_UNIT).unwrap_or(usize::MAX);
+    units.min(Semaphore::MAX_PERMITS)
+}
+
 impl Incoming {
-    /// Returns the next pipe; `None` when the journal is closed.
+    /// Returns the next pipe, the links first; `None` when the journal is closed.
     pub async fn next(&mut self) -> Option<Opened> {
-        self.0.recv().await
+        tokio::select! {
+            biased;
+            Some(link) = self.links.recv() => Some(link),
+            Some(client) = self.clients.recv() => Some(client),
+            else => None,
+        }
     }
 }

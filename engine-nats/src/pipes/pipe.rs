@@ -11,10 +11,11 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio::io::{
     AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf, copy, sink, split,
 };
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::flow::{Due, Fault, Flow};
-use super::hub::{Entry, Hub, Post};
+use super::flow::{Due, Fault, Flow, Size};
+use super::hub::{BUDGET_UNIT, Entry, Hub, Post};
 use super::message::{HEADER, Header, Kind, gone};
 
 /// The bytes that an idle pipe has memory for, and the most of one message.
@@ -27,7 +28,10 @@ pub(crate) struct Pipe {
     entry: Entry,
     /// The subject of the other end.
     peer: Subject,
+    size: Size,
     flow: Flow,
+    /// The room for what is on its way beyond what each pipe may have there.
+    budget: Option<OwnedSemaphorePermit>,
     begin: Instant,
     reader: ReadHalf<DuplexStream>,
     writer: WriteHalf<DuplexStream>,
@@ -53,8 +57,11 @@ enum Step {
 impl Pipe {
     pub(crate) fn new(hub: Arc<Hub>, entry: Entry, peer: Subject, stream: DuplexStream) -> Self {
         let (reader, writer) = split(stream);
+        let size = entry.size;
         Self {
-            flow: Flow::new(hub.silence),
+            size,
+            flow: Flow::new(size, hub.silence),
+            budget: None,
             hub,
             entry,
             peer,
@@ -118,8 +125,9 @@ impl Pipe {
 
     /// Waits until something happens.
     async fn step(&mut self, timer: Pin<&mut Sleep>) -> Step {
+        self.use_budget();
         let most = CHUNK.min(self.hub.most_data);
-        let room = self.flow.room().min(most);
+        let room = self.flow.room(self.budget.is_some()).min(most);
         if room > 0 && self.buffer.is_empty() {
             self.buffer.reserve(HEADER + self.want);
             self.buffer.put_bytes(0, HEADER);
@@ -133,6 +141,21 @@ impl Pipe {
             read = self.reader.read_buf(&mut space), if room > 0 => Step::Read(read),
             wrote = self.writer.write(front.unwrap_or_default()), if front.is_some() => Step::Wrote(wrote),
             () = timer, if is_waiting => Step::Time,
+        }
+    }
+
+    /// Takes room in the budget if this end would wait without it, and gives it back when it is not needed. If there is none, this end
+    /// waits for its reader, and its writer waits for it.
+    fn use_budget(&mut self) {
+        let Size {
+            window, assured, ..
+        } = self.size;
+        if self.flow.on_its_way() <= assured / 2 {
+            self.budget = None;
+        } else if self.budget.is_none() && window > assured && self.flow.room(false) == 0 {
+            let units = u32::try_from((window - assured) / BUDGET_UNIT).unwrap_or(u32::MAX);
+            let room = Arc::clone(&self.hub.budget).try_acquire_many_owned(units);
+            self.budget = room.ok();
         }
     }
 

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::flow::{Due, Fault, Flow, MESSAGES, WINDOW};
+use super::flow::{Due, Fault, Flow, OVERHEAD, Size};
 use super::message::{Header, Kind};
 
 const SILENCE: Duration = Duration::from_secs(15);
+
+/// The most messages of a link on their way.
+const MESSAGES: usize = 1024;
 
 /// One end, its user, and the messages on their way to it.
 struct End {
@@ -18,10 +21,12 @@ struct End {
     read: Vec<u8>,
     fault: Option<Fault>,
     coming: VecDeque<(Header, Vec<u8>)>,
+    has_budget: bool,
 }
 
 /// Two ends. An operation names the end that does it, or to which a message comes.
 struct Both {
+    size: Size,
     ends: [End; 2],
     now: Duration,
 }
@@ -36,6 +41,7 @@ enum Step {
     Swap,
     End,
     Wait(u64),
+    Budget(bool),
 }
 
 fn step() -> impl Strategy<Value = (usize, Step)> {
@@ -49,21 +55,24 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
         1 => Just(Step::Swap),
         1 => Just(Step::End),
         2 => (1..6000_u64).prop_map(Step::Wait),
+        1 => any::<bool>().prop_map(Step::Budget),
     ];
     (0..2_usize, step)
 }
 
 impl Both {
-    fn new() -> Self {
+    fn new(size: Size) -> Self {
         let end = || End {
-            flow: Flow::new(SILENCE),
+            flow: Flow::new(size, SILENCE),
             queue: VecDeque::new(),
             wrote: Vec::new(),
             read: Vec::new(),
             fault: None,
             coming: VecDeque::new(),
+            has_budget: true,
         };
         Self {
+            size,
             ends: [end(), end()],
             now: Duration::ZERO,
         }
@@ -76,7 +85,7 @@ impl Both {
 
     fn write(&mut self, at: usize, len: usize) {
         let end = &mut self.ends[at];
-        let len = len.min(end.flow.room());
+        let len = len.min(end.flow.room(end.has_budget));
         if len > 0 {
             let first = end.wrote.len();
             let data: Vec<_> = (first..first + len).map(|n| n.to_le_bytes()[0]).collect();
@@ -103,8 +112,8 @@ impl Both {
             Err(fault) => self.fail(at, fault),
         }
         let bytes: usize = self.ends[at].queue.iter().map(Vec::len).sum();
-        assert!(u64::try_from(bytes).unwrap() <= WINDOW);
-        assert!(self.ends[at].queue.len() <= MESSAGES);
+        assert!(u64::try_from(bytes).unwrap() <= self.size.window);
+        assert!(self.ends[at].queue.len() <= self.size.messages());
     }
 
     fn take(&mut self, at: usize) {
@@ -155,6 +164,7 @@ impl Both {
             Step::End if !self.ends[at].flow.has_ended() => self.send(at, Kind::End, Vec::new()),
             Step::End => {}
             Step::Wait(millis) => self.wait(millis),
+            Step::Budget(has) => self.ends[at].has_budget = has,
         }
         if self.ends[at].fault.is_none() && self.ends[at].flow.has_to_tell() {
             self.send(at, Kind::Taken, Vec::new());
@@ -185,8 +195,11 @@ proptest! {
     /// What is read is always the begin of what was written. Without harm all comes. An end that does not get all, with the end, learns
     /// that the pipe has failed.
     #[test]
-    fn an_end_reads_what_was_written_and_knows_if_some_is_missing(steps in prop::collection::vec(step(), 1..80)) {
-        let mut both = Both::new();
+    fn an_end_reads_what_was_written_and_knows_if_some_is_missing(
+        size in prop_oneof![Just(Size::LINK), Just(Size::CLIENT)],
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let mut both = Both::new(size);
         let mut is_unharmed = true;
         for (at, step) in steps {
             is_unharmed &= !matches!(step, Step::Lose | Step::Double | Step::Swap | Step::Wait(_));
@@ -209,7 +222,7 @@ proptest! {
 #[test]
 fn each_lost_doubled_or_reordered_message_ends_the_pipe() {
     for (harm, read) in [(Step::Lose, 0), (Step::Double, 1), (Step::Swap, 0)] {
-        let mut both = Both::new();
+        let mut both = Both::new(Size::LINK);
         both.step(0, Step::Write(1));
         both.step(0, Step::Write(2));
         both.step(1, harm);
@@ -224,7 +237,7 @@ fn each_lost_doubled_or_reordered_message_ends_the_pipe() {
     }
     // Nothing follows the lost message: the question after some silence shows it.
     for lost in [Step::Write(1), Step::End] {
-        let mut both = Both::new();
+        let mut both = Both::new(Size::LINK);
         both.step(0, lost);
         both.step(1, Step::Lose);
         both.settle();
@@ -238,7 +251,7 @@ fn each_lost_doubled_or_reordered_message_ends_the_pipe() {
 
 #[test]
 fn a_reader_that_takes_nothing_stops_the_other_end() {
-    let mut both = Both::new();
+    let mut both = Both::new(Size::LINK);
     for _ in 0..2 * MESSAGES {
         both.step(0, Step::Write(1));
         both.step(1, Step::Deliver);
@@ -248,7 +261,7 @@ fn a_reader_that_takes_nothing_stops_the_other_end() {
         sent == came && came < MESSAGES && came > MESSAGES / 2,
         "{sent} {came}"
     );
-    assert_eq!(both.ends[0].flow.room(), 0);
+    assert_eq!(both.ends[0].flow.room(true), 0);
     // Small messages are acknowledged together.
     while !both.ends[1].queue.is_empty() && both.ends[0].coming.is_empty() {
         both.step(1, Step::Take);
@@ -256,12 +269,43 @@ fn a_reader_that_takes_nothing_stops_the_other_end() {
     let taken = both.ends[1].read.len();
     assert!(taken > 100 && both.ends[0].coming.len() == 1, "{taken}");
     both.step(0, Step::Deliver);
-    assert!(both.ends[0].flow.room() > 0);
+    assert!(both.ends[0].flow.room(true) > 0);
+}
+
+/// Without room in the budget a client has little on its way, and its writer goes on as soon as the reader takes something: the time stands
+/// still here, so that nothing is asked.
+#[test]
+fn a_client_without_budget_has_little_on_its_way_and_goes_on() {
+    for writes in [1, 700, 100_000] {
+        let mut both = Both::new(Size::CLIENT);
+        both.step(0, Step::Budget(false));
+        while both.ends[0].wrote.len() < 200_000 {
+            let before = both.ends[0].wrote.len();
+            while both.ends[0].flow.room(false) > 0 {
+                both.step(0, Step::Write(writes));
+                assert!(both.ends[0].flow.on_its_way() <= Size::CLIENT.assured);
+            }
+            assert!(both.ends[0].wrote.len() > before, "{before} of {writes}");
+            while both.ends[0].flow.room(false) == 0 {
+                let is_idle = both.ends[1].coming.is_empty() && both.ends[1].queue.is_empty();
+                assert!(!is_idle || !both.ends[0].coming.is_empty(), "{before}");
+                both.step(1, Step::Deliver);
+                both.step(1, Step::Take);
+                both.step(0, Step::Deliver);
+            }
+        }
+        both.step(0, Step::Budget(true));
+        both.settle();
+        both.step(0, Step::Write(100_000));
+        let most = Size::CLIENT.window - OVERHEAD;
+        let wrote = both.ends[0].wrote.len() - both.ends[1].read.len();
+        assert_eq!(u64::try_from(wrote).unwrap(), most);
+    }
 }
 
 #[test]
 fn an_end_asks_in_silence_and_fails_when_that_lasts() {
-    let mut both = Both::new();
+    let mut both = Both::new(Size::LINK);
     both.wait(4999);
     assert!(both.ends[0].coming.is_empty());
     both.wait(1);
@@ -280,22 +324,26 @@ fn an_end_asks_in_silence_and_fails_when_that_lasts() {
 #[test]
 fn more_than_the_window_or_than_was_sent_is_a_fault() {
     let header = |kind, sent, taken| Header { kind, sent, taken };
-    let mut flow = Flow::new(SILENCE);
-    let most = usize::try_from(WINDOW).unwrap() - 256;
+    let mut flow = Flow::new(Size::LINK, SILENCE);
+    let most = usize::try_from(Size::LINK.window).unwrap() - 256;
     let received = flow.receive(header(Kind::Data, 0, 0), most + 1, Duration::ZERO);
     assert_eq!(received, Err(Fault::Window));
     assert_eq!(
         flow.receive(header(Kind::Data, 0, 0), most, Duration::ZERO),
         Ok(())
     );
-    let taken = flow.receive(header(Kind::Taken, WINDOW, 1), 0, Duration::ZERO);
+    let taken = flow.receive(header(Kind::Taken, Size::LINK.window, 1), 0, Duration::ZERO);
     assert_eq!(taken, Err(Fault::Window));
     let again = flow.receive(header(Kind::Taken, 0, 0), 0, Duration::ZERO);
     assert_eq!(again, Err(Fault::Sequence));
     assert_eq!(
-        flow.receive(header(Kind::End, WINDOW, 0), 0, Duration::ZERO),
+        flow.receive(header(Kind::End, Size::LINK.window, 0), 0, Duration::ZERO),
         Ok(())
     );
-    let late = flow.receive(header(Kind::Data, WINDOW + 1, 0), 0, Duration::ZERO);
+    let late = flow.receive(
+        header(Kind::Data, Size::LINK.window + 1, 0),
+        0,
+        Duration::ZERO,
+    );
     assert_eq!(late, Err(Fault::Window));
 }

@@ -2,32 +2,32 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use async_nats::client::RequestErrorKind;
-use async_nats::{Client, jetstream};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use mqtt_engine_nats::store::Engine;
-use mqtt_engine_nats::{ABOUT, Config, Incoming, Nats, Notice, PipeError, Pipes};
+use mqtt_engine_nats::{ABOUT, Config, Incoming, Nats, PipeError, PipeUse, Pipes};
 use mqtt_testing::peers::NatsServers;
 use mqtt_testing::wires::Proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinSet;
 
 use crate::shards::of_shards;
-use crate::{entries, open, opening, put, runtime};
+use crate::{open, runtime};
+
+pub(crate) const LINK: PipeUse = PipeUse::Link;
+const CLIENT: PipeUse = PipeUse::Client;
 
 /// Two processes, each with one of two shards.
-struct Two {
-    near: Nats,
-    pipes: Pipes,
-    far: Nats,
+pub(crate) struct Two {
+    pub(crate) near: Nats,
+    pub(crate) pipes: Pipes,
+    pub(crate) far: Nats,
     incoming: Incoming,
 }
 
-fn two(near: Config, far: Config) -> Two {
+pub(crate) fn two(near: Config, far: Config) -> Two {
     let (near, far) = (open(near), open(far));
     Two {
         pipes: near.pipes().unwrap(),
@@ -42,7 +42,7 @@ fn two_on(servers: &NatsServers) -> Two {
 }
 
 /// A configuration with which no pipe fails because the machine is slow.
-fn patient(servers: &NatsServers, node: &str) -> Config {
+pub(crate) fn patient(servers: &NatsServers, node: &str) -> Config {
     let mut config = of_shards(servers, node, 2);
     config.lease = Duration::from_secs(30);
     config
@@ -51,9 +51,17 @@ fn patient(servers: &NatsServers, node: &str) -> Config {
 impl Two {
     /// Opens a pipe, as soon as the request of the other process is known to the server. Returns both ends.
     async fn pipe(&mut self) -> (DuplexStream, DuplexStream) {
+        self.pipe_for(LINK).await
+    }
+
+    async fn pipe_for(&mut self, carries: PipeUse) -> (DuplexStream, DuplexStream) {
         let about = Bytes::from_static(b"what for");
         let mut near = loop {
-            match self.pipes.open(self.far.shard(), about.clone()).await {
+            match self
+                .pipes
+                .open(self.far.shard(), carries, about.clone())
+                .await
+            {
                 Ok(near) => break near,
                 Err(PipeError::NoOwner | PipeError::NoAnswer) => {}
                 Err(error) => panic!("{error}"),
@@ -71,7 +79,7 @@ impl Two {
     }
 
     /// Sends bytes to and fro by a pipe of their own.
-    async fn echo(&mut self) {
+    pub(crate) async fn echo(&mut self) {
         let (mut asking, mut echoing) = self.pipe().await;
         for n in 0..200 {
             asking.write_all(&[n]).await.unwrap();
@@ -133,29 +141,108 @@ fn an_end_that_is_dropped_ends_both_directions() {
     });
 }
 
+/// What is held depends on the use of the pipe, and for a client on the budget of all.
 #[test]
 fn a_slow_reader_holds_the_writer() {
+    for (carries, budget, held) in [
+        (LINK, 0, 200_000..500_000),
+        (CLIENT, 256 << 20, 30_000..70_000),
+        (CLIENT, 0, 7_000..30_000),
+    ] {
+        let servers = NatsServers::start(1, "");
+        let of = |node| {
+            let mut config = patient(&servers, node);
+            config.pipe_bytes = budget;
+            config
+        };
+        let mut two = two(of("near"), of("far"));
+        runtime().block_on(async {
+            let (mut near, mut far) = two.pipe_for(carries).await;
+            let all = pattern(2_000_000);
+            let written = Arc::new(AtomicUsize::new(0));
+            let (sent, count) = (all.clone(), Arc::clone(&written));
+            let writer = tokio::spawn(async move {
+                for part in sent.chunks(1_000) {
+                    near.write_all(part).await.unwrap();
+                    count.fetch_add(part.len(), Ordering::Relaxed);
+                }
+            });
+            // So much is taken from the writer in any case.
+            while written.load(Ordering::Relaxed) < held.start {
+                tokio::task::yield_now().await;
+            }
+            // The other pipe goes on meanwhile.
+            two.echo().await;
+            let most = written.load(Ordering::Relaxed);
+            assert!(held.contains(&most), "{carries:?}, {budget}: {most}");
+            let mut came = Vec::new();
+            far.read_to_end(&mut came).await.unwrap();
+            assert!(came == all);
+            writer.await.unwrap();
+        });
+    }
+}
+
+/// Clients that do not read have the whole budget. Others go on without it, and get it when the first ones end.
+#[test]
+fn clients_that_do_not_read_do_not_stop_the_others() {
+    let servers = NatsServers::start(1, "");
+    let of = |node| {
+        let mut config = patient(&servers, node);
+        // For two pipes.
+        config.pipe_bytes = 50_000;
+        config
+    };
+    let mut two = two(of("near"), of("far"));
+    runtime().block_on(async {
+        let mut stuck = Vec::new();
+        for _ in 0..2 {
+            let (mut near, far) = two.pipe_for(CLIENT).await;
+            // More than without the budget.
+            near.write_all(&pattern(38_000)).await.unwrap();
+            stuck.push((near, far));
+        }
+        let (mut near, mut far) = two.pipe_for(CLIENT).await;
+        let all = pattern(300_000);
+        let mut came = vec![0; all.len()];
+        let (sent, read) = tokio::join!(near.write_all(&all), far.read_exact(&mut came));
+        sent.unwrap();
+        read.unwrap();
+        assert!(came == all);
+        let mut write = Box::pin(near.write_all(&all[..38_000]));
+        let mut held = std::pin::pin!(two.echo());
+        tokio::select! {
+            biased;
+            _ = &mut write => panic!("there is no budget"),
+            () = &mut held => {}
+        }
+        // The places of the stuck ones are free when both ends are gone.
+        drop(stuck);
+        let mut byte = [0];
+        far.read_exact(&mut byte).await.unwrap();
+        write.await.unwrap();
+    });
+}
+
+/// However many clients there are, and wait to be accepted, a link finds its place.
+#[test]
+fn clients_do_not_take_the_places_of_links() {
     let servers = NatsServers::start(1, "");
     let mut two = two_on(&servers);
     runtime().block_on(async {
-        let (mut near, mut far) = two.pipe().await;
-        let all = pattern(5_000_000);
-        let written = Arc::new(AtomicUsize::new(0));
-        let (sent, count) = (all.clone(), Arc::clone(&written));
-        let writer = tokio::spawn(async move {
-            for part in sent.chunks(10_000) {
-                near.write_all(part).await.unwrap();
-                count.fetch_add(part.len(), Ordering::Relaxed);
+        drop(two.pipe().await);
+        let to = two.far.shard();
+        let mut kept = Vec::new();
+        let refused = loop {
+            match two.pipes.open(to, CLIENT, Bytes::new()).await {
+                Ok(pipe) => kept.push(pipe),
+                Err(error) => break error,
             }
-        });
-        // The other pipe goes on meanwhile.
-        two.echo().await;
-        let most = written.load(Ordering::Relaxed);
-        assert!((100_000..500_000).contains(&most), "{most}");
-        let mut came = Vec::new();
-        far.read_to_end(&mut came).await.unwrap();
-        assert!(came == all);
-        writer.await.unwrap();
+        };
+        assert_eq!((refused, kept.len()), (PipeError::Refused, 1024));
+        let _link = two.pipes.open(to, LINK, "link".into()).await.unwrap();
+        // It is the first.
+        assert_eq!(two.incoming.next().await.unwrap().about, "link");
     });
 }
 
@@ -202,35 +289,40 @@ fn a_pipe_that_cannot_be_opened_is_an_error() {
         let about = |len| Bytes::from(vec![1; len]);
         let free = 3 - near.shard() - to;
         assert_eq!(
-            pipes.open(free, about(1)).await.unwrap_err(),
+            pipes.open(free, CLIENT, about(1)).await.unwrap_err(),
             PipeError::NoOwner
         );
         // Its owner does not serve yet.
         assert_eq!(
-            pipes.open(to, about(1)).await.unwrap_err(),
+            pipes.open(to, CLIENT, about(1)).await.unwrap_err(),
             PipeError::NoOwner
         );
         let mut incoming = far.pipes().unwrap().serve();
         while pipes.address(to).await == Err(PipeError::NoOwner) {}
         assert_eq!(pipes.address(to).await, Ok(Some("far:1883".to_owned())));
-        let too_long = pipes.open(to, about(ABOUT + 1)).await.unwrap_err();
+        let too_long = pipes.open(to, CLIENT, about(ABOUT + 1)).await.unwrap_err();
         assert_eq!(too_long, PipeError::TooLong);
         let mut kept = Vec::new();
         for _ in 0..2 {
-            kept.push(pipes.open(to, about(ABOUT)).await.unwrap());
+            kept.push(pipes.open(to, CLIENT, about(ABOUT)).await.unwrap());
             kept.push(incoming.next().await.unwrap().pipe);
         }
         // The limit of the other process, and then that of this one.
         assert_eq!(
-            pipes.open(to, about(1)).await.unwrap_err(),
+            pipes.open(to, CLIENT, about(1)).await.unwrap_err(),
             PipeError::Refused
         );
-        let third = near.pipes().unwrap().open(to, about(1)).await.unwrap_err();
+        let third = near
+            .pipes()
+            .unwrap()
+            .open(to, CLIENT, about(1))
+            .await
+            .unwrap_err();
         assert_eq!(third, PipeError::Refused);
         kept.clear();
         // The places are free again when both ends know.
         let mut again = loop {
-            match pipes.open(to, about(1)).await {
+            match pipes.open(to, CLIENT, about(1)).await {
                 Ok(pipe) => break pipe,
                 Err(error) => assert_eq!(error, PipeError::Refused),
             }
@@ -240,12 +332,12 @@ fn a_pipe_that_cannot_be_opened_is_an_error() {
         assert!(far.pipes().is_none());
         assert!(incoming.next().await.is_some() && incoming.next().await.is_none());
         assert_eq!(
-            pipes.open(to, about(1)).await.unwrap_err(),
+            pipes.open(to, CLIENT, about(1)).await.unwrap_err(),
             PipeError::NoOwner
         );
     });
     drop(near);
-    let closed = runtime().block_on(pipes.open(to, Bytes::new()));
+    let closed = runtime().block_on(pipes.open(to, CLIENT, Bytes::new()));
     assert_eq!(closed.unwrap_err(), PipeError::Closed);
 }
 
@@ -260,7 +352,7 @@ fn pipes_end_with_the_journal_of_either_end() {
         drop(two.far);
         assert_eq!(near.read(&mut [0]).await.unwrap(), 0);
         assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
-        let open = two.pipes.open(shard, Bytes::new()).await;
+        let open = two.pipes.open(shard, LINK, Bytes::new()).await;
         assert_eq!(open.unwrap_err(), PipeError::NoOwner);
     });
 }
@@ -336,146 +428,6 @@ fn cut_connections_lose_the_end_of_a_pipe_only() {
     assert!((1..12).contains(&whole), "{whole} whole ones");
 }
 
-/// Writes the key of an owner.
-async fn write_key(client: &Client, shard: u8, value: &str) {
-    let context = jetstream::new(client.clone());
-    let store = context.get_key_value("MQTT-owner").await.unwrap();
-    let value = value.to_owned().into();
-    store.put(format!("0.{shard}"), value).await.unwrap();
-}
-
-/// A process whose key is that of another one is not asked, and does not answer who asks it all the same: two owners would both take
-/// clients.
-#[test]
-fn an_owner_without_its_key_does_not_answer() {
-    let servers = NatsServers::start(1, "");
-    let two = two(
-        of_shards(&servers, "near", 2),
-        of_shards(&servers, "far", 2),
-    );
-    let (shard, epoch) = (two.far.shard(), two.far.epoch());
-    runtime().block_on(async {
-        while two.pipes.address(shard).await != Ok(None) {}
-        let client = async_nats::connect(servers.url()).await.unwrap();
-        write_key(&client, shard, "ff 9 other").await;
-        while two.pipes.address(shard).await != Err(PipeError::NoOwner) {}
-        two.far.lost().wait().await;
-        let subject = format!("mqtt.shard.0.{shard}.{epoch}");
-        let asked = async || client.request(subject.clone(), "\u{2}".into()).await;
-        // The server tells that nobody takes the request, or it was taken before the owner knew.
-        loop {
-            match asked().await {
-                Err(error) if error.kind() == RequestErrorKind::NoResponders => break,
-                _ => {}
-            }
-        }
-    });
-}
-
-/// The epoch of an earlier owner is not asked again, whatever the key says.
-#[test]
-fn an_earlier_owner_is_not_asked() {
-    let servers = NatsServers::start(1, "");
-    let near = open(patient(&servers, "near"));
-    let (pipes, shard) = (near.pipes().unwrap(), 1 - near.shard());
-    runtime().block_on(async {
-        let client = async_nats::connect(servers.url()).await.unwrap();
-        let mut requests = client.subscribe("mqtt.shard.>").await.unwrap();
-        client.flush().await.unwrap();
-        let (reader, mut asked) = tokio::sync::mpsc::unbounded_channel();
-        let answering = client.clone();
-        tokio::spawn(async move {
-            while let Some(request) = requests.next().await {
-                let answer = [&[1][..], &[0; 15], &[0xff], b"address"].concat();
-                let reply = request.reply.unwrap();
-                answering.publish(reply, answer.into()).await.unwrap();
-                reader.send(request.subject).unwrap();
-            }
-        });
-        let subject = |epoch| format!("mqtt.shard.0.{shard}.{epoch}");
-        let found = Ok(Some("address".to_owned()));
-        write_key(&client, shard, "ff 9 other").await;
-        while pipes.address(shard).await != found {}
-        assert_eq!(*asked.recv().await.unwrap(), *subject(9));
-        write_key(&client, shard, "ff 8 other").await;
-        while pipes.address(shard).await == found {
-            while let Ok(again) = asked.try_recv() {
-                assert_eq!(*again, *subject(9));
-            }
-        }
-        write_key(&client, shard, "ff 10 other").await;
-        while pipes.address(shard).await != found {}
-        while *asked.recv().await.unwrap() != *subject(10) {}
-    });
-}
-
-/// A stranger answers before the owner, or opens a pipe as if it were one.
-#[test]
-fn strangers_get_no_pipe_and_are_told_once() {
-    let servers = NatsServers::start(1, "");
-    let (thread, notices) = opening(patient(&servers, "near"));
-    let near = thread.join().unwrap().unwrap();
-    let (pipes, shard) = (near.pipes().unwrap(), 1 - near.shard());
-    let (thread, told) = opening(patient(&servers, "far"));
-    let far = thread.join().unwrap().unwrap();
-    runtime().block_on(async {
-        let client = async_nats::connect(servers.url()).await.unwrap();
-        let mut incoming = far.pipes().unwrap().serve();
-        let subject = format!("mqtt.shard.0.{shard}.{}", far.epoch());
-        // It says to be the owner of the other shard, in a late epoch.
-        let open = [&[1, near.shard()][..], &[0xff; 8], &[7; 24], b"link"].concat();
-        for _ in 0..2 {
-            let answer = loop {
-                let asked = client.request(subject.clone(), open.clone().into()).await;
-                if let Ok(answer) = asked {
-                    break answer.payload;
-                }
-            };
-            assert_eq!(answer[..], [0]);
-        }
-        let about = Bytes::from_static(b"what for");
-        let _near = pipes.open(shard, about.clone()).await.unwrap();
-        let opened = incoming.next().await.unwrap();
-        assert_eq!(opened.about, about);
-        let from = (opened.shard, opened.epoch);
-        assert_eq!(from, (near.shard(), near.epoch()));
-
-        // Nobody answers but the stranger.
-        drop(far);
-        write_key(&client, shard, "ff 9 other").await;
-        let mut requests = client.subscribe("mqtt.shard.>").await.unwrap();
-        client.flush().await.unwrap();
-        let answering = client.clone();
-        tokio::spawn(async move {
-            while let Some(request) = requests.next().await {
-                let answer = [&[1][..], &[7; 24]].concat();
-                let reply = request.reply.unwrap();
-                answering.publish(reply, answer.into()).await.unwrap();
-            }
-        });
-        for _ in 0..2 {
-            loop {
-                match pipes.open(shard, about.clone()).await {
-                    Err(PipeError::NoOwner) => {}
-                    other => break assert_eq!(other.unwrap_err(), PipeError::Stranger),
-                }
-            }
-        }
-        assert_eq!(pipes.address(shard).await, Err(PipeError::Stranger));
-    });
-    let last = |notices: Receiver<Notice>| {
-        let warning = |notice: Notice| match notice {
-            Notice::Warning(warning) => Some(warning),
-            _ => None,
-        };
-        notices.try_iter().filter_map(warning).collect::<Vec<_>>()
-    };
-    let it = format!("shard {}, which it does not own", near.shard());
-    assert_eq!(last(told), [format!("a process opens a pipe for {it}")]);
-    let it = format!("shard {shard}, which it does not own");
-    assert_eq!(last(notices), [format!("a process answers for {it}")]);
-}
-
 /// A message of a stranger is answered and changes nothing; one that is doubled ends the pipe.
 #[test]
 fn foreign_and_doubled_messages() {
@@ -534,30 +486,4 @@ fn foreign_and_doubled_messages() {
         let refused = client.request(subject, "\u{3}".into()).await.unwrap();
         assert_eq!(refused.payload[..], [0]);
     });
-}
-
-/// docs/CLUSTER.md names these subjects.
-#[test]
-fn a_user_with_permissions_for_few_subjects_is_enough() {
-    let servers = NatsServers::start(
-        1,
-        r#"authorization {
-             users: [ { user: a, password: b, permissions: {
-               publish: ["mqtt.>", "_INBOX.>", "$JS.API.>", "$KV.MQTT-owner.>", "$KV.MQTT-shards.>"]
-               subscribe: ["mqtt.>", "_INBOX.>"]
-             } } ]
-           }"#,
-    );
-    let with_user = |node| {
-        let mut config = patient(&servers, node);
-        config.servers = vec![servers.url().replace("nats://", "nats://a:b@")];
-        config
-    };
-    let mut two = two(with_user("near"), with_user("far"));
-    put(&mut two.near, b"key", b"value").unwrap();
-    assert_eq!(entries(&mut two.near).len(), 1);
-    runtime().block_on(two.echo());
-    two.near.close().unwrap();
-    let mut next = open(with_user("next"));
-    assert_eq!(entries(&mut next).len(), 1);
 }

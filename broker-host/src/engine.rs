@@ -181,11 +181,12 @@ impl Settings {
     }
 }
 
-/// Logs an event of the time before this process is the owner.
+/// Logs an event of the engine.
 #[cfg(feature = "nats")]
 fn tell(notice: &mqtt_engine_nats::Notice) {
-    use mqtt_engine_nats::Notice::{Reserve, ReserveForAll, TakesOver};
+    use mqtt_engine_nats::Notice::{Forbidden, Reserve, ReserveForAll, TakesOver};
     match notice {
+        Forbidden(_) => tracing::error!("{notice}"),
         Reserve { .. } | ReserveForAll { .. } | TakesOver { .. } => tracing::info!("{notice}"),
         _ => tracing::warn!("{notice}"),
     }

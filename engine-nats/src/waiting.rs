@@ -1,12 +1,14 @@
 //! A process that waits until it owns a journal.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::future::{Ready, ready};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::kv::{self, Store};
 use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, Event, ServerError};
 use mqtt_store::Failure;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -27,6 +29,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// How often it is asked for the number of shards again when it is missing although there are journals.
 const TRIES_LACKING: u32 = 3;
+
+/// How many things that the servers do not permit are told for each connection.
+const MOST_FORBIDDEN: usize = 8;
 
 /// The bytes of a message that are left for its headers.
 const HEADERS: usize = 1024;
@@ -231,6 +236,7 @@ impl Waiting {
             .name(format!("mqtt {}", self.config.node))
             // A server without a leader of the servers does not answer at all.
             .request_timeout(Some(TIMEOUT))
+            .event_callback(forbidden(Arc::clone(&self.notice)))
             .reconnect_delay_callback(|tries| {
                 let millis = u64::try_from(tries).unwrap_or(u64::MAX).saturating_mul(100);
                 Duration::from_millis(millis.min(1000))
@@ -386,6 +392,24 @@ impl Waiting {
             compact_from: self.config.compact_from,
             compact_at: COMPACT_AT,
         }
+    }
+}
+
+/// Returns what tells the first things that the servers do not permit. A subscription that they refuse gets no messages, and nothing else
+/// shows it.
+fn forbidden(notice: Tells) -> impl Fn(Event) -> Ready<()> + Send + Sync {
+    let told = Mutex::new(BTreeSet::new());
+    move |event| {
+        if let Event::ServerError(ServerError::Other(why)) = event
+            && why.to_ascii_lowercase().contains("permissions violation")
+        {
+            // The values are valid at any time, even if a thread panicked while it held the lock.
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.len() < MOST_FORBIDDEN && told.insert(why.clone()) {
+                notice(Notice::Forbidden(why));
+            }
+        }
+        ready(())
     }
 }
 

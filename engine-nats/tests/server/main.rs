@@ -1,5 +1,7 @@
 //! The engine on a real server: take-over, the reserve, fencing, long records, compaction, and a server that is killed.
 
+mod access;
+mod owners;
 mod pipes;
 mod shards;
 
@@ -85,7 +87,7 @@ fn the_reserve_takes_over_what_is_stored() {
     let servers = NatsServers::start(1, "max_payload: 5000");
     let (thread, notices) = opening(config(&servers, "one"));
     let mut one = thread.join().unwrap().unwrap();
-    let told: Vec<_> = notices.iter().collect();
+    let told: Vec<_> = notices.try_iter().collect();
     let created = Notice::Created("MQTT-journal-0".to_owned());
     assert_eq!(told, [created, TAKES_OVER]);
     assert_eq!(entries(&mut one), []);

@@ -287,31 +287,22 @@ fn a_pipe_that_cannot_be_opened_is_an_error() {
     let (pipes, to) = (near.pipes().unwrap(), far.shard());
     runtime().block_on(async {
         let about = |len| Bytes::from(vec![1; len]);
+        let error = async |to, len| pipes.open(to, CLIENT, about(len)).await.unwrap_err();
         let free = 3 - near.shard() - to;
-        assert_eq!(
-            pipes.open(free, CLIENT, about(1)).await.unwrap_err(),
-            PipeError::NoOwner
-        );
+        assert_eq!(error(free, 1).await, PipeError::NoOwner);
         // Its owner does not serve yet.
-        assert_eq!(
-            pipes.open(to, CLIENT, about(1)).await.unwrap_err(),
-            PipeError::NoOwner
-        );
+        assert_eq!(error(to, 1).await, PipeError::NoOwner);
         let mut incoming = far.pipes().unwrap().serve();
         while pipes.address(to).await == Err(PipeError::NoOwner) {}
         assert_eq!(pipes.address(to).await, Ok(Some("far:1883".to_owned())));
-        let too_long = pipes.open(to, CLIENT, about(ABOUT + 1)).await.unwrap_err();
-        assert_eq!(too_long, PipeError::TooLong);
+        assert_eq!(error(to, ABOUT + 1).await, PipeError::TooLong);
         let mut kept = Vec::new();
         for _ in 0..2 {
             kept.push(pipes.open(to, CLIENT, about(ABOUT)).await.unwrap());
             kept.push(incoming.next().await.unwrap().pipe);
         }
         // The limit of the other process, and then that of this one.
-        assert_eq!(
-            pipes.open(to, CLIENT, about(1)).await.unwrap_err(),
-            PipeError::Refused
-        );
+        assert_eq!(error(to, 1).await, PipeError::Refused);
         let third = near
             .pipes()
             .unwrap()
@@ -331,10 +322,7 @@ fn a_pipe_that_cannot_be_opened_is_an_error() {
         assert_eq!(again.read(&mut [0]).await.unwrap(), 0);
         assert!(far.pipes().is_none());
         assert!(incoming.next().await.is_some() && incoming.next().await.is_none());
-        assert_eq!(
-            pipes.open(to, CLIENT, about(1)).await.unwrap_err(),
-            PipeError::NoOwner
-        );
+        assert_eq!(error(to, 1).await, PipeError::NoOwner);
     });
     drop(near);
     let closed = runtime().block_on(pipes.open(to, CLIENT, Bytes::new()));

@@ -24,6 +24,9 @@ pub(crate) struct Lease {
     pub(crate) length: Duration,
 }
 
+/// Why the answer of a replica of the bucket is not used.
+const BEHIND: &str = "a server answers with an earlier key of the owner";
+
 /// Who holds a key.
 ///
 /// The value of the key is this text: the instance, the epoch and the node.
@@ -121,9 +124,11 @@ impl Lease {
             return Err("the key of the owner has just ended".to_owned());
         }
         let (node, is_own) = self.owner(&entry);
-        // A server that is behind may answer with the key of an earlier owner.
-        if is_own || entry.revision <= self.revision {
-            self.revision = self.revision.max(entry.revision);
+        if entry.revision < self.revision {
+            return Err(BEHIND.to_owned());
+        }
+        if is_own {
+            self.revision = entry.revision;
             return Ok(Held::ByThis);
         }
         Ok(Held::By(node))
@@ -138,7 +143,12 @@ impl Lease {
                 Ok(Held::ByThis)
             }
             Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {
-                self.acquire().await
+                let before = self.revision;
+                match self.acquire().await? {
+                    // The key has a later revision.
+                    Held::ByThis if self.revision == before => Err(BEHIND.to_owned()),
+                    held => Ok(held),
+                }
             }
             Err(error) => Err(text(&error)),
         }

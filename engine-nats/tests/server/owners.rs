@@ -69,6 +69,26 @@ fn an_owner_without_its_key_does_not_answer() {
     });
 }
 
+/// A process that was frozen while another one took its shard opens a link before it knows.
+#[test]
+fn an_owner_without_its_key_gets_no_pipe() {
+    let servers = NatsServers::start(1, "");
+    let mut two = two(patient(&servers, "near"), patient(&servers, "far"));
+    runtime().block_on(async {
+        two.echo().await;
+        let client = async_nats::connect(servers.url()).await.unwrap();
+        write_key(&client, two.near.shard(), "ff 9 other").await;
+        // It had the key a moment ago.
+        let refused = loop {
+            let opened = two.pipes.open(two.far.shard(), LINK, Bytes::new()).await;
+            if let Err(error) = opened {
+                break error;
+            }
+        };
+        assert_eq!(refused, PipeError::Refused);
+    });
+}
+
 /// The epoch of an earlier owner is not asked again, whatever the key says.
 #[test]
 fn an_earlier_owner_is_not_asked() {

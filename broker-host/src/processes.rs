@@ -373,7 +373,11 @@ impl LinkTo {
 
     fn tell(&self, what: &str) {
         #[cfg(feature = "files")]
-        tracing::info!(shard = self.to, "{what}");
+        {
+            // The process that opens the link does not know the number of the other one.
+            let epoch = self.comes.as_ref().map(|_| self.epoch);
+            tracing::info!(shard = self.to, epoch, "{what}");
+        }
         #[cfg(not(feature = "files"))]
         let _ = (self.to, what);
     }

@@ -155,12 +155,13 @@ impl Lease {
     }
 
     /// Renews the key until another process has it, or there was no answer for `patience`. Sends then why, and whether another
-    /// process has it. Adds the epoch to the key as soon as it is known.
+    /// process has it. Adds the epoch to the key as soon as it is known, and sends then that others know it.
     pub(crate) async fn keep(
         mut self,
         patience: Duration,
         lost: watch::Sender<Option<Loss>>,
         mut epoch: watch::Receiver<Option<u64>>,
+        is_known: watch::Sender<bool>,
     ) {
         let pause = self.length / 3;
         let mut renewed = Instant::now();
@@ -174,6 +175,7 @@ impl Lease {
             let why = match timeout(TIMEOUT, self.renew()).await {
                 Ok(Ok(Held::ByThis)) => {
                     renewed = begin;
+                    is_known.send_replace(self.holder.epoch.is_some());
                     continue;
                 }
                 Ok(Ok(Held::By(node))) => {

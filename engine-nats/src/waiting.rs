@@ -149,7 +149,8 @@ impl Waiting {
         let lease = candidate.lease.clone();
         let (lose, lost) = watch::channel(None);
         let (begin, begun) = watch::channel(None);
-        let keep = lease.clone().keep(self.config.patience, lose, begun);
+        let (know, mut is_known) = watch::channel(false);
+        let keep = lease.clone().keep(self.config.patience, lose, begun, know);
         let renewal = self.background.handle.spawn(keep).abort_handle();
         let mut connection = self.connection(context, candidate);
         let (name, limits) = (self.name(candidate.shard), self.limits(client));
@@ -161,6 +162,8 @@ impl Waiting {
         match taken.map_err(|error| broken(&error))? {
             Ok((owner, connection)) => {
                 begin.send_replace(Some(owner.epoch()));
+                // Otherwise other processes find this one a little later.
+                let _ = timeout(TIMEOUT, is_known.wait_for(|is_known| *is_known)).await;
                 return Ok(Some(Taken {
                     owner,
                     connection,

@@ -44,6 +44,7 @@ struct Shard {
 
 #[derive(Clone, Copy, Debug)]
 struct Read {
+    /// When the request began.
     at: Instant,
     owner: Result<OwnerName, PipeError>,
     /// The highest epoch that was read. A server that is behind may answer with an earlier one.
@@ -64,9 +65,9 @@ impl Owners {
         }
     }
 
-    /// Returns the owner of a shard, as it was a moment ago.
+    /// Returns the owner of a shard, as it was a moment ago. That there was none is not valid now: a process may have become it.
     pub(crate) async fn owner(&self, shard: u8) -> Result<OwnerName, PipeError> {
-        self.find(shard, |read| read.at.elapsed() < VALID).await
+        self.find(shard, |_| true).await
     }
 
     /// Returns the owner of a shard, which is not known to be this one.
@@ -75,8 +76,7 @@ impl Owners {
         former: OwnerName,
         shard: u8,
     ) -> Result<OwnerName, PipeError> {
-        let is_other = |read: &Read| read.at.elapsed() < VALID && read.owner != Ok(former);
-        let owner = self.find(shard, is_other).await?;
+        let owner = self.find(shard, |owner| owner != former).await?;
         if owner == former {
             return Err(PipeError::NoOwner);
         }
@@ -85,23 +85,28 @@ impl Owners {
 
     /// Returns whether a process owns a shard.
     pub(crate) async fn owns(&self, process: OwnerName, shard: u8) -> bool {
-        let is_it = |read: &Read| read.at.elapsed() < VALID && read.owner == Ok(process);
-        self.find(shard, is_it).await == Ok(process)
+        self.find(shard, |owner| owner == process).await == Ok(process)
     }
 
-    /// Returns what was read about a shard if it is good enough; otherwise reads it.
+    /// Returns the owner that was read a moment ago if it is good, or what was read since this was called; otherwise reads it.
     async fn find(
         &self,
         shard: u8,
-        is_good: impl Fn(&Read) -> bool,
+        is_good: impl Fn(OwnerName) -> bool,
     ) -> Result<OwnerName, PipeError> {
+        let begin = Instant::now();
+        let is_valid = |read: &Read| {
+            let is_fresh = read.at.elapsed() < VALID;
+            read.at >= begin || (is_fresh && read.owner.is_ok_and(&is_good))
+        };
         let shard = self.shards.get(usize::from(shard));
         let Shard { subject, read } = shard.ok_or(PipeError::NoOwner)?;
         // Others that want to know it wait here, and need not read it then.
         let mut read = read.lock().await;
-        if let Some(known) = read.filter(is_good) {
+        if let Some(known) = read.filter(is_valid) {
             return known.owner;
         }
+        let at = Instant::now();
         let newest = read.map_or(0, |read| read.newest);
         let owner = self.read(subject).await;
         let owner = owner.and_then(|owner| match owner.epoch < newest {
@@ -109,7 +114,7 @@ impl Owners {
             false => Ok(owner),
         });
         *read = Some(Read {
-            at: Instant::now(),
+            at,
             owner,
             newest: owner.map_or(newest, |owner| owner.epoch),
         });

@@ -89,11 +89,17 @@ fn acknowledged_messages_survive_kills_of_brokers_and_servers() {
         goes_on(&outbox);
         lose_leader(&mut servers, "MQTT-journal-0", &outbox);
     }
+    let told = end(&mut outbox);
+    all_arrived(&told, &reader);
+    kept_is_retained(&told, &port);
+    drop(active);
+}
+
+/// Ends a publisher when all its messages are acknowledged. Returns what it has printed.
+fn end(outbox: &mut Process) -> String {
     outbox.close_input();
     outbox.wait_stdout("end ");
-    all_arrived(&outbox.printed(), &reader);
-    kept_is_retained(&outbox.printed(), &port);
-    drop(active);
+    outbox.printed()
 }
 
 /// Checks that all messages at QoS 2 arrive that are acknowledged, once and in order. The last one of them comes last.
@@ -102,12 +108,24 @@ fn all_arrived(told: &str, reader: &Process) {
     let last = lost.iter().max().expect("an acknowledged message");
     reader.wait_stdout(&format!("n/2 {last}\n"));
     let heard = numbers(&reader.printed(), "n/2 ");
-    let wrong: Vec<_> = heard.windows(2).filter(|two| two[0] >= two[1]).collect();
-    assert!(wrong.is_empty(), "doubled, or out of order: {wrong:?}");
+    let wrong = (1..heard.len()).filter(|at| heard[at - 1] >= heard[*at]);
+    let wrong: Vec<_> = wrong.map(|at| with_others(&heard, at)).collect();
+    assert!(wrong.is_empty(), "doubled, or out of order: {wrong:#?}");
     let heard = BTreeSet::from_iter(heard);
     let all = lost.len();
     lost.retain(|number| !heard.contains(number));
     assert_eq!(lost, [0; 0], "of {all}");
+}
+
+/// Returns what is known of a number that is not above the one before.
+fn with_others(heard: &[u32], at: usize) -> String {
+    let number = heard[at];
+    let how = match heard[..at].iter().position(|earlier| *earlier == number) {
+        Some(first) => format!("twice, {} messages apart", at - first),
+        None => "late".to_owned(),
+    };
+    let others = &heard[at.saturating_sub(6)..heard.len().min(at + 6)];
+    format!("{number} {how}, in {others:?}")
 }
 
 /// Checks that the last retained message is not older than the last one that was acknowledged.

@@ -5,7 +5,7 @@ use std::process::Command;
 use mqtt_testing::peers::{NatsServers, free_port};
 use mqtt_testing::process::Process;
 
-use crate::{LEASE, PAHO, PYTHON, all_arrived, broker, goes_on, kept_is_retained, kills};
+use crate::{LEASE, PAHO, PYTHON, all_arrived, broker, end, goes_on, kept_is_retained, kills};
 
 const SERVERS: usize = 3;
 
@@ -50,13 +50,12 @@ fn survives_kills_of_all(count: usize, more: &str) {
         running = brokers(&servers, &ports, more);
     }
     goes_on(&outbox);
-    outbox.close_input();
-    outbox.wait_stdout("end ");
-    all_arrived(&outbox.printed(), &reader);
+    let told = end(&mut outbox);
+    all_arrived(&told, &reader);
     // One of several without shards serves.
     let serve = ports.iter().zip(&running);
     for (port, _) in serve.filter(|(_, broker)| broker.has_complained("listening")) {
-        kept_is_retained(&outbox.printed(), port);
+        kept_is_retained(&told, port);
     }
 }
 
@@ -107,9 +106,8 @@ fn acknowledged_messages_survive_the_steps_of_an_upgrade() {
     let owner = start(&servers, &ports[0]);
     owner.wait_stderr(&format!("in reserve: {} is the owner", ports[1]));
     goes_on(&outbox);
-    outbox.close_input();
-    outbox.wait_stdout("end ");
-    all_arrived(&outbox.printed(), &reader);
-    kept_is_retained(&outbox.printed(), &ports[1]);
+    let told = end(&mut outbox);
+    all_arrived(&told, &reader);
+    kept_is_retained(&told, &ports[1]);
     drop((owner, reserve));
 }

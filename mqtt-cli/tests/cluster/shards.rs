@@ -9,7 +9,7 @@ use mqtt_testing::peers::{NatsServers, free_port};
 use mqtt_testing::process::{Ended, Process, run, words};
 
 use crate::{MQTT, PAHO, PYTHON, all_arrived, broker, broker_at, client};
-use crate::{goes_on, kept_is_retained, kills, lose_leader};
+use crate::{end, goes_on, kept_is_retained, kills, lose_leader};
 
 /// With a shorter lease the reserve may take the shard of a process that only stalls, and nobody is left for the one that is killed.
 const LEASE: &str = "--engine-lease 4";
@@ -113,11 +113,10 @@ fn acknowledged_messages_survive_kills_of_processes_with_shards() {
             lose_leader(&mut servers, "MQTT-shard-0-0", &outbox);
         }
     }
-    outbox.close_input();
-    outbox.wait_stdout("end ");
-    all_arrived(&outbox.printed(), &reader);
+    let told = end(&mut outbox);
+    all_arrived(&told, &reader);
     for node in &nodes {
-        kept_is_retained(&outbox.printed(), &node.port);
+        kept_is_retained(&told, &node.port);
     }
 }
 
@@ -183,7 +182,7 @@ fn the_processes_are_one_broker() {
     assert_eq!(all, (0..300).collect::<Vec<_>>());
 }
 
-fn is_refused(ended: &Ended) -> bool {
+pub(crate) fn is_unavailable(ended: &Ended) -> bool {
     ended.code != Some(0) && ended.stderr.contains("server unavailable")
 }
 
@@ -210,7 +209,7 @@ fn others_serve_while_a_shard_is_away() {
     for version in ["5", "3.1.1"] {
         let publish = format!("pub -V {version} -i {} -t t -m 0", ids[2]);
         let away = client(&publish, &nodes[0].port);
-        assert!(is_refused(&away), "{away:?}");
+        assert!(is_unavailable(&away), "{away:?}");
     }
     // Another one ends as well, and a new process takes one of the two shards while the other one stays away.
     drop(nodes.pop());
@@ -225,7 +224,7 @@ fn others_serve_while_a_shard_is_away() {
         // The shard of the publisher may be the one that is away.
         let sent = client(&publish, &nodes[1].port);
         let is_served = sent.code == Some(0);
-        assert!(is_served || is_refused(&sent), "{sent:?}");
+        assert!(is_served || is_unavailable(&sent), "{sent:?}");
         if is_served {
             assert_eq!(reader.end().stdout, "1\n");
         }

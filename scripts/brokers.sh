@@ -3,8 +3,8 @@
 # Arguments: parts of the names of rows to run, `--seconds N` of each run (2), `--rounds N` (3), `--only BROKER`. With `--store` it
 # compares `mqtt broker` and Mosquitto with and without a store, and measures a start with 10,000 sessions. With `--engine` it compares
 # `mqtt broker` in memory, with a store, and with a journal on one and three servers of NATS, measures how long a broker in reserve
-# takes until it serves, and what a client costs that is at another process than its shard (row "relayed"). With `--threads N` as the first
-# two arguments `mqtt broker` has so many threads, and one otherwise.
+# takes until it serves (row "take over"), and what a client costs that is at another process than its shard (rows "relayed", "divided").
+# With `--threads N` as the first two arguments `mqtt broker` has so many threads, and one otherwise.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || scripts/setup.sh mosquitto

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use mqtt_testing::peers::NatsServers;
 
+use crate::client::is_home;
+
 /// A running broker.
 pub(crate) struct Broker {
     child: Child,
@@ -18,6 +20,18 @@ pub(crate) struct Broker {
     servers: Option<Rc<NatsServers>>,
     /// Other processes whose processor time counts as its own.
     others: Vec<u32>,
+    doors: Doors,
+}
+
+/// Where the clients of a load connect.
+#[derive(Clone)]
+pub(crate) enum Doors {
+    /// To the broker itself.
+    Own,
+    /// To the one of these processes that has their sessions. Each pair has both at one process.
+    Home(Vec<SocketAddr>),
+    /// To these processes by turns.
+    Turns(Vec<SocketAddr>),
 }
 
 impl Drop for Broker {
@@ -96,8 +110,9 @@ impl Broker {
         let mut command = match (program, &servers) {
             ("mqtt broker", Some(servers)) => {
                 let mut command = clustered(address, servers);
-                if store == "sharded" {
-                    command.args(["--engine-shards", "2"]);
+                if let Some(count) = store.strip_suffix(" shards") {
+                    command.args(["--engine-shards", count, "--engine-redirect"]);
+                    command.args(["--node-address", &address.to_string()]);
                 }
                 command
             }
@@ -125,30 +140,55 @@ impl Broker {
             dir,
             servers,
             others: Vec::new(),
+            doors: Doors::Own,
         }
     }
 
-    /// Starts two processes that have a shard each, on one server. The processor time of each is that of both and of the server.
-    pub(crate) fn two_shards() -> [Self; 2] {
-        let servers = Rc::new(NatsServers::start(1, ""));
-        let start = || {
-            let servers = Some(Rc::clone(&servers));
-            Self::start_in(
-                "mqtt broker, sharded",
-                free_address(),
-                PathBuf::new(),
-                servers,
-            )
+    /// Starts processes that have a shard each. The processor time of each is that of all and of the servers.
+    pub(crate) fn shards(count: usize, servers: usize) -> Vec<Self> {
+        let servers = Rc::new(NatsServers::start(servers, ""));
+        let name = match count {
+            1 => "mqtt broker".to_owned(),
+            count => format!("mqtt broker, {count} shards"),
         };
-        let mut both = [start(), start()];
+        let start = |_| {
+            let servers = Some(Rc::clone(&servers));
+            Self::start_in(&name, free_address(), PathBuf::new(), servers)
+        };
+        let mut processes: Vec<_> = (0..count).map(start).collect();
         let mut all = servers.ids();
-        all.extend(both.each_ref().map(|broker| broker.child.id()));
-        for broker in &mut both {
+        all.extend(processes.iter().map(|broker| broker.child.id()));
+        for broker in &mut processes {
             broker.listens();
             let own = broker.child.id();
             broker.others = all.iter().copied().filter(|id| *id != own).collect();
         }
-        both
+        processes
+    }
+
+    /// Lets the clients of loads connect to other processes as well.
+    pub(crate) fn opens(&mut self, doors: Doors) {
+        self.doors = doors;
+    }
+
+    /// Returns where a client of a load connects, and its client identifier. Its name is a letter and a number.
+    pub(crate) fn place(&self, name: &str) -> (SocketAddr, String) {
+        let at = |all: &[SocketAddr], more: usize| {
+            let number = name.trim_start_matches(char::is_alphabetic);
+            let number: usize = number.parse().expect("a letter and a number");
+            all[(number + more) % all.len()]
+        };
+        match &self.doors {
+            Doors::Own => (self.address, name.to_owned()),
+            Doors::Home(all) => {
+                let address = at(all, 0);
+                let mut ids = (0..).map(|number| format!("{number}-{name}"));
+                let id = ids.find(|id| is_home(address, id));
+                (address, id.expect("one of them"))
+            }
+            // Publisher and subscriber of a pair are at different ones.
+            Doors::Turns(all) => (at(all, usize::from(name.starts_with('p'))), name.to_owned()),
+        }
     }
 
     /// Waits until it listens.
@@ -172,9 +212,18 @@ impl Broker {
 
     /// Returns its resident memory in bytes.
     pub(crate) fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// Returns the most resident memory that it had, in bytes.
+    pub(crate) fn most_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
         kib.unwrap_or(0) * 1_024
     }

@@ -155,6 +155,17 @@ fn handshake(
     assert_eq!(answer, [0x90, 3, 0, 1, qos.get()], "SUBACK");
 }
 
+/// Whether the session of a client is at a process that sends clients of MQTT 5 to theirs.
+pub(crate) fn is_home(address: SocketAddr, id: &str) -> bool {
+    let mut stream = std::net::TcpStream::connect(address).expect("the broker listens");
+    let connect = Packet::Connect(Connect::new(Version::V5, id));
+    let connect = encode(&connect, Version::V5);
+    stream.write_all(&connect).expect("it reads");
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).expect("CONNACK");
+    answer[3] == 0
+}
+
 /// Returns the length of the fixed header, and of the bytes after it.
 pub(crate) fn border(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut length = 0;

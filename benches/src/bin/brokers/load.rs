@@ -166,16 +166,13 @@ impl Run {
                 "bench/+".to_owned()
             };
             let filter = Some((&filter[..], load.qos));
-            clients.push(Client::connect(
-                broker.address,
-                &format!("s{n}"),
-                filter,
-                peer,
-            ));
+            let (address, id) = broker.place(&format!("s{n}"));
+            clients.push(Client::connect(address, &id, filter, peer));
         }
         let mut messages = Vec::new();
         for n in 0..load.publishers {
-            let mut client = Client::connect(broker.address, &format!("p{n}"), None, peer);
+            let (address, id) = broker.place(&format!("p{n}"));
+            let mut client = Client::connect(address, &id, None, peer);
             client.publishes = Some(n);
             clients.push(client);
             let qos = if peer == Peer::Relay {

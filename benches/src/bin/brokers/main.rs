@@ -8,6 +8,7 @@
 mod broker;
 mod client;
 mod connections;
+mod divided;
 mod load;
 mod relay;
 mod relayed;
@@ -147,6 +148,9 @@ impl Table {
             }
             if wanted("relayed") {
                 relayed::measure(self.rounds, self.span);
+            }
+            if wanted("divided") {
+                divided::measure(self.rounds, self.span);
             }
             return;
         }

@@ -5,14 +5,21 @@ use std::time::Duration;
 use mqtt_proto::QoS;
 
 use crate::broker::Broker;
-use crate::client::{Client, Peer};
-use crate::load::{LOADS, Load, latency, measure as run, message, middle};
+use crate::client::{Peer, is_home};
+use crate::load::{LOADS, Load, latency, measure as run, middle};
 
 /// Prints the loads of one pair whose clients are connected to their process, and to the other one, in turns. The processor time for
 /// each message is that of both processes and of the server of NATS.
 pub(crate) fn measure(rounds: usize, span: Duration) {
-    let [first, second] = Broker::two_shards();
-    let number = (0..).find(|number| are_at(&first, *number));
+    let brokers = Broker::shards(2, 1);
+    let [first, second] = &brokers[..] else {
+        panic!("two were started");
+    };
+    let at_first = |number: &usize| {
+        let mut names = ["p", "s", "p0", "s0"].into_iter();
+        names.all(|name| is_home(first.address, &format!("{number}-{name}")))
+    };
+    let number = (0..).find(at_first);
     let peer = Peer::Numbered(number.expect("a number"));
     let pair = Load {
         publishers: 1,
@@ -33,7 +40,7 @@ pub(crate) fn measure(rounds: usize, span: Duration) {
     ] {
         let mut outcomes = [Vec::new(), Vec::new()];
         for _ in 0..rounds {
-            for (broker, outcomes) in [&first, &second].into_iter().zip(&mut outcomes) {
+            for (broker, outcomes) in [first, second].into_iter().zip(&mut outcomes) {
                 outcomes.push(run(broker, load, span, peer));
                 // What the publisher left must not come to the next subscriber.
                 std::thread::sleep(Duration::from_secs(1));
@@ -48,33 +55,11 @@ pub(crate) fn measure(rounds: usize, span: Duration) {
     }
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
-        for (broker, times) in [&first, &second].into_iter().zip(&mut times) {
+        for (broker, times) in [first, second].into_iter().zip(&mut times) {
             times.push(latency(broker, span, peer));
         }
     }
     let cells = times.map(|mut times| format!("{:.0} us", middle(&mut times)));
     let name = "QoS 1 at 1,000 a second, latency p50";
     println!("{name}, direct | relayed: {}", cells.join(" | "));
-}
-
-/// Whether all clients with this number have their sessions at a process: it works when they publish, wherever they are connected.
-fn are_at(broker: &Broker, number: usize) -> bool {
-    ["p", "s", "p0", "s0"].into_iter().all(|id| {
-        let mut client = Client::connect(broker.address, id, None, Peer::Numbered(number));
-        let publish = message("nobody", QoS::AtMostOnce, 16);
-        let (own, all) = (broker.own_cpu(), broker.cpu());
-        for _ in 0..50_000 {
-            client.publish(&publish, false);
-        }
-        let last = message("nobody", QoS::AtLeastOnce, 16);
-        client.publish(&last, true);
-        let mut is_done = false;
-        while !is_done {
-            client.flush();
-            client.read(|first, _, _| is_done |= first >> 4 == 4);
-        }
-        let (own, all) = (broker.own_cpu() - own, broker.cpu() - all);
-        // A process that relays leaves most of the work to the other one and to the server.
-        own.as_secs_f64() > 0.8 * all.as_secs_f64()
-    })
 }

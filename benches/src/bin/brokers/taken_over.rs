@@ -17,6 +17,7 @@ pub(crate) fn measure() {
             if queued > 0 {
                 queue(&first, SESSIONS, queued);
             }
+            let before = first.memory();
             let second = first.reserve();
             // Its log is not read here. If it is not in reserve by then, the time is longer.
             std::thread::sleep(std::time::Duration::from_secs(2));
@@ -28,7 +29,7 @@ pub(crate) fn measure() {
             second.listens();
             drop(Client::connect(second.address, "new", None, Peer::Broker));
             println!(
-                "{} messages: a client is accepted {:.2} s after the first broker {}, {:.0} MiB of memory then",
+                "{} messages: a client is accepted {:.2} s after the first broker {}; {:.0} MiB of memory before, {:.0} MiB then, {:.0} MiB at most",
                 SESSIONS * queued,
                 began.elapsed().as_secs_f64(),
                 if is_killed {
@@ -36,8 +37,14 @@ pub(crate) fn measure() {
                 } else {
                     "was asked to end"
                 },
-                second.memory() as f64 / f64::from(1 << 20),
+                mib(before),
+                mib(second.memory()),
+                mib(second.most_memory()),
             );
         }
     }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }

@@ -1,7 +1,7 @@
 //! The owner of a journal: becomes it, reads the entries, commits changes and compacts the stream. It calls the stream and
 //! nothing else, so that a model of the stream tests every decision.
 
-use std::iter;
+use std::{iter, mem};
 
 use mqtt_store::journal::{Kind, Record};
 use mqtt_store::{Changes, Failure};
@@ -114,10 +114,11 @@ impl Owner {
         stream: &mut S,
         each: &mut dyn FnMut(&Record<'_>),
     ) -> Result<(), Failure> {
-        let replay = self.replay(stream)?;
+        let mut replay = self.replay(stream)?;
         let mut sizes = Sizes::default();
-        for record in records(&replay) {
-            let record = record?;
+        // Each entry is freed when it is read: `each` makes as much of it.
+        for ((kind, key), value) in mem::take(&mut replay.entries) {
+            let record = record(kind, &key, &value)?;
             sizes.put(&record);
             each(&record);
         }
@@ -464,10 +465,15 @@ fn write(record: &Record<'_>, bytes: &mut Vec<u8>) -> Result<(), Failure> {
 
 /// Returns a record for each entry.
 fn records(replay: &Replay) -> impl Iterator<Item = Result<Record<'_>, Failure>> {
-    replay.entries.iter().map(|((kind, key), value)| {
-        let unknown = || Failure::Damaged(format!("{kind} is not a kind of record"));
-        let kind = Kind::from_byte(*kind).ok_or_else(unknown)?;
-        let value = Some(&**value);
-        Ok(Record { kind, key, value })
+    let entries = replay.entries.iter();
+    entries.map(|((kind, key), value)| record(*kind, key, value))
+}
+
+fn record<'e>(kind: u8, key: &'e [u8], value: &'e [u8]) -> Result<Record<'e>, Failure> {
+    let unknown = || Failure::Damaged(format!("{kind} is not a kind of record"));
+    Ok(Record {
+        kind: Kind::from_byte(kind).ok_or_else(unknown)?,
+        key,
+        value: Some(value),
     })
 }

@@ -296,6 +296,20 @@ fn the_memory_is_proportional_to_the_bytes_of_the_records() {
     takes_little("messages with gaps between their numbers", &sparse);
 }
 
+/// A broker in reserve that takes over must not need much more memory than the one before: most messages have one target.
+#[test]
+fn a_message_with_one_target_takes_little_while_it_is_restored() {
+    const MANY: u64 = 10_000;
+    const MOST: u64 = 650;
+    let mut journal = Journal::new();
+    journal.session(1);
+    (1..=MANY).for_each(|number| journal.message(number, &[0; 64], &[1], false));
+    let config = low_limits();
+    let grown = allocation_counter::measure(|| drop(journal.restore(&config).unwrap()));
+    let each = grown.bytes_max / MANY;
+    assert!(each <= MOST, "{each} bytes for each message");
+}
+
 /// A message in flight is copied for each client: such bytes have a limit, and it is not taken for damage.
 #[test]
 fn messages_in_flight_take_at_most_twice_the_limit_of_all_connections() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use mqtt_session::{Heap, Instant, Server};
 use super::Recorded;
 use super::messages::Origin;
 use super::name::Record as RecordName;
-use super::saved::{Flight, RestoreError, Saved, SavedMessage, SavedSession, SavedTarget, State};
+use super::saved::{Flight, RestoreError, Saved, SavedSession, SavedTarget, State};
 use super::window::{self, Window};
 use crate::broker::{Broker, number, to_u64, usize_of};
 use crate::fanout::Routed;
@@ -37,6 +38,12 @@ pub struct Restored {
     pub messages: u64,
     /// Retained messages.
     pub retained: u64,
+}
+
+/// A message with the names of its targets.
+struct SavedMessage {
+    message: Message,
+    targets: Vec<(u64, SavedTarget)>,
 }
 
 /// A message for a shared subscription without members in this shard, until the other shards are known.
@@ -83,8 +90,18 @@ impl<H: Hooks> Broker<H> {
                 self.make_received(*key, received, is_known, &mut origins);
             }
         }
+        // Each message takes its targets from the map of all.
+        let mut targets = std::mem::take(&mut saved.targets).into_iter().peekable();
         for (number, message) in messages {
             let origin = origins.remove(&number);
+            let of_message = iter::from_fn(|| {
+                let next = targets.next_if(|((of, _), _)| *of == number);
+                next.map(|((_, name), target)| (name, target))
+            });
+            let message = SavedMessage {
+                message,
+                targets: of_message.collect(),
+            };
             if self.links.is_some() {
                 self.keep_restored_message(&message, &keys, now);
             }
@@ -211,8 +228,8 @@ impl<H: Hooks> Broker<H> {
         keys: &BTreeMap<u64, u32>,
         now: Instant,
     ) {
-        let is_for_shard = |(name, target): &(&u64, &SavedTarget)| {
-            let key = keys.get(&RecordName::of_target(**name).0);
+        let is_for_shard = |(name, target): &&(u64, SavedTarget)| {
+            let key = keys.get(&RecordName::of_target(*name).0);
             target.state != State::Done && key.is_some_and(|key| self.is_link(*key))
         };
         let target = saved.targets.iter().find(is_for_shard);

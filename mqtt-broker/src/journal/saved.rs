@@ -43,7 +43,10 @@ pub enum RestoreError {
 pub(super) struct Saved {
     pub(super) has_format: bool,
     pub(super) sessions: BTreeMap<u64, SavedSession>,
-    pub(super) messages: BTreeMap<u64, SavedMessage>,
+    pub(super) messages: BTreeMap<u64, Message>,
+    /// The targets of the messages by the number of the message and the name of the target. One map for all, because a map for each
+    /// message takes the memory of eleven targets for its only one.
+    pub(super) targets: BTreeMap<(u64, u64), SavedTarget>,
     pub(super) wills: BTreeMap<u64, Message>,
 }
 
@@ -59,12 +62,6 @@ pub(super) struct SavedSession {
     pub(super) wishes: BTreeSet<Arc<str>>,
     pub(super) received: BTreeMap<PacketId, u64>,
     pub(super) flights: Vec<Flight>,
-}
-
-#[derive(Debug)]
-pub(super) struct SavedMessage {
-    pub(super) message: Message,
-    pub(super) targets: BTreeMap<u64, SavedTarget>,
 }
 
 #[derive(Debug)]
@@ -169,19 +166,19 @@ impl<H: Hooks> Broker<H> {
                 let will = Message::restored(will.packet, will.qos, None).ok_or(Fault::Value)?;
                 saved.wills.insert(number, will);
             }
-            Entry::Message(number, None) => {
-                saved.messages.remove(&number);
-            }
+            Entry::Message(number, None) => saved.remove_message(number),
             Entry::Message(number, Some(message)) => self.take_message(saved, number, &message)?,
             Entry::Flow {
                 message,
                 session,
                 flow,
-            } => match saved.messages.get_mut(&message) {
-                Some(known) => take_flow(known, session, flow.as_ref())?,
-                None if flow.is_some() => self.delete(record),
-                None => {}
-            },
+            } => {
+                if saved.messages.contains_key(&message) {
+                    saved.take_flow((message, session), flow.as_ref())?;
+                } else if flow.is_some() {
+                    self.delete(record);
+                }
+            }
         }
         Ok(())
     }
@@ -306,13 +303,12 @@ impl<H: Hooks> Broker<H> {
         let mut message =
             Message::restored(record.packet, record.qos, expires).ok_or(Fault::Value)?;
         message.set_record(RecordName::new(number, 0));
-        let mut targets = BTreeMap::new();
+        saved.remove_message(number);
         for target in record.targets.iter() {
-            targets.insert(target.session, SavedTarget::new(&target.delivery, false));
+            let new = SavedTarget::new(&target.delivery, false);
+            saved.targets.insert((number, target.session), new);
         }
-        saved
-            .messages
-            .insert(number, SavedMessage { message, targets });
+        saved.messages.insert(number, message);
         Ok(())
     }
 
@@ -379,46 +375,56 @@ fn take_session(
     Ok(())
 }
 
-fn take_flow(
-    known: &mut SavedMessage,
-    session: u64,
-    flow: Option<&Flow<'_>>,
-) -> Result<(), RestoreError> {
-    let target = known.targets.get_mut(&session);
-    match (target, flow) {
-        (_, Some(Flow::Target(delivery))) => {
-            known
-                .targets
-                .insert(session, SavedTarget::new(delivery, true));
+impl Saved {
+    /// Removes a message with its targets.
+    fn remove_message(&mut self, number: u64) {
+        if self.messages.remove(&number).is_none() {
+            return;
         }
-        // The record is deleted with its message.
-        (Some(target), None) => target.has_flow = false,
-        (None, None) => {}
-        // The session was a target in addition to those of the message's record.
-        (None, Some(Flow::Sent(_))) => return Err(Fault::Value.into()),
-        (None, Some(flow)) => {
-            let state = match flow {
-                Flow::Released(number) => State::Released(*number),
-                _ => State::Done,
-            };
-            let target = SavedTarget {
-                qos: QoS::ExactlyOnce,
-                retain: false,
-                identifiers: Identifiers::None,
-                share: None,
-                state,
-                has_flow: true,
-            };
-            known.targets.insert(session, target);
-        }
-        (Some(target), Some(flow)) => {
-            target.has_flow = true;
-            target.state = match flow {
-                Flow::Sent(number) => State::Sent(*number),
-                Flow::Released(number) => State::Released(*number),
-                Flow::Done | Flow::Target(_) => State::Done,
-            };
+        let of_message = (number, 0)..=(number, u64::MAX);
+        while let Some((name, _)) = self.targets.range(of_message.clone()).next() {
+            let name = *name;
+            self.targets.remove(&name);
         }
     }
-    Ok(())
+
+    /// Takes the flow of a target of a known message.
+    fn take_flow(&mut self, name: (u64, u64), flow: Option<&Flow<'_>>) -> Result<(), RestoreError> {
+        let target = self.targets.get_mut(&name);
+        match (target, flow) {
+            (_, Some(Flow::Target(delivery))) => {
+                let target = SavedTarget::new(delivery, true);
+                self.targets.insert(name, target);
+            }
+            // The record is deleted with its message.
+            (Some(target), None) => target.has_flow = false,
+            (None, None) => {}
+            // The session was a target in addition to those of the message's record.
+            (None, Some(Flow::Sent(_))) => return Err(Fault::Value.into()),
+            (None, Some(flow)) => {
+                let state = match flow {
+                    Flow::Released(number) => State::Released(*number),
+                    _ => State::Done,
+                };
+                let target = SavedTarget {
+                    qos: QoS::ExactlyOnce,
+                    retain: false,
+                    identifiers: Identifiers::None,
+                    share: None,
+                    state,
+                    has_flow: true,
+                };
+                self.targets.insert(name, target);
+            }
+            (Some(target), Some(flow)) => {
+                target.has_flow = true;
+                target.state = match flow {
+                    Flow::Sent(number) => State::Sent(*number),
+                    Flow::Released(number) => State::Released(*number),
+                    Flow::Done | Flow::Target(_) => State::Done,
+                };
+            }
+        }
+        Ok(())
+    }
 }

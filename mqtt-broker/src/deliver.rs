@@ -334,13 +334,20 @@ impl<H: Hooks> Broker<H> {
             room,
         };
         session.full_queue_reported &= !session.queue.is_empty();
-        let is_for_shard = session.link.is_some() && !is_for_keeping(item.identifiers.as_slice());
+        let for_shard = session.link.map(|shard| (shard, item.message.clone()));
+        let is_kept = is_for_keeping(item.identifiers.as_slice());
         let pushed = session.queue.push(item, &limits, &mut self.queued);
         if pushed.dropped > 0 {
             self.dropped(key, pushed.dropped);
             self.report_full_queue(key);
         }
-        self.press.is_incomplete |= is_firm && is_for_shard && !pushed.accepted;
+        if let Some((shard, message)) = for_shard.filter(|_| !pushed.accepted) {
+            if is_kept {
+                self.note_stale(shard, &message);
+            } else {
+                self.press.is_incomplete |= is_firm;
+            }
+        }
         if let Some(item) = &copy {
             if pushed.accepted {
                 self.record_queued(key, item);

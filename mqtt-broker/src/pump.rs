@@ -73,7 +73,11 @@ impl<H: Hooks> Broker<H> {
         let connection = self.connections.get(usize_of(index))?;
         let is_stalled = session.queue.is_stalled();
         let Some(item) = session.queue.front() else {
-            if session.wants_retained() && connection.is_answered() {
+            let links = self.links.as_ref();
+            let is_stale = |shard| links.is_some_and(|links| links.is_stale(shard));
+            if session.link.is_some_and(is_stale)
+                || session.wants_retained() && connection.is_answered()
+            {
                 self.work_for(key);
             }
             return None;

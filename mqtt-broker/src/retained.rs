@@ -162,6 +162,25 @@ impl Retained {
         }
     }
 
+    /// Returns the message of a topic, and who published it.
+    pub(crate) fn get(
+        &self,
+        topic: &str,
+        now: Instant,
+    ) -> Option<(Message, Option<Arc<Publisher>>)> {
+        let kept = self.messages.get(&key(topic)[..])?;
+        let is_due = !kept.message.has_expired(now);
+        is_due.then(|| (kept.message.clone(), kept.publisher.clone()))
+    }
+
+    /// Returns the topic that follows another one in the order of their levels.
+    pub(crate) fn topic_after(&self, topic: &str) -> Option<String> {
+        let topic = key(topic);
+        let rest: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Excluded(&topic), Bound::Unbounded);
+        let (key, _) = self.messages.range::<[u8], _>(rest).next()?;
+        text(key)
+    }
+
     /// Removes at most `most` expired messages, and passes their topics to `each`. Returns whether there may be more.
     pub(crate) fn purge(&mut self, most: usize, now: Instant, mut each: impl FnMut(&[u8])) -> bool {
         for _ in 0..most {

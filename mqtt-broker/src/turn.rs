@@ -123,6 +123,7 @@ impl<H: Hooks> Broker<H> {
         let until = self.meter.limit_share(SESSION_STEPS);
         self.pump(key, now);
         self.send_retained(key, now);
+        self.repair_retained(key, now);
         self.meter.spend(1);
         self.meter.restore_share(until);
     }

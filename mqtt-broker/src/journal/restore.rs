@@ -114,6 +114,7 @@ impl<H: Hooks> Broker<H> {
                 self.make_flights(*key, session, &mut copied)?;
             }
         }
+        self.note_restored_queues();
         for (number, will) in wills {
             self.publish_restored_will(number, will, now);
         }

@@ -10,7 +10,7 @@
 //! a member in that shard is chosen. Messages that came over a link do not go over another one, except for a shared subscription of
 //! which this shard has no member that may read the message: `visited.rs` bounds that. `filters.rs` counts the filters of the
 //! own clients, `control.rs` tells them to the other shards, `table.rs` applies what the others tell, `incoming.rs` handles messages
-//! of other shards, `retained.rs` keeps the retained messages of all shards the same, `arrivals.rs` finds the shard of a new client,
+//! of other shards, `retained.rs` keeps the retained messages of all shards the same, `stale.rs` repairs them, `arrivals.rs` finds the shard of a new client,
 //! `places.rs` counts the sessions of all shards, of users and of addresses, `busy.rs` makes publishers wait for receivers of other
 //! shards whose queues are too full, and `away.rs` for shards that are away.
 
@@ -39,6 +39,7 @@ mod filters;
 mod incoming;
 mod places;
 mod retained;
+mod stale;
 mod statistics;
 mod table;
 mod visited;

@@ -4,7 +4,8 @@
 //! once as well.
 //!
 //! These messages are apart from those for subscribers, and go over links at QoS 2 whatever the QoS of their publisher, because QoS 2
-//! waits for records: no shard keeps what another one forgets in a crash. A message that is sent twice does no harm.
+//! waits for records: no shard keeps what another one forgets in a crash. A message that is sent twice does no harm. What the queue of a link
+//! has no room for is sent later (`stale.rs`).
 
 use std::sync::Arc;
 
@@ -71,7 +72,7 @@ impl Links {
 }
 
 impl<H: Hooks> Broker<H> {
-    fn is_keeper(&self, topic: &str) -> bool {
+    pub(super) fn is_keeper(&self, topic: &str) -> bool {
         let links = self.links.as_ref();
         links.is_some_and(|links| links.keeper(topic, self.config.hash_key) == links.own)
     }
@@ -88,10 +89,23 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         let keeper = links.keeper(message.topic.as_str(), self.config.hash_key);
-        let (is_keeper, shards) = (keeper == links.own, links.sessions());
-        if !is_keeper && self.is_link(from) {
-            return;
+        let is_keeper = keeper == links.own;
+        let shards = links.sessions().into_iter();
+        let shards = shards.filter(|(shard, _)| is_keeper || *shard == keeper);
+        let shards: Vec<_> = shards.map(|(_, key)| key).collect();
+        if is_keeper || !self.is_link(from) {
+            self.send_to_keep(&shards, publisher, message, now);
         }
+    }
+
+    /// Sends a message that other shards retain over their links.
+    pub(super) fn send_to_keep(
+        &mut self,
+        links: &[u32],
+        publisher: Option<&Publisher>,
+        message: &Outgoing<'_>,
+        now: Instant,
+    ) {
         let identifier = KEEP.get(usize::from(message.qos.get())).copied();
         let payload = with_publisher(publisher, message.payload);
         let to_keep = Outgoing {
@@ -103,12 +117,9 @@ impl<H: Hooks> Broker<H> {
         let origin = self.forget_origin();
         self.begin_record();
         let mut source = Source::new(&to_keep);
-        for (shard, key) in shards {
-            let serial = self.sessions.get(usize_of(key)).map(|own| own.serial);
-            if (is_keeper || shard == keeper)
-                && let Some(serial) = serial
-            {
-                let target = Target::single(subscriber(key, identifier), serial);
+        for key in links {
+            if let Some(serial) = self.sessions.get(usize_of(*key)).map(|own| own.serial) {
+                let target = Target::single(subscriber(*key, identifier), serial);
                 self.deliver(&target, &mut source, target.identifier(), now);
             }
         }
@@ -118,8 +129,12 @@ impl<H: Hooks> Broker<H> {
         self.restore_origin(origin);
     }
 
-    /// Retains a message of another shard.
+    /// Retains a message of another shard, unless its keeper is still to get a newer one from this shard.
     pub(super) fn keep_of_shard(&mut self, key: u32, message: &Outgoing<'_>, now: Instant) {
+        let topic = message.topic.as_str();
+        if !self.is_keeper(topic) && self.is_noted(key, topic) {
+            return;
+        }
         if let Some((publisher, payload)) = publisher_of(message.payload) {
             let message = Outgoing {
                 payload,

@@ -9,6 +9,7 @@ use mqtt_session::proto::TopicFilter;
 use super::busy::Busy;
 use super::control::Entry;
 use super::retained::UNSURE;
+use super::stale::Stale;
 use super::{Links, subscriber};
 use crate::broker::{Broker, usize_of};
 use crate::hooks::Hooks;
@@ -57,6 +58,7 @@ pub(super) struct Peer {
     /// How many lists have begun and ended.
     lists: (u32, u32),
     pub(super) busy: Busy,
+    pub(super) stale: Stale,
 }
 
 impl Peer {

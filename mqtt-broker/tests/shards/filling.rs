@@ -2,24 +2,8 @@
 
 use mqtt_session::proto::{Ack, Delivery, Packet, PacketId, Publish, TopicName};
 
-use super::peer::{Peer, QUEUE, WINDOW, dropped, start};
+use super::peer::{Peer, QUEUE, WINDOW, comes_back, dropped, leaves, start};
 use super::whole::Whole;
-
-/// Closes the links of a shard, which the others notice.
-fn leaves(whole: &mut Whole, away: usize) {
-    for other in (0..whole.shards.len()).filter(|other| *other != away) {
-        whole.cut(other, away);
-        whole.miss(other, away);
-        whole.miss(away, other);
-    }
-}
-
-fn comes_back(whole: &mut Whole, away: usize) {
-    for other in (0..whole.shards.len()).filter(|other| *other != away) {
-        whole.link(other, away);
-    }
-    whole.run();
-}
 
 /// A reader and several publishers of each topic.
 struct Traffic {

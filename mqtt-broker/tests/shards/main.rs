@@ -12,6 +12,7 @@ mod blind;
 mod busy;
 mod filling;
 mod peer;
+mod stale;
 mod whole;
 
 use whole::{NOW, Whole};

@@ -22,6 +22,7 @@ pub(super) fn start(shards: u8) -> Whole {
 
 /// Makes the queues of shards short.
 pub(super) fn limit(whole: &mut Whole) {
+    whole.queue = QUEUE;
     for shard in &mut whole.shards {
         let mut config = shard.config().clone();
         config.queued_messages = QUEUE;
@@ -157,4 +158,20 @@ impl Peer {
 
 pub(super) fn dropped(whole: &Whole) -> u64 {
     whole.statistics().publish_dropped
+}
+
+/// Closes the links of a shard, which the others notice.
+pub(super) fn leaves(whole: &mut Whole, away: usize) {
+    for other in (0..whole.shards.len()).filter(|other| *other != away) {
+        whole.cut(other, away);
+        whole.miss(other, away);
+        whole.miss(away, other);
+    }
+}
+
+pub(super) fn comes_back(whole: &mut Whole, away: usize) {
+    for other in (0..whole.shards.len()).filter(|other| *other != away) {
+        whole.link(other, away);
+    }
+    whole.run();
 }

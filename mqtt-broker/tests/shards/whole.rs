@@ -51,8 +51,9 @@ impl Hooks for Open {
 }
 
 /// Returns a shard, restored from a log if there is one.
-fn shard(own: u8, count: u8, log: Option<&[u8]>) -> Broker<Open> {
+fn shard(own: u8, count: u8, queue: usize, log: Option<&[u8]>) -> Broker<Open> {
     let mut config = Config::default();
+    config.queued_messages = queue;
     config.statistics_interval = 0;
     config.packet_size = 10_000;
     config.outgoing_bytes = 10_000;
@@ -75,6 +76,8 @@ fn shard(own: u8, count: u8, log: Option<&[u8]>) -> Broker<Open> {
 pub(crate) struct Whole {
     pub(crate) now: Instant,
     pub(crate) shards: Vec<Broker<Open>>,
+    /// How many messages may be queued in the next process of a shard.
+    pub(crate) queue: usize,
     links: Vec<Vec<Option<ConnectionId>>>,
     /// The stored records, if the shards have journals.
     logs: Option<Vec<Vec<u8>>>,
@@ -110,12 +113,15 @@ impl Whole {
 
     /// Makes shards without links.
     pub(crate) fn apart(count: u8, logs: Option<Vec<Vec<u8>>>) -> Self {
-        let shards = (0..count).map(|own| shard(own, count, logs.as_ref().map(|_| &[][..])));
+        let queue = Config::default().queued_messages;
+        let log = logs.as_ref().map(|_| &[][..]);
+        let shards = (0..count).map(|own| shard(own, count, queue, log));
         let shards = shards.collect();
         let count = usize::from(count);
         Self {
             now: NOW,
             shards,
+            queue,
             links: vec![vec![None; count]; count],
             logs,
         }
@@ -209,7 +215,7 @@ impl Whole {
         self.store();
         let count = u8::try_from(self.shards.len()).unwrap();
         let log = self.logs.as_ref().map(|logs| &logs[own][..]);
-        self.shards[own] = shard(u8::try_from(own).unwrap(), count, log);
+        self.shards[own] = shard(u8::try_from(own).unwrap(), count, self.queue, log);
         for to in 0..self.shards.len() {
             self.links[own][to] = None;
             if let Some(id) = self.links[to][own].take() {

@@ -68,15 +68,6 @@ impl Expectations {
         home(other.publisher) == home(publisher)
     }
 
-    /// Returns whether the retained messages of a topic may differ between the shards: a full queue of a link drops what was retained
-    /// at QoS 0, because its publisher does not wait.
-    pub(crate) fn may_differ(&self, topic: &str) -> bool {
-        let is_weak = |other: &Published| {
-            other.retain && other.topic == topic && other.qos == QoS::AtMostOnce
-        };
-        self.short_queues && self.published.values().any(is_weak)
-    }
-
     /// Returns whether a QoS 1 message may come again because it was sent from one shard to another again.
     pub(super) fn a_link_may_repeat(&self, heard: &Heard, published: &Published) -> bool {
         let since = published.sent..=heard.at;

@@ -274,9 +274,7 @@ impl World {
             }
             let first = &self.expectations.retained;
             let mut topics = first.keys().chain(retained.keys());
-            let differs = |topic: &&String| {
-                first.get(*topic) != retained.get(*topic) && !self.expectations.may_differ(topic)
-            };
+            let differs = |topic: &&String| first.get(*topic) != retained.get(*topic);
             if let Some(topic) = topics.find(differs) {
                 let (one, other) = (first.get(topic), retained.get(topic));
                 let what = format!("{topic}: shard 0 retains {one:?}, shard {shard} {other:?}");

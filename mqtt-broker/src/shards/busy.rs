@@ -5,9 +5,9 @@
 
 use std::collections::hash_map::Entry as Place;
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::hash::BuildHasher;
 
 use super::control::{Entry, MESSAGE};
+use super::hash::stable_hash;
 use crate::broker::{Broker, usize_of};
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
@@ -97,7 +97,7 @@ impl Busy {
 impl<H: Hooks> Broker<H> {
     /// Returns the hash of a topic by which shards tell each other.
     pub(crate) fn hash_of_topic(&self, topic: &[u8]) -> u64 {
-        self.clients.hasher().hash_one(topic)
+        stable_hash(topic, self.config.hash_key)
     }
 
     /// Returns what the publisher of a message for another shard has to wait for, if receivers there are too full.
@@ -107,7 +107,7 @@ impl<H: Hooks> Broker<H> {
         if busy.theirs.is_empty() {
             return None;
         }
-        let topic = self.clients.hasher().hash_one(topic);
+        let topic = stable_hash(topic, self.config.hash_key);
         let is_busy = busy.theirs.contains_key(&topic);
         is_busy.then_some(WaitsFor::Topic(shard, topic))
     }

@@ -2,15 +2,14 @@
 
 use core::ops::Bound;
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use mqtt_session::proto::TopicFilter;
 
 use super::Links;
+use super::hash::stable_hash;
 use crate::broker::{Broker, usize_of};
 use crate::hooks::Hooks;
-use crate::router::Keyed;
 
 /// A filter of own clients.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,7 +95,7 @@ impl Filters {
     /// Returns an identifier for a shared subscription. It is a hash of the filter, so that a message that waits in another shard
     /// since before a crash is not for another shared subscription.
     fn identify(&mut self, name: &Arc<str>) -> u32 {
-        let hash = Keyed(0).hash_one(name);
+        let hash = stable_hash(name.as_bytes(), 0);
         let range = u64::from(LAST_IDENTIFIER.saturating_sub(FIRST_IDENTIFIER));
         let place = u32::try_from(hash.checked_rem(range).unwrap_or(0)).unwrap_or(0);
         let mut identifier = FIRST_IDENTIFIER.saturating_add(place);

@@ -15,7 +15,6 @@
 //! shards whose queues are too full, and `away.rs` for shards that are away.
 
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use mqtt_session::proto::{
@@ -28,7 +27,7 @@ use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 use crate::journal::MemberSearch;
 use crate::message::Message;
-use crate::router::{Keyed, Subscriber};
+use crate::router::Subscriber;
 use crate::session::Session;
 
 mod arrivals;
@@ -36,6 +35,7 @@ mod away;
 mod busy;
 mod control;
 mod filters;
+mod hash;
 mod incoming;
 mod places;
 mod retained;
@@ -46,6 +46,7 @@ mod visited;
 
 pub use arrivals::Elsewhere;
 use filters::Filters;
+use hash::stable_hash;
 pub use places::PlaceOf;
 pub(crate) use retained::is_for_keeping;
 use table::Peer;
@@ -57,7 +58,7 @@ pub const MOST_SHARDS: u8 = 64;
 /// Returns the shard that has the session of a client. `key` is [`crate::Config::hash_key`], which is the same for all shards.
 #[must_use]
 pub fn shard_of(client_id: &str, shards: u8, key: u64) -> u8 {
-    let hash = Keyed(key).hash_one(client_id);
+    let hash = stable_hash(client_id.as_bytes(), key);
     // The broker's tables use the lower bits.
     let shard = (hash >> 32).checked_rem(u64::from(shards)).unwrap_or(0);
     u8::try_from(shard).unwrap_or(0)
